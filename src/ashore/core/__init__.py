@@ -1,0 +1,28 @@
+"""Shared vocabulary: ids, chat messages, model shapes, clocks, sizes. Pure: no file, no network, no process."""
+
+from ashore.core.bytesize import human_bytes
+from ashore.core.chat import Message, Role, ToolCall, ToolSpec
+from ashore.core.clock import Clock, ManualClock, SystemClock
+from ashore.core.ids import Digest, OrderId, RequestId, TenantId, new_request_id
+from ashore.core.nearest import did_you_mean, nearest_names
+from ashore.core.shapes import ModelShape, kv_bytes_per_token
+
+__all__ = [
+    "Clock",
+    "Digest",
+    "ManualClock",
+    "Message",
+    "ModelShape",
+    "OrderId",
+    "RequestId",
+    "Role",
+    "SystemClock",
+    "TenantId",
+    "ToolCall",
+    "ToolSpec",
+    "did_you_mean",
+    "human_bytes",
+    "kv_bytes_per_token",
+    "nearest_names",
+    "new_request_id",
+]

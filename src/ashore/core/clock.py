@@ -1,0 +1,47 @@
+"""Time as a port, so that no rule reads a clock and no test sleeps."""
+
+from __future__ import annotations
+
+import time
+from typing import Protocol
+
+
+class Clock(Protocol):
+    """Where services get the time from."""
+
+    def monotonic_s(self) -> float:
+        """Return seconds that never go back; only differences mean anything."""
+        ...
+
+    def now_s(self) -> float:
+        """Return seconds since the Unix epoch."""
+        ...
+
+
+class SystemClock:
+    """The machine's clock."""
+
+    def monotonic_s(self) -> float:
+        return time.monotonic()
+
+    def now_s(self) -> float:
+        return time.time()
+
+
+class ManualClock:
+    """A clock that moves when a test says so."""
+
+    def __init__(self, *, now_s: float = 1_700_000_000.0) -> None:
+        self._now_s = now_s
+        self._monotonic_s = 0.0
+
+    def monotonic_s(self) -> float:
+        return self._monotonic_s
+
+    def now_s(self) -> float:
+        return self._now_s
+
+    def advance(self, seconds: float) -> None:
+        """Move both readings forward."""
+        self._now_s += seconds
+        self._monotonic_s += seconds

@@ -1,0 +1,22 @@
+"""Identifiers. Each is a string with a prefix that tells its kind, so that a log line explains itself."""
+
+from __future__ import annotations
+
+import secrets
+from typing import NewType
+
+RequestId = NewType("RequestId", str)
+"""One request as the client sees it: `req_` and 24 hexadecimal digits, or what the client sent in `x-request-id`."""
+
+OrderId = NewType("OrderId", str)
+"""One sequence inside an engine: a request with `n` choices gives `n` orders."""
+
+TenantId = NewType("TenantId", str)
+
+Digest = NewType("Digest", str)
+"""`sha256:` and 64 hexadecimal digits."""
+
+
+def new_request_id() -> RequestId:
+    """Return a fresh request id from the system's randomness."""
+    return RequestId(f"req_{secrets.token_hex(12)}")

@@ -1,0 +1,20 @@
+"""The known names nearest to one that was mistyped."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+def nearest_names(name: str, known: Iterable[str], *, limit: int = 3) -> tuple[str, ...]:
+    """Return up to `limit` known names that look like `name`, best first; empty when none does."""
+    return tuple(difflib.get_close_matches(name, list(known), n=limit, cutoff=0.4))
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Return a hint such as `did you mean 'smollm2'?`, or the known names when nothing looks alike."""
+    names = sorted(known)
+    near = nearest_names(name, names)
+    if near:
+        return "did you mean " + " or ".join(repr(n) for n in near) + "?"
+    return "known: " + ", ".join(names[:20]) if names else "there is none yet"

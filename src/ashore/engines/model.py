@@ -1,0 +1,189 @@
+"""What goes into an engine and what comes out of it.
+
+These structures are also the wire form between the API worker and an engine host (`frames.py`), so they are msgspec
+structs. Engines see token ids only: text, templates, stop strings and tool calls are handled in `ashore.text`.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+from ashore.core import OrderId
+
+EngineKind = Literal["openvino", "llamacpp", "vllm", "torch", "fake", "genai"]
+
+Feature = Literal[
+    "temperature",
+    "top_p",
+    "top_k",
+    "min_p",
+    "presence_penalty",
+    "frequency_penalty",
+    "repetition_penalty",
+    "logit_bias",
+    "seed",
+    "logprobs",
+    "top_logprobs",
+    "grammar",
+    "adapters",
+    "embed",
+    "score",
+]
+"""What an engine may be able to do beyond greedy generation. The request path refuses, with a 400 that names the
+engine and its list, what the engine behind the model lacks."""
+
+
+class ModelFiles(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a model's files lie, as links made by the store. Nothing in `directory` is written by an engine."""
+
+    name: str
+    """Store name with variant, `smollm2@int8`."""
+    digest: str
+    directory: str
+    """Absolute path of a folder with one entry for each file of the model."""
+    format: Literal["gguf", "safetensors", "openvino", "fake", "remote"]
+    weights: str = ""
+    """Main weights file inside `directory`: `model.gguf`, `model.safetensors`, `openvino_model.xml`."""
+
+
+class EngineOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """How one replica runs. Fields are what ashore reasons about; `extra` goes to the engine unchanged."""
+
+    kind: EngineKind
+    context_tokens: int = 0
+    """Longest prompt plus answer; 0 means the model's own."""
+    kv_tokens: int = 0
+    """Tokens of KV cache over all sequences; 0 lets the engine choose."""
+    max_sequences: int = 64
+    max_batch_tokens: int = 512
+    """Most prompt tokens computed in one step; bounds how long a step takes."""
+    threads: int = 0
+    """0 means every core this process may use."""
+    prefix_cache: bool = True
+    extra: dict[str, str | int | float | bool] = {}
+
+
+class EngineInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """What a loaded engine is and can do; sent once in the greeting of its host."""
+
+    kind: EngineKind
+    version: str
+    """Library and version, `openvino 2026.4.1`."""
+    model: str
+    precision: str
+    """What answers: `int8`, `fp16`, `fp32`, `q8_0`…; goes out as `x-ashore-precision`."""
+    context_tokens: int
+    vocab_size: int
+    kv_tokens: int
+    max_sequences: int
+    features: tuple[Feature, ...]
+    max_top_logprobs: int = 0
+    embedding_size: int = 0
+    """Numbers in one embedding; 0 for models that generate."""
+    deterministic_seed: bool = False
+    """True where a seed repeats exactly whatever else runs in the batch (full precision); otherwise best effort."""
+
+
+class Sampling(msgspec.Struct, frozen=True, kw_only=True):
+    """How the next token is chosen. The defaults change nothing; `temperature=0` is greedy."""
+
+    temperature: float = 1.0
+    top_p: float = 1.0
+    top_k: int = 0
+    """0 means off."""
+    min_p: float = 0.0
+    presence_penalty: float = 0.0
+    """Counts output tokens only, as OpenAI does."""
+    frequency_penalty: float = 0.0
+    repetition_penalty: float = 1.0
+    """Counts prompt and output, as Hugging Face does; 1 is off."""
+    logit_bias: dict[int, float] = {}
+    seed: int | None = None
+    """None: the engine draws one."""
+
+
+class Grammar(msgspec.Struct, frozen=True, kw_only=True):
+    """A language that the answer must belong to. Checked by `engines.check_grammar` before it reaches an engine."""
+
+    kind: Literal["json_schema", "json_object", "regex", "lark"]
+    text: str = ""
+    """The schema as JSON text, the expression, or the grammar; empty for `json_object`."""
+
+
+class GenerateOrder(msgspec.Struct, frozen=True, kw_only=True):
+    """One sequence to generate."""
+
+    order_id: OrderId
+    prompt_ids: list[int]
+    max_new_tokens: int
+    stop_token_ids: tuple[int, ...] = ()
+    sampling: Sampling = Sampling()
+    top_logprobs: int | None = None
+    """None: no log-probabilities. 0: that of the chosen token only. Up to 20: the best ones beside it."""
+    grammar: Grammar | None = None
+    adapter: str | None = None
+    ignore_eos: bool = False
+    """Go on past stop tokens; for benchmarks."""
+    priority: int = 0
+    """Higher goes first."""
+    prefix_partition: str = ""
+    """Prefix-cache blocks are shared only between orders with equal partition and adapter. The request path puts the
+    tenant here unless the operator allows sharing."""
+
+
+class TokenLogprob(msgspec.Struct, frozen=True, array_like=True):
+    """A token and the natural logarithm of its probability under the unmodified model distribution."""
+
+    token_id: int
+    logprob: float
+
+
+class Token(msgspec.Struct, frozen=True, tag="token", array_like=True):
+    """One generated token. A stop token is not sent; it is named in `Finished`."""
+
+    order_id: OrderId
+    token_id: int
+    logprob: float | None = None
+    top: tuple[TokenLogprob, ...] = ()
+
+
+class Finished(msgspec.Struct, frozen=True, tag="finished", array_like=True):
+    """The sequence ended well; nothing follows for this order."""
+
+    order_id: OrderId
+    reason: Literal["stop", "length", "cancelled"]
+    prompt_tokens: int
+    cached_tokens: int
+    """Prompt tokens that came from the prefix cache."""
+    completion_tokens: int
+    stop_token_id: int | None = None
+
+
+class Failed(msgspec.Struct, frozen=True, tag="failed", array_like=True):
+    """The sequence ended badly; nothing follows for this order."""
+
+    order_id: OrderId
+    code: str
+    """A `code` of `ashore.errors`."""
+    message: str
+    hint: str = ""
+
+
+EngineEvent = Token | Finished | Failed
+
+
+class EngineStats(msgspec.Struct, frozen=True, kw_only=True):
+    """Counters since load, and gauges now."""
+
+    running: int = 0
+    waiting: int = 0
+    kv_tokens_used: int = 0
+    kv_tokens_total: int = 0
+    steps: int = 0
+    step_seconds: float = 0.0
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+    completion_tokens: int = 0
+    preemptions: int = 0

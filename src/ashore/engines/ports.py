@@ -1,0 +1,85 @@
+"""The engine port. An engine lives in a host process of its own, is single-threaded, and knows token ids only."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol, runtime_checkable
+
+from ashore.core import OrderId
+from ashore.engines.model import (
+    EngineEvent,
+    EngineInfo,
+    EngineOptions,
+    EngineStats,
+    GenerateOrder,
+    ModelFiles,
+    TokenLogprob,
+)
+
+
+class Engine(Protocol):
+    """Generates tokens for many sequences at once.
+
+    Call order: `load` once, then `submit`, `cancel`, `step`, `stats` in any order, then `close` once.
+    """
+
+    def load(self, files: ModelFiles, options: EngineOptions) -> EngineInfo:
+        """Load the model and return what it can do. Returns when the first step can run.
+
+        Raises:
+            UnsupportedModel: this engine does not take such a model.
+            MissingExtra: the library behind the engine is not installed.
+            EngineFailed: the library refused the files; its own words are in the message.
+        """
+        ...
+
+    def submit(self, order: GenerateOrder) -> None:
+        """Queue a sequence. Returns at once; every failure comes out of `step` as `Failed`. The id must not be live."""
+        ...
+
+    def cancel(self, order_id: OrderId) -> None:
+        """End a sequence within one step; `Finished("cancelled")` follows. An unknown or ended id does nothing."""
+        ...
+
+    def step(self, timeout_s: float) -> Sequence[EngineEvent]:
+        """Advance every running sequence by one step and return what happened.
+
+        With nothing to do it waits at most `timeout_s` and returns nothing; it never spins. One bad sequence fails
+        alone: the others go on.
+        """
+        ...
+
+    def stats(self) -> EngineStats:
+        """Return counters and gauges. Cheap; may be called between any two steps."""
+        ...
+
+    def close(self) -> None:
+        """Free everything. May be called twice."""
+        ...
+
+
+@runtime_checkable
+class CanEmbed(Protocol):
+    """An engine that turns texts into vectors."""
+
+    def embed(self, batch: Sequence[Sequence[int]]) -> list[list[float]]:
+        """Return one L2-normalised vector for each sequence of token ids. Too long a sequence is `ContextTooLong`."""
+        ...
+
+
+@runtime_checkable
+class CanScore(Protocol):
+    """An engine that tells how likely a given text is."""
+
+    def score(self, ids: Sequence[int], *, top_logprobs: int = 0) -> list[tuple[TokenLogprob, ...]]:
+        """Return, for each token but the first, its log-probability (first entry) and the `top_logprobs` best ones."""
+        ...
+
+
+@runtime_checkable
+class CanLoadAdapter(Protocol):
+    """An engine that takes LoRA adapters while it runs."""
+
+    def load_adapter(self, name: str, directory: str) -> None:
+        """Load a PEFT adapter folder under `name`; orders name it in `adapter`. Loading the same name twice replaces it."""
+        ...

@@ -1,0 +1,318 @@
+"""Every error that ashore raises on purpose, grouped by who must act.
+
+    AshoreError                     code, http_status, exit_code, retryable, hint
+      UserError                     the caller changes the request         exit 2
+        InvalidRequest  400           UnknownField 400   UnsupportedByEngine 400   InvalidGrammar 400
+        ContextTooLong  400           PayloadTooLarge 413  HeadersTooLarge 431   RequestTimeout 408
+        NotFound        404           UnknownModel 404   UnknownVariant 404   UnknownRoute 404   MethodNotAllowed 405
+        InvalidSpec     400           UnsafeWeights 400  UnsupportedModel 400  LicenceNotAccepted 403   Conflict 409
+      DeniedError                   an administrator grants the right      exit 5
+        Unauthenticated 401           PermissionDenied 403
+      CapacityError                 wait, or add machines                  exit 3
+        Overloaded      429           DeadlineExceeded 504   KvCacheExhausted 503   Draining 503   DiskFull 507
+      EnvironmentFault              the operator mends the machine         exit 4
+        MissingExtra    500           PortTaken 500   HomeBusy 500   HomeTooNew 500   SourceUnreachable 502
+        CorruptBlob     500           EngineFailed 502   HostDied 503   NotReady 503   RemoteRefused 502
+      Bug             500           our invariant broke; report it         exit 70
+
+A message says what, which object, what was seen and what was expected; `hint` says the next action. `code` is stable:
+it appears in JSON, logs and documentation. Foreign errors are translated at the seam of each adapter, with `from`.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class AshoreError(Exception):
+    """Base of every error that ashore raises on purpose."""
+
+    code: ClassVar[str] = "error"
+    http_status: ClassVar[int] = 500
+    exit_code: ClassVar[int] = 70
+    retryable: ClassVar[bool] = False
+
+    def __init__(
+        self,
+        message: str | None = None,
+        *,
+        hint: str = "",
+        param: str | None = None,
+        retry_after_s: float | None = None,
+    ) -> None:
+        """Make the error.
+
+        Args:
+            message: What happened, to which object, what was seen, what was expected. Default: the class docstring.
+            hint: The next action of whoever must act.
+            param: Name of the request field at fault, in the caller's own words (`messages[0].role`).
+            retry_after_s: Seconds after which a retry makes sense, where we know.
+        """
+        self.message = message or (self.__doc__ or "").strip()
+        super().__init__(self.message)
+        self.hint = hint
+        self.param = param
+        self.retry_after_s = retry_after_s
+
+
+class UserError(AshoreError):
+    """The request cannot be served as it stands."""
+
+    code = "invalid_request"
+    http_status = 400
+    exit_code = 2
+
+
+class InvalidRequest(UserError):
+    """The request is malformed."""
+
+
+class UnknownField(UserError):
+    """The request has a field that ashore does not know."""
+
+    code = "unknown_field"
+
+
+class UnsupportedByEngine(UserError):
+    """The engine behind this model cannot do what was asked."""
+
+    code = "unsupported_by_engine"
+
+
+class InvalidGrammar(UserError):
+    """The JSON schema or grammar cannot be compiled."""
+
+    code = "invalid_grammar"
+
+
+class ContextTooLong(UserError):
+    """Prompt and answer together are longer than the model's context."""
+
+    code = "context_length_exceeded"
+
+
+class PayloadTooLarge(UserError):
+    """The request body is larger than this server accepts."""
+
+    code = "payload_too_large"
+    http_status = 413
+
+
+class HeadersTooLarge(UserError):
+    """The request headers are larger than this server accepts."""
+
+    code = "headers_too_large"
+    http_status = 431
+
+
+class RequestTimeout(UserError):
+    """The client took too long to send its request."""
+
+    code = "request_timeout"
+    http_status = 408
+
+
+class NotFound(UserError):
+    """The named object does not exist."""
+
+    code = "not_found"
+    http_status = 404
+
+
+class UnknownModel(NotFound):
+    """No model has this name."""
+
+    code = "model_not_found"
+
+
+class UnknownVariant(NotFound):
+    """The model has no such variant."""
+
+    code = "variant_not_found"
+
+
+class UnknownRoute(NotFound):
+    """No such path."""
+
+    code = "unknown_route"
+
+
+class MethodNotAllowed(UserError):
+    """The path exists and takes another method."""
+
+    code = "method_not_allowed"
+    http_status = 405
+
+
+class InvalidSpec(UserError):
+    """ashore.toml or a setting is wrong."""
+
+    code = "invalid_spec"
+
+
+class UnsafeWeights(UserError):
+    """The weights are in a form that can run code (pickle); ashore reads safetensors and GGUF."""
+
+    code = "unsafe_weights"
+
+
+class UnsupportedModel(UserError):
+    """No engine here takes this architecture or file."""
+
+    code = "unsupported_model"
+
+
+class LicenceNotAccepted(UserError):
+    """The model's licence must be accepted first."""
+
+    code = "licence_not_accepted"
+    http_status = 403
+
+
+class Conflict(UserError):
+    """The object exists already, or changed since it was read."""
+
+    code = "conflict"
+    http_status = 409
+
+
+class DeniedError(AshoreError):
+    """Not allowed."""
+
+    code = "permission_denied"
+    http_status = 403
+    exit_code = 5
+
+
+class Unauthenticated(DeniedError):
+    """No valid key was given."""
+
+    code = "invalid_api_key"
+    http_status = 401
+
+
+class PermissionDenied(DeniedError):
+    """This key may not do that."""
+
+
+class CapacityError(AshoreError):
+    """There is no room for this now."""
+
+    code = "overloaded"
+    http_status = 503
+    exit_code = 3
+    retryable = True
+
+
+class Overloaded(CapacityError):
+    """The queue is full."""
+
+    http_status = 429
+
+
+class DeadlineExceeded(CapacityError):
+    """The request's deadline passed before its answer was whole."""
+
+    code = "deadline_exceeded"
+    http_status = 504
+
+
+class KvCacheExhausted(CapacityError):
+    """The request needs more KV cache than this replica has."""
+
+    code = "kv_cache_exhausted"
+
+
+class Draining(CapacityError):
+    """The server is stopping and takes no new requests."""
+
+    code = "draining"
+
+
+class DiskFull(CapacityError):
+    """There is not enough room on the disk."""
+
+    code = "disk_full"
+    http_status = 507
+
+
+class EnvironmentFault(AshoreError):
+    """Something on this machine, or a machine it depends on, is not as it must be."""
+
+    code = "environment"
+    http_status = 500
+    exit_code = 4
+
+
+class MissingExtra(EnvironmentFault):
+    """A part that is not in the base install is needed."""
+
+    code = "missing_extra"
+
+
+class PortTaken(EnvironmentFault):
+    """Another program listens on this port."""
+
+    code = "port_taken"
+
+
+class HomeBusy(EnvironmentFault):
+    """Another ashore process holds this home."""
+
+    code = "home_busy"
+
+
+class HomeTooNew(EnvironmentFault):
+    """This home was written by a newer ashore."""
+
+    code = "home_too_new"
+
+
+class SourceUnreachable(EnvironmentFault):
+    """A model source could not be reached."""
+
+    code = "source_unreachable"
+    http_status = 502
+    retryable = True
+
+
+class RemoteRefused(EnvironmentFault):
+    """A remote server answered with a refusal."""
+
+    code = "remote_refused"
+    http_status = 502
+
+
+class CorruptBlob(EnvironmentFault):
+    """A stored file is not what it was when it was written. Never retried, never ignored."""
+
+    code = "corrupt_blob"
+
+
+class EngineFailed(EnvironmentFault):
+    """The engine could not run this request."""
+
+    code = "engine_failed"
+    http_status = 502
+
+
+class HostDied(EnvironmentFault):
+    """The engine host died while it worked on this request."""
+
+    code = "host_died"
+    http_status = 503
+    retryable = True
+
+
+class NotReady(EnvironmentFault):
+    """The model is still loading."""
+
+    code = "not_ready"
+    http_status = 503
+    retryable = True
+
+
+class Bug(AshoreError):
+    """An invariant of ashore broke. Please report it."""
+
+    code = "internal_error"

@@ -1,0 +1,118 @@
+"""One request and its answer, whatever protocol carried them (OpenAI HTTP, Anthropic HTTP, gRPC)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from ashore.core import Message, RequestId, ToolSpec
+from ashore.engines import Grammar, Sampling
+
+FinishReason = Literal["stop", "length", "tool_calls"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GenerationRequest:
+    """What a client asks for, after parsing. Exactly one of `messages` and `prompt` is set."""
+
+    request_id: RequestId
+    model: str
+    """Alias that the client named."""
+    messages: tuple[Message, ...] = ()
+    prompt: str | tuple[int, ...] | None = None
+    """Raw text, or token ids, of the completions route: no chat template."""
+    tools: tuple[ToolSpec, ...] = ()
+    tool_choice: Literal["auto", "none", "required"] | str = "auto"
+    """Or the name of the one tool that must be called, as `tool:NAME`."""
+    sampling: Sampling = Sampling()
+    num_choices: int = 1
+    max_tokens: int | None = None
+    """None: as many as the context leaves."""
+    stop: tuple[str, ...] = ()
+    top_logprobs: int | None = None
+    """None: no log-probabilities; otherwise as in `GenerateOrder`."""
+    grammar: Grammar | None = None
+    echo: bool = False
+    ignore_eos: bool = False
+    priority: int = 0
+    deadline_s: float | None = None
+    """Seconds from arrival after which the answer is worth nothing; None: the server's default."""
+    template_options: dict[str, object] = field(default_factory=dict)
+    """`chat_template_kwargs`: extra variables for the chat template."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenText:
+    """A token as text with its log-probability, for `logprobs` answers."""
+
+    text: str
+    raw: bytes
+    logprob: float
+    top: tuple[tuple[str, bytes, float], ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Started:
+    """The request was admitted; first event of every answer."""
+
+    model: str
+    release: str
+    precision: str
+    prompt_tokens: int
+    created_s: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ToolCallDelta:
+    """A piece of a tool call. The first piece of a call carries id and name."""
+
+    index: int
+    id: str = ""
+    name: str = ""
+    arguments: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Delta:
+    """A piece of one choice."""
+
+    choice: int
+    text: str = ""
+    reasoning: str = ""
+    tool_calls: tuple[ToolCallDelta, ...] = ()
+    logprobs: tuple[TokenText, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChoiceEnded:
+    """One choice is complete."""
+
+    choice: int
+    reason: FinishReason
+    stop_string: str | None = None
+    """The stop string that ended it, where one did."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Usage:
+    """Last event of every whole answer."""
+
+    prompt_tokens: int
+    cached_tokens: int
+    completion_tokens: int
+    reasoning_tokens: int = 0
+
+
+ServingEvent = Started | Delta | ChoiceEnded | Usage
+
+__all__ = [
+    "ChoiceEnded",
+    "Delta",
+    "FinishReason",
+    "GenerationRequest",
+    "ServingEvent",
+    "Started",
+    "TokenText",
+    "ToolCallDelta",
+    "Usage",
+]

