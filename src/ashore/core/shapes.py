@@ -58,7 +58,8 @@ def kv_bytes_per_token(shape: ModelShape, *, itemsize: int, tensor_parallel: int
         return shape.num_layers * shape.latent_rank * itemsize
     if shape.num_kv_heads <= 0 or shape.head_dim <= 0:
         raise UnsupportedModel(
-            f"{shape.architecture} has num_kv_heads={shape.num_kv_heads}, head_dim={shape.head_dim}; expected positive numbers"
+            f"{shape.architecture} has num_kv_heads={shape.num_kv_heads} and head_dim={shape.head_dim}; "
+            "expected positive numbers"
         )
     heads_here = max(1, shape.num_kv_heads // tensor_parallel)
     return 2 * shape.num_layers * heads_here * shape.head_dim * itemsize

@@ -24,7 +24,7 @@ class GenerationRequest:
     tools: tuple[ToolSpec, ...] = ()
     tool_choice: Literal["auto", "none", "required"] | str = "auto"
     """Or the name of the one tool that must be called, as `tool:NAME`."""
-    sampling: Sampling = Sampling()
+    sampling: Sampling = field(default_factory=Sampling)
     num_choices: int = 1
     max_tokens: int | None = None
     """None: as many as the context leaves."""
