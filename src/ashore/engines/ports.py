@@ -81,5 +81,5 @@ class CanLoadAdapter(Protocol):
     """An engine that takes LoRA adapters while it runs."""
 
     def load_adapter(self, name: str, directory: str) -> None:
-        """Load a PEFT adapter folder under `name`, which orders then give in `adapter`; the same name again replaces it."""
+        """Load a PEFT adapter folder under `name`, which orders give in `adapter`; the same name again replaces it."""
         ...
