@@ -1,0 +1,76 @@
+# Each target works with no step before it. `make` alone lists them.
+SHELL := /bin/sh
+VENV := .venv
+BIN := $(VENV)/bin
+BASE := $(VENV)/.stamps/base
+DEV := $(VENV)/.stamps/dev
+PIP_FLAGS := --disable-pip-version-check --no-input --quiet
+
+.DEFAULT_GOAL := help
+.PHONY: help setup up test check bench docs test-full bundle test-bundle lock proto format clean
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+# A stamp is named after the hash of its lock file, so that a changed lock installs again and an unchanged one does not.
+BASE_HASH := $(shell cat requirements.lock pyproject.toml 2>/dev/null | cksum | cut -d' ' -f1)
+DEV_HASH := $(shell cat requirements-dev.lock pyproject.toml 2>/dev/null | cksum | cut -d' ' -f1)
+
+$(BIN)/python:
+	@sh deploy/venv.sh $(VENV)
+
+$(BASE)-$(BASE_HASH): | $(BIN)/python
+	@echo "installing ashore and its locked dependencies into $(VENV) (once, some minutes)"
+	@$(BIN)/python -m pip install $(PIP_FLAGS) --require-hashes -r requirements.lock
+	@$(BIN)/python -m pip install $(PIP_FLAGS) --no-deps --no-build-isolation -e .
+	@mkdir -p $(VENV)/.stamps && rm -f $(BASE)-* && touch $@
+
+$(DEV)-$(DEV_HASH): $(BASE)-$(BASE_HASH)
+	@echo "installing the locked tools for development into $(VENV)"
+	@$(BIN)/python -m pip install $(PIP_FLAGS) --require-hashes -r requirements-dev.lock
+	@mkdir -p $(VENV)/.stamps && rm -f $(DEV)-* && touch $@
+
+setup: $(BASE)-$(BASE_HASH) ## Make .venv and install ashore into it
+
+up: setup ## Serve the demo model on 127.0.0.1:8080 until Ctrl-C (ARGS="..." for options of `ashore up`)
+	@exec $(BIN)/ashore up $(ARGS)
+
+dev: $(DEV)-$(DEV_HASH)
+
+test: dev ## Run the tests (no torch, no network but the package index)
+	@$(BIN)/python -m pytest -m "not full" $(ARGS)
+
+test-full: dev ## Make the golden figures again with torch, and run everything, the slow tests too
+	@$(BIN)/python -m pip install $(PIP_FLAGS) 'torch>=2.9' 'transformers>=5.0'
+	@$(BIN)/python -m pytest $(ARGS)
+
+check: dev ## Lint, format, types, floors, architecture
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+	@$(BIN)/python -m pytest tests/test_architecture.py
+
+format: dev ## Format the code
+	@$(BIN)/ruff check --fix . && $(BIN)/ruff format .
+
+bench: dev ## Run the benchmarks with peers beside them, and write a dated report
+	@$(BIN)/python -m benchmarks $(ARGS)
+
+docs: dev ## Check the links and the commands that the documentation names
+	@$(BIN)/python deploy/check_docs.py
+
+bundle: dev ## Write one tar that installs and answers with no network
+	@$(BIN)/python deploy/bundle/make_bundle.py $(ARGS)
+
+test-bundle: dev ## Install the bundle with the network cut, and ask it something
+	@$(BIN)/python -m pytest -m full tests/acceptance/test_up_bundle.py
+
+lock: dev ## Resolve pyproject.toml into the lock files again
+	@sh deploy/lock.sh $(BIN)/uv
+
+proto: dev ## Generate the gRPC code from the .proto
+	@sh deploy/proto.sh $(BIN)/python
+
+clean: ## Remove what the other targets made, the virtual environment too
+	rm -rf $(VENV) .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis dist build

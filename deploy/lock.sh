@@ -1,0 +1,13 @@
+#!/bin/sh
+# Resolve pyproject.toml into hash-locked files for every platform. torch is never locked: it comes with the extra.
+set -eu
+compile() {
+    "$uv" pip compile --universal --generate-hashes --python-version 3.11 --no-emit-index-url --no-header --quiet "$@"
+}
+uv=$1
+compile --extra build pyproject.toml -o requirements.lock
+compile --extra build --extra dev -c requirements.lock pyproject.toml -o requirements-dev.lock
+if grep -iE '^(torch|nvidia-)' requirements.lock requirements-dev.lock; then
+    echo "error: torch came into a lock file; see above which package asks for it" >&2
+    exit 2
+fi

@@ -1,0 +1,51 @@
+"""The table of commands, and the overview that `ashore --help` prints from it without loading anything."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ashore import __version__
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Command:
+    """One word after `ashore`."""
+
+    name: str
+    target: str
+    """`module:object` of a `cyclopts.App`; imported when the word is used."""
+    summary: str
+
+
+COMMANDS = (
+    Command(name="up", target="ashore.cli.up:app", summary="Serve models on this machine until Ctrl-C."),
+    Command(name="reload", target="ashore.cli.reload:app", summary="Apply a changed ashore.toml to a running server."),
+    Command(name="chat", target="ashore.cli.chat:app", summary="Talk to a model, here or at another address."),
+    Command(name="model", target="ashore.cli.model:app", summary="Pull, list, verify and move models."),
+    Command(
+        name="engine", target="ashore.cli.engine:app", summary="List engines; measure which one suits this machine."
+    ),
+    Command(name="bench", target="ashore.cli.bench:app", summary="Measure what a server gives under load."),
+    Command(name="completion", target="ashore.cli.completion:app", summary="Install completion for your shell."),
+)
+
+
+def overview() -> str:
+    """Return the text of `ashore --help`."""
+    width = max(len(c.name) for c in COMMANDS)
+    lines = [f"  {c.name.ljust(width)}  {c.summary}" for c in COMMANDS]
+    return "\n".join(
+        (
+            f"ashore {__version__} brings DeepSeek models onto your own machines and keeps them there.",
+            "",
+            "Usage: ashore COMMAND [OPTIONS]",
+            "",
+            "Commands:",
+            *lines,
+            "",
+            "  --help     Show this text; after a command, show its options.",
+            "  --version  Show the version.",
+            "",
+            "Start here: ashore up",
+        )
+    )

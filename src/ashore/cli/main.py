@@ -1,0 +1,83 @@
+"""Entry point of `ashore`: finds the command, and turns errors into messages and exit codes."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from ashore import __version__
+from ashore.cli.commands import COMMANDS, overview
+from ashore.errors import AshoreError
+
+if TYPE_CHECKING:
+    import cyclopts
+
+EXIT_OK = 0
+EXIT_USER = 2
+EXIT_BUG = 70
+EXIT_INTERRUPTED = 130
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code: 0 ok, 2 input, 3 capacity, 4 environment, 5 denied, 70 our bug."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    if words in ([], ["--help"], ["-h"]):
+        print(overview())
+        return EXIT_OK
+    if words == ["--version"]:
+        print(f"ashore {__version__}")
+        return EXIT_OK
+    try:
+        return _dispatch(words)
+    except AshoreError as error:
+        _tell(error.message, hint=error.hint)
+        return error.exit_code
+    except KeyboardInterrupt:
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:
+        # The reader of our output went away (`ashore model list | head`). Keep Python from complaining at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_OK
+    except Exception as error:  # noqa: BLE001 - outermost loop: show it, and exit as a bug
+        import traceback
+
+        traceback.print_exc()
+        _tell(f"{type(error).__name__}: {error}", hint="this is a bug of ashore; please report the lines above")
+        return EXIT_BUG
+
+
+def _dispatch(words: list[str]) -> int:
+    import cyclopts
+
+    from ashore.processes import silence_dependencies
+
+    silence_dependencies()
+    app = build_app()
+    try:
+        result = app(words, exit_on_error=False, print_error=True, result_action="return_value")
+    except cyclopts.CycloptsError:
+        return EXIT_USER
+    return result if isinstance(result, int) and not isinstance(result, bool) else EXIT_OK
+
+
+def build_app() -> cyclopts.App:
+    """Return the whole command tree; each noun is imported when it is used."""
+    import cyclopts
+
+    app = cyclopts.App(name="ashore", help=overview(), version=__version__, suppress_keyboard_interrupt=False)
+    for command in COMMANDS:
+        app.command(command.target, name=command.name, help=command.summary)
+    return app
+
+
+def _tell(message: str, *, hint: str) -> None:
+    red, dim, plain = ("\033[31m", "\033[2m", "\033[0m") if sys.stderr.isatty() else ("", "", "")
+    print(f"{red}error:{plain} {message}", file=sys.stderr)
+    if hint:
+        print(f"{dim}hint:{plain} {hint}", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

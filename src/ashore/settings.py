@@ -1,0 +1,194 @@
+"""How this process runs: few values, typed, read once from `ASHORE_*` and from `[settings]` of ashore.toml.
+
+The environment wins over the file. A malformed value is an error that names it; an unknown `ASHORE_*` variable is
+told as a warning with the nearest known name, because an operator who mistypes one would otherwise never learn.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Literal, cast, get_args
+
+from ashore.core import did_you_mean
+from ashore.errors import InvalidSpec
+
+LogLevel = Literal["debug", "info", "warning", "error"]
+
+IGNORED_PREFIXES = ("ASHORE_TEST_", "ASHORE_CHILD_")
+"""Variables of the test suite, and those that the supervisor gives its children."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Home:
+    """Where everything of one installation lies. Making the object touches no disk; `create` does."""
+
+    root: Path
+
+    @property
+    def store(self) -> Path:
+        return self.root / "store"
+
+    @property
+    def state_db(self) -> Path:
+        return self.root / "state.db"
+
+    @property
+    def snapshots(self) -> Path:
+        return self.root / "snapshots"
+
+    @property
+    def audit(self) -> Path:
+        return self.root / "audit"
+
+    @property
+    def first_key(self) -> Path:
+        return self.root / "first-key"
+
+    @property
+    def run(self) -> Path:
+        return self.root / "run"
+
+    @property
+    def run_models(self) -> Path:
+        return self.run / "models"
+
+    @property
+    def topology(self) -> Path:
+        return self.run / "topology.json"
+
+    @property
+    def lock(self) -> Path:
+        return self.root / "lock"
+
+    @property
+    def control_socket(self) -> Path:
+        return self.run / "supervisor.sock"
+
+    @property
+    def logs(self) -> Path:
+        return self.root / "logs"
+
+    @property
+    def cache(self) -> Path:
+        return self.root / "cache"
+
+    def create(self) -> None:
+        """Make the folders, readable by their owner alone. May be called twice."""
+        for folder in (self.root, self.store, self.run, self.run_models, self.logs, self.cache):
+            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """How this process runs."""
+
+    home: Home
+    state_url: str = ""
+    """SQL database of what must not be lost; empty: SQLite in the home."""
+    offline: bool = False
+    """Never call a model hub; what is not in the store is an error."""
+    log_level: LogLevel = "info"
+    api_key: str = field(default="", repr=False)
+    """Key that commands send to the API; empty: the one in `first-key`."""
+    start_timeout_s: float = 300.0
+    """Longest wait for a model to load before `up` gives up."""
+    drain_timeout_s: float = 30.0
+    """Longest wait for running answers when the server stops."""
+    hf_endpoint: str = ""
+    """Base URL of a mirror of the Hugging Face hub; empty: the hub itself."""
+    ms_endpoint: str = ""
+    """Base URL of a mirror of the ModelScope hub; empty: the hub itself."""
+    warnings: tuple[str, ...] = ()
+    """What was odd about the environment; the command line prints these once."""
+
+
+def _text(value: str) -> str:
+    return value
+
+
+def _flag(value: str) -> bool:
+    word = value.strip().lower()
+    if word in ("1", "true", "yes", "on"):
+        return True
+    if word in ("0", "false", "no", "off", ""):
+        return False
+    raise ValueError("expected 1 or 0")
+
+
+def _seconds(value: str) -> float:
+    seconds = float(value)
+    if not 0 < seconds <= 86_400:
+        raise ValueError("expected seconds between 0 and 86400")
+    return seconds
+
+
+def _level(value: str) -> LogLevel:
+    word = value.strip().lower()
+    if word not in get_args(LogLevel):
+        raise ValueError("expected one of " + ", ".join(get_args(LogLevel)))
+    return cast(LogLevel, word)
+
+
+def _endpoint(value: str) -> str:
+    if value and not value.startswith(("http://", "https://")):
+        raise ValueError("expected an address that starts with http:// or https://")
+    return value.rstrip("/")
+
+
+def _home(value: str) -> Home:
+    return Home(root=Path(value).expanduser().absolute())
+
+
+READERS: Mapping[str, Callable[[str], object]] = {
+    "home": _home,
+    "state_url": _text,
+    "offline": _flag,
+    "log_level": _level,
+    "api_key": _text,
+    "start_timeout_s": _seconds,
+    "drain_timeout_s": _seconds,
+    "hf_endpoint": _endpoint,
+    "ms_endpoint": _endpoint,
+}
+
+
+def read_settings(environ: Mapping[str, str] | None = None, table: Mapping[str, object] | None = None) -> Settings:
+    """Return the settings of this process. Reads no file.
+
+    Args:
+        environ: Environment; default: that of the process.
+        table: `[settings]` of ashore.toml; weaker than the environment.
+
+    Raises:
+        InvalidSpec: a value is malformed, or the table has an unknown key.
+    """
+    environ = os.environ if environ is None else environ
+    values: dict[str, object] = {}
+    for key, raw in (table or {}).items():
+        if key not in READERS or key == "home":
+            raise InvalidSpec(f"[settings] has an unknown key {key!r}", hint=did_you_mean(key, set(READERS) - {"home"}))
+        text = str(raw).lower() if isinstance(raw, bool) else str(raw)
+        values[key] = _read(READERS[key], text, f"[settings] {key}")
+    warnings = []
+    for name in sorted(environ):
+        if not name.startswith("ASHORE_") or name.startswith(IGNORED_PREFIXES):
+            continue
+        key = name.removeprefix("ASHORE_").lower()
+        if key in READERS:
+            values[key] = _read(READERS[key], environ[name], name)
+        else:
+            known = {"ASHORE_" + k.upper() for k in READERS}
+            warnings.append(f"{name} is set, and ashore knows no such setting: {did_you_mean(name, known)}")
+    values.setdefault("home", _home(environ.get("HOME", "~") + "/.ashore"))
+    assert set(values) <= {f.name for f in fields(Settings)}
+    return Settings(**values, warnings=tuple(warnings))  # type: ignore[arg-type]
+
+
+def _read(reader: Callable[[str], object], text: str, where: str) -> object:
+    try:
+        return reader(text)
+    except ValueError as fault:
+        raise InvalidSpec(f"{where}={text!r} is malformed: {fault}", hint=f"correct or remove {where}") from fault

@@ -1,0 +1,135 @@
+"""Shared fixtures: the demo home, free ports, a served instance, and the guard that keeps tests on this machine."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from demo_home import demo_home_path
+from served import Served, start_served
+
+LOOPBACK = ("127.", "::1", "localhost")
+
+
+class LeftTheMachine(AssertionError):
+    """A test tried to reach an address beyond loopback."""
+
+
+def _check_address(family: int, address: object) -> None:
+    if family not in (socket.AF_INET, socket.AF_INET6) or not isinstance(address, tuple):
+        return
+    host = str(address[0])
+    if not host.startswith(LOOPBACK) and host not in ("", "0.0.0.0", "::"):
+        raise LeftTheMachine(f"a test tried to reach {address!r}; tests stay on this machine")
+
+
+@pytest.fixture(autouse=True, scope="session")
+def only_loopback() -> Iterator[None]:
+    """Refuse every connection of the test process that leaves the machine."""
+    real_connect, real_connect_ex, real_sendto = socket.socket.connect, socket.socket.connect_ex, socket.socket.sendto
+
+    def connect(self: socket.socket, address: object) -> object:
+        _check_address(self.family, address)
+        return real_connect(self, address)  # type: ignore[arg-type]
+
+    def connect_ex(self: socket.socket, address: object) -> object:
+        _check_address(self.family, address)
+        return real_connect_ex(self, address)  # type: ignore[arg-type]
+
+    def sendto(self: socket.socket, *args: object) -> object:
+        _check_address(self.family, args[-1])
+        return real_sendto(self, *args)  # type: ignore[call-overload]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(socket.socket, "connect", connect)
+        patch.setattr(socket.socket, "connect_ex", connect_ex)
+        patch.setattr(socket.socket, "sendto", sendto)
+        yield
+
+
+@pytest.fixture(autouse=True)
+def own_environment(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Keep `ASHORE_*` of the developer, and their home, out of every test."""
+    for name in list(os.environ):
+        if name.startswith("ASHORE_") and not name.startswith("ASHORE_TEST_"):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("ASHORE_HOME", str(tmp_path_factory.getbasetemp() / "no-such-home"))
+
+
+@pytest.fixture(scope="session")
+def demo_home() -> Path:
+    """Home whose store has `smollm2`, its `int8` variant and `minilm`. Built once, cached, and never written by tests.
+
+    Tests that serve from it make a home of their own whose `store` is a link to the one here: see `served`.
+    """
+    return demo_home_path()
+
+
+@pytest.fixture
+def free_port() -> Callable[[], int]:
+    """Return a function that gives a TCP port nobody listens on."""
+
+    def find() -> int:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            return int(probe.getsockname()[1])
+
+    return find
+
+
+@pytest.fixture
+def ashore() -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Return a function that runs the command line in a process of its own: `ashore("model", "list", home=path)`."""
+
+    def run(
+        *words: str, home: Path | None = None, timeout_s: float = 120, env: dict[str, str] | None = None
+    ) -> subprocess.CompletedProcess[str]:
+        environ = {**os.environ, **(env or {})}
+        if home is not None:
+            environ["ASHORE_HOME"] = str(home)
+        return subprocess.run(
+            [sys.executable, "-m", "ashore.cli.main", *words],
+            env=environ,
+            capture_output=True,
+            text=True,
+            timeout=timeout_s,
+            check=False,
+        )
+
+    return run
+
+
+@pytest.fixture
+def served(
+    tmp_path: Path, free_port: Callable[[], int], request: pytest.FixtureRequest
+) -> Iterator[Callable[..., Served]]:
+    """Return a function that runs `ashore up MODELS...` and gives its address and key; all of them stop at the end.
+
+    `served("fake:echo")` needs no model. With real names the home shares the store of `demo_home`. More words for the
+    command line go into `options`, an environment into `env`, the text of an ashore.toml into `config`.
+    """
+    running: list[Served] = []
+
+    def start(*models: str, **options: object) -> Served:
+        store = None
+        if any(not m.startswith("fake:") for m in models):
+            store = request.getfixturevalue("demo_home") / "store"
+        one = start_served(
+            tmp_path / f"home-{len(running)}",
+            models,
+            store=store,
+            port=free_port(),
+            grpc_port=free_port(),
+            **options,  # type: ignore[arg-type]
+        )
+        running.append(one)
+        return one
+
+    yield start
+    for one in running:
+        one.stop()

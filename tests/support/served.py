@@ -1,0 +1,121 @@
+"""A running `ashore up` for tests."""
+
+from __future__ import annotations
+
+import http.client
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Served:
+    """One running server."""
+
+    process: subprocess.Popen[bytes]
+    home: Path
+    port: int
+    grpc_port: int
+    output: Path
+    """What `ashore up` printed, both streams."""
+
+    @property
+    def base_url(self) -> str:
+        """Address for OpenAI clients, with `/v1`."""
+        return f"http://127.0.0.1:{self.port}/v1"
+
+    @property
+    def root_url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def grpc_address(self) -> str:
+        return f"127.0.0.1:{self.grpc_port}"
+
+    @property
+    def key(self) -> str:
+        return (self.home / "first-key").read_text().strip()
+
+    def said(self) -> str:
+        return self.output.read_text(errors="replace")
+
+    def ready(self) -> bool:
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=2)
+        try:
+            connection.request("GET", "/readyz")
+            return connection.getresponse().status == 200
+        except OSError:
+            return False
+        finally:
+            connection.close()
+
+    def wait_ready(self, timeout_s: float = 90) -> None:
+        deadline = time.monotonic() + timeout_s
+        while not self.ready():
+            if self.process.poll() is not None:
+                raise RuntimeError(f"ashore up ended with {self.process.returncode}:\n{self.everything_said()}")
+            if time.monotonic() > deadline:
+                self.stop()
+                raise RuntimeError(f"ashore up was not ready after {timeout_s} s:\n{self.everything_said()}")
+            time.sleep(0.05)
+
+    def everything_said(self) -> str:
+        """Return the output and the ends of all logs, for messages."""
+        parts = [self.said()[-4000:]]
+        for log in sorted((self.home / "logs").glob("*.log")):
+            parts.append(f"--- {log.name}\n{log.read_text(errors='replace')[-3000:]}")
+        return "\n".join(parts)
+
+    def stop(self, timeout_s: float = 40) -> int:
+        """Stop it as Ctrl-C's grown-up sister SIGTERM does, and return the exit code. May be called twice."""
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+            try:
+                self.process.wait(timeout_s)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait()
+                raise
+        return self.process.returncode
+
+
+def start_served(
+    home: Path,
+    models: Sequence[str],
+    *,
+    store: Path | None,
+    port: int,
+    grpc_port: int,
+    options: Sequence[str] = (),
+    env: dict[str, str] | None = None,
+    config: str = "",
+    wait: bool = True,
+    prefix: Sequence[str] = (),
+) -> Served:
+    """Start `ashore up` in `home` and wait until it is ready (unless `wait` is false)."""
+    home.mkdir(parents=True, exist_ok=True)
+    if store is not None and not (home / "store").exists():
+        (home / "store").symlink_to(store)
+    words = ["up", *models, "--port", str(port), "--grpc-port", str(grpc_port), *options]
+    if config:
+        (home / "ashore.toml").write_text(config)
+        words += ["--config", str(home / "ashore.toml")]
+    output = home / "up.out"
+    with open(output, "wb") as sink:
+        process = subprocess.Popen(
+            [*prefix, sys.executable, "-m", "ashore.cli.main", *words],
+            env={**os.environ, "ASHORE_HOME": str(home), **(env or {})},
+            stdin=subprocess.DEVNULL,
+            stdout=sink,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    one = Served(process=process, home=home, port=port, grpc_port=grpc_port, output=output)
+    if wait:
+        one.wait_ready()
+    return one

@@ -1,0 +1,109 @@
+"""Rules of the house that no other tool checks."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import pkgutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import ashore
+from ashore import errors
+from ashore.cli.commands import COMMANDS
+
+SOURCE = Path(ashore.__file__).parent
+ROOMS = sorted(p.parent for p in SOURCE.glob("*/__init__.py"))
+HEAVY = {
+    "openvino", "openvino_genai", "nncf", "torch", "transformers", "gguf", "grpc", "huggingface_hub", "modelscope",
+    "matplotlib", "llguidance", "oras", "obstore", "xllamacpp", "numpy", "tokenizers", "sqlalchemy", "granian", "httpx",
+    "rich", "cyclopts",
+}  # fmt: skip
+
+
+def _all_errors(kind: type[errors.AshoreError] = errors.AshoreError) -> Iterator[type[errors.AshoreError]]:
+    for child in kind.__subclasses__():
+        yield child
+        yield from _all_errors(child)
+
+
+@pytest.mark.parametrize("room", ROOMS, ids=lambda p: p.name)
+def test_room_says_what_it_owns_and_exports_sorted_names(room: Path) -> None:
+    tree = ast.parse((room / "__init__.py").read_text())
+    doc = ast.get_docstring(tree)
+    assert doc, f"{room.name}/__init__.py has no docstring"
+    exported = next(
+        (
+            ast.literal_eval(node.value)
+            for node in tree.body
+            if isinstance(node, ast.Assign | ast.AnnAssign)
+            and node.value is not None
+            and ast.unparse(node.targets[0] if isinstance(node, ast.Assign) else node.target) == "__all__"
+        ),
+        None,
+    )
+    assert exported is not None, f"{room.name}/__init__.py has no __all__"
+    assert exported == sorted(exported)
+
+
+def test_error_codes_are_told_in_the_tree_of_the_docstring() -> None:
+    for kind in _all_errors():
+        assert kind.__name__ in (errors.__doc__ or ""), f"{kind.__name__} is not drawn in the error tree"
+        assert kind.exit_code in (2, 3, 4, 5, 70)
+        assert kind.__doc__
+
+
+def test_leaf_error_codes_are_unique() -> None:
+    shared = {"invalid_request", "permission_denied", "overloaded", "environment"}
+    seen: dict[str, str] = {}
+    for kind in _all_errors():
+        if "code" not in vars(kind) or kind.code in shared:
+            continue
+        assert kind.code not in seen, f"{kind.__name__} and {seen[kind.code]} share the code {kind.code}"
+        seen[kind.code] = kind.__name__
+
+
+@pytest.mark.parametrize("words", [["--help"], ["--version"], []], ids=["help", "version", "nothing"])
+def test_the_overview_loads_no_heavy_library(words: list[str]) -> None:
+    program = (
+        "import sys\nfrom ashore.cli.main import main\n"
+        f"code = main({words!r})\n"
+        f"print(sorted({HEAVY!r} & set(sys.modules)), file=sys.stderr)\nraise SystemExit(code)"
+    )
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert result.stderr.strip() == "[]"
+    assert "ashore" in result.stdout
+
+
+def test_importing_a_room_loads_no_heavy_library() -> None:
+    rooms = [f"ashore.{room.name}" for room in ROOMS if room.name not in ("cli",)]
+    light = HEAVY - {"numpy"}
+    program = (
+        f"import sys, importlib\nfor room in {rooms!r}:\n    importlib.import_module(room)\n"
+        f"print(sorted({light!r} & set(sys.modules)))"
+    )
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "[]"
+
+
+def test_every_command_of_the_table_can_be_imported() -> None:
+    for command in COMMANDS:
+        module, _, name = command.target.partition(":")
+        assert hasattr(importlib.import_module(module), name), command
+
+
+def test_no_module_works_at_import_or_swallows_everything() -> None:
+    for module in pkgutil.walk_packages([str(SOURCE)], "ashore."):
+        if module.name.endswith(("_pb2", "_pb2_grpc")) or ".quiet." in module.name:
+            continue
+        path = SOURCE.joinpath(*module.name.split(".")[1:])
+        file = path / "__init__.py" if module.ispkg else path.with_suffix(".py")
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.ExceptHandler) and node.type is None:
+                raise AssertionError(f"{file}:{node.lineno} has a bare except")
+            if isinstance(node, ast.Name) and node.id in ("TODO", "FIXME"):
+                raise AssertionError(f"{file}:{node.lineno} is unfinished")
