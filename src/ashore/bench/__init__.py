@@ -1,0 +1,27 @@
+"""Load on any OpenAI-compatible server, and what its users felt: first token, time per token, stalls, goodput.
+
+Owns the load client (raw sockets, about a hundredth of a core per thousand events a second), prompts of a given
+length, arrival schedules and the arithmetic of the report. Refuses to own: starting servers, judging answers
+(`evaluation`), and drawing (`cli`).
+"""
+
+from ashore.bench.model import Distribution, Goodput, LoadPlan, LoadReport, RequestRecord, Slo
+from ashore.bench.prompts import PromptMaker
+from ashore.bench.report import percentile, report_json, summarise
+from ashore.bench.run import run_load
+from ashore.bench.schedule import poisson_arrivals
+
+__all__ = [
+    "Distribution",
+    "Goodput",
+    "LoadPlan",
+    "LoadReport",
+    "PromptMaker",
+    "RequestRecord",
+    "Slo",
+    "percentile",
+    "poisson_arrivals",
+    "report_json",
+    "run_load",
+    "summarise",
+]
