@@ -1,0 +1,209 @@
+"""The SQL engine on SQLite: write-ahead log, `BEGIN IMMEDIATE`, `synchronous=FULL`."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ashore.core import Clock
+from ashore.errors import DiskFull, EnvironmentFault, HomeTooNew, InvalidSpec, Overloaded
+from ashore.state.schema import MIGRATIONS, Migration
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection, Engine
+
+BUSY_TIMEOUT_S = 5.0
+"""Longest wait for another process that writes."""
+
+
+class Database:
+    """One open database. Safe to use from several threads; each process opens its own."""
+
+    def __init__(self, engine: Engine, path: Path) -> None:
+        self._engine = engine
+        self.path = path
+
+    @contextmanager
+    def write(self) -> Iterator[Connection]:
+        """Run one transaction that may write. It holds the write lock from its start, and commits unless it raises.
+
+        Raises:
+            Overloaded: another process held the lock longer than the timeout.
+            DiskFull: nothing was written.
+        """
+        with _translated(self.path), self._engine.begin() as connection:
+            yield connection
+
+    @contextmanager
+    def read(self) -> Iterator[Connection]:
+        """Run one transaction that only reads; it sees one moment and waits for nobody."""
+        with _translated(self.path), self._engine.connect() as connection:
+            connection = connection.execution_options(ashore_reads=True)
+            with connection.begin():
+                yield connection
+
+    def close(self) -> None:
+        """Close every connection. May be called twice."""
+        self._engine.dispose()
+
+
+def path_of_url(url: str, *, default: Path) -> Path:
+    """Return the file that a state URL names; an empty URL names `default`.
+
+    Raises:
+        InvalidSpec: the URL is not SQLite's, which is the only database of this version.
+    """
+    if not url:
+        return default
+    if url.startswith("sqlite:///"):
+        return Path(url.removeprefix("sqlite:///"))
+    scheme = url.partition(":")[0]
+    raise InvalidSpec(
+        f"the state URL starts with {scheme!r}; this version keeps its state in SQLite only",
+        hint="use sqlite:////absolute/path/state.db, or leave it out for the home's own",
+    )
+
+
+def open_database(
+    path: Path,
+    *,
+    snapshots: Path,
+    clock: Clock,
+    say: Callable[[str], None] = lambda line: None,
+    migrations: Sequence[Migration] = MIGRATIONS,
+) -> Database:
+    """Open the state, made or brought to this version first.
+
+    May be called by several processes at once: the first one migrates, the others wait for it. A machine that dies in
+    the middle leaves the old version whole.
+
+    Args:
+        path: The database file; made with mode 0600 when it is absent.
+        snapshots: Folder for the copy that is made before an existing database is migrated.
+        clock: Names the snapshot.
+        say: Told what was migrated, and how to go back.
+        migrations: Steps from version 0 on.
+
+    Raises:
+        HomeTooNew: a newer ashore wrote it; nothing is changed.
+        EnvironmentFault: it is not a database, or cannot be opened.
+    """
+    with _translated(path):
+        if not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
+        _migrate(path, snapshots, clock, say, migrations)
+        return Database(_make_engine(path), path)
+
+
+def _migrate(
+    path: Path, snapshots: Path, clock: Clock, say: Callable[[str], None], migrations: Sequence[Migration]
+) -> None:
+    connection = sqlite3.connect(path, timeout=BUSY_TIMEOUT_S, isolation_level=None)
+    try:
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute("PRAGMA synchronous=FULL")
+        found = _version(connection)
+        wanted = len(migrations)
+        if found > wanted:
+            raise HomeTooNew(
+                f"{path} has schema version {found}; this ashore knows versions up to {wanted}",
+                hint=f"install the newer ashore that wrote it, or go back to a snapshot in {snapshots}",
+            )
+        if found == wanted:
+            return
+        snapshot = _snapshot(connection, found, snapshots, clock) if _has_tables(connection) else None
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            found = _version(connection)
+            for step in migrations[found:]:
+                for statement in step:
+                    connection.execute(statement)
+            connection.execute("CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value TEXT NOT NULL)")
+            connection.execute("INSERT OR REPLACE INTO meta VALUES ('schema_version', ?)", (str(wanted),))
+            connection.execute("COMMIT")
+        except BaseException:
+            connection.execute("ROLLBACK")
+            raise
+        if snapshot is not None:
+            say(f"{path} was brought from schema version {found} to {wanted}; the old one is kept in {snapshot}")
+            say(
+                f"way back: stop ashore, remove {path}-wal and {path}-shm, cp {snapshot} {path}, start the older ashore"
+            )
+    finally:
+        connection.close()
+
+
+def _has_tables(connection: sqlite3.Connection) -> bool:
+    return bool(connection.execute("SELECT count(*) FROM sqlite_master WHERE type = 'table'").fetchone()[0])
+
+
+def _version(connection: sqlite3.Connection) -> int:
+    if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'meta'").fetchone():
+        return 0
+    row = connection.execute("SELECT value FROM meta WHERE key = 'schema_version'").fetchone()
+    return int(row[0]) if row else 0
+
+
+def _snapshot(connection: sqlite3.Connection, version: int, snapshots: Path, clock: Clock) -> Path:
+    snapshots.mkdir(parents=True, exist_ok=True, mode=0o700)
+    number = 0
+    while True:
+        suffix = f"-{number}" if number else ""
+        target = snapshots / f"state-v{version}-{int(clock.now_s())}{suffix}.db"
+        if not target.exists():
+            break
+        number += 1
+    connection.execute("VACUUM INTO ?", (str(target),))
+    target.chmod(0o600)
+    return target
+
+
+def _make_engine(path: Path) -> Engine:
+    from sqlalchemy import create_engine, event
+
+    engine = create_engine(f"sqlite:///{path}", connect_args={"timeout": BUSY_TIMEOUT_S})
+
+    @event.listens_for(engine, "connect")
+    def on_connect(connection: Any, record: object) -> None:
+        connection.isolation_level = None  # the driver would begin late, and not at all before a SELECT
+        connection.execute("PRAGMA synchronous=FULL")
+        connection.execute("PRAGMA foreign_keys=ON")
+
+    @event.listens_for(engine, "begin")
+    def on_begin(connection: Connection) -> None:
+        reads = connection.get_execution_options().get("ashore_reads")
+        connection.exec_driver_sql("BEGIN" if reads else "BEGIN IMMEDIATE")
+
+    return engine
+
+
+@contextmanager
+def _translated(path: Path) -> Iterator[None]:
+    """Turn the driver's errors into ours."""
+    try:
+        yield
+    except sqlite3.Error as fault:
+        raise _our_error(fault, path) from fault
+    except Exception as fault:  # SQLAlchemy wraps the driver's error; its module must not be imported for this check
+        origin = getattr(fault, "orig", None)
+        if isinstance(origin, sqlite3.Error):
+            raise _our_error(origin, path) from fault
+        raise
+
+
+def _our_error(fault: sqlite3.Error, path: Path) -> Exception:
+    name = getattr(fault, "sqlite_errorname", "")
+    if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
+        return Overloaded(f"{path} was locked by another process for {BUSY_TIMEOUT_S:.0f} s", hint="try again")
+    if name.startswith("SQLITE_FULL"):
+        return DiskFull(f"no room left on the disk for {path}", hint="free some space; nothing was lost")
+    if name.startswith(("SQLITE_NOTADB", "SQLITE_CORRUPT")):
+        return EnvironmentFault(
+            f"{path} is damaged: {fault}", hint="go back to a snapshot in the home's snapshots folder"
+        )
+    return EnvironmentFault(f"{path}: {fault}", hint="check that the file and its folder can be written")
