@@ -1,0 +1,89 @@
+"""ashore.toml: what is taken, and what each kind of mistake gets."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from ashore.errors import InvalidSpec
+from ashore.spec import LATER, AdmissionSpec, EngineSpec, ListenSpec, ModelSpec, Spec, parse_spec, read_spec
+
+FULL = """
+[[model]]
+name = "smollm2"
+alias = "chat"
+replicas = 2
+[model.engine]
+kind = "openvino"
+kv_tokens = 4096
+options = {DYNAMIC_QUANTIZATION_GROUP_SIZE = 128}
+[[model]]
+name = "minilm"
+[http]
+host = "0.0.0.0"
+port = 9000
+[grpc]
+port = 0
+[admission]
+max_waiting = 8
+default_deadline_s = 5
+[egress]
+allow = ["hub.example"]
+[settings]
+offline = true
+[state]
+url = "sqlite:////srv/state.db"
+"""
+
+
+def test_a_full_spec_is_read() -> None:
+    engine = EngineSpec(kind="openvino", kv_tokens=4096, options={"DYNAMIC_QUANTIZATION_GROUP_SIZE": 128})
+    assert parse_spec(FULL) == Spec(
+        models=(ModelSpec(name="smollm2", alias="chat", replicas=2, engine=engine), ModelSpec(name="minilm")),
+        http=ListenSpec(host="0.0.0.0", port=9000),
+        grpc=ListenSpec(port=0),
+        admission=AdmissionSpec(max_waiting=8, default_deadline_s=5.0),
+        egress_allow=("hub.example",),
+        settings={"offline": True, "state_url": "sqlite:////srv/state.db"},
+    )
+
+
+def test_an_empty_spec_is_the_default() -> None:
+    assert parse_spec("") == Spec()
+
+
+@pytest.mark.parametrize(
+    ("text", "message", "hint"),
+    [
+        ("modle = 1", "unknown key 'modle'", "'model'"),
+        ('[[model]]\nname = "a"\nreplica = 2', "unknown key 'replica'", "'replicas'"),
+        ('[[model]]\nname = "a"\nengine = {kind = "openvin"}', "kind = 'openvin'", "'openvino'"),
+        ('[[model]]\nname = "a"\n[model.engine]\nkv_token = 1', "unknown key 'kv_token'", "'kv_tokens'"),
+        ("[model]\nname = 'a'", "not a list of tables", "[[model]]"),
+        ("[[model]]\nalias = 'a'", "has no name", "smollm2"),
+        ('[[model]]\nname = "a"\n[[model]]\nname = "b"\nalias = "a"', "alias 'a' to two models", "differ"),
+        ("[http]\nport = 70000", "port = 70000; expected 1 to 65535", "correct"),
+        ("[http]\nport = '8080'", "port is '8080', a str; expected a int", "correct"),
+        ("[admission]\nmax_waiting = true", "max_waiting is True", "correct"),
+        ("[admission]\ndefault_deadline_s = 0", "default_deadline_s = 0", ""),
+        ("[egress]\nallow = [1]", "expected a list of texts", "correct"),
+        ("[http", "is not TOML", "correct"),
+    ],
+)
+def test_a_mistake_is_named_with_the_way_out(text: str, message: str, hint: str) -> None:
+    with pytest.raises(InvalidSpec) as caught:
+        parse_spec(text)
+    assert message in caught.value.message
+    assert hint in caught.value.hint
+
+
+@pytest.mark.parametrize("section", LATER)
+def test_a_section_of_a_later_version_is_refused_not_ignored(section: str) -> None:
+    with pytest.raises(InvalidSpec, match="not in this version"):
+        parse_spec(f"[{section}]\nkind = 'x'")
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(InvalidSpec, match=r"nowhere\.toml: No such file"):
+        read_spec(tmp_path / "nowhere.toml")
