@@ -66,15 +66,15 @@ def test_a_transaction_that_raises_leaves_nothing(tmp_path: Path) -> None:
     state.close()
 
 
-def test_tuning_is_found_for_its_machine_only(tmp_path: Path) -> None:
+def test_tuning_is_kept_for_each_goal(tmp_path: Path) -> None:
     state = opened(tmp_path)
-    row = TuningRow(model="smollm2", machine="m1", choice="{}", evidence="[]", created_s=1)
+    row = TuningRow(model="smollm2", goal="latency", choice="{}", report="[]", measured_at_s=1)
     with state.write() as connection:
-        save_tuning(connection, row)
+        save_tuning(connection, TuningRow(model="smollm2", goal="latency", choice="{1}", report="[]", measured_at_s=0))
         save_tuning(connection, row)
     with state.read() as connection:
-        assert load_tuning(connection, model="smollm2", machine="m1") == row
-        assert load_tuning(connection, model="smollm2", machine="m2") is None
+        assert load_tuning(connection, model="smollm2", goal="latency") == row
+        assert load_tuning(connection, model="smollm2", goal="throughput") is None
     state.close()
 
 

@@ -21,14 +21,13 @@ class KeyRow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TuningRow:
-    """What `engine tune` chose for one model on one machine."""
+    """What `engine tune` chose for one model on this machine, for one goal."""
 
     model: str
     """Store name without variant."""
-    machine: str
-    """Fingerprint of the processor and its cores: a choice measured elsewhere is not used."""
+    goal: str
     choice: str
-    """JSON object: engine kind, variant, threads, options."""
-    evidence: str
-    """JSON: the measured rows the choice was made from."""
-    created_s: int
+    """JSON of the choice, with the digest of the model and the machine it was measured on."""
+    report: str
+    """JSON of everything measured: the evidence."""
+    measured_at_s: int

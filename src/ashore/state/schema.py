@@ -26,12 +26,12 @@ MIGRATIONS: Final[tuple[Migration, ...]] = (
         """,
         """
         CREATE TABLE tuning (
-            model       TEXT NOT NULL,
-            machine     TEXT NOT NULL,
-            choice      TEXT NOT NULL,
-            evidence    TEXT NOT NULL,
-            created_s   INTEGER NOT NULL,
-            PRIMARY KEY (model, machine)
+            model         TEXT NOT NULL,
+            goal          TEXT NOT NULL,
+            choice        TEXT NOT NULL,
+            report        TEXT NOT NULL,
+            measured_at_s INTEGER NOT NULL,
+            PRIMARY KEY (model, goal)
         )
         """,
     ),

@@ -33,22 +33,22 @@ def list_keys(connection: Connection) -> tuple[KeyRow, ...]:
 
 
 def save_tuning(connection: Connection, row: TuningRow) -> None:
-    """Record what `engine tune` chose; an older choice for the same model and machine is replaced."""
+    """Record what `engine tune` chose; an older choice for the same model and goal is replaced."""
     _execute(
         connection,
-        "INSERT OR REPLACE INTO tuning VALUES (:model, :machine, :choice, :evidence, :created_s)",
+        "INSERT OR REPLACE INTO tuning VALUES (:model, :goal, :choice, :report, :measured_at_s)",
         model=row.model,
-        machine=row.machine,
+        goal=row.goal,
         choice=row.choice,
-        evidence=row.evidence,
-        created_s=row.created_s,
+        report=row.report,
+        measured_at_s=row.measured_at_s,
     )
 
 
-def load_tuning(connection: Connection, *, model: str, machine: str) -> TuningRow | None:
-    """Return the choice recorded for this model on this machine, or None."""
-    query = "SELECT * FROM tuning WHERE model = :model AND machine = :machine"
-    row = _execute(connection, query, model=model, machine=machine).mappings().first()
+def load_tuning(connection: Connection, *, model: str, goal: str) -> TuningRow | None:
+    """Return the choice recorded for this model and goal, or None. Whether it fits this machine, the caller decides."""
+    query = "SELECT * FROM tuning WHERE model = :model AND goal = :goal"
+    row = _execute(connection, query, model=model, goal=goal).mappings().first()
     return None if row is None else TuningRow(**row)
 
 

@@ -1,0 +1,26 @@
+"""How to lay it out: which engine, which variant, how many threads, how much cache, for these models on this machine.
+
+Owns: the plan and the reason of every choice in it. Refuses: starting anything, fetching anything.
+"""
+
+from ashore.planning.inventory import read_inventory
+from ashore.planning.model import Change, Choice, Inventory, ModelFacts, ModelPlan, Plan, Tuned, Wish
+from ashore.planning.rules import choose_engine, compare, describe, differs, make_plan, number_releases
+
+__all__ = [
+    "Change",
+    "Choice",
+    "Inventory",
+    "ModelFacts",
+    "ModelPlan",
+    "Plan",
+    "Tuned",
+    "Wish",
+    "choose_engine",
+    "compare",
+    "describe",
+    "differs",
+    "make_plan",
+    "number_releases",
+    "read_inventory",
+]

@@ -1,0 +1,114 @@
+"""What a plan is made from, and the plan: immutable, every choice with its reason."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from ashore.core import ModelShape
+from ashore.engines import EngineKind, EngineOptions
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Inventory:
+    """What this machine gives."""
+
+    cores: int
+    """Cores this process may use, after affinity and cgroup limits."""
+    memory_bytes: int
+    """Memory that can be used now without swapping, after cgroup limits."""
+    cpu: str = ""
+    """Processor as the kernel names it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wish:
+    """One model as the operator asks for it. Zero and empty mean: let the plan choose."""
+
+    name: str
+    """`smollm2`, `smollm2@int8`, a source, `fake:echo?tok_per_s=20`."""
+    alias: str = ""
+    replicas: int = 1
+    kind: Literal["auto"] | EngineKind = "auto"
+    url: str = ""
+    context_tokens: int = 0
+    kv_tokens: int = 0
+    max_sequences: int = 0
+    threads: int = 0
+    prefix_cache: bool = True
+    options: tuple[tuple[str, str | int | float | bool], ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelFacts:
+    """What is known of a model before it is planned: from the store, or from the catalogue while it is not there."""
+
+    name: str
+    """Store name without variant."""
+    variant: str = ""
+    """The variant that was asked for by name; empty: the plan chooses."""
+    format: Literal["gguf", "safetensors", "openvino", "fake", "remote"]
+    shape: ModelShape | None
+    """None for the fake engine and remote servers, which need no memory here."""
+    weight_bytes: int = 0
+    in_store: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tuned:
+    """What `ashore engine tune` measured as best for this model on this machine."""
+
+    kind: EngineKind
+    variant: str
+    threads: int
+    options: tuple[tuple[str, str | int | float | bool], ...] = ()
+    why: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Choice:
+    """One decision and its reason."""
+
+    field: str
+    value: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelPlan:
+    """How one alias will be served."""
+
+    alias: str
+    release: str
+    name: str
+    """Store name without variant, or the whole name of a fake or remote model."""
+    variant: str
+    """Variant of the store that is run; empty: the model as pulled."""
+    options: EngineOptions
+    replicas: int
+    embedder: bool
+    in_store: bool
+    choices: tuple[Choice, ...] = field(default=(), compare=False)
+
+    @property
+    def reference(self) -> str:
+        """Store reference, `smollm2@int8`."""
+        return f"{self.name}@{self.variant}" if self.variant else self.name
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """How this machine will serve: what the supervisor carries out."""
+
+    models: tuple[ModelPlan, ...]
+    inventory: Inventory
+    """What the choices rest on. A reload plans with the same figures, or free memory alone would move every cache."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """One difference between two plans."""
+
+    alias: str
+    kind: Literal["add", "remove", "replace", "keep"]
+    what: str

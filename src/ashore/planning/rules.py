@@ -1,0 +1,300 @@
+"""The decisions of a plan, as pure functions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Final
+
+from ashore.core import human_bytes, kv_bytes_per_token
+from ashore.engines import EngineKind, EngineOptions
+from ashore.errors import InvalidSpec, KvCacheExhausted, UnsupportedModel
+from ashore.planning.model import Change, Choice, Inventory, ModelFacts, ModelPlan, Plan, Tuned, Wish
+
+OPENVINO_ARCHITECTURES: Final = frozenset({"llama", "qwen2", "qwen3"})
+ENCODER_ARCHITECTURES: Final = frozenset({"bert"})
+INT8: Final = "int8"
+
+KV_BLOCK_TOKENS: Final = 32
+"""Block of OpenVINO's paged attention on CPU."""
+MAX_SEQUENCES: Final = 64
+"""Throughput of the CPU engine still grows from 16 to 64 sequences; beyond that only latency does."""
+MAX_BATCH_TOKENS: Final = 512
+MOST_KV_TOKENS: Final = 131_072
+"""64 sequences of 2,048 tokens: more than one machine without a GPU answers in a tolerable time."""
+RESERVED_BYTES: Final = 1 << 30
+"""Left to the API worker, the supervisor and the system."""
+KV_SHARE: Final = 0.5
+"""Share of the memory left after the weights that KV caches may take; compilation and activations need the rest."""
+U8_KV_OVERHEAD: Final = 1.13
+"""Each row of u8 keys or values carries a scale and a zero point, eight bytes on 64 numbers of a head."""
+
+
+def make_plan(
+    wishes: Sequence[Wish],
+    facts: Mapping[str, ModelFacts],
+    inventory: Inventory,
+    tuned: Mapping[str, Tuned],
+) -> Plan:
+    """Decide how the models asked for are served on this machine.
+
+    Args:
+        wishes: One for each model; aliases differ.
+        facts: By `Wish.name`.
+        inventory: What the machine gives.
+        tuned: By store name; what was measured as best here.
+
+    Raises:
+        InvalidSpec: a wish contradicts itself or the model.
+        UnsupportedModel: no engine here takes the model.
+        KvCacheExhausted: weights and the smallest useful cache do not fit in memory.
+    """
+    kinds = {w.name: choose_engine(w, facts[w.name], tuned.get(facts[w.name].name)) for w in wishes}
+    decoders = sum(w.replicas for w in wishes if _needs_cache(facts[w.name]))
+    weights = sum(weight_bytes_to_run(facts[w.name], kinds[w.name][1]) * w.replicas for w in wishes)
+    cache_bytes = _cache_bytes_per_replica(inventory, weights, decoders)
+    models = []
+    for wish in wishes:
+        kind, variant, why = kinds[wish.name]
+        models.append(
+            _plan_model(
+                wish,
+                facts[wish.name],
+                Choice(field="engine", value=" ".join(filter(None, (kind, variant))), why=why),
+                kind,
+                variant,
+                tuned.get(facts[wish.name].name),
+                inventory,
+                decoders,
+                cache_bytes,
+            )
+        )
+    return Plan(models=tuple(models), inventory=inventory)
+
+
+def choose_engine(wish: Wish, facts: ModelFacts, tuned: Tuned | None) -> tuple[EngineKind, str, str]:
+    """Return the engine, the variant of the store that it runs, and why."""
+    if facts.format == "fake":
+        return "fake", "", "the name starts with fake:"
+    if wish.url or wish.kind == "vllm":
+        if not wish.url:
+            raise InvalidSpec(f"{wish.name}: vllm needs its address", hint='write url = "http://host:8000" beside kind')
+        return "vllm", "", f"an external server at {wish.url}"
+    assert facts.shape is not None
+    architecture = facts.shape.architecture
+    takes_openvino = architecture in OPENVINO_ARCHITECTURES | ENCODER_ARCHITECTURES or facts.format == "openvino"
+    if wish.kind != "auto":
+        if wish.kind == "openvino" and not takes_openvino:
+            raise UnsupportedModel(
+                f"{wish.name} is {architecture}; openvino takes {_names()}", hint="use llamacpp or vllm"
+            )
+        if wish.kind == "llamacpp" and facts.format != "gguf":
+            raise UnsupportedModel(f"{wish.name} is in {facts.format}; llamacpp takes gguf", hint="pull a GGUF of it")
+        variant = facts.variant or (INT8 if wish.kind == "openvino" and _is_decoder_source(facts) else "")
+        return wish.kind, variant, "asked for"
+    if architecture in ENCODER_ARCHITECTURES:
+        return "openvino", facts.variant, "an encoder: it embeds"
+    if tuned is not None and not facts.variant:
+        return tuned.kind, tuned.variant, tuned.why or "measured as best on this machine"
+    if facts.format == "openvino":
+        return "openvino", facts.variant, "prepared for OpenVINO"
+    if architecture in OPENVINO_ARCHITECTURES:
+        return "openvino", facts.variant or INT8, f"{architecture} on CPU: INT8 per channel is fastest at equal quality"
+    if facts.format == "gguf":
+        return "llamacpp", facts.variant, f"{architecture} is not among {_names()}, which OpenVINO takes"
+    raise UnsupportedModel(
+        f"{wish.name} is {architecture} in {facts.format}; no engine of this machine takes that",
+        hint="pull a GGUF of it for llamacpp, or give the address of a vLLM server in [model.engine] url",
+    )
+
+
+def weight_bytes_to_run(facts: ModelFacts, variant: str) -> int:
+    """Return the bytes of weights that one replica keeps in memory."""
+    if facts.shape is None:
+        return 0
+    if variant == INT8 and facts.format != "openvino":
+        return facts.shape.num_parameters + facts.shape.num_parameters // 16
+    return facts.weight_bytes
+
+
+def _needs_cache(facts: ModelFacts) -> bool:
+    return facts.shape is not None and facts.shape.architecture not in ENCODER_ARCHITECTURES
+
+
+def _is_decoder_source(facts: ModelFacts) -> bool:
+    return _needs_cache(facts) and facts.format != "openvino"
+
+
+def _names() -> str:
+    return ", ".join(sorted(OPENVINO_ARCHITECTURES))
+
+
+def _cache_bytes_per_replica(inventory: Inventory, weights: int, decoders: int) -> int:
+    free = inventory.memory_bytes - RESERVED_BYTES - weights
+    if decoders == 0:
+        return 0
+    if free <= 0:
+        raise KvCacheExhausted(
+            f"the weights take {human_bytes(weights)}; {human_bytes(inventory.memory_bytes)} of memory are free, "
+            f"of which {human_bytes(RESERVED_BYTES)} are kept for the rest of the system",
+            hint="serve fewer models or replicas, a smaller variant, or use a machine with more memory",
+        )
+    return int(free * KV_SHARE / decoders)
+
+
+def _plan_model(
+    wish: Wish,
+    facts: ModelFacts,
+    engine: Choice,
+    kind: EngineKind,
+    variant: str,
+    tuned: Tuned | None,
+    inventory: Inventory,
+    decoders: int,
+    cache_bytes: int,
+) -> ModelPlan:
+    embedder = facts.shape is not None and facts.shape.architecture in ENCODER_ARCHITECTURES
+    followed = tuned if tuned is not None and (tuned.kind, tuned.variant) == (kind, variant) else None
+    threads = _choose_threads(wish, followed, inventory, decoders, embedder=embedder)
+    sequences = wish.max_sequences or MAX_SEQUENCES
+    cache = _choose_cache(wish, facts, kind, sequences, cache_bytes)
+    extra = dict(followed.options) if followed else {}
+    extra |= dict(wish.options)
+    if wish.url:
+        extra["url"] = wish.url
+    options = EngineOptions(
+        kind=kind,
+        context_tokens=wish.context_tokens,
+        kv_tokens=cache[0],
+        max_sequences=sequences,
+        max_batch_tokens=MAX_BATCH_TOKENS,
+        threads=threads[0],
+        prefix_cache=wish.prefix_cache,
+        extra=extra,
+    )
+    alias = wish.alias or wish.name
+    choices = [engine]
+    if kind not in ("fake", "vllm"):
+        choices.append(Choice(field="threads", value=str(threads[0]), why=threads[1]))
+    if cache[1]:
+        choices.append(Choice(field="kv_tokens", value=f"{cache[0]:,}", why=cache[1]))
+    choices.append(
+        Choice(field="replicas", value=str(wish.replicas), why="asked for" if wish.replicas > 1 else "default")
+    )
+    if wish.options:
+        choices.append(
+            Choice(field="options", value=_join(wish.options), why="asked for; given to the engine unchanged")
+        )
+    return ModelPlan(
+        alias=alias,
+        release=f"{alias}-1",
+        name=facts.name,
+        variant=variant,
+        options=options,
+        replicas=wish.replicas,
+        embedder=embedder,
+        in_store=facts.in_store,
+        choices=tuple(choices),
+    )
+
+
+def _join(options: tuple[tuple[str, object], ...]) -> str:
+    return " ".join(f"{key}={value}" for key, value in options)
+
+
+def _choose_threads(
+    wish: Wish, tuned: Tuned | None, inventory: Inventory, decoders: int, *, embedder: bool
+) -> tuple[int, str]:
+    if wish.threads:
+        return wish.threads, "asked for"
+    if tuned is not None and tuned.threads:
+        return tuned.threads, "measured as best on this machine"
+    if embedder or decoders <= 1:
+        return inventory.cores, f"all {inventory.cores} cores"
+    share = max(1, inventory.cores // decoders)
+    return share, f"{inventory.cores} cores shared by {decoders} engine hosts"
+
+
+def _choose_cache(wish: Wish, facts: ModelFacts, kind: EngineKind, sequences: int, cache_bytes: int) -> tuple[int, str]:
+    """Return the tokens of KV cache of one replica, and why; 0 and no reason where there is no cache of ours."""
+    if wish.kv_tokens:
+        return wish.kv_tokens, "asked for"
+    if not _needs_cache(facts) or kind == "vllm":
+        return 0, ""
+    assert facts.shape is not None
+    per_token = kv_bytes_per_token(facts.shape, itemsize=1 if kind == "openvino" else 2)
+    if kind == "openvino":
+        per_token = int(per_token * U8_KV_OVERHEAD)
+    context = wish.context_tokens or facts.shape.context_tokens
+    affordable = cache_bytes // per_token
+    useful = min(sequences * context, MOST_KV_TOKENS)
+    tokens = min(affordable, useful) // KV_BLOCK_TOKENS * KV_BLOCK_TOKENS
+    needed = min(context, 2 * KV_BLOCK_TOKENS)
+    if tokens < needed:
+        raise KvCacheExhausted(
+            f"{wish.name}: {human_bytes(cache_bytes)} are left for the KV cache, {affordable:,} tokens; "
+            f"at least {needed:,} are needed",
+            hint="serve fewer models or replicas, or use a machine with more memory",
+        )
+    size = human_bytes(tokens * per_token)
+    if affordable < useful:
+        return tokens, f"{size}, what the memory allows ({human_bytes(per_token)} a token)"
+    return (
+        tokens,
+        f"{size} at {human_bytes(per_token)} a token, {min(sequences, tokens // context) or 1} whole contexts",
+    )
+
+
+def compare(before: Plan, after: Plan) -> tuple[Change, ...]:
+    """Return what changes from one plan to the other, alias by alias."""
+    old = {m.alias: m for m in before.models}
+    new = {m.alias: m for m in after.models}
+    changes = []
+    for alias in sorted(old.keys() | new.keys()):
+        if alias not in new:
+            changes.append(Change(alias=alias, kind="remove", what=old[alias].reference))
+        elif alias not in old:
+            changes.append(Change(alias=alias, kind="add", what=describe(new[alias])))
+        elif differs(old[alias], new[alias]):
+            changes.append(
+                Change(alias=alias, kind="replace", what=f"{describe(old[alias])} -> {describe(new[alias])}")
+            )
+        else:
+            changes.append(Change(alias=alias, kind="keep", what=describe(new[alias])))
+    return tuple(changes)
+
+
+def differs(old: ModelPlan, new: ModelPlan) -> bool:
+    """Return whether serving `new` needs other engine hosts than `old` has."""
+    return (old.name, old.variant, old.options, old.replicas) != (new.name, new.variant, new.options, new.replicas)
+
+
+def describe(model: ModelPlan) -> str:
+    """Return a plan of a model in one line."""
+    options = model.options
+    words = [model.reference, options.kind, f"x{model.replicas}"]
+    if options.threads:
+        words.append(f"threads={options.threads}")
+    if options.kv_tokens:
+        words.append(f"kv_tokens={options.kv_tokens}")
+    words += [f"{key}={value}" for key, value in sorted(options.extra.items())]
+    return " ".join(words)
+
+
+def number_releases(before: Plan, after: Plan) -> Plan:
+    """Return `after` with the releases of `before` where nothing changes, and the next number where something does."""
+    old = {m.alias: m for m in before.models}
+    models = []
+    for model in after.models:
+        was = old.get(model.alias)
+        if was is not None:
+            release = next_release(was.release) if differs(was, model) else was.release
+            model = replace(model, release=release)
+        models.append(model)
+    return replace(after, models=tuple(models))
+
+
+def next_release(release: str) -> str:
+    """Return the name of the release after this one: `chat-1` gives `chat-2`."""
+    stem, _, number = release.rpartition("-")
+    return f"{stem}-{int(number) + 1}" if stem and number.isdigit() else f"{release}-2"

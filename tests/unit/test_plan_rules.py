@@ -1,0 +1,171 @@
+"""The plan: which engine, how many threads, how much cache, and why."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ashore.core import ModelShape
+from ashore.errors import InvalidSpec, KvCacheExhausted, UnsupportedModel
+from ashore.planning import (
+    Inventory,
+    ModelFacts,
+    Plan,
+    Tuned,
+    Wish,
+    compare,
+    make_plan,
+    number_releases,
+    read_inventory,
+)
+
+LLAMA = ModelShape(
+    architecture="llama",
+    num_layers=30,
+    hidden_size=576,
+    num_heads=9,
+    num_kv_heads=3,
+    head_dim=64,
+    vocab_size=49152,
+    context_tokens=8192,
+    num_parameters=134_515_008,
+)
+GIB = 1 << 30
+MACHINE = Inventory(cores=8, memory_bytes=16 * GIB)
+SMOL = ModelFacts(name="smollm2", format="gguf", shape=LLAMA, weight_bytes=98_000_000)
+BERT = ModelFacts(
+    name="minilm", format="safetensors", shape=replace(LLAMA, architecture="bert"), weight_bytes=90_000_000
+)
+R1 = ModelFacts(
+    name="r1", format="gguf", shape=replace(LLAMA, architecture="deepseek2", latent_rank=576), weight_bytes=10 * GIB
+)
+FAKE = ModelFacts(name="fake:echo", format="fake", shape=None)
+FACTS = {f.name: f for f in (SMOL, BERT, R1, FAKE)}
+
+
+def planned(*wishes: Wish, machine: Inventory = MACHINE, tuned: dict[str, Tuned] | None = None) -> Plan:
+    return make_plan(wishes, FACTS, machine, tuned or {})
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "variant", "embedder"),
+    [
+        ("smollm2", "openvino", "int8", False),
+        ("minilm", "openvino", "", True),
+        ("r1", "llamacpp", "", False),
+        ("fake:echo", "fake", "", False),
+    ],
+)
+def test_auto_takes_the_engine_that_fits(name: str, kind: str, variant: str, embedder: bool) -> None:
+    (model,) = planned(Wish(name=name)).models
+    assert (model.options.kind, model.variant, model.embedder) == (kind, variant, embedder)
+    assert model.choices[0].why
+
+
+def test_every_choice_has_a_reason_and_the_cache_fits() -> None:
+    (model,) = planned(Wish(name="smollm2")).models
+    assert all(choice.why for choice in model.choices)
+    assert model.options.threads == 8
+    assert model.options.kv_tokens == 131_072
+    assert model.release == "smollm2-1" and model.alias == "smollm2"
+
+
+def test_what_was_measured_here_is_followed_and_what_was_asked_for_wins() -> None:
+    tuned = {"smollm2": Tuned(kind="llamacpp", variant="", threads=3, options=(("batch", 64),), why="147 tok/s")}
+    (model,) = planned(Wish(name="smollm2"), tuned=tuned).models
+    assert (model.options.kind, model.options.threads, model.options.extra) == ("llamacpp", 3, {"batch": 64})
+    assert model.choices[0].why == "147 tok/s"
+    (model,) = planned(Wish(name="smollm2", kind="openvino", threads=2), tuned=tuned).models
+    assert (model.options.kind, model.variant, model.options.threads, model.options.extra) == (
+        "openvino",
+        "int8",
+        2,
+        {},
+    )
+
+
+def test_replicas_share_cores_and_memory() -> None:
+    machine = Inventory(cores=8, memory_bytes=4 * GIB)
+    (one,) = planned(Wish(name="smollm2", kv_tokens=0), machine=machine).models
+    (two,) = planned(Wish(name="smollm2", replicas=2), machine=machine).models
+    assert two.options.threads == 4
+    assert two.options.kv_tokens < one.options.kv_tokens
+
+
+def test_an_embedder_takes_no_cache_from_the_decoder() -> None:
+    alone = planned(Wish(name="smollm2"))
+    both = planned(Wish(name="smollm2"), Wish(name="minilm"))
+    assert both.models[0].options == alone.models[0].options
+    assert both.models[1].options.kv_tokens == 0
+
+
+@given(st.integers(min_value=0, max_value=64 * GIB), st.integers(min_value=1, max_value=8))
+def test_no_plan_promises_more_memory_than_there_is(memory_bytes: int, replicas: int) -> None:
+    machine = Inventory(cores=4, memory_bytes=memory_bytes)
+    try:
+        (model,) = planned(Wish(name="smollm2", replicas=replicas), machine=machine).models
+    except KvCacheExhausted:
+        assert memory_bytes < 3 * GIB
+        return
+    cache = model.options.kv_tokens * 2 * 30 * 3 * 64
+    assert replicas * (cache + 134_515_008) <= memory_bytes
+    assert model.options.kv_tokens % 32 == 0 and model.options.kv_tokens > 0
+
+
+def test_weights_larger_than_memory_are_told_with_both_numbers() -> None:
+    with pytest.raises(KvCacheExhausted, match=r"weights take 10 GiB; 8 GiB of memory"):
+        planned(Wish(name="r1"), machine=Inventory(cores=4, memory_bytes=8 * GIB))
+
+
+@pytest.mark.parametrize(
+    ("wish", "error", "words"),
+    [
+        (Wish(name="r1", kind="openvino"), UnsupportedModel, "openvino takes llama, qwen2, qwen3"),
+        (Wish(name="minilm", kind="llamacpp"), UnsupportedModel, "llamacpp takes gguf"),
+        (Wish(name="smollm2", kind="vllm"), InvalidSpec, "needs its address"),
+    ],
+)
+def test_a_wish_that_cannot_be_is_refused(wish: Wish, error: type[Exception], words: str) -> None:
+    with pytest.raises(error, match=words):
+        planned(wish)
+
+
+def test_latent_attention_in_safetensors_is_refused_with_a_way_out() -> None:
+    facts = {"r1": replace(R1, format="safetensors")}
+    with pytest.raises(UnsupportedModel) as caught:
+        make_plan([Wish(name="r1")], facts, MACHINE, {})
+    assert "vLLM" in caught.value.hint
+
+
+def test_a_vllm_address_goes_to_the_engine() -> None:
+    facts = {"big": ModelFacts(name="big", format="remote", shape=None)}
+    (model,) = make_plan([Wish(name="big", url="http://gpu:8000")], facts, MACHINE, {}).models
+    assert model.options.kind == "vllm" and model.options.extra == {"url": "http://gpu:8000"}
+
+
+def test_the_difference_of_two_plans_and_the_numbers_of_releases() -> None:
+    before = planned(Wish(name="smollm2", alias="chat"), Wish(name="minilm"), Wish(name="fake:echo"))
+    after = planned(Wish(name="smollm2", alias="chat", threads=2), Wish(name="minilm"), Wish(name="r1"))
+    kinds = {change.alias: change.kind for change in compare(before, after)}
+    assert kinds == {"chat": "replace", "minilm": "keep", "fake:echo": "remove", "r1": "add"}
+    releases = {m.alias: m.release for m in number_releases(before, after).models}
+    assert releases == {"chat": "chat-2", "minilm": "minilm-1", "r1": "r1-1"}
+
+
+def test_the_inventory_honours_cgroup_limits(tmp_path: Path) -> None:
+    cgroup = tmp_path / "sys/fs/cgroup"
+    cgroup.mkdir(parents=True)
+    (tmp_path / "proc").mkdir()
+    (tmp_path / "proc/meminfo").write_text("MemTotal: 99 kB\nMemAvailable: 8388608 kB\n")
+    assert read_inventory(tmp_path).memory_bytes == 8 * GIB
+    (cgroup / "memory.max").write_text(f"{2 * GIB}\n")
+    (cgroup / "memory.current").write_text(f"{GIB}\n")
+    (cgroup / "memory.stat").write_text(f"anon 1\ninactive_file {GIB // 2}\n")
+    (cgroup / "cpu.max").write_text("100000 100000\n")
+    inventory = read_inventory(tmp_path)
+    assert inventory.memory_bytes == GIB + GIB // 2
+    assert inventory.cores == 1
