@@ -1,0 +1,231 @@
+"""`ashore bench`: what a server gives under load."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import cyclopts
+
+from ashore.cli.target import find_target
+from ashore.errors import InvalidRequest
+
+app = cyclopts.App(name="bench", help="Measure what a server gives under load.")
+
+
+@app.command
+def serve(
+    url: str | None = None,
+    /,
+    *,
+    model: str = "",
+    api: Literal["chat", "completions"] = "chat",
+    rate: float | None = None,
+    concurrency: int | None = None,
+    streams: int | None = None,
+    requests: int | None = None,
+    duration: float | None = None,
+    prompt_tokens: int = 32,
+    output_tokens: int = 64,
+    system_tokens: int = 0,
+    temperature: float = 0.0,
+    ignore_eos: bool = True,
+    calibrate: bool = True,
+    tokenizer: Path | None = None,
+    warmup: int = 1,
+    ramp: float = 0.0,
+    timeout: float = 120.0,
+    slo_ttft_ms: float | None = None,
+    slo_tpot_ms: float | None = None,
+    stall_ms: float = 200.0,
+    seed: int = 0,
+    key: str | None = None,
+    extra: str = "{}",
+    json_: Annotated[Path | None, cyclopts.Parameter(name="--json")] = None,
+    records: bool = False,
+) -> int:
+    """Put load on an OpenAI-compatible server and report what its users feel.
+
+    Parameters
+    ----------
+    url
+        Address, `http://host:port` with or without `/v1`; default: the server that runs from this home.
+    model
+        Name to ask for; default: the first that the server offers.
+    api
+        Route to use: chat or completions.
+    rate
+        Open loop: requests a second, arriving at random (Poisson), however the server fares.
+    concurrency
+        Closed loop: so many users, each asking again when answered. Default: 16, unless --rate is given.
+    streams
+        Stall test: so many streams opened within --ramp seconds and held together; one request each.
+    requests
+        Requests to send; default: four for each user, or 100.
+    duration
+        Seconds after which nothing new is sent.
+    prompt_tokens
+        Length of a prompt, template included, as the server counts it.
+    output_tokens
+        Length of an answer.
+    system_tokens
+        Length of a system prompt that all requests share.
+    temperature
+        0 is greedy.
+    ignore_eos
+        Ask for answers of exactly --output-tokens; `--no-ignore-eos` for servers that refuse the field.
+    calibrate
+        Probe until the server counts --prompt-tokens.
+    tokenizer
+        The model's tokenizer.json: exact prompts without probing.
+    warmup
+        Requests that are not counted.
+    ramp
+        Closed loop: seconds over which the users start.
+    timeout
+        Seconds after which a request counts as failed.
+    slo_ttft_ms
+        Promise to users: first token within so many milliseconds. Gives goodput.
+    slo_tpot_ms
+        Promise to users: so many milliseconds per token after the first.
+    stall_ms
+        A longer gap within a stream is a stall.
+    seed
+        Of prompts and arrivals.
+    key
+        API key; default: ASHORE_API_KEY, or that of this home for loopback addresses.
+    extra
+        More fields for each request body, as a JSON object.
+    json_
+        Write the report there, `-` for stdout.
+    records
+        With --json: one entry for each request too.
+    """
+    import asyncio
+
+    from ashore.bench import LoadPlan, Slo, report_json, run_load
+
+    if streams is not None:
+        if rate is not None or concurrency is not None:
+            raise InvalidRequest("--streams stands alone, without --rate or --concurrency", param="streams")
+        concurrency, requests = streams, requests or streams
+    if rate is None and concurrency is None:
+        concurrency = 16
+    if requests is None and duration is None:
+        requests = 4 * concurrency if concurrency else 100
+    target = find_target(url, key=key)
+    plan = LoadPlan(
+        url=target.url,
+        key=target.key,
+        model=model,
+        api=api,
+        rate_per_s=rate,
+        concurrency=concurrency,
+        requests=requests,
+        duration_s=duration,
+        prompt_tokens=prompt_tokens,
+        output_tokens=output_tokens,
+        system_tokens=system_tokens,
+        temperature=temperature,
+        ignore_eos=ignore_eos,
+        calibrate=calibrate,
+        tokenizer=tokenizer,
+        warmup=warmup,
+        ramp_s=ramp,
+        timeout_s=timeout,
+        slo=Slo(ttft_ms=slo_ttft_ms, tpot_ms=slo_tpot_ms),
+        stall_ms=stall_ms,
+        seed=seed,
+        extra_body=_json_object(extra),
+    )
+    with Counter(requests) as counter:
+        report = asyncio.run(run_load(plan, progress=counter.show))
+    if json_ is not None:
+        written = report_json(report, records=records)
+        if str(json_) == "-":
+            print(written.decode())
+        else:
+            json_.write_bytes(written + b"\n")
+    if json_ is None or str(json_) != "-":
+        _print(report)
+    return 0 if report.succeeded else 4
+
+
+def _json_object(text: str) -> dict[str, object]:
+    try:
+        value = json.loads(text)
+    except json.JSONDecodeError as fault:
+        raise InvalidRequest(f"--extra is no JSON: {fault}", param="extra") from fault
+    if not isinstance(value, dict):
+        raise InvalidRequest(f"--extra is {text!r}; expected a JSON object", param="extra")
+    return value
+
+
+class Counter:
+    """Progress on stderr, drawn at most ten times a second: a livelier bar would take from what is measured."""
+
+    def __init__(self, total: int | None) -> None:
+        self._total = f"/{total}" if total else ""
+        self._next = 0.0
+        self._shown = False
+
+    def __enter__(self) -> Counter:
+        return self
+
+    def show(self, done: int) -> None:
+        """Draw, if it is time."""
+        import time
+
+        if sys.stderr.isatty() and time.monotonic() >= self._next:
+            self._next = time.monotonic() + 0.1
+            self._shown = True
+            print(f"\r{done}{self._total} requests", end="", file=sys.stderr, flush=True)
+
+    def __exit__(self, *exc: object) -> None:
+        if self._shown:
+            print("\r\033[K", end="", file=sys.stderr, flush=True)
+
+
+def _print(report: Any) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console(highlight=False, soft_wrap=True)
+    console.print(f"[bold]{report.model}[/] at {report.url}: {report.load}, {report.api}, {report.wall_s:.1f} s")
+    table = Table(box=None, pad_edge=False)
+    for column in ("", "mean", "p50", "p90", "p95", "p99", "max"):
+        table.add_column(column, justify="left" if not column else "right")
+    rows = {
+        "time to first token, ms": report.ttft_ms,
+        "time per token after it, ms": report.tpot_ms,
+        "gap between events, ms": report.gap_ms,
+        "longest gap of a stream, ms": report.worst_gap_ms,
+        "whole answer, ms": report.e2e_ms,
+    }
+    for name, values in rows.items():
+        numbers = asdict(values)
+        del numbers["count"]
+        table.add_row(name, *(f"{v:,.1f}" for v in numbers.values()))
+    console.print(table)
+    console.print(
+        f"{report.succeeded} of {report.sent} answered, {report.requests_per_s:.2f}/s; "
+        f"[bold]{report.tok_per_s:,.1f} tokens/s[/] ({report.completion_tokens:,} out, {report.prompt_tokens:,} in, "
+        f"{report.cached_tokens:,} of these from cache)"
+    )
+    console.print(f"{report.stalled_streams} streams stalled for more than {report.stall_ms:g} ms")
+    console.print(
+        f"first token of the first request after {report.first_ttft_ms:,.1f} ms, "
+        f"of later ones after {report.later_ttft_ms.p50:,.1f} ms (p50)"
+    )
+    if report.goodput is not None:
+        good = report.goodput
+        console.print(
+            f"goodput: {good.requests_per_s:.2f} requests/s, {good.tok_per_s:,.1f} tokens/s; "
+            f"{good.share:.1%} as promised"
+        )
+    for name, count in report.errors.items():
+        console.print(f"[red]{count} failed[/]: {name}")
+    console.print(f"[dim]the load client took {report.client_cpu_s / report.wall_s:.1%} of one core[/]")

@@ -1,0 +1,88 @@
+"""Which server a client command talks to, and with which key."""
+
+from __future__ import annotations
+
+import ipaddress
+from dataclasses import dataclass, field
+from urllib.parse import urlsplit
+
+from ashore.errors import InvalidRequest, NotReady
+from ashore.settings import Settings, read_settings
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerTarget:
+    """An address and the key for it."""
+
+    url: str
+    """Without `/v1` and without a slash at the end, or with the path that the user gave."""
+    key: str = field(default="", repr=False)
+    local: bool = False
+    """Whether it is the server of this home."""
+
+
+def find_target(url: str | None, *, key: str | None = None, settings: Settings | None = None) -> ServerTarget:
+    """Return the server to talk to: the given one, or the one that runs from this home.
+
+    The key is the given one, else `ASHORE_API_KEY`, else the home's `first-key`, which is sent to loopback only.
+
+    Raises:
+        NotReady: no address was given, and nothing runs from this home.
+        InvalidRequest: the address is malformed.
+    """
+    settings = settings or read_settings()
+    address = normalise(url) if url else local_address(settings)
+    chosen = key or settings.api_key
+    if not chosen and is_loopback(address) and settings.home.first_key.is_file():
+        chosen = settings.home.first_key.read_text().strip()
+    return ServerTarget(url=address, key=chosen, local=not url)
+
+
+def local_address(settings: Settings) -> str:
+    """Return the address of the server that runs from this home.
+
+    Raises:
+        NotReady: none does.
+    """
+    from ashore.serving.topology import read_topology
+
+    path = settings.home.topology
+    if not path.is_file():
+        raise NotReady(
+            f"no model is being served from {settings.home.root}",
+            hint="start one in another terminal with `ashore up`, or give the address of a server with --url",
+        )
+    listen = read_topology(path).http
+    if listen.uds:
+        raise InvalidRequest(
+            f"this server listens on the unix socket {listen.uds} only", hint="give the address of its edge with --url"
+        )
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(listen.host, listen.host)
+    return f"http://[{host}]:{listen.port}" if ":" in host else f"http://{host}:{listen.port}"
+
+
+def normalise(url: str) -> str:
+    """Return `url` with a scheme and without a slash at the end.
+
+    Raises:
+        InvalidRequest: it is no http or https address.
+    """
+    full = url if "//" in url else f"http://{url}"
+    parts = urlsplit(full)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise InvalidRequest(f"{url!r} is no http or https address", hint="http://127.0.0.1:8080")
+    return full.rstrip("/")
+
+
+def is_loopback(url: str) -> bool:
+    """Return whether an address is on this machine."""
+    host = urlsplit(url).hostname or ""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def api_base(url: str) -> str:
+    """Return the base of the OpenAI routes: `/v1` is added where the address has no path."""
+    return url if urlsplit(url).path else f"{url}/v1"
