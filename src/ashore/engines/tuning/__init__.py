@@ -1,0 +1,57 @@
+"""Tuning: which engine, precision, threads and options suit this model on this machine, by measurement.
+
+Owns: the candidates, the course of the measuring, the frontier and the choice, its record. Refuses: the plan that uses
+the choice (`planning`), and making variants of a model (`store` and the engines' own preparation).
+"""
+
+from ashore.engines.tuning.candidates import ModelSource, Proposal, propose
+from ashore.engines.tuning.hostbench import HostBench
+from ashore.engines.tuning.inventory import EngineCard, engine_cards
+from ashore.engines.tuning.machine import busy_note, describe_machine
+from ashore.engines.tuning.model import (
+    GOALS,
+    Candidate,
+    Goal,
+    Machine,
+    Measured,
+    Rejected,
+    Round,
+    TunedChoice,
+    TuneReport,
+)
+from ashore.engines.tuning.picture import draw_frontier
+from ashore.engines.tuning.ports import Bench, Trial, Watcher
+from ashore.engines.tuning.records import Unused, record_choice, recorded_choice, report_json, report_path, save_report
+from ashore.engines.tuning.tuner import Tuner, require_choices
+
+__all__ = [
+    "GOALS",
+    "Bench",
+    "Candidate",
+    "EngineCard",
+    "Goal",
+    "HostBench",
+    "Machine",
+    "Measured",
+    "ModelSource",
+    "Proposal",
+    "Rejected",
+    "Round",
+    "Trial",
+    "TuneReport",
+    "TunedChoice",
+    "Tuner",
+    "Unused",
+    "Watcher",
+    "busy_note",
+    "describe_machine",
+    "draw_frontier",
+    "engine_cards",
+    "propose",
+    "record_choice",
+    "recorded_choice",
+    "report_json",
+    "report_path",
+    "require_choices",
+    "save_report",
+]

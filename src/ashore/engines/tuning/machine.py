@@ -1,0 +1,45 @@
+"""What this machine is, as far as a measurement depends on it."""
+
+from __future__ import annotations
+
+import os
+from importlib.metadata import PackageNotFoundError, version
+from typing import Final
+
+from ashore import __version__
+from ashore.engines.tuning.model import Machine
+
+LIBRARIES: Final = ("openvino", "torch", "vllm", "xllamacpp")
+"""Packages whose version may change how fast an engine is."""
+
+BUSY_SHARE: Final = 0.25
+"""A load beyond this share of the cores is told, because it makes figures too low."""
+
+
+def describe_machine(*, cpu: str, cores: int) -> Machine:
+    """Return the description of this machine. Loads no engine library.
+
+    Args:
+        cpu: Processor as the kernel names it, from `planning.read_inventory`.
+        cores: Cores that this process may use, from the same.
+    """
+    return Machine(cpu=cpu, cores=cores, versions={"ashore": __version__, **library_versions()})
+
+
+def library_versions() -> dict[str, str]:
+    """Return the installed version of each of `LIBRARIES`, from package metadata alone."""
+    found = {}
+    for name in LIBRARIES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def busy_note(cores: int) -> str:
+    """Return a warning where other work keeps this machine busy now, otherwise an empty text."""
+    load = os.getloadavg()[0]
+    if load <= cores * BUSY_SHARE:
+        return ""
+    return f"other work kept this machine busy when the tuning began (load {load:.1f} on {cores} cores)"

@@ -1,0 +1,49 @@
+"""What tuning needs of the outside."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import msgspec
+
+from ashore.engines.tuning.model import Candidate, Round
+
+
+class Trial(msgspec.Struct, frozen=True, kw_only=True):
+    """What one visit to a candidate brought."""
+
+    engine: str
+    start_s: float
+    rounds: tuple[Round, ...]
+    """At least one; fewer than asked for where the time ran out."""
+
+
+class Bench(Protocol):
+    """Runs one candidate in a host process of its own and measures it."""
+
+    def visit(self, candidate: Candidate, *, rounds: int, limit_s: float) -> Trial:
+        """Start the host, warm it up, measure `rounds` times, stop it. Returns when the host is gone, whatever happens.
+
+        Args:
+            candidate: What to run.
+            rounds: How many rounds are wanted.
+            limit_s: Seconds after which it returns with the rounds it has.
+
+        Raises:
+            AshoreError: the model could not be prepared, loaded or run so, or not one round fitted into `limit_s`.
+            KeyboardInterrupt: the user pressed Ctrl-C; the host is gone all the same.
+        """
+        ...
+
+
+class Watcher(Protocol):
+    """Is told how a tuning goes on, for a progress bar."""
+
+    def visiting(self, candidate: Candidate, *, spent_s: float, ends_s: float, seen: int, known: int) -> None:
+        """A visit begins: `spent_s` seconds into a tuning that will end `ends_s` seconds after its start at the latest;
+        `seen` of `known` candidates have figures."""
+        ...
+
+    def visited(self, candidate: Candidate, outcome: Trial | str) -> None:
+        """A visit ended, with figures or with the reason why there are none."""
+        ...

@@ -1,0 +1,97 @@
+"""Where a tuning is kept: the choice and its evidence in the state, the whole report as JSON in the home's cache."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from ashore.engines.tuning.model import GOALS, Goal, Machine, TunedChoice, TuneReport
+from ashore.engines.tuning.rules import stale
+from ashore.errors import Bug
+from ashore.state import TuningRow, load_tuning, save_tuning
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+
+class Unused(msgspec.Struct, frozen=True, kw_only=True):
+    """There is a record, and it must not be used."""
+
+    reason: str
+
+
+def report_path(folder: Path, model: str) -> Path:
+    """Return where the last report of `model` lies in `folder` (`cache/tuning` of the home)."""
+    return folder / (re.sub(r"[^A-Za-z0-9._-]+", "_", model) + ".json")
+
+
+def save_report(report: TuneReport, folder: Path) -> Path:
+    """Write the report as JSON and return its path; the last report of the same model is replaced, atomically."""
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    path = report_path(folder, report.model)
+    scratch = path.with_name(f".{path.name}.new")
+    scratch.write_bytes(report_json(report))
+    scratch.replace(path)
+    return path
+
+
+def report_json(report: TuneReport) -> bytes:
+    """Return the report as indented JSON."""
+    return msgspec.json.format(msgspec.json.encode(report), indent=1)
+
+
+def read_report(path: Path) -> TuneReport:
+    """Return what `save_report` wrote. Raises `msgspec.DecodeError` for anything else."""
+    return msgspec.json.decode(path.read_bytes(), type=TuneReport)
+
+
+def record_choice(connection: Connection, report: TuneReport, goal: Goal) -> TunedChoice:
+    """Put the choice for `goal`, with the whole report as its evidence, into the state. From then on `up` uses it.
+
+    Raises:
+        Bug: the report has no choice; `require_choices` comes first.
+    """
+    choice = report.choice_for(goal)
+    if choice is None:
+        raise Bug(f"the report of {report.model} has no choice for {goal}")
+    row = TuningRow(
+        model=report.model,
+        goal=goal,
+        choice=msgspec.json.encode(choice).decode(),
+        report=msgspec.json.encode(report).decode(),
+        measured_at_s=report.measured_at_s,
+    )
+    save_tuning(connection, row)
+    return choice
+
+
+def recorded_choice(
+    connection: Connection, *, model: str, model_digest: str, here: Machine, goal: Goal | None = None
+) -> TunedChoice | Unused | None:
+    """Return what `engine tune` chose for this model.
+
+    Args:
+        connection: An open transaction of the state.
+        model: Store name without variant.
+        model_digest: Digest of the model as pulled.
+        here: This machine; see `describe_machine`.
+        goal: What it was chosen for; None: whatever the last tuning was asked for.
+
+    Returns:
+        The choice; `Unused` with the reason where it was measured on another machine, with other libraries, or of
+        another model; None where nothing was recorded.
+    """
+    found = (load_tuning(connection, model=model, goal=g) for g in GOALS if goal in (None, g))
+    rows = [row for row in found if row is not None]
+    if not rows:
+        return None
+    last = max(rows, key=lambda row: row.measured_at_s)
+    try:
+        choice = msgspec.json.decode(last.choice, type=TunedChoice)
+    except msgspec.DecodeError as error:
+        return Unused(reason=f"the record of {model} cannot be read ({error}); run `ashore engine tune {model}` again")
+    reason = stale(choice, model_digest=model_digest, here=here)
+    return Unused(reason=f"{reason}; run `ashore engine tune {model}` again") if reason else choice

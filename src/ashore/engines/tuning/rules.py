@@ -1,0 +1,175 @@
+"""The decisions of tuning, as pure functions: what is on the frontier, what deserves more time, what is chosen."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final, assert_never
+
+import msgspec
+
+from ashore.engines.tuning.model import GOALS, Candidate, Goal, Machine, Measured, TunedChoice
+
+NOISE: Final = 0.03
+"""Figures closer than this share are equal. Rounds of one setting differ by up to 10 %, medians of several by about 3 %
+(measured with the demo model on a quiet two-core machine)."""
+
+Figures = tuple[float, float]
+"""One-stream and sixteen-stream tokens per second."""
+
+
+def figures(row: Measured) -> Figures:
+    """Return the point of `row` on the plane of latency and throughput."""
+    typical = row.typical
+    return typical.one_tok_per_s, typical.sixteen_tok_per_s
+
+
+def dominates(a: Figures, b: Figures) -> bool:
+    """Return whether `a` is at least as good as `b` in both and better in one."""
+    return a[0] >= b[0] and a[1] >= b[1] and a != b
+
+
+def frontier(points: Sequence[Figures]) -> tuple[int, ...]:
+    """Return the positions of the points that no other dominates, fastest single stream first. Equals all stay."""
+    order = sorted(range(len(points)), key=lambda i: (-points[i][0], -points[i][1]))
+    kept: list[int] = []
+    best_many = float("-inf")
+    for i in order:
+        one, many = points[i]
+        if many > best_many or (kept and points[kept[-1]] == (one, many)):
+            kept.append(i)
+            best_many = many
+    return tuple(kept)
+
+
+def choose(rows: Sequence[Measured], goal: Goal) -> Measured:
+    """Return the row that serves `goal` best; always one of the frontier of `rows`, which must not be empty.
+
+    Latency and throughput take the best on their axis; among those within `NOISE` of it, the best on the other axis,
+    for a difference that is noise must not cost a real one. Balanced takes the largest product of both figures.
+    """
+    points = [figures(row) for row in rows]
+    match goal:
+        case "latency":
+            best = _best_with_band(points, along=0)
+        case "throughput":
+            best = _best_with_band(points, along=1)
+        case "balanced":
+            best = max(range(len(points)), key=lambda i: (points[i][0] * points[i][1], points[i]))
+        case _:
+            assert_never(goal)
+    return rows[best]
+
+
+def _best_with_band(points: Sequence[Figures], *, along: int) -> int:
+    floor = max(p[along] for p in points) * (1 - NOISE)
+    band = [i for i, p in enumerate(points) if p[along] >= floor]
+    return max(band, key=lambda i: (points[i][1 - along], points[i][along]))
+
+
+def by_promise(rows: Sequence[Measured]) -> tuple[Measured, ...]:
+    """Return the rows, most promising first: the best for each goal in turn, then the second best, and so on."""
+    left = list(rows)
+    ordered: list[Measured] = []
+    while left:
+        for goal in GOALS:
+            if left:
+                best = choose(left, goal)
+                left.remove(best)
+                ordered.append(best)
+    return tuple(ordered)
+
+
+def seasoned(rows: Sequence[Measured]) -> tuple[Measured, ...]:
+    """Return the rows that were seen often enough to be chosen: at least half as many rounds as the most seen one.
+
+    Of many candidates seen once, the luckiest looks best; it was seen again for that reason and fell back, and a second
+    lucky one must not win because nobody looked twice.
+    """
+    most = max((len(r.rounds) for r in rows), default=0)
+    return tuple(r for r in rows if 2 * len(r.rounds) >= most)
+
+
+def survivors(rows: Sequence[Measured], keep: int) -> tuple[Measured, ...]:
+    """Return the `keep` most promising rows, best for each goal first."""
+    return by_promise(rows)[: max(keep, 0)]
+
+
+def next_keep(num_candidates: int) -> int:
+    """Return how many candidates the next rung of the halving keeps: half, but one for each goal to the end."""
+    return max(min(num_candidates, len(GOALS)), (num_candidates + 1) // 2)
+
+
+def thread_counts(cores: int) -> tuple[int, ...]:
+    """Return the thread counts worth trying, most first: every one up to 4 cores, then halves. Hyper-threads and memory
+    bandwidth make fewer than all a real possibility; more than the cores never is."""
+    if cores <= 4:
+        return tuple(range(cores, 0, -1))
+    counts = []
+    while cores >= 1:
+        counts.append(cores)
+        cores //= 2
+    return tuple(counts)
+
+
+def with_threads(candidate: Candidate, threads: int) -> Candidate:
+    """Return `candidate` with another number of threads."""
+    return msgspec.structs.replace(candidate, options=msgspec.structs.replace(candidate.options, threads=threads))
+
+
+def fewer_threads(best: Sequence[Measured], known: Sequence[str], *, cores: int) -> tuple[Candidate, ...]:
+    """Return what the best rows suggest to try next: the same with fewer threads, unless its label is `known`.
+
+    Only engines whose speed depends on threads are varied; most promising candidates first, and of each the largest
+    numbers first, so that little time is well used.
+    """
+    found: dict[str, Candidate] = {}
+    for threads in thread_counts(cores)[1:]:
+        for row in best:
+            candidate = with_threads(row.candidate, threads)
+            if candidate.kind != "vllm" and candidate.label not in known:
+                found.setdefault(candidate.label, candidate)
+    return tuple(found.values())
+
+
+def tokens_for(tok_per_s: float, *, target_s: float, least: int = 8, most: int = 64) -> int:
+    """Return how many tokens a stream must generate so that a slow model is not measured for minutes, nor a fast one
+    for too few tokens to time."""
+    return max(least, min(most, round(tok_per_s * target_s)))
+
+
+def explain(row: Measured, goal: Goal, rows: Sequence[Measured]) -> str:
+    """Return in one sentence why `row` was chosen for `goal` among `rows`."""
+    one, many = figures(row)
+    best_one = max(figures(r)[0] for r in rows)
+    best_many = max(figures(r)[1] for r in rows)
+    alone = f"{one:.0f} tok/s alone ({one / best_one:.0%} of the best)"
+    seen = f"{alone}, {many:.0f} at 16 streams ({many / best_many:.0%})"
+    match goal:
+        case "latency":
+            return f"fastest single stream within the noise of {NOISE:.0%}: {seen}"
+        case "throughput":
+            return f"most at 16 streams within the noise of {NOISE:.0%}: {seen}"
+        case "balanced":
+            return f"largest product of both speeds: {seen}"
+        case _:
+            assert_never(goal)
+
+
+def unlike(recorded: Machine, here: Machine) -> str:
+    """Return why a record from `recorded` says nothing about `here`, or an empty text where it does."""
+    if recorded.cpu != here.cpu:
+        return f"it was measured on another processor ({recorded.cpu}; here {here.cpu})"
+    if recorded.cores != here.cores:
+        return f"it was measured with {recorded.cores} cores (here {here.cores})"
+    for name in sorted(recorded.versions.keys() | here.versions.keys()):
+        then, now = recorded.versions.get(name, "absent"), here.versions.get(name, "absent")
+        if then != now:
+            return f"{name} was {then} when it was measured and is {now} here"
+    return ""
+
+
+def stale(choice: TunedChoice, *, model_digest: str, here: Machine) -> str:
+    """Return why `choice` must not be used for this model on this machine, or an empty text where it may."""
+    if choice.model_digest != model_digest:
+        return f"the model has changed since it was measured ({choice.model_digest[:19]} then, {model_digest[:19]} now)"
+    return unlike(choice.machine, here)
