@@ -3,6 +3,34 @@
 Owns: lifetimes of children, their environment, logs and limits. Refuses: what a child does, and what a model is.
 """
 
+from ashore.processes.child import ChildSpec
+from ashore.processes.control import Caller, ControlServer, ask
+from ashore.processes.environment import child_environment
+from ashore.processes.lock import Holder, HomeLock, read_holder
+from ashore.processes.logs import rotate, tail
+from ashore.processes.ports import check_port, owner_of_port
+from ashore.processes.restart import GiveUp, Restart, RestartPolicy, decide
 from ashore.processes.silence import silence_dependencies
+from ashore.processes.supervisor import ChildState, Supervisor
 
-__all__ = ["silence_dependencies"]
+__all__ = [
+    "Caller",
+    "ChildSpec",
+    "ChildState",
+    "ControlServer",
+    "GiveUp",
+    "Holder",
+    "HomeLock",
+    "Restart",
+    "RestartPolicy",
+    "Supervisor",
+    "ask",
+    "check_port",
+    "child_environment",
+    "decide",
+    "owner_of_port",
+    "read_holder",
+    "rotate",
+    "silence_dependencies",
+    "tail",
+]

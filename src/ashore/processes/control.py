@@ -1,0 +1,131 @@
+"""The supervisor's own socket: one question per connection, answers as lines of JSON, for the home's owner alone."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Final
+
+from ashore.errors import NotReady, RemoteRefused
+from ashore.processes.supervisor import Supervisor
+
+MAX_QUESTION_BYTES: Final = 4 << 20
+CALL_TIMEOUT_S: Final = 600.0
+"""Longest silence between two lines of an answer: a model may have to load."""
+
+
+class Caller:
+    """Whoever asked; told lines until `close`. One that went away is told nothing, and nobody waits for it."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._connection = connection
+
+    def tell(self, message: Mapping[str, object]) -> None:
+        with suppress(OSError):
+            self._connection.send(json.dumps(message).encode() + b"\n", socket.MSG_DONTWAIT)
+
+    def close(self) -> None:
+        """End the answer. May be called twice."""
+        self._connection.close()
+
+
+class ControlServer:
+    """Listens on a unix socket inside the supervisor's loop."""
+
+    def __init__(
+        self, path: Path, supervisor: Supervisor, answer: Callable[[Mapping[str, object], Caller], None]
+    ) -> None:
+        """Listen on `path` (0600; an older socket there is replaced) and give each question to `answer`."""
+        self._path = path
+        self._supervisor = supervisor
+        self._answer = answer
+        path.unlink(missing_ok=True)
+        self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        before = os.umask(0o177)
+        try:
+            with unix_address(path) as address:
+                self._listener.bind(address)
+        finally:
+            os.umask(before)
+        self._listener.listen(4)
+        self._listener.setblocking(False)
+        supervisor.watch(self._listener.fileno(), self._accept)
+
+    def close(self) -> None:
+        """Stop listening."""
+        self._supervisor.unwatch(self._listener.fileno())
+        self._listener.close()
+        self._path.unlink(missing_ok=True)
+
+    def _accept(self) -> None:
+        with suppress(BlockingIOError):
+            connection, _ = self._listener.accept()
+            connection.setblocking(False)
+            pending = bytearray()
+            self._supervisor.watch(connection.fileno(), lambda: self._read(connection, pending))
+
+    def _read(self, connection: socket.socket, pending: bytearray) -> None:
+        try:
+            piece = connection.recv(65_536)
+        except BlockingIOError:
+            return
+        except OSError:
+            piece = b""
+        pending += piece
+        if piece and b"\n" not in pending and len(pending) <= MAX_QUESTION_BYTES:
+            return
+        self._supervisor.unwatch(connection.fileno())
+        caller = Caller(connection)
+        try:
+            question = json.loads(pending.partition(b"\n")[0])
+            if not isinstance(question, dict):
+                raise ValueError("not an object")
+        except ValueError as fault:
+            caller.tell({"error": f"the question is not JSON: {fault}", "done": True})
+            caller.close()
+            return
+        self._answer(question, caller)
+
+
+def ask(path: Path, question: Mapping[str, object]) -> Iterator[dict[str, object]]:
+    """Ask the supervisor behind `path` and yield the lines of its answer; the last one has `done`.
+
+    Raises:
+        NotReady: nobody listens there.
+        RemoteRefused: the answer broke off.
+    """
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+        connection.settimeout(CALL_TIMEOUT_S)
+        try:
+            with unix_address(path) as address:
+                connection.connect(address)
+        except OSError as fault:
+            raise NotReady(f"no `ashore up` listens on {path}", hint="start it with `ashore up`") from fault
+        connection.sendall(json.dumps(question).encode() + b"\n")
+        with connection.makefile("rb") as lines:
+            for line in lines:
+                message = json.loads(line)
+                yield message
+                if message.get("done"):
+                    return
+    raise RemoteRefused("`ashore up` ended before its answer was whole", hint="see what it printed")
+
+
+@contextmanager
+def unix_address(path: Path) -> Iterator[str]:
+    """Yield an address of a unix socket that fits the kernel's 107 bytes: a long one goes through its folder in /proc.
+
+    Source: unix(7), `sun_path`.
+    """
+    if len(os.fsencode(path)) <= 107:
+        yield str(path)
+        return
+    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        yield f"/proc/self/fd/{folder}/{path.name}"
+    finally:
+        os.close(folder)

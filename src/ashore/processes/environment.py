@@ -1,0 +1,46 @@
+"""The environment of our children: what they need, and nothing that an operator's shell happened to hold."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Final
+
+from ashore.processes.silence import QUIET_ENVIRONMENT, QUIET_MODULES
+
+PASSED: Final = frozenset(
+    {
+        "ASHORE_HOME",
+        "ASHORE_LOG_LEVEL",
+        "CUDA_VISIBLE_DEVICES",
+        "HOME",
+        "LANG",
+        "LC_ALL",
+        "LD_LIBRARY_PATH",
+        "MALLOC_ARENA_MAX",
+        "PATH",
+        "PYTHONMALLOC",
+        "PYTHONWARNINGS",
+        "SSL_CERT_DIR",
+        "SSL_CERT_FILE",
+        "TMPDIR",
+        "TZ",
+        "VIRTUAL_ENV",
+    }
+)
+"""Names that go through. Credentials of hubs and clouds, proxies and whatever else stay behind: a host needs none."""
+
+
+def child_environment(
+    environ: Mapping[str, str] | None = None, extra: Mapping[str, str] | None = None
+) -> dict[str, str]:
+    """Return the environment of a child: the passed names, telemetry off, unbuffered output, then `extra`."""
+    environ = os.environ if environ is None else environ
+    return {
+        **{name: value for name, value in environ.items() if name in PASSED},
+        **QUIET_ENVIRONMENT,
+        "PYTHONPATH": str(QUIET_MODULES),
+        "PYTHONUNBUFFERED": "1",
+        "PYTHONNOUSERSITE": "1",
+        **(extra or {}),
+    }

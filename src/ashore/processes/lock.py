@@ -1,0 +1,65 @@
+"""The lock that keeps a home to one supervisor: `flock` on a file, which the kernel lets go when its holder ends."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from ashore.errors import HomeBusy
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Holder:
+    """Who holds a home. Written into the lock file for people to read; it is not the lock."""
+
+    pid: int
+    address: str
+    """`http://127.0.0.1:8080`, or what the holder does."""
+
+
+class HomeLock:
+    """Held from `acquire` until `release` or the end of the process; children do not inherit it."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+
+    @classmethod
+    def acquire(cls, path: Path, holder: Holder) -> HomeLock:
+        """Take the lock or say who has it. Never waits.
+
+        Raises:
+            HomeBusy: another live process holds it; the message names its pid and address.
+        """
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as fault:
+            os.close(descriptor)
+            other = read_holder(path)
+            who = f"process {other.pid} ({other.address})" if other else "another process"
+            raise HomeBusy(
+                f"the home {path.parent} is held by {who}",
+                hint="stop that one, or give this one a home of its own with ASHORE_HOME",
+            ) from fault
+        os.ftruncate(descriptor, 0)
+        os.write(descriptor, json.dumps(asdict(holder)).encode())
+        return cls(descriptor)
+
+    def release(self) -> None:
+        """Let go. May be called twice."""
+        if self._descriptor >= 0:
+            os.ftruncate(self._descriptor, 0)
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+
+def read_holder(path: Path) -> Holder | None:
+    """Return what the last holder wrote, or None. Whether it still holds the lock, `acquire` tells."""
+    with suppress(OSError, ValueError, TypeError, KeyError):
+        told = json.loads(path.read_text())
+        return Holder(pid=int(told["pid"]), address=str(told["address"]))
+    return None

@@ -1,0 +1,348 @@
+"""The supervisor: starts children, watches them, starts them again, and stops them in order. One thread, no polling.
+
+It sleeps until a signal, a descriptor or a deadline. SIGCHLD wakes it when a child ended; SIGTERM and SIGINT begin the
+stop: stage by stage, each child gets SIGTERM and its own time to drain. A second one hurries.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import selectors
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import FrameType
+from typing import Final, Literal
+
+from ashore.core import Clock
+from ashore.errors import Conflict, EngineFailed
+from ashore.processes import guard
+from ashore.processes.child import ChildSpec, Process
+from ashore.processes.logs import rotate, tail
+from ashore.processes.restart import GiveUp, RestartPolicy, decide
+
+ChildState = Literal["running", "waiting", "stopping", "stopped", "given-up"]
+
+HURRY_S: Final = 1.0
+"""What is left to a child once the operator is impatient."""
+HOUSEKEEPING_S: Final = 5.0
+"""Between two looks at the sizes of the logs."""
+
+
+@dataclass(slots=True)
+class _Child:
+    spec: ChildSpec
+    process: Process | None = None
+    state: ChildState = "waiting"
+    started_s: float = 0.0
+    failures: int = 0
+    due_s: float = 0.0
+    """waiting: when it is started; stopping: when it is killed."""
+    exit_code: int | None = None
+    restarts: int = 0
+
+
+class Supervisor:
+    """Owns every lifetime. Use it in a `with` block: leaving it ends every child, whatever happened."""
+
+    def __init__(
+        self,
+        *,
+        clock: Clock,
+        say: Callable[[str], None],
+        policy: RestartPolicy | None = None,
+        chance: Callable[[], float] = random.random,
+    ) -> None:
+        """Make it; nothing is started.
+
+        Args:
+            clock: Time for waits and deadlines.
+            say: Told one line for everything an operator wants to know.
+            policy: When children are started again.
+            chance: Draws the jitter.
+        """
+        self._clock = clock
+        self._say = say
+        self._policy = policy or RestartPolicy()
+        self._chance = chance
+        self._children: dict[str, _Child] = {}
+        self._selector = selectors.DefaultSelector()
+        self._wake_receive, self._wake_send = os.pipe()
+        for end in (self._wake_receive, self._wake_send):
+            os.set_blocking(end, False)
+        self._selector.register(self._wake_receive, selectors.EVENT_READ, self._woken)
+        self._stop_requests = 0
+        self._stopping = False
+        self._failure: EngineFailed | None = None
+        self._next_housekeeping_s = 0.0
+        self._guard: subprocess.Popen[bytes] | None = None
+        self._guard_pipe = -1
+
+    # --- lifetime of the supervisor itself
+
+    def __enter__(self) -> Supervisor:
+        self._start_guard()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        for child in self._children.values():
+            if child.process is not None and child.process.poll() is None:
+                child.process.kill_group()
+        for child in self._children.values():
+            while child.process is not None and child.process.poll() is None:
+                self._selector.select(0.01)
+        if self._guard is not None:
+            os.close(self._guard_pipe)
+            self._guard.wait()
+        self._selector.close()
+        os.close(self._wake_receive)
+        os.close(self._wake_send)
+
+    @contextmanager
+    def signals(self) -> Iterator[None]:
+        """Handle SIGTERM, SIGINT and SIGCHLD inside the block. Main thread only."""
+
+        def stop(number: int, frame: FrameType | None) -> None:
+            self._stop_requests += 1
+
+        def ignore(number: int, frame: FrameType | None) -> None:
+            """Only wakes the loop, through the wake-up descriptor."""
+
+        before = {n: signal.signal(n, stop) for n in (signal.SIGTERM, signal.SIGINT)}
+        before[signal.SIGCHLD] = signal.signal(signal.SIGCHLD, ignore)
+        old_fd = signal.set_wakeup_fd(self._wake_send, warn_on_full_buffer=False)
+        try:
+            yield
+        finally:
+            signal.set_wakeup_fd(old_fd)
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    # --- what a caller asks for
+
+    def add(self, spec: ChildSpec) -> None:
+        """Start a child and keep it running.
+
+        Raises:
+            Conflict: a child of this name is still there.
+        """
+        known = self._children.get(spec.name)
+        if known is not None and known.state not in ("stopped", "given-up"):
+            raise Conflict(f"a child called {spec.name!r} is still {known.state}", hint="stop it first")
+        child = _Child(spec=spec)
+        self._children[spec.name] = child
+        self._start(child)
+
+    def stop(self, name: str) -> None:
+        """Begin to stop one child for good; `tick` carries it on. An ended or unknown child: nothing happens."""
+        child = self._children.get(name)
+        if child is not None:
+            self._begin_stop(child)
+
+    def send(self, name: str, number: signal.Signals) -> None:
+        """Send a signal to a running child; others get none."""
+        child = self._children.get(name)
+        if child is not None and child.process is not None and child.state == "running":
+            child.process.send(number)
+
+    def request_stop(self) -> None:
+        """Do what the first SIGTERM does."""
+        self._stop_requests += 1
+
+    @property
+    def stop_requested(self) -> bool:
+        return self._stop_requests > 0 or self._failure is not None
+
+    def state(self, name: str) -> ChildState:
+        """Return the state of a child; an unknown one is stopped."""
+        child = self._children.get(name)
+        return "stopped" if child is None else child.state
+
+    def pid(self, name: str) -> int | None:
+        """Return the process id of a running child."""
+        child = self._children.get(name)
+        return child.process.pid if child is not None and child.process is not None else None
+
+    def names(self) -> tuple[str, ...]:
+        return tuple(self._children)
+
+    def watch(self, descriptor: int, callback: Callable[[], None]) -> None:
+        """Call `callback` in `tick` whenever `descriptor` can be read."""
+        self._selector.register(descriptor, selectors.EVENT_READ, callback)
+
+    def unwatch(self, descriptor: int) -> None:
+        """Undo `watch`."""
+        self._selector.unregister(descriptor)
+
+    # --- the loop
+
+    def tick(self, timeout_s: float) -> None:
+        """Sleep until something happens, at most `timeout_s`, then look after the children."""
+        for key, _ in self._selector.select(self._sleep_s(timeout_s)):
+            key.data()
+        self._reap()
+        now_s = self._clock.monotonic_s()
+        for child in list(self._children.values()):
+            if child.state == "waiting" and child.due_s <= now_s and not self.stop_requested:
+                self._start(child)
+            elif child.state == "stopping" and child.due_s <= now_s and child.process is not None:
+                self._say(f"{child.spec.name} did not stop in time; killed")
+                child.process.kill_group()
+                child.due_s = now_s + HURRY_S
+        if now_s >= self._next_housekeeping_s:
+            self._next_housekeeping_s = now_s + HOUSEKEEPING_S
+            for child in self._children.values():
+                rotate(child.spec.log)
+            self._keep_guard()
+
+    def run(self) -> None:
+        """Look after the children until a stop is asked for, then stop them all in order.
+
+        Raises:
+            EngineFailed: an essential child was given up.
+        """
+        while not self.stop_requested:
+            self.tick(HOUSEKEEPING_S)
+        self.stop_all()
+        if self._failure is not None:
+            raise self._failure
+
+    def stop_all(self) -> None:
+        """Stop every child, stage by stage. Returns when all have ended; a second request hurries them."""
+        patience = max(1, self._stop_requests)
+        for stage in sorted({child.spec.stage for child in self._children.values()}):
+            members = [child for child in self._children.values() if child.spec.stage == stage]
+            for child in members:
+                self._begin_stop(child)
+            while any(child.state == "stopping" for child in members):
+                if self._stop_requests > patience:
+                    patience = self._stop_requests
+                    self._hurry()
+                self.tick(HOUSEKEEPING_S)
+
+    def _hurry(self) -> None:
+        now_s = self._clock.monotonic_s()
+        for child in self._children.values():
+            self._begin_stop(child)
+            if child.state == "stopping" and child.process is not None:
+                child.process.send(signal.SIGTERM)
+                child.due_s = min(child.due_s, now_s + HURRY_S)
+
+    def _sleep_s(self, timeout_s: float) -> float:
+        now_s = self._clock.monotonic_s()
+        due = [child.due_s for child in self._children.values() if child.state in ("waiting", "stopping")]
+        return max(0.0, min([timeout_s, *(d - now_s for d in due)]))
+
+    def _woken(self) -> None:
+        os.read(self._wake_receive, 4096)
+
+    def _start(self, child: _Child) -> None:
+        try:
+            child.process = Process.start(child.spec)
+        except OSError as fault:
+            raise EngineFailed(
+                f"{child.spec.name} cannot be started: {fault}", hint=f"check {child.spec.argv[0]}"
+            ) from fault
+        self._tell_guard(f"+{child.process.pid}")
+        child.state = "running"
+        child.started_s = self._clock.monotonic_s()
+
+    def _begin_stop(self, child: _Child) -> None:
+        if child.state == "waiting":
+            child.state = "stopped"
+        elif child.state == "running" and child.process is not None:
+            child.state = "stopping"
+            child.due_s = self._clock.monotonic_s() + child.spec.drain_s
+            child.process.send(signal.SIGTERM)
+
+    def _reap(self) -> None:
+        for child in self._children.values():
+            if child.process is None:
+                continue
+            pid, code = child.process.pid, child.process.poll()
+            if code is None:
+                continue
+            self._tell_guard(f"-{pid}")
+            child.process = None
+            child.exit_code = code
+            if child.state == "stopping":
+                child.state = "stopped"
+            else:
+                self._fell(child, code)
+
+    def _fell(self, child: _Child, code: int) -> None:
+        now_s = self._clock.monotonic_s()
+        verdict = decide(
+            self._policy,
+            exit_code=code,
+            ran_s=now_s - child.started_s,
+            failures=child.failures,
+            chance=self._chance(),
+        )
+        if isinstance(verdict, GiveUp):
+            child.state = "given-up"
+            self._say(f"{child.spec.name} {ending(code)} and is given up: {verdict.why}")
+            if child.spec.essential:
+                self._failure = self.failure_of(child.spec.name)
+            return
+        child.state = "waiting"
+        child.failures = verdict.failures
+        child.restarts += 1
+        child.due_s = now_s + verdict.wait_s
+        self._say(f"{child.spec.name} {ending(code)}; starting it again in {verdict.wait_s:.1f} s")
+
+    def failure_of(self, name: str) -> EngineFailed:
+        """Return the error that tells why a child was given up, with the end of its log."""
+        child = self._children[name]
+        said = tail(child.spec.log)
+        return EngineFailed(
+            f"{name} {ending(child.exit_code or 0)}; its log ends with:\n{said}" if said else f"{name} ended",
+            hint=f"the whole log is {child.spec.log}",
+        )
+
+    # --- the guard
+
+    def _start_guard(self) -> None:
+        read_end, write_end = os.pipe()
+        try:
+            self._guard = subprocess.Popen(
+                [sys.executable, "-I", "-S", guard.__file__],
+                stdin=read_end,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                start_new_session=True,
+            )
+        finally:
+            os.close(read_end)
+        if self._guard_pipe >= 0:
+            os.close(self._guard_pipe)
+        self._guard_pipe = write_end
+        for child in self._children.values():
+            if child.process is not None:
+                self._tell_guard(f"+{child.process.pid}")
+
+    def _keep_guard(self) -> None:
+        if self._guard is not None and self._guard.poll() is not None:
+            self._say("the guard process ended; starting it again")
+            self._start_guard()
+
+    def _tell_guard(self, line: str) -> None:
+        if self._guard_pipe >= 0:
+            try:
+                os.write(self._guard_pipe, f"{line}\n".encode())
+            except BrokenPipeError:
+                self._keep_guard()
+
+
+def ending(code: int) -> str:
+    """Return an exit code in words: `was killed by SIGKILL`, `ended with code 4`."""
+    if code >= 0:
+        return f"ended with code {code}"
+    try:
+        return f"was killed by {signal.Signals(-code).name}"
+    except ValueError:
+        return f"was killed by signal {-code}"

@@ -1,0 +1,206 @@
+"""The supervisor with real, tiny children."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from ashore.core import SystemClock
+from ashore.errors import Conflict, EngineFailed, NotReady
+from ashore.processes import Caller, ChildSpec, ControlServer, RestartPolicy, Supervisor, ask
+
+FAST = RestartPolicy(first_wait_s=0.01, longest_wait_s=0.02, most_failures=3)
+OBEDIENT = "import signal; signal.pause()"
+STUBBORN = "import signal, time\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\nprint('up', flush=True)\ntime.sleep(60)"
+
+
+@pytest.fixture
+def said() -> list[str]:
+    return []
+
+
+@pytest.fixture
+def supervisor(said: list[str]) -> Iterator[Supervisor]:
+    with Supervisor(clock=SystemClock(), say=said.append, policy=FAST) as one, one.signals():
+        yield one
+
+
+def child(folder: Path, program: str, name: str = "child", **options: object) -> ChildSpec:
+    return ChildSpec(  # type: ignore[arg-type]
+        name=name, argv=(sys.executable, "-c", program), log=folder / f"{name}.log", control_flag="", **options
+    )
+
+
+def until(supervisor: Supervisor, what: Callable[[], bool], limit_s: float = 20) -> None:
+    end_s = time.monotonic() + limit_s
+    while not what():
+        assert time.monotonic() < end_s, "it did not happen in time"
+        supervisor.tick(0.05)
+
+
+def alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    stat = Path(f"/proc/{pid}/stat")
+    return not stat.exists() or stat.read_text().rpartition(")")[2].split()[0] != "Z"
+
+
+def test_a_killed_child_comes_back(tmp_path: Path, supervisor: Supervisor, said: list[str]) -> None:
+    supervisor.add(child(tmp_path, OBEDIENT))
+    first = supervisor.pid("child")
+    assert first
+    os.kill(first, signal.SIGKILL)
+    until(supervisor, lambda: supervisor.pid("child") not in (None, first))
+    assert "child was killed by SIGKILL; starting it again in 0.0 s" in said
+
+
+def test_a_child_that_always_falls_is_given_up_and_an_essential_one_ends_the_run(
+    tmp_path: Path, supervisor: Supervisor, said: list[str]
+) -> None:
+    supervisor.add(child(tmp_path, "raise SystemExit('the disk is on fire')", essential=True))
+    with pytest.raises(EngineFailed, match="the disk is on fire") as caught:
+        supervisor.run()
+    assert "child.log" in caught.value.hint
+    assert supervisor.state("child") == "given-up"
+    assert sum("starting it again" in line for line in said) == FAST.most_failures
+
+
+def test_stages_stop_in_order(tmp_path: Path, supervisor: Supervisor) -> None:
+    order = tmp_path / "order"
+    program = (
+        "import signal, sys\ndef stop(*a):\n open({order!r}, 'a').write({name!r}); sys.exit()\n"
+        "signal.signal(signal.SIGTERM, stop)\nprint('up', flush=True)\nwhile True: signal.pause()"
+    )
+    for name, stage in (("h", 1), ("a", 0)):
+        supervisor.add(child(tmp_path, program.format(order=str(order), name=name), name=name, stage=stage))
+    until(supervisor, lambda: all((tmp_path / f"{n}.log").read_text() == "up\n" for n in "ah"))
+    supervisor.request_stop()
+    supervisor.run()
+    assert order.read_text() == "ah"
+
+
+def test_a_child_that_will_not_stop_is_killed_after_its_time(
+    tmp_path: Path, supervisor: Supervisor, said: list[str]
+) -> None:
+    supervisor.add(child(tmp_path, STUBBORN, drain_s=0.1))
+    until(supervisor, lambda: (tmp_path / "child.log").read_text() == "up\n")
+    supervisor.stop("child")
+    until(supervisor, lambda: supervisor.state("child") == "stopped")
+    assert "child did not stop in time; killed" in said
+
+
+def test_a_second_interrupt_hurries(tmp_path: Path, supervisor: Supervisor) -> None:
+    supervisor.add(child(tmp_path, STUBBORN, drain_s=60))
+    until(supervisor, lambda: (tmp_path / "child.log").read_text() == "up\n")
+    nag = subprocess.Popen(
+        [sys.executable, "-c", f"import os, time\nfor _ in 'ab':\n os.kill({os.getpid()}, 2); time.sleep(.3)"]
+    )
+    started_s = time.monotonic()
+    supervisor.run()
+    assert time.monotonic() - started_s < 20
+    nag.wait()
+
+
+def test_grandchildren_go_with_their_parent(tmp_path: Path, supervisor: Supervisor) -> None:
+    program = (
+        "import subprocess, signal\np = subprocess.Popen(['sleep', '60'])\nprint(p.pid, flush=True)\nsignal.pause()"
+    )
+    supervisor.add(child(tmp_path, program))
+    log = tmp_path / "child.log"
+    until(supervisor, lambda: log.read_text().endswith("\n"))
+    grandchild = int(log.read_text())
+    supervisor.stop("child")
+    until(supervisor, lambda: supervisor.state("child") == "stopped")
+    until(supervisor, lambda: not alive(grandchild))
+
+
+def test_two_children_of_one_name_are_a_conflict(tmp_path: Path, supervisor: Supervisor) -> None:
+    supervisor.add(child(tmp_path, OBEDIENT))
+    with pytest.raises(Conflict):
+        supervisor.add(child(tmp_path, OBEDIENT))
+    supervisor.stop("child")
+    until(supervisor, lambda: supervisor.state("child") == "stopped")
+    supervisor.add(child(tmp_path, OBEDIENT))
+
+
+def test_children_write_no_core_and_see_no_secrets(
+    tmp_path: Path, supervisor: Supervisor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_TOKEN", "secret")
+    program = (
+        "import resource, os, signal\n"
+        "print(resource.getrlimit(resource.RLIMIT_CORE), os.getenv('HF_TOKEN'), flush=True)\nsignal.pause()"
+    )
+    supervisor.add(child(tmp_path, program))
+    until(supervisor, lambda: (tmp_path / "child.log").read_text().endswith("\n"))
+    assert (tmp_path / "child.log").read_text() == "(0, 0) None\n"
+
+
+SUPERVISING = """
+import sys
+from pathlib import Path
+from ashore.core import SystemClock
+from ashore.processes import ChildSpec, Supervisor
+folder = Path(sys.argv[1])
+program = (
+    "import subprocess, signal, os; p = subprocess.Popen(['sleep', '60']); "
+    "print(os.getpid(), p.pid, flush=True); signal.pause()"
+)
+with Supervisor(clock=SystemClock(), say=print) as one, one.signals():
+    one.add(ChildSpec(name="child", argv=(sys.executable, "-c", program), log=folder / "child.log", control_flag=""))
+    print("up", flush=True)
+    one.run()
+"""
+
+
+def test_no_orphan_is_left_when_the_supervisor_is_killed_by_force(tmp_path: Path) -> None:
+    log = tmp_path / "child.log"
+    process = subprocess.Popen([sys.executable, "-c", SUPERVISING, str(tmp_path)], stdout=subprocess.PIPE)
+    end_s = time.monotonic() + 30
+    while not (log.exists() and log.read_text().endswith("\n")):
+        assert time.monotonic() < end_s
+        time.sleep(0.02)
+    pids = [int(word) for word in log.read_text().split()]
+    assert all(alive(pid) for pid in pids)
+    process.kill()
+    process.communicate()
+    while any(alive(pid) for pid in pids):
+        assert time.monotonic() < end_s, f"orphans: {pids}"
+        time.sleep(0.02)
+
+
+def test_the_control_socket_answers_in_lines_for_the_owner_alone(tmp_path: Path, supervisor: Supervisor) -> None:
+    def answer(question: object, caller: Caller) -> None:
+        caller.tell({"said": question})
+        caller.tell({"done": True})
+        caller.close()
+
+    folder = tmp_path / ("deep-" * 30)
+    folder.mkdir()
+    server = ControlServer(folder / "supervisor.sock", supervisor, answer)
+    assert (folder / "supervisor.sock").stat().st_mode & 0o777 == 0o600
+    asking = subprocess.Popen(
+        [
+            sys.executable,
+            "-c",
+            "import sys, pathlib\nfrom ashore.processes import ask\n"
+            "print(list(ask(pathlib.Path(sys.argv[1]), {'op': 'hello'})))",
+            str(folder / "supervisor.sock"),
+        ],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    until(supervisor, lambda: asking.poll() is not None)
+    assert asking.communicate()[0].strip() == "[{'said': {'op': 'hello'}}, {'done': True}]"
+    server.close()
+    with pytest.raises(NotReady):
+        list(ask(folder / "supervisor.sock", {}))

@@ -1,0 +1,131 @@
+"""The parts of supervision that can be looked at alone: restarts, locks, logs, ports, environments."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from ashore.errors import HomeBusy, InvalidSpec, PortTaken
+from ashore.processes import (
+    GiveUp,
+    Holder,
+    HomeLock,
+    Restart,
+    RestartPolicy,
+    check_port,
+    child_environment,
+    decide,
+    read_holder,
+    rotate,
+    tail,
+)
+
+POLICY = RestartPolicy(first_wait_s=1, longest_wait_s=10, jitter=0.5, healthy_after_s=60, most_failures=5)
+
+
+@pytest.mark.parametrize(
+    ("failures", "ran_s", "chance", "expected"),
+    [
+        (0, 1, 0.0, Restart(wait_s=1, failures=1)),
+        (0, 1, 1.0, Restart(wait_s=1.5, failures=1)),
+        (2, 1, 0.0, Restart(wait_s=4, failures=3)),
+        (4, 1, 0.0, Restart(wait_s=10, failures=5)),
+        (4, 60, 0.0, Restart(wait_s=1, failures=1)),
+    ],
+)
+def test_waits_double_are_bounded_and_forget(failures: int, ran_s: float, chance: float, expected: Restart) -> None:
+    assert decide(POLICY, exit_code=-9, ran_s=ran_s, failures=failures, chance=chance) == expected
+
+
+def test_patience_ends() -> None:
+    assert isinstance(decide(POLICY, exit_code=1, ran_s=0, failures=5, chance=0), GiveUp)
+
+
+def test_a_child_with_wrong_input_is_not_started_again() -> None:
+    assert isinstance(decide(POLICY, exit_code=2, ran_s=99, failures=0, chance=0), GiveUp)
+
+
+def test_a_home_has_one_holder_and_the_second_is_told_who(tmp_path: Path) -> None:
+    lock = HomeLock.acquire(tmp_path / "lock", Holder(pid=os.getpid(), address="http://127.0.0.1:8080"))
+    with pytest.raises(HomeBusy, match=rf"process {os.getpid()} \(http://127\.0\.0\.1:8080\)"):
+        HomeLock.acquire(tmp_path / "lock", Holder(pid=1, address="other"))
+    lock.release()
+    lock.release()
+    assert read_holder(tmp_path / "lock") is None
+    HomeLock.acquire(tmp_path / "lock", Holder(pid=2, address="other")).release()
+
+
+def test_a_lock_dies_with_its_holder_and_is_not_inherited(tmp_path: Path) -> None:
+    program = (
+        "import subprocess, sys\nfrom pathlib import Path\nfrom ashore.processes import Holder, HomeLock\n"
+        f"lock = HomeLock.acquire(Path({str(tmp_path / 'lock')!r}), Holder(pid=1, address='x'))\n"
+        "child = subprocess.Popen(['sleep', '30'])\nprint(child.pid, flush=True)\n"
+        "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    result = subprocess.run([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)
+    try:
+        HomeLock.acquire(tmp_path / "lock", Holder(pid=2, address="y")).release()
+    finally:
+        os.kill(int(result.stdout), 9)
+
+
+def test_a_long_log_is_emptied_in_place_and_three_older_ones_are_kept(tmp_path: Path) -> None:
+    log = tmp_path / "host.log"
+    descriptor = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+    for text in ("one", "two", "three", "four"):
+        os.write(descriptor, text.encode())
+        assert rotate(log, max_bytes=3)
+    os.write(descriptor, b"five")
+    os.close(descriptor)
+    assert log.read_text() == "five"
+    assert [(tmp_path / f"host.log.{n}").read_text() for n in (1, 2, 3)] == ["four", "three", "two"]
+    assert not (tmp_path / "host.log.4").exists()
+    assert not rotate(log, max_bytes=100)
+    assert not rotate(tmp_path / "none.log")
+
+
+def test_tail_gives_the_last_lines(tmp_path: Path) -> None:
+    (tmp_path / "a.log").write_text("".join(f"{n}\n" for n in range(100)))
+    assert tail(tmp_path / "a.log", lines=2) == "98\n99"
+    assert tail(tmp_path / "none.log") == ""
+
+
+def test_a_taken_port_names_its_owner(free_port: Callable[[], int]) -> None:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        port = listener.getsockname()[1]
+        with pytest.raises(PortTaken, match=rf"127\.0\.0\.1:{port} is taken by .*pid {os.getpid()}") as caught:
+            check_port("127.0.0.1", port, option="--port")
+        assert "--port" in caught.value.hint
+    check_port("127.0.0.1", free_port(), option="--port")
+
+
+@pytest.mark.parametrize("host", ["no such host", "192.0.2.1"])
+def test_an_address_that_is_not_ours_is_refused(host: str) -> None:
+    with pytest.raises(InvalidSpec):
+        check_port(host, 8080, option="--port")
+
+
+def test_children_get_no_credentials_and_no_telemetry() -> None:
+    environ = {"PATH": "/bin", "AWS_SECRET_ACCESS_KEY": "s", "HF_TOKEN": "t", "ASHORE_API_KEY": "k", "PYTHONPATH": "/x"}
+    given = child_environment(environ, {"EXTRA": "1"})
+    assert not {"AWS_SECRET_ACCESS_KEY", "HF_TOKEN", "ASHORE_API_KEY"} & set(given)
+    assert given["PATH"] == "/bin" and given["EXTRA"] == "1" and given["HF_HUB_DISABLE_TELEMETRY"] == "1"
+
+
+def test_telemetry_of_openvino_is_a_stub_in_children() -> None:
+    program = (
+        "import openvino_telemetry as t; x = t.Telemetry('a', app_version='1', tid='2'); "
+        "x.start_session('c'); x.send_event('c', 'a', 'l'); x.end_session('c'); print(t.__file__)"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", program], env=child_environment(), capture_output=True, text=True, check=True
+    )
+    assert "processes/quiet" in result.stdout
