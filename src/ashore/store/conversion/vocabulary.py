@@ -1,0 +1,154 @@
+"""The vocabulary of a GGUF file as a `tokenizer.json`, so that every engine counts the same tokens.
+
+Byte-level BPE ("gpt2" in GGUF) takes its word splitting from `tokenizer.ggml.pre`; SentencePiece BPE ("llama") has its
+merges rebuilt from the scores. No post-processor is written: `generation.json` says whether a BOS goes in front.
+Sources of the expressions: the published tokenizer.json of Llama 3, Qwen 2, DeepSeek-LLM, DeepSeek-Coder, DeepSeek-V3.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ashore.errors import UnsupportedModel
+from ashore.store.conversion.ggufmeta import GgufMeta
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+CONTROL, USER_DEFINED, UNUSED, BYTE = 3, 4, 5, 6
+"""`tokenizer.ggml.token_type`. Source: GGUF specification."""
+
+LLAMA3 = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+"
+    r"|\s+(?!\S)|\s+"
+)
+QWEN2 = LLAMA3.replace(r"\p{N}{1,3}", r"\p{N}")
+DEEPSEEK_V3 = (
+    r"\p{N}{1,3}",
+    "[一-龥぀-ゟ゠-ヿ]+",
+    r"[!\"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+| ?[\p{P}\p{S}]+[\r\n]*"
+    r"|\s*[\r\n]+|\s+(?!\S)|\s+",
+)
+
+SPLITS: dict[str, tuple[str, ...]] = {
+    "llama-bpe": (LLAMA3,),
+    "llama3": (LLAMA3,),
+    "qwen2": (QWEN2,),
+    "deepseek-r1-qwen": (QWEN2,),
+    "deepseek-v3": DEEPSEEK_V3,
+}
+"""Expressions of each `tokenizer.ggml.pre`, applied one after the other; byte-level mapping follows."""
+
+BYTE_LEVEL_ONLY = ("gpt-2", "default", "")
+DIGITS_THEN_BYTE_LEVEL = ("smollm", "starcoder", "refact", "command-r")
+
+
+def tokenizer_from_gguf(meta: GgufMeta) -> Tokenizer:
+    """Return the tokenizer of a GGUF file.
+
+    Raises:
+        UnsupportedModel: a kind of vocabulary or word splitting that is not known here.
+    """
+    kind = meta.values.get("tokenizer.ggml.model", "")
+    match kind:
+        case "gpt2":
+            tokenizer = _byte_level_bpe(meta)
+        case "llama":
+            tokenizer = _sentencepiece_bpe(meta)
+        case _:
+            raise UnsupportedModel(
+                f"the GGUF file has a vocabulary of kind {kind!r}",
+                hint="known: gpt2 (byte-level BPE), llama (SentencePiece)",
+            )
+    _add_special(tokenizer, meta)
+    return tokenizer
+
+
+def write_tokenizer(meta: GgufMeta, target: Path) -> None:
+    """Write `tokenizer.json` for a GGUF file."""
+    target.write_text(tokenizer_from_gguf(meta).to_str(), encoding="utf-8")
+
+
+def _byte_level_bpe(meta: GgufMeta) -> Tokenizer:
+    from tokenizers import Tokenizer, decoders, models
+
+    tokens: list[str] = meta.values["tokenizer.ggml.tokens"]
+    merges = [tuple(m.split(" ", 1)) for m in meta.values["tokenizer.ggml.merges"]]
+    pre = str(meta.values.get("tokenizer.ggml.pre", ""))
+    vocab = {token: index for index, token in enumerate(tokens)}
+    tokenizer = Tokenizer(models.BPE(vocab=vocab, merges=merges, ignore_merges=pre in ("llama-bpe", "llama3")))
+    tokenizer.pre_tokenizer = pre_tokenizer(pre)
+    tokenizer.decoder = decoders.ByteLevel()
+    return tokenizer
+
+
+def pre_tokenizer(pre: str) -> Any:
+    """Return the word splitting that `tokenizer.ggml.pre` names."""
+    from tokenizers import Regex, pre_tokenizers
+
+    if pre in BYTE_LEVEL_ONLY:
+        return pre_tokenizers.ByteLevel(add_prefix_space=False)
+    if pre in DIGITS_THEN_BYTE_LEVEL:
+        return pre_tokenizers.Sequence(
+            [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
+        )
+    if pre not in SPLITS:
+        raise UnsupportedModel(
+            f"the GGUF file splits words as {pre!r}, which is not known here",
+            hint="known: " + ", ".join(sorted({*SPLITS, *DIGITS_THEN_BYTE_LEVEL, "gpt-2"})),
+        )
+    steps: list[Any] = [pre_tokenizers.Split(Regex(x), behavior="isolated") for x in SPLITS[pre]]
+    return pre_tokenizers.Sequence([*steps, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
+
+
+def _sentencepiece_bpe(meta: GgufMeta) -> Tokenizer:
+    """Rebuild a SentencePiece BPE: a pair may merge when the result is a token, and better-scored results go first."""
+    from tokenizers import Tokenizer, decoders, models, normalizers
+
+    tokens: list[str] = meta.values["tokenizer.ggml.tokens"]
+    scores: list[float] = meta.values["tokenizer.ggml.scores"]
+    vocab = {token: index for index, token in enumerate(tokens)}
+    merges: list[tuple[float, int, str, str]] = []
+    for index, token in enumerate(tokens):
+        for cut in range(1, len(token)):
+            left, right = token[:cut], token[cut:]
+            if left in vocab and right in vocab:
+                merges.append((-scores[index], index, left, right))
+    merges.sort(key=lambda m: (m[0], vocab[m[2]], vocab[m[3]]))
+    model = models.BPE(
+        vocab=vocab,
+        merges=[(m[2], m[3]) for m in merges],
+        unk_token=_unknown(meta, tokens),
+        fuse_unk=True,
+        byte_fallback=True,
+    )
+    tokenizer = Tokenizer(model)
+    prefix = bool(meta.values.get("tokenizer.ggml.add_space_prefix", True))
+    steps: list[Any] = [normalizers.Replace(" ", "▁")]
+    tokenizer.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), *steps] if prefix else steps)
+    tail: list[Any] = [decoders.Strip(content=" ", left=1, right=0)] if prefix else []
+    tokenizer.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), *tail])
+    return tokenizer
+
+
+def _unknown(meta: GgufMeta, tokens: list[str]) -> str | None:
+    index = meta.values.get("tokenizer.ggml.unknown_token_id")
+    return tokens[int(index)] if index is not None else None
+
+
+def _add_special(tokenizer: Tokenizer, meta: GgufMeta) -> None:
+    from tokenizers import AddedToken
+
+    tokens: list[str] = meta.values["tokenizer.ggml.tokens"]
+    types: list[int] = meta.values.get("tokenizer.ggml.token_type", [])
+    tokenizer.add_special_tokens(
+        [AddedToken(t, special=True, normalized=False) for t, y in zip(tokens, types, strict=False) if y == CONTROL]
+    )
+    tokenizer.add_tokens(
+        [
+            AddedToken(t, special=False, normalized=False)
+            for t, y in zip(tokens, types, strict=False)
+            if y == USER_DEFINED
+        ]
+    )

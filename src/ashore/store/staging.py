@@ -1,0 +1,49 @@
+"""Unfinished pulls: one folder a source, which survives a kill, a full disk and a cut connection."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from ashore.store.diskerrors import disk_errors
+
+
+@contextmanager
+def staging_folder(parent: Path, source: str) -> Iterator[Path]:
+    """Give the folder of this source, alone: a second pull of it waits until the first is done.
+
+    The folder is deleted when the block ends well and kept when it does not, so that the next call goes on from there.
+    """
+    key = hashlib.sha256(source.encode()).hexdigest()[:24]
+    with disk_errors(parent):
+        parent.mkdir(parents=True, exist_ok=True)
+        lock = (parent / f"{key}.lock").open("a+b")
+    with lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        folder = parent / key
+        with disk_errors(parent):
+            folder.mkdir(exist_ok=True)
+            (folder / "source").write_text(source, encoding="utf-8")
+        yield folder
+        shutil.rmtree(folder)
+
+
+def drop_stale(parent: Path, *, older_than_s: float, now_s: float) -> int:
+    """Delete staging folders that nobody works on and that nothing touched for so long; return the bytes freed."""
+    freed = 0
+    for folder in (p for p in parent.iterdir() if p.is_dir()):
+        with (parent / f"{folder.name}.lock").open("a+b") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                continue
+            files = [p for p in folder.rglob("*") if p.is_file()]
+            newest = max((p.stat().st_mtime for p in files), default=0.0)
+            if now_s - newest >= older_than_s:
+                freed += sum(p.stat().st_size for p in files)
+                shutil.rmtree(folder)
+    return freed
