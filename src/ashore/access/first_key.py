@@ -1,0 +1,47 @@
+"""The key that exists before any administrator does: made at the first start, in a file that its owner alone reads."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from ashore.access.keys import looks_like_key, new_key
+from ashore.errors import InvalidSpec
+
+
+def make_first_key(path: Path) -> str:
+    """Return the key in `path`; make it (mode 0600) when the file is not there. May be called by several at once.
+
+    Raises:
+        InvalidSpec: the file holds something else.
+    """
+    if not path.exists():
+        scratch = path.with_name(f".{path.name}.{os.getpid()}")
+        scratch.unlink(missing_ok=True)
+        descriptor = os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "w") as file:
+            file.write(new_key() + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        try:
+            os.link(scratch, path)
+        except FileExistsError:
+            pass  # another process was first; its key stands
+        finally:
+            scratch.unlink()
+    return read_first_key(path)
+
+
+def read_first_key(path: Path) -> str:
+    """Return the key in `path`.
+
+    Raises:
+        InvalidSpec: the file is missing or holds no key.
+    """
+    try:
+        key = path.read_text().strip()
+    except OSError as fault:
+        raise InvalidSpec(f"first key {path}: {fault.strerror}", hint="`ashore up` makes it") from fault
+    if not looks_like_key(key):
+        raise InvalidSpec(f"{path} holds no key of ashore's", hint=f"remove {path}; `ashore up` makes a new one")
+    return key

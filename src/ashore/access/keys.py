@@ -1,0 +1,45 @@
+"""API keys: `ash_`, eight characters that name the key, `_`, and 43 characters of randomness (256 bits).
+
+Only a digest is kept. A key carries enough randomness that a plain SHA-256 cannot be guessed back, so no slow
+password hash is needed on the hot path.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import re
+import secrets
+from dataclasses import dataclass, field
+from typing import Final
+
+MAX_TOKEN_CHARS: Final = 4096
+"""Longer tokens are refused unread."""
+
+_FORM: Final = re.compile(r"ash_([0-9a-f]{8})_[A-Za-z0-9_-]{43}")
+
+
+@dataclass(frozen=True, slots=True)
+class KeyDigest:
+    """What is kept of a key."""
+
+    sha256: bytes = field(repr=False)
+
+    def matches(self, token: str) -> bool:
+        """Return whether `token` is the key, in a time that does not tell how much of it is right."""
+        return hmac.compare_digest(self.sha256, digest_of(token).sha256)
+
+
+def new_key() -> str:
+    """Return a fresh key from the system's randomness."""
+    return f"ash_{secrets.token_hex(4)}_{secrets.token_urlsafe(32)}"
+
+
+def looks_like_key(text: str) -> bool:
+    """Return whether `text` has the form of a key of ours; says nothing about whether it is valid."""
+    return _FORM.fullmatch(text) is not None
+
+
+def digest_of(token: str) -> KeyDigest:
+    """Return the digest under which `token` is kept. Any text has one."""
+    return KeyDigest(hashlib.sha256(token.encode("utf-8", "surrogatepass")).digest())

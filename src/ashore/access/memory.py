@@ -1,0 +1,56 @@
+"""Authenticators that live in the process: a table of digests, and an open door for load tests."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final
+
+from ashore.access.keys import MAX_TOKEN_CHARS, KeyDigest, digest_of
+from ashore.access.model import INFER, METRICS_READ, Principal
+from ashore.core import TenantId
+from ashore.errors import Unauthenticated
+
+
+class KeyTable:
+    """Digests of keys and whom they belong to.
+
+    Every entry is compared in full for every token, so the time taken tells nothing about any key. That is linear in
+    the number of keys: right for the first key and a handful beside it.
+    """
+
+    def __init__(self, entries: Iterable[tuple[KeyDigest, Principal]] = ()) -> None:
+        self._entries: Final = tuple(entries)
+
+    @classmethod
+    def with_first_key(cls, key: str) -> KeyTable:
+        """Return a table that holds the first key alone."""
+        principal = Principal(id="first-key", tenant=TenantId("default"), scopes=frozenset((INFER, METRICS_READ)))
+        return cls([(digest_of(key), principal)])
+
+    def authenticate(self, token: str | None) -> Principal:
+        if not token:
+            raise Unauthenticated(
+                "no API key was given", hint="send `Authorization: Bearer KEY`; the first key is in the file first-key"
+            )
+        found: Principal | None = None
+        if len(token) <= MAX_TOKEN_CHARS:
+            for digest, principal in self._entries:
+                if digest.matches(token):
+                    found = principal
+        if found is None:
+            raise Unauthenticated(
+                "the API key is not valid", hint="check the key; `ashore up` says where the first one is"
+            )
+        return found
+
+
+class OpenDoor:
+    """Lets everybody in as one principal. For load generators and tests; nothing else may be reachable."""
+
+    def __init__(self) -> None:
+        self._principal: Final = Principal(
+            id="anyone", tenant=TenantId("default"), scopes=frozenset((INFER, METRICS_READ))
+        )
+
+    def authenticate(self, token: str | None) -> Principal:
+        return self._principal

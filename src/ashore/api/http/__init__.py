@@ -1,0 +1,8 @@
+"""HTTP: OpenAI's and Anthropic's routes, health, metrics, the description of the interface. Parse, call, render."""
+
+from ashore.api.http.accesslog import AccessLog
+from ashore.api.http.app import HttpApp
+from ashore.api.http.server import HttpServer, listen
+from ashore.api.http.table import ROUTES
+
+__all__ = ["ROUTES", "AccessLog", "HttpApp", "HttpServer", "listen"]

@@ -1,0 +1,159 @@
+"""The ASGI application: find the route, let in who may, call the handler, answer errors, note what happened."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Sequence
+from typing import Final
+
+from ashore.access import METRICS_READ, Authenticator, Principal
+from ashore.api.http.accesslog import AccessLog
+from ashore.api.http.errors import anthropic_error, error_headers, is_ours_to_mend, openai_error
+from ashore.api.http.exchange import ClientGone, Exchange, Receive, Scope, Send
+from ashore.api.http.routes import Route, RouteTable
+from ashore.core import TenantId
+from ashore.errors import AshoreError, Bug, PayloadTooLarge, RequestTimeout
+from ashore.metrics import Metrics
+from ashore.serving import Limits, ServingService
+
+log = logging.getLogger("ashore.http")
+
+NOBODY: Final = Principal(id="-", tenant=TenantId(""), scopes=frozenset())
+SWEEP_S: Final = 5.0
+LOOPBACK: Final = ("127.", "::1", "::ffff:127.")
+FORWARDED: Final = (b"x-forwarded-for", b"forwarded", b"x-real-ip", b"via")
+
+
+class HttpApp:
+    """HTTP in front of a `ServingService`. A raw ASGI 3 callable; `start` and `close` around its life."""
+
+    def __init__(
+        self,
+        serving: ServingService,
+        authenticator: Authenticator,
+        metrics: Metrics,
+        routes: Sequence[Route],
+        *,
+        limits: Limits,
+        access_log: AccessLog | None = None,
+    ) -> None:
+        self.serving: Final = serving
+        self.metrics: Final = metrics
+        self.limits: Final = limits
+        self.table: Final = RouteTable(routes)
+        self._authenticator = authenticator
+        self._access_log = access_log
+        self._open: dict[Exchange, asyncio.Task[object]] = {}
+        self._sweeper: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Begin to cut off clients that read nothing of their stream."""
+        self._sweeper = asyncio.get_running_loop().create_task(self._sweep(), name="sweep of stalled streams")
+
+    async def close(self) -> None:
+        """Stop the sweep and write the last lines of the access log."""
+        if self._sweeper is not None:
+            self._sweeper.cancel()
+        if self._access_log is not None:
+            self._access_log.close()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return
+        exchange = Exchange(scope, receive, send)
+        task = asyncio.current_task()
+        assert task is not None
+        self._open[exchange] = task
+        route: Route | None = None
+        try:
+            route = self.table.find(exchange.method, exchange.path)
+            exchange.route = route.path
+            principal = self._admit(route, exchange)
+            await route.handler(self, exchange, principal)
+        except AshoreError as fault:
+            await self._refuse(exchange, fault, anthropic=route is not None and route.anthropic)
+        except ClientGone:
+            pass
+        except asyncio.CancelledError:
+            if not exchange.gone:
+                raise
+            task.uncancel()
+        except Exception as fault:  # the outermost loop: our bug, told to the client by its id alone
+            log.exception("request %s failed", exchange.request_id)
+            bug = Bug(
+                f"ashore failed on request {exchange.request_id}: {type(fault).__name__}", hint="please report it"
+            )
+            await self._refuse(exchange, bug, anthropic=route is not None and route.anthropic)
+        finally:
+            exchange.close()
+            del self._open[exchange]
+            self._note(exchange)
+
+    def _admit(self, route: Route, exchange: Exchange) -> Principal:
+        """Return who is asking.
+
+        Raises:
+            Unauthenticated: the route needs a key and none, or a wrong one, was given.
+            PermissionDenied: the key may not call this route.
+        """
+        if route.guard == "open":
+            return NOBODY
+        if route.guard == "operator" and is_local(exchange):
+            return NOBODY
+        principal = self._authenticator.authenticate(token_of(exchange))
+        exchange.principal_id = principal.id
+        if route.guard == "operator":
+            principal.require(METRICS_READ)
+        return principal
+
+    async def _refuse(self, exchange: Exchange, fault: AshoreError, *, anthropic: bool) -> None:
+        exchange.error_code = fault.code
+        if is_ours_to_mend(fault):
+            log.warning("request %s: %s %s", exchange.request_id, fault.code, fault.message)
+        if exchange.status:
+            log.warning("request %s broke off after its head: %s", exchange.request_id, fault.code)
+            return
+        body = anthropic_error(fault, exchange.request_id) if anthropic else openai_error(fault)
+        await exchange.respond(fault.http_status, error_headers(fault), body)
+        if isinstance(fault, PayloadTooLarge | RequestTimeout):
+            await exchange.linger()
+
+    def _note(self, exchange: Exchange) -> None:
+        seconds = time.perf_counter() - exchange.started_at
+        status = "499" if exchange.gone else str(exchange.status)
+        self.metrics.add("ashore_requests", 1, exchange.route, status)
+        self.metrics.observe("ashore_request_seconds", seconds, exchange.route)
+        if exchange.error_code:
+            self.metrics.add("ashore_errors", 1, exchange.error_code)
+        if self._access_log is not None:
+            self._access_log.add(exchange, seconds)
+
+    async def _sweep(self) -> None:
+        while True:
+            await asyncio.sleep(SWEEP_S)
+            self.metrics.set("ashore_open_requests", len(self._open))
+            too_long_ago = time.perf_counter() - self.limits.write_stall_timeout_s
+            for exchange, task in list(self._open.items()):
+                if 0 < exchange.writing_since < too_long_ago:
+                    log.info("request %s: its client reads nothing; cut off", exchange.request_id)
+                    exchange.gone = True
+                    task.cancel()
+
+
+def token_of(exchange: Exchange) -> str | None:
+    """Return the key that the request carries, without `Bearer`."""
+    given = exchange.headers.get(b"authorization")
+    if given is not None:
+        scheme, _, token = given.partition(b" ")
+        return token.strip().decode("latin-1") if scheme.lower() == b"bearer" else None
+    given = exchange.headers.get(b"x-api-key")
+    return given.decode("latin-1") if given is not None else None
+
+
+def is_local(exchange: Exchange) -> bool:
+    """Return whether the request comes from this machine and was not passed on by a proxy on it."""
+    if any(name in exchange.headers for name in FORWARDED):
+        return False
+    return exchange.client_host.startswith(LOOPBACK)

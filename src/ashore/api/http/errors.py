@@ -1,0 +1,114 @@
+"""Errors as clients expect them: OpenAI's form everywhere, Anthropic's on its own routes; our stable codes in both."""
+
+from __future__ import annotations
+
+import math
+
+import msgspec
+
+from ashore.errors import AshoreError, CapacityError, DeniedError, EnvironmentFault, Unauthenticated, UserError
+
+
+class ErrorBody(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What went wrong, OpenAI's fields and a hint."""
+
+    message: str
+    type: str = msgspec.field(default="")
+    param: str | msgspec.UnsetType | None = msgspec.UNSET
+    code: str | msgspec.UnsetType | None = msgspec.UNSET
+    hint: str = ""
+
+
+class OpenAIError(msgspec.Struct, frozen=True):
+    """Error answer of all routes but Anthropic's."""
+
+    error: ErrorBody
+
+
+class AnthropicErrorBody(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What went wrong, Anthropic's fields, our code and a hint."""
+
+    type: str = msgspec.field(default="")
+    message: str
+    code: str = ""
+    param: str | None = None
+    hint: str = ""
+
+
+class AnthropicError(msgspec.Struct, frozen=True, kw_only=True, tag="error", tag_field="type"):
+    """Error answer of `/v1/messages`."""
+
+    error: AnthropicErrorBody
+    request_id: str
+
+
+def openai_type(error: AshoreError) -> str:
+    """Return OpenAI's word for the kind of error."""
+    if isinstance(error, Unauthenticated):
+        return "authentication_error"
+    if isinstance(error, DeniedError):
+        return "permission_error"
+    if isinstance(error, UserError):
+        return "invalid_request_error"
+    if error.http_status == 429:
+        return "rate_limit_error"
+    return "server_error"
+
+
+def anthropic_type(error: AshoreError) -> str:
+    """Return Anthropic's word for the kind of error."""
+    by_status = {
+        401: "authentication_error",
+        403: "permission_error",
+        404: "not_found_error",
+        413: "request_too_large",
+        429: "rate_limit_error",
+        503: "overloaded_error",
+        504: "timeout_error",
+    }
+    return by_status.get(error.http_status, "invalid_request_error" if error.http_status < 500 else "api_error")
+
+
+def openai_error(error: AshoreError) -> bytes:
+    """Return the body of an OpenAI error."""
+    return msgspec.json.encode(
+        OpenAIError(
+            ErrorBody(
+                message=error.message, type=openai_type(error), param=error.param, code=error.code, hint=error.hint
+            )
+        )
+    )
+
+
+def anthropic_error(error: AshoreError, request_id: str) -> bytes:
+    """Return the body of an Anthropic error."""
+    return msgspec.json.encode(
+        AnthropicError(
+            error=AnthropicErrorBody(
+                type=anthropic_type(error),
+                message=error.message,
+                code=error.code,
+                param=error.param,
+                hint=error.hint,
+            ),
+            request_id=request_id,
+        )
+    )
+
+
+def error_headers(error: AshoreError) -> list[tuple[bytes, bytes]]:
+    """Return the headers that go with the error: when to come back, how to say who one is."""
+    headers = [(b"content-type", b"application/json")]
+    if error.retry_after_s is not None or isinstance(error, CapacityError):
+        seconds = error.retry_after_s if error.retry_after_s is not None else 1.0
+        headers.append((b"retry-after", b"%d" % max(1, math.ceil(seconds))))
+    if isinstance(error, Unauthenticated):
+        headers.append((b"www-authenticate", b'Bearer realm="ashore"'))
+    if error.http_status in (408, 413, 431):
+        headers.append((b"connection", b"close"))
+    return headers
+
+
+def is_ours_to_mend(error: AshoreError) -> bool:
+    """Return whether an operator should read about it in the log."""
+    return isinstance(error, EnvironmentFault) or error.http_status == 500

@@ -1,0 +1,209 @@
+"""One HTTP request and the answer being written to it: the only code that touches ASGI messages."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import time
+from collections.abc import Awaitable, Callable, MutableMapping, Sequence
+from typing import Any, Final
+
+from ashore.core import RequestId, new_request_id
+from ashore.errors import PayloadTooLarge, RequestTimeout
+from ashore.serving import Limits
+
+AsgiMessage = MutableMapping[str, Any]
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[AsgiMessage]]
+Send = Callable[[AsgiMessage], Awaitable[None]]
+Headers = Sequence[tuple[bytes, bytes]]
+
+LINGER_S: Final = 2.0
+"""After refusing a body unread, how long the rest is read and thrown away, so that the refusal reaches the client."""
+LINGER_BYTES: Final = 256 << 20
+
+_REQUEST_ID: Final = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
+
+
+class ClientGone(Exception):
+    """The client closed the connection; nobody reads what would be written."""
+
+
+class Exchange:
+    """A request with its response. Used by one task."""
+
+    __slots__ = (
+        "_finished",
+        "_receive",
+        "_send",
+        "_watcher",
+        "error_code",
+        "extra_headers",
+        "gone",
+        "headers",
+        "method",
+        "model",
+        "path",
+        "principal_id",
+        "request_id",
+        "route",
+        "scope",
+        "started_at",
+        "status",
+        "tokens",
+        "writing_since",
+    )
+
+    def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self.scope = scope
+        self.method: str = scope["method"]
+        self.path: str = scope["path"]
+        self.headers: dict[bytes, bytes] = dict(scope["headers"])
+        given = self.headers.get(b"x-request-id", b"")
+        self.request_id = RequestId(given.decode()) if _REQUEST_ID.fullmatch(given) else new_request_id()
+        self.extra_headers: list[tuple[bytes, bytes]] = []
+        """Sent with whatever answer follows."""
+        self.started_at = time.perf_counter()
+        self.status = 0
+        """Of the response, once it has begun; 0 before."""
+        self.gone = False
+        self.route = "unknown"
+        self.principal_id = "-"
+        self.model = "-"
+        self.error_code = ""
+        self.tokens = 0
+        self.writing_since = 0.0
+        """When the write in progress began, 0 when none is: a sweep cuts off clients that read nothing."""
+        self._receive = receive
+        self._send = send
+        self._finished = False
+        self._watcher: asyncio.Task[None] | None = None
+
+    @property
+    def client_host(self) -> str:
+        """Address of the peer; the path of the socket, or empty, on a unix socket."""
+        client = self.scope.get("client")
+        return str(client[0]) if client else ""
+
+    async def body(self, limits: Limits) -> bytes:
+        """Return the whole body.
+
+        Raises:
+            PayloadTooLarge: it is longer than the limit; an announced length is refused before a byte is read.
+            RequestTimeout: it did not come in time.
+            ClientGone: the connection closed before its end.
+        """
+        announced = self.headers.get(b"content-length")
+        if announced is not None and announced.isdigit() and int(announced) > limits.max_body_bytes:
+            raise too_large(int(announced), limits)
+        parts: list[bytes] = []
+        length = 0
+        try:
+            async with asyncio.timeout(limits.body_read_timeout_s):
+                while True:
+                    message = await self._receive()
+                    if message["type"] == "http.disconnect":
+                        self.gone = True
+                        raise ClientGone
+                    part: bytes = message.get("body", b"")
+                    length += len(part)
+                    if length > limits.max_body_bytes:
+                        raise too_large(length, limits)
+                    parts.append(part)
+                    if not message.get("more_body", False):
+                        return parts[0] if len(parts) == 1 else b"".join(parts)
+        except TimeoutError as fault:
+            raise RequestTimeout(
+                f"the body was not whole after {limits.body_read_timeout_s:g} s; {length} bytes had come",
+                hint="send the body at once",
+            ) from fault
+
+    def watch(self) -> None:
+        """From now on cancel the current task when the client goes away; `gone` tells that this was why."""
+        task = asyncio.current_task()
+        assert task is not None
+        self._watcher = asyncio.get_running_loop().create_task(self._watch(task))
+
+    async def respond(self, status: int, headers: Headers, body: bytes) -> None:
+        """Send a whole response."""
+        self.status = status
+        await self._send(
+            {
+                "type": "http.response.start",
+                "status": status,
+                "headers": [
+                    *headers,
+                    *self.extra_headers,
+                    (b"content-length", b"%d" % len(body)),
+                    (b"x-request-id", self.request_id.encode()),
+                ],
+            }
+        )
+        self._finished = True
+        await self._send({"type": "http.response.body", "body": body, "more_body": False})
+
+    async def start_stream(self, headers: Headers) -> None:
+        """Send the head of an event stream."""
+        self.status = 200
+        await self._send(
+            {
+                "type": "http.response.start",
+                "status": 200,
+                "headers": [
+                    (b"content-type", b"text/event-stream; charset=utf-8"),
+                    (b"cache-control", b"no-cache"),
+                    (b"x-accel-buffering", b"no"),
+                    *headers,
+                    *self.extra_headers,
+                    (b"x-request-id", self.request_id.encode()),
+                ],
+            }
+        )
+
+    async def write(self, chunk: bytes) -> None:
+        """Send a piece of the stream; waits while the client reads slower than we write."""
+        self.writing_since = time.perf_counter()
+        await self._send({"type": "http.response.body", "body": chunk, "more_body": True})
+        self.writing_since = 0.0
+
+    async def end_stream(self, chunk: bytes = b"") -> None:
+        """Send the last piece of the stream."""
+        self._finished = True
+        self.writing_since = time.perf_counter()
+        await self._send({"type": "http.response.body", "body": chunk, "more_body": False})
+        self.writing_since = 0.0
+
+    async def linger(self) -> None:
+        """Read and drop what the client still sends, for a moment, so that it gets to read the refusal."""
+        length = 0
+        try:
+            async with asyncio.timeout(LINGER_S):
+                while length < LINGER_BYTES:
+                    message = await self._receive()
+                    length += len(message.get("body", b""))
+                    if message["type"] == "http.disconnect" or not message.get("more_body", False):
+                        return
+        except TimeoutError:
+            return
+
+    def close(self) -> None:
+        """Stop watching. May be called twice."""
+        self._finished = True
+        if self._watcher is not None:
+            self._watcher.cancel()
+            self._watcher = None
+
+    async def _watch(self, task: asyncio.Task[Any]) -> None:
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
+        if not self._finished:
+            self.gone = True
+            task.cancel()
+
+
+def too_large(seen: int, limits: Limits) -> PayloadTooLarge:
+    """Return the refusal of a body of `seen` bytes or more."""
+    return PayloadTooLarge(
+        f"the body has {seen:,} bytes or more; at most {limits.max_body_bytes:,} are taken",
+        hint="send less in one request, or raise max_body_bytes",
+    )

@@ -1,0 +1,301 @@
+"""`/v1/chat/completions`: request in, GenerationRequest out; answer in, JSON or chunks out."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import msgspec
+
+from ashore.api.http.errors import openai_error
+from ashore.api.http.exchange import Exchange
+from ashore.api.http.openai.common import (
+    UsageOut,
+    deadline_of,
+    grammar_of,
+    id_for,
+    priority_of,
+    sampling_of,
+    stops_of,
+    usage_out,
+)
+from ashore.api.http.openai.types import ChatMessage, ChatRequest, NamedTool, TextPart, ToolIn
+from ashore.api.http.streaming import Choice, WholeAnswer
+from ashore.core import Message, ToolCall, ToolSpec
+from ashore.errors import AshoreError, InvalidRequest
+from ashore.serving import ChoiceEnded, Delta, GenerationRequest, Started, TokenText, ToolCallDelta, Usage
+
+_encode = msgspec.json.Encoder().encode
+MAX_TEMPLATE_OPTION_BYTES = 16_384
+
+
+class TopLogprob(msgspec.Struct, frozen=True):
+    """A token that could have come instead."""
+
+    token: str
+    logprob: float
+    bytes: list[int]
+
+
+class TokenLogprobOut(msgspec.Struct, frozen=True):
+    """A token that came."""
+
+    token: str
+    logprob: float
+    bytes: list[int]
+    top_logprobs: list[TopLogprob]
+
+
+class ChoiceLogprobs(msgspec.Struct, frozen=True):
+    """Log-probabilities of a choice or of a piece of it."""
+
+    content: list[TokenLogprobOut]
+    refusal: None = None
+
+
+class FunctionOut(msgspec.Struct, frozen=True):
+    """The function that the model calls."""
+
+    name: str
+    arguments: str
+
+
+class ToolCallOut(msgspec.Struct, frozen=True):
+    """A call that the model asks for."""
+
+    id: str
+    function: FunctionOut
+    type: Literal["function"] = "function"
+
+
+class MessageOut(msgspec.Struct, frozen=True, kw_only=True):
+    """What the model said."""
+
+    role: Literal["assistant"] = "assistant"
+    content: str | None
+    refusal: None = None
+    reasoning_content: str | msgspec.UnsetType = msgspec.UNSET
+    tool_calls: list[ToolCallOut] | msgspec.UnsetType = msgspec.UNSET
+
+
+class ChatChoice(msgspec.Struct, frozen=True, kw_only=True):
+    """One choice."""
+
+    index: int
+    message: MessageOut
+    logprobs: ChoiceLogprobs | None
+    finish_reason: Literal["stop", "length", "tool_calls"]
+
+
+class ChatCompletion(msgspec.Struct, frozen=True, kw_only=True):
+    """Answer of `POST /v1/chat/completions`."""
+
+    id: str
+    object: Literal["chat.completion"] = "chat.completion"
+    created: int
+    model: str
+    system_fingerprint: str
+    choices: list[ChatChoice]
+    usage: UsageOut
+
+
+def to_generation(request: ChatRequest, exchange: Exchange) -> GenerationRequest:
+    """Return what the chat request asks for.
+
+    Raises:
+        InvalidRequest: its parts contradict each other.
+    """
+    if request.top_logprobs is not None and not request.logprobs:
+        raise InvalidRequest("top_logprobs needs logprobs: true", param="top_logprobs")
+    if request.stream_options is not None and not request.stream:
+        raise InvalidRequest("stream_options needs stream: true", param="stream_options")
+    if request.max_tokens is not None and request.max_completion_tokens is not None:
+        raise InvalidRequest("max_tokens and max_completion_tokens mean the same; send one", param="max_tokens")
+    return GenerationRequest(
+        request_id=exchange.request_id,
+        model=request.model,
+        messages=tuple(message_of(m, at) for at, m in enumerate(request.messages)),
+        tools=tuple(tool_of(tool) for tool in request.tools or ()),
+        tool_choice=_tool_choice(request.tool_choice),
+        sampling=sampling_of(request),
+        num_choices=request.n or 1,
+        max_tokens=request.max_completion_tokens or request.max_tokens,
+        stop=stops_of(request.stop),
+        top_logprobs=(request.top_logprobs or 0) if request.logprobs else None,
+        grammar=grammar_of(request.response_format),
+        ignore_eos=bool(request.ignore_eos),
+        priority=priority_of(exchange),
+        deadline_s=deadline_of(exchange),
+        template_options=_template_options(request.chat_template_kwargs),
+    )
+
+
+def message_of(message: ChatMessage, at: int) -> Message:
+    """Return one turn. `developer` is what newer clients call `system`."""
+    if message.role == "tool" and not message.tool_call_id:
+        raise InvalidRequest("a tool message needs tool_call_id", param=f"messages[{at}].tool_call_id")
+    if message.content is None and not message.tool_calls and message.role != "assistant":
+        raise InvalidRequest("the message has no content", param=f"messages[{at}].content")
+    return Message(
+        role="system" if message.role == "developer" else message.role,
+        content=text_of(message.content),
+        reasoning=message.reasoning_content or "",
+        tool_calls=tuple(
+            ToolCall(id=call.id, name=call.function.name, arguments=call.function.arguments)
+            for call in message.tool_calls or ()
+        ),
+        tool_call_id=message.tool_call_id or "",
+        name=message.name or "",
+    )
+
+
+def text_of(content: str | list[TextPart] | None) -> str:
+    """Return the text of a message, parts joined."""
+    if content is None:
+        return ""
+    return content if isinstance(content, str) else "".join(part.text for part in content)
+
+
+def tool_of(tool: ToolIn) -> ToolSpec:
+    """Return one tool."""
+    function = tool.function
+    plain = ToolSpec(name=function.name)
+    parameters = bytes(function.parameters).decode() if function.parameters is not None else ""
+    return ToolSpec(
+        name=function.name,
+        description=function.description or "",
+        parameters=plain.parameters if parameters in ("", "null") else parameters,
+        strict=bool(function.strict),
+    )
+
+
+def render_chat(answer: WholeAnswer, exchange: Exchange) -> bytes:
+    """Return the whole answer as JSON."""
+    started = answer.started
+    return _encode(
+        ChatCompletion(
+            id=id_for("chatcmpl-", exchange.request_id),
+            created=started.created_s,
+            model=started.model,
+            system_fingerprint=started.release,
+            choices=[_choice(index, choice) for index, choice in enumerate(answer.choices)],
+            usage=usage_out(answer.usage),
+        )
+    )
+
+
+def logprobs_of(tokens: tuple[TokenText, ...] | list[TokenText]) -> ChoiceLogprobs | None:
+    """Return log-probabilities in OpenAI's form, None when there are none."""
+    if not tokens:
+        return None
+    return ChoiceLogprobs(
+        [
+            TokenLogprobOut(
+                t.text, t.logprob, list(t.raw), [TopLogprob(text, lp, list(raw)) for text, raw, lp in t.top]
+            )
+            for t in tokens
+        ]
+    )
+
+
+class ChatChunks:
+    """Renders a stream of `chat.completion.chunk`. All that repeats is encoded once, before the first token."""
+
+    def __init__(self, exchange: Exchange, num_choices: int, *, include_usage: bool) -> None:
+        self._id = id_for("chatcmpl-", exchange.request_id)
+        self._num_choices = num_choices
+        self._include_usage = include_usage
+        self._after = b',"usage":null}\n\n' if include_usage else b"}\n\n"
+        self._tail = b'},"logprobs":null,"finish_reason":null}]' + self._after
+        self._base = b""
+        self._heads: list[bytes] = []
+
+    def opened(self, started: Started) -> bytes:
+        self._base = (
+            b'data: {"id":%s,"object":"chat.completion.chunk","created":%d,"model":%s,"system_fingerprint":%s'
+            % (
+                _encode(self._id),
+                started.created_s,
+                _encode(started.model),
+                _encode(started.release),
+            )
+        )
+        self._heads = [self._base + b',"choices":[{"index":%d,"delta":{' % index for index in range(self._num_choices)]
+        return b"".join(head + b'"role":"assistant","content":""' + self._tail for head in self._heads)
+
+    def delta(self, delta: Delta) -> bytes:
+        if not (delta.reasoning or delta.tool_calls or delta.logprobs):
+            return b'%b"content":%b%b' % (self._heads[delta.choice], _encode(delta.text), self._tail)
+        parts = []
+        if delta.reasoning:
+            parts.append(b'"reasoning_content":' + _encode(delta.reasoning))
+        if delta.text or not (delta.reasoning or delta.tool_calls):
+            parts.append(b'"content":' + _encode(delta.text))
+        if delta.tool_calls:
+            parts.append(b'"tool_calls":' + _encode([_call_piece(piece) for piece in delta.tool_calls]))
+        logprobs = _encode(logprobs_of(delta.logprobs))
+        return b'%b%b},"logprobs":%b,"finish_reason":null}]%b' % (
+            self._heads[delta.choice],
+            b",".join(parts),
+            logprobs,
+            self._after,
+        )
+
+    def ended(self, ended: ChoiceEnded) -> bytes:
+        return b'%b},"logprobs":null,"finish_reason":"%b"}]%b' % (
+            self._heads[ended.choice],
+            ended.reason.encode(),
+            self._after,
+        )
+
+    def closed(self, usage: Usage) -> bytes:
+        if not self._include_usage:
+            return b"data: [DONE]\n\n"
+        return b'%b,"choices":[],"usage":%b}\n\ndata: [DONE]\n\n' % (self._base, _encode(usage_out(usage)))
+
+    def failed(self, error: AshoreError) -> bytes:
+        return b"data: " + openai_error(error) + b"\n\n"
+
+
+def _choice(index: int, choice: Choice) -> ChatChoice:
+    calls = [ToolCallOut(call.id, FunctionOut(call.name, call.arguments)) for _, call in sorted(choice.calls.items())]
+    text = "".join(choice.text)
+    reasoning = "".join(choice.reasoning)
+    assert choice.ended is not None
+    return ChatChoice(
+        index=index,
+        message=MessageOut(
+            content=None if calls and not text else text,
+            reasoning_content=reasoning or msgspec.UNSET,
+            tool_calls=calls or msgspec.UNSET,
+        ),
+        logprobs=logprobs_of(choice.logprobs),
+        finish_reason=choice.ended.reason,
+    )
+
+
+def _call_piece(piece: ToolCallDelta) -> dict[str, Any]:
+    """Return a piece of a tool call; only the first piece says id, type and name."""
+    if piece.id or piece.name:
+        return {
+            "index": piece.index,
+            "id": piece.id,
+            "type": "function",
+            "function": {"name": piece.name, "arguments": piece.arguments},
+        }
+    return {"index": piece.index, "function": {"arguments": piece.arguments}}
+
+
+def _tool_choice(choice: str | NamedTool | None) -> str:
+    if choice is None:
+        return "auto"
+    return choice if isinstance(choice, str) else f"tool:{choice.function.name}"
+
+
+def _template_options(options: dict[str, Any] | None) -> dict[str, object]:
+    if options is None:
+        return {}
+    if len(_encode(options)) > MAX_TEMPLATE_OPTION_BYTES:
+        raise InvalidRequest(
+            f"chat_template_kwargs is longer than {MAX_TEMPLATE_OPTION_BYTES:,} bytes", param="chat_template_kwargs"
+        )
+    return dict(options)

@@ -1,0 +1,169 @@
+"""What chat and plain completions have in common: sampling, stops, response formats, inputs, usage."""
+
+from __future__ import annotations
+
+import msgspec
+
+from ashore.api.http.exchange import Exchange
+from ashore.api.http.openai.types import (
+    MOST_TEXTS,
+    Inputs,
+    JsonObjectFormat,
+    JsonSchemaFormat,
+    Sampled,
+    TextFormat,
+)
+from ashore.core import RequestId
+from ashore.engines import Grammar, Sampling
+from ashore.errors import InvalidRequest
+from ashore.serving import Usage
+
+MAX_PRIORITY = 100
+MAX_SCHEMA_BYTES = 256 << 10
+
+
+class PromptTokensDetails(msgspec.Struct, frozen=True):
+    """Where the prompt's tokens came from."""
+
+    cached_tokens: int
+
+
+class CompletionTokensDetails(msgspec.Struct, frozen=True):
+    """What the answer's tokens were for."""
+
+    reasoning_tokens: int
+
+
+class UsageOut(msgspec.Struct, frozen=True, kw_only=True):
+    """Tokens used by a request."""
+
+    prompt_tokens: int
+    completion_tokens: int
+    total_tokens: int
+    prompt_tokens_details: PromptTokensDetails
+    completion_tokens_details: CompletionTokensDetails
+
+
+def usage_out(usage: Usage) -> UsageOut:
+    """Return usage in OpenAI's form."""
+    return UsageOut(
+        prompt_tokens=usage.prompt_tokens,
+        completion_tokens=usage.completion_tokens,
+        total_tokens=usage.prompt_tokens + usage.completion_tokens,
+        prompt_tokens_details=PromptTokensDetails(usage.cached_tokens),
+        completion_tokens_details=CompletionTokensDetails(usage.reasoning_tokens),
+    )
+
+
+def sampling_of(request: Sampled) -> Sampling:
+    """Return the sampling that the request asks for; what is left out changes nothing."""
+    plain = Sampling()
+    top_k = request.top_k if request.top_k is not None and request.top_k > 0 else 0
+    return Sampling(
+        temperature=plain.temperature if request.temperature is None else request.temperature,
+        top_p=plain.top_p if request.top_p is None else request.top_p,
+        top_k=top_k,
+        min_p=request.min_p or 0.0,
+        presence_penalty=request.presence_penalty or 0.0,
+        frequency_penalty=request.frequency_penalty or 0.0,
+        repetition_penalty=plain.repetition_penalty
+        if request.repetition_penalty is None
+        else request.repetition_penalty,
+        logit_bias=_biases(request.logit_bias or {}),
+        seed=request.seed,
+    )
+
+
+def stops_of(stop: str | list[str] | None) -> tuple[str, ...]:
+    """Return the stop strings, each once."""
+    if stop is None:
+        return ()
+    return (stop,) if isinstance(stop, str) else tuple(dict.fromkeys(stop))
+
+
+def grammar_of(wanted: TextFormat | JsonObjectFormat | JsonSchemaFormat | None) -> Grammar | None:
+    """Return the language that `response_format` asks for, None for any text."""
+    match wanted:
+        case None | TextFormat():
+            return None
+        case JsonObjectFormat():
+            return Grammar(kind="json_object")
+        case JsonSchemaFormat():
+            schema = wanted.json_schema.schema
+            if schema is None or bytes(schema) == b"null":
+                return Grammar(kind="json_object")
+            if len(bytes(schema)) > MAX_SCHEMA_BYTES:
+                raise InvalidRequest(
+                    f"the schema has {len(bytes(schema)):,} bytes; at most {MAX_SCHEMA_BYTES:,} are taken",
+                    param="response_format.json_schema.schema",
+                )
+            return Grammar(kind="json_schema", text=bytes(schema).decode())
+
+
+def prompts_of(inputs: Inputs, param: str) -> list[str | tuple[int, ...]]:
+    """Return the inputs one by one, whichever of the four forms was used.
+
+    Raises:
+        InvalidRequest: texts and token ids are mixed, or there are too many.
+    """
+    if isinstance(inputs, str):
+        return [inputs]
+    if all(isinstance(one, int) for one in inputs):
+        return [tuple(one for one in inputs if isinstance(one, int))]
+    if len(inputs) > MOST_TEXTS:
+        raise InvalidRequest(f"{param} has {len(inputs)} entries; at most {MOST_TEXTS} are taken", param=param)
+    if all(isinstance(one, str) for one in inputs):
+        return [one for one in inputs if isinstance(one, str)]
+    if all(isinstance(one, list) for one in inputs):
+        return [tuple(one) for one in inputs if isinstance(one, list)]
+    raise InvalidRequest(f"{param} mixes texts and token ids", hint="send one kind", param=param)
+
+
+def priority_of(exchange: Exchange) -> int:
+    """Return what `x-ashore-priority` says, 0 without it.
+
+    Raises:
+        InvalidRequest: it is no whole number between -100 and 100.
+    """
+    given = exchange.headers.get(b"x-ashore-priority")
+    if given is None:
+        return 0
+    try:
+        priority = int(given)
+    except ValueError as fault:
+        raise _bad_header(
+            "x-ashore-priority", given, f"a whole number from -{MAX_PRIORITY} to {MAX_PRIORITY}"
+        ) from fault
+    if not -MAX_PRIORITY <= priority <= MAX_PRIORITY:
+        raise _bad_header("x-ashore-priority", given, f"a whole number from -{MAX_PRIORITY} to {MAX_PRIORITY}")
+    return priority
+
+
+def deadline_of(exchange: Exchange) -> float | None:
+    """Return what `x-ashore-deadline-ms` says in seconds, None without it.
+
+    Raises:
+        InvalidRequest: it is no positive number.
+    """
+    given = exchange.headers.get(b"x-ashore-deadline-ms")
+    if given is None:
+        return None
+    if not given.isdigit() or not 0 < int(given) <= 86_400_000:
+        raise _bad_header("x-ashore-deadline-ms", given, "milliseconds, 1 to 86400000")
+    return int(given) / 1e3
+
+
+def id_for(prefix: str, request_id: RequestId) -> str:
+    """Return the id of an answer, made from that of its request so that logs find both."""
+    return prefix + request_id.removeprefix("req_")
+
+
+def _biases(given: dict[str, float]) -> dict[int, float]:
+    try:
+        return {int(token): bias for token, bias in given.items()}
+    except ValueError as fault:
+        raise InvalidRequest("a key of logit_bias is no token id", param="logit_bias") from fault
+
+
+def _bad_header(name: str, given: bytes, expected: str) -> InvalidRequest:
+    return InvalidRequest(f"the header {name} is {given[:40].decode('latin-1')!r}; expected {expected}", param=name)

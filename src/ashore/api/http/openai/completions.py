@@ -1,0 +1,205 @@
+"""`/v1/completions`: plain text or token ids in, text out, no chat template."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+from ashore.api.http.errors import openai_error
+from ashore.api.http.exchange import Exchange
+from ashore.api.http.openai.common import (
+    UsageOut,
+    deadline_of,
+    grammar_of,
+    id_for,
+    priority_of,
+    prompts_of,
+    sampling_of,
+    stops_of,
+    usage_out,
+)
+from ashore.api.http.openai.types import CompletionRequest
+from ashore.api.http.streaming import Choice, WholeAnswer
+from ashore.errors import AshoreError, InvalidRequest
+from ashore.serving import ChoiceEnded, Delta, GenerationRequest, Started, TokenText, Usage
+
+_encode = msgspec.json.Encoder().encode
+
+MOST_PROMPTS = 64
+
+
+class LegacyLogprobs(msgspec.Struct, frozen=True):
+    """Log-probabilities in the form of the completions route."""
+
+    tokens: list[str]
+    token_logprobs: list[float]
+    top_logprobs: list[dict[str, float]] | None
+    text_offset: list[int]
+
+
+class CompletionChoice(msgspec.Struct, frozen=True, kw_only=True):
+    """One choice."""
+
+    index: int
+    text: str
+    logprobs: LegacyLogprobs | None
+    finish_reason: Literal["stop", "length"]
+
+
+class Completion(msgspec.Struct, frozen=True, kw_only=True):
+    """Answer of `POST /v1/completions`."""
+
+    id: str
+    object: Literal["text_completion"] = "text_completion"
+    created: int
+    model: str
+    system_fingerprint: str
+    choices: list[CompletionChoice]
+    usage: UsageOut
+
+
+def to_generations(request: CompletionRequest, exchange: Exchange) -> list[GenerationRequest]:
+    """Return what the request asks for: one generation per prompt.
+
+    Raises:
+        InvalidRequest: its parts contradict each other.
+    """
+    prompts = prompts_of(request.prompt, "prompt")
+    if len(prompts) > MOST_PROMPTS:
+        raise InvalidRequest(f"prompt has {len(prompts)} entries; at most {MOST_PROMPTS} are taken", param="prompt")
+    if request.best_of is not None and request.best_of != (request.n or 1):
+        raise InvalidRequest(
+            f"best_of is {request.best_of} and n is {request.n or 1}; ashore returns every choice it makes",
+            hint="leave best_of out",
+            param="best_of",
+        )
+    if request.stream_options is not None and not request.stream:
+        raise InvalidRequest("stream_options needs stream: true", param="stream_options")
+    if request.echo and request.logprobs is not None:
+        raise InvalidRequest(
+            "echo with logprobs would need the prompt's own log-probabilities, which ashore does not compute here",
+            hint="leave one of them out",
+            param="echo",
+        )
+    if request.stream and len(prompts) > 1:
+        raise InvalidRequest(
+            f"a stream takes one prompt, and {len(prompts)} were given", hint="send a request for each", param="prompt"
+        )
+    return [
+        GenerationRequest(
+            request_id=exchange.request_id,
+            model=request.model,
+            prompt=prompt,
+            sampling=sampling_of(request),
+            num_choices=request.n or 1,
+            max_tokens=16 if request.max_tokens is None else request.max_tokens,
+            stop=stops_of(request.stop),
+            top_logprobs=request.logprobs,
+            grammar=grammar_of(request.response_format),
+            echo=bool(request.echo),
+            ignore_eos=bool(request.ignore_eos),
+            priority=priority_of(exchange),
+            deadline_s=deadline_of(exchange),
+        )
+        for prompt in prompts
+    ]
+
+
+def render_completion(answers: list[WholeAnswer], exchange: Exchange) -> bytes:
+    """Return the whole answers as one JSON object; choices of the first prompt come first."""
+    started = answers[0].started
+    choices = [choice for answer in answers for choice in answer.choices]
+    usages = [answer.usage for answer in answers]
+    return _encode(
+        Completion(
+            id=id_for("cmpl-", exchange.request_id),
+            created=started.created_s,
+            model=started.model,
+            system_fingerprint=started.release,
+            choices=[_choice(index, choice) for index, choice in enumerate(choices)],
+            usage=usage_out(
+                Usage(
+                    prompt_tokens=sum(u.prompt_tokens for u in usages),
+                    cached_tokens=sum(u.cached_tokens for u in usages),
+                    completion_tokens=sum(u.completion_tokens for u in usages),
+                    reasoning_tokens=sum(u.reasoning_tokens for u in usages),
+                )
+            ),
+        )
+    )
+
+
+def legacy_logprobs(tokens: tuple[TokenText, ...] | list[TokenText], offset: int) -> LegacyLogprobs | None:
+    """Return log-probabilities in the old form, None when there are none; `offset` is where the first token starts."""
+    if not tokens:
+        return None
+    offsets = []
+    for token in tokens:
+        offsets.append(offset)
+        offset += len(token.text)
+    return LegacyLogprobs(
+        tokens=[t.text for t in tokens],
+        token_logprobs=[t.logprob for t in tokens],
+        top_logprobs=[{text: lp for text, _, lp in t.top} for t in tokens] if any(t.top for t in tokens) else None,
+        text_offset=offsets,
+    )
+
+
+class CompletionChunks:
+    """Renders a stream of `text_completion` chunks."""
+
+    def __init__(self, exchange: Exchange, num_choices: int, *, include_usage: bool) -> None:
+        self._id = id_for("cmpl-", exchange.request_id)
+        self._include_usage = include_usage
+        self._after = b',"usage":null}\n\n' if include_usage else b"}\n\n"
+        self._offsets = [0] * num_choices
+        self._base = b""
+
+    def opened(self, started: Started) -> bytes:
+        self._base = b'data: {"id":%s,"object":"text_completion","created":%d,"model":%s,"system_fingerprint":%s' % (
+            _encode(self._id),
+            started.created_s,
+            _encode(started.model),
+            _encode(started.release),
+        )
+        return b""
+
+    def delta(self, delta: Delta) -> bytes:
+        logprobs = b"null"
+        if delta.logprobs:
+            logprobs = _encode(legacy_logprobs(delta.logprobs, self._offsets[delta.choice]))
+            self._offsets[delta.choice] += sum(len(t.text) for t in delta.logprobs)
+        return self._chunk(delta.choice, _encode(delta.text), logprobs, b"null")
+
+    def ended(self, ended: ChoiceEnded) -> bytes:
+        reason = b'"length"' if ended.reason == "length" else b'"stop"'
+        return self._chunk(ended.choice, b'""', b"null", reason)
+
+    def closed(self, usage: Usage) -> bytes:
+        if not self._include_usage:
+            return b"data: [DONE]\n\n"
+        return b'%b,"choices":[],"usage":%b}\n\ndata: [DONE]\n\n' % (self._base, _encode(usage_out(usage)))
+
+    def failed(self, error: AshoreError) -> bytes:
+        return b"data: " + openai_error(error) + b"\n\n"
+
+    def _chunk(self, index: int, text: bytes, logprobs: bytes, reason: bytes) -> bytes:
+        return b'%b,"choices":[{"index":%d,"text":%b,"logprobs":%b,"finish_reason":%b}]%b' % (
+            self._base,
+            index,
+            text,
+            logprobs,
+            reason,
+            self._after,
+        )
+
+
+def _choice(index: int, choice: Choice) -> CompletionChoice:
+    assert choice.ended is not None
+    return CompletionChoice(
+        index=index,
+        text="".join(choice.text),
+        logprobs=legacy_logprobs(choice.logprobs, 0),
+        finish_reason="length" if choice.ended.reason == "length" else "stop",
+    )

@@ -1,0 +1,99 @@
+"""`/v1/embeddings` and `/v1/models`."""
+
+from __future__ import annotations
+
+import base64
+import sys
+from array import array
+from typing import Literal
+
+import msgspec
+
+from ashore.api.http.openai.types import EmbeddingRequest
+from ashore.serving import Embedding, ModelCard
+
+_encode = msgspec.json.Encoder().encode
+
+
+class EmbeddingOut(msgspec.Struct, frozen=True, kw_only=True):
+    """One vector: numbers, or base64 of little-endian float32."""
+
+    object: Literal["embedding"] = "embedding"
+    index: int
+    embedding: list[float] | str
+
+
+class EmbeddingUsage(msgspec.Struct, frozen=True):
+    """Tokens read."""
+
+    prompt_tokens: int
+    total_tokens: int
+
+
+class EmbeddingList(msgspec.Struct, frozen=True, kw_only=True):
+    """Answer of `POST /v1/embeddings`."""
+
+    object: Literal["list"] = "list"
+    data: list[EmbeddingOut]
+    model: str
+    usage: EmbeddingUsage
+
+
+class ModelOut(msgspec.Struct, frozen=True, kw_only=True):
+    """One served model; everything from `release` on is ashore's own."""
+
+    id: str
+    object: Literal["model"] = "model"
+    created: int
+    owned_by: str = "ashore"
+    release: str
+    engine: str
+    precision: str
+    context_tokens: int
+    embedding_size: int
+    ready: bool
+    features: list[str]
+
+
+class ModelList(msgspec.Struct, frozen=True, kw_only=True):
+    """Answer of `GET /v1/models`."""
+
+    object: Literal["list"] = "list"
+    data: list[ModelOut]
+
+
+def render_embeddings(request: EmbeddingRequest, embedding: Embedding) -> bytes:
+    """Return the vectors as JSON."""
+    as_text = request.encoding_format == "base64"
+    return _encode(
+        EmbeddingList(
+            data=[
+                EmbeddingOut(index=index, embedding=_base64(vector) if as_text else vector)
+                for index, vector in enumerate(embedding.vectors)
+            ],
+            model=embedding.model,
+            usage=EmbeddingUsage(embedding.prompt_tokens, embedding.prompt_tokens),
+        )
+    )
+
+
+def model_out(card: ModelCard) -> ModelOut:
+    """Return a model in OpenAI's form."""
+    return ModelOut(
+        id=card.alias,
+        created=card.created_s,
+        release=card.release,
+        engine=card.kind,
+        precision=card.precision,
+        context_tokens=card.context_tokens,
+        embedding_size=card.embedding_size,
+        ready=card.ready,
+        features=list(card.features),
+    )
+
+
+def _base64(vector: list[float]) -> str:
+    numbers = array("f", vector)
+    if sys.byteorder == "big":
+        numbers.byteswap()
+    return base64.b64encode(numbers.tobytes()).decode()

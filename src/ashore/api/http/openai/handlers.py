@@ -1,0 +1,93 @@
+"""What the OpenAI routes do: parse, call, render."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from ashore.access import Principal
+from ashore.api.http.decode import decode
+from ashore.api.http.exchange import Exchange
+from ashore.api.http.openai.chat import ChatChunks, render_chat, to_generation
+from ashore.api.http.openai.common import prompts_of
+from ashore.api.http.openai.completions import CompletionChunks, render_completion, to_generations
+from ashore.api.http.openai.embeddings import ModelList, model_out, render_embeddings
+from ashore.api.http.openai.types import ChatRequest, CompletionRequest, EmbeddingRequest
+from ashore.api.http.streaming import answer_headers, stream_answer, whole_answer
+from ashore.core import did_you_mean
+from ashore.errors import UnknownModel
+
+if TYPE_CHECKING:
+    from ashore.api.http.app import HttpApp
+
+JSON = (b"content-type", b"application/json")
+
+_chat_decoder = msgspec.json.Decoder(ChatRequest)
+_completion_decoder = msgspec.json.Decoder(CompletionRequest)
+_embedding_decoder = msgspec.json.Decoder(EmbeddingRequest)
+_encode = msgspec.json.Encoder().encode
+
+
+async def chat(app: HttpApp, exchange: Exchange, principal: Principal) -> None:
+    """`POST /v1/chat/completions`."""
+    request = decode(await exchange.body(app.limits), _chat_decoder)
+    generation = to_generation(request, exchange)
+    exchange.model = generation.model[:64]
+    events = app.serving.generate(generation, principal)
+    if request.stream:
+        include_usage = bool(request.stream_options and request.stream_options.include_usage)
+        chunks = ChatChunks(exchange, generation.num_choices, include_usage=include_usage)
+        await stream_answer(exchange, events, chunks)
+    else:
+        exchange.watch()
+        answer = await whole_answer(events, generation.num_choices)
+        exchange.tokens = answer.usage.completion_tokens
+        await exchange.respond(200, [JSON, *answer_headers(answer.started)], render_chat(answer, exchange))
+
+
+async def completions(app: HttpApp, exchange: Exchange, principal: Principal) -> None:
+    """`POST /v1/completions`. Several prompts are answered one after the other."""
+    request = decode(await exchange.body(app.limits), _completion_decoder)
+    generations = to_generations(request, exchange)
+    exchange.model = request.model[:64]
+    if request.stream:
+        include_usage = bool(request.stream_options and request.stream_options.include_usage)
+        chunks = CompletionChunks(exchange, generations[0].num_choices, include_usage=include_usage)
+        await stream_answer(exchange, app.serving.generate(generations[0], principal), chunks)
+        return
+    exchange.watch()
+    answers = [await whole_answer(app.serving.generate(one, principal), one.num_choices) for one in generations]
+    exchange.tokens = sum(answer.usage.completion_tokens for answer in answers)
+    await exchange.respond(200, [JSON, *answer_headers(answers[0].started)], render_completion(answers, exchange))
+
+
+async def embeddings(app: HttpApp, exchange: Exchange, principal: Principal) -> None:
+    """`POST /v1/embeddings`."""
+    request = decode(await exchange.body(app.limits), _embedding_decoder)
+    exchange.model = request.model[:64]
+    inputs = prompts_of(request.input, "input")
+    exchange.watch()
+    embedding = await app.serving.embed(request.model, inputs, principal, dimensions=request.dimensions)
+    headers = [
+        JSON,
+        (b"x-ashore-release", embedding.release.encode()),
+        (b"x-ashore-precision", embedding.precision.encode()),
+    ]
+    await exchange.respond(200, headers, render_embeddings(request, embedding))
+
+
+async def models(app: HttpApp, exchange: Exchange, principal: Principal) -> None:
+    """`GET /v1/models`."""
+    await exchange.respond(200, [JSON], _encode(ModelList(data=[model_out(card) for card in app.serving.models()])))
+
+
+async def model(app: HttpApp, exchange: Exchange, principal: Principal) -> None:
+    """`GET /v1/models/{id}`."""
+    alias = exchange.path.removeprefix("/v1/models/")
+    cards = {card.alias: card for card in app.serving.models()}
+    if alias not in cards:
+        raise UnknownModel(
+            f"no model is called {alias[:100]!r} here", hint=did_you_mean(alias[:100], cards), param="model"
+        )
+    await exchange.respond(200, [JSON], _encode(model_out(cards[alias])))

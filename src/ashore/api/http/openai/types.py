@@ -1,0 +1,190 @@
+"""Requests of the OpenAI routes, as msgspec structures. They are also the source of `/openapi.json`."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Final, Literal
+
+import msgspec
+from msgspec import Meta, Raw
+
+MOST_TOP_LOGPROBS: Final = 20
+MOST_INPUTS: Final = 1_000_000
+"""Token ids of one prompt, at most; the number of texts is bounded by `MOST_TEXTS`."""
+MOST_TEXTS: Final = 2048
+
+Probability = Annotated[float, Meta(ge=0.0, le=1.0)]
+Penalty = Annotated[float, Meta(ge=-2.0, le=2.0)]
+Bias = Annotated[float, Meta(ge=-100.0, le=100.0)]
+Name = Annotated[str, Meta(min_length=1, max_length=256)]
+ToolName = Annotated[str, Meta(min_length=1, max_length=64, pattern="^[a-zA-Z0-9_.-]+$")]
+Choices = Annotated[int, Meta(ge=1, le=8)]
+TokenCount = Annotated[int, Meta(ge=1, le=10_000_000)]
+StopText = Annotated[str, Meta(min_length=1, max_length=1024)]
+Stops = Annotated[list[StopText], Meta(max_length=16)]
+Biases = Annotated[dict[str, Bias], Meta(max_length=1024)]
+Seed = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
+TokenId = Annotated[int, Meta(ge=0, le=2**31 - 1)]
+Inputs = str | Annotated[list[str | TokenId | list[TokenId]], Meta(min_length=1, max_length=MOST_INPUTS)]
+"""A text, texts, token ids, or lists of token ids; not mixed."""
+
+
+class _Strict(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    pass
+
+
+class TextPart(_Strict, frozen=True, kw_only=True, tag="text", tag_field="type"):
+    """A piece of text in a message. Other kinds of parts are refused: models here read text."""
+
+    text: str
+
+
+class ToolFunctionCall(_Strict, frozen=True, kw_only=True):
+    """Which function the model called."""
+
+    name: ToolName
+    arguments: str = "{}"
+
+
+class ToolCallIn(_Strict, frozen=True, kw_only=True):
+    """A tool call of an earlier turn."""
+
+    id: str = ""
+    type: Literal["function"] = "function"
+    function: ToolFunctionCall
+    index: int | None = None
+
+
+class ChatMessage(_Strict, frozen=True, kw_only=True):
+    """One turn. The last four are what clients send back of an answer; they are ignored."""
+
+    role: Literal["system", "developer", "user", "assistant", "tool"]
+    content: str | list[TextPart] | None = None
+    name: str | None = None
+    tool_calls: list[ToolCallIn] | None = None
+    tool_call_id: str | None = None
+    reasoning_content: str | None = None
+    refusal: Raw = Raw(b"null")
+    annotations: Raw = Raw(b"null")
+    audio: None = None
+    function_call: None = None
+
+
+class FunctionSpec(_Strict, frozen=True, kw_only=True):
+    """A function that the model may call."""
+
+    name: ToolName
+    description: str | None = None
+    parameters: Raw | None = None
+    strict: bool | None = None
+
+
+class ToolIn(_Strict, frozen=True, kw_only=True):
+    """A tool that the model may call."""
+
+    type: Literal["function"] = "function"
+    function: FunctionSpec
+
+
+class NamedFunction(_Strict, frozen=True, kw_only=True):
+    """A function by its name."""
+
+    name: str
+
+
+class NamedTool(_Strict, frozen=True, kw_only=True):
+    """The one tool that must be called."""
+
+    type: Literal["function"] = "function"
+    function: NamedFunction
+
+
+class JsonSchemaSpec(_Strict, frozen=True, kw_only=True):
+    """The schema that the answer must follow."""
+
+    name: str | None = None
+    schema: Raw | None = None
+    description: str | None = None
+    strict: bool | None = None
+
+
+class TextFormat(_Strict, frozen=True, kw_only=True, tag="text", tag_field="type"):
+    """Any text."""
+
+
+class JsonObjectFormat(_Strict, frozen=True, kw_only=True, tag="json_object", tag_field="type"):
+    """Any JSON object."""
+
+
+class JsonSchemaFormat(_Strict, frozen=True, kw_only=True, tag="json_schema", tag_field="type"):
+    """JSON that follows a schema."""
+
+    json_schema: JsonSchemaSpec
+
+
+class StreamOptions(_Strict, frozen=True, kw_only=True):
+    """How to stream. `include_obfuscation` is taken and ignored: nothing is padded."""
+
+    include_usage: bool | None = None
+    include_obfuscation: bool | None = None
+
+
+class Sampled(_Strict, frozen=True, kw_only=True):
+    """What chat and plain completions share. The last block is taken and ignored."""
+
+    model: Name
+    temperature: Annotated[float, Meta(ge=0.0, le=2.0)] | None = None
+    top_p: Probability | None = None
+    top_k: Annotated[int, Meta(ge=-1, le=1_000_000)] | None = None
+    min_p: Probability | None = None
+    presence_penalty: Penalty | None = None
+    frequency_penalty: Penalty | None = None
+    repetition_penalty: Annotated[float, Meta(gt=0.0, le=10.0)] | None = None
+    logit_bias: Biases | None = None
+    seed: Seed | None = None
+    stop: StopText | Stops | None = None
+    n: Choices | None = None
+    max_tokens: TokenCount | None = None
+    stream: bool | None = None
+    stream_options: StreamOptions | None = None
+    ignore_eos: bool | None = None
+    response_format: TextFormat | JsonObjectFormat | JsonSchemaFormat | None = None
+
+    user: Raw = Raw(b"null")
+    store: Raw = Raw(b"null")
+    metadata: Raw = Raw(b"null")
+    service_tier: Raw = Raw(b"null")
+    safety_identifier: Raw = Raw(b"null")
+    prompt_cache_key: Raw = Raw(b"null")
+    parallel_tool_calls: Raw = Raw(b"null")
+
+
+class ChatRequest(Sampled, frozen=True, kw_only=True):
+    """Body of `POST /v1/chat/completions`."""
+
+    messages: Annotated[list[ChatMessage], Meta(min_length=1, max_length=10_000)]
+    max_completion_tokens: TokenCount | None = None
+    logprobs: bool | None = None
+    top_logprobs: Annotated[int, Meta(ge=0, le=MOST_TOP_LOGPROBS)] | None = None
+    tools: Annotated[list[ToolIn], Meta(max_length=128)] | None = None
+    tool_choice: Literal["auto", "none", "required"] | NamedTool | None = None
+    chat_template_kwargs: dict[str, Any] | None = None
+
+
+class CompletionRequest(Sampled, frozen=True, kw_only=True):
+    """Body of `POST /v1/completions`. `best_of` must equal `n`, and `suffix` must be null."""
+
+    prompt: Inputs
+    echo: bool | None = None
+    logprobs: Annotated[int, Meta(ge=0, le=MOST_TOP_LOGPROBS)] | None = None
+    best_of: Choices | None = None
+    suffix: None = None
+
+
+class EmbeddingRequest(_Strict, frozen=True, kw_only=True):
+    """Body of `POST /v1/embeddings`."""
+
+    model: Name
+    input: Inputs
+    encoding_format: Literal["float", "base64"] | None = None
+    dimensions: Annotated[int, Meta(ge=1, le=65_536)] | None = None
+    user: Raw = Raw(b"null")

@@ -1,0 +1,74 @@
+"""`/openapi.json`, made from the table of routes and the types that they take and give."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from ashore import __version__
+from ashore.api.http.errors import AnthropicError, OpenAIError
+from ashore.api.http.routes import Route
+
+REF = "#/components/schemas/{name}"
+
+
+def describe(routes: Sequence[Route]) -> bytes:
+    """Return an OpenAPI 3.1 document of `routes`."""
+    types: list[type] = [OpenAIError, AnthropicError]
+    types += [t for route in routes for t in (route.request, route.response) if t is not None]
+    unique = list(dict.fromkeys(types))
+    schemas, components = msgspec.json.schema_components(unique, ref_template=REF)
+    by_type = dict(zip(unique, schemas, strict=True))
+    paths: dict[str, dict[str, Any]] = {}
+    for route in routes:
+        paths.setdefault(route.path, {})[route.method.lower()] = _operation(route, by_type)
+    return msgspec.json.encode(
+        {
+            "openapi": "3.1.0",
+            "info": {
+                "title": "ashore",
+                "version": __version__,
+                "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
+            },
+            "paths": paths,
+            "components": {
+                "schemas": components,
+                "securitySchemes": {
+                    "bearer": {"type": "http", "scheme": "bearer"},
+                    "key": {"type": "apiKey", "in": "header", "name": "x-api-key"},
+                },
+            },
+        }
+    )
+
+
+def _operation(route: Route, schemas: dict[type, dict[str, Any]]) -> dict[str, Any]:
+    answer: dict[str, Any] = {"description": "The answer."}
+    if route.response is not None:
+        answer["content"] = {route.content_type: {"schema": schemas[route.response]}}
+        if route.streams:
+            answer["content"]["text/event-stream"] = {"schema": {"type": "string"}}
+    elif route.content_type != "application/json":
+        answer["content"] = {route.content_type: {"schema": {"type": "string"}}}
+    error = schemas[AnthropicError if route.anthropic else OpenAIError]
+    operation: dict[str, Any] = {
+        "operationId": route.handler.__name__,
+        "summary": route.summary,
+        "tags": [route.tag],
+        "security": [] if route.guard == "open" else [{"bearer": []}, {"key": []}],
+        "responses": {
+            "200": answer,
+            "default": {"description": "An error.", "content": {"application/json": {"schema": error}}},
+        },
+    }
+    if route.request is not None:
+        operation["requestBody"] = {
+            "required": True,
+            "content": {"application/json": {"schema": schemas[route.request]}},
+        }
+    if route.prefix:
+        name = route.path[route.path.index("{") + 1 : -1]
+        operation["parameters"] = [{"name": name, "in": "path", "required": True, "schema": {"type": "string"}}]
+    return operation

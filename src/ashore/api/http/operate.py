@@ -1,0 +1,63 @@
+"""Routes for whoever runs the server: health, readiness, metrics, the description of the interface."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from ashore.access import Principal
+from ashore.api.http.exchange import Exchange
+from ashore.api.http.openapi import describe
+
+if TYPE_CHECKING:
+    from ashore.api.http.app import HttpApp
+
+JSON = (b"content-type", b"application/json")
+_encode = msgspec.json.Encoder().encode
+
+
+class Health(msgspec.Struct, frozen=True):
+    """Answer of `/healthz`: the process answers."""
+
+    status: str
+
+
+class ModelReadiness(msgspec.Struct, frozen=True):
+    """Whether one model can answer now."""
+
+    model: str
+    ready: bool
+
+
+class Readiness(msgspec.Struct, frozen=True):
+    """Answer of `/readyz`: 200 when every model can answer, otherwise 503."""
+
+    status: str
+    items: list[ModelReadiness]
+
+
+async def healthz(app: HttpApp, exchange: Exchange, principal: Principal) -> None:
+    """`GET /healthz`."""
+    await exchange.respond(200, [JSON], b'{"status":"ok"}')
+
+
+async def readyz(app: HttpApp, exchange: Exchange, principal: Principal) -> None:
+    """`GET /readyz`."""
+    items = [ModelReadiness(card.alias, card.ready) for card in app.serving.models()]
+    ready = all(item.ready for item in items) and not app.serving.draining
+    status = "ready" if ready else "draining" if app.serving.draining else "loading"
+    headers = [JSON] if ready else [JSON, (b"retry-after", b"2")]
+    await exchange.respond(200 if ready else 503, headers, _encode(Readiness(status, items)))
+
+
+async def metrics(app: HttpApp, exchange: Exchange, principal: Principal) -> None:
+    """`GET /metrics`."""
+    await app.serving.measure()
+    content_type = (b"content-type", b"text/plain; version=1.0.0; charset=utf-8")
+    await exchange.respond(200, [content_type], app.metrics.page())
+
+
+async def openapi(app: HttpApp, exchange: Exchange, principal: Principal) -> None:
+    """`GET /openapi.json`."""
+    await exchange.respond(200, [JSON], describe(app.table.routes))

@@ -1,0 +1,79 @@
+"""The table of routes: who may call what, which function answers, which types go in and out."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import msgspec
+
+from ashore.access import Principal
+from ashore.api.http.exchange import Exchange
+from ashore.core import did_you_mean
+from ashore.errors import MethodNotAllowed, UnknownRoute
+
+if TYPE_CHECKING:
+    from ashore.api.http.app import HttpApp
+
+Guard = Literal["open", "key", "operator"]
+"""open: anybody. key: a principal. operator: loopback, or a principal with the scope `metrics:read`."""
+
+Handler = Callable[["HttpApp", Exchange, Principal], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Route:
+    """One method of one path."""
+
+    method: str
+    path: str
+    """As in OpenAPI: a last segment `{name}` takes the rest of the path."""
+    guard: Guard
+    handler: Handler
+    summary: str
+    tag: str
+    request: type[msgspec.Struct] | None = None
+    response: type[msgspec.Struct] | None = None
+    streams: bool = False
+    anthropic: bool = False
+    """Errors go out in Anthropic's form."""
+    content_type: str = "application/json"
+
+    @property
+    def prefix(self) -> str:
+        """The fixed part of a path that ends in `{name}`, empty for a whole path."""
+        return self.path[: self.path.index("{")] if "{" in self.path else ""
+
+
+class RouteTable:
+    """Finds the route of a request."""
+
+    def __init__(self, routes: Sequence[Route]) -> None:
+        self.routes = tuple(routes)
+        self._exact: Mapping[tuple[str, str], Route] = {(r.method, r.path): r for r in routes if not r.prefix}
+        self._prefixed = tuple(r for r in routes if r.prefix)
+
+    def find(self, method: str, path: str) -> Route:
+        """Return the route.
+
+        Raises:
+            MethodNotAllowed: the path exists and takes another method.
+            UnknownRoute: no such path; the nearest ones are offered.
+        """
+        route = self._exact.get((method, path))
+        if route is not None:
+            return route
+        if len(path) > 1 and path.endswith("/"):
+            path = path.rstrip("/")
+            route = self._exact.get((method, path))
+            if route is not None:
+                return route
+        for one in self._prefixed:
+            if one.method == method and path.startswith(one.prefix) and len(path) > len(one.prefix):
+                return one
+        allowed = sorted({r.method for r in self.routes if r.path == path or (r.prefix and path.startswith(r.prefix))})
+        if allowed:
+            raise MethodNotAllowed(f"{path} takes {', '.join(allowed)}, not {method[:16]}")
+        shown = path if len(path) <= 100 else path[:100] + "…"
+        raise UnknownRoute(f"no such path: {shown!r}", hint=did_you_mean(shown, {r.path for r in self.routes}))

@@ -1,0 +1,146 @@
+"""How an answer goes out, whichever protocol renders it: as an event stream, or whole."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from ashore.api.http.exchange import Exchange, Headers
+from ashore.errors import AshoreError, Bug
+from ashore.serving import ChoiceEnded, Delta, ServingEvent, Started, TokenText, ToolCallDelta, Usage
+
+
+class Renderer(Protocol):
+    """Turns serving events into bytes of an event stream."""
+
+    def opened(self, started: Started) -> bytes:
+        """Return what comes first."""
+        ...
+
+    def delta(self, delta: Delta) -> bytes:
+        """Return a piece of an answer."""
+        ...
+
+    def ended(self, ended: ChoiceEnded) -> bytes:
+        """Return the end of one choice."""
+        ...
+
+    def closed(self, usage: Usage) -> bytes:
+        """Return what comes last in a whole answer."""
+        ...
+
+    def failed(self, error: AshoreError) -> bytes:
+        """Return what comes last in an answer that broke off; it must not look like the end of a whole one."""
+        ...
+
+
+@dataclass(slots=True)
+class Choice:
+    """One choice of a whole answer."""
+
+    text: list[str] = field(default_factory=list)
+    reasoning: list[str] = field(default_factory=list)
+    calls: dict[int, ToolCallDelta] = field(default_factory=dict)
+    logprobs: list[TokenText] = field(default_factory=list)
+    ended: ChoiceEnded | None = None
+
+    def add(self, delta: Delta) -> None:
+        """Append a piece."""
+        if delta.text:
+            self.text.append(delta.text)
+        if delta.reasoning:
+            self.reasoning.append(delta.reasoning)
+        self.logprobs.extend(delta.logprobs)
+        for piece in delta.tool_calls:
+            so_far = self.calls.get(piece.index)
+            self.calls[piece.index] = (
+                piece
+                if so_far is None
+                else ToolCallDelta(
+                    index=piece.index,
+                    id=so_far.id or piece.id,
+                    name=so_far.name or piece.name,
+                    arguments=so_far.arguments + piece.arguments,
+                )
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class WholeAnswer:
+    """An answer that has ended."""
+
+    started: Started
+    choices: list[Choice]
+    usage: Usage
+
+
+def answer_headers(started: Started) -> Headers:
+    """Return the headers that say what answered."""
+    return [
+        (b"x-ashore-release", started.release.encode()),
+        (b"x-ashore-precision", started.precision.encode()),
+        (b"x-ashore-cache", b"miss"),
+    ]
+
+
+async def stream_answer(exchange: Exchange, events: AsyncGenerator[ServingEvent, None], renderer: Renderer) -> None:
+    """Send an answer while it is made. What fails before its first piece is raised and gets an HTTP status of its own.
+
+    Raises:
+        AshoreError: nothing was sent yet.
+    """
+    exchange.watch()
+    try:
+        started = await anext(events)
+        if not isinstance(started, Started):
+            raise Bug(f"an answer began with {type(started).__name__}")
+        first = await anext(events)
+        await exchange.start_stream(answer_headers(started))
+        held = renderer.opened(started)
+        try:
+            event: ServingEvent | None = first
+            while event is not None:
+                match event:
+                    case Delta():
+                        await exchange.write(held + renderer.delta(event) if held else renderer.delta(event))
+                        held = b""
+                    case ChoiceEnded():
+                        held += renderer.ended(event)
+                    case Usage():
+                        exchange.tokens = event.completion_tokens
+                        held += renderer.closed(event)
+                event = await anext(events, None)
+        except AshoreError as fault:
+            exchange.error_code = fault.code
+            held += renderer.failed(fault)
+        await exchange.end_stream(held)
+    finally:
+        await events.aclose()
+
+
+async def whole_answer(events: AsyncGenerator[ServingEvent, None], num_choices: int) -> WholeAnswer:
+    """Return the answer once it is whole.
+
+    Raises:
+        AshoreError: it cannot be made, or broke off.
+    """
+    choices = [Choice() for _ in range(num_choices)]
+    started: Started | None = None
+    usage: Usage | None = None
+    try:
+        async for event in events:
+            match event:
+                case Delta():
+                    choices[event.choice].add(event)
+                case ChoiceEnded():
+                    choices[event.choice].ended = event
+                case Started():
+                    started = event
+                case Usage():
+                    usage = event
+    finally:
+        await events.aclose()
+    if started is None or usage is None:
+        raise Bug("an answer ended without its first or last event")
+    return WholeAnswer(started, choices, usage)

@@ -1,0 +1,166 @@
+"""Entry point of the API worker: `python -m ashore.api.worker --run DIR`.
+
+Reads `DIR/topology.json`, connects to the engine hosts, and serves HTTP, and gRPC beside it, in one event loop.
+SIGTERM drains: new requests are refused, running ones may end. SIGHUP reads the topology again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import gc
+import logging
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Protocol
+
+from ashore.access import Authenticator, KeyTable, OpenDoor, read_first_key
+from ashore.api.http import ROUTES, AccessLog, HttpApp, HttpServer, listen
+from ashore.core import SystemClock
+from ashore.engines import Grammar
+from ashore.errors import AshoreError
+from ashore.metrics import Metrics
+from ashore.serving import BytesText, Replica, ServedModel, ServedText, ServingService, Topology, read_topology
+
+log = logging.getLogger("ashore.worker")
+
+
+class BesideHttp(Protocol):
+    """A second server in the same loop: gRPC."""
+
+    async def start(self) -> None:
+        """Begin to accept."""
+        ...
+
+    async def stop(self, grace_s: float) -> None:
+        """Stop accepting; running calls have `grace_s` to end."""
+        ...
+
+
+def connect_host(socket_path: str) -> Replica:
+    """Return an unconnected replica behind a unix socket."""
+    from ashore.engines.host.client import HostClient
+
+    replica: Replica = HostClient(Path(socket_path))
+    return replica
+
+
+def load_text(served: ServedModel) -> ServedText:
+    """Return the text side of a served model; bytes are its tokens when it has no folder."""
+    if not served.text_dir:
+        return BytesText()
+    from ashore.text import TextModel
+
+    text: ServedText = TextModel.load(Path(served.text_dir))
+    return text
+
+
+def check_grammar(grammar: Grammar) -> None:
+    """Refuse a grammar that cannot be compiled."""
+    from ashore.engines import check_grammar as check
+
+    check(grammar)
+
+
+def authenticator_for(topology: Topology) -> Authenticator:
+    """Return who tells keys apart: the first key's table, or an open door where the topology names no key file."""
+    if not topology.first_key_file:
+        return OpenDoor()
+    return KeyTable.with_first_key(read_first_key(Path(topology.first_key_file)))
+
+
+async def serve(topology_path: Path, *, make_replica: Callable[[str], Replica] = connect_host) -> int:
+    """Serve until SIGTERM or SIGINT; return the exit code."""
+    topology = read_topology(topology_path)
+    metrics = Metrics()
+    authenticator = authenticator_for(topology)
+    serving = ServingService(
+        topology,
+        make_replica=make_replica,
+        load_text=load_text,
+        check_grammar=check_grammar,
+        clock=SystemClock(),
+        metrics=metrics,
+    )
+    sock = listen(topology.http)
+    app = HttpApp(
+        serving,
+        authenticator,
+        metrics,
+        ROUTES,
+        limits=topology.limits,
+        access_log=AccessLog() if topology.access_log else None,
+    )
+    loop = asyncio.get_running_loop()
+    stop = asyncio.Event()
+    reread = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    loop.add_signal_handler(signal.SIGHUP, reread.set)
+
+    await serving.start()
+    server = HttpServer(app, sock, topology.limits)
+    app.start()
+    server.start()
+    beside = await _start_grpc(topology, serving, authenticator)
+    rereader = loop.create_task(_reread(reread, topology_path, serving), name="topology")
+    gc.collect()
+    gc.freeze()
+    log.info("serving %s", ", ".join(model.alias for model in topology.models))
+    await stop.wait()
+
+    log.info("draining %d requests, at most %g s", serving.in_flight, topology.drain_timeout_s)
+    rereader.cancel()
+    whole = await serving.drain(topology.drain_timeout_s)
+    if beside is not None:
+        await beside.stop(1.0)
+    await server.stop()
+    await app.close()
+    await serving.close()
+    if not whole:
+        log.warning("some requests did not end in time and were cut off")
+    return 0
+
+
+async def _start_grpc(topology: Topology, serving: ServingService, authenticator: Authenticator) -> BesideHttp | None:
+    if topology.grpc is None:
+        return None
+    from ashore.api.grpc import GrpcServer
+
+    where = topology.grpc
+    server: BesideHttp = GrpcServer(serving, authenticator, where.host, where.port, uds=where.uds)
+    await server.start()
+    return server
+
+
+async def _reread(reread: asyncio.Event, path: Path, serving: ServingService) -> None:
+    while True:
+        await reread.wait()
+        reread.clear()
+        try:
+            await serving.apply(read_topology(path))
+            log.info("took the new topology")
+        except AshoreError as fault:
+            log.error("the topology stays as it was: %s (%s)", fault.message, fault.hint)
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Run the worker. Returns the exit code; errors of ours go to stderr in one line each."""
+    parser = argparse.ArgumentParser(prog="ashore.api.worker", description="Serves HTTP and gRPC for one topology.")
+    parser.add_argument("--run", type=Path, required=True, help="folder with topology.json")
+    parser.add_argument("--log-level", default="info", choices=("debug", "info", "warning", "error"))
+    given = parser.parse_args(words)
+    logging.basicConfig(
+        level=given.log_level.upper(), stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+    )
+    try:
+        return asyncio.run(serve(given.run / "topology.json"))
+    except AshoreError as fault:
+        sys.stderr.write(f"{fault.code}: {fault.message}\n" + (f"  {fault.hint}\n" if fault.hint else ""))
+        return fault.exit_code
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

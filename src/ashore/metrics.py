@@ -1,0 +1,144 @@
+"""Every metric of an API worker, in one table, and the page that `/metrics` shows.
+
+Labels come from closed sets (aliases that are served, route patterns, HTTP status, error codes), so the number of
+series is bounded whatever clients send. Nothing here runs per token.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Final, Literal
+
+if TYPE_CHECKING:
+    from prometheus_client import Counter, Gauge, Histogram
+    from prometheus_client.core import Metric
+
+    from ashore.engines import EngineStats
+
+Kind = Literal["counter", "gauge", "histogram"]
+
+_SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
+_TOKEN_SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1)
+
+TABLE: Final[tuple[tuple[str, Kind, str, tuple[str, ...], tuple[float, ...]], ...]] = (
+    ("ashore_requests", "counter", "Requests answered, by route and HTTP status.", ("route", "status"), ()),
+    ("ashore_request_seconds", "histogram", "From the first byte read to the last one sent.", ("route",), _SECONDS),
+    ("ashore_errors", "counter", "Errors answered, by code of the error tree.", ("code",), ()),
+    ("ashore_ttft_seconds", "histogram", "From arrival to the first piece of the answer.", ("model",), _SECONDS),
+    (
+        "ashore_time_per_token_seconds",
+        "histogram",
+        "Mean per request, after its first token.",
+        ("model",),
+        _TOKEN_SECONDS,
+    ),
+    ("ashore_stage_seconds", "histogram", "Time in one stage of the request path.", ("stage",), _SECONDS),
+    ("ashore_prompt_tokens", "counter", "Prompt tokens of whole answers.", ("model",), ()),
+    ("ashore_cached_tokens", "counter", "Prompt tokens that came from the prefix cache.", ("model",), ()),
+    ("ashore_completion_tokens", "counter", "Tokens generated in whole answers.", ("model",), ()),
+    ("ashore_retries", "counter", "Requests sent to another replica because a host died.", ("model",), ()),
+    ("ashore_cancelled", "counter", "Answers that the client did not wait for.", ("model",), ()),
+    ("ashore_running_sequences", "gauge", "Sequences given to engines.", ("model",), ()),
+    ("ashore_waiting_sequences", "gauge", "Sequences that wait for a slot.", ("model",), ()),
+    ("ashore_tokens_in_flight", "gauge", "Prompt and expected answer tokens, running and waiting.", ("model",), ()),
+    ("ashore_replicas_ready", "gauge", "Replicas that are connected.", ("model",), ()),
+    ("ashore_open_requests", "gauge", "HTTP requests in progress.", (), ()),
+)
+"""Name, kind, help, labels, buckets."""
+
+HOST_TABLE: Final[tuple[tuple[str, Kind, str], ...]] = (
+    ("running", "gauge", "Sequences in the engine's batch."),
+    ("waiting", "gauge", "Sequences queued in the host."),
+    ("kv_tokens_used", "gauge", "Tokens held in the KV cache."),
+    ("kv_tokens_total", "gauge", "Tokens that the KV cache holds."),
+    ("steps", "counter", "Engine steps since load."),
+    ("step_seconds", "counter", "Seconds spent in engine steps."),
+    ("prompt_tokens", "counter", "Prompt tokens since load."),
+    ("cached_tokens", "counter", "Prompt tokens from the prefix cache since load."),
+    ("completion_tokens", "counter", "Tokens generated since load."),
+    ("preemptions", "counter", "Sequences set back for want of KV cache."),
+)
+"""Field of `EngineStats`, kind, help. On the page as `ashore_host_FIELD`, with labels model and replica."""
+
+
+class Metrics:
+    """The metrics of one process. Make one, hand it down; nothing is global."""
+
+    def __init__(self) -> None:
+        from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
+
+        disable_created_metrics()
+
+        self._registry = CollectorRegistry()
+        self._host_stats: Mapping[tuple[str, str], EngineStats] = {}
+        made: dict[str, Counter | Gauge | Histogram] = {}
+        for name, kind, text, labels, buckets in TABLE:
+            match kind:
+                case "counter":
+                    made[name] = Counter(name, text, labels, registry=self._registry)
+                case "gauge":
+                    made[name] = Gauge(name, text, labels, registry=self._registry)
+                case "histogram":
+                    made[name] = Histogram(name, text, labels, buckets=buckets, registry=self._registry)
+        self._made = made
+        self._children: dict[tuple[str, tuple[str, ...]], Counter | Gauge | Histogram] = {}
+        self._registry.register(_Hosts(self))
+
+    def add(self, name: str, amount: float = 1.0, *labels: str) -> None:
+        """Add to a counter."""
+        self._child(name, labels).inc(amount)  # type: ignore[union-attr]
+
+    def observe(self, name: str, value: float, *labels: str) -> None:
+        """Put a value into a histogram."""
+        self._child(name, labels).observe(value)  # type: ignore[union-attr]
+
+    def set(self, name: str, value: float, *labels: str) -> None:
+        """Set a gauge."""
+        self._child(name, labels).set(value)  # type: ignore[union-attr]
+
+    def set_hosts(self, stats: Mapping[tuple[str, str], EngineStats]) -> None:
+        """Take what hosts said last, by (alias, replica); replaces what they said before."""
+        self._host_stats = dict(stats)
+
+    def page(self) -> bytes:
+        """Return all of it in Prometheus' text form."""
+        from prometheus_client import generate_latest
+
+        return generate_latest(self._registry)
+
+    def value(self, name: str, *labels: str) -> float:
+        """Return a counter or gauge as it stands; for tests and `/readyz`."""
+        return float(self._child(name, labels)._value.get())  # type: ignore[union-attr]
+
+    def _child(self, name: str, labels: tuple[str, ...]) -> Counter | Gauge | Histogram:
+        key = (name, labels)
+        child = self._children.get(key)
+        if child is None:
+            made = self._made[name]
+            child = self._children[key] = made.labels(*labels) if labels else made
+        return child
+
+    def host_stats(self) -> Iterable[tuple[tuple[str, str], EngineStats]]:
+        """Return what `set_hosts` took."""
+        return self._host_stats.items()
+
+
+class _Hosts:
+    """Collector of what the hosts said."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._metrics = metrics
+
+    def describe(self) -> list[Metric]:
+        return []
+
+    def collect(self) -> Iterator[Metric]:
+        from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+
+        stats = list(self._metrics.host_stats())
+        for field, kind, text in HOST_TABLE:
+            make = CounterMetricFamily if kind == "counter" else GaugeMetricFamily
+            family = make(f"ashore_host_{field}", text, labels=("model", "replica"))
+            for labels, one in stats:
+                family.add_metric(labels, float(getattr(one, field)))
+            yield family

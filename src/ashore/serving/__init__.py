@@ -1,0 +1,65 @@
+"""The request path: admission, routing, generation, streaming.
+
+Owns: what happens between a parsed request and its answer, whatever protocol carries them; the topology that a worker
+serves. Refuses to own: protocols, keys, engines, where models come from.
+"""
+
+from ashore.serving.admission import Capacity, Cost, Gate, Load
+from ashore.serving.bytes_text import BytesText
+from ashore.serving.embedding import Embedding
+from ashore.serving.memory import MemoryReplica
+from ashore.serving.model import (
+    ChoiceEnded,
+    Delta,
+    FinishReason,
+    GenerationRequest,
+    ServingEvent,
+    Started,
+    TokenText,
+    ToolCallDelta,
+    Usage,
+)
+from ashore.serving.models import ModelCard
+from ashore.serving.ports import Replica, ServedText
+from ashore.serving.service import ServingService
+from ashore.serving.topology import (
+    AdmissionLimits,
+    GrpcListen,
+    HttpListen,
+    Limits,
+    ServedModel,
+    Topology,
+    read_topology,
+    write_topology,
+)
+
+__all__ = [
+    "AdmissionLimits",
+    "BytesText",
+    "Capacity",
+    "ChoiceEnded",
+    "Cost",
+    "Delta",
+    "Embedding",
+    "FinishReason",
+    "Gate",
+    "GenerationRequest",
+    "GrpcListen",
+    "HttpListen",
+    "Limits",
+    "Load",
+    "MemoryReplica",
+    "ModelCard",
+    "Replica",
+    "ServedModel",
+    "ServedText",
+    "ServingEvent",
+    "ServingService",
+    "Started",
+    "TokenText",
+    "ToolCallDelta",
+    "Topology",
+    "Usage",
+    "read_topology",
+    "write_topology",
+]

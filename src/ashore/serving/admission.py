@@ -1,0 +1,213 @@
+"""Who goes in now, who waits, who is refused: pure rules over counts, and a thin asynchronous gate around them.
+
+A gate belongs to one alias. It never hangs: a request runs, waits in a bounded queue until its deadline, or is refused
+at once. Among those that wait, higher priority goes first, then whoever came first; nobody overtakes a big request
+that is first in line, so it cannot starve.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+from dataclasses import dataclass, field
+from typing import Final, Literal
+
+from ashore.errors import DeadlineExceeded, Draining, Overloaded
+
+Verdict = Literal["run", "wait", "refuse"]
+
+DEFAULT_TOKENS: Final = 1 << 20
+"""Bound on tokens in flight where neither the operator nor a larger KV cache sets one."""
+KV_CACHES_IN_FLIGHT: Final = 8
+EXPECTED_ANSWER_TOKENS: Final = 1024
+"""Answer tokens counted for a request at most: clients leave `max_tokens` out, or ask for far more than they use."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Capacity:
+    """What a gate lets in."""
+
+    max_running: int
+    max_waiting: int
+    max_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What one request takes: sequences, and tokens of prompt and expected answer over all of them."""
+
+    sequences: int
+    tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """What is in a gate now."""
+
+    running: int = 0
+    waiting: int = 0
+    tokens: int = 0
+    """Running and waiting."""
+
+
+def cost_of(*, prompt_tokens: int, max_new_tokens: int, sequences: int) -> Cost:
+    """Return what a request takes. The prompt is counted once per sequence: the engine may have to hold it so."""
+    return Cost(sequences, sequences * (prompt_tokens + min(max_new_tokens, EXPECTED_ANSWER_TOKENS)))
+
+
+def capacity_for(
+    *, max_running: int, max_waiting: int, max_tokens: int, replica_sequences: int, kv_tokens: int
+) -> Capacity:
+    """Return the bounds of a gate from the operator's limits (0: choose) and what the replicas say they hold."""
+    return Capacity(
+        max_running=min(max_running or replica_sequences, replica_sequences),
+        max_waiting=max_waiting,
+        max_tokens=max_tokens or max(DEFAULT_TOKENS, KV_CACHES_IN_FLIGHT * kv_tokens),
+    )
+
+
+def verdict(load: Load, capacity: Capacity, cost: Cost) -> Verdict:
+    """Return what becomes of a request that arrives now."""
+    if load.tokens + cost.tokens > capacity.max_tokens and load.running + load.waiting > 0:
+        return "refuse"
+    if not load.waiting and may_start(load, capacity, cost):
+        return "run"
+    return "wait" if load.waiting + cost.sequences <= capacity.max_waiting else "refuse"
+
+
+def may_start(load: Load, capacity: Capacity, cost: Cost) -> bool:
+    """Return whether the first in line may run. A request wider than the whole capacity runs when it is alone."""
+    if load.running + cost.sequences <= capacity.max_running:
+        return True
+    return load.running == 0 and capacity.max_running > 0
+
+
+def retry_after_s(load: Load, capacity: Capacity, mean_service_s: float) -> float:
+    """Return when a refused client may expect room: the time for the queue to move through, 1 to 60 s."""
+    rounds = (load.waiting + 1) / max(1, capacity.max_running)
+    return min(60.0, max(1.0, rounds * mean_service_s))
+
+
+@dataclass(slots=True, order=True)
+class _Waiter:
+    rank: tuple[int, int]
+    cost: Cost = field(compare=False)
+    called: asyncio.Future[None] = field(compare=False)
+    gone: bool = field(default=False, compare=False)
+
+
+class Gate:
+    """Admission to one alias. Single-threaded: every call is made on the event loop."""
+
+    def __init__(self, capacity: Capacity) -> None:
+        self._capacity = capacity
+        self._running = self._waiting = self._tokens = 0
+        self._queue: list[_Waiter] = []
+        self._arrivals = 0
+        self._mean_service_s = 1.0
+        self._draining = False
+
+    @property
+    def load(self) -> Load:
+        return Load(self._running, self._waiting, self._tokens)
+
+    @property
+    def capacity(self) -> Capacity:
+        return self._capacity
+
+    def resize(self, capacity: Capacity) -> None:
+        """Take new bounds. What runs goes on; what waits may start."""
+        self._capacity = capacity
+        self._call_next()
+
+    def drain(self) -> None:
+        """Take nothing new from now on; what runs and what waits goes on. May be called twice."""
+        self._draining = True
+
+    async def enter(self, cost: Cost, *, priority: int = 0, wait_s: float) -> None:
+        """Return when the request may run; `leave` must follow exactly once. Cancelling it leaves the queue.
+
+        Raises:
+            Draining: the server stops.
+            Overloaded: the queue is full; at once, with `retry_after_s`.
+            DeadlineExceeded: no slot was free within `wait_s`.
+        """
+        if self._draining:
+            raise Draining(hint="send it to another server, or again later", retry_after_s=5)
+        match verdict(self.load, self._capacity, cost):
+            case "refuse":
+                raise self._refusal(cost)
+            case "run":
+                self._running += cost.sequences
+                self._tokens += cost.tokens
+            case "wait":
+                await self._wait(cost, priority, wait_s)
+
+    def leave(self, cost: Cost, *, service_s: float) -> None:
+        """Give the slot back. `service_s` is how long the request ran; it feeds the estimate in `retry-after`."""
+        self._running -= cost.sequences
+        self._tokens -= cost.tokens
+        self._mean_service_s += 0.1 * (service_s - self._mean_service_s)
+        self._call_next()
+
+    async def _wait(self, cost: Cost, priority: int, wait_s: float) -> None:
+        loop = asyncio.get_running_loop()
+        self._arrivals += 1
+        waiter = _Waiter((-priority, self._arrivals), cost, loop.create_future())
+        heapq.heappush(self._queue, waiter)
+        self._waiting += cost.sequences
+        self._tokens += cost.tokens
+        alarm = loop.call_later(wait_s, _expire, waiter.called, wait_s)
+        try:
+            await waiter.called
+        except BaseException:
+            if waiter.called.done() and not waiter.called.cancelled() and waiter.called.exception() is None:
+                self.leave(cost, service_s=self._mean_service_s)  # called and cancelled in the same moment
+            else:
+                self._forget(waiter)
+            raise
+        finally:
+            alarm.cancel()
+
+    def _forget(self, waiter: _Waiter) -> None:
+        waiter.gone = True
+        self._waiting -= waiter.cost.sequences
+        self._tokens -= waiter.cost.tokens
+        if len(self._queue) > 64 and sum(w.gone for w in self._queue) * 2 > len(self._queue):
+            self._queue = [w for w in self._queue if not w.gone]
+            heapq.heapify(self._queue)
+        self._call_next()
+
+    def _call_next(self) -> None:
+        while self._queue:
+            first = self._queue[0]
+            if first.gone or first.called.done():
+                heapq.heappop(self._queue)
+                continue
+            if not may_start(self.load, self._capacity, first.cost):
+                return
+            heapq.heappop(self._queue)
+            self._waiting -= first.cost.sequences
+            self._running += first.cost.sequences
+            first.called.set_result(None)
+
+    def _refusal(self, cost: Cost) -> Overloaded:
+        load, capacity = self.load, self._capacity
+        return Overloaded(
+            f"no room: {load.running} sequences run, {load.waiting} wait (at most {capacity.max_waiting}), "
+            f"{load.tokens} tokens in flight (at most {capacity.max_tokens}); "
+            f"this request takes {cost.sequences} and {cost.tokens}",
+            hint="send it again after the time in `retry-after`, or raise [admission]",
+            retry_after_s=retry_after_s(load, capacity, self._mean_service_s),
+        )
+
+
+def _expire(called: asyncio.Future[None], wait_s: float) -> None:
+    if not called.done():
+        called.set_exception(
+            DeadlineExceeded(
+                f"no slot was free within the {wait_s:.1f} s that this request could wait",
+                hint="send it again, give it a later deadline, or add a replica",
+                retry_after_s=1,
+            )
+        )

@@ -1,0 +1,92 @@
+"""From the tokens of one sequence to text, reasoning, tool calls and log-probabilities. Pure; one object per choice."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ashore.engines import Finished, Token, TokenLogprob
+from ashore.errors import EngineFailed
+from ashore.serving.model import ChoiceEnded, Delta, FinishReason, TokenText, ToolCallDelta
+from ashore.serving.ports import AnswerParserLike, AnswerPieceLike, ServedText
+
+
+class Answer:
+    """One choice while it grows."""
+
+    def __init__(self, choice: int, text: ServedText, parser: AnswerParserLike, *, logprobs: bool) -> None:
+        self._choice = choice
+        self._text = text
+        self._parser = parser
+        self._logprobs = logprobs
+        self._called_tool = False
+        self.completion_tokens = 0
+        self.reasoning_tokens = 0
+        self.cached_tokens = 0
+        self.ended: ChoiceEnded | None = None
+
+    def take(self, tokens: Sequence[Token]) -> Delta | None:
+        """Add tokens that came together; return what they released, None when it is nothing.
+
+        Once a stop string is met, `ended` is set and the tokens behind it are dropped.
+        """
+        text = reasoning = ""
+        calls: tuple[ToolCallDelta, ...] = ()
+        logprobs: list[TokenText] = []
+        for token in tokens:
+            if self.ended is not None:
+                break
+            piece = self._parser.push(token.token_id)
+            self.completion_tokens += 1
+            if piece.text:
+                text += piece.text
+            if piece.reasoning:
+                reasoning += piece.reasoning
+                self.reasoning_tokens += 1
+            if piece.tool_calls:
+                calls += self._calls(piece)
+            if self._logprobs:
+                logprobs.append(self._token_text(token))
+            if piece.stopped:
+                self.ended = ChoiceEnded(choice=self._choice, reason="stop", stop_string=piece.stop_string)
+        return self._delta(text, reasoning, calls, logprobs)
+
+    def finish(self, finished: Finished) -> Delta | None:
+        """End the choice as the engine says; return what was held back."""
+        self.cached_tokens = finished.cached_tokens
+        if self.ended is not None:
+            return None
+        if finished.reason == "cancelled":
+            raise EngineFailed("the engine host cancelled the answer", hint="send it again")
+        self.completion_tokens = max(self.completion_tokens, finished.completion_tokens)
+        piece = self._parser.finish()
+        calls = self._calls(piece)
+        reason: FinishReason = "tool_calls" if self._called_tool and finished.reason == "stop" else finished.reason
+        self.ended = ChoiceEnded(choice=self._choice, reason=reason)
+        return self._delta(piece.text, piece.reasoning, calls, [])
+
+    def _calls(self, piece: AnswerPieceLike) -> tuple[ToolCallDelta, ...]:
+        if not piece.tool_calls:
+            return ()
+        self._called_tool = True
+        return tuple(
+            ToolCallDelta(index=c.index, id=c.id or "", name=c.name or "", arguments=c.arguments or "")
+            for c in piece.tool_calls
+        )
+
+    def _delta(
+        self, text: str, reasoning: str, calls: tuple[ToolCallDelta, ...], logprobs: list[TokenText]
+    ) -> Delta | None:
+        if not (text or reasoning or calls or logprobs):
+            return None
+        return Delta(choice=self._choice, text=text, reasoning=reasoning, tool_calls=calls, logprobs=tuple(logprobs))
+
+    def _token_text(self, token: Token) -> TokenText:
+        return TokenText(
+            text=self._text.token_text(token.token_id),
+            raw=self._text.token_bytes(token.token_id),
+            logprob=token.logprob if token.logprob is not None else 0.0,
+            top=tuple(self._alternative(t) for t in token.top),
+        )
+
+    def _alternative(self, one: TokenLogprob) -> tuple[str, bytes, float]:
+        return self._text.token_text(one.token_id), self._text.token_bytes(one.token_id), one.logprob

@@ -1,0 +1,91 @@
+"""Text for models that have no tokenizer: a byte is a token. Used with the fake engine, and the twin of `TextModel`."""
+
+from __future__ import annotations
+
+import codecs
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from ashore.core import Message, ToolSpec
+
+END: Final = 256
+"""The one token that is no byte: it ends an answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class BytesPiece:
+    """What one token added. There is neither reasoning nor a tool call in bytes."""
+
+    text: str = ""
+    reasoning: str = ""
+    tool_calls: tuple[()] = ()
+    stopped: bool = False
+    stop_string: str | None = None
+
+
+class BytesParser:
+    """Decodes UTF-8 as it comes and stops at stop strings."""
+
+    def __init__(self, stop: tuple[str, ...]) -> None:
+        self._stop = stop
+        self._hold = max((len(s) for s in stop), default=1) - 1
+        self._utf8 = codecs.getincrementaldecoder("utf-8")("replace")
+        self._held = ""
+
+    def push(self, token_id: int) -> BytesPiece:
+        new = self._utf8.decode(bytes((token_id,))) if token_id < END else ""
+        if not self._stop:
+            return BytesPiece(new)
+        self._held += new
+        ends = [(at, s) for s in self._stop if (at := self._held.find(s)) >= 0]
+        if ends:
+            at, stop_string = min(ends)
+            text, self._held = self._held[:at], ""
+            return BytesPiece(text, stopped=True, stop_string=stop_string)
+        cut = max(0, len(self._held) - self._hold)
+        text, self._held = self._held[:cut], self._held[cut:]
+        return BytesPiece(text)
+
+    def finish(self) -> BytesPiece:
+        text, self._held = self._held + self._utf8.decode(b"", True), ""
+        return BytesPiece(text)
+
+
+class BytesText:
+    """UTF-8 bytes as tokens 0 to 255. A conversation is its last message, so that an echoing engine repeats that."""
+
+    @property
+    def eos_token_ids(self) -> tuple[int, ...]:
+        return (END,)
+
+    @property
+    def vocab_size(self) -> int:
+        return END + 1
+
+    def encode(self, text: str, *, allow_special: bool = False) -> list[int]:
+        return list(text.encode("utf-8", "replace"))
+
+    def decode(self, ids: Sequence[int]) -> str:
+        return bytes(i for i in ids if i < END).decode("utf-8", "replace")
+
+    def token_bytes(self, token_id: int) -> bytes:
+        return bytes((token_id,)) if token_id < END else b""
+
+    def token_text(self, token_id: int) -> str:
+        return self.token_bytes(token_id).decode("utf-8", "replace")
+
+    def encode_chat(
+        self,
+        messages: Sequence[Message],
+        tools: Sequence[ToolSpec] = (),
+        *,
+        add_generation_prompt: bool = True,
+        options: Mapping[str, object] = {},
+    ) -> list[int]:
+        return self.encode(messages[-1].content if messages else "")
+
+    def answer_parser(
+        self, *, stop: tuple[str, ...], tools: bool, chat: bool, prompt_opens_reasoning: bool = False
+    ) -> BytesParser:
+        return BytesParser(stop)

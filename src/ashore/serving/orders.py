@@ -1,0 +1,148 @@
+"""From a request and its prompt tokens to what the engine is asked: the context, the engine's abilities, `n`, seeds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import get_args
+
+import msgspec
+
+from ashore.core import OrderId, TenantId
+from ashore.engines import EngineInfo, Feature, GenerateOrder, Sampling
+from ashore.errors import ContextTooLong, UnsupportedByEngine
+from ashore.serving.model import GenerationRequest
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """A prompt as the engine gets it."""
+
+    ids: list[int]
+    max_new_tokens: int
+    opens_reasoning: bool = False
+    """The template ended inside a `<think>` block, so the answer starts with reasoning."""
+
+
+def room_for_answer(info: EngineInfo, prompt_tokens: int, max_tokens: int | None) -> int:
+    """Return how many tokens the answer may have.
+
+    Raises:
+        ContextTooLong: the prompt, or prompt and `max_tokens` together, are longer than the context.
+    """
+    left = info.context_tokens - prompt_tokens
+    if left < 1:
+        raise ContextTooLong(
+            f"the prompt has {prompt_tokens} tokens and the context of {info.model} is {info.context_tokens} tokens",
+            hint="shorten the prompt; one token at least must be left for the answer",
+            param="messages",
+        )
+    if max_tokens is not None and max_tokens > left:
+        raise ContextTooLong(
+            f"the prompt has {prompt_tokens} tokens and max_tokens is {max_tokens}, "
+            f"together {prompt_tokens + max_tokens}; "
+            f"the context of {info.model} is {info.context_tokens} tokens",
+            hint=f"ask for at most {left} tokens, or leave max_tokens out",
+            param="max_tokens",
+        )
+    return max_tokens if max_tokens is not None else left
+
+
+def needed_features(request: GenerationRequest) -> list[tuple[Feature, str]]:
+    """Return what the request asks of the engine beyond greedy generation, each with the field that asks for it."""
+    plain, asked = Sampling(), request.sampling
+    needs: list[tuple[Feature, str]] = []
+    if asked.temperature not in (0, plain.temperature):
+        needs.append(("temperature", "temperature"))
+    for name in ("top_p", "top_k", "min_p", "presence_penalty", "frequency_penalty", "repetition_penalty"):
+        if getattr(asked, name) != getattr(plain, name):
+            needs.append((_feature(name), name))
+    if asked.logit_bias:
+        needs.append(("logit_bias", "logit_bias"))
+    if asked.seed is not None:
+        needs.append(("seed", "seed"))
+    if request.top_logprobs is not None:
+        needs.append(("logprobs", "logprobs"))
+    if request.top_logprobs:
+        needs.append(("top_logprobs", "top_logprobs"))
+    if request.grammar is not None:
+        needs.append(("grammar", "response_format"))
+    return needs
+
+
+def check_features(request: GenerationRequest, info: EngineInfo) -> None:
+    """Return when the engine can do all that is asked.
+
+    Raises:
+        UnsupportedByEngine: it cannot; the message names the engine, the field and what the engine can do.
+    """
+    for feature, field in needed_features(request):
+        if feature not in info.features:
+            raise UnsupportedByEngine(
+                f"the engine {info.kind!r} behind {request.model!r} cannot do {feature!r}; "
+                f"it can do: {', '.join(info.features) or 'greedy generation only'}",
+                hint=f"leave {field} out, or use a model on another engine",
+                param=field,
+            )
+    if request.top_logprobs and request.top_logprobs > info.max_top_logprobs:
+        raise UnsupportedByEngine(
+            f"top_logprobs is {request.top_logprobs}; the engine {info.kind!r} gives at most {info.max_top_logprobs}",
+            param="top_logprobs",
+        )
+    wrong = [token for token in request.sampling.logit_bias if not 0 <= token < info.vocab_size]
+    if wrong:
+        raise UnsupportedByEngine(
+            f"logit_bias names token {wrong[0]}; {request.model} has tokens 0 to {info.vocab_size - 1}",
+            param="logit_bias",
+        )
+
+
+def check_prompt_ids(ids: Sequence[int], info: EngineInfo) -> None:
+    """Return when every id is a token of the model.
+
+    Raises:
+        UnsupportedByEngine: one is not.
+    """
+    wrong = next((i for i in ids if not 0 <= i < info.vocab_size), None)
+    if wrong is not None:
+        raise UnsupportedByEngine(
+            f"the prompt has token id {wrong}; {info.model} has tokens 0 to {info.vocab_size - 1}", param="prompt"
+        )
+
+
+def make_orders(
+    request: GenerationRequest,
+    prompt: Prompt,
+    *,
+    order_prefix: str,
+    stop_token_ids: tuple[int, ...],
+    tenant: TenantId,
+    shared_prefix_cache: bool,
+) -> list[GenerateOrder]:
+    """Return one order per choice. A given seed counts up from choice to choice, so that choices differ and repeat.
+
+    `order_prefix` is unique among all orders ever: a client may send one request id twice at the same time.
+    """
+    seed = request.sampling.seed
+    return [
+        GenerateOrder(
+            order_id=OrderId(f"{order_prefix}.{choice}"),
+            prompt_ids=prompt.ids,
+            max_new_tokens=prompt.max_new_tokens,
+            stop_token_ids=stop_token_ids,
+            sampling=request.sampling
+            if seed is None or choice == 0
+            else msgspec.structs.replace(request.sampling, seed=seed + choice),
+            top_logprobs=request.top_logprobs,
+            grammar=request.grammar,
+            ignore_eos=request.ignore_eos,
+            priority=request.priority,
+            prefix_partition="" if shared_prefix_cache else tenant,
+        )
+        for choice in range(request.num_choices)
+    ]
+
+
+def _feature(name: str) -> Feature:
+    assert name in get_args(Feature)
+    return name  # type: ignore[return-value]

@@ -1,0 +1,131 @@
+"""What the request path needs from others: replicas to run sequences on, and the text side of a model."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from typing import Protocol
+
+from ashore.core import Message, ToolSpec
+from ashore.engines import EngineEvent, EngineInfo, EngineStats, GenerateOrder
+
+
+class Replica(Protocol):
+    """A connection to one engine host. `ashore.engines.host.HostClient` is one; `memory.MemoryReplica` is its twin."""
+
+    @property
+    def info(self) -> EngineInfo:
+        """What the host said in its greeting; only after `connect`."""
+        ...
+
+    @property
+    def connected(self) -> bool:
+        """False before `connect` and for ever after the host is gone."""
+        ...
+
+    async def connect(self, timeout_s: float) -> None:
+        """Connect and wait for the greeting.
+
+        Raises:
+            AshoreError: nobody listens, the host is still loading, or its model could not be loaded.
+        """
+        ...
+
+    def generate(self, order: GenerateOrder) -> AsyncGenerator[EngineEvent, None]:
+        """Run one sequence and yield its events up to `Finished` or `Failed`. Closing the iterator cancels the order.
+
+        Raises:
+            HostDied: while iterating, when the host goes away.
+        """
+        ...
+
+    async def embed(self, batch: list[list[int]]) -> list[list[float]]:
+        """Return one normalised vector per sequence."""
+        ...
+
+    async def stats(self) -> EngineStats:
+        """Return the host's counters."""
+        ...
+
+    async def close(self) -> None:
+        """Close the connection; the host goes on. May be called twice."""
+        ...
+
+
+class ToolCallPieceLike(Protocol):
+    """A piece of a tool call, as `ashore.text` cuts it."""
+
+    @property
+    def index(self) -> int: ...
+    @property
+    def id(self) -> str: ...
+    @property
+    def name(self) -> str: ...
+    @property
+    def arguments(self) -> str: ...
+
+
+class AnswerPieceLike(Protocol):
+    """What one token added to an answer."""
+
+    @property
+    def text(self) -> str: ...
+    @property
+    def reasoning(self) -> str: ...
+    @property
+    def tool_calls(self) -> Sequence[ToolCallPieceLike]: ...
+    @property
+    def stopped(self) -> bool: ...
+    @property
+    def stop_string(self) -> str | None: ...
+
+
+class AnswerParserLike(Protocol):
+    """Turns the tokens of one answer into text, reasoning and tool calls."""
+
+    def push(self, token_id: int) -> AnswerPieceLike:
+        """Take one token and return what it released; after `stopped`, nothing more may be pushed."""
+        ...
+
+    def finish(self) -> AnswerPieceLike:
+        """Return what was held back."""
+        ...
+
+
+class ServedText(Protocol):
+    """The text side of a model. `ashore.text.TextModel` is one; `bytes_text.BytesText` is its twin."""
+
+    @property
+    def eos_token_ids(self) -> tuple[int, ...]: ...
+
+    def encode(self, text: str, *, allow_special: bool = False) -> list[int]:
+        """Return the tokens of `text`."""
+        ...
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Return the text of `ids`."""
+        ...
+
+    def token_bytes(self, token_id: int) -> bytes:
+        """Return the bytes that one token stands for."""
+        ...
+
+    def token_text(self, token_id: int) -> str:
+        """Return one token as text, with replacement characters where it is half a character."""
+        ...
+
+    def encode_chat(
+        self,
+        messages: Sequence[Message],
+        tools: Sequence[ToolSpec] = (),
+        *,
+        add_generation_prompt: bool = True,
+        options: Mapping[str, object] = ...,
+    ) -> list[int]:
+        """Return the tokens of a conversation in the model's own chat template."""
+        ...
+
+    def answer_parser(
+        self, *, stop: tuple[str, ...], tools: bool, chat: bool, prompt_opens_reasoning: bool = False
+    ) -> AnswerParserLike:
+        """Return a parser for one answer."""
+        ...

@@ -1,0 +1,199 @@
+"""The replicas behind one alias: kept connected in the background, chosen by least load."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from ashore.engines import EngineInfo
+from ashore.errors import AshoreError, HostDied, NotReady
+from ashore.serving.ports import Replica
+
+log = logging.getLogger("ashore.serving")
+
+ReplicaFactory = Callable[[str], Replica]
+"""Makes an unconnected replica for a socket path."""
+
+CONNECT_TIMEOUT_S = 10.0
+LOOK_EVERY_S = 0.1
+FIRST_BACKOFF_S = 0.05
+LONGEST_BACKOFF_S = 1.0
+
+
+class Seat:
+    """One socket path and whatever replica is behind it now. The host may die and come back; the seat stays."""
+
+    def __init__(self, socket: str, factory: ReplicaFactory, changed: Callable[[], None]) -> None:
+        self.socket = socket
+        self.in_flight = 0
+        """Sequences of this worker that run there."""
+        self._factory = factory
+        self._changed = changed
+        self._replica: Replica | None = None
+        self._look = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+
+    @property
+    def replica(self) -> Replica | None:
+        """The live replica, or None while the host is away."""
+        return self._replica if self._replica is not None and self._replica.connected else None
+
+    def start(self) -> None:
+        """Begin to connect, and to reconnect for ever."""
+        self._task = asyncio.get_running_loop().create_task(self._keep(), name=f"seat {self.socket}")
+
+    def suspect(self) -> None:
+        """Tell that the replica looked dead, so that it is looked at now rather than soon."""
+        self._look.set()
+
+    async def stop(self) -> None:
+        """Disconnect. May be called twice."""
+        if self._task is not None:
+            self._task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._task
+        await self._drop()
+
+    async def _keep(self) -> None:
+        backoff_s = FIRST_BACKOFF_S
+        while True:
+            candidate = self._factory(self.socket)
+            try:
+                await candidate.connect(CONNECT_TIMEOUT_S)
+            except (AshoreError, OSError, TimeoutError) as fault:
+                log.debug("replica %s: %s", self.socket, fault)
+                await candidate.close()
+                await asyncio.sleep(backoff_s)
+                backoff_s = min(LONGEST_BACKOFF_S, 2 * backoff_s)
+                continue
+            backoff_s = FIRST_BACKOFF_S
+            self._replica = candidate
+            log.info("replica %s connected: %s %s", self.socket, candidate.info.model, candidate.info.precision)
+            self._changed()
+            while candidate.connected:
+                self._look.clear()
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._look.wait(), LOOK_EVERY_S)
+            log.warning("replica %s is gone", self.socket)
+            await self._drop()
+            self._changed()
+
+    async def _drop(self) -> None:
+        replica, self._replica = self._replica, None
+        if replica is not None:
+            await replica.close()
+
+
+@dataclass(frozen=True, slots=True)
+class Ability:
+    """What the live replicas of an alias offer together."""
+
+    sequences: int
+    kv_tokens: int
+
+
+class ReplicaSet:
+    """All seats of one alias."""
+
+    def __init__(
+        self, alias: str, sockets: Sequence[str], factory: ReplicaFactory, changed: Callable[[], None]
+    ) -> None:
+        self._alias = alias
+        self._factory = factory
+        self._on_change = changed
+        self._info: EngineInfo | None = None
+        self._arrived = asyncio.Event()
+        self._seats = tuple(Seat(socket, factory, self._changed) for socket in sockets)
+
+    @property
+    def sockets(self) -> tuple[str, ...]:
+        return tuple(seat.socket for seat in self._seats)
+
+    @property
+    def info(self) -> EngineInfo | None:
+        """What a replica said last; None until the first one was ready."""
+        return self._info
+
+    @property
+    def ready(self) -> bool:
+        return any(seat.replica is not None for seat in self._seats)
+
+    @property
+    def live(self) -> tuple[Replica, ...]:
+        return tuple(replica for seat in self._seats if (replica := seat.replica) is not None)
+
+    @property
+    def ability(self) -> Ability:
+        infos = [replica.info for replica in self.live]
+        return Ability(sum(i.max_sequences for i in infos), sum(i.kv_tokens for i in infos))
+
+    def start(self) -> None:
+        """Begin to connect every seat."""
+        for seat in self._seats:
+            seat.start()
+
+    async def resize(self, sockets: Sequence[str]) -> None:
+        """Keep the seats that are named, drop the others, add what is new."""
+        kept = {seat.socket: seat for seat in self._seats}
+        fresh = [Seat(socket, self._factory, self._changed) for socket in sockets if socket not in kept]
+        dropped = [seat for socket, seat in kept.items() if socket not in sockets]
+        by_socket = kept | {seat.socket: seat for seat in fresh}
+        self._seats = tuple(by_socket[socket] for socket in sockets)
+        for seat in fresh:
+            seat.start()
+        for seat in dropped:
+            await seat.stop()
+        self._changed()
+
+    async def stop(self) -> None:
+        """Disconnect every seat. May be called twice."""
+        for seat in self._seats:
+            await seat.stop()
+
+    async def pick(self, wait_s: float) -> tuple[Seat, Replica]:
+        """Return the live replica with the least of our sequences; waits for one that restarts.
+
+        Raises:
+            NotReady: none was ever ready (at once), or none came back within `wait_s`.
+        """
+        found = least_loaded(self._seats)
+        if found is not None:
+            return found
+        if self._info is None:
+            raise NotReady(f"{self._alias} is still loading", hint="ask /readyz, or send it again", retry_after_s=2)
+        try:
+            async with asyncio.timeout(wait_s):
+                while (found := least_loaded(self._seats)) is None:
+                    self._arrived.clear()
+                    await self._arrived.wait()
+        except TimeoutError as fault:
+            raise NotReady(
+                f"the engine host of {self._alias} went away and was not back within {wait_s:.0f} s",
+                hint="the operator finds why in the log of the host",
+                retry_after_s=5,
+            ) from fault
+        return found
+
+    def _changed(self) -> None:
+        for replica in self.live:
+            self._info = replica.info
+            self._arrived.set()
+        self._on_change()
+
+
+def least_loaded(seats: Sequence[Seat]) -> tuple[Seat, Replica] | None:
+    """Return the live seat with the fewest sequences, the first of equals; None where none is live."""
+    best: tuple[Seat, Replica] | None = None
+    for seat in seats:
+        replica = seat.replica
+        if replica is not None and (best is None or seat.in_flight < best[0].in_flight):
+            best = seat, replica
+    return best
+
+
+def died(error: AshoreError) -> bool:
+    """Return whether `error` says that the host is gone or going, so that another one may be asked instead."""
+    return isinstance(error, HostDied) or error.code in ("host_died", "draining")

@@ -1,0 +1,381 @@
+"""The request path: a straight list of stages over one request, the same for every protocol.
+
+authorise -> find the model -> constrain -> check what the engine can do -> tokenise and fit the context
+-> admit -> pick a replica -> generate -> assemble -> measure
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+import secrets
+from collections.abc import AsyncGenerator, Callable, Sequence
+
+from ashore.access import INFER, Principal
+from ashore.core import Clock
+from ashore.engines import EngineStats, Grammar
+from ashore.errors import AshoreError
+from ashore.metrics import Metrics
+from ashore.serving.admission import Cost, Gate, capacity_for, cost_of
+from ashore.serving.answer import Answer
+from ashore.serving.assembly import assemble, echoed, usage_of
+from ashore.serving.embedding import Embedding, check_embeds, encode_inputs, shorten
+from ashore.serving.feed import Feed
+from ashore.serving.model import GenerationRequest, ServingEvent, Started
+from ashore.serving.models import LoadedModel, ModelCard, find_model
+from ashore.serving.orders import Prompt, check_features, make_orders
+from ashore.serving.ports import ServedText
+from ashore.serving.prompt import encode_prompt
+from ashore.serving.replicas import ReplicaFactory, ReplicaSet, died
+from ashore.serving.tools import constrain_tools
+from ashore.serving.topology import ServedModel, Topology
+
+log = logging.getLogger("ashore.serving")
+
+TextLoader = Callable[[ServedModel], ServedText]
+"""Makes the text side of a served model; called on a thread."""
+
+REPLICA_WAIT_S = 30.0
+"""Longest wait for a host that restarts; a request's own deadline may be sooner."""
+MOST_ATTEMPTS = 4
+STATS_TIMEOUT_S = 1.0
+
+
+class ServingService:
+    """Serves the models of one topology. Every call is made on one event loop."""
+
+    def __init__(
+        self,
+        topology: Topology,
+        *,
+        make_replica: ReplicaFactory,
+        load_text: TextLoader,
+        check_grammar: Callable[[Grammar], None],
+        clock: Clock,
+        metrics: Metrics,
+    ) -> None:
+        self._topology = topology
+        self._make_replica = make_replica
+        self._load_text = load_text
+        self._check_grammar = check_grammar
+        self._clock = clock
+        self._metrics = metrics
+        self._models: dict[str, LoadedModel] = {}
+        self._prefix = secrets.token_hex(4)
+        self._serial = itertools.count()
+        self._in_flight = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._draining = False
+
+    @property
+    def draining(self) -> bool:
+        return self._draining
+
+    @property
+    def in_flight(self) -> int:
+        """Requests that were admitted or wait to be, and have not ended."""
+        return self._in_flight
+
+    async def start(self) -> None:
+        """Load the text side of every model and begin to connect. Returns before the replicas are ready."""
+        await self.apply(self._topology)
+
+    async def apply(self, topology: Topology) -> None:
+        """Serve what `topology` says from now on. Streams that run go on, unless their own replica is dropped."""
+        self._topology = topology
+        kept: dict[str, LoadedModel] = {}
+        for served in topology.models:
+            old = self._models.get(served.alias)
+            if old is not None and old.served.release == served.release and old.served.text_dir == served.text_dir:
+                old.served = served
+                kept[served.alias] = old
+            else:
+                kept[served.alias] = await self._load(served)
+        gone = [m for alias, m in self._models.items() if kept.get(alias) is not m]
+        self._models = kept
+        for model in kept.values():
+            if model.replicas.sockets != model.served.sockets:
+                await model.replicas.resize(model.served.sockets)
+            self._resize(model)
+        for model in gone:
+            await model.replicas.stop()
+
+    def models(self) -> list[ModelCard]:
+        """Return a card for every alias, sorted."""
+        return [self._models[alias].card() for alias in sorted(self._models)]
+
+    async def generate(self, request: GenerationRequest, principal: Principal) -> AsyncGenerator[ServingEvent, None]:
+        """Answer one request: `Started`, then `Delta` and `ChoiceEnded` for each choice, then `Usage`.
+
+        Close the generator (or cancel the task in it) when the client goes away; its sequences end within a step.
+
+        Raises:
+            AshoreError: before `Started` when the request cannot be served; later when the answer broke off.
+        """
+        arrived_at = self._clock.monotonic_s()
+        principal.require(INFER)
+        model = find_model(self._models, request.model)
+        info = model.info
+        deadline_at = arrived_at + self._deadline_s(request)
+        request = constrain_tools(request)
+        check_features(request, info)
+        if request.grammar is not None:
+            await asyncio.to_thread(self._check_grammar, request.grammar)
+        prompt = await encode_prompt(request, model.text, info)
+        cost = cost_of(
+            prompt_tokens=len(prompt.ids), max_new_tokens=prompt.max_new_tokens, sequences=request.num_choices
+        )
+        encoded_at = self._clock.monotonic_s()
+        self._metrics.observe("ashore_stage_seconds", encoded_at - arrived_at, "prepare")
+        self._enter()
+        try:
+            await model.gate.enter(cost, priority=request.priority, wait_s=max(0.0, deadline_at - encoded_at))
+            admitted_at = self._clock.monotonic_s()
+            self._metrics.observe("ashore_stage_seconds", admitted_at - encoded_at, "admit")
+            try:
+                yield Started(
+                    model=request.model,
+                    release=model.served.release,
+                    precision=info.precision,
+                    prompt_tokens=len(prompt.ids),
+                    created_s=int(self._clock.now_s()),
+                )
+                if request.echo:
+                    for delta in echoed(request, prompt, model.text):
+                        yield delta
+                answer = self._run(model, request, prompt, principal, arrived_at, deadline_at)
+                try:
+                    async for event in answer:
+                        yield event
+                finally:
+                    await answer.aclose()
+            finally:
+                model.gate.leave(cost, service_s=self._clock.monotonic_s() - admitted_at)
+        finally:
+            self._exit()
+
+    async def embed(
+        self,
+        model: str,
+        inputs: Sequence[str | Sequence[int]],
+        principal: Principal,
+        *,
+        dimensions: int | None = None,
+    ) -> Embedding:
+        """Return one vector per input.
+
+        Raises:
+            AshoreError: the model does not embed, an input does not fit, or there is no room.
+        """
+        principal.require(INFER)
+        found = find_model(self._models, model)
+        info = found.info
+        check_embeds(model, info, dimensions)
+        batch = await encode_inputs(inputs, found.text, info)
+        prompt_tokens = sum(len(ids) for ids in batch)
+        cost = Cost(1, prompt_tokens)
+        deadline_s = self._topology.admission.default_deadline_s
+        self._enter()
+        try:
+            await found.gate.enter(cost, wait_s=deadline_s)
+            entered_at = self._clock.monotonic_s()
+            try:
+                vectors = await self._embed(found, batch, deadline_s)
+            finally:
+                found.gate.leave(cost, service_s=self._clock.monotonic_s() - entered_at)
+        finally:
+            self._exit()
+        self._metrics.add("ashore_prompt_tokens", prompt_tokens, model)
+        return Embedding(
+            model=model,
+            release=found.served.release,
+            precision=info.precision,
+            vectors=[shorten(vector, dimensions) for vector in vectors],
+            prompt_tokens=prompt_tokens,
+        )
+
+    async def count_tokens(self, request: GenerationRequest, principal: Principal) -> int:
+        """Return how many tokens the prompt of `request` has in its model's own template."""
+        principal.require(INFER)
+        model = find_model(self._models, request.model)
+        return len((await encode_prompt(request, model.text, model.info)).ids)
+
+    async def host_stats(self) -> dict[tuple[str, str], EngineStats]:
+        """Ask every live host for its counters, by (alias, replica). One that is too slow is left out."""
+        asked = [
+            ((alias, str(at)), replica.stats())
+            for alias, model in self._models.items()
+            for at, replica in enumerate(model.replicas.live)
+        ]
+        answers = await asyncio.gather(
+            *(asyncio.wait_for(call, STATS_TIMEOUT_S) for _, call in asked), return_exceptions=True
+        )
+        return {key: one for (key, _), one in zip(asked, answers, strict=True) if isinstance(one, EngineStats)}
+
+    async def measure(self) -> None:
+        """Bring the gauges up to date; called before they are read."""
+        self._metrics.set_hosts(await self.host_stats())
+        for alias, model in self._models.items():
+            load = model.gate.load
+            self._metrics.set("ashore_running_sequences", load.running, alias)
+            self._metrics.set("ashore_waiting_sequences", load.waiting, alias)
+            self._metrics.set("ashore_tokens_in_flight", load.tokens, alias)
+            self._metrics.set("ashore_replicas_ready", len(model.replicas.live), alias)
+
+    async def drain(self, timeout_s: float) -> bool:
+        """Take nothing new, and wait until what runs has ended; return whether all of it did in time."""
+        self._draining = True
+        for model in self._models.values():
+            model.gate.drain()
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._idle.wait()
+        except TimeoutError:
+            return False
+        return True
+
+    async def close(self) -> None:
+        """Disconnect from every host. May be called twice."""
+        for model in self._models.values():
+            await model.replicas.stop()
+
+    async def _run(
+        self,
+        model: LoadedModel,
+        request: GenerationRequest,
+        prompt: Prompt,
+        principal: Principal,
+        arrived_at: float,
+        deadline_at: float,
+    ) -> AsyncGenerator[ServingEvent, None]:
+        """Generate on one replica; on another when the host dies before anything went out."""
+        told = False
+        for attempt in range(1, MOST_ATTEMPTS + 1):
+            wait_s = min(REPLICA_WAIT_S, max(0.0, deadline_at - self._clock.monotonic_s()))
+            seat, replica = await model.replicas.pick(wait_s)
+            orders = make_orders(
+                request,
+                prompt,
+                order_prefix=f"{self._prefix}.{next(self._serial):x}",
+                stop_token_ids=model.text.eos_token_ids,
+                tenant=principal.tenant,
+                shared_prefix_cache=self._topology.shared_prefix_cache,
+            )
+            answers = [self._answer(choice, request, prompt, model.text) for choice in range(request.num_choices)]
+            left_s = max(0.0, deadline_at - self._clock.monotonic_s())
+            feed = Feed(replica, orders, deadline_at=asyncio.get_running_loop().time() + left_s)
+            seat.in_flight += len(orders)
+            first_at = last_at = 0.0
+            try:
+                while any(answer.ended is None for answer in answers):
+                    events = assemble(await feed.take(), answers, feed)
+                    if events and not told:
+                        told, first_at = True, self._clock.monotonic_s()
+                        self._metrics.observe("ashore_ttft_seconds", first_at - arrived_at, request.model)
+                    for event in events:
+                        yield event
+                last_at = self._clock.monotonic_s()
+                usage = usage_of(prompt, answers)
+                self._count(request.model, usage.prompt_tokens, usage.cached_tokens, usage.completion_tokens)
+                per_choice = usage.completion_tokens / request.num_choices
+                if per_choice > 1:
+                    per_token_s = (last_at - first_at) / (per_choice - 1)
+                    self._metrics.observe("ashore_time_per_token_seconds", per_token_s, request.model)
+                yield usage
+                return
+            except AshoreError as fault:
+                if not died(fault):
+                    raise
+                seat.suspect()
+                if told or attempt == MOST_ATTEMPTS:
+                    raise
+                log.warning("request %s: %s; asking another replica", request.request_id, fault)
+                self._metrics.add("ashore_retries", 1, request.model)
+            except (GeneratorExit, asyncio.CancelledError):
+                self._metrics.add("ashore_cancelled", 1, request.model)
+                raise
+            finally:
+                seat.in_flight -= len(orders)
+                await feed.close()
+
+    async def _embed(self, model: LoadedModel, batch: list[list[int]], deadline_s: float) -> list[list[float]]:
+        async with asyncio.timeout(deadline_s):
+            for attempt in range(1, MOST_ATTEMPTS + 1):
+                seat, replica = await model.replicas.pick(min(REPLICA_WAIT_S, deadline_s))
+                seat.in_flight += 1
+                try:
+                    return await replica.embed(batch)
+                except AshoreError as fault:
+                    if not died(fault) or attempt == MOST_ATTEMPTS:
+                        raise
+                    seat.suspect()
+                    self._metrics.add("ashore_retries", 1, model.served.alias)
+                finally:
+                    seat.in_flight -= 1
+        raise AssertionError("unreachable")
+
+    async def _load(self, served: ServedModel) -> LoadedModel:
+        text = await asyncio.to_thread(self._load_text, served)
+        limits = self._topology.admission
+        gate = Gate(
+            capacity_for(
+                max_running=limits.max_running,
+                max_waiting=limits.max_waiting,
+                max_tokens=limits.max_tokens_in_flight,
+                replica_sequences=1,
+                kv_tokens=0,
+            )
+        )
+        alias = served.alias
+        replicas = ReplicaSet(alias, served.sockets, self._make_replica, lambda: self._changed(alias))
+        replicas.start()
+        return LoadedModel(served=served, text=text, replicas=replicas, gate=gate)
+
+    def _changed(self, alias: str) -> None:
+        model = self._models.get(alias)
+        if model is not None:
+            self._resize(model)
+
+    def _resize(self, model: LoadedModel) -> None:
+        ability = model.replicas.ability
+        if ability.sequences == 0:
+            return  # all hosts are away: what was admitted waits for them, bounded by its deadline
+        limits = self._topology.admission
+        model.gate.resize(
+            capacity_for(
+                max_running=limits.max_running,
+                max_waiting=limits.max_waiting,
+                max_tokens=limits.max_tokens_in_flight,
+                replica_sequences=ability.sequences,
+                kv_tokens=ability.kv_tokens,
+            )
+        )
+
+    def _deadline_s(self, request: GenerationRequest) -> float:
+        limits = self._topology.admission
+        return min(limits.max_deadline_s, request.deadline_s or limits.default_deadline_s)
+
+    def _answer(self, choice: int, request: GenerationRequest, prompt: Prompt, text: ServedText) -> Answer:
+        parser = text.answer_parser(
+            stop=request.stop,
+            tools=bool(request.tools) and request.tool_choice != "none",
+            chat=request.prompt is None,
+            prompt_opens_reasoning=prompt.opens_reasoning,
+        )
+        return Answer(choice, text, parser, logprobs=request.top_logprobs is not None)
+
+    def _count(self, model: str, prompt_tokens: int, cached_tokens: int, completion_tokens: int) -> None:
+        self._metrics.add("ashore_prompt_tokens", prompt_tokens, model)
+        self._metrics.add("ashore_cached_tokens", cached_tokens, model)
+        self._metrics.add("ashore_completion_tokens", completion_tokens, model)
+
+    def _enter(self) -> None:
+        self._in_flight += 1
+        self._idle.clear()
+
+    def _exit(self) -> None:
+        self._in_flight -= 1
+        if self._in_flight == 0:
+            self._idle.set()

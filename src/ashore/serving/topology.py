@@ -1,0 +1,122 @@
+"""What the supervisor tells an API worker: which models are served by which hosts, where to listen, how much to admit.
+
+The supervisor writes `run/topology.json`; the worker reads it at its start and again on SIGHUP.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import msgspec
+
+from ashore.engines import EngineKind
+from ashore.errors import InvalidSpec
+
+
+class ServedModel(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One alias and the replicas behind it."""
+
+    alias: str
+    """What clients name in `model`."""
+    release: str
+    """Immutable release that answers, `smollm2-1`; goes out as `x-ashore-release`."""
+    kind: EngineKind
+    sockets: tuple[str, ...]
+    """Unix socket of each engine host, one per replica."""
+    text_dir: str = ""
+    """Folder with `tokenizer.json` and its companions; empty: bytes are tokens (the fake engine)."""
+    embedder: bool = False
+    created_s: int = 0
+    """Seconds since the epoch at which the release was made; `created` of `/v1/models`."""
+
+
+class HttpListen(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Where HTTP is served: on `uds` when it is given, otherwise on host and port."""
+
+    host: str = "127.0.0.1"
+    port: int = 8080
+    uds: str = ""
+    """Path of a unix socket, made with mode 0600."""
+
+
+class GrpcListen(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Where gRPC is served."""
+
+    host: str = "127.0.0.1"
+    port: int = 8081
+    uds: str = ""
+
+
+class AdmissionLimits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How much is taken in before a request is refused. Each alias has bounds of its own."""
+
+    max_running: int = 0
+    """Sequences given to the engines at once; 0: what the replicas say they run."""
+    max_waiting: int = 512
+    """Sequences that wait for a slot."""
+    max_tokens_in_flight: int = 0
+    """Prompt tokens plus expected answer tokens, running and waiting; 0: 2^20, or 8 KV caches if more."""
+    default_deadline_s: float = 600.0
+    max_deadline_s: float = 3600.0
+
+
+class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Bounds of one HTTP request and connection."""
+
+    max_body_bytes: int = 16 << 20
+    body_read_timeout_s: float = 30.0
+    """From the first byte asked for to the last one received."""
+    header_read_timeout_s: float = 10.0
+    """Also the longest time that a kept connection stays open without a request."""
+    write_stall_timeout_s: float = 60.0
+    """A client that reads nothing of its stream for so long is cut off."""
+    max_connections: int = 8192
+
+
+class Topology(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Everything an API worker needs to know."""
+
+    models: tuple[ServedModel, ...] = ()
+    http: HttpListen = HttpListen()
+    grpc: GrpcListen | None = None
+    """None: no gRPC."""
+    admission: AdmissionLimits = AdmissionLimits()
+    limits: Limits = Limits()
+    first_key_file: str = ""
+    """File with the first key; empty: requests need no key (tests and load generators only)."""
+    drain_timeout_s: float = 30.0
+    shared_prefix_cache: bool = False
+    """True lets tenants share blocks of the prefix cache."""
+    access_log: bool = True
+
+
+def write_topology(topology: Topology, path: Path) -> None:
+    """Write `topology` to `path` atomically, readable by its owner alone. May be called again; the last one stands."""
+    scratch = path.with_name(f".{path.name}.{os.getpid()}")
+    scratch.unlink(missing_ok=True)
+    descriptor = os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(msgspec.json.format(msgspec.json.encode(topology), indent=1))
+        file.flush()
+        os.fsync(file.fileno())
+    scratch.replace(path)
+
+
+def read_topology(path: Path) -> Topology:
+    """Return the topology in `path`.
+
+    Raises:
+        InvalidSpec: the file is missing, malformed, or names one alias twice.
+    """
+    try:
+        topology = msgspec.json.decode(path.read_bytes(), type=Topology)
+    except OSError as fault:
+        raise InvalidSpec(f"topology {path}: {fault.strerror}", hint="`ashore up` writes it") from fault
+    except msgspec.DecodeError as fault:
+        raise InvalidSpec(f"topology {path}: {fault}", hint="stop `ashore up` and start it again") from fault
+    aliases = [model.alias for model in topology.models]
+    twice = sorted({alias for alias in aliases if aliases.count(alias) > 1})
+    if twice:
+        raise InvalidSpec(f"topology {path} has more than one model with the alias {twice[0]!r}")
+    return topology

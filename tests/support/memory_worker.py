@@ -1,0 +1,39 @@
+"""A real API worker process whose replicas are in memory, for tests of the HTTP side alone.
+
+    python memory_worker.py RUN_DIR
+
+The last part of a socket path steers the replica behind it: `slow-20` makes 20 tokens a second, `dies-5` is gone after
+five tokens (and back when it is connected again), `loading` is never ready.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sys
+from pathlib import Path
+
+from ashore.api.worker import serve
+from ashore.errors import NotReady
+from ashore.serving import MemoryReplica, Replica
+
+
+class Loading(MemoryReplica):
+    async def connect(self, timeout_s: float) -> None:
+        raise NotReady()
+
+
+def make_replica(socket: str) -> Replica:
+    kind, _, number = Path(socket).name.partition("-")
+    if kind == "loading":
+        return Loading()
+    if kind == "slow":
+        return MemoryReplica(token_s=1 / float(number))
+    if kind == "dies":
+        return MemoryReplica(token_s=0.005, die_after=int(number))
+    return MemoryReplica()
+
+
+if __name__ == "__main__":
+    logging.basicConfig(level="INFO", stream=sys.stderr)
+    raise SystemExit(asyncio.run(serve(Path(sys.argv[1]) / "topology.json", make_replica=make_replica)))
