@@ -1,0 +1,134 @@
+"""Grammars before they reach an engine: what is broken, or would be silently ignored, is refused with its name."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Final
+
+from ashore.engines.model import Grammar
+from ashore.errors import InvalidGrammar
+
+_MAX_BYTES = 256 * 1024
+_MAX_DEPTH = 64
+
+_ANNOTATIONS: Final = {"$schema", "$id", "$comment", "$anchor", "title", "description", "default", "examples"} | {
+    *("deprecated", "readOnly", "writeOnly", "discriminator", "contentMediaType", "contentEncoding")
+}
+"""Keywords that assert nothing, so that ignoring them is right."""
+
+_KEYWORDS_WITH_SCHEMAS_BY_NAME: Final = ("properties", "patternProperties", "$defs", "definitions")
+_KEYWORDS_WITH_SCHEMA_LISTS: Final = ("anyOf", "oneOf", "allOf", "prefixItems")
+_KEYWORDS_WITH_ONE_SCHEMA: Final = ("items", "additionalProperties", "additionalItems")
+
+_ENFORCED: Final = {
+    *("type", "enum", "const", "required", "$ref", "pattern", "format", "minLength", "maxLength", "multipleOf"),
+    *("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum"),
+    *("minItems", "maxItems", "minProperties", "maxProperties"),
+    *_KEYWORDS_WITH_SCHEMAS_BY_NAME,
+    *_KEYWORDS_WITH_SCHEMA_LISTS,
+    *_KEYWORDS_WITH_ONE_SCHEMA,
+}
+
+_TYPES: Final = ("string", "number", "integer", "boolean", "object", "array", "null")
+
+
+def check_grammar(grammar: Grammar) -> None:
+    """Return if an engine can hold an answer to `grammar` in full; costs milliseconds and needs no model.
+
+    Raises:
+        InvalidGrammar: it does not parse, or a keyword of the schema would be ignored; the message names it.
+    """
+    if len(grammar.text.encode("utf-8", "surrogatepass")) > _MAX_BYTES:
+        raise InvalidGrammar(
+            f"the grammar is {len(grammar.text)} characters long; at most {_MAX_BYTES} bytes are taken"
+        )
+    if grammar.kind == "json_schema":
+        _check_schema(_parsed(grammar.text), "$", 0)
+    import llguidance
+
+    broken, messages = llguidance.LLMatcher.validate_grammar_with_warnings(matcher_source(grammar), None)
+    if broken:
+        raise InvalidGrammar(f"the {grammar.kind} grammar does not compile: {messages[0]}")
+    if messages and grammar.kind == "json_schema":
+        raise InvalidGrammar(f"the schema cannot be held in full: {messages[0]}")
+
+
+def matcher_source(grammar: Grammar) -> str:
+    """Return the grammar in the form that llguidance compiles.
+
+    Raises:
+        InvalidGrammar: a schema is not JSON.
+    """
+    import llguidance
+
+    matcher = llguidance.LLMatcher
+    match grammar.kind:
+        case "json_schema":
+            source = matcher.grammar_from_json_schema(_parsed(grammar.text), overrides=_JSON_STYLE)
+        case "json_object":
+            source = matcher.grammar_from_json_schema({"type": "object"}, overrides=_JSON_STYLE)
+        case "regex":
+            source = matcher.grammar_from_regex(grammar.text)
+        case "lark":
+            source = matcher.grammar_from_lark(grammar.text)
+    return str(source)
+
+
+_JSON_STYLE: Final[dict[str, Any]] = {"whitespace_pattern": r"[ ]|\n[ ]{0,16}"}
+"""One space, or a new line with its indent: a small model cannot fill an answer with blanks."""
+
+
+def _parsed(text: str) -> dict[str, Any]:
+    try:
+        schema = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise InvalidGrammar(f"the schema is not JSON: {error}") from error
+    if not isinstance(schema, dict):
+        raise InvalidGrammar(f"the schema is {type(schema).__name__}; expected a JSON object")
+    return schema
+
+
+def _check_schema(schema: Any, path: str, depth: int) -> None:
+    if isinstance(schema, bool):
+        return
+    if depth > _MAX_DEPTH:
+        raise InvalidGrammar(f"the schema is nested more than {_MAX_DEPTH} levels deep at {path}")
+    if not isinstance(schema, dict):
+        raise InvalidGrammar(f"the schema at {path} is {type(schema).__name__}; expected an object or true")
+    for keyword, value in schema.items():
+        if keyword in _ANNOTATIONS or keyword.startswith("x-"):
+            if keyword == "x-guidance":
+                raise InvalidGrammar("the keyword 'x-guidance' is not taken from a request")
+            continue
+        if keyword not in _ENFORCED:
+            raise InvalidGrammar(
+                f"the keyword {keyword!r} at {path} cannot be enforced while generating",
+                hint="leave it out, or check the answer against it afterwards",
+            )
+        _check_keyword(keyword, value, f"{path}.{keyword}", depth)
+
+
+def _check_keyword(keyword: str, value: Any, path: str, depth: int) -> None:
+    if keyword == "$ref" and not (isinstance(value, str) and value.startswith("#")):
+        raise InvalidGrammar(f"{path} is {value!r}; only references inside the schema (#/...) are followed")
+    if keyword == "type":
+        names = value if isinstance(value, list) else [value]
+        unknown = [n for n in names if n not in _TYPES]
+        if unknown or not names:
+            raise InvalidGrammar(f"{path} is {value!r}; expected some of {', '.join(_TYPES)}")
+    if keyword in _KEYWORDS_WITH_SCHEMAS_BY_NAME:
+        if not isinstance(value, dict):
+            raise InvalidGrammar(f"{path} is {type(value).__name__}; expected an object of schemas")
+        for name, inner in value.items():
+            _check_schema(inner, f"{path}.{name}", depth + 1)
+    elif keyword in _KEYWORDS_WITH_SCHEMA_LISTS:
+        if not isinstance(value, list) or not value:
+            raise InvalidGrammar(f"{path} must be a list of schemas with at least one entry")
+        for index, inner in enumerate(value):
+            _check_schema(inner, f"{path}[{index}]", depth + 1)
+    elif keyword in _KEYWORDS_WITH_ONE_SCHEMA:
+        if keyword == "items" and isinstance(value, list):
+            for index, inner in enumerate(value):
+                _check_schema(inner, f"{path}[{index}]", depth + 1)
+        else:
+            _check_schema(value, path, depth + 1)

@@ -1,0 +1,110 @@
+"""What `EngineOptions` means to this engine: plugin properties, the size of the KV cache, how long a step may take."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ashore.core import did_you_mean, human_bytes
+from ashore.engines.model import EngineOptions
+from ashore.errors import InvalidSpec, KvCacheExhausted
+
+_OWN_OPTIONS = ("max_stall_ms", "full_precision")
+
+_LARGEST_DEFAULT_KV_BYTES = 4 << 30
+_SHARE_OF_FREE_MEMORY = 0.25
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunConfig:
+    """How one replica of this engine runs."""
+
+    properties: dict[str, str | int | float | bool] = field(default_factory=dict)
+    """For the CPU plugin, by its own names."""
+    max_stall_s: float = 0.1
+    """Most seconds that prompts may add to a step in which other sequences are generating."""
+    max_prompt_step_s: float = 0.25
+    """Most seconds of a step with prompts alone: how long a new prompt may have to wait for its turn."""
+
+
+def run_config(options: EngineOptions) -> RunConfig:
+    """Translate the options. Names in capitals go to the plugin as they are, and win over what we choose.
+
+    `full_precision` computes and caches in single precision: what a seed gives then does not depend on the batch.
+
+    Raises:
+        InvalidSpec: an option in small letters that this engine does not know.
+    """
+    own: dict[str, str | int | float | bool] = {}
+    given: dict[str, str | int | float | bool] = {}
+    for name, value in options.extra.items():
+        if name == name.upper():
+            given[name] = value
+        elif name in _OWN_OPTIONS:
+            own[name] = value
+        else:
+            raise InvalidSpec(f"engine option {name!r} is unknown to openvino", hint=did_you_mean(name, _OWN_OPTIONS))
+    properties: dict[str, str | int | float | bool] = {"PERFORMANCE_HINT": "LATENCY", "KV_CACHE_PRECISION": "u8"}
+    if own.get("full_precision"):
+        properties.update(INFERENCE_PRECISION_HINT="f32", KV_CACHE_PRECISION="f32", DYNAMIC_QUANTIZATION_GROUP_SIZE=0)
+    else:
+        properties["DYNAMIC_QUANTIZATION_GROUP_SIZE"] = 128
+    if options.threads:
+        properties["INFERENCE_NUM_THREADS"] = options.threads
+    stall_ms = own.get("max_stall_ms", 100)
+    if isinstance(stall_ms, str) or not 1 <= stall_ms <= 60_000:
+        raise InvalidSpec(f"max_stall_ms is {stall_ms!r}; expected a number from 1 to 60000")
+    return RunConfig(properties={**properties, **given}, max_stall_s=float(stall_ms) / 1000)
+
+
+def is_full_precision(properties: Mapping[str, object]) -> bool:
+    """Tell whether these properties make the answer to a seed independent of the batch."""
+    wanted = {"INFERENCE_PRECISION_HINT": "f32", "KV_CACHE_PRECISION": "f32"}
+    return all(properties.get(name) == value for name, value in wanted.items())
+
+
+def choose_kv_tokens(options: EngineOptions, *, context_tokens: int, bytes_per_token: int, free_bytes: int) -> int:
+    """Return how many tokens of KV cache to reserve: what was asked for, else what memory and the load can use.
+
+    Raises:
+        KvCacheExhausted: what was asked for does not fit into memory.
+    """
+    if options.kv_tokens:
+        needed = options.kv_tokens * bytes_per_token
+        if needed > free_bytes:
+            raise KvCacheExhausted(
+                f"{options.kv_tokens} tokens of KV cache need {human_bytes(needed)}; "
+                f"{human_bytes(free_bytes)} are free",
+                hint=f"ask for at most {free_bytes // bytes_per_token} tokens",
+            )
+        return options.kv_tokens
+    budget = min(int(free_bytes * _SHARE_OF_FREE_MEMORY), _LARGEST_DEFAULT_KV_BYTES)
+    return max(1, min(context_tokens * options.max_sequences, budget // bytes_per_token))
+
+
+def free_memory_bytes(proc: Path = Path("/proc/meminfo"), cgroup: Path = Path("/sys/fs/cgroup")) -> int:
+    """Return the memory that this process may still take: the machine's, or its control group's where that is less."""
+    free = _meminfo_available(proc)
+    limit, used = _number(cgroup / "memory.max"), _number(cgroup / "memory.current")
+    if limit is not None and used is not None:
+        free = min(free, max(0, limit - used))
+    return free
+
+
+def _meminfo_available(proc: Path) -> int:
+    if not proc.is_file():
+        return int(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")) // 2
+    for line in proc.read_text().splitlines():
+        if line.startswith("MemAvailable:"):
+            return int(line.split()[1]) * 1024
+    raise InvalidSpec(f"{proc} has no line MemAvailable", hint="set kv_tokens for this model")
+
+
+def _number(path: Path) -> int | None:
+    try:
+        text = path.read_text().strip()
+    except OSError:
+        return None
+    return int(text) if text.isdigit() else None

@@ -1,0 +1,366 @@
+"""The `openvino` engine: our scheduler and our sampler over the plain runtime's paged attention."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Sequence as Seq
+from concurrent.futures import FIRST_COMPLETED, Future, wait
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from ashore.core import OrderId
+from ashore.engines.failures import failed
+from ashore.engines.model import (
+    EngineEvent,
+    EngineInfo,
+    EngineOptions,
+    EngineStats,
+    Feature,
+    Finished,
+    GenerateOrder,
+    ModelFiles,
+    Token,
+    TokenLogprob,
+)
+from ashore.engines.openvino.blocks import BlockPool
+from ashore.engines.openvino.config import choose_kv_tokens, free_memory_bytes, is_full_precision, run_config
+from ashore.engines.openvino.constraint import Constraint, GrammarCompiler
+from ashore.engines.openvino.embedder import BertEmbedder, is_encoder
+from ashore.engines.openvino.graph import BLOCK_TOKENS, PagedModel, make_batch
+from ashore.engines.openvino.orders import MAX_TOP_LOGPROBS, check_order
+from ashore.engines.openvino.pace import Pace
+from ashore.engines.openvino.runtime import openvino_version
+from ashore.engines.openvino.sampler import Sampler, log_normaliser, top_of
+from ashore.engines.openvino.scheduler import Chunk, Scheduler, Sequence
+from ashore.engines.openvino.scoring import score_text
+from ashore.errors import AshoreError, Conflict, EngineFailed, KvCacheExhausted, UnsupportedByEngine
+
+_FALLBACK_CONTEXT_TOKENS = 4096
+
+_FEATURES: tuple[Feature, ...] = (
+    "temperature",
+    "top_p",
+    "top_k",
+    "min_p",
+    "presence_penalty",
+    "frequency_penalty",
+    "repetition_penalty",
+    "logit_bias",
+    "seed",
+    "logprobs",
+    "top_logprobs",
+    "grammar",
+    "score",
+)
+
+
+class GenerationFile(msgspec.Struct, frozen=True):
+    """The part of `generation.json` that an engine reads."""
+
+    eos_token_ids: list[int] = []
+
+
+@dataclass(slots=True)
+class _Live:
+    order: GenerateOrder
+    sequence: Sequence
+    sampler: Sampler
+    stops: frozenset[int]
+    constraint: Constraint | None = None
+    sent: int = 0
+    allowed: NDArray[np.bool_] | None = field(default=None)
+
+
+class OpenVinoEngine:
+    """Implements `Engine`, `CanScore`, and `CanEmbed` for encoder models."""
+
+    def __init__(self) -> None:
+        self._info: EngineInfo | None = None
+        self._model: PagedModel | None = None
+        self._embedder: BertEmbedder | None = None
+        self._grammars: GrammarCompiler | None = None
+        self._scheduler = Scheduler(BlockPool(0, BLOCK_TOKENS), max_sequences=1, prefix_cache=False)
+        self._pace = Pace(max_batch_tokens=1, max_stall_s=1, max_prompt_step_s=1)
+        self._live: dict[OrderId, _Live] = {}
+        self._compiling: dict[OrderId, Future[Constraint]] = {}
+        self._events: deque[EngineEvent] = deque()
+        self._counts = {"steps": 0, "prompt": 0, "cached": 0, "completion": 0}
+        self._step_seconds = 0.0
+
+    def load(self, files: ModelFiles, options: EngineOptions) -> EngineInfo:
+        directory = Path(files.directory)
+        if is_encoder(directory):
+            self._embedder = BertEmbedder(directory, files.weights, options)
+            self._info = self._embedder.info(files.name)
+            return self._info
+        config = run_config(options)
+        model = PagedModel(directory / (files.weights or "openvino_model.xml"), config.properties)
+        known = model.facts.context_tokens or _FALLBACK_CONTEXT_TOKENS
+        context = options.context_tokens or known
+        per_token = max(1, model.kv_bytes_per_block // BLOCK_TOKENS)
+        kv_tokens = choose_kv_tokens(
+            options, context_tokens=context, bytes_per_token=per_token, free_bytes=free_memory_bytes()
+        )
+        num_blocks = max(1, kv_tokens // BLOCK_TOKENS)
+        model.allocate(num_blocks)
+        self._model = model
+        self._scheduler = Scheduler(
+            BlockPool(num_blocks, BLOCK_TOKENS), max_sequences=options.max_sequences, prefix_cache=options.prefix_cache
+        )
+        self._pace = Pace(
+            max_batch_tokens=options.max_batch_tokens,
+            max_stall_s=config.max_stall_s,
+            max_prompt_step_s=config.max_prompt_step_s,
+        )
+        self._pace.warm_up(model, vocab_size=model.facts.vocab_size, num_blocks=num_blocks)
+        self._grammars = GrammarCompiler(
+            directory / "tokenizer.json", vocab_size=model.facts.vocab_size, eos_token_ids=_eos_ids(directory)
+        )
+        full = is_full_precision(config.properties)
+        self._info = EngineInfo(
+            kind="openvino",
+            version=openvino_version(),
+            model=files.name,
+            precision="fp32" if full and model.facts.precision == "fp16" else model.facts.precision,
+            context_tokens=min(context, num_blocks * BLOCK_TOKENS),
+            vocab_size=model.facts.vocab_size,
+            kv_tokens=num_blocks * BLOCK_TOKENS,
+            max_sequences=options.max_sequences,
+            features=_FEATURES,
+            max_top_logprobs=MAX_TOP_LOGPROBS,
+            deterministic_seed=full,
+        )
+        return self._info
+
+    def submit(self, order: GenerateOrder) -> None:
+        try:
+            self._accept(order)
+        except AshoreError as error:
+            self._events.append(failed(order.order_id, error))
+
+    def cancel(self, order_id: OrderId) -> None:
+        live = self._live.get(order_id)
+        if live is not None:
+            self._end(live)
+            self._events.append(self._finished(live, "cancelled"))
+
+    def step(self, timeout_s: float) -> Seq[EngineEvent]:
+        self._collect_grammars()
+        if not (self._scheduler.running or self._scheduler.waiting or self._events):
+            self._rest(timeout_s)
+        if self._scheduler.running or self._scheduler.waiting:
+            self._advance()
+        events = list(self._events)
+        self._events.clear()
+        return events
+
+    def score(self, ids: Seq[int], *, top_logprobs: int = 0) -> list[tuple[TokenLogprob, ...]]:
+        """Return what `CanScore` promises. Runs between two steps, so the running sequences wait for it."""
+        info, model = self._loaded()
+        return score_text(
+            model, self._scheduler.pool, list(ids), top_logprobs, info=info, chunk_tokens=self._pace.max_batch_tokens
+        )
+
+    def embed(self, batch: Seq[Seq[int]]) -> list[list[float]]:
+        if self._embedder is None:
+            raise UnsupportedByEngine("this model generates text; it gives no embeddings", hint="name an encoder model")
+        return self._embedder.embed(batch)
+
+    def stats(self) -> EngineStats:
+        pool = self._scheduler.pool
+        return EngineStats(
+            running=len(self._scheduler.running),
+            waiting=len(self._scheduler.waiting) + len(self._compiling),
+            kv_tokens_used=pool.num_held * BLOCK_TOKENS,
+            kv_tokens_total=pool.num_blocks * BLOCK_TOKENS,
+            steps=self._counts["steps"],
+            step_seconds=self._step_seconds,
+            prompt_tokens=self._counts["prompt"],
+            cached_tokens=self._counts["cached"],
+            completion_tokens=self._counts["completion"],
+            preemptions=self._scheduler.preemptions,
+        )
+
+    def close(self) -> None:
+        if self._grammars is not None:
+            self._grammars.close()
+        self._grammars = self._model = self._embedder = None
+        self._live.clear()
+        self._compiling.clear()
+        self._events.clear()
+
+    def _loaded(self) -> tuple[EngineInfo, PagedModel]:
+        if self._info is None or self._model is None:
+            raise UnsupportedByEngine("this model does not generate text", hint="name a decoder model")
+        return self._info, self._model
+
+    def _accept(self, order: GenerateOrder) -> None:
+        info, _ = self._loaded()
+        if order.order_id in self._live:
+            raise Conflict(f"order {order.order_id} is running already", hint="give every order an id of its own")
+        check_order(order, info)
+        sequence = Sequence(
+            order_id=order.order_id,
+            ids=list(order.prompt_ids),
+            num_prompt=len(order.prompt_ids),
+            priority=order.priority,
+            root=(order.prefix_partition, order.adapter or ""),
+        )
+        live = _Live(order, sequence, Sampler(order.sampling, order.prompt_ids), frozenset(order.stop_token_ids))
+        self._live[order.order_id] = live
+        if order.grammar is not None and self._grammars is not None:
+            self._compiling[order.order_id] = self._grammars.compile(order.grammar)
+        else:
+            self._scheduler.add(sequence)
+
+    def _collect_grammars(self) -> None:
+        for order_id in [i for i, f in self._compiling.items() if f.done()]:
+            live = self._live[order_id]
+            future = self._compiling.pop(order_id)
+            try:
+                live.constraint = future.result()
+            except AshoreError as error:
+                self._fail(live, error)
+                continue
+            self._scheduler.add(live.sequence)
+
+    def _rest(self, timeout_s: float) -> None:
+        if self._compiling:
+            wait(self._compiling.values(), timeout=timeout_s, return_when=FIRST_COMPLETED)
+            self._collect_grammars()
+        elif timeout_s > 0:
+            time.sleep(timeout_s)
+
+    def _advance(self) -> None:
+        _, model = self._loaded()
+        begun_s = time.perf_counter()
+        decoding = any(s.remaining == 1 for s in self._scheduler.running)
+        plan = self._scheduler.plan(prompt_budget=self._pace.budget(decoding=decoding))
+        for sequence in plan.exhausted:
+            self._fail(self._live[sequence.order_id], _exhausted(sequence, self._scheduler.pool))
+        if not plan.chunks:
+            return
+        for source, target in plan.copies:
+            model.copy_block(source, target)
+        sampling = [c for c in plan.chunks if c.samples]
+        rows, sampled, total = [], [], 0
+        for chunk in plan.chunks:
+            s = chunk.sequence
+            rows.append((s.ids, chunk.start, chunk.end, s.table, -(-chunk.end // BLOCK_TOKENS)))
+            total += chunk.end - chunk.start
+            if chunk.samples:
+                sampled.append(total - 1)
+        try:
+            model.start(make_batch(rows, sampled or [total - 1]))
+            broken = self._mask(sampling)
+            logits_SV = model.wait()
+        except EngineFailed as failure:
+            for chunk in plan.chunks:
+                self._fail(self._live[chunk.sequence.order_id], failure)
+            return
+        self._scheduler.commit(plan)
+        for live, error in broken:
+            self._fail(live, error)
+        for row, chunk in enumerate(sampling):
+            if chunk.sequence.order_id in self._live:
+                self._take(self._live[chunk.sequence.order_id], logits_SV[row])
+        seconds = time.perf_counter() - begun_s
+        self._counts["steps"] += 1
+        self._step_seconds += seconds
+        self._pace.note(num_sequences=len(plan.chunks), num_tokens=total, seconds=seconds)
+
+    def _mask(self, sampling: list[Chunk]) -> list[tuple[_Live, AshoreError]]:
+        """Work out what the grammars permit next, while the model computes; return those that cannot go on."""
+        broken: list[tuple[_Live, AshoreError]] = []
+        for chunk in sampling:
+            live = self._live[chunk.sequence.order_id]
+            if live.constraint is not None:
+                try:
+                    live.allowed = live.constraint.allowed()
+                except AshoreError as error:
+                    broken.append((live, error))
+        return broken
+
+    def _take(self, live: _Live, logits_V: NDArray[np.float32]) -> None:
+        """Choose the next token of one sequence, send it, and end the sequence where it ends."""
+        order = live.order
+        if live.sent == 0:
+            self._counts["prompt"] += live.sequence.num_prompt
+            self._counts["cached"] += live.sequence.cached
+        sampler = live.sampler
+        token_id = int(logits_V.argmax()) if sampler.is_plain_greedy and live.constraint is None else None
+        if token_id is None:
+            token_id = sampler.choose(logits_V, live.allowed)
+        if token_id in live.stops and not order.ignore_eos:
+            self._end(live)
+            self._events.append(self._finished(live, "stop", stop_token_id=token_id))
+            return
+        if not sampler.is_plain_greedy:
+            sampler.note(token_id)
+        live.sent += 1
+        self._counts["completion"] += 1
+        if order.top_logprobs is None:
+            self._events.append(Token(order.order_id, token_id))
+        else:
+            log_total = log_normaliser(logits_V)
+            top = top_of(logits_V, log_total, order.top_logprobs)
+            self._events.append(Token(order.order_id, token_id, float(logits_V[token_id]) - log_total, top))
+        if live.constraint is not None:
+            try:
+                live.constraint.accept(token_id)
+            except AshoreError as error:
+                self._fail(live, error)
+                return
+            if live.constraint.is_complete:
+                self._end(live)
+                self._events.append(self._finished(live, "stop"))
+                return
+        if live.sent >= order.max_new_tokens:
+            self._end(live)
+            self._events.append(self._finished(live, "length"))
+            return
+        live.sequence.ids.append(token_id)
+
+    def _end(self, live: _Live) -> None:
+        """Free what a sequence holds, wherever it is."""
+        del self._live[live.order.order_id]
+        future = self._compiling.pop(live.order.order_id, None)
+        if future is not None:
+            future.cancel()
+        elif live.sequence in self._scheduler.running or live.sequence in self._scheduler.waiting:
+            self._scheduler.remove(live.sequence)
+
+    def _fail(self, live: _Live, error: AshoreError) -> None:
+        self._end(live)
+        self._events.append(failed(live.order.order_id, error))
+
+    def _finished(self, live: _Live, reason: str, *, stop_token_id: int | None = None) -> Finished:
+        sequence = live.sequence
+        return Finished(
+            live.order.order_id,
+            reason,  # type: ignore[arg-type]
+            sequence.num_prompt,
+            sequence.cached,
+            live.sent,
+            stop_token_id,
+        )
+
+
+def _exhausted(sequence: Sequence, pool: BlockPool) -> KvCacheExhausted:
+    return KvCacheExhausted(
+        f"the sequence has {len(sequence.ids)} tokens and the KV cache of this replica holds "
+        f"{pool.num_blocks * pool.block_tokens}",
+        hint="ask for fewer tokens, or give the replica more kv_tokens",
+    )
+
+
+def _eos_ids(directory: Path) -> list[int]:
+    path = directory / "generation.json"
+    if not path.is_file():
+        return []
+    return msgspec.json.decode(path.read_bytes(), type=GenerationFile).eos_token_ids

@@ -1,0 +1,211 @@
+"""The compiled model: one call computes a ragged batch of prompt pieces and single tokens over paged KV cache.
+
+Shapes in names: T tokens of the step, B sequences, S sampled positions, V vocabulary.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ashore.engines.openvino.runtime import import_openvino
+from ashore.errors import EngineFailed, UnsupportedModel
+
+BLOCK_TOKENS = 32
+"""Fixed by OpenVINO's CPU plugin."""
+
+Ints = NDArray[np.int32]
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """The inputs of one step, in the plugin's own terms."""
+
+    token_ids_T: NDArray[np.int64]
+    positions_T: NDArray[np.int64]
+    past_lens_B: Ints
+    subsequence_begins: Ints
+    block_indices: Ints
+    block_indices_begins: Ints
+    max_context_len: int
+    sampled_S: NDArray[np.int64]
+    """Rows of T whose next-token logits are wanted."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GraphFacts:
+    """What the model file says about itself."""
+
+    vocab_size: int
+    context_tokens: int
+    """0 where the file does not tell."""
+    precision: str
+    """`int8` or `fp16`: the weights."""
+
+
+class PagedModel:
+    """A decoder on the CPU plugin, rewritten for paged attention, with logits for chosen positions only."""
+
+    def __init__(self, xml: Path, properties: Mapping[str, Any]) -> None:
+        """Read and compile; the KV cache comes with `allocate`.
+
+        Raises:
+            UnsupportedModel: not a decoder that the paged-attention rewrite takes.
+            EngineFailed: the plugin refused the model or a property; its own words are in the message.
+        """
+        ov = import_openvino()
+        core = ov.Core()
+        try:
+            model = core.read_model(str(xml))
+        except RuntimeError as error:
+            raise EngineFailed(f"OpenVINO cannot read {xml.name}: {error}") from error
+        self.facts = _facts(model)
+        model = _rewrite(model, xml)
+        try:
+            self._compiled = core.compile_model(model, "CPU", dict(properties))
+            self._request = self._compiled.create_infer_request()
+        except RuntimeError as error:
+            hint = "check the engine options of this model"
+            raise EngineFailed(f"OpenVINO cannot compile {xml.name}: {error}", hint=hint) from error
+        self._ov = ov
+        self._cache_ports = [p for p in self._compiled.inputs if "_cache." in p.any_name]
+        self._ports = {p.any_name: p for p in self._compiled.inputs if "_cache." not in p.any_name}
+        self._caches: list[NDArray[Any]] = []
+
+    @property
+    def kv_bytes_per_block(self) -> int:
+        """Bytes of one block over all layers, keys and values."""
+        sizes = [int(np.prod(_block_shape(p))) * p.element_type.size for p in self._cache_ports]
+        return sum(sizes)
+
+    def allocate(self, num_blocks: int) -> None:
+        """Make room for `num_blocks` blocks. Memory is touched only when a block is first written."""
+        tensors = [
+            self._ov.Tensor(p.element_type, self._ov.Shape([num_blocks, *_block_shape(p)])) for p in self._cache_ports
+        ]
+        for port, tensor in zip(self._cache_ports, tensors, strict=True):
+            self._request.set_tensor(port, tensor)
+        self._caches = [_bytes_view(t) for t in tensors]
+
+    def copy_block(self, source: int, target: int) -> None:
+        """Copy a block's keys and values in every layer."""
+        for cache in self._caches:
+            cache[target] = cache[source]
+
+    def start(self, batch: Batch) -> None:
+        """Begin one step; other work may go on until `wait`."""
+        tensor, set_tensor, ports = self._ov.Tensor, self._request.set_tensor, self._ports
+        set_tensor(ports["input_ids"], tensor(batch.token_ids_T, shared_memory=True))
+        set_tensor(ports["position_ids"], tensor(batch.positions_T, shared_memory=True))
+        set_tensor(ports["past_lens"], tensor(batch.past_lens_B, shared_memory=True))
+        set_tensor(ports["subsequence_begins"], tensor(batch.subsequence_begins, shared_memory=True))
+        set_tensor(ports["block_indices"], tensor(batch.block_indices, shared_memory=True))
+        set_tensor(ports["block_indices_begins"], tensor(batch.block_indices_begins, shared_memory=True))
+        set_tensor(ports["max_context_len"], tensor(np.array(batch.max_context_len, np.int32), shared_memory=True))
+        set_tensor(ports["sampled"], tensor(batch.sampled_S, shared_memory=True))
+        self._request.start_async()
+
+    def wait(self) -> NDArray[np.float32]:
+        """Return the logits [S, V]; a view that the next `start` overwrites.
+
+        Raises:
+            EngineFailed: the plugin failed in the middle of the step.
+        """
+        try:
+            self._request.wait()
+        except RuntimeError as error:
+            raise EngineFailed(f"OpenVINO failed in a step: {error}") from error
+        logits: NDArray[np.float32] = self._request.get_output_tensor(0).data
+        return logits
+
+
+def _block_shape(port: Any) -> list[int]:
+    return [d.get_length() for d in list(port.partial_shape)[1:]]
+
+
+def _bytes_view(tensor: Any) -> NDArray[Any]:
+    """Return the tensor's memory as one row of bytes for each block, whatever its element type."""
+    flat = np.ctypeslib.as_array((ctypes.c_uint8 * tensor.byte_size).from_address(_address(tensor)))
+    return flat.reshape(tensor.shape[0], -1)
+
+
+def _address(tensor: Any) -> int:
+    data = tensor.data
+    return int(data.ctypes.data)
+
+
+def _facts(model: Any) -> GraphFacts:
+    try:
+        shape = model.output("logits").partial_shape
+    except RuntimeError as error:
+        raise UnsupportedModel("the model has no output called logits: not a decoder") from error
+    kinds = {o.get_element_type().get_type_name() for o in model.get_ops() if _is_large_constant(o)}
+    context = 0
+    if model.has_rt_info(["ashore", "context_tokens"]):
+        context = int(model.get_rt_info(["ashore", "context_tokens"]).astype(int))
+    return GraphFacts(
+        vocab_size=shape[len(shape) - 1].get_length(),
+        context_tokens=context,
+        precision="int8" if kinds & {"i8", "u8"} else "int4" if kinds & {"i4", "u4"} else "fp16",
+    )
+
+
+def _is_large_constant(node: Any) -> bool:
+    return node.get_type_name() == "Constant" and len(node.get_output_shape(0)) >= 2 and node.get_byte_size() > 65536
+
+
+def _rewrite(model: Any, xml: Path) -> Any:
+    """Return the model with paged attention and with an input `sampled` that picks the rows for the output head."""
+    ov = import_openvino()
+    op = import_openvino("openvino.opset13")
+    try:
+        import_openvino("openvino._offline_transformations").paged_attention_transformation(model)
+    except RuntimeError as error:
+        raise UnsupportedModel(f"{xml.name} has no attention that can be paged: {error}") from error
+    head = model.output("logits").get_node()
+    while head.get_type_name() != "MatMul":
+        head = head.input_value(0).get_node()
+    sampled = op.parameter([-1], np.int64, name="sampled")
+    sampled.output(0).set_names({"sampled"})
+    head.input(0).replace_source_output(op.gather(head.input_value(0), sampled, np.int64(0)).output(0))
+    logits_SV = op.reshape(head.output(0), np.array([0, -1], np.int64), special_zero=True)
+    result = op.result(op.convert(logits_SV, "f32"))
+    return ov.Model([result], model.get_sinks(), [*model.get_parameters(), sampled], "paged")
+
+
+def make_batch(rows: Sequence[tuple[list[int], int, int, Ints, int]], sampled: list[int]) -> Batch:
+    """Return the inputs for rows of (ids, start, end, block table, number of blocks in it)."""
+    count = len(rows)
+    past = np.empty(count, np.int32)
+    begins = np.zeros(count + 1, np.int32)
+    table_begins = np.zeros(count + 1, np.int32)
+    ids: list[int] = []
+    positions: list[int] = []
+    longest = 0
+    for index, (row_ids, start, end, _, num_blocks) in enumerate(rows):
+        past[index] = start
+        begins[index + 1] = begins[index] + end - start
+        table_begins[index + 1] = table_begins[index] + num_blocks
+        if end - start == 1:
+            ids.append(row_ids[start])
+            positions.append(start)
+        else:
+            ids += row_ids[start:end]
+            positions += range(start, end)
+        longest = max(longest, end)
+    return Batch(
+        token_ids_T=np.array(ids, np.int64),
+        positions_T=np.array(positions, np.int64),
+        past_lens_B=past,
+        subsequence_begins=begins,
+        block_indices=np.concatenate([table[:n] for _, _, _, table, n in rows]),
+        block_indices_begins=table_begins,
+        max_context_len=longest,
+        sampled_S=np.array(sampled, np.int64),
+    )

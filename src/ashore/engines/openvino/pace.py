@@ -1,0 +1,50 @@
+"""How many prompt tokens a step may take, from how long steps have taken on this machine."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+
+from ashore.engines.openvino.graph import BLOCK_TOKENS, PagedModel, make_batch
+
+_SMALLEST_BUDGET = 32
+"""Fewer tokens than this cost nearly the same time: the weights are read once anyway."""
+_LEARNING_RATE = 0.2
+_MEASURED_FROM = 32
+
+
+class Pace:
+    """Turns the wish "no step longer than this" into a number of tokens."""
+
+    def __init__(self, *, max_batch_tokens: int, max_stall_s: float, max_prompt_step_s: float) -> None:
+        self.max_batch_tokens = max_batch_tokens
+        self._max_stall_s = max_stall_s
+        self._max_prompt_step_s = max_prompt_step_s
+        self._seconds_per_token = 0.0
+
+    def budget(self, *, decoding: bool) -> int:
+        """Return the most prompt tokens for the next step; fewer when other sequences are generating."""
+        if not self._seconds_per_token:
+            return self.max_batch_tokens
+        seconds = self._max_stall_s if decoding else self._max_prompt_step_s
+        tokens = int(seconds / self._seconds_per_token)
+        return min(self.max_batch_tokens, max(_SMALLEST_BUDGET, tokens))
+
+    def note(self, *, num_sequences: int, num_tokens: int, seconds: float) -> None:
+        """Learn from a step; those with few tokens say nothing about prompts."""
+        if num_tokens - num_sequences < _MEASURED_FROM:
+            return
+        seen = seconds / num_tokens
+        known = self._seconds_per_token
+        self._seconds_per_token = seen if not known else known + _LEARNING_RATE * (seen - known)
+
+    def warm_up(self, model: PagedModel, *, vocab_size: int, num_blocks: int) -> None:
+        """Run the model until its kernels exist, and take the first reading."""
+        ids = [(i * 7919) % vocab_size for i in range(min(64, num_blocks * BLOCK_TOKENS))]
+        table = np.arange(-(-len(ids) // BLOCK_TOKENS), dtype=np.int32)
+        for start, end in ((0, len(ids)), (len(ids) - 1, len(ids)), (0, len(ids))):
+            begun_s = time.perf_counter()
+            model.start(make_batch([(ids, start, end, table, len(table))], [end - start - 1]))
+            model.wait()
+            self._seconds_per_token = (time.perf_counter() - begun_s) / (end - start)

@@ -1,0 +1,32 @@
+"""The OpenVINO libraries, imported so that they stay silent.
+
+`import openvino` and `import nncf` each report to a public analytics service through `openvino_telemetry`, and write an
+identifier into the user's home. Here its place is taken first. Every import of them in ashore goes through this file.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+from ashore.engines.quiet import stub_openvino_telemetry
+from ashore.errors import MissingExtra
+
+
+def import_openvino(name: str = "openvino") -> Any:
+    """Return the module `name` of the OpenVINO family, telemetry switched off before it loads.
+
+    Raises:
+        MissingExtra: the package is not installed.
+    """
+    stub_openvino_telemetry()
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        package = name.split(".")[0].replace("_", "-")
+        raise MissingExtra(f"{name} cannot be imported: {error}", hint=f"pip install {package}") from error
+
+
+def openvino_version() -> str:
+    """Return `openvino 2026.4.1`."""
+    return "openvino " + str(import_openvino().__version__).split("-")[0]

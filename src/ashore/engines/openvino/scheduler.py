@@ -1,0 +1,307 @@
+"""Which sequences advance in the next step, and by how many tokens: rules over blocks, no clock, no model.
+
+Every running sequence that has its prompt behind it advances by one token in every step. Prompts share what is left of
+the step's token budget, so that a long prompt delays the others by a bounded time and a short prompt that has just
+come starts in the next step. When blocks run out, the sequence that matters least gives its blocks back and is computed
+again later.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ashore.core import OrderId
+from ashore.engines.openvino.blocks import BlockPool, Parent, Root
+
+
+@dataclass(slots=True, eq=False)
+class Sequence:
+    """One order while it lives in the scheduler."""
+
+    order_id: OrderId
+    ids: list[int]
+    """Prompt and, behind it, what was generated."""
+    num_prompt: int
+    priority: int = 0
+    root: Root = ("", "")
+    arrival: int = 0
+    done: int = 0
+    """Tokens whose keys and values are computed."""
+    cached: int = 0
+    """Prompt tokens that came from the prefix cache at the first admission."""
+    blocks: list[int] = field(default_factory=list)
+    table: NDArray[np.int32] = field(default_factory=lambda: np.empty(8, np.int32))
+    """`blocks` as an array, with room to grow."""
+    parent: Parent = ("", "")
+    published: int = 0
+    """Blocks at the front of `blocks` that the pool remembers."""
+    shares: bool = True
+    """False once another sequence has published the same block: what follows stays private."""
+    was_admitted: bool = False
+
+    @property
+    def remaining(self) -> int:
+        return len(self.ids) - self.done
+
+    def add_block(self, block: int) -> None:
+        if len(self.blocks) == len(self.table):
+            self.table = np.concatenate([self.table, np.empty_like(self.table)])
+        self.table[len(self.blocks)] = block
+        self.blocks.append(block)
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """Compute `ids[start:end]` of one sequence, and sample its next token if that reaches the end."""
+
+    sequence: Sequence
+    start: int
+    end: int
+    samples: bool
+
+
+@dataclass(frozen=True, slots=True)
+class StepPlan:
+    """What one step does, in this order: copies, chunks. `exhausted` sequences cannot go on and are gone already."""
+
+    chunks: tuple[Chunk, ...]
+    copies: tuple[tuple[int, int], ...] = ()
+    """(from, to) blocks."""
+    exhausted: tuple[Sequence, ...] = ()
+
+
+class Scheduler:
+    """Waiting and running sequences over one pool of blocks."""
+
+    def __init__(self, pool: BlockPool, *, max_sequences: int, prefix_cache: bool) -> None:
+        self.pool = pool
+        self.running: list[Sequence] = []
+        self.waiting: list[Sequence] = []
+        self.preemptions = 0
+        self._max_sequences = max_sequences
+        self._prefix_cache = prefix_cache
+        self._arrivals = 0
+
+    def add(self, sequence: Sequence) -> None:
+        """Queue a sequence behind those of its priority."""
+        self._arrivals += 1
+        sequence.arrival = self._arrivals
+        self._queue(sequence)
+
+    def remove(self, sequence: Sequence) -> None:
+        """Take a sequence out, whether it waits or runs, and free its blocks."""
+        if sequence in self.running:
+            self.running.remove(sequence)
+        else:
+            self.waiting.remove(sequence)
+        self._free(sequence)
+
+    def fits(self, num_tokens: int) -> bool:
+        """Tell whether a sequence of that length could ever run alone."""
+        return -(-num_tokens // self.pool.block_tokens) <= self.pool.num_blocks
+
+    def plan(self, *, prompt_budget: int) -> StepPlan:
+        """Decide the next step; `prompt_budget` bounds the prompt tokens in it. Blocks are taken already on return."""
+        exhausted: list[Sequence] = []
+        chunks = self._plan_decoding(exhausted)
+        copies: list[tuple[int, int]] = []
+        self._admit(copies)
+        decoding = {id(c.sequence) for c in chunks}
+        prompts = [s for s in self.running if id(s) not in decoding]
+        for sequence, tokens in share_budget(prompts, prompt_budget):
+            end = self._grow(sequence, sequence.done + tokens)
+            if end > sequence.done:
+                chunks.append(_chunk(sequence, end))
+        if not chunks and prompts:
+            chunks = self._unblock(prompts, prompt_budget, exhausted)
+        live = set(map(id, self.running))
+        return StepPlan(tuple(c for c in chunks if id(c.sequence) in live), tuple(copies), tuple(exhausted))
+
+    def commit(self, plan: StepPlan) -> None:
+        """Record that `plan` was computed; call it before new tokens are appended to the sequences."""
+        for chunk in plan.chunks:
+            chunk.sequence.done = chunk.end
+            if self._prefix_cache:
+                self._publish(chunk.sequence, tail=chunk.samples and chunk.end - chunk.start > 1)
+
+    def _plan_decoding(self, exhausted: list[Sequence]) -> list[Chunk]:
+        chunks: list[Chunk] = []
+        for sequence in sorted((s for s in self.running if s.remaining == 1), key=_importance):
+            if sequence not in self.running:
+                continue
+            while self._grow(sequence, len(sequence.ids)) < len(sequence.ids):
+                victim = self._victim(sequence)
+                if victim is not None:
+                    self._preempt(victim)
+                    continue
+                self.running.remove(sequence)
+                self._free(sequence)
+                exhausted.append(sequence)
+                break
+            else:
+                chunks.append(_chunk(sequence, len(sequence.ids)))
+        return chunks
+
+    def _unblock(self, prompts: list[Sequence], budget: int, exhausted: list[Sequence]) -> list[Chunk]:
+        """Half-computed prompts hold every block: let the most important one go on, or end it if it is alone."""
+        first = min(prompts, key=_importance)
+        while True:
+            end = self._grow(first, min(len(first.ids), first.done + budget))
+            if end > first.done:
+                return [_chunk(first, end)]
+            victim = self._victim(first)
+            if victim is None:
+                self.running.remove(first)
+                self._free(first)
+                exhausted.append(first)
+                return []
+            self._preempt(victim)
+
+    def _victim(self, asking: Sequence) -> Sequence | None:
+        """Return the least important running sequence, if it matters no more than the one that asks for a block."""
+        others = [s for s in self.running if s is not asking]
+        if not others:
+            return None
+        last = max(others, key=_importance)
+        if _importance(last) > _importance(asking):
+            return last
+        # The one that asks is itself the least important: it steps back, and the others free blocks as they end.
+        return asking
+
+    def _preempt(self, victim: Sequence) -> None:
+        self.preemptions += 1
+        self.running.remove(victim)
+        self._free(victim)
+        victim.done = 0
+        self._queue(victim)
+
+    def _admit(self, copies: list[tuple[int, int]]) -> None:
+        held_back: list[Sequence] = []
+        while self.waiting:
+            sequence = self.waiting[0]
+            if self._prefix_cache and self._shares_running_prompt(sequence):
+                held_back.append(self.waiting.pop(0))
+                continue
+            while not self._has_room(sequence):
+                worst = max(self.running, key=_importance, default=None)
+                if worst is None or worst.priority >= sequence.priority:
+                    break
+                self._preempt(worst)
+            if not self._has_room(sequence):
+                break
+            self.waiting.remove(sequence)
+            self.running.append(sequence)
+            self._start(sequence, copies)
+        for sequence in held_back:
+            self._queue(sequence)
+
+    def _has_room(self, sequence: Sequence) -> bool:
+        if len(self.running) >= self._max_sequences:
+            return False
+        needed = -(-(len(sequence.ids) + 1) // self.pool.block_tokens)
+        reserve = len(self.running)
+        return self.pool.num_available >= min(needed + reserve, self.pool.num_blocks) or not self.running
+
+    def _shares_running_prompt(self, sequence: Sequence) -> bool:
+        """Tell whether a prompt being computed now will leave more of this sequence's blocks than the pool has."""
+        size, limit = self.pool.block_tokens, len(sequence.ids) - 1
+        known = -1
+        for other in self.running:
+            if other.remaining <= 1 or other.root != sequence.root or not other.shares:
+                continue
+            if known < 0:
+                known = self.pool.count_match(sequence.root, sequence.ids, limit)
+            end = known + size
+            if end <= min(limit, len(other.ids)) and sequence.ids[:end] == other.ids[:end]:
+                return True
+        return False
+
+    def _start(self, sequence: Sequence, copies: list[tuple[int, int]]) -> None:
+        sequence.parent, sequence.published, sequence.shares = sequence.root, 0, True
+        if self._prefix_cache:
+            hit = self.pool.match(sequence.root, sequence.ids, len(sequence.ids) - 1)
+            for block in hit.blocks:
+                sequence.add_block(block)
+            sequence.parent, sequence.published = hit.parent, len(hit.blocks)
+            sequence.done = len(hit.blocks) * self.pool.block_tokens
+            if hit.tail_block is not None:
+                mine = self.pool.take()
+                # Taking a block may have forgotten the very tail: then it is ours, content and all.
+                if mine is not None:
+                    sequence.add_block(mine)
+                    sequence.done += hit.tail_tokens
+                    if mine != hit.tail_block:
+                        copies.append((hit.tail_block, mine))
+        if not sequence.was_admitted:
+            sequence.was_admitted = True
+            sequence.cached = sequence.done
+
+    def _grow(self, sequence: Sequence, end: int) -> int:
+        """Take blocks so that `sequence` can hold `end` tokens; return how many it can hold, at most `end`."""
+        if sequence not in self.running:
+            return end
+        size = self.pool.block_tokens
+        while len(sequence.blocks) * size < end:
+            block = self.pool.take()
+            if block is None:
+                break
+            sequence.add_block(block)
+        return min(end, len(sequence.blocks) * size)
+
+    def _publish(self, sequence: Sequence, *, tail: bool) -> None:
+        size = self.pool.block_tokens
+        while sequence.shares and (sequence.published + 1) * size <= sequence.done:
+            start = sequence.published * size
+            ids = tuple(sequence.ids[start : start + size])
+            node = self.pool.publish(sequence.parent, ids, sequence.blocks[sequence.published])
+            if node is None:
+                sequence.shares = False
+                break
+            sequence.parent = node
+            sequence.published += 1
+        start = sequence.published * size
+        if tail and sequence.shares and start < sequence.done:
+            self.pool.publish(sequence.parent, tuple(sequence.ids[start : sequence.done]), sequence.blocks[-1])
+
+    def _free(self, sequence: Sequence) -> None:
+        self.pool.release(sequence.blocks)
+        sequence.blocks = []
+
+    def _queue(self, sequence: Sequence) -> None:
+        place = 0
+        while place < len(self.waiting) and _importance(self.waiting[place]) < _importance(sequence):
+            place += 1
+        self.waiting.insert(place, sequence)
+
+
+def share_budget(prompts: list[Sequence], budget: int) -> list[tuple[Sequence, int]]:
+    """Share `budget` tokens among prompts: half is kept for the most important, the rest goes to the shortest first.
+
+    So a short prompt does not wait for a long one, and the long one always moves.
+    """
+    if not prompts:
+        return []
+    given = {id(s): 0 for s in prompts}
+    first = min(prompts, key=_importance)
+    left = budget
+    shortest = sorted(prompts, key=lambda s: (-s.priority, s.remaining, s.arrival))
+    kept = min(first.remaining, max(1, budget // 2))
+    given[id(first)] = kept
+    left -= kept
+    for sequence in shortest:
+        more = min(sequence.remaining - given[id(sequence)], left)
+        given[id(sequence)] += more
+        left -= more
+    return [(s, given[id(s)]) for s in sorted(prompts, key=_importance) if given[id(s)]]
+
+
+def _chunk(sequence: Sequence, end: int) -> Chunk:
+    return Chunk(sequence, sequence.done, end, end == len(sequence.ids))
+
+
+def _importance(sequence: Sequence) -> tuple[int, int]:
+    """Sorts the most important first."""
+    return (-sequence.priority, sequence.arrival)

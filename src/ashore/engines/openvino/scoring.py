@@ -1,0 +1,59 @@
+"""How likely a given text is: every position's log-probability, computed in chunks over borrowed blocks."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ashore.engines.model import EngineInfo, TokenLogprob
+from ashore.engines.openvino.blocks import BlockPool
+from ashore.engines.openvino.graph import PagedModel, make_batch
+from ashore.engines.openvino.orders import MAX_TOP_LOGPROBS
+from ashore.engines.openvino.sampler import log_normaliser, top_of
+from ashore.errors import ContextTooLong, InvalidRequest, KvCacheExhausted
+
+_MOST_ROWS = 128
+"""Rows of logits held at once: 128 rows of 150,000 tokens are 77 MB."""
+
+
+def score_text(
+    model: PagedModel, pool: BlockPool, ids: list[int], top_logprobs: int, *, info: EngineInfo, chunk_tokens: int
+) -> list[tuple[TokenLogprob, ...]]:
+    """Return, for each token but the first, its log-probability and the `top_logprobs` best ones.
+
+    Raises:
+        InvalidRequest: fewer than two tokens, ids beyond the vocabulary, too many `top_logprobs`.
+        ContextTooLong: longer than the context.
+        KvCacheExhausted: running sequences hold the blocks that this text needs.
+    """
+    if len(ids) < 2 or min(ids) < 0 or max(ids) >= info.vocab_size:
+        raise InvalidRequest(f"a text to score needs at least two tokens with ids from 0 to {info.vocab_size - 1}")
+    if not 0 <= top_logprobs <= MAX_TOP_LOGPROBS:
+        raise InvalidRequest(f"top_logprobs is {top_logprobs}; expected 0 to {MAX_TOP_LOGPROBS}")
+    if len(ids) > info.context_tokens:
+        raise ContextTooLong(f"the text has {len(ids)} tokens; the context has {info.context_tokens}")
+    blocks: list[int] = []
+    try:
+        while len(blocks) * pool.block_tokens < len(ids):
+            block = pool.take()
+            if block is None:
+                raise KvCacheExhausted(f"no room for a text of {len(ids)} tokens beside the running sequences")
+            blocks.append(block)
+        return _scored(model, pool, ids, np.array(blocks, np.int32), top_logprobs, min(chunk_tokens, _MOST_ROWS))
+    finally:
+        pool.release(blocks)
+
+
+def _scored(
+    model: PagedModel, pool: BlockPool, ids: list[int], table: np.typing.NDArray[np.int32], top: int, chunk: int
+) -> list[tuple[TokenLogprob, ...]]:
+    found: list[tuple[TokenLogprob, ...]] = []
+    last = len(ids) - 1
+    for start in range(0, last, chunk):
+        end = min(start + chunk, last)
+        model.start(make_batch([(ids, start, end, table, -(-end // pool.block_tokens))], list(range(end - start))))
+        logits_SV = model.wait()
+        for row, position in zip(logits_SV, range(start + 1, end + 1), strict=True):
+            total = log_normaliser(row)
+            token = TokenLogprob(ids[position], float(row[ids[position]]) - total)
+            found.append((token, *top_of(row, total, top)))
+    return found
