@@ -8,75 +8,200 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ashore.core import SystemClock
 from ashore.errors import UnknownModel, UnknownVariant
+from ashore.settings import Home, Settings
 
 if TYPE_CHECKING:
-    from ashore.settings import Home
-    from ashore.store import ModelStore, StoredModel
+    from ashore.engines import ModelFiles
+    from ashore.planning import Inventory, ModelFacts, ModelPlan, Tuned, Wish
+    from ashore.state import Database
+    from ashore.store import ModelStore, Progress, StoredModel
 
 INT8 = "int8"
+FAKE = "fake:"
 
 
-def build_store(home: Home) -> ModelStore:
+def build_store(home: Home, settings: Settings | None = None) -> ModelStore:
     """Return the model store of this home. Makes the folders that are missing."""
-    from ashore.store import ModelStore
+    from ashore.store import Endpoints, ModelStore, open_source
 
     home.create()
-    return ModelStore(root=home.store, run_models=home.run_models, clock=SystemClock())
+    endpoints = Endpoints()
+    if settings is not None:
+        endpoints = Endpoints(hugging_face=settings.hf_endpoint, model_scope=settings.ms_endpoint)
+    return ModelStore(
+        root=home.store,
+        run_models=home.run_models,
+        clock=SystemClock(),
+        sources=partial(open_source, endpoints=endpoints),
+    )
 
 
-def make_ready(
-    store: ModelStore, name: str, *, offline: bool = False, say: Callable[[str], None] = lambda line: None
-) -> StoredModel:
+def open_state(settings: Settings, *, say: Callable[[str], None] = lambda line: None) -> Database:
+    """Open the state of this home, migrated first where an older ashore wrote it.
+
+    Raises:
+        HomeTooNew: a newer ashore wrote it.
+        InvalidSpec: the state's URL names something this version cannot use.
+    """
+    from ashore.state import open_database, path_of_url
+
+    path = path_of_url(settings.state_url, default=settings.home.state_db)
+    return open_database(path, snapshots=settings.home.snapshots, clock=SystemClock(), say=say)
+
+
+def make_ready(store: ModelStore, name: str, *, progress: Progress | None = None) -> StoredModel:
     """Return the stored form of `name` that the CPU engine serves: pulled if absent, and prepared once.
 
     A decoder gets the variant `int8`, which is kept; an encoder is served as pulled. May be called twice: the second
     call only looks. When the machine dies halfway, the next call starts that step again.
-
-    Args:
-        store: Where models lie.
-        name: Catalogue name, store name, source, or either with `@variant`.
-        offline: Do not fetch what is absent.
-        say: Told, in a few words, what takes time.
-
-    Raises:
-        UnknownModel: it is not in the store, and cannot be fetched.
     """
     try:
         model = store.resolve(name)
     except UnknownModel:
-        if offline:
-            raise
-        say(f"pulling {name}")
-        model = store.pull(name)
+        model = store.pull(name, progress=progress)
     if model.variant or model.format == "openvino" or model.shape.architecture == "bert":
         return model
-    return prepare_variant(store, model, INT8, say=say)
+    return prepare_variant(store, model, INT8, progress=progress)
 
 
 def prepare_variant(
-    store: ModelStore, parent: StoredModel, variant: str, *, say: Callable[[str], None] = lambda line: None
+    store: ModelStore, parent: StoredModel, variant: str, *, progress: Progress | None = None
 ) -> StoredModel:
-    """Return `parent@variant`, made now if it is absent. Only `int8` can be made here."""
+    """Return `parent@variant`, made now if it is absent.
+
+    Raises:
+        UnknownVariant: it is absent, and only `int8` can be made here.
+    """
     try:
         return store.resolve(f"{parent.name}@{variant}")
-    except (UnknownModel, UnknownVariant):
+    except UnknownVariant:
         if variant != INT8:
             raise
     from ashore.engines.openvino.prepare import prepare_int8
 
-    say(f"preparing {parent.name}@{variant} for OpenVINO (once)")
     files = store.open(parent.reference)
-    scratch = Path(tempfile.mkdtemp(prefix=f"{parent.name}-{variant}-", dir=store.root))
+    scratch = Path(tempfile.mkdtemp(prefix=".preparing-", dir=store.root))
     try:
-        recipe = prepare_int8(Path(files.directory), files.weights, scratch, progress=None)
+        recipe = prepare_int8(Path(files.directory), files.weights, scratch, progress=progress)
         return store.add_variant(
             parent, variant, scratch, format="openvino", weights="openvino_model.xml", recipe=recipe
         )
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+
+
+def gather_facts(store: ModelStore, wishes: Iterable[Wish]) -> dict[str, ModelFacts]:
+    """Return what is known of each model that is wished for: from the store, else from the catalogue.
+
+    Raises:
+        UnknownModel: neither knows it, or it is a source that must be pulled before anything is known.
+    """
+    return {wish.name: _facts_of(store, wish) for wish in wishes}
+
+
+def _facts_of(store: ModelStore, wish: Wish) -> ModelFacts:
+    from ashore.planning import ModelFacts
+
+    if wish.name.startswith(FAKE):
+        return ModelFacts(name=wish.name, format="fake", shape=None)
+    if wish.url or wish.kind == "vllm":
+        return ModelFacts(name=wish.name, format="remote", shape=None)
+    try:
+        model = store.resolve(wish.name)
+    except UnknownVariant:
+        name, _, variant = wish.name.partition("@")
+        if variant != INT8:
+            raise
+        return _stored_facts(store.resolve(name), variant)
+    except UnknownModel:
+        name, _, variant = wish.name.partition("@")
+        entry = next((e for e in store.catalog.entries if e.name == name), None)
+        if entry is None or entry.shape is None:
+            raise
+        return ModelFacts(
+            name=entry.name,
+            variant=variant,
+            format=entry.format,
+            shape=entry.shape,
+            weight_bytes=entry.weight_bytes or 2 * entry.shape.num_parameters,
+            in_store=False,
+        )
+    return _stored_facts(model, model.variant)
+
+
+def _stored_facts(model: StoredModel, variant: str) -> ModelFacts:
+    from ashore.planning import ModelFacts
+
+    return ModelFacts(
+        name=model.name,
+        variant=variant,
+        format=model.format,
+        shape=model.shape,
+        weight_bytes=model.num_bytes,
+    )
+
+
+def tuned_choices(
+    settings: Settings, store: ModelStore, facts: Mapping[str, ModelFacts], inventory: Inventory
+) -> tuple[dict[str, Tuned], tuple[str, ...]]:
+    """Return what `engine tune` chose for these models on this machine, and notes on records that are not used."""
+    if not settings.home.state_db.exists() and not settings.state_url:
+        return {}, ()
+    from ashore.engines.tuning import Unused, describe_machine, recorded_choice
+    from ashore.planning import Tuned
+
+    here = describe_machine(cpu=inventory.cpu, cores=inventory.cores)
+    tuned: dict[str, Tuned] = {}
+    notes = []
+    state = open_state(settings)
+    try:
+        with state.read() as connection:
+            for fact in facts.values():
+                if fact.shape is None or not fact.in_store:
+                    continue
+                digest = store.resolve(fact.name).digest
+                found = recorded_choice(connection, model=fact.name, model_digest=digest, here=here)
+                if isinstance(found, Unused):
+                    notes.append(found.reason)
+                elif found is not None:
+                    tuned[fact.name] = Tuned(
+                        kind=found.kind,
+                        variant=found.variant,
+                        threads=found.options.threads,
+                        options=tuple(sorted(found.options.extra.items())),
+                        why=found.reason,
+                    )
+    finally:
+        state.close()
+    return tuned, tuple(notes)
+
+
+def open_model_files(store: ModelStore, home: Home, model: ModelPlan) -> ModelFiles:
+    """Return the files of a planned model, checked against what was stored.
+
+    Raises:
+        CorruptBlob: a file was altered or cut short.
+    """
+    from ashore.engines import ModelFiles
+
+    if model.options.kind == "fake":
+        from ashore.engines.fake import fake_model_files
+
+        return fake_model_files(model.name, home.run / "fake")
+    if model.options.kind == "vllm" and "url" in model.options.extra:
+        return ModelFiles(name=model.name, digest="", directory=str(home.run), format="remote")
+    files = store.open(model.reference)
+    return ModelFiles(
+        name=model.reference,
+        digest=files.digest,
+        directory=str(files.directory),
+        format=files.format,
+        weights=files.weights,
+    )

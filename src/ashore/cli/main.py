@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from ashore import __version__
@@ -29,8 +29,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     if words == ["--version"]:
         print(f"ashore {__version__}")
         return EXIT_OK
+    return report(lambda: _dispatch(words))
+
+
+def report(work: Callable[[], int]) -> int:
+    """Run `work` and return its exit code; an error is told on stderr with its hint and becomes its own code."""
     try:
-        return _dispatch(words)
+        return work()
     except AshoreError as error:
         _tell(error.message, hint=error.hint)
         return error.exit_code
@@ -40,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         # The reader of our output went away (`ashore model list | head`). Keep Python from complaining at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_OK
-    except Exception as error:  # noqa: BLE001 - outermost loop: show it, and exit as a bug
+    except Exception as error:  # noqa: BLE001 - the outermost loop: shown with its traceback, and a bug
         import traceback
 
         traceback.print_exc()

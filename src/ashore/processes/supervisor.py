@@ -167,6 +167,11 @@ class Supervisor:
         child = self._children.get(name)
         return child.process.pid if child is not None and child.process is not None else None
 
+    def restarts(self, name: str) -> int:
+        """Return how often a child was started again."""
+        child = self._children.get(name)
+        return child.restarts if child is not None else 0
+
     def names(self) -> tuple[str, ...]:
         return tuple(self._children)
 

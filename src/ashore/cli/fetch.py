@@ -1,0 +1,44 @@
+"""`python -m ashore.cli.fetch`: bring models into the store and prepare them, in a process of its own.
+
+`ashore up` runs it when something is absent. Preparing loads libraries of half a gigabyte, which must not stay in the
+supervisor's memory, nor their threads in a process that forks.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from ashore.bootstrap import build_store, prepare_variant
+from ashore.cli.main import report
+from ashore.cli.progress import TerminalProgress
+from ashore.processes import silence_dependencies
+from ashore.settings import Settings, read_settings
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Pull or prepare what is named; returns an exit code as `ashore` does, having said why."""
+    parser = argparse.ArgumentParser(prog="ashore.cli.fetch")
+    parser.add_argument("verb", choices=("pull", "prepare"))
+    parser.add_argument("names", nargs="+", help="sources or catalogue names; for `prepare`, name@variant")
+    words = parser.parse_args(argv)
+    silence_dependencies()
+    return report(lambda: _run(words.verb, words.names, read_settings()))
+
+
+def _run(verb: str, names: Sequence[str], settings: Settings) -> int:
+    store = build_store(settings.home, settings)
+    with TerminalProgress() as progress:
+        for name in names:
+            if verb == "pull":
+                model = store.pull(name, progress=progress)
+            else:
+                parent, _, variant = name.partition("@")
+                model = prepare_variant(store, store.resolve(parent), variant, progress=progress)
+            print(f"{model.reference} is in the store ({model.licence})", file=sys.stderr)
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,68 @@
+"""`ashore reload`: apply a changed ashore.toml to the server that runs from this home."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import cyclopts
+import msgspec
+
+from ashore.cli.upplan import Order, Request, plan_and_fetch, plan_without_fetching, show_changes
+from ashore.errors import InvalidSpec, RemoteRefused
+from ashore.planning import Change, Plan, compare, number_releases
+from ashore.processes import ask
+from ashore.settings import read_settings
+
+app = cyclopts.App(name="reload", help="Apply a changed ashore.toml to a running server.")
+
+
+@app.default
+def reload(*, dry_run: bool = False, json_: Annotated[bool, cyclopts.Parameter(name="--json")] = False) -> int:
+    """Read ashore.toml again, show what changes, and change over without dropping a stream.
+
+    New engine hosts load beside the old ones; when they are ready new requests go there, and the old ones end when
+    their answers have. What cannot be served leaves everything as it was.
+
+    Parameters
+    ----------
+    dry_run
+        Show the difference and change nothing.
+    json_
+        Print the difference as JSON.
+    """
+    home = read_settings().home
+    status = _ask({"op": "status"})
+    request = msgspec.convert(status["request"], Request)
+    running = msgspec.convert(status["plan"], Plan)
+    spec, settings = request.spec(), request.settings()
+    if settings.home != home:
+        raise InvalidSpec(f"the file says home {settings.home.root}", hint=f"set ASHORE_HOME to {home.root} instead")
+    planned, notes = (plan_without_fetching if dry_run else plan_and_fetch)(spec, settings, running.inventory)
+    plan = number_releases(running, planned)
+    changes = compare(running, plan)
+    for note in notes:
+        print(f"note: {note}", file=sys.stderr)
+    print(_json(changes) if json_ else show_changes(changes), flush=True)
+    if dry_run:
+        return 0
+    _ask({"op": "apply", "order": msgspec.to_builtins(Order(plan=plan, admission=spec.admission))})
+    print("applied", file=sys.stderr)
+    return 0
+
+
+def _ask(question: dict[str, object]) -> dict[str, object]:
+    """Return the last line of the server's answer.
+
+    Raises:
+        RemoteRefused: the server could not do it; its words are in the message.
+    """
+    last: dict[str, object] = {}
+    for last in ask(read_settings().home.control_socket, question):
+        if "error" in last:
+            raise RemoteRefused(str(last["error"]), hint=str(last.get("hint", "")))
+    return last
+
+
+def _json(changes: tuple[Change, ...]) -> str:
+    return msgspec.json.format(msgspec.json.encode({"items": changes}), indent=2).decode()

@@ -1,0 +1,200 @@
+"""`ashore up`: serve models on this machine, in the foreground, until Ctrl-C."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import Annotated
+
+import cyclopts
+import msgspec
+
+from ashore import __version__
+from ashore.access import digest_of, make_first_key
+from ashore.bootstrap import build_store, open_model_files, open_state
+from ashore.cli.upplan import Order, Request, plan_and_fetch, plan_json, plan_without_fetching, show_plan
+from ashore.core import SystemClock
+from ashore.deployment import Deployment, Listening
+from ashore.engines import EngineInfo
+from ashore.errors import AshoreError, Bug
+from ashore.planning import Plan, read_inventory
+from ashore.processes import Caller, ControlServer, Holder, HomeLock, Supervisor, check_port
+from ashore.settings import Settings
+from ashore.spec import Spec
+from ashore.state import KeyRow, add_key
+
+app = cyclopts.App(name="up", help="Serve models on this machine until Ctrl-C.")
+
+
+@app.default
+def up(
+    *models: str,
+    host: str = "",
+    port: int = 0,
+    grpc_port: int = -1,
+    config: Path | None = None,
+    dry_run: bool = False,
+    json_: Annotated[bool, cyclopts.Parameter(name="--json")] = False,
+    offline: bool = False,
+) -> int:
+    """Serve models over HTTP and gRPC until Ctrl-C or SIGTERM, which let running answers end; a second one hurries.
+
+    Parameters
+    ----------
+    models
+        Catalogue names, store names, sources, or fake:echo for no model at all. Default: smollm2 and minilm.
+    host
+        Address to listen on; default 127.0.0.1.
+    port
+        Port of the HTTP API; default 8080.
+    grpc_port
+        Port of the gRPC API; default 8081; 0 switches it off.
+    config
+        An ashore.toml; the options above win over it.
+    dry_run
+        Print the plan with the reason of every choice, and start nothing.
+    json_
+        Print the plan of --dry-run as JSON.
+    offline
+        Fetch nothing: what is not in the store is an error.
+    """
+    request = Request(
+        models=models,
+        config=str(config.absolute()) if config else "",
+        host=host,
+        port=port,
+        grpc_port=grpc_port,
+        offline=offline,
+    )
+    spec, settings = request.spec(), request.settings()
+    for warning in settings.warnings:
+        _say(f"warning: {warning}")
+    listening = Listening(http=spec.http, grpc=spec.grpc, admission=spec.admission)
+    if dry_run:
+        plan, notes = plan_without_fetching(spec, settings, read_inventory())
+        print(plan_json(plan, notes) if json_ else show_plan(plan, notes, _listens(listening)))
+        return 0
+    return _serve(request, spec, settings, listening)
+
+
+def _serve(request: Request, spec: Spec, settings: Settings, listening: Listening) -> int:
+    started_s = time.monotonic()
+    home = settings.home
+    home.create()
+    lock = HomeLock.acquire(home.lock, Holder(pid=os.getpid(), address=listening.address))
+    try:
+        check_port(spec.http.host, spec.http.port, option="--port")
+        if spec.grpc.port:
+            check_port(spec.grpc.host, spec.grpc.port, option="--grpc-port")
+        _keep_first_key(settings)
+        plan, notes = plan_and_fetch(spec, settings, read_inventory())
+        for note in notes:
+            _say(f"note: {note}")
+        clock = SystemClock()
+        store = build_store(home, settings)
+        with Supervisor(clock=clock, say=_say) as supervisor, supervisor.signals():
+            deployment = Deployment(
+                home=home,
+                settings=settings,
+                listening=listening,
+                supervisor=supervisor,
+                open_files=partial(open_model_files, store, home),
+                clock=clock,
+                say=_say,
+            )
+            control = ControlServer(home.control_socket, supervisor, partial(_answer, deployment, request))
+            try:
+                _say(f"loading {', '.join(model.reference for model in plan.models)}")
+                deployment.start(plan)
+                deployment.wait_ready(told=_tell_loaded)
+                if not supervisor.stop_requested:
+                    print(_welcome(plan, listening, settings, time.monotonic() - started_s), flush=True)
+                supervisor.run()
+            finally:
+                _say("stopping")
+                supervisor.stop_all()
+                control.close()
+        _say("stopped")
+        return 0
+    finally:
+        lock.release()
+
+
+def _keep_first_key(settings: Settings) -> None:
+    """Make the first key at the first start, and keep its digest in the state."""
+    state = open_state(settings, say=_say)
+    try:
+        digest = digest_of(make_first_key(settings.home.first_key)).sha256.hex()
+        with state.write() as connection:
+            add_key(
+                connection,
+                KeyRow(
+                    key_id="first-key",
+                    digest=digest,
+                    principal="first-key",
+                    tenant="default",
+                    scopes=("infer", "metrics:read"),
+                    created_s=int(settings.home.first_key.stat().st_mtime),
+                ),
+            )
+    finally:
+        state.close()
+
+
+def _answer(deployment: Deployment, request: Request, question: Mapping[str, object], caller: Caller) -> None:
+    """Answer `ashore reload` on the control socket."""
+    try:
+        match question.get("op"):
+            case "status":
+                told = {"request": request, "plan": deployment.plan}
+                caller.tell({"done": True, **msgspec.to_builtins(told)})
+            case "apply":
+                order = msgspec.convert(question.get("order"), Order)
+                changes = deployment.apply(order.plan, order.admission)
+                caller.tell({"done": True, "changes": msgspec.to_builtins(changes)})
+            case other:
+                raise Bug(f"the control socket knows no operation {other!r}")
+    except AshoreError as error:
+        caller.tell({"done": True, "error": error.message, "hint": error.hint})
+    except msgspec.ValidationError as error:
+        caller.tell({"done": True, "error": f"the order is malformed: {error}", "hint": "same version on both sides?"})
+    finally:
+        caller.close()
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+def _tell_loaded(alias: str, info: EngineInfo, took_s: float) -> None:
+    _say(f"{alias} is loaded: {info.version}, {info.precision} ({took_s:.1f} s)")
+
+
+def _listens(listening: Listening) -> str:
+    grpc = f", gRPC {listening.grpc.host}:{listening.grpc.port}" if listening.grpc.port else ""
+    return f"{listening.address}{grpc}"
+
+
+def _welcome(plan: Plan, listening: Listening, settings: Settings, took_s: float) -> str:
+    key = settings.home.first_key
+    chat = next((model.alias for model in plan.models if not model.embedder), None)
+    lines = [
+        "",
+        f"ashore {__version__} serves {', '.join(model.alias for model in plan.models)} "
+        f"on {_listens(listening)} after {took_s:.1f} s",
+        f"the key is in {key}",
+    ]
+    if chat is not None:
+        question = '{"role": "user", "content": "What is the capital of France?"}'
+        lines += [
+            "try it:",
+            "",
+            f"  curl -N {listening.address}/v1/chat/completions \\",
+            f'    -H "Authorization: Bearer $(cat {key})" -H "Content-Type: application/json" \\',
+            f"""    -d '{{"model": "{chat}", "stream": true, "messages": [{question}]}}'""",
+        ]
+    return "\n".join([*lines, "", "Ctrl-C stops it.", ""])

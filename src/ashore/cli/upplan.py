@@ -1,0 +1,186 @@
+"""From words and ashore.toml to a plan: what `up` and `reload` have in common, and how a plan is shown."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import msgspec
+
+from ashore.bootstrap import FAKE, build_store, gather_facts, tuned_choices
+from ashore.errors import AshoreError, InvalidSpec, SourceUnreachable, UnknownModel
+from ashore.planning import Change, Inventory, Plan, Wish, make_plan
+from ashore.settings import Settings, read_settings
+from ashore.spec import AdmissionSpec, ListenSpec, ModelSpec, Spec, read_spec
+from ashore.store import ModelStore, is_source
+
+DEFAULT_MODELS = ("smollm2", "minilm")
+"""What `ashore up` serves when it is told nothing: the demo decoder, and an embedder beside it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """What the operator asked `up` for; kept by the running server, so that `reload` can ask again."""
+
+    models: tuple[str, ...] = ()
+    """Given on the command line; they win over the file's list only by being the only ones."""
+    config: str = ""
+    """Absolute path of ashore.toml, or empty."""
+    host: str = ""
+    port: int = 0
+    grpc_port: int = -1
+    offline: bool = False
+
+    def settings(self) -> Settings:
+        """Return the settings that hold for this request."""
+        found = read_settings(table=self.spec().settings)
+        return replace(found, offline=True) if self.offline else found
+
+    def spec(self) -> Spec:
+        """Read the file again, and lay the command line's words over it.
+
+        Raises:
+            InvalidSpec: the file is wrong, or models are named in both places.
+        """
+        spec = read_spec(Path(self.config)) if self.config else Spec()
+        if spec.models and self.models:
+            raise InvalidSpec(
+                f"models are named on the command line and in {self.config}", hint="name them in one place only"
+            )
+        names = self.models or (() if spec.models else DEFAULT_MODELS)
+        if len(set(names)) != len(names):
+            raise InvalidSpec("a model is named twice", hint="more replicas of one: [[model]] replicas in ashore.toml")
+        http = ListenSpec(host=self.host or spec.http.host, port=self.port or spec.http.port)
+        grpc_port = self.grpc_port if self.grpc_port >= 0 else spec.grpc.port
+        grpc = ListenSpec(host=self.host or spec.grpc.host, port=grpc_port)
+        models = spec.models or tuple(ModelSpec(name=name) for name in names)
+        return replace(spec, models=models, http=http, grpc=grpc)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Order:
+    """What `reload` hands to the running server."""
+
+    plan: Plan
+    admission: AdmissionSpec
+
+
+def wishes_of(spec: Spec) -> tuple[Wish, ...]:
+    """Return what the spec asks of the plan."""
+    return tuple(
+        Wish(
+            name=model.name,
+            alias=model.alias,
+            replicas=model.replicas,
+            kind=model.engine.kind,
+            url=model.engine.url,
+            context_tokens=model.engine.context_tokens,
+            kv_tokens=model.engine.kv_tokens,
+            max_sequences=model.engine.max_sequences,
+            threads=model.engine.threads,
+            prefix_cache=model.engine.prefix_cache,
+            options=tuple(sorted(model.engine.options.items())),
+        )
+        for model in spec.models
+    )
+
+
+def plan_without_fetching(spec: Spec, settings: Settings, inventory: Inventory) -> tuple[Plan, tuple[str, ...]]:
+    """Return the plan for what is known now, and notes for the operator. Changes nothing.
+
+    Raises:
+        UnknownModel: a source must be pulled before anything is known of it.
+    """
+    store = build_store(settings.home, settings)
+    wishes = wishes_of(spec)
+    facts = gather_facts(store, wishes)
+    tuned, notes = tuned_choices(settings, store, facts, inventory)
+    return make_plan(wishes, facts, inventory, tuned), notes
+
+
+def plan_and_fetch(spec: Spec, settings: Settings, inventory: Inventory) -> tuple[Plan, tuple[str, ...]]:
+    """Return the plan, with everything that it needs brought into the store.
+
+    May be called twice: what is there is left alone.
+
+    Raises:
+        UnknownModel, SourceUnreachable: something is absent and cannot be had.
+        SystemExit: fetching failed; its process has said why, and the code is its exit code.
+    """
+    store = build_store(settings.home, settings)
+    absent = [wish.name for wish in wishes_of(spec) if not wish.url and _is_absent(store, wish.name)]
+    if absent:
+        _refuse_offline(settings, absent)
+        _fetch("pull", [name.partition("@")[0] if not is_source(name) else name for name in absent])
+    plan, notes = plan_without_fetching(spec, settings, inventory)
+    missing = [model.reference for model in plan.models if model.variant and _is_absent(store, model.reference)]
+    if missing:
+        _fetch("prepare", missing)
+    return plan, notes
+
+
+def _is_absent(store: ModelStore, name: str) -> bool:
+    if name.startswith(FAKE):
+        return False
+    try:
+        store.resolve(name)
+    except UnknownModel:
+        return True
+    except AshoreError as error:
+        if error.code == "variant_not_found":
+            return not _has_parent(store, name) or "@" in name
+        raise
+    return False
+
+
+def _has_parent(store: ModelStore, name: str) -> bool:
+    try:
+        store.resolve(name.partition("@")[0])
+    except UnknownModel:
+        return False
+    return True
+
+
+def _refuse_offline(settings: Settings, absent: Sequence[str]) -> None:
+    if settings.offline:
+        raise SourceUnreachable(
+            f"not in the store, and ashore is offline: {', '.join(absent)}",
+            hint="run once without --offline, or bring a model in with `ashore model import FILE.tar`",
+        )
+
+
+def _fetch(verb: str, names: Sequence[str]) -> None:
+    """Run the fetching in a process of its own, on this terminal."""
+    code = subprocess.run([sys.executable, "-m", "ashore.cli.fetch", verb, *names], check=False).returncode
+    if code:
+        raise SystemExit(code if code > 0 else 128 - code)
+
+
+def show_plan(plan: Plan, notes: Sequence[str], listening: str) -> str:
+    """Return a plan as text for people."""
+    inventory = plan.inventory
+    lines = [
+        f"machine   {inventory.cpu or 'unknown processor'}, {inventory.cores} cores, "
+        f"{inventory.memory_bytes / (1 << 30):.1f} GiB of free memory",
+        f"listens   {listening}",
+    ]
+    for model in plan.models:
+        absent = "" if model.in_store else "  (not in the store; `ashore up` pulls it)"
+        lines += ["", f"{model.alias}{absent}"]
+        lines += [f"  {c.field:<10}{c.value:<24}{c.why}" for c in model.choices]
+    lines += ["", *(f"note: {note}" for note in notes)] if notes else []
+    return "\n".join(lines)
+
+
+def plan_json(plan: Plan, notes: Sequence[str]) -> str:
+    """Return a plan as indented JSON."""
+    return msgspec.json.format(msgspec.json.encode({"plan": plan, "notes": tuple(notes)}), indent=2).decode()
+
+
+def show_changes(changes: Sequence[Change]) -> str:
+    """Return the difference of two plans as text for people."""
+    signs = {"add": "+", "remove": "-", "replace": "~", "keep": " "}
+    return "\n".join(f"{signs[change.kind]} {change.alias}: {change.what}" for change in changes)
