@@ -4,6 +4,11 @@ Owns: running a model that lies on disk, scheduling its sequences, sampling. Ref
 models come from.
 """
 
+from ashore.engines.client import HostClient
+from ashore.engines.failures import error_of
+from ashore.engines.fake import FakeEngine, FakeSpec, fake_model_files
+from ashore.engines.grammar import check_grammar
+from ashore.engines.launch import HostLaunch, host_command, read_launch, write_launch
 from ashore.engines.model import (
     EngineEvent,
     EngineInfo,
@@ -20,12 +25,17 @@ from ashore.engines.model import (
     Token,
     TokenLogprob,
 )
-from ashore.engines.ports import CanEmbed, CanLoadAdapter, CanScore, Engine
+from ashore.engines.ordercheck import check_ids, check_order
+from ashore.engines.orderstream import OrderStream
+from ashore.engines.ports import CanEmbed, CanLoadAdapter, CanScore, CanWait, Engine
+from ashore.engines.quiet import be_quiet
+from ashore.engines.registry import engine_kinds, make_engine
 
 __all__ = [
     "CanEmbed",
     "CanLoadAdapter",
     "CanScore",
+    "CanWait",
     "Engine",
     "EngineEvent",
     "EngineInfo",
@@ -33,12 +43,28 @@ __all__ = [
     "EngineOptions",
     "EngineStats",
     "Failed",
+    "FakeEngine",
+    "FakeSpec",
     "Feature",
     "Finished",
     "GenerateOrder",
     "Grammar",
+    "HostClient",
+    "HostLaunch",
     "ModelFiles",
+    "OrderStream",
     "Sampling",
     "Token",
     "TokenLogprob",
+    "be_quiet",
+    "check_grammar",
+    "check_ids",
+    "check_order",
+    "engine_kinds",
+    "error_of",
+    "fake_model_files",
+    "host_command",
+    "make_engine",
+    "read_launch",
+    "write_launch",
 ]

@@ -83,3 +83,18 @@ class CanLoadAdapter(Protocol):
     def load_adapter(self, name: str, directory: str) -> None:
         """Load a PEFT adapter folder under `name`, which orders give in `adapter`; the same name again replaces it."""
         ...
+
+
+@runtime_checkable
+class CanWait(Protocol):
+    """An engine whose events come from elsewhere (a server's thread, a clock) instead of being computed in `step`.
+
+    The host then sleeps on its sockets and on this together, so that neither an order nor a token waits for the other.
+    """
+
+    def wait_on(self) -> tuple[int | None, float | None]:
+        """Return a descriptor that is readable while events wait, and the seconds until `step` has something anyway.
+
+        `(None, None)` means that nothing will come until an order does. Asked before every sleep, so it must be cheap.
+        """
+        ...

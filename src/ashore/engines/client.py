@@ -1,0 +1,157 @@
+"""The API worker's side of an engine host: orders go out, events come back, all on one asyncio loop."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final, TypeVar
+
+from ashore.engines.frames import (
+    Done,
+    Drain,
+    Embed,
+    GetStats,
+    LoadAdapter,
+    Score,
+    Scores,
+    Stats,
+    ToHost,
+    Vectors,
+)
+from ashore.engines.hostlink import HostLink, host_died
+from ashore.engines.model import EngineInfo, EngineStats, GenerateOrder, TokenLogprob
+from ashore.engines.orderstream import OrderStream, ended_stream
+from ashore.engines.unixsocket import unix_address
+from ashore.errors import EngineFailed, HostDied, NotReady
+
+_FIRST_RETRY_S: Final = 0.01
+_LONGEST_RETRY_S: Final = 0.2
+
+_Answer = TypeVar("_Answer", Vectors, Scores, Done, Stats)
+
+
+class HostClient:
+    """A connection to one engine host, shared by every request of this worker that goes to that replica.
+
+    Lives on the loop on which `connect` was awaited. Order ids must be unique among the live orders of the host.
+    """
+
+    def __init__(self, socket_path: Path | str) -> None:
+        self._path = Path(socket_path)
+        self._link: HostLink | None = None
+
+    @property
+    def connected(self) -> bool:
+        """True between the host's greeting and the end of the connection."""
+        return self._link is not None and self._link.open
+
+    @property
+    def info(self) -> EngineInfo:
+        """What the engine said of itself in its last greeting.
+
+        Raises:
+            NotReady: no host has greeted yet.
+        """
+        if self._link is None:
+            raise NotReady(f"the engine host at {self._path} has not greeted yet", hint="wait for `connect`")
+        return self._link.info
+
+    async def connect(self, timeout_s: float = 60.0) -> None:
+        """Connect, and return once the engine is loaded. Retries quickly until then. May be called again after a loss.
+
+        Raises:
+            NotReady: nothing listened, or nothing had loaded, within `timeout_s`.
+            AshoreError: the engine could not be loaded; the error is the one that the host met.
+        """
+        if self.connected:
+            return
+        loop = asyncio.get_running_loop()
+        deadline_s = loop.time() + timeout_s
+        pause_s = _FIRST_RETRY_S
+        while True:
+            link = await self._try_connect(deadline_s)
+            if link is not None:
+                self._link = link
+                return
+            if loop.time() + pause_s > deadline_s:
+                raise NotReady(
+                    f"no engine host was ready at {self._path} within {timeout_s:g} s",
+                    hint="the log of the host says what it does; a large model takes minutes to load",
+                )
+            await asyncio.sleep(pause_s)
+            pause_s = min(2 * pause_s, _LONGEST_RETRY_S)
+
+    def generate(self, order: GenerateOrder) -> OrderStream:
+        """Send `order` at once and return its events. Without a connection the first step of the stream raises
+        `HostDied`, as it does when the connection is lost on the way."""
+        link = self._link
+        if link is None or not link.open:
+            return ended_stream(order.order_id, host_died(self._path))
+        return link.start(order)
+
+    async def embed(self, batch: list[list[int]]) -> list[list[float]]:
+        """Return one normalised vector for each sequence of token ids.
+
+        Raises:
+            UnsupportedByEngine: the engine makes no embeddings.
+            ContextTooLong: a sequence is too long.
+            HostDied: the connection was lost.
+        """
+        return (await self._call(lambda call_id: Embed(call_id, batch), Vectors)).vectors
+
+    async def score(self, ids: list[int], *, top_logprobs: int = 0) -> list[tuple[TokenLogprob, ...]]:
+        """Return the log-probability of each token but the first, and the `top_logprobs` best beside it.
+
+        Raises:
+            UnsupportedByEngine: the engine does not score.
+            HostDied: the connection was lost.
+        """
+        return (await self._call(lambda call_id: Score(call_id, ids, top_logprobs), Scores)).rows
+
+    async def load_adapter(self, name: str, directory: str) -> None:
+        """Load a LoRA folder under `name`; the same name again replaces it."""
+        await self._call(lambda call_id: LoadAdapter(call_id, name, directory), Done)
+
+    async def stats(self) -> EngineStats:
+        """Return the engine's counters and gauges."""
+        return (await self._call(GetStats, Stats)).stats
+
+    async def drain(self) -> None:
+        """Ask the host to finish what runs and exit. Returns at once."""
+        self._open_link().send(Drain())
+
+    async def close(self) -> None:
+        """Close the connection; the host cancels the orders that still run. May be called twice."""
+        if self._link is not None:
+            await self._link.close()
+
+    def _open_link(self) -> HostLink:
+        if self._link is None or not self._link.open:
+            raise host_died(self._path)
+        return self._link
+
+    async def _call(self, make: Callable[[int], ToHost], answer: type[_Answer]) -> _Answer:
+        reply = await self._open_link().call(make)
+        if not isinstance(reply, answer):
+            raise EngineFailed(f"the host answered {type(reply).__name__} where {answer.__name__} was due")
+        return reply
+
+    async def _try_connect(self, deadline_s: float) -> HostLink | None:
+        """Return a link whose host has greeted, or None when it is worth trying again."""
+        loop = asyncio.get_running_loop()
+        try:
+            with unix_address(self._path) as address:
+                _, link = await loop.create_unix_connection(lambda: HostLink(self._path), address)
+        except (FileNotFoundError, ConnectionRefusedError, BlockingIOError):
+            return None
+        try:
+            async with asyncio.timeout_at(deadline_s):
+                await link.greeting
+        except (TimeoutError, HostDied):
+            await link.close()
+            return None
+        except BaseException:
+            await link.close()
+            raise
+        return link

@@ -1,0 +1,54 @@
+"""Errors on their way through a frame: an `AshoreError` becomes code, message and hint, and comes back as its class."""
+
+from __future__ import annotations
+
+import functools
+
+import msgspec
+
+from ashore.core import OrderId
+from ashore.engines.model import Failed
+from ashore.errors import AshoreError, EngineFailed
+
+
+class Failure(msgspec.Struct, frozen=True, array_like=True):
+    """What is left of an error once it has crossed to another process."""
+
+    code: str
+    message: str
+    hint: str = ""
+
+
+def failure_of(error: BaseException) -> Failure:
+    """Return the wire form of `error`. What is not ours becomes `engine_failed` with its own words."""
+    if isinstance(error, AshoreError):
+        return Failure(error.code, error.message, error.hint)
+    return Failure(
+        EngineFailed.code,
+        f"the engine raised {type(error).__name__}: {error}",
+        "the traceback is in the log of this engine host",
+    )
+
+
+def failed(order_id: OrderId, error: BaseException) -> Failed:
+    """Return the event that ends `order_id` with `error`."""
+    failure = failure_of(error)
+    return Failed(order_id, failure.code, failure.message, failure.hint)
+
+
+def error_of(failure: Failure | Failed) -> AshoreError:
+    """Return the error that `failure` was made from: the class whose `code` it carries, `EngineFailed` if unknown."""
+    return _classes().get(failure.code, EngineFailed)(failure.message, hint=failure.hint)
+
+
+@functools.cache
+def _classes() -> dict[str, type[AshoreError]]:
+    """Every error class by its code; where a group and a leaf share a code, the leaf."""
+    found: dict[str, type[AshoreError]] = {}
+    waiting: list[type[AshoreError]] = [AshoreError]
+    while waiting:
+        cls = waiting.pop(0)
+        if cls.__module__ == AshoreError.__module__:
+            found[cls.code] = cls
+        waiting.extend(cls.__subclasses__())
+    return found

@@ -1,0 +1,11 @@
+"""An engine without a model: echoes or babbles at a chosen rate, and fails on demand.
+
+Owns: `fake:echo` and `fake:random` with their options, and the tiny tokenizer files that make them usable everywhere a
+model is. For load tests, for drills, and for trying ashore with no model at all.
+"""
+
+from ashore.engines.fake.engine import FakeEngine
+from ashore.engines.fake.files import fake_model_files
+from ashore.engines.fake.spec import FakeSpec
+
+__all__ = ["FakeEngine", "FakeSpec", "fake_model_files"]

@@ -1,0 +1,357 @@
+"""The fake engine: the port's twin, as quick as Python goes and as slow or as broken as it is told to be."""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import math
+import os
+import random
+import signal
+import time
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Sequence
+from typing import Final, Literal
+
+from ashore.core import Clock, OrderId, SystemClock
+from ashore.engines.failures import failed
+from ashore.engines.fake import tongue
+from ashore.engines.fake.files import END, USER, VOCAB_SIZE
+from ashore.engines.fake.spec import FakeSpec
+from ashore.engines.model import (
+    EngineEvent,
+    EngineInfo,
+    EngineOptions,
+    EngineStats,
+    Feature,
+    Finished,
+    GenerateOrder,
+    ModelFiles,
+    Sampling,
+    Token,
+    TokenLogprob,
+)
+from ashore.engines.ordercheck import check_ids, check_order
+from ashore.errors import AshoreError, ContextTooLong, EngineFailed, InvalidRequest, NotReady
+
+_FEATURES: Final[tuple[Feature, ...]] = (
+    "adapters", "embed", "frequency_penalty", "logit_bias", "logprobs", "min_p", "presence_penalty",
+    "repetition_penalty", "score", "seed", "temperature", "top_k", "top_logprobs", "top_p",
+)  # fmt: skip
+_TICK_S: Final = 0.002
+"""Paced tokens come out on a grid of this width, so that many slow streams cost few steps."""
+_BLOCK_TOKENS: Final = 16
+_MOST_BLOCKS: Final = 65_536
+_PLAIN: Final = (Sampling(), Sampling(temperature=0.0))
+
+
+class _Sequence:
+    """One running order."""
+
+    __slots__ = (
+        "cached",
+        "counts",
+        "due_s",
+        "echo",
+        "made",
+        "order",
+        "previous",
+        "prompt_counts",
+        "quick",
+        "rng",
+        "salt",
+    )
+
+    def __init__(self, order: GenerateOrder, spec: FakeSpec, due_s: float, cached: int) -> None:
+        self.order = order
+        self.due_s = due_s
+        self.cached = cached
+        self.made = 0
+        self.echo = _spoken(order.prompt_ids) if spec.mode == "echo" else None
+        self.salt = hash(tuple(order.prompt_ids))
+        self.previous = order.prompt_ids[-1]
+        sampling = order.sampling
+        self.quick = order.top_logprobs is None and (
+            sampling == _PLAIN[1] or (self.echo is not None and sampling in _PLAIN)
+        )
+        self.counts: Counter[int] = Counter()
+        self.prompt_counts = Counter(order.prompt_ids) if sampling.repetition_penalty != 1.0 else Counter()
+        self.rng = random.Random(sampling.seed) if sampling.seed is not None else random.Random()
+
+
+class FakeEngine:
+    """An engine that needs nothing. See `FakeSpec` for what it can be told."""
+
+    def __init__(self, *, clock: Clock | None = None, sleep: Callable[[float], None] = time.sleep) -> None:
+        self._clock = clock or SystemClock()
+        self._sleep = sleep
+        self._info: EngineInfo | None = None
+        self._spec = FakeSpec(mode="echo")
+        self._prefix_cache = True
+        self._kv_tokens = 0
+        self._adapters: set[str] = set()
+        self._live: dict[OrderId, _Sequence | None] = {}
+        """Every order that has not ended; None while it waits."""
+        self._waiting: list[tuple[int, int, GenerateOrder]] = []
+        self._due: list[tuple[float, int, _Sequence]] = []
+        self._numbers = itertools.count()
+        self._ended: list[EngineEvent] = []
+        self._blocks: OrderedDict[int, None] = OrderedDict()
+        self._draws = random.Random(0)
+        self._steps = self._prompt_tokens = self._cached_tokens = self._completion_tokens = 0
+        self._step_seconds = 0.0
+
+    def load(self, files: ModelFiles, options: EngineOptions) -> EngineInfo:
+        spec = FakeSpec.parse(files.name)
+        self._sleep(spec.load_s)
+        if spec.fail_load:
+            raise EngineFailed(f"{files.name}: loading fails, as asked for", hint="leave fail_load out")
+        self._spec = spec
+        self._draws.seed(spec.seed)
+        self._prefix_cache = options.prefix_cache
+        context_tokens = min(options.context_tokens or spec.context, spec.context)
+        self._kv_tokens = options.kv_tokens or 64 * context_tokens
+        self._info = EngineInfo(
+            kind="fake",
+            version="fake 1",
+            model=files.name,
+            precision="fp64",
+            context_tokens=context_tokens,
+            vocab_size=VOCAB_SIZE,
+            kv_tokens=self._kv_tokens,
+            max_sequences=spec.sequences,
+            features=_FEATURES,
+            max_top_logprobs=20,
+            embedding_size=spec.embed,
+            deterministic_seed=True,
+        )
+        return self._info
+
+    def submit(self, order: GenerateOrder) -> None:
+        try:
+            check_order(order, self._loaded())
+            if order.adapter is not None and order.adapter not in self._adapters:
+                raise InvalidRequest(f"no adapter is called {order.adapter!r}", hint="load it first")
+        except AshoreError as error:
+            self._ended.append(failed(order.order_id, error))
+            return
+        self._live[order.order_id] = None
+        heapq.heappush(self._waiting, (-order.priority, next(self._numbers), order))
+
+    def cancel(self, order_id: OrderId) -> None:
+        if order_id not in self._live:
+            return
+        sequence = self._live.pop(order_id)
+        if sequence is None:
+            order = next(order for _, _, order in self._waiting if order.order_id == order_id)
+            self._ended.append(Finished(order_id, "cancelled", len(order.prompt_ids), 0, 0))
+        else:
+            self._ended.append(self._finished(sequence, "cancelled"))
+
+    def step(self, timeout_s: float) -> Sequence[EngineEvent]:
+        self._admit()
+        events, self._ended = self._ended, []
+        if not events:
+            wait_s = self._until_due_s()
+            if wait_s is None or wait_s > timeout_s:
+                self._sleep(timeout_s)
+                return events
+            self._sleep(wait_s)
+        started_s = self._clock.monotonic_s()
+        horizon_s = started_s + 1e-6
+        ready: list[_Sequence] = []
+        while self._due and self._due[0][0] <= horizon_s:
+            sequence = heapq.heappop(self._due)[2]
+            if self._live.get(sequence.order.order_id) is sequence:
+                ready.append(sequence)
+        if ready:
+            self._break_if_told()
+            self._sleep(self._spec.step_s)
+            for sequence in ready:
+                events.append(self._advance(sequence))
+            self._steps += 1
+            self._step_seconds += self._clock.monotonic_s() - started_s
+        return events
+
+    def wait_on(self) -> tuple[int | None, float | None]:
+        if self._ended or (self._waiting and len(self._due) < self._spec.sequences):
+            return None, 0.0
+        return None, self._until_due_s()
+
+    def stats(self) -> EngineStats:
+        running = [sequence for sequence in self._live.values() if sequence is not None]
+        used = sum(len(sequence.order.prompt_ids) + sequence.made for sequence in running)
+        return EngineStats(
+            running=len(running),
+            waiting=len(self._live) - len(running),
+            kv_tokens_used=min(used, self._kv_tokens),
+            kv_tokens_total=self._kv_tokens,
+            steps=self._steps,
+            step_seconds=self._step_seconds,
+            prompt_tokens=self._prompt_tokens,
+            cached_tokens=self._cached_tokens,
+            completion_tokens=self._completion_tokens,
+        )
+
+    def close(self) -> None:
+        self._live.clear()
+        self._waiting.clear()
+        self._due.clear()
+        self._ended.clear()
+
+    def embed(self, batch: Sequence[Sequence[int]]) -> list[list[float]]:
+        info = self._loaded()
+        for ids in batch:
+            check_ids(ids, info)
+            if len(ids) > info.context_tokens:
+                raise ContextTooLong(f"a text has {len(ids)} tokens; the context is {info.context_tokens}")
+        return [hashed_vector(ids, info.embedding_size) for ids in batch]
+
+    def score(self, ids: Sequence[int], *, top_logprobs: int = 0) -> list[tuple[TokenLogprob, ...]]:
+        check_ids(ids, self._loaded())
+        rows = []
+        for place in range(1, len(ids)):
+            candidates = tongue.logits(0, place, ids[place - 1])
+            rows.append(tongue.logprobs(candidates, VOCAB_SIZE, ids[place], top_logprobs))
+        return rows
+
+    def load_adapter(self, name: str, directory: str) -> None:
+        """Remember `name`; the folder is not looked at."""
+        self._loaded()
+        self._adapters.add(name)
+
+    # --- inside a step
+
+    def _loaded(self) -> EngineInfo:
+        if self._info is None:
+            raise NotReady("the fake engine is not loaded")
+        return self._info
+
+    def _until_due_s(self) -> float | None:
+        return max(0.0, self._due[0][0] - self._clock.monotonic_s()) if self._due else None
+
+    def _admit(self) -> None:
+        """Move waiting orders into the batch; those that are to fail do so now."""
+        now_s = self._clock.monotonic_s() if self._waiting else 0.0
+        while self._waiting and len(self._due) < self._spec.sequences:
+            order = heapq.heappop(self._waiting)[2]
+            if order.order_id not in self._live:
+                continue  # cancelled while it waited
+            if self._spec.fail_rate and self._draws.random() < self._spec.fail_rate:
+                del self._live[order.order_id]
+                error = EngineFailed("this order fails, as asked for", hint="lower fail_rate")
+                self._ended.append(failed(order.order_id, error))
+                continue
+            sequence = _Sequence(order, self._spec, self._grid(now_s + self._spec.delay_s), self._remember(order))
+            self._live[order.order_id] = sequence
+            self._prompt_tokens += len(order.prompt_ids)
+            self._cached_tokens += sequence.cached
+            self._push(sequence)
+
+    def _grid(self, due_s: float) -> float:
+        """Round `due_s` up to the grid of paced tokens."""
+        paced = self._spec.tok_per_s or self._spec.delay_s
+        return math.ceil(due_s / _TICK_S) * _TICK_S if paced else due_s
+
+    def _push(self, sequence: _Sequence) -> None:
+        heapq.heappush(self._due, (self._grid(sequence.due_s), next(self._numbers), sequence))
+
+    def _advance(self, sequence: _Sequence) -> EngineEvent:
+        """Make one token of `sequence` and return it, or how the sequence ended."""
+        order = sequence.order
+        token_id, row = self._next_token(sequence)
+        if token_id in order.stop_token_ids and not order.ignore_eos:
+            return self._end(sequence, "stop", token_id)
+        sequence.made += 1
+        sequence.previous = token_id
+        self._completion_tokens += 1
+        if sequence.made >= order.max_new_tokens:
+            self._ended.append(self._end(sequence, "length"))
+        else:
+            if self._spec.tok_per_s:
+                sequence.due_s += 1.0 / self._spec.tok_per_s
+            self._push(sequence)
+        if row is None:
+            return Token(order.order_id, token_id)
+        return Token(order.order_id, token_id, row[0].logprob, row[1:])
+
+    def _next_token(self, sequence: _Sequence) -> tuple[int, tuple[TokenLogprob, ...] | None]:
+        certain = self._called_for(sequence)
+        order, made, previous = sequence.order, sequence.made, sequence.previous
+        if sequence.quick:
+            return (tongue.favourite(sequence.salt, made, previous) if certain is None else certain), None
+        candidates = tongue.logits(sequence.salt, made, previous, certain=certain)
+        chosen = tongue.choose(candidates, order.sampling, sequence.prompt_counts, sequence.counts, sequence.rng)
+        sequence.counts[chosen] += 1
+        if order.top_logprobs is None:
+            return chosen, None
+        return chosen, tongue.logprobs(candidates, VOCAB_SIZE, chosen, order.top_logprobs)
+
+    def _called_for(self, sequence: _Sequence) -> int | None:
+        """Return the token that comes now whatever the toy language says: what is echoed, or the end."""
+        made, ignores_end = sequence.made, sequence.order.ignore_eos
+        if sequence.echo is None:
+            return END if made >= self._spec.tokens and not ignores_end else None
+        if not sequence.echo:
+            return END
+        if made < len(sequence.echo) or ignores_end:
+            return sequence.echo[made % len(sequence.echo)]
+        return END
+
+    def _end(
+        self, sequence: _Sequence, reason: Literal["stop", "length"], stop_token_id: int | None = None
+    ) -> Finished:
+        del self._live[sequence.order.order_id]
+        return self._finished(sequence, reason, stop_token_id)
+
+    def _finished(
+        self, sequence: _Sequence, reason: Literal["stop", "length", "cancelled"], stop_token_id: int | None = None
+    ) -> Finished:
+        order = sequence.order
+        return Finished(order.order_id, reason, len(order.prompt_ids), sequence.cached, sequence.made, stop_token_id)
+
+    def _remember(self, order: GenerateOrder) -> int:
+        """Put the prompt's whole blocks into the pretended prefix cache and return how many tokens were there."""
+        if not self._prefix_cache or len(order.prompt_ids) <= _BLOCK_TOKENS:
+            return 0
+        key = hash((order.prefix_partition, order.adapter))
+        cached, unbroken = 0, True
+        for start in range(0, len(order.prompt_ids) - _BLOCK_TOKENS, _BLOCK_TOKENS):
+            key = hash((key, *order.prompt_ids[start : start + _BLOCK_TOKENS]))
+            unbroken = unbroken and key in self._blocks
+            cached += _BLOCK_TOKENS if unbroken else 0
+            self._blocks[key] = None
+            self._blocks.move_to_end(key)
+        while len(self._blocks) > _MOST_BLOCKS:
+            self._blocks.popitem(last=False)
+        return cached
+
+    def _break_if_told(self) -> None:
+        spec, made = self._spec, self._completion_tokens
+        if spec.die_after and made >= spec.die_after:
+            os.kill(os.getpid(), signal.SIGKILL)
+        if spec.raise_after and made >= spec.raise_after:
+            raise RuntimeError(f"the fake engine raises after {spec.raise_after} tokens, as asked for")
+        while spec.hang_after and made >= spec.hang_after:
+            self._sleep(3600.0)
+
+
+def _spoken(prompt_ids: Sequence[int]) -> tuple[int, ...]:
+    """Return what an echo says: the last user turn of a chat, or the whole prompt; bytes only."""
+    ids = list(prompt_ids)
+    if USER in ids:
+        start = len(ids) - ids[::-1].index(USER)
+        end = ids.index(END, start) if END in ids[start:] else len(ids)
+        ids = ids[start:end]
+    return tuple(token_id for token_id in ids if token_id < END)
+
+
+def hashed_vector(ids: Sequence[int], size: int) -> list[float]:
+    """Return a unit vector of `size` numbers in which texts that share pieces of three tokens lie near each other."""
+    vector = [0.0] * size
+    padded = (END, *ids, END)
+    for place in range(len(ids)):
+        bits = tongue.mix(padded[place], padded[place + 1], padded[place + 2])
+        vector[bits % size] += 1.0 if bits >> 63 else -1.0
+    norm = math.sqrt(sum(x * x for x in vector))
+    return [x / norm for x in vector] if norm else [1.0, *vector[1:]]

@@ -1,0 +1,77 @@
+"""The name of a fake model is its whole configuration: `fake:echo?tok_per_s=20&delay_s=0.1`."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Final, Literal, Self
+from urllib.parse import parse_qsl
+
+from ashore.core import did_you_mean
+from ashore.errors import InvalidSpec
+
+_SCHEME: Final = "fake:"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FakeSpec:
+    """How a fake engine behaves."""
+
+    mode: Literal["echo", "random"]
+    """`echo` answers with the last user turn (without a chat, the whole prompt); `random` babbles."""
+    tok_per_s: float = 0.0
+    """Tokens per second of one sequence; 0 is as fast as it goes."""
+    delay_s: float = 0.0
+    """Seconds from an order to its first token."""
+    step_s: float = 0.0
+    """Seconds that a step takes, whatever it does: makes the engine's capacity finite."""
+    tokens: int = 128
+    """Length of a `random` answer, if nothing shorter is asked for."""
+    context: int = 8192
+    sequences: int = 4096
+    """Sequences that run at once; further ones wait."""
+    embed: int = 384
+    """Numbers in an embedding."""
+    seed: int = 0
+    """Draws which orders fail."""
+    fail_rate: float = 0.0
+    """Share of orders that fail instead of answering."""
+    fail_load: bool = False
+    """Loading fails."""
+    load_s: float = 0.0
+    """Seconds that loading takes."""
+    raise_after: int = 0
+    """The step after this many tokens raises, as a broken library would, and so does each later one; 0 is never."""
+    hang_after: int = 0
+    """The step after this many tokens never returns; 0 is never."""
+    die_after: int = 0
+    """The process kills itself after this many tokens; 0 is never."""
+
+    @classmethod
+    def parse(cls, name: str) -> Self:
+        """Return the spec that a model name stands for. A variant (`fake:echo@x`) is not accepted.
+
+        Raises:
+            InvalidSpec: not a fake model, an unknown option, or a value of the wrong kind; the message names it.
+        """
+        kind, _, query = name.removeprefix(_SCHEME).partition("?")
+        if not name.startswith(_SCHEME) or kind not in ("echo", "random"):
+            raise InvalidSpec(f"{name!r} is no fake model", hint="there are fake:echo and fake:random")
+        types = {field.name: field.type for field in dataclasses.fields(cls) if field.name != "mode"}
+        values: dict[str, float | int | bool] = {}
+        for option, text in parse_qsl(query, keep_blank_values=True):
+            if option not in types:
+                raise InvalidSpec(f"{name!r}: no option is called {option!r}", hint=did_you_mean(option, types))
+            values[option] = _value(name, option, str(types[option]), text)
+        return cls(mode="echo" if kind == "echo" else "random", **values)  # type: ignore[arg-type]
+
+
+def _value(name: str, option: str, kind: str, text: str) -> float | int | bool:
+    try:
+        number = float(text)
+        if not 0 <= number < 1e9 or (kind != "float" and not number.is_integer()):
+            raise ValueError(text)
+    except ValueError as error:
+        expected = {"float": "a number from 0 on", "int": "a whole number from 0 on", "bool": "0 or 1"}[kind]
+        raise InvalidSpec(f"{name!r}: {option} is {text!r}; {expected} is expected") from error
+    return number if kind == "float" else bool(number) if kind == "bool" else int(number)

@@ -1,0 +1,129 @@
+"""`python -m ashore.engines.host --socket PATH --launch FILE [--control-fd N]`: run one engine.
+
+Exit codes: 0 drained; 2 and 4 as in `ashore.errors` (a model that cannot be loaded, an engine that broke); 70 a bug.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import logging
+import signal
+import socket
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from types import FrameType
+from typing import Final
+
+from ashore.engines.failures import failure_of
+from ashore.engines.frames import PROTOCOL_VERSION, LoadFailed
+from ashore.engines.host.lifetime import die_with_parent, exit_at_end_of
+from ashore.engines.host.link import Link, LinkClosed
+from ashore.engines.host.loop import HostLoop
+from ashore.engines.launch import HostLaunch, read_launch
+from ashore.engines.model import EngineInfo
+from ashore.engines.ports import CanLoadAdapter, Engine
+from ashore.engines.quiet import be_quiet
+from ashore.engines.registry import make_engine
+from ashore.engines.unixsocket import listen_on
+from ashore.errors import AshoreError, UnsupportedByEngine
+
+_TELL_FAILURE_S: Final = 2.0
+"""How long a host that could not load stays to say so to the workers that wait for its greeting."""
+
+_log = logging.getLogger("ashore.host")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a host until it is drained and return its exit code."""
+    arguments = _parse(argv)
+    be_quiet()
+    logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s", level=logging.INFO)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the supervisor stops us in order
+    if arguments.control_fd is not None:
+        die_with_parent()
+        exit_at_end_of(arguments.control_fd)
+    listener = listen_on(arguments.socket)
+    try:
+        launch = read_launch(arguments.launch)
+        engine = make_engine(launch.options.kind)
+        started_s = time.monotonic()
+        info = _load(engine, launch)
+    except Exception as error:  # noqa: BLE001 - the outermost place; the workers that wait are told
+        level_traceback = not isinstance(error, AshoreError)
+        _log.error("%s: cannot load: %s", arguments.launch, failure_of(error).message, exc_info=level_traceback)
+        _tell_failure(listener, error)
+        return error.exit_code if isinstance(error, AshoreError) else 70
+    _log.info("%s ready in %.2f s: %s, %s", info.model, time.monotonic() - started_s, info.version, info.precision)
+    return _serve(engine, info, listener, launch.drain_s)
+
+
+def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="ashore.engines.host", description="Run one engine for API workers.")
+    parser.add_argument("--socket", type=Path, required=True, help="unix socket to listen on")
+    parser.add_argument("--launch", type=Path, required=True, help="launch file, JSON")
+    parser.add_argument("--control-fd", type=int, help="inherited pipe; the host exits when its other end closes")
+    return parser.parse_args(argv)
+
+
+def _load(engine: Engine, launch: HostLaunch) -> EngineInfo:
+    info = engine.load(launch.files, launch.options)
+    for name, directory in launch.adapters.items():
+        if not isinstance(engine, CanLoadAdapter):
+            raise UnsupportedByEngine(
+                f"adapter {name!r}: the engine {info.kind!r} takes no adapters with {info.model}",
+                hint="serve the model without adapters or with another engine",
+            )
+        engine.load_adapter(name, directory)
+    return info
+
+
+def _serve(engine: Engine, info: EngineInfo, listener: socket.socket, drain_s: float) -> int:
+    loop = HostLoop(engine, info, listener, drain_s=drain_s)
+    terminations = 0
+
+    def terminate(number: int, frame: FrameType | None) -> None:
+        nonlocal terminations
+        terminations += 1
+        loop.start_draining()
+        if terminations > 1:
+            raise SystemExit(0)
+
+    signal.set_wakeup_fd(loop.wakeup_fd, warn_on_full_buffer=False)
+    signal.signal(signal.SIGTERM, terminate)
+    gc.collect()
+    gc.freeze()  # what loading made is never garbage; collections in mid-stream need not walk it
+    try:
+        loop.run()
+    except AshoreError as error:
+        _log.error("%s (%s)", error.message, error.hint)
+        return error.exit_code
+    finally:
+        signal.set_wakeup_fd(-1)
+        engine.close()
+    return 0
+
+
+def _tell_failure(listener: socket.socket, error: Exception) -> None:
+    """Answer the workers that wait, and those that come within `_TELL_FAILURE_S`, with `LoadFailed`."""
+    deadline_s = time.monotonic() + _TELL_FAILURE_S
+    while (left_s := deadline_s - time.monotonic()) > 0:
+        listener.settimeout(left_s)
+        try:
+            sock, _ = listener.accept()
+        except TimeoutError:
+            break
+        link = Link(sock)
+        try:
+            link.send(LoadFailed(PROTOCOL_VERSION, failure_of(error)))
+            link.flush()
+        except LinkClosed as reason:
+            _log.info("a worker went away before it was told (%s)", reason)
+        link.close()
+    listener.close()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

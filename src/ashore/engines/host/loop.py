@@ -1,0 +1,321 @@
+"""The loop of an engine host: drain the sockets, submit and cancel, step, send. One thread, and it never spins.
+
+With nothing to do it sleeps on its sockets, so a new order starts at once. An engine that computes is stepped as long
+as it has orders; an engine whose events come from elsewhere (`CanWait`) is slept on together with the sockets.
+"""
+
+from __future__ import annotations
+
+import logging
+import selectors
+import socket
+from collections.abc import Sequence
+from typing import Final, assert_never
+
+from ashore.core import Clock, OrderId, SystemClock
+from ashore.engines.failures import failed, failure_of
+from ashore.engines.frames import (
+    PROTOCOL_VERSION,
+    CallFailed,
+    Cancel,
+    Done,
+    Drain,
+    Embed,
+    Events,
+    Generate,
+    GetStats,
+    Hello,
+    LoadAdapter,
+    Score,
+    Stats,
+    ToHost,
+    ToWorker,
+)
+from ashore.engines.host.calls import Calls
+from ashore.engines.host.link import Link, LinkClosed
+from ashore.engines.model import EngineEvent, EngineInfo, GenerateOrder, Token
+from ashore.engines.ports import CanLoadAdapter, CanWait, Engine
+from ashore.errors import AshoreError, Conflict, Draining, EngineFailed, InvalidRequest, UnsupportedByEngine
+
+STEP_TIMEOUT_S: Final = 0.002
+"""What a step may wait inside the engine while it has orders and nothing to compute (a grammar being compiled)."""
+MOST_FAILED_STEPS: Final = 3
+"""Steps in a row that may raise before the host gives the engine up; the supervisor starts a fresh one."""
+
+_log = logging.getLogger(__name__)
+
+
+class HostLoop:
+    """Serves one loaded engine to the workers that connect to `listener`."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        info: EngineInfo,
+        listener: socket.socket,
+        *,
+        drain_s: float = 30.0,
+        clock: Clock | None = None,
+    ) -> None:
+        """Make the loop; `run` starts it.
+
+        Args:
+            engine: Loaded already. The loop does not close it.
+            info: What `load` returned; greets every worker.
+            listener: Non-blocking listening socket. The loop closes it when draining starts.
+            drain_s: Seconds that running orders have to end once draining starts.
+            clock: Time for the drain deadline.
+        """
+        self._engine = engine
+        self._info = info
+        self._listener = listener
+        self._drain_s = drain_s
+        self._clock = clock or SystemClock()
+        self._selector = selectors.DefaultSelector()
+        self._links: set[Link] = set()
+        self._owners: dict[OrderId, Link] = {}
+        self._calls = Calls(engine, info.kind, self._deliver)
+        self._watched_fd: int | None = None
+        self._drain_deadline_s: float | None = None
+        self._failed_steps = 0
+        self._wake_receive, self._wake_send = socket.socketpair()
+        for end in (self._wake_receive, self._wake_send):
+            end.setblocking(False)
+        self._selector.register(listener, selectors.EVENT_READ, self._accept)
+        self._selector.register(self._wake_receive, selectors.EVENT_READ, self._woken)
+
+    @property
+    def wakeup_fd(self) -> int:
+        """Descriptor for `signal.set_wakeup_fd`: a byte written to it ends the loop's sleep."""
+        return self._wake_send.fileno()
+
+    def start_draining(self) -> None:
+        """Take no new work and let `run` return once what runs has ended, or `drain_s` later. May be called twice."""
+        if self._drain_deadline_s is None:
+            self._drain_deadline_s = self._clock.monotonic_s() + self._drain_s
+            _log.info("draining: %d orders running", len(self._owners))
+
+    def run(self) -> None:
+        """Serve until drained.
+
+        Raises:
+            EngineFailed: the engine raised in `MOST_FAILED_STEPS` steps in a row.
+        """
+        try:
+            while not self._is_drained():
+                self._sleep_and_read()
+                if self._calls:
+                    self._calls.run_slice()
+                if self._owners:
+                    self._step()
+                self._flush()
+        finally:
+            self._fail_all(Draining("this engine host has stopped", hint="send the request again"))
+            self._flush()
+            self._close()
+
+    def _is_drained(self) -> bool:
+        if self._drain_deadline_s is None:
+            return False
+        idle = not self._owners and not self._calls and not any(link.has_backlog for link in self._links)
+        return idle or self._clock.monotonic_s() >= self._drain_deadline_s
+
+    # --- sleeping and reading
+
+    def _sleep_and_read(self) -> None:
+        for key, mask in self._selector.select(self._sleep_s()):
+            if key.data is None:
+                continue  # the engine's own descriptor: `step` reads it
+            if isinstance(key.data, Link):
+                if mask & selectors.EVENT_READ:
+                    self._read(key.data)
+            else:
+                key.data()
+
+    def _sleep_s(self) -> float | None:
+        """Seconds to sleep when nothing arrives; None is for ever, 0 is not at all."""
+        if self._calls:
+            return 0.0
+        drain_s = None
+        if self._drain_deadline_s is not None:
+            drain_s = max(0.0, self._drain_deadline_s - self._clock.monotonic_s())
+        if not self._owners:
+            return drain_s
+        if not isinstance(self._engine, CanWait):
+            return 0.0
+        fd, wait_s = self._engine.wait_on()
+        self._watch(fd)
+        if wait_s is None or drain_s is None:
+            return wait_s if drain_s is None else drain_s
+        return min(wait_s, drain_s)
+
+    def _watch(self, fd: int | None) -> None:
+        if fd == self._watched_fd:
+            return
+        if self._watched_fd is not None:
+            self._selector.unregister(self._watched_fd)
+        if fd is not None:
+            self._selector.register(fd, selectors.EVENT_READ, None)
+        self._watched_fd = fd
+
+    def _accept(self) -> None:
+        try:
+            sock, _ = self._listener.accept()
+        except (BlockingIOError, ConnectionAbortedError):
+            return
+        link = Link(sock)
+        self._links.add(link)
+        self._selector.register(sock, selectors.EVENT_READ, link)
+        self._deliver(link, Hello(PROTOCOL_VERSION, self._info))
+
+    def _woken(self) -> None:
+        self._wake_receive.recv(4096)
+
+    def _read(self, link: Link) -> None:
+        try:
+            messages = link.receive()
+        except LinkClosed as reason:
+            self._drop_link(link, str(reason))
+            return
+        for message in messages:
+            self._take(link, message)
+
+    def _take(self, link: Link, message: ToHost) -> None:
+        match message:
+            case Generate(order):
+                self._submit(link, order)
+            case Cancel(order_id):
+                if self._owners.get(order_id) is link:
+                    self._cancel(order_id)
+            case Embed(call_id, batch):
+                self._calls.add_embed(link, call_id, batch)
+            case Score(call_id, ids, top_logprobs):
+                self._calls.add_score(link, call_id, ids, top_logprobs)
+            case GetStats(call_id):
+                self._deliver(link, Stats(call_id, self._engine.stats()))
+            case LoadAdapter(call_id, name, directory):
+                self._load_adapter(link, call_id, name, directory)
+            case Drain():
+                self.start_draining()
+            case _:
+                assert_never(message)
+
+    def _submit(self, link: Link, order: GenerateOrder) -> None:
+        try:
+            if self._drain_deadline_s is not None:
+                raise Draining("this engine host is stopping", hint="send the request again")
+            if order.order_id in self._owners:
+                raise Conflict(f"order {order.order_id!r} is running already", hint="give every order an id of its own")
+            self._engine.submit(order)
+        except AshoreError as error:
+            self._deliver(link, Events([failed(order.order_id, error)]))
+            return
+        self._owners[order.order_id] = link
+        link.orders.add(order.order_id)
+
+    def _load_adapter(self, link: Link, call_id: int, name: str, directory: str) -> None:
+        try:
+            if not isinstance(self._engine, CanLoadAdapter):
+                raise UnsupportedByEngine(f"the engine {self._info.kind!r} takes no adapters with this model")
+            self._engine.load_adapter(name, directory)
+        except AshoreError as error:
+            self._deliver(link, CallFailed(call_id, failure_of(error)))
+            return
+        self._deliver(link, Done(call_id))
+
+    # --- stepping
+
+    def _step(self) -> None:
+        try:
+            events = self._engine.step(STEP_TIMEOUT_S if self._watched_fd is None else 0.0)
+        except Exception as error:  # the outermost loop: whatever an engine raises ends its orders, not the host
+            _log.exception("a step of the engine failed; %d orders end with it", len(self._owners))
+            self._failed_steps += 1
+            self._fail_all(error)
+            if self._failed_steps >= MOST_FAILED_STEPS:
+                raise EngineFailed(
+                    f"{MOST_FAILED_STEPS} steps in a row failed, the last with {type(error).__name__}: {error}",
+                    hint="the log of this host has the tracebacks; the supervisor starts a fresh one",
+                ) from error
+            return
+        if events:
+            self._failed_steps = 0
+            self._send_events(events)
+
+    def _send_events(self, events: Sequence[EngineEvent]) -> None:
+        batches: dict[Link, list[EngineEvent]] = {}
+        owners = self._owners
+        for event in events:
+            link = owners.get(event.order_id)
+            if link is None:
+                continue
+            batch = batches.get(link)
+            if batch is None:
+                batch = batches[link] = []
+            batch.append(event)
+            if type(event) is not Token:
+                del owners[event.order_id]
+                link.orders.discard(event.order_id)
+        for link, batch in batches.items():
+            self._deliver(link, Events(batch))
+
+    def _fail_all(self, error: Exception) -> None:
+        events = [failed(order_id, error) for order_id in self._owners]
+        for order_id in self._owners:
+            self._cancel(order_id)
+        self._send_events(events)
+
+    def _cancel(self, order_id: OrderId) -> None:
+        try:
+            self._engine.cancel(order_id)
+        except Exception:  # noqa: BLE001 - an engine that broke in a step may break here too; its orders are told
+            _log.exception("the engine could not cancel %s", order_id)
+
+    # --- writing and closing
+
+    def _deliver(self, link: Link, message: ToWorker) -> None:
+        """Queue `message`. An answer too large for a frame becomes a failure; a link that is over is dropped."""
+        try:
+            link.send(message)
+        except LinkClosed as reason:
+            self._drop_link(link, str(reason))
+        except InvalidRequest as error:
+            call_id = getattr(message, "call_id", None)
+            if call_id is None:
+                raise
+            self._deliver(link, CallFailed(call_id, failure_of(error)))
+
+    def _flush(self) -> None:
+        for link in list(self._links):
+            if not link.has_backlog:
+                continue
+            try:
+                link.flush()
+            except LinkClosed as reason:
+                self._drop_link(link, str(reason))
+                continue
+            wanted = selectors.EVENT_READ | (selectors.EVENT_WRITE if link.has_backlog else 0)
+            if self._selector.get_key(link.sock).events != wanted:
+                self._selector.modify(link.sock, wanted, link)
+
+    def _drop_link(self, link: Link, reason: str) -> None:
+        """Forget a worker and end its orders; their last events go nowhere."""
+        if not link.open:
+            return
+        if link.orders or reason != "closed by the worker":
+            _log.warning("a worker's connection ended (%s); %d orders cancelled", reason, len(link.orders))
+        self._selector.unregister(link.sock)
+        link.close()
+        self._links.discard(link)
+        self._calls.forget(link)
+        for order_id in link.orders:
+            self._cancel(order_id)
+
+    def _close(self) -> None:
+        for link in list(self._links):
+            link.close()
+        self._links.clear()
+        self._selector.close()
+        self._listener.close()
+        self._wake_receive.close()
+        self._wake_send.close()

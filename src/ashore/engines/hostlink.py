@@ -1,0 +1,197 @@
+"""One connection of an API worker to an engine host: frames, inboxes of orders, futures of calls.
+
+There is no reader task: the transport hands bytes to this protocol, which decodes a whole batch of events and puts each
+into the inbox of its order. A consumer is woken once per batch, however many tokens it brought.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+
+from ashore.core import OrderId
+from ashore.engines.failures import error_of
+from ashore.engines.frames import (
+    PROTOCOL_VERSION,
+    CallFailed,
+    Cancel,
+    Done,
+    Events,
+    FrameReader,
+    Generate,
+    Hello,
+    LoadFailed,
+    Scores,
+    Stats,
+    ToHost,
+    ToWorker,
+    Vectors,
+    decode_to_worker,
+    encode,
+)
+from ashore.engines.model import EngineEvent, EngineInfo, GenerateOrder, Token
+from ashore.engines.orderstream import Inbox, OrderStream, ended_stream
+from ashore.errors import AshoreError, Conflict, EngineFailed, HostDied, InvalidRequest
+
+
+class HostLink(asyncio.Protocol):
+    """One connection: its frames, the inboxes of its orders, the futures of its calls."""
+
+    def __init__(self, path: Path) -> None:
+        self.open = False
+        self.greeting: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._path = path
+        self._info: EngineInfo | None = None
+        self._reader = FrameReader()
+        self._inboxes: dict[OrderId, Inbox] = {}
+        self._calls: dict[int, asyncio.Future[ToWorker]] = {}
+        self._next_call = 0
+        self._transport: asyncio.Transport | None = None
+        self._closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    @property
+    def info(self) -> EngineInfo:
+        assert self._info is not None, "a link is used only after its host has greeted"
+        return self._info
+
+    # --- what the client calls
+
+    def start(self, order: GenerateOrder) -> OrderStream:
+        """Send an order and return its events."""
+        order_id = order.order_id
+        if order_id in self._inboxes:
+            return ended_stream(
+                order_id,
+                Conflict(f"order {order_id!r} is running already", hint="give every order an id of its own"),
+            )
+        try:
+            self.send(Generate(order))
+        except InvalidRequest as error:
+            return ended_stream(order_id, error)
+        inbox = self._inboxes[order_id] = Inbox()
+        return OrderStream(order_id, inbox, self._abandon)
+
+    async def call(self, make: Callable[[int], ToHost]) -> ToWorker:
+        """Send the message that `make` builds around a call's number and return its answer."""
+        self._next_call += 1
+        call_id = self._next_call
+        reply: asyncio.Future[ToWorker] = asyncio.get_running_loop().create_future()
+        self._calls[call_id] = reply
+        try:
+            self.send(make(call_id))
+            return await reply
+        finally:
+            self._calls.pop(call_id, None)
+
+    def send(self, message: ToHost) -> None:
+        """Send one message. Returns at once."""
+        assert self._transport is not None, "connection_made comes first"
+        self._transport.write(encode(message))
+
+    async def close(self) -> None:
+        """Close the connection and wait for its end. May be called twice."""
+        if self._transport is not None and not self._closed.done():
+            self._transport.abort()
+            await self._closed
+
+    def _abandon(self, order_id: OrderId) -> None:
+        if self._inboxes.pop(order_id, None) is not None and self.open:
+            self.send(Cancel(order_id))
+
+    # --- what the transport calls
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        try:
+            for body in self._reader.feed(data):
+                self._take(decode_to_worker(body))
+        except (msgspec.DecodeError, InvalidRequest) as error:
+            self._lose(f"sent what is no frame of ours ({error})")
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._lose("is gone")
+        if not self._closed.done():
+            self._closed.set_result(None)
+
+    # --- dispatch
+
+    def _take(self, message: ToWorker) -> None:
+        match message:
+            case Events(events):
+                self._put(events)
+            case Hello(version, info):
+                self._greet(version, info)
+            case LoadFailed(_, failure):
+                self._refuse(error_of(failure))
+            case CallFailed(call_id, failure):
+                self._answer(call_id, error_of(failure))
+            case Vectors(call_id) | Scores(call_id) | Done(call_id) | Stats(call_id):
+                self._answer(call_id, message)
+
+    def _put(self, events: list[EngineEvent]) -> None:
+        inboxes = self._inboxes
+        for event in events:
+            inbox = inboxes.get(event.order_id)
+            if inbox is None:
+                continue  # abandoned; the host has our Cancel by now
+            inbox.events.append(event)
+            if type(event) is not Token:
+                inbox.ended = True
+                del inboxes[event.order_id]
+            if inbox.waiter is not None:
+                inbox.wake()
+
+    def _greet(self, version: int, info: EngineInfo) -> None:
+        if version != PROTOCOL_VERSION:
+            self._refuse(
+                EngineFailed(
+                    f"the host at {self._path} speaks protocol {version}, this worker {PROTOCOL_VERSION}",
+                    hint="both must come from one release: restart `ashore up`",
+                )
+            )
+            return
+        self._info = info
+        self.open = True
+        if not self.greeting.done():
+            self.greeting.set_result(None)
+
+    def _refuse(self, error: AshoreError) -> None:
+        if not self.greeting.done():
+            self.greeting.set_exception(error)
+
+    def _answer(self, call_id: int, answer: ToWorker | AshoreError) -> None:
+        reply = self._calls.get(call_id)
+        if reply is None or reply.done():
+            return
+        if isinstance(answer, AshoreError):
+            reply.set_exception(answer)
+        else:
+            reply.set_result(answer)
+
+    def _lose(self, what: str) -> None:
+        """End everything that waits on this connection."""
+        self.open = False
+        self._refuse(host_died(self._path, what))
+        for inbox in self._inboxes.values():
+            inbox.error = host_died(self._path, what)
+            inbox.ended = True
+            inbox.wake()
+        self._inboxes.clear()
+        for reply in self._calls.values():
+            if not reply.done():
+                reply.set_exception(host_died(self._path, what))
+        if self._transport is not None:
+            self._transport.abort()
+
+
+def host_died(path: Path, what: str = "is gone") -> HostDied:
+    """Return the error for a host that is not there any more."""
+    return HostDied(
+        f"the engine host at {path} {what}", hint="its log says why; the supervisor starts it again with back-off"
+    )

@@ -1,0 +1,49 @@
+"""What a supervisor tells an engine host at its start, and the command line that starts one."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import msgspec
+
+from ashore.engines.model import EngineOptions, ModelFiles
+from ashore.errors import InvalidSpec
+
+
+class HostLaunch(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One engine host: the model, the engine, its adapters."""
+
+    files: ModelFiles
+    options: EngineOptions
+    adapters: dict[str, str] = {}
+    """LoRA folders by the name that orders give; loaded before the host greets."""
+    drain_s: float = 30.0
+    """After SIGTERM or `Drain`, seconds that running sequences have to end."""
+
+
+def write_launch(launch: HostLaunch, path: Path) -> None:
+    """Write `launch` as JSON, atomically: a host started at that moment sees the old file or the new one."""
+    scratch = path.with_name(f".{path.name}.new")
+    scratch.write_bytes(msgspec.json.format(msgspec.json.encode(launch), indent=1))
+    scratch.replace(path)
+
+
+def read_launch(path: Path) -> HostLaunch:
+    """Return what `write_launch` wrote.
+
+    Raises:
+        InvalidSpec: the file is missing or is not a launch file; the message names the field.
+    """
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=HostLaunch)
+    except OSError as error:
+        raise InvalidSpec(f"launch file {path}: {error.strerror}", hint="the supervisor writes it") from error
+    except msgspec.DecodeError as error:
+        raise InvalidSpec(f"launch file {path}: {error}", hint="stop `ashore up` and start it again") from error
+
+
+def host_command(socket_path: Path, launch_path: Path, *, control_fd: int | None = None) -> list[str]:
+    """Return the command line of a host. Give `control_fd` (the read end of a pipe) to `Popen(pass_fds=...)` too."""
+    command = [sys.executable, "-m", "ashore.engines.host", "--socket", str(socket_path), "--launch", str(launch_path)]
+    return command if control_fd is None else [*command, "--control-fd", str(control_fd)]

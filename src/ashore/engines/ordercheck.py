@@ -1,0 +1,83 @@
+"""What every adapter checks in an order before its engine sees it, so that the same mistake gets the same answer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from ashore.engines.model import EngineInfo, Feature, GenerateOrder, Sampling
+from ashore.errors import ContextTooLong, InvalidRequest, UnsupportedByEngine
+
+_NEUTRAL = Sampling()
+_SAMPLING_FEATURES: tuple[Feature, ...] = (
+    "temperature",
+    "top_p",
+    "top_k",
+    "min_p",
+    "presence_penalty",
+    "frequency_penalty",
+    "repetition_penalty",
+    "logit_bias",
+    "seed",
+)
+
+
+def check_order(order: GenerateOrder, info: EngineInfo) -> None:
+    """Refuse an order that the engine described by `info` cannot run.
+
+    Raises:
+        InvalidRequest: no prompt, no tokens to make, or a token id outside the vocabulary.
+        ContextTooLong: prompt and answer together are longer than the context; both numbers are told.
+        UnsupportedByEngine: it asks for what the engine lacks.
+    """
+    check_ids(order.prompt_ids, info)
+    if order.max_new_tokens < 1:
+        raise InvalidRequest(f"max_new_tokens is {order.max_new_tokens}; at least 1 is expected")
+    total = len(order.prompt_ids) + order.max_new_tokens
+    if total > info.context_tokens:
+        raise ContextTooLong(
+            f"the prompt has {len(order.prompt_ids)} tokens and {order.max_new_tokens} are asked for: {total}; "
+            f"the context of {info.model} is {info.context_tokens}",
+            hint="shorten the prompt or ask for fewer tokens",
+        )
+    for feature in _wanted(order):
+        if feature not in info.features:
+            raise UnsupportedByEngine(
+                f"the engine {info.kind!r} cannot do {feature!r}; it can do: {', '.join(info.features)}",
+                hint="leave the field out, or serve the model with another engine",
+            )
+    if (order.top_logprobs or 0) > info.max_top_logprobs:
+        raise UnsupportedByEngine(
+            f"top_logprobs is {order.top_logprobs}; the engine {info.kind!r} gives at most {info.max_top_logprobs}"
+        )
+
+
+def check_ids(ids: Sequence[int], info: EngineInfo) -> None:
+    """Refuse token ids that are none of the model's.
+
+    Raises:
+        InvalidRequest: there are none, or one is outside the vocabulary; the message names it.
+    """
+    if not ids:
+        raise InvalidRequest("the prompt has no tokens; at least one is expected")
+    if min(ids) < 0 or max(ids) >= info.vocab_size:
+        at = next(i for i, token_id in enumerate(ids) if not 0 <= token_id < info.vocab_size)
+        raise InvalidRequest(
+            f"token id {ids[at]} at position {at} is outside the vocabulary of {info.vocab_size} tokens",
+            hint="tokenise with this model's own tokenizer",
+        )
+
+
+def _wanted(order: GenerateOrder) -> Iterator[Feature]:
+    """Yield the features that the order makes use of. A field at its neutral value asks for nothing."""
+    sampling = order.sampling
+    if sampling != _NEUTRAL and sampling.temperature != 0:
+        yield "temperature"
+    for name in _SAMPLING_FEATURES[1:]:
+        if getattr(sampling, name) != getattr(_NEUTRAL, name):
+            yield name
+    if order.top_logprobs is not None:
+        yield "top_logprobs" if order.top_logprobs else "logprobs"
+    if order.grammar is not None:
+        yield "grammar"
+    if order.adapter is not None:
+        yield "adapters"
