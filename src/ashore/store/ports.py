@@ -73,3 +73,15 @@ class ManifestRemote(Protocol):
 
 
 Source = FileSource | ManifestRemote
+
+
+class SourceOpener(Protocol):
+    """What gives the adapter for a source; touches no network."""
+
+    def __call__(self, text: str, /, *, sha256: str) -> Source:
+        """Return the adapter. `sha256` is that of the source's one file, where the catalogue knows it.
+
+        Raises:
+            InvalidRequest: the text names no source.
+        """
+        ...

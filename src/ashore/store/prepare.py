@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -81,16 +82,16 @@ def prepare(raw: Path, scratch: Path, *, to_f16: bool, progress: Progress) -> Pr
             return _from_gguf(ggufs, files, scratch, to_f16, progress)
         if tensors:
             return _from_safetensors(tensors[0].parent, files, scratch)
-    refuse_pickles(files)
+    refuse_pickle_names(p.name for p in files)
     raise UnsupportedModel(
         f"{raw} has no weights: no .gguf and no .safetensors file among {len(files)} files",
         hint="give a folder in Hugging Face form, or a .gguf file",
     )
 
 
-def refuse_pickles(files: list[Path]) -> None:
+def refuse_pickle_names(names: Iterable[str]) -> None:
     """Raise `UnsafeWeights` if there is a file of a kind that runs code when it is read."""
-    pickles = [p.name for p in files if p.suffix in PICKLES]
+    pickles = sorted(n for n in names if n.endswith(PICKLES))
     if pickles:
         raise UnsafeWeights(
             f"the weights are pickles ({', '.join(pickles[:3])}), which can run code when they are read",

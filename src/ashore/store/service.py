@@ -1,4 +1,4 @@
-"""The use cases of the store: pull, push, list, resolve, open, add variants, verify, remove, collect, export, import."""
+"""The use cases of the store: bring models in, find them, check them, hand them out, send them on, drop them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import dataclasses
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -26,7 +26,7 @@ from ashore.store.fingerprint import sha256_file
 from ashore.store.layout import IndexEntry, Layout
 from ashore.store.manifest import check_path, config_bytes, descriptors, manifest_bytes, media_type_of, parse_manifest
 from ashore.store.model import ModelFormat, StoredFile, StoredModel
-from ashore.store.ports import FileSource, ManifestRemote, Source
+from ashore.store.ports import FileSource, ManifestRemote, SourceOpener
 from ashore.store.prepare import Part, Prepared, prepare
 from ashore.store.progress import Progress, silent
 from ashore.store.refs import Reference, name_from, parse_reference
@@ -49,7 +49,7 @@ class ModelStore:
         clock: Clock,
         *,
         catalog: Catalog | None = None,
-        sources: Callable[[str], Source] = open_source,
+        sources: SourceOpener = open_source,
     ) -> None:
         """Make the object; makes the folders of the layout where they are missing.
 
@@ -109,7 +109,7 @@ class ModelStore:
         where = entry.source if entry and source == entry.name else source
         if entry and (present := self._present(name or entry.name, where)):
             return present
-        adapter = self._sources(where)
+        adapter = self._sources(where, sha256=entry.sha256 if entry else "")
         if isinstance(adapter, ManifestRemote):
             return self._pull_manifest(adapter, where, name, progress)
         return self._pull_files(adapter, entry, name, progress)
@@ -262,7 +262,7 @@ class ModelStore:
     def push(self, ref: str, target: str, *, progress: Progress | None = None) -> Digest:
         """Send a model to `oci://` or `s3://` and return its digest there. What is there already is not sent again."""
         model = self.resolve(ref)
-        remote = self._sources(target)
+        remote = self._sources(target, sha256="")
         if not isinstance(remote, ManifestRemote):
             raise InvalidRequest(
                 f"cannot push to {target!r}", hint="expected oci://HOST/NAME[:TAG] or s3://BUCKET/PATH"

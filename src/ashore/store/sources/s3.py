@@ -1,0 +1,244 @@
+"""Models in a bucket of any S3 server: an OCI layout that `push` wrote, or plain files.
+
+Address and login come from the usual `AWS_*` variables (`AWS_ENDPOINT_URL`, `AWS_ACCESS_KEY_ID`, …). One prefix holds
+one model, so two pushes never write one index.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from ashore.core import Digest
+from ashore.errors import CorruptBlob, InvalidRequest, RemoteRefused, SourceUnreachable, UnknownModel
+from ashore.store.diskerrors import disk_errors
+from ashore.store.fingerprint import sha256_file
+from ashore.store.layout import IndexEntry, index_bytes
+from ashore.store.manifest import Descriptor, check_path
+from ashore.store.ports import Origin
+from ashore.store.progress import Progress
+from ashore.store.refs import name_from, parse_reference
+from ashore.store.sources.selection import RemoteFile, choose_files
+
+HINT = "set AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY for your S3 server"
+CHUNK_BYTES = 4 << 20
+MAX_FRUITLESS_TRIES = 4
+
+
+class Bucket:
+    """A prefix of a bucket."""
+
+    def __init__(self, text: str) -> None:
+        bucket, _, prefix = text.removeprefix("s3://").partition("/")
+        if not bucket or not prefix.strip("/"):
+            raise InvalidRequest(f"{text!r} is malformed", hint="expected s3://BUCKET/PATH")
+        self.bucket = bucket
+        self.prefix = prefix.strip("/")
+        self.endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or ""
+        self._store: Any = None
+
+    @property
+    def store(self) -> Any:
+        if self._store is None:
+            from obstore.store import S3Store
+
+            options: dict[str, Any] = {"connect_timeout": "15s", "timeout": "300s"}
+            if self.endpoint.startswith("http://"):
+                options["allow_http"] = True
+            where = {"endpoint": self.endpoint} if self.endpoint else {}
+            self._store = S3Store(
+                self.bucket,
+                client_options=options,
+                retry_config={"max_retries": 3, "retry_timeout": _seconds(20)},
+                **where,
+            )
+        return self._store
+
+    def key(self, path: str) -> str:
+        return f"{self.prefix}/{path}"
+
+    @contextmanager
+    def translated(self, key: str) -> Iterator[None]:
+        """Turn the client's complaints into ashore's errors."""
+        from obstore import exceptions
+
+        try:
+            yield
+        except (FileNotFoundError, exceptions.NotFoundError) as error:
+            raise UnknownModel(
+                f"s3://{self.bucket}/{key} does not exist",
+                hint="for a folder of plain files end the address with a slash: s3://BUCKET/FOLDER/",
+            ) from error
+        except (exceptions.PermissionDeniedError, exceptions.UnauthenticatedError, PermissionError) as error:
+            raise RemoteRefused(f"{self.endpoint or 'S3'} does not let us read or write {key}", hint=HINT) from error
+        except exceptions.BaseError as error:
+            raise SourceUnreachable(f"cannot reach {self.endpoint or 'S3'}: {_short(error)}", hint=HINT) from error
+
+    def read(self, path: str) -> bytes:
+        import obstore
+
+        with self.translated(self.key(path)):
+            return bytes(obstore.get(self.store, self.key(path)).bytes())
+
+    def write(self, path: str, data: bytes) -> None:
+        import obstore
+
+        with self.translated(self.key(path)):
+            obstore.put(self.store, self.key(path), data)
+
+    def download(self, key: str, target: Path, num_bytes: int, stage: str, progress: Progress) -> None:
+        """Bring an object to `target` through `target.part`, going on from what lies there."""
+        part = target.with_name(target.name + ".part")
+        part.parent.mkdir(parents=True, exist_ok=True)
+        fruitless = 0
+        while not target.exists():
+            have = part.stat().st_size if part.exists() else 0
+            if have >= num_bytes:
+                part.touch()
+                part.replace(target)
+                return
+            try:
+                self._read_on(key, part, have, num_bytes, stage, progress)
+            except SourceUnreachable:
+                fruitless = 0 if part.exists() and part.stat().st_size > have else fruitless + 1
+                if fruitless >= MAX_FRUITLESS_TRIES:
+                    raise
+
+    def _read_on(self, key: str, part: Path, have: int, num_bytes: int, stage: str, progress: Progress) -> None:
+        import obstore
+
+        with self.translated(key), disk_errors(part), part.open("ab") as file:
+            answer = obstore.get(self.store, key, options={"range": {"offset": have}} if have else {})
+            for chunk in answer.stream(min_chunk_size=CHUNK_BYTES):
+                file.write(chunk)
+                have += len(chunk)
+                progress(stage, have, num_bytes)
+
+
+class S3LayoutRemote:
+    """`s3://BUCKET/PATH`: an OCI layout under a prefix."""
+
+    def __init__(self, text: str) -> None:
+        self._bucket = Bucket(text)
+
+    @property
+    def suggested_name(self) -> str:
+        return name_from(self._bucket.prefix)
+
+    def read_manifest(self) -> bytes:
+        index = json.loads(self._bucket.read("index.json"))
+        digest = str(index["manifests"][0]["digest"])
+        return self._bucket.read(f"blobs/sha256/{digest.removeprefix('sha256:')}")
+
+    def fetch_blob(self, blob: Descriptor, target: Path, progress: Progress) -> None:
+        key = self._bucket.key(_blob_key(blob.digest))
+        self._bucket.download(key, target, blob.num_bytes, f"download {blob.path}", progress)
+        seen = sha256_file(target)
+        if seen != blob.digest:
+            target.unlink()
+            raise CorruptBlob(f"s3 object {key} has the hash {seen}", hint="push the model again from a good store")
+
+    def has_blob(self, blob: Descriptor) -> bool:
+        import obstore
+
+        key = self._bucket.key(_blob_key(blob.digest))
+        try:
+            with self._bucket.translated(key):
+                return int(obstore.head(self._bucket.store, key)["size"]) == blob.num_bytes
+        except UnknownModel:
+            return False
+
+    def send_blob(self, blob: Descriptor, path: Path, progress: Progress) -> None:
+        import obstore
+
+        key = self._bucket.key(_blob_key(blob.digest))
+
+        def pieces() -> Iterator[bytes]:
+            done = 0
+            with path.open("rb") as file:
+                while chunk := file.read(CHUNK_BYTES):
+                    yield chunk
+                    done += len(chunk)
+                    progress(f"upload {blob.path}", done, blob.num_bytes)
+
+        with self._bucket.translated(key):
+            obstore.put(self._bucket.store, key, pieces())
+
+    def write_manifest(self, data: bytes, *, name: str) -> None:
+        digest = _digest(data)
+        reference = parse_reference(name)
+        entry = IndexEntry(
+            digest=digest, num_bytes=len(data), name=reference.name, variant=reference.variant, tagged=True, created_s=0
+        )
+        self._bucket.write(_blob_key(digest), data)
+        self._bucket.write("oci-layout", b'{"imageLayoutVersion":"1.0.0"}')
+        self._bucket.write("index.json", index_bytes((entry,)))
+
+
+class S3FilesSource:
+    """`s3://BUCKET/FOLDER/` or `s3://BUCKET/…/NAME.gguf`: plain files, as a hub has them."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+        self._bucket = Bucket(text)
+        self._chosen: tuple[RemoteFile, ...] = ()
+
+    def resolve(self) -> Origin:
+        import obstore
+
+        prefix = self._bucket.prefix
+        with self._bucket.translated(prefix):
+            if prefix.endswith(".gguf"):
+                size = int(obstore.head(self._bucket.store, prefix)["size"])
+                self._chosen = (RemoteFile(path="", num_bytes=size),)
+            else:
+                listed = [o for page in obstore.list(self._bucket.store, prefix=prefix + "/") for o in page]
+                offered = [
+                    RemoteFile(path=str(o["path"]).removeprefix(prefix + "/"), num_bytes=int(o["size"])) for o in listed
+                ]
+                if not offered:
+                    raise UnknownModel(f"{self._text} has no files", hint="check bucket and path")
+                self._chosen = choose_files(offered, "", self._text)
+        return Origin(
+            pinned=self._text.rstrip("/"),
+            suggested_name=name_from(prefix),
+            mutable=True,
+            num_bytes=sum(f.num_bytes for f in self._chosen),
+        )
+
+    def fetch(self, origin: Origin, into: Path, progress: Progress) -> Path:
+        folder = into / "files"
+        for file in self._chosen:
+            if not file.path:
+                target = folder / self._bucket.prefix.rsplit("/", 1)[-1]
+                self._bucket.download(self._bucket.prefix, target, file.num_bytes, f"download {target.name}", progress)
+                return folder
+            check_path(file.path)
+            key = self._bucket.key(file.path)
+            self._bucket.download(key, folder / file.path, file.num_bytes, f"download {file.path}", progress)
+        return folder
+
+
+def _blob_key(digest: str) -> str:
+    return f"blobs/sha256/{digest.removeprefix('sha256:')}"
+
+
+def _digest(data: bytes) -> Digest:
+    import hashlib
+
+    return Digest(f"sha256:{hashlib.sha256(data).hexdigest()}")
+
+
+def _seconds(count: int) -> Any:
+    from datetime import timedelta
+
+    return timedelta(seconds=count)
+
+
+def _short(error: Exception) -> str:
+    """Return the first line of a long message."""
+    return str(error).strip().splitlines()[0][:300] if str(error).strip() else type(error).__name__
