@@ -1,0 +1,9 @@
+"""ashore over gRPC: typed requests in, the request path of `ashore.serving`, typed answers and status codes out.
+
+Owns: the service `ashore.v1.Inference`, health, reflection, and how an error becomes a status. Refuses to own: what a
+request means, who may ask, and when to stop (the API worker says so).
+"""
+
+from ashore.api.grpc.server import GrpcServer
+
+__all__ = ["GrpcServer"]

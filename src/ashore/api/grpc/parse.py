@@ -1,0 +1,237 @@
+"""From messages of the wire to requests of ours. Pure; every refusal names the field."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+from ashore.core import Message, RequestId, Role, ToolCall, ToolSpec
+from ashore.engines import Grammar, Sampling
+from ashore.errors import InvalidRequest
+from ashore.serving import GenerationRequest
+
+if TYPE_CHECKING:
+    from ashore.api.grpc.gen import inference_pb2 as pb
+
+MAX_CHOICES: Final = 16
+MAX_TOP_LOGPROBS: Final = 20
+MAX_STOP: Final = 16
+MAX_LOGIT_BIAS: Final = 1024
+COMPLETE_MAX_TOKENS: Final = 16
+"""What OpenAI's completions route answers with when nothing is said."""
+
+RANGES: Final = {
+    "temperature": (0.0, 2.0),
+    "top_p": (0.0, 1.0),
+    "min_p": (0.0, 1.0),
+    "presence_penalty": (-2.0, 2.0),
+    "frequency_penalty": (-2.0, 2.0),
+    "repetition_penalty": (0.0, 10.0),
+}
+NOT_ZERO: Final = ("top_p", "repetition_penalty")
+
+ROLES: Final[dict[int, Role]] = {1: "system", 2: "user", 3: "assistant", 4: "tool"}
+
+
+def chat_request(
+    wire: pb.ChatRequest, *, request_id: RequestId, deadline_s: float | None, schema_limit: int = 1 << 20
+) -> GenerationRequest:
+    """Return the request that `Chat` and `ChatStream` carry.
+
+    Raises:
+        InvalidRequest: it is malformed; `param` names the field.
+    """
+    from google.protobuf import json_format
+
+    if not wire.messages:
+        raise InvalidRequest("messages is empty; expected at least one", param="messages")
+    common = _common(wire.generation)
+    return GenerationRequest(
+        request_id=request_id,
+        model=_model(wire.model),
+        messages=tuple(_message(m, at) for at, m in enumerate(wire.messages)),
+        tools=tuple(_tool(t, at, schema_limit) for at, t in enumerate(wire.tools)),
+        tool_choice=_tool_choice(wire),
+        deadline_s=deadline_s,
+        template_options=json_format.MessageToDict(wire.template_options),
+        **common,
+    )
+
+
+def complete_request(wire: pb.CompleteRequest, *, request_id: RequestId, deadline_s: float | None) -> GenerationRequest:
+    """Return the request that `Complete` and `CompleteStream` carry.
+
+    Raises:
+        InvalidRequest: it is malformed; `param` names the field.
+    """
+    prompt: str | tuple[int, ...]
+    match wire.WhichOneof("prompt"):
+        case "text":
+            prompt = wire.text
+        case "tokens":
+            prompt = tuple(wire.tokens.ids)
+        case _:
+            raise InvalidRequest("prompt is missing; expected text or tokens", param="prompt")
+    if not prompt:
+        raise InvalidRequest("prompt is empty", param="prompt")
+    common = _common(wire.generation)
+    if common["max_tokens"] is None:
+        common["max_tokens"] = COMPLETE_MAX_TOKENS
+    return GenerationRequest(
+        request_id=request_id,
+        model=_model(wire.model),
+        prompt=prompt,
+        echo=wire.echo,
+        deadline_s=deadline_s,
+        **common,
+    )
+
+
+def embed_inputs(inputs: Iterable[pb.EmbedInput]) -> list[str | list[int]]:
+    """Return the inputs of `Embed`.
+
+    Raises:
+        InvalidRequest: there is none, or one is empty.
+    """
+    found: list[str | list[int]] = []
+    for at, one in enumerate(inputs):
+        value = one.text if one.WhichOneof("input") == "text" else list(one.tokens.ids)
+        if not value:
+            raise InvalidRequest("an input is empty", param=f"inputs[{at}]")
+        found.append(value)
+    if not found:
+        raise InvalidRequest("inputs is empty; expected at least one", param="inputs")
+    return found
+
+
+def _model(name: str) -> str:
+    if not name:
+        raise InvalidRequest("model is empty", hint="Models lists the names", param="model")
+    return name
+
+
+def _common(wire: pb.Generation) -> dict[str, Any]:
+    """Return the fields of a GenerationRequest that Chat and Complete share."""
+    if len(wire.stop) > MAX_STOP or "" in wire.stop:
+        raise InvalidRequest(
+            f"stop has {len(wire.stop)} strings; expected at most {MAX_STOP}, none empty", param="stop"
+        )
+    num_choices = wire.num_choices if wire.HasField("num_choices") else 1
+    _within("num_choices", num_choices, 1, MAX_CHOICES)
+    top_logprobs = wire.top_logprobs if wire.HasField("top_logprobs") else None
+    if top_logprobs is not None:
+        _within("top_logprobs", top_logprobs, 0, MAX_TOP_LOGPROBS)
+    max_tokens = wire.max_tokens if wire.HasField("max_tokens") else None
+    if max_tokens == 0:
+        raise InvalidRequest("max_tokens is 0; expected at least 1", param="generation.max_tokens")
+    return {
+        "sampling": _sampling(wire.sampling),
+        "max_tokens": max_tokens,
+        "stop": tuple(wire.stop),
+        "num_choices": num_choices,
+        "top_logprobs": top_logprobs,
+        "grammar": _grammar(wire.grammar) if wire.HasField("grammar") else None,
+        "priority": max(-100, min(100, wire.priority)),
+        "ignore_eos": wire.ignore_eos,
+    }
+
+
+def _sampling(wire: pb.Sampling) -> Sampling:
+    values: dict[str, Any] = {}
+    for name, (low, high) in RANGES.items():
+        if wire.HasField(name):
+            value = _plain_float(getattr(wire, name))
+            _within(f"sampling.{name}", value, low, high)
+            if value == 0 and name in NOT_ZERO:
+                raise InvalidRequest(f"{name} is 0; expected more", param=f"generation.sampling.{name}")
+            values[name] = value
+    if wire.HasField("top_k"):
+        values["top_k"] = wire.top_k
+    if wire.HasField("seed"):
+        values["seed"] = wire.seed
+    if len(wire.logit_bias) > MAX_LOGIT_BIAS:
+        raise InvalidRequest(
+            f"logit_bias has {len(wire.logit_bias)} entries; expected at most {MAX_LOGIT_BIAS}",
+            param="generation.sampling.logit_bias",
+        )
+    for bias in wire.logit_bias.values():
+        _within("sampling.logit_bias", bias, -100.0, 100.0)
+    if wire.logit_bias:
+        values["logit_bias"] = {int(k): _plain_float(v) for k, v in wire.logit_bias.items()}
+    return Sampling(**values)
+
+
+def _plain_float(value: float) -> float:
+    """Return the shortest decimal of a 32-bit float as a 64-bit one, so that 0.7 is the same 0.7 as over HTTP."""
+    return float(f"{value:.7g}")
+
+
+def _within(name: str, value: float, low: float, high: float) -> None:
+    if not low <= value <= high:  # also refuses NaN
+        raise InvalidRequest(f"{name} is {value:g}; expected {low:g} to {high:g}", param=f"generation.{name}")
+
+
+def _grammar(wire: pb.Grammar) -> Grammar:
+    kind: Literal["json_schema", "json_object", "regex", "lark"] | None = wire.WhichOneof("language")
+    match kind:
+        case "json_object":
+            if not wire.json_object:
+                raise InvalidRequest("json_object is false; leave grammar out instead", param="generation.grammar")
+            return Grammar(kind="json_object")
+        case "json_schema" | "regex" | "lark":
+            return Grammar(kind=kind, text=getattr(wire, kind))
+        case _:
+            raise InvalidRequest(
+                "grammar is empty; expected json_schema, json_object, regex or lark", param="generation.grammar"
+            )
+
+
+def _message(wire: pb.Message, at: int) -> Message:
+    role = ROLES.get(wire.role)
+    if role is None:
+        raise InvalidRequest(
+            f"role is {wire.role}; expected system, user, assistant or tool", param=f"messages[{at}].role"
+        )
+    if wire.tool_calls and role != "assistant":
+        raise InvalidRequest(f"a {role} message has tool_calls", param=f"messages[{at}].tool_calls")
+    if role == "tool" and not wire.tool_call_id:
+        raise InvalidRequest("a tool message needs tool_call_id", param=f"messages[{at}].tool_call_id")
+    return Message(
+        role=role,
+        content=wire.content,
+        reasoning=wire.reasoning,
+        tool_calls=tuple(ToolCall(id=c.id, name=c.name, arguments=c.arguments) for c in wire.tool_calls),
+        tool_call_id=wire.tool_call_id,
+        name=wire.name,
+    )
+
+
+def _tool(wire: pb.Tool, at: int, schema_limit: int) -> ToolSpec:
+    if not wire.name:
+        raise InvalidRequest("a tool has no name", param=f"tools[{at}].name")
+    if len(wire.parameters) > schema_limit:
+        raise InvalidRequest(
+            f"the schema of {wire.name!r} has {len(wire.parameters)} characters; expected at most {schema_limit}",
+            param=f"tools[{at}].parameters",
+        )
+    if not wire.parameters:
+        return ToolSpec(name=wire.name, description=wire.description, strict=wire.strict)
+    try:
+        schema = json.loads(wire.parameters)
+    except json.JSONDecodeError as fault:
+        raise InvalidRequest(
+            f"the schema of {wire.name!r} is no JSON: {fault}", param=f"tools[{at}].parameters"
+        ) from fault
+    if not isinstance(schema, dict):
+        raise InvalidRequest(f"the schema of {wire.name!r} is no JSON object", param=f"tools[{at}].parameters")
+    return ToolSpec(name=wire.name, description=wire.description, parameters=wire.parameters, strict=wire.strict)
+
+
+def _tool_choice(wire: pb.ChatRequest) -> str:
+    if wire.WhichOneof("tool_choice") == "tool_name":
+        return f"tool:{wire.tool_name}"
+    modes = {0: "auto", 1: "none", 2: "required"}
+    if wire.tool_mode not in modes:
+        raise InvalidRequest(f"tool_mode is {wire.tool_mode}; expected 0, 1 or 2", param="tool_mode")
+    return modes[wire.tool_mode]

@@ -1,0 +1,123 @@
+"""The gRPC server of the API worker: our service, health, reflection."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Final
+
+from ashore.access import Authenticator
+from ashore.errors import PortTaken
+from ashore.serving import ServingService
+
+if TYPE_CHECKING:
+    import grpc
+
+SERVICE: Final = "ashore.v1.Inference"
+HEALTH_POLL_S: Final = 0.25
+"""How old the answer of the health service may be."""
+MAX_MESSAGE_BYTES: Final = 16 << 20
+KEEPALIVE_MS: Final = 20_000
+
+
+class GrpcServer:
+    """Serves gRPC in the running event loop."""
+
+    def __init__(
+        self,
+        serving: ServingService,
+        authenticator: Authenticator,
+        host: str = "127.0.0.1",
+        port: int = 8081,
+        *,
+        uds: str = "",
+        max_message_bytes: int = MAX_MESSAGE_BYTES,
+    ) -> None:
+        self._serving = serving
+        self._authenticator = authenticator
+        self._host = host
+        self._port = port
+        self._uds = uds
+        self._max_message_bytes = max_message_bytes
+        self._server: grpc.aio.Server | None = None
+        self._health: Any = None
+        self._watching: asyncio.Task[None] | None = None
+
+    @property
+    def address(self) -> str:
+        """What a client connects to; with port 0, the chosen one after `start`."""
+        if self._uds:
+            return f"unix:{self._uds}"
+        host = f"[{self._host}]" if ":" in self._host else self._host
+        return f"{host}:{self._port}"
+
+    async def start(self) -> None:
+        """Listen and serve. Returns when connections are taken.
+
+        Raises:
+            PortTaken: something else listens there.
+        """
+        import grpc
+        from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+        from grpc_reflection.v1alpha import reflection
+
+        from ashore.api.grpc.gen import inference_pb2, inference_pb2_grpc
+        from ashore.api.grpc.service import InferenceService
+
+        server = grpc.aio.server(
+            options=(
+                ("grpc.so_reuseport", 0),
+                ("grpc.max_receive_message_length", self._max_message_bytes),
+                ("grpc.max_send_message_length", -1),
+                ("grpc.keepalive_time_ms", KEEPALIVE_MS),
+                ("grpc.keepalive_permit_without_calls", 1),
+                ("grpc.http2.min_ping_interval_without_data_ms", KEEPALIVE_MS // 4),
+            )
+        )
+        service = InferenceService(self._serving, self._authenticator)
+        inference_pb2_grpc.add_InferenceServicer_to_server(service, server)  # type: ignore[no-untyped-call]
+        self._health = health.aio.HealthServicer()
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
+        names = (
+            inference_pb2.DESCRIPTOR.services_by_name["Inference"].full_name,
+            health_pb2.DESCRIPTOR.services_by_name["Health"].full_name,
+            reflection.SERVICE_NAME,
+        )
+        reflection.enable_server_reflection(names, server)
+        try:
+            port = server.add_insecure_port(self.address)
+        except RuntimeError as fault:
+            raise PortTaken(
+                f"gRPC cannot listen on {self.address}: {fault}", hint="choose another with --grpc-port"
+            ) from fault
+        self._port = self._port if self._uds else port
+        await self._tell_health()
+        await server.start()
+        self._server = server
+        self._watching = asyncio.create_task(self._watch_health(), name="grpc-health")
+
+    async def stop(self, grace_s: float = 0.0) -> None:
+        """Take nothing new, wait up to `grace_s` for what runs, then cancel it. May be called twice."""
+        server, self._server = self._server, None
+        if server is None:
+            return
+        if self._watching is not None:
+            self._watching.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._watching
+        await self._health.enter_graceful_shutdown()
+        await server.stop(grace_s)
+
+    async def _watch_health(self) -> None:
+        while True:
+            await asyncio.sleep(HEALTH_POLL_S)
+            await self._tell_health()
+
+    async def _tell_health(self) -> None:
+        """Serving when no drain has begun and every model has a replica that is ready, as `/readyz` says."""
+        from grpc_health.v1 import health_pb2
+
+        ready = not self._serving.draining and all(card.ready for card in self._serving.models())
+        status = health_pb2.HealthCheckResponse.SERVING if ready else health_pb2.HealthCheckResponse.NOT_SERVING
+        for name in ("", SERVICE):
+            await self._health.set(name, status)

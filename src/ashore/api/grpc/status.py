@@ -1,0 +1,79 @@
+"""From our errors to gRPC status codes, with the details that a client needs to act."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Final
+
+from ashore.errors import AshoreError
+
+if TYPE_CHECKING:
+    import grpc
+
+DOMAIN: Final = "ashore"
+
+CODE_NAMES: Final = {
+    400: "INVALID_ARGUMENT",
+    401: "UNAUTHENTICATED",
+    403: "PERMISSION_DENIED",
+    404: "NOT_FOUND",
+    405: "UNIMPLEMENTED",
+    408: "DEADLINE_EXCEEDED",
+    409: "ABORTED",
+    413: "RESOURCE_EXHAUSTED",
+    429: "RESOURCE_EXHAUSTED",
+    431: "RESOURCE_EXHAUSTED",
+    502: "UNAVAILABLE",
+    503: "UNAVAILABLE",
+    504: "DEADLINE_EXCEEDED",
+    507: "RESOURCE_EXHAUSTED",
+}
+"""HTTP status of an error class to the name of a gRPC code, as google.rpc.Code pairs them; all others are INTERNAL."""
+
+
+def status_code(error: AshoreError) -> grpc.StatusCode:
+    """Return the gRPC code of an error."""
+    import grpc
+
+    code: grpc.StatusCode = grpc.StatusCode[CODE_NAMES.get(error.http_status, "INTERNAL")]
+    return code
+
+
+def trailing_metadata(error: AshoreError) -> tuple[tuple[str, str | bytes], ...]:
+    """Return what travels behind a failed answer: our code, hint, field and waiting time, plain and as google.rpc."""
+    pairs: list[tuple[str, str | bytes]] = [("ashore-code", error.code)]
+    if error.hint:
+        pairs.append(("ashore-hint", header_text(error.hint)))
+    if error.param:
+        pairs.append(("ashore-param", header_text(error.param)))
+    if error.retry_after_s is not None:
+        pairs.append(("retry-after", str(max(1, math.ceil(error.retry_after_s)))))
+    pairs.append(("grpc-status-details-bin", status_details(error)))
+    return tuple(pairs)
+
+
+def status_details(error: AshoreError) -> bytes:
+    """Return a serialised google.rpc.Status with ErrorInfo, and RetryInfo where a retry makes sense."""
+    from google.protobuf import any_pb2, duration_pb2
+
+    from ashore.api.grpc.gen import status_pb2
+
+    info = status_pb2.ErrorInfo(reason=error.code, domain=DOMAIN)
+    for name, value in (("hint", error.hint), ("param", error.param)):
+        if value:
+            info.metadata[name] = value
+    details = [any_pb2.Any(type_url="type.googleapis.com/google.rpc.ErrorInfo", value=info.SerializeToString())]
+    if error.retry_after_s is not None:
+        whole = int(error.retry_after_s)
+        delay = duration_pb2.Duration(seconds=whole, nanos=int((error.retry_after_s - whole) * 1e9))
+        retry = status_pb2.RetryInfo(retry_delay=delay)
+        details.append(
+            any_pb2.Any(type_url="type.googleapis.com/google.rpc.RetryInfo", value=retry.SerializeToString())
+        )
+    number = status_code(error).value[0]
+    return bytes(status_pb2.Status(code=number, message=error.message, details=details).SerializeToString())
+
+
+def header_text(text: str) -> str:
+    """Return `text` as metadata may carry it: printable ASCII, anything else as a question mark."""
+    return "".join(c if " " <= c <= "~" else "?" for c in text)
