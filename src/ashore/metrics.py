@@ -67,8 +67,7 @@ class Metrics:
     def __init__(self) -> None:
         from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
 
-        disable_created_metrics()
-
+        disable_created_metrics()  # type: ignore[no-untyped-call]
         self._registry = CollectorRegistry()
         self._host_stats: Mapping[tuple[str, str], EngineStats] = {}
         made: dict[str, Counter | Gauge | Histogram] = {}

@@ -20,7 +20,7 @@ from ashore.serving import MemoryReplica, Replica
 
 class Loading(MemoryReplica):
     async def connect(self, timeout_s: float) -> None:
-        raise NotReady()
+        raise NotReady
 
 
 def make_replica(socket: str) -> Replica:

@@ -41,7 +41,7 @@ class BesideHttp(Protocol):
 
 def connect_host(socket_path: str) -> Replica:
     """Return an unconnected replica behind a unix socket."""
-    from ashore.engines.host.client import HostClient
+    from ashore.engines import HostClient
 
     replica: Replica = HostClient(Path(socket_path))
     return replica
@@ -59,7 +59,7 @@ def load_text(served: ServedModel) -> ServedText:
 
 def check_grammar(grammar: Grammar) -> None:
     """Refuse a grammar that cannot be compiled."""
-    from ashore.engines import check_grammar as check
+    from ashore.engines.grammar import check_grammar as check
 
     check(grammar)
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from ashore.engines import EngineEvent, Failed, Finished, Token
-from ashore.engines.failures import error_of
+from ashore.engines import EngineEvent, Failed, Finished, Token, error_of
 from ashore.serving.answer import Answer
 from ashore.serving.model import Delta, GenerationRequest, ServingEvent, Usage
 from ashore.serving.orders import Prompt

@@ -3,35 +3,45 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
+from typing import Any
 
 from ashore.engines import EngineEvent, Failed, Finished, GenerateOrder
 from ashore.errors import AshoreError, DeadlineExceeded, EngineFailed
-from ashore.serving.ports import Replica
+from ashore.serving.ports import OrderEvents, Replica
 
 
 class Feed:
-    """Runs the orders of one request on one replica. One reader; closing it cancels what still runs."""
+    """Runs the orders of one request on one replica. One reader; closing it cancels what still runs.
+
+    A single order is read straight from its stream. Several are gathered by one task each.
+    """
 
     def __init__(self, replica: Replica, orders: Sequence[GenerateOrder], *, deadline_at: float) -> None:
         """Start the orders. `deadline_at` is in seconds of the event loop's clock."""
-        loop = asyncio.get_running_loop()
+        self._streams = [replica.generate(order) for order in orders]
         self._ready: list[tuple[int, EngineEvent]] = []
         self._error: AshoreError | None = None
         self._wake: asyncio.Future[None] | None = None
-        self._alarm = loop.call_at(deadline_at, self._expire)
-        self._tasks = [
-            loop.create_task(self._run(replica, choice, order), name=f"order {order.order_id}")
-            for choice, order in enumerate(orders)
-        ]
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._alarm = asyncio.get_running_loop().call_at(deadline_at, self._expire)
+        if len(orders) > 1:
+            for choice, stream in enumerate(self._streams):
+                self._spawn(self._gather(choice, stream))
 
     async def take(self) -> list[tuple[int, EngineEvent]]:
         """Return the events that came since the last call, at least one, each with the index of its order.
 
         Raises:
             HostDied: the replica is gone.
-            DeadlineExceeded: the deadline passed; what had come before was returned before.
+            DeadlineExceeded: the deadline passed.
+            EngineFailed: the stream ended although the answer was not whole.
         """
+        if len(self._streams) == 1:
+            events = await self._streams[0].take()
+            if not events:
+                raise self._error or broke_off()
+            return [(0, event) for event in events]
         while not self._ready:
             if self._error is not None:
                 raise self._error
@@ -41,40 +51,46 @@ class Feed:
         return ready
 
     def end(self, choice: int) -> None:
-        """Cancel one order; nothing more comes from it."""
-        self._tasks[choice].cancel()
+        """Cancel one order. The reader asks for nothing more of it."""
+        self._spawn(self._streams[choice].aclose())
 
     async def close(self) -> None:
         """Cancel what still runs. May be called twice."""
         self._alarm.cancel()
-        running = [task for task in self._tasks if not task.done()]
-        for task in running:
+        for stream in self._streams:
+            await stream.aclose()
+        for task in list(self._tasks):
             task.cancel()
-        if running:
-            await asyncio.wait(running)
 
-    async def _run(self, replica: Replica, choice: int, order: GenerateOrder) -> None:
-        events = replica.generate(order)
-        ended = False
+    async def _gather(self, choice: int, stream: OrderEvents) -> None:
         try:
-            async for event in events:
-                ended = isinstance(event, Finished | Failed)
-                self._ready.append((choice, event))
+            while events := await stream.take():
+                self._ready.extend((choice, event) for event in events)
                 self._rouse()
-            if not ended:
-                raise EngineFailed("the engine host stopped sending before the answer was whole")
+                if isinstance(events[-1], Finished | Failed):
+                    return
         except AshoreError as fault:
-            self._error = fault
+            self._error = self._error or fault
             self._rouse()
-        finally:
-            await events.aclose()
 
     def _expire(self) -> None:
         self._error = DeadlineExceeded(
             "the deadline passed before the answer was whole", hint="ask for fewer tokens, or give it a later deadline"
         )
+        for choice in range(len(self._streams)):
+            self.end(choice)
         self._rouse()
 
     def _rouse(self) -> None:
         if self._wake is not None and not self._wake.done():
             self._wake.set_result(None)
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+
+def broke_off() -> EngineFailed:
+    """Return the error for a stream that ended too early."""
+    return EngineFailed("the engine host stopped sending before the answer was whole", hint="send it again")

@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import math
-from collections.abc import AsyncGenerator
 
 from ashore.engines import EngineEvent, EngineInfo, EngineStats, Finished, GenerateOrder, Token, TokenLogprob
 from ashore.errors import HostDied
 from ashore.serving.bytes_text import END
+from ashore.serving.ports import OrderEvents
 
 ALL_FEATURES = (
     "temperature", "top_p", "top_k", "min_p", "presence_penalty", "frequency_penalty", "repetition_penalty",
@@ -57,25 +57,10 @@ class MemoryReplica:
     async def connect(self, timeout_s: float) -> None:
         self._connected = True
 
-    async def generate(self, order: GenerateOrder) -> AsyncGenerator[EngineEvent, None]:
+    def generate(self, order: GenerateOrder) -> OrderEvents:
         self.orders.append(order)
         self.running += 1
-        ids = order.prompt_ids[: order.max_new_tokens]
-        try:
-            for token_id in ids:
-                await asyncio.sleep(self._token_s)
-                self._spend_one()
-                self.completed_tokens += 1
-                yield self._token(order, token_id)
-        finally:
-            self.running -= 1
-        yield Finished(
-            order.order_id,
-            "length" if len(ids) < len(order.prompt_ids) or order.ignore_eos else "stop",
-            len(order.prompt_ids),
-            0,
-            len(ids),
-        )
+        return _Echo(self, order)
 
     async def embed(self, batch: list[list[int]]) -> list[list[float]]:
         self._check_alive()
@@ -91,7 +76,13 @@ class MemoryReplica:
         """Be gone, as after `kill -9`."""
         self._connected = False
 
-    def _spend_one(self) -> None:
+    async def pause(self) -> None:
+        """Wait as long as one token takes.
+
+        Raises:
+            HostDied: the replica died meanwhile, or has made all the tokens that it was given.
+        """
+        await asyncio.sleep(self._token_s)
         if self._tokens_left <= 0:
             self._connected = False
         self._tokens_left -= 1
@@ -101,7 +92,50 @@ class MemoryReplica:
         if not self._connected:
             raise HostDied(hint="it restarts by itself; send the request again")
 
-    def _token(self, order: GenerateOrder, token_id: int) -> Token:
+
+class _Echo:
+    """The events of one order: its own prompt."""
+
+    def __init__(self, replica: MemoryReplica, order: GenerateOrder) -> None:
+        self._replica = replica
+        self._order = order
+        self._made = 0
+        self._ended = False
+
+    async def take(self) -> list[EngineEvent]:
+        order = self._order
+        if self._ended:
+            return []
+        if self._made == min(len(order.prompt_ids), order.max_new_tokens):
+            self._end()
+            return [self._finished()]
+        try:
+            await self._replica.pause()
+        except BaseException:
+            self._end()
+            raise
+        if self._ended:
+            return []
+        self._replica.completed_tokens += 1
+        token = self._token(order.prompt_ids[self._made])
+        self._made += 1
+        return [token]
+
+    async def aclose(self) -> None:
+        self._end()
+
+    def _end(self) -> None:
+        if not self._ended:
+            self._ended = True
+            self._replica.running -= 1
+
+    def _finished(self) -> Finished:
+        order = self._order
+        whole = self._made == len(order.prompt_ids) and not order.ignore_eos
+        return Finished(order.order_id, "stop" if whole else "length", len(order.prompt_ids), 0, self._made)
+
+    def _token(self, token_id: int) -> Token:
+        order = self._order
         if order.top_logprobs is None:
             return Token(order.order_id, token_id)
         top = tuple(TokenLogprob((token_id + i) % END, -0.1 - i) for i in range(order.top_logprobs))

@@ -62,9 +62,7 @@ def needed_features(request: GenerationRequest) -> list[tuple[Feature, str]]:
     if asked.seed is not None:
         needs.append(("seed", "seed"))
     if request.top_logprobs is not None:
-        needs.append(("logprobs", "logprobs"))
-    if request.top_logprobs:
-        needs.append(("top_logprobs", "top_logprobs"))
+        needs.append(("top_logprobs", "top_logprobs") if request.top_logprobs else ("logprobs", "logprobs"))
     if request.grammar is not None:
         needs.append(("grammar", "response_format"))
     return needs

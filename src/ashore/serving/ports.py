@@ -2,15 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from ashore.core import Message, ToolSpec
 from ashore.engines import EngineEvent, EngineInfo, EngineStats, GenerateOrder
 
 
+class OrderEvents(Protocol):
+    """The events of one order on their way."""
+
+    async def take(self) -> list[EngineEvent]:
+        """Return every event that is there, waiting for the first; empty once the order has ended or was cancelled.
+
+        Raises:
+            HostDied: the host went away before the order ended.
+        """
+        ...
+
+    async def aclose(self) -> None:
+        """Cancel the order if it still runs, and make a waiting `take` return. May be called twice."""
+        ...
+
+
 class Replica(Protocol):
-    """A connection to one engine host. `ashore.engines.host.HostClient` is one; `memory.MemoryReplica` is its twin."""
+    """A connection to one engine host. `ashore.engines.HostClient` is one; `memory.MemoryReplica` is its twin."""
 
     @property
     def info(self) -> EngineInfo:
@@ -30,12 +46,8 @@ class Replica(Protocol):
         """
         ...
 
-    def generate(self, order: GenerateOrder) -> AsyncGenerator[EngineEvent, None]:
-        """Run one sequence and yield its events up to `Finished` or `Failed`. Closing the iterator cancels the order.
-
-        Raises:
-            HostDied: while iterating, when the host goes away.
-        """
+    def generate(self, order: GenerateOrder) -> OrderEvents:
+        """Start one sequence and return its events, up to `Finished` or `Failed`."""
         ...
 
     async def embed(self, batch: list[list[int]]) -> list[list[float]]:

@@ -22,15 +22,18 @@ async def encode_prompt(request: GenerationRequest, text: ServedText, info: Engi
         ContextTooLong: it does not fit the context together with the answer.
         InvalidRequest: it is empty, or the template refuses it.
     """
-    num_chars = _num_chars(request)
-    if num_chars > INLINE_CHARS:
-        ids = await asyncio.to_thread(_encode, request, text, info)
-    else:
-        ids = _encode(request, text, info)
+    ids = await prompt_ids(request, text, info)
     if not ids:
         raise InvalidRequest("the prompt is empty", param="prompt" if request.prompt is not None else "messages")
     room = room_for_answer(info, len(ids), request.max_tokens)
     return Prompt(ids, room, opens_reasoning=request.prompt is None and _opens_reasoning(ids, text))
+
+
+async def prompt_ids(request: GenerationRequest, text: ServedText, info: EngineInfo) -> list[int]:
+    """Return the tokens of the prompt, however many."""
+    if _num_chars(request) > INLINE_CHARS:
+        return await asyncio.to_thread(_encode, request, text, info)
+    return _encode(request, text, info)
 
 
 def _encode(request: GenerationRequest, text: ServedText, info: EngineInfo) -> list[int]:

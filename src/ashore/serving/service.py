@@ -26,7 +26,7 @@ from ashore.serving.model import GenerationRequest, ServingEvent, Started
 from ashore.serving.models import LoadedModel, ModelCard, find_model
 from ashore.serving.orders import Prompt, check_features, make_orders
 from ashore.serving.ports import ServedText
-from ashore.serving.prompt import encode_prompt
+from ashore.serving.prompt import encode_prompt, prompt_ids
 from ashore.serving.replicas import ReplicaFactory, ReplicaSet, died
 from ashore.serving.tools import constrain_tools
 from ashore.serving.topology import ServedModel, Topology
@@ -200,7 +200,7 @@ class ServingService:
         """Return how many tokens the prompt of `request` has in its model's own template."""
         principal.require(INFER)
         model = find_model(self._models, request.model)
-        return len((await encode_prompt(request, model.text, model.info)).ids)
+        return len(await prompt_ids(request, model.text, model.info))
 
     async def host_stats(self) -> dict[tuple[str, str], EngineStats]:
         """Ask every live host for its counters, by (alias, replica). One that is too slow is left out."""

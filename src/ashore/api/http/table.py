@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from ashore.api.http import operate
+from ashore.api.http.anthropic import handlers as anthropic
+from ashore.api.http.anthropic.types import CountOut, CountRequest, MessageOut, MessagesRequest
 from ashore.api.http.openai import handlers as openai
 from ashore.api.http.openai.chat import ChatCompletion
 from ashore.api.http.openai.completions import Completion
@@ -22,6 +24,14 @@ ROUTES: tuple[Route, ...] = (
     Route(
         method="POST", path="/v1/embeddings", guard="key", handler=openai.embeddings, tag="OpenAI",
         summary="Turn texts into vectors", request=EmbeddingRequest, response=EmbeddingList,
+    ),
+    Route(
+        method="POST", path="/v1/messages", guard="key", handler=anthropic.messages, tag="Anthropic", streams=True,
+        summary="Answer a conversation", request=MessagesRequest, response=MessageOut, anthropic=True,
+    ),
+    Route(
+        method="POST", path="/v1/messages/count_tokens", guard="key", handler=anthropic.count_tokens, tag="Anthropic",
+        summary="Count the tokens of a conversation", request=CountRequest, response=CountOut, anthropic=True,
     ),
     Route(
         method="GET", path="/v1/models", guard="key", handler=openai.models, tag="OpenAI",

@@ -1,0 +1,48 @@
+"""What the Anthropic routes do: parse, call, render."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from ashore.access import Principal
+from ashore.api.http.anthropic.parse import to_count, to_generation
+from ashore.api.http.anthropic.render import MessageEvents, render_message
+from ashore.api.http.anthropic.types import CountOut, CountRequest, MessagesRequest
+from ashore.api.http.decode import decode
+from ashore.api.http.exchange import Exchange
+from ashore.api.http.streaming import answer_headers, stream_answer, whole_answer
+
+if TYPE_CHECKING:
+    from ashore.api.http.app import HttpApp
+
+JSON = (b"content-type", b"application/json")
+
+_messages_decoder = msgspec.json.Decoder(MessagesRequest)
+_count_decoder = msgspec.json.Decoder(CountRequest)
+_encode = msgspec.json.Encoder().encode
+
+
+async def messages(app: HttpApp, exchange: Exchange, principal: Principal) -> None:
+    """`POST /v1/messages`."""
+    exchange.extra_headers.append((b"request-id", exchange.request_id.encode()))
+    request = decode(await exchange.body(app.limits), _messages_decoder)
+    generation = to_generation(request, exchange)
+    exchange.model = generation.model[:64]
+    events = app.serving.generate(generation, principal)
+    if request.stream:
+        await stream_answer(exchange, events, MessageEvents(exchange))
+        return
+    exchange.watch()
+    answer = await whole_answer(events, 1)
+    exchange.tokens = answer.usage.completion_tokens
+    await exchange.respond(200, [JSON, *answer_headers(answer.started)], render_message(answer, exchange))
+
+
+async def count_tokens(app: HttpApp, exchange: Exchange, principal: Principal) -> None:
+    """`POST /v1/messages/count_tokens`."""
+    request = decode(await exchange.body(app.limits), _count_decoder)
+    exchange.model = request.model[:64]
+    tokens = await app.serving.count_tokens(to_count(request, exchange), principal)
+    await exchange.respond(200, [JSON], _encode(CountOut(tokens)))

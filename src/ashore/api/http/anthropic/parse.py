@@ -1,0 +1,140 @@
+"""From Anthropic's form to a GenerationRequest."""
+
+from __future__ import annotations
+
+from ashore.api.http.anthropic.types import (
+    CountRequest,
+    MessageIn,
+    MessagesRequest,
+    TextBlock,
+    ThinkingBlock,
+    ToolChoice,
+    ToolIn,
+    ToolResultBlock,
+    ToolUseBlock,
+)
+from ashore.api.http.exchange import Exchange
+from ashore.api.http.openai.common import deadline_of, priority_of
+from ashore.core import Message, ToolCall, ToolSpec
+from ashore.engines import Sampling
+from ashore.errors import InvalidRequest
+from ashore.serving import GenerationRequest
+
+
+def to_generation(request: MessagesRequest, exchange: Exchange) -> GenerationRequest:
+    """Return what the request asks for.
+
+    Raises:
+        InvalidRequest: its parts contradict each other.
+    """
+    plain = Sampling()
+    return GenerationRequest(
+        request_id=exchange.request_id,
+        model=request.model,
+        messages=conversation(request),
+        tools=tuple(_tool(tool) for tool in request.tools or ()),
+        tool_choice=_tool_choice(request.tool_choice),
+        sampling=Sampling(
+            temperature=plain.temperature if request.temperature is None else request.temperature,
+            top_p=plain.top_p if request.top_p is None else request.top_p,
+            top_k=request.top_k or 0,
+        ),
+        max_tokens=request.max_tokens,
+        stop=tuple(dict.fromkeys(request.stop_sequences or ())),
+        priority=priority_of(exchange),
+        deadline_s=deadline_of(exchange),
+        template_options=_template_options(request),
+    )
+
+
+def to_count(request: CountRequest, exchange: Exchange) -> GenerationRequest:
+    """Return a request whose prompt is to be counted."""
+    return GenerationRequest(
+        request_id=exchange.request_id,
+        model=request.model,
+        messages=conversation(request),
+        tools=tuple(_tool(tool) for tool in request.tools or ()),
+        tool_choice=_tool_choice(request.tool_choice),
+        template_options=_template_options(request),
+    )
+
+
+def conversation(request: CountRequest) -> tuple[Message, ...]:
+    """Return all turns, the system text first."""
+    messages: list[Message] = []
+    if request.system:
+        messages.append(Message(role="system", content=text_of(request.system)))
+    for at, message in enumerate(request.messages):
+        messages.extend(_turn(message, at))
+    return tuple(messages)
+
+
+def text_of(content: str | list[TextBlock] | None) -> str:
+    """Return the text of blocks, joined."""
+    if content is None:
+        return ""
+    return content if isinstance(content, str) else "\n".join(block.text for block in content)
+
+
+def _turn(message: MessageIn, at: int) -> list[Message]:
+    """Return one turn as ours: what tools answered comes as messages of its own, before the text beside it."""
+    if isinstance(message.content, str):
+        return [Message(role=message.role, content=message.content)]
+    texts: list[str] = []
+    thoughts: list[str] = []
+    calls: list[ToolCall] = []
+    results: list[Message] = []
+    for number, block in enumerate(message.content):
+        match block:
+            case TextBlock():
+                texts.append(block.text)
+            case ThinkingBlock():
+                thoughts.append(block.thinking)
+            case ToolUseBlock():
+                _only_in("assistant", message, f"messages[{at}].content[{number}]")
+                calls.append(ToolCall(id=block.id, name=block.name, arguments=bytes(block.input).decode()))
+            case ToolResultBlock():
+                _only_in("user", message, f"messages[{at}].content[{number}]")
+                results.append(Message(role="tool", content=text_of(block.content), tool_call_id=block.tool_use_id))
+            case _:
+                continue  # redacted thinking
+    if results and not texts:
+        return results
+    said = Message(role=message.role, content="\n".join(texts), reasoning="\n".join(thoughts), tool_calls=tuple(calls))
+    return [*results, said]
+
+
+def _only_in(role: str, message: MessageIn, path: str) -> None:
+    if message.role != role:
+        raise InvalidRequest(f"{path}: this block belongs into a message of the {role}", param=path)
+
+
+def _tool(tool: ToolIn) -> ToolSpec:
+    return ToolSpec(
+        name=tool.name,
+        description=tool.description or "",
+        parameters=bytes(tool.input_schema).decode(),
+        strict=bool(tool.strict),
+    )
+
+
+def _tool_choice(choice: ToolChoice | None) -> str:
+    if choice is None:
+        return "auto"
+    match choice.type:
+        case "auto" | "none":
+            return choice.type
+        case "any":
+            return "required"
+        case "tool":
+            if not choice.name:
+                raise InvalidRequest("tool_choice of type 'tool' needs a name", param="tool_choice.name")
+            return f"tool:{choice.name}"
+
+
+def _template_options(request: CountRequest) -> dict[str, object]:
+    """Return what chat templates call reasoning: `enable_thinking` in Qwen's, `thinking` in DeepSeek's."""
+    if request.thinking is None:
+        return {}
+    wanted = request.thinking.type != "disabled"
+    return {"enable_thinking": wanted, "thinking": wanted}

@@ -1,0 +1,398 @@
+"""The request path over replicas in memory: stages, retries, deadlines, what reaches the engine."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from ashore.access import OpenDoor, Principal
+from ashore.core import Message, RequestId, SystemClock, TenantId, ToolSpec
+from ashore.engines import Grammar, Sampling
+from ashore.errors import (
+    AshoreError,
+    ContextTooLong,
+    DeadlineExceeded,
+    Draining,
+    HostDied,
+    InvalidGrammar,
+    InvalidRequest,
+    NotReady,
+    PermissionDenied,
+    UnknownModel,
+    UnsupportedByEngine,
+)
+from ashore.metrics import Metrics
+from ashore.serving import (
+    AdmissionLimits,
+    BytesText,
+    ChoiceEnded,
+    Delta,
+    GenerationRequest,
+    MemoryReplica,
+    ServedModel,
+    ServingEvent,
+    ServingService,
+    Started,
+    Topology,
+    Usage,
+)
+from ashore.serving.memory import ECHO_INFO
+
+ANYONE = OpenDoor().authenticate(None)
+
+
+def ask(text: str = "hello", **fields: Any) -> GenerationRequest:
+    return GenerationRequest(
+        request_id=RequestId("req_1"), model="echo", messages=(Message(role="user", content=text),), **fields
+    )
+
+
+class Bench:
+    """A service over replicas that a test holds in its hands."""
+
+    def __init__(self, *made: MemoryReplica, sockets: int = 1, **topology: Any) -> None:
+        self._queue = list(made)
+        self.used: list[MemoryReplica] = []
+        self.metrics = Metrics()
+        self.refused_grammars: list[Grammar] = []
+        model = ServedModel(
+            alias="echo", release="echo-1", kind="fake", sockets=tuple(f"/s/{i}" for i in range(sockets))
+        )
+        self.topology = Topology(models=(model,), **topology)
+        self.service = ServingService(
+            self.topology,
+            make_replica=self._make,
+            load_text=lambda served: BytesText(),
+            check_grammar=self._check_grammar,
+            clock=SystemClock(),
+            metrics=self.metrics,
+        )
+
+    def _make(self, socket: str) -> MemoryReplica:
+        replica = self._queue.pop(0) if self._queue else MemoryReplica()
+        self.used.append(replica)
+        return replica
+
+    def _check_grammar(self, grammar: Grammar) -> None:
+        if "bad" in grammar.text:
+            self.refused_grammars.append(grammar)
+            raise InvalidGrammar("bad")
+
+    async def started(self) -> Bench:
+        await self.service.start()
+        for _ in range(200):
+            if all(card.ready for card in self.service.models()):
+                return self
+            await asyncio.sleep(0.005)
+        raise AssertionError("not ready")
+
+    async def answer(self, request: GenerationRequest, principal: Principal = ANYONE) -> list[ServingEvent]:
+        return [event async for event in self.service.generate(request, principal)]
+
+
+def run(*made: MemoryReplica, scenario: Callable[[Bench], Any], **options: Any) -> Any:
+    async def whole() -> Any:
+        bench = await Bench(*made, **options).started()
+        try:
+            return await scenario(bench)
+        finally:
+            await bench.service.close()
+
+    return asyncio.run(whole())
+
+
+def text_of(events: list[ServingEvent], choice: int = 0) -> str:
+    return "".join(e.text for e in events if isinstance(e, Delta) and e.choice == choice)
+
+
+def test_an_answer_starts_pours_ends_and_counts() -> None:
+    events = run(scenario=lambda b: b.answer(ask("hällo 你好")))
+    assert isinstance(events[0], Started)
+    assert (events[0].release, events[0].prompt_tokens) == ("echo-1", len("hällo 你好".encode()))
+    assert text_of(events) == "hällo 你好"
+    assert events[-2] == ChoiceEnded(choice=0, reason="stop")
+    assert events[-1] == Usage(prompt_tokens=13, cached_tokens=0, completion_tokens=13)
+
+
+def test_choices_have_seeds_of_their_own_and_one_partition() -> None:
+    async def scenario(bench: Bench) -> None:
+        events = await bench.answer(ask("abc", num_choices=3, sampling=Sampling(seed=7)))
+        assert [text_of(events, c) for c in range(3)] == ["abc"] * 3
+        assert isinstance(events[-1], Usage)
+        assert events[-1].completion_tokens == 9
+        assert events[-1].prompt_tokens == 3
+        orders = bench.used[0].orders
+        assert [o.sampling.seed for o in orders] == [7, 8, 9]
+        assert len({o.order_id for o in orders}) == 3
+        assert {o.prefix_partition for o in orders} == {"default"}
+
+    run(scenario=scenario)
+
+
+def test_tenants_share_prefix_blocks_only_when_the_operator_says_so() -> None:
+    async def scenario(bench: Bench) -> list[str]:
+        other = Principal(id="x", tenant=TenantId("other"), scopes=ANYONE.scopes)
+        await bench.answer(ask())
+        await bench.answer(ask(), other)
+        return [o.prefix_partition for o in bench.used[0].orders]
+
+    assert run(scenario=scenario) == ["default", "other"]
+    assert run(scenario=scenario, shared_prefix_cache=True) == ["", ""]
+
+
+def test_stop_strings_end_the_answer_and_the_sequence() -> None:
+    async def scenario(bench: Bench) -> None:
+        events = await bench.answer(ask("one two three", stop=("thr", " tw")))
+        assert text_of(events) == "one"
+        assert events[-2] == ChoiceEnded(choice=0, reason="stop", stop_string=" tw")
+        await asyncio.sleep(0.01)
+        assert bench.used[0].running == 0
+
+    run(scenario=scenario)
+
+
+def test_max_tokens_ends_with_length() -> None:
+    events = run(scenario=lambda b: b.answer(ask("abcdef", max_tokens=3)))
+    assert text_of(events) == "abc"
+    assert events[-2] == ChoiceEnded(choice=0, reason="length")
+
+
+def test_echo_puts_the_prompt_first() -> None:
+    request = GenerationRequest(request_id=RequestId("r"), model="echo", prompt="ab", echo=True, num_choices=2)
+    events = run(scenario=lambda b: b.answer(request))
+    assert [text_of(events, c) for c in range(2)] == ["abab", "abab"]
+
+
+@pytest.mark.parametrize(
+    ("request_", "error", "words"),
+    [
+        (replace(ask(), model="ecko"), UnknownModel, "ecko"),
+        (ask("x" * 5000), ContextTooLong, "5000 tokens and the context of memory:echo is 4096"),
+        (ask("xxxxx", max_tokens=4092), ContextTooLong, "together 4097"),
+        (ask(""), InvalidRequest, "empty"),
+        (ask(grammar=Grammar(kind="json_schema", text="bad")), InvalidGrammar, "bad"),
+        (ask(tool_choice="required"), InvalidRequest, "tools is empty"),
+        (ask(tools=(ToolSpec(name="go"),), tool_choice="tool:stop"), InvalidRequest, "not among"),
+        (
+            ask(tools=(ToolSpec(name="go"),), tool_choice="required", grammar=Grammar(kind="json_object")),
+            InvalidRequest,
+            "contradict",
+        ),
+        (ask(sampling=Sampling(logit_bias={99999: 1.0})), UnsupportedByEngine, "99999"),
+        (
+            GenerationRequest(request_id=RequestId("r"), model="echo", prompt=(1, 300)),
+            UnsupportedByEngine,
+            "token id 300",
+        ),
+    ],
+)
+def test_what_cannot_be_served_never_reaches_the_engine(
+    request_: GenerationRequest, error: type[AshoreError], words: str
+) -> None:
+    async def scenario(bench: Bench) -> None:
+        with pytest.raises(error) as refusal:
+            await bench.answer(request_)
+        assert words in refusal.value.message
+        assert bench.used[0].orders == []
+        assert bench.service.in_flight == 0
+
+    run(scenario=scenario)
+
+
+def test_an_engine_that_lacks_a_feature_is_named_with_what_it_can_do() -> None:
+    plain = MemoryReplica(msgspec.structs.replace(ECHO_INFO, features=("temperature",)))
+    for fields, param in (
+        ({"sampling": Sampling(top_k=5)}, "top_k"),
+        ({"sampling": Sampling(seed=1)}, "seed"),
+        ({"top_logprobs": 0}, "logprobs"),
+        ({"grammar": Grammar(kind="json_object")}, "response_format"),
+    ):
+
+        async def scenario(bench: Bench, fields: dict[str, Any] = fields, param: str = param) -> None:
+            with pytest.raises(UnsupportedByEngine) as refusal:
+                await bench.answer(ask(**fields))
+            assert "'fake'" in refusal.value.message
+            assert "can do: temperature" in refusal.value.message
+            assert refusal.value.param == param
+
+        run(plain, scenario=scenario)
+
+
+def test_a_required_tool_becomes_a_grammar() -> None:
+    async def scenario(bench: Bench) -> None:
+        tools = (
+            ToolSpec(name="go", parameters='{"type":"object","properties":{"to":{"type":"string"}}}'),
+            ToolSpec(name="x"),
+        )
+        await bench.answer(ask(tools=tools, tool_choice="tool:go"))
+        grammar = bench.used[0].orders[0].grammar
+        assert grammar is not None
+        assert '"const": "go"' in grammar.text
+        assert '"const": "x"' not in grammar.text
+
+    run(scenario=scenario)
+
+
+def test_a_principal_without_the_scope_is_refused() -> None:
+    nobody = Principal(id="n", tenant=TenantId("t"), scopes=frozenset())
+    with pytest.raises(PermissionDenied, match="infer"):
+        run(scenario=lambda b: b.answer(ask(), nobody))
+
+
+def test_a_host_that_dies_before_the_first_token_is_replaced() -> None:
+    async def scenario(bench: Bench) -> None:
+        events = await bench.answer(ask("again"))
+        assert text_of(events) == "again"
+        assert sum(isinstance(e, Started) for e in events) == 1
+        assert bench.metrics.value("ashore_retries", "echo") == 1
+        assert len(bench.used) == 2
+
+    run(MemoryReplica(die_after=0), scenario=scenario)
+
+
+def test_a_host_that_dies_later_ends_the_answer_with_an_error() -> None:
+    async def scenario(bench: Bench) -> None:
+        seen: list[ServingEvent] = []
+        with pytest.raises(HostDied):
+            async for event in bench.service.generate(ask("hello"), ANYONE):
+                seen.append(event)
+        assert text_of(seen) == "hel"
+        assert not any(isinstance(e, ChoiceEnded | Usage) for e in seen)
+        assert bench.service.in_flight == 0
+        assert text_of(await bench.answer(ask("next"))) == "next"
+
+    run(MemoryReplica(die_after=3), scenario=scenario)
+
+
+def test_a_model_that_never_loaded_says_so_at_once() -> None:
+    class Loading(MemoryReplica):
+        async def connect(self, timeout_s: float) -> None:
+            raise NotReady
+
+    async def scenario() -> None:
+        bench = Bench(*[Loading() for _ in range(50)])
+        await bench.service.start()
+        with pytest.raises(NotReady, match="still loading"):
+            await bench.answer(ask())
+        await bench.service.close()
+
+    asyncio.run(scenario())
+
+
+def test_the_deadline_ends_an_answer_that_takes_too_long() -> None:
+    async def scenario(bench: Bench) -> None:
+        for choices in (1, 2):
+            with pytest.raises(DeadlineExceeded):
+                await bench.answer(ask("x" * 200, deadline_s=0.05, num_choices=choices))
+            await asyncio.sleep(0.03)
+            assert bench.used[0].running == 0
+
+    run(MemoryReplica(token_s=0.02), scenario=scenario)
+
+
+def test_closing_the_answer_frees_its_sequences_and_its_slot() -> None:
+    async def scenario(bench: Bench) -> None:
+        for choices in (1, 3):
+            events = bench.service.generate(ask("x" * 200, num_choices=choices), ANYONE)
+            async for event in events:
+                if isinstance(event, Delta):
+                    break
+            assert bench.used[0].running == choices
+            await events.aclose()
+            await asyncio.sleep(0.03)
+            assert bench.used[0].running == 0
+            assert bench.service.in_flight == 0
+
+    run(MemoryReplica(token_s=0.01), scenario=scenario)
+
+
+def test_load_is_spread_over_replicas() -> None:
+    async def scenario(bench: Bench) -> None:
+        await asyncio.gather(*(bench.answer(ask("0123456789")) for _ in range(8)))
+        assert [len(r.orders) for r in bench.used] == [4, 4]
+
+    run(MemoryReplica(token_s=0.001), MemoryReplica(token_s=0.001), scenario=scenario, sockets=2)
+
+
+def test_draining_lets_the_running_end_and_refuses_the_new() -> None:
+    async def scenario(bench: Bench) -> None:
+        running = asyncio.create_task(bench.answer(ask("0123456789")))
+        await asyncio.sleep(0.02)
+        drained = asyncio.create_task(bench.service.drain(5))
+        await asyncio.sleep(0)
+        with pytest.raises(Draining):
+            await bench.answer(ask())
+        assert await drained
+        assert text_of(await running) == "0123456789"
+
+    run(MemoryReplica(token_s=0.005), scenario=scenario)
+
+
+def test_a_new_topology_adds_and_removes_models_while_a_stream_runs() -> None:
+    async def scenario(bench: Bench) -> None:
+        running = asyncio.create_task(bench.answer(ask("0123456789")))
+        await asyncio.sleep(0.01)
+        other = ServedModel(alias="other", release="other-1", kind="fake", sockets=("/s/9",))
+        await bench.service.apply(msgspec.structs.replace(bench.topology, models=(*bench.topology.models, other)))
+        assert [card.alias for card in bench.service.models()] == ["echo", "other"]
+        assert text_of(await running) == "0123456789"
+        await bench.service.apply(msgspec.structs.replace(bench.topology, models=(other,)))
+        with pytest.raises(UnknownModel):
+            await bench.answer(ask())
+
+    run(MemoryReplica(token_s=0.003), scenario=scenario)
+
+
+def test_embeddings_are_unit_vectors_shortened_on_demand() -> None:
+    async def scenario(bench: Bench) -> None:
+        whole = await bench.service.embed("echo", ["a", (1, 2)], ANYONE)
+        assert [len(v) for v in whole.vectors] == [8, 8]
+        assert whole.prompt_tokens == 3
+        short = await bench.service.embed("echo", ["a"], ANYONE, dimensions=3)
+        assert len(short.vectors[0]) == 3
+        assert sum(x * x for x in short.vectors[0]) == pytest.approx(1)
+        with pytest.raises(UnsupportedByEngine, match="8 numbers"):
+            await bench.service.embed("echo", ["a"], ANYONE, dimensions=9)
+        with pytest.raises(InvalidRequest, match="empty"):
+            await bench.service.embed("echo", ["a", ""], ANYONE)
+
+    run(scenario=scenario)
+
+
+def test_admission_limits_come_from_the_topology() -> None:
+    async def scenario(bench: Bench) -> None:
+        tasks = [asyncio.create_task(bench.answer(ask("0123456789"))) for _ in range(4)]
+        results = await asyncio.gather(*tasks, return_exceptions=True)
+        assert [type(r).__name__ for r in results] == ["list", "list", "Overloaded", "Overloaded"]
+
+    run(
+        MemoryReplica(token_s=0.002),
+        scenario=scenario,
+        admission=AdmissionLimits(max_running=1, max_waiting=1),
+    )
+
+
+def test_topology_survives_the_disk_and_names_what_is_wrong(tmp_path: Path) -> None:
+    from ashore.errors import InvalidSpec
+    from ashore.serving import read_topology, write_topology
+
+    path = tmp_path / "topology.json"
+    topology = Bench().topology
+    write_topology(topology, path)
+    assert read_topology(path) == topology
+    assert path.stat().st_mode & 0o777 == 0o600
+    path.write_bytes(b'{"models":[],"htpp":{}}')
+    with pytest.raises(InvalidSpec, match="htpp"):
+        read_topology(path)
+    twice = msgspec.structs.replace(topology, models=topology.models * 2)
+    write_topology(twice, path)
+    with pytest.raises(InvalidSpec, match="'echo'"):
+        read_topology(path)
+    with pytest.raises(InvalidSpec, match="No such file"):
+        read_topology(tmp_path / "nothing")
