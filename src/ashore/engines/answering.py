@@ -1,0 +1,86 @@
+"""One order between logits and events: sampling, grammar, stop tokens, limits. Shared by engines that yield logits."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ashore.engines.failures import failed
+from ashore.engines.model import EngineEvent, Finished, GenerateOrder, Token, TokenLogprob
+from ashore.engines.openvino.constraint import Constraint
+from ashore.engines.openvino.sampler import Sampler, log_normaliser, top_of
+from ashore.errors import AshoreError
+
+
+class Answer:
+    """What an order has said so far. `ids` is prompt and answer, what a restart must compute again."""
+
+    def __init__(self, order: GenerateOrder, constraint: Constraint | None = None) -> None:
+        self.order = order
+        self.ids = list(order.prompt_ids)
+        self.cached_tokens = 0
+        self.ended = False
+        self._constraint = constraint
+        self._sampler = Sampler(order.sampling, order.prompt_ids)
+        self._stops = frozenset() if order.ignore_eos else frozenset(order.stop_token_ids)
+
+    @property
+    def num_made(self) -> int:
+        return len(self.ids) - len(self.order.prompt_ids)
+
+    def take(self, logits_V: NDArray[np.float32]) -> list[EngineEvent]:
+        """Choose the next token from its logits and return what is to be told; `ended` says whether more may come."""
+        order = self.order
+        try:
+            allowed_V = self._constraint.allowed() if self._constraint is not None else None
+            token_id = self._sampler.choose(logits_V, allowed_V)
+            if token_id in self._stops:
+                return [self.finish("stop", token_id)]
+            self._sampler.note(token_id)
+            self.ids.append(token_id)
+            events: list[EngineEvent] = [self._token(token_id, logits_V)]
+            if self._constraint is not None:
+                self._constraint.accept(token_id)
+        except AshoreError as error:
+            return [self.fail(error)]
+        if self._constraint is not None and self._constraint.is_complete:
+            events.append(self.finish("stop"))
+        elif self.num_made >= order.max_new_tokens:
+            events.append(self.finish("length"))
+        return events
+
+    def finish(self, reason: Literal["stop", "length", "cancelled"], stop_token_id: int | None = None) -> Finished:
+        """End the order well and return the event that says so."""
+        self.ended = True
+        order = self.order
+        return Finished(order.order_id, reason, len(order.prompt_ids), self.cached_tokens, self.num_made, stop_token_id)
+
+    def fail(self, error: BaseException) -> EngineEvent:
+        """End the order badly and return the event that says so."""
+        self.ended = True
+        return failed(self.order.order_id, error)
+
+    def _token(self, token_id: int, logits_V: NDArray[np.float32]) -> Token:
+        order = self.order
+        if order.top_logprobs is None:
+            return Token(order.order_id, token_id)
+        log_total = log_normaliser(logits_V)
+        top = top_of(logits_V, log_total, order.top_logprobs)
+        return Token(order.order_id, token_id, float(logits_V[token_id]) - log_total, top)
+
+
+def score_row(logits_V: NDArray[np.float32], token_id: int, top_logprobs: int) -> tuple[TokenLogprob, ...]:
+    """Return the log-probability of the token that followed, then those of the best ones."""
+    log_total = log_normaliser(logits_V)
+    first = TokenLogprob(token_id, float(logits_V[token_id]) - log_total)
+    return (first, *top_of(logits_V, log_total, top_logprobs))
+
+
+def common_prefix(a: Sequence[int], b: Sequence[int]) -> int:
+    """Return how many leading ids are equal."""
+    size = min(len(a), len(b))
+    differ = np.flatnonzero(np.asarray(a[:size], np.int32) != np.asarray(b[:size], np.int32))
+    return int(differ[0]) if differ.size else size

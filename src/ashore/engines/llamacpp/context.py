@@ -1,0 +1,184 @@
+"""A model and its memory in llama.cpp, as the engine uses them: token batches in, rows of logits out."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ashore.engines.llamacpp.library import Batch, LlamaLibrary
+from ashore.errors import EngineFailed, UnsupportedModel
+
+_KV_TYPES: Final = {"f16": 1, "f32": 0, "q8_0": 8}
+"""`enum ggml_type`."""
+_NO_ROOM: Final = 1
+"""What `llama_decode` returns when the memory has no room for the batch; nothing has changed then."""
+
+
+class LlamaModel:
+    """Weights on disk, mapped. `close` frees them."""
+
+    def __init__(self, library: LlamaLibrary, path: Path) -> None:
+        self.library = library
+        with library.explaining() as lines:
+            self.handle: Any = library.llama_model_load_from_file(
+                str(path).encode(), library.llama_model_default_params()
+            )
+            if not self.handle:
+                raise _load_error(path, " | ".join(lines))
+        if not library.llama_model_has_decoder(self.handle):
+            self.close()
+            raise UnsupportedModel(f"{path.name} is no decoder; the llamacpp engine generates text")
+        self.vocab_size = int(library.llama_vocab_n_tokens(library.llama_model_get_vocab(self.handle)))
+        self.context_tokens = int(library.llama_model_n_ctx_train(self.handle))
+        self.can_share_prefixes = not (
+            library.llama_model_is_recurrent(self.handle) or library.llama_model_is_hybrid(self.handle)
+        )
+        """False where the memory is a state that cannot be cut back to a prefix."""
+
+    @property
+    def precision(self) -> str:
+        """`f16`, `q8_0`, `q4_k_medium`: the last part of the library's description of the file."""
+        import ctypes
+
+        buffer = ctypes.create_string_buffer(256)
+        self.library.llama_model_desc(self.handle, buffer, len(buffer))
+        words = buffer.value.decode("utf-8", "replace").replace(" - ", "_").split()
+        kind = re.sub(r"[^a-z0-9_]", "", words[-1].lower()) if words else ""
+        return {"f16": "fp16", "f32": "fp32", "allf32": "fp32", "bf16": "bf16"}.get(kind, kind or "unknown")
+
+    def close(self) -> None:
+        """Free the weights. May be called twice."""
+        if self.handle:
+            self.library.llama_model_free(self.handle)
+            self.handle = None
+
+
+class LlamaContext:
+    """Memory for sequences, and the one call that advances them."""
+
+    def __init__(
+        self, model: LlamaModel, *, kv_tokens: int, num_sequences: int, max_batch: int, threads: int, kv_cache: str
+    ) -> None:
+        """Allocate it.
+
+        Args:
+            model: Must outlive the context.
+            kv_tokens: Tokens over all sequences.
+            num_sequences: Sequence numbers are 0 up to this.
+            max_batch: Most tokens in one call of `decode`.
+            threads: Threads of one call.
+            kv_cache: `f16`, `f32` or `q8_0`.
+
+        Raises:
+            EngineFailed: the library refused, or understood something else than what was asked for.
+        """
+        self.library = library = model.library
+        self._vocab_size = model.vocab_size
+        self.max_outputs = max(num_sequences, 64)
+        params = library.llama_context_default_params()
+        params.n_ctx, params.n_batch, params.n_ubatch = kv_tokens, max_batch, min(max_batch, 512)
+        params.n_seq_max, params.kv_unified = num_sequences, True
+        params.n_outputs_max, params.n_outputs_max_per_seq = min(self.max_outputs, max_batch), 0
+        params.n_threads = params.n_threads_batch = threads
+        params.type_k = params.type_v = _KV_TYPES[kv_cache]
+        self.max_outputs = params.n_outputs_max
+        with library.explaining() as lines:
+            self.handle: Any = library.llama_init_from_model(model.handle, params)
+            if not self.handle:
+                raise EngineFailed(
+                    f"llama.cpp made no context for {kv_tokens} tokens: {' | '.join(lines)}",
+                    hint="lower kv_tokens or context_tokens",
+                )
+        self.kv_tokens = int(library.llama_n_ctx(self.handle))
+        seen = (library.llama_n_seq_max(self.handle), library.llama_n_threads(self.handle))
+        if seen != (num_sequences, threads) or self.kv_tokens < kv_tokens:
+            raise EngineFailed(f"llama.cpp understood {(self.kv_tokens, *seen)}: {library.version} has another layout")
+        self._memory: Any = library.llama_get_memory(self.handle)
+        self._token, self._pos, self._seq = (np.zeros(max_batch, np.int32) for _ in range(3))
+        self._num_seq = np.ones(max_batch, np.int32)
+        self._seq_pointers = self._seq.ctypes.data + 4 * np.arange(max_batch, dtype=np.uint64)
+        self._wanted = np.zeros(max_batch, np.int8)
+
+    def decode(self, parts: list[tuple[int, int, list[int], bool]]) -> list[NDArray[np.float32]] | None:
+        """Advance sequences; return a row of logits for each part that wants one, or None when there is no room.
+
+        Args:
+            parts: Sequence number, position of its first token, tokens, and whether logits after the last are wanted.
+
+        The rows are views that the next call overwrites. With None nothing has changed.
+
+        Raises:
+            EngineFailed: the library failed; the memory of these sequences is in doubt.
+        """
+        outputs = self._fill(parts)
+        code = self._call(sum(len(tokens) for _, _, tokens, _ in parts))
+        return None if code == _NO_ROOM else [self._row(place) for place in outputs]
+
+    def decode_all(self, sequence: int, position: int, tokens: list[int]) -> list[NDArray[np.float32]] | None:
+        """As `decode`, with logits after every token; at most `max_outputs` of them."""
+        self._fill([(sequence, position, tokens, True)])
+        self._wanted[: len(tokens)] = 1
+        code = self._call(len(tokens))
+        return None if code == _NO_ROOM else [self._row(place) for place in range(len(tokens))]
+
+    def cut(self, sequence: int, keep: int) -> None:
+        """Forget a sequence from position `keep` on."""
+        if not self.library.llama_memory_seq_rm(self._memory, sequence, keep, -1):
+            self.library.llama_memory_seq_rm(self._memory, sequence, -1, -1)
+
+    def copy(self, source: int, target: int, num_tokens: int) -> None:
+        """Let `target`, which must be empty, share the first tokens of `source`. Takes no room."""
+        self.library.llama_memory_seq_cp(self._memory, source, target, 0, num_tokens)
+
+    def close(self) -> None:
+        """Free the memory. May be called twice."""
+        if self.handle:
+            self.library.llama_free(self.handle)
+            self.handle = None
+
+    def _fill(self, parts: list[tuple[int, int, list[int], bool]]) -> list[int]:
+        at = 0
+        outputs: list[int] = []
+        for sequence, position, tokens, wanted in parts:
+            end = at + len(tokens)
+            self._token[at:end] = tokens
+            self._pos[at:end] = np.arange(position, position + len(tokens))
+            self._seq[at:end] = sequence
+            self._wanted[at:end] = 0
+            if wanted:
+                self._wanted[end - 1] = 1
+                outputs.append(end - 1)
+            at = end
+        return outputs
+
+    def _call(self, num_tokens: int) -> int:
+        batch = Batch(
+            num_tokens,
+            self._token.ctypes.data,
+            None,
+            self._pos.ctypes.data,
+            self._num_seq.ctypes.data,
+            self._seq_pointers.ctypes.data,
+            self._wanted.ctypes.data,
+        )
+        with self.library.explaining() as lines:
+            code = int(self.library.llama_decode(self.handle, batch))
+            if code not in (0, _NO_ROOM):
+                raise EngineFailed(f"llama_decode returned {code}: {' | '.join(lines)}")
+        return code
+
+    def _row(self, place: int) -> NDArray[np.float32]:
+        pointer = self.library.llama_get_logits_ith(self.handle, place)
+        return np.ctypeslib.as_array(pointer, shape=(self._vocab_size,))
+
+
+def _load_error(path: Path, words: str) -> Exception:
+    if "unknown model architecture" in words or "unknown pre-tokenizer" in words:
+        return UnsupportedModel(f"llama.cpp does not know {path.name}: {words}", hint="try a newer xllamacpp")
+    return EngineFailed(
+        f"llama.cpp cannot load {path}: {words or 'no reason given'}", hint="`ashore model verify` checks the file"
+    )

@@ -1,0 +1,383 @@
+"""The `llamacpp` engine: our own batching over llama.cpp's memory, our sampler, our grammars."""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import os
+import time
+from collections.abc import Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, wait
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from ashore.core import OrderId, did_you_mean
+from ashore.engines.answering import Answer, score_row
+from ashore.engines.failures import failed
+from ashore.engines.llamacpp.context import LlamaContext, LlamaModel
+from ashore.engines.llamacpp.library import load_library
+from ashore.engines.llamacpp.slots import Slot, Slots
+from ashore.engines.model import (
+    EngineEvent,
+    EngineInfo,
+    EngineOptions,
+    EngineStats,
+    Feature,
+    GenerateOrder,
+    ModelFiles,
+    TokenLogprob,
+)
+from ashore.engines.openvino.constraint import Constraint, GrammarCompiler
+from ashore.engines.ordercheck import check_ids, check_order
+from ashore.errors import (
+    AshoreError,
+    Conflict,
+    ContextTooLong,
+    EngineFailed,
+    InvalidSpec,
+    KvCacheExhausted,
+    NotReady,
+    UnsupportedModel,
+)
+
+_FEATURES: Final[tuple[Feature, ...]] = (
+    "frequency_penalty", "grammar", "logit_bias", "logprobs", "min_p", "presence_penalty", "repetition_penalty",
+    "score", "seed", "temperature", "top_k", "top_logprobs", "top_p",
+)  # fmt: skip
+_MOST_SLOTS: Final = 256
+"""`LLAMA_MAX_SEQ` of llama.cpp."""
+_SPARE_SLOTS: Final = 32
+"""Sequence numbers beyond those that run, which keep prefixes for later orders."""
+_DEFAULT_KV_TOKENS: Final = 16_384
+
+
+class _GenerationFile(msgspec.Struct, frozen=True):
+    """The part of `generation.json` that an engine reads."""
+
+    eos_token_ids: list[int] = []
+
+
+@dataclass(slots=True, eq=False)
+class _Running:
+    number: int
+    """Order of arrival."""
+    answer: Answer
+    slot: Slot
+
+    @property
+    def num_left(self) -> int:
+        """Tokens to compute before the next one can be chosen."""
+        return len(self.answer.ids) - len(self.slot.ids)
+
+
+class LlamaCppEngine:
+    """Implements `Engine` and `CanScore` for GGUF files."""
+
+    def __init__(self) -> None:
+        self._info: EngineInfo | None = None
+        self._model: LlamaModel | None = None
+        self._context: LlamaContext | None = None
+        self._grammars: GrammarCompiler | None = None
+        self._slots = Slots(0, prefix_cache=False)
+        self._score_sequence = 0
+        self._max_batch = 0
+        self._max_running = 0
+        self._numbers = itertools.count()
+        self._answers: dict[OrderId, Answer] = {}
+        """Every order that has not ended."""
+        self._compiling: dict[OrderId, tuple[int, GenerateOrder, Future[Constraint]]] = {}
+        self._waiting: list[tuple[int, int, Answer]] = []
+        self._running: list[_Running] = []
+        self._events: list[EngineEvent] = []
+        self._steps = self._prompt_tokens = self._cached_tokens = self._completion_tokens = self._preemptions = 0
+        self._step_seconds = 0.0
+
+    def load(self, files: ModelFiles, options: EngineOptions) -> EngineInfo:
+        if files.format != "gguf":
+            raise UnsupportedModel(
+                f"{files.name} is in the form {files.format!r}; the llamacpp engine reads GGUF",
+                hint="use the model as pulled, or another engine",
+            )
+        kv_cache = _own_option(options)
+        library = load_library()
+        directory = Path(files.directory)
+        self._model = model = LlamaModel(library, directory / (files.weights or "model.gguf"))
+        context_tokens = options.context_tokens or model.context_tokens
+        num_running = min(options.max_sequences, _MOST_SLOTS - 1)
+        num_slots = min(num_running + (_SPARE_SLOTS if options.prefix_cache else 0), _MOST_SLOTS - 1)
+        self._score_sequence = num_slots
+        self._max_batch = max(options.max_batch_tokens, num_slots + 1)
+        self._context = context = LlamaContext(
+            model,
+            kv_tokens=options.kv_tokens or max(context_tokens, _DEFAULT_KV_TOKENS),
+            num_sequences=num_slots + 1,
+            max_batch=self._max_batch,
+            threads=options.threads or len(os.sched_getaffinity(0)),
+            kv_cache=kv_cache,
+        )
+        self._slots = Slots(num_slots, prefix_cache=options.prefix_cache and model.can_share_prefixes)
+        self._max_running = num_running
+        self._grammars = GrammarCompiler(
+            directory / "tokenizer.json", vocab_size=model.vocab_size, eos_token_ids=_eos_ids(directory)
+        )
+        self._info = EngineInfo(
+            kind="llamacpp",
+            version=library.version,
+            model=files.name,
+            precision=model.precision,
+            context_tokens=min(context_tokens, context.kv_tokens),
+            vocab_size=model.vocab_size,
+            kv_tokens=context.kv_tokens,
+            max_sequences=num_running,
+            features=_FEATURES,
+            max_top_logprobs=20,
+        )
+        return self._info
+
+    def submit(self, order: GenerateOrder) -> None:
+        try:
+            info, _ = self._loaded()
+            if order.order_id in self._answers:
+                raise Conflict(f"order {order.order_id!r} is running already", hint="give every order an id of its own")
+            check_order(order, info)
+        except AshoreError as error:
+            self._events.append(failed(order.order_id, error))
+            return
+        number = next(self._numbers)
+        self._answers[order.order_id] = answer = Answer(order)
+        if order.grammar is not None and self._grammars is not None:
+            self._compiling[order.order_id] = (number, order, self._grammars.compile(order.grammar))
+        else:
+            heapq.heappush(self._waiting, (-order.priority, number, answer))
+
+    def cancel(self, order_id: OrderId) -> None:
+        answer = self._answers.get(order_id)
+        if answer is None:
+            return
+        self._events.append(answer.finish("cancelled"))
+        self._drop_ended()
+
+    def step(self, timeout_s: float) -> Sequence[EngineEvent]:
+        self._collect_grammars()
+        self._admit()
+        if self._running:
+            self._advance()
+        elif not self._events:
+            self._rest(timeout_s)
+        events, self._events = self._events, []
+        return events
+
+    def stats(self) -> EngineStats:
+        total = self._context.kv_tokens if self._context is not None else 0
+        return EngineStats(
+            running=len(self._running),
+            waiting=len(self._answers) - len(self._running),
+            kv_tokens_used=min(self._slots.num_tokens, total),
+            kv_tokens_total=total,
+            steps=self._steps,
+            step_seconds=self._step_seconds,
+            prompt_tokens=self._prompt_tokens,
+            cached_tokens=self._cached_tokens,
+            completion_tokens=self._completion_tokens,
+            preemptions=self._preemptions,
+        )
+
+    def score(self, ids: Sequence[int], *, top_logprobs: int = 0) -> list[tuple[TokenLogprob, ...]]:
+        info, context = self._loaded()
+        check_ids(ids, info)
+        if len(ids) > info.context_tokens:
+            raise ContextTooLong(f"the text has {len(ids)} tokens; the context is {info.context_tokens}")
+        rows: list[tuple[TokenLogprob, ...]] = []
+        try:
+            for start in range(0, len(ids) - 1, context.max_outputs):
+                chunk = list(ids[start : start + context.max_outputs])
+                logits = context.decode_all(self._score_sequence, start, chunk)
+                while logits is None:
+                    if not self._evict():
+                        raise KvCacheExhausted("the KV cache has no room for a text to score", hint="try again later")
+                    logits = context.decode_all(self._score_sequence, start, chunk)
+                following = ids[start + 1 : start + 1 + len(chunk)]
+                rows += [
+                    score_row(row, follower, top_logprobs) for row, follower in zip(logits, following, strict=False)
+                ]
+        finally:
+            context.cut(self._score_sequence, 0)
+        return rows
+
+    def close(self) -> None:
+        if self._grammars is not None:
+            self._grammars.close()
+        if self._context is not None:
+            self._context.close()
+        if self._model is not None:
+            self._model.close()
+        self._grammars = self._context = self._model = self._info = None
+        self._running.clear()
+        self._waiting.clear()
+        self._answers.clear()
+        self._compiling.clear()
+        self._events.clear()
+
+    # --- before a step
+
+    def _loaded(self) -> tuple[EngineInfo, LlamaContext]:
+        if self._info is None or self._context is None:
+            raise NotReady("the llamacpp engine is not loaded")
+        return self._info, self._context
+
+    def _collect_grammars(self) -> None:
+        for order_id, (number, order, future) in list(self._compiling.items()):
+            if not future.done():
+                continue
+            del self._compiling[order_id]
+            try:
+                answer = Answer(order, future.result())
+            except AshoreError as error:
+                self._events.append(self._answers.pop(order_id).fail(error))
+                continue
+            self._answers[order_id] = answer
+            heapq.heappush(self._waiting, (-order.priority, number, answer))
+
+    def _rest(self, timeout_s: float) -> None:
+        if self._compiling:
+            wait([future for _, _, future in self._compiling.values()], timeout_s, FIRST_COMPLETED)
+        else:
+            time.sleep(timeout_s)
+
+    def _admit(self) -> None:
+        """Give waiting orders a sequence number each, with whatever of their prompt is in the memory already."""
+        while self._waiting and len(self._running) < self._max_running:
+            _, number, answer = self._waiting[0]
+            if answer.ended:
+                heapq.heappop(self._waiting)
+                continue
+            partition = (answer.order.prefix_partition, answer.order.adapter or "")
+            placement = self._slots.place(partition, answer.ids)
+            if placement is None:
+                return
+            heapq.heappop(self._waiting)
+            _, context = self._loaded()
+            slot, source = placement.slot, placement.source
+            if source is slot:
+                context.cut(slot.number, placement.keep)
+            else:
+                context.cut(slot.number, 0)
+                if source is not None:
+                    context.copy(source.number, slot.number, placement.keep)
+            if not answer.num_made:
+                answer.cached_tokens = placement.keep
+                self._prompt_tokens += len(answer.order.prompt_ids)
+                self._cached_tokens += placement.keep
+            self._running.append(_Running(number, answer, slot))
+
+    # --- the step
+
+    def _advance(self) -> None:
+        started_s = time.perf_counter()
+        _, context = self._loaded()
+        plan = self._plan()
+        try:
+            rows = context.decode([_part(one, count) for one, count in plan])
+            while rows is None:
+                if not self._evict() and not self._preempt(plan):
+                    self._fail([plan[0][0]], KvCacheExhausted("the sequence does not fit into the KV cache"))
+                    return
+                plan = self._plan()
+                rows = context.decode([_part(one, count) for one, count in plan]) if plan else []
+        except EngineFailed as error:
+            self._fail([one for one, _ in plan], error)
+            return
+        remaining = iter(rows)
+        for one, count in plan:
+            answer, slot = one.answer, one.slot
+            wants_row = count == one.num_left
+            slot.ids += answer.ids[len(slot.ids) : len(slot.ids) + count]
+            if wants_row:
+                made = answer.num_made
+                self._events += answer.take(next(remaining))
+                self._completion_tokens += answer.num_made - made
+        self._drop_ended()
+        self._steps += 1
+        self._step_seconds += time.perf_counter() - started_s
+
+    def _plan(self) -> list[tuple[_Running, int]]:
+        """Return how many tokens of which sequences the next call computes: first those that generate, one each."""
+        room = self._max_batch
+        plan = [(one, 1) for one in self._running if one.num_left == 1]
+        room -= len(plan)
+        for one in self._running:
+            if one.num_left > 1 and room > 0:
+                count = min(one.num_left, room)
+                plan.append((one, count))
+                room -= count
+        return plan
+
+    def _evict(self) -> bool:
+        """Forget the kept prefix that was used longest ago; False when there is none."""
+        slot = self._slots.to_evict()
+        if slot is None:
+            return False
+        self._loaded()[1].cut(slot.number, 0)
+        self._slots.forget(slot)
+        return True
+
+    def _preempt(self, plan: list[tuple[_Running, int]]) -> bool:
+        """Send the least important, youngest sequence back to wait; False when only one is left."""
+        if len(self._running) < 2:
+            return False
+        victim = max(self._running, key=lambda one: (-one.answer.order.priority, one.number))
+        self._running.remove(victim)
+        self._loaded()[1].cut(victim.slot.number, 0)
+        self._slots.forget(victim.slot)
+        heapq.heappush(self._waiting, (-victim.answer.order.priority, victim.number, victim.answer))
+        self._preemptions += 1
+        return True
+
+    def _fail(self, broken: list[_Running], error: AshoreError) -> None:
+        """End sequences with `error` and forget their memory."""
+        context = self._loaded()[1]
+        for one in broken:
+            self._events.append(one.answer.fail(error))
+            context.cut(one.slot.number, 0)
+            one.slot.ids = []
+        self._drop_ended()
+
+    def _drop_ended(self) -> None:
+        """Let go of what ended orders hold; their tokens stay in the memory for others of their partition."""
+        for one in self._running:
+            if one.answer.ended:
+                self._slots.release(one.slot)
+        self._running = [one for one in self._running if not one.answer.ended]
+        for order_id in [order_id for order_id, answer in self._answers.items() if answer.ended]:
+            del self._answers[order_id]
+            waiting = self._compiling.pop(order_id, None)
+            if waiting is not None:
+                waiting[2].cancel()
+
+
+def _part(one: _Running, count: int) -> tuple[int, int, list[int], bool]:
+    start = len(one.slot.ids)
+    return one.slot.number, start, one.answer.ids[start : start + count], count == one.num_left
+
+
+def _own_option(options: EngineOptions) -> str:
+    """Return the type of the KV cache, the one option of this engine.
+
+    Raises:
+        InvalidSpec: another option, or a type that it does not take.
+    """
+    for name in options.extra:
+        if name != "kv_cache":
+            raise InvalidSpec(f"llamacpp has no option {name!r}", hint=did_you_mean(name, ["kv_cache"]))
+    kv_cache = str(options.extra.get("kv_cache", "f16"))
+    if kv_cache not in ("f16", "f32", "q8_0"):
+        raise InvalidSpec(f"kv_cache is {kv_cache!r}", hint="f16, f32 and q8_0 are taken")
+    return kv_cache
+
+
+def _eos_ids(directory: Path) -> list[int]:
+    path = directory / "generation.json"
+    return msgspec.json.decode(path.read_bytes(), type=_GenerationFile).eos_token_ids if path.is_file() else []

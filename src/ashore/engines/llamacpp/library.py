@@ -1,0 +1,191 @@
+"""llama.cpp's C interface, out of the shared library in the `xllamacpp` wheel.
+
+Only plain functions and two structures are used. The one whose layout changes between versions, the context
+parameters, is checked against its known defaults before anything is set, and the sizes that the context reports are
+checked afterwards: an unknown version is refused, never misread. Calls release the interpreter lock.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from ctypes import POINTER, c_bool, c_char_p, c_float, c_int32, c_uint8, c_uint32, c_void_p
+from functools import cache
+from typing import Any, Final
+
+from ashore.errors import EngineFailed, MissingExtra
+
+_log = logging.getLogger(__name__)
+
+_WARN, _ERROR = 3, 4
+"""`enum ggml_log_level`."""
+_HINT: Final = "install the xllamacpp that this release of ashore was tested with: pip install 'xllamacpp==2026.10.*'"
+
+
+class Batch(ctypes.Structure):
+    """`struct llama_batch`."""
+
+    _fields_ = (
+        ("n_tokens", c_int32),
+        ("token", c_void_p),
+        ("embd", c_void_p),
+        ("pos", c_void_p),
+        ("n_seq_id", c_void_p),
+        ("seq_id", c_void_p),
+        ("logits", c_void_p),
+    )
+
+
+class _ModelParams(ctypes.Structure):
+    """`struct llama_model_params`, never looked into: the library's defaults are what we want. Larger than any version
+    of it, which does no harm where a structure is returned or passed in memory."""
+
+    _fields_ = (("bytes", c_uint8 * 512),)
+
+
+class ContextParams(ctypes.Structure):
+    """`struct llama_context_params` of llama.cpp b11500 and nearby, with room for fields that follow."""
+
+    _fields_ = (
+        ("n_ctx", c_uint32),
+        ("n_batch", c_uint32),
+        ("n_ubatch", c_uint32),
+        ("n_seq_max", c_uint32),
+        ("n_rs_seq", c_uint32),
+        ("n_outputs_max", c_uint32),
+        ("n_outputs_max_per_seq", c_uint32),
+        ("n_threads", c_int32),
+        ("n_threads_batch", c_int32),
+        ("ctx_type", c_int32),
+        ("rope_scaling_type", c_int32),
+        ("pooling_type", c_int32),
+        ("attention_type", c_int32),
+        ("flash_attn_type", c_int32),
+        ("rope_freq_base", c_float),
+        ("rope_freq_scale", c_float),
+        ("yarn_ext_factor", c_float),
+        ("yarn_attn_factor", c_float),
+        ("yarn_beta_fast", c_float),
+        ("yarn_beta_slow", c_float),
+        ("yarn_orig_ctx", c_uint32),
+        ("defrag_thold", c_float),
+        ("cb_eval", c_void_p),
+        ("cb_eval_user_data", c_void_p),
+        ("type_k", c_int32),
+        ("type_v", c_int32),
+        ("abort_callback", c_void_p),
+        ("abort_callback_data", c_void_p),
+        ("reserved", c_void_p),
+        ("embeddings", c_bool),
+        ("offload_kqv", c_bool),
+        ("no_perf", c_bool),
+        ("op_offload", c_bool),
+        ("swa_full", c_bool),
+        ("kv_unified", c_bool),
+        ("rest", c_uint8 * 512),
+    )
+
+
+_CONTEXT_DEFAULTS: Final = {
+    "n_ctx": 512, "n_batch": 2048, "n_ubatch": 512, "n_seq_max": 1, "n_rs_seq": 0, "n_outputs_max": 0,
+    "n_outputs_max_per_seq": 1, "ctx_type": 0, "rope_scaling_type": -1, "pooling_type": -1, "attention_type": -1,
+    "flash_attn_type": -1, "rope_freq_base": 0.0, "rope_freq_scale": 0.0, "yarn_ext_factor": -1.0,
+    "yarn_attn_factor": -1.0, "yarn_beta_fast": -1.0, "yarn_beta_slow": -1.0, "yarn_orig_ctx": 0, "defrag_thold": -1.0,
+    "cb_eval": None, "type_k": 1, "type_v": 1, "abort_callback": None, "reserved": None, "embeddings": False,
+    "offload_kqv": True, "no_perf": True, "op_offload": True, "swa_full": True, "kv_unified": False,
+}  # fmt: skip
+"""What `llama_context_default_params` returns in the layout above."""
+
+_FUNCTIONS: Final[dict[str, tuple[Any, tuple[Any, ...]]]] = {
+    "llama_backend_init": (None, ()),
+    "llama_log_set": (None, (c_void_p, c_void_p)),
+    "llama_model_default_params": (_ModelParams, ()),
+    "llama_context_default_params": (ContextParams, ()),
+    "llama_model_load_from_file": (c_void_p, (c_char_p, _ModelParams)),
+    "llama_model_free": (None, (c_void_p,)),
+    "llama_model_desc": (c_int32, (c_void_p, c_char_p, ctypes.c_size_t)),
+    "llama_model_get_vocab": (c_void_p, (c_void_p,)),
+    "llama_model_has_decoder": (c_bool, (c_void_p,)),
+    "llama_model_is_hybrid": (c_bool, (c_void_p,)),
+    "llama_model_is_recurrent": (c_bool, (c_void_p,)),
+    "llama_model_n_ctx_train": (c_int32, (c_void_p,)),
+    "llama_vocab_n_tokens": (c_int32, (c_void_p,)),
+    "llama_init_from_model": (c_void_p, (c_void_p, ContextParams)),
+    "llama_free": (None, (c_void_p,)),
+    "llama_n_batch": (c_uint32, (c_void_p,)),
+    "llama_n_ctx": (c_uint32, (c_void_p,)),
+    "llama_n_seq_max": (c_uint32, (c_void_p,)),
+    "llama_n_threads": (c_int32, (c_void_p,)),
+    "llama_get_memory": (c_void_p, (c_void_p,)),
+    "llama_memory_seq_cp": (None, (c_void_p, c_int32, c_int32, c_int32, c_int32)),
+    "llama_memory_seq_rm": (c_bool, (c_void_p, c_int32, c_int32, c_int32)),
+    "llama_decode": (c_int32, (c_void_p, Batch)),
+    "llama_get_logits_ith": (POINTER(c_float), (c_void_p, c_int32)),
+}
+
+_LogCallback = ctypes.CFUNCTYPE(None, c_int32, c_char_p, c_void_p)
+
+
+class LlamaLibrary:
+    """The loaded library: each function of `_FUNCTIONS` is an attribute, with its types set."""
+
+    def __init__(self, path: str, version: str) -> None:
+        self.version = version
+        self._lines: deque[str] = deque(maxlen=20)
+        library = ctypes.CDLL(path)
+        for name, (result, arguments) in _FUNCTIONS.items():
+            try:
+                function = getattr(library, name)
+            except AttributeError as error:
+                raise EngineFailed(f"{version} has no function {name}", hint=_HINT) from error
+            function.restype, function.argtypes = result, arguments
+            setattr(self, name, function)
+        self._callback = _LogCallback(self._take_line)
+        self.llama_log_set(ctypes.cast(self._callback, c_void_p), None)
+        self.llama_backend_init()
+        self._check_layout()
+
+    def __getattr__(self, name: str) -> Any:
+        raise AttributeError(name)
+
+    @contextmanager
+    def explaining(self) -> Iterator[deque[str]]:
+        """Yield the lines that the library warns with inside the context: it explains failures in its log only."""
+        self._lines.clear()
+        yield self._lines
+
+    def _take_line(self, level: int, text: bytes, user_data: object) -> None:
+        line = text.decode("utf-8", "replace").strip()
+        if level in (_WARN, _ERROR) and line:
+            self._lines.append(line)
+            _log.log(logging.WARNING if level == _WARN else logging.ERROR, "%s", line)
+
+    def _check_layout(self) -> None:
+        defaults = self.llama_context_default_params()
+        for name, expected in _CONTEXT_DEFAULTS.items():
+            seen = getattr(defaults, name)
+            if seen != expected:
+                raise EngineFailed(
+                    f"{self.version}: the default of {name} reads {seen!r}, {expected!r} is expected; "
+                    "this version has another layout",
+                    hint=_HINT,
+                )
+
+
+@cache
+def load_library() -> LlamaLibrary:
+    """Return the library. Loading it again gives the same one.
+
+    Raises:
+        MissingExtra: the wheel is not installed.
+        EngineFailed: its version has another interface than the one known here.
+    """
+    try:
+        import xllamacpp
+        from xllamacpp import xllamacpp as extension
+    except ImportError as error:
+        raise MissingExtra(f"the llamacpp engine needs the xllamacpp package ({error})", hint=_HINT) from error
+    return LlamaLibrary(str(extension.__file__), f"llama.cpp (xllamacpp {xllamacpp.__version__})")

@@ -1,0 +1,101 @@
+"""Which sequence number of llama.cpp's memory holds what: prefix reuse within a partition, and whom to forget first.
+
+Pure bookkeeping. Tokens computed for one (partition, adapter) are never offered to another.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Final
+
+from ashore.engines.answering import common_prefix
+
+Partition = tuple[str, str]
+"""`prefix_partition` and adapter of an order."""
+
+_MIN_SHARED: Final = 8
+"""Fewer equal tokens than this are computed again: cheaper than keeping track."""
+
+
+@dataclass(slots=True, eq=False)
+class Slot:
+    """One sequence number."""
+
+    number: int
+    partition: Partition | None = None
+    ids: list[int] = field(default_factory=list)
+    """Tokens whose keys and values are in the memory, in order."""
+    is_busy: bool = False
+    last_used: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Placement:
+    """Where an order goes: `slot` keeps the first `keep` tokens of `source`, which may be the slot itself."""
+
+    slot: Slot
+    source: Slot | None
+    keep: int
+
+
+class Slots:
+    """All sequence numbers of one context."""
+
+    def __init__(self, num_slots: int, *, prefix_cache: bool) -> None:
+        self._slots = tuple(Slot(number) for number in range(num_slots))
+        self._prefix_cache = prefix_cache
+        self._uses = 0
+
+    @property
+    def num_tokens(self) -> int:
+        """Tokens held by running sequences and kept for later ones; shared ones count for each."""
+        return sum(len(slot.ids) for slot in self._slots)
+
+    def place(self, partition: Partition, ids: list[int]) -> Placement | None:
+        """Return where a sequence goes that is to compute `ids`, or None when every slot is busy.
+
+        At least the last token is computed again, for its logits. The slot is busy from now on.
+        """
+        idle = [slot for slot in self._slots if not slot.is_busy]
+        if not idle:
+            return None
+        source, keep = self._longest_prefix(partition, ids)
+        if source is not None and not source.is_busy and (2 * keep >= len(source.ids) or len(idle) == 1):
+            slot = source
+        else:
+            slot = min(idle, key=lambda s: (bool(s.ids), s is source, s.last_used))
+        placement = Placement(slot=slot, source=source, keep=keep)
+        slot.partition, slot.ids = partition, ids[:keep]
+        slot.is_busy = True
+        self._touch(slot)
+        return placement
+
+    def release(self, slot: Slot) -> None:
+        """Make a slot idle; its tokens stay for others of its partition."""
+        slot.is_busy = False
+        self._touch(slot)
+
+    def forget(self, slot: Slot) -> None:
+        """Make a slot idle and empty, after its memory was given up."""
+        slot.is_busy, slot.partition, slot.ids = False, None, []
+
+    def to_evict(self) -> Slot | None:
+        """Return the idle slot with tokens that was used longest ago, or None."""
+        idle = [slot for slot in self._slots if slot.ids and not slot.is_busy]
+        return min(idle, key=lambda s: s.last_used) if idle else None
+
+    def _longest_prefix(self, partition: Partition, ids: list[int]) -> tuple[Slot | None, int]:
+        best: Slot | None = None
+        keep = 0
+        if self._prefix_cache:
+            for slot in self._slots:
+                if slot.partition != partition or len(slot.ids) <= keep or slot.ids[0] != ids[0]:
+                    continue
+                shared = min(common_prefix(slot.ids, ids), len(ids) - 1)
+                if shared > keep:
+                    best, keep = slot, shared
+        return (best, keep) if keep >= _MIN_SHARED else (None, 0)
+
+    def _touch(self, slot: Slot) -> None:
+        self._uses += 1
+        slot.last_used = self._uses
