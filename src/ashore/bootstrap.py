@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from ashore.store import ModelStore, Progress, StoredModel
 
 INT8 = "int8"
+PREPARED_VARIANTS = (INT8, "fp16")
+"""What can be made of any Llama or Qwen model on this machine."""
 FAKE = "fake:"
 
 
@@ -68,28 +70,29 @@ def make_ready(store: ModelStore, name: str, *, progress: Progress | None = None
         model = store.pull(name, progress=progress)
     if model.variant or model.format == "openvino" or model.shape.architecture == "bert":
         return model
-    return prepare_variant(store, model, INT8, progress=progress)
+    return prepare_variant(store, model, INT8)
 
 
 def prepare_variant(
-    store: ModelStore, parent: StoredModel, variant: str, *, progress: Progress | None = None
+    store: ModelStore, parent: StoredModel, variant: str, *, told: Callable[[str, float], None] | None = None
 ) -> StoredModel:
-    """Return `parent@variant`, made now if it is absent.
+    """Return `parent@variant`, made now if it is absent; `told` hears each step and the part that is behind it.
 
     Raises:
-        UnknownVariant: it is absent, and only `int8` can be made here.
+        UnknownVariant: it is absent, and only `int8` and `fp16` can be made here.
     """
     try:
         return store.resolve(f"{parent.name}@{variant}")
     except UnknownVariant:
-        if variant != INT8:
+        if variant not in PREPARED_VARIANTS:
             raise
-    from ashore.engines.openvino.prepare import prepare_int8
+    from ashore.engines.openvino.prepare import prepare_fp16, prepare_int8
 
+    make = prepare_int8 if variant == INT8 else prepare_fp16
     files = store.open(parent.reference)
     scratch = Path(tempfile.mkdtemp(prefix=".preparing-", dir=store.root))
     try:
-        recipe = prepare_int8(Path(files.directory), files.weights, scratch, progress=progress)
+        recipe = make(Path(files.directory), files.weights, scratch, progress=told)
         return store.add_variant(
             parent, variant, scratch, format="openvino", weights="openvino_model.xml", recipe=recipe
         )
@@ -117,7 +120,7 @@ def _facts_of(store: ModelStore, wish: Wish) -> ModelFacts:
         model = store.resolve(wish.name)
     except UnknownVariant:
         name, _, variant = wish.name.partition("@")
-        if variant != INT8:
+        if variant not in PREPARED_VARIANTS:
             raise
         return _stored_facts(store.resolve(name), variant)
     except UnknownModel:

@@ -35,7 +35,7 @@ def _run(verb: str, names: Sequence[str], settings: Settings) -> int:
                 model = store.pull(name, progress=progress)
             else:
                 parent, _, variant = name.partition("@")
-                model = prepare_variant(store, store.resolve(parent), variant, progress=progress)
+                model = prepare_variant(store, store.resolve(parent), variant, told=progress.share)
             print(f"{model.reference} is in the store ({model.licence})", file=sys.stderr)
     return 0
 

@@ -21,19 +21,20 @@ class TerminalProgress:
 
     def __init__(self) -> None:
         from rich.console import Console
-        from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
         self._live = sys.stderr.isatty()
         self._bars = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
-            DownloadColumn(binary_units=True),
+            TextColumn("{task.fields[amount]}"),
             TimeRemainingColumn(),
             console=Console(stderr=True),
             disable=not self._live,
         )
         self._tasks: dict[str, TaskID] = {}
-        self._last: dict[str, float] = {}
+        self._told: dict[str, float] = {}
+        self._ended: set[str] = set()
 
     def __enter__(self) -> TerminalProgress:
         self._bars.start()
@@ -45,22 +46,27 @@ class TerminalProgress:
         self._bars.stop()
 
     def __call__(self, stage: str, done_bytes: int, total_bytes: int) -> None:
+        of = f" of {human_bytes(total_bytes)}" if total_bytes else ""
+        self._show(stage, done_bytes, total_bytes, f"{human_bytes(done_bytes)}{of}")
+
+    def share(self, stage: str, done: float) -> None:
+        """Say that `stage` of a work begins, of which the part `done` (0 to 1) is behind it."""
+        self._show("prepare", int(done * 100), 100, stage)
+
+    def _show(self, stage: str, done: int, total: int, amount: str) -> None:
         if not self._live:
-            self._line(stage, done_bytes, total_bytes)
+            self._line(stage, amount, ended=0 < total <= done)
             return
         if stage not in self._tasks:
-            self._tasks[stage] = self._bars.add_task(stage, total=total_bytes or None)
-        self._bars.update(self._tasks[stage], completed=done_bytes, total=total_bytes or None)
+            self._tasks[stage] = self._bars.add_task(stage, total=total or None, amount=amount)
+        self._bars.update(self._tasks[stage], completed=done, total=total or None, amount=amount)
 
-    def _line(self, stage: str, done_bytes: int, total_bytes: int) -> None:
+    def _line(self, stage: str, amount: str, *, ended: bool) -> None:
         now_s = time.monotonic()
-        ended = 0 < total_bytes <= done_bytes
-        if not ended and now_s - self._last.get(stage, -QUIET_S) < QUIET_S:
+        if not ended and now_s - self._told.get(stage, -QUIET_S) < QUIET_S:
             return
-        if ended and stage in self._tasks:
-            return
-        self._last[stage] = now_s
-        of = f" of {human_bytes(total_bytes)}" if total_bytes else ""
-        print(f"{stage}: {human_bytes(done_bytes)}{of}", file=sys.stderr, flush=True)
+        if stage not in self._ended:
+            self._told[stage] = now_s
+            print(f"{stage}: {amount}", file=sys.stderr, flush=True)
         if ended:
-            self._tasks[stage] = -1  # type: ignore[assignment]
+            self._ended.add(stage)

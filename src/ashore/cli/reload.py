@@ -9,6 +9,7 @@ import cyclopts
 import msgspec
 
 from ashore.cli.upplan import Order, Request, plan_and_fetch, plan_without_fetching, show_changes
+from ashore.deployment import Listening
 from ashore.errors import InvalidSpec, RemoteRefused
 from ashore.planning import Change, Plan, compare, number_releases
 from ashore.processes import ask
@@ -38,6 +39,12 @@ def reload(*, dry_run: bool = False, json_: Annotated[bool, cyclopts.Parameter(n
     spec, settings = request.spec(), request.settings()
     if settings.home != home:
         raise InvalidSpec(f"the file says home {settings.home.root}", hint=f"set ASHORE_HOME to {home.root} instead")
+    serving = msgspec.convert(status["listening"], Listening)
+    if (serving.http, serving.grpc) != (spec.http, spec.grpc):
+        raise InvalidSpec(
+            "the addresses to listen on have changed, and a running server keeps its own",
+            hint="stop `ashore up` and start it again, or write the old addresses",
+        )
     planned, notes = (plan_without_fetching if dry_run else plan_and_fetch)(spec, settings, running.inventory)
     plan = number_releases(running, planned)
     changes = compare(running, plan)

@@ -150,7 +150,7 @@ def _answer(deployment: Deployment, request: Request, question: Mapping[str, obj
     try:
         match question.get("op"):
             case "status":
-                told = {"request": request, "plan": deployment.plan}
+                told = {"request": request, "plan": deployment.plan, "listening": deployment.listening}
                 caller.tell({"done": True, **msgspec.to_builtins(told)})
             case "apply":
                 order = msgspec.convert(question.get("order"), Order)
