@@ -1,0 +1,11 @@
+"""The text side of a model: tokens, chat templates, and answers cut into text, reasoning and tool calls.
+
+Owns: `tokenizer.json`, `chat_template.jinja` and `generation.json` of a stored model. Refuses: weights,
+engines, requests. Engines see token ids only; everything that is text happens here, once.
+"""
+
+from ashore.text.answer import AnswerParser
+from ashore.text.model import GenerationFacts, TextModel
+from ashore.text.pieces import AnswerPiece, ToolCallPiece
+
+__all__ = ["AnswerParser", "AnswerPiece", "GenerationFacts", "TextModel", "ToolCallPiece"]

@@ -1,0 +1,114 @@
+"""Text to token ids, by the `tokenizers` library: with control tokens, without, or with those of a template only."""
+
+from __future__ import annotations
+
+import copy
+import json
+from typing import Any
+
+from tokenizers import Tokenizer
+
+from ashore.errors import UnsupportedModel
+from ashore.text.guard import MARK, Guard, without_surrogates
+from ashore.text.vocabulary import Vocabulary, steps_of
+
+PLAIN_NORMALISERS = frozenset({"Prepend", "Replace"})
+"""Normalisers of sentencepiece models, which change white space only."""
+
+
+class Encoder:
+    """The tokenizers of one model. Neither cuts nor pads, whatever `tokenizer.json` says."""
+
+    def __init__(self, spec: dict[str, Any], vocabulary: Vocabulary, guard: Guard) -> None:
+        """Build them from a parsed `tokenizer.json`.
+
+        Raises:
+            UnsupportedModel: the library does not take it.
+        """
+        spec = spec | {"padding": None, "truncation": None}
+        markup = frozenset(t.id for t in vocabulary.added if t.markup)
+        plain = spec | {"added_tokens": [t for t in spec.get("added_tokens") or () if t["id"] not in markup]}
+        self._guard = guard
+        self._markup = markup - {vocabulary.unknown_id}
+        self._full = _build(spec)
+        self._plain = _build(plain) if markup else self._full
+        inner = _without_first_space(plain)
+        self._inner = _build(inner) if inner is not None else self._plain
+        self._recount = _may_fold(spec) and any(t.normalized and t.markup for t in vocabulary.added)
+
+    def full(self, text: str) -> list[int]:
+        """Return the tokens of text in which control tokens may be written out."""
+        return _ids(self._full, without_surrogates(text))
+
+    def plain(self, text: str, *, around: bool = False) -> list[int]:
+        """Return the tokens of text in which nothing is a control token; `around` adds those of the post-processor."""
+        text = without_surrogates(text)
+        ids = _ids(self._plain, text, around)
+        return ids if around or self._markup.isdisjoint(ids) else self._split(self._plain, text)
+
+    def marked(self, text: str) -> list[int]:
+        """Return the tokens of text from a template, in which the guard has marked what users wrote."""
+        if MARK not in text:
+            ids = _ids(self._full, text)
+            if not self._recount or sum(i in self._markup for i in ids) == sum(1 for _ in self._guard.find(text)):
+                return ids
+        out: list[int] = []
+        at, eat_space = 0, False
+        for start, end, token in self._guard.find(text):
+            between = text[at:start].rstrip() if token.lstrip else text[at:start]
+            out += self._between(between.lstrip() if eat_space else between, first=at == 0)
+            out.append(token.id)
+            at, eat_space = end, token.rstrip
+        rest = text[at:]
+        return out + self._between(rest.lstrip() if eat_space else rest, first=at == 0)
+
+    def decode_words(self, ids: list[int]) -> str:
+        """Return the text of word pieces, as the tokenizer's own decoder puts it together."""
+        return str(self._full.decode(ids, skip_special_tokens=True))
+
+    def _between(self, text: str, *, first: bool) -> list[int]:
+        text = text.replace(MARK, "")
+        if not text:
+            return []
+        tokenizer = self._plain if first else self._inner
+        ids = _ids(tokenizer, text)
+        return ids if self._markup.isdisjoint(ids) else self._split(tokenizer, text)
+
+    def _split(self, tokenizer: Tokenizer, text: str) -> list[int]:
+        """Return the tokens of text in which the model itself, not its added tokens, finds a control token."""
+        out: list[int] = []
+        pieces = self._guard.shield(text).split(MARK)
+        for at, piece in enumerate(pieces):
+            ids = _ids(tokenizer if at == 0 else self._inner, piece)
+            out += [i for i in ids if i not in self._markup]
+        return out
+
+
+def _build(spec: dict[str, Any]) -> Tokenizer:
+    try:
+        return Tokenizer.from_str(json.dumps(spec))
+    except Exception as fault:
+        raise UnsupportedModel(f"tokenizer.json cannot be read: {fault}", hint="pull the model again") from fault
+
+
+def _ids(tokenizer: Tokenizer, text: str, around: bool = False) -> list[int]:
+    ids: list[int] = tokenizer.encode(text, add_special_tokens=around).ids
+    return ids
+
+
+def _may_fold(spec: dict[str, Any]) -> bool:
+    """Tell whether the normaliser may turn other characters into those of a control token (`＜` into `<`)."""
+    return any(step["type"] not in PLAIN_NORMALISERS for step in steps_of(spec.get("normalizer")))
+
+
+def _without_first_space(spec: dict[str, Any]) -> dict[str, Any] | None:
+    """Return the tokenizer for text that follows a control token, where it is another than for the first text."""
+    pre_tokenizer = copy.deepcopy(spec.get("pre_tokenizer"))
+    first_only = [
+        step
+        for step in steps_of(pre_tokenizer)
+        if step["type"] == "Metaspace" and step.get("prepend_scheme") == "first"
+    ]
+    for step in first_only:
+        step["prepend_scheme"] = "never"
+    return spec | {"pre_tokenizer": pre_tokenizer} if first_only else None

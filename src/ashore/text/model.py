@@ -1,0 +1,266 @@
+"""The text side of one model: tokens, chat template and answers."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from ashore.core import Clock, Message, SystemClock, ToolSpec
+from ashore.errors import InvalidRequest, UnsupportedModel
+from ashore.text.answer import AnswerParser
+from ashore.text.encoder import Encoder
+from ashore.text.guard import MARK, Guard
+from ashore.text.markup import THINK, MarkupReader, MarkupRules
+from ashore.text.template import ChatTemplate
+from ashore.text.toolsyntax import ToolForm, forms_of
+from ashore.text.vocabulary import Vocabulary, read_vocabulary
+
+
+class GenerationFacts(msgspec.Struct, frozen=True):
+    """`generation.json`: how a model starts and ends."""
+
+    eos_token_ids: tuple[int, ...] = ()
+    bos_token_id: int | None = None
+    pad_token_id: int | None = None
+    add_bos: bool = False
+    defaults: dict[str, Any] = {}
+
+
+class TextModel:
+    """Everything about a model that is text. Immutable; threads may share it.
+
+    Texts and templates are bound to one model; ids of another model mean something else.
+    """
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        vocabulary: Vocabulary,
+        facts: GenerationFacts | None,
+        template: ChatTemplate | None,
+        template_source: str,
+        name: str,
+    ) -> None:
+        """Put the parts together; `load` is the usual way."""
+        self._encoder, self._vocabulary, self._template, self._name = encoder, vocabulary, template, name
+        self._is_encoder = facts is None
+        self.facts = facts or GenerationFacts()
+        self.eos_token_ids = self.facts.eos_token_ids
+        self.template_source = template_source
+        self._table = vocabulary.table
+        self._special = {t.id: t.text for t in vocabulary.added if t.special}
+        self._skip = frozenset(self._special)
+        forms = forms_of(template_source, frozenset(t.text for t in vocabulary.added))
+        self._rules = {False: MarkupRules(), True: MarkupRules(forms)}
+        self._chat_skip = {
+            tools: frozenset(i for i, text in self._special.items() if text not in rules.markers)
+            for tools, rules in self._rules.items()
+        }
+
+    @classmethod
+    def load(cls, directory: Path, *, clock: Clock | None = None) -> TextModel:
+        """Read `tokenizer.json`, and `chat_template.jinja` and `generation.json` where they are, from `directory`.
+
+        A model without `generation.json` is an encoder: its `encode` puts `[CLS]` and `[SEP]` around the text.
+
+        Raises:
+            UnsupportedModel: there is no tokenizer, or a file cannot be read.
+        """
+        name = directory.name
+        spec = _read_spec(directory / "tokenizer.json")
+        vocabulary = read_vocabulary(spec)
+        facts = _read_facts(directory / "generation.json")
+        markup = [t for t in vocabulary.added if t.markup]
+        guard, own = Guard(markup), Guard(t for t in markup if t.special)
+        source_file = directory / "chat_template.jinja"
+        source = source_file.read_text(encoding="utf-8") if source_file.is_file() else ""
+        template = None
+        if source:
+            template = ChatTemplate(
+                source,
+                name=f"the chat template of {name}",
+                tokens=_token_texts(facts or GenerationFacts(), vocabulary),
+                guard=guard,
+                own=own,
+                clock=clock or SystemClock(),
+            )
+        return cls(Encoder(spec, vocabulary, guard), vocabulary, facts, template, source, name)
+
+    @property
+    def vocab_size(self) -> int:
+        """Number of token ids that the tokenizer knows; the weights may have room for more."""
+        return len(self._table)
+
+    @property
+    def has_chat_template(self) -> bool:
+        return self._template is not None
+
+    @property
+    def knows_tools(self) -> bool:
+        """Whether the template tells the model about tools; where it does not, a model sees none."""
+        return "tools" in self.template_source
+
+    @property
+    def tool_forms(self) -> tuple[ToolForm, ...]:
+        """How the model may write tool calls, the form that its template teaches first."""
+        return self._rules[True].forms
+
+    @property
+    def special_token_ids(self) -> frozenset[int]:
+        """Control tokens, which are never part of an answer's text."""
+        return self._skip
+
+    def encode(self, text: str, *, allow_special: bool = False, bare: bool = False) -> list[int]:
+        """Return the tokens of a prompt, with what the model expects around it: BOS, or `[CLS]` and `[SEP]`.
+
+        Args:
+            text: The prompt.
+            allow_special: Read `<|im_start|>` and the like as control tokens; otherwise they are plain text.
+            bare: Leave out what belongs around a prompt.
+        """
+        if self._is_encoder and not bare:
+            return self.encode_for_embedding(text)
+        ids = self._encoder.full(text) if allow_special else self._encoder.plain(text)
+        bos = self.facts.bos_token_id
+        if bare or not self.facts.add_bos or bos is None or (allow_special and ids[:1] == [bos]):
+            return ids
+        return [bos, *ids]
+
+    def encode_for_embedding(self, text: str) -> list[int]:
+        """Return the tokens of a text with what the tokenizer puts around it. Never cut, never padded."""
+        return self._encoder.plain(text, around=True)
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Return the text of `ids` without control tokens. Half a character becomes U+FFFD."""
+        if self._vocabulary.kind == "word_pieces":
+            return self._encoder.decode_words(list(ids))
+        size = len(self._table)
+        text = b"".join(self._table[i] for i in ids if i not in self._skip and 0 <= i < size).decode("utf-8", "replace")
+        return text.removeprefix(" ") if self._vocabulary.strips_first_space else text
+
+    def token_bytes(self, token_id: int) -> bytes:
+        """Return the bytes that one token stands for; those of its text for control tokens, none for unknown ids."""
+        return self._table[token_id] if 0 <= token_id < len(self._table) else b""
+
+    def token_text(self, token_id: int) -> str:
+        """Return one token as text, with U+FFFD where it is part of a character."""
+        return self.token_bytes(token_id).decode("utf-8", "replace")
+
+    def byte_table(self) -> tuple[bytes, ...]:
+        """Return the bytes of every token by id, for a grammar engine. Not a copy."""
+        return self._table
+
+    def render_chat(
+        self,
+        messages: Sequence[Message],
+        tools: Sequence[ToolSpec] = (),
+        *,
+        add_generation_prompt: bool = True,
+        options: Mapping[str, object] = {},
+    ) -> str:
+        """Return a conversation as the model's chat template writes it.
+
+        Raises:
+            InvalidRequest: the model has no chat template, or it refuses the messages.
+        """
+        text = self._render(messages, tools, add_generation_prompt, options)
+        return text.replace(MARK, "")
+
+    def encode_chat(
+        self,
+        messages: Sequence[Message],
+        tools: Sequence[ToolSpec] = (),
+        *,
+        add_generation_prompt: bool = True,
+        options: Mapping[str, object] = {},
+    ) -> list[int]:
+        """Return the tokens of a conversation in the model's chat template.
+
+        Control tokens come from the template alone: the same characters in a message are plain text. Where no message
+        has such characters, the tokens are those of the rendered text as a whole.
+
+        Raises:
+            InvalidRequest: the model has no chat template, or it refuses the messages.
+        """
+        return self._encoder.marked(self._render(messages, tools, add_generation_prompt, options))
+
+    def opens_reasoning(self, prompt_ids: Sequence[int]) -> bool:
+        """Tell whether a prompt ends inside `<think>`, so that the answer starts with reasoning."""
+        return b"".join(map(self.token_bytes, prompt_ids[-6:])).rstrip().endswith(THINK.encode())
+
+    def answer_parser(
+        self, *, stop: tuple[str, ...], tools: bool, chat: bool, prompt_opens_reasoning: bool = False
+    ) -> AnswerParser:
+        """Return a parser for one answer.
+
+        Args:
+            stop: Stop strings.
+            tools: Tools were offered, so tool calls are looked for.
+            chat: The prompt is a conversation, so reasoning is looked for; otherwise the answer is plain text.
+            prompt_opens_reasoning: What `opens_reasoning` says of the prompt.
+        """
+        tools = tools and chat
+        skip = self._chat_skip[tools] if chat else self._skip
+        return AnswerParser(
+            table=self._table,
+            skip=skip,
+            markup=MarkupReader(self._rules[tools], opens_reasoning=prompt_opens_reasoning) if chat else None,
+            stop=stop,
+            stop_ids={i: self._special[i] for i in skip if self._special[i] in stop} if stop else None,
+            strip_first_space=chat and self._vocabulary.strips_first_space,
+        )
+
+    def _render(
+        self,
+        messages: Sequence[Message],
+        tools: Sequence[ToolSpec],
+        add_generation_prompt: bool,
+        options: Mapping[str, object],
+    ) -> str:
+        if self._template is None:
+            raise InvalidRequest(
+                f"{self._name} has no chat template, so it takes no messages",
+                hint="use /v1/completions",
+                param="messages",
+            )
+        return self._template.render(messages, tools, add_generation_prompt=add_generation_prompt, options=options)
+
+
+def _read_spec(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise UnsupportedModel(f"{path.parent} has no tokenizer.json", hint="pull the model again")
+    try:
+        spec = json.loads(path.read_bytes())
+    except ValueError as fault:
+        raise UnsupportedModel(f"{path} is no JSON: {fault}", hint="pull the model again") from fault
+    if not isinstance(spec, dict) or not isinstance(spec.get("model"), dict):
+        raise UnsupportedModel(f"{path} has no tokenizer model in it", hint="pull the model again")
+    return spec
+
+
+def _read_facts(path: Path) -> GenerationFacts | None:
+    if not path.is_file():
+        return None
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=GenerationFacts)
+    except msgspec.MsgspecError as fault:
+        raise UnsupportedModel(f"{path} cannot be read: {fault}", hint="pull the model again") from fault
+
+
+def _token_texts(facts: GenerationFacts, vocabulary: Vocabulary) -> dict[str, str]:
+    """Return the texts of tokens that templates use by name. A token that a model lacks is empty text."""
+
+    def text(token_id: int | None) -> str:
+        known = token_id is not None and 0 <= token_id < len(vocabulary.table)
+        return vocabulary.table[token_id].decode("utf-8", "replace") if token_id is not None and known else ""
+
+    return {
+        "bos_token": text(facts.bos_token_id),
+        "eos_token": text(facts.eos_token_ids[0] if facts.eos_token_ids else None),
+        "pad_token": text(facts.pad_token_id),
+        "unk_token": text(vocabulary.unknown_id),
+    }

@@ -1,0 +1,279 @@
+"""Where chat templates run: jinja2's immutable sandbox, with a budget of steps, characters and seconds.
+
+A template comes with a model from outside. The sandbox keeps it from Python; the budget keeps it from the processor
+and the memory: loops, calls and everything that makes a string are counted, and a template that asks for too much is
+stopped with an error instead of being served.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Final
+
+from jinja2 import TemplateError, nodes
+from jinja2.ext import Extension
+from jinja2.parser import Parser
+from jinja2.runtime import Context, Undefined
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+from jinja2.visitor import NodeTransformer
+
+MAX_STEPS: Final = 500_000
+"""Loop rounds and calls of one rendering. A conversation of 1,000 turns takes about 20,000."""
+MAX_CHARS: Final = 32_000_000
+"""Characters that one rendering may produce, intermediate strings included; ten times the longest context known."""
+MAX_SECONDS: Final = 2.0
+MAX_RANGE: Final = 100_000
+MAX_WIDTH: Final = 1_000
+"""Widest padding, indentation or number format."""
+MAX_BITS: Final = 1_000
+"""Longest whole number that `**` and `*` may make."""
+
+
+class RefusedByTemplate(TemplateError):
+    """The template called `raise_exception`."""
+
+
+class BudgetSpent(TemplateError):
+    """The template asked for more than a rendering may take."""
+
+
+@dataclass(slots=True)
+class Budget:
+    """What one rendering has used."""
+
+    steps: int = MAX_STEPS
+    chars: int = MAX_CHARS
+    ends_at_s: float = field(default_factory=lambda: time.monotonic() + MAX_SECONDS)
+
+    def step(self) -> None:
+        self.steps -= 1
+        if self.steps < 0:
+            raise BudgetSpent(f"more than {MAX_STEPS} steps")
+        if time.monotonic() > self.ends_at_s:
+            raise BudgetSpent(f"more than {MAX_SECONDS:g} s")
+
+    def produce(self, num_chars: int) -> None:
+        self.chars -= num_chars
+        if self.chars < 0:
+            raise BudgetSpent(f"more than {MAX_CHARS} characters")
+
+
+_budget: ContextVar[Budget] = ContextVar("budget")
+
+
+class Sandbox(ImmutableSandboxedEnvironment):
+    """The environment that Hugging Face templates expect, with limits."""
+
+    intercepted_binops = frozenset({"+", "*", "**", "%"})
+
+    def __init__(self, *, now_s: Callable[[], float]) -> None:
+        """Make an environment. `now_s` gives `strftime_now` the time, in seconds since the epoch."""
+        super().__init__(
+            trim_blocks=True,
+            lstrip_blocks=True,
+            extensions=["jinja2.ext.loopcontrols", "jinja2.ext.do", GenerationTag],
+            finalize=_counted_output,
+            cache_size=0,
+        )
+        self.globals |= {
+            "raise_exception": _raise_exception,
+            "range": _range,
+            "strftime_now": lambda form: datetime.fromtimestamp(now_s()).strftime(str(form)[:200]),
+        }
+        del self.globals["lipsum"], self.filters["wordwrap"]
+        self.filters |= {
+            "tojson": tojson,
+            "from_json": json.loads,
+            "_rounds": _Rounds,
+            "_counted": _counted,
+            "center": _narrow(self.filters["center"]),
+            "indent": _narrow(self.filters["indent"]),
+            "format": lambda form, *args, **named: _counted(_checked_format(form) % (args or named)),
+            "replace": lambda text, old, new, count=None: _replace(str(text), str(old), str(new), count),
+            "join": lambda items, by="", attribute=None: self._join(items, by, attribute),
+        }
+
+    def _parse(self, source: str, name: str | None, filename: str | None) -> nodes.Template:
+        tree = super()._parse(source, name, filename)
+        Metering().visit(tree)
+        return tree
+
+    def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
+        if operator == "*":
+            _check_product(left, right)
+        elif operator == "**":
+            if not (abs(left) <= 1 or abs(right) * abs(left).bit_length() <= MAX_BITS):
+                raise BudgetSpent("a power that is too large")
+        elif operator == "%" and isinstance(left, str):
+            _checked_format(left)
+        return _counted(super().call_binop(context, operator, left, right))
+
+    def call(self, context: Context, obj: Any, /, *args: Any, **kwargs: Any) -> Any:
+        _budget.get().step()
+        owner = getattr(obj, "__self__", None)
+        if isinstance(owner, str):
+            match obj.__name__:
+                case "center" | "ljust" | "rjust" | "zfill" | "expandtabs":
+                    _check_width(*args, *kwargs.values())
+                case "join":
+                    return _join_strings(owner, list(*args))
+                case "replace":
+                    return _replace(owner, *args, **kwargs)
+                case _:
+                    pass
+        elif getattr(obj, "__name__", "") in ("format", "format_map"):
+            _checked_format(getattr(getattr(obj, "__wrapped__", None), "__self__", ""))
+        return _counted(super().call(context, obj, *args, **kwargs))
+
+    def _join(self, items: Any, by: str, attribute: str | None) -> Any:
+        if attribute is not None:
+            items = [self.getitem(item, attribute) for item in items]
+        return _join_strings(str(by), [str(item) for item in items])
+
+
+class Metering(NodeTransformer):
+    """Puts a count on every loop, every `~` and every captured block of a template."""
+
+    # jinja2 calls these by name; returning a node puts it in the place of the old one
+    def visit_For(self, node: nodes.For) -> nodes.Node:
+        self.generic_visit(node)
+        node.iter = _filtered(node.iter, "_rounds")
+        return node
+
+    def visit_Concat(self, node: nodes.Concat) -> nodes.Node:
+        self.generic_visit(node)
+        return _filtered(node, "_counted")
+
+    def visit_AssignBlock(self, node: nodes.AssignBlock) -> nodes.Node:
+        self.generic_visit(node)
+        node.filter = _filtered(node.filter, "_counted")
+        return node
+
+
+class GenerationTag(Extension):
+    """`{% generation %}`: marks for training what the assistant says; rendering leaves the marks out."""
+
+    tags = {"generation"}  # noqa: RUF012 - the name and type that jinja2 wants
+
+    def parse(self, parser: Parser) -> list[nodes.Node]:
+        next(parser.stream)
+        return parser.parse_statements(("name:endgeneration",), drop_needle=True)
+
+
+class _Rounds:
+    """An iterable whose rounds are counted."""
+
+    __slots__ = ("_items",)
+
+    def __init__(self, items: Iterable[Any]) -> None:
+        self._items = items
+
+    def __iter__(self) -> Iterator[Any]:
+        budget = _budget.get()
+        for item in self._items:
+            budget.step()
+            yield item
+
+    def __len__(self) -> int:
+        return len(self._items)  # type: ignore[arg-type]
+
+
+@contextmanager
+def full_budget() -> Iterator[None]:
+    """Give what is rendered inside a budget of its own."""
+    token = _budget.set(Budget())
+    try:
+        yield
+    finally:
+        _budget.reset(token)
+
+
+def tojson(
+    value: Any,
+    ensure_ascii: bool = False,
+    indent: int | None = None,
+    separators: tuple[str, str] | None = None,
+    sort_keys: bool = False,
+) -> str:
+    """Return `value` as JSON the way Hugging Face's templates mean it: no HTML escapes, no \\u escapes by default."""
+    if indent is not None:
+        _check_width(indent)
+    text = json.dumps(value, ensure_ascii=False, indent=indent, separators=separators, sort_keys=sort_keys)
+    if ensure_ascii:  # marks of the guard must stay as they are
+        text = re.sub("[^\x00-\x7f\ud800]", lambda char: json.dumps(char[0])[1:-1], text)
+    _counted(text)
+    return text
+
+
+def _raise_exception(message: object = "") -> None:
+    raise RefusedByTemplate(str(message))
+
+
+def _range(*args: int) -> range:
+    numbers = range(*args)
+    if len(numbers) > MAX_RANGE:
+        raise BudgetSpent(f"a range of more than {MAX_RANGE}")
+    return numbers
+
+
+def _filtered(node: nodes.Node | None, name: str) -> nodes.Filter:
+    lineno = node.lineno if node is not None else 0
+    return nodes.Filter(node, name, [], [], None, None, lineno=lineno)
+
+
+def _counted(value: Any) -> Any:
+    if isinstance(value, str) or (isinstance(value, list | tuple) and len(value) > MAX_WIDTH):
+        budget = _budget.get(None)
+        if budget is not None:
+            budget.produce(len(value))
+    return value
+
+
+def _counted_output(value: Any) -> Any:
+    return _counted(value if isinstance(value, str | Undefined) else str(value))
+
+
+def _checked_format(form: Any) -> Any:
+    if re.search(r"\d{4,}|\*|\{[^{}]*\{", str(form)):
+        raise BudgetSpent("a number format that is too wide")
+    return form
+
+
+def _check_width(*values: Any) -> None:
+    if any(isinstance(v, int) and v > MAX_WIDTH for v in values):
+        raise BudgetSpent(f"a width above {MAX_WIDTH}")
+
+
+def _narrow(plain: Callable[..., Any]) -> Callable[..., Any]:
+    def narrow(text: Any, *args: Any, **named: Any) -> Any:
+        _check_width(*args, *named.values())
+        return _counted(plain(text, *args, **named))
+
+    return narrow
+
+
+def _check_product(left: Any, right: Any) -> None:
+    for many, times in ((left, right), (right, left)):
+        if isinstance(many, str | list | tuple) and isinstance(times, int) and len(many) * times > MAX_RANGE:
+            raise BudgetSpent(f"a repetition longer than {MAX_RANGE}")
+    if isinstance(left, int) and isinstance(right, int) and left.bit_length() + right.bit_length() > MAX_BITS:
+        raise BudgetSpent("a product that is too large")
+
+
+def _join_strings(by: str, items: list[Any]) -> str:
+    _budget.get().produce(sum(len(item) for item in items) + len(by) * len(items))
+    return by.join(items)
+
+
+def _replace(text: str, old: str, new: str, count: int | None = None) -> str:
+    limit = -1 if count is None else count
+    found = text.count(old) if limit < 0 else min(limit, text.count(old))
+    _budget.get().produce(len(text) + found * len(new))
+    return text.replace(old, new, limit)

@@ -1,0 +1,179 @@
+"""Chat templates: from messages and tools to the text of a prompt, in the model's own form."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from typing import Any
+
+from jinja2 import TemplateError, TemplateSyntaxError
+
+from ashore.core import Clock, Message, ToolSpec
+from ashore.errors import InvalidRequest, UnsupportedModel
+from ashore.text.guard import MARK, Guard, shield_values
+from ashore.text.sandbox import BudgetSpent, RefusedByTemplate, Sandbox, full_budget
+
+_RESERVED = frozenset({"messages", "tools", "documents", "add_generation_prompt", "bos_token", "eos_token"})
+_KNOWS_NONE = re.compile(r"content['\"\])]*\s+is\s+(?:not\s+)?none", re.IGNORECASE)
+
+
+class ChatTemplate:
+    """One compiled template. Rendering keeps no state, so that threads may share it."""
+
+    def __init__(self, source: str, *, name: str, tokens: Mapping[str, str], guard: Guard, own: Guard, clock: Clock):
+        """Compile `source`.
+
+        Args:
+            source: The jinja2 text.
+            name: What error messages call it.
+            tokens: Texts of `bos_token`, `eos_token`…, which templates use as variables.
+            guard: Tokens that users and tools must not write.
+            own: Tokens that the system prompt, earlier answers and tool descriptions must not write: control tokens
+                only, since templates look for `</think>` and the like in them.
+            clock: For `strftime_now`.
+
+        Raises:
+            UnsupportedModel: it is no jinja2 template.
+        """
+        self._name, self._tokens, self._guard, self._own = name, dict(tokens), guard, own
+        try:
+            self._template = Sandbox(now_s=clock.now_s).from_string(source)
+        except TemplateSyntaxError as fault:
+            raise UnsupportedModel(
+                f"{name}, line {fault.lineno}: {fault.message}", hint="mend the template and pull the model again"
+            ) from fault
+        self._empty_content = None if _KNOWS_NONE.search(source) else ""
+        self._arguments_as_text: bool | None = None
+        self._tools = lru_cache(maxsize=64)(self._tool_dicts)
+
+    def render(
+        self,
+        messages: Sequence[Message],
+        tools: Sequence[ToolSpec] = (),
+        *,
+        add_generation_prompt: bool = True,
+        options: Mapping[str, object] = {},
+    ) -> str:
+        """Return the prompt, with the guard's marks in it.
+
+        Raises:
+            InvalidRequest: the template refuses the messages, or they take more than a rendering may.
+        """
+        taken = _RESERVED.intersection(options)
+        if taken:
+            raise InvalidRequest(f"chat_template_kwargs may not set {sorted(taken)[0]!r}", param="chat_template_kwargs")
+        if self._arguments_as_text is None and any(m.tool_calls for m in messages):
+            self._arguments_as_text = self._wants_text()
+        return self._render(
+            messages=[self._message(m) for m in messages],
+            tools=list(self._tools(tuple(tools))) if tools else None,
+            documents=None,
+            add_generation_prompt=add_generation_prompt,
+            **self._tokens,
+            **{k: shield_values(v, self._own.shield) for k, v in options.items()},
+        )
+
+    def _render(self, **variables: Any) -> str:
+        try:
+            with full_budget():
+                return self._template.render(variables)
+        except RefusedByTemplate as fault:
+            raise InvalidRequest(
+                f"{self._name} refuses these messages: {_clean(fault)}",
+                hint="order and roles of messages must be as the model was trained",
+                param="messages",
+            ) from fault
+        except BudgetSpent as fault:
+            raise InvalidRequest(
+                f"{self._name} asked for {_clean(fault)} to render these messages", hint="send less", param="messages"
+            ) from fault
+        except (TemplateError, TypeError, ValueError, LookupError, AttributeError, ArithmeticError) as fault:
+            raise InvalidRequest(
+                f"{self._name} cannot render these messages: {type(fault).__name__}: {_clean(fault)}",
+                hint="see which roles and fields the model's template knows",
+                param="messages",
+            ) from fault
+        except (RecursionError, MemoryError) as fault:
+            raise InvalidRequest(f"{self._name} nests too deep", param="messages") from fault
+
+    def _message(self, message: Message) -> dict[str, Any]:
+        guard = self._guard if message.role in ("user", "tool") else self._own
+        content: str | None = guard.shield(message.content)
+        if message.tool_calls and not content:
+            content = self._empty_content
+        shaped: dict[str, Any] = {"role": message.role, "content": content}
+        if message.reasoning:
+            shaped["reasoning_content"] = guard.shield(message.reasoning)
+        if message.tool_calls:
+            shaped["tool_calls"] = [
+                {
+                    "id": guard.shield(call.id),
+                    "type": "function",
+                    "function": {
+                        "name": guard.shield(call.name),
+                        "arguments": self._arguments(call.arguments, guard),
+                    },
+                }
+                for call in message.tool_calls
+            ]
+        if message.tool_call_id:
+            shaped["tool_call_id"] = guard.shield(message.tool_call_id)
+        if message.name:
+            shaped["name"] = guard.shield(message.name)
+        return shaped
+
+    def _arguments(self, text: str, guard: Guard) -> object:
+        if not self._arguments_as_text:
+            try:
+                value = json.loads(text or "{}")
+            except (ValueError, RecursionError):
+                value = None
+            if isinstance(value, dict):
+                return shield_values(value, guard.shield)
+        return guard.shield(text)
+
+    def _wants_text(self) -> bool:
+        """Tell whether the template wants the arguments of past calls as JSON text; others want them as an object.
+
+        DeepSeek's own templates add them to a string, Qwen's and Llama's write them out with `tojson`: so try.
+        """
+        call = {"name": "f", "arguments": {"probe": 1}}
+        conversation = [
+            {"role": "user", "content": "a"},
+            {
+                "role": "assistant",
+                "content": self._empty_content,
+                "tool_calls": [{"type": "function", "function": call}],
+            },
+        ]
+        try:
+            text = self._render(
+                messages=conversation, tools=None, documents=None, add_generation_prompt=False, **self._tokens
+            )
+        except InvalidRequest:
+            return True
+        return "'probe'" in text
+
+    def _tool_dicts(self, tools: tuple[ToolSpec, ...]) -> tuple[dict[str, Any], ...]:
+        return tuple(self._tool(tool) for tool in tools)
+
+    def _tool(self, tool: ToolSpec) -> dict[str, Any]:
+        try:
+            parameters = json.loads(tool.parameters or "{}")
+        except (ValueError, RecursionError) as fault:
+            raise InvalidRequest(
+                f"the parameters of the tool {tool.name!r} are no JSON: {fault}", param="tools"
+            ) from fault
+        shield = self._own.shield
+        function = {
+            "name": shield(tool.name),
+            "description": shield(tool.description),
+            "parameters": shield_values(parameters, shield),
+        }
+        return {"type": "function", "function": function}
+
+
+def _clean(fault: Exception) -> str:
+    return str(fault).replace(MARK, "")
