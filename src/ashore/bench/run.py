@@ -74,7 +74,10 @@ class Sender:
             counted = max((prompt_tokens(event) for event in answer.tail), default=0)
             if not plan.calibrate or counted in (0, plan.prompt_tokens):
                 return
-            self.user_tokens = max(1, self.user_tokens + plan.prompt_tokens - counted)
+            if counted > 2 * plan.prompt_tokens:  # The server's tokens are much smaller than ours: bytes, say.
+                self.user_tokens = max(1, self.user_tokens * plan.prompt_tokens // counted)
+            else:
+                self.user_tokens = max(1, self.user_tokens + plan.prompt_tokens - counted)
 
 
 def prompt_tokens(event: bytes) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Final, Literal
 
@@ -14,10 +15,21 @@ from ashore.serving import GenerationRequest
 if TYPE_CHECKING:
     from ashore.api.grpc.gen import inference_pb2 as pb
 
-MAX_CHOICES: Final = 16
+# The bounds below are those of the HTTP routes.
+MAX_CHOICES: Final = 8
 MAX_TOP_LOGPROBS: Final = 20
 MAX_STOP: Final = 16
+MAX_STOP_CHARS: Final = 1024
 MAX_LOGIT_BIAS: Final = 1024
+MAX_PRIORITY: Final = 100
+MAX_TOKENS: Final = 10_000_000
+MAX_TOP_K: Final = 1_000_000
+MAX_MESSAGES: Final = 10_000
+MAX_TOOLS: Final = 128
+MAX_INPUTS: Final = 2048
+MAX_SCHEMA_CHARS: Final = 256 << 10
+MAX_TEMPLATE_OPTION_BYTES: Final = 16_384
+TOOL_NAME: Final = re.compile(r"[a-zA-Z0-9_.-]{1,64}")
 COMPLETE_MAX_TOKENS: Final = 16
 """What OpenAI's completions route answers with when nothing is said."""
 
@@ -29,14 +41,12 @@ RANGES: Final = {
     "frequency_penalty": (-2.0, 2.0),
     "repetition_penalty": (0.0, 10.0),
 }
-NOT_ZERO: Final = ("top_p", "repetition_penalty")
+NOT_ZERO: Final = ("repetition_penalty",)
 
 ROLES: Final[dict[int, Role]] = {1: "system", 2: "user", 3: "assistant", 4: "tool"}
 
 
-def chat_request(
-    wire: pb.ChatRequest, *, request_id: RequestId, deadline_s: float | None, schema_limit: int = 1 << 20
-) -> GenerationRequest:
+def chat_request(wire: pb.ChatRequest, *, request_id: RequestId, deadline_s: float | None) -> GenerationRequest:
     """Return the request that `Chat` and `ChatStream` carry.
 
     Raises:
@@ -44,14 +54,18 @@ def chat_request(
     """
     from google.protobuf import json_format
 
-    if not wire.messages:
-        raise InvalidRequest("messages is empty; expected at least one", param="messages")
+    _count("messages", len(wire.messages), 1, MAX_MESSAGES)
+    _count("tools", len(wire.tools), 0, MAX_TOOLS)
+    if wire.template_options.ByteSize() > MAX_TEMPLATE_OPTION_BYTES:
+        raise InvalidRequest(
+            f"template_options is longer than {MAX_TEMPLATE_OPTION_BYTES:,} bytes", param="template_options"
+        )
     common = _common(wire.generation)
     return GenerationRequest(
         request_id=request_id,
         model=_model(wire.model),
         messages=tuple(_message(m, at) for at, m in enumerate(wire.messages)),
-        tools=tuple(_tool(t, at, schema_limit) for at, t in enumerate(wire.tools)),
+        tools=tuple(_tool(t, at) for at, t in enumerate(wire.tools)),
         tool_choice=_tool_choice(wire),
         deadline_s=deadline_s,
         template_options=json_format.MessageToDict(wire.template_options),
@@ -100,8 +114,7 @@ def embed_inputs(inputs: Iterable[pb.EmbedInput]) -> list[str | list[int]]:
         if not value:
             raise InvalidRequest("an input is empty", param=f"inputs[{at}]")
         found.append(value)
-    if not found:
-        raise InvalidRequest("inputs is empty; expected at least one", param="inputs")
+    _count("inputs", len(found), 1, MAX_INPUTS)
     return found
 
 
@@ -113,26 +126,29 @@ def _model(name: str) -> str:
 
 def _common(wire: pb.Generation) -> dict[str, Any]:
     """Return the fields of a GenerationRequest that Chat and Complete share."""
-    if len(wire.stop) > MAX_STOP or "" in wire.stop:
-        raise InvalidRequest(
-            f"stop has {len(wire.stop)} strings; expected at most {MAX_STOP}, none empty", param="stop"
-        )
+    _count("generation.stop", len(wire.stop), 0, MAX_STOP)
+    for stop in wire.stop:
+        if not 0 < len(stop) <= MAX_STOP_CHARS:
+            raise InvalidRequest(
+                f"a stop string has {len(stop)} characters; expected 1 to {MAX_STOP_CHARS}", param="generation.stop"
+            )
     num_choices = wire.num_choices if wire.HasField("num_choices") else 1
     _within("num_choices", num_choices, 1, MAX_CHOICES)
     top_logprobs = wire.top_logprobs if wire.HasField("top_logprobs") else None
     if top_logprobs is not None:
         _within("top_logprobs", top_logprobs, 0, MAX_TOP_LOGPROBS)
     max_tokens = wire.max_tokens if wire.HasField("max_tokens") else None
-    if max_tokens == 0:
-        raise InvalidRequest("max_tokens is 0; expected at least 1", param="generation.max_tokens")
+    if max_tokens is not None:
+        _within("max_tokens", max_tokens, 1, MAX_TOKENS)
+    _within("priority", wire.priority, -MAX_PRIORITY, MAX_PRIORITY)
     return {
         "sampling": _sampling(wire.sampling),
         "max_tokens": max_tokens,
-        "stop": tuple(wire.stop),
+        "stop": tuple(dict.fromkeys(wire.stop)),
         "num_choices": num_choices,
         "top_logprobs": top_logprobs,
         "grammar": _grammar(wire.grammar) if wire.HasField("grammar") else None,
-        "priority": max(-100, min(100, wire.priority)),
+        "priority": wire.priority,
         "ignore_eos": wire.ignore_eos,
     }
 
@@ -147,6 +163,7 @@ def _sampling(wire: pb.Sampling) -> Sampling:
                 raise InvalidRequest(f"{name} is 0; expected more", param=f"generation.sampling.{name}")
             values[name] = value
     if wire.HasField("top_k"):
+        _within("sampling.top_k", wire.top_k, 0, MAX_TOP_K)
         values["top_k"] = wire.top_k
     if wire.HasField("seed"):
         values["seed"] = wire.seed
@@ -172,6 +189,19 @@ def _within(name: str, value: float, low: float, high: float) -> None:
         raise InvalidRequest(f"{name} is {value:g}; expected {low:g} to {high:g}", param=f"generation.{name}")
 
 
+def _count(name: str, number: int, low: int, high: int) -> None:
+    if not low <= number <= high:
+        what = "is empty" if number == 0 else f"has {number} entries"
+        raise InvalidRequest(f"{name} {what}; expected {low} to {high}", param=name)
+
+
+def _schema_length(text: str, param: str) -> None:
+    if len(text) > MAX_SCHEMA_CHARS:
+        raise InvalidRequest(
+            f"{param} has {len(text):,} characters; at most {MAX_SCHEMA_CHARS:,} are taken", param=param
+        )
+
+
 def _grammar(wire: pb.Grammar) -> Grammar:
     kind: Literal["json_schema", "json_object", "regex", "lark"] | None = wire.WhichOneof("language")
     match kind:
@@ -180,7 +210,9 @@ def _grammar(wire: pb.Grammar) -> Grammar:
                 raise InvalidRequest("json_object is false; leave grammar out instead", param="generation.grammar")
             return Grammar(kind="json_object")
         case "json_schema" | "regex" | "lark":
-            return Grammar(kind=kind, text=getattr(wire, kind))
+            text: str = getattr(wire, kind)
+            _schema_length(text, f"generation.grammar.{kind}")
+            return Grammar(kind=kind, text=text)
         case _:
             raise InvalidRequest(
                 "grammar is empty; expected json_schema, json_object, regex or lark", param="generation.grammar"
@@ -207,14 +239,13 @@ def _message(wire: pb.Message, at: int) -> Message:
     )
 
 
-def _tool(wire: pb.Tool, at: int, schema_limit: int) -> ToolSpec:
-    if not wire.name:
-        raise InvalidRequest("a tool has no name", param=f"tools[{at}].name")
-    if len(wire.parameters) > schema_limit:
+def _tool(wire: pb.Tool, at: int) -> ToolSpec:
+    if TOOL_NAME.fullmatch(wire.name) is None:
         raise InvalidRequest(
-            f"the schema of {wire.name!r} has {len(wire.parameters)} characters; expected at most {schema_limit}",
-            param=f"tools[{at}].parameters",
+            f"a tool is called {wire.name[:80]!r}; expected 1 to 64 letters, digits, _ . or -",
+            param=f"tools[{at}].name",
         )
+    _schema_length(wire.parameters, f"tools[{at}].parameters")
     if not wire.parameters:
         return ToolSpec(name=wire.name, description=wire.description, strict=wire.strict)
     try:
