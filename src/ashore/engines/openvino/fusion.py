@@ -1,7 +1,8 @@
 """Fewer, larger matrix products: projections that read the same input become one product and a split.
 
 Small products read memory at about half the machine's bandwidth, large ones at nearly all of it, so that joining
-q, k, v and gate, up makes a single stream faster. The numbers stay the same: each output channel keeps its weights and scale.
+q, k, v and gate, up makes a single stream faster. The numbers stay the same: each output channel keeps its weights
+and scale.
 """
 
 from __future__ import annotations
