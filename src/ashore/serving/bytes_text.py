@@ -55,9 +55,20 @@ class BytesParser:
 class BytesText:
     """UTF-8 bytes as tokens 0 to 255. A conversation is its last message, so that an echoing engine repeats that."""
 
+    def __init__(self) -> None:
+        self.eos_token_ids: tuple[int, ...] = (END,)
+        self.template_source = ""
+
     @property
-    def eos_token_ids(self) -> tuple[int, ...]:
-        return (END,)
+    def knows_tools(self) -> bool:
+        return True
+
+    @property
+    def tool_forms(self) -> tuple[str, ...]:
+        return ("hermes",)
+
+    def opens_reasoning(self, prompt_ids: Sequence[int]) -> bool:
+        return False
 
     @property
     def vocab_size(self) -> int:

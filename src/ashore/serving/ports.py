@@ -106,8 +106,23 @@ class AnswerParserLike(Protocol):
 class ServedText(Protocol):
     """The text side of a model. `ashore.text.TextModel` is one; `bytes_text.BytesText` is its twin."""
 
+    eos_token_ids: tuple[int, ...]
+    template_source: str
+    """The chat template as it was written; empty where there is none."""
+
     @property
-    def eos_token_ids(self) -> tuple[int, ...]: ...
+    def knows_tools(self) -> bool:
+        """Whether the template tells the model about tools."""
+        ...
+
+    @property
+    def tool_forms(self) -> Sequence[str]:
+        """How the model may write tool calls (`hermes`, `llama`, `deepseek`, `dsml`), likeliest first; at least one."""
+        ...
+
+    def opens_reasoning(self, prompt_ids: Sequence[int]) -> bool:
+        """Tell whether a prompt ends inside `<think>`."""
+        ...
 
     def encode(self, text: str, *, allow_special: bool = False) -> list[int]:
         """Return the tokens of `text`."""

@@ -26,7 +26,7 @@ async def encode_prompt(request: GenerationRequest, text: ServedText, info: Engi
     if not ids:
         raise InvalidRequest("the prompt is empty", param="prompt" if request.prompt is not None else "messages")
     room = room_for_answer(info, len(ids), request.max_tokens)
-    return Prompt(ids, room, opens_reasoning=request.prompt is None and _opens_reasoning(ids, text))
+    return Prompt(ids, room, opens_reasoning=request.prompt is None and text.opens_reasoning(ids))
 
 
 async def prompt_ids(request: GenerationRequest, text: ServedText, info: EngineInfo) -> list[int]:
@@ -52,8 +52,3 @@ def _num_chars(request: GenerationRequest) -> int:
     return sum(len(m.content) + len(m.reasoning) for m in request.messages) + sum(
         len(t.parameters) for t in request.tools
     )
-
-
-def _opens_reasoning(ids: list[int], text: ServedText) -> bool:
-    """Tell whether the template left a `<think>` open: R1's templates do, so that the model must reason."""
-    return b"".join(text.token_bytes(i) for i in ids[-6:]).rstrip().endswith(b"<think>")

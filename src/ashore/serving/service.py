@@ -1,6 +1,6 @@
 """The request path: a straight list of stages over one request, the same for every protocol.
 
-authorise -> find the model -> constrain -> check what the engine can do -> tokenise and fit the context
+authorise -> find the model -> tools -> check what the engine can do -> tokenise and fit the context
 -> admit -> pick a replica -> generate -> assemble -> measure
 """
 
@@ -28,7 +28,7 @@ from ashore.serving.orders import Prompt, check_features, make_orders
 from ashore.serving.ports import ServedText
 from ashore.serving.prompt import encode_prompt, prompt_ids
 from ashore.serving.replicas import ReplicaFactory, ReplicaSet, died
-from ashore.serving.tools import constrain_tools
+from ashore.serving.tools import prepare_tools
 from ashore.serving.topology import ServedModel, Topology
 
 log = logging.getLogger("ashore.serving")
@@ -119,7 +119,7 @@ class ServingService:
         model = find_model(self._models, request.model)
         info = model.info
         deadline_at = arrived_at + self._deadline_s(request)
-        request = constrain_tools(request)
+        request = prepare_tools(request, model.text)
         check_features(request, info)
         if request.grammar is not None:
             await asyncio.to_thread(self._check_grammar, request.grammar)

@@ -1,35 +1,100 @@
-"""`tool_choice`: what must be called becomes a grammar, so that the model cannot answer anything else."""
+"""Tools: a model whose template tells it of none is told in the system text, and `tool_choice` becomes a grammar."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
-from typing import Final
+from typing import Any, Final
 
-from ashore.core import ToolSpec, did_you_mean
+from ashore.core import Message, ToolSpec, did_you_mean
 from ashore.engines import Grammar
-from ashore.errors import InvalidRequest
+from ashore.errors import InvalidRequest, UnsupportedByEngine
 from ashore.serving.model import GenerationRequest
+from ashore.serving.ports import ServedText
 
 NAMED: Final = "tool:"
 """Before the name of the one tool that must be called."""
 
+_TOLD: Final = """\
+You may call one or more functions to help with what the user asks. Their signatures, as JSON in <tools></tools>:
+<tools>
+{tools}
+</tools>
+To call one, answer with a JSON object with its name and arguments in <tool_call></tool_call>:
+<tool_call>
+{{"name": "function name", "arguments": {{"argument": "value"}}}}
+</tool_call>"""
+"""The words with which Hermes and Qwen models are trained to be told of tools (their published chat templates)."""
 
-def constrain_tools(request: GenerationRequest) -> GenerationRequest:
-    """Return the request with a grammar that makes the model call a tool where `tool_choice` says that it must.
+
+def prepare_tools(request: GenerationRequest, text: ServedText) -> GenerationRequest:
+    """Return the request with its tools made known to the model, and enforced where `tool_choice` says so.
 
     Raises:
         InvalidRequest: a tool is required and none is given, the named one is not among them, or the answer would have
             to follow `response_format` at the same time.
+        UnsupportedByEngine: the form in which this model calls tools cannot be enforced.
     """
     choice = request.tool_choice
-    if choice in ("auto", "none"):
-        return request
     if not request.tools:
-        raise InvalidRequest("tool_choice asks for a tool and tools is empty", param="tool_choice")
+        if choice not in ("auto", "none"):
+            raise InvalidRequest("tool_choice asks for a tool and tools is empty", param="tool_choice")
+        return request
+    for tool in request.tools:
+        _schema(tool)
+    if choice == "none":
+        return request
+    if not text.knows_tools:
+        request = dataclasses.replace(request, messages=told(request.messages, request.tools))
+    return request if choice == "auto" else _enforce(request, text)
+
+
+def told(messages: tuple[Message, ...], tools: tuple[ToolSpec, ...]) -> tuple[Message, ...]:
+    """Return the conversation with the tools described in its system text."""
+    lines = [
+        json.dumps(
+            {
+                "type": "function",
+                "function": {"name": t.name, "description": t.description, "parameters": _schema(t)},
+            },
+            ensure_ascii=False,
+        )
+        for t in tools
+    ]
+    words = _TOLD.format(tools="\n".join(lines))
+    if messages and messages[0].role == "system":
+        first = messages[0]
+        return (dataclasses.replace(first, content=f"{first.content}\n\n{words}".strip()), *messages[1:])
+    return (Message(role="system", content=words), *messages)
+
+
+def tool_call_grammar(tools: tuple[ToolSpec, ...], text: ServedText) -> Grammar:
+    """Return the language of exactly one call to one of `tools`, in the form that this model's template teaches.
+
+    Raises:
+        UnsupportedByEngine: the form (DeepSeek V3.2's) has no grammar here.
+    """
+    form = text.tool_forms[0]
+    match form:
+        case "hermes":
+            call = f"%json {_json(_any_of(tools, 'arguments'))}"
+            return _lark(f'start: "<tool_call>\\n" call "\\n</tool_call>"\ncall: {call}\n')
+        case "llama":
+            return Grammar(kind="json_schema", text=_json(_any_of(tools, "parameters")))
+        case "deepseek":
+            return _lark(_deepseek(tools, fenced="```json" in text.template_source))
+        case _:
+            raise UnsupportedByEngine(
+                f"this model writes tool calls in the form {form!r}, which cannot be enforced",
+                hint="use tool_choice 'auto'",
+                param="tool_choice",
+            )
+
+
+def _enforce(request: GenerationRequest, text: ServedText) -> GenerationRequest:
     tools = request.tools
-    if choice.startswith(NAMED):
-        name = choice.removeprefix(NAMED)
+    if request.tool_choice.startswith(NAMED):
+        name = request.tool_choice.removeprefix(NAMED)
         tools = tuple(tool for tool in tools if tool.name == name)
         if not tools:
             raise InvalidRequest(
@@ -43,32 +108,45 @@ def constrain_tools(request: GenerationRequest) -> GenerationRequest:
             hint="leave one of them out",
             param="tool_choice",
         )
-    return dataclasses.replace(request, tools=tools, grammar=tool_call_grammar(tools))
+    return dataclasses.replace(request, grammar=tool_call_grammar(tools, text))
 
 
-def tool_call_grammar(tools: tuple[ToolSpec, ...]) -> Grammar:
-    """Return the language of exactly one call to one of `tools`, as `<tool_call>JSON</tool_call>`.
-
-    The parser of answers reads that form whatever the model was trained on, and every chat template shows calls of
-    earlier turns in the model's own form.
-    """
-    calls = [
+def _any_of(tools: tuple[ToolSpec, ...], arguments: str) -> dict[str, Any]:
+    calls: list[dict[str, Any]] = [
         {
             "type": "object",
-            "properties": {"name": {"const": tool.name}, "arguments": _schema(tool)},
-            "required": ["name", "arguments"],
+            "properties": {"name": {"const": tool.name}, arguments: _schema(tool)},
+            "required": ["name", arguments],
             "additionalProperties": False,
         }
         for tool in tools
     ]
-    schema = calls[0] if len(calls) == 1 else {"anyOf": calls}
-    text = json.dumps(schema, ensure_ascii=False)
-    return Grammar(kind="lark", text=f'start: "<tool_call>\\n" call "\\n</tool_call>"\ncall: %json {text}\n')
+    return calls[0] if len(calls) == 1 else {"anyOf": calls}
 
 
-def _schema(tool: ToolSpec) -> object:
+def _deepseek(tools: tuple[ToolSpec, ...], *, fenced: bool) -> str:
+    """Return V3's and R1's form (a fenced block) or V3.1's (the bare object), one alternative per tool."""
+    before, after = ('"\\n```json\\n"', '"\\n```"') if fenced else ('"<｜tool▁sep｜>"', '""')
+    kind = '"function<｜tool▁sep｜>" ' if fenced else ""
+    rules = "".join(f"a{at}: %json {_json(_schema(tool))}\n" for at, tool in enumerate(tools))
+    calls = " | ".join(f"{kind}{_json(tool.name)} {before} a{at} {after}" for at, tool in enumerate(tools))
+    opener, closer = '"<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>"', '"<｜tool▁call▁end｜><｜tool▁calls▁end｜>"'
+    return f"start: {opener} call {closer}\ncall: {calls}\n{rules}"
+
+
+def _lark(text: str) -> Grammar:
+    return Grammar(kind="lark", text=text)
+
+
+def _schema(tool: ToolSpec) -> dict[str, Any]:
     try:
-        schema: object = json.loads(tool.parameters)
-    except json.JSONDecodeError as fault:
+        schema = json.loads(tool.parameters)
+    except (json.JSONDecodeError, RecursionError) as fault:
         raise InvalidRequest(f"the parameters of the tool {tool.name!r} are no JSON: {fault}", param="tools") from fault
+    if not isinstance(schema, dict):
+        raise InvalidRequest(f"the parameters of the tool {tool.name!r} are no JSON schema object", param="tools")
     return schema
+
+
+def _json(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False)

@@ -21,7 +21,7 @@ from ashore.serving import Limits, ServingService
 log = logging.getLogger("ashore.http")
 
 NOBODY: Final = Principal(id="-", tenant=TenantId(""), scopes=frozenset())
-SWEEP_S: Final = 5.0
+SWEEP_S: Final = 1.0
 LOOPBACK: Final = ("127.", "::1", "::ffff:127.")
 FORWARDED: Final = (b"x-forwarded-for", b"forwarded", b"x-real-ip", b"via")
 

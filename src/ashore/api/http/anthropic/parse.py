@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import msgspec
+
 from ashore.api.http.anthropic.types import (
     CountRequest,
     MessageIn,
@@ -19,6 +21,10 @@ from ashore.core import Message, ToolCall, ToolSpec
 from ashore.engines import Sampling
 from ashore.errors import InvalidRequest
 from ashore.serving import GenerationRequest
+
+
+def _json(value: object) -> str:
+    return msgspec.json.encode(value).decode()
 
 
 def to_generation(request: MessagesRequest, exchange: Exchange) -> GenerationRequest:
@@ -92,7 +98,7 @@ def _turn(message: MessageIn, at: int) -> list[Message]:
                 thoughts.append(block.thinking)
             case ToolUseBlock():
                 _only_in("assistant", message, f"messages[{at}].content[{number}]")
-                calls.append(ToolCall(id=block.id, name=block.name, arguments=bytes(block.input).decode()))
+                calls.append(ToolCall(id=block.id, name=block.name, arguments=_json(block.input or {})))
             case ToolResultBlock():
                 _only_in("user", message, f"messages[{at}].content[{number}]")
                 results.append(Message(role="tool", content=text_of(block.content), tool_call_id=block.tool_use_id))
@@ -113,7 +119,7 @@ def _tool(tool: ToolIn) -> ToolSpec:
     return ToolSpec(
         name=tool.name,
         description=tool.description or "",
-        parameters=bytes(tool.input_schema).decode(),
+        parameters=_json(tool.input_schema),
         strict=bool(tool.strict),
     )
 

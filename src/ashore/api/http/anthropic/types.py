@@ -5,11 +5,9 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal
 
 import msgspec
-from msgspec import Meta, Raw
+from msgspec import Meta
 
 from ashore.api.http.openai.types import Name, Probability, StopText, TokenCount, ToolName
-
-NULL = Raw(b"null")
 
 
 class _Strict(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -20,8 +18,8 @@ class TextBlock(_Strict, frozen=True, kw_only=True, tag="text", tag_field="type"
     """A piece of text."""
 
     text: str
-    cache_control: Raw = NULL
-    citations: Raw = NULL
+    cache_control: Any = None
+    citations: Any = None
 
 
 class ThinkingBlock(_Strict, frozen=True, kw_only=True, tag="thinking", tag_field="type"):
@@ -42,9 +40,9 @@ class ToolUseBlock(_Strict, frozen=True, kw_only=True, tag="tool_use", tag_field
 
     id: str
     name: ToolName
-    input: Raw = Raw(b"{}")
-    cache_control: Raw = NULL
-    caller: Raw = NULL
+    input: Any = None
+    cache_control: Any = None
+    caller: Any = None
 
 
 class ToolResultBlock(_Strict, frozen=True, kw_only=True, tag="tool_result", tag_field="type"):
@@ -53,7 +51,7 @@ class ToolResultBlock(_Strict, frozen=True, kw_only=True, tag="tool_result", tag
     tool_use_id: str
     content: str | list[TextBlock] | None = None
     is_error: bool | None = None
-    cache_control: Raw = NULL
+    cache_control: Any = None
 
 
 Block = TextBlock | ThinkingBlock | RedactedThinkingBlock | ToolUseBlock | ToolResultBlock
@@ -70,13 +68,13 @@ class ToolIn(_Strict, frozen=True, kw_only=True):
     """A tool that the model may call. Tools that Anthropic's servers run themselves are not there."""
 
     name: ToolName
-    input_schema: Raw
+    input_schema: dict[str, Any]
     description: str | None = None
     type: Literal["custom"] | None = None
     strict: bool | None = None
-    cache_control: Raw = NULL
-    eager_input_streaming: Raw = NULL
-    input_examples: Raw = NULL
+    cache_control: Any = None
+    eager_input_streaming: Any = None
+    input_examples: Any = None
 
 
 class ToolChoice(_Strict, frozen=True, kw_only=True):
@@ -104,7 +102,7 @@ class CountRequest(_Strict, frozen=True, kw_only=True):
     tools: Annotated[list[ToolIn], Meta(max_length=128)] | None = None
     tool_choice: ToolChoice | None = None
     thinking: Thinking | None = None
-    cache_control: Raw = NULL
+    cache_control: Any = None
 
 
 class MessagesRequest(CountRequest, frozen=True, kw_only=True):
@@ -116,8 +114,8 @@ class MessagesRequest(CountRequest, frozen=True, kw_only=True):
     temperature: Probability | None = None
     top_p: Probability | None = None
     top_k: Annotated[int, Meta(ge=0, le=1_000_000)] | None = None
-    metadata: Raw = NULL
-    service_tier: Raw = NULL
+    metadata: Any = None
+    service_tier: Any = None
 
 
 class TextOut(msgspec.Struct, frozen=True, kw_only=True, tag="text", tag_field="type"):

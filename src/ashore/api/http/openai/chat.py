@@ -159,11 +159,10 @@ def tool_of(tool: ToolIn) -> ToolSpec:
     """Return one tool."""
     function = tool.function
     plain = ToolSpec(name=function.name)
-    parameters = bytes(function.parameters).decode() if function.parameters is not None else ""
     return ToolSpec(
         name=function.name,
         description=function.description or "",
-        parameters=plain.parameters if parameters in ("", "null") else parameters,
+        parameters=plain.parameters if function.parameters is None else _encode(function.parameters).decode(),
         strict=bool(function.strict),
     )
 

@@ -89,15 +89,15 @@ def grammar_of(wanted: TextFormat | JsonObjectFormat | JsonSchemaFormat | None) 
         case JsonObjectFormat():
             return Grammar(kind="json_object")
         case JsonSchemaFormat():
-            schema = wanted.json_schema.schema
-            if schema is None or bytes(schema) == b"null":
+            if wanted.json_schema.schema is None:
                 return Grammar(kind="json_object")
-            if len(bytes(schema)) > MAX_SCHEMA_BYTES:
+            schema = msgspec.json.encode(wanted.json_schema.schema)
+            if len(schema) > MAX_SCHEMA_BYTES:
                 raise InvalidRequest(
-                    f"the schema has {len(bytes(schema)):,} bytes; at most {MAX_SCHEMA_BYTES:,} are taken",
+                    f"the schema has {len(schema):,} bytes; at most {MAX_SCHEMA_BYTES:,} are taken",
                     param="response_format.json_schema.schema",
                 )
-            return Grammar(kind="json_schema", text=bytes(schema).decode())
+            return Grammar(kind="json_schema", text=schema.decode())
 
 
 def prompts_of(inputs: Inputs, param: str) -> list[str | tuple[int, ...]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Any, Final, Literal
 
 import msgspec
-from msgspec import Meta, Raw
+from msgspec import Meta
 
 MOST_TOP_LOGPROBS: Final = 20
 MOST_INPUTS: Final = 1_000_000
@@ -63,8 +63,8 @@ class ChatMessage(_Strict, frozen=True, kw_only=True):
     tool_calls: list[ToolCallIn] | None = None
     tool_call_id: str | None = None
     reasoning_content: str | None = None
-    refusal: Raw = Raw(b"null")
-    annotations: Raw = Raw(b"null")
+    refusal: Any = None
+    annotations: Any = None
     audio: None = None
     function_call: None = None
 
@@ -74,7 +74,7 @@ class FunctionSpec(_Strict, frozen=True, kw_only=True):
 
     name: ToolName
     description: str | None = None
-    parameters: Raw | None = None
+    parameters: dict[str, Any] | None = None
     strict: bool | None = None
 
 
@@ -102,7 +102,7 @@ class JsonSchemaSpec(_Strict, frozen=True, kw_only=True):
     """The schema that the answer must follow."""
 
     name: str | None = None
-    schema: Raw | None = None
+    schema: dict[str, Any] | bool | None = None
     description: str | None = None
     strict: bool | None = None
 
@@ -149,13 +149,13 @@ class Sampled(_Strict, frozen=True, kw_only=True):
     ignore_eos: bool | None = None
     response_format: TextFormat | JsonObjectFormat | JsonSchemaFormat | None = None
 
-    user: Raw = Raw(b"null")
-    store: Raw = Raw(b"null")
-    metadata: Raw = Raw(b"null")
-    service_tier: Raw = Raw(b"null")
-    safety_identifier: Raw = Raw(b"null")
-    prompt_cache_key: Raw = Raw(b"null")
-    parallel_tool_calls: Raw = Raw(b"null")
+    user: Any = None
+    store: Any = None
+    metadata: Any = None
+    service_tier: Any = None
+    safety_identifier: Any = None
+    prompt_cache_key: Any = None
+    parallel_tool_calls: Any = None
 
 
 class ChatRequest(Sampled, frozen=True, kw_only=True):
@@ -187,4 +187,4 @@ class EmbeddingRequest(_Strict, frozen=True, kw_only=True):
     input: Inputs
     encoding_format: Literal["float", "base64"] | None = None
     dimensions: Annotated[int, Meta(ge=1, le=65_536)] | None = None
-    user: Raw = Raw(b"null")
+    user: Any = None

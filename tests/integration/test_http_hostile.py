@@ -1,0 +1,436 @@
+"""What bad input and bad clients get, on raw sockets against a worker process."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from http_worker import Worker, http_worker
+
+from ashore.serving import AdmissionLimits, Limits, write_topology
+
+CHAT = "/v1/chat/completions"
+
+
+@pytest.fixture(scope="module")
+def worker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Worker]:
+    limits = Limits(max_body_bytes=1 << 20, body_read_timeout_s=1.0, header_read_timeout_s=1.0)
+    with http_worker(tmp_path_factory.mktemp("worker"), limits=limits) as one:
+        yield one
+
+
+def ask(model: str = "echo", text: str = "hi", **fields: Any) -> str:
+    return json.dumps({"model": model, "messages": [{"role": "user", "content": text}], **fields})
+
+
+def head(worker: Worker, *lines: str, path: str = CHAT, method: str = "POST") -> bytes:
+    return "\r\n".join(
+        [f"{method} {path} HTTP/1.1", "host: x", f"authorization: Bearer {worker.key}", *lines, "", ""]
+    ).encode()
+
+
+def read_all(sock: socket.socket, timeout_s: float = 10) -> bytes:
+    sock.settimeout(timeout_s)
+    parts = []
+    try:
+        while part := sock.recv(65536):
+            parts.append(part)
+    except ConnectionResetError:
+        pass
+    return b"".join(parts)
+
+
+def read_until(sock: socket.socket, mark: bytes, timeout_s: float = 10) -> bytes:
+    sock.settimeout(timeout_s)
+    seen = b""
+    while mark not in seen:
+        part = sock.recv(65536)
+        if not part:
+            raise AssertionError(f"closed before {mark!r}: {seen!r}")
+        seen += part
+    return seen
+
+
+def still_answers(worker: Worker) -> bool:
+    status, _, body = worker.request("POST", CHAT, ask())
+    return status == 200 and b'"hi"' in body
+
+
+@pytest.mark.parametrize(
+    ("body", "code", "param"),
+    [
+        ("", "invalid_request", None),
+        ("{", "invalid_request", None),
+        ("[]", "invalid_request", None),
+        ("null", "invalid_request", None),
+        ("\x00", "invalid_request", None),
+        (b"\xff\xfe{}", "invalid_request", None),
+        ('{"model":"echo"}', "invalid_request", "messages"),
+        ('{"model":"echo","messages":[]}', "invalid_request", "messages"),
+        (ask(temperature="hot"), "invalid_request", "temperature"),
+        (ask(temperature=9), "invalid_request", "temperature"),
+        (ask(top_p=-1), "invalid_request", "top_p"),
+        (ask(n=0), "invalid_request", "n"),
+        (ask(n=9), "invalid_request", "n"),
+        (ask(max_tokens=0), "invalid_request", "max_tokens"),
+        (ask(max_tokens=1.5), "invalid_request", "max_tokens"),
+        (ask(stop=["x"] * 17), "invalid_request", "stop"),
+        (ask(stop=[""]), "invalid_request", "stop[0]"),
+        (ask(logprobs=True, top_logprobs=21), "invalid_request", "top_logprobs"),
+        (ask(top_logprobs=2), "invalid_request", "top_logprobs"),
+        (ask(logit_bias={"x": 1}), "invalid_request", "logit_bias"),
+        (ask(logit_bias={str(i): 1 for i in range(1025)}), "invalid_request", "logit_bias"),
+        (ask(stream_options={"include_usage": True}), "invalid_request", "stream_options"),
+        (ask(tempratur=1), "unknown_field", "tempratur"),
+        (ask(functions=[]), "unknown_field", "functions"),
+        (ask(response_format={"type": "yaml"}), "invalid_request", "response_format.type"),
+        (ask(tools=[{"type": "function", "function": {}}]), "invalid_request", "tools[0].function.name"),
+        (
+            json.dumps({"model": "echo", "messages": [{"role": "robot", "content": "x"}]}),
+            "invalid_request",
+            "messages[0].role",
+        ),
+        (
+            json.dumps({"model": "echo", "messages": [{"role": "user", "content": 5}]}),
+            "invalid_request",
+            "messages[0].content",
+        ),
+        (
+            json.dumps({"model": "echo", "messages": [{"role": "user", "content": "x", "nam": "y"}]}),
+            "unknown_field",
+            "messages[0].nam",
+        ),
+        ('{"model":"echo","messages":' + "[" * 100_000, "invalid_request", "messages[0]"),
+    ],
+)
+def test_bad_bodies_are_named(worker: Worker, body: str | bytes, code: str, param: str | None) -> None:
+    status, headers, answer = worker.request("POST", CHAT, body if isinstance(body, bytes) else body.encode())
+    error = json.loads(answer)["error"]
+    assert status == 400
+    assert headers["content-type"] == "application/json"
+    assert error["code"] == code
+    assert error["type"] == "invalid_request_error"
+    assert error["param"] == param
+    assert error["message"]
+
+
+def test_unknown_fields_offer_the_nearest_name(worker: Worker) -> None:
+    _, _, answer = worker.request("POST", CHAT, ask(max_token=5))
+    assert "'max_tokens'" in json.loads(answer)["error"]["hint"]
+    _, _, answer = worker.request("POST", CHAT, json.dumps({"model": "echo", "messages": [{"rol": "user"}]}))
+    assert "'role'" in json.loads(answer)["error"]["hint"]
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status", "code"),
+    [
+        ("GET", CHAT, 405, "method_not_allowed"),
+        ("POST", "/v1/chat/completion", 404, "unknown_route"),
+        ("GET", "/", 404, "unknown_route"),
+        ("GET", "/v1/models/" + "x" * 3000, 404, "model_not_found"),
+        ("DELETE", "/v1/models/echo", 405, "method_not_allowed"),
+    ],
+)
+def test_wrong_paths_and_methods(worker: Worker, method: str, path: str, status: int, code: str) -> None:
+    seen, _, answer = worker.request(method, path)
+    assert seen == status
+    assert json.loads(answer)["error"]["code"] == code
+
+
+def test_no_key_gets_no_further_than_health(worker: Worker) -> None:
+    for path, status in (("/healthz", 200), ("/readyz", 200), ("/v1/models", 401)):
+        seen, headers, _ = worker.request("GET", path, headers={"authorization": "Bearer nonsense"})
+        assert seen == status
+        assert ("www-authenticate" in headers) == (status == 401)
+    seen, _, _ = worker.request("POST", CHAT, "not even json", headers={"authorization": "Basic eDp5"})
+    assert seen == 401
+    local, _, _ = worker.request("GET", "/metrics", headers={"authorization": ""})
+    assert local == 200
+    through_a_proxy, _, _ = worker.request(
+        "GET", "/metrics", headers={"authorization": "", "x-forwarded-for": "10.0.0.1"}
+    )
+    assert through_a_proxy == 401
+
+
+def test_request_ids_are_echoed_only_when_they_are_harmless(worker: Worker) -> None:
+    _, headers, _ = worker.request("GET", "/healthz", headers={"x-request-id": "abc-1.2:3"})
+    assert headers["x-request-id"] == "abc-1.2:3"
+    for bad in ("x" * 200, "a b", 'a"b', "ä"):
+        _, headers, _ = worker.request("GET", "/healthz", headers={"x-request-id": bad})
+        assert headers["x-request-id"].startswith("req_")
+
+
+@pytest.mark.parametrize("name", ["x-ashore-priority", "x-ashore-deadline-ms"])
+def test_bad_headers_are_named(worker: Worker, name: str) -> None:
+    for value in ("soon", "-99999", "1e3"):
+        status, _, answer = worker.request("POST", CHAT, ask(), headers={name: value})
+        assert status == 400
+        assert json.loads(answer)["error"]["param"] == name
+
+
+def test_fifty_megabytes_are_refused_before_they_are_read(worker: Worker) -> None:
+    with worker.connect() as sock:
+        sock.sendall(head(worker, f"content-length: {50 << 20}"))
+        answer = read_until(sock, b"payload_too_large", timeout_s=2)  # not one byte of the body was sent
+        assert answer.startswith(b"HTTP/1.1 413")
+    status, _, answer = worker.request("POST", CHAT, b"x" * (50 << 20))  # a client that sends all of it, then reads
+    assert status == 413
+    assert json.loads(answer)["error"]["code"] == "payload_too_large"
+    assert still_answers(worker)
+
+
+def test_a_chunked_body_without_end_is_cut_at_the_limit(worker: Worker) -> None:
+    with worker.connect() as sock:
+        sock.sendall(head(worker, "transfer-encoding: chunked"))
+        chunk = b"10000\r\n" + b"x" * 0x10000 + b"\r\n"
+        with contextlib.suppress(OSError):
+            for _ in range(32):
+                sock.sendall(chunk)
+        assert b"413" in read_until(sock, b"\r\n")
+
+
+def test_a_header_flood_is_refused(worker: Worker) -> None:
+    with worker.connect() as sock:
+        sock.sendall(head(worker, *(f"x-{i}: y" for i in range(500))))
+        assert read_until(sock, b"\r\n").split()[1] in (b"400", b"431")
+    with worker.connect() as sock:
+        with contextlib.suppress(OSError):
+            sock.sendall(head(worker, "x-long: " + "y" * 1_000_000))
+        assert read_all(sock).split()[1:2] in ([b"400"], [b"431"], [])
+    assert still_answers(worker)
+
+
+@pytest.mark.parametrize(
+    "raw", [b"GARBAGE\r\n\r\n", b"\x16\x03\x01\x02\x00\x01", b"GET / HTTP/9.9\r\n\r\n", b"\x00" * 64]
+)
+def test_what_is_no_http_is_closed(worker: Worker, raw: bytes) -> None:
+    with worker.connect() as sock:
+        sock.sendall(raw)
+        answer = read_all(sock, timeout_s=5)
+        assert answer == b"" or answer.startswith((b"HTTP/1.1 400", b"HTTP/1.1 505"))
+    assert still_answers(worker)
+
+
+def test_a_slow_loris_is_cut_off(worker: Worker) -> None:
+    began = time.monotonic()
+    with worker.connect() as sock:
+        sock.sendall(b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\n")
+        closed = False
+        while time.monotonic() - began < 6 and not closed:
+            try:
+                sock.sendall(b"x: y\r\n")
+                sock.settimeout(0.2)
+                closed = sock.recv(100) == b""
+            except TimeoutError:
+                continue
+            except OSError:
+                closed = True
+        assert closed
+        assert time.monotonic() - began < 4
+    with worker.connect() as sock:  # one that says nothing at all
+        assert read_all(sock, timeout_s=5) == b""
+
+
+def test_a_body_that_trickles_times_out(worker: Worker) -> None:
+    with worker.connect() as sock:
+        sock.sendall(head(worker, "content-length: 1000") + b"{")
+        answer = read_until(sock, b"request_timeout", timeout_s=5)
+        assert answer.startswith(b"HTTP/1.1 408")
+
+
+def test_a_client_that_leaves_in_mid_body_costs_nothing(worker: Worker) -> None:
+    for _ in range(20):
+        with worker.connect() as sock:
+            sock.sendall(head(worker, "content-length: 1000") + b"{")
+    assert still_answers(worker)
+
+
+def test_connections_are_kept_and_pipelined_requests_answered_in_order(worker: Worker) -> None:
+    with worker.connect() as sock:
+        requests = b"".join(
+            head(worker, f"content-length: {len(ask(text=text))}", f"x-request-id: {text}") + ask(text=text).encode()
+            for text in ("one", "two", "three")
+        )
+        sock.sendall(requests)
+        seen = read_until(sock, b'"chatcmpl-three"')
+        assert seen.index(b"chatcmpl-one") < seen.index(b"chatcmpl-two") < seen.index(b"chatcmpl-three")
+        time.sleep(0.2)
+        sock.sendall(head(worker, path="/healthz", method="GET"))
+        assert b'{"status":"ok"}' in read_until(sock, b'"ok"}')
+
+
+def test_a_client_that_goes_away_frees_its_slot_at_once(worker: Worker) -> None:
+    gauge = 'ashore_running_sequences{model="slow"}'
+    for stream in (True, False):
+        socks = [worker.connect() for _ in range(5)]
+        body = ask("slow", "x" * 200, stream=stream)
+        for sock in socks:
+            sock.sendall(head(worker, f"content-length: {len(body)}") + body.encode())
+        if stream:
+            for sock in socks:
+                read_until(sock, b'"content":"x"')
+        else:
+            _wait(lambda: worker.metric(gauge) == 5)
+        assert worker.metric(gauge) == 5
+        for sock in socks:
+            sock.close()
+        began = time.monotonic()
+        _wait(lambda: worker.metric(gauge) == 0)
+        assert time.monotonic() - began < 1
+        _wait(lambda: worker.metric('ashore_host_running{model="slow",replica="0"}') == 0)
+
+
+def test_a_client_that_reads_nothing_is_cut_off(tmp_path: Path) -> None:
+    limits = Limits(write_stall_timeout_s=0.5)
+    with http_worker(tmp_path, limits=limits, models={"echo": "echo"}) as worker:
+        with worker.connect() as sock:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            body = ask(text="x" * 2000, stream=True, n=8, logprobs=True, top_logprobs=20)
+            sock.sendall(head(worker, f"content-length: {len(body)}") + body.encode())
+            _wait(lambda: worker.metric('ashore_running_sequences{model="echo"}') == 8)
+            _wait(lambda: worker.metric('ashore_running_sequences{model="echo"}') == 0, timeout_s=15)
+        assert still_answers(worker)
+
+
+def test_a_full_server_refuses_within_moments_and_never_hangs(tmp_path: Path) -> None:
+    admission = AdmissionLimits(max_running=2, max_waiting=2)
+    with http_worker(tmp_path, admission=admission) as worker:
+        results: list[tuple[int, dict[str, str], float]] = []
+        lock = threading.Lock()
+
+        def client(at: int) -> None:
+            began = time.monotonic()
+            status, headers, _ = worker.request("POST", CHAT, ask("slow", "x" * 20))
+            with lock:
+                results.append((status, headers, time.monotonic() - began))
+
+        with ThreadPoolExecutor(12) as pool:
+            list(pool.map(client, range(12)))
+        refused = [(headers, took) for status, headers, took in results if status == 429]
+        assert len(refused) == 8
+        assert sum(status == 200 for status, _, _ in results) == 4
+        assert all(int(headers["retry-after"]) >= 1 for headers, _ in refused)
+        assert min(took for _, took in refused) < 0.1
+        assert max(took for _, took in refused) < 0.8
+
+
+def test_a_deadline_that_passes_while_waiting(tmp_path: Path) -> None:
+    with http_worker(tmp_path, admission=AdmissionLimits(max_running=1)) as worker, ThreadPoolExecutor(1) as pool:
+        first = pool.submit(worker.request, "POST", CHAT, ask("slow", "x" * 20))
+        _wait(lambda: worker.metric('ashore_running_sequences{model="slow"}') == 1)
+        status, headers, body = worker.request("POST", CHAT, ask("slow"), headers={"x-ashore-deadline-ms": "50"})
+        assert status == 504
+        assert json.loads(body)["error"]["code"] == "deadline_exceeded"
+        assert "retry-after" in headers
+        assert first.result()[0] == 200
+
+
+def test_sigterm_drains(tmp_path: Path) -> None:
+    with http_worker(tmp_path) as worker, ThreadPoolExecutor(1) as pool:
+        running = pool.submit(worker.request, "POST", CHAT, ask("slow", "x" * 20, stream=True))
+        _wait(lambda: worker.metric('ashore_running_sequences{model="slow"}') == 1)
+        worker.process.send_signal(signal.SIGTERM)
+        _wait(lambda: worker.request("GET", "/readyz")[0] == 503)
+        status, headers, body = worker.request("POST", CHAT, ask())
+        assert status == 503
+        assert json.loads(body)["error"]["code"] == "draining"
+        assert "retry-after" in headers
+        assert running.result()[2].endswith(b"data: [DONE]\n\n")
+        assert worker.process.wait(10) == 0
+
+
+def test_sighup_takes_the_new_topology_and_keeps_streams(tmp_path: Path) -> None:
+    with http_worker(tmp_path) as worker, ThreadPoolExecutor(1) as pool:
+        running = pool.submit(worker.request, "POST", CHAT, ask("slow", "x" * 20, stream=True))
+        _wait(lambda: worker.metric('ashore_running_sequences{model="slow"}') == 1)
+        added = msgspec.structs.replace(worker.topology.models[0], alias="added")
+        write_topology(
+            msgspec.structs.replace(worker.topology, models=(*worker.topology.models, added)),
+            worker.run / "topology.json",
+        )
+        os.kill(worker.process.pid, signal.SIGHUP)
+        _wait(lambda: b'"added"' in worker.request("GET", "/v1/models")[2])
+        assert running.result()[2].endswith(b"data: [DONE]\n\n")
+        (worker.run / "topology.json").write_bytes(b"{broken")
+        os.kill(worker.process.pid, signal.SIGHUP)
+        _wait(lambda: "stays as it was" in worker.said())
+        assert still_answers(worker)
+
+
+def test_a_taken_port_is_told_and_nothing_is_shared(worker: Worker, tmp_path: Path) -> None:
+    import subprocess
+    import sys
+
+    (tmp_path / "run").mkdir()
+    write_topology(worker.topology, tmp_path / "run" / "topology.json")
+    result = subprocess.run(
+        [sys.executable, "-m", "ashore.api.worker", "--run", str(tmp_path / "run")],
+        capture_output=True,
+        text=True,
+        timeout=20,
+        check=False,
+    )
+    assert result.returncode == 4
+    assert "port_taken" in result.stderr
+    assert str(worker.port) in result.stderr
+
+
+def test_a_model_that_loads_is_not_ready(tmp_path: Path) -> None:
+    with http_worker(tmp_path, models={"late": "loading"}, wait=False) as worker:
+        _wait(lambda: _status(worker) == 503)
+        status, headers, body = worker.request("POST", CHAT, ask("late"))
+        assert status == 503
+        assert json.loads(body)["error"]["code"] == "not_ready"
+        assert "retry-after" in headers
+
+
+def test_a_unix_socket_is_narrow_and_never_local(tmp_path: Path) -> None:
+    with http_worker(tmp_path) as other:
+        from ashore.serving import HttpListen
+
+        path = tmp_path / "api.sock"
+        write_topology(
+            msgspec.structs.replace(other.topology, http=HttpListen(uds=str(path))), tmp_path / "u" / "topology.json"
+        ) if (tmp_path / "u").mkdir() is None else None
+        import subprocess
+        import sys
+
+        from http_worker import SCRIPT
+
+        process = subprocess.Popen([sys.executable, str(SCRIPT), str(tmp_path / "u")], stderr=subprocess.DEVNULL)
+        try:
+            _wait(path.exists)
+            assert path.stat().st_mode & 0o777 == 0o600
+            with socket.socket(socket.AF_UNIX) as sock:
+                sock.connect(str(path))
+                sock.sendall(b"GET /metrics HTTP/1.1\r\nhost: x\r\n\r\n")
+                assert read_until(sock, b"\r\n\r\n").startswith(b"HTTP/1.1 401")
+        finally:
+            process.terminate()
+            process.wait(10)
+
+
+def _status(worker: Worker) -> int:
+    try:
+        return worker.request("GET", "/readyz")[0]
+    except OSError:
+        return 0
+
+
+def _wait(true: Any, timeout_s: float = 10) -> None:
+    deadline = time.monotonic() + timeout_s
+    while not true():
+        if time.monotonic() > deadline:
+            raise AssertionError("it did not become true")
+        time.sleep(0.02)

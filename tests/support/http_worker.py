@@ -1,0 +1,116 @@
+"""An API worker in a process of its own, over replicas in memory, for tests of the HTTP side."""
+
+from __future__ import annotations
+
+import http.client
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from ashore.access import make_first_key
+from ashore.serving import AdmissionLimits, HttpListen, Limits, ServedModel, Topology, write_topology
+
+SCRIPT = Path(__file__).with_name("memory_worker.py")
+
+MODELS = {"echo": "echo", "slow": "slow-20", "dies": "dies-5"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Worker:
+    """A running worker."""
+
+    process: subprocess.Popen[bytes]
+    port: int
+    key: str
+    run: Path
+    topology: Topology
+
+    @property
+    def root(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def said(self) -> str:
+        return (self.run / "worker.log").read_text()
+
+    def request(
+        self, method: str, path: str, body: bytes | str | None = None, headers: dict[str, str] | None = None
+    ) -> tuple[int, dict[str, str], bytes]:
+        """Send one request on a connection of its own, with the key, and return status, headers and body."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
+        try:
+            connection.request(method, path, body, {"authorization": f"Bearer {self.key}", **(headers or {})})
+            response = connection.getresponse()
+            return response.status, {k.lower(): v for k, v in response.getheaders()}, response.read()
+        finally:
+            connection.close()
+
+    def connect(self) -> socket.socket:
+        return socket.create_connection(("127.0.0.1", self.port), timeout=20)
+
+    def metric(self, name: str) -> float:
+        """Return one series of `/metrics` by its full name with labels, 0 where it is not there."""
+        _, _, page = self.request("GET", "/metrics")
+        for line in page.decode().splitlines():
+            if line.startswith(name + " "):
+                return float(line.rpartition(" ")[2])
+        return 0.0
+
+
+@contextmanager
+def http_worker(
+    run: Path,
+    *,
+    limits: Limits | None = None,
+    admission: AdmissionLimits | None = None,
+    models: dict[str, str] = MODELS,
+    wait: bool = True,
+) -> Iterator[Worker]:
+    """Start a worker in `run` and stop it at the end. `models`: alias to the name that steers its replica."""
+    run.mkdir(parents=True, exist_ok=True)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = int(probe.getsockname()[1])
+    topology = Topology(
+        models=tuple(
+            ServedModel(alias=alias, release=f"{alias}-1", kind="fake", sockets=(f"/memory/{kind}",), created_s=1)
+            for alias, kind in models.items()
+        ),
+        http=HttpListen(port=port),
+        limits=limits or Limits(),
+        admission=admission or AdmissionLimits(),
+        first_key_file=str(run / "first-key"),
+        drain_timeout_s=5.0,
+    )
+    key = make_first_key(run / "first-key")
+    write_topology(topology, run / "topology.json")
+    with open(run / "worker.log", "wb") as log:
+        process = subprocess.Popen([sys.executable, str(SCRIPT), str(run)], stdout=log, stderr=log)
+    worker = Worker(process=process, port=port, key=key, run=run, topology=topology)
+    try:
+        if wait:
+            _wait_ready(worker)
+        yield worker
+    finally:
+        if process.poll() is None:
+            process.send_signal(signal.SIGTERM)
+            process.wait(20)
+
+
+def _wait_ready(worker: Worker) -> None:
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline:
+        if worker.process.poll() is not None:
+            raise RuntimeError(f"the worker ended with {worker.process.returncode}:\n{worker.said()}")
+        try:
+            if worker.request("GET", "/readyz")[0] == 200:
+                return
+        except OSError:
+            pass
+        time.sleep(0.03)
+    raise RuntimeError(f"the worker was not ready:\n{worker.said()}")
