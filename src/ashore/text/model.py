@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,8 @@ from ashore.text.markup import THINK, MarkupReader, MarkupRules
 from ashore.text.template import ChatTemplate
 from ashore.text.toolsyntax import ToolForm, forms_of
 from ashore.text.vocabulary import Vocabulary, read_vocabulary
+
+_TOOLS = re.compile(r"\btools\b")
 
 
 class GenerationFacts(msgspec.Struct, frozen=True):
@@ -102,7 +105,7 @@ class TextModel:
     @property
     def knows_tools(self) -> bool:
         """Whether the template tells the model about tools; where it does not, a model sees none."""
-        return "tools" in self.template_source
+        return _TOOLS.search(self.template_source) is not None
 
     @property
     def tool_forms(self) -> tuple[ToolForm, ...]:

@@ -81,18 +81,21 @@ _BETWEEN = re.compile(r"[\s;]*")
 
 
 def forms_of(template: str, tokens: frozenset[str]) -> tuple[ToolForm, ...]:
-    """Return the forms that a model with this chat template and these added tokens may write.
+    """Return the forms that a model with this chat template and these added tokens may write, likeliest first.
 
-    `hermes` is always among them: a model that is made to call a tool by a grammar is made to write that form.
+    What the template itself writes goes before what the vocabulary merely has: R1-Distill-Qwen keeps Qwen's tokens
+    and speaks DeepSeek's form. `hermes` is always among them: models that know no tools are told of that form.
     """
-    forms: list[ToolForm] = ["hermes"]
+    forms: list[ToolForm] = []
     if "<｜tool▁calls▁begin｜>" in template or ("<｜tool▁calls▁begin｜>" in tokens and "DSML" not in template):
         forms.append("deepseek")
     if "｜DSML｜" in template or "｜DSML｜" in tokens:
         forms.append("dsml")
+    if "<tool_call>" in template:
+        forms.append("hermes")
     if "<|python_tag|>" in template or '"parameters": ' in template or "<|python_tag|>" in tokens:
         forms.append("llama")
-    return tuple(forms)
+    return tuple(dict.fromkeys([*forms, "hermes"]))
 
 
 def read_block(form: ToolForm, opener: str, body: str) -> tuple[Call, ...] | None:
