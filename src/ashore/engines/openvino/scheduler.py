@@ -84,6 +84,7 @@ class Scheduler:
         self._max_sequences = max_sequences
         self._prefix_cache = prefix_cache
         self._arrivals = 0
+        self._planned: dict[int, Chunk] = {}
 
     def add(self, sequence: Sequence) -> None:
         """Queue a sequence behind those of its priority."""
@@ -106,19 +107,16 @@ class Scheduler:
     def plan(self, *, prompt_budget: int) -> StepPlan:
         """Decide the next step; `prompt_budget` bounds the prompt tokens in it. Blocks are taken already on return."""
         exhausted: list[Sequence] = []
-        chunks = self._plan_decoding(exhausted)
         copies: list[tuple[int, int]] = []
+        self._planned = {}
+        self._plan_decoding(exhausted)
         self._admit(copies)
-        decoding = {id(c.sequence) for c in chunks}
-        prompts = [s for s in self.running if id(s) not in decoding]
+        prompts = [s for s in self.running if id(s) not in self._planned]
         for sequence, tokens in share_budget(prompts, prompt_budget):
-            end = self._grow(sequence, sequence.done + tokens)
-            if end > sequence.done:
-                chunks.append(_chunk(sequence, end))
-        if not chunks and prompts:
-            chunks = self._unblock(prompts, prompt_budget, exhausted)
-        live = set(map(id, self.running))
-        return StepPlan(tuple(c for c in chunks if id(c.sequence) in live), tuple(copies), tuple(exhausted))
+            self._plan_prompt(sequence, sequence.done + tokens)
+        if not self._planned and prompts:
+            self._unblock(prompts, prompt_budget, exhausted)
+        return StepPlan(tuple(self._planned.values()), tuple(copies), tuple(exhausted))
 
     def commit(self, plan: StepPlan) -> None:
         """Record that `plan` was computed; call it before new tokens are appended to the sequences."""
@@ -127,38 +125,35 @@ class Scheduler:
             if self._prefix_cache:
                 self._publish(chunk.sequence, tail=chunk.samples and chunk.end - chunk.start > 1)
 
-    def _plan_decoding(self, exhausted: list[Sequence]) -> list[Chunk]:
-        chunks: list[Chunk] = []
+    def _plan_prompt(self, sequence: Sequence, end: int) -> bool:
+        """Plan up to `end` as far as blocks reach; tell whether that is anything at all."""
+        end = self._grow(sequence, end)
+        if end > sequence.done:
+            self._planned[id(sequence)] = Chunk(sequence, sequence.done, end, end == len(sequence.ids))
+        return end > sequence.done
+
+    def _plan_decoding(self, exhausted: list[Sequence]) -> None:
         for sequence in sorted((s for s in self.running if s.remaining == 1), key=_importance):
             if sequence not in self.running:
                 continue
-            while self._grow(sequence, len(sequence.ids)) < len(sequence.ids):
-                victim = self._victim(sequence)
-                if victim is not None:
-                    self._preempt(victim)
-                    continue
-                self.running.remove(sequence)
-                self._free(sequence)
-                exhausted.append(sequence)
-                break
-            else:
-                chunks.append(_chunk(sequence, len(sequence.ids)))
-        return chunks
+            while sequence in self.running and not self._plan_prompt(sequence, len(sequence.ids)):
+                self._make_way(sequence, exhausted)
 
-    def _unblock(self, prompts: list[Sequence], budget: int, exhausted: list[Sequence]) -> list[Chunk]:
+    def _unblock(self, prompts: list[Sequence], budget: int, exhausted: list[Sequence]) -> None:
         """Half-computed prompts hold every block: let the most important one go on, or end it if it is alone."""
         first = min(prompts, key=_importance)
-        while True:
-            end = self._grow(first, min(len(first.ids), first.done + budget))
-            if end > first.done:
-                return [_chunk(first, end)]
-            victim = self._victim(first)
-            if victim is None:
-                self.running.remove(first)
-                self._free(first)
-                exhausted.append(first)
-                return []
+        while first in self.running and not self._plan_prompt(first, min(len(first.ids), first.done + budget)):
+            self._make_way(first, exhausted)
+
+    def _make_way(self, asking: Sequence, exhausted: list[Sequence]) -> None:
+        """Free blocks at somebody's cost; the one that asks is `exhausted` if it runs alone."""
+        victim = self._victim(asking)
+        if victim is not None:
             self._preempt(victim)
+            return
+        self.running.remove(asking)
+        self._free(asking)
+        exhausted.append(asking)
 
     def _victim(self, asking: Sequence) -> Sequence | None:
         """Return the least important running sequence, if it matters no more than the one that asks for a block."""
@@ -174,6 +169,7 @@ class Scheduler:
     def _preempt(self, victim: Sequence) -> None:
         self.preemptions += 1
         self.running.remove(victim)
+        self._planned.pop(id(victim), None)
         self._free(victim)
         victim.done = 0
         self._queue(victim)
@@ -241,8 +237,6 @@ class Scheduler:
 
     def _grow(self, sequence: Sequence, end: int) -> int:
         """Take blocks so that `sequence` can hold `end` tokens; return how many it can hold, at most `end`."""
-        if sequence not in self.running:
-            return end
         size = self.pool.block_tokens
         while len(sequence.blocks) * size < end:
             block = self.pool.take()
@@ -296,10 +290,6 @@ def share_budget(prompts: list[Sequence], budget: int) -> list[tuple[Sequence, i
         given[id(sequence)] += more
         left -= more
     return [(s, given[id(s)]) for s in sorted(prompts, key=_importance) if given[id(s)]]
-
-
-def _chunk(sequence: Sequence, end: int) -> Chunk:
-    return Chunk(sequence, sequence.done, end, end == len(sequence.ids))
 
 
 def _importance(sequence: Sequence) -> tuple[int, int]:
