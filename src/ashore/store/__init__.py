@@ -5,6 +5,7 @@ a release is (it is told which digests to keep), and to load weights that can ru
 """
 
 from ashore.store.catalog import Catalog, CatalogEntry
+from ashore.store.conversion.safetensorsgguf import convert_safetensors_to_gguf
 from ashore.store.model import ModelFormat, StoredFile, StoredModel
 from ashore.store.ports import FileSource, ManifestRemote, Origin, Source
 from ashore.store.progress import Progress, silent
@@ -31,6 +32,7 @@ __all__ = [
     "StoredFile",
     "StoredModel",
     "VerifyReport",
+    "convert_safetensors_to_gguf",
     "is_source",
     "open_source",
     "parse_reference",

@@ -2,7 +2,6 @@
 
 Byte-level BPE ("gpt2" in GGUF) takes its word splitting from `tokenizer.ggml.pre`; SentencePiece BPE ("llama") has its
 merges rebuilt from the scores. No post-processor is written: `generation.json` says whether a BOS goes in front.
-Sources of the expressions: the published tokenizer.json of Llama 3, Qwen 2, DeepSeek-LLM, DeepSeek-Coder, DeepSeek-V3.
 """
 
 from __future__ import annotations
@@ -12,36 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 from ashore.errors import UnsupportedModel
 from ashore.store.conversion.ggufmeta import GgufMeta
+from ashore.store.conversion.splits import IGNORE_MERGES, canonical, pre_tokenizer
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 CONTROL, USER_DEFINED, UNUSED, BYTE = 3, 4, 5, 6
 """`tokenizer.ggml.token_type`. Source: GGUF specification."""
-
-LLAMA3 = (
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+"
-    r"|\s+(?!\S)|\s+"
-)
-QWEN2 = LLAMA3.replace(r"\p{N}{1,3}", r"\p{N}")
-DEEPSEEK_V3 = (
-    r"\p{N}{1,3}",
-    "[一-龥぀-ゟ゠-ヿ]+",
-    r"[!\"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+| ?[\p{P}\p{S}]+[\r\n]*"
-    r"|\s*[\r\n]+|\s+(?!\S)|\s+",
-)
-
-SPLITS: dict[str, tuple[str, ...]] = {
-    "llama-bpe": (LLAMA3,),
-    "llama3": (LLAMA3,),
-    "qwen2": (QWEN2,),
-    "deepseek-r1-qwen": (QWEN2,),
-    "deepseek-v3": DEEPSEEK_V3,
-}
-"""Expressions of each `tokenizer.ggml.pre`, applied one after the other; byte-level mapping follows."""
-
-BYTE_LEVEL_ONLY = ("gpt-2", "default", "")
-DIGITS_THEN_BYTE_LEVEL = ("smollm", "starcoder", "refact", "command-r")
 
 
 def tokenizer_from_gguf(meta: GgufMeta) -> Tokenizer:
@@ -77,29 +53,10 @@ def _byte_level_bpe(meta: GgufMeta) -> Tokenizer:
     merges = [tuple(m.split(" ", 1)) for m in meta.values["tokenizer.ggml.merges"]]
     pre = str(meta.values.get("tokenizer.ggml.pre", ""))
     vocab = {token: index for index, token in enumerate(tokens)}
-    tokenizer = Tokenizer(models.BPE(vocab=vocab, merges=merges, ignore_merges=pre in ("llama-bpe", "llama3")))
+    tokenizer = Tokenizer(models.BPE(vocab=vocab, merges=merges, ignore_merges=canonical(pre) in IGNORE_MERGES))
     tokenizer.pre_tokenizer = pre_tokenizer(pre)
     tokenizer.decoder = decoders.ByteLevel()
     return tokenizer
-
-
-def pre_tokenizer(pre: str) -> Any:
-    """Return the word splitting that `tokenizer.ggml.pre` names."""
-    from tokenizers import Regex, pre_tokenizers
-
-    if pre in BYTE_LEVEL_ONLY:
-        return pre_tokenizers.ByteLevel(add_prefix_space=False)
-    if pre in DIGITS_THEN_BYTE_LEVEL:
-        return pre_tokenizers.Sequence(
-            [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
-        )
-    if pre not in SPLITS:
-        raise UnsupportedModel(
-            f"the GGUF file splits words as {pre!r}, which is not known here",
-            hint="known: " + ", ".join(sorted({*SPLITS, *DIGITS_THEN_BYTE_LEVEL, "gpt-2"})),
-        )
-    steps: list[Any] = [pre_tokenizers.Split(Regex(x), behavior="isolated") for x in SPLITS[pre]]
-    return pre_tokenizers.Sequence([*steps, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
 
 
 def _sentencepiece_bpe(meta: GgufMeta) -> Tokenizer:
