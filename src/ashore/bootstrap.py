@@ -24,8 +24,10 @@ if TYPE_CHECKING:
     from ashore.store import ModelStore, Progress, StoredModel
 
 INT8 = "int8"
-PREPARED_VARIANTS = (INT8, "fp16")
-"""What can be made of any Llama or Qwen model on this machine."""
+Q8_0 = "q8_0"
+PREPARED_VARIANTS = (INT8, "fp16", Q8_0)
+"""What can be made on this machine: the first two of any Llama or Qwen model, for OpenVINO; the last of any GGUF in
+half or full precision, for llama.cpp."""
 FAKE = "fake:"
 
 
@@ -79,7 +81,7 @@ def prepare_variant(
     """Return `parent@variant`, made now if it is absent; `told` hears each step and the part that is behind it.
 
     Raises:
-        UnknownVariant: it is absent, and only `int8` and `fp16` can be made here.
+        UnknownVariant: it is absent, and not one of `PREPARED_VARIANTS`.
     """
     try:
         return store.resolve(f"{parent.name}@{variant}")
@@ -87,14 +89,21 @@ def prepare_variant(
         if variant not in PREPARED_VARIANTS:
             raise
     from ashore.engines.openvino.prepare import prepare_fp16, prepare_int8
+    from ashore.engines.tuning import prepare_q8_0
 
-    make = prepare_int8 if variant == INT8 else prepare_fp16
+    make = {INT8: prepare_int8, Q8_0: prepare_q8_0}.get(variant, prepare_fp16)
+    to_gguf = variant == Q8_0
     files = store.open(parent.reference)
     scratch = Path(tempfile.mkdtemp(prefix=".preparing-", dir=store.root))
     try:
         recipe = make(Path(files.directory), files.weights, scratch, progress=told)
         return store.add_variant(
-            parent, variant, scratch, format="openvino", weights="openvino_model.xml", recipe=recipe
+            parent,
+            variant,
+            scratch,
+            format="gguf" if to_gguf else "openvino",
+            weights="model.gguf" if to_gguf else "openvino_model.xml",
+            recipe=recipe,
         )
     finally:
         shutil.rmtree(scratch, ignore_errors=True)

@@ -22,6 +22,7 @@ from ashore.engines.tuning.model import (
 from ashore.engines.tuning.picture import draw_frontier
 from ashore.engines.tuning.ports import Bench, Trial, Watcher
 from ashore.engines.tuning.records import Unused, record_choice, recorded_choice, report_json, report_path, save_report
+from ashore.engines.tuning.rounding import prepare_q8_0
 from ashore.engines.tuning.tuner import Tuner, require_choices
 
 __all__ = [
@@ -47,6 +48,7 @@ __all__ = [
     "describe_machine",
     "draw_frontier",
     "engine_cards",
+    "prepare_q8_0",
     "propose",
     "record_choice",
     "recorded_choice",

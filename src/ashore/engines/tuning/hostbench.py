@@ -26,8 +26,9 @@ LONGEST_LOAD_S: Final = 3600.0
 """The limit of the visit ends a load long before."""
 POLL_S: Final = 0.1
 
-FilesOf = Callable[[Candidate], ModelFiles]
-"""Gives the files of a candidate's variant, made now if they must be. Raises an `AshoreError` where they cannot."""
+FilesOf = Callable[[Candidate, float], ModelFiles]
+"""Gives the files of a candidate's variant, made now, within so many seconds, if they must be. Raises an `AshoreError`
+where they cannot."""
 
 
 class HostBench:
@@ -46,7 +47,7 @@ class HostBench:
     def visit(self, candidate: Candidate, *, rounds: int, limit_s: float) -> Trial:
         """See `Bench.visit`."""
         ends_s = time.monotonic() + limit_s
-        files = self._files_of(candidate)
+        files = self._files_of(candidate, limit_s)
         with tempfile.TemporaryDirectory(prefix="ashore-tune-") as scratch, self._log.open("ab") as log:
             launch = Path(scratch) / "launch.json"
             write_launch(HostLaunch(files=files, options=candidate.options, drain_s=0.0), launch)
@@ -89,7 +90,8 @@ async def _measure(host: subprocess.Popen[bytes], socket: Path, *, rounds: int, 
             raise DeadlineExceeded(f"not one round fitted into the {ends_s - start_s:.0f} s that were left") from error
     finally:
         await client.close()
-    return Trial(engine=client.info.version, start_s=ready_s, rounds=tuple(taken))
+    took_s = time.monotonic() - start_s - ready_s
+    return Trial(engine=client.info.version, start_s=ready_s, took_s=took_s, rounds=tuple(taken))
 
 
 async def _connect(client: HostClient, host: subprocess.Popen[bytes]) -> None:

@@ -71,7 +71,7 @@ _KINDS: Final[tuple[_Kind, ...]] = (
         what="CPU: llama.cpp in process (xllamacpp)",
         takes=("gguf",),
         architectures="every GGUF, DeepSeek V2 and V3 included",
-        features=("temperature", "top_p", "top_k", "seed"),
+        features=tuple(f for f in _ALL if f not in ("adapters", "embed")),
         packages=("xllamacpp",),
         modules=("xllamacpp",),
         install="pip install xllamacpp",
@@ -98,7 +98,7 @@ _KINDS: Final[tuple[_Kind, ...]] = (
         what="no model: fake:echo and fake:random, for load tests and for trying ashore",
         takes=("fake",),
         architectures="none",
-        features=_ALL,
+        features=tuple(f for f in _ALL if f != "grammar"),
     ),
 )
 

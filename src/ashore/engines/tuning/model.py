@@ -115,6 +115,8 @@ class TuneReport(msgspec.Struct, frozen=True, kw_only=True):
     model: str
     model_digest: str
     machine: Machine
+    goal: Goal
+    """What the tuning was asked for: the choice that `up` uses."""
     measured_at_s: int
     budget_s: float
     took_s: float

@@ -13,7 +13,11 @@ class Trial(msgspec.Struct, frozen=True, kw_only=True):
     """What one visit to a candidate brought."""
 
     engine: str
+    """Library and version, as the engine says."""
     start_s: float
+    """From the start of the host until it greeted."""
+    took_s: float
+    """From its greeting to the end of the last round, warming up included."""
     rounds: tuple[Round, ...]
     """At least one; fewer than asked for where the time ran out."""
 

@@ -48,18 +48,18 @@ def read_report(path: Path) -> TuneReport:
     return msgspec.json.decode(path.read_bytes(), type=TuneReport)
 
 
-def record_choice(connection: Connection, report: TuneReport, goal: Goal) -> TunedChoice:
-    """Put the choice for `goal`, with the whole report as its evidence, into the state. From then on `up` uses it.
+def record_choice(connection: Connection, report: TuneReport) -> TunedChoice:
+    """Put the choice for the goal of `report` into the state, with the whole report as its evidence; `up` uses it then.
 
     Raises:
         Bug: the report has no choice; `require_choices` comes first.
     """
-    choice = report.choice_for(goal)
+    choice = report.choice_for(report.goal)
     if choice is None:
-        raise Bug(f"the report of {report.model} has no choice for {goal}")
+        raise Bug(f"the report of {report.model} has no choice for {report.goal}")
     row = TuningRow(
         model=report.model,
-        goal=goal,
+        goal=report.goal,
         choice=msgspec.json.encode(choice).decode(),
         report=msgspec.json.encode(report).decode(),
         measured_at_s=report.measured_at_s,

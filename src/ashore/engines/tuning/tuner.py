@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from ashore.core import Clock
-from ashore.engines.tuning.model import GOALS, Candidate, Machine, Measured, Rejected, TunedChoice, TuneReport
+from ashore.engines.tuning.model import GOALS, Candidate, Goal, Machine, Measured, Rejected, TunedChoice, TuneReport
 from ashore.engines.tuning.ports import Bench, Trial, Watcher
 from ashore.engines.tuning.rules import (
     by_promise,
@@ -66,6 +66,7 @@ class Tuner:
         model: str,
         model_digest: str,
         machine: Machine,
+        goal: Goal = "balanced",
         skipped: Sequence[Rejected] = (),
         notes: Sequence[str] = (),
     ) -> TuneReport:
@@ -85,6 +86,7 @@ class Tuner:
             model=model,
             model_digest=model_digest,
             machine=machine,
+            goal=goal,
             interrupted=interrupted,
             rejected=[*skipped, *(Rejected(label=k, reason=v) for k, v in self._rejected.items()), *late],
             unseen=len(late),
@@ -146,7 +148,6 @@ class Tuner:
             seen=len(self._rows),
             known=len(self._rows) + len(self._waiting),
         )
-        before_s = self._clock.monotonic_s()
         try:
             trial = self._bench.visit(candidate, rounds=rounds, limit_s=self._left_s)
         except DeadlineExceeded as error:
@@ -155,8 +156,7 @@ class Tuner:
             self._failed(candidate, error.message, keep=False)
         else:
             self._waiting.pop(candidate.label, None)
-            took_s = self._clock.monotonic_s() - before_s
-            self._cost_s[candidate.label] = (trial.start_s, max(0.0, took_s - trial.start_s) / len(trial.rounds))
+            self._cost_s[candidate.label] = (trial.start_s, trial.took_s / len(trial.rounds))
             self._rows[candidate.label] = self._merged(candidate, trial)
             self._watcher.visited(candidate, trial)
 
@@ -187,6 +187,7 @@ class Tuner:
         model: str,
         model_digest: str,
         machine: Machine,
+        goal: Goal,
         interrupted: bool,
         rejected: Sequence[Rejected],
         unseen: int,
@@ -204,6 +205,7 @@ class Tuner:
             model=model,
             model_digest=model_digest,
             machine=machine,
+            goal=goal,
             measured_at_s=now_s,
             budget_s=self._budget_s,
             took_s=self._clock.monotonic_s() - self._start_s,

@@ -1,0 +1,226 @@
+"""`ashore engine`: which engines there are, and which of them suits this machine."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import msgspec
+from cyclopts import App, Parameter
+
+from ashore.bootstrap import FAKE, build_store, open_state
+from ashore.core import SystemClock
+from ashore.engines import EngineKind, ModelFiles
+from ashore.engines.tuning import (
+    Candidate,
+    Goal,
+    HostBench,
+    ModelSource,
+    Tuner,
+    busy_note,
+    describe_machine,
+    draw_frontier,
+    engine_cards,
+    propose,
+    record_choice,
+    report_json,
+    report_path,
+    require_choices,
+    save_report,
+)
+from ashore.errors import (
+    DeadlineExceeded,
+    EngineFailed,
+    InvalidRequest,
+    SourceUnreachable,
+    UnknownModel,
+    UnsupportedModel,
+)
+from ashore.planning import read_inventory
+from ashore.settings import Settings, read_settings
+
+if TYPE_CHECKING:
+    from ashore.store import ModelStore, StoredModel
+
+app = App(name="engine", help="List engines; measure which one suits this machine.")
+
+AsJson = Annotated[bool, Parameter(name="--json", negative=())]
+
+LONGEST_BUDGET_S = 3600
+WEIGHT_SUFFIXES = (".gguf", ".safetensors", ".bin")
+
+
+@app.command(name="list")
+def list_(*, as_json: AsJson = False) -> None:
+    """List the engines: version, what each takes and can do, and how to install what is missing.
+
+    Parameters
+    ----------
+    as_json
+        Print JSON.
+    """
+    cards = engine_cards()
+    if as_json:
+        print(msgspec.json.format(msgspec.json.encode({"items": [asdict(c) for c in cards]}), indent=2).decode())
+        return
+    from ashore.cli.enginetables import show_cards
+
+    show_cards(cards)
+
+
+@app.command
+def tune(
+    model: str = "smollm2",
+    /,
+    *,
+    budget_s: float = 300.0,
+    goal: Annotated[Goal, Parameter(name="--for")] = "balanced",
+    as_json: AsJson = False,
+    png: Path | None = None,
+) -> None:
+    """Measure engine, precision, threads and options for a model on this machine, and record the choice for `up`.
+
+    Ctrl-C ends the measuring; what was measured by then is reported, and the choice made from it.
+
+    Parameters
+    ----------
+    model
+        Catalogue or store name, without variant: the variants are what is tried.
+    budget_s
+        Seconds that it may take in all, a pull apart.
+    goal
+        What `up` shall be good at: latency (one stream), throughput (16 streams), or balanced.
+    as_json
+        Print the whole report as JSON.
+    png
+        Draw the frontier there; default: beside the report in the home's cache.
+    """
+    from ashore.cli.enginetables import TuningProgress, show_report
+
+    if not 5 <= budget_s <= LONGEST_BUDGET_S:
+        raise InvalidRequest(
+            f"--budget-s is {budget_s:g}; expected 5 to {LONGEST_BUDGET_S}", hint="300 is the default", param="budget_s"
+        )
+    settings = read_settings()
+    home = settings.home
+    home.create()
+    store = build_store(home, settings)
+    source, digest, open_files = _subject(store, settings, model)
+    inventory = read_inventory()
+    machine = describe_machine(cpu=inventory.cpu, cores=inventory.cores)
+    missing: dict[EngineKind, str] = {card.kind: card.missing for card in engine_cards()}
+    proposal = propose(source, installed=missing, cores=inventory.cores)
+    notes = [note for note in (busy_note(inventory.cores),) if note]
+    bench = HostBench(files_of=open_files, log=home.logs / "engine-tune.log")
+    with TuningProgress(budget_s) as progress:
+        tuner = Tuner(bench=bench, clock=SystemClock(), watcher=progress, budget_s=budget_s)
+        report = tuner.run(
+            proposal.candidates,
+            model=source.name,
+            model_digest=digest,
+            machine=machine,
+            goal=goal,
+            skipped=proposal.skipped,
+            notes=notes,
+        )
+    if report.interrupted and not report.measured:
+        raise KeyboardInterrupt
+    require_choices(report)
+    saved = save_report(report, home.cache / "tuning")
+    picture = png or report_path(home.cache / "tuning", source.name).with_suffix(".png")
+    _draw(lambda: draw_frontier(report, picture), picture)
+    state = open_state(settings)
+    try:
+        with state.write() as connection:
+            record_choice(connection, report)
+    finally:
+        state.close()
+    if as_json:
+        print(report_json(report).decode())
+    else:
+        show_report(report)
+    print(f"report {saved}\npicture {picture}", file=sys.stderr)
+
+
+FilesOf = Callable[[Candidate, float], ModelFiles]
+
+
+def _subject(store: ModelStore, settings: Settings, name: str) -> tuple[ModelSource, str, FilesOf]:
+    """Return what is to be tuned: the model, its digest, and how a candidate gets its files."""
+    if name.startswith(FAKE):
+        from ashore.engines.fake import fake_model_files
+
+        files = fake_model_files(name, settings.home.run / "fake")
+        return ModelSource(name=name, format="fake"), name, lambda candidate, limit_s: files
+    if "@" in name:
+        raise InvalidRequest(
+            f"{name} names a variant, and tuning tries the variants",
+            hint=f"ashore engine tune {name.partition('@')[0]}",
+        )
+    model = _present(store, settings, name)
+    if model.shape.architecture == "bert":
+        raise UnsupportedModel(f"{name} is an encoder; there is one way to run it, and nothing to tune")
+    source = ModelSource(
+        name=model.name,
+        format=model.format,
+        architecture=model.shape.architecture,
+        weight_bytes=sum(f.num_bytes for f in model.files if f.path.endswith(WEIGHT_SUFFIXES)),
+        num_parameters=model.shape.num_parameters,
+        context_tokens=model.shape.context_tokens,
+        variants=frozenset(m.variant for m in store.list() if m.name == model.name),
+    )
+    return source, model.digest, lambda candidate, limit_s: _files(store, settings, model.name, candidate, limit_s)
+
+
+def _present(store: ModelStore, settings: Settings, name: str) -> StoredModel:
+    """Return the model as pulled; pulled now if it is absent."""
+    try:
+        return store.resolve(name)
+    except UnknownModel:
+        if settings.offline:
+            raise SourceUnreachable(
+                f"{name} is not in the store, and ashore is offline", hint="bring it in with `ashore model import`"
+            ) from None
+    from ashore.cli.progress import TerminalProgress
+
+    with TerminalProgress() as progress:
+        return store.pull(name, progress=progress)
+
+
+def _files(store: ModelStore, settings: Settings, name: str, candidate: Candidate, limit_s: float) -> ModelFiles:
+    """Return the files of a candidate's variant, made now in a process of its own if it is absent."""
+    reference = f"{name}@{candidate.variant}" if candidate.variant else name
+    if candidate.variant and candidate.variant not in {m.variant for m in store.list() if m.name == name}:
+        with (settings.home.logs / "engine-tune.log").open("ab") as log:
+            try:
+                code = subprocess.run(
+                    [sys.executable, "-m", "ashore.cli.fetch", "prepare", reference],
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                    timeout=limit_s,
+                    check=False,
+                ).returncode
+            except subprocess.TimeoutExpired as error:
+                raise DeadlineExceeded(f"{reference} could not be made within {limit_s:.0f} s") from error
+        if code:
+            raise EngineFailed(f"{reference} could not be made (exit code {code}); the reason is in {log.name}")
+    files = store.open(reference)
+    return ModelFiles(
+        name=reference,
+        digest=files.digest,
+        directory=str(files.directory),
+        format=files.format,
+        weights=files.weights,
+    )
+
+
+def _draw(draw: Callable[[], None], picture: Path) -> None:
+    try:
+        draw()
+    except OSError as error:
+        raise InvalidRequest(f"{picture} cannot be written: {error.strerror}", hint="give another --png") from error
