@@ -1,4 +1,4 @@
-"""Converted models compute what torch computes: golden log-probabilities, made by `tests/golden/make_store_golden.py`."""
+"""Converted models compute what torch computes: golden log-probabilities of `tests/golden/make_store_golden.py`."""
 
 from __future__ import annotations
 
