@@ -107,12 +107,12 @@ def raise_refusal(answer: Answer, url: str) -> None:
 
 
 async def first_model(pool: Pool, plan: LoadPlan) -> str:
-    """Return the name of the first model that the server offers."""
+    """Return the name of the first model that the server offers and that does more than embed."""
     answer = await pool.ask(pool.target.request("GET", "/models", key=plan.key))
     raise_refusal(answer, plan.url)
     items = (json_object(answer.body) or {}).get("data") or ()
     for item in items:
-        if isinstance(item, dict) and item.get("id"):
+        if isinstance(item, dict) and item.get("id") and item.get("features") != ["embed"]:
             return str(item["id"])
     raise RemoteRefused(f"{plan.url} names no model", hint="give --model")
 

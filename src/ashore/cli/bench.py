@@ -44,7 +44,7 @@ def serve(
     seed: int = 0,
     key: str | None = None,
     extra: str = "{}",
-    json_: Annotated[Path | None, cyclopts.Parameter(name="--json")] = None,
+    json_: Annotated[Path | None, cyclopts.Parameter(name="--json", allow_leading_hyphen=True)] = None,
     records: bool = False,
 ) -> int:
     """Put load on an OpenAI-compatible server and report what its users feel.

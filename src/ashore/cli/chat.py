@@ -1,0 +1,241 @@
+"""`ashore chat`: talk to a model in the terminal, here or at another address."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import cyclopts
+
+from ashore.cli.chatscreen import History, Screen, read_question
+from ashore.cli.target import find_target
+from ashore.errors import AshoreError, InvalidRequest, NotReady, UnknownModel
+
+if TYPE_CHECKING:
+    from ashore.cli.chatclient import ChatClient, Conversation
+
+app = cyclopts.App(name="chat", help="Talk to a model, here or at another address.")
+
+HELP: Final = """\
+/system [TEXT]          show or set the system prompt ("/system -" removes it)
+/reset                  forget what was said
+/retry                  ask the last question again
+/model [NAME]           show or change the model
+/params [NAME [VALUE]]  show, set or remove ("unset") a request field, as temperature or max_tokens
+/stats                  show tokens and speed after each answer, or stop that
+/save FILE  /load FILE  keep a conversation, go on with it
+/exit                   leave (Ctrl-D too); Ctrl-C stops an answer
+Lines that end in \\ go on in the next one."""
+
+
+@app.default
+def chat(
+    model: str | None = None,
+    /,
+    *,
+    url: str | None = None,
+    key: str | None = None,
+    system: str = "",
+    temperature: float | None = None,
+    max_tokens: int | None = None,
+    stats: bool = False,
+) -> int:
+    """Talk to a model. What comes through a pipe is one question: `echo hi | ashore chat`.
+
+    Parameters
+    ----------
+    model
+        Name to ask for; default: the first that the server offers.
+    url
+        Address of any OpenAI-compatible server; default: the one that runs from this home.
+    key
+        API key; default: ASHORE_API_KEY, or that of this home for loopback addresses.
+    system
+        System prompt.
+    temperature
+        0 is greedy; default: the server's.
+    max_tokens
+        Longest answer.
+    stats
+        Show tokens and speed after each answer.
+    """
+    from ashore.cli.chatclient import ChatClient, Conversation
+
+    target = find_target(url, key=key)
+    client = ChatClient(target)
+    try:
+        conversation = Conversation(model=choose_model(client.models(), model), system=system)
+        for name, value in (("temperature", temperature), ("max_tokens", max_tokens)):
+            if value is not None:
+                conversation.params[name] = value
+        screen = Screen(show_stats=stats)
+        if not sys.stdin.isatty():
+            return answer_pipe(client, conversation, screen)
+        return Session(client, conversation, screen).run()
+    finally:
+        client.close()
+
+
+def choose_model(names: list[str], wanted: str | None) -> str:
+    """Return the model to talk to.
+
+    Raises:
+        UnknownModel: there is none of that name.
+        NotReady: there is none at all.
+    """
+    from ashore.core import did_you_mean
+
+    if not names:
+        raise NotReady("the server offers no model that can chat", hint="`ashore up smollm2` serves one")
+    if wanted is None:
+        return names[0]
+    if wanted not in names:
+        raise UnknownModel(f"no model is called {wanted!r} there", hint=did_you_mean(wanted, names))
+    return wanted
+
+
+def answer_pipe(client: ChatClient, conversation: Conversation, screen: Screen) -> int:
+    """Answer what standard input holds, as one question."""
+    question = sys.stdin.read().strip()
+    if not question:
+        raise InvalidRequest("standard input is empty", hint="echo 'a question' | ashore chat")
+    ask(client, conversation, screen, question)
+    return 0
+
+
+def ask(client: ChatClient, conversation: Conversation, screen: Screen, question: str) -> bool:
+    """Ask and show the answer; return whether it came to its end.
+
+    Ctrl-C ends the answer; what came of it stays in the conversation. Of a failed or empty one nothing stays but the
+    question, for `/retry`.
+    """
+    from ashore.cli.chatclient import Stats, Turn
+
+    conversation.turns.append(Turn(role="user", content=question))
+    stats = Stats()
+    text = ""
+    whole = False
+    pieces = client.ask(conversation, stats)
+    try:
+        for piece in pieces:
+            text += piece.text
+            screen.piece(piece.text, piece.reasoning)
+        whole = True
+    except KeyboardInterrupt:
+        pieces.close()  # type: ignore[attr-defined]
+        if not sys.stdin.isatty():
+            raise
+    except AshoreError:
+        conversation.turns.pop()
+        conversation.unanswered = question
+        raise
+    finally:
+        screen.end(stats, stopped=not whole)
+    conversation.unanswered = None
+    if text:
+        conversation.turns.append(Turn(role="assistant", content=text))
+    else:
+        conversation.unanswered = conversation.turns.pop().content
+    return whole
+
+
+class Session:
+    """The prompt: lines in, answers and commands out."""
+
+    def __init__(self, client: ChatClient, conversation: Conversation, screen: Screen) -> None:
+        self.client = client
+        self.conversation = conversation
+        self.screen = screen
+        self.commands: dict[str, Callable[[str], None]] = {
+            "/help": self._help,
+            "/system": self._system,
+            "/reset": self._reset,
+            "/save": self._save,
+            "/load": self._load,
+            "/model": self._model,
+            "/retry": self._retry,
+            "/params": self._params,
+            "/stats": self._stats,
+        }
+
+    def run(self) -> int:
+        """Read and answer until /exit or Ctrl-D."""
+        self.screen.note(f"{self.conversation.model}; /help lists the commands, /exit leaves")
+        with History():
+            while (line := read_question()) is not None:
+                if not self.take(line):
+                    break
+        return 0
+
+    def take(self, line: str) -> bool:
+        """Act on one line; return whether to go on."""
+        line = line.strip()
+        try:
+            if line in ("/exit", "/quit", "/bye"):
+                return False
+            if line.startswith("/"):
+                self._command(line)
+            elif line:
+                ask(self.client, self.conversation, self.screen, line)
+        except AshoreError as error:
+            self.screen.note(f"error: {error.message}" + (f"\nhint: {error.hint}" if error.hint else ""))
+        return True
+
+    def _command(self, line: str) -> None:
+        from ashore.core import did_you_mean
+
+        name, _, rest = line.partition(" ")
+        action = self.commands.get(name)
+        if action is None:
+            raise InvalidRequest(f"there is no command {name}", hint=did_you_mean(name, self.commands))
+        action(rest.strip())
+
+    def _help(self, _: str) -> None:
+        self.screen.note(HELP)
+
+    def _system(self, text: str) -> None:
+        if text:
+            self.conversation.system = "" if text == "-" else text
+        self.screen.note(f"system prompt: {self.conversation.system or '(none)'}")
+
+    def _reset(self, _: str) -> None:
+        self.conversation.turns.clear()
+        self.screen.note("forgotten")
+
+    def _save(self, path: str) -> None:
+        if not path:
+            raise InvalidRequest("/save needs the name of a file")
+        self.conversation.save(Path(path))
+        self.screen.note(f"saved to {path}")
+
+    def _load(self, path: str) -> None:
+        if not path:
+            raise InvalidRequest("/load needs the name of a file")
+        self.conversation.load(Path(path))
+        self.screen.note(f"{len(self.conversation.turns)} messages loaded")
+
+    def _model(self, name: str) -> None:
+        names = self.client.models()
+        if name:
+            self.conversation.model = choose_model(names, name)
+        self.screen.note(f"model: {self.conversation.model} (offered: {', '.join(names)})")
+
+    def _retry(self, _: str) -> None:
+        question = self.conversation.take_back()
+        if question is None:
+            raise InvalidRequest("nothing was asked yet")
+        ask(self.client, self.conversation, self.screen, question)
+
+    def _params(self, words: str) -> None:
+        name, _, value = words.partition(" ")
+        if name and value:
+            self.conversation.set_param(name, value.strip())
+        params = self.conversation.params
+        shown = {name: params.get(name, "(unset)")} if name else params
+        self.screen.note(", ".join(f"{k}={v}" for k, v in shown.items()) or "nothing is set")
+
+    def _stats(self, _: str) -> None:
+        self.screen.show_stats = not self.screen.show_stats
+        self.screen.note(f"figures after each answer: {'on' if self.screen.show_stats else 'off'}")

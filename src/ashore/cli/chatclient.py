@@ -1,0 +1,267 @@
+"""The conversation of `ashore chat`: what was said, what is asked of the server, and what comes back, in pieces."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import httpx
+import msgspec
+
+from ashore.cli.target import ServerTarget, api_base
+from ashore.errors import (
+    AshoreError,
+    InvalidRequest,
+    NotReady,
+    Overloaded,
+    RemoteRefused,
+    SourceUnreachable,
+    Unauthenticated,
+    UnknownModel,
+)
+
+CONNECT_TIMEOUT_S = 5.0
+SILENCE_TIMEOUT_S = 300.0
+"""Longest wait between two pieces of an answer."""
+
+
+class Turn(msgspec.Struct, frozen=True, kw_only=True):
+    """One message."""
+
+    role: Literal["system", "user", "assistant"]
+    content: str
+
+
+class SavedChat(msgspec.Struct, frozen=True, kw_only=True):
+    """What `/save` writes."""
+
+    model: str
+    turns: tuple[Turn, ...]
+    params: dict[str, Any] = {}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Piece:
+    """A piece of an answer."""
+
+    text: str = ""
+    reasoning: str = ""
+
+
+@dataclass(slots=True)
+class Stats:
+    """What one answer cost."""
+
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+    completion_tokens: int = 0
+    ttft_s: float = 0.0
+    total_s: float = 0.0
+
+    def line(self) -> str:
+        """Return it for people."""
+        after_first_s = self.total_s - self.ttft_s
+        rate = (self.completion_tokens - 1) / after_first_s if self.completion_tokens > 1 and after_first_s > 0 else 0
+        return (
+            f"{self.completion_tokens} tokens, {rate:.1f} tok/s, first after {self.ttft_s * 1e3:.0f} ms; "
+            f"prompt {self.prompt_tokens} tokens, {self.cached_tokens} from cache"
+        )
+
+
+@dataclass(slots=True)
+class Conversation:
+    """Everything that the next request is made of."""
+
+    model: str
+    system: str = ""
+    turns: list[Turn] = field(default_factory=list)
+    params: dict[str, Any] = field(default_factory=dict)
+    unanswered: str | None = None
+    """The last question, where its answer failed."""
+
+    def messages(self) -> list[dict[str, str]]:
+        """Return the messages of the next request."""
+        intro = [Turn(role="system", content=self.system)] if self.system else []
+        return [{"role": t.role, "content": t.content} for t in [*intro, *self.turns]]
+
+    def take_back(self) -> str | None:
+        """Forget the last question and its answer; return the question, None when there is none."""
+        if self.unanswered is not None:
+            question, self.unanswered = self.unanswered, None
+            return question
+        while self.turns:
+            turn = self.turns.pop()
+            if turn.role == "user":
+                return turn.content
+        return None
+
+    def set_param(self, name: str, value: str) -> None:
+        """Set one request field; `unset` removes it.
+
+        Raises:
+            InvalidRequest: the value is no JSON.
+        """
+        if value == "unset":
+            self.params.pop(name, None)
+            return
+        if name in ("model", "messages", "stream", "stream_options"):
+            raise InvalidRequest(f"{name} cannot be set here", hint="/model and /system change model and system prompt")
+        try:
+            self.params[name] = msgspec.json.decode(value.encode())
+        except msgspec.DecodeError as fault:
+            raise InvalidRequest(
+                f"{value!r} is no JSON value: {fault}", hint='/params temperature 0.7   /params stop ["END"]'
+            ) from fault
+
+    def save(self, path: Path) -> None:
+        """Write the conversation, readable by its owner alone."""
+        intro = (Turn(role="system", content=self.system),) if self.system else ()
+        saved = SavedChat(model=self.model, turns=(*intro, *self.turns), params=self.params)
+        path = path.expanduser()
+        try:
+            path.touch(mode=0o600)
+            path.write_bytes(msgspec.json.format(msgspec.json.encode(saved), indent=2) + b"\n")
+        except OSError as fault:
+            raise InvalidRequest(f"cannot write {path}: {fault.strerror}", hint="/save FILE") from fault
+
+    def load(self, path: Path) -> None:
+        """Go on with a saved conversation; the model stays the present one.
+
+        Raises:
+            InvalidRequest: the file cannot be read or is none.
+        """
+        path = path.expanduser()
+        try:
+            saved = msgspec.json.decode(path.read_bytes(), type=SavedChat)
+        except OSError as fault:
+            raise InvalidRequest(f"cannot read {path}: {fault.strerror}", hint="/load FILE") from fault
+        except msgspec.DecodeError as fault:
+            raise InvalidRequest(f"{path} is no saved conversation: {fault}", hint="/save writes one") from fault
+        self.system = "\n".join(t.content for t in saved.turns if t.role == "system")
+        self.turns = [t for t in saved.turns if t.role != "system"]
+        self.params = dict(saved.params)
+
+
+class ChatClient:
+    """Speaks OpenAI's chat route, streamed."""
+
+    def __init__(self, target: ServerTarget) -> None:
+        self._target = target
+        headers = {"authorization": f"Bearer {target.key}"} if target.key else {}
+        timeout = httpx.Timeout(SILENCE_TIMEOUT_S, connect=CONNECT_TIMEOUT_S)
+        # Proxies of the environment are for the outside; a server of the enterprise is spoken to directly.
+        self._http = httpx.Client(base_url=api_base(target.url), headers=headers, timeout=timeout, trust_env=False)
+
+    def models(self) -> list[str]:
+        """Return the names of the models that can chat.
+
+        Raises:
+            SourceUnreachable, Unauthenticated, RemoteRefused: the server is not there, or refuses.
+        """
+        try:
+            answer = self._http.get("models")
+        except httpx.HTTPError as fault:
+            raise self._unreachable(fault) from fault
+        raise_refusal(answer.status_code, answer.content, self._target.url)
+        try:
+            items = answer.json()["data"]
+            return [str(m["id"]) for m in items if m.get("features") != ["embed"]]
+        except (ValueError, KeyError, TypeError, AttributeError) as fault:
+            raise RemoteRefused(f"{self._target.url} is no OpenAI-compatible server: /models has no list") from fault
+
+    def ask(self, conversation: Conversation, stats: Stats) -> Iterator[Piece]:
+        """Send the conversation and yield the answer; `stats` is filled on the way. Close the iterator to stop it.
+
+        Raises:
+            AshoreError: the server refused, or the answer broke off.
+        """
+        body = {"model": conversation.model, "messages": conversation.messages(), **conversation.params}
+        body |= {"stream": True, "stream_options": {"include_usage": True}}
+        began = time.perf_counter()
+        done = False
+        try:
+            with self._http.stream("POST", "chat/completions", json=body) as answer:
+                if answer.status_code != 200:
+                    raise_refusal(answer.status_code, answer.read(), self._target.url)
+                for line in answer.iter_lines():
+                    if not line.startswith("data:"):
+                        continue
+                    data = line[5:].strip()
+                    if data == "[DONE]":
+                        done = True
+                        break
+                    piece = read_event(data, stats)
+                    if piece is None:
+                        continue
+                    if not stats.ttft_s:
+                        stats.ttft_s = time.perf_counter() - began
+                    yield piece
+        except httpx.HTTPError as fault:
+            raise self._unreachable(fault) from fault
+        finally:
+            stats.total_s = time.perf_counter() - began
+        if not done:
+            raise RemoteRefused("the answer broke off before its end", hint="/retry asks again")
+
+    def close(self) -> None:
+        """Drop the connection."""
+        self._http.close()
+
+    def _unreachable(self, fault: httpx.HTTPError) -> SourceUnreachable:
+        hint = "is it still running? `ashore up` starts it" if self._target.local else "check the address"
+        return SourceUnreachable(f"{self._target.url}: {fault or type(fault).__name__}", hint=hint)
+
+
+def read_event(data: str, stats: Stats) -> Piece | None:
+    """Return what one event of a stream adds, None when it adds nothing to show.
+
+    Raises:
+        RemoteRefused: the event is an error, or no JSON.
+    """
+    try:
+        event = msgspec.json.decode(data.encode())
+    except msgspec.DecodeError as fault:
+        raise RemoteRefused(f"the server sent an event that is no JSON: {data[:100]!r}") from fault
+    if not isinstance(event, dict):
+        return None
+    if event.get("error"):
+        message, hint = error_words(event)
+        raise RemoteRefused(message, hint=hint or "/retry asks again")
+    if usage := event.get("usage"):
+        stats.prompt_tokens = usage.get("prompt_tokens") or 0
+        stats.completion_tokens = usage.get("completion_tokens") or 0
+        stats.cached_tokens = (usage.get("prompt_tokens_details") or {}).get("cached_tokens") or 0
+    for choice in event.get("choices") or ():
+        delta = choice.get("delta") or {}
+        text = delta.get("content") or ""
+        reasoning = delta.get("reasoning_content") or delta.get("reasoning") or ""
+        if text or reasoning:
+            return Piece(text=text, reasoning=reasoning)
+    return None
+
+
+def raise_refusal(status: int, body: bytes, url: str) -> None:
+    """Return for 200; otherwise raise what the server said, as the error of ours that fits."""
+    if status == 200:
+        return
+    try:
+        payload = msgspec.json.decode(body)
+    except msgspec.DecodeError:
+        payload = None
+    message, hint = error_words(payload)
+    message = message or f"{url} answered {status}"
+    if status in (401, 403):
+        raise Unauthenticated(message, hint=hint or "set ASHORE_API_KEY to a key of that server")
+    kinds: dict[int, type[AshoreError]] = {404: UnknownModel, 429: Overloaded, 503: NotReady}
+    raise kinds.get(status, InvalidRequest if 400 <= status < 500 else RemoteRefused)(message, hint=hint)
+
+
+def error_words(payload: object) -> tuple[str, str]:
+    """Return message and hint of an error body in OpenAI's form."""
+    error = payload.get("error") if isinstance(payload, dict) else None
+    if isinstance(error, dict):
+        return str(error.get("message") or ""), str(error.get("hint") or "")
+    return (str(error), "") if error else ("", "")
