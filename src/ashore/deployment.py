@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 
 API = "api"
 PROBE_S = 0.2
+RETIRE_LOOK_S = 1.0
 START_ATTEMPTS = 3
 DRAIN_MARGIN_S = 5.0
 """Between a child's own deadline for draining and the moment it is killed."""
@@ -78,6 +79,15 @@ class Running:
     created_s: int
 
 
+@dataclass(slots=True)
+class _Retiring:
+    """A host of an earlier plan that lets its last answers end."""
+
+    replica: Replica
+    deadline_s: float
+    idle_looks: int = 0
+
+
 class Deployment:
     """What `ashore up` runs. All methods are called from the supervisor's thread."""
 
@@ -113,6 +123,8 @@ class Deployment:
         self._running: dict[str, Running] = {}
         self._plan: Plan | None = None
         self._num_hosts = 0
+        self._retiring: list[_Retiring] = []
+        supervisor.call_every(RETIRE_LOOK_S, self._look_after_retiring)
 
     @property
     def plan(self) -> Plan:
@@ -200,8 +212,8 @@ class Deployment:
         self._write_topology()
         self._supervisor.send(API, signal.SIGHUP)
         self._wait_switched()
-        for running in gone:
-            self._stop_hosts(running)
+        deadline_s = self._clock.monotonic_s() + self._settings.drain_timeout_s
+        self._retiring += [_Retiring(r, deadline_s) for running in gone for r in running.replicas]
         return changes
 
     # --- hosts
@@ -229,6 +241,14 @@ class Deployment:
     def _stop_hosts(self, running: Running) -> None:
         for replica in running.replicas:
             self._supervisor.stop(replica.child)
+
+    def _look_after_retiring(self) -> None:
+        """Stop the hosts of an earlier plan that were idle at two looks, or whose time to drain is over."""
+        for host in list(self._retiring):
+            host.idle_looks = host.idle_looks + 1 if asyncio.run(_is_idle(host.replica.socket)) else 0
+            if host.idle_looks >= 2 or self._clock.monotonic_s() > host.deadline_s:
+                self._retiring.remove(host)
+                self._supervisor.stop(host.replica.child)
 
     def _wait_hosts(self, running: Running, deadline_s: float) -> EngineInfo | None:
         """Wait until every host of a model has greeted; None when a stop was asked for."""
@@ -352,5 +372,18 @@ async def _greeting(socket: Path) -> EngineInfo | None:
         return client.info
     except (NotReady, HostDied):
         return None
+    finally:
+        await client.close()
+
+
+async def _is_idle(socket: Path) -> bool:
+    """Return whether a host runs nothing; one that does not answer has nothing to lose."""
+    client = HostClient(socket)
+    try:
+        await client.connect(PROBE_S)
+        stats = await client.stats()
+        return stats.running == 0 and stats.waiting == 0
+    except (NotReady, HostDied):
+        return True
     finally:
         await client.close()

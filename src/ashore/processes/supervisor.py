@@ -46,6 +46,13 @@ class _Child:
     restarts: int = 0
 
 
+@dataclass(slots=True, kw_only=True)
+class _Periodic:
+    interval_s: float
+    callback: Callable[[], None]
+    due_s: float = 0.0
+
+
 class Supervisor:
     """Owns every lifetime. Use it in a `with` block: leaving it ends every child, whatever happened."""
 
@@ -78,7 +85,7 @@ class Supervisor:
         self._stop_requests = 0
         self._stopping = False
         self._failure: EngineFailed | None = None
-        self._next_housekeeping_s = 0.0
+        self._periodic = [_Periodic(interval_s=HOUSEKEEPING_S, callback=self._keep_house)]
         self._guard: subprocess.Popen[bytes] | None = None
         self._guard_pipe = -1
 
@@ -183,6 +190,10 @@ class Supervisor:
         """Undo `watch`."""
         self._selector.unregister(descriptor)
 
+    def call_every(self, interval_s: float, callback: Callable[[], None]) -> None:
+        """Call `callback` in the loop about every `interval_s`, from now until the end. It must be quick."""
+        self._periodic.append(_Periodic(interval_s=interval_s, callback=callback))
+
     # --- the loop
 
     def tick(self, timeout_s: float) -> None:
@@ -198,11 +209,15 @@ class Supervisor:
                 self._say(f"{child.spec.name} did not stop in time; killed")
                 child.process.kill_group()
                 child.due_s = now_s + HURRY_S
-        if now_s >= self._next_housekeeping_s:
-            self._next_housekeeping_s = now_s + HOUSEKEEPING_S
-            for child in self._children.values():
-                rotate(child.spec.log)
-            self._keep_guard()
+        for job in self._periodic:
+            if now_s >= job.due_s:
+                job.due_s = now_s + job.interval_s
+                job.callback()
+
+    def _keep_house(self) -> None:
+        for child in self._children.values():
+            rotate(child.spec.log)
+        self._keep_guard()
 
     def run(self) -> None:
         """Look after the children until a stop is asked for, then stop them all in order.
@@ -240,6 +255,7 @@ class Supervisor:
     def _sleep_s(self, timeout_s: float) -> float:
         now_s = self._clock.monotonic_s()
         due = [child.due_s for child in self._children.values() if child.state in ("waiting", "stopping")]
+        due += [job.due_s for job in self._periodic]
         return max(0.0, min([timeout_s, *(d - now_s for d in due)]))
 
     def _woken(self) -> None:

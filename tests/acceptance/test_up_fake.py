@@ -1,0 +1,292 @@
+"""`ashore up` as an operator meets it, on the fake engine: start, faults, stop, reload."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import openai
+import pytest
+from served import Served, start_served
+
+SLOW = "fake:random?tok_per_s=20&tokens=60"
+
+Start = Callable[..., Served]
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+
+def client(server: Served) -> openai.OpenAI:
+    return openai.OpenAI(base_url=server.base_url, api_key=server.key, max_retries=0, timeout=60)
+
+
+def ask(server: Served, model: str, text: str = "hello") -> str:
+    with client(server) as api:
+        answer = api.chat.completions.create(model=model, messages=[{"role": "user", "content": text}])
+    return answer.choices[0].message.content or ""
+
+
+def stream(server: Served, model: str, begun: Callable[[], None] = lambda: None) -> tuple[int, str | None]:
+    """Return the pieces of a streamed answer and how it ended."""
+    pieces, reason = 0, None
+    with client(server) as api:
+        for chunk in api.chat.completions.create(
+            model=model, messages=[{"role": "user", "content": "go"}], stream=True, max_tokens=60
+        ):
+            if chunk.choices and chunk.choices[0].delta.content:
+                pieces += 1
+                begun()
+            if chunk.choices and chunk.choices[0].finish_reason:
+                reason = chunk.choices[0].finish_reason
+    return pieces, reason
+
+
+def processes_of(home: Path) -> list[int]:
+    """Return the live processes whose command line or environment names this home."""
+    found = []
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdigit():
+            try:
+                text = (folder / "cmdline").read_bytes() + (folder / "environ").read_bytes()
+                state = (folder / "stat").read_text().rpartition(")")[2].split()[0]
+            except OSError:
+                continue
+            if str(home).encode() in text and state != "Z":
+                found.append(int(folder.name))
+    return found
+
+
+def host_pids(home: Path) -> list[int]:
+    return [p for p in processes_of(home) if b"ashore.engines.host" in Path(f"/proc/{p}/cmdline").read_bytes()]
+
+
+def eventually(what: Callable[[], bool], limit_s: float = 30) -> None:
+    end_s = time.monotonic() + limit_s
+    while not what():
+        assert time.monotonic() < end_s, "it did not happen in time"
+        time.sleep(0.05)
+
+
+def test_it_serves_says_where_and_stops(served: Start) -> None:
+    server = served("fake:echo")
+    assert ask(server, "fake:echo", "hello there") == "hello there"
+    said = server.said()
+    assert f"http://127.0.0.1:{server.port}" in said
+    assert str(server.home / "first-key") in said and "curl -N" in said
+    assert (server.home / "first-key").stat().st_mode & 0o777 == 0o600
+    for path in ("/healthz", "/readyz"):
+        with urllib.request.urlopen(server.root_url + path) as answer:
+            assert answer.status == 200
+    assert server.stop() == 0
+    assert processes_of(server.home) == []
+
+
+def test_the_printed_curl_works_as_it_stands(served: Start) -> None:
+    server = served("fake:echo")
+    lines = server.said().splitlines()
+    first = next(i for i, line in enumerate(lines) if "curl -N" in line)
+    result = subprocess.run(
+        ["sh", "-c", "\n".join(lines[first : first + 3])], capture_output=True, text=True, check=True
+    )
+    assert "data: [DONE]" in result.stdout
+
+
+def test_a_second_up_on_one_home_is_told_who_holds_it(served: Start, ashore: Run, free_port: Callable[[], int]) -> None:
+    server = served("fake:echo")
+    second = ashore("up", "fake:echo", "--port", str(free_port()), "--grpc-port", "0", home=server.home)
+    assert second.returncode == 4
+    assert f"process {server.process.pid} (http://127.0.0.1:{server.port})" in second.stderr
+    assert "ASHORE_HOME" in second.stderr
+    assert server.ready()
+
+
+def test_a_taken_port_is_named_with_its_owner_before_anything_is_loaded(ashore: Run, tmp_path: Path) -> None:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        port = listener.getsockname()[1]
+        result = ashore("up", "fake:echo", "--port", str(port), "--grpc-port", "0", home=tmp_path / "home")
+    assert result.returncode == 4
+    assert f"127.0.0.1:{port} is taken by" in result.stderr and f"pid {os.getpid()}" in result.stderr
+    assert "loading" not in result.stderr
+
+
+def test_what_is_wrong_is_an_exit_code_with_a_hint(ashore: Run, tmp_path: Path) -> None:
+    wrong = ashore("up", "fake:ecko", "--port", "1", home=tmp_path / "a")
+    assert wrong.returncode == 2 and "hint:" in wrong.stderr
+    unknown = ashore("up", "smolm2", "--offline", "--dry-run", home=tmp_path / "b")
+    assert unknown.returncode == 2 and "smollm2" in unknown.stderr
+    offline = ashore("up", "smollm2", "--offline", home=tmp_path / "c")
+    assert offline.returncode == 4 and "offline" in offline.stderr
+    option = ashore("up", "--prot", "1", home=tmp_path / "d")
+    assert option.returncode == 2
+    setting = ashore("up", "--dry-run", home=tmp_path / "e", env={"ASHORE_OFFLINE": "perhaps"})
+    assert setting.returncode == 2 and "ASHORE_OFFLINE" in setting.stderr
+
+
+def test_a_dry_run_tells_the_plan_and_starts_nothing(ashore: Run, tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    text = ashore("up", "--dry-run", home=home)
+    assert text.returncode == 0, text.stderr
+    assert "smollm2" in text.stdout and "openvino int8" in text.stdout and "minilm" in text.stdout
+    plan = json.loads(ashore("up", "--dry-run", "--json", home=home).stdout)["plan"]
+    assert [m["alias"] for m in plan["models"]] == ["smollm2", "minilm"]
+    assert all(choice["why"] for model in plan["models"] for choice in model["choices"])
+    assert not (home / "first-key").exists()
+
+
+def test_a_host_killed_under_load_comes_back_and_the_api_never_stops(served: Start) -> None:
+    server = served(SLOW)
+    (host,) = host_pids(server.home)
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        begun = [False] * 6
+
+        def begin(number: int) -> Callable[[], None]:
+            return lambda: begun.__setitem__(number, True)
+
+        running = [pool.submit(stream, server, SLOW, begin(i)) for i in range(6)]
+        eventually(lambda: all(begun))
+        os.kill(host, signal.SIGKILL)
+        with urllib.request.urlopen(server.root_url + "/healthz", timeout=5) as answer:
+            assert answer.status == 200
+        fresh = pool.submit(stream, server, SLOW)
+        for one in running:
+            with pytest.raises(openai.APIError):
+                one.result(60)
+        assert fresh.result(60)[1] in ("stop", "length")
+    (again,) = host_pids(server.home)
+    assert again != host
+    assert "was killed by SIGKILL; starting it again" in server.said()
+
+
+def test_no_orphan_is_left_after_a_kill_by_force_and_the_next_start_works(served: Start, tmp_path: Path) -> None:
+    server = served("fake:echo")
+    assert len(processes_of(server.home)) >= 3
+    server.process.kill()
+    server.process.wait()
+    eventually(lambda: processes_of(server.home) == [])
+    again = start_served(server.home, ["fake:echo"], store=None, port=server.port, grpc_port=server.grpc_port)
+    try:
+        assert ask(again, "fake:echo", "still here") == "still here"
+    finally:
+        assert again.stop() == 0
+
+
+def test_sigterm_lets_running_answers_end_and_takes_no_new_ones(served: Start) -> None:
+    server = served(SLOW)
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        begun: list[bool] = []
+        running = pool.submit(stream, server, SLOW, lambda: begun.append(True))
+        eventually(lambda: bool(begun))
+        server.process.send_signal(signal.SIGTERM)
+        eventually(lambda: not server.ready())
+        assert running.result(60) == (60, "length")
+        assert server.process.wait(30) == 0
+    assert "stopped" in server.said()
+
+
+def test_a_second_interrupt_hurries(served: Start) -> None:
+    server = served("fake:random?tok_per_s=1&tokens=1000")
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        begun: list[bool] = []
+        running = pool.submit(stream, server, "fake:random?tok_per_s=1&tokens=1000", lambda: begun.append(True))
+        eventually(lambda: bool(begun))
+        server.process.send_signal(signal.SIGINT)
+        time.sleep(0.3)
+        started_s = time.monotonic()
+        server.process.send_signal(signal.SIGINT)
+        server.process.wait(20)
+        assert time.monotonic() - started_s < 10
+        with pytest.raises((openai.APIError, AssertionError)):
+            assert running.result(60)[1] == "stop"
+    assert processes_of(server.home) == []
+
+
+CONFIG = """
+[[model]]
+name = "{name}"
+alias = "chat"
+[[model]]
+name = "fake:echo"
+alias = "other"
+"""
+
+
+@pytest.fixture
+def configured(served: Start) -> Iterator[Served]:
+    yield served(config=CONFIG.format(name=SLOW))
+
+
+def test_reload_changes_over_without_dropping_a_stream(configured: Served, ashore: Run) -> None:
+    server = configured
+    new = "fake:echo?seed=1"
+    (server.home / "ashore.toml").write_text(CONFIG.format(name=new).replace('"other"', '"third"'))
+    told = ashore("reload", "--dry-run", home=server.home)
+    assert told.returncode == 0, told.stderr
+    assert "~ chat:" in told.stdout and "- other:" in told.stdout and "+ third:" in told.stdout
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        begun: list[bool] = []
+        running = pool.submit(stream, server, "chat", lambda: begun.append(True))
+        eventually(lambda: bool(begun))
+        before = host_pids(server.home)
+        done = ashore("reload", home=server.home)
+        assert done.returncode == 0, done.stderr + server.everything_said()
+        assert ask(server, "chat", "new") == "new" and ask(server, "third", "yes") == "yes"
+        assert running.result(60) == (60, "length")
+    eventually(lambda: len(host_pids(server.home)) == 2 and not set(before) & set(host_pids(server.home)))
+    with client(server) as api:
+        assert sorted(m.id for m in api.models.list()) == ["chat", "third"]
+
+
+def test_a_reload_that_cannot_be_served_changes_nothing(configured: Served, ashore: Run) -> None:
+    server = configured
+    (server.home / "ashore.toml").write_text(CONFIG.format(name="fake:echo?fail_load=1"))
+    failed = ashore("reload", home=server.home)
+    assert failed.returncode == 4 and "hint:" in failed.stderr
+    assert len(host_pids(server.home)) == 2
+    assert ask(server, "other", "still") == "still"
+    (server.home / "ashore.toml").write_text("[htp]\n")
+    assert ashore("reload", home=server.home).returncode == 2
+    (server.home / "ashore.toml").write_text(CONFIG.format(name=SLOW) + "[admission]\nmax_waiting = 7\n")
+    assert ashore("reload", home=server.home).returncode == 0
+
+
+def test_reload_without_a_server_says_so(ashore: Run, tmp_path: Path) -> None:
+    result = ashore("reload", home=tmp_path / "home")
+    assert result.returncode == 4 and "ashore up" in result.stderr
+
+
+def test_a_home_of_a_newer_version_is_refused(ashore: Run, tmp_path: Path) -> None:
+    import sqlite3
+
+    home = tmp_path / "home"
+    home.mkdir()
+    raw = sqlite3.connect(home / "state.db")
+    raw.executescript("CREATE TABLE meta (key TEXT, value TEXT); INSERT INTO meta VALUES ('schema_version', '99');")
+    raw.close()
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    result = ashore("up", "fake:echo", "--port", str(port), "--grpc-port", "0", home=home)
+    assert result.returncode == 4 and "schema version 99" in result.stderr
+
+
+def test_with_every_route_cut_it_starts_and_answers(tmp_path: Path) -> None:
+    namespace = ["unshare", "--map-root-user", "--net", "--"]
+    probe = subprocess.run([*namespace, "true"], capture_output=True, text=True)
+    if probe.returncode:
+        pytest.skip(f"network namespaces are not permitted here: {probe.stderr.strip()}")
+    script = Path(__file__).parents[1] / "support" / "ask_cut_off.py"
+    command = [*namespace, sys.executable, str(script), str(tmp_path / "home"), "fake:echo"]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert "answer: ping" in result.stdout
