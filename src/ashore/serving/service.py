@@ -33,6 +33,11 @@ from ashore.serving.topology import ServedModel, Topology
 
 log = logging.getLogger("ashore.serving")
 
+CONNECT_WAIT_S = 10.0
+"""Longest wait for the replicas of a model that replaces another."""
+RETIRE_GRACE_S = 0.5
+RETIRE_LOOK_S = 0.05
+
 TextLoader = Callable[[ServedModel], ServedText]
 """Makes the text side of a served model; called on a thread."""
 
@@ -68,6 +73,7 @@ class ServingService:
         self._idle = asyncio.Event()
         self._idle.set()
         self._draining = False
+        self._retiring: set[asyncio.Task[None]] = set()
 
     @property
     def draining(self) -> bool:
@@ -83,7 +89,11 @@ class ServingService:
         await self.apply(self._topology)
 
     async def apply(self, topology: Topology) -> None:
-        """Serve what `topology` says from now on. Streams that run go on, unless their own replica is dropped."""
+        """Serve what `topology` says from now on.
+
+        A model that takes the place of another is connected before it gets requests; what the other one has begun ends
+        there.
+        """
         self._topology = topology
         kept: dict[str, LoadedModel] = {}
         for served in topology.models:
@@ -94,13 +104,34 @@ class ServingService:
             else:
                 kept[served.alias] = await self._load(served)
         gone = [m for alias, m in self._models.items() if kept.get(alias) is not m]
+        if self._models:
+            await self._wait_connected([m for alias, m in kept.items() if self._models.get(alias) is not m])
         self._models = kept
         for model in kept.values():
             if model.replicas.sockets != model.served.sockets:
                 await model.replicas.resize(model.served.sockets)
             self._resize(model)
         for model in gone:
-            await model.replicas.stop()
+            task = asyncio.get_running_loop().create_task(self._retire(model), name=f"retire {model.served.release}")
+            self._retiring.add(task)
+            task.add_done_callback(self._retiring.discard)
+
+    async def _wait_connected(self, models: list[LoadedModel]) -> None:
+        """Return when every model has a live replica, or after a while."""
+        try:
+            async with asyncio.timeout(CONNECT_WAIT_S):
+                while not all(model.replicas.ready for model in models):  # noqa: ASYNC110 - once per reload
+                    await asyncio.sleep(0.01)
+        except TimeoutError:
+            log.warning("a new model has no replica after %g s; its requests are refused until then", CONNECT_WAIT_S)
+
+    async def _retire(self, model: LoadedModel) -> None:
+        """Disconnect a model that is no longer served, once its last request has ended."""
+        await asyncio.sleep(RETIRE_GRACE_S)  # a request that found it a moment ago has not entered its gate yet
+        while model.gate.load.running or model.gate.load.waiting:  # noqa: ASYNC110 - once per reload
+            await asyncio.sleep(RETIRE_LOOK_S)
+        await model.replicas.stop()
+        log.info("%s is retired", model.served.release)
 
     def models(self) -> list[ModelCard]:
         """Return a card for every alias, sorted."""
@@ -238,6 +269,8 @@ class ServingService:
 
     async def close(self) -> None:
         """Disconnect from every host. May be called twice."""
+        for task in tuple(self._retiring):
+            task.cancel()
         for model in self._models.values():
             await model.replicas.stop()
 
