@@ -11,7 +11,7 @@ from ashore.core import did_you_mean, human_bytes
 from ashore.engines.model import EngineOptions
 from ashore.errors import InvalidSpec, KvCacheExhausted
 
-_OWN_OPTIONS = ("max_stall_ms", "full_precision")
+_OWN_OPTIONS = ("full_precision", "max_stall_ms", "second_form")
 
 _LARGEST_DEFAULT_KV_BYTES = 4 << 30
 _SHARE_OF_FREE_MEMORY = 0.25
@@ -25,6 +25,8 @@ class RunConfig:
     """For the CPU plugin, by its own names."""
     max_stall_s: float = 0.1
     """Most seconds that prompts may add to a step in which other sequences are generating."""
+    may_pair: bool = True
+    """Whether a second compilation for large steps may be made where it pays; it costs memory."""
     max_prompt_step_s: float = 0.25
     """Most seconds of a step with prompts alone: how long a new prompt may have to wait for its turn."""
 
@@ -49,14 +51,16 @@ def run_config(options: EngineOptions) -> RunConfig:
     properties: dict[str, str | int | float | bool] = {"PERFORMANCE_HINT": "LATENCY", "KV_CACHE_PRECISION": "u8"}
     if own.get("full_precision"):
         properties.update(INFERENCE_PRECISION_HINT="f32", KV_CACHE_PRECISION="f32", DYNAMIC_QUANTIZATION_GROUP_SIZE=0)
-    else:
-        properties["DYNAMIC_QUANTIZATION_GROUP_SIZE"] = 128
     if options.threads:
         properties["INFERENCE_NUM_THREADS"] = options.threads
     stall_ms = own.get("max_stall_ms", 100)
     if isinstance(stall_ms, str) or not 1 <= stall_ms <= 60_000:
         raise InvalidSpec(f"max_stall_ms is {stall_ms!r}; expected a number from 1 to 60000")
-    return RunConfig(properties={**properties, **given}, max_stall_s=float(stall_ms) / 1000)
+    return RunConfig(
+        properties={**properties, **given},
+        max_stall_s=float(stall_ms) / 1000,
+        may_pair=bool(own.get("second_form", True)) and not own.get("full_precision"),
+    )
 
 
 def is_full_precision(properties: Mapping[str, object]) -> bool:

@@ -31,9 +31,10 @@ from ashore.engines.openvino.blocks import BlockPool
 from ashore.engines.openvino.config import choose_kv_tokens, free_memory_bytes, is_full_precision, run_config
 from ashore.engines.openvino.constraint import Constraint, GrammarCompiler
 from ashore.engines.openvino.embedder import BertEmbedder, is_encoder
-from ashore.engines.openvino.graph import BLOCK_TOKENS, PagedModel, make_batch
+from ashore.engines.openvino.graph import BLOCK_TOKENS, make_batch
 from ashore.engines.openvino.orders import MAX_TOP_LOGPROBS, check_order
 from ashore.engines.openvino.pace import Pace
+from ashore.engines.openvino.paired import PairedModel, open_model
 from ashore.engines.openvino.runtime import openvino_version
 from ashore.engines.openvino.sampler import Sampler, log_normaliser, top_of
 from ashore.engines.openvino.scheduler import Chunk, Scheduler, Sequence
@@ -81,7 +82,7 @@ class OpenVinoEngine:
 
     def __init__(self) -> None:
         self._info: EngineInfo | None = None
-        self._model: PagedModel | None = None
+        self._model: PairedModel | None = None
         self._embedder: BertEmbedder | None = None
         self._grammars: GrammarCompiler | None = None
         self._scheduler = Scheduler(BlockPool(0, BLOCK_TOKENS), max_sequences=1, prefix_cache=False)
@@ -99,7 +100,7 @@ class OpenVinoEngine:
             self._info = self._embedder.info(files.name)
             return self._info
         config = run_config(options)
-        model = PagedModel(directory / (files.weights or "openvino_model.xml"), config.properties)
+        model = open_model(directory / (files.weights or "openvino_model.xml"), config)
         known = model.facts.context_tokens or _FALLBACK_CONTEXT_TOKENS
         context = options.context_tokens or known
         per_token = max(1, model.kv_bytes_per_block // BLOCK_TOKENS)
@@ -194,7 +195,7 @@ class OpenVinoEngine:
         self._compiling.clear()
         self._events.clear()
 
-    def _loaded(self) -> tuple[EngineInfo, PagedModel]:
+    def _loaded(self) -> tuple[EngineInfo, PairedModel]:
         if self._info is None or self._model is None:
             raise UnsupportedByEngine("this model does not generate text", hint="name a decoder model")
         return self._info, self._model

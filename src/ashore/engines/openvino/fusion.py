@@ -60,3 +60,34 @@ def _join(op: Any, nodes: list[Any], weights: list[Any]) -> None:
     for index, node in enumerate(nodes):
         for target in node.output(0).get_target_inputs():
             target.replace_source_output(split.output(index))
+
+
+def unpack_weights(model: Any) -> int:
+    """Replace, in place, rounded weights of products by the same numbers in single precision; return how many."""
+    op = import_openvino("openvino.opset13")
+    count = 0
+    for node in model.get_ordered_ops():
+        if node.get_type_name() == "MatMul":
+            values = _evaluate(node.input_value(1).get_node())
+            if values is not None:
+                node.input(1).replace_source_output(op.constant(values).output(0))
+                count += 1
+    return count
+
+
+def _evaluate(node: Any) -> Any | None:
+    """Return what `Convert` and `Multiply` make of a constant of bytes, or None if it is something else."""
+    scales: list[Any] = []
+    while node.get_type_name() in ("Convert", "Multiply"):
+        if node.get_type_name() == "Multiply":
+            scale = node.input_value(1).get_node()
+            if scale.get_type_name() != "Constant":
+                return None
+            scales.append(scale.data.astype(np.float32))
+        node = node.input_value(0).get_node()
+    if node.get_type_name() != "Constant" or node.get_element_type().get_type_name() != "i8":
+        return None
+    values = node.data.astype(np.float32)
+    for scale in reversed(scales):
+        values *= scale
+    return values

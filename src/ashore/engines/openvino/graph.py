@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ashore.engines.openvino.fusion import unpack_weights
 from ashore.engines.openvino.runtime import import_openvino
 from ashore.errors import EngineFailed, UnsupportedModel
 
@@ -52,8 +53,8 @@ class GraphFacts:
 class PagedModel:
     """A decoder on the CPU plugin, rewritten for paged attention, with logits for chosen positions only."""
 
-    def __init__(self, xml: Path, properties: Mapping[str, Any]) -> None:
-        """Read and compile; the KV cache comes with `allocate`.
+    def __init__(self, xml: Path, properties: Mapping[str, Any], *, unpack: bool = False) -> None:
+        """Read and compile, with weights in single precision if `unpack`; the KV cache comes with `allocate`.
 
         Raises:
             UnsupportedModel: not a decoder that the paged-attention rewrite takes.
@@ -66,6 +67,8 @@ class PagedModel:
         except RuntimeError as error:
             raise EngineFailed(f"OpenVINO cannot read {xml.name}: {error}") from error
         self.facts = _facts(model)
+        if unpack:
+            unpack_weights(model)
         model = _rewrite(model, xml)
         try:
             self._compiled = core.compile_model(model, "CPU", dict(properties))
@@ -76,6 +79,7 @@ class PagedModel:
         self._ov = ov
         self._cache_ports = [p for p in self._compiled.inputs if "_cache." in p.any_name]
         self._ports = {p.any_name: p for p in self._compiled.inputs if "_cache." not in p.any_name}
+        self._tensors: list[Any] = []
         self._caches: list[NDArray[Any]] = []
 
     @property
@@ -89,8 +93,16 @@ class PagedModel:
         tensors = [
             self._ov.Tensor(p.element_type, self._ov.Shape([num_blocks, *_block_shape(p)])) for p in self._cache_ports
         ]
+        self._use(tensors)
+
+    def use_cache_of(self, other: PagedModel) -> None:
+        """Work on the blocks of another compilation of the same model."""
+        self._use(other._tensors)
+
+    def _use(self, tensors: list[Any]) -> None:
         for port, tensor in zip(self._cache_ports, tensors, strict=True):
             self._request.set_tensor(port, tensor)
+        self._tensors = tensors
         self._caches = [_bytes_view(t) for t in tensors]
 
     def copy_block(self, source: int, target: int) -> None:
@@ -154,6 +166,15 @@ def _facts(model: Any) -> GraphFacts:
         context_tokens=context,
         precision="int8" if kinds & {"i8", "u8"} else "int4" if kinds & {"i4", "u4"} else "fp16",
     )
+
+
+def read_precision(xml: Path) -> str:
+    """Return the form of the weights in a model file without compiling it, as `GraphFacts.precision`."""
+    try:
+        model = import_openvino().Core().read_model(str(xml))
+    except RuntimeError as error:
+        raise EngineFailed(f"OpenVINO cannot read {xml.name}: {error}") from error
+    return _facts(model).precision
 
 
 def _is_large_constant(node: Any) -> bool:

@@ -6,12 +6,14 @@ import time
 
 import numpy as np
 
-from ashore.engines.openvino.graph import BLOCK_TOKENS, PagedModel, make_batch
+from ashore.engines.openvino.graph import BLOCK_TOKENS, make_batch
+from ashore.engines.openvino.paired import PairedModel
 
 _SMALLEST_BUDGET = 32
 """Fewer tokens than this cost nearly the same time: the weights are read once anyway."""
 _LEARNING_RATE = 0.2
 _MEASURED_FROM = 32
+_WARM_UP_TOKENS = 128
 
 
 class Pace:
@@ -35,16 +37,19 @@ class Pace:
         """Learn from a step; those with few tokens say nothing about prompts."""
         if num_tokens - num_sequences < _MEASURED_FROM:
             return
-        seen = seconds / num_tokens
         known = self._seconds_per_token
+        seen = min(seconds / num_tokens, 2 * known) if known else seconds / num_tokens
         self._seconds_per_token = seen if not known else known + _LEARNING_RATE * (seen - known)
 
-    def warm_up(self, model: PagedModel, *, vocab_size: int, num_blocks: int) -> None:
+    def warm_up(self, model: PairedModel, *, vocab_size: int, num_blocks: int) -> None:
         """Run the model until its kernels exist, and take the first reading."""
-        ids = [(i * 7919) % vocab_size for i in range(min(64, num_blocks * BLOCK_TOKENS))]
+        ids = [(i * 7919) % vocab_size for i in range(min(_WARM_UP_TOKENS, num_blocks * BLOCK_TOKENS))]
         table = np.arange(-(-len(ids) // BLOCK_TOKENS), dtype=np.int32)
-        for start, end in ((0, len(ids)), (len(ids) - 1, len(ids)), (0, len(ids))):
+        readings: list[float] = []
+        for start, end in ((0, len(ids)), (0, 1), (0, min(BLOCK_TOKENS, len(ids))), (0, len(ids))):
             begun_s = time.perf_counter()
             model.start(make_batch([(ids, start, end, table, len(table))], [end - start - 1]))
             model.wait()
-            self._seconds_per_token = (time.perf_counter() - begun_s) / (end - start)
+            if end > 1:
+                readings.append((time.perf_counter() - begun_s) / (end - start))
+        self._seconds_per_token = min(readings, default=0.0)

@@ -6,8 +6,9 @@ import numpy as np
 
 from ashore.engines.model import EngineInfo, TokenLogprob
 from ashore.engines.openvino.blocks import BlockPool
-from ashore.engines.openvino.graph import PagedModel, make_batch
+from ashore.engines.openvino.graph import make_batch
 from ashore.engines.openvino.orders import MAX_TOP_LOGPROBS
+from ashore.engines.openvino.paired import PairedModel
 from ashore.engines.openvino.sampler import log_normaliser, top_of
 from ashore.errors import ContextTooLong, InvalidRequest, KvCacheExhausted
 
@@ -16,7 +17,7 @@ _MOST_ROWS = 128
 
 
 def score_text(
-    model: PagedModel, pool: BlockPool, ids: list[int], top_logprobs: int, *, info: EngineInfo, chunk_tokens: int
+    model: PairedModel, pool: BlockPool, ids: list[int], top_logprobs: int, *, info: EngineInfo, chunk_tokens: int
 ) -> list[tuple[TokenLogprob, ...]]:
     """Return, for each token but the first, its log-probability and the `top_logprobs` best ones.
 
@@ -44,7 +45,7 @@ def score_text(
 
 
 def _scored(
-    model: PagedModel, pool: BlockPool, ids: list[int], table: np.typing.NDArray[np.int32], top: int, chunk: int
+    model: PairedModel, pool: BlockPool, ids: list[int], table: np.typing.NDArray[np.int32], top: int, chunk: int
 ) -> list[tuple[TokenLogprob, ...]]:
     found: list[tuple[TokenLogprob, ...]] = []
     last = len(ids) - 1
