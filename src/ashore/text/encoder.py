@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import copy
-import json
 from typing import Any
 
+import msgspec
 from tokenizers import Tokenizer
 
 from ashore.errors import UnsupportedModel
@@ -27,13 +27,13 @@ class Encoder:
         """
         spec = spec | {"padding": None, "truncation": None}
         markup = frozenset(t.id for t in vocabulary.added if t.markup)
-        plain = spec | {"added_tokens": [t for t in spec.get("added_tokens") or () if t["id"] not in markup]}
+        kept = [t for t in spec.get("added_tokens") or () if t["id"] not in markup]
         self._guard = guard
         self._markup = markup - {vocabulary.unknown_id}
         self._full = _build(spec)
-        self._plain = _build(plain) if markup else self._full
-        inner = _without_first_space(plain)
-        self._inner = _build(inner) if inner is not None else self._plain
+        self._plain = _sibling(self._full, spec, kept) if markup else self._full
+        inner = _without_first_space(spec)
+        self._inner = _sibling(self._full, inner, kept) if inner is not None else self._plain
         self._recount = _may_fold(spec) and any(t.normalized and t.markup for t in vocabulary.added)
 
     def full(self, text: str) -> list[int]:
@@ -86,9 +86,23 @@ class Encoder:
 
 def _build(spec: dict[str, Any]) -> Tokenizer:
     try:
-        return Tokenizer.from_str(json.dumps(spec))
+        return Tokenizer.from_buffer(msgspec.json.encode(spec))
     except Exception as fault:
         raise UnsupportedModel(f"tokenizer.json cannot be read: {fault}", hint="pull the model again") from fault
+
+
+def _sibling(full: Tokenizer, spec: dict[str, Any], added: list[dict[str, Any]]) -> Tokenizer:
+    """Return a tokenizer of the same vocabulary with other added tokens and other steps around it.
+
+    It shares the model of `full`, which is nine tenths of the memory and the time. Only ids beyond the model's own
+    vocabulary force a second one, since the library gives those out itself.
+    """
+    if added:
+        return _build(spec | {"added_tokens": added})
+    empty = {"type": "BPE", "vocab": {}, "merges": []}
+    sibling = _build(spec | {"added_tokens": [], "model": empty})
+    sibling.model = full.model
+    return sibling
 
 
 def _ids(tokenizer: Tokenizer, text: str, around: bool = False) -> list[int]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -237,8 +236,8 @@ def _read_spec(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise UnsupportedModel(f"{path.parent} has no tokenizer.json", hint="pull the model again")
     try:
-        spec = json.loads(path.read_bytes())
-    except ValueError as fault:
+        spec = msgspec.json.decode(path.read_bytes())
+    except msgspec.MsgspecError as fault:
         raise UnsupportedModel(f"{path} is no JSON: {fault}", hint="pull the model again") from fault
     if not isinstance(spec, dict) or not isinstance(spec.get("model"), dict):
         raise UnsupportedModel(f"{path} has no tokenizer model in it", hint="pull the model again")

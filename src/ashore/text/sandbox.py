@@ -119,13 +119,14 @@ class Sandbox(ImmutableSandboxedEnvironment):
         _budget.get().step()
         owner = getattr(obj, "__self__", None)
         if isinstance(owner, str):
+            named = {k: v for k, v in kwargs.items() if k not in ("_loop_vars", "_block_vars")}  # jinja2's own
             match obj.__name__:
                 case "center" | "ljust" | "rjust" | "zfill" | "expandtabs":
-                    _check_width(*args, *kwargs.values())
+                    _check_width(*args, *named.values())
                 case "join":
                     return _join_strings(owner, list(*args))
                 case "replace":
-                    return _replace(owner, *args, **kwargs)
+                    return _replace(owner, *args, **named)
                 case _:
                     pass
         elif getattr(obj, "__name__", "") in ("format", "format_map"):

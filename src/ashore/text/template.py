@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
 from typing import Any
 
 from jinja2 import TemplateError, TemplateSyntaxError
@@ -16,7 +17,19 @@ from ashore.text.guard import MARK, Guard, shield_values
 from ashore.text.sandbox import BudgetSpent, RefusedByTemplate, Sandbox, full_budget
 
 _RESERVED = frozenset({"messages", "tools", "documents", "add_generation_prompt", "bos_token", "eos_token"})
-_KNOWS_NONE = re.compile(r"content['\"\])]*\s+is\s+(?:not\s+)?none", re.IGNORECASE)
+_KNOWS_NONE = re.compile(r"(?<!reasoning_)content['\"\])]*\s+is\s+(?:not\s+)?none", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class CallStyle:
+    """How a template wants an earlier answer that called tools. Templates differ and do not say.
+
+    DeepSeek's own add the arguments to a string, so they want JSON text; Qwen's and Llama's write them out with
+    `tojson`, so they want an object. Some print an answer of no text as an empty turn unless its content is none.
+    """
+
+    empty_content: str | None
+    arguments_as_text: bool
 
 
 class ChatTemplate:
@@ -44,8 +57,7 @@ class ChatTemplate:
             raise UnsupportedModel(
                 f"{name}, line {fault.lineno}: {fault.message}", hint="mend the template and pull the model again"
             ) from fault
-        self._empty_content = None if _KNOWS_NONE.search(source) else ""
-        self._arguments_as_text: bool | None = None
+        self._knows_none = _KNOWS_NONE.search(source) is not None
         self._tools = lru_cache(maxsize=64)(self._tool_dicts)
 
     def render(
@@ -64,8 +76,6 @@ class ChatTemplate:
         taken = _RESERVED.intersection(options)
         if taken:
             raise InvalidRequest(f"chat_template_kwargs may not set {sorted(taken)[0]!r}", param="chat_template_kwargs")
-        if self._arguments_as_text is None and any(m.tool_calls for m in messages):
-            self._arguments_as_text = self._wants_text()
         return self._render(
             messages=[self._message(m) for m in messages],
             tools=list(self._tools(tuple(tools))) if tools else None,
@@ -102,7 +112,7 @@ class ChatTemplate:
         guard = self._guard if message.role in ("user", "tool") else self._own
         content: str | None = guard.shield(message.content)
         if message.tool_calls and not content:
-            content = self._empty_content
+            content = self._call_style.empty_content
         shaped: dict[str, Any] = {"role": message.role, "content": content}
         if message.reasoning:
             shaped["reasoning_content"] = guard.shield(message.reasoning)
@@ -125,7 +135,7 @@ class ChatTemplate:
         return shaped
 
     def _arguments(self, text: str, guard: Guard) -> object:
-        if not self._arguments_as_text:
+        if not self._call_style.arguments_as_text:
             try:
                 value = json.loads(text or "{}")
             except (ValueError, RecursionError):
@@ -134,27 +144,30 @@ class ChatTemplate:
                 return shield_values(value, guard.shield)
         return guard.shield(text)
 
-    def _wants_text(self) -> bool:
-        """Tell whether the template wants the arguments of past calls as JSON text; others want them as an object.
+    @cached_property
+    def _call_style(self) -> CallStyle:
+        """How the template wants past tool calls; found by trying, since nothing declares it."""
+        contents: tuple[str | None, ...] = (None, "") if self._knows_none else ("",)
+        for style in (CallStyle(content, as_text) for content in contents for as_text in (False, True)):
+            if self._takes(style):
+                return style
+        return CallStyle("", True)
 
-        DeepSeek's own templates add them to a string, Qwen's and Llama's write them out with `tojson`: so try.
-        """
-        call = {"name": "f", "arguments": {"probe": 1}}
+    def _takes(self, style: CallStyle) -> bool:
+        arguments = '{"probe": 1}' if style.arguments_as_text else {"probe": 1}
+        call = {"id": "call_1", "type": "function", "function": {"name": "f", "arguments": arguments}}
         conversation = [
             {"role": "user", "content": "a"},
-            {
-                "role": "assistant",
-                "content": self._empty_content,
-                "tool_calls": [{"type": "function", "function": call}],
-            },
+            {"role": "assistant", "content": style.empty_content, "tool_calls": [call]},
+            {"role": "tool", "content": "b", "tool_call_id": "call_1"},
         ]
         try:
             text = self._render(
-                messages=conversation, tools=None, documents=None, add_generation_prompt=False, **self._tokens
+                messages=conversation, tools=None, documents=None, add_generation_prompt=True, **self._tokens
             )
         except InvalidRequest:
-            return True
-        return "'probe'" in text
+            return False
+        return "'probe'" not in text and '\\"probe' not in text
 
     def _tool_dicts(self, tools: tuple[ToolSpec, ...]) -> tuple[dict[str, Any], ...]:
         return tuple(self._tool(tool) for tool in tools)
