@@ -73,7 +73,7 @@ def prepare(raw: Path, scratch: Path, *, to_f16: bool, progress: Progress) -> Pr
         UnsafeWeights: the only weights are pickles.
         UnsupportedModel: no weights, or of an architecture that no engine here takes.
     """
-    files = [raw] if raw.is_file() else sorted(p for p in raw.rglob("*") if p.is_file() and ".cache" not in p.parts)
+    files = [raw] if raw.is_file() else sorted(p for p in raw.rglob("*") if p.is_file() and not _is_hub_cache(p, raw))
     ggufs = [p for p in files if p.suffix == ".gguf"]
     tensors = [p for p in files if p.suffix == ".safetensors"]
     with disk_errors(scratch):
@@ -87,6 +87,11 @@ def prepare(raw: Path, scratch: Path, *, to_f16: bool, progress: Progress) -> Pr
         f"{raw} has no weights: no .gguf and no .safetensors file among {len(files)} files",
         hint="give a folder in Hugging Face form, or a .gguf file",
     )
+
+
+def _is_hub_cache(path: Path, raw: Path) -> bool:
+    """Tell whether a file lies in the `.cache` that hub libraries leave in what they fetch (not in one above it)."""
+    return ".cache" in path.relative_to(raw).parts
 
 
 def refuse_pickle_names(names: Iterable[str]) -> None:
