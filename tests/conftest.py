@@ -117,7 +117,7 @@ def served(
 
     def start(*models: str, **options: object) -> Served:
         store = None
-        if any(not m.startswith("fake:") for m in models):
+        if any(not m.startswith("fake:") for m in models) or not (models or options.get("config")):
             store = request.getfixturevalue("demo_home") / "store"
         one = start_served(
             tmp_path / f"home-{len(running)}",
