@@ -186,7 +186,7 @@ def test_without_tools_markup_is_text() -> None:
         ("", set(), ("hermes",)),
         ("… '<｜tool▁calls▁begin｜>' …", {"<tool_call>"}, ("deepseek", "hermes")),
         ("… <tool_call> …", set(), ("hermes",)),
-        ("… ｜DSML｜ …", {"<｜tool▁calls▁begin｜>"}, ("dsml", "hermes")),
+        ("… ｜DSML｜ …", {"<｜tool▁calls▁begin｜>"}, ("dsml", "deepseek", "hermes")),
         ('… {"name": function name, "parameters": dictionary} …', {"<|python_tag|>"}, ("llama", "hermes")),
     ],
 )

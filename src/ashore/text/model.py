@@ -56,6 +56,7 @@ class TextModel:
         self._table = vocabulary.table
         self._special = {t.id: t.text for t in vocabulary.added if t.special}
         self._skip = frozenset(self._special)
+        self._think_id = next((t.id for t in vocabulary.added if t.text == THINK), None)
         forms = forms_of(template_source, frozenset(t.text for t in vocabulary.added))
         self._rules = {False: MarkupRules(), True: MarkupRules(forms)}
         self._chat_skip = {
@@ -192,7 +193,13 @@ class TextModel:
 
     def opens_reasoning(self, prompt_ids: Sequence[int]) -> bool:
         """Tell whether a prompt ends inside `<think>`, so that the answer starts with reasoning."""
-        return b"".join(map(self.token_bytes, prompt_ids[-6:])).rstrip().endswith(THINK.encode())
+        tail = prompt_ids[-6:]
+        if self._think_id is not None:
+            if self._think_id not in tail:
+                return False
+            at = len(tail) - 1 - tail[::-1].index(self._think_id)
+            return not b"".join(map(self.token_bytes, tail[at + 1 :])).strip()
+        return b"".join(map(self.token_bytes, tail)).rstrip().endswith(THINK.encode())
 
     def answer_parser(
         self, *, stop: tuple[str, ...], tools: bool, chat: bool, prompt_opens_reasoning: bool = False

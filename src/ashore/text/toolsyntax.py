@@ -64,6 +64,14 @@ MARKERS: dict[ToolForm, frozenset[str]] = {
 }
 """Tokens that are part of the syntax: the parser sees their text although other special tokens are left out."""
 
+_SIGNS: dict[ToolForm, tuple[str, ...]] = {
+    "deepseek": ("<｜tool▁calls▁begin｜>",),
+    "dsml": ("｜DSML｜",),
+    "hermes": ("<tool_call>",),
+    "llama": ("<|python_tag|>", '"parameters": '),
+}
+"""What in a chat template shows that it teaches a form."""
+
 LLAMA_KEYS = ("name", "parameters", "arguments", "type", "function", "id")
 _TYPE_AND_NAME = re.compile(r"\s*(?P<name>[^\n`]+?)\s*\n\s*```(?:json)?\s*\n(?P<arguments>.*?)\n?\s*```\s*", re.DOTALL)
 _DEEPSEEK_CALL = re.compile(
@@ -86,16 +94,9 @@ def forms_of(template: str, tokens: frozenset[str]) -> tuple[ToolForm, ...]:
     What the template itself writes goes before what the vocabulary merely has: R1-Distill-Qwen keeps Qwen's tokens
     and speaks DeepSeek's form. `hermes` is always among them: models that know no tools are told of that form.
     """
-    forms: list[ToolForm] = []
-    if "<｜tool▁calls▁begin｜>" in template or ("<｜tool▁calls▁begin｜>" in tokens and "DSML" not in template):
-        forms.append("deepseek")
-    if "｜DSML｜" in template or "｜DSML｜" in tokens:
-        forms.append("dsml")
-    if "<tool_call>" in template:
-        forms.append("hermes")
-    if "<|python_tag|>" in template or '"parameters": ' in template or "<|python_tag|>" in tokens:
-        forms.append("llama")
-    return tuple(dict.fromkeys([*forms, "hermes"]))
+    taught: list[ToolForm] = [form for form, signs in _SIGNS.items() if any(sign in template for sign in signs)]
+    known: list[ToolForm] = [form for form, markers in MARKERS.items() if markers & tokens]
+    return tuple(dict.fromkeys([*taught, *known, "hermes"]))
 
 
 def read_block(form: ToolForm, opener: str, body: str) -> tuple[Call, ...] | None:
