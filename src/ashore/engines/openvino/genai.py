@@ -1,4 +1,4 @@
-"""The yardstick: OpenVINO GenAI's own continuous-batching pipeline behind the engine port; greedy and plain sampling."""
+"""The yardstick: OpenVINO GenAI's continuous-batching pipeline behind the engine port; greedy and plain sampling."""
 
 from __future__ import annotations
 

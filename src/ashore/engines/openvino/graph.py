@@ -80,6 +80,7 @@ class PagedModel:
         self._cache_ports = [p for p in self._compiled.inputs if "_cache." in p.any_name]
         self._ports = {p.any_name: p for p in self._compiled.inputs if "_cache." not in p.any_name}
         self._tensors: list[Any] = []
+        self._inputs: dict[str, NDArray[Any]] = {}
         self._caches: list[NDArray[Any]] = []
 
     @property
@@ -99,6 +100,15 @@ class PagedModel:
         """Work on the blocks of another compilation of the same model."""
         self._use(other._tensors)
 
+    def _put(self, name: str, values: NDArray[Any]) -> None:
+        """Write into the memory that the request reads already, or give it new memory where the shape has changed."""
+        bound = self._inputs.get(name)
+        if bound is not None and bound.shape == values.shape:
+            bound[...] = values
+            return
+        self._inputs[name] = values
+        self._request.set_tensor(self._ports[name], self._ov.Tensor(values, shared_memory=True))
+
     def _use(self, tensors: list[Any]) -> None:
         for port, tensor in zip(self._cache_ports, tensors, strict=True):
             self._request.set_tensor(port, tensor)
@@ -112,15 +122,14 @@ class PagedModel:
 
     def start(self, batch: Batch) -> None:
         """Begin one step; other work may go on until `wait`."""
-        tensor, set_tensor, ports = self._ov.Tensor, self._request.set_tensor, self._ports
-        set_tensor(ports["input_ids"], tensor(batch.token_ids_T, shared_memory=True))
-        set_tensor(ports["position_ids"], tensor(batch.positions_T, shared_memory=True))
-        set_tensor(ports["past_lens"], tensor(batch.past_lens_B, shared_memory=True))
-        set_tensor(ports["subsequence_begins"], tensor(batch.subsequence_begins, shared_memory=True))
-        set_tensor(ports["block_indices"], tensor(batch.block_indices, shared_memory=True))
-        set_tensor(ports["block_indices_begins"], tensor(batch.block_indices_begins, shared_memory=True))
-        set_tensor(ports["max_context_len"], tensor(np.array(batch.max_context_len, np.int32), shared_memory=True))
-        set_tensor(ports["sampled"], tensor(batch.sampled_S, shared_memory=True))
+        self._put("input_ids", batch.token_ids_T)
+        self._put("position_ids", batch.positions_T)
+        self._put("past_lens", batch.past_lens_B)
+        self._put("subsequence_begins", batch.subsequence_begins)
+        self._put("block_indices", batch.block_indices)
+        self._put("block_indices_begins", batch.block_indices_begins)
+        self._put("max_context_len", np.array(batch.max_context_len, np.int32))
+        self._put("sampled", batch.sampled_S)
         self._request.start_async()
 
     def wait(self) -> NDArray[np.float32]:
