@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
 MAX_FRUITLESS_TRIES = 4
 """Tries in a row that brought not one byte, after which the source counts as gone."""
-WRITE_BYTES = 1 << 20
 
 
 def download(
@@ -97,7 +96,7 @@ def _one_try(
         length = int(answer.headers.get("content-length", 0))
         total = num_bytes or (done + length if length else 0)
         with disk_errors(part), part.open("ab" if resumed else "wb") as file:
-            for chunk in answer.iter_bytes(WRITE_BYTES):
+            for chunk in answer.iter_raw():  # as it comes: a larger chunk size would lose what it had gathered at a cut
                 file.write(chunk)
                 done += len(chunk)
                 progress(stage, done, total)

@@ -84,6 +84,10 @@ class HuggingFaceSource:
                 hint="check the name; for a gated model accept its licence there and set HF_TOKEN",
             ) from error
         except hub.errors.HfHubHTTPError as error:
+            if error.response is not None and error.response.status_code == 404:
+                raise UnknownModel(
+                    f"{host} has no model {self._reference.repository}", hint="check the name"
+                ) from error
             raise RemoteRefused(f"{host} refused: {error}", hint="try again later, or set a mirror") from error
         except transport as error:
             raise SourceUnreachable(f"cannot reach {host}: {error}", hint=MIRROR_HINT) from error

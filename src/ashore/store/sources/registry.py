@@ -102,7 +102,8 @@ class RegistryRemote:
 
     def write_manifest(self, data: bytes, *, name: str) -> None:
         url = f"{self._base}/manifests/{self._tag}"
-        sent = self._call("PUT", url, headers={"Content-Type": MANIFEST_MEDIA_TYPE}, body=lambda: iter((data,)))
+        headers = {"Content-Type": MANIFEST_MEDIA_TYPE, "Content-Length": str(len(data))}
+        sent = self._call("PUT", url, headers=headers, body=lambda: iter((data,)))
         if sent.status_code != 201:
             raise refused(url, sent.status_code)
 
