@@ -38,6 +38,8 @@ if TYPE_CHECKING:
     from ashore.engines import ModelFiles
 
 API = "api"
+GREETING_S = 1.0
+"""Longest wait inside one look at a host that loads; Ctrl-C waits as long."""
 PROBE_S = 0.2
 RETIRE_LOOK_S = 1.0
 START_ATTEMPTS = 3
@@ -368,7 +370,7 @@ async def _greeting(socket: Path) -> EngineInfo | None:
     """Return what the host says of itself; None while it is not there yet or still loading."""
     client = HostClient(socket)
     try:
-        await client.connect(PROBE_S)
+        await client.connect(GREETING_S)
         return client.info
     except (NotReady, HostDied):
         return None

@@ -32,7 +32,9 @@ def main(home: str, model: str, question: str = "ping", store: str = "") -> int:
     server = start_served(Path(home), [model], store=Path(store) if store else None, port=8080, grpc_port=8081)
     try:
         with openai.OpenAI(base_url=server.base_url, api_key=server.key, max_retries=0) as api:
-            answer = api.chat.completions.create(model=model, messages=[{"role": "user", "content": question}])
+            answer = api.chat.completions.create(
+                model=model, messages=[{"role": "user", "content": question}], max_tokens=32, temperature=0
+            )
             print("answer:", answer.choices[0].message.content)
     except Exception:
         print(server.everything_said())
