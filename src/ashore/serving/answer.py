@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ashore.engines import Finished, Token, TokenLogprob
+from ashore.engines import EngineEvent, Finished, Token, TokenLogprob
 from ashore.errors import EngineFailed
 from ashore.serving.model import ChoiceEnded, Delta, FinishReason, TokenText, ToolCallDelta
 from ashore.serving.ports import AnswerParserLike, AnswerPieceLike, ServedText
@@ -24,18 +24,19 @@ class Answer:
         self.cached_tokens = 0
         self.ended: ChoiceEnded | None = None
 
-    def take(self, tokens: Sequence[Token]) -> Delta | None:
-        """Add tokens that came together; return what they released, None when it is nothing.
+    def take(self, events: Sequence[EngineEvent]) -> Delta | None:
+        """Add the tokens among events that came together; return what they released, None when it is nothing.
 
         Once a stop string is met, `ended` is set and the tokens behind it are dropped.
         """
         text = reasoning = ""
         calls: tuple[ToolCallDelta, ...] = ()
         logprobs: list[TokenText] = []
-        for token in tokens:
-            if self.ended is not None:
+        push = self._parser.push
+        for token in events:
+            if not isinstance(token, Token):
                 break
-            piece = self._parser.push(token.token_id)
+            piece = push(token.token_id)
             self.completion_tokens += 1
             if piece.text:
                 text += piece.text
@@ -48,6 +49,7 @@ class Answer:
                 logprobs.append(self._token_text(token))
             if piece.stopped:
                 self.ended = ChoiceEnded(choice=self._choice, reason="stop", stop_string=piece.stop_string)
+                break
         return self._delta(text, reasoning, calls, logprobs)
 
     def finish(self, finished: Finished) -> Delta | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from ashore.engines import EngineEvent, Failed, Finished, Token, error_of
+from ashore.engines import EngineEvent, Failed, Finished, error_of
 from ashore.serving.answer import Answer
 from ashore.serving.model import Delta, GenerationRequest, ServingEvent, Usage
 from ashore.serving.orders import Prompt
@@ -20,24 +20,32 @@ class CanEnd(Protocol):
         ...
 
 
-def assemble(events: Sequence[tuple[int, EngineEvent]], answers: Sequence[Answer], feed: CanEnd) -> list[ServingEvent]:
-    """Return what `events` mean for the client, one `Delta` per choice for all tokens that came together.
+def assemble(
+    groups: Sequence[tuple[int, list[EngineEvent]]], answers: Sequence[Answer], feed: CanEnd
+) -> list[ServingEvent]:
+    """Return what the events mean for the client, one `Delta` for all tokens of a choice that came together.
 
     Raises:
-        AshoreError: a sequence failed; what came before it in `events` is lost with it.
+        AshoreError: a sequence failed; the tokens that came with the failure are lost with it.
     """
     out: list[ServingEvent] = []
-    tokens: dict[int, list[Token]] = {}
-    for choice, event in events:
-        if isinstance(event, Token):
-            tokens.setdefault(choice, []).append(event)
-        elif isinstance(event, Failed):
-            raise error_of(event)
-        else:
-            _flush(choice, tokens.pop(choice, ()), answers[choice], feed, out)
-            _finish(event, answers[choice], out)
-    for choice, waiting in tokens.items():
-        _flush(choice, waiting, answers[choice], feed, out)
+    for choice, events in groups:
+        answer = answers[choice]
+        last = events[-1]
+        if isinstance(last, Failed):
+            raise error_of(last)
+        finished = last if isinstance(last, Finished) else None
+        if answer.ended is None:
+            _add(answer.take(events), out)
+            if answer.ended is not None:
+                out.append(answer.ended)
+                feed.end(choice)
+                continue
+        if finished is not None:
+            told = answer.ended is not None
+            _add(answer.finish(finished), out)
+            if answer.ended is not None and not told:
+                out.append(answer.ended)
     return out
 
 
@@ -57,23 +65,6 @@ def echoed(request: GenerationRequest, prompt: Prompt, text: ServedText) -> list
     return [Delta(choice=choice, text=words) for choice in range(request.num_choices)]
 
 
-def _flush(choice: int, tokens: Sequence[Token], answer: Answer, feed: CanEnd, out: list[ServingEvent]) -> None:
-    if not tokens or answer.ended is not None:
-        return
-    delta = answer.take(tokens)
+def _add(delta: Delta | None, out: list[ServingEvent]) -> None:
     if delta is not None:
         out.append(delta)
-    if answer.ended is not None:
-        out.append(answer.ended)
-        feed.end(choice)
-
-
-def _finish(finished: Finished, answer: Answer, out: list[ServingEvent]) -> None:
-    if answer.ended is not None:
-        answer.finish(finished)
-        return
-    delta = answer.finish(finished)
-    if delta is not None:
-        out.append(delta)
-    if answer.ended is not None:
-        out.append(answer.ended)

@@ -20,7 +20,7 @@ class Feed:
     def __init__(self, replica: Replica, orders: Sequence[GenerateOrder], *, deadline_at: float) -> None:
         """Start the orders. `deadline_at` is in seconds of the event loop's clock."""
         self._streams = [replica.generate(order) for order in orders]
-        self._ready: list[tuple[int, EngineEvent]] = []
+        self._ready: list[tuple[int, list[EngineEvent]]] = []
         self._error: AshoreError | None = None
         self._wake: asyncio.Future[None] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
@@ -29,8 +29,8 @@ class Feed:
             for choice, stream in enumerate(self._streams):
                 self._spawn(self._gather(choice, stream))
 
-    async def take(self) -> list[tuple[int, EngineEvent]]:
-        """Return the events that came since the last call, at least one, each with the index of its order.
+    async def take(self) -> list[tuple[int, list[EngineEvent]]]:
+        """Return the events that came since the last call, at least one, in groups with the index of their order.
 
         Raises:
             HostDied: the replica is gone.
@@ -41,7 +41,7 @@ class Feed:
             events = await self._streams[0].take()
             if not events:
                 raise self._error or broke_off()
-            return [(0, event) for event in events]
+            return [(0, events)]
         while not self._ready:
             if self._error is not None:
                 raise self._error
@@ -65,7 +65,7 @@ class Feed:
     async def _gather(self, choice: int, stream: OrderEvents) -> None:
         try:
             while events := await stream.take():
-                self._ready.extend((choice, event) for event in events)
+                self._ready.append((choice, events))
                 self._rouse()
                 if isinstance(events[-1], Finished | Failed):
                     return

@@ -57,6 +57,12 @@ class Seat:
                 await self._task
         await self._drop()
 
+    async def retire(self) -> None:
+        """Disconnect once nothing of ours runs there, or the host is gone."""
+        while self.in_flight and self.replica is not None:  # noqa: ASYNC110 - once per reload
+            await asyncio.sleep(LOOK_EVERY_S)
+        await self.stop()
+
     async def _keep(self) -> None:
         backoff_s = FIRST_BACKOFF_S
         while True:
@@ -106,6 +112,7 @@ class ReplicaSet:
         self._on_change = changed
         self._info: EngineInfo | None = None
         self._arrived = asyncio.Event()
+        self._retiring: set[asyncio.Task[None]] = set()
         self._seats = tuple(Seat(socket, factory, self._changed) for socket in sockets)
 
     @property
@@ -136,7 +143,7 @@ class ReplicaSet:
             seat.start()
 
     async def resize(self, sockets: Sequence[str]) -> None:
-        """Keep the seats that are named, drop the others, add what is new."""
+        """Keep the seats that are named, add what is new; the others get nothing more and leave once they are idle."""
         kept = {seat.socket: seat for seat in self._seats}
         fresh = [Seat(socket, self._factory, self._changed) for socket in sockets if socket not in kept]
         dropped = [seat for socket, seat in kept.items() if socket not in sockets]
@@ -145,11 +152,15 @@ class ReplicaSet:
         for seat in fresh:
             seat.start()
         for seat in dropped:
-            await seat.stop()
+            task = asyncio.get_running_loop().create_task(seat.retire(), name=f"retire {seat.socket}")
+            self._retiring.add(task)
+            task.add_done_callback(self._retiring.discard)
         self._changed()
 
     async def stop(self) -> None:
         """Disconnect every seat. May be called twice."""
+        for task in list(self._retiring):
+            task.cancel()
         for seat in self._seats:
             await seat.stop()
 
