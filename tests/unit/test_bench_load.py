@@ -176,6 +176,15 @@ def test_a_silent_server_is_left_after_the_timeout() -> None:
     assert report.errors == {"timeout": 2}
 
 
+def test_a_connection_that_the_server_closed_while_idle_is_no_failure() -> None:
+    async def closing(writer: asyncio.StreamWriter, body: dict[str, object]) -> None:
+        await answer_normally(writer, body)
+        writer.close()
+
+    report = measure(closing, requests=8, concurrency=2, output_tokens=2)
+    assert (report.succeeded, report.errors) == (8, {})
+
+
 @pytest.mark.parametrize("newline", ["\n", "\r\n"])
 @pytest.mark.parametrize("step", [1, 3, 50, 10_000])
 def test_any_cut_of_the_bytes_gives_the_same_events(newline: str, step: int) -> None:

@@ -251,31 +251,45 @@ class Pool:
     async def ask(self, request: bytes, *, started_at: float | None = None, keep_events: bool = False) -> Answer:
         """Send one request and return its answer; what goes wrong is in `Answer.error`, never raised."""
         began = time.perf_counter() if started_at is None else started_at
-        loop = asyncio.get_running_loop()
-        connection = self._idle.pop() if self._idle else None
-        while connection is not None and not connection.reusable:
-            connection = self._idle.pop() if self._idle else None
-        if connection is None:
-            try:
-                async with asyncio.timeout(self._timeout_s):
-                    _, connection = await loop.create_connection(
-                        Connection, self.target.host, self.target.port, ssl=self._tls
-                    )
-            except (OSError, TimeoutError) as exc:
-                name = type(exc).__name__
-                return Answer(began, error=f"cannot connect: {name}", ended_at=time.perf_counter())
+        while True:
+            connection = self._take_idle()
+            reused = connection is not None
+            if connection is None:
+                try:
+                    connection = await self._connect()
+                except (OSError, TimeoutError) as exc:
+                    name = type(exc).__name__
+                    return Answer(began, error=f"cannot connect: {name}", ended_at=time.perf_counter())
+            answer = await self._exchange(connection, request, began, keep_events=keep_events)
+            if reused and answer.error == "connection lost" and not answer.status:
+                continue  # The server had closed the idle connection: it never saw the request.
+            if connection.reusable:
+                self._idle.append(connection)
+            return answer
+
+    def _take_idle(self) -> Connection | None:
+        while self._idle:
+            connection = self._idle.pop()
+            if connection.reusable:
+                return connection
+        return None
+
+    async def _connect(self) -> Connection:
+        target, loop = self.target, asyncio.get_running_loop()
+        async with asyncio.timeout(self._timeout_s):
+            _, connection = await loop.create_connection(Connection, target.host, target.port, ssl=self._tls)
+        return connection
+
+    async def _exchange(self, connection: Connection, request: bytes, began: float, *, keep_events: bool) -> Answer:
         done = connection.send(request, started_at=began, keep_events=keep_events)
-        timer = loop.call_later(self._timeout_s, connection.abort, "timeout")
+        timer = asyncio.get_running_loop().call_later(self._timeout_s, connection.abort, "timeout")
         try:
-            answer = await done
+            return await done
         except asyncio.CancelledError:
             connection.close()
             raise
         finally:
             timer.cancel()
-        if connection.reusable:
-            self._idle.append(connection)
-        return answer
 
     def close(self) -> None:
         """Drop every idle connection."""
