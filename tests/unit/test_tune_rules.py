@@ -12,6 +12,7 @@ from ashore.engines.tuning import GOALS, Candidate, Goal, Machine, Measured, Rou
 from ashore.engines.tuning.rules import (
     NOISE,
     by_promise,
+    cautious,
     choose,
     dominates,
     explain,
@@ -19,7 +20,6 @@ from ashore.engines.tuning.rules import (
     figures,
     frontier,
     next_keep,
-    seasoned,
     stale,
     survivors,
     thread_counts,
@@ -146,10 +146,13 @@ def test_fewer_threads_are_tried_of_the_best_only_and_once() -> None:
     ]  # fmt: skip
 
 
-def test_one_lucky_round_is_not_chosen_over_a_long_look() -> None:
-    lucky, known, fresh = row(130, 900, rounds=1), row(100, 800, rounds=4), row(90, 850, rounds=2)
-    assert seasoned([lucky, known, fresh]) == (known, fresh)
-    assert seasoned([]) == ()
+def test_one_lucky_round_is_not_chosen_over_a_long_look_unless_it_is_far_better() -> None:
+    known = row(100, 800, rounds=9)
+    assert cautious(known) == pytest.approx((100 * (1 - 0.1 / 3), 800 * (1 - 0.1 / 3)))
+    assert choose([row(104, 830, rounds=1), known], "throughput") == known
+    far_better = row(90, 950, rounds=1)
+    assert choose([far_better, known], "throughput") == far_better
+    assert choose([far_better, known], "latency") == known
 
 
 @pytest.mark.parametrize(("rate", "tokens"), [(0.5, 8), (20, 20), (100, 64), (0, 8)])

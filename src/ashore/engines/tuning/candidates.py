@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from typing import Final
@@ -19,7 +19,9 @@ CHEAP_BYTES: Final = 4 << 30
 GROUP_SIZES: Final = (128, 32, 0)
 """DYNAMIC_QUANTIZATION_GROUP_SIZE: activations are quantised in groups of this many; 0 leaves them as they are. Best
 guess first."""
-KV_PRECISIONS: Final = ("u8", "bf16")
+KV_BYTES: Final = "u8"
+"""Keys and values in bytes: a quarter or half of the memory. The other choice is the precision that the processor
+computes in, which the plugin insists on."""
 
 SEQUENCES: Final = 16
 CONTEXT_TOKENS: Final = 1024
@@ -57,19 +59,21 @@ class Proposal:
     skipped: tuple[Rejected, ...]
 
 
-def propose(source: ModelSource, *, installed: Mapping[EngineKind, str], cores: int) -> Proposal:
+def propose(source: ModelSource, *, installed: Mapping[EngineKind, str], cores: int, bf16: bool) -> Proposal:
     """Return the candidates for `source` on a machine of `cores`, all with every core; fewer are tried of the best.
 
     Args:
         source: The model.
         installed: By engine kind, what is missing to use it; empty where nothing is.
         cores: Cores that a host may use.
+        bf16: Whether the processor computes in BF16.
     """
     if source.format == "fake":
         return Proposal(candidates=(_candidate(source, "fake", "", "fake", cores, {}),), skipped=())
+    kvs = (KV_BYTES, "bf16" if bf16 else "f32")
     found: list[tuple[int, Candidate]] = []
     skipped: list[Rejected] = []
-    for kind, offers in (("openvino", _openvino(source, cores)), ("llamacpp", _llamacpp(source, cores))):
+    for kind, offers in (("openvino", _openvino(source, cores, kvs)), ("llamacpp", _llamacpp(source, cores))):
         if missing := installed.get(kind, "it is not installed"):  # type: ignore[call-overload]
             skipped.append(Rejected(label=kind, reason=missing))
             continue
@@ -90,29 +94,31 @@ _Offer = tuple[int, Candidate] | Rejected
 """A candidate with its place in the order of trying, or why there is none."""
 
 
-def _openvino(source: ModelSource, cores: int) -> Iterator[_Offer]:
+def _openvino(source: ModelSource, cores: int, kvs: Sequence[str]) -> Iterator[_Offer]:
     if source.format == "openvino":
-        yield from _openvino_options(source, "", "as pulled", cores, place=0)
+        yield from _openvino_options(source, "", "as pulled", cores, kvs)
         return
     if source.architecture not in OPENVINO_ARCHITECTURES:
         taken = ", ".join(sorted(OPENVINO_ARCHITECTURES))
         yield Rejected(label="openvino", reason=f"it takes {taken}; this model is {source.architecture}")
         return
-    yield from _openvino_options(source, "int8", "int8", cores, place=0)
+    yield from _openvino_options(source, "int8", "int8", cores, kvs)
     if reason := _costly(source, "fp16"):
         yield Rejected(label="openvino fp16", reason=reason)
         return
-    for place, kv in zip((5, 8), KV_PRECISIONS, strict=True):
+    for place, kv in zip((5, 8), kvs, strict=True):
         yield place, _candidate(source, "openvino", "fp16", "fp16", cores, {"KV_CACHE_PRECISION": kv})
 
 
-def _openvino_options(source: ModelSource, variant: str, precision: str, cores: int, *, place: int) -> Iterator[_Offer]:
-    for (rank, kv), group in product(enumerate(KV_PRECISIONS), GROUP_SIZES):
+def _openvino_options(
+    source: ModelSource, variant: str, precision: str, cores: int, kvs: Sequence[str]
+) -> Iterator[_Offer]:
+    for (rank, kv), group in product(enumerate(kvs), GROUP_SIZES):
         options: dict[str, str | int | float | bool] = {
             "DYNAMIC_QUANTIZATION_GROUP_SIZE": group,
             "KV_CACHE_PRECISION": kv,
         }
-        yield place + 7 * rank, _candidate(source, "openvino", variant, precision, cores, options)
+        yield 7 * rank, _candidate(source, "openvino", variant, precision, cores, options)
 
 
 def _llamacpp(source: ModelSource, cores: int) -> Iterator[_Offer]:

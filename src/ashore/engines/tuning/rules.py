@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final, assert_never
 
 import msgspec
@@ -12,6 +12,9 @@ from ashore.engines.tuning.model import GOALS, Candidate, Goal, Machine, Measure
 NOISE: Final = 0.03
 """Figures closer than this share are equal. Rounds of one setting differ by up to 10 %, medians of several by about 3 %
 (measured with the demo model on a quiet two-core machine)."""
+
+ROUND_NOISE: Final = 0.10
+"""How far a single round may be off, as a share."""
 
 Figures = tuple[float, float]
 """One-stream and sixteen-stream tokens per second."""
@@ -41,13 +44,24 @@ def frontier(points: Sequence[Figures]) -> tuple[int, ...]:
     return tuple(kept)
 
 
-def choose(rows: Sequence[Measured], goal: Goal) -> Measured:
-    """Return the row that serves `goal` best; always one of the frontier of `rows`, which must not be empty.
+def cautious(row: Measured) -> Figures:
+    """Return the figures that `row` can be trusted to have: lower than what was seen, the less often it was seen.
+
+    Of many candidates seen once, the luckiest looks best. It must not win over one that was looked at often, unless by
+    more than luck.
+    """
+    trust = 1 - ROUND_NOISE / len(row.rounds) ** 0.5
+    one, many = figures(row)
+    return one * trust, many * trust
+
+
+def choose(rows: Sequence[Measured], goal: Goal, *, by: Callable[[Measured], Figures] = cautious) -> Measured:
+    """Return the row that serves `goal` best; on the frontier of the figures that `by` gives. `rows` must not be empty.
 
     Latency and throughput take the best on their axis; among those within `NOISE` of it, the best on the other axis,
     for a difference that is noise must not cost a real one. Balanced takes the largest product of both figures.
     """
-    points = [figures(row) for row in rows]
+    points = [by(row) for row in rows]
     match goal:
         case "latency":
             best = _best_with_band(points, along=0)
@@ -73,20 +87,10 @@ def by_promise(rows: Sequence[Measured]) -> tuple[Measured, ...]:
     while left:
         for goal in GOALS:
             if left:
-                best = choose(left, goal)
+                best = choose(left, goal, by=figures)
                 left.remove(best)
                 ordered.append(best)
     return tuple(ordered)
-
-
-def seasoned(rows: Sequence[Measured]) -> tuple[Measured, ...]:
-    """Return the rows that were seen often enough to be chosen: at least half as many rounds as the most seen one.
-
-    Of many candidates seen once, the luckiest looks best; it was seen again for that reason and fell back, and a second
-    lucky one must not win because nobody looked twice.
-    """
-    most = max((len(r.rounds) for r in rows), default=0)
-    return tuple(r for r in rows if 2 * len(r.rounds) >= most)
 
 
 def survivors(rows: Sequence[Measured], keep: int) -> tuple[Measured, ...]:

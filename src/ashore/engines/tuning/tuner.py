@@ -21,7 +21,6 @@ from ashore.engines.tuning.rules import (
     figures,
     frontier,
     next_keep,
-    seasoned,
     survivors,
 )
 from ashore.errors import AshoreError, DeadlineExceeded, EngineFailed
@@ -34,6 +33,8 @@ FIRST_RUNG_SHARE: Final = 0.6
 """Share of the budget that the first look at all candidates may take; the rest goes to the promising ones."""
 MOST_ROUNDS: Final = 12
 """More rounds move a median by less than noise."""
+
+LONGEST_REASON: Final = 300
 
 _log = logging.getLogger(__name__)
 
@@ -162,6 +163,7 @@ class Tuner:
 
     def _failed(self, candidate: Candidate, reason: str, *, keep: bool) -> None:
         """Note a failure. One that only ran out of time keeps earlier figures; one that broke is not to be chosen."""
+        reason = in_short(reason)
         label = candidate.label
         self._waiting.pop(label, None)
         if keep and label in self._rows:
@@ -213,7 +215,7 @@ class Tuner:
             measured=rows,
             rejected=tuple(rejected),
             frontier=tuple(rows[i].candidate.label for i in frontier(points)),
-            choices=_choices(
+            choices=make_choices(
                 rows,
                 model=model,
                 model_digest=model_digest,
@@ -225,15 +227,15 @@ class Tuner:
         )
 
 
-def _choices(
+def make_choices(
     rows: Sequence[Measured], *, model: str, model_digest: str, machine: Machine, measured_at_s: int, complete: bool
 ) -> tuple[TunedChoice, ...]:
-    eligible = seasoned(rows)
-    if not eligible:
+    """Return one choice for each goal, none where there are no rows."""
+    if not rows:
         return ()
     made = []
     for goal in GOALS:
-        row = choose(eligible, goal)
+        row = choose(rows, goal)
         made.append(
             TunedChoice(
                 model=model,
@@ -244,13 +246,22 @@ def _choices(
                 options=row.candidate.options,
                 measured=row.typical,
                 num_rounds=len(row.rounds),
-                reason=explain(row, goal, eligible),
+                reason=explain(row, goal, rows),
                 machine=machine,
                 measured_at_s=measured_at_s,
                 complete=complete,
             )
         )
     return tuple(made)
+
+
+def in_short(reason: str) -> str:
+    """Return a library's words on one line, the beginning and the end of them: its log has the rest."""
+    words = " ".join(reason.split())
+    if len(words) <= LONGEST_REASON:
+        return words
+    half = LONGEST_REASON // 2
+    return f"{words[:half]} … {words[-half:]}"
 
 
 def require_choices(report: TuneReport) -> TuneReport:
