@@ -79,6 +79,7 @@ def eventually(what: Callable[[], bool], limit_s: float = 30) -> None:
 def test_it_serves_says_where_and_stops(served: Start) -> None:
     server = served("fake:echo")
     assert ask(server, "fake:echo", "hello there") == "hello there"
+    eventually(lambda: "Ctrl-C stops it" in server.said())
     said = server.said()
     assert f"http://127.0.0.1:{server.port}" in said
     assert str(server.home / "first-key") in said and "curl -N" in said
@@ -92,6 +93,7 @@ def test_it_serves_says_where_and_stops(served: Start) -> None:
 
 def test_the_printed_curl_works_as_it_stands(served: Start) -> None:
     server = served("fake:echo")
+    eventually(lambda: "Ctrl-C stops it" in server.said())
     lines = server.said().splitlines()
     first = next(i for i, line in enumerate(lines) if "curl -N" in line)
     result = subprocess.run(

@@ -1,0 +1,151 @@
+"""Write one tar that installs ashore with the demo model on a machine without a network.
+
+Inside: the locked wheels for this platform and Python, the models as tars of OCI layouts, an installer, a software bill
+of materials (CycloneDX), the licences, and the SHA-256 of every file.
+"""
+
+from __future__ import annotations
+
+import argparse
+import email
+import hashlib
+import json
+import platform
+import re
+import shutil
+import subprocess
+import sys
+import sysconfig
+import tarfile
+import uuid
+import zipfile
+from collections.abc import Iterator
+from email.message import Message
+from pathlib import Path
+
+from ashore import __version__
+from ashore.bootstrap import build_store, make_ready
+from ashore.settings import Home, read_settings
+
+PROJECT = Path(__file__).resolve().parents[2]
+MODELS = ("smollm2", "minilm")
+LICENCE = re.compile(r"(^|/)(licen[cs]es?/|(licen[cs]e|copying|notice|authors)[^/]*$)", re.IGNORECASE)
+
+
+def main() -> int:
+    """Build the bundle and print where it is."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--output", type=Path, default=PROJECT / "dist", help="folder for the tar")
+    parser.add_argument("--home", type=Path, help="home whose store has the models; default: $ASHORE_HOME or ~/.ashore")
+    words = parser.parse_args()
+    home = Home(root=words.home.absolute()) if words.home else read_settings().home
+    tag = f"{sysconfig.get_platform()}-py{sys.version_info.major}{sys.version_info.minor}".replace("_", "-")
+    name = f"ashore-{__version__}-{tag}"
+    root = words.output.absolute() / name
+    shutil.rmtree(root, ignore_errors=True)
+    root.mkdir(parents=True)
+    _wheels(root / "wheels")
+    _models(home, root / "models")
+    _bill_of_materials(root)
+    _licences(root)
+    shutil.copy(Path(__file__).with_name("install.sh"), root / "install.sh")
+    (root / "PYTHON").write_text(f"{sys.version_info.major}.{sys.version_info.minor}\n")
+    _sums(root)
+    tar = words.output.absolute() / f"{name}.tar"
+    with tarfile.open(tar, "w") as archive:
+        archive.add(root, arcname=name)
+    shutil.rmtree(root)
+    print(tar)
+    return 0
+
+
+def _wheels(folder: Path) -> None:
+    """Bring every locked wheel for this platform, checked against its hash, and build ashore's own."""
+    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet", "wheel", "--wheel-dir", str(folder)]
+    subprocess.run([*pip, "--require-hashes", "--requirement", str(PROJECT / "requirements.lock")], check=True)
+    subprocess.run([*pip, "--no-deps", "--no-build-isolation", str(PROJECT)], check=True)
+
+
+def _models(home: Home, folder: Path) -> None:
+    folder.mkdir()
+    store = build_store(home)
+    for name in MODELS:
+        ready = make_ready(store, name)
+        for reference in dict.fromkeys((name, ready.reference)):
+            store.export(reference, folder / f"{reference.replace('@', '-')}.tar")
+
+
+def _metadata(wheel: Path) -> Message:
+    with zipfile.ZipFile(wheel) as archive:
+        name = next(n for n in archive.namelist() if n.endswith(".dist-info/METADATA") and n.count("/") == 1)
+        return email.message_from_bytes(archive.read(name))
+
+
+def _bill_of_materials(root: Path) -> None:
+    components = []
+    for wheel in sorted((root / "wheels").glob("*.whl")):
+        told = _metadata(wheel)
+        name, version = told["Name"], told["Version"]
+        licence = told["License-Expression"] or (told["License"] or "").strip().splitlines()[:1]
+        text = licence if isinstance(licence, str) else (licence[0] if licence else "")
+        components.append(
+            {
+                "type": "library",
+                "name": name,
+                "version": version,
+                "purl": f"pkg:pypi/{re.sub(r'[-_.]+', '-', name).lower()}@{version}",
+                "hashes": [{"alg": "SHA-256", "content": _sha256(wheel)}],
+                **({"licenses": [{"license": {"name": text[:200]}}]} if text else {}),
+            }
+        )
+    for model in sorted((root / "models").glob("*.tar")):
+        components.append(
+            {
+                "type": "machine-learning-model",
+                "name": model.stem,
+                "hashes": [{"alg": "SHA-256", "content": _sha256(model)}],
+            }
+        )
+    document = {
+        "bomFormat": "CycloneDX",
+        "specVersion": "1.6",
+        "serialNumber": f"urn:uuid:{uuid.uuid4()}",
+        "version": 1,
+        "metadata": {
+            "component": {"type": "application", "name": "ashore", "version": __version__},
+            "properties": [{"name": "platform", "value": platform.platform()}],
+        },
+        "components": components,
+    }
+    (root / "sbom.cdx.json").write_text(json.dumps(document, indent=2))
+
+
+def _licences(root: Path) -> None:
+    """Copy the licence texts that each wheel carries into a folder of its name."""
+    for wheel in sorted((root / "wheels").glob("*.whl")):
+        folder = root / "licences" / wheel.name.split("-")[0]
+        with zipfile.ZipFile(wheel) as archive:
+            for member in archive.namelist():
+                inside = member.partition(".dist-info/")[2]
+                if inside and not inside.endswith("/") and LICENCE.search(inside):
+                    target = folder / Path(inside).name
+                    target.parent.mkdir(parents=True, exist_ok=True)
+                    target.write_bytes(archive.read(member))
+
+
+def _files(root: Path) -> Iterator[Path]:
+    yield from (path for path in sorted(root.rglob("*")) if path.is_file())
+
+
+def _sums(root: Path) -> None:
+    lines = [f"{_sha256(path)}  {path.relative_to(root)}\n" for path in _files(root)]
+    (root / "SHA256SUMS").write_text("".join(lines))
+
+
+def _sha256(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
