@@ -86,8 +86,7 @@ def _bill_of_materials(root: Path) -> None:
     for wheel in sorted((root / "wheels").glob("*.whl")):
         told = _metadata(wheel)
         name, version = told["Name"], told["Version"]
-        licence = told["License-Expression"] or (told["License"] or "").strip().splitlines()[:1]
-        text = licence if isinstance(licence, str) else (licence[0] if licence else "")
+        text = next(iter(str(told["License-Expression"] or told["License"] or "").strip().splitlines()), "")
         components.append(
             {
                 "type": "library",
