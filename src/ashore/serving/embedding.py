@@ -11,6 +11,7 @@ from ashore.engines import EngineInfo
 from ashore.errors import ContextTooLong, InvalidRequest, UnsupportedByEngine
 from ashore.serving.orders import check_prompt_ids
 from ashore.serving.ports import ServedText
+from ashore.serving.prompt import INLINE_CHARS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,7 +53,10 @@ async def encode_inputs(inputs: Sequence[str | Sequence[int]], text: ServedText,
         ContextTooLong: one is longer than the model takes.
         InvalidRequest: one is empty.
     """
-    batch = await asyncio.to_thread(_encode, inputs, text, info)
+    if sum(len(one) for one in inputs) > INLINE_CHARS:
+        batch = await asyncio.to_thread(_encode, inputs, text, info)
+    else:
+        batch = _encode(inputs, text, info)
     for at, ids in enumerate(batch):
         if not ids:
             raise InvalidRequest("an input is empty", param=f"input[{at}]")
