@@ -35,14 +35,14 @@ def draw_frontier(report: TuneReport, path: Path) -> None:
         axes.scatter([x], [y], marker=_MARKS[choice.goal], s=150, facecolors="none", edgecolors="black", linewidths=1.2,
                      label=f"chosen for {choice.goal}")  # fmt: skip
     for label in report.frontier:
-        axes.annotate(label, figures(rows[label]), textcoords="offset points", xytext=(6, 6), fontsize=7)
+        axes.annotate(label, figures(rows[label]), textcoords="offset points", xytext=(-8, 8), ha="right", fontsize=7)
     axes.set_xlabel("one stream, tokens/s")
     axes.set_ylabel("sixteen streams, tokens/s")
-    axes.set_xlim(left=0)
-    axes.set_ylim(bottom=0)
-    axes.margins(0.12)
+    points = [figures(row) for row in report.measured] or [(1.0, 1.0)]
+    axes.set_xlim(0, 1.1 * max(p[0] for p in points))
+    axes.set_ylim(0, 1.15 * max(p[1] for p in points))
     axes.grid(alpha=0.3)
     axes.set_title(f"{report.model} on {report.machine.cpu}, {report.machine.cores} cores", fontsize=10)
     if report.measured:
-        axes.legend(fontsize=8)
+        axes.legend(fontsize=8, markerscale=0.6)
     figure.savefig(path, format="png")
