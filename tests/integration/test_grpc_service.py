@@ -205,8 +205,9 @@ def test_errors_carry_code_hint_field_and_details() -> None:
 
 def test_a_full_queue_refuses_at_once_and_says_when_to_come_back() -> None:
     async def test(it: Running) -> None:
-        busy = [it.stub.ChatStream(chat("x" * 500), metadata=WITH_KEY) for _ in range(2)]
+        busy = [it.stub.ChatStream(chat("x" * 500), metadata=WITH_KEY)]
         await busy[0].read()
+        busy.append(it.stub.ChatStream(chat("x" * 500), metadata=WITH_KEY))
         while it.serving.in_flight < 2:
             await asyncio.sleep(0.005)
         began = time.perf_counter()
