@@ -350,6 +350,21 @@ def test_sigterm_drains(tmp_path: Path) -> None:
         assert worker.process.wait(10) == 0
 
 
+def test_what_does_not_end_in_time_is_cut_off_and_told_so(tmp_path: Path) -> None:
+    with http_worker(tmp_path, drain_timeout_s=0.3) as worker, ThreadPoolExecutor(1) as pool, worker.connect() as idle:
+        idle.sendall(head(worker, path="/healthz", method="GET"))
+        read_until(idle, b'"ok"}')
+        running = pool.submit(worker.request, "POST", CHAT, ask("slow", "x" * 200, stream=True))
+        _wait(lambda: worker.metric('ashore_running_sequences{model="slow"}') == 1)
+        began = time.monotonic()
+        worker.process.send_signal(signal.SIGTERM)
+        answer = running.result()[2]
+        assert b'"error"' in answer
+        assert b"[DONE]" not in answer
+        assert worker.process.wait(10) == 0
+        assert time.monotonic() - began < 4
+
+
 def test_sighup_takes_the_new_topology_and_keeps_streams(tmp_path: Path) -> None:
     with http_worker(tmp_path) as worker, ThreadPoolExecutor(1) as pool:
         running = pool.submit(worker.request, "POST", CHAT, ask("slow", "x" * 20, stream=True))

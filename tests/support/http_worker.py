@@ -69,6 +69,7 @@ def http_worker(
     limits: Limits | None = None,
     admission: AdmissionLimits | None = None,
     models: dict[str, str] = MODELS,
+    drain_timeout_s: float = 5.0,
     wait: bool = True,
 ) -> Iterator[Worker]:
     """Start a worker in `run` and stop it at the end. `models`: alias to the name that steers its replica."""
@@ -85,7 +86,7 @@ def http_worker(
         limits=limits or Limits(),
         admission=admission or AdmissionLimits(),
         first_key_file=str(run / "first-key"),
-        drain_timeout_s=5.0,
+        drain_timeout_s=drain_timeout_s,
     )
     key = make_first_key(run / "first-key")
     write_topology(topology, run / "topology.json")

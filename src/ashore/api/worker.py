@@ -133,11 +133,11 @@ async def serve(topology_path: Path, *, make_replica: Callable[[str], Replica] =
     whole = await serving.drain(topology.drain_timeout_s)
     if beside is not None:
         await beside.stop(1.0)
+    if not whole:
+        log.warning("%d requests did not end in time and are cut off", serving.in_flight)
+    await serving.close()
     await server.stop()
     await app.close()
-    await serving.close()
-    if not whole:
-        log.warning("some requests did not end in time and were cut off")
     return 0
 
 

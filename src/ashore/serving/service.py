@@ -322,7 +322,7 @@ class ServingService:
                 if not died(fault):
                     raise
                 seat.suspect()
-                if told or attempt == MOST_ATTEMPTS:
+                if told or self._draining or attempt == MOST_ATTEMPTS:
                     raise
                 log.warning("request %s: %s; asking another replica", request.request_id, fault)
                 self._metrics.add("ashore_retries", 1, request.model)

@@ -1,0 +1,161 @@
+"""What the request path may expect of a replica: the connection to a real host, and the twin in memory."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ashore.core import OrderId
+from ashore.engines import (
+    EngineEvent,
+    EngineOptions,
+    EngineStats,
+    Finished,
+    GenerateOrder,
+    HostClient,
+    HostLaunch,
+    Sampling,
+    Token,
+    fake_model_files,
+    host_command,
+    write_launch,
+)
+from ashore.errors import HostDied
+from ashore.serving import MemoryReplica, Replica
+from ashore.serving.ports import OrderEvents
+
+Connect = Callable[[], Any]
+
+
+@pytest.fixture(scope="module")
+def host_socket(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    folder = tmp_path_factory.mktemp("host")
+    files = fake_model_files("fake:echo?tok_per_s=500", folder / "files")
+    write_launch(HostLaunch(files=files, options=EngineOptions(kind="fake")), folder / "launch.json")
+    process = subprocess.Popen(host_command(folder / "h.sock", folder / "launch.json"), stderr=subprocess.DEVNULL)
+    yield folder / "h.sock"
+    process.kill()
+    process.wait()
+
+
+@pytest.fixture(params=["memory", "host"])
+def connect(request: pytest.FixtureRequest) -> Connect:
+    @asynccontextmanager
+    async def connected() -> AsyncIterator[Replica]:
+        replica: Replica
+        if request.param == "memory":
+            replica = MemoryReplica(token_s=0.002)
+        else:
+            replica = HostClient(request.getfixturevalue("host_socket"))
+        await replica.connect(10)
+        try:
+            yield replica
+        finally:
+            await replica.close()
+
+    return connected
+
+
+def order(name: str, text: str = "abc", **fields: Any) -> GenerateOrder:
+    return GenerateOrder(
+        order_id=OrderId(name),
+        prompt_ids=list(text.encode()),
+        max_new_tokens=fields.pop("most", 1000),
+        stop_token_ids=(256,),
+        sampling=Sampling(temperature=0),
+        **fields,
+    )
+
+
+async def everything(stream: OrderEvents) -> list[EngineEvent]:
+    events: list[EngineEvent] = []
+    while part := await stream.take():
+        events.extend(part)
+    return events
+
+
+def test_events_come_in_order_and_end(connect: Connect) -> None:
+    async def scenario() -> None:
+        async with connect() as replica:
+            assert replica.connected
+            assert replica.info.kind == "fake"
+            stream = replica.generate(order("a"))
+            events = await everything(stream)
+            assert bytes(e.token_id for e in events if isinstance(e, Token)) == b"abc"
+            last = events[-1]
+            assert isinstance(last, Finished)
+            assert (last.reason, last.prompt_tokens, last.completion_tokens) == ("stop", 3, 3)
+            assert await stream.take() == []
+            cut = (await everything(replica.generate(order("b", most=2))))[-1]
+            assert isinstance(cut, Finished)
+            assert cut.reason == "length"
+
+    asyncio.run(scenario())
+
+
+def test_closing_wakes_whoever_waits_and_may_be_repeated(connect: Connect) -> None:
+    async def scenario() -> None:
+        async with connect() as replica:
+            stream = replica.generate(order("c", "x" * 2000))
+            await stream.take()
+            rest = asyncio.create_task(everything(stream))
+            await asyncio.sleep(0.01)
+            await stream.aclose()
+            await asyncio.wait_for(rest, 1)
+            await stream.aclose()
+            for _ in range(100):
+                if (await replica.stats()).running == 0:
+                    break
+                await asyncio.sleep(0.01)
+            stats = await replica.stats()
+            assert isinstance(stats, EngineStats)
+            assert stats.running == 0
+
+    asyncio.run(scenario())
+
+
+def test_orders_run_beside_each_other(connect: Connect) -> None:
+    async def scenario() -> None:
+        async with connect() as replica:
+            texts = [f"text {i}" for i in range(20)]
+            answers = await asyncio.gather(
+                *(everything(replica.generate(order(f"d{i}", text))) for i, text in enumerate(texts))
+            )
+            for text, events in zip(texts, answers, strict=True):
+                assert bytes(e.token_id for e in events if isinstance(e, Token)).decode() == text
+
+    asyncio.run(scenario())
+
+
+def test_embeddings_have_the_announced_size(connect: Connect) -> None:
+    async def scenario() -> None:
+        async with connect() as replica:
+            vectors = await replica.embed([[1, 2], [3]])
+            assert [len(v) for v in vectors] == [replica.info.embedding_size] * 2
+            assert vectors[0] != vectors[1]
+            assert sum(x * x for x in vectors[0]) == pytest.approx(1, abs=1e-3)
+
+    asyncio.run(scenario())
+
+
+def test_after_the_end_of_the_connection_everything_says_so(connect: Connect) -> None:
+    async def scenario() -> None:
+        async with connect() as replica:
+            running = replica.generate(order("e", "x" * 2000))
+            await running.take()
+            await replica.close()
+            assert not replica.connected
+            with pytest.raises(HostDied):
+                await everything(running)
+            with pytest.raises(HostDied):
+                await everything(replica.generate(order("f")))
+            with pytest.raises(HostDied):
+                await replica.embed([[1]])
+
+    asyncio.run(scenario())
