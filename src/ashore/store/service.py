@@ -32,7 +32,7 @@ from ashore.store.progress import Progress, silent
 from ashore.store.refs import Reference, name_from, parse_reference
 from ashore.store.reports import BadFile, GcReport, ModelFilesOnDisk, VerifyReport
 from ashore.store.sources import is_source, open_source
-from ashore.store.staging import drop_stale, staging_folder
+from ashore.store.staging import drop_old_scratch, drop_stale, staging_folder
 
 STAGING_KEPT_S = 7 * 86_400.0
 """An unfinished pull that nobody touched for a week is garbage."""
@@ -252,9 +252,10 @@ class ModelStore:
                 if path.name not in needed:
                     freed += self._layout.remove_blob(path.name)
                     num_blobs += 1
-            for path in self._layout.facts.iterdir():
+            for path in self._layout.facts.glob("*.json"):
                 if path.stem not in needed:
                     path.unlink()
+        freed += drop_old_scratch(self.root, older_than_s=STAGING_KEPT_S, now_s=self._clock.now_s())
         freed += drop_stale(self._layout.staging, older_than_s=STAGING_KEPT_S, now_s=self._clock.now_s())
         self._drop_links({e.digest for e in kept})
         return GcReport(models=dropped, num_blobs=num_blobs, freed_bytes=freed)

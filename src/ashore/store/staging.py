@@ -47,3 +47,15 @@ def drop_stale(parent: Path, *, older_than_s: float, now_s: float) -> int:
                 freed += sum(p.stat().st_size for p in files)
                 shutil.rmtree(folder)
     return freed
+
+
+def drop_old_scratch(root: Path, *, older_than_s: float, now_s: float) -> int:
+    """Delete `.preparing-*` folders that a killed preparation left beside the blobs; return the bytes freed."""
+    freed = 0
+    for folder in root.glob(".preparing-*"):
+        files = [p for p in folder.rglob("*") if p.is_file()]
+        newest = max((p.stat().st_mtime for p in (folder, *files)), default=0.0)
+        if now_s - newest >= older_than_s:
+            freed += sum(p.stat().st_size for p in files)
+            shutil.rmtree(folder)
+    return freed
