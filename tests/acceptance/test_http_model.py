@@ -1,0 +1,145 @@
+"""The parameters of the HTTP interface on the real demo model, through the official clients."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import anthropic
+import openai
+import pytest
+from served import Served, start_served
+
+pytestmark = pytest.mark.model
+
+FRANCE: list[Any] = [{"role": "user", "content": "What is the capital of France?"}]
+
+
+def _free_port() -> int:
+    import socket
+
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.fixture(scope="module")
+def server(demo_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    one = start_served(
+        tmp_path_factory.mktemp("home"),
+        ["smollm2"],
+        store=demo_home / "store",
+        port=_free_port(),
+        grpc_port=_free_port(),
+    )
+    yield one
+    one.stop()
+
+
+@pytest.fixture(scope="module")
+def ask(server: Served) -> Iterator[Callable[..., Any]]:
+    with openai.OpenAI(base_url=server.base_url, api_key=server.key, max_retries=0, timeout=60) as client:
+
+        def create(messages: list[Any] = FRANCE, **fields: Any) -> Any:
+            fields = {"temperature": 0, "max_tokens": 40, **fields}
+            return client.chat.completions.create(model="smollm2", messages=messages, **fields)
+
+        yield create
+
+
+def text(answer: Any, choice: int = 0) -> str:
+    return str(answer.choices[choice].message.content)
+
+
+def test_paris_streamed_and_whole(ask: Callable[..., Any]) -> None:
+    whole = text(ask())
+    assert "Paris" in whole
+    streamed = "".join(c.choices[0].delta.content or "" for c in ask(stream=True) if c.choices)
+    assert streamed == whole
+
+
+def test_json_schema_is_kept(ask: Callable[..., Any]) -> None:
+    schema = {
+        "type": "object",
+        "properties": {"city": {"type": "string", "maxLength": 20}, "large": {"type": "boolean"}},
+        "required": ["city", "large"],
+        "additionalProperties": False,
+    }
+    form = {"type": "json_schema", "json_schema": {"name": "city", "schema": schema, "strict": True}}
+    said = json.loads(text(ask(response_format=form, temperature=1.5, seed=3, max_tokens=80)))
+    assert set(said) == {"city", "large"}
+    assert isinstance(said["large"], bool)
+
+
+def test_a_required_tool_is_called(ask: Callable[..., Any], server: Served) -> None:
+    parameters = {
+        "type": "object",
+        "properties": {"city": {"type": "string", "maxLength": 20}},
+        "required": ["city"],
+        "additionalProperties": False,
+    }
+    tools = [
+        {
+            "type": "function",
+            "function": {"name": "get_weather", "description": "Tell the weather", "parameters": parameters},
+        }
+    ]
+    question = [{"role": "user", "content": "How is the weather in Paris?"}]
+    answer = ask(question, tools=tools, tool_choice="required", max_tokens=100)
+    call = answer.choices[0].message.tool_calls[0]
+    assert answer.choices[0].finish_reason == "tool_calls"
+    assert call.function.name == "get_weather"
+    assert set(json.loads(call.function.arguments)) == {"city"}
+    pieces = [
+        piece
+        for chunk in ask(question, tools=tools, tool_choice="required", max_tokens=100, stream=True)
+        for piece in chunk.choices[0].delta.tool_calls or ()
+    ]
+    assert pieces[0].function.name == "get_weather"
+    assert json.loads("".join(p.function.arguments for p in pieces)) == json.loads(call.function.arguments)
+    with anthropic.Anthropic(base_url=server.root_url, api_key=server.key, max_retries=0) as claude:
+        message = claude.messages.create(
+            model="smollm2",
+            max_tokens=100,
+            messages=question,  # type: ignore[arg-type]
+            tools=[{"name": "get_weather", "input_schema": parameters}],  # type: ignore[list-item]
+            tool_choice={"type": "any"},
+        )
+    assert message.stop_reason == "tool_use"
+    assert message.content[-1].type == "tool_use"
+
+
+def test_logprobs_are_sorted_and_the_chosen_token_is_the_best(ask: Callable[..., Any]) -> None:
+    answer = ask(logprobs=True, top_logprobs=20, max_tokens=5)
+    for token in answer.choices[0].logprobs.content:
+        assert len(token.top_logprobs) == 20
+        values = [t.logprob for t in token.top_logprobs]
+        assert values == sorted(values, reverse=True)
+        assert token.token == token.top_logprobs[0].token
+    assert "".join(t.token for t in answer.choices[0].logprobs.content) == text(answer)
+
+
+def test_stop_strings_bias_and_choices(ask: Callable[..., Any]) -> None:
+    assert "Paris" not in text(ask(stop=["Paris"]))
+    whole = ask(max_tokens=1, logprobs=True, top_logprobs=0)
+    first = text(whole)
+    other = ask(max_tokens=1, temperature=1, top_p=1, n=4, seed=11)
+    assert len(other.choices) == 4
+    assert text(ask(max_tokens=1, seed=1)) == first
+
+
+def test_the_second_request_reads_the_prefix_from_the_cache(ask: Callable[..., Any]) -> None:
+    long = [{"role": "system", "content": "Be brief. " * 100}, *FRANCE]
+    ask(long, max_tokens=2)
+    usage = ask(long, max_tokens=2).usage
+    assert usage.prompt_tokens_details.cached_tokens > 100
+    stopped = ask(long, max_tokens=20, stop=["Paris"]).usage
+    assert stopped.completion_tokens < 20
+
+
+def test_a_prompt_longer_than_the_context(ask: Callable[..., Any]) -> None:
+    with pytest.raises(openai.BadRequestError) as refused:
+        ask([{"role": "user", "content": "word " * 20_000}])
+    assert refused.value.code == "context_length_exceeded"
