@@ -16,9 +16,10 @@ from ashore.text import TextModel
 
 TEXT = (
     "the of and Paris don't I'll naïve café Straße Ελλάδα Москва שלום مرحبا नमस्ते 今天天气很好 深度求索 模型 "
-    "你好，世界！ こんにちは カタカナ 안녕하세요 🙂 👩\u200d👩\u200d👧\u200d👦 🇫🇷 é\u0301 ﬁ ½ ² Ⅻ ① 12 345 6789 3.14 1e-9 "
-    "0x1F 1,000,000 def return self.x += [i**2 for i in range(10)] #!/usr/bin/env {'a': [1, null]} <b>x</b> &amp; C:\\dir\\ "
-    "https://example.com/a?b=c#d user@example.com ### --- ``` |a|b| $x^2$ … — “quoted” ‘s \u00a0 \u200b \u3000 \ufeff"
+    "你好，世界！ こんにちは カタカナ 안녕하세요 🙂 👩\u200d👩\u200d👧\u200d👦 🇫🇷 é\u0301 ﬁ ½ ² Ⅻ ① 12 345 6789 3.14 "
+    "1e-9 0x1F 1,000,000 def return self.x += [i**2 for i in range(10)] #!/usr/bin/env {'a': [1, null]} <b>x</b> &amp; "
+    "C:\\dir\\ https://example.com/a?b=c#d user@example.com ### --- ``` |a|b| $x^2$ … — “quoted” ‘s "
+    "\u00a0 \u200b \u3000 \ufeff"
 )
 WORDS = TEXT.split(" ")
 GAPS = (" ", " ", " ", "", "  ", "\n", "\r\n", "\n\n", "\t", "    ", " \n ", ". ", ", ", "\u3000")

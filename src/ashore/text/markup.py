@@ -11,6 +11,8 @@ from ashore.text.matcher import Matcher, Words
 from ashore.text.pieces import ToolCallPiece
 from ashore.text.toolsyntax import BLOCKS, MARKERS, Block, ToolForm, ends_inside_string, may_be_llama, read_block
 
+LLAMA_HEAD = 200
+"""Characters of a bare JSON call in which its first key must have come."""
 THINK, THINK_END = "<think>", "</think>"
 _THINK_END = Words([THINK_END])
 
@@ -47,11 +49,6 @@ class MarkupReader:
     syntax is broken comes out as text, opener and all, at the latest with `finish`.
     """
 
-    __slots__ = (
-        "_block", "_body", "_closer", "_gap", "_gap_open", "_held", "_in_mode", "_lead", "_num_calls", "_opener",
-        "_opens_reasoning", "_rules", "_tail", "_think_end", "_think_possible", "calls", "reasoning", "text",
-    )  # fmt: skip
-
     def __init__(self, rules: MarkupRules, *, opens_reasoning: bool) -> None:
         self._rules = rules
         self._opens_reasoning = opens_reasoning
@@ -60,6 +57,8 @@ class MarkupReader:
         self._opener = Matcher(rules.openers)
         self._think_end = Matcher(_THINK_END)
         self._block: Block | None = None
+        self._scanned = 0
+        self._in_string = False
         self._closer: Matcher | None = None
         self._body = ""
         self._held = ""
@@ -152,21 +151,25 @@ class MarkupReader:
                 self._close_block(closer)
             return rest
         self._body += text
-        if not self._block.opener and not may_be_llama(self._body.lstrip()):
+        if not self._block.opener and not may_be_llama(self._body[:LLAMA_HEAD]):
             self._in_mode = self._in_text
             return self._body
         return ""
 
     def _open_block(self, block: Block) -> None:
         self._block, self._body = block, ""
+        self._scanned, self._in_string = 0, False
         self._closer = Matcher(self._rules.closers[block.closer]) if block.closer else None
         self._in_mode = self._in_block
 
     def _close_block(self, closer: str) -> None:
         assert self._block is not None
-        if self._block.form == "hermes" and ends_inside_string(self._body):
-            self._body += closer
-            return
+        if self._block.form == "hermes":
+            self._in_string = ends_inside_string(self._body[self._scanned :], self._in_string)
+            self._scanned = len(self._body)
+            if self._in_string:
+                self._body += closer
+                return
         self._end_block(closer)
 
     def _end_block(self, closer: str) -> None:

@@ -45,10 +45,9 @@ class TextModel:
         facts: GenerationFacts | None,
         template: ChatTemplate | None,
         template_source: str,
-        name: str,
     ) -> None:
         """Put the parts together; `load` is the usual way."""
-        self._encoder, self._vocabulary, self._template, self._name = encoder, vocabulary, template, name
+        self._encoder, self._vocabulary, self._template = encoder, vocabulary, template
         self._is_encoder = facts is None
         self.facts = facts or GenerationFacts()
         self.eos_token_ids = self.facts.eos_token_ids
@@ -73,7 +72,6 @@ class TextModel:
         Raises:
             UnsupportedModel: there is no tokenizer, or a file cannot be read.
         """
-        name = directory.name
         spec = _read_spec(directory / "tokenizer.json")
         vocabulary = read_vocabulary(spec)
         facts = _read_facts(directory / "generation.json")
@@ -85,13 +83,13 @@ class TextModel:
         if source:
             template = ChatTemplate(
                 source,
-                name=f"the chat template of {name}",
+                name="the model's chat template",
                 tokens=_token_texts(facts or GenerationFacts(), vocabulary),
                 guard=guard,
                 own=own,
                 clock=clock or SystemClock(),
             )
-        return cls(Encoder(spec, vocabulary, guard), vocabulary, facts, template, source, name)
+        return cls(Encoder(spec, vocabulary, guard), vocabulary, facts, template, source)
 
     @property
     def vocab_size(self) -> int:
@@ -232,7 +230,7 @@ class TextModel:
     ) -> str:
         if self._template is None:
             raise InvalidRequest(
-                f"{self._name} has no chat template, so it takes no messages",
+                "this model has no chat template, so it takes no messages",
                 hint="use /v1/completions",
                 param="messages",
             )

@@ -114,7 +114,7 @@ def read_block(form: ToolForm, opener: str, body: str) -> tuple[Call, ...] | Non
 
 def may_be_llama(text: str) -> bool:
     """Tell whether an answer that starts with `text` (a brace first) may still become a bare JSON tool call."""
-    inner = text[1:].lstrip()
+    inner = text.lstrip()[1:].lstrip()
     if not inner:
         return True
     if inner[0] != '"':
@@ -123,9 +123,12 @@ def may_be_llama(text: str) -> bool:
     return key in LLAMA_KEYS if quote else any(k.startswith(key) for k in LLAMA_KEYS)
 
 
-def ends_inside_string(text: str) -> bool:
-    """Tell whether JSON text breaks off inside a string, so that a closer found there belongs to the string."""
-    inside = escaped = False
+def ends_inside_string(text: str, inside: bool = False) -> bool:
+    """Tell whether JSON text breaks off inside a string, so that a closer found there belongs to the string.
+
+    `inside` says whether the text before this piece did.
+    """
+    escaped = False
     for char in text:
         if escaped:
             escaped = False
