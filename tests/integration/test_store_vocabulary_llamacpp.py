@@ -24,8 +24,8 @@ from ashore.store.conversion.vocabulary import tokenizer_from_gguf
 
 TEXT = """
 the of and Paris don't I'LL we've naïve café Straße Ελλάδα Москва שלום नमस्ते 今天天气很好 深度求索 你好，世界！
-こんにちは カタカナ 안녕하세요 🙂 👩‍👧 12 345 6789 3.14 1e-9 0x1F def return self.x += [i**2 range(10)] #!/usr/bin/env {"a":
-&amp; C:\\dir\\ https://example.com/a?b=c#d ### ``` $x^2$ … — “quoted” ½ ² Ⅻ é ﬁ
+こんにちは カタカナ 안녕하세요 🙂 👩‍👧 12 345 6789 3.14 1e-9 0x1F def return self.x += [i**2 range(10)]
+#!/usr/bin/env {"a": &amp; C:\\dir\\ https://example.com/a?b=c#d ### ``` $x^2$ … — “quoted” ½ ² Ⅻ é ﬁ
 """
 WORDS = TEXT.split()
 GAPS = (" ", " ", " ", "", "  ", "\n", "\r\n", "\n\n", "\t", " \n ", ". ", ", ", "\u3000", "\xa0")
@@ -33,7 +33,7 @@ SPECIALS = ["<|bos|>", "<|im_end|>", "<|im_start|>"]
 WIDE_SPACE = "\u3000"
 LLAMA_CPP_KEEPS_WIDE_SPACES_APART = ("deepseek-coder", "deepseek-llm")
 """In these families an optional blank belongs to the word after it. For llama.cpp only ASCII blanks do, for the
-published tokenizer.json every Unicode blank; ours is the published one, so strings with a wide space are not compared."""
+published tokenizer.json every Unicode blank. Ours is the published one; wide spaces are not compared."""
 FAMILIES = [*sorted(SPLITS), "smollm", "gpt-2"]
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import shutil
 import tempfile
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
@@ -24,6 +23,7 @@ from ashore.store.catalog import Catalog, CatalogEntry
 from ashore.store.diskerrors import disk_errors
 from ashore.store.fingerprint import sha256_file
 from ashore.store.layout import IndexEntry, Layout
+from ashore.store.links import drop_links, link_model
 from ashore.store.manifest import check_path, config_bytes, descriptors, manifest_bytes, media_type_of, parse_manifest
 from ashore.store.model import ModelFormat, StoredFile, StoredModel
 from ashore.store.ports import FileSource, ManifestRemote, SourceOpener
@@ -143,7 +143,7 @@ class ModelStore:
         return ModelFilesOnDisk(
             reference=model.reference,
             digest=model.digest,
-            directory=self._link(model),
+            directory=link_model(model, self._layout, self._run_models),
             format=model.format,
             weights=model.weights,
         )
@@ -257,7 +257,7 @@ class ModelStore:
                     path.unlink()
         freed += drop_old_scratch(self.root, older_than_s=STAGING_KEPT_S, now_s=self._clock.now_s())
         freed += drop_stale(self._layout.staging, older_than_s=STAGING_KEPT_S, now_s=self._clock.now_s())
-        self._drop_links({e.digest for e in kept})
+        drop_links(self._run_models, {e.digest for e in kept})
         return GcReport(models=dropped, num_blobs=num_blobs, freed_bytes=freed)
 
     def push(self, ref: str, target: str, *, progress: Progress | None = None) -> Digest:
@@ -494,37 +494,6 @@ class ModelStore:
             return error.message
         return ""
 
-    # Links
-
-    def _link(self, model: StoredModel) -> Path:
-        """Return `run_models/<digest>/`, made now unless it is there and right."""
-        target = self._run_models / model.digest.removeprefix("sha256:")
-        wanted = {f.path: str(self._layout.blob_path(f.digest).absolute()) for f in model.files}
-        if target.is_dir() and all(_points_to(target / p, blob) for p, blob in wanted.items()):
-            return target
-        with disk_errors(self._run_models):
-            self._run_models.mkdir(parents=True, exist_ok=True)
-            scratch = Path(tempfile.mkdtemp(dir=self._run_models, prefix=".tmp-"))
-            for path, blob in wanted.items():
-                (scratch / path).parent.mkdir(parents=True, exist_ok=True)
-                (scratch / path).symlink_to(blob)
-            try:
-                scratch.rename(target)
-            except OSError:
-                # Another process made it first, or it is an old one with wrong links.
-                if target.is_dir() and all(_points_to(target / p, blob) for p, blob in wanted.items()):
-                    shutil.rmtree(scratch)
-                else:
-                    shutil.rmtree(target, ignore_errors=True)
-                    scratch.rename(target)
-        return target
-
-    def _drop_links(self, kept: set[Digest]) -> None:
-        names = {d.removeprefix("sha256:") for d in kept}
-        for path in self._run_models.iterdir() if self._run_models.exists() else ():
-            if path.is_dir() and len(path.name) == 64 and path.name not in names:
-                shutil.rmtree(path)
-
 
 def hash_of(data: bytes) -> Digest:
     """Return `sha256:…` of bytes."""
@@ -569,7 +538,3 @@ def _copy_in(part: Part, staging: Path, progress: Progress) -> Path:
 def _unpinned(source: str) -> str:
     """Return a source without its version: `pypi:x==1` gives `pypi:x`, `hf:o/n@commit` gives `hf:o/n`."""
     return source.partition("==")[0] if source.startswith("pypi:") else source.partition("@")[0]
-
-
-def _points_to(link: Path, blob: str) -> bool:
-    return link.is_symlink() and os.readlink(link) == blob
