@@ -7,7 +7,7 @@ import json
 import pytest
 
 from ashore.core import Message, RequestId, ToolSpec
-from ashore.engines.grammar import check_grammar
+from ashore.engines import check_grammar
 from ashore.errors import InvalidRequest, UnsupportedByEngine
 from ashore.serving import BytesText, GenerationRequest
 from ashore.serving.tools import prepare_tools, tool_call_grammar

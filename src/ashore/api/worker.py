@@ -75,7 +75,7 @@ def load_text(served: ServedModel) -> ServedText:
 
 def check_grammar(grammar: Grammar) -> None:
     """Refuse a grammar that cannot be compiled."""
-    from ashore.engines.grammar import check_grammar as check
+    from ashore.engines import check_grammar as check
 
     check(grammar)
 
