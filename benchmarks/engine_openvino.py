@@ -20,8 +20,9 @@ from pathlib import Path
 
 from ashore.core import OrderId
 from ashore.engines import EngineOptions, Failed, Finished, GenerateOrder, ModelFiles, Sampling, Token
+from ashore.engines.openvino import OpenVinoEngine
+from ashore.engines.openvino.genai import GenaiEngine
 from ashore.engines.ports import Engine
-from ashore.engines.registry import make_engine
 
 GREEDY = Sampling(temperature=0)
 
@@ -130,7 +131,7 @@ def main() -> None:
         folders["genai"] = ("genai", arguments.peer)
     runners, infos = [], {}
     for name, (kind, folder) in folders.items():
-        engine = make_engine(kind)  # type: ignore[arg-type]
+        engine: Engine = OpenVinoEngine() if kind == "openvino" else GenaiEngine()
         files = ModelFiles(
             name=name, digest="", directory=str(folder.resolve()), format="openvino", weights="openvino_model.xml"
         )
