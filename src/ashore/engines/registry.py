@@ -12,7 +12,6 @@ from ashore.errors import InvalidSpec
 
 _ADAPTERS: Final[dict[EngineKind, tuple[str, str]]] = {
     "fake": ("ashore.engines.fake", "FakeEngine"),
-    "genai": ("ashore.engines.openvino.genai", "GenaiEngine"),
     "llamacpp": ("ashore.engines.llamacpp", "LlamaCppEngine"),
     "openvino": ("ashore.engines.openvino", "OpenVinoEngine"),
     "torch": ("ashore.engines.torch", "TorchEngine"),

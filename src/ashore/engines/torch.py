@@ -1,0 +1,230 @@
+"""The `torch` engine: transformers in single precision, the reference that the others are compared with.
+
+One sequence at a time inside a step, each with its own cache: slow and plainly right. It takes safetensors folders and,
+through transformers, GGUF files. Extra: `ashore[train]`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ashore.core import OrderId
+from ashore.engines.answering import Answer, common_prefix, score_row
+from ashore.engines.failures import failed
+from ashore.engines.model import (
+    EngineEvent,
+    EngineInfo,
+    EngineOptions,
+    EngineStats,
+    Feature,
+    GenerateOrder,
+    ModelFiles,
+    TokenLogprob,
+)
+from ashore.engines.ordercheck import check_ids, check_order
+from ashore.errors import (
+    AshoreError,
+    Conflict,
+    ContextTooLong,
+    EngineFailed,
+    MissingExtra,
+    NotReady,
+    UnsupportedModel,
+)
+
+_FEATURES: Final[tuple[Feature, ...]] = (
+    "frequency_penalty", "logit_bias", "logprobs", "min_p", "presence_penalty", "repetition_penalty", "score", "seed",
+    "temperature", "top_k", "top_logprobs", "top_p",
+)  # fmt: skip
+_MIN_SHARED: Final = 8
+
+
+class _Sequence:
+    """An order with the keys and values of its tokens so far."""
+
+    def __init__(self, answer: Answer, cache: Any, num_cached: int) -> None:
+        self.answer = answer
+        self.cache = cache
+        self.num_computed = num_cached
+
+
+class TorchEngine:
+    """Implements `Engine` and `CanScore` with transformers."""
+
+    def __init__(self) -> None:
+        self._info: EngineInfo | None = None
+        self._model: Any = None
+        self._prefix_cache = False
+        self._max_sequences = 1
+        self._waiting: list[Answer] = []
+        self._running: list[_Sequence] = []
+        self._kept: tuple[tuple[str, str], list[int], Any] | None = None
+        """The last ended sequence: partition and adapter, its tokens, its cache. One is enough for a reference."""
+        self._events: list[EngineEvent] = []
+        self._steps = self._prompt_tokens = self._cached_tokens = self._completion_tokens = 0
+        self._step_seconds = 0.0
+
+    def load(self, files: ModelFiles, options: EngineOptions) -> EngineInfo:
+        torch, transformers = _libraries()
+        if files.format not in ("safetensors", "gguf"):
+            raise UnsupportedModel(
+                f"{files.name} is in the form {files.format!r}; the torch engine reads safetensors and GGUF",
+                hint="use the model as pulled",
+            )
+        if options.threads:
+            torch.set_num_threads(options.threads)
+        source = {"gguf_file": files.weights or "model.gguf"} if files.format == "gguf" else {"use_safetensors": True}
+        try:
+            self._model = transformers.AutoModelForCausalLM.from_pretrained(
+                Path(files.directory), dtype=torch.float32, local_files_only=True, trust_remote_code=False, **source
+            ).eval()
+        except (OSError, ValueError, KeyError, RuntimeError) as error:
+            raise EngineFailed(
+                f"transformers cannot load {files.name}: {error}", hint="`ashore model verify` checks the files"
+            ) from error
+        config = self._model.config.get_text_config()
+        known = int(getattr(config, "max_position_embeddings", 0)) or 4096
+        context_tokens = options.context_tokens or known
+        self._prefix_cache = options.prefix_cache
+        self._max_sequences = options.max_sequences
+        self._info = EngineInfo(
+            kind="torch",
+            version=f"torch {torch.__version__}, transformers {transformers.__version__}",
+            model=files.name,
+            precision="fp32",
+            context_tokens=context_tokens,
+            vocab_size=int(config.vocab_size),
+            kv_tokens=options.kv_tokens or context_tokens * options.max_sequences,
+            max_sequences=options.max_sequences,
+            features=_FEATURES,
+            max_top_logprobs=20,
+            deterministic_seed=True,
+        )
+        return self._info
+
+    def submit(self, order: GenerateOrder) -> None:
+        try:
+            check_order(order, self._loaded())
+            if any(answer.order.order_id == order.order_id for answer in self._all()):
+                raise Conflict(f"order {order.order_id!r} is running already", hint="give every order an id of its own")
+        except AshoreError as error:
+            self._events.append(failed(order.order_id, error))
+            return
+        self._waiting.append(Answer(order))
+        self._waiting.sort(key=lambda answer: -answer.order.priority)
+
+    def cancel(self, order_id: OrderId) -> None:
+        for answer in self._all():
+            if answer.order.order_id == order_id:
+                self._events.append(answer.finish("cancelled"))
+        self._drop_ended()
+
+    def step(self, timeout_s: float) -> Sequence[EngineEvent]:
+        started_s = time.perf_counter()
+        while self._waiting and len(self._running) < self._max_sequences:
+            self._running.append(self._start(self._waiting.pop(0)))
+        if self._running:
+            for sequence in self._running:
+                self._advance(sequence)
+            self._drop_ended()
+            self._steps += 1
+            self._step_seconds += time.perf_counter() - started_s
+        elif not self._events:
+            time.sleep(timeout_s)
+        events, self._events = self._events, []
+        return events
+
+    def score(self, ids: Sequence[int], *, top_logprobs: int = 0) -> list[tuple[TokenLogprob, ...]]:
+        info = self._loaded()
+        check_ids(ids, info)
+        if len(ids) > info.context_tokens:
+            raise ContextTooLong(f"the text has {len(ids)} tokens; the context is {info.context_tokens}")
+        logits_TV, _ = self._forward(list(ids), None, every=True)
+        return [score_row(row, follower, top_logprobs) for row, follower in zip(logits_TV, ids[1:], strict=False)]
+
+    def stats(self) -> EngineStats:
+        return EngineStats(
+            running=len(self._running),
+            waiting=len(self._waiting),
+            kv_tokens_used=sum(sequence.num_computed for sequence in self._running),
+            kv_tokens_total=self._info.kv_tokens if self._info is not None else 0,
+            steps=self._steps,
+            step_seconds=self._step_seconds,
+            prompt_tokens=self._prompt_tokens,
+            cached_tokens=self._cached_tokens,
+            completion_tokens=self._completion_tokens,
+        )
+
+    def close(self) -> None:
+        self._info = self._model = self._kept = None
+        self._waiting.clear()
+        self._running.clear()
+        self._events.clear()
+
+    def _loaded(self) -> EngineInfo:
+        if self._info is None:
+            raise NotReady("the torch engine is not loaded")
+        return self._info
+
+    def _all(self) -> list[Answer]:
+        return [*self._waiting, *(sequence.answer for sequence in self._running)]
+
+    def _start(self, answer: Answer) -> _Sequence:
+        """Take over the kept sequence's cache where partition, adapter and first tokens are equal."""
+        self._prompt_tokens += len(answer.ids)
+        if self._kept is not None and self._kept[0] == _partition(answer):
+            _, ids, cache = self._kept
+            shared = min(common_prefix(ids, answer.ids), len(answer.ids) - 1)
+            if shared >= _MIN_SHARED:
+                self._kept = None
+                cache.crop(shared)
+                answer.cached_tokens = shared
+                self._cached_tokens += shared
+                return _Sequence(answer, cache, shared)
+        return _Sequence(answer, None, 0)
+
+    def _advance(self, sequence: _Sequence) -> None:
+        answer = sequence.answer
+        made = answer.num_made
+        logits_TV, sequence.cache = self._forward(answer.ids[sequence.num_computed :], sequence.cache, every=False)
+        sequence.num_computed = len(answer.ids)
+        self._events += answer.take(logits_TV[-1])
+        self._completion_tokens += answer.num_made - made
+
+    def _forward(self, ids: list[int], cache: Any, *, every: bool) -> tuple[NDArray[np.float32], Any]:
+        torch, _ = _libraries()
+        with torch.inference_mode():
+            out = self._model(
+                input_ids=torch.tensor([ids]), past_key_values=cache, use_cache=True, logits_to_keep=0 if every else 1
+            )
+        logits_TV: NDArray[np.float32] = out.logits[0].float().numpy()
+        return logits_TV, out.past_key_values
+
+    def _drop_ended(self) -> None:
+        for sequence in self._running:
+            if sequence.answer.ended and self._prefix_cache and sequence.cache is not None:
+                ids = sequence.answer.ids[: sequence.num_computed]
+                self._kept = (_partition(sequence.answer), ids, sequence.cache)
+        self._running = [sequence for sequence in self._running if not sequence.answer.ended]
+        self._waiting = [answer for answer in self._waiting if not answer.ended]
+
+
+def _partition(answer: Answer) -> tuple[str, str]:
+    return answer.order.prefix_partition, answer.order.adapter or ""
+
+
+def _libraries() -> tuple[Any, Any]:
+    try:
+        import torch
+        import transformers
+    except ImportError as error:
+        raise MissingExtra(
+            f"the torch engine needs torch and transformers ({error})", hint="pip install 'ashore[train]'"
+        ) from error
+    return torch, transformers

@@ -1,0 +1,113 @@
+"""The command line of a vLLM server, and the server's life as our child."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shlex
+import shutil
+import socket
+import subprocess
+import time
+from pathlib import Path
+from typing import Final
+
+from ashore.engines.host.lifetime import die_with_parent
+from ashore.engines.model import EngineOptions, ModelFiles
+from ashore.errors import EngineFailed, MissingExtra, UnsupportedModel
+
+OWN_OPTIONS: Final = frozenset({"url", "api_key", "start_timeout_s", "executable", "task"})
+"""Options that are ours; every other one becomes a flag of `vllm serve`, unchanged."""
+_STOP_S: Final = 20.0
+
+
+def vllm_command(files: ModelFiles, options: EngineOptions, *, port: int) -> list[str]:
+    """Return the exact command that serves `files` with vLLM.
+
+    `extra` gives any other flag: `tensor_parallel_size = 2` becomes `--tensor-parallel-size 2`, `enforce_eager = true`
+    becomes `--enforce-eager`. CUDA graphs are vLLM's default and stay on.
+
+    Raises:
+        UnsupportedModel: the files are in a form that vLLM does not read.
+    """
+    if files.format not in ("safetensors", "gguf"):
+        raise UnsupportedModel(
+            f"{files.name} is in the form {files.format!r}; vLLM reads safetensors and GGUF", hint="use it as pulled"
+        )
+    directory = Path(files.directory)
+    model = directory / files.weights if files.format == "gguf" else directory
+    command = [
+        str(options.extra.get("executable", "vllm")), "serve", str(model),
+        "--host", "127.0.0.1", "--port", str(port),
+        "--served-model-name", files.name,
+        "--max-num-seqs", str(options.max_sequences),
+        "--max-num-batched-tokens", str(max(options.max_batch_tokens, options.max_sequences)),
+        "--enable-prefix-caching" if options.prefix_cache else "--no-enable-prefix-caching",
+        "--enable-prompt-tokens-details", "--disable-log-requests", "--max-logprobs", "20",
+    ]  # fmt: skip
+    if options.context_tokens:
+        command += ["--max-model-len", str(options.context_tokens)]
+    if (directory / "tokenizer.json").is_file() and files.format == "gguf":
+        command += ["--tokenizer", str(directory)]
+    for name, value in options.extra.items():
+        if name not in OWN_OPTIONS:
+            command += _flag(name, value)
+    return command
+
+
+def _flag(name: str, value: str | int | float | bool) -> list[str]:
+    flag = "--" + name.replace("_", "-")
+    if value is True:
+        return [flag]
+    if value is False:
+        return ["--no-" + flag.removeprefix("--")]
+    return [flag, str(value)]
+
+
+def free_port() -> int:
+    """Return a loopback port that nobody listens on just now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class VllmProcess:
+    """A vLLM server that we started. It dies with this process; its output goes to this process's log."""
+
+    def __init__(self, command: list[str]) -> None:
+        if shutil.which(command[0]) is None:
+            raise MissingExtra(
+                f"{command[0]!r} is not on this machine; the command would be: {shlex.join(command)}",
+                hint="install vLLM in an environment of its own and name it in the option `executable`, or give `url`",
+            )
+        self.command = command
+        self.api_key = secrets.token_urlsafe(24)
+        self._process = subprocess.Popen(
+            command,
+            env={**os.environ, "VLLM_API_KEY": self.api_key},
+            stdin=subprocess.DEVNULL,
+            preexec_fn=die_with_parent,
+        )
+
+    def check(self) -> None:
+        """Return if it runs.
+
+        Raises:
+            EngineFailed: it has ended; the message has the exit code and the command.
+        """
+        code = self._process.poll()
+        if code is not None:
+            raise EngineFailed(
+                f"vLLM ended with exit code {code}: {shlex.join(self.command)}", hint="its own words are in this log"
+            )
+
+    def stop(self) -> None:
+        """End it and wait. May be called twice."""
+        if self._process.poll() is None:
+            self._process.terminate()
+            deadline_s = time.monotonic() + _STOP_S
+            while self._process.poll() is None and time.monotonic() < deadline_s:
+                time.sleep(0.05)
+            if self._process.poll() is None:
+                self._process.kill()
+        self._process.wait()

@@ -1,0 +1,376 @@
+"""The `vllm` engine: orders become streamed completions of a vLLM server, whose tokens `step` hands on."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import shlex
+import threading
+import time
+from collections import deque
+from collections.abc import Coroutine, Sequence
+from typing import Any, Final, TypeVar
+
+import msgspec
+
+from ashore.core import OrderId
+from ashore.engines.failures import failed
+from ashore.engines.model import (
+    EngineEvent,
+    EngineInfo,
+    EngineOptions,
+    EngineStats,
+    Feature,
+    Finished,
+    GenerateOrder,
+    ModelFiles,
+    Token,
+    TokenLogprob,
+)
+from ashore.engines.ordercheck import check_ids, check_order
+from ashore.engines.vllm import wire
+from ashore.engines.vllm.command import VllmProcess, free_port, vllm_command
+from ashore.errors import (
+    AshoreError,
+    Conflict,
+    ContextTooLong,
+    EngineFailed,
+    InvalidSpec,
+    NotReady,
+    SourceUnreachable,
+    UnknownModel,
+    UnsupportedByEngine,
+)
+
+_log = logging.getLogger(__name__)
+_T = TypeVar("_T")
+
+_GENERATES: Final[tuple[Feature, ...]] = (
+    "frequency_penalty", "grammar", "logit_bias", "logprobs", "min_p", "presence_penalty", "repetition_penalty",
+    "score", "seed", "temperature", "top_k", "top_logprobs", "top_p",
+)  # fmt: skip
+_CALL_TIMEOUT_S: Final = 120.0
+_START_TIMEOUT_S: Final = 900.0
+_FALLBACK_VOCAB: Final = 1 << 20
+"""Where nothing tells the size of the vocabulary, vLLM itself refuses ids beyond it."""
+
+
+class _Live(msgspec.Struct):
+    """One order at the server. Counts are touched by the network thread only."""
+
+    order: GenerateOrder
+    task: asyncio.Task[None] | None = None
+    made: int = 0
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+
+
+class VllmEngine:
+    """Implements `Engine`, `CanWait`, `CanScore`, and `CanEmbed` with the option `task = "embed"`."""
+
+    def __init__(self) -> None:
+        self._info: EngineInfo | None = None
+        self._process: VllmProcess | None = None
+        self._client: Any = None
+        self._remote_model = ""
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread: threading.Thread | None = None
+        self._live: dict[OrderId, _Live] = {}
+        self._events: deque[EngineEvent] = deque()
+        self._wake_read, self._wake_write = -1, -1
+        self._steps = self._prompt_tokens = self._cached_tokens = self._completion_tokens = 0
+
+    def load(self, files: ModelFiles, options: EngineOptions) -> EngineInfo:
+        import httpx
+
+        url, api_key = str(options.extra.get("url", "")), str(options.extra.get("api_key", ""))
+        if not url:
+            port = free_port()
+            command = vllm_command(files, options, port=port)
+            _log.info("starting vLLM: %s", shlex.join(command))
+            self._process = VllmProcess(command)
+            url, api_key = f"http://127.0.0.1:{port}", self._process.api_key
+        elif not url.startswith(("http://", "https://")):
+            raise InvalidSpec(f"the vLLM url is {url!r}", hint="give it as http://HOST:PORT, without /v1")
+        self._wake_read, self._wake_write = os.pipe()
+        for end in (self._wake_read, self._wake_write):
+            os.set_blocking(end, False)
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="vllm-http", daemon=True)
+        self._thread.start()
+        self._client = httpx.AsyncClient(
+            base_url=url.rstrip("/"),
+            headers={"Authorization": f"Bearer {api_key}"} if api_key else {},
+            timeout=httpx.Timeout(_CALL_TIMEOUT_S, connect=10.0),
+            limits=httpx.Limits(max_connections=None),
+            trust_env=False,
+        )
+        timeout_s = float(options.extra.get("start_timeout_s", _START_TIMEOUT_S if self._process else 10.0))
+        entry = self._wait_until_ready(url, timeout_s, wanted=files.name)
+        self._remote_model = entry.id
+        embeds = options.extra.get("task") == "embed"
+        context_tokens = options.context_tokens or entry.max_model_len or 4096
+        self._info = EngineInfo(
+            kind="vllm",
+            version=f"vllm {self._version()}",
+            model=files.name,
+            precision=str(options.extra.get("quantization") or options.extra.get("dtype") or "auto"),
+            context_tokens=context_tokens,
+            vocab_size=int(options.extra.get("vocab_size", _FALLBACK_VOCAB)),
+            kv_tokens=options.kv_tokens or context_tokens * options.max_sequences,
+            max_sequences=options.max_sequences,
+            features=("embed",) if embeds else _GENERATES,
+            max_top_logprobs=0 if embeds else 20,
+            embedding_size=len(self._embed([[0]])[0]) if embeds else 0,
+        )
+        return self._info
+
+    def submit(self, order: GenerateOrder) -> None:
+        try:
+            info = self._loaded()
+            if "embed" in info.features:
+                raise UnsupportedByEngine("this model makes embeddings; it does not generate text")
+            if order.order_id in self._live:
+                raise Conflict(f"order {order.order_id!r} is running already", hint="give every order an id of its own")
+            check_order(order, info)
+        except AshoreError as error:
+            self._push(failed(order.order_id, error))
+            return
+        live = self._live[order.order_id] = _Live(order, prompt_tokens=len(order.prompt_ids))
+        self._network().call_soon_threadsafe(self._start, live)
+
+    def cancel(self, order_id: OrderId) -> None:
+        live = self._live.pop(order_id, None)
+        if live is None:
+            return
+        self._network().call_soon_threadsafe(_stop, live)
+        self._push(Finished(order_id, "cancelled", live.prompt_tokens, live.cached_tokens, live.made))
+
+    def step(self, timeout_s: float) -> Sequence[EngineEvent]:
+        if self._process is not None:
+            self._process.check()
+        if not self._events and timeout_s > 0:
+            self._sleep(timeout_s)
+        with contextlib.suppress(BlockingIOError):
+            os.read(self._wake_read, 65536)
+        events = []
+        while self._events:
+            event = self._events.popleft()
+            if self._counts(event):
+                events.append(event)
+        self._steps += bool(events)
+        return events
+
+    def wait_on(self) -> tuple[int | None, float | None]:
+        return self._wake_read, 0.0 if self._events else (1.0 if self._process is not None else None)
+
+    def score(self, ids: Sequence[int], *, top_logprobs: int = 0) -> list[tuple[TokenLogprob, ...]]:
+        info = self._loaded()
+        check_ids(ids, info)
+        if len(ids) >= info.context_tokens:
+            raise ContextTooLong(f"the text has {len(ids)} tokens; the context is {info.context_tokens}")
+        body = {
+            "model": self._remote_model, "prompt": list(ids), "max_tokens": 1, "temperature": 0.0,
+            "prompt_logprobs": top_logprobs, "add_special_tokens": False,
+        }  # fmt: skip
+        chunk = msgspec.json.decode(self._ask(self._post("/v1/completions", body)), type=wire.Chunk)
+        return wire.score_rows(chunk.choices[0], list(ids), top_logprobs)
+
+    def embed(self, batch: Sequence[Sequence[int]]) -> list[list[float]]:
+        if "embed" not in self._loaded().features:
+            raise UnsupportedByEngine("this vLLM server generates text", hint='serve an encoder with task = "embed"')
+        return self._embed(batch)
+
+    def stats(self) -> EngineStats:
+        info = self._info
+        return EngineStats(
+            running=len(self._live),
+            kv_tokens_used=sum(live.prompt_tokens + live.made for live in self._live.values()),
+            kv_tokens_total=info.kv_tokens if info is not None else 0,
+            steps=self._steps,
+            prompt_tokens=self._prompt_tokens,
+            cached_tokens=self._cached_tokens,
+            completion_tokens=self._completion_tokens,
+        )
+
+    def close(self) -> None:
+        loop, self._loop = self._loop, None
+        if loop is not None and self._thread is not None:
+            asyncio.run_coroutine_threadsafe(self._end_network(), loop).result(10)
+            loop.call_soon_threadsafe(loop.stop)
+            self._thread.join(10)
+            loop.close()
+            os.close(self._wake_read)
+            os.close(self._wake_write)
+        if self._process is not None:
+            self._process.stop()
+        self._info = self._process = None
+        self._live.clear()
+        self._events.clear()
+
+    # --- in the host's thread
+
+    def _loaded(self) -> EngineInfo:
+        if self._info is None:
+            raise NotReady("the vllm engine is not loaded")
+        return self._info
+
+    def _network(self) -> asyncio.AbstractEventLoop:
+        if self._loop is None:
+            raise NotReady("the vllm engine is closed")
+        return self._loop
+
+    def _ask(self, call: Coroutine[Any, Any, _T]) -> _T:
+        return asyncio.run_coroutine_threadsafe(call, self._network()).result(_CALL_TIMEOUT_S)
+
+    def _embed(self, batch: Sequence[Sequence[int]]) -> list[list[float]]:
+        body = {"model": self._remote_model, "input": [list(ids) for ids in batch], "encoding_format": "float"}
+        data = msgspec.json.decode(self._ask(self._post("/v1/embeddings", body)))["data"]
+        return [entry["embedding"] for entry in sorted(data, key=lambda entry: entry["index"])]
+
+    def _wait_until_ready(self, url: str, timeout_s: float, *, wanted: str) -> wire.ModelEntry:
+        deadline_s = time.monotonic() + timeout_s
+        while True:
+            if self._process is not None:
+                self._process.check()
+            try:
+                answer = self._ask(self._get("/v1/models"))
+                break
+            except SourceUnreachable as error:
+                if time.monotonic() >= deadline_s:
+                    raise EngineFailed(
+                        f"no vLLM server answered at {url} within {timeout_s:g} s ({error.message})",
+                        hint="start it, or correct the option `url`",
+                    ) from error
+            time.sleep(0.2)
+        entries = msgspec.json.decode(answer, type=wire.ModelList).data
+        if not entries:
+            raise UnknownModel(f"the vLLM server at {url} serves no model")
+        return next((entry for entry in entries if entry.id == wanted), entries[0])
+
+    def _version(self) -> str:
+        try:
+            return str(msgspec.json.decode(self._ask(self._get("/version"))).get("version", "unknown"))
+        except AshoreError:
+            return "unknown"  # an older server, or another that speaks its form
+
+    def _sleep(self, timeout_s: float) -> None:
+        import select
+
+        select.select([self._wake_read], [], [], timeout_s)
+
+    def _counts(self, event: EngineEvent) -> bool:
+        """Note what an event tells; False for one of an order that was cancelled meanwhile."""
+        live = self._live.get(event.order_id)
+        if isinstance(event, Token):
+            self._completion_tokens += live is not None
+            return live is not None
+        if live is not None:
+            del self._live[event.order_id]
+        elif isinstance(event, Finished) and event.reason != "cancelled":
+            return False
+        if isinstance(event, Finished):
+            self._prompt_tokens += event.prompt_tokens
+            self._cached_tokens += event.cached_tokens
+        return True
+
+    # --- in the network's thread
+
+    def _push(self, event: EngineEvent) -> None:
+        self._events.append(event)
+        with contextlib.suppress(BlockingIOError, OSError):
+            os.write(self._wake_write, b"x")
+
+    def _start(self, live: _Live) -> None:
+        live.task = asyncio.get_running_loop().create_task(self._generate(live))
+
+    async def _generate(self, live: _Live) -> None:
+        """Stream one order. Closing the stream, which a cancellation does, makes vLLM abort it."""
+        order = live.order
+        try:
+            async with (
+                _translated(),
+                self._client.stream(
+                    "POST", "/v1/completions", json=wire.completion_body(order, self._remote_model)
+                ) as answer,
+            ):
+                if answer.status_code != 200:
+                    raise wire.error_for(answer.status_code, (await answer.aread()).decode("utf-8", "replace"))
+                await self._read_stream(live, answer)
+        except AshoreError as error:
+            self._push(failed(order.order_id, error))
+
+    async def _read_stream(self, live: _Live, answer: Any) -> None:
+        order = live.order
+        end: wire.Choice | None = None
+        stop_token_id: int | None = None
+        async for line in answer.aiter_lines():
+            if not line.startswith("data:"):
+                continue
+            data = line[5:].strip()
+            if data == "[DONE]":
+                break
+            chunk = msgspec.json.decode(data, type=wire.Chunk)
+            if chunk.error is not None:
+                raise EngineFailed(f"vLLM broke the stream off: {chunk.error.message}")
+            if chunk.usage is not None and chunk.usage.prompt_tokens_details is not None:
+                live.cached_tokens = chunk.usage.prompt_tokens_details.cached_tokens or 0
+            for choice in chunk.choices:
+                rows = wire.token_rows(choice, order.top_logprobs)
+                if choice.finish_reason is not None:
+                    end = choice
+                    if choice.finish_reason == "stop" and rows and rows[-1][0] in order.stop_token_ids:
+                        stop_token_id = rows.pop()[0]
+                    elif isinstance(choice.stop_reason, int):
+                        stop_token_id = choice.stop_reason
+                for token_id, logprob, top in rows:
+                    live.made += 1
+                    self._push(Token(order.order_id, token_id, logprob, top))
+        if end is None:
+            raise EngineFailed("vLLM's stream ended before the answer did", hint="the log of vLLM says more")
+        reason = "length" if end.finish_reason == "length" else "stop"
+        self._push(
+            Finished(order.order_id, reason, live.prompt_tokens, live.cached_tokens, live.made, stop_token_id)  # type: ignore[arg-type]
+        )
+
+    async def _get(self, path: str) -> bytes:
+        async with _translated():
+            answer = await self._client.get(path)
+        if answer.status_code != 200:
+            raise wire.error_for(answer.status_code, answer.text)
+        return bytes(answer.content)
+
+    async def _post(self, path: str, body: dict[str, Any]) -> bytes:
+        async with _translated():
+            answer = await self._client.post(path, json=body)
+        if answer.status_code != 200:
+            raise wire.error_for(answer.status_code, answer.text)
+        return bytes(answer.content)
+
+    async def _end_network(self) -> None:
+        tasks = [live.task for live in self._live.values() if live.task is not None]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        if self._client is not None:
+            await self._client.aclose()
+
+
+@contextlib.asynccontextmanager
+async def _translated() -> Any:
+    """Turn the HTTP library's errors into ours."""
+    import httpx
+
+    try:
+        yield
+    except httpx.HTTPError as error:
+        raise SourceUnreachable(f"vLLM cannot be reached: {type(error).__name__} {error}") from error
+    except msgspec.DecodeError as error:
+        raise EngineFailed(f"vLLM sent what is not its form: {error}") from error
+
+
+def _stop(live: _Live) -> None:
+    if live.task is not None:
+        live.task.cancel()

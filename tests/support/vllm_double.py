@@ -1,0 +1,171 @@
+"""A server that speaks vLLM's form of the completions API over the fake engine, for testing without a GPU."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import select
+import tempfile
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+from ashore.core import OrderId
+from ashore.engines import EngineOptions, FakeEngine, Finished, GenerateOrder, Sampling, Token, fake_model_files
+
+
+class VllmDouble:
+    """Listens on a loopback port until closed. `bodies` are the requests it saw, `aborted` counts closed streams."""
+
+    def __init__(self, name: str, *, api_key: str = "") -> None:
+        self.bodies: list[dict[str, Any]] = []
+        self.aborted = 0
+        self.api_key = api_key
+        self.break_off_after = 0
+        """Tokens after which a stream is cut without an end; 0 is never."""
+        self._name = name
+        self._numbers = itertools.count()
+        self._directory = tempfile.TemporaryDirectory()
+        self._server = _Server(("127.0.0.1", 0), self._handler())
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,))
+        self._thread.start()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self._server.server_port}"
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+        self._directory.cleanup()
+
+    def engine(self) -> FakeEngine:
+        engine = FakeEngine()
+        engine.load(fake_model_files(self._name, Path(self._directory.name)), EngineOptions(kind="fake"))
+        return engine
+
+    def stream(self, body: dict[str, Any]) -> Iterator[dict[str, Any]]:
+        """Yield the chunks of a streamed completion."""
+        engine = self.engine()
+        names = (
+            "temperature",
+            "top_p",
+            "top_k",
+            "min_p",
+            "presence_penalty",
+            "frequency_penalty",
+            "repetition_penalty",
+        )
+        sampling = {name: body[name] for name in (*names, "seed") if name in body}
+        bias = {int(token): value for token, value in body.get("logit_bias", {}).items()}
+        stops = [] if body.get("ignore_eos") else body.get("stop_token_ids", [])
+        engine.submit(
+            GenerateOrder(
+                order_id=OrderId(f"cmpl-{next(self._numbers)}"),
+                prompt_ids=body["prompt"],
+                max_new_tokens=body["max_tokens"],
+                stop_token_ids=tuple(stops),
+                sampling=Sampling(**sampling, logit_bias=bias),
+                top_logprobs=body.get("logprobs"),
+                ignore_eos=body.get("ignore_eos", False),
+            )
+        )
+        while True:
+            for event in engine.step(0.05):
+                if isinstance(event, Token):
+                    yield {"choices": [{"index": 0, "text": "?", "token_ids": [event.token_id], **_logprobs(event)}]}
+                    continue
+                assert isinstance(event, Finished), event
+                last = [] if event.stop_token_id is None else [event.stop_token_id]
+                end = {"token_ids": last, "finish_reason": event.reason, "stop_reason": event.stop_token_id}
+                yield {"choices": [{"index": 0, "text": "", "logprobs": None, **end}]}
+                details = {"cached_tokens": event.cached_tokens}
+                usage = {"prompt_tokens": event.prompt_tokens, "prompt_tokens_details": details}
+                yield {"choices": [], "usage": usage}
+                return
+
+    def answer(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
+        """Return a whole answer: scores of a prompt, or embeddings."""
+        if path == "/v1/embeddings":
+            vectors = self.engine().embed(body["input"])
+            return {"data": [{"index": n, "embedding": vector} for n, vector in enumerate(vectors)]}
+        rows = self.engine().score(body["prompt"], top_logprobs=body["prompt_logprobs"])
+        found = [{str(entry.token_id): {"logprob": entry.logprob, "rank": 1} for entry in row} for row in rows]
+        return {"choices": [{"index": 0, "text": "", "token_ids": [1], "prompt_logprobs": [None, *found]}]}
+
+    def _handler(self) -> type[BaseHTTPRequestHandler]:
+        double = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def log_message(self, format: str, *args: object) -> None:
+                """Stay silent."""
+
+            def do_GET(self) -> None:
+                answers = {
+                    "/v1/models": {"data": [{"id": "the-model", "max_model_len": 512}]},
+                    "/version": {"version": "0.0-double"},
+                }
+                self._send(200, answers[self.path])
+
+            def do_POST(self) -> None:
+                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                double.bodies.append(body)
+                if double.api_key and self.headers.get("Authorization") != f"Bearer {double.api_key}":
+                    self._send(401, {"error": {"message": "Unauthorized"}})
+                elif body.get("prompt", [0])[0] == 13 and len(body["prompt"]) == 1:
+                    self._send(400, {"error": {"message": "unlucky prompt"}})
+                elif body.get("stream"):
+                    self._stream(body)
+                else:
+                    self._send(200, double.answer(self.path, body))
+
+            def _send(self, status: int, answer: dict[str, Any]) -> None:
+                data = json.dumps(answer).encode()
+                self.send_response(status)
+                self.send_header("Content-Type", "application/json")
+                self.send_header("Content-Length", str(len(data)))
+                self.end_headers()
+                self.wfile.write(data)
+
+            def _stream(self, body: dict[str, Any]) -> None:
+                self.send_response(200)
+                self.send_header("Content-Type", "text/event-stream")
+                self.send_header("Connection", "close")
+                self.end_headers()
+                self.close_connection = True
+                for number, chunk in enumerate(double.stream(body)):
+                    gone = bool(select.select([self.connection], [], [], 0)[0])
+                    if gone or (double.break_off_after and number >= double.break_off_after):
+                        double.aborted += gone
+                        return
+                    try:
+                        self.wfile.write(b"data: " + json.dumps(chunk).encode() + b"\n\n")
+                    except OSError:
+                        double.aborted += 1
+                        return
+                self.wfile.write(b"data: [DONE]\n\n")
+
+        return Handler
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = False
+    request_queue_size = 128
+
+
+def _logprobs(token: Token) -> dict[str, Any]:
+    if token.logprob is None:
+        return {"logprobs": None}
+    best = {f"token_id:{entry.token_id}": entry.logprob for entry in token.top}
+    return {
+        "logprobs": {
+            "tokens": [f"token_id:{token.token_id}"],
+            "token_logprobs": [token.logprob],
+            "top_logprobs": [{f"token_id:{token.token_id}": token.logprob, **best}],
+        }
+    }
