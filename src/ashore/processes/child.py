@@ -3,24 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
-import resource
 import signal
 import subprocess
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
-from typing import Final
 
+from ashore.processes import launch
 from ashore.processes.environment import child_environment
 from ashore.processes.logs import open_log
-
-_PR_SET_PDEATHSIG: Final = 1
-"""prctl(2), Linux."""
-_LIBC: Final = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,11 +47,13 @@ class Process:
         """Start it. Must be called from the main thread, whose end is what the parent-death signal means.
 
         Raises:
-            OSError: the program cannot be run.
+            OSError: no process can be made. A program that cannot be run ends at once, and its log says why.
         """
         read_end, write_end = os.pipe()
         log = open_log(spec.log)
-        argv = [*spec.argv, spec.control_flag, str(read_end)] if spec.control_flag else list(spec.argv)
+        argv = [sys.executable, "-I", "-S", launch.__file__, str(os.getpid()), *spec.argv]
+        if spec.control_flag:
+            argv += [spec.control_flag, str(read_end)]
         try:
             popen = subprocess.Popen(
                 argv,
@@ -68,7 +63,6 @@ class Process:
                 env=child_environment(extra=spec.env),
                 pass_fds=(read_end,),
                 process_group=0,
-                preexec_fn=partial(_before_exec, os.getpid()),
             )
         except BaseException:
             os.close(write_end)
@@ -99,12 +93,3 @@ class Process:
         """Kill the child and everything it started, at once."""
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self._popen.pid, signal.SIGKILL)
-
-
-def _before_exec(supervisor: int) -> None:
-    """Run in the child between fork and exec: die with the supervisor, and never write memory to a core file."""
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    if _LIBC is not None:
-        _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-    if os.getppid() != supervisor:  # it ended before the line above
-        os._exit(1)

@@ -1,0 +1,32 @@
+"""The step between the supervisor and a child's own program: `python -I -S launch.py SUPERVISOR_PID PROGRAM ARG...`.
+
+Ties the process to its supervisor, forbids core dumps, and becomes the program. A file of its own rather than a
+function run between fork and exec, because that one would run in a copy of a process whose other threads hold locks.
+"""
+
+import ctypes
+import os
+import resource
+import signal
+import sys
+
+PR_SET_PDEATHSIG = 1
+"""prctl(2), Linux. Survives exec; meant is the end of the thread that started this process."""
+
+
+def main() -> None:
+    """Set the limits and become the program. Does not return."""
+    supervisor, program = int(sys.argv[1]), sys.argv[2:]
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    if os.getppid() != supervisor:  # it ended before the line above
+        sys.exit(1)
+    try:
+        os.execvp(program[0], program)
+    except OSError as fault:
+        sys.exit(f"{program[0]} cannot be run: {fault.strerror}")
+
+
+if __name__ == "__main__":
+    main()
