@@ -58,6 +58,7 @@ def test_tune_measures_draws_and_records(ashore: Run, tmp_path: Path) -> None:
     state = open_database(tmp_path / "state.db", snapshots=tmp_path / "snapshots", clock=SystemClock())
     with state.read() as connection:
         row = load_tuning(connection, model=name, goal="latency")
+    state.close()
     assert row is not None and json.loads(row.choice)["kind"] == "fake" and json.loads(row.report) == report
 
 
