@@ -17,12 +17,12 @@ from numpy.typing import NDArray
 from ashore.core import OrderId
 from ashore.engines.answering import Answer, common_prefix, score_row
 from ashore.engines.failures import failed
+from ashore.engines.features import FEATURES
 from ashore.engines.model import (
     EngineEvent,
     EngineInfo,
     EngineOptions,
     EngineStats,
-    Feature,
     GenerateOrder,
     ModelFiles,
     TokenLogprob,
@@ -38,10 +38,6 @@ from ashore.errors import (
     UnsupportedModel,
 )
 
-_FEATURES: Final[tuple[Feature, ...]] = (
-    "frequency_penalty", "logit_bias", "logprobs", "min_p", "presence_penalty", "repetition_penalty", "score", "seed",
-    "temperature", "top_k", "top_logprobs", "top_p",
-)  # fmt: skip
 _MIN_SHARED: Final = 8
 
 
@@ -102,7 +98,7 @@ class TorchEngine:
             vocab_size=int(config.vocab_size),
             kv_tokens=options.kv_tokens or context_tokens * options.max_sequences,
             max_sequences=options.max_sequences,
-            features=_FEATURES,
+            features=FEATURES["torch"],
             max_top_logprobs=20,
             deterministic_seed=True,
         )

@@ -18,12 +18,12 @@ from ashore.engines.failures import failed
 from ashore.engines.fake import tongue
 from ashore.engines.fake.files import END, USER, VOCAB_SIZE
 from ashore.engines.fake.spec import FakeSpec
+from ashore.engines.features import FEATURES
 from ashore.engines.model import (
     EngineEvent,
     EngineInfo,
     EngineOptions,
     EngineStats,
-    Feature,
     Finished,
     GenerateOrder,
     ModelFiles,
@@ -34,10 +34,6 @@ from ashore.engines.model import (
 from ashore.engines.ordercheck import check_ids, check_order
 from ashore.errors import AshoreError, ContextTooLong, EngineFailed, InvalidRequest, NotReady
 
-_FEATURES: Final[tuple[Feature, ...]] = (
-    "adapters", "embed", "frequency_penalty", "logit_bias", "logprobs", "min_p", "presence_penalty",
-    "repetition_penalty", "score", "seed", "temperature", "top_k", "top_logprobs", "top_p",
-)  # fmt: skip
 _TICK_S: Final = 0.002
 """Paced tokens come out on a grid of this width, so that many slow streams cost few steps."""
 _BLOCK_TOKENS: Final = 16
@@ -120,7 +116,7 @@ class FakeEngine:
             vocab_size=VOCAB_SIZE,
             kv_tokens=self._kv_tokens,
             max_sequences=spec.sequences,
-            features=_FEATURES,
+            features=FEATURES["fake"],
             max_top_logprobs=20,
             embedding_size=spec.embed,
             deterministic_seed=True,

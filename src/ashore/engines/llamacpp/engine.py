@@ -17,6 +17,7 @@ import msgspec
 from ashore.core import OrderId, did_you_mean
 from ashore.engines.answering import Answer, score_row
 from ashore.engines.failures import failed
+from ashore.engines.features import FEATURES
 from ashore.engines.llamacpp.context import LlamaContext, LlamaModel
 from ashore.engines.llamacpp.library import load_library
 from ashore.engines.llamacpp.slots import Slot, Slots
@@ -25,7 +26,6 @@ from ashore.engines.model import (
     EngineInfo,
     EngineOptions,
     EngineStats,
-    Feature,
     GenerateOrder,
     ModelFiles,
     TokenLogprob,
@@ -43,10 +43,6 @@ from ashore.errors import (
     UnsupportedModel,
 )
 
-_FEATURES: Final[tuple[Feature, ...]] = (
-    "frequency_penalty", "grammar", "logit_bias", "logprobs", "min_p", "presence_penalty", "repetition_penalty",
-    "score", "seed", "temperature", "top_k", "top_logprobs", "top_p",
-)  # fmt: skip
 _MOST_SLOTS: Final = 256
 """`LLAMA_MAX_SEQ` of llama.cpp."""
 _SPARE_SLOTS: Final = 32
@@ -132,7 +128,7 @@ class LlamaCppEngine:
             vocab_size=model.vocab_size,
             kv_tokens=context.kv_tokens,
             max_sequences=num_running,
-            features=_FEATURES,
+            features=FEATURES["llamacpp"],
             max_top_logprobs=20,
         )
         return self._info

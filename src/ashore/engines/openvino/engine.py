@@ -15,12 +15,12 @@ from numpy.typing import NDArray
 
 from ashore.core import OrderId
 from ashore.engines.failures import failed
+from ashore.engines.features import FEATURES
 from ashore.engines.model import (
     EngineEvent,
     EngineInfo,
     EngineOptions,
     EngineStats,
-    Feature,
     Finished,
     GenerateOrder,
     ModelFiles,
@@ -42,22 +42,6 @@ from ashore.engines.openvino.scoring import score_text
 from ashore.errors import AshoreError, Conflict, EngineFailed, KvCacheExhausted, UnsupportedByEngine
 
 _FALLBACK_CONTEXT_TOKENS = 4096
-
-_FEATURES: tuple[Feature, ...] = (
-    "temperature",
-    "top_p",
-    "top_k",
-    "min_p",
-    "presence_penalty",
-    "frequency_penalty",
-    "repetition_penalty",
-    "logit_bias",
-    "seed",
-    "logprobs",
-    "top_logprobs",
-    "grammar",
-    "score",
-)
 
 
 class GenerationFile(msgspec.Struct, frozen=True):
@@ -132,7 +116,7 @@ class OpenVinoEngine:
             vocab_size=model.facts.vocab_size,
             kv_tokens=num_blocks * BLOCK_TOKENS,
             max_sequences=options.max_sequences,
-            features=_FEATURES,
+            features=FEATURES["openvino"],
             max_top_logprobs=MAX_TOP_LOGPROBS,
             deterministic_seed=full,
         )

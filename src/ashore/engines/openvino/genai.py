@@ -14,12 +14,12 @@ import numpy as np
 
 from ashore.core import OrderId
 from ashore.engines.failures import failed
+from ashore.engines.features import FEATURES
 from ashore.engines.model import (
     EngineEvent,
     EngineInfo,
     EngineOptions,
     EngineStats,
-    Feature,
     Finished,
     GenerateOrder,
     ModelFiles,
@@ -30,8 +30,6 @@ from ashore.engines.openvino.graph import BLOCK_TOKENS, PagedModel
 from ashore.engines.openvino.orders import check_order
 from ashore.engines.openvino.runtime import import_openvino
 from ashore.errors import AshoreError, Conflict, EngineFailed, UnsupportedByEngine
-
-_FEATURES: tuple[Feature, ...] = ("temperature", "top_p", "top_k", "seed", "logprobs")
 
 
 @dataclass(slots=True)
@@ -80,7 +78,7 @@ class GenaiEngine:
             vocab_size=facts.facts.vocab_size,
             kv_tokens=scheduler.num_kv_blocks * BLOCK_TOKENS,
             max_sequences=options.max_sequences,
-            features=_FEATURES,
+            features=FEATURES["genai"],
         )
         return self._info
 
@@ -89,7 +87,9 @@ class GenaiEngine:
             if order.order_id in self._running:
                 raise Conflict(f"order {order.order_id} is running already")
             if order.grammar is not None or order.top_logprobs or order.sampling.logit_bias:
-                raise UnsupportedByEngine(f"the genai engine can do {', '.join(_FEATURES)}", hint="use openvino")
+                raise UnsupportedByEngine(
+                    f"the genai engine can do {', '.join(FEATURES['genai'])}", hint="use openvino"
+                )
             check_order(order, self._info)
             ids = self._ov.Tensor(np.array([order.prompt_ids], np.int64))
             handle = self._pipeline.add_request(next(self._numbers), ids, self._config(order))

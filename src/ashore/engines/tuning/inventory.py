@@ -6,12 +6,11 @@ import shutil
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
-from typing import Final, get_args
+from typing import Final
 
 from ashore import __version__
+from ashore.engines.features import FEATURES
 from ashore.engines.model import EngineKind, Feature
-
-_ALL: Final[tuple[Feature, ...]] = get_args(Feature)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,7 +37,6 @@ class _Kind:
     what: str
     takes: tuple[str, ...]
     architectures: str
-    features: tuple[Feature, ...]
     packages: tuple[str, ...] = ()
     """Distributions it needs, the one whose version is shown first."""
     modules: tuple[str, ...] = ()
@@ -51,7 +49,6 @@ _KINDS: Final[tuple[_Kind, ...]] = (
         what="CPU, the default: OpenVINO's runtime under ashore's own scheduler and sampler",
         takes=("gguf", "safetensors", "openvino"),
         architectures="llama, qwen2, qwen3, bert",
-        features=tuple(f for f in _ALL if f != "adapters"),
         packages=("openvino", "nncf"),
         modules=("openvino", "nncf"),
         install="pip install openvino nncf",
@@ -61,7 +58,6 @@ _KINDS: Final[tuple[_Kind, ...]] = (
         what="CPU: OpenVINO GenAI's own pipeline, the yardstick in benchmarks",
         takes=("openvino",),
         architectures="llama, qwen2, qwen3",
-        features=("temperature", "top_p", "top_k", "seed"),
         packages=("openvino-genai",),
         modules=("openvino_genai",),
         install="pip install openvino-genai",
@@ -71,7 +67,6 @@ _KINDS: Final[tuple[_Kind, ...]] = (
         what="CPU: llama.cpp in process (xllamacpp)",
         takes=("gguf",),
         architectures="every GGUF, DeepSeek V2 and V3 included",
-        features=tuple(f for f in _ALL if f not in ("adapters", "embed")),
         packages=("xllamacpp",),
         modules=("xllamacpp",),
         install="pip install xllamacpp",
@@ -81,7 +76,6 @@ _KINDS: Final[tuple[_Kind, ...]] = (
         what="PyTorch and transformers: the reference for correctness, slow",
         takes=("safetensors",),
         architectures="what transformers takes without remote code",
-        features=("temperature", "top_p", "top_k", "seed"),
         packages=("torch", "transformers"),
         modules=("torch", "transformers"),
         install="pip install 'ashore[train]'",
@@ -91,14 +85,12 @@ _KINDS: Final[tuple[_Kind, ...]] = (
         what="GPU: an external vLLM server, spoken to over HTTP",
         takes=("safetensors", "remote"),
         architectures="what that server takes",
-        features=("temperature", "top_p", "top_k", "seed"),
     ),
     _Kind(
         kind="fake",
         what="no model: fake:echo and fake:random, for load tests and for trying ashore",
         takes=("fake",),
         architectures="none",
-        features=tuple(f for f in _ALL if f != "grammar"),
     ),
 )
 
@@ -117,7 +109,7 @@ def _card(kind: _Kind) -> EngineCard:
         what=kind.what,
         takes=kind.takes,
         architectures=kind.architectures,
-        features=kind.features,
+        features=FEATURES[kind.kind],
         missing=f"{', '.join(absent)} is not installed: {kind.install}" if absent else _outside(kind.kind),
     )
 

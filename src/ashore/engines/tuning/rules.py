@@ -10,11 +10,11 @@ import msgspec
 from ashore.engines.tuning.model import GOALS, Candidate, Goal, Machine, Measured, TunedChoice
 
 NOISE: Final = 0.03
-"""Figures closer than this share are equal. Rounds of one setting differ by up to 10 %, medians of several by about 3 %
-(measured with the demo model on a quiet two-core machine)."""
+"""Figures closer than this share are taken as equal. An assumption: medians of several rounds differ by about a third
+of what single rounds do."""
 
 ROUND_NOISE: Final = 0.10
-"""How far a single round may be off, as a share."""
+"""How far a single round may be off, as a share: what rounds of one setting differed by on a quiet machine."""
 
 Figures = tuple[float, float]
 """One-stream and sixteen-stream tokens per second."""

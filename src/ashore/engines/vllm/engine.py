@@ -17,12 +17,12 @@ import msgspec
 
 from ashore.core import OrderId
 from ashore.engines.failures import failed
+from ashore.engines.features import FEATURES
 from ashore.engines.model import (
     EngineEvent,
     EngineInfo,
     EngineOptions,
     EngineStats,
-    Feature,
     Finished,
     GenerateOrder,
     ModelFiles,
@@ -47,10 +47,6 @@ from ashore.errors import (
 _log = logging.getLogger(__name__)
 _T = TypeVar("_T")
 
-_GENERATES: Final[tuple[Feature, ...]] = (
-    "frequency_penalty", "grammar", "logit_bias", "logprobs", "min_p", "presence_penalty", "repetition_penalty",
-    "score", "seed", "temperature", "top_k", "top_logprobs", "top_p",
-)  # fmt: skip
 _CALL_TIMEOUT_S: Final = 120.0
 _START_TIMEOUT_S: Final = 900.0
 _FALLBACK_VOCAB: Final = 1 << 20
@@ -121,7 +117,7 @@ class VllmEngine:
             vocab_size=int(options.extra.get("vocab_size", _FALLBACK_VOCAB)),
             kv_tokens=options.kv_tokens or context_tokens * options.max_sequences,
             max_sequences=options.max_sequences,
-            features=("embed",) if embeds else _GENERATES,
+            features=("embed",) if embeds else FEATURES["vllm"],
             max_top_logprobs=0 if embeds else 20,
             embedding_size=len(self._embed([[0]])[0]) if embeds else 0,
         )
