@@ -41,7 +41,7 @@ test: dev ## Run the tests (no torch, no network but the package index)
 	@$(BIN)/python -m pytest -m "not full" $(ARGS)
 
 test-full: dev ## Make the golden figures again with torch, and run everything, the slow tests too
-	@$(BIN)/python -m pip install $(PIP_FLAGS) 'torch>=2.9' 'transformers>=5.0'
+	@$(BIN)/python -m pip install $(PIP_FLAGS) 'accelerate>=1.0' 'torch>=2.9' 'transformers>=5.0'
 	@$(BIN)/python -m pytest $(ARGS)
 
 check: dev ## Lint, format, types, floors, architecture

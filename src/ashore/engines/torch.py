@@ -6,6 +6,7 @@ through transformers, GGUF files. Extra: `ashore[train]`.
 
 from __future__ import annotations
 
+import inspect
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -56,6 +57,8 @@ class TorchEngine:
     def __init__(self) -> None:
         self._info: EngineInfo | None = None
         self._model: Any = None
+        self._cache_name = "past_key_values"
+        """Name of the cache's argument; newer versions of transformers call it `cache`."""
         self._prefix_cache = False
         self._max_sequences = 1
         self._waiting: list[Answer] = []
@@ -84,6 +87,8 @@ class TorchEngine:
             raise EngineFailed(
                 f"transformers cannot load {files.name}: {error}", hint="`ashore model verify` checks the files"
             ) from error
+        names = inspect.signature(self._model.forward).parameters
+        self._cache_name = "cache" if "cache" in names else "past_key_values"
         config = self._model.config.get_text_config()
         known = int(getattr(config, "max_position_embeddings", 0)) or 4096
         context_tokens = options.context_tokens or known
@@ -141,7 +146,7 @@ class TorchEngine:
         check_ids(ids, info)
         if len(ids) > info.context_tokens:
             raise ContextTooLong(f"the text has {len(ids)} tokens; the context is {info.context_tokens}")
-        logits_TV, _ = self._forward(list(ids), None, every=True)
+        logits_TV = self._forward(list(ids), self._new_cache(), every=True)
         return [score_row(row, follower, top_logprobs) for row, follower in zip(logits_TV, ids[1:], strict=False)]
 
     def stats(self) -> EngineStats:
@@ -179,32 +184,41 @@ class TorchEngine:
             shared = min(common_prefix(ids, answer.ids), len(answer.ids) - 1)
             if shared >= _MIN_SHARED:
                 self._kept = None
-                cache.crop(shared)
+                if shared < len(ids):
+                    cache.crop(shared - len(ids))  # a negative number is what to remove, in every version
                 answer.cached_tokens = shared
                 self._cached_tokens += shared
                 return _Sequence(answer, cache, shared)
-        return _Sequence(answer, None, 0)
+        return _Sequence(answer, self._new_cache(), 0)
 
     def _advance(self, sequence: _Sequence) -> None:
         answer = sequence.answer
         made = answer.num_made
-        logits_TV, sequence.cache = self._forward(answer.ids[sequence.num_computed :], sequence.cache, every=False)
+        logits_TV = self._forward(answer.ids[sequence.num_computed :], sequence.cache, every=False)
         sequence.num_computed = len(answer.ids)
         self._events += answer.take(logits_TV[-1])
         self._completion_tokens += answer.num_made - made
 
-    def _forward(self, ids: list[int], cache: Any, *, every: bool) -> tuple[NDArray[np.float32], Any]:
+    def _new_cache(self) -> Any:
+        _, transformers = _libraries()
+        return transformers.DynamicCache()
+
+    def _forward(self, ids: list[int], cache: Any, *, every: bool) -> NDArray[np.float32]:
+        """Compute `ids` after what `cache` holds, add them to it, and return logits of every token or of the last."""
         torch, _ = _libraries()
         with torch.inference_mode():
             out = self._model(
-                input_ids=torch.tensor([ids]), past_key_values=cache, use_cache=True, logits_to_keep=0 if every else 1
+                input_ids=torch.tensor([ids]),
+                use_cache=True,
+                logits_to_keep=0 if every else 1,
+                **{self._cache_name: cache},
             )
         logits_TV: NDArray[np.float32] = out.logits[0].float().numpy()
-        return logits_TV, out.past_key_values
+        return logits_TV
 
     def _drop_ended(self) -> None:
         for sequence in self._running:
-            if sequence.answer.ended and self._prefix_cache and sequence.cache is not None:
+            if sequence.answer.ended and self._prefix_cache and sequence.num_computed:
                 ids = sequence.answer.ids[: sequence.num_computed]
                 self._kept = (_partition(sequence.answer), ids, sequence.cache)
         self._running = [sequence for sequence in self._running if not sequence.answer.ended]

@@ -1,0 +1,206 @@
+"""The vLLM engine against the double: what it sends, how it fails, and the server's life as our child."""
+
+from __future__ import annotations
+
+import stat
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from engine_bench import drain, failure, finish, order, run
+from vllm_double import VllmDouble
+
+from ashore.core import OrderId
+from ashore.engines import EngineOptions, Grammar, ModelFiles, Sampling, Token
+from ashore.engines.vllm import VllmEngine, vllm_command
+from ashore.errors import EngineFailed, InvalidSpec, MissingExtra, Unauthenticated, UnsupportedModel
+
+REMOTE = ModelFiles(name="remote", digest="", directory="/nowhere", format="remote")
+
+
+def options(**extra: Any) -> EngineOptions:
+    return EngineOptions(kind="vllm", extra=extra)
+
+
+@pytest.fixture
+def double() -> Iterator[VllmDouble]:
+    server = VllmDouble("fake:random?tokens=400&context=512")
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def engine(double: VllmDouble) -> Iterator[VllmEngine]:
+    one = VllmEngine()
+    one.load(REMOTE, options(url=double.url))
+    yield one
+    one.close()
+
+
+def test_the_server_tells_name_context_and_version(engine: VllmEngine, double: VllmDouble) -> None:
+    other = VllmEngine()
+    info = other.load(REMOTE, options(url=double.url + "/"))
+    other.close()
+    assert (info.context_tokens, info.version) == (512, "vllm 0.0-double")
+
+
+def test_an_order_becomes_a_completion_of_token_ids(engine: VllmEngine, double: VllmDouble) -> None:
+    sampling = Sampling(temperature=0.5, top_p=0.9, min_p=0.1, seed=3, logit_bias={7: -1.0}, repetition_penalty=1.1)
+    grammar = Grammar(kind="json_schema", text='{"type":"object"}')
+    one = order(
+        "a", [5, 6], sampling=sampling, stop_token_ids=(2,), top_logprobs=4, grammar=grammar, prefix_partition="bank-a"
+    )
+    run(engine, one)
+    body = double.bodies[-1]
+    assert body["prompt"] == [5, 6]
+    assert body["stream_options"] == {"include_usage": True}
+    assert body["logit_bias"] == {"7": -1.0}
+    assert body["stop_token_ids"] == [2]
+    assert body["structured_outputs"] == {"json": {"type": "object"}}
+    assert body["cache_salt"] == "bank-a", "vLLM keys its prefix cache by this"
+    assert (body["return_token_ids"], body["logprobs"], body["min_p"], body["model"]) == (True, 4, 0.1, "the-model")
+    run(engine, order("b", [5, 6], ignore_eos=True, stop_token_ids=(2,)))
+    assert double.bodies[-1]["ignore_eos"] is True
+    assert not {"stop_token_ids", "top_p", "seed", "cache_salt", "logprobs"} & set(double.bodies[-1])
+
+
+def test_cancelling_closes_the_stream_so_that_the_server_aborts() -> None:
+    double = VllmDouble("fake:random?tok_per_s=50&tokens=400&context=512")
+    engine = VllmEngine()
+    try:
+        engine.load(REMOTE, options(url=double.url))
+        engine.submit(order("long", [5, 6], max_new_tokens=300))
+        while not any(isinstance(event, Token) for event in engine.step(0.5)):
+            continue
+        engine.cancel(OrderId("long"))
+        assert finish(drain(engine, {"long"})["long"]).reason == "cancelled"
+        deadline_s = time.monotonic() + 5
+        while not double.aborted and time.monotonic() < deadline_s:
+            time.sleep(0.01)
+        assert double.aborted == 1
+        assert list(engine.step(0.1)) == []
+    finally:
+        engine.close()
+        double.close()
+
+
+def test_the_hosts_descriptor_is_readable_while_events_wait(engine: VllmEngine) -> None:
+    import select
+
+    fd, seconds = engine.wait_on()
+    assert seconds is None
+    engine.submit(order("a", [5, 6], max_new_tokens=1))
+    assert select.select([fd], [], [], 5)[0], "nothing woke the host"
+    drain(engine, {"a"})
+
+
+def test_a_refusal_of_the_server_fails_the_order_with_its_words(engine: VllmEngine) -> None:
+    event = failure(run(engine, order("bad", [13]))["bad"])
+    assert event.code == "invalid_request"
+    assert "unlucky prompt" in event.message
+
+
+def test_a_stream_that_breaks_off_never_ends_as_if_it_were_whole(engine: VllmEngine, double: VllmDouble) -> None:
+    double.break_off_after = 3
+    event = failure(run(engine, order("a", [5, 6]))["a"])
+    assert event.code in ("engine_failed", "source_unreachable")
+
+
+def test_scores_and_their_best_come_from_prompt_logprobs(engine: VllmEngine, double: VllmDouble) -> None:
+    rows = engine.score([65, 66, 67], top_logprobs=2)
+    assert [row[0].token_id for row in rows] == [66, 67]
+    assert rows == double.engine().score([65, 66, 67], top_logprobs=2)
+
+
+def test_an_embedding_server_embeds_and_does_not_generate(double: VllmDouble) -> None:
+    engine = VllmEngine()
+    info = engine.load(REMOTE, options(url=double.url, task="embed"))
+    assert (info.features, info.embedding_size) == (("embed",), 384)
+    assert engine.embed([[5, 6], [7]]) == double.engine().embed([[5, 6], [7]])
+    assert failure(run(engine, order("a", [5]))["a"]).code == "unsupported_by_engine"
+    engine.close()
+
+
+def test_a_key_is_sent_and_a_missing_one_is_said() -> None:
+    double = VllmDouble("fake:random", api_key="secret")
+    try:
+        for key, code in (("secret", None), ("wrong", Unauthenticated.code)):
+            engine = VllmEngine()
+            engine.load(REMOTE, options(url=double.url, api_key=key))
+            events = run(engine, order("a", [5, 6]))["a"]
+            assert (failure(events).code if code else None) == code
+            engine.close()
+    finally:
+        double.close()
+
+
+def test_where_nobody_listens_loading_fails_in_time() -> None:
+    engine = VllmEngine()
+    with pytest.raises(EngineFailed, match="no vLLM server answered"):
+        engine.load(REMOTE, options(url="http://127.0.0.1:9", start_timeout_s=0.1))
+    engine.close()
+    with pytest.raises(InvalidSpec):
+        VllmEngine().load(REMOTE, options(url="127.0.0.1:8000"))
+
+
+def test_the_command_line_is_exact() -> None:
+    files = ModelFiles(name="deepseek-llm", digest="", directory="/models/x", format="safetensors")
+    wanted = EngineOptions(
+        kind="vllm",
+        context_tokens=4096,
+        max_sequences=32,
+        extra={"tensor_parallel_size": 2, "enforce_eager": False, "dtype": "bfloat16", "start_timeout_s": 5},
+    )
+    line = " ".join(vllm_command(files, wanted, port=8123))
+    assert line == (
+        "vllm serve /models/x --host 127.0.0.1 --port 8123 --served-model-name deepseek-llm --max-num-seqs 32 "
+        "--max-num-batched-tokens 512 --enable-prefix-caching --enable-prompt-tokens-details --disable-log-requests "
+        "--max-logprobs 20 --max-model-len 4096 --tensor-parallel-size 2 --no-enforce-eager --dtype bfloat16"
+    )
+    with pytest.raises(UnsupportedModel):
+        vllm_command(ModelFiles(name="x", digest="", directory="/", format="openvino"), wanted, port=1)
+
+
+def test_a_missing_vllm_is_said_with_the_command(tmp_path: Path) -> None:
+    files = ModelFiles(name="x", digest="", directory=str(tmp_path), format="safetensors")
+    with pytest.raises(MissingExtra, match=f"serve {tmp_path}"):
+        VllmEngine().load(files, options(executable="no-such-vllm"))
+
+
+def test_a_server_of_ours_is_started_watched_and_stopped(tmp_path: Path) -> None:
+    """The executable stands in for vLLM: it serves what the engine asks at its start, until it is told to end."""
+    executable = tmp_path / "vllm"
+    executable.write_text(STAND_IN)
+    executable.chmod(executable.stat().st_mode | stat.S_IXUSR)
+    files = ModelFiles(name="the-model", digest="", directory=str(tmp_path), format="safetensors")
+    engine = VllmEngine()
+    try:
+        info = engine.load(files, options(executable=str(executable)))
+        assert info.context_tokens == 99
+        (tmp_path / "die").touch()
+        with pytest.raises(EngineFailed, match="exit code 3"):
+            for _ in range(200):
+                engine.step(0.05)
+    finally:
+        engine.close()
+        engine.close()
+
+
+STAND_IN = """#!/usr/bin/env python3
+import http.server, json, os, pathlib, sys, threading, time
+here = pathlib.Path(sys.argv[2])
+class Handler(http.server.BaseHTTPRequestHandler):
+    def log_message(self, *a): pass
+    def do_GET(self):
+        assert self.headers["Authorization"] == "Bearer " + os.environ["VLLM_API_KEY"]
+        data = json.dumps({"data": [{"id": "the-model", "max_model_len": 99}]}).encode()
+        self.send_response(200); self.send_header("Content-Length", str(len(data))); self.end_headers()
+        self.wfile.write(data)
+def watch():
+    while not (here / "die").exists(): time.sleep(0.02)
+    os._exit(3)
+threading.Thread(target=watch, daemon=True).start()
+http.server.HTTPServer(("127.0.0.1", int(sys.argv[sys.argv.index("--port") + 1])), Handler).serve_forever()
+"""
