@@ -89,6 +89,19 @@ def test_our_errors_keep_class_message_and_hint(error: AshoreError) -> None:
         assert type(back) is type(error)
 
 
+def test_our_errors_keep_field_and_waiting_time_on_the_wire() -> None:
+    error = Overloaded("full", hint="wait", param="messages", retry_after_s=2.5)
+    sent = frames.encode(frames.Events([failed(ORDER.order_id, error)])) + frames.encode(
+        frames.CallFailed(1, failure_of(error))
+    )
+    events, call = (frames.decode_to_worker(body) for body in frames.FrameReader().feed(sent))
+    assert isinstance(events, frames.Events) and isinstance(call, frames.CallFailed)
+    (event,) = events.events
+    assert isinstance(event, Failed)
+    for back in (error_of(event), error_of(call.failure)):
+        assert (back.hint, back.param, back.retry_after_s) == ("wait", "messages", 2.5)
+
+
 def test_foreign_errors_become_engine_failed_with_their_own_words() -> None:
     failure = failure_of(ZeroDivisionError("by zero"))
     assert failure.code == EngineFailed.code

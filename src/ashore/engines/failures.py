@@ -1,4 +1,4 @@
-"""Errors on their way through a frame: an `AshoreError` becomes code, message and hint, and comes back as its class."""
+"""Errors on their way through a frame: an `AshoreError` becomes its fields, and comes back as its class."""
 
 from __future__ import annotations
 
@@ -17,12 +17,14 @@ class Failure(msgspec.Struct, frozen=True, array_like=True):
     code: str
     message: str
     hint: str = ""
+    param: str | None = None
+    retry_after_s: float | None = None
 
 
 def failure_of(error: BaseException) -> Failure:
     """Return the wire form of `error`. What is not ours becomes `engine_failed` with its own words."""
     if isinstance(error, AshoreError):
-        return Failure(error.code, error.message, error.hint)
+        return Failure(error.code, error.message, error.hint, error.param, error.retry_after_s)
     return Failure(
         EngineFailed.code,
         f"the engine raised {type(error).__name__}: {error}",
@@ -33,12 +35,13 @@ def failure_of(error: BaseException) -> Failure:
 def failed(order_id: OrderId, error: BaseException) -> Failed:
     """Return the event that ends `order_id` with `error`."""
     failure = failure_of(error)
-    return Failed(order_id, failure.code, failure.message, failure.hint)
+    return Failed(order_id, failure.code, failure.message, failure.hint, failure.param, failure.retry_after_s)
 
 
 def error_of(failure: Failure | Failed) -> AshoreError:
     """Return the error that `failure` was made from: the class whose `code` it carries, `EngineFailed` if unknown."""
-    return _classes().get(failure.code, EngineFailed)(failure.message, hint=failure.hint)
+    cls = _classes().get(failure.code, EngineFailed)
+    return cls(failure.message, hint=failure.hint, param=failure.param, retry_after_s=failure.retry_after_s)
 
 
 @functools.cache

@@ -169,6 +169,8 @@ class Failed(msgspec.Struct, frozen=True, tag="failed", array_like=True):
     """A `code` of `ashore.errors`."""
     message: str
     hint: str = ""
+    param: str | None = None
+    retry_after_s: float | None = None
 
 
 EngineEvent = Token | Finished | Failed
