@@ -336,6 +336,14 @@ def test_a_deadline_that_passes_while_waiting(tmp_path: Path) -> None:
         assert first.result()[0] == 200
 
 
+@pytest.mark.parametrize("name", ["x-ashore-priority", "x-ashore-deadline-ms"])
+def test_bad_headers_are_named_on_embeddings_too(worker: Worker, name: str) -> None:
+    body = json.dumps({"model": "echo", "input": "a"})
+    assert worker.request("POST", "/v1/embeddings", body, headers={name: "5"})[0] == 200
+    status, _, answer = worker.request("POST", "/v1/embeddings", body, headers={name: "soon"})
+    assert (status, json.loads(answer)["error"]["param"]) == (400, name)
+
+
 def test_sigterm_drains(tmp_path: Path) -> None:
     with http_worker(tmp_path) as worker, ThreadPoolExecutor(1) as pool:
         running = pool.submit(worker.request, "POST", CHAT, ask("slow", "x" * 20, stream=True))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -361,6 +361,62 @@ def test_embeddings_are_unit_vectors_shortened_on_demand() -> None:
             await bench.service.embed("echo", ["a"], ANYONE, dimensions=9)
         with pytest.raises(InvalidRequest, match="empty"):
             await bench.service.embed("echo", ["a", ""], ANYONE)
+
+    run(scenario=scenario)
+
+
+class SlowEmbedder(MemoryReplica):
+    """Needs 0.1 s for a batch."""
+
+    async def embed(self, batch: list[list[int]]) -> list[list[float]]:
+        await asyncio.sleep(0.1)
+        return await super().embed(batch)
+
+
+def test_embeddings_have_one_deadline_for_the_wait_and_the_run() -> None:
+    async def scenario(bench: Bench) -> None:
+        with pytest.raises(DeadlineExceeded, match="vectors of 1 inputs"):
+            await bench.service.embed("echo", ["a"], ANYONE, deadline_s=0.02)
+        first = asyncio.create_task(bench.service.embed("echo", ["a"], ANYONE))
+        await asyncio.sleep(0.01)
+        with pytest.raises(DeadlineExceeded, match="vectors"):  # 0.09 s of the wait are gone when the run begins
+            await bench.service.embed("echo", ["b"], ANYONE, deadline_s=0.15)
+        assert len((await first).vectors) == 1
+        assert bench.service.in_flight == 0
+
+    run(SlowEmbedder(), scenario=scenario, admission=AdmissionLimits(max_running=1))
+
+
+def test_embeddings_wait_by_priority() -> None:
+    async def scenario(bench: Bench) -> None:
+        ended: list[str] = []
+
+        async def embed(name: str, priority: int) -> None:
+            await bench.service.embed("echo", [name], ANYONE, priority=priority)
+            ended.append(name)
+
+        tasks = []
+        for name, priority in (("first", 0), ("low", 0), ("high", 5)):
+            tasks.append(asyncio.create_task(embed(name, priority)))
+            await asyncio.sleep(0.01)
+        await asyncio.gather(*tasks)
+        assert ended == ["first", "high", "low"]
+
+    run(SlowEmbedder(), scenario=scenario, admission=AdmissionLimits(max_running=1))
+
+
+def test_counted_tokens_are_those_that_generation_reads(monkeypatch: pytest.MonkeyPatch) -> None:
+    def all_of_it(text: BytesText, messages: Sequence[Message], tools: object = (), **how: object) -> list[int]:
+        return [token for message in messages for token in text.encode(message.content)]
+
+    monkeypatch.setattr(BytesText, "knows_tools", False)
+    monkeypatch.setattr(BytesText, "encode_chat", all_of_it)
+
+    async def scenario(bench: Bench) -> None:
+        request = ask("hi", tools=(ToolSpec(name="go", description="away"),), max_tokens=1)
+        started = (await bench.answer(request))[0]
+        assert isinstance(started, Started)
+        assert await bench.service.count_tokens(request, ANYONE) == started.prompt_tokens > 100
 
     run(scenario=scenario)
 

@@ -15,7 +15,7 @@ from collections.abc import AsyncGenerator, Callable, Sequence
 from ashore.access import INFER, Principal
 from ashore.core import Clock
 from ashore.engines import EngineStats, Grammar
-from ashore.errors import AshoreError
+from ashore.errors import AshoreError, DeadlineExceeded
 from ashore.metrics import Metrics
 from ashore.serving.admission import Cost, Gate, capacity_for, cost_of
 from ashore.serving.answer import Answer
@@ -149,7 +149,7 @@ class ServingService:
         principal.require(INFER)
         model = find_model(self._models, request.model)
         info = model.info
-        deadline_at = arrived_at + self._deadline_s(request)
+        deadline_at = arrived_at + self._deadline_s(request.deadline_s)
         request = prepare_tools(request, model.text)
         check_features(request, info)
         if request.grammar is not None:
@@ -194,12 +194,15 @@ class ServingService:
         principal: Principal,
         *,
         dimensions: int | None = None,
+        priority: int = 0,
+        deadline_s: float | None = None,
     ) -> Embedding:
-        """Return one vector per input.
+        """Return one vector per input. The deadline covers the wait for a slot and the run together.
 
         Raises:
-            AshoreError: the model does not embed, an input does not fit, or there is no room.
+            AshoreError: the model does not embed, an input does not fit, there is no room, or the deadline passed.
         """
+        deadline_at = self._clock.monotonic_s() + self._deadline_s(deadline_s)
         principal.require(INFER)
         found = find_model(self._models, model)
         info = found.info
@@ -207,13 +210,13 @@ class ServingService:
         batch = await encode_inputs(inputs, found.text, info)
         prompt_tokens = sum(len(ids) for ids in batch)
         cost = Cost(1, prompt_tokens)
-        deadline_s = self._topology.admission.default_deadline_s
         self._enter()
         try:
-            await found.gate.enter(cost, wait_s=deadline_s)
+            wait_s = max(0.0, deadline_at - self._clock.monotonic_s())
+            await found.gate.enter(cost, priority=priority, wait_s=wait_s)
             entered_at = self._clock.monotonic_s()
             try:
-                vectors = await self._embed(found, batch, deadline_s)
+                vectors = await self._embed(found, batch, deadline_at)
             finally:
                 found.gate.leave(cost, service_s=self._clock.monotonic_s() - entered_at)
         finally:
@@ -228,10 +231,14 @@ class ServingService:
         )
 
     async def count_tokens(self, request: GenerationRequest, principal: Principal) -> int:
-        """Return how many tokens the prompt of `request` has in its model's own template."""
+        """Return how many tokens the prompt of `request` has in its model's own template, tools included.
+
+        Raises:
+            AshoreError: the request could not be served.
+        """
         principal.require(INFER)
         model = find_model(self._models, request.model)
-        return len(await prompt_ids(request, model.text, model.info))
+        return len(await prompt_ids(prepare_tools(request, model.text), model.text, model.info))
 
     async def host_stats(self) -> dict[tuple[str, str], EngineStats]:
         """Ask every live host for its counters, by (alias, replica). One that is too slow is left out."""
@@ -333,20 +340,34 @@ class ServingService:
                 seat.in_flight -= len(orders)
                 await feed.close()
 
-    async def _embed(self, model: LoadedModel, batch: list[list[int]], deadline_s: float) -> list[list[float]]:
-        async with asyncio.timeout(deadline_s):
-            for attempt in range(1, MOST_ATTEMPTS + 1):
-                seat, replica = await model.replicas.pick(min(REPLICA_WAIT_S, deadline_s))
-                seat.in_flight += 1
-                try:
-                    return await replica.embed(batch)
-                except AshoreError as fault:
-                    if not died(fault) or attempt == MOST_ATTEMPTS:
-                        raise
-                    seat.suspect()
-                    self._metrics.add("ashore_retries", 1, model.served.alias)
-                finally:
-                    seat.in_flight -= 1
+    async def _embed(self, model: LoadedModel, batch: list[list[int]], deadline_at: float) -> list[list[float]]:
+        left_s = max(0.0, deadline_at - self._clock.monotonic_s())
+        alarm = asyncio.timeout(left_s)
+        try:
+            async with alarm:
+                return await self._embed_somewhere(model, batch)
+        except TimeoutError as fault:
+            if not alarm.expired():
+                raise
+            raise DeadlineExceeded(
+                f"the deadline passed before the vectors of {len(batch)} inputs were made",
+                hint="send fewer inputs in one request, or give it a later deadline",
+            ) from fault
+
+    async def _embed_somewhere(self, model: LoadedModel, batch: list[list[int]]) -> list[list[float]]:
+        """Embed on one replica; on another when the host dies."""
+        for attempt in range(1, MOST_ATTEMPTS + 1):
+            seat, replica = await model.replicas.pick(REPLICA_WAIT_S)
+            seat.in_flight += 1
+            try:
+                return await replica.embed(batch)
+            except AshoreError as fault:
+                if not died(fault) or attempt == MOST_ATTEMPTS:
+                    raise
+                seat.suspect()
+                self._metrics.add("ashore_retries", 1, model.served.alias)
+            finally:
+                seat.in_flight -= 1
         raise AssertionError("unreachable")
 
     async def _load(self, served: ServedModel) -> LoadedModel:
@@ -386,9 +407,9 @@ class ServingService:
             )
         )
 
-    def _deadline_s(self, request: GenerationRequest) -> float:
+    def _deadline_s(self, asked_s: float | None) -> float:
         limits = self._topology.admission
-        return min(limits.max_deadline_s, request.deadline_s or limits.default_deadline_s)
+        return min(limits.max_deadline_s, asked_s or limits.default_deadline_s)
 
     def _answer(self, choice: int, request: GenerationRequest, prompt: Prompt, text: ServedText) -> Answer:
         parser = text.answer_parser(

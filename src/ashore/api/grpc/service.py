@@ -64,7 +64,10 @@ class InferenceService(inference_pb2_grpc.InferenceServicer):
         async with self._call(context) as (principal, _):
             dimensions = request.dimensions if request.HasField("dimensions") else None
             inputs = embed_inputs(request.inputs)
-            return embed_response(await self._serving.embed(request.model, inputs, principal, dimensions=dimensions))
+            embedding = await self._serving.embed(
+                request.model, inputs, principal, dimensions=dimensions, deadline_s=context.time_remaining()
+            )
+            return embed_response(embedding)
         raise AssertionError("unreachable")
 
     async def Models(self, request: pb.ModelsRequest, context: Context) -> pb.ModelsResponse:

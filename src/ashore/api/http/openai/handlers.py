@@ -10,7 +10,7 @@ from ashore.access import Principal
 from ashore.api.http.decode import decode
 from ashore.api.http.exchange import Exchange
 from ashore.api.http.openai.chat import ChatChunks, render_chat, to_generation
-from ashore.api.http.openai.common import prompts_of
+from ashore.api.http.openai.common import deadline_of, priority_of, prompts_of
 from ashore.api.http.openai.completions import CompletionChunks, render_completion, to_generations
 from ashore.api.http.openai.embeddings import ModelList, model_out, render_embeddings
 from ashore.api.http.openai.types import ChatRequest, CompletionRequest, EmbeddingRequest
@@ -67,8 +67,16 @@ async def embeddings(app: HttpApp, exchange: Exchange, principal: Principal) -> 
     request = decode(await exchange.body(app.limits), _embedding_decoder)
     exchange.model = request.model[:64]
     inputs = prompts_of(request.input, "input")
+    priority, deadline_s = priority_of(exchange), deadline_of(exchange)
     exchange.watch()
-    embedding = await app.serving.embed(request.model, inputs, principal, dimensions=request.dimensions)
+    embedding = await app.serving.embed(
+        request.model,
+        inputs,
+        principal,
+        dimensions=request.dimensions,
+        priority=priority,
+        deadline_s=deadline_s,
+    )
     headers = [
         JSON,
         (b"x-ashore-release", embedding.release.encode()),
