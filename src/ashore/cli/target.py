@@ -44,7 +44,7 @@ def local_address(settings: Settings) -> str:
     Raises:
         NotReady: none does.
     """
-    from ashore.serving.topology import read_topology
+    from ashore.serving import read_topology
 
     path = settings.home.topology
     if not path.is_file():
