@@ -21,7 +21,13 @@ _SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2
 _TOKEN_SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1)
 
 TABLE: Final[tuple[tuple[str, Kind, str, tuple[str, ...], tuple[float, ...]], ...]] = (
-    ("ashore_requests", "counter", "Requests answered, by route and HTTP status.", ("route", "status"), ()),
+    (
+        "ashore_requests",
+        "counter",
+        "Requests answered, by route and status (HTTP number or gRPC name).",
+        ("route", "status"),
+        (),
+    ),
     ("ashore_request_seconds", "histogram", "From the first byte read to the last one sent.", ("route",), _SECONDS),
     ("ashore_errors", "counter", "Errors answered, by code of the error tree.", ("code",), ()),
     ("ashore_ttft_seconds", "histogram", "From arrival to the first piece of the answer.", ("model",), _SECONDS),

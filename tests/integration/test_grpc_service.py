@@ -40,6 +40,7 @@ class Running:
     server: GrpcServer
     serving: ServingService
     replica: MemoryReplica
+    metrics: Metrics
 
 
 @asynccontextmanager
@@ -47,6 +48,7 @@ async def running(
     replica: MemoryReplica | None = None, *, admission: AdmissionLimits | None = None
 ) -> AsyncIterator[Running]:
     replica = replica or MemoryReplica()
+    metrics = Metrics()
     model = ServedModel(alias="echo", release="echo-1", kind="fake", sockets=("memory",), created_s=7)
     serving = ServingService(
         Topology(models=(model,), admission=admission or AdmissionLimits()),
@@ -54,16 +56,16 @@ async def running(
         load_text=lambda _: BytesText(),
         check_grammar=lambda _: None,
         clock=SystemClock(),
-        metrics=Metrics(),
+        metrics=metrics,
     )
     await serving.start()
     while not serving.models()[0].ready:
         await asyncio.sleep(0.005)
-    server = GrpcServer(serving, KEYS, port=0)
+    server = GrpcServer(serving, KEYS, port=0, metrics=metrics)
     await server.start()
     try:
         async with grpc.aio.insecure_channel(server.address) as channel:
-            yield Running(inference_pb2_grpc.InferenceStub(channel), channel, server, serving, replica)
+            yield Running(inference_pb2_grpc.InferenceStub(channel), channel, server, serving, replica, metrics)
     finally:
         await server.stop()
         await serving.close()
@@ -225,6 +227,29 @@ def test_a_full_queue_refuses_at_once_and_says_when_to_come_back() -> None:
     run(test, replica=MemoryReplica(token_s=0.02), admission=AdmissionLimits(max_running=1, max_waiting=1))
 
 
+def test_requests_and_errors_are_counted() -> None:
+    async def test(it: Running) -> None:
+        await it.stub.Chat(chat(), metadata=WITH_KEY)
+        await failing(it.stub.Chat(chat(model="ecko"), metadata=WITH_KEY))
+        _ = [event async for event in it.stub.ChatStream(chat(), metadata=WITH_KEY)]
+        cut = it.stub.ChatStream(chat("x" * 4000), metadata=WITH_KEY)
+        await cut.read()
+        cut.cancel()
+        await nobody_runs(it)
+        route = "/ashore.v1.Inference/"
+        for method, status in (
+            ("Chat", "OK"),
+            ("Chat", "NOT_FOUND"),
+            ("ChatStream", "OK"),
+            ("ChatStream", "CANCELLED"),
+        ):
+            assert it.metrics.value("ashore_requests", route + method, status) == 1
+        assert it.metrics.value("ashore_errors", "model_not_found") == 1
+        assert b'ashore_request_seconds_count{route="/ashore.v1.Inference/ChatStream"} 2.0' in it.metrics.page()
+
+    run(test, replica=MemoryReplica(token_s=0.002))
+
+
 def test_cancelling_frees_the_slot() -> None:
     async def test(it: Running) -> None:
         call = it.stub.ChatStream(chat("x" * 4000), metadata=WITH_KEY)
@@ -332,7 +357,7 @@ def test_stopping_lets_running_answers_end() -> None:
 
 def test_a_taken_port_is_named() -> None:
     async def test(it: Running) -> None:
-        second = GrpcServer(it.serving, KEYS, port=int(it.server.address.rsplit(":", 1)[1]))
+        second = GrpcServer(it.serving, KEYS, port=int(it.server.address.rsplit(":", 1)[1]), metrics=it.metrics)
         with pytest.raises(PortTaken, match=r"127\.0\.0\.1"):
             await second.start()
 

@@ -16,7 +16,8 @@ from ashore.api.grpc.gen import inference_pb2 as pb
 from ashore.api.grpc.parse import chat_request, complete_request, embed_inputs
 from ashore.api.grpc.render import whole_answer
 from ashore.api.grpc.service import request_id_of, token_of
-from ashore.api.grpc.status import header_text, status_code
+from ashore.api.grpc.status import header_text, status_code, trailing_metadata
+from ashore.api.http.errors import error_headers
 from ashore.core import RequestId
 from ashore.engines import Sampling
 from ashore.errors import AshoreError, InvalidRequest
@@ -155,6 +156,17 @@ def test_pieces_of_a_tool_call_add_up() -> None:
 
 def all_errors(base: type[AshoreError]) -> list[type[AshoreError]]:
     return [base, *(e for sub in base.__subclasses__() for e in all_errors(sub))]
+
+
+@pytest.mark.parametrize("kind", all_errors(AshoreError))
+@pytest.mark.parametrize(("given_s", "told"), [(None, "1"), (0.2, "1"), (4.1, "5")])
+def test_both_protocols_say_alike_when_to_come_back(kind: type[AshoreError], given_s: float | None, told: str) -> None:
+    error = kind(retry_after_s=given_s)
+    wanted = told if kind.retryable or given_s is not None else None
+    over_grpc = dict(trailing_metadata(error))
+    assert over_grpc.get("retry-after") == wanted
+    assert dict(error_headers(error)).get(b"retry-after") == (wanted.encode() if wanted else None)
+    assert (b"google.rpc.RetryInfo" in bytes(over_grpc["grpc-status-details-bin"])) == (wanted is not None)
 
 
 def test_every_error_has_a_status() -> None:

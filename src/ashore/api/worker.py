@@ -121,7 +121,7 @@ async def serve(topology_path: Path, *, make_replica: Callable[[str], Replica] =
     server = HttpServer(app, sock, topology.limits)
     app.start()
     server.start()
-    beside = await _start_grpc(topology, serving, authenticator)
+    beside = await _start_grpc(topology, serving, authenticator, metrics)
     rereader = loop.create_task(_reread(reread, topology_path, serving), name="topology")
     gc.collect()
     gc.freeze()
@@ -141,13 +141,15 @@ async def serve(topology_path: Path, *, make_replica: Callable[[str], Replica] =
     return 0
 
 
-async def _start_grpc(topology: Topology, serving: ServingService, authenticator: Authenticator) -> BesideHttp | None:
+async def _start_grpc(
+    topology: Topology, serving: ServingService, authenticator: Authenticator, metrics: Metrics
+) -> BesideHttp | None:
     if topology.grpc is None:
         return None
     from ashore.api.grpc import GrpcServer
 
     where = topology.grpc
-    server: BesideHttp = GrpcServer(serving, authenticator, where.host, where.port, uds=where.uds)
+    server: BesideHttp = GrpcServer(serving, authenticator, where.host, where.port, metrics=metrics, uds=where.uds)
     await server.start()
     return server
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ashore.access import Authenticator
 from ashore.errors import PortTaken
+from ashore.metrics import Metrics
 from ashore.serving import ServingService
 
 if TYPE_CHECKING:
@@ -30,11 +31,13 @@ class GrpcServer:
         host: str = "127.0.0.1",
         port: int = 8081,
         *,
+        metrics: Metrics,
         uds: str = "",
         max_message_bytes: int = MAX_MESSAGE_BYTES,
     ) -> None:
         self._serving = serving
         self._authenticator = authenticator
+        self._metrics = metrics
         self._host = host
         self._port = port
         self._uds = uds
@@ -74,7 +77,7 @@ class GrpcServer:
                 ("grpc.http2.min_ping_interval_without_data_ms", KEEPALIVE_MS // 4),
             )
         )
-        service = InferenceService(self._serving, self._authenticator)
+        service = InferenceService(self._serving, self._authenticator, self._metrics)
         inference_pb2_grpc.add_InferenceServicer_to_server(service, server)  # type: ignore[no-untyped-call]
         self._health = health.aio.HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 from typing import Any, TypeAlias
@@ -17,6 +18,7 @@ from ashore.api.grpc.render import answer_event, embed_response, models_response
 from ashore.api.grpc.status import header_text, status_code, trailing_metadata
 from ashore.core import RequestId, new_request_id
 from ashore.errors import AshoreError, Bug
+from ashore.metrics import Metrics
 from ashore.serving import GenerationRequest, ServingEvent, ServingService, Started
 
 Context: TypeAlias = Any
@@ -26,42 +28,45 @@ log = logging.getLogger("ashore.grpc")
 
 MAX_REQUEST_ID_CHARS = 128
 
+SERVICE = "/ashore.v1.Inference/"
+
 
 class InferenceService(inference_pb2_grpc.InferenceServicer):
     """Every method runs in the API worker's own event loop."""
 
-    def __init__(self, serving: ServingService, authenticator: Authenticator) -> None:
+    def __init__(self, serving: ServingService, authenticator: Authenticator, metrics: Metrics) -> None:
         self._serving = serving
         self._authenticator = authenticator
+        self._metrics = metrics
 
     async def Chat(self, request: pb.ChatRequest, context: Context) -> pb.Answer:
-        async with self._call(context) as (principal, request_id):
+        async with self._call(context, "Chat") as (principal, request_id):
             parsed = chat_request(request, request_id=request_id, deadline_s=context.time_remaining())
             return await self._whole(parsed, principal, context)
         raise AssertionError("unreachable")
 
     async def ChatStream(self, request: pb.ChatRequest, context: Context) -> AsyncIterator[pb.AnswerEvent]:
-        async with self._call(context) as (principal, request_id):
+        async with self._call(context, "ChatStream") as (principal, request_id):
             parsed = chat_request(request, request_id=request_id, deadline_s=context.time_remaining())
             async with aclosing(self._events(parsed, principal, context)) as events:
                 async for event in events:
                     yield answer_event(event, request_id)
 
     async def Complete(self, request: pb.CompleteRequest, context: Context) -> pb.Answer:
-        async with self._call(context) as (principal, request_id):
+        async with self._call(context, "Complete") as (principal, request_id):
             parsed = complete_request(request, request_id=request_id, deadline_s=context.time_remaining())
             return await self._whole(parsed, principal, context)
         raise AssertionError("unreachable")
 
     async def CompleteStream(self, request: pb.CompleteRequest, context: Context) -> AsyncIterator[pb.AnswerEvent]:
-        async with self._call(context) as (principal, request_id):
+        async with self._call(context, "CompleteStream") as (principal, request_id):
             parsed = complete_request(request, request_id=request_id, deadline_s=context.time_remaining())
             async with aclosing(self._events(parsed, principal, context)) as events:
                 async for event in events:
                     yield answer_event(event, request_id)
 
     async def Embed(self, request: pb.EmbedRequest, context: Context) -> pb.EmbedResponse:
-        async with self._call(context) as (principal, _):
+        async with self._call(context, "Embed") as (principal, _):
             dimensions = request.dimensions if request.HasField("dimensions") else None
             inputs = embed_inputs(request.inputs)
             embedding = await self._serving.embed(
@@ -71,24 +76,42 @@ class InferenceService(inference_pb2_grpc.InferenceServicer):
         raise AssertionError("unreachable")
 
     async def Models(self, request: pb.ModelsRequest, context: Context) -> pb.ModelsResponse:
-        async with self._call(context):
+        async with self._call(context, "Models"):
             return models_response(self._serving.models())
         raise AssertionError("unreachable")
 
     @asynccontextmanager
-    async def _call(self, context: Context) -> AsyncIterator[tuple[Principal, RequestId]]:
-        """Find out who asks, and turn what goes wrong inside into a status. An answer cut short never ends as OK."""
+    async def _call(self, context: Context, method: str) -> AsyncIterator[tuple[Principal, RequestId]]:
+        """Find out who asks, turn what goes wrong inside into a status, and note what happened.
+
+        An answer cut short never ends as OK.
+        """
+        began_at = time.perf_counter()
+        status = "CANCELLED"
         metadata = {str(name): value for name, value in context.invocation_metadata() or ()}
         request_id = request_id_of(metadata)
         try:
             yield self._authenticator.authenticate(token_of(metadata)), request_id
-        except AshoreError as fault:
-            await fail(context, fault, request_id)
+            status = "OK"
+        except AshoreError as caught:
+            status = self._failed(caught)
+            await fail(context, caught, request_id)
         except grpc.aio.BaseError:
             raise
         except Exception:  # outermost loop: show it, and end this call alone
             log.exception("request %s failed", request_id)
-            await fail(context, Bug(hint=f"report it with the log lines of {request_id}"), request_id)
+            bug = Bug(hint=f"report it with the log lines of {request_id}")
+            status = self._failed(bug)
+            await fail(context, bug, request_id)
+        finally:
+            route = SERVICE + method
+            self._metrics.add("ashore_requests", 1, route, status)
+            self._metrics.observe("ashore_request_seconds", time.perf_counter() - began_at, route)
+
+    def _failed(self, fault: AshoreError) -> str:
+        """Count an error and return the name of its status."""
+        self._metrics.add("ashore_errors", 1, fault.code)
+        return str(status_code(fault).name)
 
     async def _events(
         self, request: GenerationRequest, principal: Principal, context: Context

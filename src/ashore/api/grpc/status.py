@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING, Final
 
+from ashore.api.retry import retry_after
 from ashore.errors import AshoreError
 
 if TYPE_CHECKING:
@@ -46,8 +46,9 @@ def trailing_metadata(error: AshoreError) -> tuple[tuple[str, str | bytes], ...]
         pairs.append(("ashore-hint", header_text(error.hint)))
     if error.param:
         pairs.append(("ashore-param", header_text(error.param)))
-    if error.retry_after_s is not None:
-        pairs.append(("retry-after", str(max(1, math.ceil(error.retry_after_s)))))
+    seconds = retry_after(error)
+    if seconds is not None:
+        pairs.append(("retry-after", str(seconds)))
     pairs.append(("grpc-status-details-bin", status_details(error)))
     return tuple(pairs)
 
@@ -63,10 +64,9 @@ def status_details(error: AshoreError) -> bytes:
         if value:
             info.metadata[name] = value
     details = [any_pb2.Any(type_url="type.googleapis.com/google.rpc.ErrorInfo", value=info.SerializeToString())]
-    if error.retry_after_s is not None:
-        whole = int(error.retry_after_s)
-        delay = duration_pb2.Duration(seconds=whole, nanos=int((error.retry_after_s - whole) * 1e9))
-        retry = status_pb2.RetryInfo(retry_delay=delay)
+    seconds = retry_after(error)
+    if seconds is not None:
+        retry = status_pb2.RetryInfo(retry_delay=duration_pb2.Duration(seconds=seconds))
         details.append(
             any_pb2.Any(type_url="type.googleapis.com/google.rpc.RetryInfo", value=retry.SerializeToString())
         )

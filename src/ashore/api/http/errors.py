@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import math
-
 import msgspec
 
-from ashore.errors import AshoreError, CapacityError, DeniedError, EnvironmentFault, Unauthenticated, UserError
+from ashore.api.retry import retry_after
+from ashore.errors import AshoreError, DeniedError, EnvironmentFault, Unauthenticated, UserError
 
 
 class ErrorBody(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -99,9 +98,9 @@ def anthropic_error(error: AshoreError, request_id: str) -> bytes:
 def error_headers(error: AshoreError) -> list[tuple[bytes, bytes]]:
     """Return the headers that go with the error: when to come back, how to say who one is."""
     headers = [(b"content-type", b"application/json")]
-    if error.retry_after_s is not None or isinstance(error, CapacityError):
-        seconds = error.retry_after_s if error.retry_after_s is not None else 1.0
-        headers.append((b"retry-after", b"%d" % max(1, math.ceil(seconds))))
+    seconds = retry_after(error)
+    if seconds is not None:
+        headers.append((b"retry-after", b"%d" % seconds))
     if isinstance(error, Unauthenticated):
         headers.append((b"www-authenticate", b'Bearer realm="ashore"'))
     if error.http_status in (408, 413, 431):
