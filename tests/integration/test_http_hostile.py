@@ -177,6 +177,7 @@ def test_bad_headers_are_named(worker: Worker, name: str) -> None:
         status, _, answer = worker.request("POST", CHAT, ask(), headers={name: value})
         assert status == 400
         assert json.loads(answer)["error"]["param"] == name
+        assert json.loads(answer)["error"]["hint"]
 
 
 def test_fifty_megabytes_are_refused_before_they_are_read(worker: Worker) -> None:

@@ -118,6 +118,7 @@ def test_what_is_refused_names_the_field(fields: dict[str, object], param: str) 
     with pytest.raises(InvalidRequest) as refused:
         parse(**fields)
     assert refused.value.param == param
+    assert refused.value.hint
 
 
 @pytest.mark.parametrize("wire", [pb.CompleteRequest(model="m"), pb.CompleteRequest(model="m", tokens=pb.TokenIds())])

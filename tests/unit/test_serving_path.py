@@ -184,10 +184,10 @@ def test_echo_puts_the_prompt_first() -> None:
             InvalidRequest,
             "contradict",
         ),
-        (ask(sampling=Sampling(logit_bias={99999: 1.0})), UnsupportedByEngine, "99999"),
+        (ask(sampling=Sampling(logit_bias={99999: 1.0})), InvalidRequest, "99999"),
         (
             GenerationRequest(request_id=RequestId("r"), model="echo", prompt=(1, 300)),
-            UnsupportedByEngine,
+            InvalidRequest,
             "token id 300",
         ),
     ],

@@ -40,7 +40,8 @@ def check_grammar(grammar: Grammar) -> None:
     """
     if len(grammar.text.encode("utf-8", "surrogatepass")) > _MAX_BYTES:
         raise InvalidGrammar(
-            f"the grammar is {len(grammar.text)} characters long; at most {_MAX_BYTES} bytes are taken"
+            f"the grammar is {len(grammar.text)} characters long; at most {_MAX_BYTES} bytes are taken",
+            hint="shorten it, for instance with $defs for what is repeated",
         )
     if grammar.kind == "json_schema":
         _check_schema(_parsed(grammar.text), "$", 0)
@@ -48,9 +49,11 @@ def check_grammar(grammar: Grammar) -> None:
 
     broken, messages = llguidance.LLMatcher.validate_grammar_with_warnings(matcher_source(grammar), None)
     if broken:
-        raise InvalidGrammar(f"the {grammar.kind} grammar does not compile: {messages[0]}")
+        raise InvalidGrammar(
+            f"the {grammar.kind} grammar does not compile: {messages[0]}", hint="correct it at the place that is named"
+        )
     if messages and grammar.kind == "json_schema":
-        raise InvalidGrammar(f"the schema cannot be held in full: {messages[0]}")
+        raise InvalidGrammar(f"the schema cannot be held in full: {messages[0]}", hint="leave out what is named")
 
 
 def matcher_source(grammar: Grammar) -> str:
@@ -82,9 +85,11 @@ def _parsed(text: str) -> dict[str, Any]:
     try:
         schema = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise InvalidGrammar(f"the schema is not JSON: {error}") from error
+        raise InvalidGrammar(f"the schema is not JSON: {error}", hint="send a JSON object") from error
     if not isinstance(schema, dict):
-        raise InvalidGrammar(f"the schema is {type(schema).__name__}; expected a JSON object")
+        raise InvalidGrammar(
+            f"the schema is {type(schema).__name__}; expected a JSON object", hint="send a JSON object"
+        )
     return schema
 
 
@@ -92,13 +97,17 @@ def _check_schema(schema: Any, path: str, depth: int) -> None:
     if isinstance(schema, bool):
         return
     if depth > _MAX_DEPTH:
-        raise InvalidGrammar(f"the schema is nested more than {_MAX_DEPTH} levels deep at {path}")
+        raise InvalidGrammar(
+            f"the schema is nested more than {_MAX_DEPTH} levels deep at {path}", hint="flatten it, or use $ref"
+        )
     if not isinstance(schema, dict):
-        raise InvalidGrammar(f"the schema at {path} is {type(schema).__name__}; expected an object or true")
+        raise InvalidGrammar(
+            f"the schema at {path} is {type(schema).__name__}; expected an object or true", hint="correct it there"
+        )
     for keyword, value in schema.items():
         if keyword in _ANNOTATIONS or keyword.startswith("x-"):
             if keyword == "x-guidance":
-                raise InvalidGrammar("the keyword 'x-guidance' is not taken from a request")
+                raise InvalidGrammar("the keyword 'x-guidance' is not taken from a request", hint="leave it out")
             continue
         if keyword not in _ENFORCED:
             raise InvalidGrammar(
@@ -110,20 +119,25 @@ def _check_schema(schema: Any, path: str, depth: int) -> None:
 
 def _check_keyword(keyword: str, value: Any, path: str, depth: int) -> None:
     if keyword == "$ref" and not (isinstance(value, str) and value.startswith("#")):
-        raise InvalidGrammar(f"{path} is {value!r}; only references inside the schema (#/...) are followed")
+        raise InvalidGrammar(
+            f"{path} is {value!r}; only references inside the schema (#/...) are followed",
+            hint="copy what it names into $defs",
+        )
     if keyword == "type":
         names = value if isinstance(value, list) else [value]
         unknown = [n for n in names if n not in _TYPES]
         if unknown or not names:
-            raise InvalidGrammar(f"{path} is {value!r}; expected some of {', '.join(_TYPES)}")
+            raise InvalidGrammar(f"{path} is {value!r}; expected some of {', '.join(_TYPES)}", hint="correct it there")
     if keyword in _KEYWORDS_WITH_SCHEMAS_BY_NAME:
         if not isinstance(value, dict):
-            raise InvalidGrammar(f"{path} is {type(value).__name__}; expected an object of schemas")
+            raise InvalidGrammar(
+                f"{path} is {type(value).__name__}; expected an object of schemas", hint="correct it there"
+            )
         for name, inner in value.items():
             _check_schema(inner, f"{path}.{name}", depth + 1)
     elif keyword in _KEYWORDS_WITH_SCHEMA_LISTS:
         if not isinstance(value, list) or not value:
-            raise InvalidGrammar(f"{path} must be a list of schemas with at least one entry")
+            raise InvalidGrammar(f"{path} must be a list of schemas with at least one entry", hint="correct it there")
         for index, inner in enumerate(value):
             _check_schema(inner, f"{path}[{index}]", depth + 1)
     elif keyword in _KEYWORDS_WITH_ONE_SCHEMA:

@@ -10,7 +10,7 @@ import msgspec
 
 from ashore.core import OrderId, TenantId
 from ashore.engines import EngineInfo, Feature, GenerateOrder, Sampling
-from ashore.errors import ContextTooLong, UnsupportedByEngine
+from ashore.errors import ContextTooLong, InvalidRequest, UnsupportedByEngine
 from ashore.serving.model import GenerationRequest
 
 
@@ -73,6 +73,7 @@ def check_features(request: GenerationRequest, info: EngineInfo) -> None:
 
     Raises:
         UnsupportedByEngine: it cannot; the message names the engine, the field and what the engine can do.
+        InvalidRequest: logit_bias names a token that the model does not have.
     """
     for feature, field in needed_features(request):
         if feature not in info.features:
@@ -85,12 +86,14 @@ def check_features(request: GenerationRequest, info: EngineInfo) -> None:
     if request.top_logprobs and request.top_logprobs > info.max_top_logprobs:
         raise UnsupportedByEngine(
             f"top_logprobs is {request.top_logprobs}; the engine {info.kind!r} gives at most {info.max_top_logprobs}",
+            hint=f"ask for at most {info.max_top_logprobs}",
             param="top_logprobs",
         )
     wrong = [token for token in request.sampling.logit_bias if not 0 <= token < info.vocab_size]
     if wrong:
-        raise UnsupportedByEngine(
+        raise InvalidRequest(
             f"logit_bias names token {wrong[0]}; {request.model} has tokens 0 to {info.vocab_size - 1}",
+            hint="tokenise with this model's own tokenizer",
             param="logit_bias",
         )
 
@@ -99,12 +102,14 @@ def check_prompt_ids(ids: Sequence[int], info: EngineInfo) -> None:
     """Return when every id is a token of the model.
 
     Raises:
-        UnsupportedByEngine: one is not.
+        InvalidRequest: one is not.
     """
     wrong = next((i for i in ids if not 0 <= i < info.vocab_size), None)
     if wrong is not None:
-        raise UnsupportedByEngine(
-            f"the prompt has token id {wrong}; {info.model} has tokens 0 to {info.vocab_size - 1}", param="prompt"
+        raise InvalidRequest(
+            f"the prompt has token id {wrong}; {info.model} has tokens 0 to {info.vocab_size - 1}",
+            hint="tokenise with this model's own tokenizer",
+            param="prompt",
         )
 
 

@@ -58,7 +58,9 @@ def chat_request(wire: pb.ChatRequest, *, request_id: RequestId, deadline_s: flo
     _count("tools", len(wire.tools), 0, MAX_TOOLS)
     if wire.template_options.ByteSize() > MAX_TEMPLATE_OPTION_BYTES:
         raise InvalidRequest(
-            f"template_options is longer than {MAX_TEMPLATE_OPTION_BYTES:,} bytes", param="template_options"
+            f"template_options is longer than {MAX_TEMPLATE_OPTION_BYTES:,} bytes",
+            hint="send fewer options",
+            param="template_options",
         )
     common = _common(wire.generation)
     return GenerationRequest(
@@ -86,9 +88,11 @@ def complete_request(wire: pb.CompleteRequest, *, request_id: RequestId, deadlin
         case "tokens":
             prompt = tuple(wire.tokens.ids)
         case _:
-            raise InvalidRequest("prompt is missing; expected text or tokens", param="prompt")
+            raise InvalidRequest(
+                "prompt is missing; expected text or tokens", hint="set one of the two", param="prompt"
+            )
     if not prompt:
-        raise InvalidRequest("prompt is empty", param="prompt")
+        raise InvalidRequest("prompt is empty", hint="one token at least is needed", param="prompt")
     common = _common(wire.generation)
     if common["max_tokens"] is None:
         common["max_tokens"] = COMPLETE_MAX_TOKENS
@@ -112,7 +116,7 @@ def embed_inputs(inputs: Iterable[pb.EmbedInput]) -> list[str | list[int]]:
     for at, one in enumerate(inputs):
         value = one.text if one.WhichOneof("input") == "text" else list(one.tokens.ids)
         if not value:
-            raise InvalidRequest("an input is empty", param=f"inputs[{at}]")
+            raise InvalidRequest("an input is empty", hint="leave it out", param=f"inputs[{at}]")
         found.append(value)
     _count("inputs", len(found), 1, MAX_INPUTS)
     return found
@@ -130,7 +134,9 @@ def _common(wire: pb.Generation) -> dict[str, Any]:
     for stop in wire.stop:
         if not 0 < len(stop) <= MAX_STOP_CHARS:
             raise InvalidRequest(
-                f"a stop string has {len(stop)} characters; expected 1 to {MAX_STOP_CHARS}", param="generation.stop"
+                f"a stop string has {len(stop)} characters; expected 1 to {MAX_STOP_CHARS}",
+                hint="shorten it, or leave it out",
+                param="generation.stop",
             )
     num_choices = wire.num_choices if wire.HasField("num_choices") else 1
     _within("num_choices", num_choices, 1, MAX_CHOICES)
@@ -160,7 +166,9 @@ def _sampling(wire: pb.Sampling) -> Sampling:
             value = _plain_float(getattr(wire, name))
             _within(f"sampling.{name}", value, low, high)
             if value == 0 and name in NOT_ZERO:
-                raise InvalidRequest(f"{name} is 0; expected more", param=f"generation.sampling.{name}")
+                raise InvalidRequest(
+                    f"{name} is 0; expected more", hint="1 changes nothing", param=f"generation.sampling.{name}"
+                )
             values[name] = value
     if wire.HasField("top_k"):
         _within("sampling.top_k", wire.top_k, 0, MAX_TOP_K)
@@ -170,6 +178,7 @@ def _sampling(wire: pb.Sampling) -> Sampling:
     if len(wire.logit_bias) > MAX_LOGIT_BIAS:
         raise InvalidRequest(
             f"logit_bias has {len(wire.logit_bias)} entries; expected at most {MAX_LOGIT_BIAS}",
+            hint="keep the strongest",
             param="generation.sampling.logit_bias",
         )
     for bias in wire.logit_bias.values():
@@ -186,19 +195,27 @@ def _plain_float(value: float) -> float:
 
 def _within(name: str, value: float, low: float, high: float) -> None:
     if not low <= value <= high:  # also refuses NaN
-        raise InvalidRequest(f"{name} is {value:g}; expected {low:g} to {high:g}", param=f"generation.{name}")
+        raise InvalidRequest(
+            f"{name} is {value:g}; expected {low:g} to {high:g}",
+            hint="choose a value in that range, or leave it out",
+            param=f"generation.{name}",
+        )
 
 
 def _count(name: str, number: int, low: int, high: int) -> None:
     if not low <= number <= high:
         what = "is empty" if number == 0 else f"has {number} entries"
-        raise InvalidRequest(f"{name} {what}; expected {low} to {high}", param=name)
+        raise InvalidRequest(
+            f"{name} {what}; expected {low} to {high}", hint=f"send {low} to {high} entries", param=name
+        )
 
 
 def _schema_length(text: str, param: str) -> None:
     if len(text) > MAX_SCHEMA_CHARS:
         raise InvalidRequest(
-            f"{param} has {len(text):,} characters; at most {MAX_SCHEMA_CHARS:,} are taken", param=param
+            f"{param} has {len(text):,} characters; at most {MAX_SCHEMA_CHARS:,} are taken",
+            hint="shorten it",
+            param=param,
         )
 
 
@@ -207,7 +224,9 @@ def _grammar(wire: pb.Grammar) -> Grammar:
     match kind:
         case "json_object":
             if not wire.json_object:
-                raise InvalidRequest("json_object is false; leave grammar out instead", param="generation.grammar")
+                raise InvalidRequest(
+                    "json_object is false", hint="leave grammar out instead", param="generation.grammar"
+                )
             return Grammar(kind="json_object")
         case "json_schema" | "regex" | "lark":
             text: str = getattr(wire, kind)
@@ -215,7 +234,9 @@ def _grammar(wire: pb.Grammar) -> Grammar:
             return Grammar(kind=kind, text=text)
         case _:
             raise InvalidRequest(
-                "grammar is empty; expected json_schema, json_object, regex or lark", param="generation.grammar"
+                "grammar is empty; expected json_schema, json_object, regex or lark",
+                hint="set one, or leave grammar out",
+                param="generation.grammar",
             )
 
 
@@ -223,12 +244,22 @@ def _message(wire: pb.Message, at: int) -> Message:
     role = ROLES.get(wire.role)
     if role is None:
         raise InvalidRequest(
-            f"role is {wire.role}; expected system, user, assistant or tool", param=f"messages[{at}].role"
+            f"role is {wire.role}; expected system, user, assistant or tool",
+            hint="set the role",
+            param=f"messages[{at}].role",
         )
     if wire.tool_calls and role != "assistant":
-        raise InvalidRequest(f"a {role} message has tool_calls", param=f"messages[{at}].tool_calls")
+        raise InvalidRequest(
+            f"a {role} message has tool_calls",
+            hint="only assistant messages carry them",
+            param=f"messages[{at}].tool_calls",
+        )
     if role == "tool" and not wire.tool_call_id:
-        raise InvalidRequest("a tool message needs tool_call_id", param=f"messages[{at}].tool_call_id")
+        raise InvalidRequest(
+            "a tool message needs tool_call_id",
+            hint="repeat the id of the call that it answers",
+            param=f"messages[{at}].tool_call_id",
+        )
     return Message(
         role=role,
         content=wire.content,
@@ -243,6 +274,7 @@ def _tool(wire: pb.Tool, at: int) -> ToolSpec:
     if TOOL_NAME.fullmatch(wire.name) is None:
         raise InvalidRequest(
             f"a tool is called {wire.name[:80]!r}; expected 1 to 64 letters, digits, _ . or -",
+            hint="rename it",
             param=f"tools[{at}].name",
         )
     _schema_length(wire.parameters, f"tools[{at}].parameters")
@@ -252,10 +284,16 @@ def _tool(wire: pb.Tool, at: int) -> ToolSpec:
         schema = json.loads(wire.parameters)
     except json.JSONDecodeError as fault:
         raise InvalidRequest(
-            f"the schema of {wire.name!r} is no JSON: {fault}", param=f"tools[{at}].parameters"
+            f"the schema of {wire.name!r} is no JSON: {fault}",
+            hint="send a JSON schema object",
+            param=f"tools[{at}].parameters",
         ) from fault
     if not isinstance(schema, dict):
-        raise InvalidRequest(f"the schema of {wire.name!r} is no JSON object", param=f"tools[{at}].parameters")
+        raise InvalidRequest(
+            f"the schema of {wire.name!r} is no JSON object",
+            hint="send a JSON schema object",
+            param=f"tools[{at}].parameters",
+        )
     return ToolSpec(name=wire.name, description=wire.description, parameters=wire.parameters, strict=wire.strict)
 
 
@@ -264,5 +302,7 @@ def _tool_choice(wire: pb.ChatRequest) -> str:
         return f"tool:{wire.tool_name}"
     modes = {0: "auto", 1: "none", 2: "required"}
     if wire.tool_mode not in modes:
-        raise InvalidRequest(f"tool_mode is {wire.tool_mode}; expected 0, 1 or 2", param="tool_mode")
+        raise InvalidRequest(
+            f"tool_mode is {wire.tool_mode}; expected 0, 1 or 2", hint="use the names of the enum", param="tool_mode"
+        )
     return modes[wire.tool_mode]

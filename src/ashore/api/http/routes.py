@@ -74,6 +74,11 @@ class RouteTable:
                 return one
         allowed = sorted({r.method for r in self.routes if r.path == path or (r.prefix and path.startswith(r.prefix))})
         if allowed:
-            raise MethodNotAllowed(f"{path} takes {', '.join(allowed)}, not {method[:16]}")
+            raise MethodNotAllowed(
+                f"{path} takes {', '.join(allowed)}, not {method[:16]}", hint=f"send it with {' or '.join(allowed)}"
+            )
         shown = path if len(path) <= 100 else path[:100] + "…"
-        raise UnknownRoute(f"no such path: {shown!r}", hint=did_you_mean(shown, {r.path for r in self.routes}))
+        raise UnknownRoute(
+            f"no such path: {shown!r}",
+            hint=did_you_mean(shown, {r.path for r in self.routes}) or "/openapi.json lists every path",
+        )

@@ -95,6 +95,7 @@ def grammar_of(wanted: TextFormat | JsonObjectFormat | JsonSchemaFormat | None) 
             if len(schema) > MAX_SCHEMA_BYTES:
                 raise InvalidRequest(
                     f"the schema has {len(schema):,} bytes; at most {MAX_SCHEMA_BYTES:,} are taken",
+                    hint="shorten it, for instance with $defs for what is repeated",
                     param="response_format.json_schema.schema",
                 )
             return Grammar(kind="json_schema", text=schema.decode())
@@ -111,7 +112,11 @@ def prompts_of(inputs: Inputs, param: str) -> list[str | tuple[int, ...]]:
     if all(isinstance(one, int) for one in inputs):
         return [tuple(one for one in inputs if isinstance(one, int))]
     if len(inputs) > MOST_TEXTS:
-        raise InvalidRequest(f"{param} has {len(inputs)} entries; at most {MOST_TEXTS} are taken", param=param)
+        raise InvalidRequest(
+            f"{param} has {len(inputs)} entries; at most {MOST_TEXTS} are taken",
+            hint="split them over several requests",
+            param=param,
+        )
     if all(isinstance(one, str) for one in inputs):
         return [one for one in inputs if isinstance(one, str)]
     if all(isinstance(one, list) for one in inputs):
@@ -162,8 +167,14 @@ def _biases(given: dict[str, float]) -> dict[int, float]:
     try:
         return {int(token): bias for token, bias in given.items()}
     except ValueError as fault:
-        raise InvalidRequest("a key of logit_bias is no token id", param="logit_bias") from fault
+        raise InvalidRequest(
+            "a key of logit_bias is no token id", hint="use whole numbers as keys, in quotes", param="logit_bias"
+        ) from fault
 
 
 def _bad_header(name: str, given: bytes, expected: str) -> InvalidRequest:
-    return InvalidRequest(f"the header {name} is {given[:40].decode('latin-1')!r}; expected {expected}", param=name)
+    return InvalidRequest(
+        f"the header {name} is {given[:40].decode('latin-1')!r}; expected {expected}",
+        hint="correct the header, or leave it out",
+        param=name,
+    )
