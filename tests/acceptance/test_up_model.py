@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -58,6 +59,33 @@ def test_with_every_route_cut_the_demo_model_answers(demo_home: Path, tmp_path: 
     )
     assert result.returncode == 0, result.stdout + result.stderr
     assert "Paris" in result.stdout
+
+
+@pytest.mark.model
+def test_no_packet_leaves_and_nothing_is_written_outside_the_home(demo_home: Path, tmp_path: Path) -> None:
+    """From a weights file to an answer, with a way out open, in an environment that says nothing of tests or CI."""
+    namespace = ["unshare", "--net", "--"]
+    if subprocess.run([*namespace, "ip", "link"], capture_output=True).returncode:
+        pytest.skip("network namespaces with ip(8) are not to be had here")
+    weights = tmp_path / "mine.gguf"
+    weights.hardlink_to(max((demo_home / "store/blobs/sha256").iterdir(), key=_is_gguf_and_bytes))
+    user = tmp_path / "user"
+    user.mkdir()
+    environ = {"PATH": os.environ["PATH"], "HOME": str(user), "TMPDIR": str(tmp_path)}
+    script = Path(__file__).parents[1] / "support" / "capture_all.py"
+    result = subprocess.run(
+        [*namespace, sys.executable, str(script), str(tmp_path / "home"), str(weights), QUESTION],
+        capture_output=True, text=True, timeout=280, env=environ, cwd=user,
+    )  # fmt: skip
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert "Paris" in result.stdout
+    assert [path.name for path in user.rglob("*")] == []
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["home", "mine.gguf", "user"]
+
+
+def _is_gguf_and_bytes(path: Path) -> tuple[bool, int]:
+    with path.open("rb") as file:
+        return file.read(4) == b"GGUF", path.stat().st_size
 
 
 @pytest.mark.model

@@ -54,15 +54,6 @@ _KINDS: Final[tuple[_Kind, ...]] = (
         install="pip install openvino nncf",
     ),
     _Kind(
-        kind="genai",
-        what="CPU: OpenVINO GenAI's own pipeline, the yardstick in benchmarks",
-        takes=("openvino",),
-        architectures="llama, qwen2, qwen3",
-        packages=("openvino-genai",),
-        modules=("openvino_genai",),
-        install="pip install openvino-genai",
-    ),
-    _Kind(
         kind="llamacpp",
         what="CPU: llama.cpp in process (xllamacpp)",
         takes=("gguf",),
