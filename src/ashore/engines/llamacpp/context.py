@@ -97,6 +97,9 @@ class LlamaContext:
         seen = (library.llama_n_seq_max(self.handle), library.llama_n_threads(self.handle))
         if seen != (num_sequences, threads) or self.kv_tokens < kv_tokens:
             raise EngineFailed(f"llama.cpp understood {(self.kv_tokens, *seen)}: {library.version} has another layout")
+        self.max_batch = int(library.llama_n_batch(self.handle))
+        """What was asked for, or `kv_tokens` where that is less. Beyond it the library ends the process."""
+        self.max_outputs = min(self.max_outputs, self.max_batch)
         self._memory: Any = library.llama_get_memory(self.handle)
         self._token, self._pos, self._seq = (np.zeros(max_batch, np.int32) for _ in range(3))
         self._num_seq = np.ones(max_batch, np.int32)

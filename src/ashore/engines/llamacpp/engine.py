@@ -105,15 +105,15 @@ class LlamaCppEngine:
         num_running = min(options.max_sequences, _MOST_SLOTS - 1)
         num_slots = min(num_running + (_SPARE_SLOTS if options.prefix_cache else 0), _MOST_SLOTS - 1)
         self._score_sequence = num_slots
-        self._max_batch = max(options.max_batch_tokens, num_slots + 1)
         self._context = context = LlamaContext(
             model,
             kv_tokens=options.kv_tokens or max(context_tokens, _DEFAULT_KV_TOKENS),
             num_sequences=num_slots + 1,
-            max_batch=self._max_batch,
+            max_batch=max(options.max_batch_tokens, num_slots + 1),
             threads=options.threads or len(os.sched_getaffinity(0)),
             kv_cache=kv_cache,
         )
+        self._max_batch = context.max_batch
         self._slots = Slots(num_slots, prefix_cache=options.prefix_cache and model.can_share_prefixes)
         self._max_running = num_running
         self._grammars = GrammarCompiler(
@@ -302,7 +302,7 @@ class LlamaCppEngine:
     def _plan(self) -> list[tuple[_Running, int]]:
         """Return how many tokens of which sequences the next call computes: first those that generate, one each."""
         room = self._max_batch
-        plan = [(one, 1) for one in self._running if one.num_left == 1]
+        plan = [(one, 1) for one in self._running if one.num_left == 1][:room]
         room -= len(plan)
         for one in self._running:
             if one.num_left > 1 and room > 0:

@@ -297,6 +297,9 @@ class VllmEngine:
                 await self._read_stream(live, answer)
         except AshoreError as error:
             self._push(failed(order.order_id, error))
+        except Exception as error:  # noqa: BLE001 - the outermost place of this task: an order must never hang
+            _log.exception("an order to vLLM broke")
+            self._push(failed(order.order_id, error))
 
     async def _read_stream(self, live: _Live, answer: Any) -> None:
         order = live.order

@@ -1,0 +1,135 @@
+"""llama.cpp beyond the common contract: a full memory, half characters, grammars, files it refuses."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from demo_files import demo_files
+from engine_bench import GOLDEN, failure, finish, order, run, token_ids
+
+from ashore.engines import Engine, EngineOptions, Grammar, ModelFiles, Sampling, make_engine
+from ashore.errors import EngineFailed, InvalidSpec, UnsupportedModel
+
+TINY = ModelFiles(name="tiny", digest="", directory=str(GOLDEN), format="gguf", weights="deepseek_v3_tiny.gguf")
+
+
+def loaded(**options: Any) -> Engine:
+    engine = make_engine("llamacpp")
+    engine.load(TINY, EngineOptions(kind="llamacpp", threads=1, **options))
+    return engine
+
+
+def prompt(number: int, length: int) -> list[int]:
+    return [(number * 31 + n * 7) % 500 for n in range(length)]
+
+
+def test_sequences_that_do_not_fit_together_are_preempted_and_come_out_the_same() -> None:
+    orders = [order(f"o{n}", prompt(n, 100), max_new_tokens=60) for n in range(4)]
+    roomy, tight = loaded(kv_tokens=2048), loaded(kv_tokens=256, context_tokens=256)
+    expected = {name: token_ids(found) for name, found in run(roomy, *orders).items()}
+    seen = run(tight, *orders)
+    assert tight.stats().preemptions > 0, "the test must fill the memory"
+    assert roomy.stats().preemptions == 0
+    same = sum(token_ids(found) == expected[name] for name, found in seen.items())
+    assert all(finish(found).completion_tokens == 60 for found in seen.values())
+    assert same >= 3  # what is computed again rounds differently at a near-tie
+    roomy.close()
+    tight.close()
+
+
+def test_kept_prefixes_give_way_to_running_sequences() -> None:
+    engine = loaded(kv_tokens=512)
+    for number in range(12):
+        events = run(engine, order(f"o{number}", prompt(number, 150)))[f"o{number}"]
+        assert finish(events).completion_tokens == 10
+    assert engine.stats().preemptions == 0
+    engine.close()
+
+
+def test_prompts_longer_than_a_batch_are_computed_in_chunks() -> None:
+    small, large = loaded(max_batch_tokens=64, max_sequences=4), loaded(max_batch_tokens=512, max_sequences=4)
+    ids = prompt(3, 400)
+    assert token_ids(run(small, order("a", ids))["a"]) == token_ids(run(large, order("a", ids))["a"])
+    assert small.stats().steps > large.stats().steps
+    small.close()
+    large.close()
+
+
+def test_without_the_prefix_cache_nothing_is_kept() -> None:
+    engine = loaded(prefix_cache=False)
+    for name in ("a", "b"):
+        assert finish(run(engine, order(name, prompt(1, 100)))[name]).cached_tokens == 0
+    engine.close()
+
+
+@pytest.mark.parametrize(
+    ("files", "extra", "error"),
+    [
+        (ModelFiles(name="x", digest="", directory="/", format="safetensors"), {}, UnsupportedModel),
+        (ModelFiles(name="x", digest="", directory="/", format="gguf", weights="none.gguf"), {}, EngineFailed),
+        (TINY, {"threads_": 1}, InvalidSpec),
+        (TINY, {"kv_cache": "f8"}, InvalidSpec),
+    ],
+    ids=["form", "missing file", "unknown option", "unknown cache type"],
+)
+def test_what_cannot_be_loaded_is_refused(files: ModelFiles, extra: dict[str, Any], error: type[Exception]) -> None:
+    with pytest.raises(error):
+        make_engine("llamacpp").load(files, EngineOptions(kind="llamacpp", extra=extra))
+
+
+def test_a_file_cut_short_is_refused_with_the_librarys_words(tmp_path: Path) -> None:
+    data = (GOLDEN / TINY.weights).read_bytes()
+    (tmp_path / "model.gguf").write_bytes(data[: len(data) // 2])
+    files = ModelFiles(name="cut", digest="", directory=str(tmp_path), format="gguf", weights="model.gguf")
+    with pytest.raises(EngineFailed, match=r"model\.gguf"):
+        make_engine("llamacpp").load(files, EngineOptions(kind="llamacpp"))
+
+
+@pytest.fixture(scope="module")
+def demo(demo_home: Path) -> Iterator[tuple[Engine, Any]]:
+    from ashore.text import TextModel
+
+    files = demo_files(demo_home)
+    engine = make_engine("llamacpp")
+    engine.load(files, EngineOptions(kind="llamacpp", context_tokens=1024, kv_tokens=4096))
+    yield engine, TextModel.load(Path(files.directory))
+    engine.close()
+
+
+@pytest.mark.model
+def test_tokens_that_end_inside_a_character_come_out_one_by_one(demo: tuple[Engine, Any]) -> None:
+    engine, text = demo
+    wanted = text.encode("世界🙂")
+    assert len(wanted) > 4, "the characters must be cut into several tokens"
+    for place in range(len(wanted)):
+        forced = Sampling(temperature=0, logit_bias={wanted[place]: 100.0})
+        events = run(engine, order("x", text.encode("Say ") + wanted[:place], max_new_tokens=1, sampling=forced))["x"]
+        assert token_ids(events) == [wanted[place]]
+
+
+@pytest.mark.model
+def test_a_grammar_holds_and_a_bad_one_fails_alone(demo: tuple[Engine, Any]) -> None:
+    engine, text = demo
+    schema = {
+        "type": "object",
+        "properties": {"name": {"type": "string", "maxLength": 12}, "age": {"type": "integer", "maximum": 150}},
+        "required": ["name", "age"],
+        "additionalProperties": False,
+    }
+    ids = text.encode("Describe a person as JSON: ")
+    limits = {"max_new_tokens": 60, "stop_token_ids": text.eos_token_ids}
+    events = run(
+        engine,
+        order("good", ids, grammar=Grammar(kind="json_schema", text=json.dumps(schema)), **limits),
+        order("digits", ids, grammar=Grammar(kind="regex", text="[0-9]{4}"), **limits),
+        order("bad", ids, grammar=Grammar(kind="regex", text="(["), **limits),
+        order("free", ids),
+    )
+    assert set(json.loads(text.decode(token_ids(events["good"])))) == {"name", "age"}
+    assert text.decode(token_ids(events["digits"])).isdigit()
+    assert failure(events["bad"]).code == "invalid_grammar"
+    assert finish(events["free"]).completion_tokens == 10
