@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from demo_home import demo_home_path
 from served import Served, start_served
+from signalstack import use_ordinary_signal_stack
 
 LOOPBACK = ("127.", "::1", "localhost")
 
@@ -50,6 +51,13 @@ def only_loopback() -> Iterator[None]:
         patch.setattr(socket.socket, "connect_ex", connect_ex)
         patch.setattr(socket.socket, "sendto", sendto)
         yield
+
+
+@pytest.fixture(autouse=True)
+def sound_signal_stack() -> None:
+    """Keep a test that loaded OpenVINO from breaking the signals of the tests after it."""
+    if sys.platform == "linux" and "openvino" in sys.modules:
+        use_ordinary_signal_stack()
 
 
 @pytest.fixture(autouse=True)
