@@ -70,7 +70,7 @@ lock: dev ## Resolve pyproject.toml into the lock files again
 	@sh deploy/lock.sh $(BIN)/uv
 
 proto: dev ## Generate the gRPC code from the .proto
-	@sh deploy/proto.sh $(BIN)/python
+	@PYTHON=$(BIN)/python sh proto/generate.sh
 
 clean: ## Remove what the other targets made, the virtual environment too
 	rm -rf $(VENV) .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis dist build

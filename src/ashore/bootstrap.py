@@ -38,7 +38,9 @@ def build_store(home: Home, settings: Settings | None = None) -> ModelStore:
     home.create()
     endpoints = Endpoints()
     if settings is not None:
-        endpoints = Endpoints(hugging_face=settings.hf_endpoint, model_scope=settings.ms_endpoint)
+        endpoints = Endpoints(
+            hugging_face=settings.hf_endpoint, model_scope=settings.ms_endpoint, offline=settings.offline
+        )
     return ModelStore(
         root=home.store,
         run_models=home.run_models,

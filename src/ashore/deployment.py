@@ -280,7 +280,15 @@ class Deployment:
     def _api_child(self) -> ChildSpec:
         return ChildSpec(
             name=API,
-            argv=(sys.executable, "-m", "ashore.api.worker", "--run", str(self._home.run)),
+            argv=(
+                sys.executable,
+                "-m",
+                "ashore.api.worker",
+                "--run",
+                str(self._home.run),
+                "--log-level",
+                self._settings.log_level,
+            ),
             log=self._home.logs / "api.log",
             control_flag="",
             stage=0,

@@ -11,11 +11,11 @@ from typing import Literal, TypeVar, cast, get_args
 from ashore.core import did_you_mean
 from ashore.errors import InvalidSpec
 
-EngineChoice = Literal["auto", "openvino", "llamacpp", "vllm", "torch", "fake", "genai"]
+EngineChoice = Literal["auto", "openvino", "llamacpp", "vllm", "torch", "fake"]
 T = TypeVar("T")
 OptionValue = str | int | float | bool
 
-LATER = ("edge", "cache", "redis", "access", "audit", "privacy", "sealing", "backup")
+LATER = ("edge", "cache", "redis", "access", "audit", "privacy", "sealing", "backup", "egress")
 """Sections of the design that this version cannot honour. Accepting one silently would be a lie about safety."""
 
 
@@ -72,8 +72,6 @@ class Spec:
     http: ListenSpec = field(default_factory=ListenSpec)
     grpc: ListenSpec = field(default_factory=lambda: ListenSpec(port=8081))
     admission: AdmissionSpec = field(default_factory=AdmissionSpec)
-    egress_allow: tuple[str, ...] = ()
-    """Hosts outside that may be called."""
     settings: Mapping[str, object] = field(default_factory=dict)
     """`[settings]` as written, for `read_settings`; `[state] url` is among them as `state_url`."""
 
@@ -103,7 +101,7 @@ def parse_spec(text: str, *, where: str = "ashore.toml") -> Spec:
             raise InvalidSpec(
                 f"{where} has [{name}], which is not in this version", hint=f"remove [{name}]; nothing of it would hold"
             )
-    top.known("model", "http", "grpc", "admission", "egress", "settings", "state")
+    top.known("model", "http", "grpc", "admission", "settings", "state")
     models = tuple(_model(table) for table in top.tables("model"))
     aliases = [m.alias or m.name for m in models]
     for alias in aliases:
@@ -114,14 +112,11 @@ def parse_spec(text: str, *, where: str = "ashore.toml") -> Spec:
     state.known("url")
     if "url" in state.values:
         settings["state_url"] = state.get("url", str, "")
-    egress = top.table("egress")
-    egress.known("allow")
     return Spec(
         models=models,
         http=_listen(top.table("http"), ListenSpec(), lowest_port=1),
         grpc=_listen(top.table("grpc"), ListenSpec(port=8081), lowest_port=0),
         admission=_admission(top.table("admission")),
-        egress_allow=egress.strings("allow"),
         settings=settings,
     )
 
@@ -212,12 +207,6 @@ class _Table:
         if not lowest <= value <= highest:
             raise InvalidSpec(f"{self.where} {key} = {value}; expected {lowest} to {highest}", hint="correct that line")
         return value
-
-    def strings(self, key: str) -> tuple[str, ...]:
-        value = self.get(key, list, [])
-        if not all(isinstance(item, str) for item in value):
-            raise self._wrong(key, "list of texts", value)
-        return tuple(value)
 
     def table(self, key: str) -> _Table:
         value = self.values.get(key, {})

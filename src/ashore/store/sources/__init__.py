@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
-from ashore.errors import InvalidRequest
+from ashore.errors import InvalidRequest, SourceUnreachable
 from ashore.store.ports import Source
 
 __all__ = ["Endpoints", "is_source", "open_source"]
+
+
+HUBS: Final = ("pypi", "hf", "ms")
+"""Kinds of source that lie outside an enterprise, unless a mirror is named."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -17,6 +22,8 @@ class Endpoints:
 
     hugging_face: str = ""
     model_scope: str = ""
+    offline: bool = False
+    """Whether hubs and package indexes may not be called at all. Registries and buckets are the operator's own."""
 
 
 def open_source(text: str, *, sha256: str = "", endpoints: Endpoints = Endpoints()) -> Source:
@@ -29,6 +36,11 @@ def open_source(text: str, *, sha256: str = "", endpoints: Endpoints = Endpoints
         endpoints: Mirrors.
     """
     kind, _, rest = text.partition(":")
+    if endpoints.offline and kind in HUBS:
+        raise SourceUnreachable(
+            f"{text} is at a hub, and this ashore is set to be offline",
+            hint="bring it as a tar (`ashore model import`), a folder or a .gguf file, or unset ASHORE_OFFLINE",
+        )
     match kind:
         case "pypi":
             from ashore.store.sources.pypi import PypiSource
