@@ -147,15 +147,12 @@ class VllmEngine:
     def step(self, timeout_s: float) -> Sequence[EngineEvent]:
         if self._process is not None:
             self._process.check()
-        if not self._events and timeout_s > 0:
-            self._sleep(timeout_s)
-        with contextlib.suppress(BlockingIOError):
-            os.read(self._wake_read, 65536)
-        events = []
-        while self._events:
-            event = self._events.popleft()
-            if self._counts(event):
-                events.append(event)
+        deadline_s = time.monotonic() + timeout_s
+        while not (events := self._take_events()):
+            left_s = deadline_s - time.monotonic()
+            if left_s <= 0:
+                break
+            self._sleep(left_s)  # a byte may be left of events that were taken already: then once more
         self._steps += bool(events)
         return events
 
@@ -251,6 +248,16 @@ class VllmEngine:
             return str(msgspec.json.decode(self._ask(self._get("/version"))).get("version", "unknown"))
         except AshoreError:
             return "unknown"  # an older server, or another that speaks its form
+
+    def _take_events(self) -> list[EngineEvent]:
+        with contextlib.suppress(BlockingIOError):
+            os.read(self._wake_read, 65536)
+        events = []
+        while self._events:
+            event = self._events.popleft()
+            if self._counts(event):
+                events.append(event)
+        return events
 
     def _sleep(self, timeout_s: float) -> None:
         import select
