@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
@@ -64,8 +65,10 @@ def report(goal: Goal = "balanced", *, at_s: int = 100, fast: int = 2, machine: 
 
 
 @pytest.fixture
-def state(tmp_path: Path) -> Database:
-    return open_database(tmp_path / "state.db", snapshots=tmp_path / "snapshots", clock=ManualClock())
+def state(tmp_path: Path) -> Iterator[Database]:
+    database = open_database(tmp_path / "state.db", snapshots=tmp_path / "snapshots", clock=ManualClock())
+    yield database
+    database.close()
 
 
 def find(

@@ -317,7 +317,7 @@ class VllmEngine:
                 continue
             data = line[5:].strip()
             if data == "[DONE]":
-                break
+                continue  # the stream ends here; reading on to its end closes what httpx opened
             chunk = msgspec.json.decode(data, type=wire.Chunk)
             if chunk.error is not None:
                 raise EngineFailed(f"vLLM broke the stream off: {chunk.error.message}")
@@ -362,6 +362,7 @@ class VllmEngine:
         await asyncio.gather(*tasks, return_exceptions=True)
         if self._client is not None:
             await self._client.aclose()
+        await asyncio.get_running_loop().shutdown_asyncgens()
 
 
 @contextlib.asynccontextmanager

