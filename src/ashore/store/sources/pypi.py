@@ -240,20 +240,12 @@ def _version_key(version: str) -> tuple[tuple[int, int, str], ...]:
 
 def _is_whole(archive: Path, unzipped: Path) -> bool:
     """Tell whether every member still lies in `unzipped`: a pull that was cut off may have taken some out."""
-    import shutil
-
-    if not unzipped.exists():
-        return False
     try:
         with zipfile.ZipFile(archive) as wheel:
             members = [m for m in wheel.infolist() if not m.is_dir()]
-        if all((unzipped / m.filename).stat().st_size == m.file_size for m in members):
-            return True
+        return all((unzipped / m.filename).stat().st_size == m.file_size for m in members)
     except (OSError, zipfile.BadZipFile):
-        shutil.rmtree(unzipped)
         return False
-    shutil.rmtree(unzipped)
-    return False
 
 
 def unzip(archive: Path, target: Path, progress: Progress) -> None:
@@ -265,7 +257,8 @@ def unzip(archive: Path, target: Path, progress: Progress) -> None:
     import shutil
 
     scratch = target.with_name(target.name + ".tmp")
-    shutil.rmtree(scratch, ignore_errors=True)
+    for left_over in (scratch, target):
+        shutil.rmtree(left_over, ignore_errors=True)
     try:
         with disk_errors(target), zipfile.ZipFile(archive) as wheel:
             members = [m for m in wheel.infolist() if not m.is_dir()]
