@@ -32,7 +32,7 @@ from ashore.serving import (
     write_topology,
 )
 from ashore.settings import Home, Settings
-from ashore.spec import AdmissionSpec, ListenSpec
+from ashore.spec import AdmissionSpec, HttpSpec, ListenSpec
 
 if TYPE_CHECKING:
     from ashore.engines import ModelFiles
@@ -51,7 +51,7 @@ DRAIN_MARGIN_S = 5.0
 class Listening:
     """Where the API worker listens, and how much it admits."""
 
-    http: ListenSpec
+    http: HttpSpec
     grpc: ListenSpec
     admission: AdmissionSpec
 

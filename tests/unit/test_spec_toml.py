@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from ashore.errors import InvalidSpec
-from ashore.spec import LATER, AdmissionSpec, EngineSpec, ListenSpec, ModelSpec, Spec, parse_spec, read_spec
+from ashore.spec import LATER, AdmissionSpec, EngineSpec, HttpSpec, ListenSpec, ModelSpec, Spec, parse_spec, read_spec
 
 FULL = """
 [[model]]
@@ -39,7 +39,7 @@ def test_a_full_spec_is_read() -> None:
     engine = EngineSpec(kind="openvino", kv_tokens=4096, options={"DYNAMIC_QUANTIZATION_GROUP_SIZE": 128})
     assert parse_spec(FULL) == Spec(
         models=(ModelSpec(name="smollm2", alias="chat", replicas=2, engine=engine), ModelSpec(name="minilm")),
-        http=ListenSpec(host="0.0.0.0", port=9000),
+        http=HttpSpec(host="0.0.0.0", port=9000),
         grpc=ListenSpec(port=0),
         admission=AdmissionSpec(max_waiting=8, default_deadline_s=5.0),
         settings={"offline": True, "state_url": "sqlite:////srv/state.db"},
@@ -64,7 +64,10 @@ def test_an_empty_spec_is_the_default() -> None:
         ("[http]\nport = '8080'", "port is '8080', a str; expected a int", "correct"),
         ("[admission]\nmax_waiting = true", "max_waiting is True", "correct"),
         ("[admission]\ndefault_deadline_s = 0", "default_deadline_s = 0", ""),
-        ('[egress]\nallow = ["a.example"]', "not in this version", "remove [egress]"),
+        ("[backup]\nnodes = []", "not in this version", "remove [backup]"),
+        ('[cache]\nmode = "exat"', "mode = 'exat'", "'exact'"),
+        ('[redis]\nurl = "http://x"', "url starts with 'http'", "embedded"),
+        ('[edge]\ntls = "files"', "tls = 'files'", "both files"),
         ("[http", "is not TOML", "correct"),
     ],
 )

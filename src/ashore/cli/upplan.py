@@ -14,7 +14,7 @@ from ashore.bootstrap import FAKE, build_store, gather_facts, tuned_choices
 from ashore.errors import AshoreError, InvalidSpec, SourceUnreachable, UnknownModel
 from ashore.planning import Change, Inventory, Plan, Wish, make_plan
 from ashore.settings import Settings, read_settings
-from ashore.spec import AdmissionSpec, ListenSpec, ModelSpec, Spec, read_spec
+from ashore.spec import AdmissionSpec, HttpSpec, ListenSpec, ModelSpec, Spec, read_spec
 from ashore.store import ModelStore, is_source
 
 DEFAULT_MODELS = ("smollm2", "minilm")
@@ -53,7 +53,7 @@ class Request:
         names = self.models or (() if spec.models else DEFAULT_MODELS)
         if len(set(names)) != len(names):
             raise InvalidSpec("a model is named twice", hint="more replicas of one: [[model]] replicas in ashore.toml")
-        http = ListenSpec(host=self.host or spec.http.host, port=self.port or spec.http.port)
+        http = HttpSpec(host=self.host or spec.http.host, port=self.port or spec.http.port, workers=spec.http.workers)
         grpc_port = self.grpc_port if self.grpc_port >= 0 else spec.grpc.port
         grpc = ListenSpec(host=self.host or spec.grpc.host, port=grpc_port)
         models = spec.models or tuple(ModelSpec(name=name) for name in names)

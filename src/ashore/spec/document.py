@@ -1,0 +1,103 @@
+"""ashore.toml parsed. Unknown keys are errors that name the nearest known one; so are parts of a later version."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ashore.errors import InvalidSpec
+from ashore.spec.front import (
+    CacheSpec,
+    EdgeSpec,
+    EgressSpec,
+    JobsSpec,
+    RedisSpec,
+    read_cache,
+    read_edge,
+    read_egress,
+    read_jobs,
+    read_redis,
+)
+from ashore.spec.intake import AdmissionSpec, HttpSpec, ListenSpec, read_admission, read_grpc, read_http
+from ashore.spec.models import ModelSpec, read_model
+from ashore.spec.table import Table
+
+LATER = ("access", "audit", "privacy", "sealing", "backup")
+"""Sections of the design that this version cannot honour. Accepting one silently would be a lie about safety."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Spec:
+    """What the operator wants deployed."""
+
+    models: tuple[ModelSpec, ...] = ()
+    http: HttpSpec = field(default_factory=HttpSpec)
+    grpc: ListenSpec = field(default_factory=lambda: ListenSpec(port=8081))
+    admission: AdmissionSpec = field(default_factory=AdmissionSpec)
+    edge: EdgeSpec = field(default_factory=EdgeSpec)
+    cache: CacheSpec = field(default_factory=CacheSpec)
+    redis: RedisSpec = field(default_factory=RedisSpec)
+    jobs: JobsSpec = field(default_factory=JobsSpec)
+    egress: EgressSpec = field(default_factory=EgressSpec)
+    settings: Mapping[str, object] = field(default_factory=dict)
+    """`[settings]` as written, for `read_settings`; `[state] url` is among them as `state_url`."""
+
+
+def read_spec(path: Path) -> Spec:
+    """Return what the file says.
+
+    Raises:
+        InvalidSpec: it is missing, is not TOML, or says something that ashore does not know or cannot do yet.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as fault:
+        raise InvalidSpec(f"{path}: {fault.strerror}", hint="give an existing file to --config") from fault
+    return parse_spec(text, where=str(path))
+
+
+def parse_spec(text: str, *, where: str = "ashore.toml") -> Spec:
+    """Return the spec in `text`; `where` stands in messages."""
+    try:
+        document = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as fault:
+        raise InvalidSpec(f"{where} is not TOML: {fault}", hint="correct that line") from fault
+    top = Table(document, where)
+    for name in LATER:
+        if name in document:
+            raise InvalidSpec(
+                f"{where} has [{name}], which is not in this version", hint=f"remove [{name}]; nothing of it would hold"
+            )
+    top.known("model", "state", *(name for name in Spec.__dataclass_fields__ if name != "models"))
+    return Spec(
+        models=_models(top),
+        http=read_http(top.table("http")),
+        grpc=read_grpc(top.table("grpc")),
+        admission=read_admission(top.table("admission")),
+        edge=read_edge(top.table("edge")),
+        cache=read_cache(top.table("cache")),
+        redis=read_redis(top.table("redis")),
+        jobs=read_jobs(top.table("jobs")),
+        egress=read_egress(top.table("egress")),
+        settings=_settings(top),
+    )
+
+
+def _models(top: Table) -> tuple[ModelSpec, ...]:
+    models = tuple(read_model(table) for table in top.tables("model"))
+    aliases = [m.alias or m.name for m in models]
+    for alias in aliases:
+        if aliases.count(alias) > 1:
+            raise InvalidSpec(f"{top.where} gives the alias {alias!r} to two models", hint="aliases must differ")
+    return models
+
+
+def _settings(top: Table) -> dict[str, object]:
+    settings = dict(top.table("settings").values)
+    state = top.table("state")
+    state.known("url")
+    if "url" in state.values:
+        settings["state_url"] = state.get("url", str, "")
+    return settings
