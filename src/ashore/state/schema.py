@@ -35,6 +35,7 @@ MIGRATIONS: Final[tuple[Migration, ...]] = (
         )
         """,
     ),
+    ("CREATE TABLE epoch (kind TEXT PRIMARY KEY, value INTEGER NOT NULL)",),
 )
 
 SCHEMA_VERSION: Final = len(MIGRATIONS)

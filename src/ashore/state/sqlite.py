@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from ashore.core import Clock
 from ashore.errors import DiskFull, EnvironmentFault, HomeTooNew, InvalidSpec, Overloaded
+from ashore.state.ports import Changes
 from ashore.state.schema import MIGRATIONS, Migration
 
 if TYPE_CHECKING:
@@ -20,35 +22,58 @@ BUSY_TIMEOUT_S = 5.0
 """Longest wait for another process that writes."""
 
 
-class Database:
-    """One open database. Safe to use from several threads; each process opens its own."""
+class SqliteDatabase:
+    """A `Database` in one file: a writer holds the write lock from its start; readers wait for nobody."""
 
     def __init__(self, engine: Engine, path: Path) -> None:
         self._engine = engine
         self.path = path
 
+    @property
+    def place(self) -> str:
+        return str(self.path)
+
     @contextmanager
     def write(self) -> Iterator[Connection]:
-        """Run one transaction that may write. It holds the write lock from its start, and commits unless it raises.
-
-        Raises:
-            Overloaded: another process held the lock longer than the timeout.
-            DiskFull: nothing was written.
-        """
         with _translated(self.path), self._engine.begin() as connection:
             yield connection
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
-        """Run one transaction that only reads; it sees one moment and waits for nobody."""
         with _translated(self.path), self._engine.connect() as connection:
             connection = connection.execution_options(ashore_reads=True)
             with connection.begin():
                 yield connection
 
+    def changes(self) -> Changes:
+        with _translated(self.path):
+            return _DataVersion(self.path)
+
     def close(self) -> None:
-        """Close every connection. May be called twice."""
         self._engine.dispose()
+
+
+class _DataVersion:
+    """`PRAGMA data_version` on a connection of its own: it differs after any other connection has committed."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._connection = sqlite3.connect(path, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False)
+        self._seen = self._version()
+
+    def wait(self, timeout_s: float) -> bool:
+        time.sleep(timeout_s)
+        with _translated(self._path):
+            version = self._version()
+        changed = version != self._seen
+        self._seen = version
+        return changed
+
+    def close(self) -> None:
+        self._connection.close()
+
+    def _version(self) -> int:
+        return int(self._connection.execute("PRAGMA data_version").fetchone()[0])
 
 
 def path_of_url(url: str, *, default: Path) -> Path:
@@ -75,7 +100,7 @@ def open_database(
     clock: Clock,
     say: Callable[[str], None] = lambda line: None,
     migrations: Sequence[Migration] = MIGRATIONS,
-) -> Database:
+) -> SqliteDatabase:
     """Open the state, made or brought to this version first.
 
     May be called by several processes at once: the first one migrates, the others wait for it. A machine that dies in
@@ -97,7 +122,7 @@ def open_database(
             path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
         _migrate(path, snapshots, clock, say, migrations)
-        return Database(_make_engine(path), path)
+        return SqliteDatabase(_make_engine(path), path)
 
 
 def _migrate(

@@ -1,0 +1,119 @@
+"""Epochs: one number per kind of thing (`policy`, `keys`, `aliases`, `purges`) that tells every process "look again".
+
+Whoever changes something that others hold in memory bumps its epoch in the same transaction. Nothing has to be chased:
+a key that carries an epoch is simply never asked for again.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+from ashore.errors import AshoreError
+from ashore.state.ports import Changes, Database
+from ashore.state.statement import execute
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+log = logging.getLogger("ashore.state")
+
+LOOK_EVERY_S = 0.1
+"""Longest time between two looks; with the read that follows, a change is known within 200 ms."""
+RETRY_S = 1.0
+"""Pause after the database could not be asked."""
+
+OnChange = Callable[[str, int], None]
+"""Called with the kind and its new value."""
+
+
+def bump(connection: Connection, kind: str) -> int:
+    """Add one to the epoch of `kind` and return it. Others see it when the transaction commits, and not before."""
+    statement = (
+        "INSERT INTO epoch (kind, value) VALUES (:kind, 1) "
+        "ON CONFLICT (kind) DO UPDATE SET value = epoch.value + 1 RETURNING value"
+    )
+    value = int(execute(connection, statement, kind=kind).scalar_one())
+    if connection.dialect.name == "postgresql":
+        execute(connection, "SELECT pg_notify('ashore_epoch', :kind)", kind=kind)
+    return value
+
+
+def read_epochs(connection: Connection) -> dict[str, int]:
+    """Return every epoch; a kind that was never bumped is absent and counts as 0."""
+    rows = execute(connection, "SELECT kind, value FROM epoch").mappings()
+    return {str(row["kind"]): int(row["value"]) for row in rows}
+
+
+class EpochWatch:
+    """Knows every epoch of a database without asking it: a thread looks for changes on a connection of its own."""
+
+    def __init__(self, database: Database, *, look_every_s: float = LOOK_EVERY_S) -> None:
+        self._database = database
+        self._look_every_s = look_every_s
+        self._known: Mapping[str, int] = MappingProxyType({})
+        self._callbacks: list[OnChange] = []
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def on_change(self, callback: OnChange) -> None:
+        """Have `callback` called after each change, on the thread of the watch.
+
+        It must return soon; in an event loop, pass the call on with `call_soon_threadsafe`.
+        """
+        self._callbacks.append(callback)
+
+    def get(self, kind: str) -> int:
+        """Return the epoch of `kind` as last seen, 0 where nobody bumped it. No I/O; callable from any thread."""
+        return self._known.get(kind, 0)
+
+    def start(self) -> EpochWatch:
+        """Read every epoch, begin to watch, and return itself. To be called once.
+
+        Raises:
+            AshoreError: the database cannot be read.
+        """
+        changes = self._database.changes()
+        try:
+            self._read(tell=False)
+        except BaseException:
+            changes.close()
+            raise
+        self._thread = threading.Thread(target=self._watch, args=(changes,), name="epochs", daemon=True)
+        self._thread.start()
+        return self
+
+    def close(self) -> None:
+        """Stop watching; `get` goes on with what was seen last. May be called twice."""
+        self._stop.set()
+        if self._thread is not None and self._thread is not threading.current_thread():
+            self._thread.join()
+
+    def _watch(self, changes: Changes) -> None:
+        failed = False
+        try:
+            while not self._stop.is_set():
+                try:
+                    if changes.wait(self._look_every_s) or failed:
+                        self._read(tell=True)
+                    failed = False
+                except AshoreError as fault:
+                    if not failed:
+                        log.warning("epochs cannot be read: %s; the last ones stay", fault)
+                    failed = True
+                    self._stop.wait(RETRY_S)
+        finally:
+            changes.close()
+
+    def _read(self, *, tell: bool) -> None:
+        with self._database.read() as connection:
+            found = read_epochs(connection)
+        changed = [(kind, value) for kind, value in found.items() if value != self._known.get(kind, 0)]
+        self._known = MappingProxyType(found)
+        if tell:
+            for kind, value in changed:
+                for callback in self._callbacks:
+                    callback(kind, value)

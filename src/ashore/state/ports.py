@@ -1,0 +1,60 @@
+"""What differs between the databases that ashore keeps its state in."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+
+class Changes(Protocol):
+    """Tells that somebody committed something. Used by one thread."""
+
+    def wait(self, timeout_s: float) -> bool:
+        """Wait at most `timeout_s`; return whether the database may have changed since the last call.
+
+        Raises:
+            EnvironmentFault: the database cannot be asked now; the next call tries again.
+        """
+        ...
+
+    def close(self) -> None:
+        """Give up the connection. May be called twice."""
+        ...
+
+
+class Database(Protocol):
+    """One open database. Safe to use from several threads; each process opens its own."""
+
+    @property
+    def place(self) -> str:
+        """Where it is, as an operator may read it: never a password."""
+        ...
+
+    def write(self) -> AbstractContextManager[Connection]:
+        """Run one transaction that may write. It commits unless it raises.
+
+        Raises:
+            Overloaded: another process held the lock longer than the timeout.
+            DiskFull: nothing was written.
+            EnvironmentFault: the database cannot be used.
+        """
+        ...
+
+    def read(self) -> AbstractContextManager[Connection]:
+        """Run one transaction that only reads; it sees one moment and waits for nobody."""
+        ...
+
+    def changes(self) -> Changes:
+        """Return a new listener for the commits of every connection, ours and those of other processes.
+
+        Raises:
+            EnvironmentFault: the database cannot be reached.
+        """
+        ...
+
+    def close(self) -> None:
+        """Close every connection. May be called twice."""
+        ...

@@ -1,0 +1,91 @@
+"""Epochs: numbers that tell every process that something changed."""
+
+from __future__ import annotations
+
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from ashore.core import ManualClock
+from ashore.state import Database, EpochWatch, bump, open_database, read_epochs
+
+
+def opened(folder: Path) -> Database:
+    return open_database(folder / "state.db", snapshots=folder / "snapshots", clock=ManualClock())
+
+
+def test_a_bump_counts_up_each_kind_alone_and_only_when_it_commits(tmp_path: Path) -> None:
+    state = opened(tmp_path)
+    with state.write() as connection:
+        assert [bump(connection, "keys"), bump(connection, "keys"), bump(connection, "purges")] == [1, 2, 1]
+    with pytest.raises(RuntimeError), state.write() as connection:
+        bump(connection, "keys")
+        raise RuntimeError("rolled back")
+    with state.read() as connection:
+        assert read_epochs(connection) == {"keys": 2, "purges": 1}
+    state.close()
+
+
+def test_a_watch_sees_the_commit_of_another_connection_and_says_so_once(tmp_path: Path) -> None:
+    mine, other = opened(tmp_path), opened(tmp_path)
+    told: list[tuple[str, int]] = []
+    heard = threading.Event()
+    watch = EpochWatch(mine)
+
+    def hear(kind: str, value: int) -> None:
+        told.append((kind, value))
+        heard.set()
+
+    watch.on_change(hear)
+    watch.start()
+    try:
+        assert watch.get("keys") == 0
+        began = time.monotonic()
+        with other.write() as connection:
+            bump(connection, "keys")
+        assert heard.wait(10)
+        assert time.monotonic() - began < 5  # the bound of 200 ms is for an idle machine; this one may be busy
+        assert watch.get("keys") == 1 and told == [("keys", 1)]
+    finally:
+        watch.close()
+        mine.close()
+        other.close()
+
+
+def test_a_watch_starts_from_what_is_there_and_keeps_it_after_its_end(tmp_path: Path) -> None:
+    state = opened(tmp_path)
+    with state.write() as connection:
+        bump(connection, "aliases")
+    told: list[str] = []
+    watch = EpochWatch(state)
+    watch.on_change(lambda kind, value: told.append(kind))
+    watch.start()
+    watch.close()
+    watch.close()
+    assert watch.get("aliases") == 1 and told == []
+    state.close()
+
+
+def test_a_database_that_cannot_be_read_keeps_the_last_epochs_and_recovers(tmp_path: Path) -> None:
+    state = opened(tmp_path)
+    with state.write() as connection:
+        bump(connection, "keys")
+    heard = threading.Event()
+    watch = EpochWatch(state, look_every_s=0.01)
+    watch.on_change(lambda kind, value: heard.set())
+    watch.start()
+    try:
+        with state.write() as connection:
+            connection.exec_driver_sql("ALTER TABLE epoch RENAME TO gone")
+        time.sleep(0.05)
+        assert watch.get("keys") == 1
+        with state.write() as connection:
+            connection.exec_driver_sql("ALTER TABLE gone RENAME TO epoch")
+            bump(connection, "keys")
+        assert heard.wait(10)
+        assert watch.get("keys") == 2
+    finally:
+        watch.close()
+        state.close()
