@@ -143,6 +143,18 @@ def test_sentencepiece(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         assert [t for t in texts if ours.encode(t).ids != tokenize(t)] == []
 
 
+def test_the_published_form_of_deepseek_llm_is_known_by_its_name() -> None:
+    """Its tokenizer.json has the digits as a step of their own kind, and line ends as themselves."""
+    split = [{"type": "Split", "pattern": {"Regex": x}, "behavior": "Isolated"} for x in SPLITS["deepseek-llm"][:-1]]
+    split[0] = {**split[0], "pattern": {"Regex": "[\r\n]"}}
+    digits = {"type": "Digits", "individual_digits": True}
+    last = {"type": "ByteLevel", "add_prefix_space": False, "use_regex": False}
+    published = {"type": "Sequence", "pretokenizers": [*split, digits, last]}
+    assert name_of(published) == "deepseek-llm"
+    pieces = pre_tokenizer("deepseek-llm").pre_tokenize_str("abc1234")
+    assert [piece for piece, _ in pieces] == ["abc", "1", "2", "3", "4"]
+
+
 def test_an_unknown_way_of_splitting_is_refused_and_not_guessed() -> None:
     with pytest.raises(UnsupportedModel, match="not known here"):
         pre_tokenizer("somebody-elses")

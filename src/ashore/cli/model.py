@@ -75,9 +75,17 @@ def list_(*, catalog: Annotated[bool, Parameter(negative=())] = False, as_json: 
         if as_json:
             return _print_json({"items": [catalog_json(e) for e in entries]})
         return _table(
-            ("name", "parameters", "weights", "licence", "engines", "source"),
+            ("name", "parameters", "weights", "unverified", "licence", "engines", "source"),
             [
-                (e.name, _parameters(e), _size(e.weight_bytes), e.licence, " ".join(e.engines) or "-", e.source)
+                (
+                    e.name,
+                    _parameters(e),
+                    _size(e.weight_bytes),
+                    " ".join(e.unverified) or "-",
+                    e.licence,
+                    " ".join(e.engines) or "-",
+                    e.source,
+                )
                 for e in entries
             ],
         )

@@ -10,6 +10,7 @@ from typing import Any, get_args
 from ashore.core import ModelShape, did_you_mean
 from ashore.errors import Bug, UnknownModel
 from ashore.store.model import ModelFormat
+from ashore.store.refs import unpinned
 
 ENGINES = ("openvino", "llamacpp", "vllm", "torch")
 
@@ -40,6 +41,9 @@ class CatalogEntry:
     known: tuple[tuple[str, int], ...] = ()
     facts: str = ""
     """Where the numbers come from, and which are missing."""
+    unverified: tuple[str, ...] = ()
+    """Numbers that no public copy of the repository's own files confirms: `shape` (all of it), one of its numbers, or
+    `weight_bytes`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,10 +68,9 @@ class Catalog:
         )
 
     def find_source(self, source: str) -> CatalogEntry | None:
-        """Return the entry whose source or mirror this is, with or without a pinned version."""
-        bare = source.partition("==")[0]
+        """Return the entry whose source or mirror this is, whatever version or revision either of them pins."""
         for entry in self.entries:
-            if any(s in (source, bare) or s.partition("==")[0] == bare for s in (entry.source, *entry.mirrors)):
+            if any(unpinned(s) == unpinned(source) for s in (entry.source, *entry.mirrors)):
                 return entry
         return None
 
@@ -77,7 +80,8 @@ def _entry(name: str, table: dict[str, Any]) -> CatalogEntry:
     numbers: dict[str, int] = table.pop("shape", {})
     architecture = str(table.get("architecture", ""))
     wanted = {f.name for f in fields(ModelShape)} - {"architecture", "num_active_parameters", "latent_rank"}
-    unknown = set(numbers) - {f.name for f in fields(ModelShape)}
+    names = {f.name for f in fields(ModelShape)}
+    unknown = set(numbers) - names | set(table.get("unverified", ())) - names - {"shape", "weight_bytes"}
     if unknown or not set(table.get("engines", ())) <= set(ENGINES) or table["format"] not in get_args(ModelFormat):
         raise Bug(f"catalog.toml: {name} has an unknown field, engine or format")
     rest: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in table.items()}

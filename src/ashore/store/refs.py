@@ -59,3 +59,9 @@ def name_from(text: str) -> str:
     if not _NAME.fullmatch(cleaned):
         raise InvalidRequest(f"no store name can be formed from {text!r}", hint="give one: --name NAME")
     return cleaned
+
+
+def unpinned(source: str) -> str:
+    """Return a source without its version (`pypi:x==1`) or revision (`hf:o/n@commit`, `ms:o/n@tag`)."""
+    mark = {"pypi": "==", "hf": "@", "ms": "@"}.get(source.partition(":")[0])
+    return source.partition(mark)[0] if mark else source

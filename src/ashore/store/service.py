@@ -29,7 +29,7 @@ from ashore.store.model import ModelFormat, StoredFile, StoredModel
 from ashore.store.ports import FileSource, ManifestRemote, SourceOpener
 from ashore.store.prepare import Part, Prepared, prepare
 from ashore.store.progress import Progress, silent
-from ashore.store.refs import Reference, name_from, parse_reference
+from ashore.store.refs import Reference, name_from, parse_reference, unpinned
 from ashore.store.reports import BadFile, GcReport, ModelFilesOnDisk, VerifyReport
 from ashore.store.sources import is_source, open_source
 from ashore.store.staging import drop_old_scratch, drop_stale, staging_folder
@@ -432,7 +432,7 @@ class ModelStore:
         for entry in self._layout.read_index():
             if entry.tagged and (entry.name, entry.variant) == (name, variant):
                 old = self._read(entry)
-                if old.digest != new.digest and _unpinned(old.source) != _unpinned(new.source):
+                if old.digest != new.digest and unpinned(old.source) != unpinned(new.source):
                     raise Conflict(
                         f"the name {name!r} is taken by a model from {old.source}; this one is from {new.source}",
                         hint="give another: --name NAME",
@@ -471,7 +471,7 @@ class ModelStore:
     def _resolve_source(self, source: str) -> StoredModel:
         entry = self.catalog.find_source(source)
         for model in self.list():
-            if not model.variant and source in (model.source, _unpinned(model.source)):
+            if not model.variant and source in (model.source, unpinned(model.source)):
                 return model
         if entry:
             return self.resolve(entry.name)
@@ -533,8 +533,3 @@ def _copy_in(part: Part, staging: Path, progress: Progress) -> Path:
                 done += len(chunk)
                 progress(f"copy {part.path}", done, total)
     return target
-
-
-def _unpinned(source: str) -> str:
-    """Return a source without its version: `pypi:x==1` gives `pypi:x`, `hf:o/n@commit` gives `hf:o/n`."""
-    return source.partition("==")[0] if source.startswith("pypi:") else source.partition("@")[0]

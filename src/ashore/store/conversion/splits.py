@@ -1,7 +1,10 @@
 """How each family of byte-level vocabularies splits text into words, under the name that GGUF gives it.
 
 Sources: the published tokenizer.json of Llama 3, Qwen 2, SmolLM 2, DeepSeek-LLM, DeepSeek-Coder and DeepSeek-V3; the
-names are the values of `tokenizer.ggml.pre`.
+names are the values of `tokenizer.ggml.pre`. DeepSeek-LLM cuts numbers into single digits (DeepSeek LLM paper, section
+2.1, and the `Digits` step of its tokenizer.json); llama.cpp keeps them whole at this step, which makes no difference
+because no merge joins two digits. Its class of letters has U+1FD3, U+1FDB and U+1F7D, which copies of it that went
+through an editor have lost to normalisation.
 """
 
 from __future__ import annotations
