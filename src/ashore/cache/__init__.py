@@ -1,0 +1,45 @@
+"""Answers worth keeping: exact, then by meaning; in this process, then shared with others.
+
+Owns: addresses of answers, the tiers, what is evicted, curated pairs.
+Refuses: to generate, to render, to decide who may ask.
+"""
+
+from ashore.cache.curated import CuratedAnswers, Pair
+from ashore.cache.memory import FixedEpochs, MemoryTier
+from ashore.cache.model import (
+    Ask,
+    CachePolicy,
+    CacheStats,
+    Directive,
+    Found,
+    KeptAnswer,
+    KeptChoice,
+    Question,
+    Ready,
+    RoutePolicy,
+)
+from ashore.cache.ports import Epochs, SemanticTier, SharedTier
+from ashore.cache.rules import directive_of
+from ashore.cache.service import AnswerCache
+
+__all__ = [
+    "AnswerCache",
+    "Ask",
+    "CachePolicy",
+    "CacheStats",
+    "CuratedAnswers",
+    "Directive",
+    "Epochs",
+    "FixedEpochs",
+    "Found",
+    "KeptAnswer",
+    "KeptChoice",
+    "MemoryTier",
+    "Pair",
+    "Question",
+    "Ready",
+    "RoutePolicy",
+    "SemanticTier",
+    "SharedTier",
+    "directive_of",
+]

@@ -1,0 +1,69 @@
+"""Pairs of question and answer that the operator imported: the seedbed of hot questions. Never evicted."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final
+
+from ashore.cache.model import KeptAnswer, KeptChoice, Question
+from ashore.cache.rules import EVERYBODY
+
+MAX_QUESTION_CHARS: Final = 4096
+CURATED: Final = "curated"
+"""What `x-ashore-precision` says of an answer that a person wrote."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pair:
+    """One question with the answer that is to be given."""
+
+    tenant: str
+    """`*`: every tenant."""
+    alias: str
+    """`*`: every model."""
+    question: str
+    text: str
+    pinned: bool
+    """Given before anything that a model has said; otherwise only where nothing better is kept."""
+    created_s: int
+    expires_at_s: float | None = None
+
+    def answer(self, release: str) -> KeptAnswer:
+        """Return it as an answer."""
+        return KeptAnswer(release, CURATED, self.created_s, 0, 0, 0, (KeptChoice(self.text, "", "stop"),))
+
+
+def plain(question: str) -> str:
+    """Return a question as it is compared: compatibility forms, case, spaces and closing marks do not count."""
+    words = unicodedata.normalize("NFKC", question).casefold().split()
+    return " ".join(words).rstrip(" ?.!。？！…")
+
+
+class CuratedAnswers:
+    """The pairs of one process, found by their plain question."""
+
+    def __init__(self, pairs: Iterable[Pair] = ()) -> None:
+        self._pairs: dict[tuple[str, str, str], Pair] = {}
+        self.replace(pairs)
+
+    def __len__(self) -> int:
+        return len(self._pairs)
+
+    def replace(self, pairs: Iterable[Pair]) -> None:
+        """Hold these pairs from now on."""
+        self._pairs = {(pair.tenant, pair.alias, plain(pair.question)): pair for pair in pairs}
+
+    def find(self, question: Question, now_s: float) -> Pair | None:
+        """Return the pair that answers, the most particular first; None where turns stand before the question."""
+        ask = question.ask
+        if not self._pairs or not ask.single_turn or len(ask.question) > MAX_QUESTION_CHARS:
+            return None
+        text = plain(ask.question)
+        for tenant in (ask.tenant, EVERYBODY):
+            for alias in (ask.alias, "*"):
+                pair = self._pairs.get((tenant, alias, text))
+                if pair is not None and (pair.expires_at_s is None or now_s < pair.expires_at_s):
+                    return pair
+        return None

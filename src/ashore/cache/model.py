@@ -1,0 +1,173 @@
+"""What is asked of the cache, what it keeps, and what it gives back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+import msgspec
+
+from ashore.core import TenantId
+
+Mode = Literal["off", "exact", "exact_then_semantic"]
+Tier = Literal["local", "shared", "curated", "semantic"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Directive:
+    """What the client says about the cache, in `Cache-Control` and `x-ashore-cache`."""
+
+    no_store: bool = False
+    """Neither look nor keep."""
+    no_cache: bool = False
+    """Do not look; keep what is made."""
+    max_age_s: float | None = None
+    """Take nothing older."""
+    asked_for: bool = False
+    """Use the cache although the temperature is above the bound."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ask:
+    """One request, as far as its answer depends on it."""
+
+    tenant: TenantId
+    alias: str
+    release: str
+    frame: bytes
+    """All that decides the answer but the last user message: turns before it, tools, sampling, limits, grammar."""
+    question: str
+    """The last user message, or the raw prompt."""
+    temperature: float
+    single_turn: bool
+    """True where nothing but instructions stands before the question, so that a curated answer fits."""
+    embeddable: bool
+    """True where the question may be matched by meaning."""
+    storable: bool = True
+    """False for what is never kept: personal data in the prompt, log-probabilities in the answer."""
+    directive: Directive = field(default_factory=Directive)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RoutePolicy:
+    """What one alias may do."""
+
+    mode: Mode = "exact"
+    ttl_s: float = 86_400.0
+    error_bound: float = 0.01
+    public: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CachePolicy:
+    """What the operator allows."""
+
+    default: RoutePolicy = field(default_factory=RoutePolicy)
+    routes: dict[str, RoutePolicy] = field(default_factory=dict)
+    """By alias."""
+    max_temperature: float = 0.0
+    max_bytes: int = 256 << 20
+
+    def route(self, alias: str) -> RoutePolicy:
+        """Return what holds for one alias."""
+        return self.routes.get(alias, self.default)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Question:
+    """An `Ask` that the policy lets into the cache, with its address."""
+
+    ask: Ask
+    key: bytes
+    """Keyed hash over tenant, release, epochs and everything in the request that decides the answer."""
+    partition: bytes
+    """The same without the last user message: what must be equal before meaning is compared."""
+    policy: RoutePolicy
+
+    @property
+    def entry_id(self) -> str:
+        """Name of the entry for people, as in `x-ashore-cache-entry` and `ashore cache purge --entry`."""
+        return self.key[:8].hex()
+
+
+class KeptChoice(msgspec.Struct, frozen=True, array_like=True):
+    """One choice of an answer."""
+
+    text: str
+    reasoning: str
+    reason: Literal["stop", "length"]
+    stop_string: str | None = None
+
+
+class KeptAnswer(msgspec.Struct, frozen=True, array_like=True):
+    """A whole answer, in no protocol's form."""
+
+    release: str
+    precision: str
+    created_s: int
+    prompt_tokens: int
+    completion_tokens: int
+    reasoning_tokens: int
+    choices: tuple[KeptChoice, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """An answer that was found."""
+
+    answer: KeptAnswer
+    tier: Tier
+    entry_id: str
+    age_s: int
+    expires_at_s: float
+
+    @property
+    def label(self) -> Literal["hit-exact", "hit-semantic"]:
+        """What `x-ashore-cache` says."""
+        return "hit-semantic" if self.tier == "semantic" else "hit-exact"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ready:
+    """A response in its last form: what a repeated request gets without being parsed."""
+
+    headers: tuple[tuple[bytes, bytes], ...]
+    body: bytes
+    alias: str
+    release: str
+    label: str
+    stored_at_s: float
+    expires_at_s: float
+
+
+@dataclass(slots=True, kw_only=True)
+class Counters:
+    """What happened since the process began."""
+
+    lookups: int = 0
+    misses: int = 0
+    stored: int = 0
+    refused: int = 0
+    """Requests that the policy keeps out of the cache."""
+    ready_hits: int = 0
+    hits: dict[Tier, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CacheStats:
+    """The cache of one process at one moment."""
+
+    lookups: int
+    misses: int
+    stored: int
+    refused: int
+    ready_hits: int
+    hits: dict[Tier, int]
+    entries: int
+    num_bytes: int
+    max_bytes: int
+    evictions: int
+    shared: str
+    """`none`, `up` or `down`."""
+    semantic_entries: int = 0
+    semantic_bytes: int = 0

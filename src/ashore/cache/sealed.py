@@ -1,0 +1,58 @@
+"""The form in which answers lie in a shared tier: signed, so that what anybody else put there is not believed."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from typing import Final
+
+import msgspec
+
+from ashore.cache.model import KeptAnswer
+
+MAC_BYTES: Final = 16
+_encode = msgspec.msgpack.Encoder().encode
+
+
+class Record(msgspec.Struct, frozen=True, array_like=True):
+    """An answer with its times."""
+
+    stored_at_s: float
+    expires_at_s: float
+    answer: KeptAnswer
+
+
+_decoder = msgspec.msgpack.Decoder(Record)
+
+
+def seal(key: bytes, record: Record, secret: bytes) -> bytes:
+    """Return the bytes of a record that belongs to `key`."""
+    payload = _encode(record)
+    return _mac(key, payload, secret) + payload
+
+
+def unseal(key: bytes, sealed: bytes, secret: bytes) -> Record | None:
+    """Return the record, or None when it is not one that we wrote for this key."""
+    payload = sealed[MAC_BYTES:]
+    if not hmac.compare_digest(sealed[:MAC_BYTES], _mac(key, payload, secret)):
+        return None
+    try:
+        return _decoder.decode(payload)
+    except msgspec.DecodeError:  # written by another version
+        return None
+
+
+def encode(record: Record) -> bytes:
+    """Return a record as bytes for this process alone."""
+    return _encode(record)
+
+
+def decode(payload: bytes) -> Record:
+    """Return what `encode` encoded."""
+    return _decoder.decode(payload)
+
+
+def _mac(key: bytes, payload: bytes, secret: bytes) -> bytes:
+    hasher = hashlib.blake2b(key, key=secret, digest_size=MAC_BYTES)
+    hasher.update(payload)
+    return hasher.digest()

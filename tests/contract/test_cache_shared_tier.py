@@ -1,0 +1,232 @@
+"""One suite for every tier that processes share: the real Valkey, and the twin in memory."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+from valkey_server import ValkeyServer, free_port
+
+from ashore.cache import MemoryTier, SharedTier
+from ashore.cache.valkey import ValkeyTier, connect, parse_sentinels
+from ashore.core import SystemClock
+from ashore.errors import InvalidSpec
+
+Scenario = Callable[[SharedTier], Awaitable[None]]
+KEY, OTHER = b"k" * 32, b"o" * 32
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[ValkeyServer]:
+    made = ValkeyServer(tmp_path).start()
+    yield made
+    made.kill()
+
+
+@asynccontextmanager
+async def tier_on(url: str, *, timeout_s: float = 1.0) -> AsyncIterator[ValkeyTier]:
+    tier = ValkeyTier(connect(url), timeout_s=timeout_s, clock=SystemClock())
+    try:
+        yield tier
+    finally:
+        await tier.close()
+
+
+async def kept(tier: SharedTier, key: bytes) -> bytes | None:
+    """Look until the value is there; writes are queued."""
+    for _ in range(200):
+        found = await tier.get(key)
+        if found is not None:
+            return found
+        await asyncio.sleep(0.005)
+    return None
+
+
+@pytest.fixture(params=["memory", "valkey"])
+def run(request: pytest.FixtureRequest) -> Callable[[Scenario], None]:
+    if request.param == "memory":
+
+        def in_memory(scenario: Scenario) -> None:
+            asyncio.run(scenario(MemoryTier(SystemClock())))
+
+        return in_memory
+    server: ValkeyServer = request.getfixturevalue("server")
+
+    def on_valkey(scenario: Scenario) -> None:
+        async def whole() -> None:
+            async with tier_on(server.url) as tier:
+                await scenario(tier)
+
+        asyncio.run(whole())
+
+    return on_valkey
+
+
+def test_a_value_is_found_under_its_key_alone(run: Callable[[Scenario], None]) -> None:
+    async def scenario(tier: SharedTier) -> None:
+        assert await tier.get(KEY) is None
+        tier.put(KEY, b"answer \x00\xff", 60)
+        assert await kept(tier, KEY) == b"answer \x00\xff"
+        assert await tier.get(OTHER) is None
+        tier.put(KEY, b"newer", 60)
+        for _ in range(200):
+            if await tier.get(KEY) == b"newer":
+                return
+            await asyncio.sleep(0.005)
+        raise AssertionError("the newer value never came")
+
+    run(scenario)
+
+
+def test_a_value_is_gone_when_its_time_is_over(run: Callable[[Scenario], None]) -> None:
+    async def scenario(tier: SharedTier) -> None:
+        tier.put(KEY, b"short", 0.2)
+        assert await kept(tier, KEY) == b"short"
+        await asyncio.sleep(0.3)
+        assert await tier.get(KEY) is None
+
+    run(scenario)
+
+
+def test_many_ask_at_once(run: Callable[[Scenario], None]) -> None:
+    async def scenario(tier: SharedTier) -> None:
+        keys = [bytes([n % 256, n // 256]) * 16 for n in range(500)]
+        for key in keys:
+            tier.put(key, key[:4], 60)
+        assert await kept(tier, keys[-1]) is not None
+        assert await asyncio.gather(*(tier.get(key) for key in keys)) == [key[:4] for key in keys]
+
+    run(scenario)
+
+
+def test_a_closed_tier_misses(run: Callable[[Scenario], None]) -> None:
+    async def scenario(tier: SharedTier) -> None:
+        tier.put(KEY, b"x", 60)
+        await tier.close()
+        await tier.close()
+        tier.put(KEY, b"y", 60)
+        assert await tier.get(KEY) is None
+
+    run(scenario)
+
+
+def test_what_was_queued_is_written_before_closing(server: ValkeyServer) -> None:
+    async def scenario() -> None:
+        async with tier_on(server.url) as first:
+            first.put(KEY, b"x", 60)
+        async with tier_on(server.url) as second:
+            assert await second.get(KEY) == b"x"
+
+    asyncio.run(scenario())
+
+
+def test_a_killed_server_is_a_miss_at_once_and_comes_back_by_itself(tmp_path: Path) -> None:
+    server = ValkeyServer(tmp_path, port=free_port()).start()
+
+    async def scenario() -> None:
+        async with tier_on(server.url, timeout_s=0.005) as tier:
+            tier.put(KEY, b"x", 60)
+            assert await kept(tier, KEY) == b"x"
+            server.kill()
+            began_s = time.perf_counter()
+            assert await tier.get(KEY) is None
+            assert time.perf_counter() - began_s < 0.05
+            await asyncio.sleep(0.02)
+            assert not tier.up
+            for n in range(10_000):
+                tier.put(n.to_bytes(32, "big"), b"z" * 1000, 60)
+            assert tier.dropped >= 10_000
+            server.start()
+            for _ in range(300):
+                if tier.up:
+                    break
+                await asyncio.sleep(0.02)
+            assert tier.up
+            tier.put(KEY, b"again", 60)
+            assert await kept(tier, KEY) == b"again"
+
+    try:
+        asyncio.run(scenario())
+    finally:
+        server.kill()
+
+
+def test_a_stopped_server_holds_nobody_up(server: ValkeyServer) -> None:
+    async def scenario() -> None:
+        async with tier_on(server.url, timeout_s=0.005) as tier:
+            tier.put(KEY, b"x", 60)
+            assert await kept(tier, KEY) == b"x"
+            server.signal(signal.SIGSTOP)
+            try:
+                waits = []
+                for _ in range(20):
+                    began_s = time.perf_counter()
+                    assert await tier.get(OTHER) is None
+                    waits.append(time.perf_counter() - began_s)
+                assert not tier.up
+                assert sorted(waits)[len(waits) // 2] < 0.005
+            finally:
+                server.signal(signal.SIGCONT)
+            for _ in range(500):
+                if tier.up and await tier.get(KEY) == b"x":
+                    return
+                await asyncio.sleep(0.02)
+            raise AssertionError("it did not come back")
+
+    asyncio.run(scenario())
+
+
+def test_a_full_server_refuses_writes_and_still_answers(tmp_path: Path) -> None:
+    server = ValkeyServer(tmp_path, "--maxmemory", "3mb", "--maxmemory-policy", "noeviction").start()
+
+    async def scenario() -> None:
+        async with tier_on(server.url) as tier:
+            tier.put(KEY, b"first", 60)
+            assert await kept(tier, KEY) == b"first"
+            for n in range(60):
+                tier.put(n.to_bytes(32, "big"), os.urandom(100_000), 60)
+            for _ in range(200):
+                if tier.dropped:
+                    break
+                await asyncio.sleep(0.01)
+            assert tier.dropped
+            assert tier.up
+            assert await tier.get(KEY) == b"first"
+
+    try:
+        asyncio.run(scenario())
+    finally:
+        server.kill()
+
+
+def test_a_user_with_an_access_list_is_let_in(tmp_path: Path) -> None:
+    rights = "on >s3cret ~ashore:* +get +mget +set +ping +hello +client|setinfo +client|setname"
+    users = ["--user", "ashore", *rights.split(), "--user", "default", "off"]
+    server = ValkeyServer(tmp_path, *users, port=free_port()).start()
+
+    async def scenario() -> None:
+        async with tier_on(f"redis://ashore:s3cret@127.0.0.1:{server.port}") as tier:
+            tier.put(KEY, b"x", 60)
+            assert await kept(tier, KEY) == b"x"
+        async with tier_on(f"redis://ashore:wrong@127.0.0.1:{server.port}") as tier:
+            assert await tier.get(KEY) is None
+            assert not tier.up
+
+    try:
+        asyncio.run(scenario())
+    finally:
+        server.kill()
+
+
+def test_sentinels_are_read_from_the_url() -> None:
+    found = parse_sentinels("redis+sentinel://ann:p%40ss@a:1,b/main?db=2&tls=1")
+    assert found.hosts == (("a", 1), ("b", 26379))
+    assert (found.master, found.username, found.password, found.db, found.tls) == ("main", "ann", "p@ss", 2, True)
+    with pytest.raises(InvalidSpec, match="no master"):
+        parse_sentinels("redis+sentinel://a:1")
