@@ -19,7 +19,7 @@ from ashore.settings import Home, Settings
 
 if TYPE_CHECKING:
     from ashore.engines import ModelFiles
-    from ashore.planning import Inventory, ModelFacts, ModelPlan, Tuned, Wish
+    from ashore.planning import Inventory, ModelFacts, ModelPlan, Plan, Tuned, Wish
     from ashore.state import Database
     from ashore.store import ModelStore, Progress, StoredModel
 
@@ -117,7 +117,46 @@ def gather_facts(store: ModelStore, wishes: Iterable[Wish]) -> dict[str, ModelFa
     Raises:
         UnknownModel: neither knows it, or it is a source that must be pulled before anything is known.
     """
-    return {wish.name: _facts_of(store, wish) for wish in wishes}
+    from dataclasses import replace
+
+    return {wish.name: replace(_facts_of(store, wish), vllm=find_vllm(wish)) for wish in wishes}
+
+
+def find_vllm(wish: Wish) -> str:
+    """Return the path of the vLLM executable that this model would be served with; empty where there is none.
+
+    It is the one named in `options.executable`, else the `vllm` that the shell would find.
+    """
+    named = Path(str(dict(wish.options).get("executable", "vllm"))).expanduser()
+    return shutil.which(named) or ""
+
+
+def vllm_command_lines(store: ModelStore, home: Home, plan: Plan) -> dict[str, str]:
+    """Return, by alias, the command of each vLLM server that this plan starts. Makes nothing.
+
+    `$PORT` stands for a free port, and `$KEY` for a secret, both chosen when the engine host starts.
+    """
+    import shlex
+
+    from ashore.engines import ModelFiles
+    from ashore.engines.vllm.command import vllm_command
+
+    lines = {}
+    for model in plan.models:
+        if model.options.kind != "vllm" or "url" in model.options.extra:
+            continue
+        stored = store.resolve(model.reference) if model.in_store else None
+        folder = stored.digest.removeprefix("sha256:") if stored else "DIGEST"
+        files = ModelFiles(
+            name=model.reference,
+            digest="",
+            directory=str(home.run_models / folder),
+            format=stored.format if stored else "safetensors",
+            weights=stored.weights if stored else "",
+        )
+        command = vllm_command(files, model.options, port="$PORT")
+        lines[model.alias] = "VLLM_API_KEY=$KEY " + shlex.join(command).replace("'$PORT'", "$PORT")
+    return lines
 
 
 def _facts_of(store: ModelStore, wish: Wish) -> ModelFacts:
@@ -125,7 +164,7 @@ def _facts_of(store: ModelStore, wish: Wish) -> ModelFacts:
 
     if wish.name.startswith(FAKE):
         return ModelFacts(name=wish.name, format="fake", shape=None)
-    if wish.url or wish.kind == "vllm":
+    if wish.url:
         return ModelFacts(name=wish.name, format="remote", shape=None)
     try:
         model = store.resolve(wish.name)

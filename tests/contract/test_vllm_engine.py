@@ -156,7 +156,7 @@ def test_the_command_line_is_exact() -> None:
     line = " ".join(vllm_command(files, wanted, port=8123))
     assert line == (
         "vllm serve /models/x --host 127.0.0.1 --port 8123 --served-model-name deepseek-llm --max-num-seqs 32 "
-        "--max-num-batched-tokens 512 --enable-prefix-caching --enable-prompt-tokens-details --disable-log-requests "
+        "--max-num-batched-tokens 512 --enable-prefix-caching --enable-prompt-tokens-details "
         "--max-logprobs 20 --max-model-len 4096 --tensor-parallel-size 2 --no-enforce-eager --dtype bfloat16"
     )
     with pytest.raises(UnsupportedModel):

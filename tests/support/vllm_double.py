@@ -17,9 +17,12 @@ from ashore.engines import EngineOptions, FakeEngine, Finished, GenerateOrder, S
 
 
 class VllmDouble:
-    """Listens on a loopback port until closed. `bodies` are the requests it saw, `aborted` counts closed streams."""
+    """Listens on a loopback port until closed; port 0 is any free one.
 
-    def __init__(self, name: str, *, api_key: str = "") -> None:
+    `bodies` are the requests it saw, `aborted` counts closed streams.
+    """
+
+    def __init__(self, name: str, *, api_key: str = "", port: int = 0) -> None:
         self.bodies: list[dict[str, Any]] = []
         self.aborted = 0
         self.api_key = api_key
@@ -28,7 +31,7 @@ class VllmDouble:
         self._name = name
         self._numbers = itertools.count()
         self._directory = tempfile.TemporaryDirectory()
-        self._server = _Server(("127.0.0.1", 0), self._handler())
+        self._server = _Server(("127.0.0.1", port), self._handler())
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,))
         self._thread.start()
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ashore.core import ModelShape
-from ashore.errors import InvalidSpec, KvCacheExhausted, UnsupportedModel
+from ashore.errors import KvCacheExhausted, MissingExtra, UnsupportedModel
 from ashore.planning import (
     Inventory,
     ModelFacts,
@@ -126,7 +126,7 @@ def test_weights_larger_than_memory_are_told_with_both_numbers() -> None:
     [
         (Wish(name="r1", kind="openvino"), UnsupportedModel, "openvino takes llama, qwen2, qwen3"),
         (Wish(name="minilm", kind="llamacpp"), UnsupportedModel, "llamacpp takes gguf"),
-        (Wish(name="smollm2", kind="vllm"), InvalidSpec, "needs its address"),
+        (Wish(name="smollm2", kind="vllm"), MissingExtra, "not on this machine"),
     ],
 )
 def test_a_wish_that_cannot_be_is_refused(wish: Wish, error: type[Exception], words: str) -> None:
@@ -145,6 +145,25 @@ def test_a_vllm_address_goes_to_the_engine() -> None:
     facts = {"big": ModelFacts(name="big", format="remote", shape=None)}
     (model,) = make_plan([Wish(name="big", url="http://gpu:8000")], facts, MACHINE, {}).models
     assert model.options.kind == "vllm" and model.options.extra == {"url": "http://gpu:8000"}
+
+
+def test_a_vllm_of_this_machine_is_started_here_and_takes_no_memory_from_the_others() -> None:
+    found = {name: replace(facts, vllm="/opt/vllm/bin/vllm") for name, facts in FACTS.items()}
+    found["r1"] = replace(found["r1"], format="safetensors", weight_bytes=100 * GIB)
+    small = Inventory(cores=8, memory_bytes=8 * GIB)
+    wishes = [Wish(name="smollm2"), Wish(name="r1", kind="vllm", options=(("tensor_parallel_size", 2),))]
+    chat, big = make_plan(wishes, found, small, {}).models
+    assert big.options.kind == "vllm" and big.options.kv_tokens == 0
+    assert big.options.extra == {"executable": "/opt/vllm/bin/vllm", "tensor_parallel_size": 2}
+    (alone,) = make_plan(wishes[:1], found, small, {}).models
+    assert chat.options == alone.options
+    (auto,) = make_plan([Wish(name="r1")], found, small, {}).models
+    assert auto.options.kind == "vllm", "nothing else of this machine takes DeepSeek in safetensors"
+    (embedder,) = make_plan([Wish(name="minilm", kind="vllm")], found, small, {}).models
+    assert embedder.options.extra["task"] == "embed"
+    found["smollm2"] = replace(found["smollm2"], variant="int8")
+    with pytest.raises(UnsupportedModel, match="as it was pulled"):
+        make_plan([Wish(name="smollm2", kind="vllm")], found, small, {})
 
 
 def test_the_difference_of_two_plans_and_the_numbers_of_releases() -> None:

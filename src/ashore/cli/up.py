@@ -16,7 +16,7 @@ import msgspec
 from ashore import __version__
 from ashore.access import digest_of, make_first_key
 from ashore.bootstrap import build_store, open_model_files, open_state
-from ashore.cli.upplan import Order, Request, plan_and_fetch, plan_json, plan_without_fetching, show_plan
+from ashore.cli.upplan import Order, Request, commands_of, plan_and_fetch, plan_json, plan_without_fetching, show_plan
 from ashore.core import SystemClock
 from ashore.deployment import Deployment, Listening
 from ashore.engines import EngineInfo
@@ -76,7 +76,8 @@ def up(
     listening = Listening(http=spec.http, grpc=spec.grpc, admission=spec.admission)
     if dry_run:
         plan, notes = plan_without_fetching(spec, settings, read_inventory())
-        print(plan_json(plan, notes) if json_ else show_plan(plan, notes, _listens(listening)))
+        commands = commands_of(plan, settings)
+        print(plan_json(plan, notes, commands) if json_ else show_plan(plan, notes, _listens(listening), commands))
         return 0
     return _serve(request, spec, settings, listening)
 

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import msgspec
 
-from ashore.bootstrap import FAKE, build_store, gather_facts, tuned_choices
+from ashore.bootstrap import FAKE, build_store, find_vllm, gather_facts, tuned_choices, vllm_command_lines
 from ashore.errors import AshoreError, InvalidSpec, SourceUnreachable, UnknownModel
-from ashore.planning import Change, Inventory, Plan, Wish, make_plan
+from ashore.planning import Change, Inventory, Plan, Wish, make_plan, refuse_without_vllm
 from ashore.settings import Settings, read_settings
 from ashore.spec import AdmissionSpec, HttpSpec, ListenSpec, ModelSpec, Spec, read_spec
 from ashore.store import ModelStore, is_source
@@ -107,10 +107,13 @@ def plan_and_fetch(spec: Spec, settings: Settings, inventory: Inventory) -> tupl
     May be called twice: what is there is left alone.
 
     Raises:
-        UnknownModel, SourceUnreachable: something is absent and cannot be had.
+        UnknownModel, SourceUnreachable, MissingExtra: something is absent and cannot be had.
         SystemExit: fetching failed; its process has said why, and the code is its exit code.
     """
     store = build_store(settings.home, settings)
+    for wish in wishes_of(spec):
+        if wish.kind == "vllm" and not wish.url:
+            refuse_without_vllm(wish.name, find_vllm(wish))  # before anything is fetched for it
     absent = [wish.name for wish in wishes_of(spec) if not wish.url and _is_absent(store, wish.name)]
     if absent:
         _refuse_offline(settings, absent)
@@ -159,7 +162,12 @@ def _fetch(verb: str, names: Sequence[str]) -> None:
         raise SystemExit(code if code > 0 else 128 - code)
 
 
-def show_plan(plan: Plan, notes: Sequence[str], listening: str) -> str:
+def commands_of(plan: Plan, settings: Settings) -> dict[str, str]:
+    """Return, by alias, the command of each vLLM server that this plan starts."""
+    return vllm_command_lines(build_store(settings.home, settings), settings.home, plan)
+
+
+def show_plan(plan: Plan, notes: Sequence[str], listening: str, commands: Mapping[str, str]) -> str:
     """Return a plan as text for people."""
     inventory = plan.inventory
     lines = [
@@ -171,13 +179,16 @@ def show_plan(plan: Plan, notes: Sequence[str], listening: str) -> str:
         absent = "" if model.in_store else "  (not in the store; `ashore up` pulls it)"
         lines += ["", f"{model.alias}{absent}"]
         lines += [f"  {c.field:<10}{c.value:<24}{c.why}" for c in model.choices]
+        if model.alias in commands:
+            lines.append(f"  {'command':<10}{commands[model.alias]}")
     lines += ["", *(f"note: {note}" for note in notes)] if notes else []
     return "\n".join(lines)
 
 
-def plan_json(plan: Plan, notes: Sequence[str]) -> str:
+def plan_json(plan: Plan, notes: Sequence[str], commands: Mapping[str, str]) -> str:
     """Return a plan as indented JSON."""
-    return msgspec.json.format(msgspec.json.encode({"plan": plan, "notes": tuple(notes)}), indent=2).decode()
+    document = {"plan": plan, "notes": tuple(notes), "commands": commands}
+    return msgspec.json.format(msgspec.json.encode(document), indent=2).decode()
 
 
 def show_changes(changes: Sequence[Change]) -> str:

@@ -5,7 +5,15 @@ Owns: the plan and the reason of every choice in it. Refuses: starting anything,
 
 from ashore.planning.inventory import read_inventory
 from ashore.planning.model import Change, Choice, Inventory, ModelFacts, ModelPlan, Plan, Tuned, Wish
-from ashore.planning.rules import choose_engine, compare, describe, differs, make_plan, number_releases
+from ashore.planning.rules import (
+    choose_engine,
+    compare,
+    describe,
+    differs,
+    make_plan,
+    number_releases,
+    refuse_without_vllm,
+)
 
 __all__ = [
     "Change",
@@ -23,4 +31,5 @@ __all__ = [
     "make_plan",
     "number_releases",
     "read_inventory",
+    "refuse_without_vllm",
 ]

@@ -52,6 +52,8 @@ class ModelFacts:
     """None for the fake engine and remote servers, which need no memory here."""
     weight_bytes: int = 0
     in_store: bool = True
+    vllm: str = ""
+    """Path of the `vllm` executable that was found for this model; empty: there is none here."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

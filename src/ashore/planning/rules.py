@@ -8,7 +8,7 @@ from typing import Final
 
 from ashore.core import human_bytes, kv_bytes_per_token
 from ashore.engines import EngineKind, EngineOptions
-from ashore.errors import InvalidSpec, KvCacheExhausted, UnsupportedModel
+from ashore.errors import KvCacheExhausted, MissingExtra, UnsupportedModel
 from ashore.planning.model import Change, Choice, Inventory, ModelFacts, ModelPlan, Plan, Tuned, Wish
 
 OPENVINO_ARCHITECTURES: Final = frozenset({"llama", "qwen2", "qwen3"})
@@ -45,13 +45,14 @@ def make_plan(
         tuned: By store name; what was measured as best here.
 
     Raises:
-        InvalidSpec: a wish contradicts itself or the model.
         UnsupportedModel: no engine here takes the model.
+        MissingExtra: vLLM was asked for without an address, and is not on this machine.
         KvCacheExhausted: weights and the smallest useful cache do not fit in memory.
     """
     kinds = {w.name: choose_engine(w, facts[w.name], tuned.get(facts[w.name].name)) for w in wishes}
-    decoders = sum(w.replicas for w in wishes if _needs_cache(facts[w.name]))
-    weights = sum(weight_bytes_to_run(facts[w.name], kinds[w.name][1]) * w.replicas for w in wishes)
+    here = [w for w in wishes if kinds[w.name][0] != "vllm"]  # vLLM sees to its own memory, that of its devices
+    decoders = sum(w.replicas for w in here if _needs_cache(facts[w.name]))
+    weights = sum(weight_bytes_to_run(facts[w.name], kinds[w.name][1]) * w.replicas for w in here)
     cache_bytes = _cache_bytes_per_replica(inventory, weights, decoders)
     models = []
     for wish in wishes:
@@ -76,10 +77,15 @@ def choose_engine(wish: Wish, facts: ModelFacts, tuned: Tuned | None) -> tuple[E
     """Return the engine, the variant of the store that it runs, and why."""
     if facts.format == "fake":
         return "fake", "", "the name starts with fake:"
-    if wish.url or wish.kind == "vllm":
-        if not wish.url:
-            raise InvalidSpec(f"{wish.name}: vllm needs its address", hint='write url = "http://host:8000" beside kind')
+    if wish.url:
         return "vllm", "", f"an external server at {wish.url}"
+    if wish.kind == "vllm":
+        refuse_without_vllm(wish.name, facts.vllm)
+        if facts.format == "openvino" or facts.variant:
+            raise UnsupportedModel(
+                f"{wish.name} is in {facts.format}; vllm takes a model as it was pulled", hint=f"name {facts.name}"
+            )
+        return "vllm", "", f"asked for; {facts.vllm} is started and watched here"
     assert facts.shape is not None
     architecture = facts.shape.architecture
     takes_openvino = architecture in OPENVINO_ARCHITECTURES | ENCODER_ARCHITECTURES or facts.format == "openvino"
@@ -102,10 +108,26 @@ def choose_engine(wish: Wish, facts: ModelFacts, tuned: Tuned | None) -> tuple[E
         return "openvino", facts.variant or INT8, f"{architecture} on CPU: INT8 per channel is fastest at equal quality"
     if facts.format == "gguf":
         return "llamacpp", facts.variant, f"{architecture} is not among {_names()}, which OpenVINO takes"
+    if facts.vllm and not facts.variant:
+        return "vllm", "", f"{architecture} in {facts.format}; {facts.vllm} is started and watched here"
     raise UnsupportedModel(
         f"{wish.name} is {architecture} in {facts.format}; no engine of this machine takes that",
         hint="pull a GGUF of it for llamacpp, or give the address of a vLLM server in [model.engine] url",
     )
+
+
+def refuse_without_vllm(name: str, vllm: str) -> None:
+    """Return where `vllm`, the executable that was found, is not empty.
+
+    Raises:
+        MissingExtra: it is; the hint says how to get one.
+    """
+    if not vllm:
+        raise MissingExtra(
+            f"{name} is to be served by vllm, which is not on this machine, and no address is given",
+            hint="install it in an environment of its own (python3 -m venv ~/vllm && ~/vllm/bin/pip install vllm) and "
+            'write options = { executable = "~/vllm/bin/vllm" } in [model.engine], or url = "http://host:8000"',
+        )
 
 
 def weight_bytes_to_run(facts: ModelFacts, variant: str) -> int:
@@ -162,6 +184,8 @@ def _plan_model(
     extra |= dict(wish.options)
     if wish.url:
         extra["url"] = wish.url
+    elif kind == "vllm":
+        extra |= {"executable": facts.vllm, **({"task": "embed"} if embedder else {})}
     options = EngineOptions(
         kind=kind,
         context_tokens=wish.context_tokens,

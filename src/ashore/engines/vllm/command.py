@@ -21,8 +21,9 @@ OWN_OPTIONS: Final = frozenset({"url", "api_key", "start_timeout_s", "executable
 _STOP_S: Final = 20.0
 
 
-def vllm_command(files: ModelFiles, options: EngineOptions, *, port: int) -> list[str]:
-    """Return the exact command that serves `files` with vLLM.
+def vllm_command(files: ModelFiles, options: EngineOptions, *, port: int | str) -> list[str]:
+    """Return the exact command that serves `files` with vLLM. Looks at nothing; `port` may stand for one that is
+    chosen later.
 
     `extra` gives any other flag: `tensor_parallel_size = 2` becomes `--tensor-parallel-size 2`, `enforce_eager = true`
     becomes `--enforce-eager`. CUDA graphs are vLLM's default and stay on.
@@ -43,11 +44,11 @@ def vllm_command(files: ModelFiles, options: EngineOptions, *, port: int) -> lis
         "--max-num-seqs", str(options.max_sequences),
         "--max-num-batched-tokens", str(max(options.max_batch_tokens, options.max_sequences)),
         "--enable-prefix-caching" if options.prefix_cache else "--no-enable-prefix-caching",
-        "--enable-prompt-tokens-details", "--disable-log-requests", "--max-logprobs", "20",
+        "--enable-prompt-tokens-details", "--max-logprobs", "20",
     ]  # fmt: skip
     if options.context_tokens:
         command += ["--max-model-len", str(options.context_tokens)]
-    if (directory / "tokenizer.json").is_file() and files.format == "gguf":
+    if files.format == "gguf":
         command += ["--tokenizer", str(directory)]
     for name, value in options.extra.items():
         if name not in OWN_OPTIONS:
@@ -84,7 +85,7 @@ class VllmProcess:
         self.api_key = secrets.token_urlsafe(24)
         self._process = subprocess.Popen(
             command,
-            env={**os.environ, "VLLM_API_KEY": self.api_key},
+            env={**os.environ, "VLLM_API_KEY": self.api_key, "HF_HUB_OFFLINE": "1"},
             stdin=subprocess.DEVNULL,
             preexec_fn=die_with_parent,
         )

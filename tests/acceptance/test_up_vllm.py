@@ -1,0 +1,120 @@
+"""`ashore up` with a vLLM server of its own: planned, shown, started, watched. A stand-in speaks vLLM's HTTP here."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import stat
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import openai
+import pytest
+from served import Served
+from tiny_models import make_tiny_model
+
+Start = Callable[..., Served]
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+STAND_IN = """#!{python}
+import os, signal, sys
+sys.path.insert(0, {support!r})
+from vllm_double import VllmDouble
+signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
+port = int(sys.argv[sys.argv.index("--port") + 1])
+double = VllmDouble("fake:echo?context=512", port=port, api_key=os.environ["VLLM_API_KEY"])
+signal.sigwait([signal.SIGTERM])
+double.close()
+"""
+CONFIG = """
+[[model]]
+name = "{source}"
+alias = "tiny"
+[model.engine]
+kind = "vllm"
+context_tokens = 512
+options = {{ executable = "{executable}", tensor_parallel_size = 2 }}
+"""
+
+
+@pytest.fixture
+def executable(tmp_path: Path) -> Path:
+    path = tmp_path / "bin" / "vllm"
+    path.parent.mkdir()
+    path.write_text(STAND_IN.format(python=sys.executable, support=str(Path(__file__).parents[1] / "support")))
+    path.chmod(path.stat().st_mode | stat.S_IXUSR)
+    return path
+
+
+@pytest.fixture
+def tiny(tmp_path: Path) -> Path:
+    return make_tiny_model(tmp_path / "tiny", "qwen2")
+
+
+def pid_of(executable: Path) -> int:
+    """Return the process that runs this executable, waiting for it a little."""
+    end_s = time.monotonic() + 30
+    while time.monotonic() < end_s:
+        for folder in Path("/proc").iterdir():
+            try:
+                words = (folder / "cmdline").read_bytes().split(b"\0") if folder.name.isdigit() else []
+            except OSError:
+                continue
+            if str(executable).encode() in words:
+                return int(folder.name)
+        time.sleep(0.05)
+    raise AssertionError(f"nothing runs {executable}")
+
+
+def test_a_vllm_of_this_machine_serves_and_comes_back(served: Start, executable: Path, tiny: Path, ashore: Run) -> None:
+    config = CONFIG.format(source=tiny, executable=executable)
+    server = served(config=config)
+
+    def ask(text: str) -> str | None:
+        with openai.OpenAI(base_url=server.base_url, api_key=server.key, max_retries=0, timeout=30) as api:
+            answer = api.chat.completions.create(model="tiny", messages=[{"role": "user", "content": text}])
+        return answer.choices[0].message.content
+
+    assert ask("a dog, 90 cm") == "a dog, 90 cm"
+    command = Path(f"/proc/{pid_of(executable)}/cmdline").read_text().split("\0")[1:-1]
+    assert command[command.index("serve") + 1].startswith(str(server.home / "run" / "models"))
+
+    shown = ashore("up", "--config", str(server.home / "ashore.toml"), "--dry-run", "--json", home=server.home)
+    line = json.loads(shown.stdout)["commands"]["tiny"].split(" ")
+    port = command[command.index("--port") + 1]
+    assert [port if word == "$PORT" else word for word in line[2:]] == command[1:], "what was shown is what runs"
+
+    first = pid_of(executable)
+    os.kill(first, signal.SIGKILL)
+    end_s = time.monotonic() + 60
+    while time.monotonic() < end_s:
+        try:
+            if ask("again") == "again":
+                break
+        except openai.APIError:
+            time.sleep(0.2)
+    assert pid_of(executable) != first
+    assert server.stop() == 0
+    with pytest.raises(ProcessLookupError):
+        while True:
+            os.kill(first, 0)
+
+
+def test_the_exact_command_is_part_of_the_plan(ashore: Run, tmp_path: Path, executable: Path) -> None:
+    (tmp_path / "ashore.toml").write_text(CONFIG.format(source="deepseek-r1", executable=executable))
+    shown = ashore("up", "--config", str(tmp_path / "ashore.toml"), "--dry-run", home=tmp_path / "home")
+    assert shown.returncode == 0, shown.stderr
+    assert f"command   VLLM_API_KEY=$KEY {executable} serve {tmp_path}/home/run/models/DIGEST" in shown.stdout
+    assert "--port $PORT" in shown.stdout and "--tensor-parallel-size 2" in shown.stdout
+
+
+def test_without_vllm_nothing_is_fetched_and_the_hint_says_how_to_install_it(ashore: Run, tmp_path: Path) -> None:
+    (tmp_path / "ashore.toml").write_text(CONFIG.format(source="deepseek-v3.1", executable="no-such-vllm"))
+    for more in ([], ["--dry-run"]):
+        refused = ashore("up", "--config", str(tmp_path / "ashore.toml"), *more, home=tmp_path / "home")
+        assert refused.returncode == 4
+        assert "not on this machine" in refused.stderr and "pip install vllm" in refused.stderr
