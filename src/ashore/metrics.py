@@ -42,6 +42,7 @@ TABLE: Final[tuple[tuple[str, Kind, str, tuple[str, ...], tuple[float, ...]], ..
     ("ashore_prompt_tokens", "counter", "Prompt tokens of whole answers.", ("model",), ()),
     ("ashore_cached_tokens", "counter", "Prompt tokens that came from the prefix cache.", ("model",), ()),
     ("ashore_completion_tokens", "counter", "Tokens generated in whole answers.", ("model",), ()),
+    ("ashore_cache_lookups", "counter", "Requests that could be kept, by what was found.", ("model", "result"), ()),
     ("ashore_retries", "counter", "Requests sent to another replica because a host died.", ("model",), ()),
     ("ashore_cancelled", "counter", "Answers that the client did not wait for.", ("model",), ()),
     ("ashore_running_sequences", "gauge", "Sequences given to engines.", ("model",), ()),

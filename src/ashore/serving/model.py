@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+from ashore.cache import Directive
 from ashore.core import Message, RequestId, ToolSpec
 from ashore.engines import Grammar, Sampling
 
@@ -39,6 +40,8 @@ class GenerationRequest:
     """Seconds from arrival after which the answer is worth nothing; None: the server's default."""
     template_options: dict[str, object] = field(default_factory=dict)
     """`chat_template_kwargs`: extra variables for the chat template."""
+    cache: Directive = field(default_factory=Directive)
+    """What the client says about kept answers."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,6 +63,13 @@ class Started:
     precision: str
     prompt_tokens: int
     created_s: int
+    cache: Literal["miss", "hit-exact", "hit-semantic"] = "miss"
+    age_s: int = 0
+    """Of a kept answer."""
+    good_until_s: float = 0.0
+    """Time at which a kept answer is no longer given; 0 for a fresh one."""
+    entry_id: str = ""
+    """Name of the kept answer."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

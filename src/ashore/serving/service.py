@@ -1,7 +1,7 @@
 """The request path: a straight list of stages over one request, the same for every protocol.
 
-authorise -> find the model -> tools -> check what the engine can do -> tokenise and fit the context
--> admit -> pick a replica -> generate -> assemble -> measure
+authorise -> find the model -> tools -> check what the engine can do -> mask -> look for a kept answer
+-> tokenise and fit the context -> reserve -> admit -> pick a replica -> generate -> assemble -> keep, settle, note
 """
 
 from __future__ import annotations
@@ -13,16 +13,20 @@ import secrets
 from collections.abc import AsyncGenerator, Callable, Sequence
 
 from ashore.access import INFER, Principal
-from ashore.core import Clock
+from ashore.cache import AnswerCache, CacheStats, Question, Ready
+from ashore.core import Clock, RequestId
 from ashore.engines import EngineStats, Grammar
 from ashore.errors import AshoreError, DeadlineExceeded
 from ashore.metrics import Metrics
 from ashore.serving.admission import Cost, Gate, capacity_for, cost_of
 from ashore.serving.answer import Answer
+from ashore.serving.answers import AnswerRecorder, ask_of, no_cache, replay
 from ashore.serving.assembly import assemble, echoed, usage_of
 from ashore.serving.embedding import Embedding, check_embeds, encode_inputs, shorten
 from ashore.serving.feed import Feed
-from ashore.serving.model import GenerationRequest, ServingEvent, Started
+from ashore.serving.flights import Flights
+from ashore.serving.guards import AuditNote, Guards, Watch
+from ashore.serving.model import GenerationRequest, ServingEvent, Started, Usage
 from ashore.serving.models import LoadedModel, ModelCard, find_model
 from ashore.serving.orders import Prompt, check_features, make_orders
 from ashore.serving.ports import ServedText
@@ -45,6 +49,8 @@ REPLICA_WAIT_S = 30.0
 """Longest wait for a host that restarts; a request's own deadline may be sooner."""
 MOST_ATTEMPTS = 4
 STATS_TIMEOUT_S = 1.0
+DEADLINE_GRACE_S = 0.05
+"""A generation notices its own deadline, and says so in better words, before whoever shares it does."""
 
 
 class ServingService:
@@ -59,6 +65,8 @@ class ServingService:
         check_grammar: Callable[[Grammar], None],
         clock: Clock,
         metrics: Metrics,
+        cache: AnswerCache | None = None,
+        guards: Guards | None = None,
     ) -> None:
         self._topology = topology
         self._make_replica = make_replica
@@ -66,6 +74,10 @@ class ServingService:
         self._check_grammar = check_grammar
         self._clock = clock
         self._metrics = metrics
+        self._cache = cache or no_cache(clock)
+        self._guards = guards or Guards()
+        self._flights = Flights()
+        self._generation = 0
         self._models: dict[str, LoadedModel] = {}
         self._prefix = secrets.token_hex(4)
         self._serial = itertools.count()
@@ -107,6 +119,7 @@ class ServingService:
         if self._models:
             await self._wait_connected([m for alias, m in kept.items() if self._models.get(alias) is not m])
         self._models = kept
+        self._generation += 1
         for model in kept.values():
             if model.replicas.sockets != model.served.sockets:
                 await model.replicas.resize(model.served.sockets)
@@ -148,10 +161,95 @@ class ServingService:
         arrived_at = self._clock.monotonic_s()
         principal.require(INFER)
         model = find_model(self._models, request.model)
+        request = prepare_tools(request, model.text)
+        check_features(request, model.info)
+        masked = self._guards.masker.mask(request, principal)
+        request = masked.request
+        question = self._cache.question(
+            ask_of(request, model.served, principal, holds_personal_data=masked.found),
+        )
+        watch = Watch()
+        self._enter()
+        try:
+            events = self._events(model, request, question, principal, arrived_at)
+            try:
+                async for event in events:
+                    watch.hear(event)
+                    yield event
+            finally:
+                await events.aclose()
+            watch.outcome = "answered"
+        except AshoreError as fault:
+            watch.failed(fault)
+            raise
+        finally:
+            self._exit()
+            self._guards.auditor.note(watch.note(request, principal, model.served.release))
+
+    async def _events(
+        self,
+        model: LoadedModel,
+        request: GenerationRequest,
+        question: Question | None,
+        principal: Principal,
+        arrived_at: float,
+    ) -> AsyncGenerator[ServingEvent, None]:
+        """Yield a kept answer, or a fresh one: shared with whoever asks the same at this moment."""
+        if question is None:
+            async for event in self._fresh(model, request, principal, arrived_at):
+                yield event
+            return
+        found = await self._cache.find(question)
+        if found is not None:
+            self._guards.budgets.charge_hit(principal, request.model)
+            self._metrics.add("ashore_cache_lookups", 1, request.model, found.label)
+            for event in replay(found, request):
+                yield event
+            return
+        joins = self._flights.flying(question.key)
+        self._metrics.add("ashore_cache_lookups", 1, request.model, "hit-exact" if joins else "miss")
+        if joins:
+            self._guards.budgets.charge_hit(principal, request.model)
+
+        async def landed(recorder: AnswerRecorder) -> None:
+            answer = recorder.answer()
+            if answer is not None:
+                await self._cache.keep(question, answer)
+
+        events = self._flights.ride(
+            question.key,
+            lambda: self._fresh(model, request, principal, arrived_at),
+            num_choices=request.num_choices,
+            landed=landed,
+        )
+        deadline_at = arrived_at + self._deadline_s(request.deadline_s)
+        try:
+            async for event in self._until(events, deadline_at) if joins else events:
+                yield event
+        finally:
+            await events.aclose()
+
+    async def _until(
+        self, events: AsyncGenerator[ServingEvent, None], deadline_at: float
+    ) -> AsyncGenerator[ServingEvent, None]:
+        """Pass events on until a deadline; the one who shares a generation may have an earlier one than it has."""
+        end_at = asyncio.get_running_loop().time() + max(0.0, deadline_at - self._clock.monotonic_s())
+        while True:
+            try:
+                async with asyncio.timeout_at(end_at + DEADLINE_GRACE_S):
+                    event = await anext(events, None)
+            except TimeoutError as fault:
+                raise DeadlineExceeded("the deadline passed before the answer was whole") from fault
+            if event is None:
+                return
+            yield event
+
+    async def _fresh(
+        self, model: LoadedModel, request: GenerationRequest, principal: Principal, arrived_at: float
+    ) -> AsyncGenerator[ServingEvent, None]:
+        """Generate: tokenise, reserve, admit, run."""
         info = model.info
         deadline_at = arrived_at + self._deadline_s(request.deadline_s)
-        request = prepare_tools(request, model.text)
-        check_features(request, info)
         if request.grammar is not None:
             await asyncio.to_thread(self._check_grammar, request.grammar)
         prompt = await encode_prompt(request, model.text, info)
@@ -160,7 +258,7 @@ class ServingService:
         )
         encoded_at = self._clock.monotonic_s()
         self._metrics.observe("ashore_stage_seconds", encoded_at - arrived_at, "prepare")
-        self._enter()
+        reservation = self._guards.budgets.reserve(principal, request.model, cost)
         try:
             await model.gate.enter(cost, priority=request.priority, wait_s=max(0.0, deadline_at - encoded_at))
             admitted_at = self._clock.monotonic_s()
@@ -179,13 +277,15 @@ class ServingService:
                 answer = self._run(model, request, prompt, principal, arrived_at, deadline_at)
                 try:
                     async for event in answer:
+                        if isinstance(event, Usage):
+                            reservation.settle(event)
                         yield event
                 finally:
                     await answer.aclose()
             finally:
                 model.gate.leave(cost, service_s=self._clock.monotonic_s() - admitted_at)
         finally:
-            self._exit()
+            reservation.release()
 
     async def embed(
         self,
@@ -239,6 +339,46 @@ class ServingService:
         principal.require(INFER)
         model = find_model(self._models, request.model)
         return len(await prompt_ids(prepare_tools(request, model.text), model.text, model.info))
+
+    # --- a repeated request, by its bytes
+
+    def ready_key(self, principal: Principal, path: str, body: bytes) -> bytes:
+        """Return the address under which the response to these bytes may be kept. Another policy leads elsewhere."""
+        stamp = b"%d %s" % (self._generation, self._guards.masker.rules_stamp(principal, path))
+        return self._cache.ready_key(principal.tenant, principal.id, path, body, stamp)
+
+    def ready(self, key: bytes, request_id: RequestId, principal: Principal) -> Ready | None:
+        """Return a finished response, charged and noted; None where there is none.
+
+        Raises:
+            PermissionDenied: the principal may no longer ask.
+            AshoreError: the budget is used up.
+        """
+        ready = self._cache.ready(key)
+        if ready is None:
+            return None
+        principal.require(INFER)
+        self._guards.budgets.charge_hit(principal, ready.alias)
+        self._guards.auditor.note(
+            AuditNote(
+                request_id=request_id,
+                principal=principal,
+                alias=ready.alias,
+                release=ready.release,
+                outcome="answered",
+                cache=ready.label,
+            )
+        )
+        self._metrics.add("ashore_cache_lookups", 1, ready.alias, ready.label)
+        return ready
+
+    def keep_ready(self, key: bytes, ready: Ready) -> None:
+        """Remember a response that was made from a kept answer."""
+        self._cache.keep_ready(key, ready)
+
+    def cache_stats(self) -> CacheStats:
+        """Return what the cache holds and did."""
+        return self._cache.stats()
 
     async def host_stats(self) -> dict[tuple[str, str], EngineStats]:
         """Ask every live host for its counters, by (alias, replica). One that is too slow is left out."""

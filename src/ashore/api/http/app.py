@@ -13,6 +13,8 @@ from ashore.api.http.accesslog import AccessLog
 from ashore.api.http.errors import anthropic_error, error_headers, is_ours_to_mend, openai_error
 from ashore.api.http.exchange import ClientGone, Exchange, Receive, Scope, Send
 from ashore.api.http.routes import Route, RouteTable
+from ashore.api.http.streaming import cache_headers
+from ashore.cache import Ready
 from ashore.core import TenantId
 from ashore.errors import AshoreError, Bug, PayloadTooLarge, RequestTimeout
 from ashore.metrics import Metrics
@@ -23,6 +25,7 @@ log = logging.getLogger("ashore.http")
 NOBODY: Final = Principal(id="-", tenant=TenantId(""), scopes=frozenset())
 SWEEP_S: Final = 1.0
 LOOPBACK: Final = ("127.", "::1", "::ffff:127.")
+CACHE_HEADERS: Final = (b"cache-control", b"x-ashore-cache")
 FORWARDED: Final = (b"x-forwarded-for", b"forwarded", b"x-real-ip", b"via")
 
 
@@ -71,7 +74,10 @@ class HttpApp:
             route = self.table.find(exchange.method, exchange.path)
             exchange.route = route.path
             principal = self._admit(route, exchange)
-            await route.handler(self, exchange, principal)
+            if route.repeats and not any(name in exchange.headers for name in CACHE_HEADERS):
+                await self._repeat(route, exchange, principal)
+            else:
+                await route.handler(self, exchange, principal)
         except AshoreError as fault:
             await self._refuse(exchange, fault, anthropic=route is not None and route.anthropic)
         except ClientGone:
@@ -107,6 +113,35 @@ class HttpApp:
         if route.guard == "operator":
             principal.require(METRICS_READ)
         return principal
+
+    async def _repeat(self, route: Route, exchange: Exchange, principal: Principal) -> None:
+        """Answer by the bytes of the request where they were answered before; else call the handler, and remember."""
+        body = await exchange.body(self.limits)
+        key = self.serving.ready_key(principal, route.path, body)
+        ready = self.serving.ready(key, exchange.request_id, principal)
+        if ready is not None:
+            exchange.model = ready.alias[:64]
+            if route.anthropic:
+                exchange.extra_headers.append((b"request-id", exchange.request_id.encode()))
+            age_s = max(0, int(time.time() - ready.stored_at_s))
+            await exchange.respond(200, [*ready.headers, *cache_headers(ready.label, age_s)], ready.body)
+            return
+        await route.handler(self, exchange, principal)
+        taken = exchange.taken
+        if taken is not None and taken.whole:
+            started = taken.started
+            self.serving.keep_ready(
+                key,
+                Ready(
+                    headers=tuple(pair for pair in taken.headers if pair[0] not in (b"age", b"x-ashore-cache")),
+                    body=b"".join(taken.parts),
+                    alias=started.model,
+                    release=started.release,
+                    label=started.cache,
+                    stored_at_s=time.time() - started.age_s,
+                    expires_at_s=started.good_until_s,
+                ),
+            )
 
     async def _refuse(self, exchange: Exchange, fault: AshoreError, *, anthropic: bool) -> None:
         exchange.error_code = fault.code

@@ -6,11 +6,12 @@ import asyncio
 import re
 import time
 from collections.abc import Awaitable, Callable, MutableMapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from ashore.core import RequestId, new_request_id
 from ashore.errors import PayloadTooLarge, RequestTimeout
-from ashore.serving import Limits
+from ashore.serving import Limits, Started
 
 AsgiMessage = MutableMapping[str, Any]
 Scope = MutableMapping[str, Any]
@@ -25,6 +26,24 @@ LINGER_BYTES: Final = 256 << 20
 _REQUEST_ID: Final = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
 
 
+EVENT_STREAM: Final = (
+    (b"content-type", b"text/event-stream; charset=utf-8"),
+    (b"cache-control", b"no-cache"),
+    (b"x-accel-buffering", b"no"),
+)
+
+
+@dataclass(slots=True)
+class Taken:
+    """A copy of a response."""
+
+    started: Started
+    headers: tuple[tuple[bytes, bytes], ...] = ()
+    parts: list[bytes] = field(default_factory=list)
+    whole: bool = False
+    """Whether it came to its end, and that end was not an error."""
+
+
 class ClientGone(Exception):
     """The client closed the connection; nobody reads what would be written."""
 
@@ -33,9 +52,11 @@ class Exchange:
     """A request with its response. Used by one task."""
 
     __slots__ = (
+        "_body",
         "_finished",
         "_receive",
         "_send",
+        "_taken",
         "_watcher",
         "error_code",
         "extra_headers",
@@ -77,6 +98,8 @@ class Exchange:
         self._receive = receive
         self._send = send
         self._finished = False
+        self._body: bytes | None = None
+        self._taken: Taken | None = None
         self._watcher: asyncio.Task[None] | None = None
 
     @property
@@ -86,13 +109,18 @@ class Exchange:
         return str(client[0]) if client else ""
 
     async def body(self, limits: Limits) -> bytes:
-        """Return the whole body.
+        """Return the whole body; read once, and the same from then on.
 
         Raises:
             PayloadTooLarge: it is longer than the limit; an announced length is refused before a byte is read.
             RequestTimeout: it did not come in time.
             ClientGone: the connection closed before its end.
         """
+        if self._body is None:
+            self._body = await self._read_body(limits)
+        return self._body
+
+    async def _read_body(self, limits: Limits) -> bytes:
         announced = self.headers.get(b"content-length")
         if announced is not None and announced.isdigit() and int(announced) > limits.max_body_bytes:
             raise too_large(int(announced), limits)
@@ -124,9 +152,21 @@ class Exchange:
         assert task is not None
         self._watcher = asyncio.get_running_loop().create_task(self._watch(task))
 
+    def take_down(self, started: Started) -> None:
+        """From now on keep a copy of the response, which repeats the kept answer `started` speaks of."""
+        self._taken = Taken(started)
+
+    @property
+    def taken(self) -> Taken | None:
+        """The response so far, where `take_down` was called before it began."""
+        return self._taken
+
     async def respond(self, status: int, headers: Headers, body: bytes) -> None:
         """Send a whole response."""
         self.status = status
+        if self._taken is not None:
+            self._taken.headers, self._taken.whole = tuple(headers), True
+            self._taken.parts.append(body)
         await self._send(
             {
                 "type": "http.response.start",
@@ -145,14 +185,14 @@ class Exchange:
     async def start_stream(self, headers: Headers) -> None:
         """Send the head of an event stream."""
         self.status = 200
+        headers = [*EVENT_STREAM, *headers]
+        if self._taken is not None:
+            self._taken.headers = tuple(headers)
         await self._send(
             {
                 "type": "http.response.start",
                 "status": 200,
                 "headers": [
-                    (b"content-type", b"text/event-stream; charset=utf-8"),
-                    (b"cache-control", b"no-cache"),
-                    (b"x-accel-buffering", b"no"),
                     *headers,
                     *self.extra_headers,
                     (b"x-request-id", self.request_id.encode()),
@@ -163,6 +203,8 @@ class Exchange:
     async def write(self, chunk: bytes) -> None:
         """Send a piece of the stream; waits while the client reads slower than we write."""
         self.writing_since = time.perf_counter()
+        if self._taken is not None:
+            self._taken.parts.append(chunk)
         await self._send({"type": "http.response.body", "body": chunk, "more_body": True})
         self.writing_since = 0.0
 
@@ -170,6 +212,9 @@ class Exchange:
         """Send the last piece of the stream."""
         self._finished = True
         self.writing_since = time.perf_counter()
+        if self._taken is not None:
+            self._taken.parts.append(chunk)
+            self._taken.whole = not self.error_code
         await self._send({"type": "http.response.body", "body": chunk, "more_body": False})
         self.writing_since = 0.0
 

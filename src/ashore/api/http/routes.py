@@ -39,6 +39,9 @@ class Route:
     anthropic: bool = False
     """Errors go out in Anthropic's form."""
     content_type: str = "application/json"
+    repeats: bool = False
+    """The response depends on nothing but the key, the body and what the epochs tell, so that a repeated request may
+    be answered by its bytes."""
 
     @property
     def prefix(self) -> str:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Final, Protocol
 
 from ashore.api.http.exchange import Exchange, Headers
 from ashore.errors import AshoreError, Bug
 from ashore.serving import ChoiceEnded, Delta, ServingEvent, Started, TokenText, ToolCallDelta, Usage
+
+JSON: Final = (b"content-type", b"application/json")
+MISS: Final[Headers] = [(b"x-ashore-cache", b"miss")]
 
 
 class Renderer(Protocol):
@@ -80,8 +83,15 @@ def answer_headers(started: Started) -> Headers:
     return [
         (b"x-ashore-release", started.release.encode()),
         (b"x-ashore-precision", started.precision.encode()),
-        (b"x-ashore-cache", b"miss"),
+        *cache_headers(started.cache, started.age_s),
     ]
+
+
+def cache_headers(label: str, age_s: int) -> Headers:
+    """Return the headers that say whether the answer was kept, and how old it is."""
+    if label == "miss":
+        return MISS
+    return [(b"x-ashore-cache", label.encode()), (b"age", b"%d" % age_s)]
 
 
 async def stream_answer(exchange: Exchange, events: AsyncGenerator[ServingEvent, None], renderer: Renderer) -> None:
@@ -96,6 +106,8 @@ async def stream_answer(exchange: Exchange, events: AsyncGenerator[ServingEvent,
         if not isinstance(started, Started):
             raise Bug(f"an answer began with {type(started).__name__}")
         first = await anext(events)
+        if started.good_until_s:
+            exchange.take_down(started)
         await exchange.start_stream(answer_headers(started))
         held = renderer.opened(started)
         try:
@@ -117,6 +129,14 @@ async def stream_answer(exchange: Exchange, events: AsyncGenerator[ServingEvent,
         await exchange.end_stream(held)
     finally:
         await events.aclose()
+
+
+async def send_answer(exchange: Exchange, answer: WholeAnswer, body: bytes) -> None:
+    """Send a whole answer, rendered as `body`."""
+    if answer.started.good_until_s:
+        exchange.take_down(answer.started)
+    exchange.tokens = answer.usage.completion_tokens
+    await exchange.respond(200, [JSON, *answer_headers(answer.started)], body)
 
 
 async def whole_answer(events: AsyncGenerator[ServingEvent, None], num_choices: int) -> WholeAnswer:

@@ -15,11 +15,11 @@ from ashore.api.http.routes import Route
 ROUTES: tuple[Route, ...] = (
     Route(
         method="POST", path="/v1/chat/completions", guard="key", handler=openai.chat, tag="OpenAI", streams=True,
-        summary="Answer a conversation", request=ChatRequest, response=ChatCompletion,
+        repeats=True, summary="Answer a conversation", request=ChatRequest, response=ChatCompletion,
     ),
     Route(
         method="POST", path="/v1/completions", guard="key", handler=openai.completions, tag="OpenAI", streams=True,
-        summary="Continue a text", request=CompletionRequest, response=Completion,
+        repeats=True, summary="Continue a text", request=CompletionRequest, response=Completion,
     ),
     Route(
         method="POST", path="/v1/embeddings", guard="key", handler=openai.embeddings, tag="OpenAI",
@@ -27,7 +27,7 @@ ROUTES: tuple[Route, ...] = (
     ),
     Route(
         method="POST", path="/v1/messages", guard="key", handler=anthropic.messages, tag="Anthropic", streams=True,
-        summary="Answer a conversation", request=MessagesRequest, response=MessageOut, anthropic=True,
+        repeats=True, summary="Answer a conversation", request=MessagesRequest, response=MessageOut, anthropic=True,
     ),
     Route(
         method="POST", path="/v1/messages/count_tokens", guard="key", handler=anthropic.count_tokens, tag="Anthropic",

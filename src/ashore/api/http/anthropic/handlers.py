@@ -12,12 +12,10 @@ from ashore.api.http.anthropic.render import MessageEvents, render_message
 from ashore.api.http.anthropic.types import CountOut, CountRequest, MessagesRequest
 from ashore.api.http.decode import decode
 from ashore.api.http.exchange import Exchange
-from ashore.api.http.streaming import answer_headers, stream_answer, whole_answer
+from ashore.api.http.streaming import JSON, send_answer, stream_answer, whole_answer
 
 if TYPE_CHECKING:
     from ashore.api.http.app import HttpApp
-
-JSON = (b"content-type", b"application/json")
 
 _messages_decoder = msgspec.json.Decoder(MessagesRequest)
 _count_decoder = msgspec.json.Decoder(CountRequest)
@@ -36,8 +34,7 @@ async def messages(app: HttpApp, exchange: Exchange, principal: Principal) -> No
         return
     exchange.watch()
     answer = await whole_answer(events, 1)
-    exchange.tokens = answer.usage.completion_tokens
-    await exchange.respond(200, [JSON, *answer_headers(answer.started)], render_message(answer, exchange))
+    await send_answer(exchange, answer, render_message(answer, exchange))
 
 
 async def count_tokens(app: HttpApp, exchange: Exchange, principal: Principal) -> None:

@@ -16,7 +16,7 @@ from ashore.api.http.anthropic.types import (
     ToolUseBlock,
 )
 from ashore.api.http.exchange import Exchange
-from ashore.api.http.openai.common import deadline_of, priority_of
+from ashore.api.http.openai.common import deadline_of, directive_for, priority_of
 from ashore.core import Message, ToolCall, ToolSpec
 from ashore.engines import Sampling
 from ashore.errors import InvalidRequest
@@ -49,6 +49,7 @@ def to_generation(request: MessagesRequest, exchange: Exchange) -> GenerationReq
         stop=tuple(dict.fromkeys(request.stop_sequences or ())),
         priority=priority_of(exchange),
         deadline_s=deadline_of(exchange),
+        cache=directive_for(exchange),
         template_options=_template_options(request),
     )
 

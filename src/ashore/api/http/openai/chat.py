@@ -11,6 +11,7 @@ from ashore.api.http.exchange import Exchange
 from ashore.api.http.openai.common import (
     UsageOut,
     deadline_of,
+    directive_for,
     grammar_of,
     id_for,
     priority_of,
@@ -125,6 +126,7 @@ def to_generation(request: ChatRequest, exchange: Exchange) -> GenerationRequest
         ignore_eos=bool(request.ignore_eos),
         priority=priority_of(exchange),
         deadline_s=deadline_of(exchange),
+        cache=directive_for(exchange),
         template_options=_template_options(request.chat_template_kwargs),
     )
 

@@ -13,6 +13,7 @@ from ashore.api.http.openai.types import (
     Sampled,
     TextFormat,
 )
+from ashore.cache import Directive, directive_of
 from ashore.core import RequestId
 from ashore.engines import Grammar, Sampling
 from ashore.errors import InvalidRequest
@@ -156,6 +157,18 @@ def deadline_of(exchange: Exchange) -> float | None:
     if not given.isdigit() or not 0 < int(given) <= 86_400_000:
         raise _bad_header("x-ashore-deadline-ms", given, "milliseconds, 1 to 86400000")
     return int(given) / 1e3
+
+
+def directive_for(exchange: Exchange) -> Directive:
+    """Return what `Cache-Control` and `x-ashore-cache` (`use`, `off`) ask for.
+
+    Raises:
+        InvalidRequest: `x-ashore-cache` is another word.
+    """
+    given = exchange.headers.get(b"x-ashore-cache", b"")
+    if given not in (b"", b"use", b"off"):
+        raise _bad_header("x-ashore-cache", given, "use or off")
+    return directive_of(exchange.headers.get(b"cache-control", b"").decode("latin-1"), given.decode())
 
 
 def id_for(prefix: str, request_id: RequestId) -> str:

@@ -11,6 +11,7 @@ from ashore.api.http.exchange import Exchange
 from ashore.api.http.openai.common import (
     UsageOut,
     deadline_of,
+    directive_for,
     grammar_of,
     id_for,
     priority_of,
@@ -101,6 +102,7 @@ def to_generations(request: CompletionRequest, exchange: Exchange) -> list[Gener
             ignore_eos=bool(request.ignore_eos),
             priority=priority_of(exchange),
             deadline_s=deadline_of(exchange),
+            cache=directive_for(exchange),
         )
         for prompt in prompts
     ]

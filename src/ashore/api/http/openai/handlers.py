@@ -14,14 +14,12 @@ from ashore.api.http.openai.common import deadline_of, priority_of, prompts_of
 from ashore.api.http.openai.completions import CompletionChunks, render_completion, to_generations
 from ashore.api.http.openai.embeddings import ModelList, model_out, render_embeddings
 from ashore.api.http.openai.types import ChatRequest, CompletionRequest, EmbeddingRequest
-from ashore.api.http.streaming import answer_headers, stream_answer, whole_answer
+from ashore.api.http.streaming import JSON, answer_headers, send_answer, stream_answer, whole_answer
 from ashore.core import did_you_mean
 from ashore.errors import UnknownModel
 
 if TYPE_CHECKING:
     from ashore.api.http.app import HttpApp
-
-JSON = (b"content-type", b"application/json")
 
 _chat_decoder = msgspec.json.Decoder(ChatRequest)
 _completion_decoder = msgspec.json.Decoder(CompletionRequest)
@@ -42,8 +40,7 @@ async def chat(app: HttpApp, exchange: Exchange, principal: Principal) -> None:
     else:
         exchange.watch()
         answer = await whole_answer(events, generation.num_choices)
-        exchange.tokens = answer.usage.completion_tokens
-        await exchange.respond(200, [JSON, *answer_headers(answer.started)], render_chat(answer, exchange))
+        await send_answer(exchange, answer, render_chat(answer, exchange))
 
 
 async def completions(app: HttpApp, exchange: Exchange, principal: Principal) -> None:
@@ -58,8 +55,12 @@ async def completions(app: HttpApp, exchange: Exchange, principal: Principal) ->
         return
     exchange.watch()
     answers = [await whole_answer(app.serving.generate(one, principal), one.num_choices) for one in generations]
+    body = render_completion(answers, exchange)
+    if len(answers) == 1:
+        await send_answer(exchange, answers[0], body)
+        return
     exchange.tokens = sum(answer.usage.completion_tokens for answer in answers)
-    await exchange.respond(200, [JSON, *answer_headers(answers[0].started)], render_completion(answers, exchange))
+    await exchange.respond(200, [JSON, *answer_headers(answers[0].started)], body)
 
 
 async def embeddings(app: HttpApp, exchange: Exchange, principal: Principal) -> None:

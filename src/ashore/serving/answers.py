@@ -1,0 +1,144 @@
+"""Between the request path and the cache: a request as a question, an answer as something to keep, and back."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterator
+
+import msgspec
+
+from ashore.access import Principal
+from ashore.cache import AnswerCache, Ask, CachePolicy, FixedEpochs, Found, KeptAnswer, KeptChoice, RoutePolicy
+from ashore.core import Clock, Message
+from ashore.serving.model import ChoiceEnded, Delta, GenerationRequest, ServingEvent, Started, Usage
+from ashore.serving.topology import ServedModel
+
+_encode = msgspec.json.Encoder().encode
+
+
+def ask_of(request: GenerationRequest, served: ServedModel, principal: Principal, *, holds_personal_data: bool) -> Ask:
+    """Return the request as the cache sees it: what its answer depends on, and nothing else."""
+    before, question = _split(request)
+    frame = _encode(
+        (
+            before,
+            request.prompt if not isinstance(request.prompt, str) else None,
+            request.tools,
+            request.tool_choice,
+            request.sampling,
+            request.num_choices,
+            request.max_tokens,
+            request.stop,
+            request.grammar,
+            request.echo,
+            request.ignore_eos,
+            request.template_options,
+        )
+    )
+    asks_in_words = bool(question) and request.prompt is None and request.num_choices == 1
+    plain = asks_in_words and not request.tools and request.grammar is None
+    return Ask(
+        tenant=principal.tenant,
+        alias=served.alias,
+        release=served.release,
+        frame=frame,
+        question=question,
+        temperature=request.sampling.temperature,
+        single_turn=plain and all(message.role == "system" for message in before),
+        embeddable=plain,
+        storable=not holds_personal_data and request.top_logprobs is None,
+        directive=request.cache,
+    )
+
+
+def _split(request: GenerationRequest) -> tuple[tuple[Message, ...], str]:
+    """Return the turns before the last user message, and that message."""
+    if request.prompt is not None:
+        return (), request.prompt if isinstance(request.prompt, str) else ""
+    last = request.messages[-1] if request.messages else None
+    if last is None or last.role != "user" or last.name:
+        return request.messages, ""
+    return request.messages[:-1], last.content
+
+
+def no_cache(clock: Clock) -> AnswerCache:
+    """Return a cache that keeps nothing."""
+    policy = CachePolicy(default=RoutePolicy(mode="off"))
+    return AnswerCache(policy, secret=secrets.token_bytes(32), epochs=FixedEpochs(), clock=clock)
+
+
+def replay(found: Found, request: GenerationRequest) -> Iterator[ServingEvent]:
+    """Yield a kept answer as the events of a fresh one."""
+    answer = found.answer
+    yield Started(
+        model=request.model,
+        release=answer.release,
+        precision=answer.precision,
+        prompt_tokens=answer.prompt_tokens,
+        created_s=answer.created_s,
+        cache=found.label,
+        age_s=found.age_s,
+        good_until_s=found.expires_at_s,
+        entry_id=found.entry_id,
+    )
+    for number, choice in enumerate(answer.choices):
+        if choice.reasoning:
+            yield Delta(choice=number, reasoning=choice.reasoning)
+        if choice.text:
+            yield Delta(choice=number, text=choice.text)
+        yield ChoiceEnded(choice=number, reason=choice.reason, stop_string=choice.stop_string)
+    yield Usage(
+        prompt_tokens=answer.prompt_tokens,
+        cached_tokens=answer.prompt_tokens,
+        completion_tokens=answer.completion_tokens,
+        reasoning_tokens=answer.reasoning_tokens,
+    )
+
+
+class AnswerRecorder:
+    """Listens to a fresh answer, and returns what may be kept of it."""
+
+    def __init__(self, num_choices: int) -> None:
+        self._texts: list[list[str]] = [[] for _ in range(num_choices)]
+        self._reasonings: list[list[str]] = [[] for _ in range(num_choices)]
+        self._ends: list[ChoiceEnded | None] = [None] * num_choices
+        self._started: Started | None = None
+        self._usage: Usage | None = None
+        self._calls_tools = False
+
+    def hear(self, event: ServingEvent) -> None:
+        """Take the next event."""
+        match event:
+            case Delta():
+                if event.text:
+                    self._texts[event.choice].append(event.text)
+                if event.reasoning:
+                    self._reasonings[event.choice].append(event.reasoning)
+                if event.tool_calls:
+                    self._calls_tools = True
+            case ChoiceEnded():
+                self._ends[event.choice] = event
+            case Started():
+                self._started = event
+            case Usage():
+                self._usage = event
+
+    def answer(self) -> KeptAnswer | None:
+        """Return the answer; None when it is not whole, or asks for tools."""
+        started, usage = self._started, self._usage
+        if started is None or usage is None or self._calls_tools:
+            return None
+        choices = []
+        for text, reasoning, end in zip(self._texts, self._reasonings, self._ends, strict=True):
+            if end is None or end.reason == "tool_calls":
+                return None
+            choices.append(KeptChoice("".join(text), "".join(reasoning), end.reason, end.stop_string))
+        return KeptAnswer(
+            release=started.release,
+            precision=started.precision,
+            created_s=started.created_s,
+            prompt_tokens=usage.prompt_tokens,
+            completion_tokens=usage.completion_tokens,
+            reasoning_tokens=usage.reasoning_tokens,
+            choices=tuple(choices),
+        )

@@ -1,0 +1,201 @@
+"""What stands between a request and its answer besides the model: the budget, the mask, the audit.
+
+The ports, and the twins that let everything pass. Each is called on the request path of every protocol, and on the
+shortcut of a repeated request; so none of them may wait on a network or a disk.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal, Protocol
+
+from ashore.access import Principal
+from ashore.core import RequestId
+from ashore.errors import AshoreError
+from ashore.serving.admission import Cost
+from ashore.serving.model import GenerationRequest, ServingEvent, Started, Usage
+
+Outcome = Literal["answered", "failed", "cancelled"]
+
+
+class Reservation(Protocol):
+    """Tokens set aside for one request."""
+
+    def settle(self, usage: Usage) -> None:
+        """Charge what was used, and give the rest back."""
+        ...
+
+    def release(self) -> None:
+        """Give all of it back. After `settle`, does nothing."""
+        ...
+
+
+class Budgets(Protocol):
+    """How much a principal may still ask for."""
+
+    def reserve(self, principal: Principal, alias: str, cost: Cost) -> Reservation:
+        """Set aside what a request may cost at most.
+
+        Raises:
+            AshoreError: the budget does not allow it; the message names the window and when it resets.
+        """
+        ...
+
+    def charge_hit(self, principal: Principal, alias: str) -> None:
+        """Count a request that was answered from the cache, which costs no tokens.
+
+        Raises:
+            AshoreError: the number of requests is used up.
+        """
+        ...
+
+
+class Masked(Protocol):
+    """A request without personal data, and the way back."""
+
+    @property
+    def request(self) -> GenerationRequest:
+        """What the model may see."""
+        ...
+
+    @property
+    def found(self) -> bool:
+        """Whether personal data was found."""
+        ...
+
+
+class Masker(Protocol):
+    """Takes personal data out of requests."""
+
+    def mask(self, request: GenerationRequest, principal: Principal) -> Masked:
+        """Return the request with personal data replaced."""
+        ...
+
+    def rules_stamp(self, principal: Principal, alias: str) -> bytes:
+        """Return what changes when other rules hold for this principal: a verdict of other rules is worth nothing."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuditNote:
+    """One request, for the record. Holds no text of it."""
+
+    request_id: RequestId
+    principal: Principal
+    alias: str
+    release: str
+    outcome: Outcome
+    cache: str
+    """`miss`, `hit-exact`, `hit-semantic`."""
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    error_code: str = ""
+
+
+class Auditor(Protocol):
+    """Keeps the record."""
+
+    def note(self, note: AuditNote) -> None:
+        """Take a note. Returns at once; writing is the auditor's business."""
+        ...
+
+
+class Watch:
+    """Listens to an answer and says at its end what happened."""
+
+    __slots__ = ("_cache", "_completion_tokens", "_error_code", "_prompt_tokens", "outcome")
+
+    def __init__(self) -> None:
+        self.outcome: Outcome = "cancelled"
+        self._cache = "miss"
+        self._error_code = ""
+        self._prompt_tokens = self._completion_tokens = 0
+
+    def hear(self, event: ServingEvent) -> None:
+        """Take the next event."""
+        if isinstance(event, Started):
+            self._cache = event.cache
+        elif isinstance(event, Usage):
+            self._prompt_tokens, self._completion_tokens = event.prompt_tokens, event.completion_tokens
+
+    def failed(self, fault: AshoreError) -> None:
+        """Hear that the answer broke off."""
+        self.outcome, self._error_code = "failed", fault.code
+
+    def note(self, request: GenerationRequest, principal: Principal, release: str) -> AuditNote:
+        """Return what happened."""
+        return AuditNote(
+            request_id=request.request_id,
+            principal=principal,
+            alias=request.model,
+            release=release,
+            outcome=self.outcome,
+            cache=self._cache,
+            prompt_tokens=self._prompt_tokens,
+            completion_tokens=self._completion_tokens,
+            error_code=self._error_code,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unmasked:
+    """A request in which nothing was found."""
+
+    request: GenerationRequest
+    found: bool = False
+
+
+class NoReservation:
+    """Nothing was set aside."""
+
+    def settle(self, usage: Usage) -> None:
+        return None
+
+    def release(self) -> None:
+        return None
+
+
+class Unlimited:
+    """Budgets without a bound: counts requests by principal."""
+
+    def __init__(self) -> None:
+        self.requests: dict[str, int] = {}
+        self._reservation = NoReservation()
+
+    def reserve(self, principal: Principal, alias: str, cost: Cost) -> Reservation:
+        self.charge_hit(principal, alias)
+        return self._reservation
+
+    def charge_hit(self, principal: Principal, alias: str) -> None:
+        self.requests[principal.id] = self.requests.get(principal.id, 0) + 1
+
+
+class SeesNothing:
+    """A masker that lets every request pass as it is."""
+
+    def mask(self, request: GenerationRequest, principal: Principal) -> Masked:
+        return Unmasked(request=request)
+
+    def rules_stamp(self, principal: Principal, alias: str) -> bytes:
+        return b"none"
+
+
+class Tally:
+    """An auditor that only counts outcomes."""
+
+    def __init__(self) -> None:
+        self.outcomes: dict[tuple[str, str], int] = {}
+        """By outcome and what the cache said."""
+
+    def note(self, note: AuditNote) -> None:
+        what = (note.outcome, note.cache)
+        self.outcomes[what] = self.outcomes.get(what, 0) + 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Guards:
+    """All of them."""
+
+    budgets: Budgets = field(default_factory=Unlimited)
+    masker: Masker = field(default_factory=SeesNothing)
+    auditor: Auditor = field(default_factory=Tally)
