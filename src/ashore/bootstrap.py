@@ -18,8 +18,10 @@ from ashore.errors import UnknownModel, UnknownVariant
 from ashore.settings import Home, Settings
 
 if TYPE_CHECKING:
+    from ashore.cache import CachePolicy
     from ashore.engines import ModelFiles
     from ashore.planning import Inventory, ModelFacts, ModelPlan, Plan, Tuned, Wish
+    from ashore.spec import CacheSpec
     from ashore.state import Database
     from ashore.store import ModelStore, Progress, StoredModel
 
@@ -56,10 +58,25 @@ def open_state(settings: Settings, *, say: Callable[[str], None] = lambda line: 
         HomeTooNew: a newer ashore wrote it.
         InvalidSpec: the state's URL names something this version cannot use.
     """
-    from ashore.state import open_database, path_of_url
+    from ashore.state import open_state as open_url
 
-    path = path_of_url(settings.state_url, default=settings.home.state_db)
-    return open_database(path, snapshots=settings.home.snapshots, clock=SystemClock(), say=say)
+    home = settings.home
+    return open_url(settings.state_url, default=home.state_db, snapshots=home.snapshots, clock=SystemClock(), say=say)
+
+
+def cache_policy(spec: CacheSpec) -> CachePolicy:
+    """Return what `[cache]` allows, as the cache reads it."""
+    from ashore.cache import CachePolicy, RoutePolicy
+
+    return CachePolicy(
+        default=RoutePolicy(mode=spec.mode, ttl_s=spec.ttl_s, error_bound=spec.error_bound),
+        routes={
+            alias: RoutePolicy(mode=one.mode, ttl_s=one.ttl_s, error_bound=one.error_bound, public=one.public)
+            for alias, one in spec.routes.items()
+        },
+        max_temperature=spec.max_temperature,
+        max_bytes=spec.max_bytes,
+    )
 
 
 def make_ready(store: ModelStore, name: str, *, progress: Progress | None = None) -> StoredModel:

@@ -12,12 +12,13 @@ import re
 import signal
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
 
+from ashore.cache import CachePolicy
 from ashore.core import Clock
 from ashore.engines import EngineInfo, HostClient, HostLaunch, host_command, write_launch
 from ashore.errors import AshoreError, HostDied, NotReady
@@ -27,7 +28,9 @@ from ashore.serving import (
     AdmissionLimits,
     GrpcListen,
     HttpListen,
+    RedisLink,
     ServedModel,
+    StateLink,
     Topology,
     write_topology,
 )
@@ -54,6 +57,8 @@ class Listening:
     http: HttpSpec
     grpc: ListenSpec
     admission: AdmissionSpec
+    cache: CachePolicy = field(default_factory=CachePolicy)
+    redis: RedisLink | None = None
 
     @property
     def address(self) -> str:
@@ -210,7 +215,7 @@ class Deployment:
         }
         self._running = {model.alias: (fresh | kept)[model.alias] for model in plan.models}
         self._plan = plan
-        self._listening = Listening(http=self._listening.http, grpc=self._listening.grpc, admission=admission)
+        self._listening = dataclasses.replace(self._listening, admission=admission)
         self._write_topology()
         self._supervisor.send(API, signal.SIGHUP)
         self._wait_switched()
@@ -317,6 +322,11 @@ class Deployment:
                 max_waiting=listening.admission.max_waiting,
                 max_tokens_in_flight=listening.admission.max_tokens_in_flight,
                 default_deadline_s=listening.admission.default_deadline_s,
+            ),
+            cache=listening.cache,
+            redis=listening.redis,
+            state=StateLink(
+                url=self._settings.state_url, path=str(self._home.state_db), snapshots=str(self._home.snapshots)
             ),
             first_key_file=str(self._home.first_key),
             drain_timeout_s=self._settings.drain_timeout_s,

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Protocol
 
 from ashore.access import Authenticator, KeyTable, OpenDoor, read_first_key
+from ashore.api.fittings import fit
 from ashore.api.http import ROUTES, AccessLog, HttpApp, HttpServer, listen
 from ashore.core import SystemClock
 from ashore.engines import Grammar
@@ -91,14 +92,17 @@ async def serve(topology_path: Path, *, make_replica: Callable[[str], Replica] =
     """Serve until SIGTERM or SIGINT; return the exit code."""
     topology = read_topology(topology_path)
     metrics = Metrics()
+    clock = SystemClock()
+    fittings = await fit(topology, clock, metrics)
     authenticator = authenticator_for(topology)
     serving = ServingService(
         topology,
         make_replica=make_replica,
         load_text=load_text,
         check_grammar=check_grammar,
-        clock=SystemClock(),
+        clock=clock,
         metrics=metrics,
+        cache=fittings.cache,
     )
     sock = listen(topology.http)
     app = HttpApp(
@@ -138,6 +142,7 @@ async def serve(topology_path: Path, *, make_replica: Callable[[str], Replica] =
     await serving.close()
     await server.stop()
     await app.close()
+    await fittings.close()
     return 0
 
 

@@ -18,11 +18,14 @@ from ashore.cache.model import (
     Ready,
     RoutePolicy,
 )
+from ashore.cache.pairsfile import read_pairs
 from ashore.cache.ports import Epochs, SemanticTier, SharedTier
-from ashore.cache.rules import directive_of
+from ashore.cache.rules import CURATED_EPOCH, directive_of
 from ashore.cache.service import AnswerCache
+from ashore.cache.sql import cache_secret, load_pairs, purge, remove_pairs, save_pairs
 
 __all__ = [
+    "CURATED_EPOCH",
     "AnswerCache",
     "Ask",
     "CachePolicy",
@@ -41,5 +44,11 @@ __all__ = [
     "RoutePolicy",
     "SemanticTier",
     "SharedTier",
+    "cache_secret",
     "directive_of",
+    "load_pairs",
+    "purge",
+    "read_pairs",
+    "remove_pairs",
+    "save_pairs",
 ]

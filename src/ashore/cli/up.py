@@ -15,7 +15,7 @@ import msgspec
 
 from ashore import __version__
 from ashore.access import digest_of, make_first_key
-from ashore.bootstrap import build_store, open_model_files, open_state
+from ashore.bootstrap import build_store, cache_policy, open_model_files, open_state
 from ashore.cli.upplan import Order, Request, commands_of, plan_and_fetch, plan_json, plan_without_fetching, show_plan
 from ashore.core import SystemClock
 from ashore.deployment import Deployment, Listening
@@ -73,7 +73,7 @@ def up(
     spec, settings = request.spec(), request.settings()
     for warning in settings.warnings:
         _say(f"warning: {warning}")
-    listening = Listening(http=spec.http, grpc=spec.grpc, admission=spec.admission)
+    listening = Listening(http=spec.http, grpc=spec.grpc, admission=spec.admission, cache=cache_policy(spec.cache))
     if dry_run:
         plan, notes = plan_without_fetching(spec, settings, read_inventory())
         commands = commands_of(plan, settings)

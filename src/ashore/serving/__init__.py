@@ -7,6 +7,18 @@ serves. Refuses to own: protocols, keys, engines, where models come from.
 from ashore.serving.admission import Capacity, Cost, Gate, Load
 from ashore.serving.bytes_text import BytesText
 from ashore.serving.embedding import Embedding
+from ashore.serving.guards import (
+    AuditNote,
+    Auditor,
+    Budgets,
+    Guards,
+    Masked,
+    Masker,
+    Reservation,
+    SeesNothing,
+    Tally,
+    Unlimited,
+)
 from ashore.serving.memory import MemoryReplica
 from ashore.serving.model import (
     ChoiceEnded,
@@ -27,7 +39,9 @@ from ashore.serving.topology import (
     GrpcListen,
     HttpListen,
     Limits,
+    RedisLink,
     ServedModel,
+    StateLink,
     Topology,
     read_topology,
     write_topology,
@@ -35,6 +49,9 @@ from ashore.serving.topology import (
 
 __all__ = [
     "AdmissionLimits",
+    "AuditNote",
+    "Auditor",
+    "Budgets",
     "BytesText",
     "Capacity",
     "ChoiceEnded",
@@ -45,20 +62,29 @@ __all__ = [
     "Gate",
     "GenerationRequest",
     "GrpcListen",
+    "Guards",
     "HttpListen",
     "Limits",
     "Load",
+    "Masked",
+    "Masker",
     "MemoryReplica",
     "ModelCard",
+    "RedisLink",
     "Replica",
+    "Reservation",
+    "SeesNothing",
     "ServedModel",
     "ServedText",
     "ServingEvent",
     "ServingService",
     "Started",
+    "StateLink",
+    "Tally",
     "TokenText",
     "ToolCallDelta",
     "Topology",
+    "Unlimited",
     "Usage",
     "read_topology",
     "write_topology",

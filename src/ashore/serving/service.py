@@ -107,6 +107,7 @@ class ServingService:
         there.
         """
         self._topology = topology
+        self._cache.apply(topology.cache)
         kept: dict[str, LoadedModel] = {}
         for served in topology.models:
             old = self._models.get(served.alias)
@@ -394,6 +395,10 @@ class ServingService:
 
     async def measure(self) -> None:
         """Bring the gauges up to date; called before they are read."""
+        kept = self._cache.stats()
+        self._metrics.set("ashore_cache_bytes", kept.num_bytes)
+        self._metrics.set("ashore_cache_entries", kept.entries)
+        self._metrics.set("ashore_cache_evictions", kept.evictions)
         self._metrics.set_hosts(await self.host_stats())
         for alias, model in self._models.items():
             load = model.gate.load

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import msgspec
 
+from ashore.cache import CachePolicy
 from ashore.engines import EngineKind
 from ashore.errors import InvalidSpec
 
@@ -74,6 +75,23 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     max_connections: int = 8192
 
 
+class StateLink(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Where the state is; migrated already by whoever wrote this."""
+
+    url: str = ""
+    """`postgresql://…` or `sqlite:///…`; empty: `path`."""
+    path: str = ""
+    """The SQLite file of the home; empty, with an empty `url`: there is no state (tests and load generators)."""
+    snapshots: str = ""
+
+
+class RedisLink(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The cache that workers share."""
+
+    url: str
+    timeout_s: float = 0.005
+
+
 class Topology(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Everything an API worker needs to know."""
 
@@ -83,6 +101,10 @@ class Topology(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """None: no gRPC."""
     admission: AdmissionLimits = AdmissionLimits()
     limits: Limits = Limits()
+    cache: CachePolicy = CachePolicy()
+    redis: RedisLink | None = None
+    """None: every worker has its own answers."""
+    state: StateLink = StateLink()
     first_key_file: str = ""
     """File with the first key; empty: requests need no key (tests and load generators only)."""
     drain_timeout_s: float = 30.0

@@ -36,6 +36,22 @@ MIGRATIONS: Final[tuple[Migration, ...]] = (
         """,
     ),
     ("CREATE TABLE epoch (kind TEXT PRIMARY KEY, value INTEGER NOT NULL)",),
+    (
+        "CREATE TABLE secret (name TEXT PRIMARY KEY, value TEXT NOT NULL)",
+        """
+        CREATE TABLE curated_answer (
+            tenant      TEXT NOT NULL,
+            alias       TEXT NOT NULL,
+            plain       TEXT NOT NULL,
+            question    TEXT NOT NULL,
+            answer      TEXT NOT NULL,
+            pinned      INTEGER NOT NULL,
+            created_s   BIGINT NOT NULL,
+            expires_s   BIGINT,
+            PRIMARY KEY (tenant, alias, plain)
+        )
+        """,
+    ),
 )
 
 SCHEMA_VERSION: Final = len(MIGRATIONS)
