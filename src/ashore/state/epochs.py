@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from ashore.errors import AshoreError
 from ashore.state.ports import Changes, Database
-from ashore.state.statement import execute
+from ashore.state.statement import announce, execute
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -37,8 +37,7 @@ def bump(connection: Connection, kind: str) -> int:
         "ON CONFLICT (kind) DO UPDATE SET value = epoch.value + 1 RETURNING value"
     )
     value = int(execute(connection, statement, kind=kind).scalar_one())
-    if connection.dialect.name == "postgresql":
-        execute(connection, "SELECT pg_notify('ashore_epoch', :kind)", kind=kind)
+    announce(connection)
     return value
 
 

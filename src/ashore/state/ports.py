@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 class Changes(Protocol):
-    """Tells that somebody committed something. Used by one thread."""
+    """Tells that somebody committed what others wait for (`announce`). Used by one thread."""
 
     def wait(self, timeout_s: float) -> bool:
         """Wait at most `timeout_s`; return whether the database may have changed since the last call.
@@ -48,7 +48,7 @@ class Database(Protocol):
         ...
 
     def changes(self) -> Changes:
-        """Return a new listener for the commits of every connection, ours and those of other processes.
+        """Return a new listener for what any connection commits, ours and those of other processes.
 
         Raises:
             EnvironmentFault: the database cannot be reached.

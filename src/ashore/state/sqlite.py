@@ -80,7 +80,7 @@ def path_of_url(url: str, *, default: Path) -> Path:
     """Return the file that a state URL names; an empty URL names `default`.
 
     Raises:
-        InvalidSpec: the URL is not SQLite's, which is the only database of this version.
+        InvalidSpec: the URL is not SQLite's.
     """
     if not url:
         return default
@@ -88,8 +88,8 @@ def path_of_url(url: str, *, default: Path) -> Path:
         return Path(url.removeprefix("sqlite:///"))
     scheme = url.partition(":")[0]
     raise InvalidSpec(
-        f"the state URL starts with {scheme!r}; this version keeps its state in SQLite only",
-        hint="use sqlite:////absolute/path/state.db, or leave it out for the home's own",
+        f"the state URL starts with {scheme!r}; the state is kept in SQLite or Postgres",
+        hint="use sqlite:////absolute/path/state.db or postgresql://..., or leave it out for the home's own",
     )
 
 

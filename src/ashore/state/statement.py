@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection, CursorResult, TextClause
+
+CHANNEL: Final = "ashore_changed"
+"""Postgres: where a commit that others wait for is announced."""
 
 
 def execute(connection: Connection, statement: str, **values: object) -> CursorResult[Any]:
@@ -18,6 +21,24 @@ def execute_many(connection: Connection, statement: str, rows: list[dict[str, ob
     """Run one statement once for each row; nothing when there is none."""
     if rows:
         connection.execute(_parsed(statement), rows)
+
+
+def announce(connection: Connection) -> None:
+    """Have every `Changes` of this database wake when the transaction commits. SQLite's notice any commit anyway."""
+    if is_postgres(connection):
+        execute(connection, f"SELECT pg_notify('{CHANNEL}', '')")
+
+
+def is_postgres(connection: Connection) -> bool:
+    """Return which of the two databases this is: the words that differ are few."""
+    return connection.dialect.name == "postgresql"
+
+
+def row_lock(connection: Connection, *, skip_locked: bool = False) -> str:
+    """Return what a SELECT ends with whose rows will be changed; nothing on SQLite, whose writer is alone."""
+    if not is_postgres(connection):
+        return ""
+    return " FOR UPDATE SKIP LOCKED" if skip_locked else " FOR UPDATE"
 
 
 @lru_cache(maxsize=256)

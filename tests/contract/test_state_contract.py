@@ -1,0 +1,194 @@
+"""One contract for every database that holds the state."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from postgres_server import fresh_database
+
+from ashore.core import ManualClock
+from ashore.errors import EnvironmentFault, HomeTooNew, Overloaded
+from ashore.state import (
+    SCHEMA_VERSION,
+    Database,
+    EpochWatch,
+    KeyRow,
+    TuningRow,
+    add_key,
+    bump,
+    execute,
+    list_keys,
+    load_tuning,
+    open_postgres,
+    open_state,
+    read_epochs,
+    row_lock,
+    save_tuning,
+)
+from ashore.state.schema import MIGRATIONS
+
+Opener = Callable[[], Database]
+
+KEY = KeyRow(key_id="k1", digest="d" * 64, principal="first", tenant="default", scopes=("infer",), created_s=7)
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def opened(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Opener]:
+    """Opens the same database again and again, as several processes do."""
+    url = ""
+    if request.param == "postgres":
+        url = fresh_database(request.getfixturevalue("postgres_url"), "state_contract")
+    made: list[Database] = []
+
+    def once() -> Database:
+        made.append(
+            open_state(url, default=tmp_path / "state.db", snapshots=tmp_path / "snapshots", clock=ManualClock())
+        )
+        return made[-1]
+
+    yield once
+    for database in made:
+        database.close()
+
+
+def test_rows_survive_a_reopening_and_are_replaced_by_key(opened: Opener) -> None:
+    state = opened()
+    with state.write() as connection:
+        add_key(connection, KEY)
+        add_key(connection, KEY)
+        save_tuning(connection, TuningRow(model="m", goal="latency", choice="1", report="[]", measured_at_s=0))
+        save_tuning(connection, TuningRow(model="m", goal="latency", choice="2", report="[]", measured_at_s=2**40))
+    state.close()
+    with opened().read() as connection:
+        assert list_keys(connection) == (KEY,)
+        row = load_tuning(connection, model="m", goal="latency")
+    assert row is not None and (row.choice, row.measured_at_s) == ("2", 2**40)
+
+
+def test_a_transaction_that_raises_leaves_nothing(opened: Opener) -> None:
+    state = opened()
+    with pytest.raises(RuntimeError), state.write() as connection:
+        add_key(connection, KEY)
+        raise RuntimeError("stop")
+    with state.read() as connection:
+        assert list_keys(connection) == ()
+
+
+def test_a_reader_sees_one_moment(opened: Opener) -> None:
+    state, other = opened(), opened()
+    with state.read() as connection:
+        assert read_epochs(connection) == {}
+        with other.write() as writing:
+            bump(writing, "keys")
+        assert read_epochs(connection) == {}
+    with state.read() as connection:
+        assert read_epochs(connection) == {"keys": 1}
+
+
+def test_what_a_reader_writes_is_refused_or_rolled_back(opened: Opener) -> None:
+    state = opened()
+    with pytest.raises((EnvironmentFault, RuntimeError)), state.read() as connection:
+        add_key(connection, KEY)
+        raise RuntimeError("SQLite's reader is told nothing, so the test ends the transaction")
+    with state.read() as connection:
+        assert list_keys(connection) == ()
+
+
+def test_writers_of_one_row_go_one_after_the_other(opened: Opener) -> None:
+    state = opened()
+    with state.write() as connection:
+        bump(connection, "keys")
+
+    def add() -> None:
+        mine = opened()
+        for _ in range(20):
+            with mine.write() as connection:
+                bump(connection, "keys")
+        mine.close()
+
+    threads = [threading.Thread(target=add) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    with state.read() as connection:
+        assert read_epochs(connection) == {"keys": 81}
+
+
+def test_a_watch_hears_of_commits_of_others(opened: Opener) -> None:
+    watch, heard = EpochWatch(opened()), threading.Event()
+    watch.on_change(lambda kind, value: heard.set())
+    watch.start()
+    try:
+        with opened().write() as connection:
+            bump(connection, "keys")
+        assert heard.wait(10)
+        assert watch.get("keys") == 1
+    finally:
+        watch.close()
+
+
+def test_errors_of_the_server_are_ours(opened: Opener) -> None:
+    state = opened()
+    with pytest.raises(EnvironmentFault), state.read() as connection:
+        execute(connection, "SELECT * FROM no_such_table")
+    assert "@" not in state.place or "ashore@" in state.place
+
+
+def test_two_that_open_a_new_database_at_once_make_it_once(opened: Opener) -> None:
+    faults: list[Exception] = []
+
+    def open_it() -> None:
+        try:
+            opened()
+        except Exception as fault:  # noqa: BLE001 - told by the main thread
+            faults.append(fault)
+
+    threads = [threading.Thread(target=open_it) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert faults == []
+    with opened().read() as connection:
+        version = execute(connection, "SELECT value FROM meta WHERE key = 'schema_version'").scalar_one()
+    assert version == str(SCHEMA_VERSION)
+
+
+def test_postgres_says_what_it_migrated_and_refuses_a_newer_one(postgres_url: str) -> None:
+    url = fresh_database(postgres_url, "migrations")
+    said: list[str] = []
+    open_postgres(url, migrations=MIGRATIONS[:1]).close()
+    open_postgres(url, say=said.append).close()
+    assert len(said) == 1 and f"from schema version 1 to {SCHEMA_VERSION}" in said[0]
+    with pytest.raises(HomeTooNew):
+        open_postgres(url, migrations=MIGRATIONS[:1])
+    with pytest.raises(EnvironmentFault, match="syntax error"):
+        open_postgres(url, migrations=(*MIGRATIONS, ("CREATE TABLE extra (a INTEGER)", "THIS IS NOT SQL")))
+    state = open_postgres(url)
+    with pytest.raises(EnvironmentFault, match="extra"), state.read() as connection:
+        execute(connection, "SELECT * FROM extra")
+    state.close()
+
+
+def test_postgres_tells_who_waits_too_long_for_a_row(postgres_url: str) -> None:
+    url = fresh_database(postgres_url, "locks")
+    state = open_postgres(url)
+    with state.write() as connection:
+        bump(connection, "keys")
+    with state.write() as holder:
+        execute(holder, "SELECT * FROM epoch" + row_lock(holder))
+        with pytest.raises(Overloaded, match="busy"), state.write() as second:
+            execute(second, "SET LOCAL lock_timeout = '50ms'")
+            bump(second, "keys")
+    state.close()
+
+
+def test_a_server_that_is_not_there_is_named_without_its_password() -> None:
+    pytest.importorskip("psycopg")
+    with pytest.raises(EnvironmentFault, match="cannot be reached") as caught:
+        open_postgres("postgresql://me:secret@127.0.0.1:1/db")
+    assert "secret" not in str(caught.value)
