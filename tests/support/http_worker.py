@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from ashore.access import make_first_key
 from ashore.serving import AdmissionLimits, HttpListen, Limits, ServedModel, Topology, write_topology
@@ -71,6 +72,7 @@ def http_worker(
     models: dict[str, str] = MODELS,
     drain_timeout_s: float = 5.0,
     wait: bool = True,
+    **topology_fields: Any,
 ) -> Iterator[Worker]:
     """Start a worker in `run` and stop it at the end. `models`: alias to the name that steers its replica."""
     run.mkdir(parents=True, exist_ok=True)
@@ -87,6 +89,7 @@ def http_worker(
         admission=admission or AdmissionLimits(),
         first_key_file=str(run / "first-key"),
         drain_timeout_s=drain_timeout_s,
+        **topology_fields,
     )
     key = make_first_key(run / "first-key")
     write_topology(topology, run / "topology.json")

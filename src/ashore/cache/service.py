@@ -49,7 +49,7 @@ class AnswerCache:
         self._clock = clock
         self._shared = shared
         self._semantic = semantic
-        self._curated = curated or CuratedAnswers()
+        self._curated = CuratedAnswers() if curated is None else curated
         self._local: TinyLfu[bytes | Ready] = TinyLfu(policy.max_bytes, dropped=self._forget)
         self._counters = Counters()
 

@@ -1,0 +1,190 @@
+"""Kept answers over HTTP: headers, streams, ready bytes, purges from another process, a shared Valkey that dies."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import anthropic
+import httpx
+import openai
+import pytest
+from http_worker import Worker, http_worker
+from valkey_server import ValkeyServer, free_port
+
+from ashore.cache import purge, read_pairs, save_pairs
+from ashore.core import SystemClock
+from ashore.serving import RedisLink, StateLink
+from ashore.state import Database, open_database
+
+
+@pytest.fixture
+def state(tmp_path: Path) -> Iterator[Database]:
+    database = open_database(tmp_path / "state.db", snapshots=tmp_path / "snapshots", clock=SystemClock())
+    yield database
+    database.close()
+
+
+@pytest.fixture
+def worker(tmp_path: Path, state: Database) -> Iterator[Worker]:
+    link = StateLink(path=str(tmp_path / "state.db"), snapshots=str(tmp_path / "snapshots"))
+    with http_worker(tmp_path / "run", state=link) as made:
+        yield made
+
+
+def body(text: str = "hello", **fields: Any) -> str:
+    return json.dumps({"model": "echo", "messages": [{"role": "user", "content": text}], "temperature": 0, **fields})
+
+
+def post(worker: Worker, text: str, **headers: str) -> tuple[int, dict[str, str], bytes]:
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    return worker.request("POST", "/v1/chat/completions", text, {"content-type": "application/json", **named})
+
+
+def label(worker: Worker, text: str, **headers: str) -> str:
+    status, given, _ = post(worker, text, **headers)
+    assert status == 200
+    return given["x-ashore-cache"]
+
+
+def test_the_same_bytes_are_answered_three_ways_and_alike(worker: Worker) -> None:
+    answers = [post(worker, body()) for _ in range(3)]
+    assert [given["x-ashore-cache"] for _, given, _ in answers] == ["miss", "hit-exact", "hit-exact"]
+    assert "age" not in answers[0][1]
+    assert all(int(given["age"]) >= 0 for _, given, _ in answers[1:])
+    contents = {json.loads(said)["choices"][0]["message"]["content"] for _, _, said in answers}
+    assert contents == {"hello"}
+    usages = {json.dumps(json.loads(said)["usage"]["completion_tokens"]) for _, _, said in answers}
+    assert usages == {"5"}
+    assert len({given["x-request-id"] for _, given, _ in answers}) == 3
+    assert worker.metric('ashore_cache_lookups_total{model="echo",result="hit-exact"}') == 2
+
+
+def test_a_stream_is_kept_and_streamed_again_and_serves_whole_answers_too(worker: Worker) -> None:
+    client = openai.OpenAI(base_url=worker.root + "/v1", api_key=worker.key)
+    try:
+        for _ in range(3):
+            stream = client.chat.completions.create(
+                model="echo", messages=[{"role": "user", "content": "hällo 你好"}], temperature=0, stream=True
+            )
+            assert "".join(chunk.choices[0].delta.content or "" for chunk in stream if chunk.choices) == "hällo 你好"
+        whole = client.chat.completions.with_raw_response.create(
+            model="echo", messages=[{"role": "user", "content": "hällo 你好"}], temperature=0
+        )
+        assert whole.headers["x-ashore-cache"] == "hit-exact"
+        assert whole.parse().choices[0].message.content == "hällo 你好"
+    finally:
+        client.close()
+
+
+def test_anthropic_clients_share_the_answer_and_get_their_own_form(worker: Worker) -> None:
+    post(worker, body("hi", max_tokens=9))
+    client = anthropic.Anthropic(base_url=worker.root, api_key=worker.key)
+    try:
+        for _ in range(3):
+            given = client.messages.with_raw_response.create(
+                model="echo", messages=[{"role": "user", "content": "hi"}], max_tokens=9, extra_body={"temperature": 0}
+            )
+            assert given.headers["x-ashore-cache"] == "hit-exact"
+            assert given.headers["request-id"]
+            assert given.parse().content[0].text == "hi"  # type: ignore[union-attr]
+    finally:
+        client.close()
+
+
+def test_what_the_headers_keep_out(worker: Worker) -> None:
+    assert label(worker, body()) == "miss"
+    assert label(worker, body(), cache_control="no-store") == "miss"
+    assert label(worker, body(), cache_control="no-cache") == "miss"
+    assert label(worker, body(), x_ashore_cache="off") == "miss"
+    assert label(worker, body(), cache_control="max-age=60") == "hit-exact"
+    assert label(worker, body(temperature=1)) == "miss"
+    assert label(worker, body(temperature=1), x_ashore_cache="use") == "miss"
+    assert label(worker, body(temperature=1), x_ashore_cache="use") == "hit-exact"
+    status, _, said = post(worker, body(), x_ashore_cache="yes")
+    assert status == 400
+    assert b"use or off" in said
+
+
+def test_a_wrong_key_gets_nothing_of_what_is_ready(worker: Worker) -> None:
+    for _ in range(3):
+        post(worker, body())
+    answer = httpx.post(
+        worker.root + "/v1/chat/completions", content=body(), headers={"authorization": "Bearer ash_wrong"}
+    )
+    assert answer.status_code == 401
+
+
+def test_a_purge_by_another_process_holds_within_200_ms(worker: Worker, state: Database) -> None:
+    for what in ({}, {"tenant": "default"}, {"alias": "echo"}):
+        for _ in range(3):
+            post(worker, body())
+        with state.write() as connection:
+            purge(connection, **what)
+        time.sleep(0.3)
+        assert label(worker, body()) == "miss"
+    for what in ({"tenant": "other"}, {"alias": "slow"}):
+        with state.write() as connection:
+            purge(connection, **what)
+        time.sleep(0.3)
+        assert label(worker, body()) == "hit-exact"
+
+
+def test_curated_pairs_come_and_go_while_it_runs(worker: Worker, state: Database) -> None:
+    line = b'{"question": "When do you open?", "answer": "At nine."}'
+    assert label(worker, body("when do you open")) == "miss"
+    with state.write() as connection:
+        save_pairs(connection, read_pairs([line], now_s=time.time()))
+    time.sleep(0.3)
+    for _ in range(3):
+        _, given, said = post(worker, body("when do you open"))
+        assert given["x-ashore-precision"] == "curated"
+        assert json.loads(said)["choices"][0]["message"]["content"] == "At nine."
+
+
+def test_errors_are_not_kept(worker: Worker) -> None:
+    for _ in range(3):
+        status, given, _ = post(worker, body("x" * 9000))
+        assert status == 400
+        assert "x-ashore-cache" not in given
+    for _ in range(3):
+        status, _, _ = worker.request("POST", "/v1/chat/completions", body().replace("echo", "nobody"))
+        assert status == 404
+
+
+def test_two_workers_share_answers_and_go_on_without_the_server(tmp_path: Path, state: Database) -> None:
+    link = StateLink(path=str(tmp_path / "state.db"), snapshots=str(tmp_path / "snapshots"))
+    server = ValkeyServer(tmp_path, port=free_port()).start()
+    redis = RedisLink(url=server.url, timeout_s=0.005)
+    try:
+        with (
+            http_worker(tmp_path / "one", state=link, redis=redis) as one,
+            http_worker(tmp_path / "two", state=link, redis=redis) as two,
+        ):
+            assert label(one, body()) == "miss"
+            time.sleep(0.2)
+            assert label(two, body()) == "hit-exact"
+            server.kill()
+            for number in range(30):
+                began_s = time.perf_counter()
+                assert label(two, body(f"after {number}")) == "miss"
+                assert label(two, body(f"after {number}")) == "hit-exact"
+                assert time.perf_counter() - began_s < 1.0
+            assert one.metric("ashore_shared_cache_up") in (0.0, 1.0)
+            assert two.metric("ashore_shared_cache_up") == 0.0
+            server.start()
+            deadline = time.monotonic() + 10
+            while time.monotonic() < deadline and not two.metric("ashore_shared_cache_up"):
+                time.sleep(0.1)
+            assert two.metric("ashore_shared_cache_up") == 1.0
+            assert label(two, body("back")) == "miss"
+            time.sleep(0.2)
+            deadline = time.monotonic() + 10
+            while time.monotonic() < deadline and label(one, body("back")) != "hit-exact":
+                time.sleep(0.2)
+            assert label(one, body("back")) == "hit-exact"
+    finally:
+        server.kill()

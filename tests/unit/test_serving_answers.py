@@ -1,0 +1,308 @@
+"""The request path with a cache in it: what is kept, what is shared, what is charged and noted."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from contextlib import aclosing
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from ashore.access import OpenDoor, Principal
+from ashore.cache import AnswerCache, CachePolicy, Directive, FixedEpochs
+from ashore.core import Message, RequestId, SystemClock, TenantId
+from ashore.engines import Sampling
+from ashore.errors import AshoreError, DeadlineExceeded, HostDied, Overloaded
+from ashore.metrics import Metrics
+from ashore.serving import (
+    BytesText,
+    ChoiceEnded,
+    Delta,
+    GenerationRequest,
+    Guards,
+    MemoryReplica,
+    ServedModel,
+    ServingEvent,
+    ServingService,
+    Started,
+    Tally,
+    ToolCallDelta,
+    Topology,
+    Unlimited,
+    Usage,
+)
+from ashore.serving.answers import AnswerRecorder
+
+ANYONE = OpenDoor().authenticate(None)
+GREEDY = Sampling(temperature=0.0)
+
+
+def ask(text: str = "hello", **fields: Any) -> GenerationRequest:
+    fields.setdefault("sampling", GREEDY)
+    return GenerationRequest(
+        request_id=RequestId("req_1"), model="echo", messages=(Message(role="user", content=text),), **fields
+    )
+
+
+class Strict(Unlimited):
+    """A budget of so many requests."""
+
+    def __init__(self, most: int) -> None:
+        super().__init__()
+        self.most = most
+
+    def charge_hit(self, principal: Principal, alias: str) -> None:
+        if self.requests.get(principal.id, 0) >= self.most:
+            raise Overloaded("no requests left today", retry_after_s=60)
+        super().charge_hit(principal, alias)
+
+
+class Bench:
+    """A service with a cache over one replica."""
+
+    def __init__(self, replica: MemoryReplica | None = None, budgets: Unlimited | None = None) -> None:
+        self.replica = replica or MemoryReplica()
+        self.budgets, self.auditor, self.metrics = budgets or Unlimited(), Tally(), Metrics()
+        self.epochs = FixedEpochs()
+        clock = SystemClock()
+        self.topology = Topology(models=(ServedModel(alias="echo", release="echo-1", kind="fake", sockets=("/s",)),))
+        self.service = ServingService(
+            self.topology,
+            make_replica=lambda socket: self.replica,
+            load_text=lambda served: BytesText(),
+            check_grammar=lambda grammar: None,
+            clock=clock,
+            metrics=self.metrics,
+            cache=AnswerCache(CachePolicy(), secret=b"s" * 32, epochs=self.epochs, clock=clock),
+            guards=Guards(budgets=self.budgets, auditor=self.auditor),
+        )
+
+    async def started(self) -> Bench:
+        await self.service.start()
+        while not all(card.ready for card in self.service.models()):
+            await asyncio.sleep(0.001)
+        return self
+
+    async def answer(self, request: GenerationRequest, principal: Principal = ANYONE) -> list[ServingEvent]:
+        return [event async for event in self.service.generate(request, principal)]
+
+    @property
+    def generations(self) -> int:
+        return len(self.replica.orders)
+
+
+def run(scenario: Callable[[Bench], Any], *bench: Any) -> Any:
+    async def whole() -> Any:
+        made = await Bench(*bench).started()
+        try:
+            return await scenario(made)
+        finally:
+            await made.service.close()
+
+    return asyncio.run(whole())
+
+
+def text_of(events: list[ServingEvent]) -> str:
+    return "".join(e.text for e in events if isinstance(e, Delta))
+
+
+def label_of(events: list[ServingEvent]) -> str:
+    assert isinstance(events[0], Started)
+    return events[0].cache
+
+
+def test_the_second_answer_is_the_first_one_kept() -> None:
+    async def scenario(bench: Bench) -> None:
+        first, second = await bench.answer(ask()), await bench.answer(ask())
+        assert (label_of(first), label_of(second), bench.generations) == ("miss", "hit-exact", 1)
+        assert text_of(first) == text_of(second) == "hello"
+        assert isinstance(first[-1], Usage) and isinstance(second[-1], Usage)
+        assert first[-1].completion_tokens == second[-1].completion_tokens == 5
+        assert bench.auditor.outcomes == {("answered", "miss"): 1, ("answered", "hit-exact"): 1}
+        assert bench.budgets.requests == {"anyone": 2}
+        assert bench.metrics.value("ashore_cache_lookups", "echo", "hit-exact") == 1
+
+    run(scenario)
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        ask(sampling=Sampling(temperature=1.0)),
+        ask(cache=Directive(no_store=True)),
+        ask(top_logprobs=2),
+    ],
+)
+def test_what_is_never_kept(request_: GenerationRequest) -> None:
+    async def scenario(bench: Bench) -> None:
+        for _ in range(2):
+            assert label_of(await bench.answer(request_)) == "miss"
+        assert bench.generations == 2
+
+    run(scenario)
+
+
+def test_only_a_whole_answer_without_tool_calls_may_be_kept() -> None:
+    started = Started(model="echo", release="echo-1", precision="none", prompt_tokens=1, created_s=1)
+    usage = Usage(prompt_tokens=1, cached_tokens=0, completion_tokens=1)
+    ended = ChoiceEnded(choice=0, reason="stop")
+
+    def kept(*events: ServingEvent) -> bool:
+        recorder = AnswerRecorder(1)
+        for event in events:
+            recorder.hear(event)
+        return recorder.answer() is not None
+
+    assert kept(started, Delta(choice=0, text="a"), ended, usage)
+    assert not kept(started, Delta(choice=0, text="a"), ended)
+    assert not kept(started, Delta(choice=0, text="a"), usage)
+    assert not kept(started, Delta(choice=0, tool_calls=(ToolCallDelta(index=0, name="f"),)), ended, usage)
+    assert not kept(started, ChoiceEnded(choice=0, reason="tool_calls"), usage)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        ask("hello!"),
+        ask(max_tokens=3),
+        ask(sampling=Sampling(temperature=0.0, top_k=3)),
+        ask(stop=("z",)),
+        replace(ask(), messages=(Message(role="system", content="be brief"), Message(role="user", content="hello"))),
+        ask(template_options={"thinking": True}),
+    ],
+)
+def test_another_question_gets_another_answer(other: GenerationRequest) -> None:
+    async def scenario(bench: Bench) -> None:
+        await bench.answer(ask())
+        assert label_of(await bench.answer(other)) == "miss"
+
+    run(scenario)
+
+
+def test_another_tenant_gets_another_answer() -> None:
+    async def scenario(bench: Bench) -> None:
+        rival = Principal(id="bob", tenant=TenantId("rival"), scopes=ANYONE.scopes)
+        await bench.answer(ask())
+        assert label_of(await bench.answer(ask(), rival)) == "miss"
+        assert label_of(await bench.answer(ask(), rival)) == "hit-exact"
+
+    run(scenario)
+
+
+def test_a_new_release_gets_new_answers() -> None:
+    async def scenario(bench: Bench) -> None:
+        await bench.answer(ask())
+        bench.replica = MemoryReplica()
+        models = (replace_release(bench.topology.models[0], "echo-2"),)
+        await bench.service.apply(Topology(models=models))
+        events = await bench.answer(ask())
+        assert (label_of(events), events[0].release) == ("miss", "echo-2")  # type: ignore[union-attr]
+
+    run(scenario)
+
+
+def replace_release(model: ServedModel, release: str) -> ServedModel:
+    return ServedModel(alias=model.alias, release=release, kind=model.kind, sockets=model.sockets)
+
+
+def test_a_thousand_identical_questions_at_once_cost_one_generation() -> None:
+    async def scenario(bench: Bench) -> None:
+        answers = await asyncio.gather(*(bench.answer(ask()) for _ in range(1000)))
+        assert bench.generations == 1
+        assert {text_of(events) for events in answers} == {"hello"}
+        assert sorted(label_of(events) for events in answers) == ["hit-exact"] * 999 + ["miss"]
+        assert bench.budgets.requests == {"anyone": 1000}
+
+    run(scenario, MemoryReplica(token_s=0.01))
+
+
+def test_who_comes_late_reads_from_the_beginning_while_it_is_made() -> None:
+    async def scenario(bench: Bench) -> None:
+        first = asyncio.create_task(bench.answer(ask("a long enough answer")))
+        while bench.replica.completed_tokens < 5:
+            await asyncio.sleep(0.001)
+        async with aclosing(bench.service.generate(ask("a long enough answer"), ANYONE)) as late:
+            assert isinstance(await anext(late), Started)
+            assert not first.done()
+            rest = [event async for event in late]
+        assert text_of(rest) == text_of(await first) == "a long enough answer"
+
+    run(scenario, MemoryReplica(token_s=0.005))
+
+
+def test_the_first_one_to_ask_may_go_away_and_the_last_one_to_read_ends_it() -> None:
+    async def scenario(bench: Bench) -> None:
+        first = asyncio.create_task(bench.answer(ask("hello world")))
+        while not bench.replica.completed_tokens:
+            await asyncio.sleep(0.001)
+        second = asyncio.create_task(bench.answer(ask("hello world")))
+        await asyncio.sleep(0.005)
+        first.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await first
+        assert bench.replica.running == 1
+        assert text_of(await second) == "hello world"
+        third = asyncio.create_task(bench.answer(ask("something else")))
+        while bench.replica.running == 0:
+            await asyncio.sleep(0.001)
+        third.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await third
+        assert bench.replica.running == 0
+        assert label_of(await bench.answer(ask("something else"))) == "miss"
+
+    run(scenario, MemoryReplica(token_s=0.003))
+
+
+def test_an_answer_that_broke_off_is_not_kept_and_all_who_read_it_hear_so() -> None:
+    async def scenario(bench: Bench) -> None:
+        results = await asyncio.gather(*(bench.answer(ask("hello world")) for _ in range(5)), return_exceptions=True)
+        assert all(isinstance(result, HostDied) for result in results)
+        assert bench.service.cache_stats().stored == 0
+        assert bench.auditor.outcomes == {("failed", "miss"): 1, ("failed", "hit-exact"): 4}
+
+    run(scenario, MemoryReplica(token_s=0.002, die_after=4))
+
+
+def test_each_reader_keeps_its_own_deadline() -> None:
+    async def scenario(bench: Bench) -> None:
+        first = asyncio.create_task(bench.answer(ask("hello world")))
+        while not bench.replica.completed_tokens:
+            await asyncio.sleep(0.001)
+        with pytest.raises(DeadlineExceeded):
+            await bench.answer(ask("hello world", deadline_s=0.01))
+        assert text_of(await first) == "hello world"
+
+    run(scenario, MemoryReplica(token_s=0.02))
+
+
+def test_a_budget_refuses_kept_answers_too() -> None:
+    async def scenario(bench: Bench) -> None:
+        await bench.answer(ask())
+        await bench.answer(ask())
+        with pytest.raises(Overloaded):
+            await bench.answer(ask())
+        assert bench.auditor.outcomes[("failed", "miss")] == 1
+
+    run(scenario, None, Strict(2))
+
+
+def test_a_purge_is_seen_at_once() -> None:
+    async def scenario(bench: Bench) -> None:
+        await bench.answer(ask())
+        bench.epochs.bump("cache")
+        assert label_of(await bench.answer(ask())) == "miss"
+
+    run(scenario)
+
+
+def test_errors_before_the_answer_are_not_kept() -> None:
+    async def scenario(bench: Bench) -> None:
+        for _ in range(2):
+            with pytest.raises(AshoreError):
+                await bench.answer(ask("x" * 5000))
+        assert bench.service.cache_stats().stored == 0
+
+    run(scenario)
