@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from ashore.cache import CachePolicy
     from ashore.engines import ModelFiles
     from ashore.planning import Inventory, ModelFacts, ModelPlan, Plan, Tuned, Wish
-    from ashore.spec import CacheSpec
+    from ashore.serving import RedisLink
+    from ashore.spec import CacheSpec, RedisSpec
     from ashore.state import Database
     from ashore.store import ModelStore, Progress, StoredModel
 
@@ -77,6 +78,16 @@ def cache_policy(spec: CacheSpec) -> CachePolicy:
         max_temperature=spec.max_temperature,
         max_bytes=spec.max_bytes,
     )
+
+
+def redis_link(spec: RedisSpec, home: Home) -> RedisLink | None:
+    """Return where the cache that workers share is; None where there is none."""
+    from ashore.serving import RedisLink
+
+    if not spec.url:
+        return None
+    url = f"unix://{home.valkey_socket}" if spec.url == "embedded" else spec.url
+    return RedisLink(url=url, timeout_s=spec.timeout_ms / 1000)
 
 
 def make_ready(store: ModelStore, name: str, *, progress: Progress | None = None) -> StoredModel:

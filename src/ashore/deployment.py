@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from ashore.cache import CachePolicy
+from ashore.cache import CachePolicy, valkey_command
 from ashore.core import Clock
 from ashore.engines import EngineInfo, HostClient, HostLaunch, host_command, write_launch
 from ashore.errors import AshoreError, HostDied, NotReady
@@ -59,6 +59,8 @@ class Listening:
     admission: AdmissionSpec
     cache: CachePolicy = field(default_factory=CachePolicy)
     redis: RedisLink | None = None
+    embedded_redis_bytes: int = 0
+    """Memory of a Valkey server of our own behind `redis`; 0: there is none."""
 
     @property
     def address(self) -> str:
@@ -156,6 +158,8 @@ class Deployment:
             self._running[model.alias] = self._start_model(model, files)
         self._plan = plan
         self._write_topology()
+        if self._listening.embedded_redis_bytes:
+            self._supervisor.add(self._valkey_child())
         self._supervisor.add(self._api_child())
 
     def wait_ready(self, *, told: Callable[[str, EngineInfo, float], None] = lambda alias, info, took_s: None) -> None:
@@ -301,6 +305,17 @@ class Deployment:
             drain_s=self._settings.drain_timeout_s + DRAIN_MARGIN_S,
         )
 
+    def _valkey_child(self) -> ChildSpec:
+        """The shared cache of our own. Nothing is lost when it dies, and it is started again."""
+        return ChildSpec(
+            name="valkey",
+            argv=valkey_command(self._home.valkey_socket, max_bytes=self._listening.embedded_redis_bytes),
+            log=self._home.logs / "valkey.log",
+            control_flag="",
+            stage=1,
+            drain_s=DRAIN_MARGIN_S,
+        )
+
     def _write_topology(self) -> None:
         listening = self._listening
         topology = Topology(
@@ -363,7 +378,7 @@ class Deployment:
 
     def _clear_run_folder(self) -> None:
         """Remove what a supervisor that was killed left behind. The lock on the home says that nobody uses it."""
-        for pattern in ("host-*.sock", "host-*.json", ".host-*"):
+        for pattern in ("host-*.sock", "host-*.json", ".host-*", "valkey.sock"):
             for path in self._home.run.glob(pattern):
                 path.unlink(missing_ok=True)
 

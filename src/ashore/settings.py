@@ -56,6 +56,10 @@ class Home:
         return self.run / "models"
 
     @property
+    def valkey_socket(self) -> Path:
+        return self.run / "valkey.sock"
+
+    @property
     def topology(self) -> Path:
         return self.run / "topology.json"
 

@@ -5,6 +5,7 @@ Refuses: to generate, to render, to decide who may ask.
 """
 
 from ashore.cache.curated import CuratedAnswers, Pair
+from ashore.cache.embedded import valkey_command
 from ashore.cache.memory import FixedEpochs, MemoryTier
 from ashore.cache.model import (
     Ask,
@@ -51,4 +52,5 @@ __all__ = [
     "read_pairs",
     "remove_pairs",
     "save_pairs",
+    "valkey_command",
 ]

@@ -25,6 +25,7 @@ COMMANDS = (
     Command(
         name="engine", target="ashore.cli.engine:app", summary="List engines; measure which one suits this machine."
     ),
+    Command(name="cache", target="ashore.cli.cache:app", summary="See, purge and fill the cache of answers."),
     Command(name="bench", target="ashore.cli.bench:app", summary="Measure what a server gives under load."),
     Command(name="completion", target="ashore.cli.completion:app", summary="Install completion for your shell."),
 )

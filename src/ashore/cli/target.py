@@ -6,7 +6,7 @@ import ipaddress
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
-from ashore.errors import InvalidRequest, NotReady
+from ashore.errors import InvalidRequest, NotReady, SourceUnreachable
 from ashore.settings import Settings, read_settings
 
 
@@ -86,3 +86,24 @@ def is_loopback(url: str) -> bool:
 def api_base(url: str) -> str:
     """Return the base of the OpenAI routes: `/v1` is added where the address has no path."""
     return url if urlsplit(url).path else f"{url}/v1"
+
+
+def ask_server(target: ServerTarget, method: str, path: str) -> bytes:
+    """Return the body of an answer of the server.
+
+    Raises:
+        SourceUnreachable: nobody answers there.
+        AshoreError: the server refused; its own words.
+    """
+    import httpx
+
+    from ashore.cli.chatclient import raise_refusal
+
+    headers = {"authorization": f"Bearer {target.key}"} if target.key else {}
+    try:
+        answer = httpx.request(method, target.url + path, headers=headers, timeout=10.0, trust_env=False)
+    except httpx.HTTPError as fault:
+        raise SourceUnreachable(f"{target.url} does not answer: {fault}", hint="is it running?") from fault
+    if answer.status_code != 200:
+        raise_refusal(answer.status_code, answer.content, target.url)
+    return answer.content

@@ -15,7 +15,7 @@ import msgspec
 
 from ashore import __version__
 from ashore.access import digest_of, make_first_key
-from ashore.bootstrap import build_store, cache_policy, open_model_files, open_state
+from ashore.bootstrap import build_store, cache_policy, open_model_files, open_state, redis_link
 from ashore.cli.upplan import Order, Request, commands_of, plan_and_fetch, plan_json, plan_without_fetching, show_plan
 from ashore.core import SystemClock
 from ashore.deployment import Deployment, Listening
@@ -40,6 +40,7 @@ def up(
     dry_run: bool = False,
     json_: Annotated[bool, cyclopts.Parameter(name="--json")] = False,
     offline: bool = False,
+    redis: str = "",
 ) -> int:
     """Serve models over HTTP and gRPC until Ctrl-C or SIGTERM, which let running answers end; a second one hurries.
 
@@ -61,6 +62,9 @@ def up(
         Print the plan of --dry-run as JSON.
     offline
         Fetch nothing: what is not in the store is an error.
+    redis
+        Share kept answers between workers: embedded for a Valkey server of our own, or redis://, rediss://,
+        redis+sentinel://.
     """
     request = Request(
         models=models,
@@ -69,11 +73,19 @@ def up(
         port=port,
         grpc_port=grpc_port,
         offline=offline,
+        redis=redis,
     )
     spec, settings = request.spec(), request.settings()
     for warning in settings.warnings:
         _say(f"warning: {warning}")
-    listening = Listening(http=spec.http, grpc=spec.grpc, admission=spec.admission, cache=cache_policy(spec.cache))
+    listening = Listening(
+        http=spec.http,
+        grpc=spec.grpc,
+        admission=spec.admission,
+        cache=cache_policy(spec.cache),
+        redis=redis_link(spec.redis, settings.home),
+        embedded_redis_bytes=spec.redis.max_bytes if spec.redis.url == "embedded" else 0,
+    )
     if dry_run:
         plan, notes = plan_without_fetching(spec, settings, read_inventory())
         commands = commands_of(plan, settings)

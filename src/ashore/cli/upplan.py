@@ -14,7 +14,7 @@ from ashore.bootstrap import FAKE, build_store, find_vllm, gather_facts, tuned_c
 from ashore.errors import AshoreError, InvalidSpec, SourceUnreachable, UnknownModel
 from ashore.planning import Change, Inventory, Plan, Wish, make_plan, refuse_without_vllm
 from ashore.settings import Settings, read_settings
-from ashore.spec import AdmissionSpec, HttpSpec, ListenSpec, ModelSpec, Spec, read_spec
+from ashore.spec import AdmissionSpec, HttpSpec, ListenSpec, ModelSpec, Spec, read_spec, redis_url
 from ashore.store import ModelStore, is_source
 
 DEFAULT_MODELS = ("smollm2", "minilm")
@@ -33,6 +33,7 @@ class Request:
     port: int = 0
     grpc_port: int = -1
     offline: bool = False
+    redis: str = ""
 
     def settings(self) -> Settings:
         """Return the settings that hold for this request."""
@@ -57,7 +58,8 @@ class Request:
         grpc_port = self.grpc_port if self.grpc_port >= 0 else spec.grpc.port
         grpc = ListenSpec(host=self.host or spec.grpc.host, port=grpc_port)
         models = spec.models or tuple(ModelSpec(name=name) for name in names)
-        return replace(spec, models=models, http=http, grpc=grpc)
+        redis = replace(spec.redis, url=redis_url(self.redis, "--redis")) if self.redis else spec.redis
+        return replace(spec, models=models, http=http, grpc=grpc, redis=redis)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -41,10 +41,13 @@ class HttpApp:
         *,
         limits: Limits,
         access_log: AccessLog | None = None,
+        number: int = 0,
     ) -> None:
         self.serving: Final = serving
         self.metrics: Final = metrics
         self.limits: Final = limits
+        self.number: Final = number
+        """Of this worker among those of the machine."""
         self.table: Final = RouteTable(routes)
         self._authenticator = authenticator
         self._access_log = access_log

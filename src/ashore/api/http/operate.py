@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -37,6 +38,31 @@ class Readiness(msgspec.Struct, frozen=True):
     items: list[ModelReadiness]
 
 
+class CacheItem(msgspec.Struct, frozen=True):
+    """The cache of one API worker."""
+
+    worker: int
+    lookups: int
+    misses: int
+    stored: int
+    refused: int
+    ready_hits: int
+    hits: dict[str, int]
+    entries: int
+    num_bytes: int
+    max_bytes: int
+    evictions: int
+    shared: str
+    semantic_entries: int
+    semantic_bytes: int
+
+
+class CacheList(msgspec.Struct, frozen=True):
+    """Answer of `/admin/v1/cache`."""
+
+    items: list[CacheItem]
+
+
 async def healthz(app: HttpApp, exchange: Exchange, principal: Principal) -> None:
     """`GET /healthz`."""
     await exchange.respond(200, [JSON], b'{"status":"ok"}')
@@ -56,6 +82,12 @@ async def metrics(app: HttpApp, exchange: Exchange, principal: Principal) -> Non
     await app.serving.measure()
     content_type = (b"content-type", b"text/plain; version=1.0.0; charset=utf-8")
     await exchange.respond(200, [content_type], app.metrics.page())
+
+
+async def cache(app: HttpApp, exchange: Exchange, principal: Principal) -> None:
+    """`GET /admin/v1/cache`."""
+    item = CacheItem(worker=app.number, **dataclasses.asdict(app.serving.cache_stats()))
+    await exchange.respond(200, [JSON], _encode(CacheList([item])))
 
 
 async def openapi(app: HttpApp, exchange: Exchange, principal: Principal) -> None:

@@ -54,6 +54,10 @@ ROUTES: tuple[Route, ...] = (
         summary="Metrics in Prometheus' form", content_type="text/plain",
     ),
     Route(
+        method="GET", path="/admin/v1/cache", guard="operator", handler=operate.cache, tag="Administration",
+        summary="What the cache of answers holds and did", response=operate.CacheList,
+    ),
+    Route(
         method="GET", path="/openapi.json", guard="operator", handler=operate.openapi, tag="Operation",
         summary="This document",
     ),

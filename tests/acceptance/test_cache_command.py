@@ -1,0 +1,84 @@
+"""`ashore cache` against a running server with a shared cache of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import httpx
+from served import Served
+
+Start = Callable[..., Served]
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+
+def ask(server: Served, text: str) -> httpx.Response:
+    answer = httpx.post(
+        server.base_url + "/chat/completions",
+        headers={"authorization": f"Bearer {server.key}"},
+        json={"model": "fake:echo", "messages": [{"role": "user", "content": text}], "temperature": 0},
+        timeout=30,
+    )
+    answer.raise_for_status()
+    return answer
+
+
+def valkey_pid(home: Path) -> int | None:
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdigit():
+            try:
+                words = (folder / "cmdline").read_bytes()
+            except OSError:
+                continue
+            if b"valkey-server" in words and str(home).encode() in words.split(b"\0")[0] + words:
+                return int(folder.name)
+    return None
+
+
+def test_answers_are_seen_purged_and_imported(served: Start, ashore: Run, tmp_path: Path) -> None:
+    server = served("fake:echo", "--redis", "embedded")
+    home = {"ASHORE_HOME": str(server.home)}
+    assert [ask(server, "hello").headers["x-ashore-cache"] for _ in range(3)] == ["miss", "hit-exact", "hit-exact"]
+    (item,) = json.loads(ashore("cache", "stats", "--json", env=home).stdout)["items"]
+    assert (item["lookups"], item["ready_hits"], item["hits"], item["shared"]) == (2, 1, {"local": 1}, "up")
+    assert "66.7% hits" in ashore("cache", "stats", env=home).stdout
+
+    assert ashore("cache", "purge", "--model", "fake:echo", env=home).returncode == 0
+    time.sleep(0.3)
+    assert ask(server, "hello").headers["x-ashore-cache"] == "miss"
+
+    pairs = tmp_path / "pairs.jsonl"
+    pairs.write_text('{"question": "Hello?", "answer": "Good day."}\n{"question": "", "answer": "x"}\n')
+    wrong = ashore("cache", "import", str(pairs), env=home)
+    assert (wrong.returncode, "line 2" in wrong.stderr) == (2, True)
+    pairs.write_text('{"question": "Hello?", "answer": "Good day."}\n')
+    assert ashore("cache", "import", str(pairs), "--dry-run", env=home).returncode == 0
+    assert ashore("cache", "import", str(pairs), env=home).returncode == 0
+    time.sleep(0.3)
+    assert ask(server, "hello").json()["choices"][0]["message"]["content"] == "Good day."
+    assert ashore("cache", "purge", "--curated", "--all", env=home).returncode == 0
+    time.sleep(0.3)
+    assert ask(server, "hello").json()["choices"][0]["message"]["content"] == "hello"
+    assert ashore("cache", "purge", env=home).returncode == 2
+
+
+def test_a_killed_valkey_is_started_again_and_costs_no_answer(served: Start) -> None:
+    server = served("fake:echo", "--redis", "embedded")
+    before = valkey_pid(server.home)
+    assert before is not None
+    os.kill(before, signal.SIGKILL)
+    deadline = time.monotonic() + 20
+    number = 0
+    while time.monotonic() < deadline:
+        number += 1
+        assert ask(server, f"question {number}").status_code == 200
+        now = valkey_pid(server.home)
+        if now not in (None, before):
+            return
+        time.sleep(0.1)
+    raise AssertionError("valkey did not come back")
