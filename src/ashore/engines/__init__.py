@@ -28,7 +28,6 @@ from ashore.engines.model import (
 from ashore.engines.ordercheck import check_ids, check_order
 from ashore.engines.orderstream import OrderStream
 from ashore.engines.ports import CanEmbed, CanLoadAdapter, CanScore, CanWait, Engine
-from ashore.engines.quiet import be_quiet
 from ashore.engines.registry import engine_kinds, make_engine
 
 __all__ = [
@@ -56,7 +55,6 @@ __all__ = [
     "Sampling",
     "Token",
     "TokenLogprob",
-    "be_quiet",
     "check_grammar",
     "check_ids",
     "check_order",

@@ -10,7 +10,7 @@ from ashore.processes.lock import Holder, HomeLock, read_holder
 from ashore.processes.logs import rotate, tail
 from ashore.processes.ports import check_port, owner_of_port
 from ashore.processes.restart import GiveUp, Restart, RestartPolicy, decide
-from ashore.processes.silence import silence_dependencies
+from ashore.processes.silence import silence_dependencies, silence_host
 from ashore.processes.supervisor import ChildState, Supervisor
 
 __all__ = [
@@ -32,5 +32,6 @@ __all__ = [
     "read_holder",
     "rotate",
     "silence_dependencies",
+    "silence_host",
     "tail",
 ]

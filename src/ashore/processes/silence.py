@@ -3,22 +3,35 @@
 from __future__ import annotations
 
 import os
+import resource
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Final
 
-QUIET_MODULES = Path(__file__).parent / "quiet"
+QUIET_MODULES: Final = Path(__file__).parent / "quiet"
 """Folder of modules that stand before telemetry modules of the same name."""
 
-QUIET_ENVIRONMENT: Mapping[str, str] = {
-    "HF_HUB_DISABLE_TELEMETRY": "1",
-    "HF_HUB_DISABLE_UPDATE_CHECK": "1",
+QUIET_ENVIRONMENT: Final[Mapping[str, str]] = {
     "DISABLE_TELEMETRY": "1",
     "DO_NOT_TRACK": "1",
-    "VLLM_NO_USAGE_STATS": "1",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "HF_HUB_DISABLE_UPDATE_CHECK": "1",
     "RAY_USAGE_STATS_ENABLED": "0",
     "TRANSFORMERS_NO_ADVISORY_WARNINGS": "1",
+    "VLLM_DO_NOT_TRACK": "1",
+    "VLLM_NO_USAGE_STATS": "1",
 }
+
+HOST_ENVIRONMENT: Final[Mapping[str, str]] = {
+    **QUIET_ENVIRONMENT,
+    "HF_DATASETS_OFFLINE": "1",
+    "HF_HUB_OFFLINE": "1",
+    "TOKENIZERS_PARALLELISM": "false",
+    "TRANSFORMERS_OFFLINE": "1",
+    "TRANSFORMERS_VERBOSITY": "error",
+}
+"""Set in every engine host and in what it starts. An engine reads files; fetching them is the store's work."""
 
 
 def silence_dependencies() -> None:
@@ -30,3 +43,13 @@ def silence_dependencies() -> None:
     os.environ.update(QUIET_ENVIRONMENT)
     if str(QUIET_MODULES) not in sys.path:
         sys.path.insert(0, str(QUIET_MODULES))
+
+
+def silence_host() -> None:
+    """Do the same for a process that runs an engine, and besides: no look at a hub, no core dump with a prompt in it.
+
+    Its children inherit the environment. May be called twice.
+    """
+    silence_dependencies()
+    os.environ.update(HOST_ENVIRONMENT)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))

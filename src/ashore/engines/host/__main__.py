@@ -25,10 +25,10 @@ from ashore.engines.host.loop import HostLoop
 from ashore.engines.launch import HostLaunch, read_launch
 from ashore.engines.model import EngineInfo
 from ashore.engines.ports import CanLoadAdapter, Engine
-from ashore.engines.quiet import be_quiet
 from ashore.engines.registry import make_engine
 from ashore.engines.unixsocket import listen_on
 from ashore.errors import AshoreError, UnsupportedByEngine
+from ashore.processes import silence_host
 
 _TELL_FAILURE_S: Final = 2.0
 """How long a host that could not load stays to say so to the workers that wait for its greeting."""
@@ -39,7 +39,7 @@ _log = logging.getLogger("ashore.host")
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a host until it is drained and return its exit code."""
     arguments = _parse(argv)
-    be_quiet()
+    silence_host()
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s", level=logging.INFO)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the supervisor stops us in order
     if arguments.control_fd is not None:

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import sys
 
-from ashore.engines.quiet import be_quiet
+from ashore.processes import silence_host
 
 
 def main(gguf_path: str) -> int:
     """Read, write `openvino_model.xml` and `.bin`, return the exit code."""
-    be_quiet()
+    silence_host()
     import openvino_genai
 
     try:

@@ -9,8 +9,8 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-from ashore.engines.quiet import stub_openvino_telemetry
 from ashore.errors import MissingExtra
+from ashore.processes import silence_dependencies
 
 
 def import_openvino(name: str = "openvino") -> Any:
@@ -19,7 +19,7 @@ def import_openvino(name: str = "openvino") -> Any:
     Raises:
         MissingExtra: the package is not installed.
     """
-    stub_openvino_telemetry()
+    silence_dependencies()
     try:
         return importlib.import_module(name)
     except ImportError as error:
