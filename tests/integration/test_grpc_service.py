@@ -18,6 +18,7 @@ from ashore.access import INFER, KeyTable, Principal, digest_of, new_key
 from ashore.api.grpc import GrpcServer
 from ashore.api.grpc.gen import inference_pb2 as pb
 from ashore.api.grpc.gen import inference_pb2_grpc, status_pb2
+from ashore.cache import AnswerCache, CachePolicy, FixedEpochs
 from ashore.core import SystemClock, TenantId
 from ashore.errors import PortTaken
 from ashore.metrics import Metrics
@@ -57,6 +58,7 @@ async def running(
         check_grammar=lambda _: None,
         clock=SystemClock(),
         metrics=metrics,
+        cache=AnswerCache(CachePolicy(), secret=b"s" * 32, epochs=FixedEpochs(), clock=SystemClock()),
     )
     await serving.start()
     while not serving.models()[0].ready:
@@ -112,6 +114,35 @@ def test_a_stream_adds_up_to_the_whole_answer() -> None:
         assert answer.choices[0].finish_reason == pb.FINISH_REASON_STOP
         assert answer.usage == events[-1].usage == pb.Usage(prompt_tokens=5, completion_tokens=5)
         assert answer.started.request_id.startswith("req_")
+
+    run(test)
+
+
+def test_kept_answers_come_whole_and_streamed_and_say_so() -> None:
+    async def test(it: Running) -> None:
+        answers = []
+        for _ in range(3):
+            call = it.stub.Chat(chat(temperature=0), metadata=WITH_KEY)
+            answers.append((dict(await call.initial_metadata())["x-ashore-cache"], await call))
+        assert [label for label, _ in answers] == ["miss", "hit-exact", "hit-exact"]
+        assert {answer.choices[0].text for _, answer in answers} == {"hello"}
+        stream = it.stub.ChatStream(chat(temperature=0), metadata=WITH_KEY)
+        assert "".join([event.delta.text async for event in stream]) == "hello"
+        assert dict(await stream.initial_metadata())["x-ashore-cache"] == "hit-exact"
+        fresh = it.stub.Chat(chat(temperature=0), metadata=(*WITH_KEY, ("cache-control", "no-store")))
+        assert dict(await fresh.initial_metadata())["x-ashore-cache"] == "miss"
+        assert len(it.replica.orders) == 2
+        assert (await failing(it.stub.Chat(chat(temperature=0)))).code() == grpc.StatusCode.UNAUTHENTICATED
+
+    run(test)
+
+
+def test_bytes_that_are_no_message_are_the_clients_fault() -> None:
+    async def test(it: Running) -> None:
+        send = it.channel.unary_unary("/ashore.v1.Inference/Chat")
+        error = await failing(send(b"\xff\xff\xff", metadata=WITH_KEY))
+        assert error.code() == grpc.StatusCode.INVALID_ARGUMENT
+        assert "ashore.v1.ChatRequest" in (error.details() or "")
 
     run(test)
 

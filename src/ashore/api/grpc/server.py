@@ -64,7 +64,7 @@ class GrpcServer:
         from grpc_health.v1 import health, health_pb2, health_pb2_grpc
         from grpc_reflection.v1alpha import reflection
 
-        from ashore.api.grpc.gen import inference_pb2, inference_pb2_grpc
+        from ashore.api.grpc.gen import inference_pb2
         from ashore.api.grpc.service import InferenceService
 
         server = grpc.aio.server(
@@ -78,7 +78,7 @@ class GrpcServer:
             )
         )
         service = InferenceService(self._serving, self._authenticator, self._metrics)
-        inference_pb2_grpc.add_InferenceServicer_to_server(service, server)  # type: ignore[no-untyped-call]
+        server.add_generic_rpc_handlers((service.handlers(),))
         self._health = health.aio.HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         names = (

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing, asynccontextmanager
-from typing import Any, TypeAlias
+from dataclasses import dataclass, replace
+from typing import Any, TypeAlias, TypeVar
 
 import grpc
 
 from ashore.access import Authenticator, Principal
 from ashore.api.grpc.gen import inference_pb2 as pb
-from ashore.api.grpc.gen import inference_pb2_grpc
 from ashore.api.grpc.parse import chat_request, complete_request, embed_inputs
 from ashore.api.grpc.render import answer_event, embed_response, models_response, whole_answer
 from ashore.api.grpc.status import header_text, status_code, trailing_metadata
+from ashore.cache import Directive, Ready, directive_of
 from ashore.core import RequestId, new_request_id
-from ashore.errors import AshoreError, Bug
+from ashore.errors import AshoreError, Bug, InvalidRequest
 from ashore.metrics import Metrics
 from ashore.serving import GenerationRequest, ServingEvent, ServingService, Started
 
@@ -31,46 +32,81 @@ MAX_REQUEST_ID_CHARS = 128
 SERVICE = "/ashore.v1.Inference/"
 
 
-class InferenceService(inference_pb2_grpc.InferenceServicer):
+@dataclass(frozen=True, slots=True)
+class Call:
+    """Who calls, and what its metadata says."""
+
+    principal: Principal
+    request_id: RequestId
+    directive: Directive
+
+
+M = TypeVar("M", pb.ChatRequest, pb.CompleteRequest)
+Parse = Callable[[bytes, RequestId, float | None], GenerationRequest]
+PLAIN = Directive()
+
+
+class InferenceService:
     """Every method runs in the API worker's own event loop."""
+
+    def handlers(self) -> grpc.GenericRpcHandler:
+        """Return the methods: the unary answers as bytes, the others as messages."""
+        answers = {
+            "Chat": grpc.unary_unary_rpc_method_handler(self.Chat),
+            "Complete": grpc.unary_unary_rpc_method_handler(self.Complete),
+            "ChatStream": grpc.unary_stream_rpc_method_handler(
+                self.ChatStream, pb.ChatRequest.FromString, pb.AnswerEvent.SerializeToString
+            ),
+            "CompleteStream": grpc.unary_stream_rpc_method_handler(
+                self.CompleteStream, pb.CompleteRequest.FromString, pb.AnswerEvent.SerializeToString
+            ),
+            "Embed": grpc.unary_unary_rpc_method_handler(
+                self.Embed, pb.EmbedRequest.FromString, pb.EmbedResponse.SerializeToString
+            ),
+            "Models": grpc.unary_unary_rpc_method_handler(
+                self.Models, pb.ModelsRequest.FromString, pb.ModelsResponse.SerializeToString
+            ),
+        }
+        return grpc.method_handlers_generic_handler(SERVICE.strip("/"), answers)
 
     def __init__(self, serving: ServingService, authenticator: Authenticator, metrics: Metrics) -> None:
         self._serving = serving
         self._authenticator = authenticator
         self._metrics = metrics
 
-    async def Chat(self, request: pb.ChatRequest, context: Context) -> pb.Answer:
-        async with self._call(context, "Chat") as (principal, request_id):
-            parsed = chat_request(request, request_id=request_id, deadline_s=context.time_remaining())
-            return await self._whole(parsed, principal, context)
+    async def Chat(self, raw: bytes, context: Context) -> bytes:
+        """A unary method takes and gives bytes: a repeated request is answered without being parsed."""
+        async with self._call(context, "Chat") as call:
+            return await self._unary(raw, call, context, "Chat", self._parse_chat)
         raise AssertionError("unreachable")
 
     async def ChatStream(self, request: pb.ChatRequest, context: Context) -> AsyncIterator[pb.AnswerEvent]:
-        async with self._call(context, "ChatStream") as (principal, request_id):
-            parsed = chat_request(request, request_id=request_id, deadline_s=context.time_remaining())
-            async with aclosing(self._events(parsed, principal, context)) as events:
+        async with self._call(context, "ChatStream") as call:
+            parsed = chat_request(request, request_id=call.request_id, deadline_s=context.time_remaining())
+            parsed = replace(parsed, cache=call.directive)
+            async with aclosing(self._events(parsed, call.principal, context)) as events:
                 async for event in events:
-                    yield answer_event(event, request_id)
+                    yield answer_event(event, call.request_id)
 
-    async def Complete(self, request: pb.CompleteRequest, context: Context) -> pb.Answer:
-        async with self._call(context, "Complete") as (principal, request_id):
-            parsed = complete_request(request, request_id=request_id, deadline_s=context.time_remaining())
-            return await self._whole(parsed, principal, context)
+    async def Complete(self, raw: bytes, context: Context) -> bytes:
+        async with self._call(context, "Complete") as call:
+            return await self._unary(raw, call, context, "Complete", self._parse_complete)
         raise AssertionError("unreachable")
 
     async def CompleteStream(self, request: pb.CompleteRequest, context: Context) -> AsyncIterator[pb.AnswerEvent]:
-        async with self._call(context, "CompleteStream") as (principal, request_id):
-            parsed = complete_request(request, request_id=request_id, deadline_s=context.time_remaining())
-            async with aclosing(self._events(parsed, principal, context)) as events:
+        async with self._call(context, "CompleteStream") as call:
+            parsed = complete_request(request, request_id=call.request_id, deadline_s=context.time_remaining())
+            parsed = replace(parsed, cache=call.directive)
+            async with aclosing(self._events(parsed, call.principal, context)) as events:
                 async for event in events:
-                    yield answer_event(event, request_id)
+                    yield answer_event(event, call.request_id)
 
     async def Embed(self, request: pb.EmbedRequest, context: Context) -> pb.EmbedResponse:
-        async with self._call(context, "Embed") as (principal, _):
+        async with self._call(context, "Embed") as call:
             dimensions = request.dimensions if request.HasField("dimensions") else None
             inputs = embed_inputs(request.inputs)
             embedding = await self._serving.embed(
-                request.model, inputs, principal, dimensions=dimensions, deadline_s=context.time_remaining()
+                request.model, inputs, call.principal, dimensions=dimensions, deadline_s=context.time_remaining()
             )
             return embed_response(embedding)
         raise AssertionError("unreachable")
@@ -81,7 +117,7 @@ class InferenceService(inference_pb2_grpc.InferenceServicer):
         raise AssertionError("unreachable")
 
     @asynccontextmanager
-    async def _call(self, context: Context, method: str) -> AsyncIterator[tuple[Principal, RequestId]]:
+    async def _call(self, context: Context, method: str) -> AsyncIterator[Call]:
         """Find out who asks, turn what goes wrong inside into a status, and note what happened.
 
         An answer cut short never ends as OK.
@@ -91,7 +127,10 @@ class InferenceService(inference_pb2_grpc.InferenceServicer):
         metadata = {str(name): value for name, value in context.invocation_metadata() or ()}
         request_id = request_id_of(metadata)
         try:
-            yield self._authenticator.authenticate(token_of(metadata)), request_id
+            directive = directive_of(
+                str(metadata.get("cache-control", "")).lower(), str(metadata.get("x-ashore-cache", ""))
+            )
+            yield Call(self._authenticator.authenticate(token_of(metadata)), request_id, directive)
             status = "OK"
         except AshoreError as caught:
             status = self._failed(caught)
@@ -113,6 +152,42 @@ class InferenceService(inference_pb2_grpc.InferenceServicer):
         self._metrics.add("ashore_errors", 1, fault.code)
         return str(status_code(fault).name)
 
+    async def _unary(self, raw: bytes, call: Call, context: Context, method: str, parse: Parse) -> bytes:
+        """Answer by the bytes of the request where they were answered before; else parse, call, render, remember."""
+        repeats = call.directive == PLAIN
+        key = self._serving.ready_key(call.principal, SERVICE + method, raw) if repeats else b""
+        ready = self._serving.ready(key, call.request_id, call.principal) if repeats else None
+        if ready is not None:
+            age_s = max(0, int(time.time() - ready.stored_at_s))
+            await context.send_initial_metadata(
+                (("x-request-id", call.request_id), ("x-ashore-cache", ready.label), ("age", str(age_s)))
+            )
+            return ready.body
+        request = replace(parse(raw, call.request_id, context.time_remaining()), cache=call.directive)
+        events = [event async for event in self._events(request, call.principal, context)]
+        answer: bytes = whole_answer(events, request.request_id).SerializeToString()
+        started = events[0]
+        if repeats and isinstance(started, Started) and started.good_until_s:
+            self._serving.keep_ready(
+                key,
+                Ready(
+                    headers=(),
+                    body=answer,
+                    alias=started.model,
+                    release=started.release,
+                    label=started.cache,
+                    stored_at_s=time.time() - started.age_s,
+                    expires_at_s=started.good_until_s,
+                ),
+            )
+        return answer
+
+    def _parse_chat(self, raw: bytes, request_id: RequestId, deadline_s: float | None) -> GenerationRequest:
+        return chat_request(decoded(pb.ChatRequest, raw), request_id=request_id, deadline_s=deadline_s)
+
+    def _parse_complete(self, raw: bytes, request_id: RequestId, deadline_s: float | None) -> GenerationRequest:
+        return complete_request(decoded(pb.CompleteRequest, raw), request_id=request_id, deadline_s=deadline_s)
+
     async def _events(
         self, request: GenerationRequest, principal: Principal, context: Context
     ) -> AsyncGenerator[ServingEvent, None]:
@@ -125,12 +200,28 @@ class InferenceService(inference_pb2_grpc.InferenceServicer):
                             ("x-request-id", request.request_id),
                             ("x-ashore-release", header_text(event.release)),
                             ("x-ashore-precision", header_text(event.precision)),
+                            ("x-ashore-cache", event.cache),
+                            *((("age", str(event.age_s)),) if event.cache != "miss" else ()),
                         )
                     )
                 yield event
 
-    async def _whole(self, request: GenerationRequest, principal: Principal, context: Context) -> pb.Answer:
-        return whole_answer([e async for e in self._events(request, principal, context)], request.request_id)
+
+def decoded(kind: type[M], raw: bytes) -> M:
+    """Return the message in `raw`.
+
+    Raises:
+        InvalidRequest: it is none.
+    """
+    from google.protobuf.message import DecodeError
+
+    try:
+        message: M = kind.FromString(raw)
+    except DecodeError as fault:
+        raise InvalidRequest(
+            f"the body is no {kind.DESCRIPTOR.full_name}: {fault}", hint="use the messages of ashore.v1"
+        ) from fault
+    return message
 
 
 async def fail(context: Context, fault: AshoreError, request_id: RequestId) -> None:
