@@ -122,17 +122,21 @@ def test_kept_answers_come_whole_and_streamed_and_say_so() -> None:
     async def test(it: Running) -> None:
         answers = []
         for _ in range(3):
-            call = it.stub.Chat(chat(temperature=0), metadata=WITH_KEY)
+            call = it.stub.Chat(chat(sampling=pb.Sampling(temperature=0)), metadata=WITH_KEY)
             answers.append((dict(await call.initial_metadata())["x-ashore-cache"], await call))
         assert [label for label, _ in answers] == ["miss", "hit-exact", "hit-exact"]
         assert {answer.choices[0].text for _, answer in answers} == {"hello"}
-        stream = it.stub.ChatStream(chat(temperature=0), metadata=WITH_KEY)
+        stream = it.stub.ChatStream(chat(sampling=pb.Sampling(temperature=0)), metadata=WITH_KEY)
         assert "".join([event.delta.text async for event in stream]) == "hello"
         assert dict(await stream.initial_metadata())["x-ashore-cache"] == "hit-exact"
-        fresh = it.stub.Chat(chat(temperature=0), metadata=(*WITH_KEY, ("cache-control", "no-store")))
+        fresh = it.stub.Chat(
+            chat(sampling=pb.Sampling(temperature=0)), metadata=(*WITH_KEY, ("cache-control", "no-store"))
+        )
         assert dict(await fresh.initial_metadata())["x-ashore-cache"] == "miss"
         assert len(it.replica.orders) == 2
-        assert (await failing(it.stub.Chat(chat(temperature=0)))).code() == grpc.StatusCode.UNAUTHENTICATED
+        assert (
+            await failing(it.stub.Chat(chat(sampling=pb.Sampling(temperature=0))))
+        ).code() == grpc.StatusCode.UNAUTHENTICATED
 
     run(test)
 
