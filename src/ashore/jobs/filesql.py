@@ -1,0 +1,103 @@
+"""Files in SQL, in pieces of at most a mebibyte: one authority, whichever machine took the upload."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from ashore.jobs.model import StoredFile
+from ashore.state import Database, execute, execute_many
+
+PIECE_BYTES: Final = 1 << 20
+_COLUMNS: Final = "file_id, tenant, filename, purpose, num_bytes, created_ms, expires_ms, complete"
+
+
+class SqlFiles:
+    """A `FileStore` in the state. Each piece is a transaction of its own, so a slow upload holds nobody up."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def create(self, file: StoredFile) -> None:
+        with self._database.write() as connection:
+            execute(connection, "DELETE FROM file_piece WHERE file_id = :id", id=file.file_id)
+            execute(connection, "DELETE FROM stored_file WHERE file_id = :id", id=file.file_id)
+            execute(
+                connection,
+                f"INSERT INTO stored_file ({_COLUMNS}) VALUES "
+                "(:id, :tenant, :filename, :purpose, 0, :created_ms, :expires_ms, 0)",
+                id=file.file_id,
+                tenant=file.tenant,
+                filename=file.filename,
+                purpose=file.purpose,
+                created_ms=file.created_ms,
+                expires_ms=file.expires_ms,
+            )
+
+    def append(self, file_id: str, number: int, piece: bytes) -> None:
+        assert len(piece) <= PIECE_BYTES
+        statement = (
+            "INSERT INTO file_piece (file_id, number, piece) SELECT :id, :number, :piece "
+            "WHERE EXISTS (SELECT 1 FROM stored_file WHERE file_id = :id) "
+            "ON CONFLICT (file_id, number) DO UPDATE SET piece = excluded.piece"
+        )
+        with self._database.write() as connection:
+            execute(connection, statement, id=file_id, number=number, piece=piece)
+
+    def complete(self, file_id: str, num_bytes: int) -> StoredFile | None:
+        statement = "UPDATE stored_file SET complete = 1, num_bytes = :num_bytes WHERE file_id = :id"
+        with self._database.write() as connection:
+            execute(connection, statement, id=file_id, num_bytes=num_bytes)
+        return self.get(file_id)
+
+    def get(self, file_id: str) -> StoredFile | None:
+        statement = f"SELECT {_COLUMNS} FROM stored_file WHERE file_id = :id AND complete = 1"
+        with self._database.read() as connection:
+            row = execute(connection, statement, id=file_id).mappings().first()
+            return None if row is None else _file(row)
+
+    def piece(self, file_id: str, number: int) -> bytes | None:
+        statement = "SELECT piece FROM file_piece WHERE file_id = :id AND number = :number"
+        with self._database.read() as connection:
+            piece = execute(connection, statement, id=file_id, number=number).scalar()
+            return None if piece is None else bytes(piece)
+
+    def select(
+        self, *, tenant: str, purpose: str | None, after: tuple[int, str] | None, limit: int, oldest_first: bool = False
+    ) -> list[StoredFile]:
+        way, beyond = ("ASC", ">") if oldest_first else ("DESC", "<")
+        where, values = "tenant = :tenant AND complete = 1", dict[str, object](tenant=tenant, limit=limit)
+        if purpose is not None:
+            where += " AND purpose = :purpose"
+            values["purpose"] = purpose
+        if after is not None:
+            where += f" AND (created_ms, file_id) {beyond} (:after_ms, :after_id)"
+            values |= {"after_ms": after[0], "after_id": after[1]}
+        statement = (
+            f"SELECT {_COLUMNS} FROM stored_file WHERE {where} ORDER BY created_ms {way}, file_id {way} LIMIT :limit"
+        )
+        with self._database.read() as connection:
+            return [_file(row) for row in execute(connection, statement, **values).mappings()]
+
+    def delete(self, file_id: str) -> bool:
+        with self._database.write() as connection:
+            execute(connection, "DELETE FROM file_piece WHERE file_id = :id", id=file_id)
+            return bool(execute(connection, "DELETE FROM stored_file WHERE file_id = :id", id=file_id).rowcount)
+
+    def prune(self, *, now_ms: int, abandoned_before_ms: int, limit: int) -> int:
+        statement = (
+            "SELECT file_id FROM stored_file WHERE expires_ms <= :now "
+            "OR (complete = 0 AND created_ms <= :abandoned) LIMIT :limit"
+        )
+        with self._database.read() as connection:
+            rows = execute(connection, statement, now=now_ms, abandoned=abandoned_before_ms, limit=limit)
+            gone = [{"id": row[0]} for row in rows]
+        if gone:
+            with self._database.write() as connection:
+                execute_many(connection, "DELETE FROM file_piece WHERE file_id = :id", gone)
+                execute_many(connection, "DELETE FROM stored_file WHERE file_id = :id", gone)
+        return len(gone)
+
+
+def _file(row: Mapping[Any, Any]) -> StoredFile:
+    return StoredFile(**{**row, "complete": bool(row["complete"])})

@@ -1,0 +1,177 @@
+"""Jobs, leases and outcomes."""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass
+from typing import Final, Literal
+
+JobState = Literal["queued", "running", "succeeded", "failed", "dead", "cancelled", "expired"]
+"""failed: its own fault, never tried again. dead: given up after its last attempt, kept as a dead letter. expired: its
+deadline passed."""
+FINAL: Final = frozenset(("succeeded", "failed", "dead", "cancelled", "expired"))
+CancelMode = Literal["at_once", "by_handler"]
+"""by_handler: the job is told, and its handler ends it (a batch keeps what is done)."""
+
+WEBHOOK_KIND: Final = "webhook"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewJob:
+    """What is asked for."""
+
+    job_id: str
+    kind: str
+    """Names the handler."""
+    tenant: str
+    principal: str
+    payload: bytes
+    priority: int = 0
+    """Higher goes first, over all tenants; between equal ones, tenants take turns."""
+    deadline_ms: int | None = None
+    """Milliseconds since the epoch after which nobody wants the result."""
+    max_attempts: int = 5
+    ttl_ms: int = 30 * 86_400_000
+    """How long the result is kept once the job has ended."""
+    cancel_mode: CancelMode = "at_once"
+    idempotency_key: str = ""
+    """The same key again, of one tenant and kind, gives the first job."""
+    webhook: str = ""
+    """Address that is told of the end."""
+    parent_id: str = ""
+    item: int = 0
+    """Place among the parent's children."""
+    result: bytes | None = None
+    """Set: the job has succeeded already, and only its result is kept."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """One job as it stands. Payload and result are kept apart: see `JobBody`."""
+
+    job_id: str
+    kind: str
+    tenant: str
+    principal: str
+    state: JobState
+    priority: int
+    created_ms: int
+    not_before_ms: int
+    deadline_ms: int | None
+    max_attempts: int
+    ttl_ms: int
+    cancel_mode: CancelMode
+    idempotency_key: str
+    webhook: str
+    parent_id: str
+    item: int
+    attempts: int = 0
+    """Attempts that count, the running one included."""
+    lease_number: int = 0
+    """Grows with every lease; a worker that holds an older number changes nothing."""
+    lease_until_ms: int = 0
+    owner: str = ""
+    cancel_requested: bool = False
+    progress: str = ""
+    """What its handler says of it, JSON or empty."""
+    error_code: str = ""
+    error_message: str = ""
+    started_ms: int | None = None
+    finished_ms: int | None = None
+    expires_ms: int | None = None
+    children_total: int = 0
+    children_succeeded: int = 0
+    children_failed: int = 0
+    """Ended in any other way."""
+
+    @property
+    def final(self) -> bool:
+        return self.state in FINAL
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobBody:
+    """The two parts of a job that may be long."""
+
+    payload: bytes
+    result: bytes | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lease:
+    """The right to work on one job until a moment, and what to work on."""
+
+    job: Job
+    payload: bytes
+
+    @property
+    def number(self) -> int:
+        return self.job.lease_number
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Done:
+    """The work is done."""
+
+    result: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failed:
+    """The work cannot be done, now or ever."""
+
+    code: str
+    message: str
+    result: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cancelled:
+    """The handler ended a job that it was told to cancel."""
+
+    result: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Again:
+    """Try again later."""
+
+    after_s: float | None = None
+    """None: the back-off of the retry rule."""
+    counted: bool = True
+    """False: it was not the job's fault (it made room for somebody, or waits for its children)."""
+    code: str = ""
+    message: str = ""
+
+
+Outcome = Done | Failed | Cancelled | Again
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """What becomes of one job in one transaction."""
+
+    job: Job
+    result: bytes | None = None
+    """Set: replaces the result."""
+    spawn: tuple[NewJob, ...] = ()
+    """Made in the same transaction; one that is there already stays as it is."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredFile:
+    """One file; its bytes lie in pieces beside it."""
+
+    file_id: str
+    tenant: str
+    filename: str
+    purpose: str
+    num_bytes: int
+    created_ms: int
+    expires_ms: int | None
+    complete: bool
+
+
+def new_id(prefix: str) -> str:
+    """Return a fresh identifier, `prefix` and 32 hexadecimal digits."""
+    return f"{prefix}{secrets.token_hex(16)}"

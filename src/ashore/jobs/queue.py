@@ -1,0 +1,181 @@
+"""The use cases of the queue: load, decide by a rule, record. All of it blocks; an event loop calls it on a thread."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from ashore.core import Clock
+from ashore.errors import Conflict, NotFound
+from ashore.jobs import rules
+from ashore.jobs.model import Job, JobBody, JobState, Lease, NewJob, Outcome
+from ashore.jobs.ports import JobStore
+
+LEASE_S: Final = 30.0
+"""A worker that is silent for so long has lost its job."""
+MOST_AT_ONCE: Final = 500
+"""Jobs in one transaction."""
+
+
+class JobQueue:
+    """A durable queue over a `JobStore`."""
+
+    def __init__(
+        self,
+        store: JobStore,
+        clock: Clock,
+        *,
+        lease_s: float = LEASE_S,
+        jitter: Callable[[], float] = random.random,
+    ) -> None:
+        self.store: Final = store
+        self._clock = clock
+        self._lease_ms = int(lease_s * 1000)
+        self._jitter = jitter
+        self.lease_s: Final = lease_s
+
+    def now_ms(self) -> int:
+        """Return the time, in milliseconds since the epoch."""
+        return int(self._clock.now_s() * 1000)
+
+    # --- whoever has work
+
+    def submit(self, job: NewJob) -> Job:
+        """Keep a job; when this returns it will run, whatever dies. The same id or idempotency key gives the first one.
+
+        Raises:
+            Conflict: the idempotency key was used for something else.
+        """
+        kept = self.store.add([job], self.now_ms())[0]
+        if kept.job_id != job.job_id:
+            body = self.store.body(kept.job_id)
+            if body is not None and body.payload != job.payload:
+                raise Conflict(
+                    f"the idempotency key belongs to {kept.job_id}, which asked for something else",
+                    hint="use a new key for a new request",
+                )
+        return kept
+
+    def get(self, job_id: str, *, tenant: str | None, kinds: Sequence[str] = ()) -> Job:
+        """Return a job; of one tenant and some kinds only, where given.
+
+        Raises:
+            NotFound: there is none, or it is another tenant's: the answer is the same.
+        """
+        job = self.store.get(job_id)
+        if job is None or (tenant is not None and job.tenant != tenant) or (kinds and job.kind not in kinds):
+            raise NotFound(f"there is no {job_id[:80]!r} here", hint="results are dropped once they expire")
+        return job
+
+    def body(self, job_id: str) -> JobBody:
+        """Return payload and result.
+
+        Raises:
+            NotFound: it went meanwhile.
+        """
+        body = self.store.body(job_id)
+        if body is None:
+            raise NotFound(f"there is no {job_id[:80]!r} here any more")
+        return body
+
+    def cancel(self, job_id: str) -> Job | None:
+        """Cancel a job and its children, and return it; None when it had ended. May be called twice."""
+        now_ms = self.now_ms()
+        changed = self.store.update([job_id], lambda job: rules.cancel(job, now_ms), now_ms)
+        return changed[0] if changed else None
+
+    def cancel_children(self, parent_id: str) -> int:
+        """Cancel a batch of children that have not ended; return how many, 0 when none is left."""
+        left = self.store.select(limit=MOST_AT_ONCE, parent_id=parent_id, states=("queued", "running"))
+        now_ms = self.now_ms()
+        return len(self.store.update([job.job_id for job in left], lambda job: rules.cancel(job, now_ms), now_ms))
+
+    def delete(self, job_id: str) -> None:
+        """Drop a job with its result; one that has not ended is cancelled first.
+
+        Raises:
+            Conflict: its handler must end it first.
+        """
+        self.cancel(job_id)
+        if not self.store.delete(job_id) and self.store.get(job_id) is not None:
+            raise Conflict(f"{job_id} has not ended yet", hint="cancel it, and delete it once it has ended")
+
+    def counts(self) -> dict[tuple[str, JobState], int]:
+        """Return how many jobs there are, by kind and state."""
+        return self.store.counts()
+
+    # --- whoever works
+
+    def lease(self, *, kinds: Sequence[str], limit: int, owner: str) -> list[Lease]:
+        """Return the jobs that go next, leased to `owner`."""
+        return self.store.lease(kinds=kinds, limit=limit, owner=owner, now_ms=self.now_ms(), lease_ms=self._lease_ms)
+
+    def renew(self, leases: Sequence[Lease]) -> set[str]:
+        """Keep leases for longer; return the ids of those that still hold. The others are lost for good."""
+        numbers = {lease.job.job_id: lease.number for lease in leases}
+        now_ms = self.now_ms()
+        kept = self.store.update(
+            list(numbers),
+            lambda job: rules.renew(job, number=numbers[job.job_id], now_ms=now_ms, lease_ms=self._lease_ms),
+            now_ms,
+        )
+        return {job.job_id for job in kept}
+
+    def holds(self, lease: Lease) -> bool:
+        """Return whether a lease still holds. Only reads."""
+        job = self.store.get(lease.job.job_id)
+        return job is not None and rules.held(job, lease.number)
+
+    def report(self, lease: Lease, progress: str) -> bool:
+        """Say how far the work is; False when the lease is lost."""
+        now_ms = self.now_ms()
+        return bool(
+            self.store.update(
+                [lease.job.job_id],
+                lambda job: rules.renew(
+                    job, number=lease.number, now_ms=now_ms, lease_ms=self._lease_ms, progress=progress
+                ),
+                now_ms,
+            )
+        )
+
+    def adopt(self, lease: Lease, children: Sequence[NewJob], progress: str) -> bool:
+        """Add children and say so in the progress, in one transaction; False when the lease is lost."""
+        made = tuple(children)
+        return bool(
+            self.store.update(
+                [lease.job.job_id],
+                lambda job: rules.adopt(job, number=lease.number, children=made, progress=progress),
+                self.now_ms(),
+            )
+        )
+
+    def settle(self, lease: Lease, outcome: Outcome) -> Job | None:
+        """Record how an attempt ended; None when the lease was lost, and then nothing is recorded."""
+        now_ms, jitter = self.now_ms(), self._jitter()
+        changed = self.store.update(
+            [lease.job.job_id],
+            lambda job: rules.settle(job, number=lease.number, outcome=outcome, now_ms=now_ms, jitter=jitter),
+            now_ms,
+        )
+        return changed[0] if changed else None
+
+    # --- whoever keeps house
+
+    def sweep(self) -> int:
+        """Take back leases that have run out and end what is past its deadline; return how many were changed."""
+        now_ms, jitter = self.now_ms(), self._jitter()
+        found = self.store.due(now_ms=now_ms, limit=MOST_AT_ONCE)
+        return len(self.store.update(found, lambda job: rules.sweep(job, now_ms, jitter), now_ms)) if found else 0
+
+    def recover(self, owner: str) -> int:
+        """Take back what an earlier worker of this owner held; return how many. For the start of the only worker."""
+        now_ms, total = self.now_ms(), 0
+        while found := self.store.due(now_ms=now_ms, limit=MOST_AT_ONCE, owner=owner):
+            total += len(self.store.update(found, lambda job: rules.recover(job, owner=owner, now_ms=now_ms), now_ms))
+        return total
+
+    def prune(self) -> int:
+        """Drop what has expired; return how many jobs went."""
+        return self.store.prune(now_ms=self.now_ms(), limit=MOST_AT_ONCE)

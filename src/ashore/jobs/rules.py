@@ -1,0 +1,221 @@
+"""What may become of a job: pure functions from one job to the next.
+
+Every change of a running job asks for the lease's number first. A worker that lost its lease (it was slow, it was cut
+off, its machine slept) therefore changes nothing, however late it comes back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Final
+
+import msgspec
+
+from ashore.jobs.model import (
+    WEBHOOK_KIND,
+    Again,
+    Cancelled,
+    Change,
+    Done,
+    Failed,
+    Job,
+    JobState,
+    NewJob,
+    Outcome,
+)
+from ashore.jobs.retry import backoff_s
+
+Rule = Callable[[Job], Change | None]
+"""Given a job as it stands, returns what becomes of it; None: nothing."""
+
+WEBHOOK_ATTEMPTS: Final = 12
+"""With the longest pause of ten minutes between two: about an hour."""
+WEBHOOK_TTL_MS: Final = 7 * 86_400_000
+LEASE_LOST: Final = "the worker that held the job ended, or did not renew its lease"
+
+
+class Event(msgspec.Struct, frozen=True, kw_only=True):
+    """What a webhook is told: OpenAI's form."""
+
+    id: str
+    object: str = "event"
+    created_at: int
+    type: str
+    data: dict[str, str]
+
+
+class WebhookCall(msgspec.Struct, frozen=True, kw_only=True):
+    """Payload of a webhook job."""
+
+    url: str
+    event: Event
+
+
+def queued(new: NewJob, now_ms: int) -> Job:
+    """Return the job that `new` asks for."""
+    done = new.result is not None
+    return Job(
+        job_id=new.job_id,
+        kind=new.kind,
+        tenant=new.tenant,
+        principal=new.principal,
+        state="succeeded" if done else "queued",
+        priority=new.priority,
+        created_ms=now_ms,
+        not_before_ms=now_ms,
+        deadline_ms=new.deadline_ms,
+        max_attempts=new.max_attempts,
+        ttl_ms=new.ttl_ms,
+        cancel_mode=new.cancel_mode,
+        idempotency_key=new.idempotency_key,
+        webhook=new.webhook,
+        parent_id=new.parent_id,
+        item=new.item,
+        started_ms=now_ms if done else None,
+        finished_ms=now_ms if done else None,
+        expires_ms=now_ms + new.ttl_ms if done else None,
+    )
+
+
+def take(job: Job, *, owner: str, now_ms: int, lease_ms: int) -> Job:
+    """Return a queued job as it is when `owner` has leased it."""
+    return replace(
+        job,
+        state="running",
+        attempts=job.attempts + 1,
+        lease_number=job.lease_number + 1,
+        lease_until_ms=now_ms + lease_ms,
+        owner=owner,
+        started_ms=job.started_ms if job.started_ms is not None else now_ms,
+    )
+
+
+def held(job: Job, number: int) -> bool:
+    """Return whether the lease with this number still holds the job."""
+    return job.state == "running" and job.lease_number == number
+
+
+def renew(job: Job, *, number: int, now_ms: int, lease_ms: int, progress: str | None = None) -> Change | None:
+    """Keep a lease for longer, and say how far the work is."""
+    if not held(job, number):
+        return None
+    told = job.progress if progress is None else progress
+    return Change(job=replace(job, lease_until_ms=now_ms + lease_ms, progress=told))
+
+
+def settle(job: Job, *, number: int, outcome: Outcome, now_ms: int, jitter: float) -> Change | None:
+    """Record how an attempt ended; None when the lease is lost and the attempt is worth nothing.
+
+    Args:
+        jitter: A random number in [0, 1), for the pause before the next attempt.
+    """
+    if not held(job, number):
+        return None
+    match outcome:
+        case Done(result=result):
+            return _end(job, "succeeded", now_ms, result=result)
+        case Failed(code=code, message=message, result=result):
+            return _end(job, "failed", now_ms, result=result, code=code, message=message)
+        case Cancelled(result=result):
+            return _end(job, "cancelled", now_ms, result=result)
+        case Again(after_s=after_s, counted=counted, code=code, message=message):
+            if counted and job.attempts >= job.max_attempts:
+                return _end(job, "dead", now_ms, code=code, message=message)
+            pause_s = backoff_s(job.attempts, jitter) if after_s is None else after_s
+            back = _set_back(job, now_ms + int(pause_s * 1000), code, message)
+            return Change(job=back if counted else replace(back, attempts=job.attempts - 1))
+
+
+def cancel(job: Job, now_ms: int) -> Change | None:
+    """Cancel a job. One that has ended stays as it ended; one that ends itself is told, and woken."""
+    if job.final:
+        return None
+    if job.cancel_mode == "at_once":
+        return _end(job, "cancelled", now_ms)
+    told = replace(job, cancel_requested=True)
+    return Change(job=replace(told, not_before_ms=now_ms) if job.state == "queued" else told)
+
+
+def sweep(job: Job, now_ms: int, jitter: float) -> Change | None:
+    """Take back a job whose lease has run out, and end one whose deadline has passed. None: it is in order."""
+    if job.final:
+        return None
+    if job.deadline_ms is not None and job.deadline_ms <= now_ms:
+        return _end(job, "expired", now_ms, code="deadline_exceeded", message="the deadline passed before its end")
+    if job.state == "running" and job.lease_until_ms <= now_ms:
+        return _give_back(job, now_ms + int(backoff_s(job.attempts, jitter) * 1000), now_ms)
+    return None
+
+
+def recover(job: Job, *, owner: str, now_ms: int) -> Change | None:
+    """Take back at once what an earlier worker of the same owner held: there is only one at a time."""
+    if job.state != "running" or job.owner != owner:
+        return None
+    return _give_back(job, now_ms, now_ms)
+
+
+def child_ended(parent: Job, child: Job, now_ms: int) -> Job:
+    """Count the end of a child; a parent that waits is woken by its last one."""
+    ok = child.state == "succeeded"
+    counted = replace(
+        parent,
+        children_succeeded=parent.children_succeeded + ok,
+        children_failed=parent.children_failed + (not ok),
+    )
+    left = counted.children_total - counted.children_succeeded - counted.children_failed
+    if left <= 0 and counted.state == "queued":
+        return replace(counted, not_before_ms=min(counted.not_before_ms, now_ms))
+    return counted
+
+
+def adopt(job: Job, *, number: int, children: tuple[NewJob, ...], progress: str) -> Change | None:
+    """Give a running job more children, in the transaction that says so in its progress."""
+    if not held(job, number):
+        return None
+    grown = replace(job, children_total=job.children_total + len(children), progress=progress)
+    return Change(job=grown, spawn=children)
+
+
+def _give_back(job: Job, due_ms: int, now_ms: int) -> Change:
+    if job.attempts >= job.max_attempts:
+        return _end(job, "dead", now_ms, code="lease_lost", message=LEASE_LOST)
+    return Change(job=_set_back(job, due_ms, "lease_lost", LEASE_LOST))
+
+
+def _set_back(job: Job, due_ms: int, code: str, message: str) -> Job:
+    return replace(
+        job, state="queued", not_before_ms=due_ms, lease_until_ms=0, owner="", error_code=code, error_message=message
+    )
+
+
+def _end(
+    job: Job, state: JobState, now_ms: int, *, result: bytes | None = None, code: str = "", message: str = ""
+) -> Change:
+    ended = replace(
+        job,
+        state=state,
+        lease_until_ms=0,
+        owner="",
+        error_code=code,
+        error_message=message,
+        finished_ms=now_ms,
+        expires_ms=now_ms + job.ttl_ms,
+    )
+    return Change(job=ended, result=result, spawn=(_webhook(ended, now_ms),) if job.webhook else ())
+
+
+def _webhook(job: Job, now_ms: int) -> NewJob:
+    """The job that tells of the end of `job`. Its id follows from the other's, so that there is one."""
+    noun = {"response": "response", "batch": "batch"}.get(job.kind, "job")
+    verb = {"succeeded": "completed", "dead": "failed"}.get(job.state, job.state)
+    event = Event(id=f"evt_{job.job_id}", created_at=now_ms // 1000, type=f"{noun}.{verb}", data={"id": job.job_id})
+    return NewJob(
+        job_id=f"hook_{job.job_id}",
+        kind=WEBHOOK_KIND,
+        tenant=job.tenant,
+        principal=job.principal,
+        payload=msgspec.json.encode(WebhookCall(url=job.webhook, event=event)),
+        max_attempts=WEBHOOK_ATTEMPTS,
+        ttl_ms=WEBHOOK_TTL_MS,
+    )

@@ -1,0 +1,290 @@
+"""Jobs in SQL: SQLite and Postgres by the same statements.
+
+On Postgres several workers lease side by side: whoever looks for work skips rows that another one has locked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
+from typing import TYPE_CHECKING, Any, Final, cast
+
+from ashore.jobs import rules
+from ashore.jobs.fairness import Turns, choose
+from ashore.jobs.model import FINAL, Change, Job, JobBody, JobState, Lease, NewJob
+from ashore.jobs.rules import Rule
+from ashore.state import Database, announce, execute, execute_many, row_lock
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+_COLUMNS: Final = tuple(field.name for field in fields(Job))
+_FIXED: Final = frozenset(
+    ("job_id", "kind", "tenant", "principal", "created_ms", "idempotency_key", "parent_id", "item", "webhook")
+)
+_CHANGING: Final = tuple(name for name in _COLUMNS if name not in _FIXED)
+_SELECT: Final = f"SELECT {', '.join(_COLUMNS)} FROM job"
+_INSERT: Final = (
+    f"INSERT INTO job ({', '.join(_COLUMNS)}) VALUES ({', '.join(':' + c for c in _COLUMNS)}) ON CONFLICT DO NOTHING"
+)
+_UPDATE: Final = f"UPDATE job SET {', '.join(f'{c} = :{c}' for c in _CHANGING)} WHERE job_id = :job_id"
+_INSERT_BODY: Final = (
+    "INSERT INTO job_body (job_id, payload, result) VALUES (:job_id, :payload, :result) ON CONFLICT DO NOTHING"
+)
+_DEAD_CHILD: Final = (
+    "parent_id <> '' AND NOT EXISTS (SELECT 1 FROM job p WHERE p.job_id = job.parent_id "
+    "AND p.state IN ('queued', 'running'))"
+)
+PRESENT: Final = ""
+"""Row of `job_turn` that holds the present of the virtual time; no tenant has an empty name."""
+
+
+class SqlJobs:
+    """A `JobStore` in the state."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def add(self, jobs: Sequence[NewJob], now_ms: int) -> list[Job]:
+        with self._database.write() as connection:
+            kept = [_add(connection, job, now_ms) for job in jobs]
+            announce(connection)
+            return kept
+
+    def get(self, job_id: str) -> Job | None:
+        with self._database.read() as connection:
+            return _one(connection, job_id)
+
+    def body(self, job_id: str) -> JobBody | None:
+        with self._database.read() as connection:
+            statement = "SELECT payload, result FROM job_body WHERE job_id = :id"
+            row = execute(connection, statement, id=job_id).mappings().first()
+            return None if row is None else _body(row["payload"], row["result"])
+
+    def lease(self, *, kinds: Sequence[str], limit: int, owner: str, now_ms: int, lease_ms: int) -> list[Lease]:
+        with self._database.read() as connection:  # an idle worker never asks for the write lock
+            if not _tenants(connection, kinds, now_ms):
+                return []
+        with self._database.write() as connection:
+            heads = {
+                tenant: _heads(connection, tenant, kinds, now_ms, limit)
+                for tenant in _tenants(connection, kinds, now_ms)
+            }
+            before = _turns(connection)
+            chosen, turns = choose(heads, before, limit)
+            _keep_turns(connection, before, turns)
+            leases = []
+            for job in chosen:
+                taken = rules.take(job, owner=owner, now_ms=now_ms, lease_ms=lease_ms)
+                execute(connection, _UPDATE, **_row(taken, _CHANGING))
+                payload = execute(
+                    connection, "SELECT payload FROM job_body WHERE job_id = :id", id=job.job_id
+                ).scalar_one()
+                leases.append(Lease(job=taken, payload=bytes(payload)))
+            return leases
+
+    def update(self, job_ids: Sequence[str], rule: Rule, now_ms: int) -> list[Job]:
+        if not job_ids:
+            return []
+        with self._database.write() as connection:
+            changed = []
+            for job_id in job_ids:
+                job = _one(connection, job_id, lock=True)
+                change = rule(job) if job is not None else None
+                if job is not None and change is not None:
+                    _apply(connection, job, change, now_ms)
+                    changed.append(change.job)
+            if any(job.state != "running" for job in changed):
+                announce(connection)
+            return changed
+
+    def due(self, *, now_ms: int, limit: int, owner: str | None = None) -> list[str]:
+        with self._database.read() as connection:
+            if owner is not None:
+                statement = "SELECT job_id FROM job WHERE state = 'running' AND owner = :owner LIMIT :limit"
+                return [str(row[0]) for row in execute(connection, statement, owner=owner, limit=limit)]
+            statement = (
+                "SELECT job_id FROM job WHERE state = 'running' AND lease_until_ms <= :now UNION "
+                "SELECT job_id FROM job WHERE deadline_ms IS NOT NULL AND deadline_ms <= :now "
+                "AND state IN ('queued', 'running') LIMIT :limit"
+            )
+            return [str(row[0]) for row in execute(connection, statement, now=now_ms, limit=limit)]
+
+    def select(
+        self,
+        *,
+        limit: int,
+        tenant: str | None = None,
+        kinds: Sequence[str] = (),
+        states: Sequence[JobState] = (),
+        parent_id: str | None = None,
+        after: tuple[int, str] | None = None,
+        oldest_first: bool = False,
+    ) -> list[Job]:
+        where, values = ["1 = 1"], dict[str, object](limit=limit)
+        if tenant is not None:
+            where.append("tenant = :tenant")
+            values["tenant"] = tenant
+        where += [_among("kind", kinds, values)] * bool(kinds) + [_among("state", states, values)] * bool(states)
+        if parent_id is not None:
+            where.append("parent_id = :parent")
+            values["parent"] = parent_id
+        if parent_id:
+            order = "item"
+            if after is not None:
+                where.append("item > :item")
+                values["item"] = after[0]
+        else:
+            way, beyond = ("ASC", ">") if oldest_first else ("DESC", "<")
+            order = f"created_ms {way}, job_id {way}"
+            if after is not None:
+                where.append(f"(created_ms, job_id) {beyond} (:after_ms, :after_id)")
+                values |= {"after_ms": after[0], "after_id": after[1]}
+        with self._database.read() as connection:
+            statement = f"{_SELECT} WHERE {' AND '.join(where)} ORDER BY {order} LIMIT :limit"
+            return [_job(row) for row in execute(connection, statement, **values).mappings()]
+
+    def bodies(self, parent_id: str, *, after_item: int, limit: int) -> list[tuple[Job, JobBody]]:
+        names = ", ".join(f"job.{name}" for name in _COLUMNS)
+        statement = (
+            f"SELECT {names}, payload, result FROM job JOIN job_body ON job_body.job_id = job.job_id "
+            f"WHERE parent_id = :parent AND parent_id <> '' AND item > :item AND {_FINAL} ORDER BY item LIMIT :limit"
+        )
+        with self._database.read() as connection:
+            rows = execute(connection, statement, parent=parent_id, item=after_item, limit=limit).mappings()
+            return [(_job(row), _body(row["payload"], row["result"])) for row in rows]
+
+    def prune(self, *, now_ms: int, limit: int) -> int:
+        statement = (
+            "SELECT job_id FROM job WHERE expires_ms IS NOT NULL AND expires_ms <= :now "
+            f"UNION SELECT job_id FROM job WHERE {_DEAD_CHILD} LIMIT :limit"
+        )
+        with self._database.read() as connection:
+            gone = [{"id": row[0]} for row in execute(connection, statement, now=now_ms, limit=limit)]
+        if gone:
+            with self._database.write() as connection:
+                execute_many(connection, "DELETE FROM job_body WHERE job_id = :id", gone)
+                execute_many(connection, "DELETE FROM job WHERE job_id = :id", gone)
+        return len(gone)
+
+    def delete(self, job_id: str) -> bool:
+        with self._database.write() as connection:
+            job = _one(connection, job_id, lock=True)
+            if job is None or not job.final:
+                return False
+            execute(
+                connection,
+                "DELETE FROM job_body WHERE job_id = :id "
+                "OR job_id IN (SELECT job_id FROM job WHERE parent_id = :id AND parent_id <> '')",
+                id=job_id,
+            )
+            execute(
+                connection, "DELETE FROM job WHERE job_id = :id OR (parent_id = :id AND parent_id <> '')", id=job_id
+            )
+            return True
+
+    def counts(self) -> dict[tuple[str, JobState], int]:
+        with self._database.read() as connection:
+            statement = "SELECT kind, state, count(*) AS num FROM job GROUP BY kind, state"
+            rows = execute(connection, statement).mappings()
+            return {(str(row["kind"]), cast(JobState, row["state"])): int(row["num"]) for row in rows}
+
+
+_FINAL: Final = f"state IN ({', '.join(repr(state) for state in sorted(FINAL))})"
+
+
+def _add(connection: Connection, new: NewJob, now_ms: int) -> Job:
+    job = rules.queued(new, now_ms)
+    if execute(connection, _INSERT, **_row(job, _COLUMNS)).rowcount:
+        execute(connection, _INSERT_BODY, job_id=job.job_id, payload=new.payload, result=new.result)
+        return job
+    found = _one(connection, new.job_id)
+    if found is None:
+        statement = f"{_SELECT} WHERE tenant = :tenant AND kind = :kind AND idempotency_key = :key"
+        key = new.idempotency_key
+        found = _job(execute(connection, statement, tenant=new.tenant, kind=new.kind, key=key).mappings().one())
+    return found
+
+
+def _apply(connection: Connection, before: Job, change: Change, now_ms: int) -> None:
+    job = change.job
+    execute(connection, _UPDATE, **_row(job, _CHANGING))
+    if change.result is not None:
+        statement = "UPDATE job_body SET result = :result WHERE job_id = :id"
+        execute(connection, statement, result=change.result, id=job.job_id)
+    if job.final and not before.final and job.parent_id:
+        parent = _one(connection, job.parent_id, lock=True)
+        if parent is not None:
+            execute(connection, _UPDATE, **_row(rules.child_ended(parent, job, now_ms), _CHANGING))
+    if change.spawn:
+        assert not any(new.idempotency_key for new in change.spawn), "the id of a spawned job is its key"
+        execute_many(connection, _INSERT, [_row(rules.queued(new, now_ms), _COLUMNS) for new in change.spawn])
+        bodies: list[dict[str, object]] = [
+            {"job_id": new.job_id, "payload": new.payload, "result": new.result} for new in change.spawn
+        ]
+        execute_many(connection, _INSERT_BODY, bodies)
+
+
+def _one(connection: Connection, job_id: str, *, lock: bool = False) -> Job | None:
+    statement = f"{_SELECT} WHERE job_id = :id" + (row_lock(connection) if lock else "")
+    row = execute(connection, statement, id=job_id).mappings().first()
+    return None if row is None else _job(row)
+
+
+def _tenants(connection: Connection, kinds: Sequence[str], now_ms: int) -> list[str]:
+    values: dict[str, object] = {"now": now_ms}
+    statement = (
+        f"SELECT DISTINCT tenant FROM job WHERE state = 'queued' AND not_before_ms <= :now "
+        f"AND {_among('kind', kinds, values)}"
+    )
+    return [str(row[0]) for row in execute(connection, statement, **values)]
+
+
+def _heads(connection: Connection, tenant: str, kinds: Sequence[str], now_ms: int, limit: int) -> list[Job]:
+    values: dict[str, object] = {"now": now_ms, "tenant": tenant, "limit": limit}
+    statement = (
+        f"{_SELECT} WHERE state = 'queued' AND tenant = :tenant AND not_before_ms <= :now "
+        f"AND {_among('kind', kinds, values)} ORDER BY priority DESC, created_ms, job_id LIMIT :limit"
+    ) + row_lock(connection, skip_locked=True)
+    return [_job(row) for row in execute(connection, statement, **values).mappings()]
+
+
+def _turns(connection: Connection) -> Turns:
+    found = execute(connection, "SELECT tenant, finish FROM job_turn").mappings()
+    rows = {str(row["tenant"]): float(row["finish"]) for row in found}
+    return Turns(present=rows.pop(PRESENT, 0.0), finish=rows)
+
+
+def _keep_turns(connection: Connection, before: Turns, after: Turns) -> None:
+    changed = {t: f for t, f in sorted(after.finish.items()) if before.finish.get(t) != f}
+    if after.present != before.present:
+        changed = {PRESENT: after.present, **changed}
+    statement = (
+        "INSERT INTO job_turn (tenant, finish) VALUES (:tenant, :finish) "
+        "ON CONFLICT (tenant) DO UPDATE SET finish = excluded.finish"
+    )
+    execute_many(connection, statement, [{"tenant": tenant, "finish": finish} for tenant, finish in changed.items()])
+
+
+def _among(column: str, names: Sequence[str], values: dict[str, object]) -> str:
+    """Return `column IN (...)` and put its values, of which there are few, among the others."""
+    for at, name in enumerate(names):
+        values[f"{column}{at}"] = name
+    return f"{column} IN ({', '.join(f':{column}{at}' for at in range(len(names)))})"
+
+
+def _row(job: Job, columns: Sequence[str]) -> dict[str, object]:
+    row = {name: getattr(job, name) for name in columns}
+    row["job_id"] = job.job_id
+    row["cancel_requested"] = int(job.cancel_requested)
+    return row
+
+
+def _job(row: Mapping[Any, Any]) -> Job:
+    values = {name: row[name] for name in _COLUMNS}
+    values["cancel_requested"] = bool(values["cancel_requested"])
+    return Job(**values)
+
+
+def _body(payload: Any, result: Any) -> JobBody:
+    return JobBody(payload=bytes(payload), result=None if result is None else bytes(result))

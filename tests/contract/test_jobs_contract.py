@@ -1,0 +1,480 @@
+"""One contract for every store of jobs and files, and a machine that drives two of them side by side."""
+
+from __future__ import annotations
+
+import tempfile
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+from postgres_server import fresh_database
+
+from ashore.core import ManualClock
+from ashore.errors import Conflict, DiskFull, NotFound
+from ashore.jobs import (
+    Again,
+    Cancelled,
+    Done,
+    Failed,
+    FileStore,
+    Job,
+    JobQueue,
+    JobStore,
+    Lease,
+    MemoryFiles,
+    MemoryJobs,
+    NewJob,
+    Outcome,
+    SqlFiles,
+    SqlJobs,
+    StoredFile,
+)
+from ashore.state import Database, open_database, open_state
+
+
+def new(job_id: str, **options: object) -> NewJob:
+    values: dict[str, object] = {"kind": "call", "tenant": "a", "principal": "p", "payload": b"{}", **options}
+    return NewJob(job_id=job_id, **values)  # type: ignore[arg-type]
+
+
+def queue_over(store: JobStore, clock: ManualClock) -> JobQueue:
+    return JobQueue(store, clock, lease_s=30, jitter=lambda: 0.0)
+
+
+@pytest.fixture(params=["memory", "sqlite", "postgres"])
+def stores(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[JobStore, FileStore]]:
+    if request.param == "memory":
+        yield MemoryJobs(), MemoryFiles()
+        return
+    url = ""
+    if request.param == "postgres":
+        url = fresh_database(request.getfixturevalue("postgres_url"), "jobs_contract")
+    database = open_state(url, default=tmp_path / "state.db", snapshots=tmp_path, clock=ManualClock())
+    yield SqlJobs(database), SqlFiles(database)
+    database.close()
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    return ManualClock()
+
+
+@pytest.fixture
+def queue(stores: tuple[JobStore, FileStore], clock: ManualClock) -> JobQueue:
+    return queue_over(stores[0], clock)
+
+
+def lease(queue: JobQueue, limit: int = 1, owner: str = "w", kinds: tuple[str, ...] = ("call",)) -> list[Lease]:
+    return queue.lease(kinds=kinds, limit=limit, owner=owner)
+
+
+def ids(leases: list[Lease]) -> list[str]:
+    return [one.job.job_id for one in leases]
+
+
+def test_a_job_runs_once_and_its_result_is_kept(queue: JobQueue) -> None:
+    queue.submit(new("j1", payload=b"work"))
+    [held] = lease(queue)
+    assert held.payload == b"work" and held.job.state == "running" and lease(queue) == []
+    ended = queue.settle(held, Done(result=b"answer"))
+    assert ended is not None and ended.state == "succeeded"
+    assert queue.body("j1").result == b"answer"
+    assert queue.settle(held, Done(result=b"other")) is None, "a job ends once"
+    assert queue.body("j1").result == b"answer"
+
+
+def test_the_same_id_or_key_gives_the_first_job_and_another_payload_is_refused(queue: JobQueue) -> None:
+    queue.submit(new("j1", idempotency_key="k", payload=b"one"))
+    assert queue.submit(new("j1", idempotency_key="k", payload=b"one")).job_id == "j1"
+    assert queue.submit(new("j2", idempotency_key="k", payload=b"one")).job_id == "j1"
+    assert queue.submit(new("j3", idempotency_key="k", payload=b"one", tenant="b")).job_id == "j3"
+    with pytest.raises(Conflict, match="j1"):
+        queue.submit(new("j4", idempotency_key="k", payload=b"two"))
+
+
+def test_a_lease_that_ran_out_goes_to_another_and_the_first_one_has_no_effect(
+    queue: JobQueue, clock: ManualClock
+) -> None:
+    queue.submit(new("j1"))
+    [first] = lease(queue, owner="slow")
+    clock.advance(20)
+    assert queue.renew([first]) == {"j1"}
+    clock.advance(29)
+    assert queue.sweep() == 0
+    clock.advance(2)
+    assert queue.sweep() == 1
+    clock.advance(1)
+    [second] = lease(queue, owner="quick")
+    assert second.number > first.number
+    assert queue.renew([first]) == set() and not queue.holds(first) and queue.holds(second)
+    assert queue.settle(first, Done(result=b"late")) is None
+    assert queue.settle(second, Done(result=b"good")) is not None
+    assert queue.body("j1").result == b"good"
+
+
+def test_retries_back_off_and_end_as_a_dead_letter(queue: JobQueue, clock: ManualClock) -> None:
+    queue.submit(new("j1", max_attempts=3))
+    pauses = []
+    for _ in range(3):
+        [held] = lease(queue)
+        job = queue.settle(held, Again(code="host_died", message="gone"))
+        assert job is not None
+        pauses.append(job.not_before_ms - queue.now_ms())
+        assert job.state == "dead" or lease(queue) == []
+        clock.advance(600)
+    assert pauses[:2] == [250, 500]
+    dead = queue.get("j1", tenant="a")
+    assert (dead.state, dead.attempts, dead.error_code) == ("dead", 3, "host_died")
+
+
+def test_what_made_room_is_not_counted(queue: JobQueue, clock: ManualClock) -> None:
+    queue.submit(new("j1", max_attempts=1))
+    for _ in range(5):
+        [held] = lease(queue)
+        queue.settle(held, Again(after_s=0.1, counted=False, code="preempted"))
+        clock.advance(0.2)
+    assert queue.get("j1", tenant="a").state == "queued" and queue.get("j1", tenant="a").attempts == 0
+
+
+def test_priority_goes_first_and_tenants_take_turns(queue: JobQueue, clock: ManualClock) -> None:
+    for number in range(4):
+        queue.submit(new(f"a{number}", tenant="a"))
+        clock.advance(0.01)
+    queue.submit(new("b0", tenant="b"))
+    queue.submit(new("b1", tenant="b"))
+    queue.submit(new("urgent", tenant="a", priority=5))
+    assert ids(lease(queue, 3)) == ["urgent", "b0", "a0"]
+    assert ids(lease(queue, 4)) == ["b1", "a1", "a2", "a3"]
+
+
+def test_who_comes_back_after_a_pause_has_not_saved_up_turns(queue: JobQueue, clock: ManualClock) -> None:
+    for number in range(20):
+        queue.submit(new(f"a{number:02}", tenant="a"))
+    lease(queue, 10)
+    for number in range(10):
+        queue.submit(new(f"b{number:02}", tenant="b"))
+    assert [one[0] for one in ids(lease(queue, 8))].count("a") == 4
+
+
+def test_only_asked_kinds_and_only_jobs_whose_time_has_come_are_leased(queue: JobQueue, clock: ManualClock) -> None:
+    queue.submit(new("hook", kind="webhook"))
+    assert lease(queue) == []
+    [held] = lease(queue, kinds=("webhook", "call"))
+    queue.settle(held, Again(after_s=60, counted=False))
+    assert lease(queue, kinds=("webhook",)) == []
+    clock.advance(61)
+    assert ids(lease(queue, kinds=("webhook",))) == ["hook"]
+
+
+def test_a_cancelled_job_ends_at_once_and_its_worker_changes_nothing(queue: JobQueue) -> None:
+    queue.submit(new("j1"))
+    queue.submit(new("j2"))
+    held = lease(queue)[0]
+    assert queue.cancel("j1").state == "cancelled"  # type: ignore[union-attr]
+    assert queue.cancel("j2").state == "cancelled"  # type: ignore[union-attr]
+    assert queue.cancel("j1") is None and lease(queue) == []
+    assert queue.settle(held, Done(result=b"x")) is None
+
+
+def test_a_job_that_ends_itself_is_told_and_woken(queue: JobQueue, clock: ManualClock) -> None:
+    queue.submit(new("j1", cancel_mode="by_handler"))
+    [held] = lease(queue)
+    queue.settle(held, Again(after_s=3600, counted=False))
+    job = queue.cancel("j1")
+    assert job is not None and job.state == "queued" and job.cancel_requested
+    [held] = lease(queue)
+    assert held.job.cancel_requested
+    assert queue.settle(held, Cancelled(result=b"part")).state == "cancelled"  # type: ignore[union-attr]
+
+
+def test_a_deadline_ends_what_waits_and_what_runs(queue: JobQueue, clock: ManualClock) -> None:
+    queue.submit(new("waits", deadline_ms=queue.now_ms() + 1000))
+    queue.submit(new("runs", deadline_ms=queue.now_ms() + 1000, priority=1))
+    [held] = lease(queue)
+    clock.advance(1.5)
+    assert queue.sweep() == 2
+    assert {queue.get(j, tenant="a").state for j in ("waits", "runs")} == {"expired"}
+    assert queue.settle(held, Done(result=b"x")) is None
+
+
+def test_the_next_worker_of_an_owner_takes_over_at_once(queue: JobQueue) -> None:
+    queue.submit(new("j1"))
+    queue.submit(new("j2", max_attempts=1))
+    queue.submit(new("other"))
+    lease(queue, 2, owner="me")
+    lease(queue, 1, owner="you")
+    assert queue.recover("me") == 2 and queue.recover("me") == 0
+    assert ids(lease(queue, 5, owner="me")) == ["j1"]
+    assert queue.get("j2", tenant="a").state == "dead"
+
+
+def test_children_are_counted_in_the_transaction_that_ends_them_and_wake_their_parent(
+    queue: JobQueue, clock: ManualClock
+) -> None:
+    queue.submit(new("b", kind="batch"))
+    [parent] = lease(queue, kinds=("batch",))
+    children = [new(f"b.{n}", parent_id="b", item=n) for n in range(3)]
+    assert queue.adopt(parent, children, '{"fanned":3}')
+    assert queue.adopt(parent, [], '{"fanned":3}')
+    queue.settle(parent, Again(after_s=3600, counted=False))
+    outcomes: list[Outcome] = [Done(result=b"0"), Failed(code="bad", message="", result=b"1"), Done(result=b"2")]
+    for held, outcome in zip(lease(queue, 3), outcomes, strict=True):
+        assert lease(queue, kinds=("batch",)) == []
+        queue.settle(held, outcome)
+    [parent] = lease(queue, kinds=("batch",))
+    job = parent.job
+    assert (job.children_total, job.children_succeeded, job.children_failed) == (3, 2, 1)
+    assert job.progress == '{"fanned":3}'
+    page = queue.store.bodies("b", after_item=0, limit=10)
+    assert [(child.item, body.result) for child, body in page] == [(1, b"1"), (2, b"2")]
+    assert [one.item for one in queue.store.select(limit=2, parent_id="b")] == [0, 1]
+
+
+def test_a_lost_lease_adopts_nothing(queue: JobQueue, clock: ManualClock) -> None:
+    queue.submit(new("b", kind="batch"))
+    [parent] = lease(queue, kinds=("batch",))
+    queue.cancel("b")
+    assert not queue.adopt(parent, [new("b.0", parent_id="b")], "")
+    assert queue.store.get("b.0") is None
+
+
+def test_a_webhook_is_spawned_once_with_the_end(queue: JobQueue) -> None:
+    queue.submit(new("resp_1", kind="response", webhook="https://hooks.example/x"))
+    [held] = lease(queue, kinds=("response",))
+    queue.settle(held, Done(result=b"{}"))
+    [hook] = lease(queue, kinds=("webhook",))
+    assert hook.job.job_id == "hook_resp_1"
+    assert b'"type":"response.completed"' in hook.payload and b'"id":"resp_1"' in hook.payload
+
+
+def test_results_are_dropped_when_they_expire_and_children_with_their_parent(
+    queue: JobQueue, clock: ManualClock
+) -> None:
+    queue.submit(new("short", ttl_ms=1000))
+    queue.submit(new("b", kind="batch"))
+    [held] = lease(queue)
+    queue.settle(held, Done(result=b"x"))
+    [parent] = lease(queue, kinds=("batch",))
+    queue.adopt(parent, [new("b.0", parent_id="b")], "")
+    assert queue.prune() == 0
+    queue.settle(parent, Done(result=b"{}"))
+    assert queue.prune() == 1, "the child of a parent that has ended"
+    clock.advance(2)
+    assert queue.prune() == 1
+    with pytest.raises(NotFound):
+        queue.get("short", tenant="a")
+    assert queue.get("b", tenant="a").final
+
+
+def test_another_tenant_sees_nothing(queue: JobQueue) -> None:
+    queue.submit(new("j1"))
+    with pytest.raises(NotFound):
+        queue.get("j1", tenant="b")
+    with pytest.raises(NotFound):
+        queue.get("j1", tenant="a", kinds=("batch",))
+
+
+def test_a_recorded_result_never_runs(queue: JobQueue) -> None:
+    assert queue.submit(new("resp_1", result=b"done")).state == "succeeded"
+    assert lease(queue) == [] and queue.body("resp_1").result == b"done"
+
+
+def test_pages_go_through_all_jobs_once_in_both_directions(queue: JobQueue, clock: ManualClock) -> None:
+    for number in range(7):
+        queue.submit(new(f"j{number}"))
+        clock.advance(0.001 * (number % 2))
+    for oldest_first in (False, True):
+        seen: list[str] = []
+        after = None
+        while page := queue.store.select(limit=2, tenant="a", after=after, oldest_first=oldest_first):
+            seen += [job.job_id for job in page]
+            after = (page[-1].created_ms, page[-1].job_id)
+        assert sorted(seen) == [f"j{n}" for n in range(7)]
+        assert (seen[0] == "j0") == oldest_first
+
+
+def test_deleting_takes_the_children_along_and_waits_for_a_handler(queue: JobQueue) -> None:
+    queue.submit(new("b", kind="batch", cancel_mode="by_handler"))
+    [parent] = lease(queue, kinds=("batch",))
+    queue.adopt(parent, [new("b.0", parent_id="b")], "")
+    with pytest.raises(Conflict):
+        queue.delete("b")
+    queue.settle(parent, Cancelled())
+    queue.delete("b")
+    assert queue.store.get("b") is None and queue.store.get("b.0") is None
+    queue.delete("b")
+
+
+def test_many_workers_share_the_work_without_a_job_taken_twice(
+    stores: tuple[JobStore, FileStore], clock: ManualClock
+) -> None:
+    queue = queue_over(stores[0], clock)
+    for number in range(60):
+        queue.submit(new(f"j{number:02}", tenant="ab"[number % 2]))
+    taken: list[str] = []
+    faults: list[Exception] = []
+
+    def work(owner: str) -> None:
+        try:
+            for _ in range(100):
+                if not (held := lease(queue, 3, owner=owner)):
+                    if len(taken) >= 60:
+                        return
+                    continue
+                for one in held:
+                    if queue.settle(one, Done(result=owner.encode())) is not None:
+                        taken.append(one.job.job_id)
+        except Exception as fault:  # noqa: BLE001 - told by the main thread
+            faults.append(fault)
+
+    threads = [threading.Thread(target=work, args=(f"w{n}",)) for n in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert faults == []
+    assert sorted(taken) == [f"j{n:02}" for n in range(60)]
+
+
+def test_files_come_back_piece_by_piece_and_only_when_whole(stores: tuple[JobStore, FileStore]) -> None:
+    files = stores[1]
+    file = StoredFile(
+        file_id="file-1", tenant="a", filename="in.jsonl", purpose="batch", num_bytes=0, created_ms=1,
+        expires_ms=100, complete=False,
+    )  # fmt: skip
+    files.create(file)
+    files.append("file-1", 0, b"abc")
+    files.append("file-1", 1, b"de")
+    files.append("file-1", 1, b"DE")
+    assert files.get("file-1") is None and files.select(tenant="a", purpose=None, after=None, limit=9) == []
+    whole = files.complete("file-1", 5)
+    assert whole is not None and whole.complete and whole.num_bytes == 5
+    assert [files.piece("file-1", n) for n in range(3)] == [b"abc", b"DE", None]
+    assert files.select(tenant="b", purpose=None, after=None, limit=9) == []
+    assert [f.file_id for f in files.select(tenant="a", purpose="batch", after=None, limit=9)] == ["file-1"]
+    assert files.select(tenant="a", purpose="vision", after=None, limit=9) == []
+    files.create(StoredFile(**{**_fields(file), "file_id": "file-2", "created_ms": 5, "expires_ms": None}))
+    assert files.prune(now_ms=50, abandoned_before_ms=4, limit=9) == 0
+    assert files.prune(now_ms=100, abandoned_before_ms=5, limit=9) == 2
+    assert files.get("file-1") is None and files.piece("file-1", 0) is None
+    files.append("file-1", 0, b"late")
+    assert files.piece("file-1", 0) is None and not files.delete("file-1")
+
+
+def _fields(file: StoredFile) -> dict[str, object]:
+    return {name: getattr(file, name) for name in StoredFile.__dataclass_fields__}
+
+
+def test_a_full_disk_refuses_a_job_and_loses_none(tmp_path: Path, clock: ManualClock) -> None:
+    database = open_database(tmp_path / "state.db", snapshots=tmp_path, clock=clock)
+    queue = queue_over(SqlJobs(database), clock)
+    queue.submit(new("kept", priority=1))
+    with database.read() as connection:
+        pages = connection.exec_driver_sql("PRAGMA page_count").scalar_one()
+        connection.exec_driver_sql(f"PRAGMA max_page_count = {pages + 4}")
+    with pytest.raises(DiskFull):
+        for number in range(100):
+            queue.submit(new(f"big{number}", payload=b"x" * 4096))
+    held = lease(queue, 1)
+    assert ids(held) == ["kept"]
+    assert queue.settle(held[0], Done(result=b"small")) is not None
+    database.close()
+
+
+class TwoQueues(RuleBasedStateMachine):
+    """The twin and SQLite are told the same and must stay the same; no job ends twice, none is lost."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.clock = ManualClock()
+        self.folder = tempfile.TemporaryDirectory()
+        self.database: Database = open_database(
+            Path(self.folder.name) / "state.db", snapshots=Path(self.folder.name), clock=self.clock
+        )
+        self.queues = [queue_over(store, self.clock) for store in (MemoryJobs(), SqlJobs(self.database))]
+        self.accepted: set[str] = set()
+        self.ended: dict[str, int] = {}
+        self.leases: list[list[Lease]] = []
+
+    def both(self, what: object) -> list[object]:
+        answers = [what(queue) for queue in self.queues]  # type: ignore[operator]
+        assert answers[0] == answers[1]
+        return answers
+
+    @rule(
+        tenant=st.sampled_from("abc"), priority=st.integers(0, 1), attempts=st.integers(1, 3),
+        deadline=st.none() | st.integers(1, 90), key=st.sampled_from(["", "", "k"]),
+        mode=st.sampled_from(["at_once", "by_handler"]),
+    )  # fmt: skip
+    def submit(self, tenant: str, priority: int, attempts: int, deadline: int | None, key: str, mode: str) -> None:
+        job = new(
+            f"j{len(self.accepted):03}", tenant=tenant, priority=priority, max_attempts=attempts, cancel_mode=mode,
+            deadline_ms=None if deadline is None else self.queues[0].now_ms() + deadline * 1000, idempotency_key=key,
+        )  # fmt: skip
+        kept = self.both(lambda queue: queue.submit(job))[0]
+        assert isinstance(kept, Job)
+        self.accepted.add(kept.job_id)
+
+    @rule(limit=st.integers(1, 3), owner=st.sampled_from(["w1", "w2"]))
+    def take(self, limit: int, owner: str) -> None:
+        held = self.both(lambda queue: lease(queue, limit, owner))[0]
+        assert isinstance(held, list)
+        self.leases += [[one] for one in held]
+
+    @rule(
+        at=st.integers(0, 50),
+        outcome=st.sampled_from(
+            [Done(result=b"r"), Failed(code="bad", message="m"), Again(), Again(after_s=1, counted=False)]
+        ),
+    )
+    def settle(self, at: int, outcome: Outcome) -> None:
+        if not self.leases:
+            return
+        held = self.leases[at % len(self.leases)][0]
+        job = self.both(lambda queue: queue.settle(held, outcome))[0]
+        if isinstance(job, Job) and job.final:
+            self.ended[job.job_id] = self.ended.get(job.job_id, 0) + 1
+
+    @rule(at=st.integers(0, 50))
+    def renew(self, at: int) -> None:
+        if self.leases:
+            held = self.leases[at % len(self.leases)]
+            self.both(lambda queue: queue.renew(held))
+
+    @rule(at=st.integers(0, 50))
+    def cancel(self, at: int) -> None:
+        if self.accepted:
+            name = sorted(self.accepted)[at % len(self.accepted)]
+            self.both(lambda queue: queue.cancel(name))
+
+    @rule(seconds=st.sampled_from([0.5, 5, 31]))
+    def pass_time(self, seconds: float) -> None:
+        self.clock.advance(seconds)
+        self.both(lambda queue: queue.sweep())
+
+    @rule(owner=st.sampled_from(["w1", "w2"]))
+    def restart(self, owner: str) -> None:
+        self.both(lambda queue: queue.recover(owner))
+
+    @invariant()
+    def same_jobs_none_lost_none_twice(self) -> None:
+        jobs = self.both(lambda queue: {job.job_id: job for job in queue.store.select(limit=1000)})[0]
+        assert isinstance(jobs, dict)
+        assert set(jobs) == self.accepted
+        assert all(count == 1 for count in self.ended.values())
+        for job in jobs.values():
+            assert job.attempts <= job.max_attempts
+            assert (job.finished_ms is not None) == job.final
+            assert (job.state == "running") == (job.lease_until_ms > 0) == bool(job.owner)
+
+    def teardown(self) -> None:
+        self.database.close()
+        self.folder.cleanup()
+
+
+TestTwoQueues = TwoQueues.TestCase
+TestTwoQueues.settings = settings(max_examples=30, stateful_step_count=30, deadline=None)
