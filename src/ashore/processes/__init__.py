@@ -6,6 +6,7 @@ Owns: lifetimes of children, their environment, logs and limits. Refuses: what a
 from ashore.processes.child import ChildSpec
 from ashore.processes.control import Caller, ControlServer, ask
 from ashore.processes.environment import child_environment
+from ashore.processes.launch import die_with_parent
 from ashore.processes.lock import Holder, HomeLock, read_holder
 from ashore.processes.logs import rotate, tail
 from ashore.processes.ports import check_port, owner_of_port
@@ -28,6 +29,7 @@ __all__ = [
     "check_port",
     "child_environment",
     "decide",
+    "die_with_parent",
     "owner_of_port",
     "read_holder",
     "rotate",

@@ -14,12 +14,17 @@ PR_SET_PDEATHSIG = 1
 """prctl(2), Linux. Survives exec; meant is the end of the thread that started this process."""
 
 
+def die_with_parent() -> None:
+    """Have the kernel kill this process when the thread that started it ends (Linux; elsewhere a pipe must do)."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+
+
 def main() -> None:
     """Set the limits and become the program. Does not return."""
     supervisor, program = int(sys.argv[1]), sys.argv[2:]
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    die_with_parent()
     if os.getppid() != supervisor:  # it ended before the line above
         sys.exit(1)
     try:

@@ -19,7 +19,7 @@ from typing import Final
 
 from ashore.engines.failures import failure_of
 from ashore.engines.frames import PROTOCOL_VERSION, LoadFailed
-from ashore.engines.host.lifetime import die_with_parent, exit_at_end_of
+from ashore.engines.host.lifetime import exit_at_end_of
 from ashore.engines.host.link import Link, LinkClosed
 from ashore.engines.host.loop import HostLoop
 from ashore.engines.launch import HostLaunch, read_launch
@@ -28,7 +28,7 @@ from ashore.engines.ports import CanLoadAdapter, Engine
 from ashore.engines.registry import make_engine
 from ashore.engines.unixsocket import listen_on
 from ashore.errors import AshoreError, UnsupportedByEngine
-from ashore.processes import silence_host
+from ashore.processes import die_with_parent, silence_host
 
 _TELL_FAILURE_S: Final = 2.0
 """How long a host that could not load stays to say so to the workers that wait for its greeting."""

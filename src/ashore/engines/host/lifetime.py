@@ -2,23 +2,13 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import signal
-import sys
 import threading
 from typing import Final
 
-_PR_SET_PDEATHSIG: Final = 1
-"""prctl(2)."""
 _GRACE_S: Final = 1.0
 _ORPHANED: Final = 4
-
-
-def die_with_parent() -> None:
-    """Have the kernel kill this process when the thread that started it ends (Linux; elsewhere the pipe must do)."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
 
 
 def exit_at_end_of(control_fd: int) -> None:

@@ -12,9 +12,9 @@ import time
 from pathlib import Path
 from typing import Final
 
-from ashore.engines.host.lifetime import die_with_parent
 from ashore.engines.model import EngineOptions, ModelFiles
 from ashore.errors import EngineFailed, MissingExtra, UnsupportedModel
+from ashore.processes import die_with_parent
 
 OWN_OPTIONS: Final = frozenset({"url", "api_key", "start_timeout_s", "executable", "task"})
 """Options that are ours; every other one becomes a flag of `vllm serve`, unchanged."""
