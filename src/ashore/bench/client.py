@@ -70,9 +70,10 @@ class Target:
         return cls(parts.hostname, port or (443 if tls else 80), tls, parts.path.rstrip("/") or "/v1")
 
     def request(self, method: str, path: str, *, key: str = "", body: bytes = b"") -> bytes:
-        """Return the bytes of one request."""
+        """Return the bytes of one request. It asks for a fresh answer: a kept one measures no model."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         lines = [f"{method} {self.base}{path} HTTP/1.1", f"host: {host}:{self.port}", "accept: */*"]
+        lines.append("cache-control: no-store")
         if key:
             lines.append(f"authorization: Bearer {key}")
         if body:
