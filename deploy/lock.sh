@@ -6,8 +6,9 @@ compile() {
 }
 uv=$1
 compile --extra build pyproject.toml -o requirements.lock
-compile --extra build --extra dev -c requirements.lock pyproject.toml -o requirements-dev.lock
-if grep -iE '^(torch|nvidia-)' requirements.lock requirements-dev.lock; then
+compile --extra build --extra front -c requirements.lock pyproject.toml -o requirements-front.lock
+compile --extra build --extra dev -c requirements-front.lock pyproject.toml -o requirements-dev.lock
+if grep -iE '^(torch|nvidia-)' requirements*.lock; then
     echo "error: torch came into a lock file; see above which package asks for it" >&2
     exit 2
 fi
