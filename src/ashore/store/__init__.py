@@ -5,6 +5,7 @@ a release is (it is told which digests to keep), and to load weights that can ru
 """
 
 from ashore.store.catalog import Catalog, CatalogEntry
+from ashore.store.conversion.bf16 import read_tensors
 from ashore.store.conversion.safetensorsgguf import convert_safetensors_to_gguf
 from ashore.store.model import ModelFormat, StoredFile, StoredModel
 from ashore.store.ports import FileSource, ManifestRemote, Origin, Source
@@ -36,5 +37,6 @@ __all__ = [
     "is_source",
     "open_source",
     "parse_reference",
+    "read_tensors",
     "silent",
 ]

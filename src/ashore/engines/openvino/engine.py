@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import time
 from collections import deque
+from collections.abc import Callable
 from collections.abc import Sequence as Seq
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -32,9 +34,11 @@ from ashore.engines.openvino.config import choose_kv_tokens, free_memory_bytes, 
 from ashore.engines.openvino.constraint import Constraint, GrammarCompiler
 from ashore.engines.openvino.embedder import BertEmbedder, is_encoder
 from ashore.engines.openvino.graph import BLOCK_TOKENS, make_batch
+from ashore.engines.openvino.lora import AdapterBank
 from ashore.engines.openvino.orders import MAX_TOP_LOGPROBS, check_order
 from ashore.engines.openvino.pace import Pace
 from ashore.engines.openvino.paired import PairedModel, open_model
+from ashore.engines.openvino.peft import read_adapter
 from ashore.engines.openvino.runtime import openvino_version
 from ashore.engines.openvino.sampler import Sampler, log_normaliser, top_of
 from ashore.engines.openvino.scheduler import Chunk, Scheduler, Sequence
@@ -42,6 +46,8 @@ from ashore.engines.openvino.scoring import score_text
 from ashore.errors import AshoreError, Conflict, EngineFailed, KvCacheExhausted, UnsupportedByEngine
 
 _FALLBACK_CONTEXT_TOKENS = 4096
+_PLENTY = 4
+"""Memory left, as a multiple of the weights, with which two compilations stay open beside each other."""
 
 
 class GenerationFile(msgspec.Struct, frozen=True):
@@ -56,13 +62,15 @@ class _Live:
     sequence: Sequence
     sampler: Sampler
     stops: frozenset[int]
+    adapter: str = ""
+    """Key of its adapter in the bank."""
     constraint: Constraint | None = None
     sent: int = 0
     allowed: NDArray[np.bool_] | None = field(default=None)
 
 
 class OpenVinoEngine:
-    """Implements `Engine`, `CanScore`, and `CanEmbed` for encoder models."""
+    """Implements `Engine`, `CanScore`, `CanLoadAdapter`, and `CanEmbed` for encoder models."""
 
     def __init__(self) -> None:
         self._info: EngineInfo | None = None
@@ -71,6 +79,14 @@ class OpenVinoEngine:
         self._grammars: GrammarCompiler | None = None
         self._scheduler = Scheduler(BlockPool(0, BLOCK_TOKENS), max_sequences=1, prefix_cache=False)
         self._pace = Pace(max_batch_tokens=1, max_stall_s=1, max_prompt_step_s=1)
+        self._plain: PairedModel | None = None
+        """The model as it was before the first adapter: for steps without any, where memory is not short."""
+        self._bank: AdapterBank | None = None
+        self._adapters: dict[str, str] = {}
+        """Name -> key in the bank; a name that is loaded again gets a new key."""
+        self._loads = 0
+        self._weight_bytes = 0
+        self._reopen: Callable[[], PairedModel] | None = None
         self._live: dict[OrderId, _Live] = {}
         self._compiling: dict[OrderId, Future[Constraint]] = {}
         self._events: deque[EngineEvent] = deque()
@@ -84,7 +100,10 @@ class OpenVinoEngine:
             self._info = self._embedder.info(files.name)
             return self._info
         config = run_config(options)
-        model = open_model(directory / (files.weights or "openvino_model.xml"), config)
+        xml = directory / (files.weights or "openvino_model.xml")
+        model = open_model(xml, config)
+        self._reopen = partial(open_model, xml, config, adapters=True)
+        self._weight_bytes = xml.with_suffix(".bin").stat().st_size
         known = model.facts.context_tokens or _FALLBACK_CONTEXT_TOKENS
         context = options.context_tokens or known
         per_token = max(1, model.kv_bytes_per_block // BLOCK_TOKENS)
@@ -122,6 +141,34 @@ class OpenVinoEngine:
         )
         return self._info
 
+    def load_adapter(self, name: str, directory: str) -> None:
+        """Do what `CanLoadAdapter` promises. The first adapter compiles the model again, with inputs for adapters.
+
+        Steps without an adapter go on with the first compilation and cost what they did, unless memory is short.
+        Sequences that run go on with the adapter that they began with, also when its name is given another.
+
+        Raises:
+            UnsupportedModel: not plain LoRA, or made for another model.
+            UnknownModel, CorruptBlob: the folder lacks a file, or one is damaged.
+        """
+        _, model = self._loaded()
+        adapter = read_adapter(Path(directory))
+        if self._bank is None and self._reopen is not None:
+            opened = self._reopen()
+            opened.use_cache_of(model)
+            self._bank = AdapterBank(opened.slots)
+            opened.use_adapters(self._bank)
+            self._model = opened
+            self._plain = model if free_memory_bytes() > _PLENTY * self._weight_bytes else None
+        assert self._bank is not None
+        self._loads += 1
+        key = f"{name}#{self._loads}"
+        self._bank.add(key, adapter)
+        replaced = self._adapters.get(name)
+        self._adapters[name] = key
+        if replaced is not None:
+            self._drop_if_unused(replaced)
+
     def submit(self, order: GenerateOrder) -> None:
         try:
             self._accept(order)
@@ -148,7 +195,12 @@ class OpenVinoEngine:
         """Return what `CanScore` promises. Runs between two steps, so the running sequences wait for it."""
         info, model = self._loaded()
         return score_text(
-            model, self._scheduler.pool, list(ids), top_logprobs, info=info, chunk_tokens=self._pace.max_batch_tokens
+            self._plain or model,
+            self._scheduler.pool,
+            list(ids),
+            top_logprobs,
+            info=info,
+            chunk_tokens=self._pace.max_batch_tokens,
         )
 
     def embed(self, batch: Seq[Seq[int]]) -> list[list[float]]:
@@ -174,7 +226,8 @@ class OpenVinoEngine:
     def close(self) -> None:
         if self._grammars is not None:
             self._grammars.close()
-        self._grammars = self._model = self._embedder = None
+        self._grammars = self._model = self._plain = self._embedder = self._bank = self._reopen = None
+        self._adapters.clear()
         self._live.clear()
         self._compiling.clear()
         self._events.clear()
@@ -188,15 +241,17 @@ class OpenVinoEngine:
         info, _ = self._loaded()
         if order.order_id in self._live:
             raise Conflict(f"order {order.order_id} is running already", hint="give every order an id of its own")
-        check_order(order, info)
+        check_order(order, info, self._adapters)
+        adapter = self._adapters[order.adapter] if order.adapter is not None else ""
         sequence = Sequence(
             order_id=order.order_id,
             ids=list(order.prompt_ids),
             num_prompt=len(order.prompt_ids),
             priority=order.priority,
-            root=(order.prefix_partition, order.adapter or ""),
+            root=(order.prefix_partition, adapter),
         )
-        live = _Live(order, sequence, Sampler(order.sampling, order.prompt_ids), frozenset(order.stop_token_ids))
+        sampler = Sampler(order.sampling, order.prompt_ids)
+        live = _Live(order, sequence, sampler, frozenset(order.stop_token_ids), adapter)
         self._live[order.order_id] = live
         if order.grammar is not None and self._grammars is not None:
             self._compiling[order.order_id] = self._grammars.compile(order.grammar)
@@ -233,15 +288,18 @@ class OpenVinoEngine:
         for source, target in plan.copies:
             model.copy_block(source, target)
         sampling = [c for c in plan.chunks if c.samples]
-        rows, sampled, total = [], [], 0
+        rows, sampled, runs, total = [], [], [], 0
         for chunk in plan.chunks:
             s = chunk.sequence
             rows.append((s.ids, chunk.start, chunk.end, s.table, -(-chunk.end // BLOCK_TOKENS)))
+            runs.append((self._live[s.order_id].adapter, chunk.end - chunk.start))
             total += chunk.end - chunk.start
             if chunk.samples:
                 sampled.append(total - 1)
+        if self._plain is not None and not any(adapter for adapter, _ in runs):
+            model = self._plain
         try:
-            model.start(make_batch(rows, sampled or [total - 1]))
+            model.start(make_batch(rows, sampled or [total - 1], runs if self._bank is not None else ()))
             broken = self._mask(sampling)
             logits_SV = model.wait()
         except EngineFailed as failure:
@@ -319,6 +377,14 @@ class OpenVinoEngine:
             future.cancel()
         elif live.sequence in self._scheduler.running or live.sequence in self._scheduler.waiting:
             self._scheduler.remove(live.sequence)
+        if live.adapter:
+            self._drop_if_unused(live.adapter)
+
+    def _drop_if_unused(self, key: str) -> None:
+        """Forget an adapter whose name means another one by now, once no order needs it."""
+        needed = key in self._adapters.values() or any(live.adapter == key for live in self._live.values())
+        if self._bank is not None and not needed:
+            self._bank.drop(key)
 
     def _fail(self, live: _Live, error: AshoreError) -> None:
         self._end(live)

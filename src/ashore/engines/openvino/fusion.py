@@ -70,9 +70,19 @@ def unpack_weights(model: Any) -> int:
         if node.get_type_name() == "MatMul":
             values = _evaluate(node.input_value(1).get_node())
             if values is not None:
-                node.input(1).replace_source_output(op.constant(values).output(0))
+                constant = op.constant(values)
+                constant.set_friendly_name(_constant_of(node).get_friendly_name())
+                node.input(1).replace_source_output(constant.output(0))
                 count += 1
     return count
+
+
+def _constant_of(product: Any) -> Any:
+    """Return the constant behind the second input of a product whose weights are rounded."""
+    source = product.input_value(1).get_node()
+    while source.get_type_name() != "Constant":
+        source = source.input_value(0).get_node()
+    return source
 
 
 def _evaluate(node: Any) -> Any | None:

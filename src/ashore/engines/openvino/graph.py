@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ashore.engines.openvino.fusion import unpack_weights
+from ashore.engines.openvino.lora import MASK, AdapterBank, Run, Slot, add_slots
 from ashore.engines.openvino.runtime import import_openvino
 from ashore.errors import EngineFailed, UnsupportedModel
 
@@ -37,6 +38,8 @@ class Batch:
     max_context_len: int
     sampled_S: NDArray[np.int64]
     """Rows of T whose next-token logits are wanted."""
+    runs: tuple[Run, ...] = ()
+    """Whose adapter each token of T has; empty: none has one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,11 +56,15 @@ class GraphFacts:
 class PagedModel:
     """A decoder on the CPU plugin, rewritten for paged attention, with logits for chosen positions only."""
 
-    def __init__(self, xml: Path, properties: Mapping[str, Any], *, unpack: bool = False) -> None:
+    def __init__(
+        self, xml: Path, properties: Mapping[str, Any], *, unpack: bool = False, adapters: bool = False
+    ) -> None:
         """Read and compile, with weights in single precision if `unpack`; the KV cache comes with `allocate`.
 
+        With `adapters` the graph has an input for their matrices beside every projection: see `use_adapters`.
+
         Raises:
-            UnsupportedModel: not a decoder that the paged-attention rewrite takes.
+            UnsupportedModel: not a decoder that the paged-attention rewrite takes, or its projections have no names.
             EngineFailed: the plugin refused the model or a property; its own words are in the message.
         """
         ov = import_openvino()
@@ -70,6 +77,9 @@ class PagedModel:
         if unpack:
             unpack_weights(model)
         model = _rewrite(model, xml)
+        self.slots: tuple[Slot, ...] = ()
+        if adapters:
+            model, self.slots = add_slots(model)
         try:
             self._compiled = core.compile_model(model, "CPU", dict(properties))
             self._request = self._compiled.create_infer_request()
@@ -82,6 +92,8 @@ class PagedModel:
         self._tensors: list[Any] = []
         self._inputs: dict[str, NDArray[Any]] = {}
         self._caches: list[NDArray[Any]] = []
+        self._bank = AdapterBank(())
+        self._matrices: dict[str, NDArray[np.float32]] = {}
 
     @property
     def kv_bytes_per_block(self) -> int:
@@ -99,6 +111,19 @@ class PagedModel:
     def use_cache_of(self, other: PagedModel) -> None:
         """Work on the blocks of another compilation of the same model."""
         self._use(other._tensors)
+
+    def use_adapters(self, bank: AdapterBank) -> None:
+        """Take the matrices of the steps to come from `bank`, which was made for the slots of this model."""
+        self._bank = bank
+
+    def _put_adapters(self, batch: Batch) -> None:
+        keys, mask_T1M = self._bank.mask(batch.runs or (("", batch.token_ids_T.size),))
+        self._put(MASK, mask_T1M)
+        matrices = self._bank.matrices(keys)
+        if matrices is not self._matrices:
+            for name, values in matrices.items():
+                self._request.set_tensor(self._ports[name], self._ov.Tensor(values, shared_memory=True))
+            self._matrices = matrices
 
     def _put(self, name: str, values: NDArray[Any]) -> None:
         """Write into the memory that the request reads already, or give it new memory where the shape has changed."""
@@ -130,6 +155,8 @@ class PagedModel:
         self._put("block_indices_begins", batch.block_indices_begins)
         self._put("max_context_len", np.array(batch.max_context_len, np.int32))
         self._put("sampled", batch.sampled_S)
+        if self.slots:
+            self._put_adapters(batch)
         self._request.start_async()
 
     def wait(self) -> NDArray[np.float32]:
@@ -209,7 +236,9 @@ def _rewrite(model: Any, xml: Path) -> Any:
     return ov.Model([result], model.get_sinks(), [*model.get_parameters(), sampled], "paged")
 
 
-def make_batch(rows: Sequence[tuple[list[int], int, int, Ints, int]], sampled: list[int]) -> Batch:
+def make_batch(
+    rows: Sequence[tuple[list[int], int, int, Ints, int]], sampled: list[int], runs: Sequence[Run] = ()
+) -> Batch:
     """Return the inputs for rows of (ids, start, end, block table, number of blocks in it)."""
     count = len(rows)
     past = np.empty(count, np.int32)
@@ -238,4 +267,5 @@ def make_batch(rows: Sequence[tuple[list[int], int, int, Ints, int]], sampled: l
         block_indices_begins=table_begins,
         max_context_len=longest,
         sampled_S=np.array(sampled, np.int64),
+        runs=tuple(runs),
     )

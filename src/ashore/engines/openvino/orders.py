@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
+from ashore.core import did_you_mean
 from ashore.engines.model import EngineInfo, GenerateOrder
-from ashore.errors import ContextTooLong, InvalidRequest, KvCacheExhausted, UnsupportedByEngine
+from ashore.errors import ContextTooLong, InvalidRequest, KvCacheExhausted
 
 MAX_TOP_LOGPROBS = 20
 
 
-def check_order(order: GenerateOrder, info: EngineInfo) -> None:
-    """Return if `order` can run.
+def check_order(order: GenerateOrder, info: EngineInfo, adapters: Collection[str] = ()) -> None:
+    """Return if `order` can run, `adapters` being the names of those that are loaded.
 
     Raises:
-        InvalidRequest: empty prompt, token ids beyond the vocabulary, numbers out of range.
+        InvalidRequest: empty prompt, token ids beyond the vocabulary, numbers out of range, an unknown adapter.
         ContextTooLong: prompt and answer are longer than the context; both numbers are in the message.
         KvCacheExhausted: the prompt alone is larger than the whole KV cache.
-        UnsupportedByEngine: an adapter is asked for.
     """
     length = len(order.prompt_ids)
     if not length:
@@ -34,11 +36,8 @@ def check_order(order: GenerateOrder, info: EngineInfo) -> None:
     _check_ids(list(order.sampling.logit_bias), info.vocab_size, "logit_bias")
     if order.top_logprobs is not None and not 0 <= order.top_logprobs <= MAX_TOP_LOGPROBS:
         raise InvalidRequest(f"top_logprobs is {order.top_logprobs}; expected 0 to {MAX_TOP_LOGPROBS}")
-    if order.adapter is not None:
-        raise UnsupportedByEngine(
-            f"the openvino engine runs no adapters; {order.adapter!r} was asked for",
-            hint="merge the adapter into a variant of the model",
-        )
+    if order.adapter is not None and order.adapter not in adapters:
+        raise InvalidRequest(f"no adapter is called {order.adapter!r}", hint=did_you_mean(order.adapter, adapters))
     _check_sampling(order)
 
 

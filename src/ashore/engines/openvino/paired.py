@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from ashore.engines.openvino.config import RunConfig, free_memory_bytes
 from ashore.engines.openvino.graph import Batch, GraphFacts, PagedModel, read_precision
+from ashore.engines.openvino.lora import AdapterBank, Slot
 
 _SHARE_OF_FREE_MEMORY = 0.15
 """The second compilation may take this much of what is free; otherwise one form does everything."""
@@ -67,10 +68,10 @@ def cpu_flags(cpuinfo: Path = Path("/proc/cpuinfo")) -> frozenset[str]:
     return frozenset(found[1].split()) if found else frozenset()
 
 
-def open_model(xml: Path, config: RunConfig) -> PairedModel:
+def open_model(xml: Path, config: RunConfig, *, adapters: bool = False) -> PairedModel:
     """Compile the model in the one form or the two forms that suit this machine and the options.
 
-    Raises as `PagedModel` does.
+    Both forms have inputs for adapters if `adapters` is set. Raises as `PagedModel` does.
     """
     binary = xml.with_suffix(".bin")
     form = None
@@ -85,10 +86,10 @@ def open_model(xml: Path, config: RunConfig) -> PairedModel:
         )
     if form is None:
         first_properties.setdefault("DYNAMIC_QUANTIZATION_GROUP_SIZE", 128)
-        return PairedModel(PagedModel(xml, first_properties))
+        return PairedModel(PagedModel(xml, first_properties, adapters=adapters))
     first_properties.setdefault("DYNAMIC_QUANTIZATION_GROUP_SIZE", 0)
-    second = PagedModel(xml, {**first_properties, **form.properties}, unpack=form.unpack)
-    return PairedModel(PagedModel(xml, first_properties), second, from_tokens=form.from_tokens)
+    second = PagedModel(xml, {**first_properties, **form.properties}, unpack=form.unpack, adapters=adapters)
+    return PairedModel(PagedModel(xml, first_properties, adapters=adapters), second, from_tokens=form.from_tokens)
 
 
 class PairedModel:
@@ -112,6 +113,23 @@ class PairedModel:
         self._first.allocate(num_blocks)
         if self._second is not None:
             self._second.use_cache_of(self._first)
+
+    def use_cache_of(self, other: PairedModel) -> None:
+        """Go on with the blocks of another opening of the same model."""
+        self._first.use_cache_of(other._first)
+        if self._second is not None:
+            self._second.use_cache_of(other._first)
+
+    @property
+    def slots(self) -> tuple[Slot, ...]:
+        """What adapters can change; empty unless the model was opened for adapters."""
+        return self._first.slots
+
+    def use_adapters(self, bank: AdapterBank) -> None:
+        """Take the adapters of the steps to come from `bank`."""
+        self._first.use_adapters(bank)
+        if self._second is not None:
+            self._second.use_adapters(bank)
 
     def copy_block(self, source: int, target: int) -> None:
         """Copy a block's keys and values in every layer."""

@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ashore.errors import UnsupportedModel
-from ashore.store.conversion.safetensorsmeta import TensorPlace
+from ashore.store.conversion.safetensorsmeta import TensorPlace, read_header
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import numpy as np
     import numpy.typing as npt
 
@@ -37,6 +39,16 @@ def read_tensor(place: TensorPlace) -> npt.NDArray[np.float32]:
             raise UnsupportedModel(
                 f"{place.file.name} has tensors of type {place.dtype}", hint="known: F32, F16, BF16; FP8 goes to vllm"
             )
+
+
+def read_tensors(path: Path) -> dict[str, npt.NDArray[np.float32]]:
+    """Return every tensor of a safetensors file as float32, by name.
+
+    Raises:
+        CorruptBlob: not a safetensors file, or cut short.
+        UnsupportedModel: a type other than F32, F16 and BF16.
+    """
+    return {name: read_tensor(place) for name, place in read_header(path).items()}
 
 
 def fits_f16(values: npt.NDArray[np.float32]) -> bool:
