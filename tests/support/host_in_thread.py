@@ -21,8 +21,8 @@ from ashore.engines import (
     fake_model_files,
 )
 from ashore.engines.host import HostLoop
-from ashore.engines.unixsocket import listen_on
 from ashore.errors import AshoreError, EngineFailed
+from ashore.processes import listen_on
 
 T = TypeVar("T")
 END = 256

@@ -22,8 +22,8 @@ from ashore.engines.frames import (
 from ashore.engines.hostlink import HostLink, host_died
 from ashore.engines.model import EngineInfo, EngineStats, GenerateOrder, TokenLogprob
 from ashore.engines.orderstream import OrderStream, ended_stream
-from ashore.engines.unixsocket import unix_address
 from ashore.errors import EngineFailed, HostDied, NotReady
+from ashore.processes import unix_address
 
 _FIRST_RETRY_S: Final = 0.01
 _LONGEST_RETRY_S: Final = 0.2

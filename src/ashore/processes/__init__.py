@@ -9,10 +9,12 @@ from ashore.processes.environment import child_environment
 from ashore.processes.launch import die_with_parent
 from ashore.processes.lock import Holder, HomeLock, read_holder
 from ashore.processes.logs import rotate, tail
+from ashore.processes.look import get_from
 from ashore.processes.ports import check_port, owner_of_port
 from ashore.processes.restart import GiveUp, Restart, RestartPolicy, decide
 from ashore.processes.silence import silence_dependencies, silence_host
 from ashore.processes.supervisor import ChildState, Supervisor
+from ashore.processes.unixsocket import listen_on, unix_address
 
 __all__ = [
     "Caller",
@@ -30,10 +32,13 @@ __all__ = [
     "child_environment",
     "decide",
     "die_with_parent",
+    "get_from",
+    "listen_on",
     "owner_of_port",
     "read_holder",
     "rotate",
     "silence_dependencies",
     "silence_host",
     "tail",
+    "unix_address",
 ]

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
 import socket
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
 from ashore.errors import NotReady, RemoteRefused
 from ashore.processes.supervisor import Supervisor
+from ashore.processes.unixsocket import listen_on, unix_address
 
 MAX_QUESTION_BYTES: Final = 4 << 20
 CALL_TIMEOUT_S: Final = 600.0
@@ -43,16 +43,7 @@ class ControlServer:
         self._path = path
         self._supervisor = supervisor
         self._answer = answer
-        path.unlink(missing_ok=True)
-        self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        before = os.umask(0o177)
-        try:
-            with unix_address(path) as address:
-                self._listener.bind(address)
-        finally:
-            os.umask(before)
-        self._listener.listen(4)
-        self._listener.setblocking(False)
+        self._listener = listen_on(path, backlog=4)
         supervisor.watch(self._listener.fileno(), self._accept)
 
     def close(self) -> None:
@@ -113,19 +104,3 @@ def ask(path: Path, question: Mapping[str, object]) -> Iterator[dict[str, object
                 if message.get("done"):
                     return
     raise RemoteRefused("`ashore up` ended before its answer was whole", hint="see what it printed")
-
-
-@contextmanager
-def unix_address(path: Path) -> Iterator[str]:
-    """Yield an address of a unix socket that fits the kernel's 107 bytes: a long one goes through its folder in /proc.
-
-    Source: unix(7), `sun_path`.
-    """
-    if len(os.fsencode(path)) <= 107:
-        yield str(path)
-        return
-    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        yield f"/proc/self/fd/{folder}/{path.name}"
-    finally:
-        os.close(folder)

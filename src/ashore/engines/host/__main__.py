@@ -26,9 +26,8 @@ from ashore.engines.launch import HostLaunch, read_launch
 from ashore.engines.model import EngineInfo
 from ashore.engines.ports import CanLoadAdapter, Engine
 from ashore.engines.registry import make_engine
-from ashore.engines.unixsocket import listen_on
 from ashore.errors import AshoreError, UnsupportedByEngine
-from ashore.processes import die_with_parent, silence_host
+from ashore.processes import die_with_parent, listen_on, silence_host
 
 _TELL_FAILURE_S: Final = 2.0
 """How long a host that could not load stays to say so to the workers that wait for its greeting."""
