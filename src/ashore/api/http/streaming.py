@@ -84,6 +84,7 @@ def answer_headers(started: Started) -> Headers:
         (b"x-ashore-release", started.release.encode()),
         (b"x-ashore-precision", started.precision.encode()),
         *cache_headers(started.cache, started.age_s),
+        *([(b"x-ashore-cache-entry", started.entry_id.encode())] if started.entry_id else []),
     ]
 
 
