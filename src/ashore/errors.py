@@ -10,9 +10,10 @@
         Unauthenticated 401           PermissionDenied 403
       CapacityError                 wait, or add machines                  exit 3
         Overloaded      429           DeadlineExceeded 504   KvCacheExhausted 503   Draining 503   DiskFull 507
+        Preempted       503
       EnvironmentFault              the operator mends the machine         exit 4
         MissingExtra    500           PortTaken 500   HomeBusy 500   HomeTooNew 500   SourceUnreachable 502
-        CorruptBlob     500           EngineFailed 502   HostDied 503   NotReady 503   RemoteRefused 502
+        CorruptBlob     500           EngineFailed 502   HostDied 503   WorkerDied 503  NotReady 503   RemoteRefused 502
       Bug             500           our invariant broke; report it         exit 70
 
 A message says what, which object, what was seen and what was expected; `hint` says the next action. `code` is stable:
@@ -229,6 +230,12 @@ class Draining(CapacityError):
     code = "draining"
 
 
+class Preempted(CapacityError):
+    """A line of a batch gave its slot to an interactive request."""
+
+    code = "preempted"
+
+
 class DiskFull(CapacityError):
     """There is not enough room on the disk."""
 
@@ -300,6 +307,14 @@ class HostDied(EnvironmentFault):
     """The engine host died while it worked on this request."""
 
     code = "host_died"
+    http_status = 503
+    retryable = True
+
+
+class WorkerDied(EnvironmentFault):
+    """The API worker died while it worked on this request. The edge answers it."""
+
+    code = "worker_died"
     http_status = 503
     retryable = True
 

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import heapq
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
-from ashore.errors import DeadlineExceeded, Draining, Overloaded
+from ashore.errors import DeadlineExceeded, Draining, Overloaded, Preempted
+from ashore.serving.model import Urgency
 
 Verdict = Literal["run", "wait", "refuse"]
 
@@ -88,11 +90,51 @@ def retry_after_s(load: Load, capacity: Capacity, mean_service_s: float) -> floa
     return min(60.0, max(1.0, rounds * mean_service_s))
 
 
+class Background:
+    """One request that may wait: it starts only when nobody who is waited for wants its slot.
+
+    One of a batch gives the slot up again. The gate says so once; whoever runs the request ends it then.
+    """
+
+    __slots__ = ("_stop", "preempted", "yields")
+
+    def __init__(self, *, yields: bool) -> None:
+        """`yields`: of a batch."""
+        self.yields: Final = yields
+        self.preempted = False
+        """Its slot belongs to somebody else."""
+        self._stop: Callable[[], None] | None = None
+
+    def on_preempt(self, stop: Callable[[], None]) -> None:
+        """Have `stop` called when the slot is taken away; at once where that has happened."""
+        self._stop = stop
+        if self.preempted:
+            stop()
+
+    def preempt(self) -> None:
+        """Take the slot away. May be called twice."""
+        if not self.preempted:
+            self.preempted = True
+            if self._stop is not None:
+                self._stop()
+
+
+def background_of(urgency: Urgency) -> Background | None:
+    """Return how a request of this urgency goes through a gate; None: somebody waits for its answer."""
+    return None if urgency == "interactive" else Background(yields=urgency == "batch")
+
+
+def preempted() -> Preempted:
+    """Return the error of a request that gave its slot up."""
+    return Preempted(hint="send it again; it goes on when the server is idle", retry_after_s=1)
+
+
 @dataclass(slots=True, order=True)
 class _Waiter:
     rank: tuple[int, int]
     cost: Cost = field(compare=False)
     called: asyncio.Future[None] = field(compare=False)
+    background: Background | None = field(default=None, compare=False)
     gone: bool = field(default=False, compare=False)
 
 
@@ -103,6 +145,10 @@ class Gate:
         self._capacity = capacity
         self._running = self._waiting = self._tokens = 0
         self._queue: list[_Waiter] = []
+        self._background: list[_Waiter] = []
+        """Those that may wait. They count nowhere until they run, so they keep nobody out."""
+        self._yielding: dict[Background, Cost] = {}
+        """Requests of batches that run, the newest last."""
         self._arrivals = 0
         self._mean_service_s = 1.0
         self._draining = False
@@ -121,11 +167,22 @@ class Gate:
         self._call_next()
 
     def drain(self) -> None:
-        """Take nothing new from now on; what runs and what waits goes on. May be called twice."""
-        self._draining = True
+        """Take nothing new from now on; what runs and what waits goes on, but for background work.
 
-    async def enter(self, cost: Cost, *, priority: int = 0, wait_s: float) -> None:
+        May be called twice.
+        """
+        self._draining = True
+        for waiter in self._background:
+            if not waiter.called.done():
+                waiter.called.set_exception(_draining())
+        self._make_room(lambda: False)
+
+    async def enter(
+        self, cost: Cost, *, priority: int = 0, wait_s: float, background: Background | None = None
+    ) -> None:
         """Return when the request may run; `leave` must follow exactly once. Cancelling it leaves the queue.
+
+        With `background` it runs only while nobody else waits, and does not keep others out while it waits.
 
         Raises:
             Draining: the server stops.
@@ -133,7 +190,11 @@ class Gate:
             DeadlineExceeded: no slot was free within `wait_s`.
         """
         if self._draining:
-            raise Draining(hint="send it to another server, or again later", retry_after_s=5)
+            raise _draining()
+        if background is not None:
+            await self._enter_behind(cost, priority, wait_s, background)
+            return
+        self._make_room(lambda: verdict(self.load, self._capacity, cost) == "run")
         match verdict(self.load, self._capacity, cost):
             case "refuse":
                 raise self._refusal(cost)
@@ -141,28 +202,61 @@ class Gate:
                 self._running += cost.sequences
                 self._tokens += cost.tokens
             case "wait":
-                await self._wait(cost, priority, wait_s)
+                self._waiting += cost.sequences
+                self._tokens += cost.tokens
+                await self._wait(self._queue, cost, priority, wait_s)
 
-    def leave(self, cost: Cost, *, service_s: float) -> None:
+    def leave(self, cost: Cost, *, service_s: float, background: Background | None = None) -> None:
         """Give the slot back. `service_s` is how long the request ran; it feeds the estimate in `retry-after`."""
+        if background is not None:
+            self._yielding.pop(background, None)
+            if background.preempted:
+                return  # the slot was taken away, and somebody else has it
         self._running -= cost.sequences
         self._tokens -= cost.tokens
         self._mean_service_s += 0.1 * (service_s - self._mean_service_s)
         self._call_next()
 
-    async def _wait(self, cost: Cost, priority: int, wait_s: float) -> None:
+    def _make_room(self, enough: Callable[[], bool]) -> None:
+        """Take slots from requests of batches, the newest first, until it is enough."""
+        while self._yielding and not enough():
+            background, cost = self._yielding.popitem()
+            self._running -= cost.sequences
+            self._tokens -= cost.tokens
+            background.preempt()
+
+    async def _enter_behind(self, cost: Cost, priority: int, wait_s: float, background: Background) -> None:
+        if not self._waiting and not self._background and self._fits(cost):
+            self._start_behind(cost, background)
+            return
+        if sum(not waiter.gone for waiter in self._background) >= self._capacity.max_waiting:
+            raise self._refusal(cost)
+        await self._wait(self._background, cost, priority, wait_s, background)
+
+    def _fits(self, cost: Cost) -> bool:
+        within = self._tokens + cost.tokens <= self._capacity.max_tokens or not self._running
+        return within and may_start(self.load, self._capacity, cost)
+
+    def _start_behind(self, cost: Cost, background: Background) -> None:
+        self._running += cost.sequences
+        self._tokens += cost.tokens
+        if background.yields:
+            self._yielding[background] = cost
+
+    async def _wait(
+        self, queue: list[_Waiter], cost: Cost, priority: int, wait_s: float, background: Background | None = None
+    ) -> None:
         loop = asyncio.get_running_loop()
         self._arrivals += 1
-        waiter = _Waiter((-priority, self._arrivals), cost, loop.create_future())
-        heapq.heappush(self._queue, waiter)
-        self._waiting += cost.sequences
-        self._tokens += cost.tokens
+        waiter = _Waiter((-priority, self._arrivals), cost, loop.create_future(), background)
+        heapq.heappush(queue, waiter)
         alarm = loop.call_later(wait_s, _expire, waiter.called, wait_s)
         try:
             await waiter.called
         except BaseException:
             if waiter.called.done() and not waiter.called.cancelled() and waiter.called.exception() is None:
-                self.leave(cost, service_s=self._mean_service_s)  # called and cancelled in the same moment
+                # called and cancelled in the same moment
+                self.leave(cost, service_s=self._mean_service_s, background=background)
             else:
                 self._forget(waiter)
             raise
@@ -171,11 +265,13 @@ class Gate:
 
     def _forget(self, waiter: _Waiter) -> None:
         waiter.gone = True
-        self._waiting -= waiter.cost.sequences
-        self._tokens -= waiter.cost.tokens
-        if len(self._queue) > 64 and sum(w.gone for w in self._queue) * 2 > len(self._queue):
-            self._queue = [w for w in self._queue if not w.gone]
-            heapq.heapify(self._queue)
+        queue = self._queue if waiter.background is None else self._background
+        if waiter.background is None:
+            self._waiting -= waiter.cost.sequences
+            self._tokens -= waiter.cost.tokens
+        if len(queue) > 64 and sum(w.gone for w in queue) * 2 > len(queue):
+            queue[:] = [w for w in queue if not w.gone]
+            heapq.heapify(queue)
         self._call_next()
 
     def _call_next(self) -> None:
@@ -190,6 +286,17 @@ class Gate:
             self._waiting -= first.cost.sequences
             self._running += first.cost.sequences
             first.called.set_result(None)
+        while self._background:
+            first = self._background[0]
+            if first.gone or first.called.done():
+                heapq.heappop(self._background)
+                continue
+            if not self._fits(first.cost):
+                return
+            heapq.heappop(self._background)
+            assert first.background is not None
+            self._start_behind(first.cost, first.background)
+            first.called.set_result(None)
 
     def _refusal(self, cost: Cost) -> Overloaded:
         load, capacity = self.load, self._capacity
@@ -200,6 +307,10 @@ class Gate:
             hint="send it again after the time in `retry-after`, or raise [admission]",
             retry_after_s=retry_after_s(load, capacity, self._mean_service_s),
         )
+
+
+def _draining() -> Draining:
+    return Draining(hint="send it to another server, or again later", retry_after_s=5)
 
 
 def _expire(called: asyncio.Future[None], wait_s: float) -> None:

@@ -73,13 +73,20 @@ class Feed:
             self._error = self._error or fault
             self._rouse()
 
-    def _expire(self) -> None:
-        self._error = DeadlineExceeded(
-            "the deadline passed before the answer was whole", hint="ask for fewer tokens, or give it a later deadline"
-        )
+    def stop(self, error: AshoreError) -> None:
+        """Cancel every order; the reader gets `error`, unless something went wrong before."""
+        self._error = self._error or error
         for choice in range(len(self._streams)):
             self.end(choice)
         self._rouse()
+
+    def _expire(self) -> None:
+        self.stop(
+            DeadlineExceeded(
+                "the deadline passed before the answer was whole",
+                hint="ask for fewer tokens, or give it a later deadline",
+            )
+        )
 
     def _rouse(self) -> None:
         if self._wake is not None and not self._wake.done():

@@ -10,6 +10,8 @@ from ashore.core import Message, RequestId, ToolSpec
 from ashore.engines import Grammar, Sampling
 
 FinishReason = Literal["stop", "length", "tool_calls"]
+Urgency = Literal["interactive", "background", "batch"]
+"""background: waits behind whoever waits for an answer. batch: also gives its slot up when one of those comes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +38,7 @@ class GenerationRequest:
     echo: bool = False
     ignore_eos: bool = False
     priority: int = 0
+    urgency: Urgency = "interactive"
     deadline_s: float | None = None
     """Seconds from arrival after which the answer is worth nothing; None: the server's default."""
     template_options: dict[str, object] = field(default_factory=dict)
@@ -124,5 +127,6 @@ __all__ = [
     "Started",
     "TokenText",
     "ToolCallDelta",
+    "Urgency",
     "Usage",
 ]

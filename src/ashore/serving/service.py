@@ -11,6 +11,7 @@ import itertools
 import logging
 import secrets
 from collections.abc import AsyncGenerator, Callable, Sequence
+from functools import partial
 
 from ashore.access import INFER, Principal
 from ashore.cache import AnswerCache, CacheStats, Question, Ready
@@ -18,7 +19,7 @@ from ashore.core import Clock, RequestId
 from ashore.engines import EngineStats, Grammar
 from ashore.errors import AshoreError, DeadlineExceeded
 from ashore.metrics import Metrics
-from ashore.serving.admission import Cost, Gate, capacity_for, cost_of
+from ashore.serving.admission import Background, Cost, Gate, background_of, capacity_for, cost_of, preempted
 from ashore.serving.answer import Answer
 from ashore.serving.answers import AnswerRecorder, ask_of, no_cache, replay
 from ashore.serving.assembly import assemble, echoed, usage_of
@@ -26,7 +27,7 @@ from ashore.serving.embedding import Embedding, check_embeds, encode_inputs, sho
 from ashore.serving.feed import Feed
 from ashore.serving.flights import Flights
 from ashore.serving.guards import AuditNote, Guards, Watch
-from ashore.serving.model import GenerationRequest, ServingEvent, Started, Usage
+from ashore.serving.model import GenerationRequest, ServingEvent, Started, Urgency, Usage
 from ashore.serving.models import LoadedModel, ModelCard, find_model
 from ashore.serving.orders import Prompt, check_features, make_orders
 from ashore.serving.ports import ServedText
@@ -201,6 +202,10 @@ class ServingService:
                 yield event
             return
         found = await self._cache.find(question)
+        if found is None and request.urgency == "batch":  # it may be preempted, so nobody shares its generation
+            async for event in self._fresh(model, request, principal, arrived_at):
+                yield event
+            return
         if found is not None:
             self._guards.budgets.charge_hit(principal, request.model)
             self._metrics.add("ashore_cache_lookups", 1, request.model, found.label)
@@ -260,8 +265,10 @@ class ServingService:
         encoded_at = self._clock.monotonic_s()
         self._metrics.observe("ashore_stage_seconds", encoded_at - arrived_at, "prepare")
         reservation = self._guards.budgets.reserve(principal, request.model, cost)
+        background = background_of(request.urgency)
         try:
-            await model.gate.enter(cost, priority=request.priority, wait_s=max(0.0, deadline_at - encoded_at))
+            wait_s = max(0.0, deadline_at - encoded_at)
+            await model.gate.enter(cost, priority=request.priority, wait_s=wait_s, background=background)
             admitted_at = self._clock.monotonic_s()
             self._metrics.observe("ashore_stage_seconds", admitted_at - encoded_at, "admit")
             try:
@@ -275,7 +282,7 @@ class ServingService:
                 if request.echo:
                     for delta in echoed(request, prompt, model.text):
                         yield delta
-                answer = self._run(model, request, prompt, principal, arrived_at, deadline_at)
+                answer = self._run(model, request, prompt, principal, arrived_at, deadline_at, background)
                 try:
                     async for event in answer:
                         if isinstance(event, Usage):
@@ -284,7 +291,8 @@ class ServingService:
                 finally:
                     await answer.aclose()
             finally:
-                model.gate.leave(cost, service_s=self._clock.monotonic_s() - admitted_at)
+                service_s = self._clock.monotonic_s() - admitted_at
+                model.gate.leave(cost, service_s=service_s, background=background)
         finally:
             reservation.release()
 
@@ -296,6 +304,7 @@ class ServingService:
         *,
         dimensions: int | None = None,
         priority: int = 0,
+        urgency: Urgency = "interactive",
         deadline_s: float | None = None,
     ) -> Embedding:
         """Return one vector per input. The deadline covers the wait for a slot and the run together.
@@ -314,7 +323,9 @@ class ServingService:
         self._enter()
         try:
             wait_s = max(0.0, deadline_at - self._clock.monotonic_s())
-            await found.gate.enter(cost, priority=priority, wait_s=wait_s)
+            # one that runs is over before it could be preempted: it only waits behind others
+            background = background_of("interactive" if urgency == "interactive" else "background")
+            await found.gate.enter(cost, priority=priority, wait_s=wait_s, background=background)
             entered_at = self._clock.monotonic_s()
             try:
                 vectors = await self._embed(found, batch, deadline_at)
@@ -434,6 +445,7 @@ class ServingService:
         principal: Principal,
         arrived_at: float,
         deadline_at: float,
+        background: Background | None,
     ) -> AsyncGenerator[ServingEvent, None]:
         """Generate on one replica; on another when the host dies before anything went out."""
         told = False
@@ -451,6 +463,8 @@ class ServingService:
             answers = [self._answer(choice, request, prompt, model.text) for choice in range(request.num_choices)]
             left_s = max(0.0, deadline_at - self._clock.monotonic_s())
             feed = Feed(replica, orders, deadline_at=asyncio.get_running_loop().time() + left_s)
+            if background is not None:
+                background.on_preempt(partial(feed.stop, preempted()))
             seat.in_flight += len(orders)
             first_at = last_at = 0.0
             try:
