@@ -110,7 +110,7 @@ def test_a_lease_that_ran_out_goes_to_another_and_the_first_one_has_no_effect(
     clock.advance(1)
     [second] = lease(queue, owner="quick")
     assert second.number > first.number
-    assert queue.renew([first]) == set() and not queue.holds(first) and queue.holds(second)
+    assert queue.renew([first]) == set() and queue.holding([first]) == set() and queue.holding([second]) == {"j1"}
     assert queue.settle(first, Done(result=b"late")) is None
     assert queue.settle(second, Done(result=b"good")) is not None
     assert queue.body("j1").result == b"good"

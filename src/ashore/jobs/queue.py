@@ -122,10 +122,10 @@ class JobQueue:
         )
         return {job.job_id for job in kept}
 
-    def holds(self, lease: Lease) -> bool:
-        """Return whether a lease still holds. Only reads."""
-        job = self.store.get(lease.job.job_id)
-        return job is not None and rules.held(job, lease.number)
+    def holding(self, leases: Sequence[Lease]) -> set[str]:
+        """Return the ids of the leases that still hold. Only reads."""
+        found = ((lease, self.store.get(lease.job.job_id)) for lease in leases)
+        return {lease.job.job_id for lease, job in found if job is not None and rules.held(job, lease.number)}
 
     def report(self, lease: Lease, progress: str) -> bool:
         """Say how far the work is; False when the lease is lost."""

@@ -123,6 +123,8 @@ def settle(job: Job, *, number: int, outcome: Outcome, now_ms: int, jitter: floa
             if counted and job.attempts >= job.max_attempts:
                 return _end(job, "dead", now_ms, code=code, message=message)
             pause_s = backoff_s(job.attempts, jitter) if after_s is None else after_s
+            if not counted and job.children_total and not children_left(job):
+                pause_s = 0.0  # its last child ended while it was deciding to wait
             back = _set_back(job, now_ms + int(pause_s * 1000), code, message)
             return Change(job=back if counted else replace(back, attempts=job.attempts - 1))
 
@@ -163,10 +165,14 @@ def child_ended(parent: Job, child: Job, now_ms: int) -> Job:
         children_succeeded=parent.children_succeeded + ok,
         children_failed=parent.children_failed + (not ok),
     )
-    left = counted.children_total - counted.children_succeeded - counted.children_failed
-    if left <= 0 and counted.state == "queued":
+    if not children_left(counted) and counted.state == "queued":
         return replace(counted, not_before_ms=min(counted.not_before_ms, now_ms))
     return counted
+
+
+def children_left(job: Job) -> int:
+    """Return how many children of a job have not ended."""
+    return job.children_total - job.children_succeeded - job.children_failed
 
 
 def adopt(job: Job, *, number: int, children: tuple[NewJob, ...], progress: str) -> Change | None:
@@ -209,6 +215,8 @@ def _webhook(job: Job, now_ms: int) -> NewJob:
     """The job that tells of the end of `job`. Its id follows from the other's, so that there is one."""
     noun = {"response": "response", "batch": "batch"}.get(job.kind, "job")
     verb = {"succeeded": "completed", "dead": "failed"}.get(job.state, job.state)
+    if job.error_code == "batch_expired":
+        verb = "expired"
     event = Event(id=f"evt_{job.job_id}", created_at=now_ms // 1000, type=f"{noun}.{verb}", data={"id": job.job_id})
     return NewJob(
         job_id=f"hook_{job.job_id}",

@@ -1,0 +1,139 @@
+"""Where ashore may call: hosts that the operator named, and addresses that those names may have.
+
+A name that an outsider controls must not lead inside. So a name is resolved once, every address is checked, and the
+connection is made to a checked address: a second answer of the name server changes nothing.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Sequence
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from ashore.errors import InvalidSpec, PermissionDenied
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Allowed:
+    """One entry of `[egress] allow`: `HOST`, `HOST:PORT`, or either with `@NETWORK`."""
+
+    host: str
+    """In small letters; `*.` at its start stands for one or more labels."""
+    port: int | None
+    network: Network | None
+    """Where the host may lie; None: anywhere that is reachable from the whole world."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Target:
+    """A checked address of the web."""
+
+    scheme: str
+    host: str
+    port: int
+    path: str
+    """With its query."""
+    network: Network | None
+    literal: bool
+    """The operator named the address itself, so there is nothing to resolve."""
+
+    @property
+    def authority(self) -> str:
+        """What goes into the `host` header."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return host if self.port == {"http": 80, "https": 443}[self.scheme] else f"{host}:{self.port}"
+
+
+def parse_allow(entries: Sequence[str]) -> tuple[Allowed, ...]:
+    """Return the entries of `[egress] allow`.
+
+    Raises:
+        InvalidSpec: one is malformed.
+    """
+    return tuple(_parse(entry) for entry in entries)
+
+
+def check_url(url: str, allow: Sequence[Allowed]) -> Target:
+    """Return the parts of `url` when it may be called.
+
+    Raises:
+        PermissionDenied: it is no plain http(s) address, or its host is not allowed.
+    """
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError as fault:
+        raise PermissionDenied(f"{url[:100]!r} is no address: {fault}") from fault
+    host = (parts.hostname or "").rstrip(".").lower()
+    if parts.scheme not in ("http", "https") or not host or parts.username or parts.fragment or len(url) > 2048:
+        raise PermissionDenied(
+            f"{url[:100]!r} is no plain http or https address", hint="https://HOST/PATH, without user or fragment"
+        )
+    if any(ord(char) <= 32 or ord(char) >= 127 for char in url):
+        raise PermissionDenied("the address has spaces, control or non-ASCII characters", hint="percent-encode them")
+    port = port or {"http": 80, "https": 443}[parts.scheme]
+    for one in allow:
+        if _matches(one.host, host) and one.port in (None, port):
+            path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+            return Target(
+                scheme=parts.scheme, host=host, port=port, path=path, network=one.network, literal=_is_address(host)
+            )
+    raise PermissionDenied(f"[egress] does not allow {host}:{port}", hint="the operator adds it to [egress] allow")
+
+
+def check_addresses(target: Target, addresses: Sequence[str]) -> str:
+    """Return the address to connect to. One that is not allowed spoils all of them.
+
+    Raises:
+        PermissionDenied: the name points where it must not.
+    """
+    for text in addresses:
+        address = ipaddress.ip_address(text.partition("%")[0])
+        inner = getattr(address, "ipv4_mapped", None) or address
+        if target.network is not None:
+            allowed = inner.version == target.network.version and inner in target.network
+        else:
+            allowed = target.literal or (inner.is_global and not inner.is_multicast)
+        if not allowed:
+            raise PermissionDenied(
+                f"{target.host} points to {text}, which is not an address it may have",
+                hint=f'if that is right, allow it: "{target.host}@NETWORK" in [egress] allow',
+            )
+    if not addresses:
+        raise PermissionDenied(f"{target.host} has no address")
+    return addresses[0]
+
+
+def _parse(entry: str) -> Allowed:
+    name, _, network = entry.strip().lower().partition("@")
+    try:
+        parts = urlsplit(f"//{name}")
+        host, port = parts.hostname or "", parts.port
+        inside = ipaddress.ip_network(network) if network else None
+    except ValueError as fault:
+        raise InvalidSpec(f"[egress] allow has {entry!r}: {fault}", hint='"host", "host:443", "host@10.0.0.0/8"') from (
+            fault
+        )
+    bare = host.removeprefix("*.")
+    if not bare or "*" in bare or parts.path or parts.username or "." not in bare + "." or host == "*":
+        raise InvalidSpec(
+            f"[egress] allow has {entry!r}", hint='"host", "host:443", "*.example.com", "host@10.0.0.0/8"'
+        )
+    return Allowed(host=host, port=port, network=inside)
+
+
+def _matches(pattern: str, host: str) -> bool:
+    if pattern.startswith("*."):
+        return host.endswith(pattern[1:]) and len(host) > len(pattern) - 1
+    return host == pattern
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,234 @@
+"""The loop of a job worker: lease what goes next, run it, record how it ended, and keep house.
+
+Every job of a lane runs as one task. A second task renews all leases; a job whose lease was lost, because it was
+cancelled or taken over, is cancelled here too.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final, TypeVar
+
+from ashore.errors import AshoreError
+from ashore.jobs.model import Again, Done, Failed, Lease, Outcome
+from ashore.jobs.ports import FileStore, Handler
+from ashore.jobs.queue import JobQueue
+from ashore.state import Changes
+
+log = logging.getLogger("ashore.jobs")
+
+T = TypeVar("T")
+
+IDLE_LOOK_S: Final = 1.0
+"""Between two looks for work whose time has come, when nothing was announced."""
+CHANGES_LOOK_S: Final = 0.1
+CANCEL_LOOK_S: Final = 0.5
+"""Between two looks whether a running job was cancelled."""
+SWEEP_S: Final = 2.0
+PRUNE_S: Final = 60.0
+ABANDONED_UPLOAD_S: Final = 86_400.0
+RECORD_PAUSE_S: Final = 1.0
+
+
+@dataclass(slots=True, kw_only=True)
+class Lane:
+    """Kinds of job that share slots, so that slow ones of another kind cannot take them all."""
+
+    kinds: tuple[str, ...]
+    slots: int
+    running: dict[str, tuple[Lease, asyncio.Task[None]]] = field(default_factory=dict)
+
+
+class Runner:
+    """Runs the jobs of a queue until it is stopped. Lives on one event loop; SQL happens on threads."""
+
+    def __init__(
+        self,
+        queue: JobQueue,
+        handlers: Mapping[str, Handler],
+        *,
+        lanes: Sequence[Lane],
+        owner: str,
+        changes: Callable[[], Changes],
+        files: FileStore | None = None,
+    ) -> None:
+        """Make it.
+
+        Args:
+            handlers: By kind.
+            lanes: Which kinds run side by side, and how many of them.
+            owner: Name of this worker's place; what an earlier worker of the same name held is taken over.
+            changes: Opens a listener for new work.
+            files: Swept of what has expired, where given.
+        """
+        self._queue = queue
+        self._handlers = handlers
+        self._lanes = tuple(lanes)
+        self._owner = owner
+        self._open_changes = changes
+        self._files = files
+        self._wake = asyncio.Event()
+        self._stop = asyncio.Event()
+
+    def stop(self) -> None:
+        """Lease nothing more; `run` returns once every job was given back."""
+        self._stop.set()
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Work until `stop`. Jobs that run then are given back uncounted."""
+        await self._try(lambda: self._queue.recover(self._owner))
+        chores = [
+            asyncio.create_task(work, name=name)
+            for work, name in (
+                (self._listen(), "announcements"),
+                (self._every(SWEEP_S, self._queue.sweep), "sweep"),
+                (self._every(PRUNE_S, self._prune), "prune"),
+                (self._renew(), "renewal"),
+                (self._watch_cancelled(), "cancellations"),
+            )
+        ]
+        try:
+            while not self._stop.is_set():
+                self._wake.clear()
+                if not await self._lease():
+                    try:
+                        async with asyncio.timeout(IDLE_LOOK_S):
+                            await self._wake.wait()
+                    except TimeoutError:
+                        continue
+        finally:
+            for chore in chores:
+                chore.cancel()
+            await self._give_back()
+            await asyncio.gather(*chores, return_exceptions=True)
+
+    # --- work
+
+    async def _lease(self) -> bool:
+        """Lease for every lane that has a slot; return whether anything came."""
+        found = False
+        for lane in self._lanes:
+            free = lane.slots - len(lane.running)
+            if free <= 0:
+                continue
+            leases = await self._try(
+                lambda lane=lane, free=free: self._queue.lease(  # type: ignore[misc]
+                    kinds=lane.kinds, limit=free, owner=self._owner
+                )
+            )
+            for lease in leases or ():
+                found = True
+                task = asyncio.create_task(self._work(lane, lease), name=lease.job.job_id)
+                lane.running[lease.job.job_id] = (lease, task)
+        return found
+
+    async def _work(self, lane: Lane, lease: Lease) -> None:
+        try:
+            outcome = await self._attempt(lease)
+            await self._record(lease, outcome)
+        finally:
+            held = lane.running.get(lease.job.job_id)
+            if held is not None and held[0].number == lease.number:
+                del lane.running[lease.job.job_id]
+            self._wake.set()
+
+    async def _attempt(self, lease: Lease) -> Outcome:
+        try:
+            return await self._handlers[lease.job.kind].run(lease)
+        except AshoreError as fault:
+            if fault.retryable:
+                return Again(code=fault.code, message=fault.message)
+            return Failed(code=fault.code, message=fault.message)
+        except Exception as fault:  # the outermost loop of a job: logged, and tried again until it is a dead letter
+            log.exception("job %s failed", lease.job.job_id)
+            return Again(code="internal_error", message=f"{type(fault).__name__} in the handler of {lease.job.kind}")
+
+    async def _record(self, lease: Lease, outcome: Outcome) -> None:
+        """Record the end. A state that cannot be written is asked again for as long as the lease is renewed."""
+        while True:
+            try:
+                job = await asyncio.to_thread(self._queue.settle, lease, outcome)
+                break
+            except AshoreError as fault:
+                log.warning("the end of %s cannot be recorded yet: %s", lease.job.job_id, fault.message)
+                await asyncio.sleep(RECORD_PAUSE_S)
+        if job is None:
+            log.info("job %s was taken from this worker; what it did has no effect", lease.job.job_id)
+        elif not isinstance(outcome, Done | Again) or job.state == "dead":
+            log.info("job %s ended as %s: %s %s", job.job_id, job.state, job.error_code, job.error_message)
+
+    async def _give_back(self) -> None:
+        held = [one for lane in self._lanes for one in lane.running.values()]
+        for _, task in held:
+            task.cancel()
+        await asyncio.gather(*(task for _, task in held), return_exceptions=True)
+        for lease, _ in held:
+            back = Again(after_s=0.0, counted=False, code="worker_stopped", message="the worker was stopped")
+            await self._try(lambda lease=lease, back=back: self._queue.settle(lease, back))  # type: ignore[misc]
+
+    # --- chores
+
+    async def _renew(self) -> None:
+        while True:
+            await asyncio.sleep(self._queue.lease_s / 3)
+            held = [lease for lane in self._lanes for lease, _ in lane.running.values()]
+            if held:
+                kept = await self._try(lambda held=held: self._queue.renew(held))  # type: ignore[misc]
+                if kept is not None:
+                    self._drop_lost(held, kept)
+
+    async def _watch_cancelled(self) -> None:
+        while True:
+            await asyncio.sleep(CANCEL_LOOK_S)
+            held = [lease for lane in self._lanes for lease, _ in lane.running.values()]
+            if held:
+                kept = await self._try(lambda held=held: self._queue.holding(held))  # type: ignore[misc]
+                if kept is not None:
+                    self._drop_lost(held, kept)
+
+    def _drop_lost(self, asked: Sequence[Lease], kept: set[str]) -> None:
+        lost = {lease.job.job_id: lease.number for lease in asked if lease.job.job_id not in kept}
+        for lane in self._lanes:
+            for job_id, (lease, task) in list(lane.running.items()):
+                if lost.get(job_id) == lease.number:
+                    task.cancel()
+
+    async def _listen(self) -> None:
+        """Wake the loop when something is announced."""
+        changes = await self._try(self._open_changes)
+        while changes is None:
+            await asyncio.sleep(IDLE_LOOK_S)
+            changes = await self._try(self._open_changes)
+        try:
+            while True:
+                if await self._try(lambda: changes.wait(CHANGES_LOOK_S)):
+                    self._wake.set()
+        finally:
+            changes.close()
+
+    async def _every(self, pause_s: float, work: Callable[[], int]) -> None:
+        while True:
+            if await self._try(work):
+                self._wake.set()
+            await asyncio.sleep(pause_s)
+
+    def _prune(self) -> int:
+        gone = self._queue.prune()
+        if self._files is not None:
+            now_ms = self._queue.now_ms()
+            abandoned_ms = now_ms - int(ABANDONED_UPLOAD_S * 1000)
+            gone += self._files.prune(now_ms=now_ms, abandoned_before_ms=abandoned_ms, limit=100)
+        return gone
+
+    async def _try(self, work: Callable[[], T]) -> T | None:
+        """Do something with the state on a thread; None when the state cannot be used now."""
+        try:
+            return await asyncio.to_thread(work)
+        except AshoreError as fault:
+            log.warning("the state cannot be used now: %s", fault.message)
+            await asyncio.sleep(RECORD_PAUSE_S)
+            return None

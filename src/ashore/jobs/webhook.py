@@ -1,0 +1,145 @@
+"""Tell somebody that a job has ended: a signed POST to a host that `[egress]` allows.
+
+Signature: Standard Webhooks (`webhook-id`, `webhook-timestamp`, `webhook-signature`), which is also what OpenAI's
+clients verify. Every tenant has a secret of its own, derived from one in the state.
+
+Source: Standard Webhooks specification 1.0, "Signature scheme".
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import hashlib
+import hmac
+import secrets
+import socket
+import ssl
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+from ashore.core import Clock
+from ashore.errors import PermissionDenied
+from ashore.jobs.egress import Allowed, Target, check_addresses, check_url
+from ashore.jobs.model import Again, Done, Failed, Lease, Outcome
+from ashore.jobs.rules import WebhookCall
+from ashore.state import execute
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+SECRET_NAME: Final = "webhooks"
+TIMEOUT_S: Final = 15.0
+MAX_HEAD_BYTES: Final = 16_384
+
+Resolve = Callable[[str, int], Awaitable[Sequence[str]]]
+
+_payload = msgspec.json.Decoder(WebhookCall)
+
+
+def webhook_secret(connection: Connection, tenant: str) -> str:
+    """Return the secret with which the webhooks of a tenant are signed, as its receiver configures it.
+
+    The first call makes the secret it is derived from. Needs a transaction that may write.
+    """
+    fresh = secrets.token_hex(32)
+    execute(
+        connection,
+        "INSERT INTO secret (name, value) VALUES (:name, :value) ON CONFLICT (name) DO NOTHING",
+        name=SECRET_NAME,
+        value=fresh,
+    )
+    root = execute(connection, "SELECT value FROM secret WHERE name = :name", name=SECRET_NAME).scalar_one()
+    derived = hmac.digest(bytes.fromhex(str(root)), b"ashore webhook\0" + tenant.encode(), hashlib.sha256)
+    return "whsec_" + base64.b64encode(derived).decode()
+
+
+def signed_headers(secret: str, *, event_id: str, timestamp_s: int, body: bytes) -> dict[str, str]:
+    """Return the three headers of a webhook."""
+    key = base64.b64decode(secret.removeprefix("whsec_"))
+    signature = hmac.digest(key, f"{event_id}.{timestamp_s}.".encode() + body, hashlib.sha256)
+    return {
+        "webhook-id": event_id,
+        "webhook-timestamp": str(timestamp_s),
+        "webhook-signature": "v1," + base64.b64encode(signature).decode(),
+    }
+
+
+async def resolve(host: str, port: int) -> Sequence[str]:
+    """Return the addresses of a name."""
+    found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    return [str(one[4][0]) for one in found]
+
+
+class WebhookHandler:
+    """A `Handler` that delivers. Anything but a 2xx is tried again; 410 means that nobody wants it any more."""
+
+    def __init__(
+        self,
+        *,
+        allow: Sequence[Allowed],
+        secret_of: Callable[[str], str],
+        clock: Clock,
+        resolver: Resolve = resolve,
+        trust: ssl.SSLContext | None = None,
+    ) -> None:
+        """Make it.
+
+        Args:
+            allow: Hosts that may be called.
+            secret_of: Gives the secret of a tenant; blocks.
+            clock: Time of the signature.
+            resolver: Finds the addresses of a name.
+            trust: Whose certificates are believed; default: the system's.
+        """
+        self._allow = allow
+        self._secret_of = secret_of
+        self._clock = clock
+        self._resolve = resolver
+        self._trust = trust
+
+    async def run(self, lease: Lease) -> Outcome:
+        call = _payload.decode(lease.payload)
+        body = msgspec.json.encode(call.event)
+        secret = await asyncio.to_thread(self._secret_of, lease.job.tenant)
+        headers = signed_headers(secret, event_id=call.event.id, timestamp_s=int(self._clock.now_s()), body=body)
+        try:
+            target = check_url(call.url, self._allow)
+            async with asyncio.timeout(TIMEOUT_S):
+                found = [target.host] if target.literal else await self._resolve(target.host, target.port)
+                address = check_addresses(target, found)
+                status = await post(target, address, headers, body, self._trust)
+        except PermissionDenied as fault:
+            return Failed(code=fault.code, message=fault.message)
+        except (OSError, TimeoutError, ValueError, asyncio.IncompleteReadError) as fault:
+            return Again(code="webhook_unreachable", message=f"{call.url}: {type(fault).__name__} {fault}")
+        if 200 <= status < 300:
+            return Done(result=b"%d" % status)
+        if status == 410:
+            return Failed(code="webhook_gone", message=f"{call.url} answered 410")
+        return Again(code="webhook_refused", message=f"{call.url} answered {status}")
+
+
+async def post(
+    target: Target, address: str, headers: dict[str, str], body: bytes, trust: ssl.SSLContext | None = None
+) -> int:
+    """POST to one address and return the status. No proxy, no redirect, and the answer's body is not read."""
+    secure = (trust or ssl.create_default_context()) if target.scheme == "https" else None
+    reader, writer = await asyncio.open_connection(
+        address, target.port, ssl=secure, server_hostname=target.host if secure else None, limit=MAX_HEAD_BYTES
+    )
+    try:
+        head = [f"POST {target.path} HTTP/1.1", f"host: {target.authority}", "content-type: application/json"]
+        head += [f"{name}: {value}" for name, value in headers.items()]
+        head += ["user-agent: ashore", f"content-length: {len(body)}", "connection: close", "", ""]
+        writer.write("\r\n".join(head).encode("ascii") + body)
+        await writer.drain()
+        line = await reader.readline()
+        words = line.split(None, 2)
+        if len(words) < 2 or not words[0].startswith(b"HTTP/1") or not words[1].isdigit():
+            raise ValueError(f"the answer begins with {line[:40]!r}")
+        return int(words[1])
+    finally:
+        writer.close()
