@@ -158,7 +158,7 @@ def test_errors_are_not_kept(worker: Worker) -> None:
 def test_two_workers_share_answers_and_go_on_without_the_server(tmp_path: Path, state: Database) -> None:
     link = StateLink(path=str(tmp_path / "state.db"), snapshots=str(tmp_path / "snapshots"))
     server = ValkeyServer(tmp_path, port=free_port()).start()
-    redis = RedisLink(url=server.url, timeout_s=0.005)
+    redis = RedisLink(url=server.url, timeout_s=0.1)
     try:
         with (
             http_worker(tmp_path / "one", state=link, redis=redis) as one,

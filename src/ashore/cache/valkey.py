@@ -105,7 +105,7 @@ class ValkeyTier:
     def __init__(
         self, client: Redis, *, timeout_s: float, clock: Clock, told: Callable[[str], None] = lambda state: None
     ) -> None:
-        """Make it; the first look-up connects.
+        """Make it, and begin to connect.
 
         Args:
             client: From `connect`.
@@ -183,6 +183,10 @@ class ValkeyTier:
 
     async def _read(self) -> None:
         """Send the look-ups that have gathered, as one command, again and again."""
+        try:
+            await self._client.ping()  # connected before the first look-up, which has little time
+        except (OSError, ValueError, RedisError) as fault:
+            self._fail(str(fault) or type(fault).__name__)
         while True:
             await self._asked.wait()
             self._asked.clear()
