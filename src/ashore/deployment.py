@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-import http.client
 import re
 import signal
 import sys
@@ -20,27 +19,31 @@ import msgspec
 
 from ashore.cache import CachePolicy, valkey_command
 from ashore.core import Clock
+from ashore.edge import EDGE, EdgeKeeper, worker_sockets
 from ashore.engines import EngineInfo, HostClient, HostLaunch, host_command, write_launch
 from ashore.errors import AshoreError, HostDied, NotReady
 from ashore.planning import Change, ModelPlan, Plan, compare
-from ashore.processes import ChildSpec, Supervisor
+from ashore.processes import ChildSpec, Supervisor, get_from
 from ashore.serving import (
     AdmissionLimits,
+    EdgeAddress,
     GrpcListen,
     HttpListen,
     RedisLink,
     ServedModel,
     StateLink,
     Topology,
+    WorkerListen,
     write_topology,
 )
 from ashore.settings import Home, Settings
-from ashore.spec import AdmissionSpec, HttpSpec, ListenSpec
+from ashore.spec import AdmissionSpec, EdgeSpec, HttpSpec, ListenSpec
 
 if TYPE_CHECKING:
     from ashore.engines import ModelFiles
 
 API = "api"
+"""Name of the first API worker under the supervisor; the others have their index behind it."""
 GREETING_S = 1.0
 """Longest wait inside one look at a host that loads; Ctrl-C waits as long."""
 PROBE_S = 0.2
@@ -61,12 +64,25 @@ class Listening:
     redis: RedisLink | None = None
     embedded_redis_bytes: int = 0
     """Memory of a Valkey server of our own behind `redis`; 0: there is none."""
+    edge: EdgeSpec = field(default_factory=EdgeSpec)
+    max_file_bytes: int = 512 << 20
+    """Longest upload of a file."""
+
+    @property
+    def has_edge(self) -> bool:
+        return self.edge.kind != "none"
 
     @property
     def address(self) -> str:
         """Base address for a client on this machine."""
-        host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(self.http.host, self.http.host)
-        return f"http://{host}:{self.http.port}"
+        where = self.edge if self.has_edge else self.http
+        scheme = "https" if self.has_edge and self.edge.tls != "off" else "http"
+        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(where.host, where.host)
+        return f"{scheme}://[{host}]:{where.port}" if ":" in host else f"{scheme}://{host}:{where.port}"
+
+    def authority(self, home: Home) -> str:
+        """Return the file that clients check the edge's certificate against; empty where ashore did not make it."""
+        return str(home.edge / "ca.pem") if self.has_edge and self.edge.tls == "generate" else ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,6 +149,19 @@ class Deployment:
         self._plan: Plan | None = None
         self._num_hosts = 0
         self._retiring: list[_Retiring] = []
+        self._edge: EdgeKeeper | None = None
+        if listening.has_edge:
+            self._edge = EdgeKeeper(
+                run=home.run,
+                certificates=home.edge,
+                log=home.logs / "edge.log",
+                supervisor=supervisor,
+                clock=clock,
+                say=say,
+                num_workers=listening.http.workers,
+                longest_answer_s=AdmissionLimits().max_deadline_s,
+                max_file_bytes=listening.max_file_bytes,
+            )
         supervisor.call_every(RETIRE_LOOK_S, self._look_after_retiring)
 
     @property
@@ -160,7 +189,10 @@ class Deployment:
         self._write_topology()
         if self._listening.embedded_redis_bytes:
             self._supervisor.add(self._valkey_child())
-        self._supervisor.add(self._api_child())
+        for index in range(self._listening.http.workers):
+            self._supervisor.add(self._api_child(index))
+        if self._edge is not None:
+            self._edge.start(self._listening.edge)
 
     def wait_ready(self, *, told: Callable[[str, EngineInfo, float], None] = lambda alias, info, took_s: None) -> None:
         """Return when every host has loaded its model and the API answers; or when a stop was asked for.
@@ -179,7 +211,8 @@ class Deployment:
             if info is not None:
                 told(alias, info, self._clock.monotonic_s() - started_s)
         while not self._supervisor.stop_requested and not self._api_is_ready():
-            self._check_alive(API)
+            for child in self._front():
+                self._check_alive(child)
             if self._clock.monotonic_s() > deadline_s:
                 raise NotReady(
                     f"the API was not ready within {self._settings.start_timeout_s:g} s",
@@ -187,7 +220,7 @@ class Deployment:
                 )
             self._supervisor.tick(0.05)
 
-    def apply(self, plan: Plan, admission: AdmissionSpec) -> tuple[Change, ...]:
+    def apply(self, plan: Plan, admission: AdmissionSpec, edge: EdgeSpec) -> tuple[Change, ...]:
         """Change over to another plan without dropping a stream, and return what changed.
 
         New hosts load first; when all are ready the API worker is told; then the old ones drain. A host that cannot
@@ -207,6 +240,8 @@ class Deployment:
             deadline_s = self._clock.monotonic_s() + self._settings.start_timeout_s
             for running in fresh.values():
                 self._wait_hosts(running, deadline_s)
+            if self._edge is not None:
+                self._edge.apply(edge)
         except AshoreError:
             for running in fresh.values():
                 self._stop_hosts(running)
@@ -219,9 +254,10 @@ class Deployment:
         }
         self._running = {model.alias: (fresh | kept)[model.alias] for model in plan.models}
         self._plan = plan
-        self._listening = dataclasses.replace(self._listening, admission=admission)
+        self._listening = dataclasses.replace(self._listening, admission=admission, edge=edge)
         self._write_topology()
-        self._supervisor.send(API, signal.SIGHUP)
+        for index in range(self._listening.http.workers):
+            self._supervisor.send(worker_name(index), signal.SIGHUP)
         self._wait_switched()
         deadline_s = self._clock.monotonic_s() + self._settings.drain_timeout_s
         self._retiring += [_Retiring(r, deadline_s) for running in gone for r in running.replicas]
@@ -286,9 +322,14 @@ class Deployment:
 
     # --- the API worker
 
-    def _api_child(self) -> ChildSpec:
+    def _front(self) -> tuple[str, ...]:
+        """Return the names of everything that stands before the hosts."""
+        workers = tuple(worker_name(index) for index in range(self._listening.http.workers))
+        return (*workers, EDGE) if self._edge is not None else workers
+
+    def _api_child(self, index: int) -> ChildSpec:
         return ChildSpec(
-            name=API,
+            name=worker_name(index),
             argv=(
                 sys.executable,
                 "-m",
@@ -298,9 +339,11 @@ class Deployment:
                 "--log-level",
                 self._settings.log_level,
             ),
-            log=self._home.logs / "api.log",
+            log=self._home.logs / f"{worker_name(index).replace(' ', '-')}.log",
             control_flag="",
             stage=0,
+                "--index",
+                str(index),
             essential=True,
             drain_s=self._settings.drain_timeout_s + DRAIN_MARGIN_S,
         )
@@ -324,6 +367,7 @@ class Deployment:
                     alias=alias,
                     release=running.plan.release,
                     kind=running.plan.options.kind,
+        workers = tuple(worker_listen(listening, self._home, index) for index in range(listening.http.workers))
                     sockets=tuple(str(replica.socket) for replica in running.replicas),
                     text_dir="" if running.plan.options.kind == "fake" else running.files.directory,
                     embedder=running.plan.embedder,
@@ -331,8 +375,12 @@ class Deployment:
                 )
                 for alias, running in self._running.items()
             ),
-            http=HttpListen(host=listening.http.host, port=listening.http.port),
-            grpc=GrpcListen(host=listening.grpc.host, port=listening.grpc.port) if listening.grpc.port else None,
+            http=workers[0].http,
+            grpc=workers[0].grpc,
+            workers=workers,
+            edge=EdgeAddress(url=listening.address, ca_file=listening.authority(self._home))
+            if listening.has_edge
+            else None,
             admission=AdmissionLimits(
                 max_waiting=listening.admission.max_waiting,
                 max_tokens_in_flight=listening.admission.max_tokens_in_flight,
@@ -349,36 +397,32 @@ class Deployment:
         write_topology(topology, self._home.topology)
 
     def _api_is_ready(self) -> bool:
-        return self._get("/readyz") is not None
+        indexes = range(self._listening.http.workers)
+        answer = all(self._get(index, "/readyz") is not None for index in indexes)
+        return answer and (self._edge is None or self._edge.is_ready())
 
     def _wait_switched(self) -> None:
         """Wait until the API worker serves the releases of the topology, or a little while."""
         wanted = {alias: running.plan.release for alias, running in self._running.items()}
         deadline_s = self._clock.monotonic_s() + 10
         while self._clock.monotonic_s() < deadline_s and not self._supervisor.stop_requested:
-            if releases_of(self._get("/v1/models", key_file=self._home.first_key)) == wanted:
+            indexes = range(self._listening.http.workers)
+            if all(releases_of(self._get(i, "/v1/models", key_file=self._home.first_key)) == wanted for i in indexes):
                 return
             self._supervisor.tick(0.05)
         self._say("the API did not confirm the new topology within 10 s; see its log")
 
-    def _get(self, path: str, *, key_file: Path | None = None) -> bytes | None:
-        """Ask the API worker; None unless it answers 200."""
-        address = self._listening.address.removeprefix("http://")
+    def _get(self, index: int, target: str, *, key_file: Path | None = None) -> bytes | None:
+        """Ask one API worker; None unless it answers 200."""
         headers = {"authorization": f"Bearer {key_file.read_text().strip()}"} if key_file else {}
-        connection = http.client.HTTPConnection(address, timeout=1)
-        try:
-            connection.request("GET", path, headers=headers)
-            answer = connection.getresponse()
-            body = answer.read()
-            return body if answer.status == 200 else None
-        except (OSError, http.client.HTTPException):
-            return None
-        finally:
-            connection.close()
+        where = worker_listen(self._listening, self._home, index).http
+        if where.uds:
+            return get_from(Path(where.uds), target, headers=headers)
+        return get_from((where.host, where.port), target, headers=headers)
 
     def _clear_run_folder(self) -> None:
         """Remove what a supervisor that was killed left behind. The lock on the home says that nobody uses it."""
-        for pattern in ("host-*.sock", "host-*.json", ".host-*", "valkey.sock"):
+        for pattern in ("host-*.sock", "host-*.json", ".host-*", "valkey.sock", "api-*.sock", "grpc-*.sock"):
             for path in self._home.run.glob(pattern):
                 path.unlink(missing_ok=True)
 
@@ -394,6 +438,23 @@ def releases_of(models: bytes | None) -> Mapping[str, str]:
         return {}
     try:
         items = msgspec.json.decode(models)["data"]
+def worker_name(index: int) -> str:
+    """Return the name of an API worker under the supervisor."""
+    return API if index == 0 else f"{API} {index}"
+
+
+def worker_listen(listening: Listening, home: Home, index: int) -> WorkerListen:
+    """Return where API worker `index` listens: behind an edge on unix sockets alone, so that nobody goes around it."""
+    if listening.has_edge:
+        sockets = worker_sockets(home.run, index)
+        return WorkerListen(http=HttpListen(uds=sockets.http), grpc=GrpcListen(uds=sockets.grpc))
+    grpc = listening.grpc
+    return WorkerListen(
+        http=HttpListen(host=listening.http.host, port=listening.http.port),
+        grpc=GrpcListen(host=grpc.host, port=grpc.port) if grpc.port else None,
+    )
+
+
         return {item["id"]: item["release"] for item in items}
     except (msgspec.DecodeError, KeyError, TypeError):
         return {}

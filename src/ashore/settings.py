@@ -72,6 +72,11 @@ class Home:
         return self.run / "supervisor.sock"
 
     @property
+    def edge(self) -> Path:
+        """Certificates of the edge."""
+        return self.root / "edge"
+
+    @property
     def logs(self) -> Path:
         return self.root / "logs"
 

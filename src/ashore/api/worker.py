@@ -1,4 +1,4 @@
-"""Entry point of the API worker: `python -m ashore.api.worker --run DIR`.
+"""Entry point of the API worker: `python -m ashore.api.worker --run DIR [--index N]`.
 
 Reads `DIR/topology.json`, connects to the engine hosts, and serves HTTP, and gRPC beside it, in one event loop.
 SIGTERM drains: new requests are refused, running ones may end. SIGHUP reads the topology again.
@@ -25,7 +25,16 @@ from ashore.core import SystemClock
 from ashore.engines import Grammar
 from ashore.errors import AshoreError
 from ashore.metrics import Metrics
-from ashore.serving import BytesText, Replica, ServedModel, ServedText, ServingService, Topology, read_topology
+from ashore.serving import (
+    BytesText,
+    GrpcListen,
+    Replica,
+    ServedModel,
+    ServedText,
+    ServingService,
+    Topology,
+    read_topology,
+)
 
 log = logging.getLogger("ashore.worker")
 
@@ -88,7 +97,7 @@ def authenticator_for(topology: Topology) -> Authenticator:
     return KeyTable.with_first_key(read_first_key(Path(topology.first_key_file)))
 
 
-async def serve(topology_path: Path, *, make_replica: Callable[[str], Replica] = connect_host) -> int:
+async def serve(topology_path: Path, *, index: int = 0, make_replica: Callable[[str], Replica] = connect_host) -> int:
     """Serve until SIGTERM or SIGINT; return the exit code."""
     topology = read_topology(topology_path)
     metrics = Metrics()
@@ -104,7 +113,8 @@ async def serve(topology_path: Path, *, make_replica: Callable[[str], Replica] =
         metrics=metrics,
         cache=fittings.cache,
     )
-    sock = listen(topology.http)
+    where = topology.listens(index)
+    sock = listen(where.http)
     app = HttpApp(
         serving,
         authenticator,
@@ -125,7 +135,7 @@ async def serve(topology_path: Path, *, make_replica: Callable[[str], Replica] =
     server = HttpServer(app, sock, topology.limits)
     app.start()
     server.start()
-    beside = await _start_grpc(topology, serving, authenticator, metrics)
+    beside = await _start_grpc(where.grpc, serving, authenticator, metrics)
     rereader = loop.create_task(_reread(reread, topology_path, serving), name="topology")
     gc.collect()
     gc.freeze()
@@ -147,13 +157,12 @@ async def serve(topology_path: Path, *, make_replica: Callable[[str], Replica] =
 
 
 async def _start_grpc(
-    topology: Topology, serving: ServingService, authenticator: Authenticator, metrics: Metrics
+    where: GrpcListen | None, serving: ServingService, authenticator: Authenticator, metrics: Metrics
 ) -> BesideHttp | None:
-    if topology.grpc is None:
+    if where is None:
         return None
     from ashore.api.grpc import GrpcServer
 
-    where = topology.grpc
     server: BesideHttp = GrpcServer(serving, authenticator, where.host, where.port, metrics=metrics, uds=where.uds)
     await server.start()
     return server
@@ -174,6 +183,7 @@ def main(words: Sequence[str] | None = None) -> int:
     """Run the worker. Returns the exit code; errors of ours go to stderr in one line each."""
     parser = argparse.ArgumentParser(prog="ashore.api.worker", description="Serves HTTP and gRPC for one topology.")
     parser.add_argument("--run", type=Path, required=True, help="folder with topology.json")
+    parser.add_argument("--index", type=int, default=0, help="which of the topology's workers this is")
     parser.add_argument("--log-level", default="info", choices=("debug", "info", "warning", "error"))
     given = parser.parse_args(words)
     one_heap()
@@ -181,7 +191,7 @@ def main(words: Sequence[str] | None = None) -> int:
         level=given.log_level.upper(), stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
     try:
-        return asyncio.run(serve(given.run / "topology.json"))
+        return asyncio.run(serve(given.run / "topology.json", index=given.index))
     except AshoreError as fault:
         sys.stderr.write(f"{fault.code}: {fault.message}\n" + (f"  {fault.hint}\n" if fault.hint else ""))
         return fault.exit_code

@@ -14,6 +14,7 @@ from ashore.errors import InvalidSpec, RemoteRefused
 from ashore.planning import Change, Plan, compare, number_releases
 from ashore.processes import ask
 from ashore.settings import read_settings
+from ashore.spec import EdgeSpec
 
 app = cyclopts.App(name="reload", help="Apply a changed ashore.toml to a running server.")
 
@@ -40,10 +41,10 @@ def reload(*, dry_run: bool = False, json_: Annotated[bool, cyclopts.Parameter(n
     if settings.home != home:
         raise InvalidSpec(f"the file says home {settings.home.root}", hint=f"set ASHORE_HOME to {home.root} instead")
     serving = msgspec.convert(status["listening"], Listening)
-    if (serving.http, serving.grpc) != (spec.http, spec.grpc):
+    if (serving.http, serving.grpc, fixed(serving.edge)) != (spec.http, spec.grpc, fixed(spec.edge)):
         raise InvalidSpec(
-            "the addresses to listen on have changed, and a running server keeps its own",
-            hint="stop `ashore up` and start it again, or write the old addresses",
+            "addresses, or the number of workers or threads, have changed, and a running server keeps its own",
+            hint="stop `ashore up` and start it again, or write the old values of [http], [grpc] and [edge]",
         )
     planned, notes = (plan_without_fetching if dry_run else plan_and_fetch)(spec, settings, running.inventory)
     plan = number_releases(running, planned)
@@ -53,9 +54,14 @@ def reload(*, dry_run: bool = False, json_: Annotated[bool, cyclopts.Parameter(n
     print(_json(changes) if json_ else show_changes(changes), flush=True)
     if dry_run:
         return 0
-    _ask({"op": "apply", "order": msgspec.to_builtins(Order(plan=plan, admission=spec.admission))})
+    _ask({"op": "apply", "order": msgspec.to_builtins(Order(plan=plan, admission=spec.admission, edge=spec.edge))})
     print("applied", file=sys.stderr)
     return 0
+
+
+def fixed(edge: EdgeSpec) -> tuple[str, str, int, bool, int]:
+    """Return what an edge keeps for its whole life; all else is changed while it runs."""
+    return (edge.kind, edge.host, edge.port, edge.tls == "off", edge.threads)
 
 
 def _ask(question: dict[str, object]) -> dict[str, object]:

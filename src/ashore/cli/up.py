@@ -16,9 +16,19 @@ import msgspec
 from ashore import __version__
 from ashore.access import digest_of, make_first_key
 from ashore.bootstrap import build_store, cache_policy, open_model_files, open_state, redis_link
-from ashore.cli.upplan import Order, Request, commands_of, plan_and_fetch, plan_json, plan_without_fetching, show_plan
+from ashore.cli.upplan import (
+    Order,
+    Request,
+    commands_of,
+    edge_of,
+    plan_and_fetch,
+    plan_json,
+    plan_without_fetching,
+    show_plan,
+)
 from ashore.core import SystemClock
 from ashore.deployment import Deployment, Listening
+from ashore.edge import find_envoy
 from ashore.engines import EngineInfo
 from ashore.errors import AshoreError, Bug
 from ashore.planning import Plan, read_inventory
@@ -41,6 +51,8 @@ def up(
     json_: Annotated[bool, cyclopts.Parameter(name="--json")] = False,
     offline: bool = False,
     redis: str = "",
+    edge: str = "",
+    workers: int = 0,
 ) -> int:
     """Serve models over HTTP and gRPC until Ctrl-C or SIGTERM, which let running answers end; a second one hurries.
 
@@ -65,6 +77,11 @@ def up(
     redis
         Share kept answers between workers: embedded for a Valkey server of our own, or redis://, rediss://,
         redis+sentinel://.
+    edge
+        envoy puts Envoy in front: TLS, and HTTP/1.1, HTTP/2 and gRPC on one port (default 8443; --host and --port
+        mean its address then). Default: what the file says, else none.
+    workers
+        API workers behind the edge; default 1.
     """
     request = Request(
         models=models,
@@ -74,6 +91,8 @@ def up(
         grpc_port=grpc_port,
         offline=offline,
         redis=redis,
+        edge=edge,
+        workers=workers,
     )
     spec, settings = request.spec(), request.settings()
     for warning in settings.warnings:
@@ -85,11 +104,15 @@ def up(
         cache=cache_policy(spec.cache),
         redis=redis_link(spec.redis, settings.home),
         embedded_redis_bytes=spec.redis.max_bytes if spec.redis.url == "embedded" else 0,
+        edge=spec.edge,
+        max_file_bytes=spec.jobs.max_file_bytes,
     )
     if dry_run:
         plan, notes = plan_without_fetching(spec, settings, read_inventory())
         commands = commands_of(plan, settings)
-        print(plan_json(plan, notes, commands) if json_ else show_plan(plan, notes, _listens(listening), commands))
+        choices = edge_of(spec, listening.address)
+        shown = show_plan(plan, notes, _listens(listening), commands, choices)
+        print(plan_json(plan, notes, commands, choices) if json_ else shown)
         return 0
     return _serve(request, spec, settings, listening)
 
@@ -100,9 +123,13 @@ def _serve(request: Request, spec: Spec, settings: Settings, listening: Listenin
     home.create()
     lock = HomeLock.acquire(home.lock, Holder(pid=os.getpid(), address=listening.address))
     try:
-        check_port(spec.http.host, spec.http.port, option="--port")
-        if spec.grpc.port:
-            check_port(spec.grpc.host, spec.grpc.port, option="--grpc-port")
+        if listening.has_edge:
+            find_envoy()  # before anything is loaded
+            check_port(spec.edge.host, spec.edge.port, option="--port")
+        else:
+            check_port(spec.http.host, spec.http.port, option="--port")
+            if spec.grpc.port:
+                check_port(spec.grpc.host, spec.grpc.port, option="--grpc-port")
         _keep_first_key(settings)
         plan, notes = plan_and_fetch(spec, settings, read_inventory())
         for note in notes:
@@ -167,7 +194,7 @@ def _answer(deployment: Deployment, request: Request, question: Mapping[str, obj
                 caller.tell({"done": True, **msgspec.to_builtins(told)})
             case "apply":
                 order = msgspec.convert(question.get("order"), Order)
-                changes = deployment.apply(order.plan, order.admission)
+                changes = deployment.apply(order.plan, order.admission, order.edge)
                 caller.tell({"done": True, "changes": msgspec.to_builtins(changes)})
             case other:
                 raise Bug(f"the control socket knows no operation {other!r}")
@@ -188,25 +215,30 @@ def _tell_loaded(alias: str, info: EngineInfo, took_s: float) -> None:
 
 
 def _listens(listening: Listening) -> str:
+    if listening.has_edge:
+        return f"{listening.address} (HTTP/1.1, HTTP/2 and gRPC)"
     grpc = f", gRPC {listening.grpc.host}:{listening.grpc.port}" if listening.grpc.port else ""
     return f"{listening.address}{grpc}"
 
 
 def _welcome(plan: Plan, listening: Listening, settings: Settings, took_s: float) -> str:
     key = settings.home.first_key
+    authority = listening.authority(settings.home)
+    trust = f"--cacert {authority} " if authority else ""
     chat = next((model.alias for model in plan.models if not model.embedder), None)
     lines = [
         "",
         f"ashore {__version__} serves {', '.join(model.alias for model in plan.models)} "
         f"on {_listens(listening)} after {took_s:.1f} s",
         f"the key is in {key}",
+        *([f"the certificate of the edge is checked against {authority}"] if authority else []),
     ]
     if chat is not None:
         question = '{"role": "user", "content": "What is the capital of France?"}'
         lines += [
             "try it:",
             "",
-            f"  curl -N {listening.address}/v1/chat/completions \\",
+            f"  curl -N {trust}{listening.address}/v1/chat/completions \\",
             f'    -H "Authorization: Bearer $(cat {key})" -H "Content-Type: application/json" \\',
             f"""    -d '{{"model": "{chat}", "stream": true, "messages": [{question}]}}'""",
         ]

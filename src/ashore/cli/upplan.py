@@ -7,14 +7,17 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import cast, get_args
 
 import msgspec
 
 from ashore.bootstrap import FAKE, build_store, find_vllm, gather_facts, tuned_choices, vllm_command_lines
+from ashore.core import did_you_mean
+from ashore.edge import edge_choices
 from ashore.errors import AshoreError, InvalidSpec, SourceUnreachable, UnknownModel
-from ashore.planning import Change, Inventory, Plan, Wish, make_plan, refuse_without_vllm
+from ashore.planning import Change, Choice, Inventory, Plan, Wish, make_plan, refuse_without_vllm
 from ashore.settings import Settings, read_settings
-from ashore.spec import AdmissionSpec, HttpSpec, ListenSpec, ModelSpec, Spec, read_spec, redis_url
+from ashore.spec import AdmissionSpec, EdgeKind, EdgeSpec, HttpSpec, ListenSpec, ModelSpec, Spec, read_spec, redis_url
 from ashore.store import ModelStore, is_source
 
 DEFAULT_MODELS = ("smollm2", "minilm")
@@ -34,6 +37,9 @@ class Request:
     grpc_port: int = -1
     offline: bool = False
     redis: str = ""
+    edge: str = ""
+    """`envoy`, `none`, or empty: what the file says."""
+    workers: int = 0
 
     def settings(self) -> Settings:
         """Return the settings that hold for this request."""
@@ -54,12 +60,31 @@ class Request:
         names = self.models or (() if spec.models else DEFAULT_MODELS)
         if len(set(names)) != len(names):
             raise InvalidSpec("a model is named twice", hint="more replicas of one: [[model]] replicas in ashore.toml")
-        http = HttpSpec(host=self.host or spec.http.host, port=self.port or spec.http.port, workers=spec.http.workers)
+        http = HttpSpec(
+            host=self.host or spec.http.host,
+            port=self.port or spec.http.port,
+            workers=self.workers or spec.http.workers,
+        )
         grpc_port = self.grpc_port if self.grpc_port >= 0 else spec.grpc.port
         grpc = ListenSpec(host=self.host or spec.grpc.host, port=grpc_port)
         models = spec.models or tuple(ModelSpec(name=name) for name in names)
         redis = replace(spec.redis, url=redis_url(self.redis, "--redis")) if self.redis else spec.redis
-        return replace(spec, models=models, http=http, grpc=grpc, redis=redis)
+        edge = self._edge(spec.edge)
+        if http.workers > 1 and edge.kind == "none":
+            raise InvalidSpec(
+                f"{http.workers} API workers need an edge that spreads requests over them",
+                hint='add --edge envoy, or [edge] kind = "envoy"',
+            )
+        return replace(spec, models=models, http=http, grpc=grpc, redis=redis, edge=edge)
+
+    def _edge(self, found: EdgeSpec) -> EdgeSpec:
+        """Lay the command line's words over `[edge]`: behind an edge, --host and --port mean its address."""
+        if self.edge not in ("", *get_args(EdgeKind)):
+            raise InvalidSpec(f"--edge {self.edge}", hint=did_you_mean(self.edge, get_args(EdgeKind)))
+        found = replace(found, kind=cast(EdgeKind, self.edge)) if self.edge else found
+        if found.kind == "none":
+            return found
+        return replace(found, host=self.host or found.host, port=self.port or found.port)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,6 +93,7 @@ class Order:
 
     plan: Plan
     admission: AdmissionSpec
+    edge: EdgeSpec
 
 
 def wishes_of(spec: Spec) -> tuple[Wish, ...]:
@@ -169,7 +195,16 @@ def commands_of(plan: Plan, settings: Settings) -> dict[str, str]:
     return vllm_command_lines(build_store(settings.home, settings), settings.home, plan)
 
 
-def show_plan(plan: Plan, notes: Sequence[str], listening: str, commands: Mapping[str, str]) -> str:
+def edge_of(spec: Spec, address: str) -> tuple[Choice, ...]:
+    """Return what the edge will do, with reasons; nothing where there is none."""
+    if spec.edge.kind == "none":
+        return ()
+    return edge_choices(spec.edge, num_workers=spec.http.workers, address=address)
+
+
+def show_plan(
+    plan: Plan, notes: Sequence[str], listening: str, commands: Mapping[str, str], edge: Sequence[Choice] = ()
+) -> str:
     """Return a plan as text for people."""
     inventory = plan.inventory
     lines = [
@@ -178,6 +213,8 @@ def show_plan(plan: Plan, notes: Sequence[str], listening: str, commands: Mappin
         f"listens   {listening}",
     ]
     for model in plan.models:
+    if edge:
+        lines += ["", "edge", *(f"  {c.field:<10}{c.value:<24}{c.why}" for c in edge)]
         absent = "" if model.in_store else "  (not in the store; `ashore up` pulls it)"
         lines += ["", f"{model.alias}{absent}"]
         lines += [f"  {c.field:<10}{c.value:<24}{c.why}" for c in model.choices]
@@ -187,9 +224,9 @@ def show_plan(plan: Plan, notes: Sequence[str], listening: str, commands: Mappin
     return "\n".join(lines)
 
 
-def plan_json(plan: Plan, notes: Sequence[str], commands: Mapping[str, str]) -> str:
+def plan_json(plan: Plan, notes: Sequence[str], commands: Mapping[str, str], edge: Sequence[Choice] = ()) -> str:
     """Return a plan as indented JSON."""
-    document = {"plan": plan, "notes": tuple(notes), "commands": commands}
+    document = {"plan": plan, "notes": tuple(notes), "commands": commands, "edge": tuple(edge)}
     return msgspec.json.format(msgspec.json.encode(document), indent=2).decode()
 
 

@@ -36,6 +36,7 @@ from ashore.serving.ports import Replica, ServedText
 from ashore.serving.service import ServingService
 from ashore.serving.topology import (
     AdmissionLimits,
+    EdgeAddress,
     GrpcListen,
     HttpListen,
     Limits,
@@ -43,6 +44,7 @@ from ashore.serving.topology import (
     ServedModel,
     StateLink,
     Topology,
+    WorkerListen,
     read_topology,
     write_topology,
 )
@@ -57,6 +59,7 @@ __all__ = [
     "ChoiceEnded",
     "Cost",
     "Delta",
+    "EdgeAddress",
     "Embedding",
     "FinishReason",
     "Gate",
@@ -86,6 +89,7 @@ __all__ = [
     "Topology",
     "Unlimited",
     "Usage",
+    "WorkerListen",
     "read_topology",
     "write_topology",
 ]

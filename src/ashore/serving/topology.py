@@ -32,6 +32,8 @@ class ServedModel(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """Seconds since the epoch at which the release was made; `created` of `/v1/models`."""
 
 
+    slot: int = 0
+    """Column of the board on which workers tell each other what this release carries."""
 class HttpListen(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Where HTTP is served: on `uds` when it is given, otherwise on host and port."""
 
@@ -53,6 +55,21 @@ class AdmissionLimits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     """How much is taken in before a request is refused. Each alias has bounds of its own."""
 
     max_running: int = 0
+class WorkerListen(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Where one API worker listens."""
+
+    http: HttpListen
+    grpc: GrpcListen | None = None
+
+
+class EdgeAddress(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How clients reach the edge in front of the workers."""
+
+    url: str
+    ca_file: str = ""
+    """Authority of its certificate, where ashore made it."""
+
+
     """Sequences given to the engines at once; 0: what the replicas say they run."""
     max_waiting: int = 512
     """Sequences that wait for a slot."""
@@ -103,6 +120,12 @@ class Topology(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     limits: Limits = Limits()
     cache: CachePolicy = CachePolicy()
     redis: RedisLink | None = None
+    workers: tuple[WorkerListen, ...] = ()
+    """Where each API worker listens, by its index; empty: there is one, on `http` and `grpc`."""
+    edge: EdgeAddress | None = None
+    """None: clients reach the worker itself."""
+    board: str = ""
+    """File on which several workers tell each other their load; empty: there is one."""
     """None: every worker has its own answers."""
     state: StateLink = StateLink()
     first_key_file: str = ""
@@ -116,6 +139,17 @@ class Topology(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 def write_topology(topology: Topology, path: Path) -> None:
     """Write `topology` to `path` atomically, readable by its owner alone. May be called again; the last one stands."""
     scratch = path.with_name(f".{path.name}.{os.getpid()}")
+    def listens(self, index: int) -> WorkerListen:
+        """Return where worker `index` listens.
+
+        Raises:
+            InvalidSpec: the topology has no such worker.
+        """
+        workers = self.workers or (WorkerListen(http=self.http, grpc=self.grpc),)
+        if not 0 <= index < len(workers):
+            raise InvalidSpec(f"the topology has {len(workers)} API workers, and none of index {index}")
+        return workers[index]
+
     scratch.unlink(missing_ok=True)
     descriptor = os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "wb") as file:

@@ -4,7 +4,7 @@ One file per part of the document: a dataclass and the function that reads it. R
 """
 
 from ashore.spec.document import LATER, Spec, parse_spec, read_spec
-from ashore.spec.front import CacheRoute, CacheSpec, EdgeSpec, EgressSpec, JobsSpec, RedisSpec, redis_url
+from ashore.spec.front import CacheRoute, CacheSpec, EdgeKind, EdgeSpec, EgressSpec, JobsSpec, RedisSpec, redis_url
 from ashore.spec.intake import AdmissionSpec, HttpSpec, ListenSpec
 from ashore.spec.models import EngineSpec, ModelSpec
 
@@ -13,6 +13,7 @@ __all__ = [
     "AdmissionSpec",
     "CacheRoute",
     "CacheSpec",
+    "EdgeKind",
     "EdgeSpec",
     "EgressSpec",
     "EngineSpec",

@@ -32,6 +32,15 @@ class EdgeSpec:
     """Requests a second over which the edge refuses, as a guard against floods."""
     machines: tuple[str, ...] = ()
     """`host:port` of the edges of other machines that take over what this one cannot answer."""
+    machines_ca: str = ""
+    """File with the certificates that those edges are checked against; empty: those of the system."""
+    names: tuple[str, ...] = ()
+    """More names and addresses for the generated certificate: what clients call this machine."""
+    access_log: bool = True
+    trusted_proxies: int = 0
+    """Proxies in front of the edge whose `x-forwarded-for` is believed; 0: what clients send there is dropped."""
+    threads: int = 1
+    """Threads of Envoy."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,8 +120,20 @@ def read_edge(table: Table) -> EdgeSpec:
         key=key,
         max_body_bytes=table.number("max_body_bytes", default.max_body_bytes, lowest=1024, highest=1 << 30),
         flood_per_s=table.number("flood_per_s", default.flood_per_s, lowest=1),
-        machines=table.texts("machines"),
+        machines=tuple(_machine(text, table.where) for text in table.texts("machines")),
+        machines_ca=table.get("machines_ca", str, ""),
+        names=table.texts("names"),
+        access_log=table.get("access_log", bool, default.access_log),
+        trusted_proxies=table.number("trusted_proxies", default.trusted_proxies, lowest=0, highest=16),
+        threads=table.number("threads", default.threads, lowest=1, highest=256),
     )
+
+
+def _machine(text: str, where: str) -> str:
+    host, _, port = text.rpartition(":")
+    if not host or not port.isdigit() or not 0 < int(port) < 65_536:
+        raise InvalidSpec(f"{where} machines has {text!r}; expected host:port", hint='write "10.0.0.2:8443"')
+    return text
 
 
 def read_cache(table: Table) -> CacheSpec:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
@@ -87,12 +88,16 @@ class GrpcServer:
             reflection.SERVICE_NAME,
         )
         reflection.enable_server_reflection(names, server)
+        mask = os.umask(0o177) if self._uds else None
         try:
             port = server.add_insecure_port(self.address)
         except RuntimeError as fault:
             raise PortTaken(
                 f"gRPC cannot listen on {self.address}: {fault}", hint="choose another with --grpc-port"
             ) from fault
+        finally:
+            if mask is not None:
+                os.umask(mask)
         self._port = self._port if self._uds else port
         await self._tell_health()
         await server.start()

@@ -1,0 +1,35 @@
+"""Envoy in front of the API: TLS, one port for every protocol, limits, health, and several workers behind it.
+
+Owns: Envoy's configuration, rendered from the spec, its certificate, and how its program is run. Refuses: deciding who
+a caller is and what a request may cost; the API workers do that.
+"""
+
+from ashore.edge.binary import EDGE, edge_child, find_envoy
+from ashore.edge.certificate import CertificateFacts, keep_certificate, names_for, needs_renewal
+from ashore.edge.keeper import EdgeKeeper
+from ashore.edge.model import EdgePlan, Machine, Tls, WorkerSockets
+from ashore.edge.reasons import edge_choices
+from ashore.edge.rendering import render
+from ashore.edge.service import keep_tls, plan_edge, show_files, worker_sockets, write_files
+
+__all__ = [
+    "EDGE",
+    "CertificateFacts",
+    "EdgeKeeper",
+    "EdgePlan",
+    "Machine",
+    "Tls",
+    "WorkerSockets",
+    "edge_child",
+    "edge_choices",
+    "find_envoy",
+    "keep_certificate",
+    "keep_tls",
+    "names_for",
+    "needs_renewal",
+    "plan_edge",
+    "render",
+    "show_files",
+    "worker_sockets",
+    "write_files",
+]

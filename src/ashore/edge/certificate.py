@@ -1,0 +1,277 @@
+"""Certificates of our own making: one small authority for this home, and a short-lived certificate under it.
+
+Clients are given the authority once (`edge/ca.pem`); the certificate below it is renewed without their noticing.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import socket
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from ashore.errors import InvalidSpec, MissingExtra
+
+if TYPE_CHECKING:
+    from cryptography import x509
+    from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
+
+VALID_DAYS: Final = 90
+RENEW_DAYS: Final = 30
+"""Left on a certificate when it is replaced."""
+AUTHORITY_DAYS: Final = 3650
+SKEW: Final = timedelta(hours=1)
+"""A client's clock may be behind ours."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CertificateFacts:
+    """What decides whether a certificate can stay."""
+
+    names: frozenset[str]
+    not_after: datetime
+
+
+def needs_renewal(facts: CertificateFacts, names: Sequence[str], now: datetime) -> str:
+    """Return why a certificate must be replaced, or nothing."""
+    missing = sorted(set(names) - facts.names)
+    if missing:
+        return f"it does not name {', '.join(missing)}"
+    if facts.not_after - now < timedelta(days=RENEW_DAYS):
+        return f"it ends on {facts.not_after:%Y-%m-%d}"
+    return ""
+
+
+def names_for(host: str, more: Sequence[str]) -> tuple[str, ...]:
+    """Return the names and addresses by which clients may call an edge that listens on `host`."""
+    found = ["localhost", "127.0.0.1", "::1", socket.gethostname(), *more]
+    if host not in ("0.0.0.0", "::", ""):
+        found.append(host)
+    return tuple(dict.fromkeys(found))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Generated:
+    """Files of a generated certificate."""
+
+    chain_pem: str
+    key_file: Path
+    authority_file: Path
+    made: str
+    """Why it was made just now; empty: it was there."""
+
+
+def keep_certificate(folder: Path, names: Sequence[str], now: datetime) -> Generated:
+    """Return the certificate of this home, made or renewed where it must be. May be called at any time.
+
+    The key is made anew with each certificate, under a name of its own, so that certificate and key never mismatch.
+
+    Raises:
+        MissingExtra: `cryptography` is not installed.
+    """
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    authority, authority_key = folder / "ca.pem", folder / "ca.key"
+    chain = folder / "edge.pem"
+    with _cryptography():
+        why = "there was none"
+        if authority.exists() and authority_key.exists():
+            facts = read_facts(authority.read_text())
+            why = needs_renewal(facts, (), now)
+        if why:
+            _make_authority(authority, authority_key, now)
+            chain.unlink(missing_ok=True)
+        if chain.exists():
+            text = chain.read_text()
+            why = needs_renewal(read_facts(text), names, now)
+            key = folder / key_name(text)
+            if not why and key.exists():
+                return Generated(chain_pem=text, key_file=key, authority_file=authority, made="")
+        text = _make_leaf(folder, authority, authority_key, names, now)
+        for old in folder.glob("edge-*.key"):
+            if old.name != key_name(text):
+                old.unlink()
+    return Generated(
+        chain_pem=text, key_file=folder / key_name(text), authority_file=authority, made=why or "its key was gone"
+    )
+
+
+def key_name(chain_pem: str) -> str:
+    """Return the file name of the key that belongs to a certificate."""
+    from cryptography import x509
+
+    return f"edge-{x509.load_pem_x509_certificate(chain_pem.encode()).serial_number:x}.key"
+
+
+def read_facts(chain_pem: str) -> CertificateFacts:
+    """Return the facts of the first certificate of a chain.
+
+    Raises:
+        InvalidSpec: it is no certificate in PEM form.
+    """
+    with _cryptography():
+        from cryptography import x509
+
+        try:
+            certificate = x509.load_pem_x509_certificate(chain_pem.encode())
+        except ValueError as fault:
+            raise InvalidSpec(f"the certificate of the edge cannot be read: {fault}", hint="give a PEM file") from fault
+        names: set[str] = set()
+        try:
+            found = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+            names |= set(found.get_values_for_type(x509.DNSName))
+            names |= {str(address) for address in found.get_values_for_type(x509.IPAddress)}
+        except x509.ExtensionNotFound:
+            pass  # an authority has none
+        return CertificateFacts(names=frozenset(names), not_after=certificate.not_valid_after_utc)
+
+
+def check_files(certificate: Path, key: Path, now: datetime) -> str:
+    """Return the chain in an operator's own files, once they have been found to fit each other.
+
+    Raises:
+        InvalidSpec: a file is missing or malformed, they do not fit, or the certificate has ended.
+    """
+    with _cryptography():
+        from cryptography import x509
+        from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
+        try:
+            chain_pem, key_pem = certificate.read_text(), key.read_bytes()
+        except OSError as fault:
+            raise InvalidSpec(f"[edge] {fault.filename}: {fault.strerror}", hint="give readable PEM files") from fault
+        facts = read_facts(chain_pem)
+        try:
+            private = load_pem_private_key(key_pem, None)
+        except (ValueError, TypeError) as fault:
+            raise InvalidSpec(
+                f"[edge] key {key} cannot be read: {fault}", hint="give a PEM key without a password"
+            ) from fault
+        if private.public_key() != x509.load_pem_x509_certificate(chain_pem.encode()).public_key():
+            raise InvalidSpec(f"[edge] key {key} is not that of {certificate}", hint="give the key of this certificate")
+        if facts.not_after <= now:
+            raise InvalidSpec(f"[edge] certificate {certificate} ended on {facts.not_after}", hint="renew it")
+        return chain_pem
+
+
+def _make_authority(path: Path, key_path: Path, now: datetime) -> None:
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = _name(f"ashore of {socket.gethostname()[:40]}")
+    usage = x509.KeyUsage(
+        digital_signature=False, content_commitment=False, key_encipherment=False, data_encipherment=False,
+        key_agreement=False, key_cert_sign=True, crl_sign=True, encipher_only=False, decipher_only=False,
+    )  # fmt: skip
+    certificate = (
+        _builder(name, name, key, now, AUTHORITY_DAYS)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .add_extension(usage, critical=True)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    _write(key_path, _key_pem(key))
+    _write(path, _pem(certificate))
+
+
+def _make_leaf(folder: Path, authority: Path, authority_key: Path, names: Sequence[str], now: datetime) -> str:
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes
+    from cryptography.hazmat.primitives.asymmetric import ec
+    from cryptography.hazmat.primitives.serialization import load_pem_private_key
+    from cryptography.x509.oid import ExtendedKeyUsageOID
+
+    issuer = x509.load_pem_x509_certificate(authority.read_bytes())
+    issuer_key = load_pem_private_key(authority_key.read_bytes(), None)
+    assert isinstance(issuer_key, ec.EllipticCurvePrivateKey)
+    key = ec.generate_private_key(ec.SECP256R1())
+    usage = x509.KeyUsage(
+        digital_signature=True, content_commitment=False, key_encipherment=False, data_encipherment=False,
+        key_agreement=False, key_cert_sign=False, crl_sign=False, encipher_only=False, decipher_only=False,
+    )  # fmt: skip
+    certificate = (
+        _builder(_name("ashore edge"), issuer.subject, key, now, VALID_DAYS)
+        .add_extension(x509.SubjectAlternativeName([_general_name(name) for name in names]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        .add_extension(usage, critical=True)
+        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer_key.public_key()), critical=False)
+        .sign(issuer_key, hashes.SHA256())
+    )
+    text = (_pem(certificate) + authority.read_bytes()).decode()
+    _write(folder / key_name(text), _key_pem(key))
+    _write(folder / "edge.pem", text.encode())
+    return text
+
+
+def _builder(
+    subject: x509.Name, issuer: x509.Name, key: EllipticCurvePrivateKey, now: datetime, days: int
+) -> x509.CertificateBuilder:
+    from cryptography import x509
+
+    return (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(issuer)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now.astimezone(UTC) - SKEW)
+        .not_valid_after(now.astimezone(UTC) + timedelta(days=days))
+    )
+
+
+def _name(text: str) -> x509.Name:
+    from cryptography import x509
+    from cryptography.x509.oid import NameOID
+
+    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, text)])
+
+
+def _general_name(name: str) -> x509.GeneralName:
+    from cryptography import x509
+
+    try:
+        return x509.IPAddress(ipaddress.ip_address(name))
+    except ValueError:
+        return x509.DNSName(name)
+
+
+def _pem(certificate: x509.Certificate) -> bytes:
+    from cryptography.hazmat.primitives.serialization import Encoding
+
+    return certificate.public_bytes(Encoding.PEM)
+
+
+def _key_pem(key: EllipticCurvePrivateKey) -> bytes:
+    from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+
+    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+
+
+def _write(path: Path, data: bytes) -> None:
+    """Put a file in its place whole, readable by its owner alone."""
+    scratch = path.with_name(f".{path.name}.{os.getpid()}")
+    scratch.unlink(missing_ok=True)
+    descriptor = os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    scratch.replace(path)
+
+
+@contextmanager
+def _cryptography() -> Iterator[None]:
+    try:
+        yield
+    except ModuleNotFoundError as fault:
+        raise MissingExtra(
+            f"TLS at the edge needs {fault.name}, which is not installed", hint="pip install 'ashore[edge]'"
+        ) from fault

@@ -1,0 +1,120 @@
+"""The edge under the supervisor: started, told of changes, looked at, and given a new certificate in time."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+from ashore.core import Clock
+from ashore.edge.binary import EDGE, edge_child, find_envoy
+from ashore.edge.model import EdgePlan
+from ashore.edge.service import keep_tls, plan_edge, write_files
+from ashore.errors import AshoreError
+from ashore.processes import Supervisor, get_from
+from ashore.spec import EdgeSpec
+
+RENEWAL_LOOK_S: Final = 3600.0
+LOOK_S: Final = 0.5
+
+
+class EdgeKeeper:
+    """Keeps one Envoy. All methods are called from the supervisor's thread."""
+
+    def __init__(
+        self,
+        *,
+        run: Path,
+        certificates: Path,
+        log: Path,
+        supervisor: Supervisor,
+        clock: Clock,
+        say: Callable[[str], None],
+        num_workers: int,
+        longest_answer_s: float,
+        max_file_bytes: int,
+    ) -> None:
+        """Make it; nothing is started.
+
+        Args:
+            run: Folder of sockets and of the rendered configuration.
+            certificates: Folder of generated certificates.
+            log: What Envoy says, and its access log.
+            supervisor: Owns the process.
+            clock: Decides when a certificate is renewed.
+            say: Told what an operator wants to know.
+            num_workers: API workers behind it.
+            longest_answer_s: Longest deadline that a request may have.
+            max_file_bytes: Longest upload of a file.
+        """
+        self._run = run
+        self._certificates = certificates
+        self._log = log
+        self._supervisor = supervisor
+        self._clock = clock
+        self._say = say
+        self._num_workers = num_workers
+        self._longest_answer_s = longest_answer_s
+        self._max_file_bytes = max_file_bytes
+        self._spec = EdgeSpec()
+
+    def start(self, spec: EdgeSpec) -> None:
+        """Write the configuration and start Envoy. Returns at once.
+
+        Raises:
+            MissingExtra: Envoy, or what makes certificates, is not installed.
+            InvalidSpec: the operator's certificate is wrong.
+        """
+        program = find_envoy()
+        self._spec = spec
+        plan = self._plan()
+        write_files(plan)
+        plan.admin_socket.unlink(missing_ok=True)
+        self._supervisor.add(edge_child(plan, program, log=self._log, threads=spec.threads))
+        self._supervisor.call_every(RENEWAL_LOOK_S, self._renew)
+
+    def apply(self, spec: EdgeSpec) -> tuple[Path, ...]:
+        """Write the configuration again; Envoy takes what changed by itself. Returns the files that changed.
+
+        Raises:
+            InvalidSpec: the new certificate is wrong; nothing was written.
+        """
+        before, self._spec = self._spec, spec
+        try:
+            return write_files(self._plan())
+        except AshoreError:
+            self._spec = before
+            raise
+
+    def is_ready(self) -> bool:
+        """Return whether Envoy has its whole configuration and takes connections."""
+        if get_from(self._run / "envoy-admin.sock", "/ready") is None:
+            return False
+        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self._spec.host, self._spec.host)
+        try:
+            socket.create_connection((host, self._spec.port), timeout=LOOK_S).close()
+        except OSError:
+            return False
+        return True
+
+    def _plan(self) -> EdgePlan:
+        tls, made = keep_tls(self._spec, self._certificates, now_s=self._clock.now_s())
+        if made:
+            self._say(f"made a certificate for the edge: {made}")
+        return plan_edge(
+            self._spec,
+            run=self._run,
+            tls=tls,
+            num_workers=self._num_workers,
+            longest_answer_s=self._longest_answer_s,
+            max_file_bytes=self._max_file_bytes,
+        )
+
+    def _renew(self) -> None:
+        if self._supervisor.state(EDGE) not in ("running", "waiting"):
+            return
+        try:
+            write_files(self._plan())
+        except (AshoreError, OSError) as fault:
+            self._say(f"the certificate of the edge could not be looked after: {fault}")

@@ -1,0 +1,261 @@
+"""The one port: TLS, HTTP/1.1 and HTTP/2, what is stripped, what is refused, and where a request goes."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from ashore.edge.clusters import GRPC, HTTP, LOCAL, first_choice
+from ashore.edge.model import EdgePlan
+from ashore.edge.replies import local_replies
+from ashore.edge.yaml import Tree, Why
+
+TYPE: Final = "type.googleapis.com/envoy."
+CERTIFICATE: Final = "edge_certificate"
+"""Name of the secret."""
+HOP: Final = "x-ashore-hop"
+"""Set by an edge on what it passes on: another machine's edge answers it or refuses it, and passes it no further."""
+
+STRIPPED: Final = ("x-ashore-on-behalf-of", "x-ashore-tenant", "x-real-ip", "forwarded", "via")
+"""Headers by which a client could claim to be somebody, or to come from somewhere."""
+STRIPPED_PREFIXES: Final = ("x-authz-", "x-tenant", "x-envoy-", "x-ashore-internal-")
+
+WIDE: Final = "longest_file"
+NARROW: Final = "longest_body"
+"""Names of the two limits on bodies; uploads of files are held by the first alone."""
+
+HEADERS_KIB: Final = 60
+"""Below the 64 KiB that a worker takes, so that the edge refuses first."""
+MAX_HEADERS: Final = 100
+HEADERS_TIMEOUT_S: Final = 10
+REQUEST_TIMEOUT_S: Final = 600
+CONNECTION_IDLE_S: Final = 300
+FIRST_BYTE_IDLE_S: Final = 60
+TLS_HANDSHAKE_S: Final = 10
+BUFFER_BYTES: Final = 262_144
+
+ACCESS_LINE: Final = (
+    "%START_TIME% %REQ(X-REQUEST-ID)% %REQ(:METHOD)% %PATH(NQ:PATH:200)% %PROTOCOL% %RESPONSE_CODE% "
+    "%RESPONSE_FLAGS% %BYTES_RECEIVED% %BYTES_SENT% %DURATION%ms %DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%\n"
+)
+"""No header but the request id, no body, no query string."""
+
+
+def listener(plan: EdgePlan) -> dict[str, Tree]:
+    """Return the listener."""
+    chain: dict[str, Tree] = {
+        "transport_socket_connect_timeout": f"{TLS_HANDSHAKE_S}s",
+        "filters": [{"name": "envoy.filters.network.http_connection_manager", "typed_config": _connections(plan)}],
+    }
+    if plan.tls is not None:
+        chain["transport_socket"] = _tls(plan)
+    return {
+        "name": "edge",
+        "address": {"socket_address": {"address": plan.host, "port_value": plan.port}},
+        "enable_reuse_port": Why("A second server on this port must fail, not share it.", False),
+        "tcp_backlog_size": 1024,
+        "per_connection_buffer_limit_bytes": BUFFER_BYTES,
+        "filter_chains": [chain],
+    }
+
+
+def _tls(plan: EdgePlan) -> Tree:
+    return {
+        "name": "envoy.transport_sockets.tls",
+        "typed_config": {
+            "@type": TYPE + "extensions.transport_sockets.tls.v3.DownstreamTlsContext",
+            "common_tls_context": {
+                "alpn_protocols": ["h2", "http/1.1"],
+                "tls_params": {"tls_minimum_protocol_version": "TLSv1_2"},
+                "tls_certificate_sds_secret_configs": [
+                    {
+                        "name": CERTIFICATE,
+                        "sds_config": {
+                            "path_config_source": {"path": str(plan.files / "secrets.yaml")},
+                            "resource_api_version": "V3",
+                        },
+                    }
+                ],
+            },
+        },
+    }
+
+
+def _connections(plan: EdgePlan) -> dict[str, Tree]:
+    return {
+        "@type": TYPE + "extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
+        "stat_prefix": "edge",
+        "codec_type": "AUTO",
+        "server_name": "ashore",
+        # who is asking
+        "use_remote_address": True,
+        "xff_num_trusted_hops": plan.trusted_proxies,
+        "internal_address_config": Why("No client is trusted for its address.", {"unix_sockets": False}),
+        "early_header_mutation_extensions": [_strip(plan)],
+        "preserve_external_request_id": True,
+        # how a request may look
+        "normalize_path": True,
+        "merge_slashes": True,
+        "path_with_escaped_slashes_action": Why(
+            "The name of a model may hold a slash, and clients escape it. Nothing is decided by path here.",
+            "KEEP_UNCHANGED",
+        ),
+        "strip_trailing_host_dot": True,
+        "max_request_headers_kb": HEADERS_KIB,
+        "common_http_protocol_options": {
+            "idle_timeout": f"{CONNECTION_IDLE_S}s",
+            "max_headers_count": MAX_HEADERS,
+            "headers_with_underscores_action": Why(
+                "A worker may read x_tenant as x-tenant; such a header never gets there.", "DROP_HEADER"
+            ),
+        },
+        "http2_protocol_options": {
+            "max_concurrent_streams": 1000,
+            "initial_stream_window_size": 262_144,
+            "initial_connection_window_size": 1_048_576,
+            "connection_keepalive": {"interval": "30s", "timeout": "10s"},
+            "override_stream_error_on_invalid_http_message": True,
+        },
+        # how long it may take
+        "request_headers_timeout": Why("A client that sends its headers byte by byte.", f"{HEADERS_TIMEOUT_S}s"),
+        "request_timeout": Why("The whole request, body included.", f"{REQUEST_TIMEOUT_S}s"),
+        "stream_idle_timeout": Why("Until the route is known; the routes have their own.", f"{FIRST_BYTE_IDLE_S}s"),
+        "drain_timeout": "5s",
+        "delayed_close_timeout": "1s",
+        # what is written down and answered here
+        **({"access_log": [_access_log()]} if plan.access_log else {}),
+        "local_reply_config": local_replies(),
+        "http_filters": [
+            _flood_guard(plan),
+            _body_limit(WIDE, max(plan.max_file_bytes, plan.max_body_bytes)),
+            _body_limit(NARROW, plan.max_body_bytes),
+            _router(),
+        ],
+        "route_config": _routes(plan),
+    }
+
+
+def _strip(plan: EdgePlan) -> Tree:
+    names = list(STRIPPED) + ([] if plan.trusted_proxies else ["x-forwarded-for", "x-forwarded-proto"])
+    return Why(
+        "Before anything looks at them: identity and origin that a client claims.",
+        {
+            "name": "envoy.http.early_header_mutation.header_mutation",
+            "typed_config": {
+                "@type": TYPE + "extensions.http.early_header_mutation.header_mutation.v3.HeaderMutation",
+                "mutations": [
+                    *({"remove": name} for name in names),
+                    *(
+                        {"remove_on_match": {"key_matcher": {"prefix": p, "ignore_case": True}}}
+                        for p in STRIPPED_PREFIXES
+                    ),
+                ],
+            },
+        },
+    )
+
+
+def _access_log() -> Tree:
+    return {
+        "name": "envoy.access_loggers.stdout",
+        "typed_config": {
+            "@type": TYPE + "extensions.access_loggers.stream.v3.StdoutAccessLog",
+            "log_format": {"text_format_source": {"inline_string": ACCESS_LINE}},
+        },
+    }
+
+
+def _flood_guard(plan: EdgePlan) -> Tree:
+    always: Tree = {"default_value": {"numerator": 100, "denominator": "HUNDRED"}}
+    return {
+        "name": "envoy.filters.http.local_ratelimit",
+        "typed_config": {
+            "@type": TYPE + "extensions.filters.http.local_ratelimit.v3.LocalRateLimit",
+            "stat_prefix": "flood",
+            "token_bucket": {
+                "max_tokens": plan.flood_per_s,
+                "tokens_per_fill": max(1, plan.flood_per_s // 10),
+                "fill_interval": f"{max(1, plan.flood_per_s // 10) / plan.flood_per_s:.6f}s",
+            },
+            "filter_enabled": always,
+            "filter_enforced": always,
+            "rate_limited_as_resource_exhausted": True,
+        },
+    }
+
+
+def _body_limit(name: str, max_bytes: int) -> Tree:
+    return {
+        "name": name,
+        "typed_config": {
+            "@type": TYPE + "extensions.filters.http.body_size_limit.v3.BodySizeLimit",
+            "max_request_bytes": max_bytes,
+        },
+    }
+
+
+def _router() -> Tree:
+    return {
+        "name": "envoy.filters.http.router",
+        "typed_config": {
+            "@type": TYPE + "extensions.filters.http.router.v3.Router",
+            "suppress_envoy_headers": True,
+            "dynamic_stats": False,
+        },
+    }
+
+
+def _routes(plan: EdgePlan) -> Tree:
+    from_edge: Tree = [{"name": HOP, "present_match": True}]
+    files: Tree = {NARROW: {"@type": TYPE + "config.route.v3.FilterConfig", "disabled": True}}
+    routes: list[Tree] = []
+    if plan.machines:
+        routes += [
+            Why(
+                "Passed on by the edge of another machine: answered here or not at all.",
+                {"match": {"prefix": "/", "grpc": {}, "headers": from_edge}, "route": _action(GRPC + LOCAL, plan)},
+            ),
+            {"match": {"prefix": "/", "headers": from_edge}, "route": _action(HTTP + LOCAL, plan)},
+        ]
+    routes += [
+        {"match": {"prefix": "/", "grpc": {}}, "route": _action(first_choice(GRPC, plan), plan)},
+        {
+            "match": {"prefix": "/v1/files"},
+            "route": _action(first_choice(HTTP, plan), plan),
+            "typed_per_filter_config": files,
+        },
+        {"match": {"prefix": "/"}, "route": _action(first_choice(HTTP, plan), plan)},
+    ]
+    host: dict[str, Tree] = {"name": "edge", "domains": ["*"], "routes": routes}
+    if plan.machines:
+        host["request_headers_to_add"] = [
+            {"header": {"key": HOP, "value": "1"}, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}
+        ]
+    return {"name": "edge", "virtual_hosts": [host]}
+
+
+def _action(cluster: str, plan: EdgePlan) -> Tree:
+    return {
+        "cluster": cluster,
+        "timeout": Why("An answer may take its time; the worker holds the deadline of each request.", "0s"),
+        "idle_timeout": Why(
+            "Nothing moves: a request that waits for its turn is silent too.", f"{plan.longest_answer_s + 30:.0f}s"
+        ),
+        "retry_policy": Why(
+            "Only while no byte of the request has reached a worker. After that nobody knows whether it took effect,\n"
+            "and a second generation, or a second job, is worse than an error that says so.",
+            {
+                "retry_on": "connect-failure,refused-stream,reset-before-request",
+                "num_retries": 3,
+                "retry_back_off": {"base_interval": "0.025s", "max_interval": "0.25s"},
+                "retry_host_predicate": [
+                    {
+                        "name": "envoy.retry_host_predicates.previous_hosts",
+                        "typed_config": {
+                            "@type": TYPE + "extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate"
+                        },
+                    }
+                ],
+                "host_selection_retry_max_attempts": 3,
+            },
+        ),
+    }

@@ -1,0 +1,73 @@
+"""What the edge is rendered from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerSockets:
+    """Where one API worker listens."""
+
+    http: str
+    """Path of the unix socket for HTTP/1.1."""
+    grpc: str
+    """Path of the unix socket for gRPC."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Machine:
+    """The edge of another machine."""
+
+    host: str
+    port: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tls:
+    """What the edge shows to clients."""
+
+    certificate_pem: str
+    """The chain, leaf first."""
+    key_file: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EdgePlan:
+    """One edge: where it listens, who answers behind it, and what it lets through."""
+
+    run: Path
+    """Folder of its files and of its administration socket."""
+    host: str
+    port: int
+    tls: Tls | None
+    """None: plain text, for a network that is private already."""
+    workers: tuple[WorkerSockets, ...]
+    machines: tuple[Machine, ...] = ()
+    machines_ca: str = ""
+    """File with the certificates that the edges of other machines are checked against; empty: those of the system."""
+    max_body_bytes: int = 16 << 20
+    max_file_bytes: int = 512 << 20
+    """For `POST /v1/files`."""
+    flood_per_s: int = 50_000
+    longest_answer_s: float = 3600.0
+    """Longest deadline that a request may have; a stream may be silent for so long."""
+    max_connections: int = 8192
+    access_log: bool = True
+    trusted_proxies: int = 0
+    """Proxies in front of this edge whose `x-forwarded-for` is believed."""
+
+    @property
+    def files(self) -> Path:
+        """Folder of what Envoy watches."""
+        return self.run / "edge"
+
+    @property
+    def bootstrap(self) -> Path:
+        """What Envoy is started with."""
+        return self.run / "envoy.yaml"
+
+    @property
+    def admin_socket(self) -> Path:
+        return self.run / "envoy-admin.sock"

@@ -1,0 +1,35 @@
+"""What the edge will do, each choice with its reason, for `ashore up --dry-run`."""
+
+from __future__ import annotations
+
+from ashore.planning import Choice
+from ashore.spec import EdgeSpec
+
+
+def edge_choices(spec: EdgeSpec, *, num_workers: int, address: str) -> tuple[Choice, ...]:
+    """Return the choices of an edge, in the order in which they are told."""
+    tls = {
+        "generate": ("own authority", "no certificate is given; clients check it against edge/ca.pem of the home"),
+        "files": (spec.certificate, "[edge] certificate"),
+        "off": ("none", '[edge] tls = "off": keys and prompts cross the network in plain text'),
+    }[spec.tls]
+    machines = ", ".join(spec.machines) or "none"
+    return (
+        Choice(field="address", value=address, why="HTTP/1.1, HTTP/2 and gRPC on one port"),
+        Choice(field="tls", value=tls[0], why=tls[1]),
+        Choice(
+            field="workers",
+            value=str(num_workers),
+            why="on unix sockets of mode 0600, so that nobody goes around the edge",
+        ),
+        Choice(
+            field="machines",
+            value=machines,
+            why="answer when no worker here can" if spec.machines else "[edge] machines names none",
+        ),
+        Choice(
+            field="limits",
+            value=f"{spec.max_body_bytes:,} bytes, {spec.flood_per_s:,}/s",
+            why="body of one request ([edge] max_body_bytes), all requests together (flood_per_s)",
+        ),
+    )

@@ -1,0 +1,115 @@
+"""From `[edge]` to files that Envoy runs on."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+from ashore.edge.certificate import check_files, keep_certificate, names_for
+from ashore.edge.model import EdgePlan, Machine, Tls, WorkerSockets
+from ashore.edge.rendering import render
+from ashore.errors import InvalidSpec
+from ashore.spec import EdgeSpec
+
+MAX_SOCKET_PATH: Final = 107
+"""unix(7), `sun_path` without its closing zero."""
+
+
+def plan_edge(
+    spec: EdgeSpec,
+    *,
+    run: Path,
+    tls: Tls | None,
+    num_workers: int,
+    longest_answer_s: float,
+    max_file_bytes: int,
+) -> EdgePlan:
+    """Return the edge that `spec` asks for, with `num_workers` API workers behind it. Touches nothing.
+
+    Raises:
+        InvalidSpec: the home lies so deep that a unix socket in it has no address.
+    """
+    plan = EdgePlan(
+        run=run,
+        host=spec.host,
+        port=spec.port,
+        tls=tls,
+        workers=tuple(worker_sockets(run, index) for index in range(num_workers)),
+        machines=tuple(_machine(text) for text in spec.machines),
+        machines_ca=spec.machines_ca,
+        max_body_bytes=spec.max_body_bytes,
+        max_file_bytes=max_file_bytes,
+        flood_per_s=spec.flood_per_s,
+        longest_answer_s=longest_answer_s,
+        access_log=spec.access_log,
+        trusted_proxies=spec.trusted_proxies,
+    )
+    longest = max([str(plan.admin_socket), *(worker.grpc for worker in plan.workers)], key=len)
+    if len(os.fsencode(longest)) > MAX_SOCKET_PATH:
+        raise InvalidSpec(
+            f"the path {longest} is too long for a unix socket ({MAX_SOCKET_PATH} bytes)",
+            hint="move the home to a shorter path with ASHORE_HOME",
+        )
+    return plan
+
+
+def worker_sockets(run: Path, index: int) -> WorkerSockets:
+    """Return where API worker `index` listens behind an edge."""
+    return WorkerSockets(http=str(run / f"api-{index}.sock"), grpc=str(run / f"grpc-{index}.sock"))
+
+
+def keep_tls(spec: EdgeSpec, folder: Path, *, now_s: float) -> tuple[Tls | None, str]:
+    """Return what the edge shows to clients, and why a certificate was made just now, if one was.
+
+    Called at the start, at a reload and now and then: what is good is left alone.
+
+    Raises:
+        InvalidSpec: the operator's own files are wrong.
+        MissingExtra: the package that makes certificates is not installed.
+    """
+    now = datetime.fromtimestamp(now_s, UTC)
+    match spec.tls:
+        case "off":
+            return None, ""
+        case "files":
+            chain = check_files(Path(spec.certificate), Path(spec.key), now)
+            return Tls(certificate_pem=chain, key_file=str(Path(spec.key).absolute())), ""
+        case "generate":
+            made = keep_certificate(folder, names_for(spec.host, spec.names), now)
+            return Tls(certificate_pem=made.chain_pem, key_file=str(made.key_file)), made.made
+
+
+def write_files(plan: EdgePlan) -> tuple[Path, ...]:
+    """Write what Envoy runs on, and return the files that changed; each is replaced whole. May be called again.
+
+    Envoy takes watched files at once, in this order: certificate, clusters, listener.
+    """
+    plan.files.mkdir(parents=True, exist_ok=True, mode=0o700)
+    rendered = render(plan)
+    order = ("secrets.yaml", "clusters.yaml", "listeners.yaml", plan.bootstrap.name)
+    changed = []
+    for path in sorted(rendered, key=lambda path: order.index(path.name)):
+        text = rendered[path].encode()
+        if path.exists() and path.read_bytes() == text:
+            continue
+        scratch = path.with_name(f".{path.name}.{os.getpid()}")
+        scratch.unlink(missing_ok=True)
+        with os.fdopen(os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+            file.write(text)
+        scratch.replace(path)
+        changed.append(path)
+    return tuple(changed)
+
+
+def show_files(plan: EdgePlan) -> str:
+    """Return every file one after the other, as one YAML stream for people."""
+    parts: Sequence[str] = [f"--- # {path}\n{text}" for path, text in render(plan).items()]
+    return "\n".join(parts)
+
+
+def _machine(text: str) -> Machine:
+    host, _, port = text.rpartition(":")
+    return Machine(host=host.strip("[]"), port=int(port))

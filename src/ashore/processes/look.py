@@ -1,0 +1,45 @@
+"""A plain GET, to a unix socket or a port: how the supervisor looks at the servers of its home."""
+
+from __future__ import annotations
+
+import http.client
+import socket
+from collections.abc import Mapping
+from pathlib import Path
+
+from ashore.processes.unixsocket import unix_address
+
+
+class UnixConnection(http.client.HTTPConnection):
+    """HTTP/1.1 to a unix socket."""
+
+    def __init__(self, path: Path, timeout_s: float) -> None:
+        super().__init__("localhost", timeout=timeout_s)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(self.timeout)
+        with unix_address(self._path) as address:
+            self.sock.connect(address)
+
+
+def get_from(
+    where: Path | tuple[str, int], target: str, *, headers: Mapping[str, str] | None = None, timeout_s: float = 1.0
+) -> bytes | None:
+    """Return the body of an answer 200; None for every other answer, and when nobody answers in time."""
+    connection: http.client.HTTPConnection
+    if isinstance(where, Path):
+        connection = UnixConnection(where, timeout_s)
+    else:
+        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(where[0], where[0])
+        connection = http.client.HTTPConnection(host, where[1], timeout=timeout_s)
+    try:
+        connection.request("GET", target, headers=dict(headers or {}))
+        answer = connection.getresponse()
+        body = answer.read()
+        return body if answer.status == 200 else None
+    except (OSError, http.client.HTTPException):
+        return None
+    finally:
+        connection.close()

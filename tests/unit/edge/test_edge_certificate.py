@@ -1,0 +1,83 @@
+"""The certificate that ashore makes: who trusts it, who may read its key, when it is made again."""
+
+from __future__ import annotations
+
+import ssl
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from ashore.edge import CertificateFacts, keep_certificate, keep_tls, names_for, needs_renewal
+from ashore.errors import InvalidSpec
+from ashore.spec import EdgeSpec
+
+NOW = datetime(2026, 6, 1, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("names", "days_left", "why"),
+    [
+        (("a",), 60, ""),
+        (("a", "b"), 60, "it does not name b"),
+        (("a",), 29, "it ends on"),
+        (("a",), -1, "it ends on"),
+    ],
+)
+def test_when_a_certificate_is_replaced(names: tuple[str, ...], days_left: int, why: str) -> None:
+    facts = CertificateFacts(names=frozenset({"a"}), not_after=NOW + timedelta(days=days_left))
+    told = needs_renewal(facts, names, NOW)
+    assert told.startswith(why) and bool(told) == bool(why)
+
+
+def test_it_is_made_once_renewed_in_time_and_stays_under_one_authority(tmp_path: Path) -> None:
+    folder = tmp_path / "edge"
+    first = keep_certificate(folder, ("localhost", "127.0.0.1"), NOW)
+    assert first.made == "there was none"
+    assert keep_certificate(folder, ("localhost", "127.0.0.1"), NOW).made == ""
+    authority = first.authority_file.read_bytes()
+    later = keep_certificate(folder, ("localhost", "127.0.0.1"), NOW + timedelta(days=70))
+    assert later.made.startswith("it ends on") and later.chain_pem != first.chain_pem
+    assert later.authority_file.read_bytes() == authority
+    named = keep_certificate(folder, ("localhost", "models.example"), NOW)
+    assert named.made == "it does not name models.example"
+    assert [path.name for path in folder.glob("edge-*.key")] == [named.key_file.name], "old keys do not pile up"
+    assert all(path.stat().st_mode & 0o777 == 0o600 for path in folder.iterdir())
+
+
+def test_python_takes_certificate_and_key_as_a_pair_and_trusts_the_authority(tmp_path: Path) -> None:
+    made = keep_certificate(tmp_path, ("localhost",), datetime.now(UTC))
+    ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(tmp_path / "edge.pem", made.key_file)
+    context = ssl.create_default_context(cafile=str(made.authority_file))
+    assert len(context.get_ca_certs()) == 1
+
+
+def test_a_lost_key_means_a_new_certificate(tmp_path: Path) -> None:
+    made = keep_certificate(tmp_path, ("a",), NOW)
+    made.key_file.unlink()
+    assert keep_certificate(tmp_path, ("a",), NOW).made == "its key was gone"
+
+
+def test_names_cover_this_machine_and_what_the_operator_adds() -> None:
+    names = names_for("10.1.2.3", ("models.example",))
+    assert {"localhost", "127.0.0.1", "::1", "10.1.2.3", "models.example"} <= set(names)
+    assert "0.0.0.0" not in names_for("0.0.0.0", ())
+
+
+def test_files_of_the_operator_are_checked(tmp_path: Path) -> None:
+    ours = keep_certificate(tmp_path / "ours", ("a",), NOW)
+    other = keep_certificate(tmp_path / "other", ("a",), NOW)
+    chain = str(tmp_path / "ours" / "edge.pem")
+    spec = EdgeSpec(tls="files", certificate=chain, key=str(ours.key_file))
+    tls, _ = keep_tls(spec, tmp_path, now_s=NOW.timestamp())
+    assert tls is not None and tls.certificate_pem == ours.chain_pem
+    cases = {
+        "is not that of": EdgeSpec(tls="files", certificate=chain, key=str(other.key_file)),
+        "cannot be read": EdgeSpec(tls="files", certificate=chain, key=chain),
+        "No such file": EdgeSpec(tls="files", certificate=chain, key=str(tmp_path / "absent")),
+    }
+    for words, wrong in cases.items():
+        with pytest.raises(InvalidSpec, match=words):
+            keep_tls(wrong, tmp_path, now_s=NOW.timestamp())
+    with pytest.raises(InvalidSpec, match="ended on"):
+        keep_tls(spec, tmp_path, now_s=(NOW + timedelta(days=91)).timestamp())
