@@ -1,0 +1,246 @@
+"""Whether two questions may share an answer: what must be equal is equal, and every word has its counterpart in place.
+
+A veto is final whatever the similarity says. What is merely loose is counted, and the prior turns the counts into a
+probability.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ashore.cache.semantic.lexicon import english_words
+from ashore.cache.semantic.model import Reading, Word
+from ashore.cache.semantic.wordset import words_of
+
+_KINDS_ALIKE = {
+    frozenset(pair.split())
+    for pair in [
+        "when what-date",
+        "when what-time",
+        "when what-year",
+        "what ",
+        "how ",
+        "how-much what",
+        "how-many what",
+        "where what",
+        "who what",
+        "how-long how-many",
+        "how-much how-many",
+        "yes-no ",
+        "how what-to-do",
+        "how-big what",
+        "how-old what",
+        "how-high what",
+        "how-fast what",
+        "how-hot what",
+        "how-heavy what",
+        "how-deep what",
+        "what-time what",
+        "what-date what",
+        "what-year what",
+    ]
+}
+_SOFT_ROLES = frozenset(
+    {"", "in", "on", "at", "for", "with", "about", "of", "via", "through", "during", "per", "to", "as"}
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Agreement:
+    """How far two readings agree."""
+
+    veto: str = ""
+    """What differs that must not; empty when nothing does."""
+    loose_kind: int = 0
+    loose_words: int = 0
+    """Pairs that only a rarer sense of the word joins."""
+    synonyms: int = 0
+    """Pairs of different words that stand for the same thing."""
+    moved: int = 0
+    """Pairs of words that changed places in a way that keeps the meaning."""
+    loose_roles: int = 0
+    extra: int = 0
+    """Words on one side only."""
+    scope: int = 0
+    """Negations that hang on another word."""
+    words: int = 0
+
+    @property
+    def identical(self) -> bool:
+        return not (self.veto or self.loose_kind or self.loose_words or self.synonyms or self.moved or self.loose_roles
+                    or self.extra or self.scope)  # fmt: skip
+
+
+def agree(mine: Reading, theirs: Reading) -> Agreement:
+    """Compare two readings. Symmetric."""
+    veto, loose_kind = _frame(mine, theirs)
+    if veto:
+        return Agreement(veto=veto)
+    pairs, left, right = _aligned(mine.words, theirs.words)
+    extra = len(left) + len(right)
+    if extra and (
+        extra > 2 or not pairs or (left and right) or not all(w.light and not w.negated for w in left + right)
+    ):
+        return Agreement(veto=_unmatched(left, right), words=len(pairs))
+    scope = sum(a.negated != b.negated for _, _, a, b in pairs)
+    if sum(w.negated for w in mine.words) != sum(w.negated for w in theirs.words):
+        return Agreement(veto="negation")
+    roles = 0
+    turned = False
+    for _, _, a, b in pairs:
+        if a.role != b.role:
+            if a.role not in _SOFT_ROLES or b.role not in _SOFT_ROLES:
+                return Agreement(veto="direction")
+            roles += 1
+            turned |= "to" in (a.role, b.role)
+    moved = _moves(pairs, mine, theirs)
+    if moved is None:
+        return Agreement(veto="order")
+    if turned and moved:
+        return Agreement(veto="direction")
+    if mine.passive != theirs.passive and not moved and mine.kind in _VOICED and len(pairs) > 1:
+        return Agreement(veto="voice")
+    grades = [_grade(a, b) for _, _, a, b in pairs]
+    return Agreement(
+        loose_kind=loose_kind,
+        loose_words=grades.count(1),
+        synonyms=grades.count(2),
+        moved=moved,
+        loose_roles=roles,
+        scope=scope,
+        extra=extra,
+        words=len(pairs),
+    )
+
+
+def search_keys(word: Word) -> tuple[str, ...]:
+    """Return names such that two words that can be paired share at least one."""
+    names = [word.text, *(f"~{m}" for m in word.meanings)]
+    info = english_words().get(word.text)
+    if info is not None and not word.text.startswith("#"):
+        names += [*info.strict, *info.verbs]
+    return tuple(names)
+
+
+def _frame(mine: Reading, theirs: Reading) -> tuple[str, int]:
+    if mine.unfit or theirs.unfit:
+        return "unfit", 0
+    if mine.language != theirs.language:
+        return "language", 0
+    if mine.facts != theirs.facts:
+        return "facts", 0
+    loose = 0
+    if mine.kind != theirs.kind:
+        kinds = frozenset((mine.kind, theirs.kind))
+        if "" in kinds or kinds in _KINDS_ALIKE:
+            loose = 1
+        else:
+            return "kind", 0
+    if mine.modals != theirs.modals:
+        return "modal", 0
+    if mine.tense != theirs.tense:
+        return "tense", 0
+    if mine.persons != theirs.persons:
+        return "person", 0
+    if not mine.words or not theirs.words:
+        return "no words", 0
+    return "", loose
+
+
+_VOICED = frozenset({"yes-no", "who", "what", "why"})
+"""Kinds of question in which `was paid` and `paid` ask of different people."""
+Pair = tuple[int, int, Word, Word]
+
+
+def _aligned(mine: tuple[Word, ...], theirs: tuple[Word, ...]) -> tuple[list[Pair], list[Word], list[Word]]:
+    """Pair the words, best grade first, nearest place first."""
+    free = set(range(len(theirs)))
+    paired: dict[int, int] = {}
+    for grade in (3, 2, 1):
+        for i, a in enumerate(mine):
+            if i in paired:
+                continue
+            fits = [j for j in free if _grade(a, theirs[j]) == grade]
+            if fits:
+                same = [j for j in fits if theirs[j].role == a.role and theirs[j].negated == a.negated] or fits
+                paired[i] = min(same, key=lambda j: (abs(i - j), j))
+                free.discard(paired[i])
+    pairs = [(i, j, mine[i], theirs[j]) for i, j in sorted(paired.items())]
+    return pairs, [w for i, w in enumerate(mine) if i not in paired], [theirs[j] for j in sorted(free)]
+
+
+def _grade(a: Word, b: Word) -> int:
+    """3 the same word, 2 another word for it, 1 another word for it in a rarer sense, 0 not the same."""
+    if a.text == b.text:
+        return 3
+    if a.text.startswith("#") or b.text.startswith("#"):
+        return 0
+    if a.meanings & b.meanings:
+        return 2
+    known = english_words()
+    first, second = known.get(a.text), known.get(b.text)
+    if first is None or second is None or b.text in first.antonyms:
+        return 0
+    if b.text in first.verbs or a.text in second.verbs:
+        return 2
+    if b.text in first.strict:
+        return 1
+    return 0
+
+
+def _moves(pairs: list[Pair], mine: Reading, theirs: Reading) -> int | None:
+    """Count the pairs that changed places; None if one of them may not."""
+    count = 0
+    kinds = {mine.kind, theirs.kind}
+    free_verbs = (
+        bool(kinds & _VERB_FREE)
+        or (mine.language == "zh" and bool(kinds & _VERB_FREE_ZH))
+        or mine.passive != theirs.passive
+    )
+    for at, (_, j, a, b) in enumerate(pairs):
+        for _, other_j, other_a, other_b in pairs[at + 1 :]:
+            if other_j > j:
+                continue
+            count += 1
+            same_roles = a.role == b.role and other_a.role == other_b.role
+            if same_roles and a.role != other_a.role:
+                continue
+            if _timely(a) != _timely(other_a):
+                continue
+            if (not a.role + b.role and _attributive(other_a, other_b)) or (
+                not other_a.role + other_b.role and _attributive(a, b)
+            ):
+                continue
+            if free_verbs and (a.verb and b.verb) != (other_a.verb and other_b.verb):
+                continue
+            if mine.symmetric and theirs.symmetric and a.role in ("", "between") and other_a.role in ("", "between"):
+                continue
+            return None
+    return count
+
+
+_VERB_FREE = frozenset({"how", "what-to-do", ""})
+_VERB_FREE_ZH = frozenset({"who", "when", "where", "why", "yes-no", "how-long", "what-date", "what-year", "what-time"})
+
+
+def _timely(word: Word) -> bool:
+    """A date or a time may stand anywhere."""
+    return word.text.startswith(("#date", "#time", "#quarter")) or word.text in _TIMES
+
+
+_TIMES = words_of(
+    "today tomorrow yesterday now 今天 明天 昨天 今年 去年 明年 每年 每月 每天 每周 早上 上午 下午 晚上 现在 本月 "
+    "上个月 下个月"
+)
+
+
+def _attributive(a: Word, b: Word) -> bool:
+    """`wage in Germany` against `Germany wage`: a place or owner that only one side joins by a preposition."""
+    return a.role != b.role and "" in (a.role, b.role) and (a.role or b.role) in _ATTRIBUTIVE
+
+
+_ATTRIBUTIVE = frozenset({"in", "on", "at", "for", "of"})
+
+
+def _unmatched(left: list[Word], right: list[Word]) -> str:
+    return "words: " + " ".join(w.text for w in left) + " / " + " ".join(w.text for w in right)

@@ -1,0 +1,387 @@
+# ruff: noqa: E501 (patterns and word lists stay on one line)
+"""English questions: the frame around them, what is asked for, and the words that carry meaning."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+
+from ashore.cache.semantic.englishframes import KINDS, POLITE_END, POLITE_START, REWRITES, Frame
+from ashore.cache.semantic.facts import facts_in
+from ashore.cache.semantic.lexicon import english_forms, english_groups, english_words
+from ashore.cache.semantic.model import Reading, Word
+from ashore.cache.semantic.wordset import words_of
+
+_ORDINAL = {"first": 1, "second": 2, "third": 3, "fourth": 4, "1st": 1, "2nd": 2, "3rd": 3, "4th": 4}
+_QUARTER = re.compile(r"⟦#code q([1-4])⟧|\b(first|second|third|fourth) quarter\b", re.I)
+_TOKEN = re.compile(r"⟦#[^⟧]*⟧|'s\b|[a-zà-ÿ]+(?:[-'.&/][a-zà-ÿ]+)*|[,;:+*/=<>&]|\d+")
+_CONTRACTIONS = (
+    (r"\bwon't\b", "will not"),
+    (r"\b(?:can't|cannot|can't)\b", "can not"),
+    (r"\bain't\b", "is not"),
+    (r"\b(what|who|where|when|how|that|it|there|here)'s\b", r"\1 is"),
+    (r"n't\b", " not"),
+    (r"\b(do|does|did|is|are|was|were|could|would|should|has|have|had)nt\b", r"\1 not"),
+    (r"'(?:re)\b", " are"),
+    (r"'ve\b", " have"),
+    (r"'ll\b", " will"),
+    (r"\bi'd\b", "i would"),
+    (r"'d\b", " would"),
+    (r"\bi'm\b", "i am"),
+    (r"(?<=s)'(?=\s)", " "),
+    (r"'s\b", " 's "),
+    (r"\bgonna\b", "going to"),
+    (r"\bwanna\b", "want to"),
+)
+_ACRONYMS = ((r"\bUS\b", "usa"), (r"\bU\.S\.(?:A\.)?", "usa"), (r"\bU\.K\.", "uk"), (r"\bIT\b", "it_department"))
+_NEGATIONS = words_of("not no never without none nobody nothing neither nor cannot hardly barely non")
+_AUXILIARIES = words_of(
+    "do does did is are was were am be been being has have had can could will would shall may might "
+    "should must"
+)  # fmt: skip
+_MODALS = words_of("maydo mustdo shoulddo")
+_DROPPED = (
+    words_of(
+        "a an the of is are was were am be been being do does did has have had having that this these those "
+        "there it its which what who whom when where how why so also please just really actually exactly "
+        "currently now kindly simply basically specifically generally possibly maybe perhaps properly "
+        "correctly successfully quickly easily anyway here then as well own certain specific particular i me "
+        "my we us our you your one myself ourselves mine ours would will shall can could may might should "
+        "going get got getting 's if to and or such very too even still available possible go in on at for "
+        "with about by from into onto via per through over under during concerning regarding"
+    )
+    | _AUXILIARIES
+    | _MODALS
+)
+_ROLES = words_of(
+    "from to into onto by than before after with without in on at for of about over under above below "
+    "between against since until during via through per toward towards outside inside off up down like as"
+)  # fmt: skip
+_LASTING = words_of("of in on at for with from to by")
+_PERSONS = {
+    "you": "you", "your": "you", "yours": "you", "yourself": "you", "he": "he", "him": "he", "his": "he", "she": "she",
+    "her": "she", "hers": "she", "they": "they", "them": "they", "their": "they",
+}  # fmt: skip
+_PAST = frozenset(["did", "was", "were", "had", "used"])
+_GET = words_of("get receive have obtain")
+_HAVING = {
+    "how-many": _GET | {"exist", "take", "include", "contain", "be", "need"},
+    "how-much": _GET,
+    "what": _GET | {"exist", "contain", "include", "mustdo", "need", "require"},
+    "where": _GET | {"find", "locate"},
+    "how-long": _GET | {"take", "last", "need"},
+    "yes-no": _GET,
+    "when": frozenset({"happen", "take place", "occur", "be held"}),
+    "what-time": frozenset({"happen", "take place", "occur", "be held"}),
+    "what-date": frozenset({"happen", "take place", "occur", "be held"}),
+}
+"""Verbs that say nothing beside a question of this kind."""
+_SYMMETRIC = re.compile(
+    r"\b(difference|differences|differ|compare|compared|comparison|between|versus|vs|same|similar|better|or)\b"
+)
+
+
+def read_english(marked: str) -> Reading:
+    """Read a question whose facts are marked."""
+    for pattern, word in _ACRONYMS:
+        marked = re.sub(pattern, word, marked)
+    marked = _QUARTER.sub(lambda m: f"⟦#quarter {m[1] or _ORDINAL[m[2].lower()]}⟧ ", marked)
+    whole = " " + _lowered(marked) + " "
+    for pattern, spelled in _CONTRACTIONS:
+        whole = re.sub(pattern, spelled, whole)
+    whole = _spaced(re.sub(r"[^\w\s⟦⟧#'.&/,;:+*=<>$%°-]", " ", whole))
+    whole = _stripped(whole)
+    text, frame, modal = _framed(whole)
+    for pattern, spelled in REWRITES:
+        text = re.sub(pattern, spelled, text)
+    tokens = _TOKEN.findall(text)
+    passive = bool(_PASSIVE.search(whole)) and _is_passive(_NOT_DONE.sub(" ", whole).split())
+    modals = frozenset({modal} if modal else ()) | _modals(tokens, frame)
+    persons = frozenset(_PERSONS[t] for t in tokens if t in _PERSONS)
+    if frame in ("how", "what-to-do"):
+        persons -= {"you"}
+    words = _words(tokens, frame)
+    active = _active(words, passive)
+    passive, words = passive and active == words, active
+    kind, words = _attribute(frame, words)
+    return Reading(
+        language="en",
+        kind=kind,
+        words=words,
+        passive=passive,
+        facts=facts_in(marked),
+        modals=modals,
+        tense=_tense(whole, tokens, frame),
+        persons=persons,
+        symmetric=bool(_SYMMETRIC.search(whole)),
+    )
+
+
+_NOT_DONE = re.compile(
+    r"\b(?:allowed|permitted|required|supposed|entitled|needed|called|located|interested|obliged|used|located|situated)\b"
+)
+_PASSIVE = re.compile(r"\b(?:is|are|was|were|be|been|being|get|gets|got)\b")
+_BE = words_of("is are was were be been being get gets got")
+_ATTRIBUTES = {
+    "height": "how-high", "price": "how-much", "cost": "how-much", "fee": "how-much", "age": "how-old", "distance": "how-far",
+    "depth": "how-deep", "weight": "how-heavy", "speed": "how-fast", "frequency": "how-often", "duration": "how-long",
+    "location": "where", "population": "population", "meaning": "what", "definition": "what", "difference": "differ",
+    "deadline": "when", "period": "how-long", "temperature": "how-hot", "size": "how-big",
+}  # fmt: skip
+_MEASURES = frozenset({"how-long", "how-much", "how-far", "how-high", "how-old"})
+
+
+def _is_passive(words: list[str]) -> bool:
+    """Tell whether a form of `be` is followed, at most five words on, by a participle."""
+    for at, word in enumerate(words):
+        if word in _BE:
+            for after in words[at + 1 : at + 6]:
+                base, kind = base_form(after)
+                if kind in ("p", "d") and "v" in getattr(english_words().get(base), "parts", "v"):
+                    return True
+    return False
+
+
+def _active(words: tuple[Word, ...], passive: bool) -> tuple[Word, ...]:
+    """Put `water damage covered by the warranty` in the order of `the warranty covers water damage`."""
+    agents = [at for at, w in enumerate(words) if w.role == "by"]
+    if not passive or not agents:
+        return words
+    start = agents[0]
+    stop = start
+    while stop < len(words) and words[stop].role == "by":
+        stop += 1
+    agent = tuple(replace(w, role="") for w in words[start:stop])
+    rest = words[:start]
+    verbs = [at for at, w in enumerate(rest) if w.verb]
+    if not verbs:
+        return words
+    verb = verbs[-1]
+    return (*agent, rest[verb], *rest[:verb], *rest[verb + 1 :], *words[stop:])
+
+
+def _attribute(kind: str, words: tuple[Word, ...]) -> tuple[str, tuple[Word, ...]]:
+    """Read `what is the height of X` and `X's height` as `how high is X`."""
+    if kind not in ("what", "", "when", *_MEASURES):
+        return kind, words
+    for at, word in enumerate(words):
+        of_kind = _ATTRIBUTES.get(word.text)
+        if of_kind and not word.role and not word.negated and len(words) > 1:
+            if kind in ("what", "") and at in (0, len(words) - 1, _core(words) - 1):
+                return of_kind if word.text != "deadline" else "when", words if word.text == "deadline" else words[
+                    :at
+                ] + words[at + 1 :]
+            if kind == of_kind and kind in _MEASURES:
+                return kind, words[:at] + words[at + 1 :]
+    return kind, words
+
+
+def _core(words: tuple[Word, ...]) -> int:
+    """Return how many words stand before the first that has a direction."""
+    return next((at for at, w in enumerate(words) if w.role), len(words))
+
+
+def base_form(token: str) -> tuple[str, str]:
+    """Return the base form and what the ending tells: `p` past or participle, `g` -ing, `n` plural, or nothing."""
+    if token.startswith("⟦"):
+        return token[1:-1], ""
+    forms, words = english_forms(), english_words()
+    if token in forms:
+        return forms[token]
+    if token in english_groups().meanings and not token.endswith(("ed", "ing")):
+        return token, ""
+    for ending, replacements, kind in _ENDINGS:
+        if not token.endswith(ending) or len(token) - len(ending) < 2:
+            continue
+        stem = token[: -len(ending)]
+        for replacement in replacements:
+            if stem + replacement in words and (kind != "g" or "v" in words[stem + replacement].parts):
+                return stem + replacement, kind
+        if kind in "pg" and len(stem) > 2 and stem[-1] == stem[-2] and stem[:-1] in words:
+            return stem[:-1], kind
+    if token in words:
+        return token, ""
+    if token.endswith("s") and not token.endswith(("ss", "us", "is")) and len(token) > 3:
+        return token[:-1], "n"
+    return token, ""
+
+
+_ENDINGS = (
+    ("ies", ("y",), "n"),
+    ("es", ("e", ""), "n"),
+    ("s", ("",), "n"),
+    ("ied", ("y",), "p"),
+    ("ed", ("e", ""), "p"),
+    ("ing", ("e", ""), "g"),
+)
+
+
+def _lowered(marked: str) -> str:
+    return re.sub(r"⟦[^⟧]*⟧|[^⟦]+", lambda m: m.group() if m.group().startswith("⟦") else m.group().lower(), marked)
+
+
+def _spaced(text: str) -> str:
+    text = re.sub(r"[.]+(?=\s|$)", " . ", text)
+    return re.sub(r"\s+", " ", text).strip()
+
+
+def _stripped(text: str) -> str:
+    before = None
+    while text != before:
+        before = text
+        text = POLITE_START.sub("", text).strip(" ,.;:-")
+        text = POLITE_END.sub("", text).strip(" ,.;:-")
+    return text or (before or "")
+
+
+def _framed(text: str) -> tuple[str, str, str]:
+    for frame in KINDS:
+        match = frame.pattern.search(text)
+        if match:
+            return _stripped_frame(text, match, frame), frame.kind, frame.modal
+    return text, "", ""
+
+
+def _stripped_frame(text: str, match: re.Match[str], frame: Frame) -> str:
+    return f"{text[: match.start()]} {match.expand(frame.leaves)} {text[match.end() :]}".strip()
+
+
+def _modals(tokens: list[str], kind: str) -> frozenset[str]:
+    found = set()
+    for token in tokens:
+        if token in ("can", "could", "may", "might", "maydo"):
+            found.add("can")
+        elif token == "mustdo":
+            found.add("must")
+        elif token == "shoulddo":
+            found.add("should")
+    if kind != "yes-no":
+        found.discard("can")
+    if kind in ("how", "what-to-do"):
+        found.clear()
+    return frozenset(found)
+
+
+def _tense(whole: str, tokens: list[str], kind: str) -> str:
+    words = whole.split()
+    if any(w in _PAST for w in words) and not re.search(r"\bused to\b.*\bto\b|\b(be|is|are) used\b", whole):
+        return "past"
+    if kind in ("when", "what-date", "what-time", "how-long", "what-to-do", "how-much"):
+        return "present"
+    if "will" in words or "shall" in words or " going to " in f" {whole} ":
+        return "future"
+    if re.search(r"\b(has|have) (already |ever |yet |been |not )?\w+(ed|en|n)\b", whole) and kind in (
+        "yes-no",
+        "how-many",
+        "who",
+        "what",
+    ):
+        return "perfect"
+    if kind in ("who", "what", "which", "when", "") and not any(w in _AUXILIARIES for w in tokens):
+        for token in tokens:
+            if base_form(token)[1] == "p" and not token.startswith("⟦"):
+                return "past"
+    return "present"
+
+
+def _words(tokens: list[str], kind: str) -> tuple[Word, ...]:
+    groups, known = english_groups(), english_words()
+    bases = [base_form(t) for t in tokens]
+    out: list[Word] = []
+    chunk_start, role, negated = 0, "", False
+    of_at: int | None = None
+    place = 0
+    while place < len(tokens):
+        length, text, meanings = _phrase(tokens, bases, place)
+        token = tokens[place]
+        if length == 1 and token == "of" and out and out[-1].role != "by":
+            of_at, place = chunk_start, place + 1
+            chunk_of = len(out)
+            role = role if role else "of"
+            continue
+        if length == 1 and token in (",", ";", ":", "."):
+            out, of_at = _genitive(out, of_at, chunk_of if of_at is not None else 0)
+            chunk_start, role, place = len(out), "", place + 1
+            continue
+        if length == 1 and token in _NEGATIONS:
+            negated = True
+            if token == "without":
+                role = ""
+            place += 1
+            continue
+        is_role = length == 1 and token in _ROLES
+        if is_role:
+            out, of_at = _genitive(out, of_at, chunk_of if of_at is not None else 0)
+            chunk_start = len(out)
+            infinitive = token == "to" and place + 1 < len(tokens) and _is_verb(bases[place + 1][0])
+            role = "" if infinitive else token
+            place += 1
+            continue
+        if length == 1 and token in _DROPPED and (token not in groups.meanings or token in _MODALS):
+            if token in _AUXILIARIES:
+                out, of_at = _genitive(out, of_at, chunk_of if of_at is not None else 0)
+                chunk_start = len(out)
+            place += 1
+            continue
+        if length == 1 and token in _PERSONS:
+            place += 1
+            continue
+        base = bases[place][0] if length == 1 else text
+        info = known.get(base)
+        negative = _negative_prefix(base) if info else None
+        if negative:
+            base, negated, info = negative, not negated, known.get(negative)
+            meanings = groups.meanings.get(base, frozenset())
+        out.append(
+            Word(
+                text=base,
+                meanings=meanings,
+                role="" if role == "of" else role,
+                negated=negated,
+                verb=bool(info and ("v" in info.parts or info.verbs)) or (length > 1 and _is_verb(base.split()[0])),
+            )
+        )
+        role, negated = (role if role in _LASTING else ""), False
+        place += length
+    out, of_at = _genitive(out, of_at, chunk_of if of_at is not None else 0)
+    if negated:
+        out.append(Word(text="not", negated=True))
+    for at in range(len(out) - 1):
+        if out[at].role == "from" and out[at + 1].role == "to":
+            out[at] = replace(out[at], role="")
+    idle = _HAVING.get(kind, frozenset())
+    if len(out) > 1:
+        out = [w for w in out if w.text not in idle or w.negated] or out
+    return tuple(out)
+
+
+def _genitive(out: list[Word], of_at: int | None, middle: int) -> tuple[list[Word], None]:
+    """Put `capital of France` in the order of `France's capital`."""
+    if of_at is None or middle >= len(out) or middle <= of_at:
+        return out, None
+    head, owner = out[of_at:middle], out[middle:]
+    return out[:of_at] + owner + head, None
+
+
+def _phrase(tokens: list[str], bases: list[tuple[str, str]], place: int) -> tuple[int, str, frozenset[int]]:
+    groups = english_groups()
+    for length in range(min(groups.longest, len(tokens) - place), 0, -1):
+        span = range(place, place + length)
+        for text in (" ".join(tokens[i] for i in span), " ".join(bases[i][0] for i in span)):
+            if text in groups.meanings:
+                return length, text, groups.meanings[text]
+    return 1, tokens[place], frozenset()
+
+
+def _is_verb(base: str) -> bool:
+    info = english_words().get(base)
+    return bool(info and "v" in info.parts)
+
+
+def _negative_prefix(base: str) -> str | None:
+    known = english_words()
+    for prefix in ("un", "in", "im", "il", "ir", "non"):
+        rest = base[len(prefix) :]
+        if base.startswith(prefix) and len(rest) > 3 and rest in known[base].antonyms:
+            return rest
+    return None

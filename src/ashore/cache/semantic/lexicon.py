@@ -1,0 +1,78 @@
+"""The word lists that ship: synonym groups, irregular forms, and what WordNet knows of English words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EnglishWord:
+    """What WordNet says of one base form."""
+
+    parts: str
+    strict: frozenset[str]
+    loose: frozenset[str]
+    antonyms: frozenset[str]
+    verbs: frozenset[str]
+    """For a noun that names a doing: its verb."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Groups:
+    """Words and phrases that may stand for each other."""
+
+    meanings: dict[str, frozenset[int]]
+    verbs: frozenset[str]
+    longest: int
+    """Most words (English) or characters (Chinese) of a phrase."""
+
+
+@cache
+def english_words() -> dict[str, EnglishWord]:
+    found = {}
+    for line in _lines("english_words.tsv"):
+        word, parts, *rest = line.split("\t")
+        strict, loose, antonyms, verbs = (frozenset(c.split()) for c in (rest + [""] * 4)[:4])
+        found[word] = EnglishWord(parts=parts, strict=strict, loose=loose, antonyms=antonyms, verbs=verbs)
+    return found
+
+
+@cache
+def english_forms() -> dict[str, tuple[str, str]]:
+    """Irregular forms: the base form, and `p` past tense, `d` participle or `n` plural."""
+    return {form: (base, kind) for form, base, kind in (line.split("\t") for line in _lines("english_forms.txt"))}
+
+
+@cache
+def english_groups() -> Groups:
+    return _groups("english_synonyms.txt", " ")
+
+
+@cache
+def chinese_groups() -> Groups:
+    return _groups("chinese_synonyms.txt", "")
+
+
+def _groups(name: str, joint: str) -> Groups:
+    meanings: dict[str, set[int]] = {}
+    verbs: set[str] = set()
+    in_verbs = False
+    for number, line in enumerate(_lines(name)):
+        if line.startswith("["):
+            in_verbs = line == "[verbs]"
+            continue
+        for entry in line.split():
+            phrase = entry.replace("_", joint)
+            meanings.setdefault(phrase, set()).add(number)
+            if in_verbs:
+                verbs.add(phrase)
+    longest = max(len(p.split() if joint else p) for p in meanings)
+    return Groups(meanings={p: frozenset(g) for p, g in meanings.items()}, verbs=frozenset(verbs), longest=longest)
+
+
+def _lines(name: str) -> Iterator[str]:
+    text = (files("ashore.cache.semantic") / "data" / name).read_text("utf-8")
+    return (line for line in text.splitlines() if line and not line.startswith("#"))

@@ -1,0 +1,75 @@
+"""What a question was read as, and what a search answers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, NewType
+
+EntryKey = NewType("EntryKey", str)
+"""The name under which the caller keeps the answer of an entry."""
+
+Language = Literal["en", "zh", "other"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Word:
+    """One word that carries meaning, in the place where it stood."""
+
+    text: str
+    """The base form; facts start with `#` (`#5 kg`, `#date 2026-02-01`, `#code load_model`)."""
+    meanings: frozenset[int] = frozenset()
+    """Numbers of the synonym groups it belongs to."""
+    role: str = ""
+    """The direction word before it (`from`, `than`, `in` ...), or nothing."""
+    negated: bool = False
+    light: bool = False
+    """It repeats what its neighbour says: a question may have it or lack it."""
+    verb: bool = False
+    """It may stand before or after its object."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reading:
+    """A question taken apart. Two questions may share an answer only if their readings agree."""
+
+    language: Language
+    kind: str
+    """What is asked for: `how`, `why`, `when`, `where`, `who`, `what`, `yes-no`, `how-many` ..., or nothing."""
+    words: tuple[Word, ...]
+    facts: tuple[str, ...]
+    """Numbers, dates, codes and quotations, sorted."""
+    modals: frozenset[str] = frozenset()
+    tense: str = "present"
+    persons: frozenset[str] = frozenset()
+    passive: bool = False
+    """The subject is what the verb is done to (`is paid`)."""
+    symmetric: bool = False
+    """The two sides of an `and` may change places (a difference, a comparison)."""
+    unfit: str = ""
+    """Why this question is never matched by meaning; empty when it may be."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Match:
+    """An entry whose answer may be given."""
+
+    key: EntryKey
+    similarity: float
+    confidence: float
+    """Lower bound on the probability that the entry's answer is right for the question."""
+    level: int = 0
+    """How loose the agreement is: 0 the same reading, 5 barely."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IndexStats:
+    """Counts since start, and what is held now."""
+
+    entries: int
+    tenants: int
+    held_bytes: int
+    lookups: int
+    hits: int
+    evicted: int
+    judged_right: int
+    judged_wrong: int
