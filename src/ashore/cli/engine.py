@@ -26,6 +26,7 @@ from ashore.engines.tuning import (
     describe_machine,
     draw_frontier,
     engine_cards,
+    multiplies_bytes,
     propose,
     record_choice,
     report_json,
@@ -114,7 +115,13 @@ def tune(
     inventory = read_inventory()
     machine = describe_machine(cpu=inventory.cpu, cores=inventory.cores)
     missing: dict[EngineKind, str] = {card.kind: card.missing for card in engine_cards()}
-    proposal = propose(source, installed=missing, cores=inventory.cores, bf16=computes_in_bf16())
+    proposal = propose(
+        source,
+        installed=missing,
+        cores=inventory.cores,
+        bf16=computes_in_bf16(),
+        byte_products=multiplies_bytes(),
+    )
     notes = [note for note in (busy_note(inventory.cores),) if note]
     bench = HostBench(files_of=open_files, log=home.logs / "engine-tune.log")
     with TuningProgress(budget_s) as progress:

@@ -7,7 +7,7 @@ the choice (`planning`), and making variants of a model (`store` and the engines
 from ashore.engines.tuning.candidates import ModelSource, Proposal, propose
 from ashore.engines.tuning.hostbench import HostBench
 from ashore.engines.tuning.inventory import EngineCard, engine_cards
-from ashore.engines.tuning.machine import busy_note, computes_in_bf16, describe_machine
+from ashore.engines.tuning.machine import busy_note, computes_in_bf16, describe_machine, multiplies_bytes
 from ashore.engines.tuning.model import (
     GOALS,
     Candidate,
@@ -49,6 +49,7 @@ __all__ = [
     "describe_machine",
     "draw_frontier",
     "engine_cards",
+    "multiplies_bytes",
     "prepare_q8_0",
     "propose",
     "record_choice",

@@ -40,11 +40,19 @@ def library_versions() -> dict[str, str]:
 
 def computes_in_bf16(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
     """Return whether the processor has BF16 arithmetic (AVX-512 or AMX on x86, its own flag on Arm)."""
+    return bool({"avx512_bf16", "amx_bf16", "bf16"} & _words(cpuinfo))
+
+
+def multiplies_bytes(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
+    """Return whether the processor has products of bytes (VNNI or AMX on x86, dot products or I8MM on Arm)."""
+    return bool({"avx512_vnni", "avx_vnni", "amx_int8", "asimddp", "i8mm"} & _words(cpuinfo))
+
+
+def _words(cpuinfo: Path) -> set[str]:
     try:
-        text = cpuinfo.read_text(encoding="utf-8", errors="replace")
+        return set(cpuinfo.read_text(encoding="utf-8", errors="replace").split())
     except OSError:
-        return False
-    return bool({"avx512_bf16", "amx_bf16", "bf16"} & set(text.split()))
+        return set()
 
 
 def busy_note(cores: int) -> str:

@@ -1,0 +1,34 @@
+"""Which second form of the weights, if any, a processor gets."""
+
+from __future__ import annotations
+
+import pytest
+
+from ashore.engines.openvino.paired import choose_second_form
+
+SMALL, FREE = 135 << 20, 16 << 30
+
+
+@pytest.mark.parametrize(
+    ("flags", "precision", "free_bytes", "given", "from_tokens"),
+    [
+        ("avx2", "int8", FREE, {}, 96),
+        ("avx2 avx512f avx512_vnni", "int8", FREE, {}, None),
+        ("avx2 avx_vnni", "int8", FREE, {}, None),
+        ("sse4_2", "int8", FREE, {}, None),
+        ("avx2", "fp16", FREE, {}, None),
+        ("avx2", "int8", 1 << 30, {}, None),
+        ("avx2", "int8", FREE, {"DYNAMIC_QUANTIZATION_GROUP_SIZE": 0}, None),
+    ],
+)
+def test_only_processors_without_byte_products_get_a_second_form(
+    flags: str, precision: str, free_bytes: int, given: dict[str, object], from_tokens: int | None
+) -> None:
+    form = choose_second_form(
+        cpu_flags=frozenset(flags.split()),
+        precision=precision,
+        weight_bytes=SMALL,
+        free_bytes=free_bytes,
+        given=given,
+    )
+    assert (form.from_tokens if form else None) == from_tokens
