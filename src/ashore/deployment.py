@@ -271,7 +271,13 @@ class Deployment:
             self._num_hosts += 1
             stem = f"host-{self._num_hosts}"
             socket, launch = self._home.run / f"{stem}.sock", self._home.run / f"{stem}.json"
-            write_launch(HostLaunch(files=files, options=model.options, drain_s=self._settings.drain_timeout_s), launch)
+            order = HostLaunch(
+                files=files,
+                options=model.options,
+                adapters=dict(model.adapters),
+                drain_s=self._settings.drain_timeout_s,
+            )
+            write_launch(order, launch)
             child = f"engine host {model.release}/{number}"
             self._supervisor.add(
                 ChildSpec(
@@ -367,9 +373,9 @@ class Deployment:
                     alias=alias,
                     release=running.plan.release,
                     kind=running.plan.options.kind,
-        workers = tuple(worker_listen(listening, self._home, index) for index in range(listening.http.workers))
                     sockets=tuple(str(replica.socket) for replica in running.replicas),
                     text_dir="" if running.plan.options.kind == "fake" else running.files.directory,
+                    adapters=tuple(name for name, _ in running.plan.adapters),
                     embedder=running.plan.embedder,
                     created_s=running.created_s,
                 )
@@ -403,7 +409,11 @@ class Deployment:
 
     def _wait_switched(self) -> None:
         """Wait until the API worker serves the releases of the topology, or a little while."""
-        wanted = {alias: running.plan.release for alias, running in self._running.items()}
+        wanted = {
+            name: running.plan.release
+            for alias, running in self._running.items()
+            for name in (alias, *(f"{alias}:{adapter}" for adapter, _ in running.plan.adapters))
+        }
         deadline_s = self._clock.monotonic_s() + 10
         while self._clock.monotonic_s() < deadline_s and not self._supervisor.stop_requested:
             indexes = range(self._listening.http.workers)

@@ -166,6 +166,19 @@ def test_a_vllm_of_this_machine_is_started_here_and_takes_no_memory_from_the_oth
         make_plan([Wish(name="smollm2", kind="vllm")], found, small, {})
 
 
+def test_adapters_go_to_an_engine_that_takes_them_and_are_part_of_the_plan() -> None:
+    legal = Wish(name="smollm2", alias="chat", adapters=(("legal", "/adapters/legal"),))
+    tuned = {"smollm2": Tuned(kind="llamacpp", variant="", threads=3)}
+    plan = planned(legal, tuned=tuned)
+    (model,) = plan.models
+    assert (model.options.kind, model.adapters) == ("openvino", legal.adapters)
+    assert any(choice.value == "chat:legal" for choice in model.choices)
+    moved = planned(replace(legal, adapters=(("legal", "/adapters/other"),)), tuned=tuned)
+    assert [change.kind for change in compare(plan, moved)] == ["replace"]
+    with pytest.raises(UnsupportedModel, match="llamacpp takes none"):
+        planned(replace(legal, kind="llamacpp"))
+
+
 def test_the_difference_of_two_plans_and_the_numbers_of_releases() -> None:
     before = planned(Wish(name="smollm2", alias="chat"), Wish(name="minilm"), Wish(name="fake:echo"))
     after = planned(Wish(name="smollm2", alias="chat", threads=2), Wish(name="minilm"), Wish(name="r1"))

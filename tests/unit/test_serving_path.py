@@ -146,6 +146,26 @@ def test_tenants_share_prefix_blocks_only_when_the_operator_says_so() -> None:
     assert run(scenario=scenario, shared_prefix_cache=True) == ["", ""]
 
 
+def test_an_adapter_is_a_name_of_its_own_over_the_same_replicas() -> None:
+    async def scenario(bench: Bench) -> None:
+        model = msgspec.structs.replace(bench.topology.models[0], adapters=("legal", "tone"))
+        await bench.service.apply(msgspec.structs.replace(bench.topology, models=(model,)))
+        assert [card.alias for card in bench.service.models()] == ["echo", "echo:legal", "echo:tone"]
+        for name in ("echo", "echo:legal", "echo:tone"):
+            events = await bench.answer(replace(ask(), model=name))
+            assert isinstance(events[0], Started) and events[0].model == name
+        (replica,) = bench.used
+        assert [order.adapter for order in replica.orders] == [None, "legal", "tone"]
+        with pytest.raises(UnknownModel) as caught:
+            await bench.answer(replace(ask(), model="echo:lega"))
+        assert "echo:legal" in caught.value.hint
+        await bench.service.apply(bench.topology)
+        with pytest.raises(UnknownModel):
+            await bench.answer(replace(ask(), model="echo:tone"))
+
+    run(scenario=scenario)
+
+
 def test_stop_strings_end_the_answer_and_the_sequence() -> None:
     async def scenario(bench: Bench) -> None:
         events = await bench.answer(ask("one two three", stop=("thr", " tw")))

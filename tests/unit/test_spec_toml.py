@@ -87,3 +87,15 @@ def test_a_section_of_a_later_version_is_refused_not_ignored(section: str) -> No
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(InvalidSpec, match=r"nowhere\.toml: No such file"):
         read_spec(tmp_path / "nowhere.toml")
+
+
+def test_adapters_are_named_folders_beside_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "ashore.toml"
+    path.write_text('[[model]]\nname = "smollm2"\n[model.adapters]\nlegal = "adapters/legal"\ntone = "/srv/tone"\n')
+    (model,) = read_spec(path).models
+    assert model.adapters == {"legal": f"{tmp_path}/adapters/legal", "tone": "/srv/tone"}
+    with pytest.raises(InvalidSpec, match="names an adapter 'a:b'"):
+        parse_spec('[[model]]\nname = "x"\n[model.adapters]\n"a:b" = "/x"\n')
+    clash = '[[model]]\nname = "x"\n[model.adapters]\nb = "/x"\n[[model]]\nname = "y"\nalias = "x:b"\n'
+    with pytest.raises(InvalidSpec, match="'x:b' to two models"):
+        parse_spec(clash)

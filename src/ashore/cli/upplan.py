@@ -110,6 +110,7 @@ def wishes_of(spec: Spec) -> tuple[Wish, ...]:
             max_sequences=model.engine.max_sequences,
             threads=model.engine.threads,
             prefix_cache=model.engine.prefix_cache,
+            adapters=tuple(sorted(model.adapters.items())),
             options=tuple(sorted(model.engine.options.items())),
         )
         for model in spec.models
@@ -142,7 +143,7 @@ def plan_and_fetch(spec: Spec, settings: Settings, inventory: Inventory) -> tupl
     for wish in wishes_of(spec):
         if wish.kind == "vllm" and not wish.url:
             refuse_without_vllm(wish.name, find_vllm(wish))  # before anything is fetched for it
-    absent = [wish.name for wish in wishes_of(spec) if not wish.url and _is_absent(store, wish.name)]
+    absent = [wish.name for wish in wishes_of(spec) if not wish.url and _must_be_pulled(store, wish.name)]
     if absent:
         _refuse_offline(settings, absent)
         _fetch("pull", [name.partition("@")[0] if not is_source(name) else name for name in absent])
@@ -151,6 +152,11 @@ def plan_and_fetch(spec: Spec, settings: Settings, inventory: Inventory) -> tupl
     if missing:
         _fetch("prepare", missing)
     return plan, notes
+
+
+def _must_be_pulled(store: ModelStore, name: str) -> bool:
+    """Tell whether a model has to be brought in. A variant that is missing can be made of a parent that is there."""
+    return _is_absent(store, name) and (is_source(name) or not _has_parent(store, name))
 
 
 def _is_absent(store: ModelStore, name: str) -> bool:

@@ -7,6 +7,7 @@ models come from.
 from ashore.engines.client import HostClient
 from ashore.engines.failures import error_of
 from ashore.engines.fake import FakeEngine, FakeSpec, fake_model_files
+from ashore.engines.features import FEATURES
 from ashore.engines.grammar import check_grammar
 from ashore.engines.launch import HostLaunch, host_command, read_launch, write_launch
 from ashore.engines.model import (
@@ -31,6 +32,7 @@ from ashore.engines.ports import CanEmbed, CanLoadAdapter, CanScore, CanWait, En
 from ashore.engines.registry import engine_kinds, make_engine
 
 __all__ = [
+    "FEATURES",
     "CanEmbed",
     "CanLoadAdapter",
     "CanScore",

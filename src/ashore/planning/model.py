@@ -36,6 +36,8 @@ class Wish:
     max_sequences: int = 0
     threads: int = 0
     prefix_cache: bool = True
+    adapters: tuple[tuple[str, str], ...] = ()
+    """LoRA adapters: name and folder of each."""
     options: tuple[tuple[str, str | int | float | bool], ...] = ()
 
 
@@ -90,6 +92,8 @@ class ModelPlan:
     replicas: int
     embedder: bool
     in_store: bool
+    adapters: tuple[tuple[str, str], ...] = ()
+    """Name and folder of each; clients ask for `ALIAS:NAME`."""
     choices: tuple[Choice, ...] = field(default=(), compare=False)
 
     @property

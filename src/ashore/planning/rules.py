@@ -7,12 +7,13 @@ from dataclasses import replace
 from typing import Final
 
 from ashore.core import human_bytes, kv_bytes_per_token
-from ashore.engines import EngineKind, EngineOptions
+from ashore.engines import FEATURES, EngineKind, EngineOptions
 from ashore.errors import KvCacheExhausted, MissingExtra, UnsupportedModel
 from ashore.planning.model import Change, Choice, Inventory, ModelFacts, ModelPlan, Plan, Tuned, Wish
 
 OPENVINO_ARCHITECTURES: Final = frozenset({"llama", "qwen2", "qwen3"})
 ENCODER_ARCHITECTURES: Final = frozenset({"bert"})
+ADAPTER_KINDS: Final = frozenset(kind for kind, features in FEATURES.items() if "adapters" in features)
 INT8: Final = "int8"
 
 KV_BLOCK_TOKENS: Final = 32
@@ -75,6 +76,17 @@ def make_plan(
 
 def choose_engine(wish: Wish, facts: ModelFacts, tuned: Tuned | None) -> tuple[EngineKind, str, str]:
     """Return the engine, the variant of the store that it runs, and why."""
+    kind, variant, why = _choose_engine(wish, facts, tuned)
+    if wish.adapters and kind not in ADAPTER_KINDS:
+        raise UnsupportedModel(
+            f"{wish.name} is to have the adapters {', '.join(name for name, _ in wish.adapters)}; "
+            f"{kind} takes none ({why})",
+            hint=f"engines that take adapters: {', '.join(sorted(ADAPTER_KINDS))}",
+        )
+    return kind, variant, why
+
+
+def _choose_engine(wish: Wish, facts: ModelFacts, tuned: Tuned | None) -> tuple[EngineKind, str, str]:
     if facts.format == "fake":
         return "fake", "", "the name starts with fake:"
     if wish.url:
@@ -100,7 +112,7 @@ def choose_engine(wish: Wish, facts: ModelFacts, tuned: Tuned | None) -> tuple[E
         return wish.kind, variant, "asked for"
     if architecture in ENCODER_ARCHITECTURES:
         return "openvino", facts.variant, "an encoder: it embeds"
-    if tuned is not None and not facts.variant:
+    if tuned is not None and not facts.variant and (not wish.adapters or tuned.kind in ADAPTER_KINDS):
         return tuned.kind, tuned.variant, tuned.why or "measured as best on this machine"
     if facts.format == "openvino":
         return "openvino", facts.variant, "prepared for OpenVINO"
@@ -205,6 +217,9 @@ def _plan_model(
     choices.append(
         Choice(field="replicas", value=str(wish.replicas), why="asked for" if wish.replicas > 1 else "default")
     )
+    if wish.adapters:
+        names = " ".join(f"{alias}:{name}" for name, _ in wish.adapters)
+        choices.append(Choice(field="adapters", value=names, why="asked for; each request its own"))
     if wish.options:
         choices.append(
             Choice(field="options", value=_join(wish.options), why="asked for; given to the engine unchanged")
@@ -218,6 +233,7 @@ def _plan_model(
         replicas=wish.replicas,
         embedder=embedder,
         in_store=facts.in_store,
+        adapters=wish.adapters,
         choices=tuple(choices),
     )
 
@@ -290,7 +306,11 @@ def compare(before: Plan, after: Plan) -> tuple[Change, ...]:
 
 def differs(old: ModelPlan, new: ModelPlan) -> bool:
     """Return whether serving `new` needs other engine hosts than `old` has."""
-    return (old.name, old.variant, old.options, old.replicas) != (new.name, new.variant, new.options, new.replicas)
+
+    def served(model: ModelPlan) -> tuple[object, ...]:
+        return model.name, model.variant, model.options, model.replicas, model.adapters
+
+    return served(old) != served(new)
 
 
 def describe(model: ModelPlan) -> str:
@@ -302,6 +322,7 @@ def describe(model: ModelPlan) -> str:
     if options.kv_tokens:
         words.append(f"kv_tokens={options.kv_tokens}")
     words += [f"{key}={value}" for key, value in sorted(options.extra.items())]
+    words += [f"adapter={name}" for name, _ in model.adapters]
     return " ".join(words)
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+
+import msgspec
 
 from ashore.core import did_you_mean
 from ashore.engines import EngineInfo, EngineKind
@@ -70,6 +72,19 @@ class LoadedModel:
             embedding_size=info.embedding_size if info else 0,
             features=tuple(info.features) if info else (),
         )
+
+
+def by_name(models: Mapping[str, LoadedModel]) -> dict[str, LoadedModel]:
+    """Return the models by every name that clients may use: `chat`, and `chat:legal` for its adapter `legal`.
+
+    A model and its adapters share replicas and admission. Kept answers are by alias, so that each has its own.
+    """
+    names = dict(models)
+    for alias, model in models.items():
+        for adapter in model.served.adapters:
+            served = msgspec.structs.replace(model.served, alias=f"{alias}:{adapter}", adapter=adapter, adapters=())
+            names[served.alias] = replace(model, served=served)
+    return names
 
 
 def find_model(models: Mapping[str, LoadedModel], alias: str) -> LoadedModel:

@@ -121,6 +121,7 @@ def make_orders(
     stop_token_ids: tuple[int, ...],
     tenant: TenantId,
     shared_prefix_cache: bool,
+    adapter: str = "",
 ) -> list[GenerateOrder]:
     """Return one order per choice. A given seed counts up from choice to choice, so that choices differ and repeat.
 
@@ -138,6 +139,7 @@ def make_orders(
             else msgspec.structs.replace(request.sampling, seed=seed + choice),
             top_logprobs=request.top_logprobs,
             grammar=request.grammar,
+            adapter=adapter or None,
             ignore_eos=request.ignore_eos,
             priority=request.priority,
             prefix_partition="" if shared_prefix_cache else tenant,

@@ -28,7 +28,7 @@ from ashore.serving.feed import Feed
 from ashore.serving.flights import Flights
 from ashore.serving.guards import AuditNote, Guards, Watch
 from ashore.serving.model import GenerationRequest, ServingEvent, Started, Urgency, Usage
-from ashore.serving.models import LoadedModel, ModelCard, find_model
+from ashore.serving.models import LoadedModel, ModelCard, by_name, find_model
 from ashore.serving.orders import Prompt, check_features, make_orders
 from ashore.serving.ports import ServedText
 from ashore.serving.prompt import encode_prompt, prompt_ids
@@ -80,6 +80,8 @@ class ServingService:
         self._flights = Flights()
         self._generation = 0
         self._models: dict[str, LoadedModel] = {}
+        self._names: dict[str, LoadedModel] = {}
+        """The same, and their adapters."""
         self._prefix = secrets.token_hex(4)
         self._serial = itertools.count()
         self._in_flight = 0
@@ -120,7 +122,7 @@ class ServingService:
         gone = [m for alias, m in self._models.items() if kept.get(alias) is not m]
         if self._models:
             await self._wait_connected([m for alias, m in kept.items() if self._models.get(alias) is not m])
-        self._models = kept
+        self._models, self._names = kept, by_name(kept)
         self._generation += 1
         for model in kept.values():
             if model.replicas.sockets != model.served.sockets:
@@ -150,7 +152,7 @@ class ServingService:
 
     def models(self) -> list[ModelCard]:
         """Return a card for every alias, sorted."""
-        return [self._models[alias].card() for alias in sorted(self._models)]
+        return [self._names[alias].card() for alias in sorted(self._names)]
 
     async def generate(self, request: GenerationRequest, principal: Principal) -> AsyncGenerator[ServingEvent, None]:
         """Answer one request: `Started`, then `Delta` and `ChoiceEnded` for each choice, then `Usage`.
@@ -162,7 +164,7 @@ class ServingService:
         """
         arrived_at = self._clock.monotonic_s()
         principal.require(INFER)
-        model = find_model(self._models, request.model)
+        model = find_model(self._names, request.model)
         request = prepare_tools(request, model.text)
         check_features(request, model.info)
         masked = self._guards.masker.mask(request, principal)
@@ -314,7 +316,7 @@ class ServingService:
         """
         deadline_at = self._clock.monotonic_s() + self._deadline_s(deadline_s)
         principal.require(INFER)
-        found = find_model(self._models, model)
+        found = find_model(self._names, model)
         info = found.info
         check_embeds(model, info, dimensions)
         batch = await encode_inputs(inputs, found.text, info)
@@ -349,7 +351,7 @@ class ServingService:
             AshoreError: the request could not be served.
         """
         principal.require(INFER)
-        model = find_model(self._models, request.model)
+        model = find_model(self._names, request.model)
         return len(await prompt_ids(prepare_tools(request, model.text), model.text, model.info))
 
     # --- a repeated request, by its bytes
@@ -459,6 +461,7 @@ class ServingService:
                 stop_token_ids=model.text.eos_token_ids,
                 tenant=principal.tenant,
                 shared_prefix_cache=self._topology.shared_prefix_cache,
+                adapter=model.served.adapter,
             )
             answers = [self._answer(choice, request, prompt, model.text) for choice in range(request.num_choices)]
             left_s = max(0.0, deadline_at - self._clock.monotonic_s())

@@ -27,7 +27,13 @@ class ServedModel(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """Unix socket of each engine host, one per replica."""
     text_dir: str = ""
     """Folder with `tokenizer.json` and its companions; empty: bytes are tokens (the fake engine)."""
+    adapters: tuple[str, ...] = ()
+    """LoRA adapters that the hosts have loaded; clients ask for `ALIAS:NAME`."""
+    adapter: str = ""
+    """The one that answers; set where a model stands for one of its adapters, never in the file."""
     embedder: bool = False
+    slot: int = 0
+    """Column of the board on which workers tell each other what this release carries."""
     created_s: int = 0
     """Seconds since the epoch at which the release was made; `created` of `/v1/models`."""
 

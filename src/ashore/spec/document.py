@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from ashore.errors import InvalidSpec
@@ -55,7 +55,7 @@ def read_spec(path: Path) -> Spec:
         text = path.read_text(encoding="utf-8")
     except OSError as fault:
         raise InvalidSpec(f"{path}: {fault.strerror}", hint="give an existing file to --config") from fault
-    return parse_spec(text, where=str(path))
+    return _beside(path, parse_spec(text, where=str(path)))
 
 
 def parse_spec(text: str, *, where: str = "ashore.toml") -> Spec:
@@ -85,9 +85,20 @@ def parse_spec(text: str, *, where: str = "ashore.toml") -> Spec:
     )
 
 
+def _beside(path: Path, spec: Spec) -> Spec:
+    """Return the spec with the folders of adapters as paths that hold anywhere: relative ones are beside the file."""
+    folder = path.absolute().parent
+    models = [
+        replace(model, adapters={name: str(folder / Path(at).expanduser()) for name, at in model.adapters.items()})
+        for model in spec.models
+    ]
+    return replace(spec, models=tuple(models))
+
+
 def _models(top: Table) -> tuple[ModelSpec, ...]:
     models = tuple(read_model(table) for table in top.tables("model"))
     aliases = [m.alias or m.name for m in models]
+    aliases += [f"{m.alias or m.name}:{adapter}" for m in models for adapter in m.adapters]
     for alias in aliases:
         if aliases.count(alias) > 1:
             raise InvalidSpec(f"{top.where} gives the alias {alias!r} to two models", hint="aliases must differ")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal, cast, get_args
@@ -11,6 +12,7 @@ from ashore.spec.table import Table
 
 EngineChoice = Literal["auto", "openvino", "llamacpp", "vllm", "torch", "fake"]
 OptionValue = str | int | float | bool
+_ADAPTER_NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,12 +39,14 @@ class ModelSpec:
     alias: str = ""
     """What clients ask for; empty: the name."""
     replicas: int = 1
+    adapters: Mapping[str, str] = field(default_factory=dict)
+    """`[model.adapters]`: LoRA folders by name, as peft saves them. Clients ask for `ALIAS:NAME`."""
     engine: EngineSpec = field(default_factory=EngineSpec)
 
 
 def read_model(table: Table) -> ModelSpec:
     """Return one `[[model]]`."""
-    table.known("name", "alias", "replicas", "engine")
+    table.known("name", "alias", "replicas", "adapters", "engine")
     name = table.get("name", str, "")
     if not name:
         raise InvalidSpec(f"{table.where} has no name", hint='write name = "smollm2", a store name or a source')
@@ -50,8 +54,18 @@ def read_model(table: Table) -> ModelSpec:
         name=name,
         alias=table.get("alias", str, ""),
         replicas=table.number("replicas", 1, lowest=1, highest=64),
+        adapters=_adapters(table.table("adapters")),
         engine=_engine(table.table("engine")),
     )
+
+
+def _adapters(table: Table) -> dict[str, str]:
+    for name in table.values:
+        if not _ADAPTER_NAME.fullmatch(name):
+            raise InvalidSpec(
+                f"{table.where} names an adapter {name!r}", hint="use letters, digits, dot, dash and underscore"
+            )
+    return {name: table.get(name, str, "") for name in table.values}
 
 
 def _engine(table: Table) -> EngineSpec:
