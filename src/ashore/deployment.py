@@ -342,14 +342,14 @@ class Deployment:
                 "ashore.api.worker",
                 "--run",
                 str(self._home.run),
+                "--index",
+                str(index),
                 "--log-level",
                 self._settings.log_level,
             ),
             log=self._home.logs / f"{worker_name(index).replace(' ', '-')}.log",
             control_flag="",
             stage=0,
-                "--index",
-                str(index),
             essential=True,
             drain_s=self._settings.drain_timeout_s + DRAIN_MARGIN_S,
         )
@@ -367,6 +367,7 @@ class Deployment:
 
     def _write_topology(self) -> None:
         listening = self._listening
+        workers = tuple(worker_listen(listening, self._home, index) for index in range(listening.http.workers))
         topology = Topology(
             models=tuple(
                 ServedModel(
@@ -437,17 +438,6 @@ class Deployment:
                 path.unlink(missing_ok=True)
 
 
-def slug(alias: str) -> str:
-    """Return an alias as part of a file name."""
-    return re.sub(r"[^A-Za-z0-9._-]+", "_", alias)[:60]
-
-
-def releases_of(models: bytes | None) -> Mapping[str, str]:
-    """Return alias -> release from an answer of `/v1/models`; empty where it cannot be read."""
-    if models is None:
-        return {}
-    try:
-        items = msgspec.json.decode(models)["data"]
 def worker_name(index: int) -> str:
     """Return the name of an API worker under the supervisor."""
     return API if index == 0 else f"{API} {index}"
@@ -465,6 +455,17 @@ def worker_listen(listening: Listening, home: Home, index: int) -> WorkerListen:
     )
 
 
+def slug(alias: str) -> str:
+    """Return an alias as part of a file name."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "_", alias)[:60]
+
+
+def releases_of(models: bytes | None) -> Mapping[str, str]:
+    """Return alias -> release from an answer of `/v1/models`; empty where it cannot be read."""
+    if models is None:
+        return {}
+    try:
+        items = msgspec.json.decode(models)["data"]
         return {item["id"]: item["release"] for item in items}
     except (msgspec.DecodeError, KeyError, TypeError):
         return {}
