@@ -218,9 +218,9 @@ def show_plan(
         f"{inventory.memory_bytes / (1 << 30):.1f} GiB of free memory",
         f"listens   {listening}",
     ]
-    for model in plan.models:
     if edge:
         lines += ["", "edge", *(f"  {c.field:<10}{c.value:<24}{c.why}" for c in edge)]
+    for model in plan.models:
         absent = "" if model.in_store else "  (not in the store; `ashore up` pulls it)"
         lines += ["", f"{model.alias}{absent}"]
         lines += [f"  {c.field:<10}{c.value:<24}{c.why}" for c in model.choices]
