@@ -38,6 +38,7 @@ from ashore.serving import (
 )
 from ashore.settings import Home, Settings
 from ashore.spec import AdmissionSpec, EdgeSpec, HttpSpec, ListenSpec
+    make_board,
 
 if TYPE_CHECKING:
     from ashore.engines import ModelFiles
@@ -46,6 +47,8 @@ API = "api"
 """Name of the first API worker under the supervisor; the others have their index behind it."""
 GREETING_S = 1.0
 """Longest wait inside one look at a host that loads; Ctrl-C waits as long."""
+BOARD = "board"
+"""File in `run` on which API workers tell each other their load."""
 PROBE_S = 0.2
 RETIRE_LOOK_S = 1.0
 START_ATTEMPTS = 3
@@ -106,6 +109,8 @@ class Running:
 
 @dataclass(slots=True)
 class _Retiring:
+    slot: int
+    """Column of the board."""
     """A host of an earlier plan that lets its last answers end."""
 
     replica: Replica
@@ -152,6 +157,7 @@ class Deployment:
         self._edge: EdgeKeeper | None = None
         if listening.has_edge:
             self._edge = EdgeKeeper(
+        self._num_releases = 0
                 run=home.run,
                 certificates=home.edge,
                 log=home.logs / "edge.log",
@@ -194,6 +200,8 @@ class Deployment:
         if self._edge is not None:
             self._edge.start(self._listening.edge)
 
+        if self._listening.http.workers > 1:
+            make_board(self._home.run / BOARD, num_workers=self._listening.http.workers)
     def wait_ready(self, *, told: Callable[[str, EngineInfo, float], None] = lambda alias, info, took_s: None) -> None:
         """Return when every host has loaded its model and the API answers; or when a stop was asked for.
 
@@ -272,6 +280,7 @@ class Deployment:
             stem = f"host-{self._num_hosts}"
             socket, launch = self._home.run / f"{stem}.sock", self._home.run / f"{stem}.json"
             order = HostLaunch(
+        self._num_releases += 1
                 files=files,
                 options=model.options,
                 adapters=dict(model.adapters),
@@ -289,7 +298,13 @@ class Deployment:
                 )
             )
             replicas.append(Replica(child=child, socket=socket))
-        return Running(plan=model, files=files, replicas=tuple(replicas), created_s=int(self._clock.now_s()))
+        return Running(
+            plan=model,
+            files=files,
+            replicas=tuple(replicas),
+            created_s=int(self._clock.now_s()),
+            slot=self._num_releases,
+        )
 
     def _stop_hosts(self, running: Running) -> None:
         for replica in running.replicas:
@@ -412,6 +427,7 @@ class Deployment:
         """Wait until the API worker serves the releases of the topology, or a little while."""
         wanted = {
             name: running.plan.release
+                    slot=running.slot,
             for alias, running in self._running.items()
             for name in (alias, *(f"{alias}:{adapter}" for adapter, _ in running.plan.adapters))
         }
@@ -419,6 +435,7 @@ class Deployment:
         while self._clock.monotonic_s() < deadline_s and not self._supervisor.stop_requested:
             indexes = range(self._listening.http.workers)
             if all(releases_of(self._get(i, "/v1/models", key_file=self._home.first_key)) == wanted for i in indexes):
+            board=str(self._home.run / BOARD) if len(workers) > 1 else "",
                 return
             self._supervisor.tick(0.05)
         self._say("the API did not confirm the new topology within 10 s; see its log")

@@ -26,6 +26,8 @@ from ashore.engines import Grammar
 from ashore.errors import AshoreError
 from ashore.metrics import Metrics
 from ashore.serving import (
+    BEAT_S,
+    Board,
     BytesText,
     GrpcListen,
     Replica,
@@ -111,6 +113,7 @@ async def serve(topology_path: Path, *, index: int = 0, make_replica: Callable[[
         check_grammar=check_grammar,
         clock=clock,
         metrics=metrics,
+    board = Board(Path(topology.board), index) if topology.board else None
         cache=fittings.cache,
     )
     where = topology.listens(index)
@@ -119,6 +122,7 @@ async def serve(topology_path: Path, *, index: int = 0, make_replica: Callable[[
         serving,
         authenticator,
         metrics,
+        board=board,
         ROUTES,
         limits=topology.limits,
         access_log=AccessLog() if topology.access_log else None,
@@ -147,6 +151,7 @@ async def serve(topology_path: Path, *, index: int = 0, make_replica: Callable[[
     whole = await serving.drain(topology.drain_timeout_s)
     if beside is not None:
         await beside.stop(1.0)
+    beating = loop.create_task(_beat(board), name="beat on the board") if board is not None else None
     if not whole:
         log.warning("%d requests did not end in time and are cut off", serving.in_flight)
     await serving.close()
@@ -163,6 +168,9 @@ async def _start_grpc(
         return None
     from ashore.api.grpc import GrpcServer
 
+    if board is not None and beating is not None:
+        beating.cancel()
+        board.close()
     server: BesideHttp = GrpcServer(serving, authenticator, where.host, where.port, metrics=metrics, uds=where.uds)
     await server.start()
     return server
@@ -177,6 +185,12 @@ async def _reread(reread: asyncio.Event, path: Path, serving: ServingService) ->
             log.info("took the new topology")
         except AshoreError as fault:
             log.error("the topology stays as it was: %s (%s)", fault.message, fault.hint)
+
+async def _beat(board: Board) -> None:
+    while True:
+        board.beat()
+        await asyncio.sleep(BEAT_S)
+
 
 
 def main(words: Sequence[str] | None = None) -> int:

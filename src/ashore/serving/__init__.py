@@ -5,6 +5,7 @@ serves. Refuses to own: protocols, keys, engines, where models come from.
 """
 
 from ashore.serving.admission import Capacity, Cost, Gate, Load
+from ashore.serving.board import BEAT_S, Board, make_board
 from ashore.serving.bytes_text import BytesText
 from ashore.serving.embedding import Embedding
 from ashore.serving.guards import (
@@ -54,6 +55,8 @@ __all__ = [
     "AuditNote",
     "Auditor",
     "Budgets",
+    "BEAT_S",
+    "Board",
     "BytesText",
     "Capacity",
     "ChoiceEnded",
@@ -92,4 +95,5 @@ __all__ = [
     "WorkerListen",
     "read_topology",
     "write_topology",
+    "make_board",
 ]

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import heapq
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Final, Literal
+from typing import Final, Literal, Protocol
 
 from ashore.errors import DeadlineExceeded, Draining, Overloaded, Preempted
 from ashore.serving.model import Urgency
@@ -50,6 +51,48 @@ class Load:
     waiting: int = 0
     tokens: int = 0
     """Running and waiting."""
+
+    def __add__(self, other: Load) -> Load:
+        return Load(self.running + other.running, self.waiting + other.waiting, self.tokens + other.tokens)
+
+
+NO_LOAD: Final = Load()
+
+
+Rank = tuple[int, int]
+"""Place in line: negative priority, then the moment of arrival (`time.monotonic_ns`). The lowest goes first."""
+NOBODY: Final[Rank] = (1 << 62, 1 << 62)
+POLL_S: Final = 0.002
+"""How often a gate looks whether another worker gave a slot back, while somebody waits for one."""
+
+
+class Neighbours(Protocol):
+    """The gates of the same release in the other workers of this machine. Every method is quick and never fails."""
+
+    def load(self) -> Load:
+        """Return what they carry together."""
+        ...
+
+    def first(self) -> Rank:
+        """Return the best place in line among those that wait there, `NOBODY` where nobody does."""
+        ...
+
+    def publish(self, load: Load, first: Rank) -> None:
+        """Tell them what this gate carries, and who is first in line here."""
+        ...
+
+
+class Alone:
+    """The only worker."""
+
+    def load(self) -> Load:
+        return NO_LOAD
+
+    def first(self) -> Rank:
+        return NOBODY
+
+    def publish(self, load: Load, first: Rank) -> None:
+        """There is nobody to tell."""
 
 
 def cost_of(*, prompt_tokens: int, max_new_tokens: int, sequences: int) -> Cost:
@@ -131,7 +174,7 @@ def preempted() -> Preempted:
 
 @dataclass(slots=True, order=True)
 class _Waiter:
-    rank: tuple[int, int]
+    rank: Rank
     cost: Cost = field(compare=False)
     called: asyncio.Future[None] = field(compare=False)
     background: Background | None = field(default=None, compare=False)
@@ -141,21 +184,34 @@ class _Waiter:
 class Gate:
     """Admission to one alias. Single-threaded: every call is made on the event loop."""
 
-    def __init__(self, capacity: Capacity) -> None:
+    def __init__(self, capacity: Capacity, neighbours: Neighbours | None = None) -> None:
+        """Make it. With `neighbours`, the bounds hold for all workers of the machine together.
+
+        Among those that wait in any worker, the first in line goes first. A slot that is given back in one worker and
+        belongs to another is found there within `POLL_S`.
+        """
         self._capacity = capacity
+        self._neighbours: Neighbours = neighbours or Alone()
+        self._is_alone = neighbours is None
+        self._look: asyncio.TimerHandle | None = None
         self._running = self._waiting = self._tokens = 0
         self._queue: list[_Waiter] = []
         self._background: list[_Waiter] = []
         """Those that may wait. They count nowhere until they run, so they keep nobody out."""
         self._yielding: dict[Background, Cost] = {}
         """Requests of batches that run, the newest last."""
-        self._arrivals = 0
+        self._last_arrival = 0
         self._mean_service_s = 1.0
         self._draining = False
 
     @property
     def load(self) -> Load:
         return Load(self._running, self._waiting, self._tokens)
+
+    @property
+    def load_of_all(self) -> Load:
+        """What all workers of this machine carry together."""
+        return self.load if self._is_alone else self.load + self._neighbours.load()
 
     @property
     def capacity(self) -> Capacity:
@@ -194,13 +250,14 @@ class Gate:
         if background is not None:
             await self._enter_behind(cost, priority, wait_s, background)
             return
-        self._make_room(lambda: verdict(self.load, self._capacity, cost) == "run")
-        match verdict(self.load, self._capacity, cost):
+        self._make_room(lambda: verdict(self.load_of_all, self._capacity, cost) == "run")
+        match verdict(self.load_of_all, self._capacity, cost):
             case "refuse":
                 raise self._refusal(cost)
             case "run":
                 self._running += cost.sequences
                 self._tokens += cost.tokens
+                self._tell()
             case "wait":
                 self._waiting += cost.sequences
                 self._tokens += cost.tokens
@@ -224,9 +281,10 @@ class Gate:
             self._running -= cost.sequences
             self._tokens -= cost.tokens
             background.preempt()
+            self._tell()
 
     async def _enter_behind(self, cost: Cost, priority: int, wait_s: float, background: Background) -> None:
-        if not self._waiting and not self._background and self._fits(cost):
+        if not self.load_of_all.waiting and not self._background and self._fits(cost):
             self._start_behind(cost, background)
             return
         if sum(not waiter.gone for waiter in self._background) >= self._capacity.max_waiting:
@@ -234,22 +292,25 @@ class Gate:
         await self._wait(self._background, cost, priority, wait_s, background)
 
     def _fits(self, cost: Cost) -> bool:
-        within = self._tokens + cost.tokens <= self._capacity.max_tokens or not self._running
-        return within and may_start(self.load, self._capacity, cost)
+        load = self.load_of_all
+        within = load.tokens + cost.tokens <= self._capacity.max_tokens or not load.running
+        return within and not load.waiting and may_start(load, self._capacity, cost)
 
     def _start_behind(self, cost: Cost, background: Background) -> None:
         self._running += cost.sequences
         self._tokens += cost.tokens
         if background.yields:
             self._yielding[background] = cost
+        self._tell()
 
     async def _wait(
         self, queue: list[_Waiter], cost: Cost, priority: int, wait_s: float, background: Background | None = None
     ) -> None:
         loop = asyncio.get_running_loop()
-        self._arrivals += 1
-        waiter = _Waiter((-priority, self._arrivals), cost, loop.create_future(), background)
+        self._last_arrival = max(self._last_arrival + 1, time.monotonic_ns())
+        waiter = _Waiter((-priority, self._last_arrival), cost, loop.create_future(), background)
         heapq.heappush(queue, waiter)
+        self._tell()
         alarm = loop.call_later(wait_s, _expire, waiter.called, wait_s)
         try:
             await waiter.called
@@ -275,12 +336,16 @@ class Gate:
         self._call_next()
 
     def _call_next(self) -> None:
+        self._call_waiting()
+        self._tell()
+
+    def _call_waiting(self) -> None:
         while self._queue:
             first = self._queue[0]
             if first.gone or first.called.done():
                 heapq.heappop(self._queue)
                 continue
-            if not may_start(self.load, self._capacity, first.cost):
+            if not may_start(self.load_of_all, self._capacity, first.cost) or self._neighbours.first() < first.rank:
                 return
             heapq.heappop(self._queue)
             self._waiting -= first.cost.sequences
@@ -298,8 +363,25 @@ class Gate:
             self._start_behind(first.cost, first.background)
             first.called.set_result(None)
 
+    def _tell(self) -> None:
+        """Tell the neighbours what is here; look at what they say while that may change something here."""
+        if self._is_alone:
+            return
+        first = next((w.rank for w in self._queue[:1] if not w.gone and not w.called.done()), None)
+        if first is None:
+            first = min((w.rank for w in self._queue if not w.gone and not w.called.done()), default=NOBODY)
+        self._neighbours.publish(self.load, first)
+        if self._look is None and (self._queue or self._background or self._yielding):
+            self._look = asyncio.get_running_loop().call_later(POLL_S, self._look_around)
+
+    def _look_around(self) -> None:
+        self._look = None
+        if self._neighbours.load().waiting:
+            self._make_room(lambda: may_start(self.load_of_all, self._capacity, Cost(1, 0)))
+        self._call_next()
+
     def _refusal(self, cost: Cost) -> Overloaded:
-        load, capacity = self.load, self._capacity
+        load, capacity = self.load_of_all, self._capacity
         return Overloaded(
             f"no room: {load.running} sequences run, {load.waiting} wait (at most {capacity.max_waiting}), "
             f"{load.tokens} tokens in flight (at most {capacity.max_tokens}); "

@@ -23,6 +23,7 @@ from ashore.serving.admission import Background, Cost, Gate, background_of, capa
 from ashore.serving.answer import Answer
 from ashore.serving.answers import AnswerRecorder, ask_of, no_cache, replay
 from ashore.serving.assembly import assemble, echoed, usage_of
+from ashore.serving.board import Board
 from ashore.serving.embedding import Embedding, check_embeds, encode_inputs, shorten
 from ashore.serving.feed import Feed
 from ashore.serving.flights import Flights
@@ -68,6 +69,7 @@ class ServingService:
         metrics: Metrics,
         cache: AnswerCache | None = None,
         guards: Guards | None = None,
+        board: Board | None = None,
     ) -> None:
         self._topology = topology
         self._make_replica = make_replica
@@ -77,6 +79,7 @@ class ServingService:
         self._metrics = metrics
         self._cache = cache or no_cache(clock)
         self._guards = guards or Guards()
+        self._board = board
         self._flights = Flights()
         self._generation = 0
         self._models: dict[str, LoadedModel] = {}
@@ -542,7 +545,8 @@ class ServingService:
                 max_tokens=limits.max_tokens_in_flight,
                 replica_sequences=1,
                 kv_tokens=0,
-            )
+            ),
+            self._board.neighbours(served.slot) if self._board is not None else None,
         )
         alias = served.alias
         replicas = ReplicaSet(alias, served.sockets, self._make_replica, lambda: self._changed(alias))

@@ -1,0 +1,138 @@
+"""A board in shared memory on which the API workers of one machine tell each other what they carry.
+
+Each worker writes its own row and reads the others', so nothing is locked. A row has one cell per thing that is told:
+a beat, and for each release the sequences that run and wait, the tokens, and the rank of the first in line. A cell is
+eight aligned bytes, which the processor writes whole.
+
+What a worker reads may be some microseconds old. Two workers may then give the last slot away at the same moment: the
+limits of `[admission]` are exceeded by at most one request per worker.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import time
+from pathlib import Path
+from typing import Final
+
+from ashore.errors import InvalidSpec
+from ashore.serving.admission import NOBODY, Load, Rank
+
+SLOTS: Final = 256
+"""Releases that a board has room for; one more takes the place of the oldest."""
+STALE_S: Final = 2.0
+"""A worker whose beat is older carries nothing: it is dead, and what it asked of the engines has ended with it."""
+BEAT_S: Final = 0.5
+
+_WORD: Final = 8
+_MAGIC: Final = 0x4153484F52453031
+_HEAD: Final = 8
+"""Words before the first row: magic, workers, and room."""
+_CELLS: Final = 5
+"""Words per release: running, waiting, tokens, negative priority and arrival of the first in line (0: nobody)."""
+_ROW: Final = 8 + SLOTS * _CELLS
+"""Words per worker; the first is the beat."""
+
+
+def make_board(path: Path, *, num_workers: int) -> None:
+    """Put an empty board at `path`, readable by its owner alone. What was there is replaced."""
+    scratch = path.with_name(f".{path.name}.{os.getpid()}")
+    scratch.unlink(missing_ok=True)
+    with os.fdopen(os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+        file.write(_MAGIC.to_bytes(_WORD, "little") + num_workers.to_bytes(_WORD, "little"))
+        file.truncate((_HEAD + num_workers * _ROW) * _WORD)
+    scratch.replace(path)
+
+
+class Board:
+    """One worker's view of the board."""
+
+    def __init__(self, path: Path, index: int) -> None:
+        """Open the board as worker `index`. What an earlier process left in its row is wiped out.
+
+        Raises:
+            InvalidSpec: there is no board, or it has no such worker.
+        """
+        try:
+            descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        except OSError as fault:
+            raise InvalidSpec(f"board {path}: {fault.strerror}", hint="`ashore up` makes it") from fault
+        try:
+            self._memory = mmap.mmap(descriptor, 0)
+        finally:
+            os.close(descriptor)
+        self._words = memoryview(self._memory).cast("q")
+        workers = self._words[1]
+        if self._words[0] != _MAGIC or not 0 <= index < workers:
+            self.close()
+            raise InvalidSpec(f"board {path} is none, or has no worker {index}", hint="start `ashore up` again")
+        self._own = _HEAD + index * _ROW
+        self._others = tuple(_HEAD + other * _ROW for other in range(workers) if other != index)
+        for word in range(self._own, self._own + _ROW):
+            self._words[word] = 0
+        self.beat()
+
+    def beat(self) -> None:
+        """Say that this worker lives. Called every `BEAT_S`."""
+        self._words[self._own] = time.monotonic_ns()
+
+    def neighbours(self, slot: int) -> BoardNeighbours:
+        """Return what a gate sees of the other workers' gates for the release in `slot`."""
+        return BoardNeighbours(self, slot % SLOTS)
+
+    def close(self) -> None:
+        """Let go of the memory. May be called twice."""
+        self._words.release()
+        self._memory.close()
+
+    def alive(self) -> list[int]:
+        """Return where the rows of the other live workers begin."""
+        oldest = time.monotonic_ns() - int(STALE_S * 1e9)
+        return [row for row in self._others if self._words[row] > oldest]
+
+    @property
+    def words(self) -> memoryview[int]:
+        return self._words
+
+    @property
+    def own(self) -> int:
+        return self._own
+
+
+class BoardNeighbours:
+    """The gates of one release in the other workers."""
+
+    def __init__(self, board: Board, slot: int) -> None:
+        self._board = board
+        self._at = 8 + slot * _CELLS
+
+    def load(self) -> Load:
+        words, at = self._board.words, self._at
+        running = waiting = tokens = 0
+        for row in self._board.alive():
+            cell = row + at
+            running += words[cell]
+            waiting += words[cell + 1]
+            tokens += words[cell + 2]
+        return Load(running, waiting, tokens)
+
+    def first(self) -> Rank:
+        words, at = self._board.words, self._at
+        best = NOBODY
+        for row in self._board.alive():
+            cell = row + at
+            arrival = words[cell + 4]
+            if arrival:
+                best = min(best, (words[cell + 3], arrival))
+        return best
+
+    def publish(self, load: Load, first: Rank) -> None:
+        words, cell = self._board.words, self._board.own + self._at
+        words[cell] = load.running
+        words[cell + 1] = load.waiting
+        words[cell + 2] = load.tokens
+        if first == NOBODY:
+            words[cell + 4] = 0
+        else:
+            words[cell + 3], words[cell + 4] = first
