@@ -24,8 +24,6 @@ from ashore.errors import AshoreError, RemoteRefused, UnknownModel
 
 PROGRAM = shutil.which("docker-registry")
 pytestmark = pytest.mark.skipif(PROGRAM is None, reason="apt-get install docker-registry")
-    PROGRAM is None, reason="docker-registry is not installed: apt-get install docker-registry"
-)
 
 CONFIG = """
 version: 0.1
