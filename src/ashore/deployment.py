@@ -34,21 +34,21 @@ from ashore.serving import (
     StateLink,
     Topology,
     WorkerListen,
+    make_board,
     write_topology,
 )
 from ashore.settings import Home, Settings
 from ashore.spec import AdmissionSpec, EdgeSpec, HttpSpec, ListenSpec
-    make_board,
 
 if TYPE_CHECKING:
     from ashore.engines import ModelFiles
 
+BOARD = "board"
+"""File in `run` on which API workers tell each other their load."""
 API = "api"
 """Name of the first API worker under the supervisor; the others have their index behind it."""
 GREETING_S = 1.0
 """Longest wait inside one look at a host that loads; Ctrl-C waits as long."""
-BOARD = "board"
-"""File in `run` on which API workers tell each other their load."""
 PROBE_S = 0.2
 RETIRE_LOOK_S = 1.0
 START_ATTEMPTS = 3
@@ -105,12 +105,12 @@ class Running:
     files: ModelFiles
     replicas: tuple[Replica, ...]
     created_s: int
+    slot: int
+    """Column of the board."""
 
 
 @dataclass(slots=True)
 class _Retiring:
-    slot: int
-    """Column of the board."""
     """A host of an earlier plan that lets its last answers end."""
 
     replica: Replica
@@ -153,11 +153,11 @@ class Deployment:
         self._running: dict[str, Running] = {}
         self._plan: Plan | None = None
         self._num_hosts = 0
+        self._num_releases = 0
         self._retiring: list[_Retiring] = []
         self._edge: EdgeKeeper | None = None
         if listening.has_edge:
             self._edge = EdgeKeeper(
-        self._num_releases = 0
                 run=home.run,
                 certificates=home.edge,
                 log=home.logs / "edge.log",
@@ -195,13 +195,13 @@ class Deployment:
         self._write_topology()
         if self._listening.embedded_redis_bytes:
             self._supervisor.add(self._valkey_child())
+        if self._listening.http.workers > 1:
+            make_board(self._home.run / BOARD, num_workers=self._listening.http.workers)
         for index in range(self._listening.http.workers):
             self._supervisor.add(self._api_child(index))
         if self._edge is not None:
             self._edge.start(self._listening.edge)
 
-        if self._listening.http.workers > 1:
-            make_board(self._home.run / BOARD, num_workers=self._listening.http.workers)
     def wait_ready(self, *, told: Callable[[str, EngineInfo, float], None] = lambda alias, info, took_s: None) -> None:
         """Return when every host has loaded its model and the API answers; or when a stop was asked for.
 
@@ -274,13 +274,13 @@ class Deployment:
     # --- hosts
 
     def _start_model(self, model: ModelPlan, files: ModelFiles) -> Running:
+        self._num_releases += 1
         replicas = []
         for number in range(model.replicas):
             self._num_hosts += 1
             stem = f"host-{self._num_hosts}"
             socket, launch = self._home.run / f"{stem}.sock", self._home.run / f"{stem}.json"
             order = HostLaunch(
-        self._num_releases += 1
                 files=files,
                 options=model.options,
                 adapters=dict(model.adapters),
@@ -393,6 +393,7 @@ class Deployment:
                     text_dir="" if running.plan.options.kind == "fake" else running.files.directory,
                     adapters=tuple(name for name, _ in running.plan.adapters),
                     embedder=running.plan.embedder,
+                    slot=running.slot,
                     created_s=running.created_s,
                 )
                 for alias, running in self._running.items()
@@ -400,6 +401,7 @@ class Deployment:
             http=workers[0].http,
             grpc=workers[0].grpc,
             workers=workers,
+            board=str(self._home.run / BOARD) if len(workers) > 1 else "",
             edge=EdgeAddress(url=listening.address, ca_file=listening.authority(self._home))
             if listening.has_edge
             else None,
@@ -427,7 +429,6 @@ class Deployment:
         """Wait until the API worker serves the releases of the topology, or a little while."""
         wanted = {
             name: running.plan.release
-                    slot=running.slot,
             for alias, running in self._running.items()
             for name in (alias, *(f"{alias}:{adapter}" for adapter, _ in running.plan.adapters))
         }
@@ -435,7 +436,6 @@ class Deployment:
         while self._clock.monotonic_s() < deadline_s and not self._supervisor.stop_requested:
             indexes = range(self._listening.http.workers)
             if all(releases_of(self._get(i, "/v1/models", key_file=self._home.first_key)) == wanted for i in indexes):
-            board=str(self._home.run / BOARD) if len(workers) > 1 else "",
                 return
             self._supervisor.tick(0.05)
         self._say("the API did not confirm the new topology within 10 s; see its log")

@@ -106,6 +106,7 @@ async def serve(topology_path: Path, *, index: int = 0, make_replica: Callable[[
     clock = SystemClock()
     fittings = await fit(topology, clock, metrics)
     authenticator = authenticator_for(topology)
+    board = Board(Path(topology.board), index) if topology.board else None
     serving = ServingService(
         topology,
         make_replica=make_replica,
@@ -113,8 +114,8 @@ async def serve(topology_path: Path, *, index: int = 0, make_replica: Callable[[
         check_grammar=check_grammar,
         clock=clock,
         metrics=metrics,
-    board = Board(Path(topology.board), index) if topology.board else None
         cache=fittings.cache,
+        board=board,
     )
     where = topology.listens(index)
     sock = listen(where.http)
@@ -122,7 +123,6 @@ async def serve(topology_path: Path, *, index: int = 0, make_replica: Callable[[
         serving,
         authenticator,
         metrics,
-        board=board,
         ROUTES,
         limits=topology.limits,
         access_log=AccessLog() if topology.access_log else None,
@@ -141,6 +141,7 @@ async def serve(topology_path: Path, *, index: int = 0, make_replica: Callable[[
     server.start()
     beside = await _start_grpc(where.grpc, serving, authenticator, metrics)
     rereader = loop.create_task(_reread(reread, topology_path, serving), name="topology")
+    beating = loop.create_task(_beat(board), name="beat on the board") if board is not None else None
     gc.collect()
     gc.freeze()
     log.info("serving %s", ", ".join(model.alias for model in topology.models))
@@ -151,13 +152,15 @@ async def serve(topology_path: Path, *, index: int = 0, make_replica: Callable[[
     whole = await serving.drain(topology.drain_timeout_s)
     if beside is not None:
         await beside.stop(1.0)
-    beating = loop.create_task(_beat(board), name="beat on the board") if board is not None else None
     if not whole:
         log.warning("%d requests did not end in time and are cut off", serving.in_flight)
     await serving.close()
     await server.stop()
     await app.close()
     await fittings.close()
+    if board is not None and beating is not None:
+        beating.cancel()
+        board.close()
     return 0
 
 
@@ -168,12 +171,15 @@ async def _start_grpc(
         return None
     from ashore.api.grpc import GrpcServer
 
-    if board is not None and beating is not None:
-        beating.cancel()
-        board.close()
     server: BesideHttp = GrpcServer(serving, authenticator, where.host, where.port, metrics=metrics, uds=where.uds)
     await server.start()
     return server
+
+
+async def _beat(board: Board) -> None:
+    while True:
+        board.beat()
+        await asyncio.sleep(BEAT_S)
 
 
 async def _reread(reread: asyncio.Event, path: Path, serving: ServingService) -> None:
@@ -185,12 +191,6 @@ async def _reread(reread: asyncio.Event, path: Path, serving: ServingService) ->
             log.info("took the new topology")
         except AshoreError as fault:
             log.error("the topology stays as it was: %s (%s)", fault.message, fault.hint)
-
-async def _beat(board: Board) -> None:
-    while True:
-        board.beat()
-        await asyncio.sleep(BEAT_S)
-
 
 
 def main(words: Sequence[str] | None = None) -> int:
