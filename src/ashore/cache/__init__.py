@@ -4,7 +4,7 @@ Owns: addresses of answers, the tiers, what is evicted, curated pairs.
 Refuses: to generate, to render, to decide who may ask.
 """
 
-from ashore.cache.curated import CuratedAnswers, Pair
+from ashore.cache.curated import CuratedAnswers
 from ashore.cache.embedded import valkey_command
 from ashore.cache.memory import FixedEpochs, MemoryTier
 from ashore.cache.model import (
@@ -15,6 +15,7 @@ from ashore.cache.model import (
     Found,
     KeptAnswer,
     KeptChoice,
+    Pair,
     Question,
     Ready,
     RoutePolicy,

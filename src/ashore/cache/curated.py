@@ -4,35 +4,11 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Final
 
-from ashore.cache.model import KeptAnswer, KeptChoice, Question
-from ashore.cache.rules import EVERYBODY
+from ashore.cache.model import EVERYBODY, Pair, Question
 
 MAX_QUESTION_CHARS: Final = 4096
-CURATED: Final = "curated"
-"""What `x-ashore-precision` says of an answer that a person wrote."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Pair:
-    """One question with the answer that is to be given."""
-
-    tenant: str
-    """`*`: every tenant."""
-    alias: str
-    """`*`: every model."""
-    question: str
-    text: str
-    pinned: bool
-    """Given before anything that a model has said; otherwise only where nothing better is kept."""
-    created_s: int
-    expires_at_s: float | None = None
-
-    def answer(self, release: str) -> KeptAnswer:
-        """Return it as an answer."""
-        return KeptAnswer(release, CURATED, self.created_s, 0, 0, 0, (KeptChoice(self.text, "", "stop"),))
 
 
 def plain(question: str) -> str:
@@ -50,6 +26,10 @@ class CuratedAnswers:
 
     def __len__(self) -> int:
         return len(self._pairs)
+
+    def pairs(self) -> tuple[Pair, ...]:
+        """Return every pair."""
+        return tuple(self._pairs.values())
 
     def replace(self, pairs: Iterable[Pair]) -> None:
         """Hold these pairs from now on."""

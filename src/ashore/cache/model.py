@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Final, Literal
 
 import msgspec
 
@@ -11,6 +11,11 @@ from ashore.core import TenantId
 
 Mode = Literal["off", "exact", "exact_then_semantic"]
 Tier = Literal["local", "shared", "curated", "semantic"]
+
+EVERYBODY: Final = TenantId("*")
+"""Tenant of a public route's entries, and of pairs for all. No tenant can be called so."""
+CURATED: Final = "curated"
+"""What `x-ashore-precision` says of an answer that a person wrote."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,6 +114,26 @@ class KeptAnswer(msgspec.Struct, frozen=True, array_like=True):
     completion_tokens: int
     reasoning_tokens: int
     choices: tuple[KeptChoice, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pair:
+    """One question with the answer that is to be given."""
+
+    tenant: str
+    """`*`: every tenant."""
+    alias: str
+    """`*`: every model."""
+    question: str
+    text: str
+    pinned: bool
+    """Given before anything that a model has said; otherwise only where nothing better is kept."""
+    created_s: int
+    expires_at_s: float | None = None
+
+    def answer(self, release: str) -> KeptAnswer:
+        """Return it as an answer."""
+        return KeptAnswer(release, CURATED, self.created_s, 0, 0, 0, (KeptChoice(self.text, "", "stop"),))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

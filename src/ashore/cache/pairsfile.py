@@ -8,8 +8,8 @@ from typing import Final
 
 import msgspec
 
-from ashore.cache.curated import MAX_QUESTION_CHARS, Pair, plain
-from ashore.cache.rules import EVERYBODY
+from ashore.cache.curated import MAX_QUESTION_CHARS, plain
+from ashore.cache.model import EVERYBODY, Pair
 from ashore.errors import InvalidRequest
 
 MAX_ANSWER_CHARS: Final = 65_536

@@ -5,12 +5,9 @@ from __future__ import annotations
 import hashlib
 from typing import Final
 
-from ashore.cache.model import Ask, CachePolicy, Directive, Question
+from ashore.cache.model import EVERYBODY, Ask, CachePolicy, Directive, Question
 from ashore.cache.ports import Epochs
-from ashore.core import TenantId
 
-EVERYBODY: Final = TenantId("*")
-"""Tenant of a public route's entries. No tenant can be called so."""
 VERSION: Final = b"ashore answers 1"
 
 POLICY_EPOCH: Final = "policy"

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final
 
-from ashore.cache.curated import CuratedAnswers, Pair
-from ashore.cache.model import Ask, CachePolicy, CacheStats, Counters, Found, KeptAnswer, Question, Ready, Tier
+from ashore.cache.curated import CuratedAnswers
+from ashore.cache.model import Ask, CachePolicy, CacheStats, Counters, Found, KeptAnswer, Pair, Question, Ready, Tier
 from ashore.cache.ports import Epochs, SemanticTier, SharedTier
 from ashore.cache.rules import ANY_PURGE_EPOCH, POLICY_EPOCH, question_of
 from ashore.cache.sealed import Record, decode, encode, seal, unseal
@@ -105,6 +106,27 @@ class AnswerCache:
         if self._semantic is not None and _by_meaning(question):
             await self._semantic.add(question, answer.choices[0].text)
 
+    @property
+    def matches_by_meaning(self) -> bool:
+        """Whether there is a semantic tier."""
+        return self._semantic is not None
+
+    async def match_by_meaning(self, semantic: SemanticTier) -> None:
+        """Take a semantic tier, and seed it with the curated pairs."""
+        self._semantic = semantic
+        await semantic.seed(self._curated.pairs())
+
+    async def take_pairs(self, pairs: Sequence[Pair]) -> None:
+        """Hold these curated pairs from now on."""
+        self._curated.replace(pairs)
+        if self._semantic is not None:
+            await self._semantic.seed(pairs)
+
+    def text_of(self, key: bytes) -> str | None:
+        """Return the first choice of an answer that this process keeps; the semantic tier compares by it."""
+        kept = self._local.peek(key)
+        return decode(kept).answer.choices[0].text if isinstance(kept, bytes) else None
+
     # --- responses in their last form
 
     def ready_key(self, tenant: TenantId, principal_id: str, path: str, body: bytes, stamp: bytes) -> bytes:
@@ -166,6 +188,8 @@ class AnswerCache:
         """Let the shared tier go. May be called twice."""
         if self._shared is not None:
             await self._shared.close()
+        if self._semantic is not None:
+            self._semantic.close()
 
     def _find_curated(self, question: Question) -> Pair | None:
         return self._curated.find(question, self._clock.now_s())
@@ -199,6 +223,9 @@ class AnswerCache:
 
     async def _find_by_meaning(self, question: Question) -> Found | None:
         assert self._semantic is not None
+        pair = await self._semantic.find_curated(question)
+        if pair is not None:
+            return replace(self._curated_found(question, pair), tier="semantic")
         key = await self._semantic.find(question)
         if key is None:
             return None

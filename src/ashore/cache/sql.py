@@ -6,7 +6,8 @@ import secrets
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Final
 
-from ashore.cache.curated import Pair, plain
+from ashore.cache.curated import plain
+from ashore.cache.model import Pair
 from ashore.cache.rules import ANY_PURGE_EPOCH, CURATED_EPOCH, PURGE_EPOCH, alias_epoch, entry_epoch, tenant_epoch
 from ashore.errors import InvalidRequest
 from ashore.state import bump, execute, execute_many

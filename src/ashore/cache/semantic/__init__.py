@@ -7,5 +7,6 @@ no answers (the caller keeps them under the entry's key) and does not know how a
 from ashore.cache.semantic.index import SemanticIndex
 from ashore.cache.semantic.model import EntryKey, IndexStats, Match
 from ashore.cache.semantic.ports import Embedder, Vector
+from ashore.cache.semantic.tier import MeaningTier
 
-__all__ = ["Embedder", "EntryKey", "IndexStats", "Match", "SemanticIndex", "Vector"]
+__all__ = ["Embedder", "EntryKey", "IndexStats", "Match", "MeaningTier", "SemanticIndex", "Vector"]

@@ -20,6 +20,7 @@ _FIXED_ENTRY_BYTES = 1400
 """The reading, the places in the search tables and the Python objects of one entry, measured."""
 _MOST_CANDIDATES = 256
 _READINGS_KEPT = 1024
+_NO_KEYS: set[EntryKey] = set()
 
 
 @dataclass(slots=True, kw_only=True)
@@ -77,15 +78,23 @@ class SemanticIndex:
         """Tell whether any entry agrees in words, so that a vector is worth computing. No vector is read."""
         return bool(self._agreeing(partition, tenant, question))
 
-    def lookup(self, partition: bytes, tenant: TenantId, question: str, vector: Vector | None) -> Match | None:
-        """Return the entry whose answer may be given, or None.
+    def lookup(
+        self,
+        partition: bytes,
+        tenant: TenantId,
+        question: str,
+        vector: Vector | None,
+        *,
+        error_bound: float | None = None,
+    ) -> Match | None:
+        """Return the entry whose answer may be given, or None. `error_bound` stands for that of the index.
 
         A question without a vector is never answered: agreement of words alone is not enough. The best match counts as
         used, which keeps it from being evicted.
         """
         self._lookups += 1
         best = self.propose(partition, tenant, question, vector)
-        if best is None or best.confidence < 1 - self._error_bound:
+        if best is None or best.confidence < 1 - (self._error_bound if error_bound is None else error_bound):
             return None
         self._hits += 1
         self._shelves[tenant].entries.move_to_end(best.key)
@@ -210,16 +219,14 @@ class SemanticIndex:
 
     def _candidates(self, shelf: _Shelf, partition: bytes, reading: Reading) -> list[EntryKey]:
         """Return the entries that hold the rarest word of the question that every match must hold."""
-        fewest: set[EntryKey] | None = None
-        for word in reading.words:
-            if word.light and any(not w.light for w in reading.words):
-                continue
-            keys: set[EntryKey] = set()
-            for name in search_keys(word):
-                keys |= shelf.by_word.get((partition, name), set())
-            if fewest is None or len(keys) < len(fewest):
-                fewest = keys
-        return sorted(fewest or ())[:_MOST_CANDIDATES]
+        must_hold = [w for w in reading.words if not w.light] or list(reading.words)
+        postings = [[shelf.by_word.get((partition, name), _NO_KEYS) for name in search_keys(w)] for w in must_hold]
+        rarest = min(postings, key=lambda sets: sum(map(len, sets)))
+        found = set().union(*rarest)
+        if len(found) > _MOST_CANDIDATES:
+            for sets in sorted(postings, key=lambda sets: sum(map(len, sets)))[1:]:
+                found = {key for key in found if any(key in keys for keys in sets)}
+        return sorted(found)[:_MOST_CANDIDATES]
 
     def _read(self, question: str) -> Reading:
         reading = self._readings.get(question)

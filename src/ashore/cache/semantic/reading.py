@@ -26,3 +26,8 @@ def read(question: str) -> Reading:
         return dataclasses.replace(reading, words=with_light(reading.words))
     tokens = re.findall(r"⟦#[^⟧]*⟧|\w+|[^\w\s]", marked.lower().rstrip(" ?!.。？！"))
     return Reading(language="other", kind="", words=tuple(Word(text=t) for t in tokens), facts=facts_in(marked))
+
+
+def same_facts(one: str, other: str) -> bool:
+    """Return whether two texts name the same numbers, dates, codes and quotations."""
+    return facts_in(mark_facts(plain(one))) == facts_in(mark_facts(plain(other)))

