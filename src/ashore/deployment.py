@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import platform
 import re
 import signal
 import sys
@@ -17,11 +18,14 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from ashore.access import make_internal_token
 from ashore.cache import CachePolicy, valkey_command
 from ashore.core import Clock
 from ashore.edge import EDGE, EdgeKeeper, worker_sockets
 from ashore.engines import EngineInfo, HostClient, HostLaunch, host_command, write_launch
 from ashore.errors import AshoreError, HostDied, NotReady
+from ashore.jobs import ApiAddress, JobLimits, JobsLaunch, jobs_command
+from ashore.jobs import write_launch as write_jobs_launch
 from ashore.planning import Change, ModelPlan, Plan, compare
 from ashore.processes import ChildSpec, Supervisor, get_from
 from ashore.serving import (
@@ -38,7 +42,7 @@ from ashore.serving import (
     write_topology,
 )
 from ashore.settings import Home, Settings
-from ashore.spec import AdmissionSpec, EdgeSpec, HttpSpec, ListenSpec
+from ashore.spec import AdmissionSpec, EdgeSpec, EgressSpec, HttpSpec, JobsSpec, ListenSpec
 
 if TYPE_CHECKING:
     from ashore.engines import ModelFiles
@@ -68,8 +72,8 @@ class Listening:
     embedded_redis_bytes: int = 0
     """Memory of a Valkey server of our own behind `redis`; 0: there is none."""
     edge: EdgeSpec = field(default_factory=EdgeSpec)
-    max_file_bytes: int = 512 << 20
-    """Longest upload of a file."""
+    jobs: JobsSpec = field(default_factory=JobsSpec)
+    egress: EgressSpec = field(default_factory=EgressSpec)
 
     @property
     def has_edge(self) -> bool:
@@ -166,7 +170,7 @@ class Deployment:
                 say=say,
                 num_workers=listening.http.workers,
                 longest_answer_s=AdmissionLimits().max_deadline_s,
-                max_file_bytes=listening.max_file_bytes,
+                max_file_bytes=listening.jobs.max_file_bytes,
             )
         supervisor.call_every(RETIRE_LOOK_S, self._look_after_retiring)
 
@@ -192,6 +196,7 @@ class Deployment:
         for model, files in opened:
             self._running[model.alias] = self._start_model(model, files)
         self._plan = plan
+        make_internal_token(self._home.internal_token)
         self._write_topology()
         if self._listening.embedded_redis_bytes:
             self._supervisor.add(self._valkey_child())
@@ -201,6 +206,7 @@ class Deployment:
             self._supervisor.add(self._api_child(index))
         if self._edge is not None:
             self._edge.start(self._listening.edge)
+        self._supervisor.add(self._jobs_child())
 
     def wait_ready(self, *, told: Callable[[str, EngineInfo, float], None] = lambda alias, info, took_s: None) -> None:
         """Return when every host has loaded its model and the API answers; or when a stop was asked for.
@@ -369,6 +375,34 @@ class Deployment:
             drain_s=self._settings.drain_timeout_s + DRAIN_MARGIN_S,
         )
 
+    def _jobs_child(self) -> ChildSpec:
+        """The job worker. It stops before the API does, so that what it runs is given back and not cut off."""
+        listening, settings = self._listening, self._settings
+        launch = JobsLaunch(
+            owner=f"{platform.node()}:{self._home.root}",
+            state_url=settings.state_url,
+            state_path=str(self._home.state_db),
+            snapshots=str(self._home.snapshots),
+            api=tuple(
+                api_address(worker_listen(listening, self._home, index).http)
+                for index in range(1 if not listening.has_edge else listening.http.workers)
+            ),
+            token_file=str(self._home.internal_token),
+            concurrency=listening.jobs.concurrency,
+            max_attempts=listening.jobs.max_attempts,
+            result_ttl_s=listening.jobs.result_ttl_s,
+            egress=listening.egress.allow,
+        )
+        write_jobs_launch(launch, self._home.run / "jobs.json")
+        return ChildSpec(
+            name="jobs",
+            argv=tuple(jobs_command(self._home.run / "jobs.json", settings.log_level)),
+            log=self._home.logs / "jobs.log",
+            control_flag="",
+            stage=-1,
+            drain_s=DRAIN_MARGIN_S,
+        )
+
     def _valkey_child(self) -> ChildSpec:
         """The shared cache of our own. Nothing is lost when it dies, and it is started again."""
         return ChildSpec(
@@ -415,6 +449,13 @@ class Deployment:
             state=StateLink(
                 url=self._settings.state_url, path=str(self._home.state_db), snapshots=str(self._home.snapshots)
             ),
+            jobs=JobLimits(
+                max_attempts=listening.jobs.max_attempts,
+                result_ttl_ms=int(listening.jobs.result_ttl_s * 1000),
+                max_file_bytes=listening.jobs.max_file_bytes,
+                egress=listening.egress.allow,
+            ),
+            internal_token_file=str(self._home.internal_token),
             first_key_file=str(self._home.first_key),
             drain_timeout_s=self._settings.drain_timeout_s,
         )
@@ -470,6 +511,12 @@ def worker_listen(listening: Listening, home: Home, index: int) -> WorkerListen:
         http=HttpListen(host=listening.http.host, port=listening.http.port),
         grpc=GrpcListen(host=grpc.host, port=grpc.port) if grpc.port else None,
     )
+
+
+def api_address(where: HttpListen) -> ApiAddress:
+    """Return how a process of this machine reaches an API worker."""
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(where.host, where.host)
+    return ApiAddress(uds=where.uds) if where.uds else ApiAddress(host=host, port=where.port)
 
 
 def slug(alias: str) -> str:

@@ -53,7 +53,10 @@ TABLE: Final[tuple[tuple[str, Kind, str, tuple[str, ...], tuple[float, ...]], ..
     ("ashore_waiting_sequences", "gauge", "Sequences that wait for a slot.", ("model",), ()),
     ("ashore_tokens_in_flight", "gauge", "Prompt and expected answer tokens, running and waiting.", ("model",), ()),
     ("ashore_replicas_ready", "gauge", "Replicas that are connected.", ("model",), ()),
+    ("ashore_deferred", "counter", "Requests that became jobs for want of room, by route.", ("route",), ()),
+    ("ashore_jobs", "gauge", "Jobs in the queue, by kind and state; the same in every worker.", ("kind", "state"), ()),
     ("ashore_open_requests", "gauge", "HTTP requests in progress.", (), ()),
+    ("ashore_workers", "gauge", "API workers of this machine that answered for this page.", (), ()),
 )
 """Name, kind, help, labels, buckets."""
 

@@ -64,6 +64,10 @@ class Home:
         return self.run / "topology.json"
 
     @property
+    def internal_token(self) -> Path:
+        return self.run / "internal-token"
+
+    @property
     def lock(self) -> Path:
         return self.root / "lock"
 

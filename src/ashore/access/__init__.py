@@ -8,6 +8,7 @@ from ashore.access.first_key import make_first_key, read_first_key
 from ashore.access.keys import KeyDigest, digest_of, looks_like_key, new_key
 from ashore.access.memory import KeyTable, OpenDoor
 from ashore.access.model import INFER, METRICS_READ, Principal, Scope
+from ashore.access.onbehalf import OnBehalf, make_internal_token, read_internal_token
 from ashore.access.ports import Authenticator
 
 __all__ = [
@@ -16,12 +17,15 @@ __all__ = [
     "Authenticator",
     "KeyDigest",
     "KeyTable",
+    "OnBehalf",
     "OpenDoor",
     "Principal",
     "Scope",
     "digest_of",
     "looks_like_key",
     "make_first_key",
+    "make_internal_token",
     "new_key",
     "read_first_key",
+    "read_internal_token",
 ]

@@ -18,9 +18,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Protocol
 
-from ashore.access import Authenticator, KeyTable, OpenDoor, read_first_key
-from ashore.api.fittings import fit
-from ashore.api.http import ROUTES, AccessLog, HttpApp, HttpServer, listen
+from ashore.access import Authenticator, KeyTable, OnBehalf, OpenDoor, read_first_key, read_internal_token
+from ashore.api.fittings import Fittings, fit
+from ashore.api.http import ROUTES, AccessLog, HttpApp, HttpServer, Siblings, listen, make_desk
 from ashore.core import SystemClock
 from ashore.engines import Grammar
 from ashore.errors import AshoreError
@@ -99,6 +99,18 @@ def authenticator_for(topology: Topology) -> Authenticator:
     return KeyTable.with_first_key(read_first_key(Path(topology.first_key_file)))
 
 
+def on_behalf_for(topology: Topology) -> OnBehalf | None:
+    """Return who may act for somebody else: whoever has the token in the topology's file."""
+    if not topology.internal_token_file:
+        return None
+    return OnBehalf(read_internal_token(Path(topology.internal_token_file)))
+
+
+def siblings_of(topology: Topology, index: int) -> Siblings:
+    """Return the other workers of this machine."""
+    return Siblings([where.http.uds for at, where in enumerate(topology.workers) if at != index and where.http.uds])
+
+
 async def serve(topology_path: Path, *, index: int = 0, make_replica: Callable[[str], Replica] = connect_host) -> int:
     """Serve until SIGTERM or SIGINT; return the exit code."""
     topology = read_topology(topology_path)
@@ -126,6 +138,10 @@ async def serve(topology_path: Path, *, index: int = 0, make_replica: Callable[[
         ROUTES,
         limits=topology.limits,
         access_log=AccessLog() if topology.access_log else None,
+        number=index,
+        siblings=siblings_of(topology, index),
+        desk=make_desk(fittings.database, clock, topology.jobs),
+        on_behalf=on_behalf_for(topology),
     )
     loop = asyncio.get_running_loop()
     loop.set_default_executor(ThreadPoolExecutor(ASIDE_THREADS, thread_name_prefix="aside"))
@@ -140,7 +156,7 @@ async def serve(topology_path: Path, *, index: int = 0, make_replica: Callable[[
     app.start()
     server.start()
     beside = await _start_grpc(where.grpc, serving, authenticator, metrics)
-    rereader = loop.create_task(_reread(reread, topology_path, serving), name="topology")
+    rereader = loop.create_task(_reread(reread, topology_path, serving, fittings), name="topology")
     beating = loop.create_task(_beat(board), name="beat on the board") if board is not None else None
     gc.collect()
     gc.freeze()
@@ -182,12 +198,14 @@ async def _beat(board: Board) -> None:
         await asyncio.sleep(BEAT_S)
 
 
-async def _reread(reread: asyncio.Event, path: Path, serving: ServingService) -> None:
+async def _reread(reread: asyncio.Event, path: Path, serving: ServingService, fittings: Fittings) -> None:
     while True:
         await reread.wait()
         reread.clear()
         try:
-            await serving.apply(read_topology(path))
+            topology = read_topology(path)
+            await fittings.apply(topology.cache)
+            await serving.apply(topology)
             log.info("took the new topology")
         except AshoreError as fault:
             log.error("the topology stays as it was: %s (%s)", fault.message, fault.hint)

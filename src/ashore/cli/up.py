@@ -105,7 +105,8 @@ def up(
         redis=redis_link(spec.redis, settings.home),
         embedded_redis_bytes=spec.redis.max_bytes if spec.redis.url == "embedded" else 0,
         edge=spec.edge,
-        max_file_bytes=spec.jobs.max_file_bytes,
+        jobs=spec.jobs,
+        egress=spec.egress,
     )
     if dry_run:
         plan, notes = plan_without_fetching(spec, settings, read_inventory())

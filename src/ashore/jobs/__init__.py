@@ -4,7 +4,13 @@ Owns: leases, retries, dead letters, fairness, deadlines, results with an end, b
 Refuses to own: what a job does (it knows only a `Handler`), HTTP routes, keys.
 """
 
+from ashore.jobs.batch import KIND as BATCH_KIND
+from ashore.jobs.batch import BatchHandler, BatchOrder, BatchProgress, progress_of
+from ashore.jobs.batchlines import ENDPOINTS
+from ashore.jobs.calls import Call, CallHandler, Reply
+from ashore.jobs.egress import check_url, parse_allow
 from ashore.jobs.filesql import PIECE_BYTES, SqlFiles
+from ashore.jobs.launch import ApiAddress, JobLimits, JobsLaunch, jobs_command, read_launch, write_launch
 from ashore.jobs.memory import MemoryFiles, MemoryJobs
 from ashore.jobs.model import (
     FINAL,
@@ -23,12 +29,22 @@ from ashore.jobs.model import (
 )
 from ashore.jobs.ports import FileStore, Handler, JobStore
 from ashore.jobs.queue import JobQueue
+from ashore.jobs.runner import Lane, Runner
 from ashore.jobs.sql import SqlJobs
+from ashore.jobs.webhook import WebhookHandler, webhook_secret
 
 __all__ = [
+    "BATCH_KIND",
+    "ENDPOINTS",
     "FINAL",
     "PIECE_BYTES",
     "Again",
+    "ApiAddress",
+    "BatchHandler",
+    "BatchOrder",
+    "BatchProgress",
+    "Call",
+    "CallHandler",
     "Cancelled",
     "Done",
     "Failed",
@@ -36,16 +52,29 @@ __all__ = [
     "Handler",
     "Job",
     "JobBody",
+    "JobLimits",
     "JobQueue",
     "JobState",
     "JobStore",
+    "JobsLaunch",
+    "Lane",
     "Lease",
     "MemoryFiles",
     "MemoryJobs",
     "NewJob",
     "Outcome",
+    "Reply",
+    "Runner",
     "SqlFiles",
     "SqlJobs",
     "StoredFile",
+    "WebhookHandler",
+    "check_url",
+    "jobs_command",
     "new_id",
+    "parse_allow",
+    "progress_of",
+    "read_launch",
+    "webhook_secret",
+    "write_launch",
 ]

@@ -30,6 +30,7 @@ from ashore.serving.model import (
     Started,
     TokenText,
     ToolCallDelta,
+    Urgency,
     Usage,
 )
 from ashore.serving.models import ModelCard
@@ -91,6 +92,7 @@ __all__ = [
     "ToolCallDelta",
     "Topology",
     "Unlimited",
+    "Urgency",
     "Usage",
     "WorkerListen",
     "make_board",

@@ -13,6 +13,7 @@ import msgspec
 from ashore.cache import CachePolicy
 from ashore.engines import EngineKind
 from ashore.errors import InvalidSpec
+from ashore.jobs import JobLimits
 
 
 class ServedModel(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -38,8 +39,6 @@ class ServedModel(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """Seconds since the epoch at which the release was made; `created` of `/v1/models`."""
 
 
-    slot: int = 0
-    """Column of the board on which workers tell each other what this release carries."""
 class HttpListen(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Where HTTP is served: on `uds` when it is given, otherwise on host and port."""
 
@@ -57,10 +56,6 @@ class GrpcListen(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     uds: str = ""
 
 
-class AdmissionLimits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How much is taken in before a request is refused. Each alias has bounds of its own."""
-
-    max_running: int = 0
 class WorkerListen(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Where one API worker listens."""
 
@@ -76,6 +71,10 @@ class EdgeAddress(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """Authority of its certificate, where ashore made it."""
 
 
+class AdmissionLimits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How much is taken in before a request is refused. Each alias has bounds of its own."""
+
+    max_running: int = 0
     """Sequences given to the engines at once; 0: what the replicas say they run."""
     max_waiting: int = 512
     """Sequences that wait for a slot."""
@@ -122,18 +121,21 @@ class Topology(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     http: HttpListen = HttpListen()
     grpc: GrpcListen | None = None
     """None: no gRPC."""
-    admission: AdmissionLimits = AdmissionLimits()
-    limits: Limits = Limits()
-    cache: CachePolicy = CachePolicy()
-    redis: RedisLink | None = None
     workers: tuple[WorkerListen, ...] = ()
     """Where each API worker listens, by its index; empty: there is one, on `http` and `grpc`."""
     edge: EdgeAddress | None = None
     """None: clients reach the worker itself."""
     board: str = ""
     """File on which several workers tell each other their load; empty: there is one."""
+    admission: AdmissionLimits = AdmissionLimits()
+    limits: Limits = Limits()
+    cache: CachePolicy = CachePolicy()
+    redis: RedisLink | None = None
     """None: every worker has its own answers."""
     state: StateLink = StateLink()
+    jobs: JobLimits = JobLimits()
+    internal_token_file: str = ""
+    """File with the token of the job worker; empty: nobody acts for somebody else."""
     first_key_file: str = ""
     """File with the first key; empty: requests need no key (tests and load generators only)."""
     drain_timeout_s: float = 30.0
@@ -141,10 +143,6 @@ class Topology(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """True lets tenants share blocks of the prefix cache."""
     access_log: bool = True
 
-
-def write_topology(topology: Topology, path: Path) -> None:
-    """Write `topology` to `path` atomically, readable by its owner alone. May be called again; the last one stands."""
-    scratch = path.with_name(f".{path.name}.{os.getpid()}")
     def listens(self, index: int) -> WorkerListen:
         """Return where worker `index` listens.
 
@@ -156,6 +154,10 @@ def write_topology(topology: Topology, path: Path) -> None:
             raise InvalidSpec(f"the topology has {len(workers)} API workers, and none of index {index}")
         return workers[index]
 
+
+def write_topology(topology: Topology, path: Path) -> None:
+    """Write `topology` to `path` atomically, readable by its owner alone. May be called again; the last one stands."""
+    scratch = path.with_name(f".{path.name}.{os.getpid()}")
     scratch.unlink(missing_ok=True)
     descriptor = os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "wb") as file:

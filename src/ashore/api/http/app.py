@@ -8,15 +8,17 @@ import time
 from collections.abc import Sequence
 from typing import Final
 
-from ashore.access import METRICS_READ, Authenticator, Principal
+from ashore.access import METRICS_READ, Authenticator, OnBehalf, Principal
 from ashore.api.http.accesslog import AccessLog
+from ashore.api.http.desk import JobDesk, defer, may_defer
 from ashore.api.http.errors import anthropic_error, error_headers, is_ours_to_mend, openai_error
 from ashore.api.http.exchange import ClientGone, Exchange, Receive, Scope, Send
 from ashore.api.http.routes import Route, RouteTable
+from ashore.api.http.siblings import Siblings
 from ashore.api.http.streaming import cache_headers
 from ashore.cache import Ready
 from ashore.core import TenantId
-from ashore.errors import AshoreError, Bug, PayloadTooLarge, RequestTimeout
+from ashore.errors import AshoreError, Bug, NotReady, PayloadTooLarge, RequestTimeout
 from ashore.metrics import Metrics
 from ashore.serving import Limits, ServingService
 
@@ -26,6 +28,8 @@ NOBODY: Final = Principal(id="-", tenant=TenantId(""), scopes=frozenset())
 SWEEP_S: Final = 1.0
 LOOPBACK: Final = ("127.", "::1", "::ffff:127.")
 CACHE_HEADERS: Final = (b"cache-control", b"x-ashore-cache")
+PROBES: Final = ("/healthz", "/readyz")
+"""Asked every second by an edge; only their refusals are written down."""
 FORWARDED: Final = (b"x-forwarded-for", b"forwarded", b"x-real-ip", b"via")
 
 
@@ -42,6 +46,9 @@ class HttpApp:
         limits: Limits,
         access_log: AccessLog | None = None,
         number: int = 0,
+        desk: JobDesk | None = None,
+        on_behalf: OnBehalf | None = None,
+        siblings: Siblings | None = None,
     ) -> None:
         self.serving: Final = serving
         self.metrics: Final = metrics
@@ -49,10 +56,24 @@ class HttpApp:
         self.number: Final = number
         """Of this worker among those of the machine."""
         self.table: Final = RouteTable(routes)
+        self.siblings: Final = siblings or Siblings(())
+        self._desk = desk
+        self._on_behalf = on_behalf
         self._authenticator = authenticator
         self._access_log = access_log
         self._open: dict[Exchange, asyncio.Task[object]] = {}
         self._sweeper: asyncio.Task[None] | None = None
+
+    @property
+    def desk(self) -> JobDesk:
+        """Where work that may wait is handed in.
+
+        Raises:
+            NotReady: this server has none.
+        """
+        if self._desk is None:
+            raise NotReady("this server has no queue", hint="start it with `ashore up`")
+        return self._desk
 
     def start(self) -> None:
         """Begin to cut off clients that read nothing of their stream."""
@@ -73,6 +94,7 @@ class HttpApp:
         assert task is not None
         self._open[exchange] = task
         route: Route | None = None
+        principal: Principal | None = None
         try:
             route = self.table.find(exchange.method, exchange.path)
             exchange.route = route.path
@@ -82,7 +104,7 @@ class HttpApp:
             else:
                 await route.handler(self, exchange, principal)
         except AshoreError as fault:
-            await self._refuse(exchange, fault, anthropic=route is not None and route.anthropic)
+            await self._defer_or_refuse(route, exchange, principal, fault)
         except ClientGone:
             pass
         except asyncio.CancelledError:
@@ -111,10 +133,21 @@ class HttpApp:
             return NOBODY
         if route.guard == "operator" and is_local(exchange):
             return NOBODY
-        principal = self._authenticator.authenticate(token_of(exchange))
+        principal = self._stand_in(exchange) or self._authenticator.authenticate(token_of(exchange))
         exchange.principal_id = principal.id
         if route.guard == "operator":
             principal.require(METRICS_READ)
+        return principal
+
+    def _stand_in(self, exchange: Exchange) -> Principal | None:
+        """Return for whom a process of ours runs a job; None for everybody else, whatever they claim."""
+        named = exchange.headers.get(b"x-ashore-on-behalf-of")
+        if named is None or self._on_behalf is None:
+            return None
+        principal = self._on_behalf.principal(token_of(exchange), named.decode("latin-1"))
+        if principal is not None:
+            exchange.urgency = "batch" if exchange.headers.get(b"x-ashore-urgency") == b"batch" else "background"
+            exchange.job_id = exchange.headers.get(b"x-ashore-job", b"").decode("latin-1")
         return principal
 
     async def _repeat(self, route: Route, exchange: Exchange, principal: Principal) -> None:
@@ -146,6 +179,19 @@ class HttpApp:
                 ),
             )
 
+    async def _defer_or_refuse(
+        self, route: Route | None, exchange: Exchange, principal: Principal | None, fault: AshoreError
+    ) -> None:
+        anthropic = route is not None and route.anthropic
+        if route is not None and route.deferrable and principal is not None and may_defer(exchange, fault):
+            try:
+                await defer(self.desk, exchange, principal, await exchange.body(self.limits))
+                self.metrics.add("ashore_deferred", 1, route.path)
+                return
+            except AshoreError as other:
+                fault = other
+        await self._refuse(exchange, fault, anthropic=anthropic)
+
     async def _refuse(self, exchange: Exchange, fault: AshoreError, *, anthropic: bool) -> None:
         exchange.error_code = fault.code
         if is_ours_to_mend(fault):
@@ -165,7 +211,7 @@ class HttpApp:
         self.metrics.observe("ashore_request_seconds", seconds, exchange.route)
         if exchange.error_code:
             self.metrics.add("ashore_errors", 1, exchange.error_code)
-        if self._access_log is not None:
+        if self._access_log is not None and not (exchange.status == 200 and exchange.route in PROBES):
             self._access_log.add(exchange, seconds)
 
     async def _sweep(self) -> None:
@@ -191,7 +237,11 @@ def token_of(exchange: Exchange) -> str | None:
 
 
 def is_local(exchange: Exchange) -> bool:
-    """Return whether the request comes from this machine and was not passed on by a proxy on it."""
+    """Return whether the request comes from this machine and was not passed on by a proxy on it.
+
+    A peer on a unix socket has no address. Only the owner of the home may connect there, and an edge in between says
+    for whom it asks.
+    """
     if any(name in exchange.headers for name in FORWARDED):
         return False
-    return exchange.client_host.startswith(LOOPBACK)
+    return not exchange.client_host or exchange.client_host.startswith(LOOPBACK)

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import re
 import time
-from collections.abc import Awaitable, Callable, MutableMapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
+from urllib.parse import parse_qsl
 
 from ashore.core import RequestId, new_request_id
 from ashore.errors import PayloadTooLarge, RequestTimeout
-from ashore.serving import Limits, Started
+from ashore.serving import Limits, Started, Urgency
 
 AsgiMessage = MutableMapping[str, Any]
 Scope = MutableMapping[str, Any]
@@ -62,6 +63,7 @@ class Exchange:
         "extra_headers",
         "gone",
         "headers",
+        "job_id",
         "method",
         "model",
         "path",
@@ -72,6 +74,7 @@ class Exchange:
         "started_at",
         "status",
         "tokens",
+        "urgency",
         "writing_since",
     )
 
@@ -91,6 +94,10 @@ class Exchange:
         self.route = "unknown"
         self.principal_id = "-"
         self.model = "-"
+        self.urgency: Urgency = "interactive"
+        """Anything else only for a process of ours, which runs a job."""
+        self.job_id = ""
+        """The job that this request is, where it is one."""
         self.error_code = ""
         self.tokens = 0
         self.writing_since = 0.0
@@ -146,6 +153,37 @@ class Exchange:
                 hint="send the body at once",
             ) from fault
 
+    async def chunks(self, *, most_bytes: int, silence_s: float) -> AsyncIterator[bytes]:
+        """Yield the body as it comes, for what is too long to hold.
+
+        Raises:
+            PayloadTooLarge: it is longer than `most_bytes`.
+            RequestTimeout: nothing came for `silence_s`.
+            ClientGone: the connection closed before its end.
+        """
+        length = 0
+        while True:
+            try:
+                async with asyncio.timeout(silence_s):
+                    message = await self._receive()
+            except TimeoutError as fault:
+                raise RequestTimeout(f"nothing came for {silence_s:g} s after {length} bytes") from fault
+            if message["type"] == "http.disconnect":
+                self.gone = True
+                raise ClientGone
+            part: bytes = message.get("body", b"")
+            length += len(part)
+            if length > most_bytes:
+                raise PayloadTooLarge(f"the upload has {length:,} bytes or more; at most {most_bytes:,} are taken")
+            if part:
+                yield part
+            if not message.get("more_body", False):
+                return
+
+    def query(self) -> dict[str, str]:
+        """Return the parameters of the query, the last one of each name."""
+        return dict(parse_qsl(self.scope.get("query_string", b"").decode("latin-1"), keep_blank_values=True))
+
     def watch(self) -> None:
         """From now on cancel the current task when the client goes away; `gone` tells that this was why."""
         task = asyncio.current_task()
@@ -181,6 +219,12 @@ class Exchange:
         )
         self._finished = True
         await self._send({"type": "http.response.body", "body": body, "more_body": False})
+
+    async def start_download(self, headers: Headers) -> None:
+        """Send the head of an answer whose body follows in pieces."""
+        self.status = 200
+        head = [*headers, *self.extra_headers, (b"x-request-id", self.request_id.encode())]
+        await self._send({"type": "http.response.start", "status": 200, "headers": head})
 
     async def start_stream(self, headers: Headers) -> None:
         """Send the head of an event stream."""

@@ -69,6 +69,6 @@ def _operation(route: Route, schemas: dict[type, dict[str, Any]]) -> dict[str, A
             "content": {"application/json": {"schema": schemas[route.request]}},
         }
     if route.prefix:
-        name = route.path[route.path.index("{") + 1 : -1]
+        name = route.path[route.path.index("{") + 1 : route.path.index("}")]
         operation["parameters"] = [{"name": name, "in": "path", "required": True, "schema": {"type": "string"}}]
     return operation

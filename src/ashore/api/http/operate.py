@@ -9,7 +9,9 @@ import msgspec
 
 from ashore.access import Principal
 from ashore.api.http.exchange import Exchange
+from ashore.api.http.mergedmetrics import merge_pages
 from ashore.api.http.openapi import describe
+from ashore.api.http.siblings import OWN_ONLY
 
 if TYPE_CHECKING:
     from ashore.api.http.app import HttpApp
@@ -63,6 +65,9 @@ class CacheList(msgspec.Struct, frozen=True):
     items: list[CacheItem]
 
 
+_decode_caches = msgspec.json.Decoder(CacheList).decode
+
+
 async def healthz(app: HttpApp, exchange: Exchange, principal: Principal) -> None:
     """`GET /healthz`."""
     await exchange.respond(200, [JSON], b'{"status":"ok"}')
@@ -80,14 +85,24 @@ async def readyz(app: HttpApp, exchange: Exchange, principal: Principal) -> None
 async def metrics(app: HttpApp, exchange: Exchange, principal: Principal) -> None:
     """`GET /metrics`."""
     await app.serving.measure()
+    app.metrics.set("ashore_workers", 1)
+    page = app.metrics.page()
+    others = await _ask_siblings(app, exchange, "/metrics")
     content_type = (b"content-type", b"text/plain; version=1.0.0; charset=utf-8")
-    await exchange.respond(200, [content_type], app.metrics.page())
+    await exchange.respond(200, [content_type], merge_pages([page, *others]) if others else page)
 
 
 async def cache(app: HttpApp, exchange: Exchange, principal: Principal) -> None:
     """`GET /admin/v1/cache`."""
     item = CacheItem(worker=app.number, **dataclasses.asdict(app.serving.cache_stats()))
-    await exchange.respond(200, [JSON], _encode(CacheList([item])))
+    others = await _ask_siblings(app, exchange, "/admin/v1/cache")
+    items = [item, *(found for body in others for found in _decode_caches(body).items)]
+    await exchange.respond(200, [JSON], _encode(CacheList(sorted(items, key=lambda one: one.worker))))
+
+
+async def _ask_siblings(app: HttpApp, exchange: Exchange, path: str) -> list[bytes]:
+    """Return what the other workers say, unless one of them is asking."""
+    return [] if OWN_ONLY in exchange.headers else await app.siblings.ask(path)
 
 
 async def openapi(app: HttpApp, exchange: Exchange, principal: Principal) -> None:

@@ -28,7 +28,7 @@ class Route:
 
     method: str
     path: str
-    """As in OpenAPI: a last segment `{name}` takes the rest of the path."""
+    """As in OpenAPI: a last segment `{name}` takes the rest of the path; one before the last takes one segment."""
     guard: Guard
     handler: Handler
     summary: str
@@ -36,6 +36,8 @@ class Route:
     request: type[msgspec.Struct] | None = None
     response: type[msgspec.Struct] | None = None
     streams: bool = False
+    deferrable: bool = False
+    """A request that cannot be served in time becomes a job where its client allows that."""
     anthropic: bool = False
     """Errors go out in Anthropic's form."""
     content_type: str = "application/json"
@@ -45,8 +47,20 @@ class Route:
 
     @property
     def prefix(self) -> str:
-        """The fixed part of a path that ends in `{name}`, empty for a whole path."""
+        """The fixed part before `{name}`, empty for a whole path."""
         return self.path[: self.path.index("{")] if "{" in self.path else ""
+
+    @property
+    def suffix(self) -> str:
+        """The fixed part behind `{name}`, empty where it is the last segment."""
+        return self.path[self.path.index("}") + 1 :] if "{" in self.path else ""
+
+    def argument(self, path: str) -> str | None:
+        """Return what stands for `{name}` in `path`; None when it is not a path of this route."""
+        if not (path.startswith(self.prefix) and path.endswith(self.suffix)):
+            return None
+        found = path[len(self.prefix) : len(path) - len(self.suffix)]
+        return found if found and not (self.suffix and "/" in found) else None
 
 
 class RouteTable:
@@ -55,7 +69,7 @@ class RouteTable:
     def __init__(self, routes: Sequence[Route]) -> None:
         self.routes = tuple(routes)
         self._exact: Mapping[tuple[str, str], Route] = {(r.method, r.path): r for r in routes if not r.prefix}
-        self._prefixed = tuple(r for r in routes if r.prefix)
+        self._prefixed = tuple(sorted((r for r in routes if r.prefix), key=lambda r: not r.suffix))
 
     def find(self, method: str, path: str) -> Route:
         """Return the route.
@@ -73,9 +87,11 @@ class RouteTable:
             if route is not None:
                 return route
         for one in self._prefixed:
-            if one.method == method and path.startswith(one.prefix) and len(path) > len(one.prefix):
+            if one.method == method and one.argument(path) is not None:
                 return one
-        allowed = sorted({r.method for r in self.routes if r.path == path or (r.prefix and path.startswith(r.prefix))})
+        allowed = sorted(
+            {r.method for r in self.routes if r.path == path or (r.prefix and r.argument(path) is not None)}
+        )
         if allowed:
             raise MethodNotAllowed(
                 f"{path} takes {', '.join(allowed)}, not {method[:16]}", hint=f"send it with {' or '.join(allowed)}"

@@ -125,6 +125,7 @@ def to_generation(request: ChatRequest, exchange: Exchange) -> GenerationRequest
         grammar=grammar_of(request.response_format),
         ignore_eos=bool(request.ignore_eos),
         priority=priority_of(exchange),
+        urgency=exchange.urgency,
         deadline_s=deadline_of(exchange),
         cache=directive_for(exchange),
         template_options=_template_options(request.chat_template_kwargs),

@@ -34,8 +34,9 @@ class LegacyLogprobs(msgspec.Struct, frozen=True):
     """Log-probabilities in the form of the completions route."""
 
     tokens: list[str]
-    token_logprobs: list[float]
-    top_logprobs: list[dict[str, float]] | None
+    token_logprobs: list[float | None]
+    """None for the first token of a prompt."""
+    top_logprobs: list[dict[str, float] | None] | None
     text_offset: list[int]
 
 
@@ -77,11 +78,11 @@ def to_generations(request: CompletionRequest, exchange: Exchange) -> list[Gener
         )
     if request.stream_options is not None and not request.stream:
         raise InvalidRequest("stream_options needs stream: true", param="stream_options")
-    if request.echo and request.logprobs is not None:
+    if request.max_tokens == 0 and not request.echo:
         raise InvalidRequest(
-            "echo with logprobs would need the prompt's own log-probabilities, which ashore does not compute here",
-            hint="leave one of them out",
-            param="echo",
+            "max_tokens is 0 and echo is off, so that the answer would be empty",
+            hint="ask for one token at least, or for echo",
+            param="max_tokens",
         )
     if request.stream and len(prompts) > 1:
         raise InvalidRequest(
@@ -101,6 +102,7 @@ def to_generations(request: CompletionRequest, exchange: Exchange) -> list[Gener
             echo=bool(request.echo),
             ignore_eos=bool(request.ignore_eos),
             priority=priority_of(exchange),
+            urgency=exchange.urgency,
             deadline_s=deadline_of(exchange),
             cache=directive_for(exchange),
         )
@@ -142,10 +144,14 @@ def legacy_logprobs(tokens: tuple[TokenText, ...] | list[TokenText], offset: int
         offset += len(token.text)
     return LegacyLogprobs(
         tokens=[t.text for t in tokens],
-        token_logprobs=[t.logprob for t in tokens],
-        top_logprobs=[{text: lp for text, _, lp in t.top} for t in tokens] if any(t.top for t in tokens) else None,
+        token_logprobs=[None if t.first else t.logprob for t in tokens],
+        top_logprobs=[_best(t) for t in tokens] if any(t.top for t in tokens) else None,
         text_offset=offsets,
     )
+
+
+def _best(token: TokenText) -> dict[str, float] | None:
+    return None if token.first else {text: logprob for text, _, logprob in token.top}
 
 
 class CompletionChunks:

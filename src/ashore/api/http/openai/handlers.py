@@ -76,6 +76,7 @@ async def embeddings(app: HttpApp, exchange: Exchange, principal: Principal) -> 
         principal,
         dimensions=request.dimensions,
         priority=priority,
+        urgency=exchange.urgency,
         deadline_s=deadline_s,
     )
     headers = [

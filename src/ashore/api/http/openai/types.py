@@ -174,6 +174,8 @@ class CompletionRequest(Sampled, frozen=True, kw_only=True):
     """Body of `POST /v1/completions`. `best_of` must equal `n`, and `suffix` must be null."""
 
     prompt: Inputs
+    max_tokens: Annotated[int, Meta(ge=0, le=10_000_000)] | None = None
+    """0 with `echo`: the prompt alone, with its log-probabilities if `logprobs` is given."""
     echo: bool | None = None
     logprobs: Annotated[int, Meta(ge=0, le=MOST_TOP_LOGPROBS)] | None = None
     best_of: Choices | None = None

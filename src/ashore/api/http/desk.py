@@ -1,0 +1,153 @@
+"""Where the routes hand in work that may wait, and ask what became of it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, TypeVar
+
+import msgspec
+
+from ashore.access import Principal
+from ashore.api.http.exchange import Exchange
+from ashore.errors import AshoreError, DeadlineExceeded, InvalidRequest, NotReady, Overloaded
+from ashore.jobs import (
+    Call,
+    FileStore,
+    Job,
+    JobLimits,
+    JobQueue,
+    MemoryFiles,
+    MemoryJobs,
+    NewJob,
+    SqlFiles,
+    SqlJobs,
+    check_url,
+    new_id,
+    parse_allow,
+)
+
+if TYPE_CHECKING:
+    from ashore.core import Clock
+    from ashore.state import Database
+
+T = TypeVar("T")
+
+CALL_KIND = "call"
+RESPONSE_KIND = "response"
+MAX_KEY_CHARS = 255
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobDesk:
+    """The queue, the files, and what may be asked of them."""
+
+    queue: JobQueue
+    files: FileStore
+    limits: JobLimits = field(default_factory=JobLimits)
+    worked: bool = True
+    """Whether there is a worker that will run what is submitted."""
+
+    async def call(self, work: Callable[[], T]) -> T:
+        """Do something with the state, on a thread."""
+        return await asyncio.to_thread(work)
+
+    async def submit(self, job: NewJob) -> Job:
+        """Keep a job durably.
+
+        Raises:
+            NotReady: this server runs no jobs.
+            Conflict: its idempotency key was used for something else.
+        """
+        if not self.worked:
+            raise NotReady("this server runs no jobs: it has no state", hint="start it with `ashore up`")
+        return await self.call(lambda: self.queue.submit(job))
+
+
+def make_desk(database: Database | None, clock: Clock, limits: JobLimits) -> JobDesk:
+    """Return the desk over the state; without one, over memory, where nothing can be submitted."""
+    if database is None:
+        return JobDesk(queue=JobQueue(MemoryJobs(), clock), files=MemoryFiles(), limits=limits, worked=False)
+    return JobDesk(queue=JobQueue(SqlJobs(database), clock), files=SqlFiles(database), limits=limits)
+
+
+def new_call(
+    desk: JobDesk,
+    exchange: Exchange,
+    principal: Principal,
+    *,
+    kind: str,
+    path: str,
+    body: bytes,
+    job_id: str = "",
+) -> NewJob:
+    """Return the job that runs one request later, for this principal.
+
+    Raises:
+        InvalidRequest: the idempotency key is too long.
+        PermissionDenied: the webhook may not be called.
+    """
+    return NewJob(
+        job_id=job_id or new_id("job_"),
+        kind=kind,
+        tenant=principal.tenant,
+        principal=principal.id,
+        payload=msgspec.json.encode(Call(path=path, body=msgspec.Raw(body))),
+        max_attempts=desk.limits.max_attempts,
+        ttl_ms=desk.limits.result_ttl_ms,
+        idempotency_key=idempotency_key(exchange),
+        webhook=webhook_of(desk, exchange),
+    )
+
+
+def idempotency_key(exchange: Exchange) -> str:
+    """Return what `idempotency-key` says."""
+    key = exchange.headers.get(b"idempotency-key", b"").decode("latin-1")
+    if len(key) > MAX_KEY_CHARS:
+        raise InvalidRequest(f"idempotency-key is longer than {MAX_KEY_CHARS} characters")
+    return key
+
+
+def webhook_of(desk: JobDesk, exchange: Exchange) -> str:
+    """Return what `x-ashore-webhook` says, once it is known to be allowed."""
+    url = exchange.headers.get(b"x-ashore-webhook", b"").decode("latin-1")
+    if url:
+        check_url(url, parse_allow(desk.limits.egress))
+    return url
+
+
+def may_defer(exchange: Exchange, fault: AshoreError) -> bool:
+    """Return whether a request that was not served becomes a job: its client allowed it, and there was no room."""
+    return (
+        exchange.headers.get(b"x-ashore-defer") == b"allow"
+        and isinstance(fault, Overloaded | DeadlineExceeded)
+        and not exchange.status
+        and not exchange.job_id
+    )
+
+
+async def defer(desk: JobDesk, exchange: Exchange, principal: Principal, body: bytes) -> None:
+    """Keep the request as a job, and answer 202 with the place to ask for its result.
+
+    Raises:
+        AshoreError: it cannot be kept.
+    """
+    is_response = exchange.route == "/v1/responses"
+    whole = msgspec.json.decode(body)
+    for name in ("stream", "stream_options"):
+        whole.pop(name, None)
+    job = new_call(
+        desk,
+        exchange,
+        principal,
+        kind=RESPONSE_KIND if is_response else CALL_KIND,
+        path=exchange.route,
+        body=msgspec.json.encode(whole),
+        job_id=new_id("resp_") if is_response else "",
+    )
+    kept = await desk.submit(job)
+    where = f"/v1/{'responses' if is_response else 'jobs'}/{kept.job_id}"
+    answer = {"id": kept.job_id, "object": "job", "status": kept.state, "status_url": where}
+    headers = [(b"content-type", b"application/json"), (b"location", where.encode()), (b"retry-after", b"1")]
+    await exchange.respond(202, headers, msgspec.json.encode(answer))

@@ -1,0 +1,35 @@
+"""Pages of metrics of several API workers as one page: counters and loads added, what all of them see taken once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+SEEN_BY_ALL: Final = ("ashore_host_", "ashore_replicas_ready", "ashore_shared_cache_up")
+"""Beginnings of metrics in which every worker reports the same thing. The highest is kept."""
+
+
+def merge_pages(pages: Sequence[bytes]) -> bytes:
+    """Return one page in Prometheus' text form; the families stand in the order in which they first appear."""
+    heads: dict[str, list[str]] = {}
+    series: dict[str, dict[str, float]] = {}
+    for page in pages:
+        family = ""
+        for line in page.decode().splitlines():
+            if line.startswith("# "):
+                family = line.split(" ", 3)[2]
+                told = heads.setdefault(family, [])
+                if line not in told:
+                    told.append(line)
+            elif line:
+                name, _, value = line.rpartition(" ")
+                found = series.setdefault(family, {})
+                if name.startswith(SEEN_BY_ALL):
+                    found[name] = max(found.get(name, float("-inf")), float(value))
+                else:
+                    found[name] = found.get(name, 0.0) + float(value)
+    lines: list[str] = []
+    for family, told in heads.items():
+        lines += told
+        lines += [f"{name} {value!r}" for name, value in series.get(family, {}).items()]
+    return ("\n".join(lines) + "\n").encode()

@@ -1,0 +1,44 @@
+"""The other API workers of this machine, asked over their sockets for what only they know."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from typing import Final
+
+log = logging.getLogger("ashore.http")
+
+OWN_ONLY: Final = b"x-ashore-internal-own"
+"""Header of such a question: answer for yourself, and ask nobody. The edge drops it when a client sends it."""
+TIMEOUT_S: Final = 1.0
+MAX_BYTES: Final = 16 << 20
+
+
+class Siblings:
+    """Asks every other worker the same."""
+
+    def __init__(self, sockets: Sequence[str]) -> None:
+        """`sockets`: where the others listen for HTTP."""
+        self._sockets = tuple(sockets)
+
+    async def ask(self, path: str) -> list[bytes]:
+        """Return the bodies of those that answer 200 in time. One that does not is left out, and noted in the log."""
+        found = await asyncio.gather(*(self._ask(socket, path) for socket in self._sockets))
+        return [body for body in found if body is not None]
+
+    async def _ask(self, socket: str, path: str) -> bytes | None:
+        request = f"GET {path} HTTP/1.1\r\nhost: worker\r\nconnection: close\r\n{OWN_ONLY.decode()}: 1\r\n\r\n"
+        try:
+            async with asyncio.timeout(TIMEOUT_S):
+                reader, writer = await asyncio.open_unix_connection(socket)
+                try:
+                    writer.write(request.encode())
+                    answer = await reader.read(-1)
+                finally:
+                    writer.close()
+        except (OSError, TimeoutError) as fault:
+            log.warning("the worker on %s did not answer %s: %s", socket, path, fault or "too slow")
+            return None
+        head, _, body = answer.partition(b"\r\n\r\n")
+        return body if head.startswith(b"HTTP/1.1 200 ") and len(body) <= MAX_BYTES else None

@@ -1,0 +1,80 @@
+"""What the supervisor tells a job worker: where the state is, where the API listens, whom it may call.
+
+The supervisor writes `run/jobs.json`; the worker reads it once, at its start.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from ashore.errors import InvalidSpec
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobLimits:
+    """What the API may promise whoever submits a job."""
+
+    max_attempts: int = 5
+    result_ttl_ms: int = 30 * 86_400_000
+    max_file_bytes: int = 512 << 20
+    egress: tuple[str, ...] = ()
+    """`[egress] allow`: hosts that webhooks may name."""
+
+
+class ApiAddress(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Where one API worker listens: on `uds` when it is given."""
+
+    host: str = ""
+    port: int = 0
+    uds: str = ""
+
+
+class JobsLaunch(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Everything a job worker needs to know."""
+
+    owner: str
+    """Name of this home; the worker takes over what an earlier one of the same name held."""
+    state_url: str = ""
+    state_path: str = ""
+    snapshots: str = ""
+    api: tuple[ApiAddress, ...]
+    token_file: str
+    concurrency: int = 8
+    max_attempts: int = 5
+    result_ttl_s: float = 30 * 86_400.0
+    egress: tuple[str, ...] = ()
+    lease_s: float = 30.0
+
+
+def jobs_command(launch: Path, log_level: str) -> list[str]:
+    """Return the command of a job worker."""
+    return [sys.executable, "-m", "ashore.jobs.worker", "--launch", str(launch), "--log-level", log_level]
+
+
+def write_launch(launch: JobsLaunch, path: Path) -> None:
+    """Write it atomically, readable by its owner alone."""
+    scratch = path.with_name(f".{path.name}.{os.getpid()}")
+    scratch.unlink(missing_ok=True)
+    descriptor = os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(msgspec.json.format(msgspec.json.encode(launch), indent=1))
+    scratch.replace(path)
+
+
+def read_launch(path: Path) -> JobsLaunch:
+    """Return what is in `path`.
+
+    Raises:
+        InvalidSpec: it is missing or malformed.
+    """
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=JobsLaunch)
+    except OSError as fault:
+        raise InvalidSpec(f"{path}: {fault.strerror}", hint="`ashore up` writes it") from fault
+    except msgspec.DecodeError as fault:
+        raise InvalidSpec(f"{path}: {fault}", hint="stop `ashore up` and start it again") from fault

@@ -1,0 +1,148 @@
+"""Entry point of the job worker: `python -m ashore.jobs.worker --launch FILE`.
+
+Leases jobs from the state and runs them against the API of this machine. SIGTERM gives back what runs, uncounted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import logging
+import signal
+import sys
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from ashore.core import SystemClock
+from ashore.errors import AshoreError, NotReady
+from ashore.jobs.batch import KIND as BATCH_KIND
+from ashore.jobs.batch import LINE_KIND, BatchHandler
+from ashore.jobs.calls import CALL_TIMEOUT_S, CONNECT_TIMEOUT_S, CallHandler
+from ashore.jobs.egress import parse_allow
+from ashore.jobs.filesql import SqlFiles
+from ashore.jobs.launch import ApiAddress, JobsLaunch, read_launch
+from ashore.jobs.model import WEBHOOK_KIND, Lease, Outcome
+from ashore.jobs.queue import JobQueue
+from ashore.jobs.runner import Lane, Runner
+from ashore.jobs.sql import SqlJobs
+from ashore.jobs.webhook import WebhookHandler, webhook_secret
+from ashore.state import Database, open_state
+
+if TYPE_CHECKING:
+    import httpx
+
+log = logging.getLogger("ashore.jobs")
+
+THREADS: Final = 8
+"""For SQL; each statement is short, and SQLite's writers wait for one another anyway."""
+BATCHES_AT_ONCE: Final = 2
+WEBHOOKS_AT_ONCE: Final = 4
+
+
+async def work(launch: JobsLaunch) -> None:
+    """Run jobs until SIGTERM or SIGINT."""
+    loop = asyncio.get_running_loop()
+    loop.set_default_executor(ThreadPoolExecutor(THREADS, thread_name_prefix="sql"))
+    clock = SystemClock()
+    database = open_state(
+        launch.state_url,
+        default=Path(launch.state_path),
+        snapshots=Path(launch.snapshots),
+        clock=clock,
+        say=log.info,
+    )
+    queue = JobQueue(SqlJobs(database), clock, lease_s=launch.lease_s)
+    files = SqlFiles(database)
+    doors = [open_door(address) for address in launch.api]
+    calls = [CallHandler(door, lambda: read_token(Path(launch.token_file))) for door in doors]
+    call = calls[0] if len(calls) == 1 else _InTurn(calls)
+    batch = BatchHandler(queue, files, result_ttl_ms=int(launch.result_ttl_s * 1000), max_attempts=launch.max_attempts)
+    webhook = WebhookHandler(
+        allow=parse_allow(launch.egress), secret_of=lambda tenant: _secret(database, tenant), clock=clock
+    )
+    runner = Runner(
+        queue,
+        {"call": call, "response": call, LINE_KIND: call, BATCH_KIND: batch, WEBHOOK_KIND: webhook},
+        lanes=(
+            Lane(kinds=("call", "response"), slots=launch.concurrency),
+            Lane(kinds=(LINE_KIND,), slots=launch.concurrency),
+            Lane(kinds=(BATCH_KIND,), slots=BATCHES_AT_ONCE),
+            Lane(kinds=(WEBHOOK_KIND,), slots=WEBHOOKS_AT_ONCE),
+        ),
+        owner=launch.owner,
+        changes=database.changes,
+        files=files,
+    )
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, runner.stop)
+    log.info("working on jobs of %s", database.place)
+    try:
+        await runner.run()
+    finally:
+        for door in doors:
+            await door.aclose()
+        database.close()
+
+
+class _InTurn:
+    """Spreads calls over several API workers; one that is away is skipped at the next attempt."""
+
+    def __init__(self, calls: Sequence[CallHandler]) -> None:
+        self._calls = tuple(calls)
+        self._next = 0
+
+    async def run(self, lease: Lease) -> Outcome:
+        self._next = (self._next + 1) % len(self._calls)
+        return await self._calls[self._next].run(lease)
+
+
+def open_door(address: ApiAddress) -> httpx.AsyncClient:
+    """Return a client of one API worker. It follows no redirect and no proxy."""
+    import httpx
+
+    timeout = httpx.Timeout(CALL_TIMEOUT_S, connect=CONNECT_TIMEOUT_S)
+    transport = httpx.AsyncHTTPTransport(uds=address.uds or None, trust_env=False)
+    host = f"[{address.host}]" if ":" in address.host else address.host or "localhost"
+    base = f"http://{host}:{address.port}" if address.port else f"http://{host}"
+    return httpx.AsyncClient(base_url=base, transport=transport, timeout=timeout, trust_env=False)
+
+
+def read_token(path: Path) -> str:
+    """Return the internal token.
+
+    Raises:
+        NotReady: the file is not there.
+    """
+    try:
+        return path.read_text().strip()
+    except OSError as fault:
+        raise NotReady(f"{path}: {fault.strerror}") from fault
+
+
+def _secret(database: Database, tenant: str) -> str:
+    with database.write() as connection:
+        return webhook_secret(connection, tenant)
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Run the worker. Returns the exit code; errors of ours go to stderr in one line each."""
+    parser = argparse.ArgumentParser(prog="ashore.jobs.worker", description="Runs the jobs of one home.")
+    parser.add_argument("--launch", type=Path, required=True, help="file that the supervisor wrote")
+    parser.add_argument("--log-level", default="info", choices=("debug", "info", "warning", "error"))
+    given = parser.parse_args(words)
+    logging.basicConfig(
+        level=given.log_level.upper(), stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+    )
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+    try:
+        asyncio.run(work(read_launch(given.launch)))
+    except AshoreError as fault:
+        sys.stderr.write(f"{fault.code}: {fault.message}\n" + (f"  {fault.hint}\n" if fault.hint else ""))
+        return fault.exit_code
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
