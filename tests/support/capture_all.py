@@ -16,7 +16,7 @@ import threading
 from pathlib import Path
 
 import openai
-from ask_cut_off import raise_loopback
+from loopback import raise_loopback
 from served import start_served
 
 ETH_P_ALL, PACKET_OUTGOING = 3, 4
