@@ -113,6 +113,15 @@ def test_plain_completions(client: openai.OpenAI) -> None:
     assert with_logprobs is not None
     assert with_logprobs.tokens == ["a", "b"]
     assert with_logprobs.text_offset == [0, 1]
+    scored = client.completions.create(model="echo", prompt="abc", echo=True, max_tokens=0, logprobs=2).choices[0]
+    assert (scored.text, scored.finish_reason) == ("abc", "length")
+    assert scored.logprobs is not None and scored.logprobs.tokens == ["a", "b", "c"]
+    assert scored.logprobs.token_logprobs is not None and scored.logprobs.token_logprobs[0] is None
+    assert scored.logprobs.top_logprobs is not None and scored.logprobs.top_logprobs[0] is None
+    assert scored.logprobs.token_logprobs[1:] == [-0.1, -0.1] and scored.logprobs.text_offset == [0, 1, 2]
+    both = client.completions.create(model="echo", prompt="ab", echo=True, max_tokens=1, logprobs=0).choices[0]
+    assert both.logprobs is not None
+    assert (both.text, both.logprobs.tokens, both.logprobs.text_offset) == ("aba", ["a", "b", "a"], [0, 1, 2])
     streamed = list(client.completions.create(model="echo", prompt="abc", stream=True, logprobs=0))
     assert "".join(c.choices[0].text for c in streamed) == "abc"
     assert [c.choices[0].logprobs.text_offset for c in streamed if c.choices[0].logprobs] == [[0], [1], [2]]

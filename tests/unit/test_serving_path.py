@@ -189,6 +189,47 @@ def test_echo_puts_the_prompt_first() -> None:
     assert [text_of(events, c) for c in range(2)] == ["abab", "abab"]
 
 
+def test_echo_with_log_probabilities_tells_those_of_the_prompt() -> None:
+    request = GenerationRequest(
+        request_id=RequestId("r"), model="echo", prompt="abc", echo=True, max_tokens=0, top_logprobs=2
+    )
+
+    async def scenario(bench: Bench) -> list[ServingEvent]:
+        events = await bench.answer(request)
+        assert bench.used[0].orders == [], "nothing was to be generated"
+        return events
+
+    started, delta, ended, usage = run(scenario=scenario)
+    assert isinstance(started, Started) and isinstance(delta, Delta)
+    assert (delta.text, [t.text for t in delta.logprobs]) == ("abc", ["a", "b", "c"])
+    assert [t.first for t in delta.logprobs] == [True, False, False]
+    assert [text for text, _, _ in delta.logprobs[1].top] == ["b", "c"]
+    assert ended == ChoiceEnded(choice=0, reason="length")
+    assert usage == Usage(prompt_tokens=3, cached_tokens=0, completion_tokens=0)
+
+
+class DiesScoring(MemoryReplica):
+    """Gone as soon as it is asked for a score."""
+
+    async def score(self, ids: list[int], *, top_logprobs: int = 0) -> Any:
+        self.die()
+        self._check_alive()
+
+
+def test_a_prompt_is_scored_by_another_replica_when_one_dies() -> None:
+    request = GenerationRequest(request_id=RequestId("r"), model="echo", prompt="abc", echo=True, top_logprobs=0)
+    events = run(DiesScoring(), scenario=lambda b: b.answer(request))
+    assert text_of(events) == "abcabc"
+
+
+@pytest.mark.parametrize("lacking", ["score", "logprobs"])
+def test_an_engine_that_does_not_score_is_named(lacking: str) -> None:
+    info = msgspec.structs.replace(ECHO_INFO, features=tuple(f for f in ECHO_INFO.features if f != lacking))
+    request = GenerationRequest(request_id=RequestId("r"), model="echo", prompt="abc", echo=True, top_logprobs=0)
+    with pytest.raises(UnsupportedByEngine, match=f"the engine 'fake' behind 'echo' cannot do '{lacking}'"):
+        run(MemoryReplica(info), scenario=lambda b: b.answer(request))
+
+
 @pytest.mark.parametrize(
     ("request_", "error", "words"),
     [

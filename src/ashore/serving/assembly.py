@@ -7,9 +7,10 @@ from typing import Protocol
 
 from ashore.engines import EngineEvent, Failed, Finished, error_of
 from ashore.serving.answer import Answer
-from ashore.serving.model import Delta, GenerationRequest, ServingEvent, Usage
+from ashore.serving.model import ChoiceEnded, Delta, GenerationRequest, ServingEvent, Usage
 from ashore.serving.orders import Prompt
 from ashore.serving.ports import ServedText
+from ashore.serving.scoring import Scores, prompt_tokens_told
 
 
 class CanEnd(Protocol):
@@ -59,10 +60,17 @@ def usage_of(prompt: Prompt, answers: Sequence[Answer]) -> Usage:
     )
 
 
-def echoed(request: GenerationRequest, prompt: Prompt, text: ServedText) -> list[Delta]:
-    """Return the prompt as the first piece of every choice (`echo` of the completions route)."""
+def echoed(request: GenerationRequest, prompt: Prompt, text: ServedText, scores: Scores | None) -> list[Delta]:
+    """Return the prompt as the first piece of every choice (`echo` of the completions route), scored if it was."""
     words = request.prompt if isinstance(request.prompt, str) else text.decode(prompt.ids)
-    return [Delta(choice=choice, text=words) for choice in range(request.num_choices)]
+    logprobs = prompt_tokens_told(prompt.ids, scores, text) if scores is not None else ()
+    return [Delta(choice=choice, text=words, logprobs=logprobs) for choice in range(request.num_choices)]
+
+
+def nothing_more(request: GenerationRequest, prompt: Prompt) -> list[ServingEvent]:
+    """Return the end of an answer of which no token was asked for (`max_tokens` of 0 behind `echo`)."""
+    ends: list[ServingEvent] = [ChoiceEnded(choice=choice, reason="length") for choice in range(request.num_choices)]
+    return [*ends, Usage(prompt_tokens=len(prompt.ids), cached_tokens=0, completion_tokens=0)]
 
 
 def _add(delta: Delta | None, out: list[ServingEvent]) -> None:

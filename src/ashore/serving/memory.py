@@ -13,7 +13,7 @@ from ashore.serving.ports import OrderEvents
 
 ALL_FEATURES = (
     "temperature", "top_p", "top_k", "min_p", "presence_penalty", "frequency_penalty", "repetition_penalty",
-    "logit_bias", "seed", "logprobs", "top_logprobs", "grammar", "embed",
+    "logit_bias", "seed", "logprobs", "top_logprobs", "grammar", "embed", "score",
 )  # fmt: skip
 
 ECHO_INFO = EngineInfo(
@@ -65,6 +65,13 @@ class MemoryReplica:
     async def embed(self, batch: list[list[int]]) -> list[list[float]]:
         self._check_alive()
         return [_vector(ids, self._info.embedding_size) for ids in batch]
+
+    async def score(self, ids: list[int], *, top_logprobs: int = 0) -> list[tuple[TokenLogprob, ...]]:
+        self._check_alive()
+        return [
+            (TokenLogprob(token_id, -0.1), *(TokenLogprob((token_id + i) % END, -0.1 - i) for i in range(top_logprobs)))
+            for token_id in ids[1:]
+        ]
 
     async def stats(self) -> EngineStats:
         return EngineStats(running=self.running, completion_tokens=self.completed_tokens)

@@ -55,6 +55,8 @@ class TokenText:
     raw: bytes
     logprob: float
     top: tuple[tuple[str, bytes, float], ...] = ()
+    first: bool = False
+    """The first of a prompt, which has no log-probability."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

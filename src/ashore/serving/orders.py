@@ -12,6 +12,7 @@ from ashore.core import OrderId, TenantId
 from ashore.engines import EngineInfo, Feature, GenerateOrder, Sampling
 from ashore.errors import ContextTooLong, InvalidRequest, UnsupportedByEngine
 from ashore.serving.model import GenerationRequest
+from ashore.serving.scoring import wants_scores
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +64,8 @@ def needed_features(request: GenerationRequest) -> list[tuple[Feature, str]]:
         needs.append(("seed", "seed"))
     if request.top_logprobs is not None:
         needs.append(("top_logprobs", "top_logprobs") if request.top_logprobs else ("logprobs", "logprobs"))
+    if wants_scores(request):
+        needs.append(("score", "echo"))
     if request.grammar is not None:
         needs.append(("grammar", "response_format"))
     return needs

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from ashore.core import Message, ToolSpec
-from ashore.engines import EngineEvent, EngineInfo, EngineStats, GenerateOrder
+from ashore.engines import EngineEvent, EngineInfo, EngineStats, GenerateOrder, TokenLogprob
 
 
 class OrderEvents(Protocol):
@@ -52,6 +52,10 @@ class Replica(Protocol):
 
     async def embed(self, batch: list[list[int]]) -> list[list[float]]:
         """Return one normalised vector per sequence."""
+        ...
+
+    async def score(self, ids: list[int], *, top_logprobs: int = 0) -> list[tuple[TokenLogprob, ...]]:
+        """Return the log-probability of each token but the first, and the `top_logprobs` best beside it."""
         ...
 
     async def stats(self) -> EngineStats:

@@ -10,8 +10,9 @@ import asyncio
 import itertools
 import logging
 import secrets
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from functools import partial
+from typing import TypeVar
 
 from ashore.access import INFER, Principal
 from ashore.cache import AnswerCache, CacheStats, Question, Ready
@@ -22,7 +23,7 @@ from ashore.metrics import Metrics
 from ashore.serving.admission import Background, Cost, Gate, background_of, capacity_for, cost_of, preempted
 from ashore.serving.answer import Answer
 from ashore.serving.answers import AnswerRecorder, ask_of, no_cache, replay
-from ashore.serving.assembly import assemble, echoed, usage_of
+from ashore.serving.assembly import assemble, echoed, nothing_more, usage_of
 from ashore.serving.board import Board
 from ashore.serving.embedding import Embedding, check_embeds, encode_inputs, shorten
 from ashore.serving.feed import Feed
@@ -31,13 +32,15 @@ from ashore.serving.guards import AuditNote, Guards, Watch
 from ashore.serving.model import GenerationRequest, ServingEvent, Started, Urgency, Usage
 from ashore.serving.models import LoadedModel, ModelCard, by_name, find_model
 from ashore.serving.orders import Prompt, check_features, make_orders
-from ashore.serving.ports import ServedText
+from ashore.serving.ports import Replica, ServedText
 from ashore.serving.prompt import encode_prompt, prompt_ids
 from ashore.serving.replicas import ReplicaFactory, ReplicaSet, died
+from ashore.serving.scoring import Scores, check_scores, wants_scores
 from ashore.serving.tools import prepare_tools
 from ashore.serving.topology import ServedModel, Topology
 
 log = logging.getLogger("ashore.serving")
+_T = TypeVar("_T")
 
 CONNECT_WAIT_S = 10.0
 """Longest wait for the replicas of a model that replaces another."""
@@ -170,6 +173,7 @@ class ServingService:
         model = find_model(self._names, request.model)
         request = prepare_tools(request, model.text)
         check_features(request, model.info)
+        check_scores(request, model.served)
         masked = self._guards.masker.mask(request, principal)
         request = masked.request
         question = self._cache.question(
@@ -277,6 +281,7 @@ class ServingService:
             admitted_at = self._clock.monotonic_s()
             self._metrics.observe("ashore_stage_seconds", admitted_at - encoded_at, "admit")
             try:
+                scores = await self._score(model, request, prompt.ids, deadline_at)
                 yield Started(
                     model=request.model,
                     release=model.served.release,
@@ -285,8 +290,15 @@ class ServingService:
                     created_s=int(self._clock.now_s()),
                 )
                 if request.echo:
-                    for delta in echoed(request, prompt, model.text):
+                    for delta in echoed(request, prompt, model.text, scores):
                         yield delta
+                if prompt.max_new_tokens == 0:
+                    for event in nothing_more(request, prompt):
+                        if isinstance(event, Usage):
+                            reservation.settle(event)
+                            self._count(request.model, event.prompt_tokens, 0, 0)
+                        yield event
+                    return
                 answer = self._run(model, request, prompt, principal, arrived_at, deadline_at, background)
                 try:
                     async for event in answer:
@@ -505,27 +517,47 @@ class ServingService:
                 seat.in_flight -= len(orders)
                 await feed.close()
 
+    async def _score(
+        self, model: LoadedModel, request: GenerationRequest, ids: list[int], deadline_at: float
+    ) -> Scores | None:
+        """Return the log-probabilities of a prompt, None where they are not asked for."""
+        if not wants_scores(request):
+            return None
+        if len(ids) < 2:
+            return ()
+        top = request.top_logprobs or 0
+        late = f"the deadline passed before the {len(ids)} tokens of the prompt were scored"
+        return await self._somewhere(model, lambda replica: replica.score(ids, top_logprobs=top), deadline_at, late)
+
     async def _embed(self, model: LoadedModel, batch: list[list[int]], deadline_at: float) -> list[list[float]]:
+        late = f"the deadline passed before the vectors of {len(batch)} inputs were made"
+        return await self._somewhere(model, lambda replica: replica.embed(batch), deadline_at, late)
+
+    async def _somewhere(
+        self, model: LoadedModel, call: Callable[[Replica], Awaitable[_T]], deadline_at: float, late: str
+    ) -> _T:
+        """Return what one replica gives before a deadline.
+
+        Raises:
+            DeadlineExceeded: it passed; the message is `late`.
+        """
         left_s = max(0.0, deadline_at - self._clock.monotonic_s())
         alarm = asyncio.timeout(left_s)
         try:
             async with alarm:
-                return await self._embed_somewhere(model, batch)
+                return await self._on_one_that_lives(model, call)
         except TimeoutError as fault:
             if not alarm.expired():
                 raise
-            raise DeadlineExceeded(
-                f"the deadline passed before the vectors of {len(batch)} inputs were made",
-                hint="send fewer inputs in one request, or give it a later deadline",
-            ) from fault
+            raise DeadlineExceeded(late, hint="send less in one request, or give it a later deadline") from fault
 
-    async def _embed_somewhere(self, model: LoadedModel, batch: list[list[int]]) -> list[list[float]]:
-        """Embed on one replica; on another when the host dies."""
+    async def _on_one_that_lives(self, model: LoadedModel, call: Callable[[Replica], Awaitable[_T]]) -> _T:
+        """Call one replica; another when the host dies."""
         for attempt in range(1, MOST_ATTEMPTS + 1):
             seat, replica = await model.replicas.pick(REPLICA_WAIT_S)
             seat.in_flight += 1
             try:
-                return await replica.embed(batch)
+                return await call(replica)
             except AshoreError as fault:
                 if not died(fault) or attempt == MOST_ATTEMPTS:
                     raise

@@ -1,0 +1,50 @@
+"""The prompt's own log-probabilities, which `echo` with `logprobs` asks for: what is refused, and how they are told."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ashore.engines import TokenLogprob
+from ashore.errors import UnsupportedByEngine
+from ashore.serving.model import GenerationRequest, TokenText
+from ashore.serving.ports import ServedText
+from ashore.serving.topology import ServedModel
+
+Scores = Sequence[tuple[TokenLogprob, ...]]
+"""For each token but the first: its own log-probability, then the best ones at its place."""
+
+
+def wants_scores(request: GenerationRequest) -> bool:
+    """Tell whether the answer holds log-probabilities of the prompt."""
+    return request.echo and request.top_logprobs is not None
+
+
+def check_scores(request: GenerationRequest, served: ServedModel) -> None:
+    """Return when the prompt can be scored, if that is asked for.
+
+    Raises:
+        UnsupportedByEngine: the model stands for an adapter; engines score with the model alone.
+    """
+    if served.adapter and wants_scores(request):
+        raise UnsupportedByEngine(
+            f"the engine {served.kind!r} tells the log-probabilities of a prompt without adapters only, "
+            f"and {request.model!r} is one",
+            hint="leave echo or logprobs out, or merge the adapter into a model of its own",
+            param="echo",
+        )
+
+
+def prompt_tokens_told(ids: Sequence[int], scores: Scores, text: ServedText) -> tuple[TokenText, ...]:
+    """Return the tokens of a prompt with their log-probabilities. The first has none: nothing stands before it."""
+
+    scored = [TokenText(text=text.token_text(ids[0]), raw=text.token_bytes(ids[0]), logprob=0.0, first=True)]
+    for token_id, (own, *best) in zip(ids[1:], scores, strict=True):
+        scored.append(
+            TokenText(
+                text=text.token_text(token_id),
+                raw=text.token_bytes(token_id),
+                logprob=own.logprob,
+                top=tuple((text.token_text(b.token_id), text.token_bytes(b.token_id), b.logprob) for b in best),
+            )
+        )
+    return tuple(scored)
