@@ -5,8 +5,8 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ashore.engines.answering import common_prefix
 from ashore.engines.llamacpp.slots import Slots
+from ashore.engines.sampling import common_prefix
 
 A, B = ("bank-a", ""), ("bank-b", "")
 LONG = list(range(100, 160))

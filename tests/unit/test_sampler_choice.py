@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from ashore.engines import Sampling
-from ashore.engines.openvino.sampler import Sampler, log_normaliser, top_of
+from ashore.engines.sampling import Sampler, log_normaliser, top_of
 
 VOCAB = 2000
 

@@ -16,7 +16,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ashore.core import OrderId
-from ashore.engines.answering import Answer, common_prefix, score_row
 from ashore.engines.failures import failed
 from ashore.engines.features import FEATURES
 from ashore.engines.model import (
@@ -29,6 +28,7 @@ from ashore.engines.model import (
     TokenLogprob,
 )
 from ashore.engines.ordercheck import check_ids, check_order
+from ashore.engines.sampling import Continuation, common_prefix, score_row
 from ashore.errors import (
     AshoreError,
     Conflict,
@@ -45,7 +45,7 @@ _MIN_SHARED: Final = 8
 class _Sequence:
     """An order with the keys and values of its tokens so far."""
 
-    def __init__(self, answer: Answer, cache: Any, num_cached: int) -> None:
+    def __init__(self, answer: Continuation, cache: Any, num_cached: int) -> None:
         self.answer = answer
         self.cache = cache
         self.num_computed = num_cached
@@ -61,7 +61,7 @@ class TorchEngine:
         """Name of the cache's argument; newer versions of transformers call it `cache`."""
         self._prefix_cache = False
         self._max_sequences = 1
-        self._waiting: list[Answer] = []
+        self._waiting: list[Continuation] = []
         self._running: list[_Sequence] = []
         self._kept: tuple[tuple[str, str], list[int], Any] | None = None
         """The last ended sequence: partition and adapter, its tokens, its cache. One is enough for a reference."""
@@ -117,7 +117,7 @@ class TorchEngine:
         except AshoreError as error:
             self._events.append(failed(order.order_id, error))
             return
-        self._waiting.append(Answer(order))
+        self._waiting.append(Continuation(order))
         self._waiting.sort(key=lambda answer: -answer.order.priority)
 
     def cancel(self, order_id: OrderId) -> None:
@@ -173,10 +173,10 @@ class TorchEngine:
             raise NotReady("the torch engine is not loaded")
         return self._info
 
-    def _all(self) -> list[Answer]:
+    def _all(self) -> list[Continuation]:
         return [*self._waiting, *(sequence.answer for sequence in self._running)]
 
-    def _start(self, answer: Answer) -> _Sequence:
+    def _start(self, answer: Continuation) -> _Sequence:
         """Take over the kept sequence's cache where partition, adapter and first tokens are equal."""
         self._prompt_tokens += len(answer.ids)
         if self._kept is not None and self._kept[0] == _partition(answer):
@@ -225,7 +225,7 @@ class TorchEngine:
         self._waiting = [answer for answer in self._waiting if not answer.ended]
 
 
-def _partition(answer: Answer) -> tuple[str, str]:
+def _partition(answer: Continuation) -> tuple[str, str]:
     return answer.order.prefix_partition, answer.order.adapter or ""
 
 

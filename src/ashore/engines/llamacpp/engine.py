@@ -12,10 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-import msgspec
-
 from ashore.core import OrderId, did_you_mean
-from ashore.engines.answering import Answer, score_row
 from ashore.engines.failures import failed
 from ashore.engines.features import FEATURES
 from ashore.engines.llamacpp.context import LlamaContext, LlamaModel
@@ -30,8 +27,8 @@ from ashore.engines.model import (
     ModelFiles,
     TokenLogprob,
 )
-from ashore.engines.openvino.constraint import Constraint, GrammarCompiler
 from ashore.engines.ordercheck import check_ids, check_order
+from ashore.engines.sampling import Constraint, Continuation, GrammarCompiler, score_row
 from ashore.errors import (
     AshoreError,
     Conflict,
@@ -50,17 +47,11 @@ _SPARE_SLOTS: Final = 32
 _DEFAULT_KV_TOKENS: Final = 16_384
 
 
-class _GenerationFile(msgspec.Struct, frozen=True):
-    """The part of `generation.json` that an engine reads."""
-
-    eos_token_ids: list[int] = []
-
-
 @dataclass(slots=True, eq=False)
 class _Running:
     number: int
     """Order of arrival."""
-    answer: Answer
+    answer: Continuation
     slot: Slot
 
     @property
@@ -82,10 +73,10 @@ class LlamaCppEngine:
         self._max_batch = 0
         self._max_running = 0
         self._numbers = itertools.count()
-        self._answers: dict[OrderId, Answer] = {}
+        self._answers: dict[OrderId, Continuation] = {}
         """Every order that has not ended."""
         self._compiling: dict[OrderId, tuple[int, GenerateOrder, Future[Constraint]]] = {}
-        self._waiting: list[tuple[int, int, Answer]] = []
+        self._waiting: list[tuple[int, int, Continuation]] = []
         self._running: list[_Running] = []
         self._events: list[EngineEvent] = []
         self._steps = self._prompt_tokens = self._cached_tokens = self._completion_tokens = self._preemptions = 0
@@ -116,9 +107,7 @@ class LlamaCppEngine:
         self._max_batch = context.max_batch
         self._slots = Slots(num_slots, prefix_cache=options.prefix_cache and model.can_share_prefixes)
         self._max_running = num_running
-        self._grammars = GrammarCompiler(
-            directory / "tokenizer.json", vocab_size=model.vocab_size, eos_token_ids=_eos_ids(directory)
-        )
+        self._grammars = GrammarCompiler(directory, vocab_size=model.vocab_size)
         self._info = EngineInfo(
             kind="llamacpp",
             version=library.version,
@@ -143,7 +132,7 @@ class LlamaCppEngine:
             self._events.append(failed(order.order_id, error))
             return
         number = next(self._numbers)
-        self._answers[order.order_id] = answer = Answer(order)
+        self._answers[order.order_id] = answer = Continuation(order)
         if order.grammar is not None and self._grammars is not None:
             self._compiling[order.order_id] = (number, order, self._grammars.compile(order.grammar))
         else:
@@ -230,7 +219,7 @@ class LlamaCppEngine:
                 continue
             del self._compiling[order_id]
             try:
-                answer = Answer(order, future.result())
+                answer = Continuation(order, future.result())
             except AshoreError as error:
                 self._events.append(self._answers.pop(order_id).fail(error))
                 continue
@@ -372,8 +361,3 @@ def _own_option(options: EngineOptions) -> str:
     if kv_cache not in ("f16", "f32", "q8_0"):
         raise InvalidSpec(f"kv_cache is {kv_cache!r}", hint="f16, f32 and q8_0 are taken")
     return kv_cache
-
-
-def _eos_ids(directory: Path) -> list[int]:
-    path = directory / "generation.json"
-    return msgspec.json.decode(path.read_bytes(), type=_GenerationFile).eos_token_ids if path.is_file() else []

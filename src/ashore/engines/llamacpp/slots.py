@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Final
 
-from ashore.engines.answering import common_prefix
+from ashore.engines.sampling import common_prefix
 
 Partition = tuple[str, str]
 """`prefix_partition` and adapter of an order."""

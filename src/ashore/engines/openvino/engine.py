@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -31,7 +30,6 @@ from ashore.engines.model import (
 )
 from ashore.engines.openvino.blocks import BlockPool
 from ashore.engines.openvino.config import choose_kv_tokens, free_memory_bytes, is_full_precision, run_config
-from ashore.engines.openvino.constraint import Constraint, GrammarCompiler
 from ashore.engines.openvino.embedder import BertEmbedder, is_encoder
 from ashore.engines.openvino.graph import BLOCK_TOKENS, make_batch
 from ashore.engines.openvino.lora import AdapterBank
@@ -40,20 +38,14 @@ from ashore.engines.openvino.pace import Pace
 from ashore.engines.openvino.paired import PairedModel, open_model
 from ashore.engines.openvino.peft import read_adapter
 from ashore.engines.openvino.runtime import openvino_version
-from ashore.engines.openvino.sampler import Sampler, log_normaliser, top_of
 from ashore.engines.openvino.scheduler import Chunk, Scheduler, Sequence
 from ashore.engines.openvino.scoring import score_text
+from ashore.engines.sampling import Constraint, GrammarCompiler, Sampler, log_normaliser, top_of
 from ashore.errors import AshoreError, Conflict, EngineFailed, KvCacheExhausted, UnsupportedByEngine
 
 _FALLBACK_CONTEXT_TOKENS = 4096
 _PLENTY = 4
 """Memory left, as a multiple of the weights, with which two compilations stay open beside each other."""
-
-
-class GenerationFile(msgspec.Struct, frozen=True):
-    """The part of `generation.json` that an engine reads."""
-
-    eos_token_ids: list[int] = []
 
 
 @dataclass(slots=True)
@@ -122,9 +114,7 @@ class OpenVinoEngine:
             max_prompt_step_s=config.max_prompt_step_s,
         )
         self._pace.warm_up(model, vocab_size=model.facts.vocab_size, num_blocks=num_blocks)
-        self._grammars = GrammarCompiler(
-            directory / "tokenizer.json", vocab_size=model.facts.vocab_size, eos_token_ids=_eos_ids(directory)
-        )
+        self._grammars = GrammarCompiler(directory, vocab_size=model.facts.vocab_size)
         full = is_full_precision(config.properties)
         self._info = EngineInfo(
             kind="openvino",
@@ -408,10 +398,3 @@ def _exhausted(sequence: Sequence, pool: BlockPool) -> KvCacheExhausted:
         f"{pool.num_blocks * pool.block_tokens}",
         hint="ask for fewer tokens, or give the replica more kv_tokens",
     )
-
-
-def _eos_ids(directory: Path) -> list[int]:
-    path = directory / "generation.json"
-    if not path.is_file():
-        return []
-    return msgspec.json.decode(path.read_bytes(), type=GenerationFile).eos_token_ids

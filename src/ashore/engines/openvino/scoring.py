@@ -9,7 +9,7 @@ from ashore.engines.openvino.blocks import BlockPool
 from ashore.engines.openvino.graph import make_batch
 from ashore.engines.openvino.orders import MAX_TOP_LOGPROBS
 from ashore.engines.openvino.paired import PairedModel
-from ashore.engines.openvino.sampler import log_normaliser, top_of
+from ashore.engines.sampling import score_row
 from ashore.errors import ContextTooLong, InvalidRequest, KvCacheExhausted
 
 _MOST_ROWS = 128
@@ -54,7 +54,5 @@ def _scored(
         model.start(make_batch([(ids, start, end, table, -(-end // pool.block_tokens))], list(range(end - start))))
         logits_SV = model.wait()
         for row, position in zip(logits_SV, range(start + 1, end + 1), strict=True):
-            total = log_normaliser(row)
-            token = TokenLogprob(ids[position], float(row[ids[position]]) - total)
-            found.append((token, *top_of(row, total, top)))
+            found.append(score_row(row, ids[position], top))
     return found

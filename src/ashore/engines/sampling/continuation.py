@@ -10,12 +10,12 @@ from numpy.typing import NDArray
 
 from ashore.engines.failures import failed
 from ashore.engines.model import EngineEvent, Finished, GenerateOrder, Token, TokenLogprob
-from ashore.engines.openvino.constraint import Constraint
-from ashore.engines.openvino.sampler import Sampler, log_normaliser, top_of
+from ashore.engines.sampling.constraint import Constraint
+from ashore.engines.sampling.sampler import Sampler, log_normaliser, top_of
 from ashore.errors import AshoreError
 
 
-class Answer:
+class Continuation:
     """What an order has said so far. `ids` is prompt and answer, what a restart must compute again."""
 
     def __init__(self, order: GenerateOrder, constraint: Constraint | None = None) -> None:

@@ -7,6 +7,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -15,6 +16,12 @@ from ashore.engines.model import Grammar
 from ashore.errors import InvalidGrammar
 
 _KEPT_GRAMMARS = 64
+
+
+class _GenerationFile(msgspec.Struct, frozen=True):
+    """The part of `generation.json` that matters here; `ashore.text` owns the file."""
+
+    eos_token_ids: list[int] = []
 
 
 class Constraint:
@@ -55,10 +62,10 @@ class Constraint:
 class GrammarCompiler:
     """Makes constraints in a thread of its own, so that no running sequence waits for a compilation."""
 
-    def __init__(self, tokenizer_json: Path, *, vocab_size: int, eos_token_ids: list[int]) -> None:
-        self._tokenizer_json = tokenizer_json
+    def __init__(self, directory: Path, *, vocab_size: int) -> None:
+        """Read nothing yet; `tokenizer.json` and `generation.json` of the folder are read for the first grammar."""
+        self._directory = directory
         self._vocab_size = vocab_size
-        self._eos_token_ids = eos_token_ids
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="grammar")
         self._tokenizer: Any = None
         self._known: OrderedDict[Grammar, Any] = OrderedDict()
@@ -90,10 +97,15 @@ class GrammarCompiler:
     def _load_tokenizer(self) -> Any:
         import llguidance
 
-        if not self._tokenizer_json.is_file():
+        path = self._directory / "tokenizer.json"
+        if not path.is_file():
             raise InvalidGrammar(
-                f"grammars need {self._tokenizer_json.name}, which this model does not have",
+                f"grammars need {path.name}, which this model does not have",
                 hint="pull the model again: the store adds the file",
             )
-        text = self._tokenizer_json.read_text(encoding="utf-8")
-        return llguidance.LLTokenizer(text, n_vocab=self._vocab_size, eos_token=self._eos_token_ids or None)
+        text, ends = path.read_text(encoding="utf-8"), _eos_token_ids(self._directory / "generation.json")
+        return llguidance.LLTokenizer(text, n_vocab=self._vocab_size, eos_token=ends or None)
+
+
+def _eos_token_ids(path: Path) -> list[int]:
+    return msgspec.json.decode(path.read_bytes(), type=_GenerationFile).eos_token_ids if path.is_file() else []
