@@ -19,6 +19,11 @@ import openai
 import pytest
 from served import Served, start_served
 
+from ashore.access import digest_of, new_key
+from ashore.api.keys import KEYS_EPOCH
+from ashore.core import SystemClock
+from ashore.state import KeyRow, add_key, bump, open_database
+
 SLOW = "fake:random?tok_per_s=20&tokens=60"
 
 Start = Callable[..., Served]
@@ -89,6 +94,35 @@ def test_it_serves_says_where_and_stops(served: Start) -> None:
             assert answer.status == 200
     assert server.stop() == 0
     assert processes_of(server.home) == []
+
+
+def test_keys_are_those_of_the_state(served: Start) -> None:
+    server = served("fake:echo")
+    key = new_key()
+    state = open_database(server.home / "state.db", snapshots=server.home / "snapshots", clock=SystemClock())
+    try:
+        for revoked_s, status in ((None, 200), (1, 401)):
+            row = KeyRow(
+                key_id="app", digest=digest_of(key).sha256.hex(), principal="app", tenant="bank-a", scopes=("infer",),
+                created_s=1, revoked_s=revoked_s,
+            )  # fmt: skip
+            with state.write() as connection:
+                add_key(connection, row)
+                bump(connection, KEYS_EPOCH)
+            eventually(lambda wanted=status: models_status(server, key) == wanted, 5)  # type: ignore[misc]
+    finally:
+        state.close()
+    assert ask(server, "fake:echo") == "hello"
+
+
+def models_status(server: Served, key: str) -> int:
+    request = urllib.request.Request(f"{server.base_url}/models", headers={"authorization": f"Bearer {key}"})
+    try:
+        with urllib.request.urlopen(request) as answer:
+            return int(answer.status)
+    except urllib.error.HTTPError as refused:
+        with refused:
+            return refused.code
 
 
 def test_the_printed_curl_works_as_it_stands(served: Start) -> None:

@@ -19,7 +19,11 @@ class KeyTable:
     """
 
     def __init__(self, entries: Iterable[tuple[KeyDigest, Principal]] = ()) -> None:
-        self._entries: Final = tuple(entries)
+        self._entries = tuple(entries)
+
+    def take(self, entries: Iterable[tuple[KeyDigest, Principal]]) -> None:
+        """Know these keys from now on, and no others. May be called from any thread."""
+        self._entries = tuple(entries)
 
     @classmethod
     def with_first_key(cls, key: str) -> KeyTable:

@@ -18,9 +18,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Protocol
 
-from ashore.access import Authenticator, KeyTable, OnBehalf, OpenDoor, read_first_key, read_internal_token
+from ashore.access import Authenticator, OnBehalf, read_internal_token
 from ashore.api.fittings import Fittings, fit
 from ashore.api.http import ROUTES, AccessLog, HttpApp, HttpServer, Siblings, listen, make_desk
+from ashore.api.keys import Keys
 from ashore.core import SystemClock
 from ashore.engines import Grammar
 from ashore.errors import AshoreError
@@ -92,13 +93,6 @@ def check_grammar(grammar: Grammar) -> None:
     check(grammar)
 
 
-def authenticator_for(topology: Topology) -> Authenticator:
-    """Return who tells keys apart: the first key's table, or an open door where the topology names no key file."""
-    if not topology.first_key_file:
-        return OpenDoor()
-    return KeyTable.with_first_key(read_first_key(Path(topology.first_key_file)))
-
-
 def on_behalf_for(topology: Topology) -> OnBehalf | None:
     """Return who may act for somebody else: whoever has the token in the topology's file."""
     if not topology.internal_token_file:
@@ -117,7 +111,8 @@ async def serve(topology_path: Path, *, index: int = 0, make_replica: Callable[[
     metrics = Metrics()
     clock = SystemClock()
     fittings = await fit(topology, clock, metrics)
-    authenticator = authenticator_for(topology)
+    keys = await asyncio.to_thread(Keys, topology, fittings.database, fittings.watch)
+    authenticator = keys.authenticator
     board = Board(Path(topology.board), index) if topology.board else None
     serving = ServingService(
         topology,
@@ -156,7 +151,7 @@ async def serve(topology_path: Path, *, index: int = 0, make_replica: Callable[[
     app.start()
     server.start()
     beside = await _start_grpc(where.grpc, serving, authenticator, metrics)
-    rereader = loop.create_task(_reread(reread, topology_path, serving, fittings), name="topology")
+    rereader = loop.create_task(_reread(reread, topology_path, serving, fittings, keys), name="topology")
     beating = loop.create_task(_beat(board), name="beat on the board") if board is not None else None
     gc.collect()
     gc.freeze()
@@ -198,12 +193,15 @@ async def _beat(board: Board) -> None:
         await asyncio.sleep(BEAT_S)
 
 
-async def _reread(reread: asyncio.Event, path: Path, serving: ServingService, fittings: Fittings) -> None:
+async def _reread(
+    reread: asyncio.Event, path: Path, serving: ServingService, fittings: Fittings, keys: Keys
+) -> None:
     while True:
         await reread.wait()
         reread.clear()
         try:
             topology = read_topology(path)
+            await keys.reread()
             await fittings.apply(topology.cache)
             await serving.apply(topology)
             log.info("took the new topology")

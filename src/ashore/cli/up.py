@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import sys
 import time
 from collections.abc import Mapping
@@ -166,7 +167,12 @@ def _serve(request: Request, spec: Spec, settings: Settings, listening: Listenin
 
 
 def _keep_first_key(settings: Settings) -> None:
-    """Make the first key at the first start, and keep its digest in the state."""
+    """Make the first key at the first start, and keep its digest in the state, which is where workers read keys.
+
+    A state that several machines share has one first key for each of them.
+    """
+    shared = settings.state_url and not settings.state_url.startswith("sqlite")
+    key_id = f"first-key@{platform.node()}" if shared else "first-key"
     state = open_state(settings, say=_say)
     try:
         digest = digest_of(make_first_key(settings.home.first_key)).sha256.hex()
@@ -174,7 +180,7 @@ def _keep_first_key(settings: Settings) -> None:
             add_key(
                 connection,
                 KeyRow(
-                    key_id="first-key",
+                    key_id=key_id,
                     digest=digest,
                     principal="first-key",
                     tenant="default",

@@ -1,0 +1,98 @@
+"""Which keys a worker takes: those of the state, as it is now."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from ashore.access import digest_of, make_first_key, new_key
+from ashore.api.keys import KEYS_EPOCH, Keys
+from ashore.core import ManualClock
+from ashore.errors import InvalidSpec, Unauthenticated
+from ashore.serving import Topology
+from ashore.state import Database, EpochWatch, KeyRow, add_key, bump, open_database
+
+TOPOLOGY = Topology(first_key_file="/nowhere/first-key")
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Iterator[Database]:
+    one = open_database(tmp_path / "state.db", snapshots=tmp_path / "snapshots", clock=ManualClock())
+    yield one
+    one.close()
+
+
+def put(database: Database, key_id: str, key: str, *, revoked_s: int | None = None, tell: bool = False) -> None:
+    row = KeyRow(
+        key_id=key_id,
+        digest=digest_of(key).sha256.hex(),
+        principal=key_id,
+        tenant="bank-a",
+        scopes=("infer",),
+        created_s=1,
+        revoked_s=revoked_s,
+    )
+    with database.write() as connection:
+        add_key(connection, row)
+        if tell:
+            bump(connection, KEYS_EPOCH)
+
+
+def eventually(what: Callable[[], bool]) -> None:
+    end_s = time.monotonic() + 5
+    while not what():
+        assert time.monotonic() < end_s, "it did not happen in time"
+        time.sleep(0.02)
+
+
+def known(keys: Keys, key: str) -> bool:
+    try:
+        keys.authenticator.authenticate(key)
+    except Unauthenticated:
+        return False
+    return True
+
+
+def test_keys_of_the_state_are_taken_with_tenant_and_scopes(database: Database) -> None:
+    key, revoked = new_key(), new_key()
+    put(database, "app", key)
+    put(database, "gone", revoked, revoked_s=5)
+    keys = Keys(TOPOLOGY, database)
+    principal = keys.authenticator.authenticate(key)
+    assert (principal.id, principal.tenant, principal.scopes) == ("app", "bank-a", {"infer"})
+    assert not known(keys, revoked) and not known(keys, new_key())
+
+
+def test_a_reload_reads_them_again(database: Database) -> None:
+    old, new = new_key(), new_key()
+    put(database, "app", old)
+    keys = Keys(TOPOLOGY, database)
+    put(database, "app", new)
+    assert known(keys, old)
+    asyncio.run(keys.reread())
+    assert known(keys, new) and not known(keys, old)
+
+
+def test_a_revoked_key_is_refused_as_soon_as_the_epoch_moves(database: Database) -> None:
+    key = new_key()
+    put(database, "app", key)
+    watch = EpochWatch(database).start()
+    keys = Keys(TOPOLOGY, database, watch)
+    try:
+        assert known(keys, key)
+        put(database, "app", key, revoked_s=9, tell=True)
+        eventually(lambda: not known(keys, key))
+    finally:
+        watch.close()
+
+
+def test_without_a_state_the_file_holds_the_key_and_without_both_the_door_is_open(tmp_path: Path) -> None:
+    key = make_first_key(tmp_path / "first-key")
+    assert known(Keys(Topology(first_key_file=str(tmp_path / "first-key")), None), key)
+    assert Keys(Topology(), None).authenticator.authenticate(None).id == "anyone"
+    with pytest.raises(InvalidSpec):
+        Keys(TOPOLOGY, None)
