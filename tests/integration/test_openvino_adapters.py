@@ -13,7 +13,8 @@ from tiny_models import make_tiny_model
 
 from ashore.engines import CanLoadAdapter, EngineEvent, EngineOptions, GenerateOrder, ModelFiles, Sampling, Token
 from ashore.engines.openvino import OpenVinoEngine
-from ashore.engines.openvino.prepare import prepare_fp16
+from ashore.engines.openvino.graph import PagedModel
+from ashore.engines.openvino.prepare import prepare_fp16, prepare_int8
 from ashore.errors import UnknownModel, UnsupportedModel
 
 PROMPT = [5 + 7 * n % 197 for n in range(70)]
@@ -139,6 +140,17 @@ def test_scores_and_orders_without_an_adapter_are_those_of_the_base(bench: Bench
         assert token_ids(run(bench.engine, one)["a"]) == token_ids(run(untouched, one)["a"])
     finally:
         untouched.close()
+
+
+def test_rounded_weights_have_the_same_slots_in_every_form(bench: Bench, tmp_path: Path) -> None:
+    """INT8 with bytes, and unpacked to single precision as processors without byte products want it for prompts."""
+    prepare_int8(bench.base, "model.safetensors", tmp_path)
+    forms = [
+        PagedModel(tmp_path / "openvino_model.xml", {}, unpack=unpack, adapters=True).slots for unpack in (False, True)
+    ]
+    assert forms[0] == forms[1]
+    modules = [module for slot in forms[0] for module in slot.modules]
+    assert len(modules) == len(set(modules)) == 14, "seven projections in each of two layers"
 
 
 def test_what_cannot_be_an_adapter_is_refused_and_nothing_changes(bench: Bench, tmp_path: Path) -> None:
