@@ -243,11 +243,11 @@ class Connection(asyncio.Protocol):
 class Pool:
     """Connections to one server; as many as are busy at once."""
 
-    def __init__(self, target: Target, *, timeout_s: float) -> None:
+    def __init__(self, target: Target, *, timeout_s: float, ca_file: str = "") -> None:
         self.target = target
         self._timeout_s = timeout_s
         self._idle: list[Connection] = []
-        self._tls = ssl.create_default_context() if target.tls else None
+        self._tls = ssl.create_default_context(cafile=ca_file or None) if target.tls else None
 
     async def ask(self, request: bytes, *, started_at: float | None = None, keep_events: bool = False) -> Answer:
         """Send one request and return its answer; what goes wrong is in `Answer.error`, never raised."""

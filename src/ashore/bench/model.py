@@ -27,6 +27,8 @@ class LoadPlan:
     """Empty: the first one that `/v1/models` names."""
     api: Literal["chat", "completions"] = "chat"
     key: str = field(default="", repr=False)
+    ca_file: str = ""
+    """Authority of the server's certificate; empty: those of the system."""
     rate_per_s: float | None = None
     """Open loop: arrivals of a Poisson process; latency counts from the planned arrival, not from a free slot."""
     concurrency: int | None = None

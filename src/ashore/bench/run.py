@@ -169,7 +169,7 @@ async def run_load(plan: LoadPlan, *, progress: Callable[[int], None] | None = N
     Raises:
         SourceUnreachable, Unauthenticated, RemoteRefused: the server does not take even the first request.
     """
-    pool = Pool(Target.parse(plan.url), timeout_s=plan.timeout_s)
+    pool = Pool(Target.parse(plan.url), timeout_s=plan.timeout_s, ca_file=plan.ca_file)
     answers: list[tuple[int, Answer]] = []
     try:
         if not plan.model:

@@ -120,6 +120,7 @@ def serve(
     plan = LoadPlan(
         url=target.url,
         key=target.key,
+        ca_file=target.ca_file,
         model=model,
         api=api,
         rate_per_s=rate,

@@ -153,7 +153,9 @@ class ChatClient:
         headers = {"authorization": f"Bearer {target.key}"} if target.key else {}
         timeout = httpx.Timeout(SILENCE_TIMEOUT_S, connect=CONNECT_TIMEOUT_S)
         # Proxies of the environment are for the outside; a server of the enterprise is spoken to directly.
-        self._http = httpx.Client(base_url=api_base(target.url), headers=headers, timeout=timeout, trust_env=False)
+        self._http = httpx.Client(
+            base_url=api_base(target.url), headers=headers, timeout=timeout, trust_env=False, verify=target.verify()
+        )
 
     def models(self) -> list[str]:
         """Return the names of the models that can chat.

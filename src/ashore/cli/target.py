@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import ssl
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
@@ -19,6 +20,12 @@ class ServerTarget:
     key: str = field(default="", repr=False)
     local: bool = False
     """Whether it is the server of this home."""
+    ca_file: str = ""
+    """Authority of its certificate; empty: those of the system."""
+
+    def verify(self) -> ssl.SSLContext | bool:
+        """Return how httpx checks the server's certificate."""
+        return ssl.create_default_context(cafile=self.ca_file) if self.ca_file else True
 
 
 def find_target(url: str | None, *, key: str | None = None, settings: Settings | None = None) -> ServerTarget:
@@ -35,7 +42,7 @@ def find_target(url: str | None, *, key: str | None = None, settings: Settings |
     chosen = key or settings.api_key
     if not chosen and is_loopback(address) and settings.home.first_key.is_file():
         chosen = settings.home.first_key.read_text().strip()
-    return ServerTarget(url=address, key=chosen, local=not url)
+    return ServerTarget(url=address, key=chosen, local=not url, ca_file=authority_for(address, settings))
 
 
 def local_address(settings: Settings) -> str:
@@ -52,13 +59,21 @@ def local_address(settings: Settings) -> str:
             f"no model is being served from {settings.home.root}",
             hint="start one in another terminal with `ashore up`, or give the address of a server with --url",
         )
-    listen = read_topology(path).http
-    if listen.uds:
-        raise InvalidRequest(
-            f"this server listens on the unix socket {listen.uds} only", hint="give the address of its edge with --url"
-        )
+    topology = read_topology(path)
+    if topology.edge is not None:
+        return topology.edge.url
+    listen = topology.http
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(listen.host, listen.host)
     return f"http://[{host}]:{listen.port}" if ":" in host else f"http://{host}:{listen.port}"
+
+
+def authority_for(address: str, settings: Settings) -> str:
+    """Return the file with the authority of this home's edge, for addresses of this machine; empty where there is none.
+
+    A server elsewhere is checked against the system's authorities alone.
+    """
+    file = settings.home.edge / "ca.pem"
+    return str(file) if address.startswith("https://") and is_loopback(address) and file.is_file() else ""
 
 
 def normalise(url: str) -> str:
@@ -101,7 +116,9 @@ def ask_server(target: ServerTarget, method: str, path: str) -> bytes:
 
     headers = {"authorization": f"Bearer {target.key}"} if target.key else {}
     try:
-        answer = httpx.request(method, target.url + path, headers=headers, timeout=10.0, trust_env=False)
+        answer = httpx.request(
+            method, target.url + path, headers=headers, timeout=10.0, trust_env=False, verify=target.verify()
+        )
     except httpx.HTTPError as fault:
         raise SourceUnreachable(f"{target.url} does not answer: {fault}", hint="is it running?") from fault
     if answer.status_code != 200:

@@ -219,11 +219,11 @@ def show_plan(
         f"listens   {listening}",
     ]
     if edge:
-        lines += ["", "edge", *(f"  {c.field:<10}{c.value:<24}{c.why}" for c in edge)]
+        lines += ["", "edge", *(f"  {c.field:<10}{c.value:<23} {c.why}" for c in edge)]
     for model in plan.models:
         absent = "" if model.in_store else "  (not in the store; `ashore up` pulls it)"
         lines += ["", f"{model.alias}{absent}"]
-        lines += [f"  {c.field:<10}{c.value:<24}{c.why}" for c in model.choices]
+        lines += [f"  {c.field:<10}{c.value:<23} {c.why}" for c in model.choices]
         if model.alias in commands:
             lines.append(f"  {'command':<10}{commands[model.alias]}")
     lines += ["", *(f"note: {note}" for note in notes)] if notes else []

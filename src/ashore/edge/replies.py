@@ -40,7 +40,7 @@ class Reply:
 REPLIES = (
     Reply(
         kind=Overloaded,
-        flags=("RL",),
+        status=429,
         message="more requests came to this edge than [edge] flood_per_s lets through",
         hint="send it again after the time in `retry-after`",
     ),

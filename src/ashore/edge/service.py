@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
@@ -104,10 +103,12 @@ def write_files(plan: EdgePlan) -> tuple[Path, ...]:
     return tuple(changed)
 
 
-def show_files(plan: EdgePlan) -> str:
-    """Return every file one after the other, as one YAML stream for people."""
-    parts: Sequence[str] = [f"--- # {path}\n{text}" for path, text in render(plan).items()]
-    return "\n".join(parts)
+def show_files(plan: EdgePlan, *, only: str = "") -> str:
+    """Return every file one after the other, as one YAML stream for people; with `only`, that file as it stands."""
+    rendered = render(plan)
+    if only:
+        return next(text for path, text in rendered.items() if path.stem == only)
+    return "\n".join(f"--- # {path}\n{text}" for path, text in rendered.items())
 
 
 def _machine(text: str) -> Machine:

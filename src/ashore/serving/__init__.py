@@ -52,10 +52,10 @@ from ashore.serving.topology import (
 )
 
 __all__ = [
+    "BEAT_S",
     "AdmissionLimits",
     "AuditNote",
     "Auditor",
-    "BEAT_S",
     "Board",
     "Budgets",
     "BytesText",

@@ -95,7 +95,9 @@ def test_what_a_client_claims_about_itself_is_removed_first() -> None:
     prefixes = {one["remove_on_match"]["key_matcher"]["prefix"] for one in mutations if "remove_on_match" in one}
     assert {"x-ashore-on-behalf-of", "x-ashore-tenant", "x-forwarded-for", "forwarded", "x-real-ip"} <= removed
     assert {"x-authz-", "x-tenant", "x-envoy-"} <= prefixes
-    assert http(PLAN)["internal_address_config"] == {"unix_sockets": False}
+    trusted = http(PLAN)["internal_address_config"]
+    assert trusted["unix_sockets"] is False
+    assert trusted["cidr_ranges"] == [{"address_prefix": "255.255.255.255", "prefix_len": 32}], "nobody's address"
     behind = http(replace(PLAN, trusted_proxies=1))
     assert behind["xff_num_trusted_hops"] == 1
     kept = behind["early_header_mutation_extensions"][0]["typed_config"]["mutations"]

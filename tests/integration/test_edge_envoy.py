@@ -1,0 +1,239 @@
+"""The real Envoy with our configuration: what it lets through, what it strips, what it answers by itself."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import socket
+import statistics
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+from edge_rig import Rig, edge_rig
+
+from ashore.edge import EdgePlan, Machine, find_envoy, keep_tls, worker_sockets, write_files
+from ashore.spec import EdgeSpec
+
+FreePort = Callable[[], int]
+
+
+@pytest.fixture
+def rig(tmp_path: Path, free_port: FreePort) -> Iterator[Rig]:
+    with edge_rig(tmp_path / "run", free_port()) as running:
+        yield running
+
+
+def raw(rig: Rig, request: bytes, *, timeout_s: float = 15) -> bytes:
+    """Send bytes as they are, and return everything that comes until the connection closes or nothing more does."""
+    with socket.create_connection(("127.0.0.1", rig.plan.port), timeout=timeout_s) as connection:
+        connection.sendall(request)
+        received = b""
+        try:
+            while piece := connection.recv(65_536):
+                received += piece
+        except TimeoutError:
+            pass
+        return received
+
+
+def error_of(answer: bytes | httpx.Response) -> dict[str, str]:
+    body = answer.content if isinstance(answer, httpx.Response) else answer.partition(b"\r\n\r\n")[2]
+    return json.loads(body)["error"]  # type: ignore[no-any-return]
+
+
+def test_envoy_takes_every_form_of_our_configuration(tmp_path: Path, free_port: FreePort) -> None:
+    tls, _ = keep_tls(EdgeSpec(), tmp_path / "edge", now_s=time.time())
+    for name, machines in (("plain", ()), ("machines", (Machine(host="127.0.0.1", port=9),))):
+        run = tmp_path / name
+        plan = EdgePlan(
+            run=run,
+            host="127.0.0.1",
+            port=free_port(),
+            tls=tls,
+            workers=(worker_sockets(run, 0), worker_sockets(run, 1)),
+            machines=machines,
+            machines_ca=str(tmp_path / "edge" / "ca.pem"),
+        )
+        write_files(plan)
+        checked = subprocess.run(
+            [find_envoy(), "-c", plan.bootstrap, "--mode", "validate"], capture_output=True, text=True, timeout=60
+        )
+        assert checked.returncode == 0, checked.stderr
+        with subprocess.Popen(
+            [find_envoy(), "-c", plan.bootstrap, "--disable-hot-restart", "--concurrency", "1", "-l", "warning"],
+            stderr=subprocess.PIPE,
+        ) as process:
+            time.sleep(1.5)  # the watched files are read after the start
+            process.terminate()
+            said = process.communicate(timeout=10)[1].decode()
+        assert "reject" not in said.lower() and "deprecated" not in said.lower(), said
+
+
+def test_identity_that_a_client_claims_never_reaches_a_worker(rig: Rig) -> None:
+    claimed = {
+        "x-ashore-on-behalf-of": "admin/default",
+        "x-ashore-tenant": "other",
+        "X-Authz-User": "admin",
+        "x-tenant": "other",
+        "x-tenant-id": "other",
+        "x-envoy-upstream-rq-timeout-ms": "1",
+        "x-envoy-retry-on": "5xx",
+        "x-ashore-internal-own": "1",
+        "x-forwarded-for": "10.9.9.9",
+        "x-real-ip": "10.9.9.9",
+        "forwarded": "for=10.9.9.9",
+        "x_tenant": "other",
+        "authorization": "Bearer k",
+        "x-ashore-defer": "allow",
+        "x-request-id": "mine-1",
+    }
+    headers = httpx.get(rig.url + "/v1/models", headers=claimed).json()["headers"]
+    assert "10.9.9.9" not in str(headers) and "," not in headers["x-forwarded-for"]
+    assert headers["authorization"] == "Bearer k"
+    assert headers["x-ashore-defer"] == "allow" and headers["x-request-id"] == "mine-1"
+    gone = set(claimed) - {"authorization", "x-ashore-defer", "x-request-id", "x-forwarded-for"}
+    assert not {name.lower() for name in gone} & set(headers)
+    told = {name: value for name, value in headers.items() if name.startswith(("x-envoy-", "x-authz", "x-tenant"))}
+    assert told == {"x-envoy-external-address": "127.0.0.1"}, "said by the edge itself"
+
+
+def test_a_path_is_put_in_order_and_an_escaped_slash_is_kept(rig: Rig) -> None:
+    answer = raw(rig, b"GET /v1//./x/../models HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n")
+    assert b'"path": "/v1/models"' in answer
+    assert httpx.get(rig.url + "/v1/models/org%2Fname").json()["path"] == "/v1/models/org%2Fname"
+
+
+def test_too_much_is_refused_in_the_form_of_the_api(rig: Rig) -> None:
+    long = raw(rig, b"GET / HTTP/1.1\r\nhost: a\r\nx: " + b"a" * 70_000 + b"\r\n\r\n")
+    assert long.startswith(b"HTTP/1.1 431") and error_of(long)["code"] == "headers_too_large"
+    many = b"".join(b"x-%d: 1\r\n" % i for i in range(150))
+    assert raw(rig, b"GET / HTTP/1.1\r\nhost: a\r\n" + many + b"\r\n").startswith(b"HTTP/1.1 431")
+    rig.apply(max_body_bytes=100_000)
+    deadline = time.monotonic() + 5
+    while httpx.post(rig.url + "/v1/x", content=b"a" * 100_001).status_code != 413:
+        assert time.monotonic() < deadline, "the new limit was not taken"
+        time.sleep(0.05)
+    refused = httpx.post(rig.url + "/v1/x", content=b"a" * 200_000)
+    assert error_of(refused)["code"] == "payload_too_large" and error_of(refused)["hint"]
+    assert httpx.post(rig.url + "/v1/x", content=b"a" * 100_000).json()["body_bytes"] == 100_000
+    assert httpx.post(rig.url + "/v1/files", content=b"a" * 200_000).json()["body_bytes"] == 200_000
+    chunked = httpx.post(rig.url + "/v1/x", content=(b"a" * 50_000 for _ in range(4)))
+    assert chunked.status_code == 413
+
+
+def test_what_is_no_http_is_refused(rig: Rig) -> None:
+    assert raw(rig, b"\x16\x03\x01 hello\r\n\r\n", timeout_s=3).startswith((b"HTTP/1.1 400", b""))
+    smuggled = raw(
+        rig, b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 3\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n"
+    )
+    assert smuggled.startswith(b"HTTP/1.1 400") and error_of(smuggled)["code"] == "invalid_request"
+    assert rig.workers[0].seen == []
+
+
+def test_a_client_that_never_ends_its_headers_is_let_go(rig: Rig) -> None:
+    began = time.monotonic()
+    with socket.create_connection(("127.0.0.1", rig.plan.port), timeout=30) as connection:
+        connection.sendall(b"GET / HTTP/1.1\r\n")
+        while True:
+            try:
+                connection.sendall(b"x")
+                connection.settimeout(1)
+                answer = connection.recv(65_536)
+                break
+            except TimeoutError:
+                assert time.monotonic() - began < 20, "it was held for ever"
+    assert answer.startswith(b"HTTP/1.1 408") and error_of(answer)["code"] == "request_timeout"
+    assert 8 < time.monotonic() - began < 15
+    assert httpx.get(rig.url + "/v1/models").status_code == 200
+
+
+def test_a_request_that_reached_a_worker_is_never_sent_again(tmp_path: Path, free_port: FreePort) -> None:
+    with edge_rig(tmp_path / "run", free_port(), num_workers=2) as rig:
+        for method in ("POST", "GET"):
+            answer = httpx.request(method, rig.url + "/break-off")
+            assert (answer.status_code, error_of(answer)["code"]) == (503, "worker_died")
+            assert answer.headers["retry-after"] == "1"
+        assert [path for worker in rig.workers for path in worker.seen] == ["/break-off"] * 2
+
+
+def test_without_workers_the_error_says_so(tmp_path: Path, free_port: FreePort) -> None:
+    with edge_rig(tmp_path / "run", free_port(), num_workers=1) as rig:
+        Path(rig.workers[0].path).unlink()
+        with httpx.Client() as client:
+            deadline = time.monotonic() + 10
+            while (answer := client.get(rig.url + "/v1/models")).status_code == 200:
+                assert time.monotonic() < deadline
+                time.sleep(0.5)
+        assert (answer.status_code, error_of(answer)["code"]) == (503, "not_ready")
+
+
+def test_a_dead_worker_costs_no_request_of_the_other(tmp_path: Path, free_port: FreePort) -> None:
+    with edge_rig(tmp_path / "run", free_port(), num_workers=2) as rig:
+        Path(rig.workers[0].path).unlink()  # new connections to it fail from now on
+        before = len(rig.workers[1].seen)
+        for _ in range(50):
+            answer = httpx.post(rig.url + "/v1/chat/completions", content=b"{}")
+            assert answer.status_code == 200
+        assert len(rig.workers[1].seen) - before >= 40
+
+
+def test_a_flood_is_refused_with_the_time_to_come_back(tmp_path: Path, free_port: FreePort) -> None:
+    with edge_rig(tmp_path / "run", free_port(), flood_per_s=5) as rig, httpx.Client() as client:
+        answers = [client.get(rig.url + "/v1/models") for _ in range(30)]
+        refused = [one for one in answers if one.status_code == 429]
+        assert len(refused) >= 20
+        assert error_of(refused[0]) | {"message": ""} == {
+            "message": "",
+            "type": "rate_limit_error",
+            "code": "overloaded",
+            "hint": "send it again after the time in `retry-after`",
+        }
+        assert refused[0].headers["retry-after"] == "1"
+
+
+def test_the_access_log_holds_no_query_key_or_prompt(rig: Rig) -> None:
+    httpx.post(rig.url + "/v1/x?secret=q1", headers={"authorization": "Bearer secret-k"}, content=b"secret-p")
+    deadline = time.monotonic() + 15
+    while "/v1/x" not in rig.said():
+        assert time.monotonic() < deadline, "no access log"
+        time.sleep(0.2)
+    assert "secret" not in rig.said()
+
+
+def gaps_of(connection: http.client.HTTPConnection) -> tuple[float, list[float]]:
+    """Return the seconds until the first event of a stream, and those between sending and receiving each event."""
+    began = time.perf_counter()
+    connection.request("GET", "/stream", headers={"connection": "close"})
+    answer = connection.getresponse()
+    first, lags = 0.0, []
+    while line := answer.readline():
+        if line.startswith(b"data: "):
+            now = time.perf_counter()
+            first = first or now - began
+            lags.append(now - float(line.split()[2]))
+    return first, lags
+
+
+def test_streams_are_never_held_back(rig: Rig) -> None:
+    """Nagle's algorithm against a delayed acknowledgement would show as 40 ms."""
+    connection = http.client.HTTPConnection("127.0.0.1", rig.plan.port, timeout=10)
+    found = [gaps_of(connection) for _ in range(3)]
+    connection.close()
+    assert all(len(lags) == 20 for _, lags in found)
+    lags = sorted(lag for _, every in found for lag in every)
+    assert statistics.median(lags) < 0.010
+    assert lags[len(lags) * 9 // 10] < 0.030, "every event passes at once"
+    assert min(first for first, _ in found) < 0.030
+
+
+def test_a_stream_outlives_a_change_of_the_listener(rig: Rig) -> None:
+    with httpx.stream("GET", rig.url + "/stream") as answer:
+        lines = answer.iter_lines()
+        first = next(line for line in lines if line)
+        rig.apply(max_body_bytes=12_345, flood_per_s=777)
+        rest = [line for line in lines if line]
+    assert first.startswith("data: 0") and rest[-1].startswith("data: 19"), "the stream was cut"
