@@ -21,8 +21,8 @@ from pathlib import Path
 from ashore.core import OrderId
 from ashore.engines import EngineOptions, Failed, Finished, GenerateOrder, ModelFiles, Sampling, Token
 from ashore.engines.openvino import OpenVinoEngine
-from ashore.engines.openvino.genai import GenaiEngine
 from ashore.engines.ports import Engine
+from genai_engine import GenaiEngine
 
 GREEDY = Sampling(temperature=0)
 
@@ -135,7 +135,7 @@ def main() -> None:
         files = ModelFiles(
             name=name, digest="", directory=str(folder.resolve()), format="openvino", weights="openvino_model.xml"
         )
-        infos[name] = engine.load(files, EngineOptions(kind=kind, kv_tokens=32768))  # type: ignore[arg-type]
+        infos[name] = engine.load(files, EngineOptions(kind="openvino", kv_tokens=32768))
         runners.append(Runner(name, engine))
     sizes = [1, 4, 16] if arguments.quick else [1, 4, 16, 64]
     measure(runners, infos["ours"].vocab_size, arguments.rounds, sizes)

@@ -185,8 +185,11 @@ def test_an_id_may_be_used_again_after_its_end(case: Case) -> None:
         ({"prompt_ids": [1, -1]}, "invalid_request"),
         ({"prompt_ids": [5] * 20_000}, "context_length_exceeded"),
         ({"max_new_tokens": 0}, "invalid_request"),
+        ({"sampling": Sampling(top_p=2.0)}, "invalid_request"),
+        ({"sampling": Sampling(temperature=0, logit_bias={10_000_000: 1.0})}, "invalid_request"),
+        ({"top_logprobs": 21}, "unsupported_by_engine"),
     ],
-    ids=["empty", "id too large", "id negative", "too long", "no tokens"],
+    ids=["empty", "id too large", "id negative", "too long", "no tokens", "top_p", "bias", "top_logprobs"],
 )
 def test_a_bad_order_fails_alone_with_its_code(case: Case, fields: dict[str, Any], code: str) -> None:
     bad = order("bad", **{"prompt_ids": case.prompt, **fields})

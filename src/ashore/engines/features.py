@@ -15,7 +15,6 @@ _SAMPLING: Final[tuple[Feature, ...]] = (
 
 FEATURES: Final[Mapping[EngineKind, tuple[Feature, ...]]] = MappingProxyType({
     "fake": tuple(sorted((*_SAMPLING, "adapters", "embed", "score"))),
-    "genai": ("logprobs", "seed", "temperature", "top_k", "top_p"),
     "llamacpp": tuple(sorted((*_SAMPLING, "grammar", "score"))),
     "openvino": tuple(sorted((*_SAMPLING, "adapters", "grammar", "score"))),
     "torch": tuple(sorted((*_SAMPLING, "score"))),

@@ -12,7 +12,7 @@ import msgspec
 
 from ashore.core import OrderId
 
-EngineKind = Literal["openvino", "llamacpp", "vllm", "torch", "fake", "genai"]
+EngineKind = Literal["openvino", "llamacpp", "vllm", "torch", "fake"]
 
 Feature = Literal[
     "temperature",

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from typing import Final
 
+from ashore.core import did_you_mean
 from ashore.engines.model import EngineInfo, Feature, GenerateOrder, Sampling
-from ashore.errors import ContextTooLong, InvalidRequest, UnsupportedByEngine
+from ashore.errors import ContextTooLong, InvalidRequest, KvCacheExhausted, UnsupportedByEngine
 
 _NEUTRAL = Sampling()
 _SAMPLING_FEATURES: tuple[Feature, ...] = (
@@ -19,14 +21,26 @@ _SAMPLING_FEATURES: tuple[Feature, ...] = (
     "logit_bias",
     "seed",
 )
+_RANGES: Final[tuple[tuple[str, float, float], ...]] = (
+    ("temperature", 0.0, 100.0),
+    ("top_p", 0.0, 1.0),
+    ("min_p", 0.0, 1.0),
+    ("top_k", 0, 2**31),
+    ("repetition_penalty", 1e-3, 100.0),
+    ("presence_penalty", -100.0, 100.0),
+    ("frequency_penalty", -100.0, 100.0),
+)
+"""What a sampler can compute with; what an API allows is narrower and its own affair."""
 
 
-def check_order(order: GenerateOrder, info: EngineInfo) -> None:
-    """Refuse an order that the engine described by `info` cannot run.
+def check_order(order: GenerateOrder, info: EngineInfo, adapters: Collection[str] = ()) -> None:
+    """Refuse an order that the engine described by `info` cannot run, `adapters` being the names that are loaded.
 
     Raises:
-        InvalidRequest: no prompt, no tokens to make, or a token id outside the vocabulary.
+        InvalidRequest: no prompt, no tokens to make, a token id outside the vocabulary, a number out of range, or an
+            unknown adapter.
         ContextTooLong: prompt and answer together are longer than the context; both numbers are told.
+        KvCacheExhausted: the prompt alone is larger than the whole KV cache.
         UnsupportedByEngine: it asks for what the engine lacks.
     """
     check_ids(order.prompt_ids, info)
@@ -39,30 +53,55 @@ def check_order(order: GenerateOrder, info: EngineInfo) -> None:
             f"the context of {info.model} is {info.context_tokens}",
             hint="shorten the prompt or ask for fewer tokens",
         )
+    if len(order.prompt_ids) >= info.kv_tokens:
+        raise KvCacheExhausted(
+            f"the prompt has {len(order.prompt_ids)} tokens and the KV cache holds {info.kv_tokens}",
+            hint="shorten the prompt, or give the replica more kv_tokens",
+        )
     for feature in _wanted(order):
         if feature not in info.features:
             raise UnsupportedByEngine(
                 f"the engine {info.kind!r} cannot do {feature!r}; it can do: {', '.join(info.features)}",
                 hint="leave the field out, or serve the model with another engine",
             )
-    if (order.top_logprobs or 0) > info.max_top_logprobs:
+    if order.adapter is not None and order.adapter not in adapters:
+        raise InvalidRequest(f"no adapter is called {order.adapter!r}", hint=did_you_mean(order.adapter, adapters))
+    check_top_logprobs(order.top_logprobs or 0, info)
+    if order.sampling.logit_bias:
+        check_ids(list(order.sampling.logit_bias), info, where="logit_bias")
+    for name, low, high in _RANGES:
+        value = getattr(order.sampling, name)
+        if not low <= value <= high:
+            raise InvalidRequest(f"{name} is {value}; expected {low} to {high}", param=name)
+
+
+def check_top_logprobs(number: int, info: EngineInfo) -> None:
+    """Refuse more log-probabilities for each token than the engine gives.
+
+    Raises:
+        InvalidRequest: it is negative.
+        UnsupportedByEngine: it is too large.
+    """
+    if number < 0:
+        raise InvalidRequest(f"top_logprobs is {number}; expected 0 or more")
+    if number > info.max_top_logprobs:
         raise UnsupportedByEngine(
-            f"top_logprobs is {order.top_logprobs}; the engine {info.kind!r} gives at most {info.max_top_logprobs}"
+            f"top_logprobs is {number}; the engine {info.kind!r} gives at most {info.max_top_logprobs}"
         )
 
 
-def check_ids(ids: Sequence[int], info: EngineInfo) -> None:
-    """Refuse token ids that are none of the model's.
+def check_ids(ids: Sequence[int], info: EngineInfo, *, where: str = "the prompt") -> None:
+    """Refuse token ids of `where` that are none of the model's.
 
     Raises:
         InvalidRequest: there are none, or one is outside the vocabulary; the message names it.
     """
     if not ids:
-        raise InvalidRequest("the prompt has no tokens; at least one is expected")
+        raise InvalidRequest(f"{where} has no tokens; at least one is expected")
     if min(ids) < 0 or max(ids) >= info.vocab_size:
         at = next(i for i, token_id in enumerate(ids) if not 0 <= token_id < info.vocab_size)
         raise InvalidRequest(
-            f"token id {ids[at]} at position {at} is outside the vocabulary of {info.vocab_size} tokens",
+            f"token id {ids[at]} at position {at} of {where} is outside the vocabulary of {info.vocab_size} tokens",
             hint="tokenise with this model's own tokenizer",
         )
 

@@ -32,7 +32,7 @@ from ashore.engines.model import (
     TokenLogprob,
 )
 from ashore.engines.ordercheck import check_ids, check_order
-from ashore.errors import AshoreError, ContextTooLong, EngineFailed, InvalidRequest, NotReady
+from ashore.errors import AshoreError, ContextTooLong, EngineFailed, NotReady
 
 _TICK_S: Final = 0.002
 """Paced tokens come out on a grid of this width, so that many slow streams cost few steps."""
@@ -125,9 +125,7 @@ class FakeEngine:
 
     def submit(self, order: GenerateOrder) -> None:
         try:
-            check_order(order, self._loaded())
-            if order.adapter is not None and order.adapter not in self._adapters:
-                raise InvalidRequest(f"no adapter is called {order.adapter!r}", hint="load it first")
+            check_order(order, self._loaded(), self._adapters)
         except AshoreError as error:
             self._ended.append(failed(order.order_id, error))
             return

@@ -33,17 +33,18 @@ from ashore.engines.openvino.config import choose_kv_tokens, free_memory_bytes, 
 from ashore.engines.openvino.embedder import BertEmbedder, is_encoder
 from ashore.engines.openvino.graph import BLOCK_TOKENS, make_batch
 from ashore.engines.openvino.lora import AdapterBank
-from ashore.engines.openvino.orders import MAX_TOP_LOGPROBS, check_order
 from ashore.engines.openvino.pace import Pace
 from ashore.engines.openvino.paired import PairedModel, open_model
 from ashore.engines.openvino.peft import read_adapter
 from ashore.engines.openvino.runtime import openvino_version
 from ashore.engines.openvino.scheduler import Chunk, Scheduler, Sequence
 from ashore.engines.openvino.scoring import score_text
+from ashore.engines.ordercheck import check_order
 from ashore.engines.sampling import Constraint, GrammarCompiler, Sampler, log_normaliser, top_of
 from ashore.errors import AshoreError, Conflict, EngineFailed, KvCacheExhausted, UnsupportedByEngine
 
 _FALLBACK_CONTEXT_TOKENS = 4096
+_MAX_TOP_LOGPROBS = 20
 _PLENTY = 4
 """Memory left, as a multiple of the weights, with which two compilations stay open beside each other."""
 
@@ -126,7 +127,7 @@ class OpenVinoEngine:
             kv_tokens=num_blocks * BLOCK_TOKENS,
             max_sequences=options.max_sequences,
             features=FEATURES["openvino"],
-            max_top_logprobs=MAX_TOP_LOGPROBS,
+            max_top_logprobs=_MAX_TOP_LOGPROBS,
             deterministic_seed=full,
         )
         return self._info

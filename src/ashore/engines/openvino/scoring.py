@@ -7,8 +7,8 @@ import numpy as np
 from ashore.engines.model import EngineInfo, TokenLogprob
 from ashore.engines.openvino.blocks import BlockPool
 from ashore.engines.openvino.graph import make_batch
-from ashore.engines.openvino.orders import MAX_TOP_LOGPROBS
 from ashore.engines.openvino.paired import PairedModel
+from ashore.engines.ordercheck import check_ids, check_top_logprobs
 from ashore.engines.sampling import score_row
 from ashore.errors import ContextTooLong, InvalidRequest, KvCacheExhausted
 
@@ -22,14 +22,15 @@ def score_text(
     """Return, for each token but the first, its log-probability and the `top_logprobs` best ones.
 
     Raises:
-        InvalidRequest: fewer than two tokens, ids beyond the vocabulary, too many `top_logprobs`.
+        InvalidRequest: fewer than two tokens, or ids beyond the vocabulary.
+        UnsupportedByEngine: too many `top_logprobs`.
         ContextTooLong: longer than the context.
         KvCacheExhausted: running sequences hold the blocks that this text needs.
     """
-    if len(ids) < 2 or min(ids) < 0 or max(ids) >= info.vocab_size:
-        raise InvalidRequest(f"a text to score needs at least two tokens with ids from 0 to {info.vocab_size - 1}")
-    if not 0 <= top_logprobs <= MAX_TOP_LOGPROBS:
-        raise InvalidRequest(f"top_logprobs is {top_logprobs}; expected 0 to {MAX_TOP_LOGPROBS}")
+    check_ids(ids, info, where="the text")
+    if len(ids) < 2:
+        raise InvalidRequest("a text to score needs at least two tokens")
+    check_top_logprobs(top_logprobs, info)
     if len(ids) > info.context_tokens:
         raise ContextTooLong(f"the text has {len(ids)} tokens; the context has {info.context_tokens}")
     blocks: list[int] = []

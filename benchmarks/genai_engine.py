@@ -14,12 +14,12 @@ import numpy as np
 
 from ashore.core import OrderId
 from ashore.engines.failures import failed
-from ashore.engines.features import FEATURES
 from ashore.engines.model import (
     EngineEvent,
     EngineInfo,
     EngineOptions,
     EngineStats,
+    Feature,
     Finished,
     GenerateOrder,
     ModelFiles,
@@ -27,9 +27,11 @@ from ashore.engines.model import (
 )
 from ashore.engines.openvino.config import choose_kv_tokens, free_memory_bytes, run_config
 from ashore.engines.openvino.graph import BLOCK_TOKENS, PagedModel
-from ashore.engines.openvino.orders import check_order
 from ashore.engines.openvino.runtime import import_openvino
-from ashore.errors import AshoreError, Conflict, EngineFailed, UnsupportedByEngine
+from ashore.engines.ordercheck import check_order
+from ashore.errors import AshoreError, Conflict, EngineFailed
+
+FEATURES: tuple[Feature, ...] = ("logprobs", "seed", "temperature", "top_k", "top_p")
 
 
 @dataclass(slots=True)
@@ -70,7 +72,7 @@ class GenaiEngine:
         except RuntimeError as error:
             raise EngineFailed(f"GenAI cannot load {files.name}: {error}") from error
         self._info = EngineInfo(
-            kind="genai",
+            kind="openvino",
             version=f"openvino-genai {self._genai.__version__}",
             model=files.name,
             precision=facts.facts.precision,
@@ -78,7 +80,7 @@ class GenaiEngine:
             vocab_size=facts.facts.vocab_size,
             kv_tokens=scheduler.num_kv_blocks * BLOCK_TOKENS,
             max_sequences=options.max_sequences,
-            features=FEATURES["genai"],
+            features=FEATURES,
         )
         return self._info
 
@@ -86,10 +88,6 @@ class GenaiEngine:
         try:
             if order.order_id in self._running:
                 raise Conflict(f"order {order.order_id} is running already")
-            if order.grammar is not None or order.top_logprobs or order.sampling.logit_bias:
-                raise UnsupportedByEngine(
-                    f"the genai engine can do {', '.join(FEATURES['genai'])}", hint="use openvino"
-                )
             check_order(order, self._info)
             ids = self._ov.Tensor(np.array([order.prompt_ids], np.int64))
             handle = self._pipeline.add_request(next(self._numbers), ids, self._config(order))
