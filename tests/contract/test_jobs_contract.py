@@ -351,7 +351,7 @@ def test_files_come_back_piece_by_piece_and_only_when_whole(stores: tuple[JobSto
     files.append("file-1", 1, b"de")
     files.append("file-1", 1, b"DE")
     assert files.get("file-1") is None and files.select(tenant="a", purpose=None, after=None, limit=9) == []
-    whole = files.complete("file-1", 5)
+    whole = files.complete(StoredFile(**{**_fields(file), "num_bytes": 5}))
     assert whole is not None and whole.complete and whole.num_bytes == 5
     assert [files.piece("file-1", n) for n in range(3)] == [b"abc", b"DE", None]
     assert files.select(tenant="b", purpose=None, after=None, limit=9) == []

@@ -11,6 +11,7 @@ import asyncio
 import hashlib
 import itertools
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Final, Literal
 
 import msgspec
@@ -248,7 +249,7 @@ class _Sink:
             return None
         while self._pending:
             self._flush()
-        self._files.complete(self._file.file_id, self._num_bytes)
+        self._files.complete(replace(self._file, num_bytes=self._num_bytes))
         return self._file.file_id
 
     def _flush(self) -> None:

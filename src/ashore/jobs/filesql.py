@@ -44,11 +44,22 @@ class SqlFiles:
         with self._database.write() as connection:
             execute(connection, statement, id=file_id, number=number, piece=piece)
 
-    def complete(self, file_id: str, num_bytes: int) -> StoredFile | None:
-        statement = "UPDATE stored_file SET complete = 1, num_bytes = :num_bytes WHERE file_id = :id"
+    def complete(self, file: StoredFile) -> StoredFile | None:
+        statement = (
+            "UPDATE stored_file SET complete = 1, num_bytes = :num_bytes, purpose = :purpose, filename = :filename, "
+            "expires_ms = :expires_ms WHERE file_id = :id"
+        )
         with self._database.write() as connection:
-            execute(connection, statement, id=file_id, num_bytes=num_bytes)
-        return self.get(file_id)
+            execute(
+                connection,
+                statement,
+                id=file.file_id,
+                num_bytes=file.num_bytes,
+                purpose=file.purpose,
+                filename=file.filename,
+                expires_ms=file.expires_ms,
+            )
+        return self.get(file.file_id)
 
     def get(self, file_id: str) -> StoredFile | None:
         statement = f"SELECT {_COLUMNS} FROM stored_file WHERE file_id = :id AND complete = 1"

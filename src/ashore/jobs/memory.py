@@ -168,12 +168,12 @@ class MemoryFiles:
             if file_id in self._pieces:
                 self._pieces[file_id][number] = piece
 
-    def complete(self, file_id: str, num_bytes: int) -> StoredFile | None:
+    def complete(self, file: StoredFile) -> StoredFile | None:
         with self._lock:
-            file = self._files.get(file_id)
-            if file is not None:
-                file = self._files[file_id] = replace(file, complete=True, num_bytes=num_bytes)
-            return file
+            if file.file_id not in self._files:
+                return None
+            self._files[file.file_id] = replace(file, complete=True)
+            return self._files[file.file_id]
 
     def get(self, file_id: str) -> StoredFile | None:
         file = self._files.get(file_id)

@@ -93,8 +93,8 @@ class FileStore(Protocol):
         """Keep one piece; the same number again replaces it."""
         ...
 
-    def complete(self, file_id: str, num_bytes: int) -> StoredFile | None:
-        """Say that the file is whole. None where it is gone."""
+    def complete(self, file: StoredFile) -> StoredFile | None:
+        """Say that the file is whole, and what it is: purpose, name, length and expiry as given. None: it is gone."""
         ...
 
     def get(self, file_id: str) -> StoredFile | None:

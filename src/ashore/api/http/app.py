@@ -58,6 +58,8 @@ class HttpApp:
         self.table: Final = RouteTable(routes)
         self.siblings: Final = siblings or Siblings(())
         self._desk = desk
+        self.counted_jobs: set[tuple[str, str]] = set()
+        """Kinds and states of jobs that the metrics have shown."""
         self._on_behalf = on_behalf
         self._authenticator = authenticator
         self._access_log = access_log
@@ -98,6 +100,7 @@ class HttpApp:
         try:
             route = self.table.find(exchange.method, exchange.path)
             exchange.route = route.path
+            exchange.argument = route.argument(exchange.path.rstrip("/")) or "" if route.prefix else ""
             principal = self._admit(route, exchange)
             if route.repeats and not any(name in exchange.headers for name in CACHE_HEADERS):
                 await self._repeat(route, exchange, principal)

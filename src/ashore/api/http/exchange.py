@@ -59,6 +59,7 @@ class Exchange:
         "_send",
         "_taken",
         "_watcher",
+        "argument",
         "error_code",
         "extra_headers",
         "gone",
@@ -93,6 +94,8 @@ class Exchange:
         self.gone = False
         self.route = "unknown"
         self.principal_id = "-"
+        self.argument = ""
+        """What stands for `{name}` in the path of the route."""
         self.model = "-"
         self.urgency: Urgency = "interactive"
         """Anything else only for a process of ours, which runs a job."""

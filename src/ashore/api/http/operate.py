@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -12,11 +13,13 @@ from ashore.api.http.exchange import Exchange
 from ashore.api.http.mergedmetrics import merge_pages
 from ashore.api.http.openapi import describe
 from ashore.api.http.siblings import OWN_ONLY
+from ashore.errors import AshoreError
 
 if TYPE_CHECKING:
     from ashore.api.http.app import HttpApp
 
 JSON = (b"content-type", b"application/json")
+log = logging.getLogger("ashore.http")
 _encode = msgspec.json.Encoder().encode
 
 
@@ -85,11 +88,27 @@ async def readyz(app: HttpApp, exchange: Exchange, principal: Principal) -> None
 async def metrics(app: HttpApp, exchange: Exchange, principal: Principal) -> None:
     """`GET /metrics`."""
     await app.serving.measure()
+    if app.number == 0:
+        await _count_jobs(app)
     app.metrics.set("ashore_workers", 1)
     page = app.metrics.page()
     others = await _ask_siblings(app, exchange, "/metrics")
     content_type = (b"content-type", b"text/plain; version=1.0.0; charset=utf-8")
     await exchange.respond(200, [content_type], merge_pages([page, *others]) if others else page)
+
+
+async def _count_jobs(app: HttpApp) -> None:
+    """Bring the gauges of the queue up to date; one worker does, because the pages of all are added up."""
+    try:
+        found = await app.desk.call(app.desk.queue.counts)
+    except AshoreError as fault:
+        log.warning("the queue cannot be counted: %s", fault.message)
+        return
+    for key in app.counted_jobs - set(found):
+        app.metrics.set("ashore_jobs", 0, *key)
+    for key, number in found.items():
+        app.metrics.set("ashore_jobs", number, *key)
+    app.counted_jobs |= set(found)
 
 
 async def cache(app: HttpApp, exchange: Exchange, principal: Principal) -> None:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from ashore.api.http import operate
+from ashore.api.http import jobs, operate
 from ashore.api.http.anthropic import handlers as anthropic
 from ashore.api.http.anthropic.types import CountOut, CountRequest, MessageOut, MessagesRequest
+from ashore.api.http.jobs import JobList, JobOut
+from ashore.api.http.openai import batches, files, responses
 from ashore.api.http.openai import handlers as openai
+from ashore.api.http.openai.batches import BatchList, BatchOut, BatchRequest
 from ashore.api.http.openai.chat import ChatCompletion
 from ashore.api.http.openai.completions import Completion
 from ashore.api.http.openai.embeddings import EmbeddingList, ModelList, ModelOut
+from ashore.api.http.openai.files import FileDeleted, FileList, FileOut
+from ashore.api.http.openai.responses_types import ItemList, ResponseDeleted, ResponseOut, ResponsesRequest
 from ashore.api.http.openai.types import ChatRequest, CompletionRequest, EmbeddingRequest
 from ashore.api.http.routes import Route
 
@@ -16,14 +21,17 @@ ROUTES: tuple[Route, ...] = (
     Route(
         method="POST", path="/v1/chat/completions", guard="key", handler=openai.chat, tag="OpenAI", streams=True,
         repeats=True, summary="Answer a conversation", request=ChatRequest, response=ChatCompletion,
+        deferrable=True,
     ),
     Route(
         method="POST", path="/v1/completions", guard="key", handler=openai.completions, tag="OpenAI", streams=True,
         repeats=True, summary="Continue a text", request=CompletionRequest, response=Completion,
+        deferrable=True,
     ),
     Route(
         method="POST", path="/v1/embeddings", guard="key", handler=openai.embeddings, tag="OpenAI",
         summary="Turn texts into vectors", request=EmbeddingRequest, response=EmbeddingList,
+        deferrable=True,
     ),
     Route(
         method="POST", path="/v1/messages", guard="key", handler=anthropic.messages, tag="Anthropic", streams=True,
@@ -32,6 +40,75 @@ ROUTES: tuple[Route, ...] = (
     Route(
         method="POST", path="/v1/messages/count_tokens", guard="key", handler=anthropic.count_tokens, tag="Anthropic",
         summary="Count the tokens of a conversation", request=CountRequest, response=CountOut, anthropic=True,
+    ),
+    Route(
+        method="POST", path="/v1/responses", guard="key", handler=responses.create, tag="Responses", streams=True,
+        summary="Answer items, now or in the background", request=ResponsesRequest, response=ResponseOut,
+        deferrable=True,
+    ),
+    Route(
+        method="GET", path="/v1/responses/{response}", guard="key", handler=responses.retrieve, tag="Responses",
+        summary="Show a stored response", response=ResponseOut,
+    ),
+    Route(
+        method="POST", path="/v1/responses/{response}/cancel", guard="key", handler=responses.cancel,
+        tag="Responses", summary="Cancel a background response", response=ResponseOut,
+    ),
+    Route(
+        method="GET", path="/v1/responses/{response}/input_items", guard="key", handler=responses.input_items,
+        tag="Responses", summary="List the input of a stored response", response=ItemList,
+    ),
+    Route(
+        method="DELETE", path="/v1/responses/{response}", guard="key", handler=responses.delete, tag="Responses",
+        summary="Delete a stored response", response=ResponseDeleted,
+    ),
+    Route(
+        method="POST", path="/v1/files", guard="key", handler=files.upload, tag="Batches",
+        summary="Upload a file", response=FileOut,
+    ),
+    Route(
+        method="GET", path="/v1/files", guard="key", handler=files.list_files, tag="Batches",
+        summary="List files", response=FileList,
+    ),
+    Route(
+        method="GET", path="/v1/files/{file}", guard="key", handler=files.retrieve, tag="Batches",
+        summary="Show a file", response=FileOut,
+    ),
+    Route(
+        method="GET", path="/v1/files/{file}/content", guard="key", handler=files.content, tag="Batches",
+        summary="Download a file", content_type="application/octet-stream",
+    ),
+    Route(
+        method="DELETE", path="/v1/files/{file}", guard="key", handler=files.delete, tag="Batches",
+        summary="Delete a file", response=FileDeleted,
+    ),
+    Route(
+        method="POST", path="/v1/batches", guard="key", handler=batches.create, tag="Batches",
+        summary="Run the requests of a file", request=BatchRequest, response=BatchOut,
+    ),
+    Route(
+        method="GET", path="/v1/batches", guard="key", handler=batches.list_batches, tag="Batches",
+        summary="List batches", response=BatchList,
+    ),
+    Route(
+        method="GET", path="/v1/batches/{batch}", guard="key", handler=batches.retrieve, tag="Batches",
+        summary="Show a batch", response=BatchOut,
+    ),
+    Route(
+        method="POST", path="/v1/batches/{batch}/cancel", guard="key", handler=batches.cancel, tag="Batches",
+        summary="Cancel a batch and keep what is done", response=BatchOut,
+    ),
+    Route(
+        method="GET", path="/v1/jobs", guard="key", handler=jobs.list_jobs, tag="Jobs",
+        summary="List jobs", response=JobList,
+    ),
+    Route(
+        method="GET", path="/v1/jobs/{job}", guard="key", handler=jobs.retrieve, tag="Jobs",
+        summary="Show a job with its result", response=JobOut,
+    ),
+    Route(
+        method="POST", path="/v1/jobs/{job}/cancel", guard="key", handler=jobs.cancel, tag="Jobs",
+        summary="Cancel a job", response=JobOut,
     ),
     Route(
         method="GET", path="/v1/models", guard="key", handler=openai.models, tag="OpenAI",

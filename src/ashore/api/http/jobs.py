@@ -1,0 +1,116 @@
+"""`/v1/jobs`: what became of requests that were put off, and of everything else in the queue."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+
+from ashore.access import Principal
+from ashore.api.http.exchange import Exchange
+from ashore.api.http.openai.paging import page_of
+from ashore.jobs import Job, JobState, Reply
+
+if TYPE_CHECKING:
+    from ashore.api.http.app import HttpApp
+
+JSON: Final = (b"content-type", b"application/json")
+_encode = msgspec.json.Encoder().encode
+_reply = msgspec.json.Decoder(Reply)
+
+
+class JobErrorOut(msgspec.Struct, frozen=True, kw_only=True):
+    """Why a job is where it is."""
+
+    code: str
+    message: str
+
+
+class JobOut(msgspec.Struct, frozen=True, kw_only=True):
+    """One job."""
+
+    id: str
+    kind: str
+    status: JobState
+    priority: int
+    attempts: int
+    max_attempts: int
+    created_at: float
+    started_at: float | None
+    finished_at: float | None
+    expires_at: float | None
+    progress: dict[str, Any] | None
+    children: dict[str, int] | None
+    error: JobErrorOut | None
+    response: Reply | None = None
+    """Status and body of the answer, of a job that is one request and has ended. Left out in lists."""
+
+
+class JobList(msgspec.Struct, frozen=True, kw_only=True):
+    """Answer of `GET /v1/jobs`."""
+
+    items: list[JobOut]
+    has_more: bool
+
+
+async def list_jobs(app: HttpApp, exchange: Exchange, principal: Principal) -> None:
+    """`GET /v1/jobs`: of the caller's tenant, without the lines of batches."""
+    desk = app.desk
+    page = page_of(exchange, default=20, most=100)
+    after = None
+    if page.after:
+        last = await _find(app, page.after, principal)
+        after = (last.created_ms, last.job_id)
+    jobs = await desk.call(
+        lambda: desk.queue.store.select(
+            tenant=principal.tenant, parent_id="", limit=page.limit + 1, after=after, oldest_first=page.oldest_first
+        )
+    )
+    answer = JobList(items=[job_out(job) for job in jobs[: page.limit]], has_more=len(jobs) > page.limit)
+    await exchange.respond(200, [JSON], _encode(answer))
+
+
+async def retrieve(app: HttpApp, exchange: Exchange, principal: Principal) -> None:
+    """`GET /v1/jobs/{id}`."""
+    job = await _find(app, exchange.argument, principal)
+    result = (await app.desk.call(lambda: app.desk.queue.body(job.job_id))).result
+    await exchange.respond(200, [JSON], _encode(job_out(job, result)))
+
+
+async def cancel(app: HttpApp, exchange: Exchange, principal: Principal) -> None:
+    """`POST /v1/jobs/{id}/cancel`."""
+    job = await _find(app, exchange.argument, principal)
+    changed = await app.desk.call(lambda: app.desk.queue.cancel(job.job_id))
+    await exchange.respond(200, [JSON], _encode(job_out(changed or job)))
+
+
+async def _find(app: HttpApp, job_id: str, principal: Principal) -> Job:
+    return await app.desk.call(lambda: app.desk.queue.get(job_id, tenant=principal.tenant))
+
+
+def job_out(job: Job, result: bytes | None = None) -> JobOut:
+    """Return a job as the interface shows it."""
+    answered = result is not None and job.kind in ("call", "response", "line")
+    children = None
+    if job.children_total:
+        children = {
+            "total": job.children_total,
+            "succeeded": job.children_succeeded,
+            "failed": job.children_failed,
+        }
+    return JobOut(
+        id=job.job_id,
+        kind=job.kind,
+        status=job.state,
+        priority=job.priority,
+        attempts=job.attempts,
+        max_attempts=job.max_attempts,
+        created_at=job.created_ms / 1000,
+        started_at=None if job.started_ms is None else job.started_ms / 1000,
+        finished_at=None if job.finished_ms is None else job.finished_ms / 1000,
+        expires_at=None if job.expires_ms is None else job.expires_ms / 1000,
+        progress=msgspec.json.decode(job.progress) if job.progress else None,
+        children=children,
+        error=JobErrorOut(code=job.error_code, message=job.error_message) if job.error_code else None,
+        response=_reply.decode(result) if answered and result is not None else None,
+    )

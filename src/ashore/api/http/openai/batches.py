@@ -1,0 +1,251 @@
+"""`/v1/batches`: many requests in one file, run when there is room."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
+
+import msgspec
+from msgspec import Meta
+
+from ashore.access import INFER, Principal
+from ashore.api.http.decode import decode
+from ashore.api.http.desk import idempotency_key, webhook_of
+from ashore.api.http.exchange import Exchange
+from ashore.api.http.openai.files import find_file
+from ashore.api.http.openai.paging import page_of
+from ashore.errors import InvalidRequest
+from ashore.jobs import BATCH_KIND, ENDPOINTS, BatchOrder, Job, NewJob, new_id, progress_of
+
+if TYPE_CHECKING:
+    from ashore.api.http.app import HttpApp
+
+JSON: Final = (b"content-type", b"application/json")
+BATCH_ATTEMPTS: Final = 50
+"""A batch goes on where it stopped, so an attempt that a crash ended costs nothing."""
+LONGEST_WINDOW_S: Final = 7 * 86_400
+MOST_METADATA: Final = 16
+
+_WINDOW: Final = re.compile(r"([1-9][0-9]{0,6})([smhd])")
+_SECONDS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+_encode = msgspec.json.Encoder().encode
+_order = msgspec.json.Decoder(BatchOrder)
+
+MetadataText = Annotated[str, Meta(max_length=512)]
+Metadata = Annotated[dict[str, MetadataText], Meta(max_length=MOST_METADATA)]
+
+
+class BatchRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Body of `POST /v1/batches`."""
+
+    input_file_id: str
+    endpoint: str
+    completion_window: str
+    metadata: Metadata | None = None
+
+
+class BatchErrorOut(msgspec.Struct, frozen=True, kw_only=True):
+    """What is wrong with a line."""
+
+    code: str
+    message: str
+    line: int | None
+    param: str | None
+
+
+class BatchErrors(msgspec.Struct, frozen=True, kw_only=True):
+    """What is wrong with the input."""
+
+    object: Literal["list"] = "list"
+    data: list[BatchErrorOut]
+
+
+class BatchCounts(msgspec.Struct, frozen=True, kw_only=True):
+    """Requests of a batch."""
+
+    total: int
+    completed: int
+    failed: int
+
+
+class BatchOut(msgspec.Struct, frozen=True, kw_only=True):
+    """One batch."""
+
+    id: str
+    object: Literal["batch"] = "batch"
+    endpoint: str
+    errors: BatchErrors | None
+    input_file_id: str
+    completion_window: str
+    status: str
+    output_file_id: str | None
+    error_file_id: str | None
+    created_at: int
+    in_progress_at: int | None
+    expires_at: int
+    finalizing_at: int | None
+    completed_at: int | None
+    failed_at: int | None
+    expired_at: int | None
+    cancelling_at: int | None
+    cancelled_at: int | None
+    request_counts: BatchCounts
+    metadata: dict[str, str] | None
+
+
+class BatchList(msgspec.Struct, frozen=True, kw_only=True):
+    """Answer of `GET /v1/batches`."""
+
+    object: Literal["list"] = "list"
+    data: list[BatchOut]
+    has_more: bool
+    first_id: str | None
+    last_id: str | None
+
+
+_decoder = msgspec.json.Decoder(BatchRequest)
+
+
+async def create(app: HttpApp, exchange: Exchange, principal: Principal) -> None:
+    """`POST /v1/batches`."""
+    principal.require(INFER)
+    desk = app.desk
+    request = decode(await exchange.body(app.limits), _decoder)
+    if request.endpoint not in ENDPOINTS:
+        raise InvalidRequest(
+            f"endpoint is {request.endpoint[:80]!r}; expected one of {', '.join(ENDPOINTS)}", param="endpoint"
+        )
+    window_s = _window_s(request.completion_window)
+    file = await find_file(app, request.input_file_id, principal)
+    if file.purpose != "batch":
+        raise InvalidRequest(
+            f"{file.file_id} was uploaded for {file.purpose!r}",
+            hint="upload it with purpose batch",
+            param="input_file_id",
+        )
+    order = BatchOrder(
+        endpoint=request.endpoint,
+        input_file_id=request.input_file_id,
+        completion_window=request.completion_window,
+        expires_ms=desk.queue.now_ms() + window_s * 1000,
+        metadata=request.metadata,
+    )
+    job = NewJob(
+        job_id=new_id("batch_"),
+        kind=BATCH_KIND,
+        tenant=principal.tenant,
+        principal=principal.id,
+        payload=_encode(order),
+        max_attempts=BATCH_ATTEMPTS,
+        ttl_ms=desk.limits.result_ttl_ms,
+        cancel_mode="by_handler",
+        idempotency_key=idempotency_key(exchange),
+        webhook=webhook_of(desk, exchange),
+    )
+    kept = await desk.submit(job)
+    await _answer(app, exchange, kept)
+
+
+async def retrieve(app: HttpApp, exchange: Exchange, principal: Principal) -> None:
+    """`GET /v1/batches/{id}`."""
+    await _answer(app, exchange, await _find(app, exchange.argument, principal))
+
+
+async def cancel(app: HttpApp, exchange: Exchange, principal: Principal) -> None:
+    """`POST /v1/batches/{id}/cancel`: what is done is kept; the rest is not run."""
+    job = await _find(app, exchange.argument, principal)
+    changed = await app.desk.call(lambda: app.desk.queue.cancel(job.job_id))
+    await _answer(app, exchange, changed or job)
+
+
+async def list_batches(app: HttpApp, exchange: Exchange, principal: Principal) -> None:
+    """`GET /v1/batches`."""
+    desk = app.desk
+    page = page_of(exchange, default=20, most=100)
+    after = None
+    if page.after:
+        last = await _find(app, page.after, principal)
+        after = (last.created_ms, last.job_id)
+    jobs = await desk.call(
+        lambda: desk.queue.store.select(
+            tenant=principal.tenant,
+            kinds=(BATCH_KIND,),
+            limit=page.limit + 1,
+            after=after,
+            oldest_first=page.oldest_first,
+        )
+    )
+    shown = [await _render(app, job) for job in jobs[: page.limit]]
+    answer = BatchList(
+        data=shown,
+        has_more=len(jobs) > page.limit,
+        first_id=shown[0].id if shown else None,
+        last_id=shown[-1].id if shown else None,
+    )
+    await exchange.respond(200, [JSON], _encode(answer))
+
+
+async def _find(app: HttpApp, batch_id: str, principal: Principal) -> Job:
+    return await app.desk.call(lambda: app.desk.queue.get(batch_id, tenant=principal.tenant, kinds=(BATCH_KIND,)))
+
+
+async def _answer(app: HttpApp, exchange: Exchange, job: Job) -> None:
+    await exchange.respond(200, [JSON], _encode(await _render(app, job)))
+
+
+async def _render(app: HttpApp, job: Job) -> BatchOut:
+    body = await app.desk.call(lambda: app.desk.queue.body(job.job_id))
+    return batch_out(job, _order.decode(body.payload))
+
+
+def batch_out(job: Job, order: BatchOrder) -> BatchOut:
+    """Return a batch in OpenAI's form."""
+    progress, status = progress_of(job), status_of(job)
+    ended: dict[str, Any] = {f"{name}_at": None for name in ("completed", "failed", "expired", "cancelled")}
+    if job.finished_ms is not None:
+        ended[f"{status}_at"] = job.finished_ms // 1000
+    errors = [BatchErrorOut(code=e.code, message=e.message, line=e.line, param=e.param) for e in progress.errors]
+    if not errors and status == "failed":
+        errors = [BatchErrorOut(code=job.error_code, message=job.error_message, line=None, param=None)]
+    return BatchOut(
+        id=job.job_id,
+        endpoint=order.endpoint,
+        errors=BatchErrors(data=errors) if errors else None,
+        input_file_id=order.input_file_id,
+        completion_window=order.completion_window,
+        status=status,
+        output_file_id=progress.output_file_id,
+        error_file_id=progress.error_file_id,
+        created_at=job.created_ms // 1000,
+        in_progress_at=_seconds(progress.in_progress_ms),
+        expires_at=order.expires_ms // 1000,
+        finalizing_at=_seconds(progress.finalizing_ms),
+        cancelling_at=_seconds(job.finished_ms) if status == "cancelled" else None,
+        request_counts=BatchCounts(total=progress.total, completed=job.children_succeeded, failed=job.children_failed),
+        metadata=order.metadata,
+        **ended,
+    )
+
+
+def status_of(job: Job) -> str:
+    """Return OpenAI's word for the state of a batch."""
+    if job.final:
+        expired = job.error_code == "batch_expired"
+        return "expired" if expired else {"succeeded": "completed", "cancelled": "cancelled"}.get(job.state, "failed")
+    return "cancelling" if job.cancel_requested else progress_of(job).phase
+
+
+def _window_s(text: str) -> int:
+    found = _WINDOW.fullmatch(text)
+    seconds = int(found[1]) * _SECONDS[found[2]] if found else 0
+    if not 0 < seconds <= LONGEST_WINDOW_S:
+        raise InvalidRequest(
+            f"completion_window is {text[:20]!r}; expected a time of at most 7 days",
+            hint="24h, or another number with s, m, h or d",
+            param="completion_window",
+        )
+    return seconds
+
+
+def _seconds(ms: int | None) -> int | None:
+    return None if ms is None else ms // 1000

@@ -1,0 +1,260 @@
+"""`/v1/files`: what batches read and write. Uploads and downloads pass through in pieces."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final, Literal
+
+import msgspec
+
+from ashore.access import INFER, Principal
+from ashore.api.http.exchange import Exchange
+from ashore.api.http.multipart import Data, FormReader, Part, boundary_of
+from ashore.api.http.openai.paging import Page, page_of
+from ashore.errors import InvalidRequest, NotFound
+from ashore.jobs import PIECE_BYTES, StoredFile, new_id
+
+if TYPE_CHECKING:
+    from ashore.api.http.app import HttpApp
+
+PURPOSES: Final = ("batch", "user_data")
+MAX_FIELD_BYTES: Final = 4096
+FORM_BYTES: Final = 64 << 10
+"""What a form may have beside the file."""
+MOST_FILES: Final = 10_000
+SHORTEST_LIFE_S: Final = 3600
+LONGEST_LIFE_S: Final = 30 * 86_400
+
+_encode = msgspec.json.Encoder().encode
+JSON: Final = (b"content-type", b"application/json")
+
+
+class FileOut(msgspec.Struct, frozen=True, kw_only=True):
+    """One file."""
+
+    id: str
+    object: Literal["file"] = "file"
+    bytes: int
+    created_at: int
+    expires_at: int | None
+    filename: str
+    purpose: str
+    status: Literal["processed"] = "processed"
+
+
+class FileList(msgspec.Struct, frozen=True, kw_only=True):
+    """Answer of `GET /v1/files`."""
+
+    object: Literal["list"] = "list"
+    data: list[FileOut]
+    has_more: bool
+    first_id: str | None
+    last_id: str | None
+
+
+class FileDeleted(msgspec.Struct, frozen=True, kw_only=True):
+    """Answer of `DELETE /v1/files/{id}`."""
+
+    id: str
+    object: Literal["file"] = "file"
+    deleted: bool = True
+
+
+async def upload(app: HttpApp, exchange: Exchange, principal: Principal) -> None:
+    """`POST /v1/files`: a form with `purpose`, `file` and, if wanted, `expires_after[seconds]`."""
+    principal.require(INFER)
+    desk = app.desk
+    reader = FormReader(boundary_of(exchange.headers.get(b"content-type", b"")))
+    taken = _Upload(app, principal)
+    whole = False
+    try:
+        async for chunk in exchange.chunks(
+            most_bytes=desk.limits.max_file_bytes + FORM_BYTES, silence_s=app.limits.body_read_timeout_s
+        ):
+            for event in reader.feed(chunk):
+                await taken.take(event)
+        reader.end()
+        file = await taken.finish()
+        whole = True
+    finally:
+        if not whole and taken.file is not None:
+            gone = taken.file.file_id
+            await desk.call(lambda: desk.files.delete(gone))
+    await exchange.respond(200, [JSON], _encode(file_out(file)))
+
+
+class _Upload:
+    """The form so far: the file goes to the store in pieces, the other fields are short and kept."""
+
+    def __init__(self, app: HttpApp, principal: Principal) -> None:
+        self._desk = app.desk
+        self._principal = principal
+        self._fields: dict[str, bytes] = {}
+        self._part = Part("", None)
+        self._pending = bytearray()
+        self._number = 0
+        self._num_bytes = 0
+        self.file: StoredFile | None = None
+
+    async def take(self, event: Part | Data) -> None:
+        if isinstance(event, Part):
+            self._part = event
+            if event.name == "file":
+                await self._begin(event)
+            else:
+                self._fields[event.name] = b""
+        elif self._part.name == "file":
+            await self._write(event.piece)
+        else:
+            kept = self._fields[self._part.name] + event.piece
+            if len(kept) > MAX_FIELD_BYTES:
+                raise InvalidRequest(f"the field {self._part.name[:80]!r} is too long", param=self._part.name[:80])
+            self._fields[self._part.name] = kept
+
+    async def finish(self) -> StoredFile:
+        """Say that the file is whole.
+
+        Raises:
+            InvalidRequest: a field is missing or unknown.
+        """
+        if self.file is None:
+            raise InvalidRequest("the form has no file", param="file")
+        for name in self._fields:
+            if name not in ("purpose", "expires_after[anchor]", "expires_after[seconds]"):
+                raise InvalidRequest(
+                    f"unknown field {name[:80]!r}", hint="file, purpose, expires_after", param=name[:80]
+                )
+        purpose = self._fields.get("purpose", b"").decode("utf-8", "replace")
+        if purpose not in PURPOSES:
+            raise InvalidRequest(f"purpose is {purpose[:40]!r}; expected {' or '.join(PURPOSES)}", param="purpose")
+        await self._flush(everything=True)
+        done = replace(
+            self.file,
+            purpose=purpose,
+            num_bytes=self._num_bytes,
+            expires_ms=_expiry(self._fields.get("expires_after[seconds]"), self.file.created_ms),
+        )
+        kept = await self._desk.call(lambda: self._desk.files.complete(done))
+        if kept is None:
+            raise NotFound("the file was dropped while it was uploaded", hint="upload it again")
+        return kept
+
+    async def _begin(self, part: Part) -> None:
+        if self.file is not None:
+            raise InvalidRequest("the form has two files", hint="upload one at a time", param="file")
+        self.file = StoredFile(
+            file_id=new_id("file-"),
+            tenant=self._principal.tenant,
+            filename=(part.filename or "upload")[:256],
+            purpose="",
+            num_bytes=0,
+            created_ms=self._desk.queue.now_ms(),
+            expires_ms=None,
+            complete=False,
+        )
+        fresh = self.file
+        await self._desk.call(lambda: self._desk.files.create(fresh))
+
+    async def _write(self, piece: bytes) -> None:
+        self._pending += piece
+        self._num_bytes += len(piece)
+        await self._flush(everything=False)
+
+    async def _flush(self, *, everything: bool) -> None:
+        assert self.file is not None
+        while len(self._pending) >= PIECE_BYTES or (everything and self._pending):
+            piece, number, file_id = bytes(self._pending[:PIECE_BYTES]), self._number, self.file.file_id
+            del self._pending[:PIECE_BYTES]
+            self._number += 1
+            await self._desk.call(lambda p=piece, n=number, f=file_id: self._desk.files.append(f, n, p))  # type: ignore[misc]
+
+
+async def list_files(app: HttpApp, exchange: Exchange, principal: Principal) -> None:
+    """`GET /v1/files`."""
+    desk = app.desk
+    page = page_of(exchange, default=MOST_FILES, most=MOST_FILES, extra=("purpose",))
+    after = None
+    if page.after:
+        last = await find_file(app, page.after, principal)
+        after = (last.created_ms, last.file_id)
+    files = await desk.call(
+        lambda: desk.files.select(
+            tenant=principal.tenant,
+            purpose=page.query.get("purpose"),
+            after=after,
+            limit=page.limit + 1,
+            oldest_first=page.oldest_first,
+        )
+    )
+    await exchange.respond(200, [JSON], _encode(_file_list(files, page)))
+
+
+async def retrieve(app: HttpApp, exchange: Exchange, principal: Principal) -> None:
+    """`GET /v1/files/{id}`."""
+    file = await find_file(app, exchange.argument, principal)
+    await exchange.respond(200, [JSON], _encode(file_out(file)))
+
+
+async def content(app: HttpApp, exchange: Exchange, principal: Principal) -> None:
+    """`GET /v1/files/{id}/content`: the bytes, in pieces."""
+    desk = app.desk
+    file = await find_file(app, exchange.argument, principal)
+    headers = [(b"content-type", b"application/octet-stream"), (b"content-length", b"%d" % file.num_bytes)]
+    number, piece = 0, await desk.call(lambda: desk.files.piece(file.file_id, 0))
+    await exchange.start_download(headers)
+    while piece is not None:
+        await exchange.write(piece)
+        number += 1
+        piece = await desk.call(lambda n=number: desk.files.piece(file.file_id, n))  # type: ignore[misc]
+    await exchange.end_stream()
+
+
+async def delete(app: HttpApp, exchange: Exchange, principal: Principal) -> None:
+    """`DELETE /v1/files/{id}`."""
+    file = await find_file(app, exchange.argument, principal)
+    await app.desk.call(lambda: app.desk.files.delete(file.file_id))
+    await exchange.respond(200, [JSON], _encode(FileDeleted(id=file.file_id)))
+
+
+async def find_file(app: HttpApp, file_id: str, principal: Principal) -> StoredFile:
+    """Return a file of the principal's tenant.
+
+    Raises:
+        NotFound: there is none, or it is another tenant's.
+    """
+    file = await app.desk.call(lambda: app.desk.files.get(file_id))
+    if file is None or file.tenant != principal.tenant:
+        raise NotFound(f"there is no file {file_id[:80]!r} here", hint="it may have expired")
+    return file
+
+
+def file_out(file: StoredFile) -> FileOut:
+    """Return a file in OpenAI's form."""
+    return FileOut(
+        id=file.file_id,
+        bytes=file.num_bytes,
+        created_at=file.created_ms // 1000,
+        expires_at=None if file.expires_ms is None else file.expires_ms // 1000,
+        filename=file.filename,
+        purpose=file.purpose,
+    )
+
+
+def _file_list(files: list[StoredFile], page: Page) -> FileList:
+    shown = [file_out(file) for file in files[: page.limit]]
+    return FileList(
+        data=shown,
+        has_more=len(files) > page.limit,
+        first_id=shown[0].id if shown else None,
+        last_id=shown[-1].id if shown else None,
+    )
+
+
+def _expiry(given: bytes | None, created_ms: int) -> int | None:
+    if given is None:
+        return None
+    if not given.isdigit() or not SHORTEST_LIFE_S <= int(given) <= LONGEST_LIFE_S:
+        raise InvalidRequest(
+            f"expires_after[seconds] must be {SHORTEST_LIFE_S} to {LONGEST_LIFE_S}", param="expires_after[seconds]"
+        )
+    return created_ms + int(given) * 1000

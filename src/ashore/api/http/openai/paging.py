@@ -1,0 +1,41 @@
+"""Lists with a cursor: `after`, `limit`, `order`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ashore.api.http.exchange import Exchange
+from ashore.errors import InvalidRequest, UnknownField
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Page:
+    """Which part of a list is asked for."""
+
+    limit: int
+    after: str
+    """Id of the last one of the page before; empty: from the beginning."""
+    oldest_first: bool
+    query: dict[str, str]
+
+
+def page_of(exchange: Exchange, *, default: int, most: int, extra: Sequence[str] = ()) -> Page:
+    """Return what the query says.
+
+    Raises:
+        UnknownField: it has a parameter that the list does not take.
+        InvalidRequest: a value is malformed.
+    """
+    query = exchange.query()
+    known = ("after", "limit", "order", *extra)
+    for name in query:
+        if name not in known:
+            raise UnknownField(f"unknown parameter {name[:80]!r}", hint=", ".join(known), param=name[:80])
+    limit = query.get("limit", str(default))
+    if not limit.isdigit() or not 1 <= int(limit) <= most:
+        raise InvalidRequest(f"limit is {limit[:20]!r}; expected 1 to {most}", param="limit")
+    order = query.get("order", "desc")
+    if order not in ("asc", "desc"):
+        raise InvalidRequest(f"order is {order[:20]!r}; expected asc or desc", param="order")
+    return Page(limit=int(limit), after=query.get("after", ""), oldest_first=order == "asc", query=query)

@@ -1,0 +1,251 @@
+"""`/v1/responses`: answer now, stream, or in the background; keep and give back what was asked to be kept."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+
+from ashore.access import INFER, Principal
+from ashore.api.http.decode import decode
+from ashore.api.http.desk import RESPONSE_KIND, new_call
+from ashore.api.http.exchange import Exchange
+from ashore.api.http.openai.paging import page_of
+from ashore.api.http.openai.responses_parse import item_of, items_of, messages_of, to_generation
+from ashore.api.http.openai.responses_render import ResponseWriter, response_out
+from ashore.api.http.openai.responses_types import (
+    Item,
+    ItemList,
+    ResponseDeleted,
+    ResponseFault,
+    ResponseOut,
+    ResponsesRequest,
+    Status,
+)
+from ashore.api.http.streaming import JSON, answer_headers, stream_answer
+from ashore.core import Message, did_you_mean
+from ashore.errors import Bug, InvalidRequest, NotFound, NotReady, UnknownModel
+from ashore.jobs import Call, Job, Reply, new_id
+from ashore.serving import ChoiceEnded, Delta, GenerationRequest, ServingEvent, Started, Usage
+
+if TYPE_CHECKING:
+    from ashore.api.http.app import HttpApp
+
+LONGEST_CHAIN: Final = 100
+"""Responses that one may follow from, over `previous_response_id`."""
+MOST_ITEMS: Final = 100
+
+_decoder = msgspec.json.Decoder(ResponsesRequest)
+_call = msgspec.json.Decoder(Call)
+_reply = msgspec.json.Decoder(Reply)
+_output = msgspec.json.Decoder(dict[str, Any])
+_encode = msgspec.json.Encoder().encode
+
+
+async def create(app: HttpApp, exchange: Exchange, principal: Principal) -> None:
+    """`POST /v1/responses`."""
+    principal.require(INFER)
+    body = await exchange.body(app.limits)
+    request = decode(body, _decoder)
+    exchange.model = request.model[:64]
+    if request.background and not exchange.job_id:
+        await _background(app, exchange, principal, request, body)
+        return
+    history = await _history(app, request.previous_response_id, principal)
+    generation = to_generation(request, exchange, history)
+    is_job = exchange.job_id.startswith("resp_")
+    response_id = exchange.job_id if is_job else new_id("resp_")
+    writer = ResponseWriter(
+        request, response_id, background=bool(request.background), with_logprobs=generation.top_logprobs is not None
+    )
+    keep = bool(request.store) and not exchange.job_id
+    events = _followed(app, exchange, principal, generation, writer, body if keep else None)
+    if request.stream and not exchange.job_id:
+        await stream_answer(exchange, events, writer)
+        return
+    exchange.watch()
+    started, response = await _whole(events, writer)
+    exchange.tokens = response.usage.output_tokens if response.usage else 0
+    await exchange.respond(200, [JSON, *answer_headers(started)], _encode(response))
+
+
+async def _followed(
+    app: HttpApp,
+    exchange: Exchange,
+    principal: Principal,
+    generation: GenerationRequest,
+    writer: ResponseWriter,
+    keep: bytes | None,
+) -> AsyncGenerator[ServingEvent, None]:
+    """Pass the events of an answer on; keep the response before its last event tells the client that it is whole."""
+    events = app.serving.generate(generation, principal)
+    mirror = writer.twin()
+    try:
+        async for event in events:
+            if keep is not None:
+                _follow(mirror, event)
+                if isinstance(event, Usage):
+                    await _keep(app, exchange, principal, keep, mirror.whole(event))
+            yield event
+    finally:
+        await events.aclose()
+
+
+async def _whole(events: AsyncGenerator[ServingEvent, None], writer: ResponseWriter) -> tuple[Started, ResponseOut]:
+    started: Started | None = None
+    response: ResponseOut | None = None
+    try:
+        async for event in events:
+            _follow(writer, event)
+            if isinstance(event, Started):
+                started = event
+            elif isinstance(event, Usage):
+                response = writer.whole(event)
+    finally:
+        await events.aclose()
+    if started is None or response is None:
+        raise Bug("an answer ended without its first or last event")
+    return started, response
+
+
+def _follow(writer: ResponseWriter, event: ServingEvent) -> None:
+    match event:
+        case Started():
+            writer.opened(event)
+        case Delta():
+            writer.delta(event)
+        case ChoiceEnded():
+            writer.ended(event)
+
+
+async def _background(
+    app: HttpApp, exchange: Exchange, principal: Principal, request: ResponsesRequest, body: bytes
+) -> None:
+    """Keep the request as a job and answer at once; the job has the id of the response."""
+    if request.stream:
+        raise InvalidRequest("a background response is not streamed", hint="ask for it with GET", param="stream")
+    if request.store is False:
+        raise InvalidRequest("a background response is stored", hint="leave store out", param="store")
+    to_generation(request, exchange, ())
+    aliases = {card.alias for card in app.serving.models()}
+    if request.model not in aliases:
+        hint = did_you_mean(request.model[:100], aliases)
+        raise UnknownModel(f"no model is called {request.model[:100]!r} here", hint=hint, param="model")
+    await _history(app, request.previous_response_id, principal)
+    job = new_call(
+        app.desk,
+        exchange,
+        principal,
+        kind=RESPONSE_KIND,
+        path="/v1/responses",
+        body=body,
+        job_id=new_id("resp_"),
+    )
+    kept = await app.desk.submit(job)
+    await exchange.respond(200, [JSON], await _render(app, kept))
+
+
+async def _keep(app: HttpApp, exchange: Exchange, principal: Principal, body: bytes, response: ResponseOut) -> None:
+    """Keep a response that was answered at once, because its request said so."""
+    call = new_call(
+        app.desk, exchange, principal, kind=RESPONSE_KIND, path="/v1/responses", body=body, job_id=response.id
+    )
+    reply = Reply(status=200, request_id=exchange.request_id, body=msgspec.Raw(_encode(response)))
+    await app.desk.submit(replace(call, result=_encode(reply), idempotency_key="", webhook=""))
+
+
+async def retrieve(app: HttpApp, exchange: Exchange, principal: Principal) -> None:
+    """`GET /v1/responses/{id}`."""
+    await exchange.respond(200, [JSON], await _render(app, await _find(app, exchange.argument, principal)))
+
+
+async def cancel(app: HttpApp, exchange: Exchange, principal: Principal) -> None:
+    """`POST /v1/responses/{id}/cancel`. One that has ended stays as it is."""
+    job = await _find(app, exchange.argument, principal)
+    changed = await app.desk.call(lambda: app.desk.queue.cancel(job.job_id))
+    await exchange.respond(200, [JSON], await _render(app, changed or job))
+
+
+async def delete(app: HttpApp, exchange: Exchange, principal: Principal) -> None:
+    """`DELETE /v1/responses/{id}`; one that has not ended is cancelled first."""
+    job = await _find(app, exchange.argument, principal)
+    await app.desk.call(lambda: app.desk.queue.delete(job.job_id))
+    await exchange.respond(200, [JSON], _encode(ResponseDeleted(id=job.job_id)))
+
+
+async def input_items(app: HttpApp, exchange: Exchange, principal: Principal) -> None:
+    """`GET /v1/responses/{id}/input_items`."""
+    page = page_of(exchange, default=20, most=MOST_ITEMS, extra=("include",))
+    job = await _find(app, exchange.argument, principal)
+    request, _ = await _stored(app, job)
+    suffix = job.job_id.removeprefix("resp_")
+    items = [
+        {**msgspec.to_builtins(item), "id": item.id or f"in_{suffix}_{at}"} for at, item in enumerate(items_of(request))
+    ]
+    if not page.oldest_first:
+        items.reverse()
+    ids = [item["id"] for item in items]
+    first = ids.index(page.after) + 1 if page.after in ids else 0
+    shown = items[first : first + page.limit]
+    answer = ItemList(
+        data=shown,
+        has_more=len(items) > first + page.limit,
+        first_id=shown[0]["id"] if shown else None,
+        last_id=shown[-1]["id"] if shown else None,
+    )
+    await exchange.respond(200, [JSON], _encode(answer))
+
+
+async def _find(app: HttpApp, response_id: str, principal: Principal) -> Job:
+    return await app.desk.call(lambda: app.desk.queue.get(response_id, tenant=principal.tenant, kinds=(RESPONSE_KIND,)))
+
+
+async def _stored(app: HttpApp, job: Job) -> tuple[ResponsesRequest, Reply | None]:
+    body = await app.desk.call(lambda: app.desk.queue.body(job.job_id))
+    request = _decoder.decode(_call.decode(body.payload).body)
+    return request, None if body.result is None else _reply.decode(body.result)
+
+
+async def _render(app: HttpApp, job: Job) -> bytes:
+    """Return a stored response as it stands now."""
+    request, reply = await _stored(app, job)
+    if job.state == "succeeded" and reply is not None:
+        return bytes(reply.body)
+    states: dict[str, Status] = {"queued": "queued", "running": "in_progress", "cancelled": "cancelled"}
+    status: Status = states.get(job.state, "failed")
+    error = ResponseFault(code=job.error_code, message=job.error_message) if status == "failed" else None
+    return _encode(
+        response_out(request, job.job_id, created_s=job.created_ms // 1000, status=status, error=error, background=True)
+    )
+
+
+async def _history(app: HttpApp, previous: str | None, principal: Principal) -> list[Message]:
+    """Return what was said before, from the stored responses that lead to `previous`. Instructions do not carry over.
+
+    Raises:
+        NotFound: one of them is not stored, or is another tenant's.
+        InvalidRequest: one of them has no answer, or there are too many.
+    """
+    turns: list[list[Item]] = []
+    while previous is not None:
+        if len(turns) >= LONGEST_CHAIN:
+            raise InvalidRequest(f"more than {LONGEST_CHAIN} responses precede this one", param="previous_response_id")
+        try:
+            job = await _find(app, previous, principal)
+        except (NotFound, NotReady) as fault:
+            raise NotFound(
+                f"there is no stored response {previous[:80]!r}",
+                hint="responses are stored with store: true or background: true, until they expire",
+                param="previous_response_id",
+            ) from fault
+        request, reply = await _stored(app, job)
+        if job.state != "succeeded" or reply is None:
+            raise InvalidRequest(
+                f"{previous} is {job.state}, so nothing can follow it yet", param="previous_response_id"
+            )
+        output = _output.decode(reply.body).get("output", [])
+        turns.append([*items_of(request), *(item_of(item, "output") for item in output)])
+        previous = request.previous_response_id
+    return messages_of([item for turn in reversed(turns) for item in turn])

@@ -1,0 +1,163 @@
+"""`/v1/responses`: from items to messages, and from the request to what is generated."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+import msgspec
+
+from ashore.api.http.decode import decode
+from ashore.api.http.exchange import Exchange
+from ashore.api.http.openai.common import deadline_of, directive_for, grammar_of, priority_of
+from ashore.api.http.openai.responses_types import (
+    FlatSchemaFormat,
+    FunctionCallItem,
+    FunctionOutputItem,
+    FunctionTool,
+    InputText,
+    Item,
+    MessageItem,
+    OutputText,
+    ReasoningItem,
+    ResponsesRequest,
+)
+from ashore.api.http.openai.types import JsonSchemaFormat, JsonSchemaSpec
+from ashore.core import Message, ToolCall, ToolSpec
+from ashore.engines import Grammar, Sampling
+from ashore.errors import InvalidRequest, UnknownField
+from ashore.serving import GenerationRequest
+
+_encode = msgspec.json.Encoder().encode
+_DECODERS: Final[dict[str, msgspec.json.Decoder[Any]]] = {
+    "message": msgspec.json.Decoder(MessageItem),
+    "function_call": msgspec.json.Decoder(FunctionCallItem),
+    "function_call_output": msgspec.json.Decoder(FunctionOutputItem),
+    "reasoning": msgspec.json.Decoder(ReasoningItem),
+}
+
+
+def items_of(request: ResponsesRequest) -> list[Item]:
+    """Return the input as items, whichever of the two forms was used.
+
+    Raises:
+        InvalidRequest, UnknownField: an item is malformed; `param` says which.
+    """
+    if isinstance(request.input, str):
+        return [MessageItem(role="user", content=request.input)]
+    return [item_of(item, f"input[{at}]") for at, item in enumerate(request.input)]
+
+
+def item_of(item: dict[str, Any], where: str) -> Item:
+    """Return one item; one without a type is a message."""
+    kind = item.get("type", "message")
+    decoder = _DECODERS.get(kind) if isinstance(kind, str) else None
+    if decoder is None:
+        raise InvalidRequest(
+            f"{where}.type is {str(kind)[:40]!r}; expected one of {', '.join(_DECODERS)}", param=f"{where}.type"
+        )
+    try:
+        decoded: Item = decode(_encode(item), decoder)
+    except (InvalidRequest, UnknownField) as fault:
+        raise type(fault)(f"{where}: {fault.message}", hint=fault.hint, param=_param(where, fault.param)) from fault
+    return decoded
+
+
+def messages_of(items: Sequence[Item]) -> list[Message]:
+    """Return items as turns. What the assistant thought, said and called in one go is one turn."""
+    messages: list[Message] = []
+    reasoning = ""
+    for item in items:
+        match item:
+            case ReasoningItem():
+                reasoning += "".join(part.text for part in item.content or ())
+            case MessageItem(role="assistant"):
+                messages.append(Message(role="assistant", content=_text(item.content), reasoning=reasoning))
+                reasoning = ""
+            case MessageItem():
+                role = "system" if item.role == "developer" else item.role
+                messages.append(Message(role=role, content=_text(item.content)))
+            case FunctionCallItem():
+                call = ToolCall(id=item.call_id, name=item.name, arguments=item.arguments)
+                last = messages[-1] if messages and messages[-1].role == "assistant" and not reasoning else None
+                if last is None:
+                    messages.append(Message(role="assistant", reasoning=reasoning, tool_calls=(call,)))
+                    reasoning = ""
+                else:
+                    messages[-1] = Message(
+                        role="assistant",
+                        content=last.content,
+                        reasoning=last.reasoning,
+                        tool_calls=(*last.tool_calls, call),
+                    )
+            case FunctionOutputItem():
+                messages.append(Message(role="tool", content=_text(item.output), tool_call_id=item.call_id))
+    return messages
+
+
+def to_generation(request: ResponsesRequest, exchange: Exchange, history: Sequence[Message]) -> GenerationRequest:
+    """Return what the request asks for; `history` is what was said before it.
+
+    Raises:
+        InvalidRequest: its parts contradict each other.
+    """
+    if request.stream_options is not None and not request.stream:
+        raise InvalidRequest("stream_options needs stream: true", param="stream_options")
+    system = [Message(role="system", content=request.instructions)] if request.instructions else []
+    plain = Sampling()
+    return GenerationRequest(
+        request_id=exchange.request_id,
+        model=request.model,
+        messages=(*system, *history, *messages_of(items_of(request))),
+        tools=tuple(_tool(tool) for tool in request.tools or ()),
+        tool_choice=_choice(request),
+        sampling=Sampling(
+            temperature=plain.temperature if request.temperature is None else request.temperature,
+            top_p=plain.top_p if request.top_p is None else request.top_p,
+        ),
+        max_tokens=request.max_output_tokens,
+        top_logprobs=_top_logprobs(request),
+        grammar=_grammar(request),
+        priority=priority_of(exchange),
+        urgency=exchange.urgency,
+        deadline_s=deadline_of(exchange),
+        cache=directive_for(exchange),
+    )
+
+
+def _top_logprobs(request: ResponsesRequest) -> int | None:
+    if request.top_logprobs is None and not request.include:
+        return None
+    return request.top_logprobs or 0
+
+
+def _grammar(request: ResponsesRequest) -> Grammar | None:
+    wanted = request.text.format if request.text else None
+    if isinstance(wanted, FlatSchemaFormat):
+        return grammar_of(JsonSchemaFormat(json_schema=JsonSchemaSpec(schema=wanted.schema)))
+    return grammar_of(wanted)
+
+
+def _choice(request: ResponsesRequest) -> str:
+    choice = request.tool_choice
+    if choice is None:
+        return "auto"
+    return choice if isinstance(choice, str) else f"tool:{choice.name}"
+
+
+def _tool(tool: FunctionTool) -> ToolSpec:
+    plain = ToolSpec(name=tool.name)
+    return ToolSpec(
+        name=tool.name,
+        description=tool.description or "",
+        parameters=plain.parameters if tool.parameters is None else _encode(tool.parameters).decode(),
+        strict=bool(tool.strict),
+    )
+
+
+def _text(content: str | Sequence[InputText | OutputText]) -> str:
+    return content if isinstance(content, str) else "".join(part.text for part in content)
+
+
+def _param(where: str, inner: str | None) -> str:
+    return f"{where}.{inner}" if inner else where

@@ -1,0 +1,278 @@
+"""`/v1/responses`: the response object, and the typed events of a stream, in the official order.
+
+response.created, response.in_progress; for each item output_item.added, its parts and deltas, output_item.done; then
+response.completed, or response.incomplete where the answer ran out of tokens, or response.failed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import msgspec
+
+from ashore.api.http.openai.chat import logprobs_of
+from ashore.api.http.openai.responses_types import (
+    Incomplete,
+    InputDetails,
+    OutputDetails,
+    ResponseFault,
+    ResponseOut,
+    ResponsesRequest,
+    ResponsesUsage,
+    Status,
+)
+from ashore.errors import AshoreError
+from ashore.serving import ChoiceEnded, Delta, Started, TokenText, ToolCallDelta, Usage
+
+_encode = msgspec.json.Encoder().encode
+PLAIN_TEXT: Final[dict[str, Any]] = {"format": {"type": "text"}}
+
+
+def response_out(
+    request: ResponsesRequest,
+    response_id: str,
+    *,
+    created_s: int,
+    status: Status,
+    output: list[dict[str, Any]] | None = None,
+    usage: Usage | None = None,
+    error: ResponseFault | None = None,
+    background: bool = False,
+    completed_s: int | None = None,
+) -> ResponseOut:
+    """Return a response; what the request said is said again in it."""
+    reasoning = request.reasoning
+    return ResponseOut(
+        id=response_id,
+        created_at=created_s,
+        status=status,
+        background=background,
+        completed_at=completed_s,
+        error=error,
+        incomplete_details=Incomplete(reason="max_output_tokens") if status == "incomplete" else None,
+        instructions=request.instructions,
+        max_output_tokens=request.max_output_tokens,
+        model=request.model,
+        output=output or [],
+        previous_response_id=request.previous_response_id,
+        reasoning={
+            "effort": reasoning.effort if reasoning else None,
+            "summary": reasoning.summary if reasoning else None,
+        },
+        store=background or bool(request.store),
+        temperature=1.0 if request.temperature is None else request.temperature,
+        text=msgspec.to_builtins(request.text) if request.text and request.text.format else PLAIN_TEXT,
+        tool_choice=msgspec.to_builtins(request.tool_choice) or "auto",
+        tools=[msgspec.to_builtins(tool) for tool in request.tools or ()],
+        top_p=1.0 if request.top_p is None else request.top_p,
+        top_logprobs=request.top_logprobs or 0,
+        usage=usage_of(usage),
+        metadata=request.metadata or {},
+    )
+
+
+def usage_of(usage: Usage | None) -> ResponsesUsage | None:
+    """Return usage in the form of this route."""
+    if usage is None:
+        return None
+    return ResponsesUsage(
+        input_tokens=usage.prompt_tokens,
+        input_tokens_details=InputDetails(usage.cached_tokens),
+        output_tokens=usage.completion_tokens,
+        output_tokens_details=OutputDetails(usage.reasoning_tokens),
+        total_tokens=usage.prompt_tokens + usage.completion_tokens,
+    )
+
+
+@dataclass(slots=True)
+class _Open:
+    """The item that is being written."""
+
+    kind: str
+    item_id: str
+    name: str = ""
+    call_id: str = ""
+    text: str = ""
+    logprobs: list[TokenText] = field(default_factory=list)
+    call: int = -1
+
+
+class ResponseWriter:
+    """Follows one answer: knows its items so far, and renders its events. A `Renderer` of `stream_answer`."""
+
+    def __init__(self, request: ResponsesRequest, response_id: str, *, background: bool, with_logprobs: bool) -> None:
+        self._request = request
+        self._id = response_id
+        self._suffix = response_id.removeprefix("resp_")
+        self._background = background
+        self._with_logprobs = with_logprobs
+        self._created_s = 0
+        self._number = 0
+        self._done: list[dict[str, Any]] = []
+        self._open: _Open | None = None
+        self._cut = False
+
+    def twin(self) -> ResponseWriter:
+        """Return another one that has seen nothing yet, for whoever follows the same answer apart."""
+        return ResponseWriter(self._request, self._id, background=self._background, with_logprobs=self._with_logprobs)
+
+    # --- Renderer
+
+    def opened(self, started: Started) -> bytes:
+        self._created_s = started.created_s
+        response = self._response("in_progress")
+        return self._event("response.created", response=response) + self._event(
+            "response.in_progress", response=response
+        )
+
+    def delta(self, delta: Delta) -> bytes:
+        out = b""
+        if delta.reasoning:
+            out += self._piece("reasoning", delta.reasoning, [])
+        if delta.text:
+            out += self._piece("message", delta.text, list(delta.logprobs) if self._with_logprobs else [])
+        for piece in delta.tool_calls:
+            out += self._call_piece(piece)
+        return out
+
+    def ended(self, ended: ChoiceEnded) -> bytes:
+        self._cut = ended.reason == "length"
+        out = b""
+        if self._open is None and not self._done:
+            out = self._begin("message")
+        return out + self._end()
+
+    def closed(self, usage: Usage) -> bytes:
+        response = self.whole(usage)
+        return self._event(f"response.{response.status}", response=response)
+
+    def failed(self, error: AshoreError) -> bytes:
+        fault = ResponseFault(code=error.code, message=error.message)
+        return self._event("response.failed", response=self._response("failed", error=fault))
+
+    # --- the response itself
+
+    def whole(self, usage: Usage) -> ResponseOut:
+        """Return the response once its choice has ended."""
+        return self._response("incomplete" if self._cut else "completed", usage=usage)
+
+    def _response(
+        self, status: Status, *, usage: Usage | None = None, error: ResponseFault | None = None
+    ) -> ResponseOut:
+        return response_out(
+            self._request,
+            self._id,
+            created_s=self._created_s,
+            status=status,
+            output=list(self._done),
+            usage=usage,
+            error=error,
+            background=self._background,
+        )
+
+    # --- items
+
+    def _piece(self, kind: str, text: str, logprobs: list[TokenText]) -> bytes:
+        out = b""
+        if self._open is None or self._open.kind != kind:
+            out = self._end() + self._begin(kind)
+        assert self._open is not None
+        self._open.text += text
+        self._open.logprobs += logprobs
+        place = {"item_id": self._open.item_id, "output_index": len(self._done), "content_index": 0}
+        if kind == "reasoning":
+            return out + self._event("response.reasoning_text.delta", **place, delta=text)
+        return out + self._event("response.output_text.delta", **place, delta=text, logprobs=_logprobs(logprobs))
+
+    def _call_piece(self, piece: ToolCallDelta) -> bytes:
+        out = b""
+        if self._open is None or self._open.kind != "function_call" or self._open.call != piece.index:
+            out = self._end() + self._begin("function_call", piece)
+        assert self._open is not None
+        self._open.text += piece.arguments
+        if piece.arguments:
+            out += self._event(
+                "response.function_call_arguments.delta",
+                item_id=self._open.item_id,
+                output_index=len(self._done),
+                delta=piece.arguments,
+            )
+        return out
+
+    def _begin(self, kind: str, piece: ToolCallDelta | None = None) -> bytes:
+        prefix = {"reasoning": "rs", "message": "msg", "function_call": "fc"}[kind]
+        self._open = _Open(kind, f"{prefix}_{self._suffix}_{len(self._done)}")
+        if piece is not None:
+            self._open.name, self._open.call_id, self._open.call = piece.name, piece.id, piece.index
+        index = len(self._done)
+        out = self._event("response.output_item.added", output_index=index, item=self._item("in_progress"))
+        if kind == "message":
+            part = {"type": "output_text", "text": "", "annotations": [], "logprobs": []}
+            out += self._event(
+                "response.content_part.added",
+                item_id=self._open.item_id,
+                output_index=index,
+                content_index=0,
+                part=part,
+            )
+        return out
+
+    def _end(self) -> bytes:
+        one = self._open
+        if one is None:
+            return b""
+        status = "incomplete" if self._cut else "completed"
+        item = self._item(status)
+        place: dict[str, Any] = {"item_id": one.item_id, "output_index": len(self._done)}
+        match one.kind:
+            case "reasoning":
+                out = self._event("response.reasoning_text.done", **place, content_index=0, text=one.text)
+            case "message":
+                out = self._event(
+                    "response.output_text.done",
+                    **place,
+                    content_index=0,
+                    text=one.text,
+                    logprobs=_logprobs(one.logprobs),
+                )
+                out += self._event("response.content_part.done", **place, content_index=0, part=item["content"][0])
+            case _:
+                out = self._event("response.function_call_arguments.done", **place, name=one.name, arguments=one.text)
+        out += self._event("response.output_item.done", output_index=len(self._done), item=item)
+        self._done.append(item)
+        self._open = None
+        return out
+
+    def _item(self, status: str) -> dict[str, Any]:
+        """Return the open item; at its beginning it is empty."""
+        one = self._open
+        assert one is not None
+        item: dict[str, Any] = {"id": one.item_id, "type": one.kind, "status": status}
+        begins = status == "in_progress"
+        match one.kind:
+            case "reasoning":
+                content = [] if begins else [{"type": "reasoning_text", "text": one.text}]
+                item |= {"summary": [], "content": content}
+            case "message":
+                part = {
+                    "type": "output_text",
+                    "text": one.text,
+                    "annotations": [],
+                    "logprobs": _logprobs(one.logprobs),
+                }
+                item |= {"role": "assistant", "content": [] if begins else [part]}
+            case _:
+                item |= {"call_id": one.call_id, "name": one.name, "arguments": "" if begins else one.text}
+        return item
+
+    def _event(self, kind: str, **fields: Any) -> bytes:
+        number = self._number
+        self._number += 1
+        data = _encode({"type": kind, "sequence_number": number, **fields})
+        return b"event: " + kind.encode() + b"\ndata: " + data + b"\n\n"
+
+
+def _logprobs(tokens: list[TokenText]) -> list[dict[str, Any]]:
+    found = logprobs_of(tokens)
+    return [] if found is None else [msgspec.to_builtins(token) for token in found.content]

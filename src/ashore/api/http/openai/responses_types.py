@@ -1,0 +1,246 @@
+"""`/v1/responses`: the request, its items, and the response object."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta
+
+from ashore.api.http.openai.types import (
+    MOST_TOP_LOGPROBS,
+    JsonObjectFormat,
+    Name,
+    Probability,
+    StreamOptions,
+    TextFormat,
+    TokenCount,
+    ToolName,
+)
+
+MetadataText = Annotated[str, Meta(max_length=512)]
+Status = Literal["queued", "in_progress", "completed", "incomplete", "failed", "cancelled"]
+
+
+class _Strict(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    pass
+
+
+class InputText(_Strict, frozen=True, kw_only=True, tag="input_text", tag_field="type"):
+    """Text that somebody wrote."""
+
+    text: str
+
+
+class OutputText(_Strict, frozen=True, kw_only=True, tag="output_text", tag_field="type"):
+    """Text of an earlier answer, sent back. Its last two fields are ignored."""
+
+    text: str
+    annotations: Any = None
+    logprobs: Any = None
+
+
+class MessageItem(_Strict, frozen=True, kw_only=True):
+    """One turn."""
+
+    type: Literal["message"] = "message"
+    role: Literal["user", "assistant", "system", "developer"]
+    content: str | list[InputText | OutputText]
+    id: str | None = None
+    status: str | None = None
+    phase: Any = None
+
+
+class FunctionCallItem(_Strict, frozen=True, kw_only=True):
+    """A call that the model made in an earlier answer."""
+
+    type: Literal["function_call"]
+    call_id: str
+    name: ToolName
+    arguments: str
+    id: str | None = None
+    status: str | None = None
+
+
+class FunctionOutputItem(_Strict, frozen=True, kw_only=True):
+    """What the called function gave."""
+
+    type: Literal["function_call_output"]
+    call_id: str
+    output: str | list[InputText]
+    id: str | None = None
+    status: str | None = None
+
+
+class ReasoningText(_Strict, frozen=True, kw_only=True, tag="reasoning_text", tag_field="type"):
+    """A piece of reasoning."""
+
+    text: str
+
+
+class ReasoningItem(_Strict, frozen=True, kw_only=True):
+    """What the model thought before an earlier answer."""
+
+    type: Literal["reasoning"]
+    summary: list[Any] = []
+    content: list[ReasoningText] | None = None
+    id: str | None = None
+    encrypted_content: None = None
+    status: str | None = None
+
+
+Item = MessageItem | FunctionCallItem | FunctionOutputItem | ReasoningItem
+
+
+class FunctionTool(_Strict, frozen=True, kw_only=True):
+    """A function that the model may call."""
+
+    type: Literal["function"] = "function"
+    name: ToolName
+    description: str | None = None
+    parameters: dict[str, Any] | None = None
+    strict: bool | None = None
+
+
+class NamedFunctionTool(_Strict, frozen=True, kw_only=True):
+    """The one function that must be called."""
+
+    type: Literal["function"] = "function"
+    name: str
+
+
+class FlatSchemaFormat(_Strict, frozen=True, kw_only=True, tag="json_schema", tag_field="type"):
+    """JSON that follows a schema."""
+
+    name: str | None = None
+    schema: dict[str, Any]
+    description: str | None = None
+    strict: bool | None = None
+
+
+class TextConfig(_Strict, frozen=True, kw_only=True):
+    """The form of the answer. `verbosity` is taken and ignored."""
+
+    format: TextFormat | JsonObjectFormat | FlatSchemaFormat | None = None
+    verbosity: Any = None
+
+
+class ReasoningConfig(_Strict, frozen=True, kw_only=True):
+    """Taken and given back; the models here decide themselves how long they think."""
+
+    effort: str | None = None
+    summary: str | None = None
+    generate_summary: str | None = None
+
+
+class ResponsesRequest(_Strict, frozen=True, kw_only=True):
+    """Body of `POST /v1/responses`. The last block is taken and ignored."""
+
+    model: Name
+    input: str | Annotated[list[dict[str, Any]], Meta(min_length=1, max_length=10_000)]
+    instructions: str | None = None
+    previous_response_id: str | None = None
+    background: bool | None = None
+    store: bool | None = None
+    stream: bool | None = None
+    stream_options: StreamOptions | None = None
+    max_output_tokens: TokenCount | None = None
+    temperature: Annotated[float, Meta(ge=0.0, le=2.0)] | None = None
+    top_p: Probability | None = None
+    top_logprobs: Annotated[int, Meta(ge=0, le=MOST_TOP_LOGPROBS)] | None = None
+    tools: Annotated[list[FunctionTool], Meta(max_length=128)] | None = None
+    tool_choice: Literal["auto", "none", "required"] | NamedFunctionTool | None = None
+    text: TextConfig | None = None
+    reasoning: ReasoningConfig | None = None
+    truncation: Literal["disabled"] | None = None
+    include: Annotated[list[Literal["message.output_text.logprobs"]], Meta(max_length=8)] | None = None
+    metadata: Annotated[dict[str, MetadataText], Meta(max_length=16)] | None = None
+
+    user: Any = None
+    service_tier: Any = None
+    safety_identifier: Any = None
+    prompt_cache_key: Any = None
+    parallel_tool_calls: Any = None
+
+
+class InputDetails(msgspec.Struct, frozen=True):
+    """Where the prompt's tokens came from."""
+
+    cached_tokens: int
+
+
+class OutputDetails(msgspec.Struct, frozen=True):
+    """What the answer's tokens were for."""
+
+    reasoning_tokens: int
+
+
+class ResponsesUsage(msgspec.Struct, frozen=True, kw_only=True):
+    """Tokens used."""
+
+    input_tokens: int
+    input_tokens_details: InputDetails
+    output_tokens: int
+    output_tokens_details: OutputDetails
+    total_tokens: int
+
+
+class ResponseFault(msgspec.Struct, frozen=True, kw_only=True):
+    """Why a response failed."""
+
+    code: str
+    message: str
+
+
+class Incomplete(msgspec.Struct, frozen=True, kw_only=True):
+    """Why a response is not whole."""
+
+    reason: str
+
+
+class ResponseOut(msgspec.Struct, frozen=True, kw_only=True):
+    """One response."""
+
+    id: str
+    object: Literal["response"] = "response"
+    created_at: int
+    status: Status
+    background: bool
+    completed_at: int | None = None
+    error: ResponseFault | None = None
+    incomplete_details: Incomplete | None = None
+    instructions: str | None
+    max_output_tokens: int | None
+    model: str
+    output: list[dict[str, Any]]
+    parallel_tool_calls: bool = True
+    previous_response_id: str | None
+    reasoning: dict[str, str | None]
+    store: bool
+    temperature: float
+    text: dict[str, Any]
+    tool_choice: Any
+    tools: list[dict[str, Any]]
+    top_p: float
+    top_logprobs: int = 0
+    truncation: Literal["disabled"] = "disabled"
+    usage: ResponsesUsage | None = None
+    metadata: dict[str, str]
+
+
+class ResponseDeleted(msgspec.Struct, frozen=True, kw_only=True):
+    """Answer of `DELETE /v1/responses/{id}`."""
+
+    id: str
+    object: Literal["response"] = "response"
+    deleted: bool = True
+
+
+class ItemList(msgspec.Struct, frozen=True, kw_only=True):
+    """Answer of `GET /v1/responses/{id}/input_items`."""
+
+    object: Literal["list"] = "list"
+    data: list[dict[str, Any]]
+    has_more: bool
+    first_id: str | None
+    last_id: str | None

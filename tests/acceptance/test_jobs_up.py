@@ -1,0 +1,237 @@
+"""The official client's files, batches and responses, unchanged, against a running `ashore up`."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from openai import BadRequestError, NotFoundError, OpenAI
+from served import Served, start_served
+
+ECHO = "fake:echo"
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    import socket
+
+    ports = []
+    for _ in range(2):
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            ports.append(int(probe.getsockname()[1]))
+    home = tmp_path_factory.mktemp("jobs-home")
+    one = start_served(home, [ECHO], store=None, port=ports[0], grpc_port=ports[1])
+    yield one
+    one.stop()
+
+
+@pytest.fixture
+def client(server: Served) -> Iterator[OpenAI]:
+    with OpenAI(base_url=server.base_url, api_key=server.key, max_retries=0) as one:
+        yield one
+
+
+def wait_for(what: Callable[[], object], timeout_s: float = 60) -> object:
+    deadline = time.monotonic() + timeout_s
+    while time.monotonic() < deadline:
+        found = what()
+        if found:
+            return found
+        time.sleep(0.05)
+    raise AssertionError(f"not within {timeout_s} s")
+
+
+def lines_of(*bodies: dict[str, object], url: str = "/v1/chat/completions") -> bytes:
+    return b"".join(
+        json.dumps({"custom_id": f"q{at}", "method": "POST", "url": url, "body": body}).encode() + b"\n"
+        for at, body in enumerate(bodies)
+    )
+
+
+def chat(text: str, **more: object) -> dict[str, object]:
+    return {"model": ECHO, "messages": [{"role": "user", "content": text}], "max_tokens": 200, **more}
+
+
+def test_a_file_goes_up_is_listed_read_and_deleted(client: OpenAI) -> None:
+    data = bytes(range(256)) * 10_000  # longer than one piece, and every byte
+    file = client.files.create(file=("data.bin", data), purpose="user_data")
+    assert file.bytes == len(data) and file.filename == "data.bin" and file.purpose == "user_data"
+    assert file.id in [one.id for one in client.files.list(purpose="user_data")]
+    assert file.id not in [one.id for one in client.files.list(purpose="batch")]
+    assert client.files.retrieve(file.id).bytes == len(data)
+    read = client.files.content(file.id).read()
+    assert hashlib.sha256(read).digest() == hashlib.sha256(data).digest()
+    assert client.files.delete(file.id).deleted
+    with pytest.raises(NotFoundError):
+        client.files.content(file.id)
+    with pytest.raises(BadRequestError, match="purpose"):
+        client.files.create(file=b"x", purpose="vision")
+
+
+def test_a_batch_answers_every_line_and_tells_which_failed(client: OpenAI) -> None:
+    lines = lines_of(chat("one"), chat("two", temperature=9), chat("three"))
+    file = client.files.create(file=("in.jsonl", lines), purpose="batch")
+    batch = client.batches.create(
+        input_file_id=file.id, endpoint="/v1/chat/completions", completion_window="24h", metadata={"k": "v"}
+    )
+    assert batch.status == "validating" and batch.metadata == {"k": "v"}
+    done = wait_for(lambda: (b := client.batches.retrieve(batch.id)).status == "completed" and b)
+    assert done.request_counts.model_dump() == {"total": 3, "completed": 2, "failed": 1}  # type: ignore[attr-defined]
+    out = [json.loads(line) for line in client.files.content(done.output_file_id).text.splitlines()]  # type: ignore[attr-defined]
+    assert [line["custom_id"] for line in out] == ["q0", "q2"]
+    assert all(line["error"] is None and line["response"]["status_code"] == 200 for line in out)
+    assert "one" in out[0]["response"]["body"]["choices"][0]["message"]["content"]
+    [bad] = [json.loads(line) for line in client.files.content(done.error_file_id).text.splitlines()]  # type: ignore[attr-defined]
+    assert bad["custom_id"] == "q1" and bad["response"]["status_code"] == 400
+    assert bad["response"]["body"]["error"]["param"] == "temperature"
+    assert batch.id in [one.id for one in client.batches.list(limit=100)]
+
+
+@pytest.mark.parametrize(
+    ("url", "body"),
+    [
+        ("/v1/completions", {"model": ECHO, "prompt": "hello", "max_tokens": 5}),
+        ("/v1/responses", {"model": ECHO, "input": "hello", "max_output_tokens": 5}),
+    ],
+)
+def test_a_batch_may_go_to_other_routes(client: OpenAI, url: str, body: dict[str, object]) -> None:
+    file = client.files.create(file=("in.jsonl", lines_of(body, url=url)), purpose="batch")
+    batch = client.batches.create(input_file_id=file.id, endpoint=url, completion_window="24h")  # type: ignore[arg-type]
+    done = wait_for(lambda: (b := client.batches.retrieve(batch.id)).status == "completed" and b)
+    assert done.request_counts.completed == 1  # type: ignore[attr-defined]
+
+
+def test_a_batch_whose_lines_are_wrong_says_which(client: OpenAI) -> None:
+    lines = lines_of(chat("x")) + b"not json\n" + lines_of(chat("again")) + lines_of(chat("y", stream=True))
+    lines += b'{"custom_id":"z","method":"GET","url":"/v1/chat/completions","body":{"model":"m"}}\n'
+    file = client.files.create(file=("in.jsonl", lines), purpose="batch")
+    batch = client.batches.create(input_file_id=file.id, endpoint="/v1/chat/completions", completion_window="24h")
+    failed = wait_for(lambda: (b := client.batches.retrieve(batch.id)).status == "failed" and b)
+    errors = {(e.line, e.code) for e in failed.errors.data}  # type: ignore[attr-defined]
+    assert errors == {
+        (2, "invalid_json_line"), (3, "duplicate_custom_id"), (4, "invalid_body"), (5, "invalid_method"),
+    }  # fmt: skip
+    with pytest.raises(BadRequestError, match="completion_window"):
+        client.batches.create(input_file_id=file.id, endpoint="/v1/chat/completions", completion_window="soon")  # type: ignore[arg-type]
+    with pytest.raises(NotFoundError):
+        client.batches.create(input_file_id="file-x", endpoint="/v1/chat/completions", completion_window="24h")
+
+
+def test_a_response_plain_streamed_and_followed(client: OpenAI) -> None:
+    plain = client.responses.create(model=ECHO, input="hello there", instructions="Be brief.", store=True)
+    assert plain.status == "completed" and "hello there" in plain.output_text
+    assert plain.usage is not None and plain.usage.total_tokens > 0 and plain.instructions == "Be brief."
+    assert client.responses.retrieve(plain.id).output_text == plain.output_text
+    assert [item.type for item in client.responses.input_items.list(plain.id)] == ["message"]
+
+    with client.responses.stream(model=ECHO, input="what next?", previous_response_id=plain.id) as stream:
+        kinds = [event.type for event in stream]
+        final = stream.get_final_response()
+    assert final.output_text == "what next?"
+    deltas = [kind for kind in kinds if kind == "response.output_text.delta"]
+    assert deltas
+    assert [kind for kind in kinds if kind != "response.output_text.delta"] == [
+        "response.created", "response.in_progress", "response.output_item.added", "response.content_part.added",
+        "response.output_text.done", "response.content_part.done", "response.output_item.done", "response.completed",
+    ]  # fmt: skip
+    with pytest.raises(NotFoundError):
+        client.responses.retrieve(final.id)
+    assert client.responses.delete(plain.id) is None
+    with pytest.raises(NotFoundError):
+        client.responses.create(model=ECHO, input="x", previous_response_id=plain.id)
+
+
+def test_an_answer_cut_by_its_limit_is_incomplete(client: OpenAI) -> None:
+    short = client.responses.create(model=ECHO, input="a rather long question", max_output_tokens=4)
+    assert short.status == "incomplete" and short.incomplete_details is not None
+    assert short.incomplete_details.reason == "max_output_tokens"
+
+
+def test_unknown_fields_of_a_response_are_named(client: OpenAI) -> None:
+    with pytest.raises(BadRequestError, match="conversation"):
+        client.responses.create(model=ECHO, input="x", extra_body={"conversation": "c"})
+    with pytest.raises(BadRequestError) as caught:
+        client.responses.create(model=ECHO, input=[{"role": "user", "content": "x", "colour": "red"}])  # type: ignore[list-item]
+    assert caught.value.param == "input[0].colour" and "input[0]" in caught.value.message
+    with pytest.raises(BadRequestError, match="stream"):
+        client.responses.create(model=ECHO, input="x", background=True, stream=True)
+    with pytest.raises(NotFoundError):
+        client.responses.create(model="nobody", input="x", background=True)
+
+
+def test_a_background_response_is_kept_and_can_be_followed(client: OpenAI) -> None:
+    begun = client.responses.create(model=ECHO, input="think of it", background=True)
+    assert begun.status == "queued" and begun.id.startswith("resp_")
+    done = wait_for(lambda: (r := client.responses.retrieve(begun.id)).status == "completed" and r)
+    assert "think of it" in done.output_text and done.id == begun.id and done.background  # type: ignore[attr-defined]
+    after = client.responses.create(model=ECHO, input="and more", previous_response_id=begun.id)
+    assert after.output_text == "and more" and after.previous_response_id == begun.id
+
+
+def test_the_same_idempotency_key_is_the_same_background_response(client: OpenAI) -> None:
+    headers = {"idempotency-key": "once"}
+    ids = {
+        client.responses.create(model=ECHO, input="once", background=True, extra_headers=headers).id for _ in range(3)
+    }
+    assert len(ids) == 1
+
+
+def test_what_is_put_off_and_cancelled_on_a_slow_model(tmp_path: Path, free_port: Callable[[], int]) -> None:
+    config = """
+[admission]
+max_waiting = 1
+[jobs]
+concurrency = 2
+[[model]]
+name = "fake:echo?tok_per_s=20&sequences=1"
+alias = "slow"
+"""
+    one = start_served(tmp_path / "home", [], store=None, port=free_port(), grpc_port=free_port(), config=config)
+    try:
+        with OpenAI(base_url=one.base_url, api_key=one.key, max_retries=0) as client:
+            body = {"model": "slow", "messages": [{"role": "user", "content": "x" * 400}], "max_tokens": 400}
+            running = client.responses.create(model="slow", input="y" * 600, background=True)
+            wait_for(lambda: client.responses.retrieve(running.id).status == "in_progress")
+            assert client.responses.cancel(running.id).status == "cancelled"
+            assert client.responses.retrieve(running.id).status == "cancelled"
+
+            lines = lines_of(*({**body, "messages": [{"role": "user", "content": f"{n}" * 90}]} for n in range(4)))
+            file = client.files.create(file=("in.jsonl", lines), purpose="batch")
+            batch = client.batches.create(
+                input_file_id=file.id, endpoint="/v1/chat/completions", completion_window="24h"
+            )
+            wait_for(lambda: client.batches.retrieve(batch.id).status == "in_progress")
+            time.sleep(0.5)
+            began = time.monotonic()
+            answer = client.chat.completions.create(
+                model="slow", messages=[{"role": "user", "content": "now"}], max_tokens=2
+            )
+            assert answer.choices and time.monotonic() - began < 2, "a batch of 18 s gave its slot up"
+            assert client.batches.cancel(batch.id).status == "cancelling"
+            wait_for(lambda: client.batches.retrieve(batch.id).status == "cancelled")
+
+            streams = [
+                client.chat.completions.create(**body, stream=True)  # type: ignore[call-overload]
+            ]
+            next(iter(streams[0]))
+            raw = client.chat.completions.with_raw_response.create(
+                model="slow",
+                messages=[{"role": "user", "content": "later"}],
+                max_tokens=3,
+                extra_headers={"x-ashore-defer": "allow", "x-ashore-deadline-ms": "300"},
+            )
+            told = json.loads(raw.content)
+            assert raw.status_code == 202 and raw.headers["location"] == f"/v1/jobs/{told['id']}"
+            for stream in streams:
+                stream.close()
+            got = wait_for(
+                lambda: (job := client.get(f"/jobs/{told['id']}", cast_to=dict)).get("status") == "succeeded" and job  # type: ignore[attr-defined]
+            )
+            assert got["response"]["status"] == 200  # type: ignore[index]
+    finally:
+        one.stop()
