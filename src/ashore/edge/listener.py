@@ -90,7 +90,7 @@ def _connections(plan: EdgePlan) -> dict[str, Tree]:
         "use_remote_address": True,
         "xff_num_trusted_hops": plan.trusted_proxies,
         "internal_address_config": Why(
-            "No client is trusted for its address. Without a range Envoy would trust private networks and this machine.",
+            "No client is trusted for its address. Without a range Envoy would trust private networks.",
             {"unix_sockets": False, "cidr_ranges": [{"address_prefix": "255.255.255.255", "prefix_len": 32}]},
         ),
         "early_header_mutation_extensions": [_strip(plan)],
