@@ -140,15 +140,9 @@ def test_it_installs_and_answers_on_a_clean_debian_with_no_route_out(bundle: Pat
         pytest.skip(f"{suite} has Python {there.stdout.strip()}; the bundle is for {(bundle / 'PYTHON').read_text()}")
     shutil.copytree(bundle, root / "bundle")
     shutil.copy(PROJECT / "tests/support/loopback.py", root / "bundle")
-    enter = (
-        'root=$1; shift; mount -t proc proc "$root/proc"; exec chroot "$root" sh -c \'cd /bundle; exec "$@"\' - "$@"'
-    )
-    said = answer_of(
-        ["unshare", "--net", "--mount", "--pid", "--fork", "--", "sh", "-ec", enter, "-", str(root)]
-        + ["python3", "-c", ASK, "/opt/ashore", "/srv/ashore", "/bundle"],
-        cwd=tmp_path,
-        home="/root",
-    )
+    cut_off = ["unshare", "--net", "--mount", "--pid", "--fork", "--", "sh", "-ec", ENTER, "-", str(root)]
+    where = ["/opt/ashore", "/srv/ashore", "/bundle"]
+    said = answer_of([*cut_off, "python3", "-c", ASK, *where], cwd=tmp_path, home="/root")
     assert "Paris" in said
     assert (root / "srv/ashore/state.db").is_file() and not (root / "root/.ashore").exists()
 
