@@ -2,9 +2,9 @@
 
 Run: python benchmarks/cache_wordnet.py /usr/share/wordnet OUT.tsv   (Debian's `wordnet-base` has the files)
 
-A line is `word TAB parts of speech TAB strict synonyms TAB loose synonyms TAB antonyms TAB nominal forms`. Strict:
-both words have the shared meaning among their two commonest; loose: among their four commonest. Only words that are
-tagged in WordNet's own corpus, or have several meanings, are kept: rare words must match letter for letter anyway.
+A line is `word TAB parts of speech TAB antonyms TAB verbs`, the last for a noun that names a doing. Synonyms are left
+out: the senses WordNet joins (`stack` and `heap`, `second` and `minute`) are not those of a question. Only words that
+are tagged in WordNet's own corpus, or have several meanings, are kept.
 """
 
 from __future__ import annotations
@@ -31,21 +31,18 @@ def main(source: Path, out: Path) -> None:
         counts[lemma, part] = counts.get((lemma, part), 0) + int(count)
         del sense
     parts: dict[str, str] = defaultdict(str)
-    rank: dict[tuple[str, str, str], int] = {}
     for name, part in _PARTS.items():
         for line in (source / f"index.{name}").read_text("utf-8").splitlines():
             if line.startswith(" "):
                 continue
             fields = line.split()
-            lemma, num_senses, num_pointers = fields[0], int(fields[2]), int(fields[3])
+            lemma, num_senses = fields[0], int(fields[2])
             if not lemma.isalpha() or not lemma.isascii():
                 continue
             if counts.get((lemma, part), 0) == 0 and num_senses < 2:
                 continue
             parts[lemma] += part
-            for place, offset in enumerate(fields[6 + num_pointers :]):
-                rank[lemma, part, offset] = place
-    strict, loose, antonyms, nominal = (defaultdict(set) for _ in range(4))
+    antonyms, nominal = (defaultdict(set) for _ in range(2))
     for name, part in _PARTS.items():
         synsets: dict[str, tuple[str, list[str], list[str]]] = {}
         for line in (source / f"data.{name}").read_text("utf-8").splitlines():
@@ -55,15 +52,7 @@ def main(source: Path, out: Path) -> None:
             num_words = int(fields[3], 16)
             words = [_word(fields[4 + 2 * i]) for i in range(num_words)]
             synsets[fields[0]] = (fields[1], words, fields[4 + 2 * num_words :])
-        for offset, (kind, words, pointers) in synsets.items():
-            known = [w for w in words if (w, part, offset) in rank]
-            for a in known:
-                for b in known:
-                    worst = max(rank[a, part, offset], rank[b, part, offset])
-                    if a != b and worst < 2:
-                        strict[a].add(b)
-                    elif a != b and worst < 4:
-                        loose[a].add(b)
+        for kind, words, pointers in synsets.values():
             for at in range(1, 1 + 4 * int(pointers[0]), 4):
                 symbol, target, target_part, places = pointers[at : at + 4]
                 mine = words[int(places[:2], 16) - 1] if places[:2] != "00" else ""
@@ -87,7 +76,7 @@ def main(source: Path, out: Path) -> None:
         "# From WordNet 3.0, Copyright 2006 by Princeton University. All rights reserved. See WORDNET-LICENSE.txt."
     ]
     for word in sorted(parts):
-        columns = (strict[word], loose[word] - strict[word], antonyms[word], nominal.get(word, set()))
+        columns = (antonyms[word], nominal.get(word, set()))
         lines.append("\t".join([word, parts[word], *(" ".join(sorted(c)) for c in columns)]).rstrip("\t"))
     out.write_text("\n".join(lines) + "\n", "utf-8")
 

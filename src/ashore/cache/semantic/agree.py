@@ -21,9 +21,6 @@ _KINDS_ALIKE = {
         "what ",
         "how ",
         "how-much what",
-        "how-many what",
-        "where what",
-        "who what",
         "how-long how-many",
         "how-much how-many",
         "yes-no ",
@@ -35,9 +32,6 @@ _KINDS_ALIKE = {
         "how-hot what",
         "how-heavy what",
         "how-deep what",
-        "what-time what",
-        "what-date what",
-        "what-year what",
     ]
 }
 _SOFT_ROLES = frozenset(
@@ -52,23 +46,18 @@ class Agreement:
     veto: str = ""
     """What differs that must not; empty when nothing does."""
     loose_kind: int = 0
-    loose_words: int = 0
-    """Pairs that only a rarer sense of the word joins."""
     synonyms: int = 0
     """Pairs of different words that stand for the same thing."""
     moved: int = 0
     """Pairs of words that changed places in a way that keeps the meaning."""
     loose_roles: int = 0
-    extra: int = 0
-    """Words on one side only."""
     scope: int = 0
     """Negations that hang on another word."""
     words: int = 0
 
     @property
     def identical(self) -> bool:
-        return not (self.veto or self.loose_kind or self.loose_words or self.synonyms or self.moved or self.loose_roles
-                    or self.extra or self.scope)  # fmt: skip
+        return not (self.veto or self.loose_kind or self.synonyms or self.moved or self.loose_roles or self.scope)
 
 
 def agree(mine: Reading, theirs: Reading) -> Agreement:
@@ -77,10 +66,7 @@ def agree(mine: Reading, theirs: Reading) -> Agreement:
     if veto:
         return Agreement(veto=veto)
     pairs, left, right = _aligned(mine.words, theirs.words)
-    extra = len(left) + len(right)
-    if extra and (
-        extra > 2 or not pairs or (left and right) or not all(w.light and not w.negated for w in left + right)
-    ):
+    if left or right:
         return Agreement(veto=_unmatched(left, right), words=len(pairs))
     scope = sum(a.negated != b.negated for _, _, a, b in pairs)
     if sum(w.negated for w in mine.words) != sum(w.negated for w in theirs.words):
@@ -93,7 +79,7 @@ def agree(mine: Reading, theirs: Reading) -> Agreement:
                 return Agreement(veto="direction")
             roles += 1
             turned |= "to" in (a.role, b.role)
-    moved = _moves(pairs, mine, theirs)
+    moved = 1 if _turned(pairs, mine, theirs) else _moves(pairs, mine, theirs)
     if moved is None:
         return Agreement(veto="order")
     if turned and moved:
@@ -103,12 +89,10 @@ def agree(mine: Reading, theirs: Reading) -> Agreement:
     grades = [_grade(a, b) for _, _, a, b in pairs]
     return Agreement(
         loose_kind=loose_kind,
-        loose_words=grades.count(1),
         synonyms=grades.count(2),
         moved=moved,
         loose_roles=roles,
         scope=scope,
-        extra=extra,
         words=len(pairs),
     )
 
@@ -118,7 +102,7 @@ def search_keys(word: Word) -> tuple[str, ...]:
     names = [word.text, *(f"~{m}" for m in word.meanings)]
     info = english_words().get(word.text)
     if info is not None and not word.text.startswith("#"):
-        names += [*info.strict, *info.verbs]
+        names += info.verbs
     return tuple(names)
 
 
@@ -156,7 +140,7 @@ def _aligned(mine: tuple[Word, ...], theirs: tuple[Word, ...]) -> tuple[list[Pai
     """Pair the words, best grade first, nearest place first."""
     free = set(range(len(theirs)))
     paired: dict[int, int] = {}
-    for grade in (3, 2, 1):
+    for grade in (3, 2):
         for i, a in enumerate(mine):
             if i in paired:
                 continue
@@ -170,7 +154,7 @@ def _aligned(mine: tuple[Word, ...], theirs: tuple[Word, ...]) -> tuple[list[Pai
 
 
 def _grade(a: Word, b: Word) -> int:
-    """3 the same word, 2 another word for it, 1 another word for it in a rarer sense, 0 not the same."""
+    """3 the same word, 2 another word for it, 0 not the same."""
     if a.text == b.text:
         return 3
     if a.text.startswith("#") or b.text.startswith("#"):
@@ -183,8 +167,6 @@ def _grade(a: Word, b: Word) -> int:
         return 0
     if b.text in first.verbs or a.text in second.verbs:
         return 2
-    if b.text in first.strict:
-        return 1
     return 0
 
 
@@ -230,7 +212,7 @@ def _timely(word: Word) -> bool:
 
 _TIMES = words_of(
     "today tomorrow yesterday now 今天 明天 昨天 今年 去年 明年 每年 每月 每天 每周 早上 上午 下午 晚上 现在 本月 "
-    "上个月 下个月"
+    "上个月 下个月 周一 周二 周三 周四 周五 周六 周日 星期一 星期二 星期三 星期四 星期五 星期六 星期日"
 )
 
 
@@ -240,6 +222,17 @@ def _attributive(a: Word, b: Word) -> bool:
 
 
 _ATTRIBUTIVE = frozenset({"in", "on", "at", "for", "of"})
+
+
+def _turned(pairs: list[Pair], mine: Reading, theirs: Reading) -> bool:
+    """Tell whether one question is the other with what stood before the question word put last."""
+    order = [j for _, j, _, _ in pairs]
+    plain = list(range(len(order)))
+    rotated = [plain[reading.turn :] + plain[: reading.turn] for reading in (theirs, mine)]
+    if mine.language != "zh" or mine.kind != theirs.kind or order == plain:
+        return False
+    inverse = sorted(plain, key=lambda at: order[at])
+    return (theirs.turn > 0 and order == rotated[0]) or (mine.turn > 0 and inverse == rotated[1])
 
 
 def _unmatched(left: list[Word], right: list[Word]) -> str:

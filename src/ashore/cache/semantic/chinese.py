@@ -49,6 +49,12 @@ _NOT_NEGATIONS = (
 )  # fmt: skip
 _COMPLEMENTS = "上了到出开进起下动掉通"
 _IDLE = words_of("休 放 享受 享有 含 含有 包含 具有 拥有 收 花 花费")
+_DONE = re.compile("(?<![忘丢坏为除])了(?=[哪什多几]|$)")
+_CASUAL_ASK = re.compile("(?<![什怎这那多要])么$")
+_TURN = "⁂"
+"""Stands in the text where a question word stood that could as well stand elsewhere."""
+_ADVERBIAL = frozenset({"how", "what-to-do", "when", "where", "why", "how-long"})
+_USING = frozenset({"用", "使用", "利用"})
 _PERSONS = {"你": "you", "您": "you", "他": "he", "她": "she", "他们": "they", "她们": "they"}
 _PAST = re.compile("曾经|曾(?!祖)|已经|(?<![超通经错不])过(?=的|吗|什么|几|多少|哪|没有|$)")
 _FUTURE = re.compile("将会|将要|即将|将(?!军|来|近|一|[^发在]{1,8}(?:转|设|导|分|添|保|改|放|移|存|变|换|借|给))")
@@ -62,6 +68,7 @@ def read_chinese(marked: str) -> Reading:
     pieces = re.split(r"(⟦[^⟧]*⟧)", text)
     text = "".join(p if p.startswith("⟦") else _PUNCTUATION.sub(" ", p) for p in pieces)
     text = re.sub(rf"(?<=[{HAN}⟧])\s+(?=[{HAN}⟦])", "", re.sub(r"\s+", " ", text)).strip()
+    text = _CASUAL_ASK.sub("吗", text)
     whole = text
     text = _without_politeness(text)
     for pattern, spelled in REWRITES:
@@ -71,7 +78,8 @@ def read_chinese(marked: str) -> Reading:
     for frame in FRAMES:
         if frame.kind in ("yes-no", "what") and kinds and frame.kind not in kinds:
             continue
-        changed = frame.pattern.sub(frame.leaves, text)
+        leaves = _TURN if frame.kind in _ADVERBIAL and frame.leaves == " " else frame.leaves
+        changed = frame.pattern.sub(leaves, text)
         if changed != text:
             text = changed
             kinds.append(frame.kind)
@@ -80,10 +88,12 @@ def read_chinese(marked: str) -> Reading:
     kind = kinds[0] if kinds else ""
     if kind in ("how", "what-to-do", "when", "where", "how-much", "how-long"):
         modals.clear()
+    words, turn = _words(text, kind)
     return Reading(
         language="zh",
+        turn=turn,
         kind=kind,
-        words=_words(text, kind),
+        words=words,
         facts=facts_in(text),
         modals=frozenset(modals),
         tense=_tense(whole, kind),
@@ -109,14 +119,20 @@ def _tense(whole: str, kind: str) -> str:
         return "future"
     if kind == "yes-no" and re.search("了[吗么]?$|有没有", whole):
         return "past"
+    if kind in ("what", "how-many", "how-much") and _DONE.search(whole):
+        return "past"
     return "past" if _PAST.search(whole) and kind not in ("how", "what-to-do") else "present"
 
 
-def _words(text: str, kind: str) -> tuple[Word, ...]:
+def _words(text: str, kind: str) -> tuple[tuple[Word, ...], int]:
     groups = chinese_groups()
     out: list[Word] = []
     role, negated, place = "", False, 0
+    turn = 0
     while place < len(text):
+        if text[place] == _TURN:
+            turn, role, place = turn or len(out), "", place + 1
+            continue
         if text[place] == " ":
             place += 1
             continue
@@ -139,6 +155,10 @@ def _words(text: str, kind: str) -> tuple[Word, ...]:
         if piece in _NEGATIONS:
             negated = not negated
             place += len(piece)
+            continue
+        if piece in _PLACES and not _is_locative(text, place + len(piece), out, role):
+            out.append(Word(text=piece, role=role, negated=negated))
+            negated, place = False, place + len(piece)
             continue
         if piece in DROPPED:
             role = "at" if piece == "在" and place + 1 < len(text) else ("" if piece in _ENDS_ROLE else role)
@@ -166,7 +186,19 @@ def _words(text: str, kind: str) -> tuple[Word, ...]:
     if negated:
         out.append(Word(text="不", negated=True))
     idle = _IDLE if kind in ("how-many", "how-much", "what", "how-long") else frozenset()
-    return tuple(w for w in out if w.text not in idle or w.negated) or tuple(out)
+    if kind == "how" and any(w.verb and w.text not in _USING for w in out):
+        idle = _USING
+    kept = [at for at, w in enumerate(out) if w.text not in idle or w.negated] or list(range(len(out)))
+    return tuple(out[at] for at in kept), sum(at < turn for at in kept)
+
+
+def _is_locative(text: str, stop: int, out: list[Word], role: str) -> bool:
+    """Tell whether `上` only closes a place (`网站上`): after a noun, before a break, a verb or a mark."""
+    if not out:
+        return False
+    if role == "at" or stop >= len(text) or text[stop] in " 的⟦":
+        return True
+    return stop < len(text) and bool(_longest(text, stop) in chinese_groups().verbs or _LATIN.match(text, stop))
 
 
 def _failing(word: Word, complement: str) -> Word:
@@ -182,6 +214,7 @@ def _failing(word: Word, complement: str) -> Word:
     )
 
 
+_PLACES = words_of("上 下 这 那")
 _ENDS_ROLE = words_of("的 上 里 里面 中 内 时 时候 的时候 了 地 得")
 _TABLES = (
     frozenset(_NEGATIONS),

@@ -46,7 +46,7 @@ _DROPPED = (
         "there it its which what who whom when where how why so also please just really actually exactly "
         "currently now kindly simply basically specifically generally possibly maybe perhaps properly "
         "correctly successfully quickly easily anyway here then as well own certain specific particular i me "
-        "my we us our you your one myself ourselves mine ours would will shall can could may might should "
+        "my we us our you your myself ourselves mine ours would will shall can could may might should "
         "going get got getting 's if to and or such very too even still available possible go in on at for "
         "with about by from into onto via per through over under during concerning regarding"
     )
@@ -58,6 +58,17 @@ _ROLES = words_of(
     "between against since until during via through per toward towards outside inside off up down like as"
 )  # fmt: skip
 _LASTING = words_of("of in on at for with from to by")
+_KEYWORDS = "WHERE|HAVING|WITH|FROM|AND|OR|NOT|IN|ON|BY|TO|AS|IS|ALL|ANY|IF|DO|FOR|WHO|CAN|MAY|HAS|ARE"
+_ASKS = r"(?:how|what|which|who|whom|when|where|why|is|are|can|could|may|must|should|do|does|did|will)\b"
+_FRONTED = re.compile(
+    r"^((?:in case of|in|on|at|for|with|during|after|before|when|if|to|under|within|from|as) [^,]{2,60}), ?("
+    + _ASKS
+    + r".+)$"
+)
+_TOPIC = re.compile(
+    r"^([^,.:;-]{3,60}) ?(?: - |:|;|,) ?((?:how|when|where|why) (?:do|can|should|is|are) .+?) (?:it|this|that|them)( .*)?$"
+)
+_OBJECTS = words_of("me us you him her them")
 _PERSONS = {
     "you": "you", "your": "you", "yours": "you", "yourself": "you", "he": "he", "him": "he", "his": "he", "she": "she",
     "her": "she", "hers": "she", "they": "they", "them": "they", "their": "they",
@@ -85,22 +96,24 @@ def read_english(marked: str) -> Reading:
     """Read a question whose facts are marked."""
     for pattern, word in _ACRONYMS:
         marked = re.sub(pattern, word, marked)
+    marked = _kept_as_written(marked)
     marked = _QUARTER.sub(lambda m: f"⟦#quarter {m[1] or _ORDINAL[m[2].lower()]}⟧ ", marked)
+    names = _plural_names(marked)
     whole = " " + _lowered(marked) + " "
     for pattern, spelled in _CONTRACTIONS:
         whole = re.sub(pattern, spelled, whole)
     whole = _spaced(re.sub(r"[^\w\s⟦⟧#'.&/,;:+*=<>$%°-]", " ", whole))
-    whole = _stripped(whole)
+    whole = _stripped(_turned(_stripped(_turned(whole))))
     text, frame, modal = _framed(whole)
     for pattern, spelled in REWRITES:
         text = re.sub(pattern, spelled, text)
-    tokens = _TOKEN.findall(text)
+    tokens = _split_hyphens(_TOKEN.findall(text))
     passive = bool(_PASSIVE.search(whole)) and _is_passive(_NOT_DONE.sub(" ", whole).split())
     modals = frozenset({modal} if modal else ()) | _modals(tokens, frame)
     persons = frozenset(_PERSONS[t] for t in tokens if t in _PERSONS)
     if frame in ("how", "what-to-do"):
         persons -= {"you"}
-    words = _words(tokens, frame)
+    words = _words(tokens, frame, names)
     active = _active(words, passive)
     passive, words = passive and active == words, active
     kind, words = _attribute(frame, words)
@@ -129,6 +142,14 @@ _ATTRIBUTES = {
     "deadline": "when", "period": "how-long", "temperature": "how-hot", "size": "how-big",
 }  # fmt: skip
 _MEASURES = frozenset({"how-long", "how-much", "how-far", "how-high", "how-old"})
+
+
+def _is_perfect(words: list[str]) -> bool:
+    """Tell whether `has` or `have` is followed within three words by a participle."""
+    return any(
+        word in ("has", "have") and any(base_form(after)[1] in ("p", "d") for after in words[at + 1 : at + 4])
+        for at, word in enumerate(words)
+    )
 
 
 def _is_passive(words: list[str]) -> bool:
@@ -181,6 +202,15 @@ def _core(words: tuple[Word, ...]) -> int:
     return next((at for at, w in enumerate(words) if w.role), len(words))
 
 
+def _split_hyphens(tokens: list[str]) -> list[str]:
+    known = english_groups().meanings
+    out: list[str] = []
+    for token in tokens:
+        whole = "-" not in token or token.startswith("⟦") or token in known
+        out += [token] if whole else [t for t in token.split("-") if t]
+    return out
+
+
 def base_form(token: str) -> tuple[str, str]:
     """Return the base form and what the ending tells: `p` past or participle, `g` -ing, `n` plural, or nothing."""
     if token.startswith("⟦"):
@@ -188,6 +218,7 @@ def base_form(token: str) -> tuple[str, str]:
     forms, words = english_forms(), english_words()
     if token in forms:
         return forms[token]
+    token = _american(token)
     if token in english_groups().meanings and not token.endswith(("ed", "ing")):
         return token, ""
     for ending, replacements, kind in _ENDINGS:
@@ -206,6 +237,27 @@ def base_form(token: str) -> tuple[str, str]:
     return token, ""
 
 
+def _american(token: str) -> str:
+    for pattern, spelled in _BRITISH:
+        changed = re.sub(pattern, spelled, token)
+        if changed != token:
+            return changed
+    return token
+
+
+_BRITISH = (
+    (r"^(kilo|milli|centi)?(lit|met)re(s?)$", r"\1\2er\3"),
+    (r"^(cent|theat|fib|calib)re(s?)$", r"\1er\2"),
+    (r"^(col|fav|hon|lab|neighb|behavi|flav|rum|harb|hum)our", r"\1or"),
+    (r"^(.{3,})(?<!exerc)(?<!prom)(?<!adv)(?<!surpr)(?<!superv)(?<!rev)ise(d|s|r)?$", r"\1ize\2"),
+    (r"^(.{3,})isation(s?)$", r"\1ization\2"),
+    (r"^(.{3,})yse(d|s|r)?$", r"\1yze\2"),
+    (r"^programme(s?)$", r"program\1"),
+    (r"^licence(s?)$", r"license\1"),
+    (r"^tyre(s?)$", r"tire\1"),
+    (r"^cheque(s?)$", r"check\1"),
+    (r"^grey$", "gray"),
+)
 _ENDINGS = (
     ("ies", ("y",), "n"),
     ("es", ("e", ""), "n"),
@@ -214,6 +266,20 @@ _ENDINGS = (
     ("ed", ("e", ""), "p"),
     ("ing", ("e", ""), "g"),
 )
+
+
+def _kept_as_written(marked: str) -> str:
+    """Mark what must not be read as a common word: `WHERE`, a lone `A`."""
+    if not re.search(r"[a-z]", marked):
+        return marked
+    marked = re.sub(r"(?<=[a-z] )A(?=[ ,.?!]|$)", "⟦#letter a⟧", marked)
+    return re.sub(rf"(?<![⟦#\w-])({_KEYWORDS})(?![\w-])", lambda m: f"⟦#word {m[1].lower()}⟧", marked)
+
+
+def _plural_names(marked: str) -> frozenset[str]:
+    """Return the capitalised words in the middle of a sentence that end in `s`: `Aliens` is not `Alien`."""
+    found = re.findall(r"(?<=[a-z] )([A-Z][a-z]{2,}s)(?=[ ,.?!]|$)", marked)
+    return frozenset(f.lower() for f in found if not f.endswith("days"))
 
 
 def _lowered(marked: str) -> str:
@@ -232,6 +298,15 @@ def _stripped(text: str) -> str:
         text = POLITE_START.sub("", text).strip(" ,.;:-")
         text = POLITE_END.sub("", text).strip(" ,.;:-")
     return text or (before or "")
+
+
+def _turned(text: str) -> str:
+    """Put the question first: `in Outlook, how do I sort` and `the sensor: how do I read it` as people usually ask."""
+    fronted = _FRONTED.match(text)
+    if fronted:
+        return f"{fronted[2]} {fronted[1]}"
+    topic = _TOPIC.match(text)
+    return f"{topic[2]} {topic[1]}{topic[3] or ''}" if topic else text
 
 
 def _framed(text: str) -> tuple[str, str, str]:
@@ -257,7 +332,7 @@ def _modals(tokens: list[str], kind: str) -> frozenset[str]:
             found.add("should")
     if kind != "yes-no":
         found.discard("can")
-    if kind in ("how", "what-to-do"):
+    if kind in ("how", "what-to-do", "how-long", "how-often"):
         found.clear()
     return frozenset(found)
 
@@ -268,25 +343,20 @@ def _tense(whole: str, tokens: list[str], kind: str) -> str:
         return "past"
     if kind in ("when", "what-date", "what-time", "how-long", "what-to-do", "how-much"):
         return "present"
-    if "will" in words or "shall" in words or " going to " in f" {whole} ":
+    if "will" in words or "shall" in words or re.search(r"\b(?:going|about|due) to\b", whole):
         return "future"
-    if re.search(r"\b(has|have) (already |ever |yet |been |not )?\w+(ed|en|n)\b", whole) and kind in (
-        "yes-no",
-        "how-many",
-        "who",
-        "what",
-    ):
+    if kind != "how" and _is_perfect(words):
         return "perfect"
-    if kind in ("who", "what", "which", "when", "") and not any(w in _AUXILIARIES for w in tokens):
+    if kind in ("who", "what", "which", "how-many") and not any(w in _AUXILIARIES for w in tokens):
         for token in tokens:
             if base_form(token)[1] == "p" and not token.startswith("⟦"):
                 return "past"
     return "present"
 
 
-def _words(tokens: list[str], kind: str) -> tuple[Word, ...]:
+def _words(tokens: list[str], kind: str, names: frozenset[str]) -> tuple[Word, ...]:
     groups, known = english_groups(), english_words()
-    bases = [base_form(t) for t in tokens]
+    bases = [(t, "") if t in names else base_form(t) for t in tokens]
     out: list[Word] = []
     chunk_start, role, negated = 0, "", False
     of_at: int | None = None
@@ -317,13 +387,14 @@ def _words(tokens: list[str], kind: str) -> tuple[Word, ...]:
             role = "" if infinitive else token
             place += 1
             continue
-        if length == 1 and token in _DROPPED and (token not in groups.meanings or token in _MODALS):
+        governed = role in ("from", "to", "by") and token in _OBJECTS and tokens[place - 1] in _ROLES
+        if length == 1 and token in _DROPPED and not governed and (token not in groups.meanings or token in _MODALS):
             if token in _AUXILIARIES:
                 out, of_at = _genitive(out, of_at, chunk_of if of_at is not None else 0)
                 chunk_start = len(out)
             place += 1
             continue
-        if length == 1 and token in _PERSONS:
+        if length == 1 and token in _PERSONS and not governed:
             place += 1
             continue
         base = bases[place][0] if length == 1 else text

@@ -60,7 +60,7 @@ _OWNED = (
 )
 KINDS = (
     _k("who", rf"^(?:who|what (?:is|was) the name of|what person|which person)(?: (?:is|was|were|are))?(?: the)? ({_OWNED})s? (?:of|behind)\b", r"\1_does"),
-    _k("population", r"^(?:how many (?:people|inhabitants|residents)(?: (?:live|are|are there|reside|does|do))?(?: in)?|(?:what is |what was )?the population (?:size )?of|how (?:large|big) is the population of)\b"),
+    _k("population", r"^(?:how many (?:people|inhabitants|residents) (?:live|reside|are there|are living)(?: in)?|(?:what is |what was )?the population (?:size )?of|how (?:large|big) is the population of)\b"),
     _k("population", r"^what (?:is|was) (.+?)(?: 's)? population$|^how many people does (.+?) have$", r"\1"),
     _k("how-much", r"^how much (?:does|do|would|will|did) (?:it cost|i have to pay|i need to pay|i pay|we pay|one pay)(?: to| for)?\b", ""),
     _k("how-much", r"^(?:what|how much) (?:does|do|will|would|did) (.+?) costs?\b", r"\1"),
@@ -86,7 +86,8 @@ KINDS = (
     _k("yes-no", r"^(?:is|are) (?!there|it |i |we )(.{1,60}?) (?:required|obliged|obligated|mandatory|compulsory|necessary|obligatory|needed)\b(?: to)?(?! by)", r"\1", "must"),
     _k("yes-no", rf"^(?:do|does) {_I} (?:need|require) (?!to\b)", "", "must"),
     _k("yes-no", r"^(?:do|does) (.{1,40}?) (?:have|need) to\b", r"\1", "must"),
-    _k("why", r"^what (?:causes|leads to|brings about)\b"),
+    _k("why", r"^what (?:causes|leads to|brings about|makes)\b"),
+    _k("whom", r"^(?:to|for|with|from|by|about|at) whom\b"),
     _k("why", r"^(?:what are|what is|list|name) (?:the |some )?(?:common |main |possible )?(?:causes?|reasons?) (?:of|for|behind)\b"),
     _k("what-to-do", rf"^what (?:should|can|do|must|could|shall|would) {_I}(?: have to| need to)? do (?:if|when|in case|after|once|about|in the event(?: that| of)?)\b"),
     _k("what-to-do", rf"^how (?:should|can|do|could) {_I} (?:react|respond|proceed) (?:if|when|in case|after|once)\b"),

@@ -31,7 +31,8 @@ mg milligram milligrams 毫克
 lb lbs pound pounds 磅
 oz ounce ounces 盎司
 jin 斤
-ton tons tonne tonnes 吨
+tonne tonnes 吨
+ton tons
 km kilometer kilometers kilometre kilometres kms 公里 千米
 m meter meters metre metres 米
 cm centimeter centimeters centimetre centimetres 厘米 公分
@@ -148,10 +149,29 @@ _NOT_NUMBERS = re.compile(
     "周[一二三四五六]|礼拜[一二三四五六]|三角|四季|万能|百货|零食|零售|零钱|八卦|两者|第一次"
 )
 _ONE_UNIT = re.compile(rf"[\s-]+(?:hundred|thousand|million|billion|(?:{_LATIN_UNITS})(?![A-Za-z]))", re.I)
+_NUMBER_HYPHEN = re.compile(
+    rf"\b(two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|thirteen|fourteen|fifteen|sixteen|seventeen|eighteen|twenty|thirty)-({_LATIN_UNITS})\b",
+    re.I,
+)
+_OPERATOR = re.compile(
+    r"[A-Za-z0-9_]*(?:\+\+|--(?=[A-Za-z_\s]|$)|==|!=|<=|>=|&&|\|\||=>|->|\*\*|<<|>>|\^)[A-Za-z0-9_]*"
+)
 _TWO_FACTOR = re.compile(
     r"\b(?:2fa|(?:two|2)[- ]?(?:factor|step) (?:authentication|verification)|two[- ]factor)\b", re.I
 )
 _TIMES_OVER = re.compile(r"(?<![\w.])(\d+(?:\.\d+)?)\s?[x×](?!\w)|(?<![\w.])(\d+(?:\.\d+)?)\s?倍")
+_ORDINAL_WORDS = {
+    "1": "first",
+    "2": "second",
+    "3": "third",
+    "4": "fourth",
+    "5": "fifth",
+    "6": "sixth",
+    "7": "seventh",
+    "8": "eighth",
+    "9": "ninth",
+    "10": "tenth",
+}
 _ONE_OF = re.compile(
     r"(?<![一二三四五六七八九十百千万第\d每])[一1](?:个(?!月|小时|钟头|星期|礼拜|工作日|世纪|人)|台|间|张|份|名|位|条|本|种|款|家|座|辆|部|根|只|件|支|篇|项|套|门|场|封)(?=[\u4e00-\u9fffA-Za-z])"
 )
@@ -161,10 +181,12 @@ _WORD = re.compile(r"[A-Za-z]+(?:-[A-Za-z]+)*")
 
 def mark_facts(text: str) -> str:
     """Return the text with every fact replaced by its mark."""
+    text = _NUMBER_HYPHEN.sub(r"\1 \2", text)
     text = _TWO_FACTOR.sub(" twofactor ", text)
     text = _TIMES_OVER.sub(lambda m: f"{m[1] or m[2]} times ", text)
     text = _ONE_OF.sub("", _NEXT_ONE.sub("", text))
     text = _LITERALS.sub(_literal, text)
+    text = _outside(_OPERATOR, lambda m: _mark("code " + m.group()), text)
     for pattern in _DATES:
         text = _outside(pattern, _date, text)
     text = _outside(_SEASON, lambda m: _mark(f"quarter {_read(m[1])}"), text)
@@ -172,7 +194,7 @@ def mark_facts(text: str) -> str:
     text = _outside(_TIMES, _time, text)
     text = _outside(_MONEY, _money, text)
     text = _outside(_PERCENT_CN, lambda m: _mark(_read(m["num"]) + " percent") if _read(m["num"]) else m.group(), text)
-    text = _outside(ORDINAL, lambda m: _mark("rank " + m[1]), text)
+    text = _outside(ORDINAL, lambda m: _ORDINAL_WORDS.get(m[1]) or _mark("rank " + m[1]), text)
     text = _outside(_CODE, _code, text)
     text = _outside(_PLAIN, _plain, text)
     text = _outside(re.compile(rf"{_NOT_NUMBERS.pattern}|{_HAN_NUMBER.pattern}"), _han, text)
@@ -196,7 +218,12 @@ def _outside(pattern: re.Pattern[str], replace: object, text: str) -> str:
 
 def _literal(match: re.Match[str]) -> str:
     if match["quote"]:
-        return _mark("quote " + match["quote"][1:-1].strip().replace("⟧", ""))
+        inside = match["quote"][1:-1].strip().replace("⟧", "")
+        return (
+            f" {inside} "
+            if re.fullmatch(r"[\w ]{2,40}", inside) and match["quote"][0] != "`"
+            else _mark("quote " + inside)
+        )
     return _mark(f"{match.lastgroup} {match.group().rstrip('.,?!')}")
 
 

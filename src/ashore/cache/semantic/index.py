@@ -219,8 +219,7 @@ class SemanticIndex:
 
     def _candidates(self, shelf: _Shelf, partition: bytes, reading: Reading) -> list[EntryKey]:
         """Return the entries that hold the rarest word of the question that every match must hold."""
-        must_hold = [w for w in reading.words if not w.light] or list(reading.words)
-        postings = [[shelf.by_word.get((partition, name), _NO_KEYS) for name in search_keys(w)] for w in must_hold]
+        postings = [[shelf.by_word.get((partition, name), _NO_KEYS) for name in search_keys(w)] for w in reading.words]
         rarest = min(postings, key=lambda sets: sum(map(len, sets)))
         found = set().union(*rarest)
         if len(found) > _MOST_CANDIDATES:

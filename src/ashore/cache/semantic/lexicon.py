@@ -13,8 +13,6 @@ class EnglishWord:
     """What WordNet says of one base form."""
 
     parts: str
-    strict: frozenset[str]
-    loose: frozenset[str]
     antonyms: frozenset[str]
     verbs: frozenset[str]
     """For a noun that names a doing: its verb."""
@@ -35,8 +33,8 @@ def english_words() -> dict[str, EnglishWord]:
     found = {}
     for line in _lines("english_words.tsv"):
         word, parts, *rest = line.split("\t")
-        strict, loose, antonyms, verbs = (frozenset(c.split()) for c in (rest + [""] * 4)[:4])
-        found[word] = EnglishWord(parts=parts, strict=strict, loose=loose, antonyms=antonyms, verbs=verbs)
+        antonyms, verbs = (frozenset(c.split()) for c in (rest + [""] * 2)[:2])
+        found[word] = EnglishWord(parts=parts, antonyms=antonyms, verbs=verbs)
     return found
 
 

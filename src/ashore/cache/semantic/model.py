@@ -22,8 +22,6 @@ class Word:
     role: str = ""
     """The direction word before it (`from`, `than`, `in` ...), or nothing."""
     negated: bool = False
-    light: bool = False
-    """It repeats what its neighbour says: a question may have it or lack it."""
     verb: bool = False
     """It may stand before or after its object."""
 
@@ -43,6 +41,8 @@ class Reading:
     persons: frozenset[str] = frozenset()
     passive: bool = False
     """The subject is what the verb is done to (`is paid`)."""
+    turn: int = 0
+    """How many words stood before the question word, where that word may stand anywhere (`密码怎么重置`)."""
     symmetric: bool = False
     """The two sides of an `and` may change places (a difference, a comparison)."""
     unfit: str = ""
@@ -58,7 +58,7 @@ class Match:
     confidence: float
     """Lower bound on the probability that the entry's answer is right for the question."""
     level: int = 0
-    """How loose the agreement is: 0 the same reading, 5 barely."""
+    """How loose the agreement is: 0 the same reading, 3 barely."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

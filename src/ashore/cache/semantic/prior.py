@@ -14,7 +14,7 @@ import msgspec
 
 from ashore.cache.semantic.agree import Agreement
 
-NUM_LEVELS = 6
+NUM_LEVELS = 4
 
 
 class Level(msgspec.Struct, frozen=True):
@@ -46,20 +46,14 @@ def shipped_prior() -> Prior:
 
 
 def level_of(agreement: Agreement) -> int:
-    """Return how loose an agreement is: 0 the same reading, 5 barely."""
+    """Return how loose an agreement is: 0 the same reading, 3 barely."""
     a = agreement
     if a.identical:
         return 0
-    doubts = a.loose_words + a.extra + a.scope + (a.loose_kind if a.loose_roles else 0)
-    if doubts > 1:
-        return 5
-    if a.extra or a.scope:
-        return 4
-    if a.loose_words:
+    doubts = a.scope + bool(a.loose_kind) + bool(a.loose_roles)
+    if a.scope or doubts > 1:
         return 3
-    if a.loose_roles or a.loose_kind:
-        return 2
-    return 1
+    return 2 if doubts else 1
 
 
 def upper_bound(wrong: int, total: int, *, z: float = 1.645) -> float:

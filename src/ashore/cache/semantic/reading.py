@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
 import re
 
 from ashore.cache.semantic.chinese import read_chinese
 from ashore.cache.semantic.english import read_english
 from ashore.cache.semantic.facts import facts_in, mark_facts
-from ashore.cache.semantic.light import with_light
 from ashore.cache.semantic.model import Reading, Word
 from ashore.cache.semantic.plain import language_of, plain, unfit
 
@@ -22,8 +20,7 @@ def read(question: str) -> Reading:
     language = language_of(text)
     marked = mark_facts(text)
     if language != "other":
-        reading = read_english(marked) if language == "en" else read_chinese(marked)
-        return dataclasses.replace(reading, words=with_light(reading.words))
+        return read_english(marked) if language == "en" else read_chinese(marked)
     tokens = re.findall(r"⟦#[^⟧]*⟧|\w+|[^\w\s]", marked.lower().rstrip(" ?!.。？！"))
     return Reading(language="other", kind="", words=tuple(Word(text=t) for t in tokens), facts=facts_in(marked))
 
