@@ -141,9 +141,10 @@ class AnswerCache:
         """
         hasher = hashlib.blake2b(b"ready", key=self._secret, digest_size=32)
         epochs = b"%d %d" % (self._epochs.get(POLICY_EPOCH), self._epochs.get(ANY_PURGE_EPOCH))
-        head = b"\0".join((tenant.encode(), principal_id.encode(), path.encode(), stamp, epochs))
-        hasher.update(len(head).to_bytes(8, "little"))
-        hasher.update(head)
+        who, whose, where = tenant.encode(), principal_id.encode(), path.encode()
+        # The lengths first: a name may hold any separator, and names that are only joined could be cut elsewhere.
+        lengths = b"%d %d %d %d %d:" % (len(who), len(whose), len(where), len(stamp), len(epochs))
+        hasher.update(b"".join((lengths, who, whose, where, stamp, epochs)))
         hasher.update(body)
         return hasher.digest()
 

@@ -241,6 +241,16 @@ def test_a_finished_response_is_found_by_the_same_bytes_of_the_same_principal() 
     assert bench.cache.ready(key) is None
 
 
+@pytest.mark.parametrize("separator", ["", "\0", "/", ":", " "])
+def test_names_cut_at_another_place_lead_to_another_finished_response(separator: str) -> None:
+    bench = Bench()
+    whole = separator.join(("acme", "b", "c", "1"))
+    names = [(whole[:cut], whole[cut:].removeprefix(separator)) for cut in range(1, len(whole))]
+    names = list(dict.fromkeys(names))
+    keys = {bench.cache.ready_key(TenantId(a), b, "/v1/chat/completions", b"{}", b"1") for a, b in names}
+    assert len(keys) == len(names)
+
+
 def test_no_tenant_ever_gets_the_answer_of_another() -> None:
     async def scenario() -> None:
         bench = Bench(max_bytes=64 << 20)
