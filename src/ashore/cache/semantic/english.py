@@ -46,7 +46,7 @@ _DROPPED = (
         "there it its which what who whom when where how why so also please just really actually exactly "
         "currently now kindly simply basically specifically generally possibly maybe perhaps properly "
         "correctly successfully quickly easily anyway here then as well own certain specific particular i me "
-        "my we us our you your myself ourselves mine ours would will shall can could may might should "
+        "someone somebody anyone anybody my we us our you your myself ourselves mine ours would will shall can could may might should "
         "going get got getting 's if to and or such very too even still available possible go in on at for "
         "with about by from into onto via per through over under during concerning regarding"
     )
@@ -77,6 +77,7 @@ _PAST = frozenset(["did", "was", "were", "had", "used"])
 _GET = words_of("get receive have obtain")
 _HAVING = {
     "how-many": _GET | {"exist", "take", "include", "contain", "be", "need"},
+    "how": _GET,
     "how-much": _GET,
     "what": _GET | {"exist", "contain", "include", "mustdo", "need", "require"},
     "where": _GET | {"find", "locate"},
@@ -99,6 +100,7 @@ def read_english(marked: str) -> Reading:
     marked = _kept_as_written(marked)
     marked = _QUARTER.sub(lambda m: f"⟦#quarter {m[1] or _ORDINAL[m[2].lower()]}⟧ ", marked)
     names = _plural_names(marked)
+    marked = re.sub(r"\b(?:[Nn]umber|[Nn]o|[Nn]r|[Nn]um)\.? *(?=⟦#\d)", "", marked)
     whole = " " + _lowered(marked) + " "
     for pattern, spelled in _CONTRACTIONS:
         whole = re.sub(pattern, spelled, whole)
@@ -222,7 +224,7 @@ def base_form(token: str) -> tuple[str, str]:
     if token in english_groups().meanings and not token.endswith(("ed", "ing")):
         return token, ""
     for ending, replacements, kind in _ENDINGS:
-        if not token.endswith(ending) or len(token) - len(ending) < 2:
+        if not token.endswith(ending) or len(token) - len(ending) < (3 if kind in "pg" else 2):
             continue
         stem = token[: -len(ending)]
         for replacement in replacements:
@@ -230,6 +232,8 @@ def base_form(token: str) -> tuple[str, str]:
                 return stem + replacement, kind
         if kind in "pg" and len(stem) > 2 and stem[-1] == stem[-2] and stem[:-1] in words:
             return stem[:-1], kind
+    if token.endswith("ly") and token not in _NOT_ADVERBS and "a" in getattr(words.get(token[:-2]), "parts", ""):
+        return token[:-2], ""
     if token in words:
         return token, ""
     if token.endswith("s") and not token.endswith(("ss", "us", "is")) and len(token) > 3:
@@ -258,6 +262,10 @@ _BRITISH = (
     (r"^cheque(s?)$", r"check\1"),
     (r"^grey$", "gray"),
 )
+_NOT_ADVERBS = words_of(
+    "hardly lately nearly shortly highly mostly barely scarcely likely lively fairly justly presently"
+)
+"""Words in `-ly` that do not say what their adjective says."""
 _ENDINGS = (
     ("ies", ("y",), "n"),
     ("es", ("e", ""), "n"),

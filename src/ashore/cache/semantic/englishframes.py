@@ -97,7 +97,7 @@ KINDS = (
     _k("how", r"^what (?:is|are) (?:needed|required|involved|necessary) (?:to|in|for) (?=\w+ing\b)"),
     _k("how", rf"^(?:is there|are there|do you have|does there exist) (?:a|an|any|some) {_BEST}(?:way|ways|method|methods|possibility|option|options|procedure|instructions)s? (?:to|of|for (?:me|us) to|{_I} can|that {_I} can|for)\b"),
     _k("how", rf"^(?:in )?(?:what|which) way (?:can|do|should|could) {_I}\b"),
-    _k("how-many", r"^how many(?: different)?\b"),
+    _k("how-many", r"^(?:(?:for|after|within|in|at|of|from|with|by) )?how many(?: different)?\b"),
     _k("how-many", r"^(?:what (?:is|are|was|were) )?the (?:total |exact |approximate )?(?:number|count|quantity) of\b"),
     _k("how-long", r"^how (?:long|much time|many time)(?: (?:will|would|does|do|did|should) it (?:usually |typically |normally |generally )?(?:take|need))?(?: for| to)?\b"),
     _k("how-long", r"^(?:what (?:is|are|was) )?the (?:total |typical |usual |normal |average )?(?:duration|length|time frame|timeframe) (?:of|for)\b"),

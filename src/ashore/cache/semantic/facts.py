@@ -136,7 +136,7 @@ _MONEY = re.compile(rf"(?P<cur>US\$|[$€£¥]|\b(?:USD|EUR|GBP|CNY|RMB|JPY)\b)\
 _PERCENT_CN = re.compile(rf"百分之(?P<num>{_NUMBER}|{_CN})")
 _PLAIN = re.compile(
     rf"{_EDGE_L}(?P<num>{_NUMBER})\s*(?P<scale>(?:k|bn|mn|million|billion|thousand|trillion)(?![a-z])|[百千万亿]+(?!克|米|瓦))?"
-    rf"\s*-?(?P<unit>%|°[cf]?|{_HAN_UNITS}|(?:{_LATIN_UNITS})(?![A-Za-z]))?",
+    rf"(?:\s*-?(?P<unit>%|°[cf]?|{_HAN_UNITS}|(?:{_LATIN_UNITS})(?![A-Za-z])))?",
     re.I,
 )
 _HAN_NUMBER = re.compile(
