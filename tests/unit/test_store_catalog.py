@@ -66,7 +66,7 @@ def test_the_parameters_of_latent_attention_models_follow_from_their_config(entr
         "ffn": 18432,
         "moe": 2048,
         "experts": 256,
-        "shared": 1,
+        "kept": 1,
         "used": 8,
     }
     c = lite if "lite" in entry.name else large
