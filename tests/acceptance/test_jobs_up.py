@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from openai import BadRequestError, NotFoundError, OpenAI
+from openai import AuthenticationError, BadRequestError, NotFoundError, OpenAI
 from served import Served, start_served
 
 ECHO = "fake:echo"
@@ -179,6 +181,51 @@ def test_the_same_idempotency_key_is_the_same_background_response(client: OpenAI
         client.responses.create(model=ECHO, input="once", background=True, extra_headers=headers).id for _ in range(3)
     }
     assert len(ids) == 1
+
+
+def test_the_command_lists_shows_and_cancels(
+    client: OpenAI, server: Served, ashore: Callable[..., subprocess.CompletedProcess[str]]
+) -> None:
+    begun = client.responses.create(model=ECHO, input="seen from the shell", background=True)
+    wait_for(lambda: client.responses.retrieve(begun.id).status == "completed")
+    listed = ashore("job", "list", "--json", "--limit", "1000", home=server.home)
+    items = {item["id"]: item for item in json.loads(listed.stdout)["items"]}
+    assert items[begun.id]["state"] == "succeeded" and items[begun.id]["kind"] == "response"
+    assert begun.id in ashore("job", "list", "--state", "succeeded", home=server.home).stdout
+    shown = ashore("job", "show", begun.id, home=server.home)
+    assert "succeeded" in shown.stdout and "seen from the shell" not in shown.stdout
+    again = ashore("job", "cancel", begun.id, home=server.home)
+    assert again.returncode == 0 and "had ended already" in again.stdout
+    assert ashore("job", "show", "resp_nothing", home=server.home).returncode == 2
+    assert ashore("job", "list", "--state", "odd", home=server.home).returncode == 2
+    secret = ashore("job", "webhook-secret", home=server.home).stdout.strip()
+    assert secret.startswith("whsec_")
+    assert secret == ashore("job", "webhook-secret", home=server.home).stdout.strip()
+
+
+def test_nobody_acts_for_another_without_the_internal_token(client: OpenAI, server: Served) -> None:
+    headers = {"x-ashore-on-behalf-of": "somebody/other-tenant"}
+    mine = client.responses.create(model=ECHO, input="mine", store=True)
+    with pytest.raises(AuthenticationError), OpenAI(base_url=server.base_url, api_key="wrong", max_retries=0) as other:
+        other.responses.retrieve(mine.id, extra_headers=headers)
+    assert client.responses.retrieve(mine.id, extra_headers=headers).id == mine.id, "the header alone means nothing"
+    token = server.home / "run" / "internal-token"
+    assert token.stat().st_mode & 0o777 == 0o600
+    with OpenAI(base_url=server.base_url, api_key=token.read_text().strip(), max_retries=0) as inner:
+        with pytest.raises(AuthenticationError):
+            inner.responses.retrieve(mine.id)
+        with pytest.raises(NotFoundError):
+            inner.responses.retrieve(mine.id, extra_headers=headers)
+
+
+@pytest.mark.full
+def test_nothing_accepted_is_lost_over_fifty_kills() -> None:
+    script = Path(__file__).parents[2] / "benchmarks" / "jobs_kills.py"
+    done = subprocess.run(
+        [sys.executable, str(script), "--kills", "50", "--pause", "0.8", "--json"],
+        capture_output=True, text=True, check=False, timeout=280,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_what_is_put_off_and_cancelled_on_a_slow_model(tmp_path: Path, free_port: Callable[[], int]) -> None:

@@ -28,6 +28,7 @@ COMMANDS = (
     Command(name="cache", target="ashore.cli.cache:app", summary="See, purge and fill the cache of answers."),
     Command(name="bench", target="ashore.cli.bench:app", summary="Measure what a server gives under load."),
     Command(name="deploy", target="ashore.cli.deploy:app", summary="Render configuration from ashore.toml."),
+    Command(name="job", target="ashore.cli.job:app", summary="List, show and cancel background work."),
     Command(name="completion", target="ashore.cli.completion:app", summary="Install completion for your shell."),
 )
 

@@ -23,6 +23,8 @@ NOT_ITS_FAULT: Final = frozenset(("preempted", "overloaded", "draining", "not_re
 TRIED_AGAIN: Final = frozenset((408, 409, 425, 429, 500, 502, 503, 504, 507))
 NO_ROOM_PAUSE_S: Final = 0.25
 AWAY_PAUSE_S: Final = 0.5
+MOST_CUT_OFF_PAUSE_S: Final = 5.0
+"""A process of ours died under the request. It is back soon; that it counts keeps a request that kills it finite."""
 CALL_TIMEOUT_S: Final = 3600.0
 CONNECT_TIMEOUT_S: Final = 5.0
 MAX_ANSWER_BYTES: Final = 16 << 20
@@ -92,7 +94,8 @@ class CallHandler:
         except AshoreError as fault:
             return Again(after_s=AWAY_PAUSE_S, counted=False, code=fault.code, message=fault.message)
         except httpx.HTTPError as fault:
-            return Again(code="cut_off", message=f"the API was cut off: {type(fault).__name__}")
+            pause_s = min(MOST_CUT_OFF_PAUSE_S, AWAY_PAUSE_S * 2.0 ** min(job.attempts, 10))
+            return Again(after_s=pause_s, code="cut_off", message=f"the API was cut off: {type(fault).__name__}")
         return outcome_of(answer.status_code, answer.content, request_id)
 
 

@@ -19,7 +19,7 @@ from ashore.errors import InvalidSpec
 class JobLimits:
     """What the API may promise whoever submits a job."""
 
-    max_attempts: int = 5
+    max_attempts: int = 10
     result_ttl_ms: int = 30 * 86_400_000
     max_file_bytes: int = 512 << 20
     egress: tuple[str, ...] = ()
@@ -45,7 +45,7 @@ class JobsLaunch(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     api: tuple[ApiAddress, ...]
     token_file: str
     concurrency: int = 8
-    max_attempts: int = 5
+    max_attempts: int = 10
     result_ttl_s: float = 30 * 86_400.0
     egress: tuple[str, ...] = ()
     lease_s: float = 30.0

@@ -88,7 +88,8 @@ class JobsSpec:
 
     concurrency: int = 8
     """Jobs that run at once on this machine."""
-    max_attempts: int = 5
+    max_attempts: int = 10
+    """Attempts of one job, those included that a dying process of ours ended; then it is a dead letter."""
     result_ttl_s: float = 30 * 86_400.0
     max_file_bytes: int = 512 << 20
 

@@ -54,7 +54,7 @@ def _operation(route: Route, schemas: dict[type, dict[str, Any]]) -> dict[str, A
         answer["content"] = {route.content_type: {"schema": {"type": "string"}}}
     error = schemas[AnthropicError if route.anthropic else OpenAIError]
     operation: dict[str, Any] = {
-        "operationId": route.handler.__name__,
+        "operationId": _operation_id(route),
         "summary": route.summary,
         "tags": [route.tag],
         "security": [] if route.guard == "open" else [{"bearer": []}, {"key": []}],
@@ -72,3 +72,10 @@ def _operation(route: Route, schemas: dict[type, dict[str, Any]]) -> dict[str, A
         name = route.path[route.path.index("{") + 1 : route.path.index("}")]
         operation["parameters"] = [{"name": name, "in": "path", "required": True, "schema": {"type": "string"}}]
     return operation
+
+
+def _operation_id(route: Route) -> str:
+    """Return a name that no other route has: rooms of routes call theirs `create` and `retrieve` each."""
+    module = route.handler.__module__.rpartition(".")[2]
+    name = route.handler.__name__
+    return name if module in ("handlers", "operate") else f"{module}_{name}"

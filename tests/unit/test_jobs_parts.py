@@ -1,0 +1,266 @@
+"""Parts of the queue alone: where webhooks may go and how they are signed, lines of batches, forms."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+from collections.abc import Iterator, Sequence
+from http.server import BaseHTTPRequestHandler, HTTPServer
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from openai import OpenAI
+
+from ashore.api.http.multipart import Data, FormReader, Part, boundary_of
+from ashore.core import ManualClock
+from ashore.errors import InvalidRequest, InvalidSpec, PermissionDenied
+from ashore.jobs import Again, Done, Failed, JobQueue, MemoryJobs, NewJob, Outcome, WebhookHandler
+from ashore.jobs.batchlines import MAX_LINE_BYTES, check_lines, split_lines
+from ashore.jobs.calls import outcome_of
+from ashore.jobs.egress import check_addresses, check_url, parse_allow
+from ashore.jobs.retry import LONGEST_PAUSE_S, backoff_s
+
+SECRET = "whsec_" + "A" * 43 + "="
+
+
+@pytest.mark.parametrize(
+    ("url", "allowed"),
+    [
+        ("https://hooks.example/x?a=1", True),
+        ("https://HOOKS.example./x", True),
+        ("https://a.wild.example/", True),
+        ("https://wild.example/", False),
+        ("https://notwild.example/", False),
+        ("https://hooks.example:8443/", False),
+        ("https://ported.example:8443/", True),
+        ("https://ported.example/", False),
+        ("https://other.example/", False),
+        ("https://hooks.example.evil.example/", False),
+        ("https://hooks.example@evil.example/", False),
+        ("https://user@hooks.example/", False),
+        ("ftp://hooks.example/", False),
+        ("file:///etc/passwd", False),
+        ("https://hooks.example/a b", False),
+        ("https://hooks.example/\r\nx: y", False),
+        ("https://hooks.example:99999/", False),
+        ("https:///x", False),
+        ("", False),
+    ],
+)
+def test_only_named_hosts_may_be_called(url: str, allowed: bool) -> None:
+    allow = parse_allow(["hooks.example:443", "*.wild.example", "ported.example:8443"])
+    if allowed:
+        assert check_url(url, allow).host.endswith("example")
+    else:
+        with pytest.raises(PermissionDenied):
+            check_url(url, allow)
+
+
+@pytest.mark.parametrize(
+    "inside",
+    ["127.0.0.1", "10.1.2.3", "192.168.0.1", "169.254.169.254", "0.0.0.0", "::1", "fe80::1%eth0", "fd00::1",
+     "::ffff:127.0.0.1", "100.64.0.1", "224.0.0.1"],
+)  # fmt: skip
+def test_a_name_cannot_point_inside_unless_the_operator_says_so(inside: str) -> None:
+    target = check_url("https://hooks.example/", parse_allow(["hooks.example"]))
+    with pytest.raises(PermissionDenied, match="points to"):
+        check_addresses(target, ["93.184.216.34", inside])
+    with pytest.raises(PermissionDenied, match="no address"):
+        check_addresses(target, [])
+    assert check_addresses(target, ["93.184.216.34"]) == "93.184.216.34"
+
+
+def test_an_inner_host_lies_in_its_network_and_nowhere_else() -> None:
+    target = check_url("http://hooks.corp/", parse_allow(["hooks.corp@10.0.0.0/8"]))
+    assert check_addresses(target, ["10.1.2.3"]) == "10.1.2.3"
+    for outside in ("11.0.0.1", "127.0.0.1", "93.184.216.34", "fd00::1"):
+        with pytest.raises(PermissionDenied):
+            check_addresses(target, [outside])
+    named = check_url("http://10.9.9.9:80/", parse_allow(["10.9.9.9"]))
+    assert check_addresses(named, ["10.9.9.9"]) == "10.9.9.9"
+
+
+@pytest.mark.parametrize("entry", ["", "*", "a/b", "host@nowhere", "u@host", "a*b.example", "host:port"])
+def test_a_malformed_entry_of_egress_is_named(entry: str) -> None:
+    with pytest.raises(InvalidSpec, match="egress"):
+        parse_allow([entry])
+
+
+class Receiver:
+    """A webhook receiver that answers what it is told to."""
+
+    def __init__(self) -> None:
+        self.status = 200
+        self.got: list[tuple[dict[str, str], bytes]] = []
+        receiver = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                body = self.rfile.read(int(self.headers["content-length"]))
+                receiver.got.append(({k.lower(): v for k, v in self.headers.items()}, body))
+                self.send_response(receiver.status)
+                self.send_header("location", "http://127.0.0.1:1/elsewhere")
+                self.end_headers()
+
+            def log_message(self, format: str, *args: object) -> None:
+                return
+
+        self.server = HTTPServer(("127.0.0.1", 0), Handler)
+        self.port = self.server.server_port
+        self.thread = threading.Thread(target=self.server.serve_forever)
+        self.thread.start()
+
+    def close(self) -> None:
+        self.server.shutdown()
+        self.thread.join()
+        self.server.server_close()
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    one = Receiver()
+    yield one
+    one.close()
+
+
+def deliver(url: str, allow: list[str], addresses: Sequence[str] = ()) -> Outcome:
+    clock = ManualClock()
+    queue = JobQueue(MemoryJobs(), clock, jitter=lambda: 0.0)
+    queue.submit(NewJob(job_id="resp_1", kind="response", tenant="t", principal="p", payload=b"{}", webhook=url))
+    [lease] = queue.lease(kinds=("response",), limit=1, owner="w")
+    queue.settle(lease, Done(result=b"{}"))
+    [hook] = queue.lease(kinds=("webhook",), limit=1, owner="w")
+
+    async def resolver(host: str, port: int) -> Sequence[str]:
+        return addresses
+
+    handler = WebhookHandler(allow=parse_allow(allow), secret_of=lambda tenant: SECRET, clock=clock, resolver=resolver)
+    return asyncio.run(handler.run(hook))
+
+
+def test_a_webhook_is_one_that_the_official_client_verifies(
+    receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    outcome = deliver(f"http://127.0.0.1:{receiver.port}/hook?x=1", [f"127.0.0.1:{receiver.port}"])
+    assert outcome == Done(result=b"200")
+    [(headers, body)] = receiver.got
+    monkeypatch.setattr("time.time", ManualClock().now_s)
+    with OpenAI(api_key="x", webhook_secret=SECRET, base_url="http://127.0.0.1:1") as client:
+        event = client.webhooks.unwrap(body, headers)
+        assert event.type == "response.completed" and event.data.id == "resp_1"
+        with pytest.raises(Exception, match=r"[Ss]ignature"):
+            client.webhooks.unwrap(body + b" ", headers)
+
+
+@pytest.mark.parametrize(("status", "kind"), [(204, Done), (500, Again), (404, Again), (302, Again), (410, Failed)])
+def test_what_a_receiver_answers_decides(receiver: Receiver, status: int, kind: type[Outcome]) -> None:
+    receiver.status = status
+    assert isinstance(deliver(f"http://127.0.0.1:{receiver.port}/", ["127.0.0.1"]), kind)
+    assert len(receiver.got) == 1, "a redirect is not followed"
+
+
+def test_a_receiver_that_is_down_is_tried_again_and_one_that_is_not_allowed_is_not(receiver: Receiver) -> None:
+    port = receiver.port
+    receiver.close()
+    down = deliver(f"http://127.0.0.1:{port}/", ["127.0.0.1"])
+    assert isinstance(down, Again) and down.counted and down.code == "webhook_unreachable"
+    assert isinstance(deliver("http://127.0.0.1:1/", []), Failed)
+    receiver.__init__()  # type: ignore[misc]  # the fixture closes it once more
+
+
+def test_a_name_that_turns_inside_reaches_nobody(receiver: Receiver) -> None:
+    outcome = deliver(f"http://hooks.example:{receiver.port}/", ["hooks.example"], ["127.0.0.1"])
+    assert isinstance(outcome, Failed) and receiver.got == []
+    outcome = deliver(f"http://hooks.example:{receiver.port}/", ["hooks.example@127.0.0.0/8"], ["127.0.0.1"])
+    assert isinstance(outcome, Done) and receiver.got[0][0]["host"] == f"hooks.example:{receiver.port}"
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "kind", "counted"),
+    [
+        (200, "", Done, None), (400, "invalid_request", Failed, None), (403, "permission_denied", Failed, None),
+        (503, "preempted", Again, False), (429, "overloaded", Again, False), (503, "draining", Again, False),
+        (401, "invalid_api_key", Again, False), (503, "host_died", Again, True), (500, "internal_error", Again, True),
+    ],
+)  # fmt: skip
+def test_what_the_api_answers_decides(status: int, code: str, kind: type[Outcome], counted: bool | None) -> None:
+    body = json.dumps({"error": {"code": code, "message": "m"}} if code else {"ok": 1}).encode()
+    outcome = outcome_of(status, body, "r")
+    assert isinstance(outcome, kind)
+    if isinstance(outcome, Again):
+        assert outcome.counted == counted
+    elif outcome.result is not None:
+        assert msgspec.json.decode(outcome.result)["status"] == status
+
+
+@given(st.integers(1, 10_000), st.floats(0, 0.999))
+def test_pauses_grow_to_a_bound(attempts: int, jitter: float) -> None:
+    assert 0.25 <= backoff_s(attempts, jitter) <= LONGEST_PAUSE_S
+    assert backoff_s(attempts + 1, jitter) >= backoff_s(attempts, jitter)
+
+
+@given(st.lists(st.binary(max_size=20).filter(lambda line: b"\n" not in line), max_size=8), st.integers(1, 7))
+def test_lines_are_the_same_however_the_file_was_cut(lines: list[bytes], size: int) -> None:
+    data = b"\n".join(lines)
+    pieces = [data[at : at + size] for at in range(0, len(data), size)]
+    expected = data.split(b"\n")
+    assert list(split_lines(pieces)) == (expected[:-1] if expected[-1] == b"" else expected)
+
+
+def test_lines_too_long_or_none_are_told() -> None:
+    assert check_lines([], "/v1/embeddings")[1][0].code == "empty_file"
+    pieces = [b"x" * (1 << 20)] * ((MAX_LINE_BYTES >> 20) + 1)
+    total, errors = check_lines(split_lines(pieces), "/v1/embeddings")
+    assert [e.code for e in errors] == ["line_too_long"] and errors[0].line == 1 and total == 0
+
+
+def form_of(parts: list[tuple[str, str | None, bytes]], boundary: bytes) -> bytes:
+    out = b""
+    for name, filename, data in parts:
+        file = f'; filename="{filename}"'.encode() if filename is not None else b""
+        out += b"--" + boundary + b'\r\nContent-Disposition: form-data; name="' + name.encode() + b'"' + file
+        out += b"\r\n\r\n" + data + b"\r\n"
+    return out + b"--" + boundary + b"--\r\n"
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(["file", "purpose"]), st.none() | st.just("a.jsonl"),
+            st.lists(st.sampled_from([b"\r\n", b"--", b"--bound", b"\r", b"\r\n--boun", b"data"])).map(b"".join),
+        ),
+        max_size=4,
+    ).filter(lambda parts: all(b"\r\n--bound" not in b"\r\n" + data for _, _, data in parts)),
+    st.integers(1, 30),
+)  # fmt: skip
+def test_a_form_is_the_same_however_it_was_cut(parts: list[tuple[str, str | None, bytes]], size: int) -> None:
+    body = form_of(parts, b"bound")
+    reader = FormReader(b"bound")
+    seen: list[tuple[str, str | None, bytes]] = []
+    for at in range(0, len(body), size):
+        for event in reader.feed(body[at : at + size]):
+            if isinstance(event, Part):
+                seen.append((event.name, event.filename, b""))
+            else:
+                assert isinstance(event, Data)
+                name, filename, data = seen[-1]
+                seen[-1] = (name, filename, data + event.piece)
+    reader.end()
+    assert seen == parts
+
+
+def test_broken_forms_are_refused() -> None:
+    with pytest.raises(InvalidRequest, match="multipart"):
+        boundary_of(b"application/json")
+    assert boundary_of(b'multipart/form-data; boundary="a b"') == b"a b"
+    reader = FormReader(b"x")
+    list(reader.feed(b'--x\r\ncontent-disposition: form-data; name="f"\r\n\r\nhalf'))
+    with pytest.raises(InvalidRequest, match="last boundary"):
+        reader.end()
+    with pytest.raises(InvalidRequest, match="no name"):
+        list(FormReader(b"x").feed(b"--x\r\ncontent-type: text/plain\r\n\r\nhalf"))
+    with pytest.raises(InvalidRequest, match="head"):
+        list(FormReader(b"x").feed(b"--x\r\n" + b"a" * 20_000))
