@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from ashore.serving import RedisLink
     from ashore.spec import CacheSpec, RedisSpec
     from ashore.state import Database
-    from ashore.store import ModelStore, Progress, StoredModel
+    from ashore.store import ModelStore, StoredModel
 
 INT8 = "int8"
 Q8_0 = "q8_0"
@@ -88,21 +88,6 @@ def redis_link(spec: RedisSpec, home: Home) -> RedisLink | None:
         return None
     url = f"unix://{home.valkey_socket}" if spec.url == "embedded" else spec.url
     return RedisLink(url=url, timeout_s=spec.timeout_ms / 1000)
-
-
-def make_ready(store: ModelStore, name: str, *, progress: Progress | None = None) -> StoredModel:
-    """Return the stored form of `name` that the CPU engine serves: pulled if absent, and prepared once.
-
-    A decoder gets the variant `int8`, which is kept; an encoder is served as pulled. May be called twice: the second
-    call only looks. When the machine dies halfway, the next call starts that step again.
-    """
-    try:
-        model = store.resolve(name)
-    except UnknownModel:
-        model = store.pull(name, progress=progress)
-    if model.variant or model.format == "openvino" or model.shape.architecture == "bert":
-        return model
-    return prepare_variant(store, model, INT8)
 
 
 def prepare_variant(

@@ -40,10 +40,6 @@ class Home:
         return self.root / "snapshots"
 
     @property
-    def audit(self) -> Path:
-        return self.root / "audit"
-
-    @property
     def first_key(self) -> Path:
         return self.root / "first-key"
 

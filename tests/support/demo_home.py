@@ -15,11 +15,11 @@ RECIPE = "1"
 BUILD = """
 import sys
 from pathlib import Path
-from ashore.bootstrap import build_store, make_ready
+from ashore.bootstrap import build_store, prepare_variant
 from ashore.settings import Home
 store = build_store(Home(root=Path(sys.argv[1])))
-for name in ("smollm2", "minilm"):
-    make_ready(store, name)
+prepare_variant(store, store.pull("smollm2"), "int8")
+store.pull("minilm")
 """
 
 

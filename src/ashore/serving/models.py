@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import msgspec
 
@@ -41,7 +41,6 @@ class LoadedModel:
     text: ServedText
     replicas: ReplicaSet
     gate: Gate
-    eos_token_ids: tuple[int, ...] = field(default=())
 
     @property
     def info(self) -> EngineInfo:

@@ -97,10 +97,6 @@ class TextModel:
         return len(self._table)
 
     @property
-    def has_chat_template(self) -> bool:
-        return self._template is not None
-
-    @property
     def knows_tools(self) -> bool:
         """Whether the template tells the model about tools; where it does not, a model sees none."""
         return _TOOLS.search(self.template_source) is not None
@@ -150,10 +146,6 @@ class TextModel:
     def token_text(self, token_id: int) -> str:
         """Return one token as text, with U+FFFD where it is part of a character."""
         return self.token_bytes(token_id).decode("utf-8", "replace")
-
-    def byte_table(self) -> tuple[bytes, ...]:
-        """Return the bytes of every token by id, for a grammar engine. Not a copy."""
-        return self._table
 
     def render_chat(
         self,

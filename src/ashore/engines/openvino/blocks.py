@@ -137,13 +137,6 @@ class BlockPool:
         siblings[ids] = block
         return self._serial
 
-    def forget_all(self) -> None:
-        """Remember no computed block any more, as after new weights or adapters."""
-        for block in list(self._nodes):
-            self._forget(block)
-        self._free.extend(self._idle)
-        self._idle.clear()
-
     def _hold(self, block: int) -> None:
         if self._holders[block] == 0:
             del self._idle[block]
