@@ -1,0 +1,201 @@
+"""The loop of a job worker, over the queue in memory."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from ashore.core import SystemClock
+from ashore.errors import DiskFull, HostDied, InvalidRequest
+from ashore.jobs import Again, Done, Job, JobQueue, Lane, Lease, MemoryFiles, MemoryJobs, NewJob, Outcome, Runner
+
+Work = Callable[[Lease], Coroutine[Any, Any, Outcome]]
+
+
+class Quiet:
+    """Announces nothing: the runner must find work by itself."""
+
+    def __init__(self) -> None:
+        self._closed = threading.Event()
+
+    def wait(self, timeout_s: float) -> bool:
+        self._closed.wait(min(timeout_s, 0.01))
+        return True
+
+    def close(self) -> None:
+        self._closed.set()
+
+
+class Doing:
+    """A `Handler` that does what the test says."""
+
+    def __init__(self, work: Work) -> None:
+        self._work = work
+
+    async def run(self, lease: Lease) -> Outcome:
+        return await self._work(lease)
+
+
+def run_jobs(
+    work: Work, jobs: list[NewJob], until: Callable[[JobQueue], bool], *, queue: JobQueue | None = None, slots: int = 2
+) -> JobQueue:
+    """Run jobs until something holds, and stop the runner."""
+    queue = queue or JobQueue(MemoryJobs(), SystemClock(), lease_s=30, jitter=lambda: 0.0)
+    for job in jobs:
+        queue.submit(job)
+
+    async def go() -> None:
+        runner = Runner(
+            queue,
+            {"call": Doing(work)},
+            lanes=(Lane(kinds=("call",), slots=slots),),
+            owner="me",
+            changes=Quiet,
+            files=MemoryFiles(),
+        )
+        task = asyncio.create_task(runner.run())
+        async with asyncio.timeout(20):
+            while not until(queue):
+                await asyncio.sleep(0.01)
+        runner.stop()
+        async with asyncio.timeout(20):
+            await task
+
+    asyncio.run(go())
+    return queue
+
+
+def new(job_id: str, **options: Any) -> NewJob:
+    return NewJob(job_id=job_id, kind="call", tenant="a", principal="p", payload=b"{}", **options)
+
+
+def job_of(queue: JobQueue, job_id: str) -> Job:
+    return queue.get(job_id, tenant="a")
+
+
+def all_final(queue: JobQueue) -> bool:
+    return all(job.final for job in queue.store.select(limit=100))
+
+
+def test_jobs_run_side_by_side_up_to_their_slots() -> None:
+    running, most = 0, 0
+
+    async def work(lease: Lease) -> Outcome:
+        nonlocal running, most
+        running += 1
+        most = max(most, running)
+        await asyncio.sleep(0.02)
+        running -= 1
+        return Done(result=lease.job.job_id.encode())
+
+    queue = run_jobs(work, [new(f"j{n}") for n in range(6)], all_final)
+    assert most == 2
+    assert [queue.body(f"j{n}").result for n in range(6)] == [f"j{n}".encode() for n in range(6)]
+
+
+def test_errors_are_tried_again_or_end_the_job_by_their_kind() -> None:
+    tries: dict[str, int] = {}
+
+    async def work(lease: Lease) -> Outcome:
+        name = lease.job.job_id
+        tries[name] = tries.get(name, 0) + 1
+        if name == "user":
+            raise InvalidRequest("never right")
+        if name == "host" and tries[name] == 1:
+            raise HostDied("gone")
+        if name == "bug":
+            raise RuntimeError("ours")
+        return Done(result=b"")
+
+    queue = run_jobs(work, [new("user"), new("host"), new("bug", max_attempts=2)], all_final)
+    assert (job_of(queue, "user").state, tries["user"]) == ("failed", 1)
+    assert (job_of(queue, "host").state, tries["host"]) == ("succeeded", 2)
+    assert (job_of(queue, "bug").state, tries["bug"]) == ("dead", 2)
+    assert job_of(queue, "user").error_code == "invalid_request"
+
+
+def test_a_cancelled_job_stops_here_too() -> None:
+    stopped: list[str] = []
+
+    async def work(lease: Lease) -> Outcome:
+        try:
+            await asyncio.sleep(60)
+        except asyncio.CancelledError:
+            stopped.append(lease.job.job_id)
+            raise
+        return Done(result=b"")
+
+    cancelled: list[Job | None] = []
+
+    def until(queue: JobQueue) -> bool:
+        if job_of(queue, "j").state == "running" and not cancelled:
+            cancelled.append(queue.cancel("j"))
+        return bool(stopped)
+
+    queue = run_jobs(work, [new("j")], until)
+    assert job_of(queue, "j").state == "cancelled"
+
+
+def test_a_stop_gives_back_what_runs_uncounted() -> None:
+    async def work(lease: Lease) -> Outcome:
+        await asyncio.sleep(60)
+        return Done(result=b"")
+
+    queue = run_jobs(work, [new("j", max_attempts=1)], lambda q: job_of(q, "j").state == "running")
+    job = job_of(queue, "j")
+    assert (job.state, job.attempts, job.error_code) == ("queued", 0, "worker_stopped")
+
+
+def test_what_an_earlier_worker_held_is_taken_over() -> None:
+    queue = JobQueue(MemoryJobs(), SystemClock(), lease_s=3600)
+    queue.submit(new("j"))
+    queue.lease(kinds=("call",), limit=1, owner="me")
+
+    async def work(lease: Lease) -> Outcome:
+        return Done(result=b"done")
+
+    run_jobs(work, [], all_final, queue=queue)
+    assert queue.body("j").result == b"done"
+
+
+class FullForAWhile(MemoryJobs):
+    """A disk that is full when results are to be written."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.refusals = 0
+
+    def update(self, job_ids: Any, rule: Any, now_ms: int) -> list[Job]:
+        found = [job for job_id in job_ids if (job := self.get(job_id)) is not None]
+        changes = [rule(job) for job in found]
+        if any(change is not None and change.job.final for change in changes) and self.refusals < 1:
+            self.refusals += 1
+            raise DiskFull("no room left")
+        return super().update(job_ids, rule, now_ms)
+
+
+def test_a_result_waits_for_room_on_the_disk_and_the_work_is_not_done_twice() -> None:
+    store, runs = FullForAWhile(), 0
+    queue = JobQueue(store, SystemClock(), lease_s=30)
+
+    async def work(lease: Lease) -> Outcome:
+        nonlocal runs
+        runs += 1
+        return Done(result=b"kept")
+
+    run_jobs(work, [new("j")], all_final, queue=queue)
+    assert (store.refusals, runs) == (1, 1) and queue.body("j").result == b"kept"
+
+
+def test_a_job_that_makes_room_comes_back() -> None:
+    tries = 0
+
+    async def work(lease: Lease) -> Outcome:
+        nonlocal tries
+        tries += 1
+        return Again(after_s=0.0, counted=False, code="preempted") if tries < 5 else Done(result=b"")
+
+    queue = run_jobs(work, [new("j", max_attempts=1)], all_final)
+    assert (job_of(queue, "j").state, tries, job_of(queue, "j").attempts) == ("succeeded", 5, 1)
