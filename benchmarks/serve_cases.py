@@ -53,14 +53,16 @@ def load(server: PeerServer, prompts: Prompts | None, **fields: object) -> LoadR
 
 @contextmanager
 def ashore_up(home: Path, model: str, *, config: str = "", logs: Path) -> Iterator[PeerServer]:
-    """Run `ashore up` from `home`."""
+    """Run `ashore up` from `home`: `model`, or what `config` (the text of an ashore.toml) names."""
     port = free_port()
     url = f"http://127.0.0.1:{port}"
-    words = ["up", model, "--port", str(port), "--grpc-port", "0", "--offline"]
+    words = ["--port", str(port), "--grpc-port", "0", "--offline"]
     if config:
         file = logs / "ashore.toml"
         file.write_text(config)
-        words += ["--config", str(file)]
+        words = ["up", "--config", str(file), *words]
+    else:
+        words = ["up", model, *words]
     os.environ["ASHORE_HOME"] = str(home)
     log = logs / f"up-{model.partition(':')[0]}.log"
     with process([*MAIN, *words], url, ready="/readyz", wait_s=120, log=log):
@@ -79,10 +81,10 @@ class InProcess:
             )
         self.about = self._read()
 
-    def run(self, *, streams: int, requests: int, prompt_tokens: int) -> float:
+    def run(self, *, streams: int, requests: int, prompt_tokens: int, shared_tokens: int) -> float:
         """Return tokens a second."""
         assert self._child.stdin is not None
-        self._child.stdin.write(f"{streams} {requests} {prompt_tokens} {NEW_TOKENS}\n")
+        self._child.stdin.write(f"{streams} {requests} {prompt_tokens} {NEW_TOKENS} {shared_tokens}\n")
         self._child.stdin.flush()
         return float(self._read()["tok_per_s"])
 

@@ -1,7 +1,8 @@
 """The engine that `ashore up` runs, called in process with no HTTP, no host and no text: what HTTP is measured against.
 
 Started by `serve_table.py` with a launch file of the supervisor. Each line on stdin is `STREAMS REQUESTS PROMPT_TOKENS
-NEW_TOKENS`; the answer is one line of JSON. Closed loop: as soon as a sequence ends the next one is submitted.
+NEW_TOKENS SHARED_TOKENS`; the answer is one line of JSON. Prompts begin with the same SHARED_TOKENS, as those that went
+through a template do. Closed loop: as soon as a sequence ends the next one is submitted.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from pathlib import Path
 
 from ashore.core import OrderId
 from ashore.engines import Failed, Finished, GenerateOrder, Sampling, Token
-from ashore.engines.launch import read_launch
+from ashore.engines.hostlaunch import read_launch
 from ashore.engines.ports import Engine
 from ashore.engines.registry import make_engine
 
@@ -25,11 +26,12 @@ def prompt(seed: int, length: int, vocab_size: int) -> list[int]:
 
 def closed_loop(engine: Engine, vocab_size: int, first: int, line: str) -> dict[str, float]:
     """Run one measurement and return tokens a second and the median time to first token."""
-    streams, requests, prompt_tokens, new_tokens = (int(word) for word in line.split())
+    streams, requests, prompt_tokens, new_tokens, shared_tokens = (int(word) for word in line.split())
+    shared = prompt(7, shared_tokens, vocab_size)
     waiting = [
         GenerateOrder(
             order_id=OrderId(str(first + i)),
-            prompt_ids=prompt(first + i, prompt_tokens, vocab_size),
+            prompt_ids=[*shared, *prompt(first + i, prompt_tokens - shared_tokens, vocab_size)],
             max_new_tokens=new_tokens,
             ignore_eos=True,
             sampling=Sampling(temperature=0),

@@ -9,7 +9,9 @@ FOLDER of --peers has the virtual environments `llama-cpp-python` (see `peers.py
 from __future__ import annotations
 
 import argparse
+import json
 import os
+import signal
 import statistics
 import subprocess
 import sys
@@ -24,12 +26,16 @@ from benchmarks.peers import PeerDidNotStart, PeerServer, build_llama_cpp, llama
 from benchmarks.serve_report import Row, about, write
 
 from ashore.bootstrap import build_store, make_ready, prepare_variant
+from ashore.engines.tuning import TunedChoice, read_report, report_path
 from ashore.settings import Home
 
 PROJECT = Path(__file__).parents[1]
 MODEL = "smollm2"
+PEERS = ("xllamacpp", "llama-cpp-python", "vllm")
 PROMPT_TOKENS = 32
 """After the template, as the model's tokenizer counts."""
+ALONE_WAVES = 4
+"""Requests of a single stream in each reading."""
 
 
 @dataclass(kw_only=True)
@@ -47,20 +53,20 @@ class Run:
     rows: list[Row] = field(default_factory=list)
     not_measured: list[str] = field(default_factory=list)
 
-    def start_peers(self, stack: ExitStack, *, streams: int) -> list[PeerServer]:
-        """Start every peer that can be started; note the others."""
+    def start_peers(self, stack: ExitStack, *, streams: int, only: tuple[str, ...] = PEERS) -> list[PeerServer]:
+        """Start those peers of `only` that can be started; note the others."""
         hf_folder = self.peers / "smollm2-hf"
         ways = {
             "xllamacpp": xllamacpp(self.q8_0, streams=streams, threads=self.threads, logs=self.logs),
             "llama-cpp-python": llama_cpp_python(
                 self.peers / "llama-cpp-python", self.q8_0, threads=self.threads, logs=self.logs
             ),
-            "vLLM's CPU build": vllm(self.peers / "vllm", hf_folder, logs=self.logs),
+            "vllm": vllm(self.peers / "vllm", hf_folder, logs=self.logs),
         }
         started = []
-        for name, way in ways.items():
+        for name in only:
             try:
-                started.append(stack.enter_context(way))
+                started.append(stack.enter_context(ways[name]))
             except PeerDidNotStart as fault:
                 line = f"peer {name}: {fault}"
                 if line not in self.not_measured:
@@ -69,49 +75,80 @@ class Run:
 
 
 def throughput(run: Run) -> None:
-    """16 streams: over HTTP, the same engine in process, and every peer; then one stream at those settings."""
+    """16 streams: over HTTP, the same engine in process, and every peer; then one stream, each at its best setting."""
     waves = 1 if run.quick else 2
+    tuned = tuned_configs(run)
     readings: dict[str, list[float]] = {}
     with ExitStack() as stack:
-        ours = stack.enter_context(cases.ashore_up(run.home, MODEL, logs=run.logs))
+        ours = stack.enter_context(cases.ashore_up(run.home, MODEL, config=tuned.get("throughput", ""), logs=run.logs))
         inside = cases.InProcess(run.home / "run" / "host-1.json", run.logs / "in-process.log")
         stack.callback(inside.close)
-        inside.run(streams=16, requests=16, prompt_tokens=PROMPT_TOKENS)  # warms up, as the servers are
+        template = PROMPT_TOKENS - run.prompts.user_tokens
+        sizes = {"streams": 16, "prompt_tokens": PROMPT_TOKENS, "shared_tokens": template}
+        inside.run(requests=16, **sizes)  # warms up, as the servers are
         servers = [ours, *run.start_peers(stack, streams=16)]
         for turn in range(run.rounds):
             for server in servers:
                 report = cases.throughput(server, run.prompts, streams=16, waves=waves, seed=turn)
                 readings.setdefault(f"{server.name}, 16 streams", []).append(report.tok_per_s)
-                one = cases.throughput(server, run.prompts, streams=1, waves=2, seed=100 + turn)
+                one = cases.throughput(server, run.prompts, streams=1, waves=ALONE_WAVES, seed=100 + turn)
                 readings.setdefault(f"{server.name}, 1 stream", []).append(one.tok_per_s)
-            value = inside.run(streams=16, requests=16 * waves, prompt_tokens=PROMPT_TOKENS)
-            readings.setdefault("in process, 16 streams", []).append(value)
-    with ExitStack() as stack:
-        for server in run.start_peers(stack, streams=1):
-            if "xllamacpp" in server.name:
-                for turn in range(run.rounds):
-                    one = cases.throughput(server, run.prompts, streams=1, waves=2, seed=200 + turn)
-                    readings.setdefault(f"{server.name}, 1 stream", []).append(one.tok_per_s)
+                if server is ours:
+                    value = inside.run(requests=16 * waves, **sizes)
+                    readings.setdefault("in process, 16 streams", []).append(value)
+    alone(run, tuned.get("latency", ""), readings)
     medians = {name: statistics.median(values) for name, values in readings.items()}
-    ours16, ours1 = medians["ashore, 16 streams"], medians["ashore, 1 stream"]
     ratios = [h / i for h, i in zip(readings["ashore, 16 streams"], readings["in process, 16 streams"], strict=True)]
-    detail = f"{ours16:.0f} over HTTP, {medians['in process, 16 streams']:.0f} in process, tok/s"
+    detail = f"{medians['ashore, 16 streams']:.0f} over HTTP, {medians['in process, 16 streams']:.0f} in process, tok/s"
     run.rows.append(
         Row(what="16 streams over HTTP against the engine in process", value=statistics.median(ratios), unit="x",
             bar=0.90, aim=0.94, detail=detail, readings=dict(readings))
     )  # fmt: skip
     for what, suffix, mine, bar, aim in (
-        ("16 streams against the best other server", "16 streams", ours16, 1.5, 2.3),
-        ("one stream, at the setting that `up` chose, against each peer's best", "1 stream", ours1, 1.0, 1.2),
+        ("16 streams against the best other server", "16 streams", "ashore, 16 streams", 1.5, 2.3),
+        ("one stream, each server at its own best setting", "1 stream", "ashore alone, 1 stream", 1.0, 1.2),
+        ("one stream at our setting for 16, against each peer's best", "1 stream", "ashore, 1 stream", 0.8, 1.0),
     ):
         others = {n: v for n, v in medians.items() if n.endswith(suffix) and not n.startswith(("ashore", "in process"))}
         best = max(others, key=lambda n: others[n], default="")
-        shown = "; ".join(f"{n} {v:.0f}" for n, v in {f"ashore, {suffix}": mine, **others}.items())
+        shown = "; ".join(f"{n} {v:.0f}" for n, v in {mine: medians[mine], **others}.items())
         run.rows.append(
-            Row(what=what, value=mine / others[best] if best else None, unit="x", bar=bar, aim=aim,
+            Row(what=what, value=medians[mine] / others[best] if best else None, unit="x", bar=bar, aim=aim,
                 detail=f"{shown}, tok/s" if best else "no peer started")
         )  # fmt: skip
-    run.not_measured.append("one stream at a setting of its own: `ashore engine tune` was not run by this benchmark")
+
+
+def alone(run: Run, config: str, readings: dict[str, list[float]]) -> None:
+    """One stream at the setting that is best for one: ours, and llama.cpp's server with a single slot."""
+    with ExitStack() as stack:
+        ours = stack.enter_context(cases.ashore_up(run.home, MODEL, config=config, logs=run.logs))
+        servers = [("ashore alone", ours)]
+        servers += [(s.name, s) for s in run.start_peers(stack, streams=1, only=("xllamacpp", "llama-cpp-python"))]
+        for turn in range(run.rounds):
+            for name, server in servers:
+                one = cases.throughput(server, run.prompts, streams=1, waves=ALONE_WAVES, seed=200 + turn)
+                readings.setdefault(f"{name}, 1 stream", []).append(one.tok_per_s)
+
+
+def tuned_configs(run: Run) -> dict[str, str]:
+    """Return by goal the `ashore.toml` that `ashore engine tune` chose in this home; none where it never ran."""
+    path = report_path(run.home / "cache" / "tuning", MODEL)
+    if not path.is_file():
+        run.not_measured.append(
+            "settings chosen by `ashore engine tune`: it never ran in this home; defaults were used"
+        )
+        return {}
+    return {c.goal: config_of(c) for c in read_report(path).choices}
+
+
+def config_of(choice: TunedChoice) -> str:
+    """Return the specification that runs `choice` under the model's own name."""
+    name = f"{MODEL}@{choice.variant}" if choice.variant else MODEL
+    options = ", ".join(f"{key} = {json.dumps(value)}" for key, value in choice.options.extra.items())
+    return (
+        f'[[model]]\nname = "{name}"\nalias = "{MODEL}"\n[model.engine]\nkind = "{choice.kind}"\n'
+        f"threads = {choice.options.threads}\noptions = {{ {options} }}\n"
+    )
 
 
 def ttft(run: Run) -> None:
@@ -215,6 +252,7 @@ def main() -> int:
     chosen = given.only.split(",") if given.only else list(CASES)
     if unknown := set(chosen) - set(CASES):
         parser.error(f"no such case: {', '.join(sorted(unknown))}")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that a time limit leaves no server behind
     venv = given.peers / "llama-cpp-python"
     if given.build_peers and not venv.exists():
         build_llama_cpp(venv)

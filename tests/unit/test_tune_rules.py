@@ -19,6 +19,7 @@ from ashore.engines.tuning.rules import (
     fewer_threads,
     figures,
     frontier,
+    leaner,
     next_keep,
     stale,
     survivors,
@@ -206,3 +207,17 @@ def test_a_record_of_another_model_is_not_used() -> None:
 def test_the_reason_names_the_figures() -> None:
     rows = [row(147, 405), row(112, 834)]
     assert "147 tok/s alone (100% of the best), 405 at 16 streams (49%)" in explain(rows[0], "latency", rows)
+
+
+def test_of_two_that_are_as_fast_the_smaller_cache_is_taken() -> None:
+    def with_kv(one: float, many: float, kv: str, *, threads: int = 2) -> Measured:
+        plain = row(one, many, name="same", threads=threads)
+        options = msgspec.structs.replace(plain.candidate.options, extra={"name": "same", "KV_CACHE_PRECISION": kv})
+        return msgspec.structs.replace(plain, candidate=msgspec.structs.replace(plain.candidate, options=options))
+
+    wide, small = with_kv(100, 800, "bf16"), with_kv(99, 785, "u8")
+    assert leaner([wide, small], wide) == small
+    assert leaner([small, wide], small) == small
+    assert leaner([wide, with_kv(95, 800, "u8")], wide) == wide
+    assert leaner([wide, with_kv(100, 700, "u8")], wide) == wide
+    assert leaner([wide, with_kv(100, 800, "u8", threads=1)], wide) == wide

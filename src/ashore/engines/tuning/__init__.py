@@ -21,7 +21,15 @@ from ashore.engines.tuning.model import (
 )
 from ashore.engines.tuning.picture import draw_frontier
 from ashore.engines.tuning.ports import Bench, Trial, Watcher
-from ashore.engines.tuning.records import Unused, record_choice, recorded_choice, report_json, report_path, save_report
+from ashore.engines.tuning.records import (
+    Unused,
+    read_report,
+    record_choice,
+    recorded_choice,
+    report_json,
+    report_path,
+    save_report,
+)
 from ashore.engines.tuning.rounding import prepare_q8_0
 from ashore.engines.tuning.tuner import Tuner, require_choices
 
@@ -52,6 +60,7 @@ __all__ = [
     "multiplies_bytes",
     "prepare_q8_0",
     "propose",
+    "read_report",
     "record_choice",
     "recorded_choice",
     "report_json",

@@ -20,6 +20,7 @@ from ashore.engines.tuning.rules import (
     fewer_threads,
     figures,
     frontier,
+    leaner,
     next_keep,
     survivors,
 )
@@ -235,7 +236,7 @@ def make_choices(
         return ()
     made = []
     for goal in GOALS:
-        row = choose(rows, goal)
+        row = leaner(rows, choose(rows, goal))
         made.append(
             TunedChoice(
                 model=model,
