@@ -88,6 +88,22 @@ def test_what_was_measured_here_is_followed_and_what_was_asked_for_wins() -> Non
     )
 
 
+def test_the_plan_shows_the_options_that_tuning_chose_unless_the_operator_set_them() -> None:
+    options = (("DYNAMIC_QUANTIZATION_GROUP_SIZE", 64), ("KV_CACHE_PRECISION", "bf16"))
+    tuned = {"smollm2": Tuned(kind="openvino", variant="int8", threads=2, options=options)}
+    (model,) = planned(Wish(name="smollm2"), tuned=tuned).models
+    shown = {c.field: (c.value, c.why) for c in model.choices}
+    assert shown["tuned"] == (
+        "DYNAMIC_QUANTIZATION_GROUP_SIZE=64 KV_CACHE_PRECISION=bf16",
+        "measured as best on this machine",
+    )
+    (model,) = planned(Wish(name="smollm2", options=(("KV_CACHE_PRECISION", "u8"),)), tuned=tuned).models
+    shown = {c.field: (c.value, c.why) for c in model.choices}
+    assert shown["tuned"][0] == "DYNAMIC_QUANTIZATION_GROUP_SIZE=64"
+    assert shown["options"][0] == "KV_CACHE_PRECISION=u8"
+    assert model.options.extra == {"DYNAMIC_QUANTIZATION_GROUP_SIZE": 64, "KV_CACHE_PRECISION": "u8"}
+
+
 def test_replicas_share_cores_and_memory() -> None:
     machine = Inventory(cores=8, memory_bytes=4 * GIB)
     (one,) = planned(Wish(name="smollm2", kv_tokens=0), machine=machine).models

@@ -220,6 +220,9 @@ def _plan_model(
     if wish.adapters:
         names = " ".join(f"{alias}:{name}" for name, _ in wish.adapters)
         choices.append(Choice(field="adapters", value=names, why="asked for; each request its own"))
+    asked = {key for key, _ in wish.options}
+    if found := tuple((key, value) for key, value in (followed.options if followed else ()) if key not in asked):
+        choices.append(Choice(field="tuned", value=_join(found), why="measured as best on this machine"))
     if wish.options:
         choices.append(
             Choice(field="options", value=_join(wish.options), why="asked for; given to the engine unchanged")
