@@ -11,7 +11,7 @@ from itertools import pairwise
 import pytest
 
 from ashore.bench import LoadPlan, Slo, percentile, poisson_arrivals, report_json, run_load
-from ashore.bench.client import Answer, Connection, Target, has_text
+from ashore.bench.client import Connection, Reply, Target, has_text
 from ashore.bench.decode import to_record
 from ashore.bench.prompts import PromptMaker, estimate_tokens
 from ashore.errors import InvalidRequest, RemoteRefused, SourceUnreachable, Unauthenticated
@@ -188,7 +188,7 @@ def test_a_connection_that_the_server_closed_while_idle_is_no_failure() -> None:
 @pytest.mark.parametrize("newline", ["\n", "\r\n"])
 @pytest.mark.parametrize("step", [1, 3, 50, 10_000])
 def test_any_cut_of_the_bytes_gives_the_same_events(newline: str, step: int) -> None:
-    async def main() -> Answer:
+    async def main() -> Reply:
         connection = Connection()
         connection.connection_made(FakeTransport())  # type: ignore[arg-type]
         done = connection.send(b"x", keep_events=True)

@@ -25,7 +25,7 @@ TEXT_MARKS = tuple(f'"{name}":{space}"'.encode() for name in TEXT_FIELDS for spa
 
 
 @dataclass(slots=True)
-class Answer:
+class Reply:
     """What came back for one request; events are bytes without their separator."""
 
     sent_at: float
@@ -91,12 +91,12 @@ def has_text(event: bytes) -> bool:
 
 
 class Connection(asyncio.Protocol):
-    """One connection. `send` one request, await its `Answer`, then `send` the next if `reusable`."""
+    """One connection. `send` one request, await its `Reply`, then `send` the next if `reusable`."""
 
     def __init__(self) -> None:
         self._transport: asyncio.Transport | None = None
-        self._done: asyncio.Future[Answer] | None = None
-        self._answer = Answer(0.0)
+        self._done: asyncio.Future[Reply] | None = None
+        self._answer = Reply(0.0)
         self._head = bytearray()
         self._pending = b""
         self._separator = b""
@@ -111,11 +111,11 @@ class Connection(asyncio.Protocol):
 
     def send(
         self, request: bytes, *, started_at: float | None = None, keep_events: bool = False
-    ) -> asyncio.Future[Answer]:
+    ) -> asyncio.Future[Reply]:
         """Write a request and return the future of its answer. `started_at` is when its user began to wait."""
         if self._transport is None:
             raise RuntimeError("send before connection_made")
-        self._answer = Answer(time.perf_counter() if started_at is None else started_at)
+        self._answer = Reply(time.perf_counter() if started_at is None else started_at)
         if keep_events:
             self._answer.events = []
         self._done = asyncio.get_running_loop().create_future()
@@ -249,8 +249,8 @@ class Pool:
         self._idle: list[Connection] = []
         self._tls = ssl.create_default_context(cafile=ca_file or None) if target.tls else None
 
-    async def ask(self, request: bytes, *, started_at: float | None = None, keep_events: bool = False) -> Answer:
-        """Send one request and return its answer; what goes wrong is in `Answer.error`, never raised."""
+    async def ask(self, request: bytes, *, started_at: float | None = None, keep_events: bool = False) -> Reply:
+        """Send one request and return its answer; what goes wrong is in `Reply.error`, never raised."""
         began = time.perf_counter() if started_at is None else started_at
         while True:
             connection = self._take_idle()
@@ -260,7 +260,7 @@ class Pool:
                     connection = await self._connect()
                 except (OSError, TimeoutError) as exc:
                     name = type(exc).__name__
-                    return Answer(began, error=f"cannot connect: {name}", ended_at=time.perf_counter())
+                    return Reply(began, error=f"cannot connect: {name}", ended_at=time.perf_counter())
             answer = await self._exchange(connection, request, began, keep_events=keep_events)
             if reused and answer.error == "connection lost" and not answer.status:
                 continue  # The server had closed the idle connection: it never saw the request.
@@ -281,7 +281,7 @@ class Pool:
             _, connection = await loop.create_connection(Connection, target.host, target.port, ssl=self._tls)
         return connection
 
-    async def _exchange(self, connection: Connection, request: bytes, began: float, *, keep_events: bool) -> Answer:
+    async def _exchange(self, connection: Connection, request: bytes, began: float, *, keep_events: bool) -> Reply:
         done = connection.send(request, started_at=began, keep_events=keep_events)
         timer = asyncio.get_running_loop().call_later(self._timeout_s, connection.abort, "timeout")
         try:

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from ashore.bench.client import Answer, has_text
+from ashore.bench.client import Reply, has_text
 from ashore.bench.model import RequestRecord
 
 
@@ -41,7 +41,7 @@ def event_text(payload: dict[str, Any]) -> str:
     return ""
 
 
-def to_record(index: int, answer: Answer, *, started_at: float) -> RequestRecord:
+def to_record(index: int, answer: Reply, *, started_at: float) -> RequestRecord:
     """Return the record of one answer. `started_at` is the start of the measurement on the same clock."""
     start_s, e2e_s = answer.sent_at - started_at, answer.ended_at - answer.sent_at
     if answer.error or answer.status != 200:
@@ -79,7 +79,7 @@ def to_record(index: int, answer: Answer, *, started_at: float) -> RequestRecord
     )
 
 
-def text_times(answer: Answer) -> list[float]:
+def text_times(answer: Reply) -> list[float]:
     """Return when text came: from the first event that had some to the last one that had some."""
     if answer.first_text < 0:
         return []

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import msgspec
 
-from ashore.bench.client import Answer, Pool, Target
+from ashore.bench.client import Pool, Reply, Target
 from ashore.bench.decode import event_json, json_object, to_record
 from ashore.bench.model import LoadPlan, LoadReport
 from ashore.bench.prompts import PromptMaker, estimate_tokens, tokenizer_counter
@@ -52,7 +52,7 @@ class Sender:
         body |= plan.extra_body
         return self._pool.target.request("POST", self._path, key=plan.key, body=msgspec.json.encode(body))
 
-    async def send(self, index: int, *, started_at: float | None = None) -> Answer:
+    async def send(self, index: int, *, started_at: float | None = None) -> Reply:
         """Send one counted request."""
         return await self._pool.ask(self.request(index), started_at=started_at, keep_events=self.plan.keep_text)
 
@@ -85,7 +85,7 @@ def prompt_tokens(event: bytes) -> int:
     return int(((event_json(event) or {}).get("usage") or {}).get("prompt_tokens") or 0)
 
 
-def raise_refusal(answer: Answer, url: str) -> None:
+def raise_refusal(answer: Reply, url: str) -> None:
     """Raise what keeps a measurement from starting."""
     if answer.error.startswith("cannot connect"):
         raise SourceUnreachable(
@@ -117,7 +117,7 @@ async def first_model(pool: Pool, plan: LoadPlan) -> str:
     raise RemoteRefused(f"{plan.url} names no model", hint="give --model")
 
 
-async def closed_loop(sender: Sender, record: Callable[[int, Answer], None], *, started_at: float) -> None:
+async def closed_loop(sender: Sender, record: Callable[[int, Reply], None], *, started_at: float) -> None:
     """Keep so many users busy until the plan's end."""
     plan = sender.plan
     users = plan.concurrency or 1
@@ -138,7 +138,7 @@ async def closed_loop(sender: Sender, record: Callable[[int, Answer], None], *, 
             tasks.create_task(user(number))
 
 
-async def open_loop(sender: Sender, record: Callable[[int, Answer], None], *, started_at: float) -> None:
+async def open_loop(sender: Sender, record: Callable[[int, Reply], None], *, started_at: float) -> None:
     """Send at the planned moments, however the server fares."""
     plan = sender.plan
 
@@ -170,7 +170,7 @@ async def run_load(plan: LoadPlan, *, progress: Callable[[int], None] | None = N
         SourceUnreachable, Unauthenticated, RemoteRefused: the server does not take even the first request.
     """
     pool = Pool(Target.parse(plan.url), timeout_s=plan.timeout_s, ca_file=plan.ca_file)
-    answers: list[tuple[int, Answer]] = []
+    answers: list[tuple[int, Reply]] = []
     try:
         if not plan.model:
             plan = dataclasses.replace(plan, model=await first_model(pool, plan))
@@ -182,7 +182,7 @@ async def run_load(plan: LoadPlan, *, progress: Callable[[int], None] | None = N
         gc.freeze()
         started_at, cpu_before = time.perf_counter(), time.process_time()
 
-        def record(index: int, answer: Answer) -> None:
+        def record(index: int, answer: Reply) -> None:
             answers.append((index, answer))
             if progress is not None:
                 progress(len(answers))
