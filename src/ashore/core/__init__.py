@@ -4,18 +4,22 @@ from ashore.core.bytesize import human_bytes
 from ashore.core.chat import Message, Role, ToolCall, ToolSpec
 from ashore.core.clock import Clock, ManualClock, SystemClock
 from ashore.core.ids import Digest, OrderId, RequestId, TenantId, new_request_id
+from ashore.core.kinds import EngineKind, ModelFormat, ServedFormat
 from ashore.core.nearest import did_you_mean, nearest_names
 from ashore.core.shapes import ModelShape, kv_bytes_per_token
 
 __all__ = [
     "Clock",
     "Digest",
+    "EngineKind",
     "ManualClock",
     "Message",
+    "ModelFormat",
     "ModelShape",
     "OrderId",
     "RequestId",
     "Role",
+    "ServedFormat",
     "SystemClock",
     "TenantId",
     "ToolCall",

@@ -7,7 +7,7 @@ a release is (it is told which digests to keep), and to load weights that can ru
 from ashore.store.catalog import Catalog, CatalogEntry
 from ashore.store.conversion.bf16 import read_tensors
 from ashore.store.conversion.safetensorsgguf import convert_safetensors_to_gguf
-from ashore.store.model import ModelFormat, StoredFile, StoredModel
+from ashore.store.model import TEXT_FILES, StoredFile, StoredModel
 from ashore.store.ports import FileSource, ManifestRemote, Origin, Source
 from ashore.store.progress import Progress, silent
 from ashore.store.refs import Reference, parse_reference
@@ -16,6 +16,7 @@ from ashore.store.service import ModelStore
 from ashore.store.sources import Endpoints, is_source, open_source
 
 __all__ = [
+    "TEXT_FILES",
     "BadFile",
     "Catalog",
     "CatalogEntry",
@@ -24,7 +25,6 @@ __all__ = [
     "GcReport",
     "ManifestRemote",
     "ModelFilesOnDisk",
-    "ModelFormat",
     "ModelStore",
     "Origin",
     "Progress",

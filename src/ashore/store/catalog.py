@@ -7,12 +7,9 @@ from dataclasses import dataclass, fields
 from importlib.resources import files
 from typing import Any, get_args
 
-from ashore.core import ModelShape, did_you_mean
+from ashore.core import EngineKind, ModelFormat, ModelShape, did_you_mean
 from ashore.errors import Bug, UnknownModel
-from ashore.store.model import ModelFormat
 from ashore.store.refs import unpinned
-
-ENGINES = ("openvino", "llamacpp", "vllm", "torch")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,7 +79,8 @@ def _entry(name: str, table: dict[str, Any]) -> CatalogEntry:
     wanted = {f.name for f in fields(ModelShape)} - {"architecture", "num_active_parameters", "latent_rank"}
     names = {f.name for f in fields(ModelShape)}
     unknown = set(numbers) - names | set(table.get("unverified", ())) - names - {"shape", "weight_bytes"}
-    if unknown or not set(table.get("engines", ())) <= set(ENGINES) or table["format"] not in get_args(ModelFormat):
+    foreign = set(table.get("engines", ())) - set(get_args(EngineKind))
+    if unknown or foreign or table["format"] not in get_args(ModelFormat):
         raise Bug(f"catalog.toml: {name} has an unknown field, engine or format")
     rest: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in table.items()}
     rest["shape"] = ModelShape(architecture=architecture, **numbers) if wanted <= set(numbers) else None

@@ -11,10 +11,10 @@ import dataclasses
 import json
 from typing import Any, cast, get_args
 
-from ashore.core import Digest, ModelShape
+from ashore.core import Digest, ModelFormat, ModelShape
 from ashore.errors import CorruptBlob, UnsupportedModel
 from ashore.store.layout import MANIFEST_MEDIA_TYPE, IndexEntry
-from ashore.store.model import ModelFormat, StoredFile, StoredModel
+from ashore.store.model import StoredFile, StoredModel
 
 ARTIFACT_TYPE = "application/vnd.cncf.model.manifest.v1+json"
 CONFIG_MEDIA_TYPE = "application/vnd.cncf.model.config.v1+json"

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Final
 
-from ashore.core import Digest, ModelShape
+from ashore.core import Digest, ModelFormat, ModelShape
 
-ModelFormat = Literal["gguf", "safetensors", "openvino"]
+TEXT_FILES: Final = ("tokenizer.json", "chat_template.jinja", "generation.json")
+"""What a decoder has beside its weights; a variant that lacks one takes that of its parent."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

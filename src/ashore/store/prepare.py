@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ashore.core import ModelShape
+from ashore.core import ModelFormat, ModelShape
 from ashore.errors import UnsafeWeights, UnsupportedModel
 from ashore.store.conversion.configshape import shape_of_config
 from ashore.store.conversion.dequantise import dequantise
@@ -26,7 +26,7 @@ from ashore.store.conversion.ggufmeta import precision_of, read_gguf_meta, shape
 from ashore.store.conversion.safetensorsmeta import read_headers
 from ashore.store.conversion.vocabulary import write_tokenizer
 from ashore.store.diskerrors import disk_errors
-from ashore.store.model import ModelFormat
+from ashore.store.model import TEXT_FILES
 from ashore.store.progress import Progress
 
 PICKLES = (".bin", ".pt", ".pth", ".pkl", ".ckpt", ".pickle")
@@ -193,8 +193,7 @@ def _write_made(scratch: Path, template: str, generation: dict[str, Any]) -> Non
 
 
 def _made(scratch: Path) -> tuple[Part, ...]:
-    names = ("tokenizer.json", "chat_template.jinja", "generation.json")
-    return tuple(Part(path=n, file=scratch / n) for n in names if (scratch / n).exists())
+    return tuple(Part(path=n, file=scratch / n) for n in TEXT_FILES if (scratch / n).exists())
 
 
 def _docs(files: list[Path]) -> tuple[Part, ...]:

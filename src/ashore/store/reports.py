@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from ashore.core import Digest
-from ashore.store.model import ModelFormat
+from ashore.core import Digest, ModelFormat
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -55,7 +55,7 @@ def open_source(text: str, *, sha256: str = "", endpoints: Endpoints = Endpoints
 
             return ModelScopeSource(rest, endpoint=endpoints.model_scope)
         case "oci" | "oci+http":
-            from ashore.store.sources.registry import RegistryRemote
+            from ashore.store.sources.ociregistry import RegistryRemote
 
             return RegistryRemote(text)
         case "s3":

@@ -1,0 +1,13 @@
+"""Kinds of engines and forms of models: the words that the store, the plan and the engines share."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+EngineKind = Literal["openvino", "llamacpp", "vllm", "torch", "fake"]
+
+ModelFormat = Literal["gguf", "safetensors", "openvino"]
+"""Forms of weights that the store keeps."""
+
+ServedFormat = Literal[ModelFormat, "fake", "remote"]
+"""What an engine may be given: a form of weights, no model at all, or a model that lies behind an address."""

@@ -1,0 +1,92 @@
+"""Bringing models in: from a catalogue name or a source, through staging, into the layout."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from ashore.errors import CorruptBlob, LicenceNotAccepted
+from ashore.store.catalog import Catalog, CatalogEntry
+from ashore.store.diskerrors import disk_errors
+from ashore.store.layout import IndexEntry
+from ashore.store.manifest import descriptors, parse_manifest
+from ashore.store.model import StoredModel
+from ashore.store.ports import FileSource, ManifestRemote, SourceOpener
+from ashore.store.prepare import prepare
+from ashore.store.progress import Progress
+from ashore.store.refs import parse_reference
+from ashore.store.shelf import Shelf, draft_of, hash_of
+from ashore.store.sources import is_source
+from ashore.store.staging import staging_folder
+
+
+class Puller:
+    """Pulls for one store."""
+
+    def __init__(self, shelf: Shelf, catalog: Callable[[], Catalog], sources: SourceOpener) -> None:
+        self._shelf = shelf
+        self._catalog = catalog
+        self._sources = sources
+
+    def pull(self, source: str, name: str | None, *, accept_licence: bool, progress: Progress) -> StoredModel:
+        """See `ModelStore.pull`."""
+        entry = self._catalog_entry(source)
+        if entry and entry.accept_licence and not accept_licence:
+            raise LicenceNotAccepted(
+                f"{entry.name} comes under the licence {entry.licence}, which binds whoever downloads it",
+                hint=f"read {entry.licence_url or 'it at the source'} and give --accept-licence",
+            )
+        where = entry.source if entry and source == entry.name else source
+        if entry and (present := self._shelf.present(name or entry.name, where)):
+            return present
+        adapter = self._sources(where, sha256=entry.sha256 if entry else "")
+        if isinstance(adapter, ManifestRemote):
+            return self._pull_manifest(adapter, where, name, progress)
+        return self._pull_files(adapter, entry, name, progress)
+
+    def _catalog_entry(self, source: str) -> CatalogEntry | None:
+        if is_source(source) or ":" in source or Path(source).is_dir():
+            return self._catalog().find_source(source)
+        return self._catalog().get(source)
+
+    def _pull_files(
+        self, adapter: FileSource, entry: CatalogEntry | None, name: str | None, progress: Progress
+    ) -> StoredModel:
+        origin = adapter.resolve()
+        name = name or (entry.name if entry else origin.suggested_name)
+        parse_reference(name)
+        with staging_folder(self._shelf.layout.staging, origin.pinned) as folder:
+            if not origin.mutable and (present := self._shelf.present(name, origin.pinned)):
+                return present
+            raw = adapter.fetch(origin, folder, progress)
+            made = prepare(raw, folder / "made", to_f16=bool(entry and entry.to_f16), progress=progress)
+            licence = (entry.licence if entry else "") or made.licence or origin.licence or "unknown"
+            return self._shelf.commit(
+                draft_of(name, made, origin.pinned, licence), made.parts, progress, staging=folder
+            )
+
+    def _pull_manifest(self, remote: ManifestRemote, where: str, name: str | None, progress: Progress) -> StoredModel:
+        data = remote.read_manifest()
+        name = name or remote.suggested_name
+        parse_reference(name)
+        blobs = descriptors(data)
+        with staging_folder(self._shelf.layout.staging, where + "#" + str(hash_of(data))) as folder:
+            for blob in blobs:
+                if self._shelf.layout.has_blob(blob.digest, blob.num_bytes):
+                    continue
+                remote.fetch_blob(blob, folder / blob.digest.removeprefix("sha256:"), progress)
+            with self._shelf.layout.locked(), disk_errors(self._shelf.root):
+                draft = parse_manifest(
+                    data, IndexEntry(digest=hash_of(data), num_bytes=len(data), name=name, variant="", tagged=True,
+                                     created_s=0),
+                )  # fmt: skip
+                self._shelf.check_name(name, draft.variant, data)
+                for blob in blobs:
+                    staged = folder / blob.digest.removeprefix("sha256:")
+                    if staged.exists():
+                        self._shelf.layout.link_file(staged, blob.digest)
+                    elif not self._shelf.layout.has_blob(blob.digest, blob.num_bytes):
+                        raise CorruptBlob(
+                            f"{blob.path} went away while it was pulled", hint="`gc` ran meanwhile; pull again"
+                        )
+                return self._shelf.register(data, name, draft.variant)

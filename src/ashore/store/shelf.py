@@ -1,0 +1,222 @@
+"""The models of a layout by name: finding them, and naming new ones under the layout's lock."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from ashore.core import Clock, Digest, did_you_mean
+from ashore.errors import Conflict, CorruptBlob, UnknownModel, UnknownVariant
+from ashore.store.catalog import Catalog
+from ashore.store.diskerrors import disk_errors
+from ashore.store.fingerprint import sha256_file
+from ashore.store.layout import IndexEntry, Layout
+from ashore.store.manifest import check_path, config_bytes, manifest_bytes, media_type_of, parse_manifest
+from ashore.store.model import StoredFile, StoredModel
+from ashore.store.prepare import Part, Prepared
+from ashore.store.progress import Progress
+from ashore.store.refs import Reference, name_from, parse_reference, unpinned
+from ashore.store.sources import is_source
+
+
+class Shelf:
+    """What the use cases of the store share: the layout, its index, and who may take which name."""
+
+    def __init__(self, root: Path, clock: Clock, catalog: Callable[[], Catalog]) -> None:
+        """Make the object; makes the folders of the layout where they are missing."""
+        self.root = root
+        self.layout = Layout(root)
+        self._clock = clock
+        self._catalog = catalog
+        if os.access(root, os.W_OK) or not root.exists():
+            self.layout.create()
+
+    # Looking up
+
+    def list(self) -> tuple[StoredModel, ...]:
+        """Return every model that has a name, by name and variant."""
+        found = [self.read(e) for e in self.layout.read_index() if e.tagged]
+        return tuple(sorted(found, key=lambda m: (m.name, m.variant)))
+
+    def resolve(self, ref: str) -> StoredModel:
+        """See `ModelStore.resolve`."""
+        if is_source(ref):
+            return self._resolve_source(ref)
+        return self.read(self.find(parse_reference(ref)))
+
+    def find(self, reference: Reference) -> IndexEntry:
+        """Return the entry of a reference. Raises `UnknownModel`, or `UnknownVariant`, with what is near."""
+        entries = self.layout.read_index()
+        named = [e for e in entries if e.name == reference.name]
+        if reference.digest is not None:
+            for entry in named:
+                if entry.digest == reference.digest:
+                    return entry
+            raise UnknownModel(
+                f"the store has no {reference.name}@{reference.digest}",
+                hint=did_you_mean(reference.digest, [e.digest for e in named]),
+            )
+        tagged = [e for e in named if e.tagged]
+        for entry in tagged:
+            if entry.variant == reference.variant:
+                return entry
+        if tagged and reference.variant:
+            raise UnknownVariant(
+                f"{reference.name} has no variant {reference.variant!r}",
+                hint=did_you_mean(reference.variant, [e.variant for e in tagged if e.variant]),
+            )
+        names = {e.name for e in entries if e.tagged}
+        catalog = self._catalog()
+        in_catalog = any(e.name == reference.name for e in catalog.entries)
+        hint = did_you_mean(reference.name, names | {e.name for e in catalog.entries})
+        raise UnknownModel(
+            f"the store has no model {reference.name!r}",
+            hint=f"bring it in: ashore model pull {reference.name}" if in_catalog else hint,
+        )
+
+    def read(self, entry: IndexEntry) -> StoredModel:
+        """Return the model of an entry. Raises `CorruptBlob` where its manifest is gone or altered."""
+        path = self.layout.blob_path(entry.digest)
+        try:
+            data = path.read_bytes()
+        except FileNotFoundError as error:
+            raise CorruptBlob(f"manifest {path} of {entry.name} is missing", hint="pull the model again") from error
+        if hash_of(data) != entry.digest:
+            raise CorruptBlob(f"manifest {path} of {entry.name} was altered", hint="pull the model again")
+        return parse_manifest(data, entry)
+
+    def present(self, name: str, pinned: str) -> StoredModel | None:
+        """Return the model called `name` if it is whole and came from `pinned`."""
+        for entry in self.layout.read_index():
+            if entry.tagged and entry.name == name and not entry.variant:
+                model = self.read(entry)
+                whole = all(self.layout.has_blob(f.digest, f.num_bytes) for f in model.files)
+                return model if model.source == pinned and whole else None
+        return None
+
+    # Naming
+
+    def commit(
+        self,
+        draft: StoredModel,
+        parts: Sequence[Part],
+        progress: Progress,
+        *,
+        inherited: Sequence[StoredFile] = (),
+        staging: Path | None = None,
+    ) -> StoredModel:
+        """Hash the parts, then, under the lock, link them in and name the manifest."""
+        files: list[tuple[StoredFile, Path]] = []
+        for part in parts:
+            check_path(part.path)
+            owned = part.file
+            if staging is not None and not part.file.is_relative_to(staging):
+                owned = _copy_in(part, staging, progress)
+            digest = sha256_file(owned, stage=f"hash {part.path}", progress=progress)
+            files.append(
+                (
+                    StoredFile(
+                        path=part.path,
+                        digest=digest,
+                        num_bytes=owned.stat().st_size,
+                        media_type=media_type_of(part.path),
+                    ),
+                    owned,
+                )
+            )
+        everything = sorted((*(f for f, _ in files), *inherited), key=lambda f: f.path)
+        draft = dataclasses.replace(draft, files=tuple(everything))
+        with self.layout.locked(), disk_errors(self.root):
+            config = config_bytes(draft)
+            data = manifest_bytes(draft, hash_of(config), len(config))
+            self.check_name(draft.name, draft.variant, data)
+            for stored, path in files:
+                self.layout.link_file(path, stored.digest)
+            self.layout.add_bytes(config)
+            return self.register(data, draft.name, draft.variant)
+
+    def register(self, data: bytes, name: str, variant: str) -> StoredModel:
+        """Name a manifest whose blobs are in place. The lock is held."""
+        digest = self.layout.add_bytes(data)
+        entries = self.layout.read_index()
+        same = next((e for e in entries if e.digest == digest and (e.name, e.variant) == (name, variant)), None)
+        entry = IndexEntry(
+            digest=digest,
+            num_bytes=len(data),
+            name=name,
+            variant=variant,
+            tagged=True,
+            created_s=same.created_s if same else int(self._clock.now_s()),
+        )
+        others = [
+            dataclasses.replace(e, tagged=False) if (e.name, e.variant) == (name, variant) else e
+            for e in entries
+            if e is not same
+        ]
+        self.layout.write_index((*others, entry))
+        return parse_manifest(data, entry)
+
+    def check_name(self, name: str, variant: str, data: bytes) -> None:
+        """Refuse to re-point a name to a model from elsewhere."""
+        probe = IndexEntry(
+            digest=hash_of(data), num_bytes=len(data), name=name, variant=variant, tagged=True, created_s=0
+        )
+        new = parse_manifest(data, probe)
+        for entry in self.layout.read_index():
+            if entry.tagged and (entry.name, entry.variant) == (name, variant):
+                old = self.read(entry)
+                if old.digest != new.digest and unpinned(old.source) != unpinned(new.source):
+                    raise Conflict(
+                        f"the name {name!r} is taken by a model from {old.source}; this one is from {new.source}",
+                        hint="give another: --name NAME",
+                    )
+
+    def _resolve_source(self, source: str) -> StoredModel:
+        entry = self._catalog().find_source(source)
+        for model in self.list():
+            if not model.variant and source in (model.source, unpinned(model.source)):
+                return model
+        if entry:
+            return self.resolve(entry.name)
+        return self.resolve(name_from(source.partition("==")[0]))
+
+
+def hash_of(data: bytes) -> Digest:
+    """Return `sha256:…` of bytes."""
+    return Digest(f"sha256:{hashlib.sha256(data).hexdigest()}")
+
+
+def draft_of(name: str, made: Prepared, source: str, licence: str) -> StoredModel:
+    """Return the model without files and digest."""
+    return StoredModel(
+        name=name,
+        variant="",
+        digest=Digest(""),
+        format=made.format,
+        weights=made.weights,
+        files=(),
+        shape=made.shape,
+        licence=licence,
+        source=source,
+        created_s=0,
+        recipe=made.recipe,
+    )
+
+
+def _copy_in(part: Part, staging: Path, progress: Progress) -> Path:
+    """Copy a file of the user's into staging, so that the store owns its bytes."""
+    target = staging / "copied" / part.path
+    with disk_errors(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.unlink(missing_ok=True)
+        total = part.file.stat().st_size
+        done = 0
+        with part.file.open("rb") as source, target.open("wb") as file:
+            while chunk := source.read(1 << 22):
+                file.write(chunk)
+                done += len(chunk)
+                progress(f"copy {part.path}", done, total)
+    return target

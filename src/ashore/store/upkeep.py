@@ -1,0 +1,96 @@
+"""Keeping a store whole and small: hash everything again, take names away, free what nothing needs."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Collection
+from pathlib import Path
+
+from ashore.core import Digest
+from ashore.errors import Conflict, CorruptBlob
+from ashore.store.links import drop_links
+from ashore.store.manifest import descriptors
+from ashore.store.model import StoredFile, StoredModel
+from ashore.store.progress import Progress
+from ashore.store.refs import parse_reference
+from ashore.store.reports import BadFile, GcReport, VerifyReport
+from ashore.store.shelf import Shelf
+from ashore.store.staging import drop_old_scratch, drop_stale
+
+STAGING_KEPT_S = 7 * 86_400.0
+"""An unfinished pull that nobody touched for a week is garbage."""
+
+
+def verify(shelf: Shelf, ref: str | None, progress: Progress) -> VerifyReport:
+    """See `ModelStore.verify`."""
+    models = shelf.list() if ref is None else (shelf.resolve(ref),)
+    bad: list[BadFile] = []
+    done: dict[Digest, str] = {}
+    total = sum({f.digest: f.num_bytes for m in models for f in m.files}.values())
+    seen = 0
+    for model in models:
+        for file in model.files:
+            if file.digest not in done:
+                done[file.digest] = _problem_of(shelf, file, model)
+                seen += file.num_bytes
+                progress("verify", seen, total)
+            if done[file.digest]:
+                bad.append(
+                    BadFile(reference=model.reference, path=file.path, digest=file.digest, problem=done[file.digest])
+                )
+    return VerifyReport(num_models=len(models), num_files=len(done), num_bytes=total, bad=tuple(bad))
+
+
+def remove(shelf: Shelf, ref: str, *, variants: bool) -> tuple[str, ...]:
+    """See `ModelStore.remove`."""
+    reference = parse_reference(ref)
+    with shelf.layout.locked():
+        entries = shelf.layout.read_index()
+        target = shelf.find(reference)
+        gone = [target]
+        if not target.variant:
+            made = [e for e in entries if e.tagged and e.name == target.name and e.variant]
+            if made and not variants:
+                names = ", ".join(f"{e.name}@{e.variant}" for e in made)
+                raise Conflict(f"{ref} has variants: {names}", hint="remove these first, or give --variants")
+            gone += made
+        digests = {(e.digest, e.name, e.variant) for e in gone}
+        shelf.layout.write_index(
+            tuple(
+                dataclasses.replace(e, tagged=False) if (e.digest, e.name, e.variant) in digests else e for e in entries
+            )
+        )
+    return tuple(f"{e.name}@{e.variant}" if e.variant else e.name for e in gone)
+
+
+def collect_garbage(shelf: Shelf, keep: Collection[str], *, run_models: Path, now_s: float) -> GcReport:
+    """See `ModelStore.gc`."""
+    with shelf.layout.locked():
+        entries = shelf.layout.read_index()
+        kept = tuple(e for e in entries if e.tagged or e.digest in keep)
+        dropped = tuple(e.digest for e in entries if e not in kept)
+        shelf.layout.write_index(kept)
+        needed = {e.digest.removeprefix("sha256:") for e in kept}
+        for entry in kept:
+            data = shelf.layout.blob_path(entry.digest).read_bytes()
+            needed |= {b.digest.removeprefix("sha256:") for b in descriptors(data)}
+        freed = num_blobs = 0
+        for path in sorted(shelf.layout.blobs.iterdir()):
+            if path.name not in needed:
+                freed += shelf.layout.remove_blob(path.name)
+                num_blobs += 1
+        for path in shelf.layout.facts.glob("*.json"):
+            if path.stem not in needed:
+                path.unlink()
+    freed += drop_old_scratch(shelf.root, older_than_s=STAGING_KEPT_S, now_s=now_s)
+    freed += drop_stale(shelf.layout.staging, older_than_s=STAGING_KEPT_S, now_s=now_s)
+    drop_links(run_models, {e.digest for e in kept})
+    return GcReport(models=dropped, num_blobs=num_blobs, freed_bytes=freed)
+
+
+def _problem_of(shelf: Shelf, file: StoredFile, model: StoredModel) -> str:
+    try:
+        shelf.layout.check_blob(file.digest, file.num_bytes, full=True, what=f"{file.path} of {model.reference}")
+    except CorruptBlob as error:
+        return error.message
+    return ""
