@@ -4,16 +4,16 @@ Owns: running a model that lies on disk, scheduling its sequences, sampling. Ref
 models come from.
 """
 
+from ashore.core import EngineKind
 from ashore.engines.client import HostClient
 from ashore.engines.failures import error_of
 from ashore.engines.fake import FakeEngine, FakeSpec, fake_model_files
-from ashore.engines.features import FEATURES
+from ashore.engines.features import ENCODER_ARCHITECTURES, FEATURES, OPENVINO_ARCHITECTURES
 from ashore.engines.grammar import check_grammar
-from ashore.engines.launch import HostLaunch, host_command, read_launch, write_launch
+from ashore.engines.hostlaunch import HostLaunch, host_command, read_launch, write_launch
 from ashore.engines.model import (
     EngineEvent,
     EngineInfo,
-    EngineKind,
     EngineOptions,
     EngineStats,
     Failed,
@@ -32,7 +32,9 @@ from ashore.engines.ports import CanEmbed, CanLoadAdapter, CanScore, CanWait, En
 from ashore.engines.registry import engine_kinds, make_engine
 
 __all__ = [
+    "ENCODER_ARCHITECTURES",
     "FEATURES",
+    "OPENVINO_ARCHITECTURES",
     "CanEmbed",
     "CanLoadAdapter",
     "CanScore",

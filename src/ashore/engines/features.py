@@ -6,7 +6,14 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final
 
-from ashore.engines.model import EngineKind, Feature
+from ashore.core import EngineKind
+from ashore.engines.model import Feature
+
+OPENVINO_ARCHITECTURES: Final = frozenset({"llama", "qwen2", "qwen3"})
+"""Decoders that OpenVINO's GGUF reader takes."""
+
+ENCODER_ARCHITECTURES: Final = frozenset({"bert"})
+"""Models that embed and do not generate; the openvino engine runs them."""
 
 _SAMPLING: Final[tuple[Feature, ...]] = (
     "frequency_penalty", "logit_bias", "logprobs", "min_p", "presence_penalty", "repetition_penalty", "seed",

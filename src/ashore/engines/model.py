@@ -10,9 +10,7 @@ from typing import Literal
 
 import msgspec
 
-from ashore.core import OrderId
-
-EngineKind = Literal["openvino", "llamacpp", "vllm", "torch", "fake"]
+from ashore.core import EngineKind, OrderId, ServedFormat
 
 Feature = Literal[
     "temperature",
@@ -43,7 +41,7 @@ class ModelFiles(msgspec.Struct, frozen=True, kw_only=True):
     digest: str
     directory: str
     """Absolute path of a folder with one entry for each file of the model."""
-    format: Literal["gguf", "safetensors", "openvino", "fake", "remote"]
+    format: ServedFormat
     weights: str = ""
     """Main weights file inside `directory`: `model.gguf`, `model.safetensors`, `openvino_model.xml`."""
 

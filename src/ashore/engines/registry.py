@@ -5,8 +5,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Final, get_args
 
-from ashore.core import did_you_mean
-from ashore.engines.model import EngineKind
+from ashore.core import EngineKind, did_you_mean
 from ashore.engines.ports import Engine
 from ashore.errors import InvalidSpec
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from ashore.core import ModelShape
+from ashore.core import ModelShape, ServedFormat
 from ashore.engines import EngineKind, EngineOptions
 
 
@@ -49,7 +49,7 @@ class ModelFacts:
     """Store name without variant."""
     variant: str = ""
     """The variant that was asked for by name; empty: the plan chooses."""
-    format: Literal["gguf", "safetensors", "openvino", "fake", "remote"]
+    format: ServedFormat
     shape: ModelShape | None
     """None for the fake engine and remote servers, which need no memory here."""
     weight_bytes: int = 0

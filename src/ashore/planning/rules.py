@@ -7,12 +7,10 @@ from dataclasses import replace
 from typing import Final
 
 from ashore.core import human_bytes, kv_bytes_per_token
-from ashore.engines import FEATURES, EngineKind, EngineOptions
+from ashore.engines import ENCODER_ARCHITECTURES, FEATURES, OPENVINO_ARCHITECTURES, EngineKind, EngineOptions
 from ashore.errors import KvCacheExhausted, MissingExtra, UnsupportedModel
 from ashore.planning.model import Change, Choice, Inventory, ModelFacts, ModelPlan, Plan, Tuned, Wish
 
-OPENVINO_ARCHITECTURES: Final = frozenset({"llama", "qwen2", "qwen3"})
-ENCODER_ARCHITECTURES: Final = frozenset({"bert"})
 ADAPTER_KINDS: Final = frozenset(kind for kind, features in FEATURES.items() if "adapters" in features)
 INT8: Final = "int8"
 
@@ -27,6 +25,8 @@ RESERVED_BYTES: Final = 1 << 30
 """Left to the API worker, the supervisor and the system."""
 KV_SHARE: Final = 0.5
 """Share of the memory left after the weights that KV caches may take; compilation and activations need the rest."""
+KV_ITEM_BYTES: Final = {"u4": 1, "u8": 1, "f16": 2, "bf16": 2, "f32": 4}
+"""Bytes of one number in OpenVINO's KV cache; for less than a byte the safe side."""
 U8_KV_OVERHEAD: Final = 1.13
 """Each row of u8 keys or values carries a scale and a zero point, eight bytes on 64 numbers of a head."""
 
@@ -191,9 +191,10 @@ def _plan_model(
     followed = tuned if tuned is not None and (tuned.kind, tuned.variant) == (kind, variant) else None
     threads = _choose_threads(wish, followed, inventory, decoders, embedder=embedder)
     sequences = wish.max_sequences or MAX_SEQUENCES
-    cache = _choose_cache(wish, facts, kind, sequences, cache_bytes)
     extra = dict(followed.options) if followed else {}
     extra |= dict(wish.options)
+    precision = str(extra.get("KV_CACHE_PRECISION", "u8")) if kind == "openvino" else ""
+    cache = _choose_cache(wish, facts, kind, sequences, cache_bytes, precision)
     if wish.url:
         extra["url"] = wish.url
     elif kind == "vllm":
@@ -258,15 +259,18 @@ def _choose_threads(
     return share, f"{inventory.cores} cores shared by {decoders} engine hosts"
 
 
-def _choose_cache(wish: Wish, facts: ModelFacts, kind: EngineKind, sequences: int, cache_bytes: int) -> tuple[int, str]:
+def _choose_cache(
+    wish: Wish, facts: ModelFacts, kind: EngineKind, sequences: int, cache_bytes: int, precision: str
+) -> tuple[int, str]:
     """Return the tokens of KV cache of one replica, and why; 0 and no reason where there is no cache of ours."""
     if wish.kv_tokens:
         return wish.kv_tokens, "asked for"
     if not _needs_cache(facts) or kind == "vllm":
         return 0, ""
     assert facts.shape is not None
-    per_token = kv_bytes_per_token(facts.shape, itemsize=1 if kind == "openvino" else 2)
-    if kind == "openvino":
+    itemsize = KV_ITEM_BYTES.get(precision, 2)
+    per_token = kv_bytes_per_token(facts.shape, itemsize=itemsize)
+    if itemsize == 1:
         per_token = int(per_token * U8_KV_OVERHEAD)
     context = wish.context_tokens or facts.shape.context_tokens
     affordable = cache_bytes // per_token

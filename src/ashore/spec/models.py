@@ -7,10 +7,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal, cast, get_args
 
+from ashore.core import EngineKind
 from ashore.errors import InvalidSpec
 from ashore.spec.table import Table
 
-EngineChoice = Literal["auto", "openvino", "llamacpp", "vllm", "torch", "fake"]
+EngineChoice = Literal["auto", EngineKind]
 OptionValue = str | int | float | bool
 _ADAPTER_NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
 

@@ -22,7 +22,7 @@ from ashore.engines.frames import PROTOCOL_VERSION, LoadFailed
 from ashore.engines.host.lifetime import exit_at_end_of
 from ashore.engines.host.link import Link, LinkClosed
 from ashore.engines.host.loop import HostLoop
-from ashore.engines.launch import HostLaunch, read_launch
+from ashore.engines.hostlaunch import HostLaunch, read_launch
 from ashore.engines.model import EngineInfo
 from ashore.engines.ports import CanLoadAdapter, Engine
 from ashore.engines.registry import make_engine

@@ -17,13 +17,12 @@ from typing import Any, Literal
 from ashore.engines.openvino.fusion import fuse_projections
 from ashore.engines.openvino.runtime import import_openvino, openvino_version
 from ashore.errors import DiskFull, EngineFailed, UnsupportedModel
+from ashore.store import TEXT_FILES
 
 Progress = Callable[[str, float], None]
 """Called with what is being done and the share that is done, 0 to 1."""
 
 XML = "openvino_model.xml"
-COMPANIONS = ("tokenizer.json", "chat_template.jinja", "generation.json")
-"""Copied beside the weights, so that a variant stands alone."""
 
 _READ_TIMEOUT_S = 3600
 
@@ -70,7 +69,7 @@ def _prepare(
             progress("write", 0.9)
             import_openvino().save_model(model, str(out / XML), compress_to_fp16=False)
             del model
-        for name in COMPANIONS:
+        for name in TEXT_FILES:  # so that the folder stands alone
             if (store_dir / name).is_file():
                 shutil.copyfile(store_dir / name, out / name)
     progress("done", 1.0)

@@ -7,11 +7,10 @@ from dataclasses import dataclass
 from itertools import product
 from typing import Final
 
-from ashore.engines.model import EngineKind, EngineOptions
+from ashore.core import EngineKind
+from ashore.engines.features import OPENVINO_ARCHITECTURES
+from ashore.engines.model import EngineOptions
 from ashore.engines.tuning.model import Candidate, Rejected
-
-OPENVINO_ARCHITECTURES: Final = frozenset({"llama", "qwen2", "qwen3"})
-"""What OpenVINO's GGUF reader takes."""
 
 CHEAP_BYTES: Final = 4 << 30
 """A variant that is missing is made for the measurement if the model as pulled is no larger: seconds, not minutes."""

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from ashore.engines.client import HostClient
-from ashore.engines.launch import HostLaunch, host_command, write_launch
+from ashore.engines.hostlaunch import HostLaunch, host_command, write_launch
 from ashore.engines.model import ModelFiles
 from ashore.engines.tuning.measure import Measurer
 from ashore.engines.tuning.model import Candidate, Round

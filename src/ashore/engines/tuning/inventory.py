@@ -9,8 +9,9 @@ from importlib.util import find_spec
 from typing import Final
 
 from ashore import __version__
-from ashore.engines.features import FEATURES
-from ashore.engines.model import EngineKind, Feature
+from ashore.core import EngineKind
+from ashore.engines.features import ENCODER_ARCHITECTURES, FEATURES, OPENVINO_ARCHITECTURES
+from ashore.engines.model import Feature
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,7 +49,7 @@ _KINDS: Final[tuple[_Kind, ...]] = (
         kind="openvino",
         what="CPU, the default: OpenVINO's runtime under ashore's own scheduler and sampler",
         takes=("gguf", "safetensors", "openvino"),
-        architectures="llama, qwen2, qwen3, bert",
+        architectures=", ".join((*sorted(OPENVINO_ARCHITECTURES), *sorted(ENCODER_ARCHITECTURES))),
         packages=("openvino", "nncf"),
         modules=("openvino", "nncf"),
         install="pip install openvino nncf",

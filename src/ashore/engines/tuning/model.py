@@ -6,7 +6,8 @@ from typing import Final, Literal, get_args
 
 import msgspec
 
-from ashore.engines.model import EngineKind, EngineOptions
+from ashore.core import EngineKind
+from ashore.engines.model import EngineOptions
 
 Goal = Literal["latency", "throughput", "balanced"]
 

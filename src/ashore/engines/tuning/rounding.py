@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from ashore.errors import DiskFull, UnsupportedModel
+from ashore.store import TEXT_FILES
 
 WEIGHTS = "model.gguf"
-COMPANIONS = ("tokenizer.json", "chat_template.jinja", "generation.json")
-"""Copied beside the weights, so that a variant stands alone."""
 
 Q8_BLOCK = 32
 """Weights that share one scale; rows of another length stay as they are. Source: `block_q8_0` of ggml."""
@@ -55,7 +54,7 @@ def prepare_q8_0(
         writer.write_kv_data_to_file()
         writer.write_tensors_to_file()
         writer.close()
-        for name in COMPANIONS:
+        for name in TEXT_FILES:  # so that the folder stands alone
             if (store_dir / name).is_file():
                 shutil.copyfile(store_dir / name, out / name)
     except OSError as error:
