@@ -9,6 +9,7 @@ import statistics
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import httpx
@@ -27,10 +28,10 @@ def rig(tmp_path: Path, free_port: FreePort) -> Iterator[Rig]:
         yield running
 
 
-def raw(rig: Rig, request: bytes, *, timeout_s: float = 15) -> bytes:
+def raw(rig: Rig, sent: bytes, *, timeout_s: float = 15) -> bytes:
     """Send bytes as they are, and return everything that comes until the connection closes or nothing more does."""
     with socket.create_connection(("127.0.0.1", rig.plan.port), timeout=timeout_s) as connection:
-        connection.sendall(request)
+        connection.sendall(sent)
         received = b""
         try:
             while piece := connection.recv(65_536):
@@ -38,6 +39,11 @@ def raw(rig: Rig, request: bytes, *, timeout_s: float = 15) -> bytes:
         except TimeoutError:
             pass
         return received
+
+
+get = partial(httpx.get, trust_env=False)
+post = partial(httpx.post, trust_env=False)
+request = partial(httpx.request, trust_env=False)
 
 
 def error_of(answer: bytes | httpx.Response) -> dict[str, str]:
@@ -91,7 +97,7 @@ def test_identity_that_a_client_claims_never_reaches_a_worker(rig: Rig) -> None:
         "x-ashore-defer": "allow",
         "x-request-id": "mine-1",
     }
-    headers = httpx.get(rig.url + "/v1/models", headers=claimed).json()["headers"]
+    headers = get(rig.url + "/v1/models", headers=claimed).json()["headers"]
     assert "10.9.9.9" not in str(headers) and "," not in headers["x-forwarded-for"]
     assert headers["authorization"] == "Bearer k"
     assert headers["x-ashore-defer"] == "allow" and headers["x-request-id"] == "mine-1"
@@ -104,7 +110,7 @@ def test_identity_that_a_client_claims_never_reaches_a_worker(rig: Rig) -> None:
 def test_a_path_is_put_in_order_and_an_escaped_slash_is_kept(rig: Rig) -> None:
     answer = raw(rig, b"GET /v1//./x/../models HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n")
     assert b'"path": "/v1/models"' in answer
-    assert httpx.get(rig.url + "/v1/models/org%2Fname").json()["path"] == "/v1/models/org%2Fname"
+    assert get(rig.url + "/v1/models/org%2Fname").json()["path"] == "/v1/models/org%2Fname"
 
 
 def test_too_much_is_refused_in_the_form_of_the_api(rig: Rig) -> None:
@@ -114,14 +120,14 @@ def test_too_much_is_refused_in_the_form_of_the_api(rig: Rig) -> None:
     assert raw(rig, b"GET / HTTP/1.1\r\nhost: a\r\n" + many + b"\r\n").startswith(b"HTTP/1.1 431")
     rig.apply(max_body_bytes=100_000)
     deadline = time.monotonic() + 5
-    while httpx.post(rig.url + "/v1/x", content=b"a" * 100_001).status_code != 413:
+    while post(rig.url + "/v1/x", content=b"a" * 100_001).status_code != 413:
         assert time.monotonic() < deadline, "the new limit was not taken"
         time.sleep(0.05)
-    refused = httpx.post(rig.url + "/v1/x", content=b"a" * 200_000)
+    refused = post(rig.url + "/v1/x", content=b"a" * 200_000)
     assert error_of(refused)["code"] == "payload_too_large" and error_of(refused)["hint"]
-    assert httpx.post(rig.url + "/v1/x", content=b"a" * 100_000).json()["body_bytes"] == 100_000
-    assert httpx.post(rig.url + "/v1/files", content=b"a" * 200_000).json()["body_bytes"] == 200_000
-    chunked = httpx.post(rig.url + "/v1/x", content=(b"a" * 50_000 for _ in range(4)))
+    assert post(rig.url + "/v1/x", content=b"a" * 100_000).json()["body_bytes"] == 100_000
+    assert post(rig.url + "/v1/files", content=b"a" * 200_000).json()["body_bytes"] == 200_000
+    chunked = post(rig.url + "/v1/x", content=(b"a" * 50_000 for _ in range(4)))
     assert chunked.status_code == 413
 
 
@@ -148,13 +154,13 @@ def test_a_client_that_never_ends_its_headers_is_let_go(rig: Rig) -> None:
                 assert time.monotonic() - began < 20, "it was held for ever"
     assert answer.startswith(b"HTTP/1.1 408") and error_of(answer)["code"] == "request_timeout"
     assert 8 < time.monotonic() - began < 15
-    assert httpx.get(rig.url + "/v1/models").status_code == 200
+    assert get(rig.url + "/v1/models").status_code == 200
 
 
 def test_a_request_that_reached_a_worker_is_never_sent_again(tmp_path: Path, free_port: FreePort) -> None:
     with edge_rig(tmp_path / "run", free_port(), num_workers=2) as rig:
         for method in ("POST", "GET"):
-            answer = httpx.request(method, rig.url + "/break-off")
+            answer = request(method, rig.url + "/break-off")
             assert (answer.status_code, error_of(answer)["code"]) == (503, "worker_died")
             assert answer.headers["retry-after"] == "1"
         assert [path for worker in rig.workers for path in worker.seen] == ["/break-off"] * 2
@@ -163,7 +169,7 @@ def test_a_request_that_reached_a_worker_is_never_sent_again(tmp_path: Path, fre
 def test_without_workers_the_error_says_so(tmp_path: Path, free_port: FreePort) -> None:
     with edge_rig(tmp_path / "run", free_port(), num_workers=1) as rig:
         Path(rig.workers[0].path).unlink()
-        with httpx.Client() as client:
+        with httpx.Client(trust_env=False) as client:
             deadline = time.monotonic() + 10
             while (answer := client.get(rig.url + "/v1/models")).status_code == 200:
                 assert time.monotonic() < deadline
@@ -176,13 +182,13 @@ def test_a_dead_worker_costs_no_request_of_the_other(tmp_path: Path, free_port: 
         Path(rig.workers[0].path).unlink()  # new connections to it fail from now on
         before = len(rig.workers[1].seen)
         for _ in range(50):
-            answer = httpx.post(rig.url + "/v1/chat/completions", content=b"{}")
+            answer = post(rig.url + "/v1/chat/completions", content=b"{}")
             assert answer.status_code == 200
         assert len(rig.workers[1].seen) - before >= 40
 
 
 def test_a_flood_is_refused_with_the_time_to_come_back(tmp_path: Path, free_port: FreePort) -> None:
-    with edge_rig(tmp_path / "run", free_port(), flood_per_s=5) as rig, httpx.Client() as client:
+    with edge_rig(tmp_path / "run", free_port(), flood_per_s=5) as rig, httpx.Client(trust_env=False) as client:
         answers = [client.get(rig.url + "/v1/models") for _ in range(30)]
         refused = [one for one in answers if one.status_code == 429]
         assert len(refused) >= 20
@@ -196,7 +202,7 @@ def test_a_flood_is_refused_with_the_time_to_come_back(tmp_path: Path, free_port
 
 
 def test_the_access_log_holds_no_query_key_or_prompt(rig: Rig) -> None:
-    httpx.post(rig.url + "/v1/x?secret=q1", headers={"authorization": "Bearer secret-k"}, content=b"secret-p")
+    post(rig.url + "/v1/x?secret=q1", headers={"authorization": "Bearer secret-k"}, content=b"secret-p")
     deadline = time.monotonic() + 15
     while "/v1/x" not in rig.said():
         assert time.monotonic() < deadline, "no access log"
@@ -231,9 +237,36 @@ def test_streams_are_never_held_back(rig: Rig) -> None:
 
 
 def test_a_stream_outlives_a_change_of_the_listener(rig: Rig) -> None:
-    with httpx.stream("GET", rig.url + "/stream") as answer:
+    with httpx.stream("GET", rig.url + "/stream", trust_env=False) as answer:
         lines = answer.iter_lines()
         first = next(line for line in lines if line)
         rig.apply(max_body_bytes=12_345, flood_per_s=777)
         rest = [line for line in lines if line]
     assert first.startswith("data: 0") and rest[-1].startswith("data: 19"), "the stream was cut"
+
+
+def test_another_machine_answers_when_nobody_here_can_and_passes_nothing_back(
+    tmp_path: Path, free_port: FreePort
+) -> None:
+    here, there = free_port(), free_port()
+    with (
+        edge_rig(tmp_path / "a", here, machines=(Machine(host="127.0.0.1", port=there),)) as first,
+        edge_rig(tmp_path / "b", there, machines=(Machine(host="127.0.0.1", port=here),)) as second,
+        httpx.Client(trust_env=False) as client,
+    ):
+        time.sleep(2)  # each has looked at the other once
+        for _ in range(10):
+            assert client.get(first.url + "/v1/models").status_code == 200
+        assert len(first.workers[0].seen) == 10 and second.workers[0].seen == [], "this machine first"
+
+        first.stop_worker(0)
+        deadline = time.monotonic() + 15
+        while (answer := client.get(first.url + "/v1/models")).status_code != 200:
+            assert time.monotonic() < deadline, answer.text
+            time.sleep(0.1)
+        assert answer.json()["headers"]["x-ashore-hop"] == "1"
+        second.stop_worker(0)
+        began = time.monotonic()
+        answers = [client.get(first.url + "/v1/models") for _ in range(5)]
+        assert {one.status_code for one in answers} == {503} and time.monotonic() - began < 10, "no ring of edges"
+        assert error_of(answers[0])["code"] in ("not_ready", "worker_died")

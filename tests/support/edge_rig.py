@@ -8,7 +8,7 @@ import socket
 import subprocess
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -25,11 +25,13 @@ class Worker:
         self.seen: list[str] = []
         """Paths of the requests that came, health checks aside."""
         self.body_bytes: list[int] = []
+        self.writers: set[asyncio.StreamWriter] = set()
 
     async def start(self) -> asyncio.Server:
         return await asyncio.start_unix_server(self._serve, self.path, limit=1 << 20)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.writers.add(writer)
         try:
             while True:
                 head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
@@ -50,6 +52,7 @@ class Worker:
         except (asyncio.IncompleteReadError, ConnectionError):
             return
         finally:
+            self.writers.discard(writer)
             writer.close()
 
     async def _read_body(self, reader: asyncio.StreamReader, headers: dict[str, str]) -> int:
@@ -78,10 +81,15 @@ class Worker:
 class Rig:
     """A running Envoy and the workers behind it."""
 
-    def __init__(self, plan: EdgePlan, workers: list[Worker], log: Path) -> None:
+    def __init__(self, plan: EdgePlan, workers: list[Worker], log: Path, stop: Callable[[int], None]) -> None:
         self.plan = plan
         self.workers = workers
         self.log = log
+        self._stop = stop
+
+    def stop_worker(self, index: int) -> None:
+        """Close a worker's socket and its connections, as its death would."""
+        self._stop(index)
 
     @property
     def url(self) -> str:
@@ -113,6 +121,16 @@ def edge_rig(run: Path, port: int, *, num_workers: int = 1, **changes: object) -
     thread = threading.Thread(target=loop.run_forever)
     thread.start()
     servers = [asyncio.run_coroutine_threadsafe(worker.start(), loop).result(5) for worker in workers]
+
+    async def stop_one(index: int) -> None:
+        servers[index].close()
+        for writer in list(workers[index].writers):
+            writer.close()
+
+    def stop(index: int) -> None:
+        Path(workers[index].path).unlink(missing_ok=True)
+        asyncio.run_coroutine_threadsafe(stop_one(index), loop).result(5)
+
     write_files(plan)
     log = run / "edge.log"
     with open(log, "wb") as sink:
@@ -122,7 +140,7 @@ def edge_rig(run: Path, port: int, *, num_workers: int = 1, **changes: object) -
         while get_from(plan.admin_socket, "/ready") is None or not listens(port):
             assert process.poll() is None and time.monotonic() < deadline, log.read_text()
             time.sleep(0.02)
-        yield Rig(plan, workers, log)
+        yield Rig(plan, workers, log, stop)
     finally:
         process.terminate()
         process.wait(10)

@@ -14,6 +14,9 @@ LOCAL: Final = "_here"
 """Suffix of the cluster that holds this machine's workers alone."""
 REMOTE: Final = "_machines"
 
+HOP: Final = "x-ashore-hop"
+"""Set by an edge on what it passes on: another machine's edge answers it or refuses it, and passes it no further."""
+
 UPSTREAM_IDLE_S: Final = 5
 """Shorter than a worker's `header_read_timeout_s` (10 s), after which it closes an idle connection."""
 HEALTH_INTERVAL_S: Final = 1
@@ -160,9 +163,11 @@ def _common(name: str, addresses: Sequence[Tree], plan: EdgePlan, *, grpc: bool)
 
 
 def _health_check(*, grpc: bool) -> dict[str, Tree]:
+    """What a worker is asked. Another machine's edge is asked for its own workers, hence the mark of a hop."""
+    mark: Tree = [{"header": {"key": HOP, "value": "1"}}]
     if grpc:
-        return {"grpc_health_check": {}}
-    return {"http_health_check": {"host": "edge", "path": "/readyz"}}
+        return {"grpc_health_check": {"initial_metadata": mark}}
+    return {"http_health_check": {"host": "edge", "path": "/readyz", "request_headers_to_add": mark}}
 
 
 def _http2() -> dict[str, Tree]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from ashore.edge.clusters import GRPC, HTTP, LOCAL, first_choice
+from ashore.edge.clusters import GRPC, HOP, HTTP, LOCAL, first_choice
 from ashore.edge.model import EdgePlan
 from ashore.edge.replies import local_replies
 from ashore.edge.yaml import Tree, Why
@@ -12,9 +12,6 @@ from ashore.edge.yaml import Tree, Why
 TYPE: Final = "type.googleapis.com/envoy."
 CERTIFICATE: Final = "edge_certificate"
 """Name of the secret."""
-HOP: Final = "x-ashore-hop"
-"""Set by an edge on what it passes on: another machine's edge answers it or refuses it, and passes it no further."""
-
 STRIPPED: Final = ("x-ashore-on-behalf-of", "x-ashore-tenant", "x-real-ip", "forwarded", "via")
 """Headers by which a client could claim to be somebody, or to come from somewhere."""
 STRIPPED_PREFIXES: Final = ("x-authz-", "x-tenant", "x-envoy-", "x-ashore-internal-")
