@@ -210,7 +210,7 @@ def test_the_next_worker_of_an_owner_takes_over_at_once(queue: JobQueue) -> None
     assert queue.recover("me") == 2 and queue.recover("me") == 0
     again = lease(queue, 5, owner="me")
     assert ids(again) == ["j1", "j2"] and [one.job.attempts for one in again] == [1, 1]
-    for _ in range(40):
+    for _ in range(120):
         queue.recover("me")
         lease(queue, 5, owner="me")
     assert queue.get("j2", tenant="a").state == "dead", "it may be what kills the worker"

@@ -7,6 +7,7 @@ background work: it waits behind everything else, and a line of a batch gives it
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, Literal
+from urllib.parse import quote
 
 import msgspec
 
@@ -81,7 +82,7 @@ class CallHandler:
         headers = {
             "content-type": "application/json",
             "x-request-id": request_id,
-            "x-ashore-on-behalf-of": f"{job.principal}/{job.tenant}",
+            "x-ashore-on-behalf-of": f"{quote(job.principal, safe='')}/{quote(job.tenant, safe='')}",
             "x-ashore-urgency": call.urgency,
             "x-ashore-job": job.job_id,
             "x-ashore-deadline-ms": str(int(CALL_TIMEOUT_S * 1000)),

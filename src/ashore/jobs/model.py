@@ -83,6 +83,8 @@ class Job:
     children_succeeded: int = 0
     children_failed: int = 0
     """Ended in any other way."""
+    takeovers: int = 0
+    """Attempts that ended with their worker, and were not counted for that."""
 
     @property
     def final(self) -> bool:

@@ -32,8 +32,8 @@ Rule = Callable[[Job], Change | None]
 WEBHOOK_ATTEMPTS: Final = 12
 """With the longest pause of ten minutes between two: about an hour."""
 WEBHOOK_TTL_MS: Final = 7 * 86_400_000
-FREE_ATTEMPTS: Final = 20
-"""Attempts that were not counted, after which a lost worker counts."""
+FREE_TAKEOVERS: Final = 100
+"""Times that a job may lose its worker before that counts."""
 LEASE_LOST: Final = "the worker that held the job ended, or did not renew its lease"
 
 
@@ -155,14 +155,14 @@ def sweep(job: Job, now_ms: int, jitter: float) -> Change | None:
 def recover(job: Job, *, owner: str, now_ms: int) -> Change | None:
     """Take back at once what an earlier worker of the same owner held: there is only one at a time.
 
-    That a worker was killed says little about its jobs, so it is not counted; after `FREE_ATTEMPTS` it is, because a
+    That a worker was killed says little about its jobs, so it is not counted; after `FREE_TAKEOVERS` it is, because a
     job may be what kills it.
     """
     if job.state != "running" or job.owner != owner:
         return None
-    if job.lease_number - job.attempts < FREE_ATTEMPTS:
+    if job.takeovers < FREE_TAKEOVERS:
         back = _set_back(job, now_ms, "lease_lost", LEASE_LOST)
-        return Change(job=replace(back, attempts=job.attempts - 1))
+        return Change(job=replace(back, attempts=job.attempts - 1, takeovers=job.takeovers + 1))
     return _give_back(job, now_ms, now_ms)
 
 

@@ -118,6 +118,7 @@ MIGRATIONS: Final[tuple[Migration, ...]] = (
         )
         """,
     ),
+    ("ALTER TABLE job ADD COLUMN takeovers INTEGER NOT NULL DEFAULT 0",),
 )
 
 SCHEMA_VERSION: Final = len(MIGRATIONS)
