@@ -278,7 +278,9 @@ def test_what_the_engine_lacks_fails_and_is_named(case: Case) -> None:
 def test_the_prefix_cache_is_shared_within_a_partition_only(case: Case) -> None:
     def cached(name: str, partition: str, tail: list[int]) -> int:
         events = run(case.engine, order(name, [*case.long_prompt, *tail], prefix_partition=partition))
-        return finish(events[name]).cached_tokens
+        told = [event.cached_tokens for event in events[name] if isinstance(event, Token)]
+        assert told == [finish(events[name]).cached_tokens] + [0] * (len(told) - 1)
+        return told[0]
 
     if case.info.kind == "vllm":
         pytest.skip("the double pretends, and vLLM itself is told the partition as cache_salt; see test_vllm_engine")

@@ -177,6 +177,15 @@ def test_stop_strings_end_the_answer_and_the_sequence() -> None:
     run(scenario=scenario)
 
 
+def test_an_answer_cut_by_a_stop_string_still_tells_what_the_prefix_cache_held() -> None:
+    async def scenario(bench: Bench) -> None:
+        for stop in ((" tw",), ()):
+            usage = (await bench.answer(ask("one two three", stop=stop)))[-1]
+            assert isinstance(usage, Usage) and usage.cached_tokens == 7
+
+    run(MemoryReplica(cached_tokens=7), scenario=scenario)
+
+
 def test_max_tokens_ends_with_length() -> None:
     events = run(scenario=lambda b: b.answer(ask("abcdef", max_tokens=3)))
     assert text_of(events) == "abc"

@@ -145,6 +145,9 @@ class Token(msgspec.Struct, frozen=True, tag="token", array_like=True):
     token_id: int
     logprob: float | None = None
     top: tuple[TokenLogprob, ...] = ()
+    cached_tokens: int = 0
+    """Prompt tokens that came from the prefix cache, told with the first token: an answer that a stop string cuts off
+    has no `Finished`. 0 with every other one, and from engines that know it at the end only."""
 
 
 class Finished(msgspec.Struct, frozen=True, tag="finished", array_like=True):

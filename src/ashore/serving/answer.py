@@ -38,6 +38,8 @@ class Answer:
                 break
             piece = push(token.token_id)
             self.completion_tokens += 1
+            if self.completion_tokens == 1:
+                self.cached_tokens = token.cached_tokens
             if piece.text:
                 text += piece.text
             if piece.reasoning:

@@ -35,9 +35,24 @@ ECHO_INFO = EngineInfo(
 class MemoryReplica:
     """Echoes the prompt, token by token. Dies when it is told to, and stays dead, as a connection does."""
 
-    def __init__(self, info: EngineInfo = ECHO_INFO, *, token_s: float = 0.0, die_after: int | None = None) -> None:
-        """`token_s`: pause before each token. `die_after`: tokens over all orders after which the host is gone."""
+    def __init__(
+        self,
+        info: EngineInfo = ECHO_INFO,
+        *,
+        token_s: float = 0.0,
+        die_after: int | None = None,
+        cached_tokens: int = 0,
+    ) -> None:
+        """Make the replica.
+
+        Args:
+            info: What it says of itself.
+            token_s: Pause before each token.
+            die_after: Tokens over all orders after which the host is gone.
+            cached_tokens: Prompt tokens of each order that it says its prefix cache held.
+        """
         self._info = info
+        self.cached_tokens = cached_tokens
         self._token_s = token_s
         self._tokens_left = math.inf if die_after is None else die_after
         self._connected = False
@@ -139,14 +154,20 @@ class _Echo:
     def _finished(self) -> Finished:
         order = self._order
         whole = self._made == len(order.prompt_ids) and not order.ignore_eos
-        return Finished(order.order_id, "stop" if whole else "length", len(order.prompt_ids), 0, self._made)
+        return Finished(
+            order.order_id, "stop" if whole else "length", len(order.prompt_ids), self._cached_tokens(), self._made
+        )
 
     def _token(self, token_id: int) -> Token:
         order = self._order
+        cached = 0 if self._made else self._cached_tokens()
         if order.top_logprobs is None:
-            return Token(order.order_id, token_id)
+            return Token(order.order_id, token_id, cached_tokens=cached)
         top = tuple(TokenLogprob((token_id + i) % END, -0.1 - i) for i in range(order.top_logprobs))
-        return Token(order.order_id, token_id, -0.1, top)
+        return Token(order.order_id, token_id, -0.1, top, cached)
+
+    def _cached_tokens(self) -> int:
+        return min(self._replica.cached_tokens, len(self._order.prompt_ids))
 
 
 def _vector(ids: list[int], size: int) -> list[float]:

@@ -265,9 +265,10 @@ class FakeEngine:
             if self._spec.tok_per_s:
                 sequence.due_s += 1.0 / self._spec.tok_per_s
             self._push(sequence)
+        cached = sequence.cached if sequence.made == 1 else 0
         if row is None:
-            return Token(order.order_id, token_id)
-        return Token(order.order_id, token_id, row[0].logprob, row[1:])
+            return Token(order.order_id, token_id, cached_tokens=cached)
+        return Token(order.order_id, token_id, row[0].logprob, row[1:], cached)
 
     def _next_token(self, sequence: _Sequence) -> tuple[int, tuple[TokenLogprob, ...] | None]:
         certain = self._called_for(sequence)

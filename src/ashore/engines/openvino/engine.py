@@ -338,12 +338,13 @@ class OpenVinoEngine:
             sampler.note(token_id)
         live.sent += 1
         self._counts["completion"] += 1
+        cached = live.sequence.cached if live.sent == 1 else 0
         if order.top_logprobs is None:
-            self._events.append(Token(order.order_id, token_id))
+            self._events.append(Token(order.order_id, token_id, cached_tokens=cached))
         else:
             log_total = log_normaliser(logits_V)
             top = top_of(logits_V, log_total, order.top_logprobs)
-            self._events.append(Token(order.order_id, token_id, float(logits_V[token_id]) - log_total, top))
+            self._events.append(Token(order.order_id, token_id, float(logits_V[token_id]) - log_total, top, cached))
         if live.constraint is not None:
             try:
                 live.constraint.accept(token_id)

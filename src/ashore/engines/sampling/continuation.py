@@ -65,11 +65,12 @@ class Continuation:
 
     def _token(self, token_id: int, logits_V: NDArray[np.float32]) -> Token:
         order = self.order
+        cached = self.cached_tokens if self.num_made == 1 else 0
         if order.top_logprobs is None:
-            return Token(order.order_id, token_id)
+            return Token(order.order_id, token_id, cached_tokens=cached)
         log_total = log_normaliser(logits_V)
         top = top_of(logits_V, log_total, order.top_logprobs)
-        return Token(order.order_id, token_id, float(logits_V[token_id]) - log_total, top)
+        return Token(order.order_id, token_id, float(logits_V[token_id]) - log_total, top, cached)
 
 
 def score_row(logits_V: NDArray[np.float32], token_id: int, top_logprobs: int) -> tuple[TokenLogprob, ...]:
