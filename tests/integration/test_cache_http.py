@@ -162,7 +162,7 @@ def test_two_workers_share_answers_and_go_on_without_the_server(tmp_path: Path, 
     try:
         with (
             http_worker(tmp_path / "one", state=link, redis=redis) as one,
-            http_worker(tmp_path / "two", state=link, redis=redis) as two,
+            http_worker(tmp_path / "two", state=link, redis=redis, first_key=one.key) as two,
         ):
             assert label(one, body()) == "miss"
             time.sleep(0.2)

@@ -14,8 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ashore.access import make_first_key
-from ashore.serving import AdmissionLimits, HttpListen, Limits, ServedModel, Topology, write_topology
+from ashore.access import digest_of, make_first_key
+from ashore.core import SystemClock
+from ashore.serving import AdmissionLimits, HttpListen, Limits, ServedModel, StateLink, Topology, write_topology
+from ashore.state import KeyRow, add_key, open_database
 
 SCRIPT = Path(__file__).with_name("memory_worker.py")
 
@@ -72,6 +74,7 @@ def http_worker(
     models: dict[str, str] = MODELS,
     drain_timeout_s: float = 5.0,
     wait: bool = True,
+    first_key: str = "",
     **topology_fields: Any,
 ) -> Iterator[Worker]:
     """Start a worker in `run` and stop it at the end. `models`: alias to the name that steers its replica."""
@@ -91,7 +94,9 @@ def http_worker(
         drain_timeout_s=drain_timeout_s,
         **topology_fields,
     )
-    key = make_first_key(run / "first-key")
+    key = first_key or make_first_key(run / "first-key")
+    if topology.state.path:
+        _keep_key(key, topology.state)
     write_topology(topology, run / "topology.json")
     with open(run / "worker.log", "wb") as log:
         process = subprocess.Popen([sys.executable, str(SCRIPT), str(run)], stdout=log, stderr=log)
@@ -104,6 +109,24 @@ def http_worker(
         if process.poll() is None:
             process.send_signal(signal.SIGTERM)
             process.wait(20)
+
+
+def _keep_key(key: str, link: StateLink) -> None:
+    """Put the key into the state, as `ashore up` does."""
+    state = open_database(Path(link.path), snapshots=Path(link.snapshots), clock=SystemClock())
+    try:
+        with state.write() as connection:
+            row = KeyRow(
+                key_id="first-key",
+                digest=digest_of(key).sha256.hex(),
+                principal="first-key",
+                tenant="default",
+                scopes=("infer", "metrics:read"),
+                created_s=1,
+            )
+            add_key(connection, row)
+    finally:
+        state.close()
 
 
 def _wait_ready(worker: Worker) -> None:

@@ -1,0 +1,253 @@
+"""Answers made afresh: tokenise, reserve, admit, pick a replica, generate, assemble. Used when nothing is kept."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+import secrets
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from functools import partial
+from typing import TypeVar
+
+from ashore.access import Principal
+from ashore.core import Clock
+from ashore.engines import Grammar
+from ashore.errors import AshoreError, DeadlineExceeded
+from ashore.metrics import Metrics
+from ashore.serving.admission import Background, background_of, cost_of, preempted
+from ashore.serving.answer import Answer
+from ashore.serving.assembly import assemble, echoed, nothing_more, usage_of
+from ashore.serving.feed import Feed
+from ashore.serving.guards import Budgets
+from ashore.serving.model import GenerationRequest, ServingEvent, Started, Usage
+from ashore.serving.models import LoadedModel
+from ashore.serving.orders import Prompt, make_orders
+from ashore.serving.ports import Replica, ServedText
+from ashore.serving.prompt import encode_prompt
+from ashore.serving.replicas import died
+from ashore.serving.roster import Roster
+from ashore.serving.scoring import Scores, wants_scores
+from ashore.serving.topology import Topology
+
+log = logging.getLogger("ashore.serving")
+_T = TypeVar("_T")
+
+REPLICA_WAIT_S = 30.0
+"""Longest wait for a host that restarts; a request's own deadline may be sooner."""
+MOST_ATTEMPTS = 4
+
+
+def allowed_s(topology: Topology, asked_s: float | None) -> float:
+    """Return the seconds from arrival that a request has."""
+    limits = topology.admission
+    return min(limits.max_deadline_s, asked_s or limits.default_deadline_s)
+
+
+class FreshAnswers:
+    """Makes answers on the replicas of a roster."""
+
+    def __init__(
+        self,
+        roster: Roster,
+        *,
+        check_grammar: Callable[[Grammar], None],
+        budgets: Budgets,
+        clock: Clock,
+        metrics: Metrics,
+    ) -> None:
+        self._roster = roster
+        self._check_grammar = check_grammar
+        self._budgets = budgets
+        self._clock = clock
+        self._metrics = metrics
+        self._prefix = secrets.token_hex(4)
+        self._serial = itertools.count()
+        self.draining = False
+        """True: what a dying host leaves is not begun again elsewhere."""
+
+    async def answer(
+        self, model: LoadedModel, request: GenerationRequest, principal: Principal, arrived_at: float
+    ) -> AsyncGenerator[ServingEvent, None]:
+        """Generate: tokenise, reserve, admit, run."""
+        info = model.info
+        deadline_at = arrived_at + allowed_s(self._roster.topology, request.deadline_s)
+        if request.grammar is not None:
+            await asyncio.to_thread(self._check_grammar, request.grammar)
+        prompt = await encode_prompt(request, model.text, info)
+        cost = cost_of(
+            prompt_tokens=len(prompt.ids), max_new_tokens=prompt.max_new_tokens, sequences=request.num_choices
+        )
+        encoded_at = self._clock.monotonic_s()
+        self._metrics.observe("ashore_stage_seconds", encoded_at - arrived_at, "prepare")
+        reservation = self._budgets.reserve(principal, request.model, cost)
+        background = background_of(request.urgency)
+        try:
+            wait_s = max(0.0, deadline_at - encoded_at)
+            await model.gate.enter(cost, priority=request.priority, wait_s=wait_s, background=background)
+            admitted_at = self._clock.monotonic_s()
+            self._metrics.observe("ashore_stage_seconds", admitted_at - encoded_at, "admit")
+            try:
+                scores = await self._score(model, request, prompt.ids, deadline_at)
+                yield Started(
+                    model=request.model,
+                    release=model.served.release,
+                    precision=info.precision,
+                    prompt_tokens=len(prompt.ids),
+                    created_s=int(self._clock.now_s()),
+                )
+                if request.echo:
+                    for delta in echoed(request, prompt, model.text, scores):
+                        yield delta
+                if prompt.max_new_tokens == 0:
+                    for event in nothing_more(request, prompt):
+                        if isinstance(event, Usage):
+                            reservation.settle(event)
+                            self._count(request.model, event.prompt_tokens, 0, 0)
+                        yield event
+                    return
+                answer = self._run(model, request, prompt, principal, arrived_at, deadline_at, background)
+                try:
+                    async for event in answer:
+                        if isinstance(event, Usage):
+                            reservation.settle(event)
+                        yield event
+                finally:
+                    await answer.aclose()
+            finally:
+                service_s = self._clock.monotonic_s() - admitted_at
+                model.gate.leave(cost, service_s=service_s, background=background)
+        finally:
+            reservation.release()
+
+    async def _run(
+        self,
+        model: LoadedModel,
+        request: GenerationRequest,
+        prompt: Prompt,
+        principal: Principal,
+        arrived_at: float,
+        deadline_at: float,
+        background: Background | None,
+    ) -> AsyncGenerator[ServingEvent, None]:
+        """Generate on one replica; on another when the host dies before anything went out."""
+        told = False
+        for attempt in range(1, MOST_ATTEMPTS + 1):
+            wait_s = min(REPLICA_WAIT_S, max(0.0, deadline_at - self._clock.monotonic_s()))
+            seat, replica = await model.replicas.pick(wait_s)
+            orders = make_orders(
+                request,
+                prompt,
+                order_prefix=f"{self._prefix}.{next(self._serial):x}",
+                stop_token_ids=model.text.eos_token_ids,
+                tenant=principal.tenant,
+                shared_prefix_cache=self._roster.topology.shared_prefix_cache,
+                adapter=model.served.adapter,
+            )
+            answers = [self._answer(choice, request, prompt, model.text) for choice in range(request.num_choices)]
+            left_s = max(0.0, deadline_at - self._clock.monotonic_s())
+            feed = Feed(replica, orders, deadline_at=asyncio.get_running_loop().time() + left_s)
+            if background is not None:
+                background.on_preempt(partial(feed.stop, preempted()))
+            seat.in_flight += len(orders)
+            first_at = last_at = 0.0
+            try:
+                while any(answer.ended is None for answer in answers):
+                    events = assemble(await feed.take(), answers, feed)
+                    if events and not told:
+                        told, first_at = True, self._clock.monotonic_s()
+                        self._metrics.observe("ashore_ttft_seconds", first_at - arrived_at, request.model)
+                    for event in events:
+                        yield event
+                last_at = self._clock.monotonic_s()
+                usage = usage_of(prompt, answers)
+                self._count(request.model, usage.prompt_tokens, usage.cached_tokens, usage.completion_tokens)
+                per_choice = usage.completion_tokens / request.num_choices
+                if per_choice > 1:
+                    per_token_s = (last_at - first_at) / (per_choice - 1)
+                    self._metrics.observe("ashore_time_per_token_seconds", per_token_s, request.model)
+                yield usage
+                return
+            except AshoreError as fault:
+                if not died(fault):
+                    raise
+                seat.suspect()
+                if told or self.draining or attempt == MOST_ATTEMPTS:
+                    raise
+                log.warning("request %s: %s; asking another replica", request.request_id, fault)
+                self._metrics.add("ashore_retries", 1, request.model)
+            except (GeneratorExit, asyncio.CancelledError):
+                self._metrics.add("ashore_cancelled", 1, request.model)
+                raise
+            finally:
+                seat.in_flight -= len(orders)
+                await feed.close()
+
+    async def _score(
+        self, model: LoadedModel, request: GenerationRequest, ids: list[int], deadline_at: float
+    ) -> Scores | None:
+        """Return the log-probabilities of a prompt, None where they are not asked for."""
+        if not wants_scores(request):
+            return None
+        if len(ids) < 2:
+            return ()
+        top = request.top_logprobs or 0
+        late = f"the deadline passed before the {len(ids)} tokens of the prompt were scored"
+        return await self._somewhere(model, lambda replica: replica.score(ids, top_logprobs=top), deadline_at, late)
+
+    async def embed(self, model: LoadedModel, batch: list[list[int]], deadline_at: float) -> list[list[float]]:
+        """Return one vector for each input; on another replica when a host dies.
+
+        Raises:
+            DeadlineExceeded: they were not there in time.
+        """
+        late = f"the deadline passed before the vectors of {len(batch)} inputs were made"
+        return await self._somewhere(model, lambda replica: replica.embed(batch), deadline_at, late)
+
+    async def _somewhere(
+        self, model: LoadedModel, call: Callable[[Replica], Awaitable[_T]], deadline_at: float, late: str
+    ) -> _T:
+        """Return what one replica gives before a deadline.
+
+        Raises:
+            DeadlineExceeded: it passed; the message is `late`.
+        """
+        left_s = max(0.0, deadline_at - self._clock.monotonic_s())
+        alarm = asyncio.timeout(left_s)
+        try:
+            async with alarm:
+                return await self._on_one_that_lives(model, call)
+        except TimeoutError as fault:
+            if not alarm.expired():
+                raise
+            raise DeadlineExceeded(late, hint="send less in one request, or give it a later deadline") from fault
+
+    async def _on_one_that_lives(self, model: LoadedModel, call: Callable[[Replica], Awaitable[_T]]) -> _T:
+        """Call one replica; another when the host dies."""
+        for attempt in range(1, MOST_ATTEMPTS + 1):
+            seat, replica = await model.replicas.pick(REPLICA_WAIT_S)
+            seat.in_flight += 1
+            try:
+                return await call(replica)
+            except AshoreError as fault:
+                if not died(fault) or attempt == MOST_ATTEMPTS:
+                    raise
+                seat.suspect()
+                self._metrics.add("ashore_retries", 1, model.served.alias)
+            finally:
+                seat.in_flight -= 1
+        raise AssertionError("unreachable")
+
+    def _answer(self, choice: int, request: GenerationRequest, prompt: Prompt, text: ServedText) -> Answer:
+        parser = text.answer_parser(
+            stop=request.stop,
+            tools=bool(request.tools) and request.tool_choice != "none",
+            chat=request.prompt is None,
+            prompt_opens_reasoning=prompt.opens_reasoning,
+        )
+        return Answer(choice, text, parser, logprobs=request.top_logprobs is not None)
+
+    def _count(self, model: str, prompt_tokens: int, cached_tokens: int, completion_tokens: int) -> None:
+        self._metrics.add("ashore_prompt_tokens", prompt_tokens, model)
+        self._metrics.add("ashore_cached_tokens", cached_tokens, model)
+        self._metrics.add("ashore_completion_tokens", completion_tokens, model)

@@ -1,0 +1,178 @@
+"""The models that a worker serves: loaded, connected, changed for others, retired."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+
+from ashore.engines import EngineStats
+from ashore.metrics import Metrics
+from ashore.serving.admission import Gate, capacity_for
+from ashore.serving.board import Board
+from ashore.serving.models import LoadedModel, ModelCard, by_name, find_model
+from ashore.serving.ports import ServedText
+from ashore.serving.replicas import ReplicaFactory, ReplicaSet
+from ashore.serving.topology import ServedModel, Topology
+
+log = logging.getLogger("ashore.serving")
+
+CONNECT_WAIT_S = 10.0
+"""Longest wait for the replicas of a model that replaces another."""
+RETIRE_GRACE_S = 0.5
+RETIRE_LOOK_S = 0.05
+STATS_TIMEOUT_S = 1.0
+
+TextLoader = Callable[[ServedModel], ServedText]
+"""Makes the text side of a served model; called on a thread."""
+
+
+class Roster:
+    """Holds the models of one topology. Every call is made on one event loop."""
+
+    def __init__(
+        self, topology: Topology, *, make_replica: ReplicaFactory, load_text: TextLoader, board: Board | None
+    ) -> None:
+        self._topology = topology
+        self._make_replica = make_replica
+        self._load_text = load_text
+        self._board = board
+        self._models: dict[str, LoadedModel] = {}
+        self._names: dict[str, LoadedModel] = {}
+        """The same, and their adapters."""
+        self._retiring: set[asyncio.Task[None]] = set()
+        self.generation = 0
+        """Grows with every topology that was taken."""
+
+    @property
+    def topology(self) -> Topology:
+        return self._topology
+
+    def find(self, name: str) -> LoadedModel:
+        """Return the model or adapter of this name.
+
+        Raises:
+            UnknownModel: there is none; the nearest names are offered.
+        """
+        return find_model(self._names, name)
+
+    def cards(self) -> list[ModelCard]:
+        """Return a card for every alias, sorted."""
+        return [self._names[alias].card() for alias in sorted(self._names)]
+
+    async def apply(self, topology: Topology) -> None:
+        """Serve what `topology` says from now on.
+
+        A model that takes the place of another is connected before it gets requests; what the other one has begun ends
+        there.
+        """
+        self._topology = topology
+        kept: dict[str, LoadedModel] = {}
+        for served in topology.models:
+            old = self._models.get(served.alias)
+            if old is not None and old.served.release == served.release and old.served.text_dir == served.text_dir:
+                old.served = served
+                kept[served.alias] = old
+            else:
+                kept[served.alias] = await self._load(served)
+        gone = [m for alias, m in self._models.items() if kept.get(alias) is not m]
+        if self._models:
+            await self._wait_connected([m for alias, m in kept.items() if self._models.get(alias) is not m])
+        self._models, self._names = kept, by_name(kept)
+        self.generation += 1
+        for model in kept.values():
+            if model.replicas.sockets != model.served.sockets:
+                await model.replicas.resize(model.served.sockets)
+            self._resize(model)
+        for model in gone:
+            task = asyncio.get_running_loop().create_task(self._retire(model), name=f"retire {model.served.release}")
+            self._retiring.add(task)
+            task.add_done_callback(self._retiring.discard)
+
+    async def _wait_connected(self, models: list[LoadedModel]) -> None:
+        """Return when every model has a live replica, or after a while."""
+        try:
+            async with asyncio.timeout(CONNECT_WAIT_S):
+                while not all(model.replicas.ready for model in models):  # noqa: ASYNC110 - once per reload
+                    await asyncio.sleep(0.01)
+        except TimeoutError:
+            log.warning("a new model has no replica after %g s; its requests are refused until then", CONNECT_WAIT_S)
+
+    async def _retire(self, model: LoadedModel) -> None:
+        """Disconnect a model that is no longer served, once its last request has ended."""
+        await asyncio.sleep(RETIRE_GRACE_S)  # a request that found it a moment ago has not entered its gate yet
+        while model.gate.load.running or model.gate.load.waiting:  # noqa: ASYNC110 - once per reload
+            await asyncio.sleep(RETIRE_LOOK_S)
+        await model.replicas.stop()
+        log.info("%s is retired", model.served.release)
+
+    async def host_stats(self) -> dict[tuple[str, str], EngineStats]:
+        """Ask every live host for its counters, by (alias, replica). One that is too slow is left out."""
+        asked = [
+            ((alias, str(at)), replica.stats())
+            for alias, model in self._models.items()
+            for at, replica in enumerate(model.replicas.live)
+        ]
+        answers = await asyncio.gather(
+            *(asyncio.wait_for(call, STATS_TIMEOUT_S) for _, call in asked), return_exceptions=True
+        )
+        return {key: one for (key, _), one in zip(asked, answers, strict=True) if isinstance(one, EngineStats)}
+
+    def measure(self, metrics: Metrics) -> None:
+        """Bring the gauges of every model up to date."""
+        for alias, model in self._models.items():
+            load = model.gate.load
+            metrics.set("ashore_running_sequences", load.running, alias)
+            metrics.set("ashore_waiting_sequences", load.waiting, alias)
+            metrics.set("ashore_tokens_in_flight", load.tokens, alias)
+            metrics.set("ashore_replicas_ready", len(model.replicas.live), alias)
+
+    def drain(self) -> None:
+        """Let no gate take anything new."""
+        for model in self._models.values():
+            model.gate.drain()
+
+    async def close(self) -> None:
+        """Disconnect from every host. May be called twice."""
+        for task in tuple(self._retiring):
+            task.cancel()
+        for model in self._models.values():
+            await model.replicas.stop()
+
+    async def _load(self, served: ServedModel) -> LoadedModel:
+        text = await asyncio.to_thread(self._load_text, served)
+        limits = self._topology.admission
+        gate = Gate(
+            capacity_for(
+                max_running=limits.max_running,
+                max_waiting=limits.max_waiting,
+                max_tokens=limits.max_tokens_in_flight,
+                replica_sequences=1,
+                kv_tokens=0,
+            ),
+            self._board.neighbours(served.slot) if self._board is not None else None,
+        )
+        alias = served.alias
+        replicas = ReplicaSet(alias, served.sockets, self._make_replica, lambda: self._changed(alias))
+        replicas.start()
+        return LoadedModel(served=served, text=text, replicas=replicas, gate=gate)
+
+    def _changed(self, alias: str) -> None:
+        model = self._models.get(alias)
+        if model is not None:
+            self._resize(model)
+
+    def _resize(self, model: LoadedModel) -> None:
+        ability = model.replicas.ability
+        if ability.sequences == 0:
+            return  # all hosts are away: what was admitted waits for them, bounded by its deadline
+        limits = self._topology.admission
+        model.gate.resize(
+            capacity_for(
+                max_running=limits.max_running,
+                max_waiting=limits.max_waiting,
+                max_tokens=limits.max_tokens_in_flight,
+                replica_sequences=ability.sequences,
+                kv_tokens=ability.kv_tokens,
+            )
+        )
