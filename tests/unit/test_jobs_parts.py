@@ -8,18 +8,20 @@ import threading
 from collections.abc import Iterator, Sequence
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
+import httpx
 import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from openai import OpenAI
 
+from ashore.access import OnBehalf
 from ashore.api.http.multipart import Data, FormReader, Part, boundary_of
 from ashore.core import ManualClock
 from ashore.errors import InvalidRequest, InvalidSpec, PermissionDenied
 from ashore.jobs import Again, Done, Failed, JobQueue, MemoryJobs, NewJob, Outcome, WebhookHandler
 from ashore.jobs.batchlines import MAX_LINE_BYTES, check_lines, split_lines
-from ashore.jobs.calls import outcome_of
+from ashore.jobs.calls import Call, CallHandler, outcome_of
 from ashore.jobs.egress import check_addresses, check_url, parse_allow
 from ashore.jobs.retry import LONGEST_PAUSE_S, backoff_s
 
@@ -194,6 +196,32 @@ def test_what_the_api_answers_decides(status: int, code: str, kind: type[Outcome
         assert outcome.counted == counted
     elif outcome.result is not None:
         assert msgspec.json.decode(outcome.result)["status"] == status
+
+
+NAMES = st.text(st.characters(exclude_categories=("Cs",)), min_size=1, max_size=20)
+
+
+@given(principal=NAMES | st.sampled_from(["a/b", "50%"]), tenant=NAMES | st.sampled_from(["x/rival", "北京", "a\r\nb"]))
+def test_a_job_runs_as_who_submitted_it_whatever_they_are_called(principal: str, tenant: str) -> None:
+    seen: list[httpx.Request] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        seen.append(request)
+        return httpx.Response(200, content=b"{}")
+
+    async def scenario() -> Outcome:
+        queue = JobQueue(MemoryJobs(), ManualClock())
+        payload = msgspec.json.encode(Call(path="/v1/responses", body=msgspec.Raw(b"{}")))
+        queue.submit(NewJob(job_id="job_1", kind="call", tenant=tenant, principal=principal, payload=payload))
+        lease = queue.lease(kinds=("call",), limit=1, owner="w")[0]
+        async with httpx.AsyncClient(base_url="http://api", transport=httpx.MockTransport(answer)) as http:
+            return await CallHandler(http, lambda: "token").run(lease)
+
+    assert isinstance(asyncio.run(scenario()), Done)
+    named = seen[0].headers["x-ashore-on-behalf-of"]
+    found = OnBehalf("token").principal("token", named)
+    assert found is not None and (found.id, found.tenant) == (principal, tenant)
+    assert OnBehalf("token").principal("guess", named) is None
 
 
 @given(st.integers(1, 10_000), st.floats(0, 0.999))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 from typing import Final
+from urllib.parse import unquote
 
 from ashore.access.keys import KeyDigest, digest_of, new_key
 from ashore.access.model import INFER, Principal
@@ -25,16 +26,18 @@ class OnBehalf:
     def principal(self, token: str | None, named: str) -> Principal | None:
         """Return the principal that `named` (`PRINCIPAL/TENANT`) says; None when the token is not the internal one.
 
-        It may infer, and nothing else.
+        It may infer, and nothing else. Both names are percent-encoded, slashes too: a name may hold any character, and
+        must not be cut elsewhere or reach another tenant.
 
         Raises:
             InvalidRequest: the token is right and the name is malformed.
         """
         if not token or not self._digest.matches(token):
             return None
-        principal, _, tenant = named.rpartition("/")
-        if not principal or not tenant:
-            raise InvalidRequest("x-ashore-on-behalf-of must be PRINCIPAL/TENANT")
+        principal, _, tenant = named.partition("/")
+        if not principal or not tenant or "/" in tenant:
+            raise InvalidRequest("x-ashore-on-behalf-of must be PRINCIPAL/TENANT, both percent-encoded")
+        principal, tenant = unquote(principal), unquote(tenant)
         return Principal(id=principal, tenant=TenantId(tenant), scopes=frozenset((INFER,)))
 
 
