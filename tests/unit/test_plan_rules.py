@@ -104,6 +104,19 @@ def test_the_plan_shows_the_options_that_tuning_chose_unless_the_operator_set_th
     assert model.options.extra == {"DYNAMIC_QUANTIZATION_GROUP_SIZE": 64, "KV_CACHE_PRECISION": "u8"}
 
 
+@pytest.mark.parametrize(
+    ("options", "share"),
+    [((("KV_CACHE_PRECISION", "bf16"),), 1.13 / 2), ((("full_precision", True),), 1.13 / 4), ((), 1.0)],
+)
+def test_a_wider_cache_holds_fewer_tokens_in_the_same_memory(
+    options: tuple[tuple[str, str | bool], ...], share: float
+) -> None:
+    machine = Inventory(cores=2, memory_bytes=2 * GIB)
+    (narrow,) = planned(Wish(name="smollm2"), machine=machine).models
+    (wide,) = planned(Wish(name="smollm2", options=options), machine=machine).models
+    assert wide.options.kv_tokens == pytest.approx(narrow.options.kv_tokens * share, rel=0.01)
+
+
 def test_replicas_share_cores_and_memory() -> None:
     machine = Inventory(cores=8, memory_bytes=4 * GIB)
     (one,) = planned(Wish(name="smollm2", kv_tokens=0), machine=machine).models

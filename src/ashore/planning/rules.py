@@ -193,7 +193,8 @@ def _plan_model(
     sequences = wish.max_sequences or MAX_SEQUENCES
     extra = dict(followed.options) if followed else {}
     extra |= dict(wish.options)
-    precision = str(extra.get("KV_CACHE_PRECISION", "u8")) if kind == "openvino" else ""
+    usual = "f32" if extra.get("full_precision") else "u8"
+    precision = str(extra.get("KV_CACHE_PRECISION", usual)) if kind == "openvino" else ""
     cache = _choose_cache(wish, facts, kind, sequences, cache_bytes, precision)
     if wish.url:
         extra["url"] = wish.url
