@@ -8,7 +8,7 @@ from typing import Annotated
 import cyclopts
 import msgspec
 
-from ashore.cli.upplan import Order, Request, plan_and_fetch, plan_without_fetching, show_changes
+from ashore.cli.upplan import ReloadOrder, Request, plan_and_fetch, plan_without_fetching, show_changes
 from ashore.deployment import Listening
 from ashore.errors import InvalidSpec, RemoteRefused
 from ashore.planning import Change, Plan, compare, number_releases
@@ -54,7 +54,9 @@ def reload(*, dry_run: bool = False, json_: Annotated[bool, cyclopts.Parameter(n
     print(_json(changes) if json_ else show_changes(changes), flush=True)
     if dry_run:
         return 0
-    _ask({"op": "apply", "order": msgspec.to_builtins(Order(plan=plan, admission=spec.admission, edge=spec.edge))})
+    _ask(
+        {"op": "apply", "order": msgspec.to_builtins(ReloadOrder(plan=plan, admission=spec.admission, edge=spec.edge))}
+    )
     print("applied", file=sys.stderr)
     return 0
 

@@ -18,7 +18,7 @@ from ashore import __version__
 from ashore.access import digest_of, make_first_key
 from ashore.bootstrap import build_store, cache_policy, open_model_files, open_state, redis_link
 from ashore.cli.upplan import (
-    Order,
+    ReloadOrder,
     Request,
     commands_of,
     edge_of,
@@ -200,7 +200,7 @@ def _answer(deployment: Deployment, request: Request, question: Mapping[str, obj
                 told = {"request": request, "plan": deployment.plan, "listening": deployment.listening}
                 caller.tell({"done": True, **msgspec.to_builtins(told)})
             case "apply":
-                order = msgspec.convert(question.get("order"), Order)
+                order = msgspec.convert(question.get("order"), ReloadOrder)
                 changes = deployment.apply(order.plan, order.admission, order.edge)
                 caller.tell({"done": True, "changes": msgspec.to_builtins(changes)})
             case other:

@@ -88,7 +88,7 @@ class Request:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Order:
+class ReloadOrder:
     """What `reload` hands to the running server."""
 
     plan: Plan

@@ -3,24 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
-from typing import Final
+from typing import Final, cast
 
 from ashore.core import did_you_mean
 from ashore.engines.model import EngineInfo, Feature, GenerateOrder, Sampling
 from ashore.errors import ContextTooLong, InvalidRequest, KvCacheExhausted, UnsupportedByEngine
 
 _NEUTRAL = Sampling()
-_SAMPLING_FEATURES: tuple[Feature, ...] = (
-    "temperature",
-    "top_p",
-    "top_k",
-    "min_p",
-    "presence_penalty",
-    "frequency_penalty",
-    "repetition_penalty",
-    "logit_bias",
-    "seed",
-)
 _RANGES: Final[tuple[tuple[str, float, float], ...]] = (
     ("temperature", 0.0, 100.0),
     ("top_p", 0.0, 1.0),
@@ -111,9 +100,9 @@ def _wanted(order: GenerateOrder) -> Iterator[Feature]:
     sampling = order.sampling
     if sampling != _NEUTRAL and sampling.temperature != 0:
         yield "temperature"
-    for name in _SAMPLING_FEATURES[1:]:
-        if getattr(sampling, name) != getattr(_NEUTRAL, name):
-            yield name
+    for name in Sampling.__struct_fields__:  # each is a feature of the same name
+        if name != "temperature" and getattr(sampling, name) != getattr(_NEUTRAL, name):
+            yield cast(Feature, name)
     if order.top_logprobs is not None:
         yield "top_logprobs" if order.top_logprobs else "logprobs"
     if order.grammar is not None:
