@@ -23,7 +23,10 @@ from benchmarks.peers import PeerDidNotStart, free_port, process, version_of
 PYTHON_PACKAGES = ("smg", "vllm-router", "ferrogw")
 NODE_PACKAGE = "@portkey-ai/gateway"
 MASTER_KEY = "benchmark-master-key-0123456789"
-WAIT_S = 30.0
+WAIT_S = 12.0
+ALIAS = "gpt-4o-mini"
+"""A name that every rival takes for a model; some route by names that they know."""
+CONFIG = f'[[model]]\nname = "fake:echo"\nalias = "{ALIAS}"\n'
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,7 +98,7 @@ def edge(tools: Tools, logs: Path) -> Iterator[Gateway]:
 
 
 @contextmanager
-def _rust(folder: Path, package: str, port_up: int, logs: Path) -> Iterator[Gateway]:
+def _rust(folder: Path, package: str, port_up: int, logs: Path, key: str) -> Iterator[Gateway]:
     binary, python = folder / "py" / "bin" / package, str(folder / "py" / "bin" / "python")
     if not binary.exists():
         raise PeerDidNotStart(f"no {package} in {folder}; run with --install-rivals")
@@ -103,9 +106,11 @@ def _rust(folder: Path, package: str, port_up: int, logs: Path) -> Iterator[Gate
     words = [*(["launch"] if package == "smg" else []), "--worker-urls", f"http://127.0.0.1:{port_up}"]
     words += ["--port", str(port), "--policy", "round_robin", "--prometheus-port", str(free_port())]
     words += ["--log-level", "warn" if package == "smg" else "warning"]
+    words += ["--health-check-endpoint", "/readyz"]
+    command = " ".join([package, *words])
+    words += ["--api-key", key] if package == "smg" and key else []  # with which it asks the worker for its models
     url = f"http://127.0.0.1:{port}"
-    with process([str(binary), *words], url, ready="/v1/models", wait_s=WAIT_S, log=logs / f"{package}.log") as child:
-        command = " ".join([package, *words])
+    with process([str(binary), *words], url, ready="/readiness", wait_s=WAIT_S, log=logs / f"{package}.log") as child:
         yield Gateway(name=package, version=version_of(python, package), port=port, pid=child.pid, command=command)
 
 
@@ -141,7 +146,7 @@ def _ferrogw(folder: Path, port_up: int, logs: Path, key: str) -> Iterator[Gatew
     set_to = {
         "PORT": str(port),
         "MASTER_KEY": MASTER_KEY,
-        "OPENAI_API_KEY": key,
+        "OPENAI_API_KEY": key or "none",
         "OPENAI_BASE_URL": f"http://127.0.0.1:{port_up}",
         "RATE_LIMIT_RPS": "1000000",
         "RATE_LIMIT_BURST": "1000000",
@@ -163,14 +168,14 @@ def _ferrogw(folder: Path, port_up: int, logs: Path, key: str) -> Iterator[Gatew
 
 
 def start_all(
-    stack: ExitStack, folder: Path | None, port_up: int, logs: Path, key: str = "none"
+    stack: ExitStack, folder: Path | None, port_up: int, logs: Path, key: str = ""
 ) -> tuple[list[Gateway], dict[str, str]]:
     """Start every rival that is installed; return them, and why others did not start."""
     if folder is None:
         return [], {"every rival": "no folder of rivals was given (--rivals DIR)"}
     starters: dict[str, Callable[[], AbstractContextManager[Gateway]]] = {
-        "smg": lambda: _rust(folder, "smg", port_up, logs),
-        "vllm-router": lambda: _rust(folder, "vllm-router", port_up, logs),
+        "smg": lambda: _rust(folder, "smg", port_up, logs, key),
+        "vllm-router": lambda: _rust(folder, "vllm-router", port_up, logs, key),
         "portkey": lambda: _portkey(folder, port_up, logs),
         "ferrogw": lambda: _ferrogw(folder, port_up, logs, key),
     }
@@ -252,12 +257,12 @@ def rivals(tools: Tools, effort: Effort, folder: Path | None, logs: Path) -> lis
         others, absent = start_all(stack, folder, port_up, logs)
         ours = stack.enter_context(edge(tools, logs))
         direct = Gateway(name="direct", version="", port=port_up, pid=os.getpid(), command="")
-        seen = compare(tools, [direct, ours, *others], chat("mock"), [], effort)
+        seen = compare(tools, [direct, ours, *others], chat(ALIAS), [], effort)
         rows += judge("an upstream that answers at once", seen, absent)
     with ExitStack() as stack:
-        served = stack.enter_context(front(edge=False))
+        served = stack.enter_context(front("", edge=False, config=CONFIG))
         others, absent = start_all(stack, folder, served.port, logs, served.key)
-        behind = stack.enter_context(front(workers=effort.workers))
+        behind = stack.enter_context(front("", workers=effort.workers, config=CONFIG))
         direct = Gateway(name="direct", version="", port=served.port, pid=served.pid, command=served.command)
         ours = Gateway(
             name="ashore (Envoy and its own API worker)",

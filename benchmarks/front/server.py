@@ -97,7 +97,7 @@ def front(
     """Run `ashore up MODEL` in a home of its own until the block ends.
 
     Args:
-        model: With its options.
+        model: With its options; empty where `config` names one.
         edge: Behind Envoy on one port; otherwise the API worker itself listens.
         tls: Of the edge, with a certificate of its own making.
         workers: API workers behind the edge.
@@ -106,7 +106,7 @@ def front(
     """
     home = Path(tempfile.mkdtemp(prefix="front."))
     port, grpc_port = free_port(), free_port()
-    words = ["up", model, "--offline", "--port", str(port)]
+    words = ["up", *([model] if model else []), "--offline", "--port", str(port)]
     if edge:
         config += f'\n[edge]\ntls = "{"generate" if tls else "off"}"\n'
         words += ["--edge", "envoy", "--workers", str(workers)]

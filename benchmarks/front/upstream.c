@@ -40,9 +40,9 @@ static Connection connections[MOST_FILES];
     CHUNK("{\"role\":\"assistant\",\"content\":\"Paris\"}", "null") CHUNK("{\"content\":\".\"}", "null")              \
     CHUNK("{}", "\"stop\"") "data: [DONE]\n\n"
 #define LIST                                                                                                      \
-    "{\"object\":\"list\",\"data\":[{\"id\":\"mock\",\"object\":\"model\",\"created\":1700000000,\"owned_by\":\"m\"," \
-    "\"root\":\"mock\",\"max_model_len\":8192}]}"
-#define INFO "{\"model_path\":\"mock\",\"served_model_name\":\"mock\",\"is_generation\":true,\"status\":\"ok\"}"
+    "{\"object\":\"list\",\"data\":[{\"id\":\"gpt-4o-mini\",\"object\":\"model\",\"created\":1700000000,\"owned_by\":\"m\"," \
+    "\"root\":\"gpt-4o-mini\",\"max_model_len\":8192}]}"
+#define INFO "{\"model_path\":\"gpt-4o-mini\",\"served_model_name\":\"gpt-4o-mini\",\"is_generation\":true,\"status\":\"ok\"}"
 
 static char whole[4096], stream[4096], list[1024], info[1024];
 
