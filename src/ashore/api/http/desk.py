@@ -11,7 +11,7 @@ import msgspec
 
 from ashore.access import Principal
 from ashore.api.http.exchange import Exchange
-from ashore.errors import AshoreError, DeadlineExceeded, InvalidRequest, NotReady, Overloaded
+from ashore.errors import AshoreError, DeadlineExceeded, HostDied, InvalidRequest, NotReady, Overloaded
 from ashore.jobs import (
     Call,
     FileStore,
@@ -118,10 +118,13 @@ def webhook_of(desk: JobDesk, exchange: Exchange) -> str:
 
 
 def may_defer(exchange: Exchange, fault: AshoreError) -> bool:
-    """Return whether a request that was not served becomes a job: its client allowed it, and there was no room."""
+    """Return whether a request that was not served becomes a job: its client allowed it, and trying later helps.
+
+    There was no room for it within its deadline, or the host that had to answer was away or fell.
+    """
     return (
         exchange.headers.get(b"x-ashore-defer") == b"allow"
-        and isinstance(fault, Overloaded | DeadlineExceeded)
+        and isinstance(fault, Overloaded | DeadlineExceeded | NotReady | HostDied)
         and not exchange.status
         and not exchange.job_id
     )
