@@ -8,7 +8,7 @@ DEV := $(VENV)/.stamps/dev
 PIP_FLAGS := --disable-pip-version-check --no-input --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help setup up up-front test check bench bench-front docs test-full bundle test-bundle lock proto format clean
+.PHONY: help setup up up-front test check bench bench-front trace docs test-full bundle test-bundle lock proto format clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -69,6 +69,9 @@ bench: dev ## Run the benchmarks with peers beside them, and write a dated repor
 
 bench-front: dev ## Measure the edge, the answer cache, overload and memory (ARGS="--install-rivals --rivals DIR")
 	@$(BIN)/python -m benchmarks.front $(ARGS)
+
+trace: dev ## Drive the front while every process is killed in turn, and judge (ARGS="short", "fake real --report FILE")
+	@$(BIN)/python -m benchmarks.live_trace $(ARGS)
 
 docs: dev ## Check the links and the commands that the documentation names
 	@$(BIN)/python deploy/check_docs.py
