@@ -65,7 +65,19 @@ def agree(mine: Reading, theirs: Reading) -> Agreement:
     veto, loose_kind = _frame(mine, theirs)
     if veto:
         return Agreement(veto=veto)
-    pairs, left, right = _aligned(mine.words, theirs.words)
+    pairs, left, right = _aligned(*_opened(mine.words, theirs.words))
+    if left or right:
+        single = _singles(mine.words), _singles(theirs.words)
+        if single != (mine.words, theirs.words):
+            pairs_of_singles, *rest = _aligned(*single)
+            if not any(rest):
+                pairs, left, right = pairs_of_singles, [], []
+    if (
+        pairs
+        and len(left) + len(right) == 1
+        and _says_kind(mine if left else theirs, theirs if left else mine, *left, *right)
+    ):
+        left, right, loose_kind = [], [], 1
     if left or right:
         return Agreement(veto=_unmatched(left, right), words=len(pairs))
     scope = sum(a.negated != b.negated for _, _, a, b in pairs)
@@ -97,9 +109,59 @@ def agree(mine: Reading, theirs: Reading) -> Agreement:
     )
 
 
+def _opened(mine: tuple[Word, ...], theirs: tuple[Word, ...]) -> tuple[tuple[Word, ...], tuple[Word, ...]]:
+    """Take phrases apart that the other side does not know as one (`password reset`), the longest first."""
+    while True:
+        closed = [w for w in mine if w.parts and not w.negated and not any(_grade(w, o) for o in theirs)]
+        other = [w for w in theirs if w.parts and not w.negated and not any(_grade(w, o) for o in mine)]
+        if not closed and not other:
+            return mine, theirs
+        longest = max([*closed, *other], key=lambda w: len(w.text))
+        mine, theirs = (
+            tuple(part for w in words for part in (w.parts if w is longest else (w,))) for words in (mine, theirs)
+        )
+
+
+def _singles(words: tuple[Word, ...]) -> tuple[Word, ...]:
+    """Take every phrase apart: one side's `agenda` may have stood for the other's `meeting agenda`."""
+    return tuple(part for w in words for part in (_singles(w.parts) if w.parts and not w.negated else (w,)))
+
+
+def _says_kind(holder: Reading, other: Reading, word: Word) -> bool:
+    """Tell whether a word on one side only names what the other side asks for: `delivery time`, `how many days`."""
+    if word.negated or word.role in _BINDING:
+        return False
+    if word.text in _TIME_UNITS:
+        return {holder.kind, other.kind} <= _LENGTHS and bool({"how-long"} & {holder.kind, other.kind})
+    return holder.kind in ("", "what", other.kind) and word.text in _NAMES_OF_KINDS.get(other.kind, _NO_NAMES)
+
+
+_TIME_UNITS = words_of("second minute hour day workday week month year 秒 分钟 小时 天 工作日 周 星期 个月 月 年")
+_LENGTHS = frozenset({"how-long", "how-many"})
+_BINDING = frozenset({"per", "before", "after", "than", "by", "from", "without", "until", "since", "within", "between"})
+_NO_NAMES: frozenset[str] = frozenset()
+_NAMES_OF_KINDS = {
+    "when": words_of("time date schedule 时间 日期"),
+    "what-time": words_of("time 时间"),
+    "what-date": words_of("date 日期 时间"),
+    "what-year": words_of("year 年份"),
+    "how-long": words_of("time duration period 时间 时长 长度"),
+    "how": words_of("method way step procedure process instruction 方法 步骤 流程 办法 方式 操作 教程"),
+    "where": words_of("location place 地点 位置 地方"),
+    "who": words_of("person 人 人员"),
+    "how-much": words_of("price cost money 价格 多少钱"),
+    "how-many": words_of("number count 数量 个数"),
+    "why": words_of("reason cause 原因"),
+    "how-often": words_of("frequency 频率"),
+    "how-old": words_of("age 年龄"),
+}
+"""What a question of each kind asks for, as a noun."""
+
+
 def search_keys(word: Word) -> tuple[str, ...]:
     """Return names such that two words that can be paired share at least one."""
     names = [word.text, *(f"~{m}" for m in word.meanings)]
+    names += [name for part in word.parts for name in search_keys(part)]
     info = english_words().get(word.text)
     if info is not None and not word.text.startswith("#"):
         names += info.verbs
@@ -120,7 +182,10 @@ def _frame(mine: Reading, theirs: Reading) -> tuple[str, int]:
             loose = 1
         else:
             return "kind", 0
-    if mine.modals != theirs.modals:
+    asks_what_is_needed = mine.kind == "what" != theirs.kind or theirs.kind == "what" != mine.kind
+    if asks_what_is_needed and (mine.bare or theirs.bare) and mine.modals | theirs.modals == {"must"}:
+        loose = 1
+    elif mine.modals != theirs.modals:
         return "modal", 0
     if mine.tense != theirs.tense:
         return "tense", 0
@@ -174,6 +239,7 @@ def _moves(pairs: list[Pair], mine: Reading, theirs: Reading) -> int | None:
     """Count the pairs that changed places; None if one of them may not."""
     count = 0
     kinds = {mine.kind, theirs.kind}
+    keywords = mine.bare or theirs.bare
     free_verbs = (
         bool(kinds & _VERB_FREE)
         or (mine.language == "zh" and bool(kinds & _VERB_FREE_ZH))
@@ -193,6 +259,11 @@ def _moves(pairs: list[Pair], mine: Reading, theirs: Reading) -> int | None:
                 not other_a.role + other_b.role and _attributive(a, b)
             ):
                 continue
+            if _is_nominal(a, b) != _is_nominal(other_a, other_b):
+                continue
+            if _apart(a, other_a, mine) or _apart(b, other_b, theirs):
+                if keywords and not _verb_between(pairs, at, other_j, j):
+                    continue
             if free_verbs and (a.verb and b.verb) != (other_a.verb and other_b.verb):
                 continue
             if mine.symmetric and theirs.symmetric and a.role in ("", "between") and other_a.role in ("", "between"):
@@ -201,6 +272,28 @@ def _moves(pairs: list[Pair], mine: Reading, theirs: Reading) -> int | None:
     return count
 
 
+def _is_nominal(a: Word, b: Word) -> bool:
+    """`overtime approval` against `approve overtime`: the noun stands after what the verb stands before."""
+    if a.text == b.text or a.text.startswith("#") or b.text.startswith("#"):
+        return False
+    known = english_words()
+    first, second = known.get(a.text), known.get(b.text)
+    return first is not None and second is not None and (b.text in first.verbs or a.text in second.verbs)
+
+
+def _apart(a: Word, b: Word, reading: Reading) -> bool:
+    return not reading.bare and a.chunk != b.chunk
+
+
+def _verb_between(pairs: list[Pair], at: int, low: int, high: int) -> bool:
+    """Tell whether a doing stands between two words, so that their order says who does it to whom."""
+    first = next(n for n, pair in enumerate(pairs) if pair[1] == high)
+    second = next(n for n, pair in enumerate(pairs) if pair[1] == low)
+    between = [p for n, p in enumerate(pairs) if first < n < second or low < p[1] < high]
+    return any(a.verb and b.verb and a.text not in _NOUNS_RATHER for _, _, a, b in between)
+
+
+_NOUNS_RATHER = words_of("list file book table hour time date document form report order")
 _VERB_FREE = frozenset({"how", "what-to-do", ""})
 _VERB_FREE_ZH = frozenset({"who", "when", "where", "why", "yes-no", "how-long", "what-date", "what-year", "what-time"})
 
@@ -212,6 +305,7 @@ def _timely(word: Word) -> bool:
 
 _TIMES = words_of(
     "today tomorrow yesterday now 今天 明天 昨天 今年 去年 明年 每年 每月 每天 每周 早上 上午 下午 晚上 现在 本月 "
+    "permanently temporarily automatically manually remotely directly securely anonymously immediately "
     "上个月 下个月 周一 周二 周三 周四 周五 周六 周日 星期一 星期二 星期三 星期四 星期五 星期六 星期日"
 )
 

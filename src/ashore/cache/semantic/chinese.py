@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
+from functools import lru_cache
 
 from ashore.cache.semantic.chineseframes import (
     DROPPED,
@@ -54,7 +56,8 @@ _CASUAL_ASK = re.compile("(?<![什怎这那多要])么$")
 _TURN = "⁂"
 """Stands in the text where a question word stood that could as well stand elsewhere."""
 _ADVERBIAL = frozenset({"how", "what-to-do", "when", "where", "why", "how-long"})
-_USING = frozenset({"用", "使用", "利用"})
+_DONE_BY = re.compile("由(?:谁|哪|什么人)")
+_USING = words_of("用 使用 利用 做 进行 出现 遇到 碰到 发生")
 _PERSONS = {"你": "you", "您": "you", "他": "he", "她": "she", "他们": "they", "她们": "they"}
 _PAST = re.compile("曾经|曾(?!祖)|已经|(?<![超通经错不])过(?=的|吗|什么|几|多少|哪|没有|$)")
 _FUTURE = re.compile("将会|将要|即将|将(?!军|来|近|一|[^发在]{1,8}(?:转|设|导|分|添|保|改|放|移|存|变|换|借|给))")
@@ -78,7 +81,8 @@ def read_chinese(marked: str) -> Reading:
     for frame in FRAMES:
         if frame.kind in ("yes-no", "what") and kinds and frame.kind not in kinds:
             continue
-        leaves = _TURN if frame.kind in _ADVERBIAL and frame.leaves == " " else frame.leaves
+        stands_free = frame.kind in _ADVERBIAL or (frame.kind == "who" and _DONE_BY.search(text))
+        leaves = _TURN if stands_free and frame.leaves == " " else frame.leaves
         changed = frame.pattern.sub(leaves, text)
         if changed != text:
             text = changed
@@ -124,7 +128,7 @@ def _tense(whole: str, kind: str) -> str:
     return "past" if _PAST.search(whole) and kind not in ("how", "what-to-do") else "present"
 
 
-def _words(text: str, kind: str) -> tuple[tuple[Word, ...], int]:
+def _words(text: str, kind: str, most: int = 99) -> tuple[tuple[Word, ...], int]:
     groups = chinese_groups()
     out: list[Word] = []
     role, negated, place = "", False, 0
@@ -147,7 +151,7 @@ def _words(text: str, kind: str) -> tuple[tuple[Word, ...], int]:
             out.append(Word(text=word, meanings=groups.meanings.get(word, frozenset()), role=role, negated=negated))
             role, negated, place = "", False, latin.end()
             continue
-        piece = _longest(text, place)
+        piece = _longest(text, place, most)
         if piece == "不" and out and place + 1 < len(text) and text[place + 1] in _COMPLEMENTS and not negated:
             out[-1] = _failing(out[-1], text[place + 1])
             place += 2
@@ -178,6 +182,7 @@ def _words(text: str, kind: str) -> tuple[tuple[Word, ...], int]:
                 role=role,
                 negated=negated,
                 verb=piece in groups.verbs,
+                parts=_parts(piece, role),
             )
         )
         # A direction word governs the whole noun after it, which may be several unknown characters.
@@ -186,17 +191,28 @@ def _words(text: str, kind: str) -> tuple[tuple[Word, ...], int]:
     if negated:
         out.append(Word(text="不", negated=True))
     idle = _IDLE if kind in ("how-many", "how-much", "what", "how-long") else frozenset()
-    if kind == "how" and any(w.verb and w.text not in _USING for w in out):
+    if kind in ("how", "what-to-do") and any(w.verb and w.text not in _USING for w in out):
         idle = _USING
     kept = [at for at, w in enumerate(out) if w.text not in idle or w.negated] or list(range(len(out)))
     return tuple(out[at] for at in kept), sum(at < turn for at in kept)
+
+
+@lru_cache(maxsize=8192)
+def _parts(piece: str, role: str) -> tuple[Word, ...]:
+    """Return the words of a compound, each by itself: `差旅` and `费用`. Nothing if a function word is among them."""
+    if len(piece) < 3:
+        return ()
+    words, _ = _words(piece, "", len(piece) - 1)
+    if "".join(w.text for w in words) != piece or any(w.negated or w.role for w in words):
+        return ()
+    return tuple(replace(w, role=role) for w in words)
 
 
 def _is_locative(text: str, stop: int, out: list[Word], role: str) -> bool:
     """Tell whether `上` only closes a place (`网站上`): after a noun, before a break, a verb or a mark."""
     if not out:
         return False
-    if role == "at" or stop >= len(text) or text[stop] in " 的⟦":
+    if role == "at" or stop >= len(text) or text[stop] in f" 的⟦{_TURN}":
         return True
     return stop < len(text) and bool(_longest(text, stop) in chinese_groups().verbs or _LATIN.match(text, stop))
 
@@ -226,10 +242,10 @@ _TABLES = (
 )
 
 
-def _longest(text: str, place: int) -> str:
+def _longest(text: str, place: int, most: int = 99) -> str:
     """Return the longest known word that starts here, or one character."""
     groups = chinese_groups()
-    for length in range(min(max(groups.longest, 6), len(text) - place), 1, -1):
+    for length in range(min(max(groups.longest, 6), len(text) - place, most), 1, -1):
         piece = text[place : place + length]
         if piece in groups.meanings or any(piece in table for table in _TABLES):
             return piece

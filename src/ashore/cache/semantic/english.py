@@ -19,6 +19,17 @@ _CONTRACTIONS = (
     (r"\bwon't\b", "will not"),
     (r"\b(?:can't|cannot|can't)\b", "can not"),
     (r"\bain't\b", "is not"),
+    (r"\b(what|where|who|how|when|that|there|here)s\b(?=[ ,])", r"\1 is"),
+    (r"\bcant\b", "can not"),
+    (r"\bwont\b", "will not"),
+    (r"\bim\b", "i am"),
+    (r"\bive\b", "i have"),
+    (r"\bu\b(?= (?:can|could|tell|know|please|have|need))", "you"),
+    (r"\br\b(?= (?:the|there|my|we|you))", "are"),
+    (r"\b(?:plz|pleas|pls|plse)\b", "please"),
+    (r"\bthru\b", "through"),
+    (r"\b(how|what|where|when|who)'re\b", r"\1 are"),
+    (r"\b(how|what|where|when|who|why)'d\b", r"\1 did"),
     (r"\b(what|who|where|when|how|that|it|there|here)'s\b", r"\1 is"),
     (r"n't\b", " not"),
     (r"\b(do|does|did|is|are|was|were|could|would|should|has|have|had)nt\b", r"\1 not"),
@@ -57,7 +68,13 @@ _ROLES = words_of(
     "from to into onto by than before after with without in on at for of about over under above below "
     "between against since until during via through per toward towards outside inside off up down like as"
 )  # fmt: skip
+_FUNCTION = (
+    _ROLES | _AUXILIARIES | _MODALS | words_of("of 's a an the i me my we our you your he his she her they their")
+)
 _LASTING = words_of("of in on at for with from to by")
+_BEFORE_NOUN = words_of("a an the my our your")
+_FRESH = words_of("do does did")
+"""What follows is the subject, whatever stood before: `in the morning does the shop open`."""
 _KEYWORDS = "WHERE|HAVING|WITH|FROM|AND|OR|NOT|IN|ON|BY|TO|AS|IS|ALL|ANY|IF|DO|FOR|WHO|CAN|MAY|HAS|ARE"
 _ASKS = r"(?:how|what|which|who|whom|when|where|why|is|are|can|could|may|must|should|do|does|did|will)\b"
 _FRONTED = re.compile(
@@ -129,6 +146,7 @@ def read_english(marked: str) -> Reading:
         tense=_tense(whole, tokens, frame),
         persons=persons,
         symmetric=bool(_SYMMETRIC.search(whole)),
+        bare=bool(tokens) and not any(t in _FUNCTION for t in tokens),
     )
 
 
@@ -368,17 +386,18 @@ def _words(tokens: list[str], kind: str, names: frozenset[str]) -> tuple[Word, .
     out: list[Word] = []
     chunk_start, role, negated = 0, "", False
     of_at: int | None = None
-    place = 0
+    place = chunk = 0
     while place < len(tokens):
         length, text, meanings = _phrase(tokens, bases, place)
         token = tokens[place]
+        chunk += length == 1 and (token in _ROLES or token in ("of", "'s", ","))
         if length == 1 and token == "of" and out and out[-1].role != "by":
             of_at, place = chunk_start, place + 1
             chunk_of = len(out)
             role = role if role else "of"
             continue
         if length == 1 and token in (",", ";", ":", "."):
-            out, of_at = _genitive(out, of_at, chunk_of if of_at is not None else 0)
+            out, of_at = _genitive(out, of_at, chunk_of if of_at is not None else 0, kind)
             chunk_start, role, place = len(out), "", place + 1
             continue
         if length == 1 and token in _NEGATIONS:
@@ -389,7 +408,7 @@ def _words(tokens: list[str], kind: str, names: frozenset[str]) -> tuple[Word, .
             continue
         is_role = length == 1 and token in _ROLES
         if is_role:
-            out, of_at = _genitive(out, of_at, chunk_of if of_at is not None else 0)
+            out, of_at = _genitive(out, of_at, chunk_of if of_at is not None else 0, kind)
             chunk_start = len(out)
             infinitive = token == "to" and place + 1 < len(tokens) and _is_verb(bases[place + 1][0])
             role = "" if infinitive else token
@@ -397,8 +416,10 @@ def _words(tokens: list[str], kind: str, names: frozenset[str]) -> tuple[Word, .
             continue
         governed = role in ("from", "to", "by") and token in _OBJECTS and tokens[place - 1] in _ROLES
         if length == 1 and token in _DROPPED and not governed and (token not in groups.meanings or token in _MODALS):
+            if token in _FRESH:
+                role = ""
             if token in _AUXILIARIES:
-                out, of_at = _genitive(out, of_at, chunk_of if of_at is not None else 0)
+                out, of_at = _genitive(out, of_at, chunk_of if of_at is not None else 0, kind)
                 chunk_start = len(out)
             place += 1
             continue
@@ -417,14 +438,19 @@ def _words(tokens: list[str], kind: str, names: frozenset[str]) -> tuple[Word, .
                 meanings=meanings,
                 role="" if role == "of" else role,
                 negated=negated,
-                verb=bool(info and ("v" in info.parts or info.verbs)) or (length > 1 and _is_verb(base.split()[0])),
+                chunk=chunk,
+                verb=_may_be_verb(base) and (not place or tokens[place - 1] not in _BEFORE_NOUN)
+                if length == 1
+                else _is_verb(base.split()[0]),
+                parts=_parts(bases[place : place + length], tokens[place : place + length], role, chunk),
             )
         )
         role, negated = (role if role in _LASTING else ""), False
         place += length
-    out, of_at = _genitive(out, of_at, chunk_of if of_at is not None else 0)
+    out, of_at = _genitive(out, of_at, chunk_of if of_at is not None else 0, kind)
     if negated:
         out.append(Word(text="not", negated=True))
+    out = _merged(out)
     for at in range(len(out) - 1):
         if out[at].role == "from" and out[at + 1].role == "to":
             out[at] = replace(out[at], role="")
@@ -434,19 +460,70 @@ def _words(tokens: list[str], kind: str, names: frozenset[str]) -> tuple[Word, .
     return tuple(out)
 
 
-def _genitive(out: list[Word], of_at: int | None, middle: int) -> tuple[list[Word], None]:
+def _genitive(out: list[Word], of_at: int | None, middle: int, kind: str) -> tuple[list[Word], None]:
     """Put `capital of France` in the order of `France's capital`."""
     if of_at is None or middle >= len(out) or middle <= of_at:
         return out, None
+    if kind in _DOING and middle - of_at > 1 and out[of_at].verb:
+        of_at += 1
     head, owner = out[of_at:middle], out[middle:]
     return out[:of_at] + owner + head, None
 
 
+_DOING = frozenset({"how", "what-to-do"})
+"""Kinds in which the first word is what is done: in `check the balance of the account` the account owns the balance alone."""
+
+
+def _may_be_verb(base: str) -> bool:
+    info = english_words().get(base)
+    return bool(info and ("v" in info.parts or info.verbs))
+
+
+def _parts(bases: list[tuple[str, str]], tokens: list[str], role: str, chunk: int) -> tuple[Word, ...]:
+    if len(bases) < 2 or any(t in _DROPPED or t in _ROLES or t in _NEGATIONS for t in tokens):
+        return ()
+    groups = english_groups().meanings
+    return tuple(
+        Word(
+            text=base,
+            meanings=groups.get(base, frozenset()),
+            role="" if role == "of" else role,
+            chunk=chunk,
+            verb=_may_be_verb(base),
+        )
+        for base, _ in bases
+    )
+
+
+def _merged(words: list[Word]) -> list[Word]:
+    """Join what became neighbours: `balance of my account` is an `account balance`."""
+    groups = english_groups()
+    out: list[Word] = []
+    place = 0
+    while place < len(words):
+        first = words[place]
+        for length in range(min(groups.lengths.get(first.text, 1), len(words) - place), 1, -1):
+            span = words[place : place + length]
+            text = " ".join(w.text for w in span)
+            if text in groups.meanings and not any(w.negated or w.role != first.role for w in span):
+                out.append(replace(first, text=text, meanings=groups.meanings[text], parts=tuple(span)))
+                place += length
+                break
+        else:
+            out.append(first)
+            place += 1
+    return out
+
+
 def _phrase(tokens: list[str], bases: list[tuple[str, str]], place: int) -> tuple[int, str, frozenset[int]]:
     groups = english_groups()
-    for length in range(min(groups.longest, len(tokens) - place), 0, -1):
+    most = groups.lengths.get(tokens[place], 1)
+    if bases[place][0] != tokens[place]:
+        most = max(most, groups.lengths.get(bases[place][0], 1))
+    for length in range(min(most, len(tokens) - place), 0, -1):
         span = range(place, place + length)
-        for text in (" ".join(tokens[i] for i in span), " ".join(bases[i][0] for i in span)):
+        raw, base = [tokens[i] for i in span], [bases[i][0] for i in span]
+        for text in (" ".join(raw), " ".join(base), " ".join([*raw[:-1], base[-1]]), " ".join([base[0], *raw[1:]])):
             if text in groups.meanings:
                 return length, text, groups.meanings[text]
     return 1, tokens[place], frozenset()

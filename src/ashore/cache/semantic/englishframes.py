@@ -21,7 +21,15 @@ _ME = r"(?:(?:to )?(?:me|us) ?)?"
 _ASK = r"(?:tell|inform|advise|remind|show|give|let) (?:me|us)(?: (?:know|understand|a hand))?(?: (?:about|if you know|please|kindly))?"
 _I = r"(?:i|we|you|one|someone|somebody|anyone|people|a person)"
 POLITE_START = re.compile(
-    r"^(?:hi(?: there)?|hello(?: there)?|hey(?: there)?|dear (?:all|team|sir|madam|hr|assistant)|good (?:morning|afternoon|evening)"
+    r"^(?:hi(?: there| all| team)?|hello(?: there| all| team)?|hey(?: there| all| team| guys)?|dear (?:all|team|sir|madam|hr|assistant|colleagues)|good (?:morning|afternoon|evening|day)(?: all| team| everyone)?|greetings|morning(?=,)|afternoon(?=,)"
+    r"|(?:just |only )?(?:a )?(?:quick|small|short|simple|random|silly|stupid|dumb|basic|general) (?:question|one|q|query)(?: about| on| for you)?|(?:my|the) question is(?: about)?"
+    r"|(?:i|we) (?:was|were|am|are) (?:just )?hoping (?:that )?(?:you|someone|somebody|anyone) (?:could|can|might|would be able to) (?:tell|explain to|show|let) (?:me|us)(?: know)?|hoping (?:someone|somebody|you) can (?:tell|show) (?:me|us)"
+    r"|(?:would|are|will) you (?:be )?able to (?:tell|explain to|show|let) (?:me|us)(?: know)?|any chance you (?:could|can|know) ?(?:tell|explain to|show|let)? ?(?:me|us)?(?: know)?"
+    r"|(?:i|we)(?: would|'d)? (?:be )?(?:grateful|happy|glad) if you (?:could|can|would) (?:tell|explain to|show|let) (?:me|us)(?: know)?|i (?:would |'d )?appreciate it if you (?:could|would) (?:tell|explain to|show|let) (?:me|us)(?: know)?"
+    r"|(?:i|we) (?:just |quickly |only )?(?:want|wanted|need|needed|would like|wish) to (?:quickly |just )?(?:check|ask|know|confirm|find out|clarify|double-check|understand)(?: about| with you)?|(?:just )?(?:checking|asking|trying to (?:find out|figure out|understand|work out))(?= how| what| where| when| who| if| whether| why)|i (?:keep|always) (?:forgetting|forget)(?= how| what| where| when| who)"
+    r"|(?:i|we) (?:forgot|forget|have forgotten|can not remember|do not remember|can not recall|have no idea|have no clue|can not find out|can not find|do not understand|am not certain|need help (?:with|on)|am unclear|am confused about|am lost)(?= how| what| where| when| who| why| which)"
+    r"|out of (?:interest|curiosity)|for (?:future )?reference(?=,| how| what| where| when| who)|if (?:i|one) may ask|if you (?:do not|would not) mind(?: me asking)?|do me a favou?r and tell me|help me out"
+    r"|what (?:is|would be) your (?:answer|advice) (?:to|on)|could someone please|someone please|can (?:some|any)(?:one|body) please"
     r"|please|pls|kindly|thanks|thank you|excuse me|sorry(?: to bother you)?|quick question|(?:just )?(?:wondering|curious)"
     r"|ok|okay|so|well|um|by the way|btw|also|and|but|question|basically|just"
     r"|(?:i have|i've got|i have got) (?:a|one) (?:quick )?question(?: about)?"
@@ -44,6 +52,7 @@ POLITE_END = re.compile(
     r"[ ,.;:!-]*\b(?:please|pls|thanks|thank you(?: very much| so much)?|many thanks|cheers|in advance|for me|exactly|actually|precisely"
     r"|if i may ask|if you know|by the way|btw|again|anyway|do you know|can you help(?: me)?|could you help(?: me)?|any ideas?|any help"
     r"|(?:can|could) you (?:tell|explain) (?:me|this|it)(?: to me)?|i wonder|i am wondering|how (?:do|can|should|would) i (?:do|go about|achieve) (?:that|this|it)"
+    r"|(?:can|could|would) (?:you|someone|anyone|anybody|somebody) (?:please )?(?:advise|help|explain|tell me|let me know|assist|clarify|confirm)(?: me)?(?: please)?|do you happen to know|does any(?:one|body) know|any(?:one|body) know|please (?:advise|help|explain|tell me|let me know|confirm)|let me know|tell me|much appreciated|thx|ty|tia|kind regards|regards|asap|all of a sudden|then|again please|roughly speaking|if i might ask|if you (?:do not|would not) mind(?: me asking)?|just (?:wondering|curious|checking)|out of (?:interest|curiosity)|hi|hello"
     r"|what (?:do|should|can) i do|right now|these days|at the moment|currently|today's world|nowadays)$"
 )
 _BEST = r"(?:(?:best|right|correct|proper|recommended|usual|standard|good|easiest|simplest|official|appropriate|normal|actual|exact|basic|main|general|necessary|required) )?"
@@ -78,8 +87,13 @@ KINDS = (
     _k("when", r"^(?:what (?:is|was) )?the (release|publication|start|end|delivery|arrival|departure|founding|launch|expiry|expiration) (?:date|time) (?:of|for)\b", r"\1"),
     _k("what", r"^(?:what|which) (?:city|town|place|country|person|company|thing|number|value|one) (?:is|was) the\b"),
     _k("what", r"^what (?:is|are) (?:the )?(?:name|names) of\b"),
+    _k("when", r"^(?:what (?:is|are) )?(?:the |your )?((?:opening|business|operating|office|visiting|service|working|consultation|trading) (?:hours|times)) (?:of|for|at|in)\b", r"\1 of"),
+    _k("when", r"^what (?:is|are) (?:the |your )?(.+? (?:opening|business|operating|office|visiting|service|trading) (?:hours|times))\b", r"\1"),
+    _k("when", r"^when (?:is|are) (?:the )?(.+?) open\b(?! to | for | day)", r"\1 opening hours"),
+    _k("what-time", r"^(?:what (?:is|are) )?(?:the )?(closing|opening|starting|finishing|check-in|check-out|departure|arrival|boarding) times? (?:of|for|at)\b", r"\1"),
+    _k("what-time", r"^(?:what (?:is|are) )?(?:the )?(.+? (?:closing|opening|starting|finishing|check-in|check-out|departure|arrival|boarding)) times?\b", r"\1"),
     _k("consequence", r"^what (?:happens|will happen|would happen|occurs|will occur)(?: to (?:me|us))? (?:if|when|in case)\b"),
-    _k("consequence", r"^what (?:is|are|will be|would be) the (?:consequences?|penalty|penalties|results?) (?:of|for|if|when)\b"),
+    _k("consequence", r"^what (?:is|are|will be|would be) the (?:consequences?|results?) (?:of|for|if|when)\b"),
     _k("who", r"^(?:who|which person) (?:is|are|was) (?:responsible|in charge|accountable) (?:for|of)\b"),
     _k("where", r"^where (?:is|are|was|were) (.*?) (?:located|situated|to be found|found)$", r"\1"),
     _k("yes-no", r"^(?:is|are) (?!there|it |i |we )(.{1,60}?) (?:allowed|permitted|possible|acceptable|permissible)\b(?: to)?(?! by)", r"\1", "can"),
@@ -87,12 +101,19 @@ KINDS = (
     _k("yes-no", rf"^(?:do|does) {_I} (?:need|require) (?!to\b)", "", "must"),
     _k("yes-no", r"^(?:do|does) (.{1,40}?) (?:have|need) to\b", r"\1", "must"),
     _k("why", r"^what (?:causes|leads to|brings about|makes)\b"),
+    _k("differ", r"^(?:the )?(?:main |key )?(?:differences?|distinctions?) (?:between |of )?\b"),
+    _k("differ", r"^(.+? (?:and|vs|versus|or) .+?) (?:differences?|distinctions?)$", r"\1"),
+    _k("differ", r"^(?!is |are |does |do |can )(.+?) (?:vs|versus) (.+?)$", r"\1 and \2"),
+    _k("differ", r"^(?:can you |could you |please )?(?:compare|contrast) (.+?) (?:and|with|to|vs|versus) (.+?)$", r"\1 and \2"),
+    _k("how-many", r"^(?:count|number) of\b"),
     _k("whom", r"^(?:to|for|with|from|by|about|at) whom\b"),
     _k("why", r"^(?:what are|what is|list|name) (?:the |some )?(?:common |main |possible )?(?:causes?|reasons?) (?:of|for|behind)\b"),
     _k("what-to-do", rf"^what (?:should|can|do|must|could|shall|would) {_I}(?: have to| need to)? do (?:if|when|in case|after|once|about|in the event(?: that| of)?)\b"),
     _k("what-to-do", rf"^how (?:should|can|do|could) {_I} (?:react|respond|proceed) (?:if|when|in case|after|once)\b"),
     _k("how", rf"^(?:what|which) (?:is|are|would be) (?:the |a |some |my )?{_BEST}{_WAY} (?:(?:to take |to follow |involved |required |needed )?(?:to|for|of|in|when)|(?:that )?{_I} (?:can |should |could |must |need to |have to )?(?:use|take|follow)(?: to| for)?|{_I} (?:can|should|could|must))\b"),
     _k("how", rf"^(?:what|which) {_BEST}{_WAY} (?:do|does|should|can|must|would|are|is|will)(?: {_I})?(?: need| have)?(?: to)? ?(?:be )?(?:take|taken|follow|followed|use|used|involved|required|needed|go through|complete)?(?: to| in| for| when| in order to)?\b"),
+    _k("how", rf"^(?:what|which) (?:is|are|would be) (?:the |a |some |my |our |your |this )?{_BEST}(?!way|method|procedure|process|step)([^,]+?) (?:procedure|process|steps|workflow|instructions)(?: (?:for|of|like|here|look like|called))?\b", r"\1 "),
+    _k("how", rf"^(?:explain|describe|outline|show(?: me| us)?|give (?:me|us)|walk me through|guide me through|tell me about) (?:the |a |some |our |your )?{_BEST}([^,]+?) (?:procedure|process|steps|workflow|instructions)\b", r"\1"),
     _k("how", rf"^what (?:do|should|must|can|could|does|would) {_I} (?:need to |have to |got to )?do (?:to|in order to|if (?:i|we) want to|so (?:that )?i can)\b"),
     _k("how", r"^what (?:is|are) (?:needed|required|involved|necessary) (?:to|in|for) (?=\w+ing\b)"),
     _k("how", rf"^(?:is there|are there|do you have|does there exist) (?:a|an|any|some) {_BEST}(?:way|ways|method|methods|possibility|option|options|procedure|instructions)s? (?:to|of|for (?:me|us) to|{_I} can|that {_I} can|for)\b"),
@@ -147,6 +168,16 @@ KINDS = (
     _k("yes-no", r"^(?:if|whether) (?:it is possible to|i can|i may|we can|you can|one can|i am allowed to)\b", "", "can"),
     _k("yes-no", r"^(?:if|whether)\b|^(?:is it (?:true|the case|correct|right) that)\b"),
     _k("yes-no", rf"^(?:do|does|did|is|are|was|were|am|has|have|had)\b(?: not\b)?(?: {_I}\b)?(?: there\b)?"),
+    _k("how", rf"^(.+?),? (?:how[- ]?to|how (?:can|do|should|would) {_I}(?: do (?:it|this|that))?|(?:procedure|process|steps|instructions|workflow|tutorial)(?: please| needed| required| to follow)?)$", r"\1"),
+    _k("how-long", r"^(.+?),? (?:how long|(?:processing |waiting |lead |turnaround )?duration|time needed|time required)(?: does it take| is it| will it take)?$", r"\1"),
+    _k("how-much", r"^(.+?),? how much(?: does it cost| is it| will it cost)?$", r"\1"),
+    _k("who", r"^(.+?),? (?:who|responsible person|person responsible|person in charge)$", r"\1"),
+    _k("where", r"^(.+?),? (?:where|location)(?: is it| are they| can i find it| to find it)?$", r"\1"),
+    _k("when", r"^(.+?),? when(?: is it| are they)?$", r"\1"),
+    _k("how-often", r"^(.+?),? (?:how often|frequency)$", r"\1"),
+    _k("what", r"^(.+?),? (?:what is (?:it|that|this)|meaning|definition|meaning of)$", r"\1"),
+    _k("yes-no", r"^(?!not )(.+?),? (?:allowed|permitted|possible|ok|okay|permissible)$", r"\1", "can"),
+    _k("yes-no", r"^(?!not |no )(.+?),? (?:required|mandatory|compulsory|necessary|obligatory)$", r"\1", "must"),
 )  # fmt: skip
 """Tried in this order; the first that fits decides."""
 
@@ -167,6 +198,18 @@ REWRITES = (
         r" \1 maydo ",
     ),
     (r"\b(?:mandatory|compulsory|obligatory)\b", " mustdo "),
+    (r"\bin (ascending|descending) order\b", r" \1 "),
+    (r"\b(?:ascending|descending)(?=-| sort)", r" \g<0> "),
+    (r"\bthe (?:term|word|phrase|expression|abbreviation|acronym) (?=\w)", " "),
+    (r"\bthe city of (?=\w)|\bthe country of (?=\w)", " "),
+    (r"\b(?:amount|number|quantity) of (?=days|hours|weeks|minutes|months|years|time|money)", " "),
+    (r"\bin (?:a|one|each|the course of a) (year|month|week|day|hour)\b", r" per \1 "),
+    (r"\b(?:hourly)\b", " per hour "),
+    (r"\b(?:quarterly)\b", " per quarter "),
+    (
+        r"\bannual (?=limit|budget|bonus|cost|fee|income|salary|wage|leave entitlement|number|amount|maximum)",
+        " per year ",
+    ),
     (r"\binto\b", " to "),
     (r"\bover the (?:internet|web)\b|\bon the (?:internet|web)\b", " online "),
     (r"\bunable to\b", " not maydo "),

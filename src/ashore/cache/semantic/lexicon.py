@@ -26,6 +26,8 @@ class Groups:
     verbs: frozenset[str]
     longest: int
     """Most words (English) or characters (Chinese) of a phrase."""
+    lengths: dict[str, int]
+    """Most words of a phrase that starts with this word; English only."""
 
 
 @cache
@@ -46,19 +48,19 @@ def english_forms() -> dict[str, tuple[str, str]]:
 
 @cache
 def english_groups() -> Groups:
-    return _groups("english_synonyms.txt", " ")
+    return _groups(("english_synonyms.txt", "english_domains.txt"), " ")
 
 
 @cache
 def chinese_groups() -> Groups:
-    return _groups("chinese_synonyms.txt", "")
+    return _groups(("chinese_synonyms.txt", "chinese_domains.txt"), "")
 
 
-def _groups(name: str, joint: str) -> Groups:
+def _groups(names: tuple[str, ...], joint: str) -> Groups:
     meanings: dict[str, set[int]] = {}
     verbs: set[str] = set()
     in_verbs = False
-    for number, line in enumerate(_lines(name)):
+    for number, line in enumerate(line for name in names for line in _lines(name)):
         if line.startswith("["):
             in_verbs = line == "[verbs]"
             continue
@@ -68,7 +70,16 @@ def _groups(name: str, joint: str) -> Groups:
             if in_verbs:
                 verbs.add(phrase)
     longest = max(len(p.split() if joint else p) for p in meanings)
-    return Groups(meanings={p: frozenset(g) for p, g in meanings.items()}, verbs=frozenset(verbs), longest=longest)
+    lengths: dict[str, int] = {}
+    for phrase in meanings if joint else ():
+        first, *rest = phrase.split()
+        lengths[first] = max(lengths.get(first, 1), 1 + len(rest))
+    return Groups(
+        meanings={p: frozenset(g) for p, g in meanings.items()},
+        verbs=frozenset(verbs),
+        longest=longest,
+        lengths=lengths,
+    )
 
 
 def _lines(name: str) -> Iterator[str]:

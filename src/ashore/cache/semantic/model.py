@@ -24,6 +24,10 @@ class Word:
     negated: bool = False
     verb: bool = False
     """It may stand before or after its object."""
+    parts: tuple[Word, ...] = ()
+    """The words of a phrase, each by itself; nothing for a single word, or where one of them is a function word."""
+    chunk: int = 0
+    """Which part of the sentence it stands in; a preposition or a possessive starts the next."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,6 +49,8 @@ class Reading:
     """How many words stood before the question word, where that word may stand anywhere (`密码怎么重置`)."""
     symmetric: bool = False
     """The two sides of an `and` may change places (a difference, a comparison)."""
+    bare: bool = False
+    """Keywords alone, without an article, an auxiliary or a preposition; the order of its parts is free."""
     unfit: str = ""
     """Why this question is never matched by meaning; empty when it may be."""
 
