@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import shutil
+import signal
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -56,6 +57,7 @@ def main(words: Sequence[str] | None = None) -> int:
     parser.add_argument("--report", type=Path, help="Markdown file to write, with a JSON beside it")
     parser.add_argument("--keep", action="store_true", help="keep the homes, logs included")
     given = parser.parse_args(words)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what was started is stopped
     parts: list[str] = []
     traces: dict[str, object] = {}
     all_kept = True

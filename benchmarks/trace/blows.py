@@ -13,7 +13,7 @@ import urllib.request
 from collections.abc import Callable
 
 from benchmarks.trace.model import Blow, Sample, Trace
-from benchmarks.trace.platform import ROLES, Platform, resident_mib
+from benchmarks.trace.platform import Platform, resident_mib
 
 GIVE_UP_S = 60.0
 LOOK_S = 0.05
@@ -75,9 +75,9 @@ def weigh(platform: Platform, trace: Trace, now_s: Callable[[], float]) -> None:
             trace.memory.append(Sample(role=role, pid=pid, at_s=round(at_s, 1), resident_mib=round(mib, 1)))
 
 
-def shuffled(draw: random.Random) -> list[str]:
-    """Return every role once, in a random order."""
-    order = list(ROLES)
+def shuffled(platform: Platform, draw: random.Random) -> list[str]:
+    """Return every role that has a process now, in a random order."""
+    order = sorted(platform.roles())
     draw.shuffle(order)
     return order
 
@@ -92,8 +92,8 @@ def _find(platform: Platform, role: str) -> int:
 
 
 def _does(platform: Platform, role: str, model: str) -> bool:
-    """Return whether a role does what only it can do: an engine host makes a fresh answer, a job worker ends a job."""
-    if role == "engine host":
+    """Return whether a role does what only it can do: the first model makes a fresh answer, a job worker ends a job."""
+    if role == "engine host 1":
         body = {"model": model, "messages": [{"role": "user", "content": "Are you there?"}], "max_tokens": 4}
         return _post(platform, "/v1/chat/completions", body)[0] == 200
     if role == "jobs":

@@ -52,7 +52,7 @@ class Blow:
     """One process that was killed or stopped."""
 
     role: str
-    """`envoy`, `api 0`, `api 1`, `engine host`, `valkey`, `jobs`, `supervisor`."""
+    """`envoy`, `api 0`, `api 1`, `engine host 1`, `valkey`, `jobs`, `supervisor`."""
     what: str
     """`SIGKILL`, `SIGSTOP`."""
     at_s: float

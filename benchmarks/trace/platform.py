@@ -14,8 +14,6 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-ROLES = ("envoy", "api 0", "api 1", "engine host", "valkey", "jobs")
-"""What the supervisor starts."""
 READY_S = 180.0
 
 
@@ -158,20 +156,21 @@ class Platform:
                 return self.ready()
             case "api 0" | "api 1":
                 return _http_ok(self.home / "run" / f"api-{role[-1]}.sock", "/readyz")
-            case "engine host":
-                return _http_ok(self.home / "run" / "api-0.sock", "/readyz")
             case "valkey":
                 return _pong(self.home / "run" / "valkey.sock")
-            case _:
+            case "jobs":
                 return role in self.roles()
+            case _:
+                return _http_ok(self.home / "run" / "api-0.sock", "/readyz")
 
 
 def role_of(command: str) -> str:
     """Return the role of a process by its command line; empty for those that have none."""
     if "ashore.api.worker" in command:
         return f"api {command.partition('--index ')[2].split()[0]}"
+    if "ashore.engines.host" in command:
+        return f"engine host {command.partition('host-')[2].partition('.')[0]}"
     for word, role in (
-        ("ashore.engines.host", "engine host"),
         ("ashore.jobs.worker", "jobs"),
         ("valkey-server", "valkey"),
         ("/envoy ", "envoy"),

@@ -72,8 +72,8 @@ FAKE = Course(
 )
 REAL = Course(
     models=("smollm2", "minilm"),
-    rounds=3,
-    pause_s=(3.0, 9.0),
+    rounds=2,
+    pause_s=(3.0, 8.0),
     freeze_s=4.0,
     each=1,
     think_s=0.2,
@@ -139,14 +139,16 @@ def run(course: Course, home: Path, *, store: Path | None = None, say: Callable[
 
 
 def _setting(course: Course, platform: Platform, began_s: float) -> Setting:
-    names = platform.models()
+    missing = {course.models[0], course.models[-1]} - set(platform.models())
+    if missing:
+        raise RuntimeError(f"the server does not offer {sorted(missing)}, but {platform.models()}")
     return Setting(
         url=platform.url,
         host=platform.url.removeprefix("https://"),
         authority=str(platform.authority),
         key=platform.key,
-        chat=names[0],
-        embedder=names[-1],
+        chat=course.models[0],
+        embedder=course.models[-1],
         deadline_s=course.limits.deadline_s,
         max_tokens=course.max_tokens,
         exact_tokens=not course.limits.echo,
@@ -159,7 +161,7 @@ def _blows(course: Course, platform: Platform, trace: Trace, setting: Setting, s
     draw = random.Random(course.seed)
     time.sleep(course.pause_s[1] + 1.0)
     for number in range(course.rounds):
-        order: Sequence[str] = [*shuffled(draw), "freeze"]
+        order: Sequence[str] = [*shuffled(platform, draw), "freeze"]
         for role in order:
             time.sleep(draw.uniform(*course.pause_s))
             if role == "freeze":
