@@ -64,7 +64,8 @@ def load(path: Path, *, same: bool) -> list[Pair]:
 
 def development() -> list[Pair]:
     """Return the written pairs and, for each question in them, traps made by rule; no trap twice."""
-    written = load(DEV / "paraphrases.jsonl", same=True) + load(DEV / "traps.jsonl", same=False)
+    written = load(DEV / "paraphrases.jsonl", same=True)
+    written += load(DEV / "traps.jsonl", same=False) + load(DEV / "near_words.jsonl", same=False)
     questions = sorted({(p.first, p.language) for p in written} | {(p.second, p.language) for p in written if p.same})
     seen = {(p.first, p.second) for p in written}
     made = []

@@ -151,6 +151,7 @@ _NAMES_OF_KINDS = {
     "who": words_of("person 人 人员"),
     "how-much": words_of("price cost money 价格 多少钱"),
     "how-many": words_of("number count 数量 个数"),
+    "what": words_of("need require"),
     "why": words_of("reason cause 原因"),
     "how-often": words_of("frequency 频率"),
     "how-old": words_of("age 年龄"),
@@ -188,7 +189,9 @@ def _frame(mine: Reading, theirs: Reading) -> tuple[str, int]:
     elif mine.modals != theirs.modals:
         return "modal", 0
     if mine.tense != theirs.tense:
-        return "tense", 0
+        if {mine.tense, theirs.tense} != {"present", "general"}:
+            return "tense", 0
+        loose = 1
     if mine.persons != theirs.persons:
         return "person", 0
     if not mine.words or not theirs.words:
@@ -261,9 +264,11 @@ def _moves(pairs: list[Pair], mine: Reading, theirs: Reading) -> int | None:
                 continue
             if _is_nominal(a, b) != _is_nominal(other_a, other_b):
                 continue
-            if _apart(a, other_a, mine) or _apart(b, other_b, theirs):
-                if keywords and not _verb_between(pairs, at, other_j, j):
-                    continue
+            parted = keywords and (_apart(a, other_a, mine) or _apart(b, other_b, theirs))
+            if parted and not _verb_between(pairs, at, other_j, j):
+                continue
+            if keywords and {a.text, other_a.text} & _LIMITS:
+                continue
             if free_verbs and (a.verb and b.verb) != (other_a.verb and other_b.verb):
                 continue
             if mine.symmetric and theirs.symmetric and a.role in ("", "between") and other_a.role in ("", "between"):
@@ -293,9 +298,12 @@ def _verb_between(pairs: list[Pair], at: int, low: int, high: int) -> bool:
     return any(a.verb and b.verb and a.text not in _NOUNS_RATHER for _, _, a, b in between)
 
 
+_LIMITS = words_of("maximum max minimum min")
 _NOUNS_RATHER = words_of("list file book table hour time date document form report order")
 _VERB_FREE = frozenset({"how", "what-to-do", ""})
-_VERB_FREE_ZH = frozenset({"who", "when", "where", "why", "yes-no", "how-long", "what-date", "what-year", "what-time"})
+_VERB_FREE_ZH = frozenset(
+    {"how-often", "who", "when", "where", "why", "yes-no", "how-long", "what-date", "what-year", "what-time"}
+)
 
 
 def _timely(word: Word) -> bool:
@@ -304,6 +312,7 @@ def _timely(word: Word) -> bool:
 
 
 _TIMES = words_of(
+    "周末 中午 凌晨 半夜 上周 下周 本周 这周 每周 周六日 "
     "today tomorrow yesterday now 今天 明天 昨天 今年 去年 明年 每年 每月 每天 每周 早上 上午 下午 晚上 现在 本月 "
     "permanently temporarily automatically manually remotely directly securely anonymously immediately "
     "上个月 下个月 周一 周二 周三 周四 周五 周六 周日 星期一 星期二 星期三 星期四 星期五 星期六 星期日"

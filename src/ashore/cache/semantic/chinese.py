@@ -119,8 +119,10 @@ def _without_politeness(text: str) -> str:
 def _tense(whole: str, kind: str) -> str:
     if kind in ("how", "why", "what-to-do", "consequence"):
         return "present"
-    if _FUTURE.search(whole) or (kind == "yes-no" and _FUTURE_ASKED.search(whole)):
+    if _FUTURE.search(whole):
         return "future"
+    if kind == "yes-no" and _FUTURE_ASKED.search(whole):
+        return "general"
     if kind == "yes-no" and re.search("了[吗么]?$|有没有", whole):
         return "past"
     if kind in ("what", "how-many", "how-much") and _DONE.search(whole):
@@ -191,7 +193,9 @@ def _words(text: str, kind: str, most: int = 99) -> tuple[tuple[Word, ...], int]
     if negated:
         out.append(Word(text="不", negated=True))
     idle = _IDLE if kind in ("how-many", "how-much", "what", "how-long") else frozenset()
-    if kind in ("how", "what-to-do") and any(w.verb and w.text not in _USING for w in out):
+    if kind == "how" and len(out) > 2:
+        idle = _USING
+    elif kind in ("how", "what-to-do") and any(w.verb and w.text not in _USING for w in out):
         idle = _USING
     kept = [at for at, w in enumerate(out) if w.text not in idle or w.negated] or list(range(len(out)))
     return tuple(out[at] for at in kept), sum(at < turn for at in kept)

@@ -73,6 +73,8 @@ _FUNCTION = (
 )
 _LASTING = words_of("of in on at for with from to by")
 _BEFORE_NOUN = words_of("a an the my our your")
+_WORK_OF = re.compile(r"\b(?:inventor|founder|author|writer|creator|discoverer|composer|painter|designer)_does\b")
+"""Who is the author of a work is who wrote it."""
 _FRESH = words_of("do does did")
 """What follows is the subject, whatever stood before: `in the morning does the shop open`."""
 _KEYWORDS = "WHERE|HAVING|WITH|FROM|AND|OR|NOT|IN|ON|BY|TO|AS|IS|ALL|ANY|IF|DO|FOR|WHO|CAN|MAY|HAS|ARE"
@@ -143,7 +145,7 @@ def read_english(marked: str) -> Reading:
         passive=passive,
         facts=facts_in(marked),
         modals=modals,
-        tense=_tense(whole, tokens, frame),
+        tense="past" if _WORK_OF.search(text) else _tense(whole, tokens, frame),
         persons=persons,
         symmetric=bool(_SYMMETRIC.search(whole)),
         bare=bool(tokens) and not any(t in _FUNCTION for t in tokens),
@@ -167,7 +169,9 @@ _MEASURES = frozenset({"how-long", "how-much", "how-far", "how-high", "how-old"}
 def _is_perfect(words: list[str]) -> bool:
     """Tell whether `has` or `have` is followed within three words by a participle."""
     return any(
-        word in ("has", "have") and any(base_form(after)[1] in ("p", "d") for after in words[at + 1 : at + 4])
+        word in ("has", "have")
+        and words[at + 1 : at + 2] != ["to"]
+        and any(base_form(after)[1] in ("p", "d") for after in words[at + 1 : at + 4])
         for at, word in enumerate(words)
     )
 
@@ -358,6 +362,8 @@ def _modals(tokens: list[str], kind: str) -> frozenset[str]:
             found.add("should")
     if kind != "yes-no":
         found.discard("can")
+    if kind in ("who", "whom", "where") and ("i" in tokens or "we" in tokens):
+        found.discard("should")
     if kind in ("how", "what-to-do", "how-long", "how-often"):
         found.clear()
     return frozenset(found)

@@ -92,6 +92,7 @@ KINDS = (
     _k("when", r"^when (?:is|are) (?:the )?(.+?) open\b(?! to | for | day)", r"\1 opening hours"),
     _k("what-time", r"^(?:what (?:is|are) )?(?:the )?(closing|opening|starting|finishing|check-in|check-out|departure|arrival|boarding) times? (?:of|for|at)\b", r"\1"),
     _k("what-time", r"^(?:what (?:is|are) )?(?:the )?(.+? (?:closing|opening|starting|finishing|check-in|check-out|departure|arrival|boarding)) times?\b", r"\1"),
+    _k("what", r"^(?:which|what) (\w+) (?:is|are) the (\w+est|most \w+)\b", r"\2 \1"),
     _k("consequence", r"^what (?:happens|will happen|would happen|occurs|will occur)(?: to (?:me|us))? (?:if|when|in case)\b"),
     _k("consequence", r"^what (?:is|are|will be|would be) the (?:consequences?|results?) (?:of|for|if|when)\b"),
     _k("who", r"^(?:who|which person) (?:is|are|was) (?:responsible|in charge|accountable) (?:for|of)\b"),
@@ -209,6 +210,10 @@ REWRITES = (
     (
         r"\bannual (?=limit|budget|bonus|cost|fee|income|salary|wage|leave entitlement|number|amount|maximum)",
         " per year ",
+    ),
+    (
+        r"\bgets? (?=(?:paid|reimbursed|charged|billed|approved|promoted|cancelled|canceled|delivered|updated|processed|refunded|deleted|saved|posted|sent|credited)\b)",
+        " be ",
     ),
     (r"\binto\b", " to "),
     (r"\bover the (?:internet|web)\b|\bon the (?:internet|web)\b", " online "),
