@@ -193,9 +193,8 @@ def _words(text: str, kind: str, most: int = 99) -> tuple[tuple[Word, ...], int]
     if negated:
         out.append(Word(text="不", negated=True))
     idle = _IDLE if kind in ("how-many", "how-much", "what", "how-long") else frozenset()
-    if kind == "how" and len(out) > 2:
-        idle = _USING
-    elif kind in ("how", "what-to-do") and any(w.verb and w.text not in _USING for w in out):
+    another_verb = any(w.verb and w.text not in _USING for w in out)
+    if (kind == "how" and len(out) > 2) or (kind in ("how", "what-to-do") and another_verb):
         idle = _USING
     kept = [at for at, w in enumerate(out) if w.text not in idle or w.negated] or list(range(len(out)))
     return tuple(out[at] for at in kept), sum(at < turn for at in kept)
