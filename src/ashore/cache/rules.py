@@ -7,6 +7,7 @@ from typing import Final
 
 from ashore.cache.model import EVERYBODY, Ask, CachePolicy, Directive, Question
 from ashore.cache.ports import Epochs
+from ashore.core import whole_number
 
 VERSION: Final = b"ashore answers 1"
 
@@ -81,9 +82,9 @@ def directive_of(cache_control: str, ashore_cache: str) -> Directive:
                 no_store = True
             case "no-cache":
                 no_cache = True
-            case "max-age" if value.strip('"').isdigit():
-                max_age_s = float(value.strip('"'))
-                no_cache = no_cache or max_age_s == 0
+            case "max-age" if (seconds := whole_number(value.strip('"'))) is not None:
+                max_age_s = float(seconds)
+                no_cache = no_cache or seconds == 0
     return Directive(
         no_store=no_store or ashore_cache == "off",
         no_cache=no_cache,

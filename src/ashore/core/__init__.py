@@ -7,6 +7,7 @@ from ashore.core.ids import Digest, OrderId, RequestId, TenantId, new_request_id
 from ashore.core.kinds import EngineKind, ModelFormat, ServedFormat
 from ashore.core.nearest import did_you_mean, nearest_names
 from ashore.core.shapes import ModelShape, kv_bytes_per_token
+from ashore.core.wholenumber import whole_number
 
 __all__ = [
     "Clock",
@@ -29,4 +30,5 @@ __all__ = [
     "kv_bytes_per_token",
     "nearest_names",
     "new_request_id",
+    "whole_number",
 ]

@@ -363,6 +363,8 @@ def test_a_wrong_line_is_named(line: bytes, message: str) -> None:
         ("max-age=60", "use", Directive(max_age_s=60.0, asked_for=True)),
         ("max-age=0", "", Directive(max_age_s=0.0, no_cache=True)),
         ("max-age=x, must-understand", "off", Directive(no_store=True)),
+        ("max-age=\xb2", "", Directive()),
+        ("max-age=" + "9" * 5000, "", Directive()),
     ],
 )
 def test_what_the_headers_ask_for(cache_control: str, ashore: str, expected: Directive) -> None:

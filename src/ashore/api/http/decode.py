@@ -13,6 +13,9 @@ from ashore.errors import InvalidRequest, UnknownField
 
 T = TypeVar("T", bound=msgspec.Struct)
 
+MAX_NAME_CHARS: Final = 100
+"""Of a field name that a client made up: an error says no more of it."""
+
 _AT: Final = re.compile(r" - at `(?P<path>[^`]*)`$")
 _UNKNOWN: Final = re.compile(r"^Object contains unknown field `(?P<field>.*?)`")
 _MISSING: Final = re.compile(r"^Object missing required field `(?P<field>.*?)`")
@@ -40,7 +43,7 @@ def _translate(message: str, kind: Any) -> InvalidRequest | UnknownField:
     path = at["path"].removeprefix("$").removeprefix(".") if at else ""
     words = message[: at.start()] if at else message
     if unknown := _UNKNOWN.match(words):
-        name = unknown["field"]
+        name = unknown["field"][:MAX_NAME_CHARS]
         param = f"{path}.{name}" if path else name
         known = _fields(kind) if not path else _all_fields(kind)
         return UnknownField(f"unknown field {param!r}", hint=did_you_mean(name, known), param=param)
@@ -49,7 +52,7 @@ def _translate(message: str, kind: Any) -> InvalidRequest | UnknownField:
         return InvalidRequest(f"the field {param!r} is missing", param=param)
     if path.endswith(".type") and (tag := _TAG.match(words)):
         return InvalidRequest(
-            f"{path} is {tag['value']!r}, which ashore does not take",
+            f"{path} is {tag['value'][:MAX_NAME_CHARS]!r}, which ashore does not take",
             hint="models here read text: content parts must have the type 'text'" if ".content" in path else "",
             param=path,
         )

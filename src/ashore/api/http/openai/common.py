@@ -14,7 +14,7 @@ from ashore.api.http.openai.types import (
     TextFormat,
 )
 from ashore.cache import Directive, directive_of
-from ashore.core import RequestId
+from ashore.core import RequestId, whole_number
 from ashore.engines import Grammar, Sampling
 from ashore.errors import InvalidRequest
 from ashore.serving import Usage
@@ -154,9 +154,10 @@ def deadline_of(exchange: Exchange) -> float | None:
     given = exchange.headers.get(b"x-ashore-deadline-ms")
     if given is None:
         return None
-    if not given.isdigit() or not 0 < int(given) <= 86_400_000:
+    milliseconds = whole_number(given)
+    if milliseconds is None or not 0 < milliseconds <= 86_400_000:
         raise _bad_header("x-ashore-deadline-ms", given, "milliseconds, 1 to 86400000")
-    return int(given) / 1e3
+    return milliseconds / 1e3
 
 
 def directive_for(exchange: Exchange) -> Directive:

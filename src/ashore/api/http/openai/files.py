@@ -11,6 +11,7 @@ from ashore.access import INFER, Principal
 from ashore.api.http.exchange import Exchange
 from ashore.api.http.multipart import Data, FormReader, Part, boundary_of
 from ashore.api.http.openai.paging import Page, page_of
+from ashore.core import whole_number
 from ashore.errors import InvalidRequest, NotFound
 from ashore.jobs import PIECE_BYTES, StoredFile, new_id
 
@@ -253,8 +254,9 @@ def _file_list(files: list[StoredFile], page: Page) -> FileList:
 def _expiry(given: bytes | None, created_ms: int) -> int | None:
     if given is None:
         return None
-    if not given.isdigit() or not SHORTEST_LIFE_S <= int(given) <= LONGEST_LIFE_S:
+    life_s = whole_number(given)
+    if life_s is None or not SHORTEST_LIFE_S <= life_s <= LONGEST_LIFE_S:
         raise InvalidRequest(
             f"expires_after[seconds] must be {SHORTEST_LIFE_S} to {LONGEST_LIFE_S}", param="expires_after[seconds]"
         )
-    return created_ms + int(given) * 1000
+    return created_ms + life_s * 1000

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ashore.api.http.exchange import Exchange
+from ashore.core import whole_number
 from ashore.errors import InvalidRequest, UnknownField
 
 
@@ -32,10 +33,11 @@ def page_of(exchange: Exchange, *, default: int, most: int, extra: Sequence[str]
     for name in query:
         if name not in known:
             raise UnknownField(f"unknown parameter {name[:80]!r}", hint=", ".join(known), param=name[:80])
-    limit = query.get("limit", str(default))
-    if not limit.isdigit() or not 1 <= int(limit) <= most:
-        raise InvalidRequest(f"limit is {limit[:20]!r}; expected 1 to {most}", param="limit")
+    asked = query.get("limit", str(default))
+    limit = whole_number(asked)
+    if limit is None or not 1 <= limit <= most:
+        raise InvalidRequest(f"limit is {asked[:20]!r}; expected 1 to {most}", param="limit")
     order = query.get("order", "desc")
     if order not in ("asc", "desc"):
         raise InvalidRequest(f"order is {order[:20]!r}; expected asc or desc", param="order")
-    return Page(limit=int(limit), after=query.get("after", ""), oldest_first=order == "asc", query=query)
+    return Page(limit=limit, after=query.get("after", ""), oldest_first=order == "asc", query=query)
