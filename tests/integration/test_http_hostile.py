@@ -125,6 +125,31 @@ def test_bad_bodies_are_named(worker: Worker, body: str | bytes, code: str, para
     assert error["message"]
 
 
+@pytest.mark.parametrize(
+    ("method", "path", "header", "param"),
+    [
+        ("POST", CHAT, "x-ashore-deadline-ms: " + "9" * 5000, "x-ashore-deadline-ms"),
+        ("POST", CHAT, "x-ashore-priority: " + "9" * 5000, "x-ashore-priority"),
+        ("GET", "/v1/files?limit=" + "9" * 5000, "x-a: b", "limit"),
+        ("GET", "/v1/files?limit=%C2%B2", "x-a: b", "limit"),
+    ],
+)
+def test_numbers_that_nobody_can_read_are_named(
+    worker: Worker, method: str, path: str, header: str, param: str
+) -> None:
+    name, _, value = header.partition(": ")
+    status, _, answer = worker.request(method, path, ask() if method == "POST" else None, {name: value})
+    error = json.loads(answer)["error"]
+    assert (status, error["code"], error["param"]) == (400, "invalid_request", param)
+    assert len(answer) < 500
+
+
+def test_a_field_with_a_name_of_a_megabyte_is_not_sent_back(worker: Worker) -> None:
+    status, _, answer = worker.request("POST", CHAT, json.dumps({"x" * (1 << 19): 1}))
+    assert (status, json.loads(answer)["error"]["code"]) == (400, "unknown_field")
+    assert len(answer) < 2000
+
+
 def test_unknown_fields_offer_the_nearest_name(worker: Worker) -> None:
     _, _, answer = worker.request("POST", CHAT, ask(max_token=5))
     assert "'max_tokens'" in json.loads(answer)["error"]["hint"]
@@ -189,6 +214,31 @@ def test_fifty_megabytes_are_refused_before_they_are_read(worker: Worker) -> Non
     assert status == 413
     assert json.loads(answer)["error"]["code"] == "payload_too_large"
     assert still_answers(worker)
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "header", "status"),
+    [
+        ("POST", CHAT, "authorization: Bearer wrong", b"401"),
+        ("POST", "/v1/nothing", "x-a: b", b"404"),
+        ("GET", "/healthz", "x-a: b", b"200"),
+        ("POST", "/v1/files", "content-type: text/plain", b"400"),
+    ],
+)
+def test_an_answer_arrives_also_when_the_body_was_not_read(
+    worker: Worker, method: str, path: str, header: str, status: bytes
+) -> None:
+    """The body is on its way when the answer is written; a worker that closed at once would reset the connection."""
+    size = 1 << 20
+    with worker.connect() as sock:
+        sock.sendall(head(worker, header, f"content-length: {size}", path=path, method=method))
+        answer = read_until(sock, b"\r\n\r\n")
+        assert answer.startswith(b"HTTP/1.1 " + status)
+        for _ in range(16):
+            sock.sendall(b"x" * (size // 16))
+            time.sleep(0.01)
+        sock.sendall(b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n")
+        assert b"200 OK" in read_until(sock, b'{"status":"ok"}'), "the connection lives on"
 
 
 def test_a_chunked_body_without_end_is_cut_at_the_limit(worker: Worker) -> None:
@@ -419,7 +469,7 @@ def test_a_model_that_loads_is_not_ready(tmp_path: Path) -> None:
         assert "retry-after" in headers
 
 
-def test_a_unix_socket_is_narrow_and_never_local(tmp_path: Path) -> None:
+def test_a_unix_socket_is_its_owners_and_local_only_where_nobody_stands_between(tmp_path: Path) -> None:
     with http_worker(tmp_path) as other:
         from ashore.serving import HttpListen
 
@@ -436,10 +486,11 @@ def test_a_unix_socket_is_narrow_and_never_local(tmp_path: Path) -> None:
         try:
             _wait(path.exists)
             assert path.stat().st_mode & 0o777 == 0o600
-            with socket.socket(socket.AF_UNIX) as sock:
-                sock.connect(str(path))
-                sock.sendall(b"GET /metrics HTTP/1.1\r\nhost: x\r\n\r\n")
-                assert read_until(sock, b"\r\n\r\n").startswith(b"HTTP/1.1 401")
+            for header, status in ((b"", b"200"), (b"x-forwarded-for: 10.0.0.1\r\n", b"401"), (b"via: x\r\n", b"401")):
+                with socket.socket(socket.AF_UNIX) as sock:
+                    sock.connect(str(path))
+                    sock.sendall(b"GET /metrics HTTP/1.1\r\nhost: x\r\n" + header + b"\r\n")
+                    assert read_until(sock, b"\r\n\r\n").startswith(b"HTTP/1.1 " + status)
         finally:
             process.terminate()
             process.wait(10)

@@ -18,7 +18,7 @@ from ashore.api.http.siblings import Siblings
 from ashore.api.http.streaming import cache_headers
 from ashore.cache import Ready
 from ashore.core import TenantId
-from ashore.errors import AshoreError, Bug, NotReady, PayloadTooLarge, RequestTimeout
+from ashore.errors import AshoreError, Bug, NotReady
 from ashore.metrics import Metrics
 from ashore.serving import Limits, ServingService
 
@@ -106,6 +106,7 @@ class HttpApp:
                 await self._repeat(route, exchange, principal)
             else:
                 await route.handler(self, exchange, principal)
+            await exchange.linger()
         except AshoreError as fault:
             await self._defer_or_refuse(route, exchange, principal, fault)
         except ClientGone:
@@ -204,8 +205,7 @@ class HttpApp:
             return
         body = anthropic_error(fault, exchange.request_id) if anthropic else openai_error(fault)
         await exchange.respond(fault.http_status, error_headers(fault), body)
-        if isinstance(fault, PayloadTooLarge | RequestTimeout):
-            await exchange.linger()
+        await exchange.linger()
 
     def _note(self, exchange: Exchange) -> None:
         seconds = time.perf_counter() - exchange.started_at

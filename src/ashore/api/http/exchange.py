@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 from urllib.parse import parse_qsl
 
-from ashore.core import RequestId, new_request_id
+from ashore.core import RequestId, new_request_id, whole_number
 from ashore.errors import PayloadTooLarge, RequestTimeout
 from ashore.serving import Limits, Started, Urgency
 
@@ -21,7 +21,7 @@ Send = Callable[[AsgiMessage], Awaitable[None]]
 Headers = Sequence[tuple[bytes, bytes]]
 
 LINGER_S: Final = 2.0
-"""After refusing a body unread, how long the rest is read and thrown away, so that the refusal reaches the client."""
+"""After answering with the body unread, how long the rest is read and thrown away, so that the answer arrives."""
 LINGER_BYTES: Final = 256 << 20
 
 _REQUEST_ID: Final = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
@@ -75,6 +75,7 @@ class Exchange:
         "started_at",
         "status",
         "tokens",
+        "unread",
         "urgency",
         "writing_since",
     )
@@ -102,6 +103,8 @@ class Exchange:
         self.job_id = ""
         """The job that this request is, where it is one."""
         self.error_code = ""
+        self.unread = b"transfer-encoding" in self.headers or self.headers.get(b"content-length", b"0") != b"0"
+        """Whether some of the body may still be on its way."""
         self.tokens = 0
         self.writing_since = 0.0
         """When the write in progress began, 0 when none is: a sweep cuts off clients that read nothing."""
@@ -131,9 +134,9 @@ class Exchange:
         return self._body
 
     async def _read_body(self, limits: Limits) -> bytes:
-        announced = self.headers.get(b"content-length")
-        if announced is not None and announced.isdigit() and int(announced) > limits.max_body_bytes:
-            raise too_large(int(announced), limits)
+        announced = whole_number(self.headers.get(b"content-length", b""))
+        if announced is not None and announced > limits.max_body_bytes:
+            raise too_large(announced, limits)
         parts: list[bytes] = []
         length = 0
         try:
@@ -149,6 +152,7 @@ class Exchange:
                         raise too_large(length, limits)
                     parts.append(part)
                     if not message.get("more_body", False):
+                        self.unread = False
                         return parts[0] if len(parts) == 1 else b"".join(parts)
         except TimeoutError as fault:
             raise RequestTimeout(
@@ -178,9 +182,10 @@ class Exchange:
             length += len(part)
             if length > most_bytes:
                 raise PayloadTooLarge(f"the upload has {length:,} bytes or more; at most {most_bytes:,} are taken")
+            self.unread = bool(message.get("more_body", False))
             if part:
                 yield part
-            if not message.get("more_body", False):
+            if not self.unread:
                 return
 
     def query(self) -> dict[str, str]:
@@ -266,15 +271,18 @@ class Exchange:
         self.writing_since = 0.0
 
     async def linger(self) -> None:
-        """Read and drop what the client still sends, for a moment, so that it gets to read the refusal."""
+        """Read and drop what the client still sends, for a moment, so that it gets to read the answer.
+
+        A connection that is closed on unread bytes is reset, and the answer is lost; an edge then takes the worker for
+        dead, and any client could have it taken out of the line.
+        """
         length = 0
         try:
             async with asyncio.timeout(LINGER_S):
-                while length < LINGER_BYTES:
+                while self.unread and length < LINGER_BYTES:
                     message = await self._receive()
                     length += len(message.get("body", b""))
-                    if message["type"] == "http.disconnect" or not message.get("more_body", False):
-                        return
+                    self.unread = message["type"] != "http.disconnect" and bool(message.get("more_body", False))
         except TimeoutError:
             return
 
