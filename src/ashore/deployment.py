@@ -22,7 +22,7 @@ from ashore.access import make_internal_token
 from ashore.cache import CachePolicy, valkey_command
 from ashore.core import Clock
 from ashore.edge import EDGE, EdgeKeeper, worker_sockets
-from ashore.engines import EngineInfo, HostClient, HostLaunch, host_command, write_launch
+from ashore.engines import EngineInfo, HostClient, HostLaunch, content_of, host_command, write_launch
 from ashore.errors import AshoreError, HostDied, NotReady
 from ashore.jobs import ApiAddress, JobLimits, JobsLaunch, jobs_command
 from ashore.jobs import write_launch as write_jobs_launch
@@ -111,6 +111,8 @@ class Running:
     created_s: int
     slot: int
     """Column of the board."""
+    content: str
+    """Name of what was loaded."""
 
 
 @dataclass(slots=True)
@@ -310,6 +312,7 @@ class Deployment:
             replicas=tuple(replicas),
             created_s=int(self._clock.now_s()),
             slot=self._num_releases,
+            content=content_of(files, model.options, dict(model.adapters)),
         )
 
     def _stop_hosts(self, running: Running) -> None:
@@ -429,6 +432,7 @@ class Deployment:
                     embedder=running.plan.embedder,
                     slot=running.slot,
                     created_s=running.created_s,
+                    content=running.content,
                 )
                 for alias, running in self._running.items()
             ),

@@ -6,14 +6,16 @@ import asyncio
 from collections.abc import Callable
 from contextlib import aclosing
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from ashore.access import OpenDoor, Principal
-from ashore.cache import AnswerCache, CachePolicy, Directive, FixedEpochs
+from ashore.cache import AnswerCache, CachePolicy, Directive, FixedEpochs, MemoryTier
 from ashore.core import Message, RequestId, SystemClock, TenantId
-from ashore.engines import Sampling
+from ashore.engines import EngineOptions, ModelFiles, Sampling, content_of
 from ashore.errors import AshoreError, DeadlineExceeded, HostDied, Overloaded
 from ashore.metrics import Metrics
 from ashore.serving import (
@@ -62,12 +64,20 @@ class Strict(Unlimited):
 class Bench:
     """A service with a cache over one replica."""
 
-    def __init__(self, replica: MemoryReplica | None = None, budgets: Unlimited | None = None) -> None:
+    def __init__(
+        self,
+        replica: MemoryReplica | None = None,
+        budgets: Unlimited | None = None,
+        *,
+        shared: MemoryTier | None = None,
+        served: ServedModel | None = None,
+    ) -> None:
         self.replica = replica or MemoryReplica()
         self.budgets, self.auditor, self.metrics = budgets or Unlimited(), Tally(), Metrics()
         self.epochs = FixedEpochs()
         clock = SystemClock()
-        self.topology = Topology(models=(ServedModel(alias="echo", release="echo-1", kind="fake", sockets=("/s",)),))
+        served = served or ServedModel(alias="echo", release="echo-1", kind="fake", sockets=("/s",))
+        self.topology = Topology(models=(served,))
         self.service = ServingService(
             self.topology,
             make_replica=lambda socket: self.replica,
@@ -75,7 +85,7 @@ class Bench:
             check_grammar=lambda grammar: None,
             clock=clock,
             metrics=self.metrics,
-            cache=AnswerCache(CachePolicy(), secret=b"s" * 32, epochs=self.epochs, clock=clock),
+            cache=AnswerCache(CachePolicy(), secret=b"s" * 32, epochs=self.epochs, clock=clock, shared=shared),
             guards=Guards(budgets=self.budgets, auditor=self.auditor),
         )
 
@@ -171,6 +181,9 @@ def test_only_a_whole_answer_without_tool_calls_may_be_kept() -> None:
         ask(stop=("z",)),
         replace(ask(), messages=(Message(role="system", content="be brief"), Message(role="user", content="hello"))),
         ask(template_options={"thinking": True}),
+        replace(ask(), messages=(), prompt="hello"),
+        replace(ask(), messages=(Message(role="user", content="hello", reasoning="let me see"),)),
+        replace(ask(), messages=(Message(role="user", content="hello", tool_call_id="call_1"),)),
     ],
 )
 def test_another_question_gets_another_answer(other: GenerationRequest) -> None:
@@ -189,6 +202,40 @@ def test_another_tenant_gets_another_answer() -> None:
         assert label_of(await bench.answer(ask(), rival)) == "hit-exact"
 
     run(scenario)
+
+
+def test_other_weights_under_the_name_of_the_same_release_get_new_answers() -> None:
+    """Releases are numbered from 1 at every start; a cache on another machine remembers what was before it."""
+    shared = MemoryTier(SystemClock())
+
+    async def scenario(content: str) -> str:
+        served = ServedModel(alias="echo", release="echo-1", kind="fake", sockets=("/s",), content=content)
+        bench = await Bench(shared=shared, served=served).started()
+        try:
+            return label_of(await bench.answer(ask()))
+        finally:
+            await bench.service.close()
+
+    contents = ("weights a", "weights b", "weights a", "weights b")
+    assert [asyncio.run(scenario(content)) for content in contents] == ["miss", "miss", "hit-exact", "hit-exact"]
+
+
+def test_what_decides_an_answer_has_a_name(tmp_path: Path) -> None:
+    files = ModelFiles(name="m@int8", digest="sha256:1", directory="/m", format="openvino")
+    options = EngineOptions(kind="openvino")
+    (tmp_path / "adapter.safetensors").write_bytes(b"1")
+    adapters = {"legal": str(tmp_path)}
+    names = [
+        content_of(files, options, {}),
+        content_of(msgspec.structs.replace(files, digest="sha256:2"), options, {}),
+        content_of(files, msgspec.structs.replace(options, extra={"kv_cache": "u8"}), {}),
+        content_of(files, options, adapters),
+    ]
+    (tmp_path / "adapter.safetensors").write_bytes(b"22")
+    names.append(content_of(files, options, adapters))
+    assert len(set(names)) == len(names)
+    elsewhere = msgspec.structs.replace(files, directory="/elsewhere")
+    assert content_of(elsewhere, msgspec.structs.replace(options, threads=4, kv_tokens=9), {}) == names[0]
 
 
 def test_a_new_release_gets_new_answers() -> None:
@@ -276,6 +323,44 @@ def test_each_reader_keeps_its_own_deadline() -> None:
         assert text_of(await first) == "hello world"
 
     run(scenario, MemoryReplica(token_s=0.02))
+
+
+@pytest.mark.parametrize(
+    ("worse", "joins"),
+    [
+        ({"deadline_s": 5.0}, False),
+        ({"priority": -1}, False),
+        ({"urgency": "background"}, False),
+        ({"deadline_s": 60.0, "priority": 7}, True),
+        ({}, True),
+    ],
+)
+def test_nobody_shares_a_generation_that_is_served_worse_than_its_own_would_be(
+    worse: dict[str, Any], joins: bool
+) -> None:
+    """Else a client that gives its question a moment, or the end of the line, gives that to everybody who asks it."""
+
+    async def scenario(bench: Bench) -> None:
+        first = asyncio.create_task(bench.answer(ask("hello world", **worse)))
+        while not bench.replica.completed_tokens:
+            await asyncio.sleep(0.001)
+        second = await bench.answer(ask("hello world", deadline_s=10.0))
+        assert (text_of(second), text_of(await first)) == ("hello world", "hello world")
+        assert (label_of(second), bench.generations) == (("hit-exact", 1) if joins else ("miss", 2))
+
+    run(scenario, MemoryReplica(token_s=0.005))
+
+
+def test_a_short_deadline_ends_nobody_elses_answer() -> None:
+    async def scenario(bench: Bench) -> None:
+        hasty = asyncio.create_task(bench.answer(ask("hello world", deadline_s=0.1)))
+        while not bench.replica.completed_tokens:
+            await asyncio.sleep(0.001)
+        assert text_of(await bench.answer(ask("hello world"))) == "hello world"
+        with pytest.raises(DeadlineExceeded):
+            await hasty
+
+    run(scenario, MemoryReplica(token_s=0.03))
 
 
 def test_a_budget_refuses_kept_answers_too() -> None:

@@ -6,6 +6,7 @@ models come from.
 
 from ashore.core import EngineKind
 from ashore.engines.client import HostClient
+from ashore.engines.content import content_of
 from ashore.engines.failures import error_of
 from ashore.engines.fake import FakeEngine, FakeSpec, fake_model_files
 from ashore.engines.features import ENCODER_ARCHITECTURES, FEATURES, OPENVINO_ARCHITECTURES
@@ -62,6 +63,7 @@ __all__ = [
     "check_grammar",
     "check_ids",
     "check_order",
+    "content_of",
     "engine_kinds",
     "error_of",
     "fake_model_files",

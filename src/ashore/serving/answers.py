@@ -21,8 +21,9 @@ def ask_of(request: GenerationRequest, served: ServedModel, principal: Principal
     before, question = _split(request)
     frame = _encode(
         (
+            served.content,
             before,
-            request.prompt if not isinstance(request.prompt, str) else None,
+            "raw text" if isinstance(request.prompt, str) else request.prompt,  # a chat of one turn is another question
             request.tools,
             request.tool_choice,
             request.sampling,
@@ -56,7 +57,7 @@ def _split(request: GenerationRequest) -> tuple[tuple[Message, ...], str]:
     if request.prompt is not None:
         return (), request.prompt if isinstance(request.prompt, str) else ""
     last = request.messages[-1] if request.messages else None
-    if last is None or last.role != "user" or last.name:
+    if last is None or last != Message(role="user", content=last.content):
         return request.messages, ""
     return request.messages[:-1], last.content
 

@@ -1,7 +1,8 @@
 """Single flight: identical questions at one moment share one generation, each reading it at its own pace.
 
 The generation runs in a task of its own, so it does not end when the client that began it goes away while others still
-read. It ends when nobody reads any more.
+read. It ends when nobody reads any more. Nobody comes aboard a generation that is served worse than one of its own
+would be: with less time, or from a place further back in line.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from ashore.errors import AshoreError, Bug
 from ashore.serving.answers import AnswerRecorder
@@ -20,10 +21,30 @@ log = logging.getLogger("ashore.serving")
 Start = Callable[[], AsyncGenerator[ServingEvent, None]]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Terms:
+    """How a generation is served."""
+
+    deadline_s: float
+    """Seconds that it may take, from its arrival."""
+    priority: int
+    waits_behind: bool
+    """It is background work, and waits behind everybody who is waited for."""
+
+    def cover(self, wanted: Terms) -> bool:
+        """Return whether who wants those terms loses nothing by these."""
+        return (
+            self.deadline_s >= wanted.deadline_s
+            and self.priority >= wanted.priority
+            and (wanted.waits_behind or not self.waits_behind)
+        )
+
+
 class _Flight:
     """One generation and those who read it."""
 
-    def __init__(self) -> None:
+    def __init__(self, terms: Terms) -> None:
+        self.terms = terms
         self.events: list[ServingEvent] = []
         self.riders = 0
         self.landed = False
@@ -60,14 +81,21 @@ class Flights:
     def __len__(self) -> int:
         return len(self._flights)
 
-    def flying(self, key: bytes) -> bool:
-        """Return whether somebody already asked this and has no answer yet."""
-        return key in self._flights
+    def flying(self, key: bytes, terms: Terms) -> bool:
+        """Return whether somebody already asked this on terms as good, and has no answer yet."""
+        flight = self._flights.get(key)
+        return flight is not None and flight.terms.cover(terms)
 
     async def ride(
-        self, key: bytes, start: Start, *, num_choices: int, landed: Callable[[AnswerRecorder], Awaitable[None]]
+        self,
+        key: bytes,
+        start: Start,
+        *,
+        terms: Terms,
+        num_choices: int,
+        landed: Callable[[AnswerRecorder], Awaitable[None]],
     ) -> AsyncGenerator[ServingEvent, None]:
-        """Yield the events of the one generation under `key`, begun now if there is none.
+        """Yield the events of the one generation under `key`, begun now if there is none on terms as good.
 
         One that comes aboard is told `hit-exact` in its `Started`. When the generation fails before it gave anything,
         with an error that another try may mend, those who came aboard generate for themselves.
@@ -75,6 +103,7 @@ class Flights:
         Args:
             key: Address of the question.
             start: Begins a generation.
+            terms: On which this one must be served.
             num_choices: Of the answer.
             landed: Called once with a whole answer, before the flight is over; so that whoever asks next finds it kept.
 
@@ -82,9 +111,9 @@ class Flights:
             AshoreError: the generation failed.
         """
         flight = self._flights.get(key)
-        pilot = flight is None
-        if flight is None:
-            flight = self._flights[key] = _Flight()
+        pilot = flight is None or not flight.terms.cover(terms)
+        if flight is None or pilot:
+            flight = self._flights[key] = _Flight(terms)
             flight.task = asyncio.get_running_loop().create_task(
                 self._fly(key, flight, start, num_choices, landed), name="shared generation"
             )

@@ -19,7 +19,7 @@ from ashore.serving.admission import Cost, background_of
 from ashore.serving.answers import AnswerRecorder, ask_of, no_cache, replay
 from ashore.serving.board import Board
 from ashore.serving.embedding import Embedding, check_embeds, encode_inputs, shorten
-from ashore.serving.flights import Flights
+from ashore.serving.flights import Flights, Terms
 from ashore.serving.fresh import FreshAnswers, allowed_s
 from ashore.serving.guards import AuditNote, Guards, Watch
 from ashore.serving.model import GenerationRequest, ServingEvent, Urgency
@@ -156,7 +156,9 @@ class ServingService:
             for event in replay(found, request):
                 yield event
             return
-        joins = self._flights.flying(question.key)
+        allowed = allowed_s(self._roster.topology, request.deadline_s)
+        terms = Terms(deadline_s=allowed, priority=request.priority, waits_behind=request.urgency != "interactive")
+        joins = self._flights.flying(question.key, terms)
         self._metrics.add("ashore_cache_lookups", 1, request.model, "hit-exact" if joins else "miss")
         if joins:
             self._guards.budgets.charge_hit(principal, request.model)
@@ -169,12 +171,12 @@ class ServingService:
         events = self._flights.ride(
             question.key,
             lambda: self._fresh.answer(model, request, principal, arrived_at),
+            terms=terms,
             num_choices=request.num_choices,
             landed=landed,
         )
-        deadline_at = arrived_at + allowed_s(self._roster.topology, request.deadline_s)
         try:
-            async for event in self._until(events, deadline_at) if joins else events:
+            async for event in self._until(events, arrived_at + allowed) if joins else events:
                 yield event
         finally:
             await events.aclose()

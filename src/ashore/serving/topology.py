@@ -37,6 +37,9 @@ class ServedModel(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """Column of the board on which workers tell each other what this release carries."""
     created_s: int = 0
     """Seconds since the epoch at which the release was made; `created` of `/v1/models`."""
+    content: str = ""
+    """Name of what decides the answers: weights, engine, options, adapters. The names of releases begin anew with every
+    `ashore up`, and a shared cache outlives it; so kept answers belong to this name too."""
 
 
 class HttpListen(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
