@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import time
@@ -122,6 +123,41 @@ def test_what_was_queued_is_written_before_closing(server: ValkeyServer) -> None
             first.put(KEY, b"x", 60)
         async with tier_on(server.url) as second:
             assert await second.get(KEY) == b"x"
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        b":5\r\n",
+        b"+OK\r\n",
+        b"*-1\r\n",
+        b"*0\r\n",
+        b"*2\r\n$1\r\na\r\n$1\r\nb\r\n",
+        b"*1\r\n:7\r\n",
+        b"*1\r\n-ERR x\r\n",
+        b"*1\r\n*1\r\n$1\r\na\r\n",
+        b"\x00\xffjunk",
+    ],
+)
+def test_a_server_that_answers_rubbish_is_a_miss_and_is_believed_again_once_it_does_not(reply: bytes) -> None:
+    sane = asyncio.Event()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.closing(writer):
+            while asked := await reader.read(65_536):
+                told = b"*1\r\n$4\r\nkept\r\n" if sane.is_set() else reply
+                writer.write(told if b"MGET" in asked else b"+OK\r\n" * asked.count(b"*"))
+
+    async def scenario() -> None:
+        server = await asyncio.start_server(serve, "127.0.0.1", 0)
+        port = server.sockets[0].getsockname()[1]
+        async with server, tier_on(f"redis://127.0.0.1:{port}") as tier:
+            for _ in range(3):
+                assert await tier.get(KEY) is None
+            sane.set()
+            assert await kept(tier, KEY) == b"kept"
 
     asyncio.run(scenario())
 

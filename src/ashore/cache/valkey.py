@@ -193,15 +193,19 @@ class ValkeyTier:
             while self._wanted:
                 keys = list(self._wanted)[:BATCH]
                 try:
-                    values: list[Any] = await self._client.mget([PREFIX + key for key in keys])
+                    values: Any = await self._client.mget([PREFIX + key for key in keys])
                 except asyncio.CancelledError:
                     raise
                 except (OSError, ValueError, RedisError) as fault:
                     self._fail(str(fault) or type(fault).__name__)
                     break
+                if not isinstance(values, list) or len(values) != len(keys):
+                    self._fail("it answers something that is no answer to what was asked")
+                    await self._client.connection_pool.disconnect()  # what comes next there may belong to this one
+                    break
                 self._slow = 0
                 for key, value in zip(keys, values, strict=True):
-                    self._settle(key, value)
+                    self._settle(key, value if isinstance(value, bytes) else None)
 
     async def _write(self) -> None:
         """Send the writes that have gathered, pipelined; probe a server that is down."""
