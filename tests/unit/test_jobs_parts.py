@@ -64,7 +64,8 @@ def test_only_named_hosts_may_be_called(url: str, allowed: bool) -> None:
 @pytest.mark.parametrize(
     "inside",
     ["127.0.0.1", "10.1.2.3", "192.168.0.1", "169.254.169.254", "0.0.0.0", "::1", "fe80::1%eth0", "fd00::1",
-     "::ffff:127.0.0.1", "100.64.0.1", "224.0.0.1"],
+     "::ffff:127.0.0.1", "100.64.0.1", "224.0.0.1", "64:ff9b::127.0.0.1", "64:ff9b::a01:203", "::127.0.0.1",
+     "::ffff:0:127.0.0.1", "2002:7f00:1::", "2001:0:7f00:1::", "fec0::1", "255.255.255.255"],
 )  # fmt: skip
 def test_a_name_cannot_point_inside_unless_the_operator_says_so(inside: str) -> None:
     target = check_url("https://hooks.example/", parse_allow(["hooks.example"]))
@@ -72,7 +73,8 @@ def test_a_name_cannot_point_inside_unless_the_operator_says_so(inside: str) -> 
         check_addresses(target, ["93.184.216.34", inside])
     with pytest.raises(PermissionDenied, match="no address"):
         check_addresses(target, [])
-    assert check_addresses(target, ["93.184.216.34"]) == "93.184.216.34"
+    for outside in ("93.184.216.34", "2606:2800:21f:cb07::1", "64:ff9b::5db8:d822"):
+        assert check_addresses(target, [outside]) == outside
 
 
 def test_an_inner_host_lies_in_its_network_and_nowhere_else() -> None:
@@ -243,6 +245,23 @@ def test_lines_too_long_or_none_are_told() -> None:
     pieces = [b"x" * (1 << 20)] * ((MAX_LINE_BYTES >> 20) + 1)
     total, errors = check_lines(split_lines(pieces), "/v1/embeddings")
     assert [e.code for e in errors] == ["line_too_long"] and errors[0].line == 1 and total == 0
+
+
+@pytest.mark.parametrize(
+    ("line", "code"),
+    [
+        (b'{"custom_id":"1","method":"POST","url":"/v1/embeddings","body":{"model":"\xff"}}', "invalid_body"),
+        (b'{"custom_id":"\xff","method":"POST","url":"/v1/embeddings","body":{}}', "invalid_json_line"),
+        (b'{"custom_id":"\\ud800","method":"POST","url":"/v1/embeddings","body":{}}', "invalid_json_line"),
+        (b'{"custom_id":"1","method":"POST","url":"/v1/files","body":{"model":"m"}}', "mismatched_url"),
+        (b'{"custom_id":"1","method":"POST","url":"/v1/embeddings","body":' + b"[" * 100_000, "invalid_json_line"),
+        (b'{"' + b"x" * 100_000 + b'":1}', "invalid_line"),
+    ],
+)
+def test_a_hostile_line_is_told_in_few_words(line: bytes, code: str) -> None:
+    total, errors = check_lines([line], "/v1/embeddings")
+    assert (total, [error.code for error in errors]) == (1, [code])
+    assert len(errors[0].message) <= 300
 
 
 def form_of(parts: list[tuple[str, str | None, bytes]], boundary: bytes) -> bytes:

@@ -15,6 +15,8 @@ MAX_LINES: Final = 50_000
 """As OpenAI's."""
 MAX_LINE_BYTES: Final = 8 << 20
 MAX_CUSTOM_ID: Final = 256
+MAX_MESSAGE_CHARS: Final = 300
+"""A message may quote what the line says, which may be long."""
 MOST_ERRORS: Final = 100
 """After so many the rest of the file is not read."""
 
@@ -99,8 +101,8 @@ def check_line(raw: bytes, endpoint: str) -> LineIn:
         raise _Fault("mismatched_url", f"url is {line.url[:80]!r}; the batch is for {endpoint!r}", "url")
     try:
         body = _body.decode(line.body)
-    except (msgspec.DecodeError, msgspec.ValidationError) as fault:
-        raise _Fault("invalid_body", "body must be a JSON object", "body") from fault
+    except (msgspec.DecodeError, UnicodeDecodeError) as fault:
+        raise _Fault("invalid_body", "body must be a JSON object in UTF-8", "body") from fault
     if not isinstance(body.model, str) or not body.model:
         raise _Fault("missing_model", "body names no model", "body.model")
     if body.stream or body.background:
@@ -125,7 +127,8 @@ def check_lines(lines: Iterable[bytes], endpoint: str) -> tuple[int, list[BatchE
                     raise _Fault("duplicate_custom_id", "custom_id was used by an earlier line", "custom_id")
                 seen.add(custom_id)
             except _Fault as fault:
-                errors.append(BatchError(code=fault.code, message=fault.message, line=number, param=fault.param))
+                message = fault.message[:MAX_MESSAGE_CHARS]
+                errors.append(BatchError(code=fault.code, message=message, line=number, param=fault.param))
     except InvalidRequest as fault:
         errors.append(BatchError(code="line_too_long", message=fault.message, line=total + 1))
     if not total and not errors:

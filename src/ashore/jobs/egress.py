@@ -9,11 +9,16 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 from urllib.parse import urlsplit
 
 from ashore.errors import InvalidSpec, PermissionDenied
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+NAT64: Final = ipaddress.IPv6Network("64:ff9b::/96")
+"""RFC 6052: the last 32 bits are the IPv4 address that a translator calls."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,12 +96,11 @@ def check_addresses(target: Target, addresses: Sequence[str]) -> str:
         PermissionDenied: the name points where it must not.
     """
     for text in addresses:
-        address = ipaddress.ip_address(text.partition("%")[0])
-        inner = getattr(address, "ipv4_mapped", None) or address
+        inner = _inner(ipaddress.ip_address(text.partition("%")[0]))
         if target.network is not None:
             allowed = inner.version == target.network.version and inner in target.network
         else:
-            allowed = target.literal or (inner.is_global and not inner.is_multicast)
+            allowed = target.literal or _reachable_by_all(inner)
         if not allowed:
             raise PermissionDenied(
                 f"{target.host} points to {text}, which is not an address it may have",
@@ -105,6 +109,21 @@ def check_addresses(target: Target, addresses: Sequence[str]) -> str:
     if not addresses:
         raise PermissionDenied(f"{target.host} has no address")
     return addresses[0]
+
+
+def _inner(address: Address) -> Address:
+    """Return the IPv4 address that an IPv6 one stands for, where it stands for one."""
+    if isinstance(address, ipaddress.IPv4Address):
+        return address
+    if address in NAT64:
+        return ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
+    return address.ipv4_mapped or address
+
+
+def _reachable_by_all(address: Address) -> bool:
+    """Return whether an address is one of the whole world's. What is reserved (`::10.0.0.1`, `fec0::1`) is not."""
+    inside = address.is_multicast or address.is_reserved or getattr(address, "is_site_local", False)
+    return address.is_global and not inside
 
 
 def _parse(entry: str) -> Allowed:
