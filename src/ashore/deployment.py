@@ -56,6 +56,8 @@ GREETING_S = 1.0
 PROBE_S = 0.2
 RETIRE_LOOK_S = 1.0
 START_ATTEMPTS = 3
+MAX_DEADLINE_S = 3600.0
+"""Longest deadline that a client may ask for, unless the operator's default is longer."""
 DRAIN_MARGIN_S = 5.0
 """Between a child's own deadline for draining and the moment it is killed."""
 
@@ -74,6 +76,25 @@ class Listening:
     edge: EdgeSpec = field(default_factory=EdgeSpec)
     jobs: JobsSpec = field(default_factory=JobsSpec)
     egress: EgressSpec = field(default_factory=EgressSpec)
+
+    def kept_for_life(self) -> dict[str, object]:
+        """Return what a running server does not change, by the section of ashore.toml that says it."""
+        edge = self.edge
+        return {
+            "[http] address or number of workers": self.http,
+            "[grpc]": self.grpc,
+            "[edge] kind, host, port, tls or threads": (
+                edge.kind,
+                edge.host,
+                edge.port,
+                edge.tls == "off",
+                edge.threads,
+            ),
+            "[redis]": (self.redis, self.embedded_redis_bytes),
+            "[cache] max_bytes": self.cache.max_bytes,
+            "[jobs]": self.jobs,
+            "[egress]": self.egress,
+        }
 
     @property
     def has_edge(self) -> bool:
@@ -236,11 +257,13 @@ class Deployment:
                 )
             self._supervisor.tick(0.05)
 
-    def apply(self, plan: Plan, admission: AdmissionSpec, edge: EdgeSpec) -> tuple[Change, ...]:
+    def apply(self, plan: Plan, listening: Listening) -> tuple[Change, ...]:
         """Change over to another plan without dropping a stream, and return what changed.
 
         New hosts load first; when all are ready the API worker is told; then the old ones drain. A host that cannot
         load ends the change: everything new is stopped, and the old plan goes on.
+
+        Of `listening`, what `kept_for_life` names stays as it was.
 
         Raises:
             AshoreError: why the new plan could not be served.
@@ -257,7 +280,7 @@ class Deployment:
             for running in fresh.values():
                 self._wait_hosts(running, deadline_s)
             if self._edge is not None:
-                self._edge.apply(edge)
+                self._edge.apply(listening.edge)
         except AshoreError:
             for running in fresh.values():
                 self._stop_hosts(running)
@@ -270,7 +293,9 @@ class Deployment:
         }
         self._running = {model.alias: (fresh | kept)[model.alias] for model in plan.models}
         self._plan = plan
-        self._listening = dataclasses.replace(self._listening, admission=admission, edge=edge)
+        self._listening = dataclasses.replace(
+            self._listening, admission=listening.admission, cache=listening.cache, edge=listening.edge
+        )
         self._write_topology()
         for index in range(self._listening.http.workers):
             self._supervisor.send(worker_name(index), signal.SIGHUP)
@@ -447,6 +472,7 @@ class Deployment:
                 max_waiting=listening.admission.max_waiting,
                 max_tokens_in_flight=listening.admission.max_tokens_in_flight,
                 default_deadline_s=listening.admission.default_deadline_s,
+                max_deadline_s=max(MAX_DEADLINE_S, listening.admission.default_deadline_s),
             ),
             cache=listening.cache,
             redis=listening.redis,

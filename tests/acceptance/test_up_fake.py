@@ -283,6 +283,30 @@ def test_reload_changes_over_without_dropping_a_stream(configured: Served, ashor
         assert sorted(m.id for m in api.models.list()) == ["chat", "third"]
 
 
+def test_a_reload_takes_what_the_cache_may_and_says_what_it_cannot_take(configured: Served, ashore: Run) -> None:
+    server = configured
+
+    def label() -> str:
+        with client(server) as api:
+            given = api.chat.completions.with_raw_response.create(
+                model="other", messages=[{"role": "user", "content": "same"}], temperature=1
+            )
+        return str(given.headers["x-ashore-cache"])
+
+    assert [label(), label()] == ["miss", "miss"]
+    warm = CONFIG.format(name=SLOW) + "[cache]\nmax_temperature = 1.0\n"
+    (server.home / "ashore.toml").write_text(warm)
+    told = ashore("reload", home=server.home)
+    assert (told.returncode, "cache" in told.stderr) == (0, True), told.stderr
+    eventually(lambda: label() == "hit-exact")
+    for section in ('[egress]\nallow = ["hooks.bank"]\n', "[jobs]\nconcurrency = 3\n", '[redis]\nurl = "embedded"\n'):
+        (server.home / "ashore.toml").write_text(warm + section)
+        refused = ashore("reload", home=server.home)
+        assert refused.returncode == 2
+        assert section.partition("\n")[0] in refused.stderr
+        assert "start it again" in refused.stderr
+
+
 def test_a_reload_that_cannot_be_served_changes_nothing(configured: Served, ashore: Run) -> None:
     server = configured
     (server.home / "ashore.toml").write_text(CONFIG.format(name="fake:echo?fail_load=1"))

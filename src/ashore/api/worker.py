@@ -193,9 +193,7 @@ async def _beat(board: Board) -> None:
         await asyncio.sleep(BEAT_S)
 
 
-async def _reread(
-    reread: asyncio.Event, path: Path, serving: ServingService, fittings: Fittings, keys: Keys
-) -> None:
+async def _reread(reread: asyncio.Event, path: Path, serving: ServingService, fittings: Fittings, keys: Keys) -> None:
     while True:
         await reread.wait()
         reread.clear()

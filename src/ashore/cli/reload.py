@@ -8,13 +8,12 @@ from typing import Annotated
 import cyclopts
 import msgspec
 
-from ashore.cli.upplan import ReloadOrder, Request, plan_and_fetch, plan_without_fetching, show_changes
+from ashore.cli.upplan import ReloadOrder, Request, listening_of, plan_and_fetch, plan_without_fetching, show_changes
 from ashore.deployment import Listening
 from ashore.errors import InvalidSpec, RemoteRefused
 from ashore.planning import Change, Plan, compare, number_releases
 from ashore.processes import ask
 from ashore.settings import read_settings
-from ashore.spec import EdgeSpec
 
 app = cyclopts.App(name="reload", help="Apply a changed ashore.toml to a running server.")
 
@@ -41,10 +40,13 @@ def reload(*, dry_run: bool = False, json_: Annotated[bool, cyclopts.Parameter(n
     if settings.home != home:
         raise InvalidSpec(f"the file says home {settings.home.root}", hint=f"set ASHORE_HOME to {home.root} instead")
     serving = msgspec.convert(status["listening"], Listening)
-    if (serving.http, serving.grpc, fixed(serving.edge)) != (spec.http, spec.grpc, fixed(spec.edge)):
+    wanted = listening_of(spec, settings)
+    now, then = serving.kept_for_life(), wanted.kept_for_life()
+    moved = [section for section in then if then[section] != now[section]]
+    if moved:
         raise InvalidSpec(
-            "addresses, or the number of workers or threads, have changed, and a running server keeps its own",
-            hint="stop `ashore up` and start it again, or write the old values of [http], [grpc] and [edge]",
+            f"{', '.join(moved)} changed, and a running server keeps its own",
+            hint="stop `ashore up` and start it again, or write the old values",
         )
     planned, notes = (plan_without_fetching if dry_run else plan_and_fetch)(spec, settings, running.inventory)
     plan = number_releases(running, planned)
@@ -54,16 +56,11 @@ def reload(*, dry_run: bool = False, json_: Annotated[bool, cyclopts.Parameter(n
     print(_json(changes) if json_ else show_changes(changes), flush=True)
     if dry_run:
         return 0
-    _ask(
-        {"op": "apply", "order": msgspec.to_builtins(ReloadOrder(plan=plan, admission=spec.admission, edge=spec.edge))}
-    )
+    _ask({"op": "apply", "order": msgspec.to_builtins(ReloadOrder(plan=plan, listening=wanted))})
+    if wanted.admission != serving.admission or wanted.cache != serving.cache or wanted.edge != serving.edge:
+        print("limits, cache and edge: as the file says", file=sys.stderr)
     print("applied", file=sys.stderr)
     return 0
-
-
-def fixed(edge: EdgeSpec) -> tuple[str, str, int, bool, int]:
-    """Return what an edge keeps for its whole life; all else is changed while it runs."""
-    return (edge.kind, edge.host, edge.port, edge.tls == "off", edge.threads)
 
 
 def _ask(question: dict[str, object]) -> dict[str, object]:

@@ -16,12 +16,13 @@ import msgspec
 
 from ashore import __version__
 from ashore.access import digest_of, make_first_key
-from ashore.bootstrap import build_store, cache_policy, open_model_files, open_state, redis_link
+from ashore.bootstrap import build_store, open_model_files, open_state
 from ashore.cli.upplan import (
     ReloadOrder,
     Request,
     commands_of,
     edge_of,
+    listening_of,
     plan_and_fetch,
     plan_json,
     plan_without_fetching,
@@ -98,17 +99,7 @@ def up(
     spec, settings = request.spec(), request.settings()
     for warning in settings.warnings:
         _say(f"warning: {warning}")
-    listening = Listening(
-        http=spec.http,
-        grpc=spec.grpc,
-        admission=spec.admission,
-        cache=cache_policy(spec.cache),
-        redis=redis_link(spec.redis, settings.home),
-        embedded_redis_bytes=spec.redis.max_bytes if spec.redis.url == "embedded" else 0,
-        edge=spec.edge,
-        jobs=spec.jobs,
-        egress=spec.egress,
-    )
+    listening = listening_of(spec, settings)
     if dry_run:
         plan, notes = plan_without_fetching(spec, settings, read_inventory())
         commands = commands_of(plan, settings)
@@ -201,7 +192,7 @@ def _answer(deployment: Deployment, request: Request, question: Mapping[str, obj
                 caller.tell({"done": True, **msgspec.to_builtins(told)})
             case "apply":
                 order = msgspec.convert(question.get("order"), ReloadOrder)
-                changes = deployment.apply(order.plan, order.admission, order.edge)
+                changes = deployment.apply(order.plan, order.listening)
                 caller.tell({"done": True, "changes": msgspec.to_builtins(changes)})
             case other:
                 raise Bug(f"the control socket knows no operation {other!r}")

@@ -11,13 +11,23 @@ from typing import cast, get_args
 
 import msgspec
 
-from ashore.bootstrap import FAKE, build_store, find_vllm, gather_facts, tuned_choices, vllm_command_lines
+from ashore.bootstrap import (
+    FAKE,
+    build_store,
+    cache_policy,
+    find_vllm,
+    gather_facts,
+    redis_link,
+    tuned_choices,
+    vllm_command_lines,
+)
 from ashore.core import did_you_mean
+from ashore.deployment import Listening
 from ashore.edge import edge_choices
 from ashore.errors import AshoreError, InvalidSpec, SourceUnreachable, UnknownModel
 from ashore.planning import Change, Choice, Inventory, Plan, Wish, make_plan, refuse_without_vllm
 from ashore.settings import Settings, read_settings
-from ashore.spec import AdmissionSpec, EdgeKind, EdgeSpec, HttpSpec, ListenSpec, ModelSpec, Spec, read_spec, redis_url
+from ashore.spec import EdgeKind, EdgeSpec, HttpSpec, ListenSpec, ModelSpec, Spec, read_spec, redis_url
 from ashore.store import ModelStore, is_source
 
 DEFAULT_MODELS = ("smollm2", "minilm")
@@ -92,8 +102,22 @@ class ReloadOrder:
     """What `reload` hands to the running server."""
 
     plan: Plan
-    admission: AdmissionSpec
-    edge: EdgeSpec
+    listening: Listening
+
+
+def listening_of(spec: Spec, settings: Settings) -> Listening:
+    """Return how the spec has requests taken in, and what stands beside the models."""
+    return Listening(
+        http=spec.http,
+        grpc=spec.grpc,
+        admission=spec.admission,
+        cache=cache_policy(spec.cache),
+        redis=redis_link(spec.redis, settings.home),
+        embedded_redis_bytes=spec.redis.max_bytes if spec.redis.url == "embedded" else 0,
+        edge=spec.edge,
+        jobs=spec.jobs,
+        egress=spec.egress,
+    )
 
 
 def wishes_of(spec: Spec) -> tuple[Wish, ...]:

@@ -122,12 +122,12 @@ class Watch:
         """Hear that the answer broke off."""
         self.outcome, self._error_code = "failed", fault.code
 
-    def note(self, request: GenerationRequest, principal: Principal, release: str) -> AuditNote:
+    def note(self, request_id: RequestId, alias: str, principal: Principal, release: str) -> AuditNote:
         """Return what happened."""
         return AuditNote(
-            request_id=request.request_id,
+            request_id=request_id,
             principal=principal,
-            alias=request.model,
+            alias=alias,
             release=release,
             outcome=self.outcome,
             cache=self._cache,

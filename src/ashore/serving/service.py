@@ -22,7 +22,7 @@ from ashore.serving.embedding import Embedding, check_embeds, encode_inputs, sho
 from ashore.serving.flights import Flights, Terms
 from ashore.serving.fresh import FreshAnswers, allowed_s
 from ashore.serving.guards import AuditNote, Guards, Watch
-from ashore.serving.model import GenerationRequest, ServingEvent, Urgency
+from ashore.serving.model import GenerationRequest, ServingEvent, Urgency, Usage
 from ashore.serving.models import LoadedModel, ModelCard
 from ashore.serving.orders import check_features
 from ashore.serving.prompt import prompt_ids
@@ -130,7 +130,7 @@ class ServingService:
             raise
         finally:
             self._exit()
-            self._guards.auditor.note(watch.note(request, principal, model.served.release))
+            self._guards.auditor.note(watch.note(request.request_id, request.model, principal, model.served.release))
 
     async def _events(
         self,
@@ -202,6 +202,7 @@ class ServingService:
         inputs: Sequence[str | Sequence[int]],
         principal: Principal,
         *,
+        request_id: RequestId,
         dimensions: int | None = None,
         priority: int = 0,
         urgency: Urgency = "interactive",
@@ -220,6 +221,8 @@ class ServingService:
         batch = await encode_inputs(inputs, found.text, info)
         prompt_tokens = sum(len(ids) for ids in batch)
         cost = Cost(1, prompt_tokens)
+        watch = Watch()
+        reservation = self._guards.budgets.reserve(principal, model, cost)
         self._enter()
         try:
             wait_s = max(0.0, deadline_at - self._clock.monotonic_s())
@@ -230,9 +233,19 @@ class ServingService:
             try:
                 vectors = await self._fresh.embed(found, batch, deadline_at)
             finally:
-                found.gate.leave(cost, service_s=self._clock.monotonic_s() - entered_at)
+                service_s = self._clock.monotonic_s() - entered_at
+                found.gate.leave(cost, service_s=service_s, background=background)
+            usage = Usage(prompt_tokens=prompt_tokens, cached_tokens=0, completion_tokens=0)
+            reservation.settle(usage)
+            watch.hear(usage)
+            watch.outcome = "answered"
+        except AshoreError as fault:
+            watch.failed(fault)
+            raise
         finally:
+            reservation.release()
             self._exit()
+            self._guards.auditor.note(watch.note(request_id, model, principal, found.served.release))
         self._metrics.add("ashore_prompt_tokens", prompt_tokens, model)
         return Embedding(
             model=model,

@@ -106,7 +106,12 @@ class InferenceService:
             dimensions = request.dimensions if request.HasField("dimensions") else None
             inputs = embed_inputs(request.inputs)
             embedding = await self._serving.embed(
-                request.model, inputs, call.principal, dimensions=dimensions, deadline_s=context.time_remaining()
+                request.model,
+                inputs,
+                call.principal,
+                request_id=call.request_id,
+                dimensions=dimensions,
+                deadline_s=context.time_remaining(),
             )
             return embed_response(embedding)
         raise AssertionError("unreachable")

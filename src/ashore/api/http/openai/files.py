@@ -146,7 +146,7 @@ class _Upload:
         self.file = StoredFile(
             file_id=new_id("file-"),
             tenant=self._principal.tenant,
-            filename=(part.filename or "upload")[:256],
+            filename="".join(char for char in part.filename or "" if char.isprintable())[:256] or "upload",
             purpose="",
             num_bytes=0,
             created_ms=self._desk.queue.now_ms(),

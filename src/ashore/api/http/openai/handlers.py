@@ -74,6 +74,7 @@ async def embeddings(app: HttpApp, exchange: Exchange, principal: Principal) -> 
         request.model,
         inputs,
         principal,
+        request_id=exchange.request_id,
         dimensions=request.dimensions,
         priority=priority,
         urgency=exchange.urgency,

@@ -179,7 +179,7 @@ async def input_items(app: HttpApp, exchange: Exchange, principal: Principal) ->
     """`GET /v1/responses/{id}/input_items`."""
     page = page_of(exchange, default=20, most=MOST_ITEMS, extra=("include",))
     job = await _find(app, exchange.argument, principal)
-    request, _ = await _stored(app, job)
+    request, _, _ = await _stored(app, job)
     suffix = job.job_id.removeprefix("resp_")
     items = [
         {**msgspec.to_builtins(item), "id": item.id or f"in_{suffix}_{at}"} for at, item in enumerate(items_of(request))
@@ -202,15 +202,17 @@ async def _find(app: HttpApp, response_id: str, principal: Principal) -> Job:
     return await app.desk.call(lambda: app.desk.queue.get(response_id, tenant=principal.tenant, kinds=(RESPONSE_KIND,)))
 
 
-async def _stored(app: HttpApp, job: Job) -> tuple[ResponsesRequest, Reply | None]:
+async def _stored(app: HttpApp, job: Job) -> tuple[ResponsesRequest, Reply | None, int]:
+    """Return what was asked, what was answered, and the bytes of both."""
     body = await app.desk.call(lambda: app.desk.queue.body(job.job_id))
     request = _decoder.decode(_call.decode(body.payload).body)
-    return request, None if body.result is None else _reply.decode(body.result)
+    reply = None if body.result is None else _reply.decode(body.result)
+    return request, reply, len(body.payload) + len(body.result or b"")
 
 
 async def _render(app: HttpApp, job: Job) -> bytes:
     """Return a stored response as it stands now."""
-    request, reply = await _stored(app, job)
+    request, reply, _ = await _stored(app, job)
     if job.state == "succeeded" and reply is not None:
         return bytes(reply.body)
     states: dict[str, Status] = {"queued": "queued", "running": "in_progress", "cancelled": "cancelled"}
@@ -226,9 +228,11 @@ async def _history(app: HttpApp, previous: str | None, principal: Principal) -> 
 
     Raises:
         NotFound: one of them is not stored, or is another tenant's.
-        InvalidRequest: one of them has no answer, or there are too many.
+        InvalidRequest: one of them has no answer, or there are too many, or they are longer than a body may be: what
+            the model is not shown (ids, summaries) counts too, for it is read.
     """
     turns: list[list[Item]] = []
+    length = 0
     while previous is not None:
         if len(turns) >= LONGEST_CHAIN:
             raise InvalidRequest(f"more than {LONGEST_CHAIN} responses precede this one", param="previous_response_id")
@@ -240,7 +244,15 @@ async def _history(app: HttpApp, previous: str | None, principal: Principal) -> 
                 hint="responses are stored with store: true or background: true, until they expire",
                 param="previous_response_id",
             ) from fault
-        request, reply = await _stored(app, job)
+        request, reply, num_bytes = await _stored(app, job)
+        length += num_bytes
+        if length > app.limits.max_body_bytes:
+            raise InvalidRequest(
+                f"the responses before this one have {length:,} bytes or more; at most {app.limits.max_body_bytes:,} "
+                "are read",
+                hint="begin anew, with what matters of them in the input",
+                param="previous_response_id",
+            )
         if job.state != "succeeded" or reply is None:
             raise InvalidRequest(
                 f"{previous} is {job.state}, so nothing can follow it yet", param="previous_response_id"
