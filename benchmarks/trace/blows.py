@@ -22,11 +22,15 @@ LOOK_S = 0.05
 def strike(platform: Platform, role: str, now_s: Callable[[], float], model: str) -> Blow:
     """Kill one process with SIGKILL, and return how long it took until another did its work."""
     victim = _find(platform, role)
-    at_s, began = now_s(), time.monotonic()
+    at_s, began, since_s = now_s(), time.monotonic(), time.time()
     os.kill(victim, signal.SIGKILL)
     back_s = -1.0
     while time.monotonic() - began < GIVE_UP_S:
-        if platform.roles().get(role, victim) != victim and platform.works(role) and _does(platform, role, model):
+        if (
+            platform.roles().get(role, victim) != victim
+            and platform.works(role)
+            and _does(platform, role, model, since_s)
+        ):
             back_s = time.monotonic() - began
             break
         time.sleep(LOOK_S)
@@ -91,20 +95,13 @@ def _find(platform: Platform, role: str) -> int:
     return found[role]
 
 
-def _does(platform: Platform, role: str, model: str) -> bool:
-    """Return whether a role does what only it can do: the first model makes a fresh answer, a job worker ends a job."""
+def _does(platform: Platform, role: str, model: str, since_s: float) -> bool:
+    """Return whether a role does what only it can do: the first model makes a fresh answer, a job worker takes jobs."""
     if role == "engine host 1":
         body = {"model": model, "messages": [{"role": "user", "content": "Are you there?"}], "max_tokens": 4}
         return _post(platform, "/v1/chat/completions", body)[0] == 200
     if role == "jobs":
-        status, told = _post(platform, "/v1/responses", {"model": model, "input": "Well?", "background": True})
-        until = time.monotonic() + GIVE_UP_S
-        while status == 200 and time.monotonic() < until:
-            seen, answer = platform.get(f"/v1/responses/{told['id']}")
-            if seen == 200 and json.loads(answer)["status"] in ("completed", "incomplete"):
-                return True
-            time.sleep(LOOK_S)
-        return False
+        return platform.jobs_taken(since_s)
     return True
 
 

@@ -7,14 +7,18 @@ import json
 import os
 import signal
 import socket
+import sqlite3
 import ssl
 import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 
 READY_S = 180.0
+LEASE_S = 30.0
+"""Of the job worker, as `JobsLaunch` has it."""
 
 
 class Platform:
@@ -148,6 +152,13 @@ class Platform:
             if role and _parent(pid) == self.pid:
                 found[role] = pid
         return found
+
+    def jobs_taken(self, since_s: float) -> bool:
+        """Return whether a job was leased, its lease renewed, or ended after a moment (seconds since the epoch)."""
+        query = "SELECT 1 FROM job WHERE finished_ms > :ms OR (state = 'running' AND lease_until_ms > :ms + :lease_ms)"
+        given = {"ms": since_s * 1000, "lease_ms": LEASE_S * 1000}
+        with closing(sqlite3.connect(f"file:{self.home / 'state.db'}?mode=ro", uri=True, timeout=5)) as connection:
+            return connection.execute(query + " LIMIT 1", given).fetchone() is not None
 
     def works(self, role: str) -> bool:
         """Return whether a process does its work, as far as it shows without a request of a client."""

@@ -14,7 +14,8 @@ EXPECTED = frozenset(
 """What a client may be told while processes are killed."""
 MARGIN_S = 2.0
 GROWTH_MIB = 64.0
-"""What the caches and the books of one worker may come to during a trace."""
+"""What the caches and the books of one worker may come to during a trace. An engine host is not judged by it: the KV
+cache that it is given from the start becomes resident as it is first written to."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -223,9 +224,14 @@ def growth(trace: Trace, role: str) -> float | None:
 def _memory(trace: Trace) -> Verdict:
     roles = sorted({sample.role for sample in trace.memory})
     grown = {role: growth(trace, role) for role in roles}
-    broken = [f"{role} grew by {mib:.0f} MiB" for role, mib in grown.items() if mib is not None and mib > GROWTH_MIB]
+    broken = [
+        f"{role} grew by {mib:.0f} MiB"
+        for role, mib in grown.items()
+        if mib is not None and mib > GROWTH_MIB and not role.startswith("engine host")
+    ]
     parts = []
     for role in roles:
         mine = [sample.resident_mib for sample in trace.memory if sample.role == role]
         parts.append(f"{role} {mine[0]:.0f} → {mine[-1]:.0f} MiB (most {max(mine):.0f})")
-    return _verdict(f"no process grows by more than {GROWTH_MIB:g} MiB", broken, ", ".join(parts))
+    promise = f"no process in front of the engines grows by more than {GROWTH_MIB:g} MiB"
+    return _verdict(promise, broken, ", ".join(parts))

@@ -114,7 +114,7 @@ CASES: dict[str, tuple[Callable[[Trace], None], str]] = {
     "a bad stop": (put(stopped_code=1), "the next start works, and stops cleanly"),
     "a leak": (
         put(memory=[Sample(role="api 0", pid=1, at_s=at, resident_mib=80.0 + 5 * at) for at in (0, 11, 30)]),
-        "no process grows by more than 64 MiB",
+        "no process in front of the engines grows by more than 64 MiB",
     ),
 }
 
