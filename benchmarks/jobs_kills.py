@@ -145,9 +145,7 @@ def run(kills: int, pause_s: float, home: Path) -> dict[str, Any]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = int(probe.getsockname()[1])
-    (home / "ashore.toml").write_text(
-        f'[[model]]\nname = "{MODEL}"\nalias = "echo"\n[jobs]\nconcurrency = 8\n'
-    )
+    (home / "ashore.toml").write_text(f'[[model]]\nname = "{MODEL}"\nalias = "echo"\n[jobs]\nconcurrency = 8\n')
     rig = Rig(home, port)
     rig.start()
     watch_ends(home / "state.db")

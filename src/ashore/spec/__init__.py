@@ -1,6 +1,7 @@
 """ashore.toml parsed: what the operator wants deployed.
 
-One file per part of the document: a dataclass and the function that reads it. Refuses: deciding anything from it.
+Each section is a dataclass and its reader: `models.py` what is served, `intake.py` how requests come in,
+`front.py` what stands before and beside the models. Refuses: deciding anything from it.
 """
 
 from ashore.spec.document import LATER, Spec, parse_spec, read_spec
