@@ -145,7 +145,7 @@ _NAMES_OF_KINDS = {
     "what-time": words_of("time 时间"),
     "what-date": words_of("date 日期 时间"),
     "what-year": words_of("year 年份"),
-    "how-long": words_of("time duration period 时间 时长 长度"),
+    "how-long": words_of("duration period 时长 长度"),
     "how": words_of("method way step procedure process instruction 方法 步骤 流程 办法 方式 操作 教程"),
     "where": words_of("location place 地点 位置 地方"),
     "who": words_of("person 人 人员"),
@@ -243,6 +243,7 @@ def _moves(pairs: list[Pair], mine: Reading, theirs: Reading) -> int | None:
     count = 0
     kinds = {mine.kind, theirs.kind}
     keywords = mine.bare or theirs.bare
+    one_limit = sum(a.text in _LIMITS for _, _, a, _ in pairs) == 1
     free_verbs = (
         bool(kinds & _VERB_FREE)
         or (mine.language == "zh" and bool(kinds & _VERB_FREE_ZH))
@@ -265,9 +266,9 @@ def _moves(pairs: list[Pair], mine: Reading, theirs: Reading) -> int | None:
             if _is_nominal(a, b) != _is_nominal(other_a, other_b):
                 continue
             parted = keywords and (_apart(a, other_a, mine) or _apart(b, other_b, theirs))
-            if parted and not _verb_between(pairs, at, other_j, j):
+            if parted and not {a.text, other_a.text} <= _LIMITS and not _verb_between(pairs, at, other_j, j):
                 continue
-            if keywords and {a.text, other_a.text} & _LIMITS:
+            if keywords and one_limit and {a.text, other_a.text} & _LIMITS:
                 continue
             if free_verbs and (a.verb and b.verb) != (other_a.verb and other_b.verb):
                 continue
@@ -299,6 +300,7 @@ def _verb_between(pairs: list[Pair], at: int, low: int, high: int) -> bool:
 
 
 _LIMITS = words_of("maximum max minimum min")
+"""Stands before or after what it limits; with two of them the order tells which limits what."""
 _NOUNS_RATHER = words_of("list file book table hour time date document form report order")
 _VERB_FREE = frozenset({"how", "what-to-do", ""})
 _VERB_FREE_ZH = frozenset(

@@ -56,6 +56,11 @@ _CASUAL_ASK = re.compile("(?<![什怎这那多要])么$")
 _TURN = "⁂"
 """Stands in the text where a question word stood that could as well stand elsewhere."""
 _ADVERBIAL = frozenset({"how", "what-to-do", "when", "where", "why", "how-long"})
+_WHO = "(?:谁|哪些人|哪位|什么人|哪个人)都?"
+_WHO_MAY = {
+    "can": re.compile(f"{_WHO}(?:可以|能够|能|有权|允许)"),
+    "must": re.compile(f"{_WHO}(?:必须|一定要|需要|要(?!求)|得)"),
+}
 _DONE_BY = re.compile("由(?:谁|哪|什么人)")
 _USING = words_of("用 使用 利用 做 进行 出现 遇到 碰到 发生")
 _PERSONS = {"你": "you", "您": "you", "他": "he", "她": "she", "他们": "they", "她们": "they"}
@@ -92,6 +97,8 @@ def read_chinese(marked: str) -> Reading:
     kind = kinds[0] if kinds else ""
     if kind in ("how", "what-to-do", "when", "where", "how-much", "how-long"):
         modals.clear()
+    elif kind == "who":
+        modals |= {modal for modal, pattern in _WHO_MAY.items() if pattern.search(whole)}
     words, turn = _words(text, kind)
     return Reading(
         language="zh",

@@ -211,10 +211,7 @@ REWRITES = (
         r"\bannual (?=limit|budget|bonus|cost|fee|income|salary|wage|leave entitlement|number|amount|maximum)",
         " per year ",
     ),
-    (
-        r"\bgets? (?=(?:paid|reimbursed|charged|billed|approved|promoted|cancelled|canceled|delivered|updated|processed|refunded|deleted|saved|posted|sent|credited)\b)",
-        " be ",
-    ),
+    (r"\bwindows (?=⟦#(?:7|8|10|11)⟧)", " mswindows "),
     (r"\binto\b", " to "),
     (r"\bover the (?:internet|web)\b|\bon the (?:internet|web)\b", " online "),
     (r"\bunable to\b", " not maydo "),
