@@ -33,6 +33,7 @@ from ashore.jobs import (
     SqlJobs,
     StoredFile,
 )
+from ashore.jobs.room import RESERVED_BYTES
 from ashore.state import Database, open_database, open_state
 
 
@@ -369,8 +370,53 @@ def test_files_come_back_piece_by_piece_and_only_when_whole(stores: tuple[JobSto
     assert files.piece("file-1", 0) is None and not files.delete("file-1")
 
 
+def test_ids_that_no_database_takes_are_not_there(stores: tuple[JobStore, FileStore]) -> None:
+    jobs, files = stores
+    for strange in ("a\0b", "' OR 1=1 --", "", "\U0001f4a9" * 4000):
+        assert jobs.get(strange) is None
+        assert files.get(strange) is None
+        assert files.select(tenant="a", purpose=strange, after=None, limit=9) == []
+
+
 def _fields(file: StoredFile) -> dict[str, object]:
     return {name: getattr(file, name) for name in StoredFile.__dataclass_fields__}
+
+
+class Tight:
+    """A database on a disk with little room."""
+
+    def __init__(self, inner: Database) -> None:
+        self.inner, self.free = inner, 1 << 40
+        self.place, self.write, self.read, self.changes, self.close = (
+            inner.place, inner.write, inner.read, inner.changes, inner.close
+        )  # fmt: skip
+
+    def free_bytes(self) -> int | None:
+        return self.free
+
+
+def test_new_work_leaves_room_for_the_end_of_what_runs(tmp_path: Path, clock: ManualClock) -> None:
+    tight = Tight(open_database(tmp_path / "state.db", snapshots=tmp_path, clock=clock))
+    files, queue = SqlFiles(tight), queue_over(SqlJobs(tight), clock)
+    queue.submit(new("runs", webhook="https://hooks.example/"))
+    batch = queue.submit(new("batch", kind="batch"))
+    files.create(StoredFile(file_id="f", tenant="a", filename="x", purpose="batch", num_bytes=0, created_ms=1,
+                            expires_ms=None, complete=False))  # fmt: skip
+    files.append("f", 0, b"x" * 1000)
+    leases = {lease.job.job_id: lease for lease in queue.lease(kinds=("call", "batch"), limit=2, owner="w")}
+    tight.free = RESERVED_BYTES + 500
+    with pytest.raises(DiskFull, match="are left"):
+        files.append("f", 1, b"x" * 1000)
+    with pytest.raises(DiskFull):
+        queue.submit(new("more", payload=b"x" * 1000))
+    with pytest.raises(DiskFull):
+        queue.adopt(leases["batch"], [new("line", kind="line", parent_id=batch.job_id, payload=b"x" * 1000)], "{}")
+    assert queue.get("batch", tenant="a").children_total == 0
+    ended = queue.settle(leases["runs"], Done(result=b"{}"))
+    assert ended is not None and ended.state == "succeeded"
+    assert queue.get("hook_runs", tenant="a").kind == "webhook"
+    assert files.delete("f")
+    tight.close()
 
 
 def test_a_full_disk_refuses_a_job_and_loses_none(tmp_path: Path, clock: ManualClock) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from ashore.jobs.model import StoredFile
+from ashore.jobs.room import check_room
 from ashore.state import Database, execute, execute_many
 
 PIECE_BYTES: Final = 1 << 20
@@ -36,6 +37,7 @@ class SqlFiles:
 
     def append(self, file_id: str, number: int, piece: bytes) -> None:
         assert len(piece) <= PIECE_BYTES
+        check_room(self._database, len(piece))
         statement = (
             "INSERT INTO file_piece (file_id, number, piece) SELECT :id, :number, :piece "
             "WHERE EXISTS (SELECT 1 FROM stored_file WHERE file_id = :id) "
@@ -62,6 +64,8 @@ class SqlFiles:
         return self.get(file.file_id)
 
     def get(self, file_id: str) -> StoredFile | None:
+        if "\0" in file_id:  # which Postgres cannot even be asked for
+            return None
         statement = f"SELECT {_COLUMNS} FROM stored_file WHERE file_id = :id AND complete = 1"
         with self._database.read() as connection:
             row = execute(connection, statement, id=file_id).mappings().first()
@@ -79,6 +83,8 @@ class SqlFiles:
         way, beyond = ("ASC", ">") if oldest_first else ("DESC", "<")
         where, values = "tenant = :tenant AND complete = 1", dict[str, object](tenant=tenant, limit=limit)
         if purpose is not None:
+            if "\0" in purpose:
+                return []
             where += " AND purpose = :purpose"
             values["purpose"] = purpose
         if after is not None:

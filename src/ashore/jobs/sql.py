@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 from ashore.jobs import rules
 from ashore.jobs.fairness import Turns, choose
 from ashore.jobs.model import FINAL, Change, Job, JobBody, JobState, Lease, NewJob
+from ashore.jobs.room import check_room
 from ashore.jobs.rules import Rule
 from ashore.state import Database, announce, execute, execute_many, row_lock
 
@@ -46,12 +47,15 @@ class SqlJobs:
         self._database = database
 
     def add(self, jobs: Sequence[NewJob], now_ms: int) -> list[Job]:
+        check_room(self._database, sum(len(job.payload) for job in jobs))
         with self._database.write() as connection:
             kept = [_add(connection, job, now_ms) for job in jobs]
             announce(connection)
             return kept
 
     def get(self, job_id: str) -> Job | None:
+        if "\0" in job_id:  # which Postgres cannot even be asked for
+            return None
         with self._database.read() as connection:
             return _one(connection, job_id)
 
@@ -92,6 +96,8 @@ class SqlJobs:
                 job = _one(connection, job_id, lock=True)
                 change = rule(job) if job is not None else None
                 if job is not None and change is not None:
+                    if change.spawn and change.spawn[0].parent_id:  # a notice of an end is small, and always has room
+                        check_room(self._database, sum(len(new.payload) for new in change.spawn))
                     _apply(connection, job, change, now_ms)
                     changed.append(change.job)
             if any(job.state != "running" for job in changed):

@@ -47,6 +47,10 @@ class Database(Protocol):
         """Run one transaction that only reads; it sees one moment and waits for nobody."""
         ...
 
+    def free_bytes(self) -> int | None:
+        """Return how much may still be written, None where only the server knows."""
+        ...
+
     def changes(self) -> Changes:
         """Return a new listener for what any connection commits, ours and those of other processes.
 

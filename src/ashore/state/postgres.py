@@ -65,6 +65,9 @@ class PostgresDatabase:
             with connection.begin():
                 yield connection
 
+    def free_bytes(self) -> int | None:
+        return None
+
     def changes(self) -> Changes:
         return _Notifications(self._conninfo, self._place)
 

@@ -45,6 +45,13 @@ class SqliteDatabase:
             with connection.begin():
                 yield connection
 
+    def free_bytes(self) -> int | None:
+        try:
+            disk = os.statvfs(self.path.parent)
+        except OSError:
+            return None  # whoever writes is told why
+        return disk.f_bavail * disk.f_frsize
+
     def changes(self) -> Changes:
         with _translated(self.path):
             return _DataVersion(self.path)
