@@ -175,6 +175,18 @@ def test_a_background_response_is_kept_and_can_be_followed(client: OpenAI) -> No
     assert after.output_text == "and more" and after.previous_response_id == begun.id
 
 
+def test_what_precedes_a_response_is_bounded_in_bytes_also_where_the_model_sees_none_of_it(client: OpenAI) -> None:
+    unseen = [
+        {"type": "reasoning", "summary": ["s" * 1000] * 9000},
+        {"role": "user", "content": "hi"},
+    ]
+    first = client.responses.create(model=ECHO, input=unseen, store=True)  # type: ignore[arg-type]
+    second = client.responses.create(model=ECHO, input=unseen, store=True, previous_response_id=first.id)  # type: ignore[arg-type]
+    with pytest.raises(BadRequestError, match="responses before this one") as caught:
+        client.responses.create(model=ECHO, input="more", previous_response_id=second.id)
+    assert caught.value.param == "previous_response_id"
+
+
 def test_the_same_idempotency_key_is_the_same_background_response(client: OpenAI) -> None:
     headers = {"idempotency-key": "once"}
     ids = {
