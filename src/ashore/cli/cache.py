@@ -46,7 +46,7 @@ def stats(*, url: str | None = None, key: str | None = None, as_json: AsJson = F
         share = f"{hits / asked:.1%}" if asked else "no"
         print(f"worker {item['worker']}: {asked:,} asked, {share} hits")
         by_tier = {"repeated bytes": item["ready_hits"], **item["hits"]}
-        print("  " + ", ".join(f"{tier} {count:,}" for tier, count in by_tier.items() if count) or "  none")
+        print("  " + (", ".join(f"{tier} {count:,}" for tier, count in by_tier.items() if count) or "no hits yet"))
         print(
             f"  {item['entries']:,} entries, {human_bytes(item['num_bytes'])} of {human_bytes(item['max_bytes'])}, "
             f"{item['evictions']:,} evicted; shared tier: {item['shared']}"
