@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import statistics
 import subprocess
@@ -26,7 +27,8 @@ MASTER_KEY = "benchmark-master-key-0123456789"
 WAIT_S = 12.0
 ALIAS = "gpt-4o-mini"
 """A name that every rival takes for a model; some route by names that they know."""
-CONFIG = f'[[model]]\nname = "fake:echo"\nalias = "{ALIAS}"\n'
+CONFIG = f'[[model]]\nname = "fake:echo"\nalias = "{ALIAS}"\n[cache]\nmode = "off"\n'
+"""Without a cache behind them: not every rival passes `cache-control: no-store` on, and its answers would be kept ones."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -184,8 +186,14 @@ def start_all(
         try:
             running.append(stack.enter_context(start()))
         except PeerDidNotStart as fault:
-            absent[name] = str(fault)
+            absent[name] = shorten(str(fault))
     return running, absent
+
+
+def shorten(text: str, most: int = 240) -> str:
+    """Return the end of what a program said, without colours and drawings."""
+    plain_text = re.sub(r"\x1b\[[0-9;]*m", "", text)
+    return " ".join("".join(char if char.isascii() else " " for char in plain_text).split())[-most:]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -215,7 +223,7 @@ class Seen:
         bad = f", {self.num_errors} ERRORS" if self.num_errors else ""
         return (
             f"{self.gateway.name} {self.gateway.version} {self.per_s:,.0f}/s, "
-            f"+{self.added_p99_ms(direct):.2f} ms p99, +{self.added_p50_ms(direct):.2f} ms p50, "
+            f"{self.added_p99_ms(direct):+.3f} ms p99, {self.added_p50_ms(direct):+.3f} ms p50, "
             f"{sum(self.cpu_us.values()):.0f} µs{bad}"
         )
 
