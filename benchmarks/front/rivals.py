@@ -28,7 +28,7 @@ WAIT_S = 12.0
 ALIAS = "gpt-4o-mini"
 """A name that every rival takes for a model; some route by names that they know."""
 CONFIG = f'[[model]]\nname = "fake:echo"\nalias = "{ALIAS}"\n[cache]\nmode = "off"\n'
-"""Without a cache behind them: not every rival passes `cache-control: no-store` on, and its answers would be kept ones."""
+"""No cache behind them: not every rival passes `cache-control: no-store` on, and would be given kept answers."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
