@@ -76,7 +76,11 @@ _BEFORE_NOUN = words_of("a an the my our your")
 _WORK_OF = re.compile(r"\b(?:inventor|founder|author|writer|creator|discoverer|composer|painter|designer)_does\b")
 """Who is the author of a work is who wrote it."""
 _FRESH = words_of("do does did")
-"""What follows is the subject, whatever stood before: `in the morning does the shop open`."""
+_OF_TIME = frozenset({"in", "on", "at"})
+"""Where these have had their noun, what follows an auxiliary is the subject: `in the morning does the shop open`. The
+words of a direction stay: `from where does the bus go`."""
+_ENDS = frozenset({"up", "down", "off", "above", "below", "before", "after", "over", "under"})
+"""Say which way even where no noun follows: `scroll up`."""
 _KEYWORDS = "WHERE|HAVING|WITH|FROM|AND|OR|NOT|IN|ON|BY|TO|AS|IS|ALL|ANY|IF|DO|FOR|WHO|CAN|MAY|HAS|ARE"
 _ASKS = r"(?:how|what|which|who|whom|when|where|why|is|are|can|could|may|must|should|do|does|did|will)\b"
 _FRONTED = re.compile(
@@ -422,7 +426,7 @@ def _words(tokens: list[str], kind: str, names: frozenset[str]) -> tuple[Word, .
             continue
         governed = role in ("from", "to", "by") and token in _OBJECTS and tokens[place - 1] in _ROLES
         if length == 1 and token in _DROPPED and not governed and (token not in groups.meanings or token in _MODALS):
-            if token in _FRESH:
+            if token in _FRESH and role in _OF_TIME and out and out[-1].role == role:
                 role = ""
             if token in _AUXILIARIES:
                 out, of_at = _genitive(out, of_at, chunk_of if of_at is not None else 0, kind)
@@ -456,6 +460,8 @@ def _words(tokens: list[str], kind: str, names: frozenset[str]) -> tuple[Word, .
     out, of_at = _genitive(out, of_at, chunk_of if of_at is not None else 0, kind)
     if negated:
         out.append(Word(text="not", negated=True))
+    if tokens and role == tokens[-1] and role in _ENDS:
+        out.append(Word(text=role, chunk=chunk))
     out = _merged(out)
     for at in range(len(out) - 1):
         if out[at].role == "from" and out[at + 1].role == "to":
