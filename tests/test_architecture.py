@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib
+import importlib.util
 import pkgutil
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from ashore import errors
 from ashore.cli.commands import COMMANDS
 
 SOURCE = Path(ashore.__file__).parent
+ROOT = Path(__file__).parent.parent
 ROOMS = sorted(p.parent for p in SOURCE.glob("*/__init__.py"))
 HEAVY = {
     "openvino", "openvino_genai", "nncf", "torch", "transformers", "gguf", "grpc", "huggingface_hub", "modelscope",
@@ -114,3 +116,16 @@ def test_no_module_works_at_import_or_swallows_everything() -> None:
                 raise AssertionError(f"{file}:{node.lineno} has a bare except")
             if isinstance(node, ast.Name) and node.id in ("TODO", "FIXME"):
                 raise AssertionError(f"{file}:{node.lineno} is unfinished")
+
+
+def test_what_stands_beside_the_package_asks_it_for_names_that_it_has() -> None:
+    """Benchmarks, the bundle and golden scripts run seldom: a name that was deleted would be missed too late."""
+    missing = []
+    for path in (path for folder in ("benchmarks", "deploy", "tests/golden") for path in (ROOT / folder).rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "ashore":
+                module = importlib.import_module(str(node.module))
+                for name in (alias.name for alias in node.names):
+                    if not hasattr(module, name) and importlib.util.find_spec(f"{node.module}.{name}") is None:
+                        missing.append(f"{path.relative_to(ROOT)}: {node.module}.{name}")
+    assert missing == []

@@ -90,6 +90,21 @@ def redis_link(spec: RedisSpec, home: Home) -> RedisLink | None:
     return RedisLink(url=url, timeout_s=spec.timeout_ms / 1000)
 
 
+def make_ready(store: ModelStore, name: str) -> StoredModel:
+    """Return the stored form of `name` that the CPU engine serves: pulled if absent, and prepared once.
+
+    A decoder gets the variant `int8`, which is kept; an encoder is served as pulled. May be called twice: the second
+    call only looks. When the machine dies halfway, the next call starts that step again.
+    """
+    try:
+        model = store.resolve(name)
+    except UnknownModel:
+        model = store.pull(name)
+    if model.variant or model.format == "openvino" or model.shape.architecture == "bert":
+        return model
+    return prepare_variant(store, model, INT8)
+
+
 def prepare_variant(
     store: ModelStore, parent: StoredModel, variant: str, *, told: Callable[[str, float], None] | None = None
 ) -> StoredModel:
