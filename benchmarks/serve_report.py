@@ -9,43 +9,12 @@ import platform
 import subprocess
 import sys
 import time
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 
+from benchmarks.row import Row
+
 PACKAGES = ("ashore", "openvino", "openvino-genai", "nncf", "xllamacpp", "granian", "grpcio", "msgspec")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Row:
-    """One line of the table: what was measured, the figure that is judged, and what it was made of."""
-
-    what: str
-    value: float | None
-    """The judged figure; None: not measured, and `detail` says why."""
-    unit: str
-    bar: float
-    aim: float | None = None
-    lower_is_better: bool = False
-    detail: str = ""
-    readings: dict[str, object] = field(default_factory=dict)
-
-    @property
-    def verdict(self) -> str:
-        if self.value is None:
-            return "not measured"
-        if self._within(self.bar):
-            return "aim met" if self.aim is not None and self._within(self.aim) else "bar met"
-        return "MISSED"
-
-    def _within(self, limit: float) -> bool:
-        assert self.value is not None
-        return self.value <= limit if self.lower_is_better else self.value >= limit
-
-    def cells(self) -> list[str]:
-        sign = "≤" if self.lower_is_better else "≥"
-        shown = "-" if self.value is None else f"{self.value:.3g} {self.unit}".strip()
-        aim = "" if self.aim is None else f"{self.aim:g}"
-        return [self.what, shown, f"{sign} {self.bar:g}", aim, self.verdict, self.detail]
 
 
 def about(command: str, *, busy_before: float, busy_after: float) -> dict[str, object]:

@@ -23,7 +23,8 @@ from pathlib import Path
 
 from benchmarks import serve_cases as cases
 from benchmarks.peers import PeerDidNotStart, PeerServer, build_llama_cpp, llama_cpp_python, vllm, xllamacpp
-from benchmarks.serve_report import Row, about, write
+from benchmarks.row import Row
+from benchmarks.serve_report import about, write
 
 from ashore.bootstrap import build_store, make_ready, prepare_variant
 from ashore.engines.tuning import TunedChoice, read_report, report_path

@@ -22,12 +22,13 @@ from benchmarks.front.load import Tools, build, post, run_load
 from benchmarks.front.memory import memory
 from benchmarks.front.overload import overload
 from benchmarks.front.proxied import proxied
-from benchmarks.front.report import Report, Row
+from benchmarks.front.report import Report
 from benchmarks.front.rivals import install, rivals, upstream
 from benchmarks.front.streams import streams
 from benchmarks.front.tenants import tenants
 from benchmarks.front.unary import unary
 from benchmarks.front.zipf import zipf
+from benchmarks.row import Row
 from benchmarks.serve_cases import quiet_share
 from benchmarks.serve_report import about
 

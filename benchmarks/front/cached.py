@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from benchmarks.front.load import Load, Tools, post, run_load
-from benchmarks.front.report import Row
 from benchmarks.front.server import CpuMeter, Front, front
+from benchmarks.row import Row
 
 SYSTEM = "You are helpful."
 QUESTION = "What is the capital of France, and why is it so?"

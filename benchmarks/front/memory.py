@@ -11,9 +11,9 @@ from contextlib import contextmanager
 
 from benchmarks.front.cached import CHAT, Effort
 from benchmarks.front.load import SERIAL, Load, Tools, post, run_load
-from benchmarks.front.report import Row
 from benchmarks.front.server import Front, family, front, resident_mib
 from benchmarks.peers import free_port
+from benchmarks.row import Row
 
 CACHE_BYTES = 8 << 20
 FILL = 60_000

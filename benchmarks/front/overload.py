@@ -5,8 +5,8 @@ from __future__ import annotations
 from benchmarks.front.cached import CHAT, Effort
 from benchmarks.front.load import SERIAL, Load, Tools, post, run_load
 from benchmarks.front.proxied import FRESH
-from benchmarks.front.report import Row
 from benchmarks.front.server import CpuMeter, Front, front
+from benchmarks.row import Row
 
 SEQUENCES = 64
 ENGINE_BOUND = f"fake:echo?sequences={SEQUENCES}&tok_per_s=100"

@@ -7,8 +7,8 @@ from contextlib import ExitStack
 
 from benchmarks.front.cached import CHAT, Effort, chat
 from benchmarks.front.load import Load, Tools, post, run_load
-from benchmarks.front.report import Row
 from benchmarks.front.server import CpuMeter, Front, front
+from benchmarks.row import Row
 
 FRESH = (("cache-control", "no-store"),)
 SHORT, LONG = 8, 50

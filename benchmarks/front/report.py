@@ -5,55 +5,12 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
 from pathlib import Path
+
+from benchmarks.row import Row
 
 REMARKS = "## Remarks"
 """Whatever stands from this heading on is written by hand, and kept when the report is made again."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Row:
-    """One line of the table: what was measured, the figure that is judged, and what it was made of."""
-
-    what: str
-    value: float | None
-    """The judged figure; None: not measured, or not without errors; `detail` says why."""
-    unit: str
-    bar: float | None
-    """None: a figure for comparison."""
-    aim: float | None = None
-    lower_is_better: bool = False
-    detail: str = ""
-    readings: dict[str, object] = field(default_factory=dict)
-
-    @property
-    def verdict(self) -> str:
-        if self.value is None:
-            return "not measured"
-        if self.bar is None:
-            return "-"
-        if self._within(self.bar):
-            return "aim met" if self.aim is not None and self._within(self.aim) else "bar met"
-        return "MISSED"
-
-    def _within(self, limit: float) -> bool:
-        assert self.value is not None
-        return self.value <= limit if self.lower_is_better else self.value >= limit
-
-    def cells(self) -> list[str]:
-        sign = "≤" if self.lower_is_better else "≥"
-        shown = "-" if self.value is None else f"{number(self.value)} {self.unit}".strip()
-        bar = "" if self.bar is None else f"{sign} {self.bar:,g}"
-        return [self.what, shown, bar, "" if self.aim is None else f"{self.aim:,g}", self.verdict, self.detail]
-
-    def plain(self) -> dict[str, object]:
-        return asdict(self) | {"verdict": self.verdict}
-
-
-def number(value: float) -> str:
-    """Return a figure with as many digits as it is worth."""
-    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
 class Report:

@@ -17,9 +17,9 @@ from pathlib import Path
 from benchmarks.front.cached import CHAT, Effort, chat
 from benchmarks.front.load import Load, Tools, post, run_load
 from benchmarks.front.proxied import CONNECTIONS, FRESH, SHORT, middle, plain
-from benchmarks.front.report import Row
 from benchmarks.front.server import CpuMeter, front
 from benchmarks.peers import PeerDidNotStart, free_port, process, version_of
+from benchmarks.row import Row
 
 PYTHON_PACKAGES = ("smg", "vllm-router", "ferrogw")
 NODE_PACKAGE = "@portkey-ai/gateway"

@@ -7,8 +7,8 @@ from contextlib import ExitStack
 from benchmarks.front.cached import CHAT, Effort
 from benchmarks.front.load import Load, Tools, post, run_load
 from benchmarks.front.proxied import FRESH
-from benchmarks.front.report import Row
 from benchmarks.front.server import Front, front
+from benchmarks.row import Row
 
 STREAMS = 256
 TOK_PER_S = 20

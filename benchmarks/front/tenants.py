@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 
 from benchmarks.front.cached import CHAT, Effort
 from benchmarks.front.load import Tools
-from benchmarks.front.report import Row
+from benchmarks.row import Row
 
 from ashore.access import INFER, Principal
 from ashore.api.http import ROUTES, HttpApp

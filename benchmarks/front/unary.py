@@ -11,8 +11,8 @@ from pathlib import Path
 
 from benchmarks.front.cached import QUESTION, SYSTEM, Effort
 from benchmarks.front.load import Tools
-from benchmarks.front.report import Row
 from benchmarks.front.server import CpuMeter, Front, front
+from benchmarks.row import Row
 
 METHOD = "/ashore.v1.Inference/Chat"
 CLIENTS, STREAMS = 8, 8

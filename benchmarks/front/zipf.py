@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from benchmarks.front.cached import Effort
 from benchmarks.front.load import Tools
-from benchmarks.front.report import Row
+from benchmarks.row import Row
 
 from ashore.cache.tinylfu import TinyLfu
 
