@@ -22,7 +22,7 @@ from ashore.serving.embedding import Embedding, check_embeds, encode_inputs, sho
 from ashore.serving.flights import Flights, Terms
 from ashore.serving.fresh import FreshAnswers, allowed_s
 from ashore.serving.guards import AuditNote, Guards, Watch
-from ashore.serving.model import GenerationRequest, ServingEvent, Urgency, Usage
+from ashore.serving.model import GenerationRequest, ServingEvent, Started, Urgency, Usage
 from ashore.serving.models import LoadedModel, ModelCard
 from ashore.serving.orders import check_features
 from ashore.serving.prompt import prompt_ids
@@ -141,21 +141,32 @@ class ServingService:
         arrived_at: float,
     ) -> AsyncGenerator[ServingEvent, None]:
         """Yield a kept answer, or a fresh one: shared with whoever asks the same at this moment."""
-        if question is None:
-            async for event in self._fresh.answer(model, request, principal, arrived_at):
-                yield event
-            return
-        found = await self._cache.find(question)
-        if found is None and request.urgency == "batch":  # it may be preempted, so nobody shares its generation
-            async for event in self._fresh.answer(model, request, principal, arrived_at):
-                yield event
-            return
+        found = None if question is None else await self._cache.find(question)
         if found is not None:
             self._guards.budgets.charge_hit(principal, request.model)
             self._metrics.add("ashore_cache_lookups", 1, request.model, found.label)
             for event in replay(found, request):
                 yield event
             return
+        if question is None or request.urgency == "batch":  # a batch may be preempted, so nobody shares its generation
+            events = self._fresh.answer(model, request, principal, arrived_at)
+        else:
+            events = self._shared(model, request, question, principal, arrived_at)
+        try:
+            async for event in events:
+                yield event
+        finally:
+            await events.aclose()
+
+    async def _shared(
+        self,
+        model: LoadedModel,
+        request: GenerationRequest,
+        question: Question,
+        principal: Principal,
+        arrived_at: float,
+    ) -> AsyncGenerator[ServingEvent, None]:
+        """Yield an answer that is being made for somebody already, or make it for whoever asks meanwhile."""
         allowed = allowed_s(self._roster.topology, request.deadline_s)
         terms = Terms(deadline_s=allowed, priority=request.priority, waits_behind=request.urgency != "interactive")
         joins = self._flights.flying(question.key, terms)
@@ -297,9 +308,26 @@ class ServingService:
         self._metrics.add("ashore_cache_lookups", 1, ready.alias, ready.label)
         return ready
 
-    def keep_ready(self, key: bytes, ready: Ready) -> None:
-        """Remember a response that was made from a kept answer."""
-        self._cache.keep_ready(key, ready)
+    def age_s(self, ready: Ready) -> int:
+        """Return how old the answer in a finished response is."""
+        return max(0, int(self._clock.now_s() - ready.stored_at_s))
+
+    def keep_ready(
+        self, key: bytes, started: Started, body: bytes, headers: tuple[tuple[bytes, bytes], ...] = ()
+    ) -> None:
+        """Remember a response that was made from the kept answer `started` speaks of."""
+        self._cache.keep_ready(
+            key,
+            Ready(
+                headers=headers,
+                body=body,
+                alias=started.model,
+                release=started.release,
+                label=started.cache,
+                stored_at_s=self._clock.now_s() - started.age_s,
+                expires_at_s=started.good_until_s,
+            ),
+        )
 
     def cache_stats(self) -> CacheStats:
         """Return what the cache holds and did."""

@@ -16,7 +16,7 @@ from ashore.api.grpc.gen import inference_pb2 as pb
 from ashore.api.grpc.parse import chat_request, complete_request, embed_inputs
 from ashore.api.grpc.render import answer_event, embed_response, models_response, whole_answer
 from ashore.api.grpc.status import header_text, status_code, trailing_metadata
-from ashore.cache import Directive, Ready, directive_of
+from ashore.cache import Directive, directive_of
 from ashore.core import RequestId, new_request_id
 from ashore.errors import AshoreError, Bug, InvalidRequest
 from ashore.metrics import Metrics
@@ -163,7 +163,7 @@ class InferenceService:
         key = self._serving.ready_key(call.principal, SERVICE + method, raw) if repeats else b""
         ready = self._serving.ready(key, call.request_id, call.principal) if repeats else None
         if ready is not None:
-            age_s = max(0, int(time.time() - ready.stored_at_s))
+            age_s = self._serving.age_s(ready)
             await context.send_initial_metadata(
                 (("x-request-id", call.request_id), ("x-ashore-cache", ready.label), ("age", str(age_s)))
             )
@@ -173,18 +173,7 @@ class InferenceService:
         answer: bytes = whole_answer(events, request.request_id).SerializeToString()
         started = events[0]
         if repeats and isinstance(started, Started) and started.good_until_s:
-            self._serving.keep_ready(
-                key,
-                Ready(
-                    headers=(),
-                    body=answer,
-                    alias=started.model,
-                    release=started.release,
-                    label=started.cache,
-                    stored_at_s=time.time() - started.age_s,
-                    expires_at_s=started.good_until_s,
-                ),
-            )
+            self._serving.keep_ready(key, started, answer)
         return answer
 
     def _parse_chat(self, raw: bytes, request_id: RequestId, deadline_s: float | None) -> GenerationRequest:

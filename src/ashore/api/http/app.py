@@ -16,7 +16,6 @@ from ashore.api.http.exchange import ClientGone, Exchange, Receive, Scope, Send
 from ashore.api.http.routes import Route, RouteTable
 from ashore.api.http.siblings import Siblings
 from ashore.api.http.streaming import cache_headers
-from ashore.cache import Ready
 from ashore.core import TenantId
 from ashore.errors import AshoreError, Bug, NotReady
 from ashore.metrics import Metrics
@@ -163,25 +162,14 @@ class HttpApp:
             exchange.model = ready.alias[:64]
             if route.anthropic:
                 exchange.extra_headers.append((b"request-id", exchange.request_id.encode()))
-            age_s = max(0, int(time.time() - ready.stored_at_s))
-            await exchange.respond(200, [*ready.headers, *cache_headers(ready.label, age_s)], ready.body)
+            age = cache_headers(ready.label, self.serving.age_s(ready))
+            await exchange.respond(200, [*ready.headers, *age], ready.body)
             return
         await route.handler(self, exchange, principal)
         taken = exchange.taken
         if taken is not None and taken.whole:
-            started = taken.started
-            self.serving.keep_ready(
-                key,
-                Ready(
-                    headers=tuple(pair for pair in taken.headers if pair[0] not in (b"age", b"x-ashore-cache")),
-                    body=b"".join(taken.parts),
-                    alias=started.model,
-                    release=started.release,
-                    label=started.cache,
-                    stored_at_s=time.time() - started.age_s,
-                    expires_at_s=started.good_until_s,
-                ),
-            )
+            headers = tuple(pair for pair in taken.headers if pair[0] not in (b"age", b"x-ashore-cache"))
+            self.serving.keep_ready(key, taken.started, b"".join(taken.parts), headers)
 
     async def _defer_or_refuse(
         self, route: Route | None, exchange: Exchange, principal: Principal | None, fault: AshoreError
