@@ -9,7 +9,7 @@ import ipaddress
 import os
 import socket
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -121,12 +121,10 @@ def read_facts(chain_pem: str) -> CertificateFacts:
         except ValueError as fault:
             raise InvalidSpec(f"the certificate of the edge cannot be read: {fault}", hint="give a PEM file") from fault
         names: set[str] = set()
-        try:
+        with suppress(x509.ExtensionNotFound):  # an authority has none
             found = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
             names |= set(found.get_values_for_type(x509.DNSName))
             names |= {str(address) for address in found.get_values_for_type(x509.IPAddress)}
-        except x509.ExtensionNotFound:
-            pass  # an authority has none
         return CertificateFacts(names=frozenset(names), not_after=certificate.not_valid_after_utc)
 
 

@@ -28,7 +28,6 @@ MOST_CUT_OFF_PAUSE_S: Final = 5.0
 """A process of ours died under the request. It is back soon; that it counts keeps a request that kills it finite."""
 CALL_TIMEOUT_S: Final = 3600.0
 CONNECT_TIMEOUT_S: Final = 5.0
-MAX_ANSWER_BYTES: Final = 16 << 20
 
 Urgency = Literal["background", "batch"]
 
