@@ -126,6 +126,7 @@ def test_what_stands_beside_the_package_asks_it_for_names_that_it_has() -> None:
             if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "ashore":
                 module = importlib.import_module(str(node.module))
                 for name in (alias.name for alias in node.names):
-                    if not hasattr(module, name) and importlib.util.find_spec(f"{node.module}.{name}") is None:
+                    in_room = hasattr(module, "__path__") and importlib.util.find_spec(f"{node.module}.{name}")
+                    if not hasattr(module, name) and not in_room:
                         missing.append(f"{path.relative_to(ROOT)}: {node.module}.{name}")
     assert missing == []
