@@ -6,18 +6,23 @@ from ashore.core.clock import Clock, ManualClock, SystemClock
 from ashore.core.ids import Digest, OrderId, RequestId, TenantId, new_request_id
 from ashore.core.kinds import EngineKind, ModelFormat, ServedFormat
 from ashore.core.nearest import did_you_mean, nearest_names
+from ashore.core.recorder import Act, ActOutcome, MemoryRecorder, Recorder
 from ashore.core.shapes import ModelShape, kv_bytes_per_token
 from ashore.core.wholenumber import whole_number
 
 __all__ = [
+    "Act",
+    "ActOutcome",
     "Clock",
     "Digest",
     "EngineKind",
     "ManualClock",
+    "MemoryRecorder",
     "Message",
     "ModelFormat",
     "ModelShape",
     "OrderId",
+    "Recorder",
     "RequestId",
     "Role",
     "ServedFormat",

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from ashore.access import METRICS_READ, Authenticator, OnBehalf, Principal
+from ashore.access import Scope as ActionScope
 from ashore.api.http.accesslog import AccessLog
 from ashore.api.http.desk import JobDesk, defer, may_defer
 from ashore.api.http.errors import anthropic_error, error_headers, is_ours_to_mend, openai_error
@@ -140,6 +141,8 @@ class HttpApp:
         exchange.principal_id = principal.id
         if route.guard == "operator":
             principal.require(METRICS_READ)
+        elif route.guard == "admin":
+            principal.require(ActionScope(route.action))
         return principal
 
     def _stand_in(self, exchange: Exchange) -> Principal | None:

@@ -16,8 +16,9 @@ from ashore.errors import MethodNotAllowed, UnknownRoute
 if TYPE_CHECKING:
     from ashore.api.http.app import HttpApp
 
-Guard = Literal["open", "key", "operator"]
-"""open: anybody. key: a principal. operator: loopback, or a principal with the scope `metrics:read`."""
+Guard = Literal["open", "key", "operator", "admin"]
+"""open: anybody. key: a principal. operator: loopback, or a principal with the scope `metrics:read`. admin: a principal
+that may do the route's `action`."""
 
 Handler = Callable[["HttpApp", Exchange, Principal], Awaitable[None]]
 
@@ -33,6 +34,8 @@ class Route:
     handler: Handler
     summary: str
     tag: str
+    action: str = ""
+    """What a principal must be allowed to do, `audit:search`, where the guard is `admin`."""
     request: type[msgspec.Struct] | None = None
     response: type[msgspec.Struct] | None = None
     streams: bool = False

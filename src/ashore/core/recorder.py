@@ -1,0 +1,60 @@
+"""What rooms tell the record that nobody can quietly change, and the port through which they tell it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal, Protocol
+
+ActOutcome = Literal["allowed", "denied", "done", "failed"]
+"""allowed, denied: a decision. done, failed: something was tried."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Act:
+    """Something that was decided or done, and that an auditor must be able to find. Holds no prompt and no secret."""
+
+    action: str
+    """What, as `noun:verb`: `key:create`, `budget:refuse`, `model:load`."""
+    actor: str
+    """Stable name of the principal, or `system`."""
+    tenant: str = ""
+    resource: str = ""
+    """On what, as `kind/name`: `key/ash_0a1b2c3d`, `role/auditor`."""
+    outcome: ActOutcome = "done"
+    origin: str = ""
+    """Address that it came from; empty: this machine."""
+    request_id: str = ""
+    reason: str = ""
+    """Why, in words for an auditor: the rule that decided, the code of the error."""
+    detail: Mapping[str, str | int] = field(default_factory=dict)
+    """More facts, in a fixed vocabulary for each action."""
+
+
+class Recorder(Protocol):
+    """Takes what must be kept. Safe to call from several threads."""
+
+    def record(self, act: Act) -> None:
+        """Take one act. Returns at once; it is on disk within the bound that `[audit]` promises."""
+        ...
+
+    def settle(self, timeout_s: float) -> None:
+        """Return when everything recorded before is on disk. May be called twice.
+
+        Raises:
+            AshoreError: it was not on disk in time, or cannot be written; who needs the record must refuse.
+        """
+        ...
+
+
+class MemoryRecorder:
+    """Keeps acts in a list: for tests, and where there is no record to keep."""
+
+    def __init__(self) -> None:
+        self.acts: list[Act] = []
+
+    def record(self, act: Act) -> None:
+        self.acts.append(act)
+
+    def settle(self, timeout_s: float) -> None:
+        return None
