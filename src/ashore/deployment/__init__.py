@@ -1,0 +1,9 @@
+"""A plan brought to life under the supervisor: engine hosts, API workers, job worker, Envoy and Valkey.
+
+Stands beside `bootstrap`, outside the floors: it joins rooms that do not know each other.
+"""
+
+from ashore.deployment.listening import Listening
+from ashore.deployment.service import Deployment
+
+__all__ = ["Deployment", "Listening"]

@@ -1,0 +1,96 @@
+"""The processes beside the engine hosts, as the supervisor starts them: API workers, the job worker, Valkey."""
+
+from __future__ import annotations
+
+import platform
+import sys
+from typing import Final
+
+from ashore.cache import valkey_command
+from ashore.deployment.listening import Listening, api_address, worker_listen
+from ashore.jobs import JobsLaunch, jobs_command, write_launch
+from ashore.processes import ChildSpec, Supervisor
+from ashore.settings import Home, Settings
+
+API: Final = "api"
+"""Name of the first API worker under the supervisor; the others have their index behind it."""
+DRAIN_MARGIN_S: Final = 5.0
+"""Between a child's own deadline for draining and the moment it is killed."""
+START_ATTEMPTS: Final = 3
+
+
+def worker_name(index: int) -> str:
+    """Return the name of an API worker under the supervisor."""
+    return API if index == 0 else f"{API} {index}"
+
+
+def api_child(index: int, *, home: Home, settings: Settings) -> ChildSpec:
+    """One API worker. Without it nothing is served: the supervisor ends when it falls too often."""
+    return ChildSpec(
+        name=worker_name(index),
+        argv=(
+            sys.executable,
+            "-m",
+            "ashore.api.worker",
+            "--run",
+            str(home.run),
+            "--index",
+            str(index),
+            "--log-level",
+            settings.log_level,
+        ),
+        log=home.logs / f"{worker_name(index).replace(' ', '-')}.log",
+        control_flag="",
+        stage=0,
+        essential=True,
+        drain_s=settings.drain_timeout_s + DRAIN_MARGIN_S,
+    )
+
+
+def jobs_child(*, listening: Listening, home: Home, settings: Settings) -> ChildSpec:
+    """The job worker. It stops before the API does, so that what it runs is given back and not cut off.
+
+    Writes its launch file.
+    """
+    launch = JobsLaunch(
+        owner=f"{platform.node()}:{home.root}",
+        state_url=settings.state_url,
+        state_path=str(home.state_db),
+        snapshots=str(home.snapshots),
+        api=tuple(
+            api_address(worker_listen(listening, home, index).http)
+            for index in range(1 if not listening.has_edge else listening.http.workers)
+        ),
+        token_file=str(home.internal_token),
+        concurrency=listening.jobs.concurrency,
+        max_attempts=listening.jobs.max_attempts,
+        result_ttl_s=listening.jobs.result_ttl_s,
+        egress=listening.egress.allow,
+    )
+    write_launch(launch, home.run / "jobs.json")
+    return ChildSpec(
+        name="jobs",
+        argv=tuple(jobs_command(home.run / "jobs.json", settings.log_level)),
+        log=home.logs / "jobs.log",
+        control_flag="",
+        stage=-1,
+        drain_s=DRAIN_MARGIN_S,
+    )
+
+
+def valkey_child(home: Home, *, max_bytes: int) -> ChildSpec:
+    """The shared cache of our own. Nothing is lost when it dies, and it is started again."""
+    return ChildSpec(
+        name="valkey",
+        argv=valkey_command(home.valkey_socket, max_bytes=max_bytes),
+        log=home.logs / "valkey.log",
+        control_flag="",
+        stage=1,
+        drain_s=DRAIN_MARGIN_S,
+    )
+
+
+def check_alive(supervisor: Supervisor, child: str) -> None:
+    """Raise when a child that is being waited for will hardly come up; once it serves, patience is longer."""
+    if supervisor.state(child) == "given-up" or supervisor.restarts(child) >= START_ATTEMPTS:
+        raise supervisor.failure_of(child)

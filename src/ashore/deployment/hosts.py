@@ -1,0 +1,176 @@
+"""The engine hosts of a deployment: started for a model, waited for, retired when another model takes the place."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from ashore.core import Clock
+from ashore.deployment.children import DRAIN_MARGIN_S, check_alive
+from ashore.engines import EngineInfo, HostClient, HostLaunch, content_of, host_command, write_launch
+from ashore.errors import HostDied, NotReady
+from ashore.planning import ModelPlan
+from ashore.processes import ChildSpec, Supervisor
+from ashore.settings import Home, Settings
+
+if TYPE_CHECKING:
+    from ashore.engines import ModelFiles
+
+GREETING_S: Final = 1.0
+"""Longest wait inside one look at a host that loads; Ctrl-C waits as long."""
+PROBE_S: Final = 0.2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Replica:
+    """One engine host of the deployment."""
+
+    child: str
+    """Its name under the supervisor."""
+    socket: Path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Running:
+    """One alias that is being served."""
+
+    plan: ModelPlan
+    files: ModelFiles
+    replicas: tuple[Replica, ...]
+    created_s: int
+    slot: int
+    """Column of the board."""
+    content: str
+    """Name of what was loaded."""
+
+
+@dataclass(slots=True)
+class _Retiring:
+    """A host of an earlier plan that lets its last answers end."""
+
+    replica: Replica
+    deadline_s: float
+    idle_looks: int = 0
+
+
+class Hosts:
+    """Every engine host of one deployment, those of earlier plans too. Called from the supervisor's thread."""
+
+    def __init__(self, *, home: Home, settings: Settings, supervisor: Supervisor, clock: Clock) -> None:
+        """Make it; nothing is started. Sockets, launch files and logs go to `home`."""
+        self._home = home
+        self._settings = settings
+        self._supervisor = supervisor
+        self._clock = clock
+        self._num_hosts = 0
+        self._num_releases = 0
+        self._retiring: list[_Retiring] = []
+
+    def start(self, model: ModelPlan, files: ModelFiles) -> Running:
+        """Start the hosts of one model under the names of a new release. Returns at once; `wait` waits."""
+        self._num_releases += 1
+        replicas = []
+        for number in range(model.replicas):
+            self._num_hosts += 1
+            stem = f"host-{self._num_hosts}"
+            socket, launch = self._home.run / f"{stem}.sock", self._home.run / f"{stem}.json"
+            order = HostLaunch(
+                files=files,
+                options=model.options,
+                adapters=dict(model.adapters),
+                drain_s=self._settings.drain_timeout_s,
+            )
+            write_launch(order, launch)
+            child = f"engine host {model.release}/{number}"
+            self._supervisor.add(
+                ChildSpec(
+                    name=child,
+                    argv=tuple(host_command(socket, launch)),
+                    log=self._home.logs / f"host-{slug(model.alias)}-{number}.log",
+                    stage=1,
+                    drain_s=self._settings.drain_timeout_s + DRAIN_MARGIN_S,
+                )
+            )
+            replicas.append(Replica(child=child, socket=socket))
+        return Running(
+            plan=model,
+            files=files,
+            replicas=tuple(replicas),
+            created_s=int(self._clock.now_s()),
+            slot=self._num_releases,
+            content=content_of(files, model.options, dict(model.adapters)),
+        )
+
+    def stop(self, running: Running) -> None:
+        """Stop the hosts of one model at once."""
+        for replica in running.replicas:
+            self._supervisor.stop(replica.child)
+
+    def retire(self, running: Running) -> None:
+        """Stop the hosts of one model once they are idle, or when their time to drain is over."""
+        deadline_s = self._clock.monotonic_s() + self._settings.drain_timeout_s
+        self._retiring += [_Retiring(replica, deadline_s) for replica in running.replicas]
+
+    def look_after_retiring(self) -> None:
+        """Stop the hosts of an earlier plan that were idle at two looks, or whose time to drain is over."""
+        for host in list(self._retiring):
+            host.idle_looks = host.idle_looks + 1 if asyncio.run(_is_idle(host.replica.socket)) else 0
+            if host.idle_looks >= 2 or self._clock.monotonic_s() > host.deadline_s:
+                self._retiring.remove(host)
+                self._supervisor.stop(host.replica.child)
+
+    def wait(self, running: Running, deadline_s: float) -> EngineInfo | None:
+        """Wait until every host of a model has greeted; None when a stop was asked for.
+
+        Raises:
+            AshoreError: a host could not load its model (the host's own error), or fell too often.
+            NotReady: it is later than `deadline_s`.
+        """
+        info = None
+        for replica in running.replicas:
+            info = None
+            while info is None:
+                if self._supervisor.stop_requested:
+                    return None
+                info = asyncio.run(_greeting(replica.socket))
+                check_alive(self._supervisor, replica.child)
+                if self._clock.monotonic_s() > deadline_s:
+                    raise NotReady(
+                        f"{running.plan.alias} had not loaded within {self._settings.start_timeout_s:g} s",
+                        hint=f"see the logs in {self._home.logs}; a longer wait: ASHORE_START_TIMEOUT_S",
+                    )
+                self._supervisor.tick(0.02)
+        return info
+
+
+def slug(alias: str) -> str:
+    """Return an alias as part of a file name."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "_", alias)[:60]
+
+
+async def _greeting(socket: Path) -> EngineInfo | None:
+    """Return what the host says of itself; None while it is not there yet or still loading."""
+    client = HostClient(socket)
+    try:
+        await client.connect(GREETING_S)
+        return client.info
+    except (NotReady, HostDied):
+        return None
+    finally:
+        await client.close()
+
+
+async def _is_idle(socket: Path) -> bool:
+    """Return whether a host runs nothing; one that does not answer has nothing to lose."""
+    client = HostClient(socket)
+    try:
+        await client.connect(PROBE_S)
+        stats = await client.stats()
+        return stats.running == 0 and stats.waiting == 0
+    except (NotReady, HostDied):
+        return True
+    finally:
+        await client.close()

@@ -1,0 +1,81 @@
+"""Where `ashore up` listens, and how much it admits: what the operator said, and what follows for each worker."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from ashore.cache import CachePolicy
+from ashore.edge import worker_sockets
+from ashore.jobs import ApiAddress
+from ashore.serving import GrpcListen, HttpListen, RedisLink, WorkerListen
+from ashore.settings import Home
+from ashore.spec import AdmissionSpec, EdgeSpec, EgressSpec, HttpSpec, JobsSpec, ListenSpec
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Listening:
+    """Where the API worker listens, and how much it admits."""
+
+    http: HttpSpec
+    grpc: ListenSpec
+    admission: AdmissionSpec
+    cache: CachePolicy = field(default_factory=CachePolicy)
+    redis: RedisLink | None = None
+    embedded_redis_bytes: int = 0
+    """Memory of a Valkey server of our own behind `redis`; 0: there is none."""
+    edge: EdgeSpec = field(default_factory=EdgeSpec)
+    jobs: JobsSpec = field(default_factory=JobsSpec)
+    egress: EgressSpec = field(default_factory=EgressSpec)
+
+    def kept_for_life(self) -> dict[str, object]:
+        """Return what a running server does not change, by the section of ashore.toml that says it."""
+        edge = self.edge
+        return {
+            "[http] address or number of workers": self.http,
+            "[grpc]": self.grpc,
+            "[edge] kind, host, port, tls or threads": (
+                edge.kind,
+                edge.host,
+                edge.port,
+                edge.tls == "off",
+                edge.threads,
+            ),
+            "[redis]": (self.redis, self.embedded_redis_bytes),
+            "[cache] max_bytes": self.cache.max_bytes,
+            "[jobs]": self.jobs,
+            "[egress]": self.egress,
+        }
+
+    @property
+    def has_edge(self) -> bool:
+        return self.edge.kind != "none"
+
+    @property
+    def address(self) -> str:
+        """Base address for a client on this machine."""
+        where = self.edge if self.has_edge else self.http
+        scheme = "https" if self.has_edge and self.edge.tls != "off" else "http"
+        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(where.host, where.host)
+        return f"{scheme}://[{host}]:{where.port}" if ":" in host else f"{scheme}://{host}:{where.port}"
+
+    def authority(self, home: Home) -> str:
+        """Return the file that clients check the edge's certificate against; empty where ashore did not make it."""
+        return str(home.edge / "ca.pem") if self.has_edge and self.edge.tls == "generate" else ""
+
+
+def worker_listen(listening: Listening, home: Home, index: int) -> WorkerListen:
+    """Return where API worker `index` listens: behind an edge on unix sockets alone, so that nobody goes around it."""
+    if listening.has_edge:
+        sockets = worker_sockets(home.run, index)
+        return WorkerListen(http=HttpListen(uds=sockets.http), grpc=GrpcListen(uds=sockets.grpc))
+    grpc = listening.grpc
+    return WorkerListen(
+        http=HttpListen(host=listening.http.host, port=listening.http.port),
+        grpc=GrpcListen(host=grpc.host, port=grpc.port) if grpc.port else None,
+    )
+
+
+def api_address(where: HttpListen) -> ApiAddress:
+    """Return how a process of this machine reaches an API worker."""
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(where.host, where.host)
+    return ApiAddress(uds=where.uds) if where.uds else ApiAddress(host=host, port=where.port)

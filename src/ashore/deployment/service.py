@@ -1,0 +1,246 @@
+"""What `ashore up` runs: the processes of a plan, and the change from one plan to the next."""
+
+from __future__ import annotations
+
+import dataclasses
+import signal
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+from ashore.access import make_internal_token
+from ashore.core import Clock
+from ashore.deployment.children import api_child, check_alive, jobs_child, valkey_child, worker_name
+from ashore.deployment.hosts import Hosts, Running
+from ashore.deployment.listening import Listening, worker_listen
+from ashore.deployment.topology import BOARD, topology_of
+from ashore.edge import EDGE, EdgeKeeper
+from ashore.engines import EngineInfo
+from ashore.errors import AshoreError, NotReady
+from ashore.planning import Change, ModelPlan, Plan, compare
+from ashore.processes import Supervisor, get_from
+from ashore.serving import AdmissionLimits, make_board, write_topology
+from ashore.settings import Home, Settings
+
+if TYPE_CHECKING:
+    from ashore.engines import ModelFiles
+
+RETIRE_LOOK_S: Final = 1.0
+
+
+class Deployment:
+    """What `ashore up` runs. All methods are called from the supervisor's thread."""
+
+    def __init__(
+        self,
+        *,
+        home: Home,
+        settings: Settings,
+        listening: Listening,
+        supervisor: Supervisor,
+        open_files: Callable[[ModelPlan], ModelFiles],
+        clock: Clock,
+        say: Callable[[str], None],
+    ) -> None:
+        """Make it; nothing is started.
+
+        Args:
+            home: Sockets, launch files and logs go there.
+            settings: Timeouts.
+            listening: Where to listen.
+            supervisor: Owns the processes.
+            open_files: Gives the files of a planned model, checked.
+            clock: Names and deadlines.
+            say: Told what happens.
+        """
+        self._home = home
+        self._settings = settings
+        self._listening = listening
+        self._supervisor = supervisor
+        self._open_files = open_files
+        self._clock = clock
+        self._say = say
+        self._running: dict[str, Running] = {}
+        self._plan: Plan | None = None
+        self._hosts = Hosts(home=home, settings=settings, supervisor=supervisor, clock=clock)
+        self._edge: EdgeKeeper | None = None
+        if listening.has_edge:
+            self._edge = EdgeKeeper(
+                run=home.run,
+                certificates=home.edge,
+                log=home.logs / "edge.log",
+                supervisor=supervisor,
+                clock=clock,
+                say=say,
+                num_workers=listening.http.workers,
+                longest_answer_s=AdmissionLimits().max_deadline_s,
+                max_file_bytes=listening.jobs.max_file_bytes,
+            )
+        supervisor.call_every(RETIRE_LOOK_S, self._hosts.look_after_retiring)
+
+    @property
+    def plan(self) -> Plan:
+        """The plan that is served."""
+        if self._plan is None:
+            raise NotReady("nothing is served yet")
+        return self._plan
+
+    @property
+    def listening(self) -> Listening:
+        return self._listening
+
+    def start(self, plan: Plan) -> None:
+        """Start every host and the API worker. Returns at once; `wait_ready` waits.
+
+        Raises:
+            CorruptBlob: a model's files are not what was stored; nothing was started.
+        """
+        self._clear_run_folder()
+        opened = [(model, self._open_files(model)) for model in plan.models]
+        for model, files in opened:
+            self._running[model.alias] = self._hosts.start(model, files)
+        self._plan = plan
+        make_internal_token(self._home.internal_token)
+        self._write_topology()
+        if self._listening.embedded_redis_bytes:
+            self._supervisor.add(valkey_child(self._home, max_bytes=self._listening.embedded_redis_bytes))
+        if self._listening.http.workers > 1:
+            make_board(self._home.run / BOARD, num_workers=self._listening.http.workers)
+        for index in range(self._listening.http.workers):
+            self._supervisor.add(api_child(index, home=self._home, settings=self._settings))
+        if self._edge is not None:
+            self._edge.start(self._listening.edge)
+        self._supervisor.add(jobs_child(listening=self._listening, home=self._home, settings=self._settings))
+
+    def wait_ready(self, *, told: Callable[[str, EngineInfo, float], None] = lambda alias, info, took_s: None) -> None:
+        """Return when every host has loaded its model and the API answers; or when a stop was asked for.
+
+        Args:
+            told: Called once for each alias when its first host is ready.
+
+        Raises:
+            AshoreError: a host could not load its model (the host's own error), or a child fell too often.
+            NotReady: it took longer than `start_timeout_s`.
+        """
+        started_s = self._clock.monotonic_s()
+        deadline_s = started_s + self._settings.start_timeout_s
+        for alias, running in list(self._running.items()):
+            info = self._hosts.wait(running, deadline_s)
+            if info is not None:
+                told(alias, info, self._clock.monotonic_s() - started_s)
+        while not self._supervisor.stop_requested and not self._api_is_ready():
+            for child in self._front():
+                check_alive(self._supervisor, child)
+            if self._clock.monotonic_s() > deadline_s:
+                raise NotReady(
+                    f"the API was not ready within {self._settings.start_timeout_s:g} s",
+                    hint=f"see {self._home.logs / 'api.log'}; a longer wait: ASHORE_START_TIMEOUT_S",
+                )
+            self._supervisor.tick(0.05)
+
+    def apply(self, plan: Plan, listening: Listening) -> tuple[Change, ...]:
+        """Change over to another plan without dropping a stream, and return what changed.
+
+        New hosts load first; when all are ready the API worker is told; then the old ones drain. A host that cannot
+        load ends the change: everything new is stopped, and the old plan goes on.
+
+        Of `listening`, what `kept_for_life` names stays as it was.
+
+        Raises:
+            AshoreError: why the new plan could not be served.
+        """
+        changes = compare(self.plan, plan)
+        fresh: dict[str, Running] = {}
+        models = {model.alias: model for model in plan.models}
+        try:
+            for change in changes:
+                if change.kind in ("add", "replace"):
+                    model = models[change.alias]
+                    fresh[change.alias] = self._hosts.start(model, self._open_files(model))
+            deadline_s = self._clock.monotonic_s() + self._settings.start_timeout_s
+            for running in fresh.values():
+                self._hosts.wait(running, deadline_s)
+            if self._edge is not None:
+                self._edge.apply(listening.edge)
+        except AshoreError:
+            for running in fresh.values():
+                self._hosts.stop(running)
+            raise
+        gone = [self._running[c.alias] for c in changes if c.kind in ("remove", "replace")]
+        kept = {
+            c.alias: dataclasses.replace(self._running[c.alias], plan=models[c.alias])
+            for c in changes
+            if c.kind == "keep"
+        }
+        self._running = {model.alias: (fresh | kept)[model.alias] for model in plan.models}
+        self._plan = plan
+        self._listening = dataclasses.replace(
+            self._listening, admission=listening.admission, cache=listening.cache, edge=listening.edge
+        )
+        self._write_topology()
+        for index in range(self._listening.http.workers):
+            self._supervisor.send(worker_name(index), signal.SIGHUP)
+        self._wait_switched()
+        for running in gone:
+            self._hosts.retire(running)
+        return changes
+
+    # --- the front
+
+    def _front(self) -> tuple[str, ...]:
+        """Return the names of everything that stands before the hosts."""
+        workers = tuple(worker_name(index) for index in range(self._listening.http.workers))
+        return (*workers, EDGE) if self._edge is not None else workers
+
+    def _write_topology(self) -> None:
+        topology = topology_of(
+            self._running.values(), listening=self._listening, home=self._home, settings=self._settings
+        )
+        write_topology(topology, self._home.topology)
+
+    def _api_is_ready(self) -> bool:
+        indexes = range(self._listening.http.workers)
+        answer = all(self._get(index, "/readyz") is not None for index in indexes)
+        return answer and (self._edge is None or self._edge.is_ready())
+
+    def _wait_switched(self) -> None:
+        """Wait until the API worker serves the releases of the topology, or a little while."""
+        wanted = {
+            name: running.plan.release
+            for alias, running in self._running.items()
+            for name in (alias, *(f"{alias}:{adapter}" for adapter, _ in running.plan.adapters))
+        }
+        deadline_s = self._clock.monotonic_s() + 10
+        while self._clock.monotonic_s() < deadline_s and not self._supervisor.stop_requested:
+            indexes = range(self._listening.http.workers)
+            if all(releases_of(self._get(i, "/v1/models", key_file=self._home.first_key)) == wanted for i in indexes):
+                return
+            self._supervisor.tick(0.05)
+        self._say("the API did not confirm the new topology within 10 s; see its log")
+
+    def _get(self, index: int, target: str, *, key_file: Path | None = None) -> bytes | None:
+        """Ask one API worker; None unless it answers 200."""
+        headers = {"authorization": f"Bearer {key_file.read_text().strip()}"} if key_file else {}
+        where = worker_listen(self._listening, self._home, index).http
+        if where.uds:
+            return get_from(Path(where.uds), target, headers=headers)
+        return get_from((where.host, where.port), target, headers=headers)
+
+    def _clear_run_folder(self) -> None:
+        """Remove what a supervisor that was killed left behind. The lock on the home says that nobody uses it."""
+        for pattern in ("host-*.sock", "host-*.json", ".host-*", "valkey.sock", "api-*.sock", "grpc-*.sock"):
+            for path in self._home.run.glob(pattern):
+                path.unlink(missing_ok=True)
+
+
+def releases_of(models: bytes | None) -> Mapping[str, str]:
+    """Return alias -> release from an answer of `/v1/models`; empty where it cannot be read."""
+    if models is None:
+        return {}
+    try:
+        items = msgspec.json.decode(models)["data"]
+        return {item["id"]: item["release"] for item in items}
+    except (msgspec.DecodeError, KeyError, TypeError):
+        return {}

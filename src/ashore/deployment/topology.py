@@ -1,0 +1,62 @@
+"""What the API workers are told: the running models, where to listen and how much to admit, in one record."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final
+
+from ashore.deployment.hosts import Running
+from ashore.deployment.listening import Listening, worker_listen
+from ashore.jobs import JobLimits
+from ashore.serving import AdmissionLimits, EdgeAddress, ServedModel, StateLink, Topology
+from ashore.settings import Home, Settings
+
+BOARD: Final = "board"
+"""File in `run` on which API workers tell each other their load."""
+MAX_DEADLINE_S: Final = 3600.0
+"""Longest deadline that a client may ask for, unless the operator's default is longer."""
+
+
+def topology_of(running: Iterable[Running], *, listening: Listening, home: Home, settings: Settings) -> Topology:
+    """Return what the API workers are to know of what runs."""
+    workers = tuple(worker_listen(listening, home, index) for index in range(listening.http.workers))
+    return Topology(
+        models=tuple(
+            ServedModel(
+                alias=one.plan.alias,
+                release=one.plan.release,
+                kind=one.plan.options.kind,
+                sockets=tuple(str(replica.socket) for replica in one.replicas),
+                text_dir="" if one.plan.options.kind == "fake" else one.files.directory,
+                adapters=tuple(name for name, _ in one.plan.adapters),
+                embedder=one.plan.embedder,
+                slot=one.slot,
+                created_s=one.created_s,
+                content=one.content,
+            )
+            for one in running
+        ),
+        http=workers[0].http,
+        grpc=workers[0].grpc,
+        workers=workers,
+        board=str(home.run / BOARD) if len(workers) > 1 else "",
+        edge=EdgeAddress(url=listening.address, ca_file=listening.authority(home)) if listening.has_edge else None,
+        admission=AdmissionLimits(
+            max_waiting=listening.admission.max_waiting,
+            max_tokens_in_flight=listening.admission.max_tokens_in_flight,
+            default_deadline_s=listening.admission.default_deadline_s,
+            max_deadline_s=max(MAX_DEADLINE_S, listening.admission.default_deadline_s),
+        ),
+        cache=listening.cache,
+        redis=listening.redis,
+        state=StateLink(url=settings.state_url, path=str(home.state_db), snapshots=str(home.snapshots)),
+        jobs=JobLimits(
+            max_attempts=listening.jobs.max_attempts,
+            result_ttl_ms=int(listening.jobs.result_ttl_s * 1000),
+            max_file_bytes=listening.jobs.max_file_bytes,
+            egress=listening.egress.allow,
+        ),
+        internal_token_file=str(home.internal_token),
+        first_key_file=str(home.first_key),
+        drain_timeout_s=settings.drain_timeout_s,
+    )
