@@ -19,7 +19,7 @@ from benchmarks.front.cached import CHAT, Effort
 from benchmarks.front.load import Tools
 from benchmarks.row import Row
 
-from ashore.access import INFER, Principal
+from ashore.access import Principal
 from ashore.api.http import ROUTES, HttpApp
 from ashore.cache import AnswerCache, CachePolicy, FixedEpochs
 from ashore.core import SystemClock, TenantId
@@ -84,9 +84,9 @@ def principals() -> list[Principal]:
         for cut in range(1, len(whole)):
             for tenant, name in ((whole[:cut], whole[cut:]), (whole[:cut], whole[cut:].removeprefix(separator))):
                 if tenant not in found or (separator and whole[cut:].startswith(separator)):
-                    found[tenant] = Principal(id=name, tenant=TenantId(tenant), scopes=frozenset((INFER,)))
+                    found[tenant] = Principal(id=name, tenant=TenantId(tenant), roles=frozenset(("developer",)))
     for at in range(len(found), TENANTS):
-        found[f"tenant-{at}"] = Principal(id="key", tenant=TenantId(f"tenant-{at}"), scopes=frozenset((INFER,)))
+        found[f"tenant-{at}"] = Principal(id="key", tenant=TenantId(f"tenant-{at}"), roles=frozenset(("developer",)))
     return list(found.values())
 
 

@@ -7,7 +7,7 @@
         NotFound        404           UnknownModel 404   UnknownVariant 404   UnknownRoute 404   MethodNotAllowed 405
         InvalidSpec     400           UnsafeWeights 400  UnsupportedModel 400  LicenceNotAccepted 403   Conflict 409
       DeniedError                   an administrator grants the right      exit 5
-        Unauthenticated 401           PermissionDenied 403
+        Unauthenticated 401           PermissionDenied 403     TooManyAttempts 429
       CapacityError                 wait, or add machines                  exit 3
         Overloaded      429           DeadlineExceeded 504   KvCacheExhausted 503   Draining 503   DiskFull 507
         Preempted       503
@@ -194,6 +194,30 @@ class Unauthenticated(DeniedError):
 
 class PermissionDenied(DeniedError):
     """This key may not do that."""
+
+    def __init__(
+        self,
+        message: str | None = None,
+        *,
+        hint: str = "",
+        param: str | None = None,
+        retry_after_s: float | None = None,
+        action: str = "",
+        resource: str = "",
+        rule: str = "",
+    ) -> None:
+        """Make the error; `action`, `resource` and `rule` are what the authority decided, where it did."""
+        super().__init__(message, hint=hint, param=param, retry_after_s=retry_after_s)
+        self.action = action
+        self.resource = resource
+        self.rule = rule
+
+
+class TooManyAttempts(DeniedError):
+    """Too many wrong keys came from this address."""
+
+    code = "too_many_attempts"
+    http_status = 429
 
 
 class CapacityError(AshoreError):

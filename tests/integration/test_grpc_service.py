@@ -14,7 +14,7 @@ from google.protobuf import any_pb2, descriptor_pb2
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
-from ashore.access import INFER, KeyTable, Principal, digest_of, new_key
+from ashore.access import KeyTable, Principal, digest_of, new_key
 from ashore.api.grpc import GrpcServer
 from ashore.api.grpc.gen import inference_pb2 as pb
 from ashore.api.grpc.gen import inference_pb2_grpc, status_pb2
@@ -27,8 +27,8 @@ from ashore.serving import AdmissionLimits, BytesText, MemoryReplica, ServedMode
 KEY, WEAK_KEY = new_key(), new_key()
 KEYS = KeyTable(
     [
-        (digest_of(KEY), Principal(id="app", tenant=TenantId("t"), scopes=frozenset((INFER,)))),
-        (digest_of(WEAK_KEY), Principal(id="reader", tenant=TenantId("t"), scopes=frozenset())),
+        (digest_of(KEY), Principal(id="app", tenant=TenantId("t"), roles=frozenset(("developer",)))),
+        (digest_of(WEAK_KEY), Principal(id="reader", tenant=TenantId("t"), roles=frozenset())),
     ]
 )
 WITH_KEY = (("authorization", f"Bearer {KEY}"),)

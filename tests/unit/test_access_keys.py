@@ -8,7 +8,16 @@ from pathlib import Path
 
 import pytest
 
-from ashore.access import INFER, KeyTable, digest_of, looks_like_key, make_first_key, new_key, read_first_key
+from ashore.access import (
+    INFER,
+    KeyTable,
+    PolicyAuthority,
+    digest_of,
+    looks_like_key,
+    make_first_key,
+    new_key,
+    read_first_key,
+)
 from ashore.errors import InvalidSpec, PermissionDenied, Unauthenticated
 
 
@@ -51,9 +60,9 @@ def test_the_table_lets_in_the_first_key_alone() -> None:
     key = new_key()
     table = KeyTable.with_first_key(key)
     principal = table.authenticate(key)
-    principal.require(INFER)
-    with pytest.raises(PermissionDenied, match="audit"):
-        principal.require("audit:read")  # type: ignore[arg-type]
+    PolicyAuthority().require(principal, INFER, "model/chat")
+    with pytest.raises(PermissionDenied, match="first-key may not audit:search on server"):
+        PolicyAuthority().require(principal, "audit:search", "server")
     for wrong in (None, "", "Bearer", new_key(), key + "x", "ü" * 100, "x" * 10_000):
         with pytest.raises(Unauthenticated) as refusal:
             table.authenticate(wrong)

@@ -63,7 +63,7 @@ def test_keys_of_the_state_are_taken_with_tenant_and_scopes(database: Database) 
     put(database, "gone", revoked, revoked_s=5)
     keys = Keys(TOPOLOGY, database)
     principal = keys.authenticator.authenticate(key)
-    assert (principal.id, principal.tenant, principal.scopes) == ("app", "bank-a", {"infer"})
+    assert (principal.id, principal.tenant, principal.scope.actions) == ("app", "bank-a", ("infer",))
     assert not known(keys, revoked) and not known(keys, new_key())
 
 

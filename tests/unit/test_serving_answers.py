@@ -196,7 +196,7 @@ def test_another_question_gets_another_answer(other: GenerationRequest) -> None:
 
 def test_another_tenant_gets_another_answer() -> None:
     async def scenario(bench: Bench) -> None:
-        rival = Principal(id="bob", tenant=TenantId("rival"), scopes=ANYONE.scopes)
+        rival = Principal(id="bob", tenant=TenantId("rival"), roles=ANYONE.roles)
         await bench.answer(ask())
         assert label_of(await bench.answer(ask(), rival)) == "miss"
         assert label_of(await bench.answer(ask(), rival)) == "hit-exact"

@@ -137,7 +137,7 @@ def test_choices_have_seeds_of_their_own_and_one_partition() -> None:
 
 def test_tenants_share_prefix_blocks_only_when_the_operator_says_so() -> None:
     async def scenario(bench: Bench) -> list[str]:
-        other = Principal(id="x", tenant=TenantId("other"), scopes=ANYONE.scopes)
+        other = Principal(id="x", tenant=TenantId("other"), roles=ANYONE.roles)
         await bench.answer(ask())
         await bench.answer(ask(), other)
         return [o.prefix_partition for o in bench.used[0].orders]
@@ -310,7 +310,7 @@ def test_a_required_tool_becomes_a_grammar() -> None:
 
 
 def test_a_principal_without_the_scope_is_refused() -> None:
-    nobody = Principal(id="n", tenant=TenantId("t"), scopes=frozenset())
+    nobody = Principal(id="n", tenant=TenantId("t"), roles=frozenset())
     with pytest.raises(PermissionDenied, match="infer"):
         run(scenario=lambda b: b.answer(ask(), nobody))
 

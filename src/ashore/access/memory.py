@@ -6,16 +6,15 @@ from collections.abc import Iterable
 from typing import Final
 
 from ashore.access.keys import MAX_TOKEN_CHARS, KeyDigest, digest_of
-from ashore.access.model import INFER, METRICS_READ, Principal
-from ashore.core import TenantId
+from ashore.access.model import DEFAULT_TENANT, Principal
+from ashore.access.roles import DEVELOPER, FIRST_KEY, VIEWER
 from ashore.errors import Unauthenticated
 
 
 class KeyTable:
-    """Digests of keys and whom they belong to.
+    """Digests of keys and whom they belong to: right for the first key and a handful beside it.
 
-    Every entry is compared in full for every token, so the time taken tells nothing about any key. That is linear in
-    the number of keys: right for the first key and a handful beside it.
+    Every entry is compared in full for every token, so the time taken tells nothing about any key.
     """
 
     def __init__(self, entries: Iterable[tuple[KeyDigest, Principal]] = ()) -> None:
@@ -28,10 +27,10 @@ class KeyTable:
     @classmethod
     def with_first_key(cls, key: str) -> KeyTable:
         """Return a table that holds the first key alone."""
-        principal = Principal(id="first-key", tenant=TenantId("default"), scopes=frozenset((INFER, METRICS_READ)))
+        principal = Principal(id="first-key", kind="first-key", tenant=DEFAULT_TENANT, roles=frozenset((FIRST_KEY,)))
         return cls([(digest_of(key), principal)])
 
-    def authenticate(self, token: str | None) -> Principal:
+    def authenticate(self, token: str | None, origin: str = "") -> Principal:
         if not token:
             raise Unauthenticated(
                 "no API key was given", hint="send `Authorization: Bearer KEY`; the first key is in the file first-key"
@@ -53,8 +52,8 @@ class OpenDoor:
 
     def __init__(self) -> None:
         self._principal: Final = Principal(
-            id="anyone", tenant=TenantId("default"), scopes=frozenset((INFER, METRICS_READ))
+            id="anyone", kind="key", tenant=DEFAULT_TENANT, roles=frozenset((DEVELOPER, VIEWER))
         )
 
-    def authenticate(self, token: str | None) -> Principal:
+    def authenticate(self, token: str | None, origin: str = "") -> Principal:
         return self._principal

@@ -12,7 +12,8 @@ from typing import Final
 from urllib.parse import unquote
 
 from ashore.access.keys import KeyDigest, digest_of, new_key
-from ashore.access.model import INFER, Principal
+from ashore.access.model import Principal
+from ashore.access.roles import DEVELOPER
 from ashore.core import TenantId
 from ashore.errors import InvalidRequest, InvalidSpec
 
@@ -38,7 +39,7 @@ class OnBehalf:
         if not principal or not tenant or "/" in tenant:
             raise InvalidRequest("x-ashore-on-behalf-of must be PRINCIPAL/TENANT, both percent-encoded")
         principal, tenant = unquote(principal), unquote(tenant)
-        return Principal(id=principal, tenant=TenantId(tenant), scopes=frozenset((INFER,)))
+        return Principal(id=principal, tenant=TenantId(tenant), kind="key", roles=frozenset((DEVELOPER,)))
 
 
 def make_internal_token(path: Path) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
-from ashore.access import Authenticator, KeyDigest, KeyTable, OpenDoor, Principal, Scope, read_first_key
+from ashore.access import Authenticator, KeyDigest, KeyScope, KeyTable, OpenDoor, Principal, read_first_key
 from ashore.core import TenantId
 from ashore.errors import AshoreError
 from ashore.serving import Topology
@@ -68,12 +68,16 @@ class Keys:
 
 
 def _entries(rows: Iterable[KeyRow]) -> list[tuple[KeyDigest, Principal]]:
-    return [
-        (
-            KeyDigest(bytes.fromhex(row.digest)),
-            Principal(
-                id=row.principal, tenant=TenantId(row.tenant), scopes=frozenset(Scope(scope) for scope in row.scopes)
-            ),
-        )
-        for row in rows
-    ]
+    return [(KeyDigest(bytes.fromhex(row.digest)), _principal(row)) for row in rows]
+
+
+def _principal(row: KeyRow) -> Principal:
+    first = row.key_id.startswith("first-key")
+    return Principal(
+        id=row.principal,
+        tenant=TenantId(row.tenant),
+        kind="first-key" if first else "key",
+        roles=frozenset(("first-key",) if first else ("developer", "viewer")),
+        key_id=row.key_id,
+        scope=KeyScope(actions=row.scopes or ("none",)),
+    )

@@ -18,11 +18,12 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Protocol
 
-from ashore.access import Authenticator, OnBehalf, read_internal_token
+from ashore.access import Authenticator, OnBehalf, PolicyAuthority, read_internal_token
 from ashore.api.fittings import Fittings, fit
 from ashore.api.http import ROUTES, AccessLog, HttpApp, HttpServer, Siblings, listen, make_desk
 from ashore.api.keys import Keys
-from ashore.core import SystemClock
+from ashore.api.recording import LogRecorder
+from ashore.core import Recorder, SystemClock
 from ashore.engines import Grammar
 from ashore.errors import AshoreError
 from ashore.metrics import Metrics
@@ -113,6 +114,9 @@ async def serve(topology_path: Path, *, index: int = 0, make_replica: Callable[[
     fittings = await fit(topology, clock, metrics)
     keys = await asyncio.to_thread(Keys, topology, fittings.database, fittings.watch)
     authenticator = keys.authenticator
+    authority = PolicyAuthority()
+    recorder: Recorder = LogRecorder()
+    trusted_proxies = topology.edge.trusted_proxies if topology.edge is not None else 0
     board = Board(Path(topology.board), index) if topology.board else None
     serving = ServingService(
         topology,
@@ -122,6 +126,7 @@ async def serve(topology_path: Path, *, index: int = 0, make_replica: Callable[[
         clock=clock,
         metrics=metrics,
         cache=fittings.cache,
+        authority=authority,
         board=board,
     )
     where = topology.listens(index)
@@ -137,6 +142,9 @@ async def serve(topology_path: Path, *, index: int = 0, make_replica: Callable[[
         siblings=siblings_of(topology, index),
         desk=make_desk(fittings.database, clock, topology.jobs),
         on_behalf=on_behalf_for(topology),
+        authority=authority,
+        recorder=recorder,
+        trusted_proxies=trusted_proxies,
     )
     loop = asyncio.get_running_loop()
     loop.set_default_executor(ThreadPoolExecutor(ASIDE_THREADS, thread_name_prefix="aside"))
@@ -150,7 +158,7 @@ async def serve(topology_path: Path, *, index: int = 0, make_replica: Callable[[
     server = HttpServer(app, sock, topology.limits)
     app.start()
     server.start()
-    beside = await _start_grpc(where.grpc, serving, authenticator, metrics)
+    beside = await _start_grpc(where.grpc, serving, authenticator, metrics, recorder, trusted_proxies)
     rereader = loop.create_task(_reread(reread, topology_path, serving, fittings, keys), name="topology")
     beating = loop.create_task(_beat(board), name="beat on the board") if board is not None else None
     gc.collect()
@@ -176,13 +184,27 @@ async def serve(topology_path: Path, *, index: int = 0, make_replica: Callable[[
 
 
 async def _start_grpc(
-    where: GrpcListen | None, serving: ServingService, authenticator: Authenticator, metrics: Metrics
+    where: GrpcListen | None,
+    serving: ServingService,
+    authenticator: Authenticator,
+    metrics: Metrics,
+    recorder: Recorder,
+    trusted_proxies: int,
 ) -> BesideHttp | None:
     if where is None:
         return None
     from ashore.api.grpc import GrpcServer
 
-    server: BesideHttp = GrpcServer(serving, authenticator, where.host, where.port, metrics=metrics, uds=where.uds)
+    server: BesideHttp = GrpcServer(
+        serving,
+        authenticator,
+        where.host,
+        where.port,
+        metrics=metrics,
+        uds=where.uds,
+        recorder=recorder,
+        trusted_proxies=trusted_proxies,
+    )
     await server.start()
     return server
 

@@ -40,7 +40,13 @@ def topology_of(running: Iterable[Running], *, listening: Listening, home: Home,
         grpc=workers[0].grpc,
         workers=workers,
         board=str(home.run / BOARD) if len(workers) > 1 else "",
-        edge=EdgeAddress(url=listening.address, ca_file=listening.authority(home)) if listening.has_edge else None,
+        edge=EdgeAddress(
+            url=listening.address,
+            ca_file=listening.authority(home),
+            trusted_proxies=listening.edge.trusted_proxies,
+        )
+        if listening.has_edge
+        else None,
         admission=AdmissionLimits(
             max_waiting=listening.admission.max_waiting,
             max_tokens_in_flight=listening.admission.max_tokens_in_flight,

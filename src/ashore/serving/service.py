@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Sequence
 
-from ashore.access import INFER, Principal
+from ashore.access import INFER, Authority, PolicyAuthority, Principal
 from ashore.cache import AnswerCache, CacheStats, Question, Ready
 from ashore.core import Clock, RequestId
 from ashore.engines import EngineStats, Grammar
@@ -50,6 +50,7 @@ class ServingService:
         metrics: Metrics,
         cache: AnswerCache | None = None,
         guards: Guards | None = None,
+        authority: Authority | None = None,
         board: Board | None = None,
     ) -> None:
         self._roster = Roster(topology, make_replica=make_replica, load_text=load_text, board=board)
@@ -57,6 +58,7 @@ class ServingService:
         self._metrics = metrics
         self._cache = cache or no_cache(clock)
         self._guards = guards or Guards()
+        self._authority = authority or PolicyAuthority()
         self._flights = Flights()
         self._fresh = FreshAnswers(
             self._roster,
@@ -91,9 +93,20 @@ class ServingService:
         self._cache.apply(topology.cache)
         await self._roster.apply(topology)
 
-    def models(self) -> list[ModelCard]:
-        """Return a card for every alias, sorted."""
-        return self._roster.cards()
+    def models(self, principal: Principal | None = None) -> list[ModelCard]:
+        """Return a card for every alias, sorted; for a principal, those that it may ask."""
+        cards = self._roster.cards()
+        if principal is None:
+            return cards
+        return [card for card in cards if self._authority.decide(principal, INFER, f"model/{card.alias}").allowed]
+
+    def _authorise(self, principal: Principal, alias: str) -> None:
+        """Return when the principal may ask the model. Comes before the look whether there is such a model.
+
+        Raises:
+            PermissionDenied: it may not.
+        """
+        self._authority.require(principal, INFER, f"model/{alias}")
 
     async def generate(self, request: GenerationRequest, principal: Principal) -> AsyncGenerator[ServingEvent, None]:
         """Answer one request: `Started`, then `Delta` and `ChoiceEnded` for each choice, then `Usage`.
@@ -104,7 +117,7 @@ class ServingService:
             AshoreError: before `Started` when the request cannot be served; later when the answer broke off.
         """
         arrived_at = self._clock.monotonic_s()
-        principal.require(INFER)
+        self._authorise(principal, request.model)
         model = self._roster.find(request.model)
         request = prepare_tools(request, model.text)
         check_features(request, model.info)
@@ -225,7 +238,7 @@ class ServingService:
             AshoreError: the model does not embed, an input does not fit, there is no room, or the deadline passed.
         """
         deadline_at = self._clock.monotonic_s() + allowed_s(self._roster.topology, deadline_s)
-        principal.require(INFER)
+        self._authorise(principal, model)
         found = self._roster.find(model)
         info = found.info
         check_embeds(model, info, dimensions)
@@ -272,7 +285,7 @@ class ServingService:
         Raises:
             AshoreError: the request could not be served.
         """
-        principal.require(INFER)
+        self._authorise(principal, request.model)
         model = self._roster.find(request.model)
         return len(await prompt_ids(prepare_tools(request, model.text), model.text, model.info))
 
@@ -293,7 +306,7 @@ class ServingService:
         ready = self._cache.ready(key)
         if ready is None:
             return None
-        principal.require(INFER)
+        self._authorise(principal, ready.alias)
         self._guards.budgets.charge_hit(principal, ready.alias)
         self._guards.auditor.note(
             AuditNote(

@@ -72,6 +72,8 @@ class EdgeAddress(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     url: str
     ca_file: str = ""
     """Authority of its certificate, where ashore made it."""
+    trusted_proxies: int = 0
+    """Proxies in front of it whose word about the client's address is taken."""
 
 
 class AdmissionLimits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

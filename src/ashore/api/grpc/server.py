@@ -8,6 +8,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
 from ashore.access import Authenticator
+from ashore.core import Recorder
 from ashore.errors import PortTaken
 from ashore.metrics import Metrics
 from ashore.serving import ServingService
@@ -35,10 +36,14 @@ class GrpcServer:
         metrics: Metrics,
         uds: str = "",
         max_message_bytes: int = MAX_MESSAGE_BYTES,
+        recorder: Recorder | None = None,
+        trusted_proxies: int = 0,
     ) -> None:
         self._serving = serving
         self._authenticator = authenticator
         self._metrics = metrics
+        self._recorder = recorder
+        self._trusted_proxies = trusted_proxies
         self._host = host
         self._port = port
         self._uds = uds
@@ -78,7 +83,13 @@ class GrpcServer:
                 ("grpc.http2.min_ping_interval_without_data_ms", KEEPALIVE_MS // 4),
             )
         )
-        service = InferenceService(self._serving, self._authenticator, self._metrics)
+        service = InferenceService(
+            self._serving,
+            self._authenticator,
+            self._metrics,
+            recorder=self._recorder,
+            trusted_proxies=self._trusted_proxies,
+        )
         server.add_generic_rpc_handlers((service.handlers(),))
         self._health = health.aio.HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)

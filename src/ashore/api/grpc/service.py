@@ -11,13 +11,15 @@ from typing import Any, TypeAlias, TypeVar
 
 import grpc
 
-from ashore.access import Authenticator, Principal
+from ashore.access import Authenticator, Principal, denial_of
 from ashore.api.grpc.gen import inference_pb2 as pb
 from ashore.api.grpc.parse import chat_request, complete_request, embed_inputs
 from ashore.api.grpc.render import answer_event, embed_response, models_response, whole_answer
 from ashore.api.grpc.status import header_text, status_code, trailing_metadata
+from ashore.api.origin import grpc_peer, origin_of
+from ashore.api.recording import LogRecorder
 from ashore.cache import Directive, directive_of
-from ashore.core import RequestId, new_request_id
+from ashore.core import Recorder, RequestId, new_request_id
 from ashore.errors import AshoreError, Bug, InvalidRequest
 from ashore.metrics import Metrics
 from ashore.serving import GenerationRequest, ServingEvent, ServingService, Started
@@ -69,10 +71,20 @@ class InferenceService:
         }
         return grpc.method_handlers_generic_handler(SERVICE.strip("/"), answers)
 
-    def __init__(self, serving: ServingService, authenticator: Authenticator, metrics: Metrics) -> None:
+    def __init__(
+        self,
+        serving: ServingService,
+        authenticator: Authenticator,
+        metrics: Metrics,
+        *,
+        recorder: Recorder | None = None,
+        trusted_proxies: int = 0,
+    ) -> None:
         self._serving = serving
         self._authenticator = authenticator
         self._metrics = metrics
+        self._recorder = recorder or LogRecorder()
+        self._trusted_proxies = trusted_proxies
 
     async def Chat(self, raw: bytes, context: Context) -> bytes:
         """A unary method takes and gives bytes: a repeated request is answered without being parsed."""
@@ -117,8 +129,8 @@ class InferenceService:
         raise AssertionError("unreachable")
 
     async def Models(self, request: pb.ModelsRequest, context: Context) -> pb.ModelsResponse:
-        async with self._call(context, "Models"):
-            return models_response(self._serving.models())
+        async with self._call(context, "Models") as call:
+            return models_response(self._serving.models(call.principal))
         raise AssertionError("unreachable")
 
     @asynccontextmanager
@@ -131,13 +143,20 @@ class InferenceService:
         status = "CANCELLED"
         metadata = {str(name): value for name, value in context.invocation_metadata() or ()}
         request_id = request_id_of(metadata)
+        principal: Principal | None = None
+        forwarded = str(metadata.get("x-forwarded-for", ""))
+        origin = origin_of(grpc_peer(context.peer()), forwarded, trusted_proxies=self._trusted_proxies)
         try:
             directive = directive_of(
                 str(metadata.get("cache-control", "")).lower(), str(metadata.get("x-ashore-cache", ""))
             )
-            yield Call(self._authenticator.authenticate(token_of(metadata)), request_id, directive)
+            principal = self._authenticator.authenticate(token_of(metadata), origin)
+            yield Call(principal, request_id, directive)
             status = "OK"
         except AshoreError as caught:
+            act = denial_of(caught, principal, origin=origin, request_id=request_id)
+            if act is not None:
+                self._recorder.record(act)
             status = self._failed(caught)
             await fail(context, caught, request_id)
         except grpc.aio.BaseError:

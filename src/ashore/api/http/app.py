@@ -8,8 +8,17 @@ import time
 from collections.abc import Sequence
 from typing import Final
 
-from ashore.access import METRICS_READ, Authenticator, OnBehalf, Principal
-from ashore.access import Scope as ActionScope
+from ashore.access import (
+    INFER,
+    METRICS_READ,
+    NOBODY,
+    Authenticator,
+    Authority,
+    OnBehalf,
+    PolicyAuthority,
+    Principal,
+    denial_of,
+)
 from ashore.api.http.accesslog import AccessLog
 from ashore.api.http.desk import JobDesk, defer, may_defer
 from ashore.api.http.errors import anthropic_error, error_headers, is_ours_to_mend, openai_error
@@ -17,14 +26,17 @@ from ashore.api.http.exchange import ClientGone, Exchange, Receive, Scope, Send
 from ashore.api.http.routes import Route, RouteTable
 from ashore.api.http.siblings import Siblings
 from ashore.api.http.streaming import cache_headers
-from ashore.core import TenantId
+from ashore.api.origin import origin_of
+from ashore.api.recording import LogRecorder
+from ashore.core import Recorder
 from ashore.errors import AshoreError, Bug, NotReady
 from ashore.metrics import Metrics
 from ashore.serving import Limits, ServingService
 
 log = logging.getLogger("ashore.http")
 
-NOBODY: Final = Principal(id="-", tenant=TenantId(""), scopes=frozenset())
+SERVER: Final = "server"
+"""The resource of what concerns the server as a whole."""
 SWEEP_S: Final = 1.0
 LOOPBACK: Final = ("127.", "::1", "::ffff:127.")
 CACHE_HEADERS: Final = (b"cache-control", b"x-ashore-cache")
@@ -49,6 +61,9 @@ class HttpApp:
         desk: JobDesk | None = None,
         on_behalf: OnBehalf | None = None,
         siblings: Siblings | None = None,
+        authority: Authority | None = None,
+        recorder: Recorder | None = None,
+        trusted_proxies: int = 0,
     ) -> None:
         self.serving: Final = serving
         self.metrics: Final = metrics
@@ -57,6 +72,9 @@ class HttpApp:
         """Of this worker among those of the machine."""
         self.table: Final = RouteTable(routes)
         self.siblings: Final = siblings or Siblings(())
+        self.authority: Final = authority or PolicyAuthority()
+        self.recorder: Final = recorder or LogRecorder()
+        self._trusted_proxies = trusted_proxies
         self._desk = desk
         self.counted_jobs: set[tuple[str, str]] = set()
         """Kinds and states of jobs that the metrics have shown."""
@@ -108,6 +126,7 @@ class HttpApp:
                 await route.handler(self, exchange, principal)
             await exchange.linger()
         except AshoreError as fault:
+            self._record(exchange, principal, fault)
             await self._defer_or_refuse(route, exchange, principal, fault)
         except ClientGone:
             pass
@@ -137,13 +156,28 @@ class HttpApp:
             return NOBODY
         if route.guard == "operator" and is_local(exchange):
             return NOBODY
-        principal = self._stand_in(exchange) or self._authenticator.authenticate(token_of(exchange))
+        principal = self._stand_in(exchange) or self._authenticator.authenticate(
+            token_of(exchange), self.origin_of(exchange)
+        )
         exchange.principal_id = principal.id
         if route.guard == "operator":
-            principal.require(METRICS_READ)
+            self.authority.require(principal, METRICS_READ, SERVER)
+        elif route.guard == "infer":
+            if not self.authority.holds(principal, INFER):
+                self.authority.require(principal, INFER, "model/*")
         elif route.guard == "admin":
-            principal.require(ActionScope(route.action))
+            self._guard(route, principal)
         return principal
+
+    def _guard(self, route: Route, principal: Principal) -> None:
+        """Return when the principal may do the route's action: on all of the server, or on something, where the handler
+        itself asks on what.
+
+        Raises:
+            PermissionDenied: it may not.
+        """
+        if not (route.asks_itself and self.authority.holds(principal, route.action)):
+            self.authority.require(principal, route.action, SERVER)
 
     def _stand_in(self, exchange: Exchange) -> Principal | None:
         """Return for whom a process of ours runs a job; None for everybody else, whatever they claim."""
@@ -155,6 +189,16 @@ class HttpApp:
             exchange.urgency = "batch" if exchange.headers.get(b"x-ashore-urgency") == b"batch" else "background"
             exchange.job_id = exchange.headers.get(b"x-ashore-job", b"").decode("latin-1")
         return principal
+
+    def origin_of(self, exchange: Exchange) -> str:
+        """Return the address that a request comes from."""
+        forwarded = exchange.headers.get(b"x-forwarded-for", b"").decode("latin-1")
+        return origin_of(exchange.client_host, forwarded, trusted_proxies=self._trusted_proxies)
+
+    def _record(self, exchange: Exchange, principal: Principal | None, fault: AshoreError) -> None:
+        act = denial_of(fault, principal, origin=self.origin_of(exchange), request_id=exchange.request_id)
+        if act is not None:
+            self.recorder.record(act)
 
     async def _repeat(self, route: Route, exchange: Exchange, principal: Principal) -> None:
         """Answer by the bytes of the request where they were answered before; else call the handler, and remember."""

@@ -16,9 +16,9 @@ from ashore.errors import MethodNotAllowed, UnknownRoute
 if TYPE_CHECKING:
     from ashore.api.http.app import HttpApp
 
-Guard = Literal["open", "key", "operator", "admin"]
-"""open: anybody. key: a principal. operator: loopback, or a principal with the scope `metrics:read`. admin: a principal
-that may do the route's `action`."""
+Guard = Literal["open", "key", "infer", "operator", "admin"]
+"""open: anybody. key: a principal. infer: one that may ask some model, for what its tenant keeps of requests. operator:
+loopback, or a principal that may do `metrics:read`. admin: a principal that may do the route's `action`."""
 
 Handler = Callable[["HttpApp", Exchange, Principal], Awaitable[None]]
 
@@ -35,7 +35,9 @@ class Route:
     summary: str
     tag: str
     action: str = ""
-    """What a principal must be allowed to do, `audit:search`, where the guard is `admin`."""
+    """What a principal must be allowed to do, `audit:search`, where the guard is `admin`: on the resource `server`."""
+    asks_itself: bool = False
+    """The handler asks the authority on which resource; the guard only turns away who may do it on none."""
     request: type[msgspec.Struct] | None = None
     response: type[msgspec.Struct] | None = None
     streams: bool = False

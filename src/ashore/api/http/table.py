@@ -42,72 +42,72 @@ ROUTES: tuple[Route, ...] = (
         summary="Count the tokens of a conversation", request=CountRequest, response=CountOut, anthropic=True,
     ),
     Route(
-        method="POST", path="/v1/responses", guard="key", handler=responses.create, tag="Responses", streams=True,
+        method="POST", path="/v1/responses", guard="infer", handler=responses.create, tag="Responses", streams=True,
         summary="Answer items, now or in the background", request=ResponsesRequest, response=ResponseOut,
         deferrable=True,
     ),
     Route(
-        method="GET", path="/v1/responses/{response}", guard="key", handler=responses.retrieve, tag="Responses",
+        method="GET", path="/v1/responses/{response}", guard="infer", handler=responses.retrieve, tag="Responses",
         summary="Show a stored response", response=ResponseOut,
     ),
     Route(
-        method="POST", path="/v1/responses/{response}/cancel", guard="key", handler=responses.cancel,
+        method="POST", path="/v1/responses/{response}/cancel", guard="infer", handler=responses.cancel,
         tag="Responses", summary="Cancel a background response", response=ResponseOut,
     ),
     Route(
-        method="GET", path="/v1/responses/{response}/input_items", guard="key", handler=responses.input_items,
+        method="GET", path="/v1/responses/{response}/input_items", guard="infer", handler=responses.input_items,
         tag="Responses", summary="List the input of a stored response", response=ItemList,
     ),
     Route(
-        method="DELETE", path="/v1/responses/{response}", guard="key", handler=responses.delete, tag="Responses",
+        method="DELETE", path="/v1/responses/{response}", guard="infer", handler=responses.delete, tag="Responses",
         summary="Delete a stored response", response=ResponseDeleted,
     ),
     Route(
-        method="POST", path="/v1/files", guard="key", handler=files.upload, tag="Batches",
+        method="POST", path="/v1/files", guard="infer", handler=files.upload, tag="Batches",
         summary="Upload a file", response=FileOut,
     ),
     Route(
-        method="GET", path="/v1/files", guard="key", handler=files.list_files, tag="Batches",
+        method="GET", path="/v1/files", guard="infer", handler=files.list_files, tag="Batches",
         summary="List files", response=FileList,
     ),
     Route(
-        method="GET", path="/v1/files/{file}", guard="key", handler=files.retrieve, tag="Batches",
+        method="GET", path="/v1/files/{file}", guard="infer", handler=files.retrieve, tag="Batches",
         summary="Show a file", response=FileOut,
     ),
     Route(
-        method="GET", path="/v1/files/{file}/content", guard="key", handler=files.content, tag="Batches",
+        method="GET", path="/v1/files/{file}/content", guard="infer", handler=files.content, tag="Batches",
         summary="Download a file", content_type="application/octet-stream",
     ),
     Route(
-        method="DELETE", path="/v1/files/{file}", guard="key", handler=files.delete, tag="Batches",
+        method="DELETE", path="/v1/files/{file}", guard="infer", handler=files.delete, tag="Batches",
         summary="Delete a file", response=FileDeleted,
     ),
     Route(
-        method="POST", path="/v1/batches", guard="key", handler=batches.create, tag="Batches",
+        method="POST", path="/v1/batches", guard="infer", handler=batches.create, tag="Batches",
         summary="Run the requests of a file", request=BatchRequest, response=BatchOut,
     ),
     Route(
-        method="GET", path="/v1/batches", guard="key", handler=batches.list_batches, tag="Batches",
+        method="GET", path="/v1/batches", guard="infer", handler=batches.list_batches, tag="Batches",
         summary="List batches", response=BatchList,
     ),
     Route(
-        method="GET", path="/v1/batches/{batch}", guard="key", handler=batches.retrieve, tag="Batches",
+        method="GET", path="/v1/batches/{batch}", guard="infer", handler=batches.retrieve, tag="Batches",
         summary="Show a batch", response=BatchOut,
     ),
     Route(
-        method="POST", path="/v1/batches/{batch}/cancel", guard="key", handler=batches.cancel, tag="Batches",
+        method="POST", path="/v1/batches/{batch}/cancel", guard="infer", handler=batches.cancel, tag="Batches",
         summary="Cancel a batch and keep what is done", response=BatchOut,
     ),
     Route(
-        method="GET", path="/v1/jobs", guard="key", handler=jobs.list_jobs, tag="Jobs",
+        method="GET", path="/v1/jobs", guard="infer", handler=jobs.list_jobs, tag="Jobs",
         summary="List jobs", response=JobList,
     ),
     Route(
-        method="GET", path="/v1/jobs/{job}", guard="key", handler=jobs.retrieve, tag="Jobs",
+        method="GET", path="/v1/jobs/{job}", guard="infer", handler=jobs.retrieve, tag="Jobs",
         summary="Show a job with its result", response=JobOut,
     ),
     Route(
-        method="POST", path="/v1/jobs/{job}/cancel", guard="key", handler=jobs.cancel, tag="Jobs",
+        method="POST", path="/v1/jobs/{job}/cancel", guard="infer", handler=jobs.cancel, tag="Jobs",
         summary="Cancel a job", response=JobOut,
     ),
     Route(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 import msgspec
 from msgspec import Meta
 
-from ashore.access import INFER, Principal
+from ashore.access import Principal
 from ashore.api.http.decode import decode
 from ashore.api.http.desk import idempotency_key, webhook_of
 from ashore.api.http.exchange import Exchange
@@ -108,7 +108,6 @@ _decoder = msgspec.json.Decoder(BatchRequest)
 
 async def create(app: HttpApp, exchange: Exchange, principal: Principal) -> None:
     """`POST /v1/batches`."""
-    principal.require(INFER)
     desk = app.desk
     request = decode(await exchange.body(app.limits), _decoder)
     if request.endpoint not in ENDPOINTS:

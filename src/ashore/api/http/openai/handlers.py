@@ -90,13 +90,15 @@ async def embeddings(app: HttpApp, exchange: Exchange, principal: Principal) -> 
 
 async def models(app: HttpApp, exchange: Exchange, principal: Principal) -> None:
     """`GET /v1/models`."""
-    await exchange.respond(200, [JSON], _encode(ModelList(data=[model_out(card) for card in app.serving.models()])))
+    await exchange.respond(
+        200, [JSON], _encode(ModelList(data=[model_out(card) for card in app.serving.models(principal)]))
+    )
 
 
 async def model(app: HttpApp, exchange: Exchange, principal: Principal) -> None:
     """`GET /v1/models/{id}`."""
     alias = exchange.path.removeprefix("/v1/models/")
-    cards = {card.alias: card for card in app.serving.models()}
+    cards = {card.alias: card for card in app.serving.models(principal)}
     if alias not in cards:
         raise UnknownModel(
             f"no model is called {alias[:100]!r} here", hint=did_you_mean(alias[:100], cards), param="model"

@@ -46,11 +46,11 @@ _encode = msgspec.json.Encoder().encode
 
 async def create(app: HttpApp, exchange: Exchange, principal: Principal) -> None:
     """`POST /v1/responses`."""
-    principal.require(INFER)
     body = await exchange.body(app.limits)
     request = decode(body, _decoder)
     exchange.model = request.model[:64]
     if request.background and not exchange.job_id:
+        app.authority.require(principal, INFER, f"model/{request.model}")
         await _background(app, exchange, principal, request, body)
         return
     history = await _history(app, request.previous_response_id, principal)

@@ -1,0 +1,279 @@
+"""May this principal do that: a compiled table of the policy, asked on the hot path of every request.
+
+Deny by default; a rule that denies beats every rule that allows, except that nothing denies an auditor what the role of
+the auditor gives. Whoever would hold two of the three offices holds none of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from ashore.access.actions import matches_action
+from ashore.access.model import KeyScope, Principal
+from ashore.access.policy import Policy, Role, Rule
+from ashore.access.roles import BUILT_IN
+from ashore.errors import PermissionDenied
+
+MAX_REMEMBERED: Final = 100_000
+"""Decisions kept; with more, all are forgotten and made anew."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decision:
+    """What was decided, and why."""
+
+    allowed: bool
+    action: str
+    resource: str
+    why: str
+    """In words, for people."""
+    rule: str = ""
+    """The rule that decided, `infer on model/*`; empty where none did."""
+    role: str = ""
+    """The role it is in."""
+    subject: str = ""
+    """The subject to which that role was given; `credential` where it came with the key or token."""
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """A rule, and how somebody came by it."""
+
+    rule: Rule
+    role: str
+    subject: str
+    protected: bool = False
+
+
+class _Table:
+    """The rules of one principal for one action, found by resource in time that does not grow with their number."""
+
+    __slots__ = ("_by_length", "_exact", "_lengths")
+
+    def __init__(self, grants: Iterable[Grant]) -> None:
+        self._exact: dict[str, Grant] = {}
+        self._by_length: dict[str, Grant] = {}
+        for grant in grants:
+            pattern = grant.rule.resource
+            if pattern.endswith("*"):
+                self._by_length.setdefault(pattern[:-1], grant)
+            else:
+                self._exact.setdefault(pattern, grant)
+        self._lengths = sorted({len(prefix) for prefix in self._by_length}, reverse=True)
+
+    def find(self, resource: str) -> Grant | None:
+        """Return the grant with the longest pattern that matches."""
+        found = self._exact.get(resource)
+        if found is None:
+            for length in self._lengths:
+                if length <= len(resource):
+                    found = self._by_length.get(resource[:length])
+                    if found is not None:
+                        break
+        return found
+
+    @property
+    def is_empty(self) -> bool:
+        return not self._exact and not self._by_length
+
+
+class _View:
+    """What one set of subjects and roles may do. Tables are made for each action when it is first asked about."""
+
+    __slots__ = ("_grants", "_tables", "disqualified")
+
+    def __init__(self, grants: tuple[Grant, ...], disqualified: str) -> None:
+        self._grants = grants
+        self._tables: dict[str, tuple[_Table, _Table, _Table]] = {}
+        self.disqualified = disqualified
+        """Why some of the roles do not count; empty where all do."""
+
+    @property
+    def grants(self) -> tuple[Grant, ...]:
+        return self._grants
+
+    def tables(self, action: str) -> tuple[_Table, _Table, _Table]:
+        """Return what cannot be denied, what is denied, and what is allowed, for one action."""
+        found = self._tables.get(action)
+        if found is None:
+            mine = [grant for grant in self._grants if matches_action(grant.rule.action, action)]
+            found = (
+                _Table(g for g in mine if g.protected and g.rule.effect == "allow"),
+                _Table(g for g in mine if g.rule.effect == "deny"),
+                _Table(g for g in mine if g.rule.effect == "allow"),
+            )
+            self._tables[action] = found
+        return found
+
+
+class Compiled:
+    """One policy, ready to be asked. Never changes; safe to ask from any thread."""
+
+    def __init__(self, policy: Policy, built_in: Iterable[Role] = BUILT_IN) -> None:
+        self.policy: Final = policy
+        self._roles: Final[Mapping[str, Role]] = {role.name: role for role in (*built_in, *policy.roles)}
+        self._bound: Final[dict[str, list[str]]] = {}
+        for binding in policy.bindings:
+            self._bound.setdefault(binding.subject, []).append(binding.role)
+        self._views: dict[tuple[tuple[str, ...], frozenset[str]], _View] = {}
+        self._decided: dict[tuple[Principal, str, str], Decision] = {}
+
+    def roles_of(self, principal: Principal) -> tuple[tuple[Role, str], ...]:
+        """Return every role that counts for a principal, and the subject it was given to."""
+        return self._qualified(principal)[0]
+
+    def grants_of(self, principal: Principal) -> tuple[Grant, ...]:
+        """Return every rule that counts for a principal."""
+        return self._view(principal).grants
+
+    def decide(self, principal: Principal, action: str, resource: str) -> Decision:
+        """Return whether, by which rule, and why."""
+        key = (principal, action, resource)
+        decision = self._decided.get(key)
+        if decision is None:
+            decision = self._decide(principal, action, resource)
+            if len(self._decided) >= MAX_REMEMBERED:
+                self._decided.clear()
+            self._decided[key] = decision
+        return decision
+
+    def holds(self, principal: Principal, action: str) -> bool:
+        """Return whether the principal may do the action on anything at all."""
+        if not _in_scope(principal.scope.actions, action):
+            return False
+        protected, _, allowed = self._view(principal).tables(action)
+        return not (protected.is_empty and allowed.is_empty)
+
+    def _decide(self, principal: Principal, action: str, resource: str) -> Decision:
+        narrowed = _outside(principal.scope, action, resource)
+        if narrowed:
+            return Decision(allowed=False, action=action, resource=resource, why=narrowed)
+        view = self._view(principal)
+        protected, denied, allowed = view.tables(action)
+        grant = protected.find(resource)
+        if grant is not None:
+            return _decided(grant, True, action, resource, "the auditor's rights cannot be denied: ")
+        grant = denied.find(resource)
+        if grant is not None:
+            return _decided(grant, False, action, resource, "denied by ")
+        grant = allowed.find(resource)
+        if grant is not None:
+            return _decided(grant, True, action, resource, "allowed by ")
+        why = view.disqualified or "no rule allows it"
+        return Decision(allowed=False, action=action, resource=resource, why=why)
+
+    def _view(self, principal: Principal) -> _View:
+        key = (principal.subjects, principal.roles)
+        view = self._views.get(key)
+        if view is None:
+            roles, disqualified = self._qualified(principal)
+            grants = tuple(
+                Grant(rule, role.name, subject, role.protected) for role, subject in roles for rule in role.rules
+            )
+            view = _View(grants, disqualified)
+            if len(self._views) >= MAX_REMEMBERED:
+                self._views.clear()
+            self._views[key] = view
+        return view
+
+    def _qualified(self, principal: Principal) -> tuple[tuple[tuple[Role, str], ...], str]:
+        """Return the roles that count, and why others do not. The offices are kept apart here once more: groups and
+        claims of an issuer may bring together what no single binding could."""
+        held = {name: "credential" for name in sorted(principal.roles) if name in self._roles}
+        for subject in principal.subjects:
+            for name in self._bound.get(subject, ()):
+                held.setdefault(name, subject)
+        roles = tuple((self._roles[name], subject) for name, subject in held.items())
+        offices = sorted({office for role, _ in roles for office in role.offices})
+        if len(offices) < 2:
+            return roles, ""
+        names = ", ".join(sorted(role.name for role, _ in roles if role.offices))
+        kept = tuple((role, subject) for role, subject in roles if not role.offices)
+        return kept, f"nobody holds two of the three offices, so none of these roles counts: {names}"
+
+
+class PolicyAuthority:
+    """An `Authority` over the policy that it was given last."""
+
+    def __init__(self, policy: Policy | None = None, *, built_in: Iterable[Role] = BUILT_IN) -> None:
+        self._built_in = tuple(built_in)
+        self._compiled = Compiled(policy or Policy(), self._built_in)
+
+    @property
+    def compiled(self) -> Compiled:
+        """The policy in force."""
+        return self._compiled
+
+    def take(self, policy: Policy) -> None:
+        """Decide by this policy from now on. May be called from any thread; a decision under way sees the one or the
+        other."""
+        self._compiled = Compiled(policy, self._built_in)
+
+    def decide(self, principal: Principal, action: str, resource: str) -> Decision:
+        return self._compiled.decide(principal, action, resource)
+
+    def holds(self, principal: Principal, action: str) -> bool:
+        return self._compiled.holds(principal, action)
+
+    def require(self, principal: Principal, action: str, resource: str) -> None:
+        decision = self._compiled.decide(principal, action, resource)
+        if not decision.allowed:
+            raise refusal(principal, decision)
+
+
+def refusal(principal: Principal, decision: Decision, *, hint: str = "") -> PermissionDenied:
+    """Return the error that says who was denied what, and by which rule."""
+    return PermissionDenied(
+        f"{principal.id} may not {decision.action} on {decision.resource}: {decision.why}",
+        hint=hint
+        or f"a security officer can grant it; `ashore access can {principal.subjects[0]} {decision.action} "
+        f"{decision.resource} --explain` shows the rules",
+        action=decision.action,
+        resource=decision.resource,
+        rule=decision.rule,
+    )
+
+
+def raised_by(before: Compiled, after: Compiled, principal_before: Principal, principal_after: Principal) -> str:
+    """Return how a change gives a principal rights that it did not have, in words; empty where it gives none.
+
+    Rules are compared by what they mean, not by what would be decided: a change that only moves a right from one role
+    to another raises nothing.
+    """
+    old, new = before.grants_of(principal_before), after.grants_of(principal_after)
+    had = [g.rule for g in old if g.rule.effect == "allow"]
+    for grant in new:
+        if grant.rule.effect == "allow" and not any(rule.covers(grant.rule) for rule in had):
+            return f"it would newly have `{grant.rule}` by the role {grant.role}"
+    denies = [g.rule for g in new if g.rule.effect == "deny"]
+    for grant in old:
+        if grant.rule.effect == "deny" and not any(rule.covers(grant.rule) for rule in denies):
+            return f"it would no longer be held back by `{grant.rule}` of the role {grant.role}"
+    return ""
+
+
+def _decided(grant: Grant, allowed: bool, action: str, resource: str, why: str) -> Decision:
+    return Decision(
+        allowed=allowed,
+        action=action,
+        resource=resource,
+        why=f"{why}`{grant.rule}` of the role {grant.role}, given to {grant.subject}",
+        rule=str(grant.rule),
+        role=grant.role,
+        subject=grant.subject,
+    )
+
+
+def _in_scope(patterns: tuple[str, ...], name: str) -> bool:
+    return not patterns or any(matches_action(pattern, name) for pattern in patterns)
+
+
+def _outside(scope: KeyScope, action: str, resource: str) -> str:
+    """Return why a key is too narrow for this; empty where it is not."""
+    if not _in_scope(scope.actions, action):
+        return f"the key is for {', '.join(scope.actions)} only"
+    if scope.models and resource.startswith("model/") and not _in_scope(scope.models, resource.removeprefix("model/")):
+        return f"the key is for the models {', '.join(scope.models)} only"
+    return ""

@@ -1,0 +1,198 @@
+"""The policy: roles as sets of `action on resource-pattern`, and which subject has which role. Data and its checks."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from ashore.access.actions import ACTIONS, Office, matches_action, offices_of
+from ashore.core import did_you_mean
+from ashore.errors import InvalidRequest
+
+Effect = Literal["allow", "deny"]
+
+MAX_RULES: Final = 100_000
+"""Of a whole policy."""
+MAX_NAME_CHARS: Final = 128
+
+_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@:+|-]{0,127}")
+_RESOURCE: Final = re.compile(r"[A-Za-z0-9._@:+|/-]{0,255}\*?")
+_ACTION: Final = re.compile(r"\*|[a-z]+(:([a-z-]+|\*))?")
+_RULE: Final = re.compile(r"(?:(allow|deny) +)?(\S+) +on +(\S+)")
+SUBJECT_KINDS: Final = ("user", "service", "group", "tenant")
+EVERYONE: Final = "everyone"
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """`allow` or `deny` an action on what matches a pattern: `*`, a name, or the beginning of names, `model/*`."""
+
+    effect: Effect
+    action: str
+    resource: str
+
+    def __str__(self) -> str:
+        words = f"{self.action} on {self.resource}"
+        return words if self.effect == "allow" else f"deny {words}"
+
+    def covers(self, other: Rule) -> bool:
+        """Return whether everything that `other` means is meant by this rule; effects are not looked at."""
+        return matches_action(self.action, other.action) and _within(other.resource, self.resource)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Role:
+    """A named set of rules."""
+
+    name: str
+    title: str = ""
+    rules: tuple[Rule, ...] = ()
+    built_in: bool = False
+    protected: bool = False
+    """Its rights cannot be denied by any rule of another role."""
+    grantable: bool = True
+    """False: it comes with a credential and can be given to nobody."""
+
+    @property
+    def offices(self) -> frozenset[Office]:
+        """The offices whose powers it gives."""
+        return frozenset(o for rule in self.rules if rule.effect == "allow" for o in offices_of(rule.action))
+
+
+@dataclass(frozen=True, slots=True)
+class Binding:
+    """A subject has a role. Subjects: `user/ID`, `service/ID`, `group/NAME`, `tenant/NAME`, `everyone`."""
+
+    subject: str
+    role: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Policy:
+    """Custom roles and all bindings. The built-in roles are always there and are no part of it."""
+
+    roles: tuple[Role, ...] = ()
+    bindings: tuple[Binding, ...] = ()
+    version: int = 0
+
+
+def parse_rule(text: str) -> Rule:
+    """Return the rule that `text` says: `infer on model/chat`, `deny infer on model/deepseek-*`.
+
+    Raises:
+        InvalidRequest: it is malformed, or names no action of ashore's.
+    """
+    found = _RULE.fullmatch(text.strip())
+    if found is None or not _ACTION.fullmatch(found[2]) or not _RESOURCE.fullmatch(found[3]):
+        raise InvalidRequest(
+            f"{text[:200]!r} is no rule",
+            hint='write "ACTION on RESOURCE" or "deny ACTION on RESOURCE"; * ends a pattern',
+        )
+    if not any(matches_action(found[2], action.name) for action in ACTIONS):
+        raise InvalidRequest(
+            f"{text[:200]!r} names no action", hint=did_you_mean(found[2], [action.name for action in ACTIONS])
+        )
+    return Rule("deny" if found[1] == "deny" else "allow", found[2], found[3])
+
+
+def check_name(name: str, what: str) -> str:
+    """Return `name` when it may name a thing of the access room.
+
+    Raises:
+        InvalidRequest: it has other characters than letters, digits and `._@:+|-`, or is too long.
+    """
+    if not _NAME.fullmatch(name):
+        raise InvalidRequest(
+            f"{name[:100]!r} cannot name a {what}",
+            hint="letters, digits and ._@:+|- only, at most 128 of them",
+            param=what,
+        )
+    return name
+
+
+def check_subject(subject: str) -> str:
+    """Return `subject` when it is one.
+
+    Raises:
+        InvalidRequest: it is not.
+    """
+    kind, _, name = subject.partition("/")
+    if subject != EVERYONE and (kind not in SUBJECT_KINDS or not _NAME.fullmatch(name)):
+        raise InvalidRequest(
+            f"{subject[:100]!r} is no subject", hint="user/ID, service/ID, group/NAME, tenant/NAME or everyone"
+        )
+    return subject
+
+
+def check_role(role: Role) -> Role:
+    """Return a custom role that may exist.
+
+    Raises:
+        InvalidRequest: its name is malformed, or it gives powers of two offices.
+    """
+    check_name(role.name, "role")
+    if len(role.offices) > 1:
+        raise InvalidRequest(
+            f"the role {role.name!r} would give powers of the offices {' and '.join(sorted(role.offices))}; "
+            "nobody may hold two of them",
+            hint="make a role for each office",
+        )
+    return role
+
+
+def check_policy(policy: Policy, built_in: Iterable[Role]) -> Policy:
+    """Return a policy that may come into force.
+
+    Raises:
+        InvalidRequest: names are malformed or doubled, a binding names no role, or a subject gets two offices.
+    """
+    fixed = {role.name: role for role in built_in}
+    known = dict(fixed)
+    for role in policy.roles:
+        check_role(role)
+        if role.name in known:
+            raise InvalidRequest(
+                f"there are two roles called {role.name!r}" if role.name not in fixed else f"{role.name!r} is built in",
+                hint="choose another name",
+            )
+        known[role.name] = role
+    if sum(len(role.rules) for role in policy.roles) > MAX_RULES:
+        raise InvalidRequest(f"the policy has more than {MAX_RULES:,} rules", hint="use patterns")
+    held: dict[str, set[str]] = {}
+    for binding in policy.bindings:
+        check_subject(binding.subject)
+        if binding.role not in known:
+            raise InvalidRequest(
+                f"{binding.subject} is to have the role {binding.role[:100]!r}, which does not exist",
+                hint=did_you_mean(binding.role[:100], known),
+            )
+        if not known[binding.role].grantable:
+            raise InvalidRequest(f"the role {binding.role} comes with a credential and cannot be given to anybody")
+        if known[binding.role].offices and binding.subject.partition("/")[0] in ("tenant", EVERYONE):
+            raise InvalidRequest(
+                f"{binding.role} is a role of one of the three offices and cannot go to {binding.subject}",
+                hint="give it to a user, a service account or a group",
+            )
+        held.setdefault(binding.subject, set()).add(binding.role)
+    for subject, names in held.items():
+        check_separation(subject, [known[name] for name in sorted(names)])
+    return policy
+
+
+def check_separation(subject: str, roles: Sequence[Role]) -> None:
+    """Return when `roles` together give the powers of one office at most.
+
+    Raises:
+        InvalidRequest: they give those of two.
+    """
+    offices = {office: role.name for role in roles for office in role.offices}
+    if len(offices) > 1:
+        both = " and ".join(f"{office} (by {role})" for office, role in sorted(offices.items()))
+        raise InvalidRequest(f"{subject} would hold the offices {both}", hint="nobody holds two of the three offices")
+
+
+def _within(inner: str, outer: str) -> bool:
+    """Return whether every resource that the pattern `inner` means is meant by `outer`."""
+    return inner == outer or (outer.endswith("*") and inner.removesuffix("*").startswith(outer[:-1]))

@@ -1,0 +1,63 @@
+"""The built-in roles. The first three are the offices that are kept apart; nothing can change any of them."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from ashore.access.actions import ACTIONS
+from ashore.access.policy import Role, Rule
+
+SYSTEM_ADMINISTRATOR: Final = "system-administrator"
+SECURITY_OFFICER: Final = "security-officer"
+AUDITOR: Final = "auditor"
+MODEL_OWNER: Final = "model-owner"
+DEVELOPER: Final = "developer"
+VIEWER: Final = "viewer"
+FIRST_KEY: Final = "first-key"
+INTERNAL: Final = "internal"
+OFFICERS: Final = (SYSTEM_ADMINISTRATOR, SECURITY_OFFICER, AUDITOR)
+
+_READS: Final = tuple(action.name for action in ACTIONS if action.is_read)
+
+
+def _role(name: str, title: str, *actions: str, protected: bool = False, grantable: bool = True) -> Role:
+    rules = tuple(Rule("allow", action, "*") for action in actions)
+    return Role(name=name, title=title, rules=rules, built_in=True, protected=protected, grantable=grantable)
+
+
+BUILT_IN: Final[tuple[Role, ...]] = (
+    _role(
+        SYSTEM_ADMINISTRATOR,
+        "Machines, models, budgets; not who may do what, and not the record.",
+        *(action.name for action in ACTIONS if action.office == "system"),
+        "budget:read", "usage:read", "metrics:read", "cache:read", "cache:purge", "job:read", "access:read",
+        "policy:read", "privacy:read", "release:read", "key:rotate-own",
+    ),
+    _role(
+        SECURITY_OFFICER,
+        "Who there is, what they may do, what is masked; not machines and models, and not the record.",
+        *(action.name for action in ACTIONS if action.office == "security"),
+        "access:read", "policy:read", "privacy:read", "privacy:detect", "usage:read", "budget:read", "key:rotate-own",
+    ),
+    _role(
+        AUDITOR,
+        "Reads everything but prompts and answers, and changes nothing.",
+        *(action.name for action in ACTIONS if action.office == "audit"),
+        *_READS, "key:rotate-own",
+        protected=True,
+    ),
+    _role(
+        MODEL_OWNER,
+        "Asks models, moves their releases, clears their kept answers, and sees what they cost.",
+        "infer", "cache:read", "cache:purge", "release:read", "release:write", "budget:read", "usage:read",
+        "metrics:read", "key:rotate-own",
+    ),
+    _role(DEVELOPER, "Asks every model.", "infer", "privacy:detect", "key:rotate-own"),
+    _role(VIEWER, "Sees how the server does.", "metrics:read", "cache:read", "usage:read", "key:rotate-own"),
+    _role(
+        FIRST_KEY, "Until the three administrators exist: asks models, and makes them.",
+        "infer", "metrics:read",
+        grantable=False,
+    ),
+    _role(INTERNAL, "Processes of ashore's own.", "metrics:read", grantable=False),
+)  # fmt: skip

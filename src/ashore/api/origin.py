@@ -1,0 +1,34 @@
+"""Where a request comes from: the peer of the connection, or, behind an edge, what the edge says and only the edge."""
+
+from __future__ import annotations
+
+from typing import Final
+
+MAX_CHARS: Final = 64
+
+
+def origin_of(peer: str, forwarded: str, *, trusted_proxies: int) -> str:
+    """Return the address of the client; empty for this machine itself.
+
+    Args:
+        peer: Address of the peer; empty or a path on a unix socket, where only the edge and the owner of the home come.
+        forwarded: `x-forwarded-for`. The edge puts the address that it saw at its end; what stands before is what
+            proxies in front of the edge said, and, before those, what the client made up.
+        trusted_proxies: How many proxies in front of the edge are believed.
+    """
+    if peer and not peer.startswith(("/", "unix:")):
+        return peer[:MAX_CHARS]
+    hops = [hop.strip() for hop in forwarded.split(",") if hop.strip()]
+    if not hops:
+        return ""
+    return hops[-min(len(hops), trusted_proxies + 1)][:MAX_CHARS]
+
+
+def grpc_peer(peer: str) -> str:
+    """Return the address in what gRPC calls a peer: `ipv4:127.0.0.1:5000`, `ipv6:[::1]:5000`, `unix:/path`."""
+    kind, _, rest = peer.partition(":")
+    if kind == "ipv4":
+        return rest.rpartition(":")[0]
+    if kind == "ipv6":
+        return rest.replace("%5B", "[").replace("%5D", "]").rpartition(":")[0].strip("[]")
+    return ""
