@@ -1,0 +1,100 @@
+"""English templates, in the form of `templates_zh`."""
+
+from __future__ import annotations
+
+from typing import Final
+
+ENGLISH: Final[dict[str, tuple[str, ...]]] = {
+    "bank": (
+        "Customer «name_en» (SSN «us_ssn») asked to move «~amount» from card «bank_card» on «~date».",
+        "Please wire the funds to IBAN «iban», reference «~order», before «~time».",
+        "Card number: «bank_card», exp «=08/29|11/27», billing address: «address_en».",
+        "The account holder's social security number is «us_ssn» and the phone on file is «phone».",
+        "Transaction «~uuid» of «~amount» was declined; the card «~bad_card» failed its check.",
+        "Beneficiary «name_en», «iban», e-mail «email», phone «phone».",
+        "Login from «ip» at «~time» for user «email»; device hash «~digest».",
+        "«bank_card» was reported stolen by «name_en», call back on «phone».",
+        "IBAN «~bad_iban» is not valid and SSN «~bad_ssn» does not exist.",
+        "Loan «~order»: principal «~amount», rate 4.25%, maturity «~date».",
+        "Send both cards, \"«bank_card»\" and '«bank_card»', to «address_en».",
+    ),
+    "hospital": (
+        "Patient: «name_en_bare», SSN: «us_ssn», phone: «phone», next visit «~date».",
+        "«name_en» admitted the patient at «~time»; emergency contact «phone», e-mail «email».",
+        "Medical record «~order», insurance card «bank_card», home address: «address_en».",
+        "Discharge summary sent to «email» and faxed to «phone».",
+        "BP 120/80, HR 72, WBC 4.5, lot «~part», sample «~order», taken «~time».",
+        "Please call «phone» to confirm the appointment with «name_en».",
+        'The form asked for a social security number ("«us_ssn»") and for a passport; the copay was «~amount».',
+    ),
+    "factory": (
+        "Supplier contact: «name_en», «email», «phone», part «~part», version «~version».",
+        "PLC at «ip» raised «~error» at «~time»; firmware «~version»; checksum «~digest».",
+        "Purchase order «~order», total «~amount», pay to «iban».",
+        "Work order «~order» done in 3.5 h; torque 45 Nm; tolerance ±0.02 mm; see «~part».",
+        "Remote access: host «ip», user admin, password: «password»",
+        "Ship to «address_en», attention «name_en», tracking «~parcel».",
+        "The gateway «ip» forwards to «ip», build «~version», serial «~part».",
+    ),
+    "email": (
+        "From: «email»\nTo: «email»\nSubject: Invoice «~order»\n\nDear «name_en»,\nplease call me on «phone».\n\nRegards",
+        "Hi team, the new key is «secret», keep it out of the repository. Rotate by «~date».",
+        "You can reach «name_en» at <«email»> or «phone».",
+        "Meeting notes «~date»: budget «~amount»; release «~version»; «~not_an_address».",
+        "My address has changed to «address_en». My number stays «phone».",
+        "mailto:«email»?subject=Order%20«=12|77»",
+        "Refund «~amount» to card ending «=1234|8876», case «~uuid».",
+        "Contact:\n«email»\n«phone»\n«address_en»",
+    ),
+    "chat": (
+        "my ssn is «us_ssn» can you fill in the form",
+        "«email»",
+        "«iban»",
+        "«secret»",
+        "call me at «phone» after «=6|7» pm",
+        "what is «~formula»?",
+        "is «ip» one of our servers? it answers on port 443",
+        "I pasted my key by accident: «secret» what should I do now",
+        "Write a letter to «name_en» who lives at «address_en».",
+        "why does version «~version» not start, error «~error», commit «~digest»",
+        "here is my card «bank_card», is it visa or mastercard?",
+        "password = «password» does not work anymore",
+        "the uuid «~uuid» and the order «~order» do not match",
+        "explain «~code» to me",
+        "convert «~time» to my time zone, and «~bad_mobile» to hex",
+        "«~not_a_name»",
+    ),
+}
+MIXED: Final[dict[str, tuple[str, ...]]] = {
+    "bank": (
+        "Client «name_en» 的护照号是«cn_passport»，IBAN：«iban»，手机 +86见下：«cn_mobile»",
+        "请check一下card «bank_card»的status，谢谢，ref «~order»",
+        "KYC资料：ID«cn_id»、Tel«cn_mobile»、Email：«email»，amount «~amount»",
+        "SWIFT汇款: IBAN：«iban»收款人«name_en_bare»，fee «~amount»",
+        "USCC:«cn_uscc»，Company tel «cn_landline»，invoice «~dated_order»",
+    ),
+    "hospital": (
+        "Patient«name_zh_bare»，ID No.«cn_id»，phone«cn_mobile»，diagnosis: «=flu|胃炎»",
+        "请email报告到«email»或fax «cn_landline»，lot «~part»",
+        "Dr. 王 says please call «cn_mobile»，before «~time»",
+    ),
+    "factory": (
+        "服务器«ip»的API key是«secret»请尽快更换",
+        "设备SN «~part»，IP:«ip»，gateway:«ip»，FW «~version»",
+        "联系vendor：«email»，WhatsApp «phone»，微信同号«cn_mobile»",
+        "truck plate«cn_plate»，driver«cn_mobile»，ETA«~time»",
+        "Part No.«~part»的PO是«~order»，hash «~digest»",
+    ),
+    "chat": (
+        "我的visa card是«bank_card»，SSN是«us_ssn»，别leak出去",
+        "ping一下«ip»看看通不通，不通就call«cn_mobile»",
+        "Please remind «name_zh» 明天«=9|10»点meeting，zoom «~order»",
+        "token是«secret»，endpoint在«ip»",
+        "帮我translate：Call me at «phone» or write to «email»",
+        "git commit «~digest» 之后，«~code» 报错«~error»",
+        "passport number:«cn_passport»，护照过期时间«~date»",
+        "contact=«cn_mobile»;mail=«email»;id=«cn_id»",
+        "«cn_id»,«cn_mobile»,«email»,«bank_card»",
+        "手机(«cn_mobile»)邮箱(«email»)证件[«cn_id»]卡{«bank_card»}",
+    ),
+}
