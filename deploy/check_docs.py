@@ -4,13 +4,45 @@ from __future__ import annotations
 
 import re
 import sys
+from functools import cache
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 from ashore.cli.commands import COMMANDS
 
 ROOT = Path(__file__).resolve().parents[1]
 LINK = re.compile(r"\]\((?!https?://|#|mailto:)([^)#\s]+)")
-COMMAND = re.compile(r"`(?:\.venv/bin/)?ashore ([a-z]+)")
+WORDS = r"(?:\.venv/bin/)?ashore ([a-z][a-z|-]*(?: [a-z][a-z|-]*)*)"
+INLINE = re.compile(rf"`{WORDS}")
+LINE = re.compile(rf"^\s*(?:\$ )?(?:[A-Z_]+=\S+ )*{WORDS}", re.MULTILINE)
+FENCE = re.compile(r"^\s*```[a-z]*\n(.*?)^\s*```", re.MULTILINE | re.DOTALL)
+
+
+@cache
+def command(noun: str) -> Any:
+    """Return the application behind `ashore NOUN`, or None."""
+    for known in COMMANDS:
+        if known.name == noun:
+            module, _, name = known.target.partition(":")
+            return getattr(import_module(module), name)
+    return None
+
+
+def missing_word(words: list[str]) -> str:
+    """Return the first word that no command has, or nothing. `seal|unseal` names two; arguments are not judged."""
+    app = command(words[0])
+    if app is None:
+        return words[0]
+    for word in words[1:]:
+        verbs = [name for name in app if not name.startswith("-")]
+        if not verbs:
+            return ""
+        for verb in word.split("|"):
+            if verb not in verbs:
+                return "" if app.default_command else verb
+        app = app[word.split("|")[0]]
+    return ""
 
 
 def findings(page: Path) -> list[str]:
@@ -18,8 +50,10 @@ def findings(page: Path) -> list[str]:
     text = page.read_text(encoding="utf-8")
     name = page.relative_to(ROOT)
     dead = [f"{name}: no such file: {target}" for target in LINK.findall(text) if not (page.parent / target).exists()]
-    known = {command.name for command in COMMANDS}
-    unknown = [f"{name}: no such command: ashore {noun}" for noun in COMMAND.findall(text) if noun not in known]
+    said = sorted({*INLINE.findall(text), *(words for block in FENCE.findall(text) for words in LINE.findall(block))})
+    unknown = [
+        f"{name}: ashore {words}: no such command: {word}" for words in said if (word := missing_word(words.split()))
+    ]
     return dead + unknown
 
 
