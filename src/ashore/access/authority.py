@@ -1,7 +1,7 @@
 """May this principal do that: a compiled table of the policy, asked on the hot path of every request.
 
 Deny by default; a rule that denies beats every rule that allows, except that nothing denies an auditor what the role of
-the auditor gives. Whoever would hold two of the three offices holds none of them.
+the auditor gives. Whoever would hold two of the three offices holds none of them, but an auditor stays one.
 """
 
 from __future__ import annotations
@@ -190,8 +190,14 @@ class Compiled:
         if len(offices) < 2:
             return roles, ""
         names = ", ".join(sorted(role.name for role, _ in roles if role.offices))
-        kept = tuple((role, subject) for role, subject in roles if not role.offices)
-        return kept, f"nobody holds two of the three offices, so none of these roles counts: {names}"
+        # The auditor stays one: otherwise a second office, given to a group, would be a way to silence whoever audits.
+        kept = tuple((role, subject) for role, subject in roles if role.protected or not role.offices)
+        rest = (
+            "only the auditor's role counts"
+            if any(role.protected for role, _ in kept)
+            else "none of these roles counts"
+        )
+        return kept, f"nobody holds two of the three offices, so {rest}: {names}"
 
 
 class PolicyAuthority:
