@@ -23,6 +23,7 @@ from ashore.api.fittings import Fittings, fit
 from ashore.api.http import ROUTES, AccessLog, HttpApp, HttpServer, Siblings, listen, make_desk
 from ashore.api.keys import Keys
 from ashore.api.recording import LogRecorder
+from ashore.audit import AuditLog, open_log
 from ashore.core import Recorder, SystemClock
 from ashore.engines import Grammar
 from ashore.errors import AshoreError
@@ -32,6 +33,7 @@ from ashore.serving import (
     Board,
     BytesText,
     GrpcListen,
+    Guards,
     Replica,
     ServedModel,
     ServedText,
@@ -106,6 +108,15 @@ def siblings_of(topology: Topology, index: int) -> Siblings:
     return Siblings([where.http.uds for at, where in enumerate(topology.workers) if at != index and where.http.uds])
 
 
+def audit_of(topology: Topology, index: int) -> AuditLog | None:
+    """Return the log of this worker, running; None where the topology names no audit.
+
+    Raises:
+        AuditUnavailable: it cannot be written; a worker without a record serves nobody.
+    """
+    return open_log(topology.audit, f"api-{index}") if topology.audit.path else None
+
+
 async def serve(topology_path: Path, *, index: int = 0, make_replica: Callable[[str], Replica] = connect_host) -> int:
     """Serve until SIGTERM or SIGINT; return the exit code."""
     topology = read_topology(topology_path)
@@ -115,7 +126,8 @@ async def serve(topology_path: Path, *, index: int = 0, make_replica: Callable[[
     keys = await asyncio.to_thread(Keys, topology, fittings.database, fittings.watch)
     authenticator = keys.authenticator
     authority = PolicyAuthority()
-    recorder: Recorder = LogRecorder()
+    audit = await asyncio.to_thread(audit_of, topology, index)
+    recorder: Recorder = audit or LogRecorder()
     trusted_proxies = topology.edge.trusted_proxies if topology.edge is not None else 0
     board = Board(Path(topology.board), index) if topology.board else None
     serving = ServingService(
@@ -128,6 +140,7 @@ async def serve(topology_path: Path, *, index: int = 0, make_replica: Callable[[
         cache=fittings.cache,
         authority=authority,
         board=board,
+        guards=Guards(auditor=audit) if audit is not None else None,
     )
     where = topology.listens(index)
     sock = listen(where.http)
@@ -177,6 +190,8 @@ async def serve(topology_path: Path, *, index: int = 0, make_replica: Callable[[
     await server.stop()
     await app.close()
     await fittings.close()
+    if audit is not None:
+        await asyncio.to_thread(audit.close)
     if board is not None and beating is not None:
         beating.cancel()
         board.close()

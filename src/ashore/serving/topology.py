@@ -10,6 +10,7 @@ from pathlib import Path
 
 import msgspec
 
+from ashore.audit import AuditLink
 from ashore.cache import CachePolicy
 from ashore.engines import EngineKind
 from ashore.errors import InvalidSpec
@@ -138,6 +139,7 @@ class Topology(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     redis: RedisLink | None = None
     """None: every worker has its own answers."""
     state: StateLink = StateLink()
+    audit: AuditLink = AuditLink()
     jobs: JobLimits = JobLimits()
     internal_token_file: str = ""
     """File with the token of the job worker; empty: nobody acts for somebody else."""

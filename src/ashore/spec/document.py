@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from ashore.errors import InvalidSpec
+from ashore.spec.audit import AuditSpec, read_audit
 from ashore.spec.front import (
     CacheSpec,
     EdgeSpec,
@@ -24,7 +25,7 @@ from ashore.spec.intake import AdmissionSpec, HttpSpec, ListenSpec, read_admissi
 from ashore.spec.models import ModelSpec, read_model
 from ashore.spec.table import Table
 
-LATER = ("access", "audit", "privacy", "sealing", "backup")
+LATER = ("access", "privacy", "sealing", "backup")
 """Sections of the design that this version cannot honour. Accepting one silently would be a lie about safety."""
 
 
@@ -41,6 +42,7 @@ class Spec:
     redis: RedisSpec = field(default_factory=RedisSpec)
     jobs: JobsSpec = field(default_factory=JobsSpec)
     egress: EgressSpec = field(default_factory=EgressSpec)
+    audit: AuditSpec = field(default_factory=AuditSpec)
     settings: Mapping[str, object] = field(default_factory=dict)
     """`[settings]` as written, for `read_settings`; `[state] url` is among them as `state_url`."""
 
@@ -81,6 +83,7 @@ def parse_spec(text: str, *, where: str = "ashore.toml") -> Spec:
         redis=read_redis(top.table("redis")),
         jobs=read_jobs(top.table("jobs")),
         egress=read_egress(top.table("egress")),
+        audit=read_audit(top.table("audit")),
         settings=_settings(top),
     )
 
