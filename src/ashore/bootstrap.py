@@ -8,21 +8,20 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ashore.core import Recorder, SystemClock
+from ashore.core import SystemClock
 from ashore.errors import UnknownModel, UnknownVariant
 from ashore.settings import Home, Settings
 
 if TYPE_CHECKING:
-    from ashore.audit import AuditLink
     from ashore.cache import CachePolicy
     from ashore.engines import ModelFiles
     from ashore.planning import Inventory, ModelFacts, ModelPlan, Plan, Tuned, Wish
+    from ashore.privacy import Privacy
     from ashore.serving import RedisLink
     from ashore.spec import CacheSpec, RedisSpec
     from ashore.state import Database
@@ -34,7 +33,6 @@ PREPARED_VARIANTS = (INT8, "fp16", Q8_0)
 """What can be made on this machine: the first two of any Llama or Qwen model, for OpenVINO; the last of any GGUF in
 half or full precision, for llama.cpp."""
 FAKE = "fake:"
-RECORD_TIMEOUT_S = 10.0
 
 
 def build_store(home: Home, settings: Settings | None = None) -> ModelStore:
@@ -68,39 +66,6 @@ def open_state(settings: Settings, *, say: Callable[[str], None] = lambda line: 
     return open_url(settings.state_url, default=home.state_db, snapshots=home.snapshots, clock=SystemClock(), say=say)
 
 
-@contextmanager
-def command_recorder(home: Home) -> Iterator[Recorder]:
-    """Give the recorder of one command; what was recorded is on disk when the block ends.
-
-    Raises:
-        AuditUnavailable: it cannot be written; then nothing that must be recorded may be done.
-    """
-    from ashore.audit import AuditLink, open_command_log
-
-    log = open_command_log(AuditLink(path=str(home.audit), keys=str(home.audit_keys)))
-    try:
-        yield log
-        log.settle(RECORD_TIMEOUT_S)
-    finally:
-        log.close()
-
-
-@contextmanager
-def supervisor_recorder(link: AuditLink) -> Iterator[Recorder]:
-    """Give the recorder of the supervisor, for as long as it runs.
-
-    Raises:
-        AuditUnavailable: it cannot be written; then nothing is served.
-    """
-    from ashore.audit import open_log
-
-    log = open_log(link, "supervisor")
-    try:
-        yield log
-    finally:
-        log.close()
-
-
 def cache_policy(spec: CacheSpec) -> CachePolicy:
     """Return what `[cache]` allows, as the cache reads it."""
     from ashore.cache import CachePolicy, RoutePolicy
@@ -114,6 +79,40 @@ def cache_policy(spec: CacheSpec) -> CachePolicy:
         max_temperature=spec.max_temperature,
         max_bytes=spec.max_bytes,
     )
+
+
+def open_privacy(settings: Settings, config: Path | None = None) -> tuple[Privacy, str]:
+    """Return masking as a server of this home does it, and where its policy is from.
+
+    With `config` it is that of the file. Otherwise it is the state's, where an administrator wrote one; a running
+    server's, where one runs; else the built-in one.
+
+    Raises:
+        InvalidSpec: the file cannot be used.
+    """
+    from ashore.privacy import Privacy, PrivacyPolicy, load_policy, read_secret
+    from ashore.serving import read_topology
+    from ashore.spec import read_spec
+
+    home = settings.home
+    secret = b"no home, no conversation to continue"
+    policy, source = None, ""
+    if config is not None:
+        policy, source = read_spec(config).privacy, str(config)
+    if settings.state_url or home.state_db.is_file():
+        state = open_state(settings)
+        try:
+            secret = read_secret(state)
+            if policy is None:
+                with state.read() as connection:
+                    policy, source = load_policy(connection).policy, "the state"
+        finally:
+            state.close()
+    if policy is None and home.topology.is_file():
+        policy, source = read_topology(home.topology).privacy, "the running server"
+    if policy is None:
+        policy, source = PrivacyPolicy(), "built-in"
+    return Privacy(policy, secret=secret), source
 
 
 def redis_link(spec: RedisSpec, home: Home) -> RedisLink | None:

@@ -7,14 +7,13 @@
         NotFound        404           UnknownModel 404   UnknownVariant 404   UnknownRoute 404   MethodNotAllowed 405
         InvalidSpec     400           UnsafeWeights 400  UnsupportedModel 400  LicenceNotAccepted 403   Conflict 409
       DeniedError                   an administrator grants the right      exit 5
-        Unauthenticated 401           PermissionDenied 403     TooManyAttempts 429
+        Unauthenticated 401           PermissionDenied 403     TooManyAttempts 429   PersonalDataBlocked 403
       CapacityError                 wait, or add machines                  exit 3
         Overloaded      429           DeadlineExceeded 504   KvCacheExhausted 503   Draining 503   DiskFull 507
         Preempted       503
       EnvironmentFault              the operator mends the machine         exit 4
         MissingExtra    500           PortTaken 500   HomeBusy 500   HomeTooNew 500   SourceUnreachable 502
         CorruptBlob     500           EngineFailed 502   HostDied 503   WorkerDied 503  NotReady 503   RemoteRefused 502
-        AuditUnavailable 503  TamperedAudit 500
       Bug             500           our invariant broke; report it         exit 70
 
 A message says what, which object, what was seen and what was expected; `hint` says the next action. `code` is stable:
@@ -221,6 +220,12 @@ class TooManyAttempts(DeniedError):
     http_status = 429
 
 
+class PersonalDataBlocked(DeniedError):
+    """The privacy policy does not let this personal data through."""
+
+    code = "personal_data_blocked"
+
+
 class CapacityError(AshoreError):
     """There is no room for this now."""
 
@@ -350,20 +355,6 @@ class NotReady(EnvironmentFault):
     code = "not_ready"
     http_status = 503
     retryable = True
-
-
-class AuditUnavailable(EnvironmentFault):
-    """What happens cannot be recorded, so nothing is answered."""
-
-    code = "audit_unavailable"
-    http_status = 503
-    retryable = True
-
-
-class TamperedAudit(EnvironmentFault):
-    """The audit is not what was written."""
-
-    code = "tampered_audit"
 
 
 class Bug(AshoreError):

@@ -47,6 +47,13 @@ TABLE: Final[tuple[tuple[str, Kind, str, tuple[str, ...], tuple[float, ...]], ..
     ("ashore_cache_entries", "gauge", "Kept answers and finished responses in this worker.", (), ()),
     ("ashore_cache_evictions", "gauge", "Entries that left the cache of this worker for want of room.", (), ()),
     ("ashore_shared_cache_up", "gauge", "1 while the shared cache answers, 0 while it is left alone.", (), ()),
+    (
+        "ashore_masked_entities",
+        "counter",
+        "Personal data met in prompts and answers, by kind and what was done.",
+        ("kind", "action", "where"),
+        (),
+    ),
     ("ashore_retries", "counter", "Requests sent to another replica because a host died.", ("model",), ()),
     ("ashore_cancelled", "counter", "Answers that the client did not wait for.", ("model",), ()),
     ("ashore_running_sequences", "gauge", "Sequences given to engines.", ("model",), ()),

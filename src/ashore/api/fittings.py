@@ -21,8 +21,10 @@ from ashore.cache import (
     cache_secret,
     load_pairs,
 )
-from ashore.core import Clock
+from ashore.core import Clock, MemoryRecorder, Recorder
+from ashore.errors import AshoreError
 from ashore.metrics import Metrics
+from ashore.privacy import POLICY_EPOCH, Privacy, PrivacyDesk, read_secret
 from ashore.serving import StateLink, Topology
 from ashore.state import Database, EpochWatch, open_state
 
@@ -43,6 +45,7 @@ class Fittings:
     """None where the topology names no state."""
     watch: EpochWatch | None
     cache: AnswerCache
+    privacy: PrivacyDesk
 
     async def apply(self, policy: CachePolicy) -> None:
         """Make what a new policy needs and the old one did not: the tier that matches by meaning.
@@ -66,7 +69,7 @@ class Fittings:
             self.database.close()
 
 
-async def fit(topology: Topology, clock: Clock, metrics: Metrics) -> Fittings:
+async def fit(topology: Topology, clock: Clock, metrics: Metrics, recorder: Recorder | None = None) -> Fittings:
     """Open the state and make the cache. Runs inside the worker's event loop.
 
     Raises:
@@ -86,10 +89,12 @@ async def fit(topology: Topology, clock: Clock, metrics: Metrics) -> Fittings:
         shared=_shared(topology, clock, metrics),
         curated=CuratedAnswers(pairs),
     )
+    privacy = await asyncio.to_thread(_privacy, topology, database, clock, recorder or MemoryRecorder())
     if watch is not None and database is not None:
         watch.on_change(partial(_changed, cache, database, asyncio.get_running_loop()))
+        watch.on_change(partial(_policy_changed, privacy))
         await asyncio.to_thread(watch.start)
-    fittings = Fittings(database=database, watch=watch, cache=cache)
+    fittings = Fittings(database=database, watch=watch, cache=cache, privacy=privacy)
     await fittings.apply(topology.cache)
     return fittings
 
@@ -98,6 +103,24 @@ def _changed(cache: AnswerCache, database: Database, loop: asyncio.AbstractEvent
     """Runs on the thread of the watch."""
     if kind == CURATED_EPOCH:
         asyncio.run_coroutine_threadsafe(cache.take_pairs(load_curated(database)), loop)
+
+
+def _privacy(topology: Topology, database: Database | None, clock: Clock, recorder: Recorder) -> PrivacyDesk:
+    secret = secrets.token_bytes(32) if database is None else read_secret(database)
+    privacy = Privacy(topology.privacy, secret=secret)
+    desk = PrivacyDesk(privacy, topology.privacy, database, clock=clock, recorder=recorder)
+    desk.refresh()
+    return desk
+
+
+def _policy_changed(desk: PrivacyDesk, kind: str, value: int) -> None:
+    """Runs on the thread of the watch."""
+    if kind != POLICY_EPOCH:
+        return
+    try:
+        desk.refresh()
+    except AshoreError as fault:
+        log.error("the privacy policy stays as it was: %s (%s)", fault.message, fault.hint)
 
 
 def _open(link: StateLink, clock: Clock) -> Database | None:

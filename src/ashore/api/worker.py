@@ -23,7 +23,6 @@ from ashore.api.fittings import Fittings, fit
 from ashore.api.http import ROUTES, AccessLog, HttpApp, HttpServer, Siblings, listen, make_desk
 from ashore.api.keys import Keys
 from ashore.api.recording import LogRecorder
-from ashore.audit import AuditLog, open_log
 from ashore.core import Recorder, SystemClock
 from ashore.engines import Grammar
 from ashore.errors import AshoreError
@@ -34,6 +33,7 @@ from ashore.serving import (
     BytesText,
     GrpcListen,
     Guards,
+    PrivacyMasker,
     Replica,
     ServedModel,
     ServedText,
@@ -108,27 +108,18 @@ def siblings_of(topology: Topology, index: int) -> Siblings:
     return Siblings([where.http.uds for at, where in enumerate(topology.workers) if at != index and where.http.uds])
 
 
-def audit_of(topology: Topology, index: int) -> AuditLog | None:
-    """Return the log of this worker, running; None where the topology names no audit.
-
-    Raises:
-        AuditUnavailable: it cannot be written; a worker without a record serves nobody.
-    """
-    return open_log(topology.audit, f"api-{index}") if topology.audit.path else None
-
-
 async def serve(topology_path: Path, *, index: int = 0, make_replica: Callable[[str], Replica] = connect_host) -> int:
     """Serve until SIGTERM or SIGINT; return the exit code."""
     topology = read_topology(topology_path)
     metrics = Metrics()
     clock = SystemClock()
-    fittings = await fit(topology, clock, metrics)
+    recorder: Recorder = LogRecorder()
+    fittings = await fit(topology, clock, metrics, recorder)
     keys = await asyncio.to_thread(Keys, topology, fittings.database, fittings.watch)
     authenticator = keys.authenticator
     authority = PolicyAuthority()
-    audit = await asyncio.to_thread(audit_of, topology, index)
-    recorder: Recorder = audit or LogRecorder()
     trusted_proxies = topology.edge.trusted_proxies if topology.edge is not None else 0
+    guards = Guards(masker=PrivacyMasker(fittings.privacy.privacy, metrics))
     board = Board(Path(topology.board), index) if topology.board else None
     serving = ServingService(
         topology,
@@ -139,8 +130,8 @@ async def serve(topology_path: Path, *, index: int = 0, make_replica: Callable[[
         metrics=metrics,
         cache=fittings.cache,
         authority=authority,
+        guards=guards,
         board=board,
-        guards=Guards(auditor=audit) if audit is not None else None,
     )
     where = topology.listens(index)
     sock = listen(where.http)
@@ -158,6 +149,7 @@ async def serve(topology_path: Path, *, index: int = 0, make_replica: Callable[[
         authority=authority,
         recorder=recorder,
         trusted_proxies=trusted_proxies,
+        privacy=fittings.privacy,
     )
     loop = asyncio.get_running_loop()
     loop.set_default_executor(ThreadPoolExecutor(ASIDE_THREADS, thread_name_prefix="aside"))
@@ -190,8 +182,6 @@ async def serve(topology_path: Path, *, index: int = 0, make_replica: Callable[[
     await server.stop()
     await app.close()
     await fittings.close()
-    if audit is not None:
-        await asyncio.to_thread(audit.close)
     if board is not None and beating is not None:
         beating.cancel()
         board.close()
@@ -237,6 +227,7 @@ async def _reread(reread: asyncio.Event, path: Path, serving: ServingService, fi
         try:
             topology = read_topology(path)
             await keys.reread()
+            await asyncio.to_thread(fittings.privacy.take_file, topology.privacy)
             await fittings.apply(topology.cache)
             await serving.apply(topology)
             log.info("took the new topology")

@@ -9,6 +9,7 @@ from ashore.serving.board import BEAT_S, Board, make_board
 from ashore.serving.bytes_text import BytesText
 from ashore.serving.embedding import Embedding
 from ashore.serving.guards import (
+    AuditNote,
     Auditor,
     Budgets,
     Guards,
@@ -19,10 +20,9 @@ from ashore.serving.guards import (
     Tally,
     Unlimited,
 )
+from ashore.serving.masking import PrivacyMasker
 from ashore.serving.memory import MemoryReplica
 from ashore.serving.model import (
-    NOWHERE,
-    Arrival,
     ChoiceEnded,
     Delta,
     FinishReason,
@@ -54,9 +54,8 @@ from ashore.serving.topology import (
 
 __all__ = [
     "BEAT_S",
-    "NOWHERE",
     "AdmissionLimits",
-    "Arrival",
+    "AuditNote",
     "Auditor",
     "Board",
     "Budgets",
@@ -79,6 +78,7 @@ __all__ = [
     "Masker",
     "MemoryReplica",
     "ModelCard",
+    "PrivacyMasker",
     "RedisLink",
     "Replica",
     "Reservation",

@@ -6,14 +6,21 @@ shortcut of a repeated request; so none of them may wait on a network or a disk.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Literal, Protocol
 
 from ashore.access import Principal
-from ashore.audit import RequestNote
+from ashore.cache import KeptAnswer
+from ashore.core import RequestId
+from ashore.errors import AshoreError
 from ashore.serving.admission import Cost
-from ashore.serving.model import GenerationRequest, Usage
+from ashore.serving.model import GenerationRequest, ServingEvent, Started, Usage
+
+Outcome = Literal["answered", "failed", "cancelled"]
+
+Decode = Callable[[Sequence[int]], str]
+"""Token ids to text."""
 
 
 class Reservation(Protocol):
@@ -48,6 +55,18 @@ class Budgets(Protocol):
         ...
 
 
+class OutwardLike(Protocol):
+    """The way back of one request's answer. Takes events in their order."""
+
+    def take(self, event: ServingEvent) -> Sequence[ServingEvent]:
+        """Return what the client is told of an event.
+
+        Raises:
+            PersonalDataBlocked: the answer holds what the policy blocks.
+        """
+        ...
+
+
 class Masked(Protocol):
     """A request without personal data, and the way back."""
 
@@ -58,20 +77,43 @@ class Masked(Protocol):
 
     @property
     def found(self) -> bool:
-        """Whether personal data was found."""
+        """Whether personal data was found, whatever was done with it."""
         ...
 
     @property
     def counts(self) -> Mapping[str, int]:
-        """How many identifiers were masked, by kind."""
+        """How many entities of each kind were found."""
+        ...
+
+    @property
+    def outward(self) -> OutwardLike | None:
+        """What every event of the answer goes through; None: they pass as they are."""
         ...
 
 
 class Masker(Protocol):
     """Takes personal data out of requests."""
 
-    def mask(self, request: GenerationRequest, principal: Principal) -> Masked:
-        """Return the request with personal data replaced."""
+    def mask(self, request: GenerationRequest, principal: Principal, decode: Decode) -> Masked:
+        """Return the request with personal data replaced.
+
+        Raises:
+            PersonalDataBlocked: it holds what the policy blocks.
+        """
+        ...
+
+    def mask_inputs(
+        self, model: str, inputs: Sequence[str | Sequence[int]], principal: Principal, decode: Decode
+    ) -> tuple[Sequence[str | Sequence[int]], Mapping[str, int]]:
+        """Return the inputs of an embedder with personal data replaced, and how many entities of each kind they held.
+
+        Raises:
+            PersonalDataBlocked: they hold what the policy blocks.
+        """
+        ...
+
+    def may_keep(self, answer: KeptAnswer) -> bool:
+        """Return whether an answer holds no personal data."""
         ...
 
     def rules_stamp(self, principal: Principal, alias: str) -> bytes:
@@ -79,42 +121,69 @@ class Masker(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuditNote:
+    """One request, for the record. Holds no text of it."""
+
+    request_id: RequestId
+    principal: Principal
+    alias: str
+    release: str
+    outcome: Outcome
+    cache: str
+    """`miss`, `hit-exact`, `hit-semantic`."""
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    error_code: str = ""
+    masked: Mapping[str, int] = field(default_factory=dict)
+    """How many entities of each kind the request held."""
+
+
 class Auditor(Protocol):
     """Keeps the record."""
 
-    @property
-    def strict(self) -> bool:
-        """Whether no answer may go out before its record is on disk: `durable` is awaited then."""
-        ...
-
-    @property
-    def keeps_content(self) -> bool:
-        """Whether a note is to carry prompt and answer, which are sealed before they are written."""
-        ...
-
-    def check(self) -> None:
-        """Return when what a request does can be recorded.
-
-        Raises:
-            AuditUnavailable: it cannot; no audit, no service.
-        """
-        ...
-
-    def digest(self, text: bytes) -> str:
-        """Return the keyed digest of a text; empty where there is no key."""
-        ...
-
-    def note(self, note: RequestNote) -> None:
+    def note(self, note: AuditNote) -> None:
         """Take a note. Returns at once; writing is the auditor's business."""
         ...
 
-    async def durable(self, timeout_s: float = 5.0) -> None:
-        """Return when everything noted before is on disk.
 
-        Raises:
-            AuditUnavailable: it was not in time.
-        """
-        ...
+class Watch:
+    """Listens to an answer and says at its end what happened."""
+
+    __slots__ = ("_cache", "_completion_tokens", "_error_code", "_prompt_tokens", "masked", "outcome")
+
+    def __init__(self) -> None:
+        self.outcome: Outcome = "cancelled"
+        self.masked: Mapping[str, int] = {}
+        self._cache = "miss"
+        self._error_code = ""
+        self._prompt_tokens = self._completion_tokens = 0
+
+    def hear(self, event: ServingEvent) -> None:
+        """Take the next event."""
+        if isinstance(event, Started):
+            self._cache = event.cache
+        elif isinstance(event, Usage):
+            self._prompt_tokens, self._completion_tokens = event.prompt_tokens, event.completion_tokens
+
+    def failed(self, fault: AshoreError) -> None:
+        """Hear that the answer broke off."""
+        self.outcome, self._error_code = "failed", fault.code
+
+    def note(self, request_id: RequestId, alias: str, principal: Principal, release: str) -> AuditNote:
+        """Return what happened."""
+        return AuditNote(
+            request_id=request_id,
+            principal=principal,
+            alias=alias,
+            release=release,
+            outcome=self.outcome,
+            cache=self._cache,
+            prompt_tokens=self._prompt_tokens,
+            completion_tokens=self._completion_tokens,
+            error_code=self._error_code,
+            masked=self.masked,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,6 +193,7 @@ class Unmasked:
     request: GenerationRequest
     found: bool = False
     counts: Mapping[str, int] = field(default_factory=dict)
+    outward: OutwardLike | None = None
 
 
 class NoReservation:
@@ -154,35 +224,31 @@ class Unlimited:
 class SeesNothing:
     """A masker that lets every request pass as it is."""
 
-    def mask(self, request: GenerationRequest, principal: Principal) -> Masked:
+    def mask(self, request: GenerationRequest, principal: Principal, decode: Decode) -> Masked:
         return Unmasked(request=request)
+
+    def mask_inputs(
+        self, model: str, inputs: Sequence[str | Sequence[int]], principal: Principal, decode: Decode
+    ) -> tuple[Sequence[str | Sequence[int]], Mapping[str, int]]:
+        return inputs, {}
+
+    def may_keep(self, answer: KeptAnswer) -> bool:
+        return True
 
     def rules_stamp(self, principal: Principal, alias: str) -> bytes:
         return b"none"
 
 
 class Tally:
-    """An auditor that only counts outcomes, and keeps nothing of them."""
-
-    strict = False
-    keeps_content = False
+    """An auditor that only counts outcomes."""
 
     def __init__(self) -> None:
         self.outcomes: dict[tuple[str, str], int] = {}
         """By outcome and what the cache said."""
 
-    def check(self) -> None:
-        return None
-
-    def digest(self, text: bytes) -> str:
-        return ""
-
-    def note(self, note: RequestNote) -> None:
+    def note(self, note: AuditNote) -> None:
         what = (note.outcome, note.cache)
         self.outcomes[what] = self.outcomes.get(what, 0) + 1
-
-    async def durable(self, timeout_s: float = 5.0) -> None:
-        return None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -31,7 +31,7 @@ async def encode_prompt(request: GenerationRequest, text: ServedText, info: Engi
 
 async def prompt_ids(request: GenerationRequest, text: ServedText, info: EngineInfo) -> list[int]:
     """Return the tokens of the prompt, however many."""
-    if _num_chars(request) > INLINE_CHARS:
+    if num_chars(request) > INLINE_CHARS:
         return await asyncio.to_thread(_encode, request, text, info)
     return _encode(request, text, info)
 
@@ -46,7 +46,8 @@ def _encode(request: GenerationRequest, text: ServedText, info: EngineInfo) -> l
     return list(request.prompt)
 
 
-def _num_chars(request: GenerationRequest) -> int:
+def num_chars(request: GenerationRequest) -> int:
+    """Return about how long the texts of a request are."""
     if request.prompt is not None:
         return len(request.prompt) if isinstance(request.prompt, str) else 0
     return sum(len(m.content) + len(m.reasoning) for m in request.messages) + sum(

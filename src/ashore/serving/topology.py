@@ -10,11 +10,11 @@ from pathlib import Path
 
 import msgspec
 
-from ashore.audit import AuditLink
 from ashore.cache import CachePolicy
 from ashore.engines import EngineKind
 from ashore.errors import InvalidSpec
 from ashore.jobs import JobLimits
+from ashore.privacy import PrivacyPolicy
 
 
 class ServedModel(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -139,8 +139,9 @@ class Topology(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     redis: RedisLink | None = None
     """None: every worker has its own answers."""
     state: StateLink = StateLink()
-    audit: AuditLink = AuditLink()
     jobs: JobLimits = JobLimits()
+    privacy: PrivacyPolicy = PrivacyPolicy()
+    """What ashore.toml says; a policy in the state goes before it."""
     internal_token_file: str = ""
     """File with the token of the job worker; empty: nobody acts for somebody else."""
     first_key_file: str = ""

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from ashore.errors import InvalidSpec
-from ashore.spec.audit import AuditSpec, read_audit
+from ashore.privacy import PrivacyPolicy
 from ashore.spec.front import (
     CacheSpec,
     EdgeSpec,
@@ -23,9 +23,10 @@ from ashore.spec.front import (
 )
 from ashore.spec.intake import AdmissionSpec, HttpSpec, ListenSpec, read_admission, read_grpc, read_http
 from ashore.spec.models import ModelSpec, read_model
+from ashore.spec.privacy import read_privacy
 from ashore.spec.table import Table
 
-LATER = ("access", "privacy", "sealing", "backup")
+LATER = ("access", "audit", "sealing", "backup")
 """Sections of the design that this version cannot honour. Accepting one silently would be a lie about safety."""
 
 
@@ -42,7 +43,7 @@ class Spec:
     redis: RedisSpec = field(default_factory=RedisSpec)
     jobs: JobsSpec = field(default_factory=JobsSpec)
     egress: EgressSpec = field(default_factory=EgressSpec)
-    audit: AuditSpec = field(default_factory=AuditSpec)
+    privacy: PrivacyPolicy = field(default_factory=PrivacyPolicy)
     settings: Mapping[str, object] = field(default_factory=dict)
     """`[settings]` as written, for `read_settings`; `[state] url` is among them as `state_url`."""
 
@@ -83,7 +84,7 @@ def parse_spec(text: str, *, where: str = "ashore.toml") -> Spec:
         redis=read_redis(top.table("redis")),
         jobs=read_jobs(top.table("jobs")),
         egress=read_egress(top.table("egress")),
-        audit=read_audit(top.table("audit")),
+        privacy=read_privacy(top.table("privacy")),
         settings=_settings(top),
     )
 

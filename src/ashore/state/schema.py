@@ -119,6 +119,17 @@ MIGRATIONS: Final[tuple[Migration, ...]] = (
         """,
     ),
     ("ALTER TABLE job ADD COLUMN takeovers INTEGER NOT NULL DEFAULT 0",),
+    (
+        """
+        CREATE TABLE privacy_policy (
+            name       TEXT PRIMARY KEY,
+            document   TEXT NOT NULL,
+            version    INTEGER NOT NULL,
+            changed_by TEXT NOT NULL,
+            changed_s  BIGINT NOT NULL
+        )
+        """,
+    ),
 )
 
 SCHEMA_VERSION: Final = len(MIGRATIONS)

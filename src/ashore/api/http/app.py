@@ -31,6 +31,7 @@ from ashore.api.recording import LogRecorder
 from ashore.core import Recorder
 from ashore.errors import AshoreError, Bug, NotReady
 from ashore.metrics import Metrics
+from ashore.privacy import PrivacyDesk
 from ashore.serving import Limits, ServingService
 
 log = logging.getLogger("ashore.http")
@@ -64,6 +65,7 @@ class HttpApp:
         authority: Authority | None = None,
         recorder: Recorder | None = None,
         trusted_proxies: int = 0,
+        privacy: PrivacyDesk | None = None,
     ) -> None:
         self.serving: Final = serving
         self.metrics: Final = metrics
@@ -76,6 +78,7 @@ class HttpApp:
         self.recorder: Final = recorder or LogRecorder()
         self._trusted_proxies = trusted_proxies
         self._desk = desk
+        self.privacy: Final = privacy
         self.counted_jobs: set[tuple[str, str]] = set()
         """Kinds and states of jobs that the metrics have shown."""
         self._on_behalf = on_behalf
@@ -156,8 +159,9 @@ class HttpApp:
             return NOBODY
         if route.guard == "operator" and is_local(exchange):
             return NOBODY
-        exchange.origin = self.origin_of(exchange)
-        principal = self._stand_in(exchange) or self._authenticator.authenticate(token_of(exchange), exchange.origin)
+        principal = self._stand_in(exchange) or self._authenticator.authenticate(
+            token_of(exchange), self.origin_of(exchange)
+        )
         exchange.principal_id = principal.id
         if route.guard == "operator":
             self.authority.require(principal, METRICS_READ, SERVER)
@@ -203,9 +207,8 @@ class HttpApp:
         """Answer by the bytes of the request where they were answered before; else call the handler, and remember."""
         body = await exchange.body(self.limits)
         key = self.serving.ready_key(principal, route.path, body)
-        ready = self.serving.ready(key, exchange.request_id, principal, arrival=exchange.arrival)
+        ready = self.serving.ready(key, exchange.request_id, principal)
         if ready is not None:
-            await self.serving.recorded()
             exchange.model = ready.alias[:64]
             if route.anthropic:
                 exchange.extra_headers.append((b"request-id", exchange.request_id.encode()))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ashore.api.http import jobs, operate
+from ashore.api.http.admin import privacy
 from ashore.api.http.anthropic import handlers as anthropic
 from ashore.api.http.anthropic.types import CountOut, CountRequest, MessageOut, MessagesRequest
 from ashore.api.http.jobs import JobList, JobOut
@@ -133,6 +134,20 @@ ROUTES: tuple[Route, ...] = (
     Route(
         method="GET", path="/admin/v1/cache", guard="operator", handler=operate.cache, tag="Administration",
         summary="What the cache of answers holds and did", response=operate.CacheList,
+    ),
+    Route(
+        method="POST", path="/admin/v1/privacy/detect", guard="admin", action="privacy:detect", handler=privacy.detect,
+        tag="Administration", summary="Try the privacy policy on a text", request=privacy.DetectRequest,
+        response=privacy.Detected,
+    ),
+    Route(
+        method="GET", path="/admin/v1/privacy/policy", guard="admin", action="privacy:read", handler=privacy.policy,
+        tag="Administration", summary="Show the privacy policy in force", response=privacy.PolicyOut,
+    ),
+    Route(
+        method="PUT", path="/admin/v1/privacy/policy", guard="admin", action="privacy:write", handler=privacy.change,
+        tag="Administration", summary="Change the privacy policy", request=privacy.PolicyChange,
+        response=privacy.PolicyOut,
     ),
     Route(
         method="GET", path="/openapi.json", guard="operator", handler=operate.openapi, tag="Operation",

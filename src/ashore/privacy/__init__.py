@@ -1,0 +1,58 @@
+"""Masking: what personal data a text holds, and how it is kept from the model and given back.
+
+Owns: detectors, the policy by tenant and alias, placeholders and pseudonyms, the way back through a stream. Refuses to
+own: requests and their protocols (`serving` walks through them), the audit, what is kept in the cache.
+"""
+
+from ashore.privacy.custom import check_policy
+from ashore.privacy.desk import PrivacyDesk, read_secret
+from ashore.privacy.detect import Detectors
+from ashore.privacy.matching import StandIns
+from ashore.privacy.model import IDENTIFIERS, KINDS, Action, Entity, Finder
+from ashore.privacy.outlet import AnswerGuard, Outlet
+from ashore.privacy.policy import (
+    AnswerAction,
+    DetectorName,
+    Dictionary,
+    Expression,
+    LabelMode,
+    PrivacyPolicy,
+    PrivacyRoute,
+    Rules,
+    rules_for,
+)
+from ashore.privacy.service import Examination, Privacy, own_finder, with_custom
+from ashore.privacy.sql import POLICY_EPOCH, StoredPolicy, load_policy
+from ashore.privacy.table import Table
+
+__all__ = [
+    "IDENTIFIERS",
+    "KINDS",
+    "POLICY_EPOCH",
+    "Action",
+    "AnswerAction",
+    "AnswerGuard",
+    "DetectorName",
+    "Detectors",
+    "Dictionary",
+    "Entity",
+    "Examination",
+    "Expression",
+    "Finder",
+    "LabelMode",
+    "Outlet",
+    "Privacy",
+    "PrivacyDesk",
+    "PrivacyPolicy",
+    "PrivacyRoute",
+    "Rules",
+    "StandIns",
+    "StoredPolicy",
+    "Table",
+    "check_policy",
+    "load_policy",
+    "own_finder",
+    "read_secret",
+    "rules_for",
+    "with_custom",
+]

@@ -1,0 +1,134 @@
+"""Secrets: keys of well-known forms, tokens, passwords by their label, private keys."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import Counter
+from collections.abc import Iterator
+from typing import Final
+
+from ashore.privacy.model import Entity
+from ashore.privacy.page import Page
+
+_T: Final = r"[A-Za-z0-9_-]"
+_FORMS: Final = (
+    ("AKIA", r"AKIA[A-Z0-9]{16}"),
+    ("ASIA", r"ASIA[A-Z0-9]{16}"),
+    ("gh", r"gh[pousr]_[A-Za-z0-9]{36,255}"),
+    ("github_pat_", r"github_pat_[A-Za-z0-9_]{22,255}"),
+    ("glpat-", rf"glpat-{_T}{{20,64}}"),
+    ("sk-", rf"sk-{_T}{{16,200}}"),
+    ("sk_", r"sk_(?:live|test)_[A-Za-z0-9]{16,128}"),
+    ("rk_", r"rk_(?:live|test)_[A-Za-z0-9]{16,128}"),
+    ("whsec_", r"whsec_[A-Za-z0-9+/=]{24,88}"),
+    ("ash_", rf"ash_{_T}{{16,128}}"),
+    ("AIza", rf"AIza{_T}{{35}}"),
+    ("ya29.", rf"ya29\.{_T}{{20,400}}"),
+    ("xox", r"xox[abeoprs]-[A-Za-z0-9-]{10,250}"),
+    ("xapp-", r"xapp-[A-Za-z0-9-]{10,250}"),
+    ("hf_", r"hf_[A-Za-z0-9]{20,64}"),
+    ("npm_", r"npm_[A-Za-z0-9]{36}"),
+    ("pypi-", rf"pypi-{_T}{{40,300}}"),
+    ("dop_v1_", r"dop_v1_[0-9a-f]{64}"),
+    ("SG.", rf"SG\.{_T}{{16,32}}\.{_T}{{30,64}}"),
+    ("LTAI", r"LTAI[A-Za-z0-9]{12,26}"),
+    ("AKID", r"AKID[A-Za-z0-9]{13,40}"),
+    ("SK", r"SK[0-9a-f]{32}"),
+    ("eyJ", rf"eyJ{_T}{{8,4096}}\.{_T}{{8,8192}}(?:\.{_T}{{0,4096}})?"),
+    ("AGE-SECRET-KEY-", r"AGE-SECRET-KEY-1[A-Z0-9]{50,70}"),
+)
+"""What a form begins with, and the whole of it."""
+
+_LABEL: Final = re.compile(
+    r"(?:api[ _-]?key|apikey|secret[ _-]?(?:access[ _-]?)?key|access[ _-]?key(?:[ _-]?(?:id|secret))?"
+    r"|client[ _-]?secret|secret"
+    r"|auth[ _-]?token|access[ _-]?token|refresh[ _-]?token|session[ _-]?token|token"
+    r"|bearer|accountkey|private[ _-]?key|credential"
+    r"|密钥|秘钥|令牌|凭证|凭据)s?[\"'`]?(?:值)?"
+    r"(?: ?(?:is|=>|:=|[=:：是为]) ?| )[\"'`“「]?(?=([A-Za-z0-9+/_=.~-]{16,512}))",
+    re.IGNORECASE,
+)
+_PASSWORD: Final = re.compile(
+    r"(?:password|passwd|passphrase|pwd|密码|口令|passcode)[\"'`]?(?: ?(?:is|=>|:=|[=:：是为]) ?)[\"'`“「]?"
+    r"(?=([!-~]{6,128}))",
+    re.IGNORECASE,
+)
+_IN_URL: Final = re.compile(r"://[^\s:/@\"'<>]{0,64}:(?=([^\s:/@\"'<>]{3,128})@)")
+_ENDS_PASSWORD: Final = re.compile(r"[\"'`<>,;)}\]]")
+_PEM: Final = re.compile(r"-----BEGIN (?:[A-Z0-9]{1,12} ){0,3}PRIVATE KEY(?: BLOCK)?-----")
+_PEM_END: Final = re.compile(r"-----END (?:[A-Z0-9]{1,12} ){0,3}PRIVATE KEY(?: BLOCK)?-----")
+_PEM_BODY: Final = re.compile(r"(?:[A-Za-z0-9+/=\s:,.>|-]|\\[nrt])*")
+MOST_PEM_CHARS: Final = 20_000
+
+
+class CredentialFinder:
+    """Finds secrets; its patterns are compiled once."""
+
+    def __init__(self) -> None:
+        self._forms = tuple(
+            (prefix, re.compile(rf"(?<![A-Za-z0-9_]){pattern}(?![A-Za-z0-9_])")) for prefix, pattern in _FORMS
+        )
+
+    def find(self, page: Page) -> Iterator[Entity]:
+        """Yield secrets and private keys."""
+        text = page.text
+        for prefix, pattern in self._forms:
+            if prefix in text:
+                for found in pattern.finditer(text):
+                    whole = prefix != "eyJ" or found[0].count(".") == 2
+                    if whole and len(set(found[0])) > 6:
+                        yield page.entity("secret", found.start(), found.end())
+        for found in _LABEL.finditer(text):
+            if is_random(found[1]):
+                yield page.entity("secret", found.start(1), found.start(1) + len(found[1].rstrip(".")))
+        for found in _PASSWORD.finditer(text):
+            word = _ENDS_PASSWORD.split(found[1], maxsplit=1)[0].rstrip(".")
+            if is_password(word):
+                yield page.entity("secret", found.start(1), found.start(1) + len(word))
+        if "://" in text:
+            for found in _IN_URL.finditer(text):
+                yield page.entity("secret", found.start(1), found.end(1))
+        if "-----BEGIN" in text:
+            yield from _private_keys(page)
+
+
+def is_random(word: str) -> bool:
+    """Return whether a word looks drawn at random: letters and digits, and no letter too often."""
+    if not any(char.isdigit() for char in word) or not any(char.isalpha() for char in word):
+        return False
+    return entropy(word) >= (2.8 if len(word) < 24 else 3.0)
+
+
+def is_password(word: str) -> bool:
+    """Return whether a word behind a label looks like a password rather than a description of one."""
+    if len(word) < 6 or word[0] in "<{$[%(*" or len(set(word)) < 4:
+        return False
+    kinds = sum(
+        (
+            any(char.isdigit() for char in word),
+            any(char.islower() for char in word),
+            any(char.isupper() for char in word),
+            any(not char.isalnum() for char in word),
+        )
+    )
+    return any(char.isdigit() for char in word) and kinds >= 2
+
+
+def entropy(word: str) -> float:
+    """Return the bits per character of a word, judged by its own letters."""
+    size = len(word)
+    return -sum(count / size * math.log2(count / size) for count in Counter(word).values())
+
+
+def _private_keys(page: Page) -> Iterator[Entity]:
+    text = page.text
+    at = 0
+    while (begin := _PEM.search(text, at)) is not None:
+        end = _PEM_END.search(text, begin.end(), begin.end() + MOST_PEM_CHARS)
+        if end is not None:
+            at = end.end()
+        else:
+            body = _PEM_BODY.match(text, begin.end(), begin.end() + MOST_PEM_CHARS)
+            at = begin.end() + len((body[0] if body else "").rstrip())
+        yield page.entity("private_key", begin.start(), at)

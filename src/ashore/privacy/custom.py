@@ -1,0 +1,168 @@
+"""Kinds of the operator's own: words of dictionaries, and expressions in RE2's syntax, which has no backtracking."""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Final
+
+from ashore.core import did_you_mean
+from ashore.errors import InvalidSpec
+from ashore.privacy.detect import settle
+from ashore.privacy.model import KINDS, Entity, Finder
+from ashore.privacy.policy import EVERY, Expression, PrivacyPolicy
+
+MOST_KINDS: Final = 64
+MOST_EXPRESSIONS: Final = 256
+MOST_PATTERN_CHARS: Final = 2_000
+MOST_PATTERN_BYTES: Final = 8 << 20
+"""Memory that one compiled expression may take; RE2 refuses a larger one."""
+MOST_WORDS: Final = 100_000
+MOST_WORD_CHARS: Final = 200
+_KIND: Final = re.compile(r"[a-z][a-z0-9_]{0,31}")
+_RANK: Final = {kind: rank for rank, kind in enumerate(KINDS)}
+
+
+class CustomFinder:
+    """Another finder, with the operator's kinds before it: where both find something, the operator is believed."""
+
+    def __init__(self, finder: Finder, policy: PrivacyPolicy) -> None:
+        """Compile everything.
+
+        Raises:
+            InvalidSpec: a kind's name, an expression or a dictionary cannot be used; the message says which and why.
+        """
+        check_kinds(policy)
+        self._finder = finder
+        self._own = policy.custom_kinds()
+        self._expressions = [(one.kind, compile_expression(one)) for one in policy.expressions]
+        self._words = [(one.kind, *_compile_words(one.kind, one.words, one.ignore_case)) for one in policy.dictionaries]
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        return (*self._finder.kinds, *(kind for kind in self._own if kind not in self._finder.kinds))
+
+    @property
+    def name(self) -> str:
+        return self._finder.name
+
+    def find(self, text: str) -> tuple[Entity, ...]:
+        """Return what is found, in order, without overlaps."""
+        found = list(self._finder.find(text))
+        own: list[Entity] = []
+        for kind, pattern in self._expressions:
+            own.extend(Entity(kind, m.start(), m.end()) for m in pattern.finditer(text) if m.end() > m.start())
+        for kind, pattern, folds in self._words:
+            own.extend(
+                Entity(kind, m.start(), m.end())
+                for m in pattern.finditer(text.lower() if folds and len(text.lower()) == len(text) else text)
+            )
+        return settle([*own, *found], _RANK) if own else tuple(found)
+
+
+def check_policy(policy: PrivacyPolicy) -> None:
+    """Return when a policy can be used: its kinds are known, its own kinds are within bounds and compile.
+
+    Raises:
+        InvalidSpec: it cannot; the message says what and why.
+    """
+    CustomFinder(_Nothing(), policy)
+    known = (EVERY, *KINDS, *policy.custom_kinds())
+    for actions in (policy.prompts, policy.answers, *(a for r in policy.routes for a in (r.prompts, r.answers))):
+        for kind in actions:
+            if kind not in known:
+                raise InvalidSpec(f"[privacy] has the unknown kind {kind[:40]!r}", hint=did_you_mean(kind[:40], known))
+
+
+class _Nothing:
+    """Finds nothing."""
+
+    kinds: tuple[str, ...] = KINDS
+    name = "nothing"
+
+    def find(self, text: str) -> tuple[Entity, ...]:
+        return ()
+
+
+def check_kinds(policy: PrivacyPolicy) -> None:
+    """Return when the names and numbers of what the operator added are within bounds.
+
+    Raises:
+        InvalidSpec: they are not.
+    """
+    for kind in policy.custom_kinds():
+        if not _KIND.fullmatch(kind) or kind in KINDS:
+            raise InvalidSpec(
+                f"[privacy] has a kind of your own called {kind[:40]!r}",
+                hint=f"lower-case letters, digits and _, at most 32, and none of {', '.join(KINDS)}",
+            )
+    for what, number, most in (
+        ("kinds of your own", len(policy.custom_kinds()), MOST_KINDS),
+        ("expressions", len(policy.expressions), MOST_EXPRESSIONS),
+        ("words in dictionaries", sum(len(one.words) for one in policy.dictionaries), MOST_WORDS),
+    ):
+        if number > most:
+            raise InvalidSpec(f"[privacy] has {number:,} {what}; at most {most:,} are taken", hint="take some out")
+
+
+def compile_expression(one: Expression) -> Any:
+    """Return a compiled expression.
+
+    Raises:
+        InvalidSpec: it is too long, is no RE2 expression, takes too much memory, or matches the empty text.
+    """
+    import re2
+
+    where = f"[privacy] expression {one.kind!r}"
+    if not 0 < len(one.pattern) <= MOST_PATTERN_CHARS:
+        raise InvalidSpec(
+            f"{where} has {len(one.pattern):,} characters; 1 to {MOST_PATTERN_CHARS:,} are taken", hint="shorten it"
+        )
+    options = re2.Options()
+    options.max_mem = MOST_PATTERN_BYTES
+    options.log_errors = False
+    options.case_sensitive = not one.ignore_case
+    try:
+        pattern = re2.compile(one.pattern, options)
+    except re2.error as fault:
+        said = fault.args[0] if fault.args else ""
+        reason = said.decode("utf-8", "replace") if isinstance(said, bytes) else str(said)
+        raise InvalidSpec(
+            f"{where} cannot be used: {reason}",
+            hint="it must be in RE2's syntax: no look-around, no back-references, no large counted repetitions",
+        ) from fault
+    if pattern.search("") is not None:
+        raise InvalidSpec(f"{where} matches the empty text", hint="make it match one character at least")
+    return pattern
+
+
+def _compile_words(kind: str, words: tuple[str, ...], ignore_case: bool) -> tuple[Any, bool]:
+    """Return the pattern of a dictionary, and whether texts are lowered before it reads them.
+
+    Python's alternation of literals would try every word at every place; RE2's automaton reads each character once.
+    """
+    import re2
+
+    wrong = [word for word in words if not word.strip() or len(word) > MOST_WORD_CHARS]
+    if wrong or not words:
+        raise InvalidSpec(
+            f"[privacy] dictionary {kind!r} has {f'the word {wrong[0][:40]!r}' if wrong else 'no words'}",
+            hint=f"give words of 1 to {MOST_WORD_CHARS} characters",
+        )
+    folded = {word.lower() if ignore_case else word for word in words}
+    options = re2.Options()
+    options.max_mem = MOST_PATTERN_BYTES * 16
+    options.log_errors = False
+    options.longest_match = True
+    options.never_capture = True
+    parts = [_bounded(re2.escape(word), word) for word in sorted(folded, key=lambda word: (-len(word), word))]
+    try:
+        return re2.compile("|".join(parts), options), ignore_case
+    except re2.error as fault:
+        raise InvalidSpec(f"[privacy] dictionary {kind!r} is too large", hint="split it, or shorten it") from fault
+
+
+def _bounded(pattern: str, word: str) -> str:
+    """Return a pattern that finds a word of Latin letters as a whole word only; beside Chinese there are no bounds."""
+    first = r"\b" if word[0].isascii() and word[0].isalnum() else ""
+    last = r"\b" if word[-1].isascii() and word[-1].isalnum() else ""
+    return first + pattern + last

@@ -1,0 +1,79 @@
+"""Where the policy is read and changed: one use case for the command line and the administration over HTTP."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ashore.core import Act, Clock, Recorder
+from ashore.errors import NotReady
+from ashore.privacy.policy import PrivacyPolicy
+from ashore.privacy.service import Privacy
+from ashore.privacy.sql import StoredPolicy, load_policy, privacy_secret, save_policy
+
+if TYPE_CHECKING:
+    from ashore.state import Database
+
+
+class PrivacyDesk:
+    """The policy of one home, in one process. Every call but `privacy` may wait on the database."""
+
+    def __init__(
+        self, privacy: Privacy, from_file: PrivacyPolicy, database: Database | None, *, clock: Clock, recorder: Recorder
+    ) -> None:
+        self.privacy = privacy
+        self._from_file = from_file
+        self._database = database
+        self._clock = clock
+        self._recorder = recorder
+
+    def stored(self) -> StoredPolicy:
+        """Return the policy of the state."""
+        if self._database is None:
+            return StoredPolicy(policy=None, version=0)
+        with self._database.read() as connection:
+            return load_policy(connection)
+
+    def refresh(self) -> None:
+        """Go by what the state says now; where it says nothing, by ashore.toml. May be called twice.
+
+        Raises:
+            AshoreError: the state cannot be read, or the policy cannot be used here; the last one stays in force.
+        """
+        self.privacy.apply(self.stored().policy or self._from_file)
+
+    def take_file(self, policy: PrivacyPolicy) -> None:
+        """Take the policy of another ashore.toml; it holds where the state has none."""
+        self._from_file = policy
+        self.refresh()
+
+    def change(self, policy: PrivacyPolicy | None, *, replaces: int, who: str, tenant: str = "") -> StoredPolicy:
+        """Put another policy into the state, and go by it here; other processes do within 200 ms.
+
+        Raises:
+            NotReady: this server has no state.
+            InvalidSpec: the policy cannot be used.
+            Conflict: somebody else changed it in between.
+        """
+        if self._database is None:
+            raise NotReady("this server has no state to keep a policy in", hint="start it with `ashore up`")
+        self.privacy.check(policy or self._from_file)
+        with self._database.write() as connection:
+            stored = save_policy(connection, policy, replaces=replaces, who=who, now_s=int(self._clock.now_s()))
+        self._recorder.record(
+            Act(
+                action="privacy:write",
+                actor=who,
+                tenant=tenant,
+                resource="policy/privacy",
+                reason="removed" if policy is None else "changed",
+                detail={"version": stored.version},
+            )
+        )
+        self.refresh()
+        return stored
+
+
+def read_secret(database: Database) -> bytes:
+    """Return the key of pseudonyms of this state, made at the first call."""
+    with database.write() as connection:
+        return privacy_secret(connection)

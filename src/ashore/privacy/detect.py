@@ -1,0 +1,72 @@
+"""The own detectors together: one look at a text that says what it may hold, then exact checks of what it does."""
+
+from __future__ import annotations
+
+import re
+from bisect import bisect
+from collections.abc import Iterable
+from typing import Final
+
+from ashore.privacy.addresses import find_addresses
+from ashore.privacy.codes import find_codes, find_plates
+from ashore.privacy.credentials import CredentialFinder
+from ashore.privacy.model import KINDS, Entity
+from ashore.privacy.names import find_names
+from ashore.privacy.network import find_addresses_of_machines, find_emails
+from ashore.privacy.numbers import find_international, find_numbers
+from ashore.privacy.page import Page
+
+VERSION: Final = "ashore detectors 1"
+"""Changes with what is found, so that verdicts of older detectors are not believed."""
+
+_DIGIT: Final = re.compile("[0-9]")
+_RANK: Final = {kind: rank for rank, kind in enumerate(KINDS)}
+
+
+class Detectors:
+    """Finds every kind of `KINDS`. Linear in the length of the text, whatever it holds."""
+
+    def __init__(self) -> None:
+        self._credentials = CredentialFinder()
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        return KINDS
+
+    @property
+    def name(self) -> str:
+        return VERSION
+
+    def find(self, text: str) -> tuple[Entity, ...]:
+        """Return what is found, in order, without overlaps."""
+        page = Page(text)
+        found = [*self._credentials.find(page), *find_names(page)]
+        found.extend(find_emails(page))
+        if _DIGIT.search(page.text):
+            found.extend(find_numbers(page))
+            found.extend(find_codes(page))
+            found.extend(find_addresses_of_machines(page))
+            found.extend(find_international(page))
+            if not page.text.isascii():
+                found.extend(find_plates(page))
+            found.extend(find_addresses(page))
+        elif "::" in page.text:
+            found.extend(find_addresses_of_machines(page))
+        return settle(found, _RANK) if len(found) > 1 else tuple(found)
+
+
+def settle(found: Iterable[Entity], rank: dict[str, int]) -> tuple[Entity, ...]:
+    """Return entities in order, and of those that overlap the one of higher rank, then the longer one.
+
+    A kind without a rank stands before all others: the operator named it.
+    """
+    by_rank = sorted(found, key=lambda one: (rank.get(one.kind, -1), one.start - one.end, one.start))
+    starts: list[int] = []
+    kept: list[Entity] = []
+    for one in by_rank:
+        at = bisect(starts, one.start)
+        if (at and kept[at - 1].end > one.start) or (at < len(kept) and kept[at].start < one.end):
+            continue
+        starts.insert(at, one.start)
+        kept.insert(at, one)
+    return tuple(kept)

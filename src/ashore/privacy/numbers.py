@@ -1,0 +1,198 @@
+"""Numbers made of digits: identity cards, bank cards, telephones, social security numbers.
+
+Runs of digits with single separators between them are found in one pass; every sequence of whole runs is then judged by
+its length, its prefix, its grouping and its check digit. Work is linear: a sequence has at most `MOST_DIGITS` digits.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Final
+
+from ashore.privacy.model import Entity
+from ashore.privacy.page import Page
+from ashore.privacy.phones import international, phone_of
+from ashore.privacy.rules import is_bank_card, is_birthday, is_id_card, is_region, is_ssn
+
+FEWEST_DIGITS: Final = 7
+MOST_DIGITS: Final = 20
+
+_CLUSTER: Final = re.compile(r"[0-9]+(?:(?: ?[-.·_/)）] ?[(（]?|[ \t]{1,2}[(（]?)[0-9]+)*")
+_RUN: Final = re.compile(r"[0-9]+")
+_CONTEXT_ID: Final = re.compile(
+    r"身份证|身分证|证件号|公民身份|居民证|\bid(?:entity)?[ _-]?(?:card|no|number)", re.IGNORECASE
+)
+_CONTEXT_CARD: Final = re.compile(r"卡|账号|帐号|账户|帐户|card|account|visa|mastercard|amex", re.IGNORECASE)
+_CONTEXT_SSN: Final = re.compile(r"\bssn\b|social security|社保号|社会安全", re.IGNORECASE)
+_CONTEXT_PASSPORT: Final = re.compile(r"护照|passport", re.IGNORECASE)
+_CONTEXT_PERMIT: Final = re.compile(r"台胞证|台湾居民来往|通行证|回乡证", re.IGNORECASE)
+_NOT_PERSONAL: Final = re.compile(
+    r"(?:订单|运单|快递|物流|流水|发票|合同|工单|交易|批次|序列|产品|商品|物料|货|版本|条形?码|案|文)"
+    r"(?:编?号码?|单号|代?码)[^0-9A-Za-z\u4e00-\u9fff]{0,3}(?:为|是)?[^0-9A-Za-z\u4e00-\u9fff]{0,2}\Z"
+    r"|(?:order|invoice|tracking|serial|ticket|isbn|sku|batch|part|build|transaction)"
+    r"(?:[ _-]?(?:no|num|number|id|#))?\.?[ :#=]{0,3}(?:is )?\Z"
+    r"|[¥$€£]\s?\Z",
+    re.IGNORECASE,
+)
+
+Runs = list[tuple[int, int]]
+
+
+def find_numbers(page: Page) -> Iterator[Entity]:
+    """Yield what numbers are."""
+    text = page.text
+    for cluster in _CLUSTER.finditer(text):
+        if cluster.end() - cluster.start() < FEWEST_DIGITS:
+            continue
+        start, end = cluster.span()
+        runs = [(start, end)] if cluster[0].isdigit() else [r.span() for r in _RUN.finditer(text, start, end)]
+        if sum(e - s for s, e in runs) >= FEWEST_DIGITS:
+            yield from _in_cluster(page, runs)
+
+
+def _in_cluster(page: Page, runs: Runs) -> Iterator[Entity]:
+    at = 0
+    while at < len(runs):
+        best: tuple[str, int, int, int] | None = None
+        digits = ""
+        for to in range(at, min(len(runs), at + MOST_DIGITS)):
+            start, end = runs[to]
+            digits += page.text[start:end]
+            if len(digits) > MOST_DIGITS:
+                break
+            if len(digits) < FEWEST_DIGITS:
+                continue
+            found = _judge(page, digits, runs[at : to + 1])
+            if found is not None and (best is None or _weight(found[0]) >= _weight(best[0])):
+                best = (*found, to)
+        if best is None:
+            at += 1
+        else:
+            kind, start, end, to = best
+            yield page.entity(kind, start, end)
+            at = to + 1
+
+
+def _weight(kind: str) -> int:
+    return {"id_card": 4, "credit_code": 3, "bank_card": 2}.get(kind, 1)
+
+
+def _judge(page: Page, digits: str, runs: Runs) -> tuple[str, int, int] | None:
+    """Return the kind of these runs taken together, and where it stands (which may be further than they do)."""
+    text = page.text
+    start, end = runs[0][0], runs[-1][1]
+    size = len(digits)
+    if size == 17:
+        tail = _check_letter(text, end)
+        if tail and _well_set(text, runs) and is_id_card(digits + "X"):
+            return "id_card", start, tail
+    if size == 18 and is_id_card(digits) and _well_set(text, runs):
+        return "id_card", start, end
+    if _is_decimal(text, start, end):
+        return None
+    phone = phone_of(page, digits, runs)
+    if phone is not None:
+        first, last, sure = phone
+        if sure or not _NOT_PERSONAL.search(page.before(first)):
+            return "phone", first, last
+    if page.glued(start, end):
+        return None
+    if size >= 13 and is_bank_card(digits) and _card_groups(text, runs, digits):
+        known = _CONTEXT_CARD.search(page.before(start))
+        if (known or (digits[0] in "23456" and not _NOT_PERSONAL.search(page.before(start)))) and (
+            size in (15, 16, 19) or known or digits.startswith("62") or len(runs) == 1
+        ):
+            return "bank_card", start, end
+    if size == 15 and is_region(digits) and is_birthday("19" + digits[6:12]) and _CONTEXT_ID.search(page.before(start)):
+        return "id_card", start, end
+    if size == 9 and is_ssn(digits):
+        widths = [e - s for s, e in runs]
+        if widths == [3, 2, 4] and len(seps := _separators(text, runs)) == 1 and seps <= {"-", " ", "."}:
+            if seps == {"-"} or _CONTEXT_SSN.search(page.before(start)) or _stands_free(text, start, end):
+                return "ssn", start, end
+        elif _CONTEXT_SSN.search(page.before(start)):
+            return "ssn", start, end
+    if size in (8, 9) and len(runs) == 1:
+        if size == 9 and _CONTEXT_PASSPORT.search(page.before(start)):
+            return "passport", start, end
+        if size == 8 and _CONTEXT_PERMIT.search(page.before(start)):
+            return "travel_permit", start, end
+    return None
+
+
+def find_international(page: Page) -> Iterator[Entity]:
+    """Yield telephone numbers that begin with a plus sign."""
+    for start, end in international(page.text):
+        yield page.entity("phone", start, end)
+
+
+def _check_letter(text: str, end: int) -> int:
+    """Return the end of the X that closes an identity number, 0 where there is none."""
+    at = end
+    while at < len(text) and text[at] in " -·." and at - end < 2:
+        at += 1
+    if (
+        at < len(text)
+        and text[at] in "Xx×"
+        and not (at + 1 < len(text) and text[at + 1].isascii() and text[at + 1].isalnum())
+    ):
+        return at + 1
+    return 0
+
+
+def _separators(text: str, runs: Runs) -> set[str]:
+    return {text[runs[i][1] : runs[i + 1][0]] for i in range(len(runs) - 1)}
+
+
+def _well_set(text: str, runs: Runs) -> bool:
+    """Return whether the groups of an identity number look like groups of one number."""
+    return len(runs) == 1 or len(_separators(text, runs)) <= 2
+
+
+def _card_groups(text: str, runs: Runs, digits: str) -> bool:
+    """Return whether the groups are those in which cards are written."""
+    if len(runs) == 1:
+        return True
+    if len(_separators(text, runs)) > 1:
+        return False
+    widths = [end - start for start, end in runs]
+    if all(width == 4 for width in widths[:-1]) and widths[-1] <= 4:
+        return True
+    if all(width == widths[0] for width in widths[:-1]) and widths[-1] <= widths[0] and widths[0] != 3:
+        return True
+    return tuple(widths) in {
+        (4, 6, 5),
+        (4, 6, 4),
+        (6, 13),
+        (6, 10),
+        (6, 12),
+        (8, 8),
+        (8, 11),
+        (4, 4, 11),
+        (6, 4, 4, 5),
+    } or (len(widths) == 5 and widths[:4] == [4, 4, 4, 4])
+
+
+def _is_decimal(text: str, start: int, end: int) -> bool:
+    """Return whether the digits are part of a decimal fraction or an amount with one."""
+    if start >= 2 and text[start - 1] == "." and text[start - 2].isdigit():
+        at = start - 2
+        while at > 0 and text[at - 1].isdigit() and start - at < 6:
+            at -= 1
+        whole = text[at : start - 1]
+        item = 0 < len(whole) < 3 and whole[0] != "0" and (at == 0 or text[at - 1] in "\n\r")
+        return not item
+    return (
+        end + 1 < len(text)
+        and text[end] == "."
+        and text[end + 1].isdigit()
+        and not (end + 3 < len(text) and text[end + 1 : end + 4].isdigit())
+    )
+
+
+def _stands_free(text: str, start: int, end: int) -> bool:
+    """Return whether no other number follows or precedes at one space."""
+    return not (start >= 2 and text[start - 1] == " " and text[start - 2].isdigit()) and not (
+        end + 1 < len(text) and text[end] == " " and text[end + 1].isdigit()
+    )

@@ -1,0 +1,132 @@
+"""Telephone numbers: Chinese mobiles and landlines, those of the United States and the United Kingdom, and E.164."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Final
+
+from ashore.privacy.page import Page
+from ashore.privacy.tables import AREAS, COUNTRIES, REGIONS
+
+_CONTEXT: Final = re.compile(
+    r"电话|手机|联系|致电|拨打|号码|座机|热线|传真"
+    r"|tel|phone|call|mobile|cell|fax|contact|whatsapp|text me|sms|dial|reach",
+    re.IGNORECASE,
+)
+_PLUS: Final = re.compile(
+    r"(?<![0-9A-Za-z+)）])\+ ?[(（]?[1-9](?:[ \-.·/]{0,2}[(（]?0?[)）]?[ \-.·]?[0-9]){6,15}(?![0-9])"
+)
+_EXTENSION: Final = re.compile(r"(?: ?(?:转|分机|ext\.?|x|-) ?)[0-9]{1,6}(?![0-9])", re.IGNORECASE)
+
+_LOCAL_CONTEXT: Final = re.compile(r"(?:座机|固话|电话|传真)(?:号码)?(?:[:：是为]| ?[:：] ?)\Z")
+
+Runs = list[tuple[int, int]]
+
+
+def phone_of(page: Page, digits: str, runs: Runs) -> tuple[int, int, bool] | None:
+    """Return where the telephone number stands that these digits are, and whether its form alone says so."""
+    start, end = runs[0][0], runs[-1][1]
+    if len(digits) > 15 or len(runs) > 15:
+        return None
+    text = page.text
+    widths = tuple(e - s for s, e in runs)
+    core, width, country = digits, widths, ""
+    for code in ("0086", "86"):
+        if digits.startswith(code) and len(digits) - len(code) in (10, 11, 12):
+            core, country = digits[len(code) :], code
+            width = widths[1:] if widths[0] == len(code) else (widths[0] - len(code), *widths[1:])
+            break
+    plus = start > 0 and text[start - 1] == "+"
+    if _is_mobile(core) and _mobile_groups(width) and _alike(text, runs):
+        if page.glued(start, end):
+            return None
+        return start - plus, end, bool(country) or len(runs) > 1
+    if plus or page.glued(start, end):
+        return None
+    bracket = (
+        start > 0
+        and text[start - 1] in "(（"
+        and any(text[s - 1] in ")）" or text[s - 2] in ")）" for s, _ in runs[1:])
+    )
+    first = start - 1 if bracket else start
+    if country:
+        core = "0" + core if not core.startswith("0") else core
+    if _is_landline(core, runs if not country else [(0, 0)], bracket or bool(country)):
+        extension = _EXTENSION.match(text, end)
+        return first, extension.end() if extension else end, len(runs) > 1
+    if _is_american(page, digits, widths, bracket, start) or _is_british(digits, widths, bracket):
+        return first, end, True
+    if widths in ((4, 3, 3), (4, 6)) and digits.startswith("09") and len(digits) == 10:
+        return first, end, True
+    local = len(digits) in (7, 8) and digits[0] in "2345678" and widths in ((8,), (4, 4), (7,), (3, 4))
+    if local and _LOCAL_CONTEXT.search(page.before(start)):
+        return start, end, True
+    return None
+
+
+def international(text: str) -> Iterator[tuple[int, int]]:
+    """Yield where numbers with a plus sign stand."""
+    at = text.find("+")
+    while at >= 0:
+        found = _PLUS.match(text, at)
+        if found:
+            digits = re.sub(r"[^0-9]", "", found[0])
+            known = digits[0] in ("1", "7") or digits[:2] in COUNTRIES or digits[:2] in REGIONS
+            if known and 8 <= len(digits) <= 15 and not (digits[0] == "1" and len(digits) != 11):
+                yield found.span()
+                at = found.end() - 1
+        at = text.find("+", at + 1)
+
+
+def _is_mobile(digits: str) -> bool:
+    return len(digits) == 11 and digits[0] == "1" and digits[1] in "3456789"
+
+
+def _mobile_groups(widths: tuple[int, ...]) -> bool:
+    if len(widths) == 1 or set(widths) == {1} or widths in ((3, 4, 4), (3, 8), (7, 4), (4, 4, 3), (4, 3, 4), (3, 3, 5)):
+        return True
+    return widths in ((5, 6), (6, 5), (3, 5, 3), (4, 7), (8, 3), (3, 2, 2, 2, 2), (1, 2, 4, 4), (5, 3, 3), (3, 2, 3, 3))
+
+
+def _alike(text: str, runs: Runs) -> bool:
+    gaps = {text[runs[i][1] : runs[i + 1][0]] for i in range(len(runs) - 1)}
+    return len(gaps) <= 2
+
+
+def _is_landline(digits: str, runs: Runs, sure: bool) -> bool:
+    if digits[0] != "0" or len(digits) > 12:
+        return False
+    area = 3 if digits[1] in "12" else 4
+    local = digits[area:]
+    if area == 3 and (digits[:3] not in ("010", *(f"02{n}" for n in "012345789")) or len(local) != 8):
+        return False
+    if area == 4 and (digits[:3] not in AREAS or len(local) not in (7, 8)):
+        return False
+    if local[0] not in "2345678" and not (local[0] == "9" and len(runs) > 1):
+        return False
+    first = runs[0][1] - runs[0][0]
+    return sure or len(runs) == 1 or first == area or (len(runs) > 1 and first > area)
+
+
+def _is_american(page: Page, digits: str, widths: tuple[int, ...], bracket: bool, start: int) -> bool:
+    if len(digits) == 11 and digits[0] == "1" and widths in ((1, 3, 3, 4), (1, 3, 7)):
+        digits = digits[1:]
+        widths = widths[1:]
+    if len(digits) != 10 or digits[0] not in "23456789" or digits[3] not in "23456789":
+        return False
+    if digits[1:3] == "11" or digits[4:6] == "11":
+        return False
+    if widths == (3, 3, 4) or (bracket and widths in ((3, 7), (3, 3, 4))):
+        return True
+    return widths in ((10,), (3, 7), (6, 4)) and bool(_CONTEXT.search(page.before(start)))
+
+
+def _is_british(digits: str, widths: tuple[int, ...], bracket: bool) -> bool:
+    if len(digits) != 11 or digits[0] != "0":
+        return False
+    if digits[1] == "7" and digits[2] in "123456789":
+        return widths in ((11,), (5, 6), (5, 3, 3), (4, 3, 4))
+    if digits[1] == "2":
+        return widths in ((3, 4, 4), (3, 8))
+    return digits[1] == "1" and widths in ((5, 6), (4, 3, 4), (5, 3, 3)) and (bracket or len(widths) > 1)

@@ -1,0 +1,133 @@
+"""What is done with which kind, for which tenant and model. Pure."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Final, Literal, TypeVar
+
+import msgspec
+
+from ashore.privacy.model import IDENTIFIERS, KINDS, Action
+
+T = TypeVar("T")
+
+EVERY: Final = "*"
+"""Any kind, tenant or alias."""
+
+AnswerAction = Literal["allow", "mask", "block"]
+"""What is done with what the model utters by itself."""
+DetectorName = Literal["own", "presidio"]
+LabelMode = Literal["off", "metadata", "notice"]
+"""off. metadata: the answer says in its metadata that it was generated. notice: its text says so too."""
+
+PROMPT_DEFAULTS: Final[Mapping[str, Action]] = dict.fromkeys(IDENTIFIERS, "mask")
+"""What a home does that nobody has told otherwise: see docs/adr/0012-masking.md."""
+
+
+class Expression(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A kind of the operator's own, by an expression in RE2's syntax."""
+
+    kind: str
+    pattern: str
+    ignore_case: bool = False
+
+
+class Dictionary(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A kind of the operator's own, by its words."""
+
+    kind: str
+    words: tuple[str, ...]
+    ignore_case: bool = True
+
+
+class PrivacyRoute(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What holds for one tenant, one alias, or one tenant at one alias."""
+
+    tenant: str = EVERY
+    alias: str = EVERY
+    prompts: dict[str, Action] = {}
+    """By kind; `*` is any that is not named."""
+    answers: dict[str, AnswerAction] = {}
+    label: LabelMode | None = None
+    """None: as for everybody."""
+
+
+class PrivacyPolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """All of it: `[privacy]` of ashore.toml, and the body of `/admin/v1/privacy/policy`."""
+
+    detector: DetectorName = "own"
+    prompts: dict[str, Action] = {}
+    answers: dict[str, AnswerAction] = {}
+    label: LabelMode = "off"
+    routes: tuple[PrivacyRoute, ...] = ()
+    expressions: tuple[Expression, ...] = ()
+    dictionaries: tuple[Dictionary, ...] = ()
+
+    def custom_kinds(self) -> tuple[str, ...]:
+        """Return the operator's own kinds, each once."""
+        return tuple(dict.fromkeys([*(one.kind for one in self.expressions), *(one.kind for one in self.dictionaries)]))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rules:
+    """What holds for one request."""
+
+    prompts: Mapping[str, Action]
+    """Of every kind that may be found."""
+    answers: Mapping[str, AnswerAction]
+    label: LabelMode
+
+    @property
+    def reads_answers(self) -> bool:
+        """Whether anything is done with what the model utters by itself."""
+        return any(action != "allow" for action in self.answers.values())
+
+
+def rules_for(policy: PrivacyPolicy, tenant: str, alias: str, kinds: Iterable[str] = KINDS) -> Rules:
+    """Return what holds for a tenant at an alias: the most particular route that says something about a kind decides.
+
+    A route for the tenant at the alias goes before one for the tenant, that before one for the alias, and that before
+    what holds for everybody.
+    """
+    levels = [
+        route
+        for wanted in ((tenant, alias), (tenant, EVERY), (EVERY, alias), (EVERY, EVERY))
+        for route in policy.routes
+        if route.tenant == wanted[0] and _is_alias(route.alias, wanted[1])
+    ]
+    prompts: dict[str, Action] = {}
+    answers: dict[str, AnswerAction] = {}
+    for kind in kinds:
+        prompts[kind] = _first(
+            kind, [route.prompts for route in levels] + [policy.prompts], PROMPT_DEFAULTS.get(kind, _unnamed(kind))
+        )
+        answers[kind] = _first(kind, [route.answers for route in levels] + [policy.answers], "allow")
+    label = next((route.label for route in levels if route.label is not None), policy.label)
+    return Rules(prompts=prompts, answers=answers, label=label)
+
+
+def stamp_of(policy: PrivacyPolicy, finder: str) -> bytes:
+    """Return what changes when the policy or what finds changes."""
+    return hashlib.blake2b(
+        finder.encode() + b"\n" + msgspec.json.encode(policy, order="deterministic"), digest_size=16
+    ).digest()
+
+
+def _is_alias(named: str, alias: str) -> bool:
+    """Return whether a route's alias is meant; what holds for a model holds for its adapters, `ALIAS:NAME`, too."""
+    return named == alias or alias.startswith(named + ":")
+
+
+def _unnamed(kind: str) -> Action:
+    """What the operator made a kind of and said nothing about is kept from the model."""
+    return "allow" if kind in KINDS else "mask"
+
+
+def _first(kind: str, levels: Iterable[Mapping[str, T]], default: T) -> T:
+    for level in levels:
+        found = level.get(kind, level.get(EVERY))
+        if found is not None:
+            return found
+    return default

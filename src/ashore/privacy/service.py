@@ -1,0 +1,126 @@
+"""What one process knows about masking: the policy in force, what finds, the secret of pseudonyms."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from ashore.privacy.custom import CustomFinder
+from ashore.privacy.detect import Detectors
+from ashore.privacy.model import Action, Entity, Finder
+from ashore.privacy.policy import PrivacyPolicy, Rules, rules_for, stamp_of
+from ashore.privacy.table import Table, conversation_key
+
+MakeFinder = Callable[[PrivacyPolicy], Finder]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Examination:
+    """What the policy makes of a text."""
+
+    entities: tuple[Entity, ...]
+    actions: Mapping[str, Action]
+    """Of every kind."""
+    masked: str
+    blocked: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InForce:
+    """A policy with what it needs. Replaced as a whole."""
+
+    policy: PrivacyPolicy
+    finder: Finder
+    stamp: bytes
+
+
+class Privacy:
+    """Masking in one process. `apply` may be called from any thread; a request keeps what held when it came."""
+
+    def __init__(self, policy: PrivacyPolicy, *, secret: bytes, make_finder: MakeFinder | None = None) -> None:
+        """Make it.
+
+        Args:
+            policy: What holds.
+            secret: Key of pseudonyms; the same in every process, so that a conversation may go on in another one.
+            make_finder: Gives what a policy's detector finds with; default: the own detectors.
+
+        Raises:
+            InvalidSpec: an expression of the operator's cannot be used.
+            MissingExtra: the detector is not installed.
+        """
+        self._secret = secret
+        self._make_finder = make_finder or own_finder
+        self._now = self._prepare(policy)
+
+    @property
+    def now(self) -> InForce:
+        """What holds now."""
+        return self._now
+
+    def apply(self, policy: PrivacyPolicy) -> None:
+        """Go by another policy from now on. What cannot be used changes nothing.
+
+        Raises:
+            InvalidSpec: an expression of the operator's cannot be used.
+            MissingExtra: the detector is not installed.
+        """
+        if policy != self._now.policy:
+            self._now = self._prepare(policy)
+
+    def check(self, policy: PrivacyPolicy) -> None:
+        """Return when a policy could be applied.
+
+        Raises:
+            InvalidSpec: an expression of the operator's cannot be used.
+            MissingExtra: the detector is not installed.
+        """
+        self._prepare(policy)
+
+    def examine(self, text: str, *, tenant: str, alias: str) -> Examination:
+        """Return what would be done with a text that is sent to a model, without sending it."""
+        table, rules = self.table(tenant=tenant, principal="", alias=alias, beginning="")
+        table.reserve(text)
+        masked = table.mask(text)
+        return Examination(
+            entities=self._now.finder.find(text), actions=rules.prompts, masked=masked, blocked=table.is_blocked
+        )
+
+    def rules(self, tenant: str, alias: str) -> Rules:
+        """Return what holds for a tenant at an alias."""
+        now = self._now
+        return rules_for(now.policy, tenant, alias, now.finder.kinds)
+
+    def table(self, *, tenant: str, principal: str, alias: str, beginning: str) -> tuple[Table, Rules]:
+        """Return an empty table for one request, and its rules.
+
+        Args:
+            tenant: Of the principal.
+            principal: Who asks.
+            alias: Of the model.
+            beginning: How the conversation began: the same in all its requests.
+        """
+        rules = self.rules(tenant, alias)
+        return Table(self._now.finder, rules, conversation_key(self._secret, tenant, principal, beginning)), rules
+
+    def _prepare(self, policy: PrivacyPolicy) -> InForce:
+        finder = self._make_finder(policy)
+        return InForce(policy=policy, finder=finder, stamp=stamp_of(policy, finder.name))
+
+
+def own_finder(policy: PrivacyPolicy) -> Finder:
+    """Return the own detectors, with the operator's dictionaries and expressions before them.
+
+    Raises:
+        InvalidSpec: an expression cannot be used.
+    """
+    return with_custom(Detectors(), policy)
+
+
+def with_custom(finder: Finder, policy: PrivacyPolicy) -> Finder:
+    """Return a finder with the operator's dictionaries and expressions before it.
+
+    Raises:
+        InvalidSpec: an expression cannot be used.
+    """
+    return CustomFinder(finder, policy) if policy.custom_kinds() else finder

@@ -1,0 +1,96 @@
+"""The policy in the state, where an administrator wrote one, and the secret of pseudonyms."""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+from ashore.errors import Conflict
+from ashore.privacy.custom import check_policy
+from ashore.privacy.policy import PrivacyPolicy
+from ashore.state import bump, execute, row_lock
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+POLICY_EPOCH: Final = "policy"
+SECRET: Final = "privacy"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredPolicy:
+    """A policy as the state has it."""
+
+    policy: PrivacyPolicy | None
+    """None: there is none, and that of ashore.toml holds."""
+    version: int
+    """Raised by every change; 0 where there never was one."""
+
+
+def privacy_secret(connection: Connection) -> bytes:
+    """Return the key of pseudonyms, made at the first call. Needs a writing transaction."""
+    execute(
+        connection,
+        "INSERT INTO secret (name, value) VALUES (:name, :value) ON CONFLICT (name) DO NOTHING",
+        name=SECRET,
+        value=secrets.token_hex(32),
+    )
+    return bytes.fromhex(execute(connection, "SELECT value FROM secret WHERE name = :name", name=SECRET).scalar_one())
+
+
+def load_policy(connection: Connection) -> StoredPolicy:
+    """Return the policy of the state."""
+    return _read(connection, "")
+
+
+def save_policy(
+    connection: Connection, policy: PrivacyPolicy | None, *, replaces: int, who: str, now_s: int
+) -> StoredPolicy:
+    """Put a policy in the place of the one with the version `replaces`; every process goes by it within 200 ms.
+
+    Args:
+        connection: A writing transaction.
+        policy: The new one; None: that of ashore.toml holds again.
+        replaces: The version that whoever wrote the new one had read.
+        who: Principal who changes it.
+        now_s: Time.
+
+    Raises:
+        InvalidSpec: the policy cannot be used.
+        Conflict: somebody else changed it in between.
+    """
+    if policy is not None:
+        check_policy(policy)
+    seen = _read(connection, row_lock(connection))
+    if seen.version != replaces:
+        raise Conflict(
+            f"the privacy policy has version {seen.version}, and this change replaces version {replaces}",
+            hint="read the policy again, and make the change to that",
+        )
+    execute(
+        connection,
+        "INSERT INTO privacy_policy (name, document, version, changed_by, changed_s) "
+        "VALUES ('policy', :document, :version, :who, :now_s) ON CONFLICT (name) DO UPDATE SET "
+        "document = excluded.document, version = excluded.version, changed_by = excluded.changed_by, "
+        "changed_s = excluded.changed_s WHERE privacy_policy.version = :replaces",
+        document="" if policy is None else msgspec.json.encode(policy).decode(),
+        version=replaces + 1,
+        who=who,
+        now_s=now_s,
+        replaces=replaces,
+    )
+    bump(connection, POLICY_EPOCH)
+    return StoredPolicy(policy=policy, version=replaces + 1)
+
+
+def _read(connection: Connection, lock: str) -> StoredPolicy:
+    query = "SELECT document, version FROM privacy_policy WHERE name = 'policy'" + lock
+    row = execute(connection, query).mappings().first()
+    if row is None:
+        return StoredPolicy(policy=None, version=0)
+    document = str(row["document"])
+    policy = msgspec.json.decode(document, type=PrivacyPolicy) if document else None
+    return StoredPolicy(policy=policy, version=int(row["version"]))

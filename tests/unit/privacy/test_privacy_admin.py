@@ -1,0 +1,126 @@
+"""The administration of masking over HTTP, without a socket: try it, read it, change it, two administrators at once."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ashore.access import Binding, OpenDoor, Policy, PolicyAuthority
+from ashore.api.http import ROUTES, HttpApp, make_desk
+from ashore.core import MemoryRecorder, SystemClock
+from ashore.metrics import Metrics
+from ashore.privacy import Privacy, PrivacyDesk, PrivacyPolicy
+from ashore.serving import BytesText, Limits, MemoryReplica, ServingService, Topology
+from ashore.state import open_database
+
+ID = "11010519491231002X"
+
+
+class Administration:
+    """An application in which everybody is a security officer."""
+
+    def __init__(self, folder: Path) -> None:
+        clock, metrics = SystemClock(), Metrics()
+        self.recorder = MemoryRecorder()
+        self.state = open_database(folder / "state.db", snapshots=folder / "snapshots", clock=clock)
+        self.privacy = Privacy(PrivacyPolicy(), secret=b"s" * 32)
+        serving = ServingService(
+            Topology(),
+            make_replica=lambda socket: MemoryReplica(),
+            load_text=lambda served: BytesText(),
+            check_grammar=lambda grammar: None,
+            clock=clock,
+            metrics=metrics,
+        )
+        self.app = HttpApp(
+            serving,
+            OpenDoor(),
+            metrics,
+            ROUTES,
+            limits=Limits(),
+            desk=make_desk(self.state, clock, Topology().jobs),
+            authority=PolicyAuthority(Policy(bindings=(Binding(subject="everyone", role="security-officer"),))),
+            privacy=PrivacyDesk(self.privacy, PrivacyPolicy(), self.state, clock=clock, recorder=self.recorder),
+        )
+
+    def call(self, method: str, path: str, body: Any = None) -> tuple[int, Any]:
+        sent: list[dict[str, Any]] = []
+        payload = b"" if body is None else json.dumps(body).encode()
+
+        async def receive() -> dict[str, Any]:
+            return {"type": "http.request", "body": payload, "more_body": False}
+
+        async def send(message: Any) -> None:
+            sent.append(dict(message))
+
+        scope = {
+            "type": "http",
+            "method": method,
+            "path": path,
+            "headers": [(b"content-length", b"%d" % len(payload)), (b"authorization", b"Bearer x")],
+            "client": ("10.0.0.9", 1),
+        }
+        asyncio.run(self.app(scope, receive, send))
+        return sent[0]["status"], json.loads(b"".join(m.get("body", b"") for m in sent))
+
+
+@pytest.fixture
+def one(tmp_path: Path) -> Iterator[Administration]:
+    administration = Administration(tmp_path)
+    yield administration
+    administration.state.close()
+
+
+def test_a_text_is_tried_and_its_values_are_not_repeated_among_the_items(one: Administration) -> None:
+    status, answer = one.call("POST", "/admin/v1/privacy/detect", {"text": f"😀我是{ID}，电话13812345678"})
+    assert status == 200
+    assert answer == {
+        "items": [
+            {"kind": "id_card", "start": 3, "end": 21, "action": "mask"},
+            {"kind": "phone", "start": 24, "end": 35, "action": "allow"},
+        ],
+        "counts": {"id_card": 1, "phone": 1},
+        "masked": "😀我是[ID_CARD_1]，电话13812345678",
+        "blocked": False,
+    }
+
+
+def test_a_policy_is_read_changed_and_given_back(one: Administration) -> None:
+    status, shown = one.call("GET", "/admin/v1/privacy/policy")
+    assert (status, shown["version"], shown["source"]) == (200, 0, "ashore.toml")
+    status, shown = one.call(
+        "PUT", "/admin/v1/privacy/policy", {"replaces": 0, "policy": {"prompts": {"phone": "block"}}}
+    )
+    assert (status, shown["version"], shown["source"]) == (200, 1, "state")
+    assert one.call("POST", "/admin/v1/privacy/detect", {"text": "13812345678"})[1]["blocked"]
+    (act,) = one.recorder.acts
+    assert (act.action, act.detail["version"]) == ("privacy:write", 1)
+    status, shown = one.call("PUT", "/admin/v1/privacy/policy", {"replaces": 1, "policy": None})
+    assert (status, shown["version"], shown["source"]) == (200, 2, "ashore.toml")
+
+
+def test_of_two_administrators_the_second_is_told(one: Administration) -> None:
+    change = {"replaces": 0, "policy": {"prompts": {"phone": "mask"}}}
+    assert one.call("PUT", "/admin/v1/privacy/policy", change)[0] == 200
+    status, answer = one.call("PUT", "/admin/v1/privacy/policy", change)
+    assert (status, answer["error"]["code"]) == (409, "conflict")
+
+
+def test_a_policy_that_cannot_be_used_changes_nothing(one: Administration) -> None:
+    for policy, code in (
+        ({"prompts": {"telephone": "mask"}}, "invalid_spec"),
+        ({"prompts": {"phone": "hide"}}, "invalid_request"),
+        ({"promts": {}}, "unknown_field"),
+        ({"expressions": [{"kind": "x", "pattern": "(a+"}]}, "invalid_spec"),
+        ({"expressions": [{"kind": "x", "pattern": "((a{1000}){1000}){1000}"}]}, "invalid_spec"),
+        ({"expressions": [{"kind": "phone", "pattern": "a"}]}, "invalid_spec"),
+    ):
+        status, answer = one.call("PUT", "/admin/v1/privacy/policy", {"replaces": 0, "policy": policy})
+        assert (status, answer["error"]["code"]) == (400, code), policy
+    assert one.call("GET", "/admin/v1/privacy/policy")[1]["version"] == 0
+    assert one.recorder.acts == []
