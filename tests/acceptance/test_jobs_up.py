@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from openai import AuthenticationError, BadRequestError, NotFoundError, OpenAI
+from openai import AuthenticationError, BadRequestError, NotFoundError, OpenAI, PermissionDeniedError
 from served import Served, start_served
 
 ECHO = "fake:echo"
@@ -224,7 +224,7 @@ def test_nobody_acts_for_another_without_the_internal_token(client: OpenAI, serv
     token = server.home / "run" / "internal-token"
     assert token.stat().st_mode & 0o777 == 0o600
     with OpenAI(base_url=server.base_url, api_key=token.read_text().strip(), max_retries=0) as inner:
-        with pytest.raises(AuthenticationError):
+        with pytest.raises(PermissionDeniedError):
             inner.responses.retrieve(mine.id)
         with pytest.raises(NotFoundError):
             inner.responses.retrieve(mine.id, extra_headers=headers)

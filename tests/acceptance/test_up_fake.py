@@ -19,10 +19,9 @@ import openai
 import pytest
 from served import Served, start_served
 
-from ashore.access import digest_of, new_key
-from ashore.api.keys import KEYS_EPOCH
+from ashore.access import KeyRecord, digest_of, new_key, save_key
 from ashore.core import SystemClock
-from ashore.state import KeyRow, add_key, bump, open_database
+from ashore.state import open_database
 
 SLOW = "fake:random?tok_per_s=20&tokens=60"
 
@@ -102,13 +101,12 @@ def test_keys_are_those_of_the_state(served: Start) -> None:
     state = open_database(server.home / "state.db", snapshots=server.home / "snapshots", clock=SystemClock())
     try:
         for revoked_s, status in ((None, 200), (1, 401)):
-            row = KeyRow(
-                key_id="app", digest=digest_of(key).sha256.hex(), principal="app", tenant="bank-a", scopes=("infer",),
-                created_s=1, revoked_s=revoked_s,
+            row = KeyRecord(
+                key_id="app", digest=digest_of(key).sha256.hex(), owner="app", tenant="bank-a", created_s=1,
+                revoked_s=revoked_s,
             )  # fmt: skip
             with state.write() as connection:
-                add_key(connection, row)
-                bump(connection, KEYS_EPOCH)
+                save_key(connection, row)
             eventually(lambda wanted=status: models_status(server, key) == wanted, 5)  # type: ignore[misc]
     finally:
         state.close()

@@ -15,12 +15,9 @@ from ashore.state import (
     SCHEMA_VERSION,
     Database,
     EpochWatch,
-    KeyRow,
     TuningRow,
-    add_key,
     bump,
     execute,
-    list_keys,
     load_tuning,
     open_postgres,
     open_state,
@@ -32,7 +29,7 @@ from ashore.state.schema import MIGRATIONS
 
 Opener = Callable[[], Database]
 
-KEY = KeyRow(key_id="k1", digest="d" * 64, principal="first", tenant="default", scopes=("infer",), created_s=7)
+ROW = TuningRow(model="k1", goal="latency", choice="1", report="[]", measured_at_s=7)
 
 
 @pytest.fixture(params=["sqlite", "postgres"])
@@ -57,13 +54,13 @@ def opened(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Opener]:
 def test_rows_survive_a_reopening_and_are_replaced_by_key(opened: Opener) -> None:
     state = opened()
     with state.write() as connection:
-        add_key(connection, KEY)
-        add_key(connection, KEY)
+        save_tuning(connection, ROW)
+        save_tuning(connection, ROW)
         save_tuning(connection, TuningRow(model="m", goal="latency", choice="1", report="[]", measured_at_s=0))
         save_tuning(connection, TuningRow(model="m", goal="latency", choice="2", report="[]", measured_at_s=2**40))
     state.close()
     with opened().read() as connection:
-        assert list_keys(connection) == (KEY,)
+        assert load_tuning(connection, model="k1", goal="latency") == ROW
         row = load_tuning(connection, model="m", goal="latency")
     assert row is not None and (row.choice, row.measured_at_s) == ("2", 2**40)
 
@@ -71,10 +68,10 @@ def test_rows_survive_a_reopening_and_are_replaced_by_key(opened: Opener) -> Non
 def test_a_transaction_that_raises_leaves_nothing(opened: Opener) -> None:
     state = opened()
     with pytest.raises(RuntimeError), state.write() as connection:
-        add_key(connection, KEY)
+        save_tuning(connection, ROW)
         raise RuntimeError("stop")
     with state.read() as connection:
-        assert list_keys(connection) == ()
+        assert load_tuning(connection, model="k1", goal="latency") is None
 
 
 def test_a_reader_sees_one_moment(opened: Opener) -> None:
@@ -91,10 +88,10 @@ def test_a_reader_sees_one_moment(opened: Opener) -> None:
 def test_what_a_reader_writes_is_refused_or_rolled_back(opened: Opener) -> None:
     state = opened()
     with pytest.raises((EnvironmentFault, RuntimeError)), state.read() as connection:
-        add_key(connection, KEY)
+        save_tuning(connection, ROW)
         raise RuntimeError("SQLite's reader is told nothing, so the test ends the transaction")
     with state.read() as connection:
-        assert list_keys(connection) == ()
+        assert load_tuning(connection, model="k1", goal="latency") is None
 
 
 def test_writers_of_one_row_go_one_after_the_other(opened: Opener) -> None:

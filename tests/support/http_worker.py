@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ashore.access import digest_of, make_first_key
+from ashore.access import keep_first_key, make_first_key
 from ashore.core import SystemClock
 from ashore.serving import AdmissionLimits, HttpListen, Limits, ServedModel, StateLink, Topology, write_topology
-from ashore.state import KeyRow, add_key, open_database
+from ashore.state import open_database
 
 SCRIPT = Path(__file__).with_name("memory_worker.py")
 
@@ -116,15 +116,7 @@ def _keep_key(key: str, link: StateLink) -> None:
     state = open_database(Path(link.path), snapshots=Path(link.snapshots), clock=SystemClock())
     try:
         with state.write() as connection:
-            row = KeyRow(
-                key_id="first-key",
-                digest=digest_of(key).sha256.hex(),
-                principal="first-key",
-                tenant="default",
-                scopes=("infer", "metrics:read"),
-                created_s=1,
-            )
-            add_key(connection, row)
+            keep_first_key(connection, key, created_s=1)
     finally:
         state.close()
 

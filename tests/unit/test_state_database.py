@@ -14,10 +14,7 @@ from ashore.errors import EnvironmentFault, HomeTooNew, InvalidSpec, Overloaded
 from ashore.state import (
     SCHEMA_VERSION,
     Database,
-    KeyRow,
     TuningRow,
-    add_key,
-    list_keys,
     load_tuning,
     open_database,
     path_of_url,
@@ -26,7 +23,7 @@ from ashore.state import (
 )
 from ashore.state.schema import MIGRATIONS
 
-KEY = KeyRow(key_id="k1", digest="d" * 64, principal="first", tenant="default", scopes=("infer",), created_s=7)
+ROW = TuningRow(model="k1", goal="latency", choice="1", report="[]", measured_at_s=7)
 
 
 def opened(folder: Path, **options: object) -> Database:
@@ -44,25 +41,24 @@ def test_a_fresh_database_has_the_newest_version_and_no_snapshot(tmp_path: Path)
     assert (tmp_path / "state.db").stat().st_mode & 0o777 == 0o600
 
 
-def test_keys_survive_a_reopening_and_a_revoked_one_is_not_listed(tmp_path: Path) -> None:
+def test_rows_survive_a_reopening(tmp_path: Path) -> None:
     state = opened(tmp_path)
     with state.write() as connection:
-        add_key(connection, KEY)
-        add_key(connection, KeyRow(**{**_fields(KEY), "key_id": "k2", "digest": "e" * 64, "revoked_s": 9}))
+        save_tuning(connection, ROW)
     state.close()
     state = opened(tmp_path)
     with state.read() as connection:
-        assert list_keys(connection) == (KEY,)
+        assert load_tuning(connection, model="k1", goal="latency") == ROW
     state.close()
 
 
 def test_a_transaction_that_raises_leaves_nothing(tmp_path: Path) -> None:
     state = opened(tmp_path)
     with pytest.raises(RuntimeError, match="stop"), state.write() as connection:
-        add_key(connection, KEY)
+        save_tuning(connection, ROW)
         raise RuntimeError("stop")
     with state.read() as connection:
-        assert list_keys(connection) == ()
+        assert load_tuning(connection, model="k1", goal="latency") is None
     state.close()
 
 
@@ -95,7 +91,7 @@ def test_a_writer_that_waits_too_long_is_told_so(tmp_path: Path, monkeypatch: py
         with pytest.raises(Overloaded, match="locked"), state.write():
             pass
         with state.read() as connection:
-            assert list_keys(connection) == ()
+            assert load_tuning(connection, model="k1", goal="latency") is None
     finally:
         release.set()
         holder.join()
@@ -105,7 +101,7 @@ def test_a_writer_that_waits_too_long_is_told_so(tmp_path: Path, monkeypatch: py
 def test_an_older_home_is_migrated_after_a_snapshot_and_can_go_back(tmp_path: Path) -> None:
     state = opened(tmp_path)
     with state.write() as connection:
-        add_key(connection, KEY)
+        save_tuning(connection, ROW)
     state.close()
     newer = (*MIGRATIONS, ("ALTER TABLE access_key ADD COLUMN note TEXT",))
     said: list[str] = []
@@ -120,7 +116,7 @@ def test_an_older_home_is_migrated_after_a_snapshot_and_can_go_back(tmp_path: Pa
     shutil.copy(snapshot, tmp_path / "state.db")
     state = opened(tmp_path)
     with state.read() as connection:
-        assert list_keys(connection) == (KEY,)
+        assert load_tuning(connection, model="k1", goal="latency") == ROW
     state.close()
 
 
@@ -143,7 +139,7 @@ def test_a_migration_that_fails_leaves_the_old_version_whole(tmp_path: Path) -> 
         opened(tmp_path, migrations=broken)
     state = opened(tmp_path)
     with state.read() as connection:
-        assert list_keys(connection) == ()
+        assert load_tuning(connection, model="k1", goal="latency") is None
     state.close()
 
 
@@ -158,7 +154,3 @@ def test_only_sqlite_urls_are_taken(tmp_path: Path) -> None:
     assert path_of_url("sqlite:////srv/state.db", default=tmp_path) == Path("/srv/state.db")
     with pytest.raises(InvalidSpec, match="'postgresql'"):
         path_of_url("postgresql://db/ashore", default=tmp_path)
-
-
-def _fields(row: KeyRow) -> dict[str, object]:
-    return {name: getattr(row, name) for name in KeyRow.__dataclass_fields__}

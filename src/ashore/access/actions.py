@@ -21,6 +21,7 @@ KEY_ROTATE_OWN: Final = "key:rotate-own"
 POLICY_READ: Final = "policy:read"
 POLICY_WRITE: Final = "policy:write"
 ROLE_GRANT: Final = "role:grant"
+AUDITOR_CONSENT: Final = "auditor:consent"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,6 +52,11 @@ ACTIONS: Final = (
     Action(name=POLICY_READ, protects="roles, bindings, the history of the policy, and asking what others may do"),
     Action(name=POLICY_WRITE, protects="custom roles and the whole policy: `role/NAME`, `policy`", office="security"),
     Action(name=ROLE_GRANT, protects="giving a role to a subject and taking it away: `role/NAME`", office="security"),
+    Action(
+        name=AUDITOR_CONSENT,
+        protects="agreeing to what a security officer does to an auditor's account: `tenant/NAME/user/ID`",
+        office="system",
+    ),
     Action(name="budget:read", protects="budgets: `budget/NAME`"),
     Action(name="budget:write", protects="setting budgets: `budget/NAME`", office="system"),
     Action(name="usage:read", protects="usage by tenant, user, model and day"),

@@ -124,6 +124,14 @@ class Compiled:
         """Return every role that counts for a principal, and the subject it was given to."""
         return self._qualified(principal)[0]
 
+    def held_by(self, principal: Principal) -> tuple[tuple[Role, str], ...]:
+        """Return every role that a principal has, those too that do not count because two offices come together."""
+        held = {name: "credential" for name in sorted(principal.roles) if name in self._roles}
+        for subject in principal.subjects:
+            for name in self._bound.get(subject, ()):
+                held.setdefault(name, subject)
+        return tuple((self._roles[name], subject) for name, subject in held.items())
+
     def grants_of(self, principal: Principal) -> tuple[Grant, ...]:
         """Return every rule that counts for a principal."""
         return self._view(principal).grants
@@ -181,11 +189,7 @@ class Compiled:
     def _qualified(self, principal: Principal) -> tuple[tuple[tuple[Role, str], ...], str]:
         """Return the roles that count, and why others do not. The offices are kept apart here once more: groups and
         claims of an issuer may bring together what no single binding could."""
-        held = {name: "credential" for name in sorted(principal.roles) if name in self._roles}
-        for subject in principal.subjects:
-            for name in self._bound.get(subject, ()):
-                held.setdefault(name, subject)
-        roles = tuple((self._roles[name], subject) for name, subject in held.items())
+        roles = self.held_by(principal)
         offices = sorted({office for role, _ in roles for office in role.offices})
         if len(offices) < 2:
             return roles, ""

@@ -16,6 +16,9 @@ from typing import Final
 MAX_TOKEN_CHARS: Final = 4096
 """Longer tokens are refused unread."""
 
+PREFIX_CHARS: Final = 12
+"""`ash_` and the eight characters: shown to everybody, and the name of the key."""
+
 _FORM: Final = re.compile(r"ash_([0-9a-f]{8})_[A-Za-z0-9_-]{43}")
 
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Final, Literal
+from urllib.parse import urlencode
 
 from ashore.core import TenantId
 
@@ -67,6 +68,13 @@ class Principal:
         """The names under which the policy may mean this principal."""
         kind = "service" if self.kind == "service" else "user"
         return (f"{kind}/{self.id}", *(f"group/{g}" for g in sorted(self.groups)), f"tenant/{self.tenant}", "everyone")
+
+    @property
+    def acting_name(self) -> str:
+        """What a job remembers of who submitted it; `Directory.acting` reads it when the job runs."""
+        facts = {"key": self.key_id, "groups": ",".join(sorted(self.groups)), "roles": ",".join(sorted(self.roles))}
+        kept = {name: value for name, value in facts.items() if value and (name == "key" or self.issuer)}
+        return f"{self.id}#{urlencode(kept)}" if kept else self.id
 
     def __hash__(self) -> int:
         """Principals are keys of memos on the hot path; equality still compares everything."""

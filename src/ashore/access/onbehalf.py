@@ -7,39 +7,54 @@ the header that names the principal means nothing.
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 from urllib.parse import unquote
 
 from ashore.access.keys import KeyDigest, digest_of, new_key
 from ashore.access.model import Principal
-from ashore.access.roles import DEVELOPER
+from ashore.access.roles import DEVELOPER, INTERNAL
 from ashore.core import TenantId
 from ashore.errors import InvalidRequest, InvalidSpec
+
+Acting = Callable[[str, str], Principal]
+"""Returns whom a job runs for, by its acting name and tenant; PermissionDenied where that one may no longer."""
+
+OURSELVES: Final = Principal(id="ashore", kind="internal", tenant=TenantId(""), roles=frozenset((INTERNAL,)))
+
+
+def as_developer(name: str, tenant: str) -> Principal:
+    """Return a principal that may ask every model: where there is no state, nobody can have been disabled."""
+    return Principal(id=name, tenant=TenantId(tenant), kind="key", roles=frozenset((DEVELOPER,)))
 
 
 class OnBehalf:
     """Knows the digest of the internal token."""
 
-    def __init__(self, token: str) -> None:
+    def __init__(self, token: str, acting: Acting = as_developer) -> None:
         self._digest: Final[KeyDigest] = digest_of(token)
+        self._acting = acting
 
     def principal(self, token: str | None, named: str) -> Principal | None:
-        """Return the principal that `named` (`PRINCIPAL/TENANT`) says; None when the token is not the internal one.
+        """Return the principal that `named` (`NAME/TENANT`) says; None when the token is not the internal one.
 
-        It may infer, and nothing else. Both names are percent-encoded, slashes too: a name may hold any character, and
-        must not be cut elsewhere or reach another tenant.
+        NAME is what `Principal.acting_name` said. Both are percent-encoded, slashes too: a name may hold any character,
+        and must not be cut elsewhere or reach another tenant. An empty `named` means ashore itself, which may look and
+        ask for nothing.
 
         Raises:
             InvalidRequest: the token is right and the name is malformed.
+            PermissionDenied: the key was revoked since, or the account disabled.
         """
         if not token or not self._digest.matches(token):
             return None
+        if not named:
+            return OURSELVES
         principal, _, tenant = named.partition("/")
         if not principal or not tenant or "/" in tenant:
             raise InvalidRequest("x-ashore-on-behalf-of must be PRINCIPAL/TENANT, both percent-encoded")
-        principal, tenant = unquote(principal), unquote(tenant)
-        return Principal(id=principal, tenant=TenantId(tenant), kind="key", roles=frozenset((DEVELOPER,)))
+        return self._acting(unquote(principal), unquote(tenant))
 
 
 def make_internal_token(path: Path) -> None:

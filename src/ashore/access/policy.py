@@ -15,7 +15,7 @@ Effect = Literal["allow", "deny"]
 
 MAX_RULES: Final = 100_000
 """Of a whole policy."""
-MAX_NAME_CHARS: Final = 128
+MAX_TITLE_CHARS: Final = 200
 
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@:+|-]{0,127}")
 _RESOURCE: Final = re.compile(r"[A-Za-z0-9._@:+|/-]{0,255}\*?")
@@ -110,6 +110,21 @@ def check_name(name: str, what: str) -> str:
             param=what,
         )
     return name
+
+
+def check_title(title: str) -> str:
+    """Return a title that may be kept and shown.
+
+    Raises:
+        InvalidRequest: it is too long, or has control characters.
+    """
+    if len(title) > MAX_TITLE_CHARS or not title.isprintable():
+        raise InvalidRequest(
+            f"the title has {len(title)} characters, or control characters in it",
+            hint=f"at most {MAX_TITLE_CHARS}, on one line",
+            param="title",
+        )
+    return title
 
 
 def check_subject(subject: str) -> str:

@@ -15,13 +15,17 @@ DEVELOPER: Final = "developer"
 VIEWER: Final = "viewer"
 FIRST_KEY: Final = "first-key"
 INTERNAL: Final = "internal"
+FIRST_ADMINISTRATORS: Final = "first-administrators"
+"""Resource of the one thing that the first key may administer: `first-administrators/ROLE`."""
 OFFICERS: Final = (SYSTEM_ADMINISTRATOR, SECURITY_OFFICER, AUDITOR)
 
 _READS: Final = tuple(action.name for action in ACTIONS if action.is_read)
 
 
-def _role(name: str, title: str, *actions: str, protected: bool = False, grantable: bool = True) -> Role:
-    rules = tuple(Rule("allow", action, "*") for action in actions)
+def _role(
+    name: str, title: str, *actions: str, protected: bool = False, grantable: bool = True, only: tuple[Rule, ...] = ()
+) -> Role:
+    rules = (*(Rule("allow", action, "*") for action in actions), *only)
     return Role(name=name, title=title, rules=rules, built_in=True, protected=protected, grantable=grantable)
 
 
@@ -58,6 +62,7 @@ BUILT_IN: Final[tuple[Role, ...]] = (
         FIRST_KEY, "Until the three administrators exist: asks models, and makes them.",
         "infer", "metrics:read",
         grantable=False,
+        only=(Rule("allow", "access:write", f"{FIRST_ADMINISTRATORS}/*"),),
     ),
     _role(INTERNAL, "Processes of ashore's own.", "metrics:read", grantable=False),
 )  # fmt: skip

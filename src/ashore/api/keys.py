@@ -1,83 +1,153 @@
-"""The key table of the state, as what tells keys apart: read at the start, on reload, and when the epoch of keys moves.
+"""Who may come into one worker, and what they may do there, kept as the state has it.
 
-Where the topology names no state, the first key's own file takes its place; where it names no key either, the door is
-open.
+Read whole at the start and on reload; when the epoch of keys or of the policy moves, what changed is read. Where the
+topology names no state, the first key's own file takes its place; where it names no key either, the door is open.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable
+import threading
 from pathlib import Path
 from typing import Final
 
-from ashore.access import Authenticator, KeyDigest, KeyScope, KeyTable, OpenDoor, Principal, read_first_key
-from ashore.core import TenantId
+from ashore.access import (
+    KEYS_EPOCH,
+    POLICY_EPOCH,
+    Authenticator,
+    Directory,
+    Doorkeeper,
+    KeyTable,
+    OpenDoor,
+    PolicyAuthority,
+    Principal,
+    TokenVerifier,
+    read_first_key,
+)
+from ashore.access import sql as access_sql
+from ashore.core import Clock, Recorder
 from ashore.errors import AshoreError
 from ashore.serving import Topology
-from ashore.state import Database, EpochWatch, KeyRow, list_keys
+from ashore.state import Database, EpochWatch, read_epochs
 
-KEYS_EPOCH: Final = "keys"
-"""Bumped by whoever changes the table while workers run."""
+FLUSH_EVERY_S: Final = 15.0
+"""How late the state hears when a key was used last, and that one has expired."""
 
 log = logging.getLogger("ashore.worker")
 
 
 class Keys:
-    """Who authenticates in one worker, kept as the state has it."""
+    """Who authenticates and who decides in one worker."""
 
-    def __init__(self, topology: Topology, database: Database | None, watch: EpochWatch | None = None) -> None:
-        """Read the keys, and again whenever `watch` sees their epoch move, which it tells on its own thread.
+    def __init__(
+        self,
+        topology: Topology,
+        database: Database | None,
+        watch: EpochWatch | None = None,
+        *,
+        clock: Clock,
+        recorder: Recorder,
+        verifier: TokenVerifier | None = None,
+    ) -> None:
+        """Read everything, and what changed whenever `watch` sees an epoch move, which it tells on its own thread.
 
         Raises:
             AshoreError: the state cannot be read, or there is neither a state nor a readable first key.
         """
         self._database = database if topology.first_key_file else None
-        self._table = KeyTable()
-        self.authenticator: Authenticator = self._table
+        self._clock = clock
+        self._reading = threading.Lock()
+        self._seen = -1
+        self.directory: Final = Directory()
+        self.authority: Final = PolicyAuthority()
+        self._doorkeeper = Doorkeeper(self.directory, clock, recorder, verifier=verifier)
+        self.authenticator: Authenticator = self._doorkeeper
         if not topology.first_key_file:
             self.authenticator = OpenDoor()
         elif database is None:
             self.authenticator = KeyTable.with_first_key(read_first_key(Path(topology.first_key_file)))
         else:
             if watch is not None:
-                watch.on_change(lambda kind, value: self._take_or_say() if kind == KEYS_EPOCH else None)
-            self._take()  # after the line above, so that no change falls between them
+                watch.on_change(self._changed)
+            self._take(whole=True)  # after the line above, so that no change falls between them
 
-    async def reread(self) -> None:
-        """Read again, as on `reload`.
+    @property
+    def database(self) -> Database | None:
+        """The state that keys are kept in; None where they are not kept in one."""
+        return self._database
+
+    async def reread(self, *, whole: bool = True) -> None:
+        """Read again: everything, as on `reload`, or what changed since the last time.
 
         Raises:
             AshoreError: the state cannot be read; the keys stay as they were.
         """
         if self._database is not None:
-            await asyncio.to_thread(self._take)
+            await asyncio.to_thread(self._take, whole=whole)
 
-    def _take_or_say(self) -> None:
+    def acting(self, name: str, tenant: str) -> Principal:
+        """Return whom a job runs for now.
+
+        Raises:
+            PermissionDenied: who submitted it may no longer.
+        """
+        return self.directory.acting(name, tenant, self._clock.now_s())
+
+    def forget(self) -> None:
+        """Ask about every token anew: the keys of an issuer have changed."""
+        self._doorkeeper.forget()
+
+    def use(self, verifier: TokenVerifier | None) -> None:
+        """Read tokens with this verifier from now on."""
+        self._doorkeeper.use(verifier)
+
+    async def keep_flushing(self) -> None:
+        """Write down every so often when keys were used last, and revoke those whose time is over. Ends when it is
+        cancelled, after what it has was written."""
         try:
-            self._take()
+            while True:
+                await asyncio.sleep(FLUSH_EVERY_S)
+                await asyncio.to_thread(self.flush)
+        finally:
+            await asyncio.to_thread(self.flush)
+
+    def flush(self) -> None:
+        """Write it down now. What cannot be written is told in the log, and tried again with the next uses."""
+        if self._database is None:
+            return
+        uses = self._doorkeeper.take_uses()
+        try:
+            with self._database.read() as connection:
+                over = access_sql.has_expired(connection, int(self._clock.now_s()))
+            if uses or over:
+                with self._database.write() as connection:
+                    access_sql.note_uses(connection, uses)
+                    if over:
+                        access_sql.expire_keys(connection, int(self._clock.now_s()))
         except AshoreError as fault:
-            log.error("the keys stay as they were: %s (%s)", fault.message, fault.hint)
+            log.warning("the last uses of %d keys were not kept: %s", len(uses), fault.message)
 
-    def _take(self) -> None:
+    def _changed(self, kind: str, value: int) -> None:
+        if kind not in (KEYS_EPOCH, POLICY_EPOCH):
+            return
+        try:
+            self._take(whole=False)
+        except AshoreError as fault:
+            log.error("keys and policy stay as they were: %s (%s)", fault.message, fault.hint)
+
+    def _take(self, *, whole: bool) -> None:
         assert self._database is not None
-        with self._database.read() as connection:
-            rows = list_keys(connection)
-        self._table.take(_entries(rows))
-
-
-def _entries(rows: Iterable[KeyRow]) -> list[tuple[KeyDigest, Principal]]:
-    return [(KeyDigest(bytes.fromhex(row.digest)), _principal(row)) for row in rows]
-
-
-def _principal(row: KeyRow) -> Principal:
-    first = row.key_id.startswith("first-key")
-    return Principal(
-        id=row.principal,
-        tenant=TenantId(row.tenant),
-        kind="first-key" if first else "key",
-        roles=frozenset(("first-key",) if first else ("developer", "viewer")),
-        key_id=row.key_id,
-        scope=KeyScope(actions=row.scopes or ("none",)),
-    )
+        with self._reading:
+            since = -1 if whole else self._seen
+            with self._database.read() as connection:
+                seen = read_epochs(connection).get(KEYS_EPOCH, 0)
+                tenants = access_sql.list_tenants(connection)
+                accounts, gone = access_sql.changed_accounts(connection, since)
+                keys = access_sql.changed_keys(connection, since)
+                policy = access_sql.load_policy(connection)
+            self.directory.take(tenants=tenants, accounts=accounts, gone=gone, keys=keys, whole=whole)
+            if policy != self.authority.compiled.policy:
+                self.authority.take(policy)
+            self._seen = seen
+            self._doorkeeper.forget()

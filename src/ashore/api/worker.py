@@ -15,10 +15,11 @@ import signal
 import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
-from ashore.access import Authenticator, OnBehalf, PolicyAuthority, read_internal_token
+from ashore.access import Authenticator, OnBehalf, read_internal_token
 from ashore.api.fittings import Fittings, fit
 from ashore.api.http import ROUTES, AccessLog, HttpApp, HttpServer, Siblings, listen, make_desk
 from ashore.api.keys import Keys
@@ -96,11 +97,12 @@ def check_grammar(grammar: Grammar) -> None:
     check(grammar)
 
 
-def on_behalf_for(topology: Topology) -> OnBehalf | None:
+def on_behalf_for(topology: Topology, keys: Keys) -> OnBehalf | None:
     """Return who may act for somebody else: whoever has the token in the topology's file."""
     if not topology.internal_token_file:
         return None
-    return OnBehalf(read_internal_token(Path(topology.internal_token_file)))
+    token = read_internal_token(Path(topology.internal_token_file))
+    return OnBehalf(token) if keys.database is None else OnBehalf(token, keys.acting)
 
 
 def siblings_of(topology: Topology, index: int) -> Siblings:
@@ -115,9 +117,10 @@ async def serve(topology_path: Path, *, index: int = 0, make_replica: Callable[[
     clock = SystemClock()
     recorder: Recorder = LogRecorder()
     fittings = await fit(topology, clock, metrics, recorder)
-    keys = await asyncio.to_thread(Keys, topology, fittings.database, fittings.watch)
-    authenticator = keys.authenticator
-    authority = PolicyAuthority()
+    keys = await asyncio.to_thread(
+        partial(Keys, topology, fittings.database, fittings.watch, clock=clock, recorder=recorder)
+    )
+    authenticator, authority = keys.authenticator, keys.authority
     trusted_proxies = topology.edge.trusted_proxies if topology.edge is not None else 0
     guards = Guards(masker=PrivacyMasker(fittings.privacy.privacy, metrics))
     board = Board(Path(topology.board), index) if topology.board else None
@@ -145,7 +148,7 @@ async def serve(topology_path: Path, *, index: int = 0, make_replica: Callable[[
         number=index,
         siblings=siblings_of(topology, index),
         desk=make_desk(fittings.database, clock, topology.jobs),
-        on_behalf=on_behalf_for(topology),
+        on_behalf=on_behalf_for(topology, keys),
         authority=authority,
         recorder=recorder,
         trusted_proxies=trusted_proxies,
@@ -165,6 +168,7 @@ async def serve(topology_path: Path, *, index: int = 0, make_replica: Callable[[
     server.start()
     beside = await _start_grpc(where.grpc, serving, authenticator, metrics, recorder, trusted_proxies)
     rereader = loop.create_task(_reread(reread, topology_path, serving, fittings, keys), name="topology")
+    flushing = loop.create_task(keys.keep_flushing(), name="last uses of keys")
     beating = loop.create_task(_beat(board), name="beat on the board") if board is not None else None
     gc.collect()
     gc.freeze()
@@ -181,6 +185,8 @@ async def serve(topology_path: Path, *, index: int = 0, make_replica: Callable[[
     await serving.close()
     await server.stop()
     await app.close()
+    flushing.cancel()
+    await asyncio.gather(flushing, return_exceptions=True)
     await fittings.close()
     if board is not None and beating is not None:
         beating.cancel()

@@ -15,7 +15,7 @@ import cyclopts
 import msgspec
 
 from ashore import __version__
-from ashore.access import digest_of, make_first_key
+from ashore.access import keep_first_key, make_first_key
 from ashore.bootstrap import build_store, open_model_files, open_state
 from ashore.cli.upplan import (
     ReloadOrder,
@@ -37,7 +37,6 @@ from ashore.planning import Plan, read_inventory
 from ashore.processes import Caller, ControlServer, Holder, HomeLock, Supervisor, check_port
 from ashore.settings import Settings
 from ashore.spec import Spec
-from ashore.state import KeyRow, add_key
 
 app = cyclopts.App(name="up", help="Serve models on this machine until Ctrl-C.")
 
@@ -123,7 +122,7 @@ def _serve(request: Request, spec: Spec, settings: Settings, listening: Listenin
             check_port(spec.http.host, spec.http.port, option="--port")
             if spec.grpc.port:
                 check_port(spec.grpc.host, spec.grpc.port, option="--grpc-port")
-        _keep_first_key(settings)
+        first_key_lives = _keep_first_key(settings)
         plan, notes = plan_and_fetch(spec, settings, read_inventory())
         for note in notes:
             _say(f"note: {note}")
@@ -145,7 +144,8 @@ def _serve(request: Request, spec: Spec, settings: Settings, listening: Listenin
                 deployment.start(plan)
                 deployment.wait_ready(told=_tell_loaded)
                 if not supervisor.stop_requested:
-                    print(_welcome(plan, listening, settings, time.monotonic() - started_s), flush=True)
+                    took_s = time.monotonic() - started_s
+                    print(_welcome(plan, listening, settings, took_s, first_key_lives), flush=True)
                 supervisor.run()
             finally:
                 _say("stopping")
@@ -157,28 +157,19 @@ def _serve(request: Request, spec: Spec, settings: Settings, listening: Listenin
         lock.release()
 
 
-def _keep_first_key(settings: Settings) -> None:
+def _keep_first_key(settings: Settings) -> bool:
     """Make the first key at the first start, and keep its digest in the state, which is where workers read keys.
 
-    A state that several machines share has one first key for each of them.
+    A state that several machines share has one first key for each of them. Returns False where first keys are dead.
     """
     shared = settings.state_url and not settings.state_url.startswith("sqlite")
-    key_id = f"first-key@{platform.node()}" if shared else "first-key"
+    machine = platform.node() if shared else ""
     state = open_state(settings, say=_say)
     try:
-        digest = digest_of(make_first_key(settings.home.first_key)).sha256.hex()
+        key = make_first_key(settings.home.first_key)
+        created_s = int(settings.home.first_key.stat().st_mtime)
         with state.write() as connection:
-            add_key(
-                connection,
-                KeyRow(
-                    key_id=key_id,
-                    digest=digest,
-                    principal="first-key",
-                    tenant="default",
-                    scopes=("infer", "metrics:read"),
-                    created_s=int(settings.home.first_key.stat().st_mtime),
-                ),
-            )
+            return keep_first_key(connection, key, machine=machine, created_s=created_s)
     finally:
         state.close()
 
@@ -219,8 +210,9 @@ def _listens(listening: Listening) -> str:
     return f"{listening.address}{grpc}"
 
 
-def _welcome(plan: Plan, listening: Listening, settings: Settings, took_s: float) -> str:
+def _welcome(plan: Plan, listening: Listening, settings: Settings, took_s: float, first_key_lives: bool) -> str:
     key = settings.home.first_key
+    shown = f"$(cat {key})" if first_key_lives else "$ASHORE_API_KEY"
     authority = listening.authority(settings.home)
     trust = f"--cacert {authority} " if authority else ""
     chat = next((model.alias for model in plan.models if not model.embedder), None)
@@ -228,7 +220,7 @@ def _welcome(plan: Plan, listening: Listening, settings: Settings, took_s: float
         "",
         f"ashore {__version__} serves {', '.join(model.alias for model in plan.models)} "
         f"on {_listens(listening)} after {took_s:.1f} s",
-        f"the key is in {key}",
+        f"the key is in {key}" if first_key_lives else "the first key is dead; use one of your own, in ASHORE_API_KEY",
         *([f"the certificate of the edge is checked against {authority}"] if authority else []),
     ]
     if chat is not None:
@@ -237,7 +229,7 @@ def _welcome(plan: Plan, listening: Listening, settings: Settings, took_s: float
             "try it:",
             "",
             f"  curl -N {trust}{listening.address}/v1/chat/completions \\",
-            f'    -H "Authorization: Bearer $(cat {key})" -H "Content-Type: application/json" \\',
+            f'    -H "Authorization: Bearer {shown}" -H "Content-Type: application/json" \\',
             f"""    -d '{{"model": "{chat}", "stream": true, "messages": [{question}]}}'""",
         ]
     return "\n".join([*lines, "", "Ctrl-C stops it.", ""])

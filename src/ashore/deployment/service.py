@@ -219,7 +219,9 @@ class Deployment:
         deadline_s = self._clock.monotonic_s() + 10
         while self._clock.monotonic_s() < deadline_s and not self._supervisor.stop_requested:
             indexes = range(self._listening.http.workers)
-            if all(releases_of(self._get(i, "/v1/models", key_file=self._home.first_key)) == wanted for i in indexes):
+            if all(
+                releases_of(self._get(i, "/v1/models", key_file=self._home.internal_token)) == wanted for i in indexes
+            ):
                 return
             self._supervisor.tick(0.05)
         self._say("the API did not confirm the new topology within 10 s; see its log")

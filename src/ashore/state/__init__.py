@@ -5,30 +5,27 @@ Refuses: what a row means to its room.
 """
 
 from ashore.state.epochs import EpochWatch, bump, read_epochs
-from ashore.state.model import KeyRow, TuningRow
+from ashore.state.model import TuningRow
 from ashore.state.opening import open_state
 from ashore.state.ports import Changes, Database
 from ashore.state.postgres import is_postgres_url, open_postgres
 from ashore.state.schema import SCHEMA_VERSION
 from ashore.state.sqlite import open_database, path_of_url
 from ashore.state.statement import announce, execute, execute_many, is_postgres, row_lock
-from ashore.state.tables import add_key, list_keys, load_tuning, save_tuning
+from ashore.state.tables import load_tuning, save_tuning
 
 __all__ = [
     "SCHEMA_VERSION",
     "Changes",
     "Database",
     "EpochWatch",
-    "KeyRow",
     "TuningRow",
-    "add_key",
     "announce",
     "bump",
     "execute",
     "execute_many",
     "is_postgres",
     "is_postgres_url",
-    "list_keys",
     "load_tuning",
     "open_database",
     "open_postgres",

@@ -4,35 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ashore.state.model import KeyRow, TuningRow
+from ashore.state.model import TuningRow
 from ashore.state.statement import execute
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
-
-
-def add_key(connection: Connection, row: KeyRow) -> None:
-    """Store a key's digest. The same `key_id` again replaces the row."""
-    execute(
-        connection,
-        "INSERT INTO access_key VALUES (:key_id, :digest, :principal, :tenant, :scopes, :created_s, :revoked_s) "
-        "ON CONFLICT (key_id) DO UPDATE SET digest = excluded.digest, principal = excluded.principal, "
-        "tenant = excluded.tenant, scopes = excluded.scopes, created_s = excluded.created_s, "
-        "revoked_s = excluded.revoked_s",
-        key_id=row.key_id,
-        digest=row.digest,
-        principal=row.principal,
-        tenant=row.tenant,
-        scopes=" ".join(row.scopes),
-        created_s=row.created_s,
-        revoked_s=row.revoked_s,
-    )
-
-
-def list_keys(connection: Connection) -> tuple[KeyRow, ...]:
-    """Return every key that is not revoked."""
-    rows = execute(connection, "SELECT * FROM access_key WHERE revoked_s IS NULL ORDER BY key_id").mappings()
-    return tuple(KeyRow(**{**row, "scopes": tuple(str(row["scopes"]).split())}) for row in rows)
 
 
 def save_tuning(connection: Connection, row: TuningRow) -> None:

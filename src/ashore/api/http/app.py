@@ -184,11 +184,11 @@ class HttpApp:
 
     def _stand_in(self, exchange: Exchange) -> Principal | None:
         """Return for whom a process of ours runs a job; None for everybody else, whatever they claim."""
-        named = exchange.headers.get(b"x-ashore-on-behalf-of")
-        if named is None or self._on_behalf is None:
+        if self._on_behalf is None:
             return None
+        named = exchange.headers.get(b"x-ashore-on-behalf-of", b"")
         principal = self._on_behalf.principal(token_of(exchange), named.decode("latin-1"))
-        if principal is not None:
+        if principal is not None and named:
             exchange.urgency = "batch" if exchange.headers.get(b"x-ashore-urgency") == b"batch" else "background"
             exchange.job_id = exchange.headers.get(b"x-ashore-job", b"").decode("latin-1")
         return principal

@@ -92,7 +92,7 @@ def new_call(
         job_id=job_id or new_id("job_"),
         kind=kind,
         tenant=principal.tenant,
-        principal=principal.id,
+        principal=principal.acting_name,
         payload=msgspec.json.encode(Call(path=path, body=msgspec.Raw(body))),
         max_attempts=desk.limits.max_attempts,
         ttl_ms=desk.limits.result_ttl_ms,

@@ -133,7 +133,7 @@ async def create(app: HttpApp, exchange: Exchange, principal: Principal) -> None
         job_id=new_id("batch_"),
         kind=BATCH_KIND,
         tenant=principal.tenant,
-        principal=principal.id,
+        principal=principal.acting_name,
         payload=_encode(order),
         max_attempts=BATCH_ATTEMPTS,
         ttl_ms=desk.limits.result_ttl_ms,

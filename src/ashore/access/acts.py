@@ -1,0 +1,202 @@
+"""One act of administration: a transaction, the decision on the policy as it is in the state now, and the record of it.
+
+What is decided here is decided on the state, not on what this process remembers: of two administrators who act at one
+moment, the second acts on what the first left.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+from ashore.access import sql
+from ashore.access.authority import Compiled, raised_by, refusal
+from ashore.access.model import Principal
+from ashore.access.offices import CONSENT_S, bootstrap_hint, officers_of
+from ashore.access.policy import check_separation
+from ashore.access.records import Account
+from ashore.access.roles import AUDITOR, OFFICERS
+from ashore.core import Act, Clock, Recorder, TenantId
+from ashore.errors import AshoreError, Conflict, PermissionDenied
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+    from ashore.state import Database
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Actor:
+    """Who acts, from where, in which request."""
+
+    principal: Principal
+    origin: str = ""
+    request_id: str = ""
+
+
+SYSTEM: Final = Actor(principal=Principal(id="system", tenant=TenantId(""), kind="internal"))
+"""ashore itself: what the operator wrote into ashore.toml, and the end of the first key."""
+
+
+@dataclass(slots=True)
+class Desk:
+    """An open act. `detail` goes into the record."""
+
+    connection: Connection
+    compiled: Compiled
+    actor: Actor
+    now_s: int
+    detail: dict[str, str | int] = field(default_factory=dict)
+
+    @property
+    def principal(self) -> Principal:
+        return self.actor.principal
+
+    def require(self, action: str, resource: str) -> None:
+        """Return when the actor may do `action` on `resource`.
+
+        Raises:
+            PermissionDenied: it may not. The first key hears what it may do instead.
+        """
+        if self.principal.kind == "internal":
+            return
+        decision = self.compiled.decide(self.principal, action, resource)
+        if not decision.allowed:
+            hint = bootstrap_hint(self.connection, self.now_s) if self.principal.kind == "first-key" else ""
+            raise refusal(self.principal, decision, hint=hint)
+
+    def forbid_raising(self, after: Compiled, principal_after: Principal | None = None) -> None:
+        """Return when a change gives the actor no right that it lacked.
+
+        Raises:
+            PermissionDenied: it would.
+        """
+        if self.principal.kind in ("internal", "first-key"):
+            return
+        raised = raised_by(self.compiled, after, self.principal, principal_after or self.principal)
+        if raised:
+            raise PermissionDenied(
+                f"{self.principal.id} may not raise their own rights: {raised}",
+                hint="another security officer does it",
+                action="role:grant",
+                resource=self.principal.subjects[0],
+                rule="nobody raises their own rights",
+            )
+
+    def keep_offices(self, after: Compiled, changed: Account | None = None, *, key_gone: str = "") -> None:
+        """Return when every office that has a holder with a live key still has one, and an auditor that loses theirs
+        was consented to. `changed`: an account as it will be; `key_gone`: a key that will open nothing.
+
+        Raises:
+            Conflict: the last holder of an office would be gone, or the consent is missing.
+        """
+        before = officers_of(self.connection, self.compiled, self.now_s)
+        then = officers_of(self.connection, after, self.now_s, changed=changed, key_gone=key_gone)
+        for role in OFFICERS:
+            if before[role] and not then[role]:
+                raise Conflict(
+                    f"nobody with a valid key would be left as {role}",
+                    hint=f"give the role to somebody else first: `ashore access user create NAME --role {role}`",
+                )
+        for account in sorted(before[AUDITOR] - then[AUDITOR]):
+            self._use_consent(account)
+
+    def _use_consent(self, account: str) -> None:
+        subject = f"user/{account}"
+        consents = set(sql.consents_to(self.connection, subject, since_s=self.now_s - CONSENT_S))
+        if not consents - {self.principal.id, account}:
+            raise Conflict(
+                f"{account} is an auditor, and nobody silences one alone",
+                hint=f"a system administrator consents first, for 24 hours: `ashore access consent {account}`",
+            )
+        sql.use_consents(self.connection, subject)
+        self.detail["consent_of"] = ", ".join(sorted(consents))
+
+
+class Acts:
+    """Opens acts. Every one of them is recorded: done when its transaction has committed, else failed."""
+
+    def __init__(self, database: Database, recorder: Recorder, clock: Clock) -> None:
+        self._database: Final = database
+        self._recorder: Final = recorder
+        self._clock: Final = clock
+
+    @property
+    def now_s(self) -> int:
+        return int(self._clock.now_s())
+
+    @contextmanager
+    def read(self, actor: Actor, action: str, resource: str) -> Iterator[Desk]:
+        """Open a look at one moment.
+
+        Raises:
+            PermissionDenied: the actor may not.
+        """
+        with self._database.read() as connection:
+            desk = Desk(connection, Compiled(sql.load_policy(connection)), actor, self.now_s)
+            desk.require(action, resource)
+            yield desk
+
+    @contextmanager
+    def write(self, actor: Actor, what: str, resource: str) -> Iterator[Desk]:
+        """Open a change. `what` is its name in the record, `key:create`; each use case asks for the right it needs."""
+        detail: dict[str, str | int] = {}
+        try:
+            with self._database.write() as connection:
+                sql.touch(connection)  # acts go one after the other, on every database
+                desk = Desk(connection, Compiled(sql.load_policy(connection)), actor, self.now_s, detail)
+                yield desk
+                self._end_first_key(desk)
+        except PermissionDenied:
+            raise  # told to the record by whoever answers the request
+        except AshoreError as fault:
+            self._tell(actor, what, resource, "failed", f"{fault.code}: {fault.message}", detail)
+            raise
+        self._tell(actor, what, resource, "done", "", detail)
+
+    def _end_first_key(self, desk: Desk) -> None:
+        if sql.first_key_is_dead(desk.connection):
+            return
+        compiled = Compiled(sql.load_policy(desk.connection))
+        if all(officers_of(desk.connection, compiled, desk.now_s).values()):
+            sql.revoke_first_keys(desk.connection, desk.now_s)
+            desk.detail["first_key"] = "dead: the three administrators exist"
+
+    def _tell(
+        self, actor: Actor, what: str, resource: str, outcome: str, reason: str, detail: dict[str, str | int]
+    ) -> None:
+        who = actor.principal
+        self._recorder.record(
+            Act(
+                action=what,
+                actor=who.id,
+                tenant=who.tenant,
+                resource=resource,
+                outcome="done" if outcome == "done" else "failed",
+                origin=actor.origin,
+                request_id=actor.request_id,
+                reason=reason,
+                detail={**({"key": who.key_id} if who.key_id else {}), **detail},
+            )
+        )
+
+
+def principal_of(account: Account) -> Principal:
+    """Return the principal that an account would be."""
+    return Principal(id=account.id, kind=account.kind, tenant=TenantId(account.tenant), groups=account.groups)
+
+
+def check_separated(compiled: Compiled, account: Account) -> None:
+    """Return when an account holds one office at most, its groups taken together.
+
+    Raises:
+        InvalidRequest: it would hold two, and then hold none.
+    """
+    check_separation(account.subject, [role for role, _ in compiled.held_by(principal_of(account))])
+
+
+def is_officer(compiled: Compiled, account: Account) -> bool:
+    """Return whether an account holds one of the three offices."""
+    return any(role.offices for role, _ in compiled.roles_of(principal_of(account)))

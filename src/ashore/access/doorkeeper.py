@@ -1,0 +1,114 @@
+"""Lets in who has a valid key or token: the `Authenticator` of a server with a state."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Final, Protocol
+
+from ashore.access.directory import Claims, Directory
+from ashore.access.guessing import Guesses
+from ashore.access.keys import MAX_TOKEN_CHARS
+from ashore.access.model import Principal
+from ashore.core import Act, Clock, Recorder
+from ashore.errors import PermissionDenied, Unauthenticated
+
+MAX_REMEMBERED: Final = 100_000
+"""Tokens whose owner is remembered until something changes; with more, all are forgotten."""
+MAX_JWT_CHARS: Final = 16_384
+
+
+class TokenVerifier(Protocol):
+    """Reads tokens that somebody else signed. No I/O."""
+
+    def verify(self, token: str, now_s: float) -> Claims:
+        """Return what a token says, once its signature, audience and times are found right.
+
+        Raises:
+            Unauthenticated: it is not to be believed; says why, and never repeats the token.
+        """
+        ...
+
+
+class LatestClock:
+    """The time, never earlier than it once was: a clock that is set back makes no expired key valid."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._latest_s = 0.0
+
+    def now_s(self) -> float:
+        """Return the latest time seen."""
+        self._latest_s = max(self._latest_s, self._clock.now_s())
+        return self._latest_s
+
+
+class Doorkeeper:
+    """Asks the directory, and remembers what it said until something changes. Used by one event loop; `forget` may be
+    called from any thread."""
+
+    def __init__(
+        self, directory: Directory, clock: Clock, recorder: Recorder, *, verifier: TokenVerifier | None = None
+    ) -> None:
+        self._directory = directory
+        self._clock = clock
+        self._latest = LatestClock(clock)
+        self._recorder = recorder
+        self._verifier = verifier
+        self._guesses = Guesses()
+        self._memo: dict[tuple[bytes, str], tuple[Principal, float]] = {}
+        self._used: dict[str, int] = {}
+
+    def use(self, verifier: TokenVerifier | None) -> None:
+        """Read tokens with this verifier from now on."""
+        self._verifier = verifier
+        self.forget()
+
+    def forget(self) -> None:
+        """Ask anew from now on. To be called after the directory or the keys of an issuer have changed."""
+        self._memo = {}  # a new one: what is being looked up now goes into the old one, and is lost
+
+    def authenticate(self, token: str | None, origin: str = "") -> Principal:
+        if not token:
+            raise Unauthenticated(
+                "no API key was given", hint="send `Authorization: Bearer KEY`; the first key is in the file first-key"
+            )
+        memo, now_s = self._memo, self._latest.now_s()
+        raw = hashlib.sha256(token.encode("utf-8", "surrogatepass"))
+        digest = raw.digest()
+        known = memo.get((digest, origin))
+        if known is not None and now_s < known[1]:
+            if known[0].key_id:
+                self._used[known[0].key_id] = int(now_s)
+            return known[0]
+        at_s = self._clock.monotonic_s()
+        self._guesses.check(digest, origin, at_s)
+        try:
+            principal, until_s = self._look_up(token, raw.hexdigest(), origin, now_s)
+        except (Unauthenticated, PermissionDenied):
+            if self._guesses.failed(origin, at_s):
+                self._recorder.record(
+                    Act(action="access:lock-out", actor="system", outcome="done", origin=origin, reason="wrong keys")
+                )
+            raise
+        self._guesses.succeeded(digest, origin)
+        if len(memo) >= MAX_REMEMBERED:
+            memo.clear()
+        memo[(digest, origin)] = (principal, until_s)
+        if principal.key_id:
+            self._used[principal.key_id] = int(now_s)
+        return principal
+
+    def take_uses(self) -> dict[str, int]:
+        """Return when each key was used last, since the last call."""
+        used, self._used = self._used, {}
+        return used
+
+    def _look_up(self, token: str, digest: str, origin: str, now_s: float) -> tuple[Principal, float]:
+        if token.count(".") == 2 and self._verifier is not None and len(token) <= MAX_JWT_CHARS:
+            claims = self._verifier.verify(token, now_s)
+            return self._directory.of_claims(claims), claims.expires_s
+        if len(token) > MAX_TOKEN_CHARS:
+            raise Unauthenticated(
+                f"the API key has {len(token):,} characters; ours are shorter", hint="check what is sent as the key"
+            )
+        return self._directory.of_key(token, digest, origin, now_s)

@@ -1,0 +1,263 @@
+"""Tokens of the enterprise's own issuers: signature, audience and times, by algorithms that were named beforehand.
+
+What a token's head says is never trusted beyond the choice among the issuer's own keys: no key is taken from a token or
+fetched from where it points, and an algorithm that shares a secret is refused in the configuration already.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import quote
+
+from ashore.access.directory import Claims
+from ashore.access.policy import Role
+from ashore.access.roles import BUILT_IN
+from ashore.errors import InvalidSpec, Unauthenticated
+
+if TYPE_CHECKING:
+    from jwt import PyJWK
+
+ALGORITHMS: Final = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA")
+"""Signatures by a private key. Those with a shared secret are not among them, and never will be."""
+_KEY_TYPES: Final[Mapping[str, str]] = {"RS": "RSA", "PS": "RSA", "ES": "EC", "Ed": "OKP"}
+MIN_RSA_BITS: Final = 2048
+MAX_NAMES: Final = 256
+"""Groups and roles read from a token; more are an error, not a cut list."""
+_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@:+|-]{0,127}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Issuer:
+    """One issuer whose tokens are believed."""
+
+    name: str
+    """Stands before the subject in the principal's id: `corp:alice`."""
+    issuer: str
+    """`iss` of its tokens, exactly."""
+    audience: str
+    """What must be in `aud`."""
+    jwks_url: str = ""
+    jwks_file: str = ""
+    """File with its keys, for machines without a network; one of the two is given."""
+    algorithms: tuple[str, ...] = ("RS256",)
+    skew_s: float = 60.0
+    """How far its clock and ours may be apart."""
+    longest_s: float = 86_400.0
+    """Longest life of a token, `exp` minus `iat`; longer ones are refused."""
+    subject_claim: str = "sub"
+    tenant: str = "default"
+    """Tenant of all its people, unless `tenant_claim` names a claim that says it."""
+    tenant_claim: str = ""
+    groups_claim: str = ""
+    roles_claim: str = ""
+    offices: bool = False
+    """Whether its tokens may bring a role of one of the three offices."""
+
+
+class JwtVerifier:
+    """A `TokenVerifier` for several issuers. Keys come by `take_keys`, from any thread."""
+
+    def __init__(self, issuers: Iterable[Issuer], *, built_in: Iterable[Role] = BUILT_IN) -> None:
+        self._issuers: Final[Mapping[str, Issuer]] = {one.issuer: one for one in issuers}
+        self._office_roles: Final = frozenset(role.name for role in built_in if role.offices)
+        self._keys: dict[str, tuple[PyJWK, ...]] = {}
+        self.missed: set[str] = set()
+        """Names of issuers whose tokens named a key that is not known: whoever fetches keys looks again, and clears."""
+
+    @property
+    def issuers(self) -> tuple[Issuer, ...]:
+        return tuple(self._issuers.values())
+
+    def take_keys(self, name: str, jwks: object) -> int:
+        """Believe these keys of an issuer from now on, and no others; return how many can be used.
+
+        Raises:
+            InvalidSpec: it is no JWKS, or holds no key that its algorithms can use.
+        """
+        issuer = next(one for one in self._issuers.values() if one.name == name)
+        keys = tuple(_usable(issuer, jwks))
+        if not keys:
+            raise InvalidSpec(
+                f"the JWKS of the issuer {name} has no key for {', '.join(issuer.algorithms)}",
+                hint="check jwks_url or jwks_file, and algorithms",
+            )
+        self._keys[name] = keys
+        return len(keys)
+
+    def verify(self, token: str, now_s: float) -> Claims:
+        import jwt
+
+        try:
+            head = jwt.get_unverified_header(token)
+            body = jwt.decode(token, options={"verify_signature": False})
+        except (jwt.PyJWTError, ValueError, RecursionError) as fault:
+            raise Unauthenticated("the token is malformed", hint="send the whole token") from fault
+        issuer = self._issuers.get(str(body.get("iss", "")))
+        if issuer is None:
+            raise Unauthenticated(
+                "the token is of an issuer that is not known here", hint="[[access.issuer]] names them"
+            )
+        algorithm = head.get("alg")
+        if algorithm not in issuer.algorithms or "crit" in head or head.get("b64") is False:
+            raise Unauthenticated(
+                f"the token is signed by {str(algorithm)[:20]!r}; the issuer {issuer.name} signs by "
+                f"{', '.join(issuer.algorithms)}",
+                hint="algorithms of its [[access.issuer]] says which are taken",
+            )
+        key = self._key_for(issuer, algorithm, head.get("kid"))
+        try:
+            claims: dict[str, Any] = jwt.decode(
+                token,
+                key.key,
+                algorithms=[algorithm],
+                audience=issuer.audience,
+                issuer=issuer.issuer,
+                options={
+                    "require": ["exp", issuer.subject_claim],
+                    "verify_exp": False,
+                    "verify_nbf": False,
+                    "verify_iat": False,
+                    "verify_sub": False,
+                },
+            )
+        except jwt.PyJWTError as fault:
+            raise Unauthenticated(f"the token of {issuer.name} is not believed: {_reason(fault)}") from fault
+        expires_s = _check_times(issuer, claims, now_s)
+        return self._claims(issuer, claims, expires_s)
+
+    def _key_for(self, issuer: Issuer, algorithm: str, key_id: object) -> PyJWK:
+        keys = [key for key in self._keys.get(issuer.name, ()) if _fits(key, algorithm)]
+        named = [key for key in keys if key_id is not None and key.key_id == key_id]
+        if named:
+            return named[0]
+        if len(keys) == 1 and (key_id is None or keys[0].key_id is None):
+            return keys[0]
+        self.missed.add(issuer.name)
+        raise Unauthenticated(
+            f"the token of {issuer.name} is signed with a key that is not known yet",
+            hint="its keys are fetched again now; if this stays, check jwks_url or jwks_file",
+        )
+
+    def _claims(self, issuer: Issuer, claims: Mapping[str, Any], expires_s: float) -> Claims:
+        subject = claims[issuer.subject_claim]
+        if not isinstance(subject, str) or not 0 < len(subject) <= 100:
+            raise Unauthenticated(f"the token of {issuer.name} has no {issuer.subject_claim} of at most 100 characters")
+        tenant = claims.get(issuer.tenant_claim, "") if issuer.tenant_claim else issuer.tenant
+        if not isinstance(tenant, str) or not _NAME.fullmatch(tenant):
+            raise Unauthenticated(f"the token of {issuer.name} has no tenant in its claim {issuer.tenant_claim}")
+        roles = _names(issuer, claims, issuer.roles_claim)
+        factors = claims.get("amr", ())
+        return Claims(
+            issuer=issuer.name,
+            subject=quote(subject, safe="@.+-_|"),
+            tenant=tenant,
+            groups=_names(issuer, claims, issuer.groups_claim),
+            roles=roles if issuer.offices else roles - self._office_roles,
+            factors=tuple(str(one)[:32] for one in factors[:16]) if isinstance(factors, list) else (),
+            expires_s=expires_s,
+        )
+
+
+def check_issuer(issuer: Issuer) -> Issuer:
+    """Return an issuer that may be believed.
+
+    Raises:
+        InvalidSpec: something is missing, or would be unsafe.
+    """
+    where = f"[[access.issuer]] {issuer.name or '?'}"
+    if not re.fullmatch(r"[a-z][a-z0-9-]{0,31}", issuer.name):
+        raise InvalidSpec(f"{where}: name is {issuer.name!r}", hint="small letters, digits and -, at most 32")
+    if not issuer.issuer or not issuer.audience:
+        raise InvalidSpec(f"{where}: issuer and audience must be given", hint="a token for somebody else is not for us")
+    if bool(issuer.jwks_url) == bool(issuer.jwks_file):
+        raise InvalidSpec(
+            f"{where}: give either jwks_url or jwks_file", hint="jwks_file is for machines with no network"
+        )
+    if issuer.jwks_url and not issuer.jwks_url.startswith(("https://", "http://127.0.0.1", "http://localhost")):
+        raise InvalidSpec(f"{where}: jwks_url is {issuer.jwks_url!r}", hint="keys are fetched by https only")
+    wrong = [name for name in issuer.algorithms if name not in ALGORITHMS]
+    if wrong or not issuer.algorithms:
+        raise InvalidSpec(
+            f"{where}: algorithms has {', '.join(wrong) or 'none'}",
+            hint=f"of {', '.join(ALGORITHMS)}; none and those with a shared secret are never taken",
+        )
+    return issuer
+
+
+def _usable(issuer: Issuer, jwks: object) -> Iterable[PyJWK]:
+    import jwt
+
+    entries = jwks.get("keys") if isinstance(jwks, dict) else None
+    if not isinstance(entries, list):
+        raise InvalidSpec(
+            f"the JWKS of the issuer {issuer.name} has no list of keys", hint="check jwks_url or jwks_file"
+        )
+    for entry in entries[:64]:
+        if not isinstance(entry, dict) or entry.get("use", "sig") != "sig" or entry.get("kty") == "oct":
+            continue
+        try:
+            key = jwt.PyJWK.from_dict(entry)
+        except jwt.PyJWTError:
+            continue  # of a form that we do not know; the issuer may have others
+        if getattr(key.key, "key_size", MIN_RSA_BITS) < MIN_RSA_BITS and key.key_type == "RSA":
+            continue
+        if any(_fits(key, algorithm) for algorithm in issuer.algorithms):
+            yield key
+
+
+def _fits(key: PyJWK, algorithm: str) -> bool:
+    """Return whether a key is of the kind that an algorithm signs with, and was not made for another one."""
+    if key.key_type != _KEY_TYPES[algorithm[:2]]:
+        return False
+    declared = key._jwk_data.get("alg")
+    return declared is None or declared == algorithm
+
+
+def _check_times(issuer: Issuer, claims: Mapping[str, Any], now_s: float) -> float:
+    expires_s = _moment(issuer, claims, "exp")
+    assert expires_s is not None
+    if now_s >= expires_s + issuer.skew_s:
+        raise Unauthenticated(f"the token of {issuer.name} has expired", hint="get a new one from the issuer")
+    issued_s = _moment(issuer, claims, "iat")
+    for name, moment in (("nbf", _moment(issuer, claims, "nbf")), ("iat", issued_s)):
+        if moment is not None and moment > now_s + issuer.skew_s:
+            raise Unauthenticated(f"the token of {issuer.name} is not valid yet ({name})", hint="check both clocks")
+    if expires_s - (issued_s if issued_s is not None else now_s) > issuer.longest_s:
+        raise Unauthenticated(
+            f"the token of {issuer.name} lives longer than {issuer.longest_s:g} s", hint="longest_s says what is taken"
+        )
+    return expires_s + issuer.skew_s
+
+
+def _moment(issuer: Issuer, claims: Mapping[str, Any], name: str) -> float | None:
+    value = claims.get(name)
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 2**53:
+        raise Unauthenticated(f"the token of {issuer.name} has a {name} that is no time")
+    return float(value)
+
+
+def _names(issuer: Issuer, claims: Mapping[str, Any], claim: str) -> frozenset[str]:
+    """Return the names in a claim: a list, or words in a text. `realm_access.roles` means a claim in a claim."""
+    value: Any = claims if claim else ()
+    for part in claim.split(".") if claim else ():
+        value = value.get(part, ()) if isinstance(value, dict) else ()
+    found = value.split() if isinstance(value, str) else value
+    if not isinstance(found, list | tuple) or len(found) > MAX_NAMES:
+        raise Unauthenticated(
+            f"the claim {claim} of the token of {issuer.name} is no list of at most {MAX_NAMES} names"
+        )
+    return frozenset(name for name in found if isinstance(name, str) and _NAME.fullmatch(name))
+
+
+def _reason(fault: Exception) -> str:
+    return {
+        "InvalidSignatureError": "its signature is wrong",
+        "InvalidAudienceError": "it is for another audience",
+        "InvalidIssuerError": "it is of another issuer",
+        "MissingRequiredClaimError": "a claim is missing",
+    }.get(type(fault).__name__, "it is malformed")

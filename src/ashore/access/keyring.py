@@ -1,0 +1,216 @@
+"""Use cases of keys: made, listed, rotated with an overlap, revoked. The secret is told once, and kept nowhere."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from dataclasses import dataclass, replace
+from typing import Final
+
+from ashore.access import sql
+from ashore.access.actions import ACCESS_READ, ACCESS_WRITE, ACTIONS, KEY_ROTATE_OWN, matches_action
+from ashore.access.acts import Actor, Acts, Desk, is_officer
+from ashore.access.keys import PREFIX_CHARS, digest_of, new_key
+from ashore.access.model import WIDE, KeyScope
+from ashore.access.policy import check_title
+from ashore.access.records import Account, KeyRecord
+from ashore.core import did_you_mean
+from ashore.errors import Conflict, InvalidRequest, NotFound, PermissionDenied
+
+LONGEST_OVERLAP_S: Final = 30 * 86_400
+LONGEST_LIFE_S: Final = 10 * 366 * 86_400
+MAX_PATTERNS: Final = 100
+MAX_PAGE: Final = 1000
+_MODEL: Final = re.compile(r"[A-Za-z0-9._@:+/-]{0,128}\*?")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeyWish:
+    """A key that is to be made."""
+
+    title: str = ""
+    scope: KeyScope = WIDE
+    expires_in_s: int | None = None
+    """None: it does not expire."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewKey:
+    """A key that was made: the only time that anybody sees it."""
+
+    secret: str
+    record: KeyRecord
+
+    def __repr__(self) -> str:
+        return f"NewKey({self.record.key_id})"
+
+
+class Keyring:
+    """The keys of every account."""
+
+    def __init__(self, acts: Acts) -> None:
+        self._acts = acts
+
+    def keys(
+        self, actor: Actor, *, owner: str = "", tenant: str = "", after: str = "", limit: int = 100
+    ) -> tuple[KeyRecord, ...]:
+        """Return a page of keys, by id, revoked ones too. Everybody may list their own."""
+        mine = bool(owner) and owner == actor.principal.id
+        action, resource = (KEY_ROTATE_OWN, f"key/{actor.principal.key_id}") if mine else (
+            ACCESS_READ, f"tenant/{tenant or '*'}"
+        )  # fmt: skip
+        with self._acts.read(actor, action, resource) as desk:
+            return sql.list_keys(desk.connection, owner=owner, tenant=tenant, after=after, limit=min(limit, MAX_PAGE))
+
+    def create(self, actor: Actor, owner: str, wish: KeyWish) -> NewKey:
+        """Make a key for an account.
+
+        Whoever makes a key knows it. So nobody gets a key for an administrator who has one: that administrator rotates
+        it, alone.
+
+        Raises:
+            NotFound: there is no such account.
+            PermissionDenied: the account holds an office and has a live key.
+            InvalidRequest: the scope is malformed.
+        """
+        with self._acts.write(actor, "key:create", f"account/{owner}") as desk:
+            account = sql.find_account(desk.connection, owner)
+            if account is None:
+                raise NotFound(f"there is no account {owner[:100]!r}", hint="`ashore access user list`", param="owner")
+            desk.require(ACCESS_WRITE, f"tenant/{account.tenant}/key/{owner}")
+            _keep_administrators_keys(desk, account)
+            return issue(desk, account, wish)
+
+    def rotate(self, actor: Actor, key_id: str, *, overlap_s: int) -> NewKey:
+        """Make a key in place of another, which opens for `overlap_s` more and then never again.
+
+        Raises:
+            NotFound: there is no such key.
+            Conflict: it opens nothing any more.
+            PermissionDenied: it is neither the key in use nor one that the actor administers.
+        """
+        if not 0 <= overlap_s <= LONGEST_OVERLAP_S:
+            raise InvalidRequest(
+                f"the overlap is {overlap_s} s; expected 0 to {LONGEST_OVERLAP_S}",
+                hint="24h is usual",
+                param="overlap_s",
+            )
+        with self._acts.write(actor, "key:rotate", f"key/{key_id}") as desk:
+            old = self._mine_or_administered(desk, key_id)
+            if not old.is_live(desk.now_s):
+                raise Conflict(f"the key {key_id} opens nothing any more", hint="make a new one")
+            life_s = None if old.expires_s is None else old.expires_s - old.created_s
+            account = sql.find_account(desk.connection, old.owner)
+            if account is None:
+                raise NotFound(f"the key {key_id} belongs to no account", hint="make a key for an account")
+            new = issue(desk, account, KeyWish(title=old.title, scope=old.scope, expires_in_s=life_s))
+            end_s = desk.now_s + overlap_s
+            sql.save_key(
+                desk.connection, replace(old, expires_s=end_s if old.expires_s is None else min(end_s, old.expires_s))
+            )
+            desk.detail.update(overlap_s=overlap_s, new=new.record.key_id)
+            return new
+
+    def revoke(self, actor: Actor, key_id: str) -> KeyRecord:
+        """Let a key open nothing any more, in any process, within a second. May be called twice.
+
+        Raises:
+            NotFound: there is no such key.
+            Conflict: an office would lose its last holder, or nobody consented to an auditor losing theirs.
+        """
+        with self._acts.write(actor, "key:revoke", f"key/{key_id}") as desk:
+            key = self._mine_or_administered(desk, key_id, revoking=True)
+            if key.revoked_s is not None:
+                return key
+            desk.keep_offices(desk.compiled, key_gone=key.key_id)
+            gone = replace(key, revoked_s=desk.now_s)
+            sql.save_key(desk.connection, gone)
+        return gone
+
+    def _mine_or_administered(self, desk: Desk, key_id: str, *, revoking: bool = False) -> KeyRecord:
+        """Return a key that the actor may replace: the one in use (any own one, with a key that nothing narrows), or
+        one that it administers."""
+        principal = desk.principal
+        key = sql.find_key(desk.connection, key_id)
+        if key is not None and key.owner == principal.id and (key_id == principal.key_id or principal.scope == WIDE):
+            desk.require(KEY_ROTATE_OWN, f"key/{key_id}")
+            return key
+        if key is None or key.is_first:
+            desk.require(ACCESS_WRITE, f"key/{key_id}")
+            raise NotFound(f"there is no key {key_id[:40]!r}", hint="`ashore access key list` shows them")
+        desk.require(ACCESS_WRITE, f"tenant/{key.tenant}/key/{key.owner}")
+        account = sql.find_account(desk.connection, key.owner)
+        if account is not None and not revoking:
+            _keep_administrators_keys(desk, account)
+        return key
+
+
+def issue(desk: Desk, account: Account, wish: KeyWish) -> NewKey:
+    """Make a key within an open act, whose rights were asked for."""
+    scope = check_scope(wish.scope)
+    if wish.expires_in_s is not None and not 0 < wish.expires_in_s <= LONGEST_LIFE_S:
+        raise InvalidRequest(
+            f"the key is to expire in {wish.expires_in_s} s; expected 1 to {LONGEST_LIFE_S}", param="expires_in_s"
+        )
+    secret = new_key()
+    while sql.find_key(desk.connection, secret[:PREFIX_CHARS]) is not None:
+        secret = new_key()
+    record = KeyRecord(
+        key_id=secret[:PREFIX_CHARS],
+        prefix=secret[:PREFIX_CHARS],
+        digest=digest_of(secret).sha256.hex(),
+        owner=account.id,
+        owner_kind=account.kind,
+        tenant=account.tenant,
+        title=check_title(wish.title),
+        scope=scope,
+        created_s=desk.now_s,
+        created_by=desk.principal.id,
+        expires_s=None if wish.expires_in_s is None else desk.now_s + wish.expires_in_s,
+    )
+    sql.save_key(desk.connection, record)
+    desk.detail.update(new=record.key_id, owner=account.subject)
+    return NewKey(secret=secret, record=record)
+
+
+def check_scope(scope: KeyScope) -> KeyScope:
+    """Return a scope that may be given to a key.
+
+    Raises:
+        InvalidRequest: a pattern, an action or a network is malformed.
+    """
+    if max(len(scope.models), len(scope.actions), len(scope.networks)) > MAX_PATTERNS:
+        raise InvalidRequest(f"a key has at most {MAX_PATTERNS} models, actions and networks each", hint="use patterns")
+    for model in scope.models:
+        if not model or not _MODEL.fullmatch(model):
+            raise InvalidRequest(f"{model[:100]!r} is no pattern of aliases", hint="chat, deepseek-*", param="models")
+    for action in scope.actions:
+        if not any(matches_action(action, one.name) for one in ACTIONS):
+            raise InvalidRequest(
+                f"{action[:100]!r} names no action",
+                hint=did_you_mean(action[:100], [one.name for one in ACTIONS]),
+                param="actions",
+            )
+    networks = []
+    for network in scope.networks:
+        try:
+            networks.append(str(ipaddress.ip_network(network)))
+        except ValueError as fault:
+            raise InvalidRequest(
+                f"{network[:60]!r} is no network: {fault}", hint="10.1.0.0/16", param="networks"
+            ) from (fault)
+    return replace(scope, networks=tuple(networks))
+
+
+def _keep_administrators_keys(desk: Desk, account: Account) -> None:
+    if account.id == desk.principal.id or not is_officer(desk.compiled, account):
+        return
+    live = [k for k in sql.list_keys(desk.connection, owner=account.id, limit=10_000) if k.is_live(desk.now_s)]
+    if live:
+        raise PermissionDenied(
+            f"{account.subject} is an administrator with the key {live[0].key_id}; nobody else gets a key of theirs",
+            hint=f"they rotate it: `ashore access key rotate {live[0].key_id}`; if it is lost, revoke it first",
+            action=ACCESS_WRITE,
+            resource=f"tenant/{account.tenant}/key/{account.id}",
+            rule="whoever makes a key knows it",
+        )

@@ -1,0 +1,344 @@
+"""Use cases of tenants, users, service accounts and groups. Each is one act, decided on the state and recorded."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+from ashore.access import sql
+from ashore.access.actions import ACCESS_READ, ACCESS_WRITE, AUDITOR_CONSENT, ROLE_GRANT
+from ashore.access.acts import Actor, Acts, Desk, check_separated, is_officer, principal_of
+from ashore.access.authority import Compiled
+from ashore.access.book import bind, save, unbind
+from ashore.access.keyring import KeyWish, NewKey, issue
+from ashore.access.offices import bootstrap_hint, missing_offices
+from ashore.access.policy import Binding, check_name, check_title
+from ashore.access.records import Account, AccountKind, Group, Tenant
+from ashore.access.roles import FIRST_ADMINISTRATORS, OFFICERS
+from ashore.core import did_you_mean
+from ashore.errors import Conflict, NotFound, PermissionDenied
+
+MAX_PAGE: Final = 1000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AccountWish:
+    """An account that is to be made."""
+
+    id: str
+    kind: AccountKind = "user"
+    tenant: str = "default"
+    title: str = ""
+    groups: tuple[str, ...] = ()
+    roles: tuple[str, ...] = ()
+    key: KeyWish | None = field(default=None)
+    """A key that is made with it."""
+
+
+class People:
+    """Who there is."""
+
+    def __init__(self, acts: Acts) -> None:
+        self._acts = acts
+
+    # --- tenants
+
+    def tenants(self, actor: Actor) -> tuple[Tenant, ...]:
+        """Return every tenant."""
+        with self._acts.read(actor, ACCESS_READ, "tenant/*") as desk:
+            return sql.list_tenants(desk.connection)
+
+    def create_tenant(self, actor: Actor, name: str, title: str = "") -> Tenant:
+        """Make a tenant.
+
+        Raises:
+            Conflict: there is one of this name.
+        """
+        tenant = Tenant(name=check_name(name, "tenant"), title=check_title(title), created_s=self._acts.now_s)
+        with self._acts.write(actor, "tenant:create", f"tenant/{name}") as desk:
+            desk.require(ACCESS_WRITE, f"tenant/{name}")
+            if sql.find_tenant(desk.connection, name) is not None:
+                raise Conflict(f"there is a tenant {name!r} already", hint="choose another name", param="name")
+            sql.save_tenant(desk.connection, tenant)
+        return tenant
+
+    def change_tenant(
+        self, actor: Actor, name: str, *, title: str | None = None, disabled: bool | None = None
+    ) -> Tenant:
+        """Change a tenant's title, or let none of its principals in any more, or again.
+
+        Raises:
+            NotFound: there is none of this name.
+            Conflict: an office would lose its last holder.
+        """
+        with self._acts.write(actor, "tenant:change", f"tenant/{name}") as desk:
+            desk.require(ACCESS_WRITE, f"tenant/{name}")
+            found = _tenant(desk, name)
+            changed = replace(
+                found,
+                title=found.title if title is None else check_title(title),
+                disabled=found.disabled if disabled is None else disabled,
+            )
+            if changed.disabled and not found.disabled:
+                _keep_tenant_officers(desk, name)
+            desk.detail["disabled"] = int(changed.disabled)
+            sql.save_tenant(desk.connection, changed)
+        return changed
+
+    # --- accounts
+
+    def accounts(
+        self, actor: Actor, kind: AccountKind, *, tenant: str = "", after: str = "", limit: int = 100
+    ) -> tuple[Account, ...]:
+        """Return a page of users or service accounts, by id."""
+        with self._acts.read(actor, ACCESS_READ, f"tenant/{tenant or '*'}") as desk:
+            return sql.list_accounts(desk.connection, kind=kind, tenant=tenant, after=after, limit=min(limit, MAX_PAGE))
+
+    def account(self, actor: Actor, kind: AccountKind, account_id: str) -> tuple[Account, tuple[str, ...]]:
+        """Return one account and the roles that it has, by bindings of its own and of its groups."""
+        with self._acts.read(actor, ACCESS_READ, f"tenant/*/{kind}/{account_id}") as desk:
+            found = _account(desk, kind, account_id)
+            return found, tuple(role.name for role, _ in desk.compiled.held_by(principal_of(found)))
+
+    def create_account(self, actor: Actor, wish: AccountWish) -> tuple[Account, NewKey | None]:
+        """Make an account, with roles and a key at once where they are wished for. The key is told this once.
+
+        The first key may do this for each of the three offices that nobody with a key holds yet, and for nothing else.
+
+        Raises:
+            Conflict: there is an account of this id.
+            NotFound: the tenant or a group does not exist.
+            InvalidRequest: a name is malformed, or it would hold two offices.
+        """
+        account = Account(
+            id=check_name(wish.id, wish.kind),
+            kind=wish.kind,
+            tenant=wish.tenant,
+            title=check_title(wish.title),
+            groups=frozenset(wish.groups),
+            created_s=self._acts.now_s,
+        )
+        with self._acts.write(actor, f"{wish.kind}:create", account.resource) as desk:
+            if actor.principal.kind == "first-key":
+                _check_first_administrator(desk, wish)
+            else:
+                desk.require(ACCESS_WRITE, account.resource)
+                for role in wish.roles:
+                    desk.require(ROLE_GRANT, f"role/{role}")
+                for group in wish.groups:
+                    desk.require(ACCESS_WRITE, f"group/{group}")
+            _tenant(desk, account.tenant)
+            _check_groups(desk, wish.groups)
+            if sql.find_account(desk.connection, account.id) is not None:
+                raise Conflict(f"there is an account {account.id!r} already", hint="choose another id", param="id")
+            sql.save_account(desk.connection, account)
+            after = desk.compiled
+            if wish.roles:
+                bound = bind(desk.compiled.policy, [Binding(account.subject, role) for role in wish.roles])
+                after = save(desk, bound, comment=f"roles of the new {account.subject}")
+            check_separated(after, account)
+            new = None if wish.key is None else issue(desk, account, wish.key)
+            desk.detail["roles"] = ", ".join(wish.roles)
+        return account, new
+
+    def change_account(
+        self,
+        actor: Actor,
+        kind: AccountKind,
+        account_id: str,
+        *,
+        title: str | None = None,
+        disabled: bool | None = None,
+    ) -> Account:
+        """Change an account's title, or disable it, or enable it again. A disabled one is refused within 200 ms, with
+        every key and token. May be called for somebody of an issuer who has no account yet: disabling makes one.
+
+        Raises:
+            NotFound: there is none of this id, and it is not to be disabled.
+            Conflict: an office would lose its last holder, or nobody consented to an auditor losing theirs.
+        """
+        with self._acts.write(actor, f"{kind}:change", f"{kind}/{account_id}") as desk:
+            found = sql.find_account(desk.connection, account_id)
+            if found is None and disabled and ":" in account_id:
+                check_name(account_id, kind)
+                found = Account(id=account_id, kind=kind, tenant="default", created_s=desk.now_s)
+            found = _account(desk, kind, account_id) if found is None or found.kind != kind else found
+            desk.require(ACCESS_WRITE, found.resource)
+            changed = replace(
+                found,
+                title=found.title if title is None else check_title(title),
+                disabled=found.disabled if disabled is None else disabled,
+            )
+            desk.keep_offices(desk.compiled, changed)
+            desk.detail["disabled"] = int(changed.disabled)
+            sql.save_account(desk.connection, changed)
+        return changed
+
+    def remove_account(self, actor: Actor, kind: AccountKind, account_id: str) -> None:
+        """Remove an account: its keys are revoked and its bindings taken away. What it did stays in the record.
+
+        Raises:
+            NotFound: there is none of this id.
+            Conflict: as `change_account` says.
+        """
+        with self._acts.write(actor, f"{kind}:remove", f"{kind}/{account_id}") as desk:
+            found = _account(desk, kind, account_id)
+            desk.require(ACCESS_WRITE, found.resource)
+            desk.keep_offices(desk.compiled, replace(found, disabled=True))
+            for key in sql.list_keys(desk.connection, owner=found.id, limit=100_000):
+                if key.revoked_s is None:
+                    sql.save_key(desk.connection, replace(key, revoked_s=desk.now_s))
+            bound = unbind(desk.compiled.policy, subject=found.subject)
+            if bound != desk.compiled.policy:
+                save(desk, bound, comment=f"{found.subject} was removed", checked=False)
+            sql.remove_account(desk.connection, found.id)
+
+    def consent(self, actor: Actor, account_id: str) -> None:
+        """Agree, for 24 hours, to what a security officer does to an auditor's account. Nobody agrees to their own."""
+        with self._acts.write(actor, "auditor:consent", f"user/{account_id}") as desk:
+            found = _account(desk, "user", account_id)
+            desk.require(AUDITOR_CONSENT, found.resource)
+            sql.save_consent(desk.connection, subject=found.subject, principal=actor.principal.id, now_s=desk.now_s)
+
+    # --- groups
+
+    def groups(self, actor: Actor) -> tuple[tuple[Group, tuple[str, ...]], ...]:
+        """Return every group with the ids of its accounts."""
+        with self._acts.read(actor, ACCESS_READ, "group/*") as desk:
+            groups = sql.list_groups(desk.connection)
+            members = {group.name: sql.members_of(desk.connection, group.name) for group in groups}
+            return tuple((group, tuple(sorted(one.id for one in members[group.name]))) for group in groups)
+
+    def create_group(self, actor: Actor, name: str, title: str = "") -> Group:
+        """Make a group.
+
+        Raises:
+            Conflict: there is one of this name.
+        """
+        group = Group(name=check_name(name, "group"), title=check_title(title), created_s=self._acts.now_s)
+        with self._acts.write(actor, "group:create", f"group/{name}") as desk:
+            desk.require(ACCESS_WRITE, f"group/{name}")
+            if any(one.name == name for one in sql.list_groups(desk.connection)):
+                raise Conflict(f"there is a group {name!r} already", hint="choose another name", param="name")
+            sql.save_group(desk.connection, group)
+        return group
+
+    def change_members(
+        self, actor: Actor, name: str, *, add: Sequence[str] = (), remove: Sequence[str] = ()
+    ) -> tuple[str, ...]:
+        """Put accounts into a group, and take others out; return who is in it now.
+
+        Raises:
+            NotFound: the group or an account does not exist.
+            PermissionDenied: the actor would raise their own rights.
+            InvalidRequest: somebody would hold two offices.
+            Conflict: as `change_account` says.
+        """
+        with self._acts.write(actor, "group:members", f"group/{name}") as desk:
+            desk.require(ACCESS_WRITE, f"group/{name}")
+            _check_groups(desk, [name])
+            for account_id in (*add, *remove):
+                found = sql.find_account(desk.connection, account_id)
+                if found is None:
+                    raise NotFound(f"there is no account {account_id[:100]!r}", hint="`ashore access user list`")
+                groups = found.groups | {name} if account_id in add else found.groups - {name}
+                changed = replace(found, groups=groups)
+                check_separated(desk.compiled, changed)
+                desk.keep_offices(desk.compiled, changed)
+                if found.id == actor.principal.id:
+                    desk.forbid_raising(
+                        desk.compiled, replace(actor.principal, groups=_groups_after(actor, changed, name))
+                    )
+                sql.save_account(desk.connection, changed)
+            desk.detail.update(added=", ".join(add)[:1000], removed=", ".join(remove)[:1000])
+            return tuple(sorted(one.id for one in sql.members_of(desk.connection, name)))
+
+    def remove_group(self, actor: Actor, name: str) -> None:
+        """Remove a group: from its accounts, and its bindings.
+
+        Raises:
+            NotFound: there is none of this name.
+            Conflict: as `change_account` says.
+        """
+        with self._acts.write(actor, "group:remove", f"group/{name}") as desk:
+            desk.require(ACCESS_WRITE, f"group/{name}")
+            _check_groups(desk, [name])
+            bound = unbind(desk.compiled.policy, subject=f"group/{name}")
+            after = Compiled(bound)
+            desk.keep_offices(after)
+            desk.forbid_raising(after)
+            if bound != desk.compiled.policy:
+                save(desk, bound, comment=f"group/{name} was removed")
+            for account in sql.members_of(desk.connection, name):
+                sql.save_account(desk.connection, replace(account, groups=account.groups - {name}))
+            sql.remove_group(desk.connection, name)
+
+
+def _check_first_administrator(desk: Desk, wish: AccountWish) -> None:
+    """Return when the first key may make this account.
+
+    Raises:
+        PermissionDenied: it is not one of the three administrators, or there is one already.
+    """
+    missing = missing_offices(desk.connection, desk.now_s)
+    role = wish.roles[0] if len(wish.roles) == 1 else ""
+    if (
+        wish.kind == "user"
+        and role in missing
+        and wish.key is not None
+        and not wish.groups
+        and wish.tenant == "default"
+    ):
+        desk.require(ACCESS_WRITE, f"{FIRST_ADMINISTRATORS}/{role}")
+        return
+    what = (
+        f"the role {role} has a holder already"
+        if role in OFFICERS and role not in missing
+        else ("it makes users of the tenant default with a key and exactly one of the roles " + ", ".join(OFFICERS))
+    )
+    raise PermissionDenied(
+        f"the first key may not make {wish.kind}/{wish.id}: {what}",
+        hint=bootstrap_hint(desk.connection, desk.now_s),
+        action=ACCESS_WRITE,
+        resource=f"{wish.kind}/{wish.id}",
+        rule="the first key makes the three administrators",
+    )
+
+
+def _groups_after(actor: Actor, changed: Account, name: str) -> frozenset[str]:
+    """Return the actor's groups after its account changed: those that its token says stay."""
+    groups = actor.principal.groups
+    return groups | {name} if name in changed.groups else groups - {name}
+
+
+def _keep_tenant_officers(desk: Desk, tenant: str) -> None:
+    for account in sql.list_accounts(desk.connection, tenant=tenant, limit=1_000_000):
+        if not account.disabled and is_officer(desk.compiled, account):
+            raise Conflict(
+                f"{account.subject} of the tenant {tenant} holds an office, and would be shut out with it",
+                hint="administrators belong to a tenant that stays",
+            )
+
+
+def _tenant(desk: Desk, name: str) -> Tenant:
+    found = sql.find_tenant(desk.connection, name)
+    if found is None:
+        names = [tenant.name for tenant in sql.list_tenants(desk.connection)]
+        raise NotFound(f"there is no tenant {name[:100]!r}", hint=did_you_mean(name[:100], names), param="tenant")
+    return found
+
+
+def _account(desk: Desk, kind: AccountKind, account_id: str) -> Account:
+    found = sql.find_account(desk.connection, account_id)
+    if found is None or found.kind != kind:
+        noun = "user" if kind == "user" else "service account"
+        raise NotFound(f"there is no {noun} {account_id[:100]!r}", hint=f"`ashore access {kind} list` shows them")
+    return found
+
+
+def _check_groups(desk: Desk, names: Iterable[str]) -> None:
+    known = [group.name for group in sql.list_groups(desk.connection)]
+    for name in names:
+        if name not in known:
+            raise NotFound(f"there is no group {name[:100]!r}", hint=did_you_mean(name[:100], known))
