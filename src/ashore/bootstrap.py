@@ -7,14 +7,13 @@ needs it.
 from __future__ import annotations
 
 import shutil
-import tempfile
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ashore.core import SystemClock
-from ashore.errors import UnknownModel, UnknownVariant
+from ashore.errors import InvalidRequest, UnknownModel, UnknownVariant
 from ashore.settings import Home, Settings
 
 if TYPE_CHECKING:
@@ -22,6 +21,7 @@ if TYPE_CHECKING:
     from ashore.engines import ModelFiles
     from ashore.planning import Inventory, ModelFacts, ModelPlan, Plan, Tuned, Wish
     from ashore.privacy import Privacy
+    from ashore.sealing import KeyKeeper
     from ashore.serving import RedisLink
     from ashore.spec import CacheSpec, RedisSpec
     from ashore.state import Database
@@ -50,7 +50,28 @@ def build_store(home: Home, settings: Settings | None = None) -> ModelStore:
         run_models=home.run_models,
         clock=SystemClock(),
         sources=partial(open_source, endpoints=endpoints),
+        keeper=partial(key_keeper, settings),
     )
+
+
+def key_keeper(settings: Settings | None) -> KeyKeeper:
+    """Return where the keys of what is sealed are. Reads nothing yet.
+
+    Raises:
+        SealingKeyMissing: nobody has said where.
+    """
+    from ashore.sealing import no_key_source
+
+    return open_key_source(settings.sealing_key) if settings and settings.sealing_key else no_key_source()
+
+
+def open_key_source(text: str) -> KeyKeeper:
+    """Return the keeper behind `keyring:FILE`, `passphrase:FILE` or `transit:URL`. Raises `InvalidSpec`."""
+    from ashore.processes import forbid_core_dumps
+    from ashore.sealing import open_keeper, parse_key_source
+
+    forbid_core_dumps()
+    return open_keeper(parse_key_source(text), SystemClock())
 
 
 def open_state(settings: Settings, *, say: Callable[[str], None] = lambda line: None) -> Database:
@@ -158,10 +179,8 @@ def prepare_variant(
 
     make = {INT8: prepare_int8, Q8_0: prepare_q8_0}.get(variant, prepare_fp16)
     to_gguf = variant == Q8_0
-    files = store.open(parent.reference)
-    scratch = Path(tempfile.mkdtemp(prefix=".preparing-", dir=store.root))
-    try:
-        recipe = make(Path(files.directory), files.weights, scratch, progress=told)
+    with store.reading(parent.reference) as files, store.scratch(parent) as scratch:
+        recipe = make(files.directory, files.weights, scratch, progress=told)
         return store.add_variant(
             parent,
             variant,
@@ -170,8 +189,6 @@ def prepare_variant(
             weights="model.gguf" if to_gguf else "openvino_model.xml",
             recipe=recipe,
         )
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
 
 
 def gather_facts(store: ModelStore, wishes: Iterable[Wish]) -> dict[str, ModelFacts]:
@@ -299,6 +316,27 @@ def tuned_choices(
     return tuned, tuple(notes)
 
 
+def sealing_notes(store: ModelStore, plan: Plan) -> tuple[str, ...]:
+    """Return what the operator must know about the sealed models of a plan."""
+    from ashore.sealing import swap_in_use
+
+    areas = swap_in_use()
+    sealed = [m.reference for m in plan.models if m.in_store and m.reference and _is_sealed(store, m)]
+    if not areas or not sealed:
+        return ()
+    return (
+        f"{', '.join(sealed)} is sealed, and this machine swaps to {', '.join(areas)}: clear weights and keys may be "
+        "written there; switch swap off (swapoff -a) or encrypt it",
+    )
+
+
+def _is_sealed(store: ModelStore, model: ModelPlan) -> bool:
+    try:
+        return store.resolve(model.reference).sealed is not None
+    except (UnknownModel, UnknownVariant, InvalidRequest):
+        return False
+
+
 def open_model_files(store: ModelStore, home: Home, model: ModelPlan) -> ModelFiles:
     """Return the files of a planned model, checked against what was stored.
 
@@ -320,4 +358,5 @@ def open_model_files(store: ModelStore, home: Home, model: ModelPlan) -> ModelFi
         directory=str(files.directory),
         format=files.format,
         weights=files.weights,
+        sealed=files.sealed,
     )

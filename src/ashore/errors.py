@@ -10,10 +10,11 @@
         Unauthenticated 401           PermissionDenied 403     TooManyAttempts 429   PersonalDataBlocked 403
       CapacityError                 wait, or add machines                  exit 3
         Overloaded      429           DeadlineExceeded 504   KvCacheExhausted 503   Draining 503   DiskFull 507
-        Preempted       503
+        Preempted       503           MemoryFull 507
       EnvironmentFault              the operator mends the machine         exit 4
         MissingExtra    500           PortTaken 500   HomeBusy 500   HomeTooNew 500   SourceUnreachable 502
         CorruptBlob     500           EngineFailed 502   HostDied 503   WorkerDied 503  NotReady 503   RemoteRefused 502
+        SealingKeyMissing 500         KeyServiceUnreachable 502
       Bug             500           our invariant broke; report it         exit 70
 
 A message says what, which object, what was seen and what was expected; `hint` says the next action. `code` is stable:
@@ -273,6 +274,13 @@ class DiskFull(CapacityError):
     http_status = 507
 
 
+class MemoryFull(CapacityError):
+    """There is not enough memory on this machine."""
+
+    code = "memory_full"
+    http_status = 507
+
+
 class EnvironmentFault(AshoreError):
     """Something on this machine, or a machine it depends on, is not as it must be."""
 
@@ -324,6 +332,20 @@ class CorruptBlob(EnvironmentFault):
     """A stored file is not what it was when it was written. Never retried, never ignored."""
 
     code = "corrupt_blob"
+
+
+class SealingKeyMissing(EnvironmentFault):
+    """What is sealed cannot be opened, for its key is not where it was looked for."""
+
+    code = "sealing_key_missing"
+
+
+class KeyServiceUnreachable(EnvironmentFault):
+    """The service that keeps the sealing keys could not be reached."""
+
+    code = "key_service_unreachable"
+    http_status = 502
+    retryable = True
 
 
 class EngineFailed(EnvironmentFault):

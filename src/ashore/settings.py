@@ -110,6 +110,8 @@ class Settings:
     """Base URL of a mirror of the Hugging Face hub; empty: the hub itself."""
     ms_endpoint: str = ""
     """Base URL of a mirror of the ModelScope hub; empty: the hub itself."""
+    sealing_key: str = ""
+    """Where the keys of sealed models are: `keyring:FILE`, `passphrase:FILE`, `transit:URL`; empty: nowhere."""
     warnings: tuple[str, ...] = ()
     """What was odd about the environment; the command line prints these once."""
 
@@ -147,6 +149,12 @@ def _endpoint(value: str) -> str:
     return value.rstrip("/")
 
 
+def _key_source(value: str) -> str:
+    from ashore.sealing import format_key_source, parse_key_source
+
+    return format_key_source(parse_key_source(value)) if value else ""
+
+
 def _home(value: str) -> Home:
     return Home(root=Path(value).expanduser().absolute())
 
@@ -161,6 +169,7 @@ READERS: Mapping[str, Callable[[str], object]] = {
     "drain_timeout_s": _seconds,
     "hf_endpoint": _endpoint,
     "ms_endpoint": _endpoint,
+    "sealing_key": _key_source,
 }
 
 

@@ -224,6 +224,7 @@ def _files(store: ModelStore, settings: Settings, name: str, candidate: Candidat
         directory=str(files.directory),
         format=files.format,
         weights=files.weights,
+        sealed=files.sealed,
     )
 
 

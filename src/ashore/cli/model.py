@@ -1,12 +1,14 @@
-"""`ashore model`: pull, push, list, show, verify, remove, gc, export, import."""
+"""`ashore model`: pull, push, list, show, verify, remove, gc, export, import, seal, unseal, rekey."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import re
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -96,9 +98,17 @@ def list_(*, catalog: Annotated[bool, Parameter(negative=())] = False, as_json: 
         print("the store is empty; try: ashore model pull smollm2", file=sys.stderr)
         return None
     return _table(
-        ("name", "format", "precision", "size", "licence", "digest"),
+        ("name", "format", "precision", "size", "sealed", "licence", "digest"),
         [
-            (m.reference, m.format, m.recipe.get("precision", "-"), human_bytes(m.num_bytes), m.licence, m.digest[:19])
+            (
+                m.reference,
+                m.format,
+                m.recipe.get("precision", "-"),
+                human_bytes(m.num_bytes),
+                "sealed" if m.sealed else "-",
+                m.licence,
+                m.digest[:19],
+            )
             for m in models
         ],
     )
@@ -127,15 +137,24 @@ def show(ref: str, /, *, as_json: AsJson = False) -> None:
 
 
 @app.command
-def verify(ref: str | None = None, /, *, as_json: AsJson = False) -> int:
-    """Hash every file of one model, or of all, again. Exit code 4 where one is not what it was."""
+def verify(ref: str | None = None, /, *, config: Path | None = None, as_json: AsJson = False) -> int:
+    """Hash every file of one model, or of all, again. Exit code 4 where one is not what it was.
+
+    Args:
+        ref: Model; default: all.
+        config: An ashore.toml whose [sealing] says where the keys are; without them sealed models are checked as they
+            lie on disk, not as they are when they are open.
+        as_json: Print JSON.
+    """
     with TerminalProgress() as progress:
-        report = _store().verify(ref, progress=progress)
+        report = _store(config).verify(ref, progress=progress)
     if as_json:
         _print_json({**dataclasses.asdict(report), "ok": report.ok})
     else:
         for bad in report.bad:
             print(f"BAD  {bad.reference}  {bad.path}: {bad.problem}")
+        for reference in report.closed:
+            print(f"{reference} is sealed, and its key is not at hand: its sealed bytes were checked, no clear ones")
         word = "all whole" if report.ok else f"{len(report.bad)} bad"
         print(f"{report.num_models} models, {report.num_files} files, {human_bytes(report.num_bytes)}: {word}")
     return 0 if report.ok else EXIT_CORRUPT
@@ -194,9 +213,79 @@ def import_(tar: Path, /, *, as_json: AsJson = False) -> None:
     return None
 
 
+@app.command
+def seal(name: str, /, *, config: Path | None = None, as_json: AsJson = False) -> None:
+    """Encrypt a model with its variants, and delete the clear bytes. A call that was cut off goes on when given again.
+
+    Args:
+        name: Model, without variant.
+        config: An ashore.toml whose [sealing] says where the keys are; default: ASHORE_SEALING_KEY.
+        as_json: Print JSON.
+    """
+    with _home_alone("ashore model seal"), TerminalProgress() as progress:
+        report = _store(config).seal(name, progress=progress)
+    if as_json:
+        return _print_json(dataclasses.asdict(report))
+    if not report.models:
+        print(f"{name} is sealed already")
+        return None
+    print(f"sealed {', '.join(report.models)}; {human_bytes(report.freed_bytes)} of clear bytes deleted")
+    print(
+        "keep a copy of the keys in another place: without them the model cannot be opened by anybody", file=sys.stderr
+    )
+    print(
+        "the disk may still hold the old bytes in blocks that it has freed; where that matters, trim or wipe it",
+        file=sys.stderr,
+    )
+    return None
+
+
+@app.command
+def unseal(name: str, /, *, config: Path | None = None, as_json: AsJson = False) -> None:
+    """Decrypt a model with its variants for good.
+
+    Args:
+        name: Model, without variant.
+        config: An ashore.toml whose [sealing] says where the keys are; default: ASHORE_SEALING_KEY.
+        as_json: Print JSON.
+    """
+    with _home_alone("ashore model unseal"), TerminalProgress() as progress:
+        report = _store(config).unseal(name, progress=progress)
+    if as_json:
+        return _print_json(dataclasses.asdict(report))
+    print(f"unsealed {', '.join(report.models)}" if report.models else f"{name} is not sealed")
+    return None
+
+
+@app.command
+def rekey(
+    *,
+    new_key: Annotated[bool, Parameter(negative=())] = False,
+    to: str = "",
+    config: Path | None = None,
+    as_json: AsJson = False,
+) -> None:
+    """Wrap the keys of all sealed models anew. No weights are rewritten; a running server is not disturbed.
+
+    Args:
+        new_key: Make a fresh key in the keyring, or in the key service, first.
+        to: Move the keys: keyring:FILE, passphrase:FILE or transit:URL. Set [sealing] key to it afterwards.
+        config: An ashore.toml whose [sealing] says where the keys are now; default: ASHORE_SEALING_KEY.
+        as_json: Print JSON.
+    """
+    from ashore.bootstrap import open_key_source
+
+    report = _store(config).rekey(to=open_key_source(to) if to else None, new_key=new_key)
+    if as_json:
+        return _print_json(dataclasses.asdict(report))
+    print(f"{len(report.rewrapped)} data keys wrapped anew, {len(report.current)} were already under the newest key")
+    return None
+
+
 def model_json(model: StoredModel) -> dict[str, Any]:
     """Return a stored model in the words that every `--json` uses."""
     document = dataclasses.asdict(model)
+    document["sealed"] = {"key_id": model.sealed.key_id} if model.sealed else None
     return {"reference": model.reference, **document, "num_bytes": model.num_bytes}
 
 
@@ -207,12 +296,28 @@ def catalog_json(entry: CatalogEntry) -> dict[str, Any]:
     return document
 
 
-def _store() -> ModelStore:
+def _store(config: Path | None = None) -> ModelStore:
     from ashore.bootstrap import build_store
     from ashore.settings import read_settings
+    from ashore.spec import read_spec
 
-    settings = read_settings()
+    settings = read_settings(table=read_spec(config).settings if config else None)
     return build_store(settings.home, settings)
+
+
+@contextmanager
+def _home_alone(what: str) -> Iterator[None]:
+    """Hold the home, so that no server reads what is about to be deleted. Raises `HomeBusy` where one runs."""
+    from ashore.processes import Holder, HomeLock
+    from ashore.settings import read_settings
+
+    home = read_settings().home
+    home.create()
+    lock = HomeLock.acquire(home.lock, Holder(pid=os.getpid(), address=what))
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _digests_in_use() -> set[str]:

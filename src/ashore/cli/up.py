@@ -16,7 +16,7 @@ import msgspec
 
 from ashore import __version__
 from ashore.access import keep_first_key, make_first_key
-from ashore.bootstrap import build_store, open_model_files, open_state
+from ashore.bootstrap import build_store, open_model_files, open_state, sealing_notes
 from ashore.cli.upplan import (
     ReloadOrder,
     Request,
@@ -128,6 +128,8 @@ def _serve(request: Request, spec: Spec, settings: Settings, listening: Listenin
             _say(f"note: {note}")
         clock = SystemClock()
         store = build_store(home, settings)
+        for note in sealing_notes(store, plan):
+            _say(f"warning: {note}")
         with Supervisor(clock=clock, say=_say) as supervisor, supervisor.signals():
             deployment = Deployment(
                 home=home,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -171,11 +172,11 @@ def plan_and_fetch(spec: Spec, settings: Settings, inventory: Inventory) -> tupl
     absent = [wish.name for wish in wishes_of(spec) if not wish.url and _must_be_pulled(store, wish.name)]
     if absent:
         _refuse_offline(settings, absent)
-        _fetch("pull", [name.partition("@")[0] if not is_source(name) else name for name in absent])
+        _fetch(settings, "pull", [name.partition("@")[0] if not is_source(name) else name for name in absent])
     plan, notes = plan_without_fetching(spec, settings, inventory)
     missing = [model.reference for model in plan.models if model.variant and _is_absent(store, model.reference)]
     if missing:
-        _fetch("prepare", missing)
+        _fetch(settings, "prepare", missing)
     return plan, notes
 
 
@@ -214,9 +215,10 @@ def _refuse_offline(settings: Settings, absent: Sequence[str]) -> None:
         )
 
 
-def _fetch(verb: str, names: Sequence[str]) -> None:
-    """Run the fetching in a process of its own, on this terminal."""
-    code = subprocess.run([sys.executable, "-m", "ashore.cli.fetch", verb, *names], check=False).returncode
+def _fetch(settings: Settings, verb: str, names: Sequence[str]) -> None:
+    """Run the fetching in a process of its own, on this terminal. It is told where the keys are, and no key."""
+    env = {**os.environ, "ASHORE_SEALING_KEY": settings.sealing_key}
+    code = subprocess.run([sys.executable, "-m", "ashore.cli.fetch", verb, *names], env=env, check=False).returncode
     if code:
         raise SystemExit(code if code > 0 else 128 - code)
 

@@ -11,6 +11,7 @@ from typing import Literal
 import msgspec
 
 from ashore.core import EngineKind, OrderId, ServedFormat
+from ashore.sealing import SealedFiles
 
 Feature = Literal[
     "temperature",
@@ -44,6 +45,8 @@ class ModelFiles(msgspec.Struct, frozen=True, kw_only=True):
     format: ServedFormat
     weights: str = ""
     """Main weights file inside `directory`: `model.gguf`, `model.safetensors`, `openvino_model.xml`."""
+    sealed: SealedFiles | None = None
+    """Set where the model is sealed: `directory` then lacks the weights, and the host opens all of it in its memory."""
 
 
 class EngineOptions(msgspec.Struct, frozen=True, kw_only=True):

@@ -12,7 +12,7 @@ from ashore.processes.logs import rotate, tail
 from ashore.processes.look import get_from
 from ashore.processes.ports import check_port, owner_of_port
 from ashore.processes.restart import GiveUp, Restart, RestartPolicy, decide
-from ashore.processes.silence import silence_dependencies, silence_host
+from ashore.processes.silence import forbid_core_dumps, silence_dependencies, silence_host
 from ashore.processes.supervisor import ChildState, Supervisor
 from ashore.processes.unixsocket import listen_on, unix_address
 
@@ -32,6 +32,7 @@ __all__ = [
     "child_environment",
     "decide",
     "die_with_parent",
+    "forbid_core_dumps",
     "get_from",
     "listen_on",
     "owner_of_port",

@@ -4,6 +4,7 @@ Ties the process to its supervisor, forbids core dumps, and becomes the program.
 function run between fork and exec, because that one would run in a copy of a process whose other threads hold locks.
 """
 
+import contextlib
 import ctypes
 import os
 import resource
@@ -24,6 +25,8 @@ def main() -> None:
     """Set the limits and become the program. Does not return."""
     supervisor, program = int(sys.argv[1]), sys.argv[2:]
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    with contextlib.suppress(OSError), open("/proc/self/coredump_filter", "w") as file:
+        file.write("0")  # the limit does not hold for programs that take dumps through a pipe; this lasts over exec
     die_with_parent()
     if os.getppid() != supervisor:  # it ended before the line above
         sys.exit(1)

@@ -24,9 +24,10 @@ from ashore.spec.front import (
 from ashore.spec.intake import AdmissionSpec, HttpSpec, ListenSpec, read_admission, read_grpc, read_http
 from ashore.spec.models import ModelSpec, read_model
 from ashore.spec.privacy import read_privacy
+from ashore.spec.sealing import absolute_key_source, read_sealing
 from ashore.spec.table import Table
 
-LATER = ("access", "audit", "sealing", "backup")
+LATER = ("access", "audit", "backup")
 """Sections of the design that this version cannot honour. Accepting one silently would be a lie about safety."""
 
 
@@ -45,7 +46,8 @@ class Spec:
     egress: EgressSpec = field(default_factory=EgressSpec)
     privacy: PrivacyPolicy = field(default_factory=PrivacyPolicy)
     settings: Mapping[str, object] = field(default_factory=dict)
-    """`[settings]` as written, for `read_settings`; `[state] url` is among them as `state_url`."""
+    """`[settings]` as written, for `read_settings`; among them `[state] url` as `state_url` and `[sealing] key` as
+    `sealing_key`."""
 
 
 def read_spec(path: Path) -> Spec:
@@ -73,7 +75,7 @@ def parse_spec(text: str, *, where: str = "ashore.toml") -> Spec:
             raise InvalidSpec(
                 f"{where} has [{name}], which is not in this version", hint=f"remove [{name}]; nothing of it would hold"
             )
-    top.known("model", "state", *(name for name in Spec.__dataclass_fields__ if name != "models"))
+    top.known("model", "state", "sealing", *(name for name in Spec.__dataclass_fields__ if name != "models"))
     return Spec(
         models=_models(top),
         http=read_http(top.table("http")),
@@ -90,13 +92,17 @@ def parse_spec(text: str, *, where: str = "ashore.toml") -> Spec:
 
 
 def _beside(path: Path, spec: Spec) -> Spec:
-    """Return the spec with the folders of adapters as paths that hold anywhere: relative ones are beside the file."""
+    """Return the spec with the folders of adapters and the key source as paths that hold anywhere: relative ones are
+    beside the file."""
     folder = path.absolute().parent
     models = [
         replace(model, adapters={name: str(folder / Path(at).expanduser()) for name, at in model.adapters.items()})
         for model in spec.models
     ]
-    return replace(spec, models=tuple(models))
+    settings = dict(spec.settings)
+    if "sealing_key" in settings:
+        settings["sealing_key"] = absolute_key_source(str(settings["sealing_key"]), folder)
+    return replace(spec, models=tuple(models), settings=settings)
 
 
 def _models(top: Table) -> tuple[ModelSpec, ...]:
@@ -115,4 +121,7 @@ def _settings(top: Table) -> dict[str, object]:
     state.known("url")
     if "url" in state.values:
         settings["state_url"] = state.get("url", str, "")
+    key = read_sealing(top.table("sealing"), read_egress(top.table("egress")).allow)
+    if key:
+        settings["sealing_key"] = key
     return settings

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import tarfile
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
 from ashore.errors import CorruptBlob
+from ashore.sealing import MAX_ENVELOPE_BYTES, is_key_id
 from ashore.store.diskerrors import disk_errors
 from ashore.store.fingerprint import sha256_file
 from ashore.store.layout import IndexEntry, Layout, fsync_file, index_bytes
@@ -18,14 +19,20 @@ from ashore.store.manifest import check_path, descriptors
 from ashore.store.progress import Progress
 
 MAX_MEMBERS = 100_000
+ENVELOPES = "envelopes"
 MAX_SMALL_BYTES = 16 << 20
 """Largest index or manifest that is believed."""
 _HINT = "this archive is hostile or broken; nothing of it was imported"
 
 
-def write_archive(layout: Layout, entry: IndexEntry, tar_path: Path, progress: Progress) -> Path:
+def write_archive(
+    layout: Layout, entry: IndexEntry, tar_path: Path, progress: Progress, *, envelopes: Mapping[str, bytes]
+) -> Path:
     """Write the manifest of `entry` and its blobs to `tar_path`, which appears when it is whole. Equal models give
-    equal tars: members are sorted, and owners and times are blank."""
+    equal tars: members are sorted, and owners and times are blank.
+
+    Of a sealed model the envelope of its data key (`envelopes`, by id) goes along, and no key that opens that.
+    """
     data = layout.blob_path(entry.digest).read_bytes()
     blobs = {b.digest: b for b in descriptors(data)}
     total = sum(b.num_bytes for b in blobs.values())
@@ -37,6 +44,8 @@ def write_archive(layout: Layout, entry: IndexEntry, tar_path: Path, progress: P
                 _add_bytes(tar, "oci-layout", (layout.root / "oci-layout").read_bytes())
                 _add_bytes(tar, "index.json", index_bytes((entry,)))
                 _add_bytes(tar, f"blobs/sha256/{entry.digest.removeprefix('sha256:')}", data)
+                for key_id in sorted(envelopes):
+                    _add_bytes(tar, f"{ENVELOPES}/{key_id}.json", envelopes[key_id])
                 for digest in sorted(blobs):
                     blob = blobs[digest]
                     layout.check_blob(digest, blob.num_bytes, full=False, what=f"{blob.path} of {entry.name}")
@@ -92,6 +101,12 @@ def _take(layout: Layout, name: str, num_bytes: int, source: IO[bytes], tar_path
         (layout.root / name).write_bytes(source.read())
         return
     folder, _, digest = name.rpartition("/")
+    if folder == ENVELOPES and digest.endswith(".json") and is_key_id(digest.removesuffix(".json")):
+        if num_bytes > MAX_ENVELOPE_BYTES:
+            raise CorruptBlob(f"{tar_path.name}: {name} has {num_bytes} bytes", hint=_HINT)
+        (layout.root / ENVELOPES).mkdir(exist_ok=True)
+        (layout.root / name).write_bytes(source.read())
+        return
     if folder != "blobs/sha256" or len(digest) != 64:
         raise CorruptBlob(f"{tar_path.name}: {name!r} does not belong into an OCI layout", hint=_HINT)
     target = layout.blobs / digest

@@ -14,13 +14,15 @@ from typing import Any, cast, get_args
 from ashore.core import Digest, ModelFormat, ModelShape
 from ashore.errors import CorruptBlob, UnsupportedModel
 from ashore.store.layout import MANIFEST_MEDIA_TYPE, IndexEntry
-from ashore.store.model import StoredFile, StoredModel
+from ashore.store.model import SealMark, StoredFile, StoredModel
 
 ARTIFACT_TYPE = "application/vnd.cncf.model.manifest.v1+json"
 CONFIG_MEDIA_TYPE = "application/vnd.cncf.model.config.v1+json"
 WEIGHT = "application/vnd.cncf.model.weight.v1.raw"
 WEIGHT_CONFIG = "application/vnd.cncf.model.weight.config.v1.raw"
 DOC = "application/vnd.cncf.model.doc.v1.raw"
+SEALED = "application/vnd.ashore.model.sealed.v1"
+"""A file of any of these kinds, encrypted."""
 FILEPATH = "org.cncf.model.filepath"
 
 _WEIGHT_SUFFIXES = (".gguf", ".safetensors", ".bin")
@@ -66,6 +68,9 @@ def manifest_bytes(model: StoredModel, config_digest: Digest, config_size: int) 
         notes["ashore.variant"] = model.variant
     if model.parent:
         notes["ashore.parent"] = model.parent
+    if model.sealed:
+        notes["ashore.sealed.key"] = model.sealed.key_id
+        notes["ashore.sealed.sheet"] = model.sealed.sheet
     document = {
         "schemaVersion": 2,
         "mediaType": MANIFEST_MEDIA_TYPE,
@@ -146,6 +151,9 @@ def parse_manifest(data: bytes, entry: IndexEntry) -> StoredModel:
             created_s=entry.created_s,
             parent=Digest(notes["ashore.parent"]) if "ashore.parent" in notes else None,
             recipe=dict(json.loads(notes.get("ashore.recipe", "{}"))),
+            sealed=SealMark(key_id=notes["ashore.sealed.key"], sheet=notes["ashore.sealed.sheet"])
+            if "ashore.sealed.key" in notes
+            else None,
         )
     except (KeyError, ValueError, TypeError) as error:
         raise UnsupportedModel(

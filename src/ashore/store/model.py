@@ -23,6 +23,16 @@ class StoredFile:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SealMark:
+    """What the manifest of a sealed model says beside the files, which are sealed ones."""
+
+    key_id: str
+    """Data key that the files are sealed with."""
+    sheet: str = field(repr=False)
+    """What the model is when it is open, sealed itself: see `store/sheet.py`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class StoredModel:
     """One manifest of the store: a model as pulled, or a variant of it."""
 
@@ -44,6 +54,8 @@ class StoredModel:
     parent: Digest | None = None
     recipe: dict[str, str] = field(default_factory=dict)
     """How a variant was made: tool, versions, parameters."""
+    sealed: SealMark | None = None
+    """Set where the files are encrypted; `files` then tells digests and sizes of what lies on disk."""
 
     @property
     def reference(self) -> str:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ashore.core import Digest, ModelFormat
+from ashore.sealing import SealedFiles
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -15,8 +16,11 @@ class ModelFilesOnDisk:
     reference: str
     digest: Digest
     directory: Path
+    """Of a sealed model, only the files that are not weights, and only while the process lives that opened it."""
     format: ModelFormat
     weights: str
+    sealed: SealedFiles | None = None
+    """How another process opens a sealed model; None where the files are clear."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +41,8 @@ class VerifyReport:
     num_files: int
     num_bytes: int
     bad: tuple[BadFile, ...]
+    closed: tuple[str, ...] = ()
+    """Sealed models of which only the sealed bytes were checked, for their key is not at hand."""
 
     @property
     def ok(self) -> bool:
@@ -50,3 +56,25 @@ class GcReport:
     models: tuple[Digest, ...]
     num_blobs: int
     freed_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SealReport:
+    """What sealing or unsealing changed."""
+
+    models: tuple[str, ...]
+    """References that changed their form; empty where all had it already."""
+    num_bytes: int
+    """Of the files that were written anew."""
+    freed_bytes: int
+    """Of the old form; what another model needs was kept."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RekeyReport:
+    """What rewrapping changed."""
+
+    rewrapped: tuple[str, ...]
+    """Data keys that are under the newest key now."""
+    current: tuple[str, ...]
+    """Data keys that were already."""

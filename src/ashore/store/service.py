@@ -3,24 +3,43 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection, Mapping
+import shutil
+import tempfile
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
-from ashore.core import Clock, Digest, ModelFormat
-from ashore.errors import InvalidRequest, UnsupportedModel
+from ashore.core import Act, Clock, Digest, MemoryRecorder, ModelFormat, Recorder
+from ashore.errors import AshoreError, InvalidRequest, UnsupportedModel
+from ashore.sealing import (
+    ClearFiles,
+    DataKeys,
+    KeyInMemory,
+    KeyKeeper,
+    SealedFiles,
+    memory_scratch,
+    no_key_source,
+    opened_files,
+)
 from ashore.store import transfer, upkeep
 from ashore.store.catalog import Catalog
-from ashore.store.links import link_model
+from ashore.store.links import drop_links, link_model
+from ashore.store.manifest import WEIGHT, media_type_of
 from ashore.store.model import TEXT_FILES, StoredModel
 from ashore.store.ports import SourceOpener
 from ashore.store.prepare import Part, Prepared
 from ashore.store.progress import Progress, silent
 from ashore.store.pulling import Puller
 from ashore.store.refs import parse_reference
-from ashore.store.reports import GcReport, ModelFilesOnDisk, VerifyReport
+from ashore.store.removal import finish_removal, is_pending
+from ashore.store.reports import GcReport, ModelFilesOnDisk, RekeyReport, SealReport, VerifyReport
+from ashore.store.sealer import Sealer
 from ashore.store.shelf import Shelf, draft_of
 from ashore.store.sources import open_source
+
+SCRATCH_COPIES = 3
+"""Most copies of a model that lie in scratch at once while a variant is made: converted, read, and written."""
 
 
 class ModelStore:
@@ -34,6 +53,8 @@ class ModelStore:
         *,
         catalog: Catalog | None = None,
         sources: SourceOpener = open_source,
+        keeper: Callable[[], KeyKeeper] = no_key_source,
+        recorder: Recorder | None = None,
     ) -> None:
         """Make the object; makes the folders of the layout where they are missing.
 
@@ -43,6 +64,8 @@ class ModelStore:
             clock: Gives the time of pulls.
             catalog: Default: the one that ships.
             sources: Gives the adapter for a source; default: the real ones.
+            keeper: Gives the place of the keys of sealed models; asked when one is needed.
+            recorder: Told when models are sealed, unsealed, rekeyed, and opened while they are sealed.
         """
         self.root = root
         self._run_models = run_models
@@ -51,6 +74,13 @@ class ModelStore:
         self._sources = sources
         self._shelf = Shelf(root, clock, lambda: self.catalog)
         self._puller = Puller(self._shelf, lambda: self.catalog, sources)
+        self._keys = DataKeys(root / "envelopes", keeper)
+        self._sealer = Sealer(self._shelf, self._keys)
+        self._recorder = recorder or MemoryRecorder()
+        self._open: dict[Digest, tuple[ModelFilesOnDisk, ClearFiles, KeyInMemory]] = {}
+        if is_pending(self._shelf.layout):  # a command that sealed was killed before it had deleted the clear bytes
+            with self._shelf.layout.locked():
+                finish_removal(self._shelf.layout)
 
     @property
     def catalog(self) -> Catalog:
@@ -100,13 +130,19 @@ class ModelStore:
     def open(self, ref: str, *, verify: Literal["sampled", "full"] = "sampled") -> ModelFilesOnDisk:
         """Check a model and return a folder of links to its files. May be called twice; the links stay.
 
+        Of a sealed model the folder holds only what is small, opened in memory; the weights are opened by whoever reads
+        them (`sealed`, or `reading`). It lasts as long as this object.
+
         Raises:
             CorruptBlob: a file is missing, cut short or altered; `full` finds every flipped bit, `sampled` most harm.
+            SealingKeyMissing: the model is sealed, and its key is not at hand.
         """
         model = self.resolve(ref)
         for file in model.files:
             what = f"{file.path} of {model.reference}"
             self._shelf.layout.check_blob(file.digest, file.num_bytes, full=verify == "full", what=what)
+        if model.sealed is not None:
+            return self._open_sealed(model)
         return ModelFilesOnDisk(
             reference=model.reference,
             digest=model.digest,
@@ -114,6 +150,62 @@ class ModelStore:
             format=model.format,
             weights=model.weights,
         )
+
+    def _open_sealed(self, model: StoredModel) -> ModelFilesOnDisk:
+        if model.digest in self._open:
+            return self._open[model.digest][0]
+        with self._recorded("model:load", model.reference, model.digest):
+            opened = self._sealer.open(model)
+            key = KeyInMemory(opened.key)
+            sealed = SealedFiles(
+                reference=model.reference,
+                key_id=opened.key.key_id,
+                key_file=key.path,
+                folder=str(self._run_models.absolute()),
+                files=self._sealer.sealed_files(opened),
+            )
+            clear = ClearFiles(sealed, opened.key, only=lambda file: media_type_of(file.path) != WEIGHT)
+        files = ModelFilesOnDisk(
+            reference=model.reference,
+            digest=model.digest,
+            directory=clear.path,
+            format=model.format,
+            weights=model.weights,
+            sealed=sealed,
+        )
+        self._open[model.digest] = (files, clear, key)
+        return files
+
+    @contextmanager
+    def reading(self, ref: str) -> Iterator[ModelFilesOnDisk]:
+        """Open a model for this process to read, weights and all; what was sealed is clear in memory until the end.
+
+        Raises as `open` does, and `MemoryFull`.
+        """
+        files = self.open(ref)
+        if files.sealed is None:
+            yield files
+            return
+        with opened_files(files.sealed) as clear:
+            yield dataclasses.replace(files, directory=clear.path, sealed=None)
+
+    @contextmanager
+    def scratch(self, parent: StoredModel) -> Iterator[Path]:
+        """Give an empty folder in which a variant of `parent` may be made, deleted at the end; in memory where `parent`
+        is sealed, so that nothing clear of it reaches a disk.
+
+        Raises:
+            MemoryFull, EnvironmentFault: the parent is sealed, and there is no such place in memory.
+        """
+        if parent.sealed is not None:
+            with memory_scratch(SCRATCH_COPIES * parent.num_bytes, what=f"a variant of {parent.reference}") as folder:
+                yield folder
+            return
+        folder = Path(tempfile.mkdtemp(prefix=".preparing-", dir=self.root))
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
 
     def add_variant(
         self,
@@ -150,11 +242,16 @@ class ModelStore:
         )
         draft = draft_of(parent.name, prepared, parent.source, parent.licence)
         draft = dataclasses.replace(draft, variant=variant, parent=parent.digest)
+        if parent.sealed is not None:
+            return self._sealer.add_variant(parent, draft, prepared.parts, inherited, progress or silent)
         return self._shelf.commit(draft, prepared.parts, progress or silent, inherited=inherited)
 
     def verify(self, ref: str | None = None, *, progress: Progress | None = None) -> VerifyReport:
-        """Hash every file of one model, or of all, again. Changes nothing but fingerprints."""
-        return upkeep.verify(self._shelf, ref, progress or silent)
+        """Hash every file of one model, or of all, again. Changes nothing but fingerprints.
+
+        A sealed model is checked as it lies on disk, and, where its key is at hand, as it is when it is open.
+        """
+        return upkeep.verify(self._shelf, ref, progress or silent, self._sealer)
 
     def remove(self, ref: str, *, variants: bool = False) -> tuple[str, ...]:
         """Take the name from a model and return the references that are gone. `gc` frees the bytes.
@@ -170,7 +267,71 @@ class ModelStore:
         Args:
             keep: Digests of manifests that a release, an alias or a running host refers to.
         """
-        return upkeep.collect_garbage(self._shelf, keep, run_models=self._run_models, now_s=self._clock.now_s())
+        report = upkeep.collect_garbage(self._shelf, keep, run_models=self._run_models, now_s=self._clock.now_s())
+        self._sealer.drop_unused_keys()
+        return report
+
+    def seal(self, name: str, *, progress: Progress | None = None) -> SealReport:
+        """Encrypt a model and its variants, and delete the clear bytes that no other model needs.
+
+        Digests change: a sealed model is another manifest. Older versions under the same name go, for they hold the
+        clear bytes too. May be called twice; a call that was killed or ran out of disk goes on, and until the sealed
+        form is proven the clear one stays. Disks may keep deleted bytes in blocks that they have freed.
+
+        Raises:
+            UnknownModel, InvalidRequest (a variant alone), SealingKeyMissing, CorruptBlob, DiskFull, Conflict.
+        """
+        with self._recorded("model:seal", name):
+            report = self._sealer.seal(name, progress or silent)
+        self._drop_links()
+        return report
+
+    def unseal(self, name: str, *, progress: Progress | None = None) -> SealReport:
+        """Decrypt a model and its variants for good; they have the digests again that they had before. Raises as `seal`
+        does."""
+        with self._recorded("model:unseal", name):
+            report = self._sealer.unseal(name, progress or silent)
+        self._drop_links()
+        return report
+
+    def rekey(self, *, to: KeyKeeper | None = None, new_key: bool = False) -> RekeyReport:
+        """Wrap the data keys of all sealed models anew; no weights are rewritten and no digest changes.
+
+        May be called twice; after a call that was killed every model opens with the old or the new key.
+
+        Args:
+            to: Where the keys shall be from now on; default: where they are.
+            new_key: Make a fresh key there first.
+
+        Raises:
+            SealingKeyMissing, CorruptBlob: a data key cannot be opened; those before it are rewrapped.
+        """
+        with self._recorded("model:rekey", "*"):
+            if new_key:
+                (to or self._keys.keeper()).renew()
+            done = {key_id: self._keys.rewrap(key_id, to) for key_id in self._keys.ids()}
+        return RekeyReport(
+            rewrapped=tuple(k for k, changed in done.items() if changed),
+            current=tuple(k for k, changed in done.items() if not changed),
+        )
+
+    def _drop_links(self) -> None:
+        """Delete the link folders of models that are no more."""
+        with self._shelf.layout.locked():
+            drop_links(self._run_models, {entry.digest for entry in self._shelf.layout.read_index()})
+
+    @contextmanager
+    def _recorded(self, action: str, name: str, digest: str = "") -> Iterator[None]:
+        detail = {"digest": digest} if digest else {}
+        try:
+            yield
+        except AshoreError as error:
+            self._recorder.record(
+                Act(action=action, actor="system", resource=f"model/{name}", outcome="failed", reason=error.code,
+                    detail=detail)
+            )  # fmt: skip
+            raise
+        self._recorder.record(Act(action=action, actor="system", resource=f"model/{name}", detail=detail))
 
     def push(self, ref: str, target: str, *, progress: Progress | None = None) -> Digest:
         """Send a model to `oci://` or `s3://` and return its digest there. What is there already is not sent again."""
@@ -178,7 +339,7 @@ class ModelStore:
 
     def export(self, ref: str, tar_path: Path, *, progress: Progress | None = None) -> Path:
         """Write one model as a tar of an OCI layout; an existing file is replaced when the new one is whole."""
-        return transfer.export(self._shelf, ref, tar_path, progress or silent)
+        return transfer.export(self._shelf, self._keys, ref, tar_path, progress or silent)
 
     def import_tar(self, tar_path: Path, *, progress: Progress | None = None) -> tuple[StoredModel, ...]:
         """Bring in every model of a tar that `export` made; return them. Every byte is hashed on the way in.
@@ -186,4 +347,4 @@ class ModelStore:
         Raises:
             CorruptBlob: a member leaves the folder, or a blob is not what its name says. Nothing was added then.
         """
-        return transfer.import_tar(self._shelf, tar_path, progress or silent)
+        return transfer.import_tar(self._shelf, self._keys, tar_path, progress or silent)

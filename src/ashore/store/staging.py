@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import hashlib
 import shutil
-from collections.abc import Iterator
+import time
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -59,3 +61,18 @@ def drop_old_scratch(root: Path, *, older_than_s: float, now_s: float) -> int:
             freed += sum(p.stat().st_size for p in files)
             shutil.rmtree(folder)
     return freed
+
+
+def drop_scratch_of(staging: Path, root: Path, *, sources: Collection[str], idle_s: float = 600.0) -> None:
+    """Delete what killed commands may have left of a model in clear: pulls of these sources, and, when nothing touched
+    them for a while, unpacked archives and half-made variants."""
+    for folder in (p for p in staging.iterdir() if p.is_dir()):
+        note = folder / "source"
+        if folder.name.startswith("import-"):
+            if time.time() - folder.stat().st_mtime >= idle_s:
+                shutil.rmtree(folder, ignore_errors=True)
+        elif note.is_file() and note.read_text(encoding="utf-8") in sources:
+            with (staging / f"{folder.name}.lock").open("a+b") as lock, contextlib.suppress(BlockingIOError):
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(folder, ignore_errors=True)
+    drop_old_scratch(root, older_than_s=idle_s, now_s=time.time())

@@ -7,8 +7,9 @@ import tempfile
 from pathlib import Path
 
 from ashore.core import Digest
-from ashore.errors import InvalidRequest
-from ashore.store.archive import unpack_archive, write_archive
+from ashore.errors import CorruptBlob, InvalidRequest
+from ashore.sealing import DataKeys, read_envelope
+from ashore.store.archive import ENVELOPES, unpack_archive, write_archive
 from ashore.store.manifest import descriptors, parse_manifest
 from ashore.store.model import StoredModel
 from ashore.store.ports import ManifestRemote, SourceOpener
@@ -33,14 +34,15 @@ def push(shelf: Shelf, sources: SourceOpener, ref: str, target: str, progress: P
     return model.digest
 
 
-def export(shelf: Shelf, ref: str, tar_path: Path, progress: Progress) -> Path:
+def export(shelf: Shelf, keys: DataKeys, ref: str, tar_path: Path, progress: Progress) -> Path:
     """See `ModelStore.export`."""
     model = shelf.resolve(ref)
     entry = next(e for e in shelf.layout.read_index() if e.digest == model.digest and e.name == model.name)
-    return write_archive(shelf.layout, dataclasses.replace(entry, tagged=True), tar_path, progress)
+    envelopes = {model.sealed.key_id: keys.read(model.sealed.key_id)} if model.sealed else {}
+    return write_archive(shelf.layout, dataclasses.replace(entry, tagged=True), tar_path, progress, envelopes=envelopes)
 
 
-def import_tar(shelf: Shelf, tar_path: Path, progress: Progress) -> tuple[StoredModel, ...]:
+def import_tar(shelf: Shelf, keys: DataKeys, tar_path: Path, progress: Progress) -> tuple[StoredModel, ...]:
     """See `ModelStore.import_tar`."""
     with tempfile.TemporaryDirectory(dir=shelf.layout.staging, prefix="import-") as scratch:
         incoming = unpack_archive(tar_path, Path(scratch), progress)
@@ -49,10 +51,29 @@ def import_tar(shelf: Shelf, tar_path: Path, progress: Progress) -> tuple[Stored
         for entry in entries:
             parse_reference(entry.name)
             data = incoming.blob_path(entry.digest).read_bytes()
-            parse_manifest(data, entry)
+            model = parse_manifest(data, entry)
+            if model.sealed:
+                _take_envelope(keys, incoming.root / ENVELOPES, model, tar_path)
             with shelf.layout.locked():
                 shelf.check_name(entry.name, entry.variant, data)
                 for blob in descriptors(data):
                     shelf.layout.link_file(incoming.blob_path(blob.digest), blob.digest)
                 models.append(shelf.register(data, entry.name, entry.variant))
     return tuple(models)
+
+
+def _take_envelope(keys: DataKeys, folder: Path, model: StoredModel, tar_path: Path) -> None:
+    """Keep the envelope of a sealed model, unless there is one: that may have been rewrapped since."""
+    assert model.sealed is not None
+    key_id = model.sealed.key_id
+    if keys.path(key_id).exists():
+        return
+    path = folder / keys.path(key_id).name
+    if not path.is_file():
+        raise CorruptBlob(
+            f"{tar_path.name} has the sealed model {model.reference} without the envelope of its key {key_id}",
+            hint="export it again",
+        )
+    data = path.read_bytes()
+    read_envelope(data, key_id=key_id)
+    keys.write(key_id, data)

@@ -7,13 +7,14 @@ from collections.abc import Collection
 from pathlib import Path
 
 from ashore.core import Digest
-from ashore.errors import Conflict, CorruptBlob
+from ashore.errors import Conflict, CorruptBlob, KeyServiceUnreachable, SealingKeyMissing
 from ashore.store.links import drop_links
-from ashore.store.manifest import descriptors
 from ashore.store.model import StoredFile, StoredModel
 from ashore.store.progress import Progress
 from ashore.store.refs import parse_reference
+from ashore.store.removal import finish_removal, needed_blobs
 from ashore.store.reports import BadFile, GcReport, VerifyReport
+from ashore.store.sealer import Opened, Sealer
 from ashore.store.shelf import Shelf
 from ashore.store.staging import drop_old_scratch, drop_stale
 
@@ -21,24 +22,37 @@ STAGING_KEPT_S = 7 * 86_400.0
 """An unfinished pull that nobody touched for a week is garbage."""
 
 
-def verify(shelf: Shelf, ref: str | None, progress: Progress) -> VerifyReport:
+def verify(shelf: Shelf, ref: str | None, progress: Progress, sealer: Sealer) -> VerifyReport:
     """See `ModelStore.verify`."""
     models = shelf.list() if ref is None else (shelf.resolve(ref),)
     bad: list[BadFile] = []
     done: dict[Digest, str] = {}
     total = sum({f.digest: f.num_bytes for m in models for f in m.files}.values())
     seen = 0
+    closed: list[str] = []
     for model in models:
+        opened: Opened | None = None
+        if model.sealed is not None:
+            try:
+                opened = sealer.open(model)
+            except (SealingKeyMissing, KeyServiceUnreachable):
+                closed.append(model.reference)
+            except CorruptBlob as error:
+                bad.append(BadFile(reference=model.reference, path="", digest=model.digest, problem=error.message))
         for file in model.files:
             if file.digest not in done:
                 done[file.digest] = _problem_of(shelf, file, model)
+                if opened is not None and not done[file.digest]:
+                    done[file.digest] = sealer.clear_problem(opened, file)
                 seen += file.num_bytes
                 progress("verify", seen, total)
             if done[file.digest]:
                 bad.append(
                     BadFile(reference=model.reference, path=file.path, digest=file.digest, problem=done[file.digest])
                 )
-    return VerifyReport(num_models=len(models), num_files=len(done), num_bytes=total, bad=tuple(bad))
+    return VerifyReport(
+        num_models=len(models), num_files=len(done), num_bytes=total, bad=tuple(bad), closed=tuple(closed)
+    )
 
 
 def remove(shelf: Shelf, ref: str, *, variants: bool) -> tuple[str, ...]:
@@ -67,13 +81,11 @@ def collect_garbage(shelf: Shelf, keep: Collection[str], *, run_models: Path, no
     """See `ModelStore.gc`."""
     with shelf.layout.locked():
         entries = shelf.layout.read_index()
+        finish_removal(shelf.layout)
         kept = tuple(e for e in entries if e.tagged or e.digest in keep)
         dropped = tuple(e.digest for e in entries if e not in kept)
         shelf.layout.write_index(kept)
-        needed = {e.digest.removeprefix("sha256:") for e in kept}
-        for entry in kept:
-            data = shelf.layout.blob_path(entry.digest).read_bytes()
-            needed |= {b.digest.removeprefix("sha256:") for b in descriptors(data)}
+        needed = needed_blobs(shelf.layout, kept)
         freed = num_blobs = 0
         for path in sorted(shelf.layout.blobs.iterdir()):
             if path.name not in needed:

@@ -17,6 +17,8 @@ from pathlib import Path
 from types import FrameType
 from typing import Final
 
+import msgspec
+
 from ashore.engines.failures import failure_of
 from ashore.engines.frames import PROTOCOL_VERSION, LoadFailed
 from ashore.engines.host.lifetime import exit_at_end_of
@@ -28,9 +30,13 @@ from ashore.engines.ports import CanLoadAdapter, Engine
 from ashore.engines.registry import make_engine
 from ashore.errors import AshoreError, UnsupportedByEngine
 from ashore.processes import die_with_parent, listen_on, silence_host
+from ashore.sealing import ClearFiles, take_key
 
 _TELL_FAILURE_S: Final = 2.0
 """How long a host that could not load stays to say so to the workers that wait for its greeting."""
+
+_KEPT_BYTES: Final = 32 << 20
+"""Files of a sealed model up to this size stay open: tokenizers and settings that an engine may read later."""
 
 _log = logging.getLogger("ashore.host")
 
@@ -49,14 +55,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         launch = read_launch(arguments.launch)
         engine = make_engine(launch.options.kind)
         started_s = time.monotonic()
-        info = _load(engine, launch)
+        info, opened = _load(engine, launch)
     except Exception as error:  # noqa: BLE001 - the outermost place; the workers that wait are told
         level_traceback = not isinstance(error, AshoreError)
         _log.error("%s: cannot load: %s", arguments.launch, failure_of(error).message, exc_info=level_traceback)
         _tell_failure(listener, error)
         return error.exit_code if isinstance(error, AshoreError) else 70
     _log.info("%s ready in %.2f s: %s, %s", info.model, time.monotonic() - started_s, info.version, info.precision)
-    return _serve(engine, info, listener, launch.drain_s)
+    try:
+        return _serve(engine, info, listener, launch.drain_s)
+    finally:
+        if opened is not None:
+            opened.close()
 
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -67,7 +77,20 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def _load(engine: Engine, launch: HostLaunch) -> EngineInfo:
+def _load(engine: Engine, launch: HostLaunch) -> tuple[EngineInfo, ClearFiles | None]:
+    """Load model and adapters. Of a sealed model the clear weights are let go of then, for the engine holds what it
+    needs; its small files stay open, in memory, as long as what is returned."""
+    files, sealed = launch.files, launch.files.sealed
+    if sealed is None:
+        return _load_clear(engine, launch), None
+    clear = ClearFiles(sealed, take_key(sealed))
+    files = msgspec.structs.replace(files, directory=str(clear.path), sealed=None)
+    info = _load_clear(engine, msgspec.structs.replace(launch, files=files))
+    clear.drop(file.path for file in sealed.files if file.clear_bytes > _KEPT_BYTES)
+    return info, clear
+
+
+def _load_clear(engine: Engine, launch: HostLaunch) -> EngineInfo:
     info = engine.load(launch.files, launch.options)
     for name, directory in launch.adapters.items():
         if not isinstance(engine, CanLoadAdapter):

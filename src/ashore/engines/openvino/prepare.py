@@ -106,7 +106,7 @@ def _as_gguf(store_dir: Path, weights: str, scratch: Path, progress: Progress) -
     """Return a path in `scratch` that the reader can write beside."""
     link = scratch / "model.gguf"
     if weights.endswith(".gguf"):
-        link.symlink_to((store_dir / weights).resolve())
+        link.symlink_to((store_dir / weights).absolute())  # not further: a sealed model's file has no other name
     elif weights.endswith((".safetensors", ".safetensors.index.json")):
         from ashore.store import convert_safetensors_to_gguf
 

@@ -1,0 +1,74 @@
+"""Sealing: what lies on disk is encrypted, its keys lie elsewhere, and what is clear is in memory alone.
+
+Owns: the form of a sealed file, data keys and the envelopes they lie in, the places that key-encryption keys come from,
+clear files in memory, small secrets. Refuses to know what a model is, and where its files belong.
+"""
+
+from ashore.sealing.box import SecretBox, is_boxed
+from ashore.sealing.chunks import Header
+from ashore.sealing.clearfiles import (
+    ClearFiles,
+    KeyInMemory,
+    SealedFile,
+    SealedFiles,
+    opened_files,
+    refuse_without_memory,
+    swap_in_use,
+    take_key,
+)
+from ashore.sealing.datakeys import (
+    MAX_ENVELOPE_BYTES,
+    DataKey,
+    DataKeys,
+    close_envelope,
+    is_key_id,
+    new_data_key,
+    open_envelope,
+    read_envelope,
+)
+from ashore.sealing.keyring import KeyringKeeper
+from ashore.sealing.keysource import KeySource, format_key_source, no_key_source, open_keeper, parse_key_source
+from ashore.sealing.memory import MemoryKeeper
+from ashore.sealing.passphrase import PassphraseKeeper
+from ashore.sealing.ports import KeyKeeper, Wrapped
+from ashore.sealing.scratch import memory_scratch
+from ashore.sealing.sealedfile import hash_of_sealed, open_file, read_sealed_header, seal_file
+from ashore.sealing.transit import TransitKeeper
+
+__all__ = [
+    "MAX_ENVELOPE_BYTES",
+    "ClearFiles",
+    "DataKey",
+    "DataKeys",
+    "Header",
+    "KeyInMemory",
+    "KeyKeeper",
+    "KeySource",
+    "KeyringKeeper",
+    "MemoryKeeper",
+    "PassphraseKeeper",
+    "SealedFile",
+    "SealedFiles",
+    "SecretBox",
+    "TransitKeeper",
+    "Wrapped",
+    "close_envelope",
+    "format_key_source",
+    "hash_of_sealed",
+    "is_boxed",
+    "is_key_id",
+    "memory_scratch",
+    "new_data_key",
+    "no_key_source",
+    "open_envelope",
+    "open_file",
+    "open_keeper",
+    "opened_files",
+    "parse_key_source",
+    "read_envelope",
+    "read_sealed_header",
+    "refuse_without_memory",
+    "seal_file",
+    "swap_in_use",
+    "take_key",
+]

@@ -1,0 +1,228 @@
+"""The clear files of a sealed model: in memory alone, under their names, for as long as somebody needs them.
+
+Each file is an anonymous memory file (memfd_create), which is on no file system, cannot be changed once it is written,
+and is gone when the last process that has it ends, however that ends. An engine finds them by name through a folder of
+links to `/proc/<pid>/fd/<n>`, maps them as it maps any file, and holds one copy in memory, not two.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import weakref
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from ashore.core import human_bytes
+from ashore.errors import EnvironmentFault, MemoryFull, SealingKeyMissing
+from ashore.sealing.chunks import KEY_BYTES
+from ashore.sealing.datakeys import DataKey
+from ashore.sealing.ownfolder import OwnFolder, sweep
+from ashore.sealing.sealedfile import open_file
+
+FOLDER_PREFIX: Final = ".clear-"
+SPARE_BYTES: Final = 64 << 20
+"""Memory that stays free beside the clear files: what an engine needs at the least."""
+_SEALS: Final = 0x1 | 0x2 | 0x4 | 0x8
+"""F_SEAL_SEAL, SHRINK, GROW and WRITE of fcntl(2)."""
+
+
+class SealedFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One sealed file of a model."""
+
+    path: str
+    """Relative, as engines look for it."""
+    blob: str
+    """Absolute path of the sealed bytes."""
+    salt: str
+    """Hexadecimal, as the model's sheet tells it."""
+    clear_bytes: int
+
+
+class SealedFiles(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """All that a process needs to open a sealed model. Holds no key, only where one is while its giver lives."""
+
+    reference: str
+    key_id: str
+    key_file: str
+    """The data key of this model, in the memory of the process that gives it: `/proc/<pid>/fd/<n>`."""
+    folder: str
+    """Under which the folder of links is made."""
+    files: tuple[SealedFile, ...]
+
+
+class KeyInMemory:
+    """A data key as a memory file that processes of the same user may read while this one lives."""
+
+    def __init__(self, key: DataKey) -> None:
+        self._descriptor = _memory_file(KEY_BYTES)
+        os.pwrite(self._descriptor, key.secret, 0)
+        _make_immutable(self._descriptor)
+        self._end = weakref.finalize(self, os.close, self._descriptor)
+
+    @property
+    def path(self) -> str:
+        return f"/proc/{os.getpid()}/fd/{self._descriptor}"
+
+    def close(self) -> None:
+        """Forget the key. May be called twice."""
+        self._end()
+
+
+def take_key(sealed: SealedFiles) -> DataKey:
+    """Return the data key that another process gives.
+
+    Raises:
+        SealingKeyMissing: that process has ended, or this one may not see it.
+    """
+    try:
+        with open(sealed.key_file, "rb") as file:
+            secret = file.read(KEY_BYTES + 1)
+    except OSError as error:
+        raise SealingKeyMissing(
+            f"{sealed.reference} is sealed, and its key is not at {sealed.key_file}: {error.strerror}",
+            hint="the process that held it has ended; start `ashore up` again",
+        ) from error
+    if len(secret) != KEY_BYTES:
+        raise SealingKeyMissing(
+            f"{sealed.reference} is sealed, and {sealed.key_file} has {len(secret)} bytes instead of {KEY_BYTES}",
+            hint="the process that held the key has ended; start `ashore up` again",
+        )
+    return DataKey(key_id=sealed.key_id, secret=secret)
+
+
+class ClearFiles:
+    """A folder with the clear files of one sealed model."""
+
+    def __init__(
+        self, sealed: SealedFiles, key: DataKey, *, only: Callable[[SealedFile], bool] = lambda file: True
+    ) -> None:
+        """Open the files, or those that `only` chooses.
+
+        Raises:
+            CorruptBlob: a chunk was altered; names file and chunk.
+            MemoryFull: there is not enough memory; tells how much is needed and how much there is.
+        """
+        chosen = [file for file in sealed.files if only(file)]
+        refuse_without_memory(sum(f.clear_bytes for f in chosen), what=sealed.reference)
+        root = Path(sealed.folder)
+        sweep(root, FOLDER_PREFIX)
+        self._descriptors: dict[str, int] = {}
+        self._end = weakref.finalize(self, _close_all, self._descriptors)
+        try:
+            root.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._folder = OwnFolder(root, FOLDER_PREFIX)
+        except OSError as error:
+            raise EnvironmentFault(f"no folder of links under {root}: {error.strerror}", hint="make room") from error
+        try:
+            for file in chosen:
+                self._add(file, key, sealed.reference)
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def path(self) -> Path:
+        """The folder; engines read it and write nothing."""
+        return self._folder.path
+
+    def drop(self, paths: Iterable[str]) -> None:
+        """Let go of some files: whoever has mapped one keeps it, and nobody finds it any more."""
+        for path in paths:
+            if path in self._descriptors:
+                (self.path / path).unlink(missing_ok=True)
+                os.close(self._descriptors.pop(path))
+
+    def close(self) -> None:
+        """Let go of all. May be called twice; happens at the end of the process too."""
+        self._end()
+        self._folder.close()
+
+    def _add(self, file: SealedFile, key: DataKey, reference: str) -> None:
+        descriptor = self._descriptors[file.path] = _memory_file(file.clear_bytes)
+        try:
+            open_file(
+                Path(file.blob), descriptor, key, salt=bytes.fromhex(file.salt), what=f"{file.path} of {reference}"
+            )
+        except OSError as error:
+            if error.errno not in (errno.ENOMEM, errno.ENOSPC):
+                raise EnvironmentFault(
+                    f"{file.path} of {reference} cannot be opened: {error.strerror}", hint=f"is {file.blob} readable?"
+                ) from error
+            raise MemoryFull(f"no memory for {file.path} of {reference}", hint="stop something else first") from error
+        _make_immutable(descriptor)
+        link = self.path / file.path
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.symlink_to(f"/proc/{os.getpid()}/fd/{descriptor}")
+
+
+@contextlib.contextmanager
+def opened_files(sealed: SealedFiles) -> Iterator[ClearFiles]:
+    """Open a sealed model by the key that its giver holds, and close it at the end of the block."""
+    clear = ClearFiles(sealed, take_key(sealed))
+    try:
+        yield clear
+    finally:
+        clear.close()
+
+
+def refuse_without_memory(num_bytes: int, *, what: str) -> None:
+    """Raise `MemoryFull` unless this process may take so many bytes more."""
+    free = available_bytes()
+    if free is not None and num_bytes + SPARE_BYTES > free:
+        raise MemoryFull(
+            f"{what} is sealed, and its clear form needs {human_bytes(num_bytes)} of memory; "
+            f"{human_bytes(max(0, free))} are free",
+            hint="stop something else first, serve a smaller variant, or unseal the model: ashore model unseal",
+        )
+
+
+def available_bytes() -> int | None:
+    """Return the memory that this process may still take: the machine's, or what its control group leaves if less."""
+    found = []
+    with contextlib.suppress(OSError, ValueError):
+        for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines():
+            if line.startswith("MemAvailable:"):
+                found.append(int(line.split()[1]) << 10)
+    with contextlib.suppress(OSError, ValueError):
+        group = Path("/sys/fs/cgroup") / Path("/proc/self/cgroup").read_text().rpartition("::")[2].strip().lstrip("/")
+        limit = (group / "memory.max").read_text().strip()
+        if limit != "max":
+            found.append(int(limit) - int((group / "memory.current").read_text()) + _reclaimable(group))
+    return min(found, default=None)
+
+
+def swap_in_use(swaps: Path = Path("/proc/swaps")) -> tuple[str, ...]:
+    """Return the swap areas of this machine: what is in memory may be written there."""
+    with contextlib.suppress(OSError):
+        areas = [line.split()[0] for line in swaps.read_text(encoding="utf-8").splitlines()[1:] if line.strip()]
+        return tuple(area for area in areas if "zram" not in area)
+    return ()
+
+
+def _reclaimable(group: Path) -> int:
+    """Return the file pages of a control group, which count as used and make room when it is needed."""
+    stat = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
+    return int(stat.get("inactive_file", 0)) + int(stat.get("active_file", 0))
+
+
+def _memory_file(num_bytes: int) -> int:
+    if not hasattr(os, "memfd_create"):
+        raise EnvironmentFault("sealed models need memory files, which this system lacks", hint="serve them on Linux")
+    descriptor = os.memfd_create("ashore", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    os.ftruncate(descriptor, num_bytes)
+    return descriptor
+
+
+def _make_immutable(descriptor: int) -> None:
+    fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, _SEALS)
+
+
+def _close_all(descriptors: dict[str, int]) -> None:
+    while descriptors:
+        os.close(descriptors.popitem()[1])

@@ -1,0 +1,47 @@
+"""Files that hold secrets: read only when nobody else can read them."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+from typing import Final
+
+from ashore.errors import InvalidSpec, SealingKeyMissing
+
+MAX_BYTES: Final = 1 << 20
+
+
+def read_secret_file(path: Path, *, what: str) -> bytes:
+    """Return the content of a file that holds a secret.
+
+    Links are followed, because that is how secrets are mounted; what counts is the file that they lead to.
+
+    Raises:
+        SealingKeyMissing: it is not there, or cannot be read.
+        InvalidSpec: others may read it, it belongs to another user, or it is no plain file.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    except OSError as error:
+        raise SealingKeyMissing(
+            f"{what} {path}: {os.strerror(error.errno or 0)}",
+            hint="bring the file back; without it, what is sealed with its keys stays closed",
+        ) from error
+    try:
+        found = os.fstat(descriptor)
+        if not stat.S_ISREG(found.st_mode):
+            raise InvalidSpec(f"{what} {path} is no plain file", hint="name a file")
+        if found.st_uid not in (os.geteuid(), 0):
+            raise InvalidSpec(
+                f"{what} {path} belongs to user {found.st_uid}; expected {os.geteuid()} or root",
+                hint=f"chown {os.geteuid()} {path}",
+            )
+        if found.st_mode & 0o077:
+            raise InvalidSpec(
+                f"{what} {path} has mode {stat.S_IMODE(found.st_mode):04o}: others may read it; expected 0600",
+                hint=f"chmod 600 {path}, and renew what was in it if others had access: ashore model rekey",
+            )
+        return os.read(descriptor, MAX_BYTES)
+    finally:
+        os.close(descriptor)

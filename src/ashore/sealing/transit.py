@@ -1,0 +1,141 @@
+"""Keys in a key service that speaks as Vault's transit engine does (Vault, OpenBao): they never leave it.
+
+Source: Vault HTTP API, secret/transit: encrypt, decrypt and rotate, with `associated_data`.
+"""
+
+from __future__ import annotations
+
+import base64
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import quote
+
+from ashore.errors import CorruptBlob, KeyServiceUnreachable, RemoteRefused, SealingKeyMissing
+from ashore.sealing.keyfile import read_secret_file
+from ashore.sealing.ports import KeeperKind, Wrapped
+
+if TYPE_CHECKING:
+    import httpx
+
+TIMEOUT_S: Final = 10.0
+MAX_ANSWER_BYTES: Final = 1 << 20
+_CIPHERTEXT: Final = re.compile(r"[a-z]+:v(\d{1,9}):[A-Za-z0-9+/=]+")
+
+
+class TransitKeeper:
+    """One named key of a transit engine."""
+
+    kind: KeeperKind = "transit"
+
+    def __init__(self, engine_url: str, key: str, *, token_file: Path, ca_file: str = "", namespace: str = "") -> None:
+        """Make the object; calls nothing.
+
+        Args:
+            engine_url: Address of the engine, `https://vault.corp:8200/v1/transit`.
+            key: Name of the key in it.
+            token_file: File with the token, mode 0600; read at every call, so that an agent may renew it.
+            ca_file: Certificates that the service is checked against; empty: those of the system.
+            namespace: Vault's namespace; empty: none.
+        """
+        self._engine_url = engine_url.rstrip("/")
+        self._key = key
+        self._token_file = token_file
+        self._ca_file = ca_file
+        self._namespace = namespace
+
+    @property
+    def place(self) -> str:
+        return f"the key {self._key} of {self._engine_url}"
+
+    def wrap(self, data_key: bytes, *, bound_to: str) -> Wrapped:
+        body = {"plaintext": base64.b64encode(data_key).decode(), "associated_data": _bound(bound_to)}
+        ciphertext = self._call("encrypt", body).get("ciphertext")
+        found = _CIPHERTEXT.fullmatch(ciphertext) if isinstance(ciphertext, str) else None
+        if found is None:
+            raise RemoteRefused(f"{self.place} answered without a ciphertext", hint="is this a transit engine?")
+        return Wrapped(kind=self.kind, key_id=f"{self._key}:v{found[1]}", data=found[0])
+
+    def unwrap(self, wrapped: Wrapped, *, bound_to: str) -> bytes:
+        if wrapped.key_id.rpartition(":v")[0] != self._key:
+            raise SealingKeyMissing(
+                f"the data key {bound_to} is wrapped by {wrapped.key_id}; the key source here is {self.place}",
+                hint="name that key: [sealing] key, or ASHORE_SEALING_KEY",
+            )
+        answer = self._call("decrypt", {"ciphertext": wrapped.data, "associated_data": _bound(bound_to)})
+        try:
+            return base64.b64decode(answer["plaintext"], validate=True)
+        except (KeyError, TypeError, ValueError) as error:
+            raise RemoteRefused(
+                f"{self.place} answered without a plaintext", hint="is this a transit engine?"
+            ) from error
+
+    def renew(self) -> str:
+        self._call("rotate", {})
+        return self.wrap(bytes(32), bound_to="-").key_id
+
+    def _call(self, verb: str, body: Mapping[str, str]) -> dict[str, Any]:
+        import httpx
+
+        key = quote(self._key, safe="")
+        path = f"keys/{key}/rotate" if verb == "rotate" else f"{verb}/{key}"
+        token = read_secret_file(self._token_file, what="the token of the key service").decode("ascii", "replace")
+        headers = {"X-Vault-Token": token.strip(), "X-Vault-Request": "true"}
+        if self._namespace:
+            headers["X-Vault-Namespace"] = self._namespace
+        try:
+            with httpx.Client(timeout=TIMEOUT_S, trust_env=False, verify=self._trust()) as client:
+                answer = client.post(f"{self._engine_url}/{path}", json=body, headers=headers)
+        except (httpx.TransportError, httpx.InvalidURL) as error:
+            raise KeyServiceUnreachable(
+                f"{self.place} cannot be reached: {error}", hint="is the service up, and unsealed itself?"
+            ) from error
+        return self._answer(verb, answer)
+
+    def _answer(self, verb: str, answer: httpx.Response) -> dict[str, Any]:
+        match answer.status_code:
+            case 200 | 204:
+                pass
+            case 404:
+                raise SealingKeyMissing(
+                    f"{self._engine_url} has no key {self._key}", hint="make it there, or name another"
+                )
+            case 401 | 403:
+                raise RemoteRefused(
+                    f"{self.place} refuses {verb} to the token in {self._token_file}",
+                    hint="renew the token, or let its policy encrypt, decrypt and rotate with this key",
+                )
+            case 400 if verb == "decrypt":
+                raise CorruptBlob(
+                    f"{self.place} does not open what is wrapped: it was altered, belongs to another data key, or its "
+                    "version of the key was destroyed",
+                    hint="restore the envelope from a backup of the store",
+                )
+            case 429 | 500 | 502 | 503 | 504:
+                raise KeyServiceUnreachable(f"{self.place} answered {answer.status_code}", hint="is it sealed itself?")
+            case other:
+                raise RemoteRefused(f"{self.place} answered {verb} with {other}", hint="see the service's own log")
+        if verb == "rotate" or len(answer.content) > MAX_ANSWER_BYTES:
+            return {}
+        try:
+            data = answer.json()["data"]
+        except (ValueError, KeyError, TypeError):
+            data = None
+        return data if isinstance(data, dict) else {}
+
+    def _trust(self) -> Any:
+        import ssl
+
+        if not self._ca_file:
+            return True
+        try:
+            return ssl.create_default_context(cafile=self._ca_file)
+        except OSError as error:
+            raise SealingKeyMissing(
+                f"the certificates {self._ca_file} of the key service: {error}", hint="name a readable PEM file"
+            ) from error
+
+
+def _bound(bound_to: str) -> str:
+    return base64.b64encode(f"ashore data key 1|{bound_to}".encode()).decode()

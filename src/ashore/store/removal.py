@@ -1,0 +1,62 @@
+"""Deleting the blobs that a sealed, or an unsealed, model leaves behind, so that a death halfway is made good.
+
+removing.json      blobs that are to go, written before the index stops naming them
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Iterable
+from pathlib import Path
+
+from ashore.errors import CorruptBlob
+from ashore.store.layout import IndexEntry, Layout, fsync_file, write_atomic
+from ashore.store.manifest import descriptors
+
+
+def needed_blobs(layout: Layout, entries: Iterable[IndexEntry]) -> set[str]:
+    """Return the names (hexadecimal) of the blobs that these manifests are and need."""
+    needed = set()
+    for entry in entries:
+        needed.add(entry.digest.removeprefix("sha256:"))
+        data = layout.blob_path(entry.digest).read_bytes()
+        needed |= {b.digest.removeprefix("sha256:") for b in descriptors(data)}
+    return needed
+
+
+def plan_removal(layout: Layout, digests: Collection[str]) -> None:
+    """Write down what is to go once the index no longer names it. The lock is held."""
+    write_atomic(_journal(layout), json.dumps(sorted({*digests, *_planned(layout)})).encode())
+
+
+def finish_removal(layout: Layout) -> int:
+    """Delete what was planned and nothing names; return the bytes freed. The lock is held. May be called twice."""
+    planned = _planned(layout)
+    if not planned:
+        return 0
+    needed = needed_blobs(layout, layout.read_index())
+    freed = sum(layout.remove_blob(d) for d in planned if d.removeprefix("sha256:") not in needed)
+    fsync_file(layout.blobs)
+    _journal(layout).unlink(missing_ok=True)
+    return freed
+
+
+def is_pending(layout: Layout) -> bool:
+    """Tell whether a removal was planned and not finished."""
+    return _journal(layout).exists()
+
+
+def _planned(layout: Layout) -> list[str]:
+    try:
+        found = json.loads(_journal(layout).read_bytes())
+    except FileNotFoundError:
+        return []
+    except ValueError as error:
+        raise CorruptBlob(
+            f"{_journal(layout)} cannot be read: {error}", hint="delete it and run `ashore model gc`"
+        ) from error
+    return [str(item) for item in found]
+
+
+def _journal(layout: Layout) -> Path:
+    return layout.root / "removing.json"
