@@ -7,16 +7,18 @@ needs it.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ashore.core import SystemClock
+from ashore.core import Recorder, SystemClock
 from ashore.errors import InvalidRequest, UnknownModel, UnknownVariant
 from ashore.settings import Home, Settings
 
 if TYPE_CHECKING:
+    from ashore.audit import AuditLink
     from ashore.cache import CachePolicy
     from ashore.engines import ModelFiles
     from ashore.planning import Inventory, ModelFacts, ModelPlan, Plan, Tuned, Wish
@@ -33,6 +35,7 @@ PREPARED_VARIANTS = (INT8, "fp16", Q8_0)
 """What can be made on this machine: the first two of any Llama or Qwen model, for OpenVINO; the last of any GGUF in
 half or full precision, for llama.cpp."""
 FAKE = "fake:"
+RECORD_TIMEOUT_S = 10.0
 
 
 def build_store(home: Home, settings: Settings | None = None) -> ModelStore:
@@ -85,6 +88,39 @@ def open_state(settings: Settings, *, say: Callable[[str], None] = lambda line: 
 
     home = settings.home
     return open_url(settings.state_url, default=home.state_db, snapshots=home.snapshots, clock=SystemClock(), say=say)
+
+
+@contextmanager
+def command_recorder(home: Home) -> Iterator[Recorder]:
+    """Give the recorder of one command; what was recorded is on disk when the block ends.
+
+    Raises:
+        AuditUnavailable: it cannot be written; then nothing that must be recorded may be done.
+    """
+    from ashore.audit import AuditLink, open_command_log
+
+    log = open_command_log(AuditLink(path=str(home.audit), keys=str(home.audit_keys)))
+    try:
+        yield log
+        log.settle(RECORD_TIMEOUT_S)
+    finally:
+        log.close()
+
+
+@contextmanager
+def supervisor_recorder(link: AuditLink) -> Iterator[Recorder]:
+    """Give the recorder of the supervisor, for as long as it runs.
+
+    Raises:
+        AuditUnavailable: it cannot be written; then nothing is served.
+    """
+    from ashore.audit import open_log
+
+    log = open_log(link, "supervisor")
+    try:
+        yield log
+    finally:
+        log.close()
 
 
 def cache_policy(spec: CacheSpec) -> CachePolicy:

@@ -15,6 +15,7 @@
         MissingExtra    500           PortTaken 500   HomeBusy 500   HomeTooNew 500   SourceUnreachable 502
         CorruptBlob     500           EngineFailed 502   HostDied 503   WorkerDied 503  NotReady 503   RemoteRefused 502
         SealingKeyMissing 500         KeyServiceUnreachable 502
+        AuditUnavailable 503  TamperedAudit 500
       Bug             500           our invariant broke; report it         exit 70
 
 A message says what, which object, what was seen and what was expected; `hint` says the next action. `code` is stable:
@@ -377,6 +378,20 @@ class NotReady(EnvironmentFault):
     code = "not_ready"
     http_status = 503
     retryable = True
+
+
+class AuditUnavailable(EnvironmentFault):
+    """What happens cannot be recorded, so nothing is answered."""
+
+    code = "audit_unavailable"
+    http_status = 503
+    retryable = True
+
+
+class TamperedAudit(EnvironmentFault):
+    """The audit is not what was written."""
+
+    code = "tampered_audit"
 
 
 class Bug(AshoreError):

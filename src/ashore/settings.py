@@ -77,6 +77,16 @@ class Home:
         return self.root / "edge"
 
     @property
+    def audit(self) -> Path:
+        """Chains of records, checkpoints, the public key."""
+        return self.root / "audit"
+
+    @property
+    def audit_keys(self) -> Path:
+        """Keys of the audit, 0600: they are not kept beside what they vouch for."""
+        return self.root / "audit-keys"
+
+    @property
     def logs(self) -> Path:
         return self.root / "logs"
 

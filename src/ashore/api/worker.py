@@ -24,6 +24,7 @@ from ashore.api.fittings import Fittings, fit
 from ashore.api.http import ROUTES, AccessLog, HttpApp, HttpServer, Siblings, listen, make_desk
 from ashore.api.keys import Keys
 from ashore.api.recording import LogRecorder
+from ashore.audit import AuditLog, open_log
 from ashore.core import Recorder, SystemClock
 from ashore.engines import Grammar
 from ashore.errors import AshoreError
@@ -110,19 +111,30 @@ def siblings_of(topology: Topology, index: int) -> Siblings:
     return Siblings([where.http.uds for at, where in enumerate(topology.workers) if at != index and where.http.uds])
 
 
+def audit_of(topology: Topology, index: int) -> AuditLog | None:
+    """Return the log of this worker, running; None where the topology names no audit.
+
+    Raises:
+        AuditUnavailable: it cannot be written; a worker without a record serves nobody.
+    """
+    return open_log(topology.audit, f"api-{index}") if topology.audit.path else None
+
+
 async def serve(topology_path: Path, *, index: int = 0, make_replica: Callable[[str], Replica] = connect_host) -> int:
     """Serve until SIGTERM or SIGINT; return the exit code."""
     topology = read_topology(topology_path)
     metrics = Metrics()
     clock = SystemClock()
-    recorder: Recorder = LogRecorder()
+    audit = await asyncio.to_thread(audit_of, topology, index)
+    recorder: Recorder = audit or LogRecorder()
     fittings = await fit(topology, clock, metrics, recorder)
     keys = await asyncio.to_thread(
         partial(Keys, topology, fittings.database, fittings.watch, clock=clock, recorder=recorder)
     )
     authenticator, authority = keys.authenticator, keys.authority
     trusted_proxies = topology.edge.trusted_proxies if topology.edge is not None else 0
-    guards = Guards(masker=PrivacyMasker(fittings.privacy.privacy, metrics))
+    masker = PrivacyMasker(fittings.privacy.privacy, metrics)
+    guards = Guards(masker=masker) if audit is None else Guards(masker=masker, auditor=audit)
     board = Board(Path(topology.board), index) if topology.board else None
     serving = ServingService(
         topology,
@@ -188,6 +200,8 @@ async def serve(topology_path: Path, *, index: int = 0, make_replica: Callable[[
     flushing.cancel()
     await asyncio.gather(flushing, return_exceptions=True)
     await fittings.close()
+    if audit is not None:
+        await asyncio.to_thread(audit.close)
     if board is not None and beating is not None:
         beating.cancel()
         board.close()

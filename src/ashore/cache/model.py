@@ -163,6 +163,8 @@ class Ready:
     label: str
     stored_at_s: float
     expires_at_s: float
+    told: object = None
+    """What the request path wants to find with it again; the cache does not look at it."""
 
 
 @dataclass(slots=True, kw_only=True)

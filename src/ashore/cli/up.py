@@ -16,7 +16,7 @@ import msgspec
 
 from ashore import __version__
 from ashore.access import keep_first_key, make_first_key
-from ashore.bootstrap import build_store, open_model_files, open_state, sealing_notes
+from ashore.bootstrap import build_store, open_model_files, open_state, sealing_notes, supervisor_recorder
 from ashore.cli.upplan import (
     ReloadOrder,
     Request,
@@ -29,7 +29,7 @@ from ashore.cli.upplan import (
     show_plan,
 )
 from ashore.core import SystemClock
-from ashore.deployment import Deployment, Listening
+from ashore.deployment import Deployment, Listening, audit_link
 from ashore.edge import find_envoy
 from ashore.engines import EngineInfo
 from ashore.errors import AshoreError, Bug
@@ -130,7 +130,11 @@ def _serve(request: Request, spec: Spec, settings: Settings, listening: Listenin
         store = build_store(home, settings)
         for note in sealing_notes(store, plan):
             _say(f"warning: {note}")
-        with Supervisor(clock=clock, say=_say) as supervisor, supervisor.signals():
+        with (
+            supervisor_recorder(audit_link(listening.audit, home)) as recorder,
+            Supervisor(clock=clock, say=_say) as supervisor,
+            supervisor.signals(),
+        ):
             deployment = Deployment(
                 home=home,
                 settings=settings,
@@ -139,6 +143,7 @@ def _serve(request: Request, spec: Spec, settings: Settings, listening: Listenin
                 open_files=partial(open_model_files, store, home),
                 clock=clock,
                 say=_say,
+                recorder=recorder,
             )
             control = ControlServer(home.control_socket, supervisor, partial(_answer, deployment, request))
             try:

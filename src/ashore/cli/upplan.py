@@ -118,6 +118,7 @@ def listening_of(spec: Spec, settings: Settings) -> Listening:
         edge=spec.edge,
         jobs=spec.jobs,
         egress=spec.egress,
+        audit=spec.audit,
         privacy=spec.privacy,
     )
 

@@ -3,7 +3,7 @@
 Stands beside `bootstrap`, outside the floors: it joins rooms that do not know each other.
 """
 
-from ashore.deployment.listening import Listening
+from ashore.deployment.listening import Listening, audit_link
 from ashore.deployment.service import Deployment
 
-__all__ = ["Deployment", "Listening"]
+__all__ = ["Deployment", "Listening", "audit_link"]

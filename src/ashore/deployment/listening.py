@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from ashore.audit import AuditLink
 from ashore.cache import CachePolicy
 from ashore.edge import worker_sockets
 from ashore.jobs import ApiAddress
 from ashore.privacy import PrivacyPolicy
 from ashore.serving import GrpcListen, HttpListen, RedisLink, WorkerListen
 from ashore.settings import Home
-from ashore.spec import AdmissionSpec, EdgeSpec, EgressSpec, HttpSpec, JobsSpec, ListenSpec
+from ashore.spec import AdmissionSpec, AuditSpec, EdgeSpec, EgressSpec, HttpSpec, JobsSpec, ListenSpec
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,6 +28,7 @@ class Listening:
     edge: EdgeSpec = field(default_factory=EdgeSpec)
     jobs: JobsSpec = field(default_factory=JobsSpec)
     egress: EgressSpec = field(default_factory=EgressSpec)
+    audit: AuditSpec = field(default_factory=AuditSpec)
     privacy: PrivacyPolicy = field(default_factory=PrivacyPolicy)
 
     def kept_for_life(self) -> dict[str, object]:
@@ -46,6 +48,7 @@ class Listening:
             "[cache] max_bytes": self.cache.max_bytes,
             "[jobs]": self.jobs,
             "[egress]": self.egress,
+            "[audit]": self.audit,
         }
 
     @property
@@ -81,3 +84,13 @@ def api_address(where: HttpListen) -> ApiAddress:
     """Return how a process of this machine reaches an API worker."""
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(where.host, where.host)
     return ApiAddress(uds=where.uds) if where.uds else ApiAddress(host=host, port=where.port)
+
+
+def audit_link(spec: AuditSpec, home: Home) -> AuditLink:
+    """Return where the processes of a home record what they do."""
+    return AuditLink(
+        path=str(home.audit),
+        keys=str(home.audit_keys),
+        durability=spec.durability,
+        keeps_content=spec.content == "sealed",
+    )

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from ashore.access import make_internal_token
-from ashore.core import Clock
+from ashore.core import Clock, MemoryRecorder, Recorder
+from ashore.deployment.acts import loaded_act, reload_act
 from ashore.deployment.children import api_child, check_alive, jobs_child, valkey_child, worker_name
 from ashore.deployment.hosts import Hosts, Running
 from ashore.deployment.listening import Listening, worker_listen
@@ -43,6 +44,7 @@ class Deployment:
         open_files: Callable[[ModelPlan], ModelFiles],
         clock: Clock,
         say: Callable[[str], None],
+        recorder: Recorder | None = None,
     ) -> None:
         """Make it; nothing is started.
 
@@ -54,6 +56,7 @@ class Deployment:
             open_files: Gives the files of a planned model, checked.
             clock: Names and deadlines.
             say: Told what happens.
+            recorder: Told what an auditor must know; default: nobody.
         """
         self._home = home
         self._settings = settings
@@ -62,6 +65,7 @@ class Deployment:
         self._open_files = open_files
         self._clock = clock
         self._say = say
+        self._recorder = recorder or MemoryRecorder()
         self._running: dict[str, Running] = {}
         self._plan: Plan | None = None
         self._hosts = Hosts(home=home, settings=settings, supervisor=supervisor, clock=clock)
@@ -130,6 +134,7 @@ class Deployment:
             info = self._hosts.wait(running, deadline_s)
             if info is not None:
                 told(alias, info, self._clock.monotonic_s() - started_s)
+                self._recorder.record(loaded_act(running, info))
         while not self._supervisor.stop_requested and not self._api_is_ready():
             for child in self._front():
                 check_alive(self._supervisor, child)
@@ -161,13 +166,17 @@ class Deployment:
                     fresh[change.alias] = self._hosts.start(model, self._open_files(model))
             deadline_s = self._clock.monotonic_s() + self._settings.start_timeout_s
             for running in fresh.values():
-                self._hosts.wait(running, deadline_s)
+                info = self._hosts.wait(running, deadline_s)
+                if info is not None:
+                    self._recorder.record(loaded_act(running, info))
             if self._edge is not None:
                 self._edge.apply(listening.edge)
-        except AshoreError:
+        except AshoreError as fault:
             for running in fresh.values():
                 self._hosts.stop(running)
+            self._recorder.record(reload_act(changes, fault))
             raise
+        self._recorder.record(reload_act(changes, None))
         gone = [self._running[c.alias] for c in changes if c.kind in ("remove", "replace")]
         kept = {
             c.alias: dataclasses.replace(self._running[c.alias], plan=models[c.alias])

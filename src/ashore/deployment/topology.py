@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Final
 
 from ashore.deployment.hosts import Running
-from ashore.deployment.listening import Listening, worker_listen
+from ashore.deployment.listening import Listening, audit_link, worker_listen
 from ashore.jobs import JobLimits
 from ashore.serving import AdmissionLimits, EdgeAddress, ServedModel, StateLink, Topology
 from ashore.settings import Home, Settings
@@ -57,6 +57,7 @@ def topology_of(running: Iterable[Running], *, listening: Listening, home: Home,
         privacy=listening.privacy,
         redis=listening.redis,
         state=StateLink(url=settings.state_url, path=str(home.state_db), snapshots=str(home.snapshots)),
+        audit=audit_link(listening.audit, home),
         jobs=JobLimits(
             max_attempts=listening.jobs.max_attempts,
             result_ttl_ms=int(listening.jobs.result_ttl_s * 1000),

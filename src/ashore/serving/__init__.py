@@ -9,7 +9,6 @@ from ashore.serving.board import BEAT_S, Board, make_board
 from ashore.serving.bytes_text import BytesText
 from ashore.serving.embedding import Embedding
 from ashore.serving.guards import (
-    AuditNote,
     Auditor,
     Budgets,
     Guards,
@@ -23,6 +22,8 @@ from ashore.serving.guards import (
 from ashore.serving.masking import PrivacyMasker
 from ashore.serving.memory import MemoryReplica
 from ashore.serving.model import (
+    NOWHERE,
+    Arrival,
     ChoiceEnded,
     Delta,
     FinishReason,
@@ -54,8 +55,9 @@ from ashore.serving.topology import (
 
 __all__ = [
     "BEAT_S",
+    "NOWHERE",
     "AdmissionLimits",
-    "AuditNote",
+    "Arrival",
     "Auditor",
     "Board",
     "Budgets",

@@ -8,16 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Protocol
 
 from ashore.access import Principal
+from ashore.audit import RequestNote
 from ashore.cache import KeptAnswer
-from ashore.core import RequestId
-from ashore.errors import AshoreError
 from ashore.serving.admission import Cost
-from ashore.serving.model import GenerationRequest, ServingEvent, Started, Usage
-
-Outcome = Literal["answered", "failed", "cancelled"]
+from ashore.serving.model import GenerationRequest, ServingEvent, Usage
 
 Decode = Callable[[Sequence[int]], str]
 """Token ids to text."""
@@ -121,69 +118,42 @@ class Masker(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AuditNote:
-    """One request, for the record. Holds no text of it."""
-
-    request_id: RequestId
-    principal: Principal
-    alias: str
-    release: str
-    outcome: Outcome
-    cache: str
-    """`miss`, `hit-exact`, `hit-semantic`."""
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
-    error_code: str = ""
-    masked: Mapping[str, int] = field(default_factory=dict)
-    """How many entities of each kind the request held."""
-
-
 class Auditor(Protocol):
     """Keeps the record."""
 
-    def note(self, note: AuditNote) -> None:
+    @property
+    def strict(self) -> bool:
+        """Whether no answer may go out before its record is on disk: `durable` is awaited then."""
+        ...
+
+    @property
+    def keeps_content(self) -> bool:
+        """Whether a note is to carry prompt and answer, which are sealed before they are written."""
+        ...
+
+    def check(self) -> None:
+        """Return when what a request does can be recorded.
+
+        Raises:
+            AuditUnavailable: it cannot; no audit, no service.
+        """
+        ...
+
+    def digest(self, text: bytes) -> str:
+        """Return the keyed digest of a text; empty where there is no key."""
+        ...
+
+    def note(self, note: RequestNote) -> None:
         """Take a note. Returns at once; writing is the auditor's business."""
         ...
 
+    async def durable(self, timeout_s: float = 5.0) -> None:
+        """Return when everything noted before is on disk.
 
-class Watch:
-    """Listens to an answer and says at its end what happened."""
-
-    __slots__ = ("_cache", "_completion_tokens", "_error_code", "_prompt_tokens", "masked", "outcome")
-
-    def __init__(self) -> None:
-        self.outcome: Outcome = "cancelled"
-        self.masked: Mapping[str, int] = {}
-        self._cache = "miss"
-        self._error_code = ""
-        self._prompt_tokens = self._completion_tokens = 0
-
-    def hear(self, event: ServingEvent) -> None:
-        """Take the next event."""
-        if isinstance(event, Started):
-            self._cache = event.cache
-        elif isinstance(event, Usage):
-            self._prompt_tokens, self._completion_tokens = event.prompt_tokens, event.completion_tokens
-
-    def failed(self, fault: AshoreError) -> None:
-        """Hear that the answer broke off."""
-        self.outcome, self._error_code = "failed", fault.code
-
-    def note(self, request_id: RequestId, alias: str, principal: Principal, release: str) -> AuditNote:
-        """Return what happened."""
-        return AuditNote(
-            request_id=request_id,
-            principal=principal,
-            alias=alias,
-            release=release,
-            outcome=self.outcome,
-            cache=self._cache,
-            prompt_tokens=self._prompt_tokens,
-            completion_tokens=self._completion_tokens,
-            error_code=self._error_code,
-            masked=self.masked,
-        )
+        Raises:
+            AuditUnavailable: it was not in time.
+        """
+        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -240,15 +210,27 @@ class SeesNothing:
 
 
 class Tally:
-    """An auditor that only counts outcomes."""
+    """An auditor that only counts outcomes, and keeps nothing of them."""
+
+    strict = False
+    keeps_content = False
 
     def __init__(self) -> None:
         self.outcomes: dict[tuple[str, str], int] = {}
         """By outcome and what the cache said."""
 
-    def note(self, note: AuditNote) -> None:
+    def check(self) -> None:
+        return None
+
+    def digest(self, text: bytes) -> str:
+        return ""
+
+    def note(self, note: RequestNote) -> None:
         what = (note.outcome, note.cache)
         self.outcomes[what] = self.outcomes.get(what, 0) + 1
+
+    async def durable(self, timeout_s: float = 5.0) -> None:
+        return None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Final, Literal
 
+from ashore.audit import RequestNote
 from ashore.cache import Directive
 from ashore.core import Message, RequestId, ToolSpec
 from ashore.engines import Grammar, Sampling
@@ -12,6 +13,25 @@ from ashore.engines import Grammar, Sampling
 FinishReason = Literal["stop", "length", "tool_calls"]
 Urgency = Literal["interactive", "background", "batch"]
 """background: waits behind whoever waits for an answer. batch: also gives its slot up when one of those comes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """Where a request came from and on which route, for the record."""
+
+    origin: str = ""
+    """Address of the client as the edge says, or `job/ID`."""
+    route: str = ""
+
+
+NOWHERE: Final = Arrival()
+
+
+@dataclass(slots=True)
+class Receipt:
+    """What the record says of an answer; there once it has ended."""
+
+    note: RequestNote | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,6 +65,7 @@ class GenerationRequest:
     """`chat_template_kwargs`: extra variables for the chat template."""
     cache: Directive = field(default_factory=Directive)
     """What the client says about kept answers."""
+    arrival: Arrival = NOWHERE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,6 +96,8 @@ class Started:
     """Time at which a kept answer is no longer given; 0 for a fresh one."""
     entry_id: str = ""
     """Name of the kept answer."""
+    receipt: Receipt | None = None
+    """Of a kept answer, so that whoever repeats its bytes can be recorded as this one is."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,10 +144,13 @@ class Usage:
 ServingEvent = Started | Delta | ChoiceEnded | Usage
 
 __all__ = [
+    "NOWHERE",
+    "Arrival",
     "ChoiceEnded",
     "Delta",
     "FinishReason",
     "GenerationRequest",
+    "Receipt",
     "ServingEvent",
     "Started",
     "TokenText",

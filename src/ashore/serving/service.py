@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Sequence
+from dataclasses import replace
+
+import msgspec
 
 from ashore.access import INFER, Authority, PolicyAuthority, Principal
 from ashore.cache import AnswerCache, CacheStats, Question, Ready
@@ -21,11 +24,12 @@ from ashore.serving.board import Board
 from ashore.serving.embedding import Embedding, check_embeds, encode_inputs, shorten
 from ashore.serving.flights import Flights, Terms
 from ashore.serving.fresh import FreshAnswers, allowed_s
-from ashore.serving.guards import AuditNote, Guards, Masked, Watch
-from ashore.serving.model import GenerationRequest, ServingEvent, Started, Urgency, Usage
+from ashore.serving.guards import Guards, Masked, Reservation
+from ashore.serving.model import NOWHERE, Arrival, GenerationRequest, ServingEvent, Started, Urgency, Usage
 from ashore.serving.models import LoadedModel, ModelCard
 from ashore.serving.orders import check_features
 from ashore.serving.prompt import INLINE_CHARS, num_chars, prompt_ids
+from ashore.serving.recording import Watch, prompt_bytes, repeated_note
 from ashore.serving.replicas import ReplicaFactory
 from ashore.serving.roster import Roster, TextLoader
 from ashore.serving.scoring import check_scores
@@ -117,28 +121,36 @@ class ServingService:
             AshoreError: before `Started` when the request cannot be served; later when the answer broke off.
         """
         arrived_at = self._clock.monotonic_s()
-        self._authorise(principal, request.model)
-        model = self._roster.find(request.model)
-        request = prepare_tools(request, model.text)
-        check_features(request, model.info)
-        check_scores(request, model.served)
-        watch = Watch()
-        masked = await self._mask(model, request, principal, watch)
-        request = masked.request
-        question = self._cache.question(
-            ask_of(request, model.served, principal, holds_personal_data=masked.found),
+        auditor = self._guards.auditor
+        auditor.check()
+        watch = self._watch(
+            request.request_id, request.model, principal, prompt_bytes(request), arrival=request.arrival
         )
-        outward = masked.outward
         self._enter()
         try:
+            self._authorise(principal, request.model)
+            model = self._roster.find(request.model)
+            watch.release = model.served.release
+            request = prepare_tools(request, model.text)
+            check_features(request, model.info)
+            check_scores(request, model.served)
+            masked = await self._mask(model, request, principal)
+            request, watch.masked, outward = masked.request, masked.counts, masked.outward
+            question = self._cache.question(
+                ask_of(request, model.served, principal, holds_personal_data=masked.found),
+            )
             events = self._events(model, request, question, principal, arrived_at)
             try:
                 async for event in events:
-                    watch.hear(event)
-                    if outward is None:
-                        yield event
-                        continue
-                    for told in outward.take(event):
+                    for told in (event,) if outward is None else outward.take(event):
+                        watch.hear(told)
+                        if isinstance(told, Started):
+                            if auditor.strict:
+                                await watch.began()
+                            if told.good_until_s:
+                                told = replace(told, receipt=watch.receipt)
+                        elif auditor.strict and isinstance(told, Usage):
+                            await watch.ended()
                         yield told
             finally:
                 await events.aclose()
@@ -148,22 +160,27 @@ class ServingService:
             raise
         finally:
             self._exit()
-            self._guards.auditor.note(watch.note(request.request_id, request.model, principal, model.served.release))
+            watch.note()
 
-    async def _mask(self, model: LoadedModel, request: GenerationRequest, principal: Principal, watch: Watch) -> Masked:
-        """Take personal data out; on a thread where there is much to read. A refusal is noted."""
+    def _watch(
+        self, request_id: RequestId, alias: str, principal: Principal, prompt: bytes, *, arrival: Arrival
+    ) -> Watch:
+        return Watch(
+            self._guards.auditor,
+            self._clock,
+            request_id=request_id,
+            alias=alias,
+            principal=principal,
+            prompt=prompt,
+            arrival=arrival,
+        )
+
+    async def _mask(self, model: LoadedModel, request: GenerationRequest, principal: Principal) -> Masked:
+        """Take personal data out; on a thread where there is much to read."""
         mask, decode = self._guards.masker.mask, model.text.decode
-        try:
-            if num_chars(request) > INLINE_CHARS:
-                masked = await asyncio.to_thread(mask, request, principal, decode)
-            else:
-                masked = mask(request, principal, decode)
-        except AshoreError as fault:
-            watch.failed(fault)
-            self._guards.auditor.note(watch.note(request.request_id, request.model, principal, model.served.release))
-            raise
-        watch.masked = masked.counts
-        return masked
+        if num_chars(request) > INLINE_CHARS:
+            return await asyncio.to_thread(mask, request, principal, decode)
+        return mask(request, principal, decode)
 
     async def _events(
         self,
@@ -251,6 +268,7 @@ class ServingService:
         priority: int = 0,
         urgency: Urgency = "interactive",
         deadline_s: float | None = None,
+        arrival: Arrival = NOWHERE,
     ) -> Embedding:
         """Return one vector per input. The deadline covers the wait for a slot and the run together.
 
@@ -258,18 +276,21 @@ class ServingService:
             AshoreError: the model does not embed, an input does not fit, there is no room, or the deadline passed.
         """
         deadline_at = self._clock.monotonic_s() + allowed_s(self._roster.topology, deadline_s)
-        self._authorise(principal, model)
-        found = self._roster.find(model)
-        info = found.info
-        check_embeds(model, info, dimensions)
-        watch = Watch()
-        masked, watch.masked = self._guards.masker.mask_inputs(model, inputs, principal, found.text.decode)
-        batch = await encode_inputs(masked, found.text, info)
-        prompt_tokens = sum(len(ids) for ids in batch)
-        cost = Cost(1, prompt_tokens)
-        reservation = self._guards.budgets.reserve(principal, model, cost)
+        self._guards.auditor.check()
+        watch = self._watch(request_id, model, principal, msgspec.json.encode(inputs), arrival=arrival)
+        reservation: Reservation | None = None
         self._enter()
         try:
+            self._authorise(principal, model)
+            found = self._roster.find(model)
+            info = found.info
+            watch.release = found.served.release
+            check_embeds(model, info, dimensions)
+            masked, watch.masked = self._guards.masker.mask_inputs(model, inputs, principal, found.text.decode)
+            batch = await encode_inputs(masked, found.text, info)
+            prompt_tokens = sum(len(ids) for ids in batch)
+            cost = Cost(1, prompt_tokens)
+            reservation = self._guards.budgets.reserve(principal, model, cost)
             wait_s = max(0.0, deadline_at - self._clock.monotonic_s())
             # one that runs is over before it could be preempted: it only waits behind others
             background = background_of("interactive" if urgency == "interactive" else "background")
@@ -284,13 +305,16 @@ class ServingService:
             reservation.settle(usage)
             watch.hear(usage)
             watch.outcome = "answered"
+            if self._guards.auditor.strict:
+                await watch.ended()
         except AshoreError as fault:
             watch.failed(fault)
             raise
         finally:
-            reservation.release()
+            if reservation is not None:
+                reservation.release()
             self._exit()
-            self._guards.auditor.note(watch.note(request_id, model, principal, found.served.release))
+            watch.note()
         self._metrics.add("ashore_prompt_tokens", prompt_tokens, model)
         return Embedding(
             model=model,
@@ -319,30 +343,36 @@ class ServingService:
         stamp = b"%d %s" % (self._roster.generation, self._guards.masker.rules_stamp(principal, path))
         return self._cache.ready_key(principal.tenant, principal.id, path, body, stamp)
 
-    def ready(self, key: bytes, request_id: RequestId, principal: Principal) -> Ready | None:
+    def ready(
+        self, key: bytes, request_id: RequestId, principal: Principal, *, arrival: Arrival = NOWHERE
+    ) -> Ready | None:
         """Return a finished response, charged and noted; None where there is none.
+
+        Await `recorded` before it goes out. Where content is kept, every request is taken apart, so there is none.
 
         Raises:
             PermissionDenied: the principal may no longer ask.
-            AshoreError: the budget is used up.
+            AshoreError: the budget is used up, or the record cannot be written.
         """
-        ready = self._cache.ready(key)
+        auditor = self._guards.auditor
+        ready = None if auditor.keeps_content else self._cache.ready(key)
         if ready is None:
             return None
+        auditor.check()
         self._authorise(principal, ready.alias)
         self._guards.budgets.charge_hit(principal, ready.alias)
-        self._guards.auditor.note(
-            AuditNote(
-                request_id=request_id,
-                principal=principal,
-                alias=ready.alias,
-                release=ready.release,
-                outcome="answered",
-                cache=ready.label,
-            )
-        )
+        auditor.note(repeated_note(ready.told, ready, request_id, principal, arrival))
         self._metrics.add("ashore_cache_lookups", 1, ready.alias, ready.label)
         return ready
+
+    async def recorded(self) -> None:
+        """Return when what was noted may go out: at once, or in strict mode when it is on disk.
+
+        Raises:
+            AuditUnavailable: it is not.
+        """
+        if self._guards.auditor.strict:
+            await self._guards.auditor.durable()
 
     def age_s(self, ready: Ready) -> int:
         """Return how old the answer in a finished response is."""
@@ -362,6 +392,7 @@ class ServingService:
                 label=started.cache,
                 stored_at_s=self._clock.now_s() - started.age_s,
                 expires_at_s=started.good_until_s,
+                told=None if started.receipt is None else started.receipt.note,
             ),
         )
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import msgspec
 
+from ashore.audit import AuditLink
 from ashore.cache import CachePolicy
 from ashore.engines import EngineKind
 from ashore.errors import InvalidSpec
@@ -139,6 +140,7 @@ class Topology(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     redis: RedisLink | None = None
     """None: every worker has its own answers."""
     state: StateLink = StateLink()
+    audit: AuditLink = AuditLink()
     jobs: JobLimits = JobLimits()
     privacy: PrivacyPolicy = PrivacyPolicy()
     """What ashore.toml says; a policy in the state goes before it."""

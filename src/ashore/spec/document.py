@@ -9,6 +9,7 @@ from pathlib import Path
 
 from ashore.errors import InvalidSpec
 from ashore.privacy import PrivacyPolicy
+from ashore.spec.audit import AuditSpec, read_audit
 from ashore.spec.front import (
     CacheSpec,
     EdgeSpec,
@@ -27,7 +28,7 @@ from ashore.spec.privacy import read_privacy
 from ashore.spec.sealing import absolute_key_source, read_sealing
 from ashore.spec.table import Table
 
-LATER = ("access", "audit", "backup")
+LATER = ("access", "backup")
 """Sections of the design that this version cannot honour. Accepting one silently would be a lie about safety."""
 
 
@@ -44,6 +45,7 @@ class Spec:
     redis: RedisSpec = field(default_factory=RedisSpec)
     jobs: JobsSpec = field(default_factory=JobsSpec)
     egress: EgressSpec = field(default_factory=EgressSpec)
+    audit: AuditSpec = field(default_factory=AuditSpec)
     privacy: PrivacyPolicy = field(default_factory=PrivacyPolicy)
     settings: Mapping[str, object] = field(default_factory=dict)
     """`[settings]` as written, for `read_settings`; among them `[state] url` as `state_url` and `[sealing] key` as
@@ -86,6 +88,7 @@ def parse_spec(text: str, *, where: str = "ashore.toml") -> Spec:
         redis=read_redis(top.table("redis")),
         jobs=read_jobs(top.table("jobs")),
         egress=read_egress(top.table("egress")),
+        audit=read_audit(top.table("audit")),
         privacy=read_privacy(top.table("privacy")),
         settings=_settings(top),
     )

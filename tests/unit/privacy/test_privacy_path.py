@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from ashore.access import OpenDoor
+from ashore.audit import RequestNote
 from ashore.cache import AnswerCache, CachePolicy, FixedEpochs, KeptAnswer, KeptChoice, RoutePolicy
 from ashore.core import Message, RequestId, SystemClock, ToolCall, ToolSpec
 from ashore.engines import Sampling
@@ -17,7 +18,6 @@ from ashore.errors import PersonalDataBlocked
 from ashore.metrics import Metrics
 from ashore.privacy import Privacy, PrivacyPolicy
 from ashore.serving import (
-    AuditNote,
     BytesText,
     ChoiceEnded,
     Delta,
@@ -29,6 +29,7 @@ from ashore.serving import (
     ServingEvent,
     ServingService,
     Started,
+    Tally,
     Topology,
 )
 
@@ -37,11 +38,12 @@ ID = "11010519491231002X"
 QUESTION = f"身份证{ID}，电话13812345678，卡4111 1111 1111 1111"
 
 
-class Notes:
+class Notes(Tally):
     def __init__(self) -> None:
-        self.notes: list[AuditNote] = []
+        super().__init__()
+        self.notes: list[RequestNote] = []
 
-    def note(self, note: AuditNote) -> None:
+    def note(self, note: RequestNote) -> None:
         self.notes.append(note)
 
 

@@ -22,7 +22,7 @@ from ashore.cache import Directive, directive_of
 from ashore.core import Recorder, RequestId, new_request_id
 from ashore.errors import AshoreError, Bug, InvalidRequest
 from ashore.metrics import Metrics
-from ashore.serving import GenerationRequest, ServingEvent, ServingService, Started
+from ashore.serving import Arrival, GenerationRequest, ServingEvent, ServingService, Started
 
 Context: TypeAlias = Any
 """`grpc.aio.ServicerContext`; grpcio carries no types."""
@@ -41,6 +41,7 @@ class Call:
     principal: Principal
     request_id: RequestId
     directive: Directive
+    arrival: Arrival
 
 
 M = TypeVar("M", pb.ChatRequest, pb.CompleteRequest)
@@ -95,7 +96,7 @@ class InferenceService:
     async def ChatStream(self, request: pb.ChatRequest, context: Context) -> AsyncIterator[pb.AnswerEvent]:
         async with self._call(context, "ChatStream") as call:
             parsed = chat_request(request, request_id=call.request_id, deadline_s=context.time_remaining())
-            parsed = replace(parsed, cache=call.directive)
+            parsed = replace(parsed, cache=call.directive, arrival=call.arrival)
             async with aclosing(self._events(parsed, call.principal, context)) as events:
                 async for event in events:
                     yield answer_event(event, call.request_id)
@@ -108,7 +109,7 @@ class InferenceService:
     async def CompleteStream(self, request: pb.CompleteRequest, context: Context) -> AsyncIterator[pb.AnswerEvent]:
         async with self._call(context, "CompleteStream") as call:
             parsed = complete_request(request, request_id=call.request_id, deadline_s=context.time_remaining())
-            parsed = replace(parsed, cache=call.directive)
+            parsed = replace(parsed, cache=call.directive, arrival=call.arrival)
             async with aclosing(self._events(parsed, call.principal, context)) as events:
                 async for event in events:
                     yield answer_event(event, call.request_id)
@@ -124,6 +125,7 @@ class InferenceService:
                 request_id=call.request_id,
                 dimensions=dimensions,
                 deadline_s=context.time_remaining(),
+                arrival=call.arrival,
             )
             return embed_response(embedding)
         raise AssertionError("unreachable")
@@ -151,7 +153,7 @@ class InferenceService:
                 str(metadata.get("cache-control", "")).lower(), str(metadata.get("x-ashore-cache", ""))
             )
             principal = self._authenticator.authenticate(token_of(metadata), origin)
-            yield Call(principal, request_id, directive)
+            yield Call(principal, request_id, directive, Arrival(origin, SERVICE + method))
             status = "OK"
         except AshoreError as caught:
             act = denial_of(caught, principal, origin=origin, request_id=request_id)
@@ -180,14 +182,17 @@ class InferenceService:
         """Answer by the bytes of the request where they were answered before; else parse, call, render, remember."""
         repeats = call.directive == PLAIN
         key = self._serving.ready_key(call.principal, SERVICE + method, raw) if repeats else b""
-        ready = self._serving.ready(key, call.request_id, call.principal) if repeats else None
+        ready = self._serving.ready(key, call.request_id, call.principal, arrival=call.arrival) if repeats else None
         if ready is not None:
+            await self._serving.recorded()
             age_s = self._serving.age_s(ready)
             await context.send_initial_metadata(
                 (("x-request-id", call.request_id), ("x-ashore-cache", ready.label), ("age", str(age_s)))
             )
             return ready.body
-        request = replace(parse(raw, call.request_id, context.time_remaining()), cache=call.directive)
+        request = replace(
+            parse(raw, call.request_id, context.time_remaining()), cache=call.directive, arrival=call.arrival
+        )
         events = [event async for event in self._events(request, call.principal, context)]
         answer: bytes = whole_answer(events, request.request_id).SerializeToString()
         started = events[0]

@@ -159,9 +159,8 @@ class HttpApp:
             return NOBODY
         if route.guard == "operator" and is_local(exchange):
             return NOBODY
-        principal = self._stand_in(exchange) or self._authenticator.authenticate(
-            token_of(exchange), self.origin_of(exchange)
-        )
+        exchange.origin = self.origin_of(exchange)
+        principal = self._stand_in(exchange) or self._authenticator.authenticate(token_of(exchange), exchange.origin)
         exchange.principal_id = principal.id
         if route.guard == "operator":
             self.authority.require(principal, METRICS_READ, SERVER)
@@ -207,8 +206,9 @@ class HttpApp:
         """Answer by the bytes of the request where they were answered before; else call the handler, and remember."""
         body = await exchange.body(self.limits)
         key = self.serving.ready_key(principal, route.path, body)
-        ready = self.serving.ready(key, exchange.request_id, principal)
+        ready = self.serving.ready(key, exchange.request_id, principal, arrival=exchange.arrival)
         if ready is not None:
+            await self.serving.recorded()
             exchange.model = ready.alias[:64]
             if route.anthropic:
                 exchange.extra_headers.append((b"request-id", exchange.request_id.encode()))

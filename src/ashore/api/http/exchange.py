@@ -12,7 +12,7 @@ from urllib.parse import parse_qsl
 
 from ashore.core import RequestId, new_request_id, whole_number
 from ashore.errors import PayloadTooLarge, RequestTimeout
-from ashore.serving import Limits, Started, Urgency
+from ashore.serving import Arrival, Limits, Started, Urgency
 
 AsgiMessage = MutableMapping[str, Any]
 Scope = MutableMapping[str, Any]
@@ -67,6 +67,7 @@ class Exchange:
         "job_id",
         "method",
         "model",
+        "origin",
         "path",
         "principal_id",
         "request_id",
@@ -95,6 +96,8 @@ class Exchange:
         self.gone = False
         self.route = "unknown"
         self.principal_id = "-"
+        self.origin = ""
+        """Address of the client, once the application has found it out."""
         self.argument = ""
         """What stands for `{name}` in the path of the route."""
         self.model = "-"
@@ -120,6 +123,11 @@ class Exchange:
         """Address of the peer; the path of the socket, or empty, on a unix socket."""
         client = self.scope.get("client")
         return str(client[0]) if client else ""
+
+    @property
+    def arrival(self) -> Arrival:
+        """Return where the request came from, for the record."""
+        return Arrival(f"job/{self.job_id}" if self.job_id else self.origin, self.route)
 
     async def body(self, limits: Limits) -> bytes:
         """Return the whole body; read once, and the same from then on.

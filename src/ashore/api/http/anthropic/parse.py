@@ -50,6 +50,7 @@ def to_generation(request: MessagesRequest, exchange: Exchange) -> GenerationReq
         priority=priority_of(exchange),
         deadline_s=deadline_of(exchange),
         cache=directive_for(exchange),
+        arrival=exchange.arrival,
         template_options=_template_options(request),
     )
 

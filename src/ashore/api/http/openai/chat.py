@@ -128,6 +128,7 @@ def to_generation(request: ChatRequest, exchange: Exchange) -> GenerationRequest
         urgency=exchange.urgency,
         deadline_s=deadline_of(exchange),
         cache=directive_for(exchange),
+        arrival=exchange.arrival,
         template_options=_template_options(request.chat_template_kwargs),
     )
 

@@ -105,6 +105,7 @@ def to_generations(request: CompletionRequest, exchange: Exchange) -> list[Gener
             urgency=exchange.urgency,
             deadline_s=deadline_of(exchange),
             cache=directive_for(exchange),
+            arrival=exchange.arrival,
         )
         for prompt in prompts
     ]

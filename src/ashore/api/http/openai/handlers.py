@@ -79,6 +79,7 @@ async def embeddings(app: HttpApp, exchange: Exchange, principal: Principal) -> 
         priority=priority,
         urgency=exchange.urgency,
         deadline_s=deadline_s,
+        arrival=exchange.arrival,
     )
     headers = [
         JSON,

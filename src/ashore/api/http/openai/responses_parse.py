@@ -122,6 +122,7 @@ def to_generation(request: ResponsesRequest, exchange: Exchange, history: Sequen
         urgency=exchange.urgency,
         deadline_s=deadline_of(exchange),
         cache=directive_for(exchange),
+        arrival=exchange.arrival,
     )
 
 

@@ -1,0 +1,61 @@
+"""How a process gets its log: what the supervisor tells it, and opening the chain of that name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from ashore.audit.digests import Digester, digest_key
+from ashore.audit.log import AuditLog, Durability, LogOptions
+from ashore.audit.model import ChainName
+from ashore.audit.writer import ChainWriter
+from ashore.errors import HomeBusy
+
+DIGEST_KEY: Final = "digest-key"
+MOST_COMMANDS: Final = 64
+"""Commands of one home that may record at the same moment; each takes the first chain that is free."""
+
+
+class AuditLink(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Where the record of a home is."""
+
+    path: str = ""
+    """Folder of the audit; empty: there is none (tests and load generators)."""
+    keys: str = ""
+    """Folder of its keys."""
+    durability: Durability = "batched"
+    keeps_content: bool = False
+
+
+def open_log(link: AuditLink, chain: str) -> AuditLog:
+    """Return the log of a process, running. `close` gives the chain back.
+
+    Raises:
+        HomeBusy: another process has this chain.
+        AuditUnavailable: it cannot be written.
+    """
+    keys = Path(link.keys)
+    keys.mkdir(parents=True, exist_ok=True, mode=0o700)
+    digester = Digester(digest_key(keys / DIGEST_KEY))
+    options = LogOptions(durability=link.durability, keeps_content=link.keeps_content)
+    return AuditLog(ChainWriter(Path(link.path), ChainName(chain)), options=options, digester=digester).start()
+
+
+def open_command_log(link: AuditLink) -> AuditLog:
+    """Return the log of one command: of several at once each has a chain of its own, and later ones go on with it.
+
+    Raises:
+        AuditUnavailable: it cannot be written.
+    """
+    for number in range(MOST_COMMANDS):
+        chain = ChainName("cli" if number == 0 else f"cli-{number}")
+        try:
+            writer = ChainWriter(Path(link.path), chain)
+        except HomeBusy:
+            if number == MOST_COMMANDS - 1:
+                raise
+            continue
+        return AuditLog(writer, options=LogOptions(gather_s=0.0)).start(announce=False)
+    raise AssertionError("unreachable")

@@ -1,0 +1,276 @@
+"""The record of one process: takes notes and acts from any thread at once, and brings them to the disk in batches.
+
+Whoever tells something appends to a queue and goes on. One thread empties it, makes the lines, writes and syncs them.
+A waiter stands in the same queue behind what it waits for, so that order alone says what is on the disk.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from ashore.audit.digests import Digester
+from ashore.audit.model import Head, RequestNote
+from ashore.audit.writer import ChainWriter, Draft
+from ashore.core import Act
+from ashore.errors import AshoreError, AuditUnavailable
+
+Durability = Literal["batched", "strict"]
+
+GATHER_S: Final = 0.01
+"""How long a batch grows before it is written; with the write and the sync behind it, well within 50 ms."""
+BOUND_S: Final = 0.05
+"""In batched mode a record is on disk within this time of being told."""
+PATIENCE_S: Final = 2.0
+"""Once a record has waited so long the bound is plainly not being kept, and new requests are refused."""
+RETRY_S: Final = 0.5
+MOST_BATCH: Final = 4_096
+MOST_WAITING: Final = 200_000
+"""Records in memory; more are not taken, and whoever asks is refused."""
+
+log = logging.getLogger("ashore.audit")
+_time_ns = time.time_ns
+_monotonic_ns = time.monotonic_ns
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogOptions:
+    """How one process records."""
+
+    durability: Durability = "batched"
+    keeps_content: bool = False
+    gather_s: float = GATHER_S
+    patience_s: float = PATIENCE_S
+
+
+@dataclass(slots=True, kw_only=True)
+class LogStats:
+    """What the log of one process did."""
+
+    records: int = 0
+    batches: int = 0
+    longest_s: float = 0.0
+    """From the telling of a record until it was on disk; the longest."""
+    last_fault: str = ""
+
+
+class AuditLog:
+    """Implements `core.Recorder` and the `Auditor` of the request path. `start` and `close` around its life."""
+
+    def __init__(
+        self,
+        writer: ChainWriter,
+        *,
+        options: LogOptions | None = None,
+        digester: Digester | None = None,
+        clock_ns: Callable[[], int] = _time_ns,
+    ) -> None:
+        self._writer = writer
+        self._announce = True
+        self._options = options or LogOptions()
+        self._digester = digester
+        self._clock_ns = clock_ns
+        self._queue: deque[Draft | Future[None]] = deque()
+        self._wake = threading.Event()
+        self._awake = False
+        self._stopping = False
+        self._fault: AshoreError | None = None
+        self._waiting_since = 0.0
+        """When the oldest record that is not on disk was taken up; 0: there is none."""
+        self._head = writer.head
+        self.stats = LogStats()
+        self._thread = threading.Thread(target=self._run, name="audit", daemon=True)
+
+    def start(self, *, announce: bool = True) -> AuditLog:
+        """Begin to write; says in the chain that a writer began, and what it found. Returns itself."""
+        if announce or self._writer.torn_bytes or self._writer.damaged_line:
+            detail: dict[str, str | int] = {"pid": os.getpid()}
+            if self._writer.torn_bytes:
+                detail["torn_bytes"] = self._writer.torn_bytes
+            if self._writer.damaged_line:
+                detail["damaged_line"] = self._writer.damaged_line
+            self._put(("writer:start", detail))
+        self._announce = announce
+        self._thread.start()
+        return self
+
+    @property
+    def strict(self) -> bool:
+        """Whether no answer goes out before its record is on disk."""
+        return self._options.durability == "strict"
+
+    @property
+    def keeps_content(self) -> bool:
+        """Whether notes are to carry prompt and answer."""
+        return self._options.keeps_content
+
+    @property
+    def head(self) -> Head:
+        """How far the disk has the chain."""
+        return self._head
+
+    # --- core.Recorder
+
+    def record(self, act: Act) -> None:
+        """Take one act. Returns at once."""
+        self._put(act)
+
+    def settle(self, timeout_s: float) -> None:
+        """Return when everything told before is on disk.
+
+        Raises:
+            AuditUnavailable: it was not in time, or cannot be written.
+        """
+        waiter: Future[None] = Future()
+        self._enqueue(waiter)
+        try:
+            waiter.result(timeout_s)
+        except TimeoutError as fault:
+            raise self._late(timeout_s) from fault
+
+    # --- Auditor of the request path
+
+    def note(self, note: RequestNote) -> None:
+        """Take one request. Returns at once."""
+        self._put(note)
+
+    def check(self) -> None:
+        """Return when requests may be answered: what they do can be recorded.
+
+        Raises:
+            AuditUnavailable: the disk is full, the writer is dead, or records have waited too long.
+        """
+        if self._fault is not None:
+            raise AuditUnavailable(self._fault.message, hint=self._fault.hint, retry_after_s=2.0)
+        since = self._waiting_since
+        if since and time.monotonic() - since > self._options.patience_s:
+            raise self._late(self._options.patience_s)
+        if len(self._queue) > MOST_WAITING or not self._thread.is_alive():
+            raise self._late(self._options.patience_s)
+
+    async def durable(self, timeout_s: float = 5.0) -> None:
+        """Return when everything told before is on disk; for the event loop.
+
+        Raises:
+            AuditUnavailable: it was not in time, or cannot be written.
+        """
+        waiter: Future[None] = Future()
+        self._enqueue(waiter)
+        try:
+            await asyncio.wait_for(asyncio.wrap_future(waiter), timeout_s)
+        except TimeoutError as fault:
+            raise self._late(timeout_s) from fault
+
+    def digest(self, text: bytes) -> str:
+        """Return the keyed digest of a text; empty where there is no key."""
+        return "" if self._digester is None else self._digester.digest(text)
+
+    def close(self, timeout_s: float = 10.0) -> None:
+        """Write what is left, say in the chain that the writer stopped, and let the chain go. May be called twice."""
+        if not self._stopping:
+            if self._announce:
+                self._put(("writer:stop", {}))
+            self._stopping = True
+            self._wake.set()
+            self._thread.join(timeout_s)
+        if not self._thread.is_alive():
+            self._writer.close()
+
+    # --- the queue
+
+    def _put(self, what: RequestNote | Act | tuple[str, dict[str, str | int]]) -> None:
+        self._enqueue(Draft(self._clock_ns() // 1000, _monotonic_ns() // 1000, what))
+
+    def _enqueue(self, item: Draft | Future[None]) -> None:
+        """Append, and wake the writer where it sleeps.
+
+        The writer says that it sleeps before it looks into the queue, so what is appended here is seen by that look, or
+        finds it asleep.
+        """
+        self._queue.append(item)
+        if not self._awake:
+            self._awake = True
+            if not self._waiting_since:
+                self._waiting_since = time.monotonic()
+            self._wake.set()
+
+    def _run(self) -> None:
+        gather_s = 0.0 if self.strict else self._options.gather_s
+        while True:
+            self._wake.wait()
+            if gather_s and not self._stopping:
+                time.sleep(gather_s)
+            self._wake.clear()
+            self._awake = False
+            while self._queue:
+                self._write(self._take())
+            self._waiting_since = time.monotonic() if self._awake else 0.0
+            if self._stopping and not self._queue:
+                return
+
+    def _take(self) -> list[Draft | Future[None]]:
+        queue = self._queue
+        return [queue.popleft() for _ in range(min(len(queue), MOST_BATCH))]
+
+    def _write(self, items: list[Draft | Future[None]]) -> None:
+        """Write one batch, as often as it takes; while it fails, requests are refused and waiters are told why."""
+        drafts = [item for item in items if isinstance(item, Draft)]
+        waiters = [item for item in items if isinstance(item, Future)]
+        while True:
+            try:
+                self._writer.append(drafts)
+                break
+            except AshoreError as fault:
+                if self._fault is None:
+                    log.error("%s (%s)", fault.message, fault.hint)
+                self._fault, self.stats.last_fault = fault, fault.message
+                _tell(waiters, fault)
+                waiters = []
+            except Exception as fault:  # the outermost loop: a record that breaks the writer stops the service
+                log.exception("the audit's writer failed")
+                self._fault = AuditUnavailable(f"the audit's writer failed: {type(fault).__name__}: {fault}")
+                _tell(waiters, self._fault)
+                waiters = []
+            if self._stopping:
+                log.error("%d records could not be written", len(drafts))
+                return
+            time.sleep(RETRY_S)
+        if self._fault is not None:
+            log.warning("the audit is being written again")
+            self._fault = None
+        self._head = self._writer.head
+        if drafts:
+            self.stats.records += len(drafts)
+            self.stats.batches += 1
+            self.stats.longest_s = max(self.stats.longest_s, (_monotonic_ns() // 1000 - drafts[0].mono_us) / 1e6)
+        _tell(waiters, None)
+        self._waiting_since = time.monotonic() if self._queue else 0.0
+
+    def _late(self, waited_s: float) -> AuditUnavailable:
+        if self._fault is not None:
+            return AuditUnavailable(self._fault.message, hint=self._fault.hint, retry_after_s=2.0)
+        if not self._thread.is_alive():
+            return AuditUnavailable("the audit's writer has ended", hint="restart the server; its log says why")
+        return AuditUnavailable(
+            f"the audit's records were not on disk after {waited_s:g} s; the disk is slow or stuck",
+            hint="look at the disk of the home; requests are taken again once it keeps up",
+            retry_after_s=2.0,
+        )
+
+
+def _tell(waiters: list[Future[None]], fault: AshoreError | None) -> None:
+    for waiter in waiters:
+        if not waiter.set_running_or_notify_cancel():
+            continue
+        if fault is None:
+            waiter.set_result(None)
+        else:
+            waiter.set_exception(fault)

@@ -1,0 +1,118 @@
+"""What a record says, and the few names that every part of the room uses."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final, Literal, NewType
+
+import msgspec
+
+FORMAT: Final = 1
+"""Of the lines on disk. A reader refuses what it does not know; an old format is read for ever."""
+
+Kind = Literal["request", "act", "chain"]
+"""request: somebody asked a model. act: anything else that was decided or done. chain: what a writer says of its own
+chain: it began, a segment opened or closed, the clock jumped."""
+
+ChainName = NewType("ChainName", str)
+"""Of one writing process, `api-0`, `jobs`, `supervisor`, `cli`: one folder, one process at a time."""
+
+
+class Sealed(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Prompt and answer as ciphertext, base64 of nonce and AES-256-GCM, under the key of one person."""
+
+    answer: str
+    key_id: str
+    """Of the subject's key; when it is destroyed, nobody reads this again."""
+    prompt: str
+
+
+class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
+    """One line. Its fields stand in the order of the alphabet, as on disk; what is empty is left out."""
+
+    action: str
+    """`noun:verb`. `model:infer` for a request that ended, `model:begin` for one that began, in strict mode."""
+    actor: str
+    """Stable name of the principal, or `system`."""
+    answer: str = ""
+    """Keyed digest of the answer's text."""
+    at_us: int
+    """Wall clock, microseconds since the Unix epoch, as it stood. It may jump; `seq` does not."""
+    cache: str = ""
+    cached_tokens: int = 0
+    completion_tokens: int = 0
+    content: Sealed | None = None
+    detail: dict[str, str | int] = {}
+    error: str = ""
+    key: str = ""
+    """Name of the API key, never the key."""
+    kind: Kind
+    latency_ms: float = 0.0
+    masked: dict[str, int] = {}
+    """How many personal identifiers were masked, by kind."""
+    model: str = ""
+    mono_us: int
+    """Clock of the machine since its start, which nobody sets back."""
+    origin: str = ""
+    outcome: str = ""
+    prompt: str = ""
+    """Keyed digest of the prompt's text."""
+    prompt_tokens: int = 0
+    reason: str = ""
+    release: str = ""
+    request_id: str = ""
+    resource: str = ""
+    route: str = ""
+    seq: int
+    """Counts the records of one chain from 1 without a gap."""
+    tenant: str = ""
+
+
+class RequestNote(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """One request, as the request path tells it. A struct and no dataclass: one is made for every cached answer too."""
+
+    request_id: str
+    principal: str
+    tenant: str
+    alias: str
+    release: str
+    outcome: str
+    """`answered`, `failed`, `cancelled`; `begun` before the first piece of an answer, in strict mode."""
+    cache: str
+    """`miss`, `hit-exact`, `hit-semantic`."""
+    key: str = ""
+    origin: str = ""
+    route: str = ""
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cached_tokens: int = 0
+    masked: dict[str, int] = {}
+    error_code: str = ""
+    latency_ms: float = 0.0
+    prompt: str = ""
+    """Keyed digest."""
+    answer: str = ""
+    content: tuple[bytes, bytes] | None = None
+    """Prompt and answer themselves, where content logging is on."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Head:
+    """How far a chain goes."""
+
+    chain: ChainName
+    segment: int
+    """Number of its last segment, from 1."""
+    seq: int
+    """Of its last record; 0: it has none."""
+    hash: str
+    """Of its last record, 64 hexadecimal digits."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """Where a record lies."""
+
+    chain: ChainName
+    segment: int
+    offset: int

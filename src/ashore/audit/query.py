@@ -1,0 +1,120 @@
+"""What an auditor asks of the record, as a rule: does this record answer it? Pure."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+from ashore.audit.model import Record
+from ashore.errors import InvalidRequest
+
+DEFAULT_LIMIT: Final = 100
+MOST: Final = 100_000
+_AGO: Final = re.compile(r"(\d{1,6})([smhd])")
+_UNIT_S: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Query:
+    """All that is given must hold. Empty: everything."""
+
+    actor: str = ""
+    tenant: str = ""
+    action: str = ""
+    """`noun:verb`; `noun:*` for every verb."""
+    resource: str = ""
+    """`kind/name`; `kind/*` for every name."""
+    model: str = ""
+    outcome: str = ""
+    error: str = ""
+    request_id: str = ""
+    origin: str = ""
+    key: str = ""
+    digest: str = ""
+    """Of a prompt or an answer."""
+    kind: str = ""
+    chain: str = ""
+    since_us: int = 0
+    until_us: int = 0
+    """0: until now."""
+    text: str = ""
+    """Words that an act must contain, anywhere; requests hold no text."""
+    limit: int = DEFAULT_LIMIT
+
+    def exact(self) -> dict[str, str]:
+        """Return the fields that must have one value, by their name in a record."""
+        named = {
+            "actor": self.actor,
+            "tenant": self.tenant,
+            "model": self.model,
+            "outcome": self.outcome,
+            "error": self.error,
+            "request_id": self.request_id,
+            "origin": self.origin,
+            "key": self.key,
+            "kind": self.kind,
+        }
+        if self.action and not self.action.endswith("*"):
+            named["action"] = self.action
+        if self.resource and not self.resource.endswith("*"):
+            named["resource"] = self.resource
+        return {name: value for name, value in named.items() if value}
+
+
+def matches(query: Query, record: Record) -> bool:
+    """Return whether a record answers the query; its chain is not looked at."""
+    if any(getattr(record, name) != value for name, value in query.exact().items()):
+        return False
+    if query.action.endswith("*") and not record.action.startswith(query.action[:-1]):
+        return False
+    if query.resource.endswith("*") and not record.resource.startswith(query.resource[:-1]):
+        return False
+    if query.digest and query.digest not in (record.prompt, record.answer):
+        return False
+    if record.at_us < query.since_us or (query.until_us and record.at_us >= query.until_us):
+        return False
+    return not query.text or contains(record, query.text.casefold())
+
+
+def contains(record: Record, words: str) -> bool:
+    """Return whether every word stands somewhere in what an act says."""
+    if record.kind == "request":
+        return False
+    facts = " ".join(f"{name}={value}" for name, value in record.detail.items())
+    told = " ".join((record.action, record.actor, record.resource, record.reason, record.outcome, facts)).casefold()
+    return all(word in told for word in words.split())
+
+
+def read_moment(text: str, *, now_s: float) -> int:
+    """Return a moment in microseconds since the epoch: `2026-11-24`, `2026-11-24T10:00:00+08:00`, or `3h` ago.
+
+    A moment without a zone is UTC.
+
+    Raises:
+        InvalidRequest: it is neither.
+    """
+    ago = _AGO.fullmatch(text.strip())
+    if ago:
+        return int((now_s - int(ago[1]) * _UNIT_S[ago[2]]) * 1e6)
+    try:
+        moment = datetime.fromisoformat(text.strip())
+    except ValueError as fault:
+        raise InvalidRequest(
+            f"{text[:60]!r} is no moment",
+            hint="expected 2026-11-24, 2026-11-24T10:00:00+08:00, or 3h for three hours ago",
+        ) from fault
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=UTC)
+    return (moment - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)
+
+
+def shown_moment(at_us: int) -> str:
+    """Return a moment in UTC with milliseconds, as RFC 3339 has it."""
+    seconds, micros = divmod(at_us, 1_000_000)
+    try:
+        moment = datetime.fromtimestamp(seconds, UTC)
+    except (OverflowError, ValueError, OSError):
+        return f"{at_us}us"
+    return f"{moment:%Y-%m-%dT%H:%M:%S}.{micros // 1000:03}Z"

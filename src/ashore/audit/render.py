@@ -1,0 +1,45 @@
+"""A hit as a line for people, and as JSON. No text of a record can forge a line or turn one around."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from ashore.audit.canonical import printable
+from ashore.audit.query import shown_moment
+from ashore.audit.search import Hit
+
+
+def hit_json(hit: Hit) -> dict[str, Any]:
+    """Return a hit in JSON's types: the record, its time as text, and where it lies."""
+    told: dict[str, Any] = msgspec.to_builtins(hit.record)
+    place = hit.place
+    return {"at": shown_moment(hit.record.at_us), "chain": place.chain, "segment": place.segment, **told}
+
+
+def hit_line(hit: Hit) -> str:
+    """Return a hit in one line."""
+    record = hit.record
+    words = [shown_moment(record.at_us), f"{hit.place.chain}#{record.seq}", record.actor, record.action]
+    if record.resource or record.model:
+        words.append(record.resource or record.model)
+    words.append(record.outcome)
+    facts: dict[str, object] = {
+        "tenant": record.tenant,
+        "key": record.key,
+        "from": record.origin,
+        "release": record.release,
+        "cache": record.cache,
+        "error": record.error,
+        "request": record.request_id,
+        **record.detail,
+        **{f"masked.{kind}": number for kind, number in record.masked.items()},
+    }
+    if record.kind == "request":
+        facts["tokens"] = f"{record.prompt_tokens}+{record.completion_tokens}"
+        facts["ms"] = f"{record.latency_ms:g}"
+    words += [f"{name}={value}" for name, value in facts.items() if value not in ("", 0)]
+    if record.reason:
+        words.append(f"({record.reason})")
+    return printable(" ".join(words))

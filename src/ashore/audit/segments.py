@@ -1,0 +1,209 @@
+"""Files of a chain: what they are called, how their lines are read, and where a torn one ends."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, Final
+
+import msgspec
+
+from ashore.audit.canonical import MAX_LINE_BYTES, decode
+from ashore.audit.chain import HASH_CHARS, MerkleTree, genesis, linked
+from ashore.audit.model import ChainName, Head, Record
+
+CHAINS: Final = "chains"
+SEGMENT: Final = re.compile(r"(\d{8})\.log")
+_NAME: Final = re.compile(r"[a-z0-9][a-z0-9.-]{0,63}")
+
+
+def chain_folder(root: Path, chain: ChainName) -> Path:
+    """Return where a chain lies under the folder of the audit."""
+    assert _NAME.fullmatch(chain)
+    return root / CHAINS / chain
+
+
+def segment_path(root: Path, chain: ChainName, number: int) -> Path:
+    """Return the file of a segment."""
+    return chain_folder(root, chain) / f"{number:08}.log"
+
+
+def chains_in(root: Path) -> list[ChainName]:
+    """Return the chains under a folder, sorted."""
+    folder = root / CHAINS
+    if not folder.is_dir():
+        return []
+    return sorted(ChainName(one.name) for one in folder.iterdir() if one.is_dir() and _NAME.fullmatch(one.name))
+
+
+def segments_of(root: Path, chain: ChainName) -> list[int]:
+    """Return the numbers of a chain's segments, sorted."""
+    folder = chain_folder(root, chain)
+    found = (SEGMENT.fullmatch(one.name) for one in folder.iterdir()) if folder.is_dir() else iter(())
+    return sorted(int(match[1]) for match in found if match)
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One line of a file, as bytes."""
+
+    number: int
+    """From 1."""
+    offset: int
+    hash: bytes
+    """Of the record, as the line claims; empty where it claims none."""
+    body: bytes
+    whole: bool
+    """Whether it ends with a newline."""
+
+
+def read_lines(file: BinaryIO) -> Iterator[Line]:
+    """Yield the lines of a segment. Holds one line in memory, and no line longer than a reader takes."""
+    offset = number = 0
+    while raw := file.readline(MAX_LINE_BYTES):
+        number += 1
+        whole = raw.endswith(b"\n")
+        try:
+            claimed = (
+                bytes.fromhex(raw[:HASH_CHARS].decode("ascii")) if raw[HASH_CHARS : HASH_CHARS + 1] == b" " else b""
+            )
+        except ValueError:
+            claimed = b""
+        yield Line(number, offset, claimed, raw[HASH_CHARS + 1 : len(raw) - whole], whole)
+        offset += len(raw)
+
+
+@dataclass(slots=True, kw_only=True)
+class Tail:
+    """Where the last segment of a chain stands: what its next writer goes on from."""
+
+    head: Head
+    hash: bytes
+    num_bytes: int = 0
+    """Of whole, good lines."""
+    torn_bytes: int = 0
+    """Behind them, of a line that was being written when its writer died."""
+    damaged_line: int = 0
+    """First line that is whole and wrong; 0: none. Nobody writes behind it, and nobody cuts it."""
+    closed: bool = False
+    """Whether the next record begins another segment."""
+    root_before: str = ""
+    """Root that the next first line of a segment names."""
+    tree: MerkleTree
+    last: Record | None = None
+
+
+def read_tail(root: Path, chain: ChainName) -> Tail:
+    """Return where a chain stands. Reads its last segment whole.
+
+    A process that died leaves at most one line without its newline, and what it left is cut. A whole line that does not
+    fit was changed by somebody.
+    """
+    numbers = segments_of(root, chain)
+    if not numbers:
+        return Tail(
+            head=Head(chain=chain, segment=0, seq=0, hash=""), hash=genesis(chain), tree=MerkleTree(), closed=True
+        )
+    number = numbers[-1]
+    with segment_path(root, chain, number).open("rb") as file:
+        tail = _tail_of(file, chain, number)
+    if tail.last is None:
+        _go_on_from_before(tail, root, chain, number)
+    return tail
+
+
+def _tail_of(file: BinaryIO, chain: ChainName, number: int) -> Tail:
+    tail = Tail(head=Head(chain=chain, segment=number, seq=0, hash=""), hash=b"", tree=MerkleTree())
+    for line in read_lines(file):
+        if not line.whole:
+            if len(line.body) < MAX_LINE_BYTES // 2:
+                tail.torn_bytes = os.fstat(file.fileno()).st_size - line.offset
+            else:
+                tail.damaged_line = line.number
+            break
+        record = _good(line, tail.hash or _named_before(line))
+        if record is None:
+            tail.damaged_line = line.number
+            break
+        tail.closed = is_closing(record)
+        if tail.closed:
+            tail.root_before = str(record.detail.get("root", ""))
+        else:
+            tail.tree.add(line.hash)
+        tail.hash, tail.last = line.hash, record
+        tail.num_bytes = line.offset + HASH_CHARS + 2 + len(line.body)
+    if tail.last is not None:
+        tail.head = Head(chain=chain, segment=number, seq=tail.last.seq, hash=tail.hash.hex())
+    return tail
+
+
+def _go_on_from_before(tail: Tail, root: Path, chain: ChainName, number: int) -> None:
+    """Take the end of the segment before one that has no good line: its writer died while it wrote the first."""
+    tail.hash = genesis(chain)
+    tail.head = Head(chain=chain, segment=number, seq=0, hash=tail.hash.hex())
+    before = segment_path(root, chain, number - 1)
+    line = last_line(before) if number > 1 and before.exists() else None
+    if line is None:
+        return
+    try:
+        tail.last = decode(line.body)
+    except msgspec.DecodeError:
+        return
+    tail.hash = line.hash
+    tail.head = Head(chain=chain, segment=number, seq=tail.last.seq, hash=line.hash.hex())
+    if is_closing(tail.last):
+        tail.root_before = str(tail.last.detail.get("root", ""))
+
+
+def _named_before(line: Line) -> bytes:
+    """Return the hash that the first line of a segment names as the end of the one before it."""
+    try:
+        return bytes.fromhex(str(decode(line.body).detail.get("previous", "")))
+    except (msgspec.DecodeError, ValueError):
+        return b""
+
+
+def _good(line: Line, before: bytes) -> Record | None:
+    if linked(before, line.body) != line.hash:
+        return None
+    try:
+        return decode(line.body)
+    except msgspec.DecodeError:
+        return None
+
+
+def is_closing(record: Record) -> bool:
+    """Return whether a record is the last of its segment."""
+    return record.kind == "chain" and record.action == "segment:close"
+
+
+def last_line(path: Path) -> Line | None:
+    """Return the last whole line of a segment without reading what is before it; None where there is none."""
+    with path.open("rb") as file:
+        end = file.seek(0, os.SEEK_END)
+        step, start = 4096, end
+        data = b""
+        while start > 0 and len(data) < MAX_LINE_BYTES:
+            start = max(0, start - step)
+            file.seek(start)
+            data = file.read(end - start)
+            whole = data.rfind(b"\n")
+            begin = data.rfind(b"\n", 0, whole) if whole > 0 else -1
+            if whole >= 0 and (begin >= 0 or start == 0):
+                raw = data[begin + 1 : whole + 1]
+                try:
+                    claimed = bytes.fromhex(raw[:HASH_CHARS].decode("ascii"))
+                except ValueError:
+                    return None
+                return Line(0, start + begin + 1, claimed, raw[HASH_CHARS + 1 : -1], True)
+            step *= 8
+    return None
+
+
+def last_hash(path: Path) -> bytes | None:
+    """Return the hash that the last whole line of a segment claims."""
+    line = last_line(path)
+    return line.hash if line is not None and line.hash else None

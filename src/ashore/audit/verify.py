@@ -1,0 +1,218 @@
+"""Whether the record is what was written: reads every line once, and names the first that is wrong.
+
+Needs the folder and nothing else of the home; trusts no index, and no key that lies in the folder.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import msgspec
+
+from ashore.audit.canonical import MAX_LINE_BYTES, decode
+from ashore.audit.chain import MerkleTree, genesis, linked
+from ashore.audit.model import FORMAT, ChainName, Record
+from ashore.audit.segments import Line, is_closing, read_lines, segment_path, segments_of
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Problem:
+    """The first thing that is wrong with one chain, or with the checkpoints."""
+
+    file: str
+    line: int
+    """From 1; 0: the file as a whole."""
+    seq: int
+    """Of the record that was expected there."""
+    what: str
+    """What was seen and what was expected."""
+
+
+@dataclass(frozen=True, slots=True)
+class Vouched:
+    """A record that something signed speaks of."""
+
+    seq: int
+    hash: str
+    by: str
+    """`checkpoint 12`."""
+
+
+@dataclass(slots=True, kw_only=True)
+class ChainReport:
+    """What one chain turned out to be."""
+
+    chain: ChainName
+    segments: int = 0
+    records: int = 0
+    first_seq: int = 0
+    last_seq: int = 0
+    last_hash: str = ""
+    vouched_seq: int = 0
+    """Last record that a signed checkpoint speaks of, itself or through one behind it."""
+    torn_bytes: int = 0
+    """Of a line that is being written, or whose writer died."""
+    problem: Problem | None = None
+
+
+@dataclass(slots=True)
+class _Walk:
+    """Where the walk along a chain is."""
+
+    report: ChainReport
+    hash: bytes
+    seq: int = 0
+    tree: MerkleTree = field(default_factory=MerkleTree)
+    closed: bool = True
+    root: str = ""
+    vouched: Iterator[Vouched] = field(default_factory=lambda: iter(()))
+    next_: Vouched | None = None
+
+
+class _Wrong(Exception):
+    """The walk cannot go on."""
+
+    def __init__(self, problem: Problem) -> None:
+        super().__init__(problem.what)
+        self.problem = problem
+
+
+OpenSegment = Callable[[int], Path]
+"""Gives the file of a segment by its number: that of the folder, or one fetched from an archive."""
+
+
+def verify_chain(
+    root: Path,
+    chain: ChainName,
+    *,
+    vouched: Iterator[Vouched] | None = None,
+    numbers: list[int] | None = None,
+    open_segment: OpenSegment | None = None,
+    first: tuple[int, int, str] | None = None,
+) -> ChainReport:
+    """Return what a chain is. Holds one line in memory.
+
+    Args:
+        root: Folder of the audit.
+        chain: Its name.
+        vouched: What signed checkpoints say of it, in the order of `seq`.
+        numbers: Its segments; default: those in the folder.
+        open_segment: Where they are; default: in the folder.
+        first: Where the chain begins here, when what is before it was archived: the number of the first segment, and
+            seq and hash of the record before it.
+    """
+    report = ChainReport(chain=chain)
+    found = segments_of(root, chain) if numbers is None else numbers
+    path_of = open_segment or (lambda number: segment_path(root, chain, number))
+    start, seq, before = first or (1, 0, genesis(chain).hex())
+    vouched = iter(()) if vouched is None else vouched
+    walk = _Walk(report, bytes.fromhex(before), seq, vouched=vouched)
+    report.first_seq = seq + 1
+    walk.next_ = next(vouched, None)
+    while walk.next_ is not None and walk.next_.seq <= seq:
+        report.vouched_seq = walk.next_.seq
+        walk.next_ = next(vouched, None)
+    try:
+        for at, number in enumerate(found):
+            if number != start + at:
+                raise _wrong(path_of(start + at), 0, walk, f"segment {start + at} is missing; the next one is {number}")
+            _walk_segment(path_of(number), number, walk, last=at == len(found) - 1)
+            report.segments += 1
+        if walk.next_ is not None:
+            missing = walk.next_
+            raise _wrong(
+                path_of(found[-1]) if found else root,
+                0,
+                walk,
+                f"{chain} ends at record {walk.seq}; {missing.by} speaks of record {missing.seq}: its tail is missing",
+            )
+    except _Wrong as wrong:
+        report.problem = wrong.problem
+    report.last_seq, report.last_hash = walk.seq, walk.hash.hex()
+    report.records = walk.seq - seq
+    return report
+
+
+def _walk_segment(path: Path, number: int, walk: _Walk, *, last: bool) -> None:
+    if not walk.closed:
+        raise _wrong(path, 0, walk, f"segment {number - 1} was not closed, and segment {number} follows it")
+    walk.tree, walk.closed = MerkleTree(), False
+    line: Line | None = None
+    try:
+        with path.open("rb") as file:
+            for line in read_lines(file):
+                if not line.whole:
+                    if not last:
+                        raise _wrong(path, line.number, walk, "the line has no end, and another segment follows")
+                    if file.read(1):
+                        raise _wrong(path, line.number, walk, f"the line is longer than {MAX_LINE_BYTES:,} bytes")
+                    walk.report.torn_bytes = len(line.body) + 65
+                    return
+                if walk.closed:
+                    raise _wrong(path, line.number, walk, "a record stands behind the one that closed the segment")
+                _walk_line(path, number, line, walk)
+    except OSError as fault:
+        raise _wrong(path, 0, walk, f"it cannot be read: {fault.strerror}") from fault
+    if not last and not walk.closed:
+        raise _wrong(path, line.number if line else 0, walk, "the segment ends without its closing record")
+
+
+def _walk_line(path: Path, number: int, line: Line, walk: _Walk) -> None:
+    expected = linked(walk.hash, line.body)
+    if line.hash != expected:
+        seen = line.hash.hex()[:16] if line.hash else "no hash"
+        raise _wrong(
+            path,
+            line.number,
+            walk,
+            f"the hash is {seen}…; its record and the one before it give {expected.hex()[:16]}…",
+        )
+    try:
+        record = decode(line.body)
+    except msgspec.DecodeError as fault:
+        raise _wrong(path, line.number, walk, f"it is no record: {fault}") from fault
+    if record.seq != walk.seq + 1:
+        raise _wrong(path, line.number, walk, f"its number is {record.seq}; expected {walk.seq + 1}")
+    if line.number == 1:
+        _check_opening(path, number, record, walk)
+    walk.hash, walk.seq = line.hash, record.seq
+    if is_closing(record):
+        walk.closed, walk.root = True, walk.tree.root().hex()
+        if record.detail.get("root") != walk.root:
+            raise _wrong(path, line.number, walk, "the root of the segment is not that of its records")
+    else:
+        walk.tree.add(line.hash)
+    _check_vouched(path, line, walk)
+
+
+def _check_opening(path: Path, number: int, record: Record, walk: _Walk) -> None:
+    if record.kind != "chain" or record.action != "segment:open":
+        raise _wrong(path, 1, walk, "the segment does not begin with its opening record")
+    detail = record.detail
+    if detail.get("format") != FORMAT:
+        raise _wrong(path, 1, walk, f"its format is {detail.get('format')}; this ashore reads {FORMAT}")
+    if detail.get("segment") != number or detail.get("previous") != walk.hash.hex():
+        raise _wrong(path, 1, walk, "it names another place in the chain than the one it stands at")
+    if walk.root and detail.get("previous_root") != walk.root:
+        raise _wrong(path, 1, walk, "it names another root for the segment before it")
+
+
+def _check_vouched(path: Path, line: Line, walk: _Walk) -> None:
+    """Compare with what is signed about this record; several checkpoints may speak of one."""
+    while walk.next_ is not None and walk.next_.seq == walk.seq:
+        if walk.next_.hash != line.hash.hex():
+            raise _wrong(
+                path,
+                line.number,
+                walk,
+                f"{walk.next_.by} signed the hash {walk.next_.hash[:16]}… for record {walk.seq}, and it has "
+                f"{line.hash.hex()[:16]}…: it was rewritten",
+            )
+        walk.report.vouched_seq = walk.seq
+        walk.next_ = next(walk.vouched, None)
+
+
+def _wrong(path: Path, line: int, walk: _Walk, what: str) -> _Wrong:
+    return _Wrong(Problem(file=str(path), line=line, seq=walk.seq + 1, what=what))

@@ -1,0 +1,264 @@
+"""One chain on the disk, written by one process: takes what is to be recorded, and returns when the disk has it."""
+
+from __future__ import annotations
+
+import copy
+import errno
+import fcntl
+import os
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Protocol
+
+from ashore.audit.canonical import encode
+from ashore.audit.chain import MerkleTree, linked
+from ashore.audit.model import FORMAT, ChainName, Head, Record, RequestNote, Sealed
+from ashore.audit.records import act_record, chain_record, jumped, request_record
+from ashore.audit.segments import chain_folder, read_tail, segment_path
+from ashore.core import Act
+from ashore.errors import AuditUnavailable, HomeBusy
+
+SEGMENT_BYTES: Final = 32 << 20
+DAY_US: Final = 86_400_000_000
+YIELD_EVERY: Final = 32
+"""Lines made between two offers of the interpreter lock to the threads that answer requests."""
+
+
+class Sealer(Protocol):
+    """Makes ciphertext of what somebody asked and got."""
+
+    def seal(self, subject: str, prompt: bytes, answer: bytes) -> Sealed | None:
+        """Return it under the subject's key; None where the subject was erased or the text is too long."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """Something to be recorded, with the moment at which it was told."""
+
+    at_us: int
+    mono_us: int
+    what: RequestNote | Act | tuple[str, dict[str, str | int]]
+    """The last form is what the writer says of its chain: action and detail."""
+
+
+@dataclass(slots=True)
+class _Cursor:
+    """Where the next record goes."""
+
+    seq: int
+    hash: bytes
+    tree: MerkleTree
+    last: Record | None
+
+
+class ChainWriter:
+    """Used by one thread. Holds a lock on the chain's folder, which the kernel lets go when the process ends."""
+
+    def __init__(self, root: Path, chain: ChainName, *, segment_bytes: int = SEGMENT_BYTES) -> None:
+        """Take the chain and find its end; a torn last line is cut.
+
+        Raises:
+            HomeBusy: another process writes this chain.
+            AuditUnavailable: the folder cannot be written.
+        """
+        self.chain = chain
+        self._root = root
+        self._segment_bytes = segment_bytes
+        self._sealer: Sealer | None = None
+        self._file = -1
+        self._number = self._num_bytes = 0
+        self._day = -1
+        self._dirty = False
+        folder = chain_folder(root, chain)
+        with disk_faults(folder):
+            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            self._lock = _hold(folder / "lock", chain)
+            try:
+                self._begin()
+            except BaseException:
+                os.close(self._lock)
+                raise
+
+    def _begin(self) -> None:
+        tail = read_tail(self._root, self.chain)
+        self.torn_bytes = tail.torn_bytes
+        """Cut from the end when the chain was taken."""
+        self.damaged_line = tail.damaged_line
+        """A line of the last segment that somebody changed; 0: none."""
+        self._at = _Cursor(tail.head.seq, tail.hash, tail.tree, tail.last)
+        self._number = tail.head.segment
+        self._root_before = tail.root_before
+        if tail.closed or tail.damaged_line:
+            return
+        self._file = os.open(segment_path(self._root, self.chain, self._number), os.O_WRONLY | os.O_CLOEXEC)
+        self._num_bytes = tail.num_bytes
+        os.ftruncate(self._file, self._num_bytes)
+        os.lseek(self._file, 0, os.SEEK_END)
+        os.fsync(self._file)
+        self._day = tail.last.at_us // DAY_US if tail.last is not None else -1
+
+    def seal_content_with(self, sealer: Sealer) -> None:
+        """From now on write what notes carry as ciphertext of `sealer`."""
+        self._sealer = sealer
+
+    @property
+    def head(self) -> Head:
+        """How far the disk has the chain."""
+        return Head(chain=self.chain, segment=self._number, seq=self._at.seq, hash=self._at.hash.hex())
+
+    @property
+    def segment(self) -> Path:
+        """The file that is being written."""
+        return segment_path(self._root, self.chain, self._number)
+
+    def append(self, drafts: Sequence[Draft]) -> None:
+        """Return when all of them are on the disk, in this order. After an error none of them counts: call it again.
+
+        Raises:
+            AuditUnavailable: the disk is full or cannot be written.
+        """
+        if not drafts:
+            return
+        with disk_faults(self._root):
+            if self._dirty:
+                self._cut_back()
+            if self._file >= 0 and self._is_full(drafts[0]):
+                self._close_segment(drafts[0])
+            if self._file < 0:
+                self._make_segment()
+            if self._num_bytes == 0:
+                self._head_segment(drafts[0])
+            self._write(drafts)
+
+    def _is_full(self, next_: Draft) -> bool:
+        return self._num_bytes >= self._segment_bytes or (self._num_bytes > 0 and next_.at_us // DAY_US > self._day)
+
+    def _write(self, drafts: Sequence[Draft]) -> None:
+        cursor = copy.copy(self._at)
+        cursor.tree = copy.deepcopy(cursor.tree)
+        data = b"".join(self._lines(drafts, cursor))
+        self._dirty = True
+        left = memoryview(data)
+        while left:
+            left = left[os.write(self._file, left) :]
+        os.fdatasync(self._file)
+        self._dirty = False
+        self._at = cursor
+        self._num_bytes += len(data)
+
+    def _lines(self, drafts: Sequence[Draft], cursor: _Cursor) -> Iterator[bytes]:
+        for count, draft in enumerate(drafts):
+            if not count % YIELD_EVERY and count:
+                time.sleep(0)
+            jump_us = jumped(cursor.last, at_us=draft.at_us, mono_us=draft.mono_us)
+            if jump_us:
+                detail: dict[str, str | int] = {"by_us": jump_us}
+                yield _line(self._record(Draft(draft.at_us, draft.mono_us, ("clock:jump", detail)), cursor), cursor)
+            yield _line(self._record(draft, cursor), cursor)
+
+    def _record(self, draft: Draft, cursor: _Cursor) -> Record:
+        seq, at_us, mono_us, what = cursor.seq + 1, draft.at_us, draft.mono_us, draft.what
+        if isinstance(what, RequestNote):
+            content = None
+            if what.content is not None and self._sealer is not None:
+                content = self._sealer.seal(what.principal, *what.content)
+            return request_record(what, seq=seq, at_us=at_us, mono_us=mono_us, content=content)
+        if isinstance(what, Act):
+            return act_record(what, seq=seq, at_us=at_us, mono_us=mono_us)
+        return chain_record(what[0], what[1], seq=seq, at_us=at_us, mono_us=mono_us)
+
+    def _make_segment(self) -> None:
+        path = segment_path(self._root, self.chain, self._number + 1)
+        self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        self._number += 1
+        self._num_bytes = 0
+        self._at.tree = MerkleTree()
+        _sync_folder(path.parent)
+
+    def _head_segment(self, first: Draft) -> None:
+        """Write the first line of a segment, which names the end of the one before it."""
+        detail: dict[str, str | int] = {"format": FORMAT, "previous": self._at.hash.hex(), "segment": self._number}
+        if self._root_before:
+            detail["previous_root"] = self._root_before
+        if self.damaged_line:
+            detail["damaged_line"] = self.damaged_line
+        self._write([Draft(first.at_us, first.mono_us, ("segment:open", detail))])
+        self._day = first.at_us // DAY_US
+
+    def _close_segment(self, next_: Draft) -> None:
+        """Write the root of the segment as its last line, and let nobody write behind it."""
+        root = self._at.tree.root().hex()
+        detail: dict[str, str | int] = {"records": self._at.tree.num_leaves, "root": root}
+        self._write([Draft(next_.at_us, next_.mono_us, ("segment:close", detail))])
+        os.fchmod(self._file, 0o400)
+        os.close(self._file)
+        self._file = -1
+        self._root_before = root
+
+    def _cut_back(self) -> None:
+        """Remove what a write that failed left, so that the next one does not stand behind half a line.
+
+        Pages that an fdatasync did not bring to the disk may be taken for clean from then on, so they are written anew.
+        """
+        os.ftruncate(self._file, self._num_bytes)
+        os.lseek(self._file, 0, os.SEEK_END)
+        self._dirty = False
+
+    def close(self) -> None:
+        """Let go of the chain. Its segment stays open for whoever takes it next. May be called twice."""
+        if self._file >= 0:
+            with suppress(OSError):
+                if self._dirty:
+                    self._cut_back()
+            os.close(self._file)
+            self._file = -1
+        if self._lock >= 0:
+            os.close(self._lock)
+            self._lock = -1
+
+
+def _line(record: Record, cursor: _Cursor) -> bytes:
+    body = encode(record)
+    cursor.hash = linked(cursor.hash, body)
+    cursor.seq, cursor.last = record.seq, record
+    if not (record.kind == "chain" and record.action == "segment:close"):
+        cursor.tree.add(cursor.hash)
+    return b"%s %s\n" % (cursor.hash.hex().encode(), body)
+
+
+def _hold(path: Path, chain: ChainName) -> int:
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as fault:
+        os.close(descriptor)
+        raise HomeBusy(
+            f"another process writes the audit chain {chain!r} in {path.parent.parent.parent}",
+            hint="one chain has one writer; stop the other process",
+        ) from fault
+    return descriptor
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def disk_faults(where: Path) -> Iterator[None]:
+    """Turn what the disk says into the refusal that clients get."""
+    try:
+        yield
+    except OSError as fault:
+        full = fault.errno in (errno.ENOSPC, errno.EDQUOT)
+        raise AuditUnavailable(
+            f"the audit in {where} cannot be written: {fault.strerror or fault}",
+            hint="free some space" if full else "mend the disk; nothing is answered without its record",
+        ) from fault

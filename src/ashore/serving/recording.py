@@ -1,0 +1,198 @@
+"""What the record gets to know of a request: who listens to its answer, what its digest is made of."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final, Literal
+
+import msgspec
+
+from ashore.access import Principal
+from ashore.audit import RequestNote
+from ashore.cache import Ready
+from ashore.core import Clock, RequestId
+from ashore.errors import AshoreError
+from ashore.serving.guards import Auditor
+from ashore.serving.model import Arrival, Delta, GenerationRequest, Receipt, ServingEvent, Started, Usage
+
+Outcome = Literal["answered", "failed", "cancelled"]
+
+_encode: Final = msgspec.json.Encoder().encode
+
+
+class Watch:
+    """Listens to an answer and says at its end what happened."""
+
+    __slots__ = (
+        "_arrival",
+        "_arrived_at",
+        "_auditor",
+        "_cache",
+        "_cached_tokens",
+        "_clock",
+        "_completion_tokens",
+        "_error_code",
+        "_noted",
+        "_pieces",
+        "_prompt",
+        "_prompt_tokens",
+        "_request_id",
+        "alias",
+        "masked",
+        "outcome",
+        "principal",
+        "receipt",
+        "release",
+    )
+
+    def __init__(
+        self,
+        auditor: Auditor,
+        clock: Clock,
+        *,
+        request_id: RequestId,
+        alias: str,
+        principal: Principal,
+        prompt: bytes,
+        arrival: Arrival,
+    ) -> None:
+        self._auditor, self._clock, self._arrived_at = auditor, clock, clock.monotonic_s()
+        self._request_id, self._prompt, self._arrival = request_id, prompt, arrival
+        self.alias, self.principal, self.release = alias, principal, ""
+        self.outcome: Outcome = "cancelled"
+        self.receipt = Receipt()
+        self.masked: Mapping[str, int] = {}
+        self._cache = "miss"
+        self._error_code = ""
+        self._prompt_tokens = self._completion_tokens = self._cached_tokens = 0
+        self._pieces: dict[int, list[str]] = {}
+        self._noted = False
+
+    def hear(self, event: ServingEvent) -> None:
+        """Take the next event, in the words in which the client gets it."""
+        if isinstance(event, Delta):
+            if event.text or event.tool_calls:
+                pieces = self._pieces.setdefault(event.choice, [])
+                pieces.append(event.text)
+                pieces.extend(f"{call.name}{call.arguments}" for call in event.tool_calls)
+        elif isinstance(event, Started):
+            self._cache = event.cache
+            self._prompt_tokens = event.prompt_tokens
+        elif isinstance(event, Usage):
+            self._prompt_tokens, self._completion_tokens = event.prompt_tokens, event.completion_tokens
+            self._cached_tokens = event.cached_tokens
+
+    def failed(self, fault: AshoreError) -> None:
+        """Hear that the answer broke off."""
+        self.outcome, self._error_code = "failed", fault.code
+
+    async def began(self) -> None:
+        """Record that an answer begins, and return when that is on disk.
+
+        Raises:
+            AuditUnavailable: it is not; nothing may go out.
+        """
+        self._auditor.note(self._note("begun"))
+        await self._auditor.durable()
+
+    async def ended(self) -> None:
+        """Record that the answer is whole, and return when that is on disk; its last piece waits for it.
+
+        Raises:
+            AuditUnavailable: it is not.
+        """
+        self.outcome = "answered"
+        self.note()
+        await self._auditor.durable()
+
+    def note(self) -> None:
+        """Record what happened. The first call counts."""
+        if self._noted:
+            return
+        self._noted = True
+        note = self._note(self.outcome)
+        self.receipt.note = note
+        self._auditor.note(note)
+
+    def _note(self, outcome: str) -> RequestNote:
+        digest, answer = self._auditor.digest, self._answer()
+        return RequestNote(
+            request_id=self._request_id,
+            principal=self.principal.id,
+            tenant=self.principal.tenant,
+            alias=self.alias,
+            release=self.release,
+            outcome=outcome,
+            cache=self._cache,
+            key=self.principal.key_id,
+            origin=self._arrival.origin,
+            route=self._arrival.route,
+            prompt_tokens=self._prompt_tokens,
+            completion_tokens=self._completion_tokens,
+            cached_tokens=self._cached_tokens,
+            masked=dict(self.masked),
+            error_code=self._error_code,
+            latency_ms=(self._clock.monotonic_s() - self._arrived_at) * 1e3,
+            prompt=digest(self._prompt),
+            answer=digest(answer) if answer else "",
+            content=(self._prompt, answer) if self._auditor.keeps_content and outcome != "begun" else None,
+        )
+
+    def _answer(self) -> bytes:
+        """Choices stand below each other; one alone is its text and nothing else."""
+        choices = ("".join(self._pieces[number]) for number in sorted(self._pieces))
+        return "\n".join(choices).encode("utf-8", "surrogatepass")
+
+
+def prompt_bytes(request: GenerationRequest) -> bytes:
+    """Return what was asked, as the record makes a digest of it.
+
+    A raw prompt is its text. A conversation of one user message is that message. Anything else is the JSON of all
+    turns, or of the token ids.
+    """
+    asked = request.prompt
+    if asked is None:
+        if len(request.messages) == 1 and request.messages[0].role == "user":
+            asked = request.messages[0].content
+        else:
+            return _safe_json(request.messages)
+    return asked.encode("utf-8", "surrogatepass") if isinstance(asked, str) else _safe_json(asked)
+
+
+def repeated_note(
+    told: object, ready: Ready, request_id: RequestId, principal: Principal, arrival: Arrival
+) -> RequestNote:
+    """Return the note of a request that gets a finished response: what was noted of the first one, for this one."""
+    if isinstance(told, RequestNote):
+        return msgspec.structs.replace(
+            told,
+            request_id=request_id,
+            principal=principal.id,
+            tenant=principal.tenant,
+            outcome="answered",
+            cache=ready.label,
+            key=principal.key_id,
+            origin=arrival.origin,
+            route=arrival.route,
+            latency_ms=0.0,
+            error_code="",
+        )
+    return RequestNote(
+        request_id=request_id,
+        principal=principal.id,
+        tenant=principal.tenant,
+        alias=ready.alias,
+        release=ready.release,
+        outcome="answered",
+        cache=ready.label,
+        key=principal.key_id,
+        origin=arrival.origin,
+        route=arrival.route,
+    )
+
+
+def _safe_json(value: object) -> bytes:
+    try:
+        return _encode(value)
+    except UnicodeEncodeError:  # half characters, which a template refuses later
+        return repr(value).encode("utf-8", "backslashreplace")

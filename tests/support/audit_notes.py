@@ -1,0 +1,56 @@
+"""Notes and acts for tests of the audit."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ashore.audit import AuditLog, ChainName, ChainWriter, LogOptions, RequestNote
+from ashore.core import Act
+
+
+def a_note(number: int = 1, **changes: object) -> RequestNote:
+    """Return the note of one request."""
+    fields: dict[str, object] = {
+        "request_id": f"req_{number:024x}",
+        "principal": "alice@bank",
+        "tenant": "retail",
+        "alias": "chat",
+        "release": "chat-1",
+        "outcome": "answered",
+        "cache": "miss",
+        "origin": "10.0.0.1",
+        "route": "/v1/chat/completions",
+        "prompt_tokens": 12,
+        "completion_tokens": number % 50,
+        "latency_ms": 1.5,
+    }
+    return RequestNote(**(fields | changes))  # type: ignore[arg-type]
+
+
+def an_act(number: int = 1, **changes: object) -> Act:
+    """Return one act of administration."""
+    fields: dict[str, object] = {
+        "action": "key:create",
+        "actor": "sysadmin",
+        "resource": f"key/ash_{number:08x}",
+        "outcome": "done",
+        "detail": {"expires_days": 90},
+    }
+    return Act(**(fields | changes))  # type: ignore[arg-type]
+
+
+def a_log(root: Path, chain: str = "api-0", *, segment_bytes: int = 32 << 20, **options: object) -> AuditLog:
+    """Return a running log."""
+    writer = ChainWriter(root, ChainName(chain), segment_bytes=segment_bytes)
+    return AuditLog(writer, options=LogOptions(**({"gather_s": 0.001} | options))).start()  # type: ignore[arg-type]
+
+
+def write_chain(root: Path, count: int, chain: str = "api-0", *, segment_bytes: int = 32 << 20) -> None:
+    """Write a chain of requests with an act after each tenth, and close it."""
+    log = a_log(root, chain, segment_bytes=segment_bytes)
+    for number in range(count):
+        log.note(a_note(number))
+        if number % 10 == 9:
+            log.record(an_act(number))
+            log.settle(10)
+    log.close()
