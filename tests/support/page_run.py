@@ -27,7 +27,7 @@ class Block:
 
 
 def blocks_of(page: str) -> tuple[tuple[Block, ...], dict[str, str]]:
-    """Return the blocks of commands, and the files that the page prints: the first line of a block `# NAME.toml` names it.
+    """Return the blocks of commands, and the files that the page prints; `# NAME.toml` is the first line of one.
 
     Raises:
         ValueError: a block of expected lines stands behind no commands.
@@ -53,7 +53,7 @@ def blocks_of(page: str) -> tuple[tuple[Block, ...], dict[str, str]]:
 
 
 def missing_line(said: str, shown: Sequence[str]) -> str:
-    """Return the first line of `shown` that `said` does not have behind those before it; nothing where all are there."""
+    """Return the first line of `shown` that `said` lacks behind those before it; nothing where all are there."""
     lines = [" ".join(line.split()) for line in said.splitlines()]
     at = 0
     for line in shown:

@@ -1,14 +1,18 @@
-"""A hit as a line for people, and as JSON. No text of a record can forge a line or turn one around."""
+"""A hit as a line for people, and as JSON. No text of a record can forge a line, a word of one, or turn one around."""
 
 from __future__ import annotations
 
-from typing import Any
+import json
+import re
+from typing import Any, Final
 
 import msgspec
 
 from ashore.audit.canonical import printable
 from ashore.audit.query import shown_moment
 from ashore.audit.search import Hit
+
+_ONE_WORD: Final = re.compile(r"[^\s=()\"]+")
 
 
 def hit_json(hit: Hit) -> dict[str, Any]:
@@ -19,11 +23,11 @@ def hit_json(hit: Hit) -> dict[str, Any]:
 
 
 def hit_line(hit: Hit) -> str:
-    """Return a hit in one line."""
+    """Return a hit in one line. What is not plainly one word stands in quotes: it may have come from a client."""
     record = hit.record
-    words = [shown_moment(record.at_us), f"{hit.place.chain}#{record.seq}", record.actor, record.action]
+    words = [shown_moment(record.at_us), f"{hit.place.chain}#{record.seq}", _word(record.actor), _word(record.action)]
     if record.resource or record.model:
-        words.append(record.resource or record.model)
+        words.append(_word(record.resource or record.model))
     words.append(record.outcome)
     facts: dict[str, object] = {
         "tenant": record.tenant,
@@ -39,7 +43,11 @@ def hit_line(hit: Hit) -> str:
     if record.kind == "request":
         facts["tokens"] = f"{record.prompt_tokens}+{record.completion_tokens}"
         facts["ms"] = f"{record.latency_ms:g}"
-    words += [f"{name}={value}" for name, value in facts.items() if value not in ("", 0)]
+    words += [f"{name}={_word(str(value))}" for name, value in facts.items() if value not in ("", 0)]
     if record.reason:
         words.append(f"({record.reason})")
     return printable(" ".join(words))
+
+
+def _word(text: str) -> str:
+    return text if _ONE_WORD.fullmatch(text) else json.dumps(text, ensure_ascii=False)
