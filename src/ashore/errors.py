@@ -193,6 +193,19 @@ class Unauthenticated(DeniedError):
     code = "invalid_api_key"
     http_status = 401
 
+    def __init__(
+        self,
+        message: str | None = None,
+        *,
+        hint: str = "",
+        param: str | None = None,
+        retry_after_s: float | None = None,
+        guess: bool = False,
+    ) -> None:
+        """Make the error; `guess` says that nobody was ever given such a key, so that somebody may be guessing."""
+        super().__init__(message, hint=hint, param=param, retry_after_s=retry_after_s)
+        self.guess = guess
+
 
 class PermissionDenied(DeniedError):
     """This key may not do that."""

@@ -102,7 +102,9 @@ class Directory:
         if found is None:
             hmac.compare_digest(_NO_DIGEST, digest)
             raise Unauthenticated(
-                "the API key is not valid", hint="check the key; `ashore up` says where the first one is"
+                "the API key is not valid",
+                hint="check the key; `ashore up` says where the first one is",
+                guess=True,
             )
         self._check_live(found, now_s)
         principal = self._owner(found)

@@ -10,7 +10,7 @@ from ashore.access.guessing import Guesses
 from ashore.access.keys import MAX_TOKEN_CHARS
 from ashore.access.model import Principal
 from ashore.core import Act, Clock, Recorder
-from ashore.errors import PermissionDenied, Unauthenticated
+from ashore.errors import Unauthenticated
 
 MAX_REMEMBERED: Final = 100_000
 """Tokens whose owner is remembered until something changes; with more, all are forgotten."""
@@ -84,8 +84,8 @@ class Doorkeeper:
         self._guesses.check(digest, origin, at_s)
         try:
             principal, until_s = self._look_up(token, raw.hexdigest(), origin, now_s)
-        except (Unauthenticated, PermissionDenied):
-            if self._guesses.failed(origin, at_s):
+        except Unauthenticated as fault:  # an expired key is no guess, and must not cut off who shares its address
+            if fault.guess and self._guesses.failed(origin, at_s):
                 self._recorder.record(
                     Act(action="access:lock-out", actor="system", outcome="done", origin=origin, reason="wrong keys")
                 )
@@ -109,6 +109,8 @@ class Doorkeeper:
             return self._directory.of_claims(claims), claims.expires_s
         if len(token) > MAX_TOKEN_CHARS:
             raise Unauthenticated(
-                f"the API key has {len(token):,} characters; ours are shorter", hint="check what is sent as the key"
+                f"the API key has {len(token):,} characters; ours are shorter",
+                hint="check what is sent as the key",
+                guess=True,
             )
         return self._directory.of_key(token, digest, origin, now_s)

@@ -94,11 +94,11 @@ class JwtVerifier:
             head = jwt.get_unverified_header(token)
             body = jwt.decode(token, options={"verify_signature": False})
         except (jwt.PyJWTError, ValueError, RecursionError) as fault:
-            raise Unauthenticated("the token is malformed", hint="send the whole token") from fault
+            raise Unauthenticated("the token is malformed", hint="send the whole token", guess=True) from fault
         issuer = self._issuers.get(str(body.get("iss", "")))
         if issuer is None:
             raise Unauthenticated(
-                "the token is of an issuer that is not known here", hint="[[access.issuer]] names them"
+                "the token is of an issuer that is not known here", hint="[[access.issuer]] names them", guess=True
             )
         algorithm = head.get("alg")
         if algorithm not in issuer.algorithms or "crit" in head or head.get("b64") is False:
@@ -106,6 +106,7 @@ class JwtVerifier:
                 f"the token is signed by {str(algorithm)[:20]!r}; the issuer {issuer.name} signs by "
                 f"{', '.join(issuer.algorithms)}",
                 hint="algorithms of its [[access.issuer]] says which are taken",
+                guess=True,
             )
         key = self._key_for(issuer, algorithm, head.get("kid"))
         try:
@@ -124,7 +125,9 @@ class JwtVerifier:
                 },
             )
         except jwt.PyJWTError as fault:
-            raise Unauthenticated(f"the token of {issuer.name} is not believed: {_reason(fault)}") from fault
+            raise Unauthenticated(
+                f"the token of {issuer.name} is not believed: {_reason(fault)}", guess=True
+            ) from fault
         expires_s = _check_times(issuer, claims, now_s)
         return self._claims(issuer, claims, expires_s)
 

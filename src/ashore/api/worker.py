@@ -22,6 +22,7 @@ from typing import Protocol
 from ashore.access import Authenticator, OnBehalf, read_internal_token
 from ashore.api.fittings import Fittings, fit
 from ashore.api.http import ROUTES, AccessLog, HttpApp, HttpServer, Siblings, listen, make_desk
+from ashore.api.http.admin.access import make_access_desk
 from ashore.api.keys import Keys
 from ashore.api.recording import LogRecorder
 from ashore.audit import AuditLog, open_log
@@ -164,6 +165,7 @@ async def serve(topology_path: Path, *, index: int = 0, make_replica: Callable[[
         authority=authority,
         recorder=recorder,
         trusted_proxies=trusted_proxies,
+        access=make_access_desk(keys, clock, recorder, alone=len(topology.workers) < 2 and not topology.state.url),
         privacy=fittings.privacy,
     )
     loop = asyncio.get_running_loop()

@@ -28,6 +28,9 @@ COMMANDS = (
     Command(name="cache", target="ashore.cli.cache:app", summary="See, purge and fill the cache of answers."),
     Command(name="audit", target="ashore.cli.audit:app", summary="Search and verify the record of who did what."),
     Command(name="privacy", target="ashore.cli.privacy:app", summary="See what the privacy policy does with a text."),
+    Command(
+        name="access", target="ashore.cli.access:app", summary="Say who may come in, and what they may do: keys, roles."
+    ),
     Command(name="bench", target="ashore.cli.bench:app", summary="Measure what a server gives under load."),
     Command(name="deploy", target="ashore.cli.deploy:app", summary="Render configuration from ashore.toml."),
     Command(name="job", target="ashore.cli.job:app", summary="List, show and cancel background work."),

@@ -103,8 +103,8 @@ def api_base(url: str) -> str:
     return url if urlsplit(url).path else f"{url}/v1"
 
 
-def ask_server(target: ServerTarget, method: str, path: str) -> bytes:
-    """Return the body of an answer of the server.
+def ask_server(target: ServerTarget, method: str, path: str, *, body: bytes | None = None) -> bytes:
+    """Return the body of an answer of the server. `body`: JSON to send.
 
     Raises:
         SourceUnreachable: nobody answers there.
@@ -117,7 +117,13 @@ def ask_server(target: ServerTarget, method: str, path: str) -> bytes:
     headers = {"authorization": f"Bearer {target.key}"} if target.key else {}
     try:
         answer = httpx.request(
-            method, target.url + path, headers=headers, timeout=10.0, trust_env=False, verify=target.verify()
+            method,
+            target.url + path,
+            headers=headers,
+            content=body,
+            timeout=10.0,
+            trust_env=False,
+            verify=target.verify(),
         )
     except httpx.HTTPError as fault:
         raise SourceUnreachable(f"{target.url} does not answer: {fault}", hint="is it running?") from fault

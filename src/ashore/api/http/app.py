@@ -6,7 +6,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Sequence
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from ashore.access import (
     INFER,
@@ -33,6 +33,9 @@ from ashore.errors import AshoreError, Bug, NotReady
 from ashore.metrics import Metrics
 from ashore.privacy import PrivacyDesk
 from ashore.serving import Limits, ServingService
+
+if TYPE_CHECKING:
+    from ashore.api.http.admin.access import AccessDesk
 
 log = logging.getLogger("ashore.http")
 
@@ -65,6 +68,7 @@ class HttpApp:
         authority: Authority | None = None,
         recorder: Recorder | None = None,
         trusted_proxies: int = 0,
+        access: AccessDesk | None = None,
         privacy: PrivacyDesk | None = None,
     ) -> None:
         self.serving: Final = serving
@@ -77,6 +81,8 @@ class HttpApp:
         self.authority: Final = authority or PolicyAuthority()
         self.recorder: Final = recorder or LogRecorder()
         self._trusted_proxies = trusted_proxies
+        self.access: Final = access
+        """Accounts, keys and the policy; None where nothing keeps them."""
         self._desk = desk
         self.privacy: Final = privacy
         self.counted_jobs: set[tuple[str, str]] = set()

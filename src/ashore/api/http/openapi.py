@@ -68,14 +68,21 @@ def _operation(route: Route, schemas: dict[type, dict[str, Any]]) -> dict[str, A
             "required": True,
             "content": {"application/json": {"schema": schemas[route.request]}},
         }
+    parameters: list[dict[str, Any]] = [
+        {"name": name, "in": "query", "schema": {"type": "string"}} for name in route.query
+    ]
     if route.prefix:
         name = route.path[route.path.index("{") + 1 : route.path.index("}")]
-        operation["parameters"] = [{"name": name, "in": "path", "required": True, "schema": {"type": "string"}}]
+        parameters.append({"name": name, "in": "path", "required": True, "schema": {"type": "string", "minLength": 1}})
+    if parameters:
+        operation["parameters"] = parameters
     return operation
 
 
 def _operation_id(route: Route) -> str:
     """Return a name that no other route has: rooms of routes call theirs `create` and `retrieve` each."""
+    if route.operation:
+        return route.operation
     module = route.handler.__module__.rpartition(".")[2]
     name = route.handler.__name__
     return name if module in ("handlers", "operate") else f"{module}_{name}"

@@ -46,6 +46,10 @@ class Route:
     anthropic: bool = False
     """Errors go out in Anthropic's form."""
     content_type: str = "application/json"
+    query: tuple[str, ...] = ()
+    """Parameters of the query, all of them texts that may be left out."""
+    operation: str = ""
+    """Name in the description of the interface, where that of the handler would not be the only one."""
     repeats: bool = False
     """The response depends on nothing but the key, the body and what the epochs tell, so that a repeated request may
     be answered by its bytes."""

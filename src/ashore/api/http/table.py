@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ashore.api.http import jobs, operate
 from ashore.api.http.admin import privacy
+from ashore.api.http.admin.accessroutes import ACCESS_ROUTES
 from ashore.api.http.anthropic import handlers as anthropic
 from ashore.api.http.anthropic.types import CountOut, CountRequest, MessageOut, MessagesRequest
 from ashore.api.http.jobs import JobList, JobOut
@@ -153,4 +154,5 @@ ROUTES: tuple[Route, ...] = (
         method="GET", path="/openapi.json", guard="operator", handler=operate.openapi, tag="Operation",
         summary="This document",
     ),
+    *ACCESS_ROUTES,
 )  # fmt: skip

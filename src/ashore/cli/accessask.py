@@ -1,0 +1,101 @@
+"""How `ashore access` asks the admin API of a server, and shows what it says."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import quote, urlencode
+
+from ashore.errors import InvalidRequest
+
+PAGE = 1000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Server:
+    """The server to ask.
+
+    Args:
+        url: Its address; default: the one that runs from this home.
+        key: API key; default: ASHORE_API_KEY, or the home's first key.
+    """
+
+    url: str | None = None
+    key: str | None = None
+
+    def ask(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:
+        """Return what the server answers.
+
+        Raises:
+            AshoreError: it refused, in its own words, or does not answer.
+        """
+        from ashore.cli.target import ask_server, find_target
+
+        target = find_target(self.url, key=self.key)
+        sent = None if body is None else json.dumps(body).encode()
+        return json.loads(ask_server(target, method, f"/admin/v1{path}", body=sent))
+
+    def pages(self, path: str, asked: Mapping[str, str]) -> list[Any]:
+        """Return every item of a list that comes in pages."""
+        items: list[Any] = []
+        after = ""
+        while True:
+            query = urlencode({**asked, "limit": PAGE, **({"after": after} if after else {})})
+            answer = self.ask("GET", f"{path}?{query}")
+            items += answer["items"]
+            if not answer["next"]:
+                return items
+            after = answer["next"]
+
+    @staticmethod
+    def part(name: str) -> str:
+        """Return a name as a part of a path."""
+        return quote(name, safe="")
+
+    @staticmethod
+    def printed(answer: Any, as_json: bool) -> bool:
+        """Print the answer as JSON where that was asked for, and return whether it was."""
+        if as_json:
+            print(json.dumps(answer, ensure_ascii=False))
+        return as_json
+
+    @staticmethod
+    def sure(yes: bool, what: str) -> None:
+        """Return when the user is sure.
+
+        Raises:
+            InvalidRequest: they are not, or nobody is there to be asked.
+        """
+        if yes:
+            return
+        if not sys.stdin.isatty():
+            raise InvalidRequest(f"this would {what}", hint="say --yes")
+        if input(f"{what}? [y/N] ").strip().lower() not in ("y", "yes"):
+            raise InvalidRequest("nothing was done")
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """Print rows under a head, each column as wide as it needs."""
+    lines = [tuple(head), *(tuple(str(cell) for cell in row) for row in rows)]
+    widths = [max(len(line[at]) for line in lines) for at in range(len(head))]
+    for line in lines:
+        print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+
+
+def moment(seconds: int | None) -> str:
+    """Return a time for people, in UTC."""
+    if seconds is None:
+        return "-"
+    return datetime.datetime.fromtimestamp(seconds, datetime.UTC).strftime("%Y-%m-%d %H:%MZ")
+
+
+def show_key(new: Mapping[str, Any]) -> None:
+    """Print a new key on stdout, and on stderr what to know about it."""
+    record = new["record"]
+    until = f", until {moment(record['expires_at'])}" if record["expires_at"] is not None else ""
+    print(f"key {record['id']} of {record['owner']}{until}; it is shown this once:", file=sys.stderr)
+    print(new["key"])

@@ -1,0 +1,310 @@
+"""Administration over HTTP and the command line, and what a change does to running requests, against a real worker."""
+
+from __future__ import annotations
+
+import json
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from http_worker import Worker, http_worker
+
+from ashore.access import OFFICERS, new_key
+from ashore.serving import StateLink
+
+CHAT = "/v1/chat/completions"
+NAMES = ("sam", "sec", "ann")
+
+
+class Site:
+    """A worker, and the keys of its three administrators."""
+
+    def __init__(self, worker: Worker) -> None:
+        self.worker = worker
+        self.keys = {
+            name: self.made("POST", "/users", {"id": name, "roles": [role], "key": {}}, key=worker.key)["key"]["key"]
+            for name, role in zip(NAMES, OFFICERS, strict=True)
+        }
+
+    def ask(
+        self, method: str, path: str, body: object = None, *, key: str, headers: dict[str, str] | None = None
+    ) -> tuple[int, Any]:
+        """Return status and answer of an admin call (`/users`) or any other (`/v1/…`)."""
+        full = path if path.startswith(("/v1", "/openapi", "/metrics")) else "/admin/v1" + path
+        sent = None if body is None else json.dumps(body)
+        status, _, answer = self.worker.request(
+            method, full, sent, {"authorization": f"Bearer {key}", **(headers or {})}
+        )
+        return status, json.loads(answer) if answer else None
+
+    def made(self, method: str, path: str, body: object = None, *, key: str = "") -> Any:
+        status, answer = self.ask(method, path, body, key=key or self.keys["sec"])
+        assert status == 200, answer
+        return answer
+
+    def chat(self, key: str, model: str = "echo", text: str = "hi") -> int:
+        body = {"model": model, "messages": [{"role": "user", "content": text}]}
+        return self.ask("POST", CHAT, body, key=key)[0]
+
+    def user(self, name: str, *roles: str, **wish: object) -> str:
+        made = self.made("POST", "/users", {"id": name, "roles": list(roles), "key": {}, **wish})
+        return str(made["key"]["key"])
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    run = tmp_path_factory.mktemp("worker")
+    link = StateLink(path=str(run / "state.db"), snapshots=str(run / "snapshots"))
+    with http_worker(run, state=link) as worker:
+        yield Site(worker)
+
+
+def within(seconds: float, what: Callable[[], bool]) -> float:
+    """Wait until `what` holds; return how long it took."""
+    began = time.monotonic()
+    while not what():
+        assert time.monotonic() - began < seconds, "it did not happen in time"
+        time.sleep(0.01)
+    return time.monotonic() - began
+
+
+def test_the_first_key_is_dead_and_each_administrator_has_an_office(site: Site) -> None:
+    status, answer = site.ask("GET", "/users", key=site.worker.key)
+    assert (status, answer["error"]["code"]) == (401, "invalid_api_key")
+    assert "three administrators exist" in answer["error"]["message"]
+    for path, allowed in (("/users", NAMES), ("/policy", NAMES)):
+        for name in NAMES:
+            assert (site.ask("GET", path, key=site.keys[name])[0] == 200) == (name in allowed), (path, name)
+    assert [site.ask("POST", "/tenants", {"name": "t1"}, key=site.keys[name])[0] for name in NAMES] == [403, 200, 403]
+    assert [site.chat(site.keys[name]) for name in NAMES] == [403, 403, 403]
+    assert site.made("GET", "/can?action=audit:search&resource=server", key=site.keys["ann"])["allowed"]
+
+
+def test_answers_to_administration_are_not_kept_anywhere(site: Site) -> None:
+    _, headers, _ = site.worker.request("GET", "/admin/v1/users", None, {"authorization": f"Bearer {site.keys['sec']}"})
+    assert headers["cache-control"] == "no-store"
+
+
+def test_a_developer_asks_only_what_they_may(site: Site) -> None:
+    site.made("PUT", "/roles/echo-only", {"rules": ["infer on model/echo"]})
+    key = site.user("dora", "echo-only")
+    assert (site.chat(key), site.chat(key, "slow"), site.chat(key, "no-such-model")) == (200, 403, 403)
+    status, models = site.ask("GET", "/v1/models", key=key)
+    assert (status, [one["id"] for one in models["data"]]) == (200, ["echo"])
+    status, answer = site.ask("POST", CHAT, {"model": "slow", "messages": [{"role": "user", "content": "x"}]}, key=key)
+    assert answer["error"]["code"] == "permission_denied"
+    for words in ("dora", "infer", "model/slow"):
+        assert words in answer["error"]["message"]
+    background = {"model": "slow", "input": "x", "background": True}
+    assert site.ask("POST", "/v1/responses", background, key=key)[0] == 403
+
+
+def test_who_may_ask_no_model_sees_nothing_of_what_the_tenant_keeps(site: Site) -> None:
+    for path in ("/v1/jobs", "/v1/files", "/v1/batches", "/v1/jobs/x", "/v1/responses/x"):
+        assert site.ask("GET", path, key=site.keys["ann"])[0] == 403, path
+
+
+def test_a_repeated_request_is_refused_once_the_role_is_gone(site: Site) -> None:
+    key = site.user("rita", "developer")
+    assert [site.chat(key, text="again and again") for _ in range(4)] == [200] * 4
+    site.made("POST", "/bindings", {"revoke": [{"subject": "user/rita", "role": "developer"}]})
+    assert site.chat(key, text="again and again") == 403
+    site.made("POST", "/bindings", {"grant": [{"subject": "user/rita", "role": "developer"}]})
+    assert site.chat(key, text="again and again") == 200
+    site.made("POST", "/bindings", {"grant": [{"subject": "user/rita", "role": "developer"}]})
+    site.made("PATCH", "/users/rita", {"disabled": True})
+    assert site.chat(key, text="again and again") == 401
+
+
+def test_a_revoked_key_opens_nothing_when_the_answer_to_the_revocation_is_there(site: Site) -> None:
+    key = site.user("kim", "developer")
+    assert site.chat(key) == 200
+    revoked = site.made("DELETE", f"/keys/{key[:12]}")
+    assert revoked["revoked_at"] is not None
+    assert site.chat(key) == 401
+
+
+def test_a_key_of_ones_own_is_rotated_and_the_secret_is_shown_once(site: Site) -> None:
+    key = site.user("olga", "developer")
+    new = site.made("POST", f"/keys/{key[:12]}/rotate", {"overlap_s": 0}, key=key)
+    assert site.chat(new["key"]) == 200 and site.chat(key) == 401
+    listed = site.made("GET", "/keys?owner=olga", key=new["key"])
+    assert len(listed["items"]) == 2 and new["key"] not in json.dumps(listed)
+    assert site.ask("GET", "/keys", key=new["key"])[0] == 403
+    assert site.ask("GET", "/keys?owner=sec", key=new["key"])[0] == 403
+    page = site.made("GET", "/keys?limit=2")
+    assert len(page["items"]) == 2 and page["next"] == page["items"][-1]["id"]
+
+
+def test_two_editors_of_one_policy(site: Site) -> None:
+    base = site.made("GET", "/policy")
+    site.made("PUT", "/roles/racer", {"rules": ["infer on model/slow"]})
+    mine = {"base_version": base["version"], "roles": base["roles"], "bindings": base["bindings"]}
+    status, answer = site.ask("PUT", "/policy", mine, key=site.keys["sec"])
+    assert status == 409 and "role racer: infer on model/slow" in answer["error"]["message"]
+    fresh = site.made("GET", "/policy")
+    others = [role for role in fresh["roles"] if role["name"] != "racer"]
+    wish = {"base_version": fresh["version"], "roles": others, "bindings": fresh["bindings"], "dry_run": True}
+    shown = site.made("PUT", "/policy", wish)
+    assert shown["changes"] == ["- role racer", "- role racer: infer on model/slow"] and not shown["in_force"]
+
+
+def test_nobody_raises_their_own_rights_over_http(site: Site) -> None:
+    sec = site.keys["sec"]
+    for method, path, body in (
+        ("POST", "/bindings", {"grant": [{"subject": "user/sec", "role": "developer"}]}),
+        ("POST", "/bindings", {"grant": [{"subject": "everyone", "role": "developer"}]}),
+        ("PUT", "/roles/security-officer", {"rules": ["infer on *"]}),
+        ("PUT", "/roles/all", {"rules": ["* on *"]}),
+        ("POST", "/users", {"id": "x2", "roles": ["security-officer", "auditor"]}),
+        ("POST", "/users", {"id": "x3", "roles": ["first-key"]}),
+    ):
+        status, answer = site.ask(method, path, body, key=sec)
+        assert status in (400, 403), (path, answer)
+    key = site.user("norm", "developer")
+    for method, path, body in (
+        ("POST", "/bindings", {"grant": [{"subject": "user/norm", "role": "security-officer"}]}),
+        ("POST", "/keys", {"owner": "norm"}),
+        ("POST", "/keys", {"owner": "sec"}),
+        ("PATCH", "/users/norm", {"title": "boss"}),
+        ("PUT", "/policy", {"base_version": 0}),
+        ("DELETE", f"/keys/{sec[:12]}", None),
+    ):
+        assert site.ask(method, path, body, key=key)[0] == 403, path
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        "/admin/v1/users/", "//admin/v1/users", "/admin/v1/./users", "/admin/v1/../v1/users", "/admin/v1/users%2f",
+        "/ADMIN/v1/users", "/admin/v1/users;x", "/admin/v1/users?x=/v1/models", "/v1/models/../../admin/v1/users",
+        "/admin%2fv1%2fusers", "/admin/v1/users%00", "http://elsewhere/admin/v1/users",
+    ],
+)  # fmt: skip
+def test_no_way_of_writing_the_path_leads_around_the_guard(site: Site, target: str) -> None:
+    key = _key_of(site, "pat")
+    raw = (
+        f"GET {target} HTTP/1.1\r\nhost: admin.localhost\r\nauthorization: Bearer {key}\r\n"
+        "x-forwarded-host: localhost\r\nx-original-url: /healthz\r\nx-rewrite-url: /healthz\r\n"
+        "x-ashore-tenant: other\r\nx-ashore-on-behalf-of: sec/default\r\nconnection: close\r\n\r\n"
+    )
+    with socket.create_connection(("127.0.0.1", site.worker.port), timeout=10) as sock:
+        sock.sendall(raw.encode("latin-1"))
+        answer = b""
+        while part := sock.recv(65536):
+            answer += part
+    status = int(answer.split(b" ", 2)[1])
+    assert status in (400, 403, 404), answer[:300]
+    assert b'"sec"' not in answer
+
+
+def _key_of(site: Site, name: str) -> str:
+    """Return a key of a developer, made once."""
+    if name not in site.keys:
+        site.keys[name] = site.user(name, "developer")
+    return site.keys[name]
+
+
+def test_bodies_that_are_not_what_they_should_be(site: Site) -> None:
+    sec = site.keys["sec"]
+    for method, path, body in (
+        ("POST", "/users", {"id": "a", "admin": True}),
+        ("POST", "/users", {"id": 7}),
+        ("POST", "/users", []),
+        ("POST", "/users", {"id": "x" * 1000}),
+        ("POST", "/users", {"id": "a", "roles": ["' OR 1=1 --"]}),
+        ("POST", "/keys", {"owner": "sec", "expires_in_s": -1}),
+        ("PUT", "/roles/bad", {"rules": ["infer on model/x", "drop on table"]}),
+        ("PUT", "/policy", {"base_version": -1}),
+        ("GET", "/keys?limit=x", None),
+        ("GET", "/policy?version=-1", None),
+        ("GET", "/can?action=infer", None),
+    ):
+        status, answer = site.ask(method, path, body, key=sec)
+        assert 400 <= status < 405, (path, body, answer)
+        assert answer["error"]["message"]
+
+
+def test_the_description_names_every_route_once(site: Site) -> None:
+    status, document = site.ask("GET", "/openapi.json", key=site.keys["ann"])
+    assert status == 200
+    names = [one["operationId"] for path in document["paths"].values() for one in path.values()]
+    assert len(names) == len(set(names))
+    for path in ("tenants", "users", "groups", "service-accounts", "keys", "roles", "bindings", "policy", "can"):
+        assert f"/admin/v1/{path}" in document["paths"]
+
+
+# --- the command line
+
+
+@pytest.fixture
+def cli(
+    site: Site, ashore: Callable[..., subprocess.CompletedProcess[str]]
+) -> Callable[..., subprocess.CompletedProcess[str]]:
+    def run(*words: str, key: str = "sec") -> subprocess.CompletedProcess[str]:
+        return ashore("access", *words, "--url", site.worker.root, "--key", site.keys[key])
+
+    return run
+
+
+def test_the_command_line_makes_a_tenant_a_group_a_user_and_their_key(
+    site: Site, cli: Callable[..., subprocess.CompletedProcess[str]]
+) -> None:
+    for words in (
+        ("tenant", "create", "bank-c", "--title", "Bank C"),
+        ("group", "create", "quants"),
+        ("role", "grant", "group/quants", "developer"),
+    ):
+        done = cli(*words)
+        assert done.returncode == 0, done.stderr
+    made = cli("user", "create", "carl", "--tenant", "bank-c", "--group", "quants")
+    assert made.returncode == 0, made.stderr
+    key = made.stdout.splitlines()[-1]
+    assert site.chat(key) == 200 and key not in made.stderr and "shown this once" in made.stderr
+    listed = cli("user", "list", "--tenant", "bank-c", "--json")
+    assert [one["id"] for one in json.loads(listed.stdout)["items"]] == ["carl"]
+    assert "valid" in cli("key", "list", "--owner", "carl").stdout
+    asked = cli("can", "carl", "infer", "model/echo", "--explain")
+    assert asked.returncode == 0 and "given to group/quants" in asked.stdout
+    refused = cli("can", "carl", "model:pull", "server")
+    assert (refused.returncode, refused.stdout) == (5, "no\n")
+    assert cli("key", "revoke", key[:12]).returncode == 0
+    assert site.chat(key) == 401
+
+
+def test_the_command_line_edits_the_policy_as_a_file(
+    site: Site, cli: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path
+) -> None:
+    file = tmp_path / "policy.toml"
+    file.write_text(cli("policy", "show").stdout)
+    text = file.read_text()
+    file.write_text(text + '\n[[role]]\nname = "fromfile"\nrules = ["infer on model/echo"]\n')
+    dry = cli("policy", "apply", str(file), "--dry-run")
+    assert dry.returncode == 0 and "+ role fromfile: infer on model/echo" in dry.stdout and "dry run" in dry.stdout
+    assert cli("policy", "apply", str(file), "--comment", "from a file").returncode == 0
+    again = cli("policy", "apply", str(file))
+    assert again.returncode == 2 and "began from" in again.stderr
+    assert "from a file" in cli("policy", "history").stdout
+    file.write_text("[[roles]]\n")
+    assert cli("policy", "apply", str(file)).returncode == 2
+
+
+def test_the_command_line_says_who_was_denied_what(cli: Callable[..., subprocess.CompletedProcess[str]]) -> None:
+    refused = cli("tenant", "create", "x", key="ann")
+    assert refused.returncode == 5
+    assert "ann may not access:write" in refused.stderr
+    assert cli("user", "remove", "carl").returncode == 2  # nobody is there to be asked
+
+
+def test_guessing_is_locked_out_where_it_comes_from_and_a_known_key_is_still_heard(site: Site) -> None:
+    key = _key_of(site, "pat")
+    assert site.chat(key) == 200
+    statuses = [site.chat(new_key()) for _ in range(12)]
+    assert statuses[:9] == [401] * 9 and statuses[-1] == 429
+    status, headers, _ = site.worker.request("GET", "/v1/models", None, {"authorization": f"Bearer {new_key()}"})
+    assert status == 429 and int(headers["retry-after"]) > 0
+    assert site.chat(key) == 200
