@@ -99,3 +99,31 @@ def test_adapters_are_named_folders_beside_the_file(tmp_path: Path) -> None:
     clash = '[[model]]\nname = "x"\n[model.adapters]\nb = "/x"\n[[model]]\nname = "y"\nalias = "x:b"\n'
     with pytest.raises(InvalidSpec, match="'x:b' to two models"):
         parse_spec(clash)
+
+
+ISSUER = '[[access.issuer]]\nname = "corp"\nissuer = "https://id"\naudience = "ashore"\n'
+
+
+def test_issuers_are_read_and_their_files_lie_beside(tmp_path: Path) -> None:
+    path = tmp_path / "ashore.toml"
+    path.write_text(ISSUER + 'jwks_file = "keys.json"\nalgorithms = ["ES256"]\ngroups_claim = "groups"\n')
+    issuer = read_spec(path).access.issuers[0]
+    assert (issuer.name, issuer.jwks_file, issuer.algorithms) == ("corp", str(tmp_path / "keys.json"), ("ES256",))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('[access]\npolicy = "policy.toml"', "security officer's"),
+        ("[access]\nissuers = []", "unknown key 'issuers'"),
+        (ISSUER, "either jwks_url or jwks_file"),
+        (ISSUER + 'jwks_file = "a"\nalgorithms = ["HS256"]', "HS256"),
+        (ISSUER + 'jwks_file = "a"\noffices = true', "unknown key 'offices'"),
+        (ISSUER + 'jwks_url = "http://127.0.0.1.evil.example/jwks"', "jwks_url"),
+        (ISSUER + 'jwks_file = "a"\n' + ISSUER + 'jwks_file = "b"', "two issuers with the name 'corp'"),
+        (ISSUER + 'jwks_file = "a"\nskew_s = 3600', "skew_s"),
+    ],
+)
+def test_issuers_that_would_be_unsafe_are_named(text: str, message: str) -> None:
+    with pytest.raises(InvalidSpec, match=message):
+        parse_spec(text)

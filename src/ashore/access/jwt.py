@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 from ashore.access.directory import Claims
 from ashore.access.policy import Role
@@ -53,8 +53,7 @@ class Issuer:
     tenant_claim: str = ""
     groups_claim: str = ""
     roles_claim: str = ""
-    offices: bool = False
-    """Whether its tokens may bring a role of one of the three offices."""
+    """Claim with roles. Those of the three offices never come with a token."""
 
 
 class JwtVerifier:
@@ -158,7 +157,7 @@ class JwtVerifier:
             subject=quote(subject, safe="@.+-_|"),
             tenant=tenant,
             groups=_names(issuer, claims, issuer.groups_claim),
-            roles=roles if issuer.offices else roles - self._office_roles,
+            roles=roles - self._office_roles,
             factors=tuple(str(one)[:32] for one in factors[:16]) if isinstance(factors, list) else (),
             expires_s=expires_s,
         )
@@ -179,7 +178,7 @@ def check_issuer(issuer: Issuer) -> Issuer:
         raise InvalidSpec(
             f"{where}: give either jwks_url or jwks_file", hint="jwks_file is for machines with no network"
         )
-    if issuer.jwks_url and not issuer.jwks_url.startswith(("https://", "http://127.0.0.1", "http://localhost")):
+    if issuer.jwks_url and not _is_safe(issuer.jwks_url):
         raise InvalidSpec(f"{where}: jwks_url is {issuer.jwks_url!r}", hint="keys are fetched by https only")
     wrong = [name for name in issuer.algorithms if name not in ALGORITHMS]
     if wrong or not issuer.algorithms:
@@ -188,6 +187,12 @@ def check_issuer(issuer: Issuer) -> Issuer:
             hint=f"of {', '.join(ALGORITHMS)}; none and those with a shared secret are never taken",
         )
     return issuer
+
+
+def _is_safe(url: str) -> bool:
+    """Return whether keys may be fetched from there: by https, or from this machine."""
+    parts = urlsplit(url)
+    return parts.scheme == "https" or (parts.scheme == "http" and parts.hostname in ("127.0.0.1", "::1", "localhost"))
 
 
 def _usable(issuer: Issuer, jwks: object) -> Iterable[PyJWK]:

@@ -23,6 +23,7 @@ from ashore.access import Authenticator, OnBehalf, read_internal_token
 from ashore.api.fittings import Fittings, fit
 from ashore.api.http import ROUTES, AccessLog, HttpApp, HttpServer, Siblings, listen, make_desk
 from ashore.api.http.admin.access import make_access_desk
+from ashore.api.issuers import IssuerKeys
 from ashore.api.keys import Keys
 from ashore.api.recording import LogRecorder
 from ashore.audit import AuditLog, open_log
@@ -133,6 +134,8 @@ async def serve(topology_path: Path, *, index: int = 0, make_replica: Callable[[
         partial(Keys, topology, fittings.database, fittings.watch, clock=clock, recorder=recorder)
     )
     authenticator, authority = keys.authenticator, keys.authority
+    issuers = IssuerKeys(keys, clock)
+    await issuers.apply(topology.issuers, topology.jobs.egress)
     trusted_proxies = topology.edge.trusted_proxies if topology.edge is not None else 0
     masker = PrivacyMasker(fittings.privacy.privacy, metrics)
     guards = Guards(masker=masker) if audit is None else Guards(masker=masker, auditor=audit)
@@ -181,8 +184,9 @@ async def serve(topology_path: Path, *, index: int = 0, make_replica: Callable[[
     app.start()
     server.start()
     beside = await _start_grpc(where.grpc, serving, authenticator, metrics, recorder, trusted_proxies)
-    rereader = loop.create_task(_reread(reread, topology_path, serving, fittings, keys), name="topology")
+    rereader = loop.create_task(_reread(reread, topology_path, serving, fittings, keys, issuers), name="topology")
     flushing = loop.create_task(keys.keep_flushing(), name="last uses of keys")
+    fetching = loop.create_task(issuers.keep_fetching(), name="keys of issuers")
     beating = loop.create_task(_beat(board), name="beat on the board") if board is not None else None
     gc.collect()
     gc.freeze()
@@ -199,6 +203,7 @@ async def serve(topology_path: Path, *, index: int = 0, make_replica: Callable[[
     await serving.close()
     await server.stop()
     await app.close()
+    fetching.cancel()
     flushing.cancel()
     await asyncio.gather(flushing, return_exceptions=True)
     await fittings.close()
@@ -242,13 +247,16 @@ async def _beat(board: Board) -> None:
         await asyncio.sleep(BEAT_S)
 
 
-async def _reread(reread: asyncio.Event, path: Path, serving: ServingService, fittings: Fittings, keys: Keys) -> None:
+async def _reread(
+    reread: asyncio.Event, path: Path, serving: ServingService, fittings: Fittings, keys: Keys, issuers: IssuerKeys
+) -> None:
     while True:
         await reread.wait()
         reread.clear()
         try:
             topology = read_topology(path)
             await keys.reread()
+            await issuers.apply(topology.issuers, topology.jobs.egress)
             await asyncio.to_thread(fittings.privacy.take_file, topology.privacy)
             await fittings.apply(topology.cache)
             await serving.apply(topology)

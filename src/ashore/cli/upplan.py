@@ -120,6 +120,7 @@ def listening_of(spec: Spec, settings: Settings) -> Listening:
         egress=spec.egress,
         audit=spec.audit,
         privacy=spec.privacy,
+        access=spec.access,
     )
 
 

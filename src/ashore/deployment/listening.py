@@ -11,7 +11,7 @@ from ashore.jobs import ApiAddress
 from ashore.privacy import PrivacyPolicy
 from ashore.serving import GrpcListen, HttpListen, RedisLink, WorkerListen
 from ashore.settings import Home
-from ashore.spec import AdmissionSpec, AuditSpec, EdgeSpec, EgressSpec, HttpSpec, JobsSpec, ListenSpec
+from ashore.spec import AccessSpec, AdmissionSpec, AuditSpec, EdgeSpec, EgressSpec, HttpSpec, JobsSpec, ListenSpec
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,6 +30,7 @@ class Listening:
     egress: EgressSpec = field(default_factory=EgressSpec)
     audit: AuditSpec = field(default_factory=AuditSpec)
     privacy: PrivacyPolicy = field(default_factory=PrivacyPolicy)
+    access: AccessSpec = field(default_factory=AccessSpec)
 
     def kept_for_life(self) -> dict[str, object]:
         """Return what a running server does not change, by the section of ashore.toml that says it."""

@@ -8,7 +8,7 @@ from ashore.jobs.batch import KIND as BATCH_KIND
 from ashore.jobs.batch import BatchHandler, BatchOrder, BatchProgress, progress_of
 from ashore.jobs.batchlines import ENDPOINTS
 from ashore.jobs.calls import Call, CallHandler, Reply
-from ashore.jobs.egress import check_url, parse_allow
+from ashore.jobs.egress import check_addresses, check_url, parse_allow
 from ashore.jobs.filesql import PIECE_BYTES, SqlFiles
 from ashore.jobs.launch import ApiAddress, JobLimits, JobsLaunch, jobs_command, read_launch, write_launch
 from ashore.jobs.memory import MemoryFiles, MemoryJobs
@@ -31,7 +31,7 @@ from ashore.jobs.ports import FileStore, Handler, JobStore
 from ashore.jobs.queue import JobQueue
 from ashore.jobs.runner import Lane, Runner
 from ashore.jobs.sql import SqlJobs
-from ashore.jobs.webhook import WebhookHandler, webhook_secret
+from ashore.jobs.webhook import WebhookHandler, resolve, webhook_secret
 
 __all__ = [
     "BATCH_KIND",
@@ -69,12 +69,14 @@ __all__ = [
     "SqlJobs",
     "StoredFile",
     "WebhookHandler",
+    "check_addresses",
     "check_url",
     "jobs_command",
     "new_id",
     "parse_allow",
     "progress_of",
     "read_launch",
+    "resolve",
     "webhook_secret",
     "write_launch",
 ]

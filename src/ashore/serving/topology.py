@@ -10,6 +10,7 @@ from pathlib import Path
 
 import msgspec
 
+from ashore.access import Issuer
 from ashore.audit import AuditLink
 from ashore.cache import CachePolicy
 from ashore.engines import EngineKind
@@ -144,6 +145,8 @@ class Topology(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     jobs: JobLimits = JobLimits()
     privacy: PrivacyPolicy = PrivacyPolicy()
     """What ashore.toml says; a policy in the state goes before it."""
+    issuers: tuple[Issuer, ...] = ()
+    """Whose tokens are believed."""
     internal_token_file: str = ""
     """File with the token of the job worker; empty: nobody acts for somebody else."""
     first_key_file: str = ""

@@ -4,6 +4,7 @@ Each section is a dataclass and its reader: `models.py` what is served, `intake.
 `front.py` what stands before and beside the models. Refuses: deciding anything from it.
 """
 
+from ashore.spec.access import AccessSpec
 from ashore.spec.audit import AuditSpec
 from ashore.spec.document import LATER, Spec, parse_spec, read_spec
 from ashore.spec.front import CacheRoute, CacheSpec, EdgeKind, EdgeSpec, EgressSpec, JobsSpec, RedisSpec, redis_url
@@ -12,6 +13,7 @@ from ashore.spec.models import EngineSpec, ModelSpec
 
 __all__ = [
     "LATER",
+    "AccessSpec",
     "AdmissionSpec",
     "AuditSpec",
     "CacheRoute",

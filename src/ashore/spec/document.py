@@ -9,6 +9,7 @@ from pathlib import Path
 
 from ashore.errors import InvalidSpec
 from ashore.privacy import PrivacyPolicy
+from ashore.spec.access import AccessSpec, beside, read_access
 from ashore.spec.audit import AuditSpec, read_audit
 from ashore.spec.front import (
     CacheSpec,
@@ -28,7 +29,7 @@ from ashore.spec.privacy import read_privacy
 from ashore.spec.sealing import absolute_key_source, read_sealing
 from ashore.spec.table import Table
 
-LATER = ("access", "backup")
+LATER = ("backup",)
 """Sections of the design that this version cannot honour. Accepting one silently would be a lie about safety."""
 
 
@@ -47,6 +48,7 @@ class Spec:
     egress: EgressSpec = field(default_factory=EgressSpec)
     audit: AuditSpec = field(default_factory=AuditSpec)
     privacy: PrivacyPolicy = field(default_factory=PrivacyPolicy)
+    access: AccessSpec = field(default_factory=AccessSpec)
     settings: Mapping[str, object] = field(default_factory=dict)
     """`[settings]` as written, for `read_settings`; among them `[state] url` as `state_url` and `[sealing] key` as
     `sealing_key`."""
@@ -90,13 +92,14 @@ def parse_spec(text: str, *, where: str = "ashore.toml") -> Spec:
         egress=read_egress(top.table("egress")),
         audit=read_audit(top.table("audit")),
         privacy=read_privacy(top.table("privacy")),
+        access=read_access(top.table("access")),
         settings=_settings(top),
     )
 
 
 def _beside(path: Path, spec: Spec) -> Spec:
-    """Return the spec with the folders of adapters and the key source as paths that hold anywhere: relative ones are
-    beside the file."""
+    """Return the spec with folders of adapters, key files and the key source as paths that hold anywhere: relative ones
+    are beside the file."""
     folder = path.absolute().parent
     models = [
         replace(model, adapters={name: str(folder / Path(at).expanduser()) for name, at in model.adapters.items()})
@@ -105,7 +108,7 @@ def _beside(path: Path, spec: Spec) -> Spec:
     settings = dict(spec.settings)
     if "sealing_key" in settings:
         settings["sealing_key"] = absolute_key_source(str(settings["sealing_key"]), folder)
-    return replace(spec, models=tuple(models), settings=settings)
+    return replace(spec, models=tuple(models), access=beside(spec.access, folder), settings=settings)
 
 
 def _models(top: Table) -> tuple[ModelSpec, ...]:

@@ -337,7 +337,7 @@ async def show_policy(app: HttpApp, exchange: Exchange, principal: Principal) ->
     desk, actor = _desk(app), _actor(app, exchange, principal)
     asked = exchange.query().get("version")
     version = None if asked is None else whole_number(asked.encode())
-    if asked is not None and not version:
+    if asked is not None and not (version and version <= t.MAX_VERSION):
         raise InvalidRequest(f"version is {asked[:20]!r}; expected a whole number above 0", param="version")
     policy = await desk.look(lambda: desk.book.show(actor, version))
     await _answer(exchange, _policy(policy))

@@ -8,6 +8,7 @@ import msgspec
 
 Name = Annotated[str, msgspec.Meta(max_length=128)]
 Title = Annotated[str, msgspec.Meta(max_length=200)]
+MAX_VERSION = 2**53
 Names = Annotated[list[Annotated[str, msgspec.Meta(max_length=300)]], msgspec.Meta(max_length=1000)]
 
 
@@ -242,7 +243,7 @@ class NamedRole(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 class PolicyIn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A policy to put in the place of the one in force."""
 
-    base_version: Annotated[int, msgspec.Meta(ge=0)]
+    base_version: Annotated[int, msgspec.Meta(ge=0, le=MAX_VERSION)]
     """Version that was read before the change; 409 when it is no longer the one in force."""
     roles: Annotated[list[NamedRole], msgspec.Meta(max_length=10_000)] = []
     bindings: Annotated[list[BindingBody], msgspec.Meta(max_length=100_000)] = []

@@ -61,7 +61,7 @@ class PolicyOut(msgspec.Struct, frozen=True, kw_only=True):
 class PolicyChange(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A new policy."""
 
-    replaces: Annotated[int, msgspec.Meta(ge=0)]
+    replaces: Annotated[int, msgspec.Meta(ge=0, le=2**53)]
     """Version that was read before the change."""
     policy: PrivacyPolicy | None
     """None: the policy of ashore.toml holds again."""
