@@ -42,6 +42,10 @@ class Grant:
     """A rule, and how somebody came by it."""
 
     rule: Rule
+    text: str
+    """The rule in words."""
+    origin: str
+    """The role it is in and who it was given to, in words."""
     role: str
     subject: str
     protected: bool = False
@@ -118,6 +122,7 @@ class Compiled:
         for binding in policy.bindings:
             self._bound.setdefault(binding.subject, []).append(binding.role)
         self._views: dict[tuple[tuple[str, ...], frozenset[str]], _View] = {}
+        self._view_of: dict[Principal, _View] = {}
         self._decided: dict[tuple[Principal, str, str], Decision] = {}
 
     def roles_of(self, principal: Principal) -> tuple[tuple[Role, str], ...]:
@@ -173,18 +178,23 @@ class Compiled:
         return Decision(allowed=False, action=action, resource=resource, why=why)
 
     def _view(self, principal: Principal) -> _View:
-        key = (principal.subjects, principal.roles)
-        view = self._views.get(key)
+        view = self._view_of.get(principal)
         if view is None:
-            roles, disqualified = self._qualified(principal)
-            grants = tuple(
-                Grant(rule, role.name, subject, role.protected) for role, subject in roles for rule in role.rules
-            )
-            view = _View(grants, disqualified)
-            if len(self._views) >= MAX_REMEMBERED:
+            key = (principal.subjects, principal.roles)  # several keys of one account share a view
+            view = self._views.get(key) or self._make_view(principal)
+            if max(len(self._views), len(self._view_of)) >= MAX_REMEMBERED:
                 self._views.clear()
-            self._views[key] = view
+                self._view_of.clear()
+            self._views[key] = self._view_of[principal] = view
         return view
+
+    def _make_view(self, principal: Principal) -> _View:
+        roles, disqualified = self._qualified(principal)
+        grants = []
+        for role, subject in roles:
+            origin = f"of the role {role.name}, given to {subject}"
+            grants += [Grant(rule, str(rule), origin, role.name, subject, role.protected) for rule in role.rules]
+        return _View(tuple(grants), disqualified)
 
     def _qualified(self, principal: Principal) -> tuple[tuple[tuple[Role, str], ...], str]:
         """Return the roles that count, and why others do not. The offices are kept apart here once more: groups and
@@ -269,8 +279,8 @@ def _decided(grant: Grant, allowed: bool, action: str, resource: str, why: str) 
         allowed=allowed,
         action=action,
         resource=resource,
-        why=f"{why}`{grant.rule}` of the role {grant.role}, given to {grant.subject}",
-        rule=str(grant.rule),
+        why=f"{why}`{grant.text}` {grant.origin}",
+        rule=grant.text,
         role=grant.role,
         subject=grant.subject,
     )
