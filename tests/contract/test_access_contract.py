@@ -32,6 +32,7 @@ from ashore.access import (
     keep_first_key,
     new_key,
     parse_rule,
+    revive_first_key,
 )
 from ashore.access import sql as access_sql
 from ashore.core import ManualClock, MemoryRecorder, TenantId
@@ -175,6 +176,28 @@ def test_the_first_key_makes_nothing_else_and_says_what_is_next(house: House, wi
     ):
         with pytest.raises(PermissionDenied):
             forbidden()
+
+
+def test_where_an_office_has_lost_its_keys_a_new_first_key_makes_its_holder(house: House, tmp_path: Path) -> None:
+    _, security, auditor = house.three()
+    acts, path = Acts(house.database, house.recorder, house.clock), tmp_path / "first-key"
+    with pytest.raises(Conflict, match="every office"):
+        revive_first_key(acts, path)
+    assert not path.exists()
+    with house.database.write() as connection:  # the keys of the auditor have expired
+        found = access_sql.find_key(connection, house.who(auditor).key_id)
+        assert found is not None
+        access_sql.save_key(connection, replace(found, revoked_s=1))
+    assert revive_first_key(acts, path) == ("auditor",)
+    first = house.actor(path.read_text().strip())
+    with pytest.raises(PermissionDenied):
+        house.make(first, "eve", "security-officer")
+    house.make(first, "ann2", "auditor")
+    for dead in (path.read_text().strip(), house.first_key):
+        with pytest.raises(Unauthenticated):
+            house.who(dead)
+    assert house.acts("first-key:revive") == [("system", "failed"), ("system", "done")]
+    assert house.may(security, "role:grant", "role/x")
 
 
 # --- people

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from http_worker import Worker, http_worker
 
-from ashore.access import OFFICERS, new_key
+from ashore.access import OFFICERS, make_internal_token, new_key, read_internal_token
 from ashore.serving import StateLink
 
 CHAT = "/v1/chat/completions"
@@ -59,7 +59,8 @@ class Site:
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     run = tmp_path_factory.mktemp("worker")
     link = StateLink(path=str(run / "state.db"), snapshots=str(run / "snapshots"))
-    with http_worker(run, state=link) as worker:
+    make_internal_token(run / "internal-token")
+    with http_worker(run, state=link, internal_token_file=str(run / "internal-token")) as worker:
         yield Site(worker)
 
 
@@ -138,6 +139,28 @@ def test_a_key_of_ones_own_is_rotated_and_the_secret_is_shown_once(site: Site) -
     assert site.ask("GET", "/keys?owner=sec", key=new["key"])[0] == 403
     page = site.made("GET", "/keys?limit=2")
     assert len(page["items"]) == 2 and page["next"] == page["items"][-1]["id"]
+
+
+def test_a_job_submitted_before_its_key_was_revoked_does_not_run_after(site: Site) -> None:
+    key = site.user("jim", "echo-only")
+    token = read_internal_token(site.worker.run / "internal-token")
+
+    def run_job() -> tuple[int, Any]:
+        """Ask as the job worker does."""
+        body = {"model": "echo", "messages": [{"role": "user", "content": "from a job"}]}
+        return site.ask(
+            "POST", CHAT, body, key=token, headers={"x-ashore-on-behalf-of": f"jim%23key%3D{key[:12]}/default"}
+        )
+
+    assert run_job()[0] == 200
+    site.made("POST", "/bindings", {"revoke": [{"subject": "user/jim", "role": "echo-only"}]})
+    assert run_job()[0] == 403
+    site.made("POST", "/bindings", {"grant": [{"subject": "user/jim", "role": "echo-only"}]})
+    assert run_job()[0] == 200
+    site.made("DELETE", f"/keys/{key[:12]}")
+    status, answer = run_job()
+    assert status == 403 and "was revoked" in answer["error"]["message"], "403 ends the job; a 401 would be tried again"
+    assert site.ask("GET", "/users", key=token)[0] == 403
 
 
 def test_two_editors_of_one_policy(site: Site) -> None:

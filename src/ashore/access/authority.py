@@ -18,6 +18,8 @@ from ashore.errors import PermissionDenied
 
 MAX_REMEMBERED: Final = 100_000
 """Decisions kept; with more, all are forgotten and made anew."""
+MAX_RESOURCE_CHARS: Final = 300
+"""Decisions about longer ones are made each time: a client names models as it likes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -149,7 +151,8 @@ class Compiled:
             decision = self._decide(principal, action, resource)
             if len(self._decided) >= MAX_REMEMBERED:
                 self._decided.clear()
-            self._decided[key] = decision
+            if len(resource) <= MAX_RESOURCE_CHARS:
+                self._decided[key] = decision
         return decision
 
     def holds(self, principal: Principal, action: str) -> bool:
@@ -245,15 +248,22 @@ class PolicyAuthority:
 
 def refusal(principal: Principal, decision: Decision, *, hint: str = "") -> PermissionDenied:
     """Return the error that says who was denied what, and by which rule."""
+    resource = shown(decision.resource)
     return PermissionDenied(
-        f"{principal.id} may not {decision.action} on {decision.resource}: {decision.why}",
+        f"{principal.id} may not {decision.action} on {resource}: {decision.why}",
         hint=hint
         or f"a security officer can grant it; `ashore access can {principal.subjects[0]} {decision.action} "
-        f"{decision.resource} --explain` shows the rules",
+        f"{resource} --explain` shows the rules",
         action=decision.action,
-        resource=decision.resource,
+        resource=resource,
         rule=decision.rule,
     )
+
+
+def shown(resource: str) -> str:
+    """Return a resource as it may stand in a message and in the record: on one line, and not endless."""
+    text = resource if resource.isprintable() else ascii(resource)[1:-1]
+    return text if len(text) <= MAX_RESOURCE_CHARS else text[:MAX_RESOURCE_CHARS] + "…"
 
 
 def raised_by(before: Compiled, after: Compiled, principal_before: Principal, principal_after: Principal) -> str:

@@ -256,6 +256,12 @@ def revoke_first_keys(connection: Connection, now_s: int) -> int:
     return int(done.rowcount)
 
 
+def forget_first_keys(connection: Connection) -> None:
+    """Take the first keys of all machines out, dead ones too: none was ever revoked then."""
+    touch(connection)
+    execute(connection, "DELETE FROM access_key WHERE key_id = 'first-key' OR key_id LIKE 'first-key@%'")
+
+
 def first_key_is_dead(connection: Connection) -> bool:
     """Return whether first keys were revoked here; then none opens anything any more, on no machine."""
     query = (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Annotated, Any
 
 import cyclopts
@@ -39,6 +40,32 @@ def consent(user: str, /, *, server: Where = HERE) -> None:
     """Agree, for 24 hours, to what a security officer does to an auditor's account. For system administrators."""
     server.ask("POST", f"/users/{server.part(user)}/consent", {})
     print(f"you agree, for 24 hours, to what is done to the auditor {user}")
+
+
+@app.command
+def revive() -> None:
+    """Make a new first key on this machine, where an office has nobody with a valid key any more.
+
+    It makes the administrators that are missing, and then it is dead again. The record keeps that this was done.
+    """
+    import platform
+
+    from ashore.access import Acts, revive_first_key
+    from ashore.bootstrap import command_recorder, open_state
+    from ashore.core import SystemClock
+    from ashore.settings import read_settings
+
+    settings = read_settings()
+    shared = settings.state_url and not settings.state_url.startswith("sqlite")
+    state = open_state(settings, say=lambda line: print(line, file=sys.stderr))
+    try:
+        with command_recorder(settings.home) as recorder:
+            acts = Acts(state, recorder, SystemClock())
+            missing = revive_first_key(acts, settings.home.first_key, machine=platform.node() if shared else "")
+    finally:
+        state.close()
+    print(f"there is a new first key in {settings.home.first_key}; nobody with a valid key is {', '.join(missing)}")
+    print(f"next: `ashore access user create NAME --role {missing[0]}`")
 
 
 # --- tenants

@@ -147,7 +147,7 @@ def _facts(job: Job) -> dict[str, Any]:
         "kind": job.kind,
         "state": job.state,
         "tenant": job.tenant,
-        "principal": job.principal,
+        "principal": job.principal.partition("#")[0],
         "priority": job.priority,
         "attempts": job.attempts,
         "max_attempts": job.max_attempts,

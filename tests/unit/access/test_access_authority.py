@@ -130,6 +130,16 @@ def test_networks_of_a_key(networks: tuple[str, ...], origin: str, admitted: boo
     assert KeyScope(networks=networks).admits(origin) == admitted
 
 
+def test_a_resource_of_any_length_and_form_is_shown_short_and_on_one_line() -> None:
+    authority = PolicyAuthority(policy())
+    for name in ("x" * 1_000_000, "a\nb\x1b[31m", "\u202e" * 500):
+        with pytest.raises(PermissionDenied) as caught:
+            authority.require(who(), "infer", f"model/{name}")
+        for text in (caught.value.message, caught.value.hint, caught.value.resource):
+            assert len(text) < 800 and text.isprintable()
+    assert all(len(resource) <= 300 for _, _, resource in authority.compiled._decided)
+
+
 # --- the three offices
 
 
