@@ -113,7 +113,8 @@ def _create(
     answer = server.ask("POST", f"/{noun}", body)
     if server.printed(answer, json_):
         return
-    print(f"{answer['account']['kind']}/{account} is there" + (f", with {', '.join(role)}" if role else ""))
+    told = f"{answer['account']['kind']}/{account} is there" + (f", with {', '.join(role)}" if role else "")
+    print(told, file=sys.stderr if answer["key"] else sys.stdout)
     if answer["key"]:
         show_key(answer["key"])
 
