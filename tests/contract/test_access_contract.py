@@ -224,6 +224,38 @@ def test_a_user_of_a_tenant_with_a_group_gets_what_each_of_them_has(house: House
     assert (account.groups, roles) == (frozenset(), ("viewer",))
 
 
+def test_one_who_administers_a_tenant_sees_and_changes_that_tenant_alone(house: House) -> None:
+    _, security, _ = house.three()
+    sec = house.actor(security)
+    for name in ("bank-a", "bank-b"):
+        house.people.create_tenant(sec, name)
+    rules = ("access:read on tenant/bank-a/*", "access:write on tenant/bank-a/*", "role:grant on role/developer")
+    house.book.put_role(sec, Role(name="bank-a-desk", rules=tuple(parse_rule(rule) for rule in rules)))
+    desk = house.actor(house.make(sec, "dee", "bank-a-desk", tenant="bank-a"))
+    key = house.make(desk, "alice", "developer", tenant="bank-a")
+    assert house.may(key, "infer", "model/chat")
+    house.make(sec, "bert", tenant="bank-b")
+    assert {one.id for one in house.people.accounts(desk, "user", tenant="bank-a")} == {"alice", "dee"}
+    assert house.people.account(desk, "user", "alice")[1] == ("developer",)
+    assert {one.owner for one in house.keyring.keys(desk, tenant="bank-a")} == {"alice", "dee"}
+    for beyond in (
+        lambda: house.people.accounts(desk, "user"),
+        lambda: house.people.accounts(desk, "user", tenant="bank-b"),
+        lambda: house.people.account(desk, "user", "bert"),
+        lambda: house.people.account(desk, "user", "nobody"),
+        lambda: house.keyring.keys(desk, tenant="bank-b"),
+        lambda: house.keyring.create(desk, "bert", KeyWish()),
+        lambda: house.people.create_account(desk, AccountWish(id="x", tenant="bank-b")),
+        lambda: house.people.create_account(desk, AccountWish(id="x", tenant="bank-a", roles=("auditor",))),
+        lambda: house.people.change_account(desk, "user", "bert", disabled=True),
+        lambda: house.people.change_tenant(desk, "bank-a", disabled=True),
+        lambda: house.people.tenants(desk),
+        lambda: house.book.grant(desk, add=[Binding("user/dee", "developer")]),
+    ):
+        with pytest.raises(PermissionDenied):
+            beyond()
+
+
 def test_disabled_accounts_and_tenants_are_let_in_nowhere(house: House) -> None:
     _, security, _ = house.three()
     sec = house.actor(security)
@@ -478,6 +510,14 @@ def test_an_auditor_is_silenced_by_nobody_alone(house: House) -> None:
         house.people.change_account(sam, "user", "ann", disabled=True)
     house.people.consent(sam, "ann")
     house.clock.advance(86_401)
+    with pytest.raises(Conflict, match="alone"):
+        ways[0]()
+    house.people.consent(sam, "ann")
+    now = house.book.show(sec)
+    without = replace(now, bindings=tuple(one for one in now.bindings if one.subject != "user/ann"))
+    assert house.book.apply(sec, without, base_version=now.version, dry_run=True).changes == ("- user/ann has auditor",)
+    ways[0]()  # a dry run uses no consent up
+    house.people.change_account(sec, "user", "ann", disabled=False)
     with pytest.raises(Conflict, match="alone"):
         ways[0]()
     house.people.consent(sam, "ann")

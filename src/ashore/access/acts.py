@@ -49,6 +49,8 @@ class Desk:
     actor: Actor
     now_s: int
     detail: dict[str, str | int] = field(default_factory=dict)
+    dry: bool = False
+    """Whether this only shows what would be: a consent is looked for, and not used up."""
 
     @property
     def principal(self) -> Principal:
@@ -111,7 +113,8 @@ class Desk:
                 f"{account} is an auditor, and nobody silences one alone",
                 hint=f"a system administrator consents first, for 24 hours: `ashore access consent {account}`",
             )
-        sql.use_consents(self.connection, subject)
+        if not self.dry:
+            sql.use_consents(self.connection, subject)
         self.detail["consent_of"] = ", ".join(sorted(consents))
 
 
@@ -134,10 +137,15 @@ class Acts:
         Raises:
             PermissionDenied: the actor may not.
         """
-        with self._database.read() as connection:
-            desk = Desk(connection, Compiled(sql.load_policy(connection)), actor, self.now_s)
+        with self.look(actor) as desk:
             desk.require(action, resource)
             yield desk
+
+    @contextmanager
+    def look(self, actor: Actor) -> Iterator[Desk]:
+        """Open a look at one moment, for whoever asks for the right themselves."""
+        with self._database.read() as connection:
+            yield Desk(connection, Compiled(sql.load_policy(connection)), actor, self.now_s)
 
     @contextmanager
     def write(self, actor: Actor, what: str, resource: str) -> Iterator[Desk]:

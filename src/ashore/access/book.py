@@ -72,6 +72,7 @@ class PolicyBook:
                 desk.require(ROLE_GRANT, f"role/{binding.role}")
             changes = policy_changes(current, policy)
             desk.detail["changes"] = "; ".join(changes)[:4000]
+            desk.dry = dry_run
             if dry_run or not changes:
                 _check(desk, check_policy(policy, BUILT_IN))
                 return Applied(policy=replace(policy, version=current.version), changes=changes, in_force=False)

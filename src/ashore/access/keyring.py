@@ -57,7 +57,7 @@ class Keyring:
         """Return a page of keys, by id, revoked ones too. Everybody may list their own."""
         mine = bool(owner) and owner == actor.principal.id
         action, resource = (KEY_ROTATE_OWN, f"key/{actor.principal.key_id}") if mine else (
-            ACCESS_READ, f"tenant/{tenant or '*'}"
+            ACCESS_READ, f"tenant/{tenant}/*" if tenant else "tenant/*"
         )  # fmt: skip
         with self._acts.read(actor, action, resource) as desk:
             return sql.list_keys(desk.connection, owner=owner, tenant=tenant, after=after, limit=min(limit, MAX_PAGE))

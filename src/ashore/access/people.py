@@ -92,12 +92,14 @@ class People:
         self, actor: Actor, kind: AccountKind, *, tenant: str = "", after: str = "", limit: int = 100
     ) -> tuple[Account, ...]:
         """Return a page of users or service accounts, by id."""
-        with self._acts.read(actor, ACCESS_READ, f"tenant/{tenant or '*'}") as desk:
+        with self._acts.read(actor, ACCESS_READ, f"tenant/{tenant}/*" if tenant else "tenant/*") as desk:
             return sql.list_accounts(desk.connection, kind=kind, tenant=tenant, after=after, limit=min(limit, MAX_PAGE))
 
     def account(self, actor: Actor, kind: AccountKind, account_id: str) -> tuple[Account, tuple[str, ...]]:
         """Return one account and the roles that it has, by bindings of its own and of its groups."""
-        with self._acts.read(actor, ACCESS_READ, f"tenant/*/{kind}/{account_id}") as desk:
+        with self._acts.look(actor) as desk:
+            known = sql.find_account(desk.connection, account_id)
+            desk.require(ACCESS_READ, "tenant/*" if known is None else known.resource)
             found = _account(desk, kind, account_id)
             return found, tuple(role.name for role, _ in desk.compiled.held_by(principal_of(found)))
 

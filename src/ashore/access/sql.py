@@ -24,7 +24,7 @@ KEYS_EPOCH: Final = "keys"
 """Tenants, accounts, groups and keys: who is asking."""
 POLICY_EPOCH: Final = "access"
 """Roles and bindings: what they may do."""
-KEPT_VERSIONS: Final = 1000
+KEPT_VERSIONS: Final = 200
 """Of the policy; the record keeps every change for as long as it must."""
 
 _KEY_COLUMNS: Final = (
