@@ -10,7 +10,7 @@
         Unauthenticated 401           PermissionDenied 403     TooManyAttempts 429   PersonalDataBlocked 403
       CapacityError                 wait, or add machines                  exit 3
         Overloaded      429           DeadlineExceeded 504   KvCacheExhausted 503   Draining 503   DiskFull 507
-        Preempted       503           MemoryFull 507
+        Preempted       503           MemoryFull 507         BudgetExceeded 429
       EnvironmentFault              the operator mends the machine         exit 4
         MissingExtra    500           PortTaken 500   HomeBusy 500   HomeTooNew 500   SourceUnreachable 502
         CorruptBlob     500           EngineFailed 502   HostDied 503   WorkerDied 503  NotReady 503   RemoteRefused 502
@@ -279,6 +279,33 @@ class Preempted(CapacityError):
     """A line of a batch gave its slot to an interactive request."""
 
     code = "preempted"
+
+
+class BudgetExceeded(CapacityError):
+    """A budget does not allow this request now."""
+
+    code = "budget_exceeded"
+    http_status = 429
+    retryable = False
+
+    def __init__(
+        self,
+        message: str | None = None,
+        *,
+        hint: str = "",
+        retry_after_s: float | None = None,
+        facts: tuple[tuple[str, str], ...] = (),
+    ) -> None:
+        """Make the error.
+
+        Args:
+            message: Which budget, its window and limit, what is left and what was needed.
+            hint: The next action.
+            retry_after_s: Seconds until the window ends; None where waiting does not help.
+            facts: The same as pairs of names and values, for headers and metadata.
+        """
+        super().__init__(message, hint=hint, retry_after_s=retry_after_s)
+        self.facts = facts
 
 
 class DiskFull(CapacityError):

@@ -200,6 +200,15 @@ def test_what_the_api_answers_decides(status: int, code: str, kind: type[Outcome
         assert msgspec.json.decode(outcome.result)["status"] == status
 
 
+def test_a_job_over_its_budget_waits_for_the_reset_and_one_that_never_fits_fails() -> None:
+    body = json.dumps({"error": {"code": "budget_exceeded", "message": "m"}}).encode()
+    waits = outcome_of(429, body, "r", reset_s=40)
+    assert isinstance(waits, Again) and (waits.after_s, waits.counted) == (40, False)
+    far = outcome_of(429, body, "r", reset_s=86_400)
+    assert isinstance(far, Again) and far.after_s == 300
+    assert isinstance(outcome_of(429, body, "r"), Failed)
+
+
 NAMES = st.text(st.characters(exclude_categories=("Cs",)), min_size=1, max_size=20)
 
 

@@ -25,6 +25,7 @@ from ashore.serving import (
     GenerationRequest,
     Guards,
     MemoryReplica,
+    Reservation,
     ServedModel,
     ServingEvent,
     ServingService,
@@ -55,10 +56,21 @@ class Strict(Unlimited):
         super().__init__()
         self.most = most
 
-    def charge_hit(self, principal: Principal, alias: str) -> None:
+    def charge_hit_now(self, principal: Principal, alias: str, tokens: int) -> bool:
+        if self.requests.get(principal.id, 0) >= self.most:
+            return False
+        return super().charge_hit_now(principal, alias, tokens)
+
+    async def charge_hit(self, principal: Principal, alias: str, tokens: int, *, request_id: str = "") -> None:
+        if not self.charge_hit_now(principal, alias, tokens):
+            raise Overloaded("no requests left today", retry_after_s=60)
+
+    async def reserve(
+        self, principal: Principal, alias: str, tokens: int, *, request_id: str = "", joins: bool = False
+    ) -> Reservation:
         if self.requests.get(principal.id, 0) >= self.most:
             raise Overloaded("no requests left today", retry_after_s=60)
-        super().charge_hit(principal, alias)
+        return await super().reserve(principal, alias, tokens)
 
 
 class Bench:

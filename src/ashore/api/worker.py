@@ -15,11 +15,14 @@ import signal
 import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from decimal import Decimal
 from functools import partial
 from pathlib import Path
 from typing import Protocol
 
 from ashore.access import Authenticator, OnBehalf, read_internal_token
+from ashore.access.budgets import BudgetOffice, OpenBudgets, Price, open_budgets
 from ashore.api.fittings import Fittings, fit
 from ashore.api.http import ROUTES, AccessLog, HttpApp, HttpServer, Siblings, listen, make_desk
 from ashore.api.http.admin.access import make_access_desk
@@ -27,7 +30,7 @@ from ashore.api.issuers import IssuerKeys
 from ashore.api.keys import Keys
 from ashore.api.recording import LogRecorder
 from ashore.audit import AuditLog, open_log
-from ashore.core import Recorder, SystemClock
+from ashore.core import Clock, Recorder, SystemClock
 from ashore.engines import Grammar
 from ashore.errors import AshoreError
 from ashore.metrics import Metrics
@@ -122,6 +125,31 @@ def audit_of(topology: Topology, index: int) -> AuditLog | None:
     return open_log(topology.audit, f"api-{index}") if topology.audit.path else None
 
 
+def budgets_for(topology: Topology, fittings: Fittings, clock: Clock, recorder: Recorder) -> OpenBudgets | None:
+    """Return the budgets of this worker; None where there is no state to keep them."""
+    link = topology.budgets
+    if not link.folder or fittings.database is None:
+        return None
+    return open_budgets(
+        Path(link.folder), fittings.database, fittings.watch, clock, recorder, charge_hits=link.charge_hits
+    )
+
+
+def office_of(topology: Topology, opened: OpenBudgets | None, recorder: Recorder) -> BudgetOffice | None:
+    """Return where administrators set budgets and see usage; None where there is no state to keep them."""
+    if opened is None:
+        return None
+    prices = {
+        alias: Price(
+            per_million_prompt_tokens=Decimal(link.per_million_prompt_tokens),
+            per_million_completion_tokens=Decimal(link.per_million_completion_tokens),
+            currency=link.currency,
+        )
+        for alias, link in topology.budgets.prices.items()
+    }
+    return BudgetOffice(authority=opened.authority, recorder=recorder, prices=prices)
+
+
 async def serve(topology_path: Path, *, index: int = 0, make_replica: Callable[[str], Replica] = connect_host) -> int:
     """Serve until SIGTERM or SIGINT; return the exit code."""
     topology = read_topology(topology_path)
@@ -140,6 +168,9 @@ async def serve(topology_path: Path, *, index: int = 0, make_replica: Callable[[
     masker = PrivacyMasker(fittings.privacy.privacy, metrics)
     guards = Guards(masker=masker) if audit is None else Guards(masker=masker, auditor=audit)
     board = Board(Path(topology.board), index) if topology.board else None
+    opened = await asyncio.to_thread(budgets_for, topology, fittings, clock, recorder)
+    if opened is not None:
+        guards = replace(guards, budgets=opened.budgets)
     serving = ServingService(
         topology,
         make_replica=make_replica,
@@ -170,6 +201,7 @@ async def serve(topology_path: Path, *, index: int = 0, make_replica: Callable[[
         trusted_proxies=trusted_proxies,
         access=make_access_desk(keys, clock, recorder, alone=len(topology.workers) < 2 and not topology.state.url),
         privacy=fittings.privacy,
+        budget_office=office_of(topology, opened, recorder),
     )
     loop = asyncio.get_running_loop()
     loop.set_default_executor(ThreadPoolExecutor(ASIDE_THREADS, thread_name_prefix="aside"))
@@ -206,6 +238,8 @@ async def serve(topology_path: Path, *, index: int = 0, make_replica: Callable[[
     fetching.cancel()
     flushing.cancel()
     await asyncio.gather(flushing, return_exceptions=True)
+    if opened is not None:
+        await asyncio.to_thread(opened.close)
     await fittings.close()
     if audit is not None:
         await asyncio.to_thread(audit.close)

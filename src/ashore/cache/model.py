@@ -165,6 +165,8 @@ class Ready:
     expires_at_s: float
     told: object = None
     """What the request path wants to find with it again; the cache does not look at it."""
+    tokens: int = 0
+    """Of prompt and answer."""
 
 
 @dataclass(slots=True, kw_only=True)

@@ -9,6 +9,7 @@ import cyclopts
 
 from ashore.cli.accessask import Server, moment, show_key, table
 from ashore.cli.accesspolicy import can, policy_app, role_app
+from ashore.cli.budget import budget, usage
 from ashore.errors import InvalidRequest
 
 app = cyclopts.App(
@@ -27,6 +28,8 @@ key_app = cyclopts.App(name="key", help="Keys of accounts: shown once, kept as d
 for _one in (tenant_app, user_app, service_app, group_app, key_app, role_app, policy_app):
     app.command(_one)
 app.command(can, name="can")
+app.command(budget)
+app.command(usage, name="usage")
 
 Json = Annotated[bool, cyclopts.Parameter(name="--json", negative=())]
 Where = Annotated[Server, cyclopts.Parameter(name="*")]

@@ -50,6 +50,7 @@ class Listening:
             "[jobs]": self.jobs,
             "[egress]": self.egress,
             "[audit]": self.audit,
+            "[access] charge_hits, price": (self.access.charge_hits, self.access.prices),
         }
 
     @property

@@ -8,11 +8,13 @@ from typing import Final
 from ashore.deployment.hosts import Running
 from ashore.deployment.listening import Listening, audit_link, worker_listen
 from ashore.jobs import JobLimits
-from ashore.serving import AdmissionLimits, EdgeAddress, ServedModel, StateLink, Topology
+from ashore.serving import AdmissionLimits, BudgetsLink, EdgeAddress, PriceLink, ServedModel, StateLink, Topology
 from ashore.settings import Home, Settings
 
 BOARD: Final = "board"
 """File in `run` on which API workers tell each other their load."""
+BUDGETS: Final = "budgets"
+"""Folder in `run` with the ledger in which API workers count what is used."""
 MAX_DEADLINE_S: Final = 3600.0
 """Longest deadline that a client may ask for, unless the operator's default is longer."""
 
@@ -64,6 +66,18 @@ def topology_of(running: Iterable[Running], *, listening: Listening, home: Home,
             result_ttl_ms=int(listening.jobs.result_ttl_s * 1000),
             max_file_bytes=listening.jobs.max_file_bytes,
             egress=listening.egress.allow,
+        ),
+        budgets=BudgetsLink(
+            folder=str(home.run / BUDGETS),
+            charge_hits=listening.access.charge_hits,
+            prices={
+                alias: PriceLink(
+                    per_million_prompt_tokens=price.per_million_prompt_tokens,
+                    per_million_completion_tokens=price.per_million_completion_tokens,
+                    currency=price.currency,
+                )
+                for alias, price in listening.access.prices.items()
+            },
         ),
         internal_token_file=str(home.internal_token),
         first_key_file=str(home.first_key),

@@ -11,6 +11,7 @@ from urllib.parse import quote
 
 import msgspec
 
+from ashore.core import whole_number
 from ashore.errors import AshoreError
 from ashore.jobs.model import Again, Done, Failed, Lease, Outcome
 
@@ -26,6 +27,8 @@ NO_ROOM_PAUSE_S: Final = 0.25
 AWAY_PAUSE_S: Final = 0.5
 MOST_CUT_OFF_PAUSE_S: Final = 5.0
 """A process of ours died under the request. It is back soon; that it counts keeps a request that kills it finite."""
+MOST_BUDGET_PAUSE_S: Final = 300.0
+"""A job whose budget is used up looks again so soon: the budget may have been raised."""
 CALL_TIMEOUT_S: Final = 3600.0
 CONNECT_TIMEOUT_S: Final = 5.0
 
@@ -96,17 +99,20 @@ class CallHandler:
         except httpx.HTTPError as fault:
             pause_s = min(MOST_CUT_OFF_PAUSE_S, AWAY_PAUSE_S * 2.0 ** min(job.attempts, 10))
             return Again(after_s=pause_s, code="cut_off", message=f"the API was cut off: {type(fault).__name__}")
-        return outcome_of(answer.status_code, answer.content, request_id)
+        reset_s = whole_number(answer.headers.get("retry-after", "").encode())
+        return outcome_of(answer.status_code, answer.content, request_id, reset_s=reset_s)
 
 
-def outcome_of(status: int, body: bytes, request_id: str) -> Outcome:
-    """Return what an answer of the API means for its job."""
+def outcome_of(status: int, body: bytes, request_id: str, *, reset_s: int | None = None) -> Outcome:
+    """Return what an answer of the API means for its job. `reset_s`: what it says in `retry-after`."""
     code, message = _words(body)
+    if code == "budget_exceeded" and reset_s is not None:  # not its fault, and no use before the window ends
+        return Again(after_s=min(float(reset_s), MOST_BUDGET_PAUSE_S), counted=False, code=code, message=message)
     if status == 401:
         return Again(after_s=AWAY_PAUSE_S, counted=False, code=code, message="the API has a new token")
     if status in TRIED_AGAIN and code in NOT_ITS_FAULT:
         return Again(after_s=NO_ROOM_PAUSE_S, counted=False, code=code, message=message)
-    if status in TRIED_AGAIN:
+    if status in TRIED_AGAIN and code != "budget_exceeded":
         return Again(code=code or f"http_{status}", message=message)
     if not _is_json(body):
         return Failed(code="not_json", message=f"the API answered {status} with something that is no JSON")

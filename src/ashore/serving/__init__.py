@@ -40,10 +40,12 @@ from ashore.serving.ports import Replica, ServedText
 from ashore.serving.service import ServingService
 from ashore.serving.topology import (
     AdmissionLimits,
+    BudgetsLink,
     EdgeAddress,
     GrpcListen,
     HttpListen,
     Limits,
+    PriceLink,
     RedisLink,
     ServedModel,
     StateLink,
@@ -61,6 +63,7 @@ __all__ = [
     "Auditor",
     "Board",
     "Budgets",
+    "BudgetsLink",
     "BytesText",
     "Capacity",
     "ChoiceEnded",
@@ -80,6 +83,7 @@ __all__ = [
     "Masker",
     "MemoryReplica",
     "ModelCard",
+    "PriceLink",
     "PrivacyMasker",
     "RedisLink",
     "Replica",

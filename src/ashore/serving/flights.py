@@ -12,7 +12,7 @@ import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from dataclasses import dataclass, replace
 
-from ashore.errors import AshoreError, Bug
+from ashore.errors import AshoreError, BudgetExceeded, Bug
 from ashore.serving.answers import AnswerRecorder
 from ashore.serving.model import ServingEvent, Started
 
@@ -72,6 +72,11 @@ class _Flight:
             self._moved = None
 
 
+def _concerns_the_pilot(fault: AshoreError) -> bool:
+    """Return whether somebody else who tries may fare better."""
+    return fault.retryable or isinstance(fault, BudgetExceeded)
+
+
 class Flights:
     """The generations that may be shared, by address. For one event loop."""
 
@@ -98,7 +103,8 @@ class Flights:
         """Yield the events of the one generation under `key`, begun now if there is none on terms as good.
 
         One that comes aboard is told `hit-exact` in its `Started`. When the generation fails before it gave anything,
-        with an error that another try may mend, those who came aboard generate for themselves.
+        with an error that another try may mend, or over the budget of who began it, those who came aboard generate for
+        themselves.
 
         Args:
             key: Address of the question.
@@ -138,7 +144,7 @@ class Flights:
                 await asyncio.wait({flight.task})  # its sequences have ended when we have
         if flight.fault is None:
             return
-        if pilot or read or not (isinstance(flight.fault, AshoreError) and flight.fault.retryable):
+        if pilot or read or not (isinstance(flight.fault, AshoreError) and _concerns_the_pilot(flight.fault)):
             raise flight.fault
         alone = start()
         try:

@@ -13,13 +13,13 @@ from typing import TypeVar
 from ashore.access import Principal
 from ashore.core import Clock
 from ashore.engines import Grammar
-from ashore.errors import AshoreError, DeadlineExceeded
+from ashore.errors import AshoreError, DeadlineExceeded, Preempted
 from ashore.metrics import Metrics
 from ashore.serving.admission import Background, background_of, cost_of, preempted
 from ashore.serving.answer import Answer
 from ashore.serving.assembly import assemble, echoed, nothing_more, usage_of
 from ashore.serving.feed import Feed
-from ashore.serving.guards import Budgets
+from ashore.serving.guards import Budgets, Reservation
 from ashore.serving.model import GenerationRequest, ServingEvent, Started, Usage
 from ashore.serving.models import LoadedModel
 from ashore.serving.orders import Prompt, make_orders
@@ -42,6 +42,26 @@ def allowed_s(topology: Topology, asked_s: float | None) -> float:
     """Return the seconds from arrival that a request has."""
     limits = topology.admission
     return min(limits.max_deadline_s, asked_s or limits.default_deadline_s)
+
+
+class Place:
+    """The place of one client among the concurrent ones, which it gives back when it goes."""
+
+    def __init__(self) -> None:
+        self._reservation: Reservation | None = None
+        self._left = False
+
+    def take(self, reservation: Reservation) -> None:
+        """Sit down, once the budget allowed it."""
+        self._reservation = reservation
+        if self._left:
+            reservation.leave()
+
+    def leave(self) -> None:
+        """Free the place. May be called twice, and before it was taken."""
+        self._left = True
+        if self._reservation is not None:
+            self._reservation.leave()
 
 
 class FreshAnswers:
@@ -67,7 +87,7 @@ class FreshAnswers:
         """True: what a dying host leaves is not begun again elsewhere."""
 
     async def answer(
-        self, model: LoadedModel, request: GenerationRequest, principal: Principal, arrived_at: float
+        self, model: LoadedModel, request: GenerationRequest, principal: Principal, arrived_at: float, place: Place
     ) -> AsyncGenerator[ServingEvent, None]:
         """Generate: tokenise, reserve, admit, run."""
         info = model.info
@@ -80,7 +100,9 @@ class FreshAnswers:
         )
         encoded_at = self._clock.monotonic_s()
         self._metrics.observe("ashore_stage_seconds", encoded_at - arrived_at, "prepare")
-        reservation = self._budgets.reserve(principal, request.model, cost)
+        most_tokens = len(prompt.ids) + request.num_choices * prompt.max_new_tokens
+        reservation = await self._budgets.reserve(principal, request.model, most_tokens, request_id=request.request_id)
+        place.take(reservation)
         background = background_of(request.urgency)
         try:
             wait_s = max(0.0, deadline_at - encoded_at)
@@ -102,23 +124,31 @@ class FreshAnswers:
                 if prompt.max_new_tokens == 0:
                     for event in nothing_more(request, prompt):
                         if isinstance(event, Usage):
-                            reservation.settle(event)
+                            reservation.settle(event.prompt_tokens, 0)
                             self._count(request.model, event.prompt_tokens, 0, 0)
                         yield event
                     return
-                answer = self._run(model, request, prompt, principal, arrived_at, deadline_at, background)
+                answer = self._run(model, request, prompt, principal, arrived_at, deadline_at, background, reservation)
                 try:
                     async for event in answer:
                         if isinstance(event, Usage):
-                            reservation.settle(event)
+                            reservation.settle(event.prompt_tokens, event.completion_tokens, event.cached_tokens)
                         yield event
                 finally:
                     await answer.aclose()
             finally:
                 service_s = self._clock.monotonic_s() - admitted_at
                 model.gate.leave(cost, service_s=service_s, background=background)
+        except Preempted:
+            reservation.release(forgive=True)  # nobody saw what was made
+            raise
         finally:
             reservation.release()
+
+    async def most_tokens(self, model: LoadedModel, request: GenerationRequest) -> int:
+        """Return how many tokens prompt and answers have at most."""
+        prompt = await encode_prompt(request, model.text, model.info)
+        return len(prompt.ids) + request.num_choices * prompt.max_new_tokens
 
     async def _run(
         self,
@@ -129,6 +159,7 @@ class FreshAnswers:
         arrived_at: float,
         deadline_at: float,
         background: Background | None,
+        reservation: Reservation,
     ) -> AsyncGenerator[ServingEvent, None]:
         """Generate on one replica; on another when the host dies before anything went out."""
         told = False
@@ -151,9 +182,11 @@ class FreshAnswers:
                 background.on_preempt(partial(feed.stop, preempted()))
             seat.in_flight += len(orders)
             first_at = last_at = 0.0
+            reservation.made(len(prompt.ids), 0)
             try:
                 while any(answer.ended is None for answer in answers):
                     events = assemble(await feed.take(), answers, feed)
+                    reservation.made(len(prompt.ids), sum(answer.completion_tokens for answer in answers))
                     if events and not told:
                         told, first_at = True, self._clock.monotonic_s()
                         self._metrics.observe("ashore_ttft_seconds", first_at - arrived_at, request.model)
@@ -169,6 +202,8 @@ class FreshAnswers:
                 yield usage
                 return
             except AshoreError as fault:
+                if not told:
+                    reservation.made(0, 0)  # it failed here, and gave nothing
                 if not died(fault):
                     raise
                 seat.suspect()

@@ -11,44 +11,69 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from ashore.access import Principal
+from ashore.access.budgets import Standing
 from ashore.audit import RequestNote
 from ashore.cache import KeptAnswer
-from ashore.serving.admission import Cost
-from ashore.serving.model import GenerationRequest, ServingEvent, Usage
+from ashore.serving.model import GenerationRequest, ServingEvent
 
 Decode = Callable[[Sequence[int]], str]
 """Token ids to text."""
 
 
 class Reservation(Protocol):
-    """Tokens set aside for one request."""
+    """What is set aside for one request."""
 
-    def settle(self, usage: Usage) -> None:
-        """Charge what was used, and give the rest back."""
+    def made(self, prompt_tokens: int, completion_tokens: int) -> None:
+        """Say how much of the answer exists: so much is charged if it ends now, or if this process dies."""
         ...
 
-    def release(self) -> None:
-        """Give all of it back. After `settle`, does nothing."""
+    def leave(self) -> None:
+        """Free the place among the concurrent ones: the client has gone. May be called twice."""
+        ...
+
+    def settle(
+        self, prompt_tokens: int, completion_tokens: int, cached_tokens: int = 0, *, joined: bool = False
+    ) -> None:
+        """Charge what was used, and give the rest back. `joined`: somebody else's generation gave the answer."""
+        ...
+
+    def release(self, *, forgive: bool = False) -> None:
+        """Charge what was made, nothing with `forgive`, and give the rest back. After `settle`, does nothing."""
         ...
 
 
 class Budgets(Protocol):
     """How much a principal may still ask for."""
 
-    def reserve(self, principal: Principal, alias: str, cost: Cost) -> Reservation:
-        """Set aside what a request may cost at most.
+    @property
+    def hits_cost_tokens(self) -> bool:
+        """Whether what comes from the cache is charged like what is made afresh."""
+        ...
+
+    async def reserve(
+        self, principal: Principal, alias: str, tokens: int, *, request_id: str = "", joins: bool = False
+    ) -> Reservation:
+        """Set aside what a request may cost at most. `joins`: somebody else's generation answers it.
 
         Raises:
-            AshoreError: the budget does not allow it; the message names the window and when it resets.
+            BudgetExceeded: a budget does not allow it; the message names the window and when it resets.
         """
         ...
 
-    def charge_hit(self, principal: Principal, alias: str) -> None:
-        """Count a request that was answered from the cache, which costs no tokens.
+    def charge_hit_now(self, principal: Principal, alias: str, tokens: int) -> bool:
+        """Charge an answer from the cache without waiting for anything; False: `charge_hit` has to decide."""
+        ...
+
+    async def charge_hit(self, principal: Principal, alias: str, tokens: int, *, request_id: str = "") -> None:
+        """Charge an answer from the cache, which had so many tokens.
 
         Raises:
-            AshoreError: the number of requests is used up.
+            BudgetExceeded: a budget does not allow it.
         """
+        ...
+
+    def standing(self, principal: Principal, alias: str) -> Standing | None:
+        """Return what is left, None where nothing bounds it. Waits for nothing."""
         ...
 
 
@@ -169,26 +194,45 @@ class Unmasked:
 class NoReservation:
     """Nothing was set aside."""
 
-    def settle(self, usage: Usage) -> None:
+    def made(self, prompt_tokens: int, completion_tokens: int) -> None:
         return None
 
-    def release(self) -> None:
+    def leave(self) -> None:
+        return None
+
+    def settle(
+        self, prompt_tokens: int, completion_tokens: int, cached_tokens: int = 0, *, joined: bool = False
+    ) -> None:
+        return None
+
+    def release(self, *, forgive: bool = False) -> None:
         return None
 
 
 class Unlimited:
     """Budgets without a bound: counts requests by principal."""
 
+    hits_cost_tokens = False
+
     def __init__(self) -> None:
         self.requests: dict[str, int] = {}
         self._reservation = NoReservation()
 
-    def reserve(self, principal: Principal, alias: str, cost: Cost) -> Reservation:
-        self.charge_hit(principal, alias)
+    async def reserve(
+        self, principal: Principal, alias: str, tokens: int, *, request_id: str = "", joins: bool = False
+    ) -> Reservation:
+        self.charge_hit_now(principal, alias, tokens)
         return self._reservation
 
-    def charge_hit(self, principal: Principal, alias: str) -> None:
+    def charge_hit_now(self, principal: Principal, alias: str, tokens: int) -> bool:
         self.requests[principal.id] = self.requests.get(principal.id, 0) + 1
+        return True
+
+    async def charge_hit(self, principal: Principal, alias: str, tokens: int, *, request_id: str = "") -> None:
+        self.charge_hit_now(principal, alias, tokens)
+
+    def standing(self, principal: Principal, alias: str) -> Standing | None:
+        return None
 
 
 class SeesNothing:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
+from ashore.access.budgets import Standing
 from ashore.audit import RequestNote
 from ashore.cache import Directive
 from ashore.core import Message, RequestId, ToolSpec
@@ -98,6 +99,8 @@ class Started:
     """Name of the kept answer."""
     receipt: Receipt | None = None
     """Of a kept answer, so that whoever repeats its bytes can be recorded as this one is."""
+    standing: Standing | None = None
+    """What the budgets leave to whoever asked; None where none counts requests or tokens."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,6 +13,7 @@ from dataclasses import replace
 import msgspec
 
 from ashore.access import INFER, Authority, PolicyAuthority, Principal
+from ashore.access.budgets import Standing
 from ashore.cache import AnswerCache, CacheStats, Question, Ready
 from ashore.core import Clock, RequestId
 from ashore.engines import EngineStats, Grammar
@@ -23,7 +24,7 @@ from ashore.serving.answers import AnswerRecorder, ask_of, no_cache, replay
 from ashore.serving.board import Board
 from ashore.serving.embedding import Embedding, check_embeds, encode_inputs, shorten
 from ashore.serving.flights import Flights, Terms
-from ashore.serving.fresh import FreshAnswers, allowed_s
+from ashore.serving.fresh import FreshAnswers, Place, allowed_s
 from ashore.serving.guards import Guards, Masked, Reservation
 from ashore.serving.model import NOWHERE, Arrival, GenerationRequest, ServingEvent, Started, Urgency, Usage
 from ashore.serving.models import LoadedModel, ModelCard
@@ -147,6 +148,7 @@ class ServingService:
                         if isinstance(told, Started):
                             if auditor.strict:
                                 await watch.began()
+                            told = self._with_standing(told, principal)
                             if told.good_until_s:
                                 told = replace(told, receipt=watch.receipt)
                         elif auditor.strict and isinstance(told, Usage):
@@ -193,13 +195,14 @@ class ServingService:
         """Yield a kept answer, or a fresh one: shared with whoever asks the same at this moment."""
         found = None if question is None else await self._cache.find(question)
         if found is not None:
-            self._guards.budgets.charge_hit(principal, request.model)
+            tokens = found.answer.prompt_tokens + found.answer.completion_tokens
+            await self._guards.budgets.charge_hit(principal, request.model, tokens, request_id=request.request_id)
             self._metrics.add("ashore_cache_lookups", 1, request.model, found.label)
             for event in replay(found, request):
                 yield event
             return
         if question is None or request.urgency == "batch":  # a batch may be preempted, so nobody shares its generation
-            events = self._fresh.answer(model, request, principal, arrived_at)
+            events = self._fresh.answer(model, request, principal, arrived_at, Place())
         else:
             events = self._shared(model, request, question, principal, arrived_at)
         try:
@@ -221,8 +224,17 @@ class ServingService:
         terms = Terms(deadline_s=allowed, priority=request.priority, waits_behind=request.urgency != "interactive")
         joins = self._flights.flying(question.key, terms)
         self._metrics.add("ashore_cache_lookups", 1, request.model, "hit-exact" if joins else "miss")
+        budgets = self._guards.budgets
+        joined: Reservation | None = None
         if joins:
-            self._guards.budgets.charge_hit(principal, request.model)
+            tokens = await self._fresh.most_tokens(model, request) if budgets.hits_cost_tokens else 0
+            joined = await budgets.reserve(principal, request.model, tokens, request_id=request.request_id, joins=True)
+        place = Place()
+
+        def begin() -> AsyncGenerator[ServingEvent, None]:
+            if joined is not None:  # there is nobody to share with after all
+                joined.release()
+            return self._fresh.answer(model, request, principal, arrived_at, place)
 
         async def landed(recorder: AnswerRecorder) -> None:
             answer = recorder.answer()
@@ -231,16 +243,26 @@ class ServingService:
 
         events = self._flights.ride(
             question.key,
-            lambda: self._fresh.answer(model, request, principal, arrived_at),
+            begin,
             terms=terms,
             num_choices=request.num_choices,
             landed=landed,
         )
         try:
             async for event in self._until(events, arrived_at + allowed) if joins else events:
+                if joined is not None and isinstance(event, Usage):
+                    charged = (event.prompt_tokens, event.completion_tokens) if budgets.hits_cost_tokens else (0, 0)
+                    joined.settle(*charged, joined=True)
                 yield event
         finally:
+            place.leave()  # others may still read what this one began
+            if joined is not None:
+                joined.release()
             await events.aclose()
+
+    def _with_standing(self, started: Started, principal: Principal) -> Started:
+        standing = self._guards.budgets.standing(principal, started.model)
+        return started if standing is None else replace(started, standing=standing)
 
     async def _until(
         self, events: AsyncGenerator[ServingEvent, None], deadline_at: float
@@ -290,7 +312,7 @@ class ServingService:
             batch = await encode_inputs(masked, found.text, info)
             prompt_tokens = sum(len(ids) for ids in batch)
             cost = Cost(1, prompt_tokens)
-            reservation = self._guards.budgets.reserve(principal, model, cost)
+            reservation = await self._guards.budgets.reserve(principal, model, prompt_tokens, request_id=request_id)
             wait_s = max(0.0, deadline_at - self._clock.monotonic_s())
             # one that runs is over before it could be preempted: it only waits behind others
             background = background_of("interactive" if urgency == "interactive" else "background")
@@ -302,7 +324,7 @@ class ServingService:
                 service_s = self._clock.monotonic_s() - entered_at
                 found.gate.leave(cost, service_s=service_s, background=background)
             usage = Usage(prompt_tokens=prompt_tokens, cached_tokens=0, completion_tokens=0)
-            reservation.settle(usage)
+            reservation.settle(prompt_tokens, 0)
             watch.hear(usage)
             watch.outcome = "answered"
             if self._guards.auditor.strict:
@@ -334,7 +356,13 @@ class ServingService:
         model = self._roster.find(request.model)
         request = prepare_tools(request, model.text)
         masked = self._guards.masker.mask(request, principal, model.text.decode)
-        return len(await prompt_ids(masked.request, model.text, model.info))
+        num_tokens = len(await prompt_ids(masked.request, model.text, model.info))
+        await self._guards.budgets.charge_hit(principal, request.model, 0, request_id=request.request_id)
+        return num_tokens
+
+    def standing(self, principal: Principal, alias: str) -> Standing | None:
+        """Return what the budgets leave to a principal; None where none counts its requests or tokens."""
+        return self._guards.budgets.standing(principal, alias)
 
     # --- a repeated request, by its bytes
 
@@ -346,13 +374,13 @@ class ServingService:
     def ready(
         self, key: bytes, request_id: RequestId, principal: Principal, *, arrival: Arrival = NOWHERE
     ) -> Ready | None:
-        """Return a finished response, charged and noted; None where there is none.
+        """Return a finished response, charged and noted; None where there is none, or its budget must be looked into.
 
         Await `recorded` before it goes out. Where content is kept, every request is taken apart, so there is none.
 
         Raises:
             PermissionDenied: the principal may no longer ask.
-            AshoreError: the budget is used up, or the record cannot be written.
+            AshoreError: the record cannot be written.
         """
         auditor = self._guards.auditor
         ready = None if auditor.keeps_content else self._cache.ready(key)
@@ -360,7 +388,8 @@ class ServingService:
             return None
         auditor.check()
         self._authorise(principal, ready.alias)
-        self._guards.budgets.charge_hit(principal, ready.alias)
+        if not self._guards.budgets.charge_hit_now(principal, ready.alias, ready.tokens):
+            return None
         auditor.note(repeated_note(ready.told, ready, request_id, principal, arrival))
         self._metrics.add("ashore_cache_lookups", 1, ready.alias, ready.label)
         return ready
@@ -379,7 +408,13 @@ class ServingService:
         return max(0, int(self._clock.now_s() - ready.stored_at_s))
 
     def keep_ready(
-        self, key: bytes, started: Started, body: bytes, headers: tuple[tuple[bytes, bytes], ...] = ()
+        self,
+        key: bytes,
+        started: Started,
+        body: bytes,
+        headers: tuple[tuple[bytes, bytes], ...] = (),
+        *,
+        completion_tokens: int = 0,
     ) -> None:
         """Remember a response that was made from the kept answer `started` speaks of."""
         self._cache.keep_ready(
@@ -393,6 +428,7 @@ class ServingService:
                 stored_at_s=self._clock.now_s() - started.age_s,
                 expires_at_s=started.good_until_s,
                 told=None if started.receipt is None else started.receipt.note,
+                tokens=started.prompt_tokens + completion_tokens,
             ),
         )
 

@@ -122,6 +122,25 @@ class RedisLink(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     timeout_s: float = 0.005
 
 
+class PriceLink(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What tokens of one alias cost inside the enterprise; decimals as texts."""
+
+    per_million_prompt_tokens: str
+    per_million_completion_tokens: str
+    currency: str
+
+
+class BudgetsLink(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How what is used is counted."""
+
+    folder: str = ""
+    """Of the ledger that the workers share; empty, or without a state: nothing is bounded and nothing counted."""
+    charge_hits: bool = False
+    """True charges an answer from the cache like one made afresh; else it counts as one request and no tokens."""
+    prices: dict[str, PriceLink] = {}
+    """By alias."""
+
+
 class Topology(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Everything an API worker needs to know."""
 
@@ -147,6 +166,7 @@ class Topology(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """What ashore.toml says; a policy in the state goes before it."""
     issuers: tuple[Issuer, ...] = ()
     """Whose tokens are believed."""
+    budgets: BudgetsLink = BudgetsLink()
     internal_token_file: str = ""
     """File with the token of the job worker; empty: nobody acts for somebody else."""
     first_key_file: str = ""

@@ -10,6 +10,7 @@ from ashore.spec.document import LATER, Spec, parse_spec, read_spec
 from ashore.spec.front import CacheRoute, CacheSpec, EdgeKind, EdgeSpec, EgressSpec, JobsSpec, RedisSpec, redis_url
 from ashore.spec.intake import AdmissionSpec, HttpSpec, ListenSpec
 from ashore.spec.models import EngineSpec, ModelSpec
+from ashore.spec.prices import PriceSpec
 
 __all__ = [
     "LATER",
@@ -26,6 +27,7 @@ __all__ = [
     "JobsSpec",
     "ListenSpec",
     "ModelSpec",
+    "PriceSpec",
     "RedisSpec",
     "Spec",
     "parse_spec",

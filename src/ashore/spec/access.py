@@ -1,12 +1,14 @@
-"""`[access]`: whose tokens are believed."""
+"""`[access]`: whose tokens are believed, and what is charged."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from ashore.access import Issuer, check_issuer
 from ashore.errors import InvalidSpec
+from ashore.spec.prices import PriceSpec, read_prices
 from ashore.spec.table import Table
 
 
@@ -15,6 +17,10 @@ class AccessSpec:
     """`[access]`."""
 
     issuers: tuple[Issuer, ...] = ()
+    charge_hits: bool = False
+    """True charges an answer from the cache like one made afresh; else it counts as one request and no tokens."""
+    prices: Mapping[str, PriceSpec] = field(default_factory=dict)
+    """By alias."""
 
 
 def read_access(table: Table) -> AccessSpec:
@@ -28,7 +34,7 @@ def read_access(table: Table) -> AccessSpec:
             f"{table.where} names a policy; that is the security officer's, and ashore.toml the system administrator's",
             hint="a security officer puts it in force: `ashore access policy apply FILE`",
         )
-    table.known("issuer")
+    table.known("issuer", "charge_hits", "price")
     issuers = tuple(_issuer(one) for one in table.tables("issuer"))
     for what in ("name", "issuer"):
         values = [getattr(issuer, what) for issuer in issuers]
@@ -37,7 +43,11 @@ def read_access(table: Table) -> AccessSpec:
             raise InvalidSpec(
                 f"{table.where} has two issuers with the {what} {twice!r}", hint=f"each has its own {what}"
             )
-    return AccessSpec(issuers=issuers)
+    return AccessSpec(
+        issuers=issuers,
+        charge_hits=table.get("charge_hits", bool, False),
+        prices=read_prices(table.table("price")),
+    )
 
 
 def beside(spec: AccessSpec, folder: Path) -> AccessSpec:

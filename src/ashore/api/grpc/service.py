@@ -12,6 +12,7 @@ from typing import Any, TypeAlias, TypeVar
 import grpc
 
 from ashore.access import Authenticator, Principal, denial_of
+from ashore.access.budgets import Standing, rate_headers
 from ashore.api.grpc.gen import inference_pb2 as pb
 from ashore.api.grpc.parse import chat_request, complete_request, embed_inputs
 from ashore.api.grpc.render import answer_event, embed_response, models_response, whole_answer
@@ -22,7 +23,7 @@ from ashore.cache import Directive, directive_of
 from ashore.core import Recorder, RequestId, new_request_id
 from ashore.errors import AshoreError, Bug, InvalidRequest
 from ashore.metrics import Metrics
-from ashore.serving import Arrival, GenerationRequest, ServingEvent, ServingService, Started
+from ashore.serving import Arrival, GenerationRequest, ServingEvent, ServingService, Started, Usage
 
 Context: TypeAlias = Any
 """`grpc.aio.ServicerContext`; grpcio carries no types."""
@@ -127,6 +128,8 @@ class InferenceService:
                 deadline_s=context.time_remaining(),
                 arrival=call.arrival,
             )
+            standing = self._serving.standing(call.principal, request.model)
+            await context.send_initial_metadata((("x-request-id", call.request_id), *_standing(standing)))
             return embed_response(embedding)
         raise AssertionError("unreachable")
 
@@ -187,7 +190,12 @@ class InferenceService:
             await self._serving.recorded()
             age_s = self._serving.age_s(ready)
             await context.send_initial_metadata(
-                (("x-request-id", call.request_id), ("x-ashore-cache", ready.label), ("age", str(age_s)))
+                (
+                    ("x-request-id", call.request_id),
+                    ("x-ashore-cache", ready.label),
+                    ("age", str(age_s)),
+                    *_standing(self._serving.standing(call.principal, ready.alias)),
+                )
             )
             return ready.body
         request = replace(
@@ -195,9 +203,9 @@ class InferenceService:
         )
         events = [event async for event in self._events(request, call.principal, context)]
         answer: bytes = whole_answer(events, request.request_id).SerializeToString()
-        started = events[0]
-        if repeats and isinstance(started, Started) and started.good_until_s:
-            self._serving.keep_ready(key, started, answer)
+        started, usage = events[0], events[-1]
+        if repeats and isinstance(started, Started) and started.good_until_s and isinstance(usage, Usage):
+            self._serving.keep_ready(key, started, answer, completion_tokens=usage.completion_tokens)
         return answer
 
     def _parse_chat(self, raw: bytes, request_id: RequestId, deadline_s: float | None) -> GenerationRequest:
@@ -220,9 +228,14 @@ class InferenceService:
                             ("x-ashore-precision", header_text(event.precision)),
                             ("x-ashore-cache", event.cache),
                             *((("age", str(event.age_s)),) if event.cache != "miss" else ()),
+                            *_standing(event.standing),
                         )
                     )
                 yield event
+
+
+def _standing(standing: Standing | None) -> tuple[tuple[str, str], ...]:
+    return () if standing is None else rate_headers(standing)
 
 
 def decoded(kind: type[M], raw: bytes) -> M:

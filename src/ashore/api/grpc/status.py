@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from ashore.api.retry import retry_after
-from ashore.errors import AshoreError
+from ashore.errors import AshoreError, BudgetExceeded
 
 if TYPE_CHECKING:
     import grpc
@@ -46,6 +46,8 @@ def trailing_metadata(error: AshoreError) -> tuple[tuple[str, str | bytes], ...]
         pairs.append(("ashore-hint", header_text(error.hint)))
     if error.param:
         pairs.append(("ashore-param", header_text(error.param)))
+    if isinstance(error, BudgetExceeded):
+        pairs += error.facts
     seconds = retry_after(error)
     if seconds is not None:
         pairs.append(("retry-after", str(seconds)))
@@ -62,6 +64,9 @@ def status_details(error: AshoreError) -> bytes:
     info = status_pb2.ErrorInfo(reason=error.code, domain=DOMAIN)
     for name, value in (("hint", error.hint), ("param", error.param)):
         if value:
+            info.metadata[name] = value
+    if isinstance(error, BudgetExceeded):
+        for name, value in error.facts:
             info.metadata[name] = value
     details = [any_pb2.Any(type_url="type.googleapis.com/google.rpc.ErrorInfo", value=info.SerializeToString())]
     seconds = retry_after(error)

@@ -19,13 +19,14 @@ from ashore.access import (
     Principal,
     denial_of,
 )
+from ashore.access.budgets import BudgetOffice
 from ashore.api.http.accesslog import AccessLog
 from ashore.api.http.desk import JobDesk, defer, may_defer
 from ashore.api.http.errors import anthropic_error, error_headers, is_ours_to_mend, openai_error
 from ashore.api.http.exchange import ClientGone, Exchange, Receive, Scope, Send
 from ashore.api.http.routes import Route, RouteTable
 from ashore.api.http.siblings import Siblings
-from ashore.api.http.streaming import cache_headers
+from ashore.api.http.streaming import cache_headers, standing_headers
 from ashore.api.origin import origin_of
 from ashore.api.recording import LogRecorder
 from ashore.core import Recorder
@@ -44,6 +45,8 @@ SERVER: Final = "server"
 SWEEP_S: Final = 1.0
 LOOPBACK: Final = ("127.", "::1", "::ffff:127.")
 CACHE_HEADERS: Final = (b"cache-control", b"x-ashore-cache")
+OF_THE_MOMENT: Final = (b"age", b"x-ashore-cache", b"x-ratelimit-")
+"""Headers that a repeated answer gets anew."""
 PROBES: Final = ("/healthz", "/readyz")
 """Asked every second by an edge; only their refusals are written down."""
 FORWARDED: Final = (b"x-forwarded-for", b"forwarded", b"x-real-ip", b"via")
@@ -70,6 +73,7 @@ class HttpApp:
         trusted_proxies: int = 0,
         access: AccessDesk | None = None,
         privacy: PrivacyDesk | None = None,
+        budget_office: BudgetOffice | None = None,
     ) -> None:
         self.serving: Final = serving
         self.metrics: Final = metrics
@@ -85,6 +89,7 @@ class HttpApp:
         """Accounts, keys and the policy; None where nothing keeps them."""
         self._desk = desk
         self.privacy: Final = privacy
+        self.budget_office: Final = budget_office
         self.counted_jobs: set[tuple[str, str]] = set()
         """Kinds and states of jobs that the metrics have shown."""
         self._on_behalf = on_behalf
@@ -219,13 +224,16 @@ class HttpApp:
             if route.anthropic:
                 exchange.extra_headers.append((b"request-id", exchange.request_id.encode()))
             age = cache_headers(ready.label, self.serving.age_s(ready))
-            await exchange.respond(200, [*ready.headers, *age], ready.body)
+            rates = standing_headers(self.serving.standing(principal, ready.alias))
+            await exchange.respond(200, [*ready.headers, *age, *rates], ready.body)
             return
         await route.handler(self, exchange, principal)
         taken = exchange.taken
         if taken is not None and taken.whole:
-            headers = tuple(pair for pair in taken.headers if pair[0] not in (b"age", b"x-ashore-cache"))
-            self.serving.keep_ready(key, taken.started, b"".join(taken.parts), headers)
+            headers = tuple(pair for pair in taken.headers if not pair[0].startswith(OF_THE_MOMENT))
+            self.serving.keep_ready(
+                key, taken.started, b"".join(taken.parts), headers, completion_tokens=exchange.tokens
+            )
 
     async def _defer_or_refuse(
         self, route: Route | None, exchange: Exchange, principal: Principal | None, fault: AshoreError

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from ashore.api.retry import retry_after
-from ashore.errors import AshoreError, DeniedError, EnvironmentFault, Unauthenticated, UserError
+from ashore.errors import AshoreError, BudgetExceeded, DeniedError, EnvironmentFault, Unauthenticated, UserError
 
 
 class ErrorBody(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -101,6 +101,8 @@ def error_headers(error: AshoreError) -> list[tuple[bytes, bytes]]:
     seconds = retry_after(error)
     if seconds is not None:
         headers.append((b"retry-after", b"%d" % seconds))
+    if isinstance(error, BudgetExceeded):
+        headers += [(name.encode(), value.encode()) for name, value in error.facts]
     if isinstance(error, Unauthenticated):
         headers.append((b"www-authenticate", b'Bearer realm="ashore"'))
     if error.http_status in (408, 413, 431):

@@ -6,6 +6,7 @@ from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
+from ashore.access.budgets import Standing, rate_headers
 from ashore.api.http.exchange import Exchange, Headers
 from ashore.errors import AshoreError, Bug
 from ashore.serving import ChoiceEnded, Delta, ServingEvent, Started, TokenText, ToolCallDelta, Usage
@@ -84,8 +85,16 @@ def answer_headers(started: Started) -> Headers:
         (b"x-ashore-release", started.release.encode()),
         (b"x-ashore-precision", started.precision.encode()),
         *cache_headers(started.cache, started.age_s),
+        *standing_headers(started.standing),
         *([(b"x-ashore-cache-entry", started.entry_id.encode())] if started.entry_id else []),
     ]
+
+
+def standing_headers(standing: Standing | None) -> Headers:
+    """Return OpenAI's `x-ratelimit-*`, none where nothing is bounded."""
+    if standing is None:
+        return ()
+    return [(name.encode(), value.encode()) for name, value in rate_headers(standing)]
 
 
 def cache_headers(label: str, age_s: int) -> Headers:

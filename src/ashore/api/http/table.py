@@ -5,6 +5,7 @@ from __future__ import annotations
 from ashore.api.http import jobs, operate
 from ashore.api.http.admin import privacy
 from ashore.api.http.admin.accessroutes import ACCESS_ROUTES
+from ashore.api.http.admin.budgetroutes import BUDGET_ROUTES
 from ashore.api.http.anthropic import handlers as anthropic
 from ashore.api.http.anthropic.types import CountOut, CountRequest, MessageOut, MessagesRequest
 from ashore.api.http.jobs import JobList, JobOut
@@ -150,6 +151,7 @@ ROUTES: tuple[Route, ...] = (
         tag="Administration", summary="Change the privacy policy", request=privacy.PolicyChange,
         response=privacy.PolicyOut,
     ),
+    *BUDGET_ROUTES,
     Route(
         method="GET", path="/openapi.json", guard="operator", handler=operate.openapi, tag="Operation",
         summary="This document",

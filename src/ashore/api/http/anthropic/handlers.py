@@ -12,7 +12,7 @@ from ashore.api.http.anthropic.render import MessageEvents, render_message
 from ashore.api.http.anthropic.types import CountOut, CountRequest, MessagesRequest
 from ashore.api.http.decode import decode
 from ashore.api.http.exchange import Exchange
-from ashore.api.http.streaming import JSON, send_answer, stream_answer, whole_answer
+from ashore.api.http.streaming import JSON, send_answer, standing_headers, stream_answer, whole_answer
 
 if TYPE_CHECKING:
     from ashore.api.http.app import HttpApp
@@ -42,4 +42,5 @@ async def count_tokens(app: HttpApp, exchange: Exchange, principal: Principal) -
     request = decode(await exchange.body(app.limits), _count_decoder)
     exchange.model = request.model[:64]
     tokens = await app.serving.count_tokens(to_count(request, exchange), principal)
-    await exchange.respond(200, [JSON], _encode(CountOut(tokens)))
+    headers = [JSON, *standing_headers(app.serving.standing(principal, request.model))]
+    await exchange.respond(200, headers, _encode(CountOut(tokens)))

@@ -14,7 +14,14 @@ from ashore.api.http.openai.common import deadline_of, priority_of, prompts_of
 from ashore.api.http.openai.completions import CompletionChunks, render_completion, to_generations
 from ashore.api.http.openai.embeddings import ModelList, model_out, render_embeddings
 from ashore.api.http.openai.types import ChatRequest, CompletionRequest, EmbeddingRequest
-from ashore.api.http.streaming import JSON, answer_headers, send_answer, stream_answer, whole_answer
+from ashore.api.http.streaming import (
+    JSON,
+    answer_headers,
+    send_answer,
+    standing_headers,
+    stream_answer,
+    whole_answer,
+)
 from ashore.core import did_you_mean
 from ashore.errors import UnknownModel
 
@@ -85,6 +92,7 @@ async def embeddings(app: HttpApp, exchange: Exchange, principal: Principal) -> 
         JSON,
         (b"x-ashore-release", embedding.release.encode()),
         (b"x-ashore-precision", embedding.precision.encode()),
+        *standing_headers(app.serving.standing(principal, request.model)),
     ]
     await exchange.respond(200, headers, render_embeddings(request, embedding))
 

@@ -1,0 +1,94 @@
+"""How much anybody may ask for: tokens, requests and concurrency, by key, user, tenant and model, in windows of time.
+
+Owns: the rules, the ledger that the processes of a machine share, and what was used. Refuses to own: requests, how a
+refusal travels in HTTP or gRPC, and what a token costs to make.
+"""
+
+from ashore.access.budgets.administration import BudgetOffice
+from ashore.access.budgets.leases import SqlLeases
+from ashore.access.budgets.ledger import MappedLedger
+from ashore.access.budgets.lender import MachineLender
+from ashore.access.budgets.memory import MemoryAuthority, MemoryLedger
+from ashore.access.budgets.memoryleases import MemoryLeases
+from ashore.access.budgets.model import (
+    EACH,
+    KINDS,
+    WINDOWS,
+    Asker,
+    BudgetRule,
+    Count,
+    Kind,
+    Quota,
+    Standing,
+    Usage,
+    WindowName,
+    check_rule,
+)
+from ashore.access.budgets.opening import OpenBudgets, open_budgets
+from ashore.access.budgets.ports import (
+    Authority,
+    CountRow,
+    Hold,
+    Lease,
+    Leases,
+    Ledger,
+    Line,
+    Part,
+    Short,
+    UsageLine,
+)
+from ashore.access.budgets.reporter import Pulse, Reporter
+from ashore.access.budgets.rulebook import RuleBook
+from ashore.access.budgets.service import LedgerBudgets, Reserved
+from ashore.access.budgets.sql import BUDGETS_EPOCH, SqlAuthority
+from ashore.access.budgets.standing import rate_headers
+from ashore.access.budgets.usage import COLUMNS, Column, Price, UsageSum, as_csv, columns_of, sum_by
+
+__all__ = [
+    "BUDGETS_EPOCH",
+    "COLUMNS",
+    "EACH",
+    "KINDS",
+    "WINDOWS",
+    "Asker",
+    "Authority",
+    "BudgetOffice",
+    "BudgetRule",
+    "Column",
+    "Count",
+    "CountRow",
+    "Hold",
+    "Kind",
+    "Lease",
+    "Leases",
+    "Ledger",
+    "LedgerBudgets",
+    "Line",
+    "MachineLender",
+    "MappedLedger",
+    "MemoryAuthority",
+    "MemoryLeases",
+    "MemoryLedger",
+    "OpenBudgets",
+    "Part",
+    "Price",
+    "Pulse",
+    "Quota",
+    "Reporter",
+    "Reserved",
+    "RuleBook",
+    "Short",
+    "SqlAuthority",
+    "SqlLeases",
+    "Standing",
+    "Usage",
+    "UsageLine",
+    "UsageSum",
+    "WindowName",
+    "as_csv",
+    "check_rule",
+    "columns_of",
+    "open_budgets",
+    "rate_headers",
+    "sum_by",
+]

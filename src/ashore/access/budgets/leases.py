@@ -1,0 +1,177 @@
+"""Shares of windows in the state, for several machines. On SQLite only tests have several."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+from ashore.access.budgets.layout import stored_subject
+from ashore.access.budgets.ports import Lease, Line, Part
+from ashore.state import Database, bump, execute, execute_many, is_postgres
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+WANT_EPOCH: Final = "budget_want"
+"""Bumped when a machine wants what another does not use."""
+LEASE_S: Final = 10.0
+"""A machine that is silent for so long counts as gone."""
+WANT_LASTS_MS: Final = 1_000
+
+_encode = msgspec.json.Encoder().encode
+_subject = msgspec.json.Decoder(tuple[str, str, str, str]).decode
+
+
+class SqlLeases:
+    """`Leases` in the state. The clock is that of the database."""
+
+    def __init__(self, database: Database, *, lease_s: float = LEASE_S) -> None:
+        self._database = database
+        self._lease_ms = int(lease_s * 1000)
+
+    def beat(self, source: str) -> bool:
+        with self._database.write() as connection:
+            now_ms = _now_ms(connection)
+            before = execute(
+                connection, "SELECT expires_ms FROM budget_source WHERE source = :source", source=source
+            ).scalar()
+            execute(
+                connection,
+                "INSERT INTO budget_source VALUES (:source, :expires_ms) "
+                "ON CONFLICT (source) DO UPDATE SET expires_ms = excluded.expires_ms",
+                source=source,
+                expires_ms=now_ms + self._lease_ms,
+            )
+            return before is not None and int(before) > now_ms
+
+    def lease(self, source: str, line: Line, *, granted: int, wanted: int) -> Lease:
+        subject = _stored(line)
+        with self._database.write() as connection:
+            if is_postgres(connection):
+                name = f"{line.rule_id} {line.starts_ms} {subject}"
+                execute(connection, "SELECT pg_advisory_xact_lock(hashtextextended(:name, 0))", name=name)
+            now_ms = _now_ms(connection)
+            rows = execute(
+                connection,
+                "SELECT c.source AS source, c.settled AS settled, c.opened AS opened, c.granted AS granted, "
+                "s.expires_ms AS expires_ms FROM budget_count c LEFT JOIN budget_source s ON s.source = c.source "
+                "WHERE c.rule_id = :rule_id AND c.subject = :subject AND c.starts_ms = :starts_ms "
+                "AND c.source <> :source",
+                rule_id=line.rule_id,
+                subject=subject,
+                starts_ms=line.starts_ms,
+                source=source,
+            ).mappings()
+            taken, others = 0, False
+            for row in rows:
+                spent = int(row["settled"]) + int(row["opened"])
+                if row["expires_ms"] is not None and int(row["expires_ms"]) > now_ms:
+                    taken += max(spent, int(row["granted"]))
+                    others = others or int(row["granted"]) > 0
+                elif line.part is not Part.CONCURRENCY:
+                    taken += spent
+            free = line.cap - taken - granted
+            if free >= wanted:
+                granted += max(wanted, self._block(connection, line, subject, free, now_ms))
+            execute(
+                connection,
+                "INSERT INTO budget_count VALUES "
+                "(:rule_id, :subject, :starts_ms, :ends_ms, :source, 0, 0, :granted) "
+                "ON CONFLICT (rule_id, subject, starts_ms, source) DO UPDATE SET granted = excluded.granted",
+                rule_id=line.rule_id,
+                subject=subject,
+                starts_ms=line.starts_ms,
+                ends_ms=line.ends_ms,
+                source=source,
+                granted=granted,
+            )
+            return Lease(granted=granted, others=others)
+
+    def _block(self, connection: Connection, line: Line, subject: str, free: int, now_ms: int) -> int:
+        """Return how much a machine gets at once: a part of what is free; no more than it needs if others wait."""
+        tight = execute(
+            connection,
+            "SELECT 1 FROM budget_want WHERE rule_id = :rule_id AND subject = :subject AND starts_ms = :starts_ms "
+            "AND asked_ms > :since",
+            rule_id=line.rule_id,
+            subject=subject,
+            starts_ms=line.starts_ms,
+            since=now_ms - WANT_LASTS_MS,
+        ).first()
+        if tight is not None:
+            return 0
+        count = "SELECT COUNT(*) FROM budget_source WHERE expires_ms > :now_ms"
+        return free // (2 * max(1, int(execute(connection, count, now_ms=now_ms).scalar_one())))
+
+    def want(self, source: str, line: Line) -> None:
+        with self._database.write() as connection:
+            now_ms = _now_ms(connection)
+            execute(connection, "DELETE FROM budget_want WHERE asked_ms < :old", old=now_ms - 10 * WANT_LASTS_MS)
+            execute(
+                connection,
+                "INSERT INTO budget_want VALUES (:rule_id, :subject, :starts_ms, :part, :ends_ms, :source, :now_ms) "
+                "ON CONFLICT (rule_id, subject, starts_ms, source) DO UPDATE SET asked_ms = excluded.asked_ms",
+                rule_id=line.rule_id,
+                subject=_stored(line),
+                starts_ms=line.starts_ms,
+                part=int(line.part),
+                ends_ms=line.ends_ms,
+                source=source,
+                now_ms=now_ms,
+            )
+            bump(connection, WANT_EPOCH)
+
+    def wanted(self, source: str) -> Sequence[Line]:
+        with self._database.read() as connection:
+            rows = execute(
+                connection,
+                "SELECT * FROM budget_want WHERE asked_ms > :since AND source <> :source",
+                since=_now_ms(connection) - WANT_LASTS_MS,
+                source=source,
+            ).mappings()
+            return [
+                Line(
+                    rule_id=row["rule_id"],
+                    subject=_subject(row["subject"]),
+                    part=Part(int(row["part"])),
+                    cap=0,
+                    starts_ms=int(row["starts_ms"]),
+                    ends_ms=int(row["ends_ms"]),
+                )
+                for row in rows
+            ]
+
+    def give_back(self, source: str, given: Iterable[tuple[Line, int]]) -> None:
+        rows: list[dict[str, object]] = [
+            {
+                "granted": left,
+                "rule_id": line.rule_id,
+                "subject": _stored(line),
+                "starts_ms": line.starts_ms,
+                "source": source,
+            }
+            for line, left in given
+        ]
+        if rows:
+            with self._database.write() as connection:
+                execute_many(
+                    connection,
+                    "UPDATE budget_count SET granted = :granted WHERE rule_id = :rule_id AND subject = :subject "
+                    "AND starts_ms = :starts_ms AND source = :source",
+                    rows,
+                )
+
+
+def _stored(line: Line) -> str:
+    return _encode(stored_subject(line.rule_id, line.subject)).decode()
+
+
+def _now_ms(connection: Connection) -> int:
+    """Return the database's own time, which all machines share."""
+    if is_postgres(connection):
+        return int(
+            execute(connection, "SELECT CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000 AS BIGINT)").scalar_one()
+        )
+    return int(execute(connection, "SELECT CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER)").scalar_one())

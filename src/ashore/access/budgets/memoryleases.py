@@ -1,0 +1,63 @@
+"""Shares of windows between ledgers of one process: for tests."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from ashore.access.budgets.memory import MemoryAuthority
+from ashore.access.budgets.ports import Lease, Line, Part
+from ashore.core import Clock
+
+_Key = tuple[str, tuple[str, str, str, str], int]
+
+
+class MemoryLeases:
+    """`Leases` that die with their process."""
+
+    def __init__(self, authority: MemoryAuthority, clock: Clock, *, lease_s: float = 10.0) -> None:
+        self._authority = authority
+        self._clock = clock
+        self._lease_s = lease_s
+        self._until: dict[str, float] = {}
+        self._granted: dict[tuple[str, _Key], int] = {}
+        self._wants: dict[tuple[str, _Key], Line] = {}
+
+    def beat(self, source: str) -> bool:
+        now_s = self._clock.monotonic_s()
+        was_there = self._until.get(source, 0.0) > now_s
+        self._until[source] = now_s + self._lease_s
+        return was_there
+
+    def lease(self, source: str, line: Line, *, granted: int, wanted: int) -> Lease:
+        key, now_s = _key(line), self._clock.monotonic_s()
+        taken, others = 0, False
+        names = {name for name, found in self._granted if found == key} | self._authority.sources(line)
+        for name in names - {source}:
+            spent = self._authority.spent(name, line)
+            if self._until.get(name, 0.0) > now_s:
+                share = self._granted.get((name, key), 0)
+                taken += max(spent, share)
+                others = others or share > 0
+            elif line.part is not Part.CONCURRENCY:
+                taken += spent
+        free = line.cap - taken - granted
+        if free >= wanted:
+            machines = sum(until > now_s for until in self._until.values())
+            tight = any(found == key for _, found in self._wants)
+            granted += wanted if tight else max(wanted, free // (2 * max(1, machines)))
+        self._granted[source, key] = granted
+        return Lease(granted=granted, others=others)
+
+    def want(self, source: str, line: Line) -> None:
+        self._wants[source, _key(line)] = line
+
+    def wanted(self, source: str) -> Sequence[Line]:
+        return [line for (name, _), line in self._wants.items() if name != source]
+
+    def give_back(self, source: str, given: Iterable[tuple[Line, int]]) -> None:
+        for line, left in given:
+            self._granted[source, _key(line)] = left
+
+
+def _key(line: Line) -> _Key:
+    return line.rule_id, line.subject, line.starts_ms

@@ -1,0 +1,166 @@
+"""What a budget is: a cap on something that is counted, for whoever it is about, in windows of time."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import Final, Literal, NamedTuple, get_args
+
+from ashore.errors import InvalidRequest
+
+Kind = Literal["tokens", "requests", "concurrency"]
+"""tokens: of prompt and answer. requests: that were answered. concurrency: that run or wait at one moment."""
+WindowName = Literal["minute", "hour", "day", "month", "total", "now"]
+"""Calendar windows; `total` never resets, `now` is the only one of concurrency."""
+
+KINDS: Final = get_args(Kind)
+WINDOWS: Final = get_args(WindowName)
+
+EACH: Final = "*"
+"""As the value of a selector: everybody, each with a count of their own."""
+MAX_CAP: Final = 1 << 53
+"""The largest whole number that JSON carries everywhere."""
+MAX_SELECTOR_CHARS: Final = 256
+MAX_OFFSET_MIN: Final = 14 * 60
+"""The zones of the world go from -12:00 to +14:00."""
+
+
+class Asker(NamedTuple):
+    """Who asks which model, as budgets see it."""
+
+    key: str
+    user: str
+    tenant: str
+    model: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BudgetRule:
+    """One cap. A selector that is empty does not matter; a name matches itself; `*` counts each value apart."""
+
+    kind: Kind
+    window: WindowName
+    cap: int
+    key: str = ""
+    user: str = ""
+    tenant: str = ""
+    model: str = ""
+    offset_min: int = 0
+    """Minutes that the local time of days and months is ahead of UTC: 480 for China."""
+
+    @property
+    def rule_id(self) -> str:
+        """Name of the rule, made of what it counts and for whom: another cap is the same rule."""
+        parts = (self.kind, self.window, self.key, self.user, self.tenant, self.model, str(self.offset_min))
+        return "b-" + hashlib.sha256("\x1f".join(parts).encode()).hexdigest()[:12]
+
+    def subject(self, asker: Asker) -> tuple[str, str, str, str] | None:
+        """Return whose count a request goes to (key, user, tenant, model); None when the rule is not about it."""
+        found = []
+        for wanted, value in (
+            (self.key, asker.key),
+            (self.user, asker.user),
+            (self.tenant, asker.tenant),
+            (self.model, asker.model),
+        ):
+            if not wanted:
+                found.append("")
+            elif wanted in (EACH, value) and value:
+                found.append(value)
+            else:
+                return None
+        return found[0], found[1], found[2], found[3]
+
+    def about(self) -> str:
+        """Return whom the rule is about, in words: `tenant acme, each user`."""
+        parts = []
+        for name, value in (("tenant", self.tenant), ("user", self.user), ("key", self.key), ("model", self.model)):
+            if value:
+                parts.append(f"each {name}" if value == EACH else f"{name} {value}")
+        return ", ".join(parts) or "everybody together"
+
+
+def check_rule(rule: BudgetRule) -> BudgetRule:
+    """Return the rule.
+
+    Raises:
+        InvalidRequest: it makes no sense; the message names the field.
+    """
+    if rule.kind not in KINDS:
+        raise InvalidRequest(f"kind is {rule.kind!r}", hint=f"one of {', '.join(KINDS)}", param="kind")
+    if rule.window not in WINDOWS:
+        raise InvalidRequest(f"window is {rule.window!r}", hint=f"one of {', '.join(WINDOWS)}", param="window")
+    if (rule.kind == "concurrency") != (rule.window == "now"):
+        raise InvalidRequest(
+            f"a budget of {rule.kind} per {rule.window}: concurrency, and nothing else, is counted `now`",
+            hint="leave the window out for concurrency; give minute, hour, day, month or total for the others",
+            param="window",
+        )
+    if not 0 <= rule.cap <= MAX_CAP:
+        raise InvalidRequest(f"cap is {rule.cap}; expected 0 to {MAX_CAP}", hint="correct it", param="cap")
+    if not -MAX_OFFSET_MIN <= rule.offset_min <= MAX_OFFSET_MIN:
+        raise InvalidRequest(
+            f"offset_min is {rule.offset_min}; expected minutes from -{MAX_OFFSET_MIN} to {MAX_OFFSET_MIN}",
+            hint="480 for China",
+            param="offset_min",
+        )
+    for name in ("key", "user", "tenant", "model"):
+        value: str = getattr(rule, name)
+        if len(value) > MAX_SELECTOR_CHARS or not value.isprintable():
+            raise InvalidRequest(
+                f"{name} has {len(value)} characters, or some that cannot be shown; at most {MAX_SELECTOR_CHARS}",
+                hint="give the name as it stands in the list of that thing",
+                param=name,
+            )
+    return rule
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Count:
+    """What one count of a rule stands at."""
+
+    subject: tuple[str, str, str, str]
+    starts_ms: int
+    ends_ms: int
+    """0: never."""
+    settled: int
+    open: int
+    """Set aside for requests that have not ended."""
+
+
+class Quota(NamedTuple):
+    """The tightest of the rules of one kind that a request is under."""
+
+    rule_id: str
+    limit: int
+    left: int
+    reset_s: float | None
+    """Seconds until the window ends; None: it does not."""
+
+
+class Standing(NamedTuple):
+    """Where somebody stands with one model. A tuple, because every kept answer makes one."""
+
+    requests: Quota | None = None
+    tokens: Quota | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Usage:
+    """What was used by one user of one model on one day."""
+
+    day: str
+    """`2026-11-24`, of UTC."""
+    tenant: str
+    user: str
+    model: str
+    requests: int = 0
+    """Answered, those from the cache included."""
+    hits: int = 0
+    """Of them from the cache, or shared with somebody who asked the same."""
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cached_tokens: int = 0
+    """Of the prompt, those that an engine had in its prefix cache."""
+    refused: int = 0
+    """Requests that a budget refused."""

@@ -1,0 +1,94 @@
+"""Budgets for one process, opened: the ledger of the machine, the rules, and the reporter behind them."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+
+from ashore.access.budgets.leases import LEASE_S, WANT_EPOCH, SqlLeases
+from ashore.access.budgets.ledger import MappedLedger
+from ashore.access.budgets.lender import MachineLender
+from ashore.access.budgets.reporter import Pulse, Reporter
+from ashore.access.budgets.service import LedgerBudgets
+from ashore.access.budgets.sql import BUDGETS_EPOCH, SqlAuthority
+from ashore.core import Clock, Recorder
+from ashore.errors import AshoreError
+from ashore.state import Database, EpochWatch, is_postgres
+
+log = logging.getLogger("ashore.budgets")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenBudgets:
+    """The budgets of one process, over the state."""
+
+    budgets: LedgerBudgets
+    authority: SqlAuthority
+    ledger: MappedLedger
+    reporter: Reporter
+    lender: MachineLender | None
+    """Where several machines share the windows."""
+
+    def close(self) -> None:
+        """Give back what is set aside, report the rest, and leave. May be called twice."""
+        self.ledger.close()
+        self.reporter.close()
+        if self.lender is not None:
+            self.lender.close()
+
+
+def open_budgets(
+    folder: Path, database: Database, watch: EpochWatch | None, clock: Clock, recorder: Recorder, *, charge_hits: bool
+) -> OpenBudgets:
+    """Open them; other rules are taken up whenever their epoch moves.
+
+    Raises:
+        AshoreError: the ledger cannot be made, or the state cannot be read.
+    """
+    folder = folder / hashlib.sha256(database.place.encode()).hexdigest()[:12]  # another state is another authority
+    with database.read() as connection:
+        shared = is_postgres(connection)
+    authority = SqlAuthority(database)
+    leases = SqlLeases(database)
+
+    earlier = (lambda now_ms: ()) if shared else authority.earlier
+    ledger = MappedLedger(folder, clock, earlier=earlier, shared=shared)
+
+    def hand() -> MappedLedger:
+        return MappedLedger(folder, clock, takes_row=False, shared=shared, owner=ledger.owner)
+
+    lender = MachineLender(folder, hand, leases) if shared else None
+    pulse = Pulse(leases, lease_s=LEASE_S) if shared else None
+    try:
+        budgets = LedgerBudgets(ledger, recorder, hits_cost_tokens=charge_hits, lender=lender)
+
+        def take() -> None:
+            try:
+                budgets.take(authority.rules())
+            except AshoreError as fault:
+                log.error("the budgets stay as they were: %s (%s)", fault.message, fault.hint)
+                return
+            if lender is not None:  # what was granted under another cap
+                lender.give_back_soon(everything=True)
+
+        def changed(kind: str, value: int) -> None:
+            if kind == BUDGETS_EPOCH:
+                take()
+            elif kind == WANT_EPOCH and lender is not None:
+                lender.give_back_soon()
+
+        if watch is not None:
+            watch.on_change(changed)
+        budgets.take(authority.rules())  # after the line above, so that no change falls between them
+        if pulse is not None:
+            pulse.beat(ledger, now=True)
+        reporter = Reporter(folder, hand, authority, pulse=pulse)
+        reporter.start()
+    except BaseException:
+        ledger.close()
+        if lender is not None:
+            lender.close()
+        raise
+    return OpenBudgets(budgets=budgets, authority=authority, ledger=ledger, reporter=reporter, lender=lender)

@@ -1,0 +1,87 @@
+"""Which rules a request is under, and where they stand: pure, but for remembering what was worked out before."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final
+
+from ashore.access.budgets.model import Asker, BudgetRule, Kind
+from ashore.access.budgets.ports import Line, Part, UsageLine
+from ashore.access.budgets.windows import day_of, window_at
+
+MOST_REMEMBERED: Final = 8_192
+"""Pairs of asker and model whose rules are remembered."""
+
+PARTS: Final[dict[Kind, Part]] = {"tokens": Part.TOKENS, "requests": Part.REQUESTS, "concurrency": Part.CONCURRENCY}
+
+
+@dataclass(slots=True, kw_only=True)
+class Sheet:
+    """The counts that one asker's requests to one model go to, until the first of their windows ends."""
+
+    lines: tuple[Line, ...]
+    hit_lines: tuple[Line, ...]
+    """Those that an answer from the cache goes to."""
+    join_lines: tuple[Line, ...]
+    """Those that an answer goes to which somebody else's generation gives."""
+    usage: UsageLine
+    until_ms: int
+
+
+class RuleBook:
+    """The rules of one moment. Never changes; another set of rules is another book."""
+
+    def __init__(self, rules: Iterable[BudgetRule] = (), *, hits_cost_tokens: bool = False) -> None:
+        """Make it. With `hits_cost_tokens`, what comes from the cache is charged like what is made afresh."""
+        self.rules: Final = tuple(rules)
+        self._hits_cost_tokens = hits_cost_tokens
+        self._sheets: dict[Asker, Sheet] = {}
+
+    def sheet(self, asker: Asker, now_ms: int) -> Sheet:
+        """Return the counts of a request that comes now."""
+        sheet = self._sheets.get(asker)
+        if sheet is None or now_ms >= sheet.until_ms:
+            if sheet is None and len(self._sheets) >= MOST_REMEMBERED:
+                self._sheets.clear()
+            sheet = self._sheets[asker] = self._make(asker, now_ms)
+        return sheet
+
+    def rule(self, rule_id: str) -> BudgetRule | None:
+        """Return a rule by its name."""
+        return next((rule for rule in self.rules if rule.rule_id == rule_id), None)
+
+    def _make(self, asker: Asker, now_ms: int) -> Sheet:
+        lines = tuple(self._lines(asker, now_ms))
+        _, day_ends_ms = window_at("day", now_ms)
+        hit_parts = (Part.REQUESTS, Part.TOKENS) if self._hits_cost_tokens else (Part.REQUESTS,)
+        return Sheet(
+            lines=lines,
+            hit_lines=tuple(line for line in lines if line.part in hit_parts),
+            join_lines=tuple(line for line in lines if line.part in (*hit_parts, Part.CONCURRENCY)),
+            usage=UsageLine(
+                day=day_of(now_ms), tenant=asker.tenant, user=asker.user, model=asker.model, ends_ms=day_ends_ms
+            ),
+            until_ms=min([day_ends_ms, *(line.ends_ms for line in lines if line.ends_ms)]),
+        )
+
+    def _lines(self, asker: Asker, now_ms: int) -> Iterable[Line]:
+        for rule in self.rules:
+            subject = rule.subject(asker)
+            if subject is not None:
+                starts_ms, ends_ms = window_at(rule.window, now_ms, rule.offset_min)
+                yield Line(
+                    rule_id=rule.rule_id, subject=subject, part=PARTS[rule.kind], cap=rule.cap,
+                    starts_ms=starts_ms, ends_ms=ends_ms,
+                )  # fmt: skip
+
+
+def resets_later(one: Line, other: Line) -> bool:
+    """Return whether one window ends after another; one without an end is last, concurrency may pass at any moment."""
+    return _reset_rank(one) > _reset_rank(other)
+
+
+def _reset_rank(line: Line) -> tuple[int, int]:
+    if line.part is Part.CONCURRENCY:
+        return 0, 0
+    return (2, 0) if line.ends_ms == 0 else (1, line.ends_ms)

@@ -1,0 +1,212 @@
+"""Budgets on the request path: reserve before, settle after, charge what came from the cache."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import Protocol, TypeVar
+
+from ashore.access.budgets.model import Asker, BudgetRule, Standing
+from ashore.access.budgets.ports import Hold, Ledger, Short
+from ashore.access.budgets.rulebook import RuleBook, Sheet
+from ashore.access.budgets.standing import refusal, standing_of
+from ashore.access.model import Principal
+from ashore.core import Act, Recorder
+from ashore.errors import BudgetExceeded
+
+_T = TypeVar("_T")
+_T_co = TypeVar("_T_co", covariant=True)
+
+
+class Attempt(Protocol[_T_co]):
+    """Takes what a request needs out of a ledger."""
+
+    def __call__(self, ledger: Ledger, sheet: Sheet) -> _T_co: ...
+
+
+class Lender(Protocol):
+    """Gets more of a window for this machine, where several machines share it."""
+
+    async def fit(self, attempt: Callable[[Ledger], _T], undo: Callable[[_T], None]) -> _T:
+        """Return what an attempt gives in a ledger, with more of whatever it is short of; one round at most.
+
+        Raises:
+            Short: a count has too little left everywhere.
+        """
+        ...
+
+
+class Reserved:
+    """What is set aside for one request."""
+
+    __slots__ = ("_hold", "_ledger")
+
+    def __init__(self, ledger: Ledger, hold: Hold) -> None:
+        self._ledger = ledger
+        self._hold = hold
+
+    def made(self, prompt_tokens: int, completion_tokens: int) -> None:
+        """Say how much of the answer exists. So much is charged if it ends now, or if this process dies."""
+        self._ledger.made(self._hold, prompt_tokens, completion_tokens)
+
+    def leave(self) -> None:
+        """Free the place among the concurrent ones: the client has gone. May be called twice."""
+        self._ledger.leave(self._hold)
+
+    def settle(
+        self, prompt_tokens: int, completion_tokens: int, cached_tokens: int = 0, *, joined: bool = False
+    ) -> None:
+        """Charge what was used, and give the rest back. May be called twice; the first call holds."""
+        self._ledger.settle(self._hold, prompt_tokens, completion_tokens, cached_tokens, counts=True, hit=joined)
+
+    def release(self, *, forgive: bool = False) -> None:
+        """Charge what was made, nothing where it never began or with `forgive`. After `settle`, does nothing."""
+        hold = self._hold
+        prompt_tokens, completion_tokens = (0, 0) if forgive else hold.made
+        self._ledger.settle(hold, prompt_tokens, completion_tokens, 0, counts=hold.begun and not forgive)
+
+
+class LedgerBudgets:
+    """How much a principal may still ask for, by the rules and a ledger. For one thread, but for `take`."""
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        recorder: Recorder,
+        *,
+        rules: Iterable[BudgetRule] = (),
+        hits_cost_tokens: bool = False,
+        lender: Lender | None = None,
+    ) -> None:
+        self._ledger = ledger
+        self._recorder = recorder
+        self._hits_cost_tokens = hits_cost_tokens
+        self._lender = lender
+        self._book = RuleBook(rules, hits_cost_tokens=hits_cost_tokens)
+
+    def take(self, rules: Iterable[BudgetRule]) -> None:
+        """Go by other rules from now on. Callable from any thread."""
+        self._book = RuleBook(rules, hits_cost_tokens=self._hits_cost_tokens)
+
+    @property
+    def hits_cost_tokens(self) -> bool:
+        """Whether what comes from the cache is charged like what is made afresh."""
+        return self._hits_cost_tokens
+
+    async def reserve(
+        self, principal: Principal, alias: str, tokens: int, *, request_id: str = "", joins: bool = False
+    ) -> Reserved:
+        """Set aside what a request may cost at most, in every budget that it is under.
+
+        Args:
+            principal: Who asks.
+            alias: For which model.
+            tokens: Of the prompt, and the most that the answer may have.
+            request_id: For the record of a refusal.
+            joins: Somebody else's generation answers it; that costs no tokens unless hits do.
+
+        Raises:
+            BudgetExceeded: one does not allow it.
+            Overloaded: the ledger is full.
+        """
+        hold = await self._fit(
+            principal, alias, tokens, request_id,
+            lambda ledger, sheet: ledger.reserve(sheet.join_lines if joins else sheet.lines, sheet.usage, tokens),
+            lambda hold: self._ledger.settle(hold, 0, 0, 0, counts=False),
+        )  # fmt: skip
+        return Reserved(self._ledger, hold)
+
+    def charge_hit_now(self, principal: Principal, alias: str, tokens: int) -> bool:
+        """Charge a request that was answered from the cache; return False where that takes a moment: `charge_hit`."""
+        sheet = self._book.sheet(_asker(principal, alias), self._ledger.now_ms())
+        try:
+            self._ledger.charge(sheet.hit_lines, sheet.usage, tokens)
+        except Short:
+            return False
+        return True
+
+    async def charge_hit(self, principal: Principal, alias: str, tokens: int, *, request_id: str = "") -> None:
+        """Charge a request that was answered from the cache.
+
+        Raises:
+            BudgetExceeded: a budget does not allow it.
+        """
+        await self._fit(
+            principal, alias, tokens, request_id,
+            lambda ledger, sheet: ledger.charge(sheet.hit_lines, sheet.usage, tokens),
+            lambda nothing: None,
+        )  # fmt: skip
+
+    def standing(self, principal: Principal, alias: str) -> Standing | None:
+        """Return where the principal stands with a model; None where no budget counts its requests or tokens."""
+        now_ms = self._ledger.now_ms()
+        sheet = self._book.sheet(_asker(principal, alias), now_ms)
+        if not sheet.lines:
+            return None
+        return self._standing(sheet, now_ms)
+
+    def _standing(self, sheet: Sheet, now_ms: int) -> Standing:
+        return standing_of(sheet.lines, self._ledger.used, now_ms)
+
+    async def _fit(
+        self,
+        principal: Principal,
+        alias: str,
+        tokens: int,
+        request_id: str,
+        attempt: Attempt[_T],
+        undo: Callable[[_T], None],
+    ) -> _T:
+        """Return what an attempt gives; before it is refused, get back what dead processes and machines hold."""
+        while True:
+            now_ms = self._ledger.now_ms()
+            book = self._book
+            sheet = book.sheet(_asker(principal, alias), now_ms)
+            try:
+                return attempt(self._ledger, sheet)
+            except Short as short:
+                if self._ledger.reclaim():
+                    continue
+                last = short
+            try:
+                if last.leased and self._lender is not None:
+                    return await self._lender.fit(partial(attempt, sheet=sheet), undo)
+            except Short as short:
+                last = short
+            raise self._refuse(book, sheet, last, principal, request_id, now_ms)
+
+    def _refuse(
+        self,
+        book: RuleBook,
+        sheet: Sheet,
+        short: Short,
+        principal: Principal,
+        request_id: str,
+        now_ms: int,
+    ) -> BudgetExceeded:
+        rule = book.rule(short.line.rule_id)
+        assert rule is not None
+        fault = refusal(rule, short.line, short.left, short.wanted, self._standing(sheet, now_ms), now_ms)
+        self._ledger.refused(sheet.usage)
+        self._recorder.record(
+            Act(
+                action="budget:refuse",
+                actor=principal.id,
+                tenant=principal.tenant,
+                resource=f"budget/{rule.rule_id}",
+                outcome="denied",
+                request_id=request_id,
+                reason=fault.code,
+                detail={
+                    "window": rule.window,
+                    "limit": short.line.cap,
+                    "left": max(0, short.left),
+                    "wanted": short.wanted,
+                },
+            )
+        )
+        return fault
+
+
+def _asker(principal: Principal, alias: str) -> Asker:
+    return Asker(key=principal.key_id, user=principal.id, tenant=principal.tenant, model=alias)

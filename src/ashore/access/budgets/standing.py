@@ -1,0 +1,83 @@
+"""Where somebody stands, in the words of refusals and of OpenAI's `x-ratelimit-*` headers. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+
+from ashore.access.budgets.model import BudgetRule, Quota, Standing
+from ashore.access.budgets.ports import Line, Part
+from ashore.access.budgets.rulebook import resets_later
+from ashore.access.budgets.windows import duration
+from ashore.errors import BudgetExceeded
+
+
+def standing_of(lines: Sequence[Line], used: Callable[[Line], int], now_ms: int) -> Standing:
+    """Return the tightest counts of requests and of tokens: those with least left; of equal ones, what resets last."""
+    best: list[Line | None] = [None, None]
+    least = [0, 0]
+    for line in lines:
+        part = line.part
+        if part == Part.CONCURRENCY:
+            continue
+        left, before = line.cap - used(line), best[part]
+        if before is None or left < least[part] or (left == least[part] and resets_later(line, before)):
+            best[part], least[part] = line, left
+    return Standing(
+        _quota(best[Part.REQUESTS], least[Part.REQUESTS], now_ms), _quota(best[Part.TOKENS], least[Part.TOKENS], now_ms)
+    )
+
+
+def _quota(line: Line | None, left: int, now_ms: int) -> Quota | None:
+    if line is None:
+        return None
+    reset_s = max(0, line.ends_ms - now_ms) / 1000 if line.ends_ms else None
+    return Quota(line.rule_id, line.cap, max(0, left), reset_s)
+
+
+def rate_headers(standing: Standing) -> tuple[tuple[str, str], ...]:
+    """Return OpenAI's headers; a window without an end has no reset."""
+    headers: list[tuple[str, str]] = []
+    for name, quota in (("requests", standing.requests), ("tokens", standing.tokens)):
+        if quota is not None:
+            headers.append((f"x-ratelimit-limit-{name}", str(quota.limit)))
+            headers.append((f"x-ratelimit-remaining-{name}", str(quota.left)))
+            if quota.reset_s is not None:
+                headers.append((f"x-ratelimit-reset-{name}", duration(quota.reset_s)))
+    return tuple(headers)
+
+
+def refusal(rule: BudgetRule, line: Line, left: int, wanted: int, standing: Standing, now_ms: int) -> BudgetExceeded:
+    """Return the error of a request that does not fit one of its budgets."""
+    left = max(0, left)
+    what = {"tokens": "tokens", "requests": "requests", "concurrency": "requests at once"}[rule.kind]
+    per = "" if rule.window == "now" else " in total" if rule.window == "total" else f" per {rule.window}"
+    never = wanted > line.cap
+    facts = [
+        ("x-ashore-budget", rule.rule_id),
+        ("x-ashore-budget-window", rule.window),
+        ("x-ashore-budget-limit", str(line.cap)),
+        ("x-ashore-budget-remaining", str(left)),
+    ]
+    if rule.kind == "concurrency":
+        retry_after_s, when = 1.0, "one more may start when one has ended"
+    elif not line.ends_ms:
+        retry_after_s, when = None, "it never resets"
+    else:
+        retry_after_s = max(0, line.ends_ms - now_ms) / 1000
+        resets_at = datetime.fromtimestamp(line.ends_ms / 1000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        when = f"it resets at {resets_at}"
+        facts.append(("x-ashore-budget-reset", resets_at))
+    if never:
+        hint = "no window is large enough for it: ask for fewer tokens, or have an administrator raise the budget"
+    elif rule.kind == "tokens":
+        hint = "wait for the reset, ask for fewer max_tokens, or have an administrator raise the budget"
+    else:
+        hint = "wait, or have an administrator raise the budget"
+    return BudgetExceeded(
+        f"budget {rule.rule_id} ({rule.about()}) allows {line.cap:,} {what}{per}; {left:,} are left and this request "
+        f"needs {wanted:,}; {when}",
+        hint=hint,
+        retry_after_s=None if never else retry_after_s,
+        facts=(*facts, *rate_headers(standing)),
+    )

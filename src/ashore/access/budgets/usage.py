@@ -1,0 +1,130 @@
+"""What was used, added up, priced and written out. Pure."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from decimal import Decimal
+from typing import Final, Literal, get_args
+
+from ashore.access.budgets.model import Count, Usage
+from ashore.access.budgets.ports import CountRow
+from ashore.errors import InvalidRequest
+
+Column = Literal["day", "tenant", "user", "model"]
+COLUMNS: Final[tuple[Column, ...]] = get_args(Column)
+NUMBERS: Final = ("requests", "hits", "prompt_tokens", "completion_tokens", "cached_tokens", "refused")
+_FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")
+"""What a spreadsheet takes for the beginning of a formula (OWASP, CSV injection)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Price:
+    """What tokens of one model cost inside the enterprise."""
+
+    per_million_prompt_tokens: Decimal
+    per_million_completion_tokens: Decimal
+    currency: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UsageSum:
+    """Usage added up by some of its columns; the others are empty."""
+
+    usage: Usage
+    cost: Decimal | None
+    """None where a model in it has no price, or two have other currencies."""
+    currency: str
+
+
+def merged_counts(rows: Iterable[CountRow]) -> tuple[Count, ...]:
+    """Return what several ledgers count, added up by subject and window."""
+    found: dict[tuple[tuple[str, str, str, str], int], Count] = {}
+    for row in rows:
+        before = found.get((row.subject, row.starts_ms))
+        found[row.subject, row.starts_ms] = Count(
+            subject=row.subject,
+            starts_ms=row.starts_ms,
+            ends_ms=row.ends_ms,
+            settled=row.settled + (before.settled if before else 0),
+            open=row.open + (before.open if before else 0),
+        )
+    return tuple(found[key] for key in sorted(found))
+
+
+def merged_usage(usages: Iterable[Usage]) -> tuple[Usage, ...]:
+    """Return usage added up by day, tenant, user and model, in this order."""
+    found: dict[tuple[str, str, str, str], Usage] = {}
+    for usage in usages:
+        key = usage.day, usage.tenant, usage.user, usage.model
+        found[key] = added(found[key], usage) if key in found else usage
+    return tuple(found[key] for key in sorted(found))
+
+
+def added(one: Usage, other: Usage) -> Usage:
+    """Return the numbers of two, under the names of the first."""
+    return replace(one, **{name: getattr(one, name) + getattr(other, name) for name in NUMBERS})
+
+
+def sum_by(usages: Iterable[Usage], columns: Sequence[Column], prices: Mapping[str, Price]) -> tuple[UsageSum, ...]:
+    """Return usage added up by some columns, with what it costs; sorted."""
+    found: dict[tuple[str, ...], UsageSum] = {}
+    for usage in usages:
+        key = tuple(getattr(usage, column) for column in columns)
+        empty = Usage(day="", tenant="", user="", model="")
+        named = replace(empty, **dict(zip(columns, key, strict=True)))
+        price = prices.get(usage.model)
+        cost = None if price is None else cost_of(usage, price)
+        currency = "" if price is None else price.currency
+        before = found.get(key)
+        if before is None:
+            found[key] = UsageSum(usage=added(named, usage), cost=cost, currency=currency)
+            continue
+        same = before.cost is not None and cost is not None and before.currency == currency
+        found[key] = UsageSum(
+            usage=added(before.usage, usage),
+            cost=before.cost + cost if same and before.cost is not None and cost is not None else None,
+            currency=currency if same else "",
+        )
+    return tuple(found[key] for key in sorted(found))
+
+
+def cost_of(usage: Usage, price: Price) -> Decimal:
+    """Return what a usage costs, exact to a millionth of the price's last digit."""
+    million = Decimal(1_000_000)
+    return (
+        price.per_million_prompt_tokens * usage.prompt_tokens / million
+        + price.per_million_completion_tokens * usage.completion_tokens / million
+    )
+
+
+def columns_of(text: str) -> tuple[Column, ...]:
+    """Return the columns in a list with commas, `tenant,day`.
+
+    Raises:
+        InvalidRequest: one is none.
+    """
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    for name in names:
+        if name not in COLUMNS:
+            raise InvalidRequest(f"usage has no column {name!r}", hint=f"any of {', '.join(COLUMNS)}", param="by")
+    return tuple(column for column in COLUMNS if column in names) or COLUMNS
+
+
+def as_csv(sums: Iterable[UsageSum], columns: Sequence[Column]) -> str:
+    """Return a table with commas; no cell can be taken for a formula by a spreadsheet."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\r\n")
+    writer.writerow([*columns, *NUMBERS, "cost", "currency"])
+    for one in sums:
+        numbers = [getattr(one.usage, name) for name in NUMBERS]
+        names = [safe_cell(getattr(one.usage, column)) for column in columns]
+        writer.writerow([*names, *numbers, "" if one.cost is None else f"{one.cost:f}", safe_cell(one.currency)])
+    return text.getvalue()
+
+
+def safe_cell(text: str) -> str:
+    """Return a name that no spreadsheet takes for a formula: an apostrophe goes before what looks like one."""
+    return "'" + text if text.lstrip(" ").startswith(_FORMULA) or text.startswith(_FORMULA) else text

@@ -1,0 +1,124 @@
+"""Budgets of a running `ashore up`: refused in every protocol, and exact when the API worker is killed in an answer."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from served import Served
+
+from ashore.access.budgets import BudgetRule, SqlAuthority
+from ashore.core import SystemClock
+from ashore.state import open_database
+
+Start = Callable[..., Served]
+SLOW = "fake:random?tok_per_s=40&tokens=400"
+
+
+@contextmanager
+def authority_of(server: Served) -> Iterator[SqlAuthority]:
+    state = open_database(server.home / "state.db", snapshots=server.home / "snapshots", clock=SystemClock())
+    try:
+        yield SqlAuthority(state)
+    finally:
+        state.close()
+
+
+def post(server: Served, path: str, **body: Any) -> httpx.Response:
+    headers = {"authorization": f"Bearer {server.key}"}
+    return httpx.post(f"{server.base_url}{path}", json=body, headers=headers, timeout=30, trust_env=False)
+
+
+def worker_of(home: Path) -> int:
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdigit():
+            try:
+                words = (folder / "cmdline").read_bytes()
+            except OSError:
+                continue
+            if b"ashore.api.worker" in words and str(home).encode() in words:
+                return int(folder.name)
+    raise AssertionError("no API worker")
+
+
+def eventually(what: Callable[[], bool], limit_s: float = 30) -> None:
+    end_s = time.monotonic() + limit_s
+    while not what():
+        assert time.monotonic() < end_s, "it did not happen in time"
+        time.sleep(0.05)
+
+
+def test_a_refusal_in_every_protocol_and_usage_at_the_end(served: Start) -> None:
+    import grpc
+
+    from ashore.api.grpc.gen import inference_pb2 as pb
+
+    server = served("fake:echo")
+    rule = BudgetRule(kind="tokens", window="day", cap=120, tenant="*")
+    with authority_of(server) as authority:
+        authority.put_rule(rule)
+        time.sleep(0.3)
+        asked = {"model": "fake:echo", "messages": [{"role": "user", "content": "hello"}], "max_tokens": 60}
+        good = post(server, "/chat/completions", **asked)
+        used = good.json()["usage"]["total_tokens"]
+        assert good.status_code == 200 and good.headers["x-ratelimit-limit-tokens"] == "120"
+        asked["max_tokens"] = 112
+        for path in ("/chat/completions", "/messages"):
+            refused = post(server, path, **asked)
+            assert (refused.status_code, refused.headers["x-ashore-budget"]) == (429, rule.rule_id)
+            assert refused.headers["x-ratelimit-remaining-tokens"] == str(120 - used)
+            assert 0 < int(refused.headers["retry-after"]) <= 86_400
+            assert "budget_exceeded" in refused.text
+        with grpc.insecure_channel(server.grpc_address) as channel:
+            chat = channel.unary_unary(
+                "/ashore.v1.Inference/Chat",
+                request_serializer=pb.ChatRequest.SerializeToString,
+                response_deserializer=bytes,
+            )
+            question = pb.ChatRequest(model="fake:echo", messages=[pb.Message(role=pb.ROLE_USER, content="hello")])
+            question.generation.max_tokens = 112
+            with pytest.raises(grpc.RpcError) as caught:
+                chat(question, metadata=(("authorization", f"Bearer {server.key}"),))
+        assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        assert dict(caught.value.trailing_metadata())["x-ashore-budget"] == rule.rule_id
+        assert server.stop() == 0
+        (row,) = authority.usage(first_day="2026-01-01", last_day="9999-12-31")
+        assert (row.requests, row.refused, row.prompt_tokens + row.completion_tokens) == (1, 3, used)
+
+
+def test_an_answer_cut_off_by_a_kill_is_charged_as_far_as_it_went(served: Start) -> None:
+    server = served(SLOW)
+    rule = BudgetRule(kind="tokens", window="total", cap=1000, tenant="*")
+    with authority_of(server) as authority:
+        authority.put_rule(rule)
+        time.sleep(0.3)
+        body = {"model": SLOW, "messages": [{"role": "user", "content": "go"}], "max_tokens": 400, "stream": True}
+        headers = {"authorization": f"Bearer {server.key}"}
+        pieces, killed = 0, False
+        with (
+            pytest.raises(httpx.HTTPError),
+            httpx.stream(
+                "POST", f"{server.base_url}/chat/completions", json=body, headers=headers, timeout=30, trust_env=False
+            ) as answer,
+        ):
+            for line in answer.iter_lines():
+                if line.startswith("data: {") and json.loads(line[6:])["choices"][0]["delta"].get("content"):
+                    pieces += 1
+                if pieces == 10 and not killed:
+                    killed = True
+                    os.kill(worker_of(server.home), signal.SIGKILL)
+        assert pieces >= 10
+        eventually(server.ready)
+        eventually(lambda: bool(authority.counts(rule.rule_id, 0)) and authority.counts(rule.rule_id, 0)[0].open == 0)
+        (count,) = authority.counts(rule.rule_id, 0)
+        assert pieces <= count.settled < 200, "what was made, and not what was set aside"
+        small = post(server, "/chat/completions", **{**body, "stream": False, "max_tokens": 3})
+        assert small.headers["x-ratelimit-limit-tokens"] == "1000"

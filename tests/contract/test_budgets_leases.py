@@ -1,0 +1,280 @@
+"""Shares of one window for several machines: the contract of `Leases`, and machines that ask for and give back."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from postgres_server import fresh_database
+
+from ashore.access import Principal
+from ashore.access.budgets import (
+    Authority,
+    BudgetRule,
+    CountRow,
+    Leases,
+    LedgerBudgets,
+    Line,
+    MachineLender,
+    MappedLedger,
+    MemoryAuthority,
+    MemoryLeases,
+    Part,
+    Pulse,
+    Reporter,
+    SqlAuthority,
+    SqlLeases,
+)
+from ashore.core import MemoryRecorder, SystemClock, TenantId
+from ashore.errors import BudgetExceeded, EnvironmentFault, NotReady
+from ashore.state import open_state
+
+SUBJECT = ("", "", "acme", "")
+_names = itertools.count()
+
+
+def line(part: Part = Part.TOKENS, *, cap: int = 100) -> Line:
+    return Line(rule_id="b-1", subject=SUBJECT, part=part, cap=cap, starts_ms=0, ends_ms=0)
+
+
+@pytest.fixture(params=["memory", "sqlite", "postgres"])
+def both(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[Authority, Leases]]:
+    clock = SystemClock()
+    if request.param == "memory":
+        memory = MemoryAuthority()
+        yield memory, MemoryLeases(memory, clock)
+        return
+    url = ""
+    if request.param == "postgres":
+        url = fresh_database(request.getfixturevalue("postgres_url"), f"leases_{next(_names)}")
+    database = open_state(url, default=tmp_path / "state.db", snapshots=tmp_path / "snapshots", clock=clock)
+    yield SqlAuthority(database), SqlLeases(database)
+    database.close()
+
+
+class TestLeases:
+    """What all `Leases` do."""
+
+    def test_all_machines_together_never_get_more_than_the_cap(self, both: tuple[Authority, Leases]) -> None:
+        _, leases = both
+        granted = {"a": 0, "b": 0, "c": 0}
+        for source in granted:
+            assert not leases.beat(source)
+            assert leases.beat(source)
+        for _ in range(20):
+            for source, before in granted.items():
+                granted[source] = leases.lease(source, line(), granted=before, wanted=7).granted
+                assert sum(granted.values()) <= 100
+        assert sum(granted.values()) > 93
+
+    def test_a_machine_gets_a_block_or_nothing(self, both: tuple[Authority, Leases]) -> None:
+        _, leases = both
+        leases.beat("a"), leases.beat("b")
+        first = leases.lease("a", line(), granted=0, wanted=10)
+        assert first.granted > 10 and not first.others
+        second = leases.lease("b", line(), granted=0, wanted=101)
+        assert (second.granted, second.others) == (0, True)
+
+    def test_what_is_given_back_is_there_for_others(self, both: tuple[Authority, Leases]) -> None:
+        _, leases = both
+        leases.beat("a"), leases.beat("b")
+        leases.lease("a", line(), granted=0, wanted=90)
+        assert leases.lease("b", line(), granted=0, wanted=50).granted == 0
+        leases.want("b", line())
+        assert leases.wanted("b") == []
+        (wanted,) = leases.wanted("a")
+        assert (wanted.rule_id, wanted.subject, wanted.part) == ("b-1", SUBJECT, Part.TOKENS)
+        leases.give_back("a", [(wanted, 30)])
+        assert leases.lease("b", line(), granted=0, wanted=50).granted == 50, "no more than it needs: others wait"
+
+    def test_a_machine_that_never_said_it_is_there_counts_as_gone(self, both: tuple[Authority, Leases]) -> None:
+        authority, leases = both
+        leases.beat("a")
+        leases.lease("lost", line(), granted=0, wanted=90)
+        row = CountRow(rule_id="b-1", subject=SUBJECT, starts_ms=0, ends_ms=0, settled=20, open=5)
+        authority.report("lost", [row], [])
+        assert leases.lease("a", line(), granted=0, wanted=75).granted == 75
+        assert leases.lease("a", line(), granted=75, wanted=1).granted == 75
+
+    def test_what_a_lost_machine_ran_is_not_counted_as_concurrent(self, both: tuple[Authority, Leases]) -> None:
+        _, leases = both
+        leases.beat("a")
+        leases.lease("lost", line(Part.CONCURRENCY, cap=3), granted=0, wanted=3)
+        assert leases.lease("a", line(Part.CONCURRENCY, cap=3), granted=0, wanted=3).granted == 3
+
+    def test_a_lowered_cap_grants_nothing_more(self, both: tuple[Authority, Leases]) -> None:
+        _, leases = both
+        leases.beat("a"), leases.beat("b")
+        leases.lease("a", line(), granted=0, wanted=60)
+        assert leases.lease("b", line(cap=50), granted=0, wanted=1).granted == 0
+
+
+class Machine:
+    """One machine with one process, sharing leases with others by direct calls."""
+
+    def __init__(self, folder: Path, authority: Authority, leases: Leases, rules: list[BudgetRule]) -> None:
+        clock = SystemClock()
+        self.ledger = MappedLedger(folder, clock, shared=True)
+        self.hand = lambda: MappedLedger(folder, clock, takes_row=False, shared=True, owner=self.ledger.owner)
+        self.lender = MachineLender(folder, self.hand, leases)
+        self.budgets = LedgerBudgets(self.ledger, MemoryRecorder(), rules=rules, lender=self.lender)
+        self.reporter = Reporter(folder, self.hand, authority)
+        Pulse(leases, lease_s=10).beat(self.ledger, now=True)
+
+    def close(self) -> None:
+        self.ledger.close()
+        self.lender.close()
+
+
+ALICE = Principal(id="alice", tenant=TenantId("acme"))
+
+
+class Telling(MemoryLeases):
+    """Tells the other machines at once that one wants something, as the epoch of the state does."""
+
+    machines: tuple[Machine, ...] = ()
+
+    def want(self, source: str, line: Line) -> None:
+        super().want(source, line)
+        for machine in self.machines:
+            if machine.ledger.source != source:
+                machine.lender.give_back_soon()
+
+
+@pytest.fixture
+def machines(tmp_path: Path) -> Iterator[tuple[Machine, Machine]]:
+    authority = MemoryAuthority()
+    leases = Telling(authority, SystemClock())
+    rules = [
+        BudgetRule(kind="tokens", window="total", cap=1000, tenant="acme"),
+        BudgetRule(kind="concurrency", window="now", cap=4, user="*"),
+    ]
+    one, other = (Machine(tmp_path / name, authority, leases, rules) for name in ("one", "other"))
+    leases.machines = one, other
+    yield one, other
+    one.close()
+    other.close()
+
+
+def test_the_last_token_is_found_wherever_it_is(machines: tuple[Machine, Machine]) -> None:
+    async def scenario() -> None:
+        one, other = machines
+        used = 0
+        for number in range(18):
+            machine = machines[number % 2]
+            (await machine.budgets.reserve(ALICE, "chat", 100)).settle(50, 0)
+            used += 50
+        await one.budgets.reserve(ALICE, "chat", 60)
+        with pytest.raises(BudgetExceeded):
+            await other.budgets.reserve(ALICE, "chat", 41)
+        await other.budgets.reserve(ALICE, "chat", 40)
+
+    asyncio.run(scenario())
+
+
+def test_machines_that_want_at_the_same_moment_never_pass_the_cap(machines: tuple[Machine, Machine]) -> None:
+    async def scenario() -> None:
+        async def ask(machine: Machine) -> bool:
+            try:
+                await machine.budgets.reserve(ALICE, "code", 90)
+            except BudgetExceeded:
+                return False
+            return True
+
+        one, other = machines
+        got = await asyncio.gather(*(ask(machine) for _ in range(10) for machine in machines))
+        assert sum(got) == 4, "four at once, although tokens are left"
+        line_ = next(line for line in one.budgets._book.sheet(asker(), 0).lines if line.part is Part.CONCURRENCY)
+        assert one.ledger.used(line_) + other.ledger.used(line_) == 4
+
+    asyncio.run(scenario())
+
+
+def asker():  # type: ignore[no-untyped-def]
+    from ashore.access.budgets import Asker
+
+    return Asker("", "alice", "acme", "code")
+
+
+def test_a_kept_answer_is_charged_at_once_where_something_is_granted(machines: tuple[Machine, Machine]) -> None:
+    async def scenario() -> None:
+        one, other = machines
+        rules = [BudgetRule(kind="requests", window="day", cap=10)]
+        for machine in machines:
+            machine.budgets.take(rules)
+        assert not one.budgets.charge_hit_now(ALICE, "chat", 0)
+        await one.budgets.charge_hit(ALICE, "chat", 0)
+        assert one.budgets.charge_hit_now(ALICE, "chat", 0)
+        for _ in range(8):
+            await other.budgets.charge_hit(ALICE, "chat", 0)
+        for machine in machines:
+            with pytest.raises(BudgetExceeded):
+                await machine.budgets.charge_hit(ALICE, "chat", 0)
+
+    asyncio.run(scenario())
+
+
+def test_who_stops_waiting_leaves_nothing_set_aside(machines: tuple[Machine, Machine]) -> None:
+    async def scenario() -> None:
+        one, _ = machines
+        waiting = asyncio.ensure_future(one.budgets.reserve(ALICE, "chat", 100))
+        await asyncio.sleep(0)
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+        for _ in range(200):
+            standing = one.budgets.standing(ALICE, "chat")
+            assert standing is not None and standing.tokens is not None
+            if standing.tokens.left == 1000 and not one.lender._getting._work_queue.qsize():
+                break
+            await asyncio.sleep(0.005)
+        assert standing.tokens.left == 1000
+
+    asyncio.run(scenario())
+
+
+class Gone(Telling):
+    def lease(self, source, line, *, granted, wanted):  # type: ignore[no-untyped-def]
+        raise EnvironmentFault("no route to the database")
+
+
+def test_while_the_authority_is_away_what_was_granted_serves_and_more_is_not_ready(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        authority = MemoryAuthority()
+        leases = Telling(authority, SystemClock())
+        rules = [BudgetRule(kind="tokens", window="total", cap=1000)]
+        machine = Machine(tmp_path / "m", authority, leases, rules)
+        await machine.budgets.reserve(ALICE, "chat", 10)
+        leases.__class__ = Gone
+        await machine.budgets.reserve(ALICE, "chat", 100)
+        with pytest.raises(NotReady, match="no route"):
+            await machine.budgets.reserve(ALICE, "chat", 700)
+        machine.close()
+
+    asyncio.run(scenario())
+
+
+def test_grants_are_dead_when_the_lease_is(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        authority = MemoryAuthority()
+        leases = Telling(authority, SystemClock(), lease_s=0.05)
+        rules = [
+            BudgetRule(kind="tokens", window="total", cap=1000),
+            BudgetRule(kind="requests", window="total", cap=1000),
+        ]
+        machine = Machine(tmp_path / "m", authority, leases, rules)
+        machine.ledger.use_grants_for(0.05, since_s=SystemClock().monotonic_s())
+        (await machine.budgets.reserve(ALICE, "chat", 10)).settle(10, 0)
+        threading.Event().wait(0.06)
+        assert not machine.budgets.charge_hit_now(ALICE, "chat", 1)
+        with pytest.raises(NotReady, match="run out"):
+            await machine.budgets.reserve(ALICE, "chat", 10)
+        Pulse(leases, lease_s=10).beat(machine.ledger, now=True)
+        await machine.budgets.reserve(ALICE, "chat", 10)
+        machine.close()
+
+    asyncio.run(scenario())

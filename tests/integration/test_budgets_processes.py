@@ -1,0 +1,206 @@
+"""Budgets shared by real processes, one of which is killed; and the oracle that judges them."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from benchmarks.budgets_exact import Request, judge, run
+
+from ashore.access.budgets import (
+    Asker,
+    BudgetRule,
+    MappedLedger,
+    MemoryAuthority,
+    Reporter,
+    RuleBook,
+    Short,
+    SqlAuthority,
+)
+from ashore.access.budgets.layout import Sizes
+from ashore.core import ManualClock, SystemClock
+from ashore.errors import EnvironmentFault, Overloaded
+from ashore.state import open_state
+
+ALICE = Asker("ash_1", "alice", "acme", "chat")
+DAY = BudgetRule(kind="tokens", window="day", cap=100, tenant="acme")
+
+HOLDER = """
+import sys, time
+from pathlib import Path
+from ashore.access.budgets import Asker, BudgetRule, MappedLedger, RuleBook
+from ashore.core import SystemClock
+ledger = MappedLedger(Path(sys.argv[1]), SystemClock())
+rules = [BudgetRule(kind="tokens", window="day", cap=100, tenant="acme")]
+sheet = RuleBook(rules).sheet(Asker("ash_1", "alice", "acme", "chat"), ledger.now_ms())
+ledger.made(ledger.reserve(sheet.lines, sheet.usage, 60), 10, 5)
+ledger.reserve(sheet.lines, sheet.usage, 40)
+print("held", flush=True)
+time.sleep(60)
+"""
+
+
+def test_one_process_of_three_is_killed_and_nothing_is_given_twice(tmp_path: Path) -> None:
+    arguments = argparse.Namespace(clients=24, processes=3, seconds=3.0, state="", no_kill=False, folder=str(tmp_path))
+    verdict, told = run(arguments, 1)
+    assert verdict.requests > 300 and verdict.refusals > 50
+    assert (verdict.over_given, verdict.over_open, verdict.false_refusals) == (0, 0, [])
+    assert told["given_tokens"] <= told["recorded_tokens"] <= told["made_tokens"]
+
+
+def asked(
+    at: int, tokens: int, *, ended_at: int = 0, spent: int = 0, refused_at: int = 0, cap: int = 100, **more: int
+) -> Request:
+    one = Request(at, [["b", 0, cap, "", 0]], tokens, **more)
+    if refused_at:
+        one.refused_at, one.refused_by = refused_at, "b"
+    else:
+        one.opened_at, one.ending_at, one.ended_at, one.spent, one.counted = at + 1, ended_at - 1, ended_at, spent, 1
+    return one
+
+
+@pytest.mark.parametrize(
+    ("requests", "over_given", "over_open", "false"),
+    [
+        ([asked(0, 60, ended_at=10, spent=60), asked(20, 41, refused_at=21)], 0, 0, 0),
+        ([asked(0, 60, ended_at=10, spent=60), asked(20, 40, refused_at=21)], 0, 0, 1),
+        ([asked(0, 60, ended_at=10, spent=10), asked(5, 50, refused_at=8)], 0, 0, 0),
+        ([asked(0, 60, ended_at=10, spent=10), asked(11, 50, refused_at=12)], 0, 0, 1),
+        ([asked(0, 60, ended_at=10, spent=60), asked(0, 60, ended_at=10, spent=50)], 10, 20, 0),
+        ([asked(0, 60, ended_at=10, spent=10), asked(2, 60, ended_at=9, spent=10)], 0, 20, 0),
+    ],
+)
+def test_the_oracle_sees_what_is_wrong(requests: list[Request], over_given: int, over_open: int, false: int) -> None:
+    verdict = judge(requests)
+    assert (verdict.over_given, verdict.over_open, len(verdict.false_refusals)) == (over_given, over_open, false)
+
+
+def test_what_a_killed_process_held_is_given_back_but_for_what_it_made(tmp_path: Path) -> None:
+    folder = tmp_path / "budgets"
+    ledger = MappedLedger(folder, SystemClock())
+    sheet = RuleBook([DAY]).sheet(ALICE, ledger.now_ms())
+    holder = subprocess.Popen([sys.executable, "-c", HOLDER, str(folder)], stdout=subprocess.PIPE)
+    try:
+        assert holder.stdout is not None and holder.stdout.readline() == b"held\n"
+        with pytest.raises(Short) as short:
+            ledger.reserve(sheet.lines, sheet.usage, 1)
+        assert short.value.left == 0
+        assert ledger.reclaim() == 0
+    finally:
+        holder.kill()
+        holder.wait()
+        assert holder.stdout is not None
+        holder.stdout.close()
+    assert ledger.reclaim() == 1
+    assert ledger.used(sheet.lines[0]) == 15
+    ledger.reserve(sheet.lines, sheet.usage, 85)
+    ledger.close()
+
+
+def test_a_count_outlives_its_processes_and_its_file(tmp_path: Path) -> None:
+    """Processes end; then the machine is started anew, which another ledger stands for: SQL knows what was used."""
+    clock = SystemClock()
+    database = open_state("", default=tmp_path / "state.db", snapshots=tmp_path / "snapshots", clock=clock)
+    authority, folder = SqlAuthority(database), tmp_path / "budgets"
+    for left in (100, 75):
+        ledger = MappedLedger(folder, clock, earlier=authority.earlier)
+        sheet = RuleBook([DAY]).sheet(ALICE, ledger.now_ms())
+        assert sheet.lines[0].cap - ledger.used(sheet.lines[0]) == left
+        ledger.settle(ledger.reserve(sheet.lines, sheet.usage, 30), 10, 15, 3, counts=True)
+        reporter = Reporter(folder, lambda: MappedLedger(folder, clock, takes_row=False), authority)
+        ledger.close()
+        reporter.start()
+        reporter.close()
+        (folder / "words").unlink()
+    (usage,) = authority.usage(first_day="2026-01-01", last_day="9999-12-31")
+    assert (usage.requests, usage.prompt_tokens, usage.completion_tokens, usage.cached_tokens) == (2, 20, 30, 6)
+    assert [count.settled for count in authority.counts(DAY.rule_id, ledger_now(clock))] == [50]
+    database.close()
+
+
+def ledger_now(clock: SystemClock) -> int:
+    return int(clock.now_s() * 1000)
+
+
+class Away(MemoryAuthority):
+    """An authority that cannot be reached for a while."""
+
+    away = True
+
+    def report(self, source, counts, usages) -> None:  # type: ignore[no-untyped-def]
+        if self.away:
+            raise EnvironmentFault("the server is gone")
+        super().report(source, counts, usages)
+
+
+def test_while_the_authority_is_away_the_ledger_keeps_what_it_counts(tmp_path: Path) -> None:
+    clock, authority, folder = SystemClock(), Away(), tmp_path / "budgets"
+    ledger = MappedLedger(folder, clock)
+    sheet = RuleBook([DAY]).sheet(ALICE, ledger.now_ms())
+    reporter = Reporter(folder, lambda: MappedLedger(folder, clock, takes_row=False), authority)
+    reporter.start()
+    for _ in range(5):
+        ledger.settle(ledger.reserve(sheet.lines, sheet.usage, 10), 1, 1, 0, counts=True)
+    time.sleep(0.1)
+    assert authority.usage(first_day="2026-01-01", last_day="9999-12-31") == ()
+    authority.away = False
+    ledger.close()
+    reporter.close()
+    (usage,) = authority.usage(first_day="2026-01-01", last_day="9999-12-31")
+    assert (usage.requests, usage.prompt_tokens) == (5, 5)
+
+
+def test_cells_of_ended_windows_are_used_again_and_those_with_something_open_are_not(tmp_path: Path) -> None:
+    clock = ManualClock()
+    ledger = MappedLedger(tmp_path / "budgets", clock, sizes=Sizes(8, 4, 4))
+    book = RuleBook([BudgetRule(kind="tokens", window="minute", cap=100)])
+    first = book.sheet(ALICE, ledger.now_ms())
+    hold = ledger.reserve(first.lines, first.usage, 40)
+    for _ in range(20):
+        clock.advance(120)
+        sheet = book.sheet(ALICE, ledger.now_ms())
+        ledger.charge(sheet.lines, sheet.usage, 1)
+        ledger.free_cells(ledger.numbers(), ledger.now_ms())
+    ledger.settle(hold, 0, 30, 0, counts=True)
+    assert ledger.used(first.lines[0]) == 30
+    assert ledger.used(book.sheet(ALICE, ledger.now_ms()).lines[0]) == 1
+    ledger.close()
+
+
+def test_a_full_ledger_says_so_and_refuses_nobody_it_knows(tmp_path: Path) -> None:
+    ledger = MappedLedger(tmp_path / "budgets", ManualClock(), sizes=Sizes(8, 2, 4))
+    book = RuleBook([BudgetRule(kind="requests", window="day", cap=100, user="*")])
+    with pytest.raises(Overloaded, match="counts 8 things"):
+        for number in range(9):
+            sheet = book.sheet(Asker("", f"user{number}", "acme", "chat"), ledger.now_ms())
+            ledger.charge(sheet.lines, sheet.usage, 0)
+    known = book.sheet(Asker("", "user0", "acme", "chat"), ledger.now_ms())
+    holds = [ledger.reserve(known.lines, known.usage, 1) for _ in range(2)]
+    with pytest.raises(Overloaded, match="2 requests have tokens set aside"):
+        ledger.reserve(known.lines, known.usage, 1)
+    assert ledger.used(known.lines[0]) == 3
+    ledger.settle(holds[0], 0, 0, 0, counts=False)
+    ledger.reserve(known.lines, known.usage, 1)
+    ledger.close()
+
+
+def test_the_file_is_for_its_owner_alone_and_of_this_boot(tmp_path: Path) -> None:
+    folder = tmp_path / "budgets"
+    ledger = MappedLedger(folder, SystemClock())
+    source = ledger.source
+    assert (folder.stat().st_mode & 0o777, (folder / "words").stat().st_mode & 0o777) == (0o700, 0o600)
+    ledger.close()
+    again = MappedLedger(folder, SystemClock())
+    assert again.source == source
+    again.close()
+    with open(folder / "words", "r+b") as file:  # the number of the boot
+        file.seek(16)
+        file.write(os.urandom(7))
+    other = MappedLedger(folder, SystemClock())
+    assert other.source != source
+    other.close()

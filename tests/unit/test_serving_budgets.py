@@ -1,0 +1,275 @@
+"""Budgets on the request path: what is set aside, charged, given back and refused, whatever becomes of a request."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import pytest
+
+from ashore.access import OpenDoor, Principal
+from ashore.access.budgets import BudgetRule, LedgerBudgets, MemoryLedger, Usage
+from ashore.cache import AnswerCache, CachePolicy, FixedEpochs, RoutePolicy
+from ashore.core import MemoryRecorder, Message, RequestId, SystemClock, TenantId
+from ashore.engines import Sampling
+from ashore.errors import AshoreError, BudgetExceeded
+from ashore.metrics import Metrics
+from ashore.serving import (
+    BytesText,
+    GenerationRequest,
+    Guards,
+    MemoryReplica,
+    ServedModel,
+    ServingEvent,
+    ServingService,
+    Started,
+    Topology,
+)
+from ashore.serving import (
+    Usage as AnswerUsage,
+)
+
+ALICE = OpenDoor().authenticate(None)
+BOB = Principal(id="bob", kind=ALICE.kind, tenant=ALICE.tenant, roles=ALICE.roles)
+CAROL = Principal(id="carol", kind=ALICE.kind, tenant=TenantId("elsewhere"), roles=ALICE.roles)
+
+
+def ask(text: str = "hello", *, most: int = 50, temperature: float = 0.0, **fields: object) -> GenerationRequest:
+    return GenerationRequest(
+        request_id=RequestId("req_1"),
+        model="echo",
+        messages=(Message(role="user", content=text),),
+        max_tokens=most,
+        sampling=Sampling(temperature=temperature),
+        **fields,  # type: ignore[arg-type]
+    )
+
+
+class Bench:
+    """A service over one replica, under budgets."""
+
+    def __init__(
+        self, *rules: BudgetRule, token_s: float = 0.0, hits_cost_tokens: bool = False, die_after: int | None = None
+    ) -> None:
+        clock = SystemClock()
+        self.recorder = MemoryRecorder()
+        self.ledger = MemoryLedger(clock)
+        self.replica = MemoryReplica(token_s=token_s, die_after=die_after)
+        self.budgets = LedgerBudgets(self.ledger, self.recorder, rules=rules, hits_cost_tokens=hits_cost_tokens)
+        cache = AnswerCache(
+            CachePolicy(default=RoutePolicy(mode="exact")), secret=b"s" * 32, epochs=FixedEpochs(), clock=clock
+        )
+        self.service = ServingService(
+            Topology(models=(ServedModel(alias="echo", release="echo-1", kind="fake", sockets=("/s/0",)),)),
+            make_replica=lambda socket: self.replica,
+            load_text=lambda served: BytesText(),
+            check_grammar=lambda grammar: None,
+            clock=clock,
+            metrics=Metrics(),
+            cache=cache,
+            guards=Guards(budgets=self.budgets),
+        )
+
+    async def answer(self, request: GenerationRequest, who: Principal = ALICE) -> list[ServingEvent]:
+        return [event async for event in self.service.generate(request, who)]
+
+    def left(self, part: str = "tokens", who: Principal = ALICE) -> int:
+        standing = self.budgets.standing(who, "echo")
+        assert standing is not None
+        quota = getattr(standing, part)
+        return int(quota.left)
+
+    @property
+    def usage(self) -> Usage:
+        (one,) = self.ledger.usages()
+        return one
+
+
+def run(scenario: Callable[[Bench], Awaitable[None]], bench: Bench) -> None:
+    async def whole() -> None:
+        await bench.service.start()
+        while not all(card.ready for card in bench.service.models()):
+            await asyncio.sleep(0.001)
+        try:
+            await scenario(bench)
+        finally:
+            await bench.service.close()
+
+    asyncio.run(whole())
+
+
+def tokens(cap: int, **who: str) -> BudgetRule:
+    return BudgetRule(kind="tokens", window="total", cap=cap, **who)  # type: ignore[arg-type]
+
+
+def requests(cap: int, **who: str) -> BudgetRule:
+    return BudgetRule(kind="requests", window="total", cap=cap, **who)  # type: ignore[arg-type]
+
+
+def at_once(cap: int, **who: str) -> BudgetRule:
+    return BudgetRule(kind="concurrency", window="now", cap=cap, **who)  # type: ignore[arg-type]
+
+
+def test_what_was_used_is_charged_and_the_rest_given_back() -> None:
+    async def scenario(bench: Bench) -> None:
+        events = await bench.answer(ask())
+        usage = events[-1]
+        assert isinstance(usage, AnswerUsage)
+        assert bench.left() == 1000 - usage.prompt_tokens - usage.completion_tokens
+        assert bench.left("requests") == 9
+        assert (bench.usage.requests, bench.usage.completion_tokens) == (1, usage.completion_tokens)
+
+    run(scenario, Bench(tokens(1000), requests(10)))
+
+
+def test_while_it_runs_all_that_it_may_cost_is_set_aside_and_told() -> None:
+    async def scenario(bench: Bench) -> None:
+        events = bench.service.generate(ask("hello", most=100), ALICE)
+        started = await anext(events)
+        assert isinstance(started, Started) and started.standing is not None and started.standing.tokens is not None
+        assert started.standing.tokens.left == 1000 - started.prompt_tokens - 100
+        await events.aclose()
+
+    run(scenario, Bench(tokens(1000), token_s=0.01))
+
+
+def test_a_request_that_does_not_fit_reaches_no_engine_and_is_recorded() -> None:
+    async def scenario(bench: Bench) -> None:
+        with pytest.raises(BudgetExceeded, match="20 tokens in total"):
+            await bench.answer(ask(most=50))
+        assert not bench.replica.orders
+        (act,) = bench.recorder.acts
+        assert (act.action, act.actor, act.outcome, act.request_id) == ("budget:refuse", ALICE.id, "denied", "req_1")
+        assert (bench.usage.refused, bench.usage.requests) == (1, 0)
+        assert bench.left() == 20
+
+    run(scenario, Bench(tokens(20)))
+
+
+def test_who_leaves_in_the_middle_pays_for_what_was_made() -> None:
+    async def scenario(bench: Bench) -> None:
+        events = bench.service.generate(ask("hello world, hello again", temperature=1.0), ALICE)
+        async for event in events:
+            if not isinstance(event, Started):
+                break
+        await events.aclose()
+        used = 1000 - bench.left()
+        assert 24 < used < 74
+        assert bench.left("requests") == 9
+
+    run(scenario, Bench(tokens(1000), requests(10), token_s=0.01))
+
+
+def test_a_kept_answer_costs_a_request_and_no_tokens() -> None:
+    async def scenario(bench: Bench) -> None:
+        await bench.answer(ask())
+        left = bench.left()
+        await bench.answer(ask())
+        assert (bench.left(), bench.left("requests")) == (left, 0)
+        assert (bench.usage.requests, bench.usage.hits) == (2, 1)
+        with pytest.raises(BudgetExceeded):
+            await bench.answer(ask())
+
+    run(scenario, Bench(tokens(1000), requests(2)))
+
+
+def test_where_hits_are_charged_a_kept_answer_costs_what_it_cost_before() -> None:
+    async def scenario(bench: Bench) -> None:
+        await bench.answer(ask())
+        cost = 1000 - bench.left()
+        await bench.answer(ask())
+        assert bench.left() == 1000 - 2 * cost
+
+    run(scenario, Bench(tokens(1000), hits_cost_tokens=True))
+
+
+def test_who_shares_a_generation_pays_a_request_and_who_began_it_the_tokens() -> None:
+    async def scenario(bench: Bench) -> None:
+        await asyncio.gather(bench.answer(ask()), bench.answer(ask(), BOB), bench.answer(ask(), BOB))
+        assert len(bench.replica.orders) == 1
+        assert bench.left(who=BOB) == 1000 and bench.left(who=ALICE) < 1000
+        assert bench.left("requests", BOB) == 8
+        assert {one.user: (one.requests, one.hits) for one in bench.ledger.usages()} == {
+            ALICE.id: (1, 0),
+            "bob": (2, 2),
+        }
+
+    run(scenario, Bench(tokens(1000, user="*"), requests(10, user="*"), token_s=0.01))
+
+
+def test_who_shares_is_not_refused_for_the_budget_of_who_began() -> None:
+    """The one that is refused must not take down those who came aboard; and they count once."""
+
+    async def scenario(bench: Bench) -> None:
+        first, second = await asyncio.gather(
+            bench.answer(ask(most=60)), bench.answer(ask(most=60), BOB), return_exceptions=True
+        )
+        assert isinstance(first, BudgetExceeded)
+        assert isinstance(second, list) and isinstance(second[-1], AnswerUsage)
+        assert bench.left("requests", BOB) == 9
+        assert bench.left(who=BOB) == 1000 - second[-1].prompt_tokens - second[-1].completion_tokens
+
+    run(
+        scenario,
+        Bench(tokens(20, user=ALICE.id), tokens(1000, user="bob"), requests(10, user="*"), at_once(1, user="*")),
+    )
+
+
+def test_concurrency_is_freed_when_a_client_goes_though_others_still_read() -> None:
+    async def scenario(bench: Bench) -> None:
+        pilot = bench.service.generate(ask("a long question to answer"), ALICE)
+        await anext(pilot)
+        rider = bench.service.generate(ask("a long question to answer"), BOB)
+        await anext(rider)
+        with pytest.raises(BudgetExceeded, match="1 requests at once"):
+            await bench.answer(ask("another"))
+        await pilot.aclose()
+        assert isinstance((await bench.answer(ask("another")))[-1], AnswerUsage)
+        assert [type(event) async for event in rider][-1] is AnswerUsage
+        await bench.answer(ask("another", temperature=0.9))
+
+    run(scenario, Bench(at_once(1, user="*"), token_s=0.02))
+
+
+def test_a_failure_of_ours_before_the_first_token_costs_nothing() -> None:
+    async def scenario(bench: Bench) -> None:
+        with pytest.raises(AshoreError):
+            await bench.answer(ask(deadline_s=0.5))
+        assert (bench.left(), bench.left("requests")) == (1000, 10)
+
+    run(scenario, Bench(tokens(1000), requests(10), die_after=0))
+
+
+def test_embeddings_and_counts_are_under_budgets_too() -> None:
+    async def scenario(bench: Bench) -> None:
+        embedding = await bench.service.embed("echo", ["abc"], ALICE, request_id=RequestId("r"))
+        assert bench.left() == 10 - embedding.prompt_tokens
+        with pytest.raises(BudgetExceeded):
+            await bench.service.embed("echo", ["abc" * 5], ALICE, request_id=RequestId("r"))
+        await bench.service.count_tokens(ask(), ALICE)
+        with pytest.raises(BudgetExceeded):
+            await bench.service.count_tokens(ask(), ALICE)
+
+    run(scenario, Bench(tokens(10), requests(2)))
+
+
+def test_budgets_of_others_do_not_matter() -> None:
+    async def scenario(bench: Bench) -> None:
+        await bench.answer(ask(), CAROL)
+        assert bench.budgets.standing(CAROL, "echo") is None
+        with pytest.raises(BudgetExceeded):
+            await bench.answer(ask(), BOB)
+
+    run(scenario, Bench(requests(0, tenant=str(ALICE.tenant))))
+
+
+def test_other_rules_hold_for_the_next_request() -> None:
+    async def scenario(bench: Bench) -> None:
+        await bench.answer(ask())
+        bench.budgets.take([requests(1)])
+        with pytest.raises(BudgetExceeded):
+            await bench.answer(ask())
+        bench.budgets.take([])
+        await bench.answer(ask())
+
+    run(scenario, Bench(requests(5)))
