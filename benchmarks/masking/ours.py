@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from importlib import import_module
 from typing import Final
 
 from benchmarks.masking.score import Found
@@ -29,7 +28,9 @@ NAMES: Final = {
 
 def detectors() -> Callable[[str], Sequence[Found]]:
     """Return what finds identifiers in a text."""
-    find = import_module("ashore.privacy").Detectors().find
+    from ashore.privacy import Detectors
+
+    find = Detectors().find
 
     def detect(text: str) -> Sequence[Found]:
         return [Found(NAMES.get(entity.kind, entity.kind), entity.start, entity.end) for entity in find(text)]
