@@ -7,12 +7,13 @@ probability.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 
 from ashore.cache.semantic.lexicon import english_words
 from ashore.cache.semantic.model import Reading, Word
 from ashore.cache.semantic.wordset import words_of
 
-_KINDS_ALIKE = {
+KINDS_ALIKE = {
     frozenset(pair.split())
     for pair in [
         "when what-date",
@@ -34,7 +35,7 @@ _KINDS_ALIKE = {
         "how-deep what",
     ]
 }
-_SOFT_ROLES = frozenset(
+SOFT_ROLES = frozenset(
     {"", "in", "on", "at", "for", "with", "about", "of", "via", "through", "during", "per", "to", "as"}
 )
 
@@ -65,11 +66,11 @@ def agree(mine: Reading, theirs: Reading) -> Agreement:
     veto, loose_kind = _frame(mine, theirs)
     if veto:
         return Agreement(veto=veto)
-    pairs, left, right = _aligned(*_opened(mine.words, theirs.words))
+    pairs, left, right = aligned(*opened(mine.words, theirs.words))
     if left or right:
-        single = _singles(mine.words), _singles(theirs.words)
+        single = singles(mine.words), singles(theirs.words)
         if single != (mine.words, theirs.words):
-            pairs_of_singles, *rest = _aligned(*single)
+            pairs_of_singles, *rest = aligned(*single)
             if not any(rest):
                 pairs, left, right = pairs_of_singles, [], []
     if (
@@ -77,9 +78,16 @@ def agree(mine: Reading, theirs: Reading) -> Agreement:
         and len(left) + len(right) == 1
         and _says_kind(mine if left else theirs, theirs if left else mine, *left, *right)
     ):
-        left, right, loose_kind = [], [], 1
+        return _placed(mine, theirs, pairs, loose_kind=1)
     if left or right:
         return Agreement(veto=_unmatched(left, right), words=len(pairs))
+    if _asks_something_open(mine, theirs) or _asks_something_open(theirs, mine):
+        return Agreement(veto="kind", words=len(pairs))
+    return _placed(mine, theirs, pairs, loose_kind=loose_kind)
+
+
+def _placed(mine: Reading, theirs: Reading, pairs: list[Pair], *, loose_kind: int) -> Agreement:
+    """Compare where the paired words stand: their directions, their order, and what a negation hangs on."""
     scope = sum(a.negated != b.negated for _, _, a, b in pairs)
     if sum(w.negated for w in mine.words) != sum(w.negated for w in theirs.words):
         return Agreement(veto="negation")
@@ -87,7 +95,7 @@ def agree(mine: Reading, theirs: Reading) -> Agreement:
     turned = False
     for _, _, a, b in pairs:
         if a.role != b.role:
-            if a.role not in _SOFT_ROLES or b.role not in _SOFT_ROLES:
+            if a.role not in SOFT_ROLES or b.role not in SOFT_ROLES:
                 return Agreement(veto="direction")
             roles += 1
             turned |= "to" in (a.role, b.role)
@@ -96,9 +104,9 @@ def agree(mine: Reading, theirs: Reading) -> Agreement:
         return Agreement(veto="order")
     if turned and moved:
         return Agreement(veto="direction")
-    if mine.passive != theirs.passive and not moved and mine.kind in _VOICED and len(pairs) > 1:
+    if mine.passive != theirs.passive and not moved and mine.kind in VOICED and len(pairs) > 1:
         return Agreement(veto="voice")
-    grades = [_grade(a, b) for _, _, a, b in pairs]
+    grades = [grade(a, b) for _, _, a, b in pairs]
     return Agreement(
         loose_kind=loose_kind,
         synonyms=grades.count(2),
@@ -109,11 +117,11 @@ def agree(mine: Reading, theirs: Reading) -> Agreement:
     )
 
 
-def _opened(mine: tuple[Word, ...], theirs: tuple[Word, ...]) -> tuple[tuple[Word, ...], tuple[Word, ...]]:
+def opened(mine: tuple[Word, ...], theirs: tuple[Word, ...]) -> tuple[tuple[Word, ...], tuple[Word, ...]]:
     """Take phrases apart that the other side does not know as one (`password reset`), the longest first."""
     while True:
-        closed = [w for w in mine if w.parts and not w.negated and not any(_grade(w, o) for o in theirs)]
-        other = [w for w in theirs if w.parts and not w.negated and not any(_grade(w, o) for o in mine)]
+        closed = [w for w in mine if w.parts and not w.negated and not any(grade(w, o) for o in theirs)]
+        other = [w for w in theirs if w.parts and not w.negated and not any(grade(w, o) for o in mine)]
         if not closed and not other:
             return mine, theirs
         longest = max([*closed, *other], key=lambda w: len(w.text))
@@ -122,9 +130,9 @@ def _opened(mine: tuple[Word, ...], theirs: tuple[Word, ...]) -> tuple[tuple[Wor
         )
 
 
-def _singles(words: tuple[Word, ...]) -> tuple[Word, ...]:
+def singles(words: tuple[Word, ...]) -> tuple[Word, ...]:
     """Take every phrase apart: one side's `agenda` may have stood for the other's `meeting agenda`."""
-    return tuple(part for w in words for part in (_singles(w.parts) if w.parts and not w.negated else (w,)))
+    return tuple(part for w in words for part in (singles(w.parts) if w.parts and not w.negated else (w,)))
 
 
 def _says_kind(holder: Reading, other: Reading, word: Word) -> bool:
@@ -140,23 +148,58 @@ _TIME_UNITS = words_of("second minute hour day workday week month year 秒 分�
 _LENGTHS = frozenset({"how-long", "how-many"})
 _BINDING = frozenset({"per", "before", "after", "than", "by", "from", "without", "until", "since", "within", "between"})
 _NO_NAMES: frozenset[str] = frozenset()
+_HOURS = frozenset(f"{kind} hours" for kind in "opening business operating office visiting service working trading".split())
 _NAMES_OF_KINDS = {
-    "when": words_of("time date schedule 时间 日期"),
-    "what-time": words_of("time 时间"),
-    "what-date": words_of("date 日期 时间"),
-    "what-year": words_of("year 年份"),
-    "how-long": words_of("duration period 时长 长度"),
-    "how": words_of("method way step procedure process instruction 方法 步骤 流程 办法 方式 操作 教程"),
-    "where": words_of("location place 地点 位置 地方"),
-    "who": words_of("person 人 人员"),
-    "how-much": words_of("price cost money 价格 多少钱"),
-    "how-many": words_of("number count 数量 个数"),
+    "when": _HOURS
+    | words_of("time date schedule day deadline moment 时间 日期 时刻 期限 日子 哪天"),
+    "what-time": words_of("time hour 时间 时刻 钟点"),
+    "what-date": words_of("date day 日期 时间 日子"),
+    "what-year": words_of("year 年份 年 份"),
+    "how-long": words_of("duration period length 时长 长度 期限 期 周期 用时 时限 年限"),
+    "how": words_of(
+        "method way step procedure process instruction guide tutorial manual how-to "
+        "formula command 公式 命令 方法 步骤 流程 办法 方式 操作 教程 手续 指南 途径 做法 过程 程序 法"
+    ),
+    "where": words_of("location place venue 地点 位置 地方 何处 场所"),
+    "who": words_of("person people responsible responsibility contact 人 人员 负责人 员 作者 者 联系人 责任人 负责"),
+    "how-much": words_of(
+        "price cost money amount 价格 多少钱 金额 费用 额 数额"
+    ),
+    "how-many": words_of("number count quantity 数量 个数 数 人数 天数 次数 份数 量 数目 件数 年限 期限"),
     "what": words_of("need require"),
-    "why": words_of("reason cause 原因"),
-    "how-often": words_of("frequency 频率"),
-    "how-old": words_of("age 年龄"),
+    "why": words_of("reason cause 原因 理由"),
+    "how-often": words_of("frequency interval cycle 频率 周期 间隔 次数"),
+    "how-old": words_of("age 年龄 岁数"),
+    "how-hot": words_of("temperature 温度"),
+    "how-far": words_of("distance 距离 路程"),
+    "how-high": words_of("height 高度"),
+    "how-deep": words_of("depth 深度"),
+    "how-big": words_of("size area capacity 大小 面积 容量"),
+    "how-fast": words_of("speed 速度"),
+    "how-heavy": words_of("weight 重量"),
+    "consequence": words_of("consequence result 后果 结果 影响"),
+    "whom": words_of("person recipient contact 人 对象"),
 }
 """What a question of each kind asks for, as a noun."""
+MEASURES = frozenset(
+    "how-much how-many how-long how-far how-high how-deep how-big how-fast how-heavy how-hot how-old how-wide".split()
+)
+"""Kinds of question whose measure the words themselves may name (`warranty period`)."""
+
+_NEED_NO_NAME = MEASURES | {"", "what", "how", "what-to-do", "yes-no", "differ", "population"}
+
+
+@cache
+def asks_for(word: str) -> frozenset[str]:
+    """Return the kinds of question that this noun can stand for."""
+    return frozenset(kind for kind, names in _NAMES_OF_KINDS.items() if word in names)
+
+
+def _asks_something_open(vague: Reading, asked: Reading) -> bool:
+    """Tell whether one asks who, when, where, why or how often, and the other only names the subject: `card renewal`."""
+    if vague.kind or asked.kind in _NEED_NO_NAME:
+        return False
+    return not any(asked.kind in asks_for(w.text) for word in vague.words for w in (word, *word.parts))
 
 
 def search_keys(word: Word) -> tuple[str, ...]:
@@ -179,7 +222,7 @@ def _frame(mine: Reading, theirs: Reading) -> tuple[str, int]:
     loose = 0
     if mine.kind != theirs.kind:
         kinds = frozenset((mine.kind, theirs.kind))
-        if "" in kinds or kinds in _KINDS_ALIKE:
+        if "" in kinds or kinds in KINDS_ALIKE:
             loose = 1
         else:
             return "kind", 0
@@ -199,20 +242,20 @@ def _frame(mine: Reading, theirs: Reading) -> tuple[str, int]:
     return "", loose
 
 
-_VOICED = frozenset({"yes-no", "who", "what", "why"})
+VOICED = frozenset({"yes-no", "who", "what", "why"})
 """Kinds of question in which `was paid` and `paid` ask of different people."""
 Pair = tuple[int, int, Word, Word]
 
 
-def _aligned(mine: tuple[Word, ...], theirs: tuple[Word, ...]) -> tuple[list[Pair], list[Word], list[Word]]:
+def aligned(mine: tuple[Word, ...], theirs: tuple[Word, ...]) -> tuple[list[Pair], list[Word], list[Word]]:
     """Pair the words, best grade first, nearest place first."""
     free = set(range(len(theirs)))
     paired: dict[int, int] = {}
-    for grade in (3, 2):
+    for wanted in (3, 2):
         for i, a in enumerate(mine):
             if i in paired:
                 continue
-            fits = [j for j in free if _grade(a, theirs[j]) == grade]
+            fits = [j for j in free if grade(a, theirs[j]) == wanted]
             if fits:
                 same = [j for j in fits if theirs[j].role == a.role and theirs[j].negated == a.negated] or fits
                 paired[i] = min(same, key=lambda j: (abs(i - j), j))
@@ -221,7 +264,7 @@ def _aligned(mine: tuple[Word, ...], theirs: tuple[Word, ...]) -> tuple[list[Pai
     return pairs, [w for i, w in enumerate(mine) if i not in paired], [theirs[j] for j in sorted(free)]
 
 
-def _grade(a: Word, b: Word) -> int:
+def grade(a: Word, b: Word) -> int:
     """3 the same word, 2 another word for it, 0 not the same."""
     if a.text == b.text:
         return 3
@@ -257,7 +300,7 @@ def _moves(pairs: list[Pair], mine: Reading, theirs: Reading) -> int | None:
             same_roles = a.role == b.role and other_a.role == other_b.role
             if same_roles and a.role != other_a.role:
                 continue
-            if _timely(a) != _timely(other_a):
+            if timely(a) != timely(other_a):
                 continue
             if (not a.role + b.role and _attributive(other_a, other_b)) or (
                 not other_a.role + other_b.role and _attributive(a, b)
@@ -296,19 +339,19 @@ def _verb_between(pairs: list[Pair], at: int, low: int, high: int) -> bool:
     first = next(n for n, pair in enumerate(pairs) if pair[1] == high)
     second = next(n for n, pair in enumerate(pairs) if pair[1] == low)
     between = [p for n, p in enumerate(pairs) if first < n < second or low < p[1] < high]
-    return any(a.verb and b.verb and a.text not in _NOUNS_RATHER for _, _, a, b in between)
+    return any(a.verb and b.verb and a.text not in NOUNS_RATHER for _, _, a, b in between)
 
 
 _LIMITS = words_of("maximum max minimum min")
 """Stands before or after what it limits; with two of them the order tells which limits what."""
-_NOUNS_RATHER = words_of("list file book table hour time date document form report order")
+NOUNS_RATHER = words_of("list file book table hour time date document form report order")
 _VERB_FREE = frozenset({"how", "what-to-do", ""})
 _VERB_FREE_ZH = frozenset(
     {"how-often", "who", "when", "where", "why", "yes-no", "how-long", "what-date", "what-year", "what-time"}
 )
 
 
-def _timely(word: Word) -> bool:
+def timely(word: Word) -> bool:
     """A date or a time may stand anywhere."""
     return word.text.startswith(("#date", "#time", "#quarter")) or word.text in _TIMES
 

@@ -70,6 +70,9 @@ _FUTURE_ASKED = re.compile("(?<![不社机])会(?![议员计话面场展长费�
 _SYMMETRIC = re.compile("区别|差别|不同|差异|比较|对比|相比|还是|哪个好|哪个更|一样|相同|关系|之间")
 
 
+_PERMITTING = re.compile("可以|可否|能否|能不能|可不可以|(?<!功性智)能(?!力|量|源|够)|能够|允许")
+
+
 def read_chinese(marked: str) -> Reading:
     """Read a question whose facts are marked."""
     text = re.sub(r"⟦[^⟧]*⟧|[^⟦]+", lambda m: m.group() if m.group()[0] == "⟦" else m.group().lower(), marked)
@@ -107,6 +110,7 @@ def read_chinese(marked: str) -> Reading:
         words=words,
         facts=facts_in(text),
         modals=frozenset(modals),
+        permits=bool(_PERMITTING.search(whole)),
         tense=_tense(whole, kind),
         persons=frozenset()
         if kind in ("how", "what-to-do")

@@ -84,7 +84,7 @@ _ENDS = frozenset({"up", "down", "off", "above", "below", "before", "after", "ov
 _KEYWORDS = "WHERE|HAVING|WITH|FROM|AND|OR|NOT|IN|ON|BY|TO|AS|IS|ALL|ANY|IF|DO|FOR|WHO|CAN|MAY|HAS|ARE"
 _ASKS = r"(?:how|what|which|who|whom|when|where|why|is|are|can|could|may|must|should|do|does|did|will)\b"
 _FRONTED = re.compile(
-    r"^((?:in case of|in|on|at|for|with|during|after|before|when|if|to|under|within|from|as) [^,]{2,60}), ?("
+    r"^((?:in case of|because of|in|on|at|for|with|without|during|after|before|when|while|if|to|under|within|from|as|near|by|through|towards|about|between|against|across) [^,]{2,60}), ?("
     + _ASKS
     + r".+)$"
 )
@@ -114,6 +114,9 @@ _HAVING = {
 _SYMMETRIC = re.compile(
     r"\b(difference|differences|differ|compare|compared|comparison|between|versus|vs|same|similar|better|or)\b"
 )
+
+
+_PERMITTING = words_of("can could may might")
 
 
 def read_english(marked: str) -> Reading:
@@ -149,6 +152,7 @@ def read_english(marked: str) -> Reading:
         passive=passive,
         facts=facts_in(marked),
         modals=modals,
+        permits=bool(_PERMITTING & set(whole.split())),
         tense="past" if _WORK_OF.search(text) else _tense(whole, tokens, frame),
         persons=persons,
         symmetric=bool(_SYMMETRIC.search(whole)),
@@ -355,6 +359,11 @@ def _stripped_frame(text: str, match: re.Match[str], frame: Frame) -> str:
     return f"{text[: match.start()]} {match.expand(frame.leaves)} {text[match.end() :]}".strip()
 
 
+_OF_OTHERS = ("who", "whom", "what", "how-many")
+_OURSELVES = words_of("i we you one")
+"""`What can I do` asks what there is to do; `who can approve it` asks who may."""
+
+
 def _modals(tokens: list[str], kind: str) -> frozenset[str]:
     found = set()
     for token in tokens:
@@ -364,7 +373,7 @@ def _modals(tokens: list[str], kind: str) -> frozenset[str]:
             found.add("must")
         elif token == "shoulddo":
             found.add("should")
-    if kind != "yes-no":
+    if kind not in ("yes-no", *_OF_OTHERS) or _OURSELVES & set(tokens):
         found.discard("can")
     if kind in ("who", "whom", "where") and ("i" in tokens or "we" in tokens):
         found.discard("should")
@@ -383,7 +392,7 @@ def _tense(whole: str, tokens: list[str], kind: str) -> str:
         return "future"
     if kind != "how" and _is_perfect(words):
         return "perfect"
-    if kind in ("who", "what", "which", "how-many") and not any(w in _AUXILIARIES for w in tokens):
+    if kind in ("who", "what", "which", "how-many") and not any(w in _AUXILIARIES for w in words):
         for token in tokens:
             if base_form(token)[1] == "p" and not token.startswith("⟦"):
                 return "past"

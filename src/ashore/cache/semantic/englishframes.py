@@ -52,7 +52,7 @@ POLITE_END = re.compile(
     r"[ ,.;:!-]*\b(?:please|pls|thanks|thank you(?: very much| so much)?|many thanks|cheers|in advance|for me|exactly|actually|precisely"
     r"|if i may ask|if you know|by the way|btw|again|anyway|do you know|can you help(?: me)?|could you help(?: me)?|any ideas?|any help"
     r"|(?:can|could) you (?:tell|explain) (?:me|this|it)(?: to me)?|i wonder|i am wondering|how (?:do|can|should|would) i (?:do|go about|achieve) (?:that|this|it)"
-    r"|(?:can|could|would) (?:you|someone|anyone|anybody|somebody) (?:please )?(?:advise|help|explain|tell me|let me know|assist|clarify|confirm)(?: me)?(?: please)?|do you happen to know|does any(?:one|body) know|any(?:one|body) know|please (?:advise|help|explain|tell me|let me know|confirm)|let me know|tell me|much appreciated|thx|ty|tia|kind regards|regards|asap|all of a sudden|then|again please|roughly speaking|if i might ask|if you (?:do not|would not) mind(?: me asking)?|just (?:wondering|curious|checking)|out of (?:interest|curiosity)|hi|hello"
+    r"|(?:can|could|would) (?:you|someone|anyone|anybody|somebody) (?:please )?(?:advise|help|explain|tell me|let me know|assist|clarify|confirm)(?: me)?(?: please)?|do you happen to know|does any(?:one|body) know|any(?:one|body) know|please (?:advise|help|explain|tell me|let me know|confirm)|let me know|tell me|i (?:would like|want|need) to know(?: that| this)?|much appreciated|thx|ty|tia|kind regards|regards|asap|all of a sudden|then|again please|roughly speaking|if i might ask|if you (?:do not|would not) mind(?: me asking)?|just (?:wondering|curious|checking)|out of (?:interest|curiosity)|hi|hello"
     r"|what (?:do|should|can) i do|right now|these days|at the moment|currently|today's world|nowadays)$"
 )
 _BEST = r"(?:(?:best|right|correct|proper|recommended|usual|standard|good|easiest|simplest|official|appropriate|normal|actual|exact|basic|main|general|necessary|required) )?"
@@ -107,6 +107,8 @@ KINDS = (
     _k("differ", r"^(?!is |are |does |do |can )(.+?) (?:vs|versus) (.+?)$", r"\1 and \2"),
     _k("differ", r"^(?:can you |could you |please )?(?:compare|contrast) (.+?) (?:and|with|to|vs|versus) (.+?)$", r"\1 and \2"),
     _k("how-many", r"^(?:count|number) of\b"),
+    _k("who", r"^by whom\b"),
+    _k("who", r"^(.+?) by whom$", r"\1"),
     _k("whom", r"^(?:to|for|with|from|by|about|at) whom\b"),
     _k("why", r"^(?:what are|what is|list|name) (?:the |some )?(?:common |main |possible )?(?:causes?|reasons?) (?:of|for|behind)\b"),
     _k("what-to-do", rf"^what (?:should|can|do|must|could|shall|would) {_I}(?: have to| need to)? do (?:if|when|in case|after|once|about|in the event(?: that| of)?)\b"),
@@ -227,4 +229,6 @@ REWRITES = (
         " about ",
     ),
     (r"\b(?:such as|e\.g\.?)\b", " like "),
+    (r"\bapplies (?:to|for)\b", " for "),
+    (r"\bapplies$", " "),
 )

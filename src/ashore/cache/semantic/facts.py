@@ -84,6 +84,8 @@ person people persons 人 个人 名 位
 time times 次
 """
 _UNIT = {name.replace("_", " "): line.split()[0] for line in _UNITS.strip().splitlines() for name in line.split()}
+UNITS = frozenset(_UNIT) | frozenset(_UNIT.values())
+"""Every name of a unit."""
 _LATIN_UNITS = "|".join(sorted((re.escape(u) for u in _UNIT if u.isascii() and u[0].isalpha()), key=len, reverse=True))
 _HAN_UNITS = "|".join(sorted((re.escape(u) for u in _UNIT if not u[0].isascii()), key=len, reverse=True))
 _MONTHS = {
@@ -119,6 +121,8 @@ _VERSION = re.compile(
 )
 _DATES = (
     re.compile(r"(?<!\d)(?P<year>\d{4})[-/.](?P<month>\d{1,2})[-/.](?P<day>\d{1,2})(?!\d)"),
+    re.compile(r"(?<![\d.-])(?P<year>(?:19|20)\d{2})-(?P<month>0[1-9]|1[0-2])(?P<day>)(?![\d.-])"),
+    re.compile(r"(?<![\d./])(?P<month>0[1-9]|1[0-2])/(?P<year>(?:19|20)\d{2})(?P<day>)(?![\d./])"),
     re.compile(rf"(?<![A-Za-z0-9]){_MONTH}\s+{_DAY}(?!\d){_YEAR}(?![\d:])", re.I),
     re.compile(rf"(?<![\d.]){_DAY}\s+(?:of\s+)?{_MONTH}(?![a-z]){_YEAR}", re.I),
     re.compile(rf"(?<![A-Za-z0-9])(?P<day>)(?!may\b){_MONTH}(?![a-z]),?\s+(?P<year>\d{{4}})(?!\d)", re.I),

@@ -9,9 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ashore.cache.semantic.agree import agree, search_keys
+from ashore.cache.semantic.judge import shipped_judge
 from ashore.cache.semantic.model import EntryKey, IndexStats, Match, Reading
 from ashore.cache.semantic.ports import Vector
-from ashore.cache.semantic.prior import NUM_LEVELS, Prior, level_of, shipped_prior
+from ashore.cache.semantic.prior import JUDGED, NUM_LEVELS, Prior, level_of, shipped_prior
 from ashore.cache.semantic.reading import read
 from ashore.cache.semantic.threshold import EntryModel, Judgement, logit
 from ashore.core import TenantId
@@ -19,6 +20,9 @@ from ashore.core import TenantId
 _FIXED_ENTRY_BYTES = 1400
 """The reading, the places in the search tables and the Python objects of one entry, measured."""
 _MOST_CANDIDATES = 256
+_MOST_JUDGED = 48
+_MOST_POSTED = 4096
+"""Entries of one word that are counted; a word that more entries hold tells little."""
 _READINGS_KEPT = 1024
 _NO_KEYS: set[EntryKey] = set()
 
@@ -215,7 +219,24 @@ class SemanticIndex:
             agreement = agree(reading, entry.reading)
             if not agreement.veto:
                 found.append((entry, level_of(agreement)))
-        return found
+        return found or self._judged(shelf, partition, reading)
+
+    def _judged(self, shelf: _Shelf, partition: bytes, reading: Reading) -> list[tuple[_Entry, int]]:
+        """Return the entries that the judge takes for the same, out of those that share the most words."""
+        shared: dict[EntryKey, int] = {}
+        for word in reading.words:
+            sets = [shelf.by_word.get((partition, name), _NO_KEYS) for name in search_keys(word)]
+            if 0 < sum(map(len, sets)) <= _MOST_POSTED:
+                for key in set().union(*sets):
+                    shared[key] = shared.get(key, 0) + 1
+        alike = [
+            (count, entry)
+            for key, count in shared.items()
+            if (entry := shelf.entries[key]).reading.facts == reading.facts
+        ]
+        alike.sort(key=lambda pair: (-pair[0], pair[1].key))
+        judge = shipped_judge()
+        return [(entry, JUDGED) for _, entry in alike[:_MOST_JUDGED] if judge.same(reading, entry.reading)]
 
     def _candidates(self, shelf: _Shelf, partition: bytes, reading: Reading) -> list[EntryKey]:
         """Return the entries that hold the rarest word of the question that every match must hold."""

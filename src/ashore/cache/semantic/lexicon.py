@@ -30,6 +30,18 @@ class Groups:
     """Most words of a phrase that starts with this word; English only."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LightWords:
+    """Words that say little beside the others, by what they are, and those that never do."""
+
+    kinds: dict[str, str]
+    contrast: frozenset[str]
+
+    def kind_of(self, word: str) -> str:
+        """Return `light verb`, `carrier`, `hedge`, `suffix` or `content`."""
+        return self.kinds.get(word, "content")
+
+
 @cache
 def english_words() -> dict[str, EnglishWord]:
     found = {}
@@ -54,6 +66,30 @@ def english_groups() -> Groups:
 @cache
 def chinese_groups() -> Groups:
     return _groups(("chinese_synonyms.txt", "chinese_domains.txt"), "")
+
+
+@cache
+def light_words() -> LightWords:
+    sections: dict[str, set[str]] = {}
+    for line in _lines("light_words.txt"):
+        if line.startswith("["):
+            section = sections.setdefault(line.strip("[]"), set())
+            continue
+        section.update(word.replace("_", " ") for word in line.split())
+    kinds = {word: name for name in ("carrier", "hedge", "suffix") for word in sections[name]}
+    kinds |= dict.fromkeys(sections["verb"], "light verb")
+    return LightWords(kinds=kinds, contrast=frozenset(sections["contrast"]))
+
+
+@cache
+def never_synonyms() -> frozenset[frozenset[str]]:
+    """Pairs of words that stand for different things however near they are."""
+    found: set[frozenset[str]] = set()
+    for line in _lines("never_synonyms.txt"):
+        if not line.startswith("["):
+            words = [word.replace("_", " ") for word in line.split()]
+            found.update(frozenset((a, b)) for at, a in enumerate(words) for b in words[at + 1 :])
+    return frozenset(found)
 
 
 def _groups(names: tuple[str, ...], joint: str) -> Groups:

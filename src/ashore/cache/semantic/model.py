@@ -41,6 +41,8 @@ class Reading:
     facts: tuple[str, ...]
     """Numbers, dates, codes and quotations, sorted."""
     modals: frozenset[str] = frozenset()
+    permits: bool = False
+    """It has a `can` or `may`, whether or not that counts as a modal."""
     tense: str = "present"
     persons: frozenset[str] = frozenset()
     passive: bool = False
@@ -64,7 +66,7 @@ class Match:
     confidence: float
     """Lower bound on the probability that the entry's answer is right for the question."""
     level: int = 0
-    """How loose the agreement is: 0 the same reading, 3 barely."""
+    """How loose the agreement is: 0 the same reading, 3 barely, 4 by the judge alone."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

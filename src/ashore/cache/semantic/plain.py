@@ -27,7 +27,7 @@ _INJECTION = re.compile(
 )
 _FOREIGN = words_of(
     "le les des est une que qui pour dans comment quel quelle der die das und ist wie ich nicht ein eine "
-    "el los las una por para como cual cuál qué cómo il che di della per come sono não como uma mein kann "
+    "el los las una por para como cual cuál qué cómo il che di della sono não como uma mein kann "
     "wo warum je ne"
 )
 _ENGLISH = words_of(

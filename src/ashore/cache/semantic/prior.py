@@ -14,7 +14,9 @@ import msgspec
 
 from ashore.cache.semantic.agree import Agreement
 
-NUM_LEVELS = 4
+NUM_LEVELS = 5
+JUDGED = 4
+"""The level of what only the judge takes for the same."""
 
 
 class Level(msgspec.Struct, frozen=True):
@@ -46,7 +48,7 @@ def shipped_prior() -> Prior:
 
 
 def level_of(agreement: Agreement) -> int:
-    """Return how loose an agreement is: 0 the same reading, 3 barely."""
+    """Return how loose an agreement is: 0 the same reading, 3 barely. What does not agree at all may be `JUDGED`."""
     a = agreement
     if a.identical:
         return 0
