@@ -104,6 +104,8 @@ def _placed(mine: Reading, theirs: Reading, pairs: list[Pair], *, loose_kind: in
         return Agreement(veto="order")
     if turned and moved:
         return Agreement(veto="direction")
+    if mine.kind == theirs.kind == "who" and any({a.role, b.role} == {"", "with"} for _, _, a, b in pairs):
+        return Agreement(veto="direction")
     if mine.passive != theirs.passive and not moved and mine.kind in VOICED and len(pairs) > 1:
         return Agreement(veto="voice")
     grades = [grade(a, b) for _, _, a, b in pairs]
@@ -226,6 +228,8 @@ def _frame(mine: Reading, theirs: Reading) -> tuple[str, int]:
             loose = 1
         else:
             return "kind", 0
+    if stances_differ(mine, theirs):
+        return "modal", 0
     asks_what_is_needed = mine.kind == "what" != theirs.kind or theirs.kind == "what" != mine.kind
     if asks_what_is_needed and (mine.bare or theirs.bare) and mine.modals | theirs.modals == {"must"}:
         loose = 1
@@ -242,6 +246,17 @@ def _frame(mine: Reading, theirs: Reading) -> tuple[str, int]:
     return "", loose
 
 
+def stances_differ(mine: Reading, theirs: Reading) -> bool:
+    """Tell whether one asks what may be done and the other what must, should or will be.
+
+    How something is done is the same question with each of them.
+    """
+    if {mine.kind, theirs.kind} & OF_ANY_STANCE or mine.stance & theirs.stance:
+        return False
+    return bool(mine.stance and theirs.stance)
+
+
+OF_ANY_STANCE = frozenset({"how", "what-to-do", "consequence", "why"})
 VOICED = frozenset({"yes-no", "who", "what", "why"})
 """Kinds of question in which `was paid` and `paid` ask of different people."""
 Pair = tuple[int, int, Word, Word]

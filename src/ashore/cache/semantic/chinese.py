@@ -70,7 +70,25 @@ _FUTURE_ASKED = re.compile("(?<![不社机])会(?![议员计话面场展长费�
 _SYMMETRIC = re.compile("区别|差别|不同|差异|比较|对比|相比|还是|哪个好|哪个更|一样|相同|关系|之间")
 
 
-_PERMITTING = re.compile("可以|可否|能否|能不能|可不可以|(?<!功性智)能(?!力|量|源|够)|能够|允许")
+_EXEMPT = re.compile("不必|不用|无需|无须|不需要?|不要求|免于")
+_HAS_TO = re.compile("需要|(?<![不只重主])要(?![求是点素])")
+_STANCES = {
+    "can": re.compile("可以|可否|(?<![功性智才职技产节效动电热])能(?![力量源耗效])|允许|准许|有权|有资格|不得(?!不)|禁止"),
+    "must": re.compile("必须|一定要|务必|必需|强制|有义务|不得不"),
+    "should": re.compile("应该|应当|(?<!应)该(?=[不怎])|理应"),
+    "advise": re.compile("建议|推荐|最好"),
+    "want": re.compile("想要?(?!象|法|念)|希望|打算|愿意"),
+    "will": _FUTURE_ASKED,
+}
+
+
+def _stance(whole: str, kind: str) -> frozenset[str]:
+    """Return what the question says of may, must and should; who need not is another than who must not."""
+    text = _EXEMPT.sub(" ", whole)
+    found = {name for name, pattern in _STANCES.items() if pattern.search(text)}
+    if kind in ("when", "where", "who", "what", "yes-no") and _HAS_TO.search(text):
+        found.add("must")
+    return frozenset(found | {"exempt"} if text != whole else found)
 
 
 def read_chinese(marked: str) -> Reading:
@@ -110,7 +128,7 @@ def read_chinese(marked: str) -> Reading:
         words=words,
         facts=facts_in(text),
         modals=frozenset(modals),
-        permits=bool(_PERMITTING.search(whole)),
+        stance=_stance(whole, kind),
         tense=_tense(whole, kind),
         persons=frozenset()
         if kind in ("how", "what-to-do")
@@ -178,7 +196,8 @@ def _words(text: str, kind: str, most: int = 99) -> tuple[tuple[Word, ...], int]
             negated, place = False, place + len(piece)
             continue
         if piece in DROPPED:
-            role = "at" if piece == "在" and place + 1 < len(text) else ("" if piece in _ENDS_ROLE else role)
+            ends = piece in _ENDS_ROLE and not (piece == "了" and text[place - 1 : place] in tuple("给到成向往"))
+            role = "at" if piece == "在" and place + 1 < len(text) else ("" if ends else role)
             place += len(piece)
             continue
         if piece in ROLES_BEFORE and piece not in groups.meanings:

@@ -116,7 +116,21 @@ _SYMMETRIC = re.compile(
 )
 
 
-_PERMITTING = words_of("can could may might")
+_EXEMPT = re.compile(r"\b(?:not (?:have to|need|required|obliged|obligated|necessary|mandatory|compulsory)|need not)\b")
+_STANCES = {
+    "can": re.compile(r"\b(?:can|could|may|might|(?:allowed|permitted|entitled|able|gets?) to)\b"),
+    "must": re.compile(r"\b(?:must|ha(?:ve|s) to|(?:required|obliged|obligated) to|needs? to|mandatory|compulsory)\b"),
+    "should": re.compile(r"\b(?:should|ought to|(?:supposed|expected|meant) to)\b"),
+    "advise": re.compile(r"\b(?:recommended|advised|advisable|suggested)\b"),
+    "want": re.compile(r"\b(?:wants?|wish(?:es)?|hopes?|plans?|intends?|likes?) to\b"),
+}
+
+
+def _stance(whole: str) -> frozenset[str]:
+    """Return what the question says of may, must and should; who need not is another than who must not."""
+    text = _EXEMPT.sub(" ", whole)
+    found = {name for name, pattern in _STANCES.items() if pattern.search(text)}
+    return frozenset(found | {"exempt"} if text != whole else found)
 
 
 def read_english(marked: str) -> Reading:
@@ -152,7 +166,7 @@ def read_english(marked: str) -> Reading:
         passive=passive,
         facts=facts_in(marked),
         modals=modals,
-        permits=bool(_PERMITTING & set(whole.split())),
+        stance=_stance(whole),
         tense="past" if _WORK_OF.search(text) else _tense(whole, tokens, frame),
         persons=persons,
         symmetric=bool(_SYMMETRIC.search(whole)),
@@ -359,7 +373,7 @@ def _stripped_frame(text: str, match: re.Match[str], frame: Frame) -> str:
     return f"{text[: match.start()]} {match.expand(frame.leaves)} {text[match.end() :]}".strip()
 
 
-_OF_OTHERS = ("who", "whom", "what", "how-many")
+_OF_ANYBODY = frozenset({"how", "what-to-do", "how-long", "how-often", "how-much", "why", "consequence"})
 _OURSELVES = words_of("i we you one")
 """`What can I do` asks what there is to do; `who can approve it` asks who may."""
 
@@ -373,7 +387,7 @@ def _modals(tokens: list[str], kind: str) -> frozenset[str]:
             found.add("must")
         elif token == "shoulddo":
             found.add("should")
-    if kind not in ("yes-no", *_OF_OTHERS) or _OURSELVES & set(tokens):
+    if kind != "yes-no" and (kind in _OF_ANYBODY or _OURSELVES & set(tokens)):
         found.discard("can")
     if kind in ("who", "whom", "where") and ("i" in tokens or "we" in tokens):
         found.discard("should")

@@ -82,6 +82,20 @@ def light_words() -> LightWords:
 
 
 @cache
+def loose_synonyms() -> dict[str, frozenset[int]]:
+    """Return the numbers of the lines that a word or phrase stands in: what shares one often means the same."""
+    found: dict[str, set[int]] = {}
+    joint = " "
+    for number, line in enumerate(_lines("loose_synonyms.txt")):
+        if line.startswith("["):
+            joint = " " if line == "[english]" else ""
+            continue
+        for word in line.split():
+            found.setdefault(word.replace("_", joint), set()).add(number)
+    return {word: frozenset(numbers) for word, numbers in found.items()}
+
+
+@cache
 def never_synonyms() -> frozenset[frozenset[str]]:
     """Pairs of words that stand for different things however near they are."""
     found: set[frozenset[str]] = set()

@@ -41,8 +41,8 @@ class Reading:
     facts: tuple[str, ...]
     """Numbers, dates, codes and quotations, sorted."""
     modals: frozenset[str] = frozenset()
-    permits: bool = False
-    """It has a `can` or `may`, whether or not that counts as a modal."""
+    stance: frozenset[str] = frozenset()
+    """Every `can`, `must`, `should`, `advise`, `want` and `will` in it, whether or not that counts as a modal."""
     tense: str = "present"
     persons: frozenset[str] = frozenset()
     passive: bool = False

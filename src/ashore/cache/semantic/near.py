@@ -15,6 +15,7 @@ from ashore.cache.semantic.agree import (
     MEASURES,
     NOUNS_RATHER,
     SOFT_ROLES,
+    OF_ANY_STANCE,
     VOICED,
     Pair,
     aligned,
@@ -22,10 +23,11 @@ from ashore.cache.semantic.agree import (
     grade,
     opened,
     singles,
+    stances_differ,
     timely,
 )
 from ashore.cache.semantic.facts import UNITS
-from ashore.cache.semantic.lexicon import english_words, light_words, never_synonyms
+from ashore.cache.semantic.lexicon import english_words, light_words, loose_synonyms, never_synonyms
 from ashore.cache.semantic.model import Reading, Word
 from ashore.cache.semantic.wordset import words_of
 
@@ -39,6 +41,7 @@ FEATURES = (
     "derived",
     "part of a word",
     "slip",
+    "loose synonym",
     "light verb extra",
     "carrier extra",
     "hedge extra",
@@ -118,9 +121,9 @@ def differ(mine: Reading, theirs: Reading) -> tuple[float, ...] | None:
         return None
     if not _left_over(left, right, mine, theirs, count):
         return None
-    if not (_frame(mine, theirs, count) and _roles(pairs, count) and _order(pairs, mine, theirs, count)):
+    if not (_frame(mine, theirs, count) and _roles(pairs, count, asks_who="who" in (mine.kind, theirs.kind)) and _order(pairs, mine, theirs, count)):
         return None
-    if count["direction left out"] and (count["moved block"] or count["moved around"] or count["moved otherwise"]):
+    if count["direction left out"] and (left or right or count["moved block"] or count["moved around"] or count["moved otherwise"]):
         return None
     count["words"] = min(len(pairs), 8) / 8
     count["matched share"] = 2 * len(pairs) / (2 * len(pairs) + len(left) + len(right))
@@ -159,7 +162,9 @@ def _derived(left: list[Word], right: list[Word], count: dict[str, float]) -> tu
                 continue
             if opposed(word.text, other.text):
                 continue
-            if _akin(word.text, other.text):
+            if loose_synonyms().get(word.text, _NO_LINES) & loose_synonyms().get(other.text, _NO_LINES):
+                count["loose synonym"] += 1
+            elif _akin(word.text, other.text):
                 count["derived"] += 1
             elif _is_part(word.text, other.text):
                 count["part of a word"] += 1
@@ -171,6 +176,9 @@ def _derived(left: list[Word], right: list[Word], count: dict[str, float]) -> tu
             rest.remove(other)
             break
     return left, rest
+
+
+_NO_LINES: frozenset[int] = frozenset()
 
 
 def _joined(words: list[Word], others: list[Word]) -> list[Word]:
@@ -268,11 +276,13 @@ def _kind(
 
 def _frame(mine: Reading, theirs: Reading, count: dict[str, float]) -> bool:
     if mine.modals != theirs.modals:
-        if "must" in mine.modals ^ theirs.modals and (mine.permits or theirs.permits):
+        if mine.kind == theirs.kind == "yes-no":
             return False
         if {"can", "must"} <= mine.modals ^ theirs.modals or "who" in (mine.kind, theirs.kind):
             return False
         count["modal"] = 1
+    if stances_differ(mine, theirs) or (_is_strict(mine, theirs) and (mine.stance ^ theirs.stance) & _STRICT_STANCES):
+        return False
     if mine.tense != theirs.tense:
         if "future" in (mine.tense, theirs.tense) or not (_keywords(mine) or _keywords(theirs) or mine.kind in _DOING):
             return False
@@ -283,6 +293,16 @@ def _frame(mine: Reading, theirs: Reading, count: dict[str, float]) -> bool:
         count["person"] = 1
     count["voice"] = float(mine.passive != theirs.passive)
     return True
+
+
+_STRICT_STANCES = frozenset({"can", "should", "advise", "want"})
+
+
+def _is_strict(mine: Reading, theirs: Reading) -> bool:
+    """Tell whether `can` and `should` count: in full questions of what others may and should do."""
+    if _keywords(mine) or _keywords(theirs) or {mine.kind, theirs.kind} & OF_ANY_STANCE:
+        return False
+    return mine.language == "zh" or mine.kind in ("yes-no", "who", "what", "when", "")
 
 
 def _turns_round(order: list[int], pairs: list[Pair], mine: Reading, theirs: Reading) -> bool:
@@ -299,7 +319,7 @@ def _turns_round(order: list[int], pairs: list[Pair], mine: Reading, theirs: Rea
     return False
 
 
-def _roles(pairs: list[Pair], count: dict[str, float]) -> bool:
+def _roles(pairs: list[Pair], count: dict[str, float], *, asks_who: bool) -> bool:
     """Count the directions that differ; False where one may not, or where two words exchanged theirs."""
     gained = {b.role for _, _, a, b in pairs if b.role and not a.role}
     lost = {a.role for _, _, a, b in pairs if a.role and not b.role}
@@ -312,6 +332,8 @@ def _roles(pairs: list[Pair], count: dict[str, float]) -> bool:
         if mine in _STRICT_ROLES and theirs in _STRICT_ROLES:
             return False
         if not {mine, theirs} <= _MAY_BE_LEFT_OUT:
+            return False
+        if {mine, theirs} == {"", "with"} and asks_who:
             return False
         if not mine or not theirs:
             count["direction left out" if {mine, theirs} & _TOWARDS else "role one open"] += 1
@@ -327,6 +349,10 @@ def _order(pairs: list[Pair], mine: Reading, theirs: Reading, count: dict[str, f
         return mine.passive == theirs.passive or mine.kind not in VOICED or len(pairs) == 1
     if mine.language == "en" and _turns_round(order, pairs, mine, theirs):
         return False
+    if mine.language == "zh" and _turns_behind_first(order, pairs, mine, theirs):
+        return False
+    if any(_parts_from_its_noun(at, order) for at, pair in enumerate(pairs) if pair[2].text in light_words().contrast):
+        return False
     if _exchanged(order, pairs):
         return mine.symmetric and theirs.symmetric
     blocks = _blocks(order)
@@ -337,9 +363,32 @@ def _order(pairs: list[Pair], mine: Reading, theirs: Reading, count: dict[str, f
         if mine.language == "zh" or any(a.verb and b.verb and a.text not in NOUNS_RATHER for _, _, a, b in middle):
             return False
         count["moved around"] = 1
+    elif mine.language == "zh" and not _keywords(mine) and not _keywords(theirs):
+        return False
     else:
         count["moved otherwise"] = min(3.0, len(blocks) / 2)
     return True
+
+
+def _turns_behind_first(order: list[int], pairs: list[Pair], mine: Reading, theirs: Reading) -> bool:
+    """Tell whether a verb and a noun changed sides behind a noun that stays first: `甲 乙 可以换` is not `甲可以换 乙`."""
+    if not {mine.kind, theirs.kind} <= _SAID_OF or _keywords(mine) or _keywords(theirs) or order[0] != 0:
+        return False
+    verbs = [a.verb and b.verb for _, _, a, b in pairs]
+    if verbs[0] or pairs[0][2].role:
+        return False
+    return any(
+        order[first] > order[second] and verbs[first] != verbs[second]
+        for first in range(len(order))
+        for second in range(first + 1, len(order))
+    )
+
+
+def _parts_from_its_noun(at: int, order: list[int]) -> bool:
+    """Tell whether a word of contrast (`all`, `first`) lost both its neighbours."""
+    before = at > 0 and order[at - 1] == order[at] - 1
+    after = at + 1 < len(order) and order[at + 1] == order[at] + 1
+    return not before and not after
 
 
 def _ranks(places: list[int]) -> list[int]:
