@@ -2,10 +2,10 @@
 
 Run: python benchmarks/cache_judge.py
 
-The pairs are those of `data/cache/train` (each question of a block with each other one), those of `data/cache/dev`, and the
-traps that `cache_pairs.py` makes of them by rule. What is printed, and what `cache_prior.py` charges the level with, is
-measured on the pairs written by hand alone, by tenfold cross-validation: no block of questions is judged by weights that
-saw it.
+The pairs are those of `data/cache/train` (each question of a block with each other one), those of `data/cache/dev`, and
+the traps that `cache_pairs.py` makes of them by rule. What is printed, and what `cache_prior.py` charges the level
+with, is measured on the pairs written by hand alone, by tenfold cross-validation: no block of questions is judged by
+weights that saw it.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _RIDGE = 3.0
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """A pair, the block it comes from, whether it was written one by one, whether its words agree anyway, and what it differs in if they do not."""
+    """A pair, its block, whether it was written by hand, whether its words agree, and what it differs in if not."""
 
     pair: Pair
     block: str

@@ -150,10 +150,12 @@ _TIME_UNITS = words_of("second minute hour day workday week month year 秒 分�
 _LENGTHS = frozenset({"how-long", "how-many"})
 _BINDING = frozenset({"per", "before", "after", "than", "by", "from", "without", "until", "since", "within", "between"})
 _NO_NAMES: frozenset[str] = frozenset()
-_HOURS = frozenset(f"{kind} hours" for kind in "opening business operating office visiting service working trading".split())
+_HOURS = frozenset(
+    f"{kind} hours"
+    for kind in ["opening", "business", "operating", "office", "visiting", "service", "working", "trading"]
+)
 _NAMES_OF_KINDS = {
-    "when": _HOURS
-    | words_of("time date schedule day deadline moment 时间 日期 时刻 期限 日子 哪天"),
+    "when": _HOURS | words_of("time date schedule day deadline moment 时间 日期 时刻 期限 日子 哪天"),
     "what-time": words_of("time hour 时间 时刻 钟点"),
     "what-date": words_of("date day 日期 时间 日子"),
     "what-year": words_of("year 年份 年 份"),
@@ -164,9 +166,7 @@ _NAMES_OF_KINDS = {
     ),
     "where": words_of("location place venue 地点 位置 地方 何处 场所"),
     "who": words_of("person people responsible responsibility contact 人 人员 负责人 员 作者 者 联系人 责任人 负责"),
-    "how-much": words_of(
-        "price cost money amount 价格 多少钱 金额 费用 额 数额"
-    ),
+    "how-much": words_of("price cost money amount 价格 多少钱 金额 费用 额 数额"),
     "how-many": words_of("number count quantity 数量 个数 数 人数 天数 次数 份数 量 数目 件数 年限 期限"),
     "what": words_of("need require"),
     "why": words_of("reason cause 原因 理由"),
@@ -183,8 +183,8 @@ _NAMES_OF_KINDS = {
     "whom": words_of("person recipient contact 人 对象"),
 }
 """What a question of each kind asks for, as a noun."""
-MEASURES = frozenset(
-    "how-much how-many how-long how-far how-high how-deep how-big how-fast how-heavy how-hot how-old how-wide".split()
+MEASURES = words_of(
+    "how-much how-many how-long how-far how-high how-deep how-big how-fast how-heavy how-hot how-old how-wide"
 )
 """Kinds of question whose measure the words themselves may name (`warranty period`)."""
 
@@ -198,7 +198,7 @@ def asks_for(word: str) -> frozenset[str]:
 
 
 def _asks_something_open(vague: Reading, asked: Reading) -> bool:
-    """Tell whether one asks who, when, where, why or how often, and the other only names the subject: `card renewal`."""
+    """Tell whether one asks who, when, where or why, and the other only names the subject: `card renewal`."""
     if vague.kind or asked.kind in _NEED_NO_NAME:
         return False
     return not any(asked.kind in asks_for(w.text) for word in vague.words for w in (word, *word.parts))

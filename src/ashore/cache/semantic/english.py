@@ -91,6 +91,10 @@ _FRONTED = re.compile(
 _TOPIC = re.compile(
     r"^([^,.:;-]{3,60}) ?(?: - |:|;|,) ?((?:how|when|where|why) (?:do|can|should|is|are) .+?) (?:it|this|that|them)( .*)?$"
 )
+_TOPIC_OF_WHO = re.compile(
+    r"^([^,.:;-]{3,60}) ?(?: - |:|;) ?(who(?: (?:do|does|can|may|must|should|has to|have to))? \w+)(?: (?:it|this|that|them|for it))?$"
+)
+"""`leaking roof - who repairs it`: the person after it is the topic."""
 _OBJECTS = words_of("me us you him her them")
 _PERSONS = {
     "you": "you", "your": "you", "yours": "you", "yourself": "you", "he": "he", "him": "he", "his": "he", "she": "she",
@@ -118,7 +122,9 @@ _SYMMETRIC = re.compile(
 
 _EXEMPT = re.compile(r"\b(?:not (?:have to|need|required|obliged|obligated|necessary|mandatory|compulsory)|need not)\b")
 _STANCES = {
-    "can": re.compile(r"\b(?:can|could|may|might|(?:allowed|permitted|entitled|able|gets?) to)\b"),
+    "can": re.compile(
+        r"\b(?:can|could|may|might|allowed|permitted|possible|permissible|acceptable|(?:entitled|able|gets?) to)\b"
+    ),
     "must": re.compile(r"\b(?:must|ha(?:ve|s) to|(?:required|obliged|obligated) to|needs? to|mandatory|compulsory)\b"),
     "should": re.compile(r"\b(?:should|ought to|(?:supposed|expected|meant) to)\b"),
     "advise": re.compile(r"\b(?:recommended|advised|advisable|suggested)\b"),
@@ -357,6 +363,9 @@ def _turned(text: str) -> str:
     fronted = _FRONTED.match(text)
     if fronted:
         return f"{fronted[2]} {fronted[1]}"
+    of_who = _TOPIC_OF_WHO.match(text)
+    if of_who:
+        return f"{of_who[2]} {of_who[1]}"
     topic = _TOPIC.match(text)
     return f"{topic[2]} {topic[1]}{topic[3] or ''}" if topic else text
 

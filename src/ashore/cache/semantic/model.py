@@ -56,6 +56,11 @@ class Reading:
     unfit: str = ""
     """Why this question is never matched by meaning; empty when it may be."""
 
+    @property
+    def keywords(self) -> bool:
+        """Tell whether it is a row of keywords: nothing is asked, and no English function word stands in it."""
+        return not self.kind and (self.bare or self.language == "zh")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Match:
