@@ -249,9 +249,9 @@ def _frame(mine: Reading, theirs: Reading) -> tuple[str, int]:
 def stances_differ(mine: Reading, theirs: Reading) -> bool:
     """Tell whether one asks what may be done and the other what must, should or will be.
 
-    How something is done is the same question with each of them.
+    How I do something is the same question with each of them: readings of that have no stance.
     """
-    if {mine.kind, theirs.kind} & OF_ANY_STANCE or mine.stance & theirs.stance:
+    if mine.stance & theirs.stance or (mine.language == "zh" and {mine.kind, theirs.kind} & OF_ANY_STANCE):
         return False
     return bool(mine.stance and theirs.stance)
 

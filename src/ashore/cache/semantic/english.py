@@ -172,7 +172,9 @@ def read_english(marked: str) -> Reading:
         passive=passive,
         facts=facts_in(marked),
         modals=modals,
-        stance=_stance(whole),
+        stance=frozenset()
+        if frame in ("how", "what-to-do", "consequence") and _OURSELVES & set(whole.split())
+        else _stance(whole),
         tense="past" if _WORK_OF.search(text) else _tense(whole, tokens, frame),
         persons=persons,
         symmetric=bool(_SYMMETRIC.search(whole)),
@@ -396,7 +398,7 @@ def _modals(tokens: list[str], kind: str) -> frozenset[str]:
             found.add("must")
         elif token == "shoulddo":
             found.add("should")
-    if kind != "yes-no" and (kind in _OF_ANYBODY or _OURSELVES & set(tokens)):
+    if kind != "yes-no" and (kind in _OF_ANYBODY or (kind in ("where", "") and _OURSELVES & set(tokens))):
         found.discard("can")
     if kind in ("who", "whom", "where") and ("i" in tokens or "we" in tokens):
         found.discard("should")
