@@ -216,6 +216,8 @@ class SemanticIndex:
         found = []
         for key in self._candidates(shelf, partition, reading):
             entry = shelf.entries[key]
+            if entry.reading.facts != reading.facts:
+                continue
             agreement = agree(reading, entry.reading)
             if not agreement.veto:
                 found.append((entry, level_of(agreement)))
