@@ -18,14 +18,13 @@ from ashore.errors import InvalidRequest, UnknownModel, UnknownVariant
 from ashore.settings import Home, Settings
 
 if TYPE_CHECKING:
-    from ashore.audit import AuditLink
     from ashore.cache import CachePolicy
     from ashore.engines import ModelFiles
     from ashore.planning import Inventory, ModelFacts, ModelPlan, Plan, Tuned, Wish
     from ashore.privacy import Privacy
     from ashore.sealing import KeyKeeper
     from ashore.serving import RedisLink
-    from ashore.spec import CacheSpec, RedisSpec
+    from ashore.spec import AuditSpec, CacheSpec, RedisSpec
     from ashore.state import Database
     from ashore.store import ModelStore, StoredModel
 
@@ -97,7 +96,7 @@ def command_recorder(home: Home) -> Iterator[Recorder]:
     Raises:
         AuditUnavailable: it cannot be written; then nothing that must be recorded may be done.
     """
-    from ashore.audit import AuditLink, open_command_log
+    from ashore.audit import AuditLink, Checkpoints, open_command_log
 
     log = open_command_log(AuditLink(path=str(home.audit), keys=str(home.audit_keys)))
     try:
@@ -105,20 +104,34 @@ def command_recorder(home: Home) -> Iterator[Recorder]:
         log.settle(RECORD_TIMEOUT_S)
     finally:
         log.close()
+    Checkpoints(home.audit, home.audit_keys).make(int(SystemClock().now_s() * 1e6))
 
 
 @contextmanager
-def supervisor_recorder(link: AuditLink) -> Iterator[Recorder]:
-    """Give the recorder of the supervisor, for as long as it runs.
+def supervisor_recorder(spec: AuditSpec, home: Home) -> Iterator[Recorder]:
+    """Give the recorder of the supervisor, for as long as it runs; beside it the notary signs what all processes wrote.
 
     Raises:
         AuditUnavailable: it cannot be written; then nothing is served.
+        InvalidSpec: the key that signs is gone.
     """
-    from ashore.audit import open_log
+    from ashore.audit import Checkpoints, Notary, open_anchor, open_log
+    from ashore.deployment import audit_link
 
-    log = open_log(link, "supervisor")
+    clock = SystemClock()
+    log = open_log(audit_link(spec, home), "supervisor")
+    checkpoints = Checkpoints(home.audit, home.audit_keys)
     try:
-        yield log
+        anchors = [open_anchor(place, checkpoints.home) for place in spec.anchors]
+        notary = Notary(
+            home.audit, checkpoints, anchors=anchors, recorder=log, clock=clock, every_s=spec.checkpoint_s
+        ).start()
+        try:
+            yield log
+        finally:
+            log.settle(RECORD_TIMEOUT_S)
+            log.close()
+            notary.close()
     finally:
         log.close()
 

@@ -48,7 +48,10 @@ def decode(line: bytes) -> Record:
     Raises:
         msgspec.DecodeError: it is none.
     """
-    return _decode(line)
+    try:
+        return _decode(line)
+    except UnicodeDecodeError as fault:
+        raise msgspec.DecodeError(f"it is not UTF-8: {fault.reason}") from fault
 
 
 def short(text: str) -> str:

@@ -66,14 +66,19 @@ def read_lines(file: BinaryIO) -> Iterator[Line]:
     while raw := file.readline(MAX_LINE_BYTES):
         number += 1
         whole = raw.endswith(b"\n")
-        try:
-            claimed = (
-                bytes.fromhex(raw[:HASH_CHARS].decode("ascii")) if raw[HASH_CHARS : HASH_CHARS + 1] == b" " else b""
-            )
-        except ValueError:
-            claimed = b""
+        claimed = claimed_hash(raw)
         yield Line(number, offset, claimed, raw[HASH_CHARS + 1 : len(raw) - whole], whole)
         offset += len(raw)
+
+
+def claimed_hash(raw: bytes) -> bytes:
+    """Return the hash that a line begins with; empty where it has none in the one form that it is written in."""
+    text = raw[:HASH_CHARS]
+    try:
+        claimed = bytes.fromhex(text.decode("ascii"))
+    except ValueError:
+        return b""
+    return claimed if claimed.hex().encode() == text and raw[HASH_CHARS : HASH_CHARS + 1] == b" " else b""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -194,16 +199,18 @@ def last_line(path: Path) -> Line | None:
             begin = data.rfind(b"\n", 0, whole) if whole > 0 else -1
             if whole >= 0 and (begin >= 0 or start == 0):
                 raw = data[begin + 1 : whole + 1]
-                try:
-                    claimed = bytes.fromhex(raw[:HASH_CHARS].decode("ascii"))
-                except ValueError:
-                    return None
+                claimed = claimed_hash(raw)
                 return Line(0, start + begin + 1, claimed, raw[HASH_CHARS + 1 : -1], True)
             step *= 8
     return None
 
 
-def last_hash(path: Path) -> bytes | None:
-    """Return the hash that the last whole line of a segment claims."""
+def last_record(path: Path) -> tuple[Line, Record] | None:
+    """Return the last whole line of a segment with its record; None where it has none that can be read."""
     line = last_line(path)
-    return line.hash if line is not None and line.hash else None
+    if line is None:
+        return None
+    try:
+        return line, decode(line.body)
+    except msgspec.DecodeError:
+        return None

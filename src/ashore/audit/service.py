@@ -5,7 +5,7 @@ Whoever reads is recorded before being answered, so each use case takes the reco
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,8 +14,8 @@ import msgspec
 from ashore.audit.model import ChainName
 from ashore.audit.query import Query
 from ashore.audit.search import Hit, search
-from ashore.audit.segments import chains_in
-from ashore.audit.verify import ChainReport, Problem, verify_chain
+from ashore.audit.signing import PublicKey
+from ashore.audit.verifyfolder import VerifyReport, verify_folder
 from ashore.core import Act, Recorder
 
 SETTLE_S = 5.0
@@ -29,27 +29,6 @@ class Reader:
     tenant: str = ""
     origin: str = ""
     request_id: str = ""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class VerifyReport:
-    """What `verify` found."""
-
-    path: str
-    chains: tuple[ChainReport, ...]
-
-    @property
-    def problems(self) -> tuple[Problem, ...]:
-        """The first thing that is wrong with each chain."""
-        return tuple(chain.problem for chain in self.chains if chain.problem is not None)
-
-    @property
-    def num_records(self) -> int:
-        return sum(chain.records for chain in self.chains)
-
-    @property
-    def ok(self) -> bool:
-        return not self.problems
 
 
 class AuditService:
@@ -73,19 +52,26 @@ class AuditService:
         self._tell("audit:search", reader, detail=given)
         return search(self._root, query)
 
-    def verify(self, reader: Reader, *, told: Callable[[ChainName], None] = lambda chain: None) -> VerifyReport:
+    def verify(
+        self,
+        reader: Reader,
+        *,
+        trusted: Sequence[PublicKey],
+        anchor: str = "",
+        told: Callable[[ChainName], None] = lambda chain: None,
+    ) -> VerifyReport:
         """Return whether the record is what was written, and record the verdict.
 
         Raises:
             AuditUnavailable: that somebody verified cannot be recorded.
         """
-        report = verify_folder(self._root, told=told)
+        report = verify_folder(self._root, trusted=trusted, anchor=anchor, told=told)
         self._tell(
             "audit:verify",
             reader,
             outcome_is_good=report.ok,
             reason=report.problems[0].what if report.problems else "",
-            detail={"records": report.num_records},
+            detail={"records": report.num_records, "checkpoints": report.checkpoints.count, "anchor": anchor},
         )
         return report
 
@@ -112,12 +98,3 @@ class AuditService:
             )
         )
         self._recorder.settle(SETTLE_S)
-
-
-def verify_folder(root: Path, *, told: Callable[[ChainName], None] = lambda chain: None) -> VerifyReport:
-    """Return whether every chain under a folder is what was written; needs no home and no server."""
-    reports = []
-    for chain in chains_in(root):
-        told(chain)
-        reports.append(verify_chain(root, chain))
-    return VerifyReport(path=str(root), chains=tuple(reports))

@@ -99,22 +99,25 @@ def search_(
 
 
 @app.command
-def verify(*, path: Path | None = None, as_json: AsJson = False) -> int:
-    """Read every record and tell whether it is what was written. Needs no server, and with --path no home.
+def verify(*, path: Path | None = None, key: Path | None = None, anchor: str = "", as_json: AsJson = False) -> int:
+    """Read every record and tell whether it is what was written. Needs no server; with --path and --key no home.
 
     Args:
-        path: Folder of the audit; default: that of this home.
+        path: Folder of the audit, or a copy of it; default: that of this home.
+        key: File with the public key that you have from elsewhere; default: the keys of this home, never one in --path.
+        anchor: Where copies of the checkpoints are: a folder, s3://BUCKET/PATH, or a file that a syslog server kept.
         as_json: Print JSON.
     """
-    from ashore.audit import verify_folder
+    from ashore.audit import PUBLIC_KEYS, read_public_keys, verify_folder
 
+    trusted = read_public_keys(key or read_settings().home.audit_keys / PUBLIC_KEYS)
     if path is None:
         with _service() as service:
-            report = service.verify(_reader(), told=_reading)
+            report = service.verify(_reader(), trusted=trusted, anchor=anchor, told=_reading)
     else:
-        if not (path / "chains").is_dir():
-            raise NotFound(f"{path} holds no audit", hint="give the folder that has `chains` in it")
-        report = verify_folder(path, told=_reading)
+        if not path.is_dir():
+            raise NotFound(f"{path} is no folder", hint="give the folder that has `chains` and `checkpoints.log` in it")
+        report = verify_folder(path, trusted=trusted, anchor=anchor, told=_reading)
     if as_json:
         import msgspec
 
@@ -125,15 +128,38 @@ def verify(*, path: Path | None = None, as_json: AsJson = False) -> int:
     return 0 if report.ok else 4
 
 
+@app.command(name="rotate-key")
+def rotate_key() -> None:
+    """Let a new key sign the checkpoints from now on; the old one signs that it does."""
+    from ashore.audit import Checkpoints
+    from ashore.bootstrap import command_recorder
+    from ashore.core import Act
+
+    home = read_settings().home
+    with command_recorder(home) as recorder:
+        public, _ = Checkpoints(home.audit, home.audit_keys).rotate(time.time_ns() // 1000)
+        recorder.record(Act(action="audit:rotate-key", actor=_reader().actor, resource=f"key/{public.key_id}"))
+    print(f"key {public.key_id} signs from now on; give {home.audit / 'public-key.pem'} to your auditors")
+
+
 def _print_report(report: VerifyReport) -> None:
     for chain in report.chains:
         print(f"{chain.chain}: {chain.records:,} records in {chain.segments} segments, up to number {chain.last_seq:,}")
         if chain.torn_bytes:
             print(f"  {chain.torn_bytes} bytes behind them are of a line that is being written, or was cut off")
+        if chain.last_seq > chain.vouched_seq:
+            print(f"  signed up to number {chain.vouched_seq:,}; nothing signed speaks of those behind it yet")
     for problem in report.problems:
         line = f", line {problem.line}" if problem.line else ""
-        print(f"WRONG: {problem.file}{line}, record {problem.seq}: {problem.what}")
-    print(f"{report.num_records:,} records: {'unbroken' if report.ok else 'NOT what was written'}")
+        number = f", number {problem.seq}" if problem.seq else ""
+        print(f"WRONG: {problem.file}{line}{number}: {problem.what}")
+    signed = report.checkpoints
+    if report.anchor:
+        behind = signed.count - signed.anchored
+        print(f"{signed.anchored:,} checkpoints are anchored" + (f"; {behind} more are not yet" if behind else ""))
+    else:
+        print(f"{signed.count:,} checkpoints; no anchor was asked, so a tail that was cut off would not show")
+    print(f"{report.num_records:,} records: {'as they were written' if report.ok else 'NOT as they were written'}")
 
 
 def _shown(hit: Hit) -> str:

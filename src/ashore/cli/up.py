@@ -29,7 +29,7 @@ from ashore.cli.upplan import (
     show_plan,
 )
 from ashore.core import SystemClock
-from ashore.deployment import Deployment, Listening, audit_link
+from ashore.deployment import Deployment, Listening
 from ashore.edge import find_envoy
 from ashore.engines import EngineInfo
 from ashore.errors import AshoreError, Bug
@@ -131,7 +131,7 @@ def _serve(request: Request, spec: Spec, settings: Settings, listening: Listenin
         for note in sealing_notes(store, plan):
             _say(f"warning: {note}")
         with (
-            supervisor_recorder(audit_link(listening.audit, home)) as recorder,
+            supervisor_recorder(listening.audit, home) as recorder,
             Supervisor(clock=clock, say=_say) as supervisor,
             supervisor.signals(),
         ):

@@ -1,0 +1,40 @@
+"""Places out of the administrator's reach that get a copy of every checkpoint, and the one table that names them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ashore.audit.anchors.ports import Anchor
+from ashore.errors import InvalidRequest
+
+__all__ = ["Anchor", "open_anchor"]
+
+
+def open_anchor(place: str, home: str) -> Anchor:
+    """Return an anchor by its place: a folder, a file of lines, `s3://BUCKET/PATH`, `syslog+udp|tcp|unix://…`.
+
+    Nothing is reached before it is used.
+
+    Raises:
+        InvalidRequest: the place is malformed.
+    """
+    if place.startswith("s3://"):
+        from ashore.audit.anchors.s3 import BucketAnchor
+
+        return BucketAnchor(place, home)
+    if place.startswith("syslog+"):
+        from ashore.audit.anchors.syslog import SyslogAnchor
+
+        return SyslogAnchor(place)
+    path = Path(place)
+    if not path.is_absolute():
+        path = path.absolute()
+    if path.is_file():
+        from ashore.audit.anchors.lines import FileOfLines
+
+        return FileOfLines(path, home)
+    from ashore.audit.anchors.directory import FolderAnchor
+
+    if "://" in place:
+        raise InvalidRequest(f"{place!r} is no anchor", hint="expected a folder, a file, s3://… or syslog+tcp://…")
+    return FolderAnchor(path, home)

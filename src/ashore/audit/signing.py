@@ -1,0 +1,205 @@
+"""Ed25519 keys of the audit: one signs, those before it are kept by their public half, and each hands over to the next.
+
+The private key lies in the home beside the audit and not in it: who can write the record need not be able to sign it.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from ashore.errors import InvalidSpec, NotFound
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+SIGNING_KEY: Final = "signing-key.pem"
+NEXT_KEY: Final = "next-signing-key.pem"
+PUBLIC_KEYS: Final = "public-keys.pem"
+"""Every public key of this home, the oldest first."""
+PUBLIC_KEY_COPY: Final = "public-key.pem"
+"""Copy beside the record, to be handed to auditors. Nothing here trusts it."""
+
+
+@dataclass(frozen=True, slots=True)
+class PublicKey:
+    """What signatures are checked with."""
+
+    raw: bytes
+
+    @property
+    def key_id(self) -> str:
+        """Name of the key: the first 16 hexadecimal digits of its SHA-256."""
+        return hashlib.sha256(self.raw).hexdigest()[:16]
+
+    @property
+    def text(self) -> str:
+        """Return it as base64, as a checkpoint names it."""
+        return base64.b64encode(self.raw).decode()
+
+    def verifies(self, signature: bytes, message: bytes) -> bool:
+        """Return whether the private half signed `message`."""
+        from cryptography.exceptions import InvalidSignature
+        from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+        try:
+            Ed25519PublicKey.from_public_bytes(self.raw).verify(signature, message)
+        except (InvalidSignature, ValueError):
+            return False
+        return True
+
+    @classmethod
+    def from_text(cls, text: str) -> PublicKey | None:
+        """Return the key in base64; None where it is none."""
+        try:
+            raw = base64.b64decode(text, validate=True)
+        except ValueError:
+            return None
+        return cls(raw) if len(raw) == 32 else None
+
+
+@dataclass(frozen=True, slots=True)
+class SigningKey:
+    """What signs checkpoints and exports."""
+
+    private: Ed25519PrivateKey = field(repr=False)
+    public: PublicKey
+
+    def sign(self, message: bytes) -> bytes:
+        """Return 64 bytes."""
+        return self.private.sign(message)
+
+
+def new_signing_key() -> SigningKey:
+    """Return a fresh key from the system's randomness."""
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+    return _with_public(Ed25519PrivateKey.generate())
+
+
+def load_signing_key(folder: Path) -> SigningKey:
+    """Return the key that signs in this home, made now if there is none.
+
+    To be called by whoever holds the lock of the checkpoints.
+
+    Raises:
+        InvalidSpec: the file holds no Ed25519 key; it is never replaced by itself.
+    """
+    path = folder / SIGNING_KEY
+    if not path.exists():
+        if (folder / PUBLIC_KEYS).exists():
+            raise InvalidSpec(f"{path} is gone, and this home has signed with it", hint="restore it from a backup")
+        key = new_signing_key()
+        keep_signing_key(folder, key)
+        return key
+    return _read_private(path)
+
+
+def keep_signing_key(folder: Path, key: SigningKey) -> None:
+    """Make `key` the one that signs from now on. The public halves are written first, so that none is ever missing."""
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    known = read_public_keys(folder / PUBLIC_KEYS) if (folder / PUBLIC_KEYS).exists() else ()
+    if key.public not in known:
+        _write(folder / PUBLIC_KEYS, "".join(pem_of(one) for one in (*known, key.public)).encode(), 0o644)
+    _write(folder / SIGNING_KEY, _private_pem(key), 0o600)
+
+
+def keep_next_key(folder: Path, key: SigningKey) -> None:
+    """Write down a key that is about to be named as the next one."""
+    _write(folder / NEXT_KEY, _private_pem(key), 0o600)
+
+
+def take_next_key(folder: Path, named: str) -> None:
+    """Make the key that was written down the one that signs, if `named` is its public half; else forget it.
+
+    May be called twice.
+    """
+    path = folder / NEXT_KEY
+    if not path.exists():
+        return
+    key = _read_private(path)
+    if key.public.text == named:
+        keep_signing_key(folder, key)
+    path.unlink()
+
+
+def read_public_keys(path: Path) -> tuple[PublicKey, ...]:
+    """Return the keys in a PEM file, one or several.
+
+    Raises:
+        NotFound: there is no such file.
+        InvalidSpec: it holds none, or something else.
+    """
+    from cryptography.hazmat.primitives import serialization
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+    try:
+        text = path.read_text(errors="replace")
+    except OSError as fault:
+        raise NotFound(f"{path}: {fault.strerror}", hint="give the public key of the home with --key FILE") from fault
+    found = []
+    end = "-----END PUBLIC KEY-----"
+    for block in text.split(end)[:-1]:
+        begin = block.rfind("-----BEGIN PUBLIC KEY-----")
+        try:
+            key = serialization.load_pem_public_key((block[max(0, begin) :] + end + "\n").encode())
+        except ValueError as fault:
+            raise InvalidSpec(f"{path} holds a key that cannot be read: {fault}", hint="ask for it again") from fault
+        if not isinstance(key, Ed25519PublicKey):
+            raise InvalidSpec(f"{path} holds a {type(key).__name__}", hint="the audit signs with Ed25519")
+        found.append(PublicKey(key.public_bytes_raw()))
+    if not found:
+        raise InvalidSpec(f"{path} holds no public key", hint="it has a line -----BEGIN PUBLIC KEY-----")
+    return tuple(found)
+
+
+def pem_of(key: PublicKey) -> str:
+    """Return a public key in PEM."""
+    der = bytes.fromhex("302a300506032b6570032100") + key.raw  # RFC 8410
+    return f"-----BEGIN PUBLIC KEY-----\n{base64.b64encode(der).decode()}\n-----END PUBLIC KEY-----\n"
+
+
+def write_copy(folder: Path, keys: Iterable[PublicKey]) -> None:
+    """Put the public keys beside the record, where people look for them."""
+    _write(folder / PUBLIC_KEY_COPY, "".join(pem_of(key) for key in keys).encode(), 0o644)
+
+
+def _read_private(path: Path) -> SigningKey:
+    from cryptography.hazmat.primitives import serialization
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+    try:
+        private = serialization.load_pem_private_key(path.read_bytes(), password=None)
+    except ValueError as fault:
+        raise InvalidSpec(f"{path} holds no key: {fault}", hint="restore it from a backup") from fault
+    if not isinstance(private, Ed25519PrivateKey):
+        raise InvalidSpec(f"{path} holds a {type(private).__name__}", hint="the audit signs with Ed25519")
+    return _with_public(private)
+
+
+def _private_pem(key: SigningKey) -> bytes:
+    from cryptography.hazmat.primitives import serialization
+
+    return key.private.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+
+
+def _with_public(private: Ed25519PrivateKey) -> SigningKey:
+    return SigningKey(private, PublicKey(private.public_key().public_bytes_raw()))
+
+
+def _write(path: Path, data: bytes, mode: int) -> None:
+    scratch = path.with_name(f".{path.name}.{os.getpid()}")
+    scratch.unlink(missing_ok=True)
+    descriptor = os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    scratch.replace(path)

@@ -1,0 +1,94 @@
+"""The whole folder of an audit verified: checkpoints, then every chain against them. Needs no home and no server."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from ashore.audit.anchors import open_anchor
+from ashore.audit.checkpoints import CHECKPOINTS, ChainHead, read_checkpoints
+from ashore.audit.model import ChainName
+from ashore.audit.segments import chains_in, segments_of
+from ashore.audit.signing import PublicKey
+from ashore.audit.verify import ChainReport, Problem, verify_chain
+from ashore.audit.vouching import CheckpointReport, verify_checkpoints, vouched_of
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VerifyReport:
+    """What `verify` found."""
+
+    path: str
+    anchor: str
+    checkpoints: CheckpointReport
+    chains: tuple[ChainReport, ...]
+
+    @property
+    def problems(self) -> tuple[Problem, ...]:
+        """The first thing that is wrong with the checkpoints and with each chain."""
+        found = [self.checkpoints.problem, *(chain.problem for chain in self.chains)]
+        return tuple(problem for problem in found if problem is not None)
+
+    @property
+    def num_records(self) -> int:
+        return sum(chain.records for chain in self.chains)
+
+    @property
+    def ok(self) -> bool:
+        return not self.problems
+
+
+def verify_folder(
+    root: Path,
+    *,
+    trusted: Sequence[PublicKey],
+    anchor: str = "",
+    told: Callable[[ChainName], None] = lambda chain: None,
+) -> VerifyReport:
+    """Return whether an audit is what was written.
+
+    Args:
+        root: Its folder, or a copy of it.
+        trusted: Public keys that the caller has from elsewhere, never from `root`.
+        anchor: Place with copies of the checkpoints; empty: none, and then nobody can tell whether a tail is missing.
+        told: Called with each chain before it is read.
+
+    Raises:
+        AshoreError: the anchor cannot be read.
+    """
+    path = root / CHECKPOINTS
+    anchored = open_anchor(anchor, _home(path, trusted)).read() if anchor else None
+    checkpoints = verify_checkpoints(path, trusted, anchored=anchored)
+    last = checkpoints.last
+    heads = {head.chain: head for head in last.chains} if last is not None else {}
+    reports = []
+    for chain in sorted({*chains_in(root), *(ChainName(name) for name in heads)}):
+        told(chain)
+        vouched = vouched_of(path, chain, up_to=checkpoints.count)
+        numbers, first = _begin(segments_of(root, chain), heads.get(chain))
+        reports.append(verify_chain(root, chain, vouched=vouched, numbers=numbers, first=first))
+    return VerifyReport(path=str(root), anchor=anchor, checkpoints=checkpoints, chains=tuple(reports))
+
+
+def _begin(numbers: list[int], head: ChainHead | None) -> tuple[list[int], tuple[int, int, str] | None]:
+    """Return the segments that are to be here, and where the chain begins with them.
+
+    A signed checkpoint says which are in the archive. What of them is still here is not needed; whoever wants it read
+    names the archive.
+    """
+    if head is None or head.first == 1 or (numbers and numbers[0] == 1):
+        return numbers, None
+    return [number for number in numbers if number >= head.first], (head.first, head.after_seq, head.after_hash)
+
+
+def _home(path: Path, trusted: Sequence[PublicKey]) -> str:
+    """Return the name of the home: as its first checkpoint has it, else that of the oldest key."""
+    first: Iterator[str] = (line.checkpoint().home for line in read_checkpoints(path) if line.whole)
+    try:
+        named = next(first, "")
+    except msgspec.DecodeError:
+        named = ""
+    return named or (trusted[0].key_id if trusted else "")

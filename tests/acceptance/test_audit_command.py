@@ -1,0 +1,120 @@
+"""`ashore audit` against a running server, and without one."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import httpx
+import pytest
+from served import Served
+
+Start = Callable[..., Served]
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+
+def ask(server: Served, text: str, **headers: str) -> httpx.Response:
+    return httpx.post(
+        server.base_url + "/chat/completions",
+        headers={"authorization": f"Bearer {server.key}", **headers},
+        json={"model": "fake:echo", "messages": [{"role": "user", "content": text}], "temperature": 0},
+        timeout=30,
+    )
+
+
+def items(run: Run, server: Served, *words: str) -> list[dict[str, object]]:
+    answer = run("audit", "search", "--json", *words, home=server.home)
+    assert answer.returncode == 0, answer.stderr
+    found: list[dict[str, object]] = json.loads(answer.stdout)["items"]
+    return found
+
+
+def test_requests_are_found_verified_and_a_change_is_named(served: Start, ashore: Run, tmp_path: Path) -> None:
+    anchor = tmp_path / "anchor"
+    anchor.mkdir()
+    server = served("fake:echo", config=f'[audit]\ncheckpoint_s = 0.3\nanchors = ["{anchor}"]\n')
+    assert [ask(server, "a secret word").status_code for _ in range(3)] == [200] * 3
+    assert ask(server, "x", authorization="Bearer ash_wrong").status_code == 401
+    time.sleep(0.8)
+
+    found = items(ashore, server, "--kind", "request")
+    assert [one["cache"] for one in found] == ["hit-exact", "hit-exact", "miss"]
+    assert len({(one["prompt"], one["answer"]) for one in found}) == 1, "the digests of a repeated answer are the same"
+    for one in found:
+        assert (one["actor"], one["model"], one["outcome"]) == ("first-key", "fake:echo", "answered")
+        assert (one["origin"], one["route"]) == ("127.0.0.1", "/v1/chat/completions")
+        assert one["prompt_tokens"] and one["completion_tokens"] and len(str(one["prompt"])) == 64
+    assert items(ashore, server, "--action", "model:load")
+    assert [one["action"] for one in items(ashore, server, "--action", "audit:*")][:2] == ["audit:search"] * 2
+    for file in (server.home / "audit").rglob("*"):
+        assert not file.is_file() or b"secret word" not in file.read_bytes()
+
+    good = ashore("audit", "verify", "--anchor", str(anchor), home=server.home)
+    assert good.returncode == 0 and "as they were written" in good.stdout, good.stdout + good.stderr
+    server.stop()
+
+    copy, key = tmp_path / "copy", tmp_path / "key.pem"
+    shutil.copytree(server.home / "audit", copy)
+    shutil.copy(server.home / "audit" / "public-key.pem", key)
+    path = copy / "chains" / "api-0" / "00000001.log"
+    words = ("audit", "verify", "--path", str(copy), "--key", str(key), "--anchor", str(anchor))
+    assert ashore(*words).returncode == 0, "with no home and no server"
+    path.write_bytes(path.read_bytes().replace(b'"outcome":"answered"', b'"outcome":"answerex"', 1))
+    bad = ashore(*words, "--json")
+    told = json.loads(bad.stdout)
+    assert bad.returncode == 4 and not told["ok"]
+    (problem,) = [chain["problem"] for chain in told["chains"] if chain["problem"]]
+    assert problem["file"] == str(path) and problem["line"] == 3
+    shutil.rmtree(copy / "chains" / "api-0")
+    gone = ashore(*words)
+    assert gone.returncode == 4 and "its tail is missing" in gone.stdout
+
+
+def test_strict_means_on_disk_before_the_answer_even_through_kill_9(served: Start, ashore: Run) -> None:
+    server = served("fake:echo", config='[audit]\ndurability = "strict"\n')
+    answer = ask(server, "hello")
+    server.process.send_signal(signal.SIGKILL)
+    server.process.wait()
+    request_id = answer.headers["x-request-id"]
+    told = items(ashore, server, "--request", request_id)
+    assert [one["action"] for one in told] == ["model:infer", "model:begin"]
+    assert [one["outcome"] for one in told] == ["answered", "begun"]
+
+
+def test_the_audit_cannot_be_switched_off_or_shortened(ashore: Run, tmp_path: Path) -> None:
+    for line, words in (("enabled = false", "cannot be switched off"), ("retention_days = 30", "Art. 23(3)")):
+        (tmp_path / "ashore.toml").write_text(f"[audit]\n{line}\n")
+        answer = ashore("up", "fake:echo", "--dry-run", "--config", str(tmp_path / "ashore.toml"))
+        assert answer.returncode == 2 and words in answer.stderr
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs /dev/full's file system")
+def test_no_audit_no_service(served: Start) -> None:
+    """The folder of the record becomes unwritable under a running server: what it cannot record it does not answer."""
+    server = served("fake:echo", config="")
+    assert ask(server, "one").status_code == 200
+    limit = str(min((server.home / "audit" / "chains" / "api-0" / "00000001.log").stat().st_size, 10_000))
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdigit() and _is_worker(folder, server.home):
+            subprocess.run(["prlimit", f"--pid={folder.name}", f"--fsize={limit}:{limit}"], check=True)
+    seen = [ask(server, f"question {number}") for number in range(3)]
+    deadline = time.monotonic() + 5
+    while seen[-1].status_code == 200 and time.monotonic() < deadline:
+        time.sleep(0.05)
+        seen.append(ask(server, "again"))
+    assert seen[-1].status_code == 503
+    assert seen[-1].json()["error"]["code"] == "audit_unavailable" and "cannot be written" in seen[-1].text
+
+
+def _is_worker(folder: Path, home: Path) -> bool:
+    try:
+        words = (folder / "cmdline").read_bytes()
+    except OSError:
+        return False
+    return b"ashore.api.worker" in words and str(home).encode() in words
