@@ -220,6 +220,16 @@ def forge_checkpoints(root: Path, chance: random.Random) -> str:
     return f"{what}, and sign with another key"
 
 
+def forge_signature(root: Path, chance: random.Random) -> str:
+    """Change what the last checkpoint says, and sign it with a key of one's own in the name of the home's."""
+    path = root / CHECKPOINTS
+    lines = lines_of(path)
+    last = list(read_checkpoints(path))[-1].checkpoint()
+    forged = msgspec.structs.replace(last, at_us=last.at_us + chance.randrange(1, 1000))
+    change(path, b"".join(lines[:-1]) + signed_line(forged, new_signing_key()) + b"\n")
+    return "forge the signature of the last checkpoint"
+
+
 def cut_checkpoints(root: Path, chance: random.Random) -> str:
     """Cut the file of checkpoints behind one of them, and leave the chains."""
     path = root / CHECKPOINTS
@@ -269,5 +279,6 @@ DEEDS: tuple[Deed, ...] = (
     delete_checkpoint,
     swap_checkpoints,
     forge_checkpoints,
+    forge_signature,
     *TAIL_DEEDS,
 )

@@ -16,12 +16,15 @@ REMARKS = "## Remarks"
 class Report:
     """`<date>-front.json` with a part for each case, and `<date>-front.md` beside it; the last run of a case stands."""
 
-    def __init__(self, folder: Path, facts: dict[str, object]) -> None:
+    def __init__(
+        self, folder: Path, facts: dict[str, object], *, name: str = "front", title: str = "The front"
+    ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         day = time.strftime("%Y-%m-%d", time.gmtime())
-        self._raw = folder / f"{day}-front.json"
-        self._page = folder / f"{day}-front.md"
+        self._raw = folder / f"{day}-{name}.json"
+        self._page = folder / f"{day}-{name}.md"
         self._facts = facts
+        self._title = title
         self._cases: dict[str, dict[str, object]] = {}
         if self._raw.exists():
             self._cases = json.loads(self._raw.read_text())["cases"]
@@ -38,7 +41,7 @@ class Report:
 
     def _markdown(self) -> str:
         head = ["what", "measured", "bar", "aim", "verdict", "made of"]
-        lines = [f"# The front, {self._facts['date'][:10]}", ""]  # type: ignore[index]
+        lines = [f"# {self._title}, {self._facts['date'][:10]}", ""]  # type: ignore[index]
         lines += ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
         for case in self._cases.values():
             for plain in case["rows"]:  # type: ignore[attr-defined]

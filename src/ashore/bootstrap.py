@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ashore.core import Recorder, SystemClock
+from ashore.core import Act, Recorder, SystemClock
 from ashore.errors import InvalidRequest, UnknownModel, UnknownVariant
 from ashore.settings import Home, Settings
 
@@ -126,6 +126,14 @@ def supervisor_recorder(spec: AuditSpec, home: Home) -> Iterator[Recorder]:
         notary = Notary(
             home.audit, checkpoints, anchors=anchors, recorder=log, clock=clock, every_s=spec.checkpoint_s
         ).start()
+        detail: dict[str, str | int] = {
+            "content": spec.content,
+            "durability": spec.durability,
+            "retention_days": spec.retention_days,
+            "checkpoint_s": str(spec.checkpoint_s),
+            "anchors": " ".join(spec.anchors),
+        }
+        log.record(Act(action="audit:settings", actor="system", resource="audit/record", detail=detail))
         try:
             yield log
         finally:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import resource
 import shutil
 import signal
 import subprocess
@@ -94,15 +95,15 @@ def test_the_audit_cannot_be_switched_off_or_shortened(ashore: Run, tmp_path: Pa
         assert answer.returncode == 2 and words in answer.stderr
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="needs /dev/full's file system")
+@pytest.mark.skipif(sys.platform != "linux", reason="another process is limited on Linux alone")
 def test_no_audit_no_service(served: Start) -> None:
     """The folder of the record becomes unwritable under a running server: what it cannot record it does not answer."""
     server = served("fake:echo", config="")
     assert ask(server, "one").status_code == 200
-    limit = str(min((server.home / "audit" / "chains" / "api-0" / "00000001.log").stat().st_size, 10_000))
+    limit = (server.home / "audit" / "chains" / "api-0" / "00000001.log").stat().st_size
     for folder in Path("/proc").iterdir():
         if folder.name.isdigit() and _is_worker(folder, server.home):
-            subprocess.run(["prlimit", f"--pid={folder.name}", f"--fsize={limit}:{limit}"], check=True)
+            resource.prlimit(int(folder.name), resource.RLIMIT_FSIZE, (limit, limit))  # as a quota that is used up
     seen = [ask(server, f"question {number}") for number in range(3)]
     deadline = time.monotonic() + 5
     while seen[-1].status_code == 200 and time.monotonic() < deadline:
@@ -118,3 +119,52 @@ def _is_worker(folder: Path, home: Path) -> bool:
     except OSError:
         return False
     return b"ashore.api.worker" in words and str(home).encode() in words
+
+
+def test_sealed_content_is_read_and_erased_and_exports_verify(served: Start, ashore: Run, tmp_path: Path) -> None:
+    server = served("fake:echo", config='[audit]\ncontent = "sealed"\n')
+    for _ in range(3):
+        assert ask(server, "my secret").status_code == 200
+    time.sleep(0.3)
+    (tmp_path / "text").write_text("my secret\n")
+    found = items(ashore, server, "--text-file", str(tmp_path / "text"))
+    assert len(found) == 3 and all(one["content"] for one in found)
+    place = f"{found[0]['chain']}#{found[0]['seq']}"
+    told = json.loads(ashore("audit", "content", place, "--json", home=server.home).stdout)
+    assert (told["prompt"], told["answer"]) == ("my secret", "my secret")
+    assert json.loads(ashore("audit", "erase", "first-key", "--json", home=server.home).stdout) == {"destroyed": 1}
+    gone = ashore("audit", "content", place, home=server.home)
+    assert gone.returncode == 2 and "was destroyed" in gone.stderr
+    time.sleep(0.4)
+    assert ask(server, "after").status_code == 200
+
+    for form in ("csv", "chains"):
+        out = tmp_path / form
+        done = ashore("audit", "export", str(out), "--form", form, home=server.home)
+        assert done.returncode == 0, done.stderr
+        key = server.home / "audit" / "public-key.pem"
+        assert ashore("audit", "verify", "--path", str(out), "--key", str(key)).returncode == 0
+    (tmp_path / "csv" / "records.csv").write_bytes((tmp_path / "csv" / "records.csv").read_bytes()[:-5])
+    bad = ashore("audit", "verify", "--path", str(tmp_path / "csv"), "--key", str(key))
+    assert bad.returncode == 4 and "WRONG" in bad.stdout
+    assert ashore("audit", "rotate-key", home=server.home).returncode == 0
+    assert ashore("audit", "verify", home=server.home).returncode == 0
+    status = json.loads(ashore("audit", "status", "--json", home=server.home).stdout)
+    assert status["chains"]["api-0"] > 3
+    assert ashore("audit", "archive", home=server.home).returncode == 2
+    assert ashore("audit", "archive", "--place", str(tmp_path / "old"), home=server.home).returncode == 0
+
+
+def test_commands_that_change_something_are_acts(ashore: Run, tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    assert ashore("model", "remove", "nosuch", "--variants", home=home).returncode == 2
+    assert ashore("cache", "purge", "--all", home=home).returncode == 0
+    assert ashore("model", "list", home=home).returncode == 0
+    told = json.loads(ashore("audit", "search", "--kind", "act", "--json", home=home).stdout)["items"]
+    assert [(one["action"], one["resource"], one["outcome"]) for one in told] == [
+        ("audit:search", "audit/record", "done"),
+        ("cache:purge", "cache", "done"),
+        ("model:remove", "model/nosuch", "failed"),
+    ]
+    assert all(one["actor"].startswith("os:") for one in told) and "nosuch" in told[2]["reason"]
+    assert ashore("audit", "verify", home=home).returncode == 0

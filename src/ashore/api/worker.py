@@ -29,10 +29,10 @@ from ashore.api.http.admin.access import make_access_desk
 from ashore.api.issuers import IssuerKeys
 from ashore.api.keys import Keys
 from ashore.api.recording import LogRecorder
-from ashore.audit import AuditLog, open_log
+from ashore.audit import SUBJECTS_EPOCH, AuditLog, AuditService, ContentSealer, SqlSubjectKeys, open_log
 from ashore.core import Clock, Recorder, SystemClock
 from ashore.engines import Grammar
-from ashore.errors import AshoreError
+from ashore.errors import AshoreError, InvalidSpec
 from ashore.metrics import Metrics
 from ashore.serving import (
     BEAT_S,
@@ -150,6 +150,25 @@ def office_of(topology: Topology, opened: OpenBudgets | None, recorder: Recorder
     return BudgetOffice(authority=opened.authority, recorder=recorder, prices=prices)
 
 
+def keep_content(log: AuditLog, fittings: Fittings) -> None:
+    """Have prompts and answers sealed under keys of the state; when somebody is erased, keys in memory go too.
+
+    Raises:
+        InvalidSpec: there is no state.
+    """
+    if fittings.database is None or fittings.watch is None:
+        raise InvalidSpec('[audit] content = "sealed" needs a state', hint="name one under [state]")
+    sealer = ContentSealer(SqlSubjectKeys(fittings.database))
+    fittings.watch.on_change(lambda kind, value: sealer.forget() if kind == SUBJECTS_EPOCH else None)
+    log.seal_content_with(sealer)
+
+
+def audit_desk(topology: Topology, recorder: Recorder) -> AuditService | None:
+    """Return what reads the record of this home; None where the topology names none."""
+    link = topology.audit
+    return AuditService(Path(link.path), Path(link.keys), recorder, anchors=link.anchors) if link.path else None
+
+
 async def serve(topology_path: Path, *, index: int = 0, make_replica: Callable[[str], Replica] = connect_host) -> int:
     """Serve until SIGTERM or SIGINT; return the exit code."""
     topology = read_topology(topology_path)
@@ -165,6 +184,8 @@ async def serve(topology_path: Path, *, index: int = 0, make_replica: Callable[[
     issuers = IssuerKeys(keys, clock)
     await issuers.apply(topology.issuers, topology.jobs.egress)
     trusted_proxies = topology.edge.trusted_proxies if topology.edge is not None else 0
+    if audit is not None and audit.keeps_content:
+        keep_content(audit, fittings)
     masker = PrivacyMasker(fittings.privacy.privacy, metrics)
     guards = Guards(masker=masker) if audit is None else Guards(masker=masker, auditor=audit)
     board = Board(Path(topology.board), index) if topology.board else None
@@ -202,6 +223,7 @@ async def serve(topology_path: Path, *, index: int = 0, make_replica: Callable[[
         access=make_access_desk(keys, clock, recorder, alone=len(topology.workers) < 2 and not topology.state.url),
         privacy=fittings.privacy,
         budget_office=office_of(topology, opened, recorder),
+        audit=audit_desk(topology, recorder),
     )
     loop = asyncio.get_running_loop()
     loop.set_default_executor(ThreadPoolExecutor(ASIDE_THREADS, thread_name_prefix="aside"))

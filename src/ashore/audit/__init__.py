@@ -5,41 +5,56 @@ exporting, archiving. Refuses to own: what is worth an act (each room tells it t
 """
 
 from ashore.audit.anchors import Anchor, open_anchor
+from ashore.audit.archive import Archive, Archived, MemoryArchive, archive_segments, open_archive
 from ashore.audit.checkpoints import Checkpoint, Checkpoints
+from ashore.audit.content import SUBJECTS_EPOCH, ContentSealer, MemorySubjectKeys, SqlSubjectKeys, SubjectKeys
 from ashore.audit.digests import Digester, digest_key
-from ashore.audit.launch import AuditLink, open_command_log, open_log
+from ashore.audit.export import Format as ExportFormat
+from ashore.audit.export import Manifest, verify_export
+from ashore.audit.launch import DIGEST_KEY, AuditLink, open_command_log, open_log
 from ashore.audit.log import AuditLog, Durability, LogOptions, LogStats
 from ashore.audit.model import ChainName, Head, Kind, Record, RequestNote
 from ashore.audit.notary import Notary
-from ashore.audit.query import Query, read_moment
+from ashore.audit.query import MOST_HITS, Query, read_moment, shown_moment
 from ashore.audit.render import hit_json, hit_line
 from ashore.audit.search import Hit
-from ashore.audit.service import AuditService, Reader
+from ashore.audit.service import AuditService, AuditStatus, Reader
 from ashore.audit.signing import PUBLIC_KEYS, PublicKey, SigningKey, load_signing_key, read_public_keys
-from ashore.audit.verify import ChainReport, Problem, verify_chain
+from ashore.audit.verify import ChainReport, Problem, verify_local
 from ashore.audit.verifyfolder import VerifyReport, verify_folder
 from ashore.audit.vouching import CheckpointReport
 from ashore.audit.writer import ChainWriter
 
 __all__ = [
+    "DIGEST_KEY",
+    "MOST_HITS",
     "PUBLIC_KEYS",
+    "SUBJECTS_EPOCH",
     "Anchor",
+    "Archive",
+    "Archived",
     "AuditLink",
     "AuditLog",
     "AuditService",
+    "AuditStatus",
     "ChainName",
     "ChainReport",
     "ChainWriter",
     "Checkpoint",
     "CheckpointReport",
     "Checkpoints",
+    "ContentSealer",
     "Digester",
     "Durability",
+    "ExportFormat",
     "Head",
     "Hit",
     "Kind",
     "LogOptions",
     "LogStats",
+    "Manifest",
+    "MemoryArchive",
+    "MemorySubjectKeys",
     "Notary",
     "Problem",
     "PublicKey",
@@ -48,16 +63,22 @@ __all__ = [
     "Record",
     "RequestNote",
     "SigningKey",
+    "SqlSubjectKeys",
+    "SubjectKeys",
     "VerifyReport",
+    "archive_segments",
     "digest_key",
     "hit_json",
     "hit_line",
     "load_signing_key",
     "open_anchor",
+    "open_archive",
     "open_command_log",
     "open_log",
     "read_moment",
     "read_public_keys",
-    "verify_chain",
+    "shown_moment",
+    "verify_export",
     "verify_folder",
+    "verify_local",
 ]

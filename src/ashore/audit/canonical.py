@@ -29,7 +29,7 @@ HIDDEN: Final = (
 _hidden: Final = re.compile(f"[{HIDDEN}]|[\U000e0000-\U000e007f]")
 _unprintable: Final = re.compile(f"[\\x00-\\x1f{HIDDEN}\\ud800-\\udfff]|[\U000e0000-\U000e007f]")
 
-_encode: Final = msgspec.json.Encoder(order="sorted").encode
+_encode: Final = msgspec.json.Encoder(order="deterministic").encode  # fields stand in order; sorts what is in them
 _decode: Final = msgspec.json.Decoder(Record).decode
 
 
@@ -52,6 +52,12 @@ def decode(line: bytes) -> Record:
         return _decode(line)
     except UnicodeDecodeError as fault:
         raise msgspec.DecodeError(f"it is not UTF-8: {fault.reason}") from fault
+
+
+def needle(name: str, value: str) -> bytes:
+    """Return the bytes that stand in the line of every record whose field `name` is `value`."""
+    found = b'"%s":%s' % (name.encode(), _encode(value.encode("utf-8", "backslashreplace").decode()))
+    return found if found.isascii() else _escape_hidden(found)
 
 
 def short(text: str) -> str:

@@ -10,7 +10,7 @@ import base64
 import fcntl
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -168,7 +168,7 @@ class Checkpoints:
     def path(self) -> Path:
         return self._root / CHECKPOINTS
 
-    def make(self, at_us: int, *, force: bool = False, firsts: dict[str, ChainHead] | None = None) -> bytes | None:
+    def make(self, at_us: int, *, force: bool = False, firsts: Mapping[str, ChainHead] | None = None) -> bytes | None:
         """Sign how far the chains go, and return the line; None when nothing happened since the last one.
 
         Every head is synced before it is signed, so that a signed record is never lost in a power failure.
@@ -270,7 +270,7 @@ class Checkpoints:
             return None
         return SignedLine(0, data[data.rfind(b"\n", 0, end) + 1 : end], True)
 
-    def _heads(self, before: Checkpoint | None, firsts: dict[str, ChainHead]) -> tuple[ChainHead, ...]:
+    def _heads(self, before: Checkpoint | None, firsts: Mapping[str, ChainHead]) -> tuple[ChainHead, ...]:
         heads = []
         for chain in chains_in(self._root):
             head = read_head(self._root, chain)

@@ -27,6 +27,8 @@ class AuditLink(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     """Folder of its keys."""
     durability: Durability = "batched"
     keeps_content: bool = False
+    anchors: tuple[str, ...] = ()
+    """Where copies of the checkpoints are."""
 
 
 def open_log(link: AuditLink, chain: str) -> AuditLog:

@@ -19,7 +19,7 @@ from typing import Final, Literal
 
 from ashore.audit.digests import Digester
 from ashore.audit.model import Head, RequestNote
-from ashore.audit.writer import ChainWriter, Draft
+from ashore.audit.writer import ChainWriter, Draft, Sealer
 from ashore.core import Act
 from ashore.errors import AshoreError, AuditUnavailable
 
@@ -116,6 +116,10 @@ class AuditLog:
     def head(self) -> Head:
         """How far the disk has the chain."""
         return self._head
+
+    def seal_content_with(self, sealer: Sealer) -> None:
+        """From now on write what notes carry as ciphertext of `sealer`."""
+        self._writer.seal_content_with(sealer)
 
     # --- core.Recorder
 

@@ -15,7 +15,7 @@ Kind = Literal["request", "act", "chain"]
 chain: it began, a segment opened or closed, the clock jumped."""
 
 ChainName = NewType("ChainName", str)
-"""Of one writing process, `api-0`, `jobs`, `supervisor`, `cli`: one folder, one process at a time."""
+"""Of one writing process, `api-0`, `supervisor`, `cli`: one folder, one process at a time."""
 
 
 class Sealed(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final
@@ -11,7 +12,7 @@ from ashore.audit.model import Record
 from ashore.errors import InvalidRequest
 
 DEFAULT_LIMIT: Final = 100
-MOST: Final = 100_000
+MOST_HITS: Final = 100_000
 _AGO: Final = re.compile(r"(\d{1,6})([smhd])")
 _UNIT_S: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
@@ -63,10 +64,17 @@ class Query:
         return {name: value for name, value in named.items() if value}
 
 
-def matches(query: Query, record: Record) -> bool:
-    """Return whether a record answers the query; its chain is not looked at."""
-    if any(getattr(record, name) != value for name, value in query.exact().items()):
-        return False
+def matches(query: Query, record: Record, exact: Mapping[str, str] | None = None) -> bool:
+    """Return whether a record answers the query; its chain is not looked at.
+
+    Args:
+        query: What is asked.
+        record: What is there.
+        exact: `query.exact()`, for whoever asks it of many records.
+    """
+    for name, value in (query.exact() if exact is None else exact).items():
+        if getattr(record, name) != value:
+            return False
     if query.action.endswith("*") and not record.action.startswith(query.action[:-1]):
         return False
     if query.resource.endswith("*") and not record.resource.startswith(query.resource[:-1]):

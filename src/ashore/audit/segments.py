@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import BinaryIO, Final, Protocol
 
 import msgspec
 
@@ -44,6 +44,45 @@ def segments_of(root: Path, chain: ChainName) -> list[int]:
     folder = chain_folder(root, chain)
     found = (SEGMENT.fullmatch(one.name) for one in folder.iterdir()) if folder.is_dir() else iter(())
     return sorted(int(match[1]) for match in found if match)
+
+
+class Shelf(Protocol):
+    """Where segments are found: on this machine, or in an archive too. Used by one thread."""
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether every segment that there ever was is to be found: not so where the archive is left out."""
+        ...
+
+    def chains(self) -> list[ChainName]:
+        """Return the chains, sorted."""
+        ...
+
+    def numbers(self, chain: ChainName) -> list[int]:
+        """Return the numbers of a chain's segments, sorted."""
+        ...
+
+    def path(self, chain: ChainName, number: int) -> Path:
+        """Return a file with a segment; it holds until the next call."""
+        ...
+
+
+class LocalShelf:
+    """The segments of a folder."""
+
+    is_whole = False
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+
+    def chains(self) -> list[ChainName]:
+        return chains_in(self._root)
+
+    def numbers(self, chain: ChainName) -> list[int]:
+        return segments_of(self._root, chain)
+
+    def path(self, chain: ChainName, number: int) -> Path:
+        return segment_path(self._root, chain, number)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,22 +1,30 @@
-"""What an auditor does with the record of one home: search it, verify it. The same for the command line and the server.
+"""What an auditor does with the record of one home: search, verify, export it. The same for command line and server.
 
-Whoever reads is recorded before being answered, so each use case takes the recorder and a reader.
+Whoever reads is recorded before being answered, so every use case names its reader.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
 
-from ashore.audit.model import ChainName
+from ashore.audit.archive import Archived, ArchiveShelf, archive_segments, open_archive
+from ashore.audit.checkpoints import Checkpoints
+from ashore.audit.content import ContentSealer, SubjectKeys
+from ashore.audit.export import Format, Manifest, Order, copy_chains, export
+from ashore.audit.model import ChainName, Record
 from ashore.audit.query import Query
-from ashore.audit.search import Hit, search
-from ashore.audit.signing import PublicKey
+from ashore.audit.search import Hit, find_record, search
+from ashore.audit.segments import LocalShelf, Shelf, chains_in
+from ashore.audit.signing import PUBLIC_KEYS, PublicKey, load_signing_key, read_public_keys
 from ashore.audit.verifyfolder import VerifyReport, verify_folder
-from ashore.core import Act, Recorder
+from ashore.core import Act, ActOutcome, Recorder
+from ashore.errors import InvalidRequest, NotFound
 
 SETTLE_S = 5.0
 
@@ -31,56 +39,193 @@ class Reader:
     request_id: str = ""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuditStatus:
+    """How the record of a home stands."""
+
+    home: str
+    chains: dict[str, int]
+    """Number of the last record that is signed, by chain."""
+    checkpoints: int
+    signed_at_us: int
+    key_id: str
+    num_bytes: int
+    """Of all segments on this machine."""
+
+
 class AuditService:
     """The record of one home, for those who may read it."""
 
-    def __init__(self, root: Path, recorder: Recorder) -> None:
+    def __init__(self, root: Path, keys: Path, recorder: Recorder, *, anchors: Sequence[str] = ()) -> None:
         self._root = root
+        self._keys = keys
         self._recorder = recorder
+        self._checkpoints = Checkpoints(root, keys)
+        self._anchors = tuple(anchors)
 
-    def search(self, query: Query, reader: Reader) -> list[Hit]:
+    def search(self, query: Query, reader: Reader, *, archive: str = "") -> list[Hit]:
         """Return what answers the query, newest first; recorded before it is looked for.
 
         Raises:
             AuditUnavailable: that somebody reads cannot be recorded.
         """
-        given = {
-            name: value
-            for name, value in msgspec.to_builtins(query).items()
-            if value and value != getattr(Query(), name)
-        }
-        self._tell("audit:search", reader, detail=given)
-        return search(self._root, query)
+        self._tell("audit:search", reader, detail=asked(query))
+        with self._shelf(archive) as shelf:
+            return search(shelf, query)
 
     def verify(
         self,
         reader: Reader,
         *,
-        trusted: Sequence[PublicKey],
         anchor: str = "",
+        trusted: Sequence[PublicKey] = (),
+        archive: str = "",
         told: Callable[[ChainName], None] = lambda chain: None,
     ) -> VerifyReport:
         """Return whether the record is what was written, and record the verdict.
 
+        Args:
+            reader: Who asks.
+            anchor: Where copies of the checkpoints are; `configured`: the first anchor of ashore.toml.
+            trusted: Public keys from elsewhere; default: those of this home.
+            archive: Where old segments are; empty: they are not read.
+            told: Called with each chain before it is read.
+
         Raises:
             AuditUnavailable: that somebody verified cannot be recorded.
+            NotFound: no anchor is configured.
         """
-        report = verify_folder(self._root, trusted=trusted, anchor=anchor, told=told)
+        if anchor == "configured":
+            if not self._anchors:
+                raise NotFound("ashore.toml names no anchor", hint='write [audit] anchors = ["/mnt/anchor"]')
+            anchor = self._anchors[0]
+        with self._shelf(archive) as shelf:
+            report = verify_folder(
+                self._root, trusted=trusted or self.public_keys(), anchor=anchor, shelf=shelf, told=told
+            )
         self._tell(
             "audit:verify",
             reader,
-            outcome_is_good=report.ok,
+            outcome="done" if report.ok else "failed",
             reason=report.problems[0].what if report.problems else "",
             detail={"records": report.num_records, "checkpoints": report.checkpoints.count, "anchor": anchor},
         )
         return report
+
+    def export(self, into: Path, query: Query, form: Format, reader: Reader) -> Manifest:
+        """Write what answers the query, oldest first, into a new folder with a signed manifest; recorded before.
+
+        Raises:
+            Conflict: the folder exists.
+        """
+        self._tell("audit:export", reader, detail={**asked(query), "form": form})
+        last = self._checkpoints.last()
+        order = Order(
+            query=query,
+            form=form,
+            by=reader.actor,
+            at_us=time.time_ns() // 1000,
+            home=self._checkpoints.home,
+            checkpoint=last.checkpoint().number if last else 0,
+        )
+        return export(self._root, into, order, load_signing_key(self._keys))
+
+    def copy(self, into: Path, reader: Reader) -> int:
+        """Copy the record itself into a new folder, signed up to now, for an auditor who verifies it elsewhere.
+
+        Raises:
+            Conflict: the folder exists.
+        """
+        self._tell("audit:export", reader, detail={"form": "chains"})
+        self._checkpoints.make(time.time_ns() // 1000)
+        return copy_chains(self._root, into)
+
+    def content(self, place: str, sealer: ContentSealer, reader: Reader) -> tuple[Record, bytes, bytes]:
+        """Return a record with the prompt and the answer that it keeps sealed; recorded before.
+
+        Args:
+            place: `CHAIN#NUMBER`, as `search` shows it.
+            sealer: Has the keys.
+            reader: Who asks.
+
+        Raises:
+            NotFound: there is no such record, it keeps no content, or its person was erased.
+        """
+        chain, _, number = place.rpartition("#")
+        if not chain or not number.isdigit():
+            raise InvalidRequest(f"{place!r} names no record", hint="expected CHAIN#NUMBER, such as api-0#17")
+        self._tell("audit:content", reader, resource=f"record/{place}")
+        if chain not in chains_in(self._root):
+            raise NotFound(f"there is no chain {chain!r}", hint="see `ashore audit status`")
+        record = find_record(LocalShelf(self._root), ChainName(chain), int(number))
+        if record is None or record.content is None:
+            raise NotFound(
+                f"{place} keeps no content", hint='prompts and answers are kept with [audit] content = "sealed"'
+            )
+        prompt, answer = sealer.open(record.content)
+        return record, prompt, answer
+
+    def erase(self, subject: str, keys: SubjectKeys, reader: Reader) -> int:
+        """Destroy what the content of a person is sealed with, and return how many keys; the chain stays whole.
+
+        Raises:
+            AuditUnavailable: it cannot be recorded; then nothing is destroyed.
+        """
+        self._tell("audit:erase", reader, resource=f"subject/{subject}")
+        return keys.erase(subject)
+
+    def archive(self, place: str, *, after_days: int, reader: Reader) -> list[Archived]:
+        """Copy closed segments to an archive, and remove those older than `after_days` here; recorded before.
+
+        Raises:
+            AshoreError: the archive cannot be reached, or holds something else.
+        """
+        self._tell("audit:archive", reader, detail={"place": place, "after_days": after_days})
+        return archive_segments(
+            self._root,
+            self._checkpoints.home,
+            open_archive(place),
+            self._checkpoints,
+            now_us=time.time_ns() // 1000,
+            after_days=after_days,
+        )
+
+    def status(self) -> AuditStatus:
+        """Return how the record stands; reads its last lines alone, and is not recorded."""
+        last = self._checkpoints.last()
+        checkpoint = last.checkpoint() if last else None
+        files = (self._root / "chains").rglob("*.log")
+        return AuditStatus(
+            home=checkpoint.home if checkpoint else "",
+            chains={head.chain: head.seq for head in checkpoint.chains} if checkpoint else {},
+            checkpoints=checkpoint.number if checkpoint else 0,
+            signed_at_us=checkpoint.at_us if checkpoint else 0,
+            key_id=checkpoint.key_id if checkpoint else "",
+            num_bytes=sum(file.stat().st_size for file in files),
+        )
+
+    def public_keys(self) -> tuple[PublicKey, ...]:
+        """Return the keys that signed in this home."""
+        return read_public_keys(self._keys / PUBLIC_KEYS)
+
+    @contextmanager
+    def _shelf(self, archive: str) -> Iterator[Shelf]:
+        if not archive:
+            yield LocalShelf(self._root)
+            return
+        shelf = ArchiveShelf(self._root, self._checkpoints.home, open_archive(archive))
+        try:
+            yield shelf
+        finally:
+            shelf.close()
 
     def _tell(
         self,
         action: str,
         reader: Reader,
         *,
-        outcome_is_good: bool = True,
+        outcome: ActOutcome = "done",
+        resource: str = "audit/record",
         reason: str = "",
         detail: dict[str, str | int] | None = None,
     ) -> None:
@@ -91,10 +236,16 @@ class AuditService:
                 tenant=reader.tenant,
                 origin=reader.origin,
                 request_id=reader.request_id,
-                resource="audit/record",
-                outcome="done" if outcome_is_good else "failed",
+                resource=resource,
+                outcome=outcome,
                 reason=reason,
                 detail=detail or {},
             )
         )
         self._recorder.settle(SETTLE_S)
+
+
+def asked(query: Query) -> dict[str, str | int]:
+    """Return what a query asks, for the record."""
+    plain = Query()
+    return {name: value for name, value in msgspec.to_builtins(query).items() if value != getattr(plain, name)}

@@ -5,7 +5,7 @@ Needs the folder and nothing else of the home; trusts no index, and no key that 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -79,33 +79,31 @@ class _Wrong(Exception):
         self.problem = problem
 
 
-OpenSegment = Callable[[int], Path]
-"""Gives the file of a segment by its number: that of the folder, or one fetched from an archive."""
+def verify_local(root: Path, chain: ChainName) -> ChainReport:
+    """Return what a chain in a folder is, whatever checkpoints say."""
+    return verify_chain(chain, segments_of(root, chain), lambda number: segment_path(root, chain, number))
 
 
 def verify_chain(
-    root: Path,
     chain: ChainName,
+    numbers: Sequence[int],
+    path_of: Callable[[int], Path],
     *,
     vouched: Iterator[Vouched] | None = None,
-    numbers: list[int] | None = None,
-    open_segment: OpenSegment | None = None,
     first: tuple[int, int, str] | None = None,
 ) -> ChainReport:
     """Return what a chain is. Holds one line in memory.
 
     Args:
-        root: Folder of the audit.
         chain: Its name.
-        vouched: What signed checkpoints say of it, in the order of `seq`.
-        numbers: Its segments; default: those in the folder.
-        open_segment: Where they are; default: in the folder.
+        numbers: Its segments, sorted.
+        path_of: Gives the file of a segment; it is read before the next one is asked for.
+        vouched: What signed checkpoints say of it, in the order of `seq`; default: nothing.
         first: Where the chain begins here, when what is before it was archived: the number of the first segment, and
             seq and hash of the record before it.
     """
     report = ChainReport(chain=chain)
-    found = segments_of(root, chain) if numbers is None else numbers
-    path_of = open_segment or (lambda number: segment_path(root, chain, number))
+    found = list(numbers)
     start, seq, before = first or (1, 0, genesis(chain).hex())
     vouched = iter(()) if vouched is None else vouched
     walk = _Walk(report, bytes.fromhex(before), seq, vouched=vouched)
@@ -117,13 +115,18 @@ def verify_chain(
     try:
         for at, number in enumerate(found):
             if number != start + at:
-                raise _wrong(path_of(start + at), 0, walk, f"segment {start + at} is missing; the next one is {number}")
+                raise _wrong(
+                    Path(f"{chain}/{start + at:08}.log"),
+                    0,
+                    walk,
+                    f"segment {start + at} is missing; the next one is {number}",
+                )
             _walk_segment(path_of(number), number, walk, last=at == len(found) - 1)
             report.segments += 1
         if walk.next_ is not None:
             missing = walk.next_
             raise _wrong(
-                path_of(found[-1]) if found else root,
+                path_of(found[-1]) if found else Path(chain),
                 0,
                 walk,
                 f"{chain} ends at record {walk.seq}; {missing.by} speaks of record {missing.seq}: its tail is missing",

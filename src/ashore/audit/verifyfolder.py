@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -11,7 +12,7 @@ import msgspec
 from ashore.audit.anchors import open_anchor
 from ashore.audit.checkpoints import CHECKPOINTS, ChainHead, read_checkpoints
 from ashore.audit.model import ChainName
-from ashore.audit.segments import chains_in, segments_of
+from ashore.audit.segments import LocalShelf, Shelf
 from ashore.audit.signing import PublicKey
 from ashore.audit.verify import ChainReport, Problem, verify_chain
 from ashore.audit.vouching import CheckpointReport, verify_checkpoints, vouched_of
@@ -46,6 +47,7 @@ def verify_folder(
     *,
     trusted: Sequence[PublicKey],
     anchor: str = "",
+    shelf: Shelf | None = None,
     told: Callable[[ChainName], None] = lambda chain: None,
 ) -> VerifyReport:
     """Return whether an audit is what was written.
@@ -54,6 +56,7 @@ def verify_folder(
         root: Its folder, or a copy of it.
         trusted: Public keys that the caller has from elsewhere, never from `root`.
         anchor: Place with copies of the checkpoints; empty: none, and then nobody can tell whether a tail is missing.
+        shelf: Where segments are found; default: in `root` alone, and what was archived is not read.
         told: Called with each chain before it is read.
 
     Raises:
@@ -64,12 +67,13 @@ def verify_folder(
     checkpoints = verify_checkpoints(path, trusted, anchored=anchored)
     last = checkpoints.last
     heads = {head.chain: head for head in last.chains} if last is not None else {}
-    reports = []
-    for chain in sorted({*chains_in(root), *(ChainName(name) for name in heads)}):
+    reports, shelf = [], shelf or LocalShelf(root)
+    for chain in sorted({*shelf.chains(), *(ChainName(name) for name in heads)}):
         told(chain)
         vouched = vouched_of(path, chain, up_to=checkpoints.count)
-        numbers, first = _begin(segments_of(root, chain), heads.get(chain))
-        reports.append(verify_chain(root, chain, vouched=vouched, numbers=numbers, first=first))
+        numbers, first = _begin(shelf.numbers(chain), None if shelf.is_whole else heads.get(chain))
+        path_of = partial(shelf.path, chain)
+        reports.append(verify_chain(chain, numbers, path_of, vouched=vouched, first=first))
     return VerifyReport(path=str(root), anchor=anchor, checkpoints=checkpoints, chains=tuple(reports))
 
 

@@ -21,8 +21,12 @@ from ashore.audit.segments import chain_folder, read_tail, segment_path
 from ashore.core import Act
 from ashore.errors import AuditUnavailable, HomeBusy
 
-SEGMENT_BYTES: Final = 32 << 20
+SEGMENT_BYTES: Final = 64 << 20
 DAY_US: Final = 86_400_000_000
+OPEN: Final = "segment:open"
+CLOSE: Final = "segment:close"
+FRAMES: Final = (OPEN, CLOSE)
+"""A segment begins and ends with these and nothing else, so a jump of the clock is told with the record behind them."""
 YIELD_EVERY: Final = 32
 """Lines made between two offers of the interpreter lock to the threads that answer requests."""
 
@@ -53,6 +57,7 @@ class _Cursor:
     hash: bytes
     tree: MerkleTree
     last: Record | None
+    """Whose time the next record's is compared with; not one that opens or closes a segment."""
 
 
 class ChainWriter:
@@ -124,6 +129,8 @@ class ChainWriter:
         if not drafts:
             return
         with disk_faults(self._root):
+            if self._file >= 0:
+                self._check_there()
             if self._dirty:
                 self._cut_back()
             if self._file >= 0 and self._is_full(drafts[0]):
@@ -131,8 +138,30 @@ class ChainWriter:
             if self._file < 0:
                 self._make_segment()
             if self._num_bytes == 0:
-                self._head_segment(drafts[0])
+                drafts = [self._heading(drafts[0]), *drafts]
             self._write(drafts)
+
+    def _check_there(self) -> None:
+        """Return when the file that is written is still the one that others find, as long as it was left.
+
+        Raises:
+            AuditUnavailable: somebody removed, replaced or cut it; what would be written now would be lost.
+        """
+        ours = os.fstat(self._file)
+        try:
+            there = self.segment.stat()
+        except FileNotFoundError:
+            raise self._gone("was removed") from None
+        if (there.st_dev, there.st_ino) != (ours.st_dev, ours.st_ino):
+            raise self._gone("was replaced")
+        if ours.st_size < self._num_bytes or (ours.st_size > self._num_bytes and not self._dirty):
+            raise self._gone(f"has {ours.st_size:,} bytes, and {self._num_bytes:,} were written")
+
+    def _gone(self, how: str) -> AuditUnavailable:
+        return AuditUnavailable(
+            f"{self.segment} {how} while it was being written",
+            hint="find out who did it (`ashore audit verify --anchor PLACE`); a restart goes on with what is there",
+        )
 
     def _is_full(self, next_: Draft) -> bool:
         return self._num_bytes >= self._segment_bytes or (self._num_bytes > 0 and next_.at_us // DAY_US > self._day)
@@ -155,7 +184,7 @@ class ChainWriter:
             if not count % YIELD_EVERY and count:
                 time.sleep(0)
             jump_us = jumped(cursor.last, at_us=draft.at_us, mono_us=draft.mono_us)
-            if jump_us:
+            if jump_us and not _frames(draft):
                 detail: dict[str, str | int] = {"by_us": jump_us}
                 yield _line(self._record(Draft(draft.at_us, draft.mono_us, ("clock:jump", detail)), cursor), cursor)
             yield _line(self._record(draft, cursor), cursor)
@@ -179,21 +208,21 @@ class ChainWriter:
         self._at.tree = MerkleTree()
         _sync_folder(path.parent)
 
-    def _head_segment(self, first: Draft) -> None:
-        """Write the first line of a segment, which names the end of the one before it."""
+    def _heading(self, first: Draft) -> Draft:
+        """Return the first line of a segment, which names the end of the one before it."""
         detail: dict[str, str | int] = {"format": FORMAT, "previous": self._at.hash.hex(), "segment": self._number}
         if self._root_before:
             detail["previous_root"] = self._root_before
         if self.damaged_line:
             detail["damaged_line"] = self.damaged_line
-        self._write([Draft(first.at_us, first.mono_us, ("segment:open", detail))])
         self._day = first.at_us // DAY_US
+        return Draft(first.at_us, first.mono_us, (OPEN, detail))
 
     def _close_segment(self, next_: Draft) -> None:
         """Write the root of the segment as its last line, and let nobody write behind it."""
         root = self._at.tree.root().hex()
         detail: dict[str, str | int] = {"records": self._at.tree.num_leaves, "root": root}
-        self._write([Draft(next_.at_us, next_.mono_us, ("segment:close", detail))])
+        self._write([Draft(next_.at_us, next_.mono_us, (CLOSE, detail))])
         os.fchmod(self._file, 0o400)
         os.close(self._file)
         self._file = -1
@@ -224,10 +253,16 @@ class ChainWriter:
 def _line(record: Record, cursor: _Cursor) -> bytes:
     body = encode(record)
     cursor.hash = linked(cursor.hash, body)
-    cursor.seq, cursor.last = record.seq, record
-    if not (record.kind == "chain" and record.action == "segment:close"):
+    cursor.seq = record.seq
+    if record.action not in FRAMES:
+        cursor.last = record
+    if record.action != CLOSE:
         cursor.tree.add(cursor.hash)
     return b"%s %s\n" % (cursor.hash.hex().encode(), body)
+
+
+def _frames(draft: Draft) -> bool:
+    return isinstance(draft.what, tuple) and draft.what[0] in FRAMES
 
 
 def _hold(path: Path, chain: ChainName) -> int:

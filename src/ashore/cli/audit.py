@@ -1,25 +1,29 @@
-"""`ashore audit`: search and verify the record."""
+"""`ashore audit`: search, verify, export and archive the record."""
 
 from __future__ import annotations
 
-import getpass
 import json
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 from cyclopts import App, Parameter
 
-from ashore.errors import NotFound
+from ashore.cli.recorded import os_user
+from ashore.errors import InvalidRequest, NotFound
 from ashore.settings import read_settings
 
 if TYPE_CHECKING:
-    from ashore.audit import AuditService, Hit, Reader, VerifyReport
+    from ashore.audit import AuditService, PublicKey, Query, Reader, VerifyReport
+    from ashore.state import Database
 
 app = App(name="audit", help="Search and verify the record of who did what.")
+
+EXIT_WRONG: Final = 4
+"""The record is not what was written."""
 
 AsJson = Annotated[bool, Parameter(name="--json", negative=())]
 
@@ -42,6 +46,8 @@ def search_(
     since: str = "",
     until: str = "",
     limit: int = 100,
+    text_file: Path | None = None,
+    archive: str = "",
     as_json: AsJson = False,
 ) -> None:
     """Find records of this home, newest first. Everything given must hold; that you looked is recorded.
@@ -63,12 +69,14 @@ def search_(
         since: A moment such as 2026-11-24T08:00:00+08:00, or 3h for three hours ago.
         until: The moment before which.
         limit: Most records.
+        text_file: File with a text; finds who asked it or got it as an answer.
+        archive: Look into the archive too: a folder or s3://BUCKET/PATH.
         as_json: Print JSON.
     """
-    from ashore.audit import Query, read_moment
+    from ashore.audit import hit_json, hit_line
 
-    now_s = time.time()
-    query = Query(
+    query = _query(
+        text=" ".join(words),
         actor=actor,
         tenant=tenant,
         action=action,
@@ -81,39 +89,47 @@ def search_(
         key=key_name,
         kind=kind,
         chain=chain,
-        since_us=read_moment(since, now_s=now_s) if since else 0,
-        until_us=read_moment(until, now_s=now_s) if until else 0,
-        text=" ".join(words),
+        since=since,
+        until=until,
+        digest=_digest(text_file) if text_file else "",
         limit=limit,
     )
     with _service() as service:
-        hits = service.search(query, _reader())
+        hits = service.search(query, _reader(), archive=archive)
     if as_json:
-        from ashore.audit import hit_json
-
         print(json.dumps({"items": [hit_json(hit) for hit in hits]}, ensure_ascii=False))
         return
     for hit in hits:
-        print(_shown(hit))
+        print(hit_line(hit))
     print(f"{len(hits)} records" + (f"; --limit {limit} was reached" if len(hits) == limit else ""), file=sys.stderr)
 
 
 @app.command
-def verify(*, path: Path | None = None, key: Path | None = None, anchor: str = "", as_json: AsJson = False) -> int:
+def verify(
+    *,
+    path: Path | None = None,
+    key: Path | None = None,
+    anchor: str = "",
+    archive: str = "",
+    as_json: AsJson = False,
+) -> int:
     """Read every record and tell whether it is what was written. Needs no server; with --path and --key no home.
 
     Args:
-        path: Folder of the audit, or a copy of it; default: that of this home.
+        path: Folder of the audit, a copy of it, or an export; default: the audit of this home.
         key: File with the public key that you have from elsewhere; default: the keys of this home, never one in --path.
         anchor: Where copies of the checkpoints are: a folder, s3://BUCKET/PATH, or a file that a syslog server kept.
+        archive: Read what was archived too: a folder or s3://BUCKET/PATH.
         as_json: Print JSON.
     """
     from ashore.audit import PUBLIC_KEYS, read_public_keys, verify_folder
 
     trusted = read_public_keys(key or read_settings().home.audit_keys / PUBLIC_KEYS)
+    if path is not None and (path / "manifest.json").is_file():
+        return _verify_export(path, trusted, as_json=as_json)
     if path is None:
         with _service() as service:
-            report = service.verify(_reader(), trusted=trusted, anchor=anchor, told=_reading)
+            report = service.verify(_reader(), trusted=trusted, anchor=anchor, archive=archive, told=_reading)
     else:
         if not path.is_dir():
             raise NotFound(f"{path} is no folder", hint="give the folder that has `chains` and `checkpoints.log` in it")
@@ -125,7 +141,162 @@ def verify(*, path: Path | None = None, key: Path | None = None, anchor: str = "
         print(json.dumps(told, ensure_ascii=False))
     else:
         _print_report(report)
-    return 0 if report.ok else 4
+    return 0 if report.ok else EXIT_WRONG
+
+
+def _verify_export(path: Path, trusted: tuple[PublicKey, ...], *, as_json: bool) -> int:
+    from ashore.audit import verify_export
+
+    manifest, problem = verify_export(path, trusted)
+    if as_json:
+        import msgspec
+
+        told = {"ok": problem is None, "problem": problem, "manifest": manifest}
+        print(json.dumps(msgspec.to_builtins(told), ensure_ascii=False))
+    elif problem is not None:
+        print(f"WRONG: {problem.file}: {problem.what}")
+    elif manifest is not None:
+        print(
+            f"{manifest.records:,} records in {manifest.file}, as they were taken out and signed by {manifest.key_id}"
+        )
+    return 0 if problem is None else EXIT_WRONG
+
+
+@app.command(name="export")
+def export_(
+    into: Path,
+    /,
+    *words: str,
+    form: Literal["csv", "jsonl", "cef", "chains"] = "jsonl",
+    actor: str = "",
+    tenant: str = "",
+    action: str = "",
+    model: str = "",
+    outcome: str = "",
+    kind: str = "",
+    since: str = "",
+    until: str = "",
+) -> None:
+    """Take records out into a new folder, oldest first, with a manifest that the home's key signs.
+
+    Args:
+        into: Folder that does not exist yet.
+        words: Words that an act must contain.
+        form: csv, jsonl or cef; chains copies the record itself, for `verify --path` elsewhere.
+        actor: Who did it.
+        tenant: Of whom.
+        action: What, as noun:verb; key:* for every verb.
+        model: Alias that was asked.
+        outcome: answered, failed, cancelled; allowed, denied, done.
+        kind: request, act or chain.
+        since: A moment such as 2026-11-24T08:00:00+08:00, or 3h for three hours ago.
+        until: The moment before which.
+    """
+    with _service() as service:
+        if form == "chains":
+            print(f"{service.copy(into, _reader())} files in {into}; verify them with --path {into} --key PUBLIC_KEY")
+            return
+        query = _query(
+            text=" ".join(words),
+            actor=actor,
+            tenant=tenant,
+            action=action,
+            model=model,
+            outcome=outcome,
+            kind=kind,
+            since=since,
+            until=until,
+        )
+        manifest = service.export(into, query, form, _reader())
+    print(f"{manifest.records:,} records in {into / manifest.file}; the signature is in {into / 'manifest.sig'}")
+
+
+@app.command
+def archive(*, place: str = "", config: Path | None = None, after_days: int = 0, as_json: AsJson = False) -> None:
+    """Copy closed segments to the archive, read them back, and remove the old ones from this machine.
+
+    Args:
+        place: A folder or s3://BUCKET/PATH; default: [audit] archive of --config.
+        config: An ashore.toml.
+        after_days: A segment stays here so long; default: [audit] archive_after_days, at least 1.
+        as_json: Print JSON.
+    """
+    import msgspec
+
+    from ashore.spec import AuditSpec, read_spec
+
+    spec = read_spec(config).audit if config else AuditSpec()
+    place, days = place or spec.archive, after_days or spec.archive_after_days
+    if not place or days < 1:
+        raise InvalidRequest(
+            "no archive was named" if not place else f"--after-days is {days}; expected 1 or more",
+            hint="give --place, or --config with [audit] archive",
+        )
+    with _service() as service:
+        done = service.archive(place, after_days=days, reader=_reader())
+    if as_json:
+        print(json.dumps({"items": msgspec.to_builtins(done)}))
+        return
+    removed = [one for one in done if one.removed]
+    print(f"{len(done)} segments are in {place}; {len(removed)} of them left this machine")
+
+
+@app.command
+def content(place: str, /, *, as_json: AsJson = False) -> None:
+    """Show the prompt and the answer that a record keeps sealed; that you looked is recorded.
+
+    Args:
+        place: CHAIN#NUMBER, as search shows it.
+        as_json: Print JSON.
+    """
+    from ashore.audit import ContentSealer, SqlSubjectKeys
+
+    with _service() as service, _state() as state:
+        record, prompt, answer = service.content(place, ContentSealer(SqlSubjectKeys(state)), _reader())
+    told = {"request_id": record.request_id, "prompt": prompt.decode("utf-8", "replace")}
+    told["answer"] = answer.decode("utf-8", "replace")
+    if as_json:
+        print(json.dumps(told, ensure_ascii=False))
+        return
+    print("\n".join(f"{name}: {value}" for name, value in told.items()))
+
+
+@app.command
+def erase(person: str, /, *, as_json: AsJson = False) -> None:
+    """Destroy the keys of what a person asked and got; the record of their requests stays, its chain whole.
+
+    Args:
+        person: Name of the principal, as search shows it.
+        as_json: Print JSON.
+    """
+    from ashore.audit import SqlSubjectKeys
+
+    with _service() as service, _state() as state:
+        gone = service.erase(person, SqlSubjectKeys(state), _reader())
+    print(json.dumps({"destroyed": gone}) if as_json else f"{gone} keys of {person} were destroyed")
+
+
+@app.command
+def status(*, as_json: AsJson = False) -> None:
+    """Show how far the record goes, and how far it is signed.
+
+    Args:
+        as_json: Print JSON.
+    """
+    import dataclasses
+
+    from ashore.audit import shown_moment
+    from ashore.core import human_bytes
+
+    with _service() as service:
+        found = service.status()
+    if as_json:
+        print(json.dumps(dataclasses.asdict(found)))
+        return
+    print(f"home {found.home}: {human_bytes(found.num_bytes)} of records on this machine")
+    print(f"{found.checkpoints:,} checkpoints, the last at {shown_moment(found.signed_at_us)} by key {found.key_id}")
+    for chain, seq in found.chains.items():
+        print(f"  {chain}: signed up to number {seq:,}")
 
 
 @app.command(name="rotate-key")
@@ -162,12 +333,6 @@ def _print_report(report: VerifyReport) -> None:
     print(f"{report.num_records:,} records: {'as they were written' if report.ok else 'NOT as they were written'}")
 
 
-def _shown(hit: Hit) -> str:
-    from ashore.audit import hit_line
-
-    return hit_line(hit)
-
-
 def _reading(chain: str) -> None:
     if sys.stderr.isatty():
         print(f"reading {chain}", file=sys.stderr)
@@ -176,7 +341,40 @@ def _reading(chain: str) -> None:
 def _reader() -> Reader:
     from ashore.audit import Reader
 
-    return Reader(actor=f"os:{getpass.getuser()}")
+    return Reader(actor=os_user())
+
+
+def _query(*, since: str = "", until: str = "", **given: Any) -> Query:
+    from ashore.audit import Query, read_moment
+
+    now_s = time.time()
+    return Query(
+        since_us=read_moment(since, now_s=now_s) if since else 0,
+        until_us=read_moment(until, now_s=now_s) if until else 0,
+        **given,
+    )
+
+
+def _digest(file: Path) -> str:
+    """Return the digest that this home makes of a text; a newline at its end is the editor's and not the text's."""
+    from ashore.audit import DIGEST_KEY, Digester, digest_key
+
+    try:
+        text = file.read_bytes()
+    except OSError as fault:
+        raise InvalidRequest(f"{file}: {fault.strerror}", hint="give an existing file") from fault
+    return Digester(digest_key(read_settings().home.audit_keys / DIGEST_KEY)).digest(text.removesuffix(b"\n"))
+
+
+@contextmanager
+def _state() -> Iterator[Database]:
+    from ashore.bootstrap import open_state
+
+    state = open_state(read_settings(), say=lambda line: print(line, file=sys.stderr))
+    try:
+        yield state
+    finally:
+        state.close()
 
 
 @contextmanager
@@ -184,8 +382,8 @@ def _service() -> Iterator[AuditService]:
     from ashore.audit import AuditService
     from ashore.bootstrap import command_recorder
 
-    settings = read_settings()
-    if not settings.home.audit.is_dir():
-        raise NotFound(f"{settings.home.root} has no audit yet", hint="`ashore up` begins it; or give --path DIR")
-    with command_recorder(settings.home) as recorder:
-        yield AuditService(settings.home.audit, recorder)
+    home = read_settings().home
+    if not home.audit.is_dir():
+        raise NotFound(f"{home.root} has no audit yet", hint="`ashore up` begins it; or give --path DIR")
+    with command_recorder(home) as recorder:
+        yield AuditService(home.audit, home.audit_keys, recorder)

@@ -56,12 +56,14 @@ def report(work: Callable[[], int]) -> int:
 def _dispatch(words: list[str]) -> int:
     import cyclopts
 
+    from ashore.cli.recorded import recorded
     from ashore.processes import silence_dependencies
 
     silence_dependencies()
     app = build_app()
     try:
-        result = app(words, exit_on_error=False, print_error=True, result_action="return_value")
+        with recorded(words):
+            result = app(words, exit_on_error=False, print_error=True, result_action="return_value")
     except cyclopts.CycloptsError:
         return EXIT_USER
     return result if isinstance(result, int) and not isinstance(result, bool) else EXIT_OK

@@ -95,4 +95,5 @@ def audit_link(spec: AuditSpec, home: Home) -> AuditLink:
         keys=str(home.audit_keys),
         durability=spec.durability,
         keeps_content=spec.content == "sealed",
+        anchors=spec.anchors,
     )

@@ -14,10 +14,10 @@ from pathlib import Path
 import pytest
 from audit_notes import a_log, a_note, an_act, write_chain
 
-from ashore.audit import ChainName, ChainWriter, Query, Record, verify_chain
+from ashore.audit import ChainName, ChainWriter, Query, Record, verify_local
 from ashore.audit.canonical import decode
 from ashore.audit.search import search
-from ashore.audit.segments import read_lines, segment_path, segments_of
+from ashore.audit.segments import LocalShelf, read_lines, segment_path, segments_of
 from ashore.errors import AuditUnavailable, HomeBusy
 
 CHAIN = ChainName("api-0")
@@ -75,7 +75,7 @@ def test_many_threads_lose_nothing_and_keep_their_order(tmp_path: Path) -> None:
     for number in range(4):
         told = [record.resource for record in records(tmp_path) if record.actor == f"t{number}"]
         assert told == [f"key/ash_{at:08x}" for at in range(500)]
-    assert verify_chain(tmp_path, CHAIN).problem is None
+    assert verify_local(tmp_path, CHAIN).problem is None
 
 
 def test_a_chain_has_one_writer(tmp_path: Path) -> None:
@@ -92,7 +92,7 @@ def test_segments_close_with_their_root_and_cannot_be_written(tmp_path: Path) ->
     assert len(numbers) > 3
     for number in numbers[:-1]:
         assert segment_path(tmp_path, CHAIN, number).stat().st_mode & 0o777 == 0o400
-    report = verify_chain(tmp_path, CHAIN)
+    report = verify_local(tmp_path, CHAIN)
     assert report.problem is None and report.segments == len(numbers)
     assert report.records == len(records(tmp_path)) == report.last_seq
 
@@ -112,7 +112,7 @@ def test_a_chain_goes_on_where_it_stopped(tmp_path: Path) -> None:
     for _ in range(3):
         write_chain(tmp_path, 5)
     assert segments_of(tmp_path, CHAIN) == [1]
-    assert verify_chain(tmp_path, CHAIN).problem is None
+    assert verify_local(tmp_path, CHAIN).problem is None
     assert [record.seq for record in records(tmp_path)] == list(range(1, 23))
 
 
@@ -123,12 +123,12 @@ def test_a_torn_line_is_cut_and_said(tmp_path: Path, cut: int) -> None:
     line = path.read_bytes().splitlines(keepends=True)[-1]
     with path.open("ab") as file:
         file.write(line[: min(cut, len(line) - 1)])
-    assert verify_chain(tmp_path, CHAIN).torn_bytes > 0
+    assert verify_local(tmp_path, CHAIN).torn_bytes > 0
     before = len(records(tmp_path))
     write_chain(tmp_path, 1)
     told = records(tmp_path)
     assert told[before].action == "writer:start" and told[before].detail["torn_bytes"] == min(cut, len(line) - 1)
-    report = verify_chain(tmp_path, CHAIN)
+    report = verify_local(tmp_path, CHAIN)
     assert report.problem is None and report.torn_bytes == 0
 
 
@@ -140,7 +140,7 @@ def test_a_death_in_the_first_line_of_a_segment_is_mended(tmp_path: Path) -> Non
     path = segment_path(tmp_path, CHAIN, last)
     path.write_bytes(path.read_bytes()[:40])
     write_chain(tmp_path, 5)
-    report = verify_chain(tmp_path, CHAIN)
+    report = verify_local(tmp_path, CHAIN)
     assert report.problem is None
     assert records(tmp_path)[: len(keep)] == keep
 
@@ -158,7 +158,7 @@ def test_nobody_writes_behind_a_line_that_was_changed(tmp_path: Path) -> None:
     write_chain(tmp_path, 3)
     assert path.read_bytes() == damaged, "evidence is left as it is"
     assert segments_of(tmp_path, CHAIN) == [1, 2]
-    problem = verify_chain(tmp_path, CHAIN).problem
+    problem = verify_local(tmp_path, CHAIN).problem
     assert problem is not None and problem.line == 3 and "hash" in problem.what
     assert any(record.detail.get("damaged_line") == 3 for record in records(tmp_path))
 
@@ -202,7 +202,7 @@ def test_a_full_disk_stops_the_service_and_loses_nothing(
     log.settle(5)
     log.check()
     log.close()
-    report = verify_chain(tmp_path, CHAIN)
+    report = verify_local(tmp_path, CHAIN)
     assert report.problem is None and report.torn_bytes == 0
     told = [record.request_id for record in records(tmp_path) if record.kind == "request"]
     assert told == [a_note(number).request_id for number in (1, 2, 3)]
@@ -223,6 +223,31 @@ def test_a_stuck_disk_stops_the_service(tmp_path: Path, monkeypatch: pytest.Monk
     go.set()
     log.settle(5)
     log.check()
+    log.close()
+
+
+@pytest.mark.parametrize("deed", ["remove", "replace", "cut", "append"])
+def test_who_takes_the_file_away_stops_the_service(tmp_path: Path, deed: str) -> None:
+    """An administrator who cannot switch the audit off removes its file under the server; nothing is answered then."""
+    log = a_log(tmp_path)
+    log.note(a_note(1))
+    log.settle(5)
+    path = segment_path(tmp_path, CHAIN, 1)
+    data = path.read_bytes()
+    if deed in ("remove", "replace"):
+        path.unlink()
+    if deed == "replace":
+        path.write_bytes(data)
+    if deed == "cut":
+        os.truncate(path, len(data) // 2)
+    if deed == "append":
+        with path.open("ab") as file:
+            file.write(data[:70])
+    log.note(a_note(2))
+    with pytest.raises(AuditUnavailable, match="while it was being written"):
+        log.settle(5)
+    with pytest.raises(AuditUnavailable):
+        log.check()
     log.close()
 
 
@@ -253,9 +278,10 @@ def test_a_clock_set_back_is_recorded_and_order_stays(tmp_path: Path) -> None:
     told = records(tmp_path)
     jump = next(record for record in told if record.action == "clock:jump")
     assert -3_601_000_000 < int(jump.detail["by_us"]) < -3_599_000_000
-    hits = search(tmp_path, Query(kind="request"))
+    hits = search(LocalShelf(tmp_path), Query(kind="request"))
     assert [hit.record.request_id for hit in hits] == [a_note(2).request_id, a_note(1).request_id]
-    assert verify_chain(tmp_path, CHAIN).problem is None
+    assert hits[0].order_us >= hits[1].order_us, "sorted among other chains as if the clock had only run"
+    assert verify_local(tmp_path, CHAIN).problem is None
 
 
 KILLED = """
@@ -284,7 +310,7 @@ def test_kill_9_loses_nothing_that_was_acknowledged(tmp_path: Path) -> None:
         acknowledged = int([*lines, *child.stdout.read().splitlines()][-1].strip() or lines[-1])
         child.wait()
         child.stdout.close()
-        report = verify_chain(tmp_path, CHAIN)
+        report = verify_local(tmp_path, CHAIN)
         assert report.problem is None
         told = [record.request_id for record in records(tmp_path) if record.kind == "request"]
         starts = [at for at, request_id in enumerate(told) if request_id == a_note(0).request_id]

@@ -6,6 +6,7 @@ import random
 import shutil
 from pathlib import Path
 
+import msgspec
 import pytest
 from audit_notes import write_chain
 from benchmarks.audit_tampering import DEEDS, TAIL_DEEDS, Deed, cut_checkpoints, set_back
@@ -16,11 +17,15 @@ from ashore.audit import (
     Checkpoints,
     PublicKey,
     VerifyReport,
+    load_signing_key,
     open_anchor,
     read_public_keys,
     verify_folder,
+    verify_local,
 )
-from ashore.audit.checkpoints import read_checkpoints
+from ashore.audit.canonical import decode, encode
+from ashore.audit.chain import linked
+from ashore.audit.checkpoints import heads_root, read_checkpoints, signed_line
 from ashore.audit.segments import segment_path
 from ashore.audit.signing import new_signing_key
 
@@ -214,3 +219,92 @@ def test_a_file_kept_by_syslog_is_an_anchor(home: Home, tmp_path: Path) -> None:
     shutil.copytree(home.root, copy)
     cut_checkpoints(copy, random.Random(3))
     assert not verify_folder(copy, trusted=home.trusted, anchor=str(kept)).ok
+
+
+# --- each check by itself: lines that are signed and hashed as they should be, and say something else
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"number": 9}, "its number is 9; expected 7"),
+        ({"previous": "0" * 64}, "names another checkpoint before it"),
+        ({"home": "0" * 16}, "is of the home"),
+        ({"root": "0" * 64}, "its root is not that of its heads"),
+        ({"format": 2}, "its format is 2"),
+        ({"next_key": "AAAA"}, "the key that it hands over to is none"),
+        ({"chains": ()}, "leaves it out"),
+        ({"chains": "shorter"}, "it was cut or rewritten"),
+        ({"chains": "rewritten"}, "it was cut or rewritten"),
+    ],
+)
+def test_a_checkpoint_that_says_something_wrong_is_named(
+    tmp_path: Path, changes: dict[str, object], words: str
+) -> None:
+    """Signed with the right key: what whoever has it, or a mistake of ours, could do."""
+    home = Home(tmp_path)
+    last = list(read_checkpoints(home.checkpoints.path))[-1]
+    before = last.checkpoint()
+    if isinstance(changes.get("chains"), str):
+        head = before.chains[0]
+        wrong = {"seq": head.seq - 1} if changes["chains"] == "shorter" else {"hash": "0" * 64}
+        changes = {"chains": (msgspec.structs.replace(head, **wrong), *before.chains[1:])}  # type: ignore[arg-type]
+    if "chains" in changes:
+        changes["root"] = heads_root(changes["chains"])  # type: ignore[arg-type]
+    told = msgspec.structs.replace(before, **({"number": 7, "previous": last.hash} | changes))  # type: ignore[arg-type]
+    with home.checkpoints.path.open("ab") as file:
+        file.write(signed_line(told, load_signing_key(home.keys)) + b"\n")
+    problem = home.verify(anchored=False).problems[0]
+    assert words in problem.what and problem.line == 7
+
+
+def test_an_anchor_with_another_line_of_a_number_is_found(tmp_path: Path) -> None:
+    home = Home(tmp_path)
+    first, *rest = list(read_checkpoints(home.checkpoints.path))
+    other = signed_line(msgspec.structs.replace(first.checkpoint(), at_us=77), load_signing_key(home.keys))
+    (home.anchor / f"{home.checkpoints.home}.checkpoints").write_bytes(
+        b"".join(line + b"\n" for line in (other, *(one.raw for one in rest)))
+    )
+    problem = home.verify().problems[0]
+    assert "the anchor holds another checkpoint of this number" in problem.what and problem.line == 1
+
+
+def test_records_without_any_checkpoint_are_vouched_for_by_nothing(home: Home, tmp_path: Path) -> None:
+    copy = tmp_path / "audit"
+    shutil.copytree(home.root, copy)
+    (copy / "checkpoints.log").unlink()
+    assert "there is no checkpoint" in home.verify(copy, anchored=False).problems[0].what
+
+
+@pytest.mark.parametrize(
+    ("number", "line", "changes", "words"),
+    [
+        (1, 5, {"seq": 9}, "its number is 9; expected 5"),
+        (1, 1, {"detail": {"format": 2}}, "its format is 2"),
+        (2, 1, {"detail": {"format": 1, "segment": 7}}, "names another place in the chain"),
+        (2, 1, {"detail": {"format": 1, "segment": 2, "previous": "0" * 64}}, "names another place in the chain"),
+        (2, 1, {"detail": "another root"}, "names another root"),
+        (1, -1, {"detail": {"root": "0" * 64}}, "root of the segment is not that of its records"),
+        (2, 1, {"action": "segment:opem"}, "does not begin with its opening record"),
+        (1, -1, {"action": "segment:clothes"}, "ends without its closing record"),
+    ],
+)
+def test_a_record_that_says_something_wrong_is_named(
+    tmp_path: Path, number: int, line: int, changes: dict[str, object], words: str
+) -> None:
+    """Every hash fits; only what the record says does not."""
+    root, chain = tmp_path / "audit", ChainName("api-0")
+    write_chain(root, 40, segment_bytes=6_000)
+    path = segment_path(root, chain, number)
+    lines = path.read_bytes().splitlines()
+    at = line - 1 if line > 0 else len(lines) - 1
+    record = decode(lines[at][65:])
+    if changes.get("detail") == "another root":
+        changes = {"detail": {**record.detail, "previous_root": "0" * 64}}
+    before = bytes.fromhex(str(record.detail["previous"]) if at == 0 else lines[at - 1][:64].decode())
+    body = encode(msgspec.structs.replace(record, **changes))  # type: ignore[arg-type]
+    lines[at] = b"%s %s" % (linked(before, body).hex().encode(), body)
+    path.chmod(0o600)
+    path.write_bytes(b"\n".join(lines) + b"\n")
+    problem = verify_local(root, chain).problem
+    assert problem is not None and words in problem.what and problem.file == str(path) and problem.line == at + 1

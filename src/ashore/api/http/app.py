@@ -29,6 +29,7 @@ from ashore.api.http.siblings import Siblings
 from ashore.api.http.streaming import cache_headers, standing_headers
 from ashore.api.origin import origin_of
 from ashore.api.recording import LogRecorder
+from ashore.audit import AuditService
 from ashore.core import Recorder
 from ashore.errors import AshoreError, Bug, NotReady
 from ashore.metrics import Metrics
@@ -74,6 +75,7 @@ class HttpApp:
         access: AccessDesk | None = None,
         privacy: PrivacyDesk | None = None,
         budget_office: BudgetOffice | None = None,
+        audit: AuditService | None = None,
     ) -> None:
         self.serving: Final = serving
         self.metrics: Final = metrics
@@ -90,6 +92,7 @@ class HttpApp:
         self._desk = desk
         self.privacy: Final = privacy
         self.budget_office: Final = budget_office
+        self.audit: Final = audit
         self.counted_jobs: set[tuple[str, str]] = set()
         """Kinds and states of jobs that the metrics have shown."""
         self._on_behalf = on_behalf

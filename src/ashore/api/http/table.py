@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ashore.api.http import jobs, operate
-from ashore.api.http.admin import privacy
+from ashore.api.http.admin import audit, privacy
 from ashore.api.http.admin.accessroutes import ACCESS_ROUTES
 from ashore.api.http.admin.budgetroutes import BUDGET_ROUTES
 from ashore.api.http.anthropic import handlers as anthropic
@@ -152,6 +152,22 @@ ROUTES: tuple[Route, ...] = (
         response=privacy.PolicyOut,
     ),
     *BUDGET_ROUTES,
+    Route(
+        method="GET", path="/admin/v1/audit/records", guard="admin", action="audit:search", handler=audit.records,
+        tag="Administration", summary="Find records of the audit, newest first", response=audit.RecordList,
+    ),
+    Route(
+        method="POST", path="/admin/v1/audit/verify", guard="admin", action="audit:verify", handler=audit.verify,
+        tag="Administration", summary="Tell whether the audit is what was written", response=audit.VerdictOut,
+    ),
+    Route(
+        method="GET", path="/admin/v1/audit/export", guard="admin", action="audit:export", handler=audit.export,
+        tag="Administration", summary="Take records out, signed", content_type="application/x-tar",
+    ),
+    Route(
+        method="GET", path="/admin/v1/audit/status", guard="admin", action="audit:search", handler=audit.status,
+        tag="Administration", summary="Show how the audit stands", response=audit.StatusOut,
+    ),
     Route(
         method="GET", path="/openapi.json", guard="operator", handler=operate.openapi, tag="Operation",
         summary="This document",

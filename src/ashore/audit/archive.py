@@ -1,0 +1,249 @@
+"""Old segments moved to where there is room: a folder or a bucket. There they are verified and searched as here.
+
+A segment leaves this machine only when it is closed, old enough, and its copy has been read back and is the same. A
+signed checkpoint then says where the chain begins here, so that a segment that is gone for another reason shows.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Protocol
+
+import msgspec
+
+from ashore.audit.checkpoints import ChainHead, Checkpoints
+from ashore.audit.model import ChainName
+from ashore.audit.s3 import BucketFolder
+from ashore.audit.segments import (
+    SEGMENT,
+    chains_in,
+    is_closing,
+    last_record,
+    segment_path,
+    segments_of,
+)
+from ashore.errors import NotFound, SourceUnreachable, TamperedAudit
+
+DAY_US: Final = 86_400_000_000
+
+
+class Archive(Protocol):
+    """Keeps whole segments. Objects are made once, and never replaced or removed by ashore."""
+
+    @property
+    def place(self) -> str:
+        """Where it is, as an operator wrote it."""
+        ...
+
+    def keep(self, name: str, data: bytes) -> None:
+        """Keep a segment. May be called twice with the same bytes.
+
+        Raises:
+            TamperedAudit: it holds other bytes under this name.
+            SourceUnreachable: it cannot be reached or written.
+        """
+        ...
+
+    def read(self, name: str) -> bytes:
+        """Return a segment.
+
+        Raises:
+            NotFound: there is none of this name.
+        """
+        ...
+
+    def names(self, under: str) -> Iterator[str]:
+        """Yield the names under a folder."""
+        ...
+
+
+class MemoryArchive:
+    """An archive in the process: the twin of the others."""
+
+    place = "memory"
+
+    def __init__(self) -> None:
+        self.kept: dict[str, bytes] = {}
+
+    def keep(self, name: str, data: bytes) -> None:
+        if self.kept.setdefault(name, data) != data:
+            raise TamperedAudit(f"the archive holds other bytes under {name}")
+
+    def read(self, name: str) -> bytes:
+        try:
+            return self.kept[name]
+        except KeyError as fault:
+            raise NotFound(f"{name} is not in the archive") from fault
+
+    def names(self, under: str) -> Iterator[str]:
+        yield from sorted(name for name in self.kept if name.startswith(under + "/"))
+
+
+class FolderArchive:
+    """A folder, such as a mounted share."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    @property
+    def place(self) -> str:
+        return str(self._folder)
+
+    def keep(self, name: str, data: bytes) -> None:
+        target = self._folder / name
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            if target.exists():
+                if target.read_bytes() != data:
+                    raise TamperedAudit(f"{target} exists and holds something else", hint="run `ashore audit verify`")
+                return
+            scratch = target.with_name(f".{target.name}.{os.getpid()}")
+            with scratch.open("wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            scratch.chmod(0o400)
+            scratch.replace(target)
+        except OSError as fault:
+            raise SourceUnreachable(f"the archive {target} cannot be written: {fault.strerror}") from fault
+
+    def read(self, name: str) -> bytes:
+        try:
+            return (self._folder / name).read_bytes()
+        except FileNotFoundError as fault:
+            raise NotFound(f"{self._folder / name} does not exist") from fault
+        except OSError as fault:
+            raise SourceUnreachable(f"{self._folder / name} cannot be read: {fault.strerror}") from fault
+
+    def names(self, under: str) -> Iterator[str]:
+        for path in sorted((self._folder / under).rglob("*.log")):
+            yield str(path.relative_to(self._folder))
+
+
+class BucketArchive:
+    """`s3://BUCKET/PATH`. With object lock on the bucket nobody removes a segment before its time."""
+
+    def __init__(self, place: str) -> None:
+        self._folder = BucketFolder(place)
+
+    @property
+    def place(self) -> str:
+        return self._folder.place
+
+    def keep(self, name: str, data: bytes) -> None:
+        self._folder.make(name, data)
+
+    def read(self, name: str) -> bytes:
+        return self._folder.read(name)
+
+    def names(self, under: str) -> Iterator[str]:
+        yield from self._folder.names(under)
+
+
+def open_archive(place: str) -> Archive:
+    """Return an archive by its place: a folder or `s3://BUCKET/PATH`. Nothing is reached before it is used."""
+    return BucketArchive(place) if place.startswith("s3://") else FolderArchive(Path(place))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Archived:
+    """One segment that was copied."""
+
+    chain: ChainName
+    segment: int
+    num_bytes: int
+    sha256: str
+    removed: bool
+    """Whether it left this machine."""
+
+
+def archive_segments(
+    root: Path, home: str, archive: Archive, checkpoints: Checkpoints, *, now_us: int, after_days: int
+) -> list[Archived]:
+    """Copy every closed segment, and remove those older than `after_days` from this machine; return what was done.
+
+    May be called twice, and may die anywhere: the next call goes on.
+
+    Raises:
+        AshoreError: the archive cannot be reached, or holds something else; nothing of that segment was removed.
+    """
+    done: list[Archived] = []
+    firsts: dict[str, ChainHead] = {}
+    last = checkpoints.last()
+    known: Mapping[str, ChainHead] = {head.chain: head for head in last.checkpoint().chains} if last else {}
+    for chain in chains_in(root):
+        leaving: ChainHead | None = None
+        for number in segments_of(root, chain)[:-1]:
+            found = last_record(segment_path(root, chain, number))
+            if found is None or not is_closing(found[1]):
+                break  # damaged: it stays where it is, as evidence
+            line, record = found
+            data = segment_path(root, chain, number).read_bytes()
+            name = segment_name(home, chain, number)
+            archive.keep(name, data)
+            if archive.read(name) != data:
+                raise TamperedAudit(f"{archive.place}/{name} came back other than it was written", hint="try again")
+            old = record.at_us <= now_us - after_days * DAY_US and chain in known
+            if old:
+                head = known[chain]
+                leaving = msgspec.structs.replace(
+                    head, after_hash=line.hash.hex(), after_seq=record.seq, first=number + 1
+                )
+            done.append(
+                Archived(
+                    chain=chain,
+                    segment=number,
+                    num_bytes=len(data),
+                    sha256=hashlib.sha256(data).hexdigest(),
+                    removed=old,
+                )
+            )
+        if leaving is not None:
+            firsts[chain] = leaving
+    if firsts:
+        checkpoints.make(now_us, force=True, firsts=firsts)  # signed first: what is gone is gone by a signed word
+        for one in done:
+            if one.removed:
+                segment_path(root, one.chain, one.segment).unlink()
+    return done
+
+
+def segment_name(home: str, chain: ChainName, number: int) -> str:
+    """Return what a segment is called in an archive."""
+    return f"{home}/{chain}/{number:08}.log"
+
+
+class ArchiveShelf:
+    """The segments of this machine, and before them those of an archive, fetched one at a time."""
+
+    is_whole = True
+
+    def __init__(self, root: Path, home: str, archive: Archive) -> None:
+        self._root, self._home, self._archive = root, home, archive
+        self._scratch = tempfile.TemporaryDirectory(prefix="ashore-audit-")
+
+    def chains(self) -> list[ChainName]:
+        there = {name.split("/")[1] for name in self._archive.names(self._home)}
+        return sorted({*chains_in(self._root), *(ChainName(name) for name in there)})
+
+    def numbers(self, chain: ChainName) -> list[int]:
+        names = (name.rsplit("/", 1)[-1] for name in self._archive.names(f"{self._home}/{chain}"))
+        there = {int(match[1]) for match in map(SEGMENT.fullmatch, names) if match}
+        return sorted({*segments_of(self._root, chain), *there})
+
+    def path(self, chain: ChainName, number: int) -> Path:
+        here = segment_path(self._root, chain, number)
+        if here.exists():
+            return here
+        target = Path(self._scratch.name) / f"{chain}.log"
+        target.write_bytes(self._archive.read(segment_name(self._home, chain, number)))
+        return target
+
+    def close(self) -> None:
+        """Remove what was fetched. May be called twice."""
+        self._scratch.cleanup()

@@ -1,0 +1,174 @@
+"""Prompts and answers themselves, where the operator keeps them: ciphertext under a key of each person.
+
+The record cannot be changed, so what must be able to vanish is not in it: erasing a person destroys their key, and
+what was sealed under it is noise from then on. The chain stays whole.
+"""
+
+from __future__ import annotations
+
+import base64
+import secrets
+import threading
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final, Protocol
+
+from ashore.audit.model import Sealed
+from ashore.errors import NotFound, TamperedAudit
+from ashore.state import Database, bump, execute
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+SUBJECTS_EPOCH: Final = "audit-subjects"
+"""Moves when somebody was erased: every process forgets the keys that it holds."""
+MAX_BYTES: Final = 1 << 20
+"""Of a prompt, and of an answer; more is cut. The digest is of the whole."""
+NONCE_BYTES: Final = 12
+
+
+@dataclass(frozen=True, slots=True)
+class SubjectKey:
+    """What the content of one person is sealed with."""
+
+    key_id: str
+    secret: bytes = field(repr=False)
+
+
+class SubjectKeys(Protocol):
+    """Keeps the keys."""
+
+    def current(self, subject: str) -> SubjectKey:
+        """Return the key of a person, made now if there is none. Several processes get the same one."""
+        ...
+
+    def find(self, key_id: str) -> SubjectKey | None:
+        """Return a key by its name; None when it was destroyed or never was."""
+        ...
+
+    def erase(self, subject: str) -> int:
+        """Destroy every key of a person, and return how many. May be called twice."""
+        ...
+
+
+class MemorySubjectKeys:
+    """Keys in the process: the twin."""
+
+    def __init__(self) -> None:
+        self._keys: dict[str, SubjectKey] = {}
+
+    def current(self, subject: str) -> SubjectKey:
+        return self._keys.setdefault(subject, new_subject_key())
+
+    def find(self, key_id: str) -> SubjectKey | None:
+        return next((key for key in self._keys.values() if key.key_id == key_id), None)
+
+    def erase(self, subject: str) -> int:
+        return int(self._keys.pop(subject, None) is not None)
+
+
+class SqlSubjectKeys:
+    """Keys in the state."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def current(self, subject: str) -> SubjectKey:
+        with self._database.write() as connection:
+            found = self._live(connection, subject)
+            if found is None:
+                key = new_subject_key()
+                execute(
+                    connection,
+                    "INSERT INTO audit_subject (key_id, subject, secret, created_s) "
+                    "VALUES (:key_id, :subject, :secret, :at) ON CONFLICT DO NOTHING",
+                    key_id=key.key_id,
+                    subject=subject,
+                    secret=key.secret.hex(),
+                    at=int(time.time()),
+                )
+                found = self._live(connection, subject)
+        assert found is not None
+        return found
+
+    def find(self, key_id: str) -> SubjectKey | None:
+        with self._database.read() as connection:
+            statement = "SELECT secret FROM audit_subject WHERE key_id = :key_id AND erased_s IS NULL"
+            secret = execute(connection, statement, key_id=key_id).scalar()
+        return None if secret is None else SubjectKey(key_id, bytes.fromhex(str(secret)))
+
+    def erase(self, subject: str) -> int:
+        with self._database.write() as connection:
+            statement = (
+                "UPDATE audit_subject SET secret = :nothing, erased_s = :at "
+                "WHERE subject = :subject AND erased_s IS NULL RETURNING key_id"
+            )
+            # as long as what it overwrites, so that it lands on the same bytes of the page
+            gone = execute(connection, statement, nothing="0" * 64, at=int(time.time()), subject=subject).fetchall()
+            bump(connection, SUBJECTS_EPOCH)
+        return len(gone)
+
+    def _live(self, connection: Connection, subject: str) -> SubjectKey | None:
+        statement = "SELECT key_id, secret FROM audit_subject WHERE subject = :subject AND erased_s IS NULL"
+        row = execute(connection, statement, subject=subject).mappings().first()
+        return None if row is None else SubjectKey(str(row["key_id"]), bytes.fromhex(str(row["secret"])))
+
+
+class ContentSealer:
+    """A `Sealer` for the writer, and the way back. Safe to use from several threads."""
+
+    def __init__(self, keys: SubjectKeys) -> None:
+        self._keys = keys
+        self._known: dict[str, SubjectKey] = {}
+        self._lock = threading.Lock()
+
+    def forget(self) -> None:
+        """Ask for every key anew; called when somebody was erased."""
+        with self._lock:
+            self._known = {}
+
+    def seal(self, subject: str, prompt: bytes, answer: bytes) -> Sealed | None:
+        with self._lock:
+            key = self._known.get(subject)
+            if key is None:
+                key = self._known[subject] = self._keys.current(subject)
+        return Sealed(answer=_seal(key, b"answer", answer), key_id=key.key_id, prompt=_seal(key, b"prompt", prompt))
+
+    def open(self, sealed: Sealed) -> tuple[bytes, bytes]:
+        """Return prompt and answer.
+
+        Raises:
+            NotFound: the key was destroyed.
+            TamperedAudit: the ciphertext was changed.
+        """
+        key = self._keys.find(sealed.key_id)
+        if key is None:
+            raise NotFound(
+                f"the key {sealed.key_id} of this content was destroyed",
+                hint="its subject was erased; nothing reads it",
+            )
+        return _open(key, b"prompt", sealed.prompt), _open(key, b"answer", sealed.answer)
+
+
+def new_subject_key() -> SubjectKey:
+    """Return a fresh key from the system's randomness."""
+    return SubjectKey(f"subject-{secrets.token_hex(8)}", secrets.token_bytes(32))
+
+
+def _seal(key: SubjectKey, what: bytes, clear: bytes) -> str:
+    from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+    nonce = secrets.token_bytes(NONCE_BYTES)
+    sealed = AESGCM(key.secret).encrypt(nonce, clear[:MAX_BYTES], key.key_id.encode() + b"/" + what)
+    return base64.b64encode(nonce + sealed).decode()
+
+
+def _open(key: SubjectKey, what: bytes, text: str) -> bytes:
+    from cryptography.exceptions import InvalidTag
+    from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+    raw = base64.b64decode(text)
+    try:
+        return AESGCM(key.secret).decrypt(raw[:NONCE_BYTES], raw[NONCE_BYTES:], key.key_id.encode() + b"/" + what)
+    except InvalidTag as fault:
+        raise TamperedAudit("the sealed content is not what was sealed", hint="run `ashore audit verify`") from fault

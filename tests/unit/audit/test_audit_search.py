@@ -1,0 +1,335 @@
+"""Search, export, content and archive of one home's record."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import random
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+from audit_notes import a_note, an_act, write_chain
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ashore.audit import (
+    AuditLog,
+    AuditService,
+    ChainName,
+    ChainWriter,
+    Checkpoints,
+    ContentSealer,
+    LogOptions,
+    MemoryArchive,
+    MemorySubjectKeys,
+    Query,
+    Reader,
+    archive_segments,
+    read_moment,
+    verify_export,
+    verify_folder,
+)
+from ashore.audit.archive import ArchiveShelf, FolderArchive
+from ashore.audit.export import cef_row, csv_row, jsonl_row
+from ashore.audit.model import Place
+from ashore.audit.query import matches
+from ashore.audit.records import act_record
+from ashore.audit.search import Hit, oldest_first, search
+from ashore.audit.segments import LocalShelf, segment_path, segments_of
+from ashore.audit.writer import DAY_US, Draft
+from ashore.core import MemoryRecorder
+from ashore.errors import AuditUnavailable, Conflict, InvalidRequest, NotFound, TamperedAudit
+
+READER = Reader(actor="auditor", origin="10.0.0.9")
+NASTY = '=cmd|"x"\n{"a":1}\r\u2028\u202e,;\t|\\="'
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two chains with several segments, a year's worth of names."""
+    folder = tmp_path_factory.mktemp("search") / "audit"
+    chance = random.Random(3)
+    for chain in ("api-0", "cli"):
+        writer = ChainWriter(folder, ChainName(chain), segment_bytes=9_000)
+        for number in range(300):
+            at_us = 1_700_000_000_000_000 + number * 1_000_000
+            what = (
+                an_act(
+                    number, reason=chance.choice(["opened for Müller", "金额超限", "Closing of the YEAR", 'a "b" c'])
+                )
+                if number % 7 == 0
+                else a_note(
+                    number,
+                    principal=f"user-{number % 11}",
+                    outcome=chance.choice(["answered", "failed", "cancelled"]),
+                    tenant="Zürich" if number % 5 else "retail",
+                )
+            )
+            writer.append([Draft(at_us, number, what)])
+        writer.close()
+    return folder
+
+
+QUERIES = st.builds(
+    Query,
+    actor=st.sampled_from(["", "", "user-3", "sysadmin", "nobody"]),
+    tenant=st.sampled_from(["", "", "retail", "Zürich"]),
+    action=st.sampled_from(["", "", "model:infer", "key:*", "segment:open"]),
+    outcome=st.sampled_from(["", "", "failed", "done"]),
+    resource=st.sampled_from(["", "", "key/*", "key/ash_00000007"]),
+    chain=st.sampled_from(["", "", "cli"]),
+    text=st.sampled_from(["", "", "closing", "müller", "金额", '"b"', "year opened", "expires_days=90 key", "zzz"]),
+    since_us=st.sampled_from([0, 0, 1_700_000_100_000_000]),
+    until_us=st.sampled_from([0, 0, 1_700_000_200_000_000]),
+    limit=st.sampled_from([1, 5, 10_000]),
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(QUERIES)
+def test_search_finds_what_reading_everything_finds(root: Path, query: Query) -> None:
+    everything = list(oldest_first(LocalShelf(root), Query(chain=query.chain)))
+    expected = [hit for hit in everything if matches(query, hit.record)]
+    found = search(LocalShelf(root), query)
+    assert len(found) == min(query.limit, len(expected))
+    assert {hit.place for hit in found} <= {hit.place for hit in expected}
+    times = [hit.order_us for hit in found]
+    assert times == sorted(times, reverse=True)
+    for chain in ("api-0", "cli"):
+        seqs = [hit.record.seq for hit in found if hit.place.chain == chain]
+        assert seqs == sorted(seqs, reverse=True), "newest first by number, whatever the clock said"
+
+
+def test_a_line_of_rubbish_hides_nothing(tmp_path: Path) -> None:
+    write_chain(tmp_path, 20)
+    path = segment_path(tmp_path, ChainName("api-0"), 1)
+    lines = path.read_bytes().splitlines(keepends=True)
+    lines[7] = b"\xff\x00 not a record \xc3\n"
+    path.write_bytes(b"".join(lines) + b"half a li")
+    found = search(LocalShelf(tmp_path), Query(kind="request", limit=1000))
+    assert len(found) == 19
+
+
+@pytest.mark.parametrize(
+    ("text", "us"),
+    [
+        ("1970-01-02", DAY_US),
+        ("1970-01-01T08:00:00+08:00", 0),
+        ("1970-01-01T00:00:01.5", 1_500_000),
+        ("2h", (1_000_000 - 7_200) * 1_000_000),
+    ],
+)
+def test_moments(text: str, us: int) -> None:
+    assert read_moment(text, now_s=1_000_000.0) == us
+
+
+def test_what_is_no_moment_says_so() -> None:
+    with pytest.raises(InvalidRequest, match="is no moment"):
+        read_moment("yesterday", now_s=0.0)
+
+
+def a_service(root: Path, tmp_path: Path) -> tuple[AuditService, MemoryRecorder]:
+    recorder = MemoryRecorder()
+    keys = tmp_path / "keys"
+    Checkpoints(root, keys).make(1, force=True)
+    return AuditService(root, keys, recorder), recorder
+
+
+def test_every_reading_is_recorded_before_it_is_answered(root: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "audit"
+    shutil.copytree(root, copy)
+    service, recorder = a_service(copy, tmp_path)
+    service.search(Query(actor="user-3", limit=7), READER)
+    assert service.verify(READER).ok
+    service.export(tmp_path / "out", Query(), "csv", READER)
+    service.copy(tmp_path / "copy", READER)
+    assert [act.action for act in recorder.acts] == ["audit:search", "audit:verify", "audit:export", "audit:export"]
+    assert recorder.acts[0].detail == {"actor": "user-3", "limit": 7}
+    assert {act.actor for act in recorder.acts} == {"auditor"}
+
+    class Broken(MemoryRecorder):
+        def settle(self, timeout_s: float) -> None:
+            raise AuditUnavailable
+
+    unheard = AuditService(copy, tmp_path / "keys", Broken())
+    for read in (lambda: unheard.search(Query(), READER), lambda: unheard.copy(tmp_path / "no", READER)):
+        with pytest.raises(AuditUnavailable):
+            read()
+    assert not (tmp_path / "no").exists()
+
+
+@pytest.mark.parametrize("form", ["csv", "jsonl", "cef"])
+def test_an_export_is_signed_and_any_change_shows(root: Path, tmp_path: Path, form: str) -> None:
+    copy, out = tmp_path / "audit", tmp_path / "out"
+    shutil.copytree(root, copy)
+    service, _ = a_service(copy, tmp_path)
+    manifest = service.export(out, Query(action="key:*"), form, READER)  # type: ignore[arg-type]
+    trusted = service.public_keys()
+    assert verify_export(out, trusted) == (manifest, None)
+    assert manifest.records == 86 and manifest.by == "auditor" and manifest.query == {"action": "key:*"}
+    with pytest.raises(Conflict):
+        service.export(out, Query(), "csv", READER)
+    data = (out / manifest.file).read_bytes()
+    for name, changed in (
+        (manifest.file, data.replace(b"sysadmin", b"sysadmim", 1)),
+        (manifest.file, data[:-10]),
+        ("manifest.json", (out / "manifest.json").read_bytes().replace(b'"records":86', b'"records":85')),
+        ("manifest.sig", b"AAAA\n"),
+    ):
+        bad = tmp_path / "bad"
+        shutil.copytree(out, bad)
+        (bad / name).write_bytes(changed)
+        problem = verify_export(bad, trusted)[1]
+        assert problem is not None and problem.file == str(bad / (name if name != "manifest.json" else "manifest.sig"))
+        shutil.rmtree(bad)
+
+
+def test_the_record_itself_is_copied_and_verifies_elsewhere(root: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "audit"
+    shutil.copytree(root, copy)
+    service, _ = a_service(copy, tmp_path)
+    service.copy(tmp_path / "out", READER)
+    assert verify_folder(tmp_path / "out", trusted=service.public_keys()).ok
+
+
+def a_hit(**changes: object) -> Hit:
+    record = act_record(an_act(1, **changes), seq=1, at_us=1_700_000_000_000_000, mono_us=1)
+    return Hit(place=Place(chain=ChainName("api-0"), segment=1, offset=0), record=record, order_us=1)
+
+
+@pytest.mark.parametrize("field", ["actor", "reason", "resource", "tenant", "origin"])
+def test_no_text_forges_a_line_or_a_formula(field: str) -> None:
+    hit = a_hit(**{field: NASTY, "detail": {NASTY: NASTY}})
+    for row in (csv_row(hit), jsonl_row(hit), cef_row(hit)):
+        text = row.decode()
+        assert text.endswith("\n") and len(text.splitlines()) == 1 and text[:-1].isprintable()
+    cells = next(csv.reader(io.StringIO(csv_row(hit).decode())))
+    assert not any(cell.startswith(("=", "+", "-", "@", "\t")) for cell in cells)
+    assert json.loads(jsonl_row(hit))[field] == NASTY, "escaped, and not altered"
+    cef = cef_row(hit).decode()
+    assert len(re.findall(r"(?<!\\)\|", cef.split("|", 7)[7])) >= 0 and cef.startswith("CEF:0|ashore|ashore|")
+    assert "\\=cmd" in cef
+
+
+@pytest.mark.parametrize("beginning", ["=", "+", "-", "@", "＝", "\t=", "\r="])
+def test_a_cell_that_begins_like_a_formula_is_quoted(beginning: str) -> None:
+    row = next(csv.reader(io.StringIO(csv_row(a_hit(reason=f"{beginning}1+1")).decode())))
+    cell = row[11]
+    assert cell.endswith("1+1") and cell.startswith(("'", "\\u"))
+
+
+# --- content
+
+
+def sealed_log(root: Path, keys: MemorySubjectKeys) -> None:
+    log = AuditLog(ChainWriter(root, ChainName("api-0")), options=LogOptions(keeps_content=True, gather_s=0.0)).start()
+    log.seal_content_with(ContentSealer(keys))
+    log.note(a_note(1, principal="alice", content=(b"her question", b"her answer")))
+    log.note(a_note(2, principal="bob", content=("Bobs 问题".encode(), b"x" * 3_000_000)))
+    log.close()
+
+
+def test_content_is_sealed_and_vanishes_with_its_key(tmp_path: Path) -> None:
+    root, keys = tmp_path / "audit", MemorySubjectKeys()
+    sealed_log(root, keys)
+    assert b"question" not in segment_path(root, ChainName("api-0"), 1).read_bytes()
+    service, recorder = a_service(root, tmp_path)
+    sealer = ContentSealer(keys)
+    record, prompt, answer = service.content("api-0#3", sealer, READER)
+    assert (record.actor, prompt, answer) == ("alice", b"her question", b"her answer")
+    assert len(service.content("api-0#4", sealer, READER)[2]) == 1 << 20, "cut, and the digest is of the whole"
+
+    assert service.erase("alice", keys, READER) == 1
+    assert service.erase("alice", keys, READER) == 0
+    with pytest.raises(NotFound, match="was destroyed"):
+        service.content("api-0#3", sealer, READER)
+    assert service.content("api-0#4", sealer, READER)[1] == "Bobs 问题".encode()
+    assert service.verify(READER).ok, "the chain stays whole"
+    assert [act.action for act in recorder.acts][:3] == ["audit:content", "audit:content", "audit:erase"]
+
+
+def test_changed_ciphertext_and_records_without_content_say_so(tmp_path: Path) -> None:
+    root, keys = tmp_path / "audit", MemorySubjectKeys()
+    sealed_log(root, keys)
+    service, _ = a_service(root, tmp_path)
+    sealer = ContentSealer(keys)
+    record = service.content("api-0#3", sealer, READER)[0]
+    assert record.content is not None
+    import msgspec
+
+    swapped = msgspec.structs.replace(record.content, prompt=record.content.answer, answer=record.content.prompt)
+    with pytest.raises(TamperedAudit):
+        sealer.open(swapped)
+    for place, words in (("api-0#1", "keeps no content"), ("api-0#99", "keeps no content"), ("zz#1", "no chain")):
+        with pytest.raises(NotFound, match=words):
+            service.content(place, sealer, READER)
+    for place in ("api-0", "#", "../x#1", "api-0#x"):
+        with pytest.raises((InvalidRequest, NotFound)):
+            service.content(place, sealer, READER)
+
+
+# --- archive
+
+
+def an_old_home(tmp_path: Path) -> tuple[Path, Checkpoints]:
+    root = tmp_path / "audit"
+    writer = ChainWriter(root, ChainName("api-0"), segment_bytes=4_000)
+    for number in range(90):
+        writer.append([Draft(number * DAY_US // 10, number, a_note(number))])
+    writer.close()
+    checkpoints = Checkpoints(root, tmp_path / "keys")
+    checkpoints.make(1)
+    return root, checkpoints
+
+
+def test_old_segments_leave_and_are_still_verified_and_found(tmp_path: Path) -> None:
+    root, checkpoints = an_old_home(tmp_path)
+    before, chain = segments_of(root, ChainName("api-0")), ChainName("api-0")
+    archive = FolderArchive(tmp_path / "archive")
+    done = archive_segments(root, checkpoints.home, archive, checkpoints, now_us=9 * DAY_US, after_days=5)
+    assert [one.segment for one in done] == before[:-1]
+    left = segments_of(root, chain)
+    assert 1 < len(left) < len(before), "the young ones are copied, and stay"
+    assert not [one for one in done if one.removed and one.segment in left]
+    trusted = AuditService(root, tmp_path / "keys", MemoryRecorder()).public_keys()
+    assert verify_folder(root, trusted=trusted).ok, "a signed checkpoint says where the chain begins here"
+    shelf = ArchiveShelf(root, checkpoints.home, archive)
+    report = verify_folder(root, trusted=trusted, shelf=shelf)
+    assert report.ok and report.chains[0].first_seq == 1 and report.chains[0].segments == len(before)
+    assert len(search(shelf, Query(kind="request", limit=1000))) == 90
+    assert len(search(LocalShelf(root), Query(kind="request", limit=1000))) < 90
+    shelf.close()
+
+    segment_path(root, chain, left[0]).unlink()
+    assert "is missing" in verify_folder(root, trusted=trusted).problems[0].what
+    assert archive_segments(root, checkpoints.home, archive, checkpoints, now_us=9 * DAY_US, after_days=9_999)
+
+
+def test_a_copy_that_does_not_come_back_removes_nothing(tmp_path: Path) -> None:
+    root, checkpoints = an_old_home(tmp_path)
+    before = segments_of(root, ChainName("api-0"))
+
+    class Lossy(MemoryArchive):
+        def read(self, name: str) -> bytes:
+            return super().read(name)[:-1]
+
+    with pytest.raises(TamperedAudit, match="came back other"):
+        archive_segments(root, checkpoints.home, Lossy(), checkpoints, now_us=99 * DAY_US, after_days=1)
+    assert segments_of(root, ChainName("api-0")) == before
+
+
+def test_an_altered_archive_is_found(tmp_path: Path) -> None:
+    root, checkpoints = an_old_home(tmp_path)
+    archive = MemoryArchive()
+    archive_segments(root, checkpoints.home, archive, checkpoints, now_us=99 * DAY_US, after_days=1)
+    name = next(iter(archive.kept))
+    archive.kept[name] = archive.kept[name].replace(b"alice@bank", b"alice@bonk", 1)
+    trusted = AuditService(root, tmp_path / "keys", MemoryRecorder()).public_keys()
+    shelf = ArchiveShelf(root, checkpoints.home, archive)
+    assert "hash" in verify_folder(root, trusted=trusted, shelf=shelf).problems[0].what
+    del archive.kept[name]
+    assert "is missing" in verify_folder(root, trusted=trusted, shelf=shelf).problems[0].what
+    shelf.close()
