@@ -528,6 +528,32 @@ def test_an_auditor_is_silenced_by_nobody_alone(house: House) -> None:
     assert told[-1].detail["consent_of"] == "sam"
 
 
+def test_a_puppet_does_not_help_to_silence_an_auditor(house: House) -> None:
+    system, security, _ = house.three()
+    sec, sam = house.actor(security), house.actor(system)
+    for name, role in (("ann2", "auditor"), ("puppet", "system-administrator"), ("sec2", "security-officer")):
+        key = house.make(sec, name, role)
+        if name == "puppet":
+            house.people.consent(house.actor(key), "ann")
+            rotated = house.keyring.rotate(house.actor(key), house.who(key).key_id, overlap_s=0)
+            house.people.consent(house.actor(rotated.secret), "ann")
+    for one in (sec, house.actor(key)):
+        with pytest.raises(Conflict, match="puppet does not count"):
+            house.people.change_account(one, "user", "ann", disabled=True)
+    house.people.remove_account(sec, "user", "sam")
+    sam = house.actor(house.make(sec, "sam", "system-administrator"))
+    house.people.consent(sam, "ann")
+    with pytest.raises(Conflict, match="puppet, sam does not count"):
+        house.people.change_account(sec, "user", "ann", disabled=True)
+
+
+@pytest.mark.parametrize("name", ["system", "first-key", "first-key@elsewhere", "internal", "os:root"])
+def test_nobody_is_called_what_the_record_calls_ashore(house: House, name: str) -> None:
+    sec = house.actor(house.three()[1])
+    with pytest.raises(InvalidRequest, match="would not tell them from"):
+        house.make(sec, name)
+
+
 def test_nobody_else_gets_a_key_of_an_administrator(house: House) -> None:
     _, security, auditor = house.three()
     sec = house.actor(security)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 from ashore.access import sql
 from ashore.access.authority import Compiled, raised_by, refusal
 from ashore.access.model import Principal
-from ashore.access.offices import CONSENT_S, bootstrap_hint, officers_of
+from ashore.access.offices import CONSENT_S, bootstrap_hint, makers_of, officers_of
 from ashore.access.policy import check_separation
 from ashore.access.records import Account
 from ashore.access.roles import AUDITOR, OFFICERS
@@ -108,14 +108,18 @@ class Desk:
     def _use_consent(self, account: str) -> None:
         subject = f"user/{account}"
         consents = set(sql.consents_to(self.connection, subject, since_s=self.now_s - CONSENT_S))
-        if not consents - {self.principal.id, account}:
+        mine = makers_of(self.connection, self.principal.id)
+        others = {one for one in consents - {account} if not makers_of(self.connection, one) & mine}
+        if not others:
+            told = f"; {', '.join(sorted(consents))} does not count: you may know the key" if consents else ""
             raise Conflict(
-                f"{account} is an auditor, and nobody silences one alone",
-                hint=f"a system administrator consents first, for 24 hours: `ashore access consent {account}`",
+                f"{account} is an auditor, and nobody silences one alone{told}",
+                hint="a system administrator whose keys you did not make consents first, for 24 hours: "
+                f"`ashore access consent {account}`",
             )
         if not self.dry:
             sql.use_consents(self.connection, subject)
-        self.detail["consent_of"] = ", ".join(sorted(consents))
+        self.detail["consent_of"] = ", ".join(sorted(others))
 
 
 class Acts:

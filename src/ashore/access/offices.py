@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 from ashore.access import sql
 from ashore.access.authority import Compiled
 from ashore.access.model import Principal
-from ashore.access.records import Account
+from ashore.access.records import FIRST_KEY_ID, Account
 from ashore.access.roles import OFFICERS
 from ashore.core import TenantId
 
@@ -59,6 +59,21 @@ def bootstrap_hint(connection: Connection, now_s: int) -> str:
         f"the first key only makes the three administrators; missing: {', '.join(missing)}. "
         f"Next: `ashore access user create NAME --role {missing[0]}`"
     )
+
+
+def makers_of(connection: Connection, account: str) -> frozenset[str]:
+    """Return an account and everybody who ever made a key for it, and for them, and so on; not the first key.
+
+    Whoever makes a key knows it. Two accounts that have a maker in common may be one person.
+    """
+    found: set[str] = set()
+    todo = [account]
+    while todo:
+        one = todo.pop()
+        if one and one not in found and one.partition("@")[0] != FIRST_KEY_ID:
+            found.add(one)
+            todo += [key.created_by for key in sql.list_keys(connection, owner=one, limit=10_000)]
+    return frozenset(found)
 
 
 def _candidates(connection: Connection, compiled: Compiled) -> list[Account]:

@@ -13,7 +13,7 @@ from ashore.access.authority import Compiled
 from ashore.access.book import bind, save, unbind
 from ashore.access.keyring import KeyWish, NewKey, issue
 from ashore.access.offices import bootstrap_hint, missing_offices
-from ashore.access.policy import Binding, check_name, check_title
+from ashore.access.policy import Binding, check_account_id, check_name, check_title
 from ashore.access.records import Account, AccountKind, Group, Tenant
 from ashore.access.roles import FIRST_ADMINISTRATORS, OFFICERS
 from ashore.core import did_you_mean
@@ -114,7 +114,7 @@ class People:
             InvalidRequest: a name is malformed, or it would hold two offices.
         """
         account = Account(
-            id=check_name(wish.id, wish.kind),
+            id=check_account_id(wish.id, wish.kind),
             kind=wish.kind,
             tenant=wish.tenant,
             title=check_title(wish.title),
@@ -163,7 +163,7 @@ class People:
         with self._acts.write(actor, f"{kind}:change", f"{kind}/{account_id}") as desk:
             found = sql.find_account(desk.connection, account_id)
             if found is None and disabled and ":" in account_id:
-                check_name(account_id, kind)
+                check_account_id(account_id, kind)
                 found = Account(id=account_id, kind=kind, tenant="default", created_s=desk.now_s)
             found = _account(desk, kind, account_id) if found is None or found.kind != kind else found
             desk.require(ACCESS_WRITE, found.resource)

@@ -21,6 +21,8 @@ _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@:+|-]{0,127}")
 _RESOURCE: Final = re.compile(r"[A-Za-z0-9._@:+|/-]{0,255}\*?")
 _ACTION: Final = re.compile(r"\*|[a-z]+(:([a-z-]+|\*))?")
 _RULE: Final = re.compile(r"(?:(allow|deny) +)?(\S+) +on +(\S+)")
+_RESERVED: Final = frozenset({"system", "internal", "nobody", "everyone", "anonymous"})
+_RESERVED_BEGINNINGS: Final = ("first-key", "os:")
 SUBJECT_KINDS: Final = ("user", "service", "group", "tenant")
 EVERYONE: Final = "everyone"
 
@@ -108,6 +110,22 @@ def check_name(name: str, what: str) -> str:
             f"{name[:100]!r} cannot name a {what}",
             hint="letters, digits and ._@:+|- only, at most 128 of them",
             param=what,
+        )
+    return name
+
+
+def check_account_id(name: str, kind: str) -> str:
+    """Return `name` when an account may be called so.
+
+    Raises:
+        InvalidRequest: it is malformed, or is what the record calls ashore itself or a user of the machine.
+    """
+    check_name(name, kind)
+    if name in _RESERVED or name.startswith(_RESERVED_BEGINNINGS):
+        raise InvalidRequest(
+            f"no {kind} can be called {name!r}: the record would not tell them from ashore itself",
+            hint="choose another name",
+            param=kind,
         )
     return name
 
