@@ -74,7 +74,7 @@ def run_block(block: Block, *, folder: Path, env: Mapping[str, str], timeout_s: 
     state = folder / ".page-state"
     script = (
         f"set -euo pipefail\n[ -f '{state}' ] && . '{state}'\n{block.commands}\n"
-        f"declare -p | grep -v '^declare -[a-z]*r' > '{state}'\necho \"cd '$PWD'\" >> '{state}'\n"
+        f"{{ declare -p | grep -v '^declare -[a-z]*r'; declare -f; echo \"cd '$PWD'\"; }} > '{state}'\n"
     )
     done = subprocess.run(
         ["bash", "-c", script],
