@@ -411,11 +411,12 @@ def costs() -> dict[str, float]:
 
 
 def median_us(thousand: Callable[[], object]) -> float:
+    """Return microseconds of processor time of one of a thousand calls: nobody contends for the lock here."""
     rounds = []
     for _ in range(20):
-        began = time.perf_counter()
+        began = time.process_time()
         thousand()
-        rounds.append((time.perf_counter() - began) * 1e3)
+        rounds.append((time.process_time() - began) * 1e3)
     return sorted(rounds)[10]
 
 
@@ -457,7 +458,7 @@ def main() -> int:
         rows += table(arguments, verdicts, recorded)
     found = costs()
     rows += [
-        Row(what=f"{name.replace('_', ' ')} under three budgets, p50", value=value, unit="µs", bar=None)
+        Row(what=f"{name.replace('_', ' ')} under three budgets, processor time, p50", value=value, unit="µs", bar=None)
         for name, value in found.items()
     ]
     text = report(arguments, rows)

@@ -15,7 +15,8 @@ budget = App(name="budget", help="List, set, remove and show budgets.")
 
 AsJson = Annotated[bool, Parameter(name="--json", negative=())]
 WindowWord = Literal["minute", "hour", "day", "month", "total"]
-KindWord = Literal["tokens", "requests", "concurrency"]
+KindWord = Literal["tokens", "requests", "concurrency", "queued_jobs", "stored_bytes"]
+NOW_KINDS = ("concurrency", "queued_jobs", "stored_bytes")
 
 
 @budget.command(name="list")
@@ -60,9 +61,10 @@ def set_(
     fit all budgets that it is under.
 
     Args:
-        kind: tokens (of prompt and answer), requests, or concurrency (requests that run or wait at one moment).
+        kind: tokens (of prompt and answer), requests, or concurrency (requests that run or wait at one moment); of a
+            tenant also queued_jobs (that have not ended) and stored_bytes (of files).
         cap: The most of them.
-        per: Window after which it begins anew. Not for concurrency.
+        per: Window after which it begins anew, for tokens and requests.
         of_key: Name of an API key, ash_0a1b2c3d.
         user: Name of a user or service account.
         tenant: Name of a tenant.
@@ -75,7 +77,7 @@ def set_(
     body = {
         "kind": kind,
         "cap": cap,
-        "window": "now" if kind == "concurrency" else per,
+        "window": "now" if kind in NOW_KINDS else per,
         "key": of_key,
         "user": user,
         "tenant": tenant,

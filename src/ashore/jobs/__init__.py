@@ -27,8 +27,9 @@ from ashore.jobs.model import (
     StoredFile,
     new_id,
 )
-from ashore.jobs.ports import FileStore, Handler, JobStore
+from ashore.jobs.ports import FileStore, Handler, JobStore, Quotas
 from ashore.jobs.queue import JobQueue
+from ashore.jobs.quota import NoQuotas, QuotaKind
 from ashore.jobs.runner import Lane, Runner
 from ashore.jobs.sql import SqlJobs
 from ashore.jobs.webhook import WebhookHandler, resolve, webhook_secret
@@ -62,7 +63,10 @@ __all__ = [
     "MemoryFiles",
     "MemoryJobs",
     "NewJob",
+    "NoQuotas",
     "Outcome",
+    "QuotaKind",
+    "Quotas",
     "Reply",
     "Runner",
     "SqlFiles",

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from ashore.jobs.model import StoredFile
+from ashore.jobs.quota import tenant_lock, too_many_bytes
 from ashore.jobs.room import check_room
 from ashore.state import Database, execute, execute_many
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
 
 PIECE_BYTES: Final = 1 << 20
 _COLUMNS: Final = "file_id, tenant, filename, purpose, num_bytes, created_ms, expires_ms, complete"
@@ -21,8 +25,7 @@ class SqlFiles:
 
     def create(self, file: StoredFile) -> None:
         with self._database.write() as connection:
-            execute(connection, "DELETE FROM file_piece WHERE file_id = :id", id=file.file_id)
-            execute(connection, "DELETE FROM stored_file WHERE file_id = :id", id=file.file_id)
+            _drop(connection, file.file_id)
             execute(
                 connection,
                 f"INSERT INTO stored_file ({_COLUMNS}) VALUES "
@@ -46,21 +49,29 @@ class SqlFiles:
         with self._database.write() as connection:
             execute(connection, statement, id=file_id, number=number, piece=piece)
 
-    def complete(self, file: StoredFile) -> StoredFile | None:
+    def complete(self, file: StoredFile, *, most_bytes: int | None = None) -> StoredFile | None:
         statement = (
             "UPDATE stored_file SET complete = 1, num_bytes = :num_bytes, purpose = :purpose, filename = :filename, "
             "expires_ms = :expires_ms WHERE file_id = :id"
         )
+        over: int | None = None
         with self._database.write() as connection:
-            execute(
-                connection,
-                statement,
-                id=file.file_id,
-                num_bytes=file.num_bytes,
-                purpose=file.purpose,
-                filename=file.filename,
-                expires_ms=file.expires_ms,
-            )
+            if most_bytes is not None:
+                over = _over(connection, file, most_bytes)
+            if over is not None:
+                _drop(connection, file.file_id)
+            else:
+                execute(
+                    connection,
+                    statement,
+                    id=file.file_id,
+                    num_bytes=file.num_bytes,
+                    purpose=file.purpose,
+                    filename=file.filename,
+                    expires_ms=file.expires_ms,
+                )
+        if over is not None and most_bytes is not None:
+            raise too_many_bytes(file.tenant, over, file.num_bytes, most_bytes)
         return self.get(file.file_id)
 
     def get(self, file_id: str) -> StoredFile | None:
@@ -118,3 +129,21 @@ class SqlFiles:
 
 def _file(row: Mapping[Any, Any]) -> StoredFile:
     return StoredFile(**{**row, "complete": bool(row["complete"])})
+
+
+def _drop(connection: Connection, file_id: str) -> None:
+    execute(connection, "DELETE FROM file_piece WHERE file_id = :id", id=file_id)
+    execute(connection, "DELETE FROM stored_file WHERE file_id = :id", id=file_id)
+
+
+def _over(connection: Connection, file: StoredFile, most_bytes: int) -> int | None:
+    """Return what the tenant stores already, where that and the file are too much."""
+    tenant_lock(connection, file.tenant)
+    others = execute(
+        connection,
+        "SELECT COALESCE(SUM(num_bytes), 0) FROM stored_file WHERE tenant = :tenant AND complete = 1 "
+        "AND file_id <> :id",
+        tenant=file.tenant,
+        id=file.file_id,
+    ).scalar_one()
+    return int(others) if int(others) + file.num_bytes > most_bytes else None

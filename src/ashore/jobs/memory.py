@@ -9,6 +9,7 @@ from dataclasses import replace
 from ashore.jobs import rules
 from ashore.jobs.fairness import Turns, choose
 from ashore.jobs.model import FINAL, Change, Job, JobBody, JobState, Lease, NewJob, StoredFile
+from ashore.jobs.quota import too_many_bytes, too_many_jobs
 from ashore.jobs.rules import Rule
 
 
@@ -21,9 +22,21 @@ class MemoryJobs:
         self._bodies: dict[str, JobBody] = {}
         self._turns = Turns(present=0.0, finish={})
 
-    def add(self, jobs: Sequence[NewJob], now_ms: int) -> list[Job]:
+    def add(self, jobs: Sequence[NewJob], now_ms: int, *, most_queued: int | None = None) -> list[Job]:
         with self._lock:
-            return [self._add(job, now_ms) for job in jobs]
+            before = set(self._jobs)
+            kept = [self._add(job, now_ms) for job in jobs]
+            if most_queued is not None and set(self._jobs) != before:
+                tenant = jobs[0].tenant
+                found = sum(
+                    job.tenant == tenant and not job.parent_id and job.state in ("queued", "running")
+                    for job in self._jobs.values()
+                )
+                if found > most_queued:
+                    for new in set(self._jobs) - before:
+                        del self._jobs[new], self._bodies[new]
+                    raise too_many_jobs(tenant, found - len(jobs), most_queued)
+            return kept
 
     def _add(self, new: NewJob, now_ms: int) -> Job:
         if new.job_id in self._jobs:
@@ -168,10 +181,18 @@ class MemoryFiles:
             if file_id in self._pieces:
                 self._pieces[file_id][number] = piece
 
-    def complete(self, file: StoredFile) -> StoredFile | None:
+    def complete(self, file: StoredFile, *, most_bytes: int | None = None) -> StoredFile | None:
         with self._lock:
             if file.file_id not in self._files:
                 return None
+            others = sum(
+                one.num_bytes
+                for one in self._files.values()
+                if one.tenant == file.tenant and one.complete and one.file_id != file.file_id
+            )
+            if most_bytes is not None and others + file.num_bytes > most_bytes:
+                self.delete(file.file_id)
+                raise too_many_bytes(file.tenant, others, file.num_bytes, most_bytes)
             self._files[file.file_id] = replace(file, complete=True)
             return self._files[file.file_id]
 

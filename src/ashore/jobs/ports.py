@@ -6,16 +6,25 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from ashore.jobs.model import Job, JobBody, JobState, Lease, NewJob, Outcome, StoredFile
+from ashore.jobs.quota import QuotaKind
 from ashore.jobs.rules import Rule
 
 
 class JobStore(Protocol):
     """Where jobs are kept. Every method is one transaction, and blocks; an event loop calls it on a thread."""
 
-    def add(self, jobs: Sequence[NewJob], now_ms: int) -> list[Job]:
+    def add(self, jobs: Sequence[NewJob], now_ms: int, *, most_queued: int | None = None) -> list[Job]:
         """Keep new jobs, all or none. For one whose id or idempotency key is there already, the first one is returned.
 
         When it returns, they outlive a power cut.
+
+        Args:
+            jobs: Of one tenant, where there is a bound.
+            now_ms: The time.
+            most_queued: Jobs of the tenant that have not ended, these included, without the lines of batches.
+
+        Raises:
+            BudgetExceeded: there would be more; none was kept.
         """
         ...
 
@@ -82,6 +91,14 @@ class JobStore(Protocol):
         ...
 
 
+class Quotas(Protocol):
+    """How much of the state a tenant may fill. Asked for every job and file; waits for nothing."""
+
+    def most(self, kind: QuotaKind, tenant: str) -> int | None:
+        """Return the cap, None where there is none."""
+        ...
+
+
 class FileStore(Protocol):
     """Where files lie, in pieces. Every method is one transaction, and blocks."""
 
@@ -93,8 +110,12 @@ class FileStore(Protocol):
         """Keep one piece; the same number again replaces it."""
         ...
 
-    def complete(self, file: StoredFile) -> StoredFile | None:
-        """Say that the file is whole, and what it is: purpose, name, length and expiry as given. None: it is gone."""
+    def complete(self, file: StoredFile, *, most_bytes: int | None = None) -> StoredFile | None:
+        """Say that the file is whole, and what it is: purpose, name, length and expiry as given. None: it is gone.
+
+        Raises:
+            BudgetExceeded: the files of its tenant would be longer than `most_bytes` together; this one is dropped.
+        """
         ...
 
     def get(self, file_id: str) -> StoredFile | None:

@@ -10,7 +10,8 @@ from ashore.core import Clock
 from ashore.errors import Conflict, NotFound
 from ashore.jobs import rules
 from ashore.jobs.model import Job, JobBody, JobState, Lease, NewJob, Outcome
-from ashore.jobs.ports import JobStore
+from ashore.jobs.ports import JobStore, Quotas
+from ashore.jobs.quota import NoQuotas
 
 LEASE_S: Final = 30.0
 """A worker that is silent for so long has lost its job."""
@@ -28,11 +29,13 @@ class JobQueue:
         *,
         lease_s: float = LEASE_S,
         jitter: Callable[[], float] = random.random,
+        quotas: Quotas | None = None,
     ) -> None:
         self.store: Final = store
         self._clock = clock
         self._lease_ms = int(lease_s * 1000)
         self._jitter = jitter
+        self._quotas = quotas or NoQuotas()
         self.lease_s: Final = lease_s
 
     def now_ms(self) -> int:
@@ -46,8 +49,10 @@ class JobQueue:
 
         Raises:
             Conflict: the idempotency key was used for something else.
+            BudgetExceeded: the tenant has too many that have not ended.
         """
-        kept = self.store.add([job], self.now_ms())[0]
+        most = None if job.parent_id else self._quotas.most("queued_jobs", job.tenant)
+        kept = self.store.add([job], self.now_ms(), most_queued=most)[0]
         if kept.job_id != job.job_id:
             body = self.store.body(kept.job_id)
             if body is not None and body.payload != job.payload:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 from ashore.jobs import rules
 from ashore.jobs.fairness import Turns, choose
 from ashore.jobs.model import FINAL, Change, Job, JobBody, JobState, Lease, NewJob
+from ashore.jobs.quota import tenant_lock, too_many_jobs
 from ashore.jobs.room import check_room
 from ashore.jobs.rules import Rule
 from ashore.state import Database, announce, execute, execute_many, row_lock
@@ -46,10 +47,15 @@ class SqlJobs:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def add(self, jobs: Sequence[NewJob], now_ms: int) -> list[Job]:
+    def add(self, jobs: Sequence[NewJob], now_ms: int, *, most_queued: int | None = None) -> list[Job]:
         check_room(self._database, sum(len(job.payload) for job in jobs))
         with self._database.write() as connection:
+            if most_queued is not None:
+                tenant_lock(connection, jobs[0].tenant)
+                before = _queued(connection, jobs[0].tenant)
             kept = [_add(connection, job, now_ms) for job in jobs]
+            if most_queued is not None and before < _queued(connection, jobs[0].tenant) > most_queued:
+                raise too_many_jobs(jobs[0].tenant, before, most_queued)
             announce(connection)
             return kept
 
@@ -197,6 +203,11 @@ class SqlJobs:
 
 
 _FINAL: Final = f"state IN ({', '.join(repr(state) for state in sorted(FINAL))})"
+
+
+def _queued(connection: Connection, tenant: str) -> int:
+    statement = "SELECT COUNT(*) FROM job WHERE tenant = :tenant AND parent_id = '' AND state IN ('queued', 'running')"
+    return int(execute(connection, statement, tenant=tenant).scalar_one())
 
 
 def _add(connection: Connection, new: NewJob, now_ms: int) -> Job:

@@ -8,11 +8,14 @@ from typing import Final, Literal, NamedTuple, get_args
 
 from ashore.errors import InvalidRequest
 
-Kind = Literal["tokens", "requests", "concurrency"]
-"""tokens: of prompt and answer. requests: that were answered. concurrency: that run or wait at one moment."""
+Kind = Literal["tokens", "requests", "concurrency", "queued_jobs", "stored_bytes"]
+"""tokens: of prompt and answer. requests: that were answered. concurrency: that run or wait at one moment. queued_jobs:
+that have not ended. stored_bytes: of files. The last two are counted where jobs and files are, for each tenant."""
 WindowName = Literal["minute", "hour", "day", "month", "total", "now"]
-"""Calendar windows; `total` never resets, `now` is the only one of concurrency."""
+"""Calendar windows; `total` never resets, `now` is the only one of what is not used up."""
 
+NOW_KINDS: Final = ("concurrency", "queued_jobs", "stored_bytes")
+QUOTA_KINDS: Final = ("queued_jobs", "stored_bytes")
 KINDS: Final = get_args(Kind)
 WINDOWS: Final = get_args(WindowName)
 
@@ -90,11 +93,17 @@ def check_rule(rule: BudgetRule) -> BudgetRule:
         raise InvalidRequest(f"kind is {rule.kind!r}", hint=f"one of {', '.join(KINDS)}", param="kind")
     if rule.window not in WINDOWS:
         raise InvalidRequest(f"window is {rule.window!r}", hint=f"one of {', '.join(WINDOWS)}", param="window")
-    if (rule.kind == "concurrency") != (rule.window == "now"):
+    if (rule.kind in NOW_KINDS) != (rule.window == "now"):
         raise InvalidRequest(
-            f"a budget of {rule.kind} per {rule.window}: concurrency, and nothing else, is counted `now`",
-            hint="leave the window out for concurrency; give minute, hour, day, month or total for the others",
+            f"a budget of {rule.kind} per {rule.window}: {', '.join(NOW_KINDS)}, and nothing else, are counted `now`",
+            hint="give `now` for those; minute, hour, day, month or total for tokens and requests",
             param="window",
+        )
+    if rule.kind in QUOTA_KINDS and (not rule.tenant or rule.key or rule.user or rule.model):
+        raise InvalidRequest(
+            f"a budget of {rule.kind} is for a tenant, or `*` for each, and for nobody else",
+            hint="give tenant alone",
+            param="tenant",
         )
     if not 0 <= rule.cap <= MAX_CAP:
         raise InvalidRequest(f"cap is {rule.cap}; expected 0 to {MAX_CAP}", hint="correct it", param="cap")

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
-from ashore.access.budgets.model import Asker, BudgetRule, Kind
+from ashore.access.budgets.model import EACH, Asker, BudgetRule, Kind
 from ashore.access.budgets.ports import Line, Part, UsageLine
 from ashore.access.budgets.windows import day_of, window_at
 
@@ -51,6 +51,12 @@ class RuleBook:
         """Return a rule by its name."""
         return next((rule for rule in self.rules if rule.rule_id == rule_id), None)
 
+    def most(self, kind: Kind, tenant: str) -> int | None:
+        """Return the least cap of a kind that is counted for each tenant; None where there is none."""
+        return min(
+            (rule.cap for rule in self.rules if rule.kind == kind and rule.tenant in (EACH, tenant)), default=None
+        )
+
     def _make(self, asker: Asker, now_ms: int) -> Sheet:
         lines = tuple(self._lines(asker, now_ms))
         _, day_ends_ms = window_at("day", now_ms)
@@ -67,7 +73,7 @@ class RuleBook:
 
     def _lines(self, asker: Asker, now_ms: int) -> Iterable[Line]:
         for rule in self.rules:
-            subject = rule.subject(asker)
+            subject = rule.subject(asker) if rule.kind in PARTS else None
             if subject is not None:
                 starts_ms, ends_ms = window_at(rule.window, now_ms, rule.offset_min)
                 yield Line(

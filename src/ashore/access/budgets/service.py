@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Protocol, TypeVar
 
-from ashore.access.budgets.model import Asker, BudgetRule, Standing
+from ashore.access.budgets.model import Asker, BudgetRule, Kind, Standing
 from ashore.access.budgets.ports import Hold, Ledger, Short
 from ashore.access.budgets.rulebook import RuleBook, Sheet
 from ashore.access.budgets.standing import refusal, standing_of
@@ -92,6 +92,10 @@ class LedgerBudgets:
     def hits_cost_tokens(self) -> bool:
         """Whether what comes from the cache is charged like what is made afresh."""
         return self._hits_cost_tokens
+
+    def most(self, kind: Kind, tenant: str) -> int | None:
+        """Return how much of a kind a tenant may have, None where nothing bounds it. Callable from any thread."""
+        return self._book.most(kind, tenant)
 
     async def reserve(
         self, principal: Principal, alias: str, tokens: int, *, request_id: str = "", joins: bool = False

@@ -21,6 +21,8 @@ from ashore.jobs import (
     MemoryFiles,
     MemoryJobs,
     NewJob,
+    NoQuotas,
+    Quotas,
     SqlFiles,
     SqlJobs,
     check_url,
@@ -46,6 +48,7 @@ class JobDesk:
     queue: JobQueue
     files: FileStore
     limits: JobLimits = field(default_factory=JobLimits)
+    quotas: Quotas = field(default_factory=NoQuotas)
     worked: bool = True
     """Whether there is a worker that will run what is submitted."""
 
@@ -65,11 +68,13 @@ class JobDesk:
         return await self.call(lambda: self.queue.submit(job))
 
 
-def make_desk(database: Database | None, clock: Clock, limits: JobLimits) -> JobDesk:
+def make_desk(database: Database | None, clock: Clock, limits: JobLimits, quotas: Quotas | None = None) -> JobDesk:
     """Return the desk over the state; without one, over memory, where nothing can be submitted."""
     if database is None:
         return JobDesk(queue=JobQueue(MemoryJobs(), clock), files=MemoryFiles(), limits=limits, worked=False)
-    return JobDesk(queue=JobQueue(SqlJobs(database), clock), files=SqlFiles(database), limits=limits)
+    quotas = quotas or NoQuotas()
+    queue = JobQueue(SqlJobs(database), clock, quotas=quotas)
+    return JobDesk(queue=queue, files=SqlFiles(database), limits=limits, quotas=quotas)
 
 
 def new_call(

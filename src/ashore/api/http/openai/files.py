@@ -116,6 +116,7 @@ class _Upload:
 
         Raises:
             InvalidRequest: a field is missing or unknown.
+            BudgetExceeded: the tenant stores too much; the file is dropped.
         """
         if self.file is None:
             raise InvalidRequest("the form has no file", param="file")
@@ -134,7 +135,9 @@ class _Upload:
             num_bytes=self._num_bytes,
             expires_ms=_expiry(self._fields.get("expires_after[seconds]"), self.file.created_ms),
         )
-        kept = await self._desk.call(lambda: self._desk.files.complete(done))
+        kept = await self._desk.call(
+            lambda: self._desk.files.complete(done, most_bytes=self._desk.quotas.most("stored_bytes", done.tenant))
+        )
         if kept is None:
             raise NotFound("the file was dropped while it was uploaded", hint="upload it again")
         return kept

@@ -1,0 +1,46 @@
+"""What a tenant may fill of the state: the refusals, and the twin that bounds nothing."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+from ashore.errors import BudgetExceeded
+from ashore.state import execute, is_postgres
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+QuotaKind = Literal["queued_jobs", "stored_bytes"]
+
+
+class NoQuotas:
+    """Nobody is bounded."""
+
+    def most(self, kind: QuotaKind, tenant: str) -> int | None:
+        return None
+
+
+def too_many_jobs(tenant: str, found: int, most: int) -> BudgetExceeded:
+    """Return the refusal of a job that would be one too many."""
+    return BudgetExceeded(
+        f"tenant {tenant} has {found:,} jobs that have not ended; its budget of queued_jobs is {most:,}",
+        hint="wait until some have ended, cancel some, or have an administrator raise the budget",
+        facts=(("x-ashore-budget-limit", str(most)), ("x-ashore-budget-remaining", str(max(0, most - found)))),
+    )
+
+
+def too_many_bytes(tenant: str, found: int, wanted: int, most: int) -> BudgetExceeded:
+    """Return the refusal of a file that has no room."""
+    return BudgetExceeded(
+        f"tenant {tenant} stores {found:,} bytes in files; its budget of stored_bytes is {most:,} and this file has "
+        f"{wanted:,}",
+        hint="delete files that are not needed, or have an administrator raise the budget",
+        facts=(("x-ashore-budget-limit", str(most)), ("x-ashore-budget-remaining", str(max(0, most - found)))),
+    )
+
+
+def tenant_lock(connection: Connection, tenant: str) -> None:
+    """Let nobody else add to what a tenant has until the transaction ends. SQLite's writer is alone anyway."""
+    if is_postgres(connection):
+        name = f"quota {tenant}"
+        execute(connection, "SELECT pg_advisory_xact_lock(hashtextextended(:name, 0))", name=name)
