@@ -554,6 +554,22 @@ def test_nobody_is_called_what_the_record_calls_ashore(house: House, name: str) 
         house.make(sec, name)
 
 
+def test_one_person_in_two_offices_one_after_the_other_is_still_alone(house: House) -> None:
+    system, security, _ = house.three()
+    sec = house.actor(security)
+    house.make(sec, "sam2", "system-administrator")
+    house.make(sec, "ann2", "auditor")
+    house.people.consent(house.actor(system), "ann")
+    house.book.grant(
+        sec,
+        add=[Binding("user/sam", "security-officer")],
+        remove=[Binding("user/sam", "system-administrator")],
+    )
+    with pytest.raises(Conflict, match="alone"):
+        house.people.change_account(house.actor(system), "user", "ann", disabled=True)
+    house.people.change_account(sec, "user", "ann", disabled=True)
+
+
 def test_nobody_else_gets_a_key_of_an_administrator(house: House) -> None:
     _, security, auditor = house.three()
     sec = house.actor(security)

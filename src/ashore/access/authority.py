@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from ashore.access.actions import matches_action
-from ashore.access.model import KeyScope, Principal
+from ashore.access.model import WIDE, KeyScope, Principal
 from ashore.access.policy import Policy, Role, Rule
 from ashore.access.roles import BUILT_IN
 from ashore.errors import PermissionDenied
@@ -74,10 +74,9 @@ class _Table:
         found = self._exact.get(resource)
         if found is None:
             for length in self._lengths:
-                if length <= len(resource):
-                    found = self._by_length.get(resource[:length])
-                    if found is not None:
-                        break
+                found = self._by_length.get(resource[:length])
+                if found is not None:
+                    break
         return found
 
     @property
@@ -163,7 +162,7 @@ class Compiled:
         return not (protected.is_empty and allowed.is_empty)
 
     def _decide(self, principal: Principal, action: str, resource: str) -> Decision:
-        narrowed = _outside(principal.scope, action, resource)
+        narrowed = "" if principal.scope is WIDE else _outside(principal.scope, action, resource)
         if narrowed:
             return Decision(allowed=False, action=action, resource=resource, why=narrowed)
         view = self._view(principal)
