@@ -38,8 +38,10 @@ from ashore.serving import (
     BEAT_S,
     Board,
     BytesText,
+    ConcurrencyLimit,
     GrpcListen,
     Guards,
+    LoopMeter,
     PrivacyMasker,
     Replica,
     ServedModel,
@@ -169,8 +171,14 @@ def audit_desk(topology: Topology, recorder: Recorder) -> AuditService | None:
     return AuditService(Path(link.path), Path(link.keys), recorder, anchors=link.anchors) if link.path else None
 
 
-async def serve(topology_path: Path, *, index: int = 0, make_replica: Callable[[str], Replica] = connect_host) -> int:
-    """Serve until SIGTERM or SIGINT; return the exit code."""
+async def serve(
+    topology_path: Path,
+    *,
+    index: int = 0,
+    make_replica: Callable[[str], Replica] = connect_host,
+    meter: LoopMeter | None = None,
+) -> int:
+    """Serve until SIGTERM or SIGINT; return the exit code. `meter` is the selector of the loop that this runs in."""
     topology = read_topology(topology_path)
     metrics = Metrics()
     clock = SystemClock()
@@ -203,6 +211,7 @@ async def serve(topology_path: Path, *, index: int = 0, make_replica: Callable[[
         authority=authority,
         guards=guards,
         board=board,
+        limit=ConcurrencyLimit(meter),
     )
     where = topology.listens(index)
     sock = listen(where.http)
@@ -333,7 +342,10 @@ def main(words: Sequence[str] | None = None) -> int:
         level=given.log_level.upper(), stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
     try:
-        return asyncio.run(serve(given.run / "topology.json", index=given.index))
+        meter = LoopMeter()
+        serving = serve(given.run / "topology.json", index=given.index, meter=meter)
+        with asyncio.Runner(loop_factory=lambda: asyncio.SelectorEventLoop(meter)) as runner:
+            return runner.run(serving)
     except AshoreError as fault:
         sys.stderr.write(f"{fault.code}: {fault.message}\n" + (f"  {fault.hint}\n" if fault.hint else ""))
         return fault.exit_code

@@ -7,6 +7,7 @@ serves. Refuses to own: protocols, keys, engines, where models come from.
 from ashore.serving.admission import Capacity, Cost, Gate, Load
 from ashore.serving.board import BEAT_S, Board, make_board
 from ashore.serving.bytes_text import BytesText
+from ashore.serving.concurrency import ConcurrencyLimit, LoopMeter
 from ashore.serving.embedding import Embedding
 from ashore.serving.guards import (
     Auditor,
@@ -67,6 +68,7 @@ __all__ = [
     "BytesText",
     "Capacity",
     "ChoiceEnded",
+    "ConcurrencyLimit",
     "Cost",
     "Delta",
     "EdgeAddress",
@@ -79,6 +81,7 @@ __all__ = [
     "HttpListen",
     "Limits",
     "Load",
+    "LoopMeter",
     "Masked",
     "Masker",
     "MemoryReplica",

@@ -3,6 +3,9 @@
 A gate belongs to one alias. It never hangs: a request runs, waits in a bounded queue until its deadline, or is refused
 at once. Among those that wait, higher priority goes first, then whoever came first; nobody overtakes a big request
 that is first in line, so it cannot starve.
+
+What an engine says it runs is the most that it gets. How much of that this worker can drive, `concurrency` measures;
+how long the queue will take, `queueing` does: who would not be answered before its deadline is refused at once.
 """
 
 from __future__ import annotations
@@ -15,9 +18,13 @@ from dataclasses import dataclass, field
 from typing import Final, Literal, Protocol
 
 from ashore.errors import DeadlineExceeded, Draining, Overloaded, Preempted
+from ashore.serving.concurrency import ConcurrencyLimit
 from ashore.serving.model import Urgency
+from ashore.serving.queueing import QueuePace, comes_too_late, expected_service_s, expected_wait_s
 
 Verdict = Literal["run", "wait", "refuse"]
+Reason = Literal["queue", "late", "loop"]
+"""Why somebody was refused: the queue is full, he would come too late, the worker is short of processor time."""
 
 DEFAULT_TOKENS: Final = 1 << 20
 """Bound on tokens in flight where neither the operator nor a larger KV cache sets one."""
@@ -77,8 +84,12 @@ class Neighbours(Protocol):
         """Return the best place in line among those that wait there, `NOBODY` where nobody does."""
         ...
 
-    def publish(self, load: Load, first: Rank) -> None:
-        """Tell them what this gate carries, and who is first in line here."""
+    def called_per_s(self) -> float:
+        """Return how many sequences a second are called from their queues."""
+        ...
+
+    def publish(self, load: Load, first: Rank, called_per_s: float = 0.0) -> None:
+        """Tell them what this gate carries, who is first in line here, and how quickly the line moves."""
         ...
 
 
@@ -91,7 +102,10 @@ class Alone:
     def first(self) -> Rank:
         return NOBODY
 
-    def publish(self, load: Load, first: Rank) -> None:
+    def called_per_s(self) -> float:
+        return 0.0
+
+    def publish(self, load: Load, first: Rank, called_per_s: float = 0.0) -> None:
         """There is nobody to tell."""
 
 
@@ -111,11 +125,11 @@ def capacity_for(
     )
 
 
-def verdict(load: Load, capacity: Capacity, cost: Cost) -> Verdict:
-    """Return what becomes of a request that arrives now."""
+def verdict(load: Load, capacity: Capacity, cost: Cost, *, has_room: bool = True) -> Verdict:
+    """Return what becomes of a request that arrives now. `has_room`: this worker can drive it."""
     if load.tokens + cost.tokens > capacity.max_tokens and load.running + load.waiting > 0:
         return "refuse"
-    if not load.waiting and may_start(load, capacity, cost):
+    if has_room and not load.waiting and may_start(load, capacity, cost):
         return "run"
     return "wait" if load.waiting + cost.sequences <= capacity.max_waiting else "refuse"
 
@@ -184,11 +198,24 @@ class _Waiter:
 class Gate:
     """Admission to one alias. Single-threaded: every call is made on the event loop."""
 
-    def __init__(self, capacity: Capacity, neighbours: Neighbours | None = None) -> None:
+    def __init__(
+        self,
+        capacity: Capacity,
+        neighbours: Neighbours | None = None,
+        *,
+        limit: ConcurrencyLimit | None = None,
+        refused: Callable[[Reason], None] = lambda reason: None,
+    ) -> None:
         """Make it. With `neighbours`, the bounds hold for all workers of the machine together.
 
         Among those that wait in any worker, the first in line goes first. A slot that is given back in one worker and
         belongs to another is found there within `POLL_S`.
+
+        Args:
+            capacity: The bounds.
+            neighbours: The gates of the same release in other workers.
+            limit: What this worker can drive, shared by all of its gates.
+            refused: Told why somebody was refused.
         """
         self._capacity = capacity
         self._neighbours: Neighbours = neighbours or Alone()
@@ -201,7 +228,11 @@ class Gate:
         self._yielding: dict[Background, Cost] = {}
         """Requests of batches that run, the newest last."""
         self._last_arrival = 0
-        self._mean_service_s = 1.0
+        self._mean_service_s, self._mean_tokens, self._num_served = 1.0, 0.0, 0
+        self._pace = QueuePace()
+        self._limit = limit or ConcurrencyLimit()
+        self._limit.join(self._call_own)
+        self._refused = refused
         self._draining = False
 
     @property
@@ -216,6 +247,24 @@ class Gate:
     @property
     def capacity(self) -> Capacity:
         return self._capacity
+
+    @property
+    def is_full(self) -> bool:
+        """Whether nobody is let in: all slots are taken, none by somebody who would yield it, and so is the queue."""
+        return not self._yielding and self._verdict(Cost(1, 0)) == "refuse"
+
+    def check_queue(self) -> None:
+        """Refuse whoever would be refused for want of room in the queue, before more work is spent on him.
+
+        Raises:
+            Overloaded: the queue is full.
+        """
+        if self.is_full:
+            raise self._refusal(Cost(1, 0))
+
+    def close(self) -> None:
+        """Leave the limit that this worker's gates share. Nothing runs or waits here any more."""
+        self._limit.part(self._call_own)
 
     def resize(self, capacity: Capacity) -> None:
         """Take new bounds. What runs goes on; what waits may start."""
@@ -242,7 +291,7 @@ class Gate:
 
         Raises:
             Draining: the server stops.
-            Overloaded: the queue is full; at once, with `retry_after_s`.
+            Overloaded: the queue is full, or the answer would come after `wait_s`; at once, with `retry_after_s`.
             DeadlineExceeded: no slot was free within `wait_s`.
         """
         if self._draining:
@@ -250,15 +299,17 @@ class Gate:
         if background is not None:
             await self._enter_behind(cost, priority, wait_s, background)
             return
-        self._make_room(lambda: verdict(self.load_of_all, self._capacity, cost) == "run")
-        match verdict(self.load_of_all, self._capacity, cost):
+        self._limit.look()
+        self._make_room(lambda: self._verdict(cost) == "run")
+        match self._verdict(cost):
             case "refuse":
                 raise self._refusal(cost)
             case "run":
-                self._running += cost.sequences
+                self._begin(cost)
                 self._tokens += cost.tokens
                 self._tell()
             case "wait":
+                self._check_in_time(cost, priority, wait_s)
                 self._waiting += cost.sequences
                 self._tokens += cost.tokens
                 await self._wait(self._queue, cost, priority, wait_s)
@@ -269,16 +320,55 @@ class Gate:
             self._yielding.pop(background, None)
             if background.preempted:
                 return  # the slot was taken away, and somebody else has it
-        self._running -= cost.sequences
+        self._end(cost)
         self._tokens -= cost.tokens
-        self._mean_service_s += 0.1 * (service_s - self._mean_service_s)
+        self._num_served += 1
+        share = max(0.1, 1 / self._num_served)
+        self._mean_service_s += share * (service_s - self._mean_service_s)
+        self._mean_tokens += share * (cost.tokens - self._mean_tokens)
+        self._limit.look()
         self._call_next()
+
+    def _begin(self, cost: Cost) -> None:
+        self._running += cost.sequences
+        self._limit.took(cost.sequences)
+
+    def _end(self, cost: Cost) -> None:
+        self._running -= cost.sequences
+        self._limit.gave_back(cost.sequences)
+
+    def _verdict(self, cost: Cost) -> Verdict:
+        has_room = self._limit.has_room(cost.sequences)
+        return verdict(self.load_of_all, self._capacity, cost, has_room=has_room)
+
+    def _may_start(self, cost: Cost) -> bool:
+        return self._limit.has_room(cost.sequences) and may_start(self.load_of_all, self._capacity, cost)
+
+    def _check_in_time(self, cost: Cost, priority: int, left_s: float) -> None:
+        """Refuse a request that has to wait and would not be answered before its deadline."""
+        pace = self._pace.per_s(time.monotonic()) + self._neighbours.called_per_s()
+        if pace <= 0:
+            return
+        ahead = self.load_of_all.waiting
+        if priority > 0 and self._waiting:  # the others' queues are taken to be of the same kind
+            before = sum(w.cost.sequences for w in self._queue if not w.gone and w.rank[0] <= -priority)
+            ahead = round(ahead * before / self._waiting)
+        service_s = expected_service_s(self._mean_service_s, cost.tokens, self._mean_tokens)
+        if comes_too_late(ahead=ahead, called_per_s=pace, service_s=service_s, left_s=left_s):
+            wait_s = expected_wait_s(ahead, pace)
+            self._refused("late")
+            raise Overloaded(
+                f"no room in time: {ahead} sequences go first, which takes some {wait_s:.1f} s, and an answer like "
+                f"this one {service_s:.1f} s more; the request has {max(0.0, left_s):.1f} s left",
+                hint="send it again after the time in `retry-after`, or give it a later deadline",
+                retry_after_s=min(60.0, max(1.0, wait_s + service_s - left_s)),
+            )
 
     def _make_room(self, enough: Callable[[], bool]) -> None:
         """Take slots from requests of batches, the newest first, until it is enough."""
         while self._yielding and not enough():
             background, cost = self._yielding.popitem()
-            self._running -= cost.sequences
+            self._end(cost)
             self._tokens -= cost.tokens
             background.preempt()
             self._tell()
@@ -294,10 +384,10 @@ class Gate:
     def _fits(self, cost: Cost) -> bool:
         load = self.load_of_all
         within = load.tokens + cost.tokens <= self._capacity.max_tokens or not load.running
-        return within and not load.waiting and may_start(load, self._capacity, cost)
+        return within and not load.waiting and self._may_start(cost)
 
     def _start_behind(self, cost: Cost, background: Background) -> None:
-        self._running += cost.sequences
+        self._begin(cost)
         self._tokens += cost.tokens
         if background.yields:
             self._yielding[background] = cost
@@ -310,6 +400,8 @@ class Gate:
         self._last_arrival = max(self._last_arrival + 1, time.monotonic_ns())
         waiter = _Waiter((-priority, self._last_arrival), cost, loop.create_future(), background)
         heapq.heappush(queue, waiter)
+        if queue is self._queue:
+            self._pace.begin(time.monotonic())
         self._tell()
         alarm = loop.call_later(wait_s, _expire, waiter.called, wait_s)
         try:
@@ -336,20 +428,29 @@ class Gate:
         self._call_next()
 
     def _call_next(self) -> None:
+        self._call_own()
+        for call_own in self._limit.others(self._call_own):
+            call_own()
+
+    def _call_own(self) -> None:
         self._call_waiting()
+        if not self._waiting:
+            self._pace.end(time.monotonic())
         self._tell()
 
     def _call_waiting(self) -> None:
+        now_s = time.monotonic()
         while self._queue:
             first = self._queue[0]
             if first.gone or first.called.done():
                 heapq.heappop(self._queue)
                 continue
-            if not may_start(self.load_of_all, self._capacity, first.cost) or self._neighbours.first() < first.rank:
+            if not self._may_start(first.cost) or self._neighbours.first() < first.rank:
                 return
             heapq.heappop(self._queue)
             self._waiting -= first.cost.sequences
-            self._running += first.cost.sequences
+            self._begin(first.cost)
+            self._pace.called(first.cost.sequences, now_s)
             first.called.set_result(None)
         while self._background:
             first = self._background[0]
@@ -367,23 +468,29 @@ class Gate:
         """Tell the neighbours what is here; look at what they say while that may change something here."""
         if self._is_alone:
             return
-        first = next((w.rank for w in self._queue[:1] if not w.gone and not w.called.done()), None)
-        if first is None:
-            first = min((w.rank for w in self._queue if not w.gone and not w.called.done()), default=NOBODY)
-        self._neighbours.publish(self.load, first)
+        first = self._first() if self._limit.has_room(1) else NOBODY  # who waits for this worker holds up no other
+        self._neighbours.publish(self.load, first, self._pace.per_s(time.monotonic()))
         if self._look is None and (self._queue or self._background or self._yielding):
             self._look = asyncio.get_running_loop().call_later(POLL_S, self._look_around)
 
+    def _first(self) -> Rank:
+        if self._queue and not self._queue[0].gone and not self._queue[0].called.done():
+            return self._queue[0].rank
+        return min((w.rank for w in self._queue if not w.gone and not w.called.done()), default=NOBODY)
+
     def _look_around(self) -> None:
         self._look = None
+        self._limit.look()
         if self._neighbours.load().waiting:
             self._make_room(lambda: may_start(self.load_of_all, self._capacity, Cost(1, 0)))
         self._call_next()
 
     def _refusal(self, cost: Cost) -> Overloaded:
         load, capacity = self.load_of_all, self._capacity
+        self._refused("queue")
+        at_most = f" of at most {self._limit.limit} here" if not self._limit.has_room(cost.sequences) else ""
         return Overloaded(
-            f"no room: {load.running} sequences run, {load.waiting} wait (at most {capacity.max_waiting}), "
+            f"no room: {load.running} sequences run{at_most}, {load.waiting} wait (at most {capacity.max_waiting}), "
             f"{load.tokens} tokens in flight (at most {capacity.max_tokens}); "
             f"this request takes {cost.sequences} and {cost.tokens}",
             hint="send it again after the time in `retry-after`, or raise [admission]",

@@ -1,8 +1,8 @@
 """A board in shared memory on which the API workers of one machine tell each other what they carry.
 
 Each worker writes its own row and reads the others', so nothing is locked. A row has one cell per thing that is told:
-a beat, and for each release the sequences that run and wait, the tokens, and the rank of the first in line. A cell is
-eight aligned bytes, which the processor writes whole.
+a beat, and for each release the sequences that run and wait, the tokens, the rank of the first in line, and how quickly
+the line moves. A cell is eight aligned bytes, which the processor writes whole.
 
 What a worker reads may be some microseconds old. Two workers may then give the last slot away at the same moment: the
 limits of `[admission]` are exceeded by at most one request per worker.
@@ -26,11 +26,12 @@ STALE_S: Final = 2.0
 BEAT_S: Final = 0.5
 
 _WORD: Final = 8
-_MAGIC: Final = 0x4153484F52453031
+_MAGIC: Final = 0x4153484F52453032
 _HEAD: Final = 8
 """Words before the first row: magic, workers, and room."""
-_CELLS: Final = 5
-"""Words per release: running, waiting, tokens, negative priority and arrival of the first in line (0: nobody)."""
+_CELLS: Final = 6
+"""Words per release: running, waiting, tokens, negative priority and arrival of the first in line (0: nobody), and
+sequences called from the line in a thousand seconds."""
 _ROW: Final = 8 + SLOTS * _CELLS
 """Words per worker; the first is the beat."""
 
@@ -127,11 +128,16 @@ class BoardNeighbours:
                 best = min(best, (words[cell + 3], arrival))
         return best
 
-    def publish(self, load: Load, first: Rank) -> None:
+    def called_per_s(self) -> float:
+        words, at = self._board.words, self._at
+        return sum(words[row + at + 5] for row in self._board.alive()) / 1000
+
+    def publish(self, load: Load, first: Rank, called_per_s: float = 0.0) -> None:
         words, cell = self._board.words, self._board.own + self._at
         words[cell] = load.running
         words[cell + 1] = load.waiting
         words[cell + 2] = load.tokens
+        words[cell + 5] = int(called_per_s * 1000)
         if first == NOBODY:
             words[cell + 4] = 0
         else:

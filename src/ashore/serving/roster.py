@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from functools import partial
 
 from ashore.engines import EngineStats
 from ashore.metrics import Metrics
-from ashore.serving.admission import Gate, capacity_for
+from ashore.serving.admission import Gate, Reason, capacity_for
 from ashore.serving.board import Board
+from ashore.serving.concurrency import ConcurrencyLimit
 from ashore.serving.models import LoadedModel, ModelCard, by_name, find_model
 from ashore.serving.ports import ServedText
 from ashore.serving.replicas import ReplicaFactory, ReplicaSet
@@ -31,9 +33,19 @@ class Roster:
     """Holds the models of one topology. Every call is made on one event loop."""
 
     def __init__(
-        self, topology: Topology, *, make_replica: ReplicaFactory, load_text: TextLoader, board: Board | None
+        self,
+        topology: Topology,
+        *,
+        make_replica: ReplicaFactory,
+        load_text: TextLoader,
+        board: Board | None,
+        limit: ConcurrencyLimit,
+        refused: Callable[[str, Reason], None],
     ) -> None:
+        """Make it. `refused` is told the alias and why, each time a gate refuses."""
         self._topology = topology
+        self._limit = limit
+        self._refused = refused
         self._make_replica = make_replica
         self._load_text = load_text
         self._board = board
@@ -55,6 +67,15 @@ class Roster:
             UnknownModel: there is none; the nearest names are offered.
         """
         return find_model(self._names, name)
+
+    @property
+    def is_full(self) -> bool:
+        """Whether every model's queue is."""
+        return all(model.gate.is_full for model in self._models.values())
+
+    def known(self, name: str) -> LoadedModel | None:
+        """Return the model or adapter of this name, None where there is none."""
+        return self._names.get(name)
 
     def cards(self) -> list[ModelCard]:
         """Return a card for every alias, sorted."""
@@ -104,6 +125,7 @@ class Roster:
         while model.gate.load.running or model.gate.load.waiting:  # noqa: ASYNC110 - once per reload
             await asyncio.sleep(RETIRE_LOOK_S)
         await model.replicas.stop()
+        model.gate.close()
         log.info("%s is retired", model.served.release)
 
     async def host_stats(self) -> dict[tuple[str, str], EngineStats]:
@@ -120,6 +142,9 @@ class Roster:
 
     def measure(self, metrics: Metrics) -> None:
         """Bring the gauges of every model up to date."""
+        metrics.set("ashore_loop_busy_share", self._limit.pulse.busy)
+        metrics.set("ashore_loop_lag_seconds", self._limit.pulse.lag_s)
+        metrics.set("ashore_running_limit", self._limit.limit)
         for alias, model in self._models.items():
             load = model.gate.load
             metrics.set("ashore_running_sequences", load.running, alias)
@@ -151,6 +176,8 @@ class Roster:
                 kv_tokens=0,
             ),
             self._board.neighbours(served.slot) if self._board is not None else None,
+            limit=self._limit,
+            refused=partial(self._refused, served.alias),
         )
         alias = served.alias
         replicas = ReplicaSet(alias, served.sockets, self._make_replica, lambda: self._changed(alias))

@@ -17,11 +17,12 @@ from ashore.access.budgets import Standing
 from ashore.cache import AnswerCache, CacheStats, Question, Ready
 from ashore.core import Clock, RequestId
 from ashore.engines import EngineStats, Grammar
-from ashore.errors import AshoreError, DeadlineExceeded
+from ashore.errors import AshoreError, DeadlineExceeded, Overloaded
 from ashore.metrics import Metrics
 from ashore.serving.admission import Cost, background_of
 from ashore.serving.answers import AnswerRecorder, ask_of, no_cache, replay
 from ashore.serving.board import Board
+from ashore.serving.concurrency import ConcurrencyLimit
 from ashore.serving.embedding import Embedding, check_embeds, encode_inputs, shorten
 from ashore.serving.flights import Flights, Terms
 from ashore.serving.fresh import FreshAnswers, Place, allowed_s
@@ -57,8 +58,17 @@ class ServingService:
         guards: Guards | None = None,
         authority: Authority | None = None,
         board: Board | None = None,
+        limit: ConcurrencyLimit | None = None,
     ) -> None:
-        self._roster = Roster(topology, make_replica=make_replica, load_text=load_text, board=board)
+        self._limit = limit or ConcurrencyLimit()
+        self._roster = Roster(
+            topology,
+            make_replica=make_replica,
+            load_text=load_text,
+            board=board,
+            limit=self._limit,
+            refused=lambda alias, reason: metrics.add("ashore_refused", 1, alias, reason),
+        )
         self._clock = clock
         self._metrics = metrics
         self._cache = cache or no_cache(clock)
@@ -84,6 +94,46 @@ class ServingService:
     def in_flight(self) -> int:
         """Requests that were admitted or wait to be, and have not ended."""
         return self._in_flight
+
+    @property
+    def pressed(self) -> bool:
+        """Whether this worker has been short of processor time for more than a moment."""
+        return self._limit.pressed
+
+    def check_pressure(self, *, may_be_kept: bool = False) -> None:
+        """Refuse a request whose body was not even read, while its worker is short of time and could not take it.
+
+        Args:
+            may_be_kept: The answer may be there already, and then costs no more than a refusal does.
+
+        Raises:
+            Overloaded: the worker drowns, or is pressed and the queue of every model is full.
+        """
+        self._limit.look()
+        if self._limit.drowning or (self._limit.pressed and not may_be_kept and self._roster.is_full):
+            self._metrics.add("ashore_refused", 1, "-", "loop")
+            raise Overloaded(
+                f"no processor time: the worker has not rested, and comes round to a request every "
+                f"{self._limit.pulse.lag_s * 1e3:.0f} ms",
+                hint="send it again after the time in `retry-after`, or add a worker with --workers",
+                retry_after_s=1,
+            )
+
+    def check_queue(self, alias: str) -> None:
+        """Refuse a request of which only the model is known, where the queue of that model is full.
+
+        Raises:
+            Overloaded: it is.
+        """
+        model = self._roster.known(alias)
+        if model is not None:
+            model.gate.check_queue()
+
+    def _turn_away(self, model: LoadedModel) -> None:
+        """Refuse early what would be refused anyway, while there is no processor time to spend on it."""
+        self._limit.look()
+        if self._limit.pressed:
+            model.gate.check_queue()
 
     async def start(self) -> None:
         """Load the text side of every model and begin to connect. Returns before the replicas are ready."""
@@ -132,6 +182,7 @@ class ServingService:
             self._authorise(principal, request.model)
             model = self._roster.find(request.model)
             watch.release = model.served.release
+            self._turn_away(model)
             request = prepare_tools(request, model.text)
             check_features(request, model.info)
             check_scores(request, model.served)
@@ -305,6 +356,7 @@ class ServingService:
         try:
             self._authorise(principal, model)
             found = self._roster.find(model)
+            self._turn_away(found)
             info = found.info
             watch.release = found.served.release
             check_embeds(model, info, dimensions)

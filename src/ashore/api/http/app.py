@@ -21,6 +21,7 @@ from ashore.access import (
 )
 from ashore.access.budgets import BudgetOffice
 from ashore.api.http.accesslog import AccessLog
+from ashore.api.http.decode import model_in
 from ashore.api.http.desk import JobDesk, defer, may_defer
 from ashore.api.http.errors import anthropic_error, error_headers, is_ours_to_mend, openai_error
 from ashore.api.http.exchange import ClientGone, Exchange, Receive, Scope, Send
@@ -48,7 +49,7 @@ LOOPBACK: Final = ("127.", "::1", "::ffff:127.")
 CACHE_HEADERS: Final = (b"cache-control", b"x-ashore-cache")
 OF_THE_MOMENT: Final = (b"age", b"x-ashore-cache", b"x-ratelimit-")
 """Headers that a repeated answer gets anew."""
-PROBES: Final = ("/healthz", "/readyz")
+PROBES: Final = ("/healthz", "/health", "/readyz")
 """Asked every second by an edge; only their refusals are written down."""
 FORWARDED: Final = (b"x-forwarded-for", b"forwarded", b"x-real-ip", b"via")
 
@@ -137,10 +138,13 @@ class HttpApp:
             exchange.route = route.path
             exchange.argument = route.argument(exchange.path.rstrip("/")) or "" if route.prefix else ""
             principal = self._admit(route, exchange)
-            if route.repeats and not any(name in exchange.headers for name in CACHE_HEADERS):
+            repeats = route.repeats and not any(name in exchange.headers for name in CACHE_HEADERS)
+            if route.is_admitted:
+                self.serving.check_pressure(may_be_kept=repeats)
+            if repeats:
                 await self._repeat(route, exchange, principal)
             else:
-                await route.handler(self, exchange, principal)
+                await self._handle(route, exchange, principal)
             await exchange.linger()
         except AshoreError as fault:
             self._record(exchange, principal, fault)
@@ -230,13 +234,19 @@ class HttpApp:
             rates = standing_headers(self.serving.standing(principal, ready.alias))
             await exchange.respond(200, [*ready.headers, *age, *rates], ready.body)
             return
-        await route.handler(self, exchange, principal)
+        await self._handle(route, exchange, principal)
         taken = exchange.taken
         if taken is not None and taken.whole:
             headers = tuple(pair for pair in taken.headers if not pair[0].startswith(OF_THE_MOMENT))
             self.serving.keep_ready(
                 key, taken.started, b"".join(taken.parts), headers, completion_tokens=exchange.tokens
             )
+
+    async def _handle(self, route: Route, exchange: Exchange, principal: Principal) -> None:
+        """Call the handler. While the worker is short of time, only if the queue of the model it names has room."""
+        if route.is_admitted and self.serving.pressed:
+            self.serving.check_queue(model_in(await exchange.body(self.limits)))
+        await route.handler(self, exchange, principal)
 
     async def _defer_or_refuse(
         self, route: Route | None, exchange: Exchange, principal: Principal | None, fault: AshoreError

@@ -22,6 +22,21 @@ _MISSING: Final = re.compile(r"^Object missing required field `(?P<field>.*?)`")
 _TAG: Final = re.compile(r"^Invalid value '(?P<value>.*)'$", re.DOTALL)
 
 
+class _Named(msgspec.Struct):
+    model: str = ""
+
+
+_decode_named = msgspec.json.Decoder(_Named).decode
+
+
+def model_in(body: bytes) -> str:
+    """Return the model that a body names, without looking at anything else in it; empty where it names none."""
+    try:
+        return _decode_named(body).model
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return ""
+
+
 def decode(body: bytes, decoder: msgspec.json.Decoder[T]) -> T:
     """Return `body` as the decoder's type.
 

@@ -284,6 +284,8 @@ class Exchange:
         A connection that is closed on unread bytes is reset, and the answer is lost; an edge then takes the worker for
         dead, and any client could have it taken out of the line.
         """
+        if not self.unread:
+            return
         length = 0
         try:
             async with asyncio.timeout(LINGER_S):

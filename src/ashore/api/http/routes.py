@@ -55,6 +55,11 @@ class Route:
     be answered by its bytes."""
 
     @property
+    def is_admitted(self) -> bool:
+        """Whether it needs room at a model."""
+        return self.repeats or self.deferrable
+
+    @property
     def prefix(self) -> str:
         """The fixed part before `{name}`, empty for a whole path."""
         return self.path[: self.path.index("{")] if "{" in self.path else ""

@@ -126,6 +126,10 @@ ROUTES: tuple[Route, ...] = (
         summary="Tell that the process answers", response=operate.Health,
     ),
     Route(
+        method="GET", path="/health", guard="open", handler=operate.healthz, tag="Operation",
+        summary="The same as /healthz, under the name that vLLM's clients and routers know", response=operate.Health,
+    ),
+    Route(
         method="GET", path="/readyz", guard="open", handler=operate.readyz, tag="Operation",
         summary="Tell whether every model can answer", response=operate.Readiness,
     ),

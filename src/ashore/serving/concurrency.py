@@ -1,0 +1,213 @@
+"""How many sequences one API worker drives at once, judged by its own event loop, not by what an engine promises.
+
+An engine may say that it runs 4,096 sequences. A worker that cannot keep up with so many would take all of them in,
+answer each of them late, and be late with every refusal too. So the loop is measured: while it has no rest *and* turns
+slowly, the limit goes down by a share; while it turns quickly, the limit goes up (additive increase, multiplicative
+decrease). Long turns with rest in between are what a wide batch looks like, and limit nothing. One slow turn is not
+yet overload: somebody may have sent a long prompt.
+"""
+
+from __future__ import annotations
+
+import math
+import selectors
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+LOOK_S: Final = 0.05
+"""Least time between two looks at the loop."""
+FORGET_S: Final = 1.0
+"""A look that is older says nothing about now: nobody came meanwhile."""
+BUSY: Final = 0.9
+"""Share of the time without rest from which a loop is taken to be short of processor time."""
+RESTED: Final = 0.7
+LAG_S: Final = 0.0025
+"""Length of a turn that a loop without rest is held to. A refusal takes about three turns, and has 10 ms."""
+DROWNING_LAG_S: Final = 0.010
+"""Turns so long that requests are refused before their body is read."""
+FLOOR: Final = 4
+"""Sequences that are never refused for the sake of the loop."""
+CEILING: Final = 1 << 20
+"""More than any engine runs: no limit."""
+SHARPEST: Final = 0.5
+GENTLEST: Final = 0.9
+"""Shares that a decrease leaves: the further the turns are from what they should be, the less."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pulse:
+    """What an event loop did between two looks at it."""
+
+    busy: float
+    """Share of the time in which it did not wait for anything."""
+    lag_s: float
+    """Mean length of the turn that an event falls into: what it may have to wait until the loop comes to it."""
+
+    @property
+    def overloaded(self) -> bool:
+        return self.busy >= BUSY and self.lag_s > LAG_S
+
+    @property
+    def pressed(self) -> bool:
+        return self.busy >= RESTED
+
+    @property
+    def drowning(self) -> bool:
+        return self.busy >= BUSY and self.lag_s > DROWNING_LAG_S
+
+
+CALM: Final = Pulse(0.0, 0.0)
+
+
+def next_limit(limit: float, before: Pulse, now: Pulse, *, running: int, looks: float = 1.0) -> float:
+    """Return the limit after another look.
+
+    Args:
+        limit: As it was, up to `CEILING`.
+        before: The look before.
+        now: This one.
+        running: Sequences that the worker drives.
+        looks: How many times `LOOK_S` lie between the two.
+    """
+    if now.overloaded:
+        if not before.overloaded:
+            return limit
+        share = max(SHARPEST, min(GENTLEST, LAG_S / now.lag_s))
+        return max(FLOOR, min(limit, running) * share)
+    if now.busy < RESTED:
+        return min(CEILING, limit * math.pow(1.1, min(looks, 100.0)) + 1)
+    if now.lag_s < LAG_S / 2 and running >= 0.8 * limit:
+        return min(CEILING, limit + 1)
+    return limit
+
+
+class Meter(Protocol):
+    """Says what an event loop did."""
+
+    def take(self) -> Pulse:
+        """Return what it did since the last call."""
+        ...
+
+
+class LoopMeter(selectors.DefaultSelector):
+    """The selector of an event loop, which notes how long the loop waits in it and how long it stays away."""
+
+    def __init__(self, clock: Callable[[], float] = time.perf_counter) -> None:
+        """Make it for `asyncio.SelectorEventLoop`. `clock` returns seconds."""
+        super().__init__()
+        self._clock = clock
+        self._began_at = self._woke_at = clock()
+        self._idle_s = self._turns_s = self._squares = 0.0
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        slept_at = self._clock()
+        self._count(slept_at - self._woke_at)
+        ready = super().select(timeout)
+        self._woke_at = self._clock()
+        if timeout is None or timeout > 0:
+            self._idle_s += self._woke_at - slept_at
+        return ready
+
+    def take(self) -> Pulse:
+        """Return what the loop did since the last call. Called inside a turn, which is counted as far as it went."""
+        now = self._clock()
+        self._count(now - self._woke_at)
+        wall_s = now - self._began_at
+        pulse = (
+            Pulse(1.0 - min(1.0, self._idle_s / wall_s), self._squares / self._turns_s if self._turns_s else 0.0)
+            if wall_s > 0
+            else CALM
+        )
+        self._began_at = self._woke_at = now
+        self._idle_s = self._turns_s = self._squares = 0.0
+        return pulse
+
+    def _count(self, turn_s: float) -> None:
+        self._turns_s += turn_s
+        self._squares += turn_s * turn_s
+
+
+class AlwaysCalm:
+    """A meter for whoever has no loop of his own to measure; nothing is limited."""
+
+    def take(self) -> Pulse:
+        return CALM
+
+
+class ConcurrencyLimit:
+    """The limit of one worker, shared by the gates of all its models. Every call is made on the event loop."""
+
+    def __init__(self, meter: Meter | None = None, *, clock: Callable[[], float] = time.monotonic) -> None:
+        """Make it. Without a meter nothing is limited."""
+        self._meter: Meter = meter or AlwaysCalm()
+        self._is_metered = meter is not None
+        self._clock = clock
+        self._limit = float(CEILING)
+        self._running = 0
+        self._before = self._now = CALM
+        self._looked_at = clock()
+        self._waiters: list[Callable[[], None]] = []
+
+    @property
+    def limit(self) -> int:
+        """Sequences that the worker drives at most."""
+        return int(self._limit)
+
+    @property
+    def pulse(self) -> Pulse:
+        """What the last look said."""
+        return self._now
+
+    @property
+    def pressed(self) -> bool:
+        """Whether the loop has been short of processor time for more than a moment."""
+        return self._now.pressed and self._before.pressed and not self._is_stale()
+
+    @property
+    def drowning(self) -> bool:
+        """Whether it is so short of it that a request had better be refused before its body is read.
+
+        Never for the sake of kept answers: they take no slot, and cost no more than a refusal does.
+        """
+        return self._now.drowning and self._before.overloaded and not self.has_room(1) and not self._is_stale()
+
+    def has_room(self, sequences: int) -> bool:
+        """Return whether so many more may be driven. Whatever there is may run alone."""
+        return self._running + sequences <= self._limit or self._running == 0
+
+    def took(self, sequences: int) -> None:
+        """Count sequences that were given to an engine."""
+        self._running += sequences
+
+    def gave_back(self, sequences: int) -> None:
+        """Count sequences that have ended."""
+        self._running -= sequences
+
+    def look(self) -> None:
+        """Look at the loop, unless that was done a moment ago. Called as requests come and go: costs one clock."""
+        if not self._is_metered:
+            return
+        now_s = self._clock()
+        elapsed_s = now_s - self._looked_at
+        if elapsed_s < LOOK_S:
+            return
+        self._looked_at = now_s
+        self._before, self._now = self._now if elapsed_s < FORGET_S else CALM, self._meter.take()
+        self._limit = next_limit(self._limit, self._before, self._now, running=self._running, looks=elapsed_s / LOOK_S)
+
+    def join(self, call_next: Callable[[], None]) -> None:
+        """Have `call_next` called when a slot that a gate gave back may be for somebody at another one."""
+        self._waiters.append(call_next)
+
+    def part(self, call_next: Callable[[], None]) -> None:
+        """End what `join` began."""
+        self._waiters.remove(call_next)
+
+    def others(self, own: Callable[[], None]) -> Iterable[Callable[[], None]]:
+        """Return what the other gates asked to have called."""
+        return [one for one in self._waiters if one != own] if len(self._waiters) > 1 else ()
+
+    def _is_stale(self) -> bool:
+        return self._clock() - self._looked_at > FORGET_S

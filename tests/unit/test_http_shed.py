@@ -1,0 +1,174 @@
+"""What a worker without processor time refuses, and how little it looks at first."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+
+from ashore.access import OpenDoor
+from ashore.api.http import ROUTES, HttpApp
+from ashore.api.http.decode import model_in
+from ashore.core import SystemClock
+from ashore.metrics import Metrics
+from ashore.serving import (
+    AdmissionLimits,
+    BytesText,
+    ConcurrencyLimit,
+    MemoryReplica,
+    ServedModel,
+    ServingService,
+    Topology,
+)
+from ashore.serving.concurrency import CALM, LOOK_S, Pulse
+
+PRESSED = Pulse(0.8, 0.001)
+DROWNING = Pulse(1.0, 0.050)
+
+
+class Said:
+    """A meter that says one thing."""
+
+    def __init__(self) -> None:
+        self.pulse = CALM
+
+    def take(self) -> Pulse:
+        return self.pulse
+
+
+class Rig:
+    """An application whose loop is said to be as busy as a test wants it."""
+
+    def __init__(self, *, slow: tuple[str, ...]) -> None:
+        self.meter, self.now = Said(), 100.0
+        self.limit = ConcurrencyLimit(self.meter, clock=lambda: self.now)
+        self.metrics = Metrics()
+        models = tuple(
+            ServedModel(alias=alias, release=f"{alias}-1", kind="fake", sockets=(alias,)) for alias in ("chat", "code")
+        )
+        topology = Topology(models=models, admission=AdmissionLimits(max_running=1, max_waiting=1))
+        self.serving = ServingService(
+            topology,
+            make_replica=lambda socket: MemoryReplica(token_s=30.0 if socket in slow else 0.0),
+            load_text=lambda served: BytesText(),
+            check_grammar=lambda grammar: None,
+            clock=SystemClock(),
+            metrics=self.metrics,
+            limit=self.limit,
+        )
+        self.app = HttpApp(self.serving, OpenDoor(), self.metrics, ROUTES, limits=topology.limits)
+
+    def say(self, pulse: Pulse) -> None:
+        """Have the loop look so at this look and at the one before."""
+        self.meter.pulse = pulse
+        for _ in range(2):
+            self.now += 1.01 * LOOK_S
+            self.limit.look()
+
+    async def ask(self, model: str, *, text: str = "hello", headers: tuple[tuple[bytes, bytes], ...] = ()) -> list[str]:
+        """Send one chat and return what happened, in order: `body` read, then the status."""
+        happened: list[str] = []
+        body = json.dumps({"model": model, "messages": [{"role": "user", "content": text}], "temperature": 0}).encode()
+
+        async def receive() -> dict[str, Any]:
+            if "body" in happened:
+                await asyncio.sleep(60)
+            happened.append("body")
+            return {"type": "http.request", "body": body, "more_body": False}
+
+        async def send(message: Any) -> None:
+            if "status" in message:
+                happened.append(str(message["status"]))
+
+        scope = {
+            "type": "http",
+            "method": "POST",
+            "path": "/v1/chat/completions",
+            "query_string": b"",
+            "client": None,
+            "headers": [(b"content-length", b"%d" % len(body)), *headers],
+        }
+        await self.app(scope, receive, send)
+        return happened
+
+
+FRESH = ((b"cache-control", b"no-store"),)
+
+
+@asynccontextmanager
+async def rig(*, full: tuple[str, ...] = ()) -> AsyncIterator[Rig]:
+    """Run an application; the models in `full` have one request that runs and one that waits."""
+    one = Rig(slow=full)
+    await one.serving.start()
+    while not all(card.ready for card in one.serving.models()):
+        await asyncio.sleep(0.001)
+    tasks = [asyncio.create_task(one.ask(model, text=f"{at}", headers=FRESH)) for model in full for at in range(2)]
+    for _ in range(20):
+        await asyncio.sleep(0)
+    await one.serving.measure()
+    assert all(one.metrics.value("ashore_waiting_sequences", model) == 1 for model in full)
+    yield one
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    await one.serving.close()
+
+
+def refused(one: Rig, model: str, reason: str) -> float:
+    return one.metrics.value("ashore_refused", model, reason)
+
+
+def test_a_worker_that_drowns_refuses_before_it_reads_the_body() -> None:
+    async def scenario() -> None:
+        async with rig(full=("chat",)) as one:
+            one.limit.took(50)
+            one.say(DROWNING)
+            assert await one.ask("chat") == ["429", "body"]
+            assert refused(one, "-", "loop") == 1
+            one.say(CALM)
+            assert await one.ask("chat", headers=FRESH) == ["body", "429"]  # the queue is full, and it had the time
+
+    asyncio.run(scenario())
+
+
+def test_a_pressed_worker_refuses_unread_what_no_model_has_room_for() -> None:
+    async def scenario() -> None:
+        async with rig(full=("chat", "code")) as one:
+            one.say(PRESSED)
+            assert await one.ask("chat", headers=FRESH) == ["429", "body"]
+            assert await one.ask("chat") == ["body", "429"]  # it might be a repeated one: looked up, not parsed
+            assert refused(one, "-", "loop") == 1
+            assert refused(one, "chat", "queue") == 1
+
+    asyncio.run(scenario())
+
+
+def test_a_pressed_worker_reads_the_name_of_the_model_while_one_has_room() -> None:
+    async def scenario() -> None:
+        async with rig(full=("chat",)) as one:
+            one.say(PRESSED)
+            assert await one.ask("chat", headers=FRESH) == ["body", "429"]
+            assert await one.ask("code", headers=FRESH) == ["body", "200"]
+            assert await one.ask("absent", headers=FRESH) == ["body", "404"]
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        (b'{"messages": [{"role": "x"}], "model": "chat"}', "chat"),
+        (b'{"messages": []}', ""),
+        (b'{"model": 5}', ""),
+        (b"[1]", ""),
+        (b"{", ""),
+        (b"\xff\xfe", ""),
+        (b'{"model": "a", "x": ' + b"[" * 500_000, ""),
+    ],
+)
+def test_the_model_of_a_body_is_found_without_parsing_the_rest(body: bytes, expected: str) -> None:
+    assert model_in(body) == expected
