@@ -3,7 +3,7 @@
     python -m benchmarks.front [--only cached,grpc,...] [--quick] [--out DIR] [--workers N]
                                [--rivals DIR] [--install-rivals]
 
-Cases: floor cached grpc proxied rivals zipf tenants overload memory streams. Each writes its part of
+Cases: floor cached grpc proxied rivals zipf tenants overload overload-processor memory streams. Each writes its part of
 `<date>-front.json` and the page beside it, so that they can be run one by one. Needs a C compiler; h2load for gRPC.
 """
 
@@ -20,7 +20,7 @@ from pathlib import Path
 from benchmarks.front.cached import CHAT, CONNECTIONS, STEADY_PER_S, Effort, cached, chat
 from benchmarks.front.load import Tools, build, post, run_load
 from benchmarks.front.memory import memory
-from benchmarks.front.overload import overload
+from benchmarks.front.overload import overload, overload_processor
 from benchmarks.front.proxied import proxied
 from benchmarks.front.report import Report
 from benchmarks.front.rivals import install, rivals, upstream
@@ -105,6 +105,7 @@ def main(words: Sequence[str] | None = None) -> int:
             "zipf": lambda: zipf(tools, effort),
             "tenants": lambda: tenants(tools, effort),
             "overload": lambda: overload(tools, effort),
+            "overload-processor": lambda: overload_processor(tools, effort),
             "memory": lambda: memory(tools, effort),
             "streams": lambda: streams(tools, effort),
         }
