@@ -3,8 +3,9 @@
     python -m benchmarks.front [--only cached,grpc,...] [--quick] [--out DIR] [--workers N]
                                [--rivals DIR] [--install-rivals]
 
-Cases: floor cached grpc proxied rivals zipf tenants overload overload-processor memory streams. Each writes its part of
-`<date>-front.json` and the page beside it, so that they can be run one by one. Needs a C compiler; h2load for gRPC.
+Cases: floor cached grpc proxied added rivals zipf tenants overload overload-processor memory streams. Each writes its
+part of `<date>-front.json` and the page beside it, so that they can be run one by one. Needs a C compiler; h2load for
+gRPC.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from benchmarks.front.cached import CHAT, CONNECTIONS, STEADY_PER_S, Effort, cac
 from benchmarks.front.load import Tools, build, post, run_load
 from benchmarks.front.memory import memory
 from benchmarks.front.overload import overload, overload_processor
-from benchmarks.front.proxied import proxied
+from benchmarks.front.proxied import lone_client, proxied
 from benchmarks.front.report import Report
 from benchmarks.front.rivals import install, rivals, upstream
 from benchmarks.front.streams import streams
@@ -101,6 +102,7 @@ def main(words: Sequence[str] | None = None) -> int:
             "cached": lambda: cached(tools, effort),
             "grpc": lambda: unary(tools, effort),
             "proxied": lambda: proxied(tools, effort),
+            "added": lambda: lone_client(tools, effort),
             "rivals": lambda: rivals(tools, effort, given.rivals, logs),
             "zipf": lambda: zipf(tools, effort),
             "tenants": lambda: tenants(tools, effort),

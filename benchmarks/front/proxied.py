@@ -29,15 +29,26 @@ def proxied(tools: Tools, effort: Effort) -> list[Row]:
             "plain": stack.enter_context(front(workers=effort.workers)),
             "TLS": stack.enter_context(front(workers=effort.workers, tls=True)),
         }
-        return [*added(tools, ways, effort), *rates(tools, ways, effort, SHORT), *rates(tools, ways, effort, LONG)]
+        return [*rates(tools, ways, effort, SHORT), *rates(tools, ways, effort, LONG)]
 
 
-def added(tools: Tools, ways: dict[str, Front], effort: Effort) -> list[Row]:
+def lone_client(tools: Tools, effort: Effort) -> list[Row]:
+    """Measure one client at the API worker itself, and behind the edge without and with TLS, in turn."""
+    with ExitStack() as stack:
+        ways = {
+            "direct": stack.enter_context(front(edge=False)),
+            "plain": stack.enter_context(front(workers=effort.workers)),
+            "TLS": stack.enter_context(front(workers=effort.workers, tls=True)),
+        }
+        return [*added(tools, ways, effort, SHORT), *added(tools, ways, effort, LONG)]
+
+
+def added(tools: Tools, ways: dict[str, Front], effort: Effort, tokens: int) -> list[Row]:
     """Return what the edge adds to one client that asks one thing after another."""
     seen: dict[str, list[Load]] = {name: [] for name in ways}
     for _ in range(effort.rounds):
         for name, served in ways.items():
-            requests = fresh(served, SHORT)
+            requests = fresh(served, tokens)
             load = run_load(
                 tools,
                 served.port,
@@ -55,13 +66,13 @@ def added(tools: Tools, ways: dict[str, Front], effort: Effort) -> list[Row]:
         more = [edge.ok.p99_ms - base.ok.p99_ms for edge, base in zip(seen[name], direct, strict=True)]
         rows.append(
             Row(
-                what=f"proxied, added p99 at one client ({name})",
+                what=f"proxied, added p99 at one client ({name}, answers of {tokens} tokens)",
                 value=statistics.median(more) if not errors else None,
                 unit="ms",
                 bar=1.5,
                 aim=0.5,
                 lower_is_better=True,
-                detail=f"answers of {SHORT} tokens, median of {len(more)} rounds ({min(more):.2f} to {max(more):.2f}); "
+                detail=f"median of {len(more)} rounds ({min(more):.2f} to {max(more):.2f}); "
                 f"p50 {middle(seen[name], 'p50_ms'):.2f} against {middle(direct, 'p50_ms'):.2f} direct, p99 "
                 f"{middle(seen[name], 'p99_ms'):.2f} against {middle(direct, 'p99_ms'):.2f}; {errors} errors",
                 readings=plain(seen),
