@@ -38,6 +38,7 @@ from ashore.serving.model import (
 )
 from ashore.serving.models import ModelCard
 from ashore.serving.ports import Replica, ServedText
+from ashore.serving.recommended import left_out
 from ashore.serving.service import ServingService
 from ashore.serving.topology import (
     AdmissionLimits,
@@ -106,6 +107,7 @@ __all__ = [
     "Urgency",
     "Usage",
     "WorkerListen",
+    "left_out",
     "make_board",
     "read_topology",
     "write_topology",

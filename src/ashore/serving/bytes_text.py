@@ -58,6 +58,7 @@ class BytesText:
     def __init__(self) -> None:
         self.eos_token_ids: tuple[int, ...] = (END,)
         self.template_source = ""
+        self.sampling_defaults: Mapping[str, object] = {}
 
     @property
     def knows_tools(self) -> bool:

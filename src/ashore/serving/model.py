@@ -49,6 +49,8 @@ class GenerationRequest:
     tool_choice: Literal["auto", "none", "required"] | str = "auto"
     """Or the name of the one tool that must be called, as `tool:NAME`."""
     sampling: Sampling = field(default_factory=Sampling)
+    left_out: frozenset[str] = frozenset()
+    """Fields of `sampling` that the client did not give: what the model's makers recommend goes there."""
     num_choices: int = 1
     max_tokens: int | None = None
     """None: as many as the context leaves."""

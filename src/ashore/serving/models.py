@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import msgspec
 
@@ -31,6 +31,8 @@ class ModelCard:
     context_tokens: int = 0
     embedding_size: int = 0
     features: tuple[str, ...] = ()
+    recommended: Mapping[str, float] = field(default_factory=dict)
+    """Sampling where a request leaves it out; empty: nothing is changed."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -41,6 +43,8 @@ class LoadedModel:
     text: ServedText
     replicas: ReplicaSet
     gate: Gate
+    recommended: Mapping[str, float] = field(default_factory=dict)
+    """Sampling where a client says nothing."""
 
     @property
     def info(self) -> EngineInfo:
@@ -70,6 +74,7 @@ class LoadedModel:
             context_tokens=info.context_tokens if info else 0,
             embedding_size=info.embedding_size if info else 0,
             features=tuple(info.features) if info else (),
+            recommended=self.recommended,
         )
 
 

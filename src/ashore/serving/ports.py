@@ -113,6 +113,8 @@ class ServedText(Protocol):
     eos_token_ids: tuple[int, ...]
     template_source: str
     """The chat template as it was written; empty where there is none."""
+    sampling_defaults: Mapping[str, object]
+    """What the model's makers recommend, as `generation.json` has it; unchecked."""
 
     @property
     def knows_tools(self) -> bool:

@@ -14,6 +14,7 @@ from ashore.serving.board import Board
 from ashore.serving.concurrency import ConcurrencyLimit
 from ashore.serving.models import LoadedModel, ModelCard, by_name, find_model
 from ashore.serving.ports import ServedText
+from ashore.serving.recommended import recommendations
 from ashore.serving.replicas import ReplicaFactory, ReplicaSet
 from ashore.serving.topology import ServedModel, Topology
 
@@ -182,7 +183,13 @@ class Roster:
         alias = served.alias
         replicas = ReplicaSet(alias, served.sockets, self._make_replica, lambda: self._changed(alias))
         replicas.start()
-        return LoadedModel(served=served, text=text, replicas=replicas, gate=gate)
+        return LoadedModel(
+            served=served,
+            text=text,
+            replicas=replicas,
+            gate=gate,
+            recommended=recommendations(text.sampling_defaults),
+        )
 
     def _changed(self, alias: str) -> None:
         model = self._models.get(alias)

@@ -31,6 +31,7 @@ from ashore.serving.model import NOWHERE, Arrival, GenerationRequest, ServingEve
 from ashore.serving.models import LoadedModel, ModelCard
 from ashore.serving.orders import check_features
 from ashore.serving.prompt import INLINE_CHARS, num_chars, prompt_ids
+from ashore.serving.recommended import with_recommended
 from ashore.serving.recording import Watch, prompt_bytes, repeated_note
 from ashore.serving.replicas import ReplicaFactory
 from ashore.serving.roster import Roster, TextLoader
@@ -183,7 +184,7 @@ class ServingService:
             model = self._roster.find(request.model)
             watch.release = model.served.release
             self._turn_away(model)
-            request = prepare_tools(request, model.text)
+            request = with_recommended(prepare_tools(request, model.text), model.recommended, model.info)
             check_features(request, model.info)
             check_scores(request, model.served)
             masked = await self._mask(model, request, principal)

@@ -23,7 +23,7 @@ _TOOLS = re.compile(r"\btools\b")
 
 
 class GenerationFacts(msgspec.Struct, frozen=True):
-    """`generation.json`: how a model starts and ends."""
+    """`generation.json`: how a model starts and ends, and the sampling that its makers recommend."""
 
     eos_token_ids: tuple[int, ...] = ()
     bos_token_id: int | None = None
@@ -52,6 +52,7 @@ class TextModel:
         self.facts = facts or GenerationFacts()
         self.eos_token_ids = self.facts.eos_token_ids
         self.template_source = template_source
+        self.sampling_defaults: Mapping[str, object] = self.facts.defaults
         self._table = vocabulary.table
         self._special = {t.id: t.text for t in vocabulary.added if t.special}
         self._skip = frozenset(self._special)

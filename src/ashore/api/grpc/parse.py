@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 from ashore.core import Message, RequestId, Role, ToolCall, ToolSpec
 from ashore.engines import Grammar, Sampling
 from ashore.errors import InvalidRequest
-from ashore.serving import GenerationRequest
+from ashore.serving import GenerationRequest, left_out
 
 if TYPE_CHECKING:
     from ashore.api.grpc.gen import inference_pb2 as pb
@@ -149,6 +149,7 @@ def _common(wire: pb.Generation) -> dict[str, Any]:
     _within("priority", wire.priority, -MAX_PRIORITY, MAX_PRIORITY)
     return {
         "sampling": _sampling(wire.sampling),
+        "left_out": frozenset(name for name in left_out() if not wire.sampling.HasField(name)),
         "max_tokens": max_tokens,
         "stop": tuple(dict.fromkeys(wire.stop)),
         "num_choices": num_choices,

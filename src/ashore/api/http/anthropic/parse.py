@@ -20,7 +20,7 @@ from ashore.api.http.openai.common import deadline_of, directive_for, priority_o
 from ashore.core import Message, ToolCall, ToolSpec
 from ashore.engines import Sampling
 from ashore.errors import InvalidRequest
-from ashore.serving import GenerationRequest
+from ashore.serving import GenerationRequest, left_out
 
 
 def _json(value: object) -> str:
@@ -45,6 +45,7 @@ def to_generation(request: MessagesRequest, exchange: Exchange) -> GenerationReq
             top_p=plain.top_p if request.top_p is None else request.top_p,
             top_k=request.top_k or 0,
         ),
+        left_out=left_out(temperature=request.temperature, top_p=request.top_p, top_k=request.top_k),
         max_tokens=request.max_tokens,
         stop=tuple(dict.fromkeys(request.stop_sequences or ())),
         priority=priority_of(exchange),

@@ -17,7 +17,7 @@ from ashore.cache import Directive, directive_of
 from ashore.core import RequestId, whole_number
 from ashore.engines import Grammar, Sampling
 from ashore.errors import InvalidRequest
-from ashore.serving import Usage
+from ashore.serving import Usage, left_out
 
 MAX_PRIORITY = 100
 MAX_SCHEMA_BYTES = 256 << 10
@@ -57,7 +57,7 @@ def usage_out(usage: Usage) -> UsageOut:
 
 
 def sampling_of(request: Sampled) -> Sampling:
-    """Return the sampling that the request asks for; what is left out changes nothing."""
+    """Return the sampling that the request asks for; what is left out changes nothing as yet."""
     plain = Sampling()
     top_k = request.top_k if request.top_k is not None and request.top_k > 0 else 0
     return Sampling(
@@ -72,6 +72,17 @@ def sampling_of(request: Sampled) -> Sampling:
         else request.repetition_penalty,
         logit_bias=_biases(request.logit_bias or {}),
         seed=request.seed,
+    )
+
+
+def left_out_of(request: Sampled) -> frozenset[str]:
+    """Return what the request leaves to the model's makers."""
+    return left_out(
+        temperature=request.temperature,
+        top_p=request.top_p,
+        top_k=request.top_k,
+        min_p=request.min_p,
+        repetition_penalty=request.repetition_penalty,
     )
 
 

@@ -53,6 +53,8 @@ class ModelOut(msgspec.Struct, frozen=True, kw_only=True):
     embedding_size: int
     ready: bool
     features: list[str]
+    sampling_defaults: dict[str, float]
+    """What a request that says nothing is answered with, as the model's makers recommend it."""
 
 
 class ModelList(msgspec.Struct, frozen=True, kw_only=True):
@@ -89,6 +91,7 @@ def model_out(card: ModelCard) -> ModelOut:
         embedding_size=card.embedding_size,
         ready=card.ready,
         features=list(card.features),
+        sampling_defaults=dict(card.recommended),
     )
 
 

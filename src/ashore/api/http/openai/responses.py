@@ -58,7 +58,10 @@ async def create(app: HttpApp, exchange: Exchange, principal: Principal) -> None
     is_job = exchange.job_id.startswith("resp_")
     response_id = exchange.job_id if is_job else new_id("resp_")
     writer = ResponseWriter(
-        request, response_id, background=bool(request.background), with_logprobs=generation.top_logprobs is not None
+        _as_used(app, request),
+        response_id,
+        background=bool(request.background),
+        with_logprobs=generation.top_logprobs is not None,
     )
     keep = bool(request.store) and not exchange.job_id
     events = _followed(app, exchange, principal, generation, writer, body if keep else None)
@@ -210,6 +213,16 @@ async def _stored(app: HttpApp, job: Job) -> tuple[ResponsesRequest, Reply | Non
     return request, reply, len(body.payload) + len(body.result or b"")
 
 
+def _as_used(app: HttpApp, request: ResponsesRequest) -> ResponsesRequest:
+    """Return the request with the sampling that it is answered with, for the response says it."""
+    used = next((card.recommended for card in app.serving.models() if card.alias == request.model), {})
+    return msgspec.structs.replace(
+        request,
+        temperature=used.get("temperature") if request.temperature is None else request.temperature,
+        top_p=used.get("top_p") if request.top_p is None else request.top_p,
+    )
+
+
 async def _render(app: HttpApp, job: Job) -> bytes:
     """Return a stored response as it stands now."""
     request, reply, _ = await _stored(app, job)
@@ -219,7 +232,14 @@ async def _render(app: HttpApp, job: Job) -> bytes:
     status: Status = states.get(job.state, "failed")
     error = ResponseFault(code=job.error_code, message=job.error_message) if status == "failed" else None
     return _encode(
-        response_out(request, job.job_id, created_s=job.created_ms // 1000, status=status, error=error, background=True)
+        response_out(
+            _as_used(app, request),
+            job.job_id,
+            created_s=job.created_ms // 1000,
+            status=status,
+            error=error,
+            background=True,
+        )
     )
 
 

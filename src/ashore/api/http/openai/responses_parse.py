@@ -26,7 +26,7 @@ from ashore.api.http.openai.types import JsonSchemaFormat, JsonSchemaSpec
 from ashore.core import Message, ToolCall, ToolSpec
 from ashore.engines import Grammar, Sampling
 from ashore.errors import InvalidRequest, UnknownField
-from ashore.serving import GenerationRequest
+from ashore.serving import GenerationRequest, left_out
 
 _encode = msgspec.json.Encoder().encode
 _DECODERS: Final[dict[str, msgspec.json.Decoder[Any]]] = {
@@ -115,6 +115,7 @@ def to_generation(request: ResponsesRequest, exchange: Exchange, history: Sequen
             temperature=plain.temperature if request.temperature is None else request.temperature,
             top_p=plain.top_p if request.top_p is None else request.top_p,
         ),
+        left_out=left_out(temperature=request.temperature, top_p=request.top_p),
         max_tokens=request.max_output_tokens,
         top_logprobs=_top_logprobs(request),
         grammar=_grammar(request),
