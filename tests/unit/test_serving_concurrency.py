@@ -104,8 +104,8 @@ def limit_of(*pulses: Pulse, running: int = 0) -> tuple[ConcurrencyLimit, list[f
 
 
 def test_pressure_needs_two_looks_and_passes_with_time() -> None:
-    assert not limit_of(DROWNING, running=8)[0].pressed
-    limit, now = limit_of(DROWNING, DROWNING, running=8)
+    assert not limit_of(DROWNING, running=40)[0].pressed
+    limit, now = limit_of(DROWNING, DROWNING, running=40)
     assert limit.pressed and limit.drowning
     now[0] += FORGET_S + 0.1
     assert not limit.pressed and not limit.drowning
@@ -128,17 +128,17 @@ def test_without_a_meter_nothing_is_limited() -> None:
 
 def test_what_an_engine_promises_is_not_given_to_it_by_a_worker_without_time() -> None:
     async def scenario() -> None:
-        limit, _ = limit_of(FULL, FULL, running=20)  # now at 10
-        limit.gave_back(20)
+        limit, _ = limit_of(FULL, FULL, running=40)  # now at 20
+        limit.gave_back(40)
         one = Gate(Capacity(max_running=4096, max_waiting=5, max_tokens=1 << 20), limit=limit)
-        for _ in range(10):
+        for _ in range(20):
             await one.enter(ONE, wait_s=1)
         waiting = [asyncio.create_task(one.enter(ONE, wait_s=5)) for _ in range(5)]
         await asyncio.sleep(0)
-        assert (one.load.running, one.load.waiting) == (10, 5)
-        with pytest.raises(Overloaded, match="of at most 10 here"):
+        assert (one.load.running, one.load.waiting) == (20, 5)
+        with pytest.raises(Overloaded, match="of at most 20 here"):
             await one.enter(ONE, wait_s=5)
-        for _ in range(10):
+        for _ in range(20):
             one.leave(ONE, service_s=0.1)
         await asyncio.gather(*waiting)
         assert one.load.running == 5

@@ -27,8 +27,8 @@ LAG_S: Final = 0.0025
 """Length of a turn that a loop without rest is held to. A refusal takes about three turns, and has 10 ms."""
 DROWNING_LAG_S: Final = 0.010
 """Turns so long that requests are refused before their body is read."""
-FLOOR: Final = 4
-"""Sequences that are never refused for the sake of the loop."""
+FLOOR: Final = 16
+"""Sequences that are let in whatever the loop does: it may be busy with something else, kept answers for instance."""
 CEILING: Final = 1 << 20
 """More than any engine runs: no limit."""
 SHARPEST: Final = 0.5
