@@ -69,10 +69,13 @@ class Rig:
             self.now += 1.01 * LOOK_S
             self.limit.look()
 
-    async def ask(self, model: str, *, text: str = "hello", headers: tuple[tuple[bytes, bytes], ...] = ()) -> list[str]:
+    async def ask(
+        self, model: str, *, text: str = "hello", headers: tuple[tuple[bytes, bytes], ...] = (), **more: object
+    ) -> list[str]:
         """Send one chat and return what happened, in order: `body` read, then the status."""
         happened: list[str] = []
-        body = json.dumps({"model": model, "messages": [{"role": "user", "content": text}], "temperature": 0}).encode()
+        turns = [{"role": "user", "content": text}]
+        body = json.dumps({"model": model, "messages": turns, "temperature": 0, **more}).encode()
 
         async def receive() -> dict[str, Any]:
             if "body" in happened:
@@ -152,7 +155,9 @@ def test_a_pressed_worker_reads_the_name_of_the_model_while_one_has_room() -> No
         async with rig(full=("chat",)) as one:
             one.say(PRESSED)
             assert await one.ask("chat", headers=FRESH) == ["body", "429"]
+            assert await one.ask("chat", headers=FRESH, nonsense=1) == ["body", "429"]  # nobody looked at the rest
             assert await one.ask("code", headers=FRESH) == ["body", "200"]
+            assert await one.ask("code", headers=FRESH, nonsense=1) == ["body", "400"]
             assert await one.ask("absent", headers=FRESH) == ["body", "404"]
 
     asyncio.run(scenario())
