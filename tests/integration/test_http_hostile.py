@@ -174,7 +174,7 @@ def test_wrong_paths_and_methods(worker: Worker, method: str, path: str, status:
 
 
 def test_no_key_gets_no_further_than_health(worker: Worker) -> None:
-    for path, status in (("/healthz", 200), ("/readyz", 200), ("/v1/models", 401)):
+    for path, status in (("/healthz", 200), ("/health", 200), ("/readyz", 200), ("/v1/models", 401)):
         seen, headers, _ = worker.request("GET", path, headers={"authorization": "Bearer nonsense"})
         assert seen == status
         assert ("www-authenticate" in headers) == (status == 401)

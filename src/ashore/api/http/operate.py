@@ -76,6 +76,11 @@ async def healthz(app: HttpApp, exchange: Exchange, principal: Principal) -> Non
     await exchange.respond(200, [JSON], b'{"status":"ok"}')
 
 
+async def health(app: HttpApp, exchange: Exchange, principal: Principal) -> None:
+    """`GET /health`: what vLLM's clients and routers ask for."""
+    await healthz(app, exchange, principal)
+
+
 async def readyz(app: HttpApp, exchange: Exchange, principal: Principal) -> None:
     """`GET /readyz`."""
     items = [ModelReadiness(card.alias, card.ready) for card in app.serving.models()]

@@ -126,7 +126,7 @@ ROUTES: tuple[Route, ...] = (
         summary="Tell that the process answers", response=operate.Health,
     ),
     Route(
-        method="GET", path="/health", guard="open", handler=operate.healthz, tag="Operation",
+        method="GET", path="/health", guard="open", handler=operate.health, tag="Operation",
         summary="The same as /healthz, under the name that vLLM's clients and routers know", response=operate.Health,
     ),
     Route(
