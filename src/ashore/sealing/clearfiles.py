@@ -100,9 +100,21 @@ class ClearFiles:
     """A folder with the clear files of one sealed model."""
 
     def __init__(
-        self, sealed: SealedFiles, key: DataKey, *, only: Callable[[SealedFile], bool] = lambda file: True
+        self,
+        sealed: SealedFiles,
+        key: DataKey,
+        *,
+        only: Callable[[SealedFile], bool] = lambda file: True,
+        writable: bool = False,
     ) -> None:
         """Open the files, or those that `only` chooses.
+
+        Args:
+            sealed: What to open.
+            key: Its data key.
+            only: Which files.
+            writable: Leave the memory writable, for readers that map a file to write though they never do (OpenVINO's
+                reader of GGUF).
 
         Raises:
             CorruptBlob: a chunk was altered; names file and chunk.
@@ -112,6 +124,7 @@ class ClearFiles:
         refuse_without_memory(sum(f.clear_bytes for f in chosen), what=sealed.reference)
         root = Path(sealed.folder)
         sweep(root, FOLDER_PREFIX)
+        self._writable = writable
         self._descriptors: dict[str, int] = {}
         self._end = weakref.finalize(self, _close_all, self._descriptors)
         try:
@@ -155,7 +168,8 @@ class ClearFiles:
                     f"{file.path} of {reference} cannot be opened: {error.strerror}", hint=f"is {file.blob} readable?"
                 ) from error
             raise MemoryFull(f"no memory for {file.path} of {reference}", hint="stop something else first") from error
-        _make_immutable(descriptor)
+        if not self._writable:
+            _make_immutable(descriptor)
         link = self.path / file.path
         link.parent.mkdir(parents=True, exist_ok=True)
         link.symlink_to(f"/proc/{os.getpid()}/fd/{descriptor}")
@@ -163,8 +177,8 @@ class ClearFiles:
 
 @contextlib.contextmanager
 def opened_files(sealed: SealedFiles) -> Iterator[ClearFiles]:
-    """Open a sealed model by the key that its giver holds, and close it at the end of the block."""
-    clear = ClearFiles(sealed, take_key(sealed))
+    """Open a sealed model for any reader by the key that its giver holds, and close it at the end of the block."""
+    clear = ClearFiles(sealed, take_key(sealed), writable=True)
     try:
         yield clear
     finally:
@@ -215,6 +229,7 @@ def _memory_file(num_bytes: int) -> int:
     if not hasattr(os, "memfd_create"):
         raise EnvironmentFault("sealed models need memory files, which this system lacks", hint="serve them on Linux")
     descriptor = os.memfd_create("ashore", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    os.fchmod(descriptor, 0o600)
     os.ftruncate(descriptor, num_bytes)
     return descriptor
 
