@@ -9,6 +9,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,11 +23,11 @@ if TYPE_CHECKING:
     from ashore.engines import ModelFiles
     from ashore.planning import Inventory, ModelFacts, ModelPlan, Plan, Tuned, Wish
     from ashore.privacy import Privacy
-    from ashore.sealing import KeyKeeper
+    from ashore.sealing import KeyInMemory, KeyKeeper
     from ashore.serving import RedisLink
     from ashore.spec import AuditSpec, CacheSpec, RedisSpec
     from ashore.state import Database
-    from ashore.store import ModelStore, StoredModel
+    from ashore.store import ModelStore, RekeyReport, StoredModel
 
 INT8 = "int8"
 Q8_0 = "q8_0"
@@ -83,10 +84,59 @@ def open_state(settings: Settings, *, say: Callable[[str], None] = lambda line: 
         HomeTooNew: a newer ashore wrote it.
         InvalidSpec: the state's URL names something this version cannot use.
     """
+    from ashore.sealing import secrets_by_keeper
     from ashore.state import open_state as open_url
 
     home = settings.home
-    return open_url(settings.state_url, default=home.state_db, snapshots=home.snapshots, clock=SystemClock(), say=say)
+    return open_url(
+        settings.state_url,
+        default=home.state_db,
+        snapshots=home.snapshots,
+        clock=SystemClock(),
+        say=say,
+        secrets=secrets_by_keeper(partial(key_keeper, settings)),
+    )
+
+
+def hold_state_secrets(settings: Settings) -> KeyInMemory | None:
+    """Seal the secrets of the state where a key source is configured, and hold their key for the workers of this home.
+
+    Where `sealing_state` is off, what was sealed is written back as it was, and nothing is held.
+
+    Raises:
+        SealingKeyMissing: they are sealed, and their key is not at hand.
+    """
+    from ashore.sealing import are_secrets_sealed, hold_secrets_key, seal_secrets, unseal_secrets
+
+    state = open_state(settings)
+    try:
+        with state.write() as connection:
+            if settings.sealing_key and settings.sealing_state:
+                key = seal_secrets(connection, key_keeper(settings))
+            elif are_secrets_sealed(connection):
+                unseal_secrets(connection, partial(key_keeper, settings))
+                return None
+            else:
+                return None
+    finally:
+        state.close()
+    return hold_secrets_key(key, settings.home.secrets_key)
+
+
+def rekey(settings: Settings, store: ModelStore, *, to: KeyKeeper | None, new_key: bool) -> RekeyReport:
+    """Wrap the data keys of all sealed models, and that of the state's secrets, anew. See `ModelStore.rekey`."""
+    from ashore.sealing import rewrap_secrets
+
+    report = store.rekey(to=to, new_key=new_key)
+    if settings.home.state_db.exists() or settings.state_url:
+        state = open_state(settings)
+        try:
+            with state.write() as connection:
+                if rewrap_secrets(connection, partial(key_keeper, settings), to):
+                    return replace(report, rewrapped=(*report.rewrapped, "state"))
+        finally:
+            state.close()
+    return report
 
 
 @contextmanager
@@ -254,8 +304,6 @@ def gather_facts(store: ModelStore, wishes: Iterable[Wish]) -> dict[str, ModelFa
     Raises:
         UnknownModel: neither knows it, or it is a source that must be pulled before anything is known.
     """
-    from dataclasses import replace
-
     return {wish.name: replace(_facts_of(store, wish), vllm=find_vllm(wish)) for wish in wishes}
 
 

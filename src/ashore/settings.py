@@ -60,6 +60,11 @@ class Home:
         return self.run / "topology.json"
 
     @property
+    def secrets_key(self) -> Path:
+        """Leads to the key of the state's secrets in the memory of the supervisor."""
+        return self.run / "secrets-key"
+
+    @property
     def internal_token(self) -> Path:
         return self.run / "internal-token"
 
@@ -122,6 +127,8 @@ class Settings:
     """Base URL of a mirror of the ModelScope hub; empty: the hub itself."""
     sealing_key: str = ""
     """Where the keys of sealed models are: `keyring:FILE`, `passphrase:FILE`, `transit:URL`; empty: nowhere."""
+    sealing_state: bool = True
+    """Seal the secrets of the state too, where `sealing_key` is set."""
     warnings: tuple[str, ...] = ()
     """What was odd about the environment; the command line prints these once."""
 
@@ -180,6 +187,7 @@ READERS: Mapping[str, Callable[[str], object]] = {
     "hf_endpoint": _endpoint,
     "ms_endpoint": _endpoint,
     "sealing_key": _key_source,
+    "sealing_state": _flag,
 }
 
 

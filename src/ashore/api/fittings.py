@@ -25,6 +25,7 @@ from ashore.core import Clock, MemoryRecorder, Recorder
 from ashore.errors import AshoreError
 from ashore.metrics import Metrics
 from ashore.privacy import POLICY_EPOCH, Privacy, PrivacyDesk, read_secret
+from ashore.sealing import secrets_by_link
 from ashore.serving import StateLink, Topology
 from ashore.state import Database, EpochWatch, open_state
 
@@ -126,7 +127,14 @@ def _policy_changed(desk: PrivacyDesk, kind: str, value: int) -> None:
 def _open(link: StateLink, clock: Clock) -> Database | None:
     if not link.url and not link.path:
         return None
-    return open_state(link.url, default=Path(link.path), snapshots=Path(link.snapshots), clock=clock, say=log.info)
+    return open_state(
+        link.url,
+        default=Path(link.path),
+        snapshots=Path(link.snapshots),
+        clock=clock,
+        say=log.info,
+        secrets=secrets_by_link(Path(link.secrets_key)),
+    )
 
 
 def _secret(database: Database) -> bytes:

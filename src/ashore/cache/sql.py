@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Final
 
@@ -10,7 +9,7 @@ from ashore.cache.curated import plain
 from ashore.cache.model import Pair
 from ashore.cache.rules import ANY_PURGE_EPOCH, CURATED_EPOCH, PURGE_EPOCH, alias_epoch, entry_epoch, tenant_epoch
 from ashore.errors import InvalidRequest
-from ashore.state import bump, execute, execute_many
+from ashore.state import bump, execute, execute_many, kept_secret
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -21,13 +20,7 @@ ENTRY_ID_CHARS: Final = 16
 
 def cache_secret(connection: Connection) -> bytes:
     """Return the key of every hash and signature of the cache, made at the first call. Needs a writing transaction."""
-    execute(
-        connection,
-        "INSERT INTO secret (name, value) VALUES (:name, :value) ON CONFLICT (name) DO NOTHING",
-        name=SECRET,
-        value=secrets.token_hex(32),
-    )
-    return bytes.fromhex(execute(connection, "SELECT value FROM secret WHERE name = :name", name=SECRET).scalar_one())
+    return kept_secret(connection, SECRET)
 
 
 def purge(connection: Connection, *, tenant: str = "", alias: str = "", entry_id: str = "") -> tuple[str, ...]:

@@ -17,6 +17,7 @@ from cyclopts import App, Parameter
 from ashore.cli.progress import TerminalProgress
 from ashore.core import human_bytes
 from ashore.errors import InvalidRequest
+from ashore.settings import Settings
 from ashore.store import CatalogEntry, ModelStore, StoredModel
 
 app = App(name="model", help="Pull, list, verify and move models.")
@@ -265,7 +266,7 @@ def rekey(
     config: Path | None = None,
     as_json: AsJson = False,
 ) -> None:
-    """Wrap the keys of all sealed models anew. No weights are rewritten; a running server is not disturbed.
+    """Wrap the keys of all sealed models, and of the state, anew. Rewrites no weights and disturbs no running server.
 
     Args:
         new_key: Make a fresh key in the keyring, or in the key service, first.
@@ -273,9 +274,11 @@ def rekey(
         config: An ashore.toml whose [sealing] says where the keys are now; default: ASHORE_SEALING_KEY.
         as_json: Print JSON.
     """
-    from ashore.bootstrap import open_key_source
+    from ashore import bootstrap
 
-    report = _store(config).rekey(to=open_key_source(to) if to else None, new_key=new_key)
+    settings = _settings(config)
+    store = bootstrap.build_store(settings.home, settings)
+    report = bootstrap.rekey(settings, store, to=bootstrap.open_key_source(to) if to else None, new_key=new_key)
     if as_json:
         return _print_json(dataclasses.asdict(report))
     print(f"{len(report.rewrapped)} data keys wrapped anew, {len(report.current)} were already under the newest key")
@@ -298,11 +301,16 @@ def catalog_json(entry: CatalogEntry) -> dict[str, Any]:
 
 def _store(config: Path | None = None) -> ModelStore:
     from ashore.bootstrap import build_store
+
+    settings = _settings(config)
+    return build_store(settings.home, settings)
+
+
+def _settings(config: Path | None) -> Settings:
     from ashore.settings import read_settings
     from ashore.spec import read_spec
 
-    settings = read_settings(table=read_spec(config).settings if config else None)
-    return build_store(settings.home, settings)
+    return read_settings(table=read_spec(config).settings if config else None)
 
 
 @contextmanager

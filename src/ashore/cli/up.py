@@ -16,7 +16,14 @@ import msgspec
 
 from ashore import __version__
 from ashore.access import keep_first_key, make_first_key
-from ashore.bootstrap import build_store, open_model_files, open_state, sealing_notes, supervisor_recorder
+from ashore.bootstrap import (
+    build_store,
+    hold_state_secrets,
+    open_model_files,
+    open_state,
+    sealing_notes,
+    supervisor_recorder,
+)
 from ashore.cli.upplan import (
     ReloadOrder,
     Request,
@@ -122,6 +129,7 @@ def _serve(request: Request, spec: Spec, settings: Settings, listening: Listenin
             check_port(spec.http.host, spec.http.port, option="--port")
             if spec.grpc.port:
                 check_port(spec.grpc.host, spec.grpc.port, option="--grpc-port")
+        held = hold_state_secrets(settings)  # as long as its workers live
         first_key_lives = _keep_first_key(settings)
         plan, notes = plan_and_fetch(spec, settings, read_inventory())
         for note in notes:
@@ -158,6 +166,8 @@ def _serve(request: Request, spec: Spec, settings: Settings, listening: Listenin
                 _say("stopping")
                 supervisor.stop_all()
                 control.close()
+        if held is not None:
+            held.close()
         _say("stopped")
         return 0
     finally:

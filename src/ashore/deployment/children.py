@@ -57,6 +57,7 @@ def jobs_child(*, listening: Listening, home: Home, settings: Settings) -> Child
         state_url=settings.state_url,
         state_path=str(home.state_db),
         snapshots=str(home.snapshots),
+        secrets_key=str(home.secrets_key),
         api=tuple(
             api_address(worker_listen(listening, home, index).http)
             for index in range(1 if not listening.has_edge else listening.http.workers)

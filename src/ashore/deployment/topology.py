@@ -59,7 +59,12 @@ def topology_of(running: Iterable[Running], *, listening: Listening, home: Home,
         privacy=listening.privacy,
         issuers=listening.access.issuers,
         redis=listening.redis,
-        state=StateLink(url=settings.state_url, path=str(home.state_db), snapshots=str(home.snapshots)),
+        state=StateLink(
+            url=settings.state_url,
+            path=str(home.state_db),
+            snapshots=str(home.snapshots),
+            secrets_key=str(home.secrets_key),
+        ),
         audit=audit_link(listening.audit, home),
         jobs=JobLimits(
             max_attempts=listening.jobs.max_attempts,

@@ -86,6 +86,15 @@ class CanLoadAdapter(Protocol):
 
 
 @runtime_checkable
+class CanImport(Protocol):
+    """An engine whose library takes a while to import, and can be imported before there is a model."""
+
+    def import_library(self) -> None:
+        """Import it, so that `load` need not. May be called twice. Raises `MissingExtra`, as `load` would."""
+        ...
+
+
+@runtime_checkable
 class CanWait(Protocol):
     """An engine whose events come from elsewhere (a server's thread, a clock) instead of being computed in `step`.
 

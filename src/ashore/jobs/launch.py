@@ -42,6 +42,8 @@ class JobsLaunch(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     state_url: str = ""
     state_path: str = ""
     snapshots: str = ""
+    secrets_key: str = ""
+    """Where the supervisor holds the key of the state's secrets, if they are sealed."""
     api: tuple[ApiAddress, ...]
     token_file: str
     concurrency: int = 8

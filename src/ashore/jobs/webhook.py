@@ -12,7 +12,6 @@ import asyncio
 import base64
 import hashlib
 import hmac
-import secrets
 import socket
 import ssl
 from collections.abc import Awaitable, Callable, Sequence
@@ -25,7 +24,7 @@ from ashore.errors import PermissionDenied
 from ashore.jobs.egress import Allowed, Target, check_addresses, check_url
 from ashore.jobs.model import Again, Done, Failed, Lease, Outcome
 from ashore.jobs.rules import WebhookCall
-from ashore.state import execute
+from ashore.state import kept_secret
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -44,15 +43,8 @@ def webhook_secret(connection: Connection, tenant: str) -> str:
 
     The first call makes the secret it is derived from. Needs a transaction that may write.
     """
-    fresh = secrets.token_hex(32)
-    execute(
-        connection,
-        "INSERT INTO secret (name, value) VALUES (:name, :value) ON CONFLICT (name) DO NOTHING",
-        name=SECRET_NAME,
-        value=fresh,
-    )
-    root = execute(connection, "SELECT value FROM secret WHERE name = :name", name=SECRET_NAME).scalar_one()
-    derived = hmac.digest(bytes.fromhex(str(root)), b"ashore webhook\0" + tenant.encode(), hashlib.sha256)
+    root = kept_secret(connection, SECRET_NAME)
+    derived = hmac.digest(root, b"ashore webhook\0" + tenant.encode(), hashlib.sha256)
     return "whsec_" + base64.b64encode(derived).decode()
 
 

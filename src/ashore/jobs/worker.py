@@ -28,6 +28,7 @@ from ashore.jobs.queue import JobQueue
 from ashore.jobs.runner import Lane, Runner
 from ashore.jobs.sql import SqlJobs
 from ashore.jobs.webhook import WebhookHandler, webhook_secret
+from ashore.sealing import secrets_by_link
 from ashore.state import Database, open_state
 
 if TYPE_CHECKING:
@@ -52,6 +53,7 @@ async def work(launch: JobsLaunch) -> None:
         snapshots=Path(launch.snapshots),
         clock=clock,
         say=log.info,
+        secrets=secrets_by_link(Path(launch.secrets_key)),
     )
     queue = JobQueue(SqlJobs(database), clock, lease_s=launch.lease_s)
     files = SqlFiles(database)

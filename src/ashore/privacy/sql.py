@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -11,7 +10,7 @@ import msgspec
 from ashore.errors import Conflict
 from ashore.privacy.custom import check_policy
 from ashore.privacy.policy import PrivacyPolicy
-from ashore.state import bump, execute, row_lock
+from ashore.state import bump, execute, kept_secret, row_lock
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -32,13 +31,7 @@ class StoredPolicy:
 
 def privacy_secret(connection: Connection) -> bytes:
     """Return the key of pseudonyms, made at the first call. Needs a writing transaction."""
-    execute(
-        connection,
-        "INSERT INTO secret (name, value) VALUES (:name, :value) ON CONFLICT (name) DO NOTHING",
-        name=SECRET,
-        value=secrets.token_hex(32),
-    )
-    return bytes.fromhex(execute(connection, "SELECT value FROM secret WHERE name = :name", name=SECRET).scalar_one())
+    return kept_secret(connection, SECRET)
 
 
 def load_policy(connection: Connection) -> StoredPolicy:

@@ -33,6 +33,15 @@ from ashore.sealing.passphrase import PassphraseKeeper
 from ashore.sealing.ports import KeyKeeper, Wrapped
 from ashore.sealing.scratch import memory_scratch
 from ashore.sealing.sealedfile import hash_of_sealed, open_file, read_sealed_header, seal_file
+from ashore.sealing.statesecrets import (
+    are_secrets_sealed,
+    hold_secrets_key,
+    rewrap_secrets,
+    seal_secrets,
+    secrets_by_keeper,
+    secrets_by_link,
+    unseal_secrets,
+)
 from ashore.sealing.transit import TransitKeeper
 
 __all__ = [
@@ -52,9 +61,11 @@ __all__ = [
     "SecretBox",
     "TransitKeeper",
     "Wrapped",
+    "are_secrets_sealed",
     "close_envelope",
     "format_key_source",
     "hash_of_sealed",
+    "hold_secrets_key",
     "is_boxed",
     "is_key_id",
     "memory_scratch",
@@ -68,7 +79,12 @@ __all__ = [
     "read_envelope",
     "read_sealed_header",
     "refuse_without_memory",
+    "rewrap_secrets",
     "seal_file",
+    "seal_secrets",
+    "secrets_by_keeper",
+    "secrets_by_link",
     "swap_in_use",
     "take_key",
+    "unseal_secrets",
 ]

@@ -80,20 +80,25 @@ def take_key(sealed: SealedFiles) -> DataKey:
     Raises:
         SealingKeyMissing: that process has ended, or this one may not see it.
     """
+    return read_key(sealed.key_file, sealed.key_id, what=f"{sealed.reference} is sealed")
+
+
+def read_key(path: str, key_id: str, *, what: str) -> DataKey:
+    """Return a data key that another process holds (`KeyInMemory`). Raises `SealingKeyMissing` where it is gone."""
     try:
-        with open(sealed.key_file, "rb") as file:
+        with open(path, "rb") as file:
             secret = file.read(KEY_BYTES + 1)
     except OSError as error:
         raise SealingKeyMissing(
-            f"{sealed.reference} is sealed, and its key is not at {sealed.key_file}: {error.strerror}",
+            f"{what}, and the key is not at {path}: {error.strerror}",
             hint="the process that held it has ended; start `ashore up` again",
         ) from error
     if len(secret) != KEY_BYTES:
         raise SealingKeyMissing(
-            f"{sealed.reference} is sealed, and {sealed.key_file} has {len(secret)} bytes instead of {KEY_BYTES}",
+            f"{what}, and {path} has {len(secret)} bytes instead of a key of {KEY_BYTES}",
             hint="the process that held the key has ended; start `ashore up` again",
         )
-    return DataKey(key_id=sealed.key_id, secret=secret)
+    return DataKey(key_id=key_id, secret=secret)
 
 
 class ClearFiles:

@@ -89,6 +89,32 @@ def read_envelope(data: bytes, *, key_id: str) -> Envelope:
     return envelope
 
 
+def envelope_key_id(data: bytes) -> str:
+    """Return which data key an envelope says it holds. Raises `CorruptBlob` where it is none."""
+    try:
+        return msgspec.json.decode(data, type=Envelope).key_id
+    except msgspec.DecodeError as error:
+        raise CorruptBlob(f"an envelope cannot be read: {error}", hint=_HINT) from error
+
+
+def rewrap(data: bytes, key_id: str, keeper: Callable[[], KeyKeeper], to: KeyKeeper | None = None) -> bytes | None:
+    """Return an envelope wrapped anew, by `to` or by `keeper`; None where it is under the newest key already.
+
+    A data key that an interrupted call had wrapped by `to` is opened by that. The new wrapping has been opened again
+    when it is returned.
+    """
+    keepers = [keeper] if to is None else [keeper, lambda: to]
+    key = _open_by_any(data, keepers, key_id=key_id)
+    chosen = to or keeper()
+    fresh = close_envelope(key, chosen)
+    before, after = (read_envelope(d, key_id=key_id).wrapped for d in (data, fresh))
+    if (before.kind, before.key_id) == (after.kind, after.key_id):
+        return None
+    if open_envelope(fresh, chosen, key_id=key_id) != key:
+        raise CorruptBlob(f"{chosen.place} gave back another key than it was given", hint="check that service")
+    return fresh
+
+
 def _open_by_any(data: bytes, keepers: Sequence[Callable[[], KeyKeeper]], *, key_id: str) -> DataKey:
     """Return the data key by the first keeper that has its key. Raises what the first one said where none has."""
     missing: list[SealingKeyMissing] = []
@@ -181,18 +207,10 @@ class DataKeys:
         The old wrapping stays until the new one has been opened again. A data key that an interrupted call had wrapped
         by `to` is opened by that.
         """
-        data = self.read(key_id)
-        keepers = [self._keeper] if to is None else [self._keeper, lambda: to]
-        key = _open_by_any(data, keepers, key_id=key_id)
-        keeper = to or self._keeper()
-        fresh = close_envelope(key, keeper)
-        before, after = (read_envelope(d, key_id=key_id).wrapped for d in (data, fresh))
-        if (before.kind, before.key_id) == (after.kind, after.key_id):
-            return False
-        if open_envelope(fresh, keeper, key_id=key_id) != key:
-            raise CorruptBlob(f"{keeper.place} gave back another key than it was given", hint="check that service")
-        self.write(key_id, fresh)
-        return True
+        fresh = rewrap(self.read(key_id), key_id, self._keeper, to)
+        if fresh is not None:
+            self.write(key_id, fresh)
+        return fresh is not None
 
     def path(self, key_id: str) -> Path:
         """Return where the envelope of a data key lies. Raises `CorruptBlob` where the id is none."""

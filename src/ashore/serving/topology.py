@@ -113,6 +113,8 @@ class StateLink(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     path: str = ""
     """The SQLite file of the home; empty, with an empty `url`: there is no state (tests and load generators)."""
     snapshots: str = ""
+    secrets_key: str = ""
+    """Where the supervisor holds the key of the state's secrets, if they are sealed. Not the key."""
 
 
 class RedisLink(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -127,7 +127,5 @@ def _settings(top: Table) -> dict[str, object]:
     state.known("url")
     if "url" in state.values:
         settings["state_url"] = state.get("url", str, "")
-    key = read_sealing(top.table("sealing"), read_egress(top.table("egress")).allow)
-    if key:
-        settings["sealing_key"] = key
+    settings |= read_sealing(top.table("sealing"), read_egress(top.table("egress")).allow)
     return settings

@@ -8,8 +8,8 @@ from ashore.errors import InvalidSpec
 from ashore.spec.table import Table
 
 
-def read_sealing(table: Table, allow: tuple[str, ...]) -> str:
-    """Return the key source of `[sealing]`, checked for its form; empty where there is none.
+def read_sealing(table: Table, allow: tuple[str, ...]) -> dict[str, object]:
+    """Return what `[sealing]` says, as settings: `sealing_key`, checked for its form, and `sealing_state`.
 
     Args:
         table: The section.
@@ -20,14 +20,17 @@ def read_sealing(table: Table, allow: tuple[str, ...]) -> str:
     """
     from ashore.sealing import parse_key_source
 
-    table.known("key")
+    table.known("key", "state")
+    settings: dict[str, object] = {}
+    if "state" in table.values:
+        settings["sealing_state"] = table.get("state", bool, True)
     text = table.get("key", str, "")
     if not text:
-        return ""
+        return settings
     source = parse_key_source(text, where=f"{table.where} key")
     if source.kind == "transit":
         _refuse_elsewhere(source.url, allow, table.where)
-    return text
+    return {**settings, "sealing_key": text}
 
 
 def absolute_key_source(text: str, folder: Path) -> str:

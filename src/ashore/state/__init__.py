@@ -10,6 +10,7 @@ from ashore.state.opening import open_state
 from ashore.state.ports import Changes, Database
 from ashore.state.postgres import is_postgres_url, open_postgres
 from ashore.state.schema import SCHEMA_VERSION
+from ashore.state.secrets import SealOf, SecretSeal, exchange_secrets, kept_secret, read_note, write_note
 from ashore.state.sqlite import open_database, path_of_url
 from ashore.state.statement import announce, execute, execute_many, is_postgres, row_lock
 from ashore.state.tables import load_tuning, save_tuning
@@ -19,19 +20,25 @@ __all__ = [
     "Changes",
     "Database",
     "EpochWatch",
+    "SealOf",
+    "SecretSeal",
     "TuningRow",
     "announce",
     "bump",
+    "exchange_secrets",
     "execute",
     "execute_many",
     "is_postgres",
     "is_postgres_url",
+    "kept_secret",
     "load_tuning",
     "open_database",
     "open_postgres",
     "open_state",
     "path_of_url",
     "read_epochs",
+    "read_note",
     "row_lock",
     "save_tuning",
+    "write_note",
 ]

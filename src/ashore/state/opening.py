@@ -8,18 +8,28 @@ from pathlib import Path
 from ashore.core import Clock
 from ashore.state.ports import Database
 from ashore.state.postgres import is_postgres_url, open_postgres
+from ashore.state.secrets import SealOf
 from ashore.state.sqlite import open_database, path_of_url
 
 
 def open_state(
-    url: str, *, default: Path, snapshots: Path, clock: Clock, say: Callable[[str], None] = lambda line: None
+    url: str,
+    *,
+    default: Path,
+    snapshots: Path,
+    clock: Clock,
+    say: Callable[[str], None] = lambda line: None,
+    secrets: SealOf | None = None,
 ) -> Database:
     """Open the state behind `url`, made or migrated first; an empty URL names the SQLite file `default`.
+
+    `secrets` opens what `kept_secret` finds sealed.
 
     Raises:
         InvalidSpec: the URL names neither SQLite nor Postgres.
         HomeTooNew, EnvironmentFault, MissingExtra: as the two databases say.
     """
     if is_postgres_url(url):
-        return open_postgres(url, say=say)
-    return open_database(path_of_url(url, default=default), snapshots=snapshots, clock=clock, say=say)
+        return open_postgres(url, say=say, secrets=secrets)
+    place = path_of_url(url, default=default)
+    return open_database(place, snapshots=snapshots, clock=clock, say=say, secrets=secrets)

@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 from ashore.errors import DiskFull, EnvironmentFault, HomeTooNew, InvalidSpec, MissingExtra, Overloaded
 from ashore.state.ports import Changes, Database
 from ashore.state.schema import MIGRATIONS, Migration
+from ashore.state.secrets import OPTION, SealOf
 from ashore.state.statement import CHANNEL, execute
 
 if TYPE_CHECKING:
@@ -110,7 +111,11 @@ class _Notifications:
 
 
 def open_postgres(
-    url: str, *, say: Callable[[str], None] = lambda line: None, migrations: Sequence[Migration] = MIGRATIONS
+    url: str,
+    *,
+    say: Callable[[str], None] = lambda line: None,
+    migrations: Sequence[Migration] = MIGRATIONS,
+    secrets: SealOf | None = None,
 ) -> Database:
     """Open the state on a Postgres server, made or brought to this version first, in one transaction.
 
@@ -138,6 +143,7 @@ def open_postgres(
         connect_args={"connect_timeout": CONNECT_TIMEOUT_S, "options": options},
         pool_pre_ping=True,
         pool_timeout=LOCK_TIMEOUT_S,
+        execution_options={OPTION: secrets},
     )
     try:
         with _translated(place), engine.begin() as connection:

@@ -14,6 +14,7 @@ from ashore.core import Clock
 from ashore.errors import DiskFull, EnvironmentFault, HomeTooNew, InvalidSpec, Overloaded
 from ashore.state.ports import Changes
 from ashore.state.schema import MIGRATIONS, Migration
+from ashore.state.secrets import OPTION, SealOf
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection, Engine
@@ -107,6 +108,7 @@ def open_database(
     clock: Clock,
     say: Callable[[str], None] = lambda line: None,
     migrations: Sequence[Migration] = MIGRATIONS,
+    secrets: SealOf | None = None,
 ) -> SqliteDatabase:
     """Open the state, made or brought to this version first.
 
@@ -119,6 +121,7 @@ def open_database(
         clock: Names the snapshot.
         say: Told what was migrated, and how to go back.
         migrations: Steps from version 0 on.
+        secrets: Opens what `kept_secret` finds sealed.
 
     Raises:
         HomeTooNew: a newer ashore wrote it; nothing is changed.
@@ -129,7 +132,7 @@ def open_database(
             path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
         _migrate(path, snapshots, clock, say, migrations)
-        return SqliteDatabase(_make_engine(path), path)
+        return SqliteDatabase(_make_engine(path, secrets), path)
 
 
 def _migrate(
@@ -195,10 +198,12 @@ def _snapshot(connection: sqlite3.Connection, version: int, snapshots: Path, clo
     return target
 
 
-def _make_engine(path: Path) -> Engine:
+def _make_engine(path: Path, secrets: SealOf | None) -> Engine:
     from sqlalchemy import create_engine, event
 
-    engine = create_engine(f"sqlite:///{path}", connect_args={"timeout": BUSY_TIMEOUT_S})
+    engine = create_engine(
+        f"sqlite:///{path}", connect_args={"timeout": BUSY_TIMEOUT_S}, execution_options={OPTION: secrets}
+    )
 
     @event.listens_for(engine, "connect")
     def on_connect(connection: Any, record: object) -> None:

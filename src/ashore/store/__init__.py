@@ -11,7 +11,7 @@ from ashore.store.model import TEXT_FILES, StoredFile, StoredModel
 from ashore.store.ports import FileSource, ManifestRemote, Origin, Source
 from ashore.store.progress import Progress, silent
 from ashore.store.refs import Reference, parse_reference
-from ashore.store.reports import BadFile, GcReport, ModelFilesOnDisk, VerifyReport
+from ashore.store.reports import BadFile, GcReport, ModelFilesOnDisk, RekeyReport, SealReport, VerifyReport
 from ashore.store.service import ModelStore
 from ashore.store.sources import Endpoints, is_source, open_source
 
@@ -29,6 +29,8 @@ __all__ = [
     "Origin",
     "Progress",
     "Reference",
+    "RekeyReport",
+    "SealReport",
     "Source",
     "StoredFile",
     "StoredModel",

@@ -13,6 +13,7 @@ import socket
 import sys
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import FrameType
 from typing import Final
@@ -26,7 +27,7 @@ from ashore.engines.host.link import Link, LinkClosed
 from ashore.engines.host.loop import HostLoop
 from ashore.engines.hostlaunch import HostLaunch, read_launch
 from ashore.engines.model import EngineInfo
-from ashore.engines.ports import CanLoadAdapter, Engine
+from ashore.engines.ports import CanImport, CanLoadAdapter, Engine
 from ashore.engines.registry import make_engine
 from ashore.errors import AshoreError, UnsupportedByEngine
 from ashore.processes import die_with_parent, listen_on, silence_host
@@ -83,7 +84,11 @@ def _load(engine: Engine, launch: HostLaunch) -> tuple[EngineInfo, ClearFiles | 
     files, sealed = launch.files, launch.files.sealed
     if sealed is None:
         return _load_clear(engine, launch), None
-    clear = ClearFiles(sealed, take_key(sealed))
+    with ThreadPoolExecutor(1, thread_name_prefix="opening") as pool:
+        opening = pool.submit(lambda: ClearFiles(sealed, take_key(sealed)))
+        if isinstance(engine, CanImport):
+            engine.import_library()  # meanwhile
+        clear = opening.result()
     files = msgspec.structs.replace(files, directory=str(clear.path), sealed=None)
     info = _load_clear(engine, msgspec.structs.replace(launch, files=files))
     clear.drop(file.path for file in sealed.files if file.clear_bytes > _KEPT_BYTES)

@@ -82,6 +82,9 @@ class LlamaCppEngine:
         self._steps = self._prompt_tokens = self._cached_tokens = self._completion_tokens = self._preemptions = 0
         self._step_seconds = 0.0
 
+    def import_library(self) -> None:
+        load_library()
+
     def load(self, files: ModelFiles, options: EngineOptions) -> EngineInfo:
         if files.format != "gguf":
             raise UnsupportedModel(

@@ -36,7 +36,7 @@ from ashore.engines.openvino.lora import AdapterBank
 from ashore.engines.openvino.pace import Pace
 from ashore.engines.openvino.paired import PairedModel, open_model
 from ashore.engines.openvino.peft import read_adapter
-from ashore.engines.openvino.runtime import openvino_version
+from ashore.engines.openvino.runtime import import_openvino, openvino_version
 from ashore.engines.openvino.scheduler import Chunk, Scheduler, Sequence
 from ashore.engines.openvino.scoring import score_text
 from ashore.engines.ordercheck import check_order
@@ -85,6 +85,9 @@ class OpenVinoEngine:
         self._events: deque[EngineEvent] = deque()
         self._counts = {"steps": 0, "prompt": 0, "cached": 0, "completion": 0}
         self._step_seconds = 0.0
+
+    def import_library(self) -> None:
+        import_openvino()
 
     def load(self, files: ModelFiles, options: EngineOptions) -> EngineInfo:
         directory = Path(files.directory)
