@@ -38,8 +38,14 @@ FAKE = "fake:"
 RECORD_TIMEOUT_S = 10.0
 
 
-def build_store(home: Home, settings: Settings | None = None) -> ModelStore:
-    """Return the model store of this home. Makes the folders that are missing."""
+def build_store(home: Home, settings: Settings | None = None, recorder: Recorder | None = None) -> ModelStore:
+    """Return the model store of this home. Makes the folders that are missing.
+
+    Args:
+        home: The home.
+        settings: Mirrors, and where the keys of sealed models are.
+        recorder: Told when models are sealed, unsealed, rekeyed, and opened while they are sealed.
+    """
     from ashore.store import Endpoints, ModelStore, open_source
 
     home.create()
@@ -54,6 +60,7 @@ def build_store(home: Home, settings: Settings | None = None) -> ModelStore:
         clock=SystemClock(),
         sources=partial(open_source, endpoints=endpoints),
         keeper=partial(key_keeper, settings),
+        recorder=recorder,
     )
 
 

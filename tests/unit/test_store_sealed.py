@@ -319,7 +319,7 @@ def test_what_is_done_is_told_to_the_record(tmp_path: Path, keeper: MemoryKeeper
         store.seal("absent")
     assert [(a.action, a.resource, a.outcome) for a in recorder.acts] == [
         ("model:seal", "model/tiny", "done"),
-        ("model:load", "model/tiny", "done"),
+        ("model:open", "model/tiny", "done"),
         ("model:rekey", "model/*", "done"),
         ("model:unseal", "model/tiny", "done"),
         ("model:seal", "model/absent", "failed"),

@@ -223,8 +223,8 @@ def seal(name: str, /, *, config: Path | None = None, as_json: AsJson = False) -
         config: An ashore.toml whose [sealing] says where the keys are; default: ASHORE_SEALING_KEY.
         as_json: Print JSON.
     """
-    with _home_alone("ashore model seal"), TerminalProgress() as progress:
-        report = _store(config).seal(name, progress=progress)
+    with _home_alone("ashore model seal"), _recorded_store(config) as store, TerminalProgress() as progress:
+        report = store.seal(name, progress=progress)
     if as_json:
         return _print_json(dataclasses.asdict(report))
     if not report.models:
@@ -250,8 +250,8 @@ def unseal(name: str, /, *, config: Path | None = None, as_json: AsJson = False)
         config: An ashore.toml whose [sealing] says where the keys are; default: ASHORE_SEALING_KEY.
         as_json: Print JSON.
     """
-    with _home_alone("ashore model unseal"), TerminalProgress() as progress:
-        report = _store(config).unseal(name, progress=progress)
+    with _home_alone("ashore model unseal"), _recorded_store(config) as store, TerminalProgress() as progress:
+        report = store.unseal(name, progress=progress)
     if as_json:
         return _print_json(dataclasses.asdict(report))
     print(f"unsealed {', '.join(report.models)}" if report.models else f"{name} is not sealed")
@@ -276,9 +276,9 @@ def rekey(
     """
     from ashore import bootstrap
 
-    settings = _settings(config)
-    store = bootstrap.build_store(settings.home, settings)
-    report = bootstrap.rekey(settings, store, to=bootstrap.open_key_source(to) if to else None, new_key=new_key)
+    keeper = bootstrap.open_key_source(to) if to else None
+    with _recorded_store(config) as store:
+        report = bootstrap.rekey(_settings(config), store, to=keeper, new_key=new_key)
     if as_json:
         return _print_json(dataclasses.asdict(report))
     print(f"{len(report.rewrapped)} data keys wrapped anew, {len(report.current)} were already under the newest key")
@@ -304,6 +304,17 @@ def _store(config: Path | None = None) -> ModelStore:
 
     settings = _settings(config)
     return build_store(settings.home, settings)
+
+
+@contextmanager
+def _recorded_store(config: Path | None) -> Iterator[ModelStore]:
+    """Give a store whose acts are on the record when the block ends."""
+    from ashore.bootstrap import build_store, command_recorder
+
+    settings = _settings(config)
+    settings.home.create()
+    with command_recorder(settings.home) as recorder:
+        yield build_store(settings.home, settings, recorder)
 
 
 def _settings(config: Path | None) -> Settings:

@@ -135,14 +135,14 @@ def _serve(request: Request, spec: Spec, settings: Settings, listening: Listenin
         for note in notes:
             _say(f"note: {note}")
         clock = SystemClock()
-        store = build_store(home, settings)
-        for note in sealing_notes(store, plan):
+        for note in sealing_notes(build_store(home, settings), plan):
             _say(f"warning: {note}")
         with (
             supervisor_recorder(listening.audit, home) as recorder,
             Supervisor(clock=clock, say=_say) as supervisor,
             supervisor.signals(),
         ):
+            store = build_store(home, settings, recorder)
             deployment = Deployment(
                 home=home,
                 settings=settings,

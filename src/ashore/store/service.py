@@ -154,7 +154,7 @@ class ModelStore:
     def _open_sealed(self, model: StoredModel) -> ModelFilesOnDisk:
         if model.digest in self._open:
             return self._open[model.digest][0]
-        with self._recorded("model:load", model.reference, model.digest):
+        with self._recorded("model:open", model.reference, model.digest):
             opened = self._sealer.open(model)
             key = KeyInMemory(opened.key)
             sealed = SealedFiles(
