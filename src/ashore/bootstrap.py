@@ -38,13 +38,16 @@ FAKE = "fake:"
 RECORD_TIMEOUT_S = 10.0
 
 
-def build_store(home: Home, settings: Settings | None = None, recorder: Recorder | None = None) -> ModelStore:
+def build_store(
+    home: Home, settings: Settings | None = None, recorder: Recorder | None = None, *, actor: str = "system"
+) -> ModelStore:
     """Return the model store of this home. Makes the folders that are missing.
 
     Args:
         home: The home.
         settings: Mirrors, and where the keys of sealed models are.
         recorder: Told when models are sealed, unsealed, rekeyed, and opened while they are sealed.
+        actor: Who does it, as the record names them.
     """
     from ashore.store import Endpoints, ModelStore, open_source
 
@@ -61,6 +64,7 @@ def build_store(home: Home, settings: Settings | None = None, recorder: Recorder
         sources=partial(open_source, endpoints=endpoints),
         keeper=partial(key_keeper, settings),
         recorder=recorder,
+        actor=actor,
     )
 
 

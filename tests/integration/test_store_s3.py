@@ -10,7 +10,11 @@ from s3_server import KEYS, s3_server
 from store_making import make_store, pull_tiny
 from tiny_models import make_tiny_model
 
-from ashore.errors import CorruptBlob, SourceUnreachable, UnknownModel
+from ashore.core import ManualClock
+from ashore.errors import CorruptBlob, SealingKeyMissing, SourceUnreachable, UnknownModel
+from ashore.sealing import MemoryKeeper
+from ashore.store import ManifestRemote, ModelStore, open_source, silent
+from ashore.store.manifest import descriptors
 
 
 @pytest.fixture(scope="module")
@@ -38,6 +42,46 @@ def test_push_and_pull_through_a_bucket(tmp_path: Path, s3: str) -> None:
     arrived = there.pull("s3://models/team/tiny")
     assert arrived.digest == model.digest
     assert there.open("tiny", verify="full")
+
+
+def test_a_sealed_model_travels_with_its_envelope_and_arrives_under_the_key_of_now(tmp_path: Path, s3: str) -> None:
+    keeper = MemoryKeeper()
+    here, there = (
+        ModelStore(tmp_path / name, tmp_path / f"run-{name}", ManualClock(), keeper=lambda: keeper) for name in "ab"
+    )
+    pull_tiny(here, tmp_path)
+    here.seal("tiny")
+    digest = here.push("tiny", "s3://models/team/sealed")
+    assert there.pull("s3://models/team/sealed", name="first").digest == digest
+    with there.reading("first") as mine, here.reading("tiny") as theirs:
+        for path in theirs.directory.rglob("*.*"):
+            assert (mine.directory / path.name).read_bytes() == path.read_bytes()
+
+    before = keeper.wrap(bytes(32), bound_to="x").key_id
+    here.rekey(new_key=True)
+    here.push("tiny", "s3://models/team/sealed")
+    late = ModelStore(tmp_path / "c", tmp_path / "run-c", ManualClock(), keeper=lambda: keeper)
+    late.pull("s3://models/team/sealed", name="tiny")
+    [envelope] = (tmp_path / "c/envelopes").iterdir()
+    assert before not in envelope.read_text()
+    assert late.verify().ok
+
+
+def test_a_sealed_model_without_its_envelope_says_so(tmp_path: Path, s3: str) -> None:
+    keeper = MemoryKeeper()
+    here = ModelStore(tmp_path / "a", tmp_path / "run", ManualClock(), keeper=lambda: keeper)
+    pull_tiny(here, tmp_path)
+    here.seal("tiny")
+    model = here.resolve("tiny")
+    assert model.sealed is not None
+    remote = open_source("s3://models/team/bare")
+    assert isinstance(remote, ManifestRemote)
+    data = (here.root / "blobs/sha256" / model.digest[7:]).read_bytes()
+    for blob in descriptors(data):
+        remote.send_blob(blob, here.root / "blobs/sha256" / blob.digest[7:], silent)
+    remote.write_manifest(data, name="tiny")
+    with pytest.raises(SealingKeyMissing, match=f"the envelope of its data key {model.sealed.key_id}"):
+        make_store(tmp_path / "b").pull("s3://models/team/bare")
 
 
 def test_an_interrupted_pull_goes_on(tmp_path: Path, s3: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import getpass
 import json
 import os
 import re
@@ -314,7 +315,7 @@ def _recorded_store(config: Path | None) -> Iterator[ModelStore]:
     settings = _settings(config)
     settings.home.create()
     with command_recorder(settings.home) as recorder:
-        yield build_store(settings.home, settings, recorder)
+        yield build_store(settings.home, settings, recorder, actor=f"os:{getpass.getuser()}")
 
 
 def _settings(config: Path | None) -> Settings:

@@ -6,8 +6,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ashore.errors import CorruptBlob, LicenceNotAccepted
+from ashore.sealing import DataKeys
 from ashore.store.catalog import Catalog, CatalogEntry
 from ashore.store.diskerrors import disk_errors
+from ashore.store.envelopes import pull_envelope
 from ashore.store.layout import IndexEntry
 from ashore.store.manifest import descriptors, parse_manifest
 from ashore.store.model import StoredModel
@@ -23,8 +25,9 @@ from ashore.store.staging import staging_folder
 class Puller:
     """Pulls for one store."""
 
-    def __init__(self, shelf: Shelf, catalog: Callable[[], Catalog], sources: SourceOpener) -> None:
+    def __init__(self, shelf: Shelf, catalog: Callable[[], Catalog], sources: SourceOpener, keys: DataKeys) -> None:
         self._shelf = shelf
+        self._keys = keys
         self._catalog = catalog
         self._sources = sources
 
@@ -75,11 +78,13 @@ class Puller:
                 if self._shelf.layout.has_blob(blob.digest, blob.num_bytes):
                     continue
                 remote.fetch_blob(blob, folder / blob.digest.removeprefix("sha256:"), progress)
+            draft = parse_manifest(
+                data, IndexEntry(digest=hash_of(data), num_bytes=len(data), name=name, variant="", tagged=True,
+                                 created_s=0),
+            )  # fmt: skip
+            if draft.sealed:
+                pull_envelope(self._sources, where, self._keys, draft.sealed.key_id, folder)
             with self._shelf.layout.locked(), disk_errors(self._shelf.root):
-                draft = parse_manifest(
-                    data, IndexEntry(digest=hash_of(data), num_bytes=len(data), name=name, variant="", tagged=True,
-                                     created_s=0),
-                )  # fmt: skip
                 self._shelf.check_name(name, draft.variant, data)
                 for blob in blobs:
                     staged = folder / blob.digest.removeprefix("sha256:")

@@ -55,6 +55,7 @@ class ModelStore:
         sources: SourceOpener = open_source,
         keeper: Callable[[], KeyKeeper] = no_key_source,
         recorder: Recorder | None = None,
+        actor: str = "system",
     ) -> None:
         """Make the object; makes the folders of the layout where they are missing.
 
@@ -66,6 +67,7 @@ class ModelStore:
             sources: Gives the adapter for a source; default: the real ones.
             keeper: Gives the place of the keys of sealed models; asked when one is needed.
             recorder: Told when models are sealed, unsealed, rekeyed, and opened while they are sealed.
+            actor: Who does it, as the record names them.
         """
         self.root = root
         self._run_models = run_models
@@ -73,10 +75,11 @@ class ModelStore:
         self._catalog = catalog
         self._sources = sources
         self._shelf = Shelf(root, clock, lambda: self.catalog)
-        self._puller = Puller(self._shelf, lambda: self.catalog, sources)
         self._keys = DataKeys(root / "envelopes", keeper)
+        self._puller = Puller(self._shelf, lambda: self.catalog, sources, self._keys)
         self._sealer = Sealer(self._shelf, self._keys)
         self._recorder = recorder or MemoryRecorder()
+        self._actor = actor
         self._open: dict[Digest, tuple[ModelFilesOnDisk, ClearFiles, KeyInMemory]] = {}
         if is_pending(self._shelf.layout):  # a command that sealed was killed before it had deleted the clear bytes
             with self._shelf.layout.locked():
@@ -322,20 +325,22 @@ class ModelStore:
 
     @contextmanager
     def _recorded(self, action: str, name: str, digest: str = "") -> Iterator[None]:
-        detail = {"digest": digest} if digest else {}
+        act = Act(
+            action=action,
+            actor=self._actor,
+            resource=f"model/{name}",
+            detail={"digest": digest} if digest else {},
+        )
         try:
             yield
         except AshoreError as error:
-            self._recorder.record(
-                Act(action=action, actor="system", resource=f"model/{name}", outcome="failed", reason=error.code,
-                    detail=detail)
-            )  # fmt: skip
+            self._recorder.record(dataclasses.replace(act, outcome="failed", reason=error.code))
             raise
-        self._recorder.record(Act(action=action, actor="system", resource=f"model/{name}", detail=detail))
+        self._recorder.record(act)
 
     def push(self, ref: str, target: str, *, progress: Progress | None = None) -> Digest:
         """Send a model to `oci://` or `s3://` and return its digest there. What is there already is not sent again."""
-        return transfer.push(self._shelf, self._sources, ref, target, progress or silent)
+        return transfer.push(self._shelf, self._keys, self._sources, ref, target, progress or silent)
 
     def export(self, ref: str, tar_path: Path, *, progress: Progress | None = None) -> Path:
         """Write one model as a tar of an OCI layout; an existing file is replaced when the new one is whole."""

@@ -10,6 +10,7 @@ from ashore.core import Digest
 from ashore.errors import CorruptBlob, InvalidRequest
 from ashore.sealing import DataKeys, read_envelope
 from ashore.store.archive import ENVELOPES, unpack_archive, write_archive
+from ashore.store.envelopes import push_envelope
 from ashore.store.manifest import descriptors, parse_manifest
 from ashore.store.model import StoredModel
 from ashore.store.ports import ManifestRemote, SourceOpener
@@ -18,7 +19,7 @@ from ashore.store.refs import parse_reference
 from ashore.store.shelf import Shelf
 
 
-def push(shelf: Shelf, sources: SourceOpener, ref: str, target: str, progress: Progress) -> Digest:
+def push(shelf: Shelf, keys: DataKeys, sources: SourceOpener, ref: str, target: str, progress: Progress) -> Digest:
     """See `ModelStore.push`."""
     model = shelf.resolve(ref)
     remote = sources(target, sha256="")
@@ -30,6 +31,8 @@ def push(shelf: Shelf, sources: SourceOpener, ref: str, target: str, progress: P
         shelf.layout.check_blob(blob.digest, blob.num_bytes, full=False, what=f"{blob.path} of {model.reference}")
         if not remote.has_blob(blob):
             remote.send_blob(blob, path, progress)
+    if model.sealed:
+        push_envelope(sources, target, keys, model.sealed.key_id)
     remote.write_manifest(data, name=model.reference)
     return model.digest
 
