@@ -13,7 +13,7 @@ import socket
 import sys
 import time
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from types import FrameType
 from typing import Final
@@ -31,7 +31,7 @@ from ashore.engines.ports import CanImport, CanLoadAdapter, Engine
 from ashore.engines.registry import make_engine
 from ashore.errors import AshoreError, UnsupportedByEngine
 from ashore.processes import die_with_parent, listen_on, silence_host
-from ashore.sealing import ClearFiles, take_key
+from ashore.sealing import ClearFiles, SealedFiles, take_key
 
 _TELL_FAILURE_S: Final = 2.0
 """How long a host that could not load stays to say so to the workers that wait for its greeting."""
@@ -54,9 +54,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     listener = listen_on(arguments.socket)
     try:
         launch = read_launch(arguments.launch)
+        opening = _start_opening(launch.files.sealed)
         engine = make_engine(launch.options.kind)
         started_s = time.monotonic()
-        info, opened = _load(engine, launch)
+        info, opened = _load(engine, launch, opening)
     except Exception as error:  # noqa: BLE001 - the outermost place; the workers that wait are told
         level_traceback = not isinstance(error, AshoreError)
         _log.error("%s: cannot load: %s", arguments.launch, failure_of(error).message, exc_info=level_traceback)
@@ -78,20 +79,29 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def _load(engine: Engine, launch: HostLaunch) -> tuple[EngineInfo, ClearFiles | None]:
+def _start_opening(sealed: SealedFiles | None) -> Future[ClearFiles] | None:
+    """Begin to open a sealed model, in a thread beside the imports that come next; None where the files are clear."""
+    if sealed is None:
+        return None
+    with_thread = ThreadPoolExecutor(1, thread_name_prefix="opening")
+    opening = with_thread.submit(lambda: ClearFiles(sealed, take_key(sealed)))
+    with_thread.shutdown(wait=False)
+    return opening
+
+
+def _load(
+    engine: Engine, launch: HostLaunch, opening: Future[ClearFiles] | None
+) -> tuple[EngineInfo, ClearFiles | None]:
     """Load model and adapters. Of a sealed model the clear weights are let go of then, for the engine holds what it
     needs; its small files stay open, in memory, as long as what is returned."""
-    files, sealed = launch.files, launch.files.sealed
-    if sealed is None:
+    if opening is None or launch.files.sealed is None:
         return _load_clear(engine, launch), None
-    with ThreadPoolExecutor(1, thread_name_prefix="opening") as pool:
-        opening = pool.submit(lambda: ClearFiles(sealed, take_key(sealed)))
-        if isinstance(engine, CanImport):
-            engine.import_library()  # meanwhile
-        clear = opening.result()
-    files = msgspec.structs.replace(files, directory=str(clear.path), sealed=None)
+    if isinstance(engine, CanImport):
+        engine.import_library()  # while the model is being opened
+    clear = opening.result()
+    files = msgspec.structs.replace(launch.files, directory=str(clear.path), sealed=None)
     info = _load_clear(engine, msgspec.structs.replace(launch, files=files))
-    clear.drop(file.path for file in sealed.files if file.clear_bytes > _KEPT_BYTES)
+    clear.drop(file.path for file in launch.files.sealed.files if file.clear_bytes > _KEPT_BYTES)
     return info, clear
 
 
