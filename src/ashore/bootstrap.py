@@ -10,7 +10,7 @@ import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from ashore.state import Database
     from ashore.store import ModelStore, RekeyReport, StoredModel
 
+Keeper = Callable[[], "KeyKeeper"]
+
 INT8 = "int8"
 Q8_0 = "q8_0"
 PREPARED_VARIANTS = (INT8, "fp16", Q8_0)
@@ -39,7 +41,12 @@ RECORD_TIMEOUT_S = 10.0
 
 
 def build_store(
-    home: Home, settings: Settings | None = None, recorder: Recorder | None = None, *, actor: str = "system"
+    home: Home,
+    settings: Settings | None = None,
+    recorder: Recorder | None = None,
+    *,
+    actor: str = "system",
+    keeper: Keeper | None = None,
 ) -> ModelStore:
     """Return the model store of this home. Makes the folders that are missing.
 
@@ -48,6 +55,7 @@ def build_store(
         settings: Mirrors, and where the keys of sealed models are.
         recorder: Told when models are sealed, unsealed, rekeyed, and opened while they are sealed.
         actor: Who does it, as the record names them.
+        keeper: From `key_keeper`, where the process has one already.
     """
     from ashore.store import Endpoints, ModelStore, open_source
 
@@ -62,21 +70,21 @@ def build_store(
         run_models=home.run_models,
         clock=SystemClock(),
         sources=partial(open_source, endpoints=endpoints),
-        keeper=partial(key_keeper, settings),
+        keeper=keeper or key_keeper(settings),
         recorder=recorder,
         actor=actor,
     )
 
 
-def key_keeper(settings: Settings | None) -> KeyKeeper:
-    """Return where the keys of what is sealed are. Reads nothing yet.
+def key_keeper(settings: Settings | None) -> Keeper:
+    """Return what gives the place of the keys of what is sealed: one for all, which asks for a passphrase once.
 
-    Raises:
-        SealingKeyMissing: nobody has said where.
+    What is returned reads nothing before it is called, and raises `SealingKeyMissing` where nobody has said where.
     """
     from ashore.sealing import no_key_source
 
-    return open_key_source(settings.sealing_key) if settings and settings.sealing_key else no_key_source()
+    source = settings.sealing_key if settings else ""
+    return cache(lambda: open_key_source(source) if source else no_key_source())
 
 
 def open_key_source(text: str) -> KeyKeeper:
@@ -105,11 +113,11 @@ def open_state(settings: Settings, *, say: Callable[[str], None] = lambda line: 
         snapshots=home.snapshots,
         clock=SystemClock(),
         say=say,
-        secrets=secrets_by_keeper(partial(key_keeper, settings)),
+        secrets=secrets_by_keeper(key_keeper(settings)),
     )
 
 
-def hold_state_secrets(settings: Settings) -> KeyInMemory | None:
+def hold_state_secrets(settings: Settings, keeper: Keeper | None = None) -> KeyInMemory | None:
     """Seal the secrets of the state where a key source is configured, and hold their key for the workers of this home.
 
     Where `sealing_state` is off, what was sealed is written back as it was, and nothing is held.
@@ -119,13 +127,14 @@ def hold_state_secrets(settings: Settings) -> KeyInMemory | None:
     """
     from ashore.sealing import are_secrets_sealed, hold_secrets_key, seal_secrets, unseal_secrets
 
+    keeper = keeper or key_keeper(settings)
     state = open_state(settings)
     try:
         with state.write() as connection:
             if settings.sealing_key and settings.sealing_state:
-                key = seal_secrets(connection, key_keeper(settings))
+                key = seal_secrets(connection, keeper())
             elif are_secrets_sealed(connection):
-                unseal_secrets(connection, partial(key_keeper, settings))
+                unseal_secrets(connection, keeper)
                 return None
             else:
                 return None
@@ -143,7 +152,7 @@ def rekey(settings: Settings, store: ModelStore, *, to: KeyKeeper | None, new_ke
         state = open_state(settings)
         try:
             with state.write() as connection:
-                if rewrap_secrets(connection, partial(key_keeper, settings), to):
+                if rewrap_secrets(connection, key_keeper(settings), to):
                     return replace(report, rewrapped=(*report.rewrapped, "state"))
         finally:
             state.close()

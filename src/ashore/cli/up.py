@@ -19,6 +19,7 @@ from ashore.access import keep_first_key, make_first_key
 from ashore.bootstrap import (
     build_store,
     hold_state_secrets,
+    key_keeper,
     open_model_files,
     open_state,
     sealing_notes,
@@ -129,7 +130,8 @@ def _serve(request: Request, spec: Spec, settings: Settings, listening: Listenin
             check_port(spec.http.host, spec.http.port, option="--port")
             if spec.grpc.port:
                 check_port(spec.grpc.host, spec.grpc.port, option="--grpc-port")
-        held = hold_state_secrets(settings)  # as long as its workers live
+        keeper = key_keeper(settings)
+        held = hold_state_secrets(settings, keeper)  # as long as its workers live
         first_key_lives = _keep_first_key(settings)
         plan, notes = plan_and_fetch(spec, settings, read_inventory())
         for note in notes:
@@ -142,7 +144,7 @@ def _serve(request: Request, spec: Spec, settings: Settings, listening: Listenin
             Supervisor(clock=clock, say=_say) as supervisor,
             supervisor.signals(),
         ):
-            store = build_store(home, settings, recorder)
+            store = build_store(home, settings, recorder, keeper=keeper)
             deployment = Deployment(
                 home=home,
                 settings=settings,

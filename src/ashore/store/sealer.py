@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Final
 
 from ashore.core import Digest, human_bytes
-from ashore.errors import Conflict, CorruptBlob, DiskFull, InvalidRequest, SealingKeyMissing
+from ashore.errors import Conflict, CorruptBlob, DiskFull, InvalidRequest, SealingKeyMissing, UnsupportedModel
 from ashore.sealing import DataKey, DataKeys, SealedFile, hash_of_sealed, open_file, read_sealed_header, seal_file
 from ashore.store.diskerrors import disk_errors
 from ashore.store.fingerprint import sha256_file
@@ -166,11 +166,18 @@ class Sealer:
         return "" if f"sha256:{seen}" == kept.digest else f"{what} opens to the hash {seen}, expected {kept.digest}"
 
     def drop_unused_keys(self) -> int:
-        """Delete the envelopes of data keys that no manifest names; return how many. Old manifests count."""
+        """Delete the envelopes of data keys that no manifest names; return how many. Old manifests count.
+
+        Where a manifest cannot be read nothing is deleted: it may be the one that needs a key.
+        """
         with self._shelf.layout.locked():
-            models = [self._shelf.read(entry) for entry in self._shelf.layout.read_index()]
+            ids = tuple(self._keys.ids())
+            try:
+                models = [self._shelf.read(entry) for entry in self._shelf.layout.read_index()] if ids else []
+            except (CorruptBlob, UnsupportedModel):
+                return 0
             used = {model.sealed.key_id for model in models if model.sealed}
-            unused = [key_id for key_id in self._keys.ids() if key_id not in used]
+            unused = [key_id for key_id in ids if key_id not in used]
             for key_id in unused:
                 self._keys.remove(key_id)
         return len(unused)
