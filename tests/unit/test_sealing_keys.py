@@ -125,6 +125,20 @@ def test_a_short_passphrase_is_refused() -> None:
         PassphraseKeeper(lambda: "12345\n", place="a file").wrap(bytes(32), bound_to="x")
 
 
+def test_a_passphrase_is_asked_for_once_and_stretched_once_for_each_salt() -> None:
+    asked: list[str] = []
+
+    def ask() -> str:
+        asked.append("?")
+        return "correct horse battery staple"
+
+    keeper = PassphraseKeeper(ask, place="the terminal")
+    wrapped = [keeper.wrap(bytes(32), bound_to=str(number)) for number in range(3)]
+    assert [keeper.unwrap(one, bound_to=str(number)) for number, one in enumerate(wrapped)] == [bytes(32)] * 3
+    assert len({one.salt for one in wrapped}) == 1
+    assert asked == ["?"]
+
+
 @pytest.mark.parametrize("cost", [(), (3, 1 << 30, 4), (10**6, 65536, 4), (0, 65536, 4), (3, 65536, 0), (3, 1, 4)])
 def test_an_envelope_cannot_make_this_machine_stretch_for_ever(cost: tuple[int, ...]) -> None:
     keeper = PassphraseKeeper(lambda: "long enough it is", place="a file")

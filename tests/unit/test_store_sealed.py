@@ -266,6 +266,19 @@ def test_collecting_garbage_takes_the_key_with_the_last_model(tmp_path: Path, ke
     assert list((tmp_path / "store/blobs/sha256").iterdir()) == []
 
 
+def test_no_key_is_deleted_while_a_manifest_cannot_be_read(tmp_path: Path, keeper: MemoryKeeper) -> None:
+    store = _store(tmp_path, keeper)
+    pull_tiny(store, tmp_path / "in")
+    store.seal("tiny")
+    manifest = store.root / "blobs/sha256" / store.resolve("tiny").digest[7:]
+    whole = manifest.read_bytes()
+    manifest.chmod(0o644)
+    manifest.write_bytes(whole.replace(b"ashore.sealed.key", b"ashore.sealed.kay"))
+    store.gc()
+    manifest.write_bytes(whole)
+    assert _content(_store(tmp_path, keeper), "tiny")
+
+
 def test_rotation_rewraps_and_rewrites_no_weights(tmp_path: Path) -> None:
     ring = tmp_path / "ring"
     store = _store(tmp_path / "home", KeyringKeeper(ring, ManualClock()))
