@@ -133,8 +133,8 @@ def signed_line(checkpoint: Checkpoint, key: SigningKey) -> bytes:
 
 
 def read_checkpoints(path: Path) -> Iterator[SignedLine]:
-    """Yield the lines of a file of checkpoints, one at a time; nothing where there is no file."""
-    if not path.exists():
+    """Yield the lines of a file of checkpoints, one at a time; nothing where there is no file, and a pipe is none."""
+    if not path.is_file():
         return
     with path.open("rb") as file:
         number = 0

@@ -226,6 +226,11 @@ def verify_export(folder: Path, trusted: Sequence[PublicKey]) -> tuple[Manifest 
     Raises:
         NotFound: the folder holds no export.
     """
+    for name in (MANIFEST, SIGNATURE):
+        if not (folder / name).is_file():  # nor a pipe, which would keep whoever verifies for ever
+            raise NotFound(
+                f"{folder} holds no export: {name} is no file there", hint=f"it has {MANIFEST} and {SIGNATURE}"
+            )
     try:
         body, signature = (folder / MANIFEST).read_bytes(), (folder / SIGNATURE).read_bytes()
     except OSError as fault:
@@ -241,6 +246,8 @@ def verify_export(folder: Path, trusted: Sequence[PublicKey]) -> tuple[Manifest 
     manifest = msgspec.json.decode(body, type=Manifest)
     path = folder / Path(manifest.file).name
     digest = hashlib.sha256()
+    if path.exists() and not path.is_file():
+        return manifest, _problem(path, "it is no file")
     try:
         with path.open("rb") as file:
             while block := file.read(BLOCK_BYTES):

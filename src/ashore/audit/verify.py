@@ -141,6 +141,8 @@ def verify_chain(
 def _walk_segment(path: Path, number: int, walk: _Walk, *, last: bool) -> None:
     if not walk.closed:
         raise _wrong(path, 0, walk, f"segment {number - 1} was not closed, and segment {number} follows it")
+    if path.exists() and not path.is_file():  # a pipe or a device would keep whoever verifies for ever
+        raise _wrong(path, 0, walk, "it is no file")
     walk.tree, walk.closed = MerkleTree(), False
     line: Line | None = None
     try:

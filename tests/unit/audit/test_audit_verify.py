@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import random
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -69,6 +71,19 @@ def test_what_nobody_touched_passes(home: Home) -> None:
         assert report.checkpoints.count == 6 and report.num_records > 300
         assert all(chain.vouched_seq == chain.last_seq for chain in report.chains)
     assert home.verify().checkpoints.anchored == 6
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("name", ["chains/api-0/00000001.log", "chains/supervisor/00000002.log", "checkpoints.log"])
+@pytest.mark.parametrize("put", [os.mkfifo, lambda path: path.symlink_to("/dev/zero")], ids=["pipe", "device"])
+def test_what_is_no_file_keeps_nobody(home: Home, tmp_path: Path, name: str, put: Callable[[Path], None]) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(home.root, copy)
+    (copy / name).unlink()
+    put(copy / name)
+    report = home.verify(copy)
+    assert not report.ok
+    assert any(Path(problem.file).name == Path(name).name for problem in report.problems), report.problems
 
 
 @pytest.mark.parametrize("deed", DEEDS, ids=lambda deed: deed.__name__)
