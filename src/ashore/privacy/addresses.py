@@ -16,10 +16,15 @@ _ANCHOR: Final = re.compile(
     rf"(?:路|街|大道|巷|弄|胡同|里|村|大街|道|园|苑|小区|新村|花园|公寓|广场|大厦|中心|镇|乡|屯|组)(?:[东南西北中]段)?[{_NUMERAL}]{{1,5}}(?:-[0-9]{{1,4}})?"
     rf"(?:号院?|弄|组|栋|幢|座|甲|乙)"
 )
+_ESTATE: Final = (
+    r"(?:(?!电话|手机|联系|邮编|邮箱|收件|收货|请|的|是|在|与|和|及|有|附近|对面)"
+    r"[\u4e00-\u9fff]{2,8}?(?=[，。；、,;\s）)]|\Z|[0-9A-Z]))?"
+)
+"""The name of an estate or a building."""
 _TAIL: Final = re.compile(
-    rf"(?:[，, ]?(?:[\u4e00-\u9fffA-Za-z]{{0,10}}?(?:小区|花园|公寓|大厦|广场|中心|新村|家园|苑|城|园|府|院))?"
-    rf"[A-Za-z{_NUMERAL}]{{1,5}}(?:-[0-9]{{1,4}})?(?:号楼?|栋|幢|座|单元|室|层|楼|弄|户|房)){{1,6}}"
-    rf"(?:[0-9]{{2,4}}室?)?|-?[0-9]{{1,4}}(?:-[0-9]{{1,4}}){{0,2}}室?"
+    rf"(?:[，, ]?{_ESTATE}"
+    rf"(?:[A-Za-z{_NUMERAL}]{{1,5}}(?:-[0-9]{{1,4}})?(?:号楼?|栋|幢|座|单元|室|层|楼|弄|户|房)){{1,6}})"
+    rf"(?:[0-9]{{2,4}}室?)?|{_ESTATE[:-1]}|-?[0-9]{{1,4}}(?:-[0-9]{{1,4}}){{0,2}}室?"
 )
 _ADMIN: Final = re.compile(r"省|自治区|市|自治州|区|县|旗|镇|乡|街道|村|盟")
 _WALK: Final = re.compile(r"[\u4e00-\u9fff0-9A-Za-z]{1,48}\Z")
@@ -30,8 +35,8 @@ _LEAD: Final = re.compile(
 _PLACE: Final = re.compile("|".join(PLACES))
 
 _STREET: Final = re.compile(
-    r"\b(?:Street|St|Avenue|Ave|Road|Rd|Boulevard|Blvd|Lane|Ln|Drive|Dr|Court|Ct|Way|Place|Pl"
-    r"|Terrace|Square|Sq|Parkway|Pkwy|Highway|Hwy|Circle|Close|Crescent)\b\.?"
+    r"(?:Street|St|Avenue|Ave|Road|Rd|Boulevard|Blvd|Lane|Ln|Drive|Dr|Court|Ct|Way|Place|Pl|Terrace|Square|Sq|Parkway"
+    r"|Pkwy|Highway|Hwy|Circle|Close|Crescent)(?![A-Za-z])\.?"
 )
 _HOUSE: Final = re.compile(
     r"(?<![0-9A-Za-z.,-])[0-9]{1,5}[A-Za-z]?(?:-[0-9]{1,4})?(?: (?:[NSEW]\.?|North|South|East|West))?"

@@ -11,14 +11,21 @@ from ashore.privacy.checksums import hong_kong_check, passes_iban
 from ashore.privacy.model import Entity
 from ashore.privacy.page import Page
 from ashore.privacy.rules import is_credit_code
-from ashore.privacy.tables import IBAN_SIZES, PLATE_PLACES
+from ashore.privacy.tables import DEPARTMENTS, IBAN_SIZES, PLATE_PLACES, PROVINCES
 
+_GAP: Final = r"(?:[ .·\-]| ?-?\r?\n)?"
+_RUN: Final = re.compile("[0-9]+")
 _CREDIT: Final = re.compile(
-    r"(?<![0-9A-Za-z])[1-9ANYany][0-9A-Ha-h](?:[ \-.]?[0-9]){6}"
-    r"(?:[ \-.]?[0-9A-HJ-NP-RTUW-Ya-hj-np-rtuw-y]){10}(?![0-9A-Za-z])"
+    rf"(?<![0-9A-Za-z])[1-9ANYany]{_GAP}[1-9]{_GAP}[0-9](?:{_GAP}[0-9]){{5}}"
+    rf"(?:{_GAP}[0-9A-HJ-NP-RTUW-Ya-hj-np-rtuw-y]){{10}}(?![0-9A-Za-z])"
 )
-_IBAN: Final = re.compile(r"(?<![0-9A-Za-z])[A-Z]{2}[ \-]?[0-9]{2}(?=[ \-.]?[A-Za-z0-9])")
-_IBAN_ANY_CASE: Final = re.compile(r"(?<![0-9A-Za-z])[A-Za-z]{2}[ \-]?[0-9]{2}(?=[ \-.]?[A-Za-z0-9])")
+_CREDIT_WORDS: Final = re.compile(r"信用代码|税号|uscc|credit code|tax", re.IGNORECASE)
+_DATES: Final = re.compile(r"(?:19|20)[0-9]{2}[- ][01][0-9][- ][0-3][0-9]")
+_MORE_DIGITS: Final = re.compile(r"[ .·\-][0-9]")
+_WORD: Final = re.compile(r"(?<![0-9A-Za-z])[a-z]{3,}(?![0-9A-Za-z])")
+
+_IBAN: Final = re.compile(rf"(?<![0-9A-Za-z])(?:[A-Z]{{2}}|[a-z]{{2}}){_GAP}[0-9]{_GAP}[0-9](?={_GAP}[A-Za-z0-9])")
+
 _DOCUMENT: Final = re.compile(
     r"(?<![0-9A-Za-z])[A-Za-z]{1,2}[ \-]?[0-9]{2}(?:[ \-]?[0-9]){4,8}(?:[ ]?[(（][0-9A-Za-z][)）])?(?![0-9A-Za-z])"
 )
@@ -26,44 +33,84 @@ _E_PASSPORT: Final = re.compile(r"(?<![0-9A-Za-z])[Ee][ \-]?[A-HJ-NP-Za-hj-np-z]
 _C_PERMIT: Final = re.compile(r"(?<![0-9A-Za-z])[CWcw][A-Za-z]?(?:[ \-]?[0-9]){7,8}(?![0-9A-Za-z])")
 _PASSPORT_WORDS: Final = re.compile(r"护照|passport|旅行证件", re.IGNORECASE)
 _PERMIT_WORDS: Final = re.compile(r"通行证|回乡证|台胞证|往来|permit|证件", re.IGNORECASE)
-_ID_WORDS: Final = re.compile(r"身份证|身分證|證件|hkid|identity card|\bid (?:card|no|number)", re.IGNORECASE)
+_PASSPORT_NEAR: Final = re.compile(r"(?:护照|passport|旅行证件)[^0-9\n]{0,14}\Z", re.IGNORECASE)
+_ID_NEAR: Final = re.compile(
+    r"(?:身份证|身分證|證件|hkid|identity card|(?<![A-Za-z])id)[^0-9\n]{0,10}\Z", re.IGNORECASE
+)
 _PRODUCT_WORDS: Final = re.compile(
     r"(?:型号|编号|料号|序列号|单号|批号|货号|版本|model|part|sku|serial|order|version|batch|no\.?)[ :：#=\-]*\Z",
     re.IGNORECASE,
 )
 
 _PLATE: Final = re.compile(
-    rf"(?<![0-9A-Za-z])[{PLATE_PLACES}][ ]?[A-HJ-NP-Za-hj-np-z]"
+    rf"[{PLATE_PLACES}][ ]?[A-HJ-NP-Za-hj-np-z]"
     r"[ ]?[·.\-]?[ ]?((?:[A-HJ-NP-Za-hj-np-z0-9][ \-·]?){4}"
     r"(?:[A-HJ-NP-Za-hj-np-z0-9](?:[ \-·]?[A-HJ-NP-Za-hj-np-z0-9])?|[挂学警港澳领]))"
-    r"(?![0-9A-Za-z])"
+    r"(?![0-9A-Z]|(?<=[A-Za-z])[a-z])"
 )
+_GAPS: Final = frozenset(" .·-\r\n")
+_ONE_GAP: Final = re.compile(_GAP)
 _SEPARATORS: Final = re.compile(r"[^0-9A-Za-z挂学警港澳领]")
 _NEW_ENERGY: Final = re.compile(r"[A-HJK][A-HJ-NP-Z0-9][0-9]{4}|[0-9]{5}[A-HJK]")
 
 
 def find_codes(page: Page) -> Iterator[Entity]:
-    """Yield codes."""
+    """Yield codes. Each has a run of digits near its beginning: those are gone through, and what stands before them."""
     text = page.text
-    for found in _CREDIT.finditer(text):
-        code = found[0]
-        if (code.isalnum() or code == code.upper()) and is_credit_code(_bare(code)):
-            yield page.entity("credit_code", found.start(), found.end())
-    pattern = _IBAN_ANY_CASE if "iban" in text.lower() else _IBAN
-    for found in pattern.finditer(text):
-        end = _iban_end(text, found.start())
-        if end:
-            yield page.entity("iban", found.start(), end)
-    for found in _DOCUMENT.finditer(text):
+    for run in _RUN.finditer(text):
+        start, end = run.span()
+        if _may_begin_credit_code(text, start, end):
+            yield from _credit_code(page, start)
+        last = start - 1
+        if last > 0 and text[last] in " -":
+            last -= 1
+        if last < 0 or not text[last].isascii() or not text[last].isalpha():
+            continue
+        first = last - 1 if last > 0 and text[last - 1].isascii() and text[last - 1].isalpha() else last
+        if page.letter_before(first):
+            continue
+        if text[last] in "ANYany":
+            yield from _credit_code(page, last)
+        if first < last:
+            yield from _iban(page, first)
+        yield from _documents(page, first)
+
+
+def _may_begin_credit_code(text: str, start: int, end: int) -> bool:
+    """Return whether the digits at `start` may be the first of a credit code; cheaper than the whole expression."""
+    if end - start >= 2 and text[start : start + 2] not in DEPARTMENTS:
+        return False
+    if end - start >= 4 and text[start + 2 : start + 4] not in PROVINCES and text[start + 2 : start + 4] != "10":
+        return False
+    return text[start] != "0" and (end - start >= 8 or text[end : end + 1] in _GAPS)
+
+
+def _credit_code(page: Page, start: int) -> Iterator[Entity]:
+    found = _CREDIT.match(page.text, start)
+    if found and is_credit_code(_bare(found[0])) and _is_whole_code(page, found):
+        yield page.entity("credit_code", found.start(), found.end())
+
+
+def _iban(page: Page, start: int) -> Iterator[Entity]:
+    if _IBAN.match(page.text, start):
+        end = _iban_end(page.text, start)
+        if end and not page.glued(start, end):
+            yield page.entity("iban", start, end)
+
+
+def _documents(page: Page, first: int) -> Iterator[Entity]:
+    text = page.text
+    found = _DOCUMENT.match(text, first)
+    if found:
         kind = _document(page, found)
         if kind:
             yield page.entity(kind, found.start(), found.end())
-    for found in _E_PASSPORT.finditer(text):
-        if not _PRODUCT_WORDS.search(page.before(found.start())):
-            yield page.entity("passport", found.start(), found.end())
-    for found in _C_PERMIT.finditer(text):
-        if len(_bare(found[0])) == 9 and _PERMIT_WORDS.search(page.around(*found.span())):
-            yield page.entity("travel_permit", found.start(), found.end())
+    found = _E_PASSPORT.match(text, first)
+    if found and not _PRODUCT_WORDS.search(page.before(first)):
+        yield page.entity("passport", found.start(), found.end())
+    found = _C_PERMIT.match(text, first)
+    if found and len(_bare(found[0])) == 9 and _PERMIT_WORDS.search(page.around(*found.span())):
+        yield page.entity("travel_permit", found.start(), found.end())
 
 
 def find_plates(page: Page) -> Iterator[Entity]:
@@ -79,6 +126,16 @@ def find_plates(page: Page) -> Iterator[Entity]:
                 yield page.entity("plate", found.start(), cut)
 
 
+def _is_whole_code(page: Page, found: re.Match[str]) -> bool:
+    """Return whether a code with separators is neither a piece of a longer number nor words of a sentence."""
+    code = found[0]
+    if code.isalnum():
+        return True
+    if _MORE_DIGITS.match(page.text, found.end()):
+        return False
+    return not _WORD.search(code) or " " not in code or bool(_CREDIT_WORDS.search(page.before(found.start())))
+
+
 def _bare(text: str) -> str:
     return re.sub(r"[^0-9A-Za-z]", "", text).upper()
 
@@ -88,17 +145,17 @@ def _iban_end(text: str, start: int) -> int:
     size = IBAN_SIZES.get(text[start : start + 2].upper(), 0)
     chars: list[str] = []
     at = start
-    gap = 0
+    width = 0
     while at < len(text) and len(chars) < size:
         char = text[at]
         if char.isascii() and char.isalnum():
             chars.append(char)
-            gap = 0
-        elif char in " -." and not gap:
-            gap = 1
-        else:
+            at, width = at + 1, width + 1
+            continue
+        gap = _ONE_GAP.match(text, at)
+        if gap is None or not gap[0] or width % 4:  # groups are of four characters
             return 0
-        at += 1
+        at, width = gap.end(), 0
     if not size or len(chars) < size or (at < len(text) and text[at].isascii() and text[at].isalnum()):
         return 0
     return at if passes_iban("".join(chars).upper()) else 0
@@ -107,28 +164,34 @@ def _iban_end(text: str, start: int) -> int:
 def _document(page: Page, found: re.Match[str]) -> str:
     """Return the kind of a letter or two with digits behind, empty where nothing says what it is."""
     bare = _bare(found[0])
-    letters = bare[: 2 if bare[1].isalpha() else 1]
+    letters = found[0][: 2 if bare[1].isalpha() else 1]
     digits = bare[len(letters) :]
-    bracketed = found[0][-1] in ")）"
-    if bracketed:
-        return (
-            "id_card"
-            if len(digits) == 7 and digits[:6].isdigit() and hong_kong_check(letters, digits[:6]) == digits[6]
-            else ""
-        )
-    around = page.around(*found.span())
-    if len(digits) == 7 and _ID_WORDS.search(around) and hong_kong_check(letters, digits[:6]) == digits[6]:
-        return "id_card"
-    if len(letters) == 1 and len(digits) == 9 and digits[0] in "1289" and _ID_WORDS.search(around):
-        return "id_card"
-    if _PASSPORT_WORDS.search(around) and 6 <= len(digits) <= 9:
-        return "passport"
-    if letters in ("H", "M") and len(digits) in (8, 10) and _PERMIT_WORDS.search(around):
-        return "travel_permit"
-    if letters in ("C", "W", "L", "T") and len(digits) == 8 and _PERMIT_WORDS.search(around):
-        return "travel_permit"
-    if _PRODUCT_WORDS.search(page.before(found.start())):
+    start, end = found.span()
+    if found[0][-1] in ")）":
+        whole = len(digits) == 7 and digits[:6].isdigit()
+        return "id_card" if whole and hong_kong_check(letters.upper(), digits[:6]) == digits[6] else ""
+    joined = found[0].isalnum()
+    before = page.before(start)
+    if joined and (_PASSPORT_NEAR.search(before) or _PASSPORT_WORDS.search(page.text[end : end + 8])):
+        return "passport" if 6 <= len(digits) <= 9 else ""
+    if joined and _ID_NEAR.search(before):
+        if len(digits) == 7 and hong_kong_check(letters.upper(), digits[:6]) == digits[6]:
+            return "id_card"
+        if len(letters) == 1 and len(digits) == 9 and digits[0] in "1289":
+            return "id_card"
+    if _PERMIT_WORDS.search(page.around(start, end)):
+        if letters.upper() in ("H", "M") and len(digits) in (8, 10):
+            return "travel_permit"
+        if letters.upper() in ("C", "W", "L", "T") and len(digits) == 8:
+            return "travel_permit"
+    if _PRODUCT_WORDS.search(before) or page.text[end : end + 1] in ("-", "/", "_"):
         return ""
-    if (letters in ("E", "G") and len(digits) == 8) or (letters in ("DE", "SE", "PE") and len(digits) == 7):
+    if not joined and not (letters.isupper() and found[0][len(letters)].isdigit() and not _DATES.search(found[0])):
+        return ""
+    if letters.upper() in ("D", "E", "G", "P", "S") and len(digits) == 8:
         return "passport"
-    return ""
+    return (
+        "passport"
+        if letters.upper() in ("DE", "SE", "PE") and len(digits) == 7 and _PASSPORT_WORDS.search(before)
+        else ""
+    )

@@ -40,20 +40,19 @@ _FORMS: Final = (
 )
 """What a form begins with, and the whole of it."""
 
+_LABEL_WORDS: Final = ("key", "secret", "token", "bearer", "credential", "密钥", "秘钥", "令牌", "凭证", "凭据")
 _LABEL: Final = re.compile(
     r"(?:api[ _-]?key|apikey|secret[ _-]?(?:access[ _-]?)?key|access[ _-]?key(?:[ _-]?(?:id|secret))?"
-    r"|client[ _-]?secret|secret"
-    r"|auth[ _-]?token|access[ _-]?token|refresh[ _-]?token|session[ _-]?token|token"
-    r"|bearer|accountkey|private[ _-]?key|credential"
-    r"|密钥|秘钥|令牌|凭证|凭据)s?[\"'`]?(?:值)?"
-    r"(?: ?(?:is|=>|:=|[=:：是为]) ?| )[\"'`“「]?(?=([A-Za-z0-9+/_=.~-]{16,512}))",
-    re.IGNORECASE,
+    r"|client[ _-]?secret|secret|auth[ _-]?token|access[ _-]?token|refresh[ _-]?token|session[ _-]?token|token"
+    r"|bearer|accountkey|private[ _-]?key|credential|密钥|秘钥|令牌|凭证|凭据)s?[\"'`]?(?:值)?"
+    r"(?: ?(?:is|=>|:=|[=:：是为]) ?| )[\"'`“「]?(?=([a-z0-9+/_=.~-]{16,512}))"
 )
+_PASSWORD_WORDS: Final = ("passw", "passphrase", "pwd", "passcode", "密码", "口令")
 _PASSWORD: Final = re.compile(
-    r"(?:password|passwd|passphrase|pwd|密码|口令|passcode)[\"'`]?(?: ?(?:is|=>|:=|[=:：是为]) ?)[\"'`“「]?"
-    r"(?=([!-~]{6,128}))",
-    re.IGNORECASE,
+    r"(?:(?:password|passwd|passphrase|pwd|passcode)[\"'`]?(?: ?(?:is|=>|:=|[=:：是为]) ?)"
+    r"|(?:密码|口令)[\"'`]?(?: ?(?:=>|[=:：是为]) ?)?)[\"'`“「]?(?=([!-~]{6,128}))"
 )
+"""Both are for texts in lower case."""
 _IN_URL: Final = re.compile(r"://[^\s:/@\"'<>]{0,64}:(?=([^\s:/@\"'<>]{3,128})@)")
 _ENDS_PASSWORD: Final = re.compile(r"[\"'`<>,;)}\]]")
 _PEM: Final = re.compile(r"-----BEGIN (?:[A-Z0-9]{1,12} ){0,3}PRIVATE KEY(?: BLOCK)?-----")
@@ -79,13 +78,16 @@ class CredentialFinder:
                     whole = prefix != "eyJ" or found[0].count(".") == 2
                     if whole and len(set(found[0])) > 6:
                         yield page.entity("secret", found.start(), found.end())
-        for found in _LABEL.finditer(text):
-            if is_random(found[1]):
-                yield page.entity("secret", found.start(1), found.start(1) + len(found[1].rstrip(".")))
-        for found in _PASSWORD.finditer(text):
-            word = _ENDS_PASSWORD.split(found[1], maxsplit=1)[0].rstrip(".")
-            if is_password(word):
-                yield page.entity("secret", found.start(1), found.start(1) + len(word))
+        if any(word in page.low for word in _LABEL_WORDS):
+            for found in _LABEL.finditer(page.low):
+                word = text[found.start(1) : found.end(1)]
+                if is_random(word):
+                    yield page.entity("secret", found.start(1), found.start(1) + len(word.rstrip(".")))
+        if any(word in page.low for word in _PASSWORD_WORDS):
+            for found in _PASSWORD.finditer(page.low):
+                word = _ENDS_PASSWORD.split(text[found.start(1) : found.end(1)], maxsplit=1)[0].rstrip(".")
+                if is_password(word):
+                    yield page.entity("secret", found.start(1), found.start(1) + len(word))
         if "://" in text:
             for found in _IN_URL.finditer(text):
                 yield page.entity("secret", found.start(1), found.end(1))

@@ -23,36 +23,70 @@ _GATE: Final = re.compile(
 )
 """What makes folding necessary. Full-width brackets, commas and colons do not: every Chinese text has them."""
 
+_ESCAPE: Final = re.compile(r"\\{1,4}(u[0-9A-Fa-f]{4}|[nrt\"/])")
+_ESCAPED: Final = {"n": "\n", "r": "\r", "t": "\t", '"': '"', "/": "/"}
+
 _NUMERALS: Final = re.compile("[〇零幺一二三四五六七八九壹贰叁肆伍陆柒捌玖]{7,}")
 """A number spelt out digit by digit."""
 _NUMERAL: Final = str.maketrans("〇零幺一二三四五六七八九壹贰叁肆伍陆柒捌玖", "001123456789123456789")
 
 
-def fold(text: str) -> tuple[str, Sequence[int] | None]:
-    """Return the folded text, and the original position of each of its characters; None: they are the same."""
+Places = tuple[Sequence[int], Sequence[int]]
+"""Of each folded character, where it begins in the original text and where it ends."""
+
+
+def fold(text: str) -> tuple[str, Places | None]:
+    """Return the folded text, and the original places of its characters; None: they are the same."""
+    places: Places | None = None
+    if "\\" in text and _ESCAPE.search(text):
+        text, places = _without_escapes(text)
     if text.isascii():
-        return text, None
-    kept: list[int] | None = None
+        return text, places
     if _GATE.search(text):
         text = text.translate(_table())
         if _UNSEEN.search(text):
-            text, kept = _without_unseen(text)
+            text, places = _without_unseen(text, places)
     if _NUMERALS.search(text):
         text = _NUMERALS.sub(lambda found: found[0].translate(_NUMERAL), text)
-    return text, kept
+    return text, places
 
 
-def _without_unseen(text: str) -> tuple[str, list[int]]:
-    kept: list[int] = []
+def _without_escapes(text: str) -> tuple[str, Places]:
+    """Read the escapes of JSON and of JSON within JSON: a number may be written with them."""
+    parts: list[str] = []
+    starts: list[int] = []
+    ends: list[int] = []
+    at = 0
+    for escape in _ESCAPE.finditer(text):
+        parts.append(text[at : escape.start()])
+        starts.extend(range(at, escape.start()))
+        ends.extend(range(at + 1, escape.start() + 1))
+        code = escape[1]
+        parts.append(chr(int(code[1:], 16)) if code[0] == "u" else _ESCAPED[code])
+        starts.append(escape.start())
+        ends.append(escape.end())
+        at = escape.end()
+    parts.append(text[at:])
+    starts.extend(range(at, len(text)))
+    ends.extend(range(at + 1, len(text) + 1))
+    return "".join(parts), (starts, ends)
+
+
+def _without_unseen(text: str, places: Places | None) -> tuple[str, Places]:
+    starts, ends = (range(len(text)), range(1, len(text) + 1)) if places is None else places
+    kept_starts: list[int] = []
+    kept_ends: list[int] = []
     parts: list[str] = []
     at = 0
     for hidden in _UNSEEN.finditer(text):
         parts.append(text[at : hidden.start()])
-        kept.extend(range(at, hidden.start()))
+        kept_starts.extend(starts[at : hidden.start()])
+        kept_ends.extend(ends[at : hidden.start()])
         at = hidden.end()
     parts.append(text[at:])
-    kept.extend(range(at, len(text)))
-    return "".join(parts), kept
+    kept_starts.extend(starts[at:])
+    kept_ends.extend(ends[at:])
+    return "".join(parts), (kept_starts, kept_ends)
 
 
 @cache

@@ -14,31 +14,50 @@ _TITLES: Final = (
     "先生|女士|小姐|太太|夫人|老师|医生|大夫|医师|护士|教授|博士|律师|法官|警官|经理|总监|主任|主管|总经理|董事长|总裁|处长|科长|局长"
     "|部长|院长|校长|所长|站长|队长|组长|厂长|店长|行长|书记|秘书|会计|工程师|工|总|董|老板|师傅|同学|同志|阿姨|叔叔|大爷|奶奶"
 )
-_TITLED: Final = re.compile(rf"([\u4e00-\u9fff]{{1,4}}?)({_TITLES})")
-_TITLE: Final = re.compile(_TITLES.replace("|工|总|董", ""))
-_SHORT_TITLE: Final = re.compile(r"(?:总|工|董)(?=[，。！？、：:,!?\s（(）)]|$|好|您|的|和|与|在|说|请|来|已|将)")
+_TITLE: Final = re.compile(
+    _TITLES.replace("|工|总|董", "")
+    .replace("|老师|", "|老师(?!傅)|")
+    .replace("|经理", "|经理(?!人)")
+    .replace("|总监|", "|总监(?![听控管测视])|")
+)
+_SHORT_TITLE: Final = re.compile(
+    r"(?:总|工|董)(?=[，。！？、；;：:,!?\s（(）)]|$|开|签|好|您|的|和|与|在|说|请|来|已|将)"
+)
 _LABEL: Final = re.compile(
-    r"(?:姓名|名字|联系人|收件人|收货人|寄件人|发件人|户名|持卡人|患者|病人|申请人|被保险人|投保人|法定代表人|法人代表|经办人|负责人|客户姓名|称呼|开户人|乘客|旅客|员工|当事人|证人|原告|被告)"
+    r"(?:姓名|名字|联系人|收件人|收货人|签收人|寄件人|发件人|户名|持卡人|患者|病人|申请人|被保险人|投保人|法定代表人|法人代表|经办人|负责人|客户姓名|称呼|开户人|乘客|旅客|员工|当事人|证人"
+    r"|原告|被告|就诊人|监护人|入住人|乘机人|乘车人|住客|学员|考生|法人|股东|报案人|投诉人|借款人|担保人|承租人|出租人|经手人|受益人|审批人|签字人|嘉宾|讲师)"
     r"(?:姓名|名称)?(?: ?[:：是为叫] ?|\s{1,2}|[“「\"])(?=[\u4e00-\u9fff])"
+    r"|[\"'](?:name|fullName|userName|姓名|customer)[\"'] ?: ?[\"'](?=[\u4e00-\u9fff]{2,4}[\"'])"
+    r"|name ?[:=：] ?(?=[\u4e00-\u9fff]{2,4}(?![\u4e00-\u9fff]))"
+    r"|(?:客户|患者|病人|乘客|旅客|户名|收件人|联系人|司机|员工|会员|用户|业主|房东|租客|学生|家长|监护人|就诊人|入住人|乘机人|借款人|受益人|法人|签收人|Patient|Customer|Client|Name)"
+    r"(?=[\u4e00-\u9fff]{2,4}(?:[（(，,、。；;：:]|$))"
     r"|(?:我叫|我是|名叫|本人|名字叫|他叫|她叫)(?=[\u4e00-\u9fff])"
+)
+_LABEL_HEAD: Final = re.compile(
+    "[姓名联收寄发户持患病申被投法经负客称开乘旅员当证原我本他她司会用业房租学家就监入考股报投借担承出经受审签嘉讲PCNn\"']"
 )
 _CHINESE: Final = re.compile(r"[\u4e00-\u9fff]+(?:·[\u4e00-\u9fff]+)*")
 _NO_GIVEN: Final = frozenset(
-    "的了是在和与及或有不也都就这那为从向到给对把被让等各每某们个位名全体所其该本此之于以因但而如若则么吗呢吧啊很最更请您你我他她它"
+    "的了是在和与及或有不也都就这那为从向到给对把被让等各每某们个位名全体所其该本此之于以因但而如则么吗呢吧啊很最更请您你我他她它"
     "，。号人只要电住身手"
 )
-_ENGLISH_TITLE: Final = re.compile(r"\b(?:Mr|Mrs|Ms|Miss|Dr|Prof|Professor|Sir|Madam|Mx)(?:\. ?| )(?=[A-Z])")
+_ENGLISH_TITLES: Final = ("Mr", "Ms", "Miss", "Dr", "Prof", "Sir", "Madam", "Mx")
+_ENGLISH_TITLE: Final = re.compile(r"(?:Mrs|Mr|Ms|Miss|Dr|Professor|Prof|Sir|Madam|Mx)(?:\. ?| )(?=[A-Z])")
 _ENGLISH_LABEL: Final = re.compile(
-    r"\b(?:(?:[Ff]ull |[Cc]ustomer |[Pp]atient |[Cc]ardholder |[Aa]ccount holder )?[Nn]ame|NAME|[Cc]ardholder"
-    r"|[Pp]atient"
-    r"|[Cc]ontact"
-    r"|[Ss]igned|[Rr]ecipient|[Aa]ttn)(?: ?[:=] ?| is )(?=[A-Z])"
-    r"|\b(?:[Mm]y name is|I am called|[Ss]incerely, ?|[Rr]egards, ?) ?(?=[A-Z][a-z])"
+    r"(?:name|Name|NAME|passenger|Passenger|employee|Employee|client|Client|buyer|Buyer|seller|Seller|applicant|Applicant"
+    r"|guest|Guest|student|Student|member|Member|holder|Holder|beneficiary|Beneficiary|payee|Payee|tenant|Tenant"
+    r"|insured|Insured"
+    r"|witness|Witness|Attention|person|Ship to|Bill to|From|signature|Signature"
+    r"|cardholder|Cardholder|patient|Patient|contact|Contact|signed|Signed|recipient|Recipient|attn|Attn"
+    r"|Customer|customer|am called|sincerely|Sincerely|regards|Regards)"
+    r"(?: ?[:=,] ?|\n| is )(?=[A-Z])"
 )
 _ENGLISH_NAME: Final = re.compile(
     r"[A-Z][A-Za-z'’-]{0,20}\.?(?:(?: (?:van|von|de|der|den|la|le|bin|al|di|da) ?| )"
     r"[A-Z][A-Za-z'’-]{0,20}(?:\.(?= [A-Z]))?){0,3}"
 )
+
+_COMPOUND_HEADS: Final = frozenset(surname[0] for surname in COMPOUND_SURNAMES)
 
 
 def find_names(page: Page) -> Iterator[Entity]:
@@ -46,30 +65,24 @@ def find_names(page: Page) -> Iterator[Entity]:
     text = page.text
     if not text.isascii():
         yield from _chinese(page)
-    for found in _ENGLISH_TITLE.finditer(text):
-        name = _ENGLISH_NAME.match(text, found.end())
-        if name and len(name[0]) > 1 and name[0].split()[0] not in NOT_ENGLISH_NAMES:
-            yield page.entity("name", name.start(), name.start() + len(_cut(name[0])))
-    for found in _ENGLISH_LABEL.finditer(text):
-        name = _ENGLISH_NAME.match(text, found.end())
-        if name and " " in name[0] and name[0].split()[0] not in NOT_ENGLISH_NAMES:
-            yield page.entity("name", name.start(), name.start() + len(_cut(name[0])))
+    if any(title in text for title in _ENGLISH_TITLES):
+        yield from _english(page, _ENGLISH_TITLE, fewest_words=1)
+    yield from _english(page, _ENGLISH_LABEL, fewest_words=2)
+
+
+def _english(page: Page, before: re.Pattern[str], *, fewest_words: int) -> Iterator[Entity]:
+    for found in before.finditer(page.text):
+        name = None if page.letter_before(found.start()) else _ENGLISH_NAME.match(page.text, found.end())
+        if name is None:
+            continue
+        words = _cut(name[0])
+        if len(words) > 1 and words.count(" ") >= fewest_words - 1 and words.split()[0] not in NOT_ENGLISH_NAMES:
+            yield page.entity("name", name.start(), name.start() + len(words))
 
 
 def _cut(name: str) -> str:
     words = name.split(" ")
-    while len(words) > 1 and words[-1].rstrip(".") in NOT_ENGLISH_NAMES | {
-        "I",
-        "He",
-        "She",
-        "We",
-        "They",
-        "It",
-        "If",
-        "When",
-        "ID",
-        "SSN",
-    }:
+    while len(words) > 1 and (words[-1].rstrip(".") in NOT_ENGLISH_NAMES or words[-1].isupper()):
         words.pop()
     return " ".join(words).rstrip("-'’.")
 
@@ -81,9 +94,10 @@ def _chinese(page: Page) -> Iterator[Entity]:
             start = _before_title(text, title.start(), short=pattern is _SHORT_TITLE)
             if start >= 0:
                 yield page.entity("name", start, title.start())
-    for label in _LABEL.finditer(text):
-        run = _CHINESE.match(text, label.end())
-        if run is not None:
+    for head in _LABEL_HEAD.finditer(text):
+        label = _LABEL.match(text, head.start())
+        run = _CHINESE.match(text, label.end()) if label else None
+        if label is not None and run is not None:
             size = _name_size(run[0])
             if size and not (text[label.start()] in "我本" and size < 2):
                 yield page.entity("name", run.start(), run.start() + size)
@@ -93,7 +107,7 @@ def _before_title(text: str, end: int, *, short: bool) -> int:
     """Return where the name in front of a title begins, -1 where none stands there."""
     for size in (4, 3, 2, 1):
         start = end - size
-        if start < 0 or (short and size > 1):
+        if start < 0 or (short and size > 2):
             continue
         name = text[start:end]
         if not all("\u4e00" <= char <= "\u9fff" for char in name):
@@ -101,9 +115,19 @@ def _before_title(text: str, end: int, *, short: bool) -> int:
         given = _given(name)
         if given is None or len(given) > 2 or name[:2] in NOT_NAMES or name in NOT_NAMES:
             continue
+        if short and given:
+            continue
         if given and (set(given) & _NO_GIVEN):
             continue
         if start and text[start - 1] + name[0] in NOT_NAMES:
+            continue
+        if (
+            size > 2
+            and name[0] not in COMMON_SURNAMES
+            and name[:2] not in COMPOUND_SURNAMES
+            and _given(name[1:]) is not None
+            and name[1] in COMMON_SURNAMES | _COMPOUND_HEADS
+        ):
             continue
         if size == 1 and name not in COMMON_SURNAMES:
             continue

@@ -10,73 +10,95 @@ from typing import Final
 from ashore.privacy.model import Entity
 from ashore.privacy.page import Page
 
-_LOCAL: Final = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._%+'~=/-]{0,62}[A-Za-z0-9_+-])?\Z")
+_LOCAL: Final = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._%+'~-]{0,62}[A-Za-z0-9_+-])?\Z")
 _DOMAIN: Final = re.compile(r"(?:[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?\.){1,8}[A-Za-z]{2,24}(?![A-Za-z0-9])")
-_AT: Final = re.compile(r"@| ?[\[(（]\s?(?:at|AT)\s?[\])）] ?")
+_SPELT_AT: Final = re.compile(r" ?[\[(（]\s?at\s?[\])）] ?")
 _NOT_PEOPLE: Final = frozenset(("git", "hg", "svn"))
 
-_IPV4: Final = re.compile(
-    r"(?<![0-9.])(?:25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])(?:\.(?:25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])){3}(?![0-9]|\.[0-9])"
-)
+_BYTE: Final = r"(?:25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])"
+_QUAD: Final = re.compile(r"[0-9]{1,3}\.[0-9]{1,3}\.[0-9]{1,3}\.[0-9]{1,3}")
+_IPV4: Final = re.compile(rf"(?<![0-9.]){_BYTE}(?:\.{_BYTE}){{3}}(?![0-9]|\.[0-9])")
+_COLONS: Final = re.compile(r":[0-9A-Fa-f]{0,4}:")
 _IPV6: Final = re.compile(
-    r"(?<![0-9A-Za-z:.])(?:[0-9A-Fa-f]{1,4}|:):[0-9A-Fa-f:]{1,37}(?:(?<=:)[0-9]{1,3}(?:\.[0-9]{1,3}){3})?(?![0-9A-Za-z:])"
+    r"(?<![0-9A-Fa-f.])(?:[0-9A-Fa-f]{1,4}|:):[0-9A-Fa-f:]{1,37}(?:(?<=:)[0-9]{1,3}(?:\.[0-9]{1,3}){3})?(?![0-9A-Za-z]|\.[0-9])"
 )
-_IP_WORDS: Final = re.compile(r"\bip\b|ip地址|ip[：:]|address|host|server|服务器|主机|地址", re.IGNORECASE)
+_IP_WORDS: Final = re.compile(
+    r"(?<![A-Za-z])ip(?![A-Za-z])|ip地址|ip[：:]|address|host|server|服务器|主机|地址", re.IGNORECASE
+)
+_MACHINE_LABEL: Final = re.compile(
+    r"(?:(?<![A-Za-z0-9])(?:ip|[a-z]{2,12})|(?<![A-Za-z])(?:ip|ipv4|host|server|node|addr|address|vm|src|dst|client)[_-])\Z",
+    re.IGNORECASE,
+)
+_VERSION_LABEL: Final = re.compile(r"(?<![A-Za-z])(?:v|ver|version|rel|release|rev|build|rc)[_-]?\Z", re.IGNORECASE)
+_VERSION_TAIL: Final = re.compile(
+    r"[_-]?(?:rc|alpha|beta|dev|post|pre|el|deb|ubuntu|[ab])[0-9]|\.(?:tar|tgz|zip|deb|rpm|whl|jar|so)"
+)
 _VERSION_WORDS: Final = re.compile(
-    r"(?:\bv|version|release|ver\.?|版本号?|章节?|section|chapter|第|rev|revision|build|oid)[ :：=]*\Z", re.IGNORECASE
+    r"(?:(?<![A-Za-z])v|version|release|ver\.?|版本号?|章节?|section|chapter|第|rev|revision|build|oid)[ :：=]*\Z",
+    re.IGNORECASE,
 )
 _PLAIN_HOSTS: Final = frozenset(
     ("127.0.0.1", "0.0.0.0", "255.255.255.255", "255.255.255.0", "255.255.0.0", "255.0.0.0")
 )
 
 _MAC: Final = re.compile(
-    r"(?<![0-9A-Za-z:.-])(?:[0-9A-Fa-f]{2}(?P<gap>[:-])(?:[0-9A-Fa-f]{2}(?P=gap)){4}[0-9A-Fa-f]{2}"
-    r"|[0-9A-Fa-f]{4}\.[0-9A-Fa-f]{4}\.[0-9A-Fa-f]{4})(?![0-9A-Za-z]|[:.-][0-9A-Fa-f])"
+    r"[0-9A-Fa-f][0-9A-Fa-f](?:(?P<gap>[:-])(?:[0-9A-Fa-f]{2}(?P=gap)){4}[0-9A-Fa-f]{2}"
+    r"|[0-9A-Fa-f]{2}\.[0-9A-Fa-f]{4}\.[0-9A-Fa-f]{4})(?![0-9A-Za-z]|[:.-][0-9A-Fa-f])"
 )
 
 
 def find_emails(page: Page) -> Iterator[Entity]:
     """Yield e-mail addresses."""
     text = page.text
-    for sign in _AT.finditer(text):
-        local = _LOCAL.search(text, max(0, sign.start() - 64), sign.start())
-        start, end = sign.span()
-        if local is None and sign[0] == "@" and start and text[start - 1] == " ":
-            start -= 1
-            local = _LOCAL.search(text, max(0, start - 64), start)
-            if local is None or not text.startswith(" ", end):
-                continue
-        if local is not None and text.startswith(" ", end) and sign[0] == "@":
-            end += 1
-        domain = _DOMAIN.match(text, end, min(len(text), end + 255))
-        if local is None or domain is None or local[0].lower() in _NOT_PEOPLE:
-            continue
-        if end - start > 1 and sign[0] == "@" and not (text[sign.start() - 1] == " " and text[sign.end()] == " "):
-            continue
+    at = text.find("@")
+    while at >= 0:
+        spaced = text.startswith(" ", at - 1) and text.startswith(" ", at + 1) if at else False
+        yield from _email(page, at - spaced, at + 1 + spaced)
+        at = text.find("@", at + 1)
+    if "at]" in page.low or "at)" in page.low or "at）" in page.low:
+        for sign in _SPELT_AT.finditer(page.low):
+            yield from _email(page, sign.start(), sign.end())
+
+
+def _email(page: Page, start: int, end: int) -> Iterator[Entity]:
+    """Yield the address whose sign is between `start` and `end`."""
+    local = _LOCAL.search(page.text, max(0, start - 64), start)
+    if local is None or local[0].lower() in _NOT_PEOPLE:
+        return
+    domain = _DOMAIN.match(page.text, end, min(len(page.text), end + 255))
+    if domain is not None:
         yield page.entity("email", local.start(), domain.end())
 
 
 def find_addresses_of_machines(page: Page) -> Iterator[Entity]:
     """Yield IP and hardware addresses."""
     text = page.text
-    if text.count(".") >= 3:
+    if text.count(".") >= 3 and _QUAD.search(text):
         for found in _IPV4.finditer(text):
             if _names_a_machine(page, found):
                 yield page.entity("ip", found.start(), found.end())
-    if text.count(":") >= 2:
+    if text.count(":") >= 2 and _COLONS.search(text):
         for found in _IPV6.finditer(text):
             start, end = found.span()
             while end > start and text[end - 1] == ":" and text[end - 2] != ":":
                 end -= 1
-            if _is_ipv6(text[start:end]):
+            glued = page.letter_before(start) or (start and text[start - 1] == ":" and text[start] == ":")
+            if not glued and _is_ipv6(text[start:end]):
                 yield page.entity("ip", start, end)
-    for found in _MAC.finditer(text):
-        if (
-            found["gap"] != "-"
-            or not found[0].replace("-", "").isdigit()
-            or "mac" in page.before(found.start()).lower()
-        ):
-            yield page.entity("mac", found.start(), found.end())
+    if text.count(":") >= 5 or text.count("-") >= 5 or text.count(".") >= 2:
+        yield from _hardware(page)
+
+
+def _hardware(page: Page) -> Iterator[Entity]:
+    for found in _MAC.finditer(page.text):
+        start, end = found.span()
+        if page.letter_before(start) or (start and page.text[start - 1] in ":.-"):
+            continue
+        if found["gap"] is None and "mac" not in page.before(start).lower():
+            continue
+        digits_alone = found["gap"] == "-" and found[0].replace("-", "").isdigit()
+        if not digits_alone or "mac" in page.before(start).lower():
+            yield page.entity("mac", start, end)
 
 
 def _names_a_machine(page: Page, found: re.Match[str]) -> bool:
@@ -84,13 +106,14 @@ def _names_a_machine(page: Page, found: re.Match[str]) -> bool:
         return False
     start, end = found.span()
     text = page.text
+    before = page.before(start)
     if start and text[start - 1].isascii() and (text[start - 1].isalpha() or text[start - 1] in "_-"):
+        label = _MACHINE_LABEL.search(before)
+        if label is None or _VERSION_LABEL.search(before):
+            return False
+    if _VERSION_TAIL.match(text, end) or _VERSION_WORDS.search(before):
         return False
-    if end < len(text) and (text[end] == "_" or (text[end].isascii() and text[end].isalpha())):
-        return False
-    if _VERSION_WORDS.search(page.before(start)):
-        return False
-    return len(found[0]) > 7 or bool(_IP_WORDS.search(page.before(start)))
+    return len(found[0]) > 7 or bool(_IP_WORDS.search(before))
 
 
 def _is_ipv6(text: str) -> bool:

@@ -11,39 +11,47 @@ from collections.abc import Iterator
 from typing import Final
 
 from ashore.privacy.model import Entity
-from ashore.privacy.page import Page
+from ashore.privacy.page import Page, Runs, stands_free
 from ashore.privacy.phones import international, phone_of
 from ashore.privacy.rules import is_bank_card, is_birthday, is_id_card, is_region, is_ssn
 
 FEWEST_DIGITS: Final = 7
 MOST_DIGITS: Final = 20
+SSN_WORD_CHARS: Final = 40
 
-_CLUSTER: Final = re.compile(r"[0-9]+(?:(?: ?[-.·_/)）] ?[(（]?|[ \t]{1,2}[(（]?)[0-9]+)*")
+_CLUSTER: Final = re.compile(r"[0-9]+(?:(?: ?[-.·_/)）] ?[(（]?| {1,2}[(（]?|[ -]?\r?\n)[0-9]+)*")
+_DATE: Final = re.compile(r"(?:19|20)[0-9]{2}([-./])[01]?[0-9]\1[0-3]?[0-9](?: [0-2]?[0-9])?")
 _RUN: Final = re.compile(r"[0-9]+")
 _CONTEXT_ID: Final = re.compile(
-    r"身份证|身分证|证件号|公民身份|居民证|\bid(?:entity)?[ _-]?(?:card|no|number)", re.IGNORECASE
+    r"身份证|身分证|证件号|公民身份|居民证|(?<![A-Za-z])id(?:entity)?[ _-]?(?:card|no|number)", re.IGNORECASE
 )
 _CONTEXT_CARD: Final = re.compile(r"卡|账号|帐号|账户|帐户|card|account|visa|mastercard|amex", re.IGNORECASE)
-_CONTEXT_SSN: Final = re.compile(r"\bssn\b|social security|社保号|社会安全", re.IGNORECASE)
-_CONTEXT_PASSPORT: Final = re.compile(r"护照|passport", re.IGNORECASE)
-_CONTEXT_PERMIT: Final = re.compile(r"台胞证|台湾居民来往|通行证|回乡证", re.IGNORECASE)
+_CONTEXT_SSN: Final = re.compile(
+    r"(?:(?<![A-Za-z])ssn(?![A-Za-z])|social(?: security)?(?: (?:no|number|num|#))?"
+    r"|taxpayer|社保号|社安号|社会安全号码?)"
+    r"[^0-9\n]{0,20}\Z",
+    re.IGNORECASE,
+)
+_PASSPORT: Final = re.compile(
+    r"(?:护照(?:号码?)?|passport(?: ?(?:no|number|num|#))?\.?)[^0-9A-Za-z\n]{0,4}(?:is |为|是)?[^0-9A-Za-z\n]{0,2}\Z",
+    re.IGNORECASE,
+)
+_PERMIT: Final = re.compile(r"(?:台胞证|通行证|回乡证)(?:号码?)?[^0-9A-Za-z\n]{0,4}(?:为|是)?[^0-9A-Za-z\n]{0,2}\Z")
 _NOT_PERSONAL: Final = re.compile(
     r"(?:订单|运单|快递|物流|流水|发票|合同|工单|交易|批次|序列|产品|商品|物料|货|版本|条形?码|案|文)"
-    r"(?:编?号码?|单号|代?码)[^0-9A-Za-z\u4e00-\u9fff]{0,3}(?:为|是)?[^0-9A-Za-z\u4e00-\u9fff]{0,2}\Z"
+    r"(?:编?号码?|单号|代?码)[ :：#=\-\"'“]{0,3}(?:为|是)?[ :：\"'“]{0,2}\Z"
     r"|(?:order|invoice|tracking|serial|ticket|isbn|sku|batch|part|build|transaction)"
     r"(?:[ _-]?(?:no|num|number|id|#))?\.?[ :#=]{0,3}(?:is )?\Z"
     r"|[¥$€£]\s?\Z",
     re.IGNORECASE,
 )
 
-Runs = list[tuple[int, int]]
-
 
 def find_numbers(page: Page) -> Iterator[Entity]:
     """Yield what numbers are."""
     text = page.text
     for cluster in _CLUSTER.finditer(text):
-        if cluster.end() - cluster.start() < FEWEST_DIGITS:
+        if cluster.end() - cluster.start() < FEWEST_DIGITS or _DATE.fullmatch(cluster[0]):
             continue
         start, end = cluster.span()
         runs = [(start, end)] if cluster[0].isdigit() else [r.span() for r in _RUN.finditer(text, start, end)]
@@ -83,13 +91,16 @@ def _judge(page: Page, digits: str, runs: Runs) -> tuple[str, int, int] | None:
     text = page.text
     start, end = runs[0][0], runs[-1][1]
     size = len(digits)
+    after_country = digits.startswith(("86", "0086")) and len(runs) > 2
+    if len({"\n" in gap for gap in _separators(text, runs[1:] if after_country else runs)}) > 1:
+        return None
     if size == 17:
         tail = _check_letter(text, end)
         if tail and _well_set(text, runs) and is_id_card(digits + "X"):
             return "id_card", start, tail
     if size == 18 and is_id_card(digits) and _well_set(text, runs):
         return "id_card", start, end
-    if _is_decimal(text, start, end):
+    if _is_decimal(text, start, end) or _is_dotted_quad(text, runs):
         return None
     phone = phone_of(page, digits, runs)
     if phone is not None:
@@ -99,25 +110,18 @@ def _judge(page: Page, digits: str, runs: Runs) -> tuple[str, int, int] | None:
     if page.glued(start, end):
         return None
     if size >= 13 and is_bank_card(digits) and _card_groups(text, runs, digits):
-        known = _CONTEXT_CARD.search(page.before(start))
-        if (known or (digits[0] in "23456" and not _NOT_PERSONAL.search(page.before(start)))) and (
-            size in (15, 16, 19) or known or digits.startswith("62") or len(runs) == 1
-        ):
+        if _CONTEXT_CARD.search(page.before(start)):
+            return "bank_card", start, end
+        if digits[0] in "23456" and not _NOT_PERSONAL.search(page.before(start)):
             return "bank_card", start, end
     if size == 15 and is_region(digits) and is_birthday("19" + digits[6:12]) and _CONTEXT_ID.search(page.before(start)):
         return "id_card", start, end
-    if size == 9 and is_ssn(digits):
-        widths = [e - s for s, e in runs]
-        if widths == [3, 2, 4] and len(seps := _separators(text, runs)) == 1 and seps <= {"-", " ", "."}:
-            if seps == {"-"} or _CONTEXT_SSN.search(page.before(start)) or _stands_free(text, start, end):
-                return "ssn", start, end
-        elif _CONTEXT_SSN.search(page.before(start)):
-            return "ssn", start, end
-    if size in (8, 9) and len(runs) == 1:
-        if size == 9 and _CONTEXT_PASSPORT.search(page.before(start)):
-            return "passport", start, end
-        if size == 8 and _CONTEXT_PERMIT.search(page.before(start)):
-            return "travel_permit", start, end
+    if size == 9 and is_ssn(digits) and _is_ssn_written(page, runs):
+        return "ssn", start, end
+    if len(runs) == 1 and size == 9 and _PASSPORT.search(page.before(start)):
+        return "passport", start, end
+    if len(runs) == 1 and size == 8 and _PERMIT.search(page.before(start)):
+        return "travel_permit", start, end
     return None
 
 
@@ -151,27 +155,36 @@ def _well_set(text: str, runs: Runs) -> bool:
 
 
 def _card_groups(text: str, runs: Runs, digits: str) -> bool:
-    """Return whether the groups are those in which cards are written."""
+    """Return whether the groups may be those of one card, and none of a longer number."""
     if len(runs) == 1:
         return True
-    if len(_separators(text, runs)) > 1:
-        return False
+    separators = _separators(text, runs)
     widths = [end - start for start, end in runs]
-    if all(width == 4 for width in widths[:-1]) and widths[-1] <= 4:
-        return True
-    if all(width == widths[0] for width in widths[:-1]) and widths[-1] <= widths[0] and widths[0] != 3:
-        return True
-    return tuple(widths) in {
-        (4, 6, 5),
-        (4, 6, 4),
-        (6, 13),
-        (6, 10),
-        (6, 12),
-        (8, 8),
-        (8, 11),
-        (4, 4, 11),
-        (6, 4, 4, 5),
-    } or (len(widths) == 5 and widths[:4] == [4, 4, 4, 4])
+    if len(separators) > 1 or not (set(widths) == {1} or (len(runs) <= 6 and widths[0] >= 4)):
+        return False
+    if len(runs) == 2 and (widths[1] < 4 or (widths[0] > 8 and any("\n" in gap for gap in separators))):
+        return False
+    longer = digits.startswith("62") and len(digits) < 19
+    return stands_free(text, runs, next_width=4 if longer else 0)
+
+
+def _is_ssn_written(page: Page, runs: Runs) -> bool:
+    """Return whether nine digits are grouped as a social security number, or a word says that they are one."""
+    widths = [end - start for start, end in runs]
+    said = bool(_CONTEXT_SSN.search(page.before(runs[0][0], SSN_WORD_CHARS)))
+    if widths == [3, 2, 4]:
+        separators = _separators(page.text, runs)
+        return len(separators) == 1 and (said or separators <= {"-", " ", "."}) and stands_free(page.text, runs)
+    return said and (len(runs) == 1 or set(widths) in ({1}, {3})) and stands_free(page.text, runs)
+
+
+def _is_dotted_quad(text: str, runs: Runs) -> bool:
+    """Return whether the runs begin with four numbers of a byte each and dots between them: a machine's address."""
+    return (
+        len(runs) >= 4
+        and _separators(text, runs[:4]) == {"."}
+        and all(end - start <= 3 and int(text[start:end]) < 256 for start, end in runs[:4])
+    )
 
 
 def _is_decimal(text: str, start: int, end: int) -> bool:
@@ -188,11 +201,4 @@ def _is_decimal(text: str, start: int, end: int) -> bool:
         and text[end] == "."
         and text[end + 1].isdigit()
         and not (end + 3 < len(text) and text[end + 1 : end + 4].isdigit())
-    )
-
-
-def _stands_free(text: str, start: int, end: int) -> bool:
-    """Return whether no other number follows or precedes at one space."""
-    return not (start >= 2 and text[start - 1] == " " and text[start - 2].isdigit()) and not (
-        end + 1 < len(text) and text[end] == " " and text[end + 1].isdigit()
     )

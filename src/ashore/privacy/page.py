@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from typing import Final
 
 from ashore.privacy.folding import fold
@@ -13,27 +12,73 @@ BEFORE_CHARS: Final = 28
 AFTER_CHARS: Final = 12
 """How far a word may stand from what it explains."""
 
+_SHORT_LABELS: Final = frozenset(("TEL", "ID", "NO", "QQ", "HP", "T", "M", "P", "FAX", "SSN", "ISO"))
+_WORDS_BEHIND: Final = re.compile(r"[A-Za-z0-9]{1,24}(?:-[A-Za-z0-9]{1,24}){0,3}")
 _WORD_BEFORE: Final = re.compile(r"[A-Za-z0-9_]+\Z")
+
+
+Runs = list[tuple[int, int]]
+"""Runs of digits that follow each other with separators between them."""
+
+_BEHIND: Final = re.compile(r"[0-9]+")
+
+
+def stands_free(text: str, runs: Runs, *, next_width: int = 4) -> bool:
+    """Return whether the runs are a whole number, and no part of one that goes on with the same separators.
+
+    Args:
+        text: Where they are.
+        runs: Two or more; a single run always stands free.
+        next_width: Fewest digits behind, less one more separator, that are let pass as another number: groups of up to
+            so many digits would make the number longer. 0: whatever follows.
+    """
+    if len(runs) < 2:
+        return True
+    gap = text[runs[0][1] : runs[1][0]]
+    start, end = runs[0][0], runs[-1][1]
+    if text.endswith(gap, 0, start):
+        at = start - len(gap)
+        width = 0
+        while at > 0 and width <= 6 and text[at - 1].isdigit():
+            at -= 1
+            width += 1
+        if 0 < width <= 6:
+            return False
+    if next_width and text.startswith(gap, end):
+        behind = _BEHIND.match(text, end + len(gap))
+        if behind is not None and len(behind[0]) <= next_width:
+            return False
+    return True
 
 
 class Page:
     """One text. Positions are those of the folded text until `entity` brings them back."""
 
-    __slots__ = ("_kept", "text")
+    __slots__ = ("_low", "_places", "text")
 
     def __init__(self, text: str) -> None:
-        self.text, self._kept = fold(text)
+        self.text, self._places = fold(text)
+        self._low: str | None = None
 
     @property
-    def kept(self) -> Sequence[int] | None:
-        """Original position of each character; None: the same."""
-        return self._kept
+    def low(self) -> str:
+        """The text in lower case, position by position: patterns without letter case are much the faster on it."""
+        if self._low is None:
+            low = self.text.lower()
+            same = len(low) == len(self.text)
+            self._low = low if same else "".join(char.lower() if char.isascii() else char for char in self.text)
+        return self._low
+
+    def letter_before(self, start: int) -> bool:
+        """Return whether a Latin letter or a digit touches a place from the left."""
+        return start > 0 and self.text[start - 1].isascii() and self.text[start - 1].isalnum()
 
     def entity(self, kind: str, start: int, end: int) -> Entity:
         """Return what was found, in positions of the original text."""
-        if self._kept is None:
+        if self._places is None:
             return Entity(kind, start, end)
-        return Entity(kind, self._kept[start], self._kept[end - 1] + 1)
+        starts, ends = self._places
+        return Entity(kind, starts[start], ends[end - 1])
 
     def before(self, start: int, chars: int = BEFORE_CHARS) -> str:
         """Return what stands before a place."""
@@ -46,12 +91,27 @@ class Page:
     def glued(self, start: int, end: int) -> bool:
         """Return whether letters that belong to it touch what stands there: then it is a piece of a longer code.
 
-        A word of plain letters before it (`tel13812345678`) is a label; one with digits or of hex letters alone is not.
+        A word of plain letters before it (`tel13812345678`) is a label; one with digits, of hex letters alone, or of
+        few capitals (`SF1234`) is not. A dash between them is looked through.
         """
         text = self.text
         if end < len(text) and (text[end].isascii() and (text[end].isalpha() or text[end] == "_")):
             return True
-        if start == 0 or not text[start - 1].isascii() or not (text[start - 1].isalnum() or text[start - 1] == "_"):
+        if text.startswith("-", end):
+            words = _WORDS_BEHIND.match(text, end + 1)
+            if words is not None and any(_is_mixed(word) for word in words[0].split("-")):
+                return True
+        if start and text[start - 1] == "-":
+            word = _WORD_BEFORE.search(text, max(0, start - 25), start - 1)
+            return word is not None and _is_mixed(word[0])
+        word = _WORD_BEFORE.search(text, max(0, start - 24), start)
+        if word is None:
             return False
-        word = _WORD_BEFORE.search(text[max(0, start - 24) : start])
-        return word is None or not word[0].isalpha() or not set(word[0].lower()) - set("abcdef") or len(word[0]) > 12
+        before = word[0]
+        if not before.isalpha() or not set(before.lower()) - set("abcdef") or len(before) > 12:
+            return True
+        return before.isupper() and len(before) < 4 and before not in _SHORT_LABELS
+
+
+def _is_mixed(word: str) -> bool:
+    return not word.isdigit() and not word.isalpha()

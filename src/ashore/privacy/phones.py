@@ -6,22 +6,20 @@ import re
 from collections.abc import Iterator
 from typing import Final
 
-from ashore.privacy.page import Page
+from ashore.privacy.page import Page, Runs, stands_free
 from ashore.privacy.tables import AREAS, COUNTRIES, REGIONS
 
 _CONTEXT: Final = re.compile(
-    r"电话|手机|联系|致电|拨打|号码|座机|热线|传真"
-    r"|tel|phone|call|mobile|cell|fax|contact|whatsapp|text me|sms|dial|reach",
+    r"(?:电话|手机|联系|致电|拨打|号码|座机|热线|传真"
+    r"|tel|phone|call|mobile|cell|fax|contact|whatsapp|sms|dial|reach)[^0-9\n。？！?!;；]{0,14}\Z",
     re.IGNORECASE,
 )
 _PLUS: Final = re.compile(
-    r"(?<![0-9A-Za-z+)）])\+ ?[(（]?[1-9](?:[ \-.·/]{0,2}[(（]?0?[)）]?[ \-.·]?[0-9]){6,15}(?![0-9])"
+    r"(?<![0-9A-Za-z+)）])\+ ?[(（]?[1-9](?:[ \-.·/]{0,2}[(（]?0?[)）]?[ \-.·]?[0-9]){6,18}(?![0-9A-Za-z+])"
 )
-_EXTENSION: Final = re.compile(r"(?: ?(?:转|分机|ext\.?|x|-) ?)[0-9]{1,6}(?![0-9])", re.IGNORECASE)
+_EXTENSION: Final = re.compile(r"(?: ?(?:转|分机|ext\.?|x|-) ?)[0-9]{1,6}(?!-?[0-9A-Za-z])", re.IGNORECASE)
 
 _LOCAL_CONTEXT: Final = re.compile(r"(?:座机|固话|电话|传真)(?:号码)?(?:[:：是为]| ?[:：] ?)\Z")
-
-Runs = list[tuple[int, int]]
 
 
 def phone_of(page: Page, digits: str, runs: Runs) -> tuple[int, int, bool] | None:
@@ -39,10 +37,12 @@ def phone_of(page: Page, digits: str, runs: Runs) -> tuple[int, int, bool] | Non
             break
     plus = start > 0 and text[start - 1] == "+"
     if _is_mobile(core) and _mobile_groups(width) and _alike(text, runs):
-        if page.glued(start, end):
+        if page.glued(start, end) or not stands_free(text, runs):
             return None
         return start - plus, end, bool(country) or len(runs) > 1
-    if plus or page.glued(start, end):
+    if (plus and not country) or page.glued(start, end):
+        return None
+    if not stands_free(text, runs, next_width=0):
         return None
     bracket = (
         start > 0
@@ -50,12 +50,16 @@ def phone_of(page: Page, digits: str, runs: Runs) -> tuple[int, int, bool] | Non
         and any(text[s - 1] in ")）" or text[s - 2] in ")）" for s, _ in runs[1:])
     )
     first = start - 1 if bracket else start
+    if country == "86" and not plus and len(runs) == 1:
+        return None
     if country:
         core = "0" + core if not core.startswith("0") else core
     if _is_landline(core, runs if not country else [(0, 0)], bracket or bool(country)):
         extension = _EXTENSION.match(text, end)
-        return first, extension.end() if extension else end, len(runs) > 1
-    if _is_american(page, digits, widths, bracket, start) or _is_british(digits, widths, bracket):
+        return first - plus, extension.end() if extension else end, len(runs) > 1
+    if plus or not stands_free(text, runs):
+        return None
+    if _is_american(page, digits, widths, runs, bracket) or _is_british(digits, widths, bracket):
         return first, end, True
     if widths in ((4, 3, 3), (4, 6)) and digits.startswith("09") and len(digits) == 10:
         return first, end, True
@@ -70,13 +74,28 @@ def international(text: str) -> Iterator[tuple[int, int]]:
     at = text.find("+")
     while at >= 0:
         found = _PLUS.match(text, at)
-        if found:
-            digits = re.sub(r"[^0-9]", "", found[0])
-            known = digits[0] in ("1", "7") or digits[:2] in COUNTRIES or digits[:2] in REGIONS
-            if known and 8 <= len(digits) <= 15 and not (digits[0] == "1" and len(digits) != 11):
-                yield found.span()
-                at = found.end() - 1
+        end = _international_end(found[0]) if found else 0
+        if end:
+            yield at, at + end
+            at += end - 1
         at = text.find("+", at + 1)
+
+
+def _international_end(written: str) -> int:
+    """Return how much of what follows a plus sign is one number, 0 where nothing is: the last groups may be others."""
+    end = len(written)
+    while end:
+        digits = "".join(char for char in written[:end] if char.isdigit())
+        known = digits[:1] in ("1", "7") or digits[:2] in COUNTRIES or digits[:2] in REGIONS
+        if not known or len(digits) < 8:
+            return 0
+        if len(digits) <= 15 and (digits[0] != "1" or len(digits) == 11):
+            return end
+        while end and written[end - 1].isdigit():
+            end -= 1
+        while end and not written[end - 1].isdigit():
+            end -= 1
+    return 0
 
 
 def _is_mobile(digits: str) -> bool:
@@ -90,8 +109,11 @@ def _mobile_groups(widths: tuple[int, ...]) -> bool:
 
 
 def _alike(text: str, runs: Runs) -> bool:
-    gaps = {text[runs[i][1] : runs[i + 1][0]] for i in range(len(runs) - 1)}
-    return len(gaps) <= 2
+    return len(_gaps(text, runs)) <= 2
+
+
+def _gaps(text: str, runs: Runs) -> set[str]:
+    return {text[runs[i][1] : runs[i + 1][0]] for i in range(len(runs) - 1)}
 
 
 def _is_landline(digits: str, runs: Runs, sure: bool) -> bool:
@@ -109,17 +131,20 @@ def _is_landline(digits: str, runs: Runs, sure: bool) -> bool:
     return sure or len(runs) == 1 or first == area or (len(runs) > 1 and first > area)
 
 
-def _is_american(page: Page, digits: str, widths: tuple[int, ...], bracket: bool, start: int) -> bool:
+def _is_american(page: Page, digits: str, widths: tuple[int, ...], runs: Runs, bracket: bool) -> bool:
     if len(digits) == 11 and digits[0] == "1" and widths in ((1, 3, 3, 4), (1, 3, 7)):
         digits = digits[1:]
         widths = widths[1:]
     if len(digits) != 10 or digits[0] not in "23456789" or digits[3] not in "23456789":
         return False
-    if digits[1:3] == "11" or digits[4:6] == "11":
+    if digits[1:3] == "11":
+        return False
+    gaps = _gaps(page.text, runs)
+    if len(gaps) > 1 and any("." in gap or "·" in gap for gap in gaps):
         return False
     if widths == (3, 3, 4) or (bracket and widths in ((3, 7), (3, 3, 4))):
         return True
-    return widths in ((10,), (3, 7), (6, 4)) and bool(_CONTEXT.search(page.before(start)))
+    return widths in ((10,), (3, 7), (6, 4)) and bool(_CONTEXT.search(page.before(runs[0][0])))
 
 
 def _is_british(digits: str, widths: tuple[int, ...], bracket: bool) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from ashore.privacy.checksums import credit_code_check, id_card_check, passes_luhn
-from ashore.privacy.tables import PROVINCES
+from ashore.privacy.tables import DEPARTMENTS, PROVINCES
 
 _LAST_DAY: Final = (31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31)
 CREDIT_CHARS: Final = frozenset("0123456789ABCDEFGHJKLMNPQRTUWXY")
@@ -31,6 +31,8 @@ def is_id_card(number: str) -> bool:
 
 def is_credit_code(code: str) -> bool:
     """Return whether 18 characters are a unified social credit code."""
+    if code[:2] not in DEPARTMENTS or (code[2:4] not in PROVINCES and code[2:4] != "10"):
+        return False
     return set(code) <= CREDIT_CHARS and code[2:8].isdigit() and credit_code_check(code[:17]) == code[17]
 
 
@@ -51,7 +53,7 @@ def _issued(digits: str) -> bool:
         case "4":
             return size in (13, 16, 18, 19)
         case "5":
-            return size == 16 if 5100 <= head <= 5599 else 13 <= size <= 19
+            return size == 16 if 5100 <= head <= 5599 else 16 <= size <= 19
         case "2":
             return size == 16 and 2221 <= head <= 2720
         case "3":
@@ -61,7 +63,7 @@ def _issued(digits: str) -> bool:
                 return 14 <= size <= 19
             return (16 <= size <= 19 and 3500 <= head <= 3589) or (size in (16, 19) and digits[:2] in ("35", "30"))
         case "6":
-            return 16 <= size <= 19 or (size >= 13 and digits[:2] in ("67", "63", "60", "61"))
+            return 16 <= size <= 19
         case "8" | "9":
             return 16 <= size <= 19
         case _:

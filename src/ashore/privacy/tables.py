@@ -16,6 +16,14 @@ PROVINCES: Final = frozenset(
 )
 """First two digits of a region (GB/T 2260; 83: residence permits of people from Taiwan; 91: from abroad)."""
 
+DEPARTMENTS: Final = frozenset(
+    _words(
+        "11 12 13 19 21 29 31 32 33 34 35 39 41 49 51 52 53 54 55 59 61 62 69 71 72 79 81 89 91 92 93 99 "
+        "A1 A9 N1 N2 N3 N9 Y1"
+    )
+)
+"""First two characters of a unified social credit code (GB 32100: who registered it, and as what)."""
+
 AREAS: Final = frozenset(
     _words(
         "031 033 034 035 037 039 041 042 043 044 045 046 047 048 051 052 053 054 055 056 057 058 059 062 063 066 069 "
@@ -83,7 +91,8 @@ NOT_NAMES: Final = frozenset(
         "项目 成为 向您 于是 尚未 连接 应该 解决 支持 计算 成立 关于 强制 连续 包括 房产 车间 路由 石油 "
         "钟表 江苏 宁夏 山东 山西 云南 河南 温度 容器 从事 农业 "
         "双方 花园 公共 党委 党支 文艺 小学 大学 中学 高中 边防 主治 "
-        "家庭 值班 全科 住院 主管 单位 部门 产品 客户 市场 销售 财务 技术 人事 行政 区域 大堂 成功 华人"
+        "家庭 值班 全科 住院 主管 单位 部门 产品 客户 市场 销售 财务 技术 人事 行政 区域 大堂 成功 华人 "
+        "程序 常见 时常 金牌 白班"
     )
 )
 """Words that begin with the character of a surname and stand before titles."""
@@ -92,7 +101,9 @@ NOT_ENGLISH_NAMES: Final = frozenset(
     _words(
         "The This That Please Of And For To In On At Is "
         "Are Was Phone Email Tel Address Server File Host Type Value None "
-        "Null True False Who Your Our My"
+        "Null True False Who Your Our My Emeritus Excel I "
+        "He She We They It If When ID SSN "
+        "Customer Dear Mr Mrs Ms Miss Dr Prof Professor Sir Madam"
     )
 )
 """Words with a capital that stand behind labels."""

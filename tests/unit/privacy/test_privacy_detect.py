@@ -29,6 +29,7 @@ GITHUB = "ghp_16C7e42F292c6912E7710c838347Ae178B4a"
 PEM = "-----BEGIN RSA PRIVATE KEY-----\nMIIEpAIBAAKCAQEAx0\nq1w2e3==\n-----END RSA PRIVATE KEY-----"
 
 JWT = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.dozjgNryP4J3jVmNHl0w5N"
+ESCAPED = "\\uff10\\uff12\\uff12-\\uff16\\uff12\\uff13\\uff14\\uff15\\uff16\\uff17\\uff18"
 
 detectors = Detectors()
 
@@ -250,3 +251,45 @@ def test_check_characters_of_published_examples() -> None:
     assert credit_code_check(CREDIT[:17]) == CREDIT[17]
     assert hong_kong_check("A", "123456") == "3"
     assert iban_check("GB", IBAN[4:]) == "82"
+
+
+@pytest.mark.parametrize(
+    ("kind", "text", "value"),
+    [
+        ("bank_card", "卡号：3528-421395-016426，合计", "3528-421395-016426"),
+        ("id_card", "身份证110105\n1949\n1231\n002X，", "110105\n1949\n1231\n002X"),
+        ("ip", "IP10.12.13.14离线", "10.12.13.14"),
+        ("ip", "peer=[172.16.182.195]:49202", "172.16.182.195"),
+        ("ip", "gateway 172.16.93.83/24", "172.16.93.83"),
+        ("ip", "host:2001:db8::1", "2001:db8::1"),
+        ("ip", "::ffff:10.12.13.14", "::ffff:10.12.13.14"),
+        ("plate", "plate京A12345and", "京A12345"),
+        ("ssn", "SSN是123456789，别", "123456789"),
+        ("phone", f'{{"tel":"{ESCAPED}"}}', ESCAPED),
+        ("secret", "初始密码NsW$Ouio6wGg，请于", "NsW$Ouio6wGg"),
+        ("email", "login user=li.lei@example.org ip", "li.lei@example.org"),
+        ("phone", "传真+8657120894647-4801；", "+8657120894647-4801"),
+        ("phone", "phone: +33 1 94 90 28 54, next", "+33 1 94 90 28 54"),
+    ],
+)
+def test_found_in_company(kind: str, text: str, value: str) -> None:
+    assert (kind, value) in found(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "the card 2720 0525 3511 0683 failed",  # groups of a longer number are no telephone
+        "快递单号SF8662321870708",
+        "case 06325017-6539-4267-88d1-b1e603064bb7",
+        'HTTP/1.1" 200 512\n2409 ms',
+        "Clause 252.227-7013 (c)",
+        "~+20191229111838+6991d5728f1",
+        "order 762 65 9409 12 can you",
+        "程序总监听端口；常见老师傅",
+        "libfoo-10.12.13.14.tar.gz",
+        "build 25.19.22.37",
+    ],
+)
+def test_left_alone_in_company(text: str) -> None:
+    assert found(text) == []
