@@ -103,3 +103,12 @@ def test_a_policy_in_the_state_is_in_force_in_a_running_server(worker: Worker) -
             assert time.monotonic() < deadline
     finally:
         state.close()
+
+
+def test_generated_answers_are_labelled_where_the_policy_says_so(tmp_path: Path) -> None:
+    policy = PrivacyPolicy(label="notice")
+    with http_worker(tmp_path / "run", state=StateLink(path=str(tmp_path / "state.db")), privacy=policy) as one:
+        status, headers, said = one.request("POST", "/v1/chat/completions", json.dumps(chat("hello")))
+        assert status == 200
+        assert json.loads(headers["x-ashore-aigc"])["AIGC"]["Label"] == "1"
+        assert json.loads(said)["choices"][0]["message"]["content"].endswith("AI-generated）")

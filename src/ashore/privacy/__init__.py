@@ -21,7 +21,7 @@ from ashore.privacy.policy import (
     Rules,
     rules_for,
 )
-from ashore.privacy.service import Examination, Privacy, own_finder, with_custom
+from ashore.privacy.service import Examination, Privacy, finder_of, with_custom
 from ashore.privacy.sql import POLICY_EPOCH, StoredPolicy, load_policy
 from ashore.privacy.table import Table
 
@@ -50,8 +50,8 @@ __all__ = [
     "StoredPolicy",
     "Table",
     "check_policy",
+    "finder_of",
     "load_policy",
-    "own_finder",
     "read_secret",
     "rules_for",
     "with_custom",

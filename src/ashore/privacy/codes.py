@@ -4,6 +4,7 @@ licence plates."""
 from __future__ import annotations
 
 import re
+import string
 from collections.abc import Iterator
 from typing import Final
 
@@ -49,6 +50,7 @@ _PLATE: Final = re.compile(
     r"(?![0-9A-Z]|(?<=[A-Za-z])[a-z])"
 )
 _GAPS: Final = frozenset(" .·-\r\n")
+_LETTERS: Final = frozenset(string.ascii_letters)
 _ONE_GAP: Final = re.compile(_GAP)
 _SEPARATORS: Final = re.compile(r"[^0-9A-Za-z挂学警港澳领]")
 _NEW_ENERGY: Final = re.compile(r"[A-HJK][A-HJ-NP-Z0-9][0-9]{4}|[0-9]{5}[A-HJK]")
@@ -57,32 +59,33 @@ _NEW_ENERGY: Final = re.compile(r"[A-HJK][A-HJ-NP-Z0-9][0-9]{4}|[0-9]{5}[A-HJK]"
 def find_codes(page: Page) -> Iterator[Entity]:
     """Yield codes. Each has a run of digits near its beginning: those are gone through, and what stands before them."""
     text = page.text
+    size = len(text)
     for run in _RUN.finditer(text):
         start, end = run.span()
-        if _may_begin_credit_code(text, start, end):
+        if (end - start > 7 or (end < size and text[end] in _GAPS)) and _may_begin_credit_code(text, start, end):
             yield from _credit_code(page, start)
         last = start - 1
         if last > 0 and text[last] in " -":
             last -= 1
-        if last < 0 or not text[last].isascii() or not text[last].isalpha():
+        if last < 0 or text[last] not in _LETTERS:
             continue
-        first = last - 1 if last > 0 and text[last - 1].isascii() and text[last - 1].isalpha() else last
+        first = last - 1 if last > 0 and text[last - 1] in _LETTERS else last
         if page.letter_before(first):
             continue
         if text[last] in "ANYany":
             yield from _credit_code(page, last)
-        if first < last:
+        if first < last and text[first : last + 1].upper() in IBAN_SIZES:
             yield from _iban(page, first)
-        yield from _documents(page, first)
+        if end - start > 5 or (end < size and text[end] in " -"):
+            yield from _documents(page, first)
 
 
 def _may_begin_credit_code(text: str, start: int, end: int) -> bool:
     """Return whether the digits at `start` may be the first of a credit code; cheaper than the whole expression."""
-    if end - start >= 2 and text[start : start + 2] not in DEPARTMENTS:
+    if text[start] == "0" or (end - start > 1 and text[start : start + 2] not in DEPARTMENTS):
         return False
-    if end - start >= 4 and text[start + 2 : start + 4] not in PROVINCES and text[start + 2 : start + 4] != "10":
-        return False
-    return text[start] != "0" and (end - start >= 8 or text[end : end + 1] in _GAPS)
+    region = text[start + 2 : start + 4]
+    return end - start < 4 or region in PROVINCES or region == "10"
 
 
 def _credit_code(page: Page, start: int) -> Iterator[Entity]:

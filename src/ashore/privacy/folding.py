@@ -23,6 +23,7 @@ _GATE: Final = re.compile(
 )
 """What makes folding necessary. Full-width brackets, commas and colons do not: every Chinese text has them."""
 
+_FOLDED: Final = re.compile(_GATE.pattern + "+")
 _ESCAPE: Final = re.compile(r"\\{1,4}(u[0-9A-Fa-f]{4}|[nrt\"/])")
 _ESCAPED: Final = {"n": "\n", "r": "\r", "t": "\t", '"': '"', "/": "/"}
 
@@ -43,7 +44,8 @@ def fold(text: str) -> tuple[str, Places | None]:
     if text.isascii():
         return text, places
     if _GATE.search(text):
-        text = text.translate(_table())
+        table = _table()
+        text = _FOLDED.sub(lambda found: found[0].translate(table), text)
         if _UNSEEN.search(text):
             text, places = _without_unseen(text, places)
     if _NUMERALS.search(text):

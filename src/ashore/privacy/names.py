@@ -43,15 +43,17 @@ _NO_GIVEN: Final = frozenset(
 )
 _ENGLISH_TITLES: Final = ("Mr", "Ms", "Miss", "Dr", "Prof", "Sir", "Madam", "Mx")
 _ENGLISH_TITLE: Final = re.compile(r"(?:Mrs|Mr|Ms|Miss|Dr|Professor|Prof|Sir|Madam|Mx)(?:\. ?| )(?=[A-Z])")
-_ENGLISH_LABEL: Final = re.compile(
-    r"(?:name|Name|NAME|passenger|Passenger|employee|Employee|client|Client|buyer|Buyer|seller|Seller|applicant|Applicant"
-    r"|guest|Guest|student|Student|member|Member|holder|Holder|beneficiary|Beneficiary|payee|Payee|tenant|Tenant"
-    r"|insured|Insured"
-    r"|witness|Witness|Attention|person|Ship to|Bill to|From|signature|Signature"
-    r"|cardholder|Cardholder|patient|Patient|contact|Contact|signed|Signed|recipient|Recipient|attn|Attn"
-    r"|Customer|customer|am called|sincerely|Sincerely|regards|Regards)"
-    r"(?: ?[:=,] ?|\n| is )(?=[A-Z])"
+_ENGLISH_WORDS: Final = (
+    "name passenger employee client buyer seller applicant guest student member holder beneficiary payee tenant "
+    "insured witness attention person customer patient contact signed recipient attn cardholder signature from"
 )
+_ENGLISH_LABEL: Final = re.compile(
+    rf"(?<![a-z])(?:{'|'.join(_ENGLISH_WORDS.split())}|(?:ship|bill) to|am called|sincerely|regards)\Z"
+)
+"""For texts in lower case."""
+_ENGLISH_SIGN: Final = re.compile(r"[:=,\n] ?(?=[A-Z])")
+_ENGLISH_IS: Final = re.compile(r" is (?=[A-Z])")
+LABEL_CHARS: Final = 16
 _ENGLISH_NAME: Final = re.compile(
     r"[A-Z][A-Za-z'’-]{0,20}\.?(?:(?: (?:van|von|de|der|den|la|le|bin|al|di|da) ?| )"
     r"[A-Z][A-Za-z'’-]{0,20}(?:\.(?= [A-Z]))?){0,3}"
@@ -66,18 +68,25 @@ def find_names(page: Page) -> Iterator[Entity]:
     if not text.isascii():
         yield from _chinese(page)
     if any(title in text for title in _ENGLISH_TITLES):
-        yield from _english(page, _ENGLISH_TITLE, fewest_words=1)
-    yield from _english(page, _ENGLISH_LABEL, fewest_words=2)
+        for found in _ENGLISH_TITLE.finditer(text):
+            if not page.letter_before(found.start()):
+                yield from _english(page, found.end(), fewest_words=1)
+    for sign in (_ENGLISH_SIGN, _ENGLISH_IS):
+        for found in sign.finditer(text):
+            start = found.start()
+            if text[start - 1 : start] == " ":
+                start -= 1
+            if _ENGLISH_LABEL.search(page.low, max(0, start - LABEL_CHARS), start):
+                yield from _english(page, found.end(), fewest_words=2)
 
 
-def _english(page: Page, before: re.Pattern[str], *, fewest_words: int) -> Iterator[Entity]:
-    for found in before.finditer(page.text):
-        name = None if page.letter_before(found.start()) else _ENGLISH_NAME.match(page.text, found.end())
-        if name is None:
-            continue
-        words = _cut(name[0])
-        if len(words) > 1 and words.count(" ") >= fewest_words - 1 and words.split()[0] not in NOT_ENGLISH_NAMES:
-            yield page.entity("name", name.start(), name.start() + len(words))
+def _english(page: Page, start: int, *, fewest_words: int) -> Iterator[Entity]:
+    name = _ENGLISH_NAME.match(page.text, start)
+    if name is None:
+        return
+    words = _cut(name[0])
+    if len(words) > 1 and words.count(" ") >= fewest_words - 1 and words.split()[0] not in NOT_ENGLISH_NAMES:
+        yield page.entity("name", start, start + len(words))
 
 
 def _cut(name: str) -> str:

@@ -55,7 +55,12 @@ def find_numbers(page: Page) -> Iterator[Entity]:
             continue
         start, end = cluster.span()
         runs = [(start, end)] if cluster[0].isdigit() else [r.span() for r in _RUN.finditer(text, start, end)]
-        if sum(e - s for s, e in runs) >= FEWEST_DIGITS:
+        if len(runs) == 1:
+            if end - start <= MOST_DIGITS:
+                one = _judge(page, cluster[0], runs)
+                if one is not None:
+                    yield page.entity(*one)
+        elif sum(e - s for s, e in runs) >= FEWEST_DIGITS:
             yield from _in_cluster(page, runs)
 
 
@@ -83,7 +88,7 @@ def _in_cluster(page: Page, runs: Runs) -> Iterator[Entity]:
 
 
 def _weight(kind: str) -> int:
-    return {"id_card": 4, "credit_code": 3, "bank_card": 2}.get(kind, 1)
+    return 4 if kind == "id_card" else 2 if kind == "bank_card" else 1
 
 
 def _judge(page: Page, digits: str, runs: Runs) -> tuple[str, int, int] | None:
@@ -91,8 +96,7 @@ def _judge(page: Page, digits: str, runs: Runs) -> tuple[str, int, int] | None:
     text = page.text
     start, end = runs[0][0], runs[-1][1]
     size = len(digits)
-    after_country = digits.startswith(("86", "0086")) and len(runs) > 2
-    if len({"\n" in gap for gap in _separators(text, runs[1:] if after_country else runs)}) > 1:
+    if len(runs) > 1 and _mixes_lines(text, runs, digits):
         return None
     if size == 17:
         tail = _check_letter(text, end)
@@ -100,14 +104,14 @@ def _judge(page: Page, digits: str, runs: Runs) -> tuple[str, int, int] | None:
             return "id_card", start, tail
     if size == 18 and is_id_card(digits) and _well_set(text, runs):
         return "id_card", start, end
-    if _is_decimal(text, start, end) or _is_dotted_quad(text, runs):
+    if _is_decimal(text, start, end) or (len(runs) > 3 and _is_dotted_quad(text, runs)):
         return None
     phone = phone_of(page, digits, runs)
     if phone is not None:
         first, last, sure = phone
         if sure or not _NOT_PERSONAL.search(page.before(first)):
             return "phone", first, last
-    if page.glued(start, end):
+    if size < 8 or page.glued(start, end):
         return None
     if size >= 13 and is_bank_card(digits) and _card_groups(text, runs, digits):
         if _CONTEXT_CARD.search(page.before(start)):
@@ -143,6 +147,12 @@ def _check_letter(text: str, end: int) -> int:
     ):
         return at + 1
     return 0
+
+
+def _mixes_lines(text: str, runs: Runs, digits: str) -> bool:
+    """Return whether some groups are on lines of their own and others are not; a calling code may be before them."""
+    after_country = digits.startswith(("86", "0086")) and len(runs) > 2
+    return len({"\n" in gap for gap in _separators(text, runs[1:] if after_country else runs)}) > 1
 
 
 def _separators(text: str, runs: Runs) -> set[str]:

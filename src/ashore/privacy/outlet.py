@@ -142,6 +142,8 @@ class Outlet:
                 cut = min(cut, self._guard.open_from(text, behind))
             if len(text) - cut > MOST_HELD_CHARS:
                 cut = len(text)
+            if cut <= at:
+                return ""
         if self._guard is not None:
             for entity, action in self._guard.find(text):
                 start, end = max(entity.start, at), entity.end

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import string
 from typing import Final
 
 from ashore.privacy.folding import fold
@@ -12,6 +13,8 @@ BEFORE_CHARS: Final = 28
 AFTER_CHARS: Final = 12
 """How far a word may stand from what it explains."""
 
+_WORDY: Final = frozenset(string.ascii_letters + "_")
+_GLUE: Final = frozenset(string.ascii_letters + string.digits + "_-")
 _SHORT_LABELS: Final = frozenset(("TEL", "ID", "NO", "QQ", "HP", "T", "M", "P", "FAX", "SSN", "ISO"))
 _WORDS_BEHIND: Final = re.compile(r"[A-Za-z0-9]{1,24}(?:-[A-Za-z0-9]{1,24}){0,3}")
 _WORD_BEFORE: Final = re.compile(r"[A-Za-z0-9_]+\Z")
@@ -95,7 +98,11 @@ class Page:
         few capitals (`SF1234`) is not. A dash between them is looked through.
         """
         text = self.text
-        if end < len(text) and (text[end].isascii() and (text[end].isalpha() or text[end] == "_")):
+        behind = text[end] if end < len(text) else ""
+        before = text[start - 1] if start else ""
+        if behind not in _GLUE and before not in _GLUE:
+            return False
+        if behind in _WORDY:
             return True
         if text.startswith("-", end):
             words = _WORDS_BEHIND.match(text, end + 1)
@@ -107,10 +114,10 @@ class Page:
         word = _WORD_BEFORE.search(text, max(0, start - 24), start)
         if word is None:
             return False
-        before = word[0]
-        if not before.isalpha() or not set(before.lower()) - set("abcdef") or len(before) > 12:
+        label = word[0]
+        if not label.isalpha() or not set(label.lower()) - set("abcdef") or len(label) > 12:
             return True
-        return before.isupper() and len(before) < 4 and before not in _SHORT_LABELS
+        return label.isupper() and len(label) < 4 and label not in _SHORT_LABELS
 
 
 def _is_mixed(word: str) -> bool:

@@ -24,9 +24,12 @@ _LOCAL_CONTEXT: Final = re.compile(r"(?:座机|固话|电话|传真)(?:号码)?(
 
 def phone_of(page: Page, digits: str, runs: Runs) -> tuple[int, int, bool] | None:
     """Return where the telephone number stands that these digits are, and whether its form alone says so."""
-    start, end = runs[0][0], runs[-1][1]
-    if len(digits) > 15 or len(runs) > 15:
+    size = len(digits)
+    if size > 15 or size == 9 or (size > 12 and not digits.startswith(("86", "0086"))):
         return None
+    if size < 9:
+        return _local(page, digits, runs)
+    start, end = runs[0][0], runs[-1][1]
     text = page.text
     widths = tuple(e - s for s, e in runs)
     core, width, country = digits, widths, ""
@@ -63,10 +66,16 @@ def phone_of(page: Page, digits: str, runs: Runs) -> tuple[int, int, bool] | Non
         return first, end, True
     if widths in ((4, 3, 3), (4, 6)) and digits.startswith("09") and len(digits) == 10:
         return first, end, True
-    local = len(digits) in (7, 8) and digits[0] in "2345678" and widths in ((8,), (4, 4), (7,), (3, 4))
-    if local and _LOCAL_CONTEXT.search(page.before(start)):
-        return start, end, True
     return None
+
+
+def _local(page: Page, digits: str, runs: Runs) -> tuple[int, int, bool] | None:
+    """Return where a number without an area code stands, where a word right before it says what it is."""
+    widths = tuple(e - s for s, e in runs)
+    if digits[0] not in "2345678" or widths not in ((8,), (4, 4), (7,), (3, 4)):
+        return None
+    start, end = runs[0][0], runs[-1][1]
+    return (start, end, True) if _LOCAL_CONTEXT.search(page.before(start)) and not page.glued(start, end) else None
 
 
 def international(text: str) -> Iterator[tuple[int, int]]:

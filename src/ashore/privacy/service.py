@@ -43,14 +43,14 @@ class Privacy:
         Args:
             policy: What holds.
             secret: Key of pseudonyms; the same in every process, so that a conversation may go on in another one.
-            make_finder: Gives what a policy's detector finds with; default: the own detectors.
+            make_finder: Gives what a policy's detector finds with; default: `finder_of`.
 
         Raises:
             InvalidSpec: an expression of the operator's cannot be used.
             MissingExtra: the detector is not installed.
         """
         self._secret = secret
-        self._make_finder = make_finder or own_finder
+        self._make_finder = make_finder or finder_of
         self._now = self._prepare(policy)
 
     @property
@@ -108,13 +108,19 @@ class Privacy:
         return InForce(policy=policy, finder=finder, stamp=stamp_of(policy, finder.name))
 
 
-def own_finder(policy: PrivacyPolicy) -> Finder:
-    """Return the own detectors, with the operator's dictionaries and expressions before them.
+def finder_of(policy: PrivacyPolicy) -> Finder:
+    """Return what the policy's detector finds with, the operator's dictionaries and expressions before it.
 
     Raises:
         InvalidSpec: an expression cannot be used.
+        MissingExtra: the detector is not installed.
     """
-    return with_custom(Detectors(), policy)
+    finder: Finder = Detectors()
+    if policy.detector == "presidio":
+        from ashore.privacy.presidio import PresidioFinder
+
+        finder = PresidioFinder(finder)
+    return with_custom(finder, policy)
 
 
 def with_custom(finder: Finder, policy: PrivacyPolicy) -> Finder:

@@ -15,11 +15,14 @@ from ashore.core import Message, ToolCall, ToolSpec
 from ashore.engines import Grammar
 from ashore.errors import PersonalDataBlocked
 from ashore.metrics import Metrics
-from ashore.privacy import AnswerGuard, Outlet, Privacy, StandIns, Table
+from ashore.privacy import AnswerGuard, LabelMode, Outlet, Privacy, StandIns, Table
 from ashore.serving.guards import Decode
-from ashore.serving.model import ChoiceEnded, Delta, GenerationRequest, ServingEvent, TokenText, ToolCallDelta
+from ashore.serving.model import ChoiceEnded, Delta, GenerationRequest, ServingEvent, Started, TokenText, ToolCallDelta
 
 _BEGINNING_CHARS: Final = 4096
+
+NOTICE: Final = "\n\n（内容由人工智能生成 / AI-generated）"
+"""The explicit label of generated text (GB 45438-2025, 4.2: words at its end)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,8 +62,10 @@ class PrivacyMasker:
             guard = AnswerGuard(self._privacy.now.finder, rules.answers, table)
         stand_ins = StandIns(table.entries)
         outward = None
-        if stand_ins or guard is not None:
-            outward = Outward(stand_ins, guard, json_content=request.grammar is not None, told=self._count)
+        if stand_ins or guard is not None or rules.label != "off":
+            outward = Outward(
+                stand_ins, guard, json_content=request.grammar is not None, label=rules.label, told=self._count
+            )
         return MaskedRequest(request=masked, found=table.found, counts=_by_kind(table.counts), outward=outward)
 
     def mask_inputs(
@@ -111,11 +116,13 @@ class Outward:
         guard: AnswerGuard | None,
         *,
         json_content: bool,
+        label: LabelMode = "off",
         told: Callable[[Mapping[tuple[str, str], int], str], None],
     ) -> None:
         self._stand_ins = stand_ins
         self._guard = guard
         self._json_content = json_content
+        self._label = label
         self._told = told
         self._choices: dict[int, _Choice] = {}
 
@@ -131,7 +138,11 @@ class Outward:
                 return () if told is None else (told,)
             if isinstance(event, ChoiceEnded):
                 rest = self._choice(event.choice).end()
-                return (event,) if rest is None else (rest, event)
+                said = self._label == "notice" and event.reason != "tool_calls" and not self._json_content
+                notice = Delta(choice=event.choice, text=NOTICE) if said else None
+                return tuple(one for one in (rest, notice, event) if one is not None)
+            if isinstance(event, Started) and self._label != "off":
+                return (replace(event, labelled=True),)
         finally:
             if self._guard is not None and self._guard.counts:
                 self._told(self._guard.counts, "answer")

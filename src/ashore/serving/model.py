@@ -99,6 +99,8 @@ class Started:
     """Time at which a kept answer is no longer given; 0 for a fresh one."""
     entry_id: str = ""
     """Name of the kept answer."""
+    labelled: bool = False
+    """Whether the answer is marked as generated, as `[privacy] label` asks."""
     receipt: Receipt | None = None
     """Of a kept answer, so that whoever repeats its bytes can be recorded as this one is."""
     standing: Standing | None = None

@@ -361,7 +361,11 @@ class ServingService:
             info = found.info
             watch.release = found.served.release
             check_embeds(model, info, dimensions)
-            masked, watch.masked = self._guards.masker.mask_inputs(model, inputs, principal, found.text.decode)
+            mask, decode = self._guards.masker.mask_inputs, found.text.decode
+            if sum(len(one) for one in inputs) > INLINE_CHARS:
+                masked, watch.masked = await asyncio.to_thread(mask, model, inputs, principal, decode)
+            else:
+                masked, watch.masked = mask(model, inputs, principal, decode)
             batch = await encode_inputs(masked, found.text, info)
             prompt_tokens = sum(len(ids) for ids in batch)
             cost = Cost(1, prompt_tokens)

@@ -7,12 +7,12 @@ import time
 import pytest
 
 from ashore.errors import InvalidSpec
-from ashore.privacy import Dictionary, Expression, PrivacyPolicy, check_policy, own_finder
+from ashore.privacy import Dictionary, Expression, PrivacyPolicy, check_policy, finder_of
 from ashore.spec import parse_spec
 
 
 def found(policy: PrivacyPolicy, text: str) -> list[tuple[str, str]]:
-    return [(one.kind, text[one.start : one.end]) for one in own_finder(policy).find(text)]
+    return [(one.kind, text[one.start : one.end]) for one in finder_of(policy).find(text)]
 
 
 def test_an_expression_goes_before_the_own_detectors() -> None:
@@ -67,7 +67,7 @@ def test_what_cannot_be_used_is_refused_with_the_reason(policy: PrivacyPolicy, w
 
 
 def test_an_expression_that_would_explode_elsewhere_is_linear() -> None:
-    finder = own_finder(PrivacyPolicy(expressions=(Expression(kind="x", pattern="(a|aa)+(a|b)*c"),)))
+    finder = finder_of(PrivacyPolicy(expressions=(Expression(kind="x", pattern="(a|aa)+(a|b)*c"),)))
     started = time.process_time()
     assert finder.find("a" * 50_000) == ()
     assert time.process_time() - started < 2
@@ -75,7 +75,7 @@ def test_an_expression_that_would_explode_elsewhere_is_linear() -> None:
 
 def test_a_large_dictionary_is_read_once() -> None:
     words = tuple(f"word{number:05d}x" for number in range(5_000))
-    finder = own_finder(PrivacyPolicy(dictionaries=(Dictionary(kind="x", words=words),)))
+    finder = finder_of(PrivacyPolicy(dictionaries=(Dictionary(kind="x", words=words),)))
     assert [one.kind for one in finder.find("see word04999x and word05000x")] == ["x"]
 
 

@@ -16,7 +16,7 @@ from ashore.core import Message, RequestId, SystemClock, ToolCall, ToolSpec
 from ashore.engines import Sampling
 from ashore.errors import PersonalDataBlocked
 from ashore.metrics import Metrics
-from ashore.privacy import Privacy, PrivacyPolicy
+from ashore.privacy import Privacy, PrivacyPolicy, PrivacyRoute
 from ashore.serving import (
     BytesText,
     ChoiceEnded,
@@ -32,6 +32,7 @@ from ashore.serving import (
     Tally,
     Topology,
 )
+from ashore.serving.masking import NOTICE
 
 ANYONE = OpenDoor().authenticate(None)
 ID = "11010519491231002X"
@@ -256,3 +257,24 @@ def test_counting_tokens_counts_what_the_model_would_see() -> None:
         assert await bench.service.count_tokens(chat(ID), ANYONE) == len("[ID_CARD_1]")
 
     run(PrivacyPolicy(), scenario)
+
+
+@pytest.mark.parametrize(
+    ("label", "marked", "said"), [("off", False, ""), ("metadata", True, ""), ("notice", True, NOTICE)]
+)
+def test_generated_text_is_labelled_as_the_policy_says(label: Any, marked: bool, said: str) -> None:
+    async def scenario(bench: Bench) -> None:
+        events = await bench.ask(chat("hello"))
+        assert isinstance(events[0], Started)
+        assert events[0].labelled == marked
+        assert text_of(events) == "hello" + said
+
+    run(PrivacyPolicy(label=label), scenario)
+
+
+def test_the_most_particular_route_decides_about_the_label() -> None:
+    async def scenario(bench: Bench) -> None:
+        started = (await bench.ask(chat("hello")))[0]
+        assert isinstance(started, Started) and not started.labelled
+
+    run(PrivacyPolicy(label="notice", routes=(PrivacyRoute(alias="echo", label="off"),)), scenario)

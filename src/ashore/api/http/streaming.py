@@ -6,6 +6,8 @@ from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
+import msgspec
+
 from ashore.access.budgets import Standing, rate_headers
 from ashore.api.http.exchange import Exchange, Headers
 from ashore.errors import AshoreError, Bug
@@ -87,6 +89,7 @@ def answer_headers(started: Started) -> Headers:
         *cache_headers(started.cache, started.age_s),
         *standing_headers(started.standing),
         *([(b"x-ashore-cache-entry", started.entry_id.encode())] if started.entry_id else []),
+        *([(b"x-ashore-aigc", aigc_label(started))] if started.labelled else []),
     ]
 
 
@@ -95,6 +98,11 @@ def standing_headers(standing: Standing | None) -> Headers:
     if standing is None:
         return ()
     return [(name.encode(), value.encode()) for name, value in rate_headers(standing)]
+
+
+def aigc_label(started: Started) -> bytes:
+    """Return the implicit label of generated content, with the names that GB 45438 gives its fields."""
+    return msgspec.json.encode({"AIGC": {"Label": "1", "ContentProducer": started.release}})
 
 
 def cache_headers(label: str, age_s: int) -> Headers:
