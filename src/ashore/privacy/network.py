@@ -20,7 +20,7 @@ _QUAD: Final = re.compile(r"[0-9]{1,3}\.[0-9]{1,3}\.[0-9]{1,3}\.[0-9]{1,3}")
 _IPV4: Final = re.compile(rf"(?<![0-9.]){_BYTE}(?:\.{_BYTE}){{3}}(?![0-9]|\.[0-9])")
 _COLONS: Final = re.compile(r":[0-9A-Fa-f]{0,4}:")
 _IPV6: Final = re.compile(
-    r"(?<![0-9A-Fa-f.])(?:[0-9A-Fa-f]{1,4}|:):[0-9A-Fa-f:]{1,37}(?:(?<=:)[0-9]{1,3}(?:\.[0-9]{1,3}){3})?(?![0-9A-Za-z]|\.[0-9])"
+    r"(?<![0-9A-Fa-f.])(?:[0-9A-Fa-f]{1,4}|:):[0-9A-Fa-f:]{1,37}(?:(?<=:)[0-9]{1,3}(?:\.[0-9]{1,3}){3})?(?![0-9A-Fa-f]|\.[0-9]{1,3}\.)"
 )
 _IP_WORDS: Final = re.compile(
     r"(?<![A-Za-z])ip(?![A-Za-z])|ip地址|ip[：:]|address|host|server|服务器|主机|地址", re.IGNORECASE
@@ -82,11 +82,25 @@ def find_addresses_of_machines(page: Page) -> Iterator[Entity]:
             start, end = found.span()
             while end > start and text[end - 1] == ":" and text[end - 2] != ":":
                 end -= 1
-            glued = page.letter_before(start) or (start and text[start - 1] == ":" and text[start] == ":")
-            if not glued and _is_ipv6(text[start:end]):
-                yield page.entity("ip", start, end)
+            yield from _ipv6(page, start, end)
     if text.count(":") >= 5 or text.count("-") >= 5 or text.count(".") >= 2:
         yield from _hardware(page)
+
+
+def _ipv6(page: Page, start: int, end: int) -> Iterator[Entity]:
+    """Yield the address in a run of groups: all of them, or all but a label before (`IPv6:`) or a port behind."""
+    text = page.text
+    if text.startswith("6:", start) and start and text[start - 1] in "vV":  # `IPv6:2001:db8::1`
+        start += 2
+    label, port = text.find(":", start, end) + 1, text.rfind(":", start, end)
+    for first, last in ((start, end), (label, end), (start, port)):
+        if first == label and text.startswith(":", label):
+            continue
+        if first == start and page.letter_before(start) and text.count(":", first, last) < 4:
+            continue
+        if _is_ipv6(text[first:last]):
+            yield page.entity("ip", first, last)
+            return
 
 
 def _hardware(page: Page) -> Iterator[Entity]:

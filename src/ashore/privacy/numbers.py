@@ -28,10 +28,11 @@ _CONTEXT_ID: Final = re.compile(
 _CONTEXT_CARD: Final = re.compile(r"卡|账号|帐号|账户|帐户|card|account|visa|mastercard|amex", re.IGNORECASE)
 _CONTEXT_SSN: Final = re.compile(
     r"(?:(?<![A-Za-z])ssn(?![A-Za-z])|social(?: security)?(?: (?:no|number|num|#))?"
-    r"|taxpayer|社保号|社安号|社会安全号码?)"
+    r"|taxpayer(?: id)?|tax id|itin|社保号|社安号|社会安全号码?|社会保障号码?)"
     r"[^0-9\n]{0,20}\Z",
     re.IGNORECASE,
 )
+_SSN_BEHIND: Final = re.compile(r"[^0-9\n]{0,8}(?:ssn|social security)(?![a-z])", re.IGNORECASE)
 _PASSPORT: Final = re.compile(
     r"(?:护照(?:号码?)?|passport(?: ?(?:no|number|num|#))?\.?)[^0-9A-Za-z\n]{0,4}(?:is |为|是)?[^0-9A-Za-z\n]{0,2}\Z",
     re.IGNORECASE,
@@ -181,7 +182,8 @@ def _card_groups(text: str, runs: Runs, digits: str) -> bool:
 def _is_ssn_written(page: Page, runs: Runs) -> bool:
     """Return whether nine digits are grouped as a social security number, or a word says that they are one."""
     widths = [end - start for start, end in runs]
-    said = bool(_CONTEXT_SSN.search(page.before(runs[0][0], SSN_WORD_CHARS)))
+    behind = page.text[runs[-1][1] : runs[-1][1] + SSN_WORD_CHARS]
+    said = bool(_CONTEXT_SSN.search(page.before(runs[0][0], SSN_WORD_CHARS)) or _SSN_BEHIND.match(behind))
     if widths == [3, 2, 4]:
         separators = _separators(page.text, runs)
         return len(separators) == 1 and (said or separators <= {"-", " ", "."}) and stands_free(page.text, runs)

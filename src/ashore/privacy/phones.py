@@ -17,7 +17,7 @@ _CONTEXT: Final = re.compile(
 _PLUS: Final = re.compile(
     r"(?<![0-9A-Za-z+)）])\+ ?[(（]?[1-9](?:[ \-.·/]{0,2}[(（]?0?[)）]?[ \-.·]?[0-9]){6,18}(?![0-9A-Za-z+])"
 )
-_EXTENSION: Final = re.compile(r"(?: ?(?:转|分机|ext\.?|x|-) ?)[0-9]{1,6}(?!-?[0-9A-Za-z])", re.IGNORECASE)
+_EXTENSION: Final = re.compile(r"(?: ?(?:转|分机|ext\.?|x|-) ?)[0-9]{1,5}(?!-?[0-9A-Za-z]| [0-9])", re.IGNORECASE)
 
 _LOCAL_CONTEXT: Final = re.compile(r"(?:座机|固话|电话|传真)(?:号码)?(?:[:：是为]| ?[:：] ?)\Z")
 

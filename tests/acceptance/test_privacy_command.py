@@ -1,0 +1,64 @@
+"""`ashore privacy` as a user runs it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+from ashore.core import MemoryRecorder, SystemClock
+from ashore.privacy import Privacy, PrivacyDesk, PrivacyPolicy
+from ashore.state import open_database
+
+ID = "11010519491231002X"
+TEXT = f"我是张先生，身份证{ID}\n电话13812345678\n"
+
+Ashore = Callable[..., subprocess.CompletedProcess[str]]
+
+
+def letter(tmp_path: Path) -> Path:
+    file = tmp_path / "letter.txt"
+    file.write_text(TEXT, encoding="utf-8")
+    return file
+
+
+def test_detect_tells_kinds_and_places_and_no_values(ashore: Ashore, tmp_path: Path) -> None:
+    done = ashore("privacy", "detect", str(letter(tmp_path)), home=tmp_path / "home")
+    assert done.returncode == 0
+    assert done.stdout.splitlines()[1].split() == ["id_card", "mask", "line", "1,", "column", "10,", "18", "characters"]
+    assert ID not in done.stdout + done.stderr and "138" not in done.stdout + done.stderr
+    told = json.loads(ashore("privacy", "detect", str(letter(tmp_path)), "--json", home=tmp_path / "home").stdout)
+    assert told["items"][1] == {"kind": "id_card", "start": 9, "end": 27, "action": "mask"}
+    assert told["counts"] == {"name": 1, "id_card": 1, "phone": 1}
+
+
+def test_mask_prints_what_a_model_would_see(ashore: Ashore, tmp_path: Path) -> None:
+    done = ashore("privacy", "mask", str(letter(tmp_path)), home=tmp_path / "home")
+    assert done.stdout == TEXT.replace(ID, "[ID_CARD_1]")
+
+
+def test_the_policy_of_a_file_and_of_the_state(ashore: Ashore, tmp_path: Path) -> None:
+    config = tmp_path / "ashore.toml"
+    config.write_text('[privacy]\nprompts = { phone = "block" }\n')
+    done = ashore("privacy", "mask", str(letter(tmp_path)), "--config", str(config), home=tmp_path / "home")
+    assert "would refuse this text: it holds phone" in done.stderr
+    home = tmp_path / "home"
+    home.mkdir(exist_ok=True)
+    state = open_database(home / "state.db", snapshots=home / "snapshots", clock=SystemClock())
+    try:
+        policy = PrivacyPolicy(prompts={"phone": "mask"})
+        privacy = Privacy(policy, secret=b"s" * 32)
+        desk = PrivacyDesk(privacy, policy, state, clock=SystemClock(), recorder=MemoryRecorder())
+        desk.change(policy, replaces=0, who="officer")
+    finally:
+        state.close()
+    assert "[PHONE_1]" in ashore("privacy", "mask", str(letter(tmp_path)), home=home).stdout
+    shown = json.loads(ashore("privacy", "policy", "show", "--json", home=home).stdout)
+    assert shown["source"] == "the state" and shown["policy"]["prompts"] == {"phone": "mask"}
+
+
+def test_a_file_that_is_no_text_is_refused(ashore: Ashore, tmp_path: Path) -> None:
+    (tmp_path / "picture").write_bytes(b"\xff\xd8\xff")
+    done = ashore("privacy", "mask", str(tmp_path / "picture"), home=tmp_path / "home")
+    assert done.returncode == 2 and "not UTF-8 at byte 0" in done.stderr
