@@ -108,10 +108,10 @@ def _chinese(page: Page) -> Iterator[Entity]:
         run = _CHINESE.match(text, label.end()) if label else None
         if label is not None and run is not None:
             size = _name_size(run[0])
-            title = _TITLE.search(text, run.start() + 1, run.start() + size + 1) if size else None
-            if title is not None:  # 我是张先生: what stands before a title was looked at already
-                size = title.start() - run.start()
-            if size > 1 or (size and title is not None):
+            honorific = _TITLE.search(text, run.start() + 1, run.start() + size + 1) if size else None
+            if honorific is not None:  # 我是张先生: what stands before a title was looked at already
+                size = honorific.start() - run.start()
+            if size > 1 or (size and honorific is not None):
                 yield page.entity("name", run.start(), run.start() + size)
 
 
