@@ -143,7 +143,8 @@ def _kind(
     if mine.kind == theirs.kind:
         return left, right
     kinds = frozenset((mine.kind, theirs.kind))
-    vague, asked = (mine, theirs) if mine.kind in ("", "what") else (theirs, mine)
+    mine_is_vaguer = not mine.kind or (bool(theirs.kind) and mine.kind == "what")
+    vague, asked = (mine, theirs) if mine_is_vaguer else (theirs, mine)
     if vague.kind not in ("", "what"):
         if kinds not in KINDS_ALIKE and kinds not in _NEAR_KINDS:
             return None

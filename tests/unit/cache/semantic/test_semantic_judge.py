@@ -29,6 +29,7 @@ JUDGED_THE_SAME = [
         "Who is responsible for the mantenance of the shed?",
     ),
     ("a near word", "How do I report a conflict at the club?", "How do I disclose a conflict at the club?"),
+    ("keywords", "What must a safety notice contain?", "safety notice required contents"),
     ("by whom", "Who approves trips above 300 euros?", "By whom are trips above 300 euros approved?"),
     ("轻动词", "发生漏水时通知谁？", "漏水时通知谁？"),
     ("一个词的一部分", "会员档案如何迁移？", "会员档案如何迁？"),
