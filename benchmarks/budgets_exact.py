@@ -319,6 +319,13 @@ def spawn(home: Path, name: str, arguments: argparse.Namespace, until: float) ->
         )  # fmt: skip
 
 
+def _wait_for_diaries(home: Path, count: int) -> None:
+    """Return when every process has begun to serve."""
+    give_up_at = time.monotonic() + 30
+    while len(list(home.glob("diary-*"))) < count and time.monotonic() < give_up_at:
+        time.sleep(0.02)
+
+
 def run(arguments: argparse.Namespace, number: int) -> tuple[Verdict, dict[str, float]]:
     from ashore.access.budgets import SqlAuthority
     from ashore.core import SystemClock
@@ -340,7 +347,8 @@ def run(arguments: argparse.Namespace, number: int) -> tuple[Verdict, dict[str, 
         deaths: dict[str, tuple[int, int]] = {}
         victim = ""
         if not arguments.no_kill:
-            time.sleep(1.0 + dice.random() * (arguments.seconds - 2.0))
+            _wait_for_diaries(home, arguments.processes)
+            time.sleep(0.1 + 0.4 * dice.random())  # while there is something to lose
             victim = str(dice.randrange(arguments.processes))
             dead_from = time.monotonic_ns()
             running[victim].send_signal(signal.SIGKILL)

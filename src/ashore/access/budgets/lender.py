@@ -25,7 +25,7 @@ from ashore.access.budgets.ports import Leases, Ledger, Short
 from ashore.errors import AshoreError, NotReady
 
 ROUND_S: Final = 0.05
-"""Longest wait for what other machines give back."""
+"""Longest wait for what other machines give back of one count."""
 LOOK_S: Final = 0.004
 GETTERS: Final = 4
 """Threads that ask for more; what others want is given back by another one, so that nobody waits for who waits."""
@@ -84,7 +84,7 @@ class MachineLender:
             Short: a count has too little left, here and everywhere.
             AshoreError: the authority cannot be asked.
         """
-        give_up_at: float | None = None
+        give_up_at: dict[str, float] = {}  # by rule: each has a round of its own
         ledger = self._hand()
         while True:
             with self._machine():  # nothing is given back between a lease and its use
@@ -106,11 +106,11 @@ class MachineLender:
                     if lease.granted == granted:
                         break
                     ledger.grant(line, lease.granted)
-            if not lease.others or (give_up_at is not None and time.monotonic() >= give_up_at):
+            if not lease.others or time.monotonic() >= give_up_at.get(line.rule_id, float("inf")):
                 raise last
-            if give_up_at is None:
+            if line.rule_id not in give_up_at:
                 self._leases.want(ledger.source, line)
-                give_up_at = time.monotonic() + ROUND_S
+                give_up_at[line.rule_id] = time.monotonic() + ROUND_S
             time.sleep(LOOK_S)
 
     def give_back_soon(self, *, everything: bool = False) -> None:
@@ -134,7 +134,8 @@ class MachineLender:
             return len(given)
 
     def close(self) -> None:
-        """Stop. What this machine has stays its own while its lease runs. May be called twice."""
+        """Give back what is not used, and stop. May be called twice."""
+        self.give_back_soon(everything=True)
         self._getting.shutdown(wait=True)
         self._giving.shutdown(wait=True)
         while self._opened:
