@@ -17,6 +17,11 @@ from ashore.privacy.rules import is_bank_card, is_birthday, is_id_card, is_regio
 
 FEWEST_DIGITS: Final = 7
 MOST_DIGITS: Final = 20
+MOST_GROUPS: Final = 7
+"""No number is written in more groups, unless every digit stands apart."""
+MOST_SPELT: Final = 40
+"""Digits that stand apart in a longer row are a table or an attack: judging each start with each end would cost
+minutes for a megabyte."""
 SSN_WORD_CHARS: Final = 40
 
 _CLUSTER: Final = re.compile(r"[0-9]+(?:(?: ?[-.·_/)）] ?[(（]?| {1,2}[(（]?|[ -]?\r?\n)[0-9]+)*")
@@ -68,9 +73,14 @@ def find_numbers(page: Page) -> Iterator[Entity]:
 def _in_cluster(page: Page, runs: Runs) -> Iterator[Entity]:
     at = 0
     while at < len(runs):
+        spelt = _spelt(runs, at)
+        if spelt > MOST_SPELT:
+            at += spelt
+            continue
         best: tuple[str, int, int, int] | None = None
         digits = ""
-        for to in range(at, min(len(runs), at + MOST_DIGITS)):
+        most = max(MOST_GROUPS, 1 + _spelt(runs, at + 1))  # a prefix in one piece may stand before digits apart
+        for to in range(at, min(len(runs), at + most)):
             start, end = runs[to]
             digits += page.text[start:end]
             if len(digits) > MOST_DIGITS:
@@ -86,6 +96,14 @@ def _in_cluster(page: Page, runs: Runs) -> Iterator[Entity]:
             kind, start, end, to = best
             yield page.entity(kind, start, end)
             at = to + 1
+
+
+def _spelt(runs: Runs, at: int) -> int:
+    """Return how many runs of one digit follow each other from here."""
+    to = at
+    while to < len(runs) and runs[to][1] - runs[to][0] == 1:
+        to += 1
+    return to - at
 
 
 def _weight(kind: str) -> int:
