@@ -181,7 +181,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--count", type=int, default=60_000, help="documents in all")
     parser.add_argument("--seed", type=int, default=20261124)
-    parser.add_argument("--part", choices=PARTS, help="one half of the templates only")
+    parser.add_argument(
+        "--part", choices=(*PARTS, "fresh"), help="these templates only; fresh: written after the detectors were mended"
+    )
     parser.add_argument(
         "--text", type=Path, action="append", default=[], help="more real text, a file or folder; may be given again"
     )

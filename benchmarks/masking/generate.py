@@ -15,6 +15,7 @@ from typing import Final
 from benchmarks.masking import forms, traps
 from benchmarks.masking.pieces import Document, Piece, assemble, escaped
 from benchmarks.masking.templates_en import ENGLISH, MIXED
+from benchmarks.masking.templates_fresh import FRESH
 from benchmarks.masking.templates_machine import ARGUMENTS, CODE, JSON, LOGS, TABLES
 from benchmarks.masking.templates_zh import CHINESE
 
@@ -50,6 +51,8 @@ def templates() -> list[Template]:
         ("code", CODE, 0),
     ):
         found += [Template("machine", field, text, PARTS[place % 2], escapes) for place, text in enumerate(texts)]
+    for (language, field), texts in FRESH.items():
+        found += [Template(language, field, text, "fresh") for text in texts]
     return found
 
 
@@ -87,7 +90,7 @@ def documents(*, seed: int, count: int, part: str | None = None) -> Iterator[Doc
     stands at the very start or the very end.
     """
     random = Random(seed)
-    pool = [template for template in templates() if part in (None, template.part)]
+    pool = [one for one in templates() if one.part == part or (part is None and one.part != "fresh")]
     by_place: dict[tuple[str, str], list[Template]] = {}
     for template in pool:
         by_place.setdefault((template.language, template.part), []).append(template)
