@@ -78,7 +78,7 @@ def chain_record(action: str, detail: dict[str, str | int], *, seq: int, at_us: 
 
 
 def jumped(before: Record | None, *, at_us: int, mono_us: int) -> int:
-    """Return by how many microseconds the wall clock jumped since a record; 0 where it only ran.
+    """Return by how many microseconds the wall clock jumped since a record before; 0 where it only ran.
 
     Between two starts of the machine the second clock begins anew; then only a step back shows.
     """

@@ -18,9 +18,16 @@ from ashore.audit.canonical import decode, needle
 from ashore.audit.chain import HASH_CHARS
 from ashore.audit.model import ChainName, Place, Record
 from ashore.audit.query import Query, matches
+from ashore.audit.records import CLOCK_SLACK_US
 from ashore.audit.segments import Shelf, read_lines
 from ashore.audit.writer import DAY_US
 
+SAMPLE_BYTES: Final = 1 << 18
+"""Of a segment, to see which part of a query is rarest."""
+NEAR_BYTES: Final = 1 << 16
+ORDER_SLACK_US: Final = 4 * CLOCK_SLACK_US
+"""Records of one segment may be so much out of order without a jump of the clock being recorded."""
+JUMP: Final = needle("action", "clock:jump")
 SLACK_US: Final = 3_600_000_000
 """A batch that began before midnight may end after it."""
 
@@ -123,27 +130,55 @@ def _candidates(data: bytes, query: Query) -> Iterator[tuple[int, int]]:
         needles.append(query.digest.encode())
     if query.text:
         needles.append(needle("kind", "act"))
-    word = _plain_word(query.text)
-    if word:
-        looked_for, haystack = word, data.lower()
-    elif needles:
-        needles.sort(key=len)
-        looked_for, haystack = needles.pop(), data
-    else:
-        looked_for, haystack = b"", data
-    in_time = bool(query.since_us or query.until_us)
-    end = data.rfind(b"\n")
-    while end > 0:
-        found = haystack.rfind(looked_for, 0, end) if looked_for else end - 1
+    needles.sort(key=lambda one: data.count(one, 0, SAMPLE_BYTES))
+    rarest, others = needles[0] if needles else b"", needles[1:]
+    word, in_time = _plain_word(query.text), bool(query.since_us or query.until_us)
+    begin, end = _window(data, query) if in_time else (0, data.rfind(b"\n"))
+    while end > begin:
+        found = data.rfind(rarest, begin, end) if rarest else end - 1
         if found < 0:
             return
         start = data.rfind(b"\n", 0, found) + 1
-        if found < end and looked_for:
+        if rarest:
             end = data.find(b"\n", found)
         line = data[start:end]
-        if all(one in line for one in needles) and (not in_time or _is_in_time(line, query)):
+        fits = all(one in line for one in others) and (not in_time or _is_in_time(line, query))
+        if fits and (not word or word in line.lower()):
             yield start, end
         end = start - 1
+
+
+def _window(data: bytes, query: Query) -> tuple[int, int]:
+    """Return between which bytes the lines of a time are: all of them where the clock jumped in this segment.
+
+    Where no jump is recorded, no record is of a time earlier than one before it by more than the slack of a jump.
+    """
+    whole = data.rfind(b"\n")
+    if JUMP in data:
+        return 0, whole
+    first = _bisect(data, whole, query.since_us - ORDER_SLACK_US)[0] if query.since_us else 0
+    last = _bisect(data, whole, query.until_us + ORDER_SLACK_US)[1] if query.until_us else whole
+    return first, last
+
+
+def _bisect(data: bytes, end: int, at_us: int) -> tuple[int, int]:
+    """Return two places near each other: lines before the first are older than `at_us`, lines behind the second not."""
+    low, high = 0, end
+    while high - low > NEAR_BYTES:
+        middle = data.rfind(b"\n", low, (low + high) // 2) + 1
+        seen = _time_of(data, middle)
+        if middle <= low or seen is None:
+            break
+        low, high = (middle, high) if seen < at_us else (low, middle)
+    return low, high
+
+
+def _time_of(data: bytes, start: int) -> int | None:
+    begin = data.find(b'"at_us":', start) + 8
+    try:
+        return int(data[begin : data.find(b",", begin)])
+    except ValueError:
+        return None
 
 
 def _is_in_time(line: bytes, query: Query) -> bool:

@@ -137,7 +137,11 @@ class Tail:
     root_before: str = ""
     """Root that the next first line of a segment names."""
     tree: MerkleTree
+    first: Record | None = None
+    """Of the last segment."""
     last: Record | None = None
+    reference: Record | None = None
+    """Whose time the next record's is compared with."""
 
 
 def read_tail(root: Path, chain: ChainName) -> Tail:
@@ -177,7 +181,9 @@ def _tail_of(file: BinaryIO, chain: ChainName, number: int) -> Tail:
             tail.root_before = str(record.detail.get("root", ""))
         else:
             tail.tree.add(line.hash)
-        tail.hash, tail.last = line.hash, record
+        tail.hash, tail.last, tail.first = line.hash, record, tail.first or record
+        if tail.reference is None or record.action == "clock:jump" or record.mono_us < tail.reference.mono_us:
+            tail.reference = record
         tail.num_bytes = line.offset + HASH_CHARS + 2 + len(line.body)
     if tail.last is not None:
         tail.head = Head(chain=chain, segment=number, seq=tail.last.seq, hash=tail.hash.hex())
@@ -196,7 +202,7 @@ def _go_on_from_before(tail: Tail, root: Path, chain: ChainName, number: int) ->
         tail.last = decode(line.body)
     except msgspec.DecodeError:
         return
-    tail.hash = line.hash
+    tail.hash, tail.reference = line.hash, tail.last
     tail.head = Head(chain=chain, segment=number, seq=tail.last.seq, hash=line.hash.hex())
     if is_closing(tail.last):
         tail.root_before = str(tail.last.detail.get("root", ""))

@@ -56,8 +56,9 @@ class _Cursor:
     seq: int
     hash: bytes
     tree: MerkleTree
-    last: Record | None
-    """Whose time the next record's is compared with; not one that opens or closes a segment."""
+    reference: Record | None
+    """Whose time those behind it are compared with, so that small steps of the clock do not add up unseen: the first of
+    a segment, or the last jump."""
 
 
 class ChainWriter:
@@ -94,7 +95,7 @@ class ChainWriter:
         """Cut from the end when the chain was taken."""
         self.damaged_line = tail.damaged_line
         """A line of the last segment that somebody changed; 0: none."""
-        self._at = _Cursor(tail.head.seq, tail.hash, tail.tree, tail.last)
+        self._at = _Cursor(tail.head.seq, tail.hash, tail.tree, tail.reference)
         self._number = tail.head.segment
         self._root_before = tail.root_before
         if tail.closed or tail.damaged_line:
@@ -104,7 +105,7 @@ class ChainWriter:
         os.ftruncate(self._file, self._num_bytes)
         os.lseek(self._file, 0, os.SEEK_END)
         os.fsync(self._file)
-        self._day = tail.last.at_us // DAY_US if tail.last is not None else -1
+        self._day = tail.first.at_us // DAY_US if tail.first is not None else -1
 
     def seal_content_with(self, sealer: Sealer) -> None:
         """From now on write what notes carry as ciphertext of `sealer`."""
@@ -183,7 +184,7 @@ class ChainWriter:
         for count, draft in enumerate(drafts):
             if not count % YIELD_EVERY and count:
                 time.sleep(0)
-            jump_us = jumped(cursor.last, at_us=draft.at_us, mono_us=draft.mono_us)
+            jump_us = jumped(cursor.reference, at_us=draft.at_us, mono_us=draft.mono_us)
             if jump_us and not _frames(draft):
                 detail: dict[str, str | int] = {"by_us": jump_us}
                 yield _line(self._record(Draft(draft.at_us, draft.mono_us, ("clock:jump", detail)), cursor), cursor)
@@ -254,8 +255,8 @@ def _line(record: Record, cursor: _Cursor) -> bytes:
     body = encode(record)
     cursor.hash = linked(cursor.hash, body)
     cursor.seq = record.seq
-    if record.action not in FRAMES:
-        cursor.last = record
+    if cursor.reference is None or record.action == "clock:jump" or record.mono_us < cursor.reference.mono_us:
+        cursor.reference = record
     if record.action != CLOSE:
         cursor.tree.add(cursor.hash)
     return b"%s %s\n" % (cursor.hash.hex().encode(), body)

@@ -103,6 +103,25 @@ def test_search_finds_what_reading_everything_finds(root: Path, query: Query) ->
         assert seqs == sorted(seqs, reverse=True), "newest first by number, whatever the clock said"
 
 
+@pytest.mark.parametrize("jumps", [False, True])
+def test_a_time_is_found_whatever_the_clock_did(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, jumps: bool) -> None:
+    """Times that jitter are found by halving; where the clock jumped, every line is looked at."""
+    monkeypatch.setattr("ashore.audit.search.NEAR_BYTES", 700)
+    chance, start_us = random.Random(5), 1_700_000_000_000_000
+    writer, offset_us, times = ChainWriter(tmp_path, ChainName("api-0")), 0, []
+    for number in range(400):
+        if jumps and number % 90 == 80:
+            offset_us += chance.choice([-200_000_000, 150_000_000])
+        at_us = start_us + number * 1_000_000 + offset_us + chance.randrange(-400_000, 400_000)
+        times.append(at_us)
+        writer.append([Draft(at_us, number * 1_000_000, a_note(number))])
+    writer.close()
+    for _ in range(60):
+        since, until = sorted(start_us + chance.randrange(-50_000_000, 450_000_000) for _ in range(2))
+        found = search(LocalShelf(tmp_path), Query(kind="request", since_us=since, until_us=until, limit=1000))
+        assert sorted(hit.record.at_us for hit in found) == sorted(at for at in times if since <= at < until)
+
+
 def test_a_line_of_rubbish_hides_nothing(tmp_path: Path) -> None:
     write_chain(tmp_path, 20)
     path = segment_path(tmp_path, ChainName("api-0"), 1)
