@@ -59,6 +59,8 @@ class LogStats:
     batches: int = 0
     longest_s: float = 0.0
     """From the telling of a record until it was on disk; the longest."""
+    late: int = 0
+    """Records that took longer than the bound."""
     last_fault: str = ""
 
 
@@ -254,9 +256,16 @@ class AuditLog:
         if drafts:
             self.stats.records += len(drafts)
             self.stats.batches += 1
-            self.stats.longest_s = max(self.stats.longest_s, (_monotonic_ns() // 1000 - drafts[0].mono_us) / 1e6)
+            self._measure(drafts)
         _tell(waiters, None)
         self._waiting_since = time.monotonic() if self._queue else 0.0
+
+    def _measure(self, drafts: list[Draft]) -> None:
+        now_us = _monotonic_ns() // 1000
+        self.stats.longest_s = max(self.stats.longest_s, (now_us - drafts[0].mono_us) / 1e6)
+        due_us = now_us - int(BOUND_S * 1e6)
+        if drafts[0].mono_us < due_us:
+            self.stats.late += sum(draft.mono_us < due_us for draft in drafts)
 
     def _late(self, waited_s: float) -> AuditUnavailable:
         if self._fault is not None:

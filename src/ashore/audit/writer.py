@@ -27,7 +27,7 @@ OPEN: Final = "segment:open"
 CLOSE: Final = "segment:close"
 FRAMES: Final = (OPEN, CLOSE)
 """A segment begins and ends with these and nothing else, so a jump of the clock is told with the record behind them."""
-YIELD_EVERY: Final = 32
+YIELD_EVERY: Final = 200
 """Lines made between two offers of the interpreter lock to the threads that answer requests."""
 
 
