@@ -35,7 +35,8 @@ if TYPE_CHECKING:
 Told = Callable[[int], None]
 """Called with the clear bytes that are done; from any thread, one at a time."""
 MAX_THREADS: Final = 4
-"""Measured with two cores: two threads give 1.6 times the speed of one, and more give nothing."""
+"""Measured with two cores: the second thread gave from nothing to 1.6 times the speed, by what else ran; more gave
+nothing."""
 
 
 def nobody(done_bytes: int) -> None:
