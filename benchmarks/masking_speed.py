@@ -54,10 +54,8 @@ def corpora(count: int) -> dict[str, list[str]]:
     system = (text for text in real_text.files(real_text.SYSTEM, 40_000_000))
     return {
         "generated set, full of identifiers": pieces(generated, count),
-        "Chinese prose without any": [(CHINESE * 20)[at : at + CHARS] for at in range(count % 400 + 1)]
-        * (count // 400 + 1),
-        "English prose without any": [(ENGLISH * 20)[at : at + CHARS] for at in range(count % 400 + 1)]
-        * (count // 400 + 1),
+        "Chinese prose without any": [(CHINESE * 20)[at % 70 : at % 70 + CHARS] for at in range(count)],
+        "English prose without any": [(ENGLISH * 20)[at % 70 : at % 70 + CHARS] for at in range(count)],
         "documentation of this system": pieces(system, count),
     }
 

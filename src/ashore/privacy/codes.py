@@ -51,6 +51,7 @@ _PLATE: Final = re.compile(
 )
 _GAPS: Final = frozenset(" .·-\r\n")
 _LETTERS: Final = frozenset(string.ascii_letters)
+_GAPS_OF: Final = re.compile(r"[^0-9A-Za-z]+")
 _ONE_GAP: Final = re.compile(_GAP)
 _SEPARATORS: Final = re.compile(r"[^0-9A-Za-z挂学警港澳领]")
 _NEW_ENERGY: Final = re.compile(r"[A-HJK][A-HJ-NP-Z0-9][0-9]{4}|[0-9]{5}[A-HJK]")
@@ -134,7 +135,7 @@ def _is_whole_code(page: Page, found: re.Match[str]) -> bool:
     code = found[0]
     if code.isalnum():
         return True
-    if _MORE_DIGITS.match(page.text, found.end()):
+    if _MORE_DIGITS.match(page.text, found.end()) or len(set(_GAPS_OF.findall(code))) > 1:
         return False
     return not _WORD.search(code) or " " not in code or bool(_CREDIT_WORDS.search(page.before(found.start())))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from bisect import bisect
 from collections.abc import Iterable
+from operator import attrgetter
 from typing import Final
 
 from ashore.privacy.addresses import find_addresses
@@ -60,7 +61,26 @@ def settle(found: Iterable[Entity], rank: dict[str, int]) -> tuple[Entity, ...]:
 
     A kind without a rank stands before all others: the operator named it.
     """
-    by_rank = sorted(found, key=lambda one: (rank.get(one.kind, -1), one.start - one.end, one.start))
+    in_order = sorted(found, key=_place)
+    kept: list[Entity] = []
+    together: list[Entity] = []
+    end = 0
+    for one in in_order:
+        if one.start >= end:
+            kept.extend(together if len(together) < 2 else _best(together, rank))
+            together = []
+        together.append(one)
+        end = max(end, one.end)
+    kept.extend(together if len(together) < 2 else _best(together, rank))
+    return tuple(kept)
+
+
+_place: Final = attrgetter("start", "end")
+
+
+def _best(together: list[Entity], rank: dict[str, int]) -> list[Entity]:
+    """Return those of overlapping entities that are believed, in order."""
+    by_rank = sorted(together, key=lambda one: (rank.get(one.kind, -1), one.start - one.end, one.start))
     starts: list[int] = []
     kept: list[Entity] = []
     for one in by_rank:
@@ -69,4 +89,4 @@ def settle(found: Iterable[Entity], rank: dict[str, int]) -> tuple[Entity, ...]:
             continue
         starts.insert(at, one.start)
         kept.insert(at, one)
-    return tuple(kept)
+    return kept

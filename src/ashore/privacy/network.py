@@ -18,7 +18,7 @@ _NOT_PEOPLE: Final = frozenset(("git", "hg", "svn"))
 _BYTE: Final = r"(?:25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])"
 _QUAD: Final = re.compile(r"[0-9]{1,3}\.[0-9]{1,3}\.[0-9]{1,3}\.[0-9]{1,3}")
 _IPV4: Final = re.compile(rf"(?<![0-9.]){_BYTE}(?:\.{_BYTE}){{3}}(?![0-9]|\.[0-9])")
-_COLONS: Final = re.compile(r":[0-9A-Fa-f]{0,4}:")
+_GROUPS: Final = re.compile(r"[0-9A-Fa-f]{0,4}:[0-9A-Fa-f]{0,4}:[0-9A-Fa-f:]*")
 _IPV6: Final = re.compile(
     r"(?<![0-9A-Fa-f.])(?:[0-9A-Fa-f]{1,4}|:):[0-9A-Fa-f:]{1,37}(?:(?<=:)[0-9]{1,3}(?:\.[0-9]{1,3}){3})?(?![0-9A-Fa-f]|\.[0-9]{1,3}\.)"
 )
@@ -73,17 +73,24 @@ def _email(page: Page, start: int, end: int) -> Iterator[Entity]:
 def find_addresses_of_machines(page: Page) -> Iterator[Entity]:
     """Yield IP and hardware addresses."""
     text = page.text
-    if text.count(".") >= 3 and _QUAD.search(text):
-        for found in _IPV4.finditer(text):
-            if _names_a_machine(page, found):
+    if text.count(".") >= 3:
+        for quad in _QUAD.finditer(text):
+            found = _IPV4.match(text, quad.start())
+            if found is not None and _names_a_machine(page, found):
                 yield page.entity("ip", found.start(), found.end())
-    if text.count(":") >= 2 and _COLONS.search(text):
-        for found in _IPV6.finditer(text):
+    if text.count(":") >= 2:
+        for groups in _GROUPS.finditer(text):
+            begin = groups.start()
+            if groups[0][0] == ":" and groups[0][1] != ":":  # the colon is a label's: `IP:2001:db8::1`
+                begin += 1
+            found = _IPV6.match(text, begin)
+            if found is None:
+                continue
             start, end = found.span()
             while end > start and text[end - 1] == ":" and text[end - 2] != ":":
                 end -= 1
             yield from _ipv6(page, start, end)
-    if text.count(":") >= 5 or text.count("-") >= 5 or text.count(".") >= 2:
+    if text.count(":") >= 5 or text.count("-") >= 5 or "mac" in page.low:
         yield from _hardware(page)
 
 

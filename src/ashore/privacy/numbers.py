@@ -26,6 +26,8 @@ SSN_WORD_CHARS: Final = 40
 
 _CLUSTER: Final = re.compile(r"[0-9]+(?:(?: ?[-.·_/)）] ?[(（]?| {1,2}[(（]?|[ -]?\r?\n)[0-9]+)*")
 _DATE: Final = re.compile(r"(?:19|20)[0-9]{2}([-./])[01]?[0-9]\1[0-3]?[0-9](?: [0-2]?[0-9])?")
+_QUAD: Final = re.compile(r"(?:[0-9]{1,3}\.){3}[0-9]{1,3}(?:/[0-9]{1,2})?")
+"""An address of a machine; so short that nothing else is in it."""
 _RUN: Final = re.compile(r"[0-9]+")
 _CONTEXT_ID: Final = re.compile(
     r"身份证|身分证|证件号|公民身份|居民证|(?<![A-Za-z])id(?:entity)?[ _-]?(?:card|no|number)", re.IGNORECASE
@@ -58,6 +60,8 @@ def find_numbers(page: Page) -> Iterator[Entity]:
     text = page.text
     for cluster in _CLUSTER.finditer(text):
         if cluster.end() - cluster.start() < FEWEST_DIGITS or _DATE.fullmatch(cluster[0]):
+            continue
+        if _QUAD.fullmatch(cluster[0]):
             continue
         start, end = cluster.span()
         runs = [(start, end)] if cluster[0].isdigit() else [r.span() for r in _RUN.finditer(text, start, end)]
