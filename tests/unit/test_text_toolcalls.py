@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from ashore.text import AnswerPiece
@@ -100,6 +100,7 @@ def test_reasoning_goes_before_calls() -> None:
 
 
 @given(st.sampled_from(sorted(ALL)), st.integers(1, 260), st.lists(st.integers(0, 260), max_size=6))
+@example("v3.1", len("<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>get_weather<｜tool▁sep｜>"), [])
 def test_an_answer_that_breaks_off_loses_nothing(form: str, length: int, cuts: list[int]) -> None:
     text = ALL[form][:length]
     answer = read(text, cuts)

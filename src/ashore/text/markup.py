@@ -174,7 +174,7 @@ class MarkupReader:
 
     def _end_block(self, closer: str) -> None:
         assert self._block is not None
-        calls = read_block(self._block.form, self._block.opener, self._body)
+        calls = read_block(self._block.form, self._body, closed=bool(closer))
         self._in_mode = self._in_text
         if calls is None:
             self._say(self._block.opener + self._body + closer)

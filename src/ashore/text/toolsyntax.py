@@ -75,7 +75,8 @@ _SIGNS: dict[ToolForm, tuple[str, ...]] = {
 LLAMA_KEYS = ("name", "parameters", "arguments", "type", "function", "id")
 _TYPE_AND_NAME = re.compile(r"\s*(?P<name>[^\n`]+?)\s*\n\s*```(?:json)?\s*\n(?P<arguments>.*?)\n?\s*```\s*", re.DOTALL)
 _DEEPSEEK_CALL = re.compile(
-    r"\s*(?:<｜tool▁call▁begin｜>)?(?P<left>[^<]*)<｜tool▁sep｜>(?P<right>.*?)(?:<｜tool▁call▁end｜>|\Z)", re.DOTALL
+    r"\s*(?:<｜tool▁call▁begin｜>)?(?P<left>[^<]*)<｜tool▁sep｜>(?P<right>.*?)(?P<end><｜tool▁call▁end｜>|\Z)",
+    re.DOTALL,
 )
 _INVOKE = re.compile(r'\s*<｜DSML｜invoke name="(?P<name>[^"]+)">(?P<body>.*?)</｜DSML｜invoke>\s*', re.DOTALL)
 _PARAMETER = re.compile(
@@ -99,11 +100,14 @@ def forms_of(template: str, tokens: frozenset[str]) -> tuple[ToolForm, ...]:
     return tuple(dict.fromkeys([*taught, *known, "hermes"]))
 
 
-def read_block(form: ToolForm, opener: str, body: str) -> tuple[Call, ...] | None:
-    """Return the calls of a block without its opener and closer; None when its syntax is broken."""
+def read_block(form: ToolForm, body: str, *, closed: bool) -> tuple[Call, ...] | None:
+    """Return the calls of a block without its opener and closer; None when its syntax is broken.
+
+    A block that is not `closed` was cut off with the answer: a call whose arguments are still to come is none.
+    """
     match form:
         case "deepseek":
-            return _read_deepseek(body)
+            return _read_deepseek(body, closed=closed)
         case "dsml":
             return _read_dsml(body)
         case "hermes":
@@ -186,11 +190,12 @@ def _end(match: re.Match[str] | None) -> int:
     return match.end() if match else 0
 
 
-def _read_deepseek(body: str) -> tuple[Call, ...] | None:
+def _read_deepseek(body: str, *, closed: bool) -> tuple[Call, ...] | None:
     calls, at = [], 0
     while body[at:].strip():
         found = _DEEPSEEK_CALL.match(body, at)
-        call = _deepseek_call(found["left"], found["right"]) if found else None
+        cut = found is not None and not found["right"].strip() and not (closed or found["end"])
+        call = _deepseek_call(found["left"], found["right"]) if found and not cut else None
         if found is None or call is None:
             return None
         calls.append(call)
