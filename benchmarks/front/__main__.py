@@ -3,9 +3,9 @@
     python -m benchmarks.front [--only cached,grpc,...] [--quick] [--out DIR] [--workers N]
                                [--rivals DIR] [--install-rivals]
 
-Cases: floor cached grpc proxied added rivals zipf tenants overload overload-processor memory streams. Each writes its
-part of `<date>-front.json` and the page beside it, so that they can be run one by one. Needs a C compiler; h2load for
-gRPC.
+Cases: floor cached grpc proxied added rivals zipf tenants overload overload-processor memory streams trust. Each writes
+its part of `<date>-front.json` and the page beside it, so that they can be run one by one. Needs a C compiler; h2load
+for gRPC.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from benchmarks.front.report import Report
 from benchmarks.front.rivals import install, rivals, upstream
 from benchmarks.front.streams import streams
 from benchmarks.front.tenants import tenants
+from benchmarks.front.trust import trust
 from benchmarks.front.unary import unary
 from benchmarks.front.zipf import zipf
 from benchmarks.row import Row
@@ -110,6 +111,7 @@ def main(words: Sequence[str] | None = None) -> int:
             "overload-processor": lambda: overload_processor(tools, effort),
             "memory": lambda: memory(tools, effort),
             "streams": lambda: streams(tools, effort),
+            "trust": lambda: trust(tools, effort),
         }
         wanted = [name for name in given.only.split(",") if name] or list(cases)
         unknown = sorted(set(wanted) - set(cases))

@@ -149,6 +149,22 @@ def _with_key(one: Front, key: str) -> Front:
     return Front(**{**{name: getattr(one, name) for name in Front.__slots__}, "key": key})
 
 
+def wait_until_ready(one: Front) -> None:
+    """Return when `/readyz` answers 200 again.
+
+    Raises:
+        SystemExit: it did not in time.
+    """
+    until = time.monotonic() + READY_S
+    while time.monotonic() < until:
+        try:
+            one.get("/readyz")
+            return
+        except (urllib.error.URLError, OSError):
+            time.sleep(0.1)
+    raise SystemExit(f"`ashore up` was not ready again in {READY_S:g} s")
+
+
 def wait_ready(one: Front, child: subprocess.Popen[bytes], log: Path) -> None:
     """Return when `/readyz` answers 200.
 
