@@ -25,7 +25,7 @@ from ashore.errors import AshoreError, AuditUnavailable
 
 Durability = Literal["batched", "strict"]
 
-GATHER_S: Final = 0.01
+GATHER_S: Final = 0.02
 """How long a batch grows before it is written; with the write and the sync behind it, well within 50 ms."""
 BOUND_S: Final = 0.05
 """In batched mode a record is on disk within this time of being told."""

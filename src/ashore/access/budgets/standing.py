@@ -4,12 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from typing import Final
 
 from ashore.access.budgets.model import BudgetRule, Quota, Standing
 from ashore.access.budgets.ports import Line, Part
 from ashore.access.budgets.rulebook import resets_later
 from ashore.access.budgets.windows import duration
 from ashore.errors import BudgetExceeded
+
+RATE_NAMES: Final = (
+    ("x-ratelimit-limit-requests", "x-ratelimit-remaining-requests", "x-ratelimit-reset-requests"),
+    ("x-ratelimit-limit-tokens", "x-ratelimit-remaining-tokens", "x-ratelimit-reset-tokens"),
+)
+"""In the order of `Standing`."""
 
 
 def standing_of(lines: Sequence[Line], used: Callable[[Line], int], now_ms: int) -> Standing:
@@ -38,12 +45,12 @@ def _quota(line: Line | None, left: int, now_ms: int) -> Quota | None:
 def rate_headers(standing: Standing) -> tuple[tuple[str, str], ...]:
     """Return OpenAI's headers; a window without an end has no reset."""
     headers: list[tuple[str, str]] = []
-    for name, quota in (("requests", standing.requests), ("tokens", standing.tokens)):
+    for (limit, remaining, reset), quota in zip(RATE_NAMES, standing, strict=True):
         if quota is not None:
-            headers.append((f"x-ratelimit-limit-{name}", str(quota.limit)))
-            headers.append((f"x-ratelimit-remaining-{name}", str(quota.left)))
+            headers.append((limit, str(quota.limit)))
+            headers.append((remaining, str(quota.left)))
             if quota.reset_s is not None:
-                headers.append((f"x-ratelimit-reset-{name}", duration(quota.reset_s)))
+                headers.append((reset, duration(quota.reset_s)))
     return tuple(headers)
 
 

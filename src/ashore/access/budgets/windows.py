@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Final
 
 from ashore.access.budgets.model import WindowName
@@ -39,13 +40,17 @@ def day_of(now_ms: int) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Return a time in the form of OpenAI's headers: `12ms`, `7.5s`, `6m0s`, `24h0m0s`."""
+    """Return a time in the form of OpenAI's headers: `12ms`, `7.5s`, `6m0s`, `24h0m0s`; from a minute on in whole
+    seconds, rounded up, so that who waits so long does not come too early."""
     milliseconds = max(0, round(seconds * 1000))
     if milliseconds < 1000:
         return f"{milliseconds}ms"
-    minutes, rest = divmod(milliseconds, MINUTE_MS)
-    text = f"{rest / 1000:g}s"
-    if not minutes:
-        return text
+    return f"{milliseconds / 1000:g}s" if milliseconds < MINUTE_MS else _whole_seconds(-(-milliseconds // 1000))
+
+
+@lru_cache(maxsize=256)
+def _whole_seconds(seconds: int) -> str:
+    """Every kept answer under a budget tells it, many times in the same second."""
+    minutes, seconds = divmod(seconds, 60)
     hours, minutes = divmod(minutes, 60)
-    return f"{hours}h{minutes}m{text}" if hours else f"{minutes}m{text}"
+    return f"{hours}h{minutes}m{seconds}s" if hours else f"{minutes}m{seconds}s"

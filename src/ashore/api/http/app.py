@@ -178,7 +178,9 @@ class HttpApp:
         if route.guard == "operator" and is_local(exchange):
             return NOBODY
         exchange.origin = self.origin_of(exchange)
-        principal = self._stand_in(exchange) or self._authenticator.authenticate(token_of(exchange), exchange.origin)
+        principal = self._stand_in(route, exchange)
+        if principal is None:
+            principal = self._authenticator.authenticate(token_of(exchange), exchange.origin)
         exchange.principal_id = principal.id
         if route.guard == "operator":
             self.authority.require(principal, METRICS_READ, SERVER)
@@ -199,11 +201,14 @@ class HttpApp:
         if not (route.asks_itself and self.authority.holds(principal, route.action)):
             self.authority.require(principal, route.action, SERVER)
 
-    def _stand_in(self, exchange: Exchange) -> Principal | None:
-        """Return for whom a process of ours runs a job; None for everybody else, whatever they claim."""
-        if self._on_behalf is None:
-            return None
+    def _stand_in(self, route: Route, exchange: Exchange) -> Principal | None:
+        """Return for whom a process of ours runs a job; None for everybody else, whatever they claim.
+
+        Ashore itself, on behalf of nobody, asks no model, so a client's request costs no second look at its token.
+        """
         named = exchange.headers.get(b"x-ashore-on-behalf-of", b"")
+        if self._on_behalf is None or (not named and route.guard == "infer"):
+            return None
         principal = self._on_behalf.principal(token_of(exchange), named.decode("latin-1"))
         if principal is not None and named:
             exchange.urgency = "batch" if exchange.headers.get(b"x-ashore-urgency") == b"batch" else "background"
