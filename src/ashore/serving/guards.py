@@ -72,8 +72,8 @@ class Budgets(Protocol):
         """
         ...
 
-    def standing(self, principal: Principal, alias: str) -> Standing | None:
-        """Return what is left, None where nothing bounds it. Waits for nothing."""
+    def standing(self, principal: Principal, alias: str, *, hit: bool = False) -> Standing | None:
+        """Return what is left, None where nothing bounds it; `hit`: of what a kept answer costs. Waits for nothing."""
         ...
 
 
@@ -231,7 +231,7 @@ class Unlimited:
     async def charge_hit(self, principal: Principal, alias: str, tokens: int, *, request_id: str = "") -> None:
         self.charge_hit_now(principal, alias, tokens)
 
-    def standing(self, principal: Principal, alias: str) -> Standing | None:
+    def standing(self, principal: Principal, alias: str, *, hit: bool = False) -> Standing | None:
         return None
 
 

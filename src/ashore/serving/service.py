@@ -313,7 +313,7 @@ class ServingService:
             await events.aclose()
 
     def _with_standing(self, started: Started, principal: Principal) -> Started:
-        standing = self._guards.budgets.standing(principal, started.model)
+        standing = self._guards.budgets.standing(principal, started.model, hit=started.cache != "miss")
         return started if standing is None else replace(started, standing=standing)
 
     async def _until(
@@ -417,9 +417,9 @@ class ServingService:
         await self._guards.budgets.charge_hit(principal, request.model, 0, request_id=request.request_id)
         return num_tokens
 
-    def standing(self, principal: Principal, alias: str) -> Standing | None:
-        """Return what the budgets leave to a principal; None where none counts its requests or tokens."""
-        return self._guards.budgets.standing(principal, alias)
+    def standing(self, principal: Principal, alias: str, *, hit: bool = False) -> Standing | None:
+        """Return what the budgets leave to a principal, None where none counts; after a `hit`, those that it cost."""
+        return self._guards.budgets.standing(principal, alias, hit=hit)
 
     # --- a repeated request, by its bytes
 

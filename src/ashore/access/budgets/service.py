@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Protocol, TypeVar
 
 from ashore.access.budgets.model import Asker, BudgetRule, Kind, Standing
-from ashore.access.budgets.ports import Hold, Ledger, Short
+from ashore.access.budgets.ports import Hold, Ledger, Line, Short
 from ashore.access.budgets.rulebook import RuleBook, Sheet
 from ashore.access.budgets.standing import refusal, standing_of
 from ashore.access.model import Principal
@@ -141,16 +141,18 @@ class LedgerBudgets:
             lambda nothing: None,
         )  # fmt: skip
 
-    def standing(self, principal: Principal, alias: str) -> Standing | None:
-        """Return where the principal stands with a model; None where no budget counts its requests or tokens."""
+    def standing(self, principal: Principal, alias: str, *, hit: bool = False) -> Standing | None:
+        """Return where the principal stands with a model; None where no budget counts its requests or tokens.
+
+        After a `hit`, the budgets that it cost something: a kept answer that costs no tokens leaves those as they were.
+        """
         now_ms = self._ledger.now_ms()
         sheet = self._book.sheet(_asker(principal, alias), now_ms)
-        if not sheet.lines:
-            return None
-        return self._standing(sheet, now_ms)
+        lines = sheet.hit_lines if hit else sheet.lines
+        return self._standing(lines, now_ms) if lines else None
 
-    def _standing(self, sheet: Sheet, now_ms: int) -> Standing:
-        return standing_of(sheet.lines, self._ledger.used, now_ms)
+    def _standing(self, lines: Sequence[Line], now_ms: int) -> Standing:
+        return standing_of(lines, self._ledger.used, now_ms)
 
     async def _fit(
         self,
@@ -190,7 +192,7 @@ class LedgerBudgets:
     ) -> BudgetExceeded:
         rule = book.rule(short.line.rule_id)
         assert rule is not None
-        fault = refusal(rule, short.line, short.left, short.wanted, self._standing(sheet, now_ms), now_ms)
+        fault = refusal(rule, short.line, short.left, short.wanted, self._standing(sheet.lines, now_ms), now_ms)
         self._ledger.refused(sheet.usage)
         self._recorder.record(
             Act(

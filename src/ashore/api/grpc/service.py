@@ -194,7 +194,7 @@ class InferenceService:
                     ("x-request-id", call.request_id),
                     ("x-ashore-cache", ready.label),
                     ("age", str(age_s)),
-                    *_standing(self._serving.standing(call.principal, ready.alias)),
+                    *_standing(self._serving.standing(call.principal, ready.alias, hit=True)),
                 )
             )
             return ready.body

@@ -236,7 +236,7 @@ class HttpApp:
             if route.anthropic:
                 exchange.extra_headers.append((b"request-id", exchange.request_id.encode()))
             age = cache_headers(ready.label, self.serving.age_s(ready))
-            rates = standing_headers(self.serving.standing(principal, ready.alias))
+            rates = standing_headers(self.serving.standing(principal, ready.alias, hit=True))
             await exchange.respond(200, [*ready.headers, *age, *rates], ready.body)
             return
         await self._handle(route, exchange, principal)
