@@ -157,9 +157,15 @@ def test_headers_of_openai_s_form() -> None:
 @pytest.mark.parametrize(
     ("seconds", "text"),
     [
-        (0, "0ms"), (0.0124, "12ms"), (1, "1s"), (7.66, "7.66s"), (360, "6m0s"), (360.2, "6m1s"), (86_400, "24h0m0s"),
+        (0, "0ms"),
+        (0.0124, "12ms"),
+        (1, "1s"),
+        (7.66, "7.66s"),
+        (360, "6m0s"),
+        (360.2, "6m1s"),
+        (86_400, "24h0m0s"),
         (-3, "0ms"),
-    ],  # fmt: skip
+    ],
 )
 def test_durations(seconds: float, text: str) -> None:
     assert duration(seconds) == text

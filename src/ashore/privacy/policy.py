@@ -23,7 +23,7 @@ LabelMode = Literal["off", "metadata", "notice"]
 """off. metadata: the answer says in its metadata that it was generated. notice: its text says so too."""
 
 PROMPT_DEFAULTS: Final[Mapping[str, Action]] = dict.fromkeys(IDENTIFIERS, "mask")
-"""What a home does that nobody has told otherwise: see docs/adr/0012-masking.md."""
+"""What a home does that nobody has told otherwise: see docs/adr/0010-masking.md."""
 
 
 class Expression(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
