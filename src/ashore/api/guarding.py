@@ -1,0 +1,66 @@
+"""What the topology says of the record and the budgets, as the guards of one worker and the desks of their owners."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from pathlib import Path
+
+from ashore.access.budgets import BudgetOffice, OpenBudgets, Price, open_budgets
+from ashore.api.fittings import Fittings
+from ashore.audit import SUBJECTS_EPOCH, AuditLog, AuditService, ContentSealer, SqlSubjectKeys, open_log
+from ashore.core import Clock, Recorder
+from ashore.errors import InvalidSpec
+from ashore.serving import Topology
+
+
+def audit_of(topology: Topology, index: int) -> AuditLog | None:
+    """Return the log of this worker, running; None where the topology names no audit.
+
+    Raises:
+        AuditUnavailable: it cannot be written; a worker without a record serves nobody.
+    """
+    return open_log(topology.audit, f"api-{index}") if topology.audit.path else None
+
+
+def budgets_for(topology: Topology, fittings: Fittings, clock: Clock, recorder: Recorder) -> OpenBudgets | None:
+    """Return the budgets of this worker; None where there is no state to keep them."""
+    link = topology.budgets
+    if not link.folder or fittings.database is None:
+        return None
+    return open_budgets(
+        Path(link.folder), fittings.database, fittings.watch, clock, recorder, charge_hits=link.charge_hits
+    )
+
+
+def office_of(topology: Topology, opened: OpenBudgets | None, recorder: Recorder) -> BudgetOffice | None:
+    """Return where administrators set budgets and see usage; None where there is no state to keep them."""
+    if opened is None:
+        return None
+    prices = {
+        alias: Price(
+            per_million_prompt_tokens=Decimal(link.per_million_prompt_tokens),
+            per_million_completion_tokens=Decimal(link.per_million_completion_tokens),
+            currency=link.currency,
+        )
+        for alias, link in topology.budgets.prices.items()
+    }
+    return BudgetOffice(authority=opened.authority, recorder=recorder, prices=prices)
+
+
+def keep_content(log: AuditLog, fittings: Fittings) -> None:
+    """Have prompts and answers sealed under keys of the state; when somebody is erased, keys in memory go too.
+
+    Raises:
+        InvalidSpec: there is no state.
+    """
+    if fittings.database is None or fittings.watch is None:
+        raise InvalidSpec('[audit] content = "sealed" needs a state', hint="name one under [state]")
+    sealer = ContentSealer(SqlSubjectKeys(fittings.database))
+    fittings.watch.on_change(lambda kind, value: sealer.forget() if kind == SUBJECTS_EPOCH else None)
+    log.seal_content_with(sealer)
+
+
+def audit_desk(topology: Topology, recorder: Recorder) -> AuditService | None:
+    """Return what reads the record of this home; None where the topology names none."""
+    link = topology.audit
+    return AuditService(Path(link.path), Path(link.keys), recorder, anchors=link.anchors) if link.path else None
