@@ -204,10 +204,10 @@ class HttpApp:
     def _stand_in(self, route: Route, exchange: Exchange) -> Principal | None:
         """Return for whom a process of ours runs a job; None for everybody else, whatever they claim.
 
-        Ashore itself, on behalf of nobody, asks no model, so a client's request costs no second look at its token.
+        Ashore itself, on behalf of nobody, asks no model: where answers repeat, nobody's token is looked at twice.
         """
         named = exchange.headers.get(b"x-ashore-on-behalf-of", b"")
-        if self._on_behalf is None or (not named and route.guard == "infer"):
+        if self._on_behalf is None or (not named and route.repeats):
             return None
         principal = self._on_behalf.principal(token_of(exchange), named.decode("latin-1"))
         if principal is not None and named:
