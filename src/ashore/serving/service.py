@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import replace
+from typing import TypeVar
 
 import msgspec
 
@@ -38,6 +39,8 @@ from ashore.serving.roster import Roster, TextLoader
 from ashore.serving.scoring import check_scores
 from ashore.serving.tools import prepare_tools
 from ashore.serving.topology import Topology
+
+_T = TypeVar("_T")
 
 DEADLINE_GRACE_S = 0.05
 """A generation notices its own deadline, and says so in better words, before whoever shares it does."""
@@ -230,11 +233,9 @@ class ServingService:
         )
 
     async def _mask(self, model: LoadedModel, request: GenerationRequest, principal: Principal) -> Masked:
-        """Take personal data out; on a thread where there is much to read."""
+        """Take personal data out."""
         mask, decode = self._guards.masker.mask, model.text.decode
-        if num_chars(request) > INLINE_CHARS:
-            return await asyncio.to_thread(mask, request, principal, decode)
-        return mask(request, principal, decode)
+        return await _read_aside(num_chars(request), lambda: mask(request, principal, decode))
 
     async def _events(
         self,
@@ -362,10 +363,8 @@ class ServingService:
             watch.release = found.served.release
             check_embeds(model, info, dimensions)
             mask, decode = self._guards.masker.mask_inputs, found.text.decode
-            if sum(len(one) for one in inputs) > INLINE_CHARS:
-                masked, watch.masked = await asyncio.to_thread(mask, model, inputs, principal, decode)
-            else:
-                masked, watch.masked = mask(model, inputs, principal, decode)
+            length = sum(len(one) for one in inputs)
+            masked, watch.masked = await _read_aside(length, lambda: mask(model, inputs, principal, decode))
             batch = await encode_inputs(masked, found.text, info)
             prompt_tokens = sum(len(ids) for ids in batch)
             cost = Cost(1, prompt_tokens)
@@ -412,7 +411,7 @@ class ServingService:
         self._authorise(principal, request.model)
         model = self._roster.find(request.model)
         request = prepare_tools(request, model.text)
-        masked = self._guards.masker.mask(request, principal, model.text.decode)
+        masked = await self._mask(model, request, principal)
         num_tokens = len(await prompt_ids(masked.request, model.text, model.info))
         await self._guards.budgets.charge_hit(principal, request.model, 0, request_id=request.request_id)
         return num_tokens
@@ -529,3 +528,8 @@ class ServingService:
         self._in_flight -= 1
         if self._in_flight == 0:
             self._idle.set()
+
+
+async def _read_aside(num_chars: int, work: Callable[[], _T]) -> _T:
+    """Do what reads so many characters: at once, or on a thread where that would hold up every stream."""
+    return await asyncio.to_thread(work) if num_chars > INLINE_CHARS else work()
