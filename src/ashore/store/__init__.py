@@ -10,6 +10,7 @@ from ashore.store.conversion.safetensorsgguf import convert_safetensors_to_gguf
 from ashore.store.model import TEXT_FILES, StoredFile, StoredModel
 from ashore.store.ports import FileSource, ManifestRemote, Origin, Source
 from ashore.store.progress import Progress, silent
+from ashore.store.recipe import DataUsed, VariantRecipe, data_used, find_data, versions_of
 from ashore.store.refs import Reference, parse_reference
 from ashore.store.reports import BadFile, GcReport, ModelFilesOnDisk, RekeyReport, SealReport, VerifyReport
 from ashore.store.service import ModelStore
@@ -20,6 +21,7 @@ __all__ = [
     "BadFile",
     "Catalog",
     "CatalogEntry",
+    "DataUsed",
     "Endpoints",
     "FileSource",
     "GcReport",
@@ -34,11 +36,15 @@ __all__ = [
     "Source",
     "StoredFile",
     "StoredModel",
+    "VariantRecipe",
     "VerifyReport",
     "convert_safetensors_to_gguf",
+    "data_used",
+    "find_data",
     "is_source",
     "open_source",
     "parse_reference",
     "read_tensors",
     "silent",
+    "versions_of",
 ]

@@ -53,7 +53,7 @@ class StoredModel:
     created_s: int
     parent: Digest | None = None
     recipe: dict[str, str] = field(default_factory=dict)
-    """How a variant was made: tool, versions, parameters."""
+    """How it was made: the notes of a `VariantRecipe`, or, of what was pulled, `precision` and the like."""
     sealed: SealMark | None = None
     """Set where the files are encrypted; `files` then tells digests and sizes of what lies on disk."""
 
