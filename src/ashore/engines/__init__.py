@@ -31,6 +31,7 @@ from ashore.engines.ordercheck import check_ids, check_order
 from ashore.engines.orderstream import OrderStream
 from ashore.engines.ports import CanEmbed, CanLoadAdapter, CanScore, CanWait, Engine
 from ashore.engines.registry import engine_kinds, make_engine
+from ashore.engines.torchmodel import TorchDtype, load_torch_model, torch_libraries
 
 __all__ = [
     "ENCODER_ARCHITECTURES",
@@ -60,6 +61,7 @@ __all__ = [
     "Sampling",
     "Token",
     "TokenLogprob",
+    "TorchDtype",
     "check_grammar",
     "check_ids",
     "check_order",
@@ -68,7 +70,9 @@ __all__ = [
     "error_of",
     "fake_model_files",
     "host_command",
+    "load_torch_model",
     "make_engine",
     "read_launch",
+    "torch_libraries",
     "write_launch",
 ]

@@ -29,14 +29,12 @@ from ashore.engines.model import (
 )
 from ashore.engines.ordercheck import check_ids, check_order
 from ashore.engines.sampling import Continuation, common_prefix, score_row
+from ashore.engines.torchmodel import load_torch_model, torch_libraries
 from ashore.errors import (
     AshoreError,
     Conflict,
     ContextTooLong,
-    EngineFailed,
-    MissingExtra,
     NotReady,
-    UnsupportedModel,
 )
 
 _MIN_SHARED: Final = 8
@@ -70,23 +68,10 @@ class TorchEngine:
         self._step_seconds = 0.0
 
     def load(self, files: ModelFiles, options: EngineOptions) -> EngineInfo:
-        torch, transformers = _libraries()
-        if files.format not in ("safetensors", "gguf"):
-            raise UnsupportedModel(
-                f"{files.name} is in the form {files.format!r}; the torch engine reads safetensors and GGUF",
-                hint="use the model as pulled",
-            )
+        torch, transformers = torch_libraries()
         if options.threads:
             torch.set_num_threads(options.threads)
-        source = {"gguf_file": files.weights or "model.gguf"} if files.format == "gguf" else {"use_safetensors": True}
-        try:
-            self._model = transformers.AutoModelForCausalLM.from_pretrained(
-                Path(files.directory), dtype=torch.float32, local_files_only=True, trust_remote_code=False, **source
-            ).eval()
-        except (OSError, ValueError, KeyError, RuntimeError) as error:
-            raise EngineFailed(
-                f"transformers cannot load {files.name}: {error}", hint="`ashore model verify` checks the files"
-            ) from error
+        self._model = load_torch_model(Path(files.directory), files.format, files.weights, name=files.name)
         names = inspect.signature(self._model.forward).parameters
         self._cache_name = "cache" if "cache" in names else "past_key_values"
         config = self._model.config.get_text_config()
@@ -200,12 +185,12 @@ class TorchEngine:
         self._completion_tokens += answer.num_made - made
 
     def _new_cache(self) -> Any:
-        _, transformers = _libraries()
+        _, transformers = torch_libraries()
         return transformers.DynamicCache()
 
     def _forward(self, ids: list[int], cache: Any, *, every: bool) -> NDArray[np.float32]:
         """Compute `ids` after what `cache` holds, add them to it, and return logits of every token or of the last."""
-        torch, _ = _libraries()
+        torch, _ = torch_libraries()
         with torch.inference_mode():
             out = self._model(
                 input_ids=torch.tensor([ids]),
@@ -227,14 +212,3 @@ class TorchEngine:
 
 def _partition(answer: Continuation) -> tuple[str, str]:
     return answer.order.prefix_partition, answer.order.adapter or ""
-
-
-def _libraries() -> tuple[Any, Any]:
-    try:
-        import torch
-        import transformers
-    except ImportError as error:
-        raise MissingExtra(
-            f"the torch engine needs torch and transformers ({error})", hint="pip install 'ashore[train]'"
-        ) from error
-    return torch, transformers

@@ -89,6 +89,26 @@ def prepare(raw: Path, scratch: Path, *, to_f16: bool, progress: Progress) -> Pr
     )
 
 
+def prepare_derived(folder: Path) -> Prepared:
+    """Look at a checkpoint that was made here: weights, `config.json` and `generation_config.json`; the rest is its
+    parent's.
+
+    Raises:
+        UnsupportedModel: no weights, no config, or an architecture that no engine here takes.
+    """
+    config = _config(folder)
+    places = read_headers(folder)
+    weights = sorted(p.name for p in folder.glob("*.safetensors"))
+    beside = ("config.json", "generation_config.json", "model.safetensors.index.json")
+    return Prepared(
+        format="safetensors",
+        weights=weights[0] if len(weights) == 1 else "model.safetensors.index.json",
+        shape=shape_of_config(config, sum(p.num_elements for p in places.values())),
+        licence="",
+        parts=tuple(Part(path=n, file=folder / n) for n in (*weights, *beside) if (folder / n).exists()),
+    )
+
+
 def _is_hub_cache(path: Path, raw: Path) -> bool:
     """Tell whether a file lies in the `.cache` that hub libraries leave in what they fetch (not in one above it)."""
     return ".cache" in path.relative_to(raw).parts

@@ -25,10 +25,10 @@ from ashore.sealing import (
 from ashore.store import transfer, upkeep
 from ashore.store.catalog import Catalog
 from ashore.store.links import drop_links, link_model
-from ashore.store.manifest import WEIGHT, media_type_of
+from ashore.store.manifest import DOC, WEIGHT, media_type_of
 from ashore.store.model import TEXT_FILES, StoredModel
 from ashore.store.ports import SourceOpener
-from ashore.store.prepare import Part, Prepared
+from ashore.store.prepare import Part, Prepared, prepare_derived
 from ashore.store.progress import Progress, silent
 from ashore.store.pulling import Puller
 from ashore.store.refs import parse_reference
@@ -245,6 +245,45 @@ class ModelStore:
         )
         draft = draft_of(parent.name, prepared, parent.source, parent.licence)
         draft = dataclasses.replace(draft, variant=variant, parent=parent.digest)
+        if parent.sealed is not None:
+            return self._sealer.add_variant(parent, draft, prepared.parts, inherited, progress or silent)
+        return self._shelf.commit(draft, prepared.parts, progress or silent, inherited=inherited)
+
+    def add_derived(
+        self,
+        parent: StoredModel,
+        name: str,
+        directory: Path,
+        *,
+        recipe: Mapping[str, str],
+        progress: Progress | None = None,
+    ) -> StoredModel:
+        """Keep a checkpoint with other weights than `parent` (pruned, distilled, fine-tuned) as a model of its own.
+
+        The store takes the files of `directory`, a folder in Hugging Face form (links, no copy), which its maker must
+        not write any more; `tokenizer.json`, template and generation facts come from the parent. The same name again
+        replaces what was derived from the same parent before. Of a sealed parent it is sealed with the same key.
+
+        Args:
+            parent: What it was made from; its name and digest are kept.
+            name: Name in the store.
+            directory: Has `config.json` and `.safetensors` files.
+            recipe: How it was made.
+            progress: Told about bytes.
+
+        Raises:
+            InvalidRequest: not a name. Conflict: it is taken by a model from elsewhere.
+            UnsupportedModel: the folder is not a model that ashore knows.
+        """
+        if parse_reference(name).name != name:
+            raise InvalidRequest(f"{name!r} is not a model name", hint="give a name without @")
+        prepared = prepare_derived(directory)
+        inherited = [f for f in parent.files if f.path in TEXT_FILES or media_type_of(f.path) == DOC]
+        draft = dataclasses.replace(
+            draft_of(name, prepared, f"derived:{parent.name}", parent.licence),
+            recipe=dict(recipe),
+            parent=parent.digest,
+        )
         if parent.sealed is not None:
             return self._sealer.add_variant(parent, draft, prepared.parts, inherited, progress or silent)
         return self._shelf.commit(draft, prepared.parts, progress or silent, inherited=inherited)

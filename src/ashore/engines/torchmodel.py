@@ -1,0 +1,62 @@
+"""A model of the store as a transformers module: what the `torch` engine runs and what training starts from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+from ashore.core import ServedFormat
+from ashore.errors import EngineFailed, MissingExtra, UnsupportedModel
+
+TorchDtype = Literal["float32", "bfloat16", "float16"]
+
+
+def load_torch_model(
+    directory: Path, fmt: ServedFormat, weights: str, *, name: str, dtype: TorchDtype = "float32"
+) -> Any:
+    """Return the `PreTrainedModel` of a folder in Hugging Face form, or of one with a GGUF file, in evaluation mode.
+
+    Args:
+        directory: Folder with the files of the model.
+        fmt: Form of the weights: `safetensors` or `gguf` (dequantised by transformers).
+        weights: Name of the weights file in the folder.
+        name: Name for messages.
+        dtype: Type of the parameters in memory.
+
+    Raises:
+        MissingExtra: torch or transformers is not installed.
+        UnsupportedModel: another form.
+        EngineFailed: transformers refuses the files; its own words are in the message.
+    """
+    torch, transformers = torch_libraries()
+    if fmt not in ("safetensors", "gguf"):
+        raise UnsupportedModel(
+            f"{name} is in the form {fmt!r}; torch reads safetensors and GGUF", hint="use the model as pulled"
+        )
+    source = {"gguf_file": weights or "model.gguf"} if fmt == "gguf" else {"use_safetensors": True}
+    try:
+        model = transformers.AutoModelForCausalLM.from_pretrained(
+            directory, dtype=getattr(torch, dtype), local_files_only=True, trust_remote_code=False, **source
+        ).eval()
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        raise EngineFailed(
+            f"transformers cannot load {name}: {error}", hint="`ashore model verify` checks the files"
+        ) from error
+    if fmt == "gguf":  # what was dequantised is a plain model, though transformers goes on calling it a quantised one
+        model.hf_quantizer = None
+        model.is_quantized = False
+        if hasattr(model.config, "quantization_config"):
+            del model.config.quantization_config
+    return model
+
+
+def torch_libraries() -> tuple[Any, Any]:
+    """Return the modules torch and transformers. Raises `MissingExtra`."""
+    try:
+        import torch
+        import transformers
+    except ImportError as error:
+        raise MissingExtra(
+            f"this needs torch and transformers ({error})", hint="pip install 'ashore[train]'"
+        ) from error
+    return torch, transformers
