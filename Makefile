@@ -8,7 +8,7 @@ DEV := $(VENV)/.stamps/dev
 PIP_FLAGS := --disable-pip-version-check --no-input --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help setup up up-front test check bench bench-front trace docs test-full bundle test-bundle lock proto format clean
+.PHONY: help setup up up-front test check bench bench-front trace docs test-train test-full bundle test-bundle lock proto format clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -48,10 +48,14 @@ up-front: $(FRONT)-$(FRONT_HASH) ## The same behind Envoy with two API workers a
 dev: $(DEV)-$(DEV_HASH)
 
 test: dev ## Run the tests (no torch, no network but the package index)
-	@$(BIN)/python -m pytest -m "not full" $(ARGS)
+	@$(BIN)/python -m pytest -m "not full and not train" $(ARGS)
+
+test-train: dev ## Install torch, and run the quick tests of training and shrinking
+	@sh deploy/torch.sh install $(VENV)
+	@$(BIN)/python -m pytest -m "train and not full" $(ARGS)
 
 test-full: dev ## Make the golden figures again with torch, and run everything, the slow tests too
-	@$(BIN)/python -m pip install $(PIP_FLAGS) 'accelerate>=1.0' 'torch>=2.9' 'transformers>=5.0'
+	@sh deploy/torch.sh install $(VENV)
 	@$(BIN)/python -m pytest $(ARGS)
 
 check: dev ## Lint, format, types, floors, architecture

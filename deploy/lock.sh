@@ -1,13 +1,17 @@
 #!/bin/sh
-# Resolve pyproject.toml into hash-locked files for every platform. torch is never locked: it comes with the extra.
+# Resolve pyproject.toml into hash-locked files for every platform. torch is never locked: it comes with the extra (deploy/torch.sh).
 set -eu
 compile() {
     "$uv" pip compile --universal --generate-hashes --python-version 3.11 --no-emit-index-url --no-header --quiet "$@"
 }
 uv=$1
+without_torch=$(mktemp)
+trap 'rm -f "$without_torch"' EXIT
+echo 'torch; python_version < "3"' >"$without_torch"
 compile --extra build pyproject.toml -o requirements.lock
 compile --extra build --extra front -c requirements.lock pyproject.toml -o requirements-front.lock
 compile --extra build --extra dev -c requirements-front.lock pyproject.toml -o requirements-dev.lock
+compile --extra build --extra train -c requirements-dev.lock --override "$without_torch" pyproject.toml -o requirements-train.lock
 if grep -iE '^(torch|nvidia-)' requirements*.lock; then
     echo "error: torch came into a lock file; see above which package asks for it" >&2
     exit 2
