@@ -1,0 +1,65 @@
+"""Releases: what answers under a name, how a new one takes its place, and the way back.
+
+Owns: releases and where each of them stands, aliases and their weights, the moves between states, the comparison of a
+candidate with what is live, and the verdict on it. Refuses to own: engine hosts (`deployment` starts them), requests
+(`serving` routes them), whether a model is good (`evaluation`).
+"""
+
+from ashore.releases.digests import content_of_parts, digest_of_value, engine_digest, spec_content
+from ashore.releases.keeper import ReleaseKeeper, Wanted
+from ashore.releases.model import (
+    HOSTED,
+    STANDBY_S,
+    WARM,
+    WHOLE,
+    Alias,
+    Book,
+    Course,
+    Event,
+    Goal,
+    Moved,
+    Release,
+    ReleaseState,
+    Sticky,
+)
+from ashore.releases.moves import By, Way
+from ashore.releases.office import ReleaseOffice, Standing
+from ashore.releases.ports import Described, EvaluationGate, GateVerdict, NoGate, ReleaseWish, Workshop
+from ashore.releases.rules import MOVES, choose
+from ashore.releases.sql import ALIASES_EPOCH, load_book
+
+__all__ = [
+    "ALIASES_EPOCH",
+    "HOSTED",
+    "MOVES",
+    "STANDBY_S",
+    "WARM",
+    "WHOLE",
+    "Alias",
+    "Book",
+    "By",
+    "Course",
+    "Described",
+    "EvaluationGate",
+    "Event",
+    "GateVerdict",
+    "Goal",
+    "Moved",
+    "NoGate",
+    "Release",
+    "ReleaseKeeper",
+    "ReleaseOffice",
+    "ReleaseState",
+    "ReleaseWish",
+    "Standing",
+    "Sticky",
+    "Wanted",
+    "Way",
+    "Workshop",
+    "choose",
+    "content_of_parts",
+    "digest_of_value",
+    "engine_digest",
+    "load_book",
+    "spec_content",
+]

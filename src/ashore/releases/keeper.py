@@ -1,0 +1,119 @@
+"""What the supervisor asks and tells: which releases have engine hosts on this machine, and how those do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, replace
+
+from ashore.access import SYSTEM, Acts
+from ashore.planning import ModelPlan, Plan
+from ashore.releases import moves, sql
+from ashore.releases.digests import content_of_parts, spec_content
+from ashore.releases.model import HOSTED, Book, Course, Moved, Release
+from ashore.releases.moves import By
+from ashore.releases.ports import Workshop
+from ashore.releases.rules import next_name
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """A release that is to have engine hosts."""
+
+    plan: ModelPlan
+    course: Course
+
+
+class ReleaseKeeper:
+    """Brings ashore.toml and the releases together. Each call is one transaction; the supervisor's thread makes it."""
+
+    def __init__(self, acts: Acts, workshop: Workshop) -> None:
+        self._acts = acts
+        self._workshop = workshop
+
+    def adopt(self, plan: Plan, *, replaced: Collection[str] = ()) -> Plan:
+        """Return the plan with what is to answer for each alias now.
+
+        An alias that nobody knows gets a release of what the plan says, and so does one for which ashore.toml says
+        something else than the last time, or that is in `replaced`. For every other the release stands that was
+        promoted last, whatever ashore.toml says: a restart undoes no promotion. May be called twice.
+        """
+        with self._acts.write(SYSTEM, "release:adopt", "deployment") as desk:
+            book = sql.load_book(desk.connection)
+            by = By(actor="system", now_s=desk.now_s, why="ashore.toml")
+            models = []
+            for model in plan.models:
+                alias = book.aliases.get(model.alias)
+                asked = spec_content(model)
+                if alias is not None and alias.spec_content == asked and model.alias not in replaced:
+                    models.append(self._standing_plan(book, alias.releases, model, asked))
+                    continue
+                name = next_name(model.alias, book.releases)
+                planned = replace(model, release=name)
+                described = self._workshop.describe_plan(planned)
+                release = Release(
+                    name=name,
+                    alias=model.alias,
+                    plan=planned,
+                    parts=described.parts,
+                    content=content_of_parts(described.parts),
+                    needed_bytes=described.needed_bytes,
+                    gate="not asked: ashore.toml",
+                    created_s=desk.now_s,
+                    created_by="system",
+                )
+                moved = moves.adopt(book, release, by, spec_content=asked)
+                sql.insert_release(desk.connection, release, moved.courses[-1])
+                sql.write_moved(desk.connection, moved)
+                desk.detail[name] = model.reference
+                book = sql.load_book(desk.connection)
+                models.append(planned)
+            return replace(plan, models=tuple(models))
+
+    def _standing_plan(self, book: Book, releases: tuple[str, ...], model: ModelPlan, asked: str) -> ModelPlan:
+        """Return the plan of the release that answers. Where it is the one of ashore.toml, memory is planned anew."""
+        live = next((name for name in releases if book.courses[name].state == "live"), releases[0])
+        release = book.releases[live]
+        if spec_content(release.plan) == asked:
+            return replace(model, release=live)
+        return replace(release.plan, alias=model.alias, release=live)
+
+    def wanted(self, aliases: Collection[str]) -> tuple[Wanted, ...]:
+        """Return every release of these aliases that is to have engine hosts, by name."""
+        with self._acts.look(SYSTEM) as desk:
+            book = sql.load_book(desk.connection)
+        return tuple(
+            Wanted(plan=book.releases[name].plan, course=course)
+            for name, course in sorted(book.courses.items())
+            if course.state in HOSTED and book.releases[name].alias in aliases
+        )
+
+    def warmed(self, name: str) -> None:
+        """Tell that the hosts of a release have loaded, and that every worker knows them. May be called twice."""
+        self._move("release:warmed", name, moves.warmed, "its hosts have loaded", {})
+
+    def fell(self, name: str, why: str, evidence: Mapping[str, str | int | float]) -> None:
+        """Tell that the hosts of a release do not load, or do not stay up: it is taken back where that can be."""
+        self._move("release:fell", name, moves.fell, why, evidence)
+
+    def _move(
+        self,
+        what: str,
+        name: str,
+        move: Callable[[Book, str, By], Moved],
+        why: str,
+        evidence: Mapping[str, str | int | float],
+    ) -> None:
+        by = By(actor="system", now_s=self._acts.now_s, why=why, evidence=evidence)
+        with self._acts.look(SYSTEM) as desk:
+            if not move(sql.load_book(desk.connection), name, by).courses:
+                return
+        with self._acts.write(SYSTEM, what, f"release/{name}") as desk:
+            moved = move(sql.load_book(desk.connection), name, by)
+            sql.write_moved(desk.connection, moved)
+            desk.detail.update({"why": why, **{key: _told(value) for key, value in evidence.items()}})
+            for event in moved.events:
+                desk.detail[f"{event.verb} {event.release}"] = event.state
+
+
+def _told(value: str | int | float) -> str | int:
+    return f"{value:.6g}" if isinstance(value, float) else value

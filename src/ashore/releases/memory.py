@@ -1,0 +1,54 @@
+"""A workshop without a store: the twin of the one in `bootstrap`, for tests and for models that need none."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+from ashore.engines import EngineOptions
+from ashore.errors import UnknownModel
+from ashore.planning import ModelPlan
+from ashore.releases.digests import digest_of_value, engine_digest
+from ashore.releases.ports import Described, ReleaseWish
+
+
+@dataclass(slots=True, kw_only=True)
+class MemoryWorkshop:
+    """Knows `fake:` models, and those it is told of with the bytes that they need."""
+
+    needed: Mapping[str, int] = field(default_factory=dict)
+    free: int = 1 << 40
+
+    def describe(self, wish: ReleaseWish, *, live: ModelPlan | None) -> Described:
+        if not wish.model.startswith("fake:") and wish.model not in self.needed:
+            raise UnknownModel(f"no model is called {wish.model!r} here", param="model")
+        name, _, variant = wish.model.partition("@") if not wish.model.startswith("fake:") else (wish.model, "", "")
+        base = live or ModelPlan(
+            alias=wish.alias,
+            release="",
+            name=name,
+            variant=variant,
+            options=EngineOptions(kind="fake"),
+            replicas=1,
+            embedder=False,
+            in_store=True,
+        )
+        return self.describe_plan(
+            replace(
+                base,
+                name=name,
+                variant=variant,
+                adapters=wish.adapters,
+                replicas=wish.replicas or base.replicas,
+                options=EngineOptions(kind="fake", extra=dict(wish.options)),
+                choices=(),
+            )
+        )
+
+    def describe_plan(self, plan: ModelPlan) -> Described:
+        parts = {"weights": digest_of_value(plan.reference), "engine": engine_digest(plan)}
+        parts |= {f"adapter {name}": digest_of_value(folder) for name, folder in plan.adapters}
+        return Described(plan=plan, parts=parts, needed_bytes=self.needed.get(plan.reference, 0) * plan.replicas)
+
+    def free_bytes(self) -> int:
+        return self.free

@@ -1,0 +1,159 @@
+"""Releases, where each of them stands, and the aliases that lead to them. Nothing here changes; moves make new ones."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Final, Literal
+
+from ashore.planning import ModelPlan
+
+ReleaseState = Literal["created", "warming", "shadow", "canary", "live", "standby", "retired", "failed"]
+Goal = Literal["shadow", "canary", "live", "standby"]
+"""Where a release goes once its hosts have loaded."""
+Sticky = Literal["conversation", "key"]
+"""What always gets the same release while weights stand: a conversation by its beginning, or everything of one key."""
+
+WHOLE: Final = 1000
+"""Weights and shares are in thousandths."""
+HOSTED: Final[frozenset[ReleaseState]] = frozenset({"warming", "shadow", "canary", "live", "standby"})
+"""States in which a release has engine hosts, or is getting them."""
+WARM: Final[frozenset[ReleaseState]] = frozenset({"shadow", "canary", "live", "standby"})
+"""States in which its hosts have loaded, so that requests may go there at once."""
+CANDIDATE: Final[frozenset[ReleaseState]] = frozenset({"warming", "shadow", "canary"})
+"""States of a release that is on its way. An alias has one of them at most."""
+STANDBY_S: Final = 3600
+"""How long the release before stays warm, unless the operator says otherwise."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Release:
+    """What answers, for ever the same."""
+
+    name: str
+    """`chat-2`; goes out as `x-ashore-release`."""
+    alias: str
+    """The alias that it is meant for, on which its rollout acts."""
+    plan: ModelPlan
+    """Model, engine and options, adapters, replicas."""
+    parts: Mapping[str, str]
+    """Digests of what decides the answers: `weights`, `tokenizer`, `template`, `engine`, `masking`, `cache`, and of
+    each adapter `adapter NAME`."""
+    content: str
+    """One digest over all of that."""
+    needed_bytes: int = 0
+    """Memory that its hosts need: weights and KV cache of every replica; 0 where nothing is needed here."""
+    gate: str = ""
+    """How its evaluation stood when it was made: `passed`, `overridden: WHY`, `not evaluated`."""
+    created_s: int = 0
+    created_by: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Course:
+    """Where a release stands now."""
+
+    release: str
+    state: ReleaseState = "created"
+    goal: Goal | None = None
+    """While it warms up."""
+    share: int = 0
+    """Thousandths of the live requests that are copied to it (shadow), or that it answers (canary)."""
+    steps: tuple[int, ...] = ()
+    """Shares that follow in a canary, one every `step_s`, as long as nothing speaks against it."""
+    step_s: int = 0
+    then_promote: bool = False
+    """Whether it goes live by itself after the last step, once the test says `no worse`."""
+    automatic: bool = True
+    """Whether it is taken back by itself where the test says `worse`."""
+    cold: bool = False
+    """Whether there is no memory for two: what is live ends first, and the way back has to load again."""
+    standby_s: int = STANDBY_S
+    """How long what it replaces stays warm."""
+    until_s: int = 0
+    """standby: when its hosts end. canary: when the next step is due. 0: at no time by itself."""
+    since_s: int = 0
+    why: str = ""
+    """What brought it here, in words."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Alias:
+    """A name that clients ask for, and the releases that answer."""
+
+    name: str
+    weights: tuple[tuple[str, int], ...]
+    """Releases with thousandths, which come to 1000 together; those of a canary in it."""
+    sticky: Sticky = "conversation"
+    spec_content: str = ""
+    """What ashore.toml said last, so that a change there is noticed and anything else is not undone."""
+    version: int = 1
+    """Grows with every change, so that of two operators who saw the same, one is told."""
+    changed_s: int = 0
+    changed_by: str = ""
+
+    @property
+    def releases(self) -> tuple[str, ...]:
+        return tuple(name for name, _ in self.weights)
+
+    def weight(self, release: str) -> int:
+        """Return the thousandths of a release; 0 where the alias does not lead there."""
+        return dict(self.weights).get(release, 0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """One step in the history of an alias, kept for ever."""
+
+    alias: str
+    release: str
+    verb: str
+    """`create`, `warm`, `shadow`, `canary`, `promote`, `rollback`, `standby`, `retire`, `fail`, `alias`."""
+    state: str
+    """Where the release stood after it."""
+    actor: str = ""
+    why: str = ""
+    at_ms: int = 0
+    evidence: Mapping[str, str | int | float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Book:
+    """Everything that is known of releases at one moment."""
+
+    releases: Mapping[str, Release] = field(default_factory=lambda: MappingProxyType({}))
+    courses: Mapping[str, Course] = field(default_factory=lambda: MappingProxyType({}))
+    aliases: Mapping[str, Alias] = field(default_factory=lambda: MappingProxyType({}))
+
+    def candidate_of(self, alias: str) -> Course | None:
+        """Return the release that is on its way to an alias; None where none is."""
+        return next((c for c in self._of(alias) if c.state in CANDIDATE), None)
+
+    def standby_of(self, alias: str) -> Course | None:
+        """Return the release that was replaced last and is still warm; None where none is."""
+        warm = [c for c in self._of(alias) if c.state == "standby"]
+        return max(warm, key=lambda c: (c.since_s, c.release), default=None)
+
+    def live_of(self, alias: str) -> tuple[Course, ...]:
+        """Return the releases that answer for an alias, a canary aside."""
+        found = self.aliases.get(alias)
+        if found is None:
+            return ()
+        return tuple(c for name in found.releases if (c := self.courses.get(name)) is not None and c.state == "live")
+
+    def named_by(self, release: str, *, but: str = "") -> tuple[str, ...]:
+        """Return the aliases that lead to a release, one of them aside."""
+        return tuple(a.name for a in self.aliases.values() if a.name != but and release in a.releases)
+
+    def _of(self, alias: str) -> tuple[Course, ...]:
+        return tuple(c for c in self.courses.values() if self.releases[c.release].alias == alias)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Moved:
+    """What a move changes: written together, or not at all."""
+
+    courses: tuple[Course, ...] = ()
+    aliases: tuple[Alias, ...] = ()
+    events: tuple[Event, ...] = ()

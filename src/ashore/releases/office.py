@@ -1,0 +1,288 @@
+"""The use cases of releases and aliases. Each is one act: decided on the state, written at once, recorded."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Final
+
+from ashore.access import Actor, Acts
+from ashore.errors import Conflict, InvalidRequest
+from ashore.releases import moves, sql
+from ashore.releases.digests import content_of_parts
+from ashore.releases.model import HOSTED, Alias, Book, Course, Event, Moved, Release, Sticky
+from ashore.releases.moves import By, Way
+from ashore.releases.ports import EvaluationGate, NoGate, ReleaseWish, Workshop
+from ashore.releases.rules import MemoryFigures, check_memory, check_name, next_name
+
+if TYPE_CHECKING:
+    from ashore.access.acts import Desk
+
+RELEASE_READ: Final = "release:read"
+RELEASE_WRITE: Final = "release:write"
+MOST_REASON_CHARS: Final = 300
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Standing:
+    """A release with where it stands."""
+
+    release: Release
+    course: Course
+    weights: Mapping[str, int]
+    """By alias: the thousandths that it answers."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Open:
+    """An open act on the book."""
+
+    desk: Desk
+    book: Book
+    by: By
+
+    def write(self, moved: Moved) -> Book:
+        """Write a move, tell it to the record, and return the book after it."""
+        sql.write_moved(self.desk.connection, moved)
+        for event in moved.events:
+            self.desk.detail[f"{event.verb} {event.release}"] = event.state
+        return moves.applied(self.book, moved)
+
+
+class ReleaseOffice:
+    """Moves releases and aliases, for whoever may. Calls do a transaction each; not for an event loop.
+
+    A change is known to every process within 200 ms after the call (epoch `aliases`). When the machine dies in the
+    middle of a call, either all of it happened or nothing.
+    """
+
+    def __init__(self, acts: Acts, workshop: Workshop, gate: EvaluationGate | None = None) -> None:
+        """Make it. `gate` knows how evaluations ended; default: nothing was ever evaluated."""
+        self._acts = acts
+        self._workshop = workshop
+        self._gate = gate or NoGate()
+
+    # --- looking
+
+    def book(self, actor: Actor) -> Book:
+        """Return everything that is known of releases."""
+        with self._acts.read(actor, RELEASE_READ, "release/*") as desk:
+            return sql.load_book(desk.connection)
+
+    def standings(self, actor: Actor, *, alias: str = "") -> tuple[Standing, ...]:
+        """Return every release, or those of one alias, the newest first."""
+        book = self.book(actor)
+        if alias:
+            moves.alias_of(book, alias)
+        chosen = [r for r in book.releases.values() if not alias or r.alias == alias]
+        chosen.sort(key=lambda r: (r.created_s, r.name), reverse=True)
+        return tuple(_standing(book, release.name) for release in chosen)
+
+    def standing(self, actor: Actor, name: str) -> Standing:
+        """Return one release.
+
+        Raises:
+            NotFound: there is none of this name.
+        """
+        return _standing(self.book(actor), name)
+
+    def history(self, actor: Actor, *, alias: str = "", release: str = "", limit: int = 100) -> tuple[Event, ...]:
+        """Return what happened, the newest first. Nothing is ever forgotten."""
+        with self._acts.read(actor, RELEASE_READ, "release/*") as desk:
+            return sql.load_history(desk.connection, alias=alias, release=release, limit=max(1, min(limit, 1000)))
+
+    # --- releases
+
+    def create(self, actor: Actor, wish: ReleaseWish, *, name: str = "", override: str = "") -> Standing:
+        """Make a release. Nothing is loaded and nobody is answered by it yet.
+
+        Args:
+            actor: Who makes it.
+            wish: What it is made of, and for which alias.
+            name: Default: the alias and the next number.
+            override: Why it is made although its evaluation failed; stays with the release, and in the record.
+
+        Raises:
+            Conflict: there is a release of this name, or its evaluation failed and nothing overrides that.
+            NotFound: there is no such alias or model.
+        """
+        override = check_reason(override)
+        if name:
+            check_name(name, "a release")
+        with self._acts.look(actor) as looking:
+            looking.require(RELEASE_WRITE, f"release/{name or wish.alias}")
+            seen = sql.load_book(looking.connection)
+        alias = moves.alias_of(seen, wish.alias)
+        described = self._workshop.describe(wish, live=seen.releases[alias.releases[0]].plan)  # reads the store
+        gate = self._check_gate(described.plan.reference, override)
+        with self._act(actor, "release:create", f"release/{name or wish.alias}") as act:
+            chosen = name or next_name(wish.alias, act.book.releases)
+            release = Release(
+                name=chosen,
+                alias=wish.alias,
+                plan=replace(described.plan, alias=wish.alias, release=chosen),
+                parts=described.parts,
+                content=content_of_parts(described.parts),
+                needed_bytes=described.needed_bytes,
+                gate=gate,
+                created_s=act.by.now_s,
+                created_by=act.by.actor,
+            )
+            act.desk.detail.update(release=chosen, content=release.content, model=release.plan.reference, gate=gate)
+            moved = moves.create(act.book, release, act.by)
+            sql.insert_release(act.desk.connection, release, moved.courses[0])
+            sql.write_moved(act.desk.connection, moved)
+            return Standing(release=release, course=moved.courses[0], weights={})
+
+    def roll_out(self, actor: Actor, name: str, way: Way, *, why: str = "", seen: int | None = None) -> Standing:
+        """Send a release into shadow, canary or live; it warms up first where its hosts do not run.
+
+        Args:
+            actor: Who sends it.
+            name: The release.
+            way: Where to, and how.
+            why: Kept with the history.
+            seen: Version of the alias that the operator looked at.
+
+        Raises:
+            NotFound: there is no such release.
+            Conflict: the move is not allowed, another release is on its way, or the alias was moved meanwhile.
+            MemoryFull: there is no memory for two; both figures are told.
+        """
+        verb = "promote" if way.goal == "live" else way.goal
+        with self._act(actor, f"release:{verb}", f"release/{name}", why=why) as act:
+            moved = moves.roll_out(act.book, name, way, act.by, seen=seen)
+            if act.book.courses[name].state not in HOSTED:
+                self._check_memory(act.book, name, cold=way.cold)
+            return _standing(act.write(moved), name)
+
+    def roll_back(
+        self, actor: Actor, alias: str, *, to: str = "", why: str = "", seen: int | None = None, cold: bool = False
+    ) -> tuple[Standing, ...]:
+        """Go back: end a candidate, or lead the alias to the release before. Warm ones answer at once.
+
+        Returns the releases that answer now, or, where an earlier one has to load first, that one.
+
+        Raises:
+            NotFound: there is nothing to go back to.
+            Conflict: what was asked for has failed, or the alias was moved meanwhile.
+            MemoryFull: an earlier release has to load, and there is no memory for two.
+        """
+        with self._act(actor, "release:rollback", f"alias/{alias}", why=why) as act:
+            moved = moves.roll_back(act.book, alias, act.by, to=to, seen=seen)
+            if to and act.book.courses[to].state not in HOSTED:
+                self._check_memory(act.book, to, cold=cold)
+                warming = tuple(replace(c, cold=cold) if c.release == to else c for c in moved.courses)
+                moved = replace(moved, courses=warming)
+            book = act.write(moved)
+            if to and book.courses[to].state == "warming":
+                return (_standing(book, to),)
+            return tuple(_standing(book, name) for name in book.aliases[alias].releases)
+
+    def retire(self, actor: Actor, name: str, *, why: str = "") -> Standing:
+        """End a release that answers for nobody.
+
+        Raises:
+            Conflict: an alias leads to it, or it has ended.
+        """
+        with self._act(actor, "release:retire", f"release/{name}", why=why) as act:
+            return _standing(act.write(moves.retire(act.book, name, act.by)), name)
+
+    # --- aliases
+
+    def aliases(self, actor: Actor) -> tuple[Alias, ...]:
+        """Return every alias, by name."""
+        return tuple(alias for _, alias in sorted(self.book(actor).aliases.items()))
+
+    def alias(self, actor: Actor, name: str) -> Alias:
+        """Return one alias.
+
+        Raises:
+            NotFound: there is none of this name.
+        """
+        return moves.alias_of(self.book(actor), name)
+
+    def set_alias(
+        self,
+        actor: Actor,
+        name: str,
+        weights: Mapping[str, int],
+        *,
+        sticky: Sticky | None = None,
+        why: str = "",
+        seen: int | None = None,
+    ) -> Alias:
+        """Lead an alias to releases, in thousandths; make it where there is none.
+
+        Raises:
+            InvalidRequest: the weights do not come to 1000, or the name may not be one.
+            NotFound: there is no such release.
+            Conflict: a release is not warm, a canary runs, or the alias was moved meanwhile.
+        """
+        check_name(name, "an alias")
+        with self._act(actor, "alias:set", f"alias/{name}", why=why) as act:
+            return act.write(moves.set_alias(act.book, name, weights, act.by, sticky=sticky, seen=seen)).aliases[name]
+
+    def remove_alias(self, actor: Actor, name: str, *, why: str = "") -> None:
+        """Remove an alias that was set by hand; clients that name it are refused from then on.
+
+        Raises:
+            NotFound: there is none of this name.
+            Conflict: it belongs to a model that is served.
+        """
+        with self._act(actor, "alias:remove", f"alias/{name}", why=why) as act:
+            alias = moves.check_removable(act.book, name)
+            event = Event(
+                alias=name, release=" ".join(alias.releases), verb="remove", state="", actor=act.by.actor, why=why,
+                at_ms=act.by.now_s * 1000,
+            )  # fmt: skip
+            sql.remove_alias(act.desk.connection, name, event)
+
+    # --- pieces
+
+    @contextmanager
+    def _act(self, actor: Actor, what: str, resource: str, *, why: str = "") -> Iterator[_Open]:
+        with self._acts.write(actor, what, resource) as desk:
+            desk.require(RELEASE_WRITE, resource)
+            if why:
+                desk.detail["why"] = check_reason(why)
+            by = By(actor=actor.principal.id, now_s=desk.now_s, why=why)
+            yield _Open(desk, sql.load_book(desk.connection), by)
+
+    def _check_gate(self, reference: str, override: str) -> str:
+        verdict = self._gate.verdict(reference)
+        if verdict.outcome != "failed":
+            return verdict.outcome or "not evaluated"
+        if not override:
+            raise Conflict(
+                f"the evaluation of {reference} failed: {verdict.why}",
+                hint="--override 'WHY' makes a release of it all the same, and is recorded",
+            )
+        return f"overridden: {override}"
+
+    def _check_memory(self, book: Book, name: str, *, cold: bool) -> None:
+        release = book.releases[name]
+        live = [book.releases[c.release].needed_bytes for c in book.live_of(release.alias)]
+        figures = MemoryFigures(needed_bytes=release.needed_bytes, free_bytes=self._workshop.free_bytes())
+        check_memory(name, figures, cold=cold, gives_back_bytes=sum(live))
+
+
+def check_reason(text: str) -> str:
+    """Return why something is done, in one line.
+
+    Raises:
+        InvalidRequest: it is too long, or not one line.
+    """
+    text = text.strip()
+    if len(text) > MOST_REASON_CHARS or any(ord(one) < 32 for one in text):
+        raise InvalidRequest(
+            f"a reason of {len(text)} characters; one line of at most {MOST_REASON_CHARS} is expected", param="why"
+        )
+    return text
+
+
+def _standing(book: Book, name: str) -> Standing:
+    release = moves.release_of(book, name)
+    weights = {alias.name: alias.weight(name) for alias in book.aliases.values() if alias.weight(name)}
+    return Standing(release=release, course=book.courses[name], weights=weights)

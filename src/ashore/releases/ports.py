@@ -1,0 +1,78 @@
+"""What releases need from others: how a model would be served, what memory there is, how an evaluation ended."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from ashore.planning import ModelPlan
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReleaseWish:
+    """What a release is to be made of. Empty and zero mean: as what is live has it."""
+
+    model: str
+    """Store name, `smollm2@int4`, or `fake:echo?…`."""
+    alias: str
+    engine: str = ""
+    options: tuple[tuple[str, str | int | float | bool], ...] = ()
+    """Go to the engine unchanged."""
+    adapters: tuple[tuple[str, str], ...] = ()
+    """LoRA adapters: name and folder of each."""
+    replicas: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Described:
+    """How a model would be served, and what it is made of."""
+
+    plan: ModelPlan
+    parts: dict[str, str]
+    """Digests, as `Release.parts` says."""
+    needed_bytes: int = 0
+
+
+class Workshop(Protocol):
+    """Knows models and this machine. Calls may read the store; not for an event loop."""
+
+    def describe(self, wish: ReleaseWish, *, live: ModelPlan | None) -> Described:
+        """Return how the model would be served, with the figures of what is live where the wish leaves them open.
+
+        Raises:
+            UnknownModel, UnknownVariant: it is not in the store.
+            UnsupportedModel: no engine here takes it.
+        """
+        ...
+
+    def describe_plan(self, plan: ModelPlan) -> Described:
+        """Return what a model that was planned already is made of."""
+        ...
+
+    def free_bytes(self) -> int:
+        """Return the memory that can be used now without swapping, after limits of the container."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GateVerdict:
+    """How the evaluation of a model ended."""
+
+    outcome: str
+    """`passed`, `failed`, or empty: it was never evaluated."""
+    why: str = ""
+
+
+class EvaluationGate(Protocol):
+    """Knows whether a model is good enough. Not for an event loop."""
+
+    def verdict(self, reference: str) -> GateVerdict:
+        """Return how the evaluation of a stored model ended."""
+        ...
+
+
+class NoGate:
+    """Where nothing was ever evaluated."""
+
+    def verdict(self, reference: str) -> GateVerdict:
+        return GateVerdict(outcome="")

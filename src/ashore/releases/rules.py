@@ -1,0 +1,206 @@
+"""The rules of releases: which moves there are, who gets which release, whether there is memory for two. Pure."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from hashlib import blake2b
+from itertools import pairwise
+from types import MappingProxyType
+from typing import Final, Literal
+
+from ashore.core import human_bytes
+from ashore.errors import Conflict, InvalidRequest, MemoryFull
+from ashore.releases.model import WHOLE, ReleaseState
+
+Verb = Literal["warm", "shadow", "canary", "promote", "standby", "retire", "fail"]
+
+MOVES: Final[Mapping[Verb, frozenset[ReleaseState]]] = MappingProxyType(
+    {
+        "warm": frozenset({"created", "retired"}),
+        "shadow": frozenset({"warming", "shadow", "canary", "standby"}),
+        "canary": frozenset({"warming", "shadow", "canary", "standby"}),
+        "promote": frozenset({"warming", "shadow", "canary", "standby"}),
+        "standby": frozenset({"warming", "shadow", "canary", "live", "standby"}),
+        "retire": frozenset({"created", "warming", "shadow", "canary", "standby", "live"}),
+        "fail": frozenset({"warming", "shadow", "canary", "live", "standby"}),
+    }
+)
+"""From which states each move may be made. A live release is retired only where another one answers in its place, which
+`moves.py` sees to; a failed one goes nowhere: what failed is tried again as a new release."""
+
+LEADS_TO: Final[Mapping[Verb, ReleaseState]] = MappingProxyType(
+    {
+        "warm": "warming",
+        "shadow": "shadow",
+        "canary": "canary",
+        "promote": "live",
+        "standby": "standby",
+        "retire": "retired",
+        "fail": "failed",
+    }
+)
+SPARE_BYTES: Final = 256 << 20
+"""Left free beside a second release: buffers of its engine, and what the system needs to breathe."""
+
+_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:?=&%@/+~-]{0,199}")
+
+
+def after(release: str, state: ReleaseState, verb: Verb) -> ReleaseState:
+    """Return the state that a move leads to.
+
+    Raises:
+        Conflict: it cannot be made from here; the message says from where it can.
+    """
+    allowed = MOVES[verb]
+    if state not in allowed:
+        raise Conflict(
+            f"release {release} is {state}; {verb} needs one that is {', '.join(sorted(allowed))}",
+            hint="what failed is tried again as a new release: `ashore release create`"
+            if state == "failed"
+            else f"`ashore release show {release}` tells where it stands",
+        )
+    return LEADS_TO[verb]
+
+
+def check_name(name: str, what: str) -> str:
+    """Return a name that may stand in a header, a path and a file.
+
+    Raises:
+        InvalidRequest: it may not.
+    """
+    if not _NAME.fullmatch(name):
+        raise InvalidRequest(
+            f"{name[:60]!r} is no name for {what}",
+            hint="letters, digits and . _ : - @ / , at most 200 of them, beginning with a letter or digit",
+            param="name",
+        )
+    return name
+
+
+def next_name(alias: str, taken: Iterable[str]) -> str:
+    """Return the name of the next release of an alias: `chat-3` after `chat-2`, whatever lies between is not filled."""
+    numbers = [0]
+    for name in taken:
+        stem, _, number = name.rpartition("-")
+        if stem == alias and number.isdigit():
+            numbers.append(int(number))
+    return f"{alias}-{max(numbers) + 1}"
+
+
+def check_share(share: int, what: str) -> int:
+    """Return a share in thousandths.
+
+    Raises:
+        InvalidRequest: it is none, or nothing.
+    """
+    if not 1 <= share <= WHOLE:
+        raise InvalidRequest(
+            f"{what} is {share / 10:g} %; from 0.1 to 100 is expected", hint="--share 10 is ten percent", param="share"
+        )
+    return share
+
+
+def check_steps(share: int, steps: Sequence[int]) -> tuple[int, ...]:
+    """Return the shares of a canary that follow the first one.
+
+    Raises:
+        InvalidRequest: they do not rise.
+    """
+    line = (share, *(check_share(step, "a step") for step in steps))
+    if any(a >= b for a, b in pairwise(line)):
+        told = ", ".join(f"{step / 10:g}" for step in line)
+        raise InvalidRequest(f"the steps are {told} %; each is more than the one before", param="steps")
+    return tuple(steps)
+
+
+def check_weights(alias: str, weights: Mapping[str, int]) -> tuple[tuple[str, int], ...]:
+    """Return the weights of an alias, sorted.
+
+    Raises:
+        InvalidRequest: they do not come to 1000, or one is nothing.
+    """
+    if not weights or any(weight < 1 for weight in weights.values()) or sum(weights.values()) != WHOLE:
+        told = ", ".join(f"{name}={weight / 10:g}" for name, weight in weights.items()) or "nothing"
+        raise InvalidRequest(
+            f"alias {alias} would lead to {told}; the parts come to {sum(weights.values()) / 10:g} %, 100 are expected",
+            hint=f"`ashore alias set {alias} RELEASE`, or RELEASE=90 OTHER=10",
+            param="weights",
+        )
+    return tuple(sorted(weights.items()))
+
+
+def with_share(weights: Sequence[tuple[str, int]], release: str, share: int) -> tuple[tuple[str, int], ...]:
+    """Return weights in which a release has `share` thousandths, and the others the rest in their proportion.
+
+    With a share of 0 it is gone. Where nobody else is there, it has everything whatever was asked for.
+    """
+    others = [(name, weight) for name, weight in weights if name != release]
+    if not others:
+        return ((release, WHOLE),)
+    if share >= WHOLE:
+        return ((release, WHOLE),)
+    rest, total = WHOLE - share, sum(weight for _, weight in others)
+    scaled = [(name, weight * rest // total) for name, weight in others]
+    short = rest - sum(weight for _, weight in scaled)
+    scaled[0] = (scaled[0][0], scaled[0][1] + short)
+    kept = [(name, weight) for name, weight in scaled if weight > 0]
+    return tuple(sorted([*kept, *([(release, share)] if share else [])]))
+
+
+def choose(weights: Sequence[tuple[str, int]], key: bytes) -> str:
+    """Return the release that `key` gets. The same key gets the same one as long as the weights stand.
+
+    When a weight grows, keys come to its release and none leaves it: each release draws a number from the key, and the
+    largest of `weight / -ln(draw)` wins. Source: weighted rendezvous hashing (Schindelhauer and Schomaker 2005).
+    """
+    if len(weights) == 1:
+        return weights[0][0]
+    best, winner = -1.0, weights[0][0]
+    for name, weight in weights:
+        digest = blake2b(key, digest_size=8, key=name.encode()[:64]).digest()
+        draw = (int.from_bytes(digest, "big") + 0.5) / 2**64
+        score = weight / -math.log(draw)
+        if score > best:
+            best, winner = score, name
+    return winner
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MemoryFigures:
+    """What a second release needs, and what there is."""
+
+    needed_bytes: int
+    free_bytes: int
+
+    @property
+    def fits(self) -> bool:
+        return self.needed_bytes == 0 or self.needed_bytes + SPARE_BYTES <= self.free_bytes
+
+
+def check_memory(release: str, figures: MemoryFigures, *, cold: bool, gives_back_bytes: int = 0) -> None:
+    """Return when a release can be loaded: beside what is live, or, with `cold`, in its place.
+
+    Args:
+        release: For the message.
+        figures: Of the machine now.
+        cold: Whether what is live ends first.
+        gives_back_bytes: What that frees.
+
+    Raises:
+        MemoryFull: it cannot; both figures are in the message.
+    """
+    free = figures.free_bytes + (gives_back_bytes if cold else 0)
+    if MemoryFigures(needed_bytes=figures.needed_bytes, free_bytes=free).fits:
+        return
+    beside = "in place of what is live" if cold else "beside what is live"
+    raise MemoryFull(
+        f"release {release} needs {human_bytes(figures.needed_bytes)} and {human_bytes(SPARE_BYTES)} to spare "
+        f"{beside}; {human_bytes(free)} are free",
+        hint="use a smaller variant or fewer replicas, or free memory"
+        if cold
+        else "`--cold-standby` ends the live release first: requests wait while the new one loads, and so they do on "
+        "the way back",
+    )

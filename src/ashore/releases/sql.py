@@ -1,0 +1,134 @@
+"""Releases, aliases and their history in the state, on SQLite and Postgres."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+
+from ashore.errors import Conflict
+from ashore.releases.model import Alias, Book, Course, Event, Moved, Release
+from ashore.state import bump, execute
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+ALIASES_EPOCH: Final = "aliases"
+"""Bumped whenever an alias leads elsewhere, or a release stands elsewhere."""
+
+_json = msgspec.json.Encoder().encode
+_release = msgspec.json.Decoder(Release).decode
+_course = msgspec.json.Decoder(Course).decode
+_alias = msgspec.json.Decoder(Alias).decode
+_evidence = msgspec.json.Decoder(dict[str, str | int | float]).decode
+
+
+def load_book(connection: Connection) -> Book:
+    """Return everything that is known of releases."""
+    rows = execute(connection, "SELECT document, course FROM release ORDER BY name").mappings()
+    releases, courses = {}, {}
+    for row in rows:
+        release, course = _release(row["document"]), _course(row["course"])
+        releases[release.name], courses[release.name] = release, course
+    found = execute(connection, "SELECT document FROM release_alias ORDER BY name").mappings()
+    aliases = {alias.name: alias for alias in (_alias(row["document"]) for row in found)}
+    return Book(releases=releases, courses=courses, aliases=aliases)
+
+
+def insert_release(connection: Connection, release: Release, course: Course) -> None:
+    """Keep a new release.
+
+    Raises:
+        Conflict: there is one of this name.
+    """
+    done = execute(
+        connection,
+        "INSERT INTO release (name, alias, document, course) VALUES (:name, :alias, :document, :course) "
+        "ON CONFLICT (name) DO NOTHING",
+        name=release.name,
+        alias=release.alias,
+        document=_json(release).decode(),
+        course=_json(course).decode(),
+    ).rowcount
+    if not done:
+        raise Conflict(f"there is a release {release.name} already", hint="choose another name")
+
+
+def write_moved(connection: Connection, moved: Moved) -> None:
+    """Write what a move changed, and tell every process when the transaction commits. Nothing changed: nothing happens.
+
+    Raises:
+        Conflict: an alias is no more at the version that the move started from.
+    """
+    for course in moved.courses:
+        execute(
+            connection,
+            "UPDATE release SET course = :course WHERE name = :name",
+            name=course.release,
+            course=_json(course).decode(),
+        )
+    for alias in moved.aliases:
+        values = {"name": alias.name, "document": _json(alias).decode(), "version": alias.version}
+        if alias.version == 1:
+            statement = (
+                "INSERT INTO release_alias (name, document, version) VALUES (:name, :document, :version) "
+                "ON CONFLICT (name) DO NOTHING"
+            )
+        else:
+            statement = (
+                "UPDATE release_alias SET document = :document, version = :version "
+                "WHERE name = :name AND version < :version"
+            )
+        if not execute(connection, statement, **values).rowcount:
+            raise Conflict(f"{alias.name} was changed at the same moment", hint="look at it again")
+    for event in moved.events:
+        _append(connection, event)
+    if moved.courses or moved.aliases:
+        bump(connection, ALIASES_EPOCH)
+
+
+def remove_alias(connection: Connection, name: str, event: Event) -> None:
+    """Forget an alias; its history stays."""
+    execute(connection, "DELETE FROM release_alias WHERE name = :name", name=name)
+    _append(connection, event)
+    bump(connection, ALIASES_EPOCH)
+
+
+def load_history(connection: Connection, *, alias: str = "", release: str = "", limit: int = 100) -> tuple[Event, ...]:
+    """Return events, the newest first; of one alias or release where one is named."""
+    where = [f"{column} = :{column}" for column, value in (("alias", alias), ("release", release)) if value]
+    statement = "SELECT * FROM release_event " + (f"WHERE {' AND '.join(where)} " if where else "")
+    rows = execute(
+        connection, statement + "ORDER BY seq DESC LIMIT :most", alias=alias, release=release, most=limit
+    ).mappings()
+    return tuple(_event(row) for row in rows)
+
+
+def _append(connection: Connection, event: Event) -> None:
+    execute(
+        connection,
+        "INSERT INTO release_event (seq, at_ms, alias, release, verb, state, actor, why, evidence) "
+        "SELECT COALESCE(MAX(seq), 0) + 1, :at_ms, :alias, :release, :verb, :state, :actor, :why, :evidence "
+        "FROM release_event",
+        at_ms=event.at_ms,
+        alias=event.alias,
+        release=event.release,
+        verb=event.verb,
+        state=event.state,
+        actor=event.actor,
+        why=event.why,
+        evidence=_json(event.evidence).decode(),
+    )
+
+
+def _event(row: Any) -> Event:
+    return Event(
+        alias=row["alias"],
+        release=row["release"],
+        verb=row["verb"],
+        state=row["state"],
+        actor=row["actor"],
+        why=row["why"],
+        at_ms=int(row["at_ms"]),
+        evidence=_evidence(row["evidence"]),
+    )

@@ -1,0 +1,322 @@
+"""The use cases of releases on every database: made, rolled out, promoted, taken back; two operators at once."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from postgres_server import fresh_database
+
+from ashore.access import SYSTEM, AccountWish, Actor, Acts, KeyWish, People, Principal
+from ashore.core import ManualClock, MemoryRecorder, TenantId
+from ashore.engines import EngineOptions
+from ashore.errors import AshoreError, Conflict, InvalidRequest, MemoryFull, NotFound, PermissionDenied
+from ashore.planning import Inventory, ModelPlan, Plan
+from ashore.releases import ReleaseKeeper, ReleaseOffice, ReleaseWish, Way
+from ashore.releases.memory import MemoryWorkshop
+from ashore.releases.ports import GateVerdict
+from ashore.state import Database, open_state, read_epochs
+
+GIB = 1 << 30
+_names = itertools.count()
+
+
+class Gate:
+    def verdict(self, reference: str) -> GateVerdict:
+        bad = "bad" in reference
+        return GateVerdict(outcome="failed" if bad else "passed", why="perplexity +40 %" if bad else "")
+
+
+@dataclass
+class House:
+    database: Database
+    clock: ManualClock
+    recorder: MemoryRecorder
+    workshop: MemoryWorkshop
+
+    def __post_init__(self) -> None:
+        self.acts = Acts(self.database, self.recorder, self.clock)
+        self.office = ReleaseOffice(self.acts, self.workshop, Gate())
+        self.keeper = ReleaseKeeper(self.acts, self.workshop)
+
+    def up(self, *models: str, replaced: tuple[str, ...] = ()) -> dict[str, str]:
+        """Adopt a plan of fakes, `alias=model`; return what answers by alias."""
+        plans = tuple(
+            ModelPlan(
+                alias=one.partition("=")[0],
+                release="",
+                name=one.partition("=")[2],
+                variant="",
+                options=EngineOptions(kind="fake"),
+                replicas=1,
+                embedder=False,
+                in_store=True,
+            )
+            for one in models
+        )
+        plan = self.keeper.adopt(Plan(models=plans, inventory=Inventory(cores=2, memory_bytes=0)), replaced=replaced)
+        return {model.alias: model.release for model in plan.models}
+
+    def make(self, model: str = "fake:random", **more: str) -> str:
+        return self.office.create(SYSTEM, ReleaseWish(model=model, alias="chat"), **more).release.name
+
+    def send(self, name: str, goal: str, **more: object) -> str:
+        """Roll out, and say that the hosts have loaded."""
+        self.office.roll_out(SYSTEM, name, Way(goal=goal, **more))  # type: ignore[arg-type]
+        self.keeper.warmed(name)
+        return self.state(name)
+
+    def state(self, name: str) -> str:
+        return self.office.standing(SYSTEM, name).course.state
+
+    def weights(self, alias: str = "chat") -> dict[str, int]:
+        return dict(self.office.alias(SYSTEM, alias).weights)
+
+    def epoch(self) -> int:
+        with self.database.read() as connection:
+            return read_epochs(connection).get("aliases", 0)
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def house(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[House]:
+    clock = ManualClock(now_s=1_000_000.0)
+    url = ""
+    if request.param == "postgres":
+        url = fresh_database(request.getfixturevalue("postgres_url"), f"releases_{next(_names)}")
+    database = open_state(url, default=tmp_path / "state.db", snapshots=tmp_path / "snapshots", clock=clock)
+    try:
+        yield House(database, clock, MemoryRecorder(), MemoryWorkshop(needed={"big": 4 * GIB, "bad": 0}))
+    finally:
+        database.close()
+
+
+def test_up_makes_a_release_and_an_alias_once(house: House) -> None:
+    assert house.up("chat=fake:echo", "embed=fake:random") == {"chat": "chat-1", "embed": "embed-1"}
+    assert house.up("chat=fake:echo", "embed=fake:random") == {"chat": "chat-1", "embed": "embed-1"}
+    assert house.weights() == {"chat-1": 1000} and house.state("chat-1") == "live"
+
+
+def test_a_restart_undoes_no_promotion_and_another_file_does(house: House) -> None:
+    house.up("chat=fake:echo")
+    assert house.send(house.make(), "live") == "live"
+    assert house.up("chat=fake:echo") == {"chat": "chat-2"}
+    assert house.up("chat=fake:echo?tok_per_s=9") == {"chat": "chat-3"}
+    assert house.state("chat-2") == "retired" and house.weights() == {"chat-3": 1000}
+    assert house.up("chat=fake:echo?tok_per_s=9", replaced=("chat",)) == {"chat": "chat-4"}
+
+
+def test_from_created_to_live_and_back(house: House) -> None:
+    house.up("chat=fake:echo")
+    name = house.make()
+    assert (name, house.state(name)) == ("chat-2", "created")
+    house.office.roll_out(SYSTEM, name, Way(goal="shadow", share=100))
+    assert house.state(name) == "warming"
+    assert [one.plan.release for one in house.keeper.wanted({"chat"})] == ["chat-1", "chat-2"]
+    before = house.epoch()
+    house.keeper.warmed(name)
+    assert house.state(name) == "shadow" and house.weights() == {"chat-1": 1000} and house.epoch() > before
+    assert house.send(name, "canary", share=50, steps=(200,), step_s=60) == "canary"
+    assert house.weights() == {"chat-1": 950, "chat-2": 50}
+    assert house.send(name, "live", standby_s=600) == "live"
+    assert house.weights() == {"chat-2": 1000} and house.state("chat-1") == "standby"
+    house.office.roll_back(SYSTEM, "chat", why="users complain")
+    assert house.weights() == {"chat-1": 1000}
+    assert (house.state("chat-1"), house.state("chat-2")) == ("live", "standby")
+    told = house.office.history(SYSTEM, alias="chat")
+    assert [event.verb for event in reversed(told)] == [
+        "create", "promote", "create", "warm", "shadow", "canary", "promote", "standby", "rollback", "standby",
+    ]  # fmt: skip
+    assert told[1].why == "users complain"
+
+
+def test_an_end_of_a_candidate_leaves_the_live_one_all(house: House) -> None:
+    house.up("chat=fake:echo")
+    house.send(house.make(), "canary", share=300)
+    house.office.roll_back(SYSTEM, "chat")
+    assert house.weights() == {"chat-1": 1000} and house.state("chat-2") == "retired"
+    with pytest.raises(NotFound, match="no release that is warm"):
+        house.office.roll_back(SYSTEM, "chat")
+    house.office.roll_back(SYSTEM, "chat", to="chat-2")
+    assert house.state("chat-2") == "warming" and house.weights() == {"chat-1": 1000}
+    house.keeper.warmed("chat-2")
+    assert house.weights() == {"chat-2": 1000}
+
+
+def test_a_candidate_that_falls_has_failed_and_stays_so(house: House) -> None:
+    house.up("chat=fake:echo")
+    house.send(house.make(), "canary", share=300)
+    house.keeper.fell("chat-2", "its host was killed by SIGKILL", {"restarts": 3})
+    assert house.state("chat-2") == "failed" and house.weights() == {"chat-1": 1000}
+    assert house.office.history(SYSTEM, release="chat-2")[0].evidence["restarts"] == 3
+    assert any(act.action == "release:fell" and "SIGKILL" in str(act.detail) for act in house.recorder.acts)
+    with pytest.raises(Conflict, match="chat-2 is failed"):
+        house.office.roll_out(SYSTEM, "chat-2", Way(goal="live"))
+    with pytest.raises(Conflict, match="failed"):
+        house.office.roll_back(SYSTEM, "chat", to="chat-2")
+    house.keeper.fell("chat-1", "killed", {})
+    assert house.state("chat-1") == "live", "there is nothing else to answer"
+
+
+def test_what_is_live_and_falls_gives_way_to_the_standby(house: House) -> None:
+    house.up("chat=fake:echo")
+    house.send(house.make(), "live")
+    house.keeper.fell("chat-2", "killed", {})
+    assert house.weights() == {"chat-1": 1000}
+    assert (house.state("chat-1"), house.state("chat-2")) == ("live", "failed")
+
+
+def test_of_two_operators_one_wins_and_the_other_is_told(house: House) -> None:
+    house.up("chat=fake:echo")
+    house.send(house.make(), "live", standby_s=600)
+    third = house.make()
+    seen = house.office.alias(SYSTEM, "chat").version
+    results: list[str] = []
+
+    def operate(move: Callable[[], object]) -> None:
+        try:
+            move()
+            results.append("won")
+        except Conflict as told:
+            results.append(told.message)
+
+    threads = [
+        threading.Thread(target=operate, args=(move,))
+        for move in (
+            lambda: house.office.roll_out(SYSTEM, "chat-1", Way(goal="live"), seen=seen),
+            lambda: house.office.roll_back(SYSTEM, "chat", seen=seen),
+        )
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(result == "won" for result in results) == [False, True]
+    assert f"you saw {seen}" in next(result for result in results if result != "won")
+    house.office.roll_out(SYSTEM, third, Way(goal="shadow", share=10))
+    fourth = house.make()
+    with pytest.raises(Conflict, match="chat-3 is on its way to chat: it is warming"):
+        house.office.roll_out(SYSTEM, fourth, Way(goal="live"))
+
+
+def test_releases_do_not_change_and_bad_words_are_told(house: House) -> None:
+    house.up("chat=fake:echo")
+    assert house.make(name="chat-blue") == "chat-blue"
+    with pytest.raises(Conflict, match="do not change"):
+        house.make(name="chat-blue")
+    with pytest.raises(InvalidRequest):
+        house.make(name="two words")
+    with pytest.raises(NotFound) as unknown:
+        house.office.create(SYSTEM, ReleaseWish(model="fake:echo", alias="chta"))
+    assert "chat" in unknown.value.hint
+    for call in (house.office.standing, house.office.retire):
+        with pytest.raises(NotFound):
+            call(SYSTEM, "chat-99")
+    with pytest.raises(InvalidRequest):
+        house.office.roll_out(SYSTEM, "chat-blue", Way(goal="canary", share=0))
+    with pytest.raises(InvalidRequest, match="schedule"):
+        house.office.roll_out(SYSTEM, "chat-blue", Way(goal="canary", share=10, steps=(20,)))
+    with pytest.raises(InvalidRequest):
+        house.office.retire(SYSTEM, "chat-blue", why="x" * 301)
+    with pytest.raises(Conflict, match="answers for chat"):
+        house.office.retire(SYSTEM, "chat-1")
+
+
+def test_memory_for_two_is_planned_before_anything_starts(house: House) -> None:
+    house.workshop.free = 3 * GIB
+    house.up("chat=fake:echo")
+    name = house.make("big")
+    with pytest.raises(MemoryFull, match="chat-2 needs 4 GiB") as refused:
+        house.office.roll_out(SYSTEM, name, Way(goal="live"))
+    assert "--cold-standby" in refused.value.hint and house.state(name) == "created"
+    with pytest.raises(MemoryFull):
+        house.office.roll_out(SYSTEM, name, Way(goal="live", cold=True))
+    house.workshop.free = 5 * GIB
+    assert house.send(name, "live", cold=True) == "live"
+    assert house.state("chat-1") == "retired", "a cold standby is none"
+
+
+def test_a_failed_evaluation_stops_a_release_unless_it_is_overridden(house: House) -> None:
+    house.up("chat=fake:echo")
+    with pytest.raises(Conflict, match=r"evaluation of bad failed: perplexity \+40 %"):
+        house.make("bad")
+    name = house.make("bad", override="the customer signed")
+    assert house.office.standing(SYSTEM, name).release.gate == "overridden: the customer signed"
+    act = house.recorder.acts[-1]
+    assert act.action == "release:create" and act.detail["gate"] == "overridden: the customer signed"
+
+
+def test_aliases_by_hand(house: House) -> None:
+    house.up("chat=fake:echo")
+    house.send(house.make(), "live")
+    alias = house.office.set_alias(SYSTEM, "chat-prod", {"chat-1": 250, "chat-2": 750}, sticky="key")
+    assert alias.sticky == "key" and house.state("chat-1") == "live"
+    house.office.roll_back(SYSTEM, "chat", to="chat-1")
+    assert house.state("chat-2") == "live", "chat-prod still leads there"
+    house.office.set_alias(SYSTEM, "chat-prod", {"chat-1": 1000}, seen=1)
+    assert house.state("chat-2") == "standby"
+    with pytest.raises(Conflict, match="you saw 1"):
+        house.office.set_alias(SYSTEM, "chat-prod", {"chat-2": 1000}, seen=1)
+    with pytest.raises(Conflict, match="engine hosts"):
+        house.office.remove_alias(SYSTEM, "chat")
+    house.office.remove_alias(SYSTEM, "chat-prod")
+    with pytest.raises(NotFound):
+        house.office.alias(SYSTEM, "chat-prod")
+
+
+def test_the_authority_decides_on_the_state(house: House) -> None:
+    house.up("chat=fake:echo")
+    people = People(house.acts)
+    for user, role in (("owner", "model-owner"), ("dev", "developer")):
+        people.create_account(SYSTEM, AccountWish(id=user, roles=(role,), key=KeyWish()))
+    owner, dev = (Actor(principal=Principal(id=u, tenant=TenantId("default"))) for u in ("owner", "dev"))
+    house.office.create(owner, ReleaseWish(model="fake:random", alias="chat"))
+    for refused in (
+        lambda: house.office.create(dev, ReleaseWish(model="fake:random", alias="chat")),
+        lambda: house.office.roll_out(dev, "chat-2", Way(goal="live")),
+        lambda: house.office.roll_back(dev, "chat"),
+        lambda: house.office.standings(dev),
+        lambda: house.office.set_alias(dev, "x", {"chat-1": 1000}),
+    ):
+        with pytest.raises(PermissionDenied):
+            refused()
+    assert house.state("chat-2") == "created"
+
+
+def test_nothing_of_a_move_is_kept_when_it_breaks_off(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The machine dies at each write of a promotion in turn: afterwards all of it is there, or nothing."""
+    from ashore.releases import sql
+
+    house.up("chat=fake:echo")
+    house.send(house.make(), "shadow", share=10)
+    real, count = sql.execute, 0
+    for dies_at in range(1, 40):
+        count = 0
+
+        def counted(*args: object, **values: object) -> object:
+            nonlocal count
+            count += 1
+            if count == dies_at:  # noqa: B023 - called inside this turn of the loop
+                raise Dies
+            return real(*args, **values)  # type: ignore[arg-type]
+
+        monkeypatch.setattr(sql, "execute", counted)
+        try:
+            house.office.roll_out(SYSTEM, "chat-2", Way(goal="live"))
+        except Dies:
+            monkeypatch.setattr(sql, "execute", real)
+            assert house.weights() == {"chat-1": 1000}
+            assert (house.state("chat-1"), house.state("chat-2")) == ("live", "shadow")
+            continue
+        break
+    monkeypatch.setattr(sql, "execute", real)
+    assert dies_at > 5 and house.weights() == {"chat-2": 1000} and house.state("chat-1") == "standby"
+
+
+class Dies(AshoreError):
+    """The machine is gone."""
+
+    code = "dies"
