@@ -6,6 +6,7 @@ a release is (it is told which digests to keep), and to load weights that can ru
 
 from ashore.store.catalog import Catalog, CatalogEntry
 from ashore.store.conversion.bf16 import read_tensors
+from ashore.store.conversion.ggufmeta import read_gguf_meta
 from ashore.store.conversion.safetensorsgguf import convert_safetensors_to_gguf
 from ashore.store.model import TEXT_FILES, StoredFile, StoredModel
 from ashore.store.ports import FileSource, ManifestRemote, Origin, Source
@@ -44,6 +45,7 @@ __all__ = [
     "is_source",
     "open_source",
     "parse_reference",
+    "read_gguf_meta",
     "read_tensors",
     "silent",
     "versions_of",
