@@ -82,7 +82,8 @@ class Seat:
             while candidate.connected:
                 self._look.clear()
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._look.wait(), LOOK_EVERY_S)
+                    async with asyncio.timeout(LOOK_EVERY_S):  # `wait_for` of Python 3.11 can lose a cancellation
+                        await self._look.wait()
             log.warning("replica %s is gone", self.socket)
             await self._drop()
             self._changed()
