@@ -11,6 +11,7 @@ from ashore.audit.content import SUBJECTS_EPOCH, ContentSealer, MemorySubjectKey
 from ashore.audit.digests import Digester, digest_key
 from ashore.audit.export import Format as ExportFormat
 from ashore.audit.export import Manifest, verify_export
+from ashore.audit.forms import NoteForm
 from ashore.audit.launch import DIGEST_KEY, AuditLink, open_command_log, open_log
 from ashore.audit.log import AuditLog, Durability, LogOptions, LogStats
 from ashore.audit.model import ChainName, Head, Kind, Record, RequestNote
@@ -56,6 +57,7 @@ __all__ = [
     "MemoryArchive",
     "MemorySubjectKeys",
     "Notary",
+    "NoteForm",
     "Problem",
     "PublicKey",
     "Query",

@@ -42,6 +42,15 @@ def encode(record: Record) -> bytes:
     return line if line.isascii() else _escape_hidden(line)
 
 
+def encode_text(text: str) -> bytes:
+    """Return one text as it stands in a record."""
+    try:
+        value = _encode(text)
+    except UnicodeEncodeError:
+        value = _encode(text.encode("utf-8", "backslashreplace").decode())
+    return value if value.isascii() else _escape_hidden(value)
+
+
 def decode(line: bytes) -> Record:
     """Return the record in a line.
 
@@ -56,8 +65,7 @@ def decode(line: bytes) -> Record:
 
 def needle(name: str, value: str) -> bytes:
     """Return the bytes that stand in the line of every record whose field `name` is `value`."""
-    found = b'"%s":%s' % (name.encode(), _encode(value.encode("utf-8", "backslashreplace").decode()))
-    return found if found.isascii() else _escape_hidden(found)
+    return b'"%s":%s' % (name.encode(), encode_text(value))
 
 
 def short(text: str) -> str:

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from ashore.audit.digests import Digester
+from ashore.audit.forms import NoteForm
 from ashore.audit.model import Head, RequestNote
 from ashore.audit.writer import ChainWriter, Draft, Sealer
 from ashore.core import Act
@@ -148,6 +149,10 @@ class AuditLog:
         """Take one request. Returns at once."""
         self._put(note)
 
+    def repeat(self, form: NoteForm, request_id: str) -> None:
+        """Take one request that a kept answer was given to. Returns at once."""
+        self._enqueue(Draft(self._clock_ns() // 1000, _monotonic_ns() // 1000, form, request_id))
+
     def check(self) -> None:
         """Return when requests may be answered: what they do can be recorded.
 
@@ -171,7 +176,8 @@ class AuditLog:
         waiter: Future[None] = Future()
         self._enqueue(waiter)
         try:
-            await asyncio.wait_for(asyncio.wrap_future(waiter), timeout_s)
+            async with asyncio.timeout(timeout_s):
+                await asyncio.wrap_future(waiter)
         except TimeoutError as fault:
             raise self._late(timeout_s) from fault
 

@@ -13,8 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Protocol
 
+import msgspec
+
 from ashore.audit.canonical import encode
 from ashore.audit.chain import MerkleTree, linked
+from ashore.audit.forms import NoteForm
 from ashore.audit.model import FORMAT, ChainName, Head, Record, RequestNote, Sealed
 from ashore.audit.records import act_record, chain_record, jumped, request_record
 from ashore.audit.segments import chain_folder, read_tail, segment_path
@@ -39,14 +42,15 @@ class Sealer(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class Draft:
+class Draft(msgspec.Struct, frozen=True, gc=False):
     """Something to be recorded, with the moment at which it was told."""
 
     at_us: int
     mono_us: int
-    what: RequestNote | Act | tuple[str, dict[str, str | int]]
+    what: RequestNote | NoteForm | Act | tuple[str, dict[str, str | int]]
     """The last form is what the writer says of its chain: action and detail."""
+    request_id: str = ""
+    """Of a `NoteForm`, which has a blank for it."""
 
 
 @dataclass(slots=True)
@@ -59,6 +63,18 @@ class _Cursor:
     reference: Record | None
     """Whose time those behind it are compared with, so that small steps of the clock do not add up unseen: the first of
     a segment, or the last jump."""
+
+    def begins(self, mono_us: int) -> bool:
+        """Return whether a record of this moment is the next that others are compared with."""
+        return self.reference is None or mono_us < self.reference.mono_us
+
+    def take(self, body: bytes, *, leaf: bool = True) -> tuple[bytes, ...]:
+        """Go on behind a record; return the pieces of its line."""
+        self.hash = linked(self.hash, body)
+        self.seq += 1
+        if leaf:
+            self.tree.add(self.hash)
+        return self.hash.hex().encode(), b" ", body, b"\n"
 
 
 class ChainWriter:
@@ -184,11 +200,23 @@ class ChainWriter:
         for count, draft in enumerate(drafts):
             if not count % YIELD_EVERY and count:
                 time.sleep(0)
-            jump_us = jumped(cursor.reference, at_us=draft.at_us, mono_us=draft.mono_us)
+            at_us, mono_us = draft.at_us, draft.mono_us
+            jump_us = jumped(cursor.reference, at_us=at_us, mono_us=mono_us)
             if jump_us and not _frames(draft):
                 detail: dict[str, str | int] = {"by_us": jump_us}
-                yield _line(self._record(Draft(draft.at_us, draft.mono_us, ("clock:jump", detail)), cursor), cursor)
-            yield _line(self._record(draft, cursor), cursor)
+                yield from self._told(Draft(at_us, mono_us, ("clock:jump", detail)), cursor)
+            form = draft.what
+            if isinstance(form, NoteForm) and not cursor.begins(mono_us):
+                seq = cursor.seq + 1
+                yield from cursor.take(form.line(draft.request_id, seq=seq, at_us=at_us, mono_us=mono_us))
+            else:
+                yield from self._told(draft, cursor)
+
+    def _told(self, draft: Draft, cursor: _Cursor) -> tuple[bytes, ...]:
+        record = self._record(draft, cursor)
+        if record.action == "clock:jump" or cursor.begins(record.mono_us):
+            cursor.reference = record
+        return cursor.take(encode(record), leaf=record.action != CLOSE)
 
     def _record(self, draft: Draft, cursor: _Cursor) -> Record:
         seq, at_us, mono_us, what = cursor.seq + 1, draft.at_us, draft.mono_us, draft.what
@@ -197,6 +225,9 @@ class ChainWriter:
             if what.content is not None and self._sealer is not None:
                 content = self._sealer.seal(what.principal, *what.content)
             return request_record(what, seq=seq, at_us=at_us, mono_us=mono_us, content=content)
+        if isinstance(what, NoteForm):
+            note = msgspec.structs.replace(what.note, request_id=draft.request_id)
+            return request_record(note, seq=seq, at_us=at_us, mono_us=mono_us)
         if isinstance(what, Act):
             return act_record(what, seq=seq, at_us=at_us, mono_us=mono_us)
         return chain_record(what[0], what[1], seq=seq, at_us=at_us, mono_us=mono_us)
@@ -249,17 +280,6 @@ class ChainWriter:
         if self._lock >= 0:
             os.close(self._lock)
             self._lock = -1
-
-
-def _line(record: Record, cursor: _Cursor) -> bytes:
-    body = encode(record)
-    cursor.hash = linked(cursor.hash, body)
-    cursor.seq = record.seq
-    if cursor.reference is None or record.action == "clock:jump" or record.mono_us < cursor.reference.mono_us:
-        cursor.reference = record
-    if record.action != CLOSE:
-        cursor.tree.add(cursor.hash)
-    return b"%s %s\n" % (cursor.hash.hex().encode(), body)
 
 
 def _frames(draft: Draft) -> bool:

@@ -12,7 +12,7 @@ from typing import Protocol
 
 from ashore.access import Principal
 from ashore.access.budgets import Standing
-from ashore.audit import RequestNote
+from ashore.audit import NoteForm, RequestNote
 from ashore.cache import KeptAnswer
 from ashore.serving.model import GenerationRequest, ServingEvent
 
@@ -172,6 +172,10 @@ class Auditor(Protocol):
         """Take a note. Returns at once; writing is the auditor's business."""
         ...
 
+    def repeat(self, form: NoteForm, request_id: str) -> None:
+        """Take the note of a request that got a finished response, which the form has but for its id. Returns at once."""
+        ...
+
     async def durable(self, timeout_s: float = 5.0) -> None:
         """Return when everything noted before is on disk.
 
@@ -272,6 +276,9 @@ class Tally:
     def note(self, note: RequestNote) -> None:
         what = (note.outcome, note.cache)
         self.outcomes[what] = self.outcomes.get(what, 0) + 1
+
+    def repeat(self, form: NoteForm, request_id: str) -> None:
+        self.note(form.note)
 
     async def durable(self, timeout_s: float = 5.0) -> None:
         return None

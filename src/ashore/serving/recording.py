@@ -8,7 +8,7 @@ from typing import Final, Literal
 import msgspec
 
 from ashore.access import Principal
-from ashore.audit import RequestNote
+from ashore.audit import NoteForm, RequestNote
 from ashore.cache import Ready
 from ashore.core import Clock, RequestId
 from ashore.errors import AshoreError
@@ -159,14 +159,30 @@ def prompt_bytes(request: GenerationRequest) -> bytes:
     return asked.encode("utf-8", "surrogatepass") if isinstance(asked, str) else _safe_json(asked)
 
 
-def repeated_note(
-    told: object, ready: Ready, request_id: RequestId, principal: Principal, arrival: Arrival
-) -> RequestNote:
-    """Return the note of a request that gets a finished response: what was noted of the first one, for this one."""
-    if isinstance(told, RequestNote):
+class Told:
+    """What was noted of the answer in a finished response, and the form of the next notes of it."""
+
+    __slots__ = ("_for", "_form", "_note")
+
+    def __init__(self, note: RequestNote | None) -> None:
+        self._note = note
+        self._for: tuple[Principal, str, str] | None = None
+        self._form: NoteForm | None = None
+
+    def form(self, ready: Ready, principal: Principal, arrival: Arrival) -> NoteForm:
+        """Return the form for whoever asks now: mostly the same client by the same road as the time before."""
+        asked = (principal, arrival.origin, arrival.route)
+        if self._form is None or self._for != asked:
+            self._for, self._form = asked, NoteForm(self._noted(ready, principal, arrival))
+        return self._form
+
+    def _noted(self, ready: Ready, principal: Principal, arrival: Arrival) -> RequestNote:
+        note = self._note or RequestNote(
+            request_id="", principal="", tenant="", alias=ready.alias, release=ready.release, outcome="", cache=""
+        )
         return msgspec.structs.replace(
-            told,
-            request_id=request_id,
+            note,
+            request_id="",
             principal=principal.id,
             tenant=principal.tenant,
             outcome="answered",
@@ -176,19 +192,8 @@ def repeated_note(
             route=arrival.route,
             latency_ms=0.0,
             error_code="",
+            content=None,
         )
-    return RequestNote(
-        request_id=request_id,
-        principal=principal.id,
-        tenant=principal.tenant,
-        alias=ready.alias,
-        release=ready.release,
-        outcome="answered",
-        cache=ready.label,
-        key=principal.key_id,
-        origin=arrival.origin,
-        route=arrival.route,
-    )
 
 
 def _safe_json(value: object) -> bytes:

@@ -33,7 +33,7 @@ from ashore.serving.models import LoadedModel, ModelCard
 from ashore.serving.orders import check_features
 from ashore.serving.prompt import INLINE_CHARS, num_chars, prompt_ids
 from ashore.serving.recommended import with_recommended
-from ashore.serving.recording import Watch, prompt_bytes, repeated_note
+from ashore.serving.recording import Told, Watch, prompt_bytes
 from ashore.serving.replicas import ReplicaFactory
 from ashore.serving.roster import Roster, TextLoader
 from ashore.serving.scoring import check_scores
@@ -446,7 +446,9 @@ class ServingService:
         self._authorise(principal, ready.alias)
         if not self._guards.budgets.charge_hit_now(principal, ready.alias, ready.tokens):
             return None
-        auditor.note(repeated_note(ready.told, ready, request_id, principal, arrival))
+        told = ready.told
+        assert isinstance(told, Told)
+        auditor.repeat(told.form(ready, principal, arrival), request_id)
         self._metrics.add("ashore_cache_lookups", 1, ready.alias, ready.label)
         return ready
 
@@ -483,7 +485,7 @@ class ServingService:
                 label=started.cache,
                 stored_at_s=self._clock.now_s() - started.age_s,
                 expires_at_s=started.good_until_s,
-                told=None if started.receipt is None else started.receipt.note,
+                told=Told(None if started.receipt is None else started.receipt.note),
                 tokens=started.prompt_tokens + completion_tokens,
             ),
         )
