@@ -173,7 +173,7 @@ class Auditor(Protocol):
         ...
 
     def repeat(self, form: NoteForm, request_id: str) -> None:
-        """Take the note of a request that got a finished response, which the form has but for its id. Returns at once."""
+        """Take the note of a request that got a finished response, which the form has but for its id."""
         ...
 
     async def durable(self, timeout_s: float = 5.0) -> None:
