@@ -6,6 +6,7 @@
         ContextTooLong  400           PayloadTooLarge 413  HeadersTooLarge 431   RequestTimeout 408
         NotFound        404           UnknownModel 404   UnknownVariant 404   UnknownRoute 404   MethodNotAllowed 405
         InvalidSpec     400           UnsafeWeights 400  UnsupportedModel 400  LicenceNotAccepted 403   Conflict 409
+        TrainingDiverged 400          BrokenData 400
       DeniedError                   an administrator grants the right      exit 5
         Unauthenticated 401           PermissionDenied 403     TooManyAttempts 429   PersonalDataBlocked 403
       CapacityError                 wait, or add machines                  exit 3
@@ -163,6 +164,18 @@ class UnsupportedModel(UserError):
     """No engine here takes this architecture or file."""
 
     code = "unsupported_model"
+
+
+class BrokenData(UserError):
+    """A line of a data file is not what the file's form asks for."""
+
+    code = "broken_data"
+
+
+class TrainingDiverged(UserError):
+    """The loss of a training run is no number any more."""
+
+    code = "training_diverged"
 
 
 class LicenceNotAccepted(UserError):

@@ -1,8 +1,31 @@
-"""Training: checkpoints in and out of the store.
+"""Training: what changes weights by gradients, and checkpoints in and out of the store.
 
-Owns what changes weights by gradients. Refuses to know how a variant is quantised or judged, and who may use it.
+Owns the loop that fine-tuning, healing and distilling go through, its data, and adapters. Refuses to know how a variant
+is quantised or judged, and who may use it.
 """
 
+from ashore.training.batches import Batch, BatchSource, Corpus, PackedBatches, make_corpus
 from ashore.training.checkpoints import load_checkpoint, save_checkpoint
+from ashore.training.loop import LoopOptions, LoopResult, Loss, StepReport, Watcher, mean_loss, train
+from ashore.training.losses import answer_loss, hidden_states
+from ashore.training.runstate import RunState
 
-__all__ = ["load_checkpoint", "save_checkpoint"]
+__all__ = [
+    "Batch",
+    "BatchSource",
+    "Corpus",
+    "LoopOptions",
+    "LoopResult",
+    "Loss",
+    "PackedBatches",
+    "RunState",
+    "StepReport",
+    "Watcher",
+    "answer_loss",
+    "hidden_states",
+    "load_checkpoint",
+    "make_corpus",
+    "mean_loss",
+    "save_checkpoint",
+    "train",
+]

@@ -1,0 +1,299 @@
+"""The loop that every kind of training goes through: fine-tuning, healing, distilling.
+
+It owns steps, schedule, clipping, progress, and where a run stands; what is minimised is the caller's `Loss`, and what
+it sees the caller's `BatchSource`. Equal arguments and seed give equal parameters, bit for bit, on one machine with one
+number of threads, whether or not the run was interrupted in between.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
+
+from ashore.core import Clock, SystemClock
+from ashore.errors import TrainingDiverged
+from ashore.training.attention import packed_attention
+from ashore.training.batches import Batch, BatchSource
+from ashore.training.runstate import Checkpoint, Position, RunState
+from ashore.training.schedule import next_checkpoint_s, rate_share
+
+Precision = Literal["float32", "bfloat16"]
+StoppedBy = Literal["end", "time", "request"]
+
+
+class Loss(Protocol):
+    """What is minimised."""
+
+    def __call__(self, model: Any, batch: Batch) -> Any:
+        """Return the loss of a row as a scalar tensor with its graph: the *sum* over the row's targets.
+
+        The loop divides by the targets of the whole step, so that how examples are packed changes nothing. Whatever is
+        random comes from torch's own generator, whose state is part of a checkpoint.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoopOptions:
+    """How a run is driven. Everything but `max_seconds` changes what comes out of it."""
+
+    learning_rate: float
+    """The highest of the schedule."""
+    warmup_share: float = 0.05
+    final_share: float = 0.1
+    weight_decay: float = 0.0
+    betas: tuple[float, float] = (0.9, 0.999)
+    max_gradient_norm: float = 1.0
+    """Gradients of a step are scaled down to this length; 0: never."""
+    seed: int = 0
+    precision: Precision = "float32"
+    """Of the products; parameters that are trained, and sums, stay in float32."""
+    gradient_checkpointing: bool = False
+    """Keep only the inputs of each layer and compute the rest again: about a third slower, far less memory."""
+    max_seconds: float = 0.0
+    """Stop, with a checkpoint, after this time; 0: never."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepReport:
+    """What a step has to say."""
+
+    step: int
+    """Steps that are done, from 1."""
+    num_steps: int
+    tokens: int
+    """Tokens seen since the beginning of the run."""
+    loss: float
+    """Of this step, per target, in nats for cross-entropy."""
+    learning_rate: float
+    gradient_norm: float
+    """Before clipping."""
+    tok_per_s: float
+    """Of this process, from its first step."""
+    eta_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoopResult:
+    """How a run, or the part of it until it stopped, went."""
+
+    steps: int
+    tokens: int
+    seconds: float
+    """Of all processes that had a part in it, loading apart."""
+    losses: tuple[float, ...] = field(repr=False)
+    """Of each step from the first, per target."""
+    stopped_by: StoppedBy
+    resumed_at: int
+    """Step from which this process went on; 0: it began."""
+
+
+Watcher = Callable[[StepReport], None]
+
+
+def train(
+    model: Any,
+    source: BatchSource,
+    loss: Loss,
+    options: LoopOptions,
+    *,
+    state: RunState | None = None,
+    watch: Watcher = lambda report: None,
+    stop: Callable[[], bool] = lambda: False,
+    clock: Clock | None = None,
+) -> LoopResult:
+    """Train the parameters of `model` that require a gradient, in place, and return how it went.
+
+    Where `state` holds a checkpoint the run goes on from it. A run that reached its end has a checkpoint of its end, so
+    that whatever comes after (merging, saving) may be tried again; deleting it is the caller's.
+
+    Args:
+        model: A `PreTrainedModel`; for adapters the one that peft put them into.
+        source: The data.
+        loss: What is minimised.
+        options: How.
+        state: Where checkpoints are kept; None: nowhere.
+        watch: Called after each step.
+        stop: Asked after each step; where it says yes, the run stops with a checkpoint.
+        clock: For tests.
+
+    Raises:
+        TrainingDiverged: the loss or the gradient is not a number. The last checkpoint is from before.
+        Conflict: `state` belongs to a run with other facts. DiskFull: a checkpoint could not be written.
+    """
+    import torch
+
+    run = _Run(model, source, loss, options, clock or SystemClock())
+    torch.manual_seed(options.seed)
+    found = state.load() if state else None
+    if found is not None:
+        run.restore(found)
+    resumed_at, saved_at = run.step, run.step if found else -1
+    started_s = last_save_s = run.clock.monotonic_s()
+    save_cost_s = 0.0
+    stopped_by: StoppedBy = "end"
+    model.train()
+    with packed_attention(model), _activations(model, options.gradient_checkpointing):
+        while run.step < source.num_steps:
+            watch(run.advance())
+            now_s = run.clock.monotonic_s()
+            if stop():
+                stopped_by = "request"
+                break
+            if options.max_seconds and now_s - started_s >= options.max_seconds and run.step < source.num_steps:
+                stopped_by = "time"
+                break
+            if state and now_s - last_save_s >= next_checkpoint_s(save_cost_s):
+                state.save(run.position(), run.tensors())
+                saved_at, last_save_s = run.step, run.clock.monotonic_s()
+                save_cost_s = last_save_s - now_s
+    if state and saved_at != run.step:
+        state.save(run.position(), run.tensors())
+    model.eval()
+    return LoopResult(
+        steps=run.step,
+        tokens=run.tokens,
+        seconds=run.seconds,
+        losses=tuple(run.losses),
+        stopped_by=stopped_by,
+        resumed_at=resumed_at,
+    )
+
+
+def mean_loss(model: Any, batches: Iterable[Batch], loss: Loss, precision: Precision = "float32") -> float:
+    """Return the loss per target over `batches`, nothing being learned or drawn from the generator."""
+    import torch
+
+    total, targets = 0.0, 0
+    was_training = model.training
+    model.eval()
+    with torch.no_grad(), packed_attention(model), _products(precision):
+        for batch in batches:
+            total += float(loss(model, batch))
+            targets += batch.num_targets
+    model.train(was_training)
+    return total / max(1, targets)
+
+
+class _Run:
+    """What changes from step to step."""
+
+    def __init__(self, model: Any, source: BatchSource, loss: Loss, options: LoopOptions, clock: Clock) -> None:
+        import torch
+
+        self.model, self.source, self.loss, self.options, self.clock = model, source, loss, options, clock
+        self.parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
+        decayed = [p for p in self.parameters.values() if p.ndim >= 2]
+        others = [p for p in self.parameters.values() if p.ndim < 2]
+        self.optimizer = torch.optim.AdamW(
+            [{"params": decayed, "weight_decay": options.weight_decay}, {"params": others, "weight_decay": 0.0}],
+            lr=options.learning_rate,
+            betas=options.betas,
+            fused=True,
+        )
+        self.step, self.tokens, self.seconds = 0, 0, 0.0
+        self.losses: list[float] = []
+        self._here_s, self._here_tokens, self._here_steps = 0.0, 0, 0
+
+    def advance(self) -> StepReport:
+        """Do one step."""
+        import torch
+
+        begun_s = self.clock.monotonic_s()
+        batches = self.source.batches(self.step)
+        num_targets = sum(batch.num_targets for batch in batches)
+        total = 0.0
+        for batch in batches:
+            with _products(self.options.precision):
+                loss = self.loss(self.model, batch)
+            (loss / num_targets).backward()
+            total += float(loss.detach())
+        rate = self.options.learning_rate * rate_share(
+            self.step,
+            num_steps=self.source.num_steps,
+            warmup_share=self.options.warmup_share,
+            final_share=self.options.final_share,
+        )
+        limit = self.options.max_gradient_norm or float("inf")
+        norm = float(torch.nn.utils.clip_grad_norm_(self.parameters.values(), limit, foreach=False))
+        self._require_numbers(total / num_targets, norm, rate)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        return self._account(batches, total / num_targets, norm, rate, self.clock.monotonic_s() - begun_s)
+
+    def _account(self, batches: Iterable[Batch], loss: float, norm: float, rate: float, took_s: float) -> StepReport:
+        tokens = sum(batch.num_tokens for batch in batches)
+        self.step, self.tokens, self.seconds = self.step + 1, self.tokens + tokens, self.seconds + took_s
+        self._here_s, self._here_tokens, self._here_steps = (
+            self._here_s + took_s, self._here_tokens + tokens, self._here_steps + 1,
+        )  # fmt: skip
+        self.losses.append(loss)
+        return StepReport(
+            step=self.step,
+            num_steps=self.source.num_steps,
+            tokens=self.tokens,
+            loss=loss,
+            learning_rate=rate,
+            gradient_norm=norm,
+            tok_per_s=self._here_tokens / max(self._here_s, 1e-9),
+            eta_s=self._here_s / self._here_steps * (self.source.num_steps - self.step),
+        )
+
+    def _require_numbers(self, loss: float, norm: float, rate: float) -> None:
+        if not (abs(loss) < float("inf") and norm < float("inf")):
+            raise TrainingDiverged(
+                f"step {self.step + 1} of {self.source.num_steps}: loss {loss:g}, length of the gradient {norm:g}",
+                hint=f"give a lower learning rate (it was {rate:.2g} here), or look for broken examples in the data",
+            )
+
+    def position(self) -> Position:
+        return Position(step=self.step, tokens=self.tokens, seconds=self.seconds, losses=tuple(self.losses))
+
+    def tensors(self) -> dict[str, Any]:
+        """Return all that the next step depends on."""
+        import torch
+
+        tensors = {"generator": torch.get_rng_state()}
+        for name, parameter in self.parameters.items():
+            tensors[f"parameter/{name}"] = parameter.detach()
+            for moment, value in self.optimizer.state.get(parameter, {}).items():
+                tensors[f"{moment}/{name}"] = value
+        return tensors
+
+    def restore(self, found: Checkpoint) -> None:
+        import torch
+
+        with torch.no_grad():
+            for name, parameter in self.parameters.items():
+                parameter.copy_(found.tensors[f"parameter/{name}"])
+                moments = {m: found.tensors.get(f"{m}/{name}") for m in ("step", "exp_avg", "exp_avg_sq")}
+                if all(value is not None for value in moments.values()):
+                    self.optimizer.state[parameter] = moments
+        torch.set_rng_state(found.tensors["generator"])
+        self.step, self.tokens, self.seconds = found.position.step, found.position.tokens, found.position.seconds
+        self.losses = list(found.position.losses)
+
+
+def _products(precision: Precision) -> Any:
+    import torch
+
+    return torch.autocast("cpu", dtype=torch.bfloat16) if precision == "bfloat16" else nullcontext()
+
+
+@contextmanager
+def _activations(model: Any, only_inputs: bool) -> Iterator[None]:
+    """Keep only the inputs of each layer for the backward pass, where asked to, while the block runs."""
+    if not only_inputs:
+        yield
+        return
+    newer = hasattr(model, "activation_checkpointing_enable")  # from transformers 5.24 on
+    word = "activation_checkpointing" if newer else "gradient_checkpointing"
+    getattr(model, f"{word}_enable")({"use_reentrant": False})
+    try:
+        yield
+    finally:
+        getattr(model, f"{word}_disable")()
