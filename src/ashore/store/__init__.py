@@ -8,6 +8,7 @@ from ashore.store.catalog import Catalog, CatalogEntry
 from ashore.store.conversion.bf16 import read_tensors
 from ashore.store.conversion.ggufmeta import read_gguf_meta
 from ashore.store.conversion.safetensorsgguf import convert_safetensors_to_gguf
+from ashore.store.diskerrors import disk_errors
 from ashore.store.model import TEXT_FILES, StoredFile, StoredModel
 from ashore.store.ports import FileSource, ManifestRemote, Origin, Source
 from ashore.store.progress import Progress, silent
@@ -41,6 +42,7 @@ __all__ = [
     "VerifyReport",
     "convert_safetensors_to_gguf",
     "data_used",
+    "disk_errors",
     "find_data",
     "is_source",
     "open_source",

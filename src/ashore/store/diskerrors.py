@@ -15,11 +15,11 @@ from ashore.errors import DiskFull, EnvironmentFault
 
 @contextmanager
 def disk_errors(where: Path) -> Iterator[None]:
-    """Turn "no space left" and "quota exceeded" into `DiskFull`, and "read-only" and the like into plain words."""
+    """Turn "no space left" and quotas that are used up into `DiskFull`, and "read-only" and the like into plain words."""
     try:
         yield
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             raise DiskFull(
                 f"the disk of {where} is full: {free_text(where)}",
                 hint="free some room (`ashore model gc` may help) and give the same command again; it resumes",

@@ -1,0 +1,10 @@
+"""Distillation: a smaller model learns what a larger one says.
+
+Owns the teacher's log-probabilities on disk, how a student is cut out of a teacher, and what it is taught by. Refuses
+the steps of training themselves (`training`) and judging the student (`evaluation`).
+"""
+
+from ashore.optimize.distilling.logitstore import LogitReader, LogitWriter, StoreKey
+from ashore.optimize.distilling.toprows import TopRows, decode_rows, encode_rows, top_rows
+
+__all__ = ["LogitReader", "LogitWriter", "StoreKey", "TopRows", "decode_rows", "encode_rows", "top_rows"]
