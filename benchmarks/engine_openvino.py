@@ -2,7 +2,7 @@
 
     python benchmarks/engine_openvino.py OURS [--peer FOLDER] [--json FILE] [--rounds 5] [--quick]
 
-OURS is a folder made by `prepare_int8`. The peer runs on FOLDER where given (an INT8 model without fused projections,
+OURS is the folder of a variant `int8`. The peer runs on FOLDER where given (an INT8 model without fused projections,
 as GenAI's users make it) and on OURS itself. Ratios above 1 mean that ours is faster. Times include everything from
 `submit` to the last event; 64 new tokens a sequence, greedy, stop tokens ignored.
 """

@@ -20,7 +20,9 @@ from ashore.settings import Home, Settings
 
 if TYPE_CHECKING:
     from ashore.cache import CachePolicy
-    from ashore.engines import ModelFiles
+    from ashore.core import EngineKind
+    from ashore.engines import ModelFiles, Rounded, Rounder, Samples
+    from ashore.optimize import Quantiser, QuantizePlan, Rebuilder
     from ashore.planning import Inventory, ModelFacts, ModelPlan, Plan, Tuned, Wish
     from ashore.privacy import Privacy
     from ashore.sealing import KeyInMemory, KeyKeeper
@@ -38,6 +40,12 @@ PREPARED_VARIANTS = (INT8, "fp16", Q8_0)
 half or full precision, for llama.cpp."""
 FAKE = "fake:"
 RECORD_TIMEOUT_S = 10.0
+KV_BLOCK = 32
+"""Tokens that the CPU engine keeps together: a text takes whole ones."""
+
+
+def _quietly(stage: str, share: float) -> None:
+    """For callers that show no progress."""
 
 
 def build_store(
@@ -289,33 +297,95 @@ def make_ready(store: ModelStore, name: str) -> StoredModel:
 
 
 def prepare_variant(
-    store: ModelStore, parent: StoredModel, variant: str, *, told: Callable[[str, float], None] | None = None
+    store: ModelStore, parent: StoredModel, variant: str, *, told: Callable[[str, float], None] = _quietly
 ) -> StoredModel:
     """Return `parent@variant`, made now if it is absent; `told` hears each step and the part that is behind it.
 
     Raises:
         UnknownVariant: it is absent, and not one of `PREPARED_VARIANTS`.
     """
-    try:
+    if variant not in PREPARED_VARIANTS:
         return store.resolve(f"{parent.name}@{variant}")
-    except UnknownVariant:
-        if variant not in PREPARED_VARIANTS:
-            raise
-    from ashore.engines.openvino.prepare import prepare_fp16, prepare_int8
-    from ashore.engines.tuning import prepare_q8_0
+    return quantiser(store).prepare(parent, variant, told=told)
 
-    make = {INT8: prepare_int8, Q8_0: prepare_q8_0}.get(variant, prepare_fp16)
-    to_gguf = variant == Q8_0
-    with store.reading(parent.reference) as files, store.scratch(parent) as scratch:
-        recipe = make(files.directory, files.weights, scratch, progress=told)
-        return store.add_variant(
-            parent,
-            variant,
-            scratch,
-            format="gguf" if to_gguf else "openvino",
-            weights="model.gguf" if to_gguf else "openvino_model.xml",
-            recipe=recipe,
-        )
+
+def quantiser(store: ModelStore, *, compressor: Path | None = None) -> Quantiser:
+    """Return what makes variants with fewer bits, for the command line and for `up` alike.
+
+    Args:
+        store: Where the models are.
+        compressor: Folder of an environment with llm-compressor, where the forms of vLLM are asked for.
+
+    Raises:
+        MissingExtra: it is no such environment.
+    """
+    from ashore.engines.llamacpp.rounding import prepare_gguf
+    from ashore.engines.openvino.mixture import open_mixture
+    from ashore.engines.openvino.prepare import prepare_openvino
+    from ashore.optimize import Quantiser
+    from ashore.optimize.compressed import SideCompressor
+    from ashore.planning import read_inventory
+
+    rounders: dict[EngineKind, Rounder] = {"openvino": prepare_openvino, "llamacpp": prepare_gguf}
+    if compressor is not None:
+        rounders["vllm"] = SideCompressor(compressor)
+    return Quantiser(
+        store,
+        rounders,
+        open_mixture,
+        judge_as_served,
+        free_memory=lambda: read_inventory().memory_bytes,
+    )
+
+
+def side_commands(store: ModelStore, plan: QuantizePlan) -> tuple[str, ...]:
+    """Return the shell lines that make a variant for vLLM: an environment, the compressing, and both kept by ashore.
+
+    Raises:
+        UnsupportedModel: the model is in a form that llm-compressor does not read.
+    """
+    import shlex
+
+    from ashore.optimize.compressed import check_source, compress_command, install_command
+
+    assert plan.calibration is not None
+    files = store.open(plan.parent.reference)
+    check_source(files.directory, files.weights)
+    environment = Path("llm-compressor")
+    scheme, text = plan.precision.name, plan.calibration
+    ours = ["ashore", "optimize", "quantize", plan.parent.name, "--to", scheme, "--calibration", str(text)]
+    return (
+        install_command(environment),
+        shlex.join(compress_command(environment, files.directory, Path(plan.variant), scheme, text, plan.seed)),
+        shlex.join([*ours, "--run", str(environment)]),
+    )
+
+
+def judge_as_served(folder: Path, made: Rounded, text: Samples, *, exact: bool = False) -> float:
+    """Return the mean negative log-likelihood of a token, as `Judge` of `optimize` promises, in this process."""
+    from ashore.engines import CanScore, EngineOptions, ModelFiles, make_engine
+
+    longest = max(len(ids) for ids in text)
+    engine = make_engine("openvino")
+    files = ModelFiles(name=folder.name, digest="", directory=str(folder), format=made.format, weights=made.weights)
+    extra: dict[str, str | int | float | bool] = {"full_precision": True} if exact else {}
+    options = EngineOptions(
+        kind="openvino", max_sequences=1, kv_tokens=longest + KV_BLOCK, prefix_cache=False, extra=extra
+    )
+    try:
+        engine.load(files, options)
+        assert isinstance(engine, CanScore)
+        scores = [position[0].logprob for ids in text for position in engine.score(ids)]
+    finally:
+        engine.close()
+    return -sum(scores) / len(scores)
+
+
+def rebuilder(store: ModelStore) -> Rebuilder:
+    """Return what makes variants and derived models again. A use case that makes them has its line here."""
+    from ashore.optimize import MAKER, Rebuilder
+
+    return Rebuilder(store, {MAKER: quantiser(store).make_again})
 
 
 def gather_facts(store: ModelStore, wishes: Iterable[Wish]) -> dict[str, ModelFacts]:

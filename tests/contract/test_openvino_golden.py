@@ -9,7 +9,8 @@ from demo_files import demo_files
 from engine_bench import compare_with_golden, golden_cases
 
 from ashore.engines import EngineOptions, ModelFiles, make_engine
-from ashore.engines.openvino.prepare import prepare_fp16
+from ashore.engines.openvino.prepare import prepare_openvino
+from ashore.engines.rounding import RoundOrder
 
 NEAR_TIE = 0.05
 """Weights in half precision, everything else in single: logits move by thousandths."""
@@ -18,7 +19,7 @@ NEAR_TIE = 0.05
 @pytest.mark.model
 def test_demo_model_in_full_precision_agrees_with_torch(demo_home: Path, tmp_path: Path) -> None:
     plain = demo_files(demo_home)
-    prepare_fp16(Path(plain.directory), plain.weights, tmp_path / "fp16")
+    prepare_openvino(Path(plain.directory), plain.weights, RoundOrder(precision="fp16"), tmp_path / "fp16")
     files = ModelFiles(
         name="smollm2@fp16",
         digest="",

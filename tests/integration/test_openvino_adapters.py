@@ -14,7 +14,8 @@ from tiny_models import make_tiny_model
 from ashore.engines import CanLoadAdapter, EngineEvent, EngineOptions, GenerateOrder, ModelFiles, Sampling, Token
 from ashore.engines.openvino import OpenVinoEngine
 from ashore.engines.openvino.graph import PagedModel
-from ashore.engines.openvino.prepare import prepare_fp16, prepare_int8
+from ashore.engines.openvino.prepare import prepare_openvino
+from ashore.engines.rounding import RoundOrder
 from ashore.errors import UnknownModel, UnsupportedModel
 
 PROMPT = [5 + 7 * n % 197 for n in range(70)]
@@ -24,7 +25,7 @@ TOLERANCE = 1e-3
 
 
 def opened(checkpoint: Path, folder: Path) -> OpenVinoEngine:
-    prepare_fp16(checkpoint, "model.safetensors", folder)
+    prepare_openvino(checkpoint, "model.safetensors", RoundOrder(precision="fp16"), folder)
     engine = OpenVinoEngine()
     files = ModelFiles(name="tiny", digest="", directory=str(folder), format="openvino", weights="openvino_model.xml")
     engine.load(files, EngineOptions(kind="openvino", kv_tokens=4096, extra={"full_precision": True}))
@@ -144,7 +145,7 @@ def test_scores_and_orders_without_an_adapter_are_those_of_the_base(bench: Bench
 
 def test_rounded_weights_have_the_same_slots_in_every_form(bench: Bench, tmp_path: Path) -> None:
     """INT8 with bytes, and unpacked to single precision as processors without byte products want it for prompts."""
-    prepare_int8(bench.base, "model.safetensors", tmp_path)
+    prepare_openvino(bench.base, "model.safetensors", RoundOrder(precision="int8"), tmp_path)
     forms = [
         PagedModel(tmp_path / "openvino_model.xml", {}, unpack=unpack, adapters=True).slots for unpack in (False, True)
     ]

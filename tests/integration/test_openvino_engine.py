@@ -24,7 +24,8 @@ from ashore.engines import (
     Token,
 )
 from ashore.engines.openvino import OpenVinoEngine
-from ashore.engines.openvino.prepare import prepare_fp16
+from ashore.engines.openvino.prepare import prepare_openvino
+from ashore.engines.rounding import RoundOrder
 from ashore.errors import InvalidSpec, UnsupportedByEngine, UnsupportedModel
 from ashore.store import ModelStore
 from ashore.text import TextModel
@@ -106,7 +107,7 @@ def failure(events: list[Token | Finished | Failed]) -> Failed:
 
 def test_full_precision_agrees_with_torch_on_fifty_prompts(demo_home: Path, tmp_path: Path) -> None:
     parent = opened(demo_home, "smollm2", tmp_path / "run")
-    prepare_fp16(Path(parent.directory), parent.weights, tmp_path / "fp16")
+    prepare_openvino(Path(parent.directory), parent.weights, RoundOrder(precision="fp16"), tmp_path / "fp16")
     files = ModelFiles(
         name="smollm2@fp16",
         digest="",
@@ -291,6 +292,6 @@ def test_embeddings_are_unit_vectors_whatever_else_is_in_the_batch(demo_home: Pa
 def test_a_file_that_is_no_model_is_refused(tmp_path: Path) -> None:
     (tmp_path / "model.gguf").write_bytes(b"GGUF" + os.urandom(64))
     with pytest.raises(UnsupportedModel):
-        prepare_fp16(tmp_path, "model.gguf", tmp_path / "out")
+        prepare_openvino(tmp_path, "model.gguf", RoundOrder(precision="fp16"), tmp_path / "out")
     with pytest.raises(UnsupportedModel, match="neither"):
-        prepare_fp16(tmp_path, "pytorch_model.bin", tmp_path / "out")
+        prepare_openvino(tmp_path, "pytorch_model.bin", RoundOrder(precision="fp16"), tmp_path / "out")

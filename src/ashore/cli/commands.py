@@ -25,6 +25,9 @@ COMMANDS = (
     Command(
         name="engine", target="ashore.cli.engine:app", summary="List engines; measure which one suits this machine."
     ),
+    Command(
+        name="optimize", target="ashore.cli.optimize:app", summary="Make smaller, faster variants; prove them; rebuild."
+    ),
     Command(name="cache", target="ashore.cli.cache:app", summary="See, purge and fill the cache of answers."),
     Command(name="audit", target="ashore.cli.audit:app", summary="Search and verify the record of who did what."),
     Command(name="privacy", target="ashore.cli.privacy:app", summary="See what the privacy policy does with a text."),

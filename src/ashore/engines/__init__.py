@@ -31,6 +31,7 @@ from ashore.engines.ordercheck import check_ids, check_order
 from ashore.engines.orderstream import OrderStream
 from ashore.engines.ports import CanEmbed, CanLoadAdapter, CanScore, CanWait, Engine
 from ashore.engines.registry import engine_kinds, make_engine
+from ashore.engines.rounding import Layer, Rounded, Rounder, RoundOrder, Samples, Told, quietly
 from ashore.engines.torchmodel import TorchDtype, load_torch_model, torch_libraries
 
 __all__ = [
@@ -56,11 +57,17 @@ __all__ = [
     "Grammar",
     "HostClient",
     "HostLaunch",
+    "Layer",
     "ModelFiles",
     "OrderStream",
+    "RoundOrder",
+    "Rounded",
+    "Rounder",
+    "Samples",
     "Sampling",
     "Token",
     "TokenLogprob",
+    "Told",
     "TorchDtype",
     "check_grammar",
     "check_ids",
@@ -72,6 +79,7 @@ __all__ = [
     "host_command",
     "load_torch_model",
     "make_engine",
+    "quietly",
     "read_launch",
     "torch_libraries",
     "write_launch",

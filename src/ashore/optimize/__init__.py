@@ -1,6 +1,41 @@
-"""Smaller and faster variants and models: what is made of a stored model, by which recipe.
+"""Smaller and faster: variants with fewer bits, what each costs, and making any of them again.
 
-Owns the recipes. Refuses to judge what came out (`evaluation`), to run gradients (`training`) and to serve.
+Owns: which precision a model gets and where, how that is found, what it will take, and what a rebuild compares.
+Refuses: the arithmetic of a number format (the engine that runs it), judging a model (`evaluation`), and changing
+weights by learning (`training`).
 """
 
-__all__: list[str] = []
+from ashore.optimize.model import (
+    Needs,
+    QuantizePlan,
+    QuantizeReport,
+    QuantizeWish,
+    RebuildReport,
+    RebuiltFile,
+)
+from ashore.optimize.needs import parse_loss
+from ashore.optimize.ports import Judge, Maker, Mixture, MixtureOpener
+from ashore.optimize.precisions import AUTO, PRECISIONS, Precision
+from ashore.optimize.quantise import MAKER, Quantiser
+from ashore.optimize.rebuild import Rebuilder, find_parent
+
+__all__ = [
+    "AUTO",
+    "MAKER",
+    "PRECISIONS",
+    "Judge",
+    "Maker",
+    "Mixture",
+    "MixtureOpener",
+    "Needs",
+    "Precision",
+    "Quantiser",
+    "QuantizePlan",
+    "QuantizeReport",
+    "QuantizeWish",
+    "RebuildReport",
+    "Rebuilder",
+    "RebuiltFile",
+    "find_parent",
+    "parse_loss",
+]

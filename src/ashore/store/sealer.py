@@ -301,8 +301,8 @@ class Sealer:
             plan_removal(layout, {d for e in leaving for d in (e.digest, *_blobs_of(layout.blob_path(e.digest)))})
             layout.write_index((*kept, *fresh))
             freed = finish_removal(layout)
-        if key is not None:
-            drop_scratch_of(layout.staging, self._shelf.root, sources={old.source for old, _ in models})
+            if key is not None:
+                drop_scratch_of(layout.staging, self._shelf.root, sources={old.source for old, _ in models})
         return freed
 
     def _finish(self, name: str) -> int:

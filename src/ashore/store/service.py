@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import shutil
-import tempfile
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -37,6 +35,7 @@ from ashore.store.reports import GcReport, ModelFilesOnDisk, RekeyReport, SealRe
 from ashore.store.sealer import Sealer
 from ashore.store.shelf import Shelf, draft_of
 from ashore.store.sources import open_source
+from ashore.store.staging import scratch_folder
 
 SCRATCH_COPIES = 3
 """Most copies of a model that lie in scratch at once while a variant is made: converted, read, and written."""
@@ -194,8 +193,8 @@ class ModelStore:
 
     @contextmanager
     def scratch(self, parent: StoredModel) -> Iterator[Path]:
-        """Give an empty folder in which a variant of `parent` may be made, deleted at the end; in memory where `parent`
-        is sealed, so that nothing clear of it reaches a disk.
+        """Give an empty folder in which a variant of `parent` may be made, deleted at the end, or, where this process
+        is killed, by the next call or `gc`; in memory where `parent` is sealed, so that nothing clear reaches a disk.
 
         Raises:
             MemoryFull, EnvironmentFault: the parent is sealed, and there is no such place in memory.
@@ -204,11 +203,8 @@ class ModelStore:
             with memory_scratch(SCRATCH_COPIES * parent.num_bytes, what=f"a variant of {parent.reference}") as folder:
                 yield folder
             return
-        folder = Path(tempfile.mkdtemp(prefix=".preparing-", dir=self.root))
-        try:
+        with scratch_folder(self.root, self._shelf.layout.locked) as folder:
             yield folder
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
 
     def add_variant(
         self,

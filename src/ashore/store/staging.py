@@ -5,13 +5,18 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import hashlib
+import os
 import shutil
+import tempfile
 import time
-from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from typing import Final
 
 from ashore.store.diskerrors import disk_errors
+
+_SCRATCH: Final = ".preparing-"
 
 
 @contextmanager
@@ -51,21 +56,48 @@ def drop_stale(parent: Path, *, older_than_s: float, now_s: float) -> int:
     return freed
 
 
-def drop_old_scratch(root: Path, *, older_than_s: float, now_s: float) -> int:
-    """Delete `.preparing-*` folders that a killed preparation left beside the blobs; return the bytes freed."""
+@contextmanager
+def scratch_folder(root: Path, lock: Callable[[], AbstractContextManager[None]]) -> Iterator[Path]:
+    """Give an empty folder in `root`, deleted when the block ends; where the process dies, by the next call.
+
+    Args:
+        root: Beside the blobs, so that a finished file is linked and not copied.
+        lock: Holds the store, so that nobody deletes the folder between its making and its being held.
+    """
+    with lock():
+        drop_dead_scratch(root)
+        folder = Path(tempfile.mkdtemp(prefix=_SCRATCH, dir=root))
+        holder = os.open(folder, os.O_RDONLY)
+        fcntl.flock(holder, fcntl.LOCK_EX)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        os.close(holder)
+
+
+def drop_dead_scratch(root: Path) -> int:
+    """Delete the scratch folders that killed processes left beside the blobs; return the bytes freed.
+
+    A living process holds its own. The caller holds the store's lock.
+    """
     freed = 0
-    for folder in root.glob(".preparing-*"):
-        files = [p for p in folder.rglob("*") if p.is_file()]
-        newest = max((p.stat().st_mtime for p in (folder, *files)), default=0.0)
-        if now_s - newest >= older_than_s:
-            freed += sum(p.stat().st_size for p in files)
-            shutil.rmtree(folder)
+    for folder in root.glob(f"{_SCRATCH}*"):
+        holder = os.open(folder, os.O_RDONLY)
+        try:
+            fcntl.flock(holder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            freed += sum(p.lstat().st_size for p in folder.rglob("*") if p.is_file())
+            shutil.rmtree(folder, ignore_errors=True)
+        except BlockingIOError:
+            continue
+        finally:
+            os.close(holder)
     return freed
 
 
 def drop_scratch_of(staging: Path, root: Path, *, sources: Collection[str], idle_s: float = 600.0) -> None:
-    """Delete what killed commands may have left of a model in clear: pulls of these sources, and, when nothing touched
-    them for a while, unpacked archives and half-made variants."""
+    """Delete what killed commands may have left of a model in clear: pulls of these sources, half-made variants, and,
+    when nothing touched them for a while, unpacked archives. The caller holds the store's lock."""
     for folder in (p for p in staging.iterdir() if p.is_dir()):
         note = folder / "source"
         if folder.name.startswith("import-"):
@@ -75,4 +107,4 @@ def drop_scratch_of(staging: Path, root: Path, *, sources: Collection[str], idle
             with (staging / f"{folder.name}.lock").open("a+b") as lock, contextlib.suppress(BlockingIOError):
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 shutil.rmtree(folder, ignore_errors=True)
-    drop_old_scratch(root, older_than_s=idle_s, now_s=time.time())
+    drop_dead_scratch(root)

@@ -16,7 +16,7 @@ from ashore.store.removal import finish_removal, needed_blobs
 from ashore.store.reports import BadFile, GcReport, VerifyReport
 from ashore.store.sealer import Opened, Sealer
 from ashore.store.shelf import Shelf
-from ashore.store.staging import drop_old_scratch, drop_stale
+from ashore.store.staging import drop_dead_scratch, drop_stale
 
 STAGING_KEPT_S = 7 * 86_400.0
 """An unfinished pull that nobody touched for a week is garbage."""
@@ -94,7 +94,7 @@ def collect_garbage(shelf: Shelf, keep: Collection[str], *, run_models: Path, no
         for path in shelf.layout.facts.glob("*.json"):
             if path.stem not in needed:
                 path.unlink()
-    freed += drop_old_scratch(shelf.root, older_than_s=STAGING_KEPT_S, now_s=now_s)
+        freed += drop_dead_scratch(shelf.root)
     freed += drop_stale(shelf.layout.staging, older_than_s=STAGING_KEPT_S, now_s=now_s)
     drop_links(run_models, {e.digest for e in kept})
     return GcReport(models=dropped, num_blobs=num_blobs, freed_bytes=freed)

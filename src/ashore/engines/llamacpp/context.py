@@ -61,7 +61,15 @@ class LlamaContext:
     """Memory for sequences, and the one call that advances them."""
 
     def __init__(
-        self, model: LlamaModel, *, kv_tokens: int, num_sequences: int, max_batch: int, threads: int, kv_cache: str
+        self,
+        model: LlamaModel,
+        *,
+        kv_tokens: int,
+        num_sequences: int,
+        max_batch: int,
+        threads: int,
+        kv_cache: str,
+        watch: Any = None,
     ) -> None:
         """Allocate it.
 
@@ -72,6 +80,7 @@ class LlamaContext:
             max_batch: Most tokens in one call of `decode`.
             threads: Threads of one call.
             kv_cache: `f16`, `f32` or `q8_0`.
+            watch: Pointer to a `ggml_backend_sched_eval_callback`, which must outlive the context.
 
         Raises:
             EngineFailed: the library refused, or understood something else than what was asked for.
@@ -85,6 +94,7 @@ class LlamaContext:
         params.n_outputs_max, params.n_outputs_max_per_seq = min(self.max_outputs, max_batch), 0
         params.n_threads = params.n_threads_batch = threads
         params.type_k = params.type_v = _KV_TYPES[kv_cache]
+        params.cb_eval = watch
         self.max_outputs = params.n_outputs_max
         with library.explaining() as lines:
             self.handle: Any = library.llama_init_from_model(model.handle, params)

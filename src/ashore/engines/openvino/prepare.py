@@ -1,4 +1,4 @@
-"""From GGUF or safetensors to a folder that the engine loads: fused projections, INT8 weights or full precision."""
+"""From GGUF or safetensors to a folder that the engine loads: joined projections, weights in 16, 8 or 4 bits."""
 
 from __future__ import annotations
 
@@ -10,27 +10,30 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
+from ashore.engines.openvino.fourbits import FourBitLayers
 from ashore.engines.openvino.fusion import fuse_projections
-from ashore.engines.openvino.runtime import import_openvino, openvino_version
+from ashore.engines.openvino.runtime import import_openvino
+from ashore.engines.rounding import Rounded, RoundOrder, Told, quietly
 from ashore.errors import DiskFull, EngineFailed, UnsupportedModel
 from ashore.store import TEXT_FILES
 
-Progress = Callable[[str, float], None]
-"""Called with what is being done and the share that is done, 0 to 1."""
-
 XML = "openvino_model.xml"
+PRECISIONS = ("fp16", "int8", "int4", "mixed")
 
 _READ_TIMEOUT_S = 3600
 
 
-def prepare_int8(store_dir: Path, weights: str, out: Path, *, progress: Progress | None = None) -> dict[str, str]:
-    """Make the INT8 model of `store_dir / weights` in `out`; return the recipe for the store.
+def prepare_openvino(source: Path, weights: str, order: RoundOrder, out: Path, *, told: Told = quietly) -> Rounded:
+    """Make the model of `source / weights` in `out`, in one of `PRECISIONS`. A `Rounder`.
 
-    Weights are rounded symmetrically to eight bits with one scale for each output channel; activations are not touched.
+    `int8` rounds symmetrically to eight bits with one scale for each output channel; activations are not touched.
+    `int4` gives every product but the output head four bits with a scale for each group, by GPTQ where there is
+    calibration text and to the nearest where there is none; `mixed` does so with the layers of `order.small` alone.
     `out` is made if it does not exist; files of an earlier attempt in it are written over.
 
     Raises:
@@ -38,42 +41,72 @@ def prepare_int8(store_dir: Path, weights: str, out: Path, *, progress: Progress
         EngineFailed: the library failed; its own words are in the message.
         DiskFull: no room for the scratch copy, which is as large as the model in half precision.
     """
-    return _prepare(store_dir, weights, out, "int8", progress or _no_progress)
+    with fused_model(source, weights, out, told=told) as fused:
+        facts = {"precision": order.precision, "fused": "qkv, gate+up", "fused_groups": str(fused.num_groups)}
+        model = fused.read()
+        if order.precision != "fp16":
+            told("round", 0.4)
+            model = to_int8(model)
+            facts["rounding"] = "INT8_SYM per channel"
+        if order.precision in ("int4", "mixed"):
+            layers = FourBitLayers(fused.read(), order.group_size)
+            layers.round(order.samples, told=told)
+            num_small = layers.put_into(model, layers.names if order.small is None else order.small)
+            facts["rounding"] = (
+                f"{num_small} products INT4_SYM in groups of {order.group_size} "
+                f"({'GPTQ' if order.samples else 'nearest'}), the others INT8_SYM per channel"
+            )
+        told("write", 0.95)
+        write_model(model, fused, out)
+    told("done", 1.0)
+    return Rounded(
+        format="openvino", weights=XML, facts=facts, packages=("openvino", "openvino-genai", "nncf", "numpy")
+    )
 
 
-def prepare_fp16(store_dir: Path, weights: str, out: Path, *, progress: Progress | None = None) -> dict[str, str]:
-    """Make the half-precision model of `store_dir / weights` in `out`: the reference that INT8 is compared with.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FusedModel:
+    """A model in half precision in a scratch folder, its projections joined; gone when the block ends."""
 
-    Raises as `prepare_int8` does.
-    """
-    return _prepare(store_dir, weights, out, "fp16", progress or _no_progress)
+    xml: Path
+    num_groups: int
+    context_tokens: int
+    source: Path
+    """Folder with the text files."""
+
+    def read(self) -> Any:
+        """Return it, its weights mapped; to be changed at will."""
+        return import_openvino().Core().read_model(str(self.xml))
 
 
-def _prepare(
-    store_dir: Path, weights: str, out: Path, precision: Literal["int8", "fp16"], progress: Progress
-) -> dict[str, str]:
-    recipe = {"tool": openvino_version(), "precision": precision, "fused": "qkv, gate+up"}
+@contextlib.contextmanager
+def fused_model(source: Path, weights: str, out: Path, *, told: Told = quietly) -> Iterator[FusedModel]:
+    """Give the model of `source / weights` as OpenVINO reads it, projections joined; raises as `prepare_openvino`."""
     with _disk_errors(out):
         out.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".reading-", dir=out) as scratch:
-            gguf = _as_gguf(store_dir, weights, Path(scratch), progress)
-            progress("read", 0.1)
+        with tempfile.TemporaryDirectory(prefix=".reading-", dir=out) as folder:
+            scratch = Path(folder)
+            gguf = _as_gguf(source, weights, scratch, told)
+            told("read", 0.05)
             read_gguf(gguf)
-            progress("fuse", 0.4)
+            told("fuse", 0.2)
             model = import_openvino().Core().read_model(str(gguf.with_name(XML)))
-            recipe["fused_groups"] = str(fuse_projections(model))
-            if precision == "int8":
-                progress("round", 0.5)
-                model = _to_int8(model, recipe)
-            model.set_rt_info(context_tokens(gguf), ["ashore", "context_tokens"])
-            progress("write", 0.9)
-            import_openvino().save_model(model, str(out / XML), compress_to_fp16=False)
+            num_groups = fuse_projections(model)
+            fused = scratch / "fused.xml"
+            import_openvino().save_model(model, str(fused), compress_to_fp16=False)
             del model
-        for name in TEXT_FILES:  # so that the folder stands alone
-            if (store_dir / name).is_file():
-                shutil.copyfile(store_dir / name, out / name)
-    progress("done", 1.0)
-    return recipe
+            yield FusedModel(xml=fused, num_groups=num_groups, context_tokens=context_tokens(gguf), source=source)
+
+
+def write_model(model: Any, fused: FusedModel, out: Path) -> None:
+    """Write a model that was made of `fused`, and the text files beside it, so that the folder stands alone."""
+    with _disk_errors(out):
+        model.set_rt_info(fused.context_tokens, ["ashore", "context_tokens"])
+        _name_by_place(model)
+        import_openvino().save_model(model, str(out / XML), compress_to_fp16=False)
+        for name in TEXT_FILES:
+            if (fused.source / name).is_file():
+                shutil.copyfile(fused.source / name, out / name)
 
 
 def read_gguf(gguf: Path) -> None:
@@ -102,16 +135,16 @@ def context_tokens(gguf: Path) -> int:
     return 0
 
 
-def _as_gguf(store_dir: Path, weights: str, scratch: Path, progress: Progress) -> Path:
+def _as_gguf(source: Path, weights: str, scratch: Path, told: Told) -> Path:
     """Return a path in `scratch` that the reader can write beside."""
     link = scratch / "model.gguf"
     if weights.endswith(".gguf"):
-        link.symlink_to((store_dir / weights).absolute())  # not further: a sealed model's file has no other name
+        link.symlink_to((source / weights).absolute())  # not further: a sealed model's file has no other name
     elif weights.endswith((".safetensors", ".safetensors.index.json")):
         from ashore.store import convert_safetensors_to_gguf
 
-        progress("convert", 0.0)
-        convert_safetensors_to_gguf(store_dir, link)
+        told("convert", 0.0)
+        convert_safetensors_to_gguf(source, link)
     else:
         raise UnsupportedModel(
             f"{weights} is neither GGUF nor safetensors", hint="pull the model in one of these forms"
@@ -119,10 +152,21 @@ def _as_gguf(store_dir: Path, weights: str, scratch: Path, progress: Progress) -
     return link
 
 
-def _to_int8(model: Any, recipe: dict[str, str]) -> Any:
+def _name_by_place(model: Any) -> None:
+    """Number the nodes that have no name of their own by their place in the model.
+
+    The library numbers them by a counter of the process, so that the same model would be other bytes each time.
+    """
+    for place, node in enumerate(model.get_ordered_ops()):
+        stem, _, number = node.get_friendly_name().rpartition("_")
+        if number.isdigit() and stem.startswith(("fused/", node.get_type_name())):
+            node.set_friendly_name(f"{stem}_{place}")
+
+
+def to_int8(model: Any) -> Any:
+    """Return the model with all weights of products and embeddings in eight bits, a scale for each output channel."""
     nncf = import_openvino("nncf")
     nncf.set_log_level(logging.ERROR)
-    recipe["rounding"] = f"nncf {nncf.__version__} INT8_SYM per channel"
     try:
         with contextlib.redirect_stdout(io.StringIO()):  # its progress bar; standard output is for results
             return nncf.compress_weights(model, mode=nncf.CompressWeightsMode.INT8_SYM)
@@ -138,7 +182,3 @@ def _disk_errors(out: Path) -> Iterator[None]:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise DiskFull(f"no room to prepare the model in {out.parent}", hint="free some and try again") from error
         raise EngineFailed(f"preparing the model in {out.parent}: {error}") from error
-
-
-def _no_progress(stage: str, share: float) -> None:
-    """For callers that do not show any."""

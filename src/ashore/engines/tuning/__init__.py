@@ -30,7 +30,6 @@ from ashore.engines.tuning.records import (
     report_path,
     save_report,
 )
-from ashore.engines.tuning.rounding import prepare_q8_0
 from ashore.engines.tuning.tuner import Tuner, require_choices
 
 __all__ = [
@@ -58,7 +57,6 @@ __all__ = [
     "draw_frontier",
     "engine_cards",
     "multiplies_bytes",
-    "prepare_q8_0",
     "propose",
     "read_report",
     "record_choice",

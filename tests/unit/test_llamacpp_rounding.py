@@ -1,4 +1,4 @@
-"""GGUF to Q8_0."""
+"""GGUF to fewer bits by llama.cpp's arithmetic."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ import gguf
 import numpy as np
 import pytest
 
-from ashore.engines.tuning import prepare_q8_0
+from ashore.engines.llamacpp.rounding import prepare_gguf
+from ashore.engines.rounding import RoundOrder
 from ashore.errors import UnsupportedModel
 
 
@@ -37,10 +38,14 @@ def test_matrices_are_rounded_and_the_rest_is_copied(tmp_path: Path) -> None:
     write_model(tmp_path / "in" / "w.gguf", matrix, vector, odd)
     (tmp_path / "in" / "tokenizer.json").write_text("{}")
     stages: list[float] = []
-    recipe = prepare_q8_0(
-        tmp_path / "in", "w.gguf", tmp_path / "out", progress=lambda stage, share: stages.append(share)
+    made = prepare_gguf(
+        tmp_path / "in",
+        "w.gguf",
+        RoundOrder(precision="q8_0"),
+        tmp_path / "out",
+        told=lambda stage, share: stages.append(share),
     )
-    assert recipe["precision"] == "q8_0" and recipe["rounded_tensors"] == "1"
+    assert made.facts["precision"] == "q8_0" and made.facts["tensors"] == "1 F16, 1 F32, 1 Q8_0"
     assert stages == sorted(stages) and stages[-1] == 1.0
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["model.gguf", "tokenizer.json"]
     before, after = (gguf.GGUFReader(p) for p in (tmp_path / "in" / "w.gguf", tmp_path / "out" / "model.gguf"))
@@ -58,6 +63,6 @@ def test_matrices_are_rounded_and_the_rest_is_copied(tmp_path: Path) -> None:
     assert {n for n in before.fields if not n.startswith("GGUF.")} == kept.keys() | {"general.file_type"}
 
 
-def test_safetensors_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(UnsupportedModel, match="not GGUF"):
-        prepare_q8_0(tmp_path, "model.safetensors", tmp_path)
+def test_other_forms_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(UnsupportedModel, match="neither GGUF nor safetensors"):
+        prepare_gguf(tmp_path, "openvino_model.xml", RoundOrder(precision="q8_0"), tmp_path)

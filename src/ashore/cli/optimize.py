@@ -1,0 +1,11 @@
+"""`ashore optimize`: smaller and faster variants, and proof that they are still good. Each verb has a module."""
+
+from __future__ import annotations
+
+from cyclopts import App
+
+from ashore.cli.optimizequantize import quantize, rebuild
+
+app = App(name="optimize", help="Make variants that are smaller and faster; say what they cost; make them again.")
+app.command(quantize)
+app.command(rebuild)

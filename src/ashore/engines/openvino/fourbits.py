@@ -1,0 +1,97 @@
+"""The products of one model in four bits: rounded once, and put into as many mixtures as one likes."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ashore.engines.openvino.gptq import FourBits, round_gptq, round_nearest
+from ashore.engines.openvino.moments import read_moments
+from ashore.engines.openvino.products import HEAD, Product, find_products, put_four_bits
+from ashore.engines.rounding import Layer, Samples, Told
+from ashore.errors import InvalidRequest
+
+_HALF_BYTES = 2
+"""Bytes of a scale."""
+
+
+class FourBitLayers:
+    """What can have four bits in a model of half precision: every product but the output head."""
+
+    def __init__(self, model: Any, group_size: int) -> None:
+        """Find them.
+
+        Args:
+            model: In half precision; it must outlive this object, and is read only.
+            group_size: Weights of a row that share a scale.
+
+        Raises:
+            InvalidRequest: rows do not fall into such groups.
+        """
+        self._model = model
+        self._group_size = group_size
+        self.products = {p.name: p for p in find_products(model) if p.name != HEAD}
+        self._rounded: dict[str, FourBits] = {}
+        for product in self.products.values():
+            row = product.constant.get_output_shape(0)[1]
+            if row % group_size:
+                raise InvalidRequest(
+                    f"rows of {product.name} have {row} weights, which do not fall into groups of {group_size}",
+                    hint="give a --group-size that divides it, such as 32",
+                    param="group_size",
+                )
+
+    @property
+    def names(self) -> frozenset[str]:
+        return frozenset(self.products)
+
+    @property
+    def layers(self) -> tuple[Layer, ...]:
+        """Return them in the order of computation."""
+        return tuple(self._layer(p) for p in self.products.values())
+
+    def round(self, samples: Samples, *, told: Told) -> None:
+        """Round them: by GPTQ with what `samples` puts into them, or to the nearest without samples."""
+        moments: Mapping[str, NDArray[np.float32]] = {}
+        if samples:
+            moments = read_moments(
+                self._model,
+                list(self.products.values()),
+                samples,
+                told=lambda stage, share: told(stage, 0.4 + 0.3 * share),
+            )
+        for number, product in enumerate(self.products.values()):
+            told("round", 0.7 + 0.2 * number / len(self.products))
+            weights_NK = product.weights_NK()
+            self._rounded[product.name] = (
+                round_gptq(weights_NK, moments[product.name], self._group_size)
+                if samples
+                else round_nearest(weights_NK, self._group_size)
+            )
+
+    def values(self, name: str) -> FourBits:
+        """Return a layer as it was rounded."""
+        return self._rounded[name]
+
+    def put_into(self, model: Any, names: Collection[str]) -> int:
+        """Give the layers `names` of another form of the same model four bits, in place; return how many there are.
+
+        Raises:
+            InvalidRequest: there is no such layer.
+        """
+        unknown = sorted(set(names) - set(self.products))
+        if unknown:
+            raise InvalidRequest(f"this model has no layer {unknown[0]!r}")
+        nodes = {n.get_friendly_name(): n for n in model.get_ordered_ops() if n.get_type_name() == "MatMul"}
+        for name in sorted(names):
+            put_four_bits(nodes[self.products[name].node.get_friendly_name()], self._rounded[name])
+        return len(names)
+
+    def _layer(self, product: Product) -> Layer:
+        n, k = product.constant.get_output_shape(0)
+        eight = n * k + n * _HALF_BYTES
+        four = n * k // 2 + n * (k // self._group_size) * _HALF_BYTES
+        return Layer(name=product.name, num_weights=n * k, saved_bytes=eight - four)

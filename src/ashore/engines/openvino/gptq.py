@@ -1,0 +1,118 @@
+"""Rounding a matrix to four bits so that its products stay right, not its numbers: GPTQ, on numpy.
+
+Columns are rounded one after the other, the ones with the strongest inputs first, and the error of each is made good in
+the columns that are still to come, as the correlations of the inputs tell. Scales are searched by the error that they
+leave, weighed by how strong each input is.
+
+Shapes: N outputs, K inputs, G groups of g = K / G inputs each.
+
+Source: Frantar et al., "GPTQ: Accurate Post-Training Quantization for Generative Pre-trained Transformers", 2022,
+section 3; the order by the diagonal is the authors' later `act_order`, here with scales fixed before, so that a group
+stays in one piece.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float32]
+
+LOW: Final = -8
+HIGH: Final = 7
+"""What a signed number of four bits can be."""
+_BLOCK: Final = 128
+"""Columns whose errors are gathered before the rest of the matrix hears of them; changes the speed, not the result."""
+_DAMPING: Final = 0.01
+"""Share of the mean diagonal that is added to it, so that it can be inverted. The paper's value."""
+_SHRINKS: Final = tuple(float(x) for x in np.linspace(1.0, 0.65, 15))
+"""Scales that are tried, as parts of the one at which nothing is cut off."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FourBits:
+    """A matrix in four bits: `codes * scales`, group by group."""
+
+    codes_NK: NDArray[np.int8]
+    scales_NG: NDArray[np.float16]
+
+    def values(self) -> Floats:
+        """Return the matrix [N, K] that this stands for."""
+        n, k = self.codes_NK.shape
+        groups = self.codes_NK.reshape(n, self.scales_NG.shape[1], -1).astype(np.float32)
+        result: Floats = (groups * self.scales_NG[:, :, None].astype(np.float32)).reshape(n, k)
+        return result
+
+
+def round_nearest(weights_NK: Floats, group_size: int) -> FourBits:
+    """Round each number to the nearest code: what is done without calibration text."""
+    strength_K = np.ones(weights_NK.shape[1], np.float32)
+    scales_NG = _search_scales(weights_NK, strength_K, group_size)
+    scales_NK = np.repeat(scales_NG.astype(np.float32), group_size, axis=1)
+    codes_NK = np.clip(np.rint(weights_NK / scales_NK), LOW, HIGH).astype(np.int8)
+    return FourBits(codes_NK=codes_NK, scales_NG=scales_NG)
+
+
+def round_gptq(weights_NK: Floats, moments_KK: Floats, group_size: int) -> FourBits:
+    """Round so that the products with the inputs of the calibration text change least.
+
+    Args:
+        weights_NK: The matrix.
+        moments_KK: Mean over the tokens of `x.T @ x`, of the inputs `x` [1, K].
+        group_size: Inputs that share one scale; divides K.
+    """
+    n, k = weights_NK.shape
+    moments = moments_KK.astype(np.float64)
+    strength_K = np.diag(moments).copy()
+    silent = strength_K == 0
+    moments[silent, silent] = 1.0
+    moments[np.diag_indices(k)] += _DAMPING * strength_K.mean() or 1.0
+    scales_NG = _search_scales(weights_NK, strength_K.astype(np.float32), group_size)
+    wide_GN = np.ascontiguousarray(scales_NG.T, np.float32)
+
+    order_K = np.argsort(-strength_K, kind="stable")
+    # Upper Cholesky factor of the inverse: row i tells how the error of column i is shared among those after it.
+    share_KK = np.linalg.cholesky(np.linalg.inv(moments[np.ix_(order_K, order_K)])).T.astype(np.float32)
+    left_KN = np.ascontiguousarray(weights_NK.T[order_K], np.float32)
+    codes_KN = np.empty((k, n), np.int8)
+    for start in range(0, k, _BLOCK):
+        end = min(start + _BLOCK, k)
+        errors_BN = np.empty((end - start, n), np.float32)
+        for i in range(start, end):
+            scale_N = wide_GN[order_K[i] // group_size]
+            code_N = np.clip(np.rint(left_KN[i] / scale_N), LOW, HIGH)
+            codes_KN[order_K[i]] = code_N
+            error_N = (left_KN[i] - code_N * scale_N) / share_KK[i, i]
+            left_KN[i + 1 : end] -= np.outer(share_KK[i, i + 1 : end], error_N)
+            errors_BN[i - start] = error_N
+        left_KN[end:] -= share_KK[start:end, end:].T @ errors_BN
+    return FourBits(codes_NK=np.ascontiguousarray(codes_KN.T), scales_NG=scales_NG)
+
+
+def _search_scales(weights_NK: Floats, strength_K: Floats, group_size: int) -> NDArray[np.float16]:
+    """Return the scale of each group that leaves the least error, weighed by the inputs.
+
+    The sign is such that the largest number of the group falls on -8, the longer side of the codes.
+    """
+    n, k = weights_NK.shape
+    groups_NGg = weights_NK.reshape(n, k // group_size, group_size).astype(np.float32)
+    strength_Gg = strength_K.reshape(-1, group_size)
+    at = np.abs(groups_NGg).argmax(axis=2, keepdims=True)
+    full_NG = np.take_along_axis(groups_NGg, at, axis=2)[:, :, 0] / LOW
+    full_NG = np.where(full_NG == 0, np.float32(1e-4), full_NG)
+    best_NG = full_NG.astype(np.float16)
+    least_NG = np.full(full_NG.shape, np.inf, np.float32)
+    for shrink in _SHRINKS:
+        half_NG = (full_NG * shrink).astype(np.float16)
+        half_NG = np.where(half_NG == 0, np.float16(1e-7), half_NG)
+        scale = half_NG.astype(np.float32)[:, :, None]
+        rounded = np.clip(np.rint(groups_NGg / scale), LOW, HIGH) * scale
+        error_NG = np.einsum("ngk,gk->ng", (rounded - groups_NGg) ** 2, strength_Gg)
+        better = error_NG < least_NG
+        best_NG = np.where(better, half_NG, best_NG)
+        least_NG = np.where(better, error_NG, least_NG)
+    result: NDArray[np.float16] = best_NG
+    return result

@@ -1,0 +1,97 @@
+"""What is asked of quantising, what it will do, and what came out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ashore.core import Digest, EngineKind
+from ashore.optimize.precisions import Precision
+from ashore.store import StoredModel, VariantRecipe
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QuantizeWish:
+    """What the user asks for. None means: let ashore choose."""
+
+    model: str
+    """Name in the store, without variant."""
+    to: str
+    engine: EngineKind | None = None
+    calibration: Path | None = None
+    group_size: int | None = None
+    max_loss: float | None = None
+    """Relative increase of the perplexity that `auto` may cost, 0.01 is one per cent."""
+    name: str | None = None
+    """Of the variant; default: that of the precision."""
+    seed: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Needs:
+    """What the making takes, estimated before it starts."""
+
+    memory_bytes: int
+    disk_bytes: int
+    variant_bytes: int
+    """What the variant will have, about."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QuantizePlan:
+    """A wish with every choice made."""
+
+    parent: StoredModel
+    precision: Precision
+    variant: str
+    group_size: int
+    max_loss: float | None
+    calibration: Path | None
+    seed: int
+    needs: Needs
+    notes: tuple[str, ...] = ()
+    """What the user should know before it runs."""
+
+    @property
+    def reference(self) -> str:
+        return f"{self.parent.name}@{self.variant}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QuantizeReport:
+    """What was made."""
+
+    variant: StoredModel
+    parent_bytes: int
+    recipe: VariantRecipe
+    increase: float | None = None
+    """Of the perplexity on held-out calibration text, as served, against half precision; `auto` alone measures it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RebuiltFile:
+    """One file of a variant, as it is and as it was made again."""
+
+    path: str
+    kept: Digest
+    again: Digest | None
+    """None where the maker wrote no such file."""
+
+    @property
+    def same(self) -> bool:
+        return self.kept == self.again
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RebuildReport:
+    """Whether a variant comes out the same when it is made again."""
+
+    reference: str
+    recipe: VariantRecipe
+    files: tuple[RebuiltFile, ...]
+    versions_changed: dict[str, tuple[str, str]] = field(default_factory=dict)
+    """By tool: version then, version now. Why bytes may differ."""
+
+    @property
+    def identical(self) -> bool:
+        return all(file.same for file in self.files)

@@ -1,0 +1,249 @@
+"""Quantising: a wish becomes a plan that can be shown, and the plan a variant in the store, or nothing."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Final
+
+from ashore.core import EngineKind, human_bytes
+from ashore.engines import Rounder, RoundOrder, Told, quietly
+from ashore.errors import InvalidRequest, UnknownVariant, UnsupportedByEngine, UnsupportedModel
+from ashore.optimize.automatic import Automatic
+from ashore.optimize.calibration import Calibration, cut_samples, read_text
+from ashore.optimize.model import QuantizePlan, QuantizeReport, QuantizeWish
+from ashore.optimize.needs import check_needs, estimate_needs
+from ashore.optimize.ports import Judge, MixtureOpener
+from ashore.optimize.precisions import AUTO, choose_group_size, choose_precision
+from ashore.store import DataUsed, ModelStore, StoredModel, VariantRecipe, data_used, parse_reference, versions_of
+from ashore.text import TextModel
+
+MAKER: Final = "quantize"
+_LAYERS: Final = "four_bit_layers"
+
+
+class Quantiser:
+    """Makes variants of stored models with fewer bits."""
+
+    def __init__(
+        self,
+        store: ModelStore,
+        rounders: Mapping[EngineKind, Rounder],
+        open_mixture: MixtureOpener,
+        judge: Judge,
+        *,
+        free_memory: Callable[[], int],
+    ) -> None:
+        """Make the object.
+
+        Args:
+            store: Where the models are.
+            rounders: By engine, what rounds weights for it.
+            open_mixture: Opens a model for `auto`.
+            judge: Scores text as served, for `auto`.
+            free_memory: Bytes that this process may still take.
+        """
+        self._store = store
+        self._rounders = rounders
+        self._open_mixture = open_mixture
+        self._judge = judge
+        self._free_memory = free_memory
+
+    def plan(self, wish: QuantizeWish) -> QuantizePlan:
+        """Return what would be done. Reads the store and the calibration file, and makes nothing.
+
+        Raises:
+            UnknownModel: the store has no such model.
+            InvalidRequest: precision, group size, floor, name or calibration text cannot be used.
+            UnsupportedModel: the model has no weights that can be rounded.
+        """
+        precision = choose_precision(wish.to, wish.engine)
+        group_size = choose_group_size(precision, wish.group_size)
+        parent = self._parent(wish.model)
+        if (wish.max_loss is not None) != (precision.name == AUTO):
+            raise InvalidRequest(
+                "--to auto needs --max-loss"
+                if precision.name == AUTO
+                else f"--max-loss is for --to auto, not {wish.to}",
+                hint="for example: --to auto --max-loss 1%",
+                param="max_loss",
+            )
+        if (precision.name == AUTO or precision.engine == "vllm") and wish.calibration is None:
+            raise InvalidRequest(
+                f"--to {precision.name} is made with text, and none is given",
+                hint="--calibration FILE: plain UTF-8 text of the kind that the model will see",
+                param="calibration",
+            )
+        if wish.calibration is not None and not precision.reads_text:
+            raise InvalidRequest(
+                f"{precision.name} is made from the weights alone; calibration text changes nothing",
+                hint="leave --calibration out",
+                param="calibration",
+            )
+        if wish.calibration is not None:
+            read_text(wish.calibration)
+        variant = wish.name or precision.name
+        parse_reference(f"{parent.name}@{variant}")
+        return QuantizePlan(
+            parent=parent,
+            precision=precision,
+            variant=variant,
+            group_size=group_size,
+            max_loss=wish.max_loss,
+            calibration=wish.calibration,
+            seed=wish.seed,
+            needs=estimate_needs(
+                parent.shape,
+                precision,
+                weight_bytes=parent.num_bytes,
+                reads_text=wish.calibration is not None,
+            ),
+            notes=tuple(self._notes(parent, variant, wish, reads_text=precision.reads_text)),
+        )
+
+    def make(self, plan: QuantizePlan, *, told: Told = quietly) -> QuantizeReport:
+        """Make the variant and return it. An earlier variant of the name is replaced when the new one is whole.
+
+        A call that is cut off, or killed, leaves no variant; what lay in scratch is deleted by it, or by `model gc`.
+
+        Raises:
+            MemoryFull, DiskFull: told before anything is made where the estimate says so.
+            InvalidRequest: the calibration text is too short; `auto` finds nothing within the floor.
+            UnsupportedModel, UnsupportedByEngine, EngineFailed, CorruptBlob.
+        """
+        check_needs(
+            plan.needs,
+            free_memory_bytes=self._free_memory(),
+            free_disk_bytes=shutil.disk_usage(self._store.root).free,
+            what=plan.reference,
+            smaller=_smaller(plan),
+        )
+        return self._make(plan, told)
+
+    def prepare(self, parent: StoredModel, variant: str, *, told: Told = quietly) -> StoredModel:
+        """Return `parent@variant` where `variant` is a precision that needs no text; made now if it is absent.
+
+        Raises as `make`, but that memory and disk are not estimated: it is what `up` does when it must.
+        """
+        try:
+            return self._store.resolve(f"{parent.name}@{variant}")
+        except UnknownVariant:
+            return self._make(self.plan(QuantizeWish(model=parent.name, to=variant)), told).variant
+
+    def make_again(
+        self, parent: StoredModel, recipe: VariantRecipe, data: tuple[Path, ...], out: Path, *, told: Told
+    ) -> None:
+        """Write to `out` what `recipe` describes. A `Maker`; what a search chose is taken from the recipe."""
+        told_what = recipe.parameters
+        small = told_what.get(_LAYERS)
+        with self._store.reading(f"{parent.name}@{parent.digest}") as files:
+            calibration = self._calibration(
+                files.directory, data[0] if data else None, recipe.seed, parent, hold_out=small is not None
+            )
+            order = RoundOrder(
+                precision="mixed" if small is not None else told_what["to"],
+                group_size=int(told_what["group_size"]),
+                samples=calibration.tuning,
+                small=None if small is None else frozenset(small.split()),
+                text=data[0] if data else None,
+                seed=recipe.seed,
+            )
+            engine = choose_precision(told_what["to"], None).engine
+            self._rounder(engine)(files.directory, files.weights, order, out, told=told)
+
+    def _make(self, plan: QuantizePlan, told: Told) -> QuantizeReport:
+        auto = plan.precision.name == AUTO
+        parameters = {"to": plan.precision.name, "group_size": str(plan.group_size)}
+        data: tuple[DataUsed, ...] = ()
+        if plan.calibration is not None:
+            data = (data_used(plan.calibration, "calibration"),)
+        increase = None
+        rounder = self._rounder(plan.precision.engine)
+        with self._store.reading(plan.parent.reference) as files, self._store.scratch(plan.parent) as scratch:
+            calibration = self._calibration(files.directory, plan.calibration, plan.seed, plan.parent, hold_out=auto)
+            out = scratch / "variant"
+            out.mkdir()
+            if auto:
+                assert plan.max_loss is not None
+                automatic = Automatic(self._open_mixture, self._judge, rounder, told=told)
+                found = automatic.find(files, calibration, plan, scratch, out)
+                made, increase = found.made, found.increase
+                parameters |= {"max_loss": str(plan.max_loss), _LAYERS: " ".join(sorted(found.small))}
+            else:
+                order = RoundOrder(
+                    precision=plan.precision.name,
+                    group_size=plan.group_size,
+                    samples=calibration.tuning,
+                    text=plan.calibration,
+                    seed=plan.seed,
+                )
+                made = rounder(files.directory, files.weights, order, out, told=told)
+            recipe = VariantRecipe(
+                maker=MAKER,
+                parameters=parameters,
+                data=data,
+                versions=versions_of(*made.packages),
+                seed=plan.seed,
+                facts=made.facts,
+            )
+            variant = self._store.add_variant(
+                plan.parent, plan.variant, out, format=made.format, weights=made.weights, recipe=recipe.to_notes()
+            )
+        return QuantizeReport(variant=variant, parent_bytes=plan.parent.num_bytes, recipe=recipe, increase=increase)
+
+    def _parent(self, name: str) -> StoredModel:
+        parent = self._store.resolve(name)
+        if parent.variant:
+            raise InvalidRequest(
+                f"{name} is rounded already; rounding it again would add one loss to another",
+                hint=f"name the model as pulled: {parent.name}",
+                param="model",
+            )
+        if parent.format not in ("gguf", "safetensors") or parent.shape.architecture == "bert":
+            raise UnsupportedModel(
+                f"{name} is a model of {parent.shape.architecture} in the form {parent.format}; decoders in GGUF or "
+                "safetensors can be quantised"
+            )
+        return parent
+
+    def _rounder(self, engine: EngineKind) -> Rounder:
+        if engine not in self._rounders:
+            raise UnsupportedByEngine(
+                f"variants for {engine} are made by llm-compressor, in an environment of its own",
+                hint="--run FOLDER names it; --dry-run prints how to make it",
+            )
+        return self._rounders[engine]
+
+    def _calibration(
+        self, folder: Path, text: Path | None, seed: int, parent: StoredModel, *, hold_out: bool
+    ) -> Calibration:
+        if text is None:
+            return Calibration(tuning=())
+        model = TextModel.load(folder)
+        return cut_samples(
+            read_text(text),
+            lambda words: model.encode(words, bare=True),
+            context_tokens=parent.shape.context_tokens,
+            seed=seed,
+            hold_out=hold_out,
+        )
+
+    def _notes(self, parent: StoredModel, variant: str, wish: QuantizeWish, *, reads_text: bool) -> list[str]:
+        notes = []
+        try:
+            old = self._store.resolve(f"{parent.name}@{variant}")
+            notes.append(f"{old.reference} is there already and is replaced when the new one is whole")
+        except UnknownVariant:
+            pass
+        if reads_text and wish.calibration is None:
+            notes.append("without --calibration each weight is rounded to the nearest; text makes it better")
+        return notes
+
+
+def _smaller(plan: QuantizePlan) -> str:
+    if plan.precision.name == AUTO:
+        return "int4 takes less than auto; or stop a server that runs here"
+    if plan.calibration is not None:
+        return "leave --calibration out: reading it takes much of this; or stop a server that runs here"
+    return f"q8_0 for llamacpp takes {human_bytes(plan.parent.num_bytes)} or so; or stop a server that runs here"

@@ -1,0 +1,235 @@
+"""Quantising a tiny model: each form is written, served by its engine, kept with a recipe, and made again."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import gguf
+import numpy as np
+import pytest
+from store_making import alter, blob_of, make_store, pull_tiny
+from tiny_models import make_tiny_model
+
+from ashore.bootstrap import judge_as_served, prepare_variant, quantiser, rebuilder
+from ashore.engines import Rounded
+from ashore.engines.llamacpp.importance import read_importance
+from ashore.errors import CorruptBlob, InvalidRequest, MemoryFull, UnknownModel, UnsupportedByEngine
+from ashore.optimize import QuantizeWish
+from ashore.store import ModelStore, StoredModel, VariantRecipe, convert_safetensors_to_gguf
+
+TEXT = "".join(
+    f"{number} bottles of {number * 7 % 31} kinds, passed around by {number % 13} people.\n" for number in range(400)
+)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> ModelStore:
+    store = make_store(tmp_path / "home")
+    pull_tiny(store, tmp_path)
+    return store
+
+
+@pytest.fixture
+def text(tmp_path: Path) -> Path:
+    path = tmp_path / "calibration.txt"
+    path.write_text(TEXT)
+    return path
+
+
+def make(store: ModelStore, to: str, **wish: object) -> StoredModel:
+    maker = quantiser(store)
+    return maker.make(maker.plan(QuantizeWish(model="tiny", to=to, **wish))).variant  # type: ignore[arg-type]
+
+
+def nll(store: ModelStore, reference: str) -> float:
+    files = store.open(reference)
+    made = Rounded(format=files.format, weights=files.weights)
+    ids = tuple(TEXT.encode()[:200])
+    return judge_as_served(Path(files.directory), made, (ids,), exact=True)
+
+
+def test_int8_and_int4_are_served_and_each_is_what_it_says(store: ModelStore, text: Path) -> None:
+    make(store, "fp16")
+    for to, size, loss in (("int8", 0.55, 0.01), ("int4", 0.45, 0.2)):
+        variant = make(store, to, **({"calibration": text} if to == "int4" else {}))
+        assert variant.num_bytes < store.resolve("tiny@fp16").num_bytes
+        assert variant.files and variant.parent == store.resolve("tiny").digest
+        weights = next(f for f in variant.files if f.path.endswith(".bin"))
+        half = next(f for f in store.resolve("tiny@fp16").files if f.path.endswith(".bin"))
+        assert weights.num_bytes < size * half.num_bytes
+        assert abs(nll(store, f"tiny@{to}") - nll(store, "tiny@fp16")) < loss
+
+
+def test_text_makes_four_bits_better(store: ModelStore, text: Path) -> None:
+    make(store, "int4", name="plain")
+    make(store, "int4", name="tuned", calibration=text)
+    kept = {name: VariantRecipe.from_notes(store.resolve(f"tiny@{name}").recipe) for name in ("plain", "tuned")}
+    assert kept["plain"] is not None and "nearest" in kept["plain"].facts["rounding"]
+    assert kept["tuned"] is not None and "GPTQ" in kept["tuned"].facts["rounding"]
+    assert [d.name for d in kept["tuned"].data] == ["calibration.txt"]
+
+
+def test_auto_stays_within_the_floor_and_goes_below_eight_bits(store: ModelStore, text: Path) -> None:
+    maker = quantiser(store)
+    wish = QuantizeWish(model="tiny", to="auto", max_loss=0.05, calibration=text)
+    report = maker.make(maker.plan(wish))
+    assert report.increase is not None and report.increase <= 0.05
+    assert report.variant.num_bytes < make(store, "int8").num_bytes
+    assert report.recipe.parameters["four_bit_layers"].split()
+    again = rebuilder(store).rebuild("tiny@auto", [text])
+    assert again.identical and again.files
+
+
+@pytest.mark.parametrize("to", ["int8", "int4", "q4_k_m"])
+def test_a_rebuild_gives_the_same_bytes(store: ModelStore, text: Path, to: str, tmp_path: Path) -> None:
+    make(store, to, **({} if to == "int8" else {"calibration": text}))
+    moved = text.rename(tmp_path / "moved elsewhere.txt")
+    report = rebuilder(store).rebuild(f"tiny@{to}", [moved])
+    assert report.identical and report.files and not report.versions_changed
+
+
+def test_a_rebuild_tells_what_is_missing_or_changed(store: ModelStore, text: Path) -> None:
+    make(store, "int4", calibration=text)
+    with pytest.raises(InvalidRequest, match=r"calibration file calibration\.txt"):
+        rebuilder(store).rebuild("tiny@int4", [])
+    text.write_text(TEXT + "another line\n")
+    with pytest.raises(InvalidRequest, match="is not among the files"):
+        rebuilder(store).rebuild("tiny@int4", [text])
+    with pytest.raises(InvalidRequest, match="has no recipe: it was pulled"):
+        rebuilder(store).rebuild("tiny", [])
+
+
+def test_a_variant_that_was_not_made_so_differs(store: ModelStore, tmp_path: Path) -> None:
+    kept = store.resolve(make(store, "int8").reference)
+    files = store.open("tiny@int8")
+    forged = tmp_path / "forged"
+    forged.mkdir()
+    for name in ("openvino_model.xml", "openvino_model.bin"):
+        data = bytearray((Path(files.directory) / name).read_bytes())
+        data[len(data) // 2] ^= 1 if name.endswith("bin") else 0
+        (forged / name).write_bytes(data)
+    store.add_variant(
+        store.resolve("tiny"), "int8", forged, format="openvino", weights="openvino_model.xml", recipe=kept.recipe
+    )
+    report = rebuilder(store).rebuild("tiny@int8", [])
+    assert not report.identical
+    assert [file.path for file in report.files if not file.same] == ["openvino_model.bin"]
+
+
+def test_the_parent_must_still_be_there(store: ModelStore, tmp_path: Path) -> None:
+    make(store, "int8")
+    make_tiny_model(tmp_path / "tiny", "llama", seed=1)
+    store.pull(str(tmp_path / "tiny"), name="tiny")
+    with pytest.raises(UnknownModel, match=r"tiny@int8 was made from sha256:.*not in the store any more"):
+        rebuilder(store).rebuild("tiny@int8", [])
+
+
+def test_up_and_quantize_make_the_same_variant(store: ModelStore) -> None:
+    by_up = prepare_variant(store, store.resolve("tiny"), "int8")
+    assert make(store, "int8").digest == by_up.digest
+
+
+@pytest.mark.parametrize(("to", "kinds"), [("q8_0", {"F32", "Q8_0"}), ("q4_k_m", {"F32", "Q5_0", "Q8_0"})])
+def test_gguf_forms_have_the_formats_of_their_name(store: ModelStore, text: Path, to: str, kinds: set[str]) -> None:
+    variant = make(store, to, **({"calibration": text} if to != "q8_0" else {}))
+    files = store.open(variant.reference)
+    reader = gguf.GGUFReader(Path(files.directory) / files.weights)
+    assert {t.tensor_type.name for t in reader.tensors} == kinds
+
+
+def test_importance_is_the_mean_square_of_what_a_matrix_reads(store: ModelStore, tmp_path: Path) -> None:
+    convert_safetensors_to_gguf(Path(store.open("tiny").directory), tmp_path / "m.gguf")
+    tensors = {
+        t.name: gguf.quants.dequantize(t.data, t.tensor_type) for t in gguf.GGUFReader(tmp_path / "m.gguf").tensors
+    }
+    samples = (tuple(range(1, 100)), (5, 6, 7))
+    seen = read_importance(tmp_path / "m.gguf", samples, told=lambda stage, share: None)
+    x_TK = tensors["token_embd.weight"][[i for ids in samples for i in ids]]
+    normed = x_TK / np.sqrt(np.square(x_TK).mean(axis=1, keepdims=True) + 1e-5) * tensors["blk.0.attn_norm.weight"]
+    assert seen["blk.0.attn_q.weight"] == pytest.approx(np.square(normed).mean(axis=0), rel=1e-4)
+    assert {"blk.1.ffn_down.weight", "output.weight"} <= set(seen)
+
+
+@pytest.mark.parametrize("data", [b"", b"short", b"\xff\xfe" * 5000])
+def test_a_text_that_cannot_be_used_makes_nothing(store: ModelStore, tmp_path: Path, data: bytes) -> None:
+    bad = tmp_path / "bad.txt"
+    bad.write_bytes(data)
+    with pytest.raises(InvalidRequest, match="calibration text"):
+        make(store, "int4", calibration=bad)
+    assert [m.reference for m in store.list()] == ["tiny"]
+    assert not list(store.root.glob(".preparing-*"))
+
+
+@pytest.mark.parametrize(
+    ("wish", "said"),
+    [
+        ({"to": "auto"}, "needs --max-loss"),
+        ({"to": "auto", "max_loss": 0.01}, "made with text"),
+        ({"to": "int8", "max_loss": 0.01}, "for --to auto, not int8"),
+        ({"to": "w8a8"}, "made with text"),
+        ({"to": "int4", "group_size": 7}, "groups of 7"),
+        ({"to": "int8", "name": "Not A Name"}, "not a model reference"),
+    ],
+)
+def test_a_wish_that_cannot_be_is_refused(store: ModelStore, wish: dict[str, object], said: str) -> None:
+    with pytest.raises(InvalidRequest, match=said):
+        quantiser(store).plan(QuantizeWish(model="tiny", **wish))  # type: ignore[arg-type]
+
+
+def test_a_variant_is_not_rounded_again(store: ModelStore) -> None:
+    make(store, "int8")
+    with pytest.raises(InvalidRequest, match="rounded already"):
+        quantiser(store).plan(QuantizeWish(model="tiny@int8", to="int4"))
+
+
+def test_rows_that_do_not_fall_into_groups_are_told(store: ModelStore) -> None:
+    with pytest.raises(InvalidRequest, match="do not fall into groups of 96"):
+        make(store, "int4", group_size=96)
+    assert [m.reference for m in store.list()] == ["tiny"]
+
+
+def test_memory_is_asked_first(store: ModelStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    maker = quantiser(store)
+    monkeypatch.setattr(maker, "_free_memory", lambda: 1000)
+    with pytest.raises(MemoryFull, match="tiny@int8 needs about"):
+        maker.make(maker.plan(QuantizeWish(model="tiny", to="int8")))
+
+
+def test_the_forms_of_vllm_need_an_environment(store: ModelStore, text: Path) -> None:
+    with pytest.raises(UnsupportedByEngine, match="llm-compressor"):
+        make(store, "w8a8", calibration=text)
+
+
+def test_a_damaged_parent_is_found_before_it_is_rounded(store: ModelStore) -> None:
+    alter(blob_of(store, store.resolve("tiny"), "model.safetensors"), 5000)
+    with pytest.raises(CorruptBlob):
+        make(store, "int8")
+
+
+def test_what_was_killed_leaves_nothing_and_can_be_given_again(store: ModelStore, text: Path) -> None:
+    script = """
+import os, signal, sys
+from pathlib import Path
+from ashore.bootstrap import quantiser
+from ashore.core import SystemClock
+from ashore.optimize import QuantizeWish
+from ashore.store import ModelStore
+
+root, text = map(Path, sys.argv[1:])
+maker = quantiser(ModelStore(root / "store", root / "run" / "models", SystemClock()))
+def die(stage, share):
+    if share > 0.6:
+        os.kill(os.getpid(), signal.SIGKILL)
+maker.make(maker.plan(QuantizeWish(model="tiny", to="int4", calibration=text)), told=die)
+"""
+    home = store.root.parent
+    ended = subprocess.run([sys.executable, "-c", script, str(home), str(text)], capture_output=True, timeout=120)
+    assert ended.returncode == -signal.SIGKILL
+    assert [m.reference for m in store.list()] == ["tiny"]
+    assert list(store.root.glob(".preparing-*"))
+    make(store, "int4", calibration=text)
+    assert not list(store.root.glob(".preparing-*"))
+    assert store.verify().ok
