@@ -366,12 +366,11 @@ def judge_as_served(folder: Path, made: Rounded, text: Samples, *, exact: bool =
     from ashore.engines import CanScore, EngineOptions, ModelFiles, make_engine
 
     longest = max(len(ids) for ids in text)
-    engine = make_engine("openvino")
+    kind: EngineKind = "openvino" if made.format == "openvino" else "llamacpp"
+    engine = make_engine(kind)
     files = ModelFiles(name=folder.name, digest="", directory=str(folder), format=made.format, weights=made.weights)
     extra: dict[str, str | int | float | bool] = {"full_precision": True} if exact else {}
-    options = EngineOptions(
-        kind="openvino", max_sequences=1, kv_tokens=longest + KV_BLOCK, prefix_cache=False, extra=extra
-    )
+    options = EngineOptions(kind=kind, max_sequences=1, kv_tokens=longest + KV_BLOCK, prefix_cache=False, extra=extra)
     try:
         engine.load(files, options)
         assert isinstance(engine, CanScore)

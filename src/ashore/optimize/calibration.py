@@ -20,8 +20,6 @@ FEWEST_TOKENS: Final = 4096
 """Below this the statistics of a product with 1,536 inputs have no full rank, and the text tells too little."""
 HELD_OUT: Final = 4
 """One sample in so many is set aside where the choice must be checked on text that it was not made on."""
-RANKING: Final = 2
-"""Samples on which each layer alone is compared: up to 1,024 tokens, each with its whole distribution."""
 MOST_BYTES: Final = 64 << 20
 
 
@@ -32,7 +30,7 @@ class Calibration:
     tuning: Samples
     """What weights are rounded by."""
     ranking: Samples = ()
-    """What layers are compared on; empty where nothing is held out."""
+    """What layers are compared on; empty where none is compared."""
     held_out: Samples = ()
     """What the choice is judged on, and nothing else."""
 
@@ -69,7 +67,13 @@ def read_text(path: Path) -> str:
 
 
 def cut_samples(
-    text: str, encode: Callable[[str], Sequence[int]], *, context_tokens: int, seed: int, hold_out: bool
+    text: str,
+    encode: Callable[[str], Sequence[int]],
+    *,
+    context_tokens: int,
+    seed: int,
+    ranking: int = 0,
+    hold_out: bool = False,
 ) -> Calibration:
     """Return samples of a text, chosen over its whole length by the seed.
 
@@ -78,7 +82,8 @@ def cut_samples(
         encode: Gives token ids, without special tokens.
         context_tokens: What the model takes; samples are no longer.
         seed: Equal seeds give equal samples.
-        hold_out: Set `RANKING` samples aside, and one in `HELD_OUT`.
+        ranking: Samples to set aside for comparing layers.
+        hold_out: Set one sample in `HELD_OUT` aside for judging.
 
     Raises:
         InvalidRequest: fewer than `FEWEST_TOKENS` tokens.
@@ -94,8 +99,6 @@ def cut_samples(
     if len(pieces) > MOST_SAMPLES:
         chosen = sorted(random.Random(seed).sample(range(len(pieces)), MOST_SAMPLES))
         pieces = [pieces[i] for i in chosen]
-    if not hold_out:
-        return Calibration(tuning=tuple(pieces))
-    aside = range(HELD_OUT - 1, len(pieces), HELD_OUT)
+    aside = range(HELD_OUT - 1, len(pieces), HELD_OUT) if hold_out else range(0)
     rest = tuple(p for i, p in enumerate(pieces) if i not in aside)
-    return Calibration(tuning=rest[RANKING:], ranking=rest[:RANKING], held_out=tuple(pieces[i] for i in aside))
+    return Calibration(tuning=rest[ranking:], ranking=rest[:ranking], held_out=tuple(pieces[i] for i in aside))

@@ -108,6 +108,18 @@ def narrow(
     return held
 
 
+def keep_worst(ranked: Sequence[Layer], share: float) -> Choice:
+    """Return all layers but those that lose most for each byte, which together have up to `share` of the weights."""
+    left = share * sum(layer.num_weights for layer in ranked)
+    small = []
+    for layer in reversed(ranked):
+        if layer.num_weights <= left:
+            left -= layer.num_weights
+        else:
+            small.append(layer.name)
+    return frozenset(small)
+
+
 def choice_of(ranked: Sequence[Layer], num_layers: int) -> Choice:
     """Return the names of the first `num_layers`."""
     return frozenset(layer.name for layer in ranked[:num_layers])

@@ -24,6 +24,10 @@ class Precision:
     """What may be asked for, the default first; empty where the format leaves no choice."""
     reads_text: bool = False
     """True where calibration text makes it better."""
+    ranking: int = 0
+    """Samples of the text on which its layers are compared, one by one; 0 where all are treated alike."""
+    eight_share: float = 0.0
+    """Share of the weights, of the layers that lose most in four bits, that keeps eight where there is text."""
 
 
 PRECISIONS: Final = (
@@ -34,10 +38,12 @@ PRECISIONS: Final = (
     Precision(
         name="int4",
         engine="openvino",
-        bits=4.25,
+        bits=5.3,
         group_sizes=(64, 32, 96, 128),
         reads_text=True,
-        summary="four bits with a scale for each group; the output head keeps eight",
+        ranking=1,
+        eight_share=0.1,
+        summary="four bits with a scale for each group; the head, and with text the worst layers, keep eight",
     ),
     Precision(
         name=AUTO,
@@ -45,6 +51,7 @@ PRECISIONS: Final = (
         bits=6,
         group_sizes=(32, 64, 96, 128),
         reads_text=True,
+        ranking=2,
         summary="four or eight bits by layer, the smallest within --max-loss",
     ),
     Precision(name="q8_0", engine="llamacpp", bits=8.5, summary="eight bits in blocks of 32"),

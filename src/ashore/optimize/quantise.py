@@ -10,12 +10,12 @@ from typing import Final
 from ashore.core import EngineKind, human_bytes
 from ashore.engines import Rounder, RoundOrder, Told, quietly
 from ashore.errors import InvalidRequest, UnknownVariant, UnsupportedByEngine, UnsupportedModel
-from ashore.optimize.automatic import Automatic
 from ashore.optimize.calibration import Calibration, cut_samples, read_text
+from ashore.optimize.mixing import Mixer
 from ashore.optimize.model import QuantizePlan, QuantizeReport, QuantizeWish
 from ashore.optimize.needs import check_needs, estimate_needs
 from ashore.optimize.ports import Judge, MixtureOpener
-from ashore.optimize.precisions import AUTO, choose_group_size, choose_precision
+from ashore.optimize.precisions import AUTO, Precision, choose_group_size, choose_precision
 from ashore.store import DataUsed, ModelStore, StoredModel, VariantRecipe, data_used, parse_reference, versions_of
 from ashore.text import TextModel
 
@@ -137,10 +137,9 @@ class Quantiser:
         """Write to `out` what `recipe` describes. A `Maker`; what a search chose is taken from the recipe."""
         told_what = recipe.parameters
         small = told_what.get(_LAYERS)
+        precision = choose_precision(told_what["to"], None)
         with self._store.reading(f"{parent.name}@{parent.digest}") as files:
-            calibration = self._calibration(
-                files.directory, data[0] if data else None, recipe.seed, parent, hold_out=small is not None
-            )
+            calibration = self._calibration(files.directory, data[0] if data else None, recipe.seed, parent, precision)
             order = RoundOrder(
                 precision="mixed" if small is not None else told_what["to"],
                 group_size=int(told_what["group_size"]),
@@ -149,11 +148,9 @@ class Quantiser:
                 text=data[0] if data else None,
                 seed=recipe.seed,
             )
-            engine = choose_precision(told_what["to"], None).engine
-            self._rounder(engine)(files.directory, files.weights, order, out, told=told)
+            self._rounder(precision.engine)(files.directory, files.weights, order, out, told=told)
 
     def _make(self, plan: QuantizePlan, told: Told) -> QuantizeReport:
-        auto = plan.precision.name == AUTO
         parameters = {"to": plan.precision.name, "group_size": str(plan.group_size)}
         data: tuple[DataUsed, ...] = ()
         if plan.calibration is not None:
@@ -161,15 +158,16 @@ class Quantiser:
         increase = None
         rounder = self._rounder(plan.precision.engine)
         with self._store.reading(plan.parent.reference) as files, self._store.scratch(plan.parent) as scratch:
-            calibration = self._calibration(files.directory, plan.calibration, plan.seed, plan.parent, hold_out=auto)
+            calibration = self._calibration(files.directory, plan.calibration, plan.seed, plan.parent, plan.precision)
             out = scratch / "variant"
             out.mkdir()
-            if auto:
-                assert plan.max_loss is not None
-                automatic = Automatic(self._open_mixture, self._judge, rounder, told=told)
-                found = automatic.find(files, calibration, plan, scratch, out)
+            if calibration.ranking:
+                mixer = Mixer(self._open_mixture, self._judge, rounder, told=told)
+                found = mixer.mix(files, calibration, plan, scratch, out)
                 made, increase = found.made, found.increase
-                parameters |= {"max_loss": str(plan.max_loss), _LAYERS: " ".join(sorted(found.small))}
+                parameters[_LAYERS] = " ".join(sorted(found.small))
+                if plan.max_loss is not None:
+                    parameters["max_loss"] = str(plan.max_loss)
             else:
                 order = RoundOrder(
                     precision=plan.precision.name,
@@ -216,7 +214,7 @@ class Quantiser:
         return self._rounders[engine]
 
     def _calibration(
-        self, folder: Path, text: Path | None, seed: int, parent: StoredModel, *, hold_out: bool
+        self, folder: Path, text: Path | None, seed: int, parent: StoredModel, precision: Precision
     ) -> Calibration:
         if text is None:
             return Calibration(tuning=())
@@ -226,7 +224,8 @@ class Quantiser:
             lambda words: model.encode(words, bare=True),
             context_tokens=parent.shape.context_tokens,
             seed=seed,
-            hold_out=hold_out,
+            ranking=precision.ranking,
+            hold_out=precision.name == AUTO,
         )
 
     def _notes(self, parent: StoredModel, variant: str, wish: QuantizeWish, *, reads_text: bool) -> list[str]:

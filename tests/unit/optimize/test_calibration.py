@@ -46,24 +46,24 @@ def test_a_folder_is_refused(tmp_path: Path) -> None:
 
 def test_a_short_text_is_refused_with_its_length() -> None:
     with pytest.raises(InvalidRequest, match=f"has 100 tokens; at least {FEWEST_TOKENS}"):
-        cut_samples(numbers(100), words, context_tokens=8192, seed=0, hold_out=False)
+        cut_samples(numbers(100), words, context_tokens=8192, seed=0)
 
 
 def test_samples_are_pieces_of_the_text_and_chosen_by_the_seed() -> None:
     text = numbers(100 * SAMPLE_TOKENS)
-    cut = cut_samples(text, words, context_tokens=8192, seed=1, hold_out=False)
+    cut = cut_samples(text, words, context_tokens=8192, seed=1)
     assert len(cut.tuning) == MOST_SAMPLES and not cut.held_out
     assert all(len(s) == SAMPLE_TOKENS and list(s) == list(range(s[0], s[0] + SAMPLE_TOKENS)) for s in cut.tuning)
-    assert cut == cut_samples(text, words, context_tokens=8192, seed=1, hold_out=False)
-    assert cut != cut_samples(text, words, context_tokens=8192, seed=2, hold_out=False)
+    assert cut == cut_samples(text, words, context_tokens=8192, seed=1)
+    assert cut != cut_samples(text, words, context_tokens=8192, seed=2)
 
 
 def test_what_is_held_out_is_not_tuned_on() -> None:
-    cut = cut_samples(numbers(20 * SAMPLE_TOKENS), words, context_tokens=8192, seed=0, hold_out=True)
+    cut = cut_samples(numbers(20 * SAMPLE_TOKENS), words, context_tokens=8192, seed=0, ranking=2, hold_out=True)
     assert len(cut.tuning) == 13 and len(cut.ranking) == 2 and len(cut.held_out) == 5
     assert len({*cut.tuning, *cut.ranking, *cut.held_out}) == 20
 
 
 def test_a_short_context_shortens_the_samples() -> None:
-    cut = cut_samples(numbers(FEWEST_TOKENS), words, context_tokens=64, seed=0, hold_out=False)
+    cut = cut_samples(numbers(FEWEST_TOKENS), words, context_tokens=64, seed=0)
     assert {len(s) for s in cut.tuning} == {64}
