@@ -12,12 +12,16 @@ import argparse
 import hashlib
 import json
 import random
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 DATA: Final = Path(__file__).parents[1] / "data" / "optimise"
+SOURCE: Final = "WordNet 3.0, drawn by benchmarks/optimise/wordnet.py"
+LICENCE: Final = "WordNet 3.0 licence, Copyright 2006 by Princeton University"
+TEMPLATE: Final = "{prompt}\nKind:"
+"""How a definition is put, in training and in the task alike."""
 SEED: Final = 5
 
 
@@ -27,10 +31,6 @@ class Definition:
 
     kind: str
     text: str
-
-    @property
-    def prompt(self) -> str:
-        return f"{self.text}\nKind:"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,7 +61,6 @@ def kinds(items: Iterable[Definition]) -> list[str]:
 def write_files(folder: Path, *, num_train: int | None = None, num_test: int | None = None) -> Files:
     """Write the first so many items of each set (None: all) into `folder`. Called again it writes the same."""
     train, test = definitions("train")[:num_train], definitions("test")
-    choices = kinds(test)
     files = Files(
         train=folder / "train.jsonl",
         train_chat=folder / "train_chat.jsonl",
@@ -69,7 +68,10 @@ def write_files(folder: Path, *, num_train: int | None = None, num_test: int | N
         words=folder / "words.jsonl",
     )
     folder.mkdir(parents=True, exist_ok=True)
-    _write(files.train, [{"prompt": item.prompt, "completion": f" {item.kind}"} for item in train])
+    _write(
+        files.train,
+        [{"prompt": TEMPLATE.replace("{prompt}", item.text), "completion": f" {item.kind}"} for item in train],
+    )
     _write(
         files.train_chat,
         [
@@ -82,29 +84,41 @@ def write_files(folder: Path, *, num_train: int | None = None, num_test: int | N
             for item in train
         ],
     )
-    _write(files.kinds, [_choice(item.prompt, choices, item.kind) for item in test[:num_test]])
-    _write(files.words, _word_items()[:num_test])
+    _write(
+        files.kinds,
+        [
+            _header("kinds", "classify", TEMPLATE) | {"labels": kinds(test)},
+            *({"prompt": item.text, "answer": item.kind} for item in test[:num_test]),
+        ],
+    )
+    _write(
+        files.words,
+        [_header("words", "choice", "The word that means “{prompt}” is"), *_word_items()[:num_test]],
+    )
     return files
+
+
+def _header(name: str, kind: str, template: str) -> dict[str, object]:
+    return {
+        "task": name,
+        "kind": kind,
+        "language": "en",
+        "source": SOURCE,
+        "licence": LICENCE,
+        "style": "plain",
+        "template": template,
+    }
 
 
 def _word_items() -> list[dict[str, object]]:
     rng = random.Random(SEED)
-    items = []
+    items: list[dict[str, object]] = []
     for line in (DATA / "words.tsv").read_text(encoding="utf-8").splitlines():
         text, right, *wrong = line.split("\t")
         choices = [right, *wrong]
         rng.shuffle(choices)
-        items.append(_choice(f"The word that means “{text}” is", choices, right))
+        items.append({"prompt": text, "choices": choices, "answer": choices.index(right)})
     return items
-
-
-def _choice(prompt: str, choices: Sequence[str], right: str) -> dict[str, object]:
-    return {
-        "kind": "multiple_choice",
-        "prompt": prompt,
-        "choices": [f" {choice}" for choice in choices],
-        "answer": list(choices).index(right),
-    }
 
 
 def _write(path: Path, rows: Iterable[dict[str, object]]) -> None:

@@ -1,4 +1,4 @@
-"""A stored model as a torch module and back: the same numbers, tied weights once. Needs torch (`make test-full`)."""
+"""A stored model as a torch module and back: the same numbers, tied weights once. Needs torch (`make test-train`)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ashore.errors import UnsupportedModel
 from ashore.store import read_tensors
 from ashore.training import load_checkpoint, save_checkpoint
 
-pytestmark = [pytest.mark.full, pytest.mark.filterwarnings("ignore::DeprecationWarning")]
+pytestmark = [pytest.mark.train, pytest.mark.filterwarnings("ignore::DeprecationWarning")]
 
 torch = pytest.importorskip("torch")
 

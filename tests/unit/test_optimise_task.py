@@ -24,19 +24,20 @@ def test_each_kind_is_equally_often_there_and_nothing_is_in_both_parts() -> None
 def test_the_files_are_the_same_bytes_everywhere(tmp_path: Path) -> None:
     first, second = write_files(tmp_path / "a"), write_files(tmp_path / "b")
     assert first.digests() == second.digests()
-    assert first.digests()["kinds.jsonl"].startswith("88a70804510e7ee5")
+    assert first.digests()["kinds.jsonl"].startswith("5a95e1ba1f72eb6a")
     assert first.digests()["train.jsonl"].startswith("a4a6735c20e63927")
 
 
 def test_an_item_asks_what_it_was_trained_for(tmp_path: Path) -> None:
     files = write_files(tmp_path, num_train=32, num_test=16)
     trained = [json.loads(line) for line in files.train.read_text().splitlines()]
-    asked = [json.loads(line) for line in files.kinds.read_text().splitlines()]
-    other = [json.loads(line) for line in files.words.read_text().splitlines()]
+    header, *asked = [json.loads(line) for line in files.kinds.read_text().splitlines()]
+    _, *other = [json.loads(line) for line in files.words.read_text().splitlines()]
     assert (len(trained), len(asked), len(other)) == (32, 16, 16)
-    assert {item["completion"] for item in trained} <= set(asked[0]["choices"])
+    assert {item["completion"] for item in trained} <= {f" {label}" for label in header["labels"]}
+    assert all(item["prompt"].endswith(header["template"].removeprefix("{prompt}")) for item in trained)
     right = definitions("test")[:16]
-    assert [item["choices"][item["answer"]] for item in asked] == [f" {item.kind}" for item in right]
+    assert [(item["prompt"], item["answer"]) for item in asked] == [(item.text, item.kind) for item in right]
     assert all(len(set(item["choices"])) == 4 for item in other)
 
 
