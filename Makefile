@@ -8,10 +8,10 @@ DEV := $(VENV)/.stamps/dev
 PIP_FLAGS := --disable-pip-version-check --no-input --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help setup up up-front test check bench bench-front trace docs test-train test-full bundle test-bundle lock proto format clean
+.PHONY: help setup up up-front test check bench bench-optimise bench-front trace docs test-train test-full bundle test-bundle lock proto format clean
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 # A stamp is named after the hash of its lock file, so that a changed lock installs again and an unchanged one does not.
 BASE_HASH := $(shell cat requirements.lock pyproject.toml 2>/dev/null | cksum | cut -d' ' -f1)
@@ -70,6 +70,10 @@ format: dev ## Format the code
 
 bench: dev ## Run the benchmarks with peers beside them, and write a dated report
 	@$(BIN)/python -m benchmarks $(ARGS)
+
+bench-optimise: dev ## Make models smaller and faster, and measure what it gives and costs (ARGS="--scale full" takes hours)
+	@sh deploy/torch.sh install $(VENV)
+	@$(BIN)/python -m benchmarks.optimise $(ARGS)
 
 bench-front: dev ## Measure the edge, the answer cache, overload and memory (ARGS="--install-rivals --rivals DIR")
 	@$(BIN)/python -m benchmarks.front $(ARGS)

@@ -13,11 +13,16 @@ from benchmarks.row import Row
 
 
 def write(
-    folder: Path, rows: Sequence[Row], outcome: Outcome, about: Mapping[str, object], not_measured: Sequence[str]
+    folder: Path,
+    scale: str,
+    rows: Sequence[Row],
+    outcome: Outcome,
+    about: Mapping[str, object],
+    not_measured: Sequence[str],
 ) -> Path:
-    """Write `optimise_DATE.md`, `.json` and `.png`; return the first. The last run of a day stands."""
+    """Write `optimise_SCALE_DATE.md`, `.json` and `.png`; return the first. The last run of a day stands."""
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"optimise_{time.strftime('%Y%m%d', time.gmtime())}.md"
+    path = folder / f"optimise_{scale}_{time.strftime('%Y%m%d', time.gmtime())}.md"
     path.write_text(_markdown(rows, outcome, about, not_measured, path.with_suffix(".png").name), encoding="utf-8")
     document = {
         "about": about,

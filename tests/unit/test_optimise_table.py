@@ -63,7 +63,7 @@ def test_the_ceiling_is_the_share_of_parameters_that_is_left() -> None:
 
 def test_the_report_has_the_table_what_fell_short_and_a_page_of_plots(tmp_path: Path) -> None:
     outcome = Outcome(facts=FACTS, failed={"quantise": "left out"})
-    path = write(tmp_path, rows(outcome), outcome, {"date": "2026-11-25"}, ["a quiet machine"])
+    path = write(tmp_path, "small", rows(outcome), outcome, {"date": "2026-11-25"}, ["a quiet machine"])
     text = path.read_text(encoding="utf-8")
     assert "MISSED" in text and "- stage quantise: left out" in text and "- a quiet machine" in text
     assert json.loads(path.with_suffix(".json").read_text())["stages"]["teacher"]["task"] == 0.80

@@ -1,0 +1,64 @@
+"""Make the table of optimising: `make bench-optimise`, or
+
+    python -m benchmarks.optimise --scale small|full [--only STAGE …] [--again STAGE …] [--home DIR] [--out DIR]
+
+What is done is kept in the home and not done again, so a run that was stopped goes on where it stood.
+"""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+from pathlib import Path
+
+from benchmarks.optimise.commands import Shop
+from benchmarks.optimise.report import write
+from benchmarks.optimise.road import stages
+from benchmarks.optimise.scale import SCALES
+from benchmarks.optimise.stages import run_stages
+from benchmarks.optimise.table import rows
+from benchmarks.optimise.task import write_files
+from benchmarks.serve_cases import quiet_share
+from benchmarks.serve_report import about
+
+PROJECT = Path(__file__).parents[2]
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--scale", choices=sorted(SCALES), default="small")
+    parser.add_argument("--only", action="append", default=[], help="a stage to do; others are taken if they are kept")
+    parser.add_argument("--again", action="append", default=[], help="a stage to do even if it is kept")
+    parser.add_argument("--home", type=Path, help="default: .cache/optimise-SCALE")
+    parser.add_argument("--out", type=Path, default=PROJECT / "benchmarks" / "reports")
+    given = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that a time limit leaves no command behind
+    scale = SCALES[given.scale]
+    home = given.home or PROJECT / ".cache" / f"optimise-{scale.name}"
+    files = write_files(home / "task", num_train=scale.num_train, num_test=scale.num_test)
+    shop = Shop(home=home, files=files, log=home / "benchmark.log", scale=scale)
+    road = stages(shop)
+    if unknown := {*given.only, *given.again} - {stage.name for stage in road}:
+        parser.error(f"no such stage: {', '.join(sorted(unknown))}; there are {', '.join(s.name for s in road)}")
+    busy = quiet_share()
+    outcome = run_stages(
+        road, home / "stages", again=given.again, only=given.only, say=lambda line: print(line, file=sys.stderr)
+    )
+    command = "python -m benchmarks.optimise " + " ".join(sys.argv[1:])
+    facts = about(command, busy_before=busy, busy_after=quiet_share()) | {
+        "scale": repr(scale),
+        "files": files.digests(),
+    }
+    table = rows(outcome)
+    for row in table:
+        print("  ".join(row.cells()))
+    not_measured = [] if scale.name == "full" else ["the full scale: this run shows that the road works, and no more"]
+    if max(busy, float(str(facts["other_load_after"]))) > 0.1:
+        not_measured.append("a quiet machine: other work took more than a tenth of the processors")
+    print(f"report: {write(given.out, scale.name, table, outcome, facts, not_measured)}")
+    return 1 if outcome.failed or any(row.verdict == "MISSED" for row in table) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

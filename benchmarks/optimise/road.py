@@ -1,0 +1,84 @@
+"""The stages of the optimising benchmark: the demo model, a teacher, and from it what is smaller and faster."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from benchmarks.optimise import baselines
+from benchmarks.optimise.commands import Shop
+from benchmarks.optimise.decode import Rates, measure
+from benchmarks.optimise.stages import Facts, Stage
+from benchmarks.optimise.task import definitions
+
+BASE, TEACHER, LORA, PRUNED, ZEROS, STUDENT = "smollm2", "teacher", "teacher-lora", "pruned", "zeros", "student"
+REMOVED = "30%"
+STREAMS = (1, 16)
+ENGINE = "openvino"
+
+
+def stages(shop: Shop) -> list[Stage]:
+    """Return every stage, each behind those it needs. The files of the task must be there."""
+    scale, digests = shop.scale, shop.files.digests()
+    trained = {"data": digests["train.jsonl"], "scale": repr(scale)}
+    tests = {"task": digests["kinds.jsonl"], "skill": digests["words.jsonl"]}
+
+    def task(needed: Mapping[str, Facts]) -> Facts:
+        train, test = definitions("train")[: scale.num_train], definitions("test")[: scale.num_test]
+        found = baselines.accuracies(train, test)
+        return {"num_train": len(train), "num_test": len(test), "bag_of_words": max(found.values()), "bags": found}
+
+    def base(needed: Mapping[str, Facts]) -> Facts:
+        shop.run("model", "pull", BASE)
+        return {"parameters": shop.parameters(BASE), **shop.evaluate(BASE)}
+
+    def teacher(needed: Mapping[str, Facts]) -> Facts:
+        return shop.judged(TEACHER, shop.train(BASE, TEACHER, "full"))
+
+    def lora(needed: Mapping[str, Facts]) -> Facts:
+        return shop.judged(LORA, shop.train(BASE, LORA, "lora"))
+
+    def pruned(needed: Mapping[str, Facts]) -> Facts:
+        made = shop.prune(TEACHER, PRUNED, REMOVED)
+        return {
+            **shop.judged(PRUNED, made, served=shop.variant(PRUNED, "int8")),
+            "parent_parameters": needed["teacher"]["parameters"],
+        }
+
+    def zeros(needed: Mapping[str, Facts]) -> Facts:
+        return shop.judged(ZEROS, shop.prune(TEACHER, ZEROS, REMOVED, kind="unstructured", heal=False))
+
+    def student(needed: Mapping[str, Facts]) -> Facts:
+        made = shop.distill(TEACHER, STUDENT)
+        return {**shop.judged(STUDENT, made), "parent_parameters": needed["teacher"]["parameters"]}
+
+    def speed(needed: Mapping[str, Facts]) -> Facts:
+        models = {
+            "fp16": shop.variant(TEACHER, "fp16"),
+            "int8": shop.variant(TEACHER, "int8"),
+            "pruned fp16": shop.variant(PRUNED, "fp16"),
+            "pruned int8": shop.variant(PRUNED, "int8"),
+            "zeros fp16": shop.variant(ZEROS, "fp16"),
+        }
+        return _speeds([measure(shop.home, models, kind=ENGINE, streams=n, rounds=scale.rounds) for n in STREAMS])
+
+    return [
+        Stage(name="task", run=task, settings=digests),
+        Stage(name="base", run=base, settings=tests),
+        Stage(name="teacher", run=teacher, needs=("base",), settings=trained | tests),
+        Stage(name="lora", run=lora, needs=("base",), settings=trained | tests),
+        Stage(name="pruned", run=pruned, needs=("teacher",), settings=trained | tests | {"removed": REMOVED}),
+        Stage(name="zeros", run=zeros, needs=("teacher",), settings={"removed": REMOVED}),
+        Stage(name="speed", run=speed, needs=("pruned", "zeros"), settings={"rounds": scale.rounds}),
+        Stage(name="student", run=student, needs=("teacher",), settings=trained | tests),
+    ]
+
+
+def _speeds(found: Sequence[Rates]) -> Facts:
+    factors = {
+        f"{name} against fp16, {rates.streams} streams": rates.factor(name, "fp16")
+        for rates in found
+        for name in rates.rounds
+        if name != "fp16"
+    }
+    medians = {f"{name}, {rates.streams} streams": rates.median(name) for rates in found for name in rates.rounds}
+    return {"factors": factors, "tok_per_s": medians}
