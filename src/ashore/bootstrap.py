@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from ashore.cache import CachePolicy
     from ashore.core import EngineKind
     from ashore.engines import ModelFiles, Rounded, Rounder, Samples
-    from ashore.optimize import Quantiser, QuantizePlan, Rebuilder
+    from ashore.optimize import Maker, Quantiser, QuantizePlan, Rebuilder
+    from ashore.optimize.pruning import Pruner
     from ashore.planning import Inventory, ModelFacts, ModelPlan, Plan, Tuned, Wish
     from ashore.privacy import Privacy
     from ashore.sealing import KeyInMemory, KeyKeeper
@@ -382,9 +383,21 @@ def judge_as_served(folder: Path, made: Rounded, text: Samples, *, exact: bool =
 
 def rebuilder(store: ModelStore) -> Rebuilder:
     """Return what makes variants and derived models again. A use case that makes them has its line here."""
-    from ashore.optimize import MAKER, Rebuilder
+    from ashore.optimize import MAKER, Rebuilder, pruning
 
-    return Rebuilder(store, {MAKER: quantiser(store).make_again})
+    makers: dict[str, Maker] = {
+        MAKER: quantiser(store).make_again,
+        pruning.MAKER: partial(pruning.make_again, store),
+    }
+    return Rebuilder(store, makers)
+
+
+def pruner(settings: Settings, store: ModelStore) -> Pruner:
+    """Return what makes smaller models of stored ones; where unfinished runs stand is in the home's cache."""
+    from ashore.optimize.pruning import Pruner
+    from ashore.planning import read_inventory
+
+    return Pruner(store, settings.home.cache / "pruning", free_memory=lambda: read_inventory().memory_bytes)
 
 
 def gather_facts(store: ModelStore, wishes: Iterable[Wish]) -> dict[str, ModelFacts]:

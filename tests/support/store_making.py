@@ -16,10 +16,10 @@ def make_store(home: Path) -> ModelStore:
 
 
 def pull_tiny(
-    store: ModelStore, folder: Path, name: str = "tiny", *, kind: str = "llama", seed: int = 0
+    store: ModelStore, folder: Path, name: str = "tiny", *, kind: str = "llama", seed: int = 0, layers: int = 2
 ) -> StoredModel:
     """Make a tiny model in `folder/NAME` and pull it."""
-    return store.pull(str(make_tiny_model(folder / name, kind, seed=seed)), name=name)
+    return store.pull(str(make_tiny_model(folder / name, kind, seed=seed, layers=layers)), name=name)
 
 
 def blob_of(store: ModelStore, model: StoredModel, path: str) -> Path:

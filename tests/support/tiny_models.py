@@ -49,9 +49,11 @@ CONFIGS: dict[str, dict[str, Any]] = {
 }
 
 
-def make_tiny_model(folder: Path, kind: str, *, seed: int = 0, dtype: str = "F32", shards: int = 1) -> Path:
-    """Write a model of two layers to `folder` and return it. Equal arguments give equal files."""
-    config = CONFIGS[kind]
+def make_tiny_model(
+    folder: Path, kind: str, *, seed: int = 0, dtype: str = "F32", shards: int = 1, layers: int = 2
+) -> Path:
+    """Write a model of few layers to `folder` and return it. Equal arguments give equal files."""
+    config = CONFIGS[kind] | {"num_hidden_layers": layers}
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.json").write_text(json.dumps(config))
     (folder / "generation_config.json").write_text(

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from cyclopts import App
 
+from ashore.cli.optimizeprune import prune
 from ashore.cli.optimizequantize import quantize, rebuild
 
 app = App(name="optimize", help="Make variants that are smaller and faster; say what they cost; make them again.")
+app.command(prune)
 app.command(quantize)
 app.command(rebuild)

@@ -53,6 +53,10 @@ class TerminalProgress:
         """Say that `stage` of a work begins, of which the part `done` (0 to 1) is behind it."""
         self._show("prepare", int(done * 100), 100, stage)
 
+    def steps(self, stage: str, done: int, total: int, amount: str) -> None:
+        """Say that `done` of the `total` steps of a stage are behind it, and what else is to be said in `amount`."""
+        self._show(stage, done, total, amount)
+
     def _show(self, stage: str, done: int, total: int, amount: str) -> None:
         if not self._live:
             self._line(stage, amount, ended=0 < total <= done)

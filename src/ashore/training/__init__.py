@@ -4,6 +4,7 @@ Owns the loop that fine-tuning, healing and distilling go through, its data, and
 is quantised or judged, and who may use it.
 """
 
+from ashore.training.attention import packed_attention
 from ashore.training.batches import Batch, BatchSource, Corpus, PackedBatches, make_corpus
 from ashore.training.checkpoints import load_checkpoint, save_checkpoint
 from ashore.training.loop import LoopOptions, LoopResult, Loss, StepReport, Watcher, mean_loss, train
@@ -26,6 +27,7 @@ __all__ = [
     "load_checkpoint",
     "make_corpus",
     "mean_loss",
+    "packed_attention",
     "save_checkpoint",
     "train",
 ]

@@ -43,6 +43,8 @@ class Anatomy:
     """Queries, keys and values have biases (Qwen 2)."""
     head_norms: bool = False
     """Queries and keys are normalised (Qwen 3)."""
+    fixed_heads: bool = False
+    """Heads cannot go: for this family llama.cpp takes the hidden size for heads times their size (Qwen 2)."""
 
     @property
     def per_group(self) -> int:
@@ -95,6 +97,7 @@ def anatomy_of_config(config: Mapping[str, Any], *, name: str) -> Anatomy:
             tied=bool(config.get("tie_word_embeddings", False)),
             projection_bias=kind == "qwen2" or bool(config.get("attention_bias", False)),
             head_norms=kind == "qwen3",
+            fixed_heads=kind == "qwen2",
         )
     except (KeyError, TypeError, ValueError) as error:
         raise UnsupportedModel(f"config.json of {name} lacks {error}") from error

@@ -135,25 +135,30 @@ def _fewer_layers(anatomy: Anatomy, sizes: Sizes, goal: int) -> Sizes:
 
 
 def _narrower(anatomy: Anatomy, sizes: Sizes, goal: int) -> Sizes:
-    """Take channels; only where these do not reach, one group of heads after the other goes too."""
+    """Take channels; only where these do not reach, one group of heads after the other goes too, where it may."""
     step = channel_step(sizes.channels)
     least = ceil(LEAST_LEFT * sizes.channels / step) * step
-    for groups in range(sizes.groups, 0, -1):
+    for groups in range(sizes.groups, _least_groups(anatomy) - 1, -1):
         room = goal - anatomy.parameters(replace(sizes, groups=groups, channels=0))
         channels = room // (sizes.layers * anatomy.per_channel) // step * step
         if channels >= least:
             return replace(sizes, groups=groups, channels=min(channels, sizes.channels))
-    return replace(sizes, groups=1, channels=least)
+    return replace(sizes, groups=_least_groups(anatomy), channels=least)
 
 
 def _fewer_and_narrower(anatomy: Anatomy, goal: int) -> Sizes:
-    """Take `DEPTH_SHARE` as layers and the rest as channels; more layers only where that does not reach."""
+    """Take about `DEPTH_SHARE` as layers and the rest as channels: of the numbers of layers near it the one that fits
+    best; far more layers only where these do not reach."""
     one = anatomy.parameters() - anatomy.parameters(replace(anatomy.sizes, layers=anatomy.sizes.layers - 1))
-    first = anatomy.sizes.layers - round(DEPTH_SHARE * (anatomy.parameters() - goal) / one)
-    least = _least_layers(anatomy)
-    fewer = (replace(anatomy.sizes, layers=n) for n in range(max(first, least), least - 1, -1))
-    tries = [_narrower(anatomy, sizes, goal) for sizes in fewer]
-    return next((sizes for sizes in tries if anatomy.parameters(sizes) <= goal), tries[-1])
+    most, least = anatomy.sizes.layers, _least_layers(anatomy)
+    middle = min(most, max(least, most - round(DEPTH_SHARE * (anatomy.parameters() - goal) / one)))
+    near = range(max(least, middle - 1), min(most - 1, middle + 1) + 1)
+    for numbers in (near, range(middle, least - 1, -1)):
+        tries = [_narrower(anatomy, replace(anatomy.sizes, layers=n), goal) for n in numbers]
+        enough = [sizes for sizes in tries if anatomy.parameters(sizes) <= goal]
+        if enough:
+            return max(enough, key=anatomy.parameters)
+    return _narrower(anatomy, replace(anatomy.sizes, layers=least), goal)
 
 
 def channel_step(channels: int) -> int:
@@ -167,6 +172,10 @@ def channel_step(channels: int) -> int:
 def _least_layers(anatomy: Anatomy) -> int:
     """Return how many layers stay at least: the first and the last, which turn tokens into states and back, do."""
     return min(anatomy.sizes.layers, max(2, ceil(LEAST_LEFT * anatomy.sizes.layers)))
+
+
+def _least_groups(anatomy: Anatomy) -> int:
+    return anatomy.sizes.groups if anatomy.fixed_heads else 1
 
 
 def _with_zeros(plan: PrunePlan, anatomy: Anatomy, zeros: int) -> PrunePlan:

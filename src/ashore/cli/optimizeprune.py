@@ -1,0 +1,164 @@
+"""`ashore optimize prune`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import asdict
+from math import exp
+from pathlib import Path
+from typing import Annotated, Any
+
+from cyclopts import Parameter
+
+from ashore.cli.model import model_json
+from ashore.cli.progress import TerminalProgress
+from ashore.core import human_bytes
+from ashore.optimize.pruning import Kind, PruneOrder, PruneReport, PruneWish, read_share
+from ashore.optimize.pruning.model import HEAL_TOKENS, LEARNING_RATE
+
+AsJson = Annotated[bool, Parameter(name="--json", negative=())]
+Flag = Annotated[bool, Parameter(negative=())]
+
+
+def prune(
+    model: str,
+    /,
+    *,
+    remove: str,
+    kind: Kind = "mixed",
+    calibration: Path | None = None,
+    heal: Path | None = None,
+    heal_tokens: int = HEAL_TOKENS,
+    learning_rate: float = LEARNING_RATE,
+    name: str = "",
+    seed: int = 0,
+    dry_run: Flag = False,
+    as_json: AsJson = False,
+) -> None:
+    """Make a smaller model of a stored one: take out what it misses least, and teach the rest to do as it did.
+
+    The result is an ordinary checkpoint under a name of its own, which is quantised, evaluated and served as any other.
+    The same command again, after it was cut off, goes on where it stood.
+
+    Parameters
+    ----------
+    model
+        Name in the store, as pulled or derived.
+    remove
+        Share of the parameters of the whole model, such as 30%; at least as many go.
+    kind
+        What goes: layers (depth), feed-forward channels and then groups of heads (width), layers and channels (mixed),
+        or nothing, the smallest weights being set to 0 (unstructured: no faster, for the record).
+    calibration
+        Plain UTF-8 text on which it is measured what goes; default: that of --heal.
+    heal
+        Text on which the rest learns from the parent: plain UTF-8, or examples in JSONL.
+    heal_tokens
+        Tokens that healing may take.
+    learning_rate
+        Highest of healing.
+    name
+        Of the new model; default: MODEL-pruned30 for 30%.
+    seed
+        Chooses the samples of the text, and their order.
+    dry_run
+        Say what would be removed and what that can give, and make nothing.
+    as_json
+        Print JSON.
+    """
+    from ashore import bootstrap
+    from ashore.settings import read_settings
+
+    wish = PruneWish(
+        model=model,
+        share=read_share(remove),
+        kind=kind,
+        calibration=calibration,
+        heal=heal,
+        heal_tokens=heal_tokens,
+        learning_rate=learning_rate,
+        name=name,
+        seed=seed,
+    )
+    settings = read_settings()
+    pruner = bootstrap.pruner(settings, bootstrap.build_store(settings.home, settings))
+    order = pruner.plan(wish)
+    if dry_run:
+        return _print(_order_json(order)) if as_json else _show_order(order)
+    if not as_json:
+        _show_order(order, file=sys.stderr)
+    with TerminalProgress() as progress:
+        report = pruner.make(
+            order,
+            told=progress.share,
+            watch=lambda step: progress.steps(
+                "heal", step.step, step.num_steps, f"loss {step.loss:.3f}, {step.tok_per_s:.0f} tokens/s"
+            ),
+        )
+    return _print(_report_json(report)) if as_json else _show_report(report)
+
+
+def _order_json(order: PruneOrder) -> dict[str, Any]:
+    plan = order.plan
+    return {
+        "model": order.parent.reference,
+        "name": order.wish.target,
+        "kind": plan.kind,
+        "wanted": plan.wanted,
+        "removed": plan.removed,
+        "zeroed": plan.zeroed,
+        "parts": {c.part: {"before": c.before, "after": c.after} for c in plan.counts},
+        "vocabulary_parameters": plan.vocabulary_parameters,
+        "ceiling": plan.ceiling,
+        "int8_ceiling": plan.int8_ceiling,
+        "memory_bytes": order.needs.memory_bytes,
+        "disk_bytes": order.needs.disk_bytes,
+    }
+
+
+def _report_json(report: PruneReport) -> dict[str, Any]:
+    return {
+        **model_json(report.model),
+        "removed": report.plan.removed,
+        "zeroed": report.plan.zeroed,
+        "layers": list(report.layers),
+        "losses": asdict(report.losses),
+        "healed_tokens": report.healed_tokens,
+    }
+
+
+def _show_order(order: PruneOrder, file: Any = None) -> None:
+    def say(line: str) -> None:
+        print(line, file=file or sys.stdout)
+
+    plan = order.plan
+    say(f"{order.parent.reference} -> {order.wish.target}, {plan.kind}")
+    for count in plan.counts:
+        each = " of a layer" if count.part in ("heads", "channels") else ""
+        say(f"  {count.part + each:20} {count.before:>13,} -> {count.after:>13,}")
+    if plan.zeroed:
+        say(f"  {plan.zeroed:,} weights ({plan.removed:.1%}) become 0: the model is as large and as fast as before")
+        return
+    say(
+        f"  removed {plan.removed:.1%}; of what stays {plan.vocabulary_parameters / plan.parameters_after:.0%} is the "
+        "vocabulary's, read for every token"
+    )
+    say(
+        f"  at most {plan.ceiling:.2f} times as fast for one stream at equal precision, {plan.int8_ceiling:.2f} times "
+        "in INT8 against F16"
+    )
+    say(f"  takes {human_bytes(order.needs.memory_bytes)} of memory, {human_bytes(order.needs.disk_bytes)} of disk")
+
+
+def _show_report(report: PruneReport) -> None:
+    model = report.model
+    print(f"{model.reference}  {human_bytes(model.num_bytes)}  {model.digest}")
+    told = {name: value for name, value in asdict(report.losses).items() if value is not None}
+    if told:
+        print("perplexity on text set aside: " + ", ".join(f"{name} {exp(value):.4g}" for name, value in told.items()))
+    print(f"next: ashore optimize evaluate {model.name}; ashore optimize quantize {model.name} --to int8")
+
+
+def _print(document: dict[str, Any]) -> None:
+    print(json.dumps(document, indent=1))

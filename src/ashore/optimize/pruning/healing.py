@@ -1,0 +1,134 @@
+"""How what is left is taught by the model that it was cut from: its distributions, and the states behind them.
+
+Shapes in names: T tokens of a row, N those from which a target is predicted, H hidden size, V vocabulary, K tokens told
+of.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import numpy as np
+
+from ashore.engines import torch_libraries
+from ashore.optimize.distilling.losses import Lesson, LossMix, hidden_mismatch, lesson_loss
+from ashore.training import (
+    Batch,
+    Corpus,
+    LoopOptions,
+    PackedBatches,
+    RunState,
+    Watcher,
+    hidden_states,
+    packed_attention,
+    train,
+)
+
+TOLD: Final = 64
+"""Tokens of the parent's distribution that are compared one by one; the rest counts as one."""
+STATES_SHARE: Final = 1.0
+"""Weight of the last hidden states against the distributions, both per target."""
+MIX: Final = LossMix()
+ROW_TOKENS: Final = 1024
+"""Tokens of one forward pass; longer examples have one of their own."""
+STEP_TOKENS: Final = 2048
+MOST_EPOCHS: Final = 20
+"""How often a text is gone through, where it has fewer tokens than healing may take."""
+
+
+@dataclass(frozen=True, slots=True)
+class HealingLoss:
+    """A `Loss`: how far the pruned model is from its parent.
+
+    The states before the output layer are compared at every token, since both models have them in the same space and
+    they cost no product with the vocabulary; the distributions at the targets alone.
+    """
+
+    parent: Any = field(repr=False)
+    """Under `packed_attention` while it is used."""
+
+    def __call__(self, model: Any, batch: Batch) -> Any:
+        torch, _ = torch_libraries()
+        with torch.no_grad():
+            wanted_TH = hidden_states(self.parent, batch)
+        got_TH = hidden_states(model, batch)
+        (targets_N,) = np.nonzero(batch.targets_T)
+        at_N = torch.from_numpy(targets_N - 1)
+        lesson = self._lesson(wanted_TH[at_N], torch.from_numpy(batch.ids_T[targets_N]))
+        apart = lesson_loss(got_TH[at_N], model.get_output_embeddings().weight, lesson, MIX)
+        every_T = torch.full((len(got_TH),), batch.num_targets / len(got_TH))
+        return apart + STATES_SHARE * hidden_mismatch(got_TH, wanted_TH, every_T)
+
+    def _lesson(self, wanted_NH: Any, next_N: Any) -> Lesson:
+        """Return what the parent says at N positions, a chunk at a time."""
+        torch, _ = torch_libraries()
+        head_VH = self.parent.get_output_embeddings().weight
+        ids, told = [], []
+        with torch.no_grad():
+            for chunk_nH in wanted_NH.split(128):
+                logits_nV = (chunk_nH @ head_VH.to(chunk_nH.dtype).T).float()
+                best = logits_nV.topk(min(TOLD, logits_nV.shape[-1] - 1))
+                ids.append(best.indices)
+                told.append(best.values - logits_nV.logsumexp(-1, keepdim=True))
+            told_NK = torch.cat(told)
+            rest_N = torch.log1p(-told_NK.exp().sum(-1).clamp(max=1 - 1e-7))
+        return Lesson(torch.cat(ids), told_NK, rest_N, next_N, torch.ones(len(next_N)))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HealOptions:
+    """How the rest is taught."""
+
+    max_tokens: int
+    learning_rate: float
+    seed: int
+
+
+def heal(
+    child: Any,
+    parent: Any,
+    corpus: Corpus,
+    options: HealOptions,
+    state: RunState | None,
+    *,
+    watch: Watcher,
+    stop: Callable[[], bool],
+) -> int:
+    """Teach `child`, in place, what `parent` says about a text, and return the tokens that it took.
+
+    Args:
+        child: Cut out of `parent`.
+        parent: Not changed.
+        corpus: Examples and their targets.
+        options: How.
+        state: Where checkpoints are kept, and where it goes on from; None: nowhere.
+        watch: Hears of each step.
+        stop: Asked after each step.
+
+    Raises:
+        KeyboardInterrupt: `stop` said yes; a checkpoint is kept.
+        TrainingDiverged, DiskFull, Conflict: as `training.train`.
+    """
+    freeze_vocabulary(child)
+    rows = PackedBatches(
+        corpus,
+        row_tokens=max(ROW_TOKENS, int(corpus.lengths.max())),
+        batch_tokens=STEP_TOKENS,
+        seed=options.seed,
+        epochs=MOST_EPOCHS,
+        max_tokens=options.max_tokens,
+    )
+    how = LoopOptions(learning_rate=options.learning_rate, seed=options.seed)
+    with packed_attention(parent):
+        done = train(child, rows, HealingLoss(parent), how, state=state, watch=watch, stop=stop)
+    if done.stopped_by == "request":
+        raise KeyboardInterrupt
+    return done.tokens
+
+
+def freeze_vocabulary(model: Any) -> None:
+    """Keep embedding and output layer as the parent has them: they are not what was cut, and the costliest to train."""
+    model.get_input_embeddings().weight.requires_grad_(False)
+    model.get_output_embeddings().weight.requires_grad_(False)

@@ -1,0 +1,98 @@
+"""What is measured, taught and judged on: tokens of the user's files, the last never among the others."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+
+from ashore.engines import Samples
+from ashore.errors import InvalidRequest
+from ashore.optimize.calibration import FEWEST_TOKENS, SAMPLE_TOKENS, read_text
+from ashore.text import TextModel
+from ashore.training import Corpus, make_corpus
+
+MOST_SAMPLES: Final = 32
+"""Samples that parts are measured and matrices fitted on: 16,384 tokens, ten for each input of the demo model's."""
+ASIDE: Final = 8
+"""One example, or piece of a text, in so many is set aside to be judged on."""
+MOST_ASIDE_TOKENS: Final = 4096
+
+Example = tuple[Sequence[int], Sequence[bool]]
+"""Token ids, and which of them the model is to predict."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lessons:
+    """Token ids of the user's files."""
+
+    measured: Samples
+    """On which it is decided what goes; all of one length."""
+    aside: Corpus
+    """On which nothing is decided or learned."""
+    corpus: Corpus | None
+    """On which the rest is taught; None where it is not."""
+
+
+def read_lessons(calibration: Path, heal: Path | None, text: TextModel, *, context_tokens: int) -> Lessons:
+    """Read the files of a pruning.
+
+    Args:
+        calibration: Plain text.
+        heal: The same; may be the same file; None: nothing is taught.
+        text: The parent's.
+        context_tokens: What the parent takes.
+
+    Raises:
+        InvalidRequest: a file cannot be read, is no text, or has too few tokens.
+    """
+    length = min(SAMPLE_TOKENS, context_tokens)
+    examples = _examples(heal or calibration, text, length)
+    aside, rest = _split(examples)
+    seen = rest if heal in (None, calibration) else _examples(calibration, text, length)
+    return Lessons(
+        measured=_samples([ids for ids, _ in seen], length, calibration),
+        aside=make_corpus(aside),
+        corpus=make_corpus(rest) if heal else None,
+    )
+
+
+def _examples(path: Path, text: TextModel, length: int) -> list[Example]:
+    ids = text.encode(read_text(path), bare=True)
+    pieces = (ids[at : at + length] for at in range(0, len(ids), length))
+    return [(piece, [True] * len(piece)) for piece in pieces if len(piece) > 1]
+
+
+def _split(examples: list[Example]) -> tuple[list[Example], list[Example]]:
+    """Return what is set aside, and the rest."""
+    aside: list[Example] = []
+    rest: list[Example] = []
+    tokens = 0
+    for number, example in enumerate(examples, start=1):
+        if number % ASIDE == 0 and tokens < MOST_ASIDE_TOKENS:
+            aside.append(example)
+            tokens += len(example[0])
+        else:
+            rest.append(example)
+    return aside, rest
+
+
+def _samples(texts: list[Sequence[int]], length: int, path: Path) -> Samples:
+    """Return pieces of one length, from all over the texts.
+
+    Raises:
+        InvalidRequest: these have fewer than `FEWEST_TOKENS` tokens.
+    """
+    ids = list(chain.from_iterable(texts))
+    if len(ids) < FEWEST_TOKENS:
+        raise InvalidRequest(
+            f"{path} has {len(ids)} tokens to measure on; at least {FEWEST_TOKENS} are needed",
+            hint="give more text of the kind that the model will see",
+        )
+    starts = range(0, len(ids) - length + 1, length)
+    chosen = np.unique(np.linspace(0, len(starts) - 1, min(MOST_SAMPLES, len(starts))).round().astype(int))
+    return tuple(tuple(ids[starts[i] : starts[i] + length]) for i in chosen)

@@ -1,0 +1,63 @@
+"""What pruning will take, told before it starts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from ashore.core import human_bytes
+from ashore.errors import DiskFull, MemoryFull
+from ashore.optimize.pruning.anatomy import Anatomy
+from ashore.optimize.pruning.planning import PrunePlan
+
+FIXED_BYTES: Final = 700 << 20
+"""torch and transformers themselves."""
+SINGLE_BYTES, HALF_BYTES = 4, 2
+ADAM_COPIES: Final = 3
+"""Gradient and two moments of each parameter that is trained."""
+ROW_TOKENS: Final = 1024
+"""Tokens of one forward pass of healing."""
+_KEPT_PER_HIDDEN, _KEPT_PER_CHANNEL = 14, 5
+"""Numbers that a layer keeps for the way back, for each hidden number and channel of a token; counted in the graph."""
+CHECKPOINTS: Final = 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PruneNeeds:
+    """What it takes, estimated before it starts."""
+
+    memory_bytes: int
+    disk_bytes: int
+
+
+def estimate_needs(anatomy: Anatomy, plan: PrunePlan, *, heals: bool) -> PruneNeeds:
+    """Return memory and disk, from the counts alone.
+
+    The parent and what is cut out of it are in memory together in single precision; healing adds gradients, moments and
+    what one row keeps for the way back. On disk: the checkpoint, and where the healing stands, twice.
+    """
+    parent, child = plan.parameters_before * SINGLE_BYTES, plan.parameters_after * SINGLE_BYTES
+    memory = FIXED_BYTES + parent + child + anatomy.sizes.channels**2 * 3 * 8
+    disk = plan.parameters_after * HALF_BYTES
+    if heals:
+        trained = (plan.parameters_after - anatomy.vocabulary_parameters) * SINGLE_BYTES
+        kept = _KEPT_PER_HIDDEN * anatomy.hidden_size + _KEPT_PER_CHANNEL * plan.after.channels
+        memory += ADAM_COPIES * trained + ROW_TOKENS * plan.after.layers * kept * SINGLE_BYTES
+        disk += CHECKPOINTS * (ADAM_COPIES * trained)
+    return PruneNeeds(memory_bytes=memory, disk_bytes=disk)
+
+
+def check_needs(needs: PruneNeeds, *, free_memory_bytes: int, free_disk_bytes: int, what: str) -> None:
+    """Raise `MemoryFull` or `DiskFull` where the machine does not have it; both numbers are told."""
+    if needs.memory_bytes > free_memory_bytes:
+        raise MemoryFull(
+            f"making {what} needs about {human_bytes(needs.memory_bytes)} of memory; "
+            f"{human_bytes(free_memory_bytes)} are free",
+            hint="without --heal, or with --method lora, it needs less",
+        )
+    if needs.disk_bytes > free_disk_bytes:
+        raise DiskFull(
+            f"making {what} needs about {human_bytes(needs.disk_bytes)} on the disk of the home; "
+            f"{human_bytes(free_disk_bytes)} are free",
+            hint="`ashore model gc` frees what nothing needs",
+        )

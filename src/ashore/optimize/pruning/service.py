@@ -1,0 +1,268 @@
+"""Pruning: a wish becomes an order that can be shown, and the order a smaller model in the store, or nothing."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from ashore.engines import Told, quietly, torch_libraries
+from ashore.errors import Conflict, InvalidRequest, UnknownModel
+from ashore.optimize.pruning.anatomy import anatomy_of
+from ashore.optimize.pruning.healing import HealOptions
+from ashore.optimize.pruning.lessons import Lessons, read_lessons
+from ashore.optimize.pruning.making import Losses, Pruned, prune, zero
+from ashore.optimize.pruning.model import HEAL_TOKENS, LEARNING_RATE, PruneWish
+from ashore.optimize.pruning.needs import PruneNeeds, check_needs, estimate_needs
+from ashore.optimize.pruning.planning import KINDS, Kind, PrunePlan, plan_pruning
+from ashore.optimize.pruning.unfinished import Unfinished
+from ashore.store import (
+    ModelFilesOnDisk,
+    ModelStore,
+    StoredModel,
+    VariantRecipe,
+    data_used,
+    parse_reference,
+    versions_of,
+)
+from ashore.text import TextModel
+from ashore.training import Watcher, load_checkpoint, save_checkpoint
+
+MAKER: Final = "prune"
+_PACKAGES: Final = ("torch", "transformers")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PruneOrder:
+    """A wish with every choice made."""
+
+    wish: PruneWish
+    parent: StoredModel
+    plan: PrunePlan
+    needs: PruneNeeds
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PruneReport:
+    """What was made."""
+
+    model: StoredModel
+    plan: PrunePlan
+    layers: tuple[int, ...]
+    """Which layers of the parent it has."""
+    losses: Losses
+    healed_tokens: int
+
+
+class Pruner:
+    """Makes smaller models of stored ones."""
+
+    def __init__(self, store: ModelStore, work: Path, *, free_memory: Callable[[], int]) -> None:
+        """Make the object.
+
+        Args:
+            store: Where the models are.
+            work: Folder for where unfinished runs stand; made when it is needed.
+            free_memory: Bytes that this process may still take.
+        """
+        self._store, self._work, self._free_memory = store, work, free_memory
+
+    def plan(self, wish: PruneWish) -> PruneOrder:
+        """Return what would be done. Reads headers and texts, loads no weights, makes nothing.
+
+        Raises:
+            UnknownModel: the store has no such model.
+            Conflict: the name is taken by a model from elsewhere.
+            InvalidRequest: so much cannot be removed; a text cannot be used; settings that do not go together.
+            UnsupportedModel: a form or family that cannot be pruned.
+        """
+        _require_sense(wish)
+        parent = self._store.resolve(wish.model)
+        self._require_free(wish.target, parent)
+        with self._store.reading(parent.reference) as files:
+            anatomy = anatomy_of(files, parent.shape.num_parameters)
+            plan = plan_pruning(anatomy, wish.share, wish.kind)
+            _lessons(wish, parent, files)
+        return PruneOrder(
+            wish=wish, parent=parent, plan=plan, needs=estimate_needs(anatomy, plan, heals=wish.heal is not None)
+        )
+
+    def make(
+        self,
+        order: PruneOrder,
+        *,
+        told: Told = quietly,
+        watch: Watcher = lambda report: None,
+        stop: Callable[[], bool] = lambda: False,
+    ) -> PruneReport:
+        """Make the model and return it. An earlier one of this name, made of this parent, is replaced.
+
+        A call that was killed, or that `stop` ended, goes on where it stood when the same order is given again; of a
+        sealed parent it begins anew, since nothing of it may lie on a disk. What fails leaves no model.
+
+        Args:
+            order: From `plan`.
+            told: Hears each step but those of healing.
+            watch: Hears each step of healing.
+            stop: Asked after each step of healing; where it says yes, `KeyboardInterrupt` follows.
+
+        Raises:
+            MemoryFull, DiskFull: told before anything is loaded where the estimate says so.
+            MissingExtra: torch is not installed. TrainingDiverged, EngineFailed, CorruptBlob.
+        """
+        wish, parent = order.wish, order.parent
+        torch_libraries()
+        check_needs(
+            order.needs,
+            free_memory_bytes=self._free_memory(),
+            free_disk_bytes=shutil.disk_usage(self._store.root).free,
+            what=wish.target,
+        )
+        recipe = _recipe(wish)
+        with self._store.reading(parent.reference) as files, self._store.scratch(parent) as scratch:
+            work = scratch if parent.sealed is not None else self._work
+            unfinished = Unfinished(work / wish.target, recipe.to_notes() | {"parent": parent.digest})
+            done = _pruned(order, files, unfinished, told=told, watch=watch, stop=stop)
+            told("write", 0.0)
+            folder = save_checkpoint(done.model, files, scratch / "pruned")
+            notes = dataclasses.replace(recipe, facts=_facts(order.plan, done)).to_notes()
+            made = self._store.add_derived(parent, wish.target, folder, recipe=notes)
+        unfinished.clear()
+        return PruneReport(
+            model=made, plan=order.plan, layers=done.layers, losses=done.losses, healed_tokens=done.healed_tokens
+        )
+
+    def _require_free(self, name: str, parent: StoredModel) -> None:
+        """Refuse a name that is no name, or taken, before anything is computed."""
+        if parse_reference(name).name != name:
+            raise InvalidRequest(f"{name!r} is not a model name", hint="give --name without @", param="name")
+        try:
+            there = self._store.resolve(name)
+        except UnknownModel:
+            return
+        if there.source != f"derived:{parent.name}":
+            raise Conflict(
+                f"the name {name} is taken by a model from {there.source}", hint="choose another with --name"
+            )
+
+
+def make_again(
+    store: ModelStore,
+    parent: StoredModel,
+    recipe: VariantRecipe,
+    data: tuple[Path, ...],
+    out: Path,
+    *,
+    told: Told,
+) -> None:
+    """Write to `out` what `recipe` describes. With a store it is a `Maker`."""
+    wish = _wish_of(parent, recipe, data)
+    with store.reading(parent.reference) as files:
+        anatomy = anatomy_of(files, parent.shape.num_parameters)
+        plan = plan_pruning(anatomy, wish.share, wish.kind)
+        needs = estimate_needs(anatomy, plan, heals=wish.heal is not None)
+        order = PruneOrder(wish=wish, parent=parent, plan=plan, needs=needs)
+        done = _pruned(order, files, None, told=told, watch=lambda report: None, stop=lambda: False)
+        save_checkpoint(done.model, files, out)
+
+
+def _pruned(
+    order: PruneOrder,
+    files: ModelFilesOnDisk,
+    unfinished: Unfinished | None,
+    *,
+    told: Told,
+    watch: Watcher,
+    stop: Callable[[], bool],
+) -> Pruned:
+    lessons = _lessons(order.wish, order.parent, files)
+    told("load", 0.0)
+    model = load_checkpoint(files)
+    if lessons is None:
+        return zero(model, order.plan)
+    wish = order.wish
+    options = HealOptions(max_tokens=wish.heal_tokens, learning_rate=wish.learning_rate, seed=wish.seed)
+    return prune(model, order.plan, lessons, options, unfinished, told=told, watch=watch, stop=stop)
+
+
+def _lessons(wish: PruneWish, parent: StoredModel, files: ModelFilesOnDisk) -> Lessons | None:
+    text = wish.calibration or wish.heal
+    if text is None:
+        return None
+    return read_lessons(
+        text,
+        wish.heal,
+        TextModel.load(files.directory),
+        context_tokens=parent.shape.context_tokens,
+    )
+
+
+def _require_sense(wish: PruneWish) -> None:
+    """Refuse settings that do not go together."""
+    zeros = wish.kind == "unstructured"
+    if zeros and (wish.heal or wish.calibration):
+        raise InvalidRequest(
+            "--kind unstructured sets the smallest weights to 0 and reads no text",
+            hint="leave --calibration and --heal out; healing would fill the zeros again",
+            param="heal" if wish.heal else "calibration",
+        )
+    if not zeros and not (wish.heal or wish.calibration):
+        raise InvalidRequest(
+            f"--kind {wish.kind} measures on text what goes, and none is given",
+            hint="--heal FILE, or --calibration FILE: plain UTF-8 text of the kind that the model will see",
+            param="calibration",
+        )
+    if wish.heal_tokens < 1 or not 0 < wish.learning_rate < 1:
+        raise InvalidRequest(
+            f"--heal-tokens is {wish.heal_tokens} and --learning-rate {wish.learning_rate:g}; expected 1 or more, and "
+            "a number between 0 and 1",
+            hint=f"the defaults are {HEAL_TOKENS} and {LEARNING_RATE:g}",
+        )
+
+
+def _recipe(wish: PruneWish) -> VariantRecipe:
+    parameters = {"remove": repr(wish.share), "kind": wish.kind}
+    data = []
+    if wish.calibration:
+        data.append(data_used(wish.calibration, "calibration"))
+    if wish.heal:
+        data.append(data_used(wish.heal, "heal"))
+        parameters |= {"heal_tokens": str(wish.heal_tokens), "learning_rate": repr(wish.learning_rate)}
+    return VariantRecipe(
+        maker=MAKER, parameters=parameters, data=tuple(data), versions=versions_of(*_PACKAGES), seed=wish.seed
+    )
+
+
+def _wish_of(parent: StoredModel, recipe: VariantRecipe, data: tuple[Path, ...]) -> PruneWish:
+    """Return the wish that `recipe` was made for."""
+    told = recipe.parameters
+    files = dict(zip((used.role for used in recipe.data), data, strict=True))
+    kinds: dict[str, Kind] = {kind: kind for kind in KINDS}
+    return PruneWish(
+        model=parent.name,
+        share=float(told["remove"]),
+        kind=kinds[told["kind"]],
+        calibration=files.get("calibration"),
+        heal=files.get("heal"),
+        heal_tokens=int(told.get("heal_tokens", HEAL_TOKENS)),
+        learning_rate=float(told.get("learning_rate", LEARNING_RATE)),
+        seed=recipe.seed,
+    )
+
+
+def _facts(plan: PrunePlan, done: Pruned) -> dict[str, str]:
+    """Return what is worth reading in `model show`."""
+    facts = {
+        "precision": "fp16",
+        "parameters": f"{plan.parameters_after} of {plan.parameters_before}",
+        "layers": " ".join(map(str, done.layers)),
+    }
+    facts |= {f"loss_{name}": f"{value:.4f}" for name, value in dataclasses.asdict(done.losses).items() if value}
+    if plan.zeroed:
+        facts["zeros"] = str(plan.zeroed)
+    if done.healed_tokens:
+        facts["healed_tokens"] = str(done.healed_tokens)
+    return facts

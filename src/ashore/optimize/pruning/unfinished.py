@@ -1,0 +1,64 @@
+"""A pruning that was cut off: which parts it chose, and where its healing stands. The same order goes on from there."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+import msgspec
+
+from ashore.core import human_bytes
+from ashore.errors import DiskFull
+from ashore.optimize.distilling.students import StudentPlan
+from ashore.training import RunState
+
+
+class Unfinished:
+    """The folder of one order: the same model, shares, texts and seed. One process at a time."""
+
+    def __init__(self, root: Path, facts: Mapping[str, str]) -> None:
+        """Look at the folder; nothing is made.
+
+        Args:
+            root: Has the folders of all orders for one name.
+            facts: All that the outcome depends on; other facts have another folder.
+        """
+        digest = hashlib.sha256(msgspec.json.encode(dict(sorted(facts.items())))).hexdigest()
+        self._root = root
+        self._folder = root / digest[:16]
+        self.state = RunState(folder=self._folder, facts=facts)
+
+    @property
+    def exists(self) -> bool:
+        """Whether there is something to go on from."""
+        return self._folder.is_dir()
+
+    def cut(self) -> StudentPlan | None:
+        """Return the parts that were chosen; None where that was not reached, or the file is not whole."""
+        try:
+            return msgspec.json.decode((self._folder / "cut.json").read_bytes(), type=StudentPlan)
+        except (OSError, msgspec.MsgspecError):
+            return None
+
+    def keep_cut(self, cut: StudentPlan) -> None:
+        """Write down which parts were chosen. Raises `DiskFull`."""
+        data = msgspec.json.encode(cut)
+        temporary = self._folder / ".cut.json.new"
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            with temporary.open("wb") as file:
+                file.write(data)
+                os.fsync(file.fileno())
+            os.replace(temporary, self._folder / "cut.json")
+        except OSError as error:
+            raise DiskFull(
+                f"{human_bytes(len(data))} cannot be written to {self._folder}: {error.strerror}",
+                hint="free some space and give the command again",
+            ) from error
+
+    def clear(self) -> None:
+        """Delete what is there for this name, older orders too. May be called twice."""
+        shutil.rmtree(self._root, ignore_errors=True)
