@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from demo_files import demo_files
 from engine_bench import GOLDEN, drain, failure, finish, order, run, token_ids
@@ -18,12 +19,14 @@ from ashore.core import OrderId
 from ashore.engines import (
     CanEmbed,
     CanScore,
+    CanTellDistributions,
     EngineInfo,
     EngineOptions,
     Finished,
     Grammar,
     ModelFiles,
     Sampling,
+    ScoreText,
     Token,
     engine_kinds,
     fake_model_files,
@@ -327,14 +330,56 @@ def test_scores_agree_with_what_generation_tells(case: Case) -> None:
     assert isinstance(case.engine, CanScore)
     events = run(case.engine, order("a", case.prompt, top_logprobs=1))["a"]
     said = [e for e in events if isinstance(e, Token)]
-    rows = case.engine.score([*case.prompt, *token_ids(events)], top_logprobs=2)
+    [rows] = case.engine.score([ScoreText([*case.prompt, *token_ids(events)])], top_logprobs=2)
     assert [row[0].token_id for row in rows] == [*case.prompt[1:], *token_ids(events)]
     assert {len(row) for row in rows} == {3}
     if case.info.kind not in ("fake", "vllm"):  # the fake, which stands behind the double too, salts by prompt
         for row, token in zip(rows[11:], said, strict=True):
             assert row[0].logprob == pytest.approx(token.logprob, abs=0.1)
     with pytest.raises(AshoreError):
-        case.engine.score([1, 10_000_000])
+        case.engine.score([ScoreText([1, 10_000_000])])
+    for ids, start in (([1], 1), ([1, 2], 0), ([1, 2], 2), ([], 1), ([1] * (case.info.context_tokens + 1), 1)):
+        with pytest.raises(AshoreError):
+            case.engine.score([ScoreText([1, 2]), ScoreText(ids, start)])
+
+
+def test_texts_scored_together_are_scored_as_each_alone(case: Case) -> None:
+    needs(case, "score")
+    stem = case.long_prompt
+    texts = [
+        ScoreText([*stem[:20], 90], 20),
+        *(ScoreText([*stem, 40 + n, 50 + n, 60], 150) for n in range(4)),
+        ScoreText([*stem[:100], 7, 8, 9], 95),
+        ScoreText([3, 4]),
+        ScoreText([*stem, 41, 51, 60], 150),
+        ScoreText(stem),
+    ]
+    before = case.engine.stats()
+    together = case.engine.score(texts, top_logprobs=1)
+    computed = case.engine.stats().scored_tokens - before.scored_tokens
+    assert [len(rows) for rows in together] == [len(text.ids) - text.start for text in texts]
+    for text, rows in zip(texts, together, strict=True):
+        [alone] = case.engine.score([text], top_logprobs=1)
+        assert [row[0].token_id for row in rows] == text.ids[text.start :]
+        for one, other in zip(rows, alone, strict=True):
+            assert one[0].logprob == pytest.approx(other[0].logprob, abs=0.05)
+    if case.info.kind not in ("fake", "vllm"):  # theirs is another's affair
+        assert computed < 0.5 * sum(len(text.ids) for text in texts)
+    assert case.engine.stats().kv_tokens_used == before.kv_tokens_used
+
+
+def test_distributions_hold_what_scores_tell(case: Case) -> None:
+    needs(case, "distributions")
+    assert isinstance(case.engine, CanTellDistributions)
+    text = ScoreText(case.long_prompt, 90)
+    rows_NV = np.concatenate(list(case.engine.distributions(text)))
+    assert rows_NV.shape == (60, case.info.vocab_size)
+    assert np.exp(rows_NV.astype(np.float64)).sum(axis=1) == pytest.approx(1.0, abs=1e-3)
+    [rows] = case.engine.score([text], top_logprobs=1)
+    assert [rows_NV[n, row[0].token_id] for n, row in enumerate(rows)] == pytest.approx(
+        [row[0].logprob for row in rows], abs=0.02
+    )
+    assert [rows_NV[n].max() for n in range(60)] == pytest.approx([row[1].logprob for row in rows], abs=0.02)
 
 
 def test_embeddings_are_unit_vectors(case: Case) -> None:

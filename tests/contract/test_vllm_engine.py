@@ -13,7 +13,7 @@ from engine_bench import drain, failure, finish, order, run
 from vllm_double import VllmDouble
 
 from ashore.core import OrderId
-from ashore.engines import EngineOptions, Grammar, ModelFiles, Sampling, Token
+from ashore.engines import EngineOptions, Grammar, ModelFiles, Sampling, ScoreText, Token
 from ashore.engines.vllm import VllmEngine, vllm_command
 from ashore.errors import EngineFailed, InvalidSpec, MissingExtra, Unauthenticated, UnsupportedModel
 
@@ -109,9 +109,9 @@ def test_a_stream_that_breaks_off_never_ends_as_if_it_were_whole(engine: VllmEng
 
 
 def test_scores_and_their_best_come_from_prompt_logprobs(engine: VllmEngine, double: VllmDouble) -> None:
-    rows = engine.score([65, 66, 67], top_logprobs=2)
+    [rows] = engine.score([ScoreText([65, 66, 67])], top_logprobs=2)
     assert [row[0].token_id for row in rows] == [66, 67]
-    assert rows == double.engine().score([65, 66, 67], top_logprobs=2)
+    assert rows == double.engine().score([ScoreText([65, 66, 67])], top_logprobs=2)[0]
 
 
 def test_an_embedding_server_embeds_and_does_not_generate(double: VllmDouble) -> None:

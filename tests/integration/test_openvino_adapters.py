@@ -11,7 +11,16 @@ from engine_bench import drain, failure, finish, order, run, token_ids
 from tiny_adapters import coarsen, make_adapter, merge
 from tiny_models import make_tiny_model
 
-from ashore.engines import CanLoadAdapter, EngineEvent, EngineOptions, GenerateOrder, ModelFiles, Sampling, Token
+from ashore.engines import (
+    CanLoadAdapter,
+    EngineEvent,
+    EngineOptions,
+    GenerateOrder,
+    ModelFiles,
+    Sampling,
+    ScoreText,
+    Token,
+)
 from ashore.engines.openvino import OpenVinoEngine
 from ashore.engines.openvino.graph import PagedModel
 from ashore.engines.openvino.prepare import prepare_openvino
@@ -135,7 +144,7 @@ def test_scores_and_orders_without_an_adapter_are_those_of_the_base(bench: Bench
     untouched = opened(bench.base, tmp_path / "ov")
     try:
         assert isinstance(bench.engine, CanLoadAdapter)
-        ours, theirs = bench.engine.score(PROMPT), untouched.score(PROMPT)
+        ours, theirs = bench.engine.score([ScoreText(PROMPT)])[0], untouched.score([ScoreText(PROMPT)])[0]
         assert [row[0].logprob for row in ours] == pytest.approx([row[0].logprob for row in theirs], abs=1e-4)
         one = greedy("a")
         assert token_ids(run(bench.engine, one)["a"]) == token_ids(run(untouched, one)["a"])

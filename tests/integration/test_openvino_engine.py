@@ -21,6 +21,7 @@ from ashore.engines import (
     Grammar,
     ModelFiles,
     Sampling,
+    ScoreText,
     Token,
 )
 from ashore.engines.openvino import OpenVinoEngine
@@ -198,7 +199,7 @@ def test_log_probabilities_agree_with_scoring(engine: OpenVinoEngine) -> None:
     assert isinstance(engine, CanScore)
     prompt = [504, 3575, 282, 4649, 314]
     events = [e for e in run(engine, order("lp", prompt, 10, top_logprobs=20))["lp"] if isinstance(e, Token)]
-    scored = engine.score([*prompt, *(e.token_id for e in events)], top_logprobs=20)
+    [scored] = engine.score([ScoreText([*prompt, *(e.token_id for e in events)])], top_logprobs=20)
     assert len(scored) == len(prompt) + 9
     for event, (chosen, *best) in zip(events, scored[len(prompt) - 1 :], strict=True):
         assert event.logprob == pytest.approx(chosen.logprob, abs=0.5)  # the fast mode; exact in the contract suite
@@ -285,7 +286,7 @@ def test_embeddings_are_unit_vectors_whatever_else_is_in_the_batch(demo_home: Pa
     assert np.allclose(np.linalg.norm(together, axis=1), 1, atol=1e-3)
     assert np.abs(together - alone).max() < 0.02
     with pytest.raises(UnsupportedByEngine):
-        engine.score([1, 2, 3])
+        engine.score([ScoreText([1, 2, 3])])
     engine.close()
 
 

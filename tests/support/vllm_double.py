@@ -13,7 +13,16 @@ from pathlib import Path
 from typing import Any
 
 from ashore.core import OrderId
-from ashore.engines import EngineOptions, FakeEngine, Finished, GenerateOrder, Sampling, Token, fake_model_files
+from ashore.engines import (
+    EngineOptions,
+    FakeEngine,
+    Finished,
+    GenerateOrder,
+    Sampling,
+    ScoreText,
+    Token,
+    fake_model_files,
+)
 
 
 class VllmDouble:
@@ -95,7 +104,7 @@ class VllmDouble:
         if path == "/v1/embeddings":
             vectors = self.engine().embed(body["input"])
             return {"data": [{"index": n, "embedding": vector} for n, vector in enumerate(vectors)]}
-        rows = self.engine().score(body["prompt"], top_logprobs=body["prompt_logprobs"])
+        [rows] = self.engine().score([ScoreText(body["prompt"])], top_logprobs=body["prompt_logprobs"])
         found = [{str(entry.token_id): {"logprob": entry.logprob, "rank": 1} for entry in row} for row in rows]
         return {"choices": [{"index": 0, "text": "", "token_ids": [1], "prompt_logprobs": [None, *found]}]}
 

@@ -21,6 +21,7 @@ from ashore.engines import (
     FakeEngine,
     Finished,
     HostClient,
+    ScoreText,
     Token,
     fake_model_files,
     frames,
@@ -183,9 +184,25 @@ def test_one_bad_text_fails_its_own_call_only(tmp_path: Path) -> None:
 
 def test_scores_cover_every_token_but_the_first(tmp_path: Path) -> None:
     async def use(client: HostClient) -> None:
-        rows = await client.score(list(b"hello"), top_logprobs=3)
+        [rows] = await client.score([ScoreText(list(b"hello"))], top_logprobs=3)
         assert [row[0].token_id for row in rows] == list(b"ello")
         assert {len(row) for row in rows} == {4}
+
+    with_fake(tmp_path, "fake:echo", use)
+
+
+def test_distributions_come_in_pieces_and_are_put_together(tmp_path: Path) -> None:
+    async def use(client: HostClient) -> None:
+        text = ScoreText(list(b"hello, world"), 3)
+        (first, second), [told] = await asyncio.gather(
+            asyncio.gather(client.distributions(text), client.distributions(text)), client.score([text])
+        )
+        assert first.shape == (9, client.info.vocab_size)
+        assert (first == second).all()
+        assert [first[n, row[0].token_id] for n, row in enumerate(told)] == pytest.approx([r[0].logprob for r in told])
+        with pytest.raises(InvalidRequest):
+            await client.distributions(ScoreText([1, 99_999]))
+        assert len(await client.score([text])) == 1
 
     with_fake(tmp_path, "fake:echo", use)
 

@@ -220,7 +220,7 @@ def test_echo_with_log_probabilities_tells_those_of_the_prompt() -> None:
 class DiesScoring(MemoryReplica):
     """Gone as soon as it is asked for a score."""
 
-    async def score(self, ids: list[int], *, top_logprobs: int = 0) -> Any:
+    async def score(self, texts: list[Any], *, top_logprobs: int = 0) -> Any:
         self.die()
         self._check_alive()
 

@@ -24,12 +24,14 @@ from ashore.engines.model import (
     Grammar,
     ModelFiles,
     Sampling,
+    ScoredText,
+    ScoreText,
     Token,
     TokenLogprob,
 )
 from ashore.engines.ordercheck import check_ids, check_order
 from ashore.engines.orderstream import OrderStream
-from ashore.engines.ports import CanEmbed, CanLoadAdapter, CanScore, CanWait, Engine
+from ashore.engines.ports import CanEmbed, CanLoadAdapter, CanScore, CanTellDistributions, CanWait, Engine
 from ashore.engines.registry import engine_kinds, make_engine
 from ashore.engines.rounding import Layer, Rounded, Rounder, RoundOrder, Samples, Told, quietly
 from ashore.engines.torchmodel import TorchDtype, load_torch_model, torch_libraries
@@ -41,6 +43,7 @@ __all__ = [
     "CanEmbed",
     "CanLoadAdapter",
     "CanScore",
+    "CanTellDistributions",
     "CanWait",
     "Engine",
     "EngineEvent",
@@ -65,6 +68,8 @@ __all__ = [
     "Rounder",
     "Samples",
     "Sampling",
+    "ScoreText",
+    "ScoredText",
     "Token",
     "TokenLogprob",
     "Told",

@@ -7,7 +7,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final, TypeVar
 
+import numpy as np
+from numpy.typing import NDArray
+
 from ashore.engines.frames import (
+    Distribute,
     Done,
     Drain,
     Embed,
@@ -20,7 +24,7 @@ from ashore.engines.frames import (
     Vectors,
 )
 from ashore.engines.hostlink import HostLink, host_died
-from ashore.engines.model import EngineInfo, EngineStats, GenerateOrder, TokenLogprob
+from ashore.engines.model import EngineInfo, EngineStats, GenerateOrder, ScoredText, ScoreText
 from ashore.engines.orderstream import OrderStream, ended_stream
 from ashore.errors import EngineFailed, HostDied, NotReady
 from ashore.processes import unix_address
@@ -100,14 +104,27 @@ class HostClient:
         """
         return (await self._call(lambda call_id: Embed(call_id, batch), Vectors)).vectors
 
-    async def score(self, ids: list[int], *, top_logprobs: int = 0) -> list[tuple[TokenLogprob, ...]]:
-        """Return the log-probability of each token but the first, and the `top_logprobs` best beside it.
+    async def score(self, texts: list[ScoreText], *, top_logprobs: int = 0) -> list[ScoredText]:
+        """Return, for each text, the log-probability of each token from its `start` on and the best ones beside it.
+
+        The host computes a call as a whole between two steps of running sequences: beside those, send few at a time.
 
         Raises:
             UnsupportedByEngine: the engine does not score.
             HostDied: the connection was lost.
         """
-        return (await self._call(lambda call_id: Score(call_id, ids, top_logprobs), Scores)).rows
+        return (await self._call(lambda call_id: Score(call_id, texts, top_logprobs), Scores)).texts
+
+    async def distributions(self, text: ScoreText) -> NDArray[np.float32]:
+        """Return the log-probabilities [N, V] of all tokens for each position of `text` from its `start` on.
+
+        Raises:
+            UnsupportedByEngine: the engine tells the best ones only.
+            HostDied: the connection was lost.
+        """
+        parts = await self._open_link().call_for_rows(lambda call_id: Distribute(call_id, text))
+        rows: NDArray[np.float32] = np.frombuffer(b"".join(parts), dtype="<f4")
+        return rows.reshape(-1, self.info.vocab_size)
 
     async def load_adapter(self, name: str, directory: str) -> None:
         """Load a LoRA folder under `name`; the same name again replaces it."""

@@ -21,9 +21,9 @@ _SAMPLING: Final[tuple[Feature, ...]] = (
 )  # fmt: skip
 
 FEATURES: Final[Mapping[EngineKind, tuple[Feature, ...]]] = MappingProxyType({
-    "fake": tuple(sorted((*_SAMPLING, "adapters", "embed", "score"))),
-    "llamacpp": tuple(sorted((*_SAMPLING, "grammar", "score"))),
-    "openvino": tuple(sorted((*_SAMPLING, "adapters", "grammar", "score"))),
-    "torch": tuple(sorted((*_SAMPLING, "score"))),
+    "fake": tuple(sorted((*_SAMPLING, "adapters", "distributions", "embed", "score"))),
+    "llamacpp": tuple(sorted((*_SAMPLING, "distributions", "grammar", "score"))),
+    "openvino": tuple(sorted((*_SAMPLING, "adapters", "distributions", "grammar", "score"))),
+    "torch": tuple(sorted((*_SAMPLING, "distributions", "score"))),
     "vllm": tuple(sorted((*_SAMPLING, "grammar", "score"))),
 })  # fmt: skip

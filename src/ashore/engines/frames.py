@@ -4,8 +4,8 @@ A frame is four bytes (little-endian length of the body) and a msgpack body: one
 tag. The first frame of a host is `Hello` or `LoadFailed`; both carry the protocol's version, and the two sides come
 from the same release, so a difference is refused instead of bridged. Never pickle: a frame can only make these types.
 
-    worker -> host   Generate Cancel Embed Score LoadAdapter GetStats Drain
-    host -> worker   Hello LoadFailed Events Vectors Scores Done CallFailed Stats
+    worker -> host   Generate Cancel Embed Score Distribute LoadAdapter GetStats Drain
+    host -> worker   Hello LoadFailed Events Vectors Scores Rows Done CallFailed Stats
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ import msgspec
 
 from ashore.core import OrderId
 from ashore.engines.failures import Failure
-from ashore.engines.model import EngineEvent, EngineInfo, EngineStats, GenerateOrder, TokenLogprob
+from ashore.engines.model import EngineEvent, EngineInfo, EngineStats, GenerateOrder, ScoredText, ScoreText
 from ashore.errors import InvalidRequest
 
-PROTOCOL_VERSION: Final = 1
+PROTOCOL_VERSION: Final = 2
 
 MAX_FRAME_BYTES: Final = 64 << 20
 """Largest body. The largest honest one, 2,048 vectors of 1,024 numbers, takes 19 MB."""
@@ -48,11 +48,18 @@ class Embed(msgspec.Struct, frozen=True, tag="embed", array_like=True):
 
 
 class Score(msgspec.Struct, frozen=True, tag="score", array_like=True):
-    """Ask for the log-probabilities of a text; answered by `Scores` or `CallFailed`."""
+    """Ask for the log-probabilities of texts; answered by `Scores` or `CallFailed`."""
 
     call_id: int
-    ids: list[int]
+    texts: list[ScoreText]
     top_logprobs: int = 0
+
+
+class Distribute(msgspec.Struct, frozen=True, tag="distribute", array_like=True):
+    """Ask for the log-probabilities of all tokens along a text; answered by several `Rows`, or `CallFailed`."""
+
+    call_id: int
+    text: ScoreText
 
 
 class LoadAdapter(msgspec.Struct, frozen=True, tag="load_adapter", array_like=True):
@@ -104,7 +111,15 @@ class Scores(msgspec.Struct, frozen=True, tag="scores", array_like=True):
     """Answer to `Score`."""
 
     call_id: int
-    rows: list[tuple[TokenLogprob, ...]]
+    texts: list[ScoredText]
+
+
+class Rows(msgspec.Struct, frozen=True, tag="rows", array_like=True):
+    """Part of the answer to `Distribute`: rows of V numbers each, little-endian float32, one after another."""
+
+    call_id: int
+    data: bytes
+    last: bool
 
 
 class Done(msgspec.Struct, frozen=True, tag="done", array_like=True):
@@ -127,8 +142,8 @@ class Stats(msgspec.Struct, frozen=True, tag="stats", array_like=True):
     stats: EngineStats
 
 
-ToHost = Generate | Cancel | Embed | Score | LoadAdapter | GetStats | Drain
-ToWorker = Hello | LoadFailed | Events | Vectors | Scores | Done | CallFailed | Stats
+ToHost = Generate | Cancel | Embed | Score | Distribute | LoadAdapter | GetStats | Drain
+ToWorker = Hello | LoadFailed | Events | Vectors | Scores | Rows | Done | CallFailed | Stats
 
 _encoder = msgspec.msgpack.Encoder()
 _to_host: msgspec.msgpack.Decoder[ToHost] = msgspec.msgpack.Decoder(ToHost)

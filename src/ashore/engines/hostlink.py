@@ -24,6 +24,7 @@ from ashore.engines.frames import (
     Generate,
     Hello,
     LoadFailed,
+    Rows,
     Scores,
     Stats,
     ToHost,
@@ -48,6 +49,8 @@ class HostLink(asyncio.Protocol):
         self._reader = FrameReader()
         self._inboxes: dict[OrderId, Inbox] = {}
         self._calls: dict[int, asyncio.Future[ToWorker]] = {}
+        self._parts: dict[int, list[bytes]] = {}
+        """What has come of answers that take several frames."""
         self._next_call = 0
         self._transport: asyncio.Transport | None = None
         self._closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -85,6 +88,20 @@ class HostLink(asyncio.Protocol):
             return await reply
         finally:
             self._calls.pop(call_id, None)
+
+    async def call_for_rows(self, make: Callable[[int], ToHost]) -> list[bytes]:
+        """As `call`, for an answer in several frames; return the data of each."""
+        parts: list[bytes] = []
+
+        def kept(call_id: int) -> ToHost:
+            self._parts[call_id] = parts
+            return make(call_id)
+
+        try:
+            await self.call(kept)
+        finally:
+            self._parts = {call_id: kept for call_id, kept in self._parts.items() if kept is not parts}
+        return parts
 
     def send(self, message: ToHost) -> None:
         """Send one message. Returns at once."""
@@ -131,6 +148,11 @@ class HostLink(asyncio.Protocol):
                 self._refuse(error_of(failure))
             case CallFailed(call_id, failure):
                 self._answer(call_id, error_of(failure))
+            case Rows(call_id, data, last):
+                if call_id in self._parts:
+                    self._parts[call_id].append(data)
+                if last:
+                    self._answer(call_id, message)
             case Vectors(call_id) | Scores(call_id) | Done(call_id) | Stats(call_id):
                 self._answer(call_id, message)
 

@@ -29,6 +29,7 @@ Feature = Literal[
     "adapters",
     "embed",
     "score",
+    "distributions",
 ]
 """What an engine may be able to do beyond greedy generation. The request path refuses, with a 400 that names the
 engine and its list, what the engine behind the model lacks."""
@@ -141,6 +142,18 @@ class TokenLogprob(msgspec.Struct, frozen=True, array_like=True):
     logprob: float
 
 
+class ScoreText(msgspec.Struct, frozen=True, array_like=True):
+    """A text whose likelihood is asked for, given its own beginning."""
+
+    ids: list[int]
+    start: int = 1
+    """First position that is scored, at least 1; what stands before it is given."""
+
+
+ScoredText = list[tuple[TokenLogprob, ...]]
+"""For each position from `start` on: its own token with its log-probability, then the best ones at its place."""
+
+
 class Token(msgspec.Struct, frozen=True, tag="token", array_like=True):
     """One generated token. A stop token is not sent; it is named in `Finished`."""
 
@@ -192,4 +205,6 @@ class EngineStats(msgspec.Struct, frozen=True, kw_only=True):
     prompt_tokens: int = 0
     cached_tokens: int = 0
     completion_tokens: int = 0
+    scored_tokens: int = 0
+    """Tokens computed to score texts; a beginning that several texts share counts once where it is computed once."""
     preemptions: int = 0

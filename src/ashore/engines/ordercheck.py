@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterator, Sequence
 from typing import Final, cast
 
 from ashore.core import did_you_mean
-from ashore.engines.model import EngineInfo, Feature, GenerateOrder, Sampling
+from ashore.engines.model import EngineInfo, Feature, GenerateOrder, Sampling, ScoreText
 from ashore.errors import ContextTooLong, InvalidRequest, KvCacheExhausted, UnsupportedByEngine
 
 _NEUTRAL = Sampling()
@@ -77,6 +77,26 @@ def check_top_logprobs(number: int, info: EngineInfo) -> None:
         raise UnsupportedByEngine(
             f"top_logprobs is {number}; the engine {info.kind!r} gives at most {info.max_top_logprobs}"
         )
+
+
+def check_scored(texts: Sequence[ScoreText], info: EngineInfo, *, top_logprobs: int = 0) -> None:
+    """Refuse texts that the engine described by `info` cannot score.
+
+    Raises:
+        InvalidRequest: a text without tokens to score, a `start` below 1, or ids beyond the vocabulary.
+        UnsupportedByEngine: too many `top_logprobs`.
+        ContextTooLong: a text is longer than the context.
+    """
+    check_top_logprobs(top_logprobs, info)
+    for text in texts:
+        check_ids(text.ids, info, where="the text")
+        if not 1 <= text.start < len(text.ids):
+            raise InvalidRequest(
+                f"a text of {len(text.ids)} tokens is to be scored from position {text.start} on",
+                hint="a text to score needs at least two tokens, and a start between 1 and the last one",
+            )
+        if len(text.ids) > info.context_tokens:
+            raise ContextTooLong(f"the text has {len(text.ids)} tokens; the context has {info.context_tokens}")
 
 
 def check_ids(ids: Sequence[int], info: EngineInfo, *, where: str = "the prompt") -> None:

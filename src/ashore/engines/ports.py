@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
 
 from ashore.core import OrderId
 from ashore.engines.model import (
@@ -13,7 +16,8 @@ from ashore.engines.model import (
     EngineStats,
     GenerateOrder,
     ModelFiles,
-    TokenLogprob,
+    ScoredText,
+    ScoreText,
 )
 
 
@@ -71,8 +75,29 @@ class CanEmbed(Protocol):
 class CanScore(Protocol):
     """An engine that tells how likely a given text is."""
 
-    def score(self, ids: Sequence[int], *, top_logprobs: int = 0) -> list[tuple[TokenLogprob, ...]]:
-        """Return, for each token but the first, its log-probability (first entry) and the `top_logprobs` best ones."""
+    def score(self, texts: Sequence[ScoreText], *, top_logprobs: int = 0) -> list[ScoredText]:
+        """Return, for each text, its tokens from `start` on with their log-probabilities, and the best ones beside.
+
+        Texts are computed together, and a beginning that some share once, where the engine can.
+
+        Raises:
+            InvalidRequest: a text without tokens to score, a `start` below 1, or ids beyond the vocabulary.
+            UnsupportedByEngine: too many `top_logprobs`.
+            ContextTooLong: a text is longer than the context.
+            KvCacheExhausted: running sequences hold the memory that a text needs.
+        """
+        ...
+
+
+@runtime_checkable
+class CanTellDistributions(Protocol):
+    """An engine that tells how likely every token of the vocabulary is."""
+
+    def distributions(self, text: ScoreText) -> Iterator[NDArray[np.float32]]:
+        """Yield log-probabilities [N, V] of all tokens for each position from `start` on, in pieces of a few rows.
+
+        Pieces are the caller's own. Raises as `CanScore.score` does.
+        """
         ...
 
 

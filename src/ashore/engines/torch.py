@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -25,15 +25,15 @@ from ashore.engines.model import (
     EngineStats,
     GenerateOrder,
     ModelFiles,
-    TokenLogprob,
+    ScoredText,
+    ScoreText,
 )
-from ashore.engines.ordercheck import check_ids, check_order
-from ashore.engines.sampling import Continuation, common_prefix, score_row
+from ashore.engines.ordercheck import check_order, check_scored
+from ashore.engines.sampling import DISTRIBUTION_ROWS, Continuation, by_prefix, common_prefix, log_softmax, score_row
 from ashore.engines.torchmodel import load_torch_model, torch_libraries
 from ashore.errors import (
     AshoreError,
     Conflict,
-    ContextTooLong,
     NotReady,
 )
 
@@ -50,7 +50,7 @@ class _Sequence:
 
 
 class TorchEngine:
-    """Implements `Engine` and `CanScore` with transformers."""
+    """Implements `Engine`, `CanScore` and `CanTellDistributions` with transformers."""
 
     def __init__(self) -> None:
         self._info: EngineInfo | None = None
@@ -64,7 +64,7 @@ class TorchEngine:
         self._kept: tuple[tuple[str, str], list[int], Any] | None = None
         """The last ended sequence: partition and adapter, its tokens, its cache. One is enough for a reference."""
         self._events: list[EngineEvent] = []
-        self._steps = self._prompt_tokens = self._cached_tokens = self._completion_tokens = 0
+        self._steps = self._prompt_tokens = self._cached_tokens = self._completion_tokens = self._scored_tokens = 0
         self._step_seconds = 0.0
 
     def load(self, files: ModelFiles, options: EngineOptions) -> EngineInfo:
@@ -126,13 +126,35 @@ class TorchEngine:
         events, self._events = self._events, []
         return events
 
-    def score(self, ids: Sequence[int], *, top_logprobs: int = 0) -> list[tuple[TokenLogprob, ...]]:
-        info = self._loaded()
-        check_ids(ids, info)
-        if len(ids) > info.context_tokens:
-            raise ContextTooLong(f"the text has {len(ids)} tokens; the context is {info.context_tokens}")
-        logits_TV = self._forward(list(ids), self._new_cache(), every=True)
-        return [score_row(row, follower, top_logprobs) for row, follower in zip(logits_TV, ids[1:], strict=False)]
+    def score(self, texts: Sequence[ScoreText], *, top_logprobs: int = 0) -> list[ScoredText]:
+        check_scored(texts, self._loaded(), top_logprobs=top_logprobs)
+        scored: list[ScoredText] = [[] for _ in texts]
+        cache, known = self._new_cache(), list[int]()
+        for place in by_prefix(texts):
+            text = texts[place]
+            shared = min(common_prefix(known, text.ids), text.start - 1)
+            if shared < _MIN_SHARED:
+                cache, shared = self._new_cache(), 0
+            elif shared < len(known):
+                cache.crop(shared - len(known))  # a negative number is what to remove, in every version
+            known = text.ids[:-1]
+            logits_NV = self._scored_rows(text, cache, shared)
+            scored[place] = [
+                score_row(row_V, follower, top_logprobs)
+                for row_V, follower in zip(logits_NV, text.ids[text.start :], strict=True)
+            ]
+        return scored
+
+    def distributions(self, text: ScoreText) -> Iterator[NDArray[np.float32]]:
+        check_scored([text], self._loaded())
+        logits_NV = self._scored_rows(text, self._new_cache(), 0)
+        for at in range(0, len(logits_NV), DISTRIBUTION_ROWS):
+            yield log_softmax(logits_NV[at : at + DISTRIBUTION_ROWS])
+
+    def _scored_rows(self, text: ScoreText, cache: Any, num_cached: int) -> NDArray[np.float32]:
+        """Return the logits [N, V] that the tokens of `text` from its `start` on are compared with."""
+        self._scored_tokens += len(text.ids) - 1 - num_cached
+        return self._forward(text.ids[num_cached:-1], cache, rows=len(text.ids) - text.start)
 
     def stats(self) -> EngineStats:
         return EngineStats(
@@ -145,6 +167,7 @@ class TorchEngine:
             prompt_tokens=self._prompt_tokens,
             cached_tokens=self._cached_tokens,
             completion_tokens=self._completion_tokens,
+            scored_tokens=self._scored_tokens,
         )
 
     def close(self) -> None:
@@ -179,7 +202,7 @@ class TorchEngine:
     def _advance(self, sequence: _Sequence) -> None:
         answer = sequence.answer
         made = answer.num_made
-        logits_TV = self._forward(answer.ids[sequence.num_computed :], sequence.cache, every=False)
+        logits_TV = self._forward(answer.ids[sequence.num_computed :], sequence.cache, rows=1)
         sequence.num_computed = len(answer.ids)
         self._events += answer.take(logits_TV[-1])
         self._completion_tokens += answer.num_made - made
@@ -188,14 +211,14 @@ class TorchEngine:
         _, transformers = torch_libraries()
         return transformers.DynamicCache()
 
-    def _forward(self, ids: list[int], cache: Any, *, every: bool) -> NDArray[np.float32]:
-        """Compute `ids` after what `cache` holds, add them to it, and return logits of every token or of the last."""
+    def _forward(self, ids: list[int], cache: Any, *, rows: int) -> NDArray[np.float32]:
+        """Compute `ids` after what `cache` holds, add them to it, and return logits of the last `rows` of them."""
         torch, _ = torch_libraries()
         with torch.inference_mode():
             out = self._model(
                 input_ids=torch.tensor([ids]),
                 use_cache=True,
-                logits_to_keep=0 if every else 1,
+                logits_to_keep=rows,
                 **{self._cache_name: cache},
             )
         logits_TV: NDArray[np.float32] = out.logits[0].float().numpy()

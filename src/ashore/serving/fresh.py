@@ -12,7 +12,7 @@ from typing import TypeVar
 
 from ashore.access import Principal
 from ashore.core import Clock
-from ashore.engines import Grammar
+from ashore.engines import Grammar, ScoreText
 from ashore.errors import AshoreError, DeadlineExceeded, Preempted
 from ashore.metrics import Metrics
 from ashore.serving.admission import Background, background_of, cost_of, preempted
@@ -228,7 +228,9 @@ class FreshAnswers:
             return ()
         top = request.top_logprobs or 0
         late = f"the deadline passed before the {len(ids)} tokens of the prompt were scored"
-        return await self._somewhere(model, lambda replica: replica.score(ids, top_logprobs=top), deadline_at, late)
+        texts = [ScoreText(ids)]
+        scored = await self._somewhere(model, lambda replica: replica.score(texts, top_logprobs=top), deadline_at, late)
+        return scored[0]
 
     async def embed(self, model: LoadedModel, batch: list[list[int]], deadline_at: float) -> list[list[float]]:
         """Return one vector for each input; on another replica when a host dies.

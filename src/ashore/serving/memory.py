@@ -6,7 +6,17 @@ import asyncio
 import hashlib
 import math
 
-from ashore.engines import EngineEvent, EngineInfo, EngineStats, Finished, GenerateOrder, Token, TokenLogprob
+from ashore.engines import (
+    EngineEvent,
+    EngineInfo,
+    EngineStats,
+    Finished,
+    GenerateOrder,
+    ScoredText,
+    ScoreText,
+    Token,
+    TokenLogprob,
+)
 from ashore.errors import HostDied
 from ashore.serving.bytes_text import END
 from ashore.serving.ports import OrderEvents
@@ -81,12 +91,9 @@ class MemoryReplica:
         self._check_alive()
         return [_vector(ids, self._info.embedding_size) for ids in batch]
 
-    async def score(self, ids: list[int], *, top_logprobs: int = 0) -> list[tuple[TokenLogprob, ...]]:
+    async def score(self, texts: list[ScoreText], *, top_logprobs: int = 0) -> list[ScoredText]:
         self._check_alive()
-        return [
-            (TokenLogprob(token_id, -0.1), *(TokenLogprob((token_id + i) % END, -0.1 - i) for i in range(top_logprobs)))
-            for token_id in ids[1:]
-        ]
+        return [[_scored(token_id, top_logprobs) for token_id in text.ids[text.start :]] for text in texts]
 
     async def stats(self) -> EngineStats:
         return EngineStats(running=self.running, completion_tokens=self.completed_tokens)
@@ -168,6 +175,11 @@ class _Echo:
 
     def _cached_tokens(self) -> int:
         return min(self._replica.cached_tokens, len(self._order.prompt_ids))
+
+
+def _scored(token_id: int, top_logprobs: int) -> tuple[TokenLogprob, ...]:
+    best = (TokenLogprob((token_id + i) % END, -0.1 - i) for i in range(top_logprobs))
+    return (TokenLogprob(token_id, -0.1), *best)
 
 
 def _vector(ids: list[int], size: int) -> list[float]:

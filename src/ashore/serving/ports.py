@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from ashore.core import Message, ToolSpec
-from ashore.engines import EngineEvent, EngineInfo, EngineStats, GenerateOrder, TokenLogprob
+from ashore.engines import EngineEvent, EngineInfo, EngineStats, GenerateOrder, ScoredText, ScoreText
 
 
 class OrderEvents(Protocol):
@@ -54,8 +54,8 @@ class Replica(Protocol):
         """Return one normalised vector per sequence."""
         ...
 
-    async def score(self, ids: list[int], *, top_logprobs: int = 0) -> list[tuple[TokenLogprob, ...]]:
-        """Return the log-probability of each token but the first, and the `top_logprobs` best beside it."""
+    async def score(self, texts: list[ScoreText], *, top_logprobs: int = 0) -> list[ScoredText]:
+        """Return, for each text, the log-probability of each token from its `start` on and the best ones beside it."""
         ...
 
     async def stats(self) -> EngineStats:

@@ -10,8 +10,11 @@ import random
 import signal
 import time
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final, Literal
+
+import numpy as np
+from numpy.typing import NDArray
 
 from ashore.core import Clock, OrderId, SystemClock
 from ashore.engines.failures import failed
@@ -28,10 +31,12 @@ from ashore.engines.model import (
     GenerateOrder,
     ModelFiles,
     Sampling,
+    ScoredText,
+    ScoreText,
     Token,
     TokenLogprob,
 )
-from ashore.engines.ordercheck import check_ids, check_order
+from ashore.engines.ordercheck import check_ids, check_order, check_scored
 from ashore.errors import AshoreError, ContextTooLong, EngineFailed, NotReady
 
 _TICK_S: Final = 0.002
@@ -94,7 +99,7 @@ class FakeEngine:
         self._ended: list[EngineEvent] = []
         self._blocks: OrderedDict[int, None] = OrderedDict()
         self._draws = random.Random(0)
-        self._steps = self._prompt_tokens = self._cached_tokens = self._completion_tokens = 0
+        self._steps = self._prompt_tokens = self._cached_tokens = self._completion_tokens = self._scored_tokens = 0
         self._step_seconds = 0.0
 
     def load(self, files: ModelFiles, options: EngineOptions) -> EngineInfo:
@@ -185,6 +190,7 @@ class FakeEngine:
             prompt_tokens=self._prompt_tokens,
             cached_tokens=self._cached_tokens,
             completion_tokens=self._completion_tokens,
+            scored_tokens=self._scored_tokens,
         )
 
     def close(self) -> None:
@@ -201,13 +207,23 @@ class FakeEngine:
                 raise ContextTooLong(f"a text has {len(ids)} tokens; the context is {info.context_tokens}")
         return [hashed_vector(ids, info.embedding_size) for ids in batch]
 
-    def score(self, ids: Sequence[int], *, top_logprobs: int = 0) -> list[tuple[TokenLogprob, ...]]:
-        check_ids(ids, self._loaded())
-        rows = []
-        for place in range(1, len(ids)):
-            candidates = tongue.logits(0, place, ids[place - 1])
-            rows.append(tongue.logprobs(candidates, VOCAB_SIZE, ids[place], top_logprobs))
-        return rows
+    def score(self, texts: Sequence[ScoreText], *, top_logprobs: int = 0) -> list[ScoredText]:
+        check_scored(texts, self._loaded(), top_logprobs=top_logprobs)
+        self._scored_tokens += sum(len(text.ids) - 1 for text in texts)
+        return [
+            [
+                tongue.logprobs(tongue.logits(0, at, text.ids[at - 1]), VOCAB_SIZE, text.ids[at], top_logprobs)
+                for at in range(text.start, len(text.ids))
+            ]
+            for text in texts
+        ]
+
+    def distributions(self, text: ScoreText) -> Iterator[NDArray[np.float32]]:
+        check_scored([text], self._loaded())
+        for at in range(text.start, len(text.ids)):
+            candidates = tongue.logits(0, at, text.ids[at - 1])
+            row = [tongue.logprobs(candidates, VOCAB_SIZE, token_id, 0)[0].logprob for token_id in range(VOCAB_SIZE)]
+            yield np.array([row], np.float32)
 
     def load_adapter(self, name: str, directory: str) -> None:
         """Remember `name`; the folder is not looked at."""

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
+import numpy as np
+from numpy.typing import NDArray
+
 from ashore.engines.failures import failure_of
-from ashore.engines.frames import CallFailed, Scores, ToWorker, Vectors
+from ashore.engines.frames import CallFailed, Distribute, Rows, Score, Scores, ToWorker, Vectors
 from ashore.engines.host.link import Link
-from ashore.engines.ports import CanEmbed, CanScore, Engine
+from ashore.engines.ports import CanEmbed, CanScore, CanTellDistributions, Engine
 from ashore.errors import AshoreError, UnsupportedByEngine
 
 SLICE_SEQUENCES: Final = 32
@@ -30,11 +33,12 @@ class _EmbedCall:
 
 
 @dataclass(slots=True, eq=False)
-class _ScoreCall:
+class _Telling:
+    """Distributions on their way: a piece is computed when the one before it has been read."""
+
     link: Link
     call_id: int
-    ids: list[int]
-    top_logprobs: int
+    pieces: Iterator[NDArray[np.float32]]
 
 
 _Slice = list[tuple[_EmbedCall, list[list[int]]]]
@@ -48,33 +52,51 @@ class Calls:
         self._kind = kind
         self._deliver = deliver
         self._embeds: deque[_EmbedCall] = deque()
-        self._scores: deque[_ScoreCall] = deque()
+        self._scores: deque[tuple[Link, Score | Distribute]] = deque()
+        self._telling: _Telling | None = None
 
     def __bool__(self) -> bool:
-        return bool(self._embeds or self._scores)
+        return bool(self._embeds or self._scores or self._telling)
+
+    @property
+    def can_go_on(self) -> bool:
+        """False where nothing is to be computed before a worker has read what it has been sent."""
+        if self._telling is not None:
+            return bool(self._embeds) or not self._telling.link.has_backlog
+        return bool(self)
 
     def add_embed(self, link: Link, call_id: int, batch: list[list[int]]) -> None:
         """Queue a call; its answer goes to `link`."""
         self._embeds.append(_EmbedCall(link, call_id, batch))
 
-    def add_score(self, link: Link, call_id: int, ids: list[int], top_logprobs: int) -> None:
+    def add_score(self, link: Link, call: Score | Distribute) -> None:
         """Queue a call; its answer goes to `link`."""
-        self._scores.append(_ScoreCall(link, call_id, ids, top_logprobs))
+        self._scores.append((link, call))
 
     def forget(self, link: Link) -> None:
         """Drop the calls of a link that is gone."""
         self._embeds = deque(call for call in self._embeds if call.link is not link)
-        self._scores = deque(call for call in self._scores if call.link is not link)
+        self._scores = deque((owner, call) for owner, call in self._scores if owner is not link)
+        if self._telling is not None and self._telling.link is link:
+            self._telling = None
 
     def run_slice(self) -> None:
-        """Compute one slice of embeddings and one score, and hand over the answers that are whole by then."""
+        """Compute one slice of embeddings, and one call of scores or one piece of distributions; hand over what is
+        whole by then."""
         if self._embeds:
             self._run_embeds(self._next_slice())
-        if self._scores:
-            call = self._scores.popleft()
-            error = _attempt(lambda: self._score(call))
-            if error is not None:
-                self._deliver(call.link, CallFailed(call.call_id, failure_of(error)))
+        if self._telling is not None:
+            if not self._telling.link.has_backlog:
+                self._try(self._telling.link, self._telling.call_id, self._tell_piece)
+        elif self._scores:
+            link, call = self._scores.popleft()
+            self._try(link, call.call_id, lambda: self._score(link, call))
+
+    def _try(self, link: Link, call_id: int, work: Callable[[], None]) -> None:
+        error = _attempt(work)
+        if error is not None:
+            self._telling = None
+            self._deliver(link, CallFailed(call_id, failure_of(error)))
 
     def _next_slice(self) -> _Slice:
         """Take sequences from the front of the queue up to the bounds of a slice, at least one."""
@@ -127,13 +149,32 @@ class Calls:
                 self._embeds.remove(call)
                 self._deliver(call.link, Vectors(call.call_id, call.vectors))
 
-    def _score(self, call: _ScoreCall) -> None:
+    def _score(self, link: Link, call: Score | Distribute) -> None:
+        if isinstance(call, Distribute):
+            self._start_telling(link, call)
+            return
         if not isinstance(self._engine, CanScore):
             raise UnsupportedByEngine(
                 f"the engine {self._kind!r} does not score texts", hint="use one whose features include 'score'"
             )
-        rows = self._engine.score(call.ids, top_logprobs=call.top_logprobs)
-        self._deliver(call.link, Scores(call.call_id, rows))
+        texts = self._engine.score(call.texts, top_logprobs=call.top_logprobs)
+        self._deliver(link, Scores(call.call_id, texts))
+
+    def _start_telling(self, link: Link, call: Distribute) -> None:
+        if not isinstance(self._engine, CanTellDistributions):
+            raise UnsupportedByEngine(
+                f"the engine {self._kind!r} tells the likeliest tokens only, not the whole vocabulary",
+                hint="use one whose features include 'distributions'",
+            )
+        self._telling = _Telling(link, call.call_id, self._engine.distributions(call.text))
+
+    def _tell_piece(self) -> None:
+        assert self._telling is not None
+        rows_NV = next(self._telling.pieces, None)
+        data = b"" if rows_NV is None else rows_NV.astype("<f4", copy=False).tobytes()
+        self._deliver(self._telling.link, Rows(self._telling.call_id, data, last=rows_NV is None))
+        if rows_NV is None:
+            self._telling = None
 
 
 def _attempt(work: Callable[[], None]) -> Exception | None:

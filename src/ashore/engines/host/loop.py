@@ -18,6 +18,7 @@ from ashore.engines.frames import (
     PROTOCOL_VERSION,
     CallFailed,
     Cancel,
+    Distribute,
     Done,
     Drain,
     Embed,
@@ -104,7 +105,7 @@ class HostLoop:
         try:
             while not self._is_drained():
                 self._sleep_and_read()
-                if self._calls:
+                if self._calls.can_go_on:
                     self._calls.run_slice()
                 if self._owners:
                     self._step()
@@ -134,7 +135,7 @@ class HostLoop:
 
     def _sleep_s(self) -> float | None:
         """Seconds to sleep when nothing arrives; None is for ever, 0 is not at all."""
-        if self._calls:
+        if self._calls.can_go_on:
             return 0.0
         drain_s = None
         if self._drain_deadline_s is not None:
@@ -189,8 +190,8 @@ class HostLoop:
                     self._cancel(order_id)
             case Embed(call_id, batch):
                 self._calls.add_embed(link, call_id, batch)
-            case Score(call_id, ids, top_logprobs):
-                self._calls.add_score(link, call_id, ids, top_logprobs)
+            case Score() | Distribute():
+                self._calls.add_score(link, message)
             case GetStats(call_id):
                 self._deliver(link, Stats(call_id, self._engine.stats()))
             case LoadAdapter(call_id, name, directory):

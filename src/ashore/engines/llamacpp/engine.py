@@ -6,11 +6,14 @@ import heapq
 import itertools
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
 
 from ashore.core import OrderId, did_you_mean
 from ashore.engines.failures import failed
@@ -25,14 +28,23 @@ from ashore.engines.model import (
     EngineStats,
     GenerateOrder,
     ModelFiles,
-    TokenLogprob,
+    ScoredText,
+    ScoreText,
 )
-from ashore.engines.ordercheck import check_ids, check_order
-from ashore.engines.sampling import Constraint, Continuation, GrammarCompiler, score_row
+from ashore.engines.ordercheck import check_order, check_scored
+from ashore.engines.sampling import (
+    DISTRIBUTION_ROWS,
+    Constraint,
+    Continuation,
+    GrammarCompiler,
+    by_prefix,
+    common_prefix,
+    log_softmax,
+    score_row,
+)
 from ashore.errors import (
     AshoreError,
     Conflict,
-    ContextTooLong,
     EngineFailed,
     InvalidSpec,
     KvCacheExhausted,
@@ -61,7 +73,7 @@ class _Running:
 
 
 class LlamaCppEngine:
-    """Implements `Engine` and `CanScore` for GGUF files."""
+    """Implements `Engine`, `CanScore` and `CanTellDistributions` for GGUF files."""
 
     def __init__(self) -> None:
         self._info: EngineInfo | None = None
@@ -80,6 +92,8 @@ class LlamaCppEngine:
         self._running: list[_Running] = []
         self._events: list[EngineEvent] = []
         self._steps = self._prompt_tokens = self._cached_tokens = self._completion_tokens = self._preemptions = 0
+        self._scored_tokens = 0
+        self._can_share_prefixes = False
         self._step_seconds = 0.0
 
     def import_library(self) -> None:
@@ -108,6 +122,7 @@ class LlamaCppEngine:
             kv_cache=kv_cache,
         )
         self._max_batch = context.max_batch
+        self._can_share_prefixes = model.can_share_prefixes
         self._slots = Slots(num_slots, prefix_cache=options.prefix_cache and model.can_share_prefixes)
         self._max_running = num_running
         self._grammars = GrammarCompiler(directory, vocab_size=model.vocab_size)
@@ -170,29 +185,63 @@ class LlamaCppEngine:
             prompt_tokens=self._prompt_tokens,
             cached_tokens=self._cached_tokens,
             completion_tokens=self._completion_tokens,
+            scored_tokens=self._scored_tokens,
             preemptions=self._preemptions,
         )
 
-    def score(self, ids: Sequence[int], *, top_logprobs: int = 0) -> list[tuple[TokenLogprob, ...]]:
+    def score(self, texts: Sequence[ScoreText], *, top_logprobs: int = 0) -> list[ScoredText]:
         info, context = self._loaded()
-        check_ids(ids, info)
-        if len(ids) > info.context_tokens:
-            raise ContextTooLong(f"the text has {len(ids)} tokens; the context is {info.context_tokens}")
-        rows: list[tuple[TokenLogprob, ...]] = []
+        check_scored(texts, info, top_logprobs=top_logprobs)
+        scored: list[ScoredText] = [[] for _ in texts]
+        known: list[int] = []
         try:
-            for start in range(0, len(ids) - 1, context.max_outputs):
-                chunk = list(ids[start : start + context.max_outputs])
-                logits = context.decode_all(self._score_sequence, start, chunk)
-                while logits is None:
-                    if not self._evict():
-                        raise KvCacheExhausted("the KV cache has no room for a text to score", hint="try again later")
-                    logits = context.decode_all(self._score_sequence, start, chunk)
-                following = ids[start + 1 : start + 1 + len(chunk)]
-                rows += [
-                    score_row(row, follower, top_logprobs) for row, follower in zip(logits, following, strict=False)
-                ]
+            for place in by_prefix(texts):
+                text = texts[place]
+                keep = min(common_prefix(known, text.ids), text.start - 1) if self._can_share_prefixes else 0
+                context.cut(self._score_sequence, keep)
+                at = text.start
+                for rows in self._scored_rows(text, keep):
+                    followers = text.ids[at : at + len(rows)]
+                    scored[place] += [score_row(*pair, top_logprobs) for pair in zip(rows, followers, strict=True)]
+                    at += len(rows)
+                known = text.ids[:-1]
         finally:
             context.cut(self._score_sequence, 0)
+        return scored
+
+    def distributions(self, text: ScoreText) -> Iterator[NDArray[np.float32]]:
+        info, context = self._loaded()
+        check_scored([text], info)
+        try:
+            for rows in self._scored_rows(text, 0):
+                for at in range(0, len(rows), DISTRIBUTION_ROWS):
+                    yield log_softmax(np.stack(rows[at : at + DISTRIBUTION_ROWS]))
+        finally:
+            context.cut(self._score_sequence, 0)
+
+    def _scored_rows(self, text: ScoreText, keep: int) -> Iterator[list[NDArray[np.float32]]]:
+        """Compute `text`, of which the first `keep` tokens are known, and yield the logits before each scored token,
+        some at a time; the next yield overwrites them.
+
+        Raises:
+            KvCacheExhausted: there is no room.
+        """
+        _, context = self._loaded()
+        self._scored_tokens += len(text.ids) - 1 - keep
+        first, end = text.start - 1, len(text.ids) - 1
+        for start in range(keep, first, context.max_batch):
+            given = text.ids[start : min(first, start + context.max_batch)]
+            part = (self._score_sequence, start, given, False)
+            self._with_room(lambda part=part: context.decode([part]))  # type: ignore[misc]
+        for start in range(first, end, context.max_outputs):
+            chunk = text.ids[start : min(end, start + context.max_outputs)]
+            yield self._with_room(lambda at=start, ids=chunk: context.decode_all(self._score_sequence, at, ids))  # type: ignore[misc]
+
+    def _with_room(self, decode: Callable[[], list[NDArray[np.float32]] | None]) -> list[NDArray[np.float32]]:
+        """Return what `decode` returns, forgetting kept prefixes until there is room for it."""
+        while (rows := decode()) is None:
+            if not self._evict():
+                raise KvCacheExhausted("the KV cache has no room for a text to score", hint="try again later")
         return rows
 
     def close(self) -> None:

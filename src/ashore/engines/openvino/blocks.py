@@ -137,6 +137,19 @@ class BlockPool:
         siblings[ids] = block
         return self._serial
 
+    def forget(self, root: Root) -> None:
+        """Free the idle blocks that are reached from `root`; nothing under it may be held."""
+        found: list[int] = []
+        above: list[Parent] = [root]
+        while above:
+            blocks = list(self._children.get(above.pop(), {}).values())
+            above += [self._nodes[block].serial for block in blocks]
+            found += blocks
+        for block in found:
+            del self._idle[block]
+            self._forget(block)
+            self._free.append(block)
+
     def _hold(self, block: int) -> None:
         if self._holders[block] == 0:
             del self._idle[block]

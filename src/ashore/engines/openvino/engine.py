@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from collections.abc import Sequence as Seq
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass, field
@@ -25,8 +25,9 @@ from ashore.engines.model import (
     Finished,
     GenerateOrder,
     ModelFiles,
+    ScoredText,
+    ScoreText,
     Token,
-    TokenLogprob,
 )
 from ashore.engines.openvino.blocks import BlockPool
 from ashore.engines.openvino.config import choose_kv_tokens, free_memory_bytes, is_full_precision, run_config
@@ -38,9 +39,18 @@ from ashore.engines.openvino.paired import PairedModel, open_model
 from ashore.engines.openvino.peft import read_adapter
 from ashore.engines.openvino.runtime import import_openvino, openvino_version
 from ashore.engines.openvino.scheduler import Chunk, Scheduler, Sequence
-from ashore.engines.openvino.scoring import score_text
-from ashore.engines.ordercheck import check_order
-from ashore.engines.sampling import Constraint, GrammarCompiler, Sampler, log_normaliser, top_of
+from ashore.engines.openvino.scoring import ScoredPiece, TextScorer
+from ashore.engines.ordercheck import check_order, check_scored
+from ashore.engines.sampling import (
+    DISTRIBUTION_ROWS,
+    Constraint,
+    GrammarCompiler,
+    Sampler,
+    log_normaliser,
+    log_softmax,
+    score_row,
+    top_of,
+)
 from ashore.errors import AshoreError, Conflict, EngineFailed, KvCacheExhausted, UnsupportedByEngine
 
 _FALLBACK_CONTEXT_TOKENS = 4096
@@ -63,7 +73,7 @@ class _Live:
 
 
 class OpenVinoEngine:
-    """Implements `Engine`, `CanScore`, `CanLoadAdapter`, and `CanEmbed` for encoder models."""
+    """Implements `Engine`, `CanScore`, `CanTellDistributions`, `CanLoadAdapter`, and `CanEmbed` for encoder models."""
 
     def __init__(self) -> None:
         self._info: EngineInfo | None = None
@@ -83,7 +93,7 @@ class OpenVinoEngine:
         self._live: dict[OrderId, _Live] = {}
         self._compiling: dict[OrderId, Future[Constraint]] = {}
         self._events: deque[EngineEvent] = deque()
-        self._counts = {"steps": 0, "prompt": 0, "cached": 0, "completion": 0}
+        self._counts = {"steps": 0, "prompt": 0, "cached": 0, "completion": 0, "scored": 0}
         self._step_seconds = 0.0
 
     def import_library(self) -> None:
@@ -185,17 +195,35 @@ class OpenVinoEngine:
         self._events.clear()
         return events
 
-    def score(self, ids: Seq[int], *, top_logprobs: int = 0) -> list[tuple[TokenLogprob, ...]]:
-        """Return what `CanScore` promises. Runs between two steps, so the running sequences wait for it."""
-        info, model = self._loaded()
-        return score_text(
-            self._plain or model,
-            self._scheduler.pool,
-            list(ids),
-            top_logprobs,
-            info=info,
-            chunk_tokens=self._pace.max_batch_tokens,
-        )
+    def score(self, texts: Seq[ScoreText], *, top_logprobs: int = 0) -> list[ScoredText]:
+        """Do what `CanScore` promises. Runs between two steps, so the running sequences wait for it."""
+        info, _ = self._loaded()
+        check_scored(texts, info, top_logprobs=top_logprobs)
+        scored: list[ScoredText] = [[] for _ in texts]
+        for piece in self._scored_pieces(texts):
+            followers = texts[piece.place].ids[piece.first :]
+            scored[piece.place] += [
+                score_row(row_V, follower, top_logprobs)
+                for row_V, follower in zip(piece.logits_NV, followers, strict=False)
+            ]
+        return scored
+
+    def distributions(self, text: ScoreText) -> Iterator[NDArray[np.float32]]:
+        """Do what `CanTellDistributions` promises."""
+        info, _ = self._loaded()
+        check_scored([text], info)
+        for piece in self._scored_pieces([text]):
+            for at in range(0, len(piece.logits_NV), DISTRIBUTION_ROWS):
+                yield log_softmax(piece.logits_NV[at : at + DISTRIBUTION_ROWS])
+
+    def _scored_pieces(self, texts: Seq[ScoreText]) -> Iterator[ScoredPiece]:
+        """Yield the logits before the scored tokens of `texts`, which were checked."""
+        _, model = self._loaded()
+        scorer = TextScorer(self._plain or model, self._scheduler.pool, chunk_tokens=self._pace.max_batch_tokens)
+        try:
+            yield from scorer.pieces(texts)
+        finally:
+            self._counts["scored"] += scorer.num_computed
 
     def embed(self, batch: Seq[Seq[int]]) -> list[list[float]]:
         if self._embedder is None:
@@ -214,6 +242,7 @@ class OpenVinoEngine:
             prompt_tokens=self._counts["prompt"],
             cached_tokens=self._counts["cached"],
             completion_tokens=self._counts["completion"],
+            scored_tokens=self._counts["scored"],
             preemptions=self._scheduler.preemptions,
         )
 

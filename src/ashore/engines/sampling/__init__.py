@@ -5,16 +5,26 @@ from, and which sequences run.
 """
 
 from ashore.engines.sampling.constraint import Constraint, GrammarCompiler
-from ashore.engines.sampling.continuation import Continuation, common_prefix, score_row
+from ashore.engines.sampling.continuation import (
+    DISTRIBUTION_ROWS,
+    Continuation,
+    by_prefix,
+    common_prefix,
+    log_softmax,
+    score_row,
+)
 from ashore.engines.sampling.sampler import Sampler, log_normaliser, top_of
 
 __all__ = [
+    "DISTRIBUTION_ROWS",
     "Constraint",
     "Continuation",
     "GrammarCompiler",
     "Sampler",
+    "by_prefix",
     "common_prefix",
     "log_normaliser",
+    "log_softmax",
     "score_row",
     "top_of",
 ]

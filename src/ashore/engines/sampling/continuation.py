@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ashore.engines.failures import failed
-from ashore.engines.model import EngineEvent, Finished, GenerateOrder, Token, TokenLogprob
+from ashore.engines.model import EngineEvent, Finished, GenerateOrder, ScoreText, Token, TokenLogprob
 from ashore.engines.sampling.constraint import Constraint
 from ashore.engines.sampling.sampler import Sampler, log_normaliser, top_of
 from ashore.errors import AshoreError
+
+DISTRIBUTION_ROWS: Final = 32
+"""Most rows in one piece of distributions: 32 rows of 250,000 numbers are 32 MB, half of what a frame takes."""
 
 
 class Continuation:
@@ -78,6 +81,19 @@ def score_row(logits_V: NDArray[np.float32], token_id: int, top_logprobs: int) -
     log_total = log_normaliser(logits_V)
     first = TokenLogprob(token_id, float(logits_V[token_id]) - log_total)
     return (first, *top_of(logits_V, log_total, top_logprobs))
+
+
+def log_softmax(logits_NV: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return the log-probabilities of rows of logits, as an array of its own."""
+    shifted_NV: NDArray[np.float32] = logits_NV - logits_NV.max(axis=1, keepdims=True)
+    totals_N1 = np.exp(shifted_NV).sum(axis=1, keepdims=True, dtype=np.float64)
+    shifted_NV -= np.log(totals_N1).astype(np.float32)
+    return shifted_NV
+
+
+def by_prefix(texts: Sequence[ScoreText]) -> list[int]:
+    """Return the places of texts in an order in which those with a common beginning are neighbours."""
+    return sorted(range(len(texts)), key=lambda place: texts[place].ids)
 
 
 def common_prefix(a: Sequence[int], b: Sequence[int]) -> int:

@@ -26,10 +26,11 @@ from ashore.engines.model import (
     Finished,
     GenerateOrder,
     ModelFiles,
+    ScoredText,
+    ScoreText,
     Token,
-    TokenLogprob,
 )
-from ashore.engines.ordercheck import check_ids, check_order
+from ashore.engines.ordercheck import check_order, check_scored
 from ashore.engines.vllm import wire
 from ashore.engines.vllm.command import VllmProcess, free_port, vllm_command
 from ashore.errors import (
@@ -76,7 +77,7 @@ class VllmEngine:
         self._live: dict[OrderId, _Live] = {}
         self._events: deque[EngineEvent] = deque()
         self._wake_read, self._wake_write = -1, -1
-        self._steps = self._prompt_tokens = self._cached_tokens = self._completion_tokens = 0
+        self._steps = self._prompt_tokens = self._cached_tokens = self._completion_tokens = self._scored_tokens = 0
 
     def load(self, files: ModelFiles, options: EngineOptions) -> EngineInfo:
         import httpx
@@ -159,11 +160,18 @@ class VllmEngine:
     def wait_on(self) -> tuple[int | None, float | None]:
         return self._wake_read, 0.0 if self._events else (1.0 if self._process is not None else None)
 
-    def score(self, ids: Sequence[int], *, top_logprobs: int = 0) -> list[tuple[TokenLogprob, ...]]:
+    def score(self, texts: Sequence[ScoreText], *, top_logprobs: int = 0) -> list[ScoredText]:
         info = self._loaded()
-        check_ids(ids, info)
-        if len(ids) >= info.context_tokens:
-            raise ContextTooLong(f"the text has {len(ids)} tokens; the context is {info.context_tokens}")
+        check_scored(texts, info, top_logprobs=top_logprobs)
+        scored = []
+        for text in texts:
+            if len(text.ids) >= info.context_tokens:  # the server generates one token behind it
+                raise ContextTooLong(f"the text has {len(text.ids)} tokens; the context is {info.context_tokens}")
+            scored.append(self._score(text.ids, top_logprobs)[text.start - 1 :])
+            self._scored_tokens += len(text.ids)
+        return scored
+
+    def _score(self, ids: list[int], top_logprobs: int) -> ScoredText:
         body = {
             "model": self._remote_model, "prompt": list(ids), "max_tokens": 1, "temperature": 0.0,
             "prompt_logprobs": top_logprobs, "add_special_tokens": False,
@@ -186,6 +194,7 @@ class VllmEngine:
             prompt_tokens=self._prompt_tokens,
             cached_tokens=self._cached_tokens,
             completion_tokens=self._completion_tokens,
+            scored_tokens=self._scored_tokens,
         )
 
     def close(self) -> None:
