@@ -12,16 +12,17 @@ from contextlib import contextmanager
 from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from ashore.core import Act, Recorder, SystemClock
+from ashore.core import Act, EngineKind, ModelFormat, Recorder, SystemClock
 from ashore.errors import InvalidRequest, UnknownModel, UnknownVariant
 from ashore.settings import Home, Settings
 
 if TYPE_CHECKING:
     from ashore.cache import CachePolicy
-    from ashore.core import EngineKind
     from ashore.engines import ModelFiles, Rounded, Rounder, Samples
+    from ashore.evaluation import Subject
     from ashore.optimize import Maker, Quantiser, QuantizePlan, Rebuilder
     from ashore.optimize.pruning import Pruner
     from ashore.planning import Inventory, ModelFacts, ModelPlan, Plan, Tuned, Wish
@@ -40,6 +41,10 @@ PREPARED_VARIANTS = (INT8, "fp16", Q8_0)
 """What can be made on this machine: the first two of any Llama or Qwen model, for OpenVINO; the last of any GGUF in
 half or full precision, for llama.cpp."""
 FAKE = "fake:"
+ENGINE_OF: Mapping[ModelFormat, EngineKind] = MappingProxyType({
+    "gguf": "llamacpp", "openvino": "openvino", "safetensors": "torch",
+})  # fmt: skip
+"""The engine that reads a form of weights as it lies in the store."""
 RECORD_TIMEOUT_S = 10.0
 KV_BLOCK = 32
 """Tokens that the CPU engine keeps together: a text takes whole ones."""
@@ -398,6 +403,65 @@ def pruner(settings: Settings, store: ModelStore) -> Pruner:
     from ashore.planning import read_inventory
 
     return Pruner(store, settings.home.cache / "pruning", free_memory=lambda: read_inventory().memory_bytes)
+
+
+@contextmanager
+def open_subject(
+    store: ModelStore,
+    home: Home,
+    name: str,
+    *,
+    kind: EngineKind | None = None,
+    options: Mapping[str, str | int | float | bool] = {},
+    threads: int = 0,
+    told: Callable[[str, float], None] | None = None,
+) -> Iterator[Subject]:
+    """Open `name[@variant]`, or a `fake:` model, behind an engine in a host of its own, to be evaluated.
+
+    The bare name of a GGUF or safetensors model is evaluated on `openvino` as its variant `fp16`, which has the same
+    weights, made now if it is absent.
+
+    Args:
+        store: Where it is.
+        home: Where hosts write their words.
+        name: Reference; pulled first where only the catalogue knows it.
+        kind: Engine; default: the one that reads the model's form as it lies in the store.
+        options: Of the engine, by its own names, such as `full_precision`.
+        threads: 0 means all.
+        told: Hears of preparing.
+
+    Raises:
+        UnknownModel, UnknownVariant: there is no such model.
+        AshoreError: the engine could not load it.
+    """
+    from ashore.engines import EngineOptions, ModelFiles, fake_model_files
+    from ashore.evaluation import open_hosted
+
+    log = home.logs / "evaluate.log"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    if name.startswith(FAKE):
+        files = fake_model_files(name, home.run / "fake")
+        with open_hosted(files, EngineOptions(kind="fake"), log=log) as subject:
+            yield subject
+        return
+    try:
+        model = store.resolve(name)
+    except UnknownModel:
+        model = store.pull(name)
+    if kind == "openvino" and model.format != "openvino" and not model.variant:
+        model = prepare_variant(store, model, "fp16", told=told)
+    opened = store.open(model.reference)
+    files = ModelFiles(
+        name=model.reference,
+        digest=opened.digest,
+        directory=str(opened.directory),
+        format=opened.format,
+        weights=opened.weights,
+        sealed=opened.sealed,
+    )
+    engine = EngineOptions(kind=kind or ENGINE_OF[model.format], max_sequences=16, threads=threads, extra=dict(options))
+    with open_hosted(files, engine, log=log) as subject:
+        yield subject
 
 
 def gather_facts(store: ModelStore, wishes: Iterable[Wish]) -> dict[str, ModelFacts]:

@@ -1,0 +1,98 @@
+"""One engine host as a child of this process: for whoever measures a model and is no supervisor."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from ashore.engines.client import HostClient
+from ashore.engines.hostlaunch import HostLaunch, host_command, write_launch
+from ashore.errors import HostDied
+
+STOP_S: Final = 5.0
+"""A host that still runs so long after SIGTERM is killed: nothing of a measurement is worth keeping."""
+LONGEST_LOAD_S: Final = 3600.0
+POLL_S: Final = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class HostProcess:
+    """A running host; `host_process` makes and ends it."""
+
+    process: subprocess.Popen[bytes]
+    socket: Path
+
+    async def connect(self, client: HostClient) -> None:
+        """Wait for the greeting, but no longer than the host lives.
+
+        Raises:
+            AshoreError: the host said why it cannot load.
+            HostDied: it ended without a word.
+        """
+        greeting = asyncio.create_task(client.connect(timeout_s=LONGEST_LOAD_S))
+        try:
+            while not (await asyncio.wait({greeting}, timeout=POLL_S))[0]:
+                if self.process.poll() is not None:
+                    code = self.process.returncode
+                    raise HostDied(f"the host ended with exit code {code} before its engine was loaded")
+            greeting.result()
+        finally:
+            greeting.cancel()
+
+    def stop(self) -> int:
+        """Stop the host, the hard way if it must be, and return its exit code. May be called twice."""
+        if self.process.poll() is None:
+            self.process.terminate()
+            try:
+                self.process.wait(STOP_S)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+        return self.process.wait()
+
+    def resident_bytes(self) -> int:
+        """Return the memory that the host holds now; 0 where the system does not tell."""
+        try:
+            fields = Path(f"/proc/{self.process.pid}/statm").read_text().split()
+        except OSError:
+            return 0
+        return int(fields[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+@contextmanager
+def host_process(launch: HostLaunch, *, log: Path | None = None) -> Iterator[HostProcess]:
+    """Start a host, and stop it at the end of the block. It ends with this process, however that ends.
+
+    Args:
+        launch: Model and engine.
+        log: File to which the host's own words are appended; None: they are dropped.
+    """
+    with tempfile.TemporaryDirectory(prefix="ashore-host-") as scratch, (log or Path(os.devnull)).open("ab") as words:
+        launch_path, socket = Path(scratch) / "launch.json", Path(scratch) / "host.sock"
+        write_launch(launch, launch_path)
+        read_end, write_end = os.pipe()
+        try:
+            host = subprocess.Popen(
+                host_command(socket, launch_path, control_fd=read_end),
+                pass_fds=(read_end,),
+                stdin=subprocess.DEVNULL,
+                stdout=words,
+                stderr=words,
+            )
+        except BaseException:
+            os.close(write_end)
+            raise
+        finally:
+            os.close(read_end)
+        running = HostProcess(host, socket)
+        try:
+            yield running
+        finally:
+            running.stop()
+            os.close(write_end)
