@@ -153,6 +153,20 @@ def test_a_model_goes_up_and_comes_down_as_it_was(tmp_path: Path, registry: Regi
         assert json.load(answer) == {"name": "models/tiny", "tags": ["v1"]}
 
 
+def test_what_is_attached_goes_along(tmp_path: Path, registry: Registry) -> None:
+    here, there = make_store(tmp_path / "a"), make_store(tmp_path / "b")
+    model = here.pull(str(make_tiny_model(tmp_path / "tiny", "qwen2")), name="tiny")
+    target = f"oci://{registry.host}/models/attached:v1"
+    for n in range(2):
+        here.attach(model, "evaluation", {"report.json": b"%d" % n})
+        here.push("tiny", target)
+    for _ in range(2):
+        got = there.pull(target, name="it")
+        found = there.attachments(got, "evaluation")
+        assert {there.read_attachment(one, "report.json") for one in found} == {b"0", b"1"}
+    assert got.digest == model.digest
+
+
 def test_what_the_registry_has_is_not_sent_again(tmp_path: Path, registry: Registry) -> None:
     sender = make_store(tmp_path / "a")
     sender.pull(str(make_tiny_model(tmp_path / "tiny", "qwen2")), name="tiny")

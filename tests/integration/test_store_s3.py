@@ -44,6 +44,20 @@ def test_push_and_pull_through_a_bucket(tmp_path: Path, s3: str) -> None:
     assert there.open("tiny", verify="full")
 
 
+def test_what_is_attached_goes_along(tmp_path: Path, s3: str) -> None:
+    here, there = make_store(tmp_path / "a"), make_store(tmp_path / "b")
+    model = here.pull(str(make_tiny_model(tmp_path / "tiny", "qwen2")), name="tiny")
+    target = "s3://models/team/attached"
+    for n in range(2):
+        here.attach(model, "evaluation", {"report.json": b"%d" % n})
+        here.push("tiny", target)
+    for _ in range(2):
+        got = there.pull(target, name="it")
+        found = there.attachments(got, "evaluation")
+        assert {there.read_attachment(one, "report.json") for one in found} == {b"0", b"1"}
+    assert got.digest == model.digest
+
+
 def test_a_sealed_model_travels_with_its_envelope_and_arrives_under_the_key_of_now(tmp_path: Path, s3: str) -> None:
     keeper = MemoryKeeper()
     here, there = (

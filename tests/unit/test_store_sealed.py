@@ -80,6 +80,20 @@ def test_unsealing_gives_back_the_very_same_digests(tmp_path: Path, keeper: Memo
     assert list((tmp_path / "store/envelopes").iterdir()) == []
 
 
+def test_what_is_attached_stays_attached(tmp_path: Path, keeper: MemoryKeeper) -> None:
+    store = _store(tmp_path / "home", keeper)
+    _, variant = _with_variant(store, tmp_path)
+    store.attach(variant, "evaluation", {"report.json": b"{}"})
+    for change in (store.seal, store.unseal):
+        change("tiny")
+        [found] = store.attachments(store.resolve("tiny@q8_0"))
+        assert (found.kind, store.read_attachment(found, "report.json")) == ("evaluation", b"{}")
+        assert found.subject == store.resolve("tiny@q8_0").digest
+        assert store.attachments(store.resolve("tiny")) == ()
+    store.gc()
+    assert store.verify().ok
+
+
 def test_a_variant_made_of_a_sealed_model_is_sealed_and_never_clear_on_the_disk(
     tmp_path: Path, keeper: MemoryKeeper
 ) -> None:

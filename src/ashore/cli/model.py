@@ -8,6 +8,7 @@ import json
 import os
 import re
 import sys
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -124,13 +125,20 @@ def show(ref: str, /, *, as_json: AsJson = False) -> None:
     if not stored and any(e.name == ref for e in store.catalog.entries):
         document = catalog_json(store.catalog.get(ref))
     else:
-        document = model_json(store.resolve(ref))
+        model = store.resolve(ref)
+        document = model_json(model) | {"attachments": [dataclasses.asdict(one) for one in store.attachments(model)]}
     if as_json:
         return _print_json(document)
     for key, value in document.items():
         if key == "files":
             for file in value:
                 print(f"file: {file['path']}  {human_bytes(file['num_bytes'])}  {file['digest']}")
+        elif key == "attachments":
+            for one in value:
+                day = time.strftime("%Y-%m-%d %H:%M", time.localtime(one["created_s"]))
+                print(
+                    f"attached: {one['kind']}  {day}  {one['digest'][:19]}  {' '.join(f['path'] for f in one['files'])}"
+                )
         elif isinstance(value, dict):
             print(f"{key}: " + ", ".join(f"{k}={v}" for k, v in value.items() if v not in (0, "")))
         elif value not in (None, "", [], ()):

@@ -9,7 +9,7 @@ from ashore.store.conversion.bf16 import read_tensors
 from ashore.store.conversion.ggufmeta import read_gguf_meta
 from ashore.store.conversion.safetensorsgguf import convert_safetensors_to_gguf
 from ashore.store.diskerrors import disk_errors
-from ashore.store.model import TEXT_FILES, StoredFile, StoredModel
+from ashore.store.model import TEXT_FILES, Attachment, StoredFile, StoredModel
 from ashore.store.ports import FileSource, ManifestRemote, Origin, Source
 from ashore.store.progress import Progress, silent
 from ashore.store.recipe import DataUsed, VariantRecipe, data_used, find_data, versions_of
@@ -20,6 +20,7 @@ from ashore.store.sources import Endpoints, is_source, open_source
 
 __all__ = [
     "TEXT_FILES",
+    "Attachment",
     "BadFile",
     "Catalog",
     "CatalogEntry",

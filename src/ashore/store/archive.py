@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
+from ashore.core import Digest
 from ashore.errors import CorruptBlob
 from ashore.sealing import MAX_ENVELOPE_BYTES, is_key_id
 from ashore.store.diskerrors import disk_errors
@@ -33,8 +34,10 @@ def write_archive(
 
     Of a sealed model the envelope of its data key (`envelopes`, by id) goes along, and no key that opens that.
     """
-    data = layout.blob_path(entry.digest).read_bytes()
-    blobs = {b.digest: b for b in descriptors(data)}
+    attached = tuple(one for one in layout.read_attached() if one.subject == entry.digest)
+    digests = [entry.digest, *(one.digest for one in attached)]
+    manifests = {digest: layout.blob_path(digest).read_bytes() for digest in digests}
+    blobs = {b.digest: b for data in manifests.values() for b in descriptors(data)}
     total = sum(b.num_bytes for b in blobs.values())
     done = 0
     with disk_errors(tar_path), tempfile.NamedTemporaryFile(dir=tar_path.absolute().parent, delete=False) as out:
@@ -42,8 +45,9 @@ def write_archive(
         try:
             with tarfile.open(fileobj=out, mode="w", format=tarfile.PAX_FORMAT) as tar:
                 _add_bytes(tar, "oci-layout", (layout.root / "oci-layout").read_bytes())
-                _add_bytes(tar, "index.json", index_bytes((entry,)))
-                _add_bytes(tar, f"blobs/sha256/{entry.digest.removeprefix('sha256:')}", data)
+                _add_bytes(tar, "index.json", index_bytes((entry,), attached))
+                for digest in sorted(manifests):
+                    _add_bytes(tar, f"blobs/sha256/{digest.removeprefix('sha256:')}", manifests[digest])
                 for key_id in sorted(envelopes):
                     _add_bytes(tar, f"{ENVELOPES}/{key_id}.json", envelopes[key_id])
                 for digest in sorted(blobs):
@@ -90,7 +94,9 @@ def unpack_archive(tar_path: Path, scratch: Path, progress: Progress) -> Layout:
     if not entries:
         raise CorruptBlob(f"{tar_path.name} has no index.json with a model", hint="expected a tar of `model export`")
     for entry in entries:
-        _check_whole(layout, entry, tar_path)
+        _check_whole(layout, entry.digest, tar_path)
+    for attached in layout.read_attached():
+        _check_whole(layout, attached.digest, tar_path)
     return layout
 
 
@@ -118,10 +124,10 @@ def _take(layout: Layout, name: str, num_bytes: int, source: IO[bytes], tar_path
         raise CorruptBlob(f"{tar_path.name}: the blob {digest[:12]} has the hash {seen}", hint=_HINT)
 
 
-def _check_whole(layout: Layout, entry: IndexEntry, tar_path: Path) -> None:
-    path = layout.blob_path(entry.digest)
+def _check_whole(layout: Layout, digest: Digest, tar_path: Path) -> None:
+    path = layout.blob_path(digest)
     if not path.exists() or path.stat().st_size > MAX_SMALL_BYTES:
-        raise CorruptBlob(f"{tar_path.name} lacks the manifest {entry.digest}", hint=_HINT)
+        raise CorruptBlob(f"{tar_path.name} lacks the manifest {digest}", hint=_HINT)
     for blob in descriptors(path.read_bytes()):
         if not layout.has_blob(blob.digest, blob.num_bytes):
             raise CorruptBlob(f"{tar_path.name} lacks {blob.path} ({blob.digest})", hint=_HINT)

@@ -31,6 +31,7 @@ from ashore.store.fingerprint import Fingerprint, sha256_file, take_fingerprint
 
 INDEX_MEDIA_TYPE = "application/vnd.oci.image.index.v1+json"
 MANIFEST_MEDIA_TYPE = "application/vnd.oci.image.manifest.v1+json"
+_ATTACHED_TO = "ashore.attached.to"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +44,18 @@ class IndexEntry:
     variant: str
     tagged: bool
     """False: no reference but the digest leads here, and `gc` may take it."""
+    created_s: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttachedEntry:
+    """One manifest of `index.json` that is about another: see `store/attachments.py`."""
+
+    digest: Digest
+    num_bytes: int
+    kind: str
+    artifact_type: str
+    subject: Digest
     created_s: int
 
 
@@ -82,22 +95,36 @@ class Layout:
         return path.exists() and path.stat().st_size == num_bytes
 
     def read_index(self) -> tuple[IndexEntry, ...]:
-        """Return the manifests of the index, oldest first."""
+        """Return the manifests of models in the index, oldest first."""
+        with self._index_items() as items:
+            return tuple(_entry_from(item) for item in items if not _is_attached(item))
+
+    def read_attached(self) -> tuple[AttachedEntry, ...]:
+        """Return the manifests in the index that are about others."""
+        with self._index_items() as items:
+            return tuple(_attached_from(item) for item in items if _is_attached(item))
+
+    @contextmanager
+    def _index_items(self) -> Iterator[list[dict[str, Any]]]:
         path = self.root / "index.json"
         try:
-            raw = json.loads(path.read_bytes())
-            return tuple(_entry_from(item) for item in raw["manifests"])
-        except FileNotFoundError:
-            return ()
+            yield json.loads(path.read_bytes())["manifests"] if path.exists() else []
         except (ValueError, KeyError, TypeError) as error:
             raise CorruptBlob(
                 f"{path} is not an OCI index: {error}",
                 hint="restore it from a backup or move the store away and pull again",
             ) from error
 
-    def write_index(self, entries: tuple[IndexEntry, ...]) -> None:
-        """Replace the index. Call with the lock held."""
-        write_atomic(self.root / "index.json", index_bytes(entries))
+    def write_index(self, entries: tuple[IndexEntry, ...], attached: tuple[AttachedEntry, ...] | None = None) -> None:
+        """Replace the index. What is about a manifest that is not in it any more goes with that. The lock is held.
+
+        Args:
+            entries: Models.
+            attached: What is about them; default: what was there.
+        """
+        living = {entry.digest for entry in entries}
+        kept = tuple(one for one in (self.read_attached() if attached is None else attached) if one.subject in living)
+        write_atomic(self.root / "index.json", index_bytes(entries, kept))
 
     def add_bytes(self, data: bytes) -> Digest:
         """Keep small data as a blob; return its digest. The same data again changes nothing."""
@@ -185,6 +212,36 @@ def _entry_from(item: dict[str, Any]) -> IndexEntry:
     )
 
 
+def _is_attached(item: dict[str, Any]) -> bool:
+    return _ATTACHED_TO in item.get("annotations", {})
+
+
+def _attached_from(item: dict[str, Any]) -> AttachedEntry:
+    notes = item["annotations"]
+    return AttachedEntry(
+        digest=Digest(item["digest"]),
+        num_bytes=int(item["size"]),
+        kind=str(notes["ashore.attached.kind"]),
+        artifact_type=str(item["artifactType"]),
+        subject=Digest(notes[_ATTACHED_TO]),
+        created_s=int(notes["ashore.created"]),
+    )
+
+
+def _attached_to(entry: AttachedEntry) -> dict[str, Any]:
+    return {
+        "mediaType": MANIFEST_MEDIA_TYPE,
+        "artifactType": entry.artifact_type,
+        "digest": entry.digest,
+        "size": entry.num_bytes,
+        "annotations": {
+            _ATTACHED_TO: entry.subject,
+            "ashore.attached.kind": entry.kind,
+            "ashore.created": str(entry.created_s),
+        },
+    }
+
+
 def _entry_to(entry: IndexEntry) -> dict[str, Any]:
     notes = {"ashore.name": entry.name, "ashore.variant": entry.variant, "ashore.created": str(entry.created_s)}
     if entry.tagged:
@@ -197,12 +254,12 @@ def _entry_to(entry: IndexEntry) -> dict[str, Any]:
     }
 
 
-def index_bytes(entries: tuple[IndexEntry, ...]) -> bytes:
+def index_bytes(entries: tuple[IndexEntry, ...], attached: tuple[AttachedEntry, ...] = ()) -> bytes:
     """Return `index.json` with these entries."""
     document = {
         "schemaVersion": 2,
         "mediaType": INDEX_MEDIA_TYPE,
-        "manifests": [_entry_to(entry) for entry in entries],
+        "manifests": [*map(_entry_to, entries), *map(_attached_to, attached)],
     }
     return json.dumps(document, indent=1, sort_keys=True).encode()
 

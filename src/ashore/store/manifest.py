@@ -8,6 +8,7 @@ Source: CNCF model-spec, docs/spec.md and docs/config.md.
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 from typing import Any, cast, get_args
 
@@ -160,6 +161,11 @@ def parse_manifest(data: bytes, entry: IndexEntry) -> StoredModel:
             f"manifest {entry.digest} lacks ashore's annotations ({error!r})",
             hint="it was made by another tool; pull the model from its original source instead",
         ) from error
+
+
+def hash_of(data: bytes) -> Digest:
+    """Return `sha256:…` of bytes."""
+    return Digest(f"sha256:{hashlib.sha256(data).hexdigest()}")
 
 
 def check_path(path: str) -> None:

@@ -23,6 +23,19 @@ class StoredFile:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Attachment:
+    """What is said about a model and kept beside it: an evaluation, a verdict. Not part of the model's digest."""
+
+    digest: Digest
+    kind: str
+    """`evaluation`, `gate`…"""
+    subject: Digest
+    """Manifest that it is about."""
+    created_s: int
+    files: tuple[StoredFile, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SealMark:
     """What the manifest of a sealed model says beside the files, which are sealed ones."""
 

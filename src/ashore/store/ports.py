@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
+from ashore.core import Digest
 from ashore.store.manifest import Descriptor
 from ashore.store.progress import Progress
 
@@ -69,6 +70,14 @@ class ManifestRemote(Protocol):
 
     def write_manifest(self, data: bytes, *, name: str) -> None:
         """Publish the manifest, after its blobs."""
+        ...
+
+    def write_referrer(self, data: bytes, *, subject: Digest) -> None:
+        """Publish a manifest that is about `subject`, after its blobs and after that. May be called again."""
+        ...
+
+    def read_referrers(self, subject: Digest) -> tuple[bytes, ...]:
+        """Return the manifests that are about `subject`, whoever published them; none where the remote keeps none."""
         ...
 
 

@@ -7,17 +7,18 @@ from pathlib import Path
 
 from ashore.errors import CorruptBlob, LicenceNotAccepted
 from ashore.sealing import DataKeys
+from ashore.store.attachments import MAX_ATTACHED_BYTES, MAX_REFERRERS, adopt, is_attachment
 from ashore.store.catalog import Catalog, CatalogEntry
 from ashore.store.diskerrors import disk_errors
 from ashore.store.envelopes import pull_envelope
 from ashore.store.layout import IndexEntry
-from ashore.store.manifest import descriptors, parse_manifest
+from ashore.store.manifest import descriptors, hash_of, parse_manifest
 from ashore.store.model import StoredModel
 from ashore.store.ports import FileSource, ManifestRemote, SourceOpener
 from ashore.store.prepare import prepare
 from ashore.store.progress import Progress
 from ashore.store.refs import parse_reference
-from ashore.store.shelf import Shelf, draft_of, hash_of
+from ashore.store.shelf import Shelf, draft_of
 from ashore.store.sources import is_source
 from ashore.store.staging import staging_folder
 
@@ -94,4 +95,17 @@ class Puller:
                         raise CorruptBlob(
                             f"{blob.path} went away while it was pulled", hint="`gc` ran meanwhile; pull again"
                         )
-                return self._shelf.register(data, name, draft.variant)
+                model = self._shelf.register(data, name, draft.variant)
+            self._pull_attachments(remote, model, folder, progress)
+            return model
+
+    def _pull_attachments(self, remote: ManifestRemote, model: StoredModel, folder: Path, progress: Progress) -> None:
+        """Bring what is attached to a model that is in the store now."""
+        found = [data for data in remote.read_referrers(model.digest) if is_attachment(data)][:MAX_REFERRERS]
+        for data in found:
+            for blob in descriptors(data):
+                if blob.num_bytes > MAX_ATTACHED_BYTES:
+                    raise CorruptBlob(f"{blob.path}, attached to {model.reference}, has {blob.num_bytes} bytes")
+                remote.fetch_blob(blob, folder / blob.digest.removeprefix("sha256:"), progress)
+        fetched = [(data, lambda blob: folder / blob.digest.removeprefix("sha256:")) for data in found]
+        adopt(self._shelf.layout, model.digest, fetched)

@@ -15,11 +15,13 @@ from ashore.store.manifest import descriptors
 
 
 def needed_blobs(layout: Layout, entries: Iterable[IndexEntry]) -> set[str]:
-    """Return the names (hexadecimal) of the blobs that these manifests are and need."""
+    """Return the names (hexadecimal) of the blobs that these manifests, and what is about them, are and need."""
     needed = set()
-    for entry in entries:
-        needed.add(entry.digest.removeprefix("sha256:"))
-        data = layout.blob_path(entry.digest).read_bytes()
+    living = {entry.digest for entry in entries}
+    attached = {entry.digest for entry in layout.read_attached() if entry.subject in living}
+    for digest in living | attached:
+        needed.add(digest.removeprefix("sha256:"))
+        data = layout.blob_path(digest).read_bytes()
         needed |= {b.digest.removeprefix("sha256:") for b in descriptors(data)}
     return needed
 

@@ -18,10 +18,11 @@ from typing import Final
 from ashore.core import Digest, human_bytes
 from ashore.errors import Conflict, CorruptBlob, DiskFull, InvalidRequest, SealingKeyMissing, UnsupportedModel
 from ashore.sealing import DataKey, DataKeys, SealedFile, hash_of_sealed, open_file, read_sealed_header, seal_file
+from ashore.store.attachments import moved
 from ashore.store.diskerrors import disk_errors
 from ashore.store.fingerprint import sha256_file
 from ashore.store.layout import IndexEntry
-from ashore.store.manifest import config_bytes, descriptors, manifest_bytes, media_type_of
+from ashore.store.manifest import config_bytes, descriptors, hash_of, manifest_bytes, media_type_of
 from ashore.store.model import StoredFile, StoredModel
 from ashore.store.prepare import Part
 from ashore.store.progress import Progress
@@ -29,7 +30,7 @@ from ashore.store.refs import parse_reference
 from ashore.store.removal import finish_removal, plan_removal
 from ashore.store.reports import SealReport
 from ashore.store.sheet import SealedBlob, Sheet, open_model, read_sheet, seal_model
-from ashore.store.shelf import Shelf, hash_of
+from ashore.store.shelf import Shelf
 from ashore.store.staging import drop_scratch_of, staging_folder
 
 KEY_NOTE: Final = "key"
@@ -299,7 +300,8 @@ class Sealer:
             kept = [e for e in entries if not _leaves(e, name, replaced)]
             leaving = [e for e in entries if _leaves(e, name, replaced)]
             plan_removal(layout, {d for e in leaving for d in (e.digest, *_blobs_of(layout.blob_path(e.digest)))})
-            layout.write_index((*kept, *fresh))
+            renamed = {old.digest: entry for (old, _), entry in zip(models, fresh, strict=True)}
+            layout.write_index((*kept, *fresh), (*layout.read_attached(), *moved(layout, renamed)))
             freed = finish_removal(layout)
             if key is not None:
                 drop_scratch_of(layout.staging, self._shelf.root, sources={old.source for old, _ in models})

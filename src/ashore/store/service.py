@@ -20,11 +20,11 @@ from ashore.sealing import (
     no_key_source,
     opened_files,
 )
-from ashore.store import transfer, upkeep
+from ashore.store import attachments, transfer, upkeep
 from ashore.store.catalog import Catalog
 from ashore.store.links import drop_links, link_model
 from ashore.store.manifest import DOC, WEIGHT, media_type_of
-from ashore.store.model import TEXT_FILES, StoredModel
+from ashore.store.model import TEXT_FILES, Attachment, StoredModel
 from ashore.store.ports import SourceOpener
 from ashore.store.prepare import Part, Prepared, prepare_derived
 from ashore.store.progress import Progress, silent
@@ -283,6 +283,31 @@ class ModelStore:
         if parent.sealed is not None:
             return self._sealer.add_variant(parent, draft, prepared.parts, inherited, progress or silent)
         return self._shelf.commit(draft, prepared.parts, progress or silent, inherited=inherited)
+
+    def attach(self, model: StoredModel, kind: str, files: Mapping[str, bytes]) -> Attachment:
+        """Keep something that is said about a model beside it, and return it. The model and its digest do not change.
+
+        It goes where the model goes (push, export, import, seal) and ends with it. It is not encrypted: it must hold no
+        text of a person's or a model's. A death on the way leaves nothing that is seen. Given twice in one second it is
+        there once; of one kind the newest ten are kept.
+
+        Args:
+            model: From `resolve`; it must still be there.
+            kind: A word, `evaluation`.
+            files: By name, `report.json`; at most 32 MiB together.
+
+        Raises:
+            InvalidRequest: no such kind of word, no files, or too large ones. Conflict: the model is gone. DiskFull.
+        """
+        return attachments.attach(self._shelf.layout, model, kind, files, now_s=self._clock.now_s())
+
+    def attachments(self, model: StoredModel, kind: str | None = None) -> tuple[Attachment, ...]:
+        """Return what is attached to a model, of one kind or of all, the newest first."""
+        return attachments.attachments(self._shelf.layout, model.digest, kind)
+
+    def read_attachment(self, attachment: Attachment, path: str) -> bytes:
+        """Return a file of an attachment. Raises `InvalidRequest` where it has no such file, `CorruptBlob`."""
+        return attachments.read_file(self._shelf.layout, attachment, path)
 
     def verify(self, ref: str | None = None, *, progress: Progress | None = None) -> VerifyReport:
         """Hash every file of one model, or of all, again. Changes nothing but fingerprints.

@@ -15,9 +15,8 @@ import msgspec
 from ashore.core import Digest
 from ashore.errors import CorruptBlob
 from ashore.sealing import DataKey, SecretBox
-from ashore.store.manifest import SEALED, config_bytes, manifest_bytes, media_type_of
+from ashore.store.manifest import SEALED, config_bytes, hash_of, manifest_bytes, media_type_of
 from ashore.store.model import SealMark, StoredFile, StoredModel
-from ashore.store.shelf import hash_of
 
 _NAME = "sheet of a sealed model"
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -14,7 +13,7 @@ from ashore.store.catalog import Catalog
 from ashore.store.diskerrors import disk_errors
 from ashore.store.fingerprint import sha256_file
 from ashore.store.layout import IndexEntry, Layout
-from ashore.store.manifest import check_path, config_bytes, manifest_bytes, media_type_of, parse_manifest
+from ashore.store.manifest import check_path, config_bytes, hash_of, manifest_bytes, media_type_of, parse_manifest
 from ashore.store.model import StoredFile, StoredModel
 from ashore.store.prepare import Part, Prepared
 from ashore.store.progress import Progress
@@ -182,11 +181,6 @@ class Shelf:
         if entry:
             return self.resolve(entry.name)
         return self.resolve(name_from(source.partition("==")[0]))
-
-
-def hash_of(data: bytes) -> Digest:
-    """Return `sha256:…` of bytes."""
-    return Digest(f"sha256:{hashlib.sha256(data).hexdigest()}")
 
 
 def draft_of(name: str, made: Prepared, source: str, licence: str) -> StoredModel:

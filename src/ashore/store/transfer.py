@@ -10,9 +10,10 @@ from ashore.core import Digest
 from ashore.errors import CorruptBlob, InvalidRequest
 from ashore.sealing import DataKeys, read_envelope
 from ashore.store.archive import ENVELOPES, unpack_archive, write_archive
+from ashore.store.attachments import adopt, attachments
 from ashore.store.envelopes import push_envelope
 from ashore.store.manifest import descriptors, parse_manifest
-from ashore.store.model import StoredModel
+from ashore.store.model import Attachment, StoredModel
 from ashore.store.ports import ManifestRemote, SourceOpener
 from ashore.store.progress import Progress
 from ashore.store.refs import parse_reference
@@ -34,7 +35,20 @@ def push(shelf: Shelf, keys: DataKeys, sources: SourceOpener, ref: str, target: 
     if model.sealed:
         push_envelope(sources, target, keys, model.sealed.key_id)
     remote.write_manifest(data, name=model.reference)
+    for attachment in reversed(attachments(shelf.layout, model.digest)):
+        _push_attachment(shelf, attachment, remote, progress)
     return model.digest
+
+
+def _push_attachment(shelf: Shelf, attachment: Attachment, remote: ManifestRemote, progress: Progress) -> None:
+    path = shelf.layout.blob_path(attachment.digest)
+    data = path.read_bytes()
+    for blob in descriptors(data):
+        what = f"{blob.path} of the {attachment.kind} of {attachment.subject}"
+        shelf.layout.check_blob(blob.digest, blob.num_bytes, full=False, what=what)
+        if not remote.has_blob(blob):
+            remote.send_blob(blob, shelf.layout.blob_path(blob.digest), progress)
+    remote.write_referrer(data, subject=attachment.subject)
 
 
 def export(shelf: Shelf, keys: DataKeys, ref: str, tar_path: Path, progress: Progress) -> Path:
@@ -62,6 +76,8 @@ def import_tar(shelf: Shelf, keys: DataKeys, tar_path: Path, progress: Progress)
                 for blob in descriptors(data):
                     shelf.layout.link_file(incoming.blob_path(blob.digest), blob.digest)
                 models.append(shelf.register(data, entry.name, entry.variant))
+            about = [incoming.blob_path(one.digest).read_bytes() for one in incoming.read_attached()]
+            adopt(shelf.layout, entry.digest, [(data, lambda blob: incoming.blob_path(blob.digest)) for data in about])
     return tuple(models)
 
 

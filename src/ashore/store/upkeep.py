@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ashore.core import Digest
 from ashore.errors import Conflict, CorruptBlob, KeyServiceUnreachable, SealingKeyMissing
+from ashore.store.attachments import attachments
 from ashore.store.links import drop_links
 from ashore.store.model import StoredFile, StoredModel
 from ashore.store.progress import Progress
@@ -50,6 +51,12 @@ def verify(shelf: Shelf, ref: str | None, progress: Progress, sealer: Sealer) ->
                 bad.append(
                     BadFile(reference=model.reference, path=file.path, digest=file.digest, problem=done[file.digest])
                 )
+        for attachment in attachments(shelf.layout, model.digest):
+            for file in attachment.files:
+                problem = _problem_of(shelf, file, model)
+                if problem:
+                    path = f"{attachment.kind}/{file.path}"
+                    bad.append(BadFile(reference=model.reference, path=path, digest=file.digest, problem=problem))
     return VerifyReport(
         num_models=len(models), num_files=len(done), num_bytes=total, bad=tuple(bad), closed=tuple(closed)
     )

@@ -12,12 +12,13 @@ import os
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode, urljoin
 
+from ashore.core import Digest
 from ashore.errors import CorruptBlob, InvalidRequest, UnknownModel
 from ashore.store.download import download, refused, unreachable
-from ashore.store.layout import MANIFEST_MEDIA_TYPE
+from ashore.store.layout import INDEX_MEDIA_TYPE, MANIFEST_MEDIA_TYPE
 from ashore.store.manifest import Descriptor
 from ashore.store.progress import Progress
 from ashore.store.refs import name_from
@@ -25,6 +26,9 @@ from ashore.store.refs import name_from
 if TYPE_CHECKING:
     import httpx
 
+MAX_LISTED = 256
+"""Most referrers of one manifest that are looked at."""
+ALTERED_HINT = "the registry or a proxy alters data"
 MIRROR_HINT = "check the address, and that this machine may reach the registry"
 _REFERENCE = re.compile(
     r"oci(?P<plain>\+http)?://(?P<host>[^/]+)/(?P<repository>[a-z0-9._/-]+?)"
@@ -63,7 +67,7 @@ class RegistryRemote:
         if answer.status_code >= 400:
             raise refused(url, answer.status_code)
         if self._digest and f"sha256:{hashlib.sha256(answer.content).hexdigest()}" != self._digest:
-            raise CorruptBlob(f"{url} gave a manifest with another hash", hint="the registry or a proxy alters data")
+            raise CorruptBlob(f"{url} gave a manifest with another hash", hint=ALTERED_HINT)
         return answer.content
 
     def fetch_blob(self, blob: Descriptor, target: Path, progress: Progress) -> None:
@@ -101,11 +105,52 @@ class RegistryRemote:
             raise refused(url, sent.status_code)
 
     def write_manifest(self, data: bytes, *, name: str) -> None:
-        url = f"{self._base}/manifests/{self._tag}"
-        headers = {"Content-Type": MANIFEST_MEDIA_TYPE, "Content-Length": str(len(data))}
+        self._put_manifest(self._tag, data, MANIFEST_MEDIA_TYPE)
+
+    def write_referrer(self, data: bytes, *, subject: Digest) -> None:
+        """See `ManifestRemote`. A registry that does not list referrers itself finds them under the tag that the
+        specification gives for that."""
+        digest = _digest_of(data)
+        sent = self._put_manifest(digest, data, MANIFEST_MEDIA_TYPE)
+        if "oci-subject" in sent.headers:
+            return
+        listed = [item for item in self._tagged_referrers(subject) if item.get("digest") != digest]
+        entry = {
+            "mediaType": MANIFEST_MEDIA_TYPE,
+            "artifactType": json.loads(data)["artifactType"],
+            "digest": digest,
+            "size": len(data),
+        }
+        index = {"schemaVersion": 2, "mediaType": INDEX_MEDIA_TYPE, "manifests": [*listed, entry]}
+        self._put_manifest(_referrers_tag(subject), json.dumps(index).encode(), INDEX_MEDIA_TYPE)
+
+    def read_referrers(self, subject: Digest) -> tuple[bytes, ...]:
+        answer = self._call("GET", f"{self._base}/referrers/{subject}", headers={"Accept": INDEX_MEDIA_TYPE})
+        items = _manifests_of(answer) if answer.status_code == 200 else self._tagged_referrers(subject)
+        found = []
+        for item in items:
+            digest = str(item.get("digest", ""))
+            url = f"{self._base}/manifests/{digest}"
+            got = self._call("GET", url, headers={"Accept": MANIFEST_MEDIA_TYPE})
+            if got.status_code >= 400:
+                continue  # deleted, and the list is older
+            if _digest_of(got.content) != digest:
+                raise CorruptBlob(f"{url} gave a manifest with another hash", hint=ALTERED_HINT)
+            found.append(got.content)
+        return tuple(found)
+
+    def _tagged_referrers(self, subject: Digest) -> list[dict[str, Any]]:
+        url = f"{self._base}/manifests/{_referrers_tag(subject)}"
+        answer = self._call("GET", url, headers={"Accept": INDEX_MEDIA_TYPE})
+        return _manifests_of(answer) if answer.status_code == 200 else []
+
+    def _put_manifest(self, reference: str, data: bytes, media_type: str) -> httpx.Response:
+        url = f"{self._base}/manifests/{reference}"
+        headers = {"Content-Type": media_type, "Content-Length": str(len(data))}
         sent = self._call("PUT", url, headers=headers, body=lambda: iter((data,)))
         if sent.status_code != 201:
             raise refused(url, sent.status_code)
+        return sent
 
     def _call(
         self, method: str, url: str, *, headers: dict[str, str] | None = None, body: BodyMaker | None = None
@@ -152,6 +197,23 @@ class RegistryRemote:
         import httpx
 
         return httpx.Client(timeout=httpx.Timeout(120.0, connect=15.0), follow_redirects=True)
+
+
+def _digest_of(data: bytes) -> str:
+    return f"sha256:{hashlib.sha256(data).hexdigest()}"
+
+
+def _referrers_tag(subject: Digest) -> str:
+    """Return the tag that lists referrers where a registry does not. Source: distribution-spec v1.1."""
+    return subject.replace(":", "-")
+
+
+def _manifests_of(answer: httpx.Response) -> list[dict[str, Any]]:
+    try:
+        items = answer.json()["manifests"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise CorruptBlob(f"{answer.url} is no index: {error!r}", hint=ALTERED_HINT) from error
+    return [item for item in items if isinstance(item, dict)][:MAX_LISTED]
 
 
 def _pieces(path: Path, blob: Descriptor, progress: Progress) -> Iterator[bytes]:

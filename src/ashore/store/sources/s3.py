@@ -17,7 +17,7 @@ from ashore.core import Digest
 from ashore.errors import CorruptBlob, InvalidRequest, RemoteRefused, SourceUnreachable, UnknownModel
 from ashore.store.diskerrors import disk_errors
 from ashore.store.fingerprint import sha256_file
-from ashore.store.layout import IndexEntry, index_bytes
+from ashore.store.layout import MANIFEST_MEDIA_TYPE, IndexEntry, index_bytes
 from ashore.store.manifest import Descriptor, check_path
 from ashore.store.ports import Origin
 from ashore.store.progress import Progress
@@ -27,6 +27,7 @@ from ashore.store.sources.selection import RemoteFile, choose_files
 HINT = "set AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY for your S3 server"
 CHUNK_BYTES = 4 << 20
 MAX_FRUITLESS_TRIES = 4
+_ABOUT = "ashore.attached.to"
 
 
 class Bucket:
@@ -177,6 +178,29 @@ class S3LayoutRemote:
         self._bucket.write(_blob_key(digest), data)
         self._bucket.write("oci-layout", b'{"imageLayoutVersion":"1.0.0"}')
         self._bucket.write("index.json", index_bytes((entry,)))
+
+    def write_referrer(self, data: bytes, *, subject: Digest) -> None:
+        digest = _digest(data)
+        index = json.loads(self._bucket.read("index.json"))
+        others = [item for item in index["manifests"] if item["digest"] != digest]
+        entry = {
+            "mediaType": MANIFEST_MEDIA_TYPE,
+            "artifactType": json.loads(data)["artifactType"],
+            "digest": digest,
+            "size": len(data),
+            "annotations": {_ABOUT: subject},
+        }
+        self._bucket.write(_blob_key(digest), data)
+        self._bucket.write("index.json", json.dumps({**index, "manifests": [*others, entry]}).encode())
+
+    def read_referrers(self, subject: Digest) -> tuple[bytes, ...]:
+        items = json.loads(self._bucket.read("index.json"))["manifests"]
+        about = [item["digest"] for item in items if item.get("annotations", {}).get(_ABOUT) == subject]
+        found = tuple(self._bucket.read(_blob_key(digest)) for digest in about)
+        for digest, data in zip(about, found, strict=True):
+            if _digest(data) != digest:
+                raise CorruptBlob(f"s3 object {_blob_key(digest)} has another hash", hint="push the model again")
+        return found
 
 
 class S3FilesSource:
