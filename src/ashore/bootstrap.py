@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from ashore.serving import RedisLink
     from ashore.spec import AuditSpec, CacheSpec, RedisSpec
     from ashore.state import Database
-    from ashore.store import ModelStore, RekeyReport, StoredModel
+    from ashore.store import ModelStore, Progress, RekeyReport, StoredModel
 
 Keeper = Callable[[], "KeyKeeper"]
 
@@ -369,7 +369,7 @@ def side_commands(store: ModelStore, plan: QuantizePlan) -> tuple[str, ...]:
 
 def judge_as_served(folder: Path, made: Rounded, text: Samples, *, exact: bool = False) -> float:
     """Return the mean negative log-likelihood of a token, as `Judge` of `optimize` promises, in this process."""
-    from ashore.engines import CanScore, EngineOptions, ModelFiles, make_engine
+    from ashore.engines import CanScore, EngineOptions, ModelFiles, ScoreText, make_engine
 
     longest = max(len(ids) for ids in text)
     kind: EngineKind = "openvino" if made.format == "openvino" else "llamacpp"
@@ -380,7 +380,8 @@ def judge_as_served(folder: Path, made: Rounded, text: Samples, *, exact: bool =
     try:
         engine.load(files, options)
         assert isinstance(engine, CanScore)
-        scores = [position[0].logprob for ids in text for position in engine.score(ids)]
+        scored = engine.score([ScoreText(list(ids)) for ids in text])
+        scores = [position[0].logprob for rows in scored for position in rows]
     finally:
         engine.close()
     return -sum(scores) / len(scores)
@@ -414,7 +415,8 @@ def open_subject(
     kind: EngineKind | None = None,
     options: Mapping[str, str | int | float | bool] = {},
     threads: int = 0,
-    told: Callable[[str, float], None] | None = None,
+    told: Callable[[str, float], None] = _quietly,
+    progress: Progress | None = None,
 ) -> Iterator[Subject]:
     """Open `name[@variant]`, or a `fake:` model, behind an engine in a host of its own, to be evaluated.
 
@@ -429,6 +431,7 @@ def open_subject(
         options: Of the engine, by its own names, such as `full_precision`.
         threads: 0 means all.
         told: Hears of preparing.
+        progress: Hears of pulling.
 
     Raises:
         UnknownModel, UnknownVariant: there is no such model.
@@ -447,7 +450,7 @@ def open_subject(
     try:
         model = store.resolve(name)
     except UnknownModel:
-        model = store.pull(name)
+        model = store.pull(name, progress=progress)
     if kind == "openvino" and model.format != "openvino" and not model.variant:
         model = prepare_variant(store, model, "fp16", told=told)
     opened = store.open(model.reference)

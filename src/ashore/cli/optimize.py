@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from cyclopts import App
 
+from ashore.cli.optimizeevaluate import compare, evaluate
 from ashore.cli.optimizeprune import prune
 from ashore.cli.optimizequantize import quantize, rebuild
 
 app = App(name="optimize", help="Make variants that are smaller and faster; say what they cost; make them again.")
+app.command(evaluate)
+app.command(compare)
 app.command(prune)
 app.command(quantize)
 app.command(rebuild)

@@ -13,6 +13,7 @@ from ashore.errors import AshoreError
 ACTS: Final[Mapping[str, frozenset[str]]] = {
     "cache": frozenset(("import", "purge")),
     "model": frozenset(("export", "gc", "import", "pull", "push", "rekey", "remove", "seal", "unseal")),
+    "optimize": frozenset(("evaluate",)),
 }
 """Verbs by noun. What a running server does is recorded by the server; `audit` records its own readings."""
 MAX_TARGET_CHARS: Final = 200

@@ -4,30 +4,104 @@ Owns: perplexity, divergence, tasks, statistics, reports, gates. Refuses: how a 
 which of them is released. A model under test is a `Subject`, behind the engine that serves it.
 """
 
+from ashore.evaluation.attached import gate_verdict, keep_report, keep_verdict, kept_reports
+from ashore.evaluation.compare import compare
 from ashore.evaluation.divergence import Divergence, divergence
+from ashore.evaluation.gate import METRICS, Gate, Line, Verdict, decide, parse_gate, read_gate
+from ashore.evaluation.harness import HarnessTask
 from ashore.evaluation.hosted import open_hosted
 from ashore.evaluation.local import LocalSubject
+from ashore.evaluation.model import Comparison, Conditions, Judged, Report, TextResult, read_report, report_json
 from ashore.evaluation.perplexity import Block, Perplexity, perplexity, perplexity_increase
 from ashore.evaluation.ports import Generated, Subject, Told, untold
+from ashore.evaluation.rendering import (
+    comparison_markdown,
+    comparison_page,
+    comparison_png,
+    report_files,
+    report_markdown,
+    report_page,
+)
+from ashore.evaluation.service import Candidate, NamedText, evaluate
+from ashore.evaluation.speed import Speed, measure_speed
 from ashore.evaluation.statistics import Difference, Estimate, mean, mean_difference, ratio, ratio_change
+from ashore.evaluation.tasks import (
+    ConfinedRunner,
+    Item,
+    ItemResult,
+    Program,
+    Runner,
+    Task,
+    TaskHeader,
+    TaskResult,
+    accuracy_change,
+    open_task,
+    parse_task,
+    run_task,
+    shipped_tasks,
+)
 
 __all__ = [
+    "METRICS",
     "Block",
+    "Candidate",
+    "Comparison",
+    "Conditions",
+    "ConfinedRunner",
     "Difference",
     "Divergence",
     "Estimate",
+    "Gate",
     "Generated",
+    "HarnessTask",
+    "Item",
+    "ItemResult",
+    "Judged",
+    "Line",
     "LocalSubject",
+    "NamedText",
     "Perplexity",
+    "Program",
+    "Report",
+    "Runner",
+    "Speed",
     "Subject",
+    "Task",
+    "TaskHeader",
+    "TaskResult",
+    "TextResult",
     "Told",
+    "Verdict",
+    "accuracy_change",
+    "compare",
+    "comparison_markdown",
+    "comparison_page",
+    "comparison_png",
+    "decide",
     "divergence",
+    "evaluate",
+    "gate_verdict",
+    "keep_report",
+    "keep_verdict",
+    "kept_reports",
     "mean",
     "mean_difference",
+    "measure_speed",
     "open_hosted",
+    "open_task",
+    "parse_gate",
+    "parse_task",
     "perplexity",
     "perplexity_increase",
     "ratio",
     "ratio_change",
+    "read_gate",
+    "read_report",
+    "report_files",
+    "report_json",
+    "report_markdown",
+    "report_page",
+    "run_task",
+    "shipped_tasks",
     "untold",
 ]

@@ -13,10 +13,15 @@ from ashore.engines import ScoreText, TokenLogprob
 from ashore.errors import InvalidRequest
 from ashore.evaluation.ports import Subject, Told, untold
 from ashore.evaluation.statistics import Estimate, ratio
-from ashore.evaluation.windows import STRIDE_TOKENS, WINDOW_TOKENS, cut_texts
+from ashore.evaluation.windows import cut_texts, fitted
 
 TOP: Final = 20
 """Likeliest tokens that engines tell where they do not tell all."""
+WINDOW_TOKENS: Final = 512
+STRIDE_TOKENS: Final = 256
+"""Shorter than those of perplexity: two windows of 512 rows of 150,000 numbers are 614 MB."""
+MOST_WINDOWS: Final = 64
+"""Of longer texts so many windows are taken, spread evenly: 16,384 tokens, every one with a whole vocabulary."""
 _ROWS: Final = 64
 """Rows worked on at once: two arrays of 64 rows of 150,000 numbers in double precision are 154 MB."""
 
@@ -47,18 +52,22 @@ def divergence(
 ) -> Divergence:
     """Return how far `subject` is from `parent` on `texts`: exactly where both engines tell whole distributions.
 
+    Of long texts `MOST_WINDOWS` windows are taken, spread evenly.
+
     Raises:
         InvalidRequest: they cut the texts into different tokens, or there is nothing to score.
         UnsupportedByEngine: an engine does not score.
     """
     context = min((subject.info, parent.info), key=lambda info: info.context_tokens)
-    cut = [one for _, one in cut_texts(texts, subject.text, context, window=window, stride=stride)]
-    theirs = [one for _, one in cut_texts(texts, parent.text, context, window=window, stride=stride)]
+    window, stride = fitted(window, stride, context)
+    cut = [one for _, one in cut_texts(texts, subject.text, window=window, stride=stride)]
+    theirs = [one for _, one in cut_texts(texts, parent.text, window=window, stride=stride)]
     if cut != theirs:
         raise InvalidRequest(
             f"{subject.name} and {parent.name} cut the same text into different tokens, so no divergence exists",
             hint="compare them by bits_per_byte and by tasks",
         )
+    cut = spread(cut, MOST_WINDOWS)
     exact = all("distributions" in one.info.features for one in (subject, parent))
     if exact:
         values, same = _exact(subject, parent, cut, told)
@@ -75,6 +84,13 @@ def divergence(
         method="exact" if exact else "top_k",
         top_k=0 if exact else _top(subject, parent),
     )
+
+
+def spread(cut: list[ScoreText], most: int) -> list[ScoreText]:
+    """Return at most `most` windows, spread evenly over all."""
+    if len(cut) <= most:
+        return cut
+    return [cut[place * len(cut) // most] for place in range(most)]
 
 
 def exact_kl(parent_NV: NDArray[np.float32], child_NV: NDArray[np.float32]) -> NDArray[np.float64]:

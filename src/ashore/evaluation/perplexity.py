@@ -10,7 +10,7 @@ import numpy as np
 from ashore.errors import InvalidRequest
 from ashore.evaluation.ports import Subject, Told, untold
 from ashore.evaluation.statistics import Difference, Estimate, ratio, ratio_change
-from ashore.evaluation.windows import STRIDE_TOKENS, WINDOW_TOKENS, cut_texts
+from ashore.evaluation.windows import STRIDE_TOKENS, WINDOW_TOKENS, cut_texts, fitted
 
 
 class Block(msgspec.Struct, frozen=True, array_like=True):
@@ -57,7 +57,8 @@ def perplexity(
         InvalidRequest: nothing to score.
         UnsupportedByEngine: the engine does not score.
     """
-    cut = cut_texts(texts, subject.text, subject.info, window=window, stride=stride)
+    window, stride = fitted(window, stride, subject.info)
+    cut = cut_texts(texts, subject.text, window=window, stride=stride)
     scored = subject.score([one for _, one in cut], told=told)
     blocks = tuple(Block(-sum(row[0].logprob for row in rows), len(rows)) for rows in scored)
     nats, tokens = _columns(blocks)

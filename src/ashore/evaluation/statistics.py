@@ -48,12 +48,16 @@ class Difference(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def mean(values: Sequence[float] | Floats, *, seed: int = 0) -> Estimate:
-    """Return the mean of a figure over items.
+    """Return the mean of a figure over items: a share where each is 0 or 1.
 
     Raises:
         InvalidRequest: there are no items.
     """
-    return ratio(values, np.ones(len(values)), seed=seed)
+    found = ratio(values, np.ones(len(values)), seed=seed)
+    if found.low == found.high and found.value in (0.0, 1.0):
+        low, high = _without_spread(found.value, len(values))
+        return Estimate(value=found.value, low=low, high=high)
+    return found
 
 
 def ratio(
@@ -80,10 +84,7 @@ def ratio(
     value = float(of(np.array([top.sum() / bottom.sum()]))[0])
     rates = top / bottom
     if np.ptp(rates) == 0:
-        low, high = (
-            _without_spread(float(rates[0]), top.size) if set(np.unique(rates)) <= {0.0, 1.0} else (value, value)
-        )
-        return Estimate(value=value, low=low, high=high)
+        return Estimate(value=value, low=value, high=value)
     sums = _draws(np.stack([top, bottom]), seed)
     low, high = np.quantile(of(sums[0] / sums[1]), [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
     return Estimate(value=value, low=float(low), high=float(high))

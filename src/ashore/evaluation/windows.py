@@ -33,19 +33,22 @@ def windows(num_tokens: int, *, window: int, stride: int) -> Iterator[tuple[int,
         scored = end
 
 
-def cut_texts(
-    texts: Sequence[str], text: TextModel, info: EngineInfo, *, window: int, stride: int
-) -> list[tuple[int, ScoreText]]:
+def fitted(window: int, stride: int, info: EngineInfo) -> tuple[int, int]:
+    """Return window and stride as a model's context takes them."""
+    window = min(window, info.context_tokens - 1)
+    return window, min(stride, window - 1)
+
+
+def cut_texts(texts: Sequence[str], text: TextModel, *, window: int, stride: int) -> list[tuple[int, ScoreText]]:
     """Return the windows of all texts, each with the number of its text.
 
     Raises:
         InvalidRequest: no text has two tokens.
     """
-    window = min(window, info.context_tokens - 1)
     cut = []
     for number, one in enumerate(texts):
         ids = text.encode(one)
-        for begin, first, end in windows(len(ids), window=window, stride=min(stride, window - 1)):
+        for begin, first, end in windows(len(ids), window=window, stride=stride):
             cut.append((number, ScoreText(ids[begin:end], first - begin)))
     if not cut:
         raise InvalidRequest(

@@ -9,6 +9,7 @@ from ashore.store.conversion.bf16 import read_tensors
 from ashore.store.conversion.ggufmeta import read_gguf_meta
 from ashore.store.conversion.safetensorsgguf import convert_safetensors_to_gguf
 from ashore.store.diskerrors import disk_errors
+from ashore.store.layout import write_atomic as write_file
 from ashore.store.model import TEXT_FILES, Attachment, StoredFile, StoredModel
 from ashore.store.ports import FileSource, ManifestRemote, Origin, Source
 from ashore.store.progress import Progress, silent
@@ -52,4 +53,5 @@ __all__ = [
     "read_tensors",
     "silent",
     "versions_of",
+    "write_file",
 ]

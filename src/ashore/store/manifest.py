@@ -15,7 +15,7 @@ from typing import Any, cast, get_args
 from ashore.core import Digest, ModelFormat, ModelShape
 from ashore.errors import CorruptBlob, UnsupportedModel
 from ashore.store.layout import MANIFEST_MEDIA_TYPE, IndexEntry
-from ashore.store.model import SealMark, StoredFile, StoredModel
+from ashore.store.model import WEIGHT_SUFFIXES, SealMark, StoredFile, StoredModel
 
 ARTIFACT_TYPE = "application/vnd.cncf.model.manifest.v1+json"
 CONFIG_MEDIA_TYPE = "application/vnd.cncf.model.config.v1+json"
@@ -26,14 +26,13 @@ SEALED = "application/vnd.ashore.model.sealed.v1"
 """A file of any of these kinds, encrypted."""
 FILEPATH = "org.cncf.model.filepath"
 
-_WEIGHT_SUFFIXES = (".gguf", ".safetensors", ".bin")
 _DOC_PREFIXES = ("license", "licence", "readme", "notice", "usage_policy")
 
 
 def media_type_of(path: str) -> str:
     """Return the ModelPack media type of a file by its name."""
     name = path.rsplit("/", 1)[-1].lower()
-    if name.endswith(_WEIGHT_SUFFIXES):
+    if name.endswith(WEIGHT_SUFFIXES):
         return WEIGHT
     if name.startswith(_DOC_PREFIXES):
         return DOC

@@ -7,6 +7,7 @@ from typing import Final
 
 from ashore.core import Digest, ModelFormat, ModelShape
 
+WEIGHT_SUFFIXES: Final = (".gguf", ".safetensors", ".bin")
 TEXT_FILES: Final = ("tokenizer.json", "chat_template.jinja", "generation.json")
 """What a decoder has beside its weights; a variant that lacks one takes that of its parent."""
 
@@ -78,3 +79,8 @@ class StoredModel:
     @property
     def num_bytes(self) -> int:
         return sum(f.num_bytes for f in self.files)
+
+    @property
+    def weight_bytes(self) -> int:
+        """Bytes of the weights alone, sealed or not."""
+        return sum(f.num_bytes for f in self.files if f.path.endswith(WEIGHT_SUFFIXES))

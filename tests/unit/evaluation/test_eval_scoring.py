@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from ashore.engines import EngineOptions, FakeEngine, ModelFiles, ScoreText, fake_model_files
 from ashore.errors import EngineFailed, InvalidRequest, UnsupportedByEngine
 from ashore.evaluation import LocalSubject, Subject, divergence, open_hosted, perplexity, perplexity_increase
-from ashore.evaluation.divergence import exact_kl, top_kl
+from ashore.evaluation.divergence import exact_kl, spread, top_kl
 from ashore.evaluation.windows import windows
 from ashore.text import TextModel
 
@@ -163,6 +163,14 @@ def test_divergence_from_the_top_is_never_more_than_the_exact_one() -> None:
         told = [top_kl(ranked(p, count), ranked(q, count)) for p, q in zip(parent, child, strict=True)]
         assert all(one <= full + 1e-6 for one, full in zip(told, exact, strict=True))
     assert told == pytest.approx(exact, abs=1e-4)
+
+
+def test_of_a_long_text_windows_are_taken_from_all_of_it() -> None:
+    cut = [ScoreText([n, n]) for n in range(1000)]
+    taken = [text.ids[0] for text in spread(cut, 64)]
+    assert len(taken) == 64
+    assert taken[0] == 0 and taken[-1] > 980
+    assert spread(cut[:64], 64) == cut[:64]
 
 
 def test_a_padded_vocabulary_is_folded() -> None:

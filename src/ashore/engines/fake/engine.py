@@ -221,8 +221,7 @@ class FakeEngine:
     def distributions(self, text: ScoreText) -> Iterator[NDArray[np.float32]]:
         check_scored([text], self._loaded())
         for at in range(text.start, len(text.ids)):
-            candidates = tongue.logits(0, at, text.ids[at - 1])
-            row = [tongue.logprobs(candidates, VOCAB_SIZE, token_id, 0)[0].logprob for token_id in range(VOCAB_SIZE)]
+            row = tongue.every_logprob(tongue.logits(0, at, text.ids[at - 1]), VOCAB_SIZE)
             yield np.array([row], np.float32)
 
     def load_adapter(self, name: str, directory: str) -> None:

@@ -48,11 +48,24 @@ def logits(salt: int, place: int, previous: int, *, certain: int | None = None) 
 
 def logprobs(candidates: Mapping[int, float], vocab_size: int, chosen: int, top: int) -> tuple[TokenLogprob, ...]:
     """Return the log-probability of `chosen` first, then the `top` best; ties and the rest by token id."""
-    rest = (vocab_size - len(candidates)) * math.exp(_FLOOR)
-    log_total = math.log(sum(math.exp(logit) for logit in candidates.values()) + rest)
+    log_total = _log_total(candidates, vocab_size)
     best = sorted(candidates.items(), key=lambda item: (-item[1], item[0]))[:top]
     first = TokenLogprob(chosen, candidates.get(chosen, _FLOOR) - log_total)
     return (first, *(TokenLogprob(token_id, logit - log_total) for token_id, logit in best))
+
+
+def every_logprob(candidates: Mapping[int, float], vocab_size: int) -> list[float]:
+    """Return the log-probability of every token, by token id."""
+    log_total = _log_total(candidates, vocab_size)
+    row = [_FLOOR - log_total] * vocab_size
+    for token_id, logit in candidates.items():
+        row[token_id] = logit - log_total
+    return row
+
+
+def _log_total(candidates: Mapping[int, float], vocab_size: int) -> float:
+    rest = (vocab_size - len(candidates)) * math.exp(_FLOOR)
+    return math.log(sum(math.exp(logit) for logit in candidates.values()) + rest)
 
 
 def choose(

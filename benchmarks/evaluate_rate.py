@@ -1,0 +1,121 @@
+"""How near `evaluate` comes to the engine's own prefill rate, on 1,000 multiple-choice items.
+
+Run: python -m benchmarks.evaluate_rate --home HOME [--model smollm2@int8] [--items 1000] [--rounds 3] [--out REPORT.md]
+
+HOME has the model in its store. Each round runs the items through `run_task`, and beside it prompts of 512 random
+tokens, as many at once as the engine takes, through the same host; the order changes from round to round. The rate of
+the items is the tokens that the engine computed for them (a beginning that choices share counts once) by the whole time
+that the task took, tokenising and judging included. The judged figure is the median of the rounds' ratios.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import platform
+import random
+import statistics
+import time
+from pathlib import Path
+
+import msgspec
+from benchmarks.row import Row
+
+from ashore.bootstrap import build_store, open_subject
+from ashore.evaluation import Item, Subject, Task, open_task, run_task
+from ashore.settings import Home
+
+BAR, AIM = 0.8, 0.9
+PROMPT_TOKENS = 512
+
+
+def multiple_choice(count: int) -> Task:
+    """Return `count` items with choices: the questions of `stdlib-en`, then reviews with the labels as choices."""
+    questions, reviews = open_task("stdlib-en").first(count), open_task("reviews-zh")
+    labels = reviews.header.labels
+    asked = tuple(
+        Item(prompt=f"评论：{item.prompt}\n这条评论是", choices=labels, answer=labels.index(str(item.answer)))
+        for item in reviews.items[: max(0, count - len(questions.items))]
+    )
+    header = msgspec.structs.replace(questions.header, template="{prompt}")
+    items = (*questions.items, *asked)
+    return Task(header=header, items=items, lines=tuple(range(len(items))), digest="")
+
+
+def rate_of_items(subject: Subject, task: Task) -> tuple[float, float]:
+    """Return computed tokens/s over the whole task, and the task's accuracy."""
+    before, start_s = subject.scored_tokens(), time.perf_counter()
+    result = run_task(subject, task)
+    seconds = time.perf_counter() - start_s
+    return (subject.scored_tokens() - before) / seconds, result.accuracy.value
+
+
+def rate_of_prompts(subject: Subject, tokens: int, seed: int) -> float:
+    """Return prompt tokens/s of random prompts that are about `tokens` together."""
+    draw = random.Random(seed)
+    size = min(PROMPT_TOKENS, subject.info.context_tokens - 1)
+    vocab = subject.info.vocab_size
+    prompts = [[draw.randrange(min(1000, vocab // 2), vocab) for _ in range(size)] for _ in range(-(-tokens // size))]
+    start_s = time.perf_counter()
+    subject.generate(prompts, max_new_tokens=1, ignore_eos=True)
+    return len(prompts) * size / (time.perf_counter() - start_s)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--home", type=Path, required=True)
+    parser.add_argument("--model", default="smollm2@int8")
+    parser.add_argument("--items", type=int, default=1000)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--out", type=Path)
+    words = parser.parse_args()
+    home = Home(root=words.home)
+    task = multiple_choice(words.items)
+    ratios, items, prompts = [], [], []
+    with open_subject(build_store(home), home, words.model) as subject:
+        info = subject.info
+        rate_of_prompts(subject, 2048, seed=0)
+        before = subject.scored_tokens()
+        run_task(subject, task.first(20))
+        tokens = (subject.scored_tokens() - before) * len(task.items) // min(20, len(task.items))
+        for number in range(words.rounds):
+            if number % 2:
+                prompts.append(rate_of_prompts(subject, tokens, seed=number + 1))
+            rate, accuracy = rate_of_items(subject, task)
+            items.append(rate)
+            if not number % 2:
+                prompts.append(rate_of_prompts(subject, tokens, seed=number + 1))
+            ratios.append(items[-1] / prompts[-1])
+            print(
+                f"round {number + 1}: items {items[-1]:,.0f} tok/s, prompts {prompts[-1]:,.0f}, ratio {ratios[-1]:.3f}"
+            )
+    row = Row(
+        what=f"evaluate {len(task.items)} multiple-choice items against the engine's prefill rate",
+        value=statistics.median(ratios),
+        unit="",
+        bar=BAR,
+        aim=AIM,
+        detail=f"{statistics.median(items):,.0f} against {statistics.median(prompts):,.0f} tokens/s; "
+        f"ratios {', '.join(f'{ratio:.3f}' for ratio in ratios)}; accuracy {accuracy:.1%}",
+    )
+    report = "\n".join(
+        (
+            f"# Rate of evaluation, {datetime.date.today().isoformat()}",
+            "",
+            f"{info.model} on {info.version} ({info.precision}), {platform.machine()}, Python "
+            f"{platform.python_version()}. `python -m benchmarks.evaluate_rate --items {words.items} "
+            f"--rounds {words.rounds}`",
+            "",
+            "| what | seen | bar | aim | verdict | detail |",
+            "| --- | --: | --: | --: | --- | --- |",
+            "| " + " | ".join(row.cells()) + " |",
+            "",
+        )
+    )
+    print(report)
+    if words.out:
+        words.out.write_text(report, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

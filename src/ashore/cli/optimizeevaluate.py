@@ -1,0 +1,281 @@
+"""`ashore optimize evaluate` and `compare`: is a model still good, and which of several is better."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from cyclopts import Parameter
+
+from ashore.cli.progress import TerminalProgress
+from ashore.core import EngineKind
+from ashore.errors import InvalidRequest, NotFound
+from ashore.settings import Settings
+
+if TYPE_CHECKING:
+    from ashore.evaluation import Candidate, NamedText, Report, Verdict
+    from ashore.store import ModelStore, StoredModel
+
+AsJson = Annotated[bool, Parameter(name="--json", negative=())]
+EXIT_GATE_FAILED = 1
+DEFAULT_TASKS = ("reviews-zh", "stdlib-en")
+FAKE = "fake:"
+HARNESS = "lm-eval:"
+
+
+def evaluate(
+    model: str,
+    /,
+    *,
+    against: str | None = None,
+    text: Annotated[tuple[Path, ...], Parameter(negative=())] = (),
+    task: Annotated[tuple[str, ...], Parameter(negative=())] = (),
+    engine: EngineKind | None = None,
+    option: Annotated[tuple[str, ...], Parameter(negative=())] = (),
+    threads: int = 0,
+    gate: Path | None = None,
+    limit: int = 0,
+    speed: bool = True,
+    out: Path | None = None,
+    as_json: AsJson = False,
+) -> int:
+    """Judge a model behind the engine that serves it, and keep the report beside it in the store.
+
+    Exit code 1 means that the model did not pass the gate.
+
+    Args:
+        model: Name[@variant]; pulled first where only the catalogue knows it.
+        against: Another model to compare with, or `parent`.
+        text: File of UTF-8 text for perplexity and divergence; may be given several times.
+        task: Task file, the name of one that ships, or lm-eval:NAME; may be given several times. Default,
+            without --text: two that ship, one Chinese and one English.
+        engine: Engine to judge on; default: the one that reads the model's form.
+        option: NAME=VALUE for the engine, such as full_precision=true; may be given several times.
+        threads: Threads of the engine; 0 means all.
+        gate: TOML file with limits; the verdict is kept beside the model too.
+        limit: Use only so many items of each task.
+        speed: Measure speed and memory too.
+        out: Folder to write report.json, report.md, report.html and report.png to.
+        as_json: Print the report, and the verdict, as JSON.
+    """
+    from ashore.bootstrap import build_store
+    from ashore.core import SystemClock
+    from ashore.evaluation import (
+        HarnessTask,
+        decide,
+        evaluate,
+        keep_report,
+        keep_verdict,
+        open_task,
+        read_gate,
+        report_files,
+    )
+
+    if limit < 0:
+        raise InvalidRequest(f"--limit is {limit}; expected 0 for all, or more")
+    limits = read_gate(gate) if gate is not None else None
+    texts = [_read_text(path) for path in text]
+    names = task or (() if text else DEFAULT_TASKS)
+    tasks = [
+        HarnessTask(place=name.removeprefix(HARNESS), limit=limit)
+        if name.startswith(HARNESS)
+        else open_task(name).first(limit)
+        for name in names
+    ]
+    options = _options(option)
+    settings = _settings()
+    store = build_store(settings.home, settings)
+    other = _parent_of(store, model) if against == "parent" else against
+    with TerminalProgress() as progress, ExitStack() as stack:
+
+        def opened(name: str) -> Candidate:
+            return stack.enter_context(
+                _candidate(store, settings, name, engine=engine, options=options, threads=threads, progress=progress)
+            )
+
+        base = opened(other) if other is not None else None
+        report, base_report = evaluate(
+            opened(model),
+            against=base,
+            texts=texts,
+            tasks=tasks,
+            speed=speed,
+            clock=SystemClock(),
+            told=lambda stage, done, total: progress.steps(stage, done, total, f"{done:,} of {total:,}"),
+        )
+    verdict = decide(limits, report) if limits is not None else None
+    for one in filter(None, (base_report, report)):
+        stored = _stored(store, one)
+        if stored is not None:
+            keep_report(store, stored, one)
+            if verdict is not None and one is report:
+                keep_verdict(store, stored, verdict)
+    if out is not None:
+        _write(out, report_files(report))
+    _print(report, verdict, as_json=as_json)
+    return EXIT_GATE_FAILED if verdict is not None and not verdict.passed else 0
+
+
+def compare(
+    models: Annotated[tuple[str, ...], Parameter(negative=())],
+    /,
+    *,
+    out: Path | None = None,
+    as_json: AsJson = False,
+) -> None:
+    """Put the newest kept evaluations of several models on one page; the others are compared with the first.
+
+    Args:
+        models: Names[@variant] that were evaluated.
+        out: Folder to write compare.md, compare.html and compare.png to.
+        as_json: Print JSON.
+    """
+    from ashore.bootstrap import build_store
+    from ashore.evaluation import compare, comparison_markdown, comparison_page, comparison_png, kept_reports
+
+    if len(models) < 2:
+        raise InvalidRequest(f"{len(models)} model to compare; expected at least two")
+    settings = _settings()
+    store = build_store(settings.home, settings)
+    reports = []
+    for name in models:
+        kept = kept_reports(store, store.resolve(name))
+        if not kept:
+            raise NotFound(f"{name} was never evaluated", hint=f"ashore optimize evaluate {name}")
+        reports.append(kept[0])
+    if out is not None:
+        png = comparison_png(reports)
+        page = comparison_page(reports, png)
+        _write(
+            out,
+            {"compare.md": comparison_markdown(reports).encode(), "compare.html": page.encode(), "compare.png": png},
+        )
+    if as_json:
+        import msgspec
+
+        items = [{"report": report, "change": compare(reports[0], report)} for report in reports]
+        print(msgspec.json.format(msgspec.json.encode({"items": items}), indent=1).decode())
+        return
+    print(comparison_markdown(reports))
+
+
+@contextmanager
+def _candidate(
+    store: ModelStore,
+    settings: Settings,
+    name: str,
+    *,
+    engine: EngineKind | None,
+    options: Mapping[str, str | int | float | bool],
+    threads: int,
+    progress: TerminalProgress,
+) -> Iterator[Candidate]:
+    from ashore.bootstrap import open_subject
+    from ashore.evaluation import Candidate, Judged
+
+    with open_subject(
+        store,
+        settings.home,
+        name,
+        kind=engine,
+        options=options,
+        threads=threads,
+        told=progress.share,
+        progress=progress,
+    ) as subject:
+        if name.startswith(FAKE):
+            judged = Judged(name=subject.name, digest="", weight_bytes=0)
+        else:
+            model = store.resolve(subject.name)
+            judged = Judged(name=model.reference, digest=model.digest, weight_bytes=model.weight_bytes)
+        yield Candidate(subject=subject, judged=judged, options=options)
+
+
+def _parent_of(store: ModelStore, name: str) -> str:
+    model = store.resolve(name)
+    for other in store.list():
+        if other.digest == model.parent:
+            return other.reference
+    raise NotFound(
+        f"the parent of {model.reference} is not in the store under a name", hint="name a model: --against NAME"
+    )
+
+
+def _stored(store: ModelStore, report: Report) -> StoredModel | None:
+    """Return the model that a report is about, if the store has it."""
+    return (
+        store.resolve(f"{report.model.name.partition('@')[0]}@{report.model.digest}") if report.model.digest else None
+    )
+
+
+def _read_text(path: Path) -> NamedText:
+    from ashore.evaluation import NamedText
+
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise InvalidRequest(f"text file {path}: {error.strerror}", hint="give a file of UTF-8 text") from error
+    except UnicodeDecodeError as error:
+        raise InvalidRequest(
+            f"text file {path} is not UTF-8: byte {error.start} is {error.object[error.start]:#04x}",
+            hint="convert it first, with iconv for example",
+        ) from error
+    if not text.strip():
+        raise InvalidRequest(f"text file {path} is empty", hint="give text that the model is to be good at")
+    return NamedText(name=path.name, text=text)
+
+
+def _options(given: Sequence[str]) -> dict[str, str | int | float | bool]:
+    found: dict[str, str | int | float | bool] = {}
+    for one in given:
+        name, sign, value = one.partition("=")
+        if not sign or not name:
+            raise InvalidRequest(f"--option {one}: expected NAME=VALUE", hint="--option full_precision=true")
+        found[name] = _value(value)
+    return found
+
+
+def _value(text: str) -> str | int | float | bool:
+    try:
+        value = json.loads(text)
+    except ValueError:
+        return text
+    return value if isinstance(value, bool | int | float) else text
+
+
+def _print(report: Report, verdict: Verdict | None, *, as_json: bool) -> None:
+    import msgspec
+
+    from ashore.evaluation import report_markdown
+
+    if as_json:
+        document: dict[str, Any] = {"report": report, "verdict": verdict}
+        print(msgspec.json.format(msgspec.json.encode(document), indent=1).decode())
+        return
+    print(report_markdown(report))
+    if verdict is not None:
+        print("## Gate\n")
+        for line in verdict.lines:
+            about = f" ({line.about})" if line.about else ""
+            print(f"- {'pass' if line.passed else 'FAIL'}: {line.metric}{about}: {line.why}")
+        print(f"\n{report.model.name} {'passes' if verdict.passed else 'does not pass'} the gate.")
+
+
+def _write(folder: Path, files: Mapping[str, bytes]) -> None:
+    """Write files, each whole or not at all."""
+    from ashore.store import write_file
+
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, data in files.items():
+        write_file(folder / name, data)
+    print(f"written: {folder}", file=sys.stderr)
+
+
+def _settings() -> Settings:
+    from ashore.settings import read_settings
+
+    return read_settings()

@@ -1,0 +1,47 @@
+"""Reports as Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ashore.core import human_bytes
+from ashore.evaluation.model import Report
+from ashore.evaluation.rendering.tables import Table, comparison_tables, tables_of
+
+
+def report_markdown(report: Report) -> str:
+    """Return one report."""
+    return "\n".join([f"# Evaluation of {report.model.name}", "", *about(report), "", *_tables(tables_of(report))])
+
+
+def comparison_markdown(reports: Sequence[Report]) -> str:
+    """Return several reports side by side; the first is what the others are compared with."""
+    names = ", ".join(report.model.name for report in reports)
+    lines = [f"# {names}", ""]
+    for report in reports:
+        lines += [*about(report), ""]
+    return "\n".join([*lines, *_tables(comparison_tables(reports))])
+
+
+def about(report: Report) -> list[str]:
+    """Return what was judged, where and with what, as list lines."""
+    at = report.conditions
+    options = " ".join(f"{name}={value}" for name, value in at.options.items())
+    return [
+        f"- {report.model.name}: {human_bytes(report.model.weight_bytes)}, `{report.model.digest or 'not in a store'}`",
+        f"- {at.engine} ({at.engine_version}), {at.precision}{', ' + options if options else ''}, {at.cores} cores, "
+        f"{at.machine}, {at.created}, ashore {at.ashore}",
+    ]
+
+
+def _tables(tables: Sequence[Table]) -> list[str]:
+    lines = []
+    for table in tables:
+        lines += [f"## {table.title}", "", _row(table.head), _row(("---", *("--:" for _ in table.head[1:])))]
+        lines += [_row(row) for row in table.rows]
+        lines += ["", table.note, ""] if table.note else [""]
+    return lines
+
+
+def _row(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(cell.replace("|", "\\|").strip() for cell in cells) + " |"

@@ -1,0 +1,152 @@
+"""The use case: judge a model, and another beside it, by texts, tasks and the clock."""
+
+from __future__ import annotations
+
+import datetime
+import hashlib
+import os
+import platform
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from msgspec.structs import replace
+
+from ashore import __version__
+from ashore.core import Clock
+from ashore.errors import InvalidRequest
+from ashore.evaluation.compare import compare
+from ashore.evaluation.divergence import divergence
+from ashore.evaluation.harness import HarnessTask, run_harness
+from ashore.evaluation.model import Conditions, Judged, Report, TextResult
+from ashore.evaluation.perplexity import perplexity
+from ashore.evaluation.ports import Subject
+from ashore.evaluation.speed import measure_speed
+from ashore.evaluation.tasks import Runner, Task, run_task
+
+Stage = Callable[[str, int, int], None]
+"""Hears of what is being done, and how much of it is behind."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NamedText:
+    """A text that models are judged by."""
+
+    name: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Candidate:
+    """A model under judgement: the open subject and what is known about it."""
+
+    subject: Subject
+    judged: Judged
+    options: Mapping[str, str | int | float | bool]
+
+
+def evaluate(
+    candidate: Candidate,
+    *,
+    against: Candidate | None = None,
+    texts: Sequence[NamedText] = (),
+    tasks: Sequence[Task | HarnessTask] = (),
+    speed: bool = True,
+    runner: Runner | None = None,
+    clock: Clock,
+    told: Stage = lambda stage, done, total: None,
+) -> tuple[Report, Report | None]:
+    """Return the report on a model, and that on the other one where there is one. Writes nothing.
+
+    Args:
+        candidate: What is judged.
+        against: What it is compared with, on the same texts and tasks.
+        texts: For perplexity and divergence.
+        tasks: For accuracy.
+        speed: Measure speed and memory too.
+        runner: Runs programs that models write.
+        clock: Dates the report.
+        told: Hears of progress.
+
+    Raises:
+        InvalidRequest: nothing to judge by, a text or a task is named twice, or a text is empty.
+        AshoreError: as texts and tasks raise.
+    """
+    names = [text.name for text in texts] + [task.name for task in tasks]
+    twice = {name for name in names if names.count(name) > 1}
+    if twice:
+        hint = "give every text and task a name of its own"
+        raise InvalidRequest(f"{', '.join(sorted(twice))} is given twice", hint=hint)
+    if not names and not speed:
+        raise InvalidRequest("there is nothing to judge by", hint="give --text FILE or --task NAME")
+    base = None
+    if against is not None:
+        base = _judge(against, texts, tasks, speed=speed, runner=runner, clock=clock, told=told)
+    report = _judge(candidate, texts, tasks, speed=speed, runner=runner, clock=clock, told=told)
+    if base is None or against is None:
+        return report, None
+    found, refused = {}, {}
+    for text in texts:
+        try:
+            stage = f"divergence on {text.name}"
+            found[text.name] = divergence(
+                candidate.subject, against.subject, [text.text], told=lambda *n, stage=stage: told(stage, *n)
+            )
+        except InvalidRequest as error:  # other tokens: compared by bits for each byte and by tasks
+            refused[text.name] = error.message
+    comparison = compare(base, report, found)
+    comparison = replace(comparison, not_compared={**refused, **comparison.not_compared})
+    return replace(report, comparison=comparison), base
+
+
+def _judge(
+    candidate: Candidate,
+    texts: Sequence[NamedText],
+    tasks: Sequence[Task | HarnessTask],
+    *,
+    speed: bool,
+    runner: Runner | None,
+    clock: Clock,
+    told: Stage,
+) -> Report:
+    subject = candidate.subject
+
+    def stage(what: str) -> Callable[[int, int], None]:
+        return lambda done, total: told(f"{subject.name}: {what}", done, total)
+
+    measured = measure_speed(subject, told=stage("speed")) if speed else None
+    judged_texts = tuple(
+        TextResult(
+            text=text.name,
+            digest=f"sha256:{hashlib.sha256(text.text.encode()).hexdigest()}",
+            perplexity=perplexity(subject, [text.text], told=stage(text.name)),
+        )
+        for text in texts
+    )
+    judged_tasks = tuple(
+        run_harness(subject, task, told=stage(task.name))
+        if isinstance(task, HarnessTask)
+        else run_task(subject, task, runner=runner, told=stage(task.name))
+        for task in tasks
+    )
+    return Report(
+        model=candidate.judged,
+        conditions=_conditions(candidate, clock),
+        texts=judged_texts,
+        tasks=judged_tasks,
+        speed=measured,
+    )
+
+
+def _conditions(candidate: Candidate, clock: Clock) -> Conditions:
+    info = candidate.subject.info
+    created = datetime.datetime.fromtimestamp(int(clock.now_s()), datetime.UTC)
+    return Conditions(
+        ashore=__version__,
+        engine=info.kind,
+        engine_version=info.version,
+        precision=info.precision,
+        options=dict(candidate.options),
+        machine=f"{platform.system()} {platform.machine()}",
+        cores=len(os.sched_getaffinity(0)),
+        created=created.isoformat().replace("+00:00", "Z"),
+    )

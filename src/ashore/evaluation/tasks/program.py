@@ -1,0 +1,85 @@
+"""Programs that a model wrote, run one apart from everything: see `confined.py` for what they may not do."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Protocol
+
+from ashore.errors import EnvironmentFault
+
+GRACE_S: Final = 5.0
+"""Beyond a program's own time: the start of the interpreter on a busy machine."""
+_CONFINED: Final = Path(__file__).with_name("confined.py")
+UNCONFINED: Final = 97
+"""Exit code of `confined.py` where the kernel does not confine."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Program:
+    """Program text that ends well if, and only if, the answer in it is right."""
+
+    text: str
+    timeout_s: float
+
+
+class Runner(Protocol):
+    """What runs programs of unknown hands."""
+
+    def run(self, programs: Sequence[Program]) -> list[bool]:
+        """Tell of each program whether it ran to its end.
+
+        Raises:
+            EnvironmentFault: this machine cannot confine them; nothing was run.
+        """
+        ...
+
+
+class ConfinedRunner:
+    """Runs each program in an interpreter of its own: no network, no other programs, bounded in time and memory."""
+
+    def __init__(self, *, at_once: int | None = None) -> None:
+        self._at_once = at_once or max(1, len(os.sched_getaffinity(0)))
+
+    def run(self, programs: Sequence[Program]) -> list[bool]:
+        with ThreadPoolExecutor(self._at_once, thread_name_prefix="program") as pool:
+            return list(pool.map(_passes, programs))
+
+
+def _passes(program: Program) -> bool:
+    token = secrets.token_hex(16)
+    with tempfile.TemporaryDirectory(prefix="ashore-program-") as folder:
+        (Path(folder) / "program.py").write_text(program.text, encoding="utf-8", errors="replace")
+        process = subprocess.Popen(
+            [sys.executable, "-I", str(_CONFINED), folder, str(program.timeout_s)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            cwd=folder,
+            env={"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8"},
+            start_new_session=True,
+        )
+        try:
+            told, _ = process.communicate(token.encode(), timeout=program.timeout_s + GRACE_S)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.communicate()
+            return False
+        except BaseException:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+            raise
+    if process.returncode == UNCONFINED:
+        raise EnvironmentFault(
+            f"programs cannot be confined here: {told.decode(errors='replace').strip()}",
+            hint="run tasks of the kind code on Linux (x86-64 or arm64) with seccomp; other tasks need none of it",
+        )
+    return process.returncode == 0 and token.encode() in told

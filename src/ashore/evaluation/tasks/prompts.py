@@ -1,0 +1,71 @@
+"""From an item to the tokens that the model is given, in plain text or through its chat template."""
+
+from __future__ import annotations
+
+from ashore.core import Message
+from ashore.errors import ContextTooLong
+from ashore.evaluation.ports import Subject
+from ashore.evaluation.tasks.model import LIKELIHOOD_KINDS, Item, Style, Task
+from ashore.text import TextModel
+
+
+def style_of(task: Task, text: TextModel) -> Style:
+    """Return how a task is asked: what it says, else what suits its kind and the model."""
+    if task.header.style is not None:
+        return task.header.style
+    return "plain" if task.header.kind in LIKELIHOOD_KINDS or not text.template_source else "chat"
+
+
+def prompt_ids(task: Task, item: Item, text: TextModel) -> list[int]:
+    """Return the tokens of a question, with examples before it.
+
+    Raises:
+        InvalidRequest: the task wants a chat and the model has no template.
+    """
+    if style_of(task, text) == "plain":
+        return text.encode(plain_prompt(task, item))
+    header = task.header
+    messages = [Message(role="system", content=header.system)] if header.system else []
+    for shot in header.shots:
+        messages.append(Message(role="user", content=_asked(task, shot.prompt)))
+        messages.append(Message(role="assistant", content=shot.answer))
+    messages.append(Message(role="user", content=_asked(task, item.prompt)))
+    return text.encode_chat(messages)
+
+
+def plain_prompt(task: Task, item: Item) -> str:
+    """Return a question as plain text."""
+    header = task.header
+    shown = [f"{_asked(task, shot.prompt)}{header.separator}{shot.answer}" for shot in header.shots]
+    parts = ([header.system] if header.system else []) + shown + [_asked(task, item.prompt)]
+    return "\n\n".join(parts)
+
+
+def answer_ids(task: Task, item: Item, given: list[int], answer: str, text: TextModel) -> list[int]:
+    """Return question and answer as tokens, as one text where that leaves the question's own tokens alone."""
+    if style_of(task, text) == "chat":
+        return [*given, *text.encode(answer, bare=True)]
+    behind = task.header.separator + answer
+    whole = text.encode(plain_prompt(task, item) + behind)
+    if whole[: len(given)] == given and len(whole) > len(given):
+        return whole
+    return [*given, *text.encode(behind, bare=True)]
+
+
+def check_length(ids: list[int], new_tokens: int, subject: Subject, task: Task, line: int) -> None:
+    """Refuse, before anything is computed, an item that the model's context does not hold.
+
+    Raises:
+        ContextTooLong: names the item's line.
+    """
+    room = subject.info.context_tokens
+    if len(ids) + new_tokens > room:
+        raise ContextTooLong(
+            f"{task.name}, line {line} needs {len(ids)} tokens and {new_tokens} for the answer; "
+            f"the context of {subject.name} has {room}",
+            hint="shorten the item, give fewer shots, or lower max_new_tokens in the header",
+        )
+
+
+def _asked(task: Task, prompt: str) -> str:
+    return task.header.template.replace("{prompt}", prompt)
