@@ -16,8 +16,8 @@ from store_making import make_store, pull_tiny
 from tiny_models import make_tiny_model
 
 from ashore.bootstrap import rebuilder
-from ashore.engines import EngineKind, EngineOptions, ModelFiles
-from ashore.engines.openvino.prepare import prepare_fp16
+from ashore.engines import EngineKind, EngineOptions, ModelFiles, RoundOrder
+from ashore.engines.openvino.prepare import prepare_openvino
 from ashore.engines.registry import make_engine
 from ashore.errors import AshoreError, Conflict, DiskFull, InvalidRequest, MemoryFull, UnknownModel
 from ashore.optimize.pruning import Kind, Pruner, PruneWish, Sizes, anatomy_of
@@ -149,7 +149,10 @@ def test_every_engine_says_the_same_of_it(family: str, share: float, groups: int
     with store.reading("small") as files:
         (tmp_path / "gguf").mkdir()
         convert_safetensors_to_gguf(files.directory, tmp_path / "gguf" / "model.gguf")
-        prepare_fp16(files.directory, files.weights, tmp_path / "ov")
+        (tmp_path / "ov").mkdir()
+        prepare_openvino(
+            files.directory, files.weights, RoundOrder(precision="fp16"), tmp_path / "ov", told=lambda step, share: None
+        )
         scores = {
             "torch": _score("torch", files.directory, "safetensors", files.weights, ids),
             "llamacpp": _score("llamacpp", tmp_path / "gguf", "gguf", "model.gguf", ids),
