@@ -1,11 +1,11 @@
 """The rows on quantising of the optimising table: bytes, perplexity and speed of each form beside its peers.
 
     python -m benchmarks.optimise.quantise --home HOME --work FOLDER [--out FOLDER] [--tokens 8192] [--rounds 5]
-                                           [--model NAME] [--only STAGE ...] [--again STAGE ...]
+                                           [--second NAME] [--only STAGE ...] [--again STAGE ...]
 
 HOME is a home with the demo model (it is pulled if it is not there). Stages leave their facts in FOLDER and are not
 done twice; `--out` receives the rows as Markdown and JSON. "F16" is the demo weights dequantised, "FP32" four bytes a
-parameter.
+parameter. `--second` names a model of another architecture in that home, in F16 GGUF: it gets the forms of llama.cpp.
 
 Calibration text: the language reference in Python's `pydoc_data` and licences that Debian ships, none of them of the
 GNU family. Judged on: the GPL version 3, of which nothing was tuned on. Needs `ashore[train]` for the peers.
@@ -35,6 +35,7 @@ REFERENCE_CHARACTERS: Final = 120_000
 WINDOW: Final = 1024
 """Tokens that are scored with each other as context."""
 AUTO_LOSS: Final = 0.01
+DEMO: Final = "smollm2"
 OPENVINO: Final = ("fp16", "int8", "int4", "auto")
 GGUF: Final = ("q8_0", "q5_k_m", "q4_k_m")
 
@@ -69,7 +70,19 @@ class Bench:
         self.text = work / "calibration.txt"
         self.text.write_text(calibration_text(), encoding="utf-8")
 
+    def gguf_stages(self) -> list[Stage]:
+        """Return the stages of a model that llama.cpp alone runs."""
+        judged = {"tokens": self.tokens, "window": WINDOW}
+        stages = [Stage(name="judge_pulled", run=partial(self.judge, ""), settings=judged)]
+        for to in GGUF:
+            stages.append(Stage(name=f"make_{to}", run=partial(self.make, to), settings={"to": to}))
+            stages.append(
+                Stage(name=f"judge_{to}", run=partial(self.judge, to), needs=(f"make_{to}",), settings=judged)
+            )
+        return stages
+
     def stages(self) -> list[Stage]:
+        """Return the stages of the demo model."""
         made = [
             Stage(name=f"make_{to}", run=partial(self.make, to), settings={"to": to, "model": self.model})
             for to in (*OPENVINO, *GGUF)
@@ -122,7 +135,7 @@ class Bench:
         from ashore.bootstrap import judge_as_served
         from ashore.engines import Rounded
 
-        files = self.store.open(f"{self.model}@{to}")
+        files = self.store.open(f"{self.model}@{to}" if to else self.model)
         windows = judged_windows(Path(files.directory), self.tokens)
         made = Rounded(format=files.format, weights=files.weights)
         found: Facts = {"served": math.exp(judge_as_served(Path(files.directory), made, windows))}
@@ -185,7 +198,7 @@ def rows(outcome: Outcome, *, model: str) -> list[Row]:
         return share, f"held out {100 * mine['increase_on_held_out']:+.2f} %, {JUDGED_ON} {seen:+.2f} % as served"
 
     less: dict[str, Any] = {"unit": "%", "lower_is_better": True}
-    table = [
+    return [
         row("INT8, times smaller than FP32", "make_int8", partial(smaller, "int8"), unit="x", bar=3.9),
         row("INT8 as served, perplexity above F16", "judge_fp16 judge_int8", partial(worse, "int8", "served"),
             bar=1.0, aim=0.3, **less),
@@ -203,11 +216,30 @@ def rows(outcome: Outcome, *, model: str) -> list[Row]:
         row(f"auto within {AUTO_LOSS:.0%}, bytes of uniform INT8", "make_auto make_int8 judge_auto judge_fp16",
             below_int8, unit="x", bar=0.9, aim=0.75, lower_is_better=True),
     ]  # fmt: skip
+
+
+def gguf_rows(outcome: Outcome, *, model: str, reference: str, how: str) -> list[Row]:
+    """Return size and loss of each form for llama.cpp, against the perplexity `how` of the stage `reference`."""
+    facts: Mapping[str, Any] = outcome.facts
+    table = []
     for to in GGUF:
-        table.append(row(f"{to} for llama.cpp, times smaller than FP32", f"make_{to}", partial(smaller, to), unit="x",
-                         bar=None))  # fmt: skip
-        table.append(row(f"{to} as llama.cpp serves it, perplexity above F16", f"judge_fp16 judge_{to}",
-                         partial(worse, to, "served"), bar=None, **less))  # fmt: skip
+        made, judged, base = (facts.get(name) for name in (f"make_{to}", f"judge_{to}", reference))
+        if made is None or judged is None or base is None:
+            why = "; ".join(f"{name}: {reason}" for name, reason in outcome.failed.items()) or "not run"
+            table.append(Row(what=f"{model}: {to} for llama.cpp", value=None, unit="%", bar=None, detail=why))
+            continue
+        smaller = 4 * made["parameters"] / made["weight_bytes"]
+        detail = f"{smaller:.2f} times smaller than FP32; {judged['served']:.3f} against {base[how]:.3f}"
+        table.append(
+            Row(
+                what=f"{model}: {to} as llama.cpp serves it, perplexity above F16",
+                value=100 * (judged["served"] / base[how] - 1),
+                unit="%",
+                bar=None,
+                lower_is_better=True,
+                detail=detail,
+            )
+        )
     return table
 
 
@@ -216,23 +248,33 @@ def main() -> int:
     parser.add_argument("--home", type=Path, required=True)
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--out", type=Path)
-    parser.add_argument("--model", default="smollm2")
+    parser.add_argument("--second")
     parser.add_argument("--tokens", type=int, default=8192)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--only", nargs="*", default=())
     parser.add_argument("--again", nargs="*", default=())
     words = parser.parse_args()
-    bench = Bench(words.home, words.work, model=words.model, tokens=words.tokens, rounds=words.rounds)
-    bench.store.pull(words.model)
+    bench = Bench(words.home, words.work, model=DEMO, tokens=words.tokens, rounds=words.rounds)
+    bench.store.pull(DEMO)
     outcome = run_stages(bench.stages(), words.work, only=words.only, again=words.again)
-    table = rows(outcome, model=words.model)
+    table = [
+        *rows(outcome, model=DEMO),
+        *gguf_rows(outcome, model=DEMO, reference="judge_fp16", how="exact"),
+    ]
+    outcomes = {DEMO: outcome}
+    if words.second:
+        work = words.work / words.second
+        second = Bench(words.home, work, model=words.second, tokens=words.tokens, rounds=words.rounds)
+        outcomes[words.second] = run_stages(second.gguf_stages(), work, only=words.only, again=words.again)
+        table += gguf_rows(outcomes[words.second], model=words.second, reference="judge_pulled", how="served")
     lines = ["| what | measured | bar | aim | verdict | made of |", "|---|---|---|---|---|---|"]
     lines += ["| " + " | ".join(row.cells()) + " |" for row in table]
     print("\n".join(lines))
     if words.out:
         words.out.mkdir(parents=True, exist_ok=True)
         (words.out / "quantise.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
-        document = {"rows": [row.plain() for row in table], "stages": outcome.facts, "failed": outcome.failed}
+        stages = {name: {"facts": each.facts, "failed": each.failed} for name, each in outcomes.items()}
+        document = {"rows": [row.plain() for row in table], "models": stages}
         (words.out / "quantise.json").write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
     return 0
 

@@ -21,7 +21,7 @@ from ashore.optimize import QuantizeWish
 from ashore.store import ModelStore, StoredModel, VariantRecipe, convert_safetensors_to_gguf
 
 TEXT = "".join(
-    f"{number} bottles of {number * 7 % 31} kinds, passed around by {number % 13} people.\n" for number in range(400)
+    f"{number} bottles of {number * 7 % 31} kinds, passed around by {number % 13} people.\n" for number in range(110)
 )
 
 
@@ -63,7 +63,7 @@ def test_int8_and_int4_are_served_and_each_is_what_it_says(store: ModelStore, te
         assert abs(nll(store, f"tiny@{to}") - nll(store, "tiny@fp16")) < loss
 
 
-def test_text_makes_four_bits_better(store: ModelStore, text: Path) -> None:
+def test_the_recipe_tells_how_four_bits_were_found_and_with_which_text(store: ModelStore, text: Path) -> None:
     make(store, "int4", name="plain")
     make(store, "int4", name="tuned", calibration=text)
     kept = {name: VariantRecipe.from_notes(store.resolve(f"tiny@{name}").recipe) for name in ("plain", "tuned")}

@@ -35,6 +35,7 @@ class FourBitLayers:
         self._group_size = group_size
         self.products = {p.name: p for p in find_products(model) if p.name != HEAD}
         self._rounded: dict[str, FourBits] = {}
+        self._tuned = False
         for product in self.products.values():
             row = product.constant.get_output_shape(0)[1]
             if row % group_size:
@@ -56,6 +57,7 @@ class FourBitLayers:
     def round(self, samples: Samples, *, told: Told) -> None:
         """Round them: by GPTQ with what `samples` puts into them, or to the nearest without samples."""
         moments: Mapping[str, NDArray[np.float32]] = {}
+        self._tuned = bool(samples)
         if samples:
             moments = read_moments(
                 self._model,
@@ -71,6 +73,14 @@ class FourBitLayers:
                 if samples
                 else round_nearest(weights_NK, self._group_size)
             )
+
+    def described(self, num_small: int) -> str:
+        """Return in words what a mixture with so many layers in four bits is."""
+        how = "GPTQ" if self._tuned else "nearest"
+        return (
+            f"{num_small} of {len(self.products)} products INT4_SYM in groups of {self._group_size} ({how}), "
+            "the others INT8_SYM per channel"
+        )
 
     def values(self, name: str) -> FourBits:
         """Return a layer as it was rounded."""

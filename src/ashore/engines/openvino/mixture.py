@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from ashore.engines.openvino.fourbits import FourBitLayers
 from ashore.engines.openvino.moments import FULL_PRECISION, run_text
-from ashore.engines.openvino.prepare import XML, FusedModel, fused_model, to_int8, write_model
+from ashore.engines.openvino.prepare import PACKAGES, XML, FusedModel, fused_model, to_int8, write_model
 from ashore.engines.openvino.runtime import import_openvino
 from ashore.engines.rounding import Layer, Rounded, Samples, Told
 from ashore.errors import EngineFailed
@@ -29,7 +29,6 @@ class OpenVinoMixture:
     def __init__(self, fused: FusedModel, group_size: int, samples: Samples, *, told: Told) -> None:
         """Round every layer, and compile the model once; `told` hears of it."""
         self._fused = fused
-        self._group_size = group_size
         self._half = fused.read()
         self._four = FourBitLayers(self._half, group_size)
         self._four.round(samples, told=told)
@@ -67,10 +66,8 @@ class OpenVinoMixture:
         return Rounded(
             format="openvino",
             weights=XML,
-            facts={
-                "precision": "mixed",
-                "layers": f"{num_small} of {len(self.layers)} in INT4, groups of {self._group_size}",
-            },
+            packages=PACKAGES,
+            facts={"precision": "mixed", "rounding": self._four.described(num_small)},
         )
 
     def close(self) -> None:

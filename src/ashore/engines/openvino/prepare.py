@@ -24,6 +24,8 @@ from ashore.store import TEXT_FILES
 
 XML = "openvino_model.xml"
 PRECISIONS = ("fp16", "int8", "int4", "mixed")
+PACKAGES = ("openvino", "openvino-genai", "nncf", "numpy")
+"""What the bytes of a prepared model depend on."""
 
 _READ_TIMEOUT_S = 3600
 
@@ -52,16 +54,11 @@ def prepare_openvino(source: Path, weights: str, order: RoundOrder, out: Path, *
             layers = FourBitLayers(fused.read(), order.group_size)
             layers.round(order.samples, told=told)
             num_small = layers.put_into(model, layers.names if order.small is None else order.small)
-            facts["rounding"] = (
-                f"{num_small} products INT4_SYM in groups of {order.group_size} "
-                f"({'GPTQ' if order.samples else 'nearest'}), the others INT8_SYM per channel"
-            )
+            facts["rounding"] = layers.described(num_small)
         told("write", 0.95)
         write_model(model, fused, out)
     told("done", 1.0)
-    return Rounded(
-        format="openvino", weights=XML, facts=facts, packages=("openvino", "openvino-genai", "nncf", "numpy")
-    )
+    return Rounded(format="openvino", weights=XML, facts=facts, packages=PACKAGES)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
