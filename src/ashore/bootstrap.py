@@ -435,10 +435,12 @@ def open_subject(
 
     Raises:
         UnknownModel, UnknownVariant: there is no such model.
+        MemoryFull: it would not fit beside what runs.
         AshoreError: the engine could not load it.
     """
     from ashore.engines import EngineOptions, ModelFiles, fake_model_files
-    from ashore.evaluation import open_hosted
+    from ashore.evaluation import check_memory, memory_needed, open_hosted
+    from ashore.planning import read_inventory
 
     log = home.logs / "evaluate.log"
     log.parent.mkdir(parents=True, exist_ok=True)
@@ -453,6 +455,9 @@ def open_subject(
         model = store.pull(name, progress=progress)
     if kind == "openvino" and model.format != "openvino" and not model.variant:
         model = prepare_variant(store, model, "fp16", told=told)
+    kind = kind or ENGINE_OF[model.format]
+    needed = memory_needed(kind=kind, weight_bytes=model.weight_bytes, num_parameters=model.shape.num_parameters)
+    check_memory(needed, free_bytes=read_inventory().memory_bytes, name=model.reference)
     opened = store.open(model.reference)
     files = ModelFiles(
         name=model.reference,
@@ -462,7 +467,7 @@ def open_subject(
         weights=opened.weights,
         sealed=opened.sealed,
     )
-    engine = EngineOptions(kind=kind or ENGINE_OF[model.format], max_sequences=16, threads=threads, extra=dict(options))
+    engine = EngineOptions(kind=kind, max_sequences=16, threads=threads, extra=dict(options))
     with open_hosted(files, engine, log=log) as subject:
         yield subject
 

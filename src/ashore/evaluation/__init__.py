@@ -12,6 +12,7 @@ from ashore.evaluation.harness import HarnessTask
 from ashore.evaluation.hosted import open_hosted
 from ashore.evaluation.local import LocalSubject
 from ashore.evaluation.model import Comparison, Conditions, Judged, Report, TextResult, read_report, report_json
+from ashore.evaluation.needs import check_memory, memory_needed
 from ashore.evaluation.perplexity import Block, Perplexity, perplexity, perplexity_increase
 from ashore.evaluation.ports import Generated, Subject, Told, untold
 from ashore.evaluation.rendering import (
@@ -73,6 +74,7 @@ __all__ = [
     "Told",
     "Verdict",
     "accuracy_change",
+    "check_memory",
     "compare",
     "comparison_markdown",
     "comparison_page",
@@ -87,6 +89,7 @@ __all__ = [
     "mean",
     "mean_difference",
     "measure_speed",
+    "memory_needed",
     "open_hosted",
     "open_task",
     "parse_gate",

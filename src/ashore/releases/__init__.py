@@ -6,6 +6,7 @@ candidate with what is live, and the verdict on it. Refuses to own: engine hosts
 """
 
 from ashore.releases.digests import content_of_parts, digest_of_value, engine_digest, spec_content
+from ashore.releases.evaluated import KeptVerdicts
 from ashore.releases.keeper import ReleaseKeeper, Wanted
 from ashore.releases.model import (
     HOSTED,
@@ -44,6 +45,7 @@ __all__ = [
     "Event",
     "GateVerdict",
     "Goal",
+    "KeptVerdicts",
     "Moved",
     "NoGate",
     "Release",

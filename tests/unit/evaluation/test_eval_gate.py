@@ -34,6 +34,7 @@ from ashore.evaluation import (
     read_report,
     report_files,
 )
+from ashore.releases import KeptVerdicts
 
 TEXT = NamedText(name="rain.txt", text="The rain in Spain stays mainly in the plain. " * 20)
 TASK = b"""{"task": "sky", "kind": "choice"}
@@ -175,6 +176,18 @@ def test_a_verdict_is_kept_beside_the_very_bytes_that_it_is_about(tmp_path: Path
     assert changed.digest != model.digest
     assert gate_verdict(store, "tiny") is None
     assert gate_verdict(store, f"tiny@{model.digest}") == passed
+
+
+def test_a_release_asks_for_the_kept_verdict(tmp_path: Path, report: Report) -> None:
+    store = make_store(tmp_path / "home")
+    model = pull_tiny(store, tmp_path)
+    gate = KeptVerdicts(lambda: store)
+    assert gate.verdict("tiny").outcome == ""
+    keep_verdict(store, model, verdict_on(report, "[gate]\nweight_bytes_max = 1\nkl_max = 1"))
+    assert gate.verdict("tiny").outcome == "failed"
+    assert gate.verdict("tiny").why == "weight_bytes_max: the figure, 1000, is to be ≤ 1"
+    keep_verdict(store, model, verdict_on(report, "[gate]\nkl_max = 1"))
+    assert gate.verdict("tiny").outcome == "passed"
 
 
 def test_other_tokens_are_compared_by_tasks_alone(tmp_path: Path, report: Report) -> None:

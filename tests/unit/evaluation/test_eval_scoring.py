@@ -14,8 +14,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ashore.engines import EngineOptions, FakeEngine, ModelFiles, ScoreText, fake_model_files
-from ashore.errors import EngineFailed, InvalidRequest, UnsupportedByEngine
-from ashore.evaluation import LocalSubject, Subject, divergence, open_hosted, perplexity, perplexity_increase
+from ashore.errors import EngineFailed, InvalidRequest, MemoryFull, UnsupportedByEngine
+from ashore.evaluation import (
+    LocalSubject,
+    Subject,
+    check_memory,
+    divergence,
+    memory_needed,
+    open_hosted,
+    perplexity,
+    perplexity_increase,
+)
 from ashore.evaluation.divergence import exact_kl, spread, top_kl
 from ashore.evaluation.windows import windows
 from ashore.text import TextModel
@@ -118,6 +127,16 @@ def test_a_folder_outside_any_store_is_opened(tmp_path: Path) -> None:
     bare = ModelFiles(name="fake:echo", digest="", directory=files.directory, format="fake")
     with open_hosted(bare, EngineOptions(kind="fake"), text_from=text) as subject:
         assert perplexity(subject, TEXTS).num_tokens > 100
+
+
+def test_what_does_not_fit_is_refused_with_both_numbers() -> None:
+    needed = memory_needed(kind="torch", weight_bytes=1 << 30, num_parameters=1 << 30)
+    assert needed > memory_needed(kind="openvino", weight_bytes=1 << 30, num_parameters=1 << 30) > 1 << 30
+    assert memory_needed(kind="vllm", weight_bytes=1 << 40, num_parameters=1) == 0
+    check_memory(needed, free_bytes=needed, name="m")
+    with pytest.raises(MemoryFull, match=r"m needs about 4.68 GiB .* 2 GiB are free") as caught:
+        check_memory(needed, free_bytes=2 << 30, name="m")
+    assert "optimize compare" in caught.value.hint
 
 
 class OnlyTop(LocalSubject):

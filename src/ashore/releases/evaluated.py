@@ -1,0 +1,26 @@
+"""The gate that `ashore optimize evaluate --gate` keeps beside a model, as releases ask for it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from ashore.releases.ports import GateVerdict
+from ashore.store import ModelStore
+
+
+class KeptVerdicts:
+    """Implements `EvaluationGate`: the last verdict on exactly these bytes of a model."""
+
+    def __init__(self, store: Callable[[], ModelStore]) -> None:
+        """Make it; `store` is asked for at the first verdict."""
+        self._store = store
+
+    def verdict(self, reference: str) -> GateVerdict:
+        from ashore.evaluation import gate_verdict
+
+        found = gate_verdict(self._store(), reference)
+        if found is None:
+            return GateVerdict(outcome="")
+        broken = [f"{line.metric}{f' ({line.about})' if line.about else ''}: {line.why}" for line in found.lines
+                  if not line.passed]  # fmt: skip
+        return GateVerdict(outcome="passed" if found.passed else "failed", why="; ".join(broken))
