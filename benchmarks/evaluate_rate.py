@@ -1,11 +1,12 @@
 """How near `evaluate` comes to the engine's own prefill rate, on 1,000 multiple-choice items.
 
-Run: python -m benchmarks.evaluate_rate --home HOME [--model smollm2@int8] [--items 1000] [--rounds 3] [--out REPORT.md]
+Run: python -m benchmarks.evaluate_rate --home HOME [--model smollm2@int8] [--items 1000] [--slices 8] [--out REPORT.md]
 
-HOME has the model in its store. Each round runs the items through `run_task`, and beside it prompts of 512 random
-tokens, as many at once as the engine takes, through the same host; the order changes from round to round. The rate of
-the items is the tokens that the engine computed for them (a beginning that choices share counts once) by the whole time
-that the task took, tokenising and judging included. The judged figure is the median of the rounds' ratios.
+HOME has the model in its store. The items go through `run_task` in slices, and beside each slice prompts of 512 random
+tokens, as many at once as the engine takes, go through the same host; which comes first changes from slice to slice,
+so that whatever else the machine does weighs on both. The rate of the items is the tokens that the engine computed for
+them (a beginning that choices share counts once) by the whole time that the slice took, tokenising and judging
+included. The judged figure is the median of the slices' ratios.
 """
 
 from __future__ import annotations
@@ -42,6 +43,13 @@ def multiple_choice(count: int) -> Task:
     return Task(header=header, items=items, lines=tuple(range(len(items))), digest="")
 
 
+def sliced(task: Task, count: int) -> list[Task]:
+    """Return the task in parts that have something of everything: every `count`-th item."""
+    return [
+        msgspec.structs.replace(task, items=task.items[at::count], lines=task.lines[at::count]) for at in range(count)
+    ]
+
+
 def rate_of_items(subject: Subject, task: Task) -> tuple[float, float]:
     """Return computed tokens/s over the whole task, and the task's accuracy."""
     before, start_s = subject.scored_tokens(), time.perf_counter()
@@ -66,29 +74,31 @@ def main() -> None:
     parser.add_argument("--home", type=Path, required=True)
     parser.add_argument("--model", default="smollm2@int8")
     parser.add_argument("--items", type=int, default=1000)
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=1)
+    parser.add_argument("--slices", type=int, default=8, help="parts of the items, each timed beside prompts")
     parser.add_argument("--out", type=Path)
     words = parser.parse_args()
     home = Home(root=words.home)
     task = multiple_choice(words.items)
-    ratios, items, prompts = [], [], []
+    ratios, items, prompts, right = [], [], [], 0.0
     with open_subject(build_store(home), home, words.model) as subject:
         info = subject.info
         rate_of_prompts(subject, 2048, seed=0)
         before = subject.scored_tokens()
         run_task(subject, task.first(20))
         tokens = (subject.scored_tokens() - before) * len(task.items) // min(20, len(task.items))
-        for number in range(words.rounds):
+        pieces = sliced(task, words.slices) * words.rounds
+        for number, piece in enumerate(pieces):
+            share = max(1, tokens * len(piece.items) // len(task.items))
             if number % 2:
-                prompts.append(rate_of_prompts(subject, tokens, seed=number + 1))
-            rate, accuracy = rate_of_items(subject, task)
+                prompts.append(rate_of_prompts(subject, share, seed=number + 1))
+            rate, accuracy = rate_of_items(subject, piece)
             items.append(rate)
+            right += accuracy * len(piece.items)
             if not number % 2:
-                prompts.append(rate_of_prompts(subject, tokens, seed=number + 1))
+                prompts.append(rate_of_prompts(subject, share, seed=number + 1))
             ratios.append(items[-1] / prompts[-1])
-            print(
-                f"round {number + 1}: items {items[-1]:,.0f} tok/s, prompts {prompts[-1]:,.0f}, ratio {ratios[-1]:.3f}"
-            )
+            print(f"slice {number + 1}: {items[-1]:,.0f} against {prompts[-1]:,.0f} tok/s, ratio {ratios[-1]:.3f}")
     row = Row(
         what=f"evaluate {len(task.items)} multiple-choice items against the engine's prefill rate",
         value=statistics.median(ratios),
@@ -96,7 +106,8 @@ def main() -> None:
         bar=BAR,
         aim=AIM,
         detail=f"{statistics.median(items):,.0f} against {statistics.median(prompts):,.0f} tokens/s; "
-        f"ratios {', '.join(f'{ratio:.3f}' for ratio in ratios)}; accuracy {accuracy:.1%}",
+        f"ratios {', '.join(f'{ratio:.2f}' for ratio in ratios)}; "
+        f"accuracy {right / words.rounds / len(task.items):.1%}",
     )
     report = "\n".join(
         (
@@ -104,7 +115,7 @@ def main() -> None:
             "",
             f"{info.model} on {info.version} ({info.precision}), {platform.machine()}, Python "
             f"{platform.python_version()}. `python -m benchmarks.evaluate_rate --items {words.items} "
-            f"--rounds {words.rounds}`",
+            f"--rounds {words.rounds} --slices {words.slices}`",
             "",
             "| what | seen | bar | aim | verdict | detail |",
             "| --- | --: | --: | --: | --- | --- |",

@@ -14,7 +14,9 @@ from typing import Any
 import pytest
 from tiny_models import make_tiny_model
 
-from ashore.store import convert_safetensors_to_gguf
+from ashore.core import ManualClock
+from ashore.evaluation import gate_verdict
+from ashore.store import ModelStore, convert_safetensors_to_gguf
 
 TEXT = "The rain in Spain stays mainly in the plain.\n" * 30
 FAKE = "fake:random?context=1024"
@@ -111,6 +113,29 @@ def test_a_stored_model_keeps_its_reports_and_they_are_compared(folder: Path) ->
     convert_safetensors_to_gguf(make_tiny_model(folder / "new", "llama", seed=2), folder / "new.gguf")
     ashore(folder, "model", "pull", "new.gguf", "--name", "new")
     assert "never evaluated" in ashore(folder, "optimize", "compare", "two", "new", code=2).stderr
+
+
+def test_a_variant_is_judged_against_its_parent(folder: Path) -> None:
+    store = ModelStore(folder / "home" / "store", folder / "home" / "run" / "models", ManualClock())
+    for seed, name in enumerate(("one", "two")):
+        convert_safetensors_to_gguf(make_tiny_model(folder / name, "llama", seed=seed), folder / f"{name}.gguf")
+    parent = store.pull(str(folder / "one.gguf"), name="one")
+    with store.scratch(parent) as scratch:
+        (folder / "two.gguf").rename(scratch / "model.gguf")
+        store.add_variant(parent, "worse", scratch, format="gguf", weights="model.gguf", recipe={"by": "test"})
+    (folder / "gate.toml").write_text('[gate]\nperplexity_increase_max = "0.1%"\nkl_max = 1e-6\nsame_top_min = "99%"')
+    words = ["one@worse", "--against", "parent", "--text", "rain.txt", "--no-speed", "--gate", "gate.toml"]
+    document = parsed(evaluate(folder, *words, "--json", code=1))
+    assert document["report"]["comparison"]["against"]["name"] == "one"
+    assert document["report"]["comparison"]["divergence"]["rain.txt"]["method"] == "exact"
+    failed = [line["metric"] for line in document["verdict"]["lines"] if not line["passed"]]
+    assert {"kl_max", "same_top_min"} <= set(failed)
+    verdict = gate_verdict(store, "one@worse")
+    assert verdict is not None and not verdict.passed
+    assert gate_verdict(store, "one") is None
+    assert len(store.attachments(store.resolve("one"), "evaluation")) == 1
+    same = evaluate(folder, "one", "--against", "one", "--text", "rain.txt", "--no-speed", "--gate", "gate.toml")
+    assert "passes the gate" in same.stdout
 
 
 def test_interrupted_it_leaves_nothing_behind(folder: Path) -> None:
