@@ -12,6 +12,7 @@ from ashore.engines.fake import FakeEngine, FakeSpec, fake_model_files
 from ashore.engines.features import ENCODER_ARCHITECTURES, FEATURES, OPENVINO_ARCHITECTURES
 from ashore.engines.grammar import check_grammar
 from ashore.engines.hostlaunch import HostLaunch, host_command, read_launch, write_launch
+from ashore.engines.hostprocess import HostProcess, host_process
 from ashore.engines.model import (
     EngineEvent,
     EngineInfo,
@@ -60,6 +61,7 @@ __all__ = [
     "Grammar",
     "HostClient",
     "HostLaunch",
+    "HostProcess",
     "Layer",
     "ModelFiles",
     "OrderStream",
@@ -82,6 +84,7 @@ __all__ = [
     "error_of",
     "fake_model_files",
     "host_command",
+    "host_process",
     "load_torch_model",
     "make_engine",
     "quietly",

@@ -22,14 +22,15 @@ from ashore.engines import (
     GenerateOrder,
     HostClient,
     HostLaunch,
+    HostProcess,
     ModelFiles,
     Sampling,
     ScoredText,
     ScoreText,
     Token,
     error_of,
+    host_process,
 )
-from ashore.engines.hostprocess import HostProcess, host_process
 from ashore.errors import EngineFailed, HostDied
 from ashore.evaluation.calls import calls_of
 from ashore.evaluation.ports import Generated, Subject, Told, untold

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -108,7 +109,7 @@ class LocalSubject:
 
     def resident_bytes(self) -> int:
         fields = Path("/proc/self/statm")
-        return int(fields.read_text().split()[1]) * 4096 if fields.exists() else 0
+        return int(fields.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") if fields.exists() else 0
 
     def scored_tokens(self) -> int:
         return self._engine.stats().scored_tokens

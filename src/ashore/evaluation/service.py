@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import datetime
 import hashlib
-import os
 import platform
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from msgspec.structs import replace
 
@@ -22,6 +23,10 @@ from ashore.evaluation.perplexity import perplexity
 from ashore.evaluation.ports import Subject
 from ashore.evaluation.speed import measure_speed
 from ashore.evaluation.tasks import Runner, Task, run_task
+from ashore.planning import read_inventory
+
+_SECRET: Final = re.compile("key|token|secret|password", re.IGNORECASE)
+_HIDDEN: Final = "(given)"
 
 Stage = Callable[[str, int, int], None]
 """Hears of what is being done, and how much of it is behind."""
@@ -138,15 +143,15 @@ def _judge(
 
 
 def _conditions(candidate: Candidate, clock: Clock) -> Conditions:
-    info = candidate.subject.info
+    info, machine = candidate.subject.info, read_inventory()
     created = datetime.datetime.fromtimestamp(int(clock.now_s()), datetime.UTC)
     return Conditions(
         ashore=__version__,
         engine=info.kind,
         engine_version=info.version,
         precision=info.precision,
-        options=dict(candidate.options),
-        machine=f"{platform.system()} {platform.machine()}",
-        cores=len(os.sched_getaffinity(0)),
+        options={name: _HIDDEN if _SECRET.search(name) else value for name, value in candidate.options.items()},
+        machine=" ".join(filter(None, (machine.cpu, platform.system(), platform.machine()))),
+        cores=machine.cores,
         created=created.isoformat().replace("+00:00", "Z"),
     )

@@ -45,7 +45,9 @@ TASK = b"""{"task": "sky", "kind": "choice"}
 
 def candidate(subject: Any, name: str = "it", digest: str = "", weight_bytes: int = 1000) -> Candidate:
     return Candidate(
-        subject=subject, judged=Judged(name=name, digest=digest, weight_bytes=weight_bytes), options={"a": 1}
+        subject=subject,
+        judged=Judged(name=name, digest=digest, weight_bytes=weight_bytes),
+        options={"a": 1, "api_key": "sesame"},
     )
 
 
@@ -86,6 +88,7 @@ def test_a_report_holds_no_text(report: Report) -> None:
     for name, data in report_files(report).items():
         assert b"Spain" not in data, name
         assert b"square" not in data, name
+        assert b"sesame" not in data, name
 
 
 def test_a_report_is_read_back_as_it_was(report: Report) -> None:

@@ -19,9 +19,9 @@ __all__ = [
 def report_files(report: Report) -> dict[str, bytes]:
     """Return a report in every form, by file name."""
     png = report_png(report)
-    return {
+    files = {
         "report.json": report_json(report),
         "report.md": report_markdown(report).encode(),
         "report.html": report_page(report, png).encode(),
-        "report.png": png,
     }
+    return files | ({"report.png": png} if png else {})

@@ -61,19 +61,19 @@ def main(folder: str, seconds: str) -> None:
     """Run the program; does not return."""
     token = sys.stdin.buffer.read(64)
     out = os.dup(1)
-    libc = ctypes.CDLL(None, use_errno=True)
-    libc.prctl.argtypes = [ctypes.c_int, *[ctypes.c_ulong] * 4]
-    libc.syscall.argtypes = [ctypes.c_long] * 5
-    libc.syscall.restype = ctypes.c_long
     with open(os.path.join(folder, "program.py"), encoding="utf-8") as file:
         text = file.read()
     try:
+        libc = ctypes.CDLL(None, use_errno=True)
+        libc.prctl.argtypes = [ctypes.c_int, *[ctypes.c_ulong] * 4]
+        libc.syscall.argtypes = [ctypes.c_long] * 5
+        libc.syscall.restype = ctypes.c_long
         if libc.prctl(_SET_NO_NEW_PRIVS, 1, 0, 0, 0):
             raise OSError(ctypes.get_errno(), "no_new_privs")
         _limit(float(seconds))
         _landlock(libc, folder)
         _seccomp(libc)
-    except (OSError, KeyError) as error:
+    except (OSError, KeyError, AttributeError, ValueError) as error:  # another system, or another processor
         os.write(out, f"{type(error).__name__}: {error}".encode())
         os._exit(UNCONFINED)
     os.chdir(folder)

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from ashore.errors import EnvironmentFault
+from ashore.planning import read_inventory
 
 GRACE_S: Final = 5.0
 """Beyond a program's own time: the start of the interpreter on a busy machine."""
@@ -47,7 +48,7 @@ class ConfinedRunner:
     """Runs each program in an interpreter of its own: no network, no other programs, bounded in time and memory."""
 
     def __init__(self, *, at_once: int | None = None) -> None:
-        self._at_once = at_once or max(1, len(os.sched_getaffinity(0)))
+        self._at_once = at_once or read_inventory().cores
 
     def run(self, programs: Sequence[Program]) -> list[bool]:
         with ThreadPoolExecutor(self._at_once, thread_name_prefix="program") as pool:
