@@ -16,7 +16,7 @@ from store_making import make_store, pull_tiny
 from tiny_models import make_tiny_model
 
 from ashore.bootstrap import rebuilder
-from ashore.engines import EngineKind, EngineOptions, ModelFiles, RoundOrder
+from ashore.engines import EngineKind, EngineOptions, ModelFiles, RoundOrder, ScoreText
 from ashore.engines.openvino.prepare import prepare_openvino
 from ashore.engines.registry import make_engine
 from ashore.errors import AshoreError, Conflict, DiskFull, InvalidRequest, MemoryFull, UnknownModel
@@ -302,7 +302,7 @@ def _score(kind: EngineKind, folder: Path, form: Any, weights: str, ids: list[in
     extra: dict[str, Any] = {"full_precision": True} if kind == "openvino" else {}
     engine.load(files, EngineOptions(kind=kind, context_tokens=256, max_sequences=1, threads=1, extra=extra))
     try:
-        rows = engine.score(ids)
+        [rows] = engine.score([ScoreText(ids=ids)])
     finally:
         engine.close()
     return [row[0].logprob for row in rows]
