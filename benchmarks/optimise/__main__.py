@@ -12,17 +12,35 @@ import signal
 import sys
 from pathlib import Path
 
+from benchmarks.optimise import quantise
 from benchmarks.optimise.commands import Shop
 from benchmarks.optimise.report import write
-from benchmarks.optimise.road import stages
-from benchmarks.optimise.scale import SCALES
-from benchmarks.optimise.stages import run_stages
+from benchmarks.optimise.road import BASE, stages
+from benchmarks.optimise.scale import SCALES, Scale
+from benchmarks.optimise.stages import Outcome, run_stages
 from benchmarks.optimise.table import rows
 from benchmarks.optimise.task import write_files
+from benchmarks.row import Row
 from benchmarks.serve_cases import quiet_share
 from benchmarks.serve_report import about
 
 PROJECT = Path(__file__).parents[2]
+
+
+QUANTISE = "quantise"
+
+
+def quantised(home: Path, scale: Scale, *, wanted: bool) -> tuple[Outcome, list[Row]]:
+    """Return the stages and rows on quantising; unless `wanted`, only what is kept of them."""
+    work = home / QUANTISE
+    bench = quantise.Bench(home, work, model=BASE, tokens=scale.judged_tokens, rounds=scale.rounds)
+    bench.store.pull(BASE)
+    outcome = run_stages(bench.stages(), work, only=() if wanted else ("nothing",), say=say)
+    return outcome, quantise.rows(outcome, model=BASE)
+
+
+def say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
 
 
 def main() -> int:
@@ -39,18 +57,22 @@ def main() -> int:
     files = write_files(home / "task", num_train=scale.num_train, num_test=scale.num_test)
     shop = Shop(home=home, files=files, log=home / "benchmark.log", scale=scale)
     road = stages(shop)
-    if unknown := {*given.only, *given.again} - {stage.name for stage in road}:
-        parser.error(f"no such stage: {', '.join(sorted(unknown))}; there are {', '.join(s.name for s in road)}")
+    if unknown := {*given.only, *given.again} - {stage.name for stage in road} - {QUANTISE}:
+        names = ", ".join((QUANTISE, *(stage.name for stage in road)))
+        parser.error(f"no such stage: {', '.join(sorted(unknown))}; there are {names}")
     busy = quiet_share()
-    outcome = run_stages(
-        road, home / "stages", again=given.again, only=given.only, say=lambda line: print(line, file=sys.stderr)
+    forms, table = quantised(home, scale, wanted=not given.only or QUANTISE in given.only)
+    outcome = run_stages(road, home / "stages", again=given.again, only=given.only, say=say)
+    outcome = Outcome(
+        facts={**outcome.facts, QUANTISE: dict(forms.facts)},
+        failed={**{f"{QUANTISE} {name}": why for name, why in forms.failed.items()}, **outcome.failed},
     )
+    table += rows(outcome)
     command = "python -m benchmarks.optimise " + " ".join(sys.argv[1:])
     facts = about(command, busy_before=busy, busy_after=quiet_share()) | {
         "scale": repr(scale),
         "files": files.digests(),
     }
-    table = rows(outcome)
     for row in table:
         print("  ".join(row.cells()))
     not_measured = [] if scale.name == "full" else ["the full scale: this run shows that the road works, and no more"]

@@ -22,9 +22,15 @@ class Scale:
     heal_tokens: int
     rounds: int
     """Of each measurement of speed."""
+    judged_tokens: int
+    """Of the text that quantised forms are judged on."""
 
 
-FULL: Final = Scale(name="full", num_train=None, num_test=None, epochs=4, heal_tokens=240_000, rounds=7)
+FULL: Final = Scale(
+    name="full", num_train=None, num_test=None, epochs=4, heal_tokens=240_000, rounds=7, judged_tokens=8192
+)
 """3,520 items of about 17 tokens four times: 240,000 tokens."""
-SMALL: Final = Scale(name="small", num_train=640, num_test=320, epochs=1, heal_tokens=11_000, rounds=3)
+SMALL: Final = Scale(
+    name="small", num_train=640, num_test=320, epochs=1, heal_tokens=11_000, rounds=3, judged_tokens=2048
+)
 SCALES: Final = {scale.name: scale for scale in (SMALL, FULL)}
