@@ -23,6 +23,7 @@ import msgspec
 from benchmarks.row import Row
 
 from ashore.bootstrap import build_store, open_subject
+from ashore.engines import EngineInfo
 from ashore.evaluation import Item, Subject, Task, open_task, run_task
 from ashore.settings import Home
 
@@ -69,25 +70,17 @@ def rate_of_prompts(subject: Subject, tokens: int, seed: int) -> float:
     return len(prompts) * size / (time.perf_counter() - start_s)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--home", type=Path, required=True)
-    parser.add_argument("--model", default="smollm2@int8")
-    parser.add_argument("--items", type=int, default=1000)
-    parser.add_argument("--rounds", type=int, default=1)
-    parser.add_argument("--slices", type=int, default=8, help="parts of the items, each timed beside prompts")
-    parser.add_argument("--out", type=Path)
-    words = parser.parse_args()
-    home = Home(root=words.home)
-    task = multiple_choice(words.items)
+def measure(home: Home, model: str, *, num_items: int, rounds: int = 1, slices: int = 8) -> tuple[Row, EngineInfo]:
+    """Return the judged row, and what answered."""
+    task = multiple_choice(num_items)
     ratios, items, prompts, right = [], [], [], 0.0
-    with open_subject(build_store(home), home, words.model) as subject:
+    with open_subject(build_store(home), home, model) as subject:
         info = subject.info
         rate_of_prompts(subject, 2048, seed=0)
         before = subject.scored_tokens()
         run_task(subject, task.first(20))
         tokens = (subject.scored_tokens() - before) * len(task.items) // min(20, len(task.items))
-        pieces = sliced(task, words.slices) * words.rounds
+        pieces = sliced(task, slices) * rounds
         for number, piece in enumerate(pieces):
             share = max(1, tokens * len(piece.items) // len(task.items))
             if number % 2:
@@ -107,7 +100,22 @@ def main() -> None:
         aim=AIM,
         detail=f"{statistics.median(items):,.0f} against {statistics.median(prompts):,.0f} tokens/s; "
         f"ratios {', '.join(f'{ratio:.2f}' for ratio in ratios)}; "
-        f"accuracy {right / words.rounds / len(task.items):.1%}",
+        f"accuracy {right / rounds / len(task.items):.1%}",
+    )
+    return row, info
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--home", type=Path, required=True)
+    parser.add_argument("--model", default="smollm2@int8")
+    parser.add_argument("--items", type=int, default=1000)
+    parser.add_argument("--rounds", type=int, default=1)
+    parser.add_argument("--slices", type=int, default=8, help="parts of the items, each timed beside prompts")
+    parser.add_argument("--out", type=Path)
+    words = parser.parse_args()
+    row, info = measure(
+        Home(root=words.home), words.model, num_items=words.items, rounds=words.rounds, slices=words.slices
     )
     report = "\n".join(
         (

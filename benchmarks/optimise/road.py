@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from benchmarks import evaluate_rate
 from benchmarks.optimise import baselines
 from benchmarks.optimise.commands import Shop
 from benchmarks.optimise.decode import Rates, measure
 from benchmarks.optimise.stages import Facts, Stage
 from benchmarks.optimise.task import definitions
 
+from ashore.settings import Home
+
 BASE, TEACHER, LORA, PRUNED, ZEROS, STUDENT = "smollm2", "teacher", "teacher-lora", "pruned", "zeros", "student"
 REMOVED = "30%"
 STREAMS = (1, 16)
+RATED_ITEMS = 1000
 ENGINE = "openvino"
 
 
@@ -29,27 +33,28 @@ def stages(shop: Shop) -> list[Stage]:
 
     def base(needed: Mapping[str, Facts]) -> Facts:
         shop.run("model", "pull", BASE)
-        return {"parameters": shop.parameters(BASE), **shop.evaluate(BASE)}
+        return {"parameters": shop.parameters(BASE), **shop.evaluate(shop.variant(BASE, "fp16"))}
 
     def teacher(needed: Mapping[str, Facts]) -> Facts:
-        return shop.judged(TEACHER, shop.train(BASE, TEACHER, "full"))
+        return shop.judged(TEACHER, shop.train(BASE, TEACHER, "full"), served="fp16")
 
     def lora(needed: Mapping[str, Facts]) -> Facts:
-        return shop.judged(LORA, shop.train(BASE, LORA, "lora"))
+        return shop.judged(LORA, shop.train(BASE, LORA, "lora"), served="fp16")
 
     def pruned(needed: Mapping[str, Facts]) -> Facts:
         made = shop.prune(TEACHER, PRUNED, REMOVED)
         return {
-            **shop.judged(PRUNED, made, served=shop.variant(PRUNED, "int8")),
+            **shop.judged(PRUNED, made, served="int8"),
             "parent_parameters": needed["teacher"]["parameters"],
         }
 
     def zeros(needed: Mapping[str, Facts]) -> Facts:
-        return shop.judged(ZEROS, shop.prune(TEACHER, ZEROS, REMOVED, kind="unstructured", heal=False))
+        made = shop.prune(TEACHER, ZEROS, REMOVED, kind="unstructured", heal=False)
+        return shop.judged(ZEROS, made, served="fp16")
 
     def student(needed: Mapping[str, Facts]) -> Facts:
         made = shop.distill(TEACHER, STUDENT)
-        return {**shop.judged(STUDENT, made), "parent_parameters": needed["teacher"]["parameters"]}
+        return {**shop.judged(STUDENT, made, served="fp16"), "parent_parameters": needed["teacher"]["parameters"]}
 
     def speed(needed: Mapping[str, Facts]) -> Facts:
         models = {
@@ -61,6 +66,10 @@ def stages(shop: Shop) -> list[Stage]:
         }
         return _speeds([measure(shop.home, models, kind=ENGINE, streams=n, rounds=scale.rounds) for n in STREAMS])
 
+    def rate(needed: Mapping[str, Facts]) -> Facts:
+        row, _ = evaluate_rate.measure(Home(root=shop.home), shop.variant(BASE, "int8"), num_items=RATED_ITEMS)
+        return {"ratio": row.value, "detail": row.detail}
+
     return [
         Stage(name="task", run=task, settings=digests),
         Stage(name="base", run=base, settings=tests),
@@ -69,6 +78,7 @@ def stages(shop: Shop) -> list[Stage]:
         Stage(name="pruned", run=pruned, needs=("teacher",), settings=trained | tests | {"removed": REMOVED}),
         Stage(name="zeros", run=zeros, needs=("teacher",), settings={"removed": REMOVED}),
         Stage(name="speed", run=speed, needs=("pruned", "zeros"), settings={"rounds": scale.rounds}),
+        Stage(name="evaluate_rate", run=rate, needs=("base",), settings={"items": RATED_ITEMS}),
         Stage(name="student", run=student, needs=("teacher",), settings=trained | tests),
     ]
 
