@@ -75,38 +75,28 @@ class Bench:
         judged = {"tokens": self.tokens, "window": WINDOW}
         stages = [Stage(name="judge_pulled", run=partial(self.judge, ""), settings=judged)]
         for to in GGUF:
-            stages.append(Stage(name=f"make_{to}", run=partial(self.make, to), settings={"to": to}))
-            stages.append(
-                Stage(name=f"judge_{to}", run=partial(self.judge, to), needs=(f"make_{to}",), settings=judged)
-            )
+            stages += self._form(to)
         return stages
 
     def stages(self) -> list[Stage]:
         """Return the stages of the demo model."""
-        made = [
-            Stage(name=f"make_{to}", run=partial(self.make, to), settings={"to": to, "model": self.model})
-            for to in (*OPENVINO, *GGUF)
-        ]
-        judged = [
-            Stage(
-                name=f"judge_{to}",
-                run=partial(self.judge, to),
-                needs=(f"make_{to}",),
-                settings={"tokens": self.tokens, "window": WINDOW},
-            )
-            for to in (*OPENVINO, *GGUF)
-        ]
+        forms: list[Stage] = []
+        for to in (*OPENVINO, *GGUF):
+            forms += self._form(to)
         torch = [
             Stage(name=f"torch_{how}", run=partial(self.torch, how), settings={"tokens": self.tokens})
             for how in ("eager", "compile", "dynamic")
         ]
-        speed = Stage(
-            name="speed",
-            run=self.speed,
-            needs=("make_fp16", "make_int8", "make_int4"),
-            settings={"rounds": self.rounds},
+        timed = ("make_fp16", "make_int8", "make_int4")
+        speed = Stage(name="speed", run=self.speed, needs=timed, settings={"rounds": self.rounds})
+        return [*forms, speed, *torch]
+
+    def _form(self, to: str) -> tuple[Stage, Stage]:
+        judged = {"tokens": self.tokens, "window": WINDOW}
+        return (
+            Stage(name=f"make_{to}", run=partial(self.make, to), settings={"to": to, "model": self.model}),
+            Stage(name=f"judge_{to}", run=partial(self.judge, to), needs=(f"make_{to}",), settings=judged),
         )
-        return [*made, *judged, speed, *torch]
 
     def make(self, to: str, facts: Mapping[str, Facts]) -> Facts:
         """Make one form by the command that users give; return its size and how long it took."""

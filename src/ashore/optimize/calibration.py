@@ -14,8 +14,8 @@ from ashore.errors import InvalidRequest
 
 SAMPLE_TOKENS: Final = 512
 """Tokens of a sample. Long enough that most positions have a context, short enough that every engine holds it."""
-MOST_SAMPLES: Final = 64
-"""Samples that are used; 32,768 tokens. More moved the perplexity of the demo model by less than its error."""
+MOST_SAMPLES: Final = 40
+"""Samples that are used: 20,480 tokens, a dozen for each input of the widest product of the demo model."""
 FEWEST_TOKENS: Final = 4096
 """Below this the statistics of a product with 1,536 inputs have no full rank, and the text tells too little."""
 HELD_OUT: Final = 4

@@ -51,7 +51,7 @@ PRECISIONS: Final = (
         bits=6,
         group_sizes=(32, 64, 96, 128),
         reads_text=True,
-        ranking=2,
+        ranking=1,
         summary="four or eight bits by layer, the smallest within --max-loss",
     ),
     Precision(name="q8_0", engine="llamacpp", bits=8.5, summary="eight bits in blocks of 32"),

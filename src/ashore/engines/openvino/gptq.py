@@ -24,7 +24,7 @@ Floats = NDArray[np.float32]
 LOW: Final = -8
 HIGH: Final = 7
 """What a signed number of four bits can be."""
-_BLOCK: Final = 128
+_BLOCK: Final = 64
 """Columns whose errors are gathered before the rest of the matrix hears of them; changes the speed, not the result."""
 _DAMPING: Final = 0.01
 """Share of the mean diagonal that is added to it, so that it can be inverted. The paper's value."""
