@@ -16,6 +16,8 @@ from tiny_models import make_tiny_model
 from ashore.bootstrap import judge_as_served, prepare_variant, quantiser, rebuilder
 from ashore.engines import Rounded
 from ashore.engines.llamacpp.importance import read_importance
+from ashore.engines.openvino.graph import read_precision
+from ashore.engines.openvino.runtime import import_openvino
 from ashore.errors import CorruptBlob, InvalidRequest, MemoryFull, UnknownModel, UnsupportedByEngine
 from ashore.optimize import QuantizeWish
 from ashore.store import ModelStore, StoredModel, VariantRecipe, convert_safetensors_to_gguf
@@ -233,3 +235,19 @@ maker.make(maker.plan(QuantizeWish(model="tiny", to="int4", calibration=text)), 
     make(store, "int4", calibration=text)
     assert not list(store.root.glob(".preparing-*"))
     assert store.verify().ok
+
+
+@pytest.mark.parametrize(("four", "eight", "told"), [(0, 0, "fp16"), (0, 4, "int8"), (3, 1, "int4"), (1, 3, "mixed")])
+def test_an_engine_tells_the_precision_by_where_most_weights_are(
+    tmp_path: Path, four: int, eight: int, told: str
+) -> None:
+    ov, op = import_openvino(), import_openvino("openvino.opset13")
+    ids = op.parameter([-1, 512], np.float32, name="x")
+    value = ids.output(0)
+    for kind in ["i4"] * four + ["i8"] * eight:
+        weights = op.constant(ov.Tensor(getattr(ov.Type, kind), ov.Shape([512, 512])))
+        value = op.matmul(value, op.convert(weights, "f32"), False, True).output(0)
+    result = op.result(value)
+    result.get_output_tensor(0).set_names({"logits"})
+    ov.save_model(ov.Model([result], [ids], "m"), str(tmp_path / "m.xml"))
+    assert read_precision(tmp_path / "m.xml") == told

@@ -50,7 +50,7 @@ class GraphFacts:
     context_tokens: int
     """0 where the file does not tell."""
     precision: str
-    """`int8` or `fp16`: the weights."""
+    """`fp16`, `int8`, `int4` where most weights have four bits, `mixed` where some have."""
 
 
 class PagedModel:
@@ -188,20 +188,34 @@ def _address(tensor: Any) -> int:
     return int(data.ctypes.data)
 
 
+_BITS = {"i4": "four", "u4": "four", "i8": "eight", "u8": "eight"}
+
+
 def _facts(model: Any) -> GraphFacts:
     try:
         shape = model.output("logits").partial_shape
     except RuntimeError as error:
         raise UnsupportedModel("the model has no output called logits: not a decoder") from error
-    kinds = {o.get_element_type().get_type_name() for o in model.get_ops() if _is_large_constant(o)}
     context = 0
     if model.has_rt_info(["ashore", "context_tokens"]):
         context = int(model.get_rt_info(["ashore", "context_tokens"]).astype(int))
     return GraphFacts(
         vocab_size=shape[len(shape) - 1].get_length(),
         context_tokens=context,
-        precision="int8" if kinds & {"i8", "u8"} else "int4" if kinds & {"i4", "u4"} else "fp16",
+        precision=_precision_of(model),
     )
+
+
+def _precision_of(model: Any) -> str:
+    """Return `fp16`, `int8`, `int4` where most weights have four bits, or `mixed` where some have."""
+    counts = {"four": 0, "eight": 0}
+    for node in model.get_ops():
+        kind = node.get_element_type().get_type_name() if _is_large_constant(node) else ""
+        if kind in _BITS:
+            counts[_BITS[kind]] += int(np.prod(node.get_output_shape(0)))
+    if not counts["four"]:
+        return "int8" if counts["eight"] else "fp16"
+    return "int4" if counts["four"] > counts["eight"] else "mixed"
 
 
 def read_precision(xml: Path) -> str:
