@@ -368,22 +368,18 @@ def side_commands(store: ModelStore, plan: QuantizePlan) -> tuple[str, ...]:
 
 
 def judge_as_served(folder: Path, made: Rounded, text: Samples, *, exact: bool = False) -> float:
-    """Return the mean negative log-likelihood of a token, as `Judge` of `optimize` promises, in this process."""
-    from ashore.engines import CanScore, EngineOptions, ModelFiles, ScoreText, make_engine
+    """Return the mean negative log-likelihood of a token, as `Judge` of `optimize` promises, from a host of its own."""
+    from ashore.engines import EngineOptions, ModelFiles, ScoreText
+    from ashore.evaluation import open_hosted
 
     longest = max(len(ids) for ids in text)
     kind: EngineKind = "openvino" if made.format == "openvino" else "llamacpp"
-    engine = make_engine(kind)
     files = ModelFiles(name=folder.name, digest="", directory=str(folder), format=made.format, weights=made.weights)
     extra: dict[str, str | int | float | bool] = {"full_precision": True} if exact else {}
     options = EngineOptions(kind=kind, max_sequences=1, kv_tokens=longest + KV_BLOCK, prefix_cache=False, extra=extra)
-    try:
-        engine.load(files, options)
-        assert isinstance(engine, CanScore)
-        scored = engine.score([ScoreText(list(ids)) for ids in text])
-        scores = [position[0].logprob for rows in scored for position in rows]
-    finally:
-        engine.close()
+    with open_hosted(files, options) as subject:
+        scored = subject.score([ScoreText(list(ids)) for ids in text])
+    scores = [position[0].logprob for rows in scored for position in rows]
     return -sum(scores) / len(scores)
 
 
