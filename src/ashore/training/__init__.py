@@ -7,6 +7,8 @@ is quantised or judged, and who may use it.
 from ashore.training.attention import packed_attention
 from ashore.training.batches import Batch, BatchSource, Corpus, PackedBatches, make_corpus
 from ashore.training.checkpoints import load_checkpoint, save_checkpoint
+from ashore.training.data import TrainingData, load_data
+from ashore.training.datalines import ChatExample, CompletionExample, Example, TextExample, read_examples
 from ashore.training.loop import LoopOptions, LoopResult, Loss, StepReport, Watcher, mean_loss, train
 from ashore.training.losses import answer_loss, hidden_states
 from ashore.training.runstate import RunState
@@ -14,20 +16,27 @@ from ashore.training.runstate import RunState
 __all__ = [
     "Batch",
     "BatchSource",
+    "ChatExample",
+    "CompletionExample",
     "Corpus",
+    "Example",
     "LoopOptions",
     "LoopResult",
     "Loss",
     "PackedBatches",
     "RunState",
     "StepReport",
+    "TextExample",
+    "TrainingData",
     "Watcher",
     "answer_loss",
     "hidden_states",
     "load_checkpoint",
+    "load_data",
     "make_corpus",
     "mean_loss",
     "packed_attention",
+    "read_examples",
     "save_checkpoint",
     "train",
 ]

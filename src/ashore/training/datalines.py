@@ -1,0 +1,159 @@
+"""The lines of a training file: JSONL in three forms, checked, each fault named by its line."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+from ashore.core import Message, Role, ToolCall, ToolSpec
+from ashore.errors import BrokenData, InvalidRequest
+
+MOST_TOLD: Final = 5
+FORMS: Final = '{"messages": [...]}, {"prompt": "...", "completion": "..."} or {"text": "..."}'
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChatExample:
+    """A conversation; its assistant's turns are what is learned."""
+
+    messages: tuple[Message, ...]
+    tools: tuple[ToolSpec, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CompletionExample:
+    """A prompt and how it goes on; the completion is what is learned."""
+
+    prompt: str
+    completion: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TextExample:
+    """Running text, all of which is learned."""
+
+    text: str
+
+
+Example = ChatExample | CompletionExample | TextExample
+
+
+class _Function(msgspec.Struct):
+    name: str
+    arguments: str | dict[str, Any] = ""
+    description: str = ""
+    parameters: dict[str, Any] | None = None
+
+
+class _Call(msgspec.Struct):
+    function: _Function
+    id: str = ""
+
+
+class _Message(msgspec.Struct):
+    role: Role
+    content: str | None = None
+    reasoning_content: str | None = None
+    tool_calls: list[_Call] | None = None
+    tool_call_id: str | None = None
+    name: str | None = None
+
+
+class _Tool(msgspec.Struct):
+    function: _Function
+
+
+class _Line(msgspec.Struct):
+    messages: list[_Message] | None = None
+    tools: list[_Tool] | None = None
+    prompt: str | None = None
+    completion: str | None = None
+    text: str | None = None
+
+
+def read_examples(path: Path) -> list[tuple[int, Example]]:
+    """Return the examples of a file with their line numbers, from 1. Empty lines are passed over.
+
+    Raises:
+        InvalidRequest: the file cannot be read.
+        BrokenData: lines are not what they must be (the first five are told), or there is none.
+    """
+    found: list[tuple[int, Example]] = []
+    broken: list[str] = []
+    for number, line in _lines(path):
+        try:
+            found.append((number, _example(line)))
+        except ValueError as error:
+            broken.append(f"line {number}: {error}")
+    if broken:
+        more = f"\n(and {len(broken) - MOST_TOLD} more)" if len(broken) > MOST_TOLD else ""
+        told = "\n".join(broken[:MOST_TOLD])
+        raise BrokenData(f"{path} has {len(broken)} broken lines:\n{told}{more}", hint=f"each line is {FORMS}")
+    if not found:
+        raise BrokenData(f"{path} has no examples in it", hint=f"each line is {FORMS}")
+    return found
+
+
+def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
+    try:
+        with path.open("rb") as file:
+            for number, line in enumerate(file, start=1):
+                if line.strip():
+                    yield number, line
+    except OSError as error:
+        raise InvalidRequest(f"the data file {path} cannot be read: {error.strerror}", hint="check its path") from error
+
+
+def _example(line: bytes) -> Example:
+    """Return the example of one line. Raises `ValueError` with what is wrong (msgspec's errors are such)."""
+    parsed = msgspec.json.decode(line, type=_Line)
+    forms = {"messages": parsed.messages, "prompt": parsed.prompt, "text": parsed.text}
+    given = [name for name, value in forms.items() if value is not None]
+    if len(given) != 1:
+        raise ValueError(
+            f"it has {' and '.join(given) or 'neither messages nor prompt nor text'}; expected one of them"
+        )
+    if parsed.messages is not None:
+        return _chat(parsed)
+    if parsed.text is not None:
+        if not parsed.text.strip():
+            raise ValueError("its text is empty")
+        return TextExample(text=parsed.text)
+    if parsed.prompt is None or not parsed.completion:
+        raise ValueError("a prompt has no completion")
+    return CompletionExample(prompt=parsed.prompt, completion=parsed.completion)
+
+
+def _chat(line: _Line) -> ChatExample:
+    messages = tuple(map(_message, line.messages or ()))
+    if not any(m.role == "assistant" and (m.content or m.tool_calls) for m in messages):
+        raise ValueError("no message of it is the assistant's, so there is nothing to learn")
+    return ChatExample(messages=messages, tools=tuple(map(_tool, line.tools or ())))
+
+
+def _message(given: _Message) -> Message:
+    return Message(
+        role=given.role,
+        content=given.content or "",
+        reasoning=given.reasoning_content or "",
+        tool_calls=tuple(
+            ToolCall(id=call.id, name=call.function.name, arguments=_as_text(call.function.arguments))
+            for call in given.tool_calls or ()
+        ),
+        tool_call_id=given.tool_call_id or "",
+        name=given.name or "",
+    )
+
+
+def _tool(given: _Tool) -> ToolSpec:
+    function = given.function
+    plain = ToolSpec(name=function.name, description=function.description)
+    return plain if function.parameters is None else replace(plain, parameters=_as_text(function.parameters))
+
+
+def _as_text(value: str | dict[str, Any]) -> str:
+    return value if isinstance(value, str) else msgspec.json.encode(value).decode()
