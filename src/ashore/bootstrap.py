@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from ashore.engines import ModelFiles, Rounded, Rounder, Samples
     from ashore.evaluation import Subject
     from ashore.optimize import Maker, Quantiser, QuantizePlan, Rebuilder
+    from ashore.optimize.distilling import Distiller
     from ashore.optimize.pruning import Pruner
     from ashore.planning import Inventory, ModelFacts, ModelPlan, Plan, Tuned, Wish
     from ashore.privacy import Privacy
@@ -45,6 +46,8 @@ ENGINE_OF: Mapping[ModelFormat, EngineKind] = MappingProxyType({
     "gguf": "llamacpp", "openvino": "openvino", "safetensors": "torch",
 })  # fmt: skip
 """The engine that reads a form of weights as it lies in the store."""
+OPENVINO_FAMILIES = ("llama", "qwen2", "qwen3")
+"""Architectures of which `openvino` reads a checkpoint as it was pulled."""
 RECORD_TIMEOUT_S = 10.0
 KV_BLOCK = 32
 """Tokens that the CPU engine keeps together: a text takes whole ones."""
@@ -385,13 +388,31 @@ def judge_as_served(folder: Path, made: Rounded, text: Samples, *, exact: bool =
 
 def rebuilder(store: ModelStore) -> Rebuilder:
     """Return what makes variants and derived models again. A use case that makes them has its line here."""
-    from ashore.optimize import MAKER, Rebuilder, pruning
+    from ashore.optimize import MAKER, Rebuilder, distilling, pruning
 
     makers: dict[str, Maker] = {
         MAKER: quantiser(store).make_again,
         pruning.MAKER: partial(pruning.make_again, store),
+        distilling.MAKER: distiller(store, Home(root=store.root.parent)).remake,
     }
     return Rebuilder(store, makers)
+
+
+def distiller(store: ModelStore, home: Home, *, told: Callable[[str, float], None] = _quietly) -> Distiller:
+    """Return what makes students; teachers' words and unfinished runs are in the home's cache.
+
+    A teacher that is named without a variant reads on `openvino` in half precision where that knows its family.
+    """
+    from ashore.optimize.distilling import Distiller
+    from ashore.planning import read_inventory
+
+    def open_teacher(reference: str, *, kind: EngineKind | None) -> AbstractContextManager[Subject]:
+        model = store.resolve(reference)
+        if kind is None and not model.variant and model.shape.architecture in OPENVINO_FAMILIES:
+            kind = "openvino"
+        return open_subject(store, home, reference, kind=kind, told=told)
+
+    return Distiller(store, home.cache / "distill", open_teacher, free_memory=lambda: read_inventory().memory_bytes)
 
 
 def pruner(settings: Settings, store: ModelStore) -> Pruner:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from cyclopts import App
 
+from ashore.cli.optimizedistill import distill
 from ashore.cli.optimizeevaluate import compare, evaluate
 from ashore.cli.optimizeprune import prune
 from ashore.cli.optimizequantize import quantize, rebuild
@@ -11,6 +12,7 @@ from ashore.cli.optimizequantize import quantize, rebuild
 app = App(name="optimize", help="Make variants that are smaller and faster; say what they cost; make them again.")
 app.command(evaluate)
 app.command(compare)
+app.command(distill)
 app.command(prune)
 app.command(quantize)
 app.command(rebuild)

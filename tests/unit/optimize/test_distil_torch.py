@@ -12,7 +12,7 @@ from tiny_models import make_tiny_model
 from ashore.errors import InvalidRequest, UnsupportedModel
 from ashore.optimize.distilling import top_rows
 from ashore.optimize.distilling.losses import ROWS_AT_ONCE, Lesson, LossMix, lesson_loss
-from ashore.optimize.distilling.students import StudentShape, cut_student, even_layers, measure_teacher, plan_student
+from ashore.optimize.distilling.students import cut_student, even_layers, measure_teacher, plan_student
 
 pytestmark = [pytest.mark.full, pytest.mark.filterwarnings("ignore::DeprecationWarning")]
 
@@ -97,6 +97,7 @@ def tiny(folder: Path, kind: str = "llama") -> Any:
     return transformers.AutoModelForCausalLM.from_pretrained(make_tiny_model(folder, kind)).eval()
 
 
+WHOLE = {"layers": 2, "groups": 2, "channels": 128, "hidden": 64}
 TEXTS = [list(range(10, 60)), list(range(100, 130))]
 
 
@@ -108,7 +109,7 @@ def num_parameters(model: Any) -> int:
 def test_a_student_of_full_size_says_what_its_teacher_says(tmp_path: Path, kind: str) -> None:
     teacher = tiny(tmp_path, kind)
     before = {name: tensor.clone() for name, tensor in teacher.state_dict().items()}
-    student = cut_student(teacher, plan_student(StudentShape(), measure_teacher(teacher, TEXTS)))
+    student = cut_student(teacher, plan_student(measure_teacher(teacher, TEXTS), **WHOLE))
     ids = torch.tensor([TEXTS[0]])
     assert torch.allclose(student(ids).logits, teacher(ids).logits, atol=1e-5)
     student.model.layers[0].mlp.up_proj.weight.data.zero_()
@@ -118,8 +119,8 @@ def test_a_student_of_full_size_says_what_its_teacher_says(tmp_path: Path, kind:
 @pytest.mark.parametrize("kind", ["llama", "qwen2", "qwen3"])
 def test_a_smaller_student_is_a_part_of_its_teacher_and_runs(tmp_path: Path, kind: str) -> None:
     teacher = tiny(tmp_path, kind)
-    wanted = StudentShape(layers=1, hidden=32, intermediate=64)
-    student = cut_student(teacher, plan_student(wanted, measure_teacher(teacher, TEXTS)))
+    measure = measure_teacher(teacher, TEXTS)
+    student = cut_student(teacher, plan_student(measure, layers=1, groups=1, channels=64, hidden=32))
     config = student.config
     assert (config.num_hidden_layers, config.hidden_size, config.intermediate_size) == (1, 32, 64)
     assert (config.num_attention_heads, config.num_key_value_heads) == (2, 1)
@@ -135,7 +136,7 @@ def test_channels_that_do_nothing_go_first(tmp_path: Path) -> None:
     teacher = tiny(tmp_path)
     for layer in teacher.model.layers:
         layer.mlp.down_proj.weight.data[:, ::2] = 0
-    student = cut_student(teacher, plan_student(StudentShape(intermediate=64), measure_teacher(teacher, TEXTS)))
+    student = cut_student(teacher, plan_student(measure_teacher(teacher, TEXTS), **{**WHOLE, "channels": 64}))
     ids = torch.tensor([TEXTS[0]])
     assert torch.allclose(student(ids).logits, teacher(ids).logits, atol=1e-4)
 
@@ -147,22 +148,6 @@ def test_layers_are_spread_evenly_and_the_outer_ones_stay() -> None:
     for num_layers in range(1, 40):
         for num_kept in range(1, num_layers + 1):
             assert len(set(even_layers(num_layers, num_kept))) == num_kept
-
-
-@pytest.mark.parametrize(
-    ("wanted", "words"),
-    [
-        (StudentShape(layers=3), r"--layers is 3; the teacher has 2"),
-        (StudentShape(layers=0), r"--layers is 0"),
-        (StudentShape(hidden=48), r"--hidden is 48; .* multiples of 32"),
-        (StudentShape(intermediate=100), r"--intermediate is 100; .* multiples of 32"),
-    ],
-)
-def test_a_size_that_cannot_be_had_is_refused(tmp_path: Path, wanted: StudentShape, words: str) -> None:
-    measure = measure_teacher(tiny(tmp_path), TEXTS)
-    with pytest.raises(InvalidRequest, match=words) as caught:
-        plan_student(wanted, measure)
-    assert "the nearest is" in caught.value.hint
 
 
 def test_a_family_that_is_not_known_and_no_text_are_refused(tmp_path: Path) -> None:

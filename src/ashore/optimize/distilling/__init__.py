@@ -4,7 +4,29 @@ Owns the teacher's log-probabilities on disk, how a student is cut out of a teac
 the steps of training themselves (`training`) and judging the student (`evaluation`).
 """
 
+from ashore.optimize.distilling.curriculum import TeacherOpener
+from ashore.optimize.distilling.distil import MAKER, Distiller, Watcher
 from ashore.optimize.distilling.logitstore import LogitReader, LogitWriter, StoreKey
+from ashore.optimize.distilling.model import ApiSource, DistilPlan, DistilReport, DistilWish
+from ashore.optimize.distilling.settings import DistilSettings, Way
 from ashore.optimize.distilling.toprows import TopRows, decode_rows, encode_rows, top_rows
 
-__all__ = ["LogitReader", "LogitWriter", "StoreKey", "TopRows", "decode_rows", "encode_rows", "top_rows"]
+__all__ = [
+    "MAKER",
+    "ApiSource",
+    "DistilPlan",
+    "DistilReport",
+    "DistilSettings",
+    "DistilWish",
+    "Distiller",
+    "LogitReader",
+    "LogitWriter",
+    "StoreKey",
+    "TeacherOpener",
+    "TopRows",
+    "Watcher",
+    "Way",
+    "decode_rows",
+    "encode_rows",
+    "top_rows",
+]

@@ -190,6 +190,10 @@ class LogitReader:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the files. May be called twice."""
         for file in self._files.values():
             file.close()
         self._files.clear()

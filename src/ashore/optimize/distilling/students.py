@@ -20,8 +20,6 @@ from ashore.errors import InvalidRequest, UnsupportedModel
 
 FAMILIES: Final = ("llama", "qwen2", "qwen3", "mistral")
 """`model_type` of models that this cuts: one kind of attention and one feed-forward part in every layer."""
-_CHANNEL_MULTIPLE: Final = 32
-"""Widths are multiples of this: the group of 4-bit weights, and what kernels compute at once."""
 
 _AXES: Final[dict[str, tuple[str, ...]]] = {
     "embed_tokens.weight": ("vocabulary", "hidden"),
@@ -43,19 +41,6 @@ _AXES: Final[dict[str, tuple[str, ...]]] = {
     "k_norm.weight": ("head",),
 }
 """What each axis of a tensor counts, by the end of its name."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StudentShape:
-    """What the user asks for; None keeps the teacher's."""
-
-    layers: int | None = None
-    hidden: int | None = None
-    intermediate: int | None = None
-
-    @property
-    def changes(self) -> bool:
-        return any(value is not None for value in (self.layers, self.hidden, self.intermediate))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,28 +69,18 @@ class StudentPlan:
     """By layer of the student: groups of heads."""
 
 
-def plan_student(wanted: StudentShape, measure: TeacherMeasure) -> StudentPlan:
-    """Decide what the student keeps.
+def plan_student(measure: TeacherMeasure, *, layers: int, groups: int, channels: int, hidden: int) -> StudentPlan:
+    """Decide what a student of these sizes keeps.
 
-    Layers: the first and the last ones stay, the others evenly, since what one layer does its neighbour mostly does
-    too. Channels, hidden numbers, groups of heads: those that do most. Fewer hidden numbers mean fewer groups in
-    proportion, so that a head keeps its size.
-
-    Raises:
-        InvalidRequest: a size that this teacher cannot be cut to; the nearest one is in the hint.
+    Layers: the first and the last one stay, the others evenly, since what one layer does its neighbour mostly does too.
+    Channels, hidden numbers, groups of heads: those that do most.
     """
-    num_layers, hidden_size = len(measure.layers_L), len(measure.hidden_H)
-    num_channels, num_groups = measure.channels_LI.shape[1], measure.groups_LG.shape[1]
-    num_kept = _checked(wanted.layers, num_layers, "--layers", multiple=1)
-    width = _checked(wanted.intermediate, num_channels, "--intermediate", multiple=_CHANNEL_MULTIPLE)
-    hidden = _checked(wanted.hidden, hidden_size, "--hidden", multiple=hidden_size // num_groups)
-    groups = num_groups * hidden // hidden_size
-    layers = even_layers(num_layers, num_kept)
+    kept = even_layers(len(measure.layers_L), layers)
     return StudentPlan(
-        layers=layers,
-        channels=tuple(_best(measure.channels_LI[layer], width) for layer in layers),
+        layers=kept,
+        channels=tuple(_best(measure.channels_LI[layer], channels) for layer in kept),
         hidden=_best(measure.hidden_H, hidden),
-        groups=tuple(_best(measure.groups_LG[layer], groups) for layer in layers),
+        groups=tuple(_best(measure.groups_LG[layer], groups) for layer in kept),
     )
 
 
@@ -239,15 +214,3 @@ def _spread(groups: Sequence[int], size: int) -> tuple[int, ...]:
 
 def _best(importance: NDArray[np.float64], count: int) -> tuple[int, ...]:
     return tuple(int(i) for i in np.sort(np.argsort(-importance, kind="stable")[:count]))
-
-
-def _checked(wanted: int | None, has: int, flag: str, *, multiple: int) -> int:
-    if wanted is None:
-        return has
-    if not 1 <= wanted <= has or wanted % multiple:
-        nearest = min(has, max(multiple, round(wanted / multiple) * multiple))
-        raise InvalidRequest(
-            f"{flag} is {wanted}; the teacher has {has}, and a student at most that, in multiples of {multiple}",
-            hint=f"the nearest is {flag} {nearest}",
-        )
-    return wanted

@@ -1,0 +1,262 @@
+"""`ashore optimize distill`."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from cyclopts import Parameter
+
+from ashore.cli.model import model_json
+from ashore.cli.progress import TerminalProgress
+from ashore.core import EngineKind, human_bytes
+from ashore.errors import InvalidRequest
+
+if TYPE_CHECKING:
+    from ashore.optimize.distilling import ApiSource, DistilPlan, DistilReport, Way
+    from ashore.training import StepReport
+
+AsJson = Annotated[bool, Parameter(name="--json", negative=())]
+Flag = Annotated[bool, Parameter(negative=())]
+Files = Annotated[tuple[Path, ...], Parameter(negative=())]
+KEY_VARIABLE = "ASHORE_TEACHER_KEY"
+
+
+def distill(
+    teacher: str,
+    /,
+    *,
+    student: str | None = None,
+    layers: int | None = None,
+    hidden: int | None = None,
+    intermediate: int | None = None,
+    data: Files = (),
+    text: Files = (),
+    name: str | None = None,
+    on_policy: Flag = False,
+    sequence_level: Flag = False,
+    teacher_engine: EngineKind | None = None,
+    teacher_url: str | None = None,
+    teacher_model: str | None = None,
+    allow_egress: Annotated[tuple[str, ...], Parameter(negative=())] = (),
+    top: int = 64,
+    temperature: float = 1.0,
+    text_share: float = 0.0,
+    input_share: float = 0.3,
+    answer_tokens: int = 64,
+    epochs: float = 1.0,
+    max_tokens: int = 0,
+    learning_rate: float = 5e-4,
+    batch_tokens: int = 1024,
+    window_tokens: int = 256,
+    seed: int = 0,
+    dry_run: Flag = False,
+    as_json: AsJson = False,
+) -> None:
+    """Teach a smaller model what a larger one says, and keep it as a model of its own.
+
+    The same command after an interruption goes on where it stopped.
+
+    Parameters
+    ----------
+    teacher
+        Name[@variant] in the store; with --teacher-url the name that the student's is made of.
+    student
+        A smaller model of the store, such as a pruned one; otherwise the student is cut out of the teacher.
+    layers
+        Layers of a student that is cut out, evenly spread. Without any size it gets half of the teacher's parameters.
+    hidden
+        Its hidden size, in multiples of what one group of heads has.
+    intermediate
+        Its feed-forward width, in multiples of 32.
+    data
+        Chat or completion JSONL: what the student shall do. May be given several times.
+    text
+        Plain UTF-8 text: language that it shall keep. May be given several times.
+    name
+        Of the new model; default: TEACHER-distilled.
+    on_policy
+        The student answers, and the teacher corrects each token. For a student that can already answer.
+    sequence_level
+        Learn from the teacher's answers alone. For other tokenizers, and for teachers behind a server.
+    teacher_engine
+        Engine that reads for the teacher; default: the one that evaluates it.
+    teacher_url
+        An OpenAI-compatible server that answers instead; needs --teacher-model, --student and --sequence-level. Its
+        key, where it wants one, is read from ASHORE_TEACHER_KEY.
+    teacher_model
+        Name of the model on that server.
+    allow_egress
+        HOST[:PORT] that the prompts of --data may be sent to; a server on this machine needs none.
+    top
+        Tokens that the teacher tells of at each position, 1 to 255.
+    temperature
+        Of teacher and student when they are compared; above 1 unlikely tokens count for more.
+    text_share
+        Weight of what the data itself says beside what the teacher says.
+    input_share
+        Part of the loss that is for what stands before the answers.
+    answer_tokens
+        Longest answer, with --on-policy and --sequence-level.
+    epochs
+        How often the data is gone through.
+    max_tokens
+        End earlier, after so many tokens; 0: no.
+    learning_rate
+        Highest learning rate.
+    batch_tokens
+        Tokens of one step.
+    window_tokens
+        Longest example; texts are cut into pieces of this length.
+    seed
+        Of everything that is drawn.
+    dry_run
+        Say what would be made and what it takes, and make nothing.
+    as_json
+        Print JSON.
+    """
+    from ashore import bootstrap
+    from ashore.optimize.distilling import DistilSettings, DistilWish
+    from ashore.settings import read_settings
+
+    settings = read_settings()
+    store = bootstrap.build_store(settings.home, settings)
+    wish = DistilWish(
+        teacher=teacher,
+        student=student,
+        data=data,
+        text=text,
+        name=name,
+        teacher_engine=teacher_engine,
+        api=_api(teacher_url, teacher_model, allow_egress, sequence_level=sequence_level),
+        settings=DistilSettings(
+            way=_way(on_policy=on_policy, sequence_level=sequence_level),
+            layers=layers,
+            hidden=hidden,
+            intermediate=intermediate,
+            most=top,
+            temperature=temperature,
+            text_share=text_share,
+            input_share=input_share,
+            answer_tokens=answer_tokens,
+            epochs=epochs,
+            max_tokens=max_tokens,
+            learning_rate=learning_rate,
+            batch_tokens=batch_tokens,
+            window_tokens=window_tokens,
+            seed=seed,
+        ),
+    )
+    with TerminalProgress() as progress:
+        distiller = bootstrap.distiller(store, settings.home, told=progress.share)
+        plan = distiller.plan(wish)
+        for note in plan.notes:
+            print(f"note: {note}", file=sys.stderr)
+        if not dry_run:
+            report = distiller.distil(plan, _Shown(progress))
+    if dry_run:
+        return _print(_plan_json(plan)) if as_json else _show_plan(plan)
+    return _print(_report_json(plan, report)) if as_json else _show_report(plan, report)
+
+
+class _Shown:
+    """A `Watcher` that draws."""
+
+    def __init__(self, progress: TerminalProgress) -> None:
+        self._progress = progress
+
+    def stage(self, name: str, done: int, total: int) -> None:
+        """See `Watcher`."""
+        self._progress.steps(name, done, total, f"{done:,} of {total:,}")
+
+    def step(self, report: StepReport) -> None:
+        """See `Watcher`."""
+        self._progress.steps(
+            "student learns",
+            report.step,
+            report.num_steps,
+            f"loss {report.loss:.3f}, {report.tok_per_s:.0f} tok/s",
+        )
+
+
+def _way(*, on_policy: bool, sequence_level: bool) -> Way:
+    if on_policy and sequence_level:
+        raise InvalidRequest(
+            "--on-policy and --sequence-level are two ways to learn", hint="give one of them", param="on_policy"
+        )
+    return "on_policy" if on_policy else "sequence" if sequence_level else "offline"
+
+
+def _api(url: str | None, model: str | None, allow: tuple[str, ...], *, sequence_level: bool) -> ApiSource | None:
+    from ashore.optimize.distilling import ApiSource
+
+    if url is None:
+        if model or allow:
+            raise InvalidRequest(
+                "--teacher-model and --allow-egress belong to --teacher-url", hint="give --teacher-url"
+            )
+        return None
+    if not model or not sequence_level:
+        raise InvalidRequest(
+            f"the teacher at {url} tells its answers and no log-probabilities of all tokens",
+            hint="give --sequence-level and --teacher-model NAME with --teacher-url",
+            param="teacher_url",
+        )
+    return ApiSource(url=url, model=model, allow=allow, key=os.environ.get(KEY_VARIABLE, ""))
+
+
+def _plan_json(plan: DistilPlan) -> dict[str, Any]:
+    return {
+        "name": plan.name,
+        "teacher": plan.wish.teacher,
+        "parent": plan.parent.reference,
+        "teacher_parameters": plan.teacher_parameters,
+        "student_parameters": plan.sizes.student_parameters,
+        "examples": plan.num_examples,
+        "tokens": plan.num_tokens,
+        "train_tokens": plan.train_tokens,
+        "memory_bytes": plan.sizes.memory_bytes(plan.wish.settings),
+        "notes": list(plan.notes),
+    }
+
+
+def _report_json(plan: DistilPlan, report: DistilReport) -> dict[str, Any]:
+    return {
+        "model": model_json(report.student),
+        "teacher_parameters": plan.teacher_parameters,
+        "student_parameters": plan.sizes.student_parameters,
+        "tokens": report.tokens,
+        "seconds": round(report.seconds, 1),
+        "first_loss": report.first_loss,
+        "last_loss": report.last_loss,
+        "logit_bytes_per_token": report.logit_bytes_per_token,
+        "resumed_at": report.resumed_at,
+        "recipe": report.student.recipe,
+    }
+
+
+def _show_plan(plan: DistilPlan) -> None:
+    print(f"{plan.name}: {_size(plan)}, from {plan.parent.reference}")
+    print(f"learns from {plan.wish.teacher}: {plan.num_examples:,} examples, {plan.train_tokens:,} tokens")
+    print(f"memory: about {human_bytes(plan.sizes.memory_bytes(plan.wish.settings))}")
+
+
+def _show_report(plan: DistilPlan, report: DistilReport) -> None:
+    print(f"{report.student.reference}: {_size(plan)}")
+    took = f"{report.tokens:,} tokens in {report.seconds:.0f} s"
+    print(f"loss {report.first_loss:.3f} -> {report.last_loss:.3f} over {took}")
+    if report.logit_bytes_per_token:
+        print(f"the teacher's words: {report.logit_bytes_per_token:.0f} bytes a token, kept for the next student")
+    print(f"next: ashore optimize evaluate {report.student.reference} --against {plan.wish.teacher}")
+
+
+def _size(plan: DistilPlan) -> str:
+    share = f", {plan.share:.0%} of the teacher's" if plan.share else ""
+    return f"{plan.sizes.student_parameters:,} parameters{share}"
+
+
+def _print(document: dict[str, Any]) -> None:
+    print(json.dumps(document, indent=1))

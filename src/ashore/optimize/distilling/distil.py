@@ -1,0 +1,258 @@
+"""The use case: a student is made, taught and kept; interrupted anywhere, the same call goes on where it stopped."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, Final, Protocol
+
+import msgspec
+import numpy as np
+from blake3 import blake3
+
+from ashore.core import Clock, SystemClock
+from ashore.engines import torch_libraries
+from ashore.errors import UnsupportedModel
+from ashore.evaluation import Told
+from ashore.optimize.distilling.curriculum import TeacherOpener, ask_teacher, make_lessons
+from ashore.optimize.distilling.model import DistilPlan, DistilReport, DistilWish
+from ashore.optimize.distilling.planning import plan_distilling
+from ashore.optimize.distilling.samples import Samples, load_samples
+from ashore.optimize.distilling.settings import DistilSettings
+from ashore.optimize.distilling.sizes import StudentSizes
+from ashore.optimize.distilling.students import cut_student, measure_teacher, plan_student
+from ashore.optimize.pruning.healing import freeze_vocabulary
+from ashore.optimize.pruning.refitting import refit
+from ashore.store import ModelStore, StoredModel, VariantRecipe, data_used, versions_of
+from ashore.text import TextModel
+from ashore.training import (
+    Corpus,
+    LoopOptions,
+    LoopResult,
+    RunState,
+    StepReport,
+    load_checkpoint,
+    save_checkpoint,
+    train,
+)
+
+MAKER: Final = "distill"
+MEASURED_EXAMPLES: Final = 64
+"""Examples that the teacher's parts are measured on before a student is cut out of it."""
+FITTED_SAMPLES, FITTED_TOKENS = 32, 256
+"""Pieces, and tokens of each, that a student's matrices are refitted on."""
+
+
+class Watcher(Protocol):
+    """Hears how far it is."""
+
+    def stage(self, name: str, done: int, total: int) -> None:
+        """Told of examples read by the teacher, and of questions it answered."""
+        ...
+
+    def step(self, report: StepReport) -> None:
+        """Told after each step of training."""
+        ...
+
+
+class Distiller:
+    """Makes students."""
+
+    def __init__(
+        self,
+        store: ModelStore,
+        work: Path,
+        open_teacher: TeacherOpener,
+        *,
+        free_memory: Callable[[], int],
+        clock: Clock | None = None,
+    ) -> None:
+        """Make the object.
+
+        Args:
+            store: Where models are and where students go.
+            work: Folder for the teacher's words and for runs that are not finished; all in it can be made again.
+            open_teacher: Opens teachers behind their engines.
+            free_memory: Bytes that this process may still take.
+            clock: Says when it is time for a checkpoint.
+        """
+        self._store, self._work, self._open_teacher, self._free_memory = store, work, open_teacher, free_memory
+        self._clock = clock or SystemClock()
+
+    def plan(self, wish: DistilWish) -> DistilPlan:
+        """Return what will be done for a wish, checked. Raises as `plan_distilling` does."""
+        return plan_distilling(self._store, wish, free_bytes=self._free_memory())
+
+    def distil(self, plan: DistilPlan, watch: Watcher) -> DistilReport:
+        """Make the student of `plan`, keep it under its name, and return it.
+
+        The same call after any interruption goes on: the teacher at the next example, training at its last checkpoint.
+        The teacher's words are kept for the next student; what else was written for the run is deleted at its end.
+
+        Raises:
+            DiskFull: what was written before is kept. TrainingDiverged. HostDied, EngineFailed: the teacher's engine.
+            SourceUnreachable, RemoteRefused: the teacher's server.
+        """
+        wish = plan.wish
+        data = (*(data_used(p, "train") for p in wish.data), *(data_used(p, "text") for p in wish.text))
+        identity = plan.teacher.digest if plan.teacher else f"{wish.api.model} at {wish.api.url}" if wish.api else ""
+        parameters = {**wish.settings.to_parameters(), "teacher": wish.teacher, "teacher_digest": identity}
+        if wish.teacher_engine:
+            parameters["teacher_engine"] = wish.teacher_engine
+        facts = {**parameters, "parent": plan.parent.digest, "data": " ".join(used.digest for used in data)}
+        with self._store.scratch(plan.parent) as out:
+            sealed = plan.parent.sealed or (plan.teacher and plan.teacher.sealed)
+            work = out / ".work" if sealed else self._work  # what is clear of a sealed model stays in memory
+            run = work / f"run-{_short_digest(facts)}"
+            result, found = self._make(plan, out / "model", work, RunState(folder=run, facts=facts), watch)
+            recipe = VariantRecipe(
+                maker=MAKER,
+                parameters=parameters,
+                data=data,
+                versions=versions_of("torch", "transformers"),
+                seed=wish.settings.seed,
+                facts={
+                    "parameters": str(plan.sizes.student_parameters),
+                    "tokens": str(result.tokens),
+                    "loss": f"{_last_loss(result):.4f}",
+                    **found,
+                },
+            )
+            student = self._store.add_derived(plan.parent, plan.name, out / "model", recipe=recipe.to_notes())
+        shutil.rmtree(run, ignore_errors=True)
+        return DistilReport(
+            student=student,
+            recipe=recipe,
+            first_loss=_first_loss(result),
+            last_loss=_last_loss(result),
+            tokens=result.tokens,
+            seconds=result.seconds,
+            logit_bytes_per_token=float(found.get("logit_bytes_per_token", 0)),
+            resumed_at=result.resumed_at,
+        )
+
+    def remake(
+        self, parent: StoredModel, recipe: VariantRecipe, data: tuple[Path, ...], out: Path, *, told: Any = None
+    ) -> None:
+        """Make a student again from its recipe, into the folder `out`: a `Maker` for `ashore optimize rebuild`.
+
+        Raises:
+            UnsupportedModel: it learned from a server's answers, which nobody can ask for again.
+            UnknownModel: its teacher is not in the store any more.
+        """
+        digest = recipe.parameters["teacher_digest"]
+        teacher = next((model for model in self._store.list() if model.digest == digest), None)
+        if teacher is None:
+            raise UnsupportedModel(
+                f"the teacher {recipe.parameters['teacher']} ({digest}) is not in the store",
+                hint="what a server answered cannot be asked again" if " at " in digest else "pull it again",
+            )
+        files = list(zip(recipe.data, data, strict=True))
+        wish = DistilWish(
+            teacher=teacher.reference,
+            student=parent.name if parent.name != teacher.name else None,
+            data=tuple(path for used, path in files if used.role == "train"),
+            text=tuple(path for used, path in files if used.role == "text"),
+            name=f"{parent.name}-made-again",
+            teacher_engine=recipe.parameters.get("teacher_engine"),  # type: ignore[arg-type]
+            settings=DistilSettings.from_parameters(dict(recipe.parameters)),
+        )
+        plan = self.plan(wish)
+        with self._store.scratch(parent) as work:
+            self._make(plan, out, work, RunState(folder=work / "run"), Unwatched())
+
+    def _make(
+        self, plan: DistilPlan, out: Path, work: Path, state: RunState, watch: Watcher
+    ) -> tuple[LoopResult, dict[str, str]]:
+        """Write the student's checkpoint to `out`, and return how its training went and what is worth telling."""
+        settings, store = plan.wish.settings, self._store
+        torch, _ = torch_libraries()
+        text = TextModel.load(store.open(plan.parent.reference).directory)
+        samples = load_samples(plan.wish.data, plan.wish.text, text, window_tokens=settings.window_tokens)
+        kept = ask_teacher(plan, samples, text, work, self._open_teacher, watch.stage)
+        with store.reading(plan.parent.reference) as files:
+            torch.manual_seed(settings.seed)
+            model = load_checkpoint(files)
+            if plan.sizes.cut:
+                student = _cut(model, samples, plan.sizes, partial(watch.stage, "cut the student"))
+            else:
+                student = model.requires_grad_(True)
+            del model
+            lessons = make_lessons(store, plan, samples, student, text, kept)
+            try:
+                result = train(
+                    student,
+                    lessons.source,
+                    lessons.loss,
+                    loop_options(settings),
+                    state=state,
+                    watch=watch.step,
+                    clock=self._clock,
+                )
+            finally:
+                lessons.close()
+            save_checkpoint(student, files, out)
+        return result, lessons.facts
+
+
+class Unwatched:
+    """A `Watcher` for callers that show nothing."""
+
+    def stage(self, name: str, done: int, total: int) -> None:
+        """See `Watcher`."""
+
+    def step(self, report: StepReport) -> None:
+        """See `Watcher`."""
+
+
+def loop_options(settings: DistilSettings) -> LoopOptions:
+    """Return how the loop is driven."""
+    return LoopOptions(learning_rate=settings.learning_rate, seed=settings.seed, precision=settings.precision)
+
+
+def _cut(teacher: Any, samples: Samples, sizes: StudentSizes, told: Told) -> Any:
+    """Return the student, cut out of its teacher by what matters on evenly spread examples, and refitted.
+
+    Where it keeps the teacher's hidden numbers it keeps the vocabulary as it is too: that was not cut, and costs most.
+    """
+    corpus, after = samples.corpus, sizes.after
+    chosen = np.unique(np.linspace(0, corpus.num_examples - 1, MEASURED_EXAMPLES).round().astype(int))
+    measure = measure_teacher(teacher, [corpus.ids[corpus.starts[i] : corpus.starts[i + 1]].tolist() for i in chosen])
+    plan = plan_student(
+        measure,
+        layers=after.sizes.layers,
+        groups=after.sizes.groups,
+        channels=after.sizes.channels,
+        hidden=after.hidden_size,
+    )
+    student = cut_student(teacher, plan)
+    student.requires_grad_(True)
+    if after.hidden_size == sizes.before.hidden_size:
+        refit(student, teacher, plan.layers, _fitting_samples(corpus), lambda stage, done: told(round(100 * done), 100))
+        freeze_vocabulary(student)
+    return student
+
+
+def _fitting_samples(corpus: Corpus) -> tuple[tuple[int, ...], ...]:
+    """Return pieces of one length from all over the corpus, examples one behind the other."""
+    length = min(FITTED_TOKENS, corpus.num_tokens)
+    starts = np.linspace(0, corpus.num_tokens - length, min(FITTED_SAMPLES, corpus.num_tokens // length)).astype(int)
+    return tuple(tuple(corpus.ids[at : at + length].tolist()) for at in starts)
+
+
+def _short_digest(facts: Mapping[str, str]) -> str:
+    return blake3(msgspec.json.encode(dict(facts), order="sorted")).hexdigest()[:24]
+
+
+def _first_loss(result: LoopResult) -> float:
+    return _mean(result.losses[: max(1, len(result.losses) // 10)])
+
+
+def _last_loss(result: LoopResult) -> float:
+    return _mean(result.losses[-max(1, len(result.losses) // 10) :])
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)

@@ -1,0 +1,142 @@
+"""What a training loop minimises when a student learns from a teacher, and where the teacher's words come from.
+
+Shapes in names: T tokens of a row, N those of them that are predicted, K tokens that the teacher told of.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ashore.engines import torch_libraries
+from ashore.errors import CorruptBlob
+from ashore.optimize.distilling.logitstore import LogitReader
+from ashore.optimize.distilling.losses import ROWS_AT_ONCE, Lesson, LossMix, lesson_loss
+from ashore.optimize.distilling.toprows import NOTHING, TopRows
+from ashore.training import Batch, Corpus, hidden_states, packed_attention
+
+
+class LessonSource(Protocol):
+    """A teacher, as the loss asks it."""
+
+    def rows(self, batch: Batch) -> TopRows:
+        """Return what the teacher expects at each target of `batch`, in order."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class StoredTeacher:
+    """What a teacher said before. It tells of every position but the first of each example."""
+
+    reader: LogitReader
+
+    def rows(self, batch: Batch) -> TopRows:
+        parts = [self.reader.rows(example) for example in batch.examples]
+        for part, length, example in zip(parts, batch.lengths, batch.examples, strict=True):
+            if len(part) != length - 1:
+                raise CorruptBlob(f"the teacher told {len(part)} rows of example {example}; expected {length - 1}")
+        return join_rows(parts)
+
+
+@dataclass(frozen=True, slots=True)
+class LiveTeacher:
+    """A teacher in this process, asked as the student goes: for text that nobody has seen before."""
+
+    model: Any
+    most: int
+    tail: float
+
+    def rows(self, batch: Batch) -> TopRows:
+        torch, _ = torch_libraries()
+        (at,) = np.nonzero(batch.targets_T)
+        ids, logprobs, rest = [], [], []
+        with torch.inference_mode(), packed_attention(self.model):
+            hidden_NH = hidden_states(self.model, batch)[torch.from_numpy(at - 1)]
+            head_VH = self.model.get_output_embeddings().weight
+            for start in range(0, len(hidden_NH), ROWS_AT_ONCE):
+                logits_nV = (hidden_NH[start : start + ROWS_AT_ONCE] @ head_VH.T).float()
+                best = torch.log_softmax(logits_nV, dim=-1).topk(min(self.most, logits_nV.shape[1]), dim=-1)
+                ids.append(best.indices)
+                logprobs.append(best.values)
+                rest.append(torch.log((1 - best.values.exp().sum(-1)).clamp_min(float(np.exp(NOTHING)))))
+        return TopRows(torch.cat(ids).numpy(), torch.cat(logprobs).numpy(), torch.cat(rest).numpy())
+
+
+def join_rows(parts: Sequence[TopRows]) -> TopRows:
+    """Return rows one behind the other, as wide as the widest."""
+    width = max(part.ids_NK.shape[1] for part in parts)
+
+    def widened(rows_NK: NDArray[Any], filler: float) -> NDArray[Any]:
+        return np.pad(rows_NK, ((0, 0), (0, width - rows_NK.shape[1])), constant_values=filler)
+
+    return TopRows(
+        np.concatenate([widened(part.ids_NK, 0) for part in parts]),
+        np.concatenate([widened(part.logprobs_NK, NOTHING) for part in parts]),
+        np.concatenate([part.rest_N for part in parts]),
+    )
+
+
+def _within(told: TopRows, num_tokens: int) -> TopRows:
+    """Return rows without tokens that the student has no place for: a teacher's table may be padded longer."""
+    known_NK = told.ids_NK < num_tokens
+    if known_NK.all():
+        return told
+    return TopRows(
+        np.where(known_NK, told.ids_NK, 0),
+        np.where(known_NK, told.logprobs_NK, NOTHING).astype(np.float32),
+        told.rest_N,
+    )
+
+
+def position_weights(corpus: Corpus, answers_T: NDArray[np.bool_], *, input_share: float) -> NDArray[np.float32]:
+    """Return how much each token of `corpus` counts in the loss; the mean over its targets is 1.
+
+    Answers are few and what the user asks for, inputs are many and carry the language: each gets its share of the
+    whole, however many there are of either. Where there is only one kind it gets all.
+
+    Args:
+        corpus: Its targets are answers and inputs.
+        answers_T: Which of its tokens are answers.
+        input_share: 0 to 1.
+    """
+    weights_T = np.zeros(corpus.num_tokens, np.float32)
+    kinds = ((corpus.targets & answers_T, 1 - input_share), (corpus.targets & ~answers_T, input_share))
+    there = [(where, share) for where, share in kinds if where.any()]
+    for where, share in there:
+        weights_T[where] = (share if len(there) == 2 else 1.0) * corpus.num_targets / where.sum()
+    return weights_T
+
+
+class DistilLoss:
+    """A `training.Loss`: how far the student is from what its teacher expects, summed over the targets of a row."""
+
+    def __init__(
+        self, teacher: LessonSource, mix: LossMix, *, corpus: Corpus | None = None, weights_T: Any = None
+    ) -> None:
+        """Make it; without `corpus` and its `weights_T` every target counts the same."""
+        self._teacher, self._mix, self._corpus, self._weights_T = teacher, mix, corpus, weights_T
+
+    def __call__(self, model: Any, batch: Batch) -> Any:
+        torch, _ = torch_libraries()
+        (at,) = np.nonzero(batch.targets_T)
+        head_VH = model.get_output_embeddings().weight
+        told = _within(self._teacher.rows(batch), len(head_VH))
+        lesson = Lesson(
+            torch.from_numpy(told.ids_NK),
+            torch.from_numpy(told.logprobs_NK),
+            torch.from_numpy(told.rest_N),
+            torch.from_numpy(batch.ids_T[at]),
+            torch.from_numpy(self._weights(batch)[at]),
+        )
+        hidden_NH = hidden_states(model, batch)[torch.from_numpy(at - 1)]
+        return lesson_loss(hidden_NH, head_VH, lesson, self._mix)
+
+    def _weights(self, batch: Batch) -> NDArray[np.float32]:
+        if self._corpus is None:
+            return np.ones(batch.num_tokens, np.float32)
+        starts = self._corpus.starts
+        return np.concatenate([self._weights_T[starts[i] : starts[i + 1]] for i in batch.examples])

@@ -1,0 +1,82 @@
+"""What is asked of distilling, what it will do, and what came out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ashore.core import EngineKind
+from ashore.optimize.distilling.settings import DistilSettings
+from ashore.optimize.distilling.sizes import StudentSizes
+from ashore.store import StoredModel, VariantRecipe
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApiSource:
+    """A teacher behind an OpenAI-compatible server."""
+
+    url: str
+    model: str
+    allow: tuple[str, ...] = ()
+    """Entries as of `[egress] allow`."""
+    key: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DistilWish:
+    """What the user asks for."""
+
+    teacher: str
+    """Name in the store, with a variant or without; with `api` only what the recipe calls it."""
+    student: str | None = None
+    """A smaller model of the store; None: it is cut out of the teacher."""
+    data: tuple[Path, ...] = ()
+    """Chat or completion JSONL."""
+    text: tuple[Path, ...] = ()
+    """Plain UTF-8 text."""
+    name: str | None = None
+    teacher_engine: EngineKind | None = None
+    api: ApiSource | None = None
+    settings: DistilSettings = field(default_factory=DistilSettings)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DistilPlan:
+    """A wish with every choice made."""
+
+    wish: DistilWish
+    name: str
+    parent: StoredModel
+    """What the student starts from: the model that was named, or the teacher."""
+    teacher: StoredModel | None
+    """None where it is behind a server."""
+    teacher_parameters: int
+    """0 where nobody knows."""
+    sizes: StudentSizes
+    num_examples: int
+    num_tokens: int
+    """Of one epoch."""
+    train_tokens: int
+    """That training will go through, about."""
+    notes: tuple[str, ...] = ()
+
+    @property
+    def share(self) -> float:
+        """Parameters of the student as a share of the teacher's; 0 where those are not known."""
+        return self.sizes.student_parameters / self.teacher_parameters if self.teacher_parameters else 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DistilReport:
+    """What was made."""
+
+    student: StoredModel
+    recipe: VariantRecipe
+    first_loss: float
+    last_loss: float
+    """Mean of the first and of the last tenth of the steps, in nats per target."""
+    tokens: int
+    seconds: float
+    logit_bytes_per_token: float
+    """Of the teacher's kept words; 0 where none were kept."""
+    resumed_at: int

@@ -1,0 +1,107 @@
+"""All that the weights of a student depend on beside models and data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Final, Literal
+
+import msgspec
+
+from ashore.errors import InvalidRequest
+from ashore.optimize.distilling.losses import LossMix
+
+Way = Literal["offline", "on_policy", "sequence"]
+"""Where the lessons come from: kept log-probabilities of given text, of the student's own answers, or answers alone."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StudentShape:
+    """What the user asks for; None keeps the teacher's."""
+
+    layers: int | None = None
+    hidden: int | None = None
+    intermediate: int | None = None
+
+    @property
+    def changes(self) -> bool:
+        return any(value is not None for value in (self.layers, self.hidden, self.intermediate))
+
+
+RANGES: Final[Mapping[str, tuple[float, float]]] = MappingProxyType({
+    "most": (1, 255), "tail": (0, 0.5), "input_share": (0, 1), "epochs": (0.001, 1_000), "max_tokens": (0, 1e15),
+    "learning_rate": (0, 1), "batch_tokens": (1, 1 << 20), "row_tokens": (1, 1 << 20), "window_tokens": (2, 1 << 17),
+    "answer_tokens": (1, 1 << 15), "draw_temperature": (0, 10),
+})  # fmt: skip
+"""What numbers may be, both ends included."""
+FLAGS: Final[Mapping[str, str]] = MappingProxyType({"most": "top"})
+"""What the command line calls them, where that is another word."""
+
+
+class DistilSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """All that the student's weights depend on beside models and data; defaults are written into its recipe."""
+
+    way: Way = "offline"
+    layers: int | None = None
+    hidden: int | None = None
+    intermediate: int | None = None
+    most: int = 64
+    """Tokens that the teacher tells of at each position, at most."""
+    tail: float = 1e-4
+    """Probability that it may leave out before that."""
+    divergence_share: float = 1.0
+    text_share: float = 0.0
+    temperature: float = 1.0
+    input_share: float = 0.3
+    """Part of the loss that is for what stands before the answers, where there are answers."""
+    epochs: float = 1.0
+    max_tokens: int = 0
+    """0: as many as `epochs` make."""
+    learning_rate: float = 5e-4
+    batch_tokens: int = 1024
+    """Of one step."""
+    row_tokens: int = 1024
+    """Most tokens of one forward pass, which memory bounds."""
+    window_tokens: int = 256
+    """Pieces that plain text is cut into, and the longest example."""
+    answer_tokens: int = 64
+    """Longest answer that is asked for or drawn."""
+    draw_temperature: float = 1.0
+    """Of the student's own answers; 0 takes the likeliest token."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    seed: int = 0
+
+    @property
+    def shape(self) -> StudentShape:
+        return StudentShape(layers=self.layers, hidden=self.hidden, intermediate=self.intermediate)
+
+    @property
+    def mix(self) -> LossMix:
+        return LossMix(divergence=self.divergence_share, text=self.text_share, temperature=self.temperature)
+
+    def check(self) -> None:
+        """Refuse values that mean nothing. Raises `InvalidRequest`, which names the option."""
+        _ = self.mix
+        for name, (low, high) in RANGES.items():
+            value = getattr(self, name)
+            if not low <= value <= high:
+                option = FLAGS.get(name, name).replace("_", "-")
+                raise InvalidRequest(f"--{option} is {value:g}; expected {low:g} to {high:g}", param=name)
+
+    def to_parameters(self) -> dict[str, str]:
+        """Return the settings as texts, for a recipe."""
+        return {name: msgspec.json.encode(getattr(self, name)).decode() for name in self.__struct_fields__}
+
+    @classmethod
+    def from_parameters(cls, parameters: dict[str, str]) -> DistilSettings:
+        """Return what `to_parameters` gave; what is not a setting is passed over.
+
+        Raises:
+            InvalidRequest: a value cannot be read.
+        """
+        known = {name: parameters[name] for name in cls.__struct_fields__ if name in parameters}
+        try:
+            return msgspec.convert({name: msgspec.json.decode(value) for name, value in known.items()}, cls)
+        except msgspec.MsgspecError as error:
+            raise InvalidRequest(f"the recipe's settings cannot be read: {error}") from error

@@ -1,0 +1,115 @@
+"""The teacher's part: it reads every example once, on the engine that serves it, and what it says is kept."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from blake3 import blake3
+
+from ashore.core import Digest
+from ashore.engines import ScoredText, ScoreText
+from ashore.errors import UnsupportedByEngine
+from ashore.evaluation import Subject, Told, untold
+from ashore.optimize.distilling.logitstore import LogitWriter, StoreKey
+from ashore.optimize.distilling.toprows import TopRows, cut_rows, top_rows
+from ashore.text import TextModel
+from ashore.training import Corpus
+
+_AT_ONCE: Final = 32
+"""Texts of one call where the engine tells the likeliest tokens only: what a kill costs at most."""
+
+
+def most_told(subject: Subject, wanted: int) -> int:
+    """Return how many tokens of a position this engine can tell of, at most `wanted`.
+
+    Raises:
+        UnsupportedByEngine: it does not score texts.
+    """
+    info = subject.info
+    if "distributions" in info.features:
+        return min(wanted, info.vocab_size)
+    if "score" in info.features and info.max_top_logprobs:
+        return min(wanted, info.max_top_logprobs)
+    raise UnsupportedByEngine(
+        f"the engine {info.kind!r} of {subject.name} does not tell how likely tokens are",
+        hint="choose another one (--teacher-engine openvino), or learn from answers alone: --sequence-level",
+    )
+
+
+def logits_key(
+    subject: Subject, teacher: Digest, corpus: Corpus, *, most: int, tail: float, tokenizer: Digest
+) -> StoreKey:
+    """Return what the log-probabilities of `corpus` by this teacher are filed under."""
+    info = subject.info
+    return StoreKey(
+        teacher=teacher,
+        engine=f"{info.version} {info.precision}",
+        tokenizer=tokenizer,
+        data=corpus_digest(corpus),
+        vocab_size=info.vocab_size,
+        num_examples=corpus.num_examples,
+        most=most_told(subject, most),
+        tail=tail,
+    )
+
+
+def corpus_digest(corpus: Corpus) -> Digest:
+    """Return a digest of all token ids and of where examples begin."""
+    digest = blake3(corpus.starts.astype("<i8").tobytes())
+    digest.update(corpus.ids.astype("<i4").tobytes())
+    return Digest(f"blake3:{digest.hexdigest()}")
+
+
+def vocabulary_digest(text: TextModel) -> Digest:
+    """Return a digest of what every token id stands for. Equal ones make two models' tokens comparable."""
+    digest = blake3()
+    for token_id in range(text.vocab_size):
+        piece = text.token_bytes(token_id)
+        digest.update(len(piece).to_bytes(4, "little") + piece)
+    return Digest(f"blake3:{digest.hexdigest()}")
+
+
+def write_logits(folder: Path, key: StoreKey, subject: Subject, corpus: Corpus, *, told: Told = untold) -> None:
+    """Let the teacher read what it has not read yet; at the end every example of `corpus` is in `folder`.
+
+    May be called again after any interruption: it goes on behind the last example that is whole on disk.
+
+    Raises:
+        Conflict, CorruptBlob, DiskFull: as `LogitWriter`. HostDied, EngineFailed: the teacher's engine.
+    """
+    with LogitWriter(folder, key) as writer:
+        told(writer.num_done, corpus.num_examples)
+        for rows in told_rows(subject, corpus, start=writer.num_done, most=key.most, tail=key.tail):
+            writer.append(rows)
+            told(writer.num_done, corpus.num_examples)
+
+
+def told_rows(subject: Subject, corpus: Corpus, *, start: int, most: int, tail: float) -> Iterator[TopRows]:
+    """Yield what the teacher expects at every position of each example from number `start` on.
+
+    Engines tell of few tokens in one call for many texts, or of all tokens for one text: short examples go the first
+    way where it is enough.
+    """
+    texts = (example_text(corpus, number) for number in range(start, corpus.num_examples))
+    if most > subject.info.max_top_logprobs:
+        for text in texts:
+            yield top_rows(subject.distributions(text), most=most, tail=tail)
+        return
+    while some := list(itertools.islice(texts, _AT_ONCE)):
+        for scored in subject.score(some, top_logprobs=most):
+            yield _rows_of(scored, tail=tail)
+
+
+def example_text(corpus: Corpus, number: int) -> ScoreText:
+    return ScoreText(corpus.ids[corpus.starts[number] : corpus.starts[number + 1]].tolist(), 1)
+
+
+def _rows_of(scored: ScoredText, *, tail: float) -> TopRows:
+    """Return the likeliest tokens of each position; the first entry of a position is the token that came."""
+    ids_NK = np.array([[one.token_id for one in row[1:]] for row in scored], np.int64)
+    logprobs_NK = np.array([[one.logprob for one in row[1:]] for row in scored], np.float32)
+    return cut_rows(ids_NK, logprobs_NK, tail=tail)
