@@ -3,10 +3,11 @@
 Run: python -m benchmarks.evaluate_rate --home HOME [--model smollm2@int8] [--items 1000] [--slices 8] [--out REPORT.md]
 
 HOME has the model in its store. The items go through `run_task` in slices, and beside each slice prompts of 512 random
-tokens, as many at once as the engine takes, go through the same host; which comes first changes from slice to slice,
-so that whatever else the machine does weighs on both. The rate of the items is the tokens that the engine computed for
-them (a beginning that choices share counts once) by the whole time that the slice took, tokenising and judging
-included. The judged figure is the median of the slices' ratios.
+tokens, which share nothing, go through the same host; which comes first changes from slice to slice, so that whatever
+else the machine does weighs on both. The prompts too are scored, at their last token alone: the engine's highest rate,
+for prompts of requests come in steps that are kept short for other streams (their rate is told once). The rate of the
+items is the tokens that the engine computed for them (a beginning that choices share counts once) by the whole time
+that the slice took, tokenising and judging included. The judged figure is the median of the slices' ratios.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ import msgspec
 from benchmarks.row import Row
 
 from ashore.bootstrap import build_store, open_subject
-from ashore.engines import EngineInfo
+from ashore.engines import EngineInfo, ScoreText
 from ashore.evaluation import Item, Subject, Task, open_task, run_task
 from ashore.settings import Home
 
@@ -60,14 +61,26 @@ def rate_of_items(subject: Subject, task: Task) -> tuple[float, float]:
 
 
 def rate_of_prompts(subject: Subject, tokens: int, seed: int) -> float:
-    """Return prompt tokens/s of random prompts that are about `tokens` together."""
-    draw = random.Random(seed)
-    size = min(PROMPT_TOKENS, subject.info.context_tokens - 1)
-    vocab = subject.info.vocab_size
-    prompts = [[draw.randrange(min(1000, vocab // 2), vocab) for _ in range(size)] for _ in range(-(-tokens // size))]
+    """Return prompt tokens/s of random texts that are about `tokens` together, scored at their last token."""
+    texts = [ScoreText(ids, len(ids) - 1) for ids in random_prompts(subject, tokens, seed)]
+    start_s = time.perf_counter()
+    subject.score(texts)
+    return sum(len(text.ids) - 1 for text in texts) / (time.perf_counter() - start_s)
+
+
+def rate_of_requests(subject: Subject, tokens: int, seed: int) -> float:
+    """Return prompt tokens/s of requests for one token each, as many at once as the engine takes."""
+    prompts = random_prompts(subject, tokens, seed)
     start_s = time.perf_counter()
     subject.generate(prompts, max_new_tokens=1, ignore_eos=True)
-    return len(prompts) * size / (time.perf_counter() - start_s)
+    return sum(map(len, prompts)) / (time.perf_counter() - start_s)
+
+
+def random_prompts(subject: Subject, tokens: int, seed: int) -> list[list[int]]:
+    """Return prompts of random tokens, about `tokens` together, no two alike."""
+    draw = random.Random(seed)
+    size, vocab = min(PROMPT_TOKENS, subject.info.context_tokens - 1), subject.info.vocab_size
+    return [[draw.randrange(min(1000, vocab // 2), vocab) for _ in range(size)] for _ in range(-(-tokens // size))]
 
 
 def measure(home: Home, model: str, *, num_items: int, rounds: int = 1, slices: int = 8) -> tuple[Row, EngineInfo]:
@@ -77,12 +90,13 @@ def measure(home: Home, model: str, *, num_items: int, rounds: int = 1, slices: 
     with open_subject(build_store(home), home, model) as subject:
         info = subject.info
         rate_of_prompts(subject, 2048, seed=0)
+        requests = rate_of_requests(subject, 8 * PROMPT_TOKENS, seed=0)
         before = subject.scored_tokens()
         run_task(subject, task.first(20))
         tokens = (subject.scored_tokens() - before) * len(task.items) // min(20, len(task.items))
         pieces = sliced(task, slices) * rounds
         for number, piece in enumerate(pieces):
-            share = max(1, tokens * len(piece.items) // len(task.items))
+            share = max(1, tokens * len(piece.items) // len(task.items) // 2)
             if number % 2:
                 prompts.append(rate_of_prompts(subject, share, seed=number + 1))
             rate, accuracy = rate_of_items(subject, piece)
@@ -100,6 +114,7 @@ def measure(home: Home, model: str, *, num_items: int, rounds: int = 1, slices: 
         aim=AIM,
         detail=f"{statistics.median(items):,.0f} against {statistics.median(prompts):,.0f} tokens/s; "
         f"ratios {', '.join(f'{ratio:.2f}' for ratio in ratios)}; "
+        f"prompts of requests {requests:,.0f} tokens/s; "
         f"accuracy {right / rounds / len(task.items):.1%}",
     )
     return row, info
