@@ -17,6 +17,7 @@ from typing import Any
 
 from ashore.engines.openvino.fourbits import FourBitLayers
 from ashore.engines.openvino.fusion import fuse_projections
+from ashore.engines.openvino.rotation import frequencies_of, set_frequencies
 from ashore.engines.openvino.runtime import import_openvino
 from ashore.engines.rounding import Rounded, RoundOrder, Told, quietly
 from ashore.errors import DiskFull, EngineFailed, UnsupportedModel
@@ -88,6 +89,7 @@ def fused_model(source: Path, weights: str, out: Path, *, told: Told = quietly) 
             read_gguf(gguf)
             told("fuse", 0.2)
             model = import_openvino().Core().read_model(str(gguf.with_name(XML)))
+            set_frequencies(model, frequencies_of(gguf))
             num_groups = fuse_projections(model)
             fused = scratch / "fused.xml"
             import_openvino().save_model(model, str(fused), compress_to_fp16=False)

@@ -1,0 +1,94 @@
+"""The frequencies by which a model turns queries and keys: taken from the GGUF file, and put into the graph exactly.
+
+OpenVINO's GGUF reader computes them from the base alone and stores them in half precision. It does not read
+`rope_freqs.weight`, by which Llama 3.1 and later (so DeepSeek-R1-Distill-Llama too) stretch their context, nor a linear
+scale; and half precision turns a token at position 1,000 by up to 0.15 radians too far, or too little.
+Source: llama.cpp's `rope_freqs` (divisors of the frequencies) and `rope.scaling.*`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ashore.engines.openvino.runtime import import_openvino
+from ashore.errors import UnsupportedModel
+
+_DEFAULT_BASE: Final = 10_000.0
+_HINT: Final = "serve this model with the llamacpp engine"
+
+
+def frequencies_of(gguf: Path) -> NDArray[np.float32]:
+    """Return the radians by which one position turns each pair of a head's numbers.
+
+    Raises:
+        UnsupportedModel: they are scaled in a way that this graph does not have (YaRN, LongRoPE).
+    """
+    from gguf import GGUFReader
+
+    reader = GGUFReader(gguf)
+    fields = {name.partition(".")[2]: field.contents() for name, field in reader.fields.items() if ".rope." in name}
+    scaling, factor = str(fields.get("rope.scaling.type", "none")), float(fields.get("rope.scaling.factor", 1.0))
+    if scaling not in ("none", "linear"):
+        raise UnsupportedModel(f"{gguf.name} scales its rotation by {scaling!r}", hint=_HINT)
+    size = int(fields.get("rope.dimension_count", 0)) or _head_size(reader)
+    base = float(fields.get("rope.freq_base", _DEFAULT_BASE))
+    frequencies = base ** (-np.arange(0, size, 2, dtype=np.float64) / size)
+    if scaling == "linear":
+        frequencies /= factor
+    for tensor in reader.tensors:
+        if tensor.name == "rope_freqs.weight":
+            frequencies /= tensor.data.astype(np.float64).ravel()
+    return frequencies.astype(np.float32)
+
+
+def set_frequencies(model: Any, frequencies: NDArray[np.float32]) -> None:
+    """Put `frequencies` into a model as the GGUF reader makes it, in single precision.
+
+    Raises:
+        UnsupportedModel: it has not the one place for them that the reader makes.
+    """
+    places = {}
+    for node in model.get_ops():
+        if node.get_type_name() in ("Sin", "Cos"):
+            for found in _constants_above(node, frequencies.size):
+                places[found.get_friendly_name()] = found
+    if len(places) != 1:
+        raise UnsupportedModel(f"{len(places)} places for {frequencies.size} frequencies in the graph", hint=_HINT)
+    [old] = places.values()
+    op = import_openvino("openvino.opset13")
+    fresh = op.constant(frequencies.reshape(list(old.get_output_shape(0))))
+    above = old.output(0)
+    for target in above.get_target_inputs():
+        reader = target.get_node()
+        if reader.get_type_name() == "Convert":
+            for behind in reader.output(0).get_target_inputs():
+                behind.replace_source_output(fresh.output(0))
+        else:
+            target.replace_source_output(fresh.output(0))
+
+
+def _constants_above(node: Any, size: int) -> list[Any]:
+    """Return the constants of `size` numbers from which a node is computed, positions aside."""
+    found, seen, above = [], set(), [node]
+    while above:
+        one = above.pop()
+        if one.get_friendly_name() in seen:
+            continue
+        seen.add(one.get_friendly_name())
+        if one.get_type_name() == "Constant":
+            if tuple(one.get_output_shape(0)) == (1, size, 1):
+                found.append(one)
+            continue
+        above += [one.input_value(at).get_node() for at in range(one.get_input_size())]
+    return found
+
+
+def _head_size(reader: Any) -> int:
+    """Return the numbers of one head where the file does not say how many of them turn."""
+    fields = {name.partition(".")[2]: field.contents() for name, field in reader.fields.items()}
+    known = int(fields.get("attention.key_length", 0))
+    return known or int(fields["embedding_length"]) // int(fields["attention.head_count"])
