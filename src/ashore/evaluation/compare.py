@@ -34,8 +34,8 @@ def compare(before: Report, after: Report, divergences: Mapping[str, Divergence]
             continue
         try:
             changes[task.task] = accuracy_change(done[task.task], task)
-        except InvalidRequest:
-            skipped[task.task] = "other items"
+        except InvalidRequest as error:
+            skipped[task.task] = error.message
     return Comparison(
         against=before.model,
         conditions=before.conditions,

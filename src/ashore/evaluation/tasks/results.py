@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 import msgspec
 import numpy as np
 
+from ashore.errors import InvalidRequest
 from ashore.evaluation.statistics import Difference, Estimate, mean, mean_difference
 
 BINS = 10
@@ -80,10 +81,17 @@ def result_of(task: str, kind: str, style: str, digest: str, items: Sequence[Ite
 
 
 def accuracy_change(before: TaskResult, after: TaskResult) -> Difference:
-    """Return how the score changed on the same items. Raises `InvalidRequest` where they are not the same."""
+    """Return how the score changed on the same items.
+
+    Raises:
+        InvalidRequest: they are not the same.
+    """
     lines = [item.line for item in before.items]
     if before.digest != after.digest or lines != [item.line for item in after.items]:
-        return mean_difference([item.score for item in before.items], [])
+        raise InvalidRequest(
+            f"{before.num_items} items of {before.task} against {after.num_items} others cannot be compared",
+            hint="evaluate both models with the same task file and --limit",
+        )
     return mean_difference([item.score for item in before.items], [item.score for item in after.items])
 
 
