@@ -50,7 +50,7 @@ def distill(
     epochs: float = 1.0,
     max_tokens: int = 0,
     learning_rate: float = 5e-4,
-    batch_tokens: int = 1024,
+    batch_tokens: int = 512,
     window_tokens: int = 256,
     seed: int = 0,
     dry_run: Flag = False,

@@ -59,7 +59,7 @@ class DistilSettings(msgspec.Struct, frozen=True, kw_only=True):
     max_tokens: int = 0
     """0: as many as `epochs` make."""
     learning_rate: float = 5e-4
-    batch_tokens: int = 1024
+    batch_tokens: int = 512
     """Of one step."""
     row_tokens: int = 1024
     """Most tokens of one forward pass, which memory bounds."""
