@@ -23,6 +23,7 @@ from ashore.evaluation.perplexity import perplexity
 from ashore.evaluation.ports import Subject
 from ashore.evaluation.speed import measure_speed
 from ashore.evaluation.tasks import Runner, Task, run_task
+from ashore.evaluation.windows import WINDOW_TOKENS
 from ashore.planning import read_inventory
 
 _SECRET: Final = re.compile("key|token|secret|password", re.IGNORECASE)
@@ -84,9 +85,12 @@ def evaluate(
     if not names and not speed:
         raise InvalidRequest("there is nothing to judge by", hint="give --text FILE or --task NAME")
     base = None
+    # Only what was seen through the same windows can be compared, so the shorter context decides.
+    contexts = [one.subject.info.context_tokens for one in (candidate, against) if one is not None]
+    window = min(WINDOW_TOKENS, *(context - 1 for context in contexts))
     if against is not None:
-        base = _judge(against, texts, tasks, speed=speed, runner=runner, clock=clock, told=told)
-    report = _judge(candidate, texts, tasks, speed=speed, runner=runner, clock=clock, told=told)
+        base = _judge(against, texts, tasks, window=window, speed=speed, runner=runner, clock=clock, told=told)
+    report = _judge(candidate, texts, tasks, window=window, speed=speed, runner=runner, clock=clock, told=told)
     if base is None or against is None:
         return report, None
     found, refused = {}, {}
@@ -108,6 +112,7 @@ def _judge(
     texts: Sequence[NamedText],
     tasks: Sequence[Task | HarnessTask],
     *,
+    window: int,
     speed: bool,
     runner: Runner | None,
     clock: Clock,
@@ -123,7 +128,7 @@ def _judge(
         TextResult(
             text=text.name,
             digest=f"sha256:{hashlib.sha256(text.text.encode()).hexdigest()}",
-            perplexity=perplexity(subject, [text.text], told=stage(text.name)),
+            perplexity=perplexity(subject, [text.text], window=window, told=stage(text.name)),
         )
         for text in texts
     )

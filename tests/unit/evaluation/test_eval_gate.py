@@ -207,6 +207,18 @@ def test_other_tokens_are_compared_by_tasks_alone(tmp_path: Path, report: Report
     assert set(compare(base, unlike).not_compared) == {"rain.txt"}
 
 
+def test_the_shorter_context_decides_where_two_are_compared(tmp_path: Path) -> None:
+    long, short = "fake:random?context=2048", "fake:random?context=128"
+    with local_subject(tmp_path, long) as subject, local_subject(tmp_path, short) as parent:
+        found, base = evaluate(
+            candidate(subject), against=candidate(parent), texts=[TEXT], speed=False, clock=ManualClock()
+        )
+    assert base is not None and found.comparison is not None
+    assert found.texts[0].perplexity.window_tokens == base.texts[0].perplexity.window_tokens == 127
+    assert found.comparison.perplexity_increase["rain.txt"].value == 0
+    assert found.comparison.not_compared == {}
+
+
 def test_pages_need_nothing_from_elsewhere(report: Report) -> None:
     reports = [report, msgspec.structs.replace(report, model=Judged(name="<b>$x", digest="", weight_bytes=9))]
     png = comparison_png(reports)
