@@ -21,13 +21,15 @@ from ashore.settings import Home, Settings
 
 if TYPE_CHECKING:
     from ashore.cache import CachePolicy
+    from ashore.deployment import Listening
     from ashore.engines import ModelFiles, Rounded, Rounder, Samples
     from ashore.evaluation import Subject
     from ashore.optimize import Maker, Quantiser, QuantizePlan, Rebuilder
     from ashore.optimize.distilling import Distiller
     from ashore.optimize.pruning import Pruner
     from ashore.planning import Inventory, ModelFacts, ModelPlan, Plan, Tuned, Wish
-    from ashore.privacy import Privacy
+    from ashore.privacy import Privacy, PrivacyPolicy
+    from ashore.releases import ReleaseKeeper, Workshop
     from ashore.sealing import KeyInMemory, KeyKeeper
     from ashore.serving import RedisLink
     from ashore.spec import AuditSpec, CacheSpec, RedisSpec
@@ -487,6 +489,41 @@ def open_subject(
     engine = EngineOptions(kind=kind, max_sequences=16, threads=threads, extra=dict(options))
     with open_hosted(files, engine, log=log) as subject:
         yield subject
+
+
+def build_workshop(
+    store: Callable[[], ModelStore],
+    *,
+    privacy: Callable[[], PrivacyPolicy],
+    kept: Callable[[], CachePolicy],
+) -> Workshop:
+    """Return what knows how a model would be served as a release.
+
+    Args:
+        store: Gives the store when it is first needed.
+        privacy: Gives the masking policy of ashore.toml.
+        kept: Gives what may be kept.
+    """
+    from ashore.releases import digest_of_value
+    from ashore.workshop import StoreWorkshop
+
+    def policies(alias: str) -> dict[str, str]:
+        allowed = kept()
+        route = allowed.routes.get(alias, allowed.default)
+        return {"masking": digest_of_value(privacy()), "cache": digest_of_value((route, allowed.max_temperature))}
+
+    return StoreWorkshop(store, policies)
+
+
+def release_keeper(
+    settings: Settings, database: Database, recorder: Recorder, store: ModelStore, listening: Listening
+) -> ReleaseKeeper:
+    """Return what the supervisor asks and tells about releases."""
+    from ashore.access import Acts
+    from ashore.releases import ReleaseKeeper
+
+    workshop = build_workshop(lambda: store, privacy=lambda: listening.privacy, kept=lambda: listening.cache)
+    return ReleaseKeeper(Acts(database, recorder, SystemClock()), workshop)
 
 
 def gather_facts(store: ModelStore, wishes: Iterable[Wish]) -> dict[str, ModelFacts]:

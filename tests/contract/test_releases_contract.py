@@ -58,7 +58,8 @@ class House:
             )
             for one in models
         )
-        plan = self.keeper.adopt(Plan(models=plans, inventory=Inventory(cores=2, memory_bytes=0)), replaced=replaced)
+        plan = self.keeper.propose(Plan(models=plans, inventory=Inventory(cores=2, memory_bytes=0)), replaced=replaced)
+        self.keeper.adopt(plan)
         return {model.alias: model.release for model in plan.models}
 
     def make(self, model: str = "fake:random", **more: str) -> str:

@@ -30,6 +30,7 @@ from ashore.api.http.admin.access import make_access_desk
 from ashore.api.issuers import IssuerKeys
 from ashore.api.keys import Keys
 from ashore.api.recording import LogRecorder
+from ashore.api.releasing import release_desk
 from ashore.core import Recorder, SystemClock
 from ashore.engines import Grammar
 from ashore.errors import AshoreError
@@ -174,6 +175,7 @@ async def serve(
     )
     where = topology.listens(index)
     sock = listen(where.http)
+    releases = await release_desk(topology, serving, keys.database, fittings.watch, clock=clock, recorder=recorder)
     app = HttpApp(
         serving,
         authenticator,
@@ -192,6 +194,7 @@ async def serve(
         privacy=fittings.privacy,
         budget_office=office_of(topology, opened, recorder),
         audit=audit_desk(topology, recorder),
+        releases=releases,
     )
     loop = asyncio.get_running_loop()
     loop.set_default_executor(ThreadPoolExecutor(ASIDE_THREADS, thread_name_prefix="aside"))

@@ -22,6 +22,7 @@ from ashore.bootstrap import (
     key_keeper,
     open_model_files,
     open_state,
+    release_keeper,
     sealing_notes,
     supervisor_recorder,
 )
@@ -45,6 +46,7 @@ from ashore.planning import Plan, read_inventory
 from ashore.processes import Caller, ControlServer, Holder, HomeLock, Supervisor, check_port
 from ashore.settings import Settings
 from ashore.spec import Spec
+from ashore.state import EpochWatch
 
 app = cyclopts.App(name="up", help="Serve models on this machine until Ctrl-C.")
 
@@ -145,6 +147,8 @@ def _serve(request: Request, spec: Spec, settings: Settings, listening: Listenin
             supervisor.signals(),
         ):
             store = build_store(home, settings, recorder, keeper=keeper)
+            state = open_state(settings)
+            epochs = EpochWatch(state).start()
             deployment = Deployment(
                 home=home,
                 settings=settings,
@@ -154,6 +158,7 @@ def _serve(request: Request, spec: Spec, settings: Settings, listening: Listenin
                 clock=clock,
                 say=_say,
                 recorder=recorder,
+                releases=(release_keeper(settings, state, recorder, store, listening), epochs),
             )
             control = ControlServer(home.control_socket, supervisor, partial(_answer, deployment, request))
             try:
@@ -168,6 +173,8 @@ def _serve(request: Request, spec: Spec, settings: Settings, listening: Listenin
                 _say("stopping")
                 supervisor.stop_all()
                 control.close()
+                epochs.close()
+                state.close()
         if held is not None:
             held.close()
         _say("stopped")

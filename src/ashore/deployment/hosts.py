@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 GREETING_S: Final = 1.0
 """Longest wait inside one look at a host that loads; Ctrl-C waits as long."""
 PROBE_S: Final = 0.2
+GLANCE_S: Final = 0.03
+"""Longest wait for a greeting while the supervisor has other things to look after."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,9 +111,10 @@ class Hosts:
         for replica in running.replicas:
             self._supervisor.stop(replica.child)
 
-    def retire(self, running: Running) -> None:
-        """Stop the hosts of one model once they are idle, or when their time to drain is over."""
-        deadline_s = self._clock.monotonic_s() + self._settings.drain_timeout_s
+    def retire(self, running: Running, *, patience_s: float | None = None) -> None:
+        """Stop the hosts of one model once they are idle, or when `patience_s` is over; default: as on a stop."""
+        patience_s = self._settings.drain_timeout_s if patience_s is None else patience_s
+        deadline_s = self._clock.monotonic_s() + patience_s
         self._retiring += [_Retiring(replica, deadline_s) for replica in running.replicas]
 
     def look_after_retiring(self) -> None:
@@ -121,6 +124,21 @@ class Hosts:
             if host.idle_looks >= 2 or self._clock.monotonic_s() > host.deadline_s:
                 self._retiring.remove(host)
                 self._supervisor.stop(host.replica.child)
+
+    def greeted(self, running: Running) -> EngineInfo | None:
+        """Return what the hosts of a model say of themselves, None until all of them have loaded. Waits for nothing.
+
+        Raises:
+            AshoreError: one could not load its model (the host's own error).
+        """
+        info = None
+        for replica in running.replicas:
+            if not replica.socket.exists():
+                return None
+            info = asyncio.run(_greeting(replica.socket, GLANCE_S))
+            if info is None:
+                return None
+        return info
 
     def wait(self, running: Running, deadline_s: float) -> EngineInfo | None:
         """Wait until every host of a model has greeted; None when a stop was asked for.
@@ -151,11 +169,11 @@ def slug(alias: str) -> str:
     return re.sub(r"[^A-Za-z0-9._-]+", "_", alias)[:60]
 
 
-async def _greeting(socket: Path) -> EngineInfo | None:
+async def _greeting(socket: Path, patience_s: float = GREETING_S) -> EngineInfo | None:
     """Return what the host says of itself; None while it is not there yet or still loading."""
     client = HostClient(socket)
     try:
-        await client.connect(GREETING_S)
+        await client.connect(patience_s)
         return client.info
     except (NotReady, HostDied):
         return None

@@ -14,6 +14,7 @@ from ashore.access import make_internal_token
 from ashore.core import Clock, MemoryRecorder, Recorder
 from ashore.deployment.acts import loaded_act, reload_act
 from ashore.deployment.children import api_child, check_alive, jobs_child, valkey_child, worker_name
+from ashore.deployment.hosting import LOOK_EVERY_S, Epochs, Hosting
 from ashore.deployment.hosts import Hosts, Running
 from ashore.deployment.listening import Listening, worker_listen
 from ashore.deployment.topology import BOARD, topology_of
@@ -22,6 +23,7 @@ from ashore.engines import EngineInfo
 from ashore.errors import AshoreError, NotReady
 from ashore.planning import Change, ModelPlan, Plan, compare
 from ashore.processes import Supervisor, get_from
+from ashore.releases import ReleaseKeeper
 from ashore.serving import AdmissionLimits, make_board, write_topology
 from ashore.settings import Home, Settings
 
@@ -45,6 +47,7 @@ class Deployment:
         clock: Clock,
         say: Callable[[str], None],
         recorder: Recorder | None = None,
+        releases: tuple[ReleaseKeeper, Epochs] | None = None,
     ) -> None:
         """Make it; nothing is started.
 
@@ -57,6 +60,8 @@ class Deployment:
             clock: Names and deadlines.
             say: Told what happens.
             recorder: Told what an auditor must know; default: nobody.
+            releases: The releases in the state, and what tells when they have changed; default: the plan alone decides
+                what answers.
         """
         self._home = home
         self._settings = settings
@@ -69,6 +74,19 @@ class Deployment:
         self._running: dict[str, Running] = {}
         self._plan: Plan | None = None
         self._hosts = Hosts(home=home, settings=settings, supervisor=supervisor, clock=clock)
+        self._keeper, self._hosting = None if releases is None else releases[0], None
+        if releases is not None:
+            self._hosting = Hosting(
+                hosts=self._hosts,
+                supervisor=supervisor,
+                keeper=releases[0],
+                epochs=releases[1],
+                open_files=open_files,
+                clock=clock,
+                say=say,
+                publish=self._publish,
+                loaded=lambda running, info: self._recorder.record(loaded_act(running, info)),
+            )
         self._edge: EdgeKeeper | None = None
         if listening.has_edge:
             self._edge = EdgeKeeper(
@@ -102,9 +120,11 @@ class Deployment:
             CorruptBlob: a model's files are not what was stored; nothing was started.
         """
         self._clear_run_folder()
-        opened = [(model, self._open_files(model)) for model in plan.models]
+        opened = self._open(plan)
         for model, files in opened:
             self._running[model.alias] = self._hosts.start(model, files)
+        if self._hosting is not None:
+            self._hosting.take(self._running.values())
         self._plan = plan
         make_internal_token(self._home.internal_token)
         self._write_topology()
@@ -117,6 +137,30 @@ class Deployment:
         if self._edge is not None:
             self._edge.start(self._listening.edge)
         self._supervisor.add(jobs_child(listening=self._listening, home=self._home, settings=self._settings))
+        if self._hosting is not None:
+            self._supervisor.call_every(LOOK_EVERY_S, self._hosting.look)
+
+    def _open(self, plan: Plan) -> list[tuple[ModelPlan, ModelFiles]]:
+        """Return what is to answer for each alias, with its files.
+
+        Where the files of a release that was promoted are not what they were, or gone, what ashore.toml names answers.
+        """
+        if self._keeper is None:
+            return [(model, self._open_files(model)) for model in plan.models]
+        opened = []
+        proposed = self._keeper.propose(plan)
+        for asked, model in zip(plan.models, proposed.models, strict=True):
+            try:
+                opened.append((model, self._open_files(model)))
+            except AshoreError as fault:
+                if (asked.reference, asked.adapters) == (model.reference, model.adapters):
+                    raise
+                self._say(f"release {model.release} cannot be opened, {asked.reference} answers: {fault.message}")
+                alone = dataclasses.replace(plan, models=(asked,))
+                instead = self._keeper.propose(alone, replaced=(asked.alias,)).models[0]
+                opened.append((instead, self._open_files(instead)))
+        self._keeper.adopt(dataclasses.replace(plan, models=tuple(model for model, _ in opened)))
+        return opened
 
     def wait_ready(self, *, told: Callable[[str, EngineInfo, float], None] = lambda alias, info, took_s: None) -> None:
         """Return when every host has loaded its model and the API answers; or when a stop was asked for.
@@ -158,7 +202,9 @@ class Deployment:
         """
         changes = compare(self.plan, plan)
         fresh: dict[str, Running] = {}
-        models = {model.alias: model for model in plan.models}
+        replaced = [change.alias for change in changes if change.kind in ("add", "replace")]
+        proposed = plan if self._keeper is None else self._keeper.propose(plan, replaced=replaced)
+        models = {model.alias: model for model in proposed.models}
         try:
             for change in changes:
                 if change.kind in ("add", "replace"):
@@ -177,13 +223,15 @@ class Deployment:
             self._recorder.record(reload_act(changes, fault))
             raise
         self._recorder.record(reload_act(changes, None))
+        if self._hosting is not None:
+            self._running = {running.plan.alias: running for running in self._hosting.primaries}
         gone = [self._running[c.alias] for c in changes if c.kind in ("remove", "replace")]
-        kept = {
-            c.alias: dataclasses.replace(self._running[c.alias], plan=models[c.alias])
-            for c in changes
-            if c.kind == "keep"
-        }
+        kept = {c.alias: self._running[c.alias] for c in changes if c.kind == "keep"}
         self._running = {model.alias: (fresh | kept)[model.alias] for model in plan.models}
+        if self._keeper is not None:
+            self._keeper.adopt(dataclasses.replace(plan, models=tuple(one.plan for one in self._running.values())))
+        if self._hosting is not None:
+            self._hosting.take(self._running.values())
         self._plan = plan
         self._listening = dataclasses.replace(
             self._listening,
@@ -192,9 +240,7 @@ class Deployment:
             edge=listening.edge,
             privacy=listening.privacy,
         )
-        self._write_topology()
-        for index in range(self._listening.http.workers):
-            self._supervisor.send(worker_name(index), signal.SIGHUP)
+        self._publish()
         self._wait_switched()
         for running in gone:
             self._hosts.retire(running)
@@ -207,9 +253,20 @@ class Deployment:
         workers = tuple(worker_name(index) for index in range(self._listening.http.workers))
         return (*workers, EDGE) if self._edge is not None else workers
 
+    def _publish(self) -> None:
+        """Tell the API workers what runs."""
+        self._write_topology()
+        for index in range(self._listening.http.workers):
+            self._supervisor.send(worker_name(index), signal.SIGHUP)
+
     def _write_topology(self) -> None:
+        hosting = self._hosting
         topology = topology_of(
-            self._running.values(), listening=self._listening, home=self._home, settings=self._settings
+            self._running.values() if hosting is None else hosting.primaries,
+            () if hosting is None else hosting.beside,
+            listening=self._listening,
+            home=self._home,
+            settings=self._settings,
         )
         write_topology(topology, self._home.topology)
 

@@ -19,25 +19,14 @@ MAX_DEADLINE_S: Final = 3600.0
 """Longest deadline that a client may ask for, unless the operator's default is longer."""
 
 
-def topology_of(running: Iterable[Running], *, listening: Listening, home: Home, settings: Settings) -> Topology:
-    """Return what the API workers are to know of what runs."""
+def topology_of(
+    running: Iterable[Running], beside: Iterable[Running] = (), *, listening: Listening, home: Home, settings: Settings
+) -> Topology:
+    """Return what the API workers are to know of what runs: one release for each alias, and others `beside` them."""
     workers = tuple(worker_listen(listening, home, index) for index in range(listening.http.workers))
     return Topology(
-        models=tuple(
-            ServedModel(
-                alias=one.plan.alias,
-                release=one.plan.release,
-                kind=one.plan.options.kind,
-                sockets=tuple(str(replica.socket) for replica in one.replicas),
-                text_dir="" if one.plan.options.kind == "fake" else one.files.directory,
-                adapters=tuple(name for name, _ in one.plan.adapters),
-                embedder=one.plan.embedder,
-                slot=one.slot,
-                created_s=one.created_s,
-                content=one.content,
-            )
-            for one in running
-        ),
+        models=tuple(_served(one) for one in running),
+        beside=tuple(_served(one) for one in beside),
         http=workers[0].http,
         grpc=workers[0].grpc,
         workers=workers,
@@ -86,5 +75,22 @@ def topology_of(running: Iterable[Running], *, listening: Listening, home: Home,
         ),
         internal_token_file=str(home.internal_token),
         first_key_file=str(home.first_key),
+        home=str(home.root),
         drain_timeout_s=settings.drain_timeout_s,
+    )
+
+
+def _served(one: Running) -> ServedModel:
+    plan = one.plan
+    return ServedModel(
+        alias=plan.alias,
+        release=plan.release,
+        kind=plan.options.kind,
+        sockets=tuple(str(replica.socket) for replica in one.replicas),
+        text_dir="" if plan.options.kind == "fake" else one.files.directory,
+        adapters=tuple(name for name, _ in plan.adapters),
+        embedder=plan.embedder,
+        slot=one.slot,
+        created_s=one.created_s,
+        content=one.content,
     )

@@ -26,6 +26,7 @@ from ashore.releases.model import (
 from ashore.releases.moves import By, Way
 from ashore.releases.office import ReleaseOffice, Standing
 from ashore.releases.ports import Described, EvaluationGate, GateVerdict, NoGate, ReleaseWish, Workshop
+from ashore.releases.routes import AliasRoute, Shadowing, routes_of
 from ashore.releases.rules import MOVES, choose
 from ashore.releases.sql import ALIASES_EPOCH, load_book
 
@@ -37,6 +38,7 @@ __all__ = [
     "WARM",
     "WHOLE",
     "Alias",
+    "AliasRoute",
     "Book",
     "By",
     "Course",
@@ -53,6 +55,7 @@ __all__ = [
     "ReleaseOffice",
     "ReleaseState",
     "ReleaseWish",
+    "Shadowing",
     "Standing",
     "Sticky",
     "Wanted",
@@ -63,5 +66,6 @@ __all__ = [
     "digest_of_value",
     "engine_digest",
     "load_book",
+    "routes_of",
     "spec_content",
 ]

@@ -30,44 +30,54 @@ class ReleaseKeeper:
         self._acts = acts
         self._workshop = workshop
 
-    def adopt(self, plan: Plan, *, replaced: Collection[str] = ()) -> Plan:
-        """Return the plan with what is to answer for each alias now.
+    def propose(self, plan: Plan, *, replaced: Collection[str] = ()) -> Plan:
+        """Return the plan with what is to answer for each alias now. Changes nothing.
 
         An alias that nobody knows gets a release of what the plan says, and so does one for which ashore.toml says
         something else than the last time, or that is in `replaced`. For every other the release stands that was
-        promoted last, whatever ashore.toml says: a restart undoes no promotion. May be called twice.
+        promoted last, whatever ashore.toml says: a restart undoes no promotion.
         """
-        with self._acts.write(SYSTEM, "release:adopt", "deployment") as desk:
+        with self._acts.look(SYSTEM) as desk:
             book = sql.load_book(desk.connection)
-            by = By(actor="system", now_s=desk.now_s, why="ashore.toml")
-            models = []
-            for model in plan.models:
-                alias = book.aliases.get(model.alias)
-                asked = spec_content(model)
-                if alias is not None and alias.spec_content == asked and model.alias not in replaced:
-                    models.append(self._standing_plan(book, alias.releases, model, asked))
+        models = []
+        for model in plan.models:
+            alias, asked = book.aliases.get(model.alias), spec_content(model)
+            if alias is not None and alias.spec_content == asked and model.alias not in replaced:
+                models.append(self._standing_plan(book, alias.releases, model, asked))
+            else:
+                models.append(replace(model, release=next_name(model.alias, book.releases)))
+        return replace(plan, models=tuple(models))
+
+    def adopt(self, plan: Plan, *, why: str = "ashore.toml") -> None:
+        """Have every release of a proposed plan answer for its alias that does not do so yet. May be called twice."""
+        with self._acts.look(SYSTEM) as desk:
+            known = sql.load_book(desk.connection).releases
+        fresh = [model for model in plan.models if model.release not in known]
+        if not fresh:
+            return
+        described = {model.release: self._workshop.describe_plan(model) for model in fresh}
+        with self._acts.write(SYSTEM, "release:adopt", "deployment") as desk:
+            by = By(actor="system", now_s=desk.now_s, why=why)
+            for model in fresh:
+                book = sql.load_book(desk.connection)
+                if model.release in book.releases:  # another machine was first
                     continue
-                name = next_name(model.alias, book.releases)
-                planned = replace(model, release=name)
-                described = self._workshop.describe_plan(planned)
+                made = described[model.release]
                 release = Release(
-                    name=name,
+                    name=model.release,
                     alias=model.alias,
-                    plan=planned,
-                    parts=described.parts,
-                    content=content_of_parts(described.parts),
-                    needed_bytes=described.needed_bytes,
+                    plan=model,
+                    parts=made.parts,
+                    content=content_of_parts(made.parts),
+                    needed_bytes=made.needed_bytes,
                     gate="not asked: ashore.toml",
                     created_s=desk.now_s,
                     created_by="system",
                 )
-                moved = moves.adopt(book, release, by, spec_content=asked)
+                moved = moves.adopt(book, release, by, spec_content=spec_content(model))
                 sql.insert_release(desk.connection, release, moved.courses[-1])
                 sql.write_moved(desk.connection, moved)
-                desk.detail[name] = model.reference
-                book = sql.load_book(desk.connection)
-                models.append(planned)
-            return replace(plan, models=tuple(models))
+                desk.detail[model.release] = model.reference
 
     def _standing_plan(self, book: Book, releases: tuple[str, ...], model: ModelPlan, asked: str) -> ModelPlan:
         """Return the plan of the release that answers. Where it is the one of ashore.toml, memory is planned anew."""

@@ -13,7 +13,7 @@ from typing import TypeVar
 from ashore.access import Principal
 from ashore.core import Clock
 from ashore.engines import Grammar, ScoreText
-from ashore.errors import AshoreError, DeadlineExceeded, Preempted
+from ashore.errors import AshoreError, DeadlineExceeded, HostDied, Preempted
 from ashore.metrics import Metrics
 from ashore.serving.admission import Background, background_of, cost_of, preempted
 from ashore.serving.answer import Answer
@@ -110,6 +110,7 @@ class FreshAnswers:
             admitted_at = self._clock.monotonic_s()
             self._metrics.observe("ashore_stage_seconds", admitted_at - encoded_at, "admit")
             try:
+                self._check_answers(model, request.model)
                 scores = await self._score(model, request, prompt.ids, deadline_at)
                 yield Started(
                     model=request.model,
@@ -144,6 +145,20 @@ class FreshAnswers:
             raise
         finally:
             reservation.release()
+
+    def _check_answers(self, model: LoadedModel, name: str) -> None:
+        """Return when a model is still the one to answer, now that its turn has come.
+
+        Raises:
+            HostDied: the name leads elsewhere by now, or no host of this release is there and another one's is.
+        """
+        lead = self._roster.known(name)
+        if lead is None or (len(lead.models) == 1 and lead.standby is None and lead.leads_to(model)):
+            return
+        if not lead.leads_to(model) and lead.first.replicas.ready and not lead.first.gate.is_full:
+            raise HostDied(f"{name} is answered by {lead.first.served.release} by now", hint="it goes there by itself")
+        if not model.replicas.ready and any(one.replicas.ready for one in lead.all_models):
+            raise HostDied(f"no host of {model.served.release} is there", hint="another release answers meanwhile")
 
     async def most_tokens(self, model: LoadedModel, request: GenerationRequest) -> int:
         """Return how many tokens prompt and answers have at most."""

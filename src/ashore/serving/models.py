@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
-
-import msgspec
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 
 from ashore.core import did_you_mean
 from ashore.engines import EngineInfo, EngineKind
@@ -78,27 +76,7 @@ class LoadedModel:
         )
 
 
-def by_name(models: Mapping[str, LoadedModel]) -> dict[str, LoadedModel]:
-    """Return the models by every name that clients may use: `chat`, and `chat:legal` for its adapter `legal`.
-
-    A model and its adapters share replicas and admission. Kept answers are by alias, so that each has its own.
-    """
-    names = dict(models)
-    for alias, model in models.items():
-        for adapter in model.served.adapters:
-            served = msgspec.structs.replace(model.served, alias=f"{alias}:{adapter}", adapter=adapter, adapters=())
-            names[served.alias] = replace(model, served=served)
-    return names
-
-
-def find_model(models: Mapping[str, LoadedModel], alias: str) -> LoadedModel:
-    """Return the model behind `alias`.
-
-    Raises:
-        UnknownModel: there is none; the hint offers the nearest names.
-    """
-    found = models.get(alias)
-    if found is None:
-        shown = alias if len(alias) <= 100 else alias[:100] + "…"
-        raise UnknownModel(f"no model is called {shown!r} here", hint=did_you_mean(shown, models), param="model")
-    return found
+def not_found(alias: str, known: Iterable[str]) -> UnknownModel:
+    """Return the error for a name that nobody answers under; its hint offers the nearest ones."""
+    shown = alias if len(alias) <= 100 else alias[:100] + "…"
+    return UnknownModel(f"no model is called {shown!r} here", hint=did_you_mean(shown, known), param="model")

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 
 from ashore.engines import EngineStats
 from ashore.metrics import Metrics
+from ashore.releases import AliasRoute
 from ashore.serving.admission import Gate, Reason, capacity_for
 from ashore.serving.board import Board
 from ashore.serving.concurrency import ConcurrencyLimit
-from ashore.serving.models import LoadedModel, ModelCard, by_name, find_model
+from ashore.serving.leads import Lead, make_leads
+from ashore.serving.models import LoadedModel, ModelCard, not_found
 from ashore.serving.ports import ServedText
 from ashore.serving.recommended import recommendations
 from ashore.serving.replicas import ReplicaFactory, ReplicaSet
@@ -50,37 +52,65 @@ class Roster:
         self._make_replica = make_replica
         self._load_text = load_text
         self._board = board
-        self._models: dict[str, LoadedModel] = {}
-        self._names: dict[str, LoadedModel] = {}
-        """The same, and their adapters."""
+        self._models: dict[tuple[str, str], LoadedModel] = {}
+        """By alias and release."""
+        self._routes: Mapping[str, AliasRoute] = {}
+        self._leads: dict[str, Lead] = {}
+        """By every name that clients may use."""
         self._retiring: set[asyncio.Task[None]] = set()
         self.generation = 0
-        """Grows with every topology that was taken."""
+        """Grows whenever a name leads elsewhere, and with every topology that was taken."""
 
     @property
     def topology(self) -> Topology:
         return self._topology
 
-    def find(self, name: str) -> LoadedModel:
-        """Return the model or adapter of this name.
+    def lead(self, name: str) -> Lead:
+        """Return where a name leads.
 
         Raises:
-            UnknownModel: there is none; the nearest names are offered.
+            UnknownModel: nowhere; the nearest names are offered.
         """
-        return find_model(self._names, name)
+        found = self._leads.get(name)
+        if found is None:
+            raise not_found(name, self._leads)
+        return found
+
+    def known(self, name: str) -> Lead | None:
+        """Return where a name leads, None where it is unknown."""
+        return self._leads.get(name)
+
+    def release(self, alias: str, name: str) -> LoadedModel | None:
+        """Return a release that has hosts here, None where it has none."""
+        return self._models.get((alias, name))
+
+    @property
+    def routes(self) -> Mapping[str, AliasRoute]:
+        return self._routes
 
     @property
     def is_full(self) -> bool:
-        """Whether every model's queue is."""
-        return all(model.gate.is_full for model in self._models.values())
-
-    def known(self, name: str) -> LoadedModel | None:
-        """Return the model or adapter of this name, None where there is none."""
-        return self._names.get(name)
+        """Whether the queue behind every name is."""
+        return all(lead.first.gate.is_full for lead in self._leads.values())
 
     def cards(self) -> list[ModelCard]:
-        """Return a card for every alias, sorted."""
-        return [self._names[alias].card() for alias in sorted(self._names)]
+        """Return a card for every name, sorted."""
+        return [self._leads[name].first.card() for name in sorted(self._leads)]
+
+    def take_routes(self, routes: Mapping[str, AliasRoute]) -> None:
+        """Lead every alias where the state says, from the next request on. What has begun ends where it is.
+
+        A release that was not ready yet is left out until it is.
+        """
+        self._routes = routes
+        self._lead()
+
+    def _lead(self) -> None:
+        primary = {served.alias: served.release for served in self._topology.models}
+        leads = make_leads(self._models, {a: r for a, r in primary.items() if (a, r) in self._models}, self._routes)
+        if {name: one.shape for name, one in leads.items()} != {name: one.shape for name, one in self._leads.items()}:
+            self.generation += 1
+        self._leads = leads
 
     async def apply(self, topology: Topology) -> None:
         """Serve what `topology` says from now on.
@@ -89,18 +119,20 @@ class Roster:
         there.
         """
         self._topology = topology
-        kept: dict[str, LoadedModel] = {}
-        for served in topology.models:
-            old = self._models.get(served.alias)
-            if old is not None and old.served.release == served.release and old.served.text_dir == served.text_dir:
+        kept: dict[tuple[str, str], LoadedModel] = {}
+        for served in (*topology.models, *topology.beside):
+            key = served.alias, served.release
+            old = self._models.get(key)
+            if old is not None and old.served.text_dir == served.text_dir:
                 old.served = served
-                kept[served.alias] = old
+                kept[key] = old
             else:
-                kept[served.alias] = await self._load(served)
-        gone = [m for alias, m in self._models.items() if kept.get(alias) is not m]
+                kept[key] = await self._load(served)
+        gone = [model for key, model in self._models.items() if kept.get(key) is not model]
         if self._models:
-            await self._wait_connected([m for alias, m in kept.items() if self._models.get(alias) is not m])
-        self._models, self._names = kept, by_name(kept)
+            await self._wait_connected([model for key, model in kept.items() if self._models.get(key) is not model])
+        self._models = kept
+        self._lead()
         self.generation += 1
         for model in kept.values():
             if model.replicas.sockets != model.served.sockets:
@@ -132,8 +164,8 @@ class Roster:
     async def host_stats(self) -> dict[tuple[str, str], EngineStats]:
         """Ask every live host for its counters, by (alias, replica). One that is too slow is left out."""
         asked = [
-            ((alias, str(at)), replica.stats())
-            for alias, model in self._models.items()
+            ((self._label(model), str(at)), replica.stats())
+            for model in self._models.values()
             for at, replica in enumerate(model.replicas.live)
         ]
         answers = await asyncio.gather(
@@ -146,12 +178,18 @@ class Roster:
         metrics.set("ashore_loop_busy_share", self._limit.pulse.busy)
         metrics.set("ashore_loop_lag_seconds", self._limit.pulse.lag_s)
         metrics.set("ashore_running_limit", self._limit.limit)
-        for alias, model in self._models.items():
-            load = model.gate.load
+        for model in self._models.values():
+            load, alias = model.gate.load, self._label(model)
             metrics.set("ashore_running_sequences", load.running, alias)
             metrics.set("ashore_waiting_sequences", load.waiting, alias)
             metrics.set("ashore_tokens_in_flight", load.tokens, alias)
             metrics.set("ashore_replicas_ready", len(model.replicas.live), alias)
+
+    def _label(self, model: LoadedModel) -> str:
+        """Return what the metrics call a model: its alias, or its release where another one answers for the alias."""
+        lead = self._leads.get(model.served.alias)
+        answers = lead is not None and lead.first.served.release == model.served.release
+        return model.served.alias if answers else model.served.release
 
     def drain(self) -> None:
         """Let no gate take anything new."""
@@ -180,8 +218,8 @@ class Roster:
             limit=self._limit,
             refused=partial(self._refused, served.alias),
         )
-        alias = served.alias
-        replicas = ReplicaSet(alias, served.sockets, self._make_replica, lambda: self._changed(alias))
+        key = served.alias, served.release
+        replicas = ReplicaSet(served.alias, served.sockets, self._make_replica, lambda: self._changed(key))
         replicas.start()
         return LoadedModel(
             served=served,
@@ -191,10 +229,11 @@ class Roster:
             recommended=recommendations(text.sampling_defaults),
         )
 
-    def _changed(self, alias: str) -> None:
-        model = self._models.get(alias)
+    def _changed(self, key: tuple[str, str]) -> None:
+        model = self._models.get(key)
         if model is not None:
             self._resize(model)
+            self._lead()  # it may be what an alias waited for
 
     def _resize(self, model: LoadedModel) -> None:
         ability = model.replicas.ability

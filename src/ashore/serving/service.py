@@ -7,7 +7,7 @@ authorise -> find the model -> tools -> check what the engine can do -> mask -> 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TypeVar
 
@@ -20,6 +20,7 @@ from ashore.core import Clock, RequestId
 from ashore.engines import EngineStats, Grammar
 from ashore.errors import AshoreError, DeadlineExceeded, Overloaded
 from ashore.metrics import Metrics
+from ashore.releases import AliasRoute
 from ashore.serving.admission import Cost, background_of
 from ashore.serving.answers import AnswerRecorder, ask_of, no_cache, replay
 from ashore.serving.board import Board
@@ -34,7 +35,7 @@ from ashore.serving.orders import check_features
 from ashore.serving.prompt import INLINE_CHARS, num_chars, prompt_ids
 from ashore.serving.recommended import with_recommended
 from ashore.serving.recording import Told, Watch, prompt_bytes
-from ashore.serving.replicas import ReplicaFactory
+from ashore.serving.replicas import ReplicaFactory, died
 from ashore.serving.roster import Roster, TextLoader
 from ashore.serving.scoring import check_scores
 from ashore.serving.tools import prepare_tools
@@ -42,6 +43,8 @@ from ashore.serving.topology import Topology
 
 _T = TypeVar("_T")
 
+MOST_RELEASES = 3
+"""Releases that a request may be sent to in turn, while none has answered and each gives way to another."""
 DEADLINE_GRACE_S = 0.05
 """A generation notices its own deadline, and says so in better words, before whoever shares it does."""
 
@@ -129,9 +132,9 @@ class ServingService:
         Raises:
             Overloaded: it is.
         """
-        model = self._roster.known(alias)
-        if model is not None:
-            model.gate.check_queue()
+        lead = self._roster.known(alias)
+        if lead is not None:
+            lead.first.gate.check_queue()
 
     def _turn_away(self, model: LoadedModel) -> None:
         """Refuse early what would be refused anyway, while there is no processor time to spend on it."""
@@ -151,6 +154,10 @@ class ServingService:
         """
         self._cache.apply(topology.cache)
         await self._roster.apply(topology)
+
+    def take_routes(self, routes: Mapping[str, AliasRoute]) -> None:
+        """Lead every alias where the state says, from the next request on. What has begun ends where it is."""
+        self._roster.take_routes(routes)
 
     def models(self, principal: Principal | None = None) -> list[ModelCard]:
         """Return a card for every alias, sorted; for a principal, those that it may ask. Ours see all of them."""
@@ -176,41 +183,29 @@ class ServingService:
             AshoreError: before `Started` when the request cannot be served; later when the answer broke off.
         """
         arrived_at = self._clock.monotonic_s()
-        auditor = self._guards.auditor
-        auditor.check()
+        self._guards.auditor.check()
         watch = self._watch(
             request.request_id, request.model, principal, prompt_bytes(request), arrival=request.arrival
         )
         self._enter()
         try:
             self._authorise(principal, request.model)
-            model = self._roster.find(request.model)
-            watch.release = model.served.release
-            self._turn_away(model)
-            request = with_recommended(prepare_tools(request, model.text), model.recommended, model.info)
-            check_features(request, model.info)
-            check_scores(request, model.served)
-            masked = await self._mask(model, request, principal)
-            request, watch.masked, outward = masked.request, masked.counts, masked.outward
-            question = self._cache.question(
-                ask_of(request, model.served, principal, holds_personal_data=masked.found),
-            )
-            events = self._events(model, request, question, principal, arrived_at)
-            try:
-                async for event in events:
-                    for told in (event,) if outward is None else outward.take(event):
-                        watch.hear(told)
-                        if isinstance(told, Started):
-                            if auditor.strict:
-                                await watch.began()
-                            told = self._with_standing(told, principal)
-                            if told.good_until_s:
-                                told = replace(told, receipt=watch.receipt)
-                        elif auditor.strict and isinstance(told, Usage):
-                            await watch.ended()
-                        yield told
-            finally:
-                await events.aclose()
+            model, tried = self._roster.lead(request.model).pick(principal, request), 1
+            while True:
+                watch.release = model.served.release
+                events = self._answer(model, request, principal, watch, arrived_at)
+                try:
+                    async for event in events:
+                        tried = MOST_RELEASES
+                        yield event
+                    break
+                except AshoreError as fault:
+                    other = self._elsewhere(model, request, principal) if died(fault) else None
+                    if other is None or tried >= MOST_RELEASES:
+                        raise
+                    model, tried = other, tried + 1
+                finally:
+                    await events.aclose()
             watch.outcome = "answered"
         except AshoreError as fault:
             watch.failed(fault)
@@ -218,6 +213,43 @@ class ServingService:
         finally:
             self._exit()
             watch.note()
+
+    def _elsewhere(self, model: LoadedModel, request: GenerationRequest, principal: Principal) -> LoadedModel | None:
+        """Return another release that answers for the alias by now, None where there is none."""
+        lead = self._roster.known(request.model)
+        other = None if lead is None else lead.pick(principal, request)
+        return None if other is None or other.served.release == model.served.release else other
+
+    async def _answer(
+        self, model: LoadedModel, request: GenerationRequest, principal: Principal, watch: Watch, arrived_at: float
+    ) -> AsyncGenerator[ServingEvent, None]:
+        """Yield what one release answers, as the client is told it."""
+        auditor = self._guards.auditor
+        self._turn_away(model)
+        request = with_recommended(prepare_tools(request, model.text), model.recommended, model.info)
+        check_features(request, model.info)
+        check_scores(request, model.served)
+        masked = await self._mask(model, request, principal)
+        request, watch.masked, outward = masked.request, masked.counts, masked.outward
+        question = self._cache.question(
+            ask_of(request, model.served, principal, holds_personal_data=masked.found),
+        )
+        events = self._events(model, request, question, principal, arrived_at)
+        try:
+            async for event in events:
+                for told in (event,) if outward is None else outward.take(event):
+                    watch.hear(told)
+                    if isinstance(told, Started):
+                        if auditor.strict:
+                            await watch.began()
+                        told = self._with_standing(told, principal)
+                        if told.good_until_s:
+                            told = replace(told, receipt=watch.receipt)
+                    elif auditor.strict and isinstance(told, Usage):
+                        await watch.ended()
+                    yield told
+        finally:
+            await events.aclose()
 
     def _watch(
         self, request_id: RequestId, alias: str, principal: Principal, prompt: bytes, *, arrival: Arrival
@@ -357,7 +389,7 @@ class ServingService:
         self._enter()
         try:
             self._authorise(principal, model)
-            found = self._roster.find(model)
+            found = self._roster.lead(model).pick(principal)
             self._turn_away(found)
             info = found.info
             watch.release = found.served.release
@@ -409,7 +441,7 @@ class ServingService:
             AshoreError: the request could not be served.
         """
         self._authorise(principal, request.model)
-        model = self._roster.find(request.model)
+        model = self._roster.lead(request.model).pick(principal, request)
         request = prepare_tools(request, model.text)
         masked = await self._mask(model, request, principal)
         num_tokens = len(await prompt_ids(masked.request, model.text, model.info))

@@ -147,6 +147,9 @@ class Topology(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """Everything an API worker needs to know."""
 
     models: tuple[ServedModel, ...] = ()
+    """One for each alias: what answers unless the state leads the alias elsewhere."""
+    beside: tuple[ServedModel, ...] = ()
+    """Other releases of these aliases that have hosts: candidates, and what stands by."""
     http: HttpListen = HttpListen()
     grpc: GrpcListen | None = None
     """None: no gRPC."""
@@ -173,6 +176,8 @@ class Topology(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """File with the token of the job worker; empty: nobody acts for somebody else."""
     first_key_file: str = ""
     """File with the first key; empty: requests need no key (tests and load generators only)."""
+    home: str = ""
+    """Folder with the store and everything else of this installation; empty: there is none (tests)."""
     drain_timeout_s: float = 30.0
     shared_prefix_cache: bool = False
     """True lets tenants share blocks of the prefix cache."""

@@ -39,6 +39,7 @@ from ashore.serving import Limits, ServingService
 
 if TYPE_CHECKING:
     from ashore.api.http.admin.access import AccessDesk
+    from ashore.api.releasing import ReleaseDesk
 
 log = logging.getLogger("ashore.http")
 
@@ -77,6 +78,7 @@ class HttpApp:
         privacy: PrivacyDesk | None = None,
         budget_office: BudgetOffice | None = None,
         audit: AuditService | None = None,
+        releases: ReleaseDesk | None = None,
     ) -> None:
         self.serving: Final = serving
         self.metrics: Final = metrics
@@ -94,6 +96,8 @@ class HttpApp:
         self.privacy: Final = privacy
         self.budget_office: Final = budget_office
         self.audit: Final = audit
+        self.releases: Final = releases
+        """Where aliases are moved; None where nothing keeps them."""
         self.counted_jobs: set[tuple[str, str]] = set()
         """Kinds and states of jobs that the metrics have shown."""
         self._on_behalf = on_behalf

@@ -6,6 +6,7 @@ from ashore.api.http import jobs, operate
 from ashore.api.http.admin import audit, privacy
 from ashore.api.http.admin.accessroutes import ACCESS_ROUTES
 from ashore.api.http.admin.budgetroutes import BUDGET_ROUTES
+from ashore.api.http.admin.releaseroutes import RELEASE_ROUTES
 from ashore.api.http.anthropic import handlers as anthropic
 from ashore.api.http.anthropic.types import CountOut, CountRequest, MessageOut, MessagesRequest
 from ashore.api.http.jobs import JobList, JobOut
@@ -156,6 +157,7 @@ ROUTES: tuple[Route, ...] = (
         response=privacy.PolicyOut,
     ),
     *BUDGET_ROUTES,
+    *RELEASE_ROUTES,
     Route(
         method="GET", path="/admin/v1/audit/records", guard="admin", action="audit:search", handler=audit.records,
         tag="Administration", summary="Find records of the audit, newest first", response=audit.RecordList,

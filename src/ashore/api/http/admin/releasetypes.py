@@ -1,0 +1,184 @@
+"""What the admin routes of releases take and give. Shares are percent; times are seconds, or since the Unix epoch."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import msgspec
+
+Name = Annotated[str, msgspec.Meta(max_length=200)]
+Why = Annotated[str, msgspec.Meta(max_length=300)]
+Percent = Annotated[float, msgspec.Meta(gt=0, le=100)]
+Seconds = Annotated[int, msgspec.Meta(ge=0, le=31_536_000)]
+Version = Annotated[int, msgspec.Meta(ge=0)] | None
+MAX_ITEMS = 64
+
+
+class ReleaseIn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A release to make."""
+
+    model: Annotated[str, msgspec.Meta(min_length=1, max_length=500)]
+    """Name in the store, `smollm2@int4`."""
+    alias: Name
+    name: Name = ""
+    """Empty: the alias and the next number."""
+    engine: Name = ""
+    """Empty: what suits the model."""
+    options: Annotated[dict[str, str | int | float | bool], msgspec.Meta(max_length=MAX_ITEMS)] = {}
+    adapters: Annotated[dict[str, str], msgspec.Meta(max_length=MAX_ITEMS)] = {}
+    """Folder of each, by name."""
+    replicas: Annotated[int, msgspec.Meta(ge=0, le=64)] = 0
+    """0: as many as what is live has."""
+    override: Why = ""
+    """Why it is made although its evaluation failed."""
+
+
+class ShadowIn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How a release is shadowed."""
+
+    share_percent: Percent = 10.0
+    """Of the live requests, copied."""
+    automatic: bool = True
+    """Whether it ends by itself where it is found worse."""
+    cold_standby: bool = False
+    why: Why = ""
+    version: Version = None
+    """Of the alias as the operator saw it."""
+
+
+class CanaryIn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How a release becomes a canary, or how much of one it is."""
+
+    share_percent: Percent = 5.0
+    steps_percent: Annotated[list[Percent], msgspec.Meta(max_length=MAX_ITEMS)] = []
+    """Shares that follow."""
+    every_s: Seconds = 0
+    then_promote: bool = False
+    """Whether it goes live after the last step, once it is found no worse."""
+    automatic: bool = True
+    why: Why = ""
+    version: Version = None
+
+
+class PromoteIn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How a release goes live."""
+
+    standby_s: Seconds = 3600
+    """How long the one before stays warm; 0: not at all."""
+    cold_standby: bool = False
+    """Where there is no memory for two: what is live ends first, and requests wait."""
+    automatic: bool = True
+    """Whether it is taken back by itself while the one before is warm."""
+    why: Why = ""
+    version: Version = None
+
+
+class RollbackIn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How far back an alias goes."""
+
+    to: Name = ""
+    """An earlier release; empty: the candidate ends, or the standby answers."""
+    cold_standby: bool = False
+    why: Why = ""
+    version: Version = None
+
+
+class RetireIn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Why a release ends."""
+
+    why: Why = ""
+
+
+class AliasIn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Where an alias is to lead."""
+
+    weights_percent: Annotated[dict[str, Percent], msgspec.Meta(max_length=MAX_ITEMS)]
+    sticky: Literal["conversation", "key"] | None = None
+    why: Why = ""
+    version: Version = None
+
+
+class ReleaseOut(msgspec.Struct, frozen=True, kw_only=True):
+    """A release and where it stands."""
+
+    name: str
+    alias: str
+    model: str
+    engine: str
+    replicas: int
+    state: str
+    goal: str | None
+    share_percent: float
+    steps_percent: list[float]
+    until: int | None
+    """When its time is over or its next step is due."""
+    since: int
+    why: str
+    automatic: bool
+    weights_percent: dict[str, float]
+    """By alias: how much of it this release answers."""
+    needed_bytes: int
+    gate: str
+    content: str
+    parts: dict[str, str]
+    options: dict[str, str | int | float | bool]
+    adapters: dict[str, str]
+    created_at: int
+    created_by: str
+
+
+class ReleaseList(msgspec.Struct, frozen=True):
+    """Answer of `GET /admin/v1/releases`."""
+
+    items: list[ReleaseOut]
+
+
+class AliasOut(msgspec.Struct, frozen=True, kw_only=True):
+    """An alias."""
+
+    name: str
+    weights_percent: dict[str, float]
+    sticky: str
+    version: int
+    changed_at: int
+    changed_by: str
+
+
+class AliasList(msgspec.Struct, frozen=True):
+    """Answer of `GET /admin/v1/aliases`."""
+
+    items: list[AliasOut]
+
+
+class AliasStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """Answer of `GET /admin/v1/aliases/{alias}/status`."""
+
+    alias: AliasOut
+    releases: list[ReleaseOut]
+    """Those that have hosts, or are getting them."""
+
+
+class AliasRemoved(msgspec.Struct, frozen=True, kw_only=True):
+    """Answer of `DELETE /admin/v1/aliases/{alias}`."""
+
+    name: str
+    removed: bool = True
+
+
+class EventOut(msgspec.Struct, frozen=True, kw_only=True):
+    """One step in the history of an alias."""
+
+    at: float
+    alias: str
+    release: str
+    verb: str
+    state: str
+    actor: str
+    why: str
+    evidence: dict[str, str | int | float]
+
+
+class EventList(msgspec.Struct, frozen=True):
+    """Answer of `GET /admin/v1/aliases/{alias}/history`, the newest first."""
+
+    items: list[EventOut]

@@ -1,0 +1,113 @@
+"""Releases in one worker: aliases lead where the state says, and administrators move them."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, TypeVar
+
+from ashore.access import Acts
+from ashore.bootstrap import build_store, build_workshop
+from ashore.core import Clock, Recorder
+from ashore.errors import AshoreError
+from ashore.releases import ALIASES_EPOCH, AliasRoute, EvaluationGate, ReleaseOffice, load_book, routes_of
+from ashore.serving import ServingService, Topology
+from ashore.settings import Home
+from ashore.state import Database, EpochWatch
+
+if TYPE_CHECKING:
+    from ashore.store import ModelStore
+
+IN_FORCE_S: Final = 0.2
+"""Within this time other processes know of a change (`EpochWatch`)."""
+
+T = TypeVar("T")
+log = logging.getLogger("ashore.worker")
+
+
+class RouteKeeper:
+    """Has the request path lead every alias where the state says, from the moment that the epoch moves."""
+
+    def __init__(self, serving: ServingService, database: Database) -> None:
+        self._serving = serving
+        self._database = database
+
+    async def start(self, watch: EpochWatch | None) -> None:
+        """Read where the aliases lead, and read again whenever that changes.
+
+        Raises:
+            AshoreError: the state cannot be read.
+        """
+        if watch is not None:
+            loop = asyncio.get_running_loop()
+
+            def changed(kind: str, value: int) -> None:
+                """Runs on the thread of the watch."""
+                if kind != ALIASES_EPOCH:
+                    return
+                try:
+                    loop.call_soon_threadsafe(self._serving.take_routes, self._read())
+                except AshoreError as fault:
+                    log.error("aliases lead where they did: %s (%s)", fault.message, fault.hint)
+
+            watch.on_change(changed)
+        await self.refresh()
+
+    async def refresh(self) -> None:
+        """Read now. A worker that changed something itself need not wait for the watch."""
+        self._serving.take_routes(await asyncio.to_thread(self._read))
+
+    def _read(self) -> Mapping[str, AliasRoute]:
+        with self._database.read() as connection:
+            return routes_of(load_book(connection))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReleaseDesk:
+    """The use cases of releases, and what this worker knows of their effect."""
+
+    office: ReleaseOffice
+    routes: RouteKeeper
+    alone: bool = True
+    """Whether this is the only worker."""
+
+    async def look(self, work: Callable[[], T]) -> T:
+        """Ask the state, on a thread."""
+        return await asyncio.to_thread(work)
+
+    async def change(self, work: Callable[[], T]) -> T:
+        """Change the state, on a thread; return when every worker of this machine goes by it."""
+        done = await asyncio.to_thread(work)
+        await self.routes.refresh()
+        if not self.alone:
+            await asyncio.sleep(IN_FORCE_S)
+        return done
+
+
+async def release_desk(
+    topology: Topology,
+    serving: ServingService,
+    database: Database | None,
+    watch: EpochWatch | None,
+    *,
+    clock: Clock,
+    recorder: Recorder,
+    gate: Callable[[Callable[[], ModelStore]], EvaluationGate | None] = lambda store: None,
+) -> ReleaseDesk | None:
+    """Return where administrators move releases, with the aliases in force; None where there is no state or no home.
+
+    Raises:
+        AshoreError: the state cannot be read.
+    """
+    if database is None or not topology.home:
+        return None
+    store = cache(lambda: build_store(Home(root=Path(topology.home))))
+    workshop = build_workshop(store, privacy=lambda: topology.privacy, kept=lambda: topology.cache)
+    routes = RouteKeeper(serving, database)
+    await routes.start(watch)
+    office = ReleaseOffice(Acts(database, recorder, clock), workshop, gate(store))
+    return ReleaseDesk(office=office, routes=routes, alone=len(topology.workers) < 2 and not topology.state.url)

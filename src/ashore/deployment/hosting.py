@@ -1,0 +1,259 @@
+"""The hosts of every release of this machine, brought to stand as the releases do in the state."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, Literal, Protocol
+
+from ashore.core import Clock
+from ashore.deployment.children import START_ATTEMPTS
+from ashore.deployment.hosts import Hosts, Running
+from ashore.deployment.rollouts import Asked, Hosted, Step, next_steps
+from ashore.engines import EngineInfo
+from ashore.errors import AshoreError
+from ashore.planning import ModelPlan
+from ashore.processes import Supervisor, set_idle
+from ashore.releases import ALIASES_EPOCH, ReleaseKeeper, Wanted
+
+if TYPE_CHECKING:
+    from ashore.engines import ModelFiles
+
+LOOK_EVERY_S: Final = 0.1
+"""Between two looks at the epoch and at hosts that load. A look without news reads one number."""
+STREAM_PATIENCE_S: Final = 3600.0
+"""Longest that an answer of a release which was replaced may go on; as long as a deadline may be."""
+MOST_LOG_CHARS: Final = 1500
+
+log = logging.getLogger("ashore.deployment")
+
+
+class Epochs(Protocol):
+    """Knows how often a kind of thing has changed."""
+
+    def get(self, kind: str) -> int:
+        """Return the epoch as last seen. No I/O."""
+        ...
+
+
+@dataclass(slots=True, kw_only=True)
+class _Hosting:
+    running: Running
+    phase: Literal["loading", "ready", "ending"]
+    restarts: int
+    """Of all its hosts, when it came into its state."""
+    state: str = ""
+    idle: frozenset[int] = frozenset()
+    """Processes that were put into the idle class."""
+
+
+class Hosting:
+    """Knows which releases have hosts here. Called from the supervisor's thread."""
+
+    def __init__(
+        self,
+        *,
+        hosts: Hosts,
+        supervisor: Supervisor,
+        keeper: ReleaseKeeper,
+        epochs: Epochs,
+        open_files: Callable[[ModelPlan], ModelFiles],
+        clock: Clock,
+        say: Callable[[str], None],
+        publish: Callable[[], None],
+        loaded: Callable[[Running, EngineInfo], None],
+    ) -> None:
+        """Make it.
+
+        Args:
+            hosts: Starts and ends them.
+            supervisor: Knows how they do.
+            keeper: The releases in the state.
+            epochs: Tells when those have changed.
+            open_files: Gives the files of a planned model, checked.
+            clock: For deadlines.
+            say: Told what happens.
+            publish: Tells the API workers which releases have hosts.
+            loaded: Told of each release that has loaded.
+        """
+        self._hosts = hosts
+        self._supervisor = supervisor
+        self._keeper = keeper
+        self._epochs = epochs
+        self._open_files = open_files
+        self._clock = clock
+        self._say = say
+        self._publish = publish
+        self._loaded = loaded
+        self._hosting: dict[str, _Hosting] = {}
+        self._primary: dict[str, Running] = {}
+        self._wanted: tuple[Wanted, ...] = ()
+        self._seen = -1
+
+    def take(self, primaries: Iterable[Running]) -> None:
+        """Take over the hosts that were started for a plan; those of earlier plans have been seen to."""
+        for running in self._primary.values():
+            self._hosting.pop(running.plan.release, None)
+        self._primary = {running.plan.alias: running for running in primaries}
+        for running in self._primary.values():
+            hosting = _Hosting(running=running, phase="ready", restarts=self._restarts(running))
+            self._hosting[running.plan.release] = hosting
+        self._seen = -1
+
+    @property
+    def primaries(self) -> tuple[Running, ...]:
+        """What answers for each alias unless the state leads elsewhere."""
+        return tuple(self._primary.values())
+
+    @property
+    def beside(self) -> tuple[Running, ...]:
+        """The other releases that have loaded."""
+        first = {running.plan.release for running in self._primary.values()}
+        return tuple(one.running for name, one in self._hosting.items() if one.phase == "ready" and name not in first)
+
+    def look(self) -> None:
+        """Do what there is to do now. Called every `LOOK_EVERY_S`."""
+        try:
+            epoch = self._epochs.get(ALIASES_EPOCH)
+            if epoch != self._seen:
+                self._wanted = self._keeper.wanted(self._primary)
+                self._seen = epoch
+                self._note_states()
+            self._look_at_loading()
+            asked = [
+                Asked(release=one.plan.release, alias=one.plan.alias, state=one.course.state, cold=one.course.cold)
+                for one in self._wanted
+            ]
+            for step in next_steps(asked, self._as_seen(), load_attempts=START_ATTEMPTS):
+                self._do(step)
+            self._forget_ended()
+            self._set_classes()
+        except AshoreError as fault:
+            log.error("releases stay as they are for now: %s (%s)", fault.message, fault.hint)
+
+    # --- what is there
+
+    def _as_seen(self) -> dict[str, Hosted]:
+        seen = {}
+        for name, one in self._hosting.items():
+            children = [replica.child for replica in one.running.replicas]
+            seen[name] = Hosted(
+                release=name,
+                alias=one.running.plan.alias,
+                phase=one.phase,
+                restarts=self._restarts(one.running) - one.restarts,
+                given_up=any(self._supervisor.state(child) == "given-up" for child in children),
+            )
+        return seen
+
+    def _restarts(self, running: Running) -> int:
+        return sum(self._supervisor.restarts(replica.child) for replica in running.replicas)
+
+    def _note_states(self) -> None:
+        """Count falls from when a release came into its state: what it did as a candidate is over."""
+        for one in self._wanted:
+            here = self._hosting.get(one.plan.release)
+            if here is not None and here.state != one.course.state:
+                here.state = one.course.state
+                if here.phase == "ready":
+                    here.restarts = self._restarts(here.running)
+
+    def _look_at_loading(self) -> None:
+        for name, one in self._hosting.items():
+            if one.phase != "loading":
+                continue
+            try:
+                info = self._hosts.greeted(one.running)
+            except AshoreError as fault:
+                log.warning("%s: %s", name, fault.message)  # it ends, and the supervisor sees that
+                continue
+            if info is not None:
+                one.phase, one.restarts = "ready", self._restarts(one.running)
+                self._say(f"release {name} is loaded: {info.version}, {info.precision}")
+                self._loaded(one.running, info)
+                self._publish()
+
+    def _forget_ended(self) -> None:
+        """Forget what has ended. Where that stood in the topology, another release of its alias takes the place."""
+        for name, one in list(self._hosting.items()):
+            states = [self._supervisor.state(replica.child) for replica in one.running.replicas]
+            if one.phase == "ending" and all(state in ("stopped", "given-up") for state in states):
+                del self._hosting[name]
+        for alias, running in list(self._primary.items()):
+            heir = self._heir(alias) if running.plan.release not in self._hosting else None
+            if heir is not None:
+                self._primary[alias] = heir
+                self._publish()
+
+    # --- what is done
+
+    def _do(self, step: Step) -> None:
+        match step.do:
+            case "start":
+                self._start(next(one.plan for one in self._wanted if one.plan.release == step.release))
+            case "end":
+                self._end(step.release)
+            case "make-room":
+                self._say(f"release {step.release} ends to make room; requests wait")
+                self._hosting[step.release].phase = "ending"
+                self._hosts.stop(self._hosting[step.release].running)
+            case "fell":
+                self._fell(step.release, step.why)
+            case "warmed":
+                self._keeper.warmed(step.release)
+
+    def _start(self, plan: ModelPlan) -> None:
+        self._say(f"loading release {plan.release}: {plan.reference}")
+        try:
+            running = self._hosts.start(plan, self._open_files(plan))
+        except AshoreError as fault:
+            self._say(f"release {plan.release} cannot be opened: {fault.message}")
+            self._keeper.fell(plan.release, f"{fault.code}: {fault.message}"[:300], {"hint": fault.hint})
+            self._wanted = tuple(one for one in self._wanted if one.plan.release != plan.release)
+            return
+        self._hosting[plan.release] = _Hosting(running=running, phase="loading", restarts=0)
+
+    def _end(self, release: str) -> None:
+        """End hosts that nobody wants any more; what they answer for the clients may go on."""
+        one = self._hosting[release]
+        alias = one.running.plan.alias
+        if self._primary[alias].plan.release == release:
+            heir = self._heir(alias)
+            if heir is None:
+                return  # nothing else could answer yet
+            self._primary[alias] = heir
+        self._say(f"release {release} ends once its answers have")
+        one.phase = "ending"
+        self._publish()
+        self._hosts.retire(one.running, patience_s=STREAM_PATIENCE_S)
+
+    def _heir(self, alias: str) -> Running | None:
+        """Return a release that may stand in the topology for an alias."""
+        for state in ("live", "canary", "standby"):
+            for one in self._wanted:
+                here = self._hosting.get(one.plan.release)
+                if one.plan.alias == alias and one.course.state == state and here and here.phase == "ready":
+                    return here.running
+        return None
+
+    def _fell(self, release: str, why: str) -> None:
+        one = self._hosting[release]
+        evidence: dict[str, str | int | float] = {"restarts": self._restarts(one.running) - one.restarts}
+        for replica in one.running.replicas:
+            evidence[replica.child] = str(self._supervisor.failure_of(replica.child).message)[-MOST_LOG_CHARS:]
+        self._say(f"release {release}: {why}")
+        self._keeper.fell(release, why, evidence)
+        one.restarts = self._restarts(one.running)  # where it has to stay, it is counted anew
+
+    def _set_classes(self) -> None:
+        """Let the hosts of a shadow work with what the others leave."""
+        for one in self._hosting.values():
+            pids = {self._supervisor.pid(replica.child) for replica in one.running.replicas}
+            found = frozenset(pid for pid in pids if pid is not None)
+            wanted = found if one.state == "shadow" and one.phase == "ready" else frozenset[int]()
+            for pid in (one.idle - wanted) & found:
+                set_idle(pid, False)
+            for pid in wanted - one.idle:
+                set_idle(pid, True)
+            one.idle = wanted

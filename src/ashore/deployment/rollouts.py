@@ -1,0 +1,96 @@
+"""What follows for the hosts of this machine from the releases as they stand. Pure: `Rollouts` decides, others act."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from ashore.releases import ReleaseState
+
+CRASHES_OF_LIVE: Final = 3
+"""So often a live release may fall, with another one warm, before it is taken back."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hosted:
+    """A release that has hosts here, as the supervisor sees it."""
+
+    release: str
+    alias: str
+    phase: Literal["loading", "ready", "ending"]
+    restarts: int = 0
+    """Since they were ready; while they load, since they were started."""
+    given_up: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """A release that is to have hosts here, as the state says."""
+
+    release: str
+    alias: str
+    state: ReleaseState
+    cold: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """One thing to do now."""
+
+    do: Literal["start", "end", "make-room", "fell", "warmed"]
+    release: str
+    why: str = ""
+
+
+def next_steps(asked: Collection[Asked], hosted: Mapping[str, Hosted], *, load_attempts: int) -> tuple[Step, ...]:
+    """Return what to do now, so that hosts come to stand as the state asks.
+
+    Args:
+        asked: Releases that are to have hosts.
+        hosted: Releases that have them, by name, those that end too.
+        load_attempts: Falls while loading after which a release is given up.
+    """
+    steps = []
+    wanted = {one.release for one in asked}
+    making_room = {one.alias for one in asked if one.state == "warming" and one.cold}
+    for name, running in hosted.items():
+        if name not in wanted and running.phase != "ending":
+            steps.append(Step(do="end", release=name))
+    for one in asked:
+        here = hosted.get(one.release)
+        if here is None:
+            before = _in_the_way(one, asked, hosted) if one.state == "warming" and one.cold else []
+            if before:
+                steps += [Step(do="make-room", release=h.release) for h in before if h.phase != "ending"]
+            elif one.state == "warming" or one.alias not in making_room:
+                steps.append(Step(do="start", release=one.release))
+            continue
+        if here.phase == "ending":
+            continue
+        if why := _fell(one, here, load_attempts):
+            steps.append(Step(do="fell", release=one.release, why=why))
+        elif here.phase == "ready" and one.state == "warming":
+            steps.append(Step(do="warmed", release=one.release))
+    return tuple(steps)
+
+
+def _in_the_way(one: Asked, asked: Collection[Asked], hosted: Mapping[str, Hosted]) -> list[Hosted]:
+    """Return the hosts of what is live or stands by for the same alias, whose memory a cold start waits for."""
+    others = {other.release for other in asked if other.alias == one.alias and other.release != one.release}
+    return [here for here in hosted.values() if here.release in others]
+
+
+def _fell(one: Asked, here: Hosted, load_attempts: int) -> str:
+    """Return why a release is to be taken back; empty: it does well, or its hosts are started again."""
+    if here.phase == "loading":
+        if here.given_up or here.restarts >= load_attempts:
+            return "its hosts cannot load"
+        return ""
+    if here.given_up:
+        return "its hosts fall again and again"
+    if one.state in ("shadow", "canary", "warming") and here.restarts:
+        return "a host fell"
+    if one.state == "live" and here.restarts >= CRASHES_OF_LIVE:
+        return f"hosts fell {here.restarts} times"
+    return ""

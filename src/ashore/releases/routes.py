@@ -1,0 +1,53 @@
+"""Where each alias leads now, as the request path wants to know it. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from ashore.releases.model import Book, Sticky
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shadowing:
+    """A release that sees copies of live requests."""
+
+    release: str
+    share: int
+    """Thousandths of the requests."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AliasRoute:
+    """Where one alias leads."""
+
+    weights: tuple[tuple[str, int], ...]
+    """Releases that answer, in thousandths."""
+    sticky: Sticky = "conversation"
+    standby: str = ""
+    """The release that answers while no host of the others does; empty: there is none."""
+    shadow: Shadowing | None = None
+    watched: tuple[str, str] | None = None
+    """A candidate that answers and what it is measured against: a canary and what is live."""
+
+
+def routes_of(book: Book) -> Mapping[str, AliasRoute]:
+    """Return where every alias leads."""
+    routes = {}
+    for alias in book.aliases.values():
+        standby = book.standby_of(alias.name)
+        candidate = book.candidate_of(alias.name)
+        shadow = watched = None
+        if candidate is not None and candidate.state == "shadow":
+            shadow = Shadowing(release=candidate.release, share=candidate.share)
+        live = next((c.release for c in book.live_of(alias.name)), "")
+        if candidate is not None and candidate.state == "canary" and live:
+            watched = (candidate.release, live)
+        routes[alias.name] = AliasRoute(
+            weights=alias.weights,
+            sticky=alias.sticky,
+            standby="" if standby is None or standby.release in alias.releases else standby.release,
+            shadow=shadow,
+            watched=watched,
+        )
+    return routes

@@ -1,0 +1,145 @@
+"""Where a name leads: to the releases that answer under it, chosen by weight and kept for a conversation."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import msgspec
+
+from ashore.access import Principal
+from ashore.releases import AliasRoute, Sticky, choose
+from ashore.serving.model import GenerationRequest
+from ashore.serving.models import LoadedModel
+
+OPENING_CHARS = 512
+"""So much of a raw prompt says which conversation it belongs to."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lead:
+    """What one name leads to. The models of one lead have its name as their alias."""
+
+    models: tuple[tuple[LoadedModel, int], ...]
+    """With thousandths; the heaviest first."""
+    sticky: Sticky = "conversation"
+    standby: LoadedModel | None = None
+
+    @property
+    def first(self) -> LoadedModel:
+        """The one that stands for all of them where only one can: in lists, and for checks before the body is read."""
+        return self.models[0][0]
+
+    def pick(self, principal: Principal, request: GenerationRequest | None = None) -> LoadedModel:
+        """Return the release that answers: by weight where there are several, and a warm one while no host of it is."""
+        model = self.first
+        if len(self.models) > 1:
+            chosen = choose(
+                [(one.served.release, weight) for one, weight in self.models],
+                sticky_key(self.sticky, principal, request),
+            )
+            model = next(one for one, _ in self.models if one.served.release == chosen)
+        elif self.standby is None:
+            return model
+        if model.replicas.ready:
+            return model
+        return next((one for one in self.all_models if one.replicas.ready), model)
+
+    @property
+    def all_models(self) -> tuple[LoadedModel, ...]:
+        """Every release that may answer, the standby last."""
+        return (*(model for model, _ in self.models), *(() if self.standby is None else (self.standby,)))
+
+    def leads_to(self, model: LoadedModel) -> bool:
+        """Return whether a model still answers under this name."""
+        release = model.served.release
+        return any(one.served.release == release for one, _ in self.models)
+
+    @property
+    def shape(self) -> tuple[object, ...]:
+        """What a repeated request depends on."""
+        return (*((id(one.replicas), weight) for one, weight in self.models), self.sticky)
+
+
+def sticky_key(sticky: Sticky, principal: Principal, request: GenerationRequest | None) -> bytes:
+    """Return what always leads to the same release: a conversation by its beginning, or a key.
+
+    A conversation is known by who has it and by its turns up to the first of the user, which stay as it grows.
+    """
+    who = f"{principal.tenant}\0{principal.id}\0{principal.key_id}".encode("utf-8", "surrogatepass")
+    if sticky == "key" or request is None:
+        return who
+    opening = ""
+    if request.prompt is not None:
+        opening = str(request.prompt[:OPENING_CHARS])
+    for message in request.messages:
+        opening += f"\0{message.role}\0{message.content}"
+        if message.role == "user":
+            break
+    return who + opening.encode("utf-8", "surrogatepass")
+
+
+def make_leads(
+    loaded: Mapping[tuple[str, str], LoadedModel], primary: Mapping[str, str], routes: Mapping[str, AliasRoute]
+) -> dict[str, Lead]:
+    """Return where every name leads: aliases, and `ALIAS:ADAPTER` for the adapters of what they lead to.
+
+    Of an alias, those releases count that were ready once; where none of them was, the topology's own answers.
+
+    Args:
+        loaded: By alias and release, as the topology has them.
+        primary: The release of the topology for each of its aliases.
+        routes: Where the aliases lead, as the state says; an alias that it does not know leads to the topology's.
+    """
+    by_release = {release: model for (_, release), model in loaded.items()}
+    leads: dict[str, Lead] = {}
+    for name in (*primary, *(name for name in routes if name not in primary)):
+        route = routes.get(name)
+        found: list[tuple[LoadedModel, int]] = []
+        standby = None
+        if route is not None:
+            known = [(by_release.get(release), weight) for release, weight in route.weights]
+            found = [
+                (model, weight) for model, weight in known if model is not None and model.replicas.info is not None
+            ]
+            standby = by_release.get(route.standby)
+        if not found and name in primary:
+            found = [(loaded[name, primary[name]], 1)]
+        if not found:
+            continue
+        found.sort(key=lambda pair: (-pair[1], pair[0].served.release))
+        lead = Lead(
+            models=tuple((named(model, name), weight) for model, weight in found),
+            sticky="conversation" if route is None else route.sticky,
+            standby=None if standby is None else named(standby, name),
+        )
+        leads[name] = lead
+        for adapter in lead.first.served.adapters:
+            leads[f"{name}:{adapter}"] = Lead(
+                models=tuple(
+                    (adapted(model, name, adapter), weight)
+                    for model, weight in lead.models
+                    if adapter in model.served.adapters
+                ),
+                sticky=lead.sticky,
+                standby=adapted(lead.standby, name, adapter)
+                if lead.standby is not None and adapter in lead.standby.served.adapters
+                else None,
+            )
+    return leads
+
+
+def named(model: LoadedModel, alias: str) -> LoadedModel:
+    """Return a model under another alias; replicas and admission are the same ones."""
+    if model.served.alias == alias:
+        return model
+    return replace(model, served=msgspec.structs.replace(model.served, alias=alias))
+
+
+def adapted(model: LoadedModel, alias: str, adapter: str) -> LoadedModel:
+    """Return one of a model's adapters as a model of its own; replicas and admission are the same ones.
+
+    Kept answers are by alias, so that each has its own.
+    """
+    served = msgspec.structs.replace(model.served, alias=f"{alias}:{adapter}", adapter=adapter, adapters=())
+    return replace(model, served=served)

@@ -1,0 +1,82 @@
+"""How a model would be served as a release, from the store and the machine: the adapter of `releases.Workshop`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final, cast, get_args
+
+from ashore.core import EngineKind, did_you_mean, kv_bytes_per_token
+from ashore.errors import InvalidRequest
+from ashore.planning import ModelPlan, Wish, make_plan, read_inventory
+from ashore.releases import Described, ReleaseWish, digest_of_value, engine_digest
+from ashore.store import TEXT_FILES
+
+if TYPE_CHECKING:
+    from ashore.store import ModelStore, StoredModel
+
+AMPLE_BYTES: Final = 1 << 60
+"""Memory that a release is planned with; whether there is as much is asked when it is loaded, and not before."""
+KV_ITEM_BYTES: Final = 2
+"""Of one number in a KV cache, on the safe side: some engines keep a byte."""
+FAKE: Final = "fake:"
+
+Policies = Callable[[str], dict[str, str]]
+"""Digests of what else decides the answers of an alias: masking, kept answers."""
+
+
+class StoreWorkshop:
+    """Plans releases as `ashore up` plans models. Reads the store; made anew for each process."""
+
+    def __init__(self, store: Callable[[], ModelStore], policies: Policies) -> None:
+        self._store = store
+        self._policies = policies
+
+    def describe(self, wish: ReleaseWish, *, live: ModelPlan | None) -> Described:
+        from ashore.bootstrap import gather_facts
+
+        if wish.engine and wish.engine not in get_args(EngineKind):
+            raise InvalidRequest(
+                f"there is no engine {wish.engine[:40]!r}", hint=did_you_mean(wish.engine, get_args(EngineKind))
+            )
+        alike = live is not None and live.options.kind != "fake"
+        asked = Wish(
+            name=wish.model,
+            alias=wish.alias,
+            replicas=wish.replicas or (live.replicas if live is not None else 1),
+            kind=cast(EngineKind, wish.engine) if wish.engine else "auto",
+            kv_tokens=live.options.kv_tokens if live is not None and alike else 0,
+            threads=live.options.threads if live is not None and alike else 0,
+            context_tokens=live.options.context_tokens if live is not None and alike else 0,
+            max_sequences=live.options.max_sequences if live is not None else 0,
+            adapters=wish.adapters,
+            options=wish.options,
+        )
+        facts = gather_facts(self._store(), [asked])
+        plan = make_plan([asked], facts, replace(read_inventory(), memory_bytes=AMPLE_BYTES), {})
+        return self.describe_plan(plan.models[0])
+
+    def describe_plan(self, plan: ModelPlan) -> Described:
+        parts = {"engine": engine_digest(plan), **self._policies(plan.alias)}
+        parts |= {f"adapter {name}": digest_of_value((name, folder)) for name, folder in plan.adapters}
+        if plan.options.kind == "fake" or "url" in plan.options.extra:
+            return Described(plan=plan, parts={"weights": digest_of_value(plan.name), **parts})
+        store = self._store()
+        model = store.resolve(plan.reference)
+        parts |= {"weights": model.digest, **_texts(store, model)}
+        per_token = kv_bytes_per_token(model.shape, itemsize=KV_ITEM_BYTES) if plan.options.kv_tokens else 0
+        needed = (model.num_bytes + plan.options.kv_tokens * per_token) * plan.replicas
+        return Described(plan=plan, parts=parts, needed_bytes=0 if plan.options.kind == "vllm" else needed)
+
+    def free_bytes(self) -> int:
+        return read_inventory().memory_bytes
+
+
+def _texts(store: ModelStore, model: StoredModel) -> dict[str, str]:
+    """Return the digests of the tokenizer and the template; a variant that has none of its own takes its parent's."""
+    found = {file.path: file.digest for file in model.files if file.path in TEXT_FILES}
+    if model.variant:
+        parent = store.resolve(model.name)
+        found = {file.path: file.digest for file in parent.files if file.path in TEXT_FILES} | found
+    names = {"tokenizer.json": "tokenizer", "chat_template.jinja": "template", "generation.json": "generation"}
+    return {names[path]: digest for path, digest in found.items()}
