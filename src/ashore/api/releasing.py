@@ -8,19 +8,17 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import Final, TypeVar
 
 from ashore.access import Acts
 from ashore.bootstrap import build_store, build_workshop
 from ashore.core import Clock, Recorder
 from ashore.errors import AshoreError
-from ashore.releases import ALIASES_EPOCH, AliasRoute, EvaluationGate, ReleaseOffice, load_book, routes_of
+from ashore.releases import ALIASES_EPOCH, AliasRoute, ReleaseOffice, load_book, routes_of
+from ashore.releases.evaluated import KeptVerdicts
 from ashore.serving import ServingService, Topology
 from ashore.settings import Home
 from ashore.state import Database, EpochWatch
-
-if TYPE_CHECKING:
-    from ashore.store import ModelStore
 
 IN_FORCE_S: Final = 0.2
 """Within this time other processes know of a change (`EpochWatch`)."""
@@ -96,7 +94,6 @@ async def release_desk(
     *,
     clock: Clock,
     recorder: Recorder,
-    gate: Callable[[Callable[[], ModelStore]], EvaluationGate | None] = lambda store: None,
 ) -> ReleaseDesk | None:
     """Return where administrators move releases, with the aliases in force; None where there is no state or no home.
 
@@ -109,5 +106,5 @@ async def release_desk(
     workshop = build_workshop(store, privacy=lambda: topology.privacy, kept=lambda: topology.cache)
     routes = RouteKeeper(serving, database)
     await routes.start(watch)
-    office = ReleaseOffice(Acts(database, recorder, clock), workshop, gate(store))
+    office = ReleaseOffice(Acts(database, recorder, clock), workshop, KeptVerdicts(store))
     return ReleaseDesk(office=office, routes=routes, alone=len(topology.workers) < 2 and not topology.state.url)
