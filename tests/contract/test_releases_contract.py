@@ -170,6 +170,32 @@ def test_what_is_live_and_falls_gives_way_to_the_standby(house: House) -> None:
     assert (house.state("chat-1"), house.state("chat-2")) == ("live", "failed")
 
 
+def test_what_the_time_has_come_for(house: House) -> None:
+    house.up("chat=fake:echo")
+    house.send(house.make(), "canary", share=50, steps=(200, 500), step_s=60)
+    for due, share in ((59, 50), (1, 200), (60, 500), (600, 500)):
+        house.clock.advance(due)
+        house.keeper.on_time()
+        assert house.weights()["chat-2"] == share
+    house.send("chat-2", "live", standby_s=100)
+    house.clock.advance(99)
+    house.keeper.on_time()
+    assert house.state("chat-1") == "standby"
+    house.clock.advance(-50)  # a clock that jumps back ends nothing early, and the next look finds the same
+    house.keeper.on_time()
+    assert house.state("chat-1") == "standby"
+    house.clock.advance(51)
+    house.keeper.on_time()
+    assert house.state("chat-1") == "retired" and house.weights() == {"chat-2": 1000}
+
+
+def test_what_its_operator_takes_back_by_hand_is_left_alone(house: House) -> None:
+    house.up("chat=fake:echo")
+    house.send(house.make(), "canary", share=50, automatic=False)
+    house.keeper.fell("chat-2", "killed", {})
+    assert house.state("chat-2") == "canary"
+
+
 def test_of_two_operators_one_wins_and_the_other_is_told(house: House) -> None:
     house.up("chat=fake:echo")
     house.send(house.make(), "live", standby_s=600)

@@ -28,6 +28,10 @@ COMMANDS = (
     Command(
         name="optimize", target="ashore.cli.optimize:app", summary="Make smaller, faster variants; prove them; rebuild."
     ),
+    Command(
+        name="release", target="ashore.cli.release:app", summary="Ship a new release beside the old one, and go back."
+    ),
+    Command(name="alias", target="ashore.cli.alias:app", summary="Lead the names that clients ask for to releases."),
     Command(name="cache", target="ashore.cli.cache:app", summary="See, purge and fill the cache of answers."),
     Command(name="audit", target="ashore.cli.audit:app", summary="Search and verify the record of who did what."),
     Command(name="privacy", target="ashore.cli.privacy:app", summary="See what the privacy policy does with a text."),

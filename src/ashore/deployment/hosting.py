@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 LOOK_EVERY_S: Final = 0.1
 """Between two looks at the epoch and at hosts that load. A look without news reads one number."""
+TIME_EVERY_S: Final = 1.0
+"""Between two looks at what the time has come for: a standby that ends, the next step of a canary."""
 STREAM_PATIENCE_S: Final = 3600.0
 """Longest that an answer of a release which was replaced may go on; as long as a deadline may be."""
 MOST_LOG_CHARS: Final = 1500
@@ -90,6 +92,7 @@ class Hosting:
         self._primary: dict[str, Running] = {}
         self._wanted: tuple[Wanted, ...] = ()
         self._seen = -1
+        self._time_due_s = 0.0
 
     def take(self, primaries: Iterable[Running]) -> None:
         """Take over the hosts that were started for a plan; those of earlier plans have been seen to."""
@@ -115,6 +118,9 @@ class Hosting:
     def look(self) -> None:
         """Do what there is to do now. Called every `LOOK_EVERY_S`."""
         try:
+            if self._clock.monotonic_s() >= self._time_due_s:
+                self._time_due_s = self._clock.monotonic_s() + TIME_EVERY_S
+                self._keeper.on_time()
             epoch = self._epochs.get(ALIASES_EPOCH)
             if epoch != self._seen:
                 self._wanted = self._keeper.wanted(self._primary)

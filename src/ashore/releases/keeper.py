@@ -105,6 +105,18 @@ class ReleaseKeeper:
         """Tell that the hosts of a release do not load, or do not stay up: it is taken back where that can be."""
         self._move("release:fell", name, moves.fell, why, evidence)
 
+    def on_time(self) -> None:
+        """Do what the time has come for: standbys retire, canaries take their next step. May be called at any time."""
+        by = By(actor="system", now_s=self._acts.now_s)
+        with self._acts.look(SYSTEM) as desk:
+            if not moves.on_time(sql.load_book(desk.connection), by, no_worse={}).courses:
+                return
+        with self._acts.write(SYSTEM, "release:on-time", "releases") as desk:
+            moved = moves.on_time(sql.load_book(desk.connection), by, no_worse={})
+            sql.write_moved(desk.connection, moved)
+            for event in moved.events:
+                desk.detail[f"{event.verb} {event.release}"] = event.state
+
     def _move(
         self,
         what: str,

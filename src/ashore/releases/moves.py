@@ -233,6 +233,8 @@ def fell(book: Book, name: str, by: By) -> Moved:
     course = book.courses.get(name)
     if course is None or course.state not in HOSTED:
         return Moved()
+    if not course.automatic and course.state != "warming":  # its operator takes it back by hand
+        return Moved()
     alias = book.releases[name].alias
     if course.state in ("warming", "shadow", "canary"):
         return end_candidate(book, alias, by, failed=True)

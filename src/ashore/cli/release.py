@@ -1,0 +1,412 @@
+"""`ashore release`: make a release, roll it out, take it back."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from typing import Annotated, Any
+from urllib.parse import quote, urlencode
+
+from cyclopts import App, Parameter
+
+from ashore.errors import InvalidRequest, RemoteRefused
+
+app = App(name="release", help="Ship a new release beside the old one, and go back in a second.")
+
+AsJson = Annotated[bool, Parameter(name="--json", negative=())]
+Flag = Annotated[bool, Parameter(negative=())]
+Options = Annotated[tuple[str, ...], Parameter(name="--engine-option", consume_multiple=False)]
+Adapters = Annotated[tuple[str, ...], Parameter(name="--adapter", consume_multiple=False)]
+
+LOOK_EVERY_S = 0.3
+WATCH_EVERY_S = 1.0
+UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+
+
+@app.command
+def create(
+    name: str = "",
+    /,
+    *,
+    model: str,
+    alias: str = "",
+    engine: str = "",
+    engine_option: Options = (),
+    adapter: Adapters = (),
+    replicas: int = 0,
+    override: str = "",
+    url: str | None = None,
+    key: str | None = None,
+    as_json: AsJson = False,
+) -> None:
+    """Make a release: exactly these weights, tokenizer, template, engine and options, for ever. Nothing is loaded yet.
+
+    A model whose evaluation gate failed is refused, unless --override says why it is made all the same.
+
+    Args:
+        name: Default: the alias and the next number, chat-2.
+        model: Name in the store, smollm2@int4.
+        alias: What it is meant to answer for; default: the only alias there is.
+        engine: Kind of engine; default: what suits the model.
+        engine_option: NAME=VALUE, given to the engine unchanged; may be repeated.
+        adapter: NAME=FOLDER of a LoRA adapter; may be repeated.
+        replicas: Default: as many as what is live has.
+        override: Why it is made although its evaluation failed; recorded.
+        url: Address of the server; default: the one that runs from this home.
+        key: API key of whoever asks; default: ASHORE_API_KEY, or the home's first key.
+        as_json: Print JSON.
+    """
+    body = {
+        "name": name,
+        "model": model,
+        "alias": alias or _only_alias(url, key),
+        "engine": engine,
+        "options": {option: value_of(text) for option, text in pairs("--engine-option", engine_option)},
+        "adapters": dict(pairs("--adapter", adapter)),
+        "replicas": replicas,
+        "override": override,
+    }
+    made = _ask("POST", "/admin/v1/releases", url, key, body)
+    print(json.dumps(made, ensure_ascii=False) if as_json else line_of(made))
+
+
+@app.command(name="list")
+def list_(*, alias: str = "", url: str | None = None, key: str | None = None, as_json: AsJson = False) -> None:
+    """List releases, the newest first.
+
+    Args:
+        alias: Those of one alias.
+        url: Address of the server; default: the one that runs from this home.
+        key: API key of whoever asks; default: ASHORE_API_KEY, or the home's first key.
+        as_json: Print JSON.
+    """
+    found = _ask(
+        "GET", f"/admin/v1/releases?{urlencode({'alias': alias})}" if alias else "/admin/v1/releases", url, key
+    )
+    if as_json:
+        print(json.dumps(found, ensure_ascii=False))
+        return
+    for one in found["items"]:
+        print(line_of(one))
+
+
+@app.command
+def show(name: str, /, *, url: str | None = None, key: str | None = None, as_json: AsJson = False) -> None:
+    """Show a release: what it is made of, and where it stands.
+
+    Args:
+        name: Of the release.
+        url: Address of the server; default: the one that runs from this home.
+        key: API key of whoever asks; default: ASHORE_API_KEY, or the home's first key.
+        as_json: Print JSON.
+    """
+    one = _ask("GET", f"/admin/v1/releases/{quote(name, safe='')}", url, key)
+    if as_json:
+        print(json.dumps(one, ensure_ascii=False))
+        return
+    print(line_of(one))
+    for part, digest in one["parts"].items():
+        print(f"  {part:<12} {digest}")
+    print(f"  {'evaluation':<12} {one['gate']}")
+    if one["why"]:
+        print(f"  {'why':<12} {one['why']}")
+
+
+@app.command
+def shadow(
+    name: str,
+    /,
+    *,
+    share: float = 10.0,
+    automatic: bool = True,
+    cold_standby: Flag = False,
+    why: str = "",
+    wait: bool = True,
+    url: str | None = None,
+    key: str | None = None,
+    as_json: AsJson = False,
+) -> None:
+    """Load a release beside what is live, for copies of live requests; no client sees an answer of it.
+
+    Args:
+        name: Of the release.
+        share: Percent of the live requests that are copied.
+        automatic: End it by itself where it does not stay up.
+        cold_standby: End what is live first, where there is no memory for two; requests wait.
+        why: Kept with the history.
+        wait: Return when it has loaded.
+        url: Address of the server; default: the one that runs from this home.
+        key: API key of whoever asks; default: ASHORE_API_KEY, or the home's first key.
+        as_json: Print JSON.
+    """
+    body = {"share_percent": share, "automatic": automatic, "cold_standby": cold_standby, "why": why}
+    _roll_out(name, "shadow", body, wait, url, key, as_json)
+
+
+@app.command
+def canary(
+    name: str,
+    /,
+    *,
+    share: float = 5.0,
+    steps: str = "",
+    every: str = "",
+    then_promote: Flag = False,
+    automatic: bool = True,
+    why: str = "",
+    wait: bool = True,
+    url: str | None = None,
+    key: str | None = None,
+    as_json: AsJson = False,
+) -> None:
+    """Let a release answer some of the requests: always the same conversations, or those of the same keys.
+
+    Args:
+        name: Of the release.
+        share: Percent of the requests.
+        steps: Shares that follow, 20,50; each comes when --every is over.
+        every: Time of one step, 10m.
+        then_promote: Let it go live after the last step, once it is found no worse.
+        automatic: End it by itself where it does not stay up.
+        why: Kept with the history.
+        wait: Return when it answers.
+        url: Address of the server; default: the one that runs from this home.
+        key: API key of whoever asks; default: ASHORE_API_KEY, or the home's first key.
+        as_json: Print JSON.
+    """
+    body = {
+        "share_percent": share,
+        "steps_percent": [number_of("--steps", step) for step in steps.split(",") if step.strip()],
+        "every_s": seconds_of("--every", every) if every else 0,
+        "then_promote": then_promote,
+        "automatic": automatic,
+        "why": why,
+    }
+    _roll_out(name, "canary", body, wait, url, key, as_json)
+
+
+@app.command
+def promote(
+    name: str,
+    /,
+    *,
+    standby: str = "1h",
+    cold_standby: Flag = False,
+    automatic: bool = True,
+    why: str = "",
+    wait: bool = True,
+    url: str | None = None,
+    key: str | None = None,
+    as_json: AsJson = False,
+) -> None:
+    """Let a release answer all requests from one moment on; what has begun ends where it is.
+
+    Args:
+        name: Of the release.
+        standby: How long the one before stays warm, so that the way back takes no loading; 0s for not at all.
+        cold_standby: End what is live first, where there is no memory for two: requests wait while this one loads, and
+            so they do on the way back.
+        automatic: Take it back by itself where its hosts do not stay up.
+        why: Kept with the history.
+        wait: Return when it answers.
+        url: Address of the server; default: the one that runs from this home.
+        key: API key of whoever asks; default: ASHORE_API_KEY, or the home's first key.
+        as_json: Print JSON.
+    """
+    body = {
+        "standby_s": seconds_of("--standby", standby),
+        "cold_standby": cold_standby,
+        "automatic": automatic,
+        "why": why,
+    }
+    _roll_out(name, "promote", body, wait, url, key, as_json)
+
+
+@app.command
+def rollback(
+    alias: str = "",
+    /,
+    *,
+    to: str = "",
+    cold_standby: Flag = False,
+    why: str = "",
+    url: str | None = None,
+    key: str | None = None,
+    as_json: AsJson = False,
+) -> None:
+    """Go back: end what is on its way to an alias, or else let the release before answer again.
+
+    Args:
+        alias: Default: the only alias there is.
+        to: An earlier release; it is loaded first where it is not warm.
+        cold_standby: With --to: end what is live first, where there is no memory for two.
+        why: Kept with the history.
+        url: Address of the server; default: the one that runs from this home.
+        key: API key of whoever asks; default: ASHORE_API_KEY, or the home's first key.
+        as_json: Print JSON.
+    """
+    alias = alias or _only_alias(url, key)
+    path = f"/admin/v1/aliases/{quote(alias, safe='')}"
+    seen = _ask("GET", path, url, key)["version"]
+    body = {"to": to, "cold_standby": cold_standby, "why": why, "version": seen}
+    found = _ask("POST", f"{path}/rollback", url, key, body)
+    if as_json:
+        print(json.dumps(found, ensure_ascii=False))
+        return
+    for one in found["items"]:
+        print(line_of(one))
+
+
+@app.command
+def retire(
+    name: str, /, *, why: str = "", url: str | None = None, key: str | None = None, as_json: AsJson = False
+) -> None:
+    """End a release that answers for nobody, and give its memory back.
+
+    Args:
+        name: Of the release.
+        why: Kept with the history.
+        url: Address of the server; default: the one that runs from this home.
+        key: API key of whoever asks; default: ASHORE_API_KEY, or the home's first key.
+        as_json: Print JSON.
+    """
+    one = _ask("POST", f"/admin/v1/releases/{quote(name, safe='')}/retire", url, key, {"why": why})
+    print(json.dumps(one, ensure_ascii=False) if as_json else line_of(one))
+
+
+@app.command
+def status(
+    alias: str = "",
+    /,
+    *,
+    watch: Flag = False,
+    url: str | None = None,
+    key: str | None = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show where an alias leads, the releases that have engine hosts, and what happened last.
+
+    Args:
+        alias: Default: the only alias there is.
+        watch: Draw it again every second until Ctrl-C.
+        url: Address of the server; default: the one that runs from this home.
+        key: API key of whoever asks; default: ASHORE_API_KEY, or the home's first key.
+        as_json: Print JSON.
+    """
+    alias = alias or _only_alias(url, key)
+    path = f"/admin/v1/aliases/{quote(alias, safe='')}"
+    while True:
+        found = _ask("GET", f"{path}/status", url, key)
+        events = _ask("GET", f"{path}/history?limit=5", url, key)["items"]
+        if as_json:
+            print(json.dumps({**found, "history": events}, ensure_ascii=False), flush=True)
+        else:
+            clear = "\033[2J\033[H" if watch and sys.stdout.isatty() else ""
+            print(clear + show_status(found, events), flush=True)
+        if not watch:
+            return
+        time.sleep(WATCH_EVERY_S)
+
+
+def show_status(found: dict[str, Any], events: list[dict[str, Any]]) -> str:
+    """Return a status as text for people: bars for what answers, then what happened last."""
+    alias = found["alias"]
+    lines = [f"{alias['name']}  version {alias['version']}, sticky by {alias['sticky']}"]
+    for one in found["releases"]:
+        percent = one["weights_percent"].get(alias["name"], 0.0)
+        bar = "█" * round(percent / 5)
+        goal = f" -> {one['goal']}" if one["goal"] else ""
+        left = f", {max(0, one['until'] - int(time.time()))} s left" if one["until"] else ""
+        lines.append(f"  {one['name']:<24} {one['state'] + goal:<18} {percent:5.1f} % {bar:<20} {one['model']}{left}")
+    for event in events:
+        moment = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(event["at"]))
+        why = f": {event['why']}" if event["why"] else ""
+        lines.append(f"  {moment}  {event['verb']} {event['release']} by {event['actor']}{why}")
+    return "\n".join(lines)
+
+
+def line_of(one: dict[str, Any]) -> str:
+    """Return a release in one line."""
+    weights = " ".join(f"{alias} {percent:g} %" for alias, percent in one["weights_percent"].items())
+    goal = f" (to be {one['goal']})" if one["goal"] else ""
+    return f"{one['name']}  {one['state']}{goal}  {one['model']} on {one['engine']}" + (
+        f"  {weights}" if weights else ""
+    )
+
+
+def pairs(option: str, given: tuple[str, ...]) -> list[tuple[str, str]]:
+    """Return `NAME=VALUE` words as pairs.
+
+    Raises:
+        InvalidRequest: one is none.
+    """
+    for word in given:
+        if not all(word.partition("=")[::2]):
+            raise InvalidRequest(f"{option} {word!r} is no NAME=VALUE")
+    return [(word.partition("=")[0], word.partition("=")[2]) for word in given]
+
+
+def value_of(text: str) -> str | int | float | bool:
+    """Return the value of an engine option as TOML would have it; what is no number and no flag is a text."""
+    if text in ("true", "false"):
+        return text == "true"
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text
+
+
+def number_of(option: str, text: str) -> float:
+    """Return a number.
+
+    Raises:
+        InvalidRequest: it is none.
+    """
+    try:
+        return float(text)
+    except ValueError as fault:
+        raise InvalidRequest(f"{option}: {text!r} is no number") from fault
+
+
+def seconds_of(option: str, text: str) -> int:
+    """Return a time such as `90s`, `10m`, `1h` in seconds.
+
+    Raises:
+        InvalidRequest: it is none.
+    """
+    number, unit = (text[:-1], text[-1:]) if text[-1:] in UNITS else (text, "s")
+    if not number.isdecimal():
+        raise InvalidRequest(f"{option} {text!r} is no time", hint="write it as 90s, 10m, 1h or 2d")
+    return int(number) * UNITS[unit]
+
+
+def _roll_out(
+    name: str, verb: str, body: dict[str, Any], wait: bool, url: str | None, key: str | None, as_json: bool
+) -> None:
+    path = f"/admin/v1/releases/{quote(name, safe='')}"
+    alias = _ask("GET", path, url, key)["alias"]
+    seen = _ask("GET", f"/admin/v1/aliases/{quote(alias, safe='')}", url, key)["version"]
+    one = _ask("POST", f"{path}/{verb}", url, key, {**body, "version": seen})
+    while wait and one["state"] == "warming":
+        time.sleep(LOOK_EVERY_S)
+        one = _ask("GET", path, url, key)
+    print(json.dumps(one, ensure_ascii=False) if as_json else line_of(one))
+    if one["state"] in ("failed", "retired"):
+        raise RemoteRefused(f"release {name} is {one['state']}: {one['why']}", hint=f"`ashore release status {alias}`")
+
+
+def _only_alias(url: str | None, key: str | None) -> str:
+    names = [one["name"] for one in _ask("GET", "/admin/v1/aliases", url, key)["items"]]
+    if len(names) != 1:
+        raise InvalidRequest(f"there are {len(names)} aliases: {', '.join(names)}", hint="name the one that you mean")
+    return str(names[0])
+
+
+def _ask(method: str, path: str, url: str | None, key: str | None, body: object = None) -> Any:
+    from ashore.cli.target import ask_server, find_target
+
+    sent = None if body is None else json.dumps(body).encode()
+    return json.loads(ask_server(find_target(url, key=key), method, path, body=sent))
