@@ -45,7 +45,7 @@ class Shop:
         return self.run(
             "train", "sft", base, "--data", str(self.files.train), "--method", method, "--name", name, *merged,
             "--epochs", str(self.scale.epochs), "--max-tokens", str(MOST_TOKENS),
-            "--learning-rate", LEARNING_RATES[method], "--batch-tokens", BATCH_TOKENS, "--json",
+            "--learning-rate", LEARNING_RATES[method], "--batch-tokens", BATCH_TOKENS, "--resume", "--json",
         )  # fmt: skip
 
     def prune(self, parent: str, name: str, share: str, *, kind: str = "mixed", heal: bool = True) -> Metered:

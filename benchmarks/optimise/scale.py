@@ -31,6 +31,6 @@ FULL: Final = Scale(
 )
 """3,520 items of about 17 tokens four times: 240,000 tokens."""
 SMALL: Final = Scale(
-    name="small", num_train=640, num_test=320, epochs=1, heal_tokens=11_000, rounds=3, judged_tokens=2048
+    name="small", num_train=1280, num_test=320, epochs=1, heal_tokens=21_000, rounds=3, judged_tokens=2048
 )
 SCALES: Final = {scale.name: scale for scale in (SMALL, FULL)}
