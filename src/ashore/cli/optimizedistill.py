@@ -6,7 +6,7 @@ import json
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
@@ -38,6 +38,8 @@ def distill(
     name: str | None = None,
     on_policy: Flag = False,
     sequence_level: Flag = False,
+    method: Literal["full", "lora"] = "full",
+    rank: int = 16,
     teacher_engine: EngineKind | None = None,
     teacher_url: str | None = None,
     teacher_model: str | None = None,
@@ -82,6 +84,10 @@ def distill(
         The student answers, and the teacher corrects each token. For a student that can already answer.
     sequence_level
         Learn from the teacher's answers alone. For other tokenizers, and for teachers behind a server.
+    method
+        Train the student's own weights (full), or adapters that are merged into them at the end (lora: less memory).
+    rank
+        Of the adapters.
     teacher_engine
         Engine that reads for the teacher; default: the one that evaluates it.
     teacher_url
@@ -137,6 +143,8 @@ def distill(
             layers=layers,
             hidden=hidden,
             intermediate=intermediate,
+            method=method,
+            rank=rank,
             most=top,
             temperature=temperature,
             text_share=text_share,

@@ -4,6 +4,7 @@ Owns the loop that fine-tuning, healing and distilling go through, its data, and
 is quantised or judged, and who may use it.
 """
 
+from ashore.training.adapters import LoraOptions, add_lora
 from ashore.training.attention import packed_attention
 from ashore.training.batches import Batch, BatchSource, Corpus, PackedBatches, make_corpus
 from ashore.training.checkpoints import load_checkpoint, save_checkpoint
@@ -22,6 +23,7 @@ __all__ = [
     "Example",
     "LoopOptions",
     "LoopResult",
+    "LoraOptions",
     "Loss",
     "PackedBatches",
     "RunState",
@@ -29,6 +31,7 @@ __all__ = [
     "TextExample",
     "TrainingData",
     "Watcher",
+    "add_lora",
     "answer_loss",
     "hidden_states",
     "load_checkpoint",

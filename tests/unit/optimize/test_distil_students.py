@@ -21,7 +21,13 @@ from ashore.optimize.distilling.distil import Unwatched
 from ashore.optimize.distilling.model import ApiSource
 from ashore.store import VariantRecipe
 
-pytestmark = [pytest.mark.full, pytest.mark.filterwarnings("ignore::DeprecationWarning")]
+pytestmark = [
+    pytest.mark.full,
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
+    pytest.mark.filterwarnings(
+        "ignore:.is_gradient_checkpointing.:FutureWarning"
+    ),  # peft asks transformers by the old name
+]
 
 torch = pytest.importorskip("torch")
 
@@ -71,6 +77,17 @@ def test_kill_minus_9_anywhere_changes_nothing(tmp_path: Path, way: str) -> None
     assert child.stdout == "resumed at 1\n"  # the checkpoint of step 2 was not there yet
     made = make_store(home).resolve("tiny-distilled")
     assert {f.path: f.digest for f in made.files} == {f.path: f.digest for f in expected.files}
+
+
+def test_adapters_are_merged_into_what_is_kept(tmp_path: Path) -> None:
+    distiller = make_distiller(tmp_path)
+    pull_teacher(make_store(tmp_path), tmp_path, name="small", seed=5)
+    wish = wish_for(tmp_path, student="small", layers=None, method="lora", rank=4, epochs=12, learning_rate=1e-2)
+    report = distiller.distil(distiller.plan(wish), Unwatched())
+    assert report.last_loss < 0.8 * report.first_loss
+    small = distiller._store.resolve("small")
+    assert report.student.shape == small.shape
+    assert {f.path: f.digest for f in report.student.files}["model.safetensors"] not in {f.digest for f in small.files}
 
 
 def test_the_teacher_reads_once_for_many_students(tmp_path: Path) -> None:

@@ -31,8 +31,10 @@ from ashore.training import (
     Corpus,
     LoopOptions,
     LoopResult,
+    LoraOptions,
     RunState,
     StepReport,
+    add_lora,
     load_checkpoint,
     save_checkpoint,
     train,
@@ -180,6 +182,7 @@ class Distiller:
             else:
                 student = model.requires_grad_(True)
             del model
+            adapted = _adapted(student, settings) if settings.method == "lora" else None
             lessons = make_lessons(store, plan, samples, student, text, kept)
             try:
                 result = train(
@@ -193,7 +196,7 @@ class Distiller:
                 )
             finally:
                 lessons.close()
-            save_checkpoint(student, files, out)
+            save_checkpoint(adapted.merge_and_unload() if adapted else student, files, out)
         return result, lessons.facts
 
 
@@ -205,6 +208,11 @@ class Unwatched:
 
     def step(self, report: StepReport) -> None:
         """See `Watcher`."""
+
+
+def _adapted(student: Any, settings: DistilSettings) -> Any:
+    """Put adapters into `student`, which are all that is trained then, and return peft's model around it."""
+    return add_lora(student, LoraOptions(rank=settings.rank, alpha=2 * settings.rank), seed=settings.seed)
 
 
 def loop_options(settings: DistilSettings) -> LoopOptions:

@@ -30,9 +30,9 @@ class StudentShape:
 
 
 RANGES: Final[Mapping[str, tuple[float, float]]] = MappingProxyType({
-    "most": (1, 255), "tail": (0, 0.5), "input_share": (0, 1), "epochs": (0.001, 1_000), "max_tokens": (0, 1e15),
-    "learning_rate": (0, 1), "batch_tokens": (1, 1 << 20), "row_tokens": (1, 1 << 20), "window_tokens": (2, 1 << 17),
-    "answer_tokens": (1, 1 << 15), "draw_temperature": (0, 10),
+    "rank": (1, 1024), "most": (1, 255), "tail": (0, 0.5), "input_share": (0, 1), "epochs": (0.001, 1_000),
+    "max_tokens": (0, 1e15), "learning_rate": (0, 1), "batch_tokens": (1, 1 << 20), "row_tokens": (1, 1 << 20),
+    "window_tokens": (2, 1 << 17), "answer_tokens": (1, 1 << 15), "draw_temperature": (0, 10),
 })  # fmt: skip
 """What numbers may be, both ends included."""
 FLAGS: Final[Mapping[str, str]] = MappingProxyType({"most": "top"})
@@ -46,6 +46,10 @@ class DistilSettings(msgspec.Struct, frozen=True, kw_only=True):
     layers: int | None = None
     hidden: int | None = None
     intermediate: int | None = None
+    method: Literal["full", "lora"] = "full"
+    """Train the student's own weights, or adapters beside them, which are merged at the end."""
+    rank: int = 16
+    """Of the adapters."""
     most: int = 64
     """Tokens that the teacher tells of at each position, at most."""
     tail: float = 1e-4

@@ -48,7 +48,8 @@ class StudentSizes:
         numbers = sizes.layers * row * (_HIDDEN_ROWS * self.after.hidden_size + _CHANNEL_ROWS * sizes.channels)
         logits = 4 * ROWS_AT_ONCE * self.after.vocab_size
         head = self.after.vocab_size * self.after.hidden_size
-        training = _KEPT_COPIES * student + teacher + SINGLE_BYTES * (numbers + logits + head)
+        copies = _KEPT_COPIES if settings.method == "full" else 1
+        training = copies * student + teacher + SINGLE_BYTES * (numbers + logits + head)
         return FIXED_BYTES + max(source + student if self.cut else 0, training)
 
 

@@ -1,0 +1,129 @@
+"""LoRA: small matrices beside frozen projections, in the form of the peft library, which engines load.
+
+An adapter is a folder as peft saves it, with `ashore.json` beside: how it was made. It appears under its name whole or
+not at all.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, cast
+
+from ashore.engines import torch_libraries
+from ashore.errors import MissingExtra, UnsupportedModel
+from ashore.store import StoredModel, VariantRecipe
+
+PROJECTIONS: Final = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+"""All linear layers of a decoder block: adapters on attention alone learn less.
+
+Source: "LoRA Without Regret" (Thinking Machines, 2025), section on layers.
+"""
+RECIPE: Final = "ashore.json"
+CONFIG: Final = "adapter_config.json"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoraOptions:
+    """Shape of an adapter."""
+
+    rank: int = 16
+    alpha: int = 32
+    rank_stabilised: bool = False
+    """Scale by alpha / sqrt(rank) instead of alpha / rank. Source: rsLoRA, arXiv 2312.03732."""
+    targets: tuple[str, ...] = PROJECTIONS
+
+
+def add_lora(model: Any, options: LoraOptions, *, seed: int) -> Any:
+    """Freeze a `PreTrainedModel`, put fresh adapters into it, and return peft's model around it.
+
+    What is to be trained is `peft_model.get_base_model()`, the same object with adapters inside. A fresh adapter
+    changes no answer. Equal seeds give equal adapters.
+
+    Raises:
+        MissingExtra: peft is not installed.
+        UnsupportedModel: the model has none of the projections.
+    """
+    torch, _ = torch_libraries()
+    peft = _peft()
+    torch.manual_seed(seed)
+    config = peft.LoraConfig(
+        r=options.rank,
+        lora_alpha=options.alpha,
+        use_rslora=options.rank_stabilised,
+        target_modules=list(options.targets),
+        lora_dropout=0.0,
+        bias="none",
+        task_type="CAUSAL_LM",
+    )
+    try:
+        return peft.get_peft_model(model, config)
+    except ValueError as error:
+        raise UnsupportedModel(
+            f"{type(model).__name__} takes no adapter on {', '.join(options.targets)}: {error}",
+            hint="train it with --method full",
+        ) from error
+
+
+def save_adapter(peft_model: Any, folder: Path, *, parent: StoredModel) -> Path:
+    """Write the adapter to `folder` and return it. Equal parameters give equal bytes."""
+    peft_model.save_pretrained(folder, safe_serialization=True, save_embedding_layers=False)
+    (folder / "README.md").unlink(missing_ok=True)
+    config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+    config |= {"base_model_name_or_path": parent.name, "target_modules": sorted(config["target_modules"])}
+    (folder / CONFIG).write_text(json.dumps(config, indent=1, sort_keys=True), encoding="utf-8")
+    return folder
+
+
+def merge_adapter(model: Any, folder: Path) -> Any:
+    """Return `model` with the adapter in `folder` added to its weights, in their own precision."""
+    return _peft().PeftModel.from_pretrained(model, str(folder)).merge_and_unload()
+
+
+def keep_adapter(made: Path, home: Path, name: str, *, parent: StoredModel, recipe: VariantRecipe) -> Path:
+    """Move an adapter to `home/NAME`, in the place of one that is there already, and return that folder.
+
+    Args:
+        made: The folder that `save_adapter` wrote, on the same file system; it is gone afterwards.
+        home: Where the adapters of this installation lie; made where it is missing.
+        name: Of the adapter.
+        parent: The model that it was trained on.
+        recipe: How.
+    """
+    notes = {"parent": parent.reference, "parent_digest": parent.digest, "recipe": recipe.to_notes()}
+    (made / RECIPE).write_text(json.dumps(notes, indent=1, ensure_ascii=False), encoding="utf-8")
+    for path in (*made.iterdir(), made):
+        _sync(path)
+    home.mkdir(parents=True, exist_ok=True, mode=0o700)
+    target, old = home / name, home / f".{name}.old"
+    shutil.rmtree(old, ignore_errors=True)
+    if target.exists():
+        target.rename(old)
+    made.rename(target)
+    _sync(home)
+    shutil.rmtree(old, ignore_errors=True)
+    return target
+
+
+def adapter_bytes(folder: Path) -> int:
+    """Return the size of an adapter's files in bytes."""
+    return sum(path.stat().st_size for path in folder.iterdir())
+
+
+def _peft() -> Any:
+    try:
+        import peft
+    except ImportError as error:
+        raise MissingExtra(f"adapters need peft ({error})", hint="pip install 'ashore[train]'") from error
+    return cast(Any, peft)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
