@@ -6,6 +6,7 @@ needs it.
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
@@ -20,6 +21,7 @@ from ashore.errors import InvalidRequest, UnknownModel, UnknownVariant
 from ashore.settings import Home, Settings
 
 if TYPE_CHECKING:
+    from ashore.backup import BackupService, HomeContents, Restore, RestoreReport
     from ashore.cache import CachePolicy
     from ashore.deployment import Listening
     from ashore.engines import ModelFiles, Rounded, Rounder, Samples
@@ -231,6 +233,62 @@ def supervisor_recorder(spec: AuditSpec, home: Home) -> Iterator[Recorder]:
             notary.close()
     finally:
         log.close()
+
+
+def open_backup(home: Home, recorder: Recorder, *, actor: str) -> BackupService:
+    """Return the backup of a home, which may not have begun yet. Touches nothing."""
+    from ashore.backup import BackupHome, BackupService
+
+    return BackupService(BackupHome(home.root), SystemClock(), recorder, actor=actor)
+
+
+def backup_contents(settings: Settings, *, config: Path | None = None, without_state: bool = False) -> HomeContents:
+    """Return what a backup of this home holds.
+
+    Args:
+        settings: Of the home.
+        config: An ashore.toml, backed up beside the home's own files.
+        without_state: Leave out a state that is not in a file.
+
+    Raises:
+        InvalidRequest: the state is in Postgres, and `without_state` does not say that it is backed up elsewhere.
+    """
+    from ashore.backup import HomeContents, KeepNamed
+    from ashore.state import is_postgres_url, path_of_url
+
+    home = settings.home
+    in_postgres = is_postgres_url(settings.state_url)
+    if in_postgres and not without_state:
+        raise InvalidRequest(
+            "the state of this home is in Postgres, and a backup of the home would not hold it",
+            hint="back that database up by its own means (pg_dump, pgBackRest), and give --without-state here",
+        )
+    return HomeContents(
+        home.root,
+        build_store(home, settings),
+        KeepNamed(),
+        state=None if in_postgres else path_of_url(settings.state_url, default=home.state_db),
+        extra={"ashore.toml": config} if config else {},
+    )
+
+
+def restore_home(restore: Restore, settings: Settings) -> RestoreReport:
+    """Restore everything into the home of these settings, which is held meanwhile.
+
+    Raises:
+        HomeBusy: it runs.
+        Conflict: it is not empty.
+    """
+    from ashore.processes import Holder, HomeLock
+    from ashore.store import ModelStore
+
+    home = settings.home
+    home.root.mkdir(parents=True, exist_ok=True, mode=0o700)
+    lock = HomeLock.acquire(home.lock, Holder(pid=os.getpid(), address="ashore backup restore"))
+    try:
+        return restore.home(home.root, lambda: ModelStore(home.store, home.run_models, SystemClock()))
+    finally:
+        lock.release()
 
 
 def cache_policy(spec: CacheSpec) -> CachePolicy:

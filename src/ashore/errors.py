@@ -6,7 +6,7 @@
         ContextTooLong  400           PayloadTooLarge 413  HeadersTooLarge 431   RequestTimeout 408
         NotFound        404           UnknownModel 404   UnknownVariant 404   UnknownRoute 404   MethodNotAllowed 405
         InvalidSpec     400           UnsafeWeights 400  UnsupportedModel 400  LicenceNotAccepted 403   Conflict 409
-        TrainingDiverged 400          BrokenData 400
+        TrainingDiverged 400          BrokenData 400   RecoveryKeyWrong 400
       DeniedError                   an administrator grants the right      exit 5
         Unauthenticated 401           PermissionDenied 403     TooManyAttempts 429   PersonalDataBlocked 403
       CapacityError                 wait, or add machines                  exit 3
@@ -17,6 +17,7 @@
         CorruptBlob     500           EngineFailed 502   HostDied 503   WorkerDied 503  NotReady 503   RemoteRefused 502
         SealingKeyMissing 500         KeyServiceUnreachable 502
         AuditUnavailable 503  TamperedAudit 500
+        NodeUnavailable 503   TooFewNodes 503   BackupDamaged 500
       Bug             500           our invariant broke; report it         exit 70
 
 A message says what, which object, what was seen and what was expected; `hint` says the next action. `code` is stable:
@@ -190,6 +191,12 @@ class Conflict(UserError):
 
     code = "conflict"
     http_status = 409
+
+
+class RecoveryKeyWrong(UserError):
+    """This is not the recovery key of this backup."""
+
+    code = "recovery_key_wrong"
 
 
 class DeniedError(AshoreError):
@@ -445,6 +452,28 @@ class TamperedAudit(EnvironmentFault):
     """The audit is not what was written."""
 
     code = "tampered_audit"
+
+
+class NodeUnavailable(EnvironmentFault):
+    """A node of the backup is not there, or does not work."""
+
+    code = "node_unavailable"
+    http_status = 503
+    retryable = True
+
+
+class TooFewNodes(EnvironmentFault):
+    """Fewer nodes of the backup work than are needed."""
+
+    code = "too_few_nodes"
+    http_status = 503
+    retryable = True
+
+
+class BackupDamaged(EnvironmentFault):
+    """What lies on a node of the backup is not what was written there."""
+
+    code = "backup_damaged"
 
 
 class Bug(AshoreError):

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Literal, cast, get_args
 
 from ashore.core import did_you_mean
-from ashore.errors import InvalidSpec
+from ashore.errors import HomeBusy, InvalidSpec
 
 LogLevel = Literal["debug", "info", "warning", "error"]
 
@@ -99,8 +99,22 @@ class Home:
     def cache(self) -> Path:
         return self.root / "cache"
 
+    @property
+    def restoring(self) -> Path:
+        """Is there while a restore into this home is not finished."""
+        return self.root / ".restoring"
+
     def create(self) -> None:
-        """Make the folders, readable by their owner alone. May be called twice."""
+        """Make the folders, readable by their owner alone. May be called twice.
+
+        Raises:
+            HomeBusy: a restore into this home was cut off, and half of it would be taken for all.
+        """
+        if self.restoring.exists():
+            raise HomeBusy(
+                f"a restore into the home {self.root} is not finished",
+                hint="give that `ashore backup restore` again: it goes on; or delete the home",
+            )
         for folder in (self.root, self.store, self.run, self.run_models, self.logs, self.cache):
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
 

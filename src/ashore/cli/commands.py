@@ -33,6 +33,9 @@ COMMANDS = (
     ),
     Command(name="alias", target="ashore.cli.alias:app", summary="Lead the names that clients ask for to releases."),
     Command(name="cache", target="ashore.cli.cache:app", summary="See, purge and fill the cache of answers."),
+    Command(
+        name="backup", target="ashore.cli.backup:app", summary="Keep copies that survive lost disks; restore them."
+    ),
     Command(name="audit", target="ashore.cli.audit:app", summary="Search and verify the record of who did what."),
     Command(name="privacy", target="ashore.cli.privacy:app", summary="See what the privacy policy does with a text."),
     Command(

@@ -5,7 +5,18 @@ clear files in memory, small secrets. Refuses to know what a model is, and where
 """
 
 from ashore.sealing.box import SecretBox, is_boxed
-from ashore.sealing.chunks import Header
+from ashore.sealing.chunks import (
+    CHUNK_BYTES,
+    SALT_BYTES,
+    TAG_BYTES,
+    Header,
+    authenticated,
+    cipher_of,
+    derive,
+    nonce_of,
+    read_header,
+)
+from ashore.sealing.chunks import HEADER_BYTES as SEALED_HEADER_BYTES
 from ashore.sealing.clearfiles import (
     ClearFiles,
     KeyInMemory,
@@ -26,6 +37,7 @@ from ashore.sealing.datakeys import (
     open_envelope,
     read_envelope,
 )
+from ashore.sealing.keyfile import read_secret_file
 from ashore.sealing.keyring import KeyringKeeper
 from ashore.sealing.keysource import KeySource, format_key_source, no_key_source, open_keeper, parse_key_source
 from ashore.sealing.memory import MemoryKeeper
@@ -45,7 +57,11 @@ from ashore.sealing.statesecrets import (
 from ashore.sealing.transit import TransitKeeper
 
 __all__ = [
+    "CHUNK_BYTES",
     "MAX_ENVELOPE_BYTES",
+    "SALT_BYTES",
+    "SEALED_HEADER_BYTES",
+    "TAG_BYTES",
     "ClearFiles",
     "DataKey",
     "DataKeys",
@@ -62,7 +78,10 @@ __all__ = [
     "TransitKeeper",
     "Wrapped",
     "are_secrets_sealed",
+    "authenticated",
+    "cipher_of",
     "close_envelope",
+    "derive",
     "format_key_source",
     "hash_of_sealed",
     "hold_secrets_key",
@@ -71,13 +90,16 @@ __all__ = [
     "memory_scratch",
     "new_data_key",
     "no_key_source",
+    "nonce_of",
     "open_envelope",
     "open_file",
     "open_keeper",
     "opened_files",
     "parse_key_source",
     "read_envelope",
+    "read_header",
     "read_sealed_header",
+    "read_secret_file",
     "refuse_without_memory",
     "rewrap_secrets",
     "seal_file",

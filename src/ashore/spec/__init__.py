@@ -6,17 +6,18 @@ Each section is a dataclass and its reader: `models.py` what is served, `intake.
 
 from ashore.spec.access import AccessSpec
 from ashore.spec.audit import AuditSpec
-from ashore.spec.document import LATER, Spec, parse_spec, read_spec
+from ashore.spec.backup import BackupSpec
+from ashore.spec.document import Spec, parse_spec, read_spec
 from ashore.spec.front import CacheRoute, CacheSpec, EdgeKind, EdgeSpec, EgressSpec, JobsSpec, RedisSpec, redis_url
 from ashore.spec.intake import AdmissionSpec, HttpSpec, ListenSpec
 from ashore.spec.models import EngineSpec, ModelSpec
 from ashore.spec.prices import PriceSpec
 
 __all__ = [
-    "LATER",
     "AccessSpec",
     "AdmissionSpec",
     "AuditSpec",
+    "BackupSpec",
     "CacheRoute",
     "CacheSpec",
     "EdgeKind",

@@ -1,4 +1,4 @@
-"""ashore.toml parsed. Unknown keys are errors that name the nearest known one; so are parts of a later version."""
+"""ashore.toml parsed. Unknown keys are errors that name the nearest known one."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from ashore.errors import InvalidSpec
 from ashore.privacy import PrivacyPolicy
 from ashore.spec.access import AccessSpec, beside, read_access
 from ashore.spec.audit import AuditSpec, read_audit
+from ashore.spec.backup import BackupSpec, read_backup
 from ashore.spec.front import (
     CacheSpec,
     EdgeSpec,
@@ -29,9 +30,6 @@ from ashore.spec.privacy import read_privacy
 from ashore.spec.sealing import absolute_key_source, read_sealing
 from ashore.spec.table import Table
 
-LATER = ("backup",)
-"""Sections of the design that this version cannot honour. Accepting one silently would be a lie about safety."""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Spec:
@@ -49,6 +47,7 @@ class Spec:
     audit: AuditSpec = field(default_factory=AuditSpec)
     privacy: PrivacyPolicy = field(default_factory=PrivacyPolicy)
     access: AccessSpec = field(default_factory=AccessSpec)
+    backup: BackupSpec = field(default_factory=BackupSpec)
     settings: Mapping[str, object] = field(default_factory=dict)
     """`[settings]` as written, for `read_settings`; among them `[state] url` as `state_url` and `[sealing] key` as
     `sealing_key`."""
@@ -74,11 +73,6 @@ def parse_spec(text: str, *, where: str = "ashore.toml") -> Spec:
     except tomllib.TOMLDecodeError as fault:
         raise InvalidSpec(f"{where} is not TOML: {fault}", hint="correct that line") from fault
     top = Table(document, where)
-    for name in LATER:
-        if name in document:
-            raise InvalidSpec(
-                f"{where} has [{name}], which is not in this version", hint=f"remove [{name}]; nothing of it would hold"
-            )
     top.known("model", "state", "sealing", *(name for name in Spec.__dataclass_fields__ if name != "models"))
     return Spec(
         models=_models(top),
@@ -93,6 +87,7 @@ def parse_spec(text: str, *, where: str = "ashore.toml") -> Spec:
         audit=read_audit(top.table("audit")),
         privacy=read_privacy(top.table("privacy")),
         access=read_access(top.table("access")),
+        backup=read_backup(top.table("backup")),
         settings=_settings(top),
     )
 

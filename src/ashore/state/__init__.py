@@ -11,7 +11,7 @@ from ashore.state.ports import Changes, Database
 from ashore.state.postgres import is_postgres_url, open_postgres
 from ashore.state.schema import SCHEMA_VERSION
 from ashore.state.secrets import SealOf, SecretSeal, exchange_secrets, kept_secret, read_note, write_note
-from ashore.state.sqlite import open_database, path_of_url
+from ashore.state.sqlite import copy_database, open_database, path_of_url
 from ashore.state.statement import announce, execute, execute_many, is_postgres, row_lock
 from ashore.state.tables import load_tuning, save_tuning
 
@@ -25,6 +25,7 @@ __all__ = [
     "TuningRow",
     "announce",
     "bump",
+    "copy_database",
     "exchange_secrets",
     "execute",
     "execute_many",

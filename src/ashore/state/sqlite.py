@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 from ashore.core import Clock
 from ashore.errors import DiskFull, EnvironmentFault, HomeTooNew, InvalidSpec, Overloaded
@@ -196,6 +197,24 @@ def _snapshot(connection: sqlite3.Connection, version: int, snapshots: Path, clo
     connection.execute("VACUUM INTO ?", (str(target),))
     target.chmod(0o600)
     return target
+
+
+def copy_database(path: Path, target: Path) -> None:
+    """Copy a database as it stands at one moment, while others write; `target` (0600) must not exist.
+
+    Raises:
+        EnvironmentFault: it is not a database, or is damaged.
+        DiskFull: there is no room for the copy.
+    """
+    os.close(os.open(target, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
+    with _translated(path):
+        source = sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True, timeout=BUSY_TIMEOUT_S)
+        copy = sqlite3.connect(target)
+        try:
+            source.backup(copy)
+        finally:
+            copy.close()
+            source.close()
 
 
 def _make_engine(path: Path, secrets: SealOf | None) -> Engine:

@@ -8,6 +8,7 @@ from ashore.store.catalog import Catalog, CatalogEntry
 from ashore.store.conversion.bf16 import read_tensors
 from ashore.store.conversion.ggufmeta import read_gguf_meta
 from ashore.store.conversion.safetensorsgguf import convert_safetensors_to_gguf
+from ashore.store.copies import BlobCopy, ModelCopy
 from ashore.store.diskerrors import disk_errors
 from ashore.store.layout import write_atomic as write_file
 from ashore.store.model import TEXT_FILES, Attachment, StoredFile, StoredModel
@@ -23,6 +24,7 @@ __all__ = [
     "TEXT_FILES",
     "Attachment",
     "BadFile",
+    "BlobCopy",
     "Catalog",
     "CatalogEntry",
     "DataUsed",
@@ -30,6 +32,7 @@ __all__ = [
     "FileSource",
     "GcReport",
     "ManifestRemote",
+    "ModelCopy",
     "ModelFilesOnDisk",
     "ModelStore",
     "Origin",

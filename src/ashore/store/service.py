@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
@@ -22,6 +22,7 @@ from ashore.sealing import (
 )
 from ashore.store import attachments, transfer, upkeep
 from ashore.store.catalog import Catalog
+from ashore.store.copies import ModelCopy, list_copies, put_back
 from ashore.store.links import drop_links, link_model
 from ashore.store.manifest import DOC, WEIGHT, media_type_of
 from ashore.store.model import TEXT_FILES, Attachment, StoredModel
@@ -333,6 +334,30 @@ class ModelStore:
         report = upkeep.collect_garbage(self._shelf, keep, run_models=self._run_models, now_s=self._clock.now_s())
         self._sealer.drop_unused_keys()
         return report
+
+    def copies(self, keep: Collection[str] = ()) -> tuple[ModelCopy, ...]:
+        """Return every model that has a name, and those whose manifests are in `keep`, with all their blobs.
+
+        Raises:
+            CorruptBlob: a manifest is missing or cannot be read; names the model.
+        """
+        return list_copies(self._shelf, keep)
+
+    def blob_path(self, digest: Digest) -> Path:
+        """Return where a blob lies, or would lie. Read only; `gc` may take it at any moment."""
+        return self._shelf.layout.blob_path(digest)
+
+    def put_back(self, copies: Sequence[ModelCopy], staged: Callable[[Digest], Path]) -> None:
+        """Take models back whose blobs lie as files of this file system; the files may be deleted afterwards.
+
+        May be called twice. A blob that is here and whole stays; one that is damaged is replaced. The bytes of staged
+        blobs are trusted: whoever staged them has checked them.
+
+        Raises:
+            Conflict: another model has one of the names; those before it are back.
+            CorruptBlob: a manifest is not what its digest says.
+        """
+        put_back(self._shelf, copies, staged)
 
     def seal(self, name: str, *, progress: Progress | None = None) -> SealReport:
         """Encrypt a model and its variants, and delete the clear bytes that no other model needs.

@@ -1,0 +1,57 @@
+"""Erasure-coded backups over nodes: any m of k+m may be lost, and a home is restored from the others and one key.
+
+Owns: the form of shards and commits, the nodes they lie on, what of a home is backed up, repair and restore, the keys
+of a backup. Refuses to know what a release is (it is told which manifests to keep) and to compute in fields itself.
+"""
+
+from ashore.backup.code import Code, could_be_lost, parse_code
+from ashore.backup.contents import HomeContents
+from ashore.backup.home import BackupHome
+from ashore.backup.keys import read_recovery
+from ashore.backup.memory import MemoryNode
+from ashore.backup.model import (
+    Finding,
+    NodeCondition,
+    NodeReport,
+    RestoreReport,
+    RunReport,
+    ScrubReport,
+    StatusReport,
+    Vault,
+)
+from ashore.backup.nodes import NodeOpener, open_node
+from ashore.backup.ports import Keep, KeepNamed, Node, Sink, Source
+from ashore.backup.restoring import STAGING, Restore, find_backup, find_own, refuse_full_home
+from ashore.backup.service import KEPT_BACKUPS, BackupService
+
+__all__ = [
+    "KEPT_BACKUPS",
+    "STAGING",
+    "BackupHome",
+    "BackupService",
+    "Code",
+    "Finding",
+    "HomeContents",
+    "Keep",
+    "KeepNamed",
+    "MemoryNode",
+    "Node",
+    "NodeCondition",
+    "NodeOpener",
+    "NodeReport",
+    "Restore",
+    "RestoreReport",
+    "RunReport",
+    "ScrubReport",
+    "Sink",
+    "Source",
+    "StatusReport",
+    "Vault",
+    "could_be_lost",
+    "find_backup",
+    "find_own",
+    "open_node",
+    "parse_code",
+    "read_recovery",
+    "refuse_full_home",
+]

@@ -1,0 +1,186 @@
+"""What of a home is backed up: the models, the state, the record, and every other file but those named here.
+
+Left out: what is made again (`run`, `logs`, `cache`, links, unfinished pulls), the backup's own keys, locks. The state
+is copied as it stands at one moment. Of the record the checkpoints come first: the chains that follow reach at least as
+far as they say, so that the copy verifies.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import shutil
+import stat
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from ashore.backup.home import FOLDER, RECOVERY_KEY
+from ashore.backup.ports import Keep
+from ashore.core import Digest
+from ashore.errors import Conflict, CorruptBlob
+from ashore.state import copy_database
+from ashore.store import ModelCopy, ModelStore
+
+LEFT_OUT: Final = frozenset(
+    (FOLDER, RECOVERY_KEY, "run", "logs", "cache", "snapshots", "lock", "store", "audit", ".restoring")
+)
+"""Names right below the home that are not copied as files. The store and the record are copied in ways of their own."""
+STATE: Final = "state.db"
+ENVELOPES: Final = "store/envelopes"
+CHECKPOINTS: Final = "audit/checkpoints.log"
+CHAINS: Final = "audit/chains"
+COPIED_BYTES: Final = 4 << 20
+ATTEMPTS: Final = 5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HomeFile:
+    """One file that is to be backed up, as it was when it was looked at."""
+
+    path: str
+    """Below the home."""
+    mode: int
+    source: Path
+    """Where its bytes are read: it, or a copy."""
+    num_bytes: int
+    sha256: str
+
+
+class HomeContents:
+    """The files and models of one home."""
+
+    def __init__(
+        self, root: Path, store: ModelStore, keep: Keep, *, state: Path | None, extra: dict[str, Path]
+    ) -> None:
+        """Make the object; reads nothing yet.
+
+        Args:
+            root: The home.
+            store: Its models.
+            keep: Knows which models without a name must be kept.
+            state: The SQLite file; None where the state is elsewhere.
+            extra: Files from outside the home, by the path that they get below it: `ashore.toml`.
+        """
+        self._root = root
+        self._store = store
+        self._keep = keep
+        self._state = state
+        self._extra = extra
+
+    def models(self, only: tuple[str, ...] = ()) -> tuple[ModelCopy, ...]:
+        """Return the models to be backed up: all, or those whose names or references are in `only` and whatever is
+        kept for a release."""
+        keep = frozenset(self._keep.manifests())
+        copies = self._store.copies(keep)
+        if not only:
+            return copies
+        return tuple(one for one in copies if one.name in only or one.reference in only or one.digest in keep)
+
+    def blob(self, digest: str) -> Path:
+        """Return where a blob lies."""
+        return self._store.blob_path(Digest(digest))
+
+    def files(self, scratch: Path) -> Iterator[HomeFile]:
+        """Yield the files, those of the record last. What changes is copied to `scratch` first.
+
+        Raises:
+            CorruptBlob: a file was cut short meanwhile.
+            Conflict: the record was being archived all the time.
+        """
+        scratch.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if self._state is not None and self._state.is_file():
+            copy = scratch / "state.db"
+            copy.unlink(missing_ok=True)
+            copy_database(self._state, copy)
+            yield _described(STATE, copy, mode=0o600)
+        for name, source in self._others():
+            with contextlib.suppress(FileNotFoundError):  # deleted since it was listed
+                yield _copied(name, source, scratch / f"file-{hashlib.sha256(name.encode()).hexdigest()[:16]}")
+        yield from self._record(scratch)
+
+    def _others(self) -> Iterator[tuple[str, Path]]:
+        """Yield the plain files of the home but those left out, by their paths."""
+        yield from sorted(self._extra.items())
+        for top in sorted(os.listdir(self._root)):
+            if top in LEFT_OUT or top.startswith(STATE):
+                continue
+            yield from _files_under(self._root, top)
+        yield from _files_under(self._root, ENVELOPES)
+
+    def _record(self, scratch: Path) -> Iterator[HomeFile]:
+        """Yield the files of the record, taken so that none of the segments left meanwhile."""
+        for _ in range(ATTEMPTS):
+            before = dict(_files_under(self._root, CHAINS))
+            copy = scratch / "checkpoints"
+            head = [_copied(n, p, copy) for n, p in _files_under(self._root, CHECKPOINTS)]
+            found = list(self._segments())
+            if all(any(one.path == name for one in found) for name in before):
+                rest = [
+                    _copied(name, path, scratch / f"audit-{number}")
+                    for number, (name, path) in enumerate(_files_under(self._root, "audit"))
+                    if not name.startswith(CHAINS) and name != CHECKPOINTS
+                ]
+                yield from (*found, *head, *rest)
+                return
+        raise Conflict("segments of the record left this machine while it was backed up", hint="back up again")
+
+    def _segments(self) -> Iterator[HomeFile]:
+        """Yield the segments as far as they are written now: lines are only ever added."""
+        for name, path in _files_under(self._root, CHAINS):
+            with contextlib.suppress(FileNotFoundError):  # deleted since it was listed
+                yield _described(name, path, mode=stat.S_IMODE(path.stat().st_mode))
+
+
+def _files_under(root: Path, top: str) -> list[tuple[str, Path]]:
+    """Return plain files at or under `top`, no links, by their paths below the root."""
+    start = root / top
+    if start.is_file() and not start.is_symlink():
+        return [(top, start)]
+    found = []
+    for folder, _, names in os.walk(start):
+        for name in names:
+            path = Path(folder, name)
+            if path.is_file() and not path.is_symlink() and not name.startswith(".tmp-") and not _is_lock(name):
+                found.append((path.relative_to(root).as_posix(), path))
+    return sorted(found)
+
+
+def _is_lock(name: str) -> bool:
+    return name == "lock" or name.endswith(".lock")
+
+
+def _copied(name: str, source: Path, copy: Path) -> HomeFile:
+    """Return a file as it is now; of a small one a copy is kept, for it may be written while it is backed up."""
+    mode = stat.S_IMODE(source.stat().st_mode)
+    if source.stat().st_size > COPIED_BYTES:
+        return _described(name, source, mode=mode)
+    copy.unlink(missing_ok=True)
+    shutil.copyfile(source, copy)
+    copy.chmod(0o600)
+    return _described(name, copy, mode=mode)
+
+
+def _described(name: str, source: Path, *, mode: int) -> HomeFile:
+    size = source.stat().st_size
+    return HomeFile(path=name, mode=mode, source=source, num_bytes=size, sha256=hash_of_start(source, size))
+
+
+def hash_of_start(path: Path, num_bytes: int, told: Callable[[int], None] = lambda done: None) -> str:
+    """Return the SHA-256 (hexadecimal) of the first bytes of a file.
+
+    Raises:
+        CorruptBlob: it is shorter.
+    """
+    hasher, left = hashlib.sha256(), num_bytes
+    with path.open("rb", buffering=0) as file:
+        while left:
+            piece = file.read(min(left, 1 << 20))
+            if not piece:
+                raise CorruptBlob(f"{path} was cut short while it was backed up", hint="back up again")
+            hasher.update(piece)
+            left -= len(piece)
+            told(num_bytes - left)
+    return hasher.hexdigest()

@@ -1,0 +1,180 @@
+"""What a home keeps of its backup: `backup/` with the key, where the nodes are, and what a run that died had done.
+
+backup/vault.json     where the backup lies, and how far it goes
+backup/key            the home's key of the backup, 0600; never backed up
+backup/pending        objects that are on disk and that no backup refers to yet
+backup/again          shards that cannot be made again from the nodes: the next run writes them from the home
+backup/lock           held by whoever backs up, scrubs, or replaces
+backup/scratch/       copies of files that change while they are backed up
+backup-recovery-key   made by `init`, to be kept elsewhere
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from ashore.backup.directory import DirectoryNode
+from ashore.backup.disk import Disk
+from ashore.backup.keys import VaultKey
+from ashore.backup.model import FORMAT, ObjectRef, Vault
+from ashore.backup.ports import read_small, write_small
+from ashore.errors import BackupDamaged, HomeBusy, NotFound
+from ashore.sealing import read_secret_file
+
+FOLDER: Final = "backup"
+RECOVERY_KEY: Final = "backup-recovery-key"
+
+
+class BackupHome:
+    """The files of one home that belong to its backup."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.folder = root / FOLDER
+        self.recovery_key = root / RECOVERY_KEY
+        self._files = DirectoryNode(self.folder)
+
+    @property
+    def has_vault(self) -> bool:
+        """Whether `init` was run here, or this home was restored."""
+        return (self.folder / "vault.json").is_file()
+
+    def read(self) -> Vault:
+        """Return where the backup lies.
+
+        Raises:
+            NotFound: none was begun.
+            BackupDamaged: the file cannot be read.
+        """
+        if not self.has_vault:
+            raise NotFound(
+                f"the home {self.root} has no backup yet",
+                hint="begin one: ashore backup init --nodes DIR,DIR,DIR --code 2+1",
+            )
+        path = self.folder / "vault.json"
+        try:
+            vault = msgspec.json.decode(path.read_bytes(), type=Vault)
+        except msgspec.DecodeError as error:
+            raise BackupDamaged(
+                f"{path} cannot be read: {error}", hint="restore into a new home with the recovery key"
+            ) from error
+        if vault.format != FORMAT:
+            raise BackupDamaged(f"{path} is of format {vault.format}; this ashore reads {FORMAT}")
+        return vault
+
+    def write(self, vault: Vault) -> None:
+        """Keep where the backup lies; whole or not at all."""
+        self._files.prepare()
+        write_small(self._files, "vault.json", msgspec.json.format(msgspec.json.encode(vault), indent=1))
+
+    def read_key(self) -> VaultKey:
+        """Return the home's key.
+
+        Raises:
+            SealingKeyMissing, InvalidSpec: it is not there, or others may read it.
+            BackupDamaged: it is no key.
+        """
+        vault = self.read()
+        path = self.folder / "key"
+        text = read_secret_file(path, what="the home's key of its backup").decode("ascii", "replace").strip()
+        try:
+            secret = bytes.fromhex(text)
+            if len(secret) != 32:
+                raise ValueError(f"{len(secret)} bytes")
+        except ValueError as error:
+            raise BackupDamaged(
+                f"{path} is no key of a backup: {error}",
+                hint="restore into a new home with the recovery key; it brings the key back",
+            ) from error
+        return VaultKey(vault_id=vault.vault_id, secret=secret)
+
+    def write_key(self, key: VaultKey) -> None:
+        """Keep the home's key, 0600."""
+        self._files.prepare()
+        write_small(self._files, "key", key.secret.hex().encode() + b"\n")
+
+    def write_recovery(self, text: str) -> None:
+        """Keep the recovery key until the operator takes it away."""
+        self._files.prepare()
+        write_small(self._files, RECOVERY_KEY, text.encode())
+        os.replace(self.folder / RECOVERY_KEY, self.recovery_key)
+        Disk().sync_folder(self.root)
+
+    @contextmanager
+    def locked(self, what: str) -> Iterator[None]:
+        """Hold the lock of the backup; the kernel frees it when the process dies.
+
+        Raises:
+            HomeBusy: another process backs up, scrubs, or replaces.
+        """
+        self._files.prepare()
+        descriptor = os.open(self.folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as fault:
+                holder = os.pread(descriptor, 200, 0).decode("utf-8", "replace").strip()
+                raise HomeBusy(
+                    f"another process works on this backup: {holder or 'unknown'}", hint="wait until it has ended"
+                ) from fault
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, f"{what}, process {os.getpid()}".encode(), 0)
+            self.clear_scratch()
+            yield
+        finally:
+            os.close(descriptor)
+
+    @property
+    def scratch(self) -> Path:
+        return self.folder / "scratch"
+
+    def clear_scratch(self) -> None:
+        """Delete copies that a run left that died."""
+        shutil.rmtree(self.scratch, ignore_errors=True)
+        self._files.clear_scratch()
+
+    def read_pending(self) -> tuple[ObjectRef, ...]:
+        """Return the objects that a run has put on disk and that died before its end. A torn last line is left out."""
+        try:
+            lines = read_small(self._files, "pending", limit_bytes=1 << 28).split(b"\n")
+        except NotFound:
+            return ()
+        found = []
+        for line in lines[:-1]:
+            try:
+                found.append(msgspec.json.decode(line, type=ObjectRef))
+            except msgspec.DecodeError:
+                break
+        return tuple(found)
+
+    def note_pending(self, ref: ObjectRef) -> None:
+        """Note an object whose shards are on disk."""
+        descriptor = os.open(self.folder / "pending", os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        try:
+            os.write(descriptor, msgspec.json.encode(ref) + b"\n")
+        finally:
+            os.close(descriptor)
+
+    def clear_notes(self) -> None:
+        """Forget what was noted for the next run: a backup has it now."""
+        for name in ("pending", "again"):
+            (self.folder / name).unlink(missing_ok=True)
+
+    def read_again(self) -> frozenset[str]:
+        """Return the names of shards that no run may rely on."""
+        try:
+            return frozenset(read_small(self._files, "again", limit_bytes=1 << 28).decode().split())
+        except NotFound:
+            return frozenset()
+
+    def note_again(self, names: Iterable[str]) -> None:
+        """Note shards that cannot be made again from the nodes."""
+        write_small(self._files, "again", "\n".join(sorted({*self.read_again(), *names})).encode())

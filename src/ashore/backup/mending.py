@@ -1,0 +1,236 @@
+"""What is wrong on the nodes is found, and made again from the others: scrub, repair of a node that was away, replace.
+
+A shard is made again byte for byte, from what is sealed: repair needs no content in the clear and changes no object.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+
+from ashore.backup.model import Finding, Listing, ObjectRef, ScrubReport
+from ashore.backup.objects import Objects, open_objects
+from ashore.backup.ports import Sink
+from ashore.backup.reading import ObjectReader, check_header
+from ashore.backup.shards import HASH_BYTES, HEADER_BYTES, ShardHeader, block_checksum
+from ashore.backup.vault import NodeView, Reading, commit_name, good_shards, header_of, read_commit, write_commit
+from ashore.errors import AshoreError, BackupDamaged, NotFound
+
+
+class Pace:
+    """Keeps reading below a rate, by sleeping. A clock that jumps changes nothing: only the monotonic one is read."""
+
+    def __init__(
+        self,
+        bytes_per_s: float | None,
+        *,
+        monotonic_s: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._rate = bytes_per_s
+        self._monotonic_s = monotonic_s
+        self._sleep = sleep
+        self._free_at_s = monotonic_s()
+
+    def take(self, num_bytes: int) -> None:
+        """Return when so many bytes may be read."""
+        if not self._rate:
+            return
+        now_s = self._monotonic_s()
+        self._free_at_s = max(self._free_at_s, now_s - 1.0) + num_bytes / self._rate
+        if self._free_at_s > now_s:
+            self._sleep(self._free_at_s - now_s)
+
+
+def kept_objects(objects: Objects) -> tuple[dict[str, tuple[ObjectRef, str]], tuple[str, ...]]:
+    """Return every object that a backup refers to, by the name of its shards, with what it belongs to; and notes on
+    backups whose listing cannot be read."""
+    found: dict[str, tuple[ObjectRef, str]] = {}
+    notes = []
+    for generation, commit in sorted(objects.reading.commits.items()):
+        found[commit.listing.file_name] = (commit.listing, f"the listing of backup {generation}")
+        try:
+            listing = objects.listing(commit)
+        except AshoreError as error:
+            notes.append(f"backup {generation}: {error.message}")
+            continue
+        found |= _belongings(listing)
+    return found, tuple(notes)
+
+
+def _belongings(listing: Listing) -> dict[str, tuple[ObjectRef, str]]:
+    found = {entry.object.file_name: (entry.object, entry.path) for entry in listing.files}
+    for model in listing.models:
+        for blob in model.blobs:
+            found[blob.object.file_name] = (blob.object, f"{model.reference} (blob {blob.digest[7:19]})")
+    return found
+
+
+def check_shard(view: NodeView, ref: ObjectRef, expected: ShardHeader, pace: Pace) -> None:
+    """Read one shard whole, and return when every byte of it is as it was written.
+
+    Raises:
+        NotFound: it is not there.
+        BackupDamaged: names the block.
+        NodeUnavailable: the node failed.
+    """
+    place = f"{view.node.place}/{ref.file_name}"
+    source = view.node.open(ref.file_name)
+    try:
+        head = bytearray(min(HEADER_BYTES, source.num_bytes))
+        source.read_into(0, [memoryview(head)])
+        check_header(bytes(head), source.num_bytes, expected=expected, index=view.index, what=place)
+        buffer = memoryview(bytearray(expected.fragment_bytes(0) + HASH_BYTES))
+        for stripe in range(expected.num_stripes):
+            length = expected.fragment_bytes(stripe)
+            pace.take(length)
+            source.read_into(expected.offset(stripe), [buffer[: length + HASH_BYTES]])
+            if (
+                block_checksum(bytes(head[-HASH_BYTES:]), stripe, buffer[:length])
+                != buffer[length : length + HASH_BYTES]
+            ):
+                raise BackupDamaged(f"block {stripe} of {place} was altered (of {expected.num_stripes} blocks)")
+    finally:
+        source.close()
+
+
+def repair_object(objects: Objects, ref: ObjectRef, lost: tuple[int, ...]) -> None:
+    """Make the lost shards of an object again on their nodes.
+
+    May be called twice, and may die anywhere: a shard shows when it is whole.
+
+    Raises:
+        BackupDamaged: too few good shards are left.
+        NodeUnavailable, DiskFull: a node does not take its shard; the others that came before have theirs.
+    """
+    expected = header_of(objects.reading.key, objects.reading.code, ref)
+    reader = ObjectReader(tuple(objects.lanes.values()), objects.coder, expected, ref)
+    headers = {index: replace(expected, index=index).to_bytes() for index in lost}
+    sinks: dict[int, Sink] = {}
+    try:
+        for index in lost:
+            sinks[index] = objects.lanes[index].node.put(ref.file_name)
+            sinks[index].write([headers[index]])
+        for stripe, _, made in reader.stripes(lost):
+            for index, fragment in made.items():
+                view = fragment.data
+                sinks[index].write([view, block_checksum(headers[index][-HASH_BYTES:], stripe, view)])
+        for sink in sinks.values():
+            sink.finish()
+    finally:
+        for sink in sinks.values():
+            sink.abort()
+
+
+def repair_missing(reading: Reading, *, only: int | None = None) -> tuple[tuple[Finding, ...], tuple[str, ...]]:
+    """Make every shard and commit that a working node lacks, judged by names and sizes; return findings and notes.
+
+    Args:
+        reading: The nodes as they were looked at.
+        only: Number of the one node that is to be filled; default: all that work.
+    """
+    findings: list[Finding] = []
+    with open_objects(reading) as objects:
+        kept, notes = kept_objects(objects)
+        told = list(notes)
+        for ref, owner in kept.values():
+            have = good_shards(reading, ref)
+            lost = [v.index for v in reading.good if v.index not in have and only in (None, v.index)]
+            if lost:
+                findings += _mend(objects, ref, owner, dict.fromkeys(lost, "is missing, or not whole"), told)
+        findings += _mend_commits(reading, only, told)
+    return tuple(findings), tuple(told)
+
+
+def scrub(
+    reading: Reading, pace: Pace, *, only: int | None = None, told: Callable[[str, int, int], None]
+) -> ScrubReport:
+    """Read every shard of every working node, or of one, and repair what is wrong."""
+    shards = num_bytes = 0
+    findings: list[Finding] = []
+    _read_commits_again(reading)
+    with open_objects(reading) as objects:
+        kept, notes = kept_objects(objects)
+        said = list(notes)
+        views = [view for view in reading.good if only in (None, view.index)]
+        total = sum(header_of(reading.key, reading.code, ref).shard_bytes for ref, _ in kept.values()) * len(views)
+        for ref, owner in kept.values():
+            expected = header_of(reading.key, reading.code, ref)
+            wrong: dict[int, str] = {}
+            for view in views:
+                try:
+                    check_shard(view, ref, expected, pace)
+                except NotFound:
+                    wrong[view.index] = "is missing"
+                except AshoreError as error:
+                    wrong[view.index] = error.message
+                shards += 1
+                num_bytes += expected.shard_bytes
+                told("scrub", num_bytes, total)
+            if wrong:
+                findings += _mend(objects, ref, owner, wrong, said)
+        findings += _mend_commits(reading, only, said)
+    return ScrubReport(num_shards=shards, num_bytes=num_bytes, findings=tuple(findings), notes=tuple(said))
+
+
+def _mend(
+    objects: Objects, ref: ObjectRef, owner: str, wrong: Mapping[int, str], notes: list[str]
+) -> Iterator[Finding]:
+    """Repair the shards of one object; yield what was wrong, and whether it is right now."""
+    repaired: set[int] = set()
+    try:
+        repair_object(objects, ref, tuple(wrong))
+        repaired = set(wrong)
+    except AshoreError as error:
+        notes.append(f"{owner} could not be repaired at once: {error.message}")
+        for index in wrong if len(wrong) > 1 else ():
+            try:
+                repair_object(objects, ref, (index,))
+                repaired.add(index)
+            except AshoreError as second:
+                notes.append(f"{owner}, node {objects.lanes[index].node.place}: {second.message}")
+    for index, what in wrong.items():
+        yield Finding(
+            place=objects.lanes[index].node.place,
+            file=ref.file_name,
+            what=what,
+            belongs_to=owner,
+            repaired=index in repaired,
+        )
+
+
+def _mend_commits(reading: Reading, only: int | None, notes: list[str]) -> Iterator[Finding]:
+    """Give each working node the commits that it lacks."""
+    for view in reading.good:
+        for generation, commit in sorted(reading.commits.items()):
+            if commit_name(generation) in view.sizes or only not in (None, view.index):
+                continue
+            repaired = False
+            try:
+                write_commit(reading, view, commit)
+                repaired = True
+            except AshoreError as error:
+                notes.append(error.message)
+            yield Finding(
+                place=view.node.place,
+                file=commit_name(generation),
+                what="is missing, or does not open",
+                belongs_to=f"backup {generation}",
+                repaired=repaired,
+            )
+
+
+def _read_commits_again(reading: Reading) -> None:
+    """Take commits that were altered out of what their nodes have, so that they are written again."""
+    for view in reading.good:
+        for generation, commit in reading.commits.items():
+            name = commit_name(generation)
+            if name not in view.sizes:
+                continue
+            try:
+                same = read_commit(reading.key, view.node, generation) == commit
+            except AshoreError:
+                same = False
+            if not same:
+                view.sizes = {one: size for one, size in view.sizes.items() if one != name}

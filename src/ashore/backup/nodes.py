@@ -1,0 +1,70 @@
+"""Which adapter a place is opened with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Final, NoReturn
+
+from ashore.backup.bucket import BucketNode
+from ashore.backup.directory import DirectoryNode
+from ashore.backup.ports import Node
+from ashore.errors import InvalidRequest, NodeUnavailable
+
+NodeOpener = Callable[[str], Node]
+_UNKNOWN: Final = "unknown-place-of-node-"
+
+
+def open_node(place: str) -> Node:
+    """Return the node at a place: an absolute folder, or `s3://BUCKET/PATH`. Touches nothing.
+
+    Raises:
+        InvalidRequest: the place is neither.
+    """
+    if place.startswith("s3://"):
+        return BucketNode(place)
+    if place.startswith(_UNKNOWN):
+        return UnknownNode(place)
+    if not place.startswith("/"):
+        raise InvalidRequest(
+            f"the node {place!r} is neither an absolute folder nor a bucket",
+            hint="write /mnt/a/ashore or s3://BUCKET/PATH",
+        )
+    return DirectoryNode(Path(place))
+
+
+def unknown_place(index: int) -> str:
+    """Return what stands for the place of a node that was not given when a home was restored."""
+    return f"{_UNKNOWN}{index}"
+
+
+class UnknownNode:
+    """A node of which nobody has said where it is: away until it is replaced."""
+
+    def __init__(self, place: str) -> None:
+        self.place = place
+
+    def prepare(self) -> NoReturn:
+        number = self.place.removeprefix(_UNKNOWN)
+        raise NodeUnavailable(
+            f"where node {number} is was not said when this home was restored",
+            hint=f"ashore backup replace {number} PLACE",
+        )
+
+    def filesystem(self) -> str:
+        return self.prepare()
+
+    def put(self, name: str) -> NoReturn:
+        self.prepare()
+
+    def make(self, name: str, data: bytes) -> bool:
+        return self.prepare()
+
+    def open(self, name: str) -> NoReturn:
+        self.prepare()
+
+    def sizes(self, under: str) -> Mapping[str, int]:
+        return self.prepare()
+
+    def remove(self, name: str) -> None:
+        self.prepare()

@@ -1,0 +1,69 @@
+"""Whole objects of a backup, read from the nodes that are fastest: contents, and the listing of a backup."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import msgspec
+
+from ashore.backup.coding import coder_of
+from ashore.backup.model import FORMAT, Commit, Listing, ObjectRef
+from ashore.backup.reading import ObjectReader, open_object
+from ashore.backup.vault import Reading, header_of
+from ashore.errors import BackupDamaged
+
+
+class Objects:
+    """Reads objects; remembers between them which nodes are slow."""
+
+    def __init__(self, reading: Reading) -> None:
+        self.reading = reading
+        self.lanes = {lane.index: lane for lane in reading.lanes()}
+        self.coder = coder_of(reading.code)
+
+    def read(
+        self, ref: ObjectRef, target: int, *, what: str, told: Callable[[int], None] = lambda num_bytes: None
+    ) -> None:
+        """Write the clear bytes of an object to the descriptor `target`; `told` hears of each piece.
+
+        Raises:
+            BackupDamaged: too few good shards of it are within reach.
+        """
+        expected = header_of(self.reading.key, self.reading.code, ref)
+        reader = ObjectReader(tuple(self.lanes.values()), self.coder, expected, ref)
+        open_object(reader, expected, self.reading.key.data_key, target, what=what, told=told)
+
+    def listing(self, commit: Commit) -> Listing:
+        """Return what a backup holds.
+
+        Raises:
+            BackupDamaged: too few good shards of it are within reach, or a newer ashore wrote it.
+        """
+        what = f"the listing of backup {commit.generation}"
+        with tempfile.TemporaryFile() as file:
+            self.read(commit.listing, file.fileno(), what=what)
+            data = file.read()
+        try:
+            listing = msgspec.json.decode(data, type=Listing)
+        except msgspec.DecodeError as error:
+            raise BackupDamaged(f"{what} cannot be read: {error}", hint="use the ashore that wrote it") from error
+        if listing.format != FORMAT:
+            raise BackupDamaged(f"{what} is of format {listing.format}; this ashore reads {FORMAT}")
+        return listing
+
+    def close(self) -> None:
+        """Let the nodes go. Does not wait for one that hangs."""
+        for lane in self.lanes.values():
+            lane.close()
+
+
+@contextmanager
+def open_objects(reading: Reading) -> Iterator[Objects]:
+    """Give the objects of a backup for the time of the block."""
+    objects = Objects(reading)
+    try:
+        yield objects
+    finally:
+        objects.close()

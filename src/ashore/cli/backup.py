@@ -1,0 +1,286 @@
+"""`ashore backup`: init, run, restore, status, scrub, replace, rekey."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Final
+
+from cyclopts import App, Parameter
+
+from ashore.cli.progress import TerminalProgress
+from ashore.cli.recorded import os_user
+from ashore.core import human_bytes
+from ashore.errors import InvalidRequest, NotFound
+from ashore.settings import Home, Settings, read_settings
+
+if TYPE_CHECKING:
+    from ashore.backup import BackupService, RestoreReport, ScrubReport, StatusReport
+
+app = App(name="backup", help="Keep copies that survive lost disks; restore them.")
+
+EXIT_DAMAGED: Final = 4
+"""Something is wrong that could not be repaired, or could be lost now."""
+
+AsJson = Annotated[bool, Parameter(name="--json", negative=())]
+Flag = Annotated[bool, Parameter(negative=())]
+
+
+@app.command
+def init(*, nodes: str = "", code: str = "", config: Path | None = None, as_json: AsJson = False) -> None:
+    """Begin the backup of this home on nodes, and write the recovery key, which you then keep elsewhere.
+
+    Args:
+        nodes: Places, with commas between: absolute folders (mounts of other disks or machines) and s3://BUCKET/PATH.
+        code: K+M: as many nodes, any M of which may be lost. 2+1 to 10+4.
+        config: An ashore.toml with [backup] nodes and code.
+        as_json: Print JSON.
+    """
+    from ashore.backup import parse_code
+    from ashore.bootstrap import command_recorder, open_backup
+    from ashore.spec import BackupSpec, read_spec
+
+    spec = read_spec(config).backup if config else BackupSpec()
+    places = tuple(place.strip() for place in nodes.split(",") if place.strip()) or spec.nodes
+    if not places:
+        raise InvalidRequest("no nodes were named", hint="--nodes DIR,DIR,DIR, or --config with [backup] nodes")
+    home = read_settings().home
+    home.create()
+    with command_recorder(home) as recorder:
+        vault, warnings = open_backup(home, recorder, actor=os_user()).init(places, parse_code(code or spec.code))
+    _warn(warnings)
+    key = home.root / "backup-recovery-key"
+    if as_json:
+        print(json.dumps({"vault_id": vault.vault_id, "code": vault.code, "nodes": places, "recovery_key": str(key)}))
+        return
+    print(f"backup {vault.vault_id[:8]} begins on {len(places)} nodes, code {vault.code}")
+    print(f"the recovery key is in {key}: keep it elsewhere, and delete it here")
+
+
+@app.command
+def run(
+    *models: str,
+    config: Path | None = None,
+    keep: int = 0,
+    without_state: Flag = False,
+    take_over: Flag = False,
+    as_json: AsJson = False,
+) -> int:
+    """Make one backup: models, state, keys, record. The home may serve meanwhile.
+
+    Args:
+        models: Names or references; default: [backup] models of --config, or all.
+        config: An ashore.toml; it is backed up too.
+        keep: Backups that are kept; default: [backup] keep of --config, or 7.
+        without_state: The state is in Postgres, and backed up by its own means.
+        take_over: Go on with the backup that this home was restored from; the home that made it is refused then.
+        as_json: Print JSON.
+    """
+    from ashore.backup import could_be_lost
+    from ashore.bootstrap import backup_contents
+    from ashore.spec import BackupSpec, read_spec
+
+    spec = read_spec(config).backup if config else BackupSpec()
+    settings = _settings(config)
+    with _service(settings.home) as service, TerminalProgress() as progress:
+        report = service.run(
+            backup_contents(settings, config=config, without_state=without_state),
+            only=models or spec.models,
+            keep=keep or spec.keep,
+            take_over=take_over,
+            told=progress,
+        )
+        code = service.code
+    _warn((*report.notes, *_keys_elsewhere(settings)))
+    if as_json:
+        print(json.dumps(dataclasses.asdict(report)))
+    else:
+        print(
+            f"backup {report.generation}: {report.num_objects} objects, {human_bytes(report.clear_bytes)}; "
+            f"new: {report.num_new}, {human_bytes(report.new_bytes)}"
+        )
+        if report.repaired:
+            print(f"{report.repaired} shards were made again on nodes that lacked them")
+        print(f"on {len(report.nodes)} of {code.n} nodes: {could_be_lost(code, report.worst)}")
+    return 0 if report.worst == code.n else EXIT_DAMAGED
+
+
+@app.command
+def restore(
+    model: str = "",
+    /,
+    *,
+    nodes: str = "",
+    key: Path | None = None,
+    generation: int = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Restore a whole home onto an empty one, or one model into this home. Needs nothing but nodes and recovery key.
+
+    Args:
+        model: Name or reference of one model; default: everything, into a home that is empty and does not run.
+        nodes: Places, with commas between; default, where this home has a backup: its own.
+        key: File with the recovery key; default, where this home has a backup: its own key.
+        generation: Number of the backup; default: the newest.
+        as_json: Print JSON.
+    """
+    settings = read_settings()
+    with TerminalProgress() as progress:
+        report = _restore(settings, model, nodes, key, generation, progress)
+    _warn(report.notes)
+    if as_json:
+        print(json.dumps(dataclasses.asdict(report)))
+        return
+    made = datetime.fromtimestamp(report.created_s, UTC).isoformat(timespec="seconds")
+    print(f"backup {report.generation}, made at {made}: {human_bytes(report.num_bytes)} restored")
+    print(f"models: {', '.join(report.models) or 'none'}; {report.num_files} other files")
+
+
+@app.command
+def status(*, as_json: AsJson = False) -> int:
+    """Show how the backup stands, and what could be lost now. Reads names and sizes; `scrub` reads everything.
+
+    Args:
+        as_json: Print JSON.
+    """
+    from ashore.bootstrap import backup_contents
+
+    settings = read_settings()
+    with _service(settings.home) as service:
+        report = service.status(backup_contents(settings, without_state=True))
+        code = service.code
+    if as_json:
+        print(json.dumps(dataclasses.asdict(report)))
+    else:
+        _print_status(report)
+    return 0 if report.generation and report.worst == code.n else EXIT_DAMAGED
+
+
+@app.command
+def scrub(*, rate: float = 0.0, as_json: AsJson = False) -> int:
+    """Read everything on every node, and make again what is wrong from the others.
+
+    Args:
+        rate: Most megabytes (10^6 bytes) a second that are read; default: as fast as it goes.
+        as_json: Print JSON.
+    """
+    settings = read_settings()
+    with _service(settings.home) as service, TerminalProgress() as progress:
+        report = service.scrub(bytes_per_s=rate * 1e6 or None, told=progress)
+    return _print_scrub(report, as_json=as_json)
+
+
+@app.command
+def replace(node: str, place: str = "", /, *, as_json: AsJson = False) -> int:
+    """Take a place as a node though it is empty, on another file system, or elsewhere; fill it from the others.
+
+    Args:
+        node: The node: its place, or its number from 0.
+        place: Where it is from now on; default: where it was.
+        as_json: Print JSON.
+    """
+    settings = read_settings()
+    with _service(settings.home) as service, TerminalProgress() as progress:
+        report = service.replace(node, place, told=progress)
+    return _print_scrub(report, as_json=as_json)
+
+
+@app.command
+def rekey() -> None:
+    """Make a new recovery key, where the old one was lost or seen by others. The old one opens nothing from then on."""
+    settings = read_settings()
+    with _service(settings.home) as service:
+        service.rekey()
+    print(f"the recovery key is in {settings.home.root / 'backup-recovery-key'}: keep it elsewhere, and delete it here")
+
+
+def _restore(
+    settings: Settings, model: str, nodes: str, key: Path | None, generation: int, progress: TerminalProgress
+) -> RestoreReport:
+    from ashore.backup import BackupHome, Restore, find_backup, find_own, read_recovery
+    from ashore.bootstrap import build_store, command_recorder, restore_home
+    from ashore.core import Act
+
+    home = settings.home
+    places = tuple(place.strip() for place in nodes.split(",") if place.strip())
+    if key is not None:
+        own = BackupHome(home.root)
+        found = find_backup(places or (own.read().places if own.has_vault else ()), read_recovery(key))
+    elif model:
+        found = find_own(BackupHome(home.root))
+    else:
+        raise InvalidRequest("a whole home needs the recovery key", hint="--nodes DIR,DIR,DIR --key FILE")
+    one = Restore(found, told=progress, generation=generation)
+    report = one.model(home.root, model, build_store(home, settings)) if model else restore_home(one, settings)
+    with command_recorder(home) as recorder:
+        resource = f"backup/{report.generation}" + (f"/{model}" if model else "")
+        detail: dict[str, str | int] = {"models": len(report.models), "bytes": report.num_bytes}
+        recorder.record(Act(action="backup:restore", actor=os_user(), resource=resource, detail=detail))
+    return report
+
+
+def _print_status(report: StatusReport) -> None:
+    if report.generation:
+        made = datetime.fromtimestamp(report.created_s, UTC).isoformat(timespec="seconds")
+        print(f"backup {report.generation}, made at {made}: {report.num_objects} objects, code {report.code}")
+    print(report.lost)
+    for node in report.nodes:
+        lacks = f", lacks {node.missing} shards" if node.missing else ""
+        print(f"  {node.index}  {node.condition:7}  {node.place}  {human_bytes(node.num_bytes)}{lacks}")
+    if report.not_backed_up:
+        print(f"not in the backup: {', '.join(report.not_backed_up)}")
+    print(f"a backup counts when {report.quorum} nodes have it")
+    _warn(report.warnings)
+
+
+def _print_scrub(report: ScrubReport, *, as_json: bool) -> int:
+    _warn(report.notes)
+    if as_json:
+        print(json.dumps({"ok": report.ok, **dataclasses.asdict(report)}))
+    else:
+        for found in report.findings:
+            state = "repaired" if found.repaired else "WRONG"
+            print(f"{state}: {found.belongs_to} on {found.place}: {found.what}")
+        print(
+            f"{report.num_shards} shards, {human_bytes(report.num_bytes)} read: {'good' if report.ok else 'NOT good'}"
+        )
+    if not report.ok and not as_json:
+        print("what is wrong is written anew by the next `ashore backup run`, where this home still has it whole")
+    return 0 if report.ok else EXIT_DAMAGED
+
+
+def _settings(config: Path | None) -> Settings:
+    from ashore.spec import read_spec
+
+    return read_settings(table=read_spec(config).settings) if config else read_settings()
+
+
+def _keys_elsewhere(settings: Settings) -> tuple[str, ...]:
+    """Return what must be kept beside a backup of sealed models."""
+    kind, _, place = settings.sealing_key.partition(":")
+    if not place or (kind == "keyring" and Path(place).is_relative_to(settings.home.root)):
+        return ()
+    return (f"the key of what is sealed is at {kind}:{place.partition('?')[0]} and not in this backup: keep it too",)
+
+
+@contextmanager
+def _service(home: Home) -> Iterator[BackupService]:
+    from ashore.bootstrap import command_recorder, open_backup
+
+    if not os.path.isdir(home.root):
+        raise NotFound(
+            f"there is no home {home.root}", hint="set ASHORE_HOME; or restore into it: ashore backup restore"
+        )
+    with command_recorder(home) as recorder:
+        yield open_backup(home, recorder, actor=os_user())
+
+
+def _warn(lines: tuple[str, ...]) -> None:
+    for line in lines:
+        print(f"warning: {line}", file=sys.stderr)

@@ -1,0 +1,115 @@
+"""Models leaving and entering a store whole, blob by blob, for a backup: what there is to copy, and putting it back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ashore.core import Digest
+from ashore.errors import Conflict, CorruptBlob
+from ashore.store.diskerrors import disk_errors
+from ashore.store.layout import IndexEntry
+from ashore.store.manifest import descriptors, hash_of, parse_manifest
+from ashore.store.shelf import Shelf
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BlobCopy:
+    """One blob."""
+
+    digest: Digest
+    num_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelCopy:
+    """One model of the index with every blob that it is and needs; its manifest is the first."""
+
+    name: str
+    variant: str
+    digest: Digest
+    tagged: bool
+    """False: it has lost its name, and only its digest leads to it."""
+    created_s: int
+    blobs: tuple[BlobCopy, ...]
+
+    @property
+    def reference(self) -> str:
+        return f"{self.name}@{self.variant}" if self.variant else self.name
+
+
+def list_copies(shelf: Shelf, keep: Collection[str]) -> tuple[ModelCopy, ...]:
+    """See `ModelStore.copies`."""
+    copies = []
+    for entry in shelf.layout.read_index():
+        if not entry.tagged and entry.digest not in keep:
+            continue
+        try:
+            data = shelf.layout.blob_path(entry.digest).read_bytes()
+        except FileNotFoundError as error:
+            raise CorruptBlob(
+                f"the manifest of {entry.name} is missing: {shelf.layout.blob_path(entry.digest)}",
+                hint="pull the model again, or bring it back: ashore backup restore MODEL",
+            ) from error
+        blobs = [BlobCopy(digest=entry.digest, num_bytes=len(data))]
+        blobs += [BlobCopy(digest=blob.digest, num_bytes=blob.num_bytes) for blob in descriptors(data)]
+        copies.append(
+            ModelCopy(
+                name=entry.name,
+                variant=entry.variant,
+                digest=entry.digest,
+                tagged=entry.tagged,
+                created_s=entry.created_s,
+                blobs=tuple(dict.fromkeys(blobs)),
+            )
+        )
+    return tuple(copies)
+
+
+def put_back(shelf: Shelf, copies: Sequence[ModelCopy], staged: Callable[[Digest], Path]) -> None:
+    """See `ModelStore.put_back`."""
+    with shelf.layout.locked(), disk_errors(shelf.root):
+        for copy in copies:
+            data = staged(copy.digest).read_bytes()
+            if hash_of(data) != copy.digest:
+                raise CorruptBlob(f"the manifest of {copy.reference} that was given has the hash {hash_of(data)}")
+            entry = IndexEntry(
+                digest=copy.digest,
+                num_bytes=len(data),
+                name=copy.name,
+                variant=copy.variant,
+                tagged=copy.tagged,
+                created_s=copy.created_s,
+            )
+            parse_manifest(data, entry)
+            _refuse_other(shelf, entry)
+            for blob in copy.blobs:
+                _replace_damaged(shelf, blob)
+                shelf.layout.link_file(staged(blob.digest), blob.digest)
+            others = [one for one in shelf.layout.read_index() if not _same_place(one, entry)]
+            shelf.layout.write_index((*others, entry))
+
+
+def _replace_damaged(shelf: Shelf, blob: BlobCopy) -> None:
+    """Make room for a good copy of a blob: what lies there may have the right size and the wrong bytes."""
+    if shelf.layout.has_blob(blob.digest, blob.num_bytes):
+        try:
+            shelf.layout.check_blob(blob.digest, blob.num_bytes, full=True, what=blob.digest)
+        except CorruptBlob:
+            shelf.layout.remove_blob(blob.digest)
+
+
+def _same_place(one: IndexEntry, entry: IndexEntry) -> bool:
+    return one.digest == entry.digest and (one.name, one.variant) == (entry.name, entry.variant)
+
+
+def _refuse_other(shelf: Shelf, entry: IndexEntry) -> None:
+    """Refuse to give a name to a model while another one has it."""
+    for one in shelf.layout.read_index():
+        taken = entry.tagged and one.tagged and (one.name, one.variant) == (entry.name, entry.variant)
+        if taken and one.digest != entry.digest:
+            raise Conflict(
+                f"{entry.name} is another model here ({one.digest}) than in the backup ({entry.digest})",
+                hint=f"take the name from the one here first: ashore model remove {entry.name}",
+            )
