@@ -16,7 +16,7 @@ from ashore.core import ManualClock, MemoryRecorder, TenantId
 from ashore.engines import EngineOptions
 from ashore.errors import AshoreError, Conflict, InvalidRequest, MemoryFull, NotFound, PermissionDenied
 from ashore.planning import Inventory, ModelPlan, Plan
-from ashore.releases import ReleaseKeeper, ReleaseOffice, ReleaseWish, Way
+from ashore.releases import BY_NAME, EVERYTHING, ReleaseKeeper, ReleaseOffice, ReleaseWish, Way, observed
 from ashore.releases.memory import MemoryWorkshop
 from ashore.releases.ports import GateVerdict
 from ashore.state import Database, open_state, read_epochs
@@ -194,6 +194,25 @@ def test_what_its_operator_takes_back_by_hand_is_left_alone(house: House) -> Non
     house.send(house.make(), "canary", share=50, automatic=False)
     house.keeper.fell("chat-2", "killed", {})
     assert house.state("chat-2") == "canary"
+
+
+def test_a_candidate_found_worse_is_taken_back_with_the_evidence(house: House) -> None:
+    house.up("chat=fake:echo")
+    house.send(house.make(), "canary", share=50)
+    bad, good = (observed(BY_NAME["errors"], value) for value in (1.0, 0.0))
+    assert house.keeper.judge("chat-2", "canary", {("errors", EVERYTHING): good}).verdict == "go on"
+    for number in range(40):
+        slices = {("errors", part): bad for part in (EVERYTHING, f"tenant {number % 2}")}
+        if house.keeper.judge("chat-2", "canary", slices).verdict == "worse":
+            break
+    assert number < 12 and house.state("chat-2") == "failed" and house.weights() == {"chat-1": 1000}
+    event = house.office.history(SYSTEM, release="chat-2")[0]
+    assert "found worse after" in event.why and event.evidence["measure"] == "errors"
+    assert house.recorder.acts[-1].action == "release:automatic-rollback"
+    ((stage, finding),) = house.office.evidence(SYSTEM, "chat-2")
+    assert (stage, finding.verdict) == ("canary", "worse") and finding.e_value >= 20
+    house.keeper.judge("chat-2", "canary", {("errors", EVERYTHING): bad})  # late, and of a stage that is over
+    assert house.state("chat-2") == "failed"
 
 
 def test_of_two_operators_one_wins_and_the_other_is_told(house: House) -> None:

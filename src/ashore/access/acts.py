@@ -168,6 +168,17 @@ class Acts:
             raise
         self._tell(actor, what, resource, "done", "", detail)
 
+    @contextmanager
+    def quiet_write(self, actor: Actor) -> Iterator[Desk]:
+        """Open a change that is no act by itself: a figure that grows. Whoever makes an act of it calls `tell`."""
+        with self._database.write() as connection:
+            sql.touch(connection)
+            yield Desk(connection, Compiled(sql.load_policy(connection)), actor, self.now_s)
+
+    def tell(self, actor: Actor, what: str, resource: str, detail: dict[str, str | int]) -> None:
+        """Record an act that was done."""
+        self._tell(actor, what, resource, "done", "", detail)
+
     def _end_first_key(self, desk: Desk) -> None:
         if sql.first_key_is_dead(desk.connection):
             return

@@ -14,7 +14,7 @@ from ashore.access import Acts
 from ashore.bootstrap import build_store, build_workshop
 from ashore.core import Clock, Recorder
 from ashore.errors import AshoreError
-from ashore.releases import ALIASES_EPOCH, AliasRoute, ReleaseOffice, load_book, routes_of
+from ashore.releases import ALIASES_EPOCH, AliasRoute, ReleaseKeeper, ReleaseOffice, load_book, routes_of
 from ashore.releases.evaluated import KeptVerdicts
 from ashore.serving import ServingService, Topology
 from ashore.settings import Home
@@ -22,6 +22,8 @@ from ashore.state import Database, EpochWatch
 
 IN_FORCE_S: Final = 0.2
 """Within this time other processes know of a change (`EpochWatch`)."""
+JUDGE_EVERY_S: Final = 0.5
+"""How late the state hears what was observed of a candidate."""
 
 T = TypeVar("T")
 log = logging.getLogger("ashore.worker")
@@ -64,12 +66,28 @@ class RouteKeeper:
             return routes_of(load_book(connection))
 
 
+async def keep_judging(serving: ServingService, keeper: ReleaseKeeper, routes: RouteKeeper) -> None:
+    """Give what was observed of candidates to the state every so often; one found worse is taken back there."""
+    while True:
+        await asyncio.sleep(JUDGE_EVERY_S)
+        for (release, stage), tallies in serving.trials.take().items():
+            try:
+                found = await asyncio.to_thread(keeper.judge, release, stage, tallies)
+            except AshoreError as fault:
+                log.warning("what was observed of %s is lost: %s", release, fault.message)
+                continue
+            if found.verdict == "worse":
+                log.warning("release %s is found worse: %s", release, found.measure)
+                await routes.refresh()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReleaseDesk:
     """The use cases of releases, and what this worker knows of their effect."""
 
     office: ReleaseOffice
     routes: RouteKeeper
+    keeper: ReleaseKeeper
     alone: bool = True
     """Whether this is the only worker."""
 
@@ -106,5 +124,9 @@ async def release_desk(
     workshop = build_workshop(store, privacy=lambda: topology.privacy, kept=lambda: topology.cache)
     routes = RouteKeeper(serving, database)
     await routes.start(watch)
-    office = ReleaseOffice(Acts(database, recorder, clock), workshop, KeptVerdicts(store))
-    return ReleaseDesk(office=office, routes=routes, alone=len(topology.workers) < 2 and not topology.state.url)
+    acts = Acts(database, recorder, clock)
+    office = ReleaseOffice(acts, workshop, KeptVerdicts(store))
+    keeper = ReleaseKeeper(acts, workshop)
+    return ReleaseDesk(
+        office=office, routes=routes, keeper=keeper, alone=len(topology.workers) < 2 and not topology.state.url
+    )

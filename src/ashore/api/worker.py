@@ -30,7 +30,7 @@ from ashore.api.http.admin.access import make_access_desk
 from ashore.api.issuers import IssuerKeys
 from ashore.api.keys import Keys
 from ashore.api.recording import LogRecorder
-from ashore.api.releasing import release_desk
+from ashore.api.releasing import keep_judging, release_desk
 from ashore.core import Recorder, SystemClock
 from ashore.engines import Grammar
 from ashore.errors import AshoreError
@@ -213,6 +213,9 @@ async def serve(
     flushing = loop.create_task(keys.keep_flushing(), name="last uses of keys")
     fetching = loop.create_task(issuers.keep_fetching(), name="keys of issuers")
     beating = loop.create_task(_beat(board), name="beat on the board") if board is not None else None
+    judging: asyncio.Task[None] | None = None
+    if releases is not None:
+        judging = loop.create_task(keep_judging(serving, releases.keeper, releases.routes), name="judge candidates")
     gc.collect()
     gc.freeze()
     log.info("serving %s", ", ".join(model.alias for model in topology.models))
@@ -230,6 +233,8 @@ async def serve(
     await app.close()
     fetching.cancel()
     flushing.cancel()
+    if judging is not None:
+        judging.cancel()
     await asyncio.gather(flushing, return_exceptions=True)
     if opened is not None:
         await asyncio.to_thread(opened.close)

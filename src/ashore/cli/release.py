@@ -102,10 +102,17 @@ def show(name: str, /, *, url: str | None = None, key: str | None = None, as_jso
         as_json: Print JSON.
     """
     one = _ask("GET", f"/admin/v1/releases/{quote(name, safe='')}", url, key)
+    found = _ask("GET", f"/admin/v1/releases/{quote(name, safe='')}/evidence", url, key)["items"]
     if as_json:
-        print(json.dumps(one, ensure_ascii=False))
+        print(json.dumps({**one, "evidence": found}, ensure_ascii=False))
         return
     print(line_of(one))
+    for look in found:
+        print(
+            f"  as {look['stage']}: {look['verdict']} after {look['requests']} requests, e-value {look['e_value']:.3g}"
+        )
+        for name_, value in look["details"].items():
+            print(f"    {name_} {value}")
     for part, digest in one["parts"].items():
         print(f"  {part:<12} {digest}")
     print(f"  {'evaluation':<12} {one['gate']}")
@@ -132,7 +139,7 @@ def shadow(
     Args:
         name: Of the release.
         share: Percent of the live requests that are copied.
-        automatic: End it by itself where it does not stay up.
+        automatic: End it by itself where it is found worse, or does not stay up.
         cold_standby: End what is live first, where there is no memory for two; requests wait.
         why: Kept with the history.
         wait: Return when it has loaded.
@@ -168,7 +175,7 @@ def canary(
         steps: Shares that follow, 20,50; each comes when --every is over.
         every: Time of one step, 10m.
         then_promote: Let it go live after the last step, once it is found no worse.
-        automatic: End it by itself where it does not stay up.
+        automatic: End it by itself where it is found worse, or does not stay up.
         why: Kept with the history.
         wait: Return when it answers.
         url: Address of the server; default: the one that runs from this home.

@@ -5,6 +5,7 @@ candidate with what is live, and the verdict on it. Refuses to own: engine hosts
 (`serving` routes them), whether a model is good (`evaluation`).
 """
 
+from ashore.releases.betting import BY_NAME, EVERYTHING, Finding, Tally, Verdict, look, observed
 from ashore.releases.digests import content_of_parts, digest_of_value, engine_digest, spec_content
 from ashore.releases.evaluated import KeptVerdicts
 from ashore.releases.keeper import ReleaseKeeper, Wanted
@@ -32,6 +33,8 @@ from ashore.releases.sql import ALIASES_EPOCH, load_book
 
 __all__ = [
     "ALIASES_EPOCH",
+    "BY_NAME",
+    "EVERYTHING",
     "HOSTED",
     "MOVES",
     "STANDBY_S",
@@ -45,6 +48,7 @@ __all__ = [
     "Described",
     "EvaluationGate",
     "Event",
+    "Finding",
     "GateVerdict",
     "Goal",
     "KeptVerdicts",
@@ -58,6 +62,8 @@ __all__ = [
     "Shadowing",
     "Standing",
     "Sticky",
+    "Tally",
+    "Verdict",
     "Wanted",
     "Way",
     "Workshop",
@@ -66,6 +72,8 @@ __all__ = [
     "digest_of_value",
     "engine_digest",
     "load_book",
+    "look",
+    "observed",
     "routes_of",
     "spec_content",
 ]

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from ashore.access import SYSTEM, Acts
 from ashore.planning import ModelPlan, Plan
 from ashore.releases import moves, sql
+from ashore.releases.betting import Finding, Tally, look
 from ashore.releases.digests import content_of_parts, spec_content
 from ashore.releases.model import HOSTED, Book, Course, Moved, Release
 from ashore.releases.moves import By
 from ashore.releases.ports import Workshop
 from ashore.releases.rules import next_name
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,13 +114,46 @@ class ReleaseKeeper:
         """Do what the time has come for: standbys retire, canaries take their next step. May be called at any time."""
         by = By(actor="system", now_s=self._acts.now_s)
         with self._acts.look(SYSTEM) as desk:
-            if not moves.on_time(sql.load_book(desk.connection), by, no_worse={}).courses:
+            if not self._due(desk.connection, by).courses:
                 return
         with self._acts.write(SYSTEM, "release:on-time", "releases") as desk:
-            moved = moves.on_time(sql.load_book(desk.connection), by, no_worse={})
+            moved = self._due(desk.connection, by)
             sql.write_moved(desk.connection, moved)
             for event in moved.events:
                 desk.detail[f"{event.verb} {event.release}"] = event.state
+
+    def _due(self, connection: Connection, by: By) -> Moved:
+        book = sql.load_book(connection)
+        waiting = [c.release for c in book.courses.values() if c.state == "canary" and c.then_promote]
+        found = {name: look(sql.load_evidence(connection, name, "canary")).verdict for name in waiting}
+        return moves.on_time(book, by, no_worse={name: verdict == "no worse" for name, verdict in found.items()})
+
+    def judge(self, name: str, stage: str, pending: Mapping[tuple[str, str], Tally]) -> Finding:
+        """Add what was observed of a candidate, and return what all of it says. One that is found worse is taken back.
+
+        Evidence of a stage that is over is kept, and moves nothing.
+        """
+        with self._acts.look(SYSTEM) as desk:
+            database_knows = name in sql.load_book(desk.connection).courses
+        if not database_knows:
+            return look(pending)
+        taken_back = Moved()
+        with self._acts.quiet_write(SYSTEM) as desk:
+            found = look(sql.add_evidence(desk.connection, name, stage, pending))
+            book = sql.load_book(desk.connection)
+            course = book.courses[name]
+            if found.verdict == "worse" and course.state == stage and course.automatic:
+                part = f" in {found.slice}" if found.slice else ""
+                why = f"found worse after {found.count} requests: {found.measure}{part}"
+                evidence = {"e_value": round(found.e_value, 1), "measure": found.measure, **found.details}
+                by = By(actor="system", now_s=desk.now_s, why=why, evidence=evidence)
+                taken_back = moves.end_candidate(book, book.releases[name].alias, by, failed=True)
+                sql.write_moved(desk.connection, taken_back)
+        if taken_back.events:
+            event = taken_back.events[0]
+            detail = {"why": event.why, **{key: _told(value) for key, value in event.evidence.items()}}
+            self._acts.tell(SYSTEM, "release:automatic-rollback", f"release/{name}", detail)
+        return found
 
     def _move(
         self,

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 from ashore.access import Actor, Acts
 from ashore.errors import Conflict, InvalidRequest
 from ashore.releases import moves, sql
+from ashore.releases.betting import Finding, look
 from ashore.releases.digests import content_of_parts
 from ashore.releases.model import HOSTED, Alias, Book, Course, Event, Moved, Release, Sticky
 from ashore.releases.moves import By, Way
@@ -91,6 +92,17 @@ class ReleaseOffice:
         """Return what happened, the newest first. Nothing is ever forgotten."""
         with self._acts.read(actor, RELEASE_READ, "release/*") as desk:
             return sql.load_history(desk.connection, alias=alias, release=release, limit=max(1, min(limit, 1000)))
+
+    def evidence(self, actor: Actor, name: str) -> tuple[tuple[str, Finding], ...]:
+        """Return what the comparison with what is live says of a release, by the stage it was made in.
+
+        Raises:
+            NotFound: there is no such release.
+        """
+        with self._acts.read(actor, RELEASE_READ, f"release/{name}") as desk:
+            moves.release_of(sql.load_book(desk.connection), name)
+            found = [(stage, sql.load_evidence(desk.connection, name, stage)) for stage in ("shadow", "canary")]
+        return tuple((stage, look(tallies)) for stage, tallies in found if tallies)
 
     # --- releases
 

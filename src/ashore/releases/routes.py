@@ -30,6 +30,11 @@ class AliasRoute:
     watched: tuple[str, str] | None = None
     """A candidate that answers and what it is measured against: a canary and what is live."""
 
+    @property
+    def is_tried(self) -> bool:
+        """Whether a candidate is compared on the live requests."""
+        return self.shadow is not None or self.watched is not None
+
 
 def routes_of(book: Book) -> Mapping[str, AliasRoute]:
     """Return where every alias leads."""

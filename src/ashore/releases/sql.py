@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
 from ashore.errors import Conflict
+from ashore.releases.betting import Tally
 from ashore.releases.model import Alias, Book, Course, Event, Moved, Release
 from ashore.state import bump, execute
 
@@ -20,6 +22,7 @@ _json = msgspec.json.Encoder().encode
 _release = msgspec.json.Decoder(Release).decode
 _course = msgspec.json.Decoder(Course).decode
 _alias = msgspec.json.Decoder(Alias).decode
+_tally = msgspec.json.Decoder(Tally).decode
 _evidence = msgspec.json.Decoder(dict[str, str | int | float]).decode
 
 
@@ -102,6 +105,39 @@ def load_history(connection: Connection, *, alias: str = "", release: str = "", 
         connection, statement + "ORDER BY seq DESC LIMIT :most", alias=alias, release=release, most=limit
     ).mappings()
     return tuple(_event(row) for row in rows)
+
+
+def add_evidence(
+    connection: Connection, release: str, stage: str, pending: Mapping[tuple[str, str], Tally]
+) -> dict[tuple[str, str], Tally]:
+    """Add what a worker observed, and return all that is known of a release in this stage."""
+    known = load_evidence(connection, release, stage)
+    for key, tally in pending.items():
+        known[key] = known.get(key, Tally()) + tally
+        execute(
+            connection,
+            "INSERT INTO release_evidence (release, stage, name, slice, tally) "
+            "VALUES (:release, :stage, :name, :slice, :tally) "
+            "ON CONFLICT (release, stage, name, slice) DO UPDATE SET tally = excluded.tally",
+            release=release,
+            stage=stage,
+            name=key[0],
+            slice=key[1],
+            tally=_json(known[key]).decode(),
+        )
+    return known
+
+
+def load_evidence(connection: Connection, release: str, stage: str) -> dict[tuple[str, str], Tally]:
+    """Return what was observed of a release in a stage, by measure and slice."""
+    rows = execute(
+        connection,
+        "SELECT name, slice, tally FROM release_evidence WHERE release = :release AND stage = :stage "
+        "ORDER BY slice, name",
+        release=release,
+        stage=stage,
+    ).mappings()
+    return {(row["name"], row["slice"]): _tally(row["tally"]) for row in rows}
 
 
 def _append(connection: Connection, event: Event) -> None:

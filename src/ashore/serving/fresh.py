@@ -75,7 +75,10 @@ class FreshAnswers:
         budgets: Budgets,
         clock: Clock,
         metrics: Metrics,
+        aside: bool = False,
     ) -> None:
+        """Make it. `aside`: for answers that no client gets, of releases that no alias leads to."""
+        self._aside = aside
         self._roster = roster
         self._check_grammar = check_grammar
         self._budgets = budgets
@@ -152,7 +155,7 @@ class FreshAnswers:
         Raises:
             HostDied: the name leads elsewhere by now, or no host of this release is there and another one's is.
         """
-        lead = self._roster.known(name)
+        lead = None if self._aside else self._roster.known(name)
         if lead is None or (len(lead.models) == 1 and lead.standby is None and lead.leads_to(model)):
             return
         if not lead.leads_to(model) and lead.first.replicas.ready and not lead.first.gate.is_full:

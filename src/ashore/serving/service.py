@@ -28,7 +28,7 @@ from ashore.serving.concurrency import ConcurrencyLimit
 from ashore.serving.embedding import Embedding, check_embeds, encode_inputs, shorten
 from ashore.serving.flights import Flights, Terms
 from ashore.serving.fresh import FreshAnswers, Place, allowed_s
-from ashore.serving.guards import Guards, Masked, Reservation
+from ashore.serving.guards import Guards, Masked, Reservation, Unlimited
 from ashore.serving.model import NOWHERE, Arrival, GenerationRequest, ServingEvent, Started, Urgency, Usage
 from ashore.serving.models import LoadedModel, ModelCard
 from ashore.serving.orders import check_features
@@ -40,6 +40,7 @@ from ashore.serving.roster import Roster, TextLoader
 from ashore.serving.scoring import check_scores
 from ashore.serving.tools import prepare_tools
 from ashore.serving.topology import Topology
+from ashore.serving.trials import Trials
 
 _T = TypeVar("_T")
 
@@ -89,6 +90,10 @@ class ServingService:
             clock=clock,
             metrics=metrics,
         )
+        aside = FreshAnswers(
+            self._roster, check_grammar=check_grammar, budgets=Unlimited(), clock=clock, metrics=Metrics(), aside=True
+        )
+        self.trials = Trials(aside, self._roster.release, clock)
         self._in_flight = 0
         self._idle = asyncio.Event()
         self._idle.set()
@@ -234,9 +239,17 @@ class ServingService:
         question = self._cache.question(
             ask_of(request, model.served, principal, holds_personal_data=masked.found),
         )
+        route = self._roster.routes.get(request.model)
+        trial = self.trials.begin(request, principal, model) if route is not None and route.is_tried else None
+        fault: AshoreError | None = None
         events = self._events(model, request, question, principal, arrived_at)
         try:
             async for event in events:
+                if trial is not None:
+                    if isinstance(event, Started) and event.cache != "miss":
+                        trial = None  # nothing was made for it
+                    else:
+                        trial.hear(event, self._clock.monotonic_s())
                 for told in (event,) if outward is None else outward.take(event):
                     watch.hear(told)
                     if isinstance(told, Started):
@@ -248,8 +261,13 @@ class ServingService:
                     elif auditor.strict and isinstance(told, Usage):
                         await watch.ended()
                     yield told
+        except AshoreError as caught:
+            fault = caught
+            raise
         finally:
             await events.aclose()
+            if trial is not None and route is not None:
+                self.trials.end(trial, route, fault)
 
     def _watch(
         self, request_id: RequestId, alias: str, principal: Principal, prompt: bytes, *, arrival: Arrival
@@ -552,6 +570,7 @@ class ServingService:
 
     async def close(self) -> None:
         """Disconnect from every host. May be called twice."""
+        await self.trials.close()
         await self._roster.close()
 
     def _enter(self) -> None:

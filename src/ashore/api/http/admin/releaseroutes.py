@@ -50,6 +50,10 @@ RELEASE_ROUTES: Final[tuple[Route, ...]] = (
     ),
     _route("GET", "/releases/{release}", READ, releases.show_release, "Show a release", gives=t.ReleaseOut),
     _route(
+        "GET", "/releases/{release}/evidence", READ, releases.evidence,
+        "What the comparison of a release with what is live says", gives=t.FindingList,
+    ),
+    _route(
         "POST", "/releases/{release}/shadow", WRITE, releases.shadow, "Copy live requests to a release",
         takes=t.ShadowIn, gives=t.ReleaseOut,
     ),

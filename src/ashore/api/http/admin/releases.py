@@ -69,6 +69,25 @@ async def show_release(app: HttpApp, exchange: Exchange, principal: Principal) -
     await _answer(exchange, _release(await desk.look(lambda: desk.office.standing(actor, exchange.argument))))
 
 
+async def evidence(app: HttpApp, exchange: Exchange, principal: Principal) -> None:
+    """`GET /admin/v1/releases/{release}/evidence`."""
+    desk, actor = _desk(app), _actor(app, exchange, principal)
+    found = await desk.look(lambda: desk.office.evidence(actor, exchange.argument))
+    items = [
+        t.FindingOut(
+            stage=stage,
+            verdict=one.verdict,
+            e_value=one.e_value,
+            requests=one.count,
+            measure=one.measure,
+            slice=one.slice,
+            details=dict(one.details),
+        )
+        for stage, one in found
+    ]
+    await _answer(exchange, t.FindingList(items))
+
+
 async def shadow(app: HttpApp, exchange: Exchange, principal: Principal) -> None:
     """`POST /admin/v1/releases/{release}/shadow`."""
     body = await _body(app, exchange, _shadow_in)

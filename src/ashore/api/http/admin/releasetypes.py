@@ -165,6 +165,27 @@ class AliasRemoved(msgspec.Struct, frozen=True, kw_only=True):
     removed: bool = True
 
 
+class FindingOut(msgspec.Struct, frozen=True, kw_only=True):
+    """What the comparison with what is live says by now."""
+
+    stage: str
+    verdict: str
+    """`no worse`, `worse` or `go on`."""
+    e_value: float
+    """Evidence that it is worse; 20 is enough."""
+    requests: int
+    measure: str
+    """What speaks loudest against it, and in which slice."""
+    slice: str
+    details: dict[str, str | int | float]
+
+
+class FindingList(msgspec.Struct, frozen=True):
+    """Answer of `GET /admin/v1/releases/{release}/evidence`."""
+
+    items: list[FindingOut]
+
+
 class EventOut(msgspec.Struct, frozen=True, kw_only=True):
     """One step in the history of an alias."""
 

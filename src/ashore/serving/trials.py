@@ -1,0 +1,290 @@
+"""Candidates tried on live requests: copies to a shadow, a canary's answers beside those of what is live.
+
+Off the request path. A live answer pays for a look at its clock; copies wait in a short queue that drops what does not
+fit, one runs at a time, behind whoever waits for an answer, and no longer than its own deadline.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import random
+import re
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+from ashore.access import Principal
+from ashore.core import Clock, RequestId
+from ashore.engines import ScoreText
+from ashore.errors import AshoreError, DeadlineExceeded, EnvironmentFault
+from ashore.releases import BY_NAME, EVERYTHING, WHOLE, AliasRoute, Tally, observed
+from ashore.serving.fresh import FreshAnswers, Place
+from ashore.serving.model import ChoiceEnded, Delta, GenerationRequest, ServingEvent
+from ashore.serving.models import LoadedModel
+
+QUEUE: Final = 16
+"""Copies that wait; more are dropped."""
+SHADOW_S: Final = 60.0
+"""Longest that a shadow works on a copy."""
+SLOWER: Final = 1.05
+"""A token that takes so much longer counts as slower."""
+FRESH_S: Final = 30.0
+"""A live answer older than that is no neighbour of a canary's."""
+ASIDE: Final = "shadow"
+
+_REFUSAL: Final = re.compile(
+    r"^\W*(i'?m sorry|i am sorry|sorry|i can(?:no|')t|i am unable|i'm unable|抱歉|对不起|很抱歉|我无法|我不能)",
+    re.IGNORECASE,
+)
+_CHINESE: Final = re.compile("[一-鿿]")
+_SPACE: Final = re.compile(r"\s+")
+
+log = logging.getLogger("ashore.serving")
+
+Tallies = dict[tuple[str, str], Tally]
+
+
+@dataclass(slots=True, kw_only=True)
+class Observation:
+    """One answer as the comparison sees it."""
+
+    at_s: float
+    failed: bool = False
+    per_token_s: float = 0.0
+    """0 where it had less than two tokens."""
+    text: str = ""
+    cut_off: bool = False
+    """Whether it ran into its length limit."""
+    tokens: int = 0
+
+
+@dataclass(slots=True, kw_only=True)
+class Trial:
+    """Listens to one live answer."""
+
+    request: GenerationRequest
+    principal: Principal
+    model: LoadedModel
+    began_s: float
+    first_s: float = 0.0
+    last_s: float = 0.0
+    pieces: list[str] = field(default_factory=list)
+    events: int = 0
+    ended: bool = False
+    cut_off: bool = False
+
+    def hear(self, event: ServingEvent, now_s: float) -> None:
+        """Take the next event of a fresh answer."""
+        if isinstance(event, Delta):
+            if not self.events:
+                self.first_s = now_s
+            self.last_s = now_s
+            self.events += 1
+            self.pieces.append(event.text or event.reasoning)
+        elif isinstance(event, ChoiceEnded):
+            self.ended, self.cut_off = True, self.cut_off or event.reason == "length"
+
+    def observation(self, *, failed: bool) -> Observation:
+        span = self.last_s - self.first_s
+        return Observation(
+            at_s=self.last_s or self.began_s,
+            failed=failed,
+            per_token_s=span / (self.events - 1) if self.events > 1 else 0.0,
+            text="".join(self.pieces),
+            cut_off=self.cut_off,
+            tokens=self.events,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Copy:
+    release: str
+    trial: Trial
+    live: Observation
+
+
+class Trials:
+    """Compares the candidates of one worker. Every call is made on its event loop."""
+
+    def __init__(
+        self,
+        fresh: FreshAnswers,
+        release_of: Callable[[str, str], LoadedModel | None],
+        clock: Clock,
+        *,
+        chance: Callable[[], float] = random.random,
+    ) -> None:
+        """Make it.
+
+        Args:
+            fresh: Makes answers that nobody is charged for.
+            release_of: Gives the model of an alias and a release that has hosts here.
+            clock: For times.
+            chance: Draws what is copied.
+        """
+        self._fresh = fresh
+        self._release_of = release_of
+        self._clock = clock
+        self._chance = chance
+        self._latest: dict[str, Observation] = {}
+        """Of what is live, by alias, until a canary's answer was laid beside it."""
+        self._pending: dict[tuple[str, str], Tallies] = {}
+        self._queue: asyncio.Queue[_Copy] = asyncio.Queue(QUEUE)
+        self._runner: asyncio.Task[None] | None = None
+        self.dropped = 0
+        """Copies that found no room."""
+
+    def begin(self, request: GenerationRequest, principal: Principal, model: LoadedModel) -> Trial:
+        """Listen to an answer of an alias that has a candidate."""
+        return Trial(request=request, principal=principal, model=model, began_s=self._clock.monotonic_s())
+
+    def end(self, trial: Trial, route: AliasRoute, fault: AshoreError | None) -> None:
+        """Hear that an answer has ended, whole or not. Waits for nothing. One that its client left says nothing."""
+        if fault is None and not trial.ended:
+            return
+        if fault is not None and not isinstance(fault, EnvironmentFault | DeadlineExceeded):
+            return  # the request was wrong, or there was no room: no release is to blame
+        seen = trial.observation(failed=fault is not None)
+        alias, release = trial.request.model, trial.model.served.release
+        if route.watched is not None:
+            candidate, live = route.watched
+            if release == live:
+                self._latest[alias] = seen
+            elif release == candidate:
+                beside = self._latest.pop(alias, None)
+                if beside is not None and seen.at_s - beside.at_s < FRESH_S:
+                    self._add(candidate, "canary", trial, compared(trial.request, beside, seen, timed=True))
+        shadow = route.shadow
+        if shadow is None or seen.failed or trial.request.tools or trial.request.num_choices > 1:
+            return
+        if self._chance() * WHOLE >= shadow.share:
+            return
+        try:
+            self._queue.put_nowait(_Copy(release=shadow.release, trial=trial, live=seen))
+        except asyncio.QueueFull:
+            self.dropped += 1
+            return
+        if self._runner is None or self._runner.done():
+            self._runner = asyncio.get_running_loop().create_task(self._run(), name="shadow")
+
+    def take(self) -> dict[tuple[str, str], Tallies]:
+        """Return what was observed since the last call, by release and stage."""
+        pending, self._pending = self._pending, {}
+        return pending
+
+    async def close(self) -> None:
+        """Drop every copy. May be called twice."""
+        if self._runner is not None:
+            self._runner.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._runner
+
+    async def _run(self) -> None:
+        while not self._queue.empty():
+            copy = self._queue.get_nowait()
+            try:
+                await self._shadow(copy)
+            except AshoreError as fault:
+                log.info("a copy for %s was not compared: %s", copy.release, fault.message)
+
+    async def _shadow(self, copy: _Copy) -> None:
+        trial, alias = copy.trial, copy.trial.request.model
+        candidate = self._release_of(alias, copy.release)
+        if candidate is None or not candidate.replicas.ready:
+            return  # the supervisor sees to a host that fell
+        request = replace(
+            trial.request,
+            request_id=RequestId(f"{trial.request.request_id}.{ASIDE}"),
+            urgency="background",
+            deadline_s=SHADOW_S,
+        )
+        second = Trial(request=request, principal=trial.principal, model=candidate, began_s=self._clock.monotonic_s())
+        failed = False
+        answer = self._fresh.answer(candidate, request, trial.principal, second.began_s, Place())
+        try:
+            async with asyncio.timeout(SHADOW_S):
+                async for event in answer:
+                    second.hear(event, self._clock.monotonic_s())
+        except (TimeoutError, EnvironmentFault, DeadlineExceeded):
+            failed = True
+        finally:
+            await answer.aclose()
+        values = compared(request, copy.live, second.observation(failed=failed), timed=False)
+        if not failed and (drift := await self._likelihood(trial, candidate)) is not None:
+            values["likelihood"] = drift
+        self._add(copy.release, "shadow", trial, values)
+
+    async def _likelihood(self, trial: Trial, candidate: LoadedModel) -> float | None:
+        """Return by how many nats a token the live answer is less likely to the candidate; None if it cannot score."""
+        models = (trial.model, candidate)
+        if any("score" not in model.info.features for model in models) or trial.request.prompt is not None:
+            return None
+        answer, sums, counts = "".join(trial.pieces), [], []
+        for model in models:
+            prompt = model.text.encode_chat(trial.request.messages, options=trial.request.template_options)
+            said = model.text.encode(answer)
+            if not said or len(prompt) + len(said) > model.info.context_tokens:
+                return None
+            seat, replica = await model.replicas.pick(0.0)
+            seat.in_flight += 1
+            try:
+                async with asyncio.timeout(SHADOW_S):
+                    rows = (await replica.score([ScoreText([*prompt, *said], start=len(prompt))]))[0]
+            except TimeoutError:
+                return None
+            finally:
+                seat.in_flight -= 1
+            sums.append(sum(row[0].logprob for row in rows))
+            counts.append(len(said))
+        return (sums[0] - sums[1]) / counts[0]
+
+    def _add(self, release: str, stage: str, trial: Trial, values: dict[str, float]) -> None:
+        tallies = self._pending.setdefault((release, stage), {})
+        for name, value in values.items():
+            one = observed(BY_NAME[name], value) if name in BY_NAME else Tally(count=1, total=value)
+            for part in (EVERYTHING, *slices_of(trial)):
+                tallies[name, part] = tallies.get((name, part), Tally()) + one
+
+
+def slices_of(trial: Trial) -> tuple[str, ...]:
+    """Return the slices that a request belongs to: its tenant, its route, its language."""
+    said = trial.request.prompt if isinstance(trial.request.prompt, str) else ""
+    said = said or (trial.request.messages[-1].content if trial.request.messages else "")
+    language = "Chinese" if _CHINESE.search(said) else "other languages"
+    route = trial.request.arrival.route
+    return (f"tenant {trial.principal.tenant}", *((f"route {route}",) if route else ()), language)
+
+
+def compared(request: GenerationRequest, live: Observation, other: Observation, *, timed: bool) -> dict[str, float]:
+    """Return in what an answer of a candidate differs from one of what is live, by measure; pure.
+
+    `timed`: both ran under the same conditions, so that their speeds may be compared. Where they answered the same
+    request, `agreement` is 1 for equal words.
+    """
+    values = {"errors": float(other.failed) - float(live.failed)}
+    if timed and live.per_token_s and other.per_token_s:
+        values["slower"] = float(other.per_token_s > SLOWER * live.per_token_s)
+    if not other.failed and not live.failed:
+        values["defects"] = float(is_defect(request, other)) - float(is_defect(request, live))
+        if not timed:
+            values["agreement"] = float(_plain(live.text) == _plain(other.text))
+    return values
+
+
+def is_defect(request: GenerationRequest, seen: Observation) -> bool:
+    """Return whether an answer is empty, refuses, breaks its schema or was cut off by its length; pure."""
+    if not seen.text.strip() or seen.cut_off or _REFUSAL.match(seen.text):
+        return True
+    if request.grammar is not None and request.grammar.kind in ("json_schema", "json_object"):
+        try:
+            json.loads(seen.text)
+        except ValueError:
+            return True
+    return False
+
+
+def _plain(text: str) -> str:
+    return _SPACE.sub(" ", text).strip().casefold()
