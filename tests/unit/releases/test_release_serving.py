@@ -22,7 +22,6 @@ from ashore.serving import (
     Topology,
     Usage,
 )
-from ashore.serving.ports import OrderEvents
 
 ALICE = Principal(id="alice", tenant=TenantId("acme"), roles=frozenset({"developer"}))
 LIVE_ALONE = AliasRoute(weights=(("chat-1", 1000),))
