@@ -16,15 +16,21 @@ from store_making import make_store, pull_tiny
 from tiny_models import make_tiny_model
 
 from ashore.bootstrap import rebuilder
+from ashore.core import ManualClock
 from ashore.engines import EngineKind, EngineOptions, ModelFiles, RoundOrder, ScoreText
 from ashore.engines.openvino.prepare import prepare_openvino
 from ashore.engines.registry import make_engine
-from ashore.errors import AshoreError, Conflict, DiskFull, InvalidRequest, MemoryFull, UnknownModel
+from ashore.errors import AshoreError, BrokenData, Conflict, DiskFull, InvalidRequest, MemoryFull, UnknownModel
 from ashore.optimize.pruning import Kind, Pruner, PruneWish, Sizes, anatomy_of
+from ashore.sealing import MemoryKeeper
 from ashore.store import ModelStore, VariantRecipe, convert_safetensors_to_gguf, read_tensors
 from ashore.training import StepReport
 
-pytestmark = [pytest.mark.train, pytest.mark.filterwarnings("ignore::DeprecationWarning")]
+pytestmark = [
+    pytest.mark.train,
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning"),  # peft asks transformers for it
+]
 
 pytest.importorskip("torch")
 
@@ -184,12 +190,68 @@ def test_a_killed_healing_goes_on_and_ends_as_if_nothing_had_been(
     assert list((store.root.parent / "work").iterdir()) == []
 
 
+def test_of_a_sealed_parent_nothing_clear_is_left_behind(tmp_path: Path, text: Path) -> None:
+    keeper = MemoryKeeper()
+    home = tmp_path / "home"
+    store = ModelStore(home / "store", home / "run" / "models", ManualClock(), keeper=lambda: keeper)
+    pull_tiny(store, tmp_path, layers=LAYERS)
+    store.seal("tiny")
+    pruner = _pruner(store)
+    made = pruner.make(
+        pruner.plan(PruneWish(model="tiny", share=0.3, kind="depth", heal=text, heal_tokens=4_000, name="small"))
+    ).model
+    assert made.sealed is not None
+    embedding = _weights(store, "small")["model.embed_tokens.weight"].astype("<f2").tobytes()
+    on_disk = b"".join(p.read_bytes() for p in home.rglob("*") if p.is_file() and not p.is_symlink())
+    assert embedding[1000:1064] not in on_disk
+    assert not (home / "work").exists()
+
+
 def test_made_again_from_its_recipe_it_is_the_same(store: ModelStore, text: Path) -> None:
     pruner = _pruner(store)
     made = pruner.make(pruner.plan(PruneWish(model="tiny", share=0.3, heal=text, heal_tokens=8_000))).model
     report = rebuilder(store).rebuild(made.name, (text,))
     assert report.identical
     assert {"config.json", "model.safetensors"} <= {file.path for file in report.files}
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """Examples whose completion follows from the prompt."""
+    choice = random.Random(1).choice
+    rows = [{"prompt": " ".join(choice(WORDS) for _ in range(20)), "completion": " own"} for _ in range(300)]
+    path = tmp_path / "data.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def test_examples_are_healed_on_at_their_answers(store: ModelStore, data: Path) -> None:
+    pruner = _pruner(store)
+    order = pruner.plan(PruneWish(model="tiny", share=0.3, heal=data, heal_tokens=20_000, learning_rate=3e-3))
+    losses = pruner.make(order).losses
+    assert losses.parent is not None
+    assert losses.refitted is not None
+    assert losses.healed is not None
+    assert abs(losses.healed - losses.parent) < abs(losses.refitted - losses.parent)
+
+
+def test_a_broken_line_is_named(store: ModelStore, data: Path) -> None:
+    lines = data.read_text().splitlines()
+    data.write_text("\n".join([*lines[:6], '{"prompt": "no end', *lines[6:]]))
+    with pytest.raises(BrokenData, match="line 7"):
+        _pruner(store).plan(PruneWish(model="tiny", share=0.3, heal=data))
+
+
+def test_adapters_heal_too_and_are_merged(store: ModelStore, text: Path) -> None:
+    pruner = _pruner(store)
+    wish = PruneWish(model="tiny", share=0.3, heal=text, heal_tokens=20_000, method="lora", learning_rate=1e-2)
+    report = pruner.make(pruner.plan(wish))
+    plain = {n.removesuffix(".weight") for n in _weights(store, report.model.name)}
+    assert not any("lora" in name for name in plain)
+    assert report.losses.parent is not None
+    assert report.losses.refitted is not None
+    assert report.losses.healed is not None
+    assert abs(report.losses.healed - report.losses.parent) < abs(report.losses.refitted - report.losses.parent)
 
 
 def test_the_recipe_tells_what_was_done(store: ModelStore, text: Path) -> None:

@@ -15,7 +15,7 @@ from ashore.cli.model import model_json
 from ashore.cli.progress import TerminalProgress
 from ashore.core import human_bytes
 from ashore.optimize.pruning import Kind, PruneOrder, PruneReport, PruneWish, read_share
-from ashore.optimize.pruning.model import HEAL_TOKENS, LEARNING_RATE
+from ashore.optimize.pruning.model import HEAL_TOKENS, Method
 
 AsJson = Annotated[bool, Parameter(name="--json", negative=())]
 Flag = Annotated[bool, Parameter(negative=())]
@@ -30,7 +30,8 @@ def prune(
     calibration: Path | None = None,
     heal: Path | None = None,
     heal_tokens: int = HEAL_TOKENS,
-    learning_rate: float = LEARNING_RATE,
+    method: Method = "distill",
+    learning_rate: float | None = None,
     name: str = "",
     seed: int = 0,
     dry_run: Flag = False,
@@ -56,8 +57,11 @@ def prune(
         Text on which the rest learns from the parent: plain UTF-8, or examples in JSONL.
     heal_tokens
         Tokens that healing may take.
+    method
+        All that is left learns but the vocabulary (distill), or adapters do, which take less memory and are merged at
+        the end (lora).
     learning_rate
-        Highest of healing.
+        Highest of healing; default: 0.0005, with adapters 0.002.
     name
         Of the new model; default: MODEL-pruned30 for 30%.
     seed
@@ -77,6 +81,7 @@ def prune(
         calibration=calibration,
         heal=heal,
         heal_tokens=heal_tokens,
+        method=method,
         learning_rate=learning_rate,
         name=name,
         seed=seed,

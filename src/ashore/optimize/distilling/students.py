@@ -194,6 +194,12 @@ def cut_student(teacher: Any, plan: StudentPlan) -> Any:
     return student.eval()
 
 
+def freeze_vocabulary(model: Any) -> None:
+    """Keep embedding and output layer as the parent has them: they are not what was cut, and the costliest to train."""
+    model.get_input_embeddings().weight.requires_grad_(False)
+    model.get_output_embeddings().weight.requires_grad_(False)
+
+
 def check_family(config: Any) -> None:
     """Refuse a model whose layers this does not know. Raises `UnsupportedModel`."""
     if config.model_type not in FAMILIES:

@@ -14,6 +14,8 @@ import numpy as np
 
 from ashore.engines import torch_libraries
 from ashore.optimize.distilling.losses import Lesson, LossMix, hidden_mismatch, lesson_loss
+from ashore.optimize.distilling.students import freeze_vocabulary
+from ashore.optimize.pruning.model import Method
 from ashore.training import (
     Batch,
     Corpus,
@@ -25,6 +27,7 @@ from ashore.training import (
     packed_attention,
     train,
 )
+from ashore.training.adapters import LoraOptions, add_lora
 
 TOLD: Final = 64
 """Tokens of the parent's distribution that are compared one by one; the rest counts as one."""
@@ -82,6 +85,7 @@ class HealOptions:
     """How the rest is taught."""
 
     max_tokens: int
+    method: Method
     learning_rate: float
     seed: int
 
@@ -112,6 +116,7 @@ def heal(
         TrainingDiverged, DiskFull, Conflict: as `training.train`.
     """
     freeze_vocabulary(child)
+    adapters = add_lora(child, LoraOptions(), seed=options.seed) if options.method == "lora" else None
     rows = PackedBatches(
         corpus,
         row_tokens=max(ROW_TOKENS, int(corpus.lengths.max())),
@@ -125,10 +130,6 @@ def heal(
         done = train(child, rows, HealingLoss(parent), how, state=state, watch=watch, stop=stop)
     if done.stopped_by == "request":
         raise KeyboardInterrupt
+    if adapters is not None:
+        adapters.merge_and_unload()  # the matrices of `child` are plain again
     return done.tokens
-
-
-def freeze_vocabulary(model: Any) -> None:
-    """Keep embedding and output layer as the parent has them: they are not what was cut, and the costliest to train."""
-    model.get_input_embeddings().weight.requires_grad_(False)
-    model.get_output_embeddings().weight.requires_grad_(False)

@@ -14,8 +14,10 @@ from ashore.engines import Samples
 from ashore.errors import InvalidRequest
 from ashore.optimize.calibration import FEWEST_TOKENS, SAMPLE_TOKENS, read_text
 from ashore.text import TextModel
-from ashore.training import Corpus, make_corpus
+from ashore.training import Corpus, load_data, make_corpus
 
+DATA_SUFFIXES: Final = (".jsonl", ".ndjson")
+"""Names of files with examples, one a line; all others are plain text."""
 MOST_SAMPLES: Final = 32
 """Samples that parts are measured and matrices fitted on: 16,384 tokens, ten for each input of the demo model's."""
 ASIDE: Final = 8
@@ -42,13 +44,13 @@ def read_lessons(calibration: Path, heal: Path | None, text: TextModel, *, conte
     """Read the files of a pruning.
 
     Args:
-        calibration: Plain text.
+        calibration: Plain text, or examples in JSONL.
         heal: The same; may be the same file; None: nothing is taught.
         text: The parent's.
         context_tokens: What the parent takes.
 
     Raises:
-        InvalidRequest: a file cannot be read, is no text, or has too few tokens.
+        InvalidRequest: a file cannot be read, is no text, or has too few tokens. BrokenData: a line is no example.
     """
     length = min(SAMPLE_TOKENS, context_tokens)
     examples = _examples(heal or calibration, text, length)
@@ -62,6 +64,10 @@ def read_lessons(calibration: Path, heal: Path | None, text: TextModel, *, conte
 
 
 def _examples(path: Path, text: TextModel, length: int) -> list[Example]:
+    if path.suffix in DATA_SUFFIXES:
+        corpus = load_data(path, text, max_length=length).corpus
+        spans = [slice(int(a), int(b)) for a, b in zip(corpus.starts[:-1], corpus.starts[1:], strict=True)]
+        return [(corpus.ids[span].tolist(), corpus.targets[span].tolist()) for span in spans]
     ids = text.encode(read_text(path), bare=True)
     pieces = (ids[at : at + length] for at in range(0, len(ids), length))
     return [(piece, [True] * len(piece)) for piece in pieces if len(piece) > 1]

@@ -8,7 +8,9 @@ from typing import Final
 from ashore.core import human_bytes
 from ashore.errors import DiskFull, MemoryFull
 from ashore.optimize.pruning.anatomy import Anatomy
+from ashore.optimize.pruning.model import Method
 from ashore.optimize.pruning.planning import PrunePlan
+from ashore.training.adapters import LoraOptions
 
 FIXED_BYTES: Final = 700 << 20
 """torch and transformers themselves."""
@@ -30,21 +32,30 @@ class PruneNeeds:
     disk_bytes: int
 
 
-def estimate_needs(anatomy: Anatomy, plan: PrunePlan, *, heals: bool) -> PruneNeeds:
+def estimate_needs(anatomy: Anatomy, plan: PrunePlan, healing: Method | None) -> PruneNeeds:
     """Return memory and disk, from the counts alone.
 
     The parent and what is cut out of it are in memory together in single precision; healing adds gradients, moments and
-    what one row keeps for the way back. On disk: the checkpoint, and where the healing stands, twice.
+    what one row keeps for the way back. On disk: the checkpoint, and where the healing stands, twice. `healing` is None
+    where there is none.
     """
     parent, child = plan.parameters_before * SINGLE_BYTES, plan.parameters_after * SINGLE_BYTES
     memory = FIXED_BYTES + parent + child + anatomy.sizes.channels**2 * 3 * 8
     disk = plan.parameters_after * HALF_BYTES
-    if heals:
-        trained = (plan.parameters_after - anatomy.vocabulary_parameters) * SINGLE_BYTES
+    if healing is not None:
+        trained = SINGLE_BYTES * _trained_parameters(anatomy, plan, healing)
         kept = _KEPT_PER_HIDDEN * anatomy.hidden_size + _KEPT_PER_CHANNEL * plan.after.channels
         memory += ADAM_COPIES * trained + ROW_TOKENS * plan.after.layers * kept * SINGLE_BYTES
         disk += CHECKPOINTS * (ADAM_COPIES * trained)
     return PruneNeeds(memory_bytes=memory, disk_bytes=disk)
+
+
+def _trained_parameters(anatomy: Anatomy, plan: PrunePlan, healing: Method) -> int:
+    if healing == "distill":
+        return plan.parameters_after - anatomy.vocabulary_parameters
+    heads, keys = (n * plan.after.groups * anatomy.head_dim for n in (anatomy.heads_in_group, 1))
+    inputs_and_outputs = 7 * anatomy.hidden_size + 2 * heads + 2 * keys + 3 * plan.after.channels
+    return plan.after.layers * LoraOptions().rank * inputs_and_outputs
 
 
 def check_needs(needs: PruneNeeds, *, free_memory_bytes: int, free_disk_bytes: int, what: str) -> None:

@@ -15,7 +15,7 @@ from ashore.optimize.pruning.anatomy import anatomy_of
 from ashore.optimize.pruning.healing import HealOptions
 from ashore.optimize.pruning.lessons import Lessons, read_lessons
 from ashore.optimize.pruning.making import Losses, Pruned, prune, zero
-from ashore.optimize.pruning.model import HEAL_TOKENS, LEARNING_RATE, PruneWish
+from ashore.optimize.pruning.model import HEAL_TOKENS, LEARNING_RATES, Method, PruneWish
 from ashore.optimize.pruning.needs import PruneNeeds, check_needs, estimate_needs
 from ashore.optimize.pruning.planning import KINDS, Kind, PrunePlan, plan_pruning
 from ashore.optimize.pruning.unfinished import Unfinished
@@ -87,7 +87,7 @@ class Pruner:
             plan = plan_pruning(anatomy, wish.share, wish.kind)
             _lessons(wish, parent, files)
         return PruneOrder(
-            wish=wish, parent=parent, plan=plan, needs=estimate_needs(anatomy, plan, heals=wish.heal is not None)
+            wish=wish, parent=parent, plan=plan, needs=estimate_needs(anatomy, plan, wish.method if wish.heal else None)
         )
 
     def make(
@@ -122,15 +122,17 @@ class Pruner:
             what=wish.target,
         )
         recipe = _recipe(wish)
+        unfinished = None
+        if parent.sealed is None:
+            unfinished = Unfinished(self._work / wish.target, recipe.to_notes() | {"parent": parent.digest})
         with self._store.reading(parent.reference) as files, self._store.scratch(parent) as scratch:
-            work = scratch if parent.sealed is not None else self._work
-            unfinished = Unfinished(work / wish.target, recipe.to_notes() | {"parent": parent.digest})
             done = _pruned(order, files, unfinished, told=told, watch=watch, stop=stop)
             told("write", 0.0)
             folder = save_checkpoint(done.model, files, scratch / "pruned")
             notes = dataclasses.replace(recipe, facts=_facts(order.plan, done)).to_notes()
             made = self._store.add_derived(parent, wish.target, folder, recipe=notes)
-        unfinished.clear()
+        if unfinished is not None:
+            unfinished.clear()
         return PruneReport(
             model=made, plan=order.plan, layers=done.layers, losses=done.losses, healed_tokens=done.healed_tokens
         )
@@ -163,7 +165,7 @@ def make_again(
     with store.reading(parent.reference) as files:
         anatomy = anatomy_of(files, parent.shape.num_parameters)
         plan = plan_pruning(anatomy, wish.share, wish.kind)
-        needs = estimate_needs(anatomy, plan, heals=wish.heal is not None)
+        needs = estimate_needs(anatomy, plan, wish.method if wish.heal else None)
         order = PruneOrder(wish=wish, parent=parent, plan=plan, needs=needs)
         done = _pruned(order, files, None, told=told, watch=lambda report: None, stop=lambda: False)
         save_checkpoint(done.model, files, out)
@@ -184,7 +186,7 @@ def _pruned(
     if lessons is None:
         return zero(model, order.plan)
     wish = order.wish
-    options = HealOptions(max_tokens=wish.heal_tokens, learning_rate=wish.learning_rate, seed=wish.seed)
+    options = HealOptions(max_tokens=wish.heal_tokens, method=wish.method, learning_rate=wish.rate, seed=wish.seed)
     return prune(model, order.plan, lessons, options, unfinished, told=told, watch=watch, stop=stop)
 
 
@@ -215,11 +217,11 @@ def _require_sense(wish: PruneWish) -> None:
             hint="--heal FILE, or --calibration FILE: plain UTF-8 text of the kind that the model will see",
             param="calibration",
         )
-    if wish.heal_tokens < 1 or not 0 < wish.learning_rate < 1:
+    if wish.heal_tokens < 1 or not 0 < wish.rate < 1:
         raise InvalidRequest(
-            f"--heal-tokens is {wish.heal_tokens} and --learning-rate {wish.learning_rate:g}; expected 1 or more, and "
-            "a number between 0 and 1",
-            hint=f"the defaults are {HEAL_TOKENS} and {LEARNING_RATE:g}",
+            f"--heal-tokens is {wish.heal_tokens} and --learning-rate {wish.rate:g}; expected 1 or more, and a number "
+            "between 0 and 1",
+            hint=f"the defaults are {HEAL_TOKENS} and {LEARNING_RATES[wish.method]:g}",
         )
 
 
@@ -230,7 +232,11 @@ def _recipe(wish: PruneWish) -> VariantRecipe:
         data.append(data_used(wish.calibration, "calibration"))
     if wish.heal:
         data.append(data_used(wish.heal, "heal"))
-        parameters |= {"heal_tokens": str(wish.heal_tokens), "learning_rate": repr(wish.learning_rate)}
+        parameters |= {
+            "heal_tokens": str(wish.heal_tokens),
+            "method": wish.method,
+            "learning_rate": repr(wish.rate),
+        }
     return VariantRecipe(
         maker=MAKER, parameters=parameters, data=tuple(data), versions=versions_of(*_PACKAGES), seed=wish.seed
     )
@@ -241,6 +247,7 @@ def _wish_of(parent: StoredModel, recipe: VariantRecipe, data: tuple[Path, ...])
     told = recipe.parameters
     files = dict(zip((used.role for used in recipe.data), data, strict=True))
     kinds: dict[str, Kind] = {kind: kind for kind in KINDS}
+    methods: dict[str, Method] = {method: method for method in LEARNING_RATES}
     return PruneWish(
         model=parent.name,
         share=float(told["remove"]),
@@ -248,7 +255,8 @@ def _wish_of(parent: StoredModel, recipe: VariantRecipe, data: tuple[Path, ...])
         calibration=files.get("calibration"),
         heal=files.get("heal"),
         heal_tokens=int(told.get("heal_tokens", HEAL_TOKENS)),
-        learning_rate=float(told.get("learning_rate", LEARNING_RATE)),
+        method=methods[told.get("method", "distill")],
+        learning_rate=float(told["learning_rate"]) if "learning_rate" in told else None,
         seed=recipe.seed,
     )
 
