@@ -45,7 +45,7 @@ class Shop:
         return self.run(
             "train", "sft", base, "--data", str(self.files.train), "--method", method, "--name", name, *merged,
             "--epochs", str(self.scale.epochs), "--max-tokens", str(MOST_TOKENS),
-            "--learning-rate", LEARNING_RATES[method], "--batch-tokens", BATCH_TOKENS, "--resume", "--json",
+            "--learning-rate", LEARNING_RATES[method], "--batch-tokens", BATCH_TOKENS, "--json",
         )  # fmt: skip
 
     def prune(self, parent: str, name: str, share: str, *, kind: str = "mixed", heal: bool = True) -> Metered:
@@ -81,10 +81,12 @@ class Shop:
 
     def judged(self, name: str, made: Metered, *, served: str) -> Facts:
         """Return what making the model `name` took, how large it is, and how good its variant `served` is."""
+        said = made.json()
         return {
-            "seconds": made.seconds,
-            "peak_bytes": made.peak_bytes,
+            # What a run tells of itself counts the time before it was stopped and resumed too.
+            "seconds": said.get("seconds", made.seconds),
+            "peak_bytes": said.get("peak_memory_bytes", made.peak_bytes),
             "parameters": self.parameters(name),
-            "said": made.json(),
+            "said": said,
             **self.evaluate(self.variant(name, served)),
         }
