@@ -20,14 +20,15 @@ from ashore.training import (
     Batch,
     Corpus,
     LoopOptions,
+    LoraOptions,
     PackedBatches,
     RunState,
     Watcher,
+    add_lora,
     hidden_states,
     packed_attention,
     train,
 )
-from ashore.training.adapters import LoraOptions, add_lora
 
 TOLD: Final = 64
 """Tokens of the parent's distribution that are compared one by one; the rest counts as one."""

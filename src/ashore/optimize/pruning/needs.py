@@ -10,7 +10,7 @@ from ashore.errors import DiskFull, MemoryFull
 from ashore.optimize.pruning.anatomy import Anatomy
 from ashore.optimize.pruning.model import Method
 from ashore.optimize.pruning.planning import PrunePlan
-from ashore.training.adapters import LoraOptions
+from ashore.training import LoraOptions
 
 FIXED_BYTES: Final = 700 << 20
 """torch and transformers themselves."""
