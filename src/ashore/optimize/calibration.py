@@ -14,8 +14,11 @@ from ashore.errors import InvalidRequest
 
 SAMPLE_TOKENS: Final = 512
 """Tokens of a sample. Long enough that most positions have a context, short enough that every engine holds it."""
-MOST_SAMPLES: Final = 40
-"""Samples that are used: 20,480 tokens, a dozen for each input of the widest product of the demo model."""
+MOST_SAMPLES: Final = 28
+"""Samples that are used: 14,336 tokens, nine for each input of the widest product of the demo model. Reading them is
+most of the time that quantising takes."""
+RANKING_TOKENS: Final = 256
+"""Tokens of a ranking sample: it is read once for each layer, and at each token whole distributions are compared."""
 FEWEST_TOKENS: Final = 4096
 """Below this the statistics of a product with 1,536 inputs have no full rank, and the text tells too little."""
 HELD_OUT: Final = 4
@@ -101,4 +104,8 @@ def cut_samples(
         pieces = [pieces[i] for i in chosen]
     aside = range(HELD_OUT - 1, len(pieces), HELD_OUT) if hold_out else range(0)
     rest = tuple(p for i, p in enumerate(pieces) if i not in aside)
-    return Calibration(tuning=rest[ranking:], ranking=rest[:ranking], held_out=tuple(pieces[i] for i in aside))
+    return Calibration(
+        tuning=rest[ranking:],
+        ranking=tuple(p[:RANKING_TOKENS] for p in rest[:ranking]),
+        held_out=tuple(pieces[i] for i in aside),
+    )
