@@ -33,6 +33,8 @@ class OpenVinoMixture:
         self._four = FourBitLayers(self._half, group_size)
         self._four.round(samples, told=told)
         self.layers: tuple[Layer, ...] = self._four.layers
+        self._eight: Any = None
+        """Eight bits everywhere, made with the first mixture."""
         self._bench: _Bench | None = None
 
     def divergences(self, text: Samples, *, told: Told) -> dict[str, float]:
@@ -60,7 +62,9 @@ class OpenVinoMixture:
     def write(self, small: Collection[str], out: Path, *, told: Told) -> Rounded:
         """Write the mixture to `out`: what `prepare_openvino` makes of `precision="mixed"` and these layers."""
         told("write", 0.0)
-        model = to_int8(self._fused.read())
+        if self._eight is None:
+            self._eight = to_int8(self._fused.read())
+        model = self._eight.clone()
         num_small = self._four.put_into(model, small)
         write_model(model, self._fused, out)
         return Rounded(
@@ -71,8 +75,8 @@ class OpenVinoMixture:
         )
 
     def close(self) -> None:
-        """Free the compiled model. May be called twice."""
-        self._bench = None
+        """Free the models. May be called twice."""
+        self._bench = self._eight = None
 
     def _opened(self) -> _Bench:
         if self._bench is None:
