@@ -134,6 +134,14 @@ def test_up_and_quantize_make_the_same_variant(store: ModelStore) -> None:
     assert make(store, "int8").digest == by_up.digest
 
 
+def test_eight_bits_in_groups_are_larger_and_closer(store: ModelStore) -> None:
+    make(store, "fp16")
+    whole, groups = make(store, "int8"), make(store, "int8", group_size=32, name="int8-g32")
+    assert groups.num_bytes > whole.num_bytes and "groups of 32" in groups.recipe["rounding"]
+    exact = nll(store, "tiny@fp16")
+    assert abs(nll(store, "tiny@int8-g32") - exact) < 0.005
+
+
 @pytest.mark.parametrize(("to", "kinds"), [("q8_0", {"F32", "Q8_0"}), ("q4_k_m", {"F32", "Q5_0", "Q8_0"})])
 def test_gguf_forms_have_the_formats_of_their_name(store: ModelStore, text: Path, to: str, kinds: set[str]) -> None:
     variant = make(store, to, **({"calibration": text} if to != "q8_0" else {}))

@@ -52,7 +52,8 @@ def quantize(
     calibration
         Plain UTF-8 text of the kind that the model will see; int4 and the K formats get better with it, auto needs it.
     group_size
-        Weights that share one scale, for int4 and auto: 32, 64, 96 or 128. Smaller is better and larger.
+        Weights that share one scale, for int8 (default: a whole row), int4 and auto: 32, 64, 96 or 128. Smaller is
+        better and larger.
     max_loss
         Increase of the perplexity that auto may cost, such as 1%: measured as served, on a part of the calibration
         text that is set aside.

@@ -21,7 +21,7 @@ class Precision:
     """Bits for each weight of a matrix, scales included, at the default group size."""
     summary: str
     group_sizes: tuple[int, ...] = ()
-    """What may be asked for, the default first; empty where the format leaves no choice."""
+    """What may be asked for, the default first, 0 for whole rows; empty where the format leaves no choice."""
     reads_text: bool = False
     """True where calibration text makes it better."""
     ranking: int = 0
@@ -33,7 +33,11 @@ class Precision:
 PRECISIONS: Final = (
     Precision(name="fp16", engine="openvino", bits=16, summary="half precision: what the others are compared with"),
     Precision(
-        name="int8", engine="openvino", bits=8.03, summary="a scale for each output channel; the default of `up`"
+        name="int8",
+        engine="openvino",
+        bits=8.03,
+        group_sizes=(0, 96, 64, 32),
+        summary="a scale for each output channel, or for each group of its weights; the default of `up`",
     ),
     Precision(
         name="int4",

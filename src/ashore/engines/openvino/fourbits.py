@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from ashore.engines.openvino.gptq import FourBits, round_gptq, round_nearest
 from ashore.engines.openvino.moments import read_moments
-from ashore.engines.openvino.products import HEAD, Product, find_products, put_four_bits
+from ashore.engines.openvino.products import HEAD, Product, find_products, put_codes
 from ashore.engines.rounding import Layer, Samples, Told
 from ashore.errors import InvalidRequest
 
@@ -36,14 +36,7 @@ class FourBitLayers:
         self.products = {p.name: p for p in find_products(model) if p.name != HEAD}
         self._rounded: dict[str, FourBits] = {}
         self._tuned = False
-        for product in self.products.values():
-            row = product.constant.get_output_shape(0)[1]
-            if row % group_size:
-                raise InvalidRequest(
-                    f"rows of {product.name} have {row} weights, which do not fall into groups of {group_size}",
-                    hint="give a --group-size that divides it, such as 32",
-                    param="group_size",
-                )
+        check_groups(self.products.values(), group_size)
 
     @property
     def names(self) -> frozenset[str]:
@@ -97,7 +90,7 @@ class FourBitLayers:
             raise InvalidRequest(f"this model has no layer {unknown[0]!r}")
         nodes = {n.get_friendly_name(): n for n in model.get_ordered_ops() if n.get_type_name() == "MatMul"}
         for name in sorted(names):
-            put_four_bits(nodes[self.products[name].node.get_friendly_name()], self._rounded[name])
+            put_codes(nodes[self.products[name].node.get_friendly_name()], self._rounded[name], bits=4)
         return len(names)
 
     def _layer(self, product: Product) -> Layer:
@@ -105,3 +98,31 @@ class FourBitLayers:
         eight = n * k + n * _HALF_BYTES
         four = n * k // 2 + n * (k // self._group_size) * _HALF_BYTES
         return Layer(name=product.name, num_weights=n * k, saved_bytes=eight - four)
+
+
+def put_grouped_int8(model: Any, half: Any, group_size: int) -> int:
+    """Give every product of `model` but the output head eight bits with a scale for each group of a row, in place, from
+    the weights of `half`, the same model in half precision; return how many there are.
+
+    Raises:
+        InvalidRequest: rows do not fall into such groups.
+    """
+    products = [p for p in find_products(half) if p.name != HEAD]
+    check_groups(products, group_size)
+    nodes = {n.get_friendly_name(): n for n in model.get_ordered_ops() if n.get_type_name() == "MatMul"}
+    for product in products:
+        rounded = round_nearest(product.weights_NK(), group_size, low=-128, high=127)
+        put_codes(nodes[product.node.get_friendly_name()], rounded, bits=8)
+    return len(products)
+
+
+def check_groups(products: Iterable[Product], group_size: int) -> None:
+    """Raise `InvalidRequest` unless all rows fall into groups of this size."""
+    for product in products:
+        row = product.constant.get_output_shape(0)[1]
+        if row % group_size:
+            raise InvalidRequest(
+                f"rows of {product.name} have {row} weights, which do not fall into groups of {group_size}",
+                hint="give a --group-size that divides it, such as 32",
+                param="group_size",
+            )

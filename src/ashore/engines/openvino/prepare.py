@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ashore.engines.openvino.fourbits import FourBitLayers
+from ashore.engines.openvino.fourbits import FourBitLayers, put_grouped_int8
 from ashore.engines.openvino.fusion import fuse_projections
 from ashore.engines.openvino.rotation import frequencies_of, set_frequencies
 from ashore.engines.openvino.runtime import import_openvino
@@ -34,7 +34,8 @@ _READ_TIMEOUT_S = 3600
 def prepare_openvino(source: Path, weights: str, order: RoundOrder, out: Path, *, told: Told = quietly) -> Rounded:
     """Make the model of `source / weights` in `out`, in one of `PRECISIONS`. A `Rounder`.
 
-    `int8` rounds symmetrically to eight bits with one scale for each output channel; activations are not touched.
+    `int8` rounds symmetrically to eight bits with one scale for each output channel, or, with a group size, for each
+    group of its weights; activations are not touched.
     `int4` gives every product but the output head four bits with a scale for each group, by GPTQ where there is
     calibration text and to the nearest where there is none; `mixed` does so with the layers of `order.small` alone.
     `out` is made if it does not exist; files of an earlier attempt in it are written over.
@@ -51,6 +52,9 @@ def prepare_openvino(source: Path, weights: str, order: RoundOrder, out: Path, *
             told("round", 0.4)
             model = to_int8(model)
             facts["rounding"] = "INT8_SYM per channel"
+            if order.precision == "int8" and order.group_size:
+                count = put_grouped_int8(model, fused.read(), order.group_size)
+                facts["rounding"] = f"INT8_SYM, {count} products in groups of {order.group_size}, the head per channel"
         if order.precision in ("int4", "mixed"):
             layers = FourBitLayers(fused.read(), order.group_size)
             layers.round(order.samples, told=told)

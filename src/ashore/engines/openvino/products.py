@@ -57,17 +57,18 @@ def find_products(model: Any) -> tuple[Product, ...]:
     return tuple(found)
 
 
-def put_four_bits(node: Any, rounded: FourBits) -> None:
-    """Replace, in place, the weights of the MatMul `node` by codes and scales."""
+def put_codes(node: Any, rounded: FourBits, *, bits: int) -> None:
+    """Replace, in place, the weights of the MatMul `node` by codes of four or eight bits and the scales of groups."""
     ov = import_openvino()
     op = import_openvino("openvino.opset13")
     n, k = rounded.codes_NK.shape
     groups = rounded.scales_NG.shape[1]
-    packed = ov.Tensor(ov.Type.i4, ov.Shape([n, groups, k // groups]))
-    packed.data[...] = pack_four_bits(rounded.codes_NK).reshape(packed.data.shape)
+    packed = ov.Tensor(ov.Type.i4 if bits == 4 else ov.Type.i8, ov.Shape([n, groups, k // groups]))
+    values = pack_four_bits(rounded.codes_NK) if bits == 4 else rounded.codes_NK
+    packed.data[...] = values.reshape(packed.data.shape)
     old = node.input_value(1)
     codes = op.constant(packed, shared_memory=False)
-    codes.set_friendly_name(f"{node.get_friendly_name()}/four_bits")
+    codes.set_friendly_name(f"{node.get_friendly_name()}/codes")
     scales = op.constant(rounded.scales_NG[:, :, None])
     wide = op.multiply(op.convert(codes, "f16"), scales)
     flat = op.reshape(wide, np.array([n, k], np.int64), special_zero=False)
