@@ -17,8 +17,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
-BETS: Final = (0.02, 0.05, 0.1, 0.2, 0.35, 0.5, 0.7, 0.9, 0.98)
-"""Parts of the largest bet that cannot lose everything."""
+BETS: Final = (0.1, 0.35, 0.98)
+"""Parts of the largest bet that cannot lose everything: few, since each more takes a share of the stake."""
 ALPHA: Final = 0.05
 """Probability of calling an equal candidate worse, over all looks, measures and slices together."""
 OF_ALL: Final = 0.8
@@ -45,10 +45,10 @@ class Measure:
 
 
 MEASURES: Final = (
-    Measure(name="errors", low=-1, high=1, tolerated=0.002, limit=0.03, stake=0.4),
-    Measure(name="slower", low=0, high=1, tolerated=0.5, limit=0.65, stake=0.2),
-    Measure(name="likelihood", low=-1, high=1, tolerated=0.05, limit=0.12, stake=0.2),
-    Measure(name="defects", low=-1, high=1, tolerated=0.02, limit=0.1, stake=0.2),
+    Measure(name="errors", low=-1, high=1, tolerated=0.002, limit=0.03, stake=0.55),
+    Measure(name="slower", low=0, high=1, tolerated=0.5, limit=0.65, stake=0.15),
+    Measure(name="likelihood", low=-1, high=1, tolerated=0.05, limit=0.12, stake=0.15),
+    Measure(name="defects", low=-1, high=1, tolerated=0.02, limit=0.1, stake=0.15),
 )
 """errors: 1 where the candidate failed and what is live did not, -1 the other way round. slower: 1 where its time for
 a token is longer by 5 % than that of a request to the live one nearest in time. likelihood: how much less likely, in
