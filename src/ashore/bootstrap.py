@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from ashore.spec import AuditSpec, CacheSpec, RedisSpec
     from ashore.state import Database
     from ashore.store import ModelStore, Progress, RekeyReport, StoredModel
+    from ashore.training import SftPlan, SftRequest, SftRun
 
 Keeper = Callable[[], "KeyKeeper"]
 
@@ -448,14 +449,32 @@ def judge_as_served(folder: Path, made: Rounded, text: Samples, *, exact: bool =
 
 def rebuilder(store: ModelStore) -> Rebuilder:
     """Return what makes variants and derived models again. A use case that makes them has its line here."""
+    from ashore import training
     from ashore.optimize import MAKER, Rebuilder, distilling, pruning
+    from ashore.planning import read_inventory
 
     makers: dict[str, Maker] = {
         MAKER: quantiser(store).make_again,
         pruning.MAKER: partial(pruning.make_again, store),
         distilling.MAKER: distiller(store, Home(root=store.root.parent)).remake,
+        training.MAKER: training.SftMaker(store, available_bytes=read_inventory().memory_bytes),
     }
     return Rebuilder(store, makers)
+
+
+def plan_sft(store: ModelStore, request: SftRequest) -> SftPlan:
+    """Return the plan of a fine-tuning on this machine. See `training.plan_sft`."""
+    from ashore import training
+    from ashore.planning import read_inventory
+
+    return training.plan_sft(store, request, available_bytes=read_inventory().memory_bytes)
+
+
+def sft_run(home: Home, store: ModelStore, plan: SftPlan, *, say: Callable[[str], None]) -> SftRun:
+    """Return what carries out a plan; unfinished runs are in the home's cache, adapters in its `adapters`."""
+    from ashore.training import SftRun
+
+    return SftRun(store, plan, runs=home.cache / "training", adapters=home.adapters, say=say)
 
 
 def distiller(store: ModelStore, home: Home, *, told: Callable[[str, float], None] = _quietly) -> Distiller:

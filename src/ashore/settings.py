@@ -96,6 +96,11 @@ class Home:
         return self.root / "logs"
 
     @property
+    def adapters(self) -> Path:
+        """LoRA adapters by name, which `[model.adapters]` may name."""
+        return self.root / "adapters"
+
+    @property
     def cache(self) -> Path:
         return self.root / "cache"
 

@@ -28,6 +28,7 @@ COMMANDS = (
     Command(
         name="optimize", target="ashore.cli.optimize:app", summary="Make smaller, faster variants; prove them; rebuild."
     ),
+    Command(name="train", target="ashore.cli.train:app", summary="Teach a model from your own examples."),
     Command(
         name="release", target="ashore.cli.release:app", summary="Ship a new release beside the old one, and go back."
     ),

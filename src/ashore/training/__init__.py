@@ -10,11 +10,17 @@ from ashore.training.batches import Batch, BatchSource, Corpus, PackedBatches, m
 from ashore.training.checkpoints import load_checkpoint, save_checkpoint
 from ashore.training.data import TrainingData, load_data
 from ashore.training.datalines import ChatExample, CompletionExample, Example, TextExample, read_examples
-from ashore.training.loop import LoopOptions, LoopResult, Loss, StepReport, Watcher, mean_loss, train
+from ashore.training.loop import LoopOptions, LoopResult, Loss, Precision, StepReport, Watcher, mean_loss, train
 from ashore.training.losses import answer_loss, hidden_states
+from ashore.training.memory import Method
 from ashore.training.runstate import RunState
+from ashore.training.sft import SftMaker, SftRun, peak_memory_bytes
+from ashore.training.sftmodel import SftPlan, SftReport, SftRequest
+from ashore.training.sftplan import plan_sft
+from ashore.training.trainee import MAKER
 
 __all__ = [
+    "MAKER",
     "Batch",
     "BatchSource",
     "ChatExample",
@@ -25,8 +31,15 @@ __all__ = [
     "LoopResult",
     "LoraOptions",
     "Loss",
+    "Method",
     "PackedBatches",
+    "Precision",
     "RunState",
+    "SftMaker",
+    "SftPlan",
+    "SftReport",
+    "SftRequest",
+    "SftRun",
     "StepReport",
     "TextExample",
     "TrainingData",
@@ -39,6 +52,8 @@ __all__ = [
     "make_corpus",
     "mean_loss",
     "packed_attention",
+    "peak_memory_bytes",
+    "plan_sft",
     "read_examples",
     "save_checkpoint",
     "train",

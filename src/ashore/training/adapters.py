@@ -9,6 +9,9 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, cast
@@ -60,7 +63,8 @@ def add_lora(model: Any, options: LoraOptions, *, seed: int) -> Any:
         task_type="CAUSAL_LM",
     )
     try:
-        return peft.get_peft_model(model, config)
+        with _unworried():
+            return peft.get_peft_model(model, config)
     except ValueError as error:
         raise UnsupportedModel(
             f"{type(model).__name__} takes no adapter on {', '.join(options.targets)}: {error}",
@@ -80,7 +84,8 @@ def save_adapter(peft_model: Any, folder: Path, *, parent: StoredModel) -> Path:
 
 def merge_adapter(model: Any, folder: Path) -> Any:
     """Return `model` with the adapter in `folder` added to its weights, in their own precision."""
-    return _peft().PeftModel.from_pretrained(model, str(folder)).merge_and_unload()
+    with _unworried():
+        return _peft().PeftModel.from_pretrained(model, str(folder)).merge_and_unload()
 
 
 def keep_adapter(made: Path, home: Path, name: str, *, parent: StoredModel, recipe: VariantRecipe) -> Path:
@@ -119,6 +124,14 @@ def _peft() -> Any:
     except ImportError as error:
         raise MissingExtra(f"adapters need peft ({error})", hint="pip install 'ashore[train]'") from error
     return cast(Any, peft)
+
+
+@contextmanager
+def _unworried() -> Iterator[None]:
+    """Keep from users what peft calls by a name that transformers is about to change."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        yield
 
 
 def _sync(path: Path) -> None:

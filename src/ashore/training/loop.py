@@ -54,6 +54,8 @@ class LoopOptions:
     """Keep only the inputs of each layer and compute the rest again: about a third slower, far less memory."""
     max_seconds: float = 0.0
     """Stop, with a checkpoint, after this time; 0: never."""
+    stop_at_step: int = 0
+    """End after this many steps, whatever the schedule was made for; 0: at its end."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,17 +134,17 @@ def train(
         run.restore(found)
     resumed_at, saved_at = run.step, run.step if found else -1
     started_s = last_save_s = run.clock.monotonic_s()
-    save_cost_s = 0.0
+    save_cost_s, last_step = 0.0, min(source.num_steps, options.stop_at_step or source.num_steps)
     stopped_by: StoppedBy = "end"
     model.train()
     with packed_attention(model), _activations(model, options.gradient_checkpointing):
-        while run.step < source.num_steps:
+        while run.step < last_step:
             watch(run.advance())
             now_s = run.clock.monotonic_s()
             if stop():
                 stopped_by = "request"
                 break
-            if options.max_seconds and now_s - started_s >= options.max_seconds and run.step < source.num_steps:
+            if options.max_seconds and now_s - started_s >= options.max_seconds and run.step < last_step:
                 stopped_by = "time"
                 break
             if state and now_s - last_save_s >= next_checkpoint_s(save_cost_s):

@@ -83,7 +83,7 @@ class RunState:
             need = human_bytes(sum(t.numel() * t.element_size() for t in tensors.values()))
             raise DiskFull(
                 f"a checkpoint of {need} cannot be written to {self.folder}: {error}",
-                hint="free some space and give the command again with --resume; it goes on from the checkpoint before",
+                hint="free some space and give the command again; it goes on from the checkpoint before",
             ) from error
         for _, old in self._files()[KEPT:]:
             old.unlink(missing_ok=True)
@@ -106,6 +106,11 @@ class RunState:
     def exists(self) -> bool:
         """Whether there is any checkpoint."""
         return bool(self._files())
+
+    def begun_with(self) -> dict[str, str]:
+        """Return the facts that the run in this folder was started with; none where there is no whole checkpoint."""
+        found = next((c for _, path in self._files() if (c := _read(path)) is not None), None)
+        return found.position.facts if found else {}
 
     def clear(self) -> None:
         """Delete the checkpoints. May be called twice."""
@@ -130,7 +135,7 @@ class RunState:
         if other:
             raise Conflict(
                 f"the run in {path.parent}, at step {position.step}, was started otherwise: {'; '.join(other)}",
-                hint=f"give the same values with --resume, or choose another --name, or delete {path.parent}",
+                hint=f"give the same values, or choose another --name, or delete {path.parent}",
             )
 
 

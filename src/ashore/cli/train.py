@@ -1,0 +1,219 @@
+"""`ashore train`: teach a stored model from examples."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import msgspec
+from cyclopts import App, Parameter
+
+from ashore.cli.progress import TerminalProgress
+from ashore.core import human_bytes
+
+if TYPE_CHECKING:
+    from ashore.training import SftPlan, SftReport
+
+app = App(name="train", help="Teach a model from your own examples: adapters and full fine-tuning.")
+
+AsJson = Annotated[bool, Parameter(name="--json", negative=())]
+Flag = Annotated[bool, Parameter(negative=())]
+EXIT_INTERRUPTED = 130
+
+
+@app.command
+def sft(
+    model: str,
+    /,
+    *,
+    data: Path,
+    validation: Path | None = None,
+    method: Literal["lora", "full"] = "lora",
+    epochs: float = 0.0,
+    max_tokens: int = 0,
+    learning_rate: Annotated[float, Parameter(name=("--learning-rate", "--lr"))] = 0.0,
+    batch_tokens: int = 2048,
+    max_length: int = 1024,
+    rank: int = 16,
+    seed: int = 0,
+    name: str = "",
+    merge: Flag = False,
+    precision: Literal["auto", "float32", "bfloat16"] = "auto",
+    gradient_checkpointing: bool | None = None,
+    max_minutes: float = 0.0,
+    resume: bool = True,
+    dry_run: Flag = False,
+    as_json: AsJson = False,
+) -> int:
+    """Fine-tune a model on examples of what it shall answer.
+
+    What comes out is an adapter under the home's adapters/, or, with --merge or --method full, a model of its own name.
+    Ctrl-C ends it after the step it is at; the same command again goes on there, after a crash too.
+
+    Parameters
+    ----------
+    model
+        Name in the store, as pulled or derived.
+    data
+        JSONL of chats, prompts with completions, or texts.
+    validation
+        The same, not learned from: its loss is told from before and after.
+    method
+        lora: small matrices beside frozen weights; full: all weights, with three times the memory.
+    epochs
+        How often the data is gone through; default: once, or, with --max-tokens, as often as that allows.
+    max_tokens
+        Ends the run before it goes through more; 0: no.
+    learning_rate
+        The highest of the schedule; default: 5e-4 for lora, 5e-5 for full.
+    batch_tokens
+        Tokens of one step.
+    max_length
+        Longest example in tokens: longer ones lose their end, which is told; texts are divided.
+    rank
+        Of the adapter.
+    seed
+        Of order and first values: equal seeds give equal weights on one machine.
+    name
+        Of what comes out; default: MODEL-sft.
+    merge
+        Add the adapter to the weights and keep a model.
+    precision
+        Of the products; auto measures which is faster here.
+    gradient_checkpointing
+        Keep less and compute it again; default: where memory asks for it.
+    max_minutes
+        End the run after this time, with what was learned by then; 0: no.
+    resume
+        Go on from an unfinished run of this name; with --no-resume one that is there is an error.
+    dry_run
+        Say what would be done and what it takes, and do nothing.
+    as_json
+        Print JSON.
+    """
+    from ashore import bootstrap
+    from ashore.settings import read_settings
+    from ashore.training import SftRequest
+
+    request = SftRequest(
+        model=model,
+        data=data,
+        validation=validation,
+        method=method,
+        epochs=epochs,
+        max_tokens=max_tokens,
+        learning_rate=learning_rate,
+        batch_tokens=batch_tokens,
+        max_length=max_length,
+        rank=rank,
+        seed=seed,
+        name=name,
+        merge=merge,
+        precision=precision,
+        gradient_checkpointing=gradient_checkpointing,
+        max_seconds=60 * max_minutes,
+    )
+    settings = read_settings()
+    store = bootstrap.build_store(settings.home, settings)
+    plan = bootstrap.plan_sft(store, request)
+    if dry_run:
+        _print(_plan_json(plan)) if as_json else _show_plan(plan, sys.stdout)
+        return 0
+    _show_plan(plan, sys.stderr)
+    run = bootstrap.sft_run(settings.home, store, plan, say=lambda line: print(line, file=sys.stderr))
+    with _asked_to_stop() as stop, TerminalProgress() as progress:
+        report = run.run(
+            resume=resume,
+            watch=lambda step: progress.steps(
+                "train", step.step, step.num_steps, f"loss {step.loss:.3f}, {step.tok_per_s:.0f} tokens/s"
+            ),
+            stop=stop,
+        )
+    if report is None:
+        print("stopped; the same command goes on from here", file=sys.stderr)
+        return EXIT_INTERRUPTED
+    _print(asdict(report)) if as_json else _show_report(report, settings.home.root)
+    return 0
+
+
+@contextmanager
+def _asked_to_stop() -> Iterator[Callable[[], bool]]:
+    """Give what says whether Ctrl-C was pressed; a second time ends the process at once."""
+    asked: list[int] = []
+
+    def ask(number: int, frame: object) -> None:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        asked.append(number)
+        print("stopping after this step", file=sys.stderr)
+
+    before = signal.signal(signal.SIGINT, ask)
+    try:
+        yield lambda: bool(asked)
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _plan_json(plan: SftPlan) -> dict[str, Any]:
+    corpus = plan.data.corpus
+    return {
+        "model": plan.parent.reference,
+        "name": plan.name,
+        "kind": plan.kind,
+        "method": plan.request.method,
+        "examples": corpus.num_examples,
+        "examples_cut": plan.data.num_cut,
+        "lines_left_out": list(plan.data.left_out),
+        "tokens": plan.batches.num_tokens,
+        "target_tokens": corpus.num_targets,
+        "steps": plan.batches.num_steps,
+        "row_tokens": plan.row_tokens,
+        "learning_rate": plan.learning_rate,
+        "gradient_checkpointing": plan.gradient_checkpointing,
+        "trained_parameters": plan.trained_parameters,
+        "memory_bytes": plan.memory.total_bytes,
+        "available_memory_bytes": plan.available_bytes,
+        "data": asdict(plan.data.used),
+    }
+
+
+def _show_plan(plan: SftPlan, file: Any) -> None:
+    data, corpus = plan.data, plan.data.corpus
+    lines = [
+        f"{plan.parent.reference} -> {plan.kind} {plan.name}, {plan.request.method}, rate {plan.learning_rate:g}",
+        f"{corpus.num_examples:,} examples, to learn: {corpus.num_targets:,} of {corpus.num_tokens:,} tokens",
+        f"{plan.batches.num_steps:,} steps, {plan.batches.num_tokens:,} tokens",
+        f"memory: about {human_bytes(plan.memory.total_bytes)} of {human_bytes(plan.available_bytes)}"
+        + (", activations computed twice" if plan.gradient_checkpointing else ""),
+    ]
+    if data.num_cut:
+        lines.append(f"note: {data.num_cut:,} examples are longer than --max-length and lose their end")
+    if data.left_out:
+        numbers = ", ".join(map(str, data.left_out[:5])) + (", ..." if len(data.left_out) > 5 else "")
+        lines.append(f"note: nothing to learn is left of {len(data.left_out):,} examples (lines {numbers})")
+    print("\n".join(lines), file=file)
+
+
+def _show_report(report: SftReport, home: Path) -> None:
+    print(f"{report.kind} {report.name}  {report.digest}")
+    print(f"loss {report.loss_first:.3f} -> {report.loss_last:.3f} over {report.steps:,} steps")
+    if report.validation_loss_before is not None and report.validation_loss_after is not None:
+        print(f"validation loss {report.validation_loss_before:.3f} -> {report.validation_loss_after:.3f}")
+    if report.steps < report.planned_steps:
+        print(f"ended by --max-minutes after {report.steps:,} of {report.planned_steps:,} steps")
+    peak = human_bytes(report.peak_memory_bytes)
+    print(f"{report.tokens:,} tokens in {report.seconds:.0f} s ({report.tok_per_s:.0f} tokens/s), at most {peak}")
+    if report.kind == "model":
+        print(f"serve it: ashore up {report.name}")
+        return
+    where = Path(report.folder).relative_to(home)
+    print(f'serve it: in ashore.toml, under [[model]] name = "{report.parent}":')
+    print(f'  [model.adapters]\n  {report.name} = "{where}"')
+
+
+def _print(document: dict[str, Any]) -> None:
+    print(msgspec.json.format(msgspec.json.encode(document), indent=2).decode())

@@ -1,0 +1,215 @@
+"""Supervised fine-tuning: from a model and a file of examples to an adapter, or to a model of its own name."""
+
+from __future__ import annotations
+
+import dataclasses
+import fcntl
+import hashlib
+import resource
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from ashore.core import Digest
+from ashore.engines import Told, torch_libraries
+from ashore.errors import Conflict, UnsupportedModel
+from ashore.store import ModelStore, StoredModel, VariantRecipe
+from ashore.training.adapters import keep_adapter
+from ashore.training.loop import LoopResult, Watcher
+from ashore.training.runstate import RunState
+from ashore.training.sftmodel import SftPlan, SftReport, SftRequest
+from ashore.training.sftplan import plan_sft
+from ashore.training.trainee import Trainee
+
+Say = Callable[[str], None]
+
+
+class SftRun:
+    """Carries out one plan. Nothing of the model or the adapters is changed before the end, and then at once."""
+
+    def __init__(
+        self, store: ModelStore, plan: SftPlan, *, runs: Path, adapters: Path, say: Say = lambda line: None
+    ) -> None:
+        """Make the object.
+
+        Args:
+            store: Has the model, and takes what is made of it.
+            plan: From `plan_sft`.
+            runs: Folder in which each run, by its name, keeps where it stands.
+            adapters: Folder of the adapters of this installation.
+            say: Told what happens beside the steps.
+        """
+        self._store, self._plan, self._adapters, self._say = store, plan, adapters, say
+        self._folder = runs / plan.name
+
+    def run(
+        self, *, resume: bool, watch: Watcher = lambda report: None, stop: Callable[[], bool] = lambda: False
+    ) -> SftReport | None:
+        """Train, keep what came out, and return the report; None where `stop` ended it, which `resume` goes on from.
+
+        May be called again after a crash at any point, with `resume`. Checkpoints of a sealed model are not kept, for
+        they would lie in clear.
+
+        Raises:
+            MissingExtra: no torch. Conflict: an unfinished run of this name is there, or one is under way.
+            TrainingDiverged, DiskFull: see `train`.
+        """
+        torch, _ = torch_libraries()
+        plan = self._plan
+        if plan.parent.sealed is not None:
+            if plan.kind == "adapter":
+                raise UnsupportedModel(
+                    f"{plan.parent.name} is sealed, and an adapter would lie in clear",
+                    hint="add --merge: the merged model is sealed as its parent",
+                )
+            self._say(f"{plan.parent.name} is sealed: no checkpoints are kept, an interrupted run starts again")
+            return self._trained(None, "", watch, stop)
+        with self._alone():
+            state = RunState(folder=self._folder)
+            begun = state.begun_with() if state.exists else {}
+            if begun and not resume:
+                raise Conflict(
+                    f"an unfinished run of {plan.name} lies in {self._folder}",
+                    hint=f"leave out --no-resume to go on with it, or choose another --name, or delete {self._folder}",
+                )
+            if begun.get("threads", "").isdigit():
+                torch.set_num_threads(int(begun["threads"]))
+            return self._trained(state, begun.get("precision", ""), watch, stop)
+
+    def _trained(
+        self, state: RunState | None, precision: str, watch: Watcher, stop: Callable[[], bool]
+    ) -> SftReport | None:
+        with (
+            self._store.reading(self._plan.parent.reference) as files,
+            self._store.scratch(self._plan.parent) as scratch,
+        ):
+            trained = Trainee(self._plan, files, precision)
+            self._say(f"{trained.precision} on {trained.threads} threads")
+            if state is not None:
+                state = dataclasses.replace(state, facts=trained.facts())
+            before = trained.validate()
+            result = trained.train(state, watch, stop)
+            if result.stopped_by == "request":
+                return None
+            report = self._kept(trained, result, before, trained.validate(), scratch)
+        if state is not None:
+            state.clear()
+        return report
+
+    def _kept(
+        self, trained: Trainee, result: LoopResult, before: float | None, after: float | None, scratch: Path
+    ) -> SftReport:
+        plan = self._plan
+        recipe = trained.recipe(result, after)
+        made = scratch / "made"
+        trained.export(made)
+        if plan.kind == "adapter":
+            digest = _digest_of(made / "adapter_model.safetensors")
+            folder = str(keep_adapter(made, self._adapters, plan.name, parent=plan.parent, recipe=recipe))
+        else:
+            digest, folder = self._store.add_derived(plan.parent, plan.name, made, recipe=recipe.to_notes()).digest, ""
+        tenth = max(1, len(result.losses) // 10)
+        return SftReport(
+            name=plan.name,
+            kind=plan.kind,
+            parent=plan.parent.reference,
+            digest=digest,
+            folder=folder,
+            method=plan.request.method,
+            precision=trained.precision,
+            steps=result.steps,
+            planned_steps=plan.batches.num_steps,
+            tokens=result.tokens,
+            target_tokens=plan.data.corpus.num_targets,
+            loss_first=_mean(result.losses[:tenth]),
+            loss_last=_mean(result.losses[-tenth:]),
+            validation_loss_before=before,
+            validation_loss_after=after,
+            seconds=result.seconds,
+            tok_per_s=result.tokens / max(result.seconds, 1e-9),
+            peak_memory_bytes=peak_memory_bytes(),
+            estimated_memory_bytes=plan.memory.total_bytes,
+            trained_parameters=trained.num_trained,
+            parameters=plan.parent.shape.num_parameters,
+            resumed_at_step=result.resumed_at,
+            examples=plan.data.corpus.num_examples,
+            examples_cut=plan.data.num_cut,
+            lines_left_out=plan.data.left_out,
+            recipe=recipe.to_notes(),
+        )
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Hold the lock of the run's folder, which is deleted when nothing is left in it."""
+        self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with (self._folder / "lock").open("w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise Conflict(
+                    f"another process is training {self._plan.name}", hint="wait for it, or choose another --name"
+                ) from error
+            yield
+            if {path.name for path in self._folder.iterdir()} == {"lock"}:
+                (self._folder / "lock").unlink()
+                self._folder.rmdir()
+
+
+class SftMaker:
+    """Makes a fine-tuned model again from its recipe, for `ashore optimize rebuild`."""
+
+    def __init__(self, store: ModelStore, *, available_bytes: int) -> None:
+        self._store, self._available_bytes = store, available_bytes
+
+    def __call__(
+        self, parent: StoredModel, recipe: VariantRecipe, data: tuple[Path, ...], out: Path, *, told: Told
+    ) -> None:
+        """Write the checkpoint to `out`; `told` hears steps, and the part that is behind it.
+
+        Raises as `plan_sft` and `train` do.
+        """
+        asked = recipe.parameters
+        request = SftRequest(
+            model=parent.reference,
+            data=data[0],
+            method="lora" if asked["method"] == "lora" else "full",
+            epochs=float(asked["epochs"]),
+            max_tokens=int(asked["max_tokens"]),
+            learning_rate=float(asked["learning_rate"]),
+            batch_tokens=int(asked["batch_tokens"]),
+            max_length=int(asked["max_length"]),
+            row_tokens=int(asked["row_tokens"]),
+            rank=int(asked["rank"]),
+            seed=recipe.seed,
+            name=f"{parent.name}-rebuilt",
+            merge=asked["method"] == "lora",
+            precision="bfloat16" if asked["precision"] == "bfloat16" else "float32",
+            gradient_checkpointing=asked["gradient_checkpointing"] == "yes",
+            stop_at_step=int(asked["stop_at_step"]),
+            threads=int(asked["threads"]),
+        )
+        plan = plan_sft(self._store, request, available_bytes=self._available_bytes)
+        with self._store.reading(parent.reference) as files:
+            trained = Trainee(plan, files, "")
+            trained.train(None, lambda step: told("train", step.step / step.num_steps), lambda: False)
+            trained.export(out)
+
+
+def peak_memory_bytes() -> int:
+    """Return the most memory that this process ever had resident."""
+    try:
+        status = Path("/proc/self/status").read_text(encoding="ascii")
+        return next(int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmHWM:"))
+    except (OSError, StopIteration):
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return peak if sys.platform == "darwin" else peak * 1024
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / max(1, len(values))
+
+
+def _digest_of(path: Path) -> Digest:
+    with path.open("rb") as file:
+        return Digest(f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}")

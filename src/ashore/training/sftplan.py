@@ -1,0 +1,111 @@
+"""From what is asked for to what will be done: every choice of a fine-tuning made, before anything is loaded."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from ashore.errors import Conflict, InvalidRequest, UnknownModel, UnsupportedModel
+from ashore.store import ModelStore, StoredModel, parse_reference
+from ashore.text import TextModel
+from ashore.training.batches import PackedBatches
+from ashore.training.checkpoints import TRAINABLE
+from ashore.training.data import load_data
+from ashore.training.memory import RunShape, estimate, require_memory
+from ashore.training.sftmodel import LEARNING_RATES, Kept, SftPlan, SftRequest
+
+SMALLEST_ROW: Final = 256
+"""Shorter rows leave the processor waiting for memory: the weights are read once for each."""
+
+
+def plan_sft(store: ModelStore, request: SftRequest, *, available_bytes: int) -> SftPlan:
+    """Read the data, make every choice, and check what can be checked before anything is loaded. Needs no torch.
+
+    Args:
+        store: Has the model.
+        request: What is asked for.
+        available_bytes: Memory that this machine gives.
+
+    Raises:
+        UnknownModel, UnsupportedModel, InvalidRequest, Conflict: the request cannot be met.
+        BrokenData: the data is not what it must be. MemoryFull: it does not fit.
+    """
+    _check(request)
+    parent = store.resolve(request.model)
+    if parent.variant or parent.format not in TRAINABLE:
+        raise UnsupportedModel(
+            f"{parent.reference} is in the form {parent.format!r}, which has no weights to change",
+            hint=f"name the model as it was pulled: {parent.name}",
+        )
+    kind: Kept = "model" if request.method == "full" or request.merge else "adapter"
+    name = request.name or f"{parent.name}-sft"
+    _check_name(store, name, parent, kind)
+    text = TextModel.load(store.open(parent.reference).directory)
+    longest = min(request.max_length, parent.shape.context_tokens)
+    data = load_data(request.data, text, max_length=longest)
+    validation = (
+        load_data(request.validation, text, max_length=longest, role="validation") if request.validation else None
+    )
+    row_tokens = max([SMALLEST_ROW, *(int(d.corpus.lengths.max()) for d in (data, validation) if d)])
+    shape = require_memory(
+        RunShape(
+            model=parent.shape,
+            method=request.method,
+            rank=request.rank,
+            row_tokens=row_tokens,
+            precision="float32" if request.precision == "auto" else request.precision,
+        ),
+        available_bytes,
+        chosen=request.gradient_checkpointing,
+    )
+    return SftPlan(
+        request=request,
+        parent=parent,
+        text=text,
+        name=name,
+        kind=kind,
+        data=data,
+        validation=validation,
+        batches=PackedBatches(
+            data.corpus,
+            row_tokens=row_tokens,
+            batch_tokens=request.batch_tokens,
+            seed=request.seed,
+            epochs=request.epochs or (float("inf") if request.max_tokens else 1.0),
+            max_tokens=request.max_tokens,
+        ),
+        row_tokens=row_tokens,
+        learning_rate=request.learning_rate or LEARNING_RATES[request.method],
+        gradient_checkpointing=shape.gradient_checkpointing,
+        trained_parameters=shape.trained_parameters,
+        memory=estimate(shape),
+        available_bytes=available_bytes,
+    )
+
+
+def _check(request: SftRequest) -> None:
+    wrong = {
+        "--epochs": (request.epochs < 0, request.epochs, "a positive number"),
+        "--max-tokens": (request.max_tokens < 0, request.max_tokens, "a positive number"),
+        "--lr": (not 0 <= request.learning_rate < 1, request.learning_rate, "between 0 and 1"),
+        "--batch-tokens": (request.batch_tokens < 1, request.batch_tokens, "a positive number"),
+        "--max-length": (request.max_length < 2, request.max_length, "2 or more"),
+        "--rank": (not 1 <= request.rank <= 1024, request.rank, "1 to 1024"),
+    }
+    for flag, (is_wrong, seen, expected) in wrong.items():
+        if is_wrong:
+            raise InvalidRequest(f"{flag} is {seen}; expected {expected}", param=flag.removeprefix("--"))
+    if request.merge and request.method == "full":
+        raise InvalidRequest("--merge is about adapters; --method full makes a model anyway", hint="leave out --merge")
+
+
+def _check_name(store: ModelStore, name: str, parent: StoredModel, kind: str) -> None:
+    if parse_reference(name).name != name:
+        raise InvalidRequest(f"{name!r} is not a name", hint="letters, digits, dot, dash and underscore")
+    if kind == "adapter":
+        return
+    try:
+        there = store.resolve(name)
+    except UnknownModel:
+        return
+    if there.source != f"derived:{parent.name}":
+        raise Conflict(f"the name {name!r} is taken by a model from {there.source}", hint="give another: --name NAME")

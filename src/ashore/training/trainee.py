@@ -1,0 +1,128 @@
+"""The model of a plan in memory: trained, judged by its loss, written out."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Final
+
+from ashore.engines import torch_libraries
+from ashore.store import ModelFilesOnDisk, VariantRecipe, versions_of
+from ashore.training.adapters import LoraOptions, add_lora, merge_adapter, save_adapter
+from ashore.training.batches import Batch, pack_rows
+from ashore.training.checkpoints import load_checkpoint, save_checkpoint
+from ashore.training.data import TrainingData
+from ashore.training.loop import LoopOptions, LoopResult, Precision, Watcher, mean_loss, train
+from ashore.training.losses import answer_loss
+from ashore.training.memory import mlp_size
+from ashore.training.precision import faster_precision
+from ashore.training.runstate import RunState
+from ashore.training.sftmodel import SftPlan
+
+MAKER: Final = "sft"
+
+
+class Trainee:
+    """The model of a plan in memory, and what is done with it."""
+
+    def __init__(self, plan: SftPlan, files: ModelFilesOnDisk, precision: str) -> None:
+        torch, _ = torch_libraries()
+        request = plan.request
+        if request.threads:
+            torch.set_num_threads(request.threads)
+        self._plan, self._files, self.threads = plan, files, torch.get_num_threads()
+        self.precision = self._precision(precision)
+        half = request.method == "lora" and self.precision == "bfloat16"
+        loaded = load_checkpoint(files, dtype="bfloat16" if half else "float32")
+        lora = LoraOptions(rank=request.rank, alpha=2 * request.rank)
+        self._peft = add_lora(loaded, lora, seed=request.seed) if request.method == "lora" else None
+        self._model = self._peft.get_base_model() if self._peft is not None else loaded
+        self.num_trained = sum(p.numel() for p in self._model.parameters() if p.requires_grad)
+
+    def train(self, state: RunState | None, watch: Watcher, stop: Callable[[], bool]) -> LoopResult:
+        plan = self._plan
+        options = LoopOptions(
+            learning_rate=plan.learning_rate,
+            seed=plan.request.seed,
+            precision=self.precision,
+            gradient_checkpointing=plan.gradient_checkpointing,
+            max_seconds=plan.request.max_seconds,
+            stop_at_step=plan.request.stop_at_step,
+        )
+        return train(self._model, plan.batches, answer_loss, options, state=state, watch=watch, stop=stop)
+
+    def validate(self) -> float | None:
+        if self._plan.validation is None:
+            return None
+        rows = _rows(self._plan.validation, self._plan.row_tokens)
+        return mean_loss(self._model, rows, answer_loss, self.precision)
+
+    def export(self, folder: Path) -> None:
+        """Write the adapter, or the whole model, to `folder`."""
+        if self._peft is None:
+            save_checkpoint(self._model, self._files, folder)
+        elif self._plan.kind == "adapter":
+            save_adapter(self._peft, folder, parent=self._plan.parent)
+        elif self.precision == "float32":
+            save_checkpoint(self._peft.merge_and_unload(), self._files, folder)
+        else:
+            adapter = save_adapter(self._peft, folder.with_name("adapter"), parent=self._plan.parent)
+            self._peft = self._model = None
+            save_checkpoint(merge_adapter(load_checkpoint(self._files), adapter), self._files, folder)
+
+    def facts(self) -> dict[str, str]:
+        """Return what a run that goes on must have in common with the one that began."""
+        plan = self._plan
+        recipe = self._recipe({})
+        data = {used.role: used.digest for used in recipe.data}
+        parameters = {n: v for n, v in recipe.parameters.items() if n not in ("keep", "stop_at_step")}
+        versions = {f"version of {n}": v for n, v in recipe.versions.items()}
+        return {"parent": plan.parent.digest, "seed": str(recipe.seed), **parameters, **data, **versions}
+
+    def recipe(self, result: LoopResult, validation_loss: float | None) -> VariantRecipe:
+        facts = {"steps": str(result.steps), "tokens": str(result.tokens), "loss": f"{result.losses[-1]:.6g}"}
+        if validation_loss is not None:
+            facts["validation_loss"] = f"{validation_loss:.6g}"
+        stop_at = str(result.steps) if result.steps < self._plan.batches.num_steps else "0"
+        recipe = self._recipe(facts)
+        return dataclasses.replace(recipe, parameters={**recipe.parameters, "stop_at_step": stop_at})
+
+    def _recipe(self, facts: dict[str, str]) -> VariantRecipe:
+        plan, request = self._plan, self._plan.request
+        return VariantRecipe(
+            maker=MAKER,
+            parameters={
+                "method": request.method,
+                "keep": plan.kind,
+                "epochs": repr(request.epochs),
+                "max_tokens": str(request.max_tokens),
+                "learning_rate": repr(plan.learning_rate),
+                "batch_tokens": str(request.batch_tokens),
+                "max_length": str(request.max_length),
+                "row_tokens": str(plan.row_tokens),
+                "rank": str(request.rank),
+                "precision": self.precision,
+                "gradient_checkpointing": "yes" if plan.gradient_checkpointing else "no",
+                "threads": str(self.threads),
+            },
+            data=(plan.data.used,),
+            versions=versions_of("torch", "transformers", *(("peft",) if request.method == "lora" else ())),
+            seed=request.seed,
+            facts=facts,
+        )
+
+    def _precision(self, begun: str) -> Precision:
+        asked = self._plan.request.precision
+        if asked != "auto":
+            return asked
+        if begun in ("float32", "bfloat16"):
+            return "bfloat16" if begun == "bfloat16" else "float32"
+        shape = self._plan.parent.shape
+        return faster_precision(shape.hidden_size, mlp_size(shape), self._plan.row_tokens)
+
+
+def _rows(data: TrainingData, row_tokens: int) -> Iterator[Batch]:
+    corpus = data.corpus
+    for row in pack_rows(corpus.lengths, range(corpus.num_examples), row_tokens):
+        yield corpus.batch(row)
