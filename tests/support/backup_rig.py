@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import sqlite3
 from collections.abc import Sequence
 from pathlib import Path
@@ -70,7 +71,6 @@ class Rig:
 
 def fill_home(root: Path, *, seed: int = 0, num_bytes: int = 5_000_000) -> dict[str, bytes]:
     """Put files into a home as its rooms would: a state, keys, a record; return what must come back."""
-    import random
 
     rng = random.Random(seed)
     files = {
@@ -102,3 +102,26 @@ def same_files(root: Path, files: dict[str, bytes]) -> None:
     for name, data in files.items():
         assert (root / name).read_bytes() == data, name
         assert os.stat(root / name).st_mode & 0o777 == 0o600, name
+
+
+def harm_before(node: MemoryNode, harm: str, rng: random.Random) -> None:
+    """Let a node fail during the next backup."""
+    if harm == "full":
+        node.room_bytes = rng.randrange(200_000)
+    elif harm == "cut":
+        node.cut_after_bytes = rng.randrange(200_000)
+
+
+def harm_after(node: MemoryNode, harm: str, rng: random.Random) -> None:
+    """Let a node fail after it."""
+    node.room_bytes = node.cut_after_bytes = None
+    if harm in ("away", "cut"):
+        node.away = True
+    elif harm == "deleted":
+        node.files.clear()
+    elif harm == "corrupted":
+        for name, whole in list(node.files.items()):
+            data = bytearray(whole)
+            for _ in range(rng.randint(1, 4)):
+                data[rng.randrange(len(data))] ^= 1 << rng.randrange(8)
+            node.files[name] = bytes(data)
