@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 GREETING_S: Final = 1.0
 """Longest wait inside one look at a host that loads; Ctrl-C waits as long."""
 PROBE_S: Final = 0.2
-GLANCE_S: Final = 0.03
+GLANCE_S: Final = 0.15
 """Longest wait for a greeting while the supervisor has other things to look after."""
 
 
