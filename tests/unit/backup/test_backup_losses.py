@@ -1,6 +1,6 @@
 """Any m nodes deleted, corrupted, away, full or cut off in the middle of a write: the home comes back bit for bit.
 
-`python -m benchmarks.backup_losses` takes 200 such cases, and 1,000 flipped bits.
+`python -m benchmarks.backup` takes 200 such cases, and 1,000 flipped bits.
 """
 
 from __future__ import annotations
