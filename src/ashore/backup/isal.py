@@ -87,7 +87,7 @@ def isal() -> Any:
     if path is None:
         raise MissingExtra(
             "this code needs Intel's ISA-L, which is not here",
-            hint="pip install 'ashore[backup]' (Linux on x86-64 and arm64), or install your system's libisal; "
+            hint="pip install pyeclib (Linux on x86-64 and arm64), or install your system's libisal; "
             "k+1 and 1+m need neither",
         )
     lib = ctypes.CDLL(path)
