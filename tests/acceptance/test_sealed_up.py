@@ -105,7 +105,9 @@ class Scan:
 
     def __call__(self) -> list[str]:
         found = []
-        for path in self._sealed.home.rglob("*"):
+        # `rglob` of Python 3.11 fails where a folder goes away meanwhile; `walk` leaves it out.
+        paths = [Path(folder, name) for folder, _, names in os.walk(self._sealed.home) for name in names]
+        for path in paths:
             try:
                 stat = path.lstat()
                 mark = (stat.st_ino, stat.st_size, stat.st_mtime_ns)
