@@ -7,10 +7,11 @@ needs it.
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cache, partial
 from pathlib import Path
 from types import MappingProxyType
@@ -243,6 +244,42 @@ def open_backup(home: Home, recorder: Recorder, *, actor: str) -> BackupService:
     return BackupService(BackupHome(home.root), SystemClock(), recorder, actor=actor)
 
 
+@dataclass(frozen=True, slots=True)
+class _KeptForReleases:
+    """Implements `backup.Keep`."""
+
+    settings: Settings
+
+    def manifests(self) -> frozenset[str]:
+        return release_manifests(self.settings)
+
+
+def release_manifests(settings: Settings) -> frozenset[str]:
+    """Return the digests of the manifests that releases of this home refer to."""
+    if not settings.state_url and not settings.home.state_db.is_file():
+        return frozenset()
+    from ashore.releases import load_book
+
+    state = open_state(settings)
+    try:
+        with state.read() as connection:
+            return load_book(connection).manifests
+    finally:
+        state.close()
+
+
+def manifests_in_use(settings: Settings) -> frozenset[str]:
+    """Return the digests of the manifests that releases refer to, and of those that the topology of this home's server
+    names, be it running or about to restart."""
+    run = settings.home.run
+    named = {
+        f"sha256:{digits}"
+        for path in (run.glob("*.json") if run.is_dir() else ())
+        for digits in re.findall(r"[0-9a-f]{64}", path.read_text(encoding="utf-8"))
+    }
+    return release_manifests(settings) | named
+
+
 def backup_contents(settings: Settings, *, config: Path | None = None, without_state: bool = False) -> HomeContents:
     """Return what a backup of this home holds.
 
@@ -254,7 +291,7 @@ def backup_contents(settings: Settings, *, config: Path | None = None, without_s
     Raises:
         InvalidRequest: the state is in Postgres, and `without_state` does not say that it is backed up elsewhere.
     """
-    from ashore.backup import HomeContents, KeepNamed
+    from ashore.backup import HomeContents
     from ashore.state import is_postgres_url, path_of_url
 
     home = settings.home
@@ -267,7 +304,7 @@ def backup_contents(settings: Settings, *, config: Path | None = None, without_s
     return HomeContents(
         home.root,
         build_store(home, settings),
-        KeepNamed(),
+        _KeptForReleases(settings),
         state=None if in_postgres else path_of_url(settings.state_url, default=home.state_db),
         extra={"ashore.toml": config} if config else {},
     )

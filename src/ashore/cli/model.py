@@ -6,7 +6,6 @@ import dataclasses
 import getpass
 import json
 import os
-import re
 import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -189,7 +188,10 @@ def remove(ref: str, /, *, variants: Annotated[bool, Parameter(negative=())] = F
 @app.command
 def gc(*, as_json: AsJson = False) -> None:
     """Delete what no name, release or running server needs, and pulls abandoned for a week."""
-    report = _store().gc(keep=_digests_in_use())
+    from ashore.bootstrap import manifests_in_use
+    from ashore.settings import read_settings
+
+    report = _store().gc(keep=manifests_in_use(read_settings()))
     if as_json:
         return _print_json(dataclasses.asdict(report))
     print(f"{len(report.models)} models, {report.num_blobs} blobs deleted; {human_bytes(report.freed_bytes)} freed")
@@ -346,17 +348,6 @@ def _home_alone(what: str) -> Iterator[None]:
         yield
     finally:
         lock.release()
-
-
-def _digests_in_use() -> set[str]:
-    """Return the digests that the topology of this home's server names, be it running or about to restart."""
-    from ashore.settings import read_settings
-
-    run = read_settings().home.run
-    found: set[str] = set()
-    for path in run.glob("*.json") if run.is_dir() else ():
-        found |= {f"sha256:{hexes}" for hexes in re.findall(r"[0-9a-f]{64}", path.read_text(encoding="utf-8"))}
-    return found
 
 
 def _parameters(entry: CatalogEntry) -> str:

@@ -126,6 +126,16 @@ class Book:
     courses: Mapping[str, Course] = field(default_factory=lambda: MappingProxyType({}))
     aliases: Mapping[str, Alias] = field(default_factory=lambda: MappingProxyType({}))
 
+    @property
+    def manifests(self) -> frozenset[str]:
+        """Manifests of the store that releases refer to. To every release somebody may want to go back, but not to one
+        that failed."""
+        return frozenset(
+            release.parts["weights"]
+            for release in self.releases.values()
+            if release.plan.in_store and self.courses[release.name].state != "failed"
+        )
+
     def candidate_of(self, alias: str) -> Course | None:
         """Return the release that is on its way to an alias; None where none is."""
         return next((c for c in self._of(alias) if c.state in CANDIDATE), None)
