@@ -29,7 +29,8 @@ HEAVY = {
 
 def _all_errors(kind: type[errors.AshoreError] = errors.AshoreError) -> Iterator[type[errors.AshoreError]]:
     for child in kind.__subclasses__():
-        yield child
+        if child.__module__.startswith("ashore."):  # other tests make classes of their own
+            yield child
         yield from _all_errors(child)
 
 
