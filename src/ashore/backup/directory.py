@@ -73,6 +73,7 @@ class DirectoryNode:
     def remove(self, name: str) -> None:
         with self._translated(name), contextlib.suppress(FileNotFoundError):
             self._disk.unlink(self._root / name)
+            self._disk.sync_folder((self._root / name).parent)
 
     def clear_scratch(self) -> None:
         """Delete what writers left that died. Call it when nobody writes."""

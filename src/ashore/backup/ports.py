@@ -85,7 +85,8 @@ class Node(Protocol):
         ...
 
     def remove(self, name: str) -> None:
-        """Delete a file; nothing happens where there is none. May come back after a loss of power."""
+        """Delete a file; nothing happens where there is none. When this returns it stays deleted after a loss of power:
+        a commit must not come back when the objects that it refers to are gone."""
         ...
 
 

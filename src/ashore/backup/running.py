@@ -269,13 +269,13 @@ def prune(reading: Reading, *, keep: int) -> tuple[str, ...]:
                 refs |= {commit.listing.file_name, *objects.listing(commit).objects()}
             except AshoreError as error:
                 return (f"nothing old was deleted: {error.message}",)
-    notes: list[str] = []
-    for view in reading.good:
-        old = [name for name in view.sizes if name.startswith("commits/") and name < commit_name(kept[0])]
-        orphans = [name for name in view.sizes if name.startswith("objects/") and name not in refs]
-        try:
-            for name in (*sorted(old), *sorted(orphans)):
-                view.node.remove(name)
-        except AshoreError as error:
-            notes.append(error.message)
-    return tuple(notes)
+    old = [
+        (v, n) for v in reading.good for n in sorted(v.sizes) if n.startswith("commits/") and n < commit_name(kept[0])
+    ]
+    orphans = [(v, n) for v in reading.good for n in sorted(v.sizes) if n.startswith("objects/") and n not in refs]
+    try:
+        for view, name in (*old, *orphans):  # the commits of all nodes first: none may outlive what it refers to
+            view.node.remove(name)
+    except AshoreError as error:
+        return (f"not all that is old was deleted: {error.message}",)
+    return ()

@@ -1,0 +1,56 @@
+"""Power that is lost at an operation of a backup: what was not synced is gone, and what was backed up is not."""
+
+from __future__ import annotations
+
+import random
+import shutil
+from pathlib import Path
+
+from backup_rig import Rig, fill_home, same_files
+from crash_disk import CrashDisk
+
+from ashore.backup.directory import DirectoryNode
+from ashore.backup.disk import Disk
+from ashore.errors import AshoreError
+
+
+def rig_at(where: Path, disk: Disk) -> Rig:
+    return Rig(where / "home", "2+1", [DirectoryNode(where / f"node-{index}", disk) for index in range(3)], stall_s=20)
+
+
+def test_power_may_be_lost_at_any_operation_of_a_backup_that_prunes(tmp_path: Path) -> None:
+    live, kept = tmp_path / "live", tmp_path / "kept"
+    rig = rig_at(live, Disk()).begin()
+    first = fill_home(rig.root, num_bytes=60_000)
+    second = {**first, "notes/large.bin": random.Random(9).randbytes(90_000)}
+    rig.service.run(rig.contents)
+    (rig.root / "notes/large.bin").write_bytes(second["notes/large.bin"])
+    live.rename(kept)
+
+    def back_up(stop_at: int | None) -> CrashDisk:
+        shutil.copytree(kept, live)
+        disk = CrashDisk(tmp_path / "graveyard" / str(stop_at))
+        rig = rig_at(live, disk)
+        disk.stop_at = stop_at
+        try:
+            rig.service.run(rig.contents, keep=1)
+        except AshoreError:
+            assert stop_at is not None
+        return disk
+
+    operations = back_up(None).operations
+    shutil.rmtree(live)
+    newer = 0
+    for stop_at in range(1, operations + 1):
+        back_up(stop_at).lose_power([live / f"node-{index}" for index in range(3)], random.Random(stop_at))
+        rig = rig_at(live, Disk())
+        rig.restore(live / "restored")
+        newer += (live / "restored/notes/large.bin").read_bytes() == second["notes/large.bin"]
+        if not newer:
+            same_files(live / "restored", first)
+        rig.service.run(rig.contents)
+        assert rig.service.scrub().ok, stop_at
+        rig.restore(live / "again")
+        same_files(live / "again", second)
+        shutil.rmtree(live)
+    assert 0 < newer < operations
