@@ -178,12 +178,11 @@ def test_after_a_kill_nothing_clear_is_left_and_it_starts_again(sealed: SealedHo
     one.process.kill()
     one.process.wait()
     deadline_s = time.monotonic() + 20
-    while _hosts(one):
-        assert time.monotonic() < deadline_s
-        time.sleep(0.05)
     links = [p for p in (sealed.home / "run/models").glob(".clear-*/*") if p.is_symlink()]
     assert links, "the folder of links outlives a kill"
-    assert [p for p in links if p.exists()] == [], "what they led to does not"
+    while _hosts(one) or any(p.exists() for p in links):  # a dying process loses its command line before its files
+        assert time.monotonic() < deadline_s, "what the links led to does not outlive it"
+        time.sleep(0.05)
     up("minilm", env=sealed.env)
 
 
