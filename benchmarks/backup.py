@@ -3,9 +3,8 @@
 Run: python -m benchmarks.backup --folder DIR [--cases 200] [--flips 1000] [--mib 1024] [--rounds 5] [--out REPORT.md]
 
 DIR lies on the disk that is measured. Speed: one file of random bytes is backed up with 2+1 to three folders of that
-disk, and restored; beside each, `cp --reflink=never` and fsync of as many bytes as are written (or read) there, first in
-every other round.
-The judged figure is the median of the ratios of bytes per second.
+disk, and restored; beside each, `cp --reflink=never` and fsync of as many bytes as are written (or read) there, first
+in every other round. The judged figure is the median of the ratios of bytes per second.
 """
 
 from __future__ import annotations

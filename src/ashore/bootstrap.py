@@ -18,7 +18,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from ashore.core import Act, EngineKind, ModelFormat, Recorder, SystemClock
-from ashore.errors import InvalidRequest, UnknownModel, UnknownVariant
+from ashore.errors import InvalidRequest, InvalidSpec, UnknownModel, UnknownVariant
 from ashore.settings import Home, Settings
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from ashore.releases import ReleaseKeeper, Workshop
     from ashore.sealing import KeyInMemory, KeyKeeper
     from ashore.serving import RedisLink
-    from ashore.spec import AuditSpec, CacheSpec, RedisSpec
+    from ashore.spec import AuditSpec, BackupSpec, CacheSpec, RedisSpec
     from ashore.state import Database
     from ashore.store import ModelStore, Progress, RekeyReport, StoredModel
     from ashore.training import SftPlan, SftRequest, SftRun
@@ -308,6 +308,18 @@ def backup_contents(settings: Settings, *, config: Path | None = None, without_s
         state=None if in_postgres else path_of_url(settings.state_url, default=home.state_db),
         extra={"ashore.toml": config} if config else {},
     )
+
+
+def refuse_half_backups(spec: BackupSpec, settings: Settings) -> None:
+    """Raise `InvalidSpec` where a server is to back up by itself, and its state is in Postgres, and nobody said that it
+    is backed up elsewhere."""
+    from ashore.state import is_postgres_url
+
+    if spec.every_s and is_postgres_url(settings.state_url) and not spec.without_state:
+        raise InvalidSpec(
+            "[backup] every_s is set, and the state of this home is in Postgres, which no backup of ours holds",
+            hint="back that database up by its own means (pg_dump, pgBackRest), and write without_state = true there",
+        )
 
 
 def restore_home(restore: Restore, settings: Settings) -> RestoreReport:

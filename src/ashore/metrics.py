@@ -66,6 +66,22 @@ TABLE: Final[tuple[tuple[str, Kind, str, tuple[str, ...], tuple[float, ...]], ..
     ("ashore_loop_lag_seconds", "gauge", "What an event waits until this worker's loop comes to it.", (), ()),
     ("ashore_deferred", "counter", "Requests that became jobs for want of room, by route.", ("route",), ()),
     ("ashore_jobs", "gauge", "Jobs in the queue, by kind and state; the same in every worker.", ("kind", "state"), ()),
+    (
+        "ashore_backup_time_seconds",
+        "gauge",
+        "Of backups and scrubs made by themselves: Unix time of the last good end (`good`), of the next one (`due`).",
+        ("kind", "what"),
+        (),
+    ),
+    ("ashore_backup_failures", "gauge", "Backups and scrubs made by themselves that failed in a row.", ("kind",), ()),
+    ("ashore_backup_harms", "gauge", "Harms that scrub and repair have found, and have repaired.", ("what",), ()),
+    (
+        "ashore_backup_nodes",
+        "gauge",
+        "Nodes of the backup that lack something (`away`), that may still be lost (`spare`; below 0: something is).",
+        ("what",),
+        (),
+    ),
     ("ashore_open_requests", "gauge", "HTTP requests in progress.", (), ()),
     ("ashore_workers", "gauge", "API workers of this machine that answered for this page.", (), ()),
 )

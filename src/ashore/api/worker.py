@@ -31,6 +31,7 @@ from ashore.api.issuers import IssuerKeys
 from ashore.api.keys import Keys
 from ashore.api.recording import LogRecorder
 from ashore.api.releasing import keep_judging, release_desk
+from ashore.backup import BackupHome
 from ashore.core import Recorder, SystemClock
 from ashore.engines import Grammar
 from ashore.errors import AshoreError
@@ -195,6 +196,7 @@ async def serve(
         budget_office=office_of(topology, opened, recorder),
         audit=audit_desk(topology, recorder),
         releases=releases,
+        backups=BackupHome(Path(topology.home)).read_timetable if topology.home else lambda: None,
     )
     loop = asyncio.get_running_loop()
     loop.set_default_executor(ThreadPoolExecutor(ASIDE_THREADS, thread_name_prefix="aside"))

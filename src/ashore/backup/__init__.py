@@ -7,12 +7,15 @@ of a backup. Refuses to know what a release is (it is told which manifests to ke
 from ashore.backup.code import Code, could_be_lost, parse_code
 from ashore.backup.contents import HomeContents
 from ashore.backup.home import BackupHome
+from ashore.backup.keeper import Keeper, KeeperRules
 from ashore.backup.keys import read_recovery
+from ashore.backup.launch import BackupLaunch, backup_command, read_backup_launch, write_backup_launch
 from ashore.backup.memory import MemoryNode
 from ashore.backup.model import (
     Finding,
     NodeCondition,
     NodeReport,
+    RepairReport,
     RestoreReport,
     RunReport,
     ScrubReport,
@@ -23,22 +26,27 @@ from ashore.backup.nodes import NodeOpener, open_node
 from ashore.backup.ports import Keep, KeepNamed, Node, Sink, Source
 from ashore.backup.restoring import STAGING, Restore, find_backup, find_own, refuse_full_home
 from ashore.backup.service import KEPT_BACKUPS, BackupService
+from ashore.backup.timetable import Timetable, Turn, TurnKind
 
 __all__ = [
     "KEPT_BACKUPS",
     "STAGING",
     "BackupHome",
+    "BackupLaunch",
     "BackupService",
     "Code",
     "Finding",
     "HomeContents",
     "Keep",
     "KeepNamed",
+    "Keeper",
+    "KeeperRules",
     "MemoryNode",
     "Node",
     "NodeCondition",
     "NodeOpener",
     "NodeReport",
+    "RepairReport",
     "Restore",
     "RestoreReport",
     "RunReport",
@@ -46,12 +54,18 @@ __all__ = [
     "Sink",
     "Source",
     "StatusReport",
+    "Timetable",
+    "Turn",
+    "TurnKind",
     "Vault",
+    "backup_command",
     "could_be_lost",
     "find_backup",
     "find_own",
     "open_node",
     "parse_code",
+    "read_backup_launch",
     "read_recovery",
     "refuse_full_home",
+    "write_backup_launch",
 ]

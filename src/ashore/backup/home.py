@@ -4,7 +4,9 @@ backup/vault.json     where the backup lies, and how far it goes
 backup/key            the home's key of the backup, 0600; never backed up
 backup/pending        objects that are on disk and that no backup refers to yet
 backup/again          shards that cannot be made again from the nodes: the next run writes them from the home
+backup/schedule.json  what a server did by itself, and when
 backup/lock           held by whoever backs up, scrubs, or replaces
+backup/keeper         held by the process of a server that does so by itself
 backup/scratch/       copies of files that change while they are backed up
 backup-recovery-key   made by `init`, to be kept elsewhere
 """
@@ -26,6 +28,7 @@ from ashore.backup.disk import Disk
 from ashore.backup.keys import VaultKey
 from ashore.backup.model import FORMAT, ObjectRef, Vault
 from ashore.backup.ports import read_small, write_small
+from ashore.backup.timetable import Timetable
 from ashore.errors import BackupDamaged, HomeBusy, NotFound
 from ashore.sealing import read_secret_file
 
@@ -131,6 +134,50 @@ class BackupHome:
             yield
         finally:
             os.close(descriptor)
+
+    def is_held(self, name: str) -> bool:
+        """Tell whether somebody holds `lock` or `keeper` now."""
+        try:
+            descriptor = os.open(self.folder / name, os.O_RDWR | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return False
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        finally:
+            os.close(descriptor)
+        return False
+
+    @contextmanager
+    def kept(self) -> Iterator[None]:
+        """Be the one who backs this home up by itself; the kernel ends that when the process dies.
+
+        Raises:
+            HomeBusy: another process is.
+        """
+        self._files.prepare()
+        descriptor = os.open(self.folder / "keeper", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as fault:
+                raise HomeBusy("another process backs this home up by itself", hint="stop that one") from fault
+            yield
+        finally:
+            os.close(descriptor)
+
+    def read_timetable(self) -> Timetable | None:
+        """Return what a server did by itself; None where none ever did, or what it wrote cannot be read."""
+        try:
+            return msgspec.json.decode((self.folder / "schedule.json").read_bytes(), type=Timetable)
+        except (FileNotFoundError, msgspec.DecodeError):
+            return None
+
+    def write_timetable(self, table: Timetable) -> None:
+        """Keep it; whole or not at all."""
+        self._files.prepare()
+        write_small(self._files, "schedule.json", msgspec.json.format(msgspec.json.encode(table), indent=1))
 
     @property
     def scratch(self) -> Path:

@@ -6,15 +6,28 @@ A shard is made again byte for byte, from what is sealed: repair needs no conten
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
-from ashore.backup.model import Finding, Listing, ObjectRef, ScrubReport
+import msgspec
+
+from ashore.backup.model import Finding, Listing, ObjectRef, ScrubReport, Vault
 from ashore.backup.objects import Objects, open_objects
-from ashore.backup.ports import Sink
+from ashore.backup.ports import Sink, read_small
 from ashore.backup.reading import ObjectReader, check_header
 from ashore.backup.shards import HASH_BYTES, HEADER_BYTES, ShardHeader, block_checksum
-from ashore.backup.vault import NodeView, Reading, commit_name, good_shards, header_of, read_commit, write_commit
+from ashore.backup.vault import (
+    MARK,
+    NodeView,
+    Reading,
+    commit_name,
+    good_shards,
+    header_of,
+    read_commit,
+    read_mark,
+    write_commit,
+    write_mark,
+)
 from ashore.errors import AshoreError, BackupDamaged, NotFound
 
 
@@ -95,6 +108,24 @@ def check_shard(view: NodeView, ref: ObjectRef, expected: ShardHeader, pace: Pac
         source.close()
 
 
+def mend_mark(vault: Vault, view: NodeView, good: Sequence[NodeView]) -> Finding:
+    """Write the altered mark of a node anew, where what is left of it says that the place is this node of this backup,
+    on the file system that it had; return what was wrong."""
+    found = Finding(place=view.node.place, file=MARK, what=view.says, belongs_to="the node itself")
+    index, node = view.index, view.node
+    try:
+        left, system = read_small(node, MARK), node.filesystem()
+        told = (vault.vault_id, vault.node_ids[index], f'"filesystem": "{system}"', f'"index": {index},')
+        if not good or not all(one.encode() in left for one in told):
+            return found
+        sound = read_mark(good[0].node)
+        mark = msgspec.structs.replace(sound, node_id=vault.node_ids[index], index=index, filesystem=system)
+        write_mark(node, mark)
+    except AshoreError:
+        return found
+    return replace(found, repaired=True)
+
+
 def repair_object(objects: Objects, ref: ObjectRef, lost: tuple[int, ...]) -> None:
     """Make the lost shards of an object again on their nodes.
 
@@ -144,10 +175,26 @@ def repair_missing(reading: Reading, *, only: int | None = None) -> tuple[tuple[
 
 
 def scrub(
-    reading: Reading, pace: Pace, *, only: int | None = None, told: Callable[[str, int, int], None]
+    reading: Reading,
+    pace: Pace,
+    *,
+    only: int | None = None,
+    after: str = "",
+    until: Callable[[], bool] = lambda: False,
+    told: Callable[[str, int, int], None],
 ) -> ScrubReport:
-    """Read every shard of every working node, or of one, and repair what is wrong."""
+    """Read every shard of every working node, or of one, and repair what is wrong.
+
+    Args:
+        reading: The nodes as they were looked at.
+        pace: Holds the reading back.
+        only: Number of the one node that is read; default: all that work.
+        after: Shards up to this name were read before.
+        until: Asked after each object whether to stop; `reached` of the report tells where.
+        told: Hears how far it is.
+    """
     shards = num_bytes = 0
+    reached = ""
     findings: list[Finding] = []
     _read_commits_again(reading)
     with open_objects(reading) as objects:
@@ -155,7 +202,9 @@ def scrub(
         said = list(notes)
         views = [view for view in reading.good if only in (None, view.index)]
         total = sum(header_of(reading.key, reading.code, ref).shard_bytes for ref, _ in kept.values()) * len(views)
-        for ref, owner in kept.values():
+        left = sorted(name for name in kept if name > after)
+        for number, name in enumerate(left, start=1):
+            ref, owner = kept[name]
             expected = header_of(reading.key, reading.code, ref)
             wrong: dict[int, str] = {}
             for view in views:
@@ -170,8 +219,13 @@ def scrub(
                 told("scrub", num_bytes, total)
             if wrong:
                 findings += _mend(objects, ref, owner, wrong, said)
+            if number < len(left) and until():
+                reached = name
+                break
         findings += _mend_commits(reading, only, said)
-    return ScrubReport(num_shards=shards, num_bytes=num_bytes, findings=tuple(findings), notes=tuple(said))
+    return ScrubReport(
+        num_shards=shards, num_bytes=num_bytes, findings=tuple(findings), notes=tuple(said), reached=reached
+    )
 
 
 def _mend(

@@ -183,11 +183,25 @@ class ScrubReport:
     num_bytes: int
     findings: tuple[Finding, ...]
     notes: tuple[str, ...] = ()
+    reached: str = ""
+    """Name of the last shard that was read, where the scrub was to stop before the end; empty: it came to the end."""
 
     @property
     def ok(self) -> bool:
         """Whether everything is whole now."""
         return all(finding.repaired for finding in self.findings)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RepairReport:
+    """What was made again of what working nodes lacked."""
+
+    findings: tuple[Finding, ...]
+    notes: tuple[str, ...]
+    lacking: tuple[int, ...]
+    """Nodes that do not work, or lack something still."""
+    spare: int
+    """Nodes that may be lost now; negative: something is lost."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -216,6 +230,8 @@ class StatusReport:
     lost: str
     """What could be lost now, in plain words."""
     not_backed_up: tuple[str, ...] = ()
+    schedule: tuple[str, ...] = ()
+    """What a server does by itself: how the last times ended, and when the next ones are due; empty: nothing."""
     warnings: tuple[str, ...] = ()
 
 

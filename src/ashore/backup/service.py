@@ -4,23 +4,32 @@ from __future__ import annotations
 
 import dataclasses
 import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 import msgspec
 
-from ashore.backup.code import Code, could_be_lost, parse_code
+from ashore.backup.code import Code, parse_code
 from ashore.backup.coding import coder_of
 from ashore.backup.contents import HomeContents
 from ashore.backup.home import BackupHome
 from ashore.backup.keys import VaultKey, new_recovery_key, new_vault_key, recovery_text, wrap
-from ashore.backup.mending import Pace, repair_missing, scrub
-from ashore.backup.model import FORMAT, Finding, NodeMark, RunReport, ScrubReport, StatusReport, Vault
+from ashore.backup.mending import Pace, mend_mark, repair_missing, scrub
+from ashore.backup.model import (
+    FORMAT,
+    Finding,
+    NodeMark,
+    RepairReport,
+    RunReport,
+    ScrubReport,
+    StatusReport,
+    Vault,
+)
 from ashore.backup.nodes import NodeOpener, open_node
-from ashore.backup.objects import open_objects
 from ashore.backup.ports import Node
 from ashore.backup.running import Run, Told, prune
-from ashore.backup.vault import Reading, good_shards, look, place_of, read_mark, report_of, write_mark
+from ashore.backup.standing import fewest_shards, lacking_nodes, spare_nodes, status_of
+from ashore.backup.vault import Reading, look, place_of, read_mark, write_mark
 from ashore.backup.writing import STALL_S
 from ashore.core import Act, Clock, Recorder
 from ashore.errors import AshoreError, BackupDamaged, Conflict, InvalidRequest, NotFound, TooFewNodes
@@ -136,7 +145,7 @@ class BackupService:
                 report,
                 repaired=sum(finding.repaired for finding in findings),
                 notes=tuple(dict.fromkeys((*report.notes, *notes, *_away(after)))),
-                worst=_worst(after, report.generation),
+                worst=fewest_shards(after, report.generation),
             )
 
     def status(self, contents: HomeContents | None = None) -> StatusReport:
@@ -146,41 +155,24 @@ class BackupService:
             contents: Tells models that are not in the backup; None: nobody asks.
         """
         vault, reading = self._look()
-        newest = reading.newest
-        warnings = list(self._warnings(vault, reading))
-        missing = dict.fromkeys(range(reading.code.n), 0)
-        num_objects = worst = 0
-        left_out: tuple[str, ...] = ()
-        if newest is not None:
-            try:
-                with open_objects(reading) as objects:
-                    listing = objects.listing(newest)
-            except AshoreError as error:
-                warnings.append(error.message)
-            else:
-                refs = {**listing.objects(), newest.listing.file_name: newest.listing}
-                have = [good_shards(reading, ref) for ref in refs.values()]
-                num_objects, worst = len(refs), min(len(one) for one in have)
-                for index in missing:
-                    missing[index] = sum(index not in one for one in have)
-                if contents is not None:
-                    kept = {model.digest for model in listing.models}
-                    left_out = tuple(one.reference for one in contents.models() if one.digest not in kept)
-        return StatusReport(
-            code=vault.code,
-            quorum=reading.code.quorum,
-            generation=newest.generation if newest else 0,
-            created_s=newest.created_s if newest else 0,
-            num_objects=num_objects,
-            worst=worst,
-            nodes=tuple(report_of(view, missing=missing[view.index]) for view in reading.views),
-            lost=could_be_lost(reading.code, worst) if newest else "nothing was backed up yet",
-            not_backed_up=left_out,
-            warnings=tuple(warnings),
-        )
+        return status_of(self._home, vault, reading, contents, self._clock.now_s())
 
-    def scrub(self, *, bytes_per_s: float | None = None, told: Told = nobody) -> ScrubReport:
+    def scrub(
+        self,
+        *,
+        bytes_per_s: float | None = None,
+        after: str = "",
+        until: Callable[[], bool] = lambda: False,
+        told: Told = nobody,
+    ) -> ScrubReport:
         """Read everything on every node that works, and make again what is wrong.
+
+        Args:
+            bytes_per_s: Most that is read, from all nodes together; None: as fast as it goes.
+            after: `reached` of the scrub that this one goes on with.
+            until: Asked after each object whether to stop for now. A scrub that stops and found nothing is not told to
+                the record: the one that comes to the end is.
+            told: Hears how far it is.
 
         Raises:
             TooFewNodes: so few nodes work that nothing can be judged.
@@ -188,22 +180,47 @@ class BackupService:
         with self._home.locked("scrub"), self._recorded("backup:scrub") as detail:
             vault, reading = self._look()
             self._refuse_blind(reading)
-            marks = [
-                Finding(place=v.node.place, file="ashore-backup-node.json", what=v.says, belongs_to="the node itself")
-                for v in reading.views
-                if v.condition == "damaged"
-            ]
-            report = scrub(reading, Pace(bytes_per_s), told=told)
+            marks, reading = self._mend_marks(vault, reading)
+            report = scrub(reading, Pace(bytes_per_s), after=after, until=until, told=told)
             report = dataclasses.replace(
                 report, findings=(*marks, *report.findings), notes=(*report.notes, *_away(reading))
             )
+            self._remember(report.findings)
+            if report.reached and not report.findings:
+                detail["quiet"] = 1
+                return report
             detail |= {"shards": report.num_shards, "found": len(report.findings)}
             detail["repaired"] = sum(finding.repaired for finding in report.findings)
-            lost = [finding.file for finding in report.findings if not finding.repaired]
-            if lost:
-                self._home.note_again(lost)
-            self._home.write(msgspec.structs.replace(vault, scrubbed_s=int(self._clock.now_s())))
+            if not report.reached:
+                vault = self._home.read()
+                self._home.write(msgspec.structs.replace(vault, scrubbed_s=int(self._clock.now_s())))
             return report
+
+    def repair(self) -> RepairReport:
+        """Make what working nodes lack, which were away or damaged meanwhile; judged by marks, names and sizes.
+
+        May be called twice. Nothing is written to a place that is empty, or on another file system: see `replace`.
+
+        Raises:
+            TooFewNodes: too few nodes work to make anything.
+        """
+        with self._home.locked("repair"), self._recorded("backup:repair") as detail:
+            vault, reading = self._look()
+            self._refuse_blind(reading)
+            marks, reading = self._mend_marks(vault, reading)
+            findings, notes = repair_missing(reading)
+            findings = (*marks, *findings)
+            self._remember(findings)
+            _, after = self._look()
+            newest = after.newest
+            spare = spare_nodes(after, newest.generation) if newest else reading.code.m
+            detail |= {"found": len(findings), "repaired": sum(finding.repaired for finding in findings)}
+            return RepairReport(
+                findings=findings,
+                notes=notes,
+                lacking=lacking_nodes(after),
+                spare=spare,
+            )
 
     def replace(self, word: str, place: str = "", *, told: Told = nobody) -> ScrubReport:
         """Take a place as a node of this backup though it is empty, on another file system, or elsewhere; fill it.
@@ -310,26 +327,20 @@ class BackupService:
                 hint="mount or mend them",
             )
 
-    def _warnings(self, vault: Vault, reading: Reading) -> Iterator[str]:
-        if self._home.recovery_key.exists():
-            yield (
-                f"the recovery key lies in {self._home.recovery_key}, on the machine that it is to survive: "
-                "move it to a safe place, and delete it here"
-            )
-        newest = reading.newest
-        if vault.generation > (newest.generation if newest else 0):
-            yield (
-                f"this home made backup {vault.generation}, and no node within reach shows it: "
-                "nodes are away, or were set back"
-            )
-        yield from (view.says for view in reading.views if view.says)
-        yield from (finding.what for finding in reading.findings)
-        if newest is not None and newest.created_s > self._clock.now_s() + 3600:
-            yield "the newest backup is dated later than now: the clock of this machine was set back"
+    def _mend_marks(self, vault: Vault, reading: Reading) -> tuple[tuple[Finding, ...], Reading]:
+        """Write altered marks anew where the place is the node beyond doubt; return findings, and the nodes anew."""
+        findings = tuple(mend_mark(vault, view, reading.good) for view in reading.views if view.condition == "damaged")
+        return findings, (self._look()[1] if any(one.repaired for one in findings) else reading)
+
+    def _remember(self, findings: Iterable[Finding]) -> None:
+        """Note for the next backup what cannot be made again from the nodes."""
+        lost = [finding.file for finding in findings if not finding.repaired]
+        if lost:
+            self._home.note_again(lost)
 
     @contextmanager
     def _recorded(self, action: str) -> Iterator[dict[str, str | int]]:
-        """Tell the record what came of it; the block adds facts to the dict it is given."""
+        """Tell the record what came of it, unless it is `quiet`; the block adds facts to the dict it is given."""
         detail: dict[str, str | int] = {}
         act = Act(action=action, actor=self._actor, resource="backup/home")
         try:
@@ -337,7 +348,8 @@ class BackupService:
         except AshoreError as error:
             self._recorder.record(dataclasses.replace(act, outcome="failed", reason=f"{error.code}: {error.message}"))
             raise
-        self._recorder.record(dataclasses.replace(act, detail=detail))
+        if not detail.pop("quiet", 0):
+            self._recorder.record(dataclasses.replace(act, detail=detail))
 
 
 def _mark(vault: Vault, index: int, node: Node, envelope: str) -> NodeMark:
@@ -366,11 +378,3 @@ def _shared(nodes: Sequence[Node]) -> tuple[str, ...]:
 
 def _away(reading: Reading) -> tuple[str, ...]:
     return tuple(view.says for view in reading.views if not view.is_good)
-
-
-def _worst(reading: Reading, generation: int) -> int:
-    """Return the fewest good shards of any object of a backup."""
-    commit = reading.commits[generation]
-    with open_objects(reading) as objects:
-        refs = (*objects.listing(commit).objects().values(), commit.listing)
-    return min(len(good_shards(reading, ref)) for ref in refs)

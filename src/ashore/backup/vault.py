@@ -149,8 +149,18 @@ def judge(vault: Vault, index: int, mark: NodeMark | None, filesystem: str) -> t
 
 def look(vault: Vault, key: VaultKey, nodes: Sequence[Node], *, timeout_s: float = LOOK_S) -> Reading:
     """Return what the nodes hold. Asks all at once; one that hangs counts as away."""
+    views = _views(vault, nodes, sizes=True, timeout_s=timeout_s)
+    return read_commits(parse_code(vault.code), key, views, known=vault.generation)
+
+
+def glance(vault: Vault, nodes: Sequence[Node], *, timeout_s: float = LOOK_S) -> tuple[NodeView, ...]:
+    """Return what the places are, by their marks alone: quick, whatever lies there."""
+    return _views(vault, nodes, sizes=False, timeout_s=timeout_s)
+
+
+def _views(vault: Vault, nodes: Sequence[Node], *, sizes: bool, timeout_s: float) -> tuple[NodeView, ...]:
     lanes = open_lanes(enumerate(nodes))
-    asked = [lane.submit(partial(_view, vault, lane.index, lane.node)) for lane in lanes]
+    asked = [lane.submit(partial(_view, vault, lane.index, lane.node, sizes=sizes)) for lane in lanes]
     wait(asked, timeout=timeout_s)
     views = []
     for lane, future in zip(lanes, asked, strict=True):
@@ -160,7 +170,7 @@ def look(vault: Vault, key: VaultKey, nodes: Sequence[Node], *, timeout_s: float
         else:
             says = f"{lane.node.place} does not answer"
             views.append(NodeView(index=lane.index, node=lane.node, condition="away", says=says))
-    return read_commits(parse_code(vault.code), key, tuple(views), known=vault.generation)
+    return tuple(views)
 
 
 def read_commits(code: Code, key: VaultKey, views: tuple[NodeView, ...], *, known: int = 0) -> Reading:
@@ -281,19 +291,19 @@ def report_of(view: NodeView, *, missing: int) -> NodeReport:
     )
 
 
-def _view(vault: Vault, index: int, node: Node) -> NodeView:
+def _view(vault: Vault, index: int, node: Node, *, sizes: bool = True) -> NodeView:
     try:
         try:
             mark: NodeMark | None = read_mark(node)
         except NotFound:
             mark = None
         condition, says = judge(vault, index, mark, node.filesystem())
-        sizes = {**node.sizes(COMMITS), **node.sizes(OBJECTS)} if condition == "good" else {}
+        found = {**node.sizes(COMMITS), **node.sizes(OBJECTS)} if sizes and condition == "good" else {}
     except BackupDamaged as error:
         return NodeView(index=index, node=node, condition="damaged", says=error.message)
     except AshoreError as error:
         return NodeView(index=index, node=node, condition="away", says=error.message)
-    return NodeView(index=index, node=node, condition=condition, says=says, sizes=sizes)
+    return NodeView(index=index, node=node, condition=condition, says=says, sizes=found)
 
 
 def _judge_age(view: NodeView, newest: int, commit: Commit | None) -> NodeView:

@@ -78,7 +78,7 @@ def run(
         models: Names or references; default: [backup] models of --config, or all.
         config: An ashore.toml; it is backed up too.
         keep: Backups that are kept; default: [backup] keep of --config, or 7.
-        without_state: The state is in Postgres, and backed up by its own means.
+        without_state: The state is in Postgres, and backed up by its own means; [backup] without_state says so too.
         take_over: Go on with the backup that this home was restored from; the home that made it is refused then.
         as_json: Print JSON.
     """
@@ -90,7 +90,7 @@ def run(
     settings = _settings(config)
     with _service(settings.home) as service, TerminalProgress() as progress:
         report = service.run(
-            backup_contents(settings, config=config, without_state=without_state),
+            backup_contents(settings, config=config, without_state=without_state or spec.without_state),
             only=models or spec.models,
             keep=keep or spec.keep,
             take_over=take_over,
@@ -236,6 +236,8 @@ def _print_status(report: StatusReport) -> None:
     if report.not_backed_up:
         print(f"not in the backup: {', '.join(report.not_backed_up)}")
     print(f"a backup counts when {report.quorum} nodes have it")
+    for line in report.schedule:
+        print(line)
     _warn(report.warnings)
 
 

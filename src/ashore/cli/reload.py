@@ -40,7 +40,7 @@ def reload(*, dry_run: bool = False, json_: Annotated[bool, cyclopts.Parameter(n
     if settings.home != home:
         raise InvalidSpec(f"the file says home {settings.home.root}", hint=f"set ASHORE_HOME to {home.root} instead")
     serving = msgspec.convert(status["listening"], Listening)
-    wanted = listening_of(spec, settings)
+    wanted = listening_of(spec, settings, config=request.config)
     now, then = serving.kept_for_life(), wanted.kept_for_life()
     moved = [section for section in then if then[section] != now[section]]
     if moved:
@@ -59,6 +59,8 @@ def reload(*, dry_run: bool = False, json_: Annotated[bool, cyclopts.Parameter(n
     _ask({"op": "apply", "order": msgspec.to_builtins(ReloadOrder(plan=plan, listening=wanted))})
     if wanted.admission != serving.admission or wanted.cache != serving.cache or wanted.edge != serving.edge:
         print("limits, cache and edge: as the file says", file=sys.stderr)
+    if wanted.backup != serving.backup:
+        print("backups: as the file says", file=sys.stderr)
     print("applied", file=sys.stderr)
     return 0
 

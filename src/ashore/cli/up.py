@@ -108,7 +108,7 @@ def up(
     spec, settings = request.spec(), request.settings()
     for warning in settings.warnings:
         _say(f"warning: {warning}")
-    listening = listening_of(spec, settings)
+    listening = listening_of(spec, settings, config=request.config)
     if dry_run:
         plan, notes = plan_without_fetching(spec, settings, read_inventory())
         commands = commands_of(plan, settings)

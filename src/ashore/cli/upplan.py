@@ -19,6 +19,7 @@ from ashore.bootstrap import (
     find_vllm,
     gather_facts,
     redis_link,
+    refuse_half_backups,
     tuned_choices,
     vllm_command_lines,
 )
@@ -106,8 +107,13 @@ class ReloadOrder:
     listening: Listening
 
 
-def listening_of(spec: Spec, settings: Settings) -> Listening:
-    """Return how the spec has requests taken in, and what stands beside the models."""
+def listening_of(spec: Spec, settings: Settings, *, config: str = "") -> Listening:
+    """Return how the spec has requests taken in, and what stands beside the models.
+
+    Raises:
+        InvalidSpec: backups are to be made by themselves, of a state that is not in them.
+    """
+    refuse_half_backups(spec.backup, settings)
     return Listening(
         http=spec.http,
         grpc=spec.grpc,
@@ -121,6 +127,8 @@ def listening_of(spec: Spec, settings: Settings) -> Listening:
         audit=spec.audit,
         privacy=spec.privacy,
         access=spec.access,
+        backup=spec.backup,
+        config=config,
     )
 
 

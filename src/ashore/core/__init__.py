@@ -8,6 +8,7 @@ from ashore.core.kinds import EngineKind, ModelFormat, ServedFormat
 from ashore.core.nearest import did_you_mean, nearest_names
 from ashore.core.recorder import Act, ActOutcome, MemoryRecorder, Recorder
 from ashore.core.shapes import ModelShape, kv_bytes_per_token
+from ashore.core.timespan import human_seconds
 from ashore.core.wholenumber import whole_number
 
 __all__ = [
@@ -32,6 +33,7 @@ __all__ = [
     "ToolSpec",
     "did_you_mean",
     "human_bytes",
+    "human_seconds",
     "kv_bytes_per_token",
     "nearest_names",
     "new_request_id",

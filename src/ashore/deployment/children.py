@@ -1,11 +1,13 @@
-"""The processes beside the engine hosts, as the supervisor starts them: API workers, the job worker, Valkey."""
+"""The processes beside the engine hosts, as the supervisor starts them: API workers, job worker, Valkey, backups."""
 
 from __future__ import annotations
 
+import os
 import platform
 import sys
 from typing import Final
 
+from ashore.backup import BackupLaunch, backup_command, write_backup_launch
 from ashore.cache import valkey_command
 from ashore.deployment.listening import Listening, api_address, worker_listen
 from ashore.jobs import JobsLaunch, jobs_command, write_launch
@@ -14,6 +16,8 @@ from ashore.settings import Home, Settings
 
 API: Final = "api"
 """Name of the first API worker under the supervisor; the others have their index behind it."""
+BACKUP: Final = "backup"
+BACKUP_LAUNCH: Final = "backup.json"
 DRAIN_MARGIN_S: Final = 5.0
 """Between a child's own deadline for draining and the moment it is killed."""
 START_ATTEMPTS: Final = 3
@@ -76,6 +80,36 @@ def jobs_child(*, listening: Listening, home: Home, settings: Settings) -> Child
         control_flag="",
         stage=-1,
         drain_s=DRAIN_MARGIN_S,
+    )
+
+
+def backup_child(*, listening: Listening, home: Home, settings: Settings) -> ChildSpec:
+    """What backs the home up by itself. Stopped first, and at once: what it was at counts for nothing.
+
+    Writes its launch file. It has the logins of clouds, which no other child gets: nodes may be buckets.
+    """
+    backup = listening.backup
+    launch = BackupLaunch(
+        home=str(home.root),
+        state_url=settings.state_url,
+        sealing_key=settings.sealing_key,
+        config=listening.config,
+        every_s=backup.every_s,
+        scrub_every_s=backup.scrub_every_s,
+        scrub_bytes_per_s=backup.scrub_bytes_per_s,
+        keep=backup.keep,
+        models=backup.models,
+        without_state=backup.without_state,
+    )
+    write_backup_launch(launch, home.run / BACKUP_LAUNCH)
+    return ChildSpec(
+        name=BACKUP,
+        argv=tuple(backup_command(home.run / BACKUP_LAUNCH, settings.log_level)),
+        log=home.logs / "backup.log",
+        control_flag="",
+        stage=-1,
+        drain_s=DRAIN_MARGIN_S,
+        env={name: value for name, value in os.environ.items() if name.startswith("AWS_")},
     )
 
 

@@ -11,7 +11,17 @@ from ashore.jobs import ApiAddress
 from ashore.privacy import PrivacyPolicy
 from ashore.serving import GrpcListen, HttpListen, RedisLink, WorkerListen
 from ashore.settings import Home
-from ashore.spec import AccessSpec, AdmissionSpec, AuditSpec, EdgeSpec, EgressSpec, HttpSpec, JobsSpec, ListenSpec
+from ashore.spec import (
+    AccessSpec,
+    AdmissionSpec,
+    AuditSpec,
+    BackupSpec,
+    EdgeSpec,
+    EgressSpec,
+    HttpSpec,
+    JobsSpec,
+    ListenSpec,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,6 +41,9 @@ class Listening:
     audit: AuditSpec = field(default_factory=AuditSpec)
     privacy: PrivacyPolicy = field(default_factory=PrivacyPolicy)
     access: AccessSpec = field(default_factory=AccessSpec)
+    backup: BackupSpec = field(default_factory=BackupSpec)
+    config: str = ""
+    """Absolute path of ashore.toml; empty: there is none."""
 
     def kept_for_life(self) -> dict[str, object]:
         """Return what a running server does not change, by the section of ashore.toml that says it."""

@@ -13,7 +13,15 @@ import msgspec
 from ashore.access import make_internal_token
 from ashore.core import Clock, MemoryRecorder, Recorder
 from ashore.deployment.acts import loaded_act, reload_act
-from ashore.deployment.children import api_child, check_alive, jobs_child, valkey_child, worker_name
+from ashore.deployment.children import (
+    BACKUP,
+    api_child,
+    backup_child,
+    check_alive,
+    jobs_child,
+    valkey_child,
+    worker_name,
+)
 from ashore.deployment.hosting import LOOK_EVERY_S, Epochs, Hosting
 from ashore.deployment.hosts import Hosts, Running
 from ashore.deployment.listening import Listening, worker_listen
@@ -137,6 +145,7 @@ class Deployment:
         if self._edge is not None:
             self._edge.start(self._listening.edge)
         self._supervisor.add(jobs_child(listening=self._listening, home=self._home, settings=self._settings))
+        self._keep_backups()
         if self._hosting is not None:
             self._supervisor.call_every(LOOK_EVERY_S, self._hosting.look)
 
@@ -239,12 +248,27 @@ class Deployment:
             cache=listening.cache,
             edge=listening.edge,
             privacy=listening.privacy,
+            backup=listening.backup,
         )
+        self._keep_backups()
         self._publish()
         self._wait_switched()
         for running in gone:
             self._hosts.retire(running)
         return changes
+
+    def _keep_backups(self) -> None:
+        """Start, tell or end what backs the home up by itself, as `[backup] every_s` says."""
+        if not self._listening.backup.every_s:
+            self._supervisor.stop(BACKUP)
+            return
+        child = backup_child(listening=self._listening, home=self._home, settings=self._settings)
+        while self._supervisor.state(BACKUP) == "stopping":
+            self._supervisor.tick(0.05)
+        if self._supervisor.state(BACKUP) in ("running", "waiting"):
+            self._supervisor.send(BACKUP, signal.SIGHUP)
+        else:
+            self._supervisor.add(child)
 
     # --- the front
 

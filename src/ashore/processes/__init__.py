@@ -11,7 +11,7 @@ from ashore.processes.lock import Holder, HomeLock, read_holder
 from ashore.processes.logs import rotate, tail
 from ashore.processes.look import get_from
 from ashore.processes.ports import check_port, owner_of_port
-from ashore.processes.priority import set_idle
+from ashore.processes.priority import become_idle, set_idle
 from ashore.processes.restart import GiveUp, Restart, RestartPolicy, decide
 from ashore.processes.silence import forbid_core_dumps, silence_dependencies, silence_host
 from ashore.processes.supervisor import ChildState, Supervisor
@@ -29,6 +29,7 @@ __all__ = [
     "RestartPolicy",
     "Supervisor",
     "ask",
+    "become_idle",
     "check_port",
     "child_environment",
     "decide",

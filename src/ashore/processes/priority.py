@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
+import platform
 import sys
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
+from typing import Final
+
+_IOPRIO_SET: Final[Mapping[str, int]] = {"x86_64": 251, "aarch64": 30}
+"""Number of ioprio_set(2), which the C library does not wrap."""
+_WHO_PROCESS: Final = 1
+_LAST_AT_THE_DISK: Final = 2 << 13 | 7
+"""Best effort, last of its eight levels. Not the idle class: what waits there may hold a lock of the file system."""
 
 
 def may_come_back() -> bool:
@@ -35,3 +45,17 @@ def set_idle(pid: int, idle: bool, *, proc: Path = Path("/proc")) -> bool:
             os.sched_setscheduler(thread, policy, os.sched_param(0))
             done = True
     return done
+
+
+def become_idle() -> None:
+    """Let this thread, and those that it makes from now on, work with what the others leave, of the disk too; for good.
+
+    Where the system does not have it, or a container forbids it, nothing happens.
+    """
+    if sys.platform != "linux":
+        return
+    with suppress(OSError):
+        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+    number = _IOPRIO_SET.get(platform.machine())
+    if number is not None:
+        ctypes.CDLL(None).syscall(number, _WHO_PROCESS, 0, _LAST_AT_THE_DISK)

@@ -25,6 +25,8 @@ class BackupSpec:
     """Between two readings of everything, where `every_s` is set."""
     scrub_bytes_per_s: int = 50_000_000
     """What a scheduled scrub reads at most, from all nodes together."""
+    without_state: bool = False
+    """The state is in Postgres and backed up by its own means; without this a backup of such a home is refused."""
 
 
 def read_backup(table: Table) -> BackupSpec:
@@ -54,4 +56,5 @@ def read_backup(table: Table) -> BackupSpec:
         every_s=table.seconds("every_s", 86_400.0) if "every_s" in table.values else default.every_s,
         scrub_every_s=table.seconds("scrub_every_s", default.scrub_every_s),
         scrub_bytes_per_s=table.number("scrub_bytes_per_s", default.scrub_bytes_per_s, lowest=1_000),
+        without_state=table.get("without_state", bool, default.without_state),
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final
 
 from ashore.access import (
@@ -40,6 +40,7 @@ from ashore.serving import Limits, ServingService
 if TYPE_CHECKING:
     from ashore.api.http.admin.access import AccessDesk
     from ashore.api.releasing import ReleaseDesk
+    from ashore.backup import Timetable
 
 log = logging.getLogger("ashore.http")
 
@@ -79,6 +80,7 @@ class HttpApp:
         budget_office: BudgetOffice | None = None,
         audit: AuditService | None = None,
         releases: ReleaseDesk | None = None,
+        backups: Callable[[], Timetable | None] = lambda: None,
     ) -> None:
         self.serving: Final = serving
         self.metrics: Final = metrics
@@ -98,6 +100,8 @@ class HttpApp:
         self.audit: Final = audit
         self.releases: Final = releases
         """Where aliases are moved; None where nothing keeps them."""
+        self.backups: Final = backups
+        """Tells what the server does by itself for the backup of its home."""
         self.counted_jobs: set[tuple[str, str]] = set()
         """Kinds and states of jobs that the metrics have shown."""
         self._on_behalf = on_behalf

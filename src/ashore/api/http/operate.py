@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import logging
 from typing import TYPE_CHECKING
@@ -17,6 +18,7 @@ from ashore.errors import AshoreError
 
 if TYPE_CHECKING:
     from ashore.api.http.app import HttpApp
+    from ashore.backup import Timetable, Turn, TurnKind
 
 JSON = (b"content-type", b"application/json")
 log = logging.getLogger("ashore.http")
@@ -95,6 +97,7 @@ async def metrics(app: HttpApp, exchange: Exchange, principal: Principal) -> Non
     await app.serving.measure()
     if app.number == 0:
         await _count_jobs(app)
+        _tell_backups(app, await asyncio.to_thread(app.backups))
     app.metrics.set("ashore_workers", 1)
     page = app.metrics.page()
     others = await _ask_siblings(app, exchange, "/metrics")
@@ -114,6 +117,21 @@ async def _count_jobs(app: HttpApp) -> None:
     for key, number in found.items():
         app.metrics.set("ashore_jobs", number, *key)
     app.counted_jobs |= set(found)
+
+
+def _tell_backups(app: HttpApp, table: Timetable | None) -> None:
+    """Bring the gauges of the backups up to date that the server makes by itself."""
+    if table is None:
+        return
+    turns: tuple[tuple[TurnKind, Turn], ...] = (("run", table.run), ("scrub", table.scrub))
+    for kind, turn in turns:
+        app.metrics.set("ashore_backup_time_seconds", turn.good_s, kind, "good")
+        app.metrics.set("ashore_backup_time_seconds", table.due_s(kind), kind, "due")
+        app.metrics.set("ashore_backup_failures", turn.failures, kind)
+    app.metrics.set("ashore_backup_harms", table.found, "found")
+    app.metrics.set("ashore_backup_harms", table.repaired, "repaired")
+    app.metrics.set("ashore_backup_nodes", len(table.away), "away")
+    app.metrics.set("ashore_backup_nodes", table.spare, "spare")
 
 
 async def cache(app: HttpApp, exchange: Exchange, principal: Principal) -> None:

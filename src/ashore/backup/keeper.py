@@ -1,0 +1,250 @@
+"""What a server does by itself for the backup of its home: back up, scrub in slices, repair nodes that came back.
+
+One step after the other; what is due is told by `timetable`, and what was done is on disk before the next step. The
+lock of the backup is held for one backup, or one slice of a scrub: whoever gives a command meanwhile is told so, and
+the server waits in turn for whoever gave one first.
+"""
+
+from __future__ import annotations
+
+import logging
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+import msgspec
+
+from ashore.backup.code import could_be_lost
+from ashore.backup.contents import HomeContents
+from ashore.backup.home import BackupHome
+from ashore.backup.model import Finding, RunReport
+from ashore.backup.nodes import NodeOpener, open_node
+from ashore.backup.service import BackupService
+from ashore.backup.timetable import ScrubSoFar, Timetable, is_due
+from ashore.backup.vault import NodeView, glance
+from ashore.core import Clock, human_bytes
+from ashore.errors import AshoreError, HomeBusy
+
+log = logging.getLogger("ashore.backup")
+
+GLANCE_EVERY_S: Final = 60.0
+"""Between two looks at the marks of the nodes."""
+SLICE_S: Final = 300.0
+"""Of a scrub, after which the lock is let go for a moment."""
+BREATH_S: Final = 2.0
+"""Between two slices, and between two tries for a lock that somebody else holds."""
+LONGEST_REPAIR_WAIT_S: Final = 3600.0
+NO_BACKUP: Final = "no backup was begun for this home: ashore backup init"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeeperRules:
+    """What `[backup]` of ashore.toml says."""
+
+    every_s: float
+    scrub_every_s: float
+    scrub_bytes_per_s: int
+    keep: int
+    models: tuple[str, ...] = ()
+
+
+class Work(Protocol):
+    """What steps are done with; made anew for each, for there may be days between two."""
+
+    def service(self) -> AbstractContextManager[BackupService]:
+        """Give the backup of the home, with a recorder that keeps what is done when the block ends."""
+        ...
+
+    def contents(self) -> HomeContents:
+        """Return what there is to back up."""
+        ...
+
+
+class Keeper:
+    """Keeps the backup of one home. Used by one thread."""
+
+    def __init__(self, home: BackupHome, work: Work, clock: Clock, *, opener: NodeOpener = open_node) -> None:
+        """Make the object; nothing is done yet.
+
+        Args:
+            home: Files of the home that belong to its backup.
+            work: See `Work`.
+            clock: When turns are due.
+            opener: Gives the node at a place.
+        """
+        self._home = home
+        self._work = work
+        self._clock = clock
+        self._opener = opener
+        self._glance_due_s = clock.monotonic_s()
+        self._repair_due_s = clock.monotonic_s()
+        self._repair_wait_s = GLANCE_EVERY_S
+        self._seen: dict[int, str] = {}
+
+    def step(self, rules: KeeperRules) -> float:
+        """Do what is due most, and return the seconds until something may be due again. Errors are told and kept."""
+        table = self._table(rules)
+        if not self._home.has_vault:
+            if table.run.says != NO_BACKUP:
+                log.warning(NO_BACKUP)
+                self._keep(table.ended("run", self._clock.now_s(), failed=True, says=NO_BACKUP))
+            return min(rules.every_s, GLANCE_EVERY_S)
+        try:
+            return self._do(table, rules)
+        except HomeBusy as busy:
+            log.info("%s; it goes on after that", busy.message)
+            self._keep(table)
+            return BREATH_S
+
+    def _do(self, table: Timetable, rules: KeeperRules) -> float:
+        now_s = self._clock.now_s()
+        if is_due(table, "run", now_s):
+            table = self._back_up(table, rules)
+        elif self._clock.monotonic_s() >= self._glance_due_s:
+            table = self._look_after(table)
+        elif is_due(table, "scrub", now_s):
+            table = self._scrub(table, rules)
+        left_s = min(table.due_s("run"), table.due_s("scrub")) - self._clock.now_s()
+        left_s = min(left_s, self._glance_due_s - self._clock.monotonic_s())
+        return max(BREATH_S if table.so_far.after else 0.0, left_s)
+
+    # --- the steps
+
+    def _back_up(self, table: Timetable, rules: KeeperRules) -> Timetable:
+        self._keep(table.begun("run", self._clock.now_s()))
+        try:
+            with self._work.service() as service:
+                report = service.run(self._work.contents(), only=rules.models, keep=rules.keep)
+                code = service.code
+        except HomeBusy:
+            raise
+        except AshoreError as error:
+            log.error("the backup failed: %s", _words(error))
+            return self._keep(self._table(rules).ended("run", self._clock.now_s(), failed=True, says=_words(error)))
+        for note in report.notes:
+            log.warning("%s", note)
+        says = (
+            f"backup {report.generation} on {len(report.nodes)} of {code.n} nodes; {could_be_lost(code, report.worst)}"
+        )
+        log.info("%s; new: %s", says, human_bytes(report.new_bytes))
+        table = self._table(rules).ended("run", self._clock.now_s(), failed=False, says=says)
+        lacking = _left_out(report, code.n)
+        return self._keep(
+            msgspec.structs.replace(table, spare=report.worst - code.k, away=tuple(sorted({*table.away, *lacking})))
+        )
+
+    def _scrub(self, table: Timetable, rules: KeeperRules) -> Timetable:
+        if not table.so_far.after:
+            table = self._keep(msgspec.structs.replace(table.begun("scrub", self._clock.now_s()), so_far=ScrubSoFar()))
+        end_s = self._clock.monotonic_s() + SLICE_S
+        try:
+            with self._work.service() as service:
+                report = service.scrub(
+                    bytes_per_s=rules.scrub_bytes_per_s,
+                    after=table.so_far.after,
+                    until=lambda: self._clock.monotonic_s() >= end_s,
+                )
+        except HomeBusy:
+            raise
+        except AshoreError as error:
+            log.error("the scrub failed: %s", _words(error))
+            return self._keep(self._table(rules).ended("scrub", self._clock.now_s(), failed=True, says=_words(error)))
+        self._tell(report.findings, report.notes)
+        table = _counted(self._table(rules), report.findings)
+        so_far = ScrubSoFar(
+            after=report.reached,
+            num_bytes=table.so_far.num_bytes + report.num_bytes,
+            found=table.so_far.found + len(report.findings),
+            wrong=table.so_far.wrong + sum(not finding.repaired for finding in report.findings),
+        )
+        table = msgspec.structs.replace(table, so_far=so_far)
+        if not report.reached:
+            says = f"{human_bytes(so_far.num_bytes)} read, {so_far.found} harms found"
+            says += f", of which {so_far.wrong} could NOT be repaired" if so_far.wrong else ""
+            log.info("the scrub has ended: %s", says)
+            table = table.ended("scrub", self._clock.now_s(), failed=False, says=says)
+        return self._keep(table)
+
+    def _look_after(self, table: Timetable) -> Timetable:
+        """Look at the marks of the nodes; make again what those lack that are back."""
+        self._glance_due_s = self._clock.monotonic_s() + GLANCE_EVERY_S
+        try:
+            vault = self._home.read()
+            views = glance(vault, [self._opener(place) for place in vault.places])
+        except AshoreError as error:
+            log.error("the nodes cannot be looked at: %s", _words(error))
+            return table
+        self._tell_changes(views)
+        gone = {view.index for view in views if not view.is_good}
+        away = {*table.away, *gone}
+        back = [view.index for view in views if view.index in away and view.condition in ("good", "damaged")]
+        if tuple(sorted(away)) != table.away:
+            table = self._keep(msgspec.structs.replace(table, away=tuple(sorted(away))))
+        if back and self._clock.monotonic_s() >= self._repair_due_s:
+            return self._repair(table)
+        return table
+
+    def _repair(self, table: Timetable) -> Timetable:
+        try:
+            with self._work.service() as service:
+                report = service.repair()
+        except HomeBusy:
+            raise
+        except AshoreError as error:
+            log.error("what came back could not be repaired: %s", _words(error))
+            self._put_off()
+            return table
+        self._tell(report.findings, report.notes)
+        if all(finding.repaired for finding in report.findings):
+            self._repair_wait_s = GLANCE_EVERY_S
+        else:
+            self._put_off()
+        return self._keep(
+            msgspec.structs.replace(_counted(table, report.findings), away=report.lacking, spare=report.spare)
+        )
+
+    def _put_off(self) -> None:
+        """Let the next try wait longer: a disk that is full stays full for a while."""
+        self._repair_due_s = self._clock.monotonic_s() + self._repair_wait_s
+        self._repair_wait_s = min(LONGEST_REPAIR_WAIT_S, 2 * self._repair_wait_s)
+
+    # --- what is kept and told
+
+    def _table(self, rules: KeeperRules) -> Timetable:
+        """Return what was done, with the intervals that hold now."""
+        table = self._home.read_timetable()
+        if table is None:
+            table = Timetable(every_s=rules.every_s, scrub_every_s=rules.scrub_every_s, since_s=self._clock.now_s())
+        return msgspec.structs.replace(table, every_s=rules.every_s, scrub_every_s=rules.scrub_every_s)
+
+    def _keep(self, table: Timetable) -> Timetable:
+        self._home.write_timetable(table)
+        return table
+
+    def _tell_changes(self, views: tuple[NodeView, ...]) -> None:
+        for view in views:
+            before, self._seen[view.index] = self._seen.get(view.index, "good"), view.condition
+            if view.condition != before:
+                level = logging.INFO if view.is_good else logging.WARNING
+                log.log(level, "node %d is %s: %s", view.index, view.condition, view.says or view.node.place)
+
+    def _tell(self, findings: tuple[Finding, ...], notes: tuple[str, ...]) -> None:
+        for found in findings:
+            state, level = ("repaired", logging.WARNING) if found.repaired else ("WRONG", logging.ERROR)
+            log.log(level, "%s: %s on %s: %s", state, found.belongs_to, found.place, found.what)
+        for note in notes:
+            log.warning("%s", note)
+
+
+def _counted(table: Timetable, findings: tuple[Finding, ...]) -> Timetable:
+    repaired = sum(finding.repaired for finding in findings)
+    return msgspec.structs.replace(table, found=table.found + len(findings), repaired=table.repaired + repaired)
+
+
+def _left_out(report: RunReport, n: int) -> set[int]:
+    """Return nodes that a backup did not reach to the end."""
+    return set(range(n)) - set(report.nodes)
+
+
+def _words(error: AshoreError) -> str:
+    return f"{error.message}; {error.hint}" if error.hint else error.message

@@ -1,0 +1,69 @@
+"""What a supervisor tells the process that backs a home up by itself: `run/backup.json`, read again at each SIGHUP."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from ashore.backup.keeper import KeeperRules
+from ashore.errors import InvalidSpec
+
+KEEPER_MODULE: Final = "ashore.cli.backupkeeper"
+
+
+class BackupLaunch(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Everything that it needs to know."""
+
+    home: str
+    state_url: str = ""
+    sealing_key: str = ""
+    config: str = ""
+    """An ashore.toml that is backed up beside the home's own files; empty: none."""
+    every_s: float
+    scrub_every_s: float
+    scrub_bytes_per_s: int
+    keep: int
+    models: tuple[str, ...] = ()
+    without_state: bool = False
+
+    @property
+    def rules(self) -> KeeperRules:
+        """What steps go by."""
+        return KeeperRules(
+            every_s=self.every_s,
+            scrub_every_s=self.scrub_every_s,
+            scrub_bytes_per_s=self.scrub_bytes_per_s,
+            keep=self.keep,
+            models=self.models,
+        )
+
+
+def backup_command(launch: Path, log_level: str) -> list[str]:
+    """Return the command of the process."""
+    return [sys.executable, "-m", KEEPER_MODULE, "--launch", str(launch), "--log-level", log_level]
+
+
+def write_backup_launch(launch: BackupLaunch, path: Path) -> None:
+    """Write it atomically, readable by its owner alone."""
+    scratch = path.with_name(f".{path.name}.{os.getpid()}")
+    scratch.unlink(missing_ok=True)
+    descriptor = os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(msgspec.json.format(msgspec.json.encode(launch), indent=1))
+    scratch.replace(path)
+
+
+def read_backup_launch(path: Path) -> BackupLaunch:
+    """Return what is in `path`.
+
+    Raises:
+        InvalidSpec: it is missing or malformed.
+    """
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=BackupLaunch)
+    except (OSError, msgspec.DecodeError) as fault:
+        raise InvalidSpec(f"{path} cannot be read: {fault}", hint="`ashore up` writes it") from fault

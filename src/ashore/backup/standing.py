@@ -1,0 +1,108 @@
+"""How a backup stands: by names and sizes of what lies on the nodes, in words for an operator. Changes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from ashore.backup.code import could_be_lost
+from ashore.backup.contents import HomeContents
+from ashore.backup.home import BackupHome
+from ashore.backup.model import Commit, StatusReport, Vault
+from ashore.backup.objects import open_objects
+from ashore.backup.timetable import standing
+from ashore.backup.vault import Reading, good_shards, report_of
+from ashore.errors import AshoreError
+
+
+def status_of(
+    home: BackupHome, vault: Vault, reading: Reading, contents: HomeContents | None, now_s: float
+) -> StatusReport:
+    """See `BackupService.status`."""
+    newest = reading.newest
+    warnings = list(_warnings(home, vault, reading, now_s))
+    missing = dict.fromkeys(range(reading.code.n), 0)
+    num_objects = worst = 0
+    left_out: tuple[str, ...] = ()
+    if newest is not None:
+        try:
+            with open_objects(reading) as objects:
+                listing = objects.listing(newest)
+        except AshoreError as error:
+            warnings.append(error.message)
+        else:
+            refs = {**listing.objects(), newest.listing.file_name: newest.listing}
+            have = [good_shards(reading, ref) for ref in refs.values()]
+            num_objects, worst = len(refs), min(len(one) for one in have)
+            for index in missing:
+                missing[index] = sum(index not in one for one in have)
+            if contents is not None:
+                kept = {model.digest for model in listing.models}
+                left_out = tuple(one.reference for one in contents.models() if one.digest not in kept)
+    return StatusReport(
+        code=vault.code,
+        quorum=reading.code.quorum,
+        generation=newest.generation if newest else 0,
+        created_s=newest.created_s if newest else 0,
+        num_objects=num_objects,
+        worst=worst,
+        nodes=tuple(report_of(view, missing=missing[view.index]) for view in reading.views),
+        lost=could_be_lost(reading.code, worst) if newest else "nothing was backed up yet",
+        not_backed_up=left_out,
+        schedule=_schedule(home, now_s),
+        warnings=tuple(warnings),
+    )
+
+
+def lacking_nodes(reading: Reading) -> tuple[int, ...]:
+    """Return the nodes that do not work, or lack something of the newest backup. Raises as `spare_nodes` does."""
+    lacking = {view.index for view in reading.views if view.condition != "good"}
+    if reading.newest is not None:
+        for have in _shards(reading, reading.newest):
+            lacking |= set(range(reading.code.n)) - set(have)
+    return tuple(sorted(lacking))
+
+
+def spare_nodes(reading: Reading, generation: int) -> int:
+    """Return how many nodes may still be lost of those that a backup lies on; negative: something of it is lost.
+
+    Raises:
+        BackupDamaged: its listing cannot be read.
+    """
+    return fewest_shards(reading, generation) - reading.code.k
+
+
+def fewest_shards(reading: Reading, generation: int) -> int:
+    """Return the fewest good shards of any object of a backup. Raises as `spare_nodes` does."""
+    return min(map(len, _shards(reading, reading.commits[generation])))
+
+
+def _shards(reading: Reading, commit: Commit) -> list[tuple[int, ...]]:
+    """Return for each object of a backup the nodes that have a shard of it."""
+    with open_objects(reading) as objects:
+        refs = (*objects.listing(commit).objects().values(), commit.listing)
+    return [good_shards(reading, ref) for ref in refs]
+
+
+def _schedule(home: BackupHome, now_s: float) -> tuple[str, ...]:
+    table = home.read_timetable()
+    if table is None:
+        return ()
+    return standing(table, now_s, is_kept=home.is_held("keeper"), is_busy=home.is_held("lock"))
+
+
+def _warnings(home: BackupHome, vault: Vault, reading: Reading, now_s: float) -> Iterator[str]:
+    if home.recovery_key.exists():
+        yield (
+            f"the recovery key lies in {home.recovery_key}, on the machine that it is to survive: "
+            "move it to a safe place, and delete it here"
+        )
+    newest = reading.newest
+    if vault.generation > (newest.generation if newest else 0):
+        yield (
+            f"this home made backup {vault.generation}, and no node within reach shows it: "
+            "nodes are away, or were set back"
+        )
+    yield from (view.says for view in reading.views if view.says)
+    yield from (finding.what for finding in reading.findings)
+    if newest is not None and newest.created_s > now_s + 3600:
+        yield "the newest backup is dated later than now: the clock of this machine was set back"
