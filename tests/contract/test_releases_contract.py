@@ -16,7 +16,17 @@ from ashore.core import ManualClock, MemoryRecorder, TenantId
 from ashore.engines import EngineOptions
 from ashore.errors import AshoreError, Conflict, InvalidRequest, MemoryFull, NotFound, PermissionDenied
 from ashore.planning import Inventory, ModelPlan, Plan
-from ashore.releases import BY_NAME, EVERYTHING, ReleaseKeeper, ReleaseOffice, ReleaseWish, Way, observed
+from ashore.releases import (
+    BY_NAME,
+    EVERYTHING,
+    Pair,
+    ReleaseKeeper,
+    ReleaseOffice,
+    ReleaseWish,
+    Way,
+    observed,
+    pair_id_of,
+)
 from ashore.releases.memory import MemoryWorkshop
 from ashore.releases.ports import GateVerdict
 from ashore.state import Database, open_state, read_epochs
@@ -213,6 +223,48 @@ def test_a_candidate_found_worse_is_taken_back_with_the_evidence(house: House) -
     assert (stage, finding.verdict) == ("canary", "worse") and finding.e_value >= 20
     house.keeper.judge("chat-2", "canary", {("errors", EVERYTHING): bad})  # late, and of a stage that is over
     assert house.state("chat-2") == "failed"
+
+
+def pair(number: int, distance: float, *, at_s: int = 1_000_000) -> Pair:
+    return Pair(
+        pair_id=pair_id_of(at_s, f"{number:04x}"),
+        distance=distance,
+        at_s=at_s,
+        tenant="acme",
+        prompt=f"question {number}",
+        live="yes",
+        candidate="no",
+    )
+
+
+def test_of_all_pairs_the_most_different_stay_and_age_takes_them(house: House) -> None:
+    house.up("chat=fake:echo")
+    house.send(house.make(), "shadow", share=100)
+    for first in (0, 10):  # two workers
+        batch = [pair(n, n / 20) for n in range(first, first + 10)]
+        for _ in range(2):  # told twice
+            house.keeper.keep_pairs("chat-2", batch, most=4)
+    kept = house.office.pairs(SYSTEM, "chat-2")
+    assert [one.prompt for one in kept] == [f"question {n}" for n in (19, 18, 17, 16)]
+    assert house.recorder.acts[-1].action == "release:pairs", "who reads them is in the record"
+    house.keeper.keep_pairs("gone", [pair(1, 1.0)], most=4)
+    with pytest.raises(NotFound):
+        house.office.pairs(SYSTEM, "gone")
+    house.keeper.keep_pairs("chat-2", [pair(99, 0.99, at_s=1_000_100)], most=4)
+    house.clock.advance(30 * 86_400 + 50)
+    house.keeper.on_time()
+    assert [one.prompt for one in house.office.pairs(SYSTEM, "chat-2")] == ["question 99"]
+
+
+def test_pairs_are_for_model_owners(house: House) -> None:
+    house.up("chat=fake:echo")
+    people = People(house.acts)
+    for user, role in (("owner", "model-owner"), ("sys", "system-administrator")):
+        people.create_account(SYSTEM, AccountWish(id=user, roles=(role,), key=KeyWish()))
+    owner, sys = (Actor(principal=Principal(id=u, tenant=TenantId("default"))) for u in ("owner", "sys"))
+    assert house.office.pairs(owner, "chat-1") == ()
+    with pytest.raises(PermissionDenied):
+        house.office.pairs(sys, "chat-1")
 
 
 def test_of_two_operators_one_wins_and_the_other_is_told(house: House) -> None:

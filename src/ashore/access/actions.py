@@ -76,6 +76,7 @@ ACTIONS: Final = (
     Action(name="job:cancel", protects="cancelling jobs of all tenants", office="system"),
     Action(name="server:reload", protects="applying a changed ashore.toml", office="system"),
     Action(name="release:read", protects="releases and their state: `release/NAME`"),
+    Action(name="release:pairs", protects="masked questions and answers on which two releases differ: `release/NAME`"),
     Action(name="release:write", protects="moving aliases, canaries and roll-backs: `release/NAME`", office="system"),
 )
 

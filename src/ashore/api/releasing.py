@@ -79,6 +79,11 @@ async def keep_judging(serving: ServingService, keeper: ReleaseKeeper, routes: R
             if found.verdict == "worse":
                 log.warning("release %s is found worse: %s", release, found.measure)
                 await routes.refresh()
+        for release, pairs in serving.trials.take_pairs().items():
+            try:
+                await asyncio.to_thread(keeper.keep_pairs, release, pairs, most=serving.trials.policy.pairs)
+            except AshoreError as fault:
+                log.warning("pairs of answers of %s are lost: %s", release, fault.message)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

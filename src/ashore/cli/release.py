@@ -62,8 +62,8 @@ def create(
         "model": model,
         "alias": alias or _only_alias(url, key),
         "engine": engine,
-        "options": {option: value_of(text) for option, text in pairs("--engine-option", engine_option)},
-        "adapters": dict(pairs("--adapter", adapter)),
+        "options": {option: value_of(text) for option, text in name_values("--engine-option", engine_option)},
+        "adapters": dict(name_values("--adapter", adapter)),
         "replicas": replicas,
         "override": override,
     }
@@ -113,11 +113,38 @@ def show(name: str, /, *, url: str | None = None, key: str | None = None, as_jso
         )
         for name_, value in look["details"].items():
             print(f"    {name_} {value}")
+        if look["stage"] == "shadow":
+            print(f"    the most different pairs of answers: `ashore release pairs {name}`")
     for part, digest in one["parts"].items():
         print(f"  {part:<12} {digest}")
     print(f"  {'evaluation':<12} {one['gate']}")
     if one["why"]:
         print(f"  {'why':<12} {one['why']}")
+
+
+@app.command
+def pairs(name: str, /, *, url: str | None = None, key: str | None = None, as_json: AsJson = False) -> None:
+    """Show the most different answers of a release as shadow and of what was live, side by side and masked.
+
+    Args:
+        name: Of the release.
+        url: Address of the server; default: the one that runs from this home.
+        key: API key of whoever asks; default: ASHORE_API_KEY, or the home's first key.
+        as_json: Print JSON.
+    """
+    found = _ask("GET", f"/admin/v1/releases/{quote(name, safe='')}/pairs", url, key)
+    if as_json:
+        print(json.dumps(found, ensure_ascii=False))
+        return
+    if not found["items"]:
+        print(f"no pair is kept of {name}: it was not shadowed, or its answers do not differ", file=sys.stderr)
+    for one in found["items"]:
+        moment = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(one["at"]))
+        turns = f", after {one['turns'] - 1} turns" if one["turns"] > 1 else ""
+        print(f"{one['distance']:.2f}  {moment}  tenant {one['tenant']} {one['route']}{turns}")
+        print(f"  asked      {_indented(one['prompt'])}")
+        print(f"  live       {_indented(one['live'])}")
+        print(f"  candidate  {'failed' if one['candidate_failed'] else _indented(one['candidate'])}")
 
 
 @app.command
@@ -342,7 +369,7 @@ def line_of(one: dict[str, Any]) -> str:
     )
 
 
-def pairs(option: str, given: tuple[str, ...]) -> list[tuple[str, str]]:
+def name_values(option: str, given: tuple[str, ...]) -> list[tuple[str, str]]:
     """Return `NAME=VALUE` words as pairs.
 
     Raises:
@@ -403,6 +430,12 @@ def _roll_out(
     print(json.dumps(one, ensure_ascii=False) if as_json else line_of(one))
     if one["state"] in ("failed", "retired"):
         raise RemoteRefused(f"release {name} is {one['state']}: {one['why']}", hint=f"`ashore release status {alias}`")
+
+
+def _indented(text: str) -> str:
+    """Return a text of somebody else's for a terminal: its lines under each other, and nothing that moves a cursor."""
+    lines = text.splitlines() or [""]
+    return ("\n" + " " * 13).join("".join(c if c.isprintable() else "\ufffd" for c in line) for line in lines)
 
 
 def _only_alias(url: str | None, key: str | None) -> str:

@@ -61,6 +61,8 @@ def reload(*, dry_run: bool = False, json_: Annotated[bool, cyclopts.Parameter(n
         print("limits, cache and edge: as the file says", file=sys.stderr)
     if wanted.backup != serving.backup:
         print("backups: as the file says", file=sys.stderr)
+    if wanted.release != serving.release:
+        print("[release]: as the file says", file=sys.stderr)
     print("applied", file=sys.stderr)
     return 0
 

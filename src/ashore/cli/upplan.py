@@ -126,6 +126,7 @@ def listening_of(spec: Spec, settings: Settings, *, config: str = "") -> Listeni
         egress=spec.egress,
         audit=spec.audit,
         privacy=spec.privacy,
+        release=spec.release,
         access=spec.access,
         backup=spec.backup,
         config=config,

@@ -9,6 +9,7 @@ from ashore.cache import CachePolicy
 from ashore.edge import worker_sockets
 from ashore.jobs import ApiAddress
 from ashore.privacy import PrivacyPolicy
+from ashore.releases import ReleasePolicy
 from ashore.serving import GrpcListen, HttpListen, RedisLink, WorkerListen
 from ashore.settings import Home
 from ashore.spec import (
@@ -40,6 +41,7 @@ class Listening:
     egress: EgressSpec = field(default_factory=EgressSpec)
     audit: AuditSpec = field(default_factory=AuditSpec)
     privacy: PrivacyPolicy = field(default_factory=PrivacyPolicy)
+    release: ReleasePolicy = field(default_factory=ReleasePolicy)
     access: AccessSpec = field(default_factory=AccessSpec)
     backup: BackupSpec = field(default_factory=BackupSpec)
     config: str = ""

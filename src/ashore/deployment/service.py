@@ -249,6 +249,7 @@ class Deployment:
             edge=listening.edge,
             privacy=listening.privacy,
             backup=listening.backup,
+            release=listening.release,
         )
         self._keep_backups()
         self._publish()

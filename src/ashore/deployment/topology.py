@@ -46,6 +46,7 @@ def topology_of(
         ),
         cache=listening.cache,
         privacy=listening.privacy,
+        release=listening.release,
         issuers=listening.access.issuers,
         redis=listening.redis,
         state=StateLink(

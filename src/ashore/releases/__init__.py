@@ -26,6 +26,8 @@ from ashore.releases.model import (
 )
 from ashore.releases.moves import By, Way
 from ashore.releases.office import ReleaseOffice, Standing
+from ashore.releases.pairs import MOST_READ_CHARS, Pair, Widest, cut, pair_id_of, wording_distance
+from ashore.releases.policy import ReleasePolicy
 from ashore.releases.ports import Described, EvaluationGate, GateVerdict, NoGate, ReleaseWish, Workshop
 from ashore.releases.routes import AliasRoute, Shadowing, routes_of
 from ashore.releases.rules import MOVES, choose
@@ -36,6 +38,7 @@ __all__ = [
     "BY_NAME",
     "EVERYTHING",
     "HOSTED",
+    "MOST_READ_CHARS",
     "MOVES",
     "STANDBY_S",
     "WARM",
@@ -54,9 +57,11 @@ __all__ = [
     "KeptVerdicts",
     "Moved",
     "NoGate",
+    "Pair",
     "Release",
     "ReleaseKeeper",
     "ReleaseOffice",
+    "ReleasePolicy",
     "ReleaseState",
     "ReleaseWish",
     "Shadowing",
@@ -66,14 +71,18 @@ __all__ = [
     "Verdict",
     "Wanted",
     "Way",
+    "Widest",
     "Workshop",
     "choose",
     "content_of_parts",
+    "cut",
     "digest_of_value",
     "engine_digest",
     "load_book",
     "look",
     "observed",
+    "pair_id_of",
     "routes_of",
     "spec_content",
+    "wording_distance",
 ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -13,6 +13,7 @@ from ashore.releases.betting import Finding, Tally, look
 from ashore.releases.digests import content_of_parts, spec_content
 from ashore.releases.model import HOSTED, Book, Course, Moved, Release
 from ashore.releases.moves import By
+from ashore.releases.pairs import KEPT_S, Pair
 from ashore.releases.ports import Workshop
 from ashore.releases.rules import next_name
 
@@ -111,11 +112,17 @@ class ReleaseKeeper:
         self._move("release:fell", name, moves.fell, why, evidence)
 
     def on_time(self) -> None:
-        """Do what the time has come for: standbys retire, canaries take their next step. May be called at any time."""
+        """Do what the time has come for: standbys retire, canaries take their next step, old pairs are forgotten. May
+        be called at any time."""
         by = By(actor="system", now_s=self._acts.now_s)
         with self._acts.look(SYSTEM) as desk:
-            if not self._due(desk.connection, by).courses:
-                return
+            old = sql.has_pairs(desk.connection, before_s=by.now_s - KEPT_S)
+            due = bool(self._due(desk.connection, by).courses)
+        if old:
+            with self._acts.quiet_write(SYSTEM) as desk:
+                sql.forget_pairs(desk.connection, before_s=by.now_s - KEPT_S)
+        if not due:
+            return
         with self._acts.write(SYSTEM, "release:on-time", "releases") as desk:
             moved = self._due(desk.connection, by)
             sql.write_moved(desk.connection, moved)
@@ -154,6 +161,12 @@ class ReleaseKeeper:
             detail = {"why": event.why, **{key: _told(value) for key, value in event.evidence.items()}}
             self._acts.tell(SYSTEM, "release:automatic-rollback", f"release/{name}", detail)
         return found
+
+    def keep_pairs(self, name: str, pairs: Sequence[Pair], *, most: int) -> None:
+        """Keep what of these pairs is among the `most` most different ones of a release. They are masked."""
+        with self._acts.quiet_write(SYSTEM) as desk:
+            if name in sql.load_book(desk.connection).releases:
+                sql.keep_pairs(desk.connection, name, pairs, most=most)
 
     def _move(
         self,

@@ -14,6 +14,7 @@ from ashore.releases.betting import Finding, look
 from ashore.releases.digests import content_of_parts
 from ashore.releases.model import HOSTED, Alias, Book, Course, Event, Moved, Release, Sticky
 from ashore.releases.moves import By, Way
+from ashore.releases.pairs import Pair
 from ashore.releases.ports import EvaluationGate, NoGate, ReleaseWish, Workshop
 from ashore.releases.rules import MemoryFigures, check_memory, check_name, next_name
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 RELEASE_READ: Final = "release:read"
 RELEASE_WRITE: Final = "release:write"
+RELEASE_PAIRS: Final = "release:pairs"
 MOST_REASON_CHARS: Final = 300
 
 
@@ -103,6 +105,19 @@ class ReleaseOffice:
             moves.release_of(sql.load_book(desk.connection), name)
             found = [(stage, sql.load_evidence(desk.connection, name, stage)) for stage in ("shadow", "canary")]
         return tuple((stage, look(tallies)) for stage, tallies in found if tallies)
+
+    def pairs(self, actor: Actor, name: str) -> tuple[Pair, ...]:
+        """Return the most different answers of a release as shadow and of what was live, masked; the record hears who
+        read them.
+
+        Raises:
+            NotFound: there is no such release.
+        """
+        with self._acts.read(actor, RELEASE_PAIRS, f"release/{name}") as desk:
+            moves.release_of(sql.load_book(desk.connection), name)
+            found = sql.load_pairs(desk.connection, name)
+        self._acts.tell(actor, RELEASE_PAIRS, f"release/{name}", {"pairs": len(found)})
+        return found
 
     # --- releases
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -10,6 +10,7 @@ import msgspec
 from ashore.errors import Conflict
 from ashore.releases.betting import Tally
 from ashore.releases.model import Alias, Book, Course, Event, Moved, Release
+from ashore.releases.pairs import Pair, most_different, pair_id_of
 from ashore.state import bump, execute
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ _release = msgspec.json.Decoder(Release).decode
 _course = msgspec.json.Decoder(Course).decode
 _alias = msgspec.json.Decoder(Alias).decode
 _tally = msgspec.json.Decoder(Tally).decode
+_pair = msgspec.json.Decoder(Pair).decode
 _evidence = msgspec.json.Decoder(dict[str, str | int | float]).decode
 
 
@@ -138,6 +140,54 @@ def load_evidence(connection: Connection, release: str, stage: str) -> dict[tupl
         stage=stage,
     ).mappings()
     return {(row["name"], row["slice"]): _tally(row["tally"]) for row in rows}
+
+
+def keep_pairs(connection: Connection, release: str, pairs: Iterable[Pair], *, most: int) -> None:
+    """Keep pairs of a release, and of all that it has the `most` most different ones. May be called twice."""
+    for pair in pairs:
+        execute(
+            connection,
+            "INSERT INTO release_pair (release, pair_id, distance, document) "
+            "VALUES (:release, :pair_id, :distance, :document) ON CONFLICT (release, pair_id) DO NOTHING",
+            release=release,
+            pair_id=pair.pair_id,
+            distance=pair.distance,
+            document=_json(pair).decode(),
+        )
+    kept = {pair.pair_id for pair in most_different(load_pairs(connection, release), most)}
+    names = execute(connection, "SELECT pair_id FROM release_pair WHERE release = :release", release=release).scalars()
+    for gone in [str(name) for name in names if name not in kept]:
+        execute(
+            connection,
+            "DELETE FROM release_pair WHERE release = :release AND pair_id = :pair_id",
+            release=release,
+            pair_id=gone,
+        )
+
+
+def load_pairs(connection: Connection, release: str) -> tuple[Pair, ...]:
+    """Return the pairs that are kept of a release, the most different one first."""
+    rows = execute(
+        connection,
+        "SELECT document FROM release_pair WHERE release = :release ORDER BY distance DESC, pair_id DESC",
+        release=release,
+    ).scalars()
+    return tuple(_pair(row) for row in rows)
+
+
+def forget_pairs(connection: Connection, *, before_s: int) -> int:
+    """Forget every pair that was made before a moment; return how many these were."""
+    return execute(
+        connection, "DELETE FROM release_pair WHERE pair_id < :oldest", oldest=pair_id_of(before_s, "")
+    ).rowcount
+
+
+def has_pairs(connection: Connection, *, before_s: int) -> bool:
+    """Return whether there are pairs that were made before a moment."""
+    found = execute(
+        connection, "SELECT 1 FROM release_pair WHERE pair_id < :oldest LIMIT 1", oldest=pair_id_of(before_s, "")
+    )
+    return found.first() is not None
 
 
 def _append(connection: Connection, event: Event) -> None:

@@ -138,6 +138,13 @@ class Masker(Protocol):
         """Return whether an answer holds no personal data."""
         ...
 
+    def blacken(self, texts: Sequence[str]) -> Sequence[str]:
+        """Return texts for a person's eyes in which everything that is found is masked, whatever the policy allows.
+
+        The same value has the same stand-in in all of them. Reads every character: not for an event loop.
+        """
+        ...
+
     def rules_stamp(self, principal: Principal, alias: str) -> bytes:
         """Return what changes when other rules hold for this principal: a verdict of other rules is worth nothing."""
         ...
@@ -252,6 +259,9 @@ class SeesNothing:
 
     def may_keep(self, answer: KeptAnswer) -> bool:
         return True
+
+    def blacken(self, texts: Sequence[str]) -> Sequence[str]:
+        return texts
 
     def rules_stamp(self, principal: Principal, alias: str) -> bytes:
         return b"none"

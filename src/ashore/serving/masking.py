@@ -98,6 +98,10 @@ class PrivacyMasker:
         find = self._privacy.now.finder.find
         return not any(find(text) for choice in answer.choices for text in (choice.text, choice.reasoning))
 
+    def blacken(self, texts: Sequence[str]) -> Sequence[str]:
+        """Return texts for a person's eyes, without anything that is found in them."""
+        return self._privacy.blacken(texts)
+
     def rules_stamp(self, principal: Principal, alias: str) -> bytes:
         """Return what changes with the policy or the detectors."""
         return self._privacy.now.stamp

@@ -93,7 +93,7 @@ class ServingService:
         aside = FreshAnswers(
             self._roster, check_grammar=check_grammar, budgets=Unlimited(), clock=clock, metrics=Metrics(), aside=True
         )
-        self.trials = Trials(aside, self._roster.release, clock)
+        self.trials = Trials(aside, self._roster.release, clock, masker=self._guards.masker, policy=topology.release)
         self._in_flight = 0
         self._idle = asyncio.Event()
         self._idle.set()
@@ -158,6 +158,7 @@ class ServingService:
         there.
         """
         self._cache.apply(topology.cache)
+        self.trials.policy = topology.release
         await self._roster.apply(topology)
 
     def take_routes(self, routes: Mapping[str, AliasRoute]) -> None:

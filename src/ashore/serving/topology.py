@@ -17,6 +17,7 @@ from ashore.engines import EngineKind
 from ashore.errors import InvalidSpec
 from ashore.jobs import JobLimits
 from ashore.privacy import PrivacyPolicy
+from ashore.releases import ReleasePolicy
 
 
 class ServedModel(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -169,6 +170,8 @@ class Topology(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     jobs: JobLimits = JobLimits()
     privacy: PrivacyPolicy = PrivacyPolicy()
     """What ashore.toml says; a policy in the state goes before it."""
+    release: ReleasePolicy = ReleasePolicy()
+    """How candidates are tried."""
     issuers: tuple[Issuer, ...] = ()
     """Whose tokens are believed."""
     budgets: BudgetsLink = BudgetsLink()

@@ -7,10 +7,9 @@ fit, one runs at a time, behind whoever waits for an answer, and no longer than 
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import random
-import re
+import secrets
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -20,8 +19,24 @@ from ashore.access import Principal
 from ashore.core import Clock, RequestId
 from ashore.engines import ScoreText
 from ashore.errors import AshoreError, DeadlineExceeded, EnvironmentFault
-from ashore.releases import BY_NAME, EVERYTHING, WHOLE, AliasRoute, Tally, observed
+from ashore.releases import (
+    BY_NAME,
+    EVERYTHING,
+    MOST_READ_CHARS,
+    WHOLE,
+    AliasRoute,
+    Pair,
+    ReleasePolicy,
+    Tally,
+    Widest,
+    cut,
+    observed,
+    pair_id_of,
+    wording_distance,
+)
+from ashore.serving.comparing import Observation, compared, plain, question_of, slices_of
 from ashore.serving.fresh import FreshAnswers, Place
+from ashore.serving.guards import Masker
 from ashore.serving.model import ChoiceEnded, Delta, GenerationRequest, ServingEvent
 from ashore.serving.models import LoadedModel
 
@@ -29,36 +44,13 @@ QUEUE: Final = 16
 """Copies that wait; more are dropped."""
 SHADOW_S: Final = 60.0
 """Longest that a shadow works on a copy."""
-SLOWER: Final = 1.05
-"""A token that takes so much longer counts as slower."""
 FRESH_S: Final = 30.0
 """A live answer older than that is no neighbour of a canary's."""
 ASIDE: Final = "shadow"
 
-_REFUSAL: Final = re.compile(
-    r"^\W*(i'?m sorry|i am sorry|sorry|i can(?:no|')t|i am unable|i'm unable|抱歉|对不起|很抱歉|我无法|我不能)",
-    re.IGNORECASE,
-)
-_CHINESE: Final = re.compile("[一-鿿]")
-_SPACE: Final = re.compile(r"\s+")
-
 log = logging.getLogger("ashore.serving")
 
 Tallies = dict[tuple[str, str], Tally]
-
-
-@dataclass(slots=True, kw_only=True)
-class Observation:
-    """One answer as the comparison sees it."""
-
-    at_s: float
-    failed: bool = False
-    per_token_s: float = 0.0
-    """0 where it had less than two tokens."""
-    text: str = ""
-    cut_off: bool = False
-    """Whether it ran into its length limit."""
-    tokens: int = 0
 
 
 @dataclass(slots=True, kw_only=True)
@@ -115,6 +107,8 @@ class Trials:
         release_of: Callable[[str, str], LoadedModel | None],
         clock: Clock,
         *,
+        masker: Masker,
+        policy: ReleasePolicy,
         chance: Callable[[], float] = random.random,
     ) -> None:
         """Make it.
@@ -123,8 +117,12 @@ class Trials:
             fresh: Makes answers that nobody is charged for.
             release_of: Gives the model of an alias and a release that has hosts here.
             clock: For times.
+            masker: Takes every personal datum out of the texts of pairs before they are kept.
+            policy: What the operator says of trying releases; may be set anew.
             chance: Draws what is copied.
         """
+        self.policy = policy
+        self._masker = masker
         self._fresh = fresh
         self._release_of = release_of
         self._clock = clock
@@ -132,6 +130,8 @@ class Trials:
         self._latest: dict[str, Observation] = {}
         """Of what is live, by alias, until a canary's answer was laid beside it."""
         self._pending: dict[tuple[str, str], Tallies] = {}
+        self._pairs: dict[str, list[Pair]] = {}
+        self._widest: dict[str, Widest] = {}
         self._queue: asyncio.Queue[_Copy] = asyncio.Queue(QUEUE)
         self._runner: asyncio.Task[None] | None = None
         self.dropped = 0
@@ -175,6 +175,11 @@ class Trials:
         pending, self._pending = self._pending, {}
         return pending
 
+    def take_pairs(self) -> dict[str, list[Pair]]:
+        """Return the most different pairs since the last call, by release."""
+        pairs, self._pairs = self._pairs, {}
+        return pairs
+
     async def close(self) -> None:
         """Drop every copy. May be called twice."""
         if self._runner is not None:
@@ -212,10 +217,37 @@ class Trials:
             failed = True
         finally:
             await answer.aclose()
-        values = compared(request, copy.live, second.observation(failed=failed), timed=False)
+        seen = second.observation(failed=failed)
+        values = compared(request, copy.live, seen, timed=False)
         if not failed and (drift := await self._likelihood(trial, candidate)) is not None:
             values["likelihood"] = drift
         self._add(copy.release, "shadow", trial, values)
+        await self._keep_pair(copy, seen)
+
+    async def _keep_pair(self, copy: _Copy, seen: Observation) -> None:
+        """Keep both answers, masked, where they are among the most different ones and their content may be kept."""
+        request, most = copy.trial.request, self.policy.pairs
+        texts = (question_of(request), copy.live.text, seen.text)
+        if not most or request.cache.no_store or not texts[0] or max(map(len, texts)) > MOST_READ_CHARS:
+            return
+        distance = 1.0 if seen.failed else wording_distance(plain(copy.live.text), plain(seen.text))
+        if not self._widest.setdefault(copy.release, Widest(most)).takes(distance):
+            return
+        prompt, live, candidate = await asyncio.to_thread(self._masker.blacken, texts)
+        at_s = int(self._clock.now_s())
+        pair = Pair(
+            pair_id=pair_id_of(at_s, secrets.token_hex(4)),
+            distance=distance,
+            at_s=at_s,
+            tenant=copy.trial.principal.tenant,
+            route=request.arrival.route,
+            turns=max(1, len(request.messages)),
+            prompt=cut(prompt),
+            live=cut(live),
+            candidate=cut(candidate),
+            candidate_failed=seen.failed,
+        )
+        self._pairs.setdefault(copy.release, []).append(pair)
 
     async def _likelihood(self, trial: Trial, candidate: LoadedModel) -> float | None:
         """Return by how many nats a token the live answer is less likely to the candidate; None if it cannot score."""
@@ -245,46 +277,5 @@ class Trials:
         tallies = self._pending.setdefault((release, stage), {})
         for name, value in values.items():
             one = observed(BY_NAME[name], value) if name in BY_NAME else Tally(count=1, total=value)
-            for part in (EVERYTHING, *slices_of(trial)):
+            for part in (EVERYTHING, *slices_of(trial.request, trial.principal)):
                 tallies[name, part] = tallies.get((name, part), Tally()) + one
-
-
-def slices_of(trial: Trial) -> tuple[str, ...]:
-    """Return the slices that a request belongs to: its tenant, its route, its language."""
-    said = trial.request.prompt if isinstance(trial.request.prompt, str) else ""
-    said = said or (trial.request.messages[-1].content if trial.request.messages else "")
-    language = "Chinese" if _CHINESE.search(said) else "other languages"
-    route = trial.request.arrival.route
-    return (f"tenant {trial.principal.tenant}", *((f"route {route}",) if route else ()), language)
-
-
-def compared(request: GenerationRequest, live: Observation, other: Observation, *, timed: bool) -> dict[str, float]:
-    """Return in what an answer of a candidate differs from one of what is live, by measure; pure.
-
-    `timed`: both ran under the same conditions, so that their speeds may be compared. Where they answered the same
-    request, `agreement` is 1 for equal words.
-    """
-    values = {"errors": float(other.failed) - float(live.failed)}
-    if timed and live.per_token_s and other.per_token_s:
-        values["slower"] = float(other.per_token_s > SLOWER * live.per_token_s)
-    if not other.failed and not live.failed:
-        values["defects"] = float(is_defect(request, other)) - float(is_defect(request, live))
-        if not timed:
-            values["agreement"] = float(_plain(live.text) == _plain(other.text))
-    return values
-
-
-def is_defect(request: GenerationRequest, seen: Observation) -> bool:
-    """Return whether an answer is empty, refuses, breaks its schema or was cut off by its length; pure."""
-    if not seen.text.strip() or seen.cut_off or _REFUSAL.match(seen.text):
-        return True
-    if request.grammar is not None and request.grammar.kind in ("json_schema", "json_object"):
-        try:
-            json.loads(seen.text)
-        except ValueError:
-            return True
-    return False
-
-
-def _plain(text: str) -> str:
-    return _SPACE.sub(" ", text).strip().casefold()

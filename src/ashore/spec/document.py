@@ -9,6 +9,7 @@ from pathlib import Path
 
 from ashore.errors import InvalidSpec
 from ashore.privacy import PrivacyPolicy
+from ashore.releases.policy import ReleasePolicy
 from ashore.spec.access import AccessSpec, beside, read_access
 from ashore.spec.audit import AuditSpec, read_audit
 from ashore.spec.backup import BackupSpec, read_backup
@@ -27,6 +28,7 @@ from ashore.spec.front import (
 from ashore.spec.intake import AdmissionSpec, HttpSpec, ListenSpec, read_admission, read_grpc, read_http
 from ashore.spec.models import ModelSpec, read_model
 from ashore.spec.privacy import read_privacy
+from ashore.spec.release import read_release
 from ashore.spec.sealing import absolute_key_source, read_sealing
 from ashore.spec.table import Table
 
@@ -46,6 +48,7 @@ class Spec:
     egress: EgressSpec = field(default_factory=EgressSpec)
     audit: AuditSpec = field(default_factory=AuditSpec)
     privacy: PrivacyPolicy = field(default_factory=PrivacyPolicy)
+    release: ReleasePolicy = field(default_factory=ReleasePolicy)
     access: AccessSpec = field(default_factory=AccessSpec)
     backup: BackupSpec = field(default_factory=BackupSpec)
     settings: Mapping[str, object] = field(default_factory=dict)
@@ -86,6 +89,7 @@ def parse_spec(text: str, *, where: str = "ashore.toml") -> Spec:
         egress=read_egress(top.table("egress")),
         audit=read_audit(top.table("audit")),
         privacy=read_privacy(top.table("privacy")),
+        release=read_release(top.table("release")),
         access=read_access(top.table("access")),
         backup=read_backup(top.table("backup")),
         settings=_settings(top),

@@ -14,6 +14,7 @@ from ashore.releases import EVERYTHING, AliasRoute, Shadowing
 from ashore.serving import (
     BytesText,
     GenerationRequest,
+    Guards,
     MemoryReplica,
     ServedModel,
     ServingEvent,
@@ -42,7 +43,13 @@ class Hangs(MemoryReplica):
 class Bench:
     """A service over two releases of `chat`."""
 
-    def __init__(self, *, first: MemoryReplica | None = None, second: MemoryReplica | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        first: MemoryReplica | None = None,
+        second: MemoryReplica | None = None,
+        guards: Guards | None = None,
+    ) -> None:
         self.replicas = {"1": first or MemoryReplica(), "2": second or MemoryReplica()}
         one, two = (
             ServedModel(alias="chat", release=f"chat-{n}", kind="fake", sockets=(f"/s/{n}",)) for n in ("1", "2")
@@ -54,6 +61,7 @@ class Bench:
             check_grammar=lambda grammar: None,
             clock=SystemClock(),
             metrics=Metrics(),
+            guards=guards,
         )
 
     async def answer(self, request: GenerationRequest | None = None) -> list[ServingEvent]:

@@ -11,6 +11,7 @@ from ashore.api.http.admin import releasetypes as t
 from ashore.api.http.routes import Handler, Route
 
 READ: Final = "release:read"
+PAIRS: Final = "release:pairs"
 WRITE: Final = "release:write"
 
 
@@ -52,6 +53,10 @@ RELEASE_ROUTES: Final[tuple[Route, ...]] = (
     _route(
         "GET", "/releases/{release}/evidence", READ, releases.evidence,
         "What the comparison of a release with what is live says", gives=t.FindingList,
+    ),
+    _route(
+        "GET", "/releases/{release}/pairs", PAIRS, releases.pairs,
+        "The most different answers of a release as shadow and of what was live, masked", gives=t.PairList,
     ),
     _route(
         "POST", "/releases/{release}/shadow", WRITE, releases.shadow, "Copy live requests to a release",

@@ -88,6 +88,27 @@ async def evidence(app: HttpApp, exchange: Exchange, principal: Principal) -> No
     await _answer(exchange, t.FindingList(items))
 
 
+async def pairs(app: HttpApp, exchange: Exchange, principal: Principal) -> None:
+    """`GET /admin/v1/releases/{release}/pairs`."""
+    desk, actor = _desk(app), _actor(app, exchange, principal)
+    found = await desk.look(lambda: desk.office.pairs(actor, exchange.argument))
+    items = [
+        t.PairOut(
+            at=one.at_s,
+            distance=round(one.distance, 4),
+            tenant=one.tenant,
+            route=one.route,
+            turns=one.turns,
+            prompt=one.prompt,
+            live=one.live,
+            candidate=one.candidate,
+            candidate_failed=one.candidate_failed,
+        )
+        for one in found
+    ]
+    await _answer(exchange, t.PairList(items))
+
+
 async def shadow(app: HttpApp, exchange: Exchange, principal: Principal) -> None:
     """`POST /admin/v1/releases/{release}/shadow`."""
     body = await _body(app, exchange, _shadow_in)

@@ -186,6 +186,28 @@ class FindingList(msgspec.Struct, frozen=True):
     items: list[FindingOut]
 
 
+class PairOut(msgspec.Struct, frozen=True, kw_only=True):
+    """The answers of a shadow and of what was live to one request. Whatever is found of persons in it is masked."""
+
+    at: int
+    distance: float
+    """From 0, the same answer, to 1."""
+    tenant: str
+    route: str
+    turns: int
+    """Messages of the conversation; the last one is shown."""
+    prompt: str
+    live: str
+    candidate: str
+    candidate_failed: bool
+
+
+class PairList(msgspec.Struct, frozen=True):
+    """Answer of `GET /admin/v1/releases/{release}/pairs`, the most different one first."""
+
+    items: list[PairOut]
+
+
 class EventOut(msgspec.Struct, frozen=True, kw_only=True):
     """One step in the history of an alias."""
 

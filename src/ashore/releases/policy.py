@@ -1,0 +1,16 @@
+"""What the operator says of trying releases: `[release]` of ashore.toml, as the workers read it."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import msgspec
+
+DEFAULT_PAIRS: Final = 20
+
+
+class ReleasePolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """All of it."""
+
+    pairs: int = DEFAULT_PAIRS
+    """Most different pairs of answers kept of each release, masked; 0: none."""

@@ -1,0 +1,82 @@
+"""What an answer of a candidate and one of what is live differ in. Pure."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from typing import Final
+
+from ashore.access import Principal
+from ashore.serving.model import GenerationRequest
+
+SLOWER: Final = 1.05
+"""A token that takes so much longer counts as slower."""
+
+_REFUSAL: Final = re.compile(
+    r"^\W*(i'?m sorry|i am sorry|sorry|i can(?:no|')t|i am unable|i'm unable|抱歉|对不起|很抱歉|我无法|我不能)",
+    re.IGNORECASE,
+)
+_CHINESE: Final = re.compile("[一-鿿]")
+_SPACE: Final = re.compile(r"\s+")
+
+
+@dataclass(slots=True, kw_only=True)
+class Observation:
+    """One answer as the comparison sees it."""
+
+    at_s: float
+    failed: bool = False
+    per_token_s: float = 0.0
+    """0 where it had less than two tokens."""
+    text: str = ""
+    cut_off: bool = False
+    """Whether it ran into its length limit."""
+    tokens: int = 0
+
+
+def compared(request: GenerationRequest, live: Observation, other: Observation, *, timed: bool) -> dict[str, float]:
+    """Return in what an answer of a candidate differs from one of what is live, by measure.
+
+    `timed`: both ran under the same conditions, so that their speeds may be compared. Where they answered the same
+    request, `agreement` is 1 for equal words.
+    """
+    values = {"errors": float(other.failed) - float(live.failed)}
+    if timed and live.per_token_s and other.per_token_s:
+        values["slower"] = float(other.per_token_s > SLOWER * live.per_token_s)
+    if not other.failed and not live.failed:
+        values["defects"] = float(is_defect(request, other)) - float(is_defect(request, live))
+        if not timed:
+            values["agreement"] = float(plain(live.text) == plain(other.text))
+    return values
+
+
+def is_defect(request: GenerationRequest, seen: Observation) -> bool:
+    """Return whether an answer is empty, refuses, breaks its schema or was cut off by its length."""
+    if not seen.text.strip() or seen.cut_off or _REFUSAL.match(seen.text):
+        return True
+    if request.grammar is not None and request.grammar.kind in ("json_schema", "json_object"):
+        try:
+            json.loads(seen.text)
+        except ValueError:
+            return True
+    return False
+
+
+def plain(text: str) -> str:
+    """Return a text as it is compared: without case, white space as one blank."""
+    return _SPACE.sub(" ", text).strip().casefold()
+
+
+def question_of(request: GenerationRequest) -> str:
+    """Return what was asked last; empty where it is token ids."""
+    if request.prompt is not None:
+        return request.prompt if isinstance(request.prompt, str) else ""
+    return request.messages[-1].content if request.messages else ""
+
+
+def slices_of(request: GenerationRequest, principal: Principal) -> tuple[str, ...]:
+    """Return the slices that a request belongs to: its tenant, its route, its language."""
+    language = "Chinese" if _CHINESE.search(question_of(request)) else "other languages"
+    route = request.arrival.route
+    return (f"tenant {principal.tenant}", *((f"route {route}",) if route else ()), language)

@@ -1,0 +1,67 @@
+"""The most different pairs of a shadow, end to end: by command and route, and never with a person's data."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from served import Served, start_served
+from test_release_page import call, owner_key
+
+ID = "11010519491231002X"
+CONFIG = """
+[release]
+pairs = 3
+
+[privacy.prompts]
+id_card = "allow"
+
+[[model]]
+name = "fake:echo?tok_per_s=4000"
+alias = "chat"
+"""
+
+
+def ashore(server: Served, key: str, *words: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-m", "ashore.cli.main", *words],
+        env={**os.environ, "ASHORE_HOME": str(server.home), "ASHORE_API_KEY": key},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_pairs_of_a_shadow_hold_no_identity_card(tmp_path: Path, free_port: Callable[[], int]) -> None:
+    server = start_served(tmp_path / "home", (), store=None, port=free_port(), grpc_port=0, config=CONFIG)
+    try:
+        key = owner_key(server)
+        ashore(server, key, "release", "create", "--alias", "chat", "--model", "fake:random?tok_per_s=4000&tokens=9")
+        ashore(server, key, "release", "shadow", "chat-2", "--share", "100")
+        for number in range(6):
+            said = call(
+                server, "POST", "/v1/chat/completions", key,
+                {"model": "chat", "messages": [{"role": "user", "content": f"第{number}位，身份证号{ID}"}]},
+            )  # fmt: skip
+            assert ID in json.dumps(said, ensure_ascii=False), "the policy lets it through, and the fake repeats it"
+        deadline = time.monotonic() + 30
+        while not (found := json.loads(ashore(server, key, "release", "pairs", "chat-2", "--json"))["items"]):
+            assert time.monotonic() < deadline, "no pair came"
+        one = found[0]
+        assert len(found) <= 3 and ID not in json.dumps(found)
+        assert "[ID_CARD_1]" in one["prompt"] and "[ID_CARD_1]" in one["live"]
+        assert 0 < one["distance"] <= 1 and one["candidate"] and one["tenant"]
+        text = ashore(server, key, "release", "pairs", "chat-2")
+        assert "[ID_CARD_1]" in text and "candidate  " in text and ID not in text
+        assert "pairs" in ashore(server, key, "release", "show", "chat-2")
+    finally:
+        server.stop()
+    states = [file for file in server.home.glob("state.db*") if file.is_file()]
+    assert states and not any(ID.encode() in file.read_bytes() for file in states)
