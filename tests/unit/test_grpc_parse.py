@@ -14,8 +14,8 @@ import ashore.api.grpc.gen
 from ashore import errors
 from ashore.api.grpc.gen import inference_pb2 as pb
 from ashore.api.grpc.parse import chat_request, complete_request, embed_inputs
+from ashore.api.grpc.reception import request_id_of, token_of
 from ashore.api.grpc.render import whole_answer
-from ashore.api.grpc.service import request_id_of, token_of
 from ashore.api.grpc.status import header_text, status_code, trailing_metadata
 from ashore.api.http.errors import error_headers
 from ashore.core import RequestId

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from ashore.access import OpenDoor
+from ashore.api.decode import model_in
 from ashore.api.http import ROUTES, HttpApp
-from ashore.api.http.decode import model_in
 from ashore.core import SystemClock
 from ashore.metrics import Metrics
 from ashore.serving import (

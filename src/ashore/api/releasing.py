@@ -35,6 +35,12 @@ class RouteKeeper:
     def __init__(self, serving: ServingService, database: Database) -> None:
         self._serving = serving
         self._database = database
+        self._news = asyncio.Event()
+
+    @property
+    def news(self) -> asyncio.Event:
+        """Set when an alias leads elsewhere than now, or a release stands elsewhere. Then there is another one."""
+        return self._news
 
     async def start(self, watch: EpochWatch | None) -> None:
         """Read where the aliases lead, and read again whenever that changes.
@@ -50,7 +56,7 @@ class RouteKeeper:
                 if kind != ALIASES_EPOCH:
                     return
                 try:
-                    loop.call_soon_threadsafe(self._serving.take_routes, self._read())
+                    loop.call_soon_threadsafe(self._take, self._read())
                 except AshoreError as fault:
                     log.error("aliases lead where they did: %s (%s)", fault.message, fault.hint)
 
@@ -59,7 +65,12 @@ class RouteKeeper:
 
     async def refresh(self) -> None:
         """Read now. A worker that changed something itself need not wait for the watch."""
-        self._serving.take_routes(await asyncio.to_thread(self._read))
+        self._take(await asyncio.to_thread(self._read))
+
+    def _take(self, routes: Mapping[str, AliasRoute]) -> None:
+        self._serving.take_routes(routes)
+        news, self._news = self._news, asyncio.Event()
+        news.set()
 
     def _read(self) -> Mapping[str, AliasRoute]:
         with self._database.read() as connection:

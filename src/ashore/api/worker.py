@@ -22,7 +22,7 @@ from functools import partial
 from pathlib import Path
 from typing import Protocol
 
-from ashore.access import Authenticator, OnBehalf, read_internal_token
+from ashore.access import Authenticator, Authority, OnBehalf, read_internal_token
 from ashore.api.fittings import Fittings, fit
 from ashore.api.guarding import audit_desk, audit_of, budgets_for, keep_content, office_of
 from ashore.api.http import ROUTES, AccessLog, HttpApp, HttpServer, Siblings, listen, make_desk
@@ -30,7 +30,7 @@ from ashore.api.http.admin.access import make_access_desk
 from ashore.api.issuers import IssuerKeys
 from ashore.api.keys import Keys
 from ashore.api.recording import LogRecorder
-from ashore.api.releasing import keep_judging, release_desk
+from ashore.api.releasing import ReleaseDesk, keep_judging, release_desk
 from ashore.backup import BackupHome
 from ashore.core import Recorder, SystemClock
 from ashore.engines import Grammar
@@ -210,7 +210,16 @@ async def serve(
     server = HttpServer(app, sock, topology.limits)
     app.start()
     server.start()
-    beside = await _start_grpc(where.grpc, serving, authenticator, metrics, recorder, trusted_proxies)
+    beside = await _start_grpc(
+        where.grpc,
+        serving,
+        authenticator,
+        metrics,
+        recorder=recorder,
+        trusted_proxies=trusted_proxies,
+        authority=authority,
+        releases=releases,
+    )
     rereader = loop.create_task(_reread(reread, topology_path, serving, fittings, keys, issuers), name="topology")
     flushing = loop.create_task(keys.keep_flushing(), name="last uses of keys")
     fetching = loop.create_task(issuers.keep_fetching(), name="keys of issuers")
@@ -254,8 +263,11 @@ async def _start_grpc(
     serving: ServingService,
     authenticator: Authenticator,
     metrics: Metrics,
+    *,
     recorder: Recorder,
     trusted_proxies: int,
+    authority: Authority,
+    releases: ReleaseDesk | None,
 ) -> BesideHttp | None:
     if where is None:
         return None
@@ -270,6 +282,8 @@ async def _start_grpc(
         uds=where.uds,
         recorder=recorder,
         trusted_proxies=trusted_proxies,
+        authority=authority,
+        releases=releases,
     )
     await server.start()
     return server

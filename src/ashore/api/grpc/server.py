@@ -1,4 +1,4 @@
-"""The gRPC server of the API worker: our service, health, reflection."""
+"""The gRPC server of the API worker: our services, health, reflection."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import os
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
-from ashore.access import Authenticator
+from ashore.access import Authenticator, Authority, PolicyAuthority
 from ashore.core import Recorder
 from ashore.errors import PortTaken
 from ashore.metrics import Metrics
@@ -16,7 +16,9 @@ from ashore.serving import ServingService
 if TYPE_CHECKING:
     import grpc
 
-SERVICE: Final = "ashore.v1.Inference"
+    from ashore.api.releasing import ReleaseDesk
+
+SERVICES: Final = ("ashore.v1.Inference", "ashore.v1.Releases")
 HEALTH_POLL_S: Final = 0.25
 """How old the answer of the health service may be."""
 MAX_MESSAGE_BYTES: Final = 16 << 20
@@ -38,12 +40,18 @@ class GrpcServer:
         max_message_bytes: int = MAX_MESSAGE_BYTES,
         recorder: Recorder | None = None,
         trusted_proxies: int = 0,
+        authority: Authority | None = None,
+        releases: ReleaseDesk | None = None,
     ) -> None:
+        """Make it. `authority` decides who administers; `releases` is where aliases are moved, None where nothing keeps
+        them."""
         self._serving = serving
         self._authenticator = authenticator
         self._metrics = metrics
         self._recorder = recorder
         self._trusted_proxies = trusted_proxies
+        self._authority = authority or PolicyAuthority()
+        self._releases = releases
         self._host = host
         self._port = port
         self._uds = uds
@@ -70,7 +78,9 @@ class GrpcServer:
         from grpc_health.v1 import health, health_pb2, health_pb2_grpc
         from grpc_reflection.v1alpha import reflection
 
-        from ashore.api.grpc.gen import inference_pb2
+        from ashore.api.grpc.gen import inference_pb2, releases_pb2
+        from ashore.api.grpc.reception import Reception
+        from ashore.api.grpc.releases import ReleasesService
         from ashore.api.grpc.service import InferenceService
 
         server = grpc.aio.server(
@@ -83,18 +93,20 @@ class GrpcServer:
                 ("grpc.http2.min_ping_interval_without_data_ms", KEEPALIVE_MS // 4),
             )
         )
-        service = InferenceService(
-            self._serving,
-            self._authenticator,
-            self._metrics,
-            recorder=self._recorder,
-            trusted_proxies=self._trusted_proxies,
+        reception = Reception(
+            self._authenticator, self._metrics, recorder=self._recorder, trusted_proxies=self._trusted_proxies
         )
-        server.add_generic_rpc_handlers((service.handlers(),))
+        server.add_generic_rpc_handlers(
+            (
+                InferenceService(self._serving, reception).handlers(),
+                ReleasesService(reception, self._authority, self._releases).handlers(),
+            )
+        )
         self._health = health.aio.HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         names = (
             inference_pb2.DESCRIPTOR.services_by_name["Inference"].full_name,
+            releases_pb2.DESCRIPTOR.services_by_name["Releases"].full_name,
             health_pb2.DESCRIPTOR.services_by_name["Health"].full_name,
             reflection.SERVICE_NAME,
         )
@@ -138,5 +150,5 @@ class GrpcServer:
 
         ready = not self._serving.draining and all(card.ready for card in self._serving.models())
         status = health_pb2.HealthCheckResponse.SERVING if ready else health_pb2.HealthCheckResponse.NOT_SERVING
-        for name in ("", SERVICE):
+        for name in ("", *SERVICES):
             await self._health.set(name, status)

@@ -1,49 +1,27 @@
-"""The service `ashore.v1.Inference`: parse, call, render; errors become status codes."""
+"""The service `ashore.v1.Inference`: parse, call, render."""
 
 from __future__ import annotations
 
-import logging
-import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
-from contextlib import aclosing, asynccontextmanager
-from dataclasses import dataclass, replace
-from typing import Any, TypeAlias, TypeVar
+from contextlib import aclosing
+from dataclasses import replace
+from typing import TypeVar
 
 import grpc
 
-from ashore.access import Authenticator, Principal, denial_of
+from ashore.access import Principal
 from ashore.access.budgets import Standing, rate_headers
 from ashore.api.grpc.gen import inference_pb2 as pb
 from ashore.api.grpc.parse import chat_request, complete_request, embed_inputs
+from ashore.api.grpc.reception import Call, Context, Reception
 from ashore.api.grpc.render import answer_event, embed_response, models_response, whole_answer
-from ashore.api.grpc.status import header_text, status_code, trailing_metadata
-from ashore.api.origin import grpc_peer, origin_of
-from ashore.api.recording import LogRecorder
-from ashore.cache import Directive, directive_of
-from ashore.core import Recorder, RequestId, new_request_id
-from ashore.errors import AshoreError, Bug, InvalidRequest
-from ashore.metrics import Metrics
-from ashore.serving import Arrival, GenerationRequest, ServingEvent, ServingService, Started, Usage
-
-Context: TypeAlias = Any
-"""`grpc.aio.ServicerContext`; grpcio carries no types."""
-
-log = logging.getLogger("ashore.grpc")
-
-MAX_REQUEST_ID_CHARS = 128
+from ashore.api.grpc.status import header_text
+from ashore.cache import Directive
+from ashore.core import RequestId
+from ashore.errors import InvalidRequest
+from ashore.serving import GenerationRequest, ServingEvent, ServingService, Started, Usage
 
 SERVICE = "/ashore.v1.Inference/"
-
-
-@dataclass(frozen=True, slots=True)
-class Call:
-    """Who calls, and what its metadata says."""
-
-    principal: Principal
-    request_id: RequestId
-    directive: Directive
-    arrival: Arrival
-
 
 M = TypeVar("M", pb.ChatRequest, pb.CompleteRequest)
 Parse = Callable[[bytes, RequestId, float | None], GenerationRequest]
@@ -73,29 +51,18 @@ class InferenceService:
         }
         return grpc.method_handlers_generic_handler(SERVICE.strip("/"), answers)
 
-    def __init__(
-        self,
-        serving: ServingService,
-        authenticator: Authenticator,
-        metrics: Metrics,
-        *,
-        recorder: Recorder | None = None,
-        trusted_proxies: int = 0,
-    ) -> None:
+    def __init__(self, serving: ServingService, reception: Reception) -> None:
         self._serving = serving
-        self._authenticator = authenticator
-        self._metrics = metrics
-        self._recorder = recorder or LogRecorder()
-        self._trusted_proxies = trusted_proxies
+        self._reception = reception
 
     async def Chat(self, raw: bytes, context: Context) -> bytes:
         """A unary method takes and gives bytes: a repeated request is answered without being parsed."""
-        async with self._call(context, "Chat") as call:
+        async with self._reception.receive(context, SERVICE + "Chat") as call:
             return await self._unary(raw, call, context, "Chat", self._parse_chat)
         raise AssertionError("unreachable")
 
     async def ChatStream(self, request: pb.ChatRequest, context: Context) -> AsyncIterator[pb.AnswerEvent]:
-        async with self._call(context, "ChatStream") as call:
+        async with self._reception.receive(context, SERVICE + "ChatStream") as call:
             parsed = chat_request(request, request_id=call.request_id, deadline_s=context.time_remaining())
             parsed = replace(parsed, cache=call.directive, arrival=call.arrival)
             async with aclosing(self._events(parsed, call.principal, context)) as events:
@@ -103,12 +70,12 @@ class InferenceService:
                     yield answer_event(event, call.request_id)
 
     async def Complete(self, raw: bytes, context: Context) -> bytes:
-        async with self._call(context, "Complete") as call:
+        async with self._reception.receive(context, SERVICE + "Complete") as call:
             return await self._unary(raw, call, context, "Complete", self._parse_complete)
         raise AssertionError("unreachable")
 
     async def CompleteStream(self, request: pb.CompleteRequest, context: Context) -> AsyncIterator[pb.AnswerEvent]:
-        async with self._call(context, "CompleteStream") as call:
+        async with self._reception.receive(context, SERVICE + "CompleteStream") as call:
             parsed = complete_request(request, request_id=call.request_id, deadline_s=context.time_remaining())
             parsed = replace(parsed, cache=call.directive, arrival=call.arrival)
             async with aclosing(self._events(parsed, call.principal, context)) as events:
@@ -116,7 +83,7 @@ class InferenceService:
                     yield answer_event(event, call.request_id)
 
     async def Embed(self, request: pb.EmbedRequest, context: Context) -> pb.EmbedResponse:
-        async with self._call(context, "Embed") as call:
+        async with self._reception.receive(context, SERVICE + "Embed") as call:
             dimensions = request.dimensions if request.HasField("dimensions") else None
             inputs = embed_inputs(request.inputs)
             embedding = await self._serving.embed(
@@ -134,52 +101,9 @@ class InferenceService:
         raise AssertionError("unreachable")
 
     async def Models(self, request: pb.ModelsRequest, context: Context) -> pb.ModelsResponse:
-        async with self._call(context, "Models") as call:
+        async with self._reception.receive(context, SERVICE + "Models") as call:
             return models_response(self._serving.models(call.principal))
         raise AssertionError("unreachable")
-
-    @asynccontextmanager
-    async def _call(self, context: Context, method: str) -> AsyncIterator[Call]:
-        """Find out who asks, turn what goes wrong inside into a status, and note what happened.
-
-        An answer cut short never ends as OK.
-        """
-        began_at = time.perf_counter()
-        status = "CANCELLED"
-        metadata = {str(name): value for name, value in context.invocation_metadata() or ()}
-        request_id = request_id_of(metadata)
-        principal: Principal | None = None
-        forwarded = str(metadata.get("x-forwarded-for", ""))
-        origin = origin_of(grpc_peer(context.peer()), forwarded, trusted_proxies=self._trusted_proxies)
-        try:
-            directive = directive_of(
-                str(metadata.get("cache-control", "")).lower(), str(metadata.get("x-ashore-cache", ""))
-            )
-            principal = self._authenticator.authenticate(token_of(metadata), origin)
-            yield Call(principal, request_id, directive, Arrival(origin, SERVICE + method))
-            status = "OK"
-        except AshoreError as caught:
-            act = denial_of(caught, principal, origin=origin, request_id=request_id)
-            if act is not None:
-                self._recorder.record(act)
-            status = self._failed(caught)
-            await fail(context, caught, request_id)
-        except grpc.aio.BaseError:
-            raise
-        except Exception:  # outermost loop: show it, and end this call alone
-            log.exception("request %s failed", request_id)
-            bug = Bug(hint=f"report it with the log lines of {request_id}")
-            status = self._failed(bug)
-            await fail(context, bug, request_id)
-        finally:
-            route = SERVICE + method
-            self._metrics.add("ashore_requests", 1, route, status)
-            self._metrics.observe("ashore_request_seconds", time.perf_counter() - began_at, route)
-
-    def _failed(self, fault: AshoreError) -> str:
-        """Count an error and return the name of its status."""
-        self._metrics.add("ashore_errors", 1, fault.code)
-        return str(status_code(fault).name)
 
     async def _unary(self, raw: bytes, call: Call, context: Context, method: str, parse: Parse) -> bytes:
         """Answer by the bytes of the request where they were answered before; else parse, call, render, remember."""
@@ -253,33 +177,3 @@ def decoded(kind: type[M], raw: bytes) -> M:
             f"the body is no {kind.DESCRIPTOR.full_name}: {fault}", hint="use the messages of ashore.v1"
         ) from fault
     return message
-
-
-async def fail(context: Context, fault: AshoreError, request_id: RequestId) -> None:
-    """End the call with the status of `fault`. Never returns: grpc raises to leave the handler."""
-    if fault.http_status >= 500:
-        log.warning("request %s: %s: %s", request_id, fault.code, fault.message)
-    await context.abort(
-        status_code(fault),
-        fault.message,
-        trailing_metadata=(("x-request-id", request_id), *trailing_metadata(fault)),
-    )
-
-
-def token_of(metadata: dict[str, str | bytes]) -> str | None:
-    """Return the bare key: `authorization: Bearer KEY`, or `x-api-key: KEY`."""
-    authorization = metadata.get("authorization")
-    if isinstance(authorization, str):
-        scheme, _, token = authorization.partition(" ")
-        if scheme.lower() == "bearer":
-            return token.strip() or None
-    key = metadata.get("x-api-key")
-    return key.strip() or None if isinstance(key, str) else None
-
-
-def request_id_of(metadata: dict[str, str | bytes]) -> RequestId:
-    """Return the client's own `x-request-id` where it is short and printable, otherwise a fresh one."""
-    given = metadata.get("x-request-id")
-    if isinstance(given, str) and 0 < len(given) <= MAX_REQUEST_ID_CHARS and given == header_text(given):
-        return RequestId(given)
-    return new_request_id()

@@ -20,8 +20,9 @@ from ashore.access import (
     denial_of,
 )
 from ashore.access.budgets import BudgetOffice
+from ashore.api.adminguard import SERVER, check_admin
+from ashore.api.decode import model_in
 from ashore.api.http.accesslog import AccessLog
-from ashore.api.http.decode import model_in
 from ashore.api.http.desk import JobDesk, defer, may_defer
 from ashore.api.http.errors import anthropic_error, error_headers, is_ours_to_mend, openai_error
 from ashore.api.http.exchange import ClientGone, Exchange, Receive, Scope, Send
@@ -44,8 +45,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("ashore.http")
 
-SERVER: Final = "server"
-"""The resource of what concerns the server as a whole."""
 SWEEP_S: Final = 1.0
 LOOPBACK: Final = ("127.", "::1", "::ffff:127.")
 CACHE_HEADERS: Final = (b"cache-control", b"x-ashore-cache")
@@ -145,7 +144,8 @@ class HttpApp:
             route = self.table.find(exchange.method, exchange.path)
             exchange.route = route.path
             exchange.argument = route.argument(exchange.path.rstrip("/")) or "" if route.prefix else ""
-            principal = self._admit(route, exchange)
+            principal = self._identify(route, exchange)
+            self._check_route(route, principal)
             repeats = route.repeats and not any(name in exchange.headers for name in CACHE_HEADERS)
             if route.is_admitted:
                 self.serving.check_pressure(may_be_kept=repeats)
@@ -174,12 +174,11 @@ class HttpApp:
             del self._open[exchange]
             self._note(exchange)
 
-    def _admit(self, route: Route, exchange: Exchange) -> Principal:
+    def _identify(self, route: Route, exchange: Exchange) -> Principal:
         """Return who is asking.
 
         Raises:
             Unauthenticated: the route needs a key and none, or a wrong one, was given.
-            PermissionDenied: the key may not call this route.
         """
         if route.guard == "open":
             return NOBODY
@@ -190,24 +189,23 @@ class HttpApp:
         if principal is None:
             principal = self._authenticator.authenticate(token_of(exchange), exchange.origin)
         exchange.principal_id = principal.id
+        return principal
+
+    def _check_route(self, route: Route, principal: Principal) -> None:
+        """Return when whoever asks may call this route.
+
+        Raises:
+            PermissionDenied: they may not.
+        """
+        if principal is NOBODY:  # it is open to whoever comes this way
+            return
         if route.guard == "operator":
             self.authority.require(principal, METRICS_READ, SERVER)
         elif route.guard == "infer":
             if not self.authority.holds(principal, INFER):
                 self.authority.require(principal, INFER, "model/*")
         elif route.guard == "admin":
-            self._guard(route, principal)
-        return principal
-
-    def _guard(self, route: Route, principal: Principal) -> None:
-        """Return when the principal may do the route's action: on all of the server, or on something, where the handler
-        itself asks on what.
-
-        Raises:
-            PermissionDenied: it may not.
-        """
-        if not (route.asks_itself and self.authority.holds(principal, route.action)):
-            self.authority.require(principal, route.action, SERVER)
+            check_admin(self.authority, principal, route.action, asks_itself=route.asks_itself)
 
     def _stand_in(self, route: Route, exchange: Exchange) -> Principal | None:
         """Return for whom a process of ours runs a job; None for everybody else, whatever they claim.

@@ -6,7 +6,7 @@ from ashore.api.http import jobs, operate
 from ashore.api.http.admin import audit, privacy
 from ashore.api.http.admin.accessroutes import ACCESS_ROUTES
 from ashore.api.http.admin.budgetroutes import BUDGET_ROUTES
-from ashore.api.http.admin.releaseroutes import RELEASE_ROUTES
+from ashore.api.http.admin.releases import RELEASE_ROUTES
 from ashore.api.http.anthropic import handlers as anthropic
 from ashore.api.http.anthropic.types import CountOut, CountRequest, MessageOut, MessagesRequest
 from ashore.api.http.jobs import JobList, JobOut

@@ -34,8 +34,8 @@ from ashore.access import (
     Tenant,
     parse_rule,
 )
+from ashore.api.decode import decode
 from ashore.api.http.admin import accesstypes as t
-from ashore.api.http.decode import decode
 from ashore.api.http.exchange import Exchange
 from ashore.core import Clock, Recorder, whole_number
 from ashore.errors import InvalidRequest, NotReady

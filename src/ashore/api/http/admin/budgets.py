@@ -22,7 +22,7 @@ from ashore.access.budgets import (
     check_rule,
     columns_of,
 )
-from ashore.api.http.decode import decode
+from ashore.api.decode import decode
 from ashore.api.http.exchange import Exchange
 from ashore.api.http.streaming import JSON
 from ashore.errors import InvalidRequest, NotReady

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import msgspec
 
 from ashore.access import Principal
-from ashore.api.http.decode import decode
+from ashore.api.decode import decode
 from ashore.api.http.exchange import Exchange
 from ashore.errors import NotReady
 from ashore.privacy import Examination, PrivacyDesk, PrivacyPolicy, StoredPolicy

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from ashore.access import Principal
+from ashore.api.decode import decode
 from ashore.api.http.anthropic.parse import to_count, to_generation
 from ashore.api.http.anthropic.render import MessageEvents, render_message
 from ashore.api.http.anthropic.types import CountOut, CountRequest, MessagesRequest
-from ashore.api.http.decode import decode
 from ashore.api.http.exchange import Exchange
 from ashore.api.http.streaming import JSON, send_answer, standing_headers, stream_answer, whole_answer
 

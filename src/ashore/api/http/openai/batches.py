@@ -9,7 +9,7 @@ import msgspec
 from msgspec import Meta
 
 from ashore.access import Principal
-from ashore.api.http.decode import decode
+from ashore.api.decode import decode
 from ashore.api.http.desk import idempotency_key, webhook_of
 from ashore.api.http.exchange import Exchange
 from ashore.api.http.openai.files import find_file

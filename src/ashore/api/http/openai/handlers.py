@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from ashore.access import Principal
-from ashore.api.http.decode import decode
+from ashore.api.decode import decode
 from ashore.api.http.exchange import Exchange
 from ashore.api.http.openai.chat import ChatChunks, render_chat, to_generation
 from ashore.api.http.openai.common import deadline_of, priority_of, prompts_of

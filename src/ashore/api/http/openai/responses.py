@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from ashore.access import INFER, Principal
-from ashore.api.http.decode import decode
+from ashore.api.decode import decode
 from ashore.api.http.desk import RESPONSE_KIND, new_call
 from ashore.api.http.exchange import Exchange
 from ashore.api.http.openai.paging import page_of

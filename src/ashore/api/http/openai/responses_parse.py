@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import msgspec
 
-from ashore.api.http.decode import decode
+from ashore.api.decode import decode
 from ashore.api.http.exchange import Exchange
 from ashore.api.http.openai.common import deadline_of, directive_for, grammar_of, priority_of
 from ashore.api.http.openai.responses_types import (

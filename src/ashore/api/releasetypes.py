@@ -1,4 +1,5 @@
-"""What the admin routes of releases take and give. Shares are percent; times are seconds, or since the Unix epoch."""
+"""What the calls of releases take and give over HTTP and gRPC. Shares are percent; times are seconds, or since the Unix
+epoch. The names are those of `proto/ashore/v1/releases.proto`."""
 
 from __future__ import annotations
 
@@ -12,6 +13,24 @@ Percent = Annotated[float, msgspec.Meta(gt=0, le=100)]
 Seconds = Annotated[int, msgspec.Meta(ge=0, le=31_536_000)]
 Version = Annotated[int, msgspec.Meta(ge=0)] | None
 MAX_ITEMS = 64
+
+
+class Nothing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A call that needs no more than what it is about."""
+
+
+class ListIn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Which releases are listed."""
+
+    alias: Name = ""
+    """Empty: those of every alias."""
+
+
+class HistoryIn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How far back a history goes."""
+
+    limit: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 100
+    """Events, the newest first."""
 
 
 class ReleaseIn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

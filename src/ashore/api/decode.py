@@ -1,8 +1,9 @@
-"""From bytes to typed requests, and from msgspec's words to errors that name the field."""
+"""From bytes and plain values to typed requests, and from msgspec's words to errors that name the field."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from functools import cache
 from typing import Any, Final, TypeVar, get_args
 
@@ -51,6 +52,18 @@ def decode(body: bytes, decoder: msgspec.json.Decoder[T]) -> T:
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as fault:
         what = "it is empty" if not body else str(fault).removeprefix("JSON is malformed: ")
         raise InvalidRequest(f"the body is not valid JSON: {what}", hint="send one JSON object in UTF-8") from fault
+
+
+def convert(values: Mapping[str, Any], kind: type[T], *, texts: bool = False) -> T:
+    """Return values that a protocol has read already as `kind`. With `texts` a number may be written as one.
+
+    Raises:
+        UnknownField, InvalidRequest: as `decode` does.
+    """
+    try:
+        return msgspec.convert(values, kind, strict=not texts)
+    except msgspec.ValidationError as fault:
+        raise _translate(str(fault), kind) from fault
 
 
 def _translate(message: str, kind: Any) -> InvalidRequest | UnknownField:

@@ -1,0 +1,21 @@
+"""Who is let in to administer, the same over every protocol, before anything of the request is read."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from ashore.access import Authority, Principal
+
+SERVER: Final = "server"
+"""The resource of what concerns the server as a whole."""
+
+
+def check_admin(authority: Authority, principal: Principal, action: str, *, asks_itself: bool) -> None:
+    """Return when a principal may do an action: on all of the server, or on something, where the use case itself asks
+    on what.
+
+    Raises:
+        PermissionDenied: it may not.
+    """
+    if not (asks_itself and authority.holds(principal, action)):
+        authority.require(principal, action, SERVER)
