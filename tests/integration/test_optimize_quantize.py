@@ -10,6 +10,7 @@ from pathlib import Path
 import gguf
 import numpy as np
 import pytest
+from safetensors.numpy import load_file, save_file
 from store_making import alter, blob_of, make_store, pull_tiny
 from tiny_models import make_tiny_model
 
@@ -83,6 +84,26 @@ def test_auto_stays_within_the_floor_and_goes_below_eight_bits(store: ModelStore
     assert report.recipe.parameters["four_bit_layers"].split()
     again = rebuilder(store).rebuild("tiny@auto", [text])
     assert again.identical and again.files
+
+
+def test_auto_gives_back_the_four_bits_that_a_model_had(tmp_path: Path, text: Path) -> None:
+    store = make_store(tmp_path / "home")
+    folder = make_tiny_model(tmp_path / "tiny", "llama")
+    tensors = load_file(folder / "model.safetensors")
+    form = gguf.GGMLQuantizationType.Q4_1
+    for name in [name for name in tensors if "_proj" in name]:
+        tensors[name] = gguf.quants.dequantize(gguf.quants.quantize(tensors[name], form), form)
+    save_file(tensors, folder / "model.safetensors")
+    store.pull(str(folder), name="tiny")
+    variant = make(store, "auto", max_loss=0.01, calibration=text)
+    assert variant.recipe["rounding"].startswith("8 of 8 products in the four bits of their source, 0 of 8")
+    assert variant.num_bytes < make(store, "int8").num_bytes
+    make(store, "fp16")
+    assert abs(nll(store, "tiny@auto") - nll(store, "tiny@fp16")) < 0.002
+    assert abs(nll(store, "tiny@auto") - nll(store, "tiny@fp16")) < abs(
+        nll(store, make(store, "int4").reference) - nll(store, "tiny@fp16")
+    )
+    assert rebuilder(store).rebuild("tiny@auto", [text]).identical
 
 
 @pytest.mark.parametrize("to", ["int8", "int4", "q4_k_m"])

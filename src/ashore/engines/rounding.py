@@ -31,6 +31,8 @@ class RoundOrder:
     seed: int = 0
     small: frozenset[str] | None = None
     """Layers that get four bits where the precision is `mixed`; the others get eight."""
+    keep_grids: bool = False
+    """Whether weights that lie on a grid of four bits already, as those of an unpacked GGUF do, keep it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

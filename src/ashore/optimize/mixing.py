@@ -59,6 +59,7 @@ class Mixer:
             scratch,
             group_size=plan.group_size,
             samples=calibration.tuning,
+            keep_grids=plan.precision.keeps_grids,
             told=lambda stage, share: self._told(stage, 0.05 + 0.25 * share),
         ) as mixture:
             losses = mixture.divergences(

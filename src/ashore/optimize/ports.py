@@ -34,9 +34,20 @@ class MixtureOpener(Protocol):
     """Gives the mixtures of one model."""
 
     def __call__(
-        self, source: Path, weights: str, scratch: Path, *, group_size: int, samples: Samples, told: Told
+        self,
+        source: Path,
+        weights: str,
+        scratch: Path,
+        *,
+        group_size: int,
+        samples: Samples,
+        keep_grids: bool,
+        told: Told,
     ) -> AbstractContextManager[Mixture]:
-        """Open the model of `source / weights`; large files go to `scratch`. `samples` are calibration text."""
+        """Open the model of `source / weights`; large files go to `scratch`. `samples` are calibration text.
+
+        With `keep_grids`, a layer whose weights lie on a grid of four bits already keeps it, and loses nothing.
+        """
         ...
 
 

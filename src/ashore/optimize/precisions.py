@@ -26,6 +26,8 @@ class Precision:
     """True where calibration text makes it better."""
     ranking: int = 0
     """Samples of the text on which its layers are compared, one by one; 0 where all are treated alike."""
+    keeps_grids: bool = False
+    """True where weights that lie on a grid of four bits already, as those of an unpacked GGUF do, keep it."""
     eight_share: float = 0.0
     """Share of the weights, of the layers that lose most in four bits, that keeps eight where there is text."""
 
@@ -56,6 +58,7 @@ PRECISIONS: Final = (
         group_sizes=(32, 64, 96, 128),
         reads_text=True,
         ranking=1,
+        keeps_grids=True,
         summary="four or eight bits by layer, the smallest within --max-loss",
     ),
     Precision(name="q8_0", engine="llamacpp", bits=8.5, summary="eight bits in blocks of 32"),

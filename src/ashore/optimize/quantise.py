@@ -21,6 +21,7 @@ from ashore.text import TextModel
 
 MAKER: Final = "quantize"
 _LAYERS: Final = "four_bit_layers"
+_GRIDS: Final = "keep_grids"
 
 
 class Quantiser:
@@ -145,6 +146,7 @@ class Quantiser:
                 group_size=int(told_what["group_size"]),
                 samples=calibration.tuning,
                 small=None if small is None else frozenset(small.split()),
+                keep_grids=_GRIDS in told_what,
                 text=data[0] if data else None,
                 seed=recipe.seed,
             )
@@ -166,6 +168,8 @@ class Quantiser:
                 found = mixer.mix(files, calibration, plan, scratch, out)
                 made, increase = found.made, found.increase
                 parameters[_LAYERS] = " ".join(sorted(found.small))
+                if plan.precision.keeps_grids:
+                    parameters[_GRIDS] = "yes"
                 if plan.max_loss is not None:
                     parameters["max_loss"] = str(plan.max_loss)
             else:

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ashore.engines.openvino.gptq import FourBits, round_gptq, round_nearest
+from ashore.engines.openvino.grids import find_grid
 from ashore.engines.openvino.moments import read_moments
 from ashore.engines.openvino.products import HEAD, Product, find_products, put_codes
 from ashore.engines.rounding import Layer, Samples, Told
@@ -21,17 +22,19 @@ _HALF_BYTES = 2
 class FourBitLayers:
     """What can have four bits in a model of half precision: every product but the output head."""
 
-    def __init__(self, model: Any, group_size: int) -> None:
+    def __init__(self, model: Any, group_size: int, *, keep_grids: bool = False) -> None:
         """Find them.
 
         Args:
             model: In half precision; it must outlive this object, and is read only.
             group_size: Weights of a row that share a scale.
+            keep_grids: Give back their own four bits to weights that lie on a grid of sixteen values already.
 
         Raises:
             InvalidRequest: rows do not fall into such groups.
         """
         self._model = model
+        self._keep_grids = keep_grids
         self._group_size = group_size
         self.products = {p.name: p for p in find_products(model) if p.name != HEAD}
         self._rounded: dict[str, FourBits] = {}
@@ -44,22 +47,23 @@ class FourBitLayers:
 
     @property
     def layers(self) -> tuple[Layer, ...]:
-        """Return them in the order of computation."""
+        """Return them in the order of computation, once they are rounded."""
         return tuple(self._layer(p) for p in self.products.values())
 
     def round(self, samples: Samples, *, told: Told) -> None:
-        """Round them: by GPTQ with what `samples` puts into them, or to the nearest without samples."""
+        """Round them: by GPTQ with what `samples` puts into them, or to the nearest without samples.
+
+        What lies on a grid is kept as it is, where that was asked for.
+        """
         moments: Mapping[str, NDArray[np.float32]] = {}
         self._tuned = bool(samples)
-        if samples:
-            moments = read_moments(
-                self._model,
-                list(self.products.values()),
-                samples,
-                told=lambda stage, share: told(stage, 0.4 + 0.3 * share),
-            )
-        for number, product in enumerate(self.products.values()):
-            told("round", 0.7 + 0.2 * number / len(self.products))
+        if self._keep_grids:
+            self._find_grids(told)
+        left = [product for product in self.products.values() if product.name not in self._rounded]
+        if samples and left:
+            moments = read_moments(self._model, left, samples, told=lambda stage, share: told(stage, 0.4 + 0.3 * share))
+        for number, product in enumerate(left):
+            told("round", 0.7 + 0.2 * number / len(left))
             weights_NK = product.weights_NK()
             self._rounded[product.name] = (
                 round_gptq(weights_NK, moments[product.name], self._group_size)
@@ -67,20 +71,26 @@ class FourBitLayers:
                 else round_nearest(weights_NK, self._group_size)
             )
 
-    def described(self, num_small: int) -> str:
-        """Return in words what a mixture with so many layers in four bits is."""
+    def is_exact(self, name: str) -> bool:
+        """Tell whether a layer, once rounded, is what it was: its four bits are those that its source had."""
+        return self._rounded[name].zeros_NG is not None
+
+    def described(self, small: Collection[str]) -> str:
+        """Return in words what a mixture with these layers in four bits is."""
         how = "GPTQ" if self._tuned else "nearest"
+        num_exact = sum(self.is_exact(name) for name in small)
+        kept = f"{num_exact} of {len(self.products)} products in the four bits of their source, " if num_exact else ""
         return (
-            f"{num_small} of {len(self.products)} products INT4_SYM in groups of {self._group_size} ({how}), "
-            "the others INT8_SYM per channel"
+            f"{kept}{len(small) - num_exact} of {len(self.products)} products INT4_SYM in groups of {self._group_size} "
+            f"({how}), the others INT8_SYM per channel"
         )
 
     def values(self, name: str) -> FourBits:
         """Return a layer as it was rounded."""
         return self._rounded[name]
 
-    def put_into(self, model: Any, names: Collection[str]) -> int:
-        """Give the layers `names` of another form of the same model four bits, in place; return how many there are.
+    def put_into(self, model: Any, names: Collection[str]) -> None:
+        """Give the layers `names` of another form of the same model four bits, in place.
 
         Raises:
             InvalidRequest: there is no such layer.
@@ -91,12 +101,19 @@ class FourBitLayers:
         nodes = {n.get_friendly_name(): n for n in model.get_ordered_ops() if n.get_type_name() == "MatMul"}
         for name in sorted(names):
             put_codes(nodes[self.products[name].node.get_friendly_name()], self._rounded[name], bits=4)
-        return len(names)
+
+    def _find_grids(self, told: Told) -> None:
+        for number, product in enumerate(self.products.values()):
+            told("look for grids", 0.4 * number / len(self.products))
+            grid = find_grid(product.weights_NK())
+            if grid is not None:
+                self._rounded[product.name] = grid
 
     def _layer(self, product: Product) -> Layer:
         n, k = product.constant.get_output_shape(0)
         eight = n * k + n * _HALF_BYTES
-        four = n * k // 2 + n * (k // self._group_size) * _HALF_BYTES
+        rounded = self._rounded[product.name]
+        four = n * k // 2 + rounded.scales_NG.size * _HALF_BYTES * (1 if rounded.zeros_NG is None else 2)
         return Layer(name=product.name, num_weights=n * k, saved_bytes=eight - four)
 
 

@@ -26,11 +26,11 @@ from ashore.errors import EngineFailed
 class OpenVinoMixture:
     """One model whose layers may have four bits each. Made by `open_mixture`."""
 
-    def __init__(self, fused: FusedModel, group_size: int, samples: Samples, *, told: Told) -> None:
+    def __init__(self, fused: FusedModel, group_size: int, samples: Samples, *, keep_grids: bool, told: Told) -> None:
         """Round every layer, and compile the model once; `told` hears of it."""
         self._fused = fused
         self._half = fused.read()
-        self._four = FourBitLayers(self._half, group_size)
+        self._four = FourBitLayers(self._half, group_size, keep_grids=keep_grids)
         self._four.round(samples, told=told)
         self.layers: tuple[Layer, ...] = self._four.layers
         self._eight: Any = None
@@ -38,14 +38,20 @@ class OpenVinoMixture:
         self._bench: _Bench | None = None
 
     def divergences(self, text: Samples, *, told: Told) -> dict[str, float]:
-        """Return, by layer, the mean over all tokens of KL(half precision || this layer in four bits), in nats."""
-        bench = self._opened()
+        """Return, by layer, the mean over all tokens of KL(half precision || this layer in four bits), in nats.
+
+        A layer that keeps the four bits of its source loses nothing, and is not measured.
+        """
         totals = {layer.name: 0.0 for layer in self.layers}
+        measured = [layer for layer in self.layers if not self._four.is_exact(layer.name)]
+        if not measured:
+            return totals
+        bench = self._opened()
         done, num_tokens = 0, sum(len(ids) for ids in text)
         for ids in text:
             bench.expect(ids)
-            for layer in self.layers:
-                told("measure", done / (len(text) * len(self.layers)))
+            for layer in measured:
+                told("measure", done / (len(text) * len(measured)))
                 totals[layer.name] += bench.divergence(ids, {layer.name}) * len(ids)
                 done += 1
         return {name: total / num_tokens for name, total in totals.items()}
@@ -65,13 +71,13 @@ class OpenVinoMixture:
         if self._eight is None:
             self._eight = to_int8(self._fused.read())
         model = self._eight.clone()
-        num_small = self._four.put_into(model, small)
+        self._four.put_into(model, small)
         write_model(model, self._fused, out)
         return Rounded(
             format="openvino",
             weights=XML,
             packages=PACKAGES,
-            facts={"precision": "mixed", "rounding": self._four.described(num_small)},
+            facts={"precision": "mixed", "rounding": self._four.described(small)},
         )
 
     def close(self) -> None:
@@ -86,11 +92,11 @@ class OpenVinoMixture:
 
 @contextmanager
 def open_mixture(
-    source: Path, weights: str, scratch: Path, *, group_size: int, samples: Samples, told: Told
+    source: Path, weights: str, scratch: Path, *, group_size: int, samples: Samples, keep_grids: bool, told: Told
 ) -> Iterator[OpenVinoMixture]:
     """Give the mixtures of `source / weights`; raises as `prepare_openvino`, and needs twice its single precision."""
     with fused_model(source, weights, scratch, told=told) as fused:
-        mixture = OpenVinoMixture(fused, group_size, samples, told=told)
+        mixture = OpenVinoMixture(fused, group_size, samples, keep_grids=keep_grids, told=told)
         try:
             yield mixture
         finally:

@@ -56,10 +56,11 @@ def prepare_openvino(source: Path, weights: str, order: RoundOrder, out: Path, *
                 count = put_grouped_int8(model, fused.read(), order.group_size)
                 facts["rounding"] = f"INT8_SYM, {count} products in groups of {order.group_size}, the head per channel"
         if order.precision in ("int4", "mixed"):
-            layers = FourBitLayers(fused.read(), order.group_size)
+            layers = FourBitLayers(fused.read(), order.group_size, keep_grids=order.keep_grids)
             layers.round(order.samples, told=told)
-            num_small = layers.put_into(model, layers.names if order.small is None else order.small)
-            facts["rounding"] = layers.described(num_small)
+            small = layers.names if order.small is None else order.small
+            layers.put_into(model, small)
+            facts["rounding"] = layers.described(small)
         told("write", 0.95)
         write_model(model, fused, out)
     told("done", 1.0)

@@ -63,20 +63,24 @@ def put_codes(node: Any, rounded: FourBits, *, bits: int) -> None:
     op = import_openvino("openvino.opset13")
     n, k = rounded.codes_NK.shape
     groups = rounded.scales_NG.shape[1]
-    packed = ov.Tensor(ov.Type.i4 if bits == 4 else ov.Type.i8, ov.Shape([n, groups, k // groups]))
+    four = ov.Type.i4 if rounded.zeros_NG is None else ov.Type.u4
+    packed = ov.Tensor(four if bits == 4 else ov.Type.i8, ov.Shape([n, groups, k // groups]))
     values = pack_four_bits(rounded.codes_NK) if bits == 4 else rounded.codes_NK
     packed.data[...] = values.reshape(packed.data.shape)
     old = node.input_value(1)
     codes = op.constant(packed, shared_memory=False)
     codes.set_friendly_name(f"{node.get_friendly_name()}/codes")
     scales = op.constant(rounded.scales_NG[:, :, None])
-    wide = op.multiply(op.convert(codes, "f16"), scales)
+    wide = op.convert(codes, "f16")
+    if rounded.zeros_NG is not None:
+        wide = op.subtract(wide, op.constant(rounded.zeros_NG[:, :, None]))
+    wide = op.multiply(wide, scales)
     flat = op.reshape(wide, np.array([n, k], np.int64), special_zero=False)
     node.input(1).replace_source_output(op.convert(flat, old.get_element_type().get_type_name()).output(0))
 
 
 def pack_four_bits(codes_NK: NDArray[np.int8]) -> NDArray[np.uint8]:
-    """Return two codes in each byte, the first in the lower half: how OpenVINO stores `i4`."""
+    """Return two codes in each byte, the first in the lower half: how OpenVINO stores `i4` and `u4`."""
     nibbles = codes_NK.reshape(-1, 2).view(np.uint8) & 0x0F
     return np.asarray(nibbles[:, 0] | (nibbles[:, 1] << 4), np.uint8)
 
