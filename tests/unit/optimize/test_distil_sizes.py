@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from ashore.errors import InvalidRequest, MemoryFull
 from ashore.optimize.distilling import DistilSettings
 from ashore.optimize.distilling.sizes import half_sizes, require_memory, student_sizes
-from ashore.optimize.pruning.anatomy import Anatomy, Sizes
+from ashore.optimize.surgery import Anatomy, Sizes
 
 DEMO = Anatomy(
     sizes=Sizes(layers=30, groups=3, channels=1536),

@@ -11,8 +11,16 @@ from tiny_models import make_tiny_model
 
 from ashore.errors import InvalidRequest, UnsupportedModel
 from ashore.optimize.distilling import top_rows
-from ashore.optimize.distilling.losses import ROWS_AT_ONCE, Lesson, LossMix, lesson_loss
-from ashore.optimize.distilling.students import cut_student, even_layers, measure_teacher, plan_student
+from ashore.optimize.surgery import (
+    ROWS_AT_ONCE,
+    Lesson,
+    LossMix,
+    cut_student,
+    even_layers,
+    lesson_loss,
+    measure_teacher,
+    plan_student,
+)
 
 pytestmark = [pytest.mark.full, pytest.mark.filterwarnings("ignore::DeprecationWarning")]
 

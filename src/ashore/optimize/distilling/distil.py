@@ -22,8 +22,7 @@ from ashore.optimize.distilling.planning import plan_distilling
 from ashore.optimize.distilling.samples import Samples, load_samples
 from ashore.optimize.distilling.settings import DistilSettings
 from ashore.optimize.distilling.sizes import StudentSizes
-from ashore.optimize.distilling.students import cut_student, freeze_vocabulary, measure_teacher, plan_student
-from ashore.optimize.pruning.refitting import refit
+from ashore.optimize.surgery import cut_student, freeze_vocabulary, measure_teacher, plan_student, refit
 from ashore.store import ModelStore, StoredModel, VariantRecipe, data_used, versions_of
 from ashore.text import TextModel
 from ashore.training import (

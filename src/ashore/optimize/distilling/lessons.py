@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from ashore.engines import torch_libraries
 from ashore.errors import CorruptBlob
 from ashore.optimize.distilling.logitstore import LogitReader
-from ashore.optimize.distilling.losses import ROWS_AT_ONCE, Lesson, LossMix, lesson_loss
 from ashore.optimize.distilling.toprows import NOTHING, TopRows
+from ashore.optimize.surgery import ROWS_AT_ONCE, Lesson, LossMix, lesson_loss
 from ashore.training import Batch, Corpus, hidden_states, packed_attention
 
 

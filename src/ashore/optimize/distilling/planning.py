@@ -13,7 +13,7 @@ from ashore.optimize.distilling.samples import Samples, load_samples, read_quest
 from ashore.optimize.distilling.settings import DistilSettings
 from ashore.optimize.distilling.sizes import half_sizes, require_memory, student_sizes
 from ashore.optimize.distilling.teaching import vocabulary_digest
-from ashore.optimize.pruning.anatomy import Anatomy, anatomy_of
+from ashore.optimize.surgery import Anatomy, anatomy_of
 from ashore.store import ModelStore, StoredModel
 from ashore.text import TextModel
 

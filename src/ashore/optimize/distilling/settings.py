@@ -10,7 +10,7 @@ from typing import Final, Literal
 import msgspec
 
 from ashore.errors import InvalidRequest
-from ashore.optimize.distilling.losses import LossMix
+from ashore.optimize.surgery import LossMix
 
 Way = Literal["offline", "on_policy", "sequence"]
 """Where the lessons come from: kept log-probabilities of given text, of the student's own answers, or answers alone."""

@@ -9,9 +9,8 @@ import msgspec
 
 from ashore.core import human_bytes
 from ashore.errors import InvalidRequest, MemoryFull
-from ashore.optimize.distilling.losses import ROWS_AT_ONCE
 from ashore.optimize.distilling.settings import DistilSettings
-from ashore.optimize.pruning.anatomy import Anatomy, Sizes
+from ashore.optimize.surgery import ROWS_AT_ONCE, Anatomy, Sizes
 
 SINGLE_BYTES: Final = 4
 FIXED_BYTES: Final = 700 << 20

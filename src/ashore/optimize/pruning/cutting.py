@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 
 from ashore.engines import Samples, Told
-from ashore.optimize.distilling.students import StudentPlan, measure_teacher
 from ashore.optimize.pruning.measuring import choose_layers
 from ashore.optimize.pruning.planning import PrunePlan
+from ashore.optimize.surgery import StudentPlan, measure_teacher
 
 MEASURED_SAMPLES = 16
 """Samples on which parts are measured; refitting and healing see more."""

@@ -13,9 +13,8 @@ from typing import Any, Final
 import numpy as np
 
 from ashore.engines import torch_libraries
-from ashore.optimize.distilling.losses import Lesson, LossMix, hidden_mismatch, lesson_loss
-from ashore.optimize.distilling.students import freeze_vocabulary
 from ashore.optimize.pruning.model import Method
+from ashore.optimize.surgery import Lesson, LossMix, freeze_vocabulary, hidden_mismatch, lesson_loss
 from ashore.training import (
     Batch,
     Corpus,

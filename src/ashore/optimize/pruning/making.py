@@ -8,15 +8,13 @@ from typing import Any
 
 from ashore.engines import Told
 from ashore.errors import Bug
-from ashore.optimize.distilling.students import cut_student
-from ashore.optimize.pruning.anatomy import anatomy_of_config
 from ashore.optimize.pruning.cutting import choose_cut
 from ashore.optimize.pruning.healing import HealOptions, heal
 from ashore.optimize.pruning.lessons import Lessons
 from ashore.optimize.pruning.planning import PrunePlan
-from ashore.optimize.pruning.refitting import refit
 from ashore.optimize.pruning.unfinished import Unfinished
 from ashore.optimize.pruning.zeroing import zero_smallest
+from ashore.optimize.surgery import anatomy_of_config, cut_student, refit
 from ashore.training import Watcher, answer_loss, mean_loss
 
 

@@ -7,9 +7,9 @@ from typing import Final
 
 from ashore.core import human_bytes
 from ashore.errors import DiskFull, MemoryFull
-from ashore.optimize.pruning.anatomy import Anatomy
 from ashore.optimize.pruning.model import Method
 from ashore.optimize.pruning.planning import PrunePlan
+from ashore.optimize.surgery import Anatomy
 from ashore.training import LoraOptions
 
 FIXED_BYTES: Final = 700 << 20

@@ -7,7 +7,7 @@ from math import ceil, floor
 from typing import Final, Literal, assert_never
 
 from ashore.errors import InvalidRequest
-from ashore.optimize.pruning.anatomy import Anatomy, Sizes
+from ashore.optimize.surgery import Anatomy, Sizes
 
 Kind = Literal["depth", "width", "mixed", "unstructured"]
 KINDS: Final[tuple[Kind, ...]] = ("depth", "width", "mixed", "unstructured")

@@ -11,7 +11,6 @@ from typing import Final
 
 from ashore.engines import Told, quietly, torch_libraries
 from ashore.errors import Conflict, InvalidRequest, UnknownModel
-from ashore.optimize.pruning.anatomy import anatomy_of
 from ashore.optimize.pruning.healing import HealOptions
 from ashore.optimize.pruning.lessons import Lessons, read_lessons
 from ashore.optimize.pruning.making import Losses, Pruned, prune, zero
@@ -19,6 +18,7 @@ from ashore.optimize.pruning.model import HEAL_TOKENS, LEARNING_RATES, Method, P
 from ashore.optimize.pruning.needs import PruneNeeds, check_needs, estimate_needs
 from ashore.optimize.pruning.planning import KINDS, Kind, PrunePlan, plan_pruning
 from ashore.optimize.pruning.unfinished import Unfinished
+from ashore.optimize.surgery import anatomy_of
 from ashore.store import (
     ModelFilesOnDisk,
     ModelStore,

@@ -12,7 +12,7 @@ import msgspec
 
 from ashore.core import human_bytes
 from ashore.errors import DiskFull
-from ashore.optimize.distilling.students import StudentPlan
+from ashore.optimize.surgery import StudentPlan
 from ashore.training import RunState
 
 
