@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from benchmarks.optimise.task import write_files
-from page_run import blocks_of, run_block
+from page_run import blocks_of, reader_env, run_block
 from served import Served, start_served
 from tiny_models import make_tiny_model
 
@@ -36,13 +34,7 @@ def walk(
     (folder / "text.txt").write_text("\n\n".join(prose), encoding="utf-8")
     for name, text in files.items():
         (folder / name).write_text(text, encoding="utf-8")
-    env = {
-        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
-        "HOME": str(folder),
-        "LANG": "C.UTF-8",
-        "ASHORE_HOME": str(home),
-        "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "2"),
-    }
+    env = reader_env(folder, home)
     server: Served | None = None
     try:
         for block in blocks:

@@ -7,8 +7,10 @@ page that fails ends the run; a command that is meant to fail says so in the pag
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,6 +52,17 @@ def blocks_of(page: str) -> tuple[tuple[Block, ...], dict[str, str]]:
             name = body.splitlines()[0].removeprefix("#").strip()
             files[name] = files.get(name, "") + body
     return tuple(blocks), files
+
+
+def reader_env(folder: Path, home: Path) -> dict[str, str]:
+    """Return the environment of a reader who works in `folder`, with ashore installed and its home in `home`."""
+    return {
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        "HOME": str(folder),
+        "LANG": "C.UTF-8",
+        "ASHORE_HOME": str(home),
+        "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "2"),
+    }
 
 
 def missing_line(said: str, shown: Sequence[str]) -> str:
