@@ -6,9 +6,12 @@ from pathlib import Path
 
 import pytest
 from store_making import make_store, pull_tiny
+from tiny_models import make_tiny_model
 
+from ashore.engines import RoundOrder, load_torch_model
+from ashore.engines.llamacpp.rounding import prepare_gguf
 from ashore.errors import UnsupportedModel
-from ashore.store import read_tensors
+from ashore.store import convert_safetensors_to_gguf, read_gguf_state, read_tensors
 from ashore.training import load_checkpoint, save_checkpoint
 
 pytestmark = [pytest.mark.train, pytest.mark.filterwarnings("ignore::DeprecationWarning")]
@@ -31,6 +34,40 @@ def test_saved_and_loaded_again_it_is_the_same(tmp_path: Path, kind: str) -> Non
         again = load_checkpoint(files)
     for name, tensor in model.state_dict().items():
         assert torch.equal(tensor.half().float(), again.state_dict()[name]), name
+
+
+@pytest.mark.parametrize("kind", ["llama", "qwen2"])  # transformers takes 128 for the head size of every Qwen 3
+def test_a_gguf_file_is_read_as_transformers_reads_it(tmp_path: Path, kind: str) -> None:
+    transformers = pytest.importorskip("transformers")
+    convert_safetensors_to_gguf(make_tiny_model(tmp_path / "tiny", kind), tmp_path / "model.gguf")
+    for dtype in ("float32", "bfloat16"):
+        ours = load_torch_model(tmp_path, "gguf", "model.gguf", name="tiny", dtype=dtype)  # type: ignore[arg-type]
+        theirs = transformers.AutoModelForCausalLM.from_pretrained(
+            tmp_path, gguf_file="model.gguf", dtype=getattr(torch, dtype)
+        ).eval()
+        assert [n for n, _ in ours.named_parameters()] == [n for n, _ in theirs.named_parameters()]
+        state = theirs.state_dict()
+        assert list(ours.state_dict()) == list(state)
+        for name, tensor in ours.state_dict().items():
+            assert tensor.dtype == state[name].dtype and torch.equal(tensor, state[name]), name
+        assert dict(ours.named_buffers()).keys() == dict(theirs.named_buffers()).keys()
+        for name, buffer in ours.named_buffers():
+            assert torch.equal(buffer, theirs.get_buffer(name)), name
+        kept = {k: v for k, v in theirs.config.to_dict().items() if k not in ("quantization_config", "_name_or_path")}
+        assert {k: v for k, v in ours.config.to_dict().items() if k != "_name_or_path"} == kept
+        assert ours.generation_config.to_dict() == theirs.generation_config.to_dict()
+        ids = torch.arange(1, 40)[None]
+        assert torch.equal(ours(ids).logits, theirs(ids).logits)
+
+
+def test_a_gguf_file_that_is_still_rounded_is_left_to_transformers(tmp_path: Path) -> None:
+    convert_safetensors_to_gguf(make_tiny_model(tmp_path / "tiny", "llama"), tmp_path / "model.gguf")
+    assert read_gguf_state(tmp_path / "model.gguf") is not None
+    (tmp_path / "out").mkdir()
+    made = prepare_gguf(tmp_path, "model.gguf", RoundOrder(precision="q8_0"), tmp_path / "out")
+    assert read_gguf_state(tmp_path / "out" / made.weights) is None
+    model = load_torch_model(tmp_path / "out", "gguf", made.weights, name="tiny")
+    assert model.config.model_type == "llama"
 
 
 def test_weights_that_are_not_numbers_are_refused(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from ashore.core import ServedFormat
 from ashore.errors import EngineFailed, MissingExtra, UnsupportedModel
+from ashore.store import read_gguf_state
 
 TorchDtype = Literal["float32", "bfloat16", "float16"]
 
@@ -18,7 +19,7 @@ def load_torch_model(
 
     Args:
         directory: Folder with the files of the model.
-        fmt: Form of the weights: `safetensors` or `gguf` (dequantised by transformers).
+        fmt: Form of the weights: `safetensors` or `gguf`.
         weights: Name of the weights file in the folder.
         name: Name for messages.
         dtype: Type of the parameters in memory.
@@ -33,11 +34,14 @@ def load_torch_model(
         raise UnsupportedModel(
             f"{name} is in the form {fmt!r}; torch reads safetensors and GGUF", hint="use the model as pulled"
         )
-    source = {"gguf_file": weights or "model.gguf"} if fmt == "gguf" else {"use_safetensors": True}
+    gguf = weights or "model.gguf"
+    source = {"gguf_file": gguf} if fmt == "gguf" else {"use_safetensors": True}
     try:
-        model = transformers.AutoModelForCausalLM.from_pretrained(
-            directory, dtype=getattr(torch, dtype), local_files_only=True, trust_remote_code=False, **source
-        ).eval()
+        model = _from_plain_gguf(directory, gguf, getattr(torch, dtype)) if fmt == "gguf" else None
+        if model is None:
+            model = transformers.AutoModelForCausalLM.from_pretrained(
+                directory, dtype=getattr(torch, dtype), local_files_only=True, trust_remote_code=False, **source
+            )
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         raise EngineFailed(
             f"transformers cannot load {name}: {error}", hint="`ashore model verify` checks the files"
@@ -47,6 +51,28 @@ def load_torch_model(
         model.is_quantized = False
         if hasattr(model.config, "quantization_config"):
             del model.config.quantization_config
+    return model.eval()
+
+
+def _from_plain_gguf(directory: Path, weights: str, dtype: Any) -> Any | None:
+    """Return the model that transformers makes of a GGUF file, or None where its weights need more than copying.
+
+    The configuration is transformers' reading of the file; the weights come from ours, as transformers reads the file's
+    vocabulary anew, string by string, at each of its steps.
+    """
+    torch, transformers = torch_libraries()
+    state = read_gguf_state(directory / weights)
+    if state is None:
+        return None
+    config = transformers.AutoConfig.from_pretrained(directory, gguf_file=weights, local_files_only=True)
+    with torch.device("meta"):
+        model = transformers.AutoModelForCausalLM.from_config(config, dtype=dtype)
+    tensors = {name: torch.from_numpy(values).to(dtype) for name, values in state.items()}
+    lacking = set(model.load_state_dict(tensors, strict=False, assign=True).missing_keys)
+    if lacking - ({"lm_head.weight"} if config.tie_word_embeddings else set()):
+        return None
+    model.tie_weights()
+    model.model.rotary_emb = type(model.model.rotary_emb)(config=config)  # its frequencies are computed, not stored
     return model
 
 

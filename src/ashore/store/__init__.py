@@ -7,6 +7,7 @@ a release is (it is told which digests to keep), and to load weights that can ru
 from ashore.store.catalog import Catalog, CatalogEntry
 from ashore.store.conversion.bf16 import read_tensors
 from ashore.store.conversion.ggufmeta import read_gguf_meta
+from ashore.store.conversion.ggufstate import read_gguf_state
 from ashore.store.conversion.safetensorsgguf import convert_safetensors_to_gguf
 from ashore.store.copies import BlobCopy, ModelCopy
 from ashore.store.diskerrors import disk_errors
@@ -53,6 +54,7 @@ __all__ = [
     "open_source",
     "parse_reference",
     "read_gguf_meta",
+    "read_gguf_state",
     "read_tensors",
     "silent",
     "versions_of",
