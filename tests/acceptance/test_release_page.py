@@ -2,40 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import sys
 import time
-import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 
 from page_run import blocks_of, run_block
-from served import Served, start_served
+from served import Served, call, owner_key, start_served
 
 PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "release-and-roll-back.md"
-
-
-def call(server: Served, method: str, path: str, key: str, body: object = None) -> dict[str, object]:
-    request = urllib.request.Request(
-        server.root_url + path,
-        method=method,
-        data=None if body is None else json.dumps(body).encode(),
-        headers={"authorization": f"Bearer {key}"},
-    )
-    with urllib.request.urlopen(request, timeout=30) as answer:
-        found: dict[str, object] = json.load(answer)
-    return found
-
-
-def owner_key(server: Served) -> str:
-    """Make a security officer, who makes a model owner; return the owner's key."""
-    keys = [server.key]
-    for user, role in (("sec", "security-officer"), ("owner", "model-owner")):
-        made = call(server, "POST", "/admin/v1/users", keys[-1], {"id": user, "roles": [role], "key": {}})
-        keys.append(made["key"]["key"])  # type: ignore[index]
-    return keys[-1]
 
 
 def start(tmp_path: Path, port: int, files: dict[str, str]) -> Served:

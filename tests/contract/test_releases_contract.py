@@ -172,12 +172,36 @@ def test_a_candidate_that_falls_has_failed_and_stays_so(house: House) -> None:
     assert house.state("chat-1") == "live", "there is nothing else to answer"
 
 
-def test_what_is_live_and_falls_gives_way_to_the_standby(house: House) -> None:
+def test_what_is_live_and_falls_gives_way_to_the_standby_and_stands_by_itself(house: House) -> None:
     house.up("chat=fake:echo")
     house.send(house.make(), "live")
-    house.keeper.fell("chat-2", "killed", {})
+    house.keeper.fell("chat-2", "a host fell", {"restarts": 1})
     assert house.weights() == {"chat-1": 1000}
-    assert (house.state("chat-1"), house.state("chat-2")) == ("live", "failed")
+    assert (house.state("chat-1"), house.state("chat-2")) == ("live", "standby")
+    event = next(one for one in house.office.history(SYSTEM, alias="chat") if one.verb == "rollback")
+    assert (event.release, event.actor, event.why, event.evidence["restarts"]) == ("chat-1", "system", "a host fell", 1)
+    house.keeper.fell("chat-1", "a host fell", {})
+    assert house.weights() == {"chat-2": 1000}, "whatever falls, what is warm answers"
+    house.keeper.fell("chat-1", "hosts fell 3 times", {})
+    assert house.state("chat-1") == "failed"
+    house.keeper.fell("chat-2", "a host fell", {})
+    assert house.state("chat-2") == "live", "there is nothing else to answer"
+
+
+def test_what_is_live_and_falls_gives_way_to_the_standby_and_not_to_a_candidate(house: House) -> None:
+    house.up("chat=fake:echo")
+    house.send(house.make(), "live")
+    house.send(house.make(), "canary", share=100)
+    house.keeper.fell("chat-2", "a host fell", {})
+    assert house.weights() == {"chat-1": 1000}
+    assert [house.state(f"chat-{n}") for n in (1, 2, 3)] == ["live", "standby", "retired"]
+
+
+def test_what_fell_and_is_left_to_its_operator_stays_live(house: House) -> None:
+    house.up("chat=fake:echo")
+    house.send(house.make(), "live", automatic=False)
+    house.keeper.fell("chat-2", "a host fell", {})
+    assert house.weights() == {"chat-2": 1000}
 
 
 def test_what_the_time_has_come_for(house: House) -> None:

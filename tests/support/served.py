@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import http.client
+import json
 import os
 import signal
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,3 +122,44 @@ def start_served(
     if wait:
         one.wait_ready()
     return one
+
+
+def call(server: Served, method: str, path: str, key: str, body: object = None) -> dict[str, Any]:
+    """Send one request to a server; raises where it does not answer 200."""
+    request = urllib.request.Request(
+        server.root_url + path,
+        method=method,
+        data=None if body is None else json.dumps(body).encode(),
+        headers={"authorization": f"Bearer {key}"},
+    )
+    with urllib.request.urlopen(request, timeout=30) as answer:
+        found: dict[str, Any] = json.load(answer)
+    return found
+
+
+def owner_key(server: Served) -> str:
+    """Make a security officer, who makes a model owner; return the owner's key."""
+    keys = [server.key]
+    for user, role in (("sec", "security-officer"), ("owner", "model-owner")):
+        made = call(server, "POST", "/admin/v1/users", keys[-1], {"id": user, "roles": [role], "key": {}})
+        keys.append(made["key"]["key"])
+    return keys[-1]
+
+
+def host_of(server: Served, release: str) -> int:
+    """Return the process of the host of a release."""
+    topology = json.loads((server.home / "run" / "topology.json").read_text())
+    for one in (*topology["models"], *topology["beside"]):
+        if one["release"] == release:
+            for folder in Path("/proc").iterdir():
+                if folder.name.isdigit() and one["sockets"][0] in words_of(folder):
+                    return int(folder.name)
+    raise AssertionError(f"{release} has no host")
+
+
+def words_of(process: Path) -> list[str]:
+    """Return the command line of a process in `/proc`; empty where it is gone."""
+    try:
+        return (process / "cmdline").read_bytes().decode(errors="replace").split("\0")
+    except OSError:
+        return []

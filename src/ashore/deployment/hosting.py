@@ -148,6 +148,7 @@ class Hosting:
                 release=name,
                 alias=one.running.plan.alias,
                 phase=one.phase,
+                replicas=len(children),
                 restarts=self._restarts(one.running) - one.restarts,
                 given_up=any(self._supervisor.state(child) == "given-up" for child in children),
             )

@@ -8,8 +8,9 @@ from typing import Final, Literal
 
 from ashore.releases import ReleaseState
 
-CRASHES_OF_LIVE: Final = 3
-"""So often a live release may fall, with another one warm, before it is taken back."""
+MOST_FALLS: Final = 3
+"""A standby that fell so often has failed. What is live gives way to it as often, or sooner: when each of its hosts may
+have fallen once."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,8 +20,9 @@ class Hosted:
     release: str
     alias: str
     phase: Literal["loading", "ready", "ending"]
+    replicas: int = 1
     restarts: int = 0
-    """Since they were ready; while they load, since they were started."""
+    """Of all hosts, since they were ready; while they load, since they were started."""
     given_up: bool = False
 
 
@@ -91,6 +93,7 @@ def _fell(one: Asked, here: Hosted, load_attempts: int) -> str:
         return "its hosts fall again and again"
     if one.state in ("shadow", "canary", "warming") and here.restarts:
         return "a host fell"
-    if one.state == "live" and here.restarts >= CRASHES_OF_LIVE:
-        return f"hosts fell {here.restarts} times"
+    most = min(MOST_FALLS, here.replicas) if one.state == "live" else MOST_FALLS
+    if here.restarts >= most:
+        return "a host fell" if here.restarts == 1 else f"hosts fell {here.restarts} times"
     return ""

@@ -228,8 +228,11 @@ def retire(book: Book, name: str, by: By) -> Moved:
 
 
 def fell(book: Book, name: str, by: By) -> Moved:
-    """Take back a release whose hosts do not load or do not stay up: a candidate ends, and what is live gives way to a
-    warm standby. Where there is none, it stays: its hosts are started again. May be called twice."""
+    """Take back a release whose hosts do not load or do not stay up. May be called twice.
+
+    A candidate ends. What is live gives way to a warm standby and stands by itself while its hosts are started again;
+    where there is none, it stays live. A standby has failed.
+    """
     course = book.courses.get(name)
     if course is None or course.state not in HOSTED:
         return Moved()
@@ -238,8 +241,9 @@ def fell(book: Book, name: str, by: By) -> Moved:
     alias = book.releases[name].alias
     if course.state in ("warming", "shadow", "canary"):
         return end_candidate(book, alias, by, failed=True)
-    if course.state == "live" and book.standby_of(alias) is not None and len(book.live_of(alias)) == 1:
-        return roll_back(book, alias, by, failed=True)
+    standby = book.standby_of(alias)
+    if course.state == "live" and standby is not None and len(book.live_of(alias)) == 1:
+        return roll_back(book, alias, by, to=standby.release)
     if course.state == "standby":
         ended = _ended(course, "fail", by)
         return Moved(courses=(ended,), events=(_event(alias, ended, "fail", by),))

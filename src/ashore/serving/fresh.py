@@ -92,7 +92,12 @@ class FreshAnswers:
     async def answer(
         self, model: LoadedModel, request: GenerationRequest, principal: Principal, arrived_at: float, place: Place
     ) -> AsyncGenerator[ServingEvent, None]:
-        """Generate: tokenise, reserve, admit, run."""
+        """Generate: tokenise, reserve, admit, run. Nothing is told before the first token is there.
+
+        Raises:
+            HostDied: another release is to answer: nothing was told yet, and this one's hosts are gone, or its name
+                leads elsewhere.
+        """
         info = model.info
         deadline_at = arrived_at + allowed_s(self._roster.topology, request.deadline_s)
         if request.grammar is not None:
@@ -115,18 +120,19 @@ class FreshAnswers:
             try:
                 self._check_answers(model, request.model)
                 scores = await self._score(model, request, prompt.ids, deadline_at)
-                yield Started(
-                    model=request.model,
-                    release=model.served.release,
-                    precision=info.precision,
-                    prompt_tokens=len(prompt.ids),
-                    created_s=int(self._clock.now_s()),
-                )
+                head: list[ServingEvent] = [
+                    Started(
+                        model=request.model,
+                        release=model.served.release,
+                        precision=info.precision,
+                        prompt_tokens=len(prompt.ids),
+                        created_s=int(self._clock.now_s()),
+                    )
+                ]
                 if request.echo:
-                    for delta in echoed(request, prompt, model.text, scores):
-                        yield delta
+                    head += echoed(request, prompt, model.text, scores)
                 if prompt.max_new_tokens == 0:
-                    for event in nothing_more(request, prompt):
+                    for event in (*head, *nothing_more(request, prompt)):
                         if isinstance(event, Usage):
                             reservation.settle(event.prompt_tokens, 0)
                             self._count(request.model, event.prompt_tokens, 0, 0)
@@ -135,6 +141,9 @@ class FreshAnswers:
                 answer = self._run(model, request, prompt, principal, arrived_at, deadline_at, background, reservation)
                 try:
                     async for event in answer:
+                        for held in head:  # until here another release could have answered
+                            yield held
+                        head = []
                         if isinstance(event, Usage):
                             reservation.settle(event.prompt_tokens, event.completion_tokens, event.cached_tokens)
                         yield event
@@ -150,7 +159,7 @@ class FreshAnswers:
             reservation.release()
 
     def _check_answers(self, model: LoadedModel, name: str) -> None:
-        """Return when a model is still the one to answer, now that its turn has come.
+        """Return when a model is still the one to answer, now that its turn has come, or its host has gone.
 
         Raises:
             HostDied: the name leads elsewhere by now, or no host of this release is there and another one's is.
@@ -179,11 +188,15 @@ class FreshAnswers:
         background: Background | None,
         reservation: Reservation,
     ) -> AsyncGenerator[ServingEvent, None]:
-        """Generate on one replica; on another when the host dies before anything went out."""
-        told = False
+        """Generate on one replica; on another when the host dies before anything went out.
+
+        Raises:
+            HostDied: there is no other one, and another release answers meanwhile.
+        """
+        told, check = False, partial(self._check_answers, model, request.model)
         for attempt in range(1, MOST_ATTEMPTS + 1):
             wait_s = min(REPLICA_WAIT_S, max(0.0, deadline_at - self._clock.monotonic_s()))
-            seat, replica = await model.replicas.pick(wait_s)
+            seat, replica = await model.replicas.pick(wait_s, check)
             orders = make_orders(
                 request,
                 prompt,
@@ -227,6 +240,7 @@ class FreshAnswers:
                 seat.suspect()
                 if told or self.draining or attempt == MOST_ATTEMPTS:
                     raise
+                check()
                 log.warning("request %s: %s; asking another replica", request.request_id, fault)
                 self._metrics.add("ashore_retries", 1, request.model)
             except (GeneratorExit, asyncio.CancelledError):
@@ -247,20 +261,25 @@ class FreshAnswers:
         top = request.top_logprobs or 0
         late = f"the deadline passed before the {len(ids)} tokens of the prompt were scored"
         texts = [ScoreText(ids)]
-        scored = await self._somewhere(model, lambda replica: replica.score(texts, top_logprobs=top), deadline_at, late)
+        scored = await self._somewhere(
+            model, request.model, lambda replica: replica.score(texts, top_logprobs=top), deadline_at, late
+        )
         return scored[0]
 
-    async def embed(self, model: LoadedModel, batch: list[list[int]], deadline_at: float) -> list[list[float]]:
-        """Return one vector for each input; on another replica when a host dies.
+    async def embed(
+        self, model: LoadedModel, name: str, batch: list[list[int]], deadline_at: float
+    ) -> list[list[float]]:
+        """Return one vector for each input; on another replica when a host dies. `name` is what the client asked for.
 
         Raises:
             DeadlineExceeded: they were not there in time.
+            HostDied: no host of this release is there, and another release answers meanwhile.
         """
         late = f"the deadline passed before the vectors of {len(batch)} inputs were made"
-        return await self._somewhere(model, lambda replica: replica.embed(batch), deadline_at, late)
+        return await self._somewhere(model, name, lambda replica: replica.embed(batch), deadline_at, late)
 
     async def _somewhere(
-        self, model: LoadedModel, call: Callable[[Replica], Awaitable[_T]], deadline_at: float, late: str
+        self, model: LoadedModel, name: str, call: Callable[[Replica], Awaitable[_T]], deadline_at: float, late: str
     ) -> _T:
         """Return what one replica gives before a deadline.
 
@@ -271,16 +290,17 @@ class FreshAnswers:
         alarm = asyncio.timeout(left_s)
         try:
             async with alarm:
-                return await self._on_one_that_lives(model, call)
+                return await self._on_one_that_lives(model, name, call)
         except TimeoutError as fault:
             if not alarm.expired():
                 raise
             raise DeadlineExceeded(late, hint="send less in one request, or give it a later deadline") from fault
 
-    async def _on_one_that_lives(self, model: LoadedModel, call: Callable[[Replica], Awaitable[_T]]) -> _T:
+    async def _on_one_that_lives(self, model: LoadedModel, name: str, call: Callable[[Replica], Awaitable[_T]]) -> _T:
         """Call one replica; another when the host dies."""
+        check = partial(self._check_answers, model, name)
         for attempt in range(1, MOST_ATTEMPTS + 1):
-            seat, replica = await model.replicas.pick(REPLICA_WAIT_S)
+            seat, replica = await model.replicas.pick(REPLICA_WAIT_S, check)
             seat.in_flight += 1
             try:
                 return await call(replica)
@@ -288,6 +308,7 @@ class FreshAnswers:
                 if not died(fault) or attempt == MOST_ATTEMPTS:
                     raise
                 seat.suspect()
+                check()
                 self._metrics.add("ashore_retries", 1, model.served.alias)
             finally:
                 seat.in_flight -= 1

@@ -165,8 +165,16 @@ class ReplicaSet:
         for seat in self._seats:
             await seat.stop()
 
-    async def pick(self, wait_s: float) -> tuple[Seat, Replica]:
+    def rouse(self) -> None:
+        """Have whoever waits for a replica look again at whether to wait on."""
+        self._arrived.set()
+
+    async def pick(self, wait_s: float, check: Callable[[], None] = lambda: None) -> tuple[Seat, Replica]:
         """Return the live replica with the least of our sequences; waits for one that restarts.
+
+        Args:
+            wait_s: Longest wait.
+            check: Called before each wait, and whenever something has changed: raises where waiting is in vain.
 
         Raises:
             NotReady: none was ever ready (at once), or none came back within `wait_s`.
@@ -179,6 +187,7 @@ class ReplicaSet:
         try:
             async with asyncio.timeout(wait_s):
                 while (found := least_loaded(self._seats)) is None:
+                    check()
                     self._arrived.clear()
                     await self._arrived.wait()
         except TimeoutError as fault:

@@ -111,6 +111,8 @@ class Roster:
         if {name: one.shape for name, one in leads.items()} != {name: one.shape for name, one in self._leads.items()}:
             self.generation += 1
         self._leads = leads
+        for model in self._models.values():
+            model.replicas.rouse()  # whoever waits for a host of it may be answered elsewhere by now
 
     async def apply(self, topology: Topology) -> None:
         """Serve what `topology` says from now on.

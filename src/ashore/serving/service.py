@@ -206,8 +206,10 @@ class ServingService:
                         yield event
                     break
                 except AshoreError as fault:
-                    other = self._elsewhere(model, request, principal) if died(fault) else None
-                    if other is None or tried >= MOST_RELEASES:
+                    if not died(fault) or tried >= MOST_RELEASES:
+                        raise
+                    other = self._elsewhere(model, request.model, principal, request)
+                    if other is None:
                         raise
                     model, tried = other, tried + 1
                 finally:
@@ -220,9 +222,11 @@ class ServingService:
             self._exit()
             watch.note()
 
-    def _elsewhere(self, model: LoadedModel, request: GenerationRequest, principal: Principal) -> LoadedModel | None:
-        """Return another release that answers for the alias by now, None where there is none."""
-        lead = self._roster.known(request.model)
+    def _elsewhere(
+        self, model: LoadedModel, name: str, principal: Principal, request: GenerationRequest | None = None
+    ) -> LoadedModel | None:
+        """Return another release that answers under a name by now, None where there is none."""
+        lead = self._roster.known(name)
         other = None if lead is None else lead.pick(principal, request)
         return None if other is None or other.served.release == model.served.release else other
 
@@ -404,35 +408,33 @@ class ServingService:
         deadline_at = self._clock.monotonic_s() + allowed_s(self._roster.topology, deadline_s)
         self._guards.auditor.check()
         watch = self._watch(request_id, model, principal, msgspec.json.encode(inputs), arrival=arrival)
-        reservation: Reservation | None = None
         self._enter()
         try:
             self._authorise(principal, model)
-            found = self._roster.lead(model).pick(principal)
-            self._turn_away(found)
-            info = found.info
-            watch.release = found.served.release
-            check_embeds(model, info, dimensions)
-            mask, decode = self._guards.masker.mask_inputs, found.text.decode
-            length = sum(len(one) for one in inputs)
-            masked, watch.masked = await _read_aside(length, lambda: mask(model, inputs, principal, decode))
-            batch = await encode_inputs(masked, found.text, info)
+            found, tried = self._roster.lead(model).pick(principal), 1
+            while True:
+                self._turn_away(found)
+                watch.release = found.served.release
+                check_embeds(model, found.info, dimensions)
+                mask, decode = self._guards.masker.mask_inputs, found.text.decode
+                length = sum(len(one) for one in inputs)
+                masked, watch.masked = await _read_aside(
+                    length,
+                    lambda: mask(model, inputs, principal, decode),  # noqa: B023 - waited for in this turn
+                )
+                batch = await encode_inputs(masked, found.text, found.info)
+                try:
+                    vectors = await self._embed_on(
+                        found, model, batch, principal, request_id, priority, urgency, deadline_at
+                    )
+                    break
+                except AshoreError as fault:
+                    other = self._elsewhere(found, model, principal) if died(fault) else None
+                    if other is None or tried >= MOST_RELEASES:
+                        raise
+                    found, tried = other, tried + 1
             prompt_tokens = sum(len(ids) for ids in batch)
-            cost = Cost(1, prompt_tokens)
-            reservation = await self._guards.budgets.reserve(principal, model, prompt_tokens, request_id=request_id)
-            wait_s = max(0.0, deadline_at - self._clock.monotonic_s())
-            # one that runs is over before it could be preempted: it only waits behind others
-            background = background_of("interactive" if urgency == "interactive" else "background")
-            await found.gate.enter(cost, priority=priority, wait_s=wait_s, background=background)
-            entered_at = self._clock.monotonic_s()
-            try:
-                vectors = await self._fresh.embed(found, batch, deadline_at)
-            finally:
-                service_s = self._clock.monotonic_s() - entered_at
-                found.gate.leave(cost, service_s=service_s, background=background)
-            usage = Usage(prompt_tokens=prompt_tokens, cached_tokens=0, completion_tokens=0)
-            reservation.settle(prompt_tokens, 0)
-            watch.hear(usage)
+            watch.hear(Usage(prompt_tokens=prompt_tokens, cached_tokens=0, completion_tokens=0))
             watch.outcome = "answered"
             if self._guards.auditor.strict:
                 await watch.ended()
@@ -440,18 +442,47 @@ class ServingService:
             watch.failed(fault)
             raise
         finally:
-            if reservation is not None:
-                reservation.release()
             self._exit()
             watch.note()
         self._metrics.add("ashore_prompt_tokens", prompt_tokens, model)
         return Embedding(
             model=model,
             release=found.served.release,
-            precision=info.precision,
+            precision=found.info.precision,
             vectors=[shorten(vector, dimensions) for vector in vectors],
             prompt_tokens=prompt_tokens,
         )
+
+    async def _embed_on(
+        self,
+        found: LoadedModel,
+        model: str,
+        batch: list[list[int]],
+        principal: Principal,
+        request_id: RequestId,
+        priority: int,
+        urgency: Urgency,
+        deadline_at: float,
+    ) -> list[list[float]]:
+        """Reserve, admit, and embed on one release."""
+        prompt_tokens = sum(len(ids) for ids in batch)
+        reservation = await self._guards.budgets.reserve(principal, model, prompt_tokens, request_id=request_id)
+        cost = Cost(1, prompt_tokens)
+        # one that runs is over before it could be preempted: it only waits behind others
+        background = background_of("interactive" if urgency == "interactive" else "background")
+        try:
+            wait_s = max(0.0, deadline_at - self._clock.monotonic_s())
+            await found.gate.enter(cost, priority=priority, wait_s=wait_s, background=background)
+            entered_at = self._clock.monotonic_s()
+            try:
+                vectors = await self._fresh.embed(found, model, batch, deadline_at)
+            finally:
+                service_s = self._clock.monotonic_s() - entered_at
+                found.gate.leave(cost, service_s=service_s, background=background)
+            reservation.settle(prompt_tokens, 0)
+            return vectors
+        finally:
+            reservation.release()
 
     async def count_tokens(self, request: GenerationRequest, principal: Principal) -> int:
         """Return how many tokens the prompt of `request` has in its model's own template, tools included.

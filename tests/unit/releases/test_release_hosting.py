@@ -17,10 +17,11 @@ def hosted(
     phase: Literal["loading", "ready", "ending"] = "ready",
     *,
     restarts: int = 0,
+    replicas: int = 1,
     given_up: bool = False,
     alias: str = "chat",
 ) -> Hosted:
-    return Hosted(release=release, alias=alias, phase=phase, restarts=restarts, given_up=given_up)
+    return Hosted(release=release, alias=alias, phase=phase, replicas=replicas, restarts=restarts, given_up=given_up)
 
 
 def steps(wanted: list[Asked], here: list[Hosted]) -> list[tuple[str, str]]:
@@ -43,11 +44,14 @@ def test_after_a_restart_everything_that_is_to_be_warm_is_started() -> None:
     assert steps(wanted, [hosted("chat-2")]) == [("start", "chat-1"), ("start", "chat-3")]
 
 
-def test_a_candidate_that_falls_once_is_taken_back_and_what_is_live_is_not() -> None:
+def test_a_release_of_which_no_host_may_be_left_is_taken_back() -> None:
     live, canary = asked("chat-1", "live"), asked("chat-2", "canary")
-    assert steps([live, canary], [hosted("chat-1", restarts=1), hosted("chat-2")]) == []
     assert steps([live, canary], [hosted("chat-1"), hosted("chat-2", restarts=1)]) == [("fell", "chat-2")]
-    assert steps([live], [hosted("chat-1", restarts=3)]) == [("fell", "chat-1")]
+    assert steps([live], [hosted("chat-1", restarts=1)]) == [("fell", "chat-1")]
+    assert steps([live], [hosted("chat-1", restarts=1, replicas=2)]) == []
+    assert steps([live], [hosted("chat-1", restarts=2, replicas=2)]) == [("fell", "chat-1")]
+    assert steps([live], [hosted("chat-1", restarts=3, replicas=8)]) == [("fell", "chat-1")]
+    assert steps([asked("chat-1", "standby")], [hosted("chat-1", restarts=3)]) == [("fell", "chat-1")]
     assert steps([asked("chat-1", "standby")], [hosted("chat-1", restarts=2)]) == []
     assert steps([asked("chat-1", "standby")], [hosted("chat-1", given_up=True)]) == [("fell", "chat-1")]
 

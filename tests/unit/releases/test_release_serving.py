@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from pathlib import Path
+
+import pytest
 
 from ashore.access import Principal
 from ashore.core import Message, RequestId, SystemClock, TenantId
-from ashore.engines import GenerateOrder, Sampling
+from ashore.engines import GenerateOrder, Sampling, ScoredText, ScoreText
+from ashore.errors import HostDied, NotReady
 from ashore.metrics import Metrics
 from ashore.releases import EVERYTHING, AliasRoute, Shadowing
 from ashore.serving import (
@@ -38,6 +42,36 @@ def ask(text: str = "hello") -> GenerationRequest:
 class Hangs(MemoryReplica):
     async def pause(self) -> None:
         await asyncio.sleep(3600)
+
+
+class Falls(MemoryReplica):
+    """Makes no token until it dies, and is away from then on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.dead = False
+
+    async def connect(self, timeout_s: float) -> None:
+        if self.dead:
+            raise NotReady
+        await super().connect(timeout_s)
+
+    def die(self) -> None:
+        self.dead = True
+        super().die()
+
+    async def pause(self) -> None:
+        while not self.dead:
+            await asyncio.sleep(0.002)
+        raise HostDied
+
+    async def embed(self, batch: list[list[int]]) -> list[list[float]]:
+        await self.pause()
+        return []
+
+    async def score(self, texts: list[ScoreText], *, top_logprobs: int = 0) -> list[ScoredText]:
+        await self.pause()
+        return []
 
 
 class Bench:
@@ -152,6 +186,64 @@ def test_a_standby_answers_while_no_host_of_what_is_live_does() -> None:
         assert await bench.release() == "chat-1", "at once, before anybody looked after the host"
 
     run(scenario)
+
+
+def test_what_had_no_first_token_when_the_host_died_goes_to_the_standby_at_once() -> None:
+    async def scenario(bench: Bench) -> None:
+        bench.service.take_routes({"chat": AliasRoute(weights=(("chat-2", 1000),), standby="chat-1")})
+        begun = [asyncio.create_task(bench.answer(ask(f"question {n}"))) for n in range(20)]
+        scored = replace(ask("scored"), messages=(), prompt="scored", echo=True, top_logprobs=1)
+        begun.append(asyncio.create_task(bench.answer(scored)))
+        embedded = asyncio.create_task(
+            bench.service.embed("chat", ["a", "b"], ALICE, request_id=RequestId("e"), deadline_s=10.0)
+        )
+        await until(lambda: len(bench.orders("2")) == 20)
+        bench.replicas["2"].die()
+        async with asyncio.timeout(2):
+            answers = await asyncio.gather(*begun)
+            assert (await embedded).release == "chat-1"
+        for events in answers:
+            assert [event.release for event in events if isinstance(event, Started)] == ["chat-1"]
+            assert isinstance(events[-1], Usage), "whole"
+
+    run(scenario, Bench(second=Falls()))
+
+
+def test_what_waits_for_a_host_goes_where_the_alias_leads_meanwhile() -> None:
+    """Both hosts are away, as when one release makes room for the next: who waits is told when there is an answer."""
+
+    async def scenario(bench: Bench) -> None:
+        bench.service.take_routes({"chat": AliasRoute(weights=(("chat-2", 1000),))})
+        bench.replicas["2"].die()
+        waiting = asyncio.create_task(bench.answer())
+        await asyncio.sleep(0.05)
+        assert not waiting.done()
+        bench.service.take_routes({"chat": LIVE_ALONE})
+        async with asyncio.timeout(2):
+            events = await waiting
+        assert isinstance(events[0], Started) and events[0].release == "chat-1"
+
+    run(scenario, Bench(second=Falls()))
+
+
+def test_an_answer_that_had_begun_ends_with_an_error_and_is_not_said_twice() -> None:
+    async def scenario(bench: Bench) -> None:
+        bench.service.take_routes({"chat": AliasRoute(weights=(("chat-2", 1000),), standby="chat-1")})
+        stream = bench.service.generate(ask("a long enough answer"), ALICE)
+        assert isinstance(await anext(stream), Started)
+        await anext(stream)
+        bench.replicas["2"].die()
+        with pytest.raises(HostDied):
+            async for _ in stream:
+                pass
+        assert not bench.orders("1")
+
+    run(scenario, Bench(second=MemoryReplica(token_s=0.02)))
+
+
+async def until(holds: Callable[[], bool]) -> None:
+    while not holds():
+        await asyncio.sleep(0.002)
 
 
 def test_a_shadow_gets_copies_and_no_client_hears_of_it() -> None:
