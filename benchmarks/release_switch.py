@@ -1,216 +1,247 @@
-"""How quickly an alias is led elsewhere under load, what that costs, and how soon a standby answers after a crash.
+"""How quickly an alias is led elsewhere under load, what that costs, how soon a standby answers, what a shadow adds.
 
-    python -m benchmarks.release_switch [--model NAME] [--other NAME] [--streams 16] [--rounds 20]
+    python -m benchmarks.release_switch [--engine openvino|fake] [--quick] [--home DIR] [--out REPORT.md]
 
 Starts `ashore up` in a folder of its own with two releases of one alias, keeps streams running, promotes and rolls back
-in turn, then kills the host of what is live. Prints JSON. Without `--model` the fake engine answers, which measures the
-switch and not an engine.
+in turn, kills the host of what is live, and lays the latency of live answers with and without a shadow side by side.
+With `openvino`, `smollm2@int8` answers beside `smollm2@int4`; they are pulled and made where the store of `--home` does
+not have them. With `fake` the switch is measured and not an engine. `--quick` is for seeing that it runs: its figures
+rest on too few requests.
 """
 
 from __future__ import annotations
 
 import argparse
-import http.client
 import json
 import os
 import signal
-import socket
 import statistics
-import subprocess
 import sys
 import tempfile
-import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-ALIAS = "chat"
-SETTLE_S = 0.6
-"""Between two switches, so that both releases have begun requests."""
-FAKE = ("fake:random?tok_per_s=100&tokens=16", "fake:random?tok_per_s=100&tokens=16&seed=2")
+from benchmarks.release_rig import ALIAS, Asked, Server, arrivals, prepare_models, streams
+from benchmarks.row import Row
+from benchmarks.serve_cases import quiet_share
+from benchmarks.serve_report import about
+
+FIRST, SECOND = f"{ALIAS}-1", f"{ALIAS}-2"
+FAKE = "fake:random?tok_per_s=100&delay_s=0.05&load_s=3"
+MODELS = {
+    "openvino": ("smollm2@int8", "smollm2@int4"),
+    "fake": (f"{FAKE}&seed=1", f"{FAKE}&seed=2"),
+}
+NOT_MEASURED = (
+    "several workers, several machines, Postgres, an edge in front, models that fill the memory, a GPU; a host that "
+    "hangs and does not die"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
-    """One request of the load."""
+class Size:
+    """How much is measured."""
 
-    began_s: float
-    ended_s: float
-    release: str
-    whole: bool
-    status: int
-
-
-class Server:
-    """A running `ashore up`."""
-
-    def __init__(self, folder: Path, model: str, *, store: Path | None) -> None:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = int(probe.getsockname()[1])
-        self.home = folder / "home"
-        self.home.mkdir()
-        if store is not None:
-            (self.home / "store").symlink_to(store)
-        (self.home / "ashore.toml").write_text(
-            f'[[model]]\nname = "{model}"\nalias = "{ALIAS}"\n[grpc]\nport = 0\n[cache]\nmode = "off"\n'
-        )
-        words = ["up", "--port", str(self.port), "--config", str(self.home / "ashore.toml")]
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "ashore.cli.main", *words],
-            env={**os.environ, "ASHORE_HOME": str(self.home)},
-            stdout=(self.home / "up.out").open("wb"),
-            stderr=subprocess.STDOUT,
-        )
-        end_s = time.monotonic() + 300
-        while self.call("GET", "/readyz", "")[0] != 200:
-            if self.process.poll() is not None or time.monotonic() > end_s:
-                raise SystemExit((self.home / "up.out").read_text())
-            time.sleep(0.1)
-
-    def call(self, method: str, path: str, key: str, body: object = None) -> tuple[int, Any]:
-        """Send one request; status 0 where nobody listens."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
-        try:
-            headers = {"authorization": f"Bearer {key}"} if key else {}
-            connection.request(method, path, None if body is None else json.dumps(body), headers)
-            answer = connection.getresponse()
-            read = answer.read()
-            return answer.status, json.loads(read) if read.startswith((b"{", b"[")) else read
-        except OSError:
-            return 0, None
-        finally:
-            connection.close()
-
-    def must(self, method: str, path: str, key: str, body: object = None) -> Any:
-        status, answer = self.call(method, path, key, body)
-        if status != 200:
-            raise SystemExit(f"{method} {path}: {status} {answer}")
-        return answer
-
-    def owner(self) -> str:
-        """Return the key of a model owner, made by a security officer."""
-        key = (self.home / "first-key").read_text().strip()
-        for user, role in (("sec", "security-officer"), ("owner", "model-owner")):
-            body = {"id": user, "roles": [role], "key": {}}
-            key = self.must("POST", "/admin/v1/users", key, body)["key"]["key"]
-        return str(key)
-
-    def ask(self, key: str, text: str) -> Asked:
-        """Stream one answer to its end."""
-        began_s = time.monotonic()
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=120)
-        status, release, whole = 0, "", False
-        try:
-            body = {
-                "model": ALIAS, "stream": True, "max_tokens": 16, "messages": [{"role": "user", "content": text}],
-            }  # fmt: skip
-            connection.request("POST", "/v1/chat/completions", json.dumps(body), {"authorization": f"Bearer {key}"})
-            answer = connection.getresponse()
-            status, release = answer.status, answer.getheader("x-ashore-release") or ""
-            whole = answer.read().rstrip().endswith(b"data: [DONE]")
-        except (OSError, http.client.HTTPException):
-            whole = False
-        finally:
-            connection.close()
-        return Asked(began_s=began_s, ended_s=time.monotonic(), release=release, whole=whole, status=status)
-
-    def hosts(self) -> dict[str, int]:
-        """Return the process of the host behind each release."""
-        topology = json.loads((self.home / "run" / "topology.json").read_text())
-        sockets = {one["sockets"][0]: one["release"] for one in (*topology["models"], *topology.get("beside", ()))}
-        found = {}
-        for folder in Path("/proc").iterdir():
-            if folder.name.isdigit():
-                try:
-                    words = (folder / "cmdline").read_bytes().decode(errors="replace").split("\0")
-                except OSError:
-                    continue
-                found.update({sockets[word]: int(folder.name) for word in words if word in sockets})
-        return found
+    streams: int = 16
+    rounds: int = 20
+    settle_s: float = 1.5
+    """Between two switches, so that both releases have begun requests."""
+    crashes: int = 5
+    tokens: int = 16
+    capacity_s: float = 20.0
+    shadow_s: float = 60.0
+    shadow_rounds: int = 4
 
 
-def measure(server: Server, other: str, *, streams: int, rounds: int) -> dict[str, Any]:
-    """Switch to and fro under load, then kill what is live."""
-    key = server.owner()
-    made = server.must("POST", "/admin/v1/releases", key, {"alias": ALIAS, "model": other})["name"]
-    first = f"{ALIAS}-1"
-    server.must("POST", f"/admin/v1/releases/{made}/shadow", key, {"share_percent": 0.1})
-    while server.must("GET", f"/admin/v1/releases/{made}", key)["state"] == "warming":
-        time.sleep(0.1)
-    time.sleep(1.0)
-    asked: list[Asked] = []
-    stop = threading.Event()
+QUICK = Size(streams=4, rounds=2, settle_s=0.8, crashes=1, tokens=8, capacity_s=4.0, shadow_s=6.0, shadow_rounds=1)
 
-    def load(number: int) -> None:
-        turn = 0
-        while not stop.is_set():
-            turn += 1
-            asked.append(server.ask(key, f"stream {number}, turn {turn}"))
 
-    threads = [threading.Thread(target=load, args=(number,)) for number in range(streams)]
-    for thread in threads:
-        thread.start()
-    time.sleep(2.0)
-    switches = []
-    for turn in range(2 * rounds):
-        old, verb = (first, "promote") if turn % 2 == 0 else (made, "rollback")
-        path = f"/admin/v1/releases/{made}/promote" if verb == "promote" else f"/admin/v1/aliases/{ALIAS}/rollback"
-        began_s = time.monotonic()
-        server.must("POST", path, key, {})
-        switches.append((verb, old, began_s, time.monotonic()))
-        time.sleep(SETTLE_S)
-    server.must("POST", f"/admin/v1/releases/{made}/promote", key, {})
-    time.sleep(SETTLE_S)
-    stop.set()
-    for thread in threads:
-        thread.join()
-    lasts: dict[str, list[float]] = {"promote": [], "rollback": []}
-    for verb, old, began_s, ended_s in switches:
-        late = [one.began_s - began_s for one in asked
-                if one.release == old and began_s < one.began_s < ended_s + SETTLE_S]  # fmt: skip
-        lasts[verb].append(max(late, default=0.0) * 1e3)
+def switching(server: Server, size: Size) -> list[Row]:
+    """Promote and roll back in turn under load."""
+    path = {"promote": f"/admin/v1/releases/{SECOND}/promote", "rollback": f"/admin/v1/aliases/{ALIAS}/rollback"}
+    switches: list[tuple[str, str, float, float]] = []
+    with streams(server, size.streams, tokens=size.tokens) as asked:
+        for turn in range(2 * size.rounds):
+            verb, old = ("promote", FIRST) if turn % 2 == 0 else ("rollback", SECOND)
+            began_s = time.monotonic()
+            server.must("POST", path[verb], {})
+            switches.append((verb, old, began_s, time.monotonic()))
+            time.sleep(size.settle_s)
+    rows = []
+    ends = [*(began_s for _, _, began_s, _ in switches[1:]), float("inf")]
+    for verb in ("rollback", "promote"):
+        told = [done_s - began_s for said, _, began_s, done_s in switches if said == verb]
+        lasts = [
+            max(
+                (one.began_s - began_s for one in asked if one.release == old and began_s < one.began_s < end_s),
+                default=0,
+            )
+            for (said, old, began_s, _), end_s in zip(switches, ends, strict=True)
+            if said == verb
+        ]
+        rows.append(
+            Row(
+                what=f"{verb}: command to the last new request on the release before, p99 of {len(lasts)}",
+                value=max(lasts) * 1e3, unit="ms", bar=1000.0, aim=200.0, lower_is_better=True,
+                detail=f"median {statistics.median(lasts) * 1e3:.0f} ms; the command returned after "
+                f"{statistics.median(told) * 1e3:.0f} ms",
+                readings={"ms": [round(one * 1e3, 1) for one in lasts]},
+            )
+        )  # fmt: skip
     broken = [one for one in asked if not one.whole]
-    os.kill(server.hosts()[made], signal.SIGKILL)
-    killed_s = time.monotonic()
-    one = server.ask(key, "who answers?")
-    while not one.whole:
-        one = server.ask(key, "who answers?")
-    return {
-        "requests": len(asked),
-        "failed_or_cut": len(broken),
-        "by_release": {name: sum(one.release == name for one in asked) for name in (first, made)},
-        "command_ms_median": statistics.median((ended - began) * 1e3 for _, _, began, ended in switches),
-        **{f"last_new_request_on_the_old_ms_after_{verb}": summary(values) for verb, values in lasts.items()},
-        "crash_to_whole_answer_s": round(one.ended_s - killed_s, 3),
-        "answered_by": one.release,
-    }
+    by_release = {name: sum(one.release == name for one in asked) for name in (FIRST, SECOND)}
+    rows.append(
+        Row(
+            what=f"requests failed or cut by {size.rounds} promotions and {size.rounds} rollbacks",
+            value=len(broken), unit="", bar=0.0, lower_is_better=True,
+            detail=f"of {len(asked):,}: " + ", ".join(f"{count:,} on {name}" for name, count in by_release.items()),
+            readings={"statuses": sorted({one.status for one in broken})},
+        )
+    )  # fmt: skip
+    return rows
 
 
-def summary(values: list[float]) -> dict[str, float]:
-    """Return median and largest, which is the 99th percentile of twenty."""
-    return {"median": round(statistics.median(values), 1), "max": round(max(values), 1)}
+def crashing(server: Server, size: Size) -> list[Row]:
+    """Kill the host of what is live while clients ask, again and again."""
+    answered, lost, cut, moved, total = [], 0, 0, 0, 0
+    for turn in range(size.crashes):
+        server.wait(SECOND, "standby", "shadow", "canary", "live")
+        server.must("POST", f"/admin/v1/releases/{SECOND}/promote", {})
+        wait_for_host(server, SECOND)
+        with streams(server, size.streams, tokens=size.tokens) as asked:
+            os.kill(server.host(SECOND), signal.SIGKILL)
+            killed_s = time.monotonic()
+            first = server.ask(f"who answers after crash {turn}?", tokens=size.tokens)
+            time.sleep(2.0)
+        answered.append(first.first_s - killed_s if first.release == FIRST and first.first_s else float("inf"))
+        total += len(asked)
+        lost += sum(not one.whole and not one.first_s for one in (*asked, first))
+        cut += sum(not one.whole and bool(one.first_s) for one in asked)
+        moved += sum(one.release == FIRST and one.began_s < killed_s < one.first_s for one in asked)
+        server.wait(FIRST, "live")
+        wait_for_host(server, SECOND)
+    return [
+        Row(
+            what=f"crash of the live host to the first token of the standby, largest of {size.crashes}",
+            value=max(answered), unit="s", bar=2.0, aim=0.5, lower_is_better=True,
+            detail=f"median {statistics.median(answered):.2f} s; asked at the crash, beside {size.streams} streams",
+            readings={"s": [round(one, 3) for one in answered]},
+        ),
+        Row(
+            what="requests without a first token that a crash lost", value=lost, unit="", bar=0.0, lower_is_better=True,
+            detail=f"of {total:,}; {moved} went on at the standby, {cut} that had begun to stream were cut",
+        ),
+    ]  # fmt: skip
+
+
+def wait_for_host(server: Server, release: str) -> None:
+    """Return when the host of a release is there, has loaded, and every worker is connected to it."""
+    end_s = time.monotonic() + 300
+    while not server.host(release) and time.monotonic() < end_s:
+        time.sleep(0.05)
+    while time.monotonic() < end_s:
+        cards = server.call("GET", "/metrics", server.key)[1]
+        ready = [line for line in cards.decode().splitlines() if line.startswith("ashore_replicas_ready{")]
+        if len(ready) == 2 and all(line.endswith((" 1", " 1.0")) for line in ready):
+            return
+        time.sleep(0.1)
+    raise SystemExit(f"the host of {release} did not come back")
+
+
+def shadowing(server: Server, size: Size, share_percent: float, *, judged: bool) -> Row:
+    """Compare the latency of live answers with and without copies to a shadow, at half of what the live host can do."""
+    server.must("POST", f"/admin/v1/releases/{SECOND}/shadow", {"share_percent": 0.1, "automatic": False})
+    server.wait(SECOND, "shadow")
+    with streams(server, size.streams, tokens=size.tokens) as asked:
+        began_s = time.monotonic()
+        time.sleep(size.capacity_s)
+        ended_s = time.monotonic()
+    done = sum(one.whole and began_s < one.ended_s < ended_s for one in asked)
+    rate = done / (ended_s - began_s) / 2
+    quiet: list[Asked] = []
+    busy: list[Asked] = []
+    for number in range(size.shadow_rounds):
+        order = (False, True) if number % 2 == 0 else (True, False)
+        for copies in order:
+            share = share_percent if copies else 0.1
+            server.must("POST", f"/admin/v1/releases/{SECOND}/shadow", {"share_percent": share, "automatic": False})
+            time.sleep(0.5)
+            (busy if copies else quiet).extend(arrivals(server, rate, size.shadow_s, tokens=size.tokens, seed=number))
+    alone, beside = p99(quiet), p99(busy)
+    bad = sum(not one.whole for one in (*quiet, *busy))
+    return Row(
+        what=f"what a shadow of {share_percent:g} % adds to the p99 of live answers",
+        value=None if bad else (beside / alone - 1) * 100, unit="%", bar=15.0 if judged else None, lower_is_better=True,
+        detail=f"{alone * 1e3:.0f} ms alone, {beside * 1e3:.0f} ms beside it; medians {median(quiet) * 1e3:.0f} and "
+        f"{median(busy) * 1e3:.0f} ms; {len(quiet)} and {len(busy)} answers of {size.tokens} tokens at {rate:.2f}/s, "
+        f"half of what {size.streams} streams get" + (f"; {bad} were not whole" if bad else ""),
+    )  # fmt: skip
+
+
+def p99(asked: list[Asked]) -> float:
+    times = sorted(one.ended_s - one.began_s for one in asked)
+    return times[min(len(times) - 1, int(len(times) * 0.99))]
+
+
+def median(asked: list[Asked]) -> float:
+    return statistics.median(one.ended_s - one.began_s for one in asked)
+
+
+def measure(home: Path, models: tuple[str, str], size: Size) -> list[Row]:
+    """Run all of it on one server."""
+    server = Server(home, models[0])
+    try:
+        server.must("POST", "/admin/v1/releases", {"alias": ALIAS, "model": models[1]})
+        rows = [shadowing(server, size, 10.0, judged=True), shadowing(server, size, 100.0, judged=False)]
+        rows = [*switching(server, size), *crashing(server, size), *rows]
+    finally:
+        server.stop()
+    return rows
+
+
+def markdown(rows: list[Row], facts: dict[str, object]) -> str:
+    """Return the report."""
+    head = ["what", "measured", "bar", "aim", "verdict", "made of"]
+    lines = [f"# Switching between releases, {facts['date']}", "", "| " + " | ".join(head) + " |"]
+    lines += ["|" + "---|" * len(head), *("| " + " | ".join(row.cells()) + " |" for row in rows), ""]
+    lines += [f"- {name}: {value}" for name, value in facts.items() if name not in ("date", "versions")]
+    lines += [f"- versions: {json.dumps(facts['versions'])}", f"- not measured: {NOT_MEASURED}", ""]
+    return "\n".join(lines)
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", default=FAKE[0])
-    parser.add_argument("--other", default="")
-    parser.add_argument("--store", type=Path, help="a store that has the models")
-    parser.add_argument("--streams", type=int, default=16)
-    parser.add_argument("--rounds", type=int, default=20)
+    parser.add_argument("--engine", choices=tuple(MODELS), default="openvino")
+    parser.add_argument("--quick", action="store_true", help="a few requests of each, to see that it runs")
+    parser.add_argument("--home", type=Path, help="a home whose store has the models, or gets them; default: a new one")
+    parser.add_argument("--out", type=Path, help="also write the table here, and JSON beside it")
     given = parser.parse_args()
-    other = given.other or (FAKE[1] if given.model == FAKE[0] else given.model)
-    with tempfile.TemporaryDirectory() as folder:
-        server = Server(Path(folder), given.model, store=given.store)
-        try:
-            found = measure(server, other, streams=given.streams, rounds=given.rounds)
-        finally:
-            server.process.send_signal(signal.SIGTERM)
-            server.process.wait(60)
-    print(json.dumps({"model": given.model, "other": other, "streams": given.streams, **found}, indent=2))
-    return 0
+    size, models = QUICK if given.quick else Size(), MODELS[given.engine]
+    busy_before = quiet_share()
+    with tempfile.TemporaryDirectory(prefix="switch-") as folder:
+        home = Path(folder) / "home"
+        home.mkdir()
+        if given.engine == "openvino":
+            kept = (given.home or home).absolute()
+            kept.mkdir(parents=True, exist_ok=True)
+            prepare_models(kept, "smollm2", ("int8", "int4"))
+            if kept != home:
+                (home / "store").symlink_to(kept / "store")
+        rows = measure(home, models, size)
+    facts = about(
+        "python -m benchmarks.release_switch " + " ".join(sys.argv[1:]),
+        busy_before=busy_before,
+        busy_after=quiet_share(),
+    )
+    facts["releases"] = f"{models[0]} beside {models[1]}"
+    report = markdown(rows, facts)
+    print(report)
+    if given.out:
+        given.out.write_text(report, encoding="utf-8")
+        plain = {"facts": facts, "rows": [row.plain() for row in rows]}
+        given.out.with_suffix(".json").write_text(json.dumps(plain, indent=1), encoding="utf-8")
+    return 0 if all(row.verdict != "MISSED" for row in rows) else 1
 
 
 if __name__ == "__main__":
