@@ -2,79 +2,28 @@
 
 from __future__ import annotations
 
-import http.client
-import json
 import os
 import signal
-import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
+from release_load import Asked, ask, clients
 from served import Served, call, host_of, owner_key, start_served
 
 ANSWERS_WITHIN_S = 2.0
 """From the crash to the first token of a request that comes after it."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
-    began_s: float
-    first_s: float
-    """0: it had no token."""
-    ended_s: float
-    status: int
-    release: str
-    whole: bool
-
-
-def ask(server: Served, key: str, model: str, text: str) -> Asked:
-    """Stream one answer to its end."""
-    began_s, first_s, status, release, whole = time.monotonic(), 0.0, 0, "", False
-    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)
-    body = {"model": model, "stream": True, "max_tokens": 12, "messages": [{"role": "user", "content": text}]}
-    try:
-        connection.request("POST", "/v1/chat/completions", json.dumps(body), {"authorization": f"Bearer {key}"})
-        answer = connection.getresponse()
-        status, release = answer.status, answer.getheader("x-ashore-release") or ""
-        for line in answer:
-            if line.startswith(b"data: {") and not first_s and b'"content":"' in line.replace(b'"content":""', b""):
-                first_s = time.monotonic()
-            whole = line.startswith(b"data: [DONE]") or whole
-    except (OSError, http.client.HTTPException):
-        whole = False
-    finally:
-        connection.close()
-    return Asked(
-        began_s=began_s, first_s=first_s, ended_s=time.monotonic(), status=status, release=release, whole=whole
-    )
-
-
 def kill_under_load(server: Served, key: str, model: str, release: str, *, streams: int) -> tuple[float, list[Asked]]:
     """Kill the host of a release while so many clients ask; return when, and every answer."""
-    asked: list[Asked] = []
-    stop = threading.Event()
-
-    def load(number: int) -> None:
-        turn = 0
-        while not stop.is_set():
-            turn += 1
-            asked.append(ask(server, key, model, f"client {number}, question {turn}"))
-
-    threads = [threading.Thread(target=load, args=(number,)) for number in range(streams)]
-    for number, thread in enumerate(threads):
-        thread.start()
-        time.sleep(0.05 if number < 8 else 0)  # so that some are before their first token at any moment
-    time.sleep(1.0)
-    os.kill(host_of(server, release), signal.SIGKILL)
-    killed_s = time.monotonic()
-    time.sleep(2.0)
-    stop.set()
-    for thread in threads:
-        thread.join()
+    with clients(server, key, model, streams=streams) as asked:
+        time.sleep(1.0)
+        os.kill(host_of(server, release), signal.SIGKILL)
+        killed_s = time.monotonic()
+        time.sleep(2.0)
     return killed_s, asked
 
 

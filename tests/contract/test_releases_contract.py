@@ -149,7 +149,7 @@ def test_an_end_of_a_candidate_leaves_the_live_one_all(house: House) -> None:
     house.send(house.make(), "canary", share=300)
     house.office.roll_back(SYSTEM, "chat")
     assert house.weights() == {"chat-1": 1000} and house.state("chat-2") == "retired"
-    with pytest.raises(NotFound, match="no release that is warm"):
+    with pytest.raises(NotFound, match="no release to go back to"):
         house.office.roll_back(SYSTEM, "chat")
     house.office.roll_back(SYSTEM, "chat", to="chat-2")
     assert house.state("chat-2") == "warming" and house.weights() == {"chat-1": 1000}
@@ -359,6 +359,43 @@ def test_memory_for_two_is_planned_before_anything_starts(house: House) -> None:
     house.workshop.free = 5 * GIB
     assert house.send(name, "live", cold=True) == "live"
     assert house.state("chat-1") == "retired", "a cold standby is none"
+    house.keeper.loaded("chat-1", 12.34)
+    house.workshop.free = 1 * GIB
+    (back,) = house.office.roll_back(SYSTEM, "chat", why="users complain")
+    assert (back.release.name, back.course.state, back.course.load_s) == ("chat-1", "warming", 12.3)
+    assert back.course.cold, "what was promoted so is gone back from so, and nobody has to say it again"
+    house.keeper.warmed("chat-1")
+    assert (house.state("chat-1"), house.state(name)) == ("live", "retired") and house.weights() == {"chat-1": 1000}
+    assert house.office.alias(SYSTEM, "chat").before == name
+    with pytest.raises(MemoryFull, match="beside what is warm"):
+        house.office.roll_out(SYSTEM, name, Way(goal="live"))
+    with pytest.raises(InvalidRequest, match="what is live answers meanwhile"):
+        house.office.roll_out(SYSTEM, name, Way(goal="shadow", share=10, cold=True))
+
+
+def test_a_cold_start_may_have_the_memory_of_all_that_is_warm(house: House) -> None:
+    house.workshop.free = 10 * GIB
+    house.up("chat=big")
+    assert house.send(house.make("big"), "live") == "live"
+    house.workshop.free = 1 * GIB  # two of them are warm
+    third = house.make("big")
+    with pytest.raises(MemoryFull, match=r"chat-3 needs 4 GiB.*1 GiB are free") as refused:
+        house.office.roll_out(SYSTEM, third, Way(goal="live"))
+    assert "frees 8 GiB" in refused.value.hint
+    house.office.roll_out(SYSTEM, third, Way(goal="live", cold=True))
+    assert house.state(third) == "warming"
+
+
+def test_one_goes_back_to_a_standby_whose_time_is_over_by_loading_it(house: House) -> None:
+    house.up("chat=fake:echo")
+    house.send(house.make(), "live", standby_s=60)
+    house.clock.advance(61)
+    house.keeper.on_time()
+    assert house.state("chat-1") == "retired"
+    (back,) = house.office.roll_back(SYSTEM, "chat")
+    assert (back.release.name, back.course.state, back.course.cold) == ("chat-1", "warming", False)
+    house.keeper.warmed("chat-1")
+    assert (house.state("chat-1"), house.state("chat-2")) == ("live", "standby")
 
 
 def test_a_failed_evaluation_stops_a_release_unless_it_is_overridden(house: House) -> None:

@@ -120,7 +120,7 @@ async def get_pairs(desk: ReleaseDesk, actor: Actor, name: str, _: t.Nothing) ->
 
 
 async def shadow_release(desk: ReleaseDesk, actor: Actor, name: str, body: t.ShadowIn) -> t.ReleaseOut:
-    way = Way(goal="shadow", share=thousandths(body.share_percent), automatic=body.automatic, cold=body.cold_standby)
+    way = Way(goal="shadow", share=thousandths(body.share_percent), automatic=body.automatic)
     return await _roll_out(desk, actor, name, way, body.why, body.version)
 
 
@@ -330,6 +330,7 @@ def release_out(one: Standing) -> t.ReleaseOut:
         adapters=dict(release.plan.adapters),
         created_at=release.created_s,
         created_by=release.created_by,
+        load_s=course.load_s or None,
     )
 
 
@@ -339,6 +340,7 @@ def alias_out(alias: Alias) -> t.AliasOut:
         name=alias.name,
         weights_percent=_percents(dict(alias.weights)),
         sticky=alias.sticky,
+        before=alias.before,
         version=alias.version,
         changed_at=alias.changed_s,
         changed_by=alias.changed_by,

@@ -59,7 +59,6 @@ class ShadowIn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """Of the live requests, copied."""
     automatic: bool = True
     """Whether it ends by itself where it is found worse."""
-    cold_standby: bool = False
     why: Why = ""
     version: Version = None
     """Of the alias as the operator saw it."""
@@ -96,8 +95,10 @@ class RollbackIn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """How far back an alias goes."""
 
     to: Name = ""
-    """An earlier release; empty: the candidate ends, or the standby answers."""
+    """An earlier release; empty: the candidate ends, or the release before answers, loaded again where it has ended."""
     cold_standby: bool = False
+    """Where one has to load and there is no memory for two: what is live ends first. Where that was loaded so itself,
+    this is meant."""
     why: Why = ""
     version: Version = None
 
@@ -144,6 +145,8 @@ class ReleaseOut(msgspec.Struct, frozen=True, kw_only=True):
     adapters: dict[str, str]
     created_at: int
     created_by: str
+    load_s: float | None
+    """How long its hosts took to load, the last time."""
 
 
 class ReleaseList(msgspec.Struct, frozen=True):
@@ -158,6 +161,8 @@ class AliasOut(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     weights_percent: dict[str, float]
     sticky: str
+    before: str
+    """The release that answered before, and that one goes back to; empty: there was none."""
     version: int
     changed_at: int
     changed_by: str

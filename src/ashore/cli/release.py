@@ -154,7 +154,6 @@ def shadow(
     *,
     share: float = 10.0,
     automatic: bool = True,
-    cold_standby: Flag = False,
     why: str = "",
     wait: bool = True,
     url: str | None = None,
@@ -167,14 +166,13 @@ def shadow(
         name: Of the release.
         share: Percent of the live requests that are copied.
         automatic: End it by itself where it is found worse, or does not stay up.
-        cold_standby: End what is live first, where there is no memory for two; requests wait.
         why: Kept with the history.
         wait: Return when it has loaded.
         url: Address of the server; default: the one that runs from this home.
         key: API key of whoever asks; default: ASHORE_API_KEY, or the home's first key.
         as_json: Print JSON.
     """
-    body = {"share_percent": share, "automatic": automatic, "cold_standby": cold_standby, "why": why}
+    body = {"share_percent": share, "automatic": automatic, "why": why}
     _roll_out(name, "shadow", body, wait, url, key, as_json)
 
 
@@ -265,17 +263,21 @@ def rollback(
     to: str = "",
     cold_standby: Flag = False,
     why: str = "",
+    wait: bool = True,
     url: str | None = None,
     key: str | None = None,
     as_json: AsJson = False,
 ) -> None:
-    """Go back: end what is on its way to an alias, or else let the release before answer again.
+    """Go back: end what is on its way to an alias, or else let the release before answer again. Where that is not warm,
+    it is told how long it took to load the last time, and it loads first; requests go on, or wait with --cold-standby.
 
     Args:
         alias: Default: the only alias there is.
-        to: An earlier release; it is loaded first where it is not warm.
-        cold_standby: With --to: end what is live first, where there is no memory for two.
+        to: An earlier release than the one before.
+        cold_standby: Where it has to load and there is no memory for two: end what is live first. Meant by itself where
+            what is live was promoted so.
         why: Kept with the history.
+        wait: Return when it answers.
         url: Address of the server; default: the one that runs from this home.
         key: API key of whoever asks; default: ASHORE_API_KEY, or the home's first key.
         as_json: Print JSON.
@@ -284,12 +286,19 @@ def rollback(
     path = f"/admin/v1/aliases/{quote(alias, safe='')}"
     seen = _ask("GET", path, url, key)["version"]
     body = {"to": to, "cold_standby": cold_standby, "why": why, "version": seen}
-    found = _ask("POST", f"{path}/rollback", url, key, body)
+    found = _ask("POST", f"{path}/rollback", url, key, body)["items"]
+    for one in found:
+        if one["state"] == "warming":
+            print(f"{one['name']} has to load first; {load_time(one)}", file=sys.stderr)
+            if wait:
+                found = [_warmed(one, url, key)]
     if as_json:
-        print(json.dumps(found, ensure_ascii=False))
-        return
-    for one in found["items"]:
-        print(line_of(one))
+        print(json.dumps({"items": found}, ensure_ascii=False))
+    else:
+        for one in found:
+            print(line_of(one))
+    for one in found:
+        _check_not_taken_back(one, alias)
 
 
 @app.command
@@ -353,6 +362,8 @@ def show_status(found: dict[str, Any], events: list[dict[str, Any]]) -> str:
         goal = f" -> {one['goal']}" if one["goal"] else ""
         left = f", {max(0, one['until'] - int(time.time()))} s left" if one["until"] else ""
         lines.append(f"  {one['name']:<24} {one['state'] + goal:<18} {percent:5.1f} % {bar:<20} {one['model']}{left}")
+    if alias["before"] and alias["before"] not in {one["name"] for one in found["releases"]}:
+        lines.append(f"  {alias['before']} answered before, and has to load on the way back")
     for event in events:
         moment = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(event["at"]))
         why = f": {event['why']}" if event["why"] else ""
@@ -424,12 +435,35 @@ def _roll_out(
     alias = _ask("GET", path, url, key)["alias"]
     seen = _ask("GET", f"/admin/v1/aliases/{quote(alias, safe='')}", url, key)["version"]
     one = _ask("POST", f"{path}/{verb}", url, key, {**body, "version": seen})
-    while wait and one["state"] == "warming":
-        time.sleep(LOOK_EVERY_S)
-        one = _ask("GET", path, url, key)
+    if wait:
+        one = _warmed(one, url, key)
     print(json.dumps(one, ensure_ascii=False) if as_json else line_of(one))
+    _check_not_taken_back(one, alias)
+    if body.get("cold_standby") and one["state"] == "live":
+        before = _ask("GET", f"/admin/v1/aliases/{quote(alias, safe='')}", url, key)["before"]
+        found = _ask("GET", f"/admin/v1/releases/{quote(before, safe='')}", url, key) if before else None
+        if found is not None and found["state"] == "retired":
+            print(f"the way back loads {before} again; {load_time(found)}", file=sys.stderr)
+
+
+def _warmed(one: dict[str, Any], url: str | None, key: str | None) -> dict[str, Any]:
+    """Return a release once it has loaded, or was taken back."""
+    while one["state"] == "warming":
+        time.sleep(LOOK_EVERY_S)
+        one = _ask("GET", f"/admin/v1/releases/{quote(one['name'], safe='')}", url, key)
+    return one
+
+
+def _check_not_taken_back(one: dict[str, Any], alias: str) -> None:
     if one["state"] in ("failed", "retired"):
-        raise RemoteRefused(f"release {name} is {one['state']}: {one['why']}", hint=f"`ashore release status {alias}`")
+        raise RemoteRefused(
+            f"release {one['name']} is {one['state']}: {one['why']}", hint=f"`ashore release status {alias}`"
+        )
+
+
+def load_time(one: dict[str, Any]) -> str:
+    """Return in words how long a release takes to load."""
+    return f"the last time that took {one['load_s']:.0f} s" if one["load_s"] else "how long that takes is not known yet"
 
 
 def _indented(text: str) -> str:

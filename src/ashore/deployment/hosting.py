@@ -45,6 +45,8 @@ class _Hosting:
     phase: Literal["loading", "ready", "ending"]
     restarts: int
     """Of all its hosts, when it came into its state."""
+    began_s: float = 0.0
+    """When they were started, of those that load."""
     state: str = ""
     idle: frozenset[int] = frozenset()
     """Processes that were put into the idle class."""
@@ -178,6 +180,7 @@ class Hosting:
             if info is not None:
                 one.phase, one.restarts = "ready", self._restarts(one.running)
                 self._say(f"release {name} is loaded: {info.version}, {info.precision}")
+                self._keeper.loaded(name, self._clock.monotonic_s() - one.began_s)
                 self._loaded(one.running, info)
                 self._publish()
 
@@ -219,7 +222,9 @@ class Hosting:
             self._keeper.fell(plan.release, f"{fault.code}: {fault.message}"[:300], {"hint": fault.hint})
             self._wanted = tuple(one for one in self._wanted if one.plan.release != plan.release)
             return
-        self._hosting[plan.release] = _Hosting(running=running, phase="loading", restarts=0)
+        self._hosting[plan.release] = _Hosting(
+            running=running, phase="loading", restarts=0, began_s=self._clock.monotonic_s()
+        )
 
     def _end(self, release: str) -> None:
         """End hosts that nobody wants any more; what they answer for the clients may go on."""

@@ -186,8 +186,9 @@ class Deployment:
         for alias, running in list(self._running.items()):
             info = self._hosts.wait(running, deadline_s)
             if info is not None:
-                told(alias, info, self._clock.monotonic_s() - started_s)
-                self._recorder.record(loaded_act(running, info))
+                took_s = self._clock.monotonic_s() - started_s
+                told(alias, info, took_s)
+                self._note_loaded(running, info, took_s)
         while not self._supervisor.stop_requested and not self._api_is_ready():
             for child in self._front():
                 check_alive(self._supervisor, child)
@@ -219,11 +220,13 @@ class Deployment:
                 if change.kind in ("add", "replace"):
                     model = models[change.alias]
                     fresh[change.alias] = self._hosts.start(model, self._open_files(model))
-            deadline_s = self._clock.monotonic_s() + self._settings.start_timeout_s
+            began_s = self._clock.monotonic_s()
+            took_s = {}
             for running in fresh.values():
-                info = self._hosts.wait(running, deadline_s)
+                info = self._hosts.wait(running, began_s + self._settings.start_timeout_s)
                 if info is not None:
                     self._recorder.record(loaded_act(running, info))
+                    took_s[running.plan.release] = self._clock.monotonic_s() - began_s
             if self._edge is not None:
                 self._edge.apply(listening.edge)
         except AshoreError as fault:
@@ -239,6 +242,8 @@ class Deployment:
         self._running = {model.alias: (fresh | kept)[model.alias] for model in plan.models}
         if self._keeper is not None:
             self._keeper.adopt(dataclasses.replace(plan, models=tuple(one.plan for one in self._running.values())))
+            for release, seconds in took_s.items():
+                self._keeper.loaded(release, seconds)
         if self._hosting is not None:
             self._hosting.take(self._running.values())
         self._plan = plan
@@ -270,6 +275,11 @@ class Deployment:
             self._supervisor.send(BACKUP, signal.SIGHUP)
         else:
             self._supervisor.add(child)
+
+    def _note_loaded(self, running: Running, info: EngineInfo, took_s: float) -> None:
+        self._recorder.record(loaded_act(running, info))
+        if self._keeper is not None:
+            self._keeper.loaded(running.plan.release, took_s)
 
     # --- the front
 

@@ -107,6 +107,16 @@ class ReleaseKeeper:
         """Tell that the hosts of a release have loaded, and that every worker knows them. May be called twice."""
         self._move("release:warmed", name, moves.warmed, "its hosts have loaded", {})
 
+    def loaded(self, name: str, took_s: float) -> None:
+        """Keep how long the hosts of a release took to load; whoever goes back to it one day is told. No act by itself.
+
+        A release that the state does not know is let be.
+        """
+        with self._acts.quiet_write(SYSTEM) as desk:
+            course = sql.load_book(desk.connection).courses.get(name)
+            if course is not None:
+                sql.write_moved(desk.connection, Moved(courses=(replace(course, load_s=round(took_s, 1)),)))
+
     def fell(self, name: str, why: str, evidence: Mapping[str, str | int | float]) -> None:
         """Tell that the hosts of a release do not load, or do not stay up: it is taken back where that can be."""
         self._move("release:fell", name, moves.fell, why, evidence)

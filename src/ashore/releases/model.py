@@ -68,12 +68,14 @@ class Course:
     automatic: bool = True
     """Whether it is taken back by itself where the test says `worse`."""
     cold: bool = False
-    """Whether there is no memory for two: what is live ends first, and the way back has to load again."""
+    """Whether it was loaded where there is no memory for two: what was live ended first, and the way back loads."""
     standby_s: int = STANDBY_S
     """How long what it replaces stays warm."""
     until_s: int = 0
     """standby: when its hosts end. canary: when the next step is due. 0: at no time by itself."""
     since_s: int = 0
+    load_s: float = 0.0
+    """How long its hosts took to load, the last time; 0: they never did."""
     why: str = ""
     """What brought it here, in words."""
 
@@ -86,6 +88,8 @@ class Alias:
     weights: tuple[tuple[str, int], ...]
     """Releases with thousandths, which come to 1000 together; those of a canary in it."""
     sticky: Sticky = "conversation"
+    before: str = ""
+    """The release that answered before; one goes back to it, warm or not. Empty: there was none."""
     spec_content: str = ""
     """What ashore.toml said last, so that a change there is noticed and anything else is not undone."""
     version: int = 1

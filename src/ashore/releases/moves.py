@@ -166,16 +166,45 @@ def end_candidate(book: Book, alias_name: str, by: By, *, failed: bool, seen: in
     return Moved(courses=(ended,), aliases=aliases, events=(_event(alias_name, ended, "rollback", by),))
 
 
+def release_before(book: Book, alias_name: str, to: str = "") -> Course:
+    """Return what one goes back to: the release asked for, else the standby, else what answered before, loaded again.
+
+    Raises:
+        NotFound: there is none.
+        Conflict: it is a release of another alias.
+    """
+    alias = alias_of(book, alias_name)
+    if to:
+        target: Course | None = book.courses[release_of(book, to).name]
+    else:
+        target = book.standby_of(alias_name)
+        before = book.courses.get(alias.before)
+        if target is None and before is not None and before.state != "failed" and not alias.weight(alias.before):
+            target = before
+    if target is None:
+        raise NotFound(
+            f"{alias_name} has no release to go back to",
+            hint="`--to RELEASE` names an earlier one, which is loaded first; `ashore release list` shows them",
+        )
+    if book.releases[target.release].alias != alias_name:
+        raise Conflict(
+            f"{target.release} is a release of {book.releases[target.release].alias}, not of {alias_name}",
+            hint=f"`ashore release list --alias {alias_name}`",
+        )
+    return target
+
+
 def roll_back(
     book: Book, alias_name: str, by: By, *, to: str = "", failed: bool = False, seen: int | None = None
 ) -> Moved:
-    """Go back: from a candidate to what is live, or from what is live to the release before, at once where it is warm.
+    """Go back: from a candidate to what is live, or from what is live to the release before, at once where it is warm;
+    else that loads first, in place of what is live where that was loaded so itself.
 
     Args:
         book: As it is.
         alias_name: What is moved.
         by: Who, and why.
-        to: An earlier release; empty: the standby, or a candidate's end.
+        to: An earlier release; empty: a candidate's end, or the release before.
         failed: Whether what is left is at fault; else it stays warm as standby.
         seen: Version of the alias that the operator saw.
 
@@ -188,24 +217,15 @@ def roll_back(
     candidate = book.candidate_of(alias_name)
     if candidate is not None and not to:
         return end_candidate(book, alias_name, by, failed=failed)
-    target = book.courses[release_of(book, to).name] if to else book.standby_of(alias_name)
-    if target is None:
-        raise NotFound(
-            f"{alias_name} has no release that is warm to go back to",
-            hint="`--to RELEASE` names an earlier one, which is loaded first; `ashore release list` shows them",
-        )
-    if book.releases[target.release].alias != alias_name:
-        raise Conflict(
-            f"{target.release} is a release of {book.releases[target.release].alias}, not of {alias_name}",
-            hint=f"`ashore release list --alias {alias_name}`",
-        )
+    target = release_before(book, alias_name, to)
     if target.state == "live" and alias.weight(target.release) == WHOLE:
         raise Conflict(f"{alias_name} is at {target.release} already", hint=f"`ashore release status {alias_name}`")
     first = end_candidate(book, alias_name, by, failed=False) if candidate is not None else Moved()
     book = applied(book, first)
     alias = book.aliases[alias_name]
     if target.state not in WARM:
-        sent = roll_out(book, target.release, Way(goal="live", automatic=False), by)
+        cold = any(course.cold for course in book.live_of(alias_name))
+        sent = roll_out(book, target.release, Way(goal="live", automatic=False, cold=cold), by)
         return _joined(first, replace(sent, events=(_event(alias_name, sent.courses[0], "rollback", by),)))
     back = _go_live(book, alias, replace(target, goal=None), by, verb="rollback", failed=failed)
     return _joined(first, back)
@@ -370,6 +390,7 @@ def adopt(book: Book, release: Release, by: By, *, spec_content: str) -> Moved:
     alias = replace(
         base,
         weights=((release.name, WHOLE),),
+        before="" if old is None else max((weight, name) for name, weight in old.weights)[1],
         spec_content=spec_content,
         version=base.version + 1,
         changed_s=by.now_s,
@@ -409,6 +430,12 @@ def _checked(way: Way) -> Way:
             check_steps(way.share, way.steps)
             if (way.steps or way.then_promote) and way.step_s < 1:
                 raise InvalidRequest("a schedule needs a time between its steps", hint="--every 10m", param="every")
+    if way.cold and way.goal != "live":
+        raise InvalidRequest(
+            f"there is no cold standby beside a {way.goal}: what is live answers meanwhile",
+            hint="`ashore release promote --cold-standby` ends what is live first",
+            param="cold_standby",
+        )
     if way.standby_s < 0:
         raise InvalidRequest(f"a standby of {way.standby_s} s", hint="0 keeps none", param="standby")
     return way
@@ -467,7 +494,9 @@ def _go_live(book: Book, alias: Alias, course: Course, by: By, *, verb: str, fai
         if was_standby and earlier.release != course.release and not book.named_by(earlier.release, but=alias.name):
             courses.append(_ended(earlier, "retire", replace(by, why=f"{course.release} went live")))
             events.append(_event(alias.name, courses[-1], "retire", by))
-    return Moved(courses=tuple(courses), aliases=(_moved(alias, ((course.release, WHOLE),), by),), events=tuple(events))
+    others = [(weight, name) for name, weight in alias.weights if name != course.release]
+    led = replace(_moved(alias, ((course.release, WHOLE),), by), before=max(others)[1] if others else alias.before)
+    return Moved(courses=tuple(courses), aliases=(led,), events=tuple(events))
 
 
 def _rested(course: Course, standby_s: int, by: By) -> Course:

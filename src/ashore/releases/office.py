@@ -189,7 +189,8 @@ class ReleaseOffice:
     ) -> tuple[Standing, ...]:
         """Go back: end a candidate, or lead the alias to the release before. Warm ones answer at once.
 
-        Returns the releases that answer now, or, where an earlier one has to load first, that one.
+        Returns the releases that answer now, or, where the one before has to load first, that one; `load_s` of its
+        course tells how long that took the last time.
 
         Raises:
             NotFound: there is nothing to go back to.
@@ -198,13 +199,15 @@ class ReleaseOffice:
         """
         with self._act(actor, "release:rollback", f"alias/{alias}", why=why) as act:
             moved = moves.roll_back(act.book, alias, act.by, to=to, seen=seen)
-            if to and act.book.courses[to].state not in HOSTED:
-                self._check_memory(act.book, to, cold=cold)
-                warming = tuple(replace(c, cold=cold) if c.release == to else c for c in moved.courses)
-                moved = replace(moved, courses=warming)
+            loads = next((course for course in moved.courses if course.state == "warming"), None)
+            if loads is not None and act.book.courses[loads.release].state not in HOSTED:
+                loads = replace(loads, cold=cold or loads.cold)
+                self._check_memory(act.book, loads.release, cold=loads.cold)
+                rest = (course for course in moved.courses if course.release != loads.release)
+                moved = replace(moved, courses=(*rest, loads))
             book = act.write(moved)
-            if to and book.courses[to].state == "warming":
-                return (_standing(book, to),)
+            if loads is not None:
+                return (_standing(book, loads.release),)
             return tuple(_standing(book, name) for name in book.aliases[alias].releases)
 
     def retire(self, actor: Actor, name: str, *, why: str = "") -> Standing:
@@ -290,9 +293,10 @@ class ReleaseOffice:
 
     def _check_memory(self, book: Book, name: str, *, cold: bool) -> None:
         release = book.releases[name]
-        live = [book.releases[c.release].needed_bytes for c in book.live_of(release.alias)]
+        warm = [one for one in book.releases.values() if one.alias == release.alias and one.name != name]
+        gives_back = sum(one.needed_bytes for one in warm if book.courses[one.name].state in HOSTED)
         figures = MemoryFigures(needed_bytes=release.needed_bytes, free_bytes=self._workshop.free_bytes())
-        check_memory(name, figures, cold=cold, gives_back_bytes=sum(live))
+        check_memory(name, figures, cold=cold, gives_back_bytes=gives_back)
 
 
 def check_reason(text: str) -> str:

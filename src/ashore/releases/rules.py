@@ -181,12 +181,12 @@ class MemoryFigures:
 
 
 def check_memory(release: str, figures: MemoryFigures, *, cold: bool, gives_back_bytes: int = 0) -> None:
-    """Return when a release can be loaded: beside what is live, or, with `cold`, in its place.
+    """Return when a release can be loaded: beside what is warm, or, with `cold`, in its place.
 
     Args:
         release: For the message.
         figures: Of the machine now.
-        cold: Whether what is live ends first.
+        cold: Whether what is warm for the alias ends first.
         gives_back_bytes: What that frees.
 
     Raises:
@@ -195,12 +195,12 @@ def check_memory(release: str, figures: MemoryFigures, *, cold: bool, gives_back
     free = figures.free_bytes + (gives_back_bytes if cold else 0)
     if MemoryFigures(needed_bytes=figures.needed_bytes, free_bytes=free).fits:
         return
-    beside = "in place of what is live" if cold else "beside what is live"
+    beside = "in place of what is warm" if cold else "beside what is warm"
     raise MemoryFull(
         f"release {release} needs {human_bytes(figures.needed_bytes)} and {human_bytes(SPARE_BYTES)} to spare "
         f"{beside}; {human_bytes(free)} are free",
         hint="use a smaller variant or fewer replicas, or free memory"
         if cold
-        else "`--cold-standby` ends the live release first: requests wait while the new one loads, and so they do on "
-        "the way back",
+        else f"`--cold-standby` ends what is warm first, which frees {human_bytes(gives_back_bytes)}: requests wait "
+        "while the new one loads, and so they do on the way back; or `ashore release retire` a standby",
     )

@@ -135,6 +135,8 @@ class Roster:
             await self._wait_connected([model for key, model in kept.items() if self._models.get(key) is not model])
         self._models = kept
         self._lead()
+        for model in gone:
+            model.replicas.rouse()
         self.generation += 1
         for model in kept.values():
             if model.replicas.sockets != model.served.sockets:

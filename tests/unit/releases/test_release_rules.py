@@ -109,6 +109,6 @@ def test_memory_for_two_is_refused_with_both_figures_and_a_way_out() -> None:
         check_memory("chat-2", tight, cold=False)
     assert "--cold-standby" in refused.value.hint
     check_memory("chat-2", tight, cold=True, gives_back_bytes=2 * GIB)
-    with pytest.raises(MemoryFull, match="in place of what is live"):
+    with pytest.raises(MemoryFull, match="in place of what is warm"):
         check_memory("chat-2", tight, cold=True, gives_back_bytes=GIB // 2)
     check_memory("fake-2", MemoryFigures(needed_bytes=0, free_bytes=0), cold=False)

@@ -77,20 +77,18 @@ class GetPairsRequest(_message.Message):
     def __init__(self, release: _Optional[str] = ...) -> None: ...
 
 class ShadowReleaseRequest(_message.Message):
-    __slots__ = ("release", "share_percent", "automatic", "cold_standby", "why", "version")
+    __slots__ = ("release", "share_percent", "automatic", "why", "version")
     RELEASE_FIELD_NUMBER: _ClassVar[int]
     SHARE_PERCENT_FIELD_NUMBER: _ClassVar[int]
     AUTOMATIC_FIELD_NUMBER: _ClassVar[int]
-    COLD_STANDBY_FIELD_NUMBER: _ClassVar[int]
     WHY_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     release: str
     share_percent: float
     automatic: bool
-    cold_standby: bool
     why: str
     version: int
-    def __init__(self, release: _Optional[str] = ..., share_percent: _Optional[float] = ..., automatic: _Optional[bool] = ..., cold_standby: _Optional[bool] = ..., why: _Optional[str] = ..., version: _Optional[int] = ...) -> None: ...
+    def __init__(self, release: _Optional[str] = ..., share_percent: _Optional[float] = ..., automatic: _Optional[bool] = ..., why: _Optional[str] = ..., version: _Optional[int] = ...) -> None: ...
 
 class CanaryReleaseRequest(_message.Message):
     __slots__ = ("release", "share_percent", "steps_percent", "every_s", "then_promote", "automatic", "why", "version")
@@ -208,7 +206,7 @@ class RollBackRequest(_message.Message):
     def __init__(self, alias: _Optional[str] = ..., to: _Optional[str] = ..., cold_standby: _Optional[bool] = ..., why: _Optional[str] = ..., version: _Optional[int] = ...) -> None: ...
 
 class Release(_message.Message):
-    __slots__ = ("name", "alias", "model", "engine", "replicas", "state", "goal", "share_percent", "steps_percent", "until", "since", "why", "automatic", "weights_percent", "needed_bytes", "gate", "content", "parts", "options", "adapters", "created_at", "created_by")
+    __slots__ = ("name", "alias", "model", "engine", "replicas", "state", "goal", "share_percent", "steps_percent", "until", "since", "why", "automatic", "weights_percent", "needed_bytes", "gate", "content", "parts", "options", "adapters", "created_at", "created_by", "load_s")
     class WeightsPercentEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -259,6 +257,7 @@ class Release(_message.Message):
     ADAPTERS_FIELD_NUMBER: _ClassVar[int]
     CREATED_AT_FIELD_NUMBER: _ClassVar[int]
     CREATED_BY_FIELD_NUMBER: _ClassVar[int]
+    LOAD_S_FIELD_NUMBER: _ClassVar[int]
     name: str
     alias: str
     model: str
@@ -281,7 +280,8 @@ class Release(_message.Message):
     adapters: _containers.ScalarMap[str, str]
     created_at: int
     created_by: str
-    def __init__(self, name: _Optional[str] = ..., alias: _Optional[str] = ..., model: _Optional[str] = ..., engine: _Optional[str] = ..., replicas: _Optional[int] = ..., state: _Optional[str] = ..., goal: _Optional[str] = ..., share_percent: _Optional[float] = ..., steps_percent: _Optional[_Iterable[float]] = ..., until: _Optional[int] = ..., since: _Optional[int] = ..., why: _Optional[str] = ..., automatic: _Optional[bool] = ..., weights_percent: _Optional[_Mapping[str, float]] = ..., needed_bytes: _Optional[int] = ..., gate: _Optional[str] = ..., content: _Optional[str] = ..., parts: _Optional[_Mapping[str, str]] = ..., options: _Optional[_Mapping[str, Scalar]] = ..., adapters: _Optional[_Mapping[str, str]] = ..., created_at: _Optional[int] = ..., created_by: _Optional[str] = ...) -> None: ...
+    load_s: float
+    def __init__(self, name: _Optional[str] = ..., alias: _Optional[str] = ..., model: _Optional[str] = ..., engine: _Optional[str] = ..., replicas: _Optional[int] = ..., state: _Optional[str] = ..., goal: _Optional[str] = ..., share_percent: _Optional[float] = ..., steps_percent: _Optional[_Iterable[float]] = ..., until: _Optional[int] = ..., since: _Optional[int] = ..., why: _Optional[str] = ..., automatic: _Optional[bool] = ..., weights_percent: _Optional[_Mapping[str, float]] = ..., needed_bytes: _Optional[int] = ..., gate: _Optional[str] = ..., content: _Optional[str] = ..., parts: _Optional[_Mapping[str, str]] = ..., options: _Optional[_Mapping[str, Scalar]] = ..., adapters: _Optional[_Mapping[str, str]] = ..., created_at: _Optional[int] = ..., created_by: _Optional[str] = ..., load_s: _Optional[float] = ...) -> None: ...
 
 class ReleaseList(_message.Message):
     __slots__ = ("items",)
@@ -290,7 +290,7 @@ class ReleaseList(_message.Message):
     def __init__(self, items: _Optional[_Iterable[_Union[Release, _Mapping]]] = ...) -> None: ...
 
 class Alias(_message.Message):
-    __slots__ = ("name", "weights_percent", "sticky", "version", "changed_at", "changed_by")
+    __slots__ = ("name", "weights_percent", "sticky", "version", "changed_at", "changed_by", "before")
     class WeightsPercentEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -304,13 +304,15 @@ class Alias(_message.Message):
     VERSION_FIELD_NUMBER: _ClassVar[int]
     CHANGED_AT_FIELD_NUMBER: _ClassVar[int]
     CHANGED_BY_FIELD_NUMBER: _ClassVar[int]
+    BEFORE_FIELD_NUMBER: _ClassVar[int]
     name: str
     weights_percent: _containers.ScalarMap[str, float]
     sticky: str
     version: int
     changed_at: int
     changed_by: str
-    def __init__(self, name: _Optional[str] = ..., weights_percent: _Optional[_Mapping[str, float]] = ..., sticky: _Optional[str] = ..., version: _Optional[int] = ..., changed_at: _Optional[int] = ..., changed_by: _Optional[str] = ...) -> None: ...
+    before: str
+    def __init__(self, name: _Optional[str] = ..., weights_percent: _Optional[_Mapping[str, float]] = ..., sticky: _Optional[str] = ..., version: _Optional[int] = ..., changed_at: _Optional[int] = ..., changed_by: _Optional[str] = ..., before: _Optional[str] = ...) -> None: ...
 
 class AliasList(_message.Message):
     __slots__ = ("items",)
