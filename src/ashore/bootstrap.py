@@ -7,6 +7,7 @@ needs it.
 from __future__ import annotations
 
 import os
+import platform
 import re
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -649,7 +650,8 @@ def release_keeper(
     from ashore.releases import ReleaseKeeper
 
     workshop = build_workshop(lambda: store, privacy=lambda: listening.privacy, kept=lambda: listening.cache)
-    return ReleaseKeeper(Acts(database, recorder, SystemClock()), workshop)
+    shared = f"{platform.node()}:{settings.home.root}" if settings.state_url else ""
+    return ReleaseKeeper(Acts(database, recorder, SystemClock()), workshop, home=shared)
 
 
 def gather_facts(store: ModelStore, wishes: Iterable[Wish]) -> dict[str, ModelFacts]:

@@ -53,8 +53,8 @@ class House:
         self.office = ReleaseOffice(self.acts, self.workshop, Gate())
         self.keeper = ReleaseKeeper(self.acts, self.workshop)
 
-    def up(self, *models: str, replaced: tuple[str, ...] = ()) -> dict[str, str]:
-        """Adopt a plan of fakes, `alias=model`; return what answers by alias."""
+    def plan(self, *models: str) -> Plan:
+        """Return a plan of fakes, `alias=model`."""
         plans = tuple(
             ModelPlan(
                 alias=one.partition("=")[0],
@@ -68,7 +68,15 @@ class House:
             )
             for one in models
         )
-        plan = self.keeper.propose(Plan(models=plans, inventory=Inventory(cores=2, memory_bytes=0)), replaced=replaced)
+        return Plan(models=plans, inventory=Inventory(cores=2, memory_bytes=0))
+
+    def adopt(self, *models: str) -> tuple[str, ...]:
+        """Adopt a plan; return what was forgotten."""
+        return self.keeper.adopt(self.keeper.propose(self.plan(*models)))
+
+    def up(self, *models: str, replaced: tuple[str, ...] = ()) -> dict[str, str]:
+        """Adopt a plan; return what answers by alias."""
+        plan = self.keeper.propose(self.plan(*models), replaced=replaced)
         self.keeper.adopt(plan)
         return {model.alias: model.release for model in plan.models}
 
@@ -221,6 +229,118 @@ def test_what_the_time_has_come_for(house: House) -> None:
     house.clock.advance(51)
     house.keeper.on_time()
     assert house.state("chat-1") == "retired" and house.weights() == {"chat-2": 1000}
+
+
+def test_a_clock_that_jumps_ends_nothing_and_holds_nothing_up(house: House) -> None:
+    house.up("chat=fake:echo", "other=fake:echo")
+    house.send(house.make(), "live", standby_s=100)
+    house.send(house.make(), "canary", share=50, steps=(200,), step_s=60)
+    for jump_s in (86_400, -172_800, 86_400):
+        house.clock.advance(5)
+        house.clock.jump(jump_s)
+        house.keeper.clock_jumped(jump_s)
+        house.keeper.on_time()
+        assert (house.state("chat-1"), house.weights()["chat-3"]) == ("standby", 50), jump_s
+    house.clock.advance(45)
+    house.keeper.on_time()
+    assert (house.state("chat-1"), house.weights()["chat-3"]) == ("standby", 200)
+    house.clock.advance(40)
+    house.keeper.on_time()
+    assert house.state("chat-1") == "retired"
+
+
+def test_what_moved_just_after_a_jump_has_its_time(house: House) -> None:
+    house.up("chat=fake:echo")
+    house.clock.advance(60)
+    house.clock.jump(-86_400)
+    house.send(house.make(), "live", standby_s=100)  # before the supervisor has looked at the clock
+    house.keeper.clock_jumped(-86_400)
+    house.clock.advance(99)
+    house.keeper.on_time()
+    assert house.state("chat-1") == "standby"
+
+
+def test_of_several_homes_on_one_state_none_moves_the_times_of_the_others(house: House) -> None:
+    house.up("chat=fake:echo")
+    house.send(house.make(), "live", standby_s=100)
+    house.clock.advance(5)
+    ReleaseKeeper(house.acts, house.workshop, home="a:/srv").clock_jumped(86_400)
+    house.clock.advance(95)
+    house.keeper.on_time()
+    assert house.state("chat-1") == "retired"
+
+
+def test_an_alias_that_is_gone_from_ashore_toml_is_forgotten_with_its_releases(house: House) -> None:
+    house.up("chat=fake:echo", "embed=fake:random")
+    house.send(house.make(), "live")
+    house.office.set_alias(SYSTEM, "vectors", {"embed-1": 1000})
+    assert house.adopt("embed=fake:random") == ("chat",)
+    assert [alias.name for alias in house.office.aliases(SYSTEM)] == ["embed", "vectors"], "made by command: they stay"
+    assert (house.state("chat-1"), house.state("chat-2")) == ("retired", "retired")
+    assert house.keeper.wanted({"chat"}) == ()
+    event = house.office.history(SYSTEM, alias="chat", limit=3)[-1]
+    assert (event.verb, event.release, event.actor, event.why) == (
+        "remove",
+        "chat-2",
+        "system",
+        "gone from ashore.toml",
+    )
+    assert house.adopt("embed=fake:random") == ()
+    assert house.adopt("embed=fake:random", "chat=fake:echo") == ()
+    assert house.weights() == {"chat-3": 1000}, "who comes back begins anew"
+
+
+def test_a_reload_does_not_take_away_what_was_led_by_hand_and_a_start_says_so(house: House) -> None:
+    house.up("chat=fake:echo", "embed=fake:random")
+    house.office.set_alias(SYSTEM, "prod", {"chat-1": 1000})
+    house.office.set_alias(SYSTEM, "both", {"chat-1": 250, "embed-1": 750})
+    plan = house.plan("embed=fake:random")
+    with pytest.raises(Conflict, match=r"(prod|both) leads to chat-1") as refused:
+        house.keeper.check_reload(plan)
+    assert "ashore alias" in refused.value.hint
+    assert house.weights("prod") == {"chat-1": 1000}
+    assert set(house.adopt("embed=fake:random")) == {"chat", "prod"}
+    assert house.weights("both") == {"embed-1": 1000}
+    house.keeper.check_reload(plan)
+
+
+def test_what_another_home_on_the_same_state_declares_is_left_to_it(house: House) -> None:
+    here, there = (ReleaseKeeper(house.acts, house.workshop, home=name) for name in ("a:/srv", "b:/srv"))
+    for keeper, models in ((here, ("chat=fake:echo", "embed=fake:echo")), (there, ("chat=fake:echo",))):
+        keeper.adopt(keeper.propose(house.plan(*models)))
+    assert there.adopt(there.propose(house.plan("chat=fake:echo"))) == (), "embed is none of its business"
+    assert here.adopt(here.propose(house.plan("embed=fake:echo"))) == ()
+    assert house.weights() == {"chat-1": 1000}, "the other one still has it"
+    assert there.adopt(there.propose(house.plan("embed=fake:echo"))) == ("chat",)
+    assert [alias.name for alias in house.office.aliases(SYSTEM)] == ["embed"]
+
+
+def test_of_two_who_promote_different_releases_one_wins_and_nothing_is_half(house: House) -> None:
+    house.up("chat=fake:echo")
+    second, third = house.make(), house.make()
+    for _ in range(4):
+        results: dict[str, str] = {}
+        ready = threading.Barrier(2)
+
+        def promote(name: str, results: dict[str, str], ready: threading.Barrier) -> None:
+            ready.wait()
+            try:
+                house.office.roll_out(SYSTEM, name, Way(goal="live"))
+                results[name] = "won"
+            except Conflict as told:
+                results[name] = told.message
+
+        threads = [threading.Thread(target=promote, args=(name, results, ready)) for name in (second, third)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        (won,) = [name for name, result in results.items() if result == "won"]
+        (lost,) = results.keys() - {won}
+        assert results[lost].startswith(f"{won} is on its way to chat: it is warming")
+        assert house.state(won) == "warming" and house.state(lost) in ("created", "retired")
+        assert house.weights() == {"chat-1": 1000}
+        house.office.roll_back(SYSTEM, "chat")
 
 
 def test_what_its_operator_takes_back_by_hand_is_left_alone(house: House) -> None:

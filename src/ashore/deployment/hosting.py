@@ -24,6 +24,8 @@ LOOK_EVERY_S: Final = 0.1
 """Between two looks at the epoch and at hosts that load. A look without news reads one number."""
 TIME_EVERY_S: Final = 1.0
 """Between two looks at what the time has come for: a standby that ends, the next step of a canary."""
+JUMP_S: Final = 2.0
+"""A clock that between two looks went so much further than time did has jumped: it was set, or the machine slept."""
 STREAM_PATIENCE_S: Final = 3600.0
 """Longest that an answer of a release which was replaced may go on; as long as a deadline may be."""
 MOST_LOG_CHARS: Final = 1500
@@ -95,6 +97,7 @@ class Hosting:
         self._wanted: tuple[Wanted, ...] = ()
         self._seen = -1
         self._time_due_s = 0.0
+        self._ahead_s = clock.now_s() - clock.monotonic_s()
 
     def take(self, primaries: Iterable[Running]) -> None:
         """Take over the hosts that were started for a plan; those of earlier plans have been seen to."""
@@ -120,6 +123,7 @@ class Hosting:
     def look(self) -> None:
         """Do what there is to do now. Called every `LOOK_EVERY_S`."""
         try:
+            self._look_at_clock()
             if self._clock.monotonic_s() >= self._time_due_s:
                 self._time_due_s = self._clock.monotonic_s() + TIME_EVERY_S
                 self._keeper.on_time()
@@ -167,6 +171,14 @@ class Hosting:
                 here.state = one.course.state
                 if here.phase == "ready":
                     here.restarts = self._restarts(here.running)
+
+    def _look_at_clock(self) -> None:
+        ahead_s = self._clock.now_s() - self._clock.monotonic_s()
+        jump_s = ahead_s - self._ahead_s
+        if abs(jump_s) > JUMP_S:
+            log.warning("the clock jumped by %.0f s; times of releases move with it", jump_s)
+            self._keeper.clock_jumped(jump_s)
+        self._ahead_s = ahead_s
 
     def _look_at_loading(self) -> None:
         for name, one in self._hosting.items():
@@ -230,7 +242,7 @@ class Hosting:
         """End hosts that nobody wants any more; what they answer for the clients may go on."""
         one = self._hosting[release]
         alias = one.running.plan.alias
-        if self._primary[alias].plan.release == release:
+        if alias in self._primary and self._primary[alias].plan.release == release:
             heir = self._heir(alias)
             if heir is None:
                 return  # nothing else could answer yet

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import signal
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -168,8 +168,14 @@ class Deployment:
                 alone = dataclasses.replace(plan, models=(asked,))
                 instead = self._keeper.propose(alone, replaced=(asked.alias,)).models[0]
                 opened.append((instead, self._open_files(instead)))
-        self._keeper.adopt(dataclasses.replace(plan, models=tuple(model for model, _ in opened)))
+        self._adopt(plan, (model for model, _ in opened))
         return opened
+
+    def _adopt(self, plan: Plan, models: Iterable[ModelPlan]) -> None:
+        """Have the state say what is served, and tell which names are gone with what ashore.toml has no more."""
+        assert self._keeper is not None
+        for name in self._keeper.adopt(dataclasses.replace(plan, models=tuple(models))):
+            self._say(f"alias {name} is no more: it is gone from ashore.toml")
 
     def wait_ready(self, *, told: Callable[[str, EngineInfo, float], None] = lambda alias, info, took_s: None) -> None:
         """Return when every host has loaded its model and the API answers; or when a stop was asked for.
@@ -211,6 +217,8 @@ class Deployment:
             AshoreError: why the new plan could not be served.
         """
         changes = compare(self.plan, plan)
+        if self._keeper is not None:
+            self._keeper.check_reload(plan)
         fresh: dict[str, Running] = {}
         replaced = [change.alias for change in changes if change.kind in ("add", "replace")]
         proposed = plan if self._keeper is None else self._keeper.propose(plan, replaced=replaced)
@@ -241,7 +249,7 @@ class Deployment:
         kept = {c.alias: self._running[c.alias] for c in changes if c.kind == "keep"}
         self._running = {model.alias: (fresh | kept)[model.alias] for model in plan.models}
         if self._keeper is not None:
-            self._keeper.adopt(dataclasses.replace(plan, models=tuple(one.plan for one in self._running.values())))
+            self._adopt(plan, (one.plan for one in self._running.values()))
             for release, seconds in took_s.items():
                 self._keeper.loaded(release, seconds)
         if self._hosting is not None:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from ashore.access import SYSTEM, Acts
 from ashore.planning import ModelPlan, Plan
@@ -20,6 +20,11 @@ from ashore.releases.rules import next_name
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
+    from ashore.access.acts import Desk
+
+JUST_NOW_S: Final = 1
+"""A release that moved so lately did so after a jump of the clock, and its times are right."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wanted:
@@ -32,9 +37,11 @@ class Wanted:
 class ReleaseKeeper:
     """Brings ashore.toml and the releases together. Each call is one transaction; the supervisor's thread makes it."""
 
-    def __init__(self, acts: Acts, workshop: Workshop) -> None:
+    def __init__(self, acts: Acts, workshop: Workshop, *, home: str = "") -> None:
+        """Make it. `home` names this one among several that share a state; empty: it has its state alone."""
         self._acts = acts
         self._workshop = workshop
+        self._home = home
 
     def propose(self, plan: Plan, *, replaced: Collection[str] = ()) -> Plan:
         """Return the plan with what is to answer for each alias now. Changes nothing.
@@ -54,13 +61,30 @@ class ReleaseKeeper:
                 models.append(replace(model, release=next_name(model.alias, book.releases)))
         return replace(plan, models=tuple(models))
 
-    def adopt(self, plan: Plan, *, why: str = "ashore.toml") -> None:
-        """Have every release of a proposed plan answer for its alias that does not do so yet. May be called twice."""
+    def check_reload(self, plan: Plan) -> None:
+        """Return when nothing that was led by hand depends on what a plan has no more.
+
+        Raises:
+            Conflict: an alias that was made by command leads to a release of an alias that is gone from ashore.toml.
+        """
         with self._acts.look(SYSTEM) as desk:
-            known = sql.load_book(desk.connection).releases
-        fresh = [model for model in plan.models if model.release not in known]
-        if not fresh:
-            return
+            book = sql.load_book(desk.connection)
+        declared = {model.alias for model in plan.models}
+        moves.check_undeclared(book, moves.undeclared(book, declared, home=self._home), home=self._home)
+
+    def adopt(self, plan: Plan, *, why: str = "ashore.toml") -> tuple[str, ...]:
+        """Have every release of a proposed plan answer for its alias that does not do so yet, and forget what
+        ashore.toml has no more. May be called twice.
+
+        Returns the aliases that were forgotten, those with them that were led by hand to their releases alone.
+        """
+        declared = {model.alias for model in plan.models}
+        with self._acts.look(SYSTEM) as desk:
+            book = sql.load_book(desk.connection)
+        fresh = [model for model in plan.models if model.release not in book.releases]
+        noted = not self._home or all(self._home in book.aliases[one].homes for one in declared if one in book.aliases)
+        if not fresh and noted and not moves.undeclared(book, declared, home=self._home):
+            return ()
         described = {model.release: self._workshop.describe_plan(model) for model in fresh}
         with self._acts.write(SYSTEM, "release:adopt", "deployment") as desk:
             by = By(actor="system", now_s=desk.now_s, why=why)
@@ -80,10 +104,25 @@ class ReleaseKeeper:
                     created_s=desk.now_s,
                     created_by="system",
                 )
-                moved = moves.adopt(book, release, by, spec_content=spec_content(model))
+                moved = moves.adopt(book, release, by, spec_content=spec_content(model), home=self._home)
                 sql.insert_release(desk.connection, release, moved.courses[-1])
                 sql.write_moved(desk.connection, moved)
                 desk.detail[model.release] = model.reference
+            return self._declare(desk, declared, By(actor="system", now_s=desk.now_s, why="gone from ashore.toml"))
+
+    def _declare(self, desk: Desk, declared: Set[str], by: By) -> tuple[str, ...]:
+        """Note what this home declares, forget what it does no more, and return that."""
+        book = sql.load_book(desk.connection)
+        for name in sorted(declared & book.aliases.keys()):
+            sql.write_moved(desk.connection, moves.declare(book, name, by, home=self._home))
+        forgotten: list[str] = []
+        for name in moves.undeclared(book, declared, home=self._home):
+            moved = moves.undeclare(sql.load_book(desk.connection), name, by, home=self._home)
+            sql.write_moved(desk.connection, moved)
+            forgotten += moved.removed
+        if forgotten:
+            desk.detail["forgotten"] = ", ".join(forgotten)
+        return tuple(forgotten)
 
     def _standing_plan(self, book: Book, releases: tuple[str, ...], model: ModelPlan, asked: str) -> ModelPlan:
         """Return the plan of the release that answers. Where it is the one of ashore.toml, memory is planned anew."""
@@ -120,6 +159,21 @@ class ReleaseKeeper:
     def fell(self, name: str, why: str, evidence: Mapping[str, str | int | float]) -> None:
         """Tell that the hosts of a release do not load, or do not stay up: it is taken back where that can be."""
         self._move("release:fell", name, moves.fell, why, evidence)
+
+    def clock_jumped(self, by_s: float) -> None:
+        """Move the times of releases by what the clock of this machine jumped: nothing ends or begins for that.
+
+        Where several homes share a state the times are not this clock's alone, and stay.
+        """
+        if self._home:
+            return
+        now_s = self._acts.now_s
+        with self._acts.write(SYSTEM, "release:clock-jumped", "releases") as desk:
+            courses = sql.load_book(desk.connection).courses.values()
+            meant = [c for c in courses if c.until_s and abs(c.since_s - now_s) > JUST_NOW_S]
+            moved = tuple(replace(c, until_s=max(1, c.until_s + round(by_s))) for c in meant)
+            sql.write_moved(desk.connection, Moved(courses=moved))
+            desk.detail.update(by_s=round(by_s), releases=", ".join(c.release for c in moved))
 
     def on_time(self) -> None:
         """Do what the time has come for: standbys retire, canaries take their next step, old pairs are forgotten. May

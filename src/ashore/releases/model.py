@@ -91,7 +91,10 @@ class Alias:
     before: str = ""
     """The release that answered before; one goes back to it, warm or not. Empty: there was none."""
     spec_content: str = ""
-    """What ashore.toml said last, so that a change there is noticed and anything else is not undone."""
+    """What ashore.toml said last, so that a change there is noticed and anything else is not undone. Empty: it was made
+    by command, and ashore.toml has no say."""
+    homes: tuple[str, ...] = ()
+    """Which of several homes on one state declare it; empty where a home has its state alone."""
     version: int = 1
     """Grows with every change, so that of two operators who saw the same, one is told."""
     changed_s: int = 0
@@ -170,4 +173,6 @@ class Moved:
 
     courses: tuple[Course, ...] = ()
     aliases: tuple[Alias, ...] = ()
+    removed: tuple[str, ...] = ()
+    """Aliases that are no more; their history stays."""
     events: tuple[Event, ...] = ()

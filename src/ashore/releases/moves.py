@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -360,8 +360,8 @@ def set_alias(
     return Moved(courses=tuple(courses), aliases=(alias,), events=(event,))
 
 
-def check_removable(book: Book, name: str) -> Alias:
-    """Return an alias that nothing needs.
+def remove_alias(book: Book, name: str, by: By) -> Moved:
+    """Forget an alias that was set by hand.
 
     Raises:
         Conflict: releases of its own are hosted; clients of a model name it.
@@ -373,10 +373,10 @@ def check_removable(book: Book, name: str) -> Alias:
             f"{name} is what {', '.join(sorted(own))} is meant for, which has engine hosts",
             hint="take its [[model]] out of ashore.toml and `ashore reload`; aliases set by hand can be removed",
         )
-    return alias
+    return Moved(removed=(name,), events=(_removed(alias, by),))
 
 
-def adopt(book: Book, release: Release, by: By, *, spec_content: str) -> Moved:
+def adopt(book: Book, release: Release, by: By, *, spec_content: str, home: str = "") -> Moved:
     """Have a release of ashore.toml answer for its alias: the file is new, or says something else than before."""
     made = create(book, release, by)
     book = Book(
@@ -392,6 +392,7 @@ def adopt(book: Book, release: Release, by: By, *, spec_content: str) -> Moved:
         weights=((release.name, WHOLE),),
         before="" if old is None else max((weight, name) for name, weight in old.weights)[1],
         spec_content=spec_content,
+        homes=_with_home(base, home),
         version=base.version + 1,
         changed_s=by.now_s,
         changed_by=by.actor,
@@ -411,12 +412,78 @@ def adopt(book: Book, release: Release, by: By, *, spec_content: str) -> Moved:
     return Moved(courses=(*ended, live), aliases=(alias,), events=events)
 
 
+def declare(book: Book, name: str, by: By, *, home: str) -> Moved:
+    """Note that a home declares an alias. Where it is noted already, nothing changes."""
+    alias = book.aliases[name]
+    homes = _with_home(alias, home)
+    return Moved() if homes == alias.homes else Moved(aliases=(replace(alias, homes=homes, version=alias.version + 1),))
+
+
+def undeclared(book: Book, declared: Collection[str], *, home: str = "") -> tuple[str, ...]:
+    """Return the aliases that ashore.toml once had and has no more, by name. Those made by command are none of them.
+
+    `home` names whose file it is where several homes share a state: of the aliases of the others it says nothing.
+    """
+    return tuple(
+        sorted(
+            alias.name
+            for alias in book.aliases.values()
+            if alias.spec_content and alias.name not in declared and (not home or home in alias.homes)
+        )
+    )
+
+
+def check_undeclared(book: Book, names: Collection[str], *, home: str = "") -> None:
+    """Return when aliases can go without taking others with them.
+
+    Raises:
+        Conflict: one that was made by command leads to a release of theirs.
+    """
+    going = {name for name in names if book.aliases[name].homes in ((), (home,))}
+    for alias in book.aliases.values():
+        led = [release for release in alias.releases if book.releases[release].alias in going]
+        if led and alias.name not in names:
+            raise Conflict(
+                f"{alias.name} leads to {', '.join(led)}, and ashore.toml has no [[model]] for it any more",
+                hint=f"`ashore alias set {alias.name} OTHER` or `ashore alias remove {alias.name}` first",
+            )
+
+
+def undeclare(book: Book, name: str, by: By, *, home: str = "") -> Moved:
+    """Forget an alias that ashore.toml has no more, and end its releases. Another home that declares it keeps it.
+
+    What was led there by hand leads to its other releases, or is gone too where it has none.
+    """
+    alias = alias_of(book, name)
+    others = tuple(one for one in alias.homes if one != home)
+    if home and others:
+        return Moved(aliases=(replace(alias, homes=others, version=alias.version + 1),))
+    ended = [c for c in book.courses.values() if book.releases[c.release].alias == name and c.state in HOSTED]
+    moved = Moved(removed=(name,), events=(_removed(alias, by),))
+    for course in ended:
+        over = _ended(course, "retire", by)
+        moved = _joined(moved, Moved(courses=(over,), events=(_event(name, over, "retire", by),)))
+    for led in book.aliases.values():
+        kept = [(release, weight) for release, weight in led.weights if book.releases[release].alias != name]
+        if led.name == name or len(kept) == len(led.weights):
+            continue
+        if not kept:
+            moved = _joined(moved, Moved(removed=(led.name,), events=(_removed(led, by),)))
+            continue
+        total = sum(weight for _, weight in kept)
+        first, *rest = [(release, weight * WHOLE // total) for release, weight in kept]
+        weights = ((first[0], WHOLE - sum(weight for _, weight in rest)), *rest)
+        moved = _joined(moved, Moved(aliases=(_moved(led, weights, by),)))
+    return moved
+
+
 def applied(book: Book, moved: Moved) -> Book:
     """Return the book after a move."""
+    aliases = {**book.aliases, **{a.name: a for a in moved.aliases}}
     return Book(
         releases=book.releases,
         courses={**book.courses, **{c.release: c for c in moved.courses}},
-        aliases={**book.aliases, **{a.name: a for a in moved.aliases}},
+        aliases={name: alias for name, alias in aliases.items() if name not in moved.removed},
     )
 
 
@@ -542,6 +609,22 @@ def _moved(alias: Alias, weights: tuple[tuple[str, int], ...], by: By) -> Alias:
     return replace(alias, weights=weights, version=alias.version + 1, changed_s=by.now_s, changed_by=by.actor)
 
 
+def _with_home(alias: Alias, home: str) -> tuple[str, ...]:
+    return tuple(sorted({*alias.homes, home})) if home else alias.homes
+
+
+def _removed(alias: Alias, by: By) -> Event:
+    return Event(
+        alias=alias.name,
+        release=" ".join(alias.releases),
+        verb="remove",
+        state="",
+        actor=by.actor,
+        why=by.why,
+        at_ms=by.now_s * 1000,
+    )
+
+
 def _event(
     alias: str, course: Course, verb: str, by: By, detail: Mapping[str, str | int | float] | None = None
 ) -> Event:
@@ -563,5 +646,8 @@ def _joined(first: Moved, second: Moved) -> Moved:
     courses = {c.release: c for c in (*first.courses, *second.courses)}
     aliases = {a.name: a for a in (*first.aliases, *second.aliases)}
     return Moved(
-        courses=tuple(courses.values()), aliases=tuple(aliases.values()), events=(*first.events, *second.events)
+        courses=tuple(courses.values()),
+        aliases=tuple(aliases.values()),
+        removed=(*first.removed, *second.removed),
+        events=(*first.events, *second.events),
     )

@@ -262,12 +262,7 @@ class ReleaseOffice:
             Conflict: it belongs to a model that is served.
         """
         with self._act(actor, "alias:remove", f"alias/{name}", why=why) as act:
-            alias = moves.check_removable(act.book, name)
-            event = Event(
-                alias=name, release=" ".join(alias.releases), verb="remove", state="", actor=act.by.actor, why=why,
-                at_ms=act.by.now_s * 1000,
-            )  # fmt: skip
-            sql.remove_alias(act.desk.connection, name, event)
+            act.write(moves.remove_alias(act.book, name, act.by))
 
     # --- pieces
 

@@ -86,17 +86,12 @@ def write_moved(connection: Connection, moved: Moved) -> None:
             )
         if not execute(connection, statement, **values).rowcount:
             raise Conflict(f"{alias.name} was changed at the same moment", hint="look at it again")
+    for name in moved.removed:
+        execute(connection, "DELETE FROM release_alias WHERE name = :name", name=name)
     for event in moved.events:
         _append(connection, event)
-    if moved.courses or moved.aliases:
+    if moved.courses or moved.aliases or moved.removed:
         bump(connection, ALIASES_EPOCH)
-
-
-def remove_alias(connection: Connection, name: str, event: Event) -> None:
-    """Forget an alias; its history stays."""
-    execute(connection, "DELETE FROM release_alias WHERE name = :name", name=name)
-    _append(connection, event)
-    bump(connection, ALIASES_EPOCH)
 
 
 def load_history(connection: Connection, *, alias: str = "", release: str = "", limit: int = 100) -> tuple[Event, ...]:

@@ -1,0 +1,175 @@
+"""The supervisor's view of releases, with twins of hosts and state: what cannot be opened, is dropped, or jumps."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ashore.core import ManualClock
+from ashore.deployment.hosting import Hosting
+from ashore.deployment.hosts import Replica, Running
+from ashore.engines import EngineInfo, EngineOptions
+from ashore.errors import AshoreError, CorruptBlob
+from ashore.planning import ModelPlan
+from ashore.releases import Course, ReleaseState, Wanted
+
+INFO = EngineInfo(
+    kind="fake", version="1", model="m", precision="none", context_tokens=8, vocab_size=8, kv_tokens=8, max_sequences=1,
+    features=(), deterministic_seed=True,
+)  # fmt: skip
+
+
+def plan(release: str) -> ModelPlan:
+    return ModelPlan(
+        alias=release.rpartition("-")[0], release=release, name="fake:echo", variant="", replicas=1, embedder=False,
+        options=EngineOptions(kind="fake"), in_store=True,
+    )  # fmt: skip
+
+
+def running(release: str) -> Running:
+    replica = Replica(child=release, socket=Path("/nowhere"))
+    return Running(plan=plan(release), files=None, replicas=(replica,), created_s=0, slot=0, content="")  # type: ignore[arg-type]
+
+
+@dataclass
+class State:
+    """Twin of the keeper, of the epochs, of the hosts and of the supervisor."""
+
+    stands: dict[str, ReleaseState] = field(default_factory=dict)
+    epoch: int = 1
+    fallen: dict[str, str] = field(default_factory=dict)
+    jumps: list[float] = field(default_factory=list)
+    loads: dict[str, float] = field(default_factory=dict)
+    started: list[str] = field(default_factory=list)
+    retired: list[str] = field(default_factory=list)
+    falls: dict[str, int] = field(default_factory=dict)
+    loading: bool = False
+
+    def get(self, kind: str) -> int:
+        return self.epoch
+
+    def wanted(self, aliases: Collection[str]) -> tuple[Wanted, ...]:
+        found = ((plan(name), Course(release=name, state=state)) for name, state in self.stands.items())
+        return tuple(Wanted(plan=p, course=c) for p, c in found if p.alias in aliases)
+
+    def fell(self, name: str, why: str, evidence: Mapping[str, object]) -> None:
+        self.fallen[name] = why
+        self.stands.pop(name, None)
+        self.epoch += 1
+
+    def warmed(self, name: str) -> None:
+        self.stands[name] = "live"
+
+    def on_time(self) -> None: ...
+
+    def loaded(self, name: str, took_s: float) -> None:
+        self.loads[name] = took_s
+
+    def clock_jumped(self, by_s: float) -> None:
+        self.jumps.append(by_s)
+
+    # the hosts
+
+    def start(self, model: ModelPlan, files: object) -> Running:
+        self.started.append(model.release)
+        return running(model.release)
+
+    def greeted(self, one: Running) -> EngineInfo | None:
+        return None if self.loading else INFO
+
+    def retire(self, one: Running, *, patience_s: float) -> None:
+        self.retired.append(one.plan.release)
+
+    def stop(self, one: Running) -> None:
+        self.retired.append(one.plan.release)
+
+    # the supervisor
+
+    def restarts(self, child: str) -> int:
+        return self.falls.get(child, 0)
+
+    def state(self, child: str) -> str:
+        return "running"
+
+    def pid(self, child: str) -> None:
+        return None
+
+    def failure_of(self, child: str) -> AshoreError:
+        return AshoreError("killed by SIGKILL")
+
+
+class Stage:
+    """A `Hosting` over twins, with `chat-1` live and `other-1` beside it."""
+
+    def __init__(self) -> None:
+        self.state = State(stands={"chat-1": "live", "other-1": "live"})
+        self.clock = ManualClock()
+        self.said: list[str] = []
+        self.gone: set[str] = set()
+        twin: Any = self.state
+        self.hosting = Hosting(
+            hosts=twin, supervisor=twin, keeper=twin, epochs=twin, open_files=self.open_files, clock=self.clock,
+            say=self.said.append, publish=lambda: None, loaded=lambda one, info: None,
+        )  # fmt: skip
+        self.hosting.take([running("chat-1"), running("other-1")])
+
+    def open_files(self, model: ModelPlan) -> Any:
+        if model.release in self.gone:
+            raise CorruptBlob(f"{model.reference}: sha256:1234 is not in the store", hint="pull it again")
+
+    def look(self, **stands: ReleaseState) -> None:
+        if stands:
+            self.state.stands = {name.replace("_", "-"): state for name, state in stands.items()}
+            self.state.epoch += 1
+        self.hosting.look()
+        self.hosting.look()
+
+
+def test_a_release_whose_files_are_gone_from_the_store_fails_and_nothing_else_does() -> None:
+    stage = Stage()
+    stage.gone.add("chat-2")
+    stage.look(chat_1="live", chat_2="warming", other_1="live")
+    assert list(stage.state.fallen) == ["chat-2"] and "sha256:1234 is not in the store" in stage.state.fallen["chat-2"]
+    assert stage.state.started == [] and stage.state.retired == []
+    stage.look()
+    assert {one.plan.release for one in stage.hosting.primaries} == {"chat-1", "other-1"}
+
+
+def test_releases_of_an_alias_that_is_gone_from_ashore_toml_end() -> None:
+    stage = Stage()
+    stage.look(chat_1="live", chat_2="standby", other_1="live")
+    assert stage.state.started == ["chat-2"]
+    stage.hosting.take([running("other-1")])  # the deployment sees to chat-1 itself
+    stage.look(other_1="live")
+    assert stage.state.retired == ["chat-2"]
+
+
+def test_how_long_a_release_loaded_is_kept() -> None:
+    stage = Stage()
+    stage.state.loading = True
+    stage.look(chat_1="live", chat_2="warming", other_1="live")
+    stage.clock.advance(7.5)
+    stage.state.loading = False
+    stage.look()
+    assert stage.state.loads == {"chat-2": 7.5} and stage.state.stands["chat-2"] == "live"
+
+
+def test_what_is_live_gives_way_at_its_first_fall() -> None:
+    stage = Stage()
+    stage.look(chat_1="live", chat_2="standby", other_1="live")
+    stage.state.falls["chat-1"] = 1
+    stage.look()
+    assert stage.state.fallen == {"chat-1": "a host fell"}
+
+
+def test_a_jump_of_the_clock_is_seen_once_and_time_that_passes_is_none() -> None:
+    stage = Stage()
+    stage.clock.advance(3600)
+    stage.look()
+    stage.clock.jump(-86_400)
+    stage.look()
+    stage.clock.jump(1.5)
+    stage.look()
+    assert stage.state.jumps == [-86_400]
