@@ -237,7 +237,7 @@ class FreshAnswers:
                     reservation.made(0, 0)  # it failed here, and gave nothing
                 if not died(fault):
                     raise
-                seat.suspect()
+                seat.suspect(fault)
                 if told or self.draining or attempt == MOST_ATTEMPTS:
                     raise
                 check()
@@ -307,7 +307,7 @@ class FreshAnswers:
             except AshoreError as fault:
                 if not died(fault) or attempt == MOST_ATTEMPTS:
                     raise
-                seat.suspect()
+                seat.suspect(fault)
                 check()
                 self._metrics.add("ashore_retries", 1, model.served.alias)
             finally:

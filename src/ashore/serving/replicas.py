@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from ashore.engines import EngineInfo
-from ashore.errors import AshoreError, HostDied, NotReady
+from ashore.errors import AshoreError, Draining, HostDied, NotReady
 from ashore.serving.ports import Replica
 
 log = logging.getLogger("ashore.serving")
@@ -33,20 +33,27 @@ class Seat:
         self._factory = factory
         self._changed = changed
         self._replica: Replica | None = None
+        self._drains: Replica | None = None
+        """The replica that takes nothing new: it ends once its answers have."""
         self._look = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
     @property
     def replica(self) -> Replica | None:
-        """The live replica, or None while the host is away."""
-        return self._replica if self._replica is not None and self._replica.connected else None
+        """The live replica, or None while the host is away, or takes nothing new."""
+        found = self._replica
+        return found if found is not None and found is not self._drains and found.connected else None
 
     def start(self) -> None:
         """Begin to connect, and to reconnect for ever."""
         self._task = asyncio.get_running_loop().create_task(self._keep(), name=f"seat {self.socket}")
 
-    def suspect(self) -> None:
-        """Tell that the replica looked dead, so that it is looked at now rather than soon."""
+    def suspect(self, fault: AshoreError) -> None:
+        """Tell what a replica said instead of an answer: one that looked dead is looked at now rather than soon, and
+        one that drains gets nothing more."""
+        if fault.code == Draining.code and self._replica is not None:
+            self._drains = self._replica
+            self._changed()
         self._look.set()
 
     async def stop(self) -> None:
@@ -59,7 +66,7 @@ class Seat:
 
     async def retire(self) -> None:
         """Disconnect once nothing of ours runs there, or the host is gone."""
-        while self.in_flight and self.replica is not None:  # noqa: ASYNC110 - once per reload
+        while self.in_flight and self._replica is not None and self._replica.connected:  # noqa: ASYNC110 - once per reload
             await asyncio.sleep(LOOK_EVERY_S)
         await self.stop()
 
@@ -89,7 +96,7 @@ class Seat:
             self._changed()
 
     async def _drop(self) -> None:
-        replica, self._replica = self._replica, None
+        replica, self._replica, self._drains = self._replica, None, None
         if replica is not None:
             await replica.close()
 
@@ -217,4 +224,4 @@ def least_loaded(seats: Sequence[Seat]) -> tuple[Seat, Replica] | None:
 
 def died(error: AshoreError) -> bool:
     """Return whether `error` says that the host is gone or going, so that another one may be asked instead."""
-    return isinstance(error, HostDied) or error.code in ("host_died", "draining")
+    return isinstance(error, HostDied) or error.code in (HostDied.code, Draining.code)

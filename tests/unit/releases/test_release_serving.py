@@ -12,7 +12,7 @@ import pytest
 from ashore.access import Principal
 from ashore.core import Message, RequestId, SystemClock, TenantId
 from ashore.engines import GenerateOrder, Sampling, ScoredText, ScoreText
-from ashore.errors import HostDied, NotReady
+from ashore.errors import Draining, HostDied, NotReady
 from ashore.metrics import Metrics
 from ashore.releases import EVERYTHING, AliasRoute, Shadowing
 from ashore.serving import (
@@ -207,6 +207,28 @@ def test_what_had_no_first_token_when_the_host_died_goes_to_the_standby_at_once(
             assert isinstance(events[-1], Usage), "whole"
 
     run(scenario, Bench(second=Falls()))
+
+
+class Drains(MemoryReplica):
+    """Takes nothing new, and is still connected: what it has begun ends there."""
+
+    async def pause(self) -> None:
+        raise Draining
+
+
+def test_a_host_that_drains_gets_nothing_more_and_nobody_is_refused_for_it() -> None:
+    async def scenario(bench: Bench) -> None:
+        bench.service.take_routes({"chat": AliasRoute(weights=(("chat-2", 1000),), standby="chat-1")})
+        assert [await bench.release(f"question {n}") for n in range(3)] == ["chat-1"] * 3
+        assert len(bench.orders("2")) == 1 and bench.replicas["2"].connected
+        bench.service.take_routes({"chat": AliasRoute(weights=(("chat-2", 1000),))})
+        waiting = asyncio.create_task(bench.answer())
+        await asyncio.sleep(0.05)
+        assert not waiting.done(), "it waits for the next host, or the next release"
+        bench.service.take_routes({"chat": LIVE_ALONE})
+        assert isinstance((await waiting)[-1], Usage)
+
+    run(scenario, Bench(second=Drains()))
 
 
 def test_what_waits_for_a_host_goes_where_the_alias_leads_meanwhile() -> None:
