@@ -18,6 +18,7 @@ from ashore.audit.model import ChainName, Head, Kind, Record, RequestNote
 from ashore.audit.notary import Notary
 from ashore.audit.query import MOST_HITS, Query, read_moment, shown_moment
 from ashore.audit.render import hit_json, hit_line
+from ashore.audit.scribewriter import ScribeWriter
 from ashore.audit.search import Hit
 from ashore.audit.service import AuditService, AuditStatus, Reader
 from ashore.audit.signing import PUBLIC_KEYS, PublicKey, SigningKey, load_signing_key, read_public_keys
@@ -64,6 +65,7 @@ __all__ = [
     "Reader",
     "Record",
     "RequestNote",
+    "ScribeWriter",
     "SigningKey",
     "SqlSubjectKeys",
     "SubjectKeys",

@@ -10,6 +10,7 @@ import msgspec
 from ashore.audit.digests import Digester, digest_key
 from ashore.audit.log import AuditLog, Durability, LogOptions
 from ashore.audit.model import ChainName
+from ashore.audit.scribewriter import ScribeWriter
 from ashore.audit.writer import ChainWriter
 from ashore.errors import HomeBusy
 
@@ -31,8 +32,13 @@ class AuditLink(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     """Where copies of the checkpoints are."""
 
 
-def open_log(link: AuditLink, chain: str) -> AuditLog:
+def open_log(link: AuditLink, chain: str, *, apart: bool = False) -> AuditLog:
     """Return the log of a process, running. `close` gives the chain back.
+
+    Args:
+        link: Where the record of the home is.
+        chain: Of this process.
+        apart: Whether lines are made in a process of its own, so that this one's interpreter is left to its work.
 
     Raises:
         HomeBusy: another process has this chain.
@@ -42,7 +48,8 @@ def open_log(link: AuditLink, chain: str) -> AuditLog:
     keys.mkdir(parents=True, exist_ok=True, mode=0o700)
     digester = Digester(digest_key(keys / DIGEST_KEY))
     options = LogOptions(durability=link.durability, keeps_content=link.keeps_content)
-    return AuditLog(ChainWriter(Path(link.path), ChainName(chain)), options=options, digester=digester).start()
+    kind = ScribeWriter if apart else ChainWriter
+    return AuditLog(kind(Path(link.path), ChainName(chain)), options=options, digester=digester).start()
 
 
 def open_command_log(link: AuditLink) -> AuditLog:

@@ -12,15 +12,17 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Final, Literal, Protocol
+
+import msgspec
 
 from ashore.audit.digests import Digester
 from ashore.audit.forms import NoteForm
-from ashore.audit.model import Head, RequestNote
-from ashore.audit.writer import ChainWriter, Draft, Sealer
+from ashore.audit.model import Head, RequestNote, Sealed
+from ashore.audit.writer import Draft
 from ashore.core import Act
 from ashore.errors import AshoreError, AuditUnavailable
 
@@ -65,18 +67,61 @@ class LogStats:
     last_fault: str = ""
 
 
+class Writer(Protocol):
+    """Brings drafts to the disk: `ChainWriter` in this process, `ScribeWriter` through one of its own.
+
+    Used by one thread.
+    """
+
+    @property
+    def torn_bytes(self) -> int:
+        """Cut from the end when the chain was taken."""
+        ...
+
+    @property
+    def damaged_line(self) -> int:
+        """A line of the last segment that somebody changed; 0: none."""
+        ...
+
+    @property
+    def head(self) -> Head:
+        """How far the disk has the chain."""
+        ...
+
+    def append(self, drafts: Sequence[Draft]) -> None:
+        """Return when all of them are on the disk, in this order. After an error none of them counts: call it again.
+
+        Raises:
+            AuditUnavailable: the disk is full or cannot be written.
+        """
+        ...
+
+    def close(self) -> None:
+        """Let go of the chain. May be called twice."""
+        ...
+
+
+class Sealer(Protocol):
+    """Makes ciphertext of what somebody asked and got."""
+
+    def seal(self, subject: str, prompt: bytes, answer: bytes) -> Sealed | None:
+        """Return it under the subject's key; None where the subject was erased or the text is too long."""
+        ...
+
+
 class AuditLog:
     """Implements `core.Recorder` and the `Auditor` of the request path. `start` and `close` around its life."""
 
     def __init__(
         self,
-        writer: ChainWriter,
+        writer: Writer,
         *,
         options: LogOptions | None = None,
         digester: Digester | None = None,
         clock_ns: Callable[[], int] = _time_ns,
     ) -> None:
         self._writer = writer
+        self._sealer: Sealer | None = None
         self._announce = True
         self._options = options or LogOptions()
         self._digester = digester
@@ -122,7 +167,7 @@ class AuditLog:
 
     def seal_content_with(self, sealer: Sealer) -> None:
         """From now on write what notes carry as ciphertext of `sealer`."""
-        self._writer.seal_content_with(sealer)
+        self._sealer = sealer
 
     # --- core.Recorder
 
@@ -238,7 +283,7 @@ class AuditLog:
         waiters = [item for item in items if isinstance(item, Future)]
         while True:
             try:
-                self._writer.append(drafts)
+                self._append(drafts)
                 break
             except AshoreError as fault:
                 if self._fault is None:
@@ -266,6 +311,12 @@ class AuditLog:
         _tell(waiters, None)
         self._waiting_since = time.monotonic() if self._queue else 0.0
 
+    def _append(self, drafts: list[Draft]) -> None:
+        sealer = self._sealer
+        if sealer is not None:
+            drafts = [_with_ciphertext(draft, sealer) for draft in drafts]
+        self._writer.append(drafts)
+
     def _measure(self, drafts: list[Draft]) -> None:
         now_us = _monotonic_ns() // 1000
         self.stats.longest_s = max(self.stats.longest_s, (now_us - drafts[0].mono_us) / 1e6)
@@ -283,6 +334,13 @@ class AuditLog:
             hint="look at the disk of the home; requests are taken again once it keeps up",
             retry_after_s=2.0,
         )
+
+
+def _with_ciphertext(draft: Draft, sealer: Sealer) -> Draft:
+    note = draft.what
+    if not isinstance(note, RequestNote) or note.content is None:
+        return draft
+    return msgspec.structs.replace(draft, sealed=sealer.seal(note.principal, *note.content))
 
 
 def _tell(waiters: list[Future[None]], fault: AshoreError | None) -> None:

@@ -11,16 +11,16 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final
 
 import msgspec
 
-from ashore.audit.canonical import encode
+from ashore.audit.canonical import decode, encode
 from ashore.audit.chain import MerkleTree, linked
 from ashore.audit.forms import NoteForm
 from ashore.audit.model import FORMAT, ChainName, Head, Record, RequestNote, Sealed
 from ashore.audit.records import act_record, chain_record, jumped, request_record
-from ashore.audit.segments import chain_folder, read_tail, segment_path
+from ashore.audit.segments import chain_folder, read_lines, read_tail, segment_path, segments_of
 from ashore.core import Act
 from ashore.errors import AuditUnavailable, HomeBusy
 
@@ -28,18 +28,13 @@ SEGMENT_BYTES: Final = 64 << 20
 DAY_US: Final = 86_400_000_000
 OPEN: Final = "segment:open"
 CLOSE: Final = "segment:close"
+JUMP: Final = "clock:jump"
 FRAMES: Final = (OPEN, CLOSE)
 """A segment begins and ends with these and nothing else, so a jump of the clock is told with the record behind them."""
+_OWN: Final = (OPEN, CLOSE, JUMP)
+"""What a writer puts between the drafts by itself."""
 YIELD_EVERY: Final = 200
 """Lines made between two offers of the interpreter lock to the threads that answer requests."""
-
-
-class Sealer(Protocol):
-    """Makes ciphertext of what somebody asked and got."""
-
-    def seal(self, subject: str, prompt: bytes, answer: bytes) -> Sealed | None:
-        """Return it under the subject's key; None where the subject was erased or the text is too long."""
-        ...
 
 
 class Draft(msgspec.Struct, frozen=True, gc=False):
@@ -51,6 +46,8 @@ class Draft(msgspec.Struct, frozen=True, gc=False):
     """The last form is what the writer says of its chain: action and detail."""
     request_id: str = ""
     """Of a `NoteForm`, which has a blank for it."""
+    sealed: Sealed | None = None
+    """What a `RequestNote` carried, as ciphertext."""
 
 
 @dataclass(slots=True)
@@ -90,7 +87,6 @@ class ChainWriter:
         self.chain = chain
         self._root = root
         self._segment_bytes = segment_bytes
-        self._sealer: Sealer | None = None
         self._file = -1
         self._number = self._num_bytes = 0
         self._day = -1
@@ -123,10 +119,6 @@ class ChainWriter:
         os.fsync(self._file)
         self._day = tail.first.at_us // DAY_US if tail.first is not None else -1
 
-    def seal_content_with(self, sealer: Sealer) -> None:
-        """From now on write what notes carry as ciphertext of `sealer`."""
-        self._sealer = sealer
-
     @property
     def head(self) -> Head:
         """How far the disk has the chain."""
@@ -136,6 +128,18 @@ class ChainWriter:
     def segment(self) -> Path:
         """The file that is being written."""
         return segment_path(self._root, self.chain, self._number)
+
+    def num_drafts_since(self, seq: int) -> int:
+        """Return how many drafts the disk has behind a record."""
+        count = 0
+        with disk_faults(self._root):
+            for number in reversed(segments_of(self._root, self.chain)):
+                with segment_path(self._root, self.chain, number).open("rb") as file:
+                    found = [decode(line.body) for line in read_lines(file) if line.whole]
+                count += sum(record.seq > seq and record.action not in _OWN for record in found)
+                if found and found[0].seq <= seq + 1:
+                    break
+        return count
 
     def append(self, drafts: Sequence[Draft]) -> None:
         """Return when all of them are on the disk, in this order. After an error none of them counts: call it again.
@@ -204,7 +208,7 @@ class ChainWriter:
             jump_us = jumped(cursor.reference, at_us=at_us, mono_us=mono_us)
             if jump_us and not _frames(draft):
                 detail: dict[str, str | int] = {"by_us": jump_us}
-                yield from self._told(Draft(at_us, mono_us, ("clock:jump", detail)), cursor)
+                yield from self._told(Draft(at_us, mono_us, (JUMP, detail)), cursor)
             form = draft.what
             if isinstance(form, NoteForm) and not cursor.begins(mono_us):
                 seq = cursor.seq + 1
@@ -214,17 +218,14 @@ class ChainWriter:
 
     def _told(self, draft: Draft, cursor: _Cursor) -> tuple[bytes, ...]:
         record = self._record(draft, cursor)
-        if record.action == "clock:jump" or cursor.begins(record.mono_us):
+        if record.action == JUMP or cursor.begins(record.mono_us):
             cursor.reference = record
         return cursor.take(encode(record), leaf=record.action != CLOSE)
 
     def _record(self, draft: Draft, cursor: _Cursor) -> Record:
         seq, at_us, mono_us, what = cursor.seq + 1, draft.at_us, draft.mono_us, draft.what
         if isinstance(what, RequestNote):
-            content = None
-            if what.content is not None and self._sealer is not None:
-                content = self._sealer.seal(what.principal, *what.content)
-            return request_record(what, seq=seq, at_us=at_us, mono_us=mono_us, content=content)
+            return request_record(what, seq=seq, at_us=at_us, mono_us=mono_us, content=draft.sealed)
         if isinstance(what, NoteForm):
             note = msgspec.structs.replace(what.note, request_id=draft.request_id)
             return request_record(note, seq=seq, at_us=at_us, mono_us=mono_us)
