@@ -102,7 +102,7 @@ def test_no_audit_no_service(served: Start) -> None:
     assert ask(server, "one").status_code == 200
     limit = (server.home / "audit" / "chains" / "api-0" / "00000001.log").stat().st_size
     for folder in Path("/proc").iterdir():
-        if folder.name.isdigit() and _is_worker(folder, server.home):
+        if folder.name.isdigit() and _is_scribe(folder, server.home):
             resource.prlimit(int(folder.name), resource.RLIMIT_FSIZE, (limit, limit))  # as a quota that is used up
     seen = [ask(server, f"question {number}") for number in range(3)]
     deadline = time.monotonic() + 5
@@ -113,12 +113,12 @@ def test_no_audit_no_service(served: Start) -> None:
     assert seen[-1].json()["error"]["code"] == "audit_unavailable" and "cannot be written" in seen[-1].text
 
 
-def _is_worker(folder: Path, home: Path) -> bool:
+def _is_scribe(folder: Path, home: Path) -> bool:
     try:
         words = (folder / "cmdline").read_bytes()
     except OSError:
         return False
-    return b"ashore.api.worker" in words and str(home).encode() in words
+    return b"ashore.audit.scribe" in words and b"api-0" in words and str(home).encode() in words
 
 
 def test_sealed_content_is_read_and_erased_and_exports_verify(served: Start, ashore: Run, tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from ashore.access.policy import Policy, Role, Rule
 from ashore.access.roles import BUILT_IN
 from ashore.errors import PermissionDenied
 
-MAX_REMEMBERED: Final = 100_000
+MAX_REMEMBERED: Final = 2_048
 """Decisions kept; with more, all are forgotten and made anew."""
 MAX_RESOURCE_CHARS: Final = 300
 """Decisions about longer ones are made each time: a client names models as it likes."""

@@ -48,6 +48,13 @@ class Timed(msgspec.Struct, frozen=True, kw_only=True):
     last_s: float
     tokens: int
 
+    @property
+    def per_s(self) -> float:
+        """Tokens a second behind the first, which waits for the prompt and has a figure of its own."""
+        if self.tokens < 2:
+            return self.tokens / max(self.last_s, 1e-9)
+        return (self.tokens - 1) / max(self.last_s - self.first_s, 1e-9)
+
 
 class Measurer:
     """Takes rounds from one loaded engine."""
@@ -67,7 +74,7 @@ class Measurer:
         alone = await self._sequence(self._short_prompt, WARM_UP_TOKENS)
         await self._streams(MANY_STREAMS, 2)
         await self._sequence(self._long_prompt, 1)
-        rate = alone.tokens / max(alone.last_s, 1e-9)
+        rate = alone.per_s
         self._tokens = min(tokens_for(rate, target_s=STREAM_TARGET_S), self._most_tokens)
 
     async def round(self) -> Round:
@@ -79,7 +86,7 @@ class Measurer:
         firsts = [(await self._sequence(self._short_prompt, 1)).first_s for _ in range(FIRST_TOKEN_TRIES)]
         long = await self._sequence(self._long_prompt, 1)
         return Round(
-            one_tok_per_s=await self._streams(1, self._tokens),
+            one_tok_per_s=(await self._sequence(self._short_prompt, self._tokens)).per_s,
             four_tok_per_s=await self._streams(4, self._tokens),
             sixteen_tok_per_s=await self._streams(MANY_STREAMS, self._tokens),
             prefill_tok_per_s=self._long_prompt / long.first_s,

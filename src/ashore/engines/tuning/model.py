@@ -40,12 +40,12 @@ class Candidate(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Round(msgspec.Struct, frozen=True, kw_only=True):
-    """One pass of all measurements over a loaded engine, warm-up apart. Rates include the time of a short prompt."""
+    """One pass of all measurements over a loaded engine, warm-up apart."""
 
     one_tok_per_s: float
-    """Output tokens per second of a single stream."""
+    """Output tokens per second of a single stream behind its first, whose time is `ttft_ms`."""
     four_tok_per_s: float
-    """Of four streams together."""
+    """Of four streams together, the time of their short prompts included, as in the next."""
     sixteen_tok_per_s: float
     """Of sixteen streams together."""
     prefill_tok_per_s: float
