@@ -132,7 +132,7 @@ class DirectorySink:
     def __init__(self, node: DirectoryNode, name: str, scratch: Path) -> None:
         self._node, self._name, self._scratch = node, name, scratch
         self._descriptor = node._disk.create(scratch)
-        self._flusher = Flusher(self._descriptor, node._disk.sync)
+        self._flusher = Flusher(self._descriptor, node._disk)
 
     def write(self, parts: Sequence[Part]) -> None:
         with self._node._translated(self._name):
@@ -172,7 +172,6 @@ class DirectorySink:
     def _close(self) -> None:
         descriptor, self._descriptor = self._descriptor, -1
         if descriptor >= 0:
-            self._flusher.wait()
             os.close(descriptor)
 
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
-import threading
+import sys
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from pathlib import Path
-from typing import Final
+from typing import Final, cast
 
-FLUSH_BYTES: Final = 32 << 20
+FLUSH_BYTES: Final = 8 << 20
 _MOST_PARTS: Final = 512
 """Of one call; the system's own limit is 1024."""
 
@@ -31,6 +31,12 @@ class Disk:
                 left.pop(0)
             if left:
                 left[0] = left[0][written:]
+
+    def begin_writing_out(self, descriptor: int, offset: int, num_bytes: int) -> None:
+        """Let the disk begin with a part of a file, so that a sync later has less to wait for. Waits for nothing, and
+        promises nothing."""
+        if _sync_file_range is not None:
+            _sync_file_range(descriptor, offset, num_bytes, _SYNC_FILE_RANGE_WRITE)
 
     def sync(self, descriptor: int) -> None:
         """Return when what was written to the file survives a loss of power."""
@@ -60,27 +66,33 @@ class Disk:
 
 
 class Flusher:
-    """Flushes a long file while it grows, in a thread of its own, so that its end does not wait for all of it."""
+    """Lets the disk begin with a long file while it grows, so that the sync at its end does not wait for all of it."""
 
-    def __init__(self, descriptor: int, sync: Callable[[int], None] = os.fsync) -> None:
+    def __init__(self, descriptor: int, disk: Disk) -> None:
         self._descriptor = descriptor
-        self._sync = sync
-        self._unsynced = 0
-        self._thread: threading.Thread | None = None
+        self._disk = disk
+        self._begun = 0
+        self._written = 0
 
     def wrote(self, num_bytes: int) -> None:
-        """Hear that the file has grown."""
-        self._unsynced += num_bytes
-        if self._unsynced >= FLUSH_BYTES and (self._thread is None or not self._thread.is_alive()):
-            self._unsynced = 0
-            self._thread = threading.Thread(target=self._flush, name="backup-flush", daemon=True)
-            self._thread.start()
+        """Hear that the file has grown, at its end."""
+        self._written += num_bytes
+        if self._written - self._begun >= FLUSH_BYTES:
+            self._disk.begin_writing_out(self._descriptor, self._begun, self._written - self._begun)
+            self._begun = self._written
 
-    def wait(self) -> None:
-        """Return when no thread uses the descriptor any more. What is on disk then, a sync of your own must tell."""
-        if self._thread is not None:
-            self._thread.join()
 
-    def _flush(self) -> None:
-        with suppress(OSError):  # the sync at the end of the file fails for the same reason, and is heard
-            self._sync(self._descriptor)
+def _find_sync_file_range() -> Callable[[int, int, int, int], int] | None:
+    """Return sync_file_range(2) of Linux, which Python does not wrap; without it a sync writes all at the end."""
+    if sys.platform != "linux":
+        return None
+    try:
+        found = ctypes.CDLL(None).sync_file_range
+    except (AttributeError, OSError):
+        return None
+    found.argtypes = (ctypes.c_int, ctypes.c_int64, ctypes.c_int64, ctypes.c_uint)
+    return cast(Callable[[int, int, int, int], int], found)
+
+
+_SYNC_FILE_RANGE_WRITE: Final = 2
+_sync_file_range: Final = _find_sync_file_range()

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from ashore.backup.coding import Coder
-from ashore.backup.disk import Flusher
+from ashore.backup.disk import Disk, Flusher
 from ashore.backup.lanes import Lane
 from ashore.backup.model import ObjectRef
 from ashore.backup.ports import Source
@@ -285,7 +285,7 @@ def open_object(
     cipher = cipher_of(key.secret, expected.sealed)
     plain = expected.sealed.to_bytes()
     spare: list[bytearray] = []
-    flusher = Flusher(target)
+    flusher = Flusher(target, Disk())
 
     def opened(stripe: int, frame: NDArray[np.uint8]) -> bytearray:
         """Open a stripe in one of the threads."""
@@ -312,16 +312,13 @@ def open_object(
 
     with ThreadPoolExecutor(THREADS, thread_name_prefix="backup-open") as pool:
         running: deque[tuple[int, Future[bytearray]]] = deque()
-        try:
-            for stripe, frame, _ in reader.stripes():
-                running.append((stripe, pool.submit(opened, stripe, frame)))
-                if len(running) > 2 * THREADS:
-                    number, future = running.popleft()
-                    write(number, future.result())
-            for number, future in running:
+        for stripe, frame, _ in reader.stripes():
+            running.append((stripe, pool.submit(opened, stripe, frame)))
+            if len(running) > 2 * THREADS:
+                number, future = running.popleft()
                 write(number, future.result())
-        finally:
-            flusher.wait()
+        for number, future in running:
+            write(number, future.result())
 
 
 def _write_all(descriptor: int, data: memoryview, offset: int) -> None:
