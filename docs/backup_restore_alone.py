@@ -5,6 +5,7 @@ OUT becomes a home: files, state and keys in their places, models as an OCI layo
 """
 
 import base64
+import datetime
 import hashlib
 import json
 import struct
@@ -87,29 +88,29 @@ out, NODES = Path(sys.argv[2]), [Path(arg) for arg in sys.argv[3:] if (Path(arg)
 mark = json.loads((NODES[0] / "ashore-backup-node.json").read_bytes().rstrip().rpartition(b"\n")[0])
 vault, envelope = bytes.fromhex(mark["vault_id"]), base64.b64decode(mark["envelope"])
 SECRET = cipher(recovery, vault, b"ashore backup envelope 1").decrypt(envelope[:12], envelope[12:], vault)
-K, M = map(int, mark["code"].split("+"))
-ONE_PARITY = 1 in (K, M)  # then it is the exclusive or of the data
+K, ONE_PARITY = int(mark["code"].split("+")[0]), "1" in mark["code"].split("+")  # one: the exclusive or
 newest = max((p for node in NODES for p in (node / "commits").glob("0*")), key=lambda p: p.name)
 closed, bound = newest.read_bytes(), vault + b"commit" + int(newest.name).to_bytes(8, "big")
 commit = json.loads(cipher(SECRET, vault, b"ashore backup commits 1").decrypt(closed[:12], closed[12:], bound))
 listing = json.loads(read_object(commit["listing"]))
-for file in listing["files"]:
-    write(out / file["path"], read_object(file["object"]), file["mode"])
-entries = []
+entries, kind = [], "application/vnd.oci.image.manifest.v1+json"
+blob_path = lambda digest: out / "store/blobs/sha256" / digest[7:]  # noqa: E731
+entry = lambda digest, **more: {"mediaType": kind, "digest": digest, "size": blob_path(digest).stat().st_size, **more}  # noqa: E731
 for model in listing["models"]:
-    for blob in model["blobs"]:
-        write(out / "store/blobs/sha256" / blob["digest"][7:], read_object(blob["object"]), 0o444)
-    notes = {
-        "ashore.name": model["name"],
-        "ashore.variant": model["variant"],
-        "ashore.created": str(model["created_s"]),
-    }
+    for blob in model["blobs"] + [blob for one in model["attached"] for blob in one["blobs"]]:
+        write(blob_path(blob["digest"]), read_object(blob["object"]), 0o444)
+    notes = {f"ashore.{key}": model[key] for key in ("name", "variant")} | {"ashore.created": str(model["created_s"])}
     if model["tagged"]:
         notes["org.opencontainers.image.ref.name"] = "@".join(filter(None, (model["name"], model["variant"])))
-    size = (out / "store/blobs/sha256" / model["digest"][7:]).stat().st_size
-    kind = "application/vnd.oci.image.manifest.v1+json"
-    entries.append({"mediaType": kind, "digest": model["digest"], "size": size, "annotations": notes})
-if entries:
-    write(out / "store/oci-layout", b'{"imageLayoutVersion":"1.0.0"}')
-    write(out / "store/index.json", json.dumps({"schemaVersion": 2, "manifests": entries}).encode())
-print(f"backup {commit['generation']}: {len(listing['files'])} files and {len(entries)} models are in {out}")
+    entries.append(entry(model["digest"], annotations=notes))
+    for digest in (one["digest"] for one in model["attached"]):
+        about = json.loads(blob_path(digest).read_bytes())
+        made = datetime.datetime.fromisoformat(about["annotations"]["org.opencontainers.image.created"]).timestamp()
+        what = {"ashore.attached.to": model["digest"], "ashore.attached.kind": about["artifactType"].split(".")[-2]}
+        what["ashore.created"] = str(int(made))
+        entries.append(entry(digest, artifactType=about["artifactType"], annotations=what))
+for file in listing["files"]:
+    write(out / file["path"], read_object(file["object"]), file["mode"])
+write(out / "store/oci-layout", b'{"imageLayoutVersion":"1.0.0"}')
+write(out / "store/index.json", json.dumps({"schemaVersion": 2, "manifests": entries}).encode())
+print(f"backup {commit['generation']}: {len(listing['files'])} files and {len(listing['models'])} models are in {out}")

@@ -6,6 +6,7 @@ of a backup. Refuses to know what a release is (it is told which manifests to ke
 
 from ashore.backup.code import Code, could_be_lost, parse_code
 from ashore.backup.contents import HomeContents
+from ashore.backup.finding import find_backup, find_own
 from ashore.backup.home import BackupHome
 from ashore.backup.keeper import Keeper, KeeperRules
 from ashore.backup.keys import read_recovery
@@ -24,7 +25,7 @@ from ashore.backup.model import (
 )
 from ashore.backup.nodes import NodeOpener, open_node
 from ashore.backup.ports import Keep, KeepNamed, Node, Sink, Source
-from ashore.backup.restoring import STAGING, Restore, find_backup, find_own, refuse_full_home
+from ashore.backup.restoring import STAGING, Restore, refuse_full_home
 from ashore.backup.service import KEPT_BACKUPS, BackupService
 from ashore.backup.timetable import Timetable, Turn, TurnKind
 

@@ -47,6 +47,7 @@ class HomeFile:
     """Where its bytes are read: it, or a copy."""
     num_bytes: int
     sha256: str
+    """Of the bytes; empty: whoever reads them takes it, and sees to it that they do not change meanwhile."""
 
 
 class HomeContents:
@@ -95,7 +96,7 @@ class HomeContents:
             copy = scratch / "state.db"
             copy.unlink(missing_ok=True)
             copy_database(self._state, copy)
-            yield _described(STATE, copy, mode=0o600)
+            yield HomeFile(path=STATE, mode=0o600, source=copy, num_bytes=copy.stat().st_size, sha256="")
         for name, source in self._others():
             with contextlib.suppress(FileNotFoundError):  # deleted since it was listed
                 yield _copied(name, source, scratch / f"file-{hashlib.sha256(name.encode()).hexdigest()[:16]}")
@@ -156,7 +157,7 @@ def _copied(name: str, source: Path, copy: Path) -> HomeFile:
     """Return a file as it is now; of a small one a copy is kept, for it may be written while it is backed up."""
     mode = stat.S_IMODE(source.stat().st_mode)
     if source.stat().st_size > COPIED_BYTES:
-        return _described(name, source, mode=mode)
+        return HomeFile(path=name, mode=mode, source=source, num_bytes=source.stat().st_size, sha256="")
     copy.unlink(missing_ok=True)
     shutil.copyfile(source, copy)
     copy.chmod(0o600)

@@ -29,7 +29,7 @@ from ashore.backup.keys import VaultKey
 from ashore.backup.model import FORMAT, ObjectRef, Vault
 from ashore.backup.ports import read_small, write_small
 from ashore.backup.timetable import Timetable
-from ashore.errors import BackupDamaged, HomeBusy, NotFound
+from ashore.errors import BackupDamaged, HomeBusy, NotFound, SealingKeyMissing
 from ashore.sealing import read_secret_file
 
 FOLDER: Final = "backup"
@@ -87,7 +87,11 @@ class BackupHome:
         """
         vault = self.read()
         path = self.folder / "key"
-        text = read_secret_file(path, what="the home's key of its backup").decode("ascii", "replace").strip()
+        back = "`ashore backup confirm KEY_FILE`, with the recovery key, brings it back"
+        try:
+            text = read_secret_file(path, what="the home's key of its backup").decode("ascii", "replace").strip()
+        except SealingKeyMissing as error:
+            raise SealingKeyMissing(error.message, hint=back) from error
         try:
             secret = bytes.fromhex(text)
             if len(secret) != 32:
@@ -95,7 +99,7 @@ class BackupHome:
         except ValueError as error:
             raise BackupDamaged(
                 f"{path} is no key of a backup: {error}",
-                hint="restore into a new home with the recovery key; it brings the key back",
+                hint=back,
             ) from error
         return VaultKey(vault_id=vault.vault_id, secret=secret)
 

@@ -199,9 +199,8 @@ class Keeper:
             self._repair_wait_s = GLANCE_EVERY_S
         else:
             self._put_off()
-        return self._keep(
-            msgspec.structs.replace(_counted(table, report.findings), away=report.lacking, spare=report.spare)
-        )
+        done = tuple(finding for finding in report.findings if finding.repaired)  # others are tried again, and again
+        return self._keep(msgspec.structs.replace(_counted(table, done), away=report.lacking, spare=report.spare))
 
     def _put_off(self) -> None:
         """Let the next try wait longer: a disk that is full stays full for a while."""

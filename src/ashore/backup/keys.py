@@ -115,6 +115,11 @@ def unwrap(vault_id: str, envelope: str, recovery: bytes) -> VaultKey:
     return VaultKey(vault_id=vault_id, secret=secret)
 
 
+def envelope_id(envelope: str) -> str:
+    """Return what tells one envelope from another: a mark that has an older one was set back."""
+    return hashlib.sha256(envelope.encode()).hexdigest()
+
+
 def recovery_text(recovery: bytes, *, vault_id: str) -> str:
     """Return the recovery key as a file for people: a line to keep, with a checksum against typing errors."""
     body = base64.b32encode(recovery + checksum(recovery)[:_CHECK_BYTES]).decode()

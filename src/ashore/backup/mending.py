@@ -6,12 +6,10 @@ A shard is made again byte for byte, from what is sealed: repair needs no conten
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 
-import msgspec
-
-from ashore.backup.model import Finding, Listing, ObjectRef, ScrubReport, Vault
+from ashore.backup.model import FORMAT, Finding, Listing, NodeMark, ObjectRef, ScrubReport, Vault
 from ashore.backup.objects import Objects, open_objects
 from ashore.backup.ports import Sink, read_small
 from ashore.backup.reading import ObjectReader, check_header
@@ -24,7 +22,7 @@ from ashore.backup.vault import (
     good_shards,
     header_of,
     read_commit,
-    read_mark,
+    sound_envelope,
     write_commit,
     write_mark,
 )
@@ -75,7 +73,7 @@ def kept_objects(objects: Objects) -> tuple[dict[str, tuple[ObjectRef, str]], tu
 def _belongings(listing: Listing) -> dict[str, tuple[ObjectRef, str]]:
     found = {entry.object.file_name: (entry.object, entry.path) for entry in listing.files}
     for model in listing.models:
-        for blob in model.blobs:
+        for blob in model.all_blobs:
             found[blob.object.file_name] = (blob.object, f"{model.reference} (blob {blob.digest[7:19]})")
     return found
 
@@ -108,18 +106,33 @@ def check_shard(view: NodeView, ref: ObjectRef, expected: ShardHeader, pace: Pac
         source.close()
 
 
-def mend_mark(vault: Vault, view: NodeView, good: Sequence[NodeView]) -> Finding:
-    """Write the altered mark of a node anew, where what is left of it says that the place is this node of this backup,
-    on the file system that it had; return what was wrong."""
-    found = Finding(place=view.node.place, file=MARK, what=view.says, belongs_to="the node itself")
+def mend_marks(vault: Vault, reading: Reading) -> tuple[Finding, ...]:
+    """Write marks anew that were altered, or that an older recovery key opens; return what was wrong."""
+    envelope = sound_envelope(reading.good)
+    bad = [view for view in reading.views if view.condition == "damaged" or view.is_stale]
+    return tuple(_mend_mark(vault, view, envelope) for view in bad)
+
+
+def _mend_mark(vault: Vault, view: NodeView, envelope: str) -> Finding:
+    """Write one anew, where what is left of it says that the place is this node of this backup, on the file system that
+    it had."""
+    what = f"the mark of {view.node.place} is that of an older recovery key" if view.is_stale else view.says
+    found = Finding(place=view.node.place, file=MARK, what=what, belongs_to="the node itself")
     index, node = view.index, view.node
     try:
         left, system = read_small(node, MARK), node.filesystem()
         told = (vault.vault_id, vault.node_ids[index], f'"filesystem": "{system}"', f'"index": {index},')
-        if not good or not all(one.encode() in left for one in told):
+        if not envelope or not all(one.encode() in left for one in told):
             return found
-        sound = read_mark(good[0].node)
-        mark = msgspec.structs.replace(sound, node_id=vault.node_ids[index], index=index, filesystem=system)
+        mark = NodeMark(
+            format=FORMAT,
+            vault_id=vault.vault_id,
+            node_id=vault.node_ids[index],
+            index=index,
+            code=vault.code,
+            filesystem=system,
+            envelope=envelope,
+        )
         write_mark(node, mark)
     except AshoreError:
         return found

@@ -65,6 +65,13 @@ class BlobEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     object: ObjectRef
 
 
+class AttachedEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What is attached to a model of the store; its manifest is the first of its blobs."""
+
+    digest: str
+    blobs: tuple[BlobEntry, ...]
+
+
 class ModelEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One model of the store; its manifest is the first of its blobs."""
 
@@ -74,6 +81,13 @@ class ModelEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     tagged: bool
     created_s: int
     blobs: tuple[BlobEntry, ...]
+    attached: tuple[AttachedEntry, ...] = ()
+    """The oldest first."""
+
+    @property
+    def all_blobs(self) -> tuple[BlobEntry, ...]:
+        """Its own, and those of what is attached to it."""
+        return (*self.blobs, *(blob for one in self.attached for blob in one.blobs))
 
     @property
     def reference(self) -> str:
@@ -93,7 +107,7 @@ class Listing(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     def objects(self) -> dict[str, ObjectRef]:
         """Return the objects by the name of their shards."""
         refs = [entry.object for entry in self.files]
-        refs += [blob.object for model in self.models for blob in model.blobs]
+        refs += [blob.object for model in self.models for blob in model.all_blobs]
         return {ref.file_name: ref for ref in refs}
 
 
@@ -125,6 +139,10 @@ class Vault(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """Newest that this home knows of: nodes that are all older were set back."""
     backed_up_s: int = 0
     scrubbed_s: int = 0
+    confirmed_s: int = 0
+    """When somebody showed the recovery key last; 0: nobody has since it was made."""
+    envelope: str = ""
+    """SHA-256 of the envelope that the marks must have: that of the recovery key that holds now."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

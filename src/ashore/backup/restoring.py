@@ -9,49 +9,38 @@ from __future__ import annotations
 
 import errno
 import os
-import secrets
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 import msgspec
 
-from ashore.backup.code import parse_code
 from ashore.backup.contents import ENVELOPES, STATE
 from ashore.backup.disk import Disk
+from ashore.backup.finding import Found
 from ashore.backup.home import BackupHome
-from ashore.backup.keys import VaultKey, unwrap
 from ashore.backup.model import (
-    FORMAT,
+    BlobEntry,
     Commit,
     FileEntry,
     Listing,
     ModelEntry,
-    NodeMark,
     ObjectRef,
     RestoreReport,
-    Vault,
 )
-from ashore.backup.nodes import NodeOpener, open_node, unknown_place
 from ashore.backup.objects import Objects, open_objects
-from ashore.backup.ports import Node
 from ashore.backup.running import Told
-from ashore.backup.vault import COMMITS, OBJECTS, NodeView, Reading, look, read_commits, read_mark
 from ashore.core import Digest, did_you_mean, human_bytes
 from ashore.errors import (
-    AshoreError,
     Conflict,
     CorruptBlob,
     DiskFull,
     NotFound,
-    RecoveryKeyWrong,
-    TooFewNodes,
     UnknownModel,
 )
-from ashore.store import BlobCopy, ModelCopy, ModelStore
+from ashore.store import AttachedCopy, BlobCopy, ModelCopy, ModelStore
 
 STAGING: Final = ".restoring"
 HARMLESS: Final = frozenset(("lock", "run", "logs", "cache", STAGING))
@@ -59,86 +48,14 @@ HARMLESS: Final = frozenset(("lock", "run", "logs", "cache", STAGING))
 SPARE_BYTES: Final = 64 << 20
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Found:
-    """A backup that the recovery key opens, as it lies on the nodes that were named."""
+class _Begun(msgspec.Struct, frozen=True, kw_only=True):
+    """`begun.json` of the staging folder: of which backup what lies there is."""
 
-    vault: Vault
-    reading: Reading
-    notes: tuple[str, ...]
-
-
-def find_backup(places: Sequence[str], recovery: bytes, *, opener: NodeOpener = open_node) -> Found:
-    """Return the backup on these nodes that the recovery key opens. Reads marks and commits, no content.
-
-    Raises:
-        RecoveryKeyWrong: it opens none of them; said before anything else is read.
-        TooFewNodes: fewer than `k` nodes of the backup are there.
-        NotFound: nothing was backed up yet.
-    """
-    marked: list[tuple[Node, NodeMark]] = []
-    notes: list[str] = []
-    for place in places:
-        node = opener(place)
-        try:
-            marked.append((node, read_mark(node)))
-        except NotFound:
-            notes.append(f"{place} has no mark of a backup: the disk may not be mounted")
-        except AshoreError as error:
-            notes.append(error.message)
-    if not marked:
-        raise TooFewNodes(f"none of the nodes named has a backup: {'; '.join(notes)}", hint="mount them, name others")
-    key = _opened(marked, recovery)
-    ours = [(node, mark) for node, mark in marked if mark.vault_id == key.vault_id]
-    notes += [f"{n.place} belongs to another backup" for n, mark in marked if mark.vault_id != key.vault_id]
-    code = parse_code(ours[0][1].code)
-    by_index = {mark.index: (node, mark) for node, mark in ours}
-    views = tuple(_view(index, *by_index[index]) for index in sorted(by_index))
-    reading = read_commits(code, key, views)
-    notes += [view.says for view in reading.views if view.says]
-    if len(reading.good) < code.k:
-        raise TooFewNodes(
-            f"{len(reading.good)} of the nodes named work, and {code.k} are needed ({code}): {'; '.join(notes)}",
-            hint="name more of its nodes",
-        )
-    if not reading.commits:
-        raise NotFound("nothing was ever backed up there", hint="ashore backup run, on the home that has something")
-    gone = [index for index in range(code.n) if index not in by_index]
-    vault = Vault(
-        format=FORMAT,
-        vault_id=key.vault_id,
-        code=str(code),
-        places=tuple(by_index[i][0].place if i in by_index else unknown_place(i) for i in range(code.n)),
-        node_ids=tuple(by_index[i][1].node_id if i in by_index else secrets.token_hex(16) for i in range(code.n)),
-        writer=secrets.token_hex(8),
-        generation=max(reading.commits),
-        backed_up_s=reading.commits[max(reading.commits)].created_s,
-    )
-    if len(gone) > code.n - code.quorum:
-        notes.append(
-            f"only {len(by_index)} of {code.n} nodes answer: a backup newer than {vault.generation} may lie on others"
-        )
-    return Found(vault=vault, reading=reading, notes=tuple(notes))
-
-
-def find_own(home: BackupHome, *, opener: NodeOpener = open_node) -> Found:
-    """Return the backup of a home that lives, by its own key.
-
-    Raises:
-        NotFound: it has none, or nothing was backed up yet.
-        TooFewNodes: fewer than `k` nodes work.
-    """
-    vault = home.read()
-    reading = look(vault, home.read_key(), [opener(place) for place in vault.places])
-    says = tuple(view.says for view in reading.views if view.says)
-    if len(reading.good) < reading.code.k:
-        raise TooFewNodes(
-            f"{len(reading.good)} nodes work, and {reading.code.k} are needed: {'; '.join(says)}",
-            hint="mount or mend them",
-        )
-    if not reading.commits:
-        raise NotFound("nothing was backed up yet", hint="ashore backup run")
-    return Found(vault=vault, reading=reading, notes=says)
+    vault_id: str
+    generation: int
+    run_id: str
+    is_moving: bool = False
+    """Some of it may be in its place already."""
 
 
 class Restore:
@@ -156,6 +73,7 @@ class Restore:
             NotFound: there is none of this number; names those there are.
         """
         commits = found.reading.commits
+        self._is_newest = not generation
         number = generation or max(commits)
         if number not in commits:
             raise NotFound(
@@ -165,6 +83,7 @@ class Restore:
         self._commit: Commit = commits[number]
         self._told = told
         self._done = 0
+        self._notes: list[str] = []
 
     def home(self, root: Path, store: Callable[[], ModelStore]) -> RestoreReport:
         """Restore everything into an empty home, which must not run: whoever calls holds its lock.
@@ -177,12 +96,14 @@ class Restore:
         refuse_full_home(root)
         staging = root / STAGING
         staging.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._go_on(root, staging)
         with open_objects(self._found.reading) as objects:
             listing = objects.listing(self._commit)
             _refuse_without_room(root, listing)
             for entry in listing.files:
                 self._stage(objects, entry.object, _file_of(staging, entry), entry.path)
             self._stage_blobs(objects, staging, listing.models)
+        _write_begun(staging, self._begun(is_moving=True))
         _put_back(store(), staging, listing.models)
         _move_in(root, staging, listing.files)
         home = BackupHome(root)
@@ -190,6 +111,8 @@ class Restore:
         home.write(self._found.vault)
         shutil.rmtree(staging)
         Disk().sync_folder(root)
+        if not any(entry.path == STATE for entry in listing.files):
+            self._notes.append("the state is not in this backup: it was in Postgres; restore that by its own means")
         return self._report(listing.files, listing.models)
 
     def model(self, root: Path, ref: str, store: ModelStore) -> RestoreReport:
@@ -223,7 +146,7 @@ class Restore:
 
     def _stage_blobs(self, objects: Objects, staging: Path, models: Iterable[ModelEntry]) -> None:
         for model in models:
-            for blob in model.blobs:
+            for blob in model.all_blobs:
                 target = _blob_of(staging, blob.digest)
                 what = f"blob {blob.digest[7:19]} of {model.reference}"
                 self._stage(objects, blob.object, target, what)
@@ -249,15 +172,48 @@ class Restore:
         self._done += done
 
     def _report(self, files: Sequence[FileEntry], models: Sequence[ModelEntry]) -> RestoreReport:
-        blobs = {blob.digest: blob.object.num_bytes for model in models for blob in model.blobs}
+        blobs = {blob.digest: blob.object.num_bytes for model in models for blob in model.all_blobs}
         return RestoreReport(
             generation=self._commit.generation,
             created_s=self._commit.created_s,
             num_files=len(files),
             models=tuple(model.reference for model in models if model.tagged),
             num_bytes=sum(blobs.values()) + sum(entry.object.num_bytes for entry in files),
-            notes=self._found.notes,
+            notes=(*self._found.notes, *self._notes),
         )
+
+    def _begun(self, *, is_moving: bool = False) -> _Begun:
+        return _Begun(
+            vault_id=self._found.vault.vault_id,
+            generation=self._commit.generation,
+            run_id=self._commit.run_id,
+            is_moving=is_moving,
+        )
+
+    def _go_on(self, root: Path, staging: Path) -> None:
+        """Go on with a restore that was cut off, or throw away what one of another backup had laid down.
+
+        Raises:
+            Conflict: parts of another backup are in their places already.
+        """
+        found = _read_begun(staging)
+        if found is not None and found.is_moving:
+            there = self._found.reading.commits.get(found.generation)
+            is_there = there is not None and there.run_id == found.run_id
+            if self._is_newest and there is not None and is_there and there.generation != self._commit.generation:
+                self._notes.append(
+                    f"backup {self._commit.generation} is newer; this went on with {found.generation}, which was begun"
+                )
+                self._commit = there
+            if found != self._begun(is_moving=True):
+                raise Conflict(
+                    f"a restore of backup {found.generation} into {root} was cut off while it moved in",
+                    hint=f"go on with that one: --generation {found.generation}; or delete {root} and begin anew",
+                )
+            return
+        if found != self._begun():
+            shutil.rmtree(staging / "files", ignore_errors=True)
+            _write_begun(staging, self._begun())
 
 
 def refuse_full_home(root: Path) -> None:
@@ -281,26 +237,6 @@ def _is_empty(path: Path) -> bool:
     return all(file.name in made and file.stat().st_size < 200 for file in files)
 
 
-def _opened(marked: Sequence[tuple[Node, NodeMark]], recovery: bytes) -> VaultKey:
-    """Return the key of the first backup that the recovery key opens."""
-    refusals: list[RecoveryKeyWrong] = []
-    for _, mark in marked:
-        try:
-            return unwrap(mark.vault_id, mark.envelope, recovery)
-        except RecoveryKeyWrong as error:
-            refusals.append(error)
-    raise refusals[0]
-
-
-def _view(index: int, node: Node, mark: NodeMark) -> NodeView:
-    """Return a node as it is; on which file system it lies does not matter to who only reads."""
-    try:
-        sizes = {**node.sizes(COMMITS), **node.sizes(OBJECTS)}
-    except AshoreError as error:
-        return NodeView(index=index, node=node, condition="away", says=error.message)
-    return NodeView(index=mark.index, node=node, condition="good", sizes=sizes)
-
-
 def _chosen(listing: Listing, ref: str) -> tuple[ModelEntry, ...]:
     chosen = tuple(one for one in listing.models if one.tagged and ref in (one.name, one.reference, one.digest))
     if not chosen:
@@ -321,6 +257,27 @@ def _refuse_without_room(root: Path, listing: Listing) -> None:
         )
 
 
+def _read_begun(staging: Path) -> _Begun | None:
+    try:
+        return msgspec.json.decode((staging / "begun.json").read_bytes(), type=_Begun)
+    except (FileNotFoundError, msgspec.DecodeError):
+        return None
+
+
+def _write_begun(staging: Path, begun: _Begun) -> None:
+    path, disk = staging / "begun.json", Disk()
+    fresh = staging / "begun.fresh"
+    fresh.unlink(missing_ok=True)
+    descriptor = disk.create(fresh)
+    try:
+        disk.write(descriptor, [msgspec.json.encode(begun)])
+        disk.sync(descriptor)
+    finally:
+        os.close(descriptor)
+    disk.rename(fresh, path)
+    disk.sync_folder(staging)
+
+
 def _put_back(store: ModelStore, staging: Path, models: Sequence[ModelEntry]) -> None:
     copies = [
         ModelCopy(
@@ -329,11 +286,18 @@ def _put_back(store: ModelStore, staging: Path, models: Sequence[ModelEntry]) ->
             digest=Digest(model.digest),
             tagged=model.tagged,
             created_s=model.created_s,
-            blobs=tuple(BlobCopy(digest=Digest(b.digest), num_bytes=b.object.num_bytes) for b in model.blobs),
+            blobs=_copies_of(model.blobs),
+            attached=tuple(
+                AttachedCopy(digest=Digest(one.digest), blobs=_copies_of(one.blobs)) for one in model.attached
+            ),
         )
         for model in models
     ]
     store.put_back(copies, lambda digest: _blob_of(staging, digest))
+
+
+def _copies_of(blobs: Iterable[BlobEntry]) -> tuple[BlobCopy, ...]:
+    return tuple(BlobCopy(digest=Digest(blob.digest), num_bytes=blob.object.num_bytes) for blob in blobs)
 
 
 def _move_in(root: Path, staging: Path, files: Iterable[FileEntry]) -> None:

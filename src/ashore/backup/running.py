@@ -1,7 +1,8 @@
 """One backup: write what the nodes do not have yet, then a commit on every node. What is not committed does not count.
 
     1  look at the nodes; fewer than a quorum: nothing is begun
-    2  objects: each is on disk on its nodes before it is noted as done (`pending`)
+    2  objects: each is on disk on its nodes before it is noted as done (`pending`): models, files with
+       the state, and models that came meanwhile
     3  the listing, an object like the others
     4  the commit, made on one node after the other; from the first one on the backup counts
     5  repair: shards that nodes lack which were away
@@ -13,7 +14,7 @@ A death at any point leaves the backups before this one whole. The next run take
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
@@ -22,10 +23,11 @@ import msgspec
 
 from ashore import __version__
 from ashore.backup.coding import coder_of
-from ashore.backup.contents import HomeContents, HomeFile
+from ashore.backup.contents import HomeContents, HomeFile, hash_of_start
 from ashore.backup.home import BackupHome
 from ashore.backup.model import (
     FORMAT,
+    AttachedEntry,
     BlobEntry,
     Commit,
     FileEntry,
@@ -40,7 +42,7 @@ from ashore.backup.vault import Reading, commit_name, good_shards, make_commit, 
 from ashore.backup.writing import STALL_S, ObjectWriter
 from ashore.core import Clock
 from ashore.errors import AshoreError, Conflict, CorruptBlob, TooFewNodes
-from ashore.store import ModelCopy
+from ashore.store import BlobCopy, ModelCopy
 
 NOTED_BYTES: Final = 4 << 20
 """Objects from this size on are noted as they are done; smaller ones are written again after a death."""
@@ -52,7 +54,6 @@ Told = Callable[[str, int, int], None]
 @dataclass(slots=True)
 class _Counts:
     new: int = 0
-    reused: int = 0
     new_bytes: int = 0
     written_bytes: int = 0
     notes: list[str] = field(default_factory=list)
@@ -78,6 +79,7 @@ class Run:
         self._told = told
         self._stall_s = stall_s
         self._known: dict[str, ObjectRef] = {}
+        """By the SHA-256 of the content."""
         self._counts = _Counts()
 
     def run(self, contents: HomeContents, *, only: tuple[str, ...], take_over: bool) -> RunReport:
@@ -103,6 +105,7 @@ class Run:
         try:
             models = self._models(writer, contents, only)
             files = tuple(self._file(writer, file) for file in contents.files(self._home.scratch))
+            models = self._models(writer, contents, only, models)  # what came since: the state may refer to it
             listing = Listing(
                 format=FORMAT, created_s=int(self._clock.now_s()), ashore=__version__, files=files, models=models
             )
@@ -144,38 +147,67 @@ class Run:
         broken = self._home.read_again()
         for ref in refs:
             if ref.file_name not in broken and len(good_shards(self._reading, ref)) >= self._reading.code.quorum:
-                self._known[ref.name] = ref
+                self._known[ref.sha256] = ref
 
-    def _models(self, writer: ObjectWriter, contents: HomeContents, only: tuple[str, ...]) -> tuple[ModelEntry, ...]:
-        """Write the blobs of the models. One that was removed meanwhile is left out, and told."""
-        entries = []
+    def _models(
+        self,
+        writer: ObjectWriter,
+        contents: HomeContents,
+        only: tuple[str, ...],
+        before: Sequence[ModelEntry] = (),
+    ) -> tuple[ModelEntry, ...]:
+        """Write the blobs of the models; those of `before` stay, whatever became of them since."""
+        entries = {(one.name, one.variant, one.digest): one for one in before}
+        named: dict[tuple[str, str], str] = {}
         for copy in contents.models(only):
-            try:
-                blobs = tuple(
-                    BlobEntry(
-                        digest=blob.digest, object=self._blob(writer, contents, copy, blob.digest, blob.num_bytes)
-                    )
-                    for blob in copy.blobs
-                )
-            except FileNotFoundError as error:
-                if any(one.digest == copy.digest and one.tagged for one in contents.models()):
-                    raise CorruptBlob(
-                        f"a blob of {copy.reference} is missing: {error.filename}",
-                        hint=f"pull it again, or bring it back: ashore backup restore {copy.name}",
-                    ) from error
-                self._counts.notes.append(f"{copy.reference} was removed meanwhile and is not in this backup")
+            entry = self._model(writer, contents, copy)
+            if entry is None:
                 continue
-            entries.append(
-                ModelEntry(
-                    name=copy.name,
-                    variant=copy.variant,
-                    digest=copy.digest,
-                    tagged=copy.tagged,
-                    created_s=copy.created_s,
-                    blobs=blobs,
-                )
+            entries[copy.name, copy.variant, copy.digest] = entry
+            if copy.tagged:
+                named[copy.name, copy.variant] = copy.digest
+        return tuple(
+            msgspec.structs.replace(
+                one, tagged=one.tagged and named.get((one.name, one.variant), one.digest) == one.digest
             )
-        return tuple(entries)
+            for one in entries.values()
+        )
+
+    def _model(self, writer: ObjectWriter, contents: HomeContents, copy: ModelCopy) -> ModelEntry | None:
+        """Write the blobs of one model; None, and told, where it was removed meanwhile."""
+        try:
+            blobs = self._blobs(writer, contents, copy, copy.blobs)
+        except FileNotFoundError as error:
+            if any(one.digest == copy.digest and one.tagged for one in contents.models()):
+                raise CorruptBlob(
+                    f"a blob of {copy.reference} is missing: {error.filename}",
+                    hint=f"pull it again, or bring it back: ashore backup restore {copy.name}",
+                ) from error
+            self._counts.notes.append(f"{copy.reference} was removed meanwhile and is not in this backup")
+            return None
+        attached = []
+        for one in copy.attached:
+            try:
+                attached.append(AttachedEntry(digest=one.digest, blobs=self._blobs(writer, contents, copy, one.blobs)))
+            except FileNotFoundError:
+                self._counts.notes.append(f"an attachment of {copy.reference} was replaced by a newer one meanwhile")
+        return ModelEntry(
+            name=copy.name,
+            variant=copy.variant,
+            digest=copy.digest,
+            tagged=copy.tagged,
+            created_s=copy.created_s,
+            blobs=blobs,
+            attached=tuple(attached),
+        )
+
+    def _blobs(
+        self, writer: ObjectWriter, contents: HomeContents, copy: ModelCopy, blobs: Iterable[BlobCopy]
+    ) -> tuple[BlobEntry, ...]:
+        return tuple(
+            BlobEntry(digest=blob.digest, object=self._blob(writer, contents, copy, blob.digest, blob.num_bytes))
+            for blob in blobs
+        )
 
     def _blob(
         self, writer: ObjectWriter, contents: HomeContents, copy: ModelCopy, digest: str, num_bytes: int
@@ -186,7 +218,14 @@ class Run:
         )
 
     def _file(self, writer: ObjectWriter, file: HomeFile) -> FileEntry:
-        ref = self._object(writer, file.source, file.sha256, file.num_bytes, what=file.path)
+        """Write a file. What is long is read once: its hash is taken on the way, unless it may be known already."""
+        sha256 = file.sha256
+        if not sha256 and any(ref.num_bytes == file.num_bytes for ref in self._known.values()):
+            sha256 = hash_of_start(file.source, file.num_bytes)
+        before = _times_of(file.source)
+        ref = self._object(writer, file.source, sha256, file.num_bytes, what=file.path)
+        if not sha256 and _times_of(file.source) != before:
+            raise CorruptBlob(f"{file.path} was changed while it was backed up", hint="back up again")
         return FileEntry(path=file.path, mode=file.mode, object=ref)
 
     def _listing(self, writer: ObjectWriter, listing: Listing) -> ObjectRef:
@@ -198,12 +237,11 @@ class Run:
         return self._object(writer, path, hashlib.sha256(data).hexdigest(), len(data), what="the listing")
 
     def _object(self, writer: ObjectWriter, source: Path, sha256: str, num_bytes: int, *, what: str) -> ObjectRef:
-        """Return the object with this content: known, or written now."""
-        name = self._reading.key.name_of(sha256)
-        known = self._known.get(name)
+        """Return the object with this content: known, or written now. Without a hash it is written in any case."""
+        known = self._known.get(sha256)
         if known is not None and known.num_bytes == num_bytes:
-            self._counts.reused += 1
             return known
+        name = self._reading.key.name_of(sha256) if sha256 else secrets.token_hex(16)
         header = new_header(self._reading.key, self._reading.code, name=name, num_bytes=num_bytes)
         done = writer.write(
             source,
@@ -212,7 +250,7 @@ class Run:
             what=what,
             told=lambda now: self._told("back up", self._counts.new_bytes + now, 0),
         )
-        self._known[name] = done.ref
+        self._known[done.ref.sha256] = done.ref
         self._counts.new += 1
         self._counts.new_bytes += num_bytes
         self._counts.written_bytes += done.written_bytes
@@ -232,6 +270,12 @@ class Run:
             nodes=had_it,
             notes=tuple(self._counts.notes),
         )
+
+
+def _times_of(path: Path) -> tuple[int, int, int]:
+    """Return what changes when a file is written to."""
+    found = path.stat()
+    return found.st_ino, found.st_size, found.st_mtime_ns
 
 
 def check_quorum(reading: Reading) -> None:

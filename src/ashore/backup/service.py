@@ -13,8 +13,8 @@ from ashore.backup.code import Code, parse_code
 from ashore.backup.coding import coder_of
 from ashore.backup.contents import HomeContents
 from ashore.backup.home import BackupHome
-from ashore.backup.keys import VaultKey, new_recovery_key, new_vault_key, recovery_text, wrap
-from ashore.backup.mending import Pace, mend_mark, repair_missing, scrub
+from ashore.backup.keys import VaultKey, envelope_id, new_recovery_key, new_vault_key, recovery_text, wrap
+from ashore.backup.mending import Pace, mend_marks, repair_missing, scrub
 from ashore.backup.model import (
     FORMAT,
     Finding,
@@ -27,9 +27,10 @@ from ashore.backup.model import (
 )
 from ashore.backup.nodes import NodeOpener, open_node
 from ashore.backup.ports import Node
+from ashore.backup.recovery import confirm, key_warnings
 from ashore.backup.running import Run, Told, prune
 from ashore.backup.standing import fewest_shards, lacking_nodes, spare_nodes, status_of
-from ashore.backup.vault import Reading, look, place_of, read_mark, write_mark
+from ashore.backup.vault import Reading, look, place_of, read_mark, sound_envelope, write_mark
 from ashore.backup.writing import STALL_S
 from ashore.core import Act, Clock, Recorder
 from ashore.errors import AshoreError, BackupDamaged, Conflict, InvalidRequest, NotFound, TooFewNodes
@@ -106,9 +107,11 @@ class BackupService:
             recovery = new_recovery_key()
             self._home.write_recovery(recovery_text(recovery, vault_id=vault.vault_id))
             self._home.write_key(key)
+            envelope = wrap(key, recovery)
+            vault = msgspec.structs.replace(vault, envelope=envelope_id(envelope), confirmed_s=0)
             self._home.write(vault)
             for index, node in enumerate(nodes):
-                write_mark(node, _mark(vault, index, node, wrap(key, recovery)))
+                write_mark(node, _mark(vault, index, node, envelope))
         return vault, _shared(nodes)
 
     def run(
@@ -144,7 +147,7 @@ class BackupService:
             return dataclasses.replace(
                 report,
                 repaired=sum(finding.repaired for finding in findings),
-                notes=tuple(dict.fromkeys((*report.notes, *notes, *_away(after)))),
+                notes=tuple(dict.fromkeys((*report.notes, *notes, *_away(after), *self._key_notes()))),
                 worst=fewest_shards(after, report.generation),
             )
 
@@ -248,7 +251,7 @@ class BackupService:
             node = self._opener(new)
             node.prepare()
             self._refuse_other(node, vault, index=index)
-            envelope = read_mark(reading.good[0].node).envelope
+            envelope = sound_envelope(reading.good) or reading.good[0].envelope
             node_ids = (*vault.node_ids[:index], secrets.token_hex(16), *vault.node_ids[index + 1 :])
             places = (*vault.places[:index], new, *vault.places[index + 1 :])
             vault = msgspec.structs.replace(vault, places=places, node_ids=node_ids)
@@ -275,8 +278,19 @@ class BackupService:
             recovery = new_recovery_key()
             self._home.write_recovery(recovery_text(recovery, vault_id=vault.vault_id))
             envelope = wrap(reading.key, recovery)
+            self._home.write(msgspec.structs.replace(vault, envelope=envelope_id(envelope), confirmed_s=0))
             for view in reading.good:
                 write_mark(view.node, msgspec.structs.replace(read_mark(view.node), envelope=envelope))
+
+    def confirm(self, recovery: bytes) -> tuple[str, ...]:
+        """Note that the recovery key is at hand, and return what was odd; a home that lost its own key gets it back.
+
+        Raises:
+            RecoveryKeyWrong: it does not open this backup.
+            TooFewNodes: no node could be asked.
+        """
+        with self._home.locked("confirm"), self._recorded("backup:confirm"):
+            return confirm(self._home, recovery, opener=self._opener, now_s=self._clock.now_s())
 
     def _begin(self, places: Sequence[str], code: Code) -> tuple[Vault, VaultKey]:
         """Return the backup that is to begin; that of a call that died, where it was the same."""
@@ -328,9 +342,12 @@ class BackupService:
             )
 
     def _mend_marks(self, vault: Vault, reading: Reading) -> tuple[tuple[Finding, ...], Reading]:
-        """Write altered marks anew where the place is the node beyond doubt; return findings, and the nodes anew."""
-        findings = tuple(mend_mark(vault, view, reading.good) for view in reading.views if view.condition == "damaged")
+        """Write bad marks anew where the places are the nodes beyond doubt; return findings, and the nodes anew."""
+        findings = mend_marks(vault, reading)
         return findings, (self._look()[1] if any(one.repaired for one in findings) else reading)
+
+    def _key_notes(self) -> tuple[str, ...]:
+        return tuple(key_warnings(self._home, self._home.read(), self._clock.now_s()))
 
     def _remember(self, findings: Iterable[Finding]) -> None:
         """Note for the next backup what cannot be made again from the nodes."""

@@ -9,6 +9,7 @@ from ashore.backup.contents import HomeContents
 from ashore.backup.home import BackupHome
 from ashore.backup.model import Commit, StatusReport, Vault
 from ashore.backup.objects import open_objects
+from ashore.backup.recovery import key_warnings
 from ashore.backup.timetable import standing
 from ashore.backup.vault import Reading, good_shards, report_of
 from ashore.errors import AshoreError
@@ -91,11 +92,7 @@ def _schedule(home: BackupHome, now_s: float) -> tuple[str, ...]:
 
 
 def _warnings(home: BackupHome, vault: Vault, reading: Reading, now_s: float) -> Iterator[str]:
-    if home.recovery_key.exists():
-        yield (
-            f"the recovery key lies in {home.recovery_key}, on the machine that it is to survive: "
-            "move it to a safe place, and delete it here"
-        )
+    yield from key_warnings(home, vault, now_s)
     newest = reading.newest
     if vault.generation > (newest.generation if newest else 0):
         yield (
@@ -103,6 +100,9 @@ def _warnings(home: BackupHome, vault: Vault, reading: Reading, now_s: float) ->
             "nodes are away, or were set back"
         )
     yield from (view.says for view in reading.views if view.says)
+    for view in reading.views:
+        if view.is_stale:
+            yield f"{view.node.place} was set back: an older recovery key opens it; `ashore backup scrub` mends that"
     yield from (finding.what for finding in reading.findings)
     if newest is not None and newest.created_s > now_s + 3600:
         yield "the newest backup is dated later than now: the clock of this machine was set back"

@@ -18,7 +18,7 @@ from typing import Final
 import msgspec
 
 from ashore.backup.code import Code, parse_code
-from ashore.backup.keys import VaultKey
+from ashore.backup.keys import VaultKey, envelope_id
 from ashore.backup.lanes import Lane, open_lanes
 from ashore.backup.model import FORMAT, Commit, Finding, NodeCondition, NodeMark, NodeReport, ObjectRef, Vault
 from ashore.backup.ports import Node, read_small, write_small
@@ -43,6 +43,10 @@ class NodeView:
     says: str = ""
     sizes: Mapping[str, int] = field(default_factory=dict)
     """Of its shards and commits, by name."""
+    envelope: str = ""
+    """Of its mark; empty: not known."""
+    is_stale: bool = False
+    """It is the node, and an older recovery key opens it: it was set back."""
 
     @property
     def is_good(self) -> bool:
@@ -303,7 +307,11 @@ def _view(vault: Vault, index: int, node: Node, *, sizes: bool = True) -> NodeVi
         return NodeView(index=index, node=node, condition="damaged", says=error.message)
     except AshoreError as error:
         return NodeView(index=index, node=node, condition="away", says=error.message)
-    return NodeView(index=index, node=node, condition=condition, says=says, sizes=found)
+    envelope = mark.envelope if mark is not None and condition == "good" else ""
+    stale = bool(envelope and vault.envelope) and envelope_id(envelope) != vault.envelope
+    return NodeView(
+        index=index, node=node, condition=condition, says=says, sizes=found, envelope=envelope, is_stale=stale
+    )
 
 
 def _judge_age(view: NodeView, newest: int, commit: Commit | None) -> NodeView:
@@ -313,3 +321,8 @@ def _judge_age(view: NodeView, newest: int, commit: Commit | None) -> NodeView:
     why = "it had that one and was set back, or lost it" if had else "it was away meanwhile"
     says = f"{view.node.place} shows backup {view.generation}, and {newest} is the newest: {why}"
     return replace(view, condition="behind", says=says)
+
+
+def sound_envelope(views: Sequence[NodeView]) -> str:
+    """Return the envelope of the recovery key that holds, from the nodes that work; empty where none has it."""
+    return next((view.envelope for view in views if view.is_good and view.envelope and not view.is_stale), "")

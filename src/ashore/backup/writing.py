@@ -85,7 +85,7 @@ class ObjectWriter:
         Args:
             source: File of `header.sealed.clear_bytes` bytes, or longer; never written.
             header: Of any of its shards.
-            sha256: Hash, hexadecimal, that the bytes must have.
+            sha256: Hash, hexadecimal, that the bytes must have; empty: any, and the reference tells which.
             what: Names the file in messages.
             told: Hears the clear bytes that are done.
 
@@ -95,7 +95,7 @@ class ObjectWriter:
         """
         laying = _Laying(self, header)
         try:
-            laying.fill(source, sha256=sha256, what=what, told=told)
+            sha256 = laying.fill(source, sha256=sha256, what=what, told=told)
             nodes = laying.finish()
         except BaseException:
             laying.abort()
@@ -193,7 +193,7 @@ class _Laying:
         self._flying: deque[tuple[int, _Slot, Future[list[bytes]]]] = deque()
         self._slots: list[_Slot] = []
 
-    def fill(self, source: Path, *, sha256: str, what: str, told: Callable[[int], None]) -> None:
+    def fill(self, source: Path, *, sha256: str, what: str, told: Callable[[int], None]) -> str:
         sealed = self._header.sealed
         hasher = hashlib.sha256()
         with source.open("rb", buffering=0) as file:
@@ -209,11 +209,12 @@ class _Laying:
                 told(stripe * sealed.chunk_bytes + size)
         while self._flying:
             self._hand_out()
-        if hasher.hexdigest() != sha256:
+        if sha256 and hasher.hexdigest() != sha256:
             raise CorruptBlob(
                 f"{what} has the hash {hasher.hexdigest()}, expected {sha256}: it was altered, and was not backed up",
                 hint="`ashore model verify` tells what else was; `ashore backup restore MODEL` brings back a good one",
             )
+        return hasher.hexdigest()
 
     def finish(self) -> tuple[int, ...]:
         """Finish the shards; return the nodes that have theirs."""

@@ -1,4 +1,4 @@
-"""`ashore backup`: init, run, restore, status, scrub, replace, rekey."""
+"""`ashore backup`: init, run, restore, status, scrub, replace, confirm, rekey."""
 
 from __future__ import annotations
 
@@ -189,6 +189,21 @@ def replace(node: str, place: str = "", /, *, as_json: AsJson = False) -> int:
     with _service(settings.home) as service, TerminalProgress() as progress:
         report = service.replace(node, place, told=progress)
     return _print_scrub(report, as_json=as_json)
+
+
+@app.command
+def confirm(key: Path, /) -> None:
+    """Show that the recovery key is at hand: it is tried on every node. A home that lost its own key gets it back.
+
+    Args:
+        key: File with the recovery key.
+    """
+    from ashore.backup import read_recovery
+
+    settings = read_settings()
+    with _service(settings.home) as service:
+        _warn(service.confirm(read_recovery(key)))
+    print("the recovery key opens this backup: keep it where it was")
 
 
 @app.command

@@ -9,7 +9,7 @@ from ashore.store.conversion.bf16 import read_tensors
 from ashore.store.conversion.ggufmeta import read_gguf_meta
 from ashore.store.conversion.ggufstate import read_gguf_state
 from ashore.store.conversion.safetensorsgguf import convert_safetensors_to_gguf
-from ashore.store.copies import BlobCopy, ModelCopy
+from ashore.store.copies import AttachedCopy, BlobCopy, ModelCopy
 from ashore.store.diskerrors import disk_errors
 from ashore.store.layout import write_atomic as write_file
 from ashore.store.model import TEXT_FILES, Attachment, StoredFile, StoredModel
@@ -23,6 +23,7 @@ from ashore.store.sources import Endpoints, is_source, open_source
 
 __all__ = [
     "TEXT_FILES",
+    "AttachedCopy",
     "Attachment",
     "BadFile",
     "BlobCopy",

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from ashore.core import Digest
 from ashore.errors import Conflict, CorruptBlob
+from ashore.store.attachments import adopt
 from ashore.store.diskerrors import disk_errors
 from ashore.store.layout import IndexEntry
 from ashore.store.manifest import descriptors, hash_of, parse_manifest
@@ -23,6 +25,14 @@ class BlobCopy:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AttachedCopy:
+    """What is attached to a model: its manifest, which is the first of its blobs."""
+
+    digest: Digest
+    blobs: tuple[BlobCopy, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ModelCopy:
     """One model of the index with every blob that it is and needs; its manifest is the first."""
 
@@ -33,6 +43,8 @@ class ModelCopy:
     """False: it has lost its name, and only its digest leads to it."""
     created_s: int
     blobs: tuple[BlobCopy, ...]
+    attached: tuple[AttachedCopy, ...] = ()
+    """The oldest first."""
 
     @property
     def reference(self) -> str:
@@ -42,18 +54,19 @@ class ModelCopy:
 def list_copies(shelf: Shelf, keep: Collection[str]) -> tuple[ModelCopy, ...]:
     """See `ModelStore.copies`."""
     copies = []
+    attached = _attached(shelf)
     for entry in shelf.layout.read_index():
         if not entry.tagged and entry.digest not in keep:
             continue
         try:
-            data = shelf.layout.blob_path(entry.digest).read_bytes()
+            blobs = _blobs_of(shelf, entry.digest)
         except FileNotFoundError as error:
+            if not any(_same_place(one, entry) for one in shelf.layout.read_index()):
+                continue  # it was removed, and what nothing needed was deleted, since the index was read
             raise CorruptBlob(
                 f"the manifest of {entry.name} is missing: {shelf.layout.blob_path(entry.digest)}",
                 hint="pull the model again, or bring it back: ashore backup restore MODEL",
             ) from error
-        blobs = [BlobCopy(digest=entry.digest, num_bytes=len(data))]
-        blobs += [BlobCopy(digest=blob.digest, num_bytes=blob.num_bytes) for blob in descriptors(data)]
         copies.append(
             ModelCopy(
                 name=entry.name,
@@ -61,10 +74,27 @@ def list_copies(shelf: Shelf, keep: Collection[str]) -> tuple[ModelCopy, ...]:
                 digest=entry.digest,
                 tagged=entry.tagged,
                 created_s=entry.created_s,
-                blobs=tuple(dict.fromkeys(blobs)),
+                blobs=blobs,
+                attached=tuple(attached.get(entry.digest, ())),
             )
         )
     return tuple(copies)
+
+
+def _attached(shelf: Shelf) -> dict[Digest, list[AttachedCopy]]:
+    """Return what is attached to models, by their digests."""
+    found: dict[Digest, list[AttachedCopy]] = {}
+    for entry in sorted(shelf.layout.read_attached(), key=lambda one: one.created_s):
+        with suppress(FileNotFoundError):  # newer ones have taken its place since the index was read
+            one = AttachedCopy(digest=entry.digest, blobs=_blobs_of(shelf, entry.digest))
+            found.setdefault(entry.subject, []).append(one)
+    return found
+
+
+def _blobs_of(shelf: Shelf, manifest: Digest) -> tuple[BlobCopy, ...]:
+    data = shelf.layout.blob_path(manifest).read_bytes()
+    blobs = [BlobCopy(digest=blob.digest, num_bytes=blob.num_bytes) for blob in descriptors(data)]
+    return tuple(dict.fromkeys((BlobCopy(digest=manifest, num_bytes=len(data)), *blobs)))
 
 
 def put_back(shelf: Shelf, copies: Sequence[ModelCopy], staged: Callable[[Digest], Path]) -> None:
@@ -89,6 +119,9 @@ def put_back(shelf: Shelf, copies: Sequence[ModelCopy], staged: Callable[[Digest
                 shelf.layout.link_file(staged(blob.digest), blob.digest)
             others = [one for one in shelf.layout.read_index() if not _same_place(one, entry)]
             shelf.layout.write_index((*others, entry))
+    for copy in copies:
+        manifests = [staged(one.digest).read_bytes() for one in copy.attached]
+        adopt(shelf.layout, copy.digest, [(data, lambda blob: staged(blob.digest)) for data in manifests])
 
 
 def _replace_damaged(shelf: Shelf, blob: BlobCopy) -> None:

@@ -336,7 +336,8 @@ class ModelStore:
         return report
 
     def copies(self, keep: Collection[str] = ()) -> tuple[ModelCopy, ...]:
-        """Return every model that has a name, and those whose manifests are in `keep`, with all their blobs.
+        """Return every model that has a name, and those whose manifests are in `keep`, with all their blobs
+        and what is attached to them.
 
         Raises:
             CorruptBlob: a manifest is missing or cannot be read; names the model.

@@ -1,0 +1,85 @@
+"""Whether the recovery key is still at hand: asked while the home lives, for on the day it is needed it is too late."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+import msgspec
+
+from ashore.backup.home import BackupHome
+from ashore.backup.keys import VaultKey, envelope_id, unwrap
+from ashore.backup.model import Vault
+from ashore.backup.nodes import NodeOpener
+from ashore.backup.vault import read_mark
+from ashore.core import human_seconds
+from ashore.errors import AshoreError, NotFound, RecoveryKeyWrong, TooFewNodes
+
+CONFIRM_EVERY_S: Final = 180 * 86_400.0
+"""After so long without anybody showing the recovery key, the operator is asked."""
+IF_LOST: Final = "if it is lost, `ashore backup rekey` makes a new one as long as this home lives"
+
+
+def confirm(home: BackupHome, recovery: bytes, *, opener: NodeOpener, now_s: float) -> tuple[str, ...]:
+    """Open the envelope of every node with the recovery key, note that somebody had it, and return what was odd.
+
+    A home that has lost its own key of the backup gets it back. The lock of the backup is held.
+
+    Raises:
+        RecoveryKeyWrong: it does not open this backup.
+        TooFewNodes: no node could be asked.
+    """
+    vault = home.read()
+    key: VaultKey | None = None
+    notes: list[str] = []
+    refusals: list[RecoveryKeyWrong] = []
+    for place in vault.places:
+        try:
+            mark = read_mark(opener(place))
+            if mark.vault_id != vault.vault_id:
+                raise NotFound(f"{place} belongs to another backup, {mark.vault_id[:8]}")
+            opened = unwrap(mark.vault_id, mark.envelope, recovery)
+            if vault.envelope and envelope_id(mark.envelope) != vault.envelope:
+                raise RecoveryKeyWrong(
+                    f"that is an older recovery key: it opens {place}, which was set back, and nothing else",
+                    hint="`ashore backup scrub` mends the mark; look for the key that the last rekey made",
+                )
+            key = opened
+        except RecoveryKeyWrong as error:
+            refusals.append(error)
+            notes.append(f"{place}: {error.message}")
+        except AshoreError as error:
+            notes.append(error.message)
+    if key is None:
+        if refusals:
+            raise refusals[0]
+        raise TooFewNodes(f"no node could be asked: {'; '.join(notes)}", hint="mount them")
+    notes += _bring_back(home, key)
+    home.write(msgspec.structs.replace(vault, confirmed_s=int(now_s)))
+    return tuple(notes)
+
+
+def key_warnings(home: BackupHome, vault: Vault, now_s: float) -> Iterator[str]:
+    """Yield what an operator must know of the recovery key: that it lies in a bad place, or that nobody showed it."""
+    if home.recovery_key.exists():
+        yield (
+            f"the recovery key lies in {home.recovery_key}, on the machine that it is to survive: "
+            "move it to a safe place, and delete it here"
+        )
+    elif not vault.confirmed_s:
+        yield f"nobody has shown yet that the recovery key was kept: ashore backup confirm KEY_FILE; {IF_LOST}"
+    elif now_s - vault.confirmed_s > CONFIRM_EVERY_S:
+        since = human_seconds(now_s - vault.confirmed_s)
+        yield f"nobody has shown the recovery key for {since}: ashore backup confirm KEY_FILE; {IF_LOST}"
+
+
+def _bring_back(home: BackupHome, key: VaultKey) -> tuple[str, ...]:
+    """Give a home its own key again where that is gone, or was altered."""
+    try:
+        if home.read_key() == key:
+            return ()
+        why = "was another one"
+    except AshoreError as error:
+        why = f"could not be read ({error.message})"
+    home.write_key(key)
+    return (f"the home's own key of the backup {why}; it is back",)

@@ -1,0 +1,118 @@
+"""`ashore backup run` killed at any moment, and `ashore backup restore` too: given again they come to their end."""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from backup_rig import Rig, same_files
+
+from ashore.backup import open_node
+from ashore.errors import HomeBusy
+from ashore.settings import Home
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+
+def written(home: Path, rng: random.Random) -> dict[str, bytes]:
+    """Put files into a home, large ones and small ones, all new."""
+    files = {f"notes/{number}": rng.randbytes(rng.choice((10, 40_000, 5_000_000))) for number in range(6)}
+    for name, data in files.items():
+        (home / name).parent.mkdir(exist_ok=True)
+        (home / name).write_bytes(data)
+        (home / name).chmod(0o600)
+    return files
+
+
+def killed_after(seconds: float, *words: str, home: Path) -> bool:
+    """Start the command and kill it; return whether it was still running."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "ashore.cli.main", *words],
+        env={**os.environ, "ASHORE_HOME": str(home)},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        process.wait(seconds)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+        return True
+    return False
+
+
+def timed(ashore: Run, *words: str, home: Path) -> float:
+    started_s = time.monotonic()
+    done = ashore(*words, home=home)
+    assert done.returncode == 0, done.stderr
+    return time.monotonic() - started_s
+
+
+@pytest.mark.parametrize("rounds", [6, pytest.param(60, marks=pytest.mark.full)])
+def test_a_backup_killed_at_any_moment_leaves_the_ones_before_and_goes_on(
+    tmp_path: Path, ashore: Run, rounds: int
+) -> None:
+    rng = random.Random(rounds)
+    home = tmp_path / "home"
+    home.mkdir()
+    rig = Rig(home, nodes=[open_node(str(tmp_path / f"node-{index}")) for index in range(3)]).begin()
+    kept = written(home, rng)
+    took_s = timed(ashore, "backup", "run", home=home)
+    killed = 0
+    for number in range(rounds):
+        newer = written(home, rng)
+        killed += killed_after(took_s * rng.uniform(0.2, 1.0), "backup", "run", home=home)
+        before = rig.service.status()
+        assert before.worst >= 2 or before.generation == rig.home.read().generation
+        rig.restore(tmp_path / "before")  # what counts is whole: the one before, or the one that was killed late
+        names = [files for files in (kept, newer) if (tmp_path / "before/notes/0").read_bytes() == files["notes/0"]]
+        same_files(tmp_path / "before", names[0])
+        done = ashore("backup", "run", home=home)
+        assert done.returncode == 0, f"round {number}: {done.stderr}"
+        rig.restore(tmp_path / "after")
+        same_files(tmp_path / "after", newer)
+        kept = newer
+        for name in ("before", "after"):
+            shutil.rmtree(tmp_path / name)
+    assert killed > rounds // 2
+    assert rig.service.scrub().findings == ()
+    left = [path for index in range(3) for path in (tmp_path / f"node-{index}" / "tmp").glob("*")]
+    assert len(left) <= 8 * killed  # what was being written when it died
+    assert not list((home / "backup" / "scratch").glob("*"))
+
+
+@pytest.mark.parametrize("rounds", [5, pytest.param(40, marks=pytest.mark.full)])
+def test_a_restore_killed_at_any_moment_does_not_start_and_goes_on(tmp_path: Path, ashore: Run, rounds: int) -> None:
+    rng = random.Random(rounds)
+    home, key = tmp_path / "home", tmp_path / "key"
+    home.mkdir()
+    rig = Rig(home, nodes=[open_node(str(tmp_path / f"node-{index}")) for index in range(3)]).begin()
+    files = written(home, rng)
+    rig.service.run(rig.contents)
+    shutil.copy(rig.home.recovery_key, key)
+    words = ("backup", "restore", "--nodes", ",".join(rig.nodes), "--key", str(key))
+    took_s = timed(ashore, *words, home=tmp_path / "first")
+    killed = unfinished = 0
+    for number in range(rounds):
+        target = tmp_path / f"new-{number}"
+        target.mkdir()
+        for _ in range(2):
+            killed += killed_after(took_s * rng.uniform(0.2, 0.95), *words, home=target)
+        if Home(root=target).restoring.exists():
+            unfinished += 1
+            with pytest.raises(HomeBusy, match="is not finished"):
+                Home(root=target).create()
+            done = ashore(*words, home=target)
+            assert done.returncode == 0, done.stderr
+        elif not (target / "notes").exists():  # killed before it began
+            assert ashore(*words, home=target).returncode == 0
+        same_files(target, files)
+        shutil.rmtree(target)
+    assert killed > rounds // 2

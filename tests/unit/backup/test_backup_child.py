@@ -1,0 +1,64 @@
+"""What the supervisor tells the process that backs a home up by itself."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ashore.backup import read_backup_launch
+from ashore.deployment.children import backup_child
+from ashore.deployment.listening import Listening
+from ashore.errors import InvalidSpec
+from ashore.settings import Home, Settings
+from ashore.spec import AdmissionSpec, BackupSpec, HttpSpec, ListenSpec
+
+
+def listening(backup: BackupSpec) -> Listening:
+    where = Listening(http=HttpSpec(), grpc=ListenSpec(), admission=AdmissionSpec(), backup=backup)
+    return dataclasses.replace(where, config="/etc/ashore.toml")
+
+
+def test_it_gets_the_schedule_and_the_logins_of_buckets_and_of_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "who")
+    monkeypatch.setenv("HF_TOKEN", "secret")
+    home = Home(root=tmp_path)
+    home.create()
+    spec = BackupSpec(every_s=60, scrub_every_s=600, scrub_bytes_per_s=5000, keep=3, models=("smollm2",))
+    settings = Settings(home=home, state_url="sqlite:///x.db")
+    child = backup_child(listening=listening(spec), home=home, settings=settings)
+    assert child.env["AWS_ACCESS_KEY_ID"] == "who" and all(name.startswith("AWS_") for name in child.env)
+    assert not child.essential
+    path = Path(child.argv[child.argv.index("--launch") + 1])
+    assert path.stat().st_mode & 0o777 == 0o600
+    launch = read_backup_launch(path)
+    assert (launch.rules.every_s, launch.rules.keep, launch.rules.models) == (60, 3, ("smollm2",))
+    assert (launch.config, launch.state_url, launch.home) == ("/etc/ashore.toml", "sqlite:///x.db", str(tmp_path))
+
+
+def test_a_launch_that_cannot_be_read_is_told(tmp_path: Path) -> None:
+    (tmp_path / "backup.json").write_text("{}")
+    with pytest.raises(InvalidSpec, match=r"backup\.json cannot be read"):
+        read_backup_launch(tmp_path / "backup.json")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the classes are Linux's")
+def test_an_idle_process_and_its_threads_come_last() -> None:
+    script = (
+        "import os, threading\n"
+        "from ashore.processes import become_idle\n"
+        "become_idle()\n"
+        "seen = []\n"
+        "thread = threading.Thread(target=lambda: seen.append(os.sched_getscheduler(0)))\n"
+        "thread.start()\n"
+        "thread.join()\n"
+        "print(os.sched_getscheduler(0), *seen)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == [str(os.SCHED_IDLE)] * 2
