@@ -1,10 +1,14 @@
-"""Backups: what is borne (random losses, flipped bits), and how fast they are written and read beside `cp` and fsync.
+"""Backups: what is borne (random losses, flipped bits), how fast they are written and read beside `cp` and fsync, and
+how long a whole home takes from nothing to its first answer.
 
-Run: python -m benchmarks.backup --folder DIR [--cases 200] [--flips 1000] [--mib 1024] [--rounds 5] [--out REPORT.md]
+Run: python -m benchmarks.backup --folder DIR [--only cases|flips|speed|home] [--cases 200] [--flips 1000] [--mib 1024]
+     [--rounds 5] [--out REPORT.md]
 
 DIR lies on the disk that is measured. Speed: one file of random bytes is backed up with 2+1 to three folders of that
 disk, and restored; beside each, `cp --reflink=never` and fsync of as many bytes as are written (or read) there, first
 in every other round. The judged figure is the median of the ratios of bytes per second.
+Home: state, keys, record and two models (the demo decoder, an embedder) are restored by one command onto an empty home,
+which then serves; judged is the time to the end of the first answer, less that of `cp` and fsync of as many bytes.
 """
 
 from __future__ import annotations
@@ -15,6 +19,7 @@ import os
 import platform
 import random
 import shutil
+import socket
 import statistics
 import subprocess
 import sys
@@ -28,28 +33,40 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "support"
 
 from backup_rig import Rig, fill_home, harm_after, harm_before, same_files
 from benchmarks.row import Row
+from demo_home import demo_home_path
+from whole_home import make_whole_home, restore_and_ask
 
 from ashore.backup import open_node
 from ashore.errors import AshoreError
 
 CODES = ("2+1", "1+2", "3+1", "4+2", "10+4")
 T = TypeVar("T")
+PARTS = ("cases", "flips", "speed", "home")
 HARMS = ("deleted", "corrupted", "away", "full", "cut", "slow")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--folder", type=Path, required=True)
+    parser.add_argument("--only", choices=PARTS, action="append", help="default: all; may be given several times")
     parser.add_argument("--cases", type=int, default=200)
     parser.add_argument("--flips", type=int, default=1000)
     parser.add_argument("--mib", type=int, default=1024)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--out", type=Path)
     words = parser.parse_args()
+    rows: list[Row] = []
     with tempfile.TemporaryDirectory(prefix="backup-", dir=words.folder) as scratch:
-        rows = [losses(Path(scratch), words.cases), flips(Path(scratch), words.flips)]
-        if words.rounds:
-            rows += speed(Path(scratch), words.mib << 20, words.rounds)
+        for part in words.only or PARTS:
+            match part:
+                case "cases":
+                    rows.append(losses(Path(scratch), words.cases))
+                case "flips":
+                    rows.append(flips(Path(scratch), words.flips))
+                case "speed":
+                    rows += speed(Path(scratch), words.mib << 20, words.rounds)
+                case "home":
+                    rows.append(whole(Path(scratch), words.rounds))
     report = render(rows)
     print(report)
     if words.out:
@@ -148,6 +165,38 @@ def speed(folder: Path, num_bytes: int, rounds: int) -> list[Row]:
     ]
     return [*rows, Row(what="bytes on the nodes of those backed up, 2+1", value=overhead, unit="x", bar=1.52,
                        lower_is_better=True)]  # fmt: skip
+
+
+def whole(folder: Path, rounds: int) -> Row:
+    """Restore a whole home onto an empty one, and serve from it to the end of the first answer."""
+    made = make_whole_home(folder / "whole", demo_home_path(), free_port)
+    source = folder / "as-much"
+    with source.open("wb") as file:
+        file.write(random.Random(1).randbytes(made.num_bytes))
+    beyond: list[float] = []
+    told: list[str] = []
+    for number in range(rounds):
+        copy_s = copy(source, folder, made.num_bytes)
+        seen = restore_and_ask(made, folder / f"new-{number}", free_port)
+        if seen.answer[0] != made.answer[0]:
+            raise RuntimeError(f"the restored home answers {seen.answer[0]!r}, and the old one {made.answer[0]!r}")
+        beyond.append(seen.restore_s + seen.serve_s - copy_s)
+        told.append(f"{seen.restore_s:.1f}+{seen.serve_s:.1f}/{copy_s:.1f}")
+        shutil.rmtree(folder / f"new-{number}")
+    return Row(
+        what="from an empty home to the first answer of a restored one, less the time of a copy",
+        value=statistics.median(beyond),
+        unit="s",
+        bar=60.0,
+        lower_is_better=True,
+        detail=f"two models, {made.num_bytes >> 20} MiB; s of restore + serving to an answer / cp: {', '.join(told)}",
+    )
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 def copy(source: Path, folder: Path, num_bytes: int) -> float:
