@@ -154,12 +154,12 @@ def command(*words: str) -> list[str]:
 def prepare_models(home: Path, name: str, variants: tuple[str, ...]) -> None:
     """Bring a model and the variants of it into the store of a home. What is there already stays."""
     environment = {**os.environ, "ASHORE_HOME": str(home)}
-    shown = subprocess.run(command("model", "show", name), env=environment, capture_output=True, check=False)
-    if shown.returncode:
+    listed = subprocess.run(command("model", "list", "--json"), env=environment, stdout=subprocess.PIPE, check=True)
+    known = {one["reference"] for one in json.loads(listed.stdout)["items"]}
+    if name not in known:
         subprocess.run(command("model", "pull", name), env=environment, check=True)
     for variant in variants:
-        words = command("model", "show", f"{name}@{variant}")
-        if subprocess.run(words, env=environment, capture_output=True, check=False).returncode:
+        if f"{name}@{variant}" not in known:
             subprocess.run(command("optimize", "quantize", name, "--to", variant), env=environment, check=True)
 
 
