@@ -79,11 +79,15 @@ class FourBitLayers:
         """Return in words what a mixture with these layers in four bits is."""
         how = "GPTQ" if self._tuned else "nearest"
         num_exact = sum(self.is_exact(name) for name in small)
-        kept = f"{num_exact} of {len(self.products)} products in the four bits of their source, " if num_exact else ""
-        return (
-            f"{kept}{len(small) - num_exact} of {len(self.products)} products INT4_SYM in groups of {self._group_size} "
-            f"({how}), the others INT8_SYM per channel"
-        )
+        num_rounded = len(small) - num_exact
+        parts = []
+        if num_exact:
+            parts.append(f"{num_exact} of {len(self.products)} products in the four bits of their source")
+        if num_rounded or not num_exact:
+            parts.append(
+                f"{num_rounded} of {len(self.products)} products INT4_SYM in groups of {self._group_size} ({how})"
+            )
+        return f"{', '.join(parts)}, the others INT8_SYM per channel"
 
     def values(self, name: str) -> FourBits:
         """Return a layer as it was rounded."""
