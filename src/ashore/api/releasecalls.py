@@ -106,6 +106,7 @@ async def get_pairs(desk: ReleaseDesk, actor: Actor, name: str, _: t.Nothing) ->
         t.PairOut(
             at=one.at_s,
             distance=round(one.distance, 4),
+            meaning=one.meaning,
             tenant=one.tenant,
             route=one.route,
             turns=one.turns,

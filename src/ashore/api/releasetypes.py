@@ -216,6 +216,8 @@ class PairOut(msgspec.Struct, frozen=True, kw_only=True):
     at: int
     distance: float
     """From 0, the same answer, to 1."""
+    meaning: float | None
+    """Cosine distance in what they say; null where no embedder is loaded."""
     tenant: str
     route: str
     turns: int

@@ -173,6 +173,7 @@ async def serve(
         guards=guards,
         board=board,
         limit=ConcurrencyLimit(meter),
+        apart=fittings.apart,
     )
     where = topology.listens(index)
     sock = listen(where.http)

@@ -26,7 +26,7 @@ from ashore.releases.model import (
 )
 from ashore.releases.moves import By, Way
 from ashore.releases.office import ReleaseOffice, Standing
-from ashore.releases.pairs import MOST_READ_CHARS, Pair, Widest, cut, pair_id_of, wording_distance
+from ashore.releases.pairs import MOST_READ_CHARS, Pair, Widest, cut, distance_of, pair_id_of, wording_distance
 from ashore.releases.policy import ReleasePolicy
 from ashore.releases.ports import Described, EvaluationGate, GateVerdict, NoGate, ReleaseWish, Workshop
 from ashore.releases.routes import AliasRoute, Shadowing, routes_of
@@ -77,6 +77,7 @@ __all__ = [
     "content_of_parts",
     "cut",
     "digest_of_value",
+    "distance_of",
     "engine_digest",
     "load_book",
     "look",

@@ -33,20 +33,27 @@ class Observation:
     cut_off: bool = False
     """Whether it ran into its length limit."""
     tokens: int = 0
+    first_token_s: float = 0.0
+    """0 where there was none."""
 
 
 def compared(request: GenerationRequest, live: Observation, other: Observation, *, timed: bool) -> dict[str, float]:
     """Return in what an answer of a candidate differs from one of what is live, by measure.
 
     `timed`: both ran under the same conditions, so that their speeds may be compared. Where they answered the same
-    request, `agreement` is 1 for equal words.
+    request, `exact` is 1 for equal texts and `agreement` for equal words. What is not in `BY_NAME` is shown alone.
     """
     values = {"errors": float(other.failed) - float(live.failed)}
     if timed and live.per_token_s and other.per_token_s:
         values["slower"] = float(other.per_token_s > SLOWER * live.per_token_s)
     if not other.failed and not live.failed:
         values["defects"] = float(is_defect(request, other)) - float(is_defect(request, live))
-        if not timed:
+        values |= {"tokens of live": live.tokens, "tokens of candidate": other.tokens}
+        if timed:
+            values |= {"first token of live (ms)": live.first_token_s * 1e3}
+            values |= {"first token of candidate (ms)": other.first_token_s * 1e3}
+        else:
+            values["exact"] = float(live.text == other.text)
             values["agreement"] = float(plain(live.text) == plain(other.text))
     return values
 

@@ -40,7 +40,7 @@ from ashore.serving.roster import Roster, TextLoader
 from ashore.serving.scoring import check_scores
 from ashore.serving.tools import prepare_tools
 from ashore.serving.topology import Topology
-from ashore.serving.trials import Trials
+from ashore.serving.trials import Apart, Trials, nothing_known
 
 _T = TypeVar("_T")
 
@@ -67,6 +67,7 @@ class ServingService:
         authority: Authority | None = None,
         board: Board | None = None,
         limit: ConcurrencyLimit | None = None,
+        apart: Apart = nothing_known,
     ) -> None:
         self._limit = limit or ConcurrencyLimit()
         self._roster = Roster(
@@ -93,7 +94,9 @@ class ServingService:
         aside = FreshAnswers(
             self._roster, check_grammar=check_grammar, budgets=Unlimited(), clock=clock, metrics=Metrics(), aside=True
         )
-        self.trials = Trials(aside, self._roster.release, clock, masker=self._guards.masker, policy=topology.release)
+        self.trials = Trials(
+            aside, self._roster.release, clock, masker=self._guards.masker, policy=topology.release, apart=apart
+        )
         self._in_flight = 0
         self._idle = asyncio.Event()
         self._idle.set()

@@ -10,7 +10,7 @@ import asyncio
 import logging
 import random
 import secrets
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Final
@@ -30,6 +30,7 @@ from ashore.releases import (
     Tally,
     Widest,
     cut,
+    distance_of,
     observed,
     pair_id_of,
     wording_distance,
@@ -37,19 +38,22 @@ from ashore.releases import (
 from ashore.serving.comparing import Observation, compared, plain, question_of, slices_of
 from ashore.serving.fresh import FreshAnswers, Place
 from ashore.serving.guards import Masker
-from ashore.serving.model import ChoiceEnded, Delta, GenerationRequest, ServingEvent
+from ashore.serving.model import ChoiceEnded, Delta, GenerationRequest, ServingEvent, Usage
 from ashore.serving.models import LoadedModel
 
 QUEUE: Final = 16
 """Copies that wait; more are dropped."""
 SHADOW_S: Final = 60.0
 """Longest that a shadow works on a copy."""
+MEANING_S: Final = 10.0
+"""Longest wait for an embedder."""
 FRESH_S: Final = 30.0
 """A live answer older than that is no neighbour of a canary's."""
 ASIDE: Final = "shadow"
 
 log = logging.getLogger("ashore.serving")
 
+Apart = Callable[[str, str], Awaitable[float | None]]
 Tallies = dict[tuple[str, str], Tally]
 
 
@@ -65,6 +69,7 @@ class Trial:
     last_s: float = 0.0
     pieces: list[str] = field(default_factory=list)
     events: int = 0
+    tokens: int = 0
     ended: bool = False
     cut_off: bool = False
 
@@ -78,6 +83,8 @@ class Trial:
             self.pieces.append(event.text or event.reasoning)
         elif isinstance(event, ChoiceEnded):
             self.ended, self.cut_off = True, self.cut_off or event.reason == "length"
+        elif isinstance(event, Usage):
+            self.tokens = event.completion_tokens
 
     def observation(self, *, failed: bool) -> Observation:
         span = self.last_s - self.first_s
@@ -87,7 +94,8 @@ class Trial:
             per_token_s=span / (self.events - 1) if self.events > 1 else 0.0,
             text="".join(self.pieces),
             cut_off=self.cut_off,
-            tokens=self.events,
+            tokens=self.tokens,
+            first_token_s=max(0.0, self.first_s - self.began_s),
         )
 
 
@@ -96,6 +104,11 @@ class _Copy:
     release: str
     trial: Trial
     live: Observation
+
+
+async def nothing_known(one: str, other: str) -> float | None:
+    """Return None: no embedder is loaded."""
+    return None
 
 
 class Trials:
@@ -109,6 +122,7 @@ class Trials:
         *,
         masker: Masker,
         policy: ReleasePolicy,
+        apart: Apart,
         chance: Callable[[], float] = random.random,
     ) -> None:
         """Make it.
@@ -119,10 +133,12 @@ class Trials:
             clock: For times.
             masker: Takes every personal datum out of the texts of pairs before they are kept.
             policy: What the operator says of trying releases; may be set anew.
+            apart: Gives the distance of two texts in what they say; None where no embedder is loaded.
             chance: Draws what is copied.
         """
         self.policy = policy
         self._masker = masker
+        self._apart = apart
         self._fresh = fresh
         self._release_of = release_of
         self._clock = clock
@@ -221,16 +237,28 @@ class Trials:
         values = compared(request, copy.live, seen, timed=False)
         if not failed and (drift := await self._likelihood(trial, candidate)) is not None:
             values["likelihood"] = drift
+        if not failed and (meaning := await self._meaning(copy.live.text, seen.text)) is not None:
+            values["meaning"] = meaning
         self._add(copy.release, "shadow", trial, values)
-        await self._keep_pair(copy, seen)
+        await self._keep_pair(copy, seen, values.get("meaning"))
 
-    async def _keep_pair(self, copy: _Copy, seen: Observation) -> None:
+    async def _meaning(self, live: str, other: str) -> float | None:
+        """Return how far apart two answers are in what they say; None where no embedder is loaded or it is slow."""
+        try:
+            async with asyncio.timeout(MEANING_S):
+                apart = await self._apart(live, other) if plain(live) != plain(other) else 0.0
+        except TimeoutError:
+            return None
+        return apart
+
+    async def _keep_pair(self, copy: _Copy, seen: Observation, meaning: float | None) -> None:
         """Keep both answers, masked, where they are among the most different ones and their content may be kept."""
         request, most = copy.trial.request, self.policy.pairs
         texts = (question_of(request), copy.live.text, seen.text)
         if not most or request.cache.no_store or not texts[0] or max(map(len, texts)) > MOST_READ_CHARS:
             return
-        distance = 1.0 if seen.failed else wording_distance(plain(copy.live.text), plain(seen.text))
+        worded = 1.0 if seen.failed else wording_distance(plain(copy.live.text), plain(seen.text))
+        distance = distance_of(worded, meaning)
         if not self._widest.setdefault(copy.release, Widest(most)).takes(distance):
             return
         prompt, live, candidate = await asyncio.to_thread(self._masker.blacken, texts)
@@ -238,6 +266,7 @@ class Trials:
         pair = Pair(
             pair_id=pair_id_of(at_s, secrets.token_hex(4)),
             distance=distance,
+            meaning=meaning,
             at_s=at_s,
             tenant=copy.trial.principal.tenant,
             route=request.arrival.route,
@@ -276,6 +305,7 @@ class Trials:
     def _add(self, release: str, stage: str, trial: Trial, values: dict[str, float]) -> None:
         tallies = self._pending.setdefault((release, stage), {})
         for name, value in values.items():
-            one = observed(BY_NAME[name], value) if name in BY_NAME else Tally(count=1, total=value)
-            for part in (EVERYTHING, *slices_of(trial.request, trial.principal)):
+            tested = name in BY_NAME
+            one = observed(BY_NAME[name], value) if tested else Tally(count=1, total=value)
+            for part in (EVERYTHING, *(slices_of(trial.request, trial.principal) if tested else ())):
                 tallies[name, part] = tallies.get((name, part), Tally()) + one

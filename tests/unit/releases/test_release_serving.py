@@ -27,6 +27,7 @@ from ashore.serving import (
     Topology,
     Usage,
 )
+from ashore.serving.trials import Apart, nothing_known
 
 ALICE = Principal(id="alice", tenant=TenantId("acme"), roles=frozenset({"developer"}))
 LIVE_ALONE = AliasRoute(weights=(("chat-1", 1000),))
@@ -83,6 +84,7 @@ class Bench:
         first: MemoryReplica | None = None,
         second: MemoryReplica | None = None,
         guards: Guards | None = None,
+        apart: Apart = nothing_known,
     ) -> None:
         self.replicas = {"1": first or MemoryReplica(), "2": second or MemoryReplica()}
         one, two = (
@@ -96,6 +98,7 @@ class Bench:
             clock=SystemClock(),
             metrics=Metrics(),
             guards=guards,
+            apart=apart,
         )
 
     async def answer(self, request: GenerationRequest | None = None) -> list[ServingEvent]:

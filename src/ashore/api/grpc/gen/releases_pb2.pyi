@@ -368,7 +368,7 @@ class FindingList(_message.Message):
     def __init__(self, items: _Optional[_Iterable[_Union[Finding, _Mapping]]] = ...) -> None: ...
 
 class Pair(_message.Message):
-    __slots__ = ("at", "distance", "tenant", "route", "turns", "prompt", "live", "candidate", "candidate_failed")
+    __slots__ = ("at", "distance", "tenant", "route", "turns", "prompt", "live", "candidate", "candidate_failed", "meaning")
     AT_FIELD_NUMBER: _ClassVar[int]
     DISTANCE_FIELD_NUMBER: _ClassVar[int]
     TENANT_FIELD_NUMBER: _ClassVar[int]
@@ -378,6 +378,7 @@ class Pair(_message.Message):
     LIVE_FIELD_NUMBER: _ClassVar[int]
     CANDIDATE_FIELD_NUMBER: _ClassVar[int]
     CANDIDATE_FAILED_FIELD_NUMBER: _ClassVar[int]
+    MEANING_FIELD_NUMBER: _ClassVar[int]
     at: int
     distance: float
     tenant: str
@@ -387,7 +388,8 @@ class Pair(_message.Message):
     live: str
     candidate: str
     candidate_failed: bool
-    def __init__(self, at: _Optional[int] = ..., distance: _Optional[float] = ..., tenant: _Optional[str] = ..., route: _Optional[str] = ..., turns: _Optional[int] = ..., prompt: _Optional[str] = ..., live: _Optional[str] = ..., candidate: _Optional[str] = ..., candidate_failed: _Optional[bool] = ...) -> None: ...
+    meaning: float
+    def __init__(self, at: _Optional[int] = ..., distance: _Optional[float] = ..., tenant: _Optional[str] = ..., route: _Optional[str] = ..., turns: _Optional[int] = ..., prompt: _Optional[str] = ..., live: _Optional[str] = ..., candidate: _Optional[str] = ..., candidate_failed: _Optional[bool] = ..., meaning: _Optional[float] = ...) -> None: ...
 
 class PairList(_message.Message):
     __slots__ = ("items",)
