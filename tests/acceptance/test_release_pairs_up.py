@@ -1,4 +1,4 @@
-"""The most different pairs of a shadow, end to end: by command and route, and never with a person's data."""
+"""Candidates tried by `ashore up`: pairs without a person's data, the operator's judges."""
 
 from __future__ import annotations
 
@@ -17,6 +17,10 @@ ID = "11010519491231002X"
 CONFIG = """
 [release]
 pairs = 3
+
+[[release.judge]]
+name = "numbered"
+must_match = "第[0-9]+位"
 
 [privacy.prompts]
 id_card = "allow"
@@ -39,18 +43,21 @@ def ashore(server: Served, key: str, *words: str) -> str:
     return done.stdout
 
 
-def test_pairs_of_a_shadow_hold_no_identity_card(tmp_path: Path, free_port: Callable[[], int]) -> None:
+def ask(server: Served, key: str, text: str) -> str:
+    body = {"model": "chat", "messages": [{"role": "user", "content": text}]}
+    return json.dumps(call(server, "POST", "/v1/chat/completions", key, body), ensure_ascii=False)
+
+
+def test_a_candidate_is_tried(tmp_path: Path, free_port: Callable[[], int]) -> None:
     server = start_served(tmp_path / "home", (), store=None, port=free_port(), grpc_port=0, config=CONFIG)
     try:
         key = owner_key(server)
-        ashore(server, key, "release", "create", "--alias", "chat", "--model", "fake:random?tok_per_s=4000&tokens=9")
+        ashore(server, key, "release", "create", "--alias", "chat", "--model", "fake:random?tok_per_s=100&tokens=9")
         ashore(server, key, "release", "shadow", "chat-2", "--share", "100")
         for number in range(6):
-            said = call(
-                server, "POST", "/v1/chat/completions", key,
-                {"model": "chat", "messages": [{"role": "user", "content": f"第{number}位，身份证号{ID}"}]},
-            )  # fmt: skip
-            assert ID in json.dumps(said, ensure_ascii=False), "the policy lets it through, and the fake repeats it"
+            assert ID in ask(server, key, f"第{number}位，身份证号{ID}"), (
+                "the policy lets it through; the fake repeats it"
+            )
         deadline = time.monotonic() + 30
         while not (found := json.loads(ashore(server, key, "release", "pairs", "chat-2", "--json"))["items"]):
             assert time.monotonic() < deadline, "no pair came"
@@ -60,7 +67,9 @@ def test_pairs_of_a_shadow_hold_no_identity_card(tmp_path: Path, free_port: Call
         assert 0 < one["distance"] <= 1 and one["candidate"] and one["tenant"]
         text = ashore(server, key, "release", "pairs", "chat-2")
         assert "[ID_CARD_1]" in text and "candidate  " in text and ID not in text
-        assert "pairs" in ashore(server, key, "release", "show", "chat-2")
+        shown = ashore(server, key, "release", "show", "chat-2")
+        assert "ashore release pairs chat-2" in shown
+        assert "judge numbered mean 1" in shown, "no answer of the candidate has what the judge asks for"
     finally:
         server.stop()
     states = [file for file in server.home.glob("state.db*") if file.is_file()]

@@ -23,9 +23,11 @@ from ashore.releases import (
     ReleaseKeeper,
     ReleaseOffice,
     ReleaseWish,
+    Tally,
     Way,
     observed,
     pair_id_of,
+    step_slice,
 )
 from ashore.releases.memory import MemoryWorkshop
 from ashore.releases.ports import GateVerdict
@@ -367,6 +369,25 @@ def test_a_candidate_found_worse_is_taken_back_with_the_evidence(house: House) -
     assert (stage, finding.verdict) == ("canary", "worse") and finding.e_value >= 20
     house.keeper.judge("chat-2", "canary", {("errors", EVERYTHING): bad})  # late, and of a stage that is over
     assert house.state("chat-2") == "failed"
+
+
+def test_it_goes_live_by_itself_for_what_was_seen_at_its_last_share(house: House) -> None:
+    house.up("chat=fake:echo")
+    house.send(house.make(), "canary", share=50, steps=(500,), step_s=60, then_promote=True)
+    good = Tally()
+    for _ in range(400):
+        good = good + observed(BY_NAME["errors"], 0.0)
+    house.keeper.judge("chat-2", "canary", {("errors", EVERYTHING): good, ("errors", step_slice(50)): good})
+    for _ in range(3):
+        house.clock.advance(61)
+        house.keeper.on_time()
+    assert house.state("chat-2") == "canary", "nobody has seen it at half of the requests"
+    ((_, found),) = house.office.evidence(SYSTEM, "chat-2")
+    assert found.verdict == "go on"
+    house.keeper.judge("chat-2", "canary", {("errors", EVERYTHING): good, ("errors", step_slice(500)): good})
+    assert house.office.evidence(SYSTEM, "chat-2")[0][1].verdict == "no worse"
+    house.keeper.on_time()
+    assert house.state("chat-2") == "live"
 
 
 def pair(number: int, distance: float, *, at_s: int = 1_000_000) -> Pair:

@@ -5,9 +5,23 @@ candidate with what is live, and the verdict on it. Refuses to own: engine hosts
 (`serving` routes them), whether a model is good (`evaluation`).
 """
 
-from ashore.releases.betting import BY_NAME, EVERYTHING, Finding, Tally, Verdict, look, observed
+from ashore.releases.betting import (
+    BY_NAME,
+    CHECK,
+    EVERYTHING,
+    PREFERENCE,
+    Finding,
+    Tally,
+    Verdict,
+    look,
+    measure_of,
+    observed,
+    observed_failures,
+    step_slice,
+)
 from ashore.releases.digests import content_of_parts, digest_of_value, engine_digest, spec_content
 from ashore.releases.evaluated import KeptVerdicts
+from ashore.releases.judges import JudgeSpec
 from ashore.releases.keeper import ReleaseKeeper, Wanted
 from ashore.releases.model import (
     HOSTED,
@@ -36,10 +50,12 @@ from ashore.releases.sql import ALIASES_EPOCH, load_book
 __all__ = [
     "ALIASES_EPOCH",
     "BY_NAME",
+    "CHECK",
     "EVERYTHING",
     "HOSTED",
     "MOST_READ_CHARS",
     "MOVES",
+    "PREFERENCE",
     "STANDBY_S",
     "WARM",
     "WHOLE",
@@ -54,6 +70,7 @@ __all__ = [
     "Finding",
     "GateVerdict",
     "Goal",
+    "JudgeSpec",
     "KeptVerdicts",
     "Moved",
     "NoGate",
@@ -81,9 +98,12 @@ __all__ = [
     "engine_digest",
     "load_book",
     "look",
+    "measure_of",
     "observed",
+    "observed_failures",
     "pair_id_of",
     "routes_of",
     "spec_content",
+    "step_slice",
     "wording_distance",
 ]

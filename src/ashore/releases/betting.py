@@ -13,18 +13,27 @@ average of e-values is one, whatever their dependence).
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Final, Literal
 
-BETS: Final = (0.1, 0.35, 0.98)
-"""Parts of the largest bet that cannot lose everything: few, since each more takes a share of the stake."""
+Three = tuple[float, float, float]
+
+EVEN: Final[Three] = (1 / 3, 1 / 3, 1 / 3)
+FINE_BETS: Final[Three] = (0.1, 0.35, 0.98)
+"""Bets that a mean is below its limit, as parts of the largest one that cannot lose everything."""
 ALPHA: Final = 0.05
 """Probability of calling an equal candidate worse, over all looks, measures and slices together."""
 OF_ALL: Final = 0.8
-"""Part of the stake on all requests together; the rest is on slices, the n-th that appears with 1/(n(n+1)) of it."""
+"""Part of the stake on all requests together. The rest is on slices, on the steps of a canary and on judges: the n-th
+that appears of each kind has 1/(n(n+1)) of the part of its kind."""
+OF_SLICES: Final = 0.1
+OF_STEPS: Final = 0.05
+OF_JUDGES: Final = 0.05
 EVERYTHING: Final = ""
 """The slice of all requests."""
+STEP: Final = "share "
+"""How the slice of a step begins."""
 
 Verdict = Literal["no worse", "worse", "go on"]
 
@@ -42,19 +51,62 @@ class Measure:
     """Mean from which on it counts as worse, for saying that it is not; above `tolerated`."""
     stake: float
     """Part of the whole stake; those of all measures come to 1."""
+    bets: Three
+    """Bets that the mean is above `tolerated`, as parts of the largest one that cannot lose everything."""
+    weights: Three
+    """How the stake of the measure is spread over its bets."""
 
 
 MEASURES: Final = (
-    Measure(name="errors", low=-1, high=1, tolerated=0.002, limit=0.03, stake=0.55),
-    Measure(name="slower", low=0, high=1, tolerated=0.5, limit=0.65, stake=0.15),
-    Measure(name="likelihood", low=-1, high=1, tolerated=0.05, limit=0.12, stake=0.15),
-    Measure(name="defects", low=-1, high=1, tolerated=0.02, limit=0.1, stake=0.15),
-)
-"""errors: 1 where the candidate failed and what is live did not, -1 the other way round. slower: 1 where its time for
-a token is longer by 5 % than that of a request to the live one nearest in time. likelihood: how much less likely, in
-nats a token, an answer of the live one is to the candidate than to itself. defects: as errors, for answers that are
-empty, refuse, break their schema, or run into their length limit."""
+    Measure(
+        name="errors", low=-1, high=1, tolerated=0.0005, limit=0.03, stake=0.65, bets=(0.3, 0.7, 0.995),
+        weights=(0.15, 0.1, 0.75),
+    ),
+    Measure(
+        name="slower", low=0, high=1, tolerated=0.5, limit=0.65, stake=0.125, bets=(0.15, 0.45, 0.8),
+        weights=(0.35, 0.5, 0.15),
+    ),
+    Measure(
+        name="likelihood", low=-1, high=1, tolerated=0.05, limit=0.12, stake=0.11, bets=(0.2, 0.6, 0.98),
+        weights=(0.2, 0.3, 0.5),
+    ),
+    Measure(
+        name="defects", low=-1, high=1, tolerated=0.02, limit=0.1, stake=0.115, bets=(0.15, 0.5, 0.95),
+        weights=(0.2, 0.5, 0.3),
+    ),
+)  # fmt: skip
+"""errors: 1 where the candidate failed and what is live did not, -1 the other way round; beside several answers of what
+is live, the difference to the part of them that failed. slower: 1 where its time for a token is longer by 5 % than that
+of a request to the live one nearest in time. likelihood: how much less likely, in nats a token, an answer of the live
+one is to the candidate than to itself. defects: as errors, for answers that are empty, refuse, break their schema, or
+run into their length limit.
+
+Rare errors decide by few: the largest bet doubles with each that the live one does not make, and as good as nothing is
+lost while neither fails. So most of their stake is there, and what counts as equal is next to nothing."""
 BY_NAME: Final[Mapping[str, Measure]] = {measure.name: measure for measure in MEASURES}
+
+CHECK: Final = "judge "
+PREFERENCE: Final = "preference of "
+_CHECKED: Final = Measure(
+    name=CHECK, low=-1, high=1, tolerated=0.02, limit=0.1, stake=1.0, bets=(0.15, 0.5, 0.95), weights=(0.2, 0.4, 0.4)
+)
+_PREFERRED: Final = Measure(
+    name=PREFERENCE,
+    low=0,
+    high=1,
+    tolerated=0.5,
+    limit=0.65,
+    stake=1.0,
+    bets=(0.15, 0.45, 0.9),
+    weights=(0.3, 0.4, 0.3),
+)  # fmt: skip
+
+
+def measure_of(name: str) -> Measure | None:
+    """Return the measure of that name: one of ours, or of a judge of the operator's; None where it is only shown."""
+    if name.startswith(CHECK):
+        return _CHECKED
+    return _PREFERRED if name.startswith(PREFERENCE) else BY_NAME.get(name)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,10 +115,12 @@ class Tally:
 
     count: int = 0
     total: float = 0.0
-    worse: tuple[float, ...] = (0.0,) * len(BETS)
+    worse: Three = (0.0, 0.0, 0.0)
     """Logarithm of the wealth of each bet that the mean is above what is tolerated."""
-    fine: tuple[float, ...] = (0.0,) * len(BETS)
+    fine: Three = (0.0, 0.0, 0.0)
     """Logarithm of the wealth of each bet that the mean is below the limit."""
+    place: int = 0
+    """When it was first seen, among the tallies of its stage: what decides its stake. 0: not kept yet."""
 
     @property
     def mean(self) -> float:
@@ -76,8 +130,9 @@ class Tally:
         return Tally(
             count=self.count + other.count,
             total=self.total + other.total,
-            worse=tuple(a + b for a, b in zip(self.worse, other.worse, strict=True)),
-            fine=tuple(a + b for a, b in zip(self.fine, other.fine, strict=True)),
+            worse=_sum(self.worse, other.worse),
+            fine=_sum(self.fine, other.fine),
+            place=self.place or other.place,
         )
 
 
@@ -88,15 +143,45 @@ def observed(measure: Measure, value: float) -> Tally:
     return Tally(
         count=1,
         total=value,
-        worse=tuple(math.log1p(bet * up * (value - measure.tolerated)) for bet in BETS),
-        fine=tuple(math.log1p(bet * down * (measure.limit - value)) for bet in BETS),
+        worse=_three([math.log1p(bet * up * (value - measure.tolerated)) for bet in measure.bets]),
+        fine=_three([math.log1p(bet * down * (measure.limit - value)) for bet in FINE_BETS]),
     )
 
 
-def wealth(logarithms: Iterable[float]) -> float:
-    """Return the average wealth of the bets."""
-    values = tuple(logarithms)
-    return sum(math.exp(min(value, 700.0)) for value in values) / len(values)
+def observed_failures(failed: bool, beside: int, beside_failed: int) -> Tally:
+    """Return the tally of `errors` for one answer of a candidate and those of what is live beside it.
+
+    Where both are equal, each of the answers is as likely to be the one of the candidate, so of `t` that failed among
+    `n` it is the candidate's with `t/n`. A bet says it is more: as often as for odds that are larger by a factor, the
+    one that makes it our bet where there is one answer beside. What is tolerated is taken off every answer.
+
+    With one beside, an error that the live one does not make doubles the wealth at most; with nineteen it is worth up
+    to twenty times as much. Source: the conditional test of two proportions (Fisher 1935) as a bet.
+
+    Args:
+        failed: Whether the candidate's did.
+        beside: Answers of what is live since the candidate's last one, at least 1.
+        beside_failed: How many of these failed.
+    """
+    measure, n, t = BY_NAME["errors"], beside + 1, beside_failed + failed
+    worse = []
+    for bet in measure.bets:
+        odds = (1 + bet) / (1 - bet)
+        gain = n * odds / (odds * t + n - t) if failed else n / (odds * t + n - t)
+        most = n * odds / (odds + beside) - 1
+        worse.append(math.log(gain if 0 < t < n else 1.0) - math.log1p(measure.tolerated * most))
+    value = failed - beside_failed / beside
+    return replace(observed(measure, value), worse=_three(worse))
+
+
+def step_slice(share: int) -> str:
+    """Return the slice of the requests at one share of a canary, in thousandths."""
+    return f"{STEP}{share / 10:g} %"
+
+
+def wealth(logarithms: Iterable[float], weights: Three = EVEN) -> float:
+    """Return the wealth of the bets together; `weights` is how the stake was spread over them."""
+    return sum(weight * math.exp(min(value, 700.0)) for value, weight in zip(logarithms, weights, strict=True))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,35 +199,34 @@ class Finding:
     details: Mapping[str, str | int | float] = field(default_factory=dict)
 
 
-def look(tallies: Mapping[tuple[str, str], Tally], *, alpha: float = ALPHA) -> Finding:
+def look(tallies: Mapping[tuple[str, str], Tally], *, alpha: float = ALPHA, within: str = EVERYTHING) -> Finding:
     """Return what the tallies of a candidate say by now.
 
-    The verdict is `worse` where all stakes together have grown to 1/alpha; `no worse` where on all requests each
-    measure that was observed has reached as much against its limit; else `go on`.
+    The verdict is `worse` where all stakes together have grown to 1/alpha; `no worse` where each measure that was
+    observed has reached as much against its limit, on the requests `within`; else `go on`.
 
     Args:
-        tallies: By measure and slice, in the order in which slices appeared; the slice `EVERYTHING` is all requests.
+        tallies: By measure and slice; the slice `EVERYTHING` is all requests.
         alpha: Probability of a false alarm.
+        within: The slice of the current step of a canary: what was seen at smaller shares does not say that a candidate
+            is no worse at this one.
     """
-    slices = list(dict.fromkeys(name for _, name in tallies if name != EVERYTHING))
-    stakes = {EVERYTHING: OF_ALL} | {name: (1 - OF_ALL) / ((n + 1) * (n + 2)) for n, name in enumerate(slices)}
-    left = 1 - OF_ALL - sum(stakes[name] for name in slices)
-    total, loudest, most = left, ("", EVERYTHING), 0.0
-    for name, part in stakes.items():
-        for measure in MEASURES:
-            tally = tallies.get((measure.name, name))
-            grown = part * measure.stake * (1.0 if tally is None else wealth(tally.worse))
-            total += grown
-            if tally is not None and grown > most:
-                loudest, most = (measure.name, name), grown
-    overall = {m.name: t for m in MEASURES if (t := tallies.get((m.name, EVERYTHING))) is not None}
-    fine = bool(overall) and all(wealth(tally.fine) >= 1 / alpha for tally in overall.values())
+    total, loudest, most = 1.0, ("", EVERYTHING), 0.0
+    for key, stake, measure in _staked(tallies):
+        tally = tallies[key]
+        grown = stake * wealth(tally.worse, measure.weights)
+        total += grown - stake
+        if grown > most:
+            loudest, most = key, grown
+    overall = [name for name, where in tallies if where == EVERYTHING and measure_of(name) is not None]
+    judged = [tallies.get((name, within if name in BY_NAME else EVERYTHING)) for name in overall]
+    fine = bool(judged) and all(tally is not None and wealth(tally.fine) >= 1 / alpha for tally in judged)
     details: dict[str, str | int | float] = {}
-    for name, tally in overall.items():
-        details |= {f"{name} mean": round(tally.mean, 4), f"{name} count": tally.count}
-    for (name, where), tally in tallies.items():
-        if name not in BY_NAME and where == EVERYTHING:
-            details[f"{name} mean"] = round(tally.mean, 4)
+    for name, where in tallies:
+        if where == EVERYTHING:
+            details[f"{name} mean"] = round(tallies[name, where].mean, 4)
+            if measure_of(name) is not None:
+                details[f"{name} count"] = tallies[name, where].count
     return Finding(
         verdict="worse" if total >= 1 / alpha else "no worse" if fine else "go on",
         e_value=total,
@@ -151,3 +235,39 @@ def look(tallies: Mapping[tuple[str, str], Tally], *, alpha: float = ALPHA) -> F
         slice=loudest[1],
         details=details,
     )
+
+
+def _staked(tallies: Mapping[tuple[str, str], Tally]) -> Iterable[tuple[tuple[str, str], float, Measure]]:
+    """Yield each tally that is tested with its stake. All of them together are at most 1."""
+    order = sorted(tallies, key=lambda key: tallies[key].place or math.inf)  # stable: what is not kept yet comes last
+    slices = _unique(where for _, where in order if where != EVERYTHING and not where.startswith(STEP))
+    steps = _unique(where for _, where in order if where.startswith(STEP))
+    judges = _unique(name for name, where in order if where == EVERYTHING and name.startswith((CHECK, PREFERENCE)))
+    parts = {EVERYTHING: OF_ALL}
+    parts |= {where: OF_SLICES * _share(number) for number, where in enumerate(slices, 1)}
+    parts |= {where: OF_STEPS * _share(number) for number, where in enumerate(steps, 1)}
+    for name, where in order:
+        measure = measure_of(name)
+        if measure is None:
+            continue
+        if name in BY_NAME:
+            yield (name, where), parts[where] * measure.stake, measure
+        elif where == EVERYTHING:
+            yield (name, where), OF_JUDGES * _share(judges.index(name) + 1), measure
+
+
+def _share(number: int) -> float:
+    return 1 / (number * (number + 1))
+
+
+def _unique(names: Iterable[str]) -> list[str]:
+    return list(dict.fromkeys(names))
+
+
+def _sum(a: Three, b: Three) -> Three:
+    return a[0] + b[0], a[1] + b[1], a[2] + b[2]
+
+
+def _three(values: Sequence[float]) -> Three:
+    first, second, third = values
+    return first, second, third

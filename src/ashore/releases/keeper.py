@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 from ashore.access import SYSTEM, Acts
 from ashore.planning import ModelPlan, Plan
 from ashore.releases import moves, sql
-from ashore.releases.betting import Finding, Tally, look
+from ashore.releases.betting import Finding, Tally, look, step_slice
 from ashore.releases.digests import content_of_parts, spec_content
 from ashore.releases.model import HOSTED, Book, Course, Moved, Release
 from ashore.releases.moves import By
@@ -196,7 +196,12 @@ class ReleaseKeeper:
     def _due(self, connection: Connection, by: By) -> Moved:
         book = sql.load_book(connection)
         waiting = [c.release for c in book.courses.values() if c.state == "canary" and c.then_promote]
-        found = {name: look(sql.load_evidence(connection, name, "canary")).verdict for name in waiting}
+        found = {
+            name: look(
+                sql.load_evidence(connection, name, "canary"), within=step_slice(book.courses[name].share)
+            ).verdict
+            for name in waiting
+        }
         return moves.on_time(book, by, no_worse={name: verdict == "no worse" for name, verdict in found.items()})
 
     def judge(self, name: str, stage: str, pending: Mapping[tuple[str, str], Tally]) -> Finding:

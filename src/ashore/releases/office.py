@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 from ashore.access import Actor, Acts
 from ashore.errors import Conflict, InvalidRequest
 from ashore.releases import moves, sql
-from ashore.releases.betting import Finding, look
+from ashore.releases.betting import EVERYTHING, Finding, look, step_slice
 from ashore.releases.digests import content_of_parts
 from ashore.releases.model import HOSTED, Alias, Book, Course, Event, Moved, Release, Sticky
 from ashore.releases.moves import By, Way
@@ -102,9 +102,16 @@ class ReleaseOffice:
             NotFound: there is no such release.
         """
         with self._acts.read(actor, RELEASE_READ, f"release/{name}") as desk:
-            moves.release_of(sql.load_book(desk.connection), name)
+            book = sql.load_book(desk.connection)
+            moves.release_of(book, name)
             found = [(stage, sql.load_evidence(desk.connection, name, stage)) for stage in ("shadow", "canary")]
-        return tuple((stage, look(tallies)) for stage, tallies in found if tallies)
+        course = book.courses[name]
+        step = step_slice(course.share) if course.state == "canary" else EVERYTHING
+        return tuple(
+            (stage, look(tallies, within=step if stage == "canary" else EVERYTHING))
+            for stage, tallies in found
+            if tallies
+        )
 
     def pairs(self, actor: Actor, name: str) -> tuple[Pair, ...]:
         """Return the most different answers of a release as shadow and of what was live, masked; the record hears who

@@ -6,6 +6,8 @@ from typing import Final
 
 import msgspec
 
+from ashore.releases.judges import JudgeSpec
+
 DEFAULT_PAIRS: Final = 20
 
 
@@ -14,3 +16,5 @@ class ReleasePolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
 
     pairs: int = DEFAULT_PAIRS
     """Most different pairs of answers kept of each release, masked; 0: none."""
+    judges: tuple[JudgeSpec, ...] = ()
+    """The operator's own, whose verdicts are part of the test."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -109,8 +110,12 @@ def add_evidence(
 ) -> dict[tuple[str, str], Tally]:
     """Add what a worker observed, and return all that is known of a release in this stage."""
     known = load_evidence(connection, release, stage)
+    last = max((tally.place for tally in known.values()), default=0)
     for key, tally in pending.items():
         known[key] = known.get(key, Tally()) + tally
+        if not known[key].place:
+            last += 1
+            known[key] = replace(known[key], place=last)
         execute(
             connection,
             "INSERT INTO release_evidence (release, stage, name, slice, tally) "

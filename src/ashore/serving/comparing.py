@@ -1,15 +1,18 @@
-"""What an answer of a candidate and one of what is live differ in. Pure."""
+"""What an answer of a candidate and one of what is live differ in. Nothing here waits for anything."""
 
 from __future__ import annotations
 
 import json
 import re
+from collections import deque
 from dataclasses import dataclass
 from typing import Final
 
 from ashore.access import Principal
 from ashore.serving.model import GenerationRequest
 
+MOST_BESIDE: Final = 32
+"""Answers of what is live that one of a candidate is laid beside at most."""
 SLOWER: Final = 1.05
 """A token that takes so much longer counts as slower."""
 
@@ -30,6 +33,9 @@ class Observation:
     per_token_s: float = 0.0
     """0 where it had less than two tokens."""
     text: str = ""
+    """Its content, without reasoning."""
+    calls: bool = False
+    """Whether it calls tools."""
     cut_off: bool = False
     """Whether it ran into its length limit."""
     tokens: int = 0
@@ -37,13 +43,38 @@ class Observation:
     """0 where there was none."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Beside:
+    """How answers of what is live ended, beside one of a candidate."""
+
+    count: int
+    failed: int
+
+
+class Endings:
+    """How the last answers of what is live ended, until a candidate's is laid beside them."""
+
+    def __init__(self) -> None:
+        self._kept: deque[tuple[float, bool]] = deque(maxlen=MOST_BESIDE)
+
+    def add(self, at_s: float, failed: bool) -> None:
+        """Take one more."""
+        self._kept.append((at_s, failed))
+
+    def take(self, since_s: float) -> Beside:
+        """Return those since a moment, and begin anew."""
+        fresh = [failed for at_s, failed in self._kept if at_s >= since_s]
+        self._kept.clear()
+        return Beside(count=len(fresh), failed=sum(fresh))
+
+
 def compared(request: GenerationRequest, live: Observation, other: Observation, *, timed: bool) -> dict[str, float]:
-    """Return in what an answer of a candidate differs from one of what is live, by measure.
+    """Return in what an answer of a candidate differs from one of what is live, by measure; failures aside.
 
     `timed`: both ran under the same conditions, so that their speeds may be compared. Where they answered the same
     request, `exact` is 1 for equal texts and `agreement` for equal words. What is not in `BY_NAME` is shown alone.
     """
-    values = {"errors": float(other.failed) - float(live.failed)}
+    values: dict[str, float] = {}
     if timed and live.per_token_s and other.per_token_s:
         values["slower"] = float(other.per_token_s > SLOWER * live.per_token_s)
     if not other.failed and not live.failed:
@@ -60,7 +91,7 @@ def compared(request: GenerationRequest, live: Observation, other: Observation, 
 
 def is_defect(request: GenerationRequest, seen: Observation) -> bool:
     """Return whether an answer is empty, refuses, breaks its schema or was cut off by its length."""
-    if not seen.text.strip() or seen.cut_off or _REFUSAL.match(seen.text):
+    if not (seen.text.strip() or seen.calls) or seen.cut_off or _REFUSAL.match(seen.text):
         return True
     if request.grammar is not None and request.grammar.kind in ("json_schema", "json_object"):
         try:

@@ -38,9 +38,10 @@ from ashore.serving.recording import Told, Watch, prompt_bytes
 from ashore.serving.replicas import ReplicaFactory, died
 from ashore.serving.roster import Roster, TextLoader
 from ashore.serving.scoring import check_scores
+from ashore.serving.shadow import Apart, nothing_known
 from ashore.serving.tools import prepare_tools
 from ashore.serving.topology import Topology
-from ashore.serving.trials import Apart, Trials, nothing_known
+from ashore.serving.trials import Trials
 
 _T = TypeVar("_T")
 
@@ -161,7 +162,7 @@ class ServingService:
         there.
         """
         self._cache.apply(topology.cache)
-        self.trials.policy = topology.release
+        self.trials.take_policy(topology.release)
         await self._roster.apply(topology)
 
     def take_routes(self, routes: Mapping[str, AliasRoute]) -> None:

@@ -28,7 +28,7 @@ from ashore.spec.front import (
 from ashore.spec.intake import AdmissionSpec, HttpSpec, ListenSpec, read_admission, read_grpc, read_http
 from ashore.spec.models import ModelSpec, read_model
 from ashore.spec.privacy import read_privacy
-from ashore.spec.release import read_release
+from ashore.spec.release import read_release, release_beside
 from ashore.spec.sealing import absolute_key_source, read_sealing
 from ashore.spec.table import Table
 
@@ -97,8 +97,8 @@ def parse_spec(text: str, *, where: str = "ashore.toml") -> Spec:
 
 
 def _beside(path: Path, spec: Spec) -> Spec:
-    """Return the spec with folders of adapters, key files and the key source as paths that hold anywhere: relative ones
-    are beside the file."""
+    """Return the spec with folders of adapters, key files, judges and the key source as paths that hold anywhere:
+    relative ones are beside the file."""
     folder = path.absolute().parent
     models = [
         replace(model, adapters={name: str(folder / Path(at).expanduser()) for name, at in model.adapters.items()})
@@ -107,7 +107,8 @@ def _beside(path: Path, spec: Spec) -> Spec:
     settings = dict(spec.settings)
     if "sealing_key" in settings:
         settings["sealing_key"] = absolute_key_source(str(settings["sealing_key"]), folder)
-    return replace(spec, models=tuple(models), access=beside(spec.access, folder), settings=settings)
+    release = release_beside(spec.release, folder)
+    return replace(spec, models=tuple(models), access=beside(spec.access, folder), release=release, settings=settings)
 
 
 def _models(top: Table) -> tuple[ModelSpec, ...]:

@@ -10,7 +10,23 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ashore.releases.betting import ALPHA, BY_NAME, EVERYTHING, MEASURES, Tally, look, observed, wealth
+from ashore.releases.betting import (
+    ALPHA,
+    BY_NAME,
+    EVERYTHING,
+    MEASURES,
+    OF_ALL,
+    OF_JUDGES,
+    OF_SLICES,
+    OF_STEPS,
+    Tally,
+    look,
+    measure_of,
+    observed,
+    observed_failures,
+    step_slice,
+    wealth,
+)
 
 Draw = Callable[[random.Random], dict[str, float]]
 
@@ -77,6 +93,128 @@ def test_a_good_candidate_is_found_no_worse_in_the_end() -> None:
     assert run(quiet, random.Random(1), 600)[0] == "no worse"
 
 
+@pytest.mark.parametrize(("rate", "live"), [(0.02, 0.0), (0.03, 0.0)])
+def test_two_errors_in_a_hundred_are_found_within_500_requests_nine_times_in_ten(rate: float, live: float) -> None:
+    found = [run(lambda rng: {"errors": pair(rng, rate, live)}, random.Random(seed), 1500) for seed in range(200)]
+    times = sorted(when for verdict, when in found if verdict == "worse")
+    assert len(times) == 200 and times[100] <= 330 and times[180] <= 500
+
+
+def failures(rng: random.Random, rate: float, live: float, beside: int, most: int) -> int:
+    """Return after how many answers of a candidate it is found worse, beside so many of what is live; 0: never."""
+    tally = Tally()
+    for number in range(1, most + 1):
+        failed = sum(rng.random() < live for _ in range(beside))
+        tally = tally + observed_failures(rng.random() < rate, beside, failed)
+        if look({("errors", EVERYTHING): tally}).verdict == "worse":
+            return number
+    return 0
+
+
+def test_a_small_share_is_laid_beside_all_that_answers_meanwhile() -> None:
+    """A canary of 5 % has nineteen live answers beside each of its own: two or three errors say enough."""
+    found = sorted(failures(random.Random(seed), 0.02, 0.0, 19, 1500) for seed in range(100))
+    assert found[0] > 0 and found[50] <= 200 and found[90] <= 350
+    assert sum(failures(random.Random(seed), 0.02, 0.02, 19, 400) > 0 for seed in range(100)) <= 100 * ALPHA
+
+
+@pytest.mark.parametrize("beside", [1, 2, 5, 19, 32])
+@pytest.mark.parametrize("rate", [0.0005, 0.02, 0.3])
+def test_a_bet_on_failures_is_fair_for_equal_ones_and_for_what_is_tolerated(beside: int, rate: float) -> None:
+    """Nobody gets richer on average where the candidate fails as often as what is live, or by what is tolerated more,
+    nor where both fail on the same requests."""
+    tolerated = BY_NAME["errors"].tolerated
+    for number in range(3):
+        for extra, same in ((0.0, False), (tolerated, False), (0.0, True)):
+            mean = 0.0
+            for failed in range(beside + 1):
+                of_live = math.comb(beside, failed) * rate**failed * (1 - rate) ** (beside - failed)
+                chance = failed / beside if same else rate + extra  # same: its own request is one of those beside
+                for fails, part in ((True, chance), (False, 1 - chance)):
+                    mean += of_live * part * math.exp(observed_failures(fails, beside, failed).worse[number])
+            assert mean <= 1 + 1e-9
+
+
+def test_one_beside_is_the_plain_bet() -> None:
+    for failed, live in ((True, 0), (False, 1), (False, 0), (True, 1)):
+        plain = observed(BY_NAME["errors"], float(failed) - live)
+        ours = observed_failures(failed, 1, live)
+        assert ours.fine == plain.fine and ours.total == plain.total
+        for a, b in zip(ours.worse, plain.worse, strict=True):
+            assert math.isclose(a, b, abs_tol=0.06), "but for what is tolerated"
+
+
+def test_all_stakes_come_to_one() -> None:
+    assert math.isclose(OF_ALL + OF_SLICES + OF_STEPS + OF_JUDGES, 1.0)
+    assert math.isclose(sum(measure.stake for measure in MEASURES), 1.0)
+    assert all(math.isclose(sum(measure.weights), 1.0) for measure in MEASURES)
+    slices = (EVERYTHING, *(f"tenant {n}" for n in range(30)), *(step_slice(n) for n in range(1, 30)))
+    tallies = {(m.name, part): Tally(place=1) for m in MEASURES for part in slices}
+    tallies |= {(f"judge {n}", EVERYTHING): Tally(place=2) for n in range(8)}
+    tallies |= {("agreement", EVERYTHING): Tally(count=1, total=1.0, place=3)}
+    assert math.isclose(look(tallies).e_value, 1.0), "nothing was seen, so nobody is richer"
+    rich = {key: Tally(worse=(3.0, 3.0, 3.0), place=t.place) for key, t in tallies.items()}
+    assert look(rich).e_value < math.exp(3.0) + 1e-9
+
+
+def test_what_came_first_keeps_its_stake() -> None:
+    bad = observed(BY_NAME["errors"], 1.0)
+    grown = Tally(worse=(6.0, 6.0, 6.0), count=9, place=1)
+    alone = look({("errors", "tenant z"): grown})
+    later = look({("errors", "tenant a"): Tally(place=2) + bad, ("errors", "tenant z"): grown})
+    assert alone.slice == later.slice == "tenant z" and alone.e_value <= later.e_value + 1e-9
+
+
+def test_a_step_is_no_worse_by_what_was_seen_at_it_alone() -> None:
+    early, late = step_slice(50), step_slice(500)
+    good = Tally()
+    for _ in range(400):
+        good = good + observed(BY_NAME["errors"], 0.0)
+    seen = {("errors", EVERYTHING): good, ("errors", early): good}
+    assert look(seen).verdict == look(seen, within=early).verdict == "no worse"
+    assert look(seen, within=late).verdict == "go on", "nobody has seen it at half of the requests"
+
+
+def test_a_regression_that_comes_with_a_share_is_found_although_the_small_share_was_good() -> None:
+    """At 5 % and 20 % the candidate is quick, at 50 % it is slow: the step's own evidence does not carry the past."""
+    rng = random.Random(5)
+    tallies: dict[tuple[str, str], Tally] = {}
+    place = 0
+    when = 0
+    for number in range(1, 2001):
+        share = 50 if number <= 900 else 500
+        value = float(rng.random() < (0.4 if share == 50 else 0.8))
+        for part in (EVERYTHING, step_slice(share)):
+            key = ("slower", part)
+            if key not in tallies:
+                place += 1
+                tallies[key] = Tally(place=place)
+            tallies[key] = tallies[key] + observed(BY_NAME["slower"], value)
+        if look(tallies).verdict == "worse":
+            when = number
+            break
+    assert 900 < when < 1050 and look(tallies).slice == step_slice(500)
+
+
+def test_a_judge_of_the_operator_is_part_of_the_test() -> None:
+    for name, draw in (("judge json", lambda r: pair(r, 0.4, 0.05)), ("preference of mine", lambda r: 0.75)):
+        tally, rng, measure = Tally(), random.Random(3), measure_of(name)
+        assert measure is not None
+        for _ in range(150):
+            tally = tally + observed(measure, draw(rng))
+        found = look({(name, EVERYTHING): tally})
+        assert found.verdict == "worse" and found.measure == name and f"{name} mean" in found.details
+    assert measure_of("agreement") is None
+
+
+def test_an_equal_preference_is_no_reason() -> None:
+    tally, measure = Tally(), measure_of("preference of mine")
+    assert measure is not None
+    for _ in range(500):
+        tally = tally + observed(measure, 0.5)
+    assert look({("preference of mine", EVERYTHING): tally}).verdict != "worse"
+
+
 def test_nothing_observed_says_nothing() -> None:
     found = look({})
     assert (found.verdict, found.count) == ("go on", 0) and math.isclose(found.e_value, 1.0)
@@ -104,5 +242,5 @@ def test_a_bet_is_fair_at_the_bound(measure: object, share: float) -> None:
     if not low < m.tolerated < high:  # type: ignore[attr-defined]
         return
     chance = (m.tolerated - low) / (high - low)  # type: ignore[attr-defined]
-    up, down = (wealth(observed(m, value).worse) for value in (high, low))  # type: ignore[arg-type]
+    up, down = (wealth(observed(m, value).worse, m.weights) for value in (high, low))  # type: ignore[arg-type]
     assert math.isclose(chance * up + (1 - chance) * down, 1.0, rel_tol=1e-9)

@@ -90,7 +90,7 @@ def test_what_may_not_be_kept_is_not(why: str) -> None:
         elif why == "too long":
             request = replace(request, messages=(Message(role="user", content="a" * 70_000),))
         else:
-            bench.service.trials.policy = ReleasePolicy(pairs=0)
+            bench.service.trials.take_policy(ReleasePolicy(pairs=0))
         assert await pairs_of(bench, request) == []
         assert why == "off" or await pairs_of(bench, ask("hello")), "any other request becomes one"
 
@@ -142,9 +142,9 @@ def test_the_distance_in_meaning_is_observed_where_an_embedder_is_loaded() -> No
 
 
 def test_an_embedder_that_hangs_holds_up_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    from ashore.serving import trials
+    from ashore.serving import shadow
 
-    monkeypatch.setattr(trials, "MEANING_S", 0.01)
+    monkeypatch.setattr(shadow, "MEANING_S", 0.01)
 
     async def hangs(one: str, other: str) -> float | None:
         await asyncio.sleep(3600)

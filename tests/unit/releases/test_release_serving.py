@@ -27,7 +27,7 @@ from ashore.serving import (
     Topology,
     Usage,
 )
-from ashore.serving.trials import Apart, nothing_known
+from ashore.serving.shadow import Apart, nothing_known
 
 ALICE = Principal(id="alice", tenant=TenantId("acme"), roles=frozenset({"developer"}))
 LIVE_ALONE = AliasRoute(weights=(("chat-1", 1000),))

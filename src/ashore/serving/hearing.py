@@ -1,0 +1,59 @@
+"""Listens to one answer, for whoever compares it with another."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from ashore.access import Principal
+from ashore.serving.comparing import Observation
+from ashore.serving.model import ChoiceEnded, Delta, GenerationRequest, ServingEvent, Usage
+from ashore.serving.models import LoadedModel
+
+
+@dataclass(slots=True, kw_only=True)
+class Trial:
+    """Listens to one answer."""
+
+    request: GenerationRequest
+    principal: Principal
+    model: LoadedModel
+    began_s: float
+    first_s: float = 0.0
+    last_s: float = 0.0
+    pieces: list[str] = field(default_factory=list)
+    """Everything that was written, reasoning too."""
+    content: list[str] = field(default_factory=list)
+    events: int = 0
+    tokens: int = 0
+    calls: bool = False
+    ended: bool = False
+    cut_off: bool = False
+
+    def hear(self, event: ServingEvent, now_s: float) -> None:
+        """Take the next event of a fresh answer."""
+        if isinstance(event, Delta):
+            if not self.events:
+                self.first_s = now_s
+            self.last_s = now_s
+            self.events += 1
+            self.pieces.append(event.text or event.reasoning)
+            self.content.append(event.text)
+            self.calls = self.calls or bool(event.tool_calls)
+        elif isinstance(event, ChoiceEnded):
+            self.ended, self.cut_off = True, self.cut_off or event.reason == "length"
+        elif isinstance(event, Usage):
+            self.tokens = event.completion_tokens
+
+    def observation(self, *, failed: bool) -> Observation:
+        """Return what the comparison needs of it."""
+        span = self.last_s - self.first_s
+        return Observation(
+            at_s=self.last_s or self.began_s,
+            failed=failed,
+            per_token_s=span / (self.events - 1) if self.events > 1 else 0.0,
+            text="".join(self.content),
+            calls=self.calls,
+            cut_off=self.cut_off,
+            tokens=self.tokens,
+            first_token_s=max(0.0, self.first_s - self.began_s),
+        )

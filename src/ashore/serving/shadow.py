@@ -1,0 +1,183 @@
+"""A copy of a live request, answered by a candidate that no client hears, and laid beside the live answer."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
+from typing import Final
+
+from ashore.core import Clock, RequestId
+from ashore.engines import ScoreText
+from ashore.errors import DeadlineExceeded, EnvironmentFault
+from ashore.releases import (
+    MOST_READ_CHARS,
+    Pair,
+    Widest,
+    cut,
+    distance_of,
+    pair_id_of,
+    wording_distance,
+)
+from ashore.serving.comparing import Beside, Observation, compared, plain, question_of
+from ashore.serving.fresh import FreshAnswers, Place
+from ashore.serving.guards import Masker
+from ashore.serving.hearing import Trial
+from ashore.serving.judging import Judges
+from ashore.serving.models import LoadedModel
+
+SHADOW_S: Final = 60.0
+"""Longest that a shadow works on a copy."""
+MEANING_S: Final = 10.0
+"""Longest wait for an embedder."""
+ASIDE: Final = "shadow"
+
+Apart = Callable[[str, str], Awaitable[float | None]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Copy:
+    """A live answer that a shadow is to give again."""
+
+    release: str
+    trial: Trial
+    live: Observation
+    beside: Beside
+    """How the answers of what is live ended since the copy before."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Compared:
+    """What a copy has shown."""
+
+    failed: bool
+    values: dict[str, float]
+    pair: Pair | None = None
+
+
+async def nothing_known(one: str, other: str) -> float | None:
+    """Return None: no embedder is loaded."""
+    return None
+
+
+class Shadow:
+    """Answers copies with candidates, and compares."""
+
+    def __init__(
+        self,
+        fresh: FreshAnswers,
+        release_of: Callable[[str, str], LoadedModel | None],
+        clock: Clock,
+        *,
+        masker: Masker,
+        apart: Apart,
+    ) -> None:
+        """Make it; see `Trials`."""
+        self._fresh = fresh
+        self._release_of = release_of
+        self._clock = clock
+        self._masker = masker
+        self._apart = apart
+        self._widest: dict[str, Widest] = {}
+
+    async def compare(self, copy: Copy, judges: Judges, *, most_pairs: int) -> Compared | None:
+        """Return what the copy shows; None where the candidate has no host here.
+
+        Raises:
+            AshoreError: it cannot be compared, and no release is to blame.
+        """
+        trial, alias = copy.trial, copy.trial.request.model
+        candidate = self._release_of(alias, copy.release)
+        if candidate is None or not candidate.replicas.ready:
+            return None  # the supervisor sees to a host that fell
+        seen = await self._answered(trial, candidate)
+        values = compared(trial.request, copy.live, seen, timed=False)
+        if seen.failed or copy.live.failed:
+            pair = None if copy.live.failed else await self._pair(copy, seen, None, most_pairs)
+            return Compared(failed=seen.failed, values=values, pair=pair)
+        if (drift := await self._likelihood(trial, candidate)) is not None:
+            values["likelihood"] = drift
+        if (meaning := await self._meaning(copy.live.text, seen.text)) is not None:
+            values["meaning"] = meaning
+        values |= await judges.values(alias, copy.live.text, seen.text, prompt=question_of(trial.request))
+        return Compared(failed=False, values=values, pair=await self._pair(copy, seen, meaning, most_pairs))
+
+    async def _answered(self, trial: Trial, candidate: LoadedModel) -> Observation:
+        request = replace(
+            trial.request,
+            request_id=RequestId(f"{trial.request.request_id}.{ASIDE}"),
+            urgency="background",
+            deadline_s=SHADOW_S,
+        )
+        second = Trial(request=request, principal=trial.principal, model=candidate, began_s=self._clock.monotonic_s())
+        failed = False
+        answer = self._fresh.answer(candidate, request, trial.principal, second.began_s, Place())
+        try:
+            async with asyncio.timeout(SHADOW_S):
+                async for event in answer:
+                    second.hear(event, self._clock.monotonic_s())
+        except (TimeoutError, EnvironmentFault, DeadlineExceeded):
+            failed = True
+        finally:
+            await answer.aclose()
+        return second.observation(failed=failed)
+
+    async def _meaning(self, live: str, other: str) -> float | None:
+        """Return how far apart two answers are in what they say; None where no embedder is loaded or it is slow."""
+        try:
+            async with asyncio.timeout(MEANING_S):
+                apart = await self._apart(live, other) if plain(live) != plain(other) else 0.0
+        except TimeoutError:
+            return None
+        return apart
+
+    async def _pair(self, copy: Copy, seen: Observation, meaning: float | None, most: int) -> Pair | None:
+        """Return both answers, masked, where they are among the most different ones and may be kept."""
+        request = copy.trial.request
+        texts = (question_of(request), copy.live.text, seen.text)
+        if not most or request.cache.no_store or not texts[0] or max(map(len, texts)) > MOST_READ_CHARS:
+            return None
+        worded = 1.0 if seen.failed else wording_distance(plain(copy.live.text), plain(seen.text))
+        distance = distance_of(worded, meaning)
+        if not self._widest.setdefault(copy.release, Widest(most)).takes(distance):
+            return None
+        prompt, live, candidate = await asyncio.to_thread(self._masker.blacken, texts)
+        at_s = int(self._clock.now_s())
+        return Pair(
+            pair_id=pair_id_of(at_s, secrets.token_hex(4)),
+            distance=distance,
+            meaning=meaning,
+            at_s=at_s,
+            tenant=copy.trial.principal.tenant,
+            route=request.arrival.route,
+            turns=max(1, len(request.messages)),
+            prompt=cut(prompt),
+            live=cut(live),
+            candidate=cut(candidate),
+            candidate_failed=seen.failed,
+        )
+
+    async def _likelihood(self, trial: Trial, candidate: LoadedModel) -> float | None:
+        """Return by how many nats a token the live answer is less likely to the candidate; None if it cannot score."""
+        models = (trial.model, candidate)
+        if any("score" not in model.info.features for model in models) or trial.request.prompt is not None:
+            return None
+        answer, sums, counts = "".join(trial.pieces), [], []
+        for model in models:
+            prompt = model.text.encode_chat(trial.request.messages, options=trial.request.template_options)
+            said = model.text.encode(answer)
+            if not said or len(prompt) + len(said) > model.info.context_tokens:
+                return None
+            seat, replica = await model.replicas.pick(0.0)
+            seat.in_flight += 1
+            try:
+                async with asyncio.timeout(SHADOW_S):
+                    rows = (await replica.score([ScoreText([*prompt, *said], start=len(prompt))]))[0]
+            except TimeoutError:
+                return None
+            finally:
+                seat.in_flight -= 1
+            sums.append(sum(row[0].logprob for row in rows))
+            counts.append(len(said))
+        return (sums[0] - sums[1]) / counts[0]
