@@ -1,4 +1,4 @@
-"""Candidates tried by `ashore up`: pairs without a person's data, the operator's judges."""
+"""Candidates tried by `ashore up`: pairs without a person's data, the operator's judges, the guard of an objective."""
 
 from __future__ import annotations
 
@@ -21,6 +21,10 @@ pairs = 3
 [[release.judge]]
 name = "numbered"
 must_match = "第[0-9]+位"
+
+[release.slo]
+ttft_ms = 1
+window_s = 60
 
 [privacy.prompts]
 id_card = "allow"
@@ -70,6 +74,17 @@ def test_a_candidate_is_tried(tmp_path: Path, free_port: Callable[[], int]) -> N
         shown = ashore(server, key, "release", "show", "chat-2")
         assert "ashore release pairs chat-2" in shown
         assert "judge numbered mean 1" in shown, "no answer of the candidate has what the judge asks for"
+        ashore(server, key, "release", "canary", "chat-2", "--share", "50")
+        deadline, asked = time.monotonic() + 60, 0
+        while "chat-2  canary" in ashore(server, key, "release", "list"):
+            assert time.monotonic() < deadline, "the guard did not fire"
+            for _ in range(10):
+                asked += 1
+                ask(server, key, f"第{asked}位")
+        status = ashore(server, key, "release", "status", "chat")
+        assert "rollback chat-2 by system: burns its objective of ttft" in status
+        history = call(server, "GET", "/admin/v1/aliases/chat/history?limit=1", key)["items"]
+        assert history[0]["evidence"]["burn_rate_short"] >= 6  # type: ignore[index]
     finally:
         server.stop()
     states = [file for file in server.home.glob("state.db*") if file.is_file()]

@@ -19,10 +19,12 @@ from ashore.planning import Inventory, ModelPlan, Plan
 from ashore.releases import (
     BY_NAME,
     EVERYTHING,
+    Count,
     Pair,
     ReleaseKeeper,
     ReleaseOffice,
     ReleaseWish,
+    Slo,
     Tally,
     Way,
     observed,
@@ -369,6 +371,35 @@ def test_a_candidate_found_worse_is_taken_back_with_the_evidence(house: House) -
     assert (stage, finding.verdict) == ("canary", "worse") and finding.e_value >= 20
     house.keeper.judge("chat-2", "canary", {("errors", EVERYTHING): bad})  # late, and of a stage that is over
     assert house.state("chat-2") == "failed"
+
+
+def test_a_canary_that_burns_its_objective_is_taken_back_with_the_evidence(house: House) -> None:
+    slo = Slo(errors_percent=1.0, window_s=3600)
+    house.up("chat=fake:echo")
+    house.send(house.make(), "canary", share=100)
+    at_s = int(house.clock.now_s())
+
+    def counts(total: int, bad: int) -> list[Count]:
+        return [Count(objective="errors", at_s=at_s, total=total, bad=bad)]
+
+    assert house.keeper.guard(slo, {"chat-1": counts(90, 0), "chat-2": counts(20, 2)}) == ()
+    assert house.keeper.guard(slo, {"gone": counts(9, 9)}) == ()
+    assert house.keeper.guard(slo, {"chat-1": counts(10, 2), "chat-2": counts(10, 3)}) == ("chat-2",)  # another worker
+    assert house.state("chat-2") == "failed" and house.weights() == {"chat-1": 1000}
+    event = house.office.history(SYSTEM, release="chat-2")[0]
+    assert "burns its objective of errors 16.7 times too fast over 300 s" in event.why
+    assert (event.evidence["bad"], event.evidence["requests"], event.evidence["burn_rate_of_live"]) == (5, 30, 2.0)
+    act = house.recorder.acts[-1]
+    assert act.action == "release:automatic-rollback" and act.detail["burn_rate_long"] == "16.67"
+    assert house.keeper.guard(slo, {"chat-2": counts(10, 9)}) == (), "late, and of one that is gone"
+
+
+def test_a_canary_in_its_operators_hands_may_burn(house: House) -> None:
+    house.up("chat=fake:echo")
+    house.send(house.make(), "canary", share=100, automatic=False)
+    count = Count(objective="errors", at_s=int(house.clock.now_s()), total=50, bad=50)
+    assert house.keeper.guard(Slo(errors_percent=1.0), {"chat-2": [count]}) == ()
+    assert house.state("chat-2") == "canary"
 
 
 def test_it_goes_live_by_itself_for_what_was_seen_at_its_last_share(house: House) -> None:

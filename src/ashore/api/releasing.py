@@ -90,11 +90,27 @@ async def keep_judging(serving: ServingService, keeper: ReleaseKeeper, routes: R
             if found.verdict == "worse":
                 log.warning("release %s is found worse: %s", release, found.measure)
                 await routes.refresh()
+        await _guard(serving, keeper, routes)
         for release, pairs in serving.trials.take_pairs().items():
             try:
                 await asyncio.to_thread(keeper.keep_pairs, release, pairs, most=serving.trials.policy.pairs)
             except AshoreError as fault:
                 log.warning("pairs of answers of %s are lost: %s", release, fault.message)
+
+
+async def _guard(serving: ServingService, keeper: ReleaseKeeper, routes: RouteKeeper) -> None:
+    """Have a canary taken back that uses up its objective too fast."""
+    counts = serving.trials.take_counts()
+    if not counts:
+        return
+    try:
+        taken_back = await asyncio.to_thread(keeper.guard, serving.trials.policy.slo, counts)
+    except AshoreError as fault:
+        log.warning("how requests kept to the objective is lost: %s", fault.message)
+        return
+    if taken_back:
+        log.warning("%s is taken back: its objective was used up too fast", ", ".join(taken_back))
+        await routes.refresh()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -19,6 +19,7 @@ from ashore.releases.betting import (
     observed_failures,
     step_slice,
 )
+from ashore.releases.burn import Burning, Count, Objective, Slo, burning
 from ashore.releases.digests import content_of_parts, digest_of_value, engine_digest, spec_content
 from ashore.releases.evaluated import KeptVerdicts
 from ashore.releases.judges import JudgeSpec
@@ -62,7 +63,9 @@ __all__ = [
     "Alias",
     "AliasRoute",
     "Book",
+    "Burning",
     "By",
+    "Count",
     "Course",
     "Described",
     "EvaluationGate",
@@ -74,6 +77,7 @@ __all__ = [
     "KeptVerdicts",
     "Moved",
     "NoGate",
+    "Objective",
     "Pair",
     "Release",
     "ReleaseKeeper",
@@ -82,6 +86,7 @@ __all__ = [
     "ReleaseState",
     "ReleaseWish",
     "Shadowing",
+    "Slo",
     "Standing",
     "Sticky",
     "Tally",
@@ -90,6 +95,7 @@ __all__ = [
     "Way",
     "Widest",
     "Workshop",
+    "burning",
     "choose",
     "content_of_parts",
     "cut",

@@ -10,6 +10,7 @@ from ashore.access import SYSTEM, Acts
 from ashore.planning import ModelPlan, Plan
 from ashore.releases import moves, sql
 from ashore.releases.betting import Finding, Tally, look, step_slice
+from ashore.releases.burn import Burning, Count, Slo, burning, rate_of
 from ashore.releases.digests import content_of_parts, spec_content
 from ashore.releases.model import HOSTED, Book, Course, Moved, Release
 from ashore.releases.moves import By
@@ -225,11 +226,57 @@ class ReleaseKeeper:
                 by = By(actor="system", now_s=desk.now_s, why=why, evidence=evidence)
                 taken_back = moves.end_candidate(book, book.releases[name].alias, by, failed=True)
                 sql.write_moved(desk.connection, taken_back)
-        if taken_back.events:
-            event = taken_back.events[0]
-            detail = {"why": event.why, **{key: _told(value) for key, value in event.evidence.items()}}
-            self._acts.tell(SYSTEM, "release:automatic-rollback", f"release/{name}", detail)
+        self._tell_taken_back(name, taken_back)
         return found
+
+    def guard(self, slo: Slo, counted: Mapping[str, Sequence[Count]]) -> tuple[str, ...]:
+        """Add how requests of releases kept to the objective. A canary that burns too fast is taken back; return those.
+
+        Where its operator takes it back by hand (`--no-automatic`), nothing moves.
+        """
+        taken_back: dict[str, Moved] = {}
+        with self._acts.quiet_write(SYSTEM) as desk:
+            book = sql.load_book(desk.connection)
+            for name, counts in counted.items():
+                if name in book.releases:
+                    oldest = desk.now_s - slo.longest_s - slo.bucket_s
+                    sql.add_counts(desk.connection, name, counts, forget_before_s=oldest)
+            for name in counted:
+                course = book.courses.get(name)
+                if course is None or course.state != "canary" or not course.automatic:
+                    continue
+                found = burning(slo, sql.load_counts(desk.connection, name), desk.now_s)
+                if found is None:
+                    continue
+                alias = book.releases[name].alias
+                why = (
+                    f"burns its objective of {found.objective} {found.short_rate:.1f} times too fast over "
+                    f"{found.short_s} s, {found.long_rate:.1f} times over {found.long_s} s"
+                )
+                evidence = found.evidence | self._beside(desk.connection, book, alias, slo, found)
+                by = By(actor="system", now_s=desk.now_s, why=why, evidence=evidence)
+                taken_back[name] = moves.end_candidate(book, alias, by, failed=True)
+                sql.write_moved(desk.connection, taken_back[name])
+                book = moves.applied(book, taken_back[name])
+        for name, moved in taken_back.items():
+            self._tell_taken_back(name, moved)
+        return tuple(taken_back)
+
+    def _beside(
+        self, connection: Connection, book: Book, alias: str, slo: Slo, found: Burning
+    ) -> dict[str, str | int | float]:
+        """Return how fast what is live burnt the same objective meanwhile, for whoever looks for the cause."""
+        since_s = self._acts.now_s - found.long_s
+        live = [c.release for c in book.live_of(alias)]
+        rates = [rate_of(slo, sql.load_counts(connection, name), found.objective, since_s) for name in live]
+        return {"burn_rate_of_live": round(max(rates), 2)} if rates else {}
+
+    def _tell_taken_back(self, name: str, moved: Moved) -> None:
+        if not moved.events:
+            return
+        event = moved.events[0]
+        detail = {"why": event.why, **{key: _told(value) for key, value in event.evidence.items()}}
+        self._acts.tell(SYSTEM, "release:automatic-rollback", f"release/{name}", detail)
 
     def keep_pairs(self, name: str, pairs: Sequence[Pair], *, most: int) -> None:
         """Keep what of these pairs is among the `most` most different ones of a release. They are masked."""

@@ -6,6 +6,7 @@ from typing import Final
 
 import msgspec
 
+from ashore.releases.burn import Slo
 from ashore.releases.judges import JudgeSpec
 
 DEFAULT_PAIRS: Final = 20
@@ -18,3 +19,5 @@ class ReleasePolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     """Most different pairs of answers kept of each release, masked; 0: none."""
     judges: tuple[JudgeSpec, ...] = ()
     """The operator's own, whose verdicts are part of the test."""
+    slo: Slo = Slo()
+    """What a canary may not use up too fast."""

@@ -10,6 +10,7 @@ import msgspec
 
 from ashore.errors import Conflict
 from ashore.releases.betting import Tally
+from ashore.releases.burn import Count
 from ashore.releases.model import Alias, Book, Course, Event, Moved, Release
 from ashore.releases.pairs import Pair, most_different, pair_id_of
 from ashore.state import bump, execute
@@ -188,6 +189,33 @@ def has_pairs(connection: Connection, *, before_s: int) -> bool:
         connection, "SELECT 1 FROM release_pair WHERE pair_id < :oldest LIMIT 1", oldest=pair_id_of(before_s, "")
     )
     return found.first() is not None
+
+
+def add_counts(connection: Connection, release: str, counts: Iterable[Count], *, forget_before_s: int) -> None:
+    """Add what a worker counted of a release, and forget what is too old."""
+    for count in counts:
+        execute(
+            connection,
+            "INSERT INTO release_burn (release, objective, at_s, total, bad) "
+            "VALUES (:release, :objective, :at_s, :total, :bad) ON CONFLICT (release, objective, at_s) "
+            "DO UPDATE SET total = release_burn.total + excluded.total, bad = release_burn.bad + excluded.bad",
+            release=release,
+            objective=count.objective,
+            at_s=count.at_s,
+            total=count.total,
+            bad=count.bad,
+        )
+    execute(connection, "DELETE FROM release_burn WHERE at_s < :before", before=forget_before_s)
+
+
+def load_counts(connection: Connection, release: str) -> tuple[Count, ...]:
+    """Return what was counted of a release, by objective and time."""
+    rows = execute(
+        connection,
+        "SELECT objective, at_s, total, bad FROM release_burn WHERE release = :release ORDER BY objective, at_s",
+        release=release,
+    )
+    return tuple(Count(objective=r.objective, at_s=int(r.at_s), total=int(r.total), bad=int(r.bad)) for r in rows)
 
 
 def _append(connection: Connection, event: Event) -> None:

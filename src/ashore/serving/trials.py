@@ -22,6 +22,8 @@ from ashore.releases import (
     EVERYTHING,
     WHOLE,
     AliasRoute,
+    Count,
+    Objective,
     Pair,
     ReleasePolicy,
     Tally,
@@ -92,6 +94,8 @@ class Trials:
         self._endings: dict[str, Endings] = {}
         self._pending: dict[tuple[str, str], Tallies] = {}
         self._pairs: dict[str, list[Pair]] = {}
+        self._counts: dict[tuple[str, Objective, int], tuple[int, int]] = {}
+        """By release, objective and bucket of time: all requests and the bad ones."""
         self._queue: asyncio.Queue[Copy | _Judged] = asyncio.Queue(QUEUE)
         self._runner: asyncio.Task[None] | None = None
         self.dropped = 0
@@ -134,6 +138,14 @@ class Trials:
         pairs, self._pairs = self._pairs, {}
         return pairs
 
+    def take_counts(self) -> dict[str, list[Count]]:
+        """Return how requests kept to the objective since the last call, by release."""
+        counts, self._counts = self._counts, {}
+        found: dict[str, list[Count]] = {}
+        for (release, objective, at_s), (total, bad) in counts.items():
+            found.setdefault(release, []).append(Count(objective=objective, at_s=at_s, total=total, bad=bad))
+        return found
+
     async def close(self) -> None:
         """Drop every copy. May be called twice."""
         if self._runner is not None:
@@ -148,6 +160,8 @@ class Trials:
         if release == live:
             self._latest[alias] = seen
             endings.add(seen.at_s, seen.failed)
+        if release in (candidate, live):
+            self._count(release, seen)
         if release != candidate:
             return
         beside, latest = endings.take(seen.at_s - FRESH_S), self._latest.pop(alias, None)
@@ -158,6 +172,17 @@ class Trials:
         self._add(candidate, "canary", trial, values, failures=(seen.failed, beside), step=step)
         if self._judges and not (seen.failed or latest.failed or seen.calls or latest.calls):
             self._enqueue(_Judged(release=candidate, trial=trial, live=latest.text, candidate=seen.text))
+
+    def _count(self, release: str, seen: Observation) -> None:
+        """Count a request of a canary, or of what is live beside it, by the objectives."""
+        slo = self._policy.slo
+        at_s = int(self._clock.now_s()) // slo.bucket_s * slo.bucket_s
+        bad: dict[Objective, bool] = {"errors": seen.failed, "ttft": seen.first_token_s * 1e3 > slo.ttft_ms}
+        for objective in slo.allowed:
+            if objective == "ttft" and seen.failed:
+                continue
+            total, so_far = self._counts.get((release, objective, at_s), (0, 0))
+            self._counts[release, objective, at_s] = total + 1, so_far + bad[objective]
 
     def _copy(self, trial: Trial, seen: Observation, candidate: str, share: int) -> None:
         """Give a copy of a request to a shadow, with how the live answers ended since the copy before."""

@@ -8,10 +8,13 @@ from typing import Final
 import msgspec
 
 from ashore.errors import InvalidSpec
+from ashore.releases.burn import FAST_BURN, WINDOW_S, Slo
 from ashore.releases.judges import MOST_JUDGE_S, JudgeSpec, check_judges
 from ashore.releases.policy import DEFAULT_PAIRS, ReleasePolicy
 from ashore.spec.table import Table
 
+MOST_FREQUENT_S: Final = 24
+"""Shortest long window: its short one is two seconds."""
 MOST_PAIRS: Final = 200
 MOST_SCHEMA_BYTES: Final = 256 << 10
 
@@ -22,10 +25,11 @@ def read_release(table: Table) -> ReleasePolicy:
     Raises:
         InvalidSpec: a key is unknown or a value out of bounds.
     """
-    table.known("pairs", "judge")
+    table.known("pairs", "judge", "slo")
     return ReleasePolicy(
         pairs=table.number("pairs", DEFAULT_PAIRS, lowest=0, highest=MOST_PAIRS),
         judges=tuple(_judge(one) for one in table.tables("judge")),
+        slo=_slo(table.table("slo")),
     )
 
 
@@ -38,6 +42,31 @@ def release_beside(policy: ReleasePolicy, folder: Path) -> ReleasePolicy:
     judges = tuple(_beside(judge, folder) for judge in policy.judges)
     check_judges(judges, "[release]")
     return msgspec.structs.replace(policy, judges=judges)
+
+
+def _slo(table: Table) -> Slo:
+    table.known(*Slo.__struct_fields__)
+    slo = Slo(
+        errors_percent=_percent(table, "errors_percent", 0.0),
+        ttft_ms=table.number("ttft_ms", 0, lowest=0, highest=3_600_000),
+        ttft_percent=_percent(table, "ttft_percent", 95.0),
+        window_s=table.number("window_s", WINDOW_S, lowest=MOST_FREQUENT_S, highest=7 * 86_400),
+    )
+    for objective, allowed in slo.allowed.items():
+        if not 0 < allowed * FAST_BURN <= 1:
+            raise InvalidSpec(
+                f"{table.where} allows {allowed * 100:g} % of the requests to miss {objective}; {FAST_BURN:g} times as "
+                "much, at which a canary is taken back, is no part of them",
+                hint=f"allow more than 0 and at most {100 / FAST_BURN:.1f} %",
+            )
+    return slo
+
+
+def _percent(table: Table, key: str, default: float) -> float:
+    value = table.get(key, float, default)
+    if not 0 <= value <= 100:
+        raise InvalidSpec(f"{table.where} {key} = {value:g}; expected 0 to 100", hint="correct that line")
+    return value
 
 
 def _judge(table: Table) -> JudgeSpec:

@@ -1,0 +1,145 @@
+"""How fast a canary uses up what its service-level objective allows, and when that is too fast. Pure.
+
+An objective allows a part of the requests to be bad. A burn rate of 1 uses up just that part; the usual rule pages when
+the rate is high over a long window, so that it matters, and over a short one, so that it goes on still: 14.4 over an
+hour and five minutes, 6 over six hours and half an hour. A canary that is younger than a window is judged by what there
+is of it.
+
+Source: Beyer et al., The Site Reliability Workbook (2018), chapter 5, "Multiwindow, Multi-Burn-Rate Alerts".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Final, Literal
+
+import msgspec
+
+Objective = Literal["errors", "ttft"]
+
+WINDOW_S: Final = 3600
+FAST_BURN: Final = 14.4
+"""Two percent of what 30 days allow, in an hour."""
+SLOW_BURN: Final = 6.0
+"""Five percent of it, in six hours."""
+SHORT: Final = 12
+"""A short window is the twelfth part of the long one."""
+SLOW_WINDOWS: Final = 6
+"""The long window of the slow rule is six times that of the fast one."""
+BUCKETS: Final = 120
+"""Counts are kept by the 120th part of the fast rule's long window."""
+LEAST_BAD: Final = 5
+"""With fewer bad requests in the long window, no rate means anything."""
+
+
+class Slo(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What is promised. An objective of 0 is none."""
+
+    errors_percent: float = 0.0
+    """So many requests may fail."""
+    ttft_ms: int = 0
+    """Time to the first token that `ttft_percent` of the answers keep to."""
+    ttft_percent: float = 95.0
+    window_s: int = WINDOW_S
+    """Long window of the fast rule; the others follow from it."""
+
+    @property
+    def allowed(self) -> Mapping[Objective, float]:
+        """Part of the requests that may be bad, by objective."""
+        parts: dict[Objective, float] = {}
+        if self.errors_percent:
+            parts["errors"] = self.errors_percent / 100
+        if self.ttft_ms:
+            parts["ttft"] = (100 - self.ttft_percent) / 100
+        return parts
+
+    @property
+    def bucket_s(self) -> int:
+        """Width of one count."""
+        return max(1, self.window_s // BUCKETS)
+
+    @property
+    def longest_s(self) -> int:
+        """Nothing older is looked at."""
+        return self.window_s * SLOW_WINDOWS
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Count:
+    """Requests of one objective in one bucket of time."""
+
+    objective: str
+    at_s: int
+    """When the bucket began."""
+    total: int = 0
+    bad: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Burning:
+    """An objective that is used up too fast."""
+
+    objective: Objective
+    allowed: float
+    long_s: int
+    short_s: int
+    long_rate: float
+    short_rate: float
+    bad: int
+    total: int
+
+    @property
+    def evidence(self) -> dict[str, str | int | float]:
+        """What the history and the record keep of it."""
+        return {
+            "objective": self.objective,
+            "allowed_percent": round(self.allowed * 100, 4),
+            "long_window_s": self.long_s,
+            "short_window_s": self.short_s,
+            "burn_rate_long": round(self.long_rate, 2),
+            "burn_rate_short": round(self.short_rate, 2),
+            "bad": self.bad,
+            "requests": self.total,
+        }
+
+
+def burning(slo: Slo, counts: Iterable[Count], now_s: int) -> Burning | None:
+    """Return the objective that burns too fast now, by the fast rule before the slow one; None where none does."""
+    known = tuple(counts)
+    rules = (
+        (slo.window_s, FAST_BURN),
+        (slo.window_s * SLOW_WINDOWS, SLOW_BURN),
+    )
+    for long_s, most in rules:
+        for objective, allowed in slo.allowed.items():
+            short_s = max(1, long_s // SHORT)
+            bad, total = _within(known, objective, now_s - long_s)
+            short_bad, short_total = _within(known, objective, now_s - short_s)
+            if bad < LEAST_BAD or not short_total:
+                continue
+            rates = bad / total / allowed, short_bad / short_total / allowed
+            if min(rates) >= most:
+                return Burning(
+                    objective=objective,
+                    allowed=allowed,
+                    long_s=long_s,
+                    short_s=short_s,
+                    long_rate=rates[0],
+                    short_rate=rates[1],
+                    bad=bad,
+                    total=total,
+                )
+    return None
+
+
+def rate_of(slo: Slo, counts: Iterable[Count], objective: Objective, since_s: int) -> float:
+    """Return how fast an objective was used up since a moment."""
+    bad, total = _within(tuple(counts), objective, since_s)
+    return bad / total / slo.allowed[objective] if total else 0.0
+
+
+def _within(counts: tuple[Count, ...], objective: str, since_s: int) -> tuple[int, int]:
+    """Return the bad requests and all of them, in buckets that began since a moment."""
+    ours = [one for one in counts if one.objective == objective and one.at_s >= since_s]
+    return sum(one.bad for one in ours), sum(one.total for one in ours)
