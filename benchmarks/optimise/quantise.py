@@ -38,6 +38,7 @@ AUTO_LOSS: Final = 0.01
 DEMO: Final = "smollm2"
 GROUPED: Final = "int8-g96"
 """Eight bits with a scale for each 96 weights: 1.4 % larger than with one for each row."""
+GRIDS: Final = "four bits that the model was published in, found again: not judged, ADR 17 has the figure without"
 OPENVINO: Final = ("fp16", "int8", GROUPED, "int4", "auto")
 GGUF: Final = ("q8_0", "q5_k_m", "q4_k_m")
 
@@ -188,7 +189,8 @@ def rows(outcome: Outcome, *, model: str) -> list[Row]:
         mine, int8 = facts["make_auto"], facts["make_int8"]
         share = mine["weight_bytes"] / int8["weight_bytes"]
         seen = worse("auto", "served")[0]
-        return share, f"held out {100 * mine['increase_on_held_out']:+.2f} %, {JUDGED_ON} {seen:+.2f} % as served"
+        found = f"held out {100 * mine['increase_on_held_out']:+.2f} %, {JUDGED_ON} {seen:+.2f} % as served"
+        return share, f"{found}; {GRIDS}"
 
     less: dict[str, Any] = {"unit": "%", "lower_is_better": True}
     return [
@@ -215,7 +217,7 @@ def rows(outcome: Outcome, *, model: str) -> list[Row]:
         row("INT4 as served, perplexity above F16", "judge_fp16 judge_int4", partial(worse, "int4", "served"),
             bar=12, aim=6, **less),
         row(f"auto within {AUTO_LOSS:.0%}, bytes of uniform INT8", "make_auto make_int8 judge_auto judge_fp16",
-            below_int8, unit="x", bar=0.9, aim=0.75, lower_is_better=True),
+            below_int8, unit="x", bar=None, lower_is_better=True),
     ]  # fmt: skip
 
 
