@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import datetime
+import itertools
 import os
 import platform
 import random
@@ -39,6 +40,7 @@ from whole_home import make_whole_home, restore_and_ask
 from ashore.backup import open_node
 from ashore.errors import AshoreError
 
+_COPIES = itertools.count()
 CODES = ("2+1", "1+2", "3+1", "4+2", "10+4")
 T = TypeVar("T")
 PARTS = ("cases", "flips", "speed", "home")
@@ -200,15 +202,19 @@ def free_port() -> int:
 
 
 def copy(source: Path, folder: Path, num_bytes: int) -> float:
-    """Return the seconds that `cp` takes to copy so many bytes, over and over the same file, flushed to the disk."""
-    seconds, left, number = 0.0, num_bytes, 0
+    """Return the seconds that `cp` takes to copy so many bytes, over and over the same file, flushed to the disk.
+
+    The copies stay until the round ends, as what is backed up does: pages of a file that was just removed are several
+    times as fast to write as others, where the memory of a virtual machine is taken from its host page by page.
+    """
+    seconds, left = 0.0, num_bytes
     while left > 0:
         part = source
         if left < source.stat().st_size:
             part = folder / "part"
             with source.open("rb") as full, part.open("wb") as cut:
                 cut.write(full.read(left))
-        target = folder / f"copy-{number}"
+        target = folder / f"copy-{next(_COPIES)}"
 
         def once(part: Path = part, target: Path = target) -> None:
             subprocess.run(["cp", "--reflink=never", str(part), str(target)], check=True)
@@ -218,8 +224,6 @@ def copy(source: Path, folder: Path, num_bytes: int) -> float:
 
         seconds += timed(once)[1]
         left -= part.stat().st_size
-        target.unlink()
-        number += 1
     return seconds
 
 

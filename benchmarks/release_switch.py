@@ -1,6 +1,6 @@
 """How quickly an alias is led elsewhere under load, what that costs, how soon a standby answers, what a shadow adds.
 
-    python -m benchmarks.release_switch [--engine openvino|fake] [--quick] [--home DIR] [--out REPORT.md]
+    python -m benchmarks.release_switch [--engine openvino|fake] [--quick] [--shadow-s S] [--home DIR] [--out REPORT.md]
 
 Starts `ashore up` in a folder of its own with two releases of one alias, keeps streams running, promotes and rolls back
 in turn, kills the host of what is live, and lays the latency of live answers with and without a shadow side by side.
@@ -19,7 +19,7 @@ import statistics
 import sys
 import tempfile
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from benchmarks.release_rig import ALIAS, READY_S, Asked, Server, arrivals, prepare_models, streams
@@ -213,10 +213,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--engine", choices=tuple(MODELS), default="openvino")
     parser.add_argument("--quick", action="store_true", help="a few requests of each, to see that it runs")
+    parser.add_argument("--shadow-s", type=float, help="seconds of each measurement of a shadow; default: 60")
     parser.add_argument("--home", type=Path, help="a home whose store has the models, or gets them; default: a new one")
     parser.add_argument("--out", type=Path, help="also write the table here, and JSON beside it")
     given = parser.parse_args()
     size, models = QUICK if given.quick else Size(), MODELS[given.engine]
+    if given.shadow_s is not None:
+        size = replace(size, shadow_s=given.shadow_s)
     busy_before = quiet_share()
     with tempfile.TemporaryDirectory(prefix="switch-") as folder:
         home = Path(folder) / "home"
