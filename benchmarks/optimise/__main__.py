@@ -1,6 +1,6 @@
 """Make the table of optimising: `make bench-optimise`, or
 
-    python -m benchmarks.optimise --scale small|full [--only STAGE …] [--again STAGE …] [--home DIR] [--out DIR]
+    python -m benchmarks.optimise --scale small|hours|full [--only STAGE …] [--again STAGE …] [--home DIR] [--out DIR]
 
 What is done is kept in the home and not done again, so a run that was stopped goes on where it stood.
 """
@@ -75,7 +75,7 @@ def main() -> int:
     }
     for row in table:
         print("  ".join(row.cells()))
-    not_measured = [] if scale.name == "full" else ["the full scale: this run shows that the road works, and no more"]
+    not_measured = [] if scale.name == "full" else [f"the full scale: this run trained at the scale `{scale.name}`"]
     if max(busy, float(str(facts["other_load_after"]))) > 0.1:
         not_measured.append("a quiet machine: other work took more than a tenth of the processors")
     print(f"report: {write(given.out, scale.name, table, outcome, facts, not_measured)}")
