@@ -59,7 +59,8 @@ class Shop:
         """Teach a student of at most half the teacher's parameters on the task's training items."""
         return self.run(
             "optimize", "distill", teacher, "--name", name, "--data", str(self.files.train),
-            "--epochs", str(self.scale.student_epochs), "--max-tokens", str(MOST_TOKENS), "--json",
+            "--epochs", str(self.scale.student_epochs), "--max-tokens", str(MOST_TOKENS),
+            "--top", "20", "--input-share", "0.1", "--json",
         )  # fmt: skip
 
     def variant(self, model: str, to: str) -> str:
