@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import textwrap
@@ -14,14 +15,15 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from audit_notes import a_note, an_act
+from audit_notes import a_note, an_act, records
 
 from ashore.audit import AuditLog, ChainName, ChainWriter, LogOptions, NoteForm, Record, ScribeWriter, verify_local
-from ashore.audit.canonical import decode
 from ashore.audit.log import Writer
 from ashore.audit.model import Sealed
+from ashore.audit.scribe import Scribe
+from ashore.audit.scribewire import Begun, Wire
 from ashore.audit.scribewriter import MOST_FORMS
-from ashore.audit.segments import read_lines, segment_path, segments_of
+from ashore.audit.segments import segment_path, segments_of
 from ashore.audit.writer import DAY_US, Draft
 from ashore.errors import AuditUnavailable, HomeBusy
 
@@ -48,14 +50,6 @@ def scribe(tmp_path: Path) -> Iterator[ScribeWriter]:
     writer = ScribeWriter(tmp_path, CHAIN)
     yield writer
     writer.close()
-
-
-def records(root: Path) -> list[Record]:
-    found = []
-    for number in segments_of(root, CHAIN):
-        with segment_path(root, CHAIN, number).open("rb") as file:
-            found += [decode(line.body) for line in read_lines(file) if line.whole]
-    return found
 
 
 def told(root: Path) -> list[Record]:
@@ -194,6 +188,22 @@ def test_what_the_dead_scribe_had_written_is_counted_over_a_new_segment(tmp_path
         assert writer.num_drafts_since(known) == n
     assert writer.num_drafts_since(writer.head.seq) == 0
     writer.close()
+
+
+def test_the_first_scribe_of_a_log_does_not_read_the_record_back(tmp_path: Path) -> None:
+    class Unread(ChainWriter):
+        def num_drafts_since(self, seq: int) -> int:
+            raise AssertionError("nobody knew of a record before")
+
+    writer = Unread(tmp_path, CHAIN)
+    writer.append(acts(0, 3))
+    ours, its = socket.socketpair()
+    Scribe(Wire(its), writer).begin(None)
+    begun = Wire(ours).answer()
+    assert isinstance(begun, Begun) and begun.num_since == 0 and begun.written.seq == 4
+    writer.close()
+    ours.close()
+    its.close()
 
 
 def test_a_scribe_writes_what_it_was_sent_when_its_log_is_killed(tmp_path: Path) -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ashore.audit import AuditLog, ChainName, ChainWriter, LogOptions, RequestNote
+from ashore.audit import AuditLog, ChainName, ChainWriter, LogOptions, Record, RequestNote
+from ashore.audit.canonical import decode
+from ashore.audit.segments import read_lines, segment_path, segments_of
 from ashore.core import Act
 
 
@@ -54,3 +56,12 @@ def write_chain(root: Path, count: int, chain: str = "api-0", *, segment_bytes: 
             log.record(an_act(number))
             log.settle(10)
     log.close()
+
+
+def records(root: Path, chain: str = "api-0") -> list[Record]:
+    """Return all that the disk has of a chain, torn lines left out."""
+    found, name = [], ChainName(chain)
+    for number in segments_of(root, name):
+        with segment_path(root, name, number).open("rb") as file:
+            found += [decode(line.body) for line in read_lines(file) if line.whole]
+    return found

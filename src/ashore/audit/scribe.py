@@ -19,7 +19,7 @@ from typing import Final
 
 from ashore.audit.forms import NoteForm
 from ashore.audit.model import ChainName
-from ashore.audit.scribewire import Answer, Batch, Begun, Refused, Told, Wire, Written
+from ashore.audit.scribewire import Batch, Begun, Refused, Told, Wire, Written
 from ashore.audit.writer import SEGMENT_BYTES, ChainWriter, Draft
 from ashore.errors import AshoreError, HomeBusy
 
@@ -36,18 +36,18 @@ class Scribe:
         self._writer = writer
         self._forms: dict[int, NoteForm] = {}
 
-    def begin(self, known: int) -> None:
+    def begin(self, known: int | None) -> None:
         """Tell the log how far the disk has the chain, and how much of it is behind the record `known`."""
         writer = self._writer
-        begun = Begun(_written(writer), writer.torn_bytes, writer.damaged_line, writer.num_drafts_since(known))
-        self._wire.send(Answer(begun=begun))
+        num_since = 0 if known is None else writer.num_drafts_since(known)
+        self._wire.send(Begun(_written(writer), writer.torn_bytes, writer.damaged_line, num_since))
 
     def run(self) -> None:
         """Write batch after batch; returns when the log is gone."""
         while (batch := self._wire.batch()) is not None:
             self._wire.send(self._write(batch))
 
-    def _write(self, batch: Batch) -> Answer:
+    def _write(self, batch: Batch) -> Written | Refused:
         for number, note in batch.forms:
             self._forms[number] = NoteForm(note)
         drafts = [self._draft(told) for told in batch.told]
@@ -57,7 +57,7 @@ class Scribe:
             self._writer.append(drafts)
         except AshoreError as fault:
             return refusal(fault)
-        return Answer(written=_written(self._writer))
+        return _written(self._writer)
 
     def _draft(self, told: Told) -> Draft:
         what = self._forms[told.form] if told.form else told.note or told.act or told.said
@@ -70,9 +70,9 @@ def _written(writer: ChainWriter) -> Written:
     return Written(head.segment, head.seq, head.hash)
 
 
-def refusal(fault: AshoreError) -> Answer:
+def refusal(fault: AshoreError) -> Refused:
     """Return an error as the log can raise it again."""
-    return Answer(refused=Refused(fault.code, fault.message, fault.hint))
+    return Refused(fault.code, fault.message, fault.hint)
 
 
 def take(root: Path, chain: ChainName, segment_bytes: int) -> ChainWriter:
@@ -98,7 +98,7 @@ def main(words: Sequence[str] | None = None) -> int:
     parser.add_argument("--chain", required=True)
     parser.add_argument("--fd", type=int, required=True)
     parser.add_argument("--segment-bytes", type=int, default=SEGMENT_BYTES)
-    parser.add_argument("--known", type=int, default=0)
+    parser.add_argument("--known", type=int, help="the last record of the last whole batch of a scribe that died")
     given = parser.parse_args(words)
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)  # a worker that drains records until its end

@@ -41,7 +41,7 @@ class Batch(msgspec.Struct, frozen=True, array_like=True):
     """Forms that will not be named again before they are sent anew."""
 
 
-class Written(msgspec.Struct, frozen=True, array_like=True):
+class Written(msgspec.Struct, frozen=True, array_like=True, tag="written"):
     """The disk has it, up to here."""
 
     segment: int
@@ -52,17 +52,17 @@ class Written(msgspec.Struct, frozen=True, array_like=True):
         return Head(chain=chain, segment=self.segment, seq=self.seq, hash=self.hash)
 
 
-class Begun(msgspec.Struct, frozen=True, array_like=True):
+class Begun(msgspec.Struct, frozen=True, array_like=True, tag="begun"):
     """The scribe has the chain."""
 
     written: Written
     torn_bytes: int
     damaged_line: int
     num_since: int
-    """Drafts that are on the disk behind the record that the log knew of last."""
+    """Drafts that are on the disk behind the record that the log knew of last; 0 where it knew of none."""
 
 
-class Refused(msgspec.Struct, frozen=True, array_like=True):
+class Refused(msgspec.Struct, frozen=True, array_like=True, tag="refused"):
     """It could not be done; nothing of the batch counts."""
 
     code: str
@@ -70,12 +70,7 @@ class Refused(msgspec.Struct, frozen=True, array_like=True):
     hint: str
 
 
-class Answer(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One of them."""
-
-    begun: Begun | None = None
-    written: Written | None = None
-    refused: Refused | None = None
+Answer = Begun | Written | Refused
 
 
 class Wire:
@@ -83,8 +78,9 @@ class Wire:
 
     def __init__(self, end: socket.socket) -> None:
         self._socket = end
+        self._file = end.makefile("rb")
         self._batches = msgspec.msgpack.Decoder(Batch)
-        self._answers = msgspec.msgpack.Decoder(Answer)
+        self._answers = msgspec.msgpack.Decoder[Answer](Answer)
         self._encoder = msgspec.msgpack.Encoder()
 
     def send(self, what: Batch | Answer) -> None:
@@ -107,27 +103,17 @@ class Wire:
         return None if body is None else self._answers.decode(body)
 
     def close(self) -> None:
+        self._file.close()
         self._socket.close()
 
-    def _frame(self) -> bytearray | None:
+    def _frame(self) -> bytes | None:
         """Return the body of the next frame; None where the stream ends, in the middle of one too."""
-        length = self._exactly(4)
-        if length is None:
+        try:
+            length = self._file.read(4)
+            num_bytes = int.from_bytes(length, "big")
+            if num_bytes > MOST_FRAME_BYTES:
+                raise ValueError(f"a frame of {num_bytes:,} bytes; at most {MOST_FRAME_BYTES:,} are ever sent")
+            body = self._file.read(num_bytes)
+        except ConnectionResetError:
             return None
-        num_bytes = int.from_bytes(length, "big")
-        if num_bytes > MOST_FRAME_BYTES:
-            raise ValueError(f"a frame of {num_bytes:,} bytes; at most {MOST_FRAME_BYTES:,} are ever sent")
-        return self._exactly(num_bytes)
-
-    def _exactly(self, num_bytes: int) -> bytearray | None:
-        data = bytearray(num_bytes)
-        left = memoryview(data)
-        while left:
-            try:
-                got = self._socket.recv_into(left)
-            except ConnectionResetError:
-                return None
-            if not got:
-                return None
-            left = left[got:]
-        return data
+        return body if len(length) == 4 and len(body) == num_bytes else None

@@ -15,10 +15,10 @@ import msgspec
 
 from ashore.audit.forms import NoteForm
 from ashore.audit.model import ChainName, Head, RequestNote
-from ashore.audit.scribewire import Answer, Batch, Begun, Told, Wire
+from ashore.audit.scribewire import Batch, Begun, Refused, Told, Wire, Written
 from ashore.audit.writer import SEGMENT_BYTES, Draft
 from ashore.core import Act
-from ashore.errors import AuditUnavailable, HomeBusy
+from ashore.errors import AshoreError, AuditUnavailable, HomeBusy
 
 MOST_FORMS: Final = 4_096
 """That a scribe keeps; of those sent longest ago half are forgotten then."""
@@ -45,8 +45,8 @@ class ScribeWriter:
         self._wire: Wire | None = None
         self._process: subprocess.Popen[bytes] | None = None
         self.head = Head(chain=chain, segment=0, seq=0, hash="")
-        self._known = 0
-        """Number of the last record of the last whole batch."""
+        self._known: int | None = None
+        """Number of the last record of the last whole batch; None until there is a scribe."""
         begun = self._start()
         self._known = self.head.seq
         self.torn_bytes, self.damaged_line = begun.torn_bytes, begun.damaged_line
@@ -88,9 +88,10 @@ class ScribeWriter:
         if answer is None:
             self._drop()
             return False
-        _raise(answer)
-        assert answer.written is not None
-        self.head = answer.written.head(self._chain)
+        if isinstance(answer, Refused):
+            raise _error_of(answer)
+        assert isinstance(answer, Written)
+        self.head = answer.head(self._chain)
         return True
 
     def _batch(self, drafts: Sequence[Draft]) -> Batch:
@@ -130,7 +131,9 @@ class ScribeWriter:
         self._drop()
         ours, its = socket.socketpair()
         words = ["--root", str(self._root), "--chain", self._chain, "--fd", str(its.fileno())]
-        words += ["--segment-bytes", str(self._segment_bytes), "--known", str(self._known)]
+        words += ["--segment-bytes", str(self._segment_bytes)]
+        if self._known is not None:
+            words += ["--known", str(self._known)]
         self._wire = Wire(ours)
         try:
             self._process = subprocess.Popen(
@@ -148,12 +151,12 @@ class ScribeWriter:
                 f"the process that writes the audit chain {self._chain!r} ended before it began",
                 hint="the log of this process has what it said",
             )
-        if answer.refused is not None:
+        if isinstance(answer, Refused):
             self._drop()
-        _raise(answer)
-        assert answer.begun is not None
-        self.head = answer.begun.written.head(self._chain)
-        return answer.begun
+            raise _error_of(answer)
+        assert isinstance(answer, Begun)
+        self.head = answer.written.head(self._chain)
+        return answer
 
     def _drop(self) -> None:
         """Let go of a scribe; it writes what it was sent, and ends."""
@@ -173,8 +176,7 @@ class ScribeWriter:
         self._drop()
 
 
-def _raise(answer: Answer) -> None:
-    """Raise what a scribe refused with."""
-    if (refused := answer.refused) is not None:
-        kind = HomeBusy if refused.code == HomeBusy.code else AuditUnavailable
-        raise kind(refused.message, hint=refused.hint)
+def _error_of(refused: Refused) -> AshoreError:
+    """Return what a scribe refused with."""
+    kind = HomeBusy if refused.code == HomeBusy.code else AuditUnavailable
+    return kind(refused.message, hint=refused.hint)

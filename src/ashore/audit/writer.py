@@ -130,14 +130,16 @@ class ChainWriter:
         return segment_path(self._root, self.chain, self._number)
 
     def num_drafts_since(self, seq: int) -> int:
-        """Return how many drafts the disk has behind a record."""
+        """Return how many drafts the disk has behind a record. Reads back to it, segment by segment."""
         count = 0
         with disk_faults(self._root):
             for number in reversed(segments_of(self._root, self.chain)):
+                reached = False
                 with segment_path(self._root, self.chain, number).open("rb") as file:
-                    found = [decode(line.body) for line in read_lines(file) if line.whole]
-                count += sum(record.seq > seq and record.action not in _OWN for record in found)
-                if found and found[0].seq <= seq + 1:
+                    for record in (decode(line.body) for line in read_lines(file) if line.whole):
+                        reached = reached or record.seq <= seq + 1
+                        count += record.seq > seq and record.action not in _OWN
+                if reached:
                     break
         return count
 

@@ -12,23 +12,15 @@ import time
 from pathlib import Path
 
 import pytest
-from audit_notes import a_log, a_note, an_act, write_chain
+from audit_notes import a_log, a_note, an_act, records, write_chain
 
-from ashore.audit import ChainName, ChainWriter, Query, Record, verify_local
+from ashore.audit import ChainName, ChainWriter, Query, verify_local
 from ashore.audit.canonical import decode
 from ashore.audit.search import search
 from ashore.audit.segments import LocalShelf, read_lines, segment_path, segments_of
 from ashore.errors import AuditUnavailable, HomeBusy
 
 CHAIN = ChainName("api-0")
-
-
-def records(root: Path, chain: ChainName = CHAIN) -> list[Record]:
-    found = []
-    for number in segments_of(root, chain):
-        with segment_path(root, chain, number).open("rb") as file:
-            found += [decode(line.body) for line in read_lines(file) if line.whole]
-    return found
 
 
 def actions(root: Path) -> list[str]:
