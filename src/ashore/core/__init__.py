@@ -3,6 +3,7 @@
 from ashore.core.bytesize import human_bytes
 from ashore.core.chat import Message, Role, ToolCall, ToolSpec
 from ashore.core.clock import Clock, ManualClock, SystemClock
+from ashore.core.expressions import MOST_PATTERN_BYTES, MOST_PATTERN_CHARS, compile_re2
 from ashore.core.ids import Digest, OrderId, RequestId, TenantId, new_request_id
 from ashore.core.kinds import EngineKind, ModelFormat, ServedFormat
 from ashore.core.nearest import did_you_mean, nearest_names
@@ -12,6 +13,8 @@ from ashore.core.timespan import human_seconds
 from ashore.core.wholenumber import whole_number
 
 __all__ = [
+    "MOST_PATTERN_BYTES",
+    "MOST_PATTERN_CHARS",
     "Act",
     "ActOutcome",
     "Clock",
@@ -31,6 +34,7 @@ __all__ = [
     "TenantId",
     "ToolCall",
     "ToolSpec",
+    "compile_re2",
     "did_you_mean",
     "human_bytes",
     "human_seconds",

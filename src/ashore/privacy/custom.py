@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any, Final
 
-from ashore.core import did_you_mean
+from ashore.core import MOST_PATTERN_BYTES, MOST_PATTERN_CHARS, compile_re2, did_you_mean
 from ashore.errors import InvalidSpec
 from ashore.privacy.detect import settle
 from ashore.privacy.model import KINDS, Entity, Finder
@@ -13,9 +13,6 @@ from ashore.privacy.policy import EVERY, Expression, PrivacyPolicy
 
 MOST_KINDS: Final = 64
 MOST_EXPRESSIONS: Final = 256
-MOST_PATTERN_CHARS: Final = 2_000
-MOST_PATTERN_BYTES: Final = 8 << 20
-"""Memory that one compiled expression may take; RE2 refuses a larger one."""
 MOST_WORDS: Final = 100_000
 MOST_WORD_CHARS: Final = 200
 _KIND: Final = re.compile(r"[a-z][a-z0-9_]{0,31}")
@@ -110,26 +107,12 @@ def compile_expression(one: Expression) -> Any:
     Raises:
         InvalidSpec: it is too long, is no RE2 expression, takes too much memory, or matches the empty text.
     """
-    import re2
-
     where = f"[privacy] expression {one.kind!r}"
     if not 0 < len(one.pattern) <= MOST_PATTERN_CHARS:
         raise InvalidSpec(
             f"{where} has {len(one.pattern):,} characters; 1 to {MOST_PATTERN_CHARS:,} are taken", hint="shorten it"
         )
-    options = re2.Options()
-    options.max_mem = MOST_PATTERN_BYTES
-    options.log_errors = False
-    options.case_sensitive = not one.ignore_case
-    try:
-        pattern = re2.compile(one.pattern, options)
-    except re2.error as fault:
-        said = fault.args[0] if fault.args else ""
-        reason = said.decode("utf-8", "replace") if isinstance(said, bytes) else str(said)
-        raise InvalidSpec(
-            f"{where} cannot be used: {reason}",
-            hint="it must be in RE2's syntax: no look-around, no back-references, no large counted repetitions",
-        ) from fault
+    pattern = compile_re2(one.pattern, where, ignore_case=one.ignore_case)
     if pattern.search("") is not None:
         raise InvalidSpec(f"{where} matches the empty text", hint="make it match one character at least")
     return pattern

@@ -9,12 +9,10 @@ from typing import Any, Final
 
 import msgspec
 
+from ashore.core import MOST_PATTERN_CHARS, compile_re2
 from ashore.errors import InvalidSpec
 
 MOST_JUDGES: Final = 8
-MOST_PATTERN_CHARS: Final = 2_000
-MOST_PATTERN_BYTES: Final = 8 << 20
-"""Memory that one compiled expression may take."""
 MOST_JUDGE_S: Final = 60.0
 _NAME: Final = re.compile(r"[a-z][a-z0-9-]{0,31}")
 
@@ -82,7 +80,7 @@ def compile_schema(judge: JudgeSpec) -> Any:
         schema = msgspec.json.decode(judge.schema)
         kind = validator_for(schema)
         kind.check_schema(schema)
-        patterns = {text: compile_re2(text, where) for text in _patterns(schema, where)}
+        patterns = {text: _compiled(text, where) for text in _patterns(schema, where)}
     except (msgspec.DecodeError, RecursionError) as fault:
         raise InvalidSpec(f"{where} is no JSON: {fault}", hint="correct the file") from fault
     except SchemaError as fault:
@@ -123,34 +121,21 @@ def compile_pattern(judge: JudgeSpec) -> Any:
     Raises:
         InvalidSpec: RE2 does not take it.
     """
-    return compile_re2(judge.must_match or judge.must_not_match, f"judge {judge.name!r}")
+    return _compiled(judge.must_match or judge.must_not_match, f"judge {judge.name!r}")
 
 
-def compile_re2(text: str, where: str) -> Any:
+def _compiled(text: str, where: str) -> Any:
     """Return an expression, compiled.
 
     Raises:
         InvalidSpec: it is too long, or RE2 does not take it.
     """
-    import re2
-
     if len(text) > MOST_PATTERN_CHARS:
         raise InvalidSpec(
             f"{where} has an expression of {len(text)} characters; at most {MOST_PATTERN_CHARS} are read",
             hint="judge by several",
         )
-    options = re2.Options()
-    options.max_mem = MOST_PATTERN_BYTES
-    options.log_errors = False
-    try:
-        return re2.compile(text, options)
-    except re2.error as fault:
-        said = fault.args[0] if fault.args else ""
-        reason = said.decode("utf-8", "replace") if isinstance(said, bytes) else str(said)
-        raise InvalidSpec(
-            f"{where} has the expression {text[:80]!r}, which cannot be used: {reason}",
-            hint="it must be in RE2's syntax: no look-around, no back-references, no large counted repetitions",
-        ) from fault
+    return compile_re2(text, f"{where} has the expression {text[:80]!r}, which")
 
 
 def _check_command(judge: JudgeSpec, at: str) -> None:
