@@ -10,7 +10,7 @@ from ashore.backup.finding import find_backup, find_own
 from ashore.backup.home import BackupHome
 from ashore.backup.keeper import Keeper, KeeperRules
 from ashore.backup.keys import read_recovery
-from ashore.backup.launch import BackupLaunch, backup_command, read_backup_launch, write_backup_launch
+from ashore.backup.launch import BackupLaunch, backup_command, read_backup_launch
 from ashore.backup.memory import MemoryNode
 from ashore.backup.model import (
     Finding,
@@ -68,5 +68,4 @@ __all__ = [
     "read_backup_launch",
     "read_recovery",
     "refuse_full_home",
-    "write_backup_launch",
 ]

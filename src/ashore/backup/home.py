@@ -122,22 +122,16 @@ class BackupHome:
         Raises:
             HomeBusy: another process backs up, scrubs, or replaces.
         """
-        self._files.prepare()
-        descriptor = os.open(self.folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as fault:
-                holder = os.pread(descriptor, 200, 0).decode("utf-8", "replace").strip()
+        with self._holding("lock") as descriptor:
+            if descriptor is None:
+                holder = (self.folder / "lock").read_bytes()[:200].decode("utf-8", "replace").strip()
                 raise HomeBusy(
                     f"another process works on this backup: {holder or 'unknown'}", hint="wait until it has ended"
-                ) from fault
+                )
             os.ftruncate(descriptor, 0)
             os.pwrite(descriptor, f"{what}, process {os.getpid()}".encode(), 0)
             self.clear_scratch()
             yield
-        finally:
-            os.close(descriptor)
 
     def is_held(self, name: str) -> bool:
         """Tell whether somebody holds `lock` or `keeper` now."""
@@ -160,14 +154,23 @@ class BackupHome:
         Raises:
             HomeBusy: another process is.
         """
+        with self._holding("keeper") as descriptor:
+            if descriptor is None:
+                raise HomeBusy("another process backs this home up by itself", hint="stop that one")
+            yield
+
+    @contextmanager
+    def _holding(self, name: str) -> Iterator[int | None]:
+        """Hold a lock file, whose descriptor is yielded; None where another process holds it."""
         self._files.prepare()
-        descriptor = os.open(self.folder / "keeper", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        descriptor = os.open(self.folder / name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as fault:
-                raise HomeBusy("another process backs this home up by itself", hint="stop that one") from fault
-            yield
+            except BlockingIOError:
+                yield None
+            else:
+                yield descriptor
         finally:
             os.close(descriptor)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 from typing import Final
@@ -45,16 +44,6 @@ class BackupLaunch(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 def backup_command(launch: Path, log_level: str) -> list[str]:
     """Return the command of the process."""
     return [sys.executable, "-m", KEEPER_MODULE, "--launch", str(launch), "--log-level", log_level]
-
-
-def write_backup_launch(launch: BackupLaunch, path: Path) -> None:
-    """Write it atomically, readable by its owner alone."""
-    scratch = path.with_name(f".{path.name}.{os.getpid()}")
-    scratch.unlink(missing_ok=True)
-    descriptor = os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(msgspec.json.format(msgspec.json.encode(launch), indent=1))
-    scratch.replace(path)
 
 
 def read_backup_launch(path: Path) -> BackupLaunch:

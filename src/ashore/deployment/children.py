@@ -7,11 +7,11 @@ import platform
 import sys
 from typing import Final
 
-from ashore.backup import BackupLaunch, backup_command, write_backup_launch
+from ashore.backup import BackupLaunch, backup_command
 from ashore.cache import valkey_command
 from ashore.deployment.listening import Listening, api_address, worker_listen
-from ashore.jobs import JobsLaunch, jobs_command, write_launch
-from ashore.processes import ChildSpec, Supervisor
+from ashore.jobs import JobsLaunch, jobs_command
+from ashore.processes import ChildSpec, Supervisor, write_launch_file
 from ashore.settings import Home, Settings
 
 API: Final = "api"
@@ -72,7 +72,7 @@ def jobs_child(*, listening: Listening, home: Home, settings: Settings) -> Child
         result_ttl_s=listening.jobs.result_ttl_s,
         egress=listening.egress.allow,
     )
-    write_launch(launch, home.run / "jobs.json")
+    write_launch_file(launch, home.run / "jobs.json")
     return ChildSpec(
         name="jobs",
         argv=tuple(jobs_command(home.run / "jobs.json", settings.log_level)),
@@ -101,7 +101,7 @@ def backup_child(*, listening: Listening, home: Home, settings: Settings) -> Chi
         models=backup.models,
         without_state=backup.without_state,
     )
-    write_backup_launch(launch, home.run / BACKUP_LAUNCH)
+    write_launch_file(launch, home.run / BACKUP_LAUNCH)
     return ChildSpec(
         name=BACKUP,
         argv=tuple(backup_command(home.run / BACKUP_LAUNCH, settings.log_level)),

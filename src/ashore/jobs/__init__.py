@@ -10,7 +10,7 @@ from ashore.jobs.batchlines import ENDPOINTS
 from ashore.jobs.calls import Call, CallHandler, Reply
 from ashore.jobs.egress import check_addresses, check_url, parse_allow
 from ashore.jobs.filesql import PIECE_BYTES, SqlFiles
-from ashore.jobs.launch import ApiAddress, JobLimits, JobsLaunch, jobs_command, read_launch, write_launch
+from ashore.jobs.launch import ApiAddress, JobLimits, JobsLaunch, jobs_command, read_launch
 from ashore.jobs.memory import MemoryFiles, MemoryJobs
 from ashore.jobs.model import (
     FINAL,
@@ -82,5 +82,4 @@ __all__ = [
     "read_launch",
     "resolve",
     "webhook_secret",
-    "write_launch",
 ]

@@ -5,7 +5,6 @@ The supervisor writes `run/jobs.json`; the worker reads it once, at its start.
 
 from __future__ import annotations
 
-import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,16 +55,6 @@ class JobsLaunch(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 def jobs_command(launch: Path, log_level: str) -> list[str]:
     """Return the command of a job worker."""
     return [sys.executable, "-m", "ashore.jobs.worker", "--launch", str(launch), "--log-level", log_level]
-
-
-def write_launch(launch: JobsLaunch, path: Path) -> None:
-    """Write it atomically, readable by its owner alone."""
-    scratch = path.with_name(f".{path.name}.{os.getpid()}")
-    scratch.unlink(missing_ok=True)
-    descriptor = os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(msgspec.json.format(msgspec.json.encode(launch), indent=1))
-    scratch.replace(path)
 
 
 def read_launch(path: Path) -> JobsLaunch:

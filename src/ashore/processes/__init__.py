@@ -7,6 +7,7 @@ from ashore.processes.child import ChildSpec
 from ashore.processes.control import Caller, ControlServer, ask
 from ashore.processes.environment import child_environment
 from ashore.processes.launch import die_with_parent
+from ashore.processes.launchfiles import write_launch_file
 from ashore.processes.lock import Holder, HomeLock, read_holder
 from ashore.processes.logs import rotate, tail
 from ashore.processes.look import get_from
@@ -45,4 +46,5 @@ __all__ = [
     "silence_host",
     "tail",
     "unix_address",
+    "write_launch_file",
 ]
