@@ -217,7 +217,11 @@ def run(kills: int, pause_s: float, home: Path) -> dict[str, Any]:
             ),
             "jobs_started_again": count("SELECT count(*) FROM job WHERE lease_number > 1"),
             "leases": count("SELECT sum(lease_number) FROM job"),
+            "attempts_that_counted_most": count("SELECT max(attempts) FROM job"),
+            "attempts_cut_off": count("SELECT sum(takeovers) FROM job"),
+            "attempts_cut_off_of_one_job_most": count("SELECT max(takeovers) FROM job"),
             "dead": count("SELECT count(*) FROM job WHERE state = 'dead'"),
+            "dead_of": sorted({code for (code,) in raw.execute("SELECT error_code FROM job WHERE state = 'dead'")}),
             "refused_on_the_way": rig.refused,
         }
 
@@ -240,7 +244,7 @@ def passed(seen: dict[str, Any]) -> bool:
         seen["lost_responses"] == seen["ended_twice"] == seen["results_written_twice"] == 0
         and seen["batch_status"] == "completed"
         and seen["batch_lines_answered"] == seen["batch_lines"]
-        and seen["batch_lines_answered_twice"] == 0
+        and seen["batch_lines_answered_twice"] == seen["dead"] == 0
     )
 
 

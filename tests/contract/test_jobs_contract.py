@@ -18,6 +18,7 @@ from ashore.errors import Conflict, DiskFull, NotFound
 from ashore.jobs import (
     Again,
     Cancelled,
+    CutOff,
     Done,
     Failed,
     FileStore,
@@ -122,14 +123,14 @@ def test_retries_back_off_and_end_as_a_dead_letter(queue: JobQueue, clock: Manua
     pauses = []
     for _ in range(3):
         [held] = lease(queue)
-        job = queue.settle(held, Again(code="host_died", message="gone"))
+        job = queue.settle(held, Again(code="internal_error", message="bad"))
         assert job is not None
         pauses.append(job.not_before_ms - queue.now_ms())
         assert job.state == "dead" or lease(queue) == []
         clock.advance(600)
     assert pauses[:2] == [250, 500]
     dead = queue.get("j1", tenant="a")
-    assert (dead.state, dead.attempts, dead.error_code) == ("dead", 3, "host_died")
+    assert (dead.state, dead.attempts, dead.error_code) == ("dead", 3, "internal_error")
 
 
 def test_what_made_room_is_not_counted(queue: JobQueue, clock: ManualClock) -> None:
@@ -211,10 +212,49 @@ def test_the_next_worker_of_an_owner_takes_over_at_once(queue: JobQueue) -> None
     assert queue.recover("me") == 2 and queue.recover("me") == 0
     again = lease(queue, 5, owner="me")
     assert ids(again) == ["j1", "j2"] and [one.job.attempts for one in again] == [1, 1]
-    for _ in range(120):
-        queue.recover("me")
-        lease(queue, 5, owner="me")
-    assert queue.get("j2", tenant="a").state == "dead", "it may be what kills the worker"
+
+
+def cut_off(queue: JobQueue, clock: ManualClock, held: Lease, how: str) -> None:
+    match how:
+        case "worker killed":
+            assert queue.recover("w") == 1
+        case "machine away":
+            clock.advance(31)
+            assert queue.sweep() == 1
+        case "API killed":
+            assert queue.settle(held, CutOff(code="cut_off", message="gone")) is not None
+
+
+@pytest.mark.parametrize("how", ["worker killed", "machine away", "API killed"])
+def test_kills_are_no_attempts_and_a_job_that_is_what_kills_still_ends(
+    queue: JobQueue, clock: ManualClock, how: str
+) -> None:
+    queue.submit(new("j1", max_attempts=1))
+    pauses, job = [], queue.get("j1", tenant="a")
+    while not job.final and len(pauses) < 200:
+        clock.advance(max(0, job.not_before_ms - queue.now_ms()) / 1000)
+        [held] = lease(queue)
+        assert held.job.attempts == 1
+        cut_off(queue, clock, held, how)
+        job = queue.get("j1", tenant="a")
+        pauses.append(job.not_before_ms - queue.now_ms())
+    assert pauses[:4] == [0, 250, 500, 1000] and max(pauses) == 300_000
+    assert len(pauses) == 31 and 3600 <= sum(pauses[:-1]) / 1000 <= 4 * 3600
+    assert (job.state, job.takeovers) == ("dead", 31) and "the job itself may be the cause" in job.error_message
+
+
+def test_a_job_that_was_cut_off_often_still_has_all_its_attempts(queue: JobQueue, clock: ManualClock) -> None:
+    queue.submit(new("j1", max_attempts=2))
+    for _ in range(10):
+        [held] = lease(queue)
+        queue.settle(held, CutOff(code="cut_off", message="gone"))
+        clock.advance(600)
+    for _ in range(2):
+        [held] = lease(queue)
+        queue.settle(held, Again(code="internal_error", message="bad"))
+        clock.advance(600)
+    dead = queue.get("j1", tenant="a")
+    assert (dead.state, dead.attempts, dead.takeovers) == ("dead", 2, 10)
 
 
 def test_children_are_counted_in_the_transaction_that_ends_them_and_wake_their_parent(
@@ -478,7 +518,13 @@ class TwoQueues(RuleBasedStateMachine):
     @rule(
         at=st.integers(0, 50),
         outcome=st.sampled_from(
-            [Done(result=b"r"), Failed(code="bad", message="m"), Again(), Again(after_s=1, counted=False)]
+            [
+                Done(result=b"r"),
+                Failed(code="bad", message="m"),
+                Again(),
+                Again(after_s=1, counted=False),
+                CutOff(code="cut_off", message="gone"),
+            ]
         ),
     )
     def settle(self, at: int, outcome: Outcome) -> None:

@@ -19,7 +19,7 @@ from ashore.access import OnBehalf
 from ashore.api.http.multipart import Data, FormReader, Part, boundary_of
 from ashore.core import ManualClock
 from ashore.errors import InvalidRequest, InvalidSpec, PermissionDenied
-from ashore.jobs import Again, Done, Failed, JobQueue, MemoryJobs, NewJob, Outcome, WebhookHandler
+from ashore.jobs import Again, CutOff, Done, Failed, JobQueue, MemoryJobs, NewJob, Outcome, WebhookHandler
 from ashore.jobs.batchlines import MAX_LINE_BYTES, check_lines, split_lines
 from ashore.jobs.calls import Call, CallHandler, outcome_of
 from ashore.jobs.egress import check_addresses, check_url, parse_allow
@@ -187,7 +187,12 @@ def test_a_name_that_turns_inside_reaches_nobody(receiver: Receiver) -> None:
     [
         (200, "", Done, None), (400, "invalid_request", Failed, None), (403, "permission_denied", Failed, None),
         (503, "preempted", Again, False), (429, "overloaded", Again, False), (503, "draining", Again, False),
-        (401, "invalid_api_key", Again, False), (503, "host_died", Again, True), (500, "internal_error", Again, True),
+        (401, "invalid_api_key", Again, False), (500, "internal_error", Again, True),
+        (503, "kv_cache_exhausted", Again, True), (504, "deadline_exceeded", Again, True),
+        (502, "engine_failed", Again, True), (409, "conflict", Again, True),
+        (503, "host_died", CutOff, None), (503, "worker_died", CutOff, None), (503, "audit_unavailable", CutOff, None),
+        (507, "disk_full", CutOff, None), (502, "source_unreachable", CutOff, None), (503, "", CutOff, None),
+        (429, "too_many_attempts", CutOff, None), (504, "", CutOff, None),
     ],
 )  # fmt: skip
 def test_what_the_api_answers_decides(status: int, code: str, kind: type[Outcome], counted: bool | None) -> None:
@@ -196,7 +201,7 @@ def test_what_the_api_answers_decides(status: int, code: str, kind: type[Outcome
     assert isinstance(outcome, kind)
     if isinstance(outcome, Again):
         assert outcome.counted == counted
-    elif outcome.result is not None:
+    elif isinstance(outcome, Done | Failed) and outcome.result is not None:
         assert msgspec.json.decode(outcome.result)["status"] == status
 
 
@@ -233,6 +238,35 @@ def test_a_job_runs_as_who_submitted_it_whatever_they_are_called(principal: str,
     found = OnBehalf("token").principal("token", named)
     assert found is not None and (found.id, found.tenant) == (principal, tenant)
     assert OnBehalf("token").principal("guess", named) is None
+
+
+@pytest.mark.parametrize(
+    ("fault", "kind", "counted"),
+    [
+        (httpx.ConnectError("refused"), Again, False),
+        (httpx.ConnectTimeout("late"), Again, False),
+        (httpx.ReadError("reset"), CutOff, None),
+        (httpx.WriteError("broken pipe"), CutOff, None),
+        (httpx.ReadTimeout("silent"), CutOff, None),
+        (httpx.RemoteProtocolError("peer closed connection"), CutOff, None),
+        (httpx.LocalProtocolError("illegal header"), Again, True),
+    ],
+)
+def test_only_what_the_request_did_itself_counts(fault: httpx.HTTPError, kind: type[Outcome], counted: bool) -> None:
+    def answer(request: httpx.Request) -> httpx.Response:
+        raise fault
+
+    async def scenario() -> Outcome:
+        queue = JobQueue(MemoryJobs(), ManualClock())
+        payload = msgspec.json.encode(Call(path="/v1/responses", body=msgspec.Raw(b"{}")))
+        queue.submit(NewJob(job_id="job_1", kind="call", tenant="t", principal="p", payload=payload))
+        lease = queue.lease(kinds=("call",), limit=1, owner="w")[0]
+        async with httpx.AsyncClient(base_url="http://api", transport=httpx.MockTransport(answer)) as http:
+            return await CallHandler(http, lambda: "token").run(lease)
+
+    outcome = asyncio.run(scenario())
+    assert isinstance(outcome, kind)
+    assert not isinstance(outcome, Again) or outcome.counted == counted
 
 
 @given(st.integers(1, 10_000), st.floats(0, 0.999))

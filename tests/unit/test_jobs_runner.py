@@ -109,9 +109,10 @@ def test_errors_are_tried_again_or_end_the_job_by_their_kind() -> None:
             raise RuntimeError("ours")
         return Done(result=b"")
 
-    queue = run_jobs(work, [new("user"), new("host"), new("bug", max_attempts=2)], all_final)
+    queue = run_jobs(work, [new("user"), new("host", max_attempts=1), new("bug", max_attempts=2)], all_final)
     assert (job_of(queue, "user").state, tries["user"]) == ("failed", 1)
     assert (job_of(queue, "host").state, tries["host"]) == ("succeeded", 2)
+    assert (job_of(queue, "host").attempts, job_of(queue, "host").takeovers) == (1, 1), "the host died, not the job"
     assert (job_of(queue, "bug").state, tries["bug"]) == ("dead", 2)
     assert job_of(queue, "user").error_code == "invalid_request"
 

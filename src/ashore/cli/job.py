@@ -151,6 +151,7 @@ def _facts(job: Job) -> dict[str, Any]:
         "priority": job.priority,
         "attempts": job.attempts,
         "max_attempts": job.max_attempts,
+        "takeovers": job.takeovers,
         "created": _moment(job.created_ms),
         "started": _moment(job.started_ms),
         "finished": _moment(job.finished_ms),

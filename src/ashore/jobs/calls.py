@@ -13,7 +13,7 @@ import msgspec
 
 from ashore.core import whole_number
 from ashore.errors import AshoreError
-from ashore.jobs.model import Again, Done, Failed, Lease, Outcome
+from ashore.jobs.model import Again, CutOff, Done, Failed, Lease, Outcome
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,11 +22,13 @@ if TYPE_CHECKING:
 
 NOT_ITS_FAULT: Final = frozenset(("preempted", "overloaded", "draining", "not_ready"))
 """Codes of the API after which an attempt does not count: there was no room, or nobody was there."""
+ITS_OWN: Final = frozenset(("engine_failed", "kv_cache_exhausted", "deadline_exceeded"))
+"""Codes after which an attempt counts: an engine ran the request, and it was too much for it or too slow."""
 TRIED_AGAIN: Final = frozenset((408, 409, 425, 429, 500, 502, 503, 504, 507))
+AROUND_IT: Final = frozenset((429, 502, 503, 504, 507))
+"""Those of them that tell of what lies around the request: it died, is full, or cannot be reached."""
 NO_ROOM_PAUSE_S: Final = 0.25
 AWAY_PAUSE_S: Final = 0.5
-MOST_CUT_OFF_PAUSE_S: Final = 5.0
-"""A process of ours died under the request. It is back soon; that it counts keeps a request that kills it finite."""
 MOST_BUDGET_PAUSE_S: Final = 300.0
 """A job whose budget is used up looks again so soon: the budget may have been raised."""
 CALL_TIMEOUT_S: Final = 3600.0
@@ -96,15 +98,26 @@ class CallHandler:
             return Again(after_s=AWAY_PAUSE_S, counted=False, code="not_ready", message=f"the API is away: {fault}")
         except AshoreError as fault:
             return Again(after_s=AWAY_PAUSE_S, counted=False, code=fault.code, message=fault.message)
-        except httpx.HTTPError as fault:
-            pause_s = min(MOST_CUT_OFF_PAUSE_S, AWAY_PAUSE_S * 2.0 ** min(job.attempts, 10))
-            return Again(after_s=pause_s, code="cut_off", message=f"the API was cut off: {type(fault).__name__}")
+        except httpx.LocalProtocolError as fault:
+            return Again(code="not_sent", message=f"no HTTP request can be made of it: {fault}")
+        except httpx.HTTPError as fault:  # a process of ours died, or hung, under the request
+            return CutOff(code="cut_off", message=f"the API was cut off: {type(fault).__name__}")
         reset_s = whole_number(answer.headers.get("retry-after", "").encode())
         return outcome_of(answer.status_code, answer.content, request_id, reset_s=reset_s)
 
 
 def outcome_of(status: int, body: bytes, request_id: str, *, reset_s: int | None = None) -> Outcome:
-    """Return what an answer of the API means for its job. `reset_s`: what it says in `retry-after`."""
+    """Return what an answer of the API means for its job.
+
+    Only what the request itself did counts as an attempt. No room and nobody there: it waits, as long as it takes. What
+    it ran on died or failed: that is counted apart (`rules.MOST_TAKEOVERS`).
+
+    Args:
+        status: Of the answer.
+        body: Of the answer.
+        request_id: Of this attempt.
+        reset_s: What the answer says in `retry-after`.
+    """
     code, message = _words(body)
     if code == "budget_exceeded" and reset_s is not None:  # not its fault, and no use before the window ends
         return Again(after_s=min(float(reset_s), MOST_BUDGET_PAUSE_S), counted=False, code=code, message=message)
@@ -112,6 +125,8 @@ def outcome_of(status: int, body: bytes, request_id: str, *, reset_s: int | None
         return Again(after_s=AWAY_PAUSE_S, counted=False, code=code, message="the API has a new token")
     if status in TRIED_AGAIN and code in NOT_ITS_FAULT:
         return Again(after_s=NO_ROOM_PAUSE_S, counted=False, code=code, message=message)
+    if status in AROUND_IT and code not in ITS_OWN and code != "budget_exceeded":
+        return CutOff(code=code or f"http_{status}", message=message)
     if status in TRIED_AGAIN and code != "budget_exceeded":
         return Again(code=code or f"http_{status}", message=message)
     if not _is_json(body):

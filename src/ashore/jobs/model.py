@@ -84,7 +84,7 @@ class Job:
     children_failed: int = 0
     """Ended in any other way."""
     takeovers: int = 0
-    """Attempts that ended with their worker, and were not counted for that."""
+    """Attempts that ended with what they ran on (a worker, the API, an engine's host), and were not counted."""
 
     @property
     def final(self) -> bool:
@@ -146,7 +146,15 @@ class Again:
     message: str = ""
 
 
-Outcome = Done | Failed | Cancelled | Again
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CutOff:
+    """What the job ran on ended under it, or could not serve it: no attempt of the job's own, and bounded apart."""
+
+    code: str
+    message: str
+
+
+Outcome = Done | Failed | Cancelled | Again | CutOff
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,7 +9,7 @@ from typing import Final
 from ashore.core import Clock
 from ashore.errors import Conflict, NotFound
 from ashore.jobs import rules
-from ashore.jobs.model import Job, JobBody, JobState, Lease, NewJob, Outcome
+from ashore.jobs.model import Change, Job, JobBody, JobState, Lease, NewJob, Outcome
 from ashore.jobs.ports import JobStore, Quotas
 from ashore.jobs.quota import NoQuotas
 
@@ -170,15 +170,21 @@ class JobQueue:
 
     def sweep(self) -> int:
         """Take back leases that have run out and end what is past its deadline; return how many were changed."""
-        now_ms, jitter = self.now_ms(), self._jitter()
+        now_ms = self.now_ms()
         found = self.store.due(now_ms=now_ms, limit=MOST_AT_ONCE)
-        return len(self.store.update(found, lambda job: rules.sweep(job, now_ms, jitter), now_ms)) if found else 0
+        if not found:
+            return 0
+        return len(self.store.update(found, lambda job: rules.sweep(job, now_ms, self._jitter()), now_ms))
 
     def recover(self, owner: str) -> int:
         """Take back what an earlier worker of this owner held; return how many. For the start of the only worker."""
         now_ms, total = self.now_ms(), 0
+
+        def recover(job: Job) -> Change | None:
+            return rules.recover(job, owner=owner, now_ms=now_ms, jitter=self._jitter())
+
         while found := self.store.due(now_ms=now_ms, limit=MOST_AT_ONCE, owner=owner):
-            total += len(self.store.update(found, lambda job: rules.recover(job, owner=owner, now_ms=now_ms), now_ms))
+            total += len(self.store.update(found, recover, now_ms))
         return total
 
     def prune(self) -> int:

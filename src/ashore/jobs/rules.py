@@ -17,6 +17,7 @@ from ashore.jobs.model import (
     Again,
     Cancelled,
     Change,
+    CutOff,
     Done,
     Failed,
     Job,
@@ -32,8 +33,9 @@ Rule = Callable[[Job], Change | None]
 WEBHOOK_ATTEMPTS: Final = 12
 """With the longest pause of ten minutes between two: about an hour."""
 WEBHOOK_TTL_MS: Final = 7 * 86_400_000
-FREE_TAKEOVERS: Final = 100
-"""Times that a job may lose its worker before that counts."""
+MOST_TAKEOVERS: Final = 30
+"""Times that what a job runs on may end under it. With the pauses between, which grow to ten minutes, that takes two to
+three hours: no spell of crashes hits one job so often, and a job that is what crashes it ends as a dead letter."""
 LEASE_LOST: Final = "the worker that held the job ended, or did not renew its lease"
 
 
@@ -129,6 +131,8 @@ def settle(job: Job, *, number: int, outcome: Outcome, now_ms: int, jitter: floa
                 pause_s = 0.0  # its last child ended while it was deciding to wait
             back = _set_back(job, now_ms + int(pause_s * 1000), code, message)
             return Change(job=back if counted else replace(back, attempts=job.attempts - 1))
+        case CutOff(code=code, message=message):
+            return _take_over(job, now_ms, jitter, code, message)
 
 
 def cancel(job: Job, now_ms: int) -> Change | None:
@@ -148,22 +152,15 @@ def sweep(job: Job, now_ms: int, jitter: float) -> Change | None:
     if job.deadline_ms is not None and job.deadline_ms <= now_ms:
         return _end(job, "expired", now_ms, code="deadline_exceeded", message="the deadline passed before its end")
     if job.state == "running" and job.lease_until_ms <= now_ms:
-        return _give_back(job, now_ms + int(backoff_s(job.attempts, jitter) * 1000), now_ms)
+        return _take_over(job, now_ms, jitter, "lease_lost", LEASE_LOST)
     return None
 
 
-def recover(job: Job, *, owner: str, now_ms: int) -> Change | None:
-    """Take back at once what an earlier worker of the same owner held: there is only one at a time.
-
-    That a worker was killed says little about its jobs, so it is not counted; after `FREE_TAKEOVERS` it is, because a
-    job may be what kills it.
-    """
+def recover(job: Job, *, owner: str, now_ms: int, jitter: float) -> Change | None:
+    """Take back what an earlier worker of the same owner held, without waiting for its lease: there is only one."""
     if job.state != "running" or job.owner != owner:
         return None
-    if job.takeovers < FREE_TAKEOVERS:
-        back = _set_back(job, now_ms, "lease_lost", LEASE_LOST)
-        return Change(job=replace(back, attempts=job.attempts - 1, takeovers=job.takeovers + 1))
-    return _give_back(job, now_ms, now_ms)
+    return _take_over(job, now_ms, jitter, "lease_lost", LEASE_LOST)
 
 
 def child_ended(parent: Job, child: Job, now_ms: int) -> Job:
@@ -192,10 +189,19 @@ def adopt(job: Job, *, number: int, children: tuple[NewJob, ...], progress: str)
     return Change(job=grown, spawn=children)
 
 
-def _give_back(job: Job, due_ms: int, now_ms: int) -> Change:
-    if job.attempts >= job.max_attempts:
-        return _end(job, "dead", now_ms, code="lease_lost", message=LEASE_LOST)
-    return Change(job=_set_back(job, due_ms, "lease_lost", LEASE_LOST))
+def _take_over(job: Job, now_ms: int, jitter: float, code: str, message: str) -> Change:
+    """Queue a job again whose attempt ended with what it ran on: at once the first time, then after growing pauses.
+
+    That a worker or the API was killed says little about the jobs it had, so it is no attempt of theirs. One of them
+    may be what kills it, so after `MOST_TAKEOVERS` it ends.
+    """
+    takeovers = job.takeovers + 1
+    if takeovers > MOST_TAKEOVERS:
+        often = f"{message}; that ended {takeovers} attempts, so the job itself may be the cause"
+        return _end(replace(job, takeovers=takeovers), "dead", now_ms, code=code, message=often)
+    pause_s = backoff_s(takeovers - 1, jitter) if takeovers > 1 else 0.0
+    back = _set_back(job, now_ms + int(pause_s * 1000), code, message)
+    return Change(job=replace(back, attempts=job.attempts - 1, takeovers=takeovers))
 
 
 def _set_back(job: Job, due_ms: int, code: str, message: str) -> Job:

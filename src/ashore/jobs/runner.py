@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Final, TypeVar
 
 from ashore.errors import AshoreError
-from ashore.jobs.model import Again, Done, Failed, Lease, Outcome
+from ashore.jobs.model import Again, CutOff, Done, Failed, Lease, Outcome
 from ashore.jobs.ports import FileStore, Handler
 from ashore.jobs.queue import JobQueue
 from ashore.state import Changes
@@ -141,7 +141,7 @@ class Runner:
             return await self._handlers[lease.job.kind].run(lease)
         except AshoreError as fault:
             if fault.retryable:
-                return Again(code=fault.code, message=fault.message)
+                return CutOff(code=fault.code, message=fault.message)
             return Failed(code=fault.code, message=fault.message)
         except Exception as fault:  # the outermost loop of a job: logged, and tried again until it is a dead letter
             log.exception("job %s failed", lease.job.job_id)
@@ -158,7 +158,7 @@ class Runner:
                 await asyncio.sleep(RECORD_PAUSE_S)
         if job is None:
             log.info("job %s was taken from this worker; what it did has no effect", lease.job.job_id)
-        elif not isinstance(outcome, Done | Again) or job.state == "dead":
+        elif not isinstance(outcome, Done | Again | CutOff) or job.state == "dead":
             log.info("job %s ended as %s: %s %s", job.job_id, job.state, job.error_code, job.error_message)
 
     async def _give_back(self) -> None:

@@ -35,6 +35,8 @@ class JobOut(msgspec.Struct, frozen=True, kw_only=True):
     priority: int
     attempts: int
     max_attempts: int
+    takeovers: int
+    """Attempts that ended with what they ran on, and were not counted."""
     created_at: float
     started_at: float | None
     finished_at: float | None
@@ -105,6 +107,7 @@ def job_out(job: Job, result: bytes | None = None) -> JobOut:
         priority=job.priority,
         attempts=job.attempts,
         max_attempts=job.max_attempts,
+        takeovers=job.takeovers,
         created_at=job.created_ms / 1000,
         started_at=None if job.started_ms is None else job.started_ms / 1000,
         finished_at=None if job.finished_ms is None else job.finished_ms / 1000,
