@@ -6,6 +6,7 @@ needs it.
 
 from __future__ import annotations
 
+import logging
 import os
 import platform
 import re
@@ -19,7 +20,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from ashore.core import Act, EngineKind, ModelFormat, Recorder, SystemClock
-from ashore.errors import InvalidRequest, InvalidSpec, UnknownModel, UnknownVariant
+from ashore.errors import InvalidRequest, InvalidSpec, SealingKeyMissing, UnknownModel, UnknownVariant
 from ashore.settings import Home, Settings
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     from ashore.planning import Inventory, ModelFacts, ModelPlan, Plan, Tuned, Wish
     from ashore.privacy import Privacy, PrivacyPolicy
     from ashore.releases import ReleaseKeeper, Workshop
-    from ashore.sealing import KeyInMemory, KeyKeeper
+    from ashore.sealing import KeyInMemory, KeyKeeper, OpenEnvelope
     from ashore.serving import RedisLink
     from ashore.spec import AuditSpec, BackupSpec, CacheSpec, RedisSpec
     from ashore.state import Database
@@ -58,6 +59,8 @@ OPENVINO_FAMILIES = ("llama", "qwen2", "qwen3")
 RECORD_TIMEOUT_S = 10.0
 KV_BLOCK = 32
 """Tokens that the CPU engine keeps together: a text takes whole ones."""
+
+_log = logging.getLogger("ashore.audit")
 
 
 def _quietly(stage: str, share: float) -> None:
@@ -127,7 +130,7 @@ def open_state(settings: Settings, *, say: Callable[[str], None] = lambda line: 
         HomeTooNew: a newer ashore wrote it.
         InvalidSpec: the state's URL names something this version cannot use.
     """
-    from ashore.sealing import secrets_by_keeper
+    from ashore.sealing import secrets_by_link
     from ashore.state import open_state as open_url
 
     home = settings.home
@@ -137,7 +140,7 @@ def open_state(settings: Settings, *, say: Callable[[str], None] = lambda line: 
         snapshots=home.snapshots,
         clock=SystemClock(),
         say=say,
-        secrets=secrets_by_keeper(key_keeper(settings)),
+        secrets=secrets_by_link(home.secrets_key, key_keeper(settings)),
     )
 
 
@@ -168,10 +171,17 @@ def hold_state_secrets(settings: Settings, keeper: Keeper | None = None) -> KeyI
 
 
 def rekey(settings: Settings, store: ModelStore, *, to: KeyKeeper | None, new_key: bool) -> RekeyReport:
-    """Wrap the data keys of all sealed models, and that of the state's secrets, anew. See `ModelStore.rekey`."""
+    """Wrap the data keys of all sealed models, of the audit's keys, and of the state's secrets anew.
+
+    See `ModelStore.rekey`.
+    """
+    from ashore.audit import rewrap_audit_keys
     from ashore.sealing import rewrap_secrets
 
+    home = settings.home
     report = store.rekey(to=to, new_key=new_key)
+    if rewrap_audit_keys(home.audit, home.audit_keys, key_keeper(settings), to):
+        report = replace(report, rewrapped=(*report.rewrapped, "audit"))
     if settings.home.state_db.exists() or settings.state_url:
         state = open_state(settings)
         try:
@@ -183,9 +193,29 @@ def rekey(settings: Settings, store: ModelStore, *, to: KeyKeeper | None, new_ke
     return report
 
 
+def audit_opener(home: Home, keeper: Keeper | None = None) -> OpenEnvelope:
+    """Return how a command opens the keys of the audit: by the server that runs, else by a key source.
+
+    Args:
+        home: Of the audit.
+        keeper: From `key_keeper`; default: that of the environment.
+    """
+    from ashore.sealing import opened_by_link
+    from ashore.settings import read_settings
+
+    return opened_by_link(home.audit_key, keeper or (lambda: key_keeper(read_settings())()))
+
+
 @contextmanager
-def command_recorder(home: Home) -> Iterator[Recorder]:
+def command_recorder(home: Home, keeper: Keeper | None = None) -> Iterator[Recorder]:
     """Give the recorder of one command; what was recorded is on disk when the block ends.
+
+    Then it is signed. Where the key that signs is sealed and not at hand, that is told on stderr and in no error: the
+    records are written, and the next one who signs covers them.
+
+    Args:
+        home: Whose record it is.
+        keeper: From `key_keeper`, for a home whose keys are sealed; default: that of the environment.
 
     Raises:
         AuditUnavailable: it cannot be written; then nothing that must be recorded may be done.
@@ -198,7 +228,10 @@ def command_recorder(home: Home) -> Iterator[Recorder]:
         log.settle(RECORD_TIMEOUT_S)
     finally:
         log.close()
-    Checkpoints(home.audit, home.audit_keys).make(int(SystemClock().now_s() * 1e6))
+    try:
+        Checkpoints(home.audit, home.audit_keys, audit_opener(home, keeper)).make(int(SystemClock().now_s() * 1e6))
+    except SealingKeyMissing as fault:
+        _log.warning("recorded, and not signed yet: %s (%s)", fault.message, fault.hint)
 
 
 @contextmanager
@@ -208,13 +241,14 @@ def supervisor_recorder(spec: AuditSpec, home: Home) -> Iterator[Recorder]:
     Raises:
         AuditUnavailable: it cannot be written; then nothing is served.
         InvalidSpec: the key that signs is gone.
+        SealingKeyMissing: it is sealed, and this process does not hold what opens it.
     """
     from ashore.audit import Checkpoints, Notary, open_anchor, open_log
     from ashore.deployment import audit_link
 
-    clock = SystemClock()
-    log = open_log(audit_link(spec, home), "supervisor")
-    checkpoints = Checkpoints(home.audit, home.audit_keys)
+    clock, link = SystemClock(), audit_link(spec, home)
+    log = open_log(link, "supervisor")
+    checkpoints = Checkpoints(home.audit, home.audit_keys, link.opener)
     try:
         anchors = [open_anchor(place, checkpoints.home) for place in spec.anchors]
         notary = Notary(

@@ -65,6 +65,11 @@ class Home:
         return self.run / "secrets-key"
 
     @property
+    def audit_key(self) -> Path:
+        """Leads to what the keys of the audit are sealed with, likewise."""
+        return self.run / "audit-key"
+
+    @property
     def internal_token(self) -> Path:
         return self.run / "internal-token"
 
@@ -147,7 +152,7 @@ class Settings:
     sealing_key: str = ""
     """Where the keys of sealed models are: `keyring:FILE`, `passphrase:FILE`, `transit:URL`; empty: nowhere."""
     sealing_state: bool = True
-    """Seal the secrets of the state too, where `sealing_key` is set."""
+    """Seal the secrets of the state and of the audit too, where `sealing_key` is set."""
     warnings: tuple[str, ...] = ()
     """What was odd about the environment; the command line prints these once."""
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from served import Served
+from served import Served, start_served
 
 Start = Callable[..., Served]
 Run = Callable[..., subprocess.CompletedProcess[str]]
@@ -168,3 +168,53 @@ def test_commands_that_change_something_are_acts(ashore: Run, tmp_path: Path) ->
     ]
     assert all(one["actor"].startswith("os:") for one in told) and "nosuch" in told[2]["reason"]
     assert ashore("audit", "verify", home=home).returncode == 0
+
+
+def test_a_sealed_record_is_served_read_and_verified_and_without_its_key_only_verified(
+    served: Start, ashore: Run, tmp_path: Path, free_port: Callable[[], int]
+) -> None:
+    ring = tmp_path / "keys" / "ring"
+    env = {"ASHORE_SEALING_KEY": f"keyring:{ring}"}
+    server = served("fake:echo", config='[audit]\ncontent = "sealed"\ncheckpoint_s = 0.3\n')
+    assert ask(server, "my secret").status_code == 200
+    server.stop()
+    pem = (server.home / "audit-keys/signing-key.pem").read_bytes().splitlines()[1]
+    assert ashore("secret", "seal", home=server.home).returncode == 2, "no key source"
+    dry = json.loads(ashore("secret", "seal", "--dry-run", "--json", home=server.home, env=env).stdout)
+    assert "audit-keys/signing-key.pem" in dry["changed"] and dry["dry_run"] and not ring.exists()
+    done = ashore("secret", "seal", "--json", home=server.home, env=env)
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert told["changed"] == dry["changed"]
+    assert any(place.startswith("state/audit-content-key/") for place in told["changed"])
+    forms = {one["form"] for one in json.loads(ashore("secret", "list", "--json", home=server.home).stdout)["items"]}
+    assert forms == {"sealed", "stays clear"}
+
+    again = start_served(
+        server.home, ["fake:echo"], store=None, port=free_port(), grpc_port=0, env=env,
+        config='[audit]\ncontent = "sealed"\ncheckpoint_s = 0.3\n',
+    )  # fmt: skip
+    try:
+        assert ask(again, "my secret", **{"cache-control": "no-store"}).status_code == 200
+        time.sleep(0.5)
+        (tmp_path / "text").write_text("my secret\n")
+        found = items(ashore, again, "--text-file", str(tmp_path / "text"))  # opened by what the server holds
+        assert len(found) == 2
+        for one in found:
+            shown = ashore("audit", "content", f"{one['chain']}#{one['seq']}", "--json", home=again.home)
+            assert json.loads(shown.stdout)["prompt"] == "my secret", shown.stderr
+        assert ashore("audit", "export", str(tmp_path / "out"), home=again.home).returncode == 0
+        assert ashore("audit", "rotate-key", home=again.home).returncode == 0
+        busy = ashore("secret", "seal", home=again.home, env=env)
+        assert busy.returncode != 0 and "is held by process" in busy.stderr
+    finally:
+        again.stop()
+    for file in again.home.rglob("*"):
+        assert not file.is_file() or file.is_symlink() or pem not in file.read_bytes(), file
+
+    ring.unlink()
+    lost = ashore("up", "fake:echo", "--port", str(free_port()), "--grpc-port", "0", home=again.home, env=env)
+    assert lost.returncode != 0 and "nothing can be signed" in lost.stderr and "audit verify" in lost.stderr
+    good = ashore("audit", "verify", home=again.home, env=env)
+    assert good.returncode == 0 and "as they were written" in good.stdout, good.stdout + good.stderr
+    assert "not signed yet" in good.stderr

@@ -63,4 +63,6 @@ def keep_content(log: AuditLog, fittings: Fittings) -> None:
 def audit_desk(topology: Topology, recorder: Recorder) -> AuditService | None:
     """Return what reads the record of this home; None where the topology names none."""
     link = topology.audit
-    return AuditService(Path(link.path), Path(link.keys), recorder, anchors=link.anchors) if link.path else None
+    if not link.path:
+        return None
+    return AuditService(Path(link.path), Path(link.keys), recorder, anchors=link.anchors, opener=link.opener)

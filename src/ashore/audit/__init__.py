@@ -8,11 +8,12 @@ from ashore.audit.anchors import Anchor, open_anchor
 from ashore.audit.archive import Archive, Archived, MemoryArchive, archive_segments, open_archive
 from ashore.audit.checkpoints import Checkpoint, Checkpoints
 from ashore.audit.content import SUBJECTS_EPOCH, ContentSealer, MemorySubjectKeys, SqlSubjectKeys, SubjectKeys
-from ashore.audit.digests import Digester, digest_key
+from ashore.audit.digests import DIGEST_KEY, Digester, digest_key
 from ashore.audit.export import Format as ExportFormat
 from ashore.audit.export import Manifest, verify_export
 from ashore.audit.forms import NoteForm
-from ashore.audit.launch import DIGEST_KEY, AuditLink, open_command_log, open_log
+from ashore.audit.keyseal import PRIVATE_KEYS, rewrap_audit_keys, seal_audit_keys, unseal_audit_keys
+from ashore.audit.launch import AuditLink, open_command_log, open_log
 from ashore.audit.log import AuditLog, Durability, LogOptions, LogStats
 from ashore.audit.model import ChainName, Head, Kind, Record, RequestNote
 from ashore.audit.notary import Notary
@@ -30,6 +31,7 @@ from ashore.audit.writer import ChainWriter
 __all__ = [
     "DIGEST_KEY",
     "MOST_HITS",
+    "PRIVATE_KEYS",
     "PUBLIC_KEYS",
     "SUBJECTS_EPOCH",
     "Anchor",
@@ -81,7 +83,10 @@ __all__ = [
     "open_log",
     "read_moment",
     "read_public_keys",
+    "rewrap_audit_keys",
+    "seal_audit_keys",
     "shown_moment",
+    "unseal_audit_keys",
     "verify_export",
     "verify_folder",
     "verify_local",

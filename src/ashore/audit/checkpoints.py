@@ -34,6 +34,7 @@ from ashore.audit.signing import (
     write_copy,
 )
 from ashore.audit.writer import disk_faults
+from ashore.sealing import OpenEnvelope, SecretFolder
 
 CHECKPOINTS: Final = "checkpoints.log"
 SIGNED: Final = f"ashore audit checkpoint {FORMAT}\n".encode()
@@ -151,16 +152,23 @@ def heads_root(heads: tuple[ChainHead, ...]) -> str:
 class Checkpoints:
     """Makes the checkpoints of one home. Several processes may: they take turns by a lock."""
 
-    def __init__(self, root: Path, keys: Path) -> None:
+    def __init__(self, root: Path, keys: Path, opener: OpenEnvelope | None = None) -> None:
+        """Make the object; touches nothing.
+
+        Args:
+            root: Folder of the audit.
+            keys: Folder of its keys.
+            opener: Opens them where they are sealed.
+        """
         self._root = root
-        self._keys = keys
+        self._keys = SecretFolder(keys, opener)
         self.shrunk: tuple[str, ...] = ()
         """Chains that the last call of `make` found shorter than they were signed before."""
 
     @property
     def home(self) -> str:
         """Name of the home: the first key that signed in it. Makes the key where there is none."""
-        with self._locked():
+        with self.locked():
             last = self._last()
             return last.checkpoint().home if last else self._key(None).public.key_id
 
@@ -181,8 +189,9 @@ class Checkpoints:
         Raises:
             AuditUnavailable: it cannot be written.
             InvalidSpec: the key is gone or damaged.
+            SealingKeyMissing, CorruptBlob: it is sealed and cannot be opened.
         """
-        with self._locked(), disk_faults(self._root):
+        with self.locked(), disk_faults(self._root):
             last = self._last()
             key = self._key(last)
             heads = self._heads(last.checkpoint() if last else None, firsts or {})
@@ -198,7 +207,7 @@ class Checkpoints:
         The new key is on disk before the line that names it, and takes its place after; the next call of anybody ends
         what a death between the two left.
         """
-        with self._locked(), disk_faults(self._root):
+        with self.locked(), disk_faults(self._root):
             last = self._last()
             key, fresh = self._key(last), new_signing_key()
             keep_next_key(self._keys, fresh)
@@ -207,7 +216,7 @@ class Checkpoints:
                 msgspec.structs.replace(self._next(last, heads, key, at_us), next_key=fresh.public.text), key
             )
             take_next_key(self._keys, fresh.public.text)
-            write_copy(self._root, read_public_keys(self._keys / PUBLIC_KEYS))
+            write_copy(self._root, read_public_keys(self._keys.path / PUBLIC_KEYS))
             return fresh.public, line
 
     def _key(self, last: SignedLine | None) -> SigningKey:
@@ -230,7 +239,7 @@ class Checkpoints:
     def _append(self, checkpoint: Checkpoint, key: SigningKey) -> bytes:
         line = signed_line(checkpoint, key)
         if checkpoint.number == 1:
-            write_copy(self._root, read_public_keys(self._keys / PUBLIC_KEYS))
+            write_copy(self._root, read_public_keys(self._keys.path / PUBLIC_KEYS))
         descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
         try:
             size = os.fstat(descriptor).st_size
@@ -246,7 +255,7 @@ class Checkpoints:
 
     def last(self) -> SignedLine | None:
         """Return the last checkpoint; None where there is none."""
-        with self._locked(), disk_faults(self._root):
+        with self.locked(), disk_faults(self._root):
             return self._last()
 
     def _last(self) -> SignedLine | None:
@@ -294,7 +303,8 @@ class Checkpoints:
         return tuple(sorted([*heads, *gone], key=lambda head: head.chain))
 
     @contextmanager
-    def _locked(self) -> Iterator[None]:
+    def locked(self) -> Iterator[None]:
+        """Keep everybody else from signing, and from changing the keys."""
         self._root.mkdir(parents=True, exist_ok=True, mode=0o700)
         descriptor = os.open(self._root / "checkpoints.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:

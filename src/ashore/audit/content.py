@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from ashore.audit.model import Sealed
 from ashore.errors import NotFound, TamperedAudit
-from ashore.state import Database, bump, execute
+from ashore.state import Database, bump, content_key_name, execute, opened_secret, written_secret
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -68,7 +68,7 @@ class MemorySubjectKeys:
 
 
 class SqlSubjectKeys:
-    """Keys in the state."""
+    """Keys in the state, sealed where its other secrets are."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -84,7 +84,7 @@ class SqlSubjectKeys:
                     "VALUES (:key_id, :subject, :secret, :at) ON CONFLICT DO NOTHING",
                     key_id=key.key_id,
                     subject=subject,
-                    secret=key.secret.hex(),
+                    secret=written_secret(connection, content_key_name(key.key_id), key.secret),
                     at=int(time.time()),
                 )
                 found = self._live(connection, subject)
@@ -95,23 +95,29 @@ class SqlSubjectKeys:
         with self._database.read() as connection:
             statement = "SELECT secret FROM audit_subject WHERE key_id = :key_id AND erased_s IS NULL"
             secret = execute(connection, statement, key_id=key_id).scalar()
-        return None if secret is None else SubjectKey(key_id, bytes.fromhex(str(secret)))
+            return None if secret is None else _opened(connection, key_id, str(secret))
 
     def erase(self, subject: str) -> int:
         with self._database.write() as connection:
-            statement = (
-                "UPDATE audit_subject SET secret = :nothing, erased_s = :at "
-                "WHERE subject = :subject AND erased_s IS NULL RETURNING key_id"
-            )
-            # as long as what it overwrites, so that it lands on the same bytes of the page
-            gone = execute(connection, statement, nothing="0" * 64, at=int(time.time()), subject=subject).fetchall()
+            live = "SELECT key_id, secret FROM audit_subject WHERE subject = :subject AND erased_s IS NULL"
+            gone = execute(connection, live, subject=subject).all()
+            for key in gone:  # needs no key that it is sealed with
+                # as long as what it overwrites, so that it lands on the same bytes of the page
+                execute(
+                    connection,
+                    "UPDATE audit_subject SET secret = :nothing, erased_s = :at "
+                    "WHERE key_id = :key_id AND erased_s IS NULL",
+                    nothing="0" * len(str(key.secret)),
+                    at=int(time.time()),
+                    key_id=key.key_id,
+                )
             bump(connection, SUBJECTS_EPOCH)
         return len(gone)
 
     def _live(self, connection: Connection, subject: str) -> SubjectKey | None:
         statement = "SELECT key_id, secret FROM audit_subject WHERE subject = :subject AND erased_s IS NULL"
         row = execute(connection, statement, subject=subject).mappings().first()
-        return None if row is None else SubjectKey(str(row["key_id"]), bytes.fromhex(str(row["secret"])))
+        return None if row is None else _opened(connection, str(row["key_id"]), str(row["secret"]))
 
 
 class ContentSealer:
@@ -153,6 +159,10 @@ class ContentSealer:
 def new_subject_key() -> SubjectKey:
     """Return a fresh key from the system's randomness."""
     return SubjectKey(f"subject-{secrets.token_hex(8)}", secrets.token_bytes(32))
+
+
+def _opened(connection: Connection, key_id: str, text: str) -> SubjectKey:
+    return SubjectKey(key_id, opened_secret(connection, content_key_name(key_id), text))
 
 
 def _seal(key: SubjectKey, what: bytes, clear: bytes) -> str:

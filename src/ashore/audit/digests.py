@@ -7,13 +7,13 @@ look for it (`ashore audit search --text FILE`).
 from __future__ import annotations
 
 import hmac
-import os
 import secrets
-from pathlib import Path
 from typing import Final
 
 from ashore.errors import InvalidSpec
+from ashore.sealing import SecretFolder
 
+DIGEST_KEY: Final = "digest-key"
 KEY_BYTES: Final = 32
 
 
@@ -28,27 +28,18 @@ class Digester:
         return hmac.digest(self._key, text, "sha256").hex()
 
 
-def digest_key(path: Path) -> bytes:
-    """Return the key in `path` (0600), made now if it is absent. May be called by several processes at once.
+def digest_key(folder: SecretFolder) -> bytes:
+    """Return the key in `folder`, made now if it is absent. May be called by several processes at once.
 
     Raises:
         InvalidSpec: the file holds no key.
+        SealingKeyMissing, CorruptBlob: it is sealed and cannot be opened.
     """
-    if not path.exists():
-        scratch = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
-        descriptor = os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "w") as file:
-            file.write(secrets.token_hex(KEY_BYTES) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-        try:
-            os.link(scratch, path)  # fails where another process was first: there is one key
-        except FileExistsError:
-            pass
-        finally:
-            scratch.unlink()
+    if not folder.exists(DIGEST_KEY):
+        folder.write_first(DIGEST_KEY, secrets.token_hex(KEY_BYTES).encode() + b"\n")
+    path = folder.path / DIGEST_KEY
     try:
-        key = bytes.fromhex(path.read_text().strip())
+        key = bytes.fromhex(folder.read(DIGEST_KEY).decode("ascii", "replace").strip())
     except ValueError as fault:
         raise InvalidSpec(f"{path} holds no key of digests", hint="restore it from a backup") from fault
     if len(key) != KEY_BYTES:

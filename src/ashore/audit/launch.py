@@ -13,8 +13,8 @@ from ashore.audit.model import ChainName
 from ashore.audit.scribewriter import ScribeWriter
 from ashore.audit.writer import ChainWriter
 from ashore.errors import HomeBusy
+from ashore.sealing import OpenEnvelope, SecretFolder, opened_by_link
 
-DIGEST_KEY: Final = "digest-key"
 MOST_COMMANDS: Final = 64
 """Commands of one home that may record at the same moment; each takes the first chain that is free."""
 
@@ -26,10 +26,17 @@ class AuditLink(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     """Folder of the audit; empty: there is none (tests and load generators)."""
     keys: str = ""
     """Folder of its keys."""
+    key: str = ""
+    """Leads to what they are sealed with, in the memory of the supervisor; empty: they lie as they are."""
     durability: Durability = "batched"
     keeps_content: bool = False
     anchors: tuple[str, ...] = ()
     """Where copies of the checkpoints are."""
+
+    @property
+    def opener(self) -> OpenEnvelope | None:
+        """How a process of the supervisor opens its keys."""
+        return opened_by_link(Path(self.key)) if self.key else None
 
 
 def open_log(link: AuditLink, chain: str, *, apart: bool = False) -> AuditLog:
@@ -43,10 +50,9 @@ def open_log(link: AuditLink, chain: str, *, apart: bool = False) -> AuditLog:
     Raises:
         HomeBusy: another process has this chain.
         AuditUnavailable: it cannot be written.
+        SealingKeyMissing: the keys are sealed, and nobody holds what opens them.
     """
-    keys = Path(link.keys)
-    keys.mkdir(parents=True, exist_ok=True, mode=0o700)
-    digester = Digester(digest_key(keys / DIGEST_KEY))
+    digester = Digester(digest_key(SecretFolder(Path(link.keys), link.opener)))
     options = LogOptions(durability=link.durability, keeps_content=link.keeps_content)
     kind = ScribeWriter if apart else ChainWriter
     return AuditLog(kind(Path(link.path), ChainName(chain)), options=options, digester=digester).start()

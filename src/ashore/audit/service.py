@@ -25,6 +25,7 @@ from ashore.audit.signing import PUBLIC_KEYS, PublicKey, load_signing_key, read_
 from ashore.audit.verifyfolder import VerifyReport, verify_folder
 from ashore.core import Act, ActOutcome, Recorder
 from ashore.errors import InvalidRequest, NotFound
+from ashore.sealing import OpenEnvelope, SecretFolder
 
 SETTLE_S = 5.0
 
@@ -56,11 +57,19 @@ class AuditStatus:
 class AuditService:
     """The record of one home, for those who may read it."""
 
-    def __init__(self, root: Path, keys: Path, recorder: Recorder, *, anchors: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        root: Path,
+        keys: Path,
+        recorder: Recorder,
+        *,
+        anchors: Sequence[str] = (),
+        opener: OpenEnvelope | None = None,
+    ) -> None:
         self._root = root
-        self._keys = keys
+        self._keys = SecretFolder(keys, opener)
         self._recorder = recorder
-        self._checkpoints = Checkpoints(root, keys)
+        self._checkpoints = Checkpoints(root, keys, opener)
         self._anchors = tuple(anchors)
 
     def search(self, query: Query, reader: Reader, *, archive: str = "") -> list[Hit]:
@@ -117,7 +126,9 @@ class AuditService:
 
         Raises:
             Conflict: the folder exists.
+            SealingKeyMissing: the key that signs is sealed and not at hand; then nothing is written.
         """
+        signer = load_signing_key(self._keys)
         self._tell("audit:export", reader, detail={**asked(query), "form": form})
         last = self._checkpoints.last()
         order = Order(
@@ -128,7 +139,7 @@ class AuditService:
             home=self._checkpoints.home,
             checkpoint=last.checkpoint().number if last else 0,
         )
-        return export(self._root, into, order, load_signing_key(self._keys))
+        return export(self._root, into, order, signer)
 
     def copy(self, into: Path, reader: Reader) -> int:
         """Copy the record itself into a new folder, signed up to now, for an auditor who verifies it elsewhere.
@@ -206,7 +217,7 @@ class AuditService:
 
     def public_keys(self) -> tuple[PublicKey, ...]:
         """Return the keys that signed in this home."""
-        return read_public_keys(self._keys / PUBLIC_KEYS)
+        return read_public_keys(self._keys.path / PUBLIC_KEYS)
 
     @contextmanager
     def _shelf(self, archive: str) -> Iterator[Shelf]:

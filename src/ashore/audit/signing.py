@@ -1,6 +1,7 @@
 """Ed25519 keys of the audit: one signs, those before it are kept by their public half, and each hands over to the next.
 
 The private key lies in the home beside the audit and not in it: who can write the record need not be able to sign it.
+It lies sealed where the home has a key source; the public halves are always readable, and so is what they verify.
 """
 
 from __future__ import annotations
@@ -8,12 +9,14 @@ from __future__ import annotations
 import base64
 import hashlib
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from ashore.errors import InvalidSpec, NotFound
+from ashore.errors import CorruptBlob, InvalidSpec, NotFound, SealingKeyMissing
+from ashore.sealing import SecretFolder
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -82,50 +85,53 @@ def new_signing_key() -> SigningKey:
     return _with_public(Ed25519PrivateKey.generate())
 
 
-def load_signing_key(folder: Path) -> SigningKey:
+def load_signing_key(folder: SecretFolder) -> SigningKey:
     """Return the key that signs in this home, made now if there is none.
 
     To be called by whoever holds the lock of the checkpoints.
 
     Raises:
         InvalidSpec: the file holds no Ed25519 key; it is never replaced by itself.
+        SealingKeyMissing, CorruptBlob: it is sealed and cannot be opened.
     """
-    path = folder / SIGNING_KEY
-    if not path.exists():
-        if (folder / PUBLIC_KEYS).exists():
+    if not folder.exists(SIGNING_KEY):
+        if folder.exists(PUBLIC_KEYS):
+            path = folder.path / SIGNING_KEY
             raise InvalidSpec(f"{path} is gone, and this home has signed with it", hint="restore it from a backup")
         key = new_signing_key()
         keep_signing_key(folder, key)
         return key
-    return _read_private(path)
+    return _read_private(folder, SIGNING_KEY)
 
 
-def keep_signing_key(folder: Path, key: SigningKey) -> None:
+def keep_signing_key(folder: SecretFolder, key: SigningKey) -> None:
     """Make `key` the one that signs from now on. The public halves are written first, so that none is ever missing."""
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    known = read_public_keys(folder / PUBLIC_KEYS) if (folder / PUBLIC_KEYS).exists() else ()
+    folder.path.mkdir(parents=True, exist_ok=True, mode=0o700)
+    path = folder.path / PUBLIC_KEYS
+    known = read_public_keys(path) if path.exists() else ()
     if key.public not in known:
-        _write(folder / PUBLIC_KEYS, "".join(pem_of(one) for one in (*known, key.public)).encode(), 0o644)
-    _write(folder / SIGNING_KEY, _private_pem(key), 0o600)
+        _write(path, "".join(pem_of(one) for one in (*known, key.public)).encode(), 0o644)
+    with closed_keys_told():
+        folder.write(SIGNING_KEY, _private_pem(key))
 
 
-def keep_next_key(folder: Path, key: SigningKey) -> None:
+def keep_next_key(folder: SecretFolder, key: SigningKey) -> None:
     """Write down a key that is about to be named as the next one."""
-    _write(folder / NEXT_KEY, _private_pem(key), 0o600)
+    with closed_keys_told():
+        folder.write(NEXT_KEY, _private_pem(key))
 
 
-def take_next_key(folder: Path, named: str) -> None:
+def take_next_key(folder: SecretFolder, named: str) -> None:
     """Make the key that was written down the one that signs, if `named` is its public half; else forget it.
 
     May be called twice.
     """
-    path = folder / NEXT_KEY
-    if not path.exists():
+    if not folder.exists(NEXT_KEY):
         return
-    key = _read_private(path)
+    key = _read_private(folder, NEXT_KEY)
     if key.public.text == named:
         keep_signing_key(folder, key)
-    path.unlink()
+    folder.remove(NEXT_KEY)
 
 
 def read_public_keys(path: Path) -> tuple[PublicKey, ...]:
@@ -169,17 +175,34 @@ def write_copy(folder: Path, keys: Iterable[PublicKey]) -> None:
     _write(folder / PUBLIC_KEY_COPY, "".join(pem_of(key) for key in keys).encode(), 0o644)
 
 
-def _read_private(path: Path) -> SigningKey:
+def _read_private(folder: SecretFolder, name: str) -> SigningKey:
     from cryptography.hazmat.primitives import serialization
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+    path = folder.path / name
+    with closed_keys_told():
+        pem = folder.read(name)
     try:
-        private = serialization.load_pem_private_key(path.read_bytes(), password=None)
+        private = serialization.load_pem_private_key(pem, password=None)
     except ValueError as fault:
         raise InvalidSpec(f"{path} holds no key: {fault}", hint="restore it from a backup") from fault
     if not isinstance(private, Ed25519PrivateKey):
         raise InvalidSpec(f"{path} holds a {type(private).__name__}", hint="the audit signs with Ed25519")
     return _with_public(private)
+
+
+@contextmanager
+def closed_keys_told() -> Iterator[None]:
+    """Say of a key that stays closed what cannot be done without it, and what still can."""
+    try:
+        yield
+    except (SealingKeyMissing, CorruptBlob) as fault:
+        raise type(fault)(
+            "the key that signs the audit is sealed and stays closed, so nothing can be signed: no checkpoint, no "
+            f"export, no change of keys. {fault.message}",
+            hint=f"{fault.hint}. `ashore audit verify` and `search` need only public keys and go on; "
+            "where the key is lost for good, see docs/reference/sealing.md",
+        ) from fault
 
 
 def _private_pem(key: SigningKey) -> bytes:

@@ -21,6 +21,7 @@ from ashore.backup.home import FOLDER, RECOVERY_KEY
 from ashore.backup.ports import Keep
 from ashore.core import Digest
 from ashore.errors import Conflict, CorruptBlob
+from ashore.sealing import ENVELOPE_FILE
 from ashore.state import copy_database
 from ashore.store import ModelCopy, ModelStore
 
@@ -32,6 +33,7 @@ STATE: Final = "state.db"
 ENVELOPES: Final = "store/envelopes"
 CHECKPOINTS: Final = "audit/checkpoints.log"
 CHAINS: Final = "audit/chains"
+AUDIT_KEYS: Final = "audit-keys"
 COPIED_BYTES: Final = 4 << 20
 ATTEMPTS: Final = 5
 
@@ -97,6 +99,7 @@ class HomeContents:
             copy.unlink(missing_ok=True)
             copy_database(self._state, copy)
             yield HomeFile(path=STATE, mode=0o600, source=copy, num_bytes=copy.stat().st_size, sha256="")
+        yield from self._audit_keys(scratch)
         for name, source in self._others():
             with contextlib.suppress(FileNotFoundError):  # deleted since it was listed
                 yield _copied(name, source, scratch / f"file-{hashlib.sha256(name.encode()).hexdigest()[:16]}")
@@ -106,10 +109,22 @@ class HomeContents:
         """Yield the plain files of the home but those left out, by their paths."""
         yield from sorted(self._extra.items())
         for top in sorted(os.listdir(self._root)):
-            if top in LEFT_OUT or top.startswith(STATE):
+            if top in LEFT_OUT or top == AUDIT_KEYS or top.startswith(STATE):
                 continue
             yield from _files_under(self._root, top)
         yield from _files_under(self._root, ENVELOPES)
+
+    def _audit_keys(self, scratch: Path) -> Iterator[HomeFile]:
+        """Yield the keys of the audit, with what they are sealed under: that is there before the first is sealed, and
+        goes after the last was written back."""
+        envelope = f"{AUDIT_KEYS}/{ENVELOPE_FILE}"
+        held: set[str] = set()
+        for top in (envelope, AUDIT_KEYS, envelope):
+            for name, source in _files_under(self._root, top):
+                if name not in held:
+                    with contextlib.suppress(FileNotFoundError):
+                        yield _copied(name, source, scratch / f"key-{len(held)}")
+                        held.add(name)
 
     def _record(self, scratch: Path) -> Iterator[HomeFile]:
         """Yield the files of the record, taken so that none of the segments left meanwhile."""

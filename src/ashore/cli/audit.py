@@ -303,12 +303,12 @@ def status(*, as_json: AsJson = False) -> None:
 def rotate_key() -> None:
     """Let a new key sign the checkpoints from now on; the old one signs that it does."""
     from ashore.audit import Checkpoints
-    from ashore.bootstrap import command_recorder
+    from ashore.bootstrap import audit_opener, command_recorder
     from ashore.core import Act
 
     home = read_settings().home
     with command_recorder(home) as recorder:
-        public, _ = Checkpoints(home.audit, home.audit_keys).rotate(time.time_ns() // 1000)
+        public, _ = Checkpoints(home.audit, home.audit_keys, audit_opener(home)).rotate(time.time_ns() // 1000)
         recorder.record(Act(action="audit:rotate-key", actor=_reader().actor, resource=f"key/{public.key_id}"))
     print(f"key {public.key_id} signs from now on; give {home.audit / 'public-key.pem'} to your auditors")
 
@@ -357,13 +357,16 @@ def _query(*, since: str = "", until: str = "", **given: Any) -> Query:
 
 def _digest(file: Path) -> str:
     """Return the digest that this home makes of a text; a newline at its end is the editor's and not the text's."""
-    from ashore.audit import DIGEST_KEY, Digester, digest_key
+    from ashore.audit import Digester, digest_key
+    from ashore.bootstrap import audit_opener
+    from ashore.sealing import SecretFolder
 
     try:
         text = file.read_bytes()
     except OSError as fault:
         raise InvalidRequest(f"{file}: {fault.strerror}", hint="give an existing file") from fault
-    return Digester(digest_key(read_settings().home.audit_keys / DIGEST_KEY)).digest(text.removesuffix(b"\n"))
+    home = read_settings().home
+    return Digester(digest_key(SecretFolder(home.audit_keys, audit_opener(home)))).digest(text.removesuffix(b"\n"))
 
 
 @contextmanager
@@ -380,10 +383,10 @@ def _state() -> Iterator[Database]:
 @contextmanager
 def _service() -> Iterator[AuditService]:
     from ashore.audit import AuditService
-    from ashore.bootstrap import command_recorder
+    from ashore.bootstrap import audit_opener, command_recorder
 
     home = read_settings().home
     if not home.audit.is_dir():
         raise NotFound(f"{home.root} has no audit yet", hint="`ashore up` begins it; or give --path DIR")
     with command_recorder(home) as recorder:
-        yield AuditService(home.audit, home.audit_keys, recorder)
+        yield AuditService(home.audit, home.audit_keys, recorder, opener=audit_opener(home))

@@ -38,6 +38,9 @@ COMMANDS = (
         name="backup", target="ashore.cli.backup:app", summary="Keep copies that survive lost disks; restore them."
     ),
     Command(name="audit", target="ashore.cli.audit:app", summary="Search and verify the record of who did what."),
+    Command(
+        name="secret", target="ashore.cli.secret:app", summary="See which secrets of a home lie sealed, and seal them."
+    ),
     Command(name="privacy", target="ashore.cli.privacy:app", summary="See what the privacy policy does with a text."),
     Command(
         name="access", target="ashore.cli.access:app", summary="Say who may come in, and what they may do: keys, roles."

@@ -277,7 +277,7 @@ def rekey(
     config: Path | None = None,
     as_json: AsJson = False,
 ) -> None:
-    """Wrap the keys of all sealed models, and of the state, anew. Rewrites no weights and disturbs no running server.
+    """Wrap the keys of all that is sealed anew: models, state, audit. Rewrites no weights and disturbs no server.
 
     Args:
         new_key: Make a fresh key in the keyring, or in the key service, first.
@@ -320,12 +320,13 @@ def _store(config: Path | None = None) -> ModelStore:
 @contextmanager
 def _recorded_store(config: Path | None) -> Iterator[ModelStore]:
     """Give a store whose acts are on the record when the block ends."""
-    from ashore.bootstrap import build_store, command_recorder
+    from ashore.bootstrap import build_store, command_recorder, key_keeper
 
     settings = _settings(config)
     settings.home.create()
-    with command_recorder(settings.home) as recorder:
-        yield build_store(settings.home, settings, recorder, actor=f"os:{getpass.getuser()}")
+    keeper = key_keeper(settings)
+    with command_recorder(settings.home, keeper) as recorder:
+        yield build_store(settings.home, settings, recorder, actor=f"os:{getpass.getuser()}", keeper=keeper)
 
 
 def _settings(config: Path | None) -> Settings:

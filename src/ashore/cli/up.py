@@ -18,7 +18,6 @@ from ashore import __version__
 from ashore.access import keep_first_key, make_first_key
 from ashore.bootstrap import (
     build_store,
-    hold_state_secrets,
     key_keeper,
     open_model_files,
     open_state,
@@ -42,6 +41,7 @@ from ashore.deployment import Deployment, Listening
 from ashore.edge import find_envoy
 from ashore.engines import EngineInfo
 from ashore.errors import AshoreError, Bug
+from ashore.homesecrets import hold_home_secrets
 from ashore.planning import Plan, read_inventory
 from ashore.processes import Caller, ControlServer, Holder, HomeLock, Supervisor, check_port
 from ashore.settings import Settings
@@ -133,7 +133,7 @@ def _serve(request: Request, spec: Spec, settings: Settings, listening: Listenin
             if spec.grpc.port:
                 check_port(spec.grpc.host, spec.grpc.port, option="--grpc-port")
         keeper = key_keeper(settings)
-        held = hold_state_secrets(settings, keeper)  # as long as its workers live
+        held = hold_home_secrets(settings, keeper)  # as long as its workers live
         first_key_lives = _keep_first_key(settings)
         plan, notes = plan_and_fetch(spec, settings, read_inventory())
         for note in notes:
@@ -175,8 +175,8 @@ def _serve(request: Request, spec: Spec, settings: Settings, listening: Listenin
                 control.close()
                 epochs.close()
                 state.close()
-        if held is not None:
-            held.close()
+        for key in held:
+            key.close()
         _say("stopped")
         return 0
     finally:

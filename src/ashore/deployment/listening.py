@@ -108,6 +108,7 @@ def audit_link(spec: AuditSpec, home: Home) -> AuditLink:
     return AuditLink(
         path=str(home.audit),
         keys=str(home.audit_keys),
+        key=str(home.audit_key),
         durability=spec.durability,
         keeps_content=spec.content == "sealed",
         anchors=spec.anchors,

@@ -45,11 +45,14 @@ from ashore.sealing.passphrase import PassphraseKeeper
 from ashore.sealing.ports import KeyKeeper, Wrapped
 from ashore.sealing.scratch import memory_scratch
 from ashore.sealing.sealedfile import hash_of_sealed, open_file, read_sealed_header, seal_file
+from ashore.sealing.secretfolder import ENVELOPE as ENVELOPE_FILE
+from ashore.sealing.secretfolder import OpenEnvelope, SecretFolder, opened_by_keeper, opened_by_link
 from ashore.sealing.statesecrets import (
     are_secrets_sealed,
     hold_secrets_key,
     rewrap_secrets,
     seal_secrets,
+    secret_rows,
     secrets_by_keeper,
     secrets_by_link,
     unseal_secrets,
@@ -58,6 +61,7 @@ from ashore.sealing.transit import TransitKeeper
 
 __all__ = [
     "CHUNK_BYTES",
+    "ENVELOPE_FILE",
     "MAX_ENVELOPE_BYTES",
     "SALT_BYTES",
     "SEALED_HEADER_BYTES",
@@ -71,10 +75,12 @@ __all__ = [
     "KeySource",
     "KeyringKeeper",
     "MemoryKeeper",
+    "OpenEnvelope",
     "PassphraseKeeper",
     "SealedFile",
     "SealedFiles",
     "SecretBox",
+    "SecretFolder",
     "TransitKeeper",
     "Wrapped",
     "are_secrets_sealed",
@@ -94,6 +100,8 @@ __all__ = [
     "open_envelope",
     "open_file",
     "open_keeper",
+    "opened_by_keeper",
+    "opened_by_link",
     "opened_files",
     "parse_key_source",
     "read_envelope",
@@ -104,6 +112,7 @@ __all__ = [
     "rewrap_secrets",
     "seal_file",
     "seal_secrets",
+    "secret_rows",
     "secrets_by_keeper",
     "secrets_by_link",
     "swap_in_use",

@@ -74,7 +74,7 @@ class KeyringKeeper:
         raise SealingKeyMissing(
             f"the key {key_id}, which wraps the data key {bound_to}, is not in the keyring {self._path}; it has "
             + ", ".join(key.id for key in ring.keys),
-            hint="bring back the keyring that has it; without that key the model stays closed",
+            hint="bring back the keyring that has it; without that key, what it sealed stays closed",
         )
 
     def _read(self) -> _Ring:

@@ -95,7 +95,7 @@ def open_keeper(source: KeySource, clock: Clock) -> KeyKeeper:
 def no_key_source() -> KeyKeeper:
     """Stand where no key source is configured. Raises `SealingKeyMissing`."""
     raise SealingKeyMissing(
-        "no key source is configured, and a sealed model needs one",
+        "no key source is configured, and what is sealed needs one",
         hint=f'set [sealing] key = "…" in ashore.toml, or ASHORE_SEALING_KEY: {FORMS}',
     )
 

@@ -9,11 +9,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from ashore.errors import SealingKeyMissing
 from ashore.sealing.box import SecretBox, is_boxed
 from ashore.sealing.clearfiles import KeyInMemory, read_key
 from ashore.sealing.datakeys import DataKey, close_envelope, envelope_key_id, new_data_key, open_envelope, rewrap
 from ashore.sealing.ports import KeyKeeper
-from ashore.state import SealOf, exchange_secrets, read_note, write_note
+from ashore.state import SealOf, SecretRow, exchange_secrets, list_secrets, read_note, write_note
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -85,17 +86,30 @@ def secrets_by_keeper(keeper: Callable[[], KeyKeeper]) -> SealOf:
     return seal_of
 
 
-def secrets_by_link(link: Path) -> SealOf:
-    """Return how a worker opens them: with the key that the supervisor holds behind `link` (`hold_secrets_key`)."""
+def secrets_by_link(link: Path, otherwise: Callable[[], KeyKeeper] | None = None) -> SealOf:
+    """Return how a worker opens them: with the key that the supervisor holds behind `link` (`hold_secrets_key`).
+
+    A command that runs without a supervisor opens them with the key source `otherwise`.
+    """
 
     def seal_of(connection: Connection) -> SecretBox | None:
         note = read_note(connection, ENVELOPE)
         if note is None:
             return None
-        key_id = envelope_key_id(note.encode())
-        return SecretBox(read_key(str(link), key_id, what="the secrets of the state are sealed"))
+        envelope = note.encode()
+        try:
+            return SecretBox(read_key(str(link), envelope_key_id(envelope), what="the secrets of the state are sealed"))
+        except SealingKeyMissing:
+            if otherwise is None:
+                raise
+        return SecretBox(open_envelope(envelope, otherwise(), key_id=envelope_key_id(envelope)))
 
     return seal_of
+
+
+def secret_rows(connection: Connection) -> tuple[SecretRow, ...]:
+    """Return which secrets a state has, and which of them lie sealed."""
+    return list_secrets(connection, leave=ENVELOPE)
 
 
 def hold_secrets_key(key: DataKey, link: Path) -> KeyInMemory:

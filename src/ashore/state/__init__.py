@@ -10,7 +10,19 @@ from ashore.state.opening import open_state
 from ashore.state.ports import Changes, Database
 from ashore.state.postgres import is_postgres_url, open_postgres
 from ashore.state.schema import SCHEMA_VERSION
-from ashore.state.secrets import SealOf, SecretSeal, exchange_secrets, kept_secret, read_note, write_note
+from ashore.state.secrets import (
+    SealOf,
+    SecretRow,
+    SecretSeal,
+    content_key_name,
+    exchange_secrets,
+    kept_secret,
+    list_secrets,
+    opened_secret,
+    read_note,
+    write_note,
+    written_secret,
+)
 from ashore.state.sqlite import copy_database, open_database, path_of_url
 from ashore.state.statement import announce, execute, execute_many, is_postgres, row_lock
 from ashore.state.tables import load_tuning, save_tuning
@@ -21,10 +33,12 @@ __all__ = [
     "Database",
     "EpochWatch",
     "SealOf",
+    "SecretRow",
     "SecretSeal",
     "TuningRow",
     "announce",
     "bump",
+    "content_key_name",
     "copy_database",
     "exchange_secrets",
     "execute",
@@ -32,14 +46,17 @@ __all__ = [
     "is_postgres",
     "is_postgres_url",
     "kept_secret",
+    "list_secrets",
     "load_tuning",
     "open_database",
     "open_postgres",
     "open_state",
+    "opened_secret",
     "path_of_url",
     "read_epochs",
     "read_note",
     "row_lock",
     "save_tuning",
     "write_note",
+    "written_secret",
 ]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Protocol
 
 from ashore.errors import SealingKeyMissing
@@ -45,41 +46,107 @@ def kept_secret(connection: Connection, name: str) -> bytes:
         SealingKeyMissing: it is sealed, and the key is not at hand.
         CorruptBlob: it is sealed, and was altered.
     """
+    value = read_note(connection, name)
+    if value is None:
+        execute(
+            connection,
+            "INSERT INTO secret (name, value) VALUES (:name, :value) ON CONFLICT (name) DO NOTHING",
+            name=name,
+            value=written_secret(connection, name, secrets.token_bytes(SECRET_BYTES)),
+        )
+        value = str(execute(connection, "SELECT value FROM secret WHERE name = :name", name=name).scalar_one())
+    return opened_secret(connection, name, value)
+
+
+def written_secret(connection: Connection, name: str, secret: bytes) -> str:
+    """Return a secret as the text that a row of any table keeps: sealed where those of this state are.
+
+    Tables whose rows hold such texts are named in `_TABLES`, so that sealing finds them.
+
+    Raises:
+        SealingKeyMissing: they are sealed, and the key is not at hand.
+    """
     seal = _seal_of(connection)
-    fresh = secrets.token_bytes(SECRET_BYTES)
-    execute(
-        connection,
-        "INSERT INTO secret (name, value) VALUES (:name, :value) ON CONFLICT (name) DO NOTHING",
-        name=name,
-        value=fresh.hex() if seal is None else seal.seal(name, fresh),
-    )
-    value = str(execute(connection, "SELECT value FROM secret WHERE name = :name", name=name).scalar_one())
-    if not value.startswith(SEALED):
-        return bytes.fromhex(value)
+    return secret.hex() if seal is None else seal.seal(name, secret)
+
+
+def opened_secret(connection: Connection, name: str, text: str) -> bytes:
+    """Return the secret behind what `written_secret` gave under the same name.
+
+    Raises:
+        SealingKeyMissing: it is sealed, and the key is not at hand.
+        CorruptBlob: it is sealed, and was altered.
+    """
+    if not text.startswith(SEALED):
+        return bytes.fromhex(text)
+    seal = _seal_of(connection)
     if seal is None:
         raise SealingKeyMissing(
             f"the secret {name} of the state is sealed, and no key source is configured",
             hint='set [sealing] key = "…" in ashore.toml, or ASHORE_SEALING_KEY, as when it was sealed',
         )
-    return seal.open(name, value)
+    return seal.open(name, text)
+
+
+def content_key_name(key_id: str) -> str:
+    """Return the name that a key of kept prompts and answers is sealed under."""
+    return f"{_CONTENT_KEY}{key_id}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SecretRow:
+    """One secret of a state, without its value."""
+
+    name: str
+    sealed: bool
+
+
+def list_secrets(connection: Connection, *, leave: str) -> tuple[SecretRow, ...]:
+    """Return every secret of a state by its name, all but the row `leave`."""
+    rows = [row for table in _TABLES for row in _rows_of(connection, table, leave)]
+    return tuple(SecretRow(name=name, sealed=value.startswith(SEALED)) for _, name, value in rows)
 
 
 def exchange_secrets(connection: Connection, change: Callable[[str, str], str], *, leave: str) -> int:
     """Write every secret anew as `change(name, value)` gives it, all but the row `leave`; return how many changed."""
-    rows = execute(connection, "SELECT name, value FROM secret WHERE name <> :name", name=leave).all()
     changed = 0
-    for name, before in ((str(row.name), str(row.value)) for row in rows):
-        after = change(name, before)
-        if after != before:
-            execute(
-                connection,
-                "UPDATE secret SET value = :after WHERE name = :name AND value = :before",
-                name=name,
-                before=before,
-                after=after,
-            )
-            changed += 1
+    for table in _TABLES:
+        for key, name, before in _rows_of(connection, table, leave):
+            after = change(name, before)
+            if after != before:
+                execute(connection, table.update, key=key, before=before, after=after)
+                changed += 1
     return changed
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _SecretTable:
+    """Where secrets lie: how their rows are read, and one is written anew."""
+
+    select: str
+    update: str
+    prefix: str = ""
+    """Before the key of a row, in the name that it is sealed under."""
+
+
+_CONTENT_KEY: Final = "audit-content-key/"
+_TABLES: Final = (
+    _SecretTable(
+        select="SELECT name AS id, value FROM secret",
+        update="UPDATE secret SET value = :after WHERE name = :key AND value = :before",
+    ),
+    _SecretTable(
+        select="SELECT key_id AS id, secret AS value FROM audit_subject WHERE erased_s IS NULL",
+        update="UPDATE audit_subject SET secret = :after WHERE key_id = :key AND secret = :before AND erased_s IS NULL",
+        prefix=_CONTENT_KEY,
+    ),
+)
+
+
+def _rows_of(connection: Connection, table: _SecretTable, leave: str) -> list[tuple[str, str, str]]:
+    """Return key, name and text of each row of a table, all but the one named `leave`."""
+    rows = [(str(row.id), str(row.value)) for row in execute(connection, table.select).all()]
+    return [(key, table.prefix + key, value) for key, value in rows if table.prefix + key != leave]
 
 
 def read_note(connection: Connection, name: str) -> str | None:

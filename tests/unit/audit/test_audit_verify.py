@@ -30,6 +30,7 @@ from ashore.audit.chain import linked
 from ashore.audit.checkpoints import heads_root, read_checkpoints, signed_line
 from ashore.audit.segments import segment_path
 from ashore.audit.signing import new_signing_key
+from ashore.sealing import SecretFolder
 
 
 class Home:
@@ -268,7 +269,7 @@ def test_a_checkpoint_that_says_something_wrong_is_named(
         changes["root"] = heads_root(changes["chains"])  # type: ignore[arg-type]
     told = msgspec.structs.replace(before, **({"number": 7, "previous": last.hash} | changes))  # type: ignore[arg-type]
     with home.checkpoints.path.open("ab") as file:
-        file.write(signed_line(told, load_signing_key(home.keys)) + b"\n")
+        file.write(signed_line(told, load_signing_key(SecretFolder(home.keys))) + b"\n")
     problem = home.verify(anchored=False).problems[0]
     assert words in problem.what and problem.line == 7
 
@@ -276,7 +277,9 @@ def test_a_checkpoint_that_says_something_wrong_is_named(
 def test_an_anchor_with_another_line_of_a_number_is_found(tmp_path: Path) -> None:
     home = Home(tmp_path)
     first, *rest = list(read_checkpoints(home.checkpoints.path))
-    other = signed_line(msgspec.structs.replace(first.checkpoint(), at_us=77), load_signing_key(home.keys))
+    other = signed_line(
+        msgspec.structs.replace(first.checkpoint(), at_us=77), load_signing_key(SecretFolder(home.keys))
+    )
     (home.anchor / f"{home.checkpoints.home}.checkpoints").write_bytes(
         b"".join(line + b"\n" for line in (other, *(one.raw for one in rest)))
     )

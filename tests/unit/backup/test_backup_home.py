@@ -10,6 +10,7 @@ from backup_rig import Rig, fill_home, same_files
 from store_making import pull_tiny
 
 from ashore.errors import Conflict, CorruptBlob, NotFound, RecoveryKeyWrong, TooFewNodes
+from ashore.sealing import MemoryKeeper, SecretFolder, opened_by_keeper
 
 
 @pytest.fixture
@@ -33,6 +34,29 @@ def test_a_home_comes_back_bit_for_bit_from_any_k_nodes(rig: Rig, tmp_path: Path
         connection.close()
         assert not (target / "logs").exists() and not (target / "backup-recovery-key").exists()
         assert not (target / ".restoring").exists()
+
+
+def test_sealed_keys_come_back_with_what_they_are_sealed_under(rig: Rig, tmp_path: Path) -> None:
+    files, keeper = fill_home(rig.root, num_bytes=10_000), MemoryKeeper()
+    SecretFolder(rig.root / "audit-keys").seal(("signing-key.pem",), keeper)
+    rig.service.run(rig.contents)
+    rig.restore(tmp_path / "new")
+    found = SecretFolder(tmp_path / "new" / "audit-keys", opened_by_keeper(lambda: keeper))
+    assert found.lies_sealed("signing-key.pem")
+    assert found.read("signing-key.pem") == files["audit-keys/signing-key.pem"]
+
+
+def test_keys_that_are_sealed_while_they_are_copied_are_copied_with_their_envelope(rig: Rig, tmp_path: Path) -> None:
+    fill_home(rig.root, num_bytes=10_000)
+    (rig.root / "audit-keys/digest-key").write_bytes(b"first")
+    copied = {}
+    for file in rig.contents.files(tmp_path / "scratch"):
+        copied[file.path] = file.source.read_bytes()
+        if file.path == "audit-keys/digest-key":
+            SecretFolder(rig.root / "audit-keys").seal(("signing-key.pem", "digest-key"), MemoryKeeper())
+    assert copied["audit-keys/digest-key"] == b"first"
+    assert copied["audit-keys/signing-key.pem"].startswith(b"sealed:1:")
+    assert "audit-keys/envelope.json" in copied
 
 
 def test_a_second_backup_writes_what_is_new_alone(rig: Rig) -> None:

@@ -1,0 +1,46 @@
+"""Sealing the private keys of the audit where they lie: while nobody signs, and so that a death loses none."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+from ashore.audit.checkpoints import Checkpoints
+from ashore.audit.digests import DIGEST_KEY
+from ashore.audit.signing import NEXT_KEY, SIGNING_KEY, closed_keys_told
+from ashore.sealing import DataKey, KeyKeeper, OpenEnvelope, SecretFolder
+
+PRIVATE_KEYS: Final = (SIGNING_KEY, NEXT_KEY, DIGEST_KEY)
+"""Files that are sealed. The public keys are not: whoever verifies needs them."""
+
+
+def seal_audit_keys(root: Path, keys: Path, keeper: KeyKeeper) -> DataKey:
+    """Seal what lies as it is, and return what it is sealed with; keys made later are sealed from the beginning.
+
+    May be called twice; a call that was killed is ended by the next.
+
+    Raises:
+        SealingKeyMissing, CorruptBlob: they are sealed, and the keeper cannot open their key.
+    """
+    with Checkpoints(root, keys).locked(), closed_keys_told():
+        return SecretFolder(keys).seal(PRIVATE_KEYS, keeper)
+
+
+def unseal_audit_keys(root: Path, keys: Path, opener: OpenEnvelope) -> None:
+    """Write them back as they are. May be called twice.
+
+    Raises:
+        SealingKeyMissing, CorruptBlob: one cannot be opened.
+    """
+    if SecretFolder(keys).is_sealed:
+        with Checkpoints(root, keys).locked(), closed_keys_told():
+            SecretFolder(keys, opener).unseal(PRIVATE_KEYS)
+
+
+def rewrap_audit_keys(root: Path, keys: Path, keeper: Callable[[], KeyKeeper], to: KeyKeeper | None) -> bool:
+    """Wrap what they are sealed with anew, as `DataKeys.rewrap` does; False where there is none or nothing changed."""
+    if not SecretFolder(keys).is_sealed:
+        return False
+    with Checkpoints(root, keys).locked():
+        return SecretFolder(keys).rewrap(keeper, to)

@@ -1,0 +1,123 @@
+"""`ashore secret`: the secrets of a home: listed, sealed, unsealed."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from cyclopts import App, Parameter
+
+from ashore.cli.recorded import os_user
+from ashore.settings import Settings, read_settings
+
+if TYPE_CHECKING:
+    from ashore.homesecrets import SecretReport
+
+app = App(name="secret", help="See which secrets of a home lie sealed, and seal them.")
+
+AsJson = Annotated[bool, Parameter(name="--json", negative=())]
+DryRun = Annotated[bool, Parameter(negative=())]
+
+
+@app.command(name="list")
+def list_(*, config: Path | None = None, as_json: AsJson = False) -> None:
+    """List the secrets of this home, and which of them lie sealed; shows no value and needs no key.
+
+    Args:
+        config: An ashore.toml, where it says that the state is elsewhere.
+        as_json: Print JSON.
+    """
+    from ashore.homesecrets import list_home_secrets
+
+    found = list_home_secrets(_settings(config))
+    if as_json:
+        print(json.dumps({"items": [dataclasses.asdict(one) for one in found]}))
+        return
+    width = max((len(one.place) for one in found), default=0)
+    for one in found:
+        print(f"{one.place.ljust(width)}  {one.form}" + (f": {one.why}" if one.why else ""))
+    print(f"{sum(one.form == 'clear' for one in found)} could be sealed", file=sys.stderr)
+
+
+@app.command
+def seal(*, config: Path | None = None, dry_run: DryRun = False, as_json: AsJson = False) -> None:
+    """Seal the secrets of the state and the private keys of the audit. Killed at any moment, it goes on when repeated.
+
+    `ashore up` does the same at its start, where a key source is configured.
+
+    Args:
+        config: An ashore.toml whose [sealing] says where the keys are; default: ASHORE_SEALING_KEY.
+        dry_run: Tell what would be sealed, and change nothing.
+        as_json: Print JSON.
+    """
+    _change("seal", _settings(config), dry_run=dry_run, as_json=as_json)
+
+
+@app.command
+def unseal(*, config: Path | None = None, dry_run: DryRun = False, as_json: AsJson = False) -> None:
+    """Write them back as they are.
+
+    Args:
+        config: An ashore.toml whose [sealing] says where the keys are; default: ASHORE_SEALING_KEY.
+        dry_run: Tell what would be unsealed, and change nothing.
+        as_json: Print JSON.
+    """
+    _change("unseal", _settings(config), dry_run=dry_run, as_json=as_json)
+
+
+def _change(verb: Literal["seal", "unseal"], settings: Settings, *, dry_run: bool, as_json: bool) -> None:
+    from ashore.bootstrap import command_recorder, key_keeper
+    from ashore.core import Act
+    from ashore.homesecrets import seal_home_secrets, unseal_home_secrets
+
+    keeper = key_keeper(settings)
+    change = seal_home_secrets if verb == "seal" else unseal_home_secrets
+    if dry_run:
+        report = change(settings, keeper, dry_run=True)
+    else:
+        with _home_alone(settings, f"ashore secret {verb}"), command_recorder(settings.home, keeper) as recorder:
+            report = change(settings, keeper)
+            detail: dict[str, str | int] = {"changed": len(report.changed), "already": len(report.already)}
+            recorder.record(Act(action=f"secret:{verb}", actor=os_user(), resource="secret/*", detail=detail))
+    if as_json:
+        print(json.dumps(dataclasses.asdict(report)))
+    else:
+        _show(verb, report)
+
+
+def _show(verb: str, report: SecretReport) -> None:
+    for place in report.changed:
+        print(place)
+    done = f"would be {verb}ed" if report.dry_run else f"{verb}ed"
+    print(f"{len(report.changed)} secrets {done}; {len(report.already)} were so already")
+    if verb == "seal" and report.changed and not report.dry_run:
+        print(
+            "keep a copy of the key source in another place; old snapshots, backups and freed blocks of the disk still "
+            "have the secrets as they were",
+            file=sys.stderr,
+        )
+
+
+def _settings(config: Path | None) -> Settings:
+    from ashore.spec import read_spec
+
+    return read_settings(table=read_spec(config).settings if config else None)
+
+
+@contextmanager
+def _home_alone(settings: Settings, what: str) -> Iterator[None]:
+    """Hold the home, so that no server reads what is changed. Raises `HomeBusy` where one runs."""
+    from ashore.processes import Holder, HomeLock
+
+    settings.home.create()
+    lock = HomeLock.acquire(settings.home.lock, Holder(pid=os.getpid(), address=what))
+    try:
+        yield
+    finally:
+        lock.release()

@@ -1,0 +1,174 @@
+"""The secrets of one home: which there are, which of them lie sealed, and sealing or unsealing all that can be."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Literal
+
+from ashore.bootstrap import Keeper, hold_state_secrets, open_state
+from ashore.errors import InvalidRequest
+from ashore.sealing import KeyInMemory, SecretFolder, hold_secrets_key, secret_rows
+from ashore.settings import Home, Settings
+from ashore.state import Database
+
+Form = Literal["sealed", "clear", "stays clear"]
+
+_STATE: Final = "state"
+_FILES_THAT_STAY: Final = (
+    ("first-key", "dies when the three administrators have keys; delete it then"),
+    ("backup-recovery-key", "is to be taken out of this home: `ashore backup confirm`"),
+    ("backup/key", "opens nothing but copies of what lies in this home; a backup must be possible unattended"),
+    ("run/internal-token", "made anew at each start"),
+    ("edge/ca.key", "signs certificates for this machine alone; name your own with [edge] certificate and key"),
+    ("edge/edge-*.key", "Envoy reads it as a file; renewed with its certificate"),
+)
+"""Files with secrets that sealing leaves as they are, and why."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HomeSecret:
+    """One secret, without its value."""
+
+    place: str
+    """`state/NAME` or the path below the home."""
+    form: Form
+    why: str = ""
+    """Why it stays clear."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SecretReport:
+    """What sealing or unsealing did, or with a dry run would do."""
+
+    changed: tuple[str, ...]
+    already: tuple[str, ...]
+    dry_run: bool = False
+
+
+def list_home_secrets(settings: Settings) -> tuple[HomeSecret, ...]:
+    """Return every secret of a home. Needs no key."""
+    return (*_of_state(settings), *_of_audit(settings.home), *_staying(settings.home))
+
+
+def seal_home_secrets(settings: Settings, keeper: Keeper, *, dry_run: bool = False) -> SecretReport:
+    """Seal what lies clear in the state and among the keys of the audit. A call that was killed goes on when repeated.
+
+    The caller holds the home.
+
+    Raises:
+        InvalidRequest: no key source is configured, or it says that secrets stay clear.
+        SealingKeyMissing, CorruptBlob: some are sealed, and their key is not at hand.
+    """
+    if not settings.sealing_key:
+        raise InvalidRequest(
+            "no key source is configured", hint='set [sealing] key = "…" and give --config, or set ASHORE_SEALING_KEY'
+        )
+    if not settings.sealing_state:
+        raise InvalidRequest(
+            "[sealing] state is false: the next `ashore up` would write the secrets back as they are",
+            hint="take that line out of ashore.toml",
+        )
+    report = _report(settings, "clear", dry_run=dry_run)
+    if not dry_run:
+        for held in hold_home_secrets(settings, keeper):
+            held.close()
+        settings.home.secrets_key.unlink(missing_ok=True)
+        settings.home.audit_key.unlink(missing_ok=True)
+    return report
+
+
+def unseal_home_secrets(settings: Settings, keeper: Keeper, *, dry_run: bool = False) -> SecretReport:
+    """Write sealed secrets back as they are. The caller holds the home; a call that was killed goes on when repeated.
+
+    Raises:
+        SealingKeyMissing, CorruptBlob: their key is not at hand.
+    """
+    report = _report(settings, "sealed", dry_run=dry_run)
+    if not dry_run:
+        _unseal(settings, keeper)
+    return report
+
+
+def hold_home_secrets(settings: Settings, keeper: Keeper) -> tuple[KeyInMemory, ...]:
+    """Seal the secrets of a home where a key source is configured, and hold their keys for its processes.
+
+    Where `sealing_state` is off, what was sealed is written back as it was, and nothing is held.
+
+    Raises:
+        SealingKeyMissing, CorruptBlob: they are sealed, and their key is not at hand.
+    """
+    from ashore.audit import seal_audit_keys
+
+    home = settings.home
+    if not (settings.sealing_key and settings.sealing_state):
+        _unseal(settings, keeper)
+        return ()
+    audit = hold_secrets_key(seal_audit_keys(home.audit, home.audit_keys, keeper()), home.audit_key)
+    state = hold_state_secrets(settings, keeper)
+    return (audit,) if state is None else (audit, state)
+
+
+def _unseal(settings: Settings, keeper: Keeper) -> None:
+    from ashore.audit import unseal_audit_keys
+    from ashore.sealing import opened_by_keeper, unseal_secrets
+
+    home = settings.home
+    unseal_audit_keys(home.audit, home.audit_keys, opened_by_keeper(keeper))
+    state = _state(settings)
+    if state is None:
+        return
+    try:
+        with state.write() as connection:
+            unseal_secrets(connection, keeper)
+    finally:
+        state.close()
+
+
+def _report(settings: Settings, form: Form, *, dry_run: bool) -> SecretReport:
+    found = [one for one in list_home_secrets(settings) if one.form != "stays clear"]
+    return SecretReport(
+        changed=tuple(one.place for one in found if one.form == form),
+        already=tuple(one.place for one in found if one.form != form),
+        dry_run=dry_run,
+    )
+
+
+def _of_state(settings: Settings) -> Iterator[HomeSecret]:
+    state = _state(settings)
+    if state is None:
+        return
+    try:
+        with state.read() as connection:
+            rows = secret_rows(connection)
+    finally:
+        state.close()
+    for row in sorted(rows, key=lambda one: one.name):
+        yield HomeSecret(place=f"{_STATE}/{row.name}", form="sealed" if row.sealed else "clear")
+
+
+def _of_audit(home: Home) -> Iterator[HomeSecret]:
+    from ashore.audit import PRIVATE_KEYS
+
+    folder = SecretFolder(home.audit_keys)
+    for name in PRIVATE_KEYS:
+        if folder.exists(name):
+            yield HomeSecret(
+                place=str((home.audit_keys / name).relative_to(home.root)),
+                form="sealed" if folder.lies_sealed(name) else "clear",
+            )
+
+
+def _staying(home: Home) -> Iterator[HomeSecret]:
+    for pattern, why in _FILES_THAT_STAY:
+        for path in sorted(home.root.glob(pattern)):
+            yield HomeSecret(place=_below(path, home), form="stays clear", why=why)
+
+
+def _below(path: Path, home: Home) -> str:
+    return str(path.relative_to(home.root))
+
+
+def _state(settings: Settings) -> Database | None:
+    return open_state(settings) if settings.state_url or settings.home.state_db.is_file() else None
