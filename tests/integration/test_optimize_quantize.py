@@ -15,9 +15,10 @@ from store_making import alter, blob_of, make_store, pull_tiny
 from tiny_models import make_tiny_model
 
 from ashore.bootstrap import judge_as_served, prepare_variant, quantiser, rebuilder
-from ashore.engines import Rounded
+from ashore.engines import Rounded, RoundOrder
 from ashore.engines.llamacpp.importance import read_importance
 from ashore.engines.openvino.graph import read_precision
+from ashore.engines.openvino.prepare import prepare_openvino
 from ashore.engines.openvino.runtime import import_openvino
 from ashore.errors import CorruptBlob, InvalidRequest, MemoryFull, UnknownModel, UnsupportedByEngine
 from ashore.optimize import QuantizeWish
@@ -84,6 +85,21 @@ def test_auto_stays_within_the_floor_and_goes_below_eight_bits(store: ModelStore
     assert report.recipe.parameters["four_bit_layers"].split()
     again = rebuilder(store).rebuild("tiny@auto", [text])
     assert again.identical and again.files
+
+
+def test_eight_bits_of_a_mixture_are_rounded_by_the_text(store: ModelStore, tmp_path: Path) -> None:
+    files = store.open("tiny")
+    made, sizes = {}, {}
+    for name, samples in (("plain", ()), ("tuned", (tuple(TEXT.encode()[:2000]),))):
+        order = RoundOrder(precision="mixed", group_size=32, samples=samples, small=frozenset())
+        rounded = prepare_openvino(Path(files.directory), files.weights, order, tmp_path / name)
+        made[name] = judge_as_served(tmp_path / name, rounded, (tuple(TEXT.encode()[:200]),), exact=True)
+        sizes[name] = (tmp_path / name / "openvino_model.bin").stat().st_size
+        assert ("GPTQ" in rounded.facts["rounding"]) == (name == "tuned")
+    make(store, "fp16")
+    exact = nll(store, "tiny@fp16")
+    assert sizes["plain"] == sizes["tuned"] and made["plain"] != made["tuned"]
+    assert abs(made["tuned"] - exact) < abs(made["plain"] - exact) + 0.001
 
 
 def test_auto_gives_back_the_four_bits_that_a_model_had(tmp_path: Path, text: Path) -> None:

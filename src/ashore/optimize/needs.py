@@ -37,6 +37,7 @@ def estimate_needs(shape: ModelShape, precision: Precision, *, weight_bytes: int
         if reads_text:
             width = _DEFAULT_WIDTH_FACTOR * shape.hidden_size
             memory += shape.num_layers * (3 * shape.hidden_size**2 + width**2) * SINGLE_BYTES
+            memory += params  # codes of eight bits, which wait for the next mixture
     else:
         memory += 2 * half
     if precision.name == AUTO:

@@ -1,11 +1,11 @@
-"""Rounding to four bits: products stay closer with it than without, and codes are stored as they are read."""
+"""Rounding to four and eight bits: products stay closer with it than without, and codes are stored as they are read."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 
-from ashore.engines.openvino.gptq import HIGH, LOW, round_gptq, round_nearest
+from ashore.engines.openvino.gptq import EIGHT_HIGH, EIGHT_LOW, HIGH, LOW, round_gptq, round_nearest
 from ashore.engines.openvino.products import pack_four_bits
 
 
@@ -27,6 +27,28 @@ def test_products_change_less_than_by_rounding_to_the_nearest(group_size: int) -
     ]
     assert errors[0] < 0.6 * errors[1]
     assert errors[1] < 0.02 * float(np.square(exact).mean())
+
+
+def test_products_in_eight_bits_with_a_scale_for_each_row_change_less_too() -> None:
+    weights, inputs = made()
+    moments = inputs.T @ inputs / len(inputs)
+    eight = {"low": EIGHT_LOW, "high": EIGHT_HIGH}
+    exact = inputs @ weights.T
+    errors = [
+        float(np.square(inputs @ rounded.values().T - exact).mean())
+        for rounded in (round_gptq(weights, moments, 128, **eight), round_nearest(weights, 128, **eight))
+    ]
+    assert errors[0] < 0.6 * errors[1]
+    assert errors[1] < 0.0002 * float(np.square(exact).mean())
+
+
+def test_each_row_is_rounded_as_if_it_were_alone() -> None:
+    rng = np.random.default_rng(5)
+    weights, inputs = rng.normal(size=(4100, 32)).astype(np.float32), rng.normal(size=(200, 32)).astype(np.float32)
+    moments = inputs.T @ inputs / len(inputs)
+    whole, last = round_gptq(weights, moments, 32), round_gptq(weights[4090:], moments, 32)
+    assert np.array_equal(whole.codes_NK[4090:], last.codes_NK)
+    assert np.array_equal(whole.scales_NG[4090:], last.scales_NG)
 
 
 def test_codes_fit_four_bits_and_scales_are_one_for_each_group() -> None:

@@ -1,4 +1,4 @@
-"""The products of one model in four bits: rounded once, and put into as many mixtures as one likes."""
+"""The products of one model in four and in eight bits: rounded once, and put into as many mixtures as one likes."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ashore.engines.openvino.gptq import FourBits, round_gptq, round_nearest
+from ashore.engines.openvino.gptq import EIGHT_HIGH, EIGHT_LOW, FourBits, round_gptq, round_nearest
 from ashore.engines.openvino.grids import find_grid
 from ashore.engines.openvino.moments import read_moments
-from ashore.engines.openvino.products import HEAD, Product, find_products, put_codes
+from ashore.engines.openvino.products import HEAD, Product, find_products, put_codes, put_rows
 from ashore.engines.rounding import Layer, Samples, Told
 from ashore.errors import InvalidRequest
 
@@ -20,7 +20,8 @@ _HALF_BYTES = 2
 
 
 class FourBitLayers:
-    """What can have four bits in a model of half precision: every product but the output head."""
+    """What can have four bits in a model of half precision, every product but the output head, and what is made of the
+    others then: with calibration text their eight bits are rounded by GPTQ too."""
 
     def __init__(self, model: Any, group_size: int, *, keep_grids: bool = False) -> None:
         """Find them.
@@ -36,8 +37,13 @@ class FourBitLayers:
         self._model = model
         self._keep_grids = keep_grids
         self._group_size = group_size
-        self.products = {p.name: p for p in find_products(model) if p.name != HEAD}
+        found = find_products(model)
+        self.products = {p.name: p for p in found if p.name != HEAD}
+        heads = tuple(p for p in found if p.name == HEAD)
+        self._heads = heads if len(heads) == 1 else ()  # of several without a name, none can be told from another
         self._rounded: dict[str, FourBits] = {}
+        self._moments: Mapping[str, NDArray[np.float32]] = {}
+        self._eight: dict[str, FourBits] = {}
         self._tuned = False
         check_groups(self.products.values(), group_size)
 
@@ -55,18 +61,20 @@ class FourBitLayers:
 
         What lies on a grid is kept as it is, where that was asked for.
         """
-        moments: Mapping[str, NDArray[np.float32]] = {}
         self._tuned = bool(samples)
         if self._keep_grids:
             self._find_grids(told)
         left = [product for product in self.products.values() if product.name not in self._rounded]
-        if samples and left:
-            moments = read_moments(self._model, left, samples, told=lambda stage, share: told(stage, 0.4 + 0.3 * share))
+        if samples:
+            read = [*self.products.values(), *self._heads]
+            self._moments = read_moments(
+                self._model, read, samples, told=lambda stage, share: told(stage, 0.4 + 0.3 * share)
+            )
         for number, product in enumerate(left):
             told("round", 0.7 + 0.2 * number / len(left))
             weights_NK = product.weights_NK()
             self._rounded[product.name] = (
-                round_gptq(weights_NK, moments[product.name], self._group_size)
+                round_gptq(weights_NK, self._moments[product.name], self._group_size)
                 if samples
                 else round_nearest(weights_NK, self._group_size)
             )
@@ -87,14 +95,16 @@ class FourBitLayers:
             parts.append(
                 f"{num_rounded} of {len(self.products)} products INT4_SYM in groups of {self._group_size} ({how})"
             )
-        return f"{', '.join(parts)}, the others INT8_SYM per channel"
+        return f"{', '.join(parts)}, the others INT8_SYM per channel ({how})"
 
     def values(self, name: str) -> FourBits:
         """Return a layer as it was rounded."""
         return self._rounded[name]
 
     def put_into(self, model: Any, names: Collection[str]) -> None:
-        """Give the layers `names` of another form of the same model four bits, in place.
+        """Give the layers `names` of a form of the same model in eight bits four, in place.
+
+        The others keep eight, rounded by GPTQ where there were samples.
 
         Raises:
             InvalidRequest: there is no such layer.
@@ -105,6 +115,18 @@ class FourBitLayers:
         nodes = {n.get_friendly_name(): n for n in model.get_ordered_ops() if n.get_type_name() == "MatMul"}
         for name in sorted(names):
             put_codes(nodes[self.products[name].node.get_friendly_name()], self._rounded[name], bits=4)
+        if self._tuned:
+            for product in (*self._heads, *(p for name, p in self.products.items() if name not in names)):
+                put_rows(nodes[product.node.get_friendly_name()], self._in_eight(product))
+
+    def _in_eight(self, product: Product) -> FourBits:
+        """Return a product in eight bits with a scale for each row, rounded when it is first wanted."""
+        if product.name not in self._eight:
+            weights_NK = product.weights_NK()
+            self._eight[product.name] = round_gptq(
+                weights_NK, self._moments[product.name], weights_NK.shape[1], low=EIGHT_LOW, high=EIGHT_HIGH
+            )
+        return self._eight[product.name]
 
     def _find_grids(self, told: Told) -> None:
         for number, product in enumerate(self.products.values()):
@@ -132,7 +154,7 @@ def put_grouped_int8(model: Any, half: Any, group_size: int) -> int:
     check_groups(products, group_size)
     nodes = {n.get_friendly_name(): n for n in model.get_ordered_ops() if n.get_type_name() == "MatMul"}
     for product in products:
-        rounded = round_nearest(product.weights_NK(), group_size, low=-128, high=127)
+        rounded = round_nearest(product.weights_NK(), group_size, low=EIGHT_LOW, high=EIGHT_HIGH)
         put_codes(nodes[product.node.get_friendly_name()], rounded, bits=8)
     return len(products)
 

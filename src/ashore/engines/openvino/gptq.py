@@ -1,4 +1,4 @@
-"""Rounding a matrix to four bits so that its products stay right, not its numbers: GPTQ, on numpy.
+"""Rounding a matrix to four or eight bits so that its products stay right, not its numbers: GPTQ, on numpy.
 
 Columns are rounded one after the other, the ones with the strongest inputs first, and the error of each is made good in
 the columns that are still to come, as the correlations of the inputs tell. Scales are searched by the error that they
@@ -24,8 +24,13 @@ Floats = NDArray[np.float32]
 LOW: Final = -8
 HIGH: Final = 7
 """What a signed number of four bits can be."""
+EIGHT_LOW: Final = -128
+EIGHT_HIGH: Final = 127
+"""And one of eight."""
 _BLOCK: Final = 64
 """Columns whose errors are gathered before the rest of the matrix hears of them; changes the speed, not the result."""
+_ROWS: Final = 4096
+"""Rows that are rounded at once: what bounds the memory of a head with a large vocabulary."""
 _DAMPING: Final = 0.01
 """Share of the mean diagonal that is added to it, so that it can be inverted. The paper's value."""
 _SHRINKS: Final = tuple(float(x) for x in np.linspace(1.0, 0.65, 15))
@@ -64,13 +69,17 @@ def round_nearest(weights_NK: Floats, group_size: int, *, low: int = LOW, high: 
     return FourBits(codes_NK=codes_NK, scales_NG=scales_NG)
 
 
-def round_gptq(weights_NK: Floats, moments_KK: Floats, group_size: int) -> FourBits:
+def round_gptq(
+    weights_NK: Floats, moments_KK: Floats, group_size: int, *, low: int = LOW, high: int = HIGH
+) -> FourBits:
     """Round so that the products with the inputs of the calibration text change least.
 
     Args:
         weights_NK: The matrix.
         moments_KK: Mean over the tokens of `x.T @ x`, of the inputs `x` [1, K].
         group_size: Inputs that share one scale; divides K.
+        low: The least code; four bits by default.
+        high: The largest.
     """
     n, k = weights_NK.shape
     moments = moments_KK.astype(np.float64)
@@ -78,41 +87,51 @@ def round_gptq(weights_NK: Floats, moments_KK: Floats, group_size: int) -> FourB
     silent = strength_K == 0
     moments[silent, silent] = 1.0
     moments[np.diag_indices(k)] += _DAMPING * strength_K.mean() or 1.0
-    scales_NG = _search_scales(weights_NK, strength_K.astype(np.float32), group_size)
-    wide_GN = np.ascontiguousarray(scales_NG.T, np.float32)
-
+    strength = strength_K.astype(np.float32)
+    blocks = [weights_NK[start : start + _ROWS] for start in range(0, n, _ROWS)]
+    scales_NG = np.concatenate([_search_scales(block, strength, group_size, low, high) for block in blocks])
     order_K = np.argsort(-strength_K, kind="stable")
     # Upper Cholesky factor of the inverse: row i tells how the error of column i is shared among those after it.
     share_KK = np.linalg.cholesky(np.linalg.inv(moments[np.ix_(order_K, order_K)])).T.astype(np.float32)
-    left_KN = np.ascontiguousarray(weights_NK.T[order_K], np.float32)
+    codes_NK = np.empty((n, k), np.int8)
+    for start in range(0, n, _ROWS):
+        rows = slice(start, start + _ROWS)
+        wide_GN = np.ascontiguousarray(scales_NG[rows].T, np.float32)[order_K // group_size]
+        codes_NK[rows, order_K] = _share_errors(weights_NK[rows].T[order_K], wide_GN, share_KK, low, high).T
+    return FourBits(codes_NK=codes_NK, scales_NG=scales_NG)
+
+
+def _share_errors(weights_KN: Floats, scales_KN: Floats, share_KK: Floats, low: int, high: int) -> NDArray[np.int8]:
+    """Return the codes [K, N] of columns in the order in which they are rounded."""
+    k, n = weights_KN.shape
+    left_KN = np.ascontiguousarray(weights_KN, np.float32)
     codes_KN = np.empty((k, n), np.int8)
     for start in range(0, k, _BLOCK):
         end = min(start + _BLOCK, k)
         errors_BN = np.empty((end - start, n), np.float32)
         for i in range(start, end):
-            scale_N = wide_GN[order_K[i] // group_size]
-            code_N = np.clip(np.rint(left_KN[i] / scale_N), LOW, HIGH)
-            codes_KN[order_K[i]] = code_N
-            error_N = (left_KN[i] - code_N * scale_N) / share_KK[i, i]
+            code_N = np.clip(np.rint(left_KN[i] / scales_KN[i]), low, high)
+            codes_KN[i] = code_N
+            error_N = (left_KN[i] - code_N * scales_KN[i]) / share_KK[i, i]
             left_KN[i + 1 : end] -= np.outer(share_KK[i, i + 1 : end], error_N)
             errors_BN[i - start] = error_N
         left_KN[end:] -= share_KK[start:end, end:].T @ errors_BN
-    return FourBits(codes_NK=np.ascontiguousarray(codes_KN.T), scales_NG=scales_NG)
+    return codes_KN
 
 
-def _search_scales(weights_NK: Floats, strength_K: Floats, group_size: int) -> NDArray[np.float16]:
+def _search_scales(weights_NK: Floats, strength_K: Floats, group_size: int, low: int, high: int) -> NDArray[np.float16]:
     """Return the scale of each group that leaves the least error, weighed by how strong the inputs are."""
     n, k = weights_NK.shape
     groups_NGg = weights_NK.reshape(n, k // group_size, group_size).astype(np.float32)
     strength_Gg = strength_K.reshape(-1, group_size)
-    full_NG = _full_scales(weights_NK, group_size, LOW)
+    full_NG = _full_scales(weights_NK, group_size, low)
     best_NG = full_NG.astype(np.float16)
     least_NG = np.full(full_NG.shape, np.inf, np.float32)
     for shrink in _SHRINKS:
         half_NG = (full_NG * shrink).astype(np.float16)
         half_NG = np.where(half_NG == 0, np.float16(1e-7), half_NG)
         scale = half_NG.astype(np.float32)[:, :, None]
-        rounded = np.clip(np.rint(groups_NGg / scale), LOW, HIGH) * scale
+        rounded = np.clip(np.rint(groups_NGg / scale), low, high) * scale
         error_NG = np.einsum("ngk,gk->ng", (rounded - groups_NGg) ** 2, strength_Gg)
         better = error_NG < least_NG
         best_NG = np.where(better, half_NG, best_NG)

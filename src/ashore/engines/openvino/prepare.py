@@ -38,6 +38,7 @@ def prepare_openvino(source: Path, weights: str, order: RoundOrder, out: Path, *
     group of its weights; activations are not touched.
     `int4` gives every product but the output head four bits with a scale for each group, by GPTQ where there is
     calibration text and to the nearest where there is none; `mixed` does so with the layers of `order.small` alone.
+    Where there is text, what keeps eight bits beside them is rounded by GPTQ too.
     `out` is made if it does not exist; files of an earlier attempt in it are written over.
 
     Raises:

@@ -79,6 +79,25 @@ def put_codes(node: Any, rounded: FourBits, *, bits: int) -> None:
     node.input(1).replace_source_output(op.convert(flat, old.get_element_type().get_type_name()).output(0))
 
 
+def put_rows(node: Any, rounded: FourBits) -> None:
+    """Put, in place, other codes of eight bits and other scales, one for each row, where the MatMul `node` has such.
+
+    All that reads these weights gets the new ones: embeddings that are tied to the output head too.
+    """
+    op = import_openvino("openvino.opset13")
+    scaled = node.input_value(1).get_node()
+    while scaled.get_type_name() != "Multiply":
+        scaled = scaled.input_value(0).get_node()
+    codes = scaled.input_value(0).get_node()
+    while codes.get_type_name() != "Constant":
+        codes = codes.input_value(0).get_node()
+    for old, values in ((codes, rounded.codes_NK), (scaled.input_value(1).get_node(), rounded.scales_NG)):
+        new = op.constant(values)
+        new.set_friendly_name(old.get_friendly_name())
+        for target in old.output(0).get_target_inputs():
+            target.replace_source_output(new.output(0))
+
+
 def pack_four_bits(codes_NK: NDArray[np.int8]) -> NDArray[np.uint8]:
     """Return two codes in each byte, the first in the lower half: how OpenVINO stores `i4` and `u4`."""
     nibbles = codes_NK.reshape(-1, 2).view(np.uint8) & 0x0F
