@@ -79,7 +79,7 @@ static const char *mark;
 static int64_t began, measure_from, stop_at;
 static uint64_t started, ended, measured, by_status[600], marked_answers, bytes_read, frames_total, next_serial = 1;
 static uint64_t failed_connect, failed_closed, failed_timeout, failed_answer, streams_stalled;
-static Samples ok, refused, first_piece, gaps, worst_gaps, lateness;
+static Samples ok, refused, refused_after_sent, first_piece, gaps, worst_gaps, lateness;
 static uint64_t random_state = 88172645463325252ull;
 #ifdef WITH_TLS
 static SSL_CTX *tls;
@@ -240,6 +240,16 @@ static void send_one(Connection *c, int64_t due) {
     if (flush_out(c) < 0) fail(c, &failed_closed);
 }
 
+/* Time that this process could have run and had no processor, as Linux counts it; 0 where it does not. */
+static double held_up_s(void) {
+    unsigned long long ran = 0, waited = 0;
+    FILE *file = fopen("/proc/self/schedstat", "r");
+    if (!file) return 0;
+    if (fscanf(file, "%llu %llu", &ran, &waited) != 2) waited = 0;
+    fclose(file);
+    return waited / 1e9;
+}
+
 static int is_over(int64_t now) { return now >= stop_at || (count_limit && started >= count_limit); }
 
 static void finish(Connection *c) {
@@ -251,6 +261,7 @@ static void finish(Connection *c) {
         marked_answers += c->marked;
         frames_total += c->frames;
         add(c->status < 300 ? &ok : &refused, now - c->due);
+        if (c->status >= 300) add(&refused_after_sent, now - c->sent);
         if (is_stream && c->status < 300) {
             add(&worst_gaps, c->worst_gap);
             if (c->worst_gap > 200000000) streams_stalled++;
@@ -505,6 +516,7 @@ int main(int argc, char **argv) {
     }
     struct rusage usage_before, usage;
     getrusage(RUSAGE_SELF, &usage_before);
+    double held_up_before = held_up_s();
     began = now_ns();
     measure_from = began + (int64_t)(warmup * 1e9);
     stop_at = began + (int64_t)((warmup + seconds) * 1e9);
@@ -561,6 +573,7 @@ int main(int argc, char **argv) {
            (unsigned long long)failed_answer);
     print_samples("ok", &ok);
     print_samples("refused", &refused);
+    print_samples("refused_after_sent", &refused_after_sent);
     print_samples("lateness", &lateness);
     if (is_stream) {
         print_samples("first_piece", &first_piece);
@@ -568,8 +581,8 @@ int main(int argc, char **argv) {
         print_samples("worst_gaps", &worst_gaps);
     }
     printf("\"frames\": %llu, \"stalled\": %llu, \"marked\": %llu, \"most_queued\": %zu, \"bytes_read\": %llu, "
-           "\"cpu_s\": %.3f}\n",
+           "\"cpu_s\": %.3f, \"held_up_s\": %.3f}\n",
            (unsigned long long)frames_total, (unsigned long long)streams_stalled, (unsigned long long)marked_answers,
-           most_queued, (unsigned long long)bytes_read, cpu);
+           most_queued, (unsigned long long)bytes_read, cpu, held_up_s() - held_up_before);
     return 0;
 }

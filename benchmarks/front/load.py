@@ -44,6 +44,8 @@ class Load(msgspec.Struct, frozen=True, kw_only=True):
     """All other answers."""
     lateness: Spread
     """From due to sent: what a slow generator, or a want of free connections, adds."""
+    refused_after_sent: Spread = Spread()
+    """All other answers, from when each request was sent."""
     first_piece: Spread = Spread()
     gaps: Spread = Spread()
     worst_gaps: Spread = Spread()
@@ -57,6 +59,8 @@ class Load(msgspec.Struct, frozen=True, kw_only=True):
     bytes_read: int = 0
     cpu_s: float = 0.0
     """Of the generator, its warm-up included."""
+    held_up_s: float = 0.0
+    """Seconds in which the generator could have run, and had no processor."""
 
     @property
     def per_s(self) -> float:

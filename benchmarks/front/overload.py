@@ -86,6 +86,9 @@ def judge(name: str, seconds: float, closed: Load, load: Load, raw: dict[str, ob
             bar=10,
             lower_is_better=True,
             detail=f"p50 {load.refused.p50_ms:.2f}, p99.9 {load.refused.p999_ms:.2f}, slowest "
-            f"{load.refused.max_ms:.1f} ms; sent late by the generator: p99 {load.lateness.p99_ms:.2f} ms",
+            f"{load.refused.max_ms:.1f} ms; from when they were sent: p50 {load.refused_after_sent.p50_ms:.2f}, p99 "
+            f"{load.refused_after_sent.p99_ms:.2f} ms; sent late by the generator: p99 {load.lateness.p99_ms:.2f}, "
+            f"p99.9 {load.lateness.p999_ms:.2f} ms; it had no processor for {100 * load.held_up_s / seconds:.1f} % of "
+            f"the time",
         ),
     ]

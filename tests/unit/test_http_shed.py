@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from ashore.access import OpenDoor
+from ashore.access import OnBehalf, OpenDoor
 from ashore.api.decode import model_in
 from ashore.api.http import ROUTES, HttpApp
 from ashore.core import SystemClock
@@ -40,13 +40,25 @@ class Said:
         return self.pulse
 
 
+class Counting(BytesText):
+    """Counts what it is asked to make tokens of."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.encoded = 0
+
+    def encode_chat(self, *given: Any, **options: Any) -> list[int]:
+        self.encoded += 1
+        return super().encode_chat(*given, **options)
+
+
 class Rig:
     """An application whose loop is said to be as busy as a test wants it."""
 
     def __init__(self, *, slow: tuple[str, ...]) -> None:
         self.meter, self.now = Said(), 100.0
         self.limit = ConcurrencyLimit(self.meter, clock=lambda: self.now)
-        self.metrics = Metrics()
+        self.metrics, self.text = Metrics(), Counting()
         models = tuple(
             ServedModel(alias=alias, release=f"{alias}-1", kind="fake", sockets=(alias,)) for alias in ("chat", "code")
         )
@@ -54,13 +66,19 @@ class Rig:
         self.serving = ServingService(
             topology,
             make_replica=lambda socket: MemoryReplica(token_s=30.0 if socket in slow else 0.0),
-            load_text=lambda served: BytesText(),
+            load_text=lambda served: self.text,
             check_grammar=lambda grammar: None,
             clock=SystemClock(),
             metrics=self.metrics,
             limit=self.limit,
         )
-        self.app = HttpApp(self.serving, OpenDoor(), self.metrics, ROUTES, limits=topology.limits)
+        self.app = HttpApp(
+            self.serving, OpenDoor(), self.metrics, ROUTES, limits=topology.limits, on_behalf=OnBehalf("inner")
+        )
+
+    @property
+    def encoded(self) -> int:
+        return self.text.encoded
 
     def say(self, pulse: Pulse) -> None:
         """Have the loop look so at this look and at the one before."""
@@ -114,6 +132,7 @@ async def rig(*, full: tuple[str, ...] = ()) -> AsyncIterator[Rig]:
         await asyncio.sleep(0)
     await one.serving.measure()
     assert all(one.metrics.value("ashore_waiting_sequences", model) == 1 for model in full)
+    one.text.encoded = 0
     yield one
     for task in tasks:
         task.cancel()
@@ -133,7 +152,7 @@ def test_a_worker_that_drowns_refuses_before_it_reads_the_body() -> None:
             assert await one.ask("chat") == ["429", "body"]
             assert refused(one, "-", "loop") == 1
             one.say(CALM)
-            assert await one.ask("chat", headers=FRESH) == ["body", "429"]  # the queue is full, and it had the time
+            assert await one.ask("chat", headers=FRESH) == ["body", "429"]  # `code` has room, so it was read
 
     asyncio.run(scenario())
 
@@ -146,6 +165,33 @@ def test_a_pressed_worker_refuses_unread_what_no_model_has_room_for() -> None:
             assert await one.ask("chat") == ["body", "429"]  # it might be a repeated one: looked up, not parsed
             assert refused(one, "-", "loop") == 1
             assert refused(one, "chat", "queue") == 1
+
+    asyncio.run(scenario())
+
+
+def test_what_no_cache_answers_is_refused_unread_while_no_model_has_room() -> None:
+    async def scenario() -> None:
+        async with rig(full=("chat", "code")) as one:
+            one.say(CALM)
+            for headers in (FRESH, ((b"x-ashore-cache", b"off"),)):
+                assert await one.ask("chat", headers=headers) == ["429", "body"]
+            assert refused(one, "-", "queue") == 2
+            for headers in ((), ((b"cache-control", b"no-cache"),), ((b"x-ashore-cache", b"use"),)):
+                assert await one.ask("chat", headers=headers) == ["body", "429"], "it may be kept, or be made already"
+            assert one.encoded == 0, "nobody is tokenised for nothing"
+
+    asyncio.run(scenario())
+
+
+def test_a_job_is_read_while_no_model_has_room_and_waits_behind() -> None:
+    async def scenario() -> None:
+        async with rig(full=("chat", "code")) as one:
+            named = ((b"authorization", b"Bearer inner"), (b"x-ashore-on-behalf-of", b"me/mine"))
+            job = asyncio.create_task(one.ask("chat", headers=(*FRESH, *named)))
+            await asyncio.wait({job}, timeout=0.05)
+            assert not job.done() and one.encoded == 1
+            job.cancel()
+            await asyncio.wait({job})
 
     asyncio.run(scenario())
 

@@ -253,6 +253,11 @@ class Gate:
         """Whether nobody is let in: all slots are taken, none by somebody who would yield it, and so is the queue."""
         return not self._yielding and self._verdict(Cost(1, 0)) == "refuse"
 
+    @property
+    def retry_after_s(self) -> float:
+        """When somebody who is refused now may expect room."""
+        return retry_after_s(self.load_of_all, self._capacity, self._mean_service_s)
+
     def check_queue(self) -> None:
         """Refuse whoever would be refused for want of room in the queue, before more work is spent on him.
 
@@ -494,7 +499,7 @@ class Gate:
             f"{load.tokens} tokens in flight (at most {capacity.max_tokens}); "
             f"this request takes {cost.sequences} and {cost.tokens}",
             hint="send it again after the time in `retry-after`, or raise [admission]",
-            retry_after_s=retry_after_s(load, capacity, self._mean_service_s),
+            retry_after_s=self.retry_after_s,
         )
 
 

@@ -100,6 +100,8 @@ class FreshAnswers:
         """
         info = model.info
         deadline_at = arrived_at + allowed_s(self._roster.topology, request.deadline_s)
+        if request.urgency == "interactive":
+            model.gate.check_queue()  # before it is tokenised for nothing
         if request.grammar is not None:
             await asyncio.to_thread(self._check_grammar, request.grammar)
         prompt = await encode_prompt(request, model.text, info)

@@ -90,8 +90,14 @@ class Roster:
 
     @property
     def is_full(self) -> bool:
-        """Whether the queue behind every name is."""
-        return all(lead.first.gate.is_full for lead in self._leads.values())
+        """Whether the queue of whatever may answer is."""
+        return all(gate.is_full for gate in self.gates)
+
+    @property
+    def gates(self) -> tuple[Gate, ...]:
+        """Return the gate of every release that a name leads to, each once."""
+        found = {id(model.gate): model.gate for lead in self._leads.values() for model, _ in lead.models}
+        return tuple(found.values())
 
     def cards(self) -> list[ModelCard]:
         """Return a card for every name, sorted."""

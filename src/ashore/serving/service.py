@@ -135,6 +135,23 @@ class ServingService:
                 retry_after_s=1,
             )
 
+    def check_room(self) -> None:
+        """Refuse a request that nobody has read and that no cache answers, where no model has room for it.
+
+        Raises:
+            Overloaded: the queues of all releases that may answer are full.
+        """
+        gates = self._roster.gates
+        if len(gates) == 1:
+            gates[0].check_queue()
+        elif gates and all(gate.is_full for gate in gates):
+            self._metrics.add("ashore_refused", 1, "-", "queue")
+            raise Overloaded(
+                "no room: the queue of every model is full",
+                hint="send it again after the time in `retry-after`, or raise [admission]",
+                retry_after_s=min(gate.retry_after_s for gate in gates),
+            )
+
     def check_queue(self, alias: str) -> None:
         """Refuse a request of which only the model is known, where the queue of that model is full.
 

@@ -32,6 +32,7 @@ from ashore.api.http.streaming import cache_headers, standing_headers
 from ashore.api.origin import origin_of
 from ashore.api.recording import LogRecorder
 from ashore.audit import AuditService
+from ashore.cache import directive_of
 from ashore.core import Recorder
 from ashore.errors import AshoreError, Bug, NotReady
 from ashore.metrics import Metrics
@@ -149,6 +150,8 @@ class HttpApp:
             repeats = route.repeats and not any(name in exchange.headers for name in CACHE_HEADERS)
             if route.is_admitted:
                 self.serving.check_pressure(may_be_kept=repeats)
+                if route.repeats and exchange.urgency == "interactive" and wants_no_store(exchange):
+                    self.serving.check_room()
             if repeats:
                 await self._repeat(route, exchange, principal)
             else:
@@ -313,6 +316,12 @@ def token_of(exchange: Exchange) -> str | None:
         return token.strip().decode("latin-1") if scheme.lower() == b"bearer" else None
     given = exchange.headers.get(b"x-api-key")
     return given.decode("latin-1") if given is not None else None
+
+
+def wants_no_store(exchange: Exchange) -> bool:
+    """Return whether the client wants an answer that is neither kept nor taken from a cache."""
+    asked, used = (exchange.headers.get(name, b"").decode("latin-1") for name in CACHE_HEADERS)
+    return directive_of(asked, used).no_store
 
 
 def is_local(exchange: Exchange) -> bool:
