@@ -20,6 +20,7 @@ from ashore.releases.betting import (
     step_slice,
 )
 from ashore.releases.burn import Burning, Count, Objective, Slo, burning
+from ashore.releases.changes import By, Way
 from ashore.releases.digests import content_of_parts, digest_of_value, engine_digest, spec_content
 from ashore.releases.evaluated import KeptVerdicts
 from ashore.releases.judges import JudgeSpec
@@ -39,7 +40,6 @@ from ashore.releases.model import (
     ReleaseState,
     Sticky,
 )
-from ashore.releases.moves import By, Way
 from ashore.releases.office import ReleaseOffice, Standing
 from ashore.releases.pairs import MOST_READ_CHARS, Pair, Widest, cut, distance_of, pair_id_of, wording_distance
 from ashore.releases.policy import ReleasePolicy

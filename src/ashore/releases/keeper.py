@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Final
 
 from ashore.access import SYSTEM, Acts
 from ashore.planning import ModelPlan, Plan
-from ashore.releases import moves, sql
+from ashore.releases import byitself, changes, moves, sql
 from ashore.releases.betting import Finding, Tally, look, step_slice
 from ashore.releases.burn import Burning, Count, Slo, burning, rate_of
+from ashore.releases.changes import By
 from ashore.releases.digests import content_of_parts, spec_content
 from ashore.releases.model import HOSTED, Book, Course, Moved, Release
-from ashore.releases.moves import By
 from ashore.releases.pairs import KEPT_S, Pair
 from ashore.releases.ports import Workshop
 from ashore.releases.rules import next_name
@@ -71,7 +71,7 @@ class ReleaseKeeper:
         with self._acts.look(SYSTEM) as desk:
             book = sql.load_book(desk.connection)
         declared = {model.alias for model in plan.models}
-        moves.check_undeclared(book, moves.undeclared(book, declared, home=self._home), home=self._home)
+        byitself.check_undeclared(book, byitself.undeclared(book, declared, home=self._home), home=self._home)
 
     def adopt(self, plan: Plan, *, why: str = "ashore.toml") -> tuple[str, ...]:
         """Have every release of a proposed plan answer for its alias that does not do so yet, and forget what
@@ -84,7 +84,7 @@ class ReleaseKeeper:
             book = sql.load_book(desk.connection)
         fresh = [model for model in plan.models if model.release not in book.releases]
         noted = not self._home or all(self._home in book.aliases[one].homes for one in declared if one in book.aliases)
-        if not fresh and noted and not moves.undeclared(book, declared, home=self._home):
+        if not fresh and noted and not byitself.undeclared(book, declared, home=self._home):
             return ()
         described = {model.release: self._workshop.describe_plan(model) for model in fresh}
         with self._acts.write(SYSTEM, "release:adopt", "deployment") as desk:
@@ -105,7 +105,7 @@ class ReleaseKeeper:
                     created_s=desk.now_s,
                     created_by="system",
                 )
-                moved = moves.adopt(book, release, by, spec_content=spec_content(model), home=self._home)
+                moved = byitself.adopt(book, release, by, spec_content=spec_content(model), home=self._home)
                 sql.insert_release(desk.connection, release, moved.courses[-1])
                 sql.write_moved(desk.connection, moved)
                 desk.detail[model.release] = model.reference
@@ -115,10 +115,10 @@ class ReleaseKeeper:
         """Note what this home declares, forget what it does no more, and return that."""
         book = sql.load_book(desk.connection)
         for name in sorted(declared & book.aliases.keys()):
-            sql.write_moved(desk.connection, moves.declare(book, name, by, home=self._home))
+            sql.write_moved(desk.connection, byitself.declare(book, name, by, home=self._home))
         forgotten: list[str] = []
-        for name in moves.undeclared(book, declared, home=self._home):
-            moved = moves.undeclare(sql.load_book(desk.connection), name, by, home=self._home)
+        for name in byitself.undeclared(book, declared, home=self._home):
+            moved = byitself.undeclare(sql.load_book(desk.connection), name, by, home=self._home)
             sql.write_moved(desk.connection, moved)
             forgotten += moved.removed
         if forgotten:
@@ -145,7 +145,7 @@ class ReleaseKeeper:
 
     def warmed(self, name: str) -> None:
         """Tell that the hosts of a release have loaded, and that every worker knows them. May be called twice."""
-        self._move("release:warmed", name, moves.warmed, "its hosts have loaded", {})
+        self._move("release:warmed", name, byitself.warmed, "its hosts have loaded", {})
 
     def loaded(self, name: str, took_s: float) -> None:
         """Keep how long the hosts of a release took to load; whoever goes back to it one day is told. No act by itself.
@@ -159,7 +159,7 @@ class ReleaseKeeper:
 
     def fell(self, name: str, why: str, evidence: Mapping[str, str | int | float]) -> None:
         """Tell that the hosts of a release do not load, or do not stay up: it is taken back where that can be."""
-        self._move("release:fell", name, moves.fell, why, evidence)
+        self._move("release:fell", name, byitself.fell, why, evidence)
 
     def clock_jumped(self, by_s: float) -> None:
         """Move the times of releases by what the clock of this machine jumped: nothing ends or begins for that.
@@ -203,7 +203,7 @@ class ReleaseKeeper:
             ).verdict
             for name in waiting
         }
-        return moves.on_time(book, by, no_worse={name: verdict == "no worse" for name, verdict in found.items()})
+        return byitself.on_time(book, by, no_worse={name: verdict == "no worse" for name, verdict in found.items()})
 
     def judge(self, name: str, stage: str, pending: Mapping[tuple[str, str], Tally]) -> Finding:
         """Add what was observed of a candidate, and return what all of it says. One that is found worse is taken back.
@@ -257,7 +257,7 @@ class ReleaseKeeper:
                 by = By(actor="system", now_s=desk.now_s, why=why, evidence=evidence)
                 taken_back[name] = moves.end_candidate(book, alias, by, failed=True)
                 sql.write_moved(desk.connection, taken_back[name])
-                book = moves.applied(book, taken_back[name])
+                book = changes.applied(book, taken_back[name])
         for name, moved in taken_back.items():
             self._tell_taken_back(name, moved)
         return tuple(taken_back)

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Final
 
 from ashore.access import Actor, Acts
 from ashore.errors import Conflict, InvalidRequest
-from ashore.releases import moves, sql
+from ashore.releases import changes, moves, sql
 from ashore.releases.betting import EVERYTHING, Finding, look, step_slice
+from ashore.releases.changes import By, Way
 from ashore.releases.digests import content_of_parts
 from ashore.releases.model import HOSTED, Alias, Book, Course, Event, Moved, Release, Sticky
-from ashore.releases.moves import By, Way
 from ashore.releases.pairs import Pair
 from ashore.releases.ports import EvaluationGate, NoGate, ReleaseWish, Workshop
 from ashore.releases.rules import MemoryFigures, check_memory, check_name, next_name
@@ -50,7 +50,7 @@ class _Open:
         sql.write_moved(self.desk.connection, moved)
         for event in moved.events:
             self.desk.detail[f"{event.verb} {event.release}"] = event.state
-        return moves.applied(self.book, moved)
+        return changes.applied(self.book, moved)
 
 
 class ReleaseOffice:
@@ -77,7 +77,7 @@ class ReleaseOffice:
         """Return every release, or those of one alias, the newest first."""
         book = self.book(actor)
         if alias:
-            moves.alias_of(book, alias)
+            changes.alias_of(book, alias)
         chosen = [r for r in book.releases.values() if not alias or r.alias == alias]
         chosen.sort(key=lambda r: (r.created_s, r.name), reverse=True)
         return tuple(_standing(book, release.name) for release in chosen)
@@ -103,7 +103,7 @@ class ReleaseOffice:
         """
         with self._acts.read(actor, RELEASE_READ, f"release/{name}") as desk:
             book = sql.load_book(desk.connection)
-            moves.release_of(book, name)
+            changes.release_of(book, name)
             found = [(stage, sql.load_evidence(desk.connection, name, stage)) for stage in ("shadow", "canary")]
         course = book.courses[name]
         step = step_slice(course.share) if course.state == "canary" else EVERYTHING
@@ -121,7 +121,7 @@ class ReleaseOffice:
             NotFound: there is no such release.
         """
         with self._acts.read(actor, RELEASE_PAIRS, f"release/{name}") as desk:
-            moves.release_of(sql.load_book(desk.connection), name)
+            changes.release_of(sql.load_book(desk.connection), name)
             found = sql.load_pairs(desk.connection, name)
         self._acts.tell(actor, RELEASE_PAIRS, f"release/{name}", {"pairs": len(found)})
         return found
@@ -147,7 +147,7 @@ class ReleaseOffice:
         with self._acts.look(actor) as looking:
             looking.require(RELEASE_WRITE, f"release/{name or wish.alias}")
             seen = sql.load_book(looking.connection)
-        alias = moves.alias_of(seen, wish.alias)
+        alias = changes.alias_of(seen, wish.alias)
         described = self._workshop.describe(wish, live=seen.releases[alias.releases[0]].plan)  # reads the store
         gate = self._check_gate(described.plan.reference, override)
         with self._act(actor, "release:create", f"release/{name or wish.alias}") as act:
@@ -238,7 +238,7 @@ class ReleaseOffice:
         Raises:
             NotFound: there is none of this name.
         """
-        return moves.alias_of(self.book(actor), name)
+        return changes.alias_of(self.book(actor), name)
 
     def set_alias(
         self,
@@ -316,6 +316,6 @@ def check_reason(text: str) -> str:
 
 
 def _standing(book: Book, name: str) -> Standing:
-    release = moves.release_of(book, name)
+    release = changes.release_of(book, name)
     weights = {alias.name: alias.weight(name) for alias in book.aliases.values() if alias.weight(name)}
     return Standing(release=release, course=book.courses[name], weights=weights)

@@ -29,7 +29,7 @@ MOVES: Final[Mapping[Verb, frozenset[ReleaseState]]] = MappingProxyType(
     }
 )
 """From which states each move may be made. A live release is retired only where another one answers in its place, which
-`moves.py` sees to; a failed one goes nowhere: what failed is tried again as a new release."""
+`changes.py` sees to; a failed one goes nowhere: what failed is tried again as a new release."""
 
 LEADS_TO: Final[Mapping[Verb, ReleaseState]] = MappingProxyType(
     {

@@ -1,0 +1,180 @@
+"""What comes about by itself: hosts load or fall, a time has come, ashore.toml says something else. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import replace
+
+from ashore.errors import Conflict
+from ashore.releases.changes import (
+    By,
+    alias_of,
+    applied,
+    arrive,
+    end_of,
+    event_of,
+    joined,
+    moved_alias,
+    removal,
+    with_home,
+)
+from ashore.releases.model import HOSTED, WHOLE, Alias, Book, Moved, Release
+from ashore.releases.moves import create, end_candidate, roll_back
+
+
+def warmed(book: Book, name: str, by: By) -> Moved:
+    """Have a release arrive where it was sent, now that its hosts have loaded. May be called twice."""
+    course = book.courses[name]
+    if course.state != "warming":
+        return Moved()
+    return arrive(book, alias_of(book, book.releases[name].alias), course, by)
+
+
+def fell(book: Book, name: str, by: By) -> Moved:
+    """Take back a release whose hosts do not load or do not stay up. May be called twice.
+
+    A candidate ends. What is live gives way to a warm standby and stands by itself while its hosts are started again;
+    where there is none, it stays live. A standby has failed.
+    """
+    course = book.courses.get(name)
+    if course is None or course.state not in HOSTED:
+        return Moved()
+    if not course.automatic and course.state != "warming":  # its operator takes it back by hand
+        return Moved()
+    alias = book.releases[name].alias
+    if course.state in ("warming", "shadow", "canary"):
+        return end_candidate(book, alias, by, failed=True)
+    standby = book.standby_of(alias)
+    if course.state == "live" and standby is not None and len(book.live_of(alias)) == 1:
+        return roll_back(book, alias, by, to=standby.release)
+    if course.state == "standby":
+        ended = end_of(course, "fail", by)
+        return Moved(courses=(ended,), events=(event_of(alias, ended, "fail", by),))
+    return Moved()
+
+
+def on_time(book: Book, by: By, *, no_worse: Mapping[str, bool]) -> Moved:
+    """Do what the time has come for: standbys whose time is over retire, canaries take their next step.
+
+    `no_worse` tells of candidates whether the test has found them so; only then one goes live by itself.
+    """
+    moved = Moved()
+    for course in sorted(book.courses.values(), key=lambda c: c.release):
+        now = applied(book, moved)
+        if not course.until_s or course.until_s > by.now_s:
+            continue
+        alias = now.aliases.get(now.releases[course.release].alias)
+        if course.state == "standby" and not now.named_by(course.release):
+            why = replace(by, why=f"its time as standby of {course.standby_s} s is over")
+            ended = end_of(course, "retire", why)
+            event = event_of(now.releases[course.release].alias, ended, "retire", why)
+            moved = joined(moved, Moved(courses=(ended,), events=(event,)))
+        elif course.state == "canary" and alias is not None and course.steps:
+            why = replace(by, why=f"the schedule: {course.steps[0] / 10:g} %")
+            next_one = replace(course, goal="canary", share=course.steps[0], steps=course.steps[1:], why=why.why)
+            moved = joined(moved, arrive(now, alias, next_one, why))
+        elif course.state == "canary" and alias is not None and course.then_promote and no_worse.get(course.release):
+            why = replace(by, why="the schedule: found no worse after the last step")
+            moved = joined(moved, arrive(now, alias, replace(course, goal="live"), why))
+    return moved
+
+
+def adopt(book: Book, release: Release, by: By, *, spec_content: str, home: str = "") -> Moved:
+    """Have a release of ashore.toml answer for its alias: the file is new, or says something else than before."""
+    made = create(book, release, by)
+    book = Book(
+        releases={**book.releases, release.name: release},
+        courses={**book.courses, release.name: made.courses[0]},
+        aliases=book.aliases,
+    )
+    live = replace(made.courses[0], state="live", since_s=by.now_s)
+    old = book.aliases.get(release.alias)
+    base = old or Alias(name=release.alias, weights=((release.name, WHOLE),), version=0)
+    alias = replace(
+        base,
+        weights=((release.name, WHOLE),),
+        before="" if old is None else max((weight, name) for name, weight in old.weights)[1],
+        spec_content=spec_content,
+        homes=with_home(base, home),
+        version=base.version + 1,
+        changed_s=by.now_s,
+        changed_by=by.actor,
+    )
+    ended = [
+        end_of(c, "retire", replace(by, why=f"ashore.toml leads to {release.name}"))
+        for c in book.courses.values()
+        if book.releases[c.release].alias == release.alias
+        and c.state in HOSTED
+        and not book.named_by(c.release, but=release.alias)
+    ]
+    events = (
+        *made.events,
+        *(event_of(release.alias, c, "retire", by) for c in ended),
+        event_of(release.alias, live, "promote", by),
+    )
+    return Moved(courses=(*ended, live), aliases=(alias,), events=events)
+
+
+def declare(book: Book, name: str, by: By, *, home: str) -> Moved:
+    """Note that a home declares an alias. Where it is noted already, nothing changes."""
+    alias = book.aliases[name]
+    homes = with_home(alias, home)
+    return Moved() if homes == alias.homes else Moved(aliases=(replace(alias, homes=homes, version=alias.version + 1),))
+
+
+def undeclared(book: Book, declared: Collection[str], *, home: str = "") -> tuple[str, ...]:
+    """Return the aliases that ashore.toml once had and has no more, by name. Those made by command are none of them.
+
+    `home` names whose file it is where several homes share a state: of the aliases of the others it says nothing.
+    """
+    return tuple(
+        sorted(
+            alias.name
+            for alias in book.aliases.values()
+            if alias.spec_content and alias.name not in declared and (not home or home in alias.homes)
+        )
+    )
+
+
+def check_undeclared(book: Book, names: Collection[str], *, home: str = "") -> None:
+    """Return when aliases can go without taking others with them.
+
+    Raises:
+        Conflict: one that was made by command leads to a release of theirs.
+    """
+    going = {name for name in names if book.aliases[name].homes in ((), (home,))}
+    for alias in book.aliases.values():
+        led = [release for release in alias.releases if book.releases[release].alias in going]
+        if led and alias.name not in names:
+            raise Conflict(
+                f"{alias.name} leads to {', '.join(led)}, and ashore.toml has no [[model]] for it any more",
+                hint=f"`ashore alias set {alias.name} OTHER` or `ashore alias remove {alias.name}` first",
+            )
+
+
+def undeclare(book: Book, name: str, by: By, *, home: str = "") -> Moved:
+    """Forget an alias that ashore.toml has no more, and end its releases. Another home that declares it keeps it.
+
+    What was led there by hand leads to its other releases, or is gone too where it has none.
+    """
+    alias = alias_of(book, name)
+    others = tuple(one for one in alias.homes if one != home)
+    if home and others:
+        return Moved(aliases=(replace(alias, homes=others, version=alias.version + 1),))
+    ended = [c for c in book.courses.values() if book.releases[c.release].alias == name and c.state in HOSTED]
+    moved = Moved(removed=(name,), events=(removal(alias, by),))
+    for course in ended:
+        over = end_of(course, "retire", by)
+        moved = joined(moved, Moved(courses=(over,), events=(event_of(name, over, "retire", by),)))
+    for led in book.aliases.values():
+        kept = [(release, weight) for release, weight in led.weights if book.releases[release].alias != name]
+        if led.name == name or len(kept) == len(led.weights):
+            continue
+        if not kept:
+            moved = joined(moved, Moved(removed=(led.name,), events=(removal(led, by),)))
+            continue
+        total = sum(weight for _, weight in kept)
+        first, *rest = [(release, weight * WHOLE // total) for release, weight in kept]
+        weights = ((first[0], WHOLE - sum(weight for _, weight in rest)), *rest)
+        moved = joined(moved, Moved(aliases=(moved_alias(led, weights, by),)))
+    return moved
