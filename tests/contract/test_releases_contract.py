@@ -402,6 +402,86 @@ def test_a_canary_in_its_operators_hands_may_burn(house: House) -> None:
     assert house.state("chat-2") == "canary"
 
 
+def live_worse(house: House, name: str) -> str:
+    """Have a release as live found worse; return the verdict."""
+    bad = observed(BY_NAME["errors"], 1.0)
+    verdict = ""
+    for _ in range(20):
+        verdict = house.keeper.judge(name, "live", {("errors", EVERYTHING): bad}).verdict
+        if verdict == "worse":
+            break
+    return verdict
+
+
+def test_what_is_live_and_worse_than_the_one_before_is_taken_back_once_with_the_evidence(house: House) -> None:
+    house.up("chat=fake:echo")
+    assert house.send(house.make(), "live") == "live"
+    assert live_worse(house, "chat-2") == "worse"
+    assert (house.state("chat-2"), house.state("chat-1")) == ("failed", "live")
+    assert house.weights() == {"chat-1": 1000}
+    events = house.office.history(SYSTEM, alias="chat")
+    back = next(event for event in events if event.verb == "rollback")
+    assert (back.release, back.actor) == ("chat-1", "system") and "found worse after" in back.why
+    assert back.evidence["measure"] == "errors"
+    assert (house.recorder.acts[-1].action, house.recorder.acts[-1].resource) == (
+        "release:automatic-rollback", "release/chat-2",
+    )  # fmt: skip
+    assert [stage for stage, _ in house.office.evidence(SYSTEM, "chat-2")] == ["live"]
+    assert live_worse(house, "chat-1") == "worse"
+    house.clock.advance(7200)
+    house.keeper.on_time()
+    assert (house.state("chat-2"), house.state("chat-1")) == ("failed", "live"), "nothing goes to and fro"
+
+
+def test_what_came_back_is_not_taken_back_to_what_it_came_from(house: House) -> None:
+    """By hand: the one that was left stands by, and might be warm for hours."""
+    house.up("chat=fake:echo")
+    house.send(house.make(), "live")
+    house.office.roll_back(SYSTEM, "chat")
+    assert (house.state("chat-1"), house.state("chat-2")) == ("live", "standby")
+    live_worse(house, "chat-1")
+    assert house.weights() == {"chat-1": 1000}
+
+
+@pytest.mark.parametrize("case", ["by hand", "cold", "time over", "weights set", "fell"])
+def test_what_is_live_stays_where_nothing_stands_by_for_it(house: House, case: str) -> None:
+    house.up("chat=fake:echo")
+    house.send(house.make(), "live", automatic=case != "by hand", cold=case == "cold", standby_s=60)
+    expected = {"chat-2": 1000}
+    match case:
+        case "time over":
+            house.clock.advance(61)
+            house.keeper.on_time()
+        case "weights set":
+            house.office.set_alias(SYSTEM, "chat", {"chat-1": 100, "chat-2": 900})
+            expected = {"chat-1": 100, "chat-2": 900}
+        case "fell":
+            house.keeper.fell("chat-2", "killed", {})
+            expected = {"chat-1": 1000}
+    assert live_worse(house, "chat-2") == "worse"
+    assert house.weights() == expected
+
+
+def test_what_is_live_and_burns_its_objective_by_its_own_fault_is_taken_back(house: House) -> None:
+    slo = Slo(errors_percent=1.0, window_s=3600)
+    house.up("chat=fake:echo")
+    at_s = int(house.clock.now_s())
+
+    def counts(total: int, bad: int, objective: str = "errors") -> list[Count]:
+        return [Count(objective=objective, at_s=at_s, total=total, bad=bad)]
+
+    house.keeper.guard(slo, {"chat-1": counts(400, 2)})
+    house.send(house.make(), "live")
+    both = counts(100, 50)
+    assert house.keeper.guard(slo, {"chat-2": both}) == (), "the one before would have failed too"
+    assert house.keeper.guard(slo, {"chat-2": counts(30, 5, "errors alone")}) == ("chat-2",)
+    assert (house.state("chat-2"), house.state("chat-1")) == ("failed", "live")
+    act = house.recorder.acts[-1]
+    assert act.action == "release:automatic-rollback"
+    assert (act.detail["burn_rate_long"], act.detail["burn_rate_of_the_one_before"]) == ("16.67", "0.5")
+    assert house.keeper.guard(slo, {"chat-1": counts(30, 30, "errors alone")}) == ()
+
+
 def test_it_goes_live_by_itself_for_what_was_seen_at_its_last_share(house: House) -> None:
     house.up("chat=fake:echo")
     house.send(house.make(), "canary", share=50, steps=(500,), step_s=60, then_promote=True)

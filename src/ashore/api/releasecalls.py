@@ -100,6 +100,27 @@ async def get_evidence(desk: ReleaseDesk, actor: Actor, name: str, _: t.Nothing)
     return t.FindingList(items)
 
 
+async def get_burn_rates(desk: ReleaseDesk, actor: Actor, name: str, _: t.Nothing) -> t.BurnList:
+    slo = desk.policy().slo
+    found = await desk.look(lambda: desk.office.burn_rates(actor, name, slo))
+    items = [
+        t.BurnOut(
+            objective=one.objective,
+            allowed_percent=round(one.allowed * 100, 4),
+            taken_back_from=one.most,
+            long_window_s=one.long_s,
+            long_rate=round(one.long_rate, 2),
+            short_window_s=one.short_s,
+            short_rate=round(one.short_rate, 2),
+            requests=one.total,
+            bad=one.bad,
+            alone=alone,
+        )
+        for alone, one in found
+    ]
+    return t.BurnList(items)
+
+
 async def get_pairs(desk: ReleaseDesk, actor: Actor, name: str, _: t.Nothing) -> t.PairList:
     found = await desk.look(lambda: desk.office.pairs(actor, name))
     items = [
@@ -238,6 +259,10 @@ GET_EVIDENCE: Final = ReleaseCall(
     name="GetEvidence", action=READ, summary="What the comparison of a release with what is live says",
     do=get_evidence, subject="release", gives=t.FindingList,
 )  # fmt: skip
+GET_BURN_RATES: Final = ReleaseCall(
+    name="GetBurnRates", action=READ, summary="How fast a release uses up its objectives", do=get_burn_rates,
+    subject="release", gives=t.BurnList,
+)  # fmt: skip
 GET_PAIRS: Final = ReleaseCall(
     name="GetPairs", action=PAIRS,
     summary="The most different answers of a release as shadow and of what was live, masked", do=get_pairs,
@@ -286,9 +311,9 @@ ROLL_BACK: Final = ReleaseCall(
     takes=t.RollbackIn, gives=t.ReleaseList,
 )  # fmt: skip
 RELEASE_CALLS: Final = (
-    LIST_RELEASES, CREATE_RELEASE, GET_RELEASE, GET_EVIDENCE, GET_PAIRS, SHADOW_RELEASE, CANARY_RELEASE,
-    PROMOTE_RELEASE, RETIRE_RELEASE, LIST_ALIASES, GET_ALIAS, GET_ALIAS_STATUS, GET_HISTORY, SET_ALIAS, REMOVE_ALIAS,
-    ROLL_BACK,
+    LIST_RELEASES, CREATE_RELEASE, GET_RELEASE, GET_EVIDENCE, GET_BURN_RATES, GET_PAIRS, SHADOW_RELEASE,
+    CANARY_RELEASE, PROMOTE_RELEASE, RETIRE_RELEASE, LIST_ALIASES, GET_ALIAS, GET_ALIAS_STATUS, GET_HISTORY, SET_ALIAS,
+    REMOVE_ALIAS, ROLL_BACK,
 )  # fmt: skip
 """Every call but the watch, which is a stream and over gRPC alone."""
 

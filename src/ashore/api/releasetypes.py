@@ -210,6 +210,31 @@ class FindingList(msgspec.Struct, frozen=True):
     items: list[FindingOut]
 
 
+class BurnOut(msgspec.Struct, frozen=True, kw_only=True):
+    """How fast an objective of `[release.slo]` is used up: 1 uses up just what it allows."""
+
+    objective: str
+    """`errors` or `ttft`."""
+    allowed_percent: float
+    taken_back_from: float
+    """A rate from which on, in both windows, a canary is taken back."""
+    long_window_s: int
+    long_rate: float
+    short_window_s: int
+    short_rate: float
+    requests: int
+    """In the long window."""
+    bad: int
+    alone: bool
+    """Whether only that counts which the release alone is to blame for, by which one that is live is taken back."""
+
+
+class BurnList(msgspec.Struct, frozen=True):
+    """Answer of `GET /admin/v1/releases/{release}/burn`; empty where nothing is promised, or nobody asked."""
+
+    items: list[BurnOut]
+
+
 class PairOut(msgspec.Struct, frozen=True, kw_only=True):
     """The answers of a shadow and of what was live to one request. Whatever is found of persons in it is masked."""
 

@@ -14,7 +14,7 @@ from ashore.access import Acts
 from ashore.bootstrap import build_store, build_workshop
 from ashore.core import Clock, Recorder
 from ashore.errors import AshoreError
-from ashore.releases import ALIASES_EPOCH, AliasRoute, ReleaseKeeper, ReleaseOffice, load_book, routes_of
+from ashore.releases import ALIASES_EPOCH, AliasRoute, ReleaseKeeper, ReleaseOffice, ReleasePolicy, load_book, routes_of
 from ashore.releases.evaluated import KeptVerdicts
 from ashore.serving import ServingService, Topology
 from ashore.settings import Home
@@ -120,6 +120,8 @@ class ReleaseDesk:
     office: ReleaseOffice
     routes: RouteKeeper
     keeper: ReleaseKeeper
+    policy: Callable[[], ReleasePolicy]
+    """What the operator says of trying releases, as it is now."""
     alone: bool = True
     """Whether this is the only worker."""
 
@@ -160,5 +162,9 @@ async def release_desk(
     office = ReleaseOffice(acts, workshop, KeptVerdicts(store))
     keeper = ReleaseKeeper(acts, workshop)
     return ReleaseDesk(
-        office=office, routes=routes, keeper=keeper, alone=len(topology.workers) < 2 and not topology.state.url
+        office=office,
+        routes=routes,
+        keeper=keeper,
+        policy=lambda: serving.trials.policy,
+        alone=len(topology.workers) < 2 and not topology.state.url,
     )

@@ -103,8 +103,9 @@ def show(name: str, /, *, url: str | None = None, key: str | None = None, as_jso
     """
     one = _ask("GET", f"/admin/v1/releases/{quote(name, safe='')}", url, key)
     found = _ask("GET", f"/admin/v1/releases/{quote(name, safe='')}/evidence", url, key)["items"]
+    burns = _ask("GET", f"/admin/v1/releases/{quote(name, safe='')}/burn", url, key)["items"]
     if as_json:
-        print(json.dumps({**one, "evidence": found}, ensure_ascii=False))
+        print(json.dumps({**one, "evidence": found, "burn_rates": burns}, ensure_ascii=False))
         return
     print(line_of(one))
     for look in found:
@@ -115,6 +116,8 @@ def show(name: str, /, *, url: str | None = None, key: str | None = None, as_jso
             print(f"    {name_} {value}")
         if look["stage"] == "shadow":
             print(f"    the most different pairs of answers: `ashore release pairs {name}`")
+    for burn in burns:
+        print("  " + burn_line(burn))
     for part, digest in one["parts"].items():
         print(f"  {part:<12} {digest}")
     print(f"  {'evaluation':<12} {one['gate']}")
@@ -370,6 +373,16 @@ def show_status(found: dict[str, Any], events: list[dict[str, Any]]) -> str:
         why = f": {event['why']}" if event["why"] else ""
         lines.append(f"  {moment}  {event['verb']} {event['release']} by {event['actor']}{why}")
     return "\n".join(lines)
+
+
+def burn_line(burn: dict[str, Any]) -> str:
+    """Return how fast an objective is used up, in one line."""
+    whose = " by its own fault" if burn["alone"] else ""
+    return (
+        f"burns {burn['objective']}{whose} {burn['long_rate']:g} times over {burn['long_window_s']} s, "
+        f"{burn['short_rate']:g} times over {burn['short_window_s']} s (taken back from {burn['taken_back_from']:g} on "
+        f"in both; {burn['bad']} of {burn['requests']} requests, {burn['allowed_percent']:g} % allowed)"
+    )
 
 
 def line_of(one: dict[str, Any]) -> str:

@@ -19,7 +19,7 @@ from ashore.releases.betting import (
     observed_failures,
     step_slice,
 )
-from ashore.releases.burn import Burning, Count, Objective, Slo, burning
+from ashore.releases.burn import ALONE, Burning, Count, Objective, Slo, burn_rates, burning
 from ashore.releases.changes import By, Way
 from ashore.releases.digests import content_of_parts, digest_of_value, engine_digest, spec_content
 from ashore.releases.evaluated import KeptVerdicts
@@ -50,6 +50,7 @@ from ashore.releases.sql import ALIASES_EPOCH, load_book
 
 __all__ = [
     "ALIASES_EPOCH",
+    "ALONE",
     "BY_NAME",
     "CHECK",
     "EVERYTHING",
@@ -95,6 +96,7 @@ __all__ = [
     "Way",
     "Widest",
     "Workshop",
+    "burn_rates",
     "burning",
     "choose",
     "content_of_parts",

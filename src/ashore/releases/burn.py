@@ -1,4 +1,4 @@
-"""How fast a canary uses up what its service-level objective allows, and when that is too fast. Pure.
+"""How fast a release uses up what its service-level objective allows, and when that is too fast. Pure.
 
 An objective allows a part of the requests to be bad. A burn rate of 1 uses up just that part; the usual rule pages when
 the rate is high over a long window, so that it matters, and over a short one, so that it goes on still: 14.4 over an
@@ -17,6 +17,8 @@ from typing import Final, Literal
 import msgspec
 
 Objective = Literal["errors", "ttft"]
+ALONE: Final = " alone"
+"""Added to an objective: only what its release alone is to blame for, see `serving.former`."""
 
 WINDOW_S: Final = 3600
 FAST_BURN: Final = 14.4
@@ -78,10 +80,13 @@ class Count:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Burning:
-    """An objective that is used up too fast."""
+    """How fast an objective is used up."""
 
     objective: Objective
     allowed: float
+    """Part of the requests that may be bad."""
+    most: float
+    """A rate from which on, in both windows, it is too fast."""
     long_s: int
     short_s: int
     long_rate: float
@@ -104,33 +109,44 @@ class Burning:
         }
 
 
-def burning(slo: Slo, counts: Iterable[Count], now_s: int) -> Burning | None:
-    """Return the objective that burns too fast now, by the fast rule before the slow one; None where none does."""
+def burning(slo: Slo, counts: Iterable[Count], now_s: int, *, alone: bool = False) -> Burning | None:
+    """Return the objective that burns too fast now, by the fast rule before the slow one; None where none does.
+
+    `alone`: of what counts as the fault of the release alone.
+    """
+    for found in burn_rates(slo, counts, now_s, alone=alone):
+        if found.bad >= LEAST_BAD and min(found.long_rate, found.short_rate) >= found.most:
+            return found
+    return None
+
+
+def burn_rates(slo: Slo, counts: Iterable[Count], now_s: int, *, alone: bool = False) -> tuple[Burning, ...]:
+    """Return how fast each objective is used up, by the fast rule and then the slow one. An objective of which nothing
+    is known in the long window is left out; a short one without requests has a rate of 0."""
     known = tuple(counts)
-    rules = (
-        (slo.window_s, FAST_BURN),
-        (slo.window_s * SLOW_WINDOWS, SLOW_BURN),
-    )
-    for long_s, most in rules:
+    rates = []
+    for long_s, most in ((slo.window_s, FAST_BURN), (slo.window_s * SLOW_WINDOWS, SLOW_BURN)):
         for objective, allowed in slo.allowed.items():
             short_s = max(1, long_s // SHORT)
-            bad, total = _within(known, objective, now_s - long_s)
-            short_bad, short_total = _within(known, objective, now_s - short_s)
-            if bad < LEAST_BAD or not short_total:
+            name = objective + ALONE if alone else objective
+            bad, total = _within(known, name, now_s - long_s)
+            short_bad, short_total = _within(known, name, now_s - short_s)
+            if not total:
                 continue
-            rates = bad / total / allowed, short_bad / short_total / allowed
-            if min(rates) >= most:
-                return Burning(
+            rates.append(
+                Burning(
                     objective=objective,
                     allowed=allowed,
+                    most=most,
                     long_s=long_s,
                     short_s=short_s,
-                    long_rate=rates[0],
-                    short_rate=rates[1],
+                    long_rate=bad / total / allowed,
+                    short_rate=short_bad / short_total / allowed if short_total else 0.0,
                     bad=bad,
                     total=total,
                 )
-    return None
+            )
+    return tuple(rates)
 
 
 def rate_of(slo: Slo, counts: Iterable[Count], objective: Objective, since_s: int) -> float:

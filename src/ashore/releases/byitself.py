@@ -53,6 +53,19 @@ def fell(book: Book, name: str, by: By) -> Moved:
     return Moved()
 
 
+def regressed(book: Book, name: str, by: By) -> Moved:
+    """Take what is live back to the release before, for what it answers. May be called twice.
+
+    It has failed, as a candidate would have; the one before is live again, and nothing takes that back in turn. Where
+    that is warm no more, or something else led here than a promotion, nothing moves.
+    """
+    release = book.releases.get(name)
+    guarded = None if release is None else book.guarded_of(release.alias)
+    if release is None or guarded is None or guarded.release != name:
+        return Moved()
+    return roll_back(book, release.alias, by, to=guarded.replaced, failed=True)
+
+
 def on_time(book: Book, by: By, *, no_worse: Mapping[str, bool]) -> Moved:
     """Do what the time has come for: standbys whose time is over retire, canaries take their next step.
 

@@ -131,6 +131,7 @@ def arrive(book: Book, alias: Alias, course: Course, by: By) -> Moved:
 
 def go_live(book: Book, alias: Alias, course: Course, by: By, *, verb: str, failed: bool) -> Moved:
     """Lead an alias to one release alone. What answered before stays warm, ends, or has failed."""
+    others = [(weight, name) for name, weight in alias.weights if name != course.release]
     live = replace(
         course,
         state="live" if course.state == "live" else after(course.release, course.state, "promote"),
@@ -139,6 +140,7 @@ def go_live(book: Book, alias: Alias, course: Course, by: By, *, verb: str, fail
         until_s=0,
         since_s=by.now_s,
         why=by.why,
+        replaced=max(others)[1] if others and verb == "promote" else "",
     )
     courses, events = [live], [event_of(alias.name, live, verb, by)]
     for name in alias.releases:
@@ -157,7 +159,6 @@ def go_live(book: Book, alias: Alias, course: Course, by: By, *, verb: str, fail
         if was_standby and earlier.release != course.release and not book.named_by(earlier.release, but=alias.name):
             courses.append(end_of(earlier, "retire", replace(by, why=f"{course.release} went live")))
             events.append(event_of(alias.name, courses[-1], "retire", by))
-    others = [(weight, name) for name, weight in alias.weights if name != course.release]
     led = replace(moved_alias(alias, ((course.release, WHOLE),), by), before=max(others)[1] if others else alias.before)
     return Moved(courses=tuple(courses), aliases=(led,), events=tuple(events))
 
@@ -169,6 +170,7 @@ def rested(course: Course, standby_s: int, by: By) -> Course:
         share=0,
         steps=(),
         goal=None,
+        replaced="",
         until_s=by.now_s + standby_s,
         since_s=by.now_s,
         standby_s=standby_s,
@@ -183,6 +185,7 @@ def end_of(course: Course, verb: Verb, by: By) -> Course:
         share=0,
         steps=(),
         goal=None,
+        replaced="",
         until_s=0,
         since_s=by.now_s,
         why=by.why,

@@ -206,7 +206,8 @@ class ReleaseKeeper:
         return byitself.on_time(book, by, no_worse={name: verdict == "no worse" for name, verdict in found.items()})
 
     def judge(self, name: str, stage: str, pending: Mapping[tuple[str, str], Tally]) -> Finding:
-        """Add what was observed of a candidate, and return what all of it says. One that is found worse is taken back.
+        """Add what was observed of a release, and return what all of it says. One that is found worse is taken back: a
+        candidate, or what is live while the one before it is warm.
 
         Evidence of a stage that is over is kept, and moves nothing.
         """
@@ -224,13 +225,14 @@ class ReleaseKeeper:
                 why = f"found worse after {found.count} requests: {found.measure}{part}"
                 evidence = {"e_value": round(found.e_value, 1), "measure": found.measure, **found.details}
                 by = By(actor="system", now_s=desk.now_s, why=why, evidence=evidence)
-                taken_back = moves.end_candidate(book, book.releases[name].alias, by, failed=True)
+                taken_back = self._taken_back(book, course, by)
                 sql.write_moved(desk.connection, taken_back)
         self._tell_taken_back(name, taken_back)
         return found
 
     def guard(self, slo: Slo, counted: Mapping[str, Sequence[Count]]) -> tuple[str, ...]:
-        """Add how requests of releases kept to the objective. A canary that burns too fast is taken back; return those.
+        """Add how requests of releases kept to the objective. A canary that burns too fast is taken back, and so is
+        what is live where that is its own fault and the one before it is warm; return those.
 
         Where its operator takes it back by hand (`--no-automatic`), nothing moves.
         """
@@ -243,31 +245,43 @@ class ReleaseKeeper:
                     sql.add_counts(desk.connection, name, counts, forget_before_s=oldest)
             for name in counted:
                 course = book.courses.get(name)
-                if course is None or course.state != "canary" or not course.automatic:
+                if course is None or not course.automatic or course.state not in ("canary", "live"):
                     continue
-                found = burning(slo, sql.load_counts(desk.connection, name), desk.now_s)
+                alias, is_live = book.releases[name].alias, course.state == "live"
+                if is_live and book.guarded_of(alias) != course:
+                    continue
+                found = burning(slo, sql.load_counts(desk.connection, name), desk.now_s, alone=is_live)
                 if found is None:
                     continue
-                alias = book.releases[name].alias
                 why = (
                     f"burns its objective of {found.objective} {found.short_rate:.1f} times too fast over "
                     f"{found.short_s} s, {found.long_rate:.1f} times over {found.long_s} s"
                 )
-                evidence = found.evidence | self._beside(desk.connection, book, alias, slo, found)
+                evidence = found.evidence | self._beside(desk.connection, book, course, slo, found)
                 by = By(actor="system", now_s=desk.now_s, why=why, evidence=evidence)
-                taken_back[name] = moves.end_candidate(book, alias, by, failed=True)
+                taken_back[name] = self._taken_back(book, course, by)
                 sql.write_moved(desk.connection, taken_back[name])
                 book = changes.applied(book, taken_back[name])
         for name, moved in taken_back.items():
             self._tell_taken_back(name, moved)
         return tuple(taken_back)
 
+    def _taken_back(self, book: Book, course: Course, by: By) -> Moved:
+        """Return a candidate's end, or the way back to the release before what is live; nothing where that is cold."""
+        if course.state == "live":
+            return byitself.regressed(book, course.release, by)
+        return moves.end_candidate(book, book.releases[course.release].alias, by, failed=True)
+
     def _beside(
-        self, connection: Connection, book: Book, alias: str, slo: Slo, found: Burning
+        self, connection: Connection, book: Book, course: Course, slo: Slo, found: Burning
     ) -> dict[str, str | int | float]:
-        """Return how fast what is live burnt the same objective meanwhile, for whoever looks for the cause."""
+        """Return how fast what is live burnt the same objective meanwhile, or the one before it while its counts are
+        kept, for whoever looks for the cause."""
+        if course.state == "live":
+            before = rate_of(slo, sql.load_counts(connection, course.replaced), found.objective, 0)
+            return {"burn_rate_of_the_one_before": round(before, 2)}
         since_s = self._acts.now_s - found.long_s
-        live = [c.release for c in book.live_of(alias)]
+        live = [c.release for c in book.live_of(book.releases[course.release].alias)]
         rates = [rate_of(slo, sql.load_counts(connection, name), found.objective, since_s) for name in live]
         return {"burn_rate_of_live": round(max(rates), 2)} if rates else {}
 

@@ -71,6 +71,10 @@ class Course:
     """Whether it was loaded where there is no memory for two: what was live ended first, and the way back loads."""
     standby_s: int = STANDBY_S
     """How long what it replaces stays warm."""
+    replaced: str = ""
+    """live: the release whose place it was promoted to; it is taken back to that one by itself as long as that is warm.
+    Empty: it came there by a rollback, by a fall, by ashore.toml or by hand, and nothing takes it back for what it
+    answers: so no two releases give way to each other in turns."""
     until_s: int = 0
     """standby: when its hosts end. canary: when the next step is due. 0: at no time by itself."""
     since_s: int = 0
@@ -158,6 +162,16 @@ class Book:
         if found is None:
             return ()
         return tuple(c for name in found.releases if (c := self.courses.get(name)) is not None and c.state == "live")
+
+    def guarded_of(self, alias: str) -> Course | None:
+        """Return what is live and taken back by itself where it gives worse answers than the one before it, which is
+        warm still; None where nothing is."""
+        live, standby = self.live_of(alias), self.standby_of(alias)
+        if len(live) != 1 or standby is None:
+            return None
+        course = live[0]
+        is_due = course.automatic and course.replaced == standby.release
+        return course if is_due and not self.named_by(standby.release) else None
 
     def named_by(self, release: str, *, but: str = "") -> tuple[str, ...]:
         """Return the aliases that lead to a release, one of them aside."""

@@ -221,7 +221,7 @@ def set_alias(
         changed_by=by.actor,
     )
     courses = [
-        replace(book.courses[release], state="live", until_s=0, since_s=by.now_s, why=by.why)
+        replace(book.courses[release], state="live", replaced="", until_s=0, since_s=by.now_s, why=by.why)
         for release, _ in wanted
         if book.courses[release].state == "standby"
     ]

@@ -11,6 +11,7 @@ from ashore.access import Actor, Acts
 from ashore.errors import Conflict, InvalidRequest
 from ashore.releases import changes, moves, sql
 from ashore.releases.betting import EVERYTHING, Finding, look, step_slice
+from ashore.releases.burn import Burning, Slo, burn_rates
 from ashore.releases.changes import By, Way
 from ashore.releases.digests import content_of_parts
 from ashore.releases.model import HOSTED, Alias, Book, Course, Event, Moved, Release, Sticky
@@ -104,7 +105,7 @@ class ReleaseOffice:
         with self._acts.read(actor, RELEASE_READ, f"release/{name}") as desk:
             book = sql.load_book(desk.connection)
             changes.release_of(book, name)
-            found = [(stage, sql.load_evidence(desk.connection, name, stage)) for stage in ("shadow", "canary")]
+            found = [(stage, sql.load_evidence(desk.connection, name, stage)) for stage in ("shadow", "canary", "live")]
         course = book.courses[name]
         step = step_slice(course.share) if course.state == "canary" else EVERYTHING
         return tuple(
@@ -112,6 +113,18 @@ class ReleaseOffice:
             for stage, tallies in found
             if tallies
         )
+
+    def burn_rates(self, actor: Actor, name: str, slo: Slo) -> tuple[tuple[bool, Burning], ...]:
+        """Return how fast a release uses up its objectives now, by both rules; with True what it alone is to blame for.
+
+        Raises:
+            NotFound: there is no such release.
+        """
+        with self._acts.read(actor, RELEASE_READ, f"release/{name}") as desk:
+            changes.release_of(sql.load_book(desk.connection), name)
+            counts = sql.load_counts(desk.connection, name)
+        now_s = self._acts.now_s
+        return tuple((alone, one) for alone in (False, True) for one in burn_rates(slo, counts, now_s, alone=alone))
 
     def pairs(self, actor: Actor, name: str) -> tuple[Pair, ...]:
         """Return the most different answers of a release as shadow and of what was live, masked; the record hears who

@@ -27,6 +27,10 @@ class AliasRoute:
     standby: str = ""
     """The release that answers while no host of the others does; empty: there is none."""
     shadow: Shadowing | None = None
+    live: str = ""
+    """The release that answers, a canary aside."""
+    former: str = ""
+    """The one before it, to which it is taken back by itself where it answers worse; empty: it is not."""
     watched: tuple[str, str] | None = None
     """A candidate that answers and what it is measured against: a canary and what is live."""
 
@@ -48,11 +52,14 @@ def routes_of(book: Book) -> Mapping[str, AliasRoute]:
         live = next((c.release for c in book.live_of(alias.name)), "")
         if candidate is not None and candidate.state == "canary" and live:
             watched = (candidate.release, live)
+        guarded = book.guarded_of(alias.name)
         routes[alias.name] = AliasRoute(
             weights=alias.weights,
             sticky=alias.sticky,
             standby="" if standby is None or standby.release in alias.releases else standby.release,
             shadow=shadow,
+            live=live,
+            former="" if guarded is None else guarded.replaced,
             watched=watched,
         )
     return routes

@@ -18,6 +18,9 @@ class Trial:
     principal: Principal
     model: LoadedModel
     began_s: float
+    level: int = 0
+    """How much was asked when it began, see `Arrivals`."""
+    keeps_text: bool = True
     first_s: float = 0.0
     last_s: float = 0.0
     pieces: list[str] = field(default_factory=list)
@@ -36,8 +39,9 @@ class Trial:
                 self.first_s = now_s
             self.last_s = now_s
             self.events += 1
-            self.pieces.append(event.text or event.reasoning)
-            self.content.append(event.text)
+            if self.keeps_text:
+                self.pieces.append(event.text or event.reasoning)
+                self.content.append(event.text)
             self.calls = self.calls or bool(event.tool_calls)
         elif isinstance(event, ChoiceEnded):
             self.ended, self.cut_off = True, self.cut_off or event.reason == "length"

@@ -266,7 +266,7 @@ class ServingService:
             ask_of(request, model.served, principal, holds_personal_data=masked.found),
         )
         route = self._roster.routes.get(request.model)
-        trial = self.trials.begin(request, principal, model) if route is not None and route.is_tried else None
+        trial = None if route is None else self.trials.begin(request, principal, model, route)
         fault: AshoreError | None = None
         events = self._events(model, request, question, principal, arrived_at)
         try:

@@ -103,6 +103,17 @@ class Shadow:
         values |= await judges.values(alias, copy.live.text, seen.text, prompt=question_of(trial.request))
         return Compared(failed=False, values=values, pair=await self._pair(copy, seen, meaning, most_pairs))
 
+    async def succeeds(self, trial: Trial, name: str) -> bool:
+        """Return whether a release answers a request; False also where it has no host here.
+
+        Raises:
+            AshoreError: it cannot be asked, and it is not to blame.
+        """
+        model = self._release_of(trial.request.model, name)
+        if model is None or not model.replicas.ready:
+            return False
+        return not (await self._answered(trial, model)).failed
+
     async def _answered(self, trial: Trial, candidate: LoadedModel) -> Observation:
         request = replace(
             trial.request,

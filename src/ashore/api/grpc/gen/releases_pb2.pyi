@@ -70,6 +70,12 @@ class GetEvidenceRequest(_message.Message):
     release: str
     def __init__(self, release: _Optional[str] = ...) -> None: ...
 
+class GetBurnRatesRequest(_message.Message):
+    __slots__ = ("release",)
+    RELEASE_FIELD_NUMBER: _ClassVar[int]
+    release: str
+    def __init__(self, release: _Optional[str] = ...) -> None: ...
+
 class GetPairsRequest(_message.Message):
     __slots__ = ("release",)
     RELEASE_FIELD_NUMBER: _ClassVar[int]
@@ -282,6 +288,36 @@ class Release(_message.Message):
     created_by: str
     load_s: float
     def __init__(self, name: _Optional[str] = ..., alias: _Optional[str] = ..., model: _Optional[str] = ..., engine: _Optional[str] = ..., replicas: _Optional[int] = ..., state: _Optional[str] = ..., goal: _Optional[str] = ..., share_percent: _Optional[float] = ..., steps_percent: _Optional[_Iterable[float]] = ..., until: _Optional[int] = ..., since: _Optional[int] = ..., why: _Optional[str] = ..., automatic: _Optional[bool] = ..., weights_percent: _Optional[_Mapping[str, float]] = ..., needed_bytes: _Optional[int] = ..., gate: _Optional[str] = ..., content: _Optional[str] = ..., parts: _Optional[_Mapping[str, str]] = ..., options: _Optional[_Mapping[str, Scalar]] = ..., adapters: _Optional[_Mapping[str, str]] = ..., created_at: _Optional[int] = ..., created_by: _Optional[str] = ..., load_s: _Optional[float] = ...) -> None: ...
+
+class BurnRate(_message.Message):
+    __slots__ = ("objective", "allowed_percent", "taken_back_from", "long_window_s", "long_rate", "short_window_s", "short_rate", "requests", "bad", "alone")
+    OBJECTIVE_FIELD_NUMBER: _ClassVar[int]
+    ALLOWED_PERCENT_FIELD_NUMBER: _ClassVar[int]
+    TAKEN_BACK_FROM_FIELD_NUMBER: _ClassVar[int]
+    LONG_WINDOW_S_FIELD_NUMBER: _ClassVar[int]
+    LONG_RATE_FIELD_NUMBER: _ClassVar[int]
+    SHORT_WINDOW_S_FIELD_NUMBER: _ClassVar[int]
+    SHORT_RATE_FIELD_NUMBER: _ClassVar[int]
+    REQUESTS_FIELD_NUMBER: _ClassVar[int]
+    BAD_FIELD_NUMBER: _ClassVar[int]
+    ALONE_FIELD_NUMBER: _ClassVar[int]
+    objective: str
+    allowed_percent: float
+    taken_back_from: float
+    long_window_s: int
+    long_rate: float
+    short_window_s: int
+    short_rate: float
+    requests: int
+    bad: int
+    alone: bool
+    def __init__(self, objective: _Optional[str] = ..., allowed_percent: _Optional[float] = ..., taken_back_from: _Optional[float] = ..., long_window_s: _Optional[int] = ..., long_rate: _Optional[float] = ..., short_window_s: _Optional[int] = ..., short_rate: _Optional[float] = ..., requests: _Optional[int] = ..., bad: _Optional[int] = ..., alone: _Optional[bool] = ...) -> None: ...
+
+class BurnList(_message.Message):
+    __slots__ = ("items",)
+    ITEMS_FIELD_NUMBER: _ClassVar[int]
+    items: _containers.RepeatedCompositeFieldContainer[BurnRate]
+    def __init__(self, items: _Optional[_Iterable[_Union[BurnRate, _Mapping]]] = ...) -> None: ...
 
 class ReleaseList(_message.Message):
     __slots__ = ("items",)

@@ -54,6 +54,11 @@ class ReleasesStub:
                 request_serializer=ashore_dot_v1_dot_releases__pb2.GetEvidenceRequest.SerializeToString,
                 response_deserializer=ashore_dot_v1_dot_releases__pb2.FindingList.FromString,
                 _registered_method=True)
+        self.GetBurnRates = channel.unary_unary(
+                '/ashore.v1.Releases/GetBurnRates',
+                request_serializer=ashore_dot_v1_dot_releases__pb2.GetBurnRatesRequest.SerializeToString,
+                response_deserializer=ashore_dot_v1_dot_releases__pb2.BurnList.FromString,
+                _registered_method=True)
         self.GetPairs = channel.unary_unary(
                 '/ashore.v1.Releases/GetPairs',
                 request_serializer=ashore_dot_v1_dot_releases__pb2.GetPairsRequest.SerializeToString,
@@ -145,6 +150,13 @@ class ReleasesServicer:
 
     def GetEvidence(self, request, context):
         """What the comparison of a release with what is live says.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetBurnRates(self, request, context):
+        """How fast a release uses up its objectives; a canary, what is live beside it, and what is live at any time.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -262,6 +274,11 @@ def add_ReleasesServicer_to_server(servicer, server):
                     servicer.GetEvidence,
                     request_deserializer=ashore_dot_v1_dot_releases__pb2.GetEvidenceRequest.FromString,
                     response_serializer=ashore_dot_v1_dot_releases__pb2.FindingList.SerializeToString,
+            ),
+            'GetBurnRates': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetBurnRates,
+                    request_deserializer=ashore_dot_v1_dot_releases__pb2.GetBurnRatesRequest.FromString,
+                    response_serializer=ashore_dot_v1_dot_releases__pb2.BurnList.SerializeToString,
             ),
             'GetPairs': grpc.unary_unary_rpc_method_handler(
                     servicer.GetPairs,
@@ -437,6 +454,33 @@ class Releases:
             '/ashore.v1.Releases/GetEvidence',
             ashore_dot_v1_dot_releases__pb2.GetEvidenceRequest.SerializeToString,
             ashore_dot_v1_dot_releases__pb2.FindingList.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetBurnRates(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/ashore.v1.Releases/GetBurnRates',
+            ashore_dot_v1_dot_releases__pb2.GetBurnRatesRequest.SerializeToString,
+            ashore_dot_v1_dot_releases__pb2.BurnList.FromString,
             options,
             channel_credentials,
             insecure,

@@ -65,6 +65,7 @@ RELEASE_ROUTES: Final[tuple[Route, ...]] = (
     _route("POST", "/releases", calls.CREATE_RELEASE),
     _route("GET", "/releases/{release}", calls.GET_RELEASE),
     _route("GET", "/releases/{release}/evidence", calls.GET_EVIDENCE),
+    _route("GET", "/releases/{release}/burn", calls.GET_BURN_RATES),
     _route("GET", "/releases/{release}/pairs", calls.GET_PAIRS),
     _route("POST", "/releases/{release}/shadow", calls.SHADOW_RELEASE),
     _route("POST", "/releases/{release}/canary", calls.CANARY_RELEASE),
