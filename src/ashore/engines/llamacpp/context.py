@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from ctypes import c_float
 from pathlib import Path
 from typing import Any, Final
 
@@ -115,6 +116,11 @@ class LlamaContext:
         self._num_seq = np.ones(max_batch, np.int32)
         self._seq_pointers = self._seq.ctypes.data + 4 * np.arange(max_batch, dtype=np.uint64)
         self._wanted = np.zeros(max_batch, np.int8)
+        arrays = (self._token, None, self._pos, self._num_seq, self._seq_pointers, self._wanted)
+        self._batch = Batch(0, *(None if array is None else array.ctypes.data for array in arrays))
+        self._row_type = c_float * self._vocab_size
+        self._rows: dict[int, NDArray[np.float32]] = {}
+        """Views of the library's memory, by address: it answers with the same few in every call."""
 
     def decode(self, parts: list[tuple[int, int, list[int], bool]]) -> list[NDArray[np.float32]] | None:
         """Advance sequences; return a row of logits for each part that wants one, or None when there is no room.
@@ -158,10 +164,13 @@ class LlamaContext:
         outputs: list[int] = []
         for sequence, position, tokens, wanted in parts:
             end = at + len(tokens)
-            self._token[at:end] = tokens
-            self._pos[at:end] = np.arange(position, position + len(tokens))
-            self._seq[at:end] = sequence
-            self._wanted[at:end] = 0
+            if end - at == 1:  # as in most calls: no arrays are made for it
+                self._token[at], self._pos[at], self._seq[at], self._wanted[at] = tokens[0], position, sequence, 0
+            else:
+                self._token[at:end] = tokens
+                self._pos[at:end] = np.arange(position, position + len(tokens))
+                self._seq[at:end] = sequence
+                self._wanted[at:end] = 0
             if wanted:
                 self._wanted[end - 1] = 1
                 outputs.append(end - 1)
@@ -169,24 +178,23 @@ class LlamaContext:
         return outputs
 
     def _call(self, num_tokens: int) -> int:
-        batch = Batch(
-            num_tokens,
-            self._token.ctypes.data,
-            None,
-            self._pos.ctypes.data,
-            self._num_seq.ctypes.data,
-            self._seq_pointers.ctypes.data,
-            self._wanted.ctypes.data,
-        )
-        with self.library.explaining() as lines:
-            code = int(self.library.llama_decode(self.handle, batch))
-            if code not in (0, _NO_ROOM):
-                raise EngineFailed(f"llama_decode returned {code}: {' | '.join(lines)}")
+        lines = self.library.fresh_lines()
+        self._batch.n_tokens = num_tokens
+        code = int(self.library.llama_decode(self.handle, self._batch))
+        if code not in (0, _NO_ROOM):
+            raise EngineFailed(f"llama_decode returned {code}: {' | '.join(lines)}")
         return code
 
     def _row(self, place: int) -> NDArray[np.float32]:
-        pointer = self.library.llama_get_logits_ith(self.handle, place)
-        return np.ctypeslib.as_array(pointer, shape=(self._vocab_size,))
+        address = self.library.llama_get_logits_ith(self.handle, place)
+        if not address:
+            raise EngineFailed(f"llama.cpp kept no logits for token {place} of its last call")
+        row = self._rows.get(address)
+        if row is None:
+            if len(self._rows) >= 2 * self.max_outputs:  # the library has moved its memory
+                self._rows.clear()
+            row = self._rows[address] = np.ctypeslib.as_array(self._row_type.from_address(address))
+        return row
 
 
 def _load_error(path: Path, words: str) -> Exception:

@@ -12,7 +12,7 @@ import logging
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
-from ctypes import POINTER, c_bool, c_char_p, c_float, c_int32, c_int64, c_size_t, c_uint8, c_uint32, c_void_p
+from ctypes import c_bool, c_char_p, c_float, c_int32, c_int64, c_size_t, c_uint8, c_uint32, c_void_p
 from functools import cache
 from typing import Any, Final
 
@@ -123,7 +123,7 @@ _FUNCTIONS: Final[dict[str, tuple[Any, tuple[Any, ...]]]] = {
     "llama_memory_seq_cp": (None, (c_void_p, c_int32, c_int32, c_int32, c_int32)),
     "llama_memory_seq_rm": (c_bool, (c_void_p, c_int32, c_int32, c_int32)),
     "llama_decode": (c_int32, (c_void_p, Batch)),
-    "llama_get_logits_ith": (POINTER(c_float), (c_void_p, c_int32)),
+    "llama_get_logits_ith": (c_void_p, (c_void_p, c_int32)),
     "ggml_quantize_chunk": (c_size_t, (c_int32, c_void_p, c_void_p, c_int64, c_int64, c_int64, c_void_p)),
     "ggml_op_name": (c_char_p, (c_int32,)),
     "ggml_nbytes": (c_size_t, (c_void_p,)),
@@ -157,8 +157,12 @@ class LlamaLibrary:
     @contextmanager
     def explaining(self) -> Iterator[deque[str]]:
         """Yield the lines that the library warns with inside the context: it explains failures in its log only."""
+        yield self.fresh_lines()
+
+    def fresh_lines(self) -> deque[str]:
+        """Return the lines that the library warns with from now on, none yet. For the call that is made most often."""
         self._lines.clear()
-        yield self._lines
+        return self._lines
 
     def _take_line(self, level: int, text: bytes, user_data: object) -> None:
         line = text.decode("utf-8", "replace").strip()
