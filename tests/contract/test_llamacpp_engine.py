@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -66,6 +67,20 @@ def test_without_the_prefix_cache_nothing_is_kept() -> None:
     engine.close()
 
 
+def test_another_library_of_llama_cpp_computes_where_it_is_asked_for() -> None:
+    from xllamacpp import xllamacpp as extension
+
+    engine = make_engine("llamacpp")
+    path = str(extension.__file__)
+    info = engine.load(TINY, EngineOptions(kind="llamacpp", threads=1, extra={"library": path}))
+    assert info.version == f"llama.cpp ({path})"
+    usual = loaded()
+    ids = prompt(5, 40)
+    assert token_ids(run(engine, order("a", ids))["a"]) == token_ids(run(usual, order("a", ids))["a"])
+    engine.close()
+    usual.close()
+
+
 @pytest.mark.parametrize(
     ("files", "extra", "error"),
     [
@@ -73,8 +88,11 @@ def test_without_the_prefix_cache_nothing_is_kept() -> None:
         (ModelFiles(name="x", digest="", directory="/", format="gguf", weights="none.gguf"), {}, EngineFailed),
         (TINY, {"threads_": 1}, InvalidSpec),
         (TINY, {"kv_cache": "f8"}, InvalidSpec),
+        (TINY, {"library": "libllama.so"}, InvalidSpec),
+        (TINY, {"library": "/nowhere/libllama.so"}, EngineFailed),
+        (TINY, {"library": sys.executable}, EngineFailed),
     ],
-    ids=["form", "missing file", "unknown option", "unknown cache type"],
+    ids=["form", "missing file", "option", "cache type", "relative library", "missing library", "no library"],
 )
 def test_what_cannot_be_loaded_is_refused(files: ModelFiles, extra: dict[str, Any], error: type[Exception]) -> None:
     with pytest.raises(error):

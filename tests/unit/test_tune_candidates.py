@@ -49,6 +49,17 @@ def test_a_small_llama_gets_the_whole_grid_with_the_best_guesses_first() -> None
     assert {c.variant for c in found.candidates} == {"int8", "q8_0", "fp16", ""}
 
 
+def test_a_llamacpp_that_was_built_here_is_measured_before_that_of_the_wheel() -> None:
+    found = propose(source(), installed=HERE, cores=2, bf16=True, byte_products=True, built_llamacpp=True)
+    of_llamacpp = [label for label in labels(found) if label.startswith("llamacpp")]
+    assert of_llamacpp == [
+        "llamacpp q8_0 library=llama_cpp threads=2",
+        "llamacpp q8_0 threads=2",
+        "llamacpp f16 library=llama_cpp threads=2",
+        "llamacpp f16 threads=2",
+    ]
+
+
 def test_without_bf16_the_other_cache_is_single_precision() -> None:
     found = labels(propose(source(), installed=HERE, cores=2, bf16=False, byte_products=False))
     assert "openvino int8 kv=f32 second_form=True threads=2" in found

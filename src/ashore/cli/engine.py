@@ -26,6 +26,7 @@ from ashore.engines.tuning import (
     describe_machine,
     draw_frontier,
     engine_cards,
+    has_built_llamacpp,
     multiplies_bytes,
     propose,
     record_choice,
@@ -121,6 +122,7 @@ def tune(
         cores=inventory.cores,
         bf16=computes_in_bf16(),
         byte_products=multiplies_bytes(),
+        built_llamacpp=has_built_llamacpp(),
     )
     notes = [note for note in (busy_note(inventory.cores),) if note]
     bench = HostBench(files_of=open_files, log=home.logs / "engine-tune.log")

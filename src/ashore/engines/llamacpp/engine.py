@@ -19,7 +19,7 @@ from ashore.core import OrderId, did_you_mean
 from ashore.engines.failures import failed
 from ashore.engines.features import FEATURES
 from ashore.engines.llamacpp.context import LlamaContext, LlamaModel
-from ashore.engines.llamacpp.library import load_library
+from ashore.engines.llamacpp.library import BUILT, load_library
 from ashore.engines.llamacpp.slots import Slot, Slots
 from ashore.engines.model import (
     EngineEvent,
@@ -57,6 +57,7 @@ _MOST_SLOTS: Final = 256
 _SPARE_SLOTS: Final = 32
 """Sequence numbers beyond those that run, which keep prefixes for later orders."""
 _DEFAULT_KV_TOKENS: Final = 16_384
+_OPTIONS: Final = ("kv_cache", "library")
 
 
 @dataclass(slots=True, eq=False)
@@ -105,8 +106,8 @@ class LlamaCppEngine:
                 f"{files.name} is in the form {files.format!r}; the llamacpp engine reads GGUF",
                 hint="use the model as pulled, or another engine",
             )
-        kv_cache = _own_option(options)
-        library = load_library()
+        kv_cache, library_name = _own_options(options)
+        library = load_library(library_name)
         directory = Path(files.directory)
         self._model = model = LlamaModel(library, directory / (files.weights or "model.gguf"))
         context_tokens = options.context_tokens or model.context_tokens
@@ -400,16 +401,21 @@ def _part(one: _Running, count: int) -> tuple[int, int, list[int], bool]:
     return one.slot.number, start, one.answer.ids[start : start + count], count == one.num_left
 
 
-def _own_option(options: EngineOptions) -> str:
-    """Return the type of the KV cache, the one option of this engine.
+def _own_options(options: EngineOptions) -> tuple[str, str]:
+    """Return the options of this engine: the type of the KV cache, and which library computes.
 
     Raises:
-        InvalidSpec: another option, or a type that it does not take.
+        InvalidSpec: another option, or a value that it does not take.
     """
     for name in options.extra:
-        if name != "kv_cache":
-            raise InvalidSpec(f"llamacpp has no option {name!r}", hint=did_you_mean(name, ["kv_cache"]))
+        if name not in _OPTIONS:
+            raise InvalidSpec(f"llamacpp has no option {name!r}", hint=did_you_mean(name, _OPTIONS))
     kv_cache = str(options.extra.get("kv_cache", "f16"))
     if kv_cache not in ("f16", "f32", "q8_0"):
         raise InvalidSpec(f"kv_cache is {kv_cache!r}", hint="f16, f32 and q8_0 are taken")
-    return kv_cache
+    library = str(options.extra.get("library", ""))
+    if library and library != BUILT and not Path(library).is_absolute():
+        raise InvalidSpec(
+            f"library is {library!r}", hint=f"{BUILT!r} (llama-cpp-python's), or the absolute path of a libllama.so"
+        )
+    return kv_cache, library

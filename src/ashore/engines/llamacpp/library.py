@@ -1,4 +1,4 @@
-"""llama.cpp's C interface, out of the shared library in the `xllamacpp` wheel.
+"""llama.cpp's C interface, out of the shared library in the `xllamacpp` wheel, or of one built for this processor.
 
 Only plain functions and two structures are used. The one whose layout changes between versions, the context
 parameters, is checked against its known defaults before anything is set, and the sizes that the context reports are
@@ -14,12 +14,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from ctypes import c_bool, c_char_p, c_float, c_int32, c_int64, c_size_t, c_uint8, c_uint32, c_void_p
 from functools import cache
+from importlib.metadata import version
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any, Final
 
 from ashore.errors import EngineFailed, MissingExtra
 
 _log = logging.getLogger(__name__)
 
+BUILT: Final = "llama_cpp"
+"""The module of llama-cpp-python, whose installation builds llama.cpp for the processor that it is installed on."""
 _WARN, _ERROR = 3, 4
 """`enum ggml_log_level`."""
 _HINT: Final = "install the xllamacpp that this release of ashore was tested with: pip install 'xllamacpp==2026.10.*'"
@@ -46,48 +51,61 @@ class _ModelParams(ctypes.Structure):
     _fields_ = (("bytes", c_uint8 * 512),)
 
 
+_BEFORE: Final = (
+    ("n_ctx", c_uint32),
+    ("n_batch", c_uint32),
+    ("n_ubatch", c_uint32),
+    ("n_seq_max", c_uint32),
+    ("n_rs_seq", c_uint32),
+    ("n_outputs_max", c_uint32),
+    ("n_outputs_max_per_seq", c_uint32),
+    ("n_threads", c_int32),
+    ("n_threads_batch", c_int32),
+    ("ctx_type", c_int32),
+    ("rope_scaling_type", c_int32),
+    ("pooling_type", c_int32),
+    ("attention_type", c_int32),
+    ("flash_attn_type", c_int32),
+    ("rope_freq_base", c_float),
+    ("rope_freq_scale", c_float),
+    ("yarn_ext_factor", c_float),
+    ("yarn_attn_factor", c_float),
+    ("yarn_beta_fast", c_float),
+    ("yarn_beta_slow", c_float),
+    ("yarn_orig_ctx", c_uint32),
+    ("defrag_thold", c_float),
+    ("cb_eval", c_void_p),
+    ("cb_eval_user_data", c_void_p),
+    ("type_k", c_int32),
+    ("type_v", c_int32),
+    ("abort_callback", c_void_p),
+    ("abort_callback_data", c_void_p),
+)
+_BEHIND: Final = (
+    ("embeddings", c_bool),
+    ("offload_kqv", c_bool),
+    ("no_perf", c_bool),
+    ("op_offload", c_bool),
+    ("swa_full", c_bool),
+    ("kv_unified", c_bool),
+    ("rest", c_uint8 * 512),
+)
+"""With room for fields that follow."""
+
+
 class ContextParams(ctypes.Structure):
-    """`struct llama_context_params` of llama.cpp b11500 and nearby, with room for fields that follow."""
+    """`struct llama_context_params` of llama.cpp b11500 and nearby, as in the wheel."""
 
-    _fields_ = (
-        ("n_ctx", c_uint32),
-        ("n_batch", c_uint32),
-        ("n_ubatch", c_uint32),
-        ("n_seq_max", c_uint32),
-        ("n_rs_seq", c_uint32),
-        ("n_outputs_max", c_uint32),
-        ("n_outputs_max_per_seq", c_uint32),
-        ("n_threads", c_int32),
-        ("n_threads_batch", c_int32),
-        ("ctx_type", c_int32),
-        ("rope_scaling_type", c_int32),
-        ("pooling_type", c_int32),
-        ("attention_type", c_int32),
-        ("flash_attn_type", c_int32),
-        ("rope_freq_base", c_float),
-        ("rope_freq_scale", c_float),
-        ("yarn_ext_factor", c_float),
-        ("yarn_attn_factor", c_float),
-        ("yarn_beta_fast", c_float),
-        ("yarn_beta_slow", c_float),
-        ("yarn_orig_ctx", c_uint32),
-        ("defrag_thold", c_float),
-        ("cb_eval", c_void_p),
-        ("cb_eval_user_data", c_void_p),
-        ("type_k", c_int32),
-        ("type_v", c_int32),
-        ("abort_callback", c_void_p),
-        ("abort_callback_data", c_void_p),
-        ("reserved", c_void_p),
-        ("embeddings", c_bool),
-        ("offload_kqv", c_bool),
-        ("no_perf", c_bool),
-        ("op_offload", c_bool),
-        ("swa_full", c_bool),
-        ("kv_unified", c_bool),
-        ("rest", c_uint8 * 512),
-    )
+    _fields_ = (*_BEFORE, ("reserved", c_void_p), *_BEHIND)
 
+
+class PlainContextParams(ctypes.Structure):
+    """The same of other versions, the one that llama-cpp-python 0.3.36 builds among them."""
+
+    _fields_ = (*_BEFORE, *_BEHIND)
+
+
+_LAYOUTS: Final = (ContextParams, PlainContextParams)
 
 _CONTEXT_DEFAULTS: Final = {
     "n_ctx": 512, "n_batch": 2048, "n_ubatch": 512, "n_seq_max": 1, "n_rs_seq": 0, "n_outputs_max": 0,
@@ -97,7 +115,7 @@ _CONTEXT_DEFAULTS: Final = {
     "cb_eval": None, "type_k": 1, "type_v": 1, "abort_callback": None, "reserved": None, "embeddings": False,
     "offload_kqv": True, "no_perf": True, "op_offload": True, "swa_full": True, "kv_unified": False,
 }  # fmt: skip
-"""What `llama_context_default_params` returns in the layout above."""
+"""What `llama_context_default_params` returns, in whichever layout."""
 
 _FUNCTIONS: Final[dict[str, tuple[Any, tuple[Any, ...]]]] = {
     "llama_backend_init": (None, ()),
@@ -138,7 +156,10 @@ class LlamaLibrary:
     def __init__(self, path: str, version: str) -> None:
         self.version = version
         self._lines: deque[str] = deque(maxlen=20)
-        library = ctypes.CDLL(path)
+        try:
+            library = ctypes.CDLL(path)
+        except OSError as error:
+            raise EngineFailed(f"{version} cannot be loaded: {error}", hint="give the path of a libllama.so") from error
         for name, (result, arguments) in _FUNCTIONS.items():
             try:
                 function = getattr(library, name)
@@ -149,7 +170,7 @@ class LlamaLibrary:
         self._callback = _LogCallback(self._take_line)
         self.llama_log_set(ctypes.cast(self._callback, c_void_p), None)
         self.llama_backend_init()
-        self._check_layout()
+        self._choose_layout()
 
     def __getattr__(self, name: str) -> Any:
         raise AttributeError(name)
@@ -170,29 +191,66 @@ class LlamaLibrary:
             self._lines.append(line)
             _log.log(logging.WARNING if level == _WARN else logging.ERROR, "%s", line)
 
-    def _check_layout(self) -> None:
-        defaults = self.llama_context_default_params()
-        for name, expected in _CONTEXT_DEFAULTS.items():
-            seen = getattr(defaults, name)
-            if seen != expected:
-                raise EngineFailed(
-                    f"{self.version}: the default of {name} reads {seen!r}, {expected!r} is expected; "
-                    "this version has another layout",
-                    hint=_HINT,
-                )
+    def _choose_layout(self) -> None:
+        """Take the first layout in which the defaults read as they should.
+
+        Raises:
+            EngineFailed: none is; the message names what reads wrong in the first.
+        """
+        misfits = []
+        for layout in _LAYOUTS:
+            self.llama_context_default_params.restype = layout
+            misfit = misfit_of(self.llama_context_default_params())
+            if not misfit:
+                self.llama_init_from_model.argtypes = (c_void_p, layout)
+                return
+            misfits.append(misfit)
+        raise EngineFailed(f"{self.version}: {misfits[0]}; this version has another layout", hint=_HINT)
+
+
+def misfit_of(defaults: Any) -> str:
+    """Return which default reads otherwise than expected; empty where all are as they should be."""
+    for name, expected in _CONTEXT_DEFAULTS.items():
+        seen = getattr(defaults, name, expected)
+        if seen != expected:
+            return f"the default of {name} reads {seen!r}, {expected!r} is expected"
+    return ""
+
+
+def built_library() -> str:
+    """Return the path of the library that llama-cpp-python built when it was installed; empty where it is not."""
+    found = find_spec(BUILT)
+    path = Path(found.origin).parent / "lib" / "libllama.so" if found is not None and found.origin else None
+    return str(path) if path is not None and path.is_file() else ""
 
 
 @cache
-def load_library() -> LlamaLibrary:
+def load_library(name: str = "") -> LlamaLibrary:
     """Return the library. Loading it again gives the same one.
 
+    Args:
+        name: Empty for that of the wheel; `llama_cpp` for what llama-cpp-python built; else the path of a
+            `libllama.so`, with the libraries that it needs beside it.
+
     Raises:
-        MissingExtra: the wheel is not installed.
-        EngineFailed: its version has another interface than the one known here.
+        MissingExtra: the wheel, or llama-cpp-python, is not installed.
+        EngineFailed: its version has another interface than the ones known here, or it cannot be loaded.
     """
+    if name:
+        path = built_library() if name == BUILT else name
+        if not path:
+            raise MissingExtra(
+                'the option library = "llama_cpp" needs llama-cpp-python, built on this machine',
+                hint="CMAKE_ARGS=-DGGML_NATIVE=ON pip install --no-binary llama-cpp-python llama-cpp-python",
+            )
+        return LlamaLibrary(path, f"llama.cpp ({_named(name)})")
     try:
         import xllamacpp
         from xllamacpp import xllamacpp as extension
     except ImportError as error:
         raise MissingExtra(f"the llamacpp engine needs the xllamacpp package ({error})", hint=_HINT) from error
     return LlamaLibrary(str(extension.__file__), f"llama.cpp (xllamacpp {xllamacpp.__version__})")
+
+
+def _named(name: str) -> str:
+    return f"llama-cpp-python {version('llama-cpp-python')}" if name == BUILT else name

@@ -6,7 +6,7 @@ the choice (`planning`), and making variants of a model (`store` and the engines
 
 from ashore.engines.tuning.candidates import ModelSource, Proposal, propose
 from ashore.engines.tuning.hostbench import HostBench
-from ashore.engines.tuning.inventory import EngineCard, engine_cards
+from ashore.engines.tuning.inventory import EngineCard, engine_cards, has_built_llamacpp
 from ashore.engines.tuning.machine import busy_note, computes_in_bf16, describe_machine, multiplies_bytes
 from ashore.engines.tuning.model import (
     GOALS,
@@ -56,6 +56,7 @@ __all__ = [
     "describe_machine",
     "draw_frontier",
     "engine_cards",
+    "has_built_llamacpp",
     "multiplies_bytes",
     "propose",
     "read_report",

@@ -59,7 +59,13 @@ class Proposal:
 
 
 def propose(
-    source: ModelSource, *, installed: Mapping[EngineKind, str], cores: int, bf16: bool, byte_products: bool
+    source: ModelSource,
+    *,
+    installed: Mapping[EngineKind, str],
+    cores: int,
+    bf16: bool,
+    byte_products: bool,
+    built_llamacpp: bool = False,
 ) -> Proposal:
     """Return the candidates for `source` on a machine of `cores`, all with every core; fewer are tried of the best.
 
@@ -70,6 +76,7 @@ def propose(
         bf16: Whether the processor computes in BF16.
         byte_products: Whether it multiplies bytes; without that, rounding the activations gains nothing, and a second
             form of the weights for long prompts does.
+        built_llamacpp: Whether there is a llama.cpp that was built on this machine beside that of the wheel.
     """
     if source.format == "fake":
         return Proposal(candidates=(_candidate(source, "fake", "", "fake", cores, {}),), skipped=())
@@ -78,7 +85,7 @@ def propose(
     skipped: list[Rejected] = []
     for kind, offers in (
         ("openvino", _openvino(source, cores, kvs, byte_products)),
-        ("llamacpp", _llamacpp(source, cores)),
+        ("llamacpp", _llamacpp(source, cores, built=built_llamacpp)),
     ):
         if missing := installed.get(kind, "it is not installed"):  # type: ignore[call-overload]
             skipped.append(Rejected(label=kind, reason=missing))
@@ -127,18 +134,21 @@ def _openvino_options(
         yield 7 * rank, _candidate(source, "openvino", variant, precision, cores, options)
 
 
-def _llamacpp(source: ModelSource, cores: int) -> Iterator[_Offer]:
+def _llamacpp(source: ModelSource, cores: int, *, built: bool) -> Iterator[_Offer]:
     if source.format != "gguf":
         yield Rejected(label="llamacpp", reason=f"it takes gguf; this model was pulled as {source.format}")
         return
     bits = source.bits_per_weight
-    yield 6, _candidate(source, "llamacpp", "", gguf_precision(bits), cores, {})
+    ways: list[dict[str, str | int | float | bool]] = [{"library": "llama_cpp"}, {}] if built else [{}]
+    for way in ways:
+        yield 6, _candidate(source, "llamacpp", "", gguf_precision(bits), cores, way)
     if 0 < bits < Q8_BITS + 0.5:
         return  # as small already
     if reason := _costly(source, "q8_0"):
         yield Rejected(label="llamacpp q8_0", reason=reason)
         return
-    yield 4, _candidate(source, "llamacpp", "q8_0", "q8_0", cores, {})
+    for way in ways:
+        yield 4, _candidate(source, "llamacpp", "q8_0", "q8_0", cores, way)
 
 
 def gguf_precision(bits_per_weight: float) -> str:

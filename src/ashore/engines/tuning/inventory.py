@@ -92,6 +92,11 @@ def engine_cards() -> tuple[EngineCard, ...]:
     return tuple(_card(kind) for kind in _KINDS)
 
 
+def has_built_llamacpp() -> bool:
+    """Tell whether llama-cpp-python is there, whose llama.cpp was built for this processor as a rule."""
+    return find_spec("llama_cpp") is not None
+
+
 def _card(kind: _Kind) -> EngineCard:
     absent = [module for module in kind.modules if find_spec(module) is None]
     return EngineCard(

@@ -10,7 +10,7 @@ from typing import Final
 from ashore import __version__
 from ashore.engines.tuning.model import Machine
 
-LIBRARIES: Final = ("openvino", "torch", "vllm", "xllamacpp")
+LIBRARIES: Final = ("llama-cpp-python", "openvino", "torch", "vllm", "xllamacpp")
 """Packages whose version may change how fast an engine is."""
 
 BUSY_SHARE: Final = 0.25
