@@ -15,7 +15,7 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
@@ -32,7 +32,7 @@ from ashore.api.keys import Keys
 from ashore.api.recording import LogRecorder
 from ashore.api.releasing import ReleaseDesk, keep_judging, release_desk
 from ashore.backup import BackupHome
-from ashore.core import Recorder, SystemClock
+from ashore.core import EngineKind, Recorder, SystemClock
 from ashore.engines import Grammar
 from ashore.errors import AshoreError
 from ashore.metrics import Metrics
@@ -82,13 +82,22 @@ def one_heap() -> None:
             mallopt(_M_ARENA_MAX, 2)
 
 
-def wait_for_a_turn() -> None:
-    """Have this process and its threads take a processor when one is free, and not out of an engine's hands.
+def waits_for_turns(kinds: Collection[EngineKind]) -> bool:
+    """Tell whether a worker beside engines of these kinds takes a processor only when one is free.
 
     A step of an engine on this machine's processors ends when its slowest thread does. A worker that wakes for every
     token and interrupts one of them for tens of microseconds holds up all: on two cores, 16 streams of the demo model
     came to 0.87 to 0.90 of the engine alone that way, and to 0.96 like this (benchmarks/reports/2026-11-25-xeon.md).
+
+    Not so beside llama.cpp alone. The host hands a token out and then prepares the next step in one thread, while the
+    others turn in place; a worker that wakes at once has their processor for nothing, and one that waits its turn gets
+    it in the middle of the step. On two cores of Zen 4, one stream: 3 to 6 % more tokens (four comparisons).
     """
+    return set(kinds) != {"llamacpp"}
+
+
+def wait_for_turns() -> None:
+    """Have this process and its threads take a processor when one is free, and not out of an engine's hands."""
     if sys.platform == "linux":
         with contextlib.suppress(OSError):  # a container may forbid it; then all is as without
             os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
@@ -322,13 +331,15 @@ def main(words: Sequence[str] | None = None) -> int:
     parser.add_argument("--log-level", default="info", choices=("debug", "info", "warning", "error"))
     given = parser.parse_args(words)
     one_heap()
-    wait_for_a_turn()
     logging.basicConfig(
         level=given.log_level.upper(), stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
     try:
+        path = given.run / "topology.json"
+        if waits_for_turns([model.kind for model in read_topology(path).models]):
+            wait_for_turns()
         meter = LoopMeter()
-        serving = serve(given.run / "topology.json", index=given.index, meter=meter)
+        serving = serve(path, index=given.index, meter=meter)
         with asyncio.Runner(loop_factory=lambda: asyncio.SelectorEventLoop(meter)) as runner:
             return runner.run(serving)
     except AshoreError as fault:
