@@ -27,6 +27,8 @@ from ashore.engines import (
     frames,
 )
 from ashore.engines.host import link as host_link
+from ashore.engines.hostlink import HostLink
+from ashore.engines.orderstream import OrderStream
 from ashore.errors import Conflict, ContextTooLong, HostDied, InvalidRequest, NotReady
 
 
@@ -355,3 +357,45 @@ def test_order_ids_may_be_used_again_after_their_end(tmp_path: Path) -> None:
             assert events[-1].order_id == OrderId("same")
 
     with_fake(tmp_path, "fake:echo", use)
+
+
+class Nowhere(asyncio.Transport):
+    """A transport whose bytes nobody reads."""
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        return
+
+    def abort(self) -> None:
+        return
+
+
+async def wakes_by_turn(events: list[EngineEvent], orders: int) -> list[int]:
+    """Give a link these events in one frame; return how many consumers were woken in each turn of the loop."""
+    link = HostLink(Path("host"))
+    link.connection_made(Nowhere())
+    woken = 0
+
+    async def read(stream: OrderStream) -> None:
+        nonlocal woken
+        await stream.take()
+        woken += 1
+
+    streams = [link.start(echo_order(f"o{n}", "x")) for n in range(orders)]
+    tasks = [asyncio.create_task(read(stream)) for stream in streams]
+    await asyncio.sleep(0)
+    link.data_received(frames.encode(frames.Events(events)))
+    turns: list[int] = []
+    while sum(turns) < orders:
+        before = woken
+        await asyncio.sleep(0)
+        turns.append(woken - before)
+    await asyncio.gather(*tasks)
+    return turns
+
+
+def test_orders_that_end_together_leave_turns_of_the_loop_to_others() -> None:
+    tokens: list[EngineEvent] = [Token(OrderId(f"o{n}"), 65) for n in range(20)]
+    ends: list[EngineEvent] = [Finished(OrderId(f"o{n}"), "stop", 1, 0, 1) for n in range(20)]
+    assert asyncio.run(wakes_by_turn(tokens, 20)) == [20]
+    assert asyncio.run(wakes_by_turn([*tokens, *ends], 20)) == [8, 8, 4]
+    assert asyncio.run(wakes_by_turn([*ends[:3], *tokens[3:]], 20)) == [20]

@@ -7,8 +7,10 @@ into the inbox of its order. A consumer is woken once per batch, however many to
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Callable
 from pathlib import Path
+from typing import Final
 
 import msgspec
 
@@ -37,6 +39,11 @@ from ashore.engines.model import EngineEvent, EngineInfo, GenerateOrder, Token
 from ashore.engines.orderstream import Inbox, OrderStream, ended_stream
 from ashore.errors import AshoreError, Conflict, EngineFailed, HostDied, InvalidRequest
 
+ENDED_AT_ONCE: Final = 8
+"""Orders whose consumers are told of their end in one turn of the loop. An end is a response and the next request's
+beginning, so a wide batch whose sequences end together would keep everybody else out for tens of milliseconds. So many
+are still a turn by which an overloaded loop is known (`serving/concurrency.py`)."""
+
 
 class HostLink(asyncio.Protocol):
     """One connection: its frames, the inboxes of its orders, the futures of its calls."""
@@ -48,6 +55,8 @@ class HostLink(asyncio.Protocol):
         self._info: EngineInfo | None = None
         self._reader = FrameReader()
         self._inboxes: dict[OrderId, Inbox] = {}
+        self._ending: deque[Inbox] = deque()
+        """Of orders that have ended, while their consumers are still to be told."""
         self._calls: dict[int, asyncio.Future[ToWorker]] = {}
         self._parts: dict[int, list[bytes]] = {}
         """What has come of answers that take several frames."""
@@ -158,6 +167,7 @@ class HostLink(asyncio.Protocol):
 
     def _put(self, events: list[EngineEvent]) -> None:
         inboxes = self._inboxes
+        waiting: list[Inbox] = []
         for event in events:
             inbox = inboxes.get(event.order_id)
             if inbox is None:
@@ -167,7 +177,22 @@ class HostLink(asyncio.Protocol):
                 inbox.ended = True
                 del inboxes[event.order_id]
             if inbox.waiter is not None:
+                waiting.append(inbox)
+        begun = bool(self._ending)
+        for inbox in waiting:
+            if inbox.ended:
+                self._ending.append(inbox)
+            else:
                 inbox.wake()
+        if self._ending and not begun:
+            self._wake_ending()
+
+    def _wake_ending(self) -> None:
+        """Wake some of the orders that have ended, and the others in later turns of the loop."""
+        for _ in range(min(ENDED_AT_ONCE, len(self._ending))):
+            self._ending.popleft().wake()
+        if self._ending:
+            asyncio.get_running_loop().call_soon(self._wake_ending)
 
     def _greet(self, version: int, info: EngineInfo) -> None:
         if version != PROTOCOL_VERSION:
