@@ -17,8 +17,10 @@ from tiny_models import make_tiny_model
 from ashore.bootstrap import judge_as_served, prepare_variant, quantiser, rebuilder
 from ashore.engines import Rounded, RoundOrder
 from ashore.engines.llamacpp.importance import read_importance
-from ashore.engines.openvino.graph import read_precision
+from ashore.engines.openvino.gptq import LOW, FourBits, round_nearest
+from ashore.engines.openvino.graph import read_facts
 from ashore.engines.openvino.prepare import prepare_openvino
+from ashore.engines.openvino.products import put_codes
 from ashore.engines.openvino.runtime import import_openvino
 from ashore.errors import CorruptBlob, InvalidRequest, MemoryFull, UnknownModel, UnsupportedByEngine
 from ashore.optimize import QuantizeWish
@@ -295,4 +297,26 @@ def test_an_engine_tells_the_precision_by_where_most_weights_are(
     result = op.result(value)
     result.get_output_tensor(0).set_names({"logits"})
     ov.save_model(ov.Model([result], [ids], "m"), str(tmp_path / "m.xml"))
-    assert read_precision(tmp_path / "m.xml") == told
+    assert read_facts(tmp_path / "m.xml").precision == told
+
+
+@pytest.mark.parametrize(("zeros", "told"), [(False, 32), (True, 0)])
+def test_an_engine_tells_the_smallest_group_of_weights_whose_activations_are_rounded(
+    tmp_path: Path, zeros: bool, told: int
+) -> None:
+    ov, op = import_openvino(), import_openvino("openvino.opset13")
+    weights = np.random.default_rng(2).normal(size=(512, 512)).astype(np.float32)
+    ids = op.parameter([-1, 512], np.float32, name="x")
+    product = op.matmul(ids, op.constant(weights), False, True)
+    rounded = round_nearest(weights, 32)
+    if zeros:
+        rounded = FourBits(
+            codes_NK=rounded.codes_NK - LOW,
+            scales_NG=rounded.scales_NG,
+            zeros_NG=np.full_like(rounded.scales_NG, -LOW),
+        )
+    put_codes(product, rounded, bits=4)
+    result = op.result(product)
+    result.get_output_tensor(0).set_names({"logits"})
+    ov.save_model(ov.Model([result], [ids], "m"), str(tmp_path / "m.xml"))
+    assert read_facts(tmp_path / "m.xml").weight_group == told

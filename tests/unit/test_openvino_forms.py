@@ -1,10 +1,10 @@
-"""Which second form of the weights, if any, a processor gets."""
+"""Which second form of the weights, if any, a processor gets, and in which groups activations are rounded."""
 
 from __future__ import annotations
 
 import pytest
 
-from ashore.engines.openvino.paired import choose_second_form
+from ashore.engines.openvino.paired import activation_group, choose_second_form
 
 SMALL, FREE = 135 << 20, 16 << 30
 
@@ -32,3 +32,8 @@ def test_only_processors_without_byte_products_get_a_second_form(
         given=given,
     )
     assert (form.from_tokens if form else None) == from_tokens
+
+
+@pytest.mark.parametrize(("weights", "activations"), [(0, 64), (16, 16), (32, 32), (64, 64), (96, 64), (128, 64)])
+def test_activations_are_rounded_in_groups_that_small_groups_of_weights_allow(weights: int, activations: int) -> None:
+    assert activation_group(weights) == activations

@@ -51,6 +51,8 @@ class GraphFacts:
     """0 where the file does not tell."""
     precision: str
     """`fp16`, `int8`, `int4` where most weights have four bits, `mixed` where some have."""
+    weight_group: int = 0
+    """Weights of a row that share a scale, at the fewest; 0 where all rows have one scale."""
 
 
 class PagedModel:
@@ -203,6 +205,7 @@ def _facts(model: Any) -> GraphFacts:
         vocab_size=shape[len(shape) - 1].get_length(),
         context_tokens=context,
         precision=_precision_of(model),
+        weight_group=_weight_group_of(model),
     )
 
 
@@ -218,13 +221,30 @@ def _precision_of(model: Any) -> str:
     return "int4" if counts["four"] > counts["eight"] else "mixed"
 
 
-def read_precision(xml: Path) -> str:
-    """Return the form of the weights in a model file without compiling it, as `GraphFacts.precision`."""
+def _weight_group_of(model: Any) -> int:
+    """Return the smallest group of weights with a scale; those with zeros of their own (`u4`) do not count: the plugin
+    takes their activations as they are."""
+    groups = [
+        int(node.get_output_shape(0)[2])
+        for node in model.get_ops()
+        if _is_large_constant(node)
+        and node.get_element_type().get_type_name() in ("i4", "i8")
+        and len(node.get_output_shape(0)) == 3
+    ]
+    return min(groups, default=0)
+
+
+def read_facts(xml: Path) -> GraphFacts:
+    """Return what a model file says about itself, without compiling it.
+
+    Raises:
+        EngineFailed: OpenVINO cannot read it.
+    """
     try:
         model = import_openvino().Core().read_model(str(xml))
     except RuntimeError as error:
         raise EngineFailed(f"OpenVINO cannot read {xml.name}: {error}") from error
-    return _facts(model).precision
+    return _facts(model)
 
 
 def _is_large_constant(node: Any) -> bool:

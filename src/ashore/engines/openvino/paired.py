@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ashore.engines.openvino.config import RunConfig, free_memory_bytes
-from ashore.engines.openvino.graph import Batch, GraphFacts, PagedModel, read_precision
+from ashore.engines.openvino.graph import Batch, GraphFacts, PagedModel, read_facts
 from ashore.engines.openvino.lora import AdapterBank, Slot
 
 BYTE_PRODUCTS = frozenset({"avx512_vnni", "avx_vnni"})
@@ -66,6 +66,18 @@ def choose_second_form(
     return form if weight_bytes * form.weight_growth <= free_bytes * _SHARE_OF_FREE_MEMORY else None
 
 
+def activation_group(weight_group: int) -> int:
+    """Return in groups of how many activations are rounded, where nothing else is asked for.
+
+    The plugin rounds none for a product whose weights have smaller groups than the activations would, and multiplies no
+    bytes then. So weights in groups of 32 get activations in groups of 32, and with them the rest of the model.
+
+    Args:
+        weight_group: From `GraphFacts`.
+    """
+    return weight_group if weight_group and GROUP_SIZE % weight_group == 0 else GROUP_SIZE
+
+
 def cpu_flags(cpuinfo: Path = Path("/proc/cpuinfo")) -> frozenset[str]:
     """Return the processor's instruction sets as Linux names them; empty where it does not tell."""
     if not cpuinfo.is_file():
@@ -81,17 +93,18 @@ def open_model(xml: Path, config: RunConfig, *, adapters: bool = False) -> Paire
     """
     binary = xml.with_suffix(".bin")
     form = None
+    facts = read_facts(xml)
     first_properties = dict(config.properties)
     if config.may_pair and binary.is_file():
         form = choose_second_form(
             cpu_flags=cpu_flags(),
-            precision=read_precision(xml),
+            precision=facts.precision,
             weight_bytes=binary.stat().st_size,
             free_bytes=free_memory_bytes(),
             given=config.properties,
         )
     if form is None:
-        first_properties.setdefault("DYNAMIC_QUANTIZATION_GROUP_SIZE", GROUP_SIZE)
+        first_properties.setdefault("DYNAMIC_QUANTIZATION_GROUP_SIZE", activation_group(facts.weight_group))
         return PairedModel(PagedModel(xml, first_properties, adapters=adapters))
     first_properties.setdefault("DYNAMIC_QUANTIZATION_GROUP_SIZE", 0)
     second = PagedModel(xml, {**first_properties, **form.properties}, unpack=form.unpack, adapters=adapters)
