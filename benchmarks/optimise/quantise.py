@@ -1,11 +1,13 @@
 """The rows on quantising of the optimising table: bytes, perplexity and speed of each form beside its peers.
 
     python -m benchmarks.optimise.quantise --home HOME --work FOLDER [--out FOLDER] [--tokens 8192] [--rounds 5]
-                                           [--second NAME] [--only STAGE ...] [--again STAGE ...]
+                                           [--tuned NAME] [--second NAME] [--only STAGE ...] [--again STAGE ...]
 
 HOME is a home with the demo model (it is pulled if it is not there). Stages leave their facts in FOLDER and are not
 done twice; `--out` receives the rows as Markdown and JSON. "F16" is the demo weights dequantised, "FP32" four bytes a
-parameter. `--second` names a model of another architecture in that home, in F16 GGUF: it gets the forms of llama.cpp.
+parameter. `--tuned` names a model of that home whose weights lie on no grid of four bits, such as the demo model after
+`ashore train sft smollm2 --method full`: `auto` is judged on it, its own half precision being the reference.
+`--second` names a model of another architecture in that home, in F16 GGUF: it gets the forms of llama.cpp.
 
 Calibration text: the language reference in Python's `pydoc_data` and licences that Debian ships, none of them of the
 GNU family. Judged on: the GPL version 3, of which nothing was tuned on. Needs `ashore[train]` for the peers.
@@ -20,6 +22,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -94,6 +97,10 @@ class Bench:
         speed = Stage(name="speed", run=self.speed, needs=timed, settings={"rounds": self.rounds})
         return [*forms, speed, *torch]
 
+    def auto_stages(self) -> list[Stage]:
+        """Return the stages that `auto` is judged by."""
+        return [stage for to in ("fp16", "int8", "auto") for stage in self._form(to)]
+
     def _form(self, to: str) -> tuple[Stage, Stage]:
         judged = {"tokens": self.tokens, "window": WINDOW}
         return (
@@ -156,8 +163,14 @@ class Bench:
         return dict(json.loads(ended.stdout.splitlines()[-1]))
 
 
+def auto_row(outcome: Outcome, *, model: str) -> Row:
+    """Return the row on `auto` of a model whose weights lie on no grid."""
+    found = rows(outcome, model=model)[-1]
+    return replace(found, bar=0.9, aim=0.75, detail=found.detail.removesuffix(f"; {GRIDS}"))
+
+
 def rows(outcome: Outcome, *, model: str) -> list[Row]:
-    """Return the rows on quantising; one whose stages failed says why."""
+    """Return the rows on quantising, that on `auto` last; one whose stages failed says why."""
     facts: Mapping[str, Any] = outcome.facts
 
     def row(what: str, needs: str, judge: Any, **judged: Any) -> Row:
@@ -251,6 +264,7 @@ def main() -> int:
     parser.add_argument("--home", type=Path, required=True)
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--out", type=Path)
+    parser.add_argument("--tuned")
     parser.add_argument("--second")
     parser.add_argument("--tokens", type=int, default=8192)
     parser.add_argument("--rounds", type=int, default=5)
@@ -265,6 +279,11 @@ def main() -> int:
         *gguf_rows(outcome, model=DEMO, reference="judge_fp16", how="exact"),
     ]
     outcomes = {DEMO: outcome}
+    if words.tuned:
+        work = words.work / words.tuned
+        tuned = Bench(words.home, work, model=words.tuned, tokens=words.tokens, rounds=words.rounds)
+        outcomes[words.tuned] = run_stages(tuned.auto_stages(), work, only=words.only, again=words.again)
+        table.append(auto_row(outcomes[words.tuned], model=words.tuned))
     if words.second:
         work = words.work / words.second
         second = Bench(words.home, work, model=words.second, tokens=words.tokens, rounds=words.rounds)

@@ -4,7 +4,7 @@ missing."""
 from __future__ import annotations
 
 import pytest
-from benchmarks.optimise.quantise import gguf_rows, rows
+from benchmarks.optimise.quantise import auto_row, gguf_rows, rows
 from benchmarks.optimise.stages import Outcome
 
 FACTS = {
@@ -39,6 +39,12 @@ def test_each_row_divides_the_right_figures() -> None:
     assert table["INT4 as served, perplexity above F16"][:2] == (pytest.approx(5.0), "aim met")
     value, verdict, detail = table["auto within 1%, bytes of uniform INT8"]
     assert value == pytest.approx(0.8) and verdict == "-" and "held out +0.90 %" in detail and "ADR 17" in detail
+
+
+def test_auto_is_judged_on_a_model_that_lies_on_no_grid() -> None:
+    row = auto_row(Outcome(facts=dict(FACTS), failed={}), model="tuned")  # type: ignore[arg-type]
+    assert row.verdict == "bar met" and row.value == pytest.approx(0.8)
+    assert row.what.startswith("tuned: auto") and row.detail.endswith("GPL-3 +1.00 % as served")
 
 
 def test_a_row_without_its_stage_says_why() -> None:
