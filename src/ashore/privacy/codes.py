@@ -49,9 +49,12 @@ _PLATE: Final = re.compile(
     r"(?:[A-HJ-NP-Za-hj-np-z0-9](?:[ \-·]?[A-HJ-NP-Za-hj-np-z0-9])?|[挂学警港澳领]))"
     r"(?![0-9A-Z]|(?<=[A-Za-z])[a-z])"
 )
+_GAPS_OF: Final = re.compile(r"[^0-9A-Za-z]+")
 _GAPS: Final = frozenset(" .·-\r\n")
 _LETTERS: Final = frozenset(string.ascii_letters)
-_GAPS_OF: Final = re.compile(r"[^0-9A-Za-z]+")
+_ALNUM: Final = frozenset(string.ascii_letters + string.digits)
+_CREDIT_HEADS: Final = DEPARTMENTS | {digit + gap for digit in "123456789" for gap in _GAPS}
+"""How a credit code may begin that has a digit first."""
 _ONE_GAP: Final = re.compile(_GAP)
 _SEPARATORS: Final = re.compile(r"[^0-9A-Za-z挂学警港澳领]")
 _NEW_ENERGY: Final = re.compile(r"[A-HJK][A-HJ-NP-Z0-9][0-9]{4}|[0-9]{5}[A-HJK]")
@@ -63,15 +66,17 @@ def find_codes(page: Page) -> Iterator[Entity]:
     size = len(text)
     for run in _RUN.finditer(text):
         start, end = run.span()
-        if (end - start > 7 or (end < size and text[end] in _GAPS)) and _may_begin_credit_code(text, start, end):
-            yield from _credit_code(page, start)
+        if text[start : start + 2] in _CREDIT_HEADS and (end - start > 7 or (end < size and text[end] in _GAPS)):
+            region = text[start + 2 : start + 4]
+            if end - start < 4 or region in PROVINCES or region == "10":
+                yield from _credit_code(page, start)
         last = start - 1
         if last > 0 and text[last] in " -":
             last -= 1
         if last < 0 or text[last] not in _LETTERS:
             continue
         first = last - 1 if last > 0 and text[last - 1] in _LETTERS else last
-        if page.letter_before(first):
+        if first and text[first - 1] in _ALNUM:
             continue
         if text[last] in "ANYany":
             yield from _credit_code(page, last)
@@ -79,14 +84,6 @@ def find_codes(page: Page) -> Iterator[Entity]:
             yield from _iban(page, first)
         if end - start > 5 or (end < size and text[end] in " -"):
             yield from _documents(page, first)
-
-
-def _may_begin_credit_code(text: str, start: int, end: int) -> bool:
-    """Return whether the digits at `start` may be the first of a credit code; cheaper than the whole expression."""
-    if text[start] == "0" or (end - start > 1 and text[start : start + 2] not in DEPARTMENTS):
-        return False
-    region = text[start + 2 : start + 4]
-    return end - start < 4 or region in PROVINCES or region == "10"
 
 
 def _credit_code(page: Page, start: int) -> Iterator[Entity]:

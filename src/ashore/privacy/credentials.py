@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 from ashore.privacy.model import Entity
@@ -47,7 +47,7 @@ _LABEL: Final = re.compile(
     r"|bearer|accountkey|private[ _-]?key|credential|密钥|秘钥|令牌|凭证|凭据)s?[\"'`]?(?:值)?"
     r"(?: ?(?:is|=>|:=|[=:：是为]) ?| )[\"'`“「]?(?=([a-z0-9+/_=.~-]{16,512}))"
 )
-_PASSWORD_WORDS: Final = ("passw", "passphrase", "pwd", "passcode", "密码", "口令")
+_PASSWORD_WORDS: Final = ("password", "passwd", "passphrase", "pwd", "passcode", "密码", "口令")
 _PASSWORD: Final = re.compile(
     r"(?:(?:password|passwd|passphrase|pwd|passcode)[\"'`]?(?: ?(?:is|=>|:=|[=:：是为]) ?)"
     r"|(?:密码|口令)[\"'`]?(?: ?(?:=>|[=:：是为]) ?)?)[\"'`“「]?(?=([!-~]{6,128}))"
@@ -83,16 +83,26 @@ class CredentialFinder:
                 word = text[found.start(1) : found.end(1)]
                 if is_random(word):
                     yield page.entity("secret", found.start(1), found.start(1) + len(word.rstrip(".")))
-        if any(word in page.low for word in _PASSWORD_WORDS):
-            for found in _PASSWORD.finditer(page.low):
-                word = _ENDS_PASSWORD.split(text[found.start(1) : found.end(1)], maxsplit=1)[0].rstrip(".")
+        for at in _places_of(_PASSWORD_WORDS, page.low):
+            said = _PASSWORD.match(page.low, at)
+            if said is not None:
+                word = _ENDS_PASSWORD.split(text[said.start(1) : said.end(1)], maxsplit=1)[0].rstrip(".")
                 if is_password(word):
-                    yield page.entity("secret", found.start(1), found.start(1) + len(word))
+                    yield page.entity("secret", said.start(1), said.start(1) + len(word))
         if "://" in text:
             for found in _IN_URL.finditer(text):
                 yield page.entity("secret", found.start(1), found.end(1))
         if "-----BEGIN" in text:
             yield from _private_keys(page)
+
+
+def _places_of(words: Iterable[str], text: str) -> Iterator[int]:
+    """Yield where words are; each is looked for by itself, which is faster than all of them in one expression."""
+    for word in words:
+        at = text.find(word)
+        while at >= 0:
+            yield at
+            at = text.find(word, at + 1)
 
 
 def is_random(word: str) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Sequence
+from bisect import bisect_right
 from functools import cache
 from typing import Final
 
@@ -32,8 +32,52 @@ _NUMERALS: Final = re.compile("[〇零幺一二三四五六七八九壹贰叁肆
 _NUMERAL: Final = str.maketrans("〇零幺一二三四五六七八九壹贰叁肆伍陆柒捌玖", "001123456789123456789")
 
 
-Places = tuple[Sequence[int], Sequence[int]]
-"""Of each folded character, where it begins in the original text and where it ends."""
+class Places:
+    """Where folded characters stand in the original text, by the few places where the two move apart."""
+
+    __slots__ = ("_behind", "_from", "_kept_behind", "_kept_from", "_sizes")
+
+    def __init__(self) -> None:
+        self._from: list[int] = []
+        """Positions behind escapes, in the text without them, and by how much the original is behind from there."""
+        self._behind: list[int] = []
+        self._sizes: dict[int, int] = {}
+        """Of each escape, by its position."""
+        self._kept_from: list[int] = []
+        """The same of what is not seen, in the text without it."""
+        self._kept_behind: list[int] = []
+
+    def add_escape(self, at: int, size: int) -> None:
+        """Say that the character at `at` was written with so many; in order."""
+        self._sizes[at] = size
+        self._from.append(at + 1)
+        self._behind.append((self._behind[-1] if self._behind else 0) + size - 1)
+
+    def add_unseen(self, at: int) -> None:
+        """Say that one character was taken out before the one at `at`; in order, after all escapes."""
+        before = self._kept_behind[-1] if self._kept_behind else 0
+        if self._kept_from and self._kept_from[-1] == at:
+            self._kept_behind[-1] = before + 1
+        else:
+            self._kept_from.append(at)
+            self._kept_behind.append(before + 1)
+
+    def span(self, start: int, end: int) -> tuple[int, int]:
+        """Return where characters `start` to `end` of the folded text stand in the original one."""
+        last = end - 1
+        if self._kept_from:
+            start, last = self._seen(start), self._seen(last)
+        if not self._from:
+            return start, last + 1
+        return self._written(start), self._written(last) + self._sizes.get(last, 1)
+
+    def _seen(self, at: int) -> int:
+        step = bisect_right(self._kept_from, at)
+        return at + self._kept_behind[step - 1] if step else at
+
+    def _written(self, at: int) -> int:
+        step = bisect_right(self._from, at)
+        return at + self._behind[step - 1] if step else at
 
 
 def fold(text: str) -> tuple[str, Places | None]:
@@ -55,40 +99,26 @@ def fold(text: str) -> tuple[str, Places | None]:
 
 def _without_escapes(text: str) -> tuple[str, Places]:
     """Read the escapes of JSON and of JSON within JSON: a number may be written with them."""
+    places = Places()
     parts: list[str] = []
-    starts: list[int] = []
-    ends: list[int] = []
-    at = 0
+    at = shorter = 0
     for escape in _ESCAPE.finditer(text):
-        parts.append(text[at : escape.start()])
-        starts.extend(range(at, escape.start()))
-        ends.extend(range(at + 1, escape.start() + 1))
+        start, end = escape.span()
         code = escape[1]
+        parts.append(text[at:start])
         parts.append(chr(int(code[1:], 16)) if code[0] == "u" else _ESCAPED[code])
-        starts.append(escape.start())
-        ends.append(escape.end())
-        at = escape.end()
+        places.add_escape(start - shorter, end - start)
+        shorter += end - start - 1
+        at = end
     parts.append(text[at:])
-    starts.extend(range(at, len(text)))
-    ends.extend(range(at + 1, len(text) + 1))
-    return "".join(parts), (starts, ends)
+    return "".join(parts), places
 
 
 def _without_unseen(text: str, places: Places | None) -> tuple[str, Places]:
-    starts, ends = (range(len(text)), range(1, len(text) + 1)) if places is None else places
-    kept_starts: list[int] = []
-    kept_ends: list[int] = []
-    parts: list[str] = []
-    at = 0
-    for hidden in _UNSEEN.finditer(text):
-        parts.append(text[at : hidden.start()])
-        kept_starts.extend(starts[at : hidden.start()])
-        kept_ends.extend(ends[at : hidden.start()])
-        at = hidden.end()
-    parts.append(text[at:])
-    kept_starts.extend(starts[at:])
-    kept_ends.extend(ends[at:])
-    return "".join(parts), (kept_starts, kept_ends)
+    places = places or Places()
+    for number, hidden in enumerate(_UNSEEN.finditer(text)):
+        places.add_unseen(hidden.start() - number)
+    return _UNSEEN.sub("", text), places
 
 
 @cache

@@ -36,6 +36,90 @@ _LABEL: Final = re.compile(
 _LABEL_HEAD: Final = re.compile(
     "[姓名联收寄发户持患病申被投法经负客称开乘旅员当证原我本他她司会用业房租学家就监入考股报投借担承出经受审签嘉讲PCNn\"']"
 )
+_LABEL_PAIRS: Final = frozenset(
+    [
+        "姓名",
+        "名字",
+        "联系",
+        "收件",
+        "收货",
+        "签收",
+        "寄件",
+        "发件",
+        "户名",
+        "持卡",
+        "患者",
+        "病人",
+        "申请",
+        "被保",
+        "投保",
+        "法定",
+        "法人",
+        "经办",
+        "负责",
+        "客户",
+        "称呼",
+        "开户",
+        "乘客",
+        "旅客",
+        "员工",
+        "当事",
+        "证人",
+        "原告",
+        "被告",
+        "就诊",
+        "监护",
+        "入住",
+        "乘机",
+        "乘车",
+        "住客",
+        "学员",
+        "考生",
+        "股东",
+        "报案",
+        "投诉",
+        "借款",
+        "担保",
+        "承租",
+        "出租",
+        "经手",
+        "受益",
+        "审批",
+        "签字",
+        "嘉宾",
+        "讲师",
+        '"n',
+        '"f',
+        '"u',
+        '"姓',
+        '"c',
+        "'n",
+        "'f",
+        "'u",
+        "'姓",
+        "'c",
+        "na",
+        "Na",
+        "司机",
+        "会员",
+        "用户",
+        "业主",
+        "房东",
+        "租客",
+        "学生",
+        "家长",
+        "Pa",
+        "Cu",
+        "Cl",
+        "我叫",
+        "我是",
+        "名叫",
+        "本人",
+        "他叫",
+        "她叫",
+    ]
+)
+"""The first two characters of every label."""
 _CHINESE: Final = re.compile(r"[\u4e00-\u9fff]+(?:·[\u4e00-\u9fff]+)*")
 _NO_GIVEN: Final = frozenset(
     "的了是在和与及或有不也都就这那为从向到给对把被让等各每某们个位名全体所其该本此之于以因但而如则么吗呢吧啊很最更请您你我他她它"
@@ -51,6 +135,7 @@ _ENGLISH_LABEL: Final = re.compile(
     rf"(?<![a-z])(?:{'|'.join(_ENGLISH_WORDS.split())}|(?:ship|bill) to|am called|sincerely|regards)\Z"
 )
 """For texts in lower case."""
+_LABEL_ENDS: Final = frozenset(word[-1] for word in (*_ENGLISH_WORDS.split(), "to", "called", "sincerely", "regards"))
 _ENGLISH_SIGN: Final = re.compile(r"[:=,\n] ?(?=[A-Z])")
 _ENGLISH_IS: Final = re.compile(r" is (?=[A-Z])")
 LABEL_CHARS: Final = 16
@@ -76,7 +161,9 @@ def find_names(page: Page) -> Iterator[Entity]:
             start = found.start()
             if text[start - 1 : start] == " ":
                 start -= 1
-            if _ENGLISH_LABEL.search(page.low, max(0, start - LABEL_CHARS), start):
+            if page.low[start - 1 : start] in _LABEL_ENDS and _ENGLISH_LABEL.search(
+                page.low, max(0, start - LABEL_CHARS), start
+            ):
                 yield from _english(page, found.end(), fewest_words=2)
 
 
@@ -104,7 +191,8 @@ def _chinese(page: Page) -> Iterator[Entity]:
             if start >= 0:
                 yield page.entity("name", start, title.start())
     for head in _LABEL_HEAD.finditer(text):
-        label = _LABEL.match(text, head.start())
+        at = head.start()
+        label = _LABEL.match(text, at) if text[at : at + 2] in _LABEL_PAIRS else None
         run = _CHINESE.match(text, label.end()) if label else None
         if label is not None and run is not None:
             size = _name_size(run[0])

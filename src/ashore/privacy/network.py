@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+import string
 from collections.abc import Iterator
 from typing import Final
 
@@ -16,9 +17,12 @@ _SPELT_AT: Final = re.compile(r" ?[\[(（]\s?at\s?[\])）] ?")
 _NOT_PEOPLE: Final = frozenset(("git", "hg", "svn"))
 
 _BYTE: Final = r"(?:25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])"
-_QUAD: Final = re.compile(r"[0-9]{1,3}\.[0-9]{1,3}\.[0-9]{1,3}\.[0-9]{1,3}")
+_QUAD_MIDDLE: Final = re.compile(r"\.[0-9]{1,3}\.[0-9]{1,3}\.(?=[0-9])")
+"""Begins with a sign that is rare, which a search skips to, as the next ones do; then what is before it is found."""
 _IPV4: Final = re.compile(rf"(?<![0-9.]){_BYTE}(?:\.{_BYTE}){{3}}(?![0-9]|\.[0-9])")
-_GROUPS: Final = re.compile(r"[0-9A-Fa-f]{0,4}:[0-9A-Fa-f]{0,4}:[0-9A-Fa-f:]*")
+_GROUPS: Final = re.compile(r":[0-9A-Fa-f]{0,4}:[0-9A-Fa-f:]*")
+_HEX: Final = frozenset(string.hexdigits)
+_DIGITS: Final = frozenset(string.digits)
 _IPV6: Final = re.compile(
     r"(?<![0-9A-Fa-f.])(?:[0-9A-Fa-f]{1,4}|:):[0-9A-Fa-f:]{1,37}(?:(?<=:)[0-9]{1,3}(?:\.[0-9]{1,3}){3})?(?![0-9A-Fa-f]|\.[0-9]{1,3}\.)"
 )
@@ -45,6 +49,14 @@ _MAC: Final = re.compile(
     r"[0-9A-Fa-f][0-9A-Fa-f](?:(?P<gap>[:-])(?:[0-9A-Fa-f]{2}(?P=gap)){4}[0-9A-Fa-f]{2}"
     r"|[0-9A-Fa-f]{2}\.[0-9A-Fa-f]{4}\.[0-9A-Fa-f]{4})(?![0-9A-Za-z]|[:.-][0-9A-Fa-f])"
 )
+
+
+_MAC_MIDDLES: Final = (
+    (":", 2, re.compile(r":[0-9A-Fa-f]{2}:[0-9A-Fa-f]{2}:[0-9A-Fa-f]{2}:")),
+    ("-", 2, re.compile(r"-[0-9A-Fa-f]{2}-[0-9A-Fa-f]{2}-[0-9A-Fa-f]{2}-")),
+    (".", 4, re.compile(r"\.[0-9A-Fa-f]{4}\.[0-9A-Fa-f]{4}")),
+)
+"""The sign between groups, how many characters stand before the first, and what follows them."""
 
 
 def find_emails(page: Page) -> Iterator[Entity]:
@@ -74,14 +86,14 @@ def find_addresses_of_machines(page: Page) -> Iterator[Entity]:
     """Yield IP and hardware addresses."""
     text = page.text
     if text.count(".") >= 3:
-        for quad in _QUAD.finditer(text):
-            found = _IPV4.match(text, quad.start())
+        for middle in _QUAD_MIDDLE.finditer(text):
+            found = _IPV4.match(text, _walked_back(text, middle.start(), 3, _DIGITS))
             if found is not None and _names_a_machine(page, found):
                 yield page.entity("ip", found.start(), found.end())
     if text.count(":") >= 2:
         for groups in _GROUPS.finditer(text):
-            begin = groups.start()
-            if groups[0][0] == ":" and groups[0][1] != ":":  # the colon is a label's: `IP:2001:db8::1`
+            begin = _walked_back(text, groups.start(), 4, _HEX)
+            if text[begin] == ":" and text[begin + 1] != ":":  # the colon is a label's: `IP:2001:db8::1`
                 begin += 1
             found = _IPV6.match(text, begin)
             if found is None:
@@ -92,6 +104,14 @@ def find_addresses_of_machines(page: Page) -> Iterator[Entity]:
             yield from _ipv6(page, start, end)
     if text.count(":") >= 5 or text.count("-") >= 5 or "mac" in page.low:
         yield from _hardware(page)
+
+
+def _walked_back(text: str, at: int, most: int, chars: frozenset[str]) -> int:
+    """Return where the characters of a set begin that stand right before `at`, so many at most."""
+    first = max(0, at - most)
+    while at > first and text[at - 1] in chars:
+        at -= 1
+    return at
 
 
 def _ipv6(page: Page, start: int, end: int) -> Iterator[Entity]:
@@ -111,7 +131,7 @@ def _ipv6(page: Page, start: int, end: int) -> Iterator[Entity]:
 
 
 def _hardware(page: Page) -> Iterator[Entity]:
-    for found in _MAC.finditer(page.text):
+    for found in _machine_codes(page.text):
         start, end = found.span()
         if page.letter_before(start) or (start and page.text[start - 1] in ":.-"):
             continue
@@ -120,6 +140,15 @@ def _hardware(page: Page) -> Iterator[Entity]:
         digits_alone = found["gap"] == "-" and found[0].replace("-", "").isdigit()
         if not digits_alone or "mac" in page.before(start).lower():
             yield page.entity("mac", start, end)
+
+
+def _machine_codes(text: str) -> Iterator[re.Match[str]]:
+    for sign, width, middle in _MAC_MIDDLES:
+        if sign in text:
+            for one in middle.finditer(text):
+                found = _MAC.match(text, one.start() - width) if one.start() >= width else None
+                if found is not None:
+                    yield found
 
 
 def _names_a_machine(page: Page, found: re.Match[str]) -> bool:

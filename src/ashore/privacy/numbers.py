@@ -7,7 +7,8 @@ its length, its prefix, its grouping and its check digit. Work is linear: a sequ
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+import string
+from collections.abc import Iterator, Mapping
 from typing import Final
 
 from ashore.privacy.model import Entity
@@ -25,6 +26,8 @@ minutes for a megabyte."""
 SSN_WORD_CHARS: Final = 40
 
 _CLUSTER: Final = re.compile(r"[0-9]+(?:(?: ?[-.·_/)）] ?[(（]?| {1,2}[(（]?|[ -]?\r?\n)[0-9]+)*")
+_ROW: Final = re.compile(r"[0-9][0-9 \-.·_/)）(（\r\n]*[0-9]")
+"""Reaches over one cluster or several; the much simpler search."""
 _DATE: Final = re.compile(r"(?:19|20)[0-9]{2}([-./])[01]?[0-9]\1[0-3]?[0-9](?: [0-2]?[0-9])?")
 _QUAD: Final = re.compile(r"(?:[0-9]{1,3}\.){3}[0-9]{1,3}(?:/[0-9]{1,2})?")
 """An address of a machine; so short that nothing else is in it."""
@@ -32,7 +35,8 @@ _RUN: Final = re.compile(r"[0-9]+")
 _CONTEXT_ID: Final = re.compile(
     r"身份证|身分证|证件号|公民身份|居民证|(?<![A-Za-z])id(?:entity)?[ _-]?(?:card|no|number)", re.IGNORECASE
 )
-_CONTEXT_CARD: Final = re.compile(r"卡|账号|帐号|账户|帐户|card|account|visa|mastercard|amex", re.IGNORECASE)
+_CONTEXT_CARD: Final = re.compile(r"卡|账号|帐号|账户|帐户|card|account|visa|mastercard|amex")
+"""For texts in lower case, and so is `_NOT_PERSONAL`."""
 _CONTEXT_SSN: Final = re.compile(
     r"(?:(?<![A-Za-z])ssn(?![A-Za-z])|social(?: security)?(?: (?:no|number|num|#))?"
     r"|taxpayer(?: id)?|tax id|itin|社保号|社安号|社会安全号码?|社会保障号码?)"
@@ -51,55 +55,80 @@ _NOT_PERSONAL: Final = re.compile(
     r"|(?:order|invoice|tracking|serial|ticket|isbn|sku|batch|part|build|transaction)"
     r"(?:[ _-]?(?:no|num|number|id|#))?\.?[ :#=]{0,3}(?:is )?\Z"
     r"|[¥$€£]\s?\Z",
-    re.IGNORECASE,
 )
+_LABEL_ENDS: Final = frozenset(string.ascii_lowercase + string.whitespace + " ：:#=-\"'“为是号码单案文码.¥$€£\u3000")
+"""What may stand right before the number then; tells most of them at one look."""
+
+_HEADS: Final[Mapping[int, str]] = {
+    7: "2345678", 8: "2345678", 9: "012345678", 10: "023456789", 11: "01", 12: "08", 13: "48", 14: "038",
+    15: "0123456789", 16: "2345689", 17: "123456789", 18: "123456789", 19: "345689", 20: "",
+}  # fmt: skip
+"""First digits that a number of so many may have, whichever its kind; of one in a single piece, those of `_HEADS_ALONE`
+too: passports and permits begin with any."""
+_HEADS_ALONE: Final[Mapping[int, str]] = {**_HEADS, 8: "0123456789", 9: "0123456789"}
 
 
-def find_numbers(page: Page) -> Iterator[Entity]:
-    """Yield what numbers are."""
+def find_numbers(page: Page) -> list[Entity]:
+    """Return what numbers are."""
     text = page.text
-    for cluster in _CLUSTER.finditer(text):
-        if cluster.end() - cluster.start() < FEWEST_DIGITS or _DATE.fullmatch(cluster[0]):
+    found: list[Entity] = []
+    for row in _ROW.finditer(text):
+        start, end = row.span()
+        if end - start < FEWEST_DIGITS:
             continue
-        if _QUAD.fullmatch(cluster[0]):
-            continue
-        start, end = cluster.span()
-        runs = [(start, end)] if cluster[0].isdigit() else [r.span() for r in _RUN.finditer(text, start, end)]
-        if len(runs) == 1:
-            if end - start <= MOST_DIGITS:
-                one = _judge(page, cluster[0], runs)
-                if one is not None:
-                    yield page.entity(*one)
-        elif sum(e - s for s, e in runs) >= FEWEST_DIGITS:
-            yield from _in_cluster(page, runs)
+        if not row[0].isdigit():
+            for cluster in _CLUSTER.finditer(text, start, end):
+                if cluster.end() - cluster.start() >= FEWEST_DIGITS:
+                    _read_cluster(page, cluster, found)
+        elif end - start <= MOST_DIGITS and text[start] in _HEADS_ALONE[end - start]:
+            one = _judge(page, row[0], [(start, end)])
+            if one is not None:
+                found.append(page.entity(*one))
+    return found
 
 
-def _in_cluster(page: Page, runs: Runs) -> Iterator[Entity]:
+def _read_cluster(page: Page, cluster: re.Match[str], found: list[Entity]) -> None:
+    """Add to `found` what one cluster holds."""
+    text, piece = page.text, cluster[0]
+    if (piece[4] in "-./" and _DATE.fullmatch(piece)) or (piece.count(".") > 2 and _QUAD.fullmatch(piece)):
+        return
+    runs = [run.span() for run in _RUN.finditer(text, *cluster.span())]
+    left = sum(end - start for start, end in runs)
     at = 0
-    while at < len(runs):
+    while left >= FEWEST_DIGITS:  # as many digits stand from here on
         spelt = _spelt(runs, at)
         if spelt > MOST_SPELT:
-            at += spelt
+            at, left = at + spelt, left - spelt
             continue
-        best: tuple[str, int, int, int] | None = None
-        digits = ""
-        most = max(MOST_GROUPS, 1 + _spelt(runs, at + 1))  # a prefix in one piece may stand before digits apart
-        for to in range(at, min(len(runs), at + most)):
-            start, end = runs[to]
-            digits += page.text[start:end]
-            if len(digits) > MOST_DIGITS:
-                break
-            if len(digits) < FEWEST_DIGITS:
-                continue
-            found = _judge(page, digits, runs[at : to + 1])
-            if found is not None and (best is None or _weight(found[0]) >= _weight(best[0])):
-                best = (*found, to)
+        best = _best_from(page, runs, at)
         if best is None:
-            at += 1
+            to = at
         else:
             kind, start, end, to = best
-            yield page.entity(kind, start, end)
-            at = to + 1
+            found.append(page.entity(kind, start, end))
+        left -= sum(end - start for start, end in runs[at : to + 1])
+        at = to + 1
+
+
+def _best_from(page: Page, runs: Runs, at: int) -> tuple[str, int, int, int] | None:
+    """Return the number that begins with a run: its kind, where it stands, and its last run; None: there is none."""
+    text = page.text
+    head = text[runs[at][0]]
+    best: tuple[str, int, int, int] | None = None
+    digits = ""
+    most = max(MOST_GROUPS, 1 + _spelt(runs, at + 1))  # a prefix in one piece may stand before digits apart
+    for to in range(at, min(len(runs), at + most)):
+        start, end = runs[to]
+        digits += text[start:end]
+        size = len(digits)
+        if size > MOST_DIGITS:
+            break
+        if size < FEWEST_DIGITS or head not in (_HEADS if to > at else _HEADS_ALONE)[size]:
+            continue
+        found = _judge(page, digits, runs[at : to + 1])
+        if found is not None and (best is None or _weight(found[0]) >= _weight(best[0])):
+            best = (*found, to)
+    return best
 
 
 def _spelt(runs: Runs, at: int) -> int:
@@ -119,7 +148,7 @@ def _judge(page: Page, digits: str, runs: Runs) -> tuple[str, int, int] | None:
     text = page.text
     start, end = runs[0][0], runs[-1][1]
     size = len(digits)
-    if len(runs) > 1 and _mixes_lines(text, runs, digits):
+    if len(runs) > 1 and "\n" in text[start:end] and _mixes_lines(text, runs, digits):
         return None
     if size == 17:
         tail = _check_letter(text, end)
@@ -129,17 +158,18 @@ def _judge(page: Page, digits: str, runs: Runs) -> tuple[str, int, int] | None:
         return "id_card", start, end
     if _is_decimal(text, start, end) or (len(runs) > 3 and _is_dotted_quad(text, runs)):
         return None
-    phone = phone_of(page, digits, runs)
+    phone = phone_of(page, digits, runs) if size < 16 and size != 9 else None
     if phone is not None:
         first, last, sure = phone
-        if sure or not _NOT_PERSONAL.search(page.before(first)):
+        if sure or not _is_said_otherwise(page.low_before(first)):
             return "phone", first, last
-    if size < 8 or page.glued(start, end):
+    if size < 8 or (size in (16, 18, 19) and not is_bank_card(digits)) or page.glued(start, end):
         return None
     if size >= 13 and is_bank_card(digits) and _card_groups(text, runs, digits):
-        if _CONTEXT_CARD.search(page.before(start)):
+        before = page.low_before(start)
+        if _CONTEXT_CARD.search(before):
             return "bank_card", start, end
-        if digits[0] in "23456" and not _NOT_PERSONAL.search(page.before(start)):
+        if digits[0] in "23456" and not _is_said_otherwise(before):
             return "bank_card", start, end
     if size == 15 and is_region(digits) and is_birthday("19" + digits[6:12]) and _CONTEXT_ID.search(page.before(start)):
         return "id_card", start, end
@@ -156,6 +186,11 @@ def find_international(page: Page) -> Iterator[Entity]:
     """Yield telephone numbers that begin with a plus sign."""
     for start, end in international(page.text):
         yield page.entity("phone", start, end)
+
+
+def _is_said_otherwise(before: str) -> bool:
+    """Return whether what stands before a number, in lower case, names it as one that is nobody's."""
+    return before[-1:] in _LABEL_ENDS and bool(_NOT_PERSONAL.search(before))
 
 
 def _check_letter(text: str, end: int) -> int:
@@ -204,12 +239,17 @@ def _card_groups(text: str, runs: Runs, digits: str) -> bool:
 def _is_ssn_written(page: Page, runs: Runs) -> bool:
     """Return whether nine digits are grouped as a social security number, or a word says that they are one."""
     widths = [end - start for start, end in runs]
-    behind = page.text[runs[-1][1] : runs[-1][1] + SSN_WORD_CHARS]
-    said = bool(_CONTEXT_SSN.search(page.before(runs[0][0], SSN_WORD_CHARS)) or _SSN_BEHIND.match(behind))
     if widths == [3, 2, 4]:
         separators = _separators(page.text, runs)
-        return len(separators) == 1 and (said or separators <= {"-", " ", "."}) and stands_free(page.text, runs)
-    return said and (len(runs) == 1 or set(widths) in ({1}, {3})) and stands_free(page.text, runs)
+        written = len(separators) == 1 and (separators <= {"-", " ", "."} or _is_said_ssn(page, runs))
+    else:
+        written = (len(runs) == 1 or set(widths) in ({1}, {3})) and _is_said_ssn(page, runs)
+    return written and stands_free(page.text, runs)
+
+
+def _is_said_ssn(page: Page, runs: Runs) -> bool:
+    behind = page.text[runs[-1][1] : runs[-1][1] + SSN_WORD_CHARS]
+    return bool(_CONTEXT_SSN.search(page.before(runs[0][0], SSN_WORD_CHARS)) or _SSN_BEHIND.match(behind))
 
 
 def _is_dotted_quad(text: str, runs: Runs) -> bool:

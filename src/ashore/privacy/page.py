@@ -80,12 +80,15 @@ class Page:
         """Return what was found, in positions of the original text."""
         if self._places is None:
             return Entity(kind, start, end)
-        starts, ends = self._places
-        return Entity(kind, starts[start], ends[end - 1])
+        return Entity(kind, *self._places.span(start, end))
 
     def before(self, start: int, chars: int = BEFORE_CHARS) -> str:
         """Return what stands before a place."""
         return self.text[max(0, start - chars) : start]
+
+    def low_before(self, start: int, chars: int = BEFORE_CHARS) -> str:
+        """Return the same in lower case."""
+        return self.low[max(0, start - chars) : start]
 
     def around(self, start: int, end: int) -> str:
         """Return what stands before and shortly after a place."""

@@ -18,6 +18,7 @@ from ashore.privacy.checksums import (
     passes_iban,
     passes_luhn,
 )
+from ashore.privacy.page import Page
 
 ID = "11010519491231002X"
 """The example of GB 11643."""
@@ -299,3 +300,14 @@ def test_found_in_company(kind: str, text: str, value: str) -> None:
 )
 def test_left_alone_in_company(text: str) -> None:
     assert found(text) == []
+
+
+def test_places_of_escapes_and_of_what_is_not_seen_are_those_of_the_original() -> None:
+    text = "a\\u0031\u200b\u200b2\\n3\\\\u00344\u200b张5\u2060"
+    page = Page(text)
+    assert page.text == "a12\n344张5"
+    found = [page.entity("x", at, at + 1) for at in range(len(page.text))]
+    spans = [text[one.start : one.end] for one in found]
+    assert spans == ["a", "\\u0031", "2", "\\n", "3", "\\\\u0034", "4", "张", "5"]
+    whole = page.entity("x", 0, len(page.text))
+    assert (whole.start, whole.end) == (0, len(text) - 1)
