@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import json
 import subprocess
+import time
 from collections.abc import Callable
 from pathlib import Path
+
+import httpx
+from served import Served, call
 
 from ashore.core import MemoryRecorder, SystemClock
 from ashore.privacy import Privacy, PrivacyDesk, PrivacyPolicy
@@ -62,3 +66,46 @@ def test_a_file_that_is_no_text_is_refused(ashore: Ashore, tmp_path: Path) -> No
     (tmp_path / "picture").write_bytes(b"\xff\xd8\xff")
     done = ashore("privacy", "mask", str(tmp_path / "picture"), home=tmp_path / "home")
     assert done.returncode == 2 and "not UTF-8 at byte 0" in done.stderr
+
+
+def test_the_policy_of_a_server_is_printed_changed_and_given_back(
+    ashore: Ashore, served: Callable[..., Served], tmp_path: Path
+) -> None:
+    server = served("fake:echo", config='[privacy]\nprompts = { email = "mask" }\n')
+    made = call(server, "POST", "/admin/v1/users", server.key, {"id": "sec", "roles": ["security-officer"], "key": {}})
+    officer = made["key"]["key"]
+
+    def policy(*words: str) -> subprocess.CompletedProcess[str]:
+        return ashore("privacy", "policy", *words, home=server.home, env={"ASHORE_API_KEY": officer})
+
+    def echoed() -> str:
+        body = {"model": "fake:echo", "messages": [{"role": "user", "content": "call 13812345678"}], "temperature": 0}
+        answer = httpx.post(
+            server.base_url + "/chat/completions", json=body, headers={"authorization": f"Bearer {server.key}"}
+        )
+        return "refused" if answer.status_code == 403 else "answered"
+
+    assert echoed() == "answered"
+    file = tmp_path / "policy.toml"
+    file.write_text(policy("show", "--toml").stdout)
+    assert "version = 0" in file.read_text() and 'email" = "mask"' in file.read_text()
+    file.write_text(file.read_text().replace('"mask" }', '"mask", phone = "block" }'))
+    dry = policy("set", str(file), "--dry-run")
+    assert "phone in prompts: allow -> block" in dry.stdout and "stays at version 0" in dry.stdout, dry.stderr
+    assert echoed() == "answered"
+    done = json.loads(policy("set", str(file), "--json").stdout)
+    assert (done["version"], done["source"]) == (1, "state")
+    assert done["changes"] == ["tenant *, model *: phone in prompts: allow -> block"]
+    deadline = time.monotonic() + 1.0
+    while echoed() == "answered" and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert echoed() == "refused"
+    second = policy("set", str(file))
+    assert second.returncode != 0 and "has version 1, and this change replaces version 0" in second.stderr
+    found = ashore("audit", "search", "--action", "privacy:write", "--json", home=server.home)
+    (act,) = json.loads(found.stdout)["items"]
+    assert act["resource"] == "policy/privacy" and act["outcome"] == "done"
+    assert "from ashore.toml" in policy("reset", "--replaces", "1").stdout
+    assert policy("set", str(file), "--replaces", "7").returncode != 0
+    file.write_text("[privacy]\n")
+    assert "no `version`" in policy("set", str(file)).stderr

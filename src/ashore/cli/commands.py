@@ -41,7 +41,9 @@ COMMANDS = (
     Command(
         name="secret", target="ashore.cli.secret:app", summary="See which secrets of a home lie sealed, and seal them."
     ),
-    Command(name="privacy", target="ashore.cli.privacy:app", summary="See what the privacy policy does with a text."),
+    Command(
+        name="privacy", target="ashore.cli.privacy:app", summary="See what masking does with a text; set its policy."
+    ),
     Command(
         name="access", target="ashore.cli.access:app", summary="Say who may come in, and what they may do: keys, roles."
     ),

@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import App, Parameter
 
+from ashore.cli.privacypolicy import policy_app
 from ashore.errors import InvalidRequest
 from ashore.settings import read_settings
 
 if TYPE_CHECKING:
     from ashore.privacy import Examination
 
-app = App(name="privacy", help="See what the privacy policy does with a text.")
-policy = App(name="policy", help="Read the policy.")
-app.command(policy)
+app = App(name="privacy", help="See what the privacy policy does with a text, and change it.")
+app.command(policy_app)
 
 AsJson = Annotated[bool, Parameter(name="--json", negative=())]
 TextFile = Annotated[Path, Parameter(allow_leading_hyphen=True)]
@@ -84,37 +84,6 @@ def mask(
     if found.blocked:
         kinds = sorted({one.kind for one in found.entities if found.actions[one.kind] == "block"})
         print(f"\na server would refuse this text: it holds {', '.join(kinds)}", file=sys.stderr)
-
-
-@policy.command
-def show(*, config: Path | None = None, as_json: AsJson = False) -> None:
-    """Print the policy that holds.
-
-    Args:
-        config: ashore.toml with the policy; default: the one that this home's state has, else the built-in one.
-        as_json: Print JSON.
-    """
-    import msgspec
-
-    from ashore.bootstrap import open_privacy
-    from ashore.privacy import rules_for
-
-    privacy, source = open_privacy(read_settings(), config)
-    held, kinds = privacy.now.policy, privacy.now.finder.kinds
-    if as_json:
-        print(
-            json.dumps(
-                {"source": source, "policy": msgspec.to_builtins(held), "kinds": list(kinds)}, ensure_ascii=False
-            )
-        )
-        return
-    print(f"from {source}; detector {held.detector}; label {held.label}")
-    wheres = [("*", "*"), *((route.tenant, route.alias) for route in held.routes)]
-    for tenant, alias in dict.fromkeys(wheres):
-        rules = rules_for(held, tenant, alias, kinds)
-        print(f"tenant {tenant}, model {alias}:")
-        for kind in kinds:
-            print(f"  {kind:<14} prompt {rules.prompts[kind]:<13} answer {rules.answers[kind]}")
 
 
 def _examine(file: Path, tenant: str, model: str, config: Path | None) -> tuple[str, Examination]:

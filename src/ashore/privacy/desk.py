@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING
 
 from ashore.core import Act, Clock, Recorder
 from ashore.errors import NotReady
+from ashore.privacy.custom import check_policy
 from ashore.privacy.policy import PrivacyPolicy
 from ashore.privacy.service import Privacy
-from ashore.privacy.sql import StoredPolicy, load_policy, privacy_secret, save_policy
+from ashore.privacy.sql import StoredPolicy, load_policy, privacy_secret, refuse_older, save_policy
 
 if TYPE_CHECKING:
     from ashore.state import Database
@@ -33,6 +34,11 @@ class PrivacyDesk:
         with self._database.read() as connection:
             return load_policy(connection)
 
+    @property
+    def from_file(self) -> PrivacyPolicy:
+        """The policy of ashore.toml, which holds where the state has none."""
+        return self._from_file
+
     def refresh(self) -> None:
         """Go by what the state says now; where it says nothing, by ashore.toml. May be called twice.
 
@@ -45,6 +51,14 @@ class PrivacyDesk:
         """Take the policy of another ashore.toml; it holds where the state has none."""
         self._from_file = policy
         self.refresh()
+
+    def would_change(self, policy: PrivacyPolicy | None, *, replaces: int) -> StoredPolicy:
+        """Return what `change` would leave, or raise as it would; changes nothing."""
+        self.privacy.check(policy or self._from_file)
+        if policy is not None:
+            check_policy(policy)
+        refuse_older(self.stored(), replaces)
+        return StoredPolicy(policy=policy, version=replaces + 1)
 
     def change(self, policy: PrivacyPolicy | None, *, replaces: int, who: str, tenant: str = "") -> StoredPolicy:
         """Put another policy into the state, and go by it here; other processes do within 200 ms.

@@ -58,11 +58,7 @@ def save_policy(
     if policy is not None:
         check_policy(policy)
     seen = _read(connection, row_lock(connection))
-    if seen.version != replaces:
-        raise Conflict(
-            f"the privacy policy has version {seen.version}, and this change replaces version {replaces}",
-            hint="read the policy again, and make the change to that",
-        )
+    refuse_older(seen, replaces)
     execute(
         connection,
         "INSERT INTO privacy_policy (name, document, version, changed_by, changed_s) "
@@ -77,6 +73,15 @@ def save_policy(
     )
     bump(connection, POLICY_EPOCH)
     return StoredPolicy(policy=policy, version=replaces + 1)
+
+
+def refuse_older(seen: StoredPolicy, replaces: int) -> None:
+    """Raise `Conflict` unless a change began from the version that holds."""
+    if seen.version != replaces:
+        raise Conflict(
+            f"the privacy policy has version {seen.version}, and this change replaces version {replaces}",
+            hint="read the policy again, and make the change to that",
+        )
 
 
 def _read(connection: Connection, lock: str) -> StoredPolicy:

@@ -104,6 +104,18 @@ def test_a_policy_is_read_changed_and_given_back(one: Administration) -> None:
     assert (status, shown["version"], shown["source"]) == (200, 2, "ashore.toml")
 
 
+def test_a_dry_run_refuses_the_same_and_changes_nothing(one: Administration) -> None:
+    change = {"replaces": 0, "policy": {"prompts": {"phone": "block"}}, "dry_run": True}
+    status, shown = one.call("PUT", "/admin/v1/privacy/policy", change)
+    assert (status, shown["version"], shown["policy"]["prompts"]) == (200, 1, {"phone": "block"})
+    assert one.call("GET", "/admin/v1/privacy/policy")[1]["version"] == 0 and not one.recorder.acts
+    assert not one.call("POST", "/admin/v1/privacy/detect", {"text": "13812345678"})[1]["blocked"]
+    assert one.call("PUT", "/admin/v1/privacy/policy", {**change, "replaces": 3})[0] == 409
+    assert (
+        one.call("PUT", "/admin/v1/privacy/policy", {**change, "policy": {"prompts": {"telephone": "mask"}}})[0] == 400
+    )
+
+
 def test_of_two_administrators_the_second_is_told(one: Administration) -> None:
     change = {"replaces": 0, "policy": {"prompts": {"phone": "mask"}}}
     assert one.call("PUT", "/admin/v1/privacy/policy", change)[0] == 200

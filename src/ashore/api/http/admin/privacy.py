@@ -65,6 +65,8 @@ class PolicyChange(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """Version that was read before the change."""
     policy: PrivacyPolicy | None
     """None: the policy of ashore.toml holds again."""
+    dry_run: bool = False
+    """Refuse what would be refused, and change nothing."""
 
 
 _detect_decoder = msgspec.json.Decoder(DetectRequest)
@@ -90,10 +92,13 @@ async def change(app: HttpApp, exchange: Exchange, principal: Principal) -> None
     """`PUT /admin/v1/privacy/policy`."""
     desk = _desk(app)
     request = decode(await exchange.body(app.limits), _change_decoder)
+    if request.dry_run:
+        would = await app.desk.call(lambda: desk.would_change(request.policy, replaces=request.replaces))
+        return await exchange.respond(200, [JSON], _encode(_shown(desk, would)))
     stored = await app.desk.call(
         lambda: desk.change(request.policy, replaces=request.replaces, who=principal.id, tenant=principal.tenant)
     )
-    await exchange.respond(200, [JSON], _encode(_shown(desk, stored)))
+    return await exchange.respond(200, [JSON], _encode(_shown(desk, stored)))
 
 
 def detected(found: Examination) -> Detected:
@@ -110,12 +115,13 @@ def detected(found: Examination) -> Detected:
 
 
 def _shown(desk: PrivacyDesk, stored: StoredPolicy) -> PolicyOut:
-    now = desk.privacy.now
+    policy = stored.policy or desk.from_file
+    finder = desk.privacy.now.finder
     return PolicyOut(
         version=stored.version,
         source="ashore.toml" if stored.policy is None else "state",
-        policy=now.policy,
-        kinds=list(now.finder.kinds),
+        policy=policy,
+        kinds=list(dict.fromkeys((*finder.kinds, *policy.custom_kinds()))),
     )
 
 

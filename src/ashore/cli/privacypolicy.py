@@ -1,0 +1,214 @@
+"""`ashore privacy policy`: read the policy, and put another one in force on a running server."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import cyclopts
+
+from ashore.cli.accessask import Server
+from ashore.errors import InvalidRequest
+from ashore.settings import read_settings
+
+if TYPE_CHECKING:
+    from ashore.privacy import PrivacyPolicy
+
+policy_app = cyclopts.App(name="policy", help="Read the policy, and change it.")
+
+Json = Annotated[bool, cyclopts.Parameter(name="--json", negative=())]
+Flag = Annotated[bool, cyclopts.Parameter(negative=())]
+Where = Annotated[Server, cyclopts.Parameter(name="*")]
+HERE = Server()
+
+
+@policy_app.command
+def show(*, config: Path | None = None, toml: Flag = False, json_: Json = False, server: Where = HERE) -> None:
+    """Print the policy that holds.
+
+    Args:
+        config: ashore.toml with the policy; default: the one that this home's state has, else the built-in one.
+        toml: Ask a server, and print its policy as a file that `set` takes.
+        json_: Print JSON.
+        server: The server that `--toml` asks.
+    """
+    if toml:
+        answer = server.ask("GET", "/privacy/policy")
+        if not server.printed(answer, json_):
+            print(render(answer), end="")
+        return
+    import msgspec
+
+    from ashore.bootstrap import open_privacy
+    from ashore.privacy import rules_for
+
+    privacy, source = open_privacy(read_settings(), config)
+    held, kinds = privacy.now.policy, privacy.now.finder.kinds
+    if json_:
+        told = {"source": source, "policy": msgspec.to_builtins(held), "kinds": list(kinds)}
+        print(json.dumps(told, ensure_ascii=False))
+        return
+    print(f"from {source}; detector {held.detector}; label {held.label}")
+    for tenant, alias in _places(held):
+        rules = rules_for(held, tenant, alias, kinds)
+        print(f"tenant {tenant}, model {alias}:")
+        for kind in kinds:
+            print(f"  {kind:<14} prompt {rules.prompts[kind]:<13} answer {rules.answers[kind]}")
+
+
+@policy_app.command(name="set")
+def set_(
+    file: Path,
+    /,
+    *,
+    replaces: int | None = None,
+    dry_run: Flag = False,
+    json_: Json = False,
+    server: Where = HERE,
+) -> None:
+    """Put the policy in a file in force on a server, in every process within a second, before that of ashore.toml.
+
+    Refused where somebody else changed the policy since the file was printed; the record keeps who changed it.
+
+    Args:
+        file: `[privacy]` as in ashore.toml, and `version`, as `policy show --toml` prints them.
+        replaces: The version that was read before the change; default: `version` of the file.
+        dry_run: Only show the difference.
+        json_: Print JSON.
+        server: The server to ask.
+    """
+    import msgspec
+
+    version, policy = read(file)
+    version = version if replaces is None else replaces
+    if version is None:
+        raise InvalidRequest(
+            f"{file} has no `version`, so a change of somebody else would be overwritten unseen",
+            hint="begin from `ashore privacy policy show --toml`, or say --replaces VERSION",
+        )
+    _change(version, msgspec.to_builtins(policy), dry_run=dry_run, as_json=json_, server=server)
+
+
+@policy_app.command
+def reset(*, replaces: int, dry_run: Flag = False, json_: Json = False, server: Where = HERE) -> None:
+    """Give the policy of ashore.toml its place back.
+
+    Args:
+        replaces: The version that holds now, as `policy show --toml` prints it.
+        dry_run: Only tell whether it could be done.
+        json_: Print JSON.
+        server: The server to ask.
+    """
+    _change(replaces, None, dry_run=dry_run, as_json=json_, server=server)
+
+
+def render(shown: dict[str, Any]) -> str:
+    """Return a policy, as the server shows it, as TOML."""
+    policy = shown["policy"]
+    lines = [
+        "# What is masked, for whom. `ashore privacy policy set FILE` puts it in force.",
+        f"version = {shown['version']}  # the one this began from",
+        "",
+        "[privacy]",
+        f"detector = {_toml(policy['detector'])}",
+        f"label = {_toml(policy['label'])}",
+        *(f"{side} = {_toml(policy[side])}" for side in ("prompts", "answers") if policy[side]),
+    ]
+    for name, plural in (("route", "routes"), ("expression", "expressions"), ("dictionary", "dictionaries")):
+        for one in policy[plural]:
+            lines += ["", f"[[privacy.{name}]]"]
+            lines += [f"{key} = {_toml(value)}" for key, value in one.items() if value is not None and value != {}]
+    return "\n".join(lines) + "\n"
+
+
+def read(file: Path) -> tuple[int | None, PrivacyPolicy]:
+    """Return the version that a file began from, None where it does not say, and its policy.
+
+    Raises:
+        InvalidRequest: it cannot be read, is not TOML, or has something else in it.
+        InvalidSpec: the policy cannot be used.
+    """
+    from ashore.spec.privacy import read_privacy
+    from ashore.spec.table import Table
+
+    try:
+        document = tomllib.loads(file.read_text(encoding="utf-8"))
+    except OSError as fault:
+        raise InvalidRequest(
+            f"{file}: {fault.strerror}", hint="`ashore privacy policy show --toml` prints one"
+        ) from fault
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as fault:
+        raise InvalidRequest(f"{file} is not TOML: {fault}", hint="correct that line") from fault
+    unknown = sorted(set(document) - {"version", "privacy"})
+    if unknown or "privacy" not in document:
+        seen = f"has {unknown[0]!r}" if unknown else "has no [privacy]"
+        raise InvalidRequest(f"{file} {seen}", hint="`version` and [privacy] are taken, and nothing else")
+    version = document.get("version")
+    if version is not None and (not isinstance(version, int) or isinstance(version, bool) or version < 0):
+        raise InvalidRequest(f"{file}: version is {version!r}", hint="expected a number, as the server showed it")
+    return version, read_privacy(Table(document, str(file)).table("privacy"))
+
+
+def differences(before: PrivacyPolicy, after: PrivacyPolicy) -> list[str]:
+    """Return what changes from one policy to another, a line for each rule."""
+    from ashore.privacy import KINDS, rules_for
+
+    lines = [
+        f"{name}: {old} -> {new}"
+        for name, old, new in (
+            ("detector", before.detector, after.detector),
+            ("label", before.label, after.label),
+        )
+        if old != new
+    ]
+    kinds = tuple(dict.fromkeys((*KINDS, *before.custom_kinds(), *after.custom_kinds())))
+    for tenant, alias in dict.fromkeys((*_places(before), *_places(after))):
+        was, will = (rules_for(one, tenant, alias, kinds) for one in (before, after))
+        for side, old, new in (("prompt", was.prompts, will.prompts), ("answer", was.answers, will.answers)):
+            lines += [
+                f"tenant {tenant}, model {alias}: {kind} in {side}s: {old[kind]} -> {new[kind]}"
+                for kind in kinds
+                if old[kind] != new[kind]
+            ]
+        if was.label != will.label and (tenant, alias) != ("*", "*"):
+            lines.append(f"tenant {tenant}, model {alias}: label: {was.label} -> {will.label}")
+    for what, olds, news in (
+        ("expression", before.expressions, after.expressions),
+        ("dictionary", before.dictionaries, after.dictionaries),
+    ):
+        lines += [f"{what} of {one.kind}: taken out or changed" for one in olds if one not in news]
+        lines += [f"{what} of {one.kind}: new or changed" for one in news if one not in olds]
+    return lines
+
+
+def _change(version: int, policy: Any, *, dry_run: bool, as_json: bool, server: Server) -> None:
+    import msgspec
+
+    from ashore.privacy import PrivacyPolicy
+
+    before = server.ask("GET", "/privacy/policy")
+    body = {"replaces": version, "policy": policy, "dry_run": dry_run}
+    answer = server.ask("PUT", "/privacy/policy", body)
+    was, will = (msgspec.convert(one["policy"], PrivacyPolicy) for one in (before, answer))
+    changes = differences(was, will)
+    if server.printed({**answer, "changes": changes, "dry_run": dry_run}, as_json):
+        return
+    for change in changes:
+        print(change)
+    if dry_run:
+        print(f"this was a dry run; the policy stays at version {before['version']}")
+    else:
+        print(f"the policy is at version {answer['version']}, from {answer['source']}")
+
+
+def _places(policy: PrivacyPolicy) -> list[tuple[str, str]]:
+    return list(dict.fromkeys([("*", "*"), *((route.tenant, route.alias) for route in policy.routes)]))
+
+
+def _toml(value: Any) -> str:
+    """Return a value of a policy as TOML: texts, switches, lists of texts, tables of texts."""
+    if isinstance(value, dict):
+        return "{ " + ", ".join(f"{_toml(key)} = {_toml(one)}" for key, one in value.items()) + " }"
+    return json.dumps(value, ensure_ascii=False)
