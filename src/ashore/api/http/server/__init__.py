@@ -1,0 +1,7 @@
+"""HTTP/1.1 in the event loop of the worker: where it listens, its connections, and each request with its answer."""
+
+from ashore.api.http.server.connection import MAX_HEADER_BYTES
+from ashore.api.http.server.listening import listen
+from ashore.api.http.server.server import HttpServer
+
+__all__ = ["MAX_HEADER_BYTES", "HttpServer", "listen"]

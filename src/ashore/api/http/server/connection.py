@@ -1,0 +1,309 @@
+"""One connection of HTTP/1.1: bytes become calls of the application, one after the other, and answers become bytes.
+
+All of it runs in the loop that reads the socket, so that an answer that is at hand is written in the turn in which it
+was asked for, and a token without waking another thread. What a message is, llhttp decides (`httptools`), strictly.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections import deque
+from collections.abc import Awaitable, Callable, Coroutine
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final, cast
+from urllib.parse import unquote_to_bytes
+
+import httptools
+
+from ashore.api.http.exchange import Receive, Scope, Send
+from ashore.api.http.server.cycle import Cycle
+
+if TYPE_CHECKING:
+    from ashore.api.http.server.server import HttpServer
+
+Application = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+MAX_HEADER_BYTES: Final = 65_536
+"""Request line and headers together; more is answered with 431 and the connection closed."""
+MAX_HEADERS: Final = 100
+MAX_AHEAD: Final = 16
+"""Requests that a client may send before the first of them is answered; the rest stays in its socket."""
+MAX_UNREAD_BYTES: Final = 256 << 10
+"""Of a body, held for an application that reads slower than the client writes."""
+
+_task: Callable[..., asyncio.Task[None]] = (
+    partial(cast("Any", asyncio.Task), eager_start=True) if sys.version_info >= (3, 12) else asyncio.Task
+)
+"""Begins at once where Python can: most answers that are kept are written before it returns."""
+
+
+class Connection(asyncio.Protocol):
+    """What one client sends and gets."""
+
+    __slots__ = (
+        "_ahead",
+        "_closing_since",
+        "_cycle",
+        "_drained",
+        "_fault",
+        "_head_bytes",
+        "_headers",
+        "_in_head",
+        "_last",
+        "_parsed",
+        "_parser",
+        "_paused",
+        "_server",
+        "_target",
+        "_waiting_since",
+        "client",
+        "lost",
+        "transport",
+    )
+
+    def __init__(self, server: HttpServer) -> None:
+        self._server = server
+        self._parser = httptools.HttpRequestParser(self)
+        self._cycle: Cycle | None = None
+        """Being answered."""
+        self._parsed: Cycle | None = None
+        """Whose body is being read; the one being answered, or one ahead of it."""
+        self._ahead: deque[Cycle] = deque()
+        self._headers: list[tuple[bytes, bytes]] = []
+        self._target = b""
+        self._head_bytes = 0
+        self._in_head = True
+        self._last = False
+        """Whether nothing more is taken from this client."""
+        self._fault = 0
+        """Status for what is no message of HTTP, once it was seen."""
+        self._paused = False
+        self._drained: asyncio.Future[None] | None = None
+        self._waiting_since = server.loop.time()
+        self._closing_since = 0.0
+        self.client: tuple[str, int] | None = None
+        self.lost = False
+
+    # Called by the loop
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self.transport = transport
+        peer = transport.get_extra_info("peername")
+        if isinstance(peer, tuple):
+            self.client = (str(peer[0]), int(peer[1]))
+        self._server.opened(self)
+        if self._server.stopping:
+            self._close()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.lost = True
+        del self._parser  # it knows this connection
+        self._ahead.clear()
+        self.resume_writing()
+        if self._cycle is not None:
+            self._cycle.disconnect()
+        self._server.lost(self)
+
+    def eof_received(self) -> bool:
+        """Take the end of what the client sends for its going away, as every common client means it."""
+        return False
+
+    def data_received(self, data: bytes) -> None:
+        if self._last:
+            return
+        if self._in_head:
+            self._head_bytes += len(data)
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            self._last = True  # the request is answered as one of HTTP/1.1; what follows it, is not
+        except httptools.HttpParserCallbackError:
+            self._fault = self._fault or 500
+        except httptools.HttpParserError:
+            self._fault = self._fault or 400
+        if self._in_head and self._head_bytes > MAX_HEADER_BYTES:
+            self._fault = self._fault or 431
+        if self._fault:
+            self._last = True
+        self._go_on()
+
+    def pause_writing(self) -> None:
+        if self._drained is None:
+            self._drained = self._server.loop.create_future()
+
+    def resume_writing(self) -> None:
+        drained, self._drained = self._drained, None
+        if drained is not None and not drained.done():
+            drained.set_result(None)
+
+    # Called by the parser
+
+    def on_message_begin(self) -> None:
+        self._headers, self._target = [], b""
+
+    def on_url(self, url: bytes) -> None:
+        self._target += url
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self._headers.append((name.lower(), value))
+
+    def on_headers_complete(self) -> None:
+        size = len(self._target) + sum(len(name) + len(value) + 4 for name, value in self._headers)
+        version = self._parser.get_http_version()
+        if size > MAX_HEADER_BYTES or len(self._headers) > MAX_HEADERS:
+            self._fault = 431
+        elif version not in ("1.1", "1.0"):
+            self._fault = 505
+        elif any(name == b"transfer-encoding" and value.lower() != b"chunked" for name, value in self._headers):
+            self._fault = 400  # llhttp would read such a body to the end of the connection
+        if self._fault:
+            return
+        self._in_head = False
+        self._parsed = Cycle(
+            self,
+            _scope(self._parser.get_method(), self._target, self._headers, version, self.client),
+            keeps=self._parser.should_keep_alive() and not self._parser.should_upgrade(),
+        )
+        self._ahead.append(self._parsed)
+
+    def on_body(self, body: bytes) -> None:
+        if self._parsed is not None:
+            self._parsed.feed(body)
+
+    def on_message_complete(self) -> None:
+        if self._parsed is not None:
+            self._parsed.feed_end()
+            self._last = self._last or not self._parsed.keeps
+        self._parsed = None
+        self._in_head, self._head_bytes = True, 0
+
+    # Called by the cycle being answered
+
+    @property
+    def closes_next(self) -> bool:
+        """Whether the answer that is written is the last on this connection."""
+        return self._server.stopping or (self._last and not self._ahead)
+
+    @property
+    def is_clogged(self) -> bool:
+        """Whether the client reads slower than we write."""
+        return self._drained is not None
+
+    async def drain(self) -> None:
+        """Return once the client has read most of what was written, or is gone."""
+        while self._drained is not None:
+            await asyncio.shield(self._drained)
+
+    def read_more(self) -> None:
+        """Take up reading where it was stopped because too much waited."""
+        if self._paused and not self.lost and not self._is_full():
+            self._paused = False
+            self.transport.resume_reading()
+
+    # Called by the server
+
+    def sweep(self, now: float) -> None:
+        """End what keeps still: a head that does not come, an answer at whose end nobody reads."""
+        limits = self._server.limits
+        if self._closing_since:
+            if now - self._closing_since > limits.write_stall_timeout_s:
+                self.abort()
+        elif self._cycle is None and now - self._waiting_since > limits.header_read_timeout_s:
+            self._close()
+
+    def close_when_idle(self) -> None:
+        """Close now, or after the answer that is being written."""
+        self._last = True
+        if self._cycle is None:
+            self._close()
+
+    def abort(self) -> None:
+        """Close without writing what waits."""
+        self.transport.abort()
+
+    # The order of requests
+
+    def _go_on(self) -> None:
+        """Begin the next request if none is being answered, and stop reading while too many wait."""
+        if self._cycle is None:
+            if self._ahead:
+                self._begin(self._ahead.popleft())
+            elif self._fault:
+                self._refuse(self._fault)
+        if not self._paused and not self.lost and self._is_full():
+            self._paused = True
+            self.transport.pause_reading()
+
+    def _is_full(self) -> bool:
+        return len(self._ahead) > MAX_AHEAD or (self._parsed is not None and self._parsed.unread > MAX_UNREAD_BYTES)
+
+    def _begin(self, cycle: Cycle) -> None:
+        self._cycle = cycle
+        call: Coroutine[Any, Any, None] = cycle.run(self._server.app)
+        task = _task(call, loop=self._server.loop)
+        if task.done():
+            self._ended(task)
+        else:
+            cycle.task = task
+            task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        cycle, self._cycle = self._cycle, None
+        assert cycle is not None
+        cycle.task = None
+        if task.cancelled() or task.exception() is not None or not cycle.is_answered:
+            self.abort()  # what was written so far must not look whole
+        elif self.lost:
+            return
+        elif cycle.ends_connection or not cycle.is_read:
+            self._close()
+        else:
+            self._waiting_since = self._server.loop.time()
+            self.read_more()
+            if self._ahead or self._fault:
+                self._server.loop.call_soon(self._go_on)
+
+    def _refuse(self, status: int) -> None:
+        if not self._closing_since and not self.lost:
+            self.transport.write(
+                b"HTTP/1.1 %d %s\r\ncontent-length: 0\r\nconnection: close\r\n\r\n" % (status, REFUSALS[status])
+            )
+            self._close()
+
+    def _close(self) -> None:
+        self._last = True
+        self._closing_since = self._server.loop.time()
+        self.transport.close()
+
+
+REFUSALS: Final = {
+    400: b"Bad Request",
+    431: b"Request Header Fields Too Large",
+    500: b"Internal Server Error",
+    505: b"HTTP Version Not Supported",
+}
+
+
+def _scope(
+    method: bytes, target: bytes, headers: list[tuple[bytes, bytes]], version: str, client: tuple[str, int] | None
+) -> Scope:
+    if not target.startswith(b"/") and target != b"*":  # absolute form, or the authority of a CONNECT
+        target = httptools.parse_url(target).path or b"/" if b"://" in target else b"/"
+    raw_path, _, query = target.partition(b"?")
+    path = unquote_to_bytes(raw_path) if b"%" in raw_path else raw_path
+    return {
+        "type": "http",
+        "asgi": {"version": "3.0", "spec_version": "2.3"},
+        "http_version": version,
+        "method": method.decode("ascii"),
+        "scheme": "http",
+        "path": path.decode("utf-8", "replace"),
+        "raw_path": raw_path,
+        "query_string": query,
+        "root_path": "",
+        "headers": headers,
+        "client": client,
+        "server": None,
+    }

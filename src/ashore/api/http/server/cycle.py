@@ -1,0 +1,194 @@
+"""One request of a connection and the answer to it, as an ASGI application sees them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Final
+
+from ashore.api.http.exchange import AsgiMessage, ClientGone, Scope
+
+if TYPE_CHECKING:
+    from ashore.api.http.server.connection import Application, Connection
+
+_STATUS_LINES: Final = {one.value: f"HTTP/1.1 {one.value} {one.phrase}\r\n".encode() for one in HTTPStatus}
+_CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
+_BODILESS: Final = (204, 304)
+
+
+class Cycle:
+    """Between the head of a request and the last byte of its answer."""
+
+    __slots__ = (
+        "_chunked",
+        "_connection",
+        "_expects",
+        "_gone",
+        "_head",
+        "_is_head",
+        "_left",
+        "_parts",
+        "_runs_to_close",
+        "_told_end",
+        "_wakeup",
+        "_whole",
+        "ends_connection",
+        "is_answered",
+        "keeps",
+        "scope",
+        "task",
+        "unread",
+    )
+
+    def __init__(self, connection: Connection, scope: Scope, *, keeps: bool) -> None:
+        self.scope = scope
+        self.keeps: Final = keeps
+        """Whether the client wants to go on with this connection."""
+        self.task: asyncio.Task[None] | None = None
+        self.is_answered = False
+        self.ends_connection = False
+        """Whether the answer said so, or can end in no other way."""
+        self.unread = 0
+        """Bytes of the body that wait for the application."""
+        self._connection = connection
+        self._is_head = scope["method"] == "HEAD"
+        self._expects = any(name == b"expect" and value.lower() == b"100-continue" for name, value in scope["headers"])
+        self._parts: deque[bytes] = deque()
+        self._whole = False
+        self._told_end = False
+        self._gone = False
+        self._wakeup: asyncio.Future[None] | None = None
+        self._head: list[bytes] | None = None
+        """Of the answer, until its first piece is written."""
+        self._chunked = False
+        self._runs_to_close = False
+        """Whether nothing but the end of the connection ends the answer: it goes to a client of HTTP/1.0."""
+        self._left: int | None = None
+        """Bytes of the answer that are still owed, where it announced how many."""
+
+    @property
+    def is_read(self) -> bool:
+        """Whether the whole body has come."""
+        return self._whole
+
+    async def run(self, app: Application) -> None:
+        """Call the application."""
+        await app(self.scope, self.receive, self.send)
+
+    # Told by the connection
+
+    def feed(self, part: bytes) -> None:
+        """Take a piece of the body."""
+        self.unread += len(part)
+        self._parts.append(part)
+        self._wake()
+
+    def feed_end(self) -> None:
+        """Note that the body is whole."""
+        self._whole = True
+        self._wake()
+
+    def disconnect(self) -> None:
+        """Note that the client is gone."""
+        self._gone = True
+        self._wake()
+
+    # Called by the application
+
+    async def receive(self) -> AsgiMessage:
+        """Return the next piece of the body; after the last one, wait until the client goes or has its answer."""
+        while True:
+            if self._gone or (self.is_answered and self._whole):
+                return {"type": "http.disconnect"}
+            if self._parts or (self._whole and not self._told_end):
+                return self._next_part()
+            if self._expects and self._head is None and not self.is_answered:
+                self._expects = False
+                self._connection.transport.write(_CONTINUE)
+            self._wakeup = asyncio.get_running_loop().create_future()
+            try:
+                await self._wakeup
+            finally:
+                self._wakeup = None
+
+    async def send(self, message: AsgiMessage) -> None:
+        """Write a part of the answer; waits while the client reads slower than this is called.
+
+        Raises:
+            ClientGone: nobody reads it.
+        """
+        if message["type"] == "http.response.start":
+            self._start(message["status"], message.get("headers", ()))
+            return
+        if self._gone:
+            raise ClientGone
+        self._write(message.get("body", b""), last=not message.get("more_body", False))
+        if self._connection.is_clogged:
+            await self._connection.drain()
+
+    def _next_part(self) -> AsgiMessage:
+        parts, self._parts = self._parts, deque()
+        self.unread = 0
+        self._told_end = self._whole
+        body = parts[0] if len(parts) == 1 else b"".join(parts)
+        self._connection.read_more()
+        return {"type": "http.request", "body": body, "more_body": not self._whole}
+
+    def _wake(self) -> None:
+        if self._wakeup is not None and not self._wakeup.done():
+            self._wakeup.set_result(None)
+
+    def _start(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
+        head = [_STATUS_LINES.get(status) or b"HTTP/1.1 %d Unknown\r\n" % status]
+        for name, value in headers:
+            if b"\n" in value or b"\r" in value:
+                raise ValueError(f"a line break in the header {name.decode('latin-1')} of an answer")
+            if name == b"content-length":
+                self._left = int(value)
+            head += (name, b": ", value, b"\r\n")
+        if status in _BODILESS:
+            self._left = 0
+        self._head = head
+
+    def _write(self, body: bytes, *, last: bool) -> None:
+        if self.is_answered or (self._head is None and not self._is_begun):
+            raise RuntimeError("a piece of an answer before its head, or after its end")
+        out = [] if self._head is None else self._begun(self._head, body, last=last)
+        if self._left is not None and not self._is_head:
+            self._left -= len(body)
+            if self._left < 0 or (last and self._left):
+                raise RuntimeError(f"the answer has {-self._left} bytes more than it announced")
+        if body and not self._is_head:
+            out += (b"%x\r\n" % len(body), body, b"\r\n") if self._chunked else (body,)
+        if last:
+            if self._chunked and not self._is_head:
+                out.append(b"0\r\n\r\n")
+            self.is_answered = True
+            self._wake()
+        if out:
+            self._connection.transport.write(out[0] if len(out) == 1 else b"".join(out))
+
+    @property
+    def _is_begun(self) -> bool:
+        return self._left is not None or self._chunked or self._runs_to_close
+
+    def _begun(self, head: list[bytes], body: bytes, *, last: bool) -> list[bytes]:
+        """Return the head with what follows from how long the answer is, and from what becomes of the connection."""
+        self._head = None
+        if self._left is None and last:
+            self._left = len(body)
+            head.append(b"content-length: %d\r\n" % len(body))
+        elif self._left is None and self.scope["http_version"] == "1.1":
+            self._chunked = True
+            head.append(b"transfer-encoding: chunked\r\n")
+        elif self._left is None:
+            self._runs_to_close = True
+        waits_for_body = self._expects and not self._whole
+        self.ends_connection = not self.keeps or self._runs_to_close or self._connection.closes_next or waits_for_body
+        if self.ends_connection:
+            head.append(b"connection: close\r\n")
+        elif self.scope["http_version"] == "1.0":
+            head.append(b"connection: keep-alive\r\n")
+        head.append(b"\r\n")
+        return head

@@ -1,0 +1,364 @@
+"""The server of HTTP/1.1 itself, on raw sockets, with applications that behave and that do not."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+
+from ashore.api.http import HttpServer, listen
+from ashore.serving import HttpListen, Limits
+
+App = Callable[[Any, Any, Any], Awaitable[None]]
+Stream = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+
+
+async def echo(scope: Any, receive: Any, send: Any) -> None:
+    """Answer with method, path, query and body, in one piece of known length."""
+    body = await whole(receive)
+    said = f"{scope['method']} {scope['path']} {scope['query_string'].decode()} ".encode() + body
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"%d" % len(said))]})
+    await send({"type": "http.response.body", "body": said})
+
+
+async def stream(scope: Any, receive: Any, send: Any) -> None:
+    """Answer in three pieces of unknown length."""
+    await whole(receive)
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    for piece in (b"a", b"", b"bc"):
+        await send({"type": "http.response.body", "body": piece, "more_body": True})
+        await asyncio.sleep(0)
+    await send({"type": "http.response.body", "body": b"d", "more_body": False})
+
+
+async def whole(receive: Any) -> bytes:
+    parts: bytes = b""
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            return parts
+        parts += message["body"]
+        if not message["more_body"]:
+            return parts
+
+
+@asynccontextmanager
+async def serving(app: App, limits: Limits | None = None) -> AsyncIterator[tuple[HttpServer, int]]:
+    sock = listen(HttpListen(host="127.0.0.1", port=0))
+    port = sock.getsockname()[1]
+    server = HttpServer(app, sock, limits or Limits())
+    server.start()
+    try:
+        yield server, port
+    finally:
+        await server.stop(1.0)
+
+
+async def talk(port: int, raw: bytes) -> bytes:
+    """Send bytes and return all that comes until the server closes, or says nothing for a moment."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(raw)
+    seen = await silence(reader)
+    writer.close()
+    return seen
+
+
+async def silence(reader: asyncio.StreamReader, wait_s: float = 0.3) -> bytes:
+    seen = b""
+    with contextlib.suppress(TimeoutError, ConnectionResetError):
+        while part := await asyncio.wait_for(reader.read(65536), wait_s):
+            seen += part
+    return seen
+
+
+def run(test: Callable[[], Awaitable[None]]) -> None:
+    asyncio.run(asyncio.wait_for(test(), 20))
+
+
+def test_an_answer_of_known_length_and_the_connection_goes_on() -> None:
+    async def body() -> None:
+        async with serving(echo) as (_, port):
+            seen = await talk(
+                port,
+                b"GET /a%20b/%E4%BD%A0?x=1 HTTP/1.1\r\nhost: x\r\n\r\n"
+                b"POST /c HTTP/1.1\r\nhost: x\r\ncontent-length: 3\r\n\r\nxyz",
+            )
+        first, _, second = seen.partition(b"x=1 ")
+        assert b"GET /a b/\xe4\xbd\xa0" in first
+        assert second.endswith(b"POST /c  xyz")
+        assert b"connection: close" not in seen
+
+    run(body)
+
+
+def test_pieces_are_chunked_or_end_with_the_connection() -> None:
+    async def body() -> None:
+        async with serving(stream) as (_, port):
+            new = await talk(port, b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
+            old = await talk(port, b"GET / HTTP/1.0\r\n\r\n")
+            kept = await talk(port, b"GET / HTTP/1.0\r\nconnection: keep-alive\r\n\r\n")
+        assert new.endswith(b"transfer-encoding: chunked\r\n\r\n1\r\na\r\n2\r\nbc\r\n1\r\nd\r\n0\r\n\r\n")
+        for seen in (old, kept):
+            assert seen.endswith(b"connection: close\r\n\r\nabcd")
+            assert b"chunked" not in seen
+
+    run(body)
+
+
+def test_head_has_no_body_and_the_next_request_is_answered() -> None:
+    async def body() -> None:
+        async with serving(echo) as (_, port):
+            seen = await talk(port, b"HEAD /a HTTP/1.1\r\nhost: x\r\n\r\nGET /b HTTP/1.1\r\nhost: x\r\n\r\n")
+        head, _, rest = seen.partition(b"\r\n\r\n")
+        assert b"content-length: 9" in head
+        assert rest.startswith(b"HTTP/1.1 200 OK")
+        assert rest.endswith(b"GET /b  ")
+
+    run(body)
+
+
+def test_a_body_is_asked_for_where_the_client_waits_for_that() -> None:
+    async def body() -> None:
+        async with serving(echo) as (_, port):
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(b"POST / HTTP/1.1\r\nhost: x\r\nexpect: 100-continue\r\ncontent-length: 2\r\n\r\n")
+            assert await reader.readuntil(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
+            writer.write(b"hi")
+            assert (await silence(reader)).endswith(b"POST /  hi")
+            writer.close()
+
+    run(body)
+
+
+def test_a_client_that_waits_and_is_refused_never_sends_its_body() -> None:
+    async def refuse(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 413, "headers": [(b"content-length", b"0")]})
+        await send({"type": "http.response.body", "body": b""})
+
+    async def body() -> None:
+        async with serving(refuse) as (_, port):
+            seen = await talk(port, b"POST / HTTP/1.1\r\nhost: x\r\nexpect: 100-continue\r\ncontent-length: 2\r\n\r\n")
+        assert seen == b"HTTP/1.1 413 Request Entity Too Large\r\ncontent-length: 0\r\nconnection: close\r\n\r\n" or (
+            seen == b"HTTP/1.1 413 Content Too Large\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+        )
+
+    run(body)
+
+
+def test_chunks_of_a_request_come_together() -> None:
+    async def body() -> None:
+        async with serving(echo) as (_, port):
+            seen = await talk(
+                port,
+                b"POST / HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n"
+                b"2\r\nab\r\n3;ext=1\r\ncde\r\n0\r\n\r\n",
+            )
+        assert seen.endswith(b"POST /  abcde")
+
+    run(body)
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"content-length: 3\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n",
+        b"content-length: 3\r\ncontent-length: 4\r\n\r\nabcd",
+        b"content-length: +3\r\n\r\nabc",
+        b"content-length : 3\r\n\r\nabc",
+        b"transfer-encoding: xchunked\r\n\r\n0\r\n\r\n",
+        b"x: a\nb: c\r\n\r\n",
+        b"x: a\x00b\r\n\r\n",
+        b" folded: x\r\n\r\n",
+    ],
+)
+def test_what_smuggles_a_request_past_an_edge_is_refused(head: bytes) -> None:
+    async def body() -> None:
+        async with serving(echo) as (_, port):
+            begin, more = b"POST / HTTP/1.1\r\nhost: x\r\n", b"GET /smuggled HTTP/1.1\r\nhost: x\r\n\r\n"
+            seen = await talk(port, begin + head + more)
+        assert seen.startswith(b"HTTP/1.1 400")
+        assert seen.count(b"HTTP/1.1") == 1
+
+    run(body)
+
+
+def test_an_upgrade_is_answered_as_what_it_was_before() -> None:
+    async def body() -> None:
+        async with serving(echo) as (_, port):
+            seen = await talk(
+                port, b"GET /u HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n\x81\x05hello"
+            )
+        assert seen.startswith(b"HTTP/1.1 200 OK")
+        assert b"connection: close" in seen
+        assert seen.endswith(b"GET /u  ")
+
+    run(body)
+
+
+def test_an_application_that_announced_another_length_is_cut_off() -> None:
+    async def short(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"9")]})
+        await send({"type": "http.response.body", "body": b"short"})
+
+    async def body() -> None:
+        async with serving(short) as (_, port):
+            assert b"short" not in await talk(port, b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
+
+    run(body)
+
+
+def test_an_application_that_ends_without_an_answer_or_in_its_middle_is_cut_off() -> None:
+    async def silent(scope: Any, receive: Any, send: Any) -> None:
+        if scope["path"] == "/half":
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+            await send({"type": "http.response.body", "body": b"half", "more_body": True})
+
+    async def body() -> None:
+        async with serving(silent) as (_, port):
+            assert await talk(port, b"GET / HTTP/1.1\r\nhost: x\r\n\r\n") == b""
+            half = await talk(port, b"GET /half HTTP/1.1\r\nhost: x\r\n\r\n")
+            assert b"0\r\n\r\n" not in half
+
+    run(body)
+
+
+def test_a_line_break_in_a_header_never_reaches_a_client() -> None:
+    async def split(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"x", b"a\r\nset-cookie: b")]})
+        await send({"type": "http.response.body", "body": b""})
+
+    async def body() -> None:
+        async with serving(split) as (_, port):
+            assert b"set-cookie" not in await talk(port, b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
+
+    run(body)
+
+
+def test_connections_over_the_limit_wait_and_are_then_served() -> None:
+    async def body() -> None:
+        async with serving(echo, Limits(max_connections=2)) as (_, port):
+            open_ones = [await asyncio.open_connection("127.0.0.1", port) for _ in range(2)]
+            for _, writer in open_ones:
+                writer.write(b"GET /in HTTP/1.1\r\nhost: x\r\n\r\n")
+            for reader, _ in open_ones:
+                assert b"GET /in" in await silence(reader)
+            third, writer = await asyncio.open_connection("127.0.0.1", port)  # in the kernel's queue
+            writer.write(b"GET /late HTTP/1.1\r\nhost: x\r\n\r\n")
+            assert await silence(third) == b""
+            open_ones[0][1].close()
+            assert b"GET /late" in await silence(third, 2.0)
+            writer.close()
+            open_ones[1][1].close()
+
+    run(body)
+
+
+def test_one_that_sends_ahead_without_end_is_held_back_and_answered_in_order() -> None:
+    async def body() -> None:
+        async with serving(echo) as (_, port):
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            for number in range(3000):
+                writer.write(b"GET /%d HTTP/1.1\r\nhost: x\r\n\r\n" % number)
+            for number in range(3000):
+                await reader.readuntil(b"GET /%d  " % number)
+            writer.close()
+
+    run(body)
+
+
+def test_a_body_that_nobody_reads_stays_in_the_socket() -> None:
+    read = asyncio.Event()
+
+    async def slow(scope: Any, receive: Any, send: Any) -> None:
+        await read.wait()
+        await echo(scope, receive, send)
+
+    async def body() -> None:
+        async with serving(slow) as (server, port):
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            size = 32 << 20
+            writer.write(b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n" % size)
+            writer.write(b"x" * size)
+            await asyncio.sleep(0.3)
+            held = max(one._parsed.unread for one in server._connections if one._parsed is not None)
+            assert 0 < held < 2 << 20
+            read.set()
+            seen = 0
+            while seen < size:
+                seen += len(await reader.read(1 << 20))
+            writer.close()
+
+    run(body)
+
+
+def test_a_client_that_goes_is_told_to_whoever_asks() -> None:
+    gone = asyncio.Event()
+
+    async def watcher(scope: Any, receive: Any, send: Any) -> None:
+        await whole(receive)
+        if (await receive())["type"] == "http.disconnect":
+            gone.set()
+
+    async def body() -> None:
+        async with serving(watcher) as (_, port):
+            _, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
+            await writer.drain()
+            await asyncio.sleep(0.05)
+            assert not gone.is_set()
+            writer.close()
+            await asyncio.wait_for(gone.wait(), 2)
+
+    run(body)
+
+
+def test_a_stop_lets_answers_end_and_says_that_they_are_the_last() -> None:
+    go_on = asyncio.Event()
+
+    async def slow(scope: Any, receive: Any, send: Any) -> None:
+        await go_on.wait()
+        await echo(scope, receive, send)
+
+    async def body() -> None:
+        async with serving(slow) as (server, port):
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            idle, kept = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(b"GET /last HTTP/1.1\r\nhost: x\r\n\r\n")
+            await asyncio.sleep(0.05)
+            stopping = asyncio.create_task(server.stop(5.0))
+            assert await asyncio.wait_for(idle.read(), 2) == b""
+            go_on.set()
+            seen = await asyncio.wait_for(reader.read(), 2)
+            assert b"connection: close" in seen
+            assert seen.endswith(b"GET /last  ")
+            await asyncio.wait_for(stopping, 2)
+            with pytest.raises(OSError, match=r"[Rr]efused"):
+                socket.create_connection(("127.0.0.1", port), 1)
+            kept.close()
+            writer.close()
+
+    run(body)
+
+
+def test_an_answer_that_nobody_reads_to_its_end_does_not_hold_a_stop() -> None:
+    async def endless(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        while True:
+            await send({"type": "http.response.body", "body": b"x" * 65536, "more_body": True})
+
+    async def body() -> None:
+        async with serving(endless) as (server, port):
+            _, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
+            await asyncio.sleep(0.1)
+            began = asyncio.get_running_loop().time()
+            await server.stop(0.3)
+            assert asyncio.get_running_loop().time() - began < 1
+            writer.close()
+
+    run(body)
