@@ -13,26 +13,16 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "support"))
+
+from release_load import Asked, ask
 
 ALIAS = "chat"
 READY_S = 600.0
 LONGEST_ANSWER_S = 300.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
-    """One request of the load. Times are seconds of the monotonic clock."""
-
-    began_s: float
-    first_s: float
-    """Of the first token; 0: it had none."""
-    ended_s: float
-    release: str
-    whole: bool
-    status: int
 
 
 class Server:
@@ -91,28 +81,8 @@ class Server:
 
     def ask(self, text: str, *, tokens: int) -> Asked:
         """Stream one answer of so many tokens to its end."""
-        began_s, first_s = time.monotonic(), 0.0
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=LONGEST_ANSWER_S)
-        status, release, whole = 0, "", False
-        body = {
-            "model": ALIAS, "stream": True, "max_tokens": tokens, "ignore_eos": True, "temperature": 0,
-            "messages": [{"role": "user", "content": text}],
-        }  # fmt: skip
-        try:
-            headers = {"authorization": f"Bearer {self.key}"}
-            connection.request("POST", "/v1/chat/completions", json.dumps(body), headers)
-            answer = connection.getresponse()
-            status, release = answer.status, answer.getheader("x-ashore-release") or ""
-            for line in answer:
-                if status == 200 and not first_s and line.startswith(b"data: {"):
-                    first_s = time.monotonic()  # nothing goes out before the first token
-                whole = line.startswith(b"data: [DONE]") or whole
-        except (OSError, http.client.HTTPException):
-            whole = False
-        finally:
-            connection.close()
-        return Asked(
-            began_s=began_s, first_s=first_s, ended_s=time.monotonic(), release=release, whole=whole, status=status
+        return ask(
+            self, self.key, ALIAS, text, tokens=tokens, timeout_s=LONGEST_ANSWER_S, ignore_eos=True, temperature=0
         )
 
     def state(self, release: str) -> str:

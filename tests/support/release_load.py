@@ -1,4 +1,4 @@
-"""Clients that keep asking a server for streams, for tests of what happens to them."""
+"""Clients that keep asking a server for streams, for tests and benchmarks of what happens to them."""
 
 from __future__ import annotations
 
@@ -9,33 +9,44 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Protocol
 
-from served import Served
+
+class Listening(Protocol):
+    """A server on this machine."""
+
+    port: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asked:
+    """One request of the load. Times are seconds of the monotonic clock."""
+
     began_s: float
     first_s: float
-    """0: it had no token."""
+    """Of the first token; 0: it had none."""
     ended_s: float
     status: int
+    """Of HTTP; 0: nobody answered."""
     release: str
     whole: bool
 
 
-def ask(server: Served, key: str, model: str, text: str) -> Asked:
-    """Stream one answer to its end."""
+def ask(
+    server: Listening, key: str, model: str, text: str, *, tokens: int = 12, timeout_s: float = 60.0, **more: object
+) -> Asked:
+    """Stream one answer to its end. `more` are further fields of the request."""
     began_s, first_s, status, release, whole = time.monotonic(), 0.0, 0, "", False
-    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)
-    body = {"model": model, "stream": True, "max_tokens": 12, "messages": [{"role": "user", "content": text}]}
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=timeout_s)
+    messages = [{"role": "user", "content": text}]
+    body = {"model": model, "stream": True, "max_tokens": tokens, "messages": messages, **more}
     try:
         connection.request("POST", "/v1/chat/completions", json.dumps(body), {"authorization": f"Bearer {key}"})
         answer = connection.getresponse()
         status, release = answer.status, answer.getheader("x-ashore-release") or ""
         for line in answer:
-            if line.startswith(b"data: {") and not first_s and b'"content":"' in line.replace(b'"content":""', b""):
-                first_s = time.monotonic()
+            if status == 200 and not first_s and line.startswith(b"data: {"):
+                first_s = time.monotonic()  # nothing goes out before the first token
             whole = line.startswith(b"data: [DONE]") or whole
     except (OSError, http.client.HTTPException):
         whole = False
@@ -47,7 +58,7 @@ def ask(server: Served, key: str, model: str, text: str) -> Asked:
 
 
 @contextmanager
-def clients(server: Served, key: str, model: str, *, streams: int) -> Iterator[list[Asked]]:
+def clients(server: Listening, key: str, model: str, *, streams: int) -> Iterator[list[Asked]]:
     """Keep so many clients asking, each the next question when it has its answer. The list grows until all are done."""
     asked: list[Asked] = []
     stop = threading.Event()
