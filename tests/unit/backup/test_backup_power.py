@@ -54,3 +54,43 @@ def test_power_may_be_lost_at_any_operation_of_a_backup_that_prunes(tmp_path: Pa
         same_files(live / "again", second)
         shutil.rmtree(live)
     assert 0 < newer < operations
+
+
+def test_power_may_be_lost_at_any_operation_of_a_repair(tmp_path: Path) -> None:
+    live, kept = tmp_path / "live", tmp_path / "kept"
+    rig = rig_at(live, Disk()).begin()
+    files = fill_home(rig.root, num_bytes=60_000)
+    rig.service.run(rig.contents)
+    shards = sorted((live / "node-1/objects").rglob("*-*"))
+    for shard in shards[::2]:
+        shard.unlink()
+    for shard in shards[1::2]:
+        data = bytearray(shard.read_bytes())
+        data[len(data) // 2] ^= 1
+        shard.write_bytes(data)
+    assert len(shards) > 3
+    live.rename(kept)
+
+    def repair(stop_at: int | None) -> CrashDisk:
+        shutil.copytree(kept, live)
+        disk = CrashDisk(tmp_path / "graveyard" / str(stop_at))
+        rig = rig_at(live, disk)
+        disk.stop_at = stop_at
+        try:
+            rig.service.scrub()
+        except AshoreError:
+            assert stop_at is not None
+        return disk
+
+    operations = repair(None).operations
+    assert operations > len(shards)
+    shutil.rmtree(live)
+    for stop_at in range(1, operations + 1):
+        repair(stop_at).lose_power([live / f"node-{index}" for index in range(3)], random.Random(stop_at))
+        rig = rig_at(live, Disk())
+        rig.service.scrub()
+        assert rig.service.scrub().ok, stop_at
+        shutil.rmtree(live / "node-0")
+        rig.restore(live / "again")
+        same_files(live / "again", files)
+        shutil.rmtree(live)
