@@ -6,8 +6,7 @@ Run: python -m benchmarks.backup --folder DIR [--only cases|flips|speed|home] [-
 
 DIR lies on the disk that is measured. Speed: one file of random bytes is backed up with 2+1 to three folders of that
 disk, and restored; beside each, `cp --reflink=never` and fsync of as many bytes as are written (or read) there, first
-in every other round. Before either, a file of twice as many bytes is written and deleted, so that both find memory that
-the host of a virtual machine has given already. The judged figure is the median of the ratios of bytes per second.
+in every other round. The judged figure is the median of the ratios of bytes per second.
 Home: state, keys, record and two models (the demo decoder, an embedder) are restored by one command onto an empty home,
 which then serves; judged is the time to the end of the first answer, less that of `cp` and fsync of as many bytes.
 """
@@ -28,7 +27,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -144,14 +142,13 @@ def speed(folder: Path, num_bytes: int, rounds: int) -> list[Row]:
         coded = num_bytes * 3 // 2
         first = number % 2 == 0  # whoever comes second finds a disk that the other has tired
         copy_s = 0.0 if first else copy(source, round_, coded)
-        report, took_s = timed(partial(rig.service.run, rig.contents), round_, coded)
+        report, took_s = timed(lambda rig=rig: rig.service.run(rig.contents))  # type: ignore[misc]
         copy_s = copy_s or copy(source, round_, coded)
         overhead = report.written_bytes / num_bytes
         ratios["write"].append(copy_s / took_s)
         rates["write"].append(f"{coded / took_s / 1e6:,.0f}/{coded / copy_s / 1e6:,.0f}")
         copy_s = 0.0 if first else copy(source, round_, num_bytes)
-        back = partial(rig.restore, round_ / "new")
-        _, took_s = timed(back, round_, num_bytes)
+        _, took_s = timed(lambda rig=rig, round_=round_: rig.restore(round_ / "new"))  # type: ignore[misc]
         copy_s = copy_s or copy(source, round_, num_bytes)
         ratios["read"].append(copy_s / took_s)
         rates["read"].append(f"{num_bytes / took_s / 1e6:,.0f}/{num_bytes / copy_s / 1e6:,.0f}")
@@ -225,34 +222,17 @@ def copy(source: Path, folder: Path, num_bytes: int) -> float:
             os.fsync(descriptor)
             os.close(descriptor)
 
-        seconds += timed(once, folder, num_bytes)[1]
+        seconds += timed(once)[1]
         left -= part.stat().st_size
     return seconds
 
 
-def timed(act: Callable[[], T], folder: Path, num_bytes: int) -> tuple[T, float]:
-    """Return what `act`, which writes so many bytes below the folder, returns, and the seconds it took.
-
-    What others wrote is flushed before, and memory is at hand (`warm`)."""
+def timed(act: Callable[[], T]) -> tuple[T, float]:
+    """Return what `act` returns, and the seconds it took; what others wrote is flushed before."""
     os.sync()
-    warm(folder, 2 * num_bytes)
     started = time.perf_counter()
     done = act()
     return done, time.perf_counter() - started
-
-
-def warm(folder: Path, num_bytes: int) -> None:
-    """Write a file of so many bytes and delete it at once, so that the memory that files get next is at hand.
-
-    In a virtual machine whose host takes free memory back, a page that was not used for a while has to be found by the
-    host first. Seen here: the same `cp` of 256 MiB takes 0.08 s of the processor or 0.65 s, for that alone. Who comes
-    first, or is lucky, is not what is to be measured.
-    """
-    piece, path = bytes(256 << 10), folder / "warm"
-    with path.open("wb", buffering=0) as file:
-        for _ in range(num_bytes // len(piece)):
-            file.write(piece)
-    path.unlink()
 
 
 def render(rows: list[Row]) -> str:
