@@ -136,6 +136,11 @@ class Metrics:
         """Set a gauge."""
         self._child(name, labels).set(value)  # type: ignore[union-attr]
 
+    def drop(self, name: str, *labels: str) -> None:
+        """Forget a gauge with these labels: what it was of is gone. Nothing happens where there is none."""
+        if self._children.pop((name, labels), None) is not None:
+            self._made[name].remove(*labels)
+
     def set_hosts(self, stats: Mapping[tuple[str, str], EngineStats]) -> None:
         """Take what hosts said last, by (alias, replica); replaces what they said before."""
         self._host_stats = dict(stats)

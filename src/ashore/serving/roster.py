@@ -28,6 +28,11 @@ RETIRE_GRACE_S = 0.5
 RETIRE_LOOK_S = 0.05
 STATS_TIMEOUT_S = 1.0
 
+GAUGES = (
+    "ashore_running_sequences", "ashore_waiting_sequences", "ashore_tokens_in_flight", "ashore_replicas_ready",
+)  # fmt: skip
+"""Of each model."""
+
 TextLoader = Callable[[ServedModel], ServedText]
 """Makes the text side of a served model; called on a thread."""
 
@@ -57,6 +62,8 @@ class Roster:
         self._routes: Mapping[str, AliasRoute] = {}
         self._leads: dict[str, Lead] = {}
         """By every name that clients may use."""
+        self._told: set[str] = set()
+        """Of which models the gauges speak."""
         self._retiring: set[asyncio.Task[None]] = set()
         self.generation = 0
         """Grows whenever a name leads elsewhere, and with every topology that was taken."""
@@ -184,16 +191,21 @@ class Roster:
         return {key: one for (key, _), one in zip(asked, answers, strict=True) if isinstance(one, EngineStats)}
 
     def measure(self, metrics: Metrics) -> None:
-        """Bring the gauges of every model up to date."""
+        """Bring the gauges of every model up to date, and drop those of models that are gone."""
         metrics.set("ashore_loop_busy_share", self._limit.pulse.busy)
         metrics.set("ashore_loop_lag_seconds", self._limit.pulse.lag_s)
         metrics.set("ashore_running_limit", self._limit.limit)
+        told = set()
         for model in self._models.values():
             load, alias = model.gate.load, self._label(model)
-            metrics.set("ashore_running_sequences", load.running, alias)
-            metrics.set("ashore_waiting_sequences", load.waiting, alias)
-            metrics.set("ashore_tokens_in_flight", load.tokens, alias)
-            metrics.set("ashore_replicas_ready", len(model.replicas.live), alias)
+            told.add(alias)
+            values = (load.running, load.waiting, load.tokens, len(model.replicas.live))
+            for name, value in zip(GAUGES, values, strict=True):
+                metrics.set(name, value, alias)
+        for gone in self._told - told:
+            for name in GAUGES:
+                metrics.drop(name, gone)
+        self._told = told
 
     def _label(self, model: LoadedModel) -> str:
         """Return what the metrics call a model: its alias, or its release where another one answers for the alias."""
