@@ -15,7 +15,7 @@
       EnvironmentFault              the operator mends the machine         exit 4
         MissingExtra    500           PortTaken 500   HomeBusy 500   HomeTooNew 500   SourceUnreachable 502
         CorruptBlob     500           EngineFailed 502   HostDied 503   WorkerDied 503  NotReady 503   RemoteRefused 502
-        SealingKeyMissing 500         KeyServiceUnreachable 502
+        SealingKeyMissing 500         KeyServiceUnreachable 502              KillsHosts 500
         AuditUnavailable 503  TamperedAudit 500
         NodeUnavailable 503   TooFewNodes 503   BackupDamaged 500
       Bug             500           our invariant broke; report it         exit 70
@@ -422,6 +422,15 @@ class HostDied(EnvironmentFault):
     code = "host_died"
     http_status = 503
     retryable = True
+    deaths: int = 0
+    """Hosts that died while they worked on the request, where it is handed on."""
+
+
+class KillsHosts(EnvironmentFault):
+    """Two engine hosts died while they worked on this request, so it is given to no third one."""
+
+    code = "kills_hosts"
+    http_status = 500
 
 
 class WorkerDied(EnvironmentFault):

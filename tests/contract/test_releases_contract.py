@@ -29,6 +29,7 @@ from ashore.releases import (
     Way,
     observed,
     pair_id_of,
+    routes_of,
     step_slice,
 )
 from ashore.releases.memory import MemoryWorkshop
@@ -441,6 +442,14 @@ def test_what_came_back_is_not_taken_back_to_what_it_came_from(house: House) -> 
     assert (house.state("chat-1"), house.state("chat-2")) == ("live", "standby")
     live_worse(house, "chat-1")
     assert house.weights() == {"chat-1": 1000}
+
+
+def test_who_asks_is_told_to_wait_while_a_release_loads_in_the_place_of_another(house: House) -> None:
+    house.up("chat=fake:echo")
+    house.office.roll_out(SYSTEM, house.make(), Way(goal="live", cold=True))
+    assert routes_of(house.office.book(SYSTEM))["chat"].loads_in_place
+    house.keeper.warmed("chat-2")
+    assert not routes_of(house.office.book(SYSTEM))["chat"].loads_in_place
 
 
 @pytest.mark.parametrize("case", ["by hand", "cold", "time over", "weights set", "fell"])

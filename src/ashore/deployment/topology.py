@@ -78,6 +78,7 @@ def topology_of(
         first_key_file=str(home.first_key),
         home=str(home.root),
         drain_timeout_s=settings.drain_timeout_s,
+        start_timeout_s=settings.start_timeout_s,
     )
 
 

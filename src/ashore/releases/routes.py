@@ -31,6 +31,8 @@ class AliasRoute:
     """The release that answers, a canary aside."""
     former: str = ""
     """The one before it, to which it is taken back by itself where it answers worse; empty: it is not."""
+    loads_in_place: bool = False
+    """Whether what answered has made room for a release that loads now: who asks waits for that."""
     watched: tuple[str, str] | None = None
     """A candidate that answers and what it is measured against: a canary and what is live."""
 
@@ -60,6 +62,7 @@ def routes_of(book: Book) -> Mapping[str, AliasRoute]:
             shadow=shadow,
             live=live,
             former="" if guarded is None else guarded.replaced,
+            loads_in_place=candidate is not None and candidate.state == "warming" and candidate.cold,
             watched=watched,
         )
     return routes

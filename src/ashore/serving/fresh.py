@@ -13,7 +13,7 @@ from typing import TypeVar
 from ashore.access import Principal
 from ashore.core import Clock
 from ashore.engines import Grammar, ScoreText
-from ashore.errors import AshoreError, DeadlineExceeded, HostDied, Preempted
+from ashore.errors import AshoreError, DeadlineExceeded, HostDied, KillsHosts, Preempted
 from ashore.metrics import Metrics
 from ashore.serving.admission import Background, background_of, cost_of, preempted
 from ashore.serving.answer import Answer
@@ -36,6 +36,8 @@ _T = TypeVar("_T")
 REPLICA_WAIT_S = 30.0
 """Longest wait for a host that restarts; a request's own deadline may be sooner."""
 MOST_ATTEMPTS = 4
+MOST_DEATHS = 2
+"""Hosts that may die while they work on one request: it may be what kills them. So it is handed on once."""
 
 
 def allowed_s(topology: Topology, asked_s: float | None) -> float:
@@ -194,10 +196,20 @@ class FreshAnswers:
 
         Raises:
             HostDied: there is no other one, and another release answers meanwhile.
+            KillsHosts: two hosts died of it.
         """
-        told, check = False, partial(self._check_answers, model, request.model)
+        told, deaths = False, request.deaths
+
+        def check() -> None:
+            """Raise where another release is to answer, and tell it how many hosts died of this."""
+            try:
+                self._check_answers(model, request.model)
+            except HostDied as elsewhere:
+                elsewhere.deaths = deaths
+                raise
+
         for attempt in range(1, MOST_ATTEMPTS + 1):
-            wait_s = min(REPLICA_WAIT_S, max(0.0, deadline_at - self._clock.monotonic_s()))
+            wait_s = min(self._patience_s(request.model), max(0.0, deadline_at - self._clock.monotonic_s()))
             seat, replica = await model.replicas.pick(wait_s, check)
             orders = make_orders(
                 request,
@@ -242,6 +254,7 @@ class FreshAnswers:
                 seat.suspect(fault)
                 if told or self.draining or attempt == MOST_ATTEMPTS:
                     raise
+                deaths = one_more_death(fault, deaths, request.model)
                 check()
                 log.warning("request %s: %s; asking another replica", request.request_id, fault)
                 self._metrics.add("ashore_retries", 1, request.model)
@@ -264,24 +277,37 @@ class FreshAnswers:
         late = f"the deadline passed before the {len(ids)} tokens of the prompt were scored"
         texts = [ScoreText(ids)]
         scored = await self._somewhere(
-            model, request.model, lambda replica: replica.score(texts, top_logprobs=top), deadline_at, late
+            model,
+            request.model,
+            lambda replica: replica.score(texts, top_logprobs=top),
+            deadline_at,
+            late,
+            request.deaths,
         )
         return scored[0]
 
     async def embed(
-        self, model: LoadedModel, name: str, batch: list[list[int]], deadline_at: float
+        self, model: LoadedModel, name: str, batch: list[list[int]], deadline_at: float, *, deaths: int = 0
     ) -> list[list[float]]:
-        """Return one vector for each input; on another replica when a host dies. `name` is what the client asked for.
+        """Return one vector for each input; on another replica when a host dies. `name` is what the client asked for;
+        `deaths` are the hosts that died of this before.
 
         Raises:
+            KillsHosts: two hosts died of it.
             DeadlineExceeded: they were not there in time.
             HostDied: no host of this release is there, and another release answers meanwhile.
         """
         late = f"the deadline passed before the vectors of {len(batch)} inputs were made"
-        return await self._somewhere(model, name, lambda replica: replica.embed(batch), deadline_at, late)
+        return await self._somewhere(model, name, lambda replica: replica.embed(batch), deadline_at, late, deaths)
 
     async def _somewhere(
-        self, model: LoadedModel, name: str, call: Callable[[Replica], Awaitable[_T]], deadline_at: float, late: str
+        self,
+        model: LoadedModel,
+        name: str,
+        call: Callable[[Replica], Awaitable[_T]],
+        deadline_at: float,
+        late: str,
+        deaths: int,
     ) -> _T:
         """Return what one replica gives before a deadline.
 
@@ -292,17 +318,26 @@ class FreshAnswers:
         alarm = asyncio.timeout(left_s)
         try:
             async with alarm:
-                return await self._on_one_that_lives(model, name, call)
+                return await self._on_one_that_lives(model, name, call, deaths)
         except TimeoutError as fault:
             if not alarm.expired():
                 raise
             raise DeadlineExceeded(late, hint="send less in one request, or give it a later deadline") from fault
 
-    async def _on_one_that_lives(self, model: LoadedModel, name: str, call: Callable[[Replica], Awaitable[_T]]) -> _T:
+    async def _on_one_that_lives(
+        self, model: LoadedModel, name: str, call: Callable[[Replica], Awaitable[_T]], deaths: int
+    ) -> _T:
         """Call one replica; another when the host dies."""
-        check = partial(self._check_answers, model, name)
+
+        def check() -> None:
+            try:
+                self._check_answers(model, name)
+            except HostDied as elsewhere:
+                elsewhere.deaths = deaths
+                raise
+
         for attempt in range(1, MOST_ATTEMPTS + 1):
-            seat, replica = await model.replicas.pick(REPLICA_WAIT_S, check)
+            seat, replica = await model.replicas.pick(self._patience_s(name), check)
             seat.in_flight += 1
             try:
                 return await call(replica)
@@ -310,11 +345,18 @@ class FreshAnswers:
                 if not died(fault) or attempt == MOST_ATTEMPTS:
                     raise
                 seat.suspect(fault)
+                deaths = one_more_death(fault, deaths, name)
                 check()
                 self._metrics.add("ashore_retries", 1, model.served.alias)
             finally:
                 seat.in_flight -= 1
         raise AssertionError("unreachable")
+
+    def _patience_s(self, name: str) -> float:
+        """Return how long a request waits for a host: as long as a start may take where what is live has made room for
+        a release that loads in its place."""
+        route = self._roster.routes.get(name)
+        return self._roster.topology.start_timeout_s if route is not None and route.loads_in_place else REPLICA_WAIT_S
 
     def _answer(self, choice: int, request: GenerationRequest, prompt: Prompt, text: ServedText) -> Answer:
         parser = text.answer_parser(
@@ -329,3 +371,20 @@ class FreshAnswers:
         self._metrics.add("ashore_prompt_tokens", prompt_tokens, model)
         self._metrics.add("ashore_cached_tokens", cached_tokens, model)
         self._metrics.add("ashore_completion_tokens", completion_tokens, model)
+
+
+def one_more_death(fault: AshoreError, deaths: int, name: str) -> int:
+    """Return how many hosts died while they worked on a request, now that it ended with `fault`. One that drains has
+    not died.
+
+    Raises:
+        KillsHosts: too many; the request is not handed on.
+    """
+    if fault.code != HostDied.code:
+        return deaths
+    if deaths + 1 >= MOST_DEATHS:
+        raise KillsHosts(
+            f"{deaths + 1} engine hosts of {name!r} died while they worked on this request; it is given to no other",
+            hint="do not send it again as it is; the operator finds in the logs of the hosts why they died",
+        ) from fault
+    return deaths + 1

@@ -69,6 +69,8 @@ class GenerationRequest:
     cache: Directive = field(default_factory=Directive)
     """What the client says about kept answers."""
     arrival: Arrival = NOWHERE
+    deaths: int = 0
+    """Hosts that have died while they worked on it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -199,8 +199,8 @@ class ReplicaSet:
                     await self._arrived.wait()
         except TimeoutError as fault:
             raise NotReady(
-                f"the engine host of {self._alias} went away and was not back within {wait_s:.0f} s",
-                hint="the operator finds why in the log of the host",
+                f"no engine host of {self._alias} was there within {wait_s:.0f} s",
+                hint="it loads, or starts again; send it again, or the operator finds why in the log of the host",
                 retry_after_s=5,
             ) from fault
         return found
@@ -225,3 +225,8 @@ def least_loaded(seats: Sequence[Seat]) -> tuple[Seat, Replica] | None:
 def died(error: AshoreError) -> bool:
     """Return whether `error` says that the host is gone or going, so that another one may be asked instead."""
     return isinstance(error, HostDied) or error.code in (HostDied.code, Draining.code)
+
+
+def deaths_of(error: AshoreError) -> int:
+    """Return how many hosts died of a request that is handed on with this error."""
+    return error.deaths if isinstance(error, HostDied) else 0

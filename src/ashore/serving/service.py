@@ -35,7 +35,7 @@ from ashore.serving.orders import check_features
 from ashore.serving.prompt import INLINE_CHARS, num_chars, prompt_ids
 from ashore.serving.recommended import with_recommended
 from ashore.serving.recording import Told, Watch, prompt_bytes
-from ashore.serving.replicas import ReplicaFactory, died
+from ashore.serving.replicas import ReplicaFactory, deaths_of, died
 from ashore.serving.roster import Roster, TextLoader
 from ashore.serving.scoring import check_scores
 from ashore.serving.shadow import Apart, nothing_known
@@ -229,10 +229,11 @@ class ServingService:
                 except AshoreError as fault:
                     if not died(fault) or tried >= MOST_RELEASES:
                         raise
-                    other = self._elsewhere(model, request.model, principal, request)
+                    other = self._elsewhere(model, fault, request.model, principal, request)
                     if other is None:
                         raise
                     model, tried = other, tried + 1
+                    request = replace(request, deaths=max(request.deaths, deaths_of(fault)))
                 finally:
                     await events.aclose()
             watch.outcome = "answered"
@@ -244,12 +245,20 @@ class ServingService:
             watch.note()
 
     def _elsewhere(
-        self, model: LoadedModel, name: str, principal: Principal, request: GenerationRequest | None = None
+        self,
+        model: LoadedModel,
+        fault: AshoreError,
+        name: str,
+        principal: Principal,
+        request: GenerationRequest | None = None,
     ) -> LoadedModel | None:
-        """Return another release that answers under a name by now, None where there is none."""
+        """Return another release that answers under a name by now, or the same one where a host of it died and is back
+        already; None where there is neither."""
         lead = self._roster.known(name)
         other = None if lead is None else lead.pick(principal, request)
-        return None if other is None or other.served.release == model.served.release else other
+        if other is None or other.served.release != model.served.release:
+            return other
+        return other if deaths_of(fault) and other.replicas.ready else None
 
     async def _answer(
         self, model: LoadedModel, request: GenerationRequest, principal: Principal, watch: Watch, arrived_at: float
@@ -432,7 +441,7 @@ class ServingService:
         self._enter()
         try:
             self._authorise(principal, model)
-            found, tried = self._roster.lead(model).pick(principal), 1
+            found, tried, deaths = self._roster.lead(model).pick(principal), 1, 0
             while True:
                 self._turn_away(found)
                 watch.release = found.served.release
@@ -446,14 +455,15 @@ class ServingService:
                 batch = await encode_inputs(masked, found.text, found.info)
                 try:
                     vectors = await self._embed_on(
-                        found, model, batch, principal, request_id, priority, urgency, deadline_at
+                        found, model, batch, principal, request_id, priority, urgency, deadline_at, deaths
                     )
                     break
                 except AshoreError as fault:
-                    other = self._elsewhere(found, model, principal) if died(fault) else None
+                    other = self._elsewhere(found, fault, model, principal) if died(fault) else None
                     if other is None or tried >= MOST_RELEASES:
                         raise
                     found, tried = other, tried + 1
+                    deaths = max(deaths, deaths_of(fault))
             prompt_tokens = sum(len(ids) for ids in batch)
             watch.hear(Usage(prompt_tokens=prompt_tokens, cached_tokens=0, completion_tokens=0))
             watch.outcome = "answered"
@@ -484,6 +494,7 @@ class ServingService:
         priority: int,
         urgency: Urgency,
         deadline_at: float,
+        deaths: int,
     ) -> list[list[float]]:
         """Reserve, admit, and embed on one release."""
         prompt_tokens = sum(len(ids) for ids in batch)
@@ -496,7 +507,7 @@ class ServingService:
             await found.gate.enter(cost, priority=priority, wait_s=wait_s, background=background)
             entered_at = self._clock.monotonic_s()
             try:
-                vectors = await self._fresh.embed(found, model, batch, deadline_at)
+                vectors = await self._fresh.embed(found, model, batch, deadline_at, deaths=deaths)
             finally:
                 service_s = self._clock.monotonic_s() - entered_at
                 found.gate.leave(cost, service_s=service_s, background=background)

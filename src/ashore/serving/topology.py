@@ -182,6 +182,8 @@ class Topology(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     home: str = ""
     """Folder with the store and everything else of this installation; empty: there is none (tests)."""
     drain_timeout_s: float = 30.0
+    start_timeout_s: float = 300.0
+    """How long the hosts of a release may take to load."""
     shared_prefix_cache: bool = False
     """True lets tenants share blocks of the prefix cache."""
     access_log: bool = True

@@ -12,7 +12,7 @@ import pytest
 from ashore.access import Principal
 from ashore.core import Message, RequestId, SystemClock, TenantId
 from ashore.engines import GenerateOrder, Sampling, ScoredText, ScoreText
-from ashore.errors import Draining, HostDied, NotReady
+from ashore.errors import Draining, HostDied, KillsHosts, NotReady
 from ashore.metrics import Metrics
 from ashore.releases import EVERYTHING, AliasRoute, Shadowing
 from ashore.serving import (
@@ -27,6 +27,7 @@ from ashore.serving import (
     Topology,
     Usage,
 )
+from ashore.serving.ports import OrderEvents
 from ashore.serving.shadow import Apart, nothing_known
 
 ALICE = Principal(id="alice", tenant=TenantId("acme"), roles=frozenset({"developer"}))
@@ -85,18 +86,20 @@ class Bench:
         second: MemoryReplica | None = None,
         guards: Guards | None = None,
         apart: Apart = nothing_known,
+        start_timeout_s: float = 300.0,
     ) -> None:
         self.replicas = {"1": first or MemoryReplica(), "2": second or MemoryReplica()}
         one, two = (
             ServedModel(alias="chat", release=f"chat-{n}", kind="fake", sockets=(f"/s/{n}",)) for n in ("1", "2")
         )
+        self.topology, self.metrics = Topology(models=(one,), beside=(two,), start_timeout_s=start_timeout_s), Metrics()
         self.service = ServingService(
-            Topology(models=(one,), beside=(two,)),
+            self.topology,
             make_replica=lambda socket: self.replicas[Path(socket).name],
             load_text=lambda served: BytesText(),
             check_grammar=lambda grammar: None,
             clock=SystemClock(),
-            metrics=Metrics(),
+            metrics=self.metrics,
             guards=guards,
             apart=apart,
         )
@@ -212,6 +215,57 @@ def test_what_had_no_first_token_when_the_host_died_goes_to_the_standby_at_once(
     run(scenario, Bench(second=Falls()))
 
 
+class Poisoned(MemoryReplica):
+    """Dies of whatever asks for poison, and is back at once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.deaths = 0
+
+    def generate(self, order: GenerateOrder) -> OrderEvents:
+        if bytes(order.prompt_ids).startswith(b"poison"):
+            self.deaths += 1
+            self.die()
+        return super().generate(order)
+
+    async def embed(self, batch: list[list[int]]) -> list[list[float]]:
+        if bytes(batch[0]).startswith(b"poison"):
+            self.deaths += 1
+            self.die()
+        return await super().embed(batch)
+
+
+def test_a_request_that_kills_its_host_is_handed_on_once() -> None:
+    async def scenario(bench: Bench) -> None:
+        one, two = bench.replicas["1"], bench.replicas["2"]
+        assert isinstance(one, Poisoned) and isinstance(two, Poisoned)
+        bench.service.take_routes({"chat": AliasRoute(weights=(("chat-2", 1000),), standby="chat-1")})
+        with pytest.raises(KillsHosts, match="2 engine hosts of 'chat' died") as told:
+            await bench.answer(ask("poison"))
+        assert two.deaths >= 1 and one.deaths + two.deaths == 2 and not told.value.retryable
+        await until(lambda: one.connected and two.connected)
+        with pytest.raises(KillsHosts):
+            await bench.service.embed("chat", ["poison"], ALICE, request_id=RequestId("e"), deadline_s=10.0)
+        assert one.deaths + two.deaths == 4
+        await until(lambda: one.connected and two.connected)
+        assert await bench.release("harmless") == "chat-2"
+
+    run(scenario, Bench(first=Poisoned(), second=Poisoned()))
+
+
+def test_without_a_standby_it_kills_its_host_twice_and_no_more() -> None:
+    async def scenario(bench: Bench) -> None:
+        one = bench.replicas["1"]
+        assert isinstance(one, Poisoned)
+        bench.service.take_routes({"chat": LIVE_ALONE})
+        with pytest.raises(KillsHosts):
+            await bench.answer(ask("poison"))
+        assert one.deaths == 2
+        assert not bench.orders("2")
+
+    run(scenario, Bench(first=Poisoned()))
+
+
 class Drains(MemoryReplica):
     """Takes nothing new, and is still connected: what it has begun ends there."""
 
@@ -311,3 +365,35 @@ def test_answers_of_a_canary_are_laid_beside_those_of_what_is_live() -> None:
         assert means["errors", EVERYTHING] == 0 and means["slower", EVERYTHING] == 1
 
     run(scenario, Bench(first=MemoryReplica(token_s=0.001), second=MemoryReplica(token_s=0.006)))
+
+
+def test_gauges_of_a_release_that_is_gone_are_dropped() -> None:
+    async def scenario(bench: Bench) -> None:
+        metrics = bench.metrics
+        await bench.service.measure()
+        page = metrics.page().decode()
+        assert 'ashore_replicas_ready{model="chat"} 1.0' in page and 'ashore_replicas_ready{model="chat-2"} 1.0' in page
+        await bench.service.apply(Topology(models=bench.topology.models))
+        await bench.service.measure()
+        page = metrics.page().decode()
+        assert 'ashore_replicas_ready{model="chat"} 1.0' in page and 'model="chat-2"' not in page
+
+    run(scenario)
+
+
+def test_who_asks_waits_as_long_as_a_release_may_take_that_loads_in_the_place_of_another() -> None:
+    """The one that made room is gone; the wait for a host that fell would be over sooner."""
+
+    async def scenario(bench: Bench) -> None:
+        bench.service.take_routes({"chat": replace(LIVE_ALONE, loads_in_place=True)})
+        bench.replicas["1"].die()
+        with pytest.raises(NotReady, match="within 0 s") as told:
+            await bench.answer()
+        assert told.value.retry_after_s == 5
+        bench.service.take_routes({"chat": LIVE_ALONE})
+        waiting = asyncio.create_task(bench.answer())
+        await asyncio.sleep(0.4)
+        assert not waiting.done(), "30 s of patience for a host that restarts"
+        waiting.cancel()
+
+    run(scenario, Bench(first=Falls(), start_timeout_s=0.2))

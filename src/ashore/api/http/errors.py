@@ -5,7 +5,15 @@ from __future__ import annotations
 import msgspec
 
 from ashore.api.retry import retry_after
-from ashore.errors import AshoreError, BudgetExceeded, DeniedError, EnvironmentFault, Unauthenticated, UserError
+from ashore.errors import (
+    AshoreError,
+    BudgetExceeded,
+    DeniedError,
+    EnvironmentFault,
+    KillsHosts,
+    Unauthenticated,
+    UserError,
+)
 
 
 class ErrorBody(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -98,6 +106,8 @@ def anthropic_error(error: AshoreError, request_id: str) -> bytes:
 def error_headers(error: AshoreError) -> list[tuple[bytes, bytes]]:
     """Return the headers that go with the error: when to come back, how to say who one is."""
     headers = [(b"content-type", b"application/json")]
+    if isinstance(error, KillsHosts):  # client libraries send again what ended with 500
+        headers.append((b"x-should-retry", b"false"))
     seconds = retry_after(error)
     if seconds is not None:
         headers.append((b"retry-after", b"%d" % seconds))
