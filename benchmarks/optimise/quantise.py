@@ -21,7 +21,7 @@ import math
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -61,6 +61,12 @@ def judged_windows(folder: Path, tokens: int) -> tuple[tuple[int, ...], ...]:
 
     ids = TextModel.load(folder).encode((LICENCES / JUDGED_ON).read_text(encoding="utf-8"), bare=True)[:tokens]
     return tuple(tuple(ids[at : at + WINDOW]) for at in range(0, len(ids) - 1, WINDOW))
+
+
+def perplexity(losses: Sequence[Sequence[float]]) -> float:
+    """Return the perplexity of windows of negative log-likelihoods, each token counting alike."""
+    each = [loss for window in losses for loss in window]
+    return math.exp(sum(each) / len(each))
 
 
 class Bench:
@@ -128,6 +134,7 @@ class Bench:
             "seconds": round(time.monotonic() - begun, 1),
             "recipe": {k: v for k, v in made["recipe"].items() if not k.startswith("parameter.four_bit")},
             "increase_on_held_out": made["perplexity_increase"],
+            "error_on_held_out": made["perplexity_increase_error"],
             "digest": made["digest"],
         }
 
@@ -139,9 +146,9 @@ class Bench:
         files = self.store.open(f"{self.model}@{to}" if to else self.model)
         windows = judged_windows(Path(files.directory), self.tokens)
         made = Rounded(format=files.format, weights=files.weights)
-        found: Facts = {"served": math.exp(judge_as_served(Path(files.directory), made, windows))}
+        found: Facts = {"served": perplexity(judge_as_served(Path(files.directory), made, windows))}
         if to in OPENVINO:
-            found["exact"] = math.exp(judge_as_served(Path(files.directory), made, windows, exact=True))
+            found["exact"] = perplexity(judge_as_served(Path(files.directory), made, windows, exact=True))
         return found
 
     def speed(self, facts: Mapping[str, Facts]) -> Facts:
@@ -202,7 +209,8 @@ def rows(outcome: Outcome, *, model: str) -> list[Row]:
         mine, int8 = facts["make_auto"], facts["make_int8"]
         share = mine["weight_bytes"] / int8["weight_bytes"]
         seen = worse("auto", "served")[0]
-        found = f"held out {100 * mine['increase_on_held_out']:+.2f} %, {JUDGED_ON} {seen:+.2f} % as served"
+        kept, error = 100 * mine["increase_on_held_out"], 100 * mine["error_on_held_out"]
+        found = f"held out {kept:+.2f} % with standard error {error:.2f} %, {JUDGED_ON} {seen:+.2f} % as served"
         return share, f"{found}; {GRIDS}"
 
     less: dict[str, Any] = {"unit": "%", "lower_is_better": True}

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from ashore.deployment import Listening
     from ashore.engines import ModelFiles, Rounded, Rounder, Samples
     from ashore.evaluation import Subject
-    from ashore.optimize import Maker, Quantiser, QuantizePlan, Rebuilder
+    from ashore.optimize import Losses, Maker, Quantiser, QuantizePlan, Rebuilder
     from ashore.optimize.distilling import Distiller
     from ashore.optimize.pruning import Pruner
     from ashore.planning import Inventory, ModelFacts, ModelPlan, Plan, Tuned, Wish
@@ -515,8 +515,8 @@ def side_commands(store: ModelStore, plan: QuantizePlan) -> tuple[str, ...]:
     )
 
 
-def judge_as_served(folder: Path, made: Rounded, text: Samples, *, exact: bool = False) -> float:
-    """Return the mean negative log-likelihood of a token, as `Judge` of `optimize` promises, from a host of its own."""
+def judge_as_served(folder: Path, made: Rounded, text: Samples, *, exact: bool = False) -> Losses:
+    """Return what each token costs, as `Judge` of `optimize` promises, from a host of its own."""
     from ashore.engines import EngineOptions, ModelFiles, ScoreText
     from ashore.evaluation import open_hosted
 
@@ -527,8 +527,7 @@ def judge_as_served(folder: Path, made: Rounded, text: Samples, *, exact: bool =
     options = EngineOptions(kind=kind, max_sequences=1, kv_tokens=longest + KV_BLOCK, prefix_cache=False, extra=extra)
     with open_hosted(files, options) as subject:
         scored = subject.score([ScoreText(list(ids)) for ids in text])
-    scores = [position[0].logprob for rows in scored for position in rows]
-    return -sum(scores) / len(scores)
+    return tuple(tuple(-position[0].logprob for position in rows) for rows in scored)
 
 
 def rebuilder(store: ModelStore) -> Rebuilder:

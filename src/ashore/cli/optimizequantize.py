@@ -56,7 +56,7 @@ def quantize(
         better and larger.
     max_loss
         Increase of the perplexity that auto may cost, such as 1%: measured as served, on a part of the calibration
-        text that is set aside.
+        text that is set aside, with one standard error added.
     name
         Name of the variant; default: that of the precision.
     seed
@@ -169,7 +169,14 @@ def _show_plan(plan: QuantizePlan, commands: tuple[str, ...]) -> None:
 
 
 def _report_json(report: QuantizeReport) -> dict[str, Any]:
-    return {**model_json(report.variant), "parent_bytes": report.parent_bytes, "perplexity_increase": report.increase}
+    found = report.increase
+    return {
+        **model_json(report.variant),
+        "parent_bytes": report.parent_bytes,
+        "perplexity_increase": None if found is None else found.mean,
+        "perplexity_increase_error": None if found is None else found.error,
+        "judged_tokens": None if found is None else found.num_tokens,
+    }
 
 
 def _show_report(report: QuantizeReport) -> None:
@@ -178,8 +185,6 @@ def _show_report(report: QuantizeReport) -> None:
     print(f"{variant.reference}: {human_bytes(variant.num_bytes)}, {share:.1%} of the model as pulled")
     for name, value in report.recipe.facts.items():
         print(f"  {name}: {value}")
-    if report.increase is not None:
-        print(f"  perplexity on the held-out text, as served: {report.increase:+.2%} against half precision")
     print(f"serve it:  ashore up {variant.reference}", file=sys.stderr)
 
 

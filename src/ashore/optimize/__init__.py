@@ -5,6 +5,7 @@ Refuses: the arithmetic of a number format (the engine that runs it), judging a 
 weights by learning (`training`).
 """
 
+from ashore.optimize.increase import Increase, compare_losses
 from ashore.optimize.model import (
     Needs,
     QuantizePlan,
@@ -14,7 +15,7 @@ from ashore.optimize.model import (
     RebuiltFile,
 )
 from ashore.optimize.needs import parse_loss
-from ashore.optimize.ports import Judge, Maker, Mixture, MixtureOpener
+from ashore.optimize.ports import Judge, Losses, Maker, Mixture, MixtureOpener
 from ashore.optimize.precisions import AUTO, PRECISIONS, Precision
 from ashore.optimize.quantise import MAKER, Quantiser
 from ashore.optimize.rebuild import Rebuilder, find_parent
@@ -23,7 +24,9 @@ __all__ = [
     "AUTO",
     "MAKER",
     "PRECISIONS",
+    "Increase",
     "Judge",
+    "Losses",
     "Maker",
     "Mixture",
     "MixtureOpener",
@@ -36,6 +39,7 @@ __all__ = [
     "RebuildReport",
     "Rebuilder",
     "RebuiltFile",
+    "compare_losses",
     "find_parent",
     "parse_loss",
 ]

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from ashore.engines import Layer
+from ashore.optimize.increase import Increase
 
 Choice = frozenset[str]
 """Names of the layers that get four bits."""
@@ -74,9 +75,11 @@ def search_prefix(
 
 
 def narrow(
-    first: int, judge: Callable[[int], float], *, floor: float, most: int, trials: int
-) -> tuple[int, float] | None:
+    first: int, judge: Callable[[int], Increase], *, floor: float, most: int, trials: int
+) -> tuple[int, Increase] | None:
     """Return the largest number of layers that `judge` finds within `floor`, and its loss; None where there is none.
+
+    Within the floor is what is so with one standard error added: text that tells little allows little.
 
     `judge` is the costly measure that counts. Beginning at `first`, the next number is read off a straight line through
     what was measured, and kept inside the bracket of what held and what did not.
@@ -88,23 +91,23 @@ def narrow(
         most: There are no more layers.
         trials: Numbers to judge, at most, 0 layers apart.
     """
-    held: tuple[int, float] | None = None
+    held: tuple[int, Increase] | None = None
     too_many = most + 1
     count = min(first, most)
     for _ in range(trials):
         loss = judge(count)
-        if loss <= floor:
+        if loss.upper <= floor:
             held = (count, loss)
         else:
             too_many = count
         low = held[0] if held else -1
         if too_many - low <= 1:
             break
-        scaled = int(count * floor / loss) if loss > 0 else most
+        scaled = int(count * floor / loss.upper) if loss.upper > 0 else most
         count = min(max(scaled, low + 1), too_many - 1)
     if held is None and too_many > 0:
         loss = judge(0)
-        held = (0, loss) if loss <= floor else None
+        held = (0, loss) if loss.upper <= floor else None
     return held
 
 

@@ -11,9 +11,10 @@ from typing import Final
 from ashore.engines import Layer, Rounded, Rounder, RoundOrder, Samples, Told
 from ashore.errors import InvalidRequest
 from ashore.optimize.calibration import Calibration
+from ashore.optimize.increase import Increase, compare_losses
 from ashore.optimize.layersearch import Choice, choice_of, keep_worst, narrow, rank_layers, search_prefix
 from ashore.optimize.model import QuantizePlan
-from ashore.optimize.ports import Judge, Mixture, MixtureOpener
+from ashore.optimize.ports import Judge, Losses, Mixture, MixtureOpener
 from ashore.store import ModelFilesOnDisk
 
 MOST_TRIALS: Final = 7
@@ -26,8 +27,8 @@ class FoundMixture:
 
     small: Choice
     made: Rounded
-    increase: float | None
-    """Of the perplexity on the held-out text, as served, against half precision in exact arithmetic, for `auto`."""
+    increase: Increase | None
+    """On the held-out text, as served, against half precision in exact arithmetic, for `auto`."""
 
 
 class Mixer:
@@ -46,13 +47,13 @@ class Mixer:
 
         Layers are ranked by what each loses alone on the ranking text. With `max_loss` the smallest mixture within it
         is found: a guess on the ranking text, corrected by what the written model, as its engine serves it, loses on
-        the held-out text. Without, the worst layers keep eight bits.
+        the held-out text, with one standard error added. Without, the worst layers keep eight bits.
 
         Raises:
             InvalidRequest: eight bits everywhere lose more than the floor already.
         """
         floor = plan.max_loss
-        reference = 0.0 if floor is None else self._reference(files, calibration.held_out, scratch)
+        reference: Losses = () if floor is None else self._reference(files, calibration.held_out, scratch)
         with self._open_mixture(
             files.directory,
             files.weights,
@@ -72,11 +73,10 @@ class Mixer:
                 trial = _Trial(mixture, self._judge, calibration.held_out, reference, out, self._told)
                 small, increase = self._smallest(mixture, ranked, calibration.ranking, trial, floor, plan)
             made = mixture.write(small, out, told=self._told)
-        return FoundMixture(
-            small=small,
-            increase=increase,
-            made=replace(made, facts={**made.facts, "precision": plan.precision.name}),
-        )
+        facts = {**made.facts, "precision": plan.precision.name}
+        if increase is not None:
+            facts["held_out"] = str(increase)
+        return FoundMixture(small=small, increase=increase, made=replace(made, facts=facts))
 
     def _smallest(
         self,
@@ -86,7 +86,7 @@ class Mixer:
         trial: _Trial,
         floor: float,
         plan: QuantizePlan,
-    ) -> tuple[Choice, float]:
+    ) -> tuple[Choice, Increase]:
         guess = search_prefix(ranked, lambda small: math.expm1(mixture.divergence(small, ranking)), floor=floor)
         found = narrow(
             len(guess.small),
@@ -97,15 +97,15 @@ class Mixer:
         )
         if found is None:
             raise InvalidRequest(
-                f"{plan.parent.name} in eight bits everywhere loses {trial(frozenset()):.2%} of perplexity on the "
-                f"held-out text, more than the {floor:.2%} allowed",
-                hint="raise --max-loss, or serve it in half precision (--to fp16)",
+                f"{plan.parent.name} in eight bits everywhere loses too much on the held-out text: "
+                f"{trial(frozenset())}; {floor:.2%} are allowed, the standard error included",
+                hint="raise --max-loss, give a longer text, or serve it in half precision (--to fp16)",
                 param="max_loss",
             )
         count, increase = found
         return choice_of(ranked, count), increase
 
-    def _reference(self, files: ModelFilesOnDisk, text: Samples, scratch: Path) -> float:
+    def _reference(self, files: ModelFilesOnDisk, text: Samples, scratch: Path) -> Losses:
         """Return what half precision, in exact arithmetic, makes of a text."""
         folder = scratch / "half"
         folder.mkdir()
@@ -118,13 +118,13 @@ class Mixer:
 class _Trial:
     """Writes a mixture and says what it loses, as served."""
 
-    def __init__(self, mixture: Mixture, judge: Judge, text: Samples, reference: float, out: Path, told: Told) -> None:
+    def __init__(self, mixture: Mixture, judge: Judge, text: Samples, reference: Losses, out: Path, told: Told) -> None:
         self._mixture, self._judge, self._text = mixture, judge, text
         self._reference, self._out, self._told = reference, out, told
         self._count = 0
 
-    def __call__(self, small: Choice) -> float:
+    def __call__(self, small: Choice) -> Increase:
         self._count += 1
         self._told(f"try {len(small)} layers", min(0.7 + 0.04 * self._count, 0.98))
         made = self._mixture.write(small, self._out, told=lambda stage, share: None)
-        return math.expm1(self._judge(self._out, made, self._text) - self._reference)
+        return compare_losses(self._judge(self._out, made, self._text), self._reference)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ashore.core import Digest, EngineKind
+from ashore.optimize.increase import Increase
 from ashore.optimize.precisions import Precision
 from ashore.store import StoredModel, VariantRecipe
 
@@ -64,7 +65,7 @@ class QuantizeReport:
     variant: StoredModel
     parent_bytes: int
     recipe: VariantRecipe
-    increase: float | None = None
+    increase: Increase | None = None
     """Of the perplexity on held-out calibration text, as served, against half precision; `auto` alone measures it."""
 
 

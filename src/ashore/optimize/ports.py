@@ -10,6 +10,9 @@ from typing import Protocol
 from ashore.engines import Layer, Rounded, Samples, Told
 from ashore.store import StoredModel, VariantRecipe
 
+Losses = tuple[tuple[float, ...], ...]
+"""Negative log-likelihood of each token in nats, by window of the text; the first token of a window has none."""
+
 
 class Mixture(Protocol):
     """A model whose layers may have four bits or eight."""
@@ -54,8 +57,8 @@ class MixtureOpener(Protocol):
 class Judge(Protocol):
     """Says how well a model in a folder predicts a text, as its engine serves it."""
 
-    def __call__(self, folder: Path, made: Rounded, text: Samples, *, exact: bool = False) -> float:
-        """Return the mean negative log-likelihood of a token, in nats.
+    def __call__(self, folder: Path, made: Rounded, text: Samples, *, exact: bool = False) -> Losses:
+        """Return what each token costs, a window for each sample.
 
         Args:
             folder: Has the model.

@@ -7,7 +7,15 @@ from pathlib import Path
 import pytest
 
 from ashore.errors import InvalidRequest
-from ashore.optimize.calibration import FEWEST_TOKENS, MOST_SAMPLES, SAMPLE_TOKENS, cut_samples, read_text
+from ashore.optimize.calibration import (
+    FEWEST_TOKENS,
+    HELD_OUT,
+    MORE_HELD_OUT,
+    MOST_SAMPLES,
+    SAMPLE_TOKENS,
+    cut_samples,
+    read_text,
+)
 
 
 def words(text: str) -> list[int]:
@@ -62,6 +70,25 @@ def test_what_is_held_out_is_not_tuned_on() -> None:
     cut = cut_samples(numbers(20 * SAMPLE_TOKENS), words, context_tokens=8192, seed=0, ranking=2, hold_out=True)
     assert len(cut.tuning) == 13 and len(cut.ranking) == 2 and len(cut.held_out) == 5
     assert len({*cut.tuning, *cut.ranking, *cut.held_out}) == 20
+
+
+def test_a_long_text_has_more_held_out_and_is_tuned_on_as_much() -> None:
+    def cut(pieces: int) -> tuple[int, int]:
+        made = cut_samples(
+            numbers(pieces * SAMPLE_TOKENS), words, context_tokens=8192, seed=0, ranking=1, hold_out=True
+        )
+        assert len({*made.tuning, *made.ranking, *made.held_out}) == len(made.tuning) + 1 + len(made.held_out)
+        return len(made.tuning), len(made.held_out)
+
+    usual = MOST_SAMPLES // HELD_OUT
+    assert cut(MOST_SAMPLES) == (MOST_SAMPLES - usual - 1, usual)
+    assert cut(MOST_SAMPLES + 3) == (MOST_SAMPLES - usual - 1, usual + 3)
+    assert cut(100) == (MOST_SAMPLES - usual - 1, usual + MORE_HELD_OUT)
+
+
+def test_the_shortest_text_has_windows_enough_to_tell_their_spread() -> None:
+    cut = cut_samples(numbers(FEWEST_TOKENS), words, context_tokens=8192, seed=0, ranking=1, hold_out=True)
+    assert len(cut.held_out) >= 2
 
 
 def test_a_short_context_shortens_the_samples() -> None:
