@@ -1,4 +1,4 @@
-"""`ashore backup run` killed at any moment, and `ashore backup restore` too: given again they come to their end."""
+"""`ashore backup run` killed at any moment, and `restore` and `scrub` too: given again they come to their end."""
 
 from __future__ import annotations
 
@@ -116,3 +116,50 @@ def test_a_restore_killed_at_any_moment_does_not_start_and_goes_on(tmp_path: Pat
         same_files(target, files)
         shutil.rmtree(target)
     assert killed > rounds // 2
+
+
+def hurt(nodes: list[Path], rng: random.Random) -> set[str]:
+    """Delete some shards of the second node, and flip a bit in as many others; return which there were."""
+    shards = sorted(path for path in (nodes[1] / "objects").rglob("*-*") if path.is_file())
+    for number, shard in enumerate(shards):
+        if number % 2:
+            shard.unlink()
+        else:
+            data = bytearray(shard.read_bytes())
+            data[rng.randrange(len(data))] ^= 1
+            shard.chmod(0o600)
+            shard.write_bytes(data)
+    assert len(shards) > 8
+    return {shard.name for shard in shards}
+
+
+@pytest.mark.parametrize("rounds", [5, pytest.param(40, marks=pytest.mark.full)])
+def test_a_repair_killed_at_any_moment_loses_nothing_and_goes_on(tmp_path: Path, ashore: Run, rounds: int) -> None:
+    rng = random.Random(rounds)
+    home, nodes = tmp_path / "home", [tmp_path / f"node-{index}" for index in range(3)]
+    home.mkdir()
+    rig = Rig(home, nodes=[open_node(str(node)) for node in nodes]).begin()
+    for _ in range(3):
+        files = written(home, rng)
+        rig.service.run(rig.contents)
+    hurt(nodes, rng)
+    took_s = timed(ashore, "backup", "scrub", home=home)
+    killed = found = 0
+    for number in range(rounds):
+        shards = hurt(nodes, rng)
+        for _ in range(2):
+            killed += killed_after(took_s * rng.uniform(0.3, 0.98), "backup", "scrub", home=home)
+        rig.restore(tmp_path / "between")  # a repair that was cut off has made nothing worse
+        same_files(tmp_path / "between", files)
+        done = ashore("backup", "scrub", home=home)
+        assert done.returncode == 0, f"round {number}: {done.stdout}{done.stderr}"
+        found += "repaired" in done.stdout
+        assert {path.name for path in (nodes[1] / "objects").rglob("*-*") if path.is_file()} == shards
+        assert rig.service.scrub().findings == ()
+        nodes[0].rename(tmp_path / "lost")  # what was repaired has to serve
+        rig.restore(tmp_path / "after")
+        same_files(tmp_path / "after", files)
+        (tmp_path / "lost").rename(nodes[0])
+        for name in ("between", "after"):
+            shutil.rmtree(tmp_path / name)
+    assert killed > rounds // 2 and found
