@@ -23,6 +23,7 @@ from ashore.releases import (
     Pair,
     ReleaseKeeper,
     ReleaseOffice,
+    ReleasePolicy,
     ReleaseWish,
     Slo,
     Tally,
@@ -42,6 +43,8 @@ _names = itertools.count()
 
 class Gate:
     def verdict(self, reference: str) -> GateVerdict:
+        if "new" in reference:
+            return GateVerdict(outcome="")
         bad = "bad" in reference
         return GateVerdict(outcome="failed" if bad else "passed", why="perplexity +40 %" if bad else "")
 
@@ -55,7 +58,8 @@ class House:
 
     def __post_init__(self) -> None:
         self.acts = Acts(self.database, self.recorder, self.clock)
-        self.office = ReleaseOffice(self.acts, self.workshop, Gate())
+        self.policy = ReleasePolicy()
+        self.office = ReleaseOffice(self.acts, self.workshop, Gate(), policy=lambda: self.policy)
         self.keeper = ReleaseKeeper(self.acts, self.workshop)
 
     def plan(self, *models: str) -> Plan:
@@ -113,7 +117,9 @@ def house(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[House]:
         url = fresh_database(request.getfixturevalue("postgres_url"), f"releases_{next(_names)}")
     database = open_state(url, default=tmp_path / "state.db", snapshots=tmp_path / "snapshots", clock=clock)
     try:
-        yield House(database, clock, MemoryRecorder(), MemoryWorkshop(needed={"big": 4 * GIB, "bad": 0}))
+        yield House(
+            database, clock, MemoryRecorder(), MemoryWorkshop(needed={"big": 4 * GIB, "bad": 0, "good": 0, "new": 0})
+        )
     finally:
         database.close()
 
@@ -667,6 +673,22 @@ def test_a_failed_evaluation_stops_a_release_unless_it_is_overridden(house: Hous
     assert house.office.standing(SYSTEM, name).release.gate == "overridden: the customer signed"
     act = house.recorder.acts[-1]
     assert act.action == "release:create" and act.detail["gate"] == "overridden: the customer signed"
+
+
+def test_a_model_that_was_never_evaluated_is_released_unless_the_operator_requires_it(house: House) -> None:
+    house.up("chat=fake:echo")
+    assert house.office.standing(SYSTEM, house.make("new")).release.gate == "not evaluated"
+    house.policy = ReleasePolicy(gate="required")
+    with pytest.raises(Conflict, match=r'new was never evaluated.*\[release\] gate = "required"') as refused:
+        house.make("new")
+    assert "`ashore optimize evaluate new --gate gate.toml`" in refused.value.hint
+    assert "--override" in refused.value.hint and len(house.office.standings(SYSTEM)) == 2
+    assert house.office.standing(SYSTEM, house.make("good")).release.gate == "passed"
+    with pytest.raises(Conflict, match="evaluation of bad failed"):
+        house.make("bad")
+    name = house.make("new", override="a trial")
+    assert house.office.standing(SYSTEM, name).release.gate == "overridden: a trial"
+    assert house.recorder.acts[-1].detail["gate"] == "overridden: a trial"
 
 
 def test_aliases_by_hand(house: House) -> None:

@@ -159,7 +159,7 @@ async def release_desk(
     routes = RouteKeeper(serving, database)
     await routes.start(watch)
     acts = Acts(database, recorder, clock)
-    office = ReleaseOffice(acts, workshop, KeptVerdicts(store))
+    office = ReleaseOffice(acts, workshop, KeptVerdicts(store), policy=lambda: serving.trials.policy)
     keeper = ReleaseKeeper(acts, workshop)
     return ReleaseDesk(
         office=office,

@@ -42,7 +42,8 @@ def create(
 ) -> None:
     """Make a release: exactly these weights, tokenizer, template, engine and options, for ever. Nothing is loaded yet.
 
-    A model whose evaluation gate failed is refused, unless --override says why it is made all the same.
+    A model whose evaluation gate failed is refused, unless --override says why it is made all the same; so is one that
+    was never evaluated, where ashore.toml says [release] gate = "required".
 
     Args:
         name: Default: the alias and the next number, chat-2.
@@ -52,7 +53,7 @@ def create(
         engine_option: NAME=VALUE, given to the engine unchanged; may be repeated.
         adapter: NAME=FOLDER of a LoRA adapter; may be repeated.
         replicas: Default: as many as what is live has.
-        override: Why it is made although its evaluation failed; recorded.
+        override: Why it is made although its evaluation failed or is missing; recorded.
         url: Address of the server; default: the one that runs from this home.
         key: API key of whoever asks; default: ASHORE_API_KEY, or the home's first key.
         as_json: Print JSON.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
@@ -16,6 +16,7 @@ from ashore.releases.changes import By, Way
 from ashore.releases.digests import content_of_parts
 from ashore.releases.model import HOSTED, Alias, Book, Course, Event, Moved, Release, Sticky
 from ashore.releases.pairs import Pair
+from ashore.releases.policy import ReleasePolicy
 from ashore.releases.ports import EvaluationGate, NoGate, ReleaseWish, Workshop
 from ashore.releases.rules import MemoryFigures, check_memory, check_name, next_name
 
@@ -61,11 +62,19 @@ class ReleaseOffice:
     middle of a call, either all of it happened or nothing.
     """
 
-    def __init__(self, acts: Acts, workshop: Workshop, gate: EvaluationGate | None = None) -> None:
-        """Make it. `gate` knows how evaluations ended; default: nothing was ever evaluated."""
+    def __init__(
+        self,
+        acts: Acts,
+        workshop: Workshop,
+        gate: EvaluationGate | None = None,
+        policy: Callable[[], ReleasePolicy] = ReleasePolicy,
+    ) -> None:
+        """Make it. `gate` knows how evaluations ended; default: nothing was ever evaluated. `policy` gives what the
+        operator says now."""
         self._acts = acts
         self._workshop = workshop
         self._gate = gate or NoGate()
+        self._policy = policy
 
     # --- looking
 
@@ -148,10 +157,12 @@ class ReleaseOffice:
             actor: Who makes it.
             wish: What it is made of, and for which alias.
             name: Default: the alias and the next number.
-            override: Why it is made although its evaluation failed; stays with the release, and in the record.
+            override: Why it is made although its evaluation failed, or was never made where the policy requires one;
+                stays with the release, and in the record.
 
         Raises:
-            Conflict: there is a release of this name, or its evaluation failed and nothing overrides that.
+            Conflict: there is a release of this name, or its evaluation failed or is required, and nothing overrides
+                that.
             NotFound: there is no such alias or model.
         """
         override = check_reason(override)
@@ -297,8 +308,15 @@ class ReleaseOffice:
 
     def _check_gate(self, reference: str, override: str) -> str:
         verdict = self._gate.verdict(reference)
-        if verdict.outcome != "failed":
+        is_missing = not verdict.outcome and self._policy().gate == "required"
+        if verdict.outcome != "failed" and not is_missing:
             return verdict.outcome or "not evaluated"
+        if not override and is_missing:
+            raise Conflict(
+                f'{reference} was never evaluated against a gate, and [release] gate = "required"',
+                hint=f"`ashore optimize evaluate {reference} --gate gate.toml` with what else it is to be measured by; "
+                "--override 'WHY' makes a release of it all the same, and is recorded",
+            )
         if not override:
             raise Conflict(
                 f"the evaluation of {reference} failed: {verdict.why}",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, Literal
 
 import msgspec
 
@@ -10,6 +10,8 @@ from ashore.releases.burn import Slo
 from ashore.releases.judges import JudgeSpec
 
 DEFAULT_PAIRS: Final = 20
+GateRule = Literal["if_evaluated", "required"]
+"""Whether a release may be made of a model that was never evaluated against a gate."""
 
 
 class ReleasePolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -21,3 +23,5 @@ class ReleasePolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     """The operator's own, whose verdicts are part of the test."""
     slo: Slo = Slo()
     """What a canary may not use up too fast."""
+    gate: GateRule = "if_evaluated"
+    """What is asked of the evaluation of a model; a failed one stops a release either way."""

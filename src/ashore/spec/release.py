@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Final
+from typing import Final, cast, get_args
 
 import msgspec
 
 from ashore.errors import InvalidSpec
 from ashore.releases.burn import FAST_BURN, WINDOW_S, Slo
 from ashore.releases.judges import MOST_JUDGE_S, JudgeSpec, check_judges
-from ashore.releases.policy import DEFAULT_PAIRS, ReleasePolicy
+from ashore.releases.policy import DEFAULT_PAIRS, GateRule, ReleasePolicy
 from ashore.spec.table import Table
 
 MOST_FREQUENT_S: Final = 24
@@ -25,11 +25,12 @@ def read_release(table: Table) -> ReleasePolicy:
     Raises:
         InvalidSpec: a key is unknown or a value out of bounds.
     """
-    table.known("pairs", "judge", "slo")
+    table.known("pairs", "judge", "slo", "gate")
     return ReleasePolicy(
         pairs=table.number("pairs", DEFAULT_PAIRS, lowest=0, highest=MOST_PAIRS),
         judges=tuple(_judge(one) for one in table.tables("judge")),
         slo=_slo(table.table("slo")),
+        gate=_gate(table),
     )
 
 
@@ -42,6 +43,16 @@ def release_beside(policy: ReleasePolicy, folder: Path) -> ReleasePolicy:
     judges = tuple(_beside(judge, folder) for judge in policy.judges)
     check_judges(judges, "[release]")
     return msgspec.structs.replace(policy, judges=judges)
+
+
+def _gate(table: Table) -> GateRule:
+    found = table.get("gate", str, "if_evaluated")
+    for rule in get_args(GateRule):
+        if found == rule:
+            return cast(GateRule, rule)
+    raise InvalidSpec(
+        f"{table.where} gate = {found!r}; expected {' or '.join(get_args(GateRule))}", hint="correct that line"
+    )
 
 
 def _slo(table: Table) -> Slo:

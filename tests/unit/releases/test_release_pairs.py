@@ -186,6 +186,9 @@ def test_only_as_many_are_masked_as_can_be_among_the_most_different() -> None:
 
 def test_the_part_of_ashore_toml() -> None:
     assert parse_spec("[release]\npairs = 5\n").release == ReleasePolicy(pairs=5)
+    assert parse_spec('[release]\ngate = "required"\n').release == ReleasePolicy(gate="required")
+    with pytest.raises(InvalidSpec, match="expected if_evaluated or required"):
+        parse_spec('[release]\ngate = "always"\n')
     assert parse_spec("").release.pairs == 20
     for text in ("[release]\npairs = 500\n", '[release]\npairs = "5"\n', "[release]\npears = 5\n"):
         with pytest.raises(InvalidSpec, match=r"\[release\]"):
