@@ -79,7 +79,9 @@ def compared(request: GenerationRequest, live: Observation, other: Observation, 
         values["slower"] = float(other.per_token_s > SLOWER * live.per_token_s)
     if not other.failed and not live.failed:
         values["defects"] = float(is_defect(request, other)) - float(is_defect(request, live))
-        values |= {"tokens of live": live.tokens, "tokens of candidate": other.tokens}
+        for whose, seen in (("live", live), ("candidate", other)):
+            values |= {f"refusals of {whose}": float(is_refusal(seen)), f"cut-offs of {whose}": float(seen.cut_off)}
+            values[f"tokens of {whose}"] = seen.tokens
         if timed:
             values |= {"first token of live (ms)": live.first_token_s * 1e3}
             values |= {"first token of candidate (ms)": other.first_token_s * 1e3}
@@ -91,7 +93,7 @@ def compared(request: GenerationRequest, live: Observation, other: Observation, 
 
 def is_defect(request: GenerationRequest, seen: Observation) -> bool:
     """Return whether an answer is empty, refuses, breaks its schema or was cut off by its length."""
-    if not (seen.text.strip() or seen.calls) or seen.cut_off or _REFUSAL.match(seen.text):
+    if not (seen.text.strip() or seen.calls) or seen.cut_off or is_refusal(seen):
         return True
     if request.grammar is not None and request.grammar.kind in ("json_schema", "json_object"):
         try:
@@ -99,6 +101,11 @@ def is_defect(request: GenerationRequest, seen: Observation) -> bool:
         except ValueError:
             return True
     return False
+
+
+def is_refusal(seen: Observation) -> bool:
+    """Return whether an answer begins as those do that refuse, in English or Chinese."""
+    return _REFUSAL.match(seen.text) is not None
 
 
 def plain(text: str) -> str:
