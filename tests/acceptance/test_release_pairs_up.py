@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+from release_wires import GrpcWire
 from served import Served, start_served
 from test_release_page import call, owner_key
 
@@ -52,8 +55,23 @@ def ask(server: Served, key: str, text: str) -> str:
     return json.dumps(call(server, "POST", "/v1/chat/completions", key, body), ensure_ascii=False)
 
 
+def check_burn_rates(server: Served, key: str) -> None:
+    """See how fast the canary burnt its objective: one answer in twenty may be late."""
+    over_grpc = GrpcWire(server.grpc_address).call("GetBurnRates", key, release="chat-2")
+    for found in (call(server, "GET", "/admin/v1/releases/chat-2/burn", key), over_grpc):
+        fast, slow = (one for one in found["items"] if not one["alone"])
+        assert (fast["objective"], fast["long_window_s"], fast["short_window_s"]) == ("ttft", 60, 5)
+        assert (fast["taken_back_from"], slow["long_window_s"], slow["taken_back_from"]) == (14.4, 360, 6)
+        for one in (fast, slow):
+            assert 5 <= one["bad"] <= one["requests"] and one["allowed_percent"] == 5
+            assert one["long_rate"] == pytest.approx(one["bad"] / one["requests"] / 0.05, abs=0.006)
+            assert one["long_rate"] > 6
+    shown = re.search(r"burns ttft ([0-9.]+) times over 60 s, ", ashore(server, key, "release", "show", "chat-2"))
+    assert shown is not None and 6 < float(shown[1]) <= 20
+
+
 def test_a_candidate_is_tried(tmp_path: Path, free_port: Callable[[], int]) -> None:
-    server = start_served(tmp_path / "home", (), store=None, port=free_port(), grpc_port=0, config=CONFIG)
+    server = start_served(tmp_path / "home", (), store=None, port=free_port(), grpc_port=free_port(), config=CONFIG)
     try:
         key = owner_key(server)
         ashore(server, key, "release", "create", "--alias", "chat", "--model", "fake:random?tok_per_s=100&tokens=9")
@@ -85,6 +103,7 @@ def test_a_candidate_is_tried(tmp_path: Path, free_port: Callable[[], int]) -> N
         assert "rollback chat-2 by system: burns its objective of ttft" in status
         history = call(server, "GET", "/admin/v1/aliases/chat/history?limit=1", key)["items"]
         assert history[0]["evidence"]["burn_rate_short"] >= 6  # type: ignore[index]
+        check_burn_rates(server, key)
     finally:
         server.stop()
     states = [file for file in server.home.glob("state.db*") if file.is_file()]
