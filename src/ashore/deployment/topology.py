@@ -7,7 +7,9 @@ from typing import Final
 
 from ashore.deployment.hosts import Running
 from ashore.deployment.listening import Listening, audit_link, worker_listen
+from ashore.engines import FakeSpec
 from ashore.jobs import JobLimits
+from ashore.planning import ModelPlan
 from ashore.serving import AdmissionLimits, BudgetsLink, EdgeAddress, PriceLink, ServedModel, StateLink, Topology
 from ashore.settings import Home, Settings
 
@@ -89,10 +91,15 @@ def _served(one: Running) -> ServedModel:
         release=plan.release,
         kind=plan.options.kind,
         sockets=tuple(str(replica.socket) for replica in one.replicas),
-        text_dir="" if plan.options.kind == "fake" else one.files.directory,
+        text_dir=one.files.directory if _has_text(plan) else "",
         adapters=tuple(name for name, _ in plan.adapters),
         embedder=plan.embedder,
         slot=one.slot,
         created_s=one.created_s,
         content=one.content,
     )
+
+
+def _has_text(plan: ModelPlan) -> bool:
+    """Return whether a model has a tokenizer and a template; a fake is asked in bytes unless its template matters."""
+    return plan.options.kind != "fake" or FakeSpec.parse(plan.name).wrong_template

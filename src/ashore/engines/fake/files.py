@@ -19,6 +19,9 @@ _TEMPLATE: Final = """\
 {%- if tools %}{{ '<|system|>Tools: ' + (tools | tojson) + '<|end|>' }}{% endif %}
 {%- for message in messages %}{{ '<|' + message.role + '|>' + (message.content or '') + '<|end|>' }}{% endfor %}
 {%- if add_generation_prompt %}{{ '<|assistant|>' }}{% endif %}"""
+_WRONG_TEMPLATE: Final = (
+    "{%- for message in messages %}{{ message.role + ': ' + (message.content or '') }}\n{% endfor %}"
+)
 
 
 def fake_model_files(name: str, directory: Path) -> ModelFiles:
@@ -29,7 +32,9 @@ def fake_model_files(name: str, directory: Path) -> ModelFiles:
     Raises:
         InvalidSpec: `name` is no fake model or has a wrong option.
     """
-    FakeSpec.parse(name)
+    template = _TEMPLATE
+    if FakeSpec.parse(name).wrong_template:  # in a folder of its own: all other fakes share theirs
+        directory, template = directory / "wrong-template", _WRONG_TEMPLATE
     directory.mkdir(parents=True, exist_ok=True)
     generation: dict[str, object] = {
         "eos_token_ids": [END],
@@ -39,7 +44,7 @@ def fake_model_files(name: str, directory: Path) -> ModelFiles:
         "defaults": {},
     }
     (directory / "tokenizer.json").write_text(json.dumps(_tokenizer(), ensure_ascii=False, indent=1), encoding="utf-8")
-    (directory / "chat_template.jinja").write_text(_TEMPLATE, encoding="utf-8")
+    (directory / "chat_template.jinja").write_text(template, encoding="utf-8")
     (directory / "generation.json").write_text(json.dumps(generation, indent=1), encoding="utf-8")
     return ModelFiles(name=name, digest=f"fake:{name}", directory=str(directory.absolute()), format="fake")
 

@@ -46,6 +46,8 @@ class FakeSpec:
     """The step after this many tokens never returns; 0 is never."""
     die_after: int = 0
     """The process kills itself after this many tokens; 0 is never."""
+    wrong_template: bool = False
+    """Its chat template leaves out the marks of turns, as another model's might: `echo` answers with all of them."""
 
     @classmethod
     def parse(cls, name: str) -> Self:
