@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from benchmarks import evaluate_rate
 from benchmarks.optimise import baselines
-from benchmarks.optimise.commands import Shop
+from benchmarks.optimise.commands import TRAINING, Shop
 from benchmarks.optimise.decode import Rates, measure
 from benchmarks.optimise.stages import Facts, Stage
 from benchmarks.optimise.task import definitions
@@ -23,7 +23,7 @@ ENGINE = "openvino"
 def stages(shop: Shop) -> list[Stage]:
     """Return every stage, each behind those it needs. The files of the task must be there."""
     scale, digests = shop.scale, shop.files.digests()
-    trained = {"data": digests["train.jsonl"], "scale": repr(scale)}
+    data = {"data": digests["train.jsonl"]}
     tests = {"task": digests["kinds.jsonl"], "skill": digests["words.jsonl"]}
 
     def task(needed: Mapping[str, Facts]) -> Facts:
@@ -73,14 +73,18 @@ def stages(shop: Shop) -> list[Stage]:
     return [
         Stage(name="task", run=task, settings=digests),
         Stage(name="base", run=base, settings=tests),
-        Stage(name="teacher", run=teacher, needs=("base",), settings=trained | tests),
-        Stage(name="lora", run=lora, needs=("base",), settings=trained | tests),
-        Stage(name="pruned", run=pruned, needs=("teacher",), settings=trained | tests | {"removed": REMOVED}),
+        Stage(name="teacher", run=teacher, needs=("base",),
+              settings=data | tests | TRAINING["full"].settings(scale.epochs)),
+        Stage(name="lora", run=lora, needs=("base",),
+              settings=data | tests | TRAINING["lora"].settings(scale.epochs)),
+        Stage(name="pruned", run=pruned, needs=("teacher",),
+              settings=data | tests | {"removed": REMOVED, "tokens": scale.heal_tokens}),
         Stage(name="zeros", run=zeros, needs=("teacher",), settings={"removed": REMOVED}),
         Stage(name="speed", run=speed, needs=("pruned", "zeros"), settings={"rounds": scale.rounds}),
         Stage(name="evaluate_rate", run=rate, needs=("base",), settings={"items": RATED_ITEMS}),
-        Stage(name="student", run=student, needs=("teacher",), settings=trained | tests),
-    ]
+        Stage(name="student", run=student, needs=("teacher",),
+              settings=data | tests | {"epochs": scale.student_epochs}),
+    ]  # fmt: skip
 
 
 def _speeds(found: Sequence[Rates]) -> Facts:

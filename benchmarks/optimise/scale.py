@@ -29,15 +29,15 @@ class Scale:
 
 
 FULL: Final = Scale(
-    name="full", num_train=None, num_test=None, epochs=4, student_epochs=4, heal_tokens=240_000, rounds=7,
+    name="full", num_train=None, num_test=None, epochs=4, student_epochs=5, heal_tokens=240_000, rounds=7,
     judged_tokens=8192,
 )  # fmt: skip
-"""3,520 items of about 17 tokens four times: 240,000 tokens."""
+"""3,520 items of about 17 tokens four times: 240,000 tokens; for a student five times: 300,000."""
 HOURS: Final = Scale(
-    name="hours", num_train=None, num_test=None, epochs=1, student_epochs=4, heal_tokens=60_000, rounds=5,
+    name="hours", num_train=None, num_test=None, epochs=1, student_epochs=5, heal_tokens=60_000, rounds=5,
     judged_tokens=8192,
 )  # fmt: skip
-"""Every item, but each once: what two cores do in two hours, not in six."""
+"""Every item, but each once by whoever learns from the answers: what two cores do in two hours, not in six."""
 SMALL: Final = Scale(
     name="small", num_train=1280, num_test=320, epochs=1, student_epochs=1, heal_tokens=21_000, rounds=3,
     judged_tokens=2048,
