@@ -1,0 +1,55 @@
+"""The one room that knows concrete adapters: it builds things and hands them over, one file for each subject.
+
+Only the command line and the entry points of processes call it. Everything heavy is imported inside the function that
+needs it.
+"""
+
+from ashore.bootstrap.backups import backup_contents, manifests_in_use, open_backup, refuse_half_backups, restore_home
+from ashore.bootstrap.optimizing import FAKE, distiller, open_subject, plan_sft, pruner, rebuilder, sft_run
+from ashore.bootstrap.plans import find_vllm, gather_facts, tuned_choices, vllm_command_lines
+from ashore.bootstrap.records import audit_opener, command_recorder, supervisor_recorder
+from ashore.bootstrap.serving import build_workshop, cache_policy, open_privacy, redis_link, release_keeper
+from ashore.bootstrap.state import hold_state_secrets, open_state, rekey
+from ashore.bootstrap.stores import Keeper, build_store, key_keeper, open_key_source, open_model_files, sealing_notes
+from ashore.bootstrap.variants import judge_as_served, make_ready, prepare_variant, quantiser, side_commands
+
+__all__ = [
+    "FAKE",
+    "Keeper",
+    "audit_opener",
+    "backup_contents",
+    "build_store",
+    "build_workshop",
+    "cache_policy",
+    "command_recorder",
+    "distiller",
+    "find_vllm",
+    "gather_facts",
+    "hold_state_secrets",
+    "judge_as_served",
+    "key_keeper",
+    "make_ready",
+    "manifests_in_use",
+    "open_backup",
+    "open_key_source",
+    "open_model_files",
+    "open_privacy",
+    "open_state",
+    "open_subject",
+    "plan_sft",
+    "prepare_variant",
+    "pruner",
+    "quantiser",
+    "rebuilder",
+    "redis_link",
+    "refuse_half_backups",
+    "rekey",
+    "release_keeper",
+    "restore_home",
+    "sealing_notes",
+    "sft_run",
+    "side_commands",
+    "supervisor_recorder",
+    "tuned_choices",
+    "vllm_command_lines",
+]

@@ -1,0 +1,123 @@
+"""The backup of a home: what is in it, where it lies, how it comes back."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ashore.bootstrap.state import open_state
+from ashore.bootstrap.stores import build_store
+from ashore.core import Recorder, SystemClock
+from ashore.errors import InvalidRequest, InvalidSpec
+from ashore.settings import Home, Settings
+
+if TYPE_CHECKING:
+    from ashore.backup import BackupService, HomeContents, Restore, RestoreReport
+    from ashore.spec import BackupSpec
+
+
+def open_backup(home: Home, recorder: Recorder, *, actor: str) -> BackupService:
+    """Return the backup of a home, which may not have begun yet. Touches nothing."""
+    from ashore.backup import BackupHome, BackupService
+
+    return BackupService(BackupHome(home.root), SystemClock(), recorder, actor=actor)
+
+
+@dataclass(frozen=True, slots=True)
+class _KeptForReleases:
+    """Implements `backup.Keep`."""
+
+    settings: Settings
+
+    def manifests(self) -> frozenset[str]:
+        return release_manifests(self.settings)
+
+
+def release_manifests(settings: Settings) -> frozenset[str]:
+    """Return the digests of the manifests that releases of this home refer to."""
+    if not settings.state_url and not settings.home.state_db.is_file():
+        return frozenset()
+    from ashore.releases import load_book
+
+    state = open_state(settings)
+    try:
+        with state.read() as connection:
+            return load_book(connection).manifests
+    finally:
+        state.close()
+
+
+def manifests_in_use(settings: Settings) -> frozenset[str]:
+    """Return the digests of the manifests that releases refer to, and of those that the topology of this home's server
+    names, be it running or about to restart."""
+    run = settings.home.run
+    named = {
+        f"sha256:{digits}"
+        for path in (run.glob("*.json") if run.is_dir() else ())
+        for digits in re.findall(r"[0-9a-f]{64}", path.read_text(encoding="utf-8"))
+    }
+    return release_manifests(settings) | named
+
+
+def backup_contents(settings: Settings, *, config: Path | None = None, without_state: bool = False) -> HomeContents:
+    """Return what a backup of this home holds.
+
+    Args:
+        settings: Of the home.
+        config: An ashore.toml, backed up beside the home's own files.
+        without_state: Leave out a state that is not in a file.
+
+    Raises:
+        InvalidRequest: the state is in Postgres, and `without_state` does not say that it is backed up elsewhere.
+    """
+    from ashore.backup import HomeContents
+    from ashore.state import is_postgres_url, path_of_url
+
+    home = settings.home
+    in_postgres = is_postgres_url(settings.state_url)
+    if in_postgres and not without_state:
+        raise InvalidRequest(
+            "the state of this home is in Postgres, and a backup of the home would not hold it",
+            hint="back that database up by its own means (pg_dump, pgBackRest), and give --without-state here",
+        )
+    return HomeContents(
+        home.root,
+        build_store(home, settings),
+        _KeptForReleases(settings),
+        state=None if in_postgres else path_of_url(settings.state_url, default=home.state_db),
+        extra={"ashore.toml": config} if config else {},
+    )
+
+
+def refuse_half_backups(spec: BackupSpec, settings: Settings) -> None:
+    """Raise `InvalidSpec` where a server is to back up by itself, and its state is in Postgres, and nobody said that it
+    is backed up elsewhere."""
+    from ashore.state import is_postgres_url
+
+    if spec.every_s and is_postgres_url(settings.state_url) and not spec.without_state:
+        raise InvalidSpec(
+            "[backup] every_s is set, and the state of this home is in Postgres, which no backup of ours holds",
+            hint="back that database up by its own means (pg_dump, pgBackRest), and write without_state = true there",
+        )
+
+
+def restore_home(restore: Restore, settings: Settings) -> RestoreReport:
+    """Restore everything into the home of these settings, which is held meanwhile.
+
+    Raises:
+        HomeBusy: it runs.
+        Conflict: it is not empty.
+    """
+    from ashore.processes import Holder, HomeLock
+    from ashore.store import ModelStore
+
+    home = settings.home
+    home.root.mkdir(parents=True, exist_ok=True, mode=0o700)
+    lock = HomeLock.acquire(home.lock, Holder(pid=os.getpid(), address="ashore backup restore"))
+    try:
+        return restore.home(home.root, lambda: ModelStore(home.store, home.run_models, SystemClock()))
+    finally:
+        lock.release()

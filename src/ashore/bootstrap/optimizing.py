@@ -1,0 +1,151 @@
+"""The makers of smaller and better models, and what judges them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from functools import partial
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+from ashore.bootstrap.variants import prepare_variant, quantiser, quietly
+from ashore.core import EngineKind, ModelFormat
+from ashore.errors import UnknownModel
+from ashore.settings import Home, Settings
+
+if TYPE_CHECKING:
+    from ashore.evaluation import Subject
+    from ashore.optimize import Maker, Rebuilder
+    from ashore.optimize.distilling import Distiller
+    from ashore.optimize.pruning import Pruner
+    from ashore.store import ModelStore, Progress
+    from ashore.training import SftPlan, SftRequest, SftRun
+
+FAKE = "fake:"
+ENGINE_OF: Mapping[ModelFormat, EngineKind] = MappingProxyType({
+    "gguf": "llamacpp", "openvino": "openvino", "safetensors": "torch",
+})  # fmt: skip
+"""The engine that reads a form of weights as it lies in the store."""
+OPENVINO_FAMILIES = ("llama", "qwen2", "qwen3")
+"""Architectures of which `openvino` reads a checkpoint as it was pulled."""
+
+
+def rebuilder(store: ModelStore) -> Rebuilder:
+    """Return what makes variants and derived models again. A use case that makes them has its line here."""
+    from ashore import training
+    from ashore.optimize import MAKER, Rebuilder, distilling, pruning
+    from ashore.planning import read_inventory
+
+    makers: dict[str, Maker] = {
+        MAKER: quantiser(store).make_again,
+        pruning.MAKER: partial(pruning.make_again, store),
+        distilling.MAKER: distiller(store, Home(root=store.root.parent)).remake,
+        training.MAKER: training.SftMaker(store, available_bytes=read_inventory().memory_bytes),
+    }
+    return Rebuilder(store, makers)
+
+
+def plan_sft(store: ModelStore, request: SftRequest) -> SftPlan:
+    """Return the plan of a fine-tuning on this machine. See `training.plan_sft`."""
+    from ashore import training
+    from ashore.planning import read_inventory
+
+    return training.plan_sft(store, request, available_bytes=read_inventory().memory_bytes)
+
+
+def sft_run(home: Home, store: ModelStore, plan: SftPlan, *, say: Callable[[str], None]) -> SftRun:
+    """Return what carries out a plan; unfinished runs are in the home's cache, adapters in its `adapters`."""
+    from ashore.training import SftRun
+
+    return SftRun(store, plan, runs=home.cache / "training", adapters=home.adapters, say=say)
+
+
+def distiller(store: ModelStore, home: Home, *, told: Callable[[str, float], None] = quietly) -> Distiller:
+    """Return what makes students; teachers' words and unfinished runs are in the home's cache.
+
+    A teacher that is named without a variant reads on `openvino` in half precision where that knows its family.
+    """
+    from ashore.optimize.distilling import Distiller
+    from ashore.planning import read_inventory
+
+    def open_teacher(reference: str, *, kind: EngineKind | None) -> AbstractContextManager[Subject]:
+        model = store.resolve(reference)
+        if kind is None and not model.variant and model.shape.architecture in OPENVINO_FAMILIES:
+            kind = "openvino"
+        return open_subject(store, home, reference, kind=kind, told=told)
+
+    return Distiller(store, home.cache / "distill", open_teacher, free_memory=lambda: read_inventory().memory_bytes)
+
+
+def pruner(settings: Settings, store: ModelStore) -> Pruner:
+    """Return what makes smaller models of stored ones; where unfinished runs stand is in the home's cache."""
+    from ashore.optimize.pruning import Pruner
+    from ashore.planning import read_inventory
+
+    return Pruner(store, settings.home.cache / "pruning", free_memory=lambda: read_inventory().memory_bytes)
+
+
+@contextmanager
+def open_subject(
+    store: ModelStore,
+    home: Home,
+    name: str,
+    *,
+    kind: EngineKind | None = None,
+    options: Mapping[str, str | int | float | bool] = {},
+    threads: int = 0,
+    told: Callable[[str, float], None] = quietly,
+    progress: Progress | None = None,
+) -> Iterator[Subject]:
+    """Open `name[@variant]`, or a `fake:` model, behind an engine in a host of its own, to be evaluated.
+
+    The bare name of a GGUF or safetensors model is evaluated on `openvino` as its variant `fp16`, which has the same
+    weights, made now if it is absent.
+
+    Args:
+        store: Where it is.
+        home: Where hosts write their words.
+        name: Reference; pulled first where only the catalogue knows it.
+        kind: Engine; default: the one that reads the model's form as it lies in the store.
+        options: Of the engine, by its own names, such as `full_precision`.
+        threads: 0 means all.
+        told: Hears of preparing.
+        progress: Hears of pulling.
+
+    Raises:
+        UnknownModel, UnknownVariant: there is no such model.
+        MemoryFull: it would not fit beside what runs.
+        AshoreError: the engine could not load it.
+    """
+    from ashore.engines import EngineOptions, ModelFiles, fake_model_files
+    from ashore.evaluation import check_memory, memory_needed, open_hosted
+    from ashore.planning import read_inventory
+
+    log = home.logs / "evaluate.log"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    if name.startswith(FAKE):
+        files = fake_model_files(name, home.run / "fake")
+        with open_hosted(files, EngineOptions(kind="fake"), log=log) as subject:
+            yield subject
+        return
+    try:
+        model = store.resolve(name)
+    except UnknownModel:
+        model = store.pull(name, progress=progress)
+    if kind == "openvino" and model.format != "openvino" and not model.variant:
+        model = prepare_variant(store, model, "fp16", told=told)
+    kind = kind or ENGINE_OF[model.format]
+    needed = memory_needed(kind=kind, weight_bytes=model.weight_bytes, num_parameters=model.shape.num_parameters)
+    check_memory(needed, free_bytes=read_inventory().memory_bytes, name=model.reference)
+    opened = store.open(model.reference)
+    files = ModelFiles(
+        name=model.reference,
+        digest=opened.digest,
+        directory=str(opened.directory),
+        format=opened.format,
+        weights=opened.weights,
+        sealed=opened.sealed,
+    )
+    engine = EngineOptions(kind=kind, max_sequences=16, threads=threads, extra=dict(options))
+    with open_hosted(files, engine, log=log) as subject:
+        yield subject

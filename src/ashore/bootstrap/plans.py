@@ -1,0 +1,142 @@
+"""What planning asks of the store, the machine and the record of `engine tune`."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ashore.bootstrap.optimizing import FAKE
+from ashore.bootstrap.state import open_state
+from ashore.bootstrap.variants import PREPARED_VARIANTS
+from ashore.errors import UnknownModel, UnknownVariant
+from ashore.settings import Home, Settings
+
+if TYPE_CHECKING:
+    from ashore.planning import Inventory, ModelFacts, Plan, Tuned, Wish
+    from ashore.store import ModelStore, StoredModel
+
+
+def gather_facts(store: ModelStore, wishes: Iterable[Wish]) -> dict[str, ModelFacts]:
+    """Return what is known of each model that is wished for: from the store, else from the catalogue.
+
+    Raises:
+        UnknownModel: neither knows it, or it is a source that must be pulled before anything is known.
+    """
+    return {wish.name: replace(_facts_of(store, wish), vllm=find_vllm(wish)) for wish in wishes}
+
+
+def find_vllm(wish: Wish) -> str:
+    """Return the path of the vLLM executable that this model would be served with; empty where there is none.
+
+    It is the one named in `options.executable`, else the `vllm` that the shell would find.
+    """
+    named = Path(str(dict(wish.options).get("executable", "vllm"))).expanduser()
+    return shutil.which(named) or ""
+
+
+def vllm_command_lines(store: ModelStore, home: Home, plan: Plan) -> dict[str, str]:
+    """Return, by alias, the command of each vLLM server that this plan starts. Makes nothing.
+
+    `$PORT` stands for a free port, and `$KEY` for a secret, both chosen when the engine host starts.
+    """
+    import shlex
+
+    from ashore.engines import ModelFiles
+    from ashore.engines.vllm.command import vllm_command
+
+    lines = {}
+    for model in plan.models:
+        if model.options.kind != "vllm" or "url" in model.options.extra:
+            continue
+        stored = store.resolve(model.reference) if model.in_store else None
+        folder = stored.digest.removeprefix("sha256:") if stored else "DIGEST"
+        files = ModelFiles(
+            name=model.reference,
+            digest="",
+            directory=str(home.run_models / folder),
+            format=stored.format if stored else "safetensors",
+            weights=stored.weights if stored else "",
+        )
+        command = vllm_command(files, model.options, port="$PORT")
+        lines[model.alias] = "VLLM_API_KEY=$KEY " + shlex.join(command).replace("'$PORT'", "$PORT")
+    return lines
+
+
+def _facts_of(store: ModelStore, wish: Wish) -> ModelFacts:
+    from ashore.planning import ModelFacts
+
+    if wish.name.startswith(FAKE):
+        return ModelFacts(name=wish.name, format="fake", shape=None)
+    if wish.url:
+        return ModelFacts(name=wish.name, format="remote", shape=None)
+    try:
+        model = store.resolve(wish.name)
+    except UnknownVariant:
+        name, _, variant = wish.name.partition("@")
+        if variant not in PREPARED_VARIANTS:
+            raise
+        return _stored_facts(store.resolve(name), variant)
+    except UnknownModel:
+        name, _, variant = wish.name.partition("@")
+        entry = next((e for e in store.catalog.entries if e.name == name), None)
+        if entry is None or entry.shape is None:
+            raise
+        return ModelFacts(
+            name=entry.name,
+            variant=variant,
+            format=entry.format,
+            shape=entry.shape,
+            weight_bytes=entry.weight_bytes or 2 * entry.shape.num_parameters,
+            in_store=False,
+        )
+    return _stored_facts(model, model.variant)
+
+
+def _stored_facts(model: StoredModel, variant: str) -> ModelFacts:
+    from ashore.planning import ModelFacts
+
+    return ModelFacts(
+        name=model.name,
+        variant=variant,
+        format=model.format,
+        shape=model.shape,
+        weight_bytes=model.num_bytes,
+    )
+
+
+def tuned_choices(
+    settings: Settings, store: ModelStore, facts: Mapping[str, ModelFacts], inventory: Inventory
+) -> tuple[dict[str, Tuned], tuple[str, ...]]:
+    """Return what `engine tune` chose for these models on this machine, and notes on records that are not used."""
+    if not settings.home.state_db.exists() and not settings.state_url:
+        return {}, ()
+    from ashore.engines.tuning import Unused, describe_machine, recorded_choice
+    from ashore.planning import Tuned
+
+    here = describe_machine(cpu=inventory.cpu, cores=inventory.cores)
+    tuned: dict[str, Tuned] = {}
+    notes = []
+    state = open_state(settings)
+    try:
+        with state.read() as connection:
+            for fact in facts.values():
+                if fact.shape is None or not fact.in_store:
+                    continue
+                digest = store.resolve(fact.name).digest
+                found = recorded_choice(connection, model=fact.name, model_digest=digest, here=here)
+                if isinstance(found, Unused):
+                    notes.append(found.reason)
+                elif found is not None:
+                    tuned[fact.name] = Tuned(
+                        kind=found.kind,
+                        variant=found.variant,
+                        threads=found.options.threads,
+                        options=tuple(sorted(found.options.extra.items())),
+                        why=found.reason,
+                    )
+    finally:
+        state.close()
+    return tuned, tuple(notes)

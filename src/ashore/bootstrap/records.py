@@ -1,0 +1,99 @@
+"""Where commands and the supervisor write what they do."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from ashore.bootstrap.stores import Keeper, key_keeper
+from ashore.core import Act, Recorder, SystemClock
+from ashore.errors import SealingKeyMissing
+from ashore.settings import Home
+
+if TYPE_CHECKING:
+    from ashore.sealing import OpenEnvelope
+    from ashore.spec import AuditSpec
+
+RECORD_TIMEOUT_S = 10.0
+_log = logging.getLogger("ashore.audit")
+
+
+def audit_opener(home: Home, keeper: Keeper | None = None) -> OpenEnvelope:
+    """Return how a command opens the keys of the audit: by the server that runs, else by a key source.
+
+    Args:
+        home: Of the audit.
+        keeper: From `key_keeper`; default: that of the environment.
+    """
+    from ashore.sealing import opened_by_link
+    from ashore.settings import read_settings
+
+    return opened_by_link(home.audit_key, keeper or (lambda: key_keeper(read_settings())()))
+
+
+@contextmanager
+def command_recorder(home: Home, keeper: Keeper | None = None) -> Iterator[Recorder]:
+    """Give the recorder of one command; what was recorded is on disk when the block ends.
+
+    Then it is signed. Where the key that signs is sealed and not at hand, that is told on stderr and in no error: the
+    records are written, and the next one who signs covers them.
+
+    Args:
+        home: Whose record it is.
+        keeper: From `key_keeper`, for a home whose keys are sealed; default: that of the environment.
+
+    Raises:
+        AuditUnavailable: it cannot be written; then nothing that must be recorded may be done.
+    """
+    from ashore.audit import AuditLink, Checkpoints, open_command_log
+
+    log = open_command_log(AuditLink(path=str(home.audit), keys=str(home.audit_keys)))
+    try:
+        yield log
+        log.settle(RECORD_TIMEOUT_S)
+    finally:
+        log.close()
+    try:
+        Checkpoints(home.audit, home.audit_keys, audit_opener(home, keeper)).make(int(SystemClock().now_s() * 1e6))
+    except SealingKeyMissing as fault:
+        _log.warning("recorded, and not signed yet: %s (%s)", fault.message, fault.hint)
+
+
+@contextmanager
+def supervisor_recorder(spec: AuditSpec, home: Home) -> Iterator[Recorder]:
+    """Give the recorder of the supervisor, for as long as it runs; beside it the notary signs what all processes wrote.
+
+    Raises:
+        AuditUnavailable: it cannot be written; then nothing is served.
+        InvalidSpec: the key that signs is gone.
+        SealingKeyMissing: it is sealed, and this process does not hold what opens it.
+    """
+    from ashore.audit import Checkpoints, Notary, open_anchor, open_log
+    from ashore.deployment import audit_link
+
+    clock, link = SystemClock(), audit_link(spec, home)
+    log = open_log(link, "supervisor")
+    checkpoints = Checkpoints(home.audit, home.audit_keys, link.opener)
+    try:
+        anchors = [open_anchor(place, checkpoints.home) for place in spec.anchors]
+        notary = Notary(
+            home.audit, checkpoints, anchors=anchors, recorder=log, clock=clock, every_s=spec.checkpoint_s
+        ).start()
+        detail: dict[str, str | int] = {
+            "content": spec.content,
+            "durability": spec.durability,
+            "retention_days": spec.retention_days,
+            "checkpoint_s": str(spec.checkpoint_s),
+            "anchors": " ".join(spec.anchors),
+        }
+        log.record(Act(action="audit:settings", actor="system", resource="audit/record", detail=detail))
+        try:
+            yield log
+        finally:
+            log.settle(RECORD_TIMEOUT_S)
+            log.close()
+            notary.close()
+    finally:
+        log.close()

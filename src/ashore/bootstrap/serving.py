@@ -1,0 +1,117 @@
+"""What a server is told: what may be kept, what is masked, how a release is described."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ashore.bootstrap.state import open_state
+from ashore.core import Recorder, SystemClock
+from ashore.settings import Home, Settings
+
+if TYPE_CHECKING:
+    from ashore.cache import CachePolicy
+    from ashore.deployment import Listening
+    from ashore.privacy import Privacy, PrivacyPolicy
+    from ashore.releases import ReleaseKeeper, Workshop
+    from ashore.serving import RedisLink
+    from ashore.spec import CacheSpec, RedisSpec
+    from ashore.state import Database
+    from ashore.store import ModelStore
+
+
+def cache_policy(spec: CacheSpec) -> CachePolicy:
+    """Return what `[cache]` allows, as the cache reads it."""
+    from ashore.cache import CachePolicy, RoutePolicy
+
+    return CachePolicy(
+        default=RoutePolicy(mode=spec.mode, ttl_s=spec.ttl_s, error_bound=spec.error_bound),
+        routes={
+            alias: RoutePolicy(mode=one.mode, ttl_s=one.ttl_s, error_bound=one.error_bound, public=one.public)
+            for alias, one in spec.routes.items()
+        },
+        max_temperature=spec.max_temperature,
+        max_bytes=spec.max_bytes,
+    )
+
+
+def open_privacy(settings: Settings, config: Path | None = None) -> tuple[Privacy, str]:
+    """Return masking as a server of this home does it, and where its policy is from.
+
+    With `config` it is that of the file. Otherwise it is the state's, where an administrator wrote one; a running
+    server's, where one runs; else the built-in one.
+
+    Raises:
+        InvalidSpec: the file cannot be used.
+    """
+    from ashore.privacy import Privacy, PrivacyPolicy, load_policy, read_secret
+    from ashore.serving import read_topology
+    from ashore.spec import read_spec
+
+    home = settings.home
+    secret = b"no home, no conversation to continue"
+    policy, source = None, ""
+    if config is not None:
+        policy, source = read_spec(config).privacy, str(config)
+    if settings.state_url or home.state_db.is_file():
+        state = open_state(settings)
+        try:
+            secret = read_secret(state)
+            if policy is None:
+                with state.read() as connection:
+                    policy, source = load_policy(connection).policy, "the state"
+        finally:
+            state.close()
+    if policy is None and home.topology.is_file():
+        policy, source = read_topology(home.topology).privacy, "the running server"
+    if policy is None:
+        policy, source = PrivacyPolicy(), "built-in"
+    return Privacy(policy, secret=secret), source
+
+
+def redis_link(spec: RedisSpec, home: Home) -> RedisLink | None:
+    """Return where the cache that workers share is; None where there is none."""
+    from ashore.serving import RedisLink
+
+    if not spec.url:
+        return None
+    url = f"unix://{home.valkey_socket}" if spec.url == "embedded" else spec.url
+    return RedisLink(url=url, timeout_s=spec.timeout_ms / 1000)
+
+
+def build_workshop(
+    store: Callable[[], ModelStore],
+    *,
+    privacy: Callable[[], PrivacyPolicy],
+    kept: Callable[[], CachePolicy],
+) -> Workshop:
+    """Return what knows how a model would be served as a release.
+
+    Args:
+        store: Gives the store when it is first needed.
+        privacy: Gives the masking policy of ashore.toml.
+        kept: Gives what may be kept.
+    """
+    from ashore.releases import digest_of_value
+    from ashore.workshop import StoreWorkshop
+
+    def policies(alias: str) -> dict[str, str]:
+        allowed = kept()
+        route = allowed.routes.get(alias, allowed.default)
+        return {"masking": digest_of_value(privacy()), "cache": digest_of_value((route, allowed.max_temperature))}
+
+    return StoreWorkshop(store, policies)
+
+
+def release_keeper(
+    settings: Settings, database: Database, recorder: Recorder, store: ModelStore, listening: Listening
+) -> ReleaseKeeper:
+    """Return what the supervisor asks and tells about releases."""
+    from ashore.access import Acts
+    from ashore.releases import ReleaseKeeper
+
+    workshop = build_workshop(lambda: store, privacy=lambda: listening.privacy, kept=lambda: listening.cache)
+    shared = f"{platform.node()}:{settings.home.root}" if settings.state_url else ""
+    return ReleaseKeeper(Acts(database, recorder, SystemClock()), workshop, home=shared)

@@ -1,0 +1,121 @@
+"""The store of models, and who opens what is sealed in it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache, partial
+from typing import TYPE_CHECKING
+
+from ashore.core import Recorder, SystemClock
+from ashore.errors import InvalidRequest, UnknownModel, UnknownVariant
+from ashore.settings import Home, Settings
+
+if TYPE_CHECKING:
+    from ashore.engines import ModelFiles
+    from ashore.planning import ModelPlan, Plan
+    from ashore.sealing import KeyKeeper
+    from ashore.store import ModelStore
+
+Keeper = Callable[[], "KeyKeeper"]
+
+
+def build_store(
+    home: Home,
+    settings: Settings | None = None,
+    recorder: Recorder | None = None,
+    *,
+    actor: str = "system",
+    keeper: Keeper | None = None,
+) -> ModelStore:
+    """Return the model store of this home. Makes the folders that are missing.
+
+    Args:
+        home: The home.
+        settings: Mirrors, and where the keys of sealed models are.
+        recorder: Told when models are sealed, unsealed, rekeyed, and opened while they are sealed.
+        actor: Who does it, as the record names them.
+        keeper: From `key_keeper`, where the process has one already.
+    """
+    from ashore.store import Endpoints, ModelStore, open_source
+
+    home.create()
+    endpoints = Endpoints()
+    if settings is not None:
+        endpoints = Endpoints(
+            hugging_face=settings.hf_endpoint, model_scope=settings.ms_endpoint, offline=settings.offline
+        )
+    return ModelStore(
+        root=home.store,
+        run_models=home.run_models,
+        clock=SystemClock(),
+        sources=partial(open_source, endpoints=endpoints),
+        keeper=keeper or key_keeper(settings),
+        recorder=recorder,
+        actor=actor,
+    )
+
+
+def key_keeper(settings: Settings | None) -> Keeper:
+    """Return what gives the place of the keys of what is sealed: one for all, which asks for a passphrase once.
+
+    What is returned reads nothing before it is called, and raises `SealingKeyMissing` where nobody has said where.
+    """
+    from ashore.sealing import no_key_source
+
+    source = settings.sealing_key if settings else ""
+    return cache(lambda: open_key_source(source) if source else no_key_source())
+
+
+def open_key_source(text: str) -> KeyKeeper:
+    """Return the keeper behind `keyring:FILE`, `passphrase:FILE` or `transit:URL`. Raises `InvalidSpec`."""
+    from ashore.processes import forbid_core_dumps
+    from ashore.sealing import open_keeper, parse_key_source
+
+    forbid_core_dumps()
+    return open_keeper(parse_key_source(text), SystemClock())
+
+
+def sealing_notes(store: ModelStore, plan: Plan) -> tuple[str, ...]:
+    """Return what the operator must know about the sealed models of a plan."""
+    from ashore.sealing import swap_in_use
+
+    areas = swap_in_use()
+    sealed = [m.reference for m in plan.models if m.in_store and m.reference and _is_sealed(store, m)]
+    if not areas or not sealed:
+        return ()
+    return (
+        f"{', '.join(sealed)} is sealed, and this machine swaps to {', '.join(areas)}: clear weights and keys may be "
+        "written there; switch swap off (swapoff -a) or encrypt it",
+    )
+
+
+def _is_sealed(store: ModelStore, model: ModelPlan) -> bool:
+    try:
+        return store.resolve(model.reference).sealed is not None
+    except (UnknownModel, UnknownVariant, InvalidRequest):
+        return False
+
+
+def open_model_files(store: ModelStore, home: Home, model: ModelPlan) -> ModelFiles:
+    """Return the files of a planned model, checked against what was stored.
+
+    Raises:
+        CorruptBlob: a file was altered or cut short.
+    """
+    from ashore.engines import ModelFiles
+
+    if model.options.kind == "fake":
+        from ashore.engines.fake import fake_model_files
+
+        return fake_model_files(model.name, home.run / "fake")
+    if model.options.kind == "vllm" and "url" in model.options.extra:
+        return ModelFiles(name=model.name, digest="", directory=str(home.run), format="remote")
+    files = store.open(model.reference)
+    return ModelFiles(
+        name=model.reference,
+        digest=files.digest,
+        directory=str(files.directory),
+        format=files.format,
+        weights=files.weights,
+        sealed=files.sealed,
+    )

@@ -1,0 +1,122 @@
+"""What is made of a model so that an engine can serve it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ashore.core import EngineKind
+from ashore.errors import UnknownModel
+
+if TYPE_CHECKING:
+    from ashore.engines import Rounded, Rounder, Samples
+    from ashore.optimize import Losses, Quantiser, QuantizePlan
+    from ashore.store import ModelStore, StoredModel
+
+INT8 = "int8"
+Q8_0 = "q8_0"
+PREPARED_VARIANTS = (INT8, "fp16", Q8_0)
+"""What can be made on this machine: the first two of any Llama or Qwen model, for OpenVINO; the last of any GGUF in
+half or full precision, for llama.cpp."""
+KV_BLOCK = 32
+"""Tokens that the CPU engine keeps together: a text takes whole ones."""
+
+
+def quietly(stage: str, share: float) -> None:
+    """For callers that show no progress."""
+
+
+def make_ready(store: ModelStore, name: str) -> StoredModel:
+    """Return the stored form of `name` that the CPU engine serves: pulled if absent, and prepared once.
+
+    A decoder gets the variant `int8`, which is kept; an encoder is served as pulled. May be called twice: the second
+    call only looks. When the machine dies halfway, the next call starts that step again.
+    """
+    try:
+        model = store.resolve(name)
+    except UnknownModel:
+        model = store.pull(name)
+    if model.variant or model.format == "openvino" or model.shape.architecture == "bert":
+        return model
+    return prepare_variant(store, model, INT8)
+
+
+def prepare_variant(
+    store: ModelStore, parent: StoredModel, variant: str, *, told: Callable[[str, float], None] = quietly
+) -> StoredModel:
+    """Return `parent@variant`, made now if it is absent; `told` hears each step and the part that is behind it.
+
+    Raises:
+        UnknownVariant: it is absent, and not one of `PREPARED_VARIANTS`.
+    """
+    if variant not in PREPARED_VARIANTS:
+        return store.resolve(f"{parent.name}@{variant}")
+    return quantiser(store).prepare(parent, variant, told=told)
+
+
+def quantiser(store: ModelStore, *, compressor: Path | None = None) -> Quantiser:
+    """Return what makes variants with fewer bits, for the command line and for `up` alike.
+
+    Args:
+        store: Where the models are.
+        compressor: Folder of an environment with llm-compressor, where the forms of vLLM are asked for.
+
+    Raises:
+        MissingExtra: it is no such environment.
+    """
+    from ashore.engines.llamacpp.rounding import prepare_gguf
+    from ashore.engines.openvino.mixture import open_mixture
+    from ashore.engines.openvino.prepare import prepare_openvino
+    from ashore.optimize import Quantiser
+    from ashore.optimize.compressed import SideCompressor
+    from ashore.planning import read_inventory
+
+    rounders: dict[EngineKind, Rounder] = {"openvino": prepare_openvino, "llamacpp": prepare_gguf}
+    if compressor is not None:
+        rounders["vllm"] = SideCompressor(compressor)
+    return Quantiser(
+        store,
+        rounders,
+        open_mixture,
+        judge_as_served,
+        free_memory=lambda: read_inventory().memory_bytes,
+    )
+
+
+def side_commands(store: ModelStore, plan: QuantizePlan) -> tuple[str, ...]:
+    """Return the shell lines that make a variant for vLLM: an environment, the compressing, and both kept by ashore.
+
+    Raises:
+        UnsupportedModel: the model is in a form that llm-compressor does not read.
+    """
+    import shlex
+
+    from ashore.optimize.compressed import check_source, compress_command, install_command
+
+    assert plan.calibration is not None
+    files = store.open(plan.parent.reference)
+    check_source(files.directory, files.weights)
+    environment = Path("llm-compressor")
+    scheme, text = plan.precision.name, plan.calibration
+    ours = ["ashore", "optimize", "quantize", plan.parent.name, "--to", scheme, "--calibration", str(text)]
+    return (
+        install_command(environment),
+        shlex.join(compress_command(environment, files.directory, Path(plan.variant), scheme, text, plan.seed)),
+        shlex.join([*ours, "--run", str(environment)]),
+    )
+
+
+def judge_as_served(folder: Path, made: Rounded, text: Samples, *, exact: bool = False) -> Losses:
+    """Return what each token costs, as `Judge` of `optimize` promises, from a host of its own."""
+    from ashore.engines import EngineOptions, ModelFiles, ScoreText
+    from ashore.evaluation import open_hosted
+
+    longest = max(len(ids) for ids in text)
+    kind: EngineKind = "openvino" if made.format == "openvino" else "llamacpp"
+    files = ModelFiles(name=folder.name, digest="", directory=str(folder), format=made.format, weights=made.weights)
+    extra: dict[str, str | int | float | bool] = {"full_precision": True} if exact else {}
+    options = EngineOptions(kind=kind, max_sequences=1, kv_tokens=longest + KV_BLOCK, prefix_cache=False, extra=extra)
+    with open_hosted(files, options) as subject:
+        scored = subject.score([ScoreText(list(ids)) for ids in text])
+    return tuple(tuple(-position[0].logprob for position in rows) for rows in scored)
