@@ -218,7 +218,7 @@ def test_it_cannot_be_unsealed_under_a_running_server(sealed: SealedHome, up: Ca
         )  # fmt: skip
         assert done.returncode == 4
         assert "is held by process" in done.stderr
-    assert "3 data keys wrapped anew" in sealed.run("model", "rekey", "--new-key").stdout
+    assert "4 data keys wrapped anew" in sealed.run("model", "rekey", "--new-key").stdout
 
 
 def test_unsealing_gives_back_the_digests_of_the_clear_home(sealed: SealedHome, demo_home: Path) -> None:
