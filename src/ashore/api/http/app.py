@@ -150,7 +150,7 @@ class HttpApp:
             repeats = route.repeats and not any(name in exchange.headers for name in CACHE_HEADERS)
             if route.is_admitted:
                 self.serving.check_pressure(may_be_kept=repeats)
-                if route.repeats and exchange.urgency == "interactive" and wants_no_store(exchange):
+                if route.repeats and not repeats and exchange.urgency == "interactive" and wants_no_store(exchange):
                     self.serving.check_room()
             if repeats:
                 await self._repeat(route, exchange, principal)
