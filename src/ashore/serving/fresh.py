@@ -122,7 +122,7 @@ class FreshAnswers:
             admitted_at = self._clock.monotonic_s()
             self._metrics.observe("ashore_stage_seconds", admitted_at - encoded_at, "admit")
             try:
-                self._check_answers(model, request.model)
+                self._check_answers(model, request.model, request.deaths)
                 scores = await self._score(model, request, prompt.ids, deadline_at)
                 head: list[ServingEvent] = [
                     Started(
@@ -162,19 +162,25 @@ class FreshAnswers:
         finally:
             reservation.release()
 
-    def _check_answers(self, model: LoadedModel, name: str) -> None:
+    def _check_answers(self, model: LoadedModel, name: str, deaths: int) -> None:
         """Return when a model is still the one to answer, now that its turn has come, or its host has gone.
 
         Raises:
-            HostDied: the name leads elsewhere by now, or no host of this release is there and another one's is.
+            HostDied: the name leads elsewhere by now, or no host of this release is there and another one's is. Whoever
+                answers instead is told of the `deaths` so far.
         """
         lead = None if self._aside else self._roster.known(name)
         if lead is None or (len(lead.models) == 1 and lead.standby is None and lead.leads_to(model)):
             return
         if not lead.leads_to(model) and lead.first.replicas.ready and not lead.first.gate.is_full:
-            raise HostDied(f"{name} is answered by {lead.first.served.release} by now", hint="it goes there by itself")
-        if not model.replicas.ready and any(one.replicas.ready for one in lead.all_models):
-            raise HostDied(f"no host of {model.served.release} is there", hint="another release answers meanwhile")
+            why, hint = f"{name} is answered by {lead.first.served.release} by now", "it goes there by itself"
+        elif not model.replicas.ready and any(one.replicas.ready for one in lead.all_models):
+            why, hint = f"no host of {model.served.release} is there", "another release answers meanwhile"
+        else:
+            return
+        elsewhere = HostDied(why, hint=hint)
+        elsewhere.deaths = deaths
+        raise elsewhere
 
     async def most_tokens(self, model: LoadedModel, request: GenerationRequest) -> int:
         """Return how many tokens prompt and answers have at most."""
@@ -201,12 +207,7 @@ class FreshAnswers:
         told, deaths = False, request.deaths
 
         def check() -> None:
-            """Raise where another release is to answer, and tell it how many hosts died of this."""
-            try:
-                self._check_answers(model, request.model)
-            except HostDied as elsewhere:
-                elsewhere.deaths = deaths
-                raise
+            self._check_answers(model, request.model, deaths)
 
         for attempt in range(1, MOST_ATTEMPTS + 1):
             wait_s = min(self._patience_s(request.model), max(0.0, deadline_at - self._clock.monotonic_s()))
@@ -330,11 +331,7 @@ class FreshAnswers:
         """Call one replica; another when the host dies."""
 
         def check() -> None:
-            try:
-                self._check_answers(model, name)
-            except HostDied as elsewhere:
-                elsewhere.deaths = deaths
-                raise
+            self._check_answers(model, name, deaths)
 
         for attempt in range(1, MOST_ATTEMPTS + 1):
             seat, replica = await model.replicas.pick(self._patience_s(name), check)
