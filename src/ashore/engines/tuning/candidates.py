@@ -9,6 +9,7 @@ from typing import Final
 
 from ashore.core import EngineKind
 from ashore.engines.features import OPENVINO_ARCHITECTURES
+from ashore.engines.llamacpp.library import BUILT
 from ashore.engines.model import EngineOptions
 from ashore.engines.tuning.model import Candidate, Rejected
 
@@ -139,7 +140,7 @@ def _llamacpp(source: ModelSource, cores: int, *, built: bool) -> Iterator[_Offe
         yield Rejected(label="llamacpp", reason=f"it takes gguf; this model was pulled as {source.format}")
         return
     bits = source.bits_per_weight
-    ways: list[dict[str, str | int | float | bool]] = [{"library": "llama_cpp"}, {}] if built else [{}]
+    ways: list[dict[str, str | int | float | bool]] = [{"library": BUILT}, {}] if built else [{}]
     for way in ways:
         yield 6, _candidate(source, "llamacpp", "", gguf_precision(bits), cores, way)
     if 0 < bits < Q8_BITS + 0.5:

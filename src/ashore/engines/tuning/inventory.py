@@ -11,6 +11,7 @@ from typing import Final
 from ashore import __version__
 from ashore.core import EngineKind
 from ashore.engines.features import ENCODER_ARCHITECTURES, FEATURES, OPENVINO_ARCHITECTURES
+from ashore.engines.llamacpp.library import built_library
 from ashore.engines.model import Feature
 
 
@@ -94,7 +95,7 @@ def engine_cards() -> tuple[EngineCard, ...]:
 
 def has_built_llamacpp() -> bool:
     """Tell whether llama-cpp-python is there, whose llama.cpp was built for this processor as a rule."""
-    return find_spec("llama_cpp") is not None
+    return bool(built_library())
 
 
 def _card(kind: _Kind) -> EngineCard:
