@@ -27,8 +27,9 @@ from pathlib import Path
 
 from benchmarks.row import Row
 
+from ashore.bootstrap import stored_files
 from ashore.core import EngineKind, ManualClock
-from ashore.engines import EngineOptions, HostClient, HostLaunch, ModelFiles, host_command, write_launch
+from ashore.engines import EngineOptions, HostClient, HostLaunch, host_command, write_launch
 from ashore.sealing import KeyringKeeper, new_data_key, open_file, seal_file
 from ashore.store import ModelStore
 
@@ -175,11 +176,7 @@ def load_once(store: ModelStore, reference: str, kind: EngineKind, folder: Path)
     """Open a model, start a host for it; return the seconds until it greets, and those of processor time it took."""
     launch, socket = folder / "launch.json", folder / "host.sock"
     started_s = time.perf_counter()
-    found = store.open(reference)
-    files = ModelFiles(
-        name=reference, digest=found.digest, directory=str(found.directory), format=found.format,
-        weights=found.weights, sealed=found.sealed,
-    )  # fmt: skip
+    files = stored_files(store, reference)
     write_launch(HostLaunch(files=files, options=EngineOptions(kind=kind), drain_s=0.0), launch)
     with (folder / "host.log").open("ab") as log:
         host = subprocess.Popen(host_command(socket, launch), stdin=subprocess.DEVNULL, stdout=log, stderr=log)

@@ -91,25 +91,15 @@ def measure(home: Path, models: Mapping[str, str], *, kind: str, streams: int, r
 
 
 def main() -> None:
-    from ashore.bootstrap import build_store
-    from ashore.engines import EngineOptions, ModelFiles
+    from ashore.bootstrap import build_store, stored_files
+    from ashore.engines import EngineOptions
     from ashore.engines.registry import make_engine
     from ashore.settings import Home
 
     home, reference, kind = sys.argv[1:]
-    files = build_store(Home(root=Path(home))).open(reference)
+    files = stored_files(build_store(Home(root=Path(home))), reference)
     engine = make_engine(kind)
-    info = engine.load(
-        ModelFiles(
-            name=reference,
-            digest=files.digest,
-            directory=str(files.directory),
-            format=files.format,
-            weights=files.weights,
-            sealed=files.sealed,
-        ),
-        EngineOptions(kind=kind),
-    )
+    info = engine.load(files, EngineOptions(kind=kind))
     print(json.dumps({"vocab_size": info.vocab_size}), flush=True)
     for number, line in enumerate(sys.stdin):
         print(json.dumps(closed_loop(engine, info.vocab_size, number * 100_000, line)), flush=True)

@@ -10,7 +10,15 @@ from ashore.bootstrap.plans import find_vllm, gather_facts, tuned_choices, vllm_
 from ashore.bootstrap.records import audit_opener, command_recorder, supervisor_recorder
 from ashore.bootstrap.serving import build_workshop, cache_policy, open_privacy, redis_link, release_keeper
 from ashore.bootstrap.state import hold_state_secrets, open_state, rekey
-from ashore.bootstrap.stores import Keeper, build_store, key_keeper, open_key_source, open_model_files, sealing_notes
+from ashore.bootstrap.stores import (
+    Keeper,
+    build_store,
+    key_keeper,
+    open_key_source,
+    open_model_files,
+    sealing_notes,
+    stored_files,
+)
 from ashore.bootstrap.variants import judge_as_served, make_ready, prepare_variant, quantiser, side_commands
 
 __all__ = [
@@ -49,6 +57,7 @@ __all__ = [
     "sealing_notes",
     "sft_run",
     "side_commands",
+    "stored_files",
     "supervisor_recorder",
     "tuned_choices",
     "vllm_command_lines",

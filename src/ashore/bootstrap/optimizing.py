@@ -8,6 +8,7 @@ from functools import partial
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
+from ashore.bootstrap.stores import stored_files
 from ashore.bootstrap.variants import prepare_variant, quantiser, quietly
 from ashore.core import EngineKind, ModelFormat
 from ashore.errors import UnknownModel
@@ -117,7 +118,7 @@ def open_subject(
         MemoryFull: it would not fit beside what runs.
         AshoreError: the engine could not load it.
     """
-    from ashore.engines import EngineOptions, ModelFiles, fake_model_files
+    from ashore.engines import EngineOptions, fake_model_files
     from ashore.evaluation import check_memory, memory_needed, open_hosted
     from ashore.planning import read_inventory
 
@@ -137,15 +138,7 @@ def open_subject(
     kind = kind or ENGINE_OF[model.format]
     needed = memory_needed(kind=kind, weight_bytes=model.weight_bytes, num_parameters=model.shape.num_parameters)
     check_memory(needed, free_bytes=read_inventory().memory_bytes, name=model.reference)
-    opened = store.open(model.reference)
-    files = ModelFiles(
-        name=model.reference,
-        digest=opened.digest,
-        directory=str(opened.directory),
-        format=opened.format,
-        weights=opened.weights,
-        sealed=opened.sealed,
-    )
+    files = stored_files(store, model.reference)
     engine = EngineOptions(kind=kind, max_sequences=16, threads=threads, extra=dict(options))
     with open_hosted(files, engine, log=log) as subject:
         yield subject

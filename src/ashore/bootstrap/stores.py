@@ -110,12 +110,24 @@ def open_model_files(store: ModelStore, home: Home, model: ModelPlan) -> ModelFi
         return fake_model_files(model.name, home.run / "fake")
     if model.options.kind == "vllm" and "url" in model.options.extra:
         return ModelFiles(name=model.name, digest="", directory=str(home.run), format="remote")
-    files = store.open(model.reference)
+    return stored_files(store, model.reference)
+
+
+def stored_files(store: ModelStore, reference: str) -> ModelFiles:
+    """Open a model of the store for an engine.
+
+    Raises:
+        UnknownModel, UnknownVariant: there is none of this name.
+        SealingKeyMissing, CorruptBlob: it is sealed and cannot be opened, or is damaged.
+    """
+    from ashore.engines import ModelFiles
+
+    opened = store.open(reference)
     return ModelFiles(
-        name=model.reference,
-        digest=files.digest,
-        directory=str(files.directory),
-        format=files.format,
-        weights=files.weights,
-        sealed=files.sealed,
+        name=reference,
+        digest=opened.digest,
+        directory=str(opened.directory),
+        format=opened.format,
+        weights=opened.weights,
+        sealed=opened.sealed,
     )

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import msgspec
 from cyclopts import App, Parameter
 
-from ashore.bootstrap import FAKE, build_store, open_state
+from ashore.bootstrap import FAKE, build_store, open_state, stored_files
 from ashore.core import SystemClock
 from ashore.engines import EngineKind, ModelFiles
 from ashore.engines.tuning import (
@@ -219,15 +219,7 @@ def _files(store: ModelStore, settings: Settings, name: str, candidate: Candidat
                 raise DeadlineExceeded(f"{reference} could not be made within {limit_s:.0f} s") from error
         if code:
             raise EngineFailed(f"{reference} could not be made (exit code {code}); the reason is in {log.name}")
-    files = store.open(reference)
-    return ModelFiles(
-        name=reference,
-        digest=files.digest,
-        directory=str(files.directory),
-        format=files.format,
-        weights=files.weights,
-        sealed=files.sealed,
-    )
+    return stored_files(store, reference)
 
 
 def _draw(draw: Callable[[], None], picture: Path) -> None:
