@@ -155,7 +155,7 @@ def _of_audit(home: Home) -> Iterator[HomeSecret]:
     for name in PRIVATE_KEYS:
         if folder.exists(name):
             yield HomeSecret(
-                place=str((home.audit_keys / name).relative_to(home.root)),
+                place=_below(home.audit_keys / name, home),
                 form="sealed" if folder.lies_sealed(name) else "clear",
             )
 

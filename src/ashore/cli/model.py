@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import getpass
 import json
-import os
 import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -15,10 +13,12 @@ from typing import Annotated, Any
 
 from cyclopts import App, Parameter
 
+from ashore.cli.athome import home_alone, settings_of
 from ashore.cli.progress import TerminalProgress
+from ashore.cli.recorded import os_user
 from ashore.core import human_bytes
 from ashore.errors import InvalidRequest
-from ashore.settings import Settings
+from ashore.settings import read_settings
 from ashore.store import CatalogEntry, ModelStore, StoredModel
 
 app = App(name="model", help="Pull, list, verify and move models.")
@@ -189,7 +189,6 @@ def remove(ref: str, /, *, variants: Annotated[bool, Parameter(negative=())] = F
 def gc(*, as_json: AsJson = False) -> None:
     """Delete what no name, release or running server needs, and pulls abandoned for a week."""
     from ashore.bootstrap import manifests_in_use
-    from ashore.settings import read_settings
 
     report = _store().gc(keep=manifests_in_use(read_settings()))
     if as_json:
@@ -234,7 +233,11 @@ def seal(name: str, /, *, config: Path | None = None, as_json: AsJson = False) -
         config: An ashore.toml whose [sealing] says where the keys are; default: ASHORE_SEALING_KEY.
         as_json: Print JSON.
     """
-    with _home_alone("ashore model seal"), _recorded_store(config) as store, TerminalProgress() as progress:
+    with (
+        home_alone(read_settings().home, "ashore model seal"),
+        _recorded_store(config) as store,
+        TerminalProgress() as progress,
+    ):
         report = store.seal(name, progress=progress)
     if as_json:
         return _print_json(dataclasses.asdict(report))
@@ -261,7 +264,11 @@ def unseal(name: str, /, *, config: Path | None = None, as_json: AsJson = False)
         config: An ashore.toml whose [sealing] says where the keys are; default: ASHORE_SEALING_KEY.
         as_json: Print JSON.
     """
-    with _home_alone("ashore model unseal"), _recorded_store(config) as store, TerminalProgress() as progress:
+    with (
+        home_alone(read_settings().home, "ashore model unseal"),
+        _recorded_store(config) as store,
+        TerminalProgress() as progress,
+    ):
         report = store.unseal(name, progress=progress)
     if as_json:
         return _print_json(dataclasses.asdict(report))
@@ -289,7 +296,7 @@ def rekey(
 
     keeper = bootstrap.open_key_source(to) if to else None
     with _recorded_store(config) as store:
-        report = bootstrap.rekey(_settings(config), store, to=keeper, new_key=new_key)
+        report = bootstrap.rekey(settings_of(config), store, to=keeper, new_key=new_key)
     if as_json:
         return _print_json(dataclasses.asdict(report))
     print(f"{len(report.rewrapped)} data keys wrapped anew, {len(report.current)} were already under the newest key")
@@ -313,7 +320,7 @@ def catalog_json(entry: CatalogEntry) -> dict[str, Any]:
 def _store(config: Path | None = None) -> ModelStore:
     from ashore.bootstrap import build_store
 
-    settings = _settings(config)
+    settings = settings_of(config)
     return build_store(settings.home, settings)
 
 
@@ -322,33 +329,11 @@ def _recorded_store(config: Path | None) -> Iterator[ModelStore]:
     """Give a store whose acts are on the record when the block ends."""
     from ashore.bootstrap import build_store, command_recorder, key_keeper
 
-    settings = _settings(config)
+    settings = settings_of(config)
     settings.home.create()
     keeper = key_keeper(settings)
     with command_recorder(settings.home, keeper) as recorder:
-        yield build_store(settings.home, settings, recorder, actor=f"os:{getpass.getuser()}", keeper=keeper)
-
-
-def _settings(config: Path | None) -> Settings:
-    from ashore.settings import read_settings
-    from ashore.spec import read_spec
-
-    return read_settings(table=read_spec(config).settings if config else None)
-
-
-@contextmanager
-def _home_alone(what: str) -> Iterator[None]:
-    """Hold the home, so that no server reads what is about to be deleted. Raises `HomeBusy` where one runs."""
-    from ashore.processes import Holder, HomeLock
-    from ashore.settings import read_settings
-
-    home = read_settings().home
-    home.create()
-    lock = HomeLock.acquire(home.lock, Holder(pid=os.getpid(), address=what))
-    try:
-        yield
-    finally:
-        lock.release()
+        yield build_store(settings.home, settings, recorder, actor=os_user(), keeper=keeper)
 
 
 def _parameters(entry: CatalogEntry) -> str:

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import App, Parameter
 
+from ashore.cli.athome import home_alone, settings_of
 from ashore.cli.recorded import os_user
-from ashore.settings import Settings, read_settings
+from ashore.settings import Settings
 
 if TYPE_CHECKING:
     from ashore.homesecrets import SecretReport
@@ -35,7 +33,7 @@ def list_(*, config: Path | None = None, as_json: AsJson = False) -> None:
     """
     from ashore.homesecrets import list_home_secrets
 
-    found = list_home_secrets(_settings(config))
+    found = list_home_secrets(settings_of(config))
     if as_json:
         print(json.dumps({"items": [dataclasses.asdict(one) for one in found]}))
         return
@@ -56,7 +54,7 @@ def seal(*, config: Path | None = None, dry_run: DryRun = False, as_json: AsJson
         dry_run: Tell what would be sealed, and change nothing.
         as_json: Print JSON.
     """
-    _change("seal", _settings(config), dry_run=dry_run, as_json=as_json)
+    _change("seal", settings_of(config), dry_run=dry_run, as_json=as_json)
 
 
 @app.command
@@ -68,7 +66,7 @@ def unseal(*, config: Path | None = None, dry_run: DryRun = False, as_json: AsJs
         dry_run: Tell what would be unsealed, and change nothing.
         as_json: Print JSON.
     """
-    _change("unseal", _settings(config), dry_run=dry_run, as_json=as_json)
+    _change("unseal", settings_of(config), dry_run=dry_run, as_json=as_json)
 
 
 def _change(verb: Literal["seal", "unseal"], settings: Settings, *, dry_run: bool, as_json: bool) -> None:
@@ -81,7 +79,7 @@ def _change(verb: Literal["seal", "unseal"], settings: Settings, *, dry_run: boo
     if dry_run:
         report = change(settings, keeper, dry_run=True)
     else:
-        with _home_alone(settings, f"ashore secret {verb}"), command_recorder(settings.home, keeper) as recorder:
+        with home_alone(settings.home, f"ashore secret {verb}"), command_recorder(settings.home, keeper) as recorder:
             report = change(settings, keeper)
             detail: dict[str, str | int] = {"changed": len(report.changed), "already": len(report.already)}
             recorder.record(Act(action=f"secret:{verb}", actor=os_user(), resource="secret/*", detail=detail))
@@ -102,22 +100,3 @@ def _show(verb: str, report: SecretReport) -> None:
             "have the secrets as they were",
             file=sys.stderr,
         )
-
-
-def _settings(config: Path | None) -> Settings:
-    from ashore.spec import read_spec
-
-    return read_settings(table=read_spec(config).settings if config else None)
-
-
-@contextmanager
-def _home_alone(settings: Settings, what: str) -> Iterator[None]:
-    """Hold the home, so that no server reads what is changed. Raises `HomeBusy` where one runs."""
-    from ashore.processes import Holder, HomeLock
-
-    settings.home.create()
-    lock = HomeLock.acquire(settings.home.lock, Holder(pid=os.getpid(), address=what))
-    try:
-        yield
-    finally:
-        lock.release()
