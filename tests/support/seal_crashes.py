@@ -14,6 +14,7 @@ import signal
 import sys
 from pathlib import Path
 
+from crash_steps import at_each_step, kill_self
 from store_making import make_store, pull_tiny
 
 from ashore.core import ManualClock
@@ -71,19 +72,13 @@ def _run(home: Path, ring: Path, verb: str, step: int, how: str) -> bool:
 
 
 def _trap(step: int, how: str) -> None:
-    seen = 0
-
-    def hook(event: str, arguments: tuple[object, ...]) -> None:
-        nonlocal seen
-        if event not in EVENTS or (event == "open" and not int(arguments[2]) & (os.O_WRONLY | os.O_RDWR)):  # type: ignore[call-overload]
-            return
-        seen += 1
+    def act(seen: int, event: str) -> None:
         if seen == step and how == "kill":
-            os.kill(os.getpid(), signal.SIGKILL)
+            kill_self()
         if seen >= step and how == "full" and event in ("open", "os.mkdir", "os.link"):
             raise OSError(errno.ENOSPC, "No space left on device", "a disk of the tests")
 
-    sys.addaudithook(hook)
+    at_each_step(EVENTS, act)
 
 
 def _check(home: Path, ring: Path, verb: str, wanted: dict[str, object], needles: list[bytes]) -> None:

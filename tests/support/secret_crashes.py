@@ -13,6 +13,8 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+from crash_steps import at_each_step, kill_self
+
 from ashore.audit import PRIVATE_KEYS, Checkpoints, SqlSubjectKeys, digest_key
 from ashore.bootstrap import build_store, key_keeper, open_state, rekey
 from ashore.homesecrets import list_home_secrets, seal_home_secrets, unseal_home_secrets
@@ -68,17 +70,11 @@ def _run(settings: Settings, verb: str, step: int) -> bool:
 
 
 def _trap(step: int) -> None:
-    seen = 0
-
-    def hook(event: str, arguments: tuple[object, ...]) -> None:
-        nonlocal seen
-        if event not in EVENTS or (event == "open" and not int(arguments[2]) & (os.O_WRONLY | os.O_RDWR)):  # type: ignore[call-overload]
-            return
-        seen += 1
+    def act(seen: int, event: str) -> None:
         if seen == step:
-            os.kill(os.getpid(), signal.SIGKILL)
+            kill_self()
 
-    sys.addaudithook(hook)
+    at_each_step(EVENTS, act)
 
 
 def _act(settings: Settings, verb: str) -> None:

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-import tempfile
 from pathlib import Path
 
 import pytest
+from crash_steps import run_crashes
 
 from ashore.audit import (
     PRIVATE_KEYS,
@@ -209,19 +206,7 @@ def test_the_list_names_what_stays_clear_and_why(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("verb", ["seal", "unseal", "rekey"])
 def test_no_key_is_lost_at_whichever_step_it_is_killed(verb: str) -> None:
-    paths = os.pathsep.join((str(CRASHES.parent), str(CRASHES.parents[2])))
-    place = "/dev/shm" if Path("/dev/shm").is_dir() else None  # where a forced write costs nothing
-    with tempfile.TemporaryDirectory(dir=place) as folder:
-        done = subprocess.run(
-            [sys.executable, str(CRASHES), folder, verb],
-            env={**os.environ, "PYTHONPATH": paths},
-            capture_output=True,
-            text=True,
-            timeout=240,
-            check=False,
-        )
-    assert done.returncode == 0, done.stderr[-3000:]
-    assert int(done.stdout) > 6
+    assert run_crashes(CRASHES, verb) > 6
 
 
 def test_private_keys_are_all_that_is_sealed() -> None:

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
-import subprocess
-import sys
-import tempfile
 from pathlib import Path
 
 import pytest
+from crash_steps import run_crashes
 from store_making import alter, blob_of, pull_tiny
 
 from ashore.core import ManualClock, MemoryRecorder
@@ -370,16 +367,4 @@ def test_nothing_is_lost_at_whichever_step_it_is_killed_or_finds_the_disk_full(
 
 
 def _crash(tmp_path: Path, verb: str, how: str, *, stride: int) -> None:
-    place = Path("/dev/shm")  # where a forced write costs nothing; hundreds of them are made here
-    paths = os.pathsep.join((str(CRASHES.parent), str(CRASHES.parents[2])))
-    with tempfile.TemporaryDirectory(dir=place if place.is_dir() else tmp_path) as folder:
-        done = subprocess.run(
-            [sys.executable, str(CRASHES), folder, verb, how, str(stride)],
-            env={**os.environ, "PYTHONPATH": paths},
-            capture_output=True,
-            text=True,
-            timeout=240,
-            check=False,
-        )
-    assert done.returncode == 0, done.stderr[-3000:]
-    assert int(done.stdout) > (5 if verb == "rekey" else 50)
+    assert run_crashes(CRASHES, verb, how, str(stride), elsewhere=tmp_path) > (5 if verb == "rekey" else 50)

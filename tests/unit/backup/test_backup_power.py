@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 from backup_rig import Rig, fill_home, same_files
@@ -18,6 +19,20 @@ def rig_at(where: Path, disk: Disk) -> Rig:
     return Rig(where / "home", "2+1", [DirectoryNode(where / f"node-{index}", disk) for index in range(3)], stall_s=20)
 
 
+def stopped(folder: Path, act: Callable[[Rig], object], stop_at: int | None) -> CrashDisk:
+    """Do it on a fresh copy of `folder/kept`, at `folder/live`, and stop at an operation of the disk; None: at none."""
+    live = folder / "live"
+    shutil.copytree(folder / "kept", live)
+    disk = CrashDisk(folder / "graveyard" / str(stop_at))
+    rig = rig_at(live, disk)
+    disk.stop_at = stop_at
+    try:
+        act(rig)
+    except AshoreError:
+        assert stop_at is not None
+    return disk
+
+
 def test_power_may_be_lost_at_any_operation_of_a_backup_that_prunes(tmp_path: Path) -> None:
     live, kept = tmp_path / "live", tmp_path / "kept"
     rig = rig_at(live, Disk()).begin()
@@ -28,15 +43,7 @@ def test_power_may_be_lost_at_any_operation_of_a_backup_that_prunes(tmp_path: Pa
     live.rename(kept)
 
     def back_up(stop_at: int | None) -> CrashDisk:
-        shutil.copytree(kept, live)
-        disk = CrashDisk(tmp_path / "graveyard" / str(stop_at))
-        rig = rig_at(live, disk)
-        disk.stop_at = stop_at
-        try:
-            rig.service.run(rig.contents, keep=1)
-        except AshoreError:
-            assert stop_at is not None
-        return disk
+        return stopped(tmp_path, lambda rig: rig.service.run(rig.contents, keep=1), stop_at)
 
     operations = back_up(None).operations
     shutil.rmtree(live)
@@ -72,15 +79,7 @@ def test_power_may_be_lost_at_any_operation_of_a_repair(tmp_path: Path) -> None:
     live.rename(kept)
 
     def repair(stop_at: int | None) -> CrashDisk:
-        shutil.copytree(kept, live)
-        disk = CrashDisk(tmp_path / "graveyard" / str(stop_at))
-        rig = rig_at(live, disk)
-        disk.stop_at = stop_at
-        try:
-            rig.service.scrub()
-        except AshoreError:
-            assert stop_at is not None
-        return disk
+        return stopped(tmp_path, lambda rig: rig.service.scrub(), stop_at)
 
     operations = repair(None).operations
     assert operations > len(shards)
