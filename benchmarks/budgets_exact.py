@@ -14,6 +14,9 @@ process is killed with SIGKILL at a random moment and started again.
 * *a false refusal*: one that was named for a budget whose cap, less everything that can possibly have been settled or
   open at any moment of the call, still had room for the request. What a dead process held counts as given back, but for
   what it had made, as soon as its death was seen by whoever waited for it.
+
+Where the diary cannot tell, nothing is held against the ledger: a kept answer is charged at once, so one whose process
+died before it wrote the end may have been charged; and a call over the end of a window is counted in one of the two.
 """
 
 from __future__ import annotations
@@ -41,6 +44,8 @@ from benchmarks.row import Row
 
 TENANTS = ("acme", "bank")
 USERS = 8
+SLACK_MS = 50
+"""By so much the time of a ledger and the monotonic clock may be apart for one call."""
 
 
 def rules(scale: int) -> list[Any]:
@@ -86,8 +91,8 @@ async def client(number: int, name: str, budgets: Any, diary: Diary, book: Calla
         model = dice.choice(("chat", "chat", "code"))
         prompt, most = dice.randrange(5, 60), dice.randrange(10, 400)
         hit = dice.random() < 0.2
-        lines = book(principal, model, hit)
-        diary.write("ask", request, lines, 0 if hit else prompt + most)
+        lines, now_ms = book(principal, model, hit)
+        diary.write("ask", request, lines, 0 if hit else prompt + most, hit, now_ms)
         try:
             if hit:
                 if not budgets.charge_hit_now(principal, model, 0):
@@ -137,11 +142,15 @@ async def serve(home: Path, name: str, clients: int, until: float, state: str) -
     opened = open_budgets(folder, database, watch, clock, MemoryRecorder(), charge_hits=False)
     book = RuleBook(opened.authority.rules())
 
-    def lines(principal: Any, model: str, hit: bool) -> list[Any]:
+    def lines(principal: Any, model: str, hit: bool) -> tuple[list[Any], int]:
         asker = Asker(principal.key_id, principal.id, principal.tenant, model)
-        sheet = book.sheet(asker, opened.ledger.now_ms())
+        now_ms = opened.ledger.now_ms()
+        sheet = book.sheet(asker, now_ms)
         chosen = sheet.hit_lines if hit else sheet.lines
-        return [[line.rule_id, int(line.part), line.cap, "/".join(line.subject), line.starts_ms] for line in chosen]
+        return [
+            [line.rule_id, int(line.part), line.cap, "/".join(line.subject), line.starts_ms, line.ends_ms]
+            for line in chosen
+        ], now_ms
 
     diary = Diary(home / f"diary-{name}")
     diary.write("up")
@@ -160,7 +169,12 @@ class Request:
 
     asked_at: int
     lines: list[list[Any]]
+    """Of each count: rule, part, cap, subject, and from when to when its window runs; 0: it does not end."""
     tokens: int
+    hit: bool = False
+    """It was charged at once, and never open."""
+    asked_ms: int = 0
+    """By the ledger's time."""
     opened_at: int = 0
     refused_at: int = 0
     refused_by: str = ""
@@ -176,6 +190,11 @@ class Request:
     dead_from: int = 0
     dead_since: int = 0
 
+    def may_be_counted_after(self, ends_ms: int) -> bool:
+        """Return whether the ledger may have looked at it after the window in which it was asked."""
+        by = self.opened_at or self.refused_at or self.ended_at or self.dead_since
+        return 0 < ends_ms <= self.asked_ms + (by - self.asked_at) // 1_000_000 + SLACK_MS
+
 
 @dataclass
 class Verdict:
@@ -189,7 +208,7 @@ class Verdict:
     false_refusals: list[dict[str, Any]] = field(default_factory=list)
     by_kind: dict[str, int] = field(default_factory=lambda: dict.fromkeys(("tokens", "requests", "concurrency"), 0))
     doubtful: int = 0
-    """Refusals that two calls at the same moment keep from being judged to the token."""
+    """Refusals that two calls at the same moment, or the end of a window, keep from being judged to the token."""
     cut_off: int = 0
     tightest: list[float] = field(default_factory=list)
     """For each exhausted count, the share of the cap that was given."""
@@ -205,7 +224,7 @@ def read_diaries(home: Path, deaths: dict[str, tuple[int, int]]) -> list[Request
             except ValueError:
                 continue  # cut off by the kill
             if what == "ask":
-                mine[rest[0]] = Request(at, rest[1], rest[2])
+                mine[rest[0]] = Request(at, rest[1], rest[2], hit=rest[3], asked_ms=rest[4])
             elif what != "up":
                 one = mine[rest[0]]
                 match what:
@@ -234,25 +253,28 @@ def read_diaries(home: Path, deaths: dict[str, tuple[int, int]]) -> list[Request
 def judge(requests: list[Request]) -> Verdict:
     """Judge one run from what its clients wrote down."""
     verdict = Verdict(requests=len(requests))
-    by_count: dict[tuple[Any, ...], list[tuple[Request, list[Any]]]] = defaultdict(list)
+    by_count: dict[tuple[Any, ...], list[tuple[Request, list[Any], bool]]] = defaultdict(list)
     for one in requests:
         for line in one.lines:
-            by_count[line[0], line[3], line[4]].append((one, line))
+            sure = not one.may_be_counted_after(line[5])
+            by_count[line[0], line[3], line[4]].append((one, line, sure))
+            if not sure:  # windows follow each other without a gap
+                by_count[line[0], line[3], line[5]].append((one, line, False))
         verdict.answered += bool(one.ended_at)
         verdict.refusals += bool(one.refused_at)
         verdict.cut_off += bool(one.dead_since)
-    for members in by_count.values():
+    for (_, _, starts_ms), members in by_count.items():
         part, cap = members[0][1][1], members[0][1][2]
         starts: list[tuple[int, int]] = []  # from when it may be open, how much
         gone: list[tuple[int, int]] = []  # from when that much is surely given back
         surely: list[tuple[int, int]] = []  # surely open from, surely given back from
         given = 0
-        for one, _ in members:
+        for one, _, sure in members:
             if one.refused_at:
                 continue
             amount = one.tokens if part == 0 else 1
             if one.dead_since:
-                most = one.making if part == 0 else int(one.began) if part == 1 else 0
+                most = one.making if part == 0 else int(one.began or one.hit) if part == 1 else 0
                 least = one.given if part == 0 else int(one.given > 0) if part == 1 else 0
                 end_from, end_by = one.dead_from, one.dead_since
             else:
@@ -260,6 +282,8 @@ def judge(requests: list[Request]) -> Verdict:
                 end_from, end_by = one.ending_at, one.ended_at
             starts.append((one.asked_at, amount if one.tokens or part else most))
             gone.append((end_by, amount - most))
+            if not sure:
+                continue
             given += least
             if one.opened_at:
                 surely += [(one.opened_at, amount), (end_from, least - amount)]
@@ -275,8 +299,11 @@ def judge(requests: list[Request]) -> Verdict:
         start_times, start_sums = [at for at, _ in starts], _sums(starts)
         gone_times, gone_sums = [at for at, _ in gone], _sums(gone)
         refused_here = 0
-        for one, line in members:
+        for one, line, sure in members:
             if not one.refused_at or one.refused_by != line[0]:
+                continue
+            if not sure:
+                verdict.doubtful += line[4] == starts_ms
                 continue
             refused_here += 1
             verdict.by_kind[("tokens", "requests", "concurrency")[part]] += 1

@@ -53,10 +53,8 @@ def test_one_process_of_three_is_killed_and_nothing_is_given_twice(tmp_path: Pat
     assert told["given_tokens"] <= told["recorded_tokens"] <= told["made_tokens"]
 
 
-def asked(
-    at: int, tokens: int, *, ended_at: int = 0, spent: int = 0, refused_at: int = 0, cap: int = 100, **more: int
-) -> Request:
-    one = Request(at, [["b", 0, cap, "", 0]], tokens, **more)
+def asked(at: int, tokens: int, *, ended_at: int = 0, spent: int = 0, refused_at: int = 0, cap: int = 100) -> Request:
+    one = Request(at, [["b", 0, cap, "", 0, 0]], tokens)
     if refused_at:
         one.refused_at, one.refused_by = refused_at, "b"
     else:
@@ -78,6 +76,35 @@ def asked(
 def test_the_oracle_sees_what_is_wrong(requests: list[Request], over_given: int, over_open: int, false: int) -> None:
     verdict = judge(requests)
     assert (verdict.over_given, verdict.over_open, len(verdict.false_refusals)) == (over_given, over_open, false)
+
+
+def kept(at: int, *, ended_at: int = 0, dead_since: int = 0, refused_at: int = 0, asked_ms: int = 0) -> Request:
+    """A kept answer under a budget of one request per window, which ends at 60,000 ms."""
+    one = Request(at, [["b", 1, 1, "", 0, 60_000]], 0, hit=True, asked_ms=asked_ms)
+    one.ended_at, one.ending_at, one.counted = ended_at, at, 1
+    one.dead_from = one.dead_since = dead_since
+    one.refused_at, one.refused_by = refused_at, "b" if refused_at else ""
+    return one
+
+
+def test_a_kept_answer_whose_process_died_before_it_wrote_so_may_have_been_charged() -> None:
+    assert judge([kept(0, dead_since=10), kept(20, refused_at=21)]).false_refusals == []
+    assert judge([kept(0, ended_at=10), kept(20, ended_at=21)]).over_given == 1
+    assert judge([kept(0, dead_since=10), kept(20, ended_at=21)]).over_given == 0
+    assert len(judge([kept(20, refused_at=21)]).false_refusals) == 1
+
+
+def test_a_call_over_the_end_of_a_window_is_counted_in_one_of_the_two() -> None:
+    early, second = 59_000, 1_000_000_000
+    over = kept(0, ended_at=1, asked_ms=59_990)
+    inside = kept(0, ended_at=1, asked_ms=early)
+    next_window = Request(second, [["b", 1, 1, "", 60_000, 120_000]], 0, hit=True, asked_ms=61_000)
+    next_window.refused_at, next_window.refused_by = second + 1, "b"
+    assert judge([over, next_window]).false_refusals == []
+    assert len(judge([inside, next_window]).false_refusals) == 1
+    assert judge([over, kept(2, refused_at=3, asked_ms=early)]).false_refusals == []
+    at_the_edge = judge([kept(2, refused_at=3, asked_ms=59_990)])
+    assert (at_the_edge.false_refusals, at_the_edge.doubtful) == ([], 1)
 
 
 def test_what_a_killed_process_held_is_given_back_but_for_what_it_made(tmp_path: Path) -> None:
