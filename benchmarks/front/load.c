@@ -1,11 +1,14 @@
 /* HTTP/1.1 load on one thread and epoll, with latencies counted from when a request was due.
  *
  *   load --host H --port P [--tls] --requests FILE --connections N
- *        (--seconds S | --count N) [--warmup S] [--rate R [--poisson]] [--timeout S] [--stream] [--mark TEXT]
+ *        (--seconds S | --count N) [--warmup S] [--rate R [--poisson]] [--timeout S] [--idle S] [--stream] [--mark TEXT]
  *
  * Closed loop without --rate: each connection sends as soon as its answer is there. Open loop with it: requests fall
  * due on a clock that does not wait for answers; one that finds no free connection waits in a queue, and its wait is
  * part of its latency, so that a slow server cannot hide behind the requests it kept from being sent.
+ *
+ * A connection that was idle for longer than --idle is closed and opened again rather than used, as the pools of
+ * clients do: a server may be closing it at that moment. The one that was used last is used first.
  *
  * FILE holds whole requests, each after its length (32 bits, little end first); they are sent in turn. Twelve @ in a
  * request are replaced by a number of twelve digits, another one each time. Prints one JSON object.
@@ -52,7 +55,7 @@ typedef struct {
 typedef struct {
     int fd, state, parsing, chunk_state, status, closes, marked;
     uint32_t slot;
-    int64_t due, sent, last_piece;
+    int64_t due, sent, last_piece, idle_since;
     char *out;
     uint32_t out_length, out_done, out_room;
     char head[HEAD_SIZE];
@@ -73,13 +76,13 @@ static int64_t *queue;
 static size_t queue_room = 1 << 20, queue_first, queue_length, most_queued;
 static int epoll_fd, use_tls, is_stream, poisson;
 static struct sockaddr_in address;
-static double rate, seconds = 10, warmup, timeout_s = 60;
+static double rate, seconds = 10, warmup, timeout_s = 60, idle_s = 60;
 static uint64_t count_limit;
 static const char *mark;
 static int64_t began, measure_from, stop_at;
 static uint64_t started, ended, measured, by_status[600], marked_answers, bytes_read, frames_total, next_serial = 1;
 static uint64_t failed_connect, failed_closed, failed_timeout, failed_answer, streams_stalled;
-static Samples ok, refused, refused_after_sent, first_piece, gaps, worst_gaps, lateness;
+static Samples ok, refused, refused_after_sent, first_piece, gaps, worst_gaps, lateness, closed_after_idle;
 static uint64_t random_state = 88172645463325252ull;
 #ifdef WITH_TLS
 static SSL_CTX *tls;
@@ -136,7 +139,7 @@ static void want(Connection *c, uint32_t events) {
 }
 
 static void be_idle(Connection *c) {
-    c->state = IDLE;
+    c->state = IDLE, c->idle_since = now_ns();
     idle[num_idle++] = c->slot;
 }
 
@@ -165,7 +168,7 @@ static void drop(Connection *c) {
     if (c->state == IDLE)
         for (uint32_t i = 0; i < num_idle; i++)
             if (idle[i] == c->slot) {
-                idle[i] = idle[--num_idle];
+                memmove(&idle[i], &idle[i + 1], (--num_idle - i) * sizeof *idle); /* the one used last stays last */
                 break;
             }
     close(c->fd);
@@ -176,10 +179,26 @@ static void drop(Connection *c) {
 static void fail(Connection *c, uint64_t *counter) {
     if (c->state == BUSY) {
         ended++;
-        if (c->due >= measure_from) (*counter)++;
+        if (c->due >= measure_from) {
+            (*counter)++;
+            if (counter == &failed_closed) add(&closed_after_idle, c->sent - c->idle_since);
+        }
     } else if (c->state != IDLE)
         failed_connect++;
     drop(c);
+}
+
+/* The free connection that was used last; those that were idle for too long are opened again. NULL: there is none. */
+static Connection *take_idle(int64_t now) {
+    while (num_idle) {
+        Connection *c = &connections[idle[num_idle - 1]];
+        if (now - c->idle_since <= (int64_t)(idle_s * 1e9)) {
+            num_idle--;
+            return c;
+        }
+        drop(c);
+    }
+    return NULL;
 }
 
 /* -1: broken; 0: would block */
@@ -267,9 +286,9 @@ static void finish(Connection *c) {
             if (c->worst_gap > 200000000) streams_stalled++;
         }
     }
+    c->idle_since = now;
     if (c->closes) {
-        c->state = IDLE;
-        idle[num_idle++] = c->slot;
+        c->state = NOT_CONNECTED;
         drop(c);
         return;
     }
@@ -461,7 +480,7 @@ int main(int argc, char **argv) {
         {"host", 1, 0, 'h'},    {"port", 1, 0, 'p'},    {"requests", 1, 0, 'r'}, {"connections", 1, 0, 'c'},
         {"seconds", 1, 0, 's'}, {"count", 1, 0, 'n'},   {"warmup", 1, 0, 'w'},   {"rate", 1, 0, 'R'},
         {"poisson", 0, 0, 'P'}, {"timeout", 1, 0, 't'}, {"stream", 0, 0, 'S'},   {"mark", 1, 0, 'm'},
-        {"tls", 0, 0, 'T'},     {"serial", 1, 0, 'f'},  {0}};
+        {"tls", 0, 0, 'T'},     {"serial", 1, 0, 'f'},  {"idle", 1, 0, 'i'},     {0}};
     const char *host = "127.0.0.1", *path = NULL;
     int port = 0, o;
     while ((o = getopt_long(argc, argv, "", options, NULL)) != -1) switch (o) {
@@ -478,6 +497,7 @@ int main(int argc, char **argv) {
             case 'S': is_stream = 1; break;
             case 'm': mark = optarg; break;
             case 'T': use_tls = 1; break;
+            case 'i': idle_s = atof(optarg); break;
             case 'f': next_serial = strtoull(optarg, NULL, 10); break;
             default: return 2;
         }
@@ -521,27 +541,28 @@ int main(int argc, char **argv) {
     measure_from = began + (int64_t)(warmup * 1e9);
     stop_at = began + (int64_t)((warmup + seconds) * 1e9);
     int64_t next_due = began, next_look = began + 100000000;
+    Connection *c;
     if (rate <= 0)
-        while (num_idle && !is_over(now_ns())) send_one(&connections[idle[--num_idle]], now_ns());
+        while (!is_over(now_ns()) && (c = take_idle(now_ns()))) send_one(c, now_ns());
     for (;;) {
         int64_t now = now_ns();
         if (rate > 0) {
             while (next_due <= now && next_due < stop_at && !(count_limit && started + queue_length >= count_limit)) {
-                if (num_idle)
-                    send_one(&connections[idle[--num_idle]], next_due);
+                if ((c = take_idle(now)))
+                    send_one(c, next_due);
                 else if (queue_length < queue_room) {
                     queue[(queue_first + queue_length++) % queue_room] = next_due;
                     if (queue_length > most_queued) most_queued = queue_length;
                 }
                 next_due += (int64_t)(1e9 / rate * (poisson ? -log(uniform()) : 1.0));
             }
-            while (num_idle && queue_length) {
+            while (queue_length && (c = take_idle(now))) {
                 int64_t due = queue[queue_first];
                 queue_first = (queue_first + 1) % queue_room, queue_length--;
-                send_one(&connections[idle[--num_idle]], due);
+                send_one(c, due);
             }
         } else
-            while (num_idle && !is_over(now)) send_one(&connections[idle[--num_idle]], now);
+            while (!is_over(now) && (c = take_idle(now))) send_one(c, now);
         if (now > next_look) {
             next_look = now + 100000000;
             for (uint32_t i = 0; i < num_connections; i++)
@@ -575,6 +596,7 @@ int main(int argc, char **argv) {
     print_samples("refused", &refused);
     print_samples("refused_after_sent", &refused_after_sent);
     print_samples("lateness", &lateness);
+    print_samples("closed_after_idle", &closed_after_idle);
     if (is_stream) {
         print_samples("first_piece", &first_piece);
         print_samples("gaps", &gaps);

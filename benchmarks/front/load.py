@@ -46,6 +46,8 @@ class Load(msgspec.Struct, frozen=True, kw_only=True):
     """From due to sent: what a slow generator, or a want of free connections, adds."""
     refused_after_sent: Spread = Spread()
     """All other answers, from when each request was sent."""
+    closed_after_idle: Spread = Spread()
+    """How long a connection had been idle before a request on which it was closed."""
     first_piece: Spread = Spread()
     gaps: Spread = Spread()
     worst_gaps: Spread = Spread()
@@ -132,6 +134,7 @@ def run_load(
     stream: bool = False,
     timeout_s: float = 60.0,
     mark: str = "",
+    idle_s: float = 60.0,
     first_serial: int = 1,
 ) -> Load:
     """Put load on 127.0.0.1.
@@ -150,6 +153,7 @@ def run_load(
         stream: Time the pieces of each answer.
         timeout_s: After which a client gives up.
         mark: Counted in the heads of answers, in any case.
+        idle_s: A connection that was idle for longer is opened again before it is used.
         first_serial: For `SERIAL`.
     """
     with tempfile.NamedTemporaryFile(suffix=".requests") as file:
@@ -158,7 +162,7 @@ def run_load(
         file.flush()
         words = [str(tools.load), "--port", str(port), "--requests", file.name, "--connections", str(connections)]
         words += ["--seconds", str(seconds if not count else 86_400), "--warmup", str(warmup_s)]
-        words += ["--timeout", str(timeout_s), "--serial", str(first_serial)]
+        words += ["--timeout", str(timeout_s), "--idle", str(idle_s), "--serial", str(first_serial)]
         words += ["--count", str(count)] if count else []
         words += ["--rate", str(rate_per_s)] if rate_per_s else []
         words += ["--poisson"] if rate_per_s and not even else []

@@ -17,6 +17,8 @@ import pytest
 from edge_rig import Rig, edge_rig
 
 from ashore.edge import EdgePlan, Machine, find_envoy, keep_tls, worker_sockets, write_files
+from ashore.edge.clusters import UPSTREAM_IDLE_S
+from ashore.serving import Limits
 from ashore.spec import EdgeSpec
 
 FreePort = Callable[[], int]
@@ -155,6 +157,48 @@ def test_a_client_that_never_ends_its_headers_is_let_go(rig: Rig) -> None:
     assert answer.startswith(b"HTTP/1.1 408") and error_of(answer)["code"] == "request_timeout"
     assert 8 < time.monotonic() - began < 15
     assert get(rig.url + "/v1/models").status_code == 200
+
+
+ASK = b"GET /v1/models HTTP/1.1\r\nhost: a\r\n\r\n"
+
+
+def answer_on(connection: socket.socket) -> bytes:
+    """Return the next answer of known length on a connection; what it got until then if it is closed."""
+    received = b""
+    while not (b"\r\n\r\n" in received and b"body_bytes" in received):
+        piece = connection.recv(65_536)
+        if not piece:
+            break
+        received += piece
+    return received
+
+
+def test_an_idle_connection_is_closed_and_one_that_was_used_gets_notice(tmp_path: Path, free_port: FreePort) -> None:
+    with (
+        edge_rig(tmp_path / "run", free_port(), connection_idle_s=1.0) as rig,
+        socket.create_connection(("127.0.0.1", rig.plan.port), timeout=10) as unused,
+        socket.create_connection(("127.0.0.1", rig.plan.port), timeout=10) as used,
+    ):
+        used.sendall(ASK)
+        first = answer_on(used)
+        assert first.startswith(b"HTTP/1.1 200") and b"connection: close" not in first
+        assert unused.recv(1) == b"", "closed without a word: nothing was ever asked on it"
+        time.sleep(0.3)
+        assert rig.stat("http.edge.downstream_cx_idle_timeout") == 2
+        used.sendall(ASK)
+        last = answer_on(used)
+        assert last.startswith(b"HTTP/1.1 200") and b"connection: close" in last, "answered all the same, as the last"
+        assert used.recv(1) == b""
+
+
+def test_an_answer_before_the_end_of_the_request_arrives(rig: Rig) -> None:
+    head = b"POST /early HTTP/1.1\r\nhost: a\r\ncontent-length: 200000\r\n\r\n"
+    for so_far in (0, 1, 100_000):
+        assert raw(rig, head + b"a" * so_far, timeout_s=2).startswith(b"HTTP/1.1 429 "), so_far
+
+
+def test_the_edge_lets_go_of_an_idle_worker_first() -> None:
+    assert Limits().header_read_timeout_s > UPSTREAM_IDLE_S, "a request would meet a worker that is closing"
 
 
 def test_a_request_that_reached_a_worker_is_never_sent_again(tmp_path: Path, free_port: FreePort) -> None:

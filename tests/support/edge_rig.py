@@ -42,6 +42,10 @@ class Worker:
                     self.seen.append(path)
                 if path == "/break-off":
                     return
+                if path == "/early":
+                    writer.write(b"HTTP/1.1 429 Too Many Requests\r\ncontent-length: 0\r\n\r\n")
+                    await self._read_body(reader, headers)
+                    continue
                 if path == "/stream":
                     await self._stream(writer)
                     continue

@@ -25,7 +25,6 @@ HEADERS_KIB: Final = 60
 MAX_HEADERS: Final = 100
 HEADERS_TIMEOUT_S: Final = 10
 REQUEST_TIMEOUT_S: Final = 600
-CONNECTION_IDLE_S: Final = 300
 FIRST_BYTE_IDLE_S: Final = 60
 TLS_HANDSHAKE_S: Final = 10
 BUFFER_BYTES: Final = 262_144
@@ -102,7 +101,11 @@ def _connections(plan: EdgePlan) -> dict[str, Tree]:
         "strip_trailing_host_dot": True,
         "max_request_headers_kb": HEADERS_KIB,
         "common_http_protocol_options": {
-            "idle_timeout": f"{CONNECTION_IDLE_S}s",
+            "idle_timeout": Why(
+                "Whoever sends requests should close first: one may be on its way when the edge does. Clients and\n"
+                "proxies keep an idle connection for less; the longest known is Google's load balancer with 600 s.",
+                f"{plan.connection_idle_s:g}s",
+            ),
             "max_headers_count": MAX_HEADERS,
             "headers_with_underscores_action": Why(
                 "A worker may read x_tenant as x-tenant; such a header never gets there.", "DROP_HEADER"

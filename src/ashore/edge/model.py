@@ -54,6 +54,9 @@ class EdgePlan:
     longest_answer_s: float = 3600.0
     """Longest deadline that a request may have; a stream may be silent for so long."""
     max_connections: int = 8192
+    connection_idle_s: float = 620.0
+    """After which a client's connection on which nothing happens is closed. One that was used gets notice first: for
+    the drain timeout (5 s) a request on it is still answered, as the last."""
     access_log: bool = True
     trusted_proxies: int = 0
     """Proxies in front of this edge whose `x-forwarded-for` is believed."""
