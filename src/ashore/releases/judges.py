@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, Final
 
 import msgspec
 
-from ashore.core import MOST_PATTERN_CHARS, compile_re2
 from ashore.errors import InvalidSpec
+from ashore.releases.schemas import AnswerSchema, compiled
 
 MOST_JUDGES: Final = 8
 MOST_JUDGE_S: Final = 60.0
@@ -66,53 +66,13 @@ def check_judges(judges: Sequence[JudgeSpec], where: str) -> None:
             compile_pattern(judge)
 
 
-def compile_schema(judge: JudgeSpec) -> Any:
-    """Return the validator of a schema. It fetches nothing, and its expressions are RE2's, which cannot hang.
+def compile_schema(judge: JudgeSpec) -> AnswerSchema:
+    """Return the schema of a judge, compiled.
 
     Raises:
         InvalidSpec: it is no JSON Schema, or has what is not taken here.
     """
-    from jsonschema import SchemaError, ValidationError
-    from jsonschema.validators import extend, validator_for
-
-    where = f"the schema of judge {judge.name!r}"
-    try:
-        schema = msgspec.json.decode(judge.schema)
-        kind = validator_for(schema)
-        kind.check_schema(schema)
-        patterns = {text: _compiled(text, where) for text in _patterns(schema, where)}
-    except (msgspec.DecodeError, RecursionError) as fault:
-        raise InvalidSpec(f"{where} is no JSON: {fault}", hint="correct the file") from fault
-    except SchemaError as fault:
-        raise InvalidSpec(f"{where} is no JSON Schema: {fault.message}", hint="correct the file") from fault
-
-    def matches(validator: Any, pattern: str, instance: object, _: object) -> Iterator[Exception]:
-        if isinstance(instance, str) and patterns[pattern].search(instance) is None:
-            yield ValidationError(f"{instance!r} does not match {pattern!r}")
-
-    return extend(kind, {"pattern": matches})(schema)
-
-
-def _patterns(schema: object, where: str) -> Iterator[str]:
-    """Yield every expression of a schema.
-
-    Raises:
-        InvalidSpec: it refers to something outside, or has expressions for names.
-    """
-    if isinstance(schema, list):
-        for one in schema:
-            yield from _patterns(one, where)
-    if not isinstance(schema, dict):
-        return
-    for key, value in schema.items():
-        if key in ("$ref", "$dynamicRef") and isinstance(value, str) and not value.startswith("#"):
-            raise InvalidSpec(f"{where} refers to {value[:80]!r}", hint="nothing is fetched: put it under $defs")
-        if key == "patternProperties":
-            raise InvalidSpec(f"{where} has patternProperties, which are not judged", hint="leave them out")
-        if key == "pattern" and isinstance(value, str):
-            yield value
-        else:
-            yield from _patterns(value, where)
+    return AnswerSchema(judge.schema, f"the schema of judge {judge.name!r}")
 
 
 def compile_pattern(judge: JudgeSpec) -> Any:
@@ -121,21 +81,7 @@ def compile_pattern(judge: JudgeSpec) -> Any:
     Raises:
         InvalidSpec: RE2 does not take it.
     """
-    return _compiled(judge.must_match or judge.must_not_match, f"judge {judge.name!r}")
-
-
-def _compiled(text: str, where: str) -> Any:
-    """Return an expression, compiled.
-
-    Raises:
-        InvalidSpec: it is too long, or RE2 does not take it.
-    """
-    if len(text) > MOST_PATTERN_CHARS:
-        raise InvalidSpec(
-            f"{where} has an expression of {len(text)} characters; at most {MOST_PATTERN_CHARS} are read",
-            hint="judge by several",
-        )
-    return compile_re2(text, f"{where} has the expression {text[:80]!r}, which")
+    return compiled(judge.must_match or judge.must_not_match, f"judge {judge.name!r}")
 
 
 def _check_command(judge: JudgeSpec, at: str) -> None:

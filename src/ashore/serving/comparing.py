@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections import deque
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from typing import Final
 
 from ashore.access import Principal
 from ashore.serving.model import GenerationRequest
+from ashore.serving.schemas import Fits
 
 MOST_BESIDE: Final = 32
 """Answers of what is live that one of a candidate is laid beside at most."""
@@ -41,6 +41,8 @@ class Observation:
     tokens: int = 0
     first_token_s: float = 0.0
     """0 where there was none."""
+    defect: bool = False
+    """Whether it is empty, refuses, is not the JSON that its request asked for, or was cut off by its length."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,7 +70,7 @@ class Endings:
         return Beside(count=len(fresh), failed=sum(fresh))
 
 
-def compared(request: GenerationRequest, live: Observation, other: Observation, *, timed: bool) -> dict[str, float]:
+def compared(live: Observation, other: Observation, *, timed: bool) -> dict[str, float]:
     """Return in what an answer of a candidate differs from one of what is live, by measure; failures aside.
 
     `timed`: both ran under the same conditions, so that their speeds may be compared. Where they answered the same
@@ -78,7 +80,7 @@ def compared(request: GenerationRequest, live: Observation, other: Observation, 
     if timed and live.per_token_s and other.per_token_s:
         values["slower"] = float(other.per_token_s > SLOWER * live.per_token_s)
     if not other.failed and not live.failed:
-        values["defects"] = float(is_defect(request, other)) - float(is_defect(request, live))
+        values["defects"] = float(other.defect) - float(live.defect)
         for whose, seen in (("live", live), ("candidate", other)):
             values |= {f"refusals of {whose}": float(is_refusal(seen)), f"cut-offs of {whose}": float(seen.cut_off)}
             values[f"tokens of {whose}"] = seen.tokens
@@ -91,16 +93,11 @@ def compared(request: GenerationRequest, live: Observation, other: Observation, 
     return values
 
 
-def is_defect(request: GenerationRequest, seen: Observation) -> bool:
-    """Return whether an answer is empty, refuses, breaks its schema or was cut off by its length."""
+def is_defect(seen: Observation, fits: Fits | None) -> bool:
+    """Return whether an answer is empty, refuses, is not what it has to fit, or was cut off by its length."""
     if not (seen.text.strip() or seen.calls) or seen.cut_off or is_refusal(seen):
         return True
-    if request.grammar is not None and request.grammar.kind in ("json_schema", "json_object"):
-        try:
-            json.loads(seen.text)
-        except ValueError:
-            return True
-    return False
+    return fits is not None and not seen.calls and not fits(seen.text)
 
 
 def is_refusal(seen: Observation) -> bool:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from ashore.access import Principal
-from ashore.serving.comparing import Observation
+from ashore.serving.comparing import Observation, is_defect
 from ashore.serving.model import ChoiceEnded, Delta, GenerationRequest, ServingEvent, Usage
 from ashore.serving.models import LoadedModel
+from ashore.serving.schemas import Fits
 
 
 @dataclass(slots=True, kw_only=True)
@@ -21,6 +22,8 @@ class Trial:
     level: int = 0
     """How much was asked when it began, see `Arrivals`."""
     keeps_text: bool = True
+    fits: Fits | None = None
+    """Tells whether its text is what the request asks for; None: it asks for no JSON."""
     first_s: float = 0.0
     last_s: float = 0.0
     pieces: list[str] = field(default_factory=list)
@@ -51,7 +54,7 @@ class Trial:
     def observation(self, *, failed: bool) -> Observation:
         """Return what the comparison needs of it."""
         span = self.last_s - self.first_s
-        return Observation(
+        seen = Observation(
             at_s=self.last_s or self.began_s,
             failed=failed,
             per_token_s=span / (self.events - 1) if self.events > 1 else 0.0,
@@ -61,3 +64,5 @@ class Trial:
             tokens=self.tokens,
             first_token_s=max(0.0, self.first_s - self.began_s),
         )
+        seen.defect = self.keeps_text and not failed and is_defect(seen, self.fits)
+        return seen

@@ -10,9 +10,7 @@ import math
 import os
 import signal
 from collections.abc import Callable, Sequence
-from typing import Any, Final
-
-import msgspec
+from typing import Final
 
 from ashore.releases import CHECK, PREFERENCE, JudgeSpec
 from ashore.releases.judges import compile_pattern, compile_schema
@@ -92,20 +90,10 @@ def passes_of(spec: JudgeSpec) -> Passes:
         InvalidSpec: it cannot be compiled.
     """
     if spec.schema:
-        return _satisfies(compile_schema(spec))
+        return compile_schema(spec).allows
     pattern = compile_pattern(spec)
     wanted = bool(spec.must_match)
     return lambda text: (pattern.search(text) is not None) == wanted
-
-
-def _satisfies(validator: Any) -> Passes:
-    def passes(text: str) -> bool:
-        try:
-            return bool(validator.is_valid(msgspec.json.decode(text.strip().encode("utf-8", "replace"))))
-        except (msgspec.DecodeError, RecursionError):
-            return False
-
-    return passes
 
 
 def _checked(checks: Sequence[tuple[JudgeSpec, Passes]], live: str, candidate: str) -> dict[str, float]:

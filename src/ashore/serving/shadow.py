@@ -92,7 +92,7 @@ class Shadow:
         if candidate is None or not candidate.replicas.ready:
             return None  # the supervisor sees to a host that fell
         seen = await self._answered(trial, candidate)
-        values = compared(trial.request, copy.live, seen, timed=False)
+        values = compared(copy.live, seen, timed=False)
         if seen.failed or copy.live.failed:
             pair = None if copy.live.failed else await self._pair(copy, seen, None, most_pairs)
             return Compared(failed=seen.failed, values=values, pair=pair)
@@ -121,7 +121,13 @@ class Shadow:
             urgency="background",
             deadline_s=SHADOW_S,
         )
-        second = Trial(request=request, principal=trial.principal, model=candidate, began_s=self._clock.monotonic_s())
+        second = Trial(
+            request=request,
+            principal=trial.principal,
+            model=candidate,
+            began_s=self._clock.monotonic_s(),
+            fits=trial.fits,
+        )
         failed = False
         answer = self._fresh.answer(candidate, request, trial.principal, second.began_s, Place())
         try:

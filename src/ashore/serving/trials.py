@@ -42,6 +42,7 @@ from ashore.serving.judging import Judges
 from ashore.serving.model import GenerationRequest
 from ashore.serving.models import LoadedModel
 from ashore.serving.replicas import died
+from ashore.serving.schemas import AnswerSchemas
 from ashore.serving.shadow import Apart, Copy, Shadow
 
 QUEUE: Final = 16
@@ -116,6 +117,7 @@ class Trials:
         self._shadow = Shadow(fresh, release_of, clock, masker=masker, apart=apart)
         self._clock = clock
         self._chance = chance
+        self._schemas = AnswerSchemas()
         self._latest: dict[str, Observation] = {}
         """Of what is live, by alias, until a canary's answer was laid beside it."""
         self._endings: dict[str, Endings] = {}
@@ -164,6 +166,7 @@ class Trials:
             began_s=now_s,
             level=level,
             keeps_text=route.is_tried,
+            fits=self._schemas.fits(request.grammar) if route.is_tried else None,
         )
 
     def end(self, trial: Trial, route: AliasRoute, fault: AshoreError | None) -> None:
@@ -226,7 +229,7 @@ class Trials:
         if not beside.count or latest is None:
             return
         step = step_slice(dict(route.weights).get(candidate, 0))
-        values = compared(trial.request, latest, seen, timed=True)
+        values = compared(latest, seen, timed=True)
         self._add(candidate, "canary", trial, values, failures=(seen.failed, beside), step=step)
         if self._judges and not (seen.failed or latest.failed or seen.calls or latest.calls):
             self._enqueue(_Judged(release=candidate, trial=trial, live=latest.text, candidate=seen.text))

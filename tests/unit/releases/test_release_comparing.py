@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from test_release_serving import ask
 
-from ashore.serving.comparing import Observation, compared
+from ashore.serving.comparing import Observation, compared, is_defect
 
 GOOD = Observation(at_s=0, text="Paris.", tokens=3)
 REFUSES = Observation(at_s=0, text="I'm sorry, I cannot help with that.", tokens=9)
@@ -20,7 +19,8 @@ EMPTY = Observation(at_s=0, text=" ", tokens=1)
 )
 @pytest.mark.parametrize("timed", [True, False])
 def test_refusals_and_cut_offs_are_told_apart(seen: Observation, refusals: int, cut_offs: int, timed: bool) -> None:
-    as_candidate, as_live = compared(ask(), GOOD, seen, timed=timed), compared(ask(), seen, GOOD, timed=timed)
+    seen.defect = is_defect(seen, None)
+    as_candidate, as_live = compared(GOOD, seen, timed=timed), compared(seen, GOOD, timed=timed)
     assert (as_candidate["refusals of candidate"], as_candidate["cut-offs of candidate"]) == (refusals, cut_offs)
     assert (as_candidate["refusals of live"], as_candidate["cut-offs of live"]) == (0, 0)
     assert (as_live["refusals of live"], as_live["cut-offs of live"]) == (refusals, cut_offs)

@@ -1,0 +1,105 @@
+"""What answers are held to where their requests ask for JSON: the schema, by whoever may have written it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from dataclasses import replace
+
+import msgspec
+import pytest
+from test_release_serving import Bench, ask, run
+
+from ashore.engines import GenerateOrder, Grammar
+from ashore.errors import InvalidSpec
+from ashore.releases import EVERYTHING, AliasRoute, Shadowing
+from ashore.releases.schemas import AnswerSchema
+from ashore.serving import GenerationRequest, MemoryReplica
+from ashore.serving.ports import OrderEvents
+from ashore.serving.schemas import MOST_SCHEMA_CHARS, MOST_STEPS, AnswerSchemas
+
+SCHEMA = {"type": "object", "required": ["a"], "properties": {"a": {"type": "integer", "minimum": 1}}}
+GRAMMAR = Grammar(kind="json_schema", text=json.dumps(SCHEMA))
+SHADOWED = AliasRoute(weights=(("chat-1", 1000),), live="chat-1", shadow=Shadowing(release="chat-2", share=1000))
+
+
+def in_json(text: str, grammar: Grammar = GRAMMAR) -> GenerationRequest:
+    """Return a request that the memory's echo answers with `text`."""
+    return replace(ask(), messages=(), prompt=text, grammar=grammar)
+
+
+class Says(MemoryReplica):
+    """Gives the same answer to everything."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self._text = text
+
+    def generate(self, order: GenerateOrder) -> OrderEvents:
+        return super().generate(msgspec.structs.replace(order, prompt_ids=list(self._text.encode())))
+
+
+async def compiled(schemas: AnswerSchemas, grammar: Grammar, text: str) -> bool:
+    """Return whether a text fits once the schema is compiled."""
+    schemas.fits(grammar)
+    await asyncio.gather(*(task for task in asyncio.all_tasks() if task.get_name() == "answer schema"))
+    fits = schemas.fits(grammar)
+    assert fits is not None
+    return fits(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "fits"),
+    [('{"a": 1}', True), (' {"a": 7, "b": null}\n', True), ('{"a": 0}', False), ('{"b": 1}', False), ("[1]", False),
+     ('{"a": 1', False), ("Paris", False)],
+)  # fmt: skip
+def test_an_answer_is_held_to_the_schema_of_its_request(text: str, fits: bool) -> None:
+    assert asyncio.run(compiled(AnswerSchemas(), GRAMMAR, text)) is fits
+
+
+def test_where_a_schema_cannot_be_held_to_an_answer_only_has_to_be_json() -> None:
+    async def scenario() -> None:
+        schemas = AnswerSchemas()
+        first = schemas.fits(GRAMMAR)
+        assert first is not None and first('{"a": 0}') and not first("Paris"), "it is not compiled yet"
+        for schema in ({"pattern": "(?=x)x"}, {"patternProperties": {"x": {}}}, {"enum": ["x" * MOST_SCHEMA_CHARS]}):
+            grammar = Grammar(kind="json_schema", text=json.dumps(schema))
+            assert await compiled(schemas, grammar, '"y"')
+            assert not await compiled(schemas, grammar, "y")
+        assert schemas.fits(None) is None and schemas.fits(Grammar(kind="regex", text="x")) is None
+        thing = schemas.fits(Grammar(kind="json_object"))
+        assert thing is not None and thing("{}") and not thing("[]") and not thing("no")
+
+    asyncio.run(scenario())
+
+
+def test_a_schema_that_would_be_checked_for_years_holds_nobody_up() -> None:
+    names = {f"n{n}": {"anyOf": [{"$ref": f"#/$defs/n{n + 1}"}] * 2} for n in range(60)}
+    text = json.dumps({"$ref": "#/$defs/n0", "$defs": {**names, "n60": {"type": "null"}}})
+    began_s = time.monotonic()
+    assert AnswerSchema(text, "it", most_steps=MOST_STEPS).allows('"no null"'), "nothing is held against it"
+    assert time.monotonic() - began_s < 5
+    with pytest.raises(InvalidSpec, match="no JSON Schema"):
+        AnswerSchema('{"type": 7}', "it")
+    assert not AnswerSchema('{"$ref": "#"}', "it").allows("1"), "a schema that goes round allows nothing"
+
+
+def test_a_candidate_that_breaks_the_schema_has_a_defect_and_what_is_live_is_judged_by_its_own_request() -> None:
+    async def scenario(bench: Bench) -> None:
+        bench.service.take_routes({"chat": SHADOWED})
+        await bench.answer(in_json('{"a": 5}'))
+        await bench.observed("shadow")  # and the schema is compiled
+        await bench.answer(in_json('{"a": 6}'))
+        assert (await bench.observed("shadow"))["defects", EVERYTHING] == 1
+        bench.service.take_routes(
+            {"chat": AliasRoute(weights=(("chat-1", 1000),), live="chat-1", watched=("chat-2", "chat-1"))}
+        )
+        await bench.answer(ask("in words, which is no JSON"))
+        bench.service.take_routes(
+            {"chat": AliasRoute(weights=(("chat-2", 1000),), live="chat-1", watched=("chat-2", "chat-1"))}
+        )
+        await bench.answer(in_json('{"a": 7}'))
+        assert (await bench.observed("canary"))["defects", EVERYTHING] == 1, "not for the words of the live one"
+
+    run(scenario, Bench(second=Says('{"a": "five"}')))
