@@ -260,18 +260,26 @@ class AuditLog:
             self._wake.set()
 
     def _run(self) -> None:
-        gather_s = 0.0 if self.strict else self._options.gather_s
         while True:
             self._wake.wait()
-            if gather_s and not self._stopping:
-                time.sleep(gather_s)
+            self._gather()
             self._wake.clear()
             self._awake = False
-            while self._queue:
-                self._write(self._take())
+            left = len(self._queue)  # what comes while these are written is a batch of its own, and gathered too
+            while left > 0:
+                items = self._take()
+                left -= len(items)
+                self._write(items)
             self._waiting_since = time.monotonic() if self._awake else 0.0
             if self._stopping and not self._queue:
                 return
+
+    def _gather(self) -> None:
+        """Let a batch grow until the oldest of it has waited for `gather_s`, behind a slow sync among others."""
+        gather_s = 0.0 if self.strict or self._stopping else self._options.gather_s
+        oldest = self._queue[0] if self._queue else None
+        if gather_s and isinstance(oldest, Draft):
+            time.sleep(max(0.0, gather_s - (_monotonic_ns() / 1e9 - oldest.mono_us / 1e6)))
 
     def _take(self) -> list[Draft | Future[None]]:
         queue = self._queue

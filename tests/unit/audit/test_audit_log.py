@@ -51,6 +51,21 @@ def test_it_is_there_within_the_bound_without_asking(tmp_path: Path) -> None:
     log.close()
 
 
+def test_what_comes_while_a_batch_is_written_is_gathered_too(tmp_path: Path) -> None:
+    log = a_log(tmp_path, gather_s=0.1)
+    log.settle(5)
+    began, before = time.monotonic(), log.stats.batches
+    told = 0
+    while time.monotonic() - began < 0.5:  # one always comes while another is written
+        log.note(a_note(told))
+        told += 1
+        time.sleep(0.0005)
+    log.settle(5)
+    assert told > 100
+    assert log.stats.batches - before <= 7, "a sync for every few records"
+    log.close()
+
+
 def test_many_threads_lose_nothing_and_keep_their_order(tmp_path: Path) -> None:
     log = a_log(tmp_path)
 
