@@ -79,7 +79,7 @@ async def client(number: int, name: str, budgets: Any, diary: Diary, book: Calla
     """Ask again and again, as one client."""
     from ashore.access import Principal
     from ashore.core import TenantId
-    from ashore.errors import BudgetExceeded
+    from ashore.errors import BudgetExceeded, NotReady
 
     dice = random.Random(f"{name}.{number}")
     tenant = TENANTS[number % len(TENANTS)]
@@ -103,6 +103,10 @@ async def client(number: int, name: str, budgets: Any, diary: Diary, book: Calla
             reserved = await budgets.reserve(principal, model, prompt + most)
         except BudgetExceeded as fault:
             diary.write("refused", request, dict(fault.facts)["x-ashore-budget"])
+            await asyncio.sleep(dice.random() * 0.01)
+            continue
+        except NotReady:  # another machine is silent: neither served nor refused
+            diary.write("undecided", request)
             await asyncio.sleep(dice.random() * 0.01)
             continue
         diary.write("open", request)
@@ -178,6 +182,7 @@ class Request:
     opened_at: int = 0
     refused_at: int = 0
     refused_by: str = ""
+    undecided: bool = False
     making: int = 0
     """Most that may exist."""
     given: int = 0
@@ -202,6 +207,8 @@ class Verdict:
 
     requests: int = 0
     answered: int = 0
+    undecided: int = 0
+    """Neither served nor refused, with `503`: a machine that has a share of the budget was silent."""
     refusals: int = 0
     over_given: int = 0
     over_open: int = 0
@@ -232,6 +239,8 @@ def read_diaries(home: Path, deaths: dict[str, tuple[int, int]]) -> list[Request
                         one.opened_at = at
                     case "refused":
                         one.refused_at, one.refused_by = at, rest[1]
+                    case "undecided":
+                        one.ended_at, one.ending_at, one.undecided = at, at, True
                     case "making":
                         one.making, one.began = rest[1], True
                     case "given":
@@ -260,7 +269,8 @@ def judge(requests: list[Request]) -> Verdict:
             by_count[line[0], line[3], line[4]].append((one, line, sure))
             if not sure:  # windows follow each other without a gap
                 by_count[line[0], line[3], line[5]].append((one, line, False))
-        verdict.answered += bool(one.ended_at)
+        verdict.answered += bool(one.ended_at) and not one.undecided
+        verdict.undecided += one.undecided
         verdict.refusals += bool(one.refused_at)
         verdict.cut_off += bool(one.dead_since)
     for (_, _, starts_ms), members in by_count.items():
@@ -356,7 +366,7 @@ def _wait_for_diaries(home: Path, count: int) -> None:
 def run(arguments: argparse.Namespace, number: int) -> tuple[Verdict, dict[str, float]]:
     from ashore.access.budgets import SqlAuthority
     from ashore.core import SystemClock
-    from ashore.state import open_state
+    from ashore.state import execute, open_state
 
     dice = random.Random(number)
     with tempfile.TemporaryDirectory(prefix="budgets-", dir=arguments.folder) as folder:
@@ -365,8 +375,9 @@ def run(arguments: argparse.Namespace, number: int) -> tuple[Verdict, dict[str, 
             arguments.state, default=home / "state.db", snapshots=home / "snapshots", clock=SystemClock()
         )
         authority = SqlAuthority(database)
-        for rule in authority.rules():
-            authority.remove_rule(rule.rule_id)
+        with database.write() as connection:  # a server keeps what the run before counted
+            for table in ("budget_rule", "budget_count", "budget_source", "budget_want", "usage_day"):
+                execute(connection, f"DELETE FROM {table}")
         for rule in rules(arguments.clients // 8):
             authority.put_rule(rule)
         until = time.monotonic() + arguments.seconds + 1.0
@@ -483,6 +494,7 @@ def main() -> int:
             recorded.append(told)
             print(
                 f"run {number}: {verdict.requests:,} requests, {verdict.refusals:,} refused, {verdict.cut_off} cut, "
+                f"{verdict.undecided} undecided, "
                 f"over {verdict.over_given} given, {verdict.over_open} open; {len(verdict.false_refusals)} false, "
                 f"{verdict.by_kind}, "
                 f"{verdict.doubtful} too close to judge; {told}",
@@ -524,6 +536,10 @@ def table(arguments: argparse.Namespace, verdicts: list[Verdict], recorded: list
             what="false refusals", value=sum(len(verdict.false_refusals) for verdict in verdicts), unit="", bar=0,
             lower_is_better=True, detail=f"{refusals:,} refusals judged ({kinds}); {doubtful:,} of "
             "them within what was under way at the same moment",
+        ),
+        Row(
+            what="requests neither served nor refused (503)", value=sum(verdict.undecided for verdict in verdicts),
+            unit="", bar=None, lower_is_better=True, detail="another machine that has a share did not answer in time",
         ),
         Row(
             what="runs whose usage in SQL is not what clients got", value=wrong, unit="", bar=0, lower_is_better=True,

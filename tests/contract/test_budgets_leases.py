@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -85,11 +86,39 @@ class TestLeases:
         leases.lease("a", line(), granted=0, wanted=90)
         assert leases.lease("b", line(), granted=0, wanted=50).granted == 0
         leases.want("b", line())
-        assert leases.wanted("b") == []
-        (wanted,) = leases.wanted("a")
+        assert list(leases.wanted("b")[1]) == []
+        _, (wanted,) = leases.wanted("a")
         assert (wanted.rule_id, wanted.subject, wanted.part) == ("b-1", SUBJECT, Part.TOKENS)
         leases.give_back("a", [(wanted, 30)])
         assert leases.lease("b", line(), granted=0, wanted=50).granted == 50, "no more than it needs: others wait"
+
+    def test_who_was_asked_and_has_a_share_is_waited_for(self, both: tuple[Authority, Leases]) -> None:
+        authority, leases = both
+        leases.beat("a"), leases.beat("b")
+        leases.lease("a", line(), granted=0, wanted=90)
+        assert leases.lease("b", line(), granted=0, wanted=50).others
+        asked_ms = leases.want("b", line())
+        assert leases.lease("b", line(), granted=0, wanted=50, asked_ms=asked_ms).others, "it has not answered"
+        heard_ms, (wanted,) = leases.wanted("a")
+        leases.give_back("a", [(wanted, 80)])
+        assert leases.lease("b", line(), granted=0, wanted=50, asked_ms=asked_ms).others, "that was no answer"
+        leases.give_back("a", [(wanted, 80)], heard_ms=heard_ms)
+        assert not leases.lease("b", line(), granted=0, wanted=50, asked_ms=asked_ms).others
+        assert leases.lease("b", line(), granted=0, wanted=50, asked_ms=heard_ms + 1).others, "an answer from before"
+        assert leases.lease("a", line(), granted=80, wanted=5, asked_ms=asked_ms).granted == 85
+        assert leases.lease("b", line(), granted=0, wanted=50, asked_ms=asked_ms).others, "it took more since"
+        row = CountRow(rule_id="b-1", subject=SUBJECT, starts_ms=0, ends_ms=0, settled=85, open=0)
+        authority.report("a", [row], [])
+        assert not leases.lease("b", line(), granted=0, wanted=50).others, "all of it is used for good"
+
+    def test_what_a_machine_reported_as_open_is_no_more_than_its_share(self, both: tuple[Authority, Leases]) -> None:
+        authority, leases = both
+        leases.beat("a"), leases.beat("b")
+        leases.lease("a", line(), granted=0, wanted=90)
+        row = CountRow(rule_id="b-1", subject=SUBJECT, starts_ms=0, ends_ms=0, settled=10, open=80)
+        authority.report("a", [row], [])
+        leases.give_back("a", [(line(), 15)])
+        assert leases.lease("b", line(), granted=0, wanted=85).granted == 85
 
     def test_a_machine_that_never_said_it_is_there_counts_as_gone(self, both: tuple[Authority, Leases]) -> None:
         authority, leases = both
@@ -138,11 +167,12 @@ class Telling(MemoryLeases):
 
     machines: tuple[Machine, ...] = ()
 
-    def want(self, source: str, line: Line) -> None:
-        super().want(source, line)
+    def want(self, source: str, line: Line) -> int:
+        asked_ms = super().want(source, line)
         for machine in self.machines:
             if machine.ledger.source != source:
                 machine.lender.give_back_soon()
+        return asked_ms
 
 
 @pytest.fixture
@@ -237,8 +267,57 @@ def test_who_stops_waiting_leaves_nothing_set_aside(machines: tuple[Machine, Mac
     asyncio.run(scenario())
 
 
+class Slow(Telling):
+    """The others hear late of what one wants, or never."""
+
+    late_s: float | None = None
+
+    def want(self, source: str, line: Line) -> int:
+        asked_ms = MemoryLeases.want(self, source, line)
+        for machine in self.machines:
+            if machine.ledger.source != source and self.late_s is not None:
+                threading.Timer(self.late_s, machine.lender.give_back_soon).start()
+        return asked_ms
+
+
+def test_nobody_is_refused_before_the_others_have_answered(machines: tuple[Machine, Machine]) -> None:
+    async def scenario() -> None:
+        one, other = machines
+        leases = one.lender._leases
+        assert isinstance(leases, Telling)
+        leases.__class__ = Slow
+        leases.late_s = 0.2  # type: ignore[attr-defined]
+        held = await one.budgets.reserve(ALICE, "chat", 800)
+        held.settle(100, 0)
+        await other.budgets.reserve(ALICE, "chat", 850)  # four rounds later, and not refused
+        with pytest.raises(BudgetExceeded):
+            await other.budgets.reserve(ALICE, "chat", 51)
+
+    asyncio.run(scenario())
+
+
+def test_a_machine_that_does_not_answer_is_no_reason_to_refuse(machines: tuple[Machine, Machine]) -> None:
+    async def scenario() -> None:
+        one, other = machines
+        leases = one.lender._leases
+        assert isinstance(leases, Telling)
+        leases.__class__ = Slow
+        (await one.budgets.reserve(ALICE, "chat", 800)).settle(100, 0)
+        with pytest.raises(NotReady, match="does not say") as fault:
+            await other.budgets.reserve(ALICE, "chat", 850)
+        assert fault.value.retry_after_s == 1
+        began = time.monotonic()
+        with pytest.raises(NotReady, match="does not say"):
+            await other.budgets.reserve(ALICE, "chat", 850)
+        assert time.monotonic() - began < 0.5, "nobody else waits as long for who is silent"
+        leases.late_s = 0.0  # type: ignore[attr-defined]
+        await other.budgets.reserve(ALICE, "chat", 850)
+
+    asyncio.run(scenario())
+
+
 class Gone(Telling):
-    def lease(self, source, line, *, granted, wanted):  # type: ignore[no-untyped-def]
+    def lease(self, source, line, *, granted, wanted, asked_ms=0):  # type: ignore[no-untyped-def]
         raise EnvironmentFault("no route to the database")
 
 

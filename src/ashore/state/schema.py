@@ -320,6 +320,7 @@ MIGRATIONS: Final[tuple[Migration, ...]] = (
         )
         """,
     ),
+    ("ALTER TABLE budget_count ADD COLUMN answered_ms BIGINT NOT NULL DEFAULT 0",),
 )
 
 SCHEMA_VERSION: Final = len(MIGRATIONS)

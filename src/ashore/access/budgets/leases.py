@@ -46,7 +46,7 @@ class SqlLeases:
             )
             return before is not None and int(before) > now_ms
 
-    def lease(self, source: str, line: Line, *, granted: int, wanted: int) -> Lease:
+    def lease(self, source: str, line: Line, *, granted: int, wanted: int, asked_ms: int = 0) -> Lease:
         subject = _stored(line)
         with self._database.write() as connection:
             if is_postgres(connection):
@@ -56,7 +56,8 @@ class SqlLeases:
             rows = execute(
                 connection,
                 "SELECT c.source AS source, c.settled AS settled, c.opened AS opened, c.granted AS granted, "
-                "s.expires_ms AS expires_ms FROM budget_count c LEFT JOIN budget_source s ON s.source = c.source "
+                "c.answered_ms AS answered_ms, s.expires_ms AS expires_ms "
+                "FROM budget_count c LEFT JOIN budget_source s ON s.source = c.source "
                 "WHERE c.rule_id = :rule_id AND c.subject = :subject AND c.starts_ms = :starts_ms "
                 "AND c.source <> :source",
                 rule_id=line.rule_id,
@@ -66,20 +67,23 @@ class SqlLeases:
             ).mappings()
             taken, others = 0, False
             for row in rows:
-                spent = int(row["settled"]) + int(row["opened"])
+                settled, share = int(row["settled"]), int(row["granted"])
                 if row["expires_ms"] is not None and int(row["expires_ms"]) > now_ms:
-                    taken += max(spent, int(row["granted"]))
-                    others = others or int(row["granted"]) > 0
+                    taken += max(settled, share)  # what it has open is in its share, and its last report may be stale
+                    silent = not asked_ms or int(row["answered_ms"]) < asked_ms
+                    others = others or (silent and share > settled)
                 elif line.part is not Part.CONCURRENCY:
-                    taken += spent
+                    taken += settled + int(row["opened"])
             free = line.cap - taken - granted
             if free >= wanted:
                 granted += max(wanted, self._block(connection, line, subject, free, now_ms))
             execute(
                 connection,
-                "INSERT INTO budget_count VALUES "
-                "(:rule_id, :subject, :starts_ms, :ends_ms, :source, 0, 0, :granted) "
-                "ON CONFLICT (rule_id, subject, starts_ms, source) DO UPDATE SET granted = excluded.granted",
+                "INSERT INTO budget_count (rule_id, subject, starts_ms, ends_ms, source, settled, opened, granted) "
+                "VALUES (:rule_id, :subject, :starts_ms, :ends_ms, :source, 0, 0, :granted) "
+                "ON CONFLICT (rule_id, subject, starts_ms, source) DO UPDATE SET granted = excluded.granted, "
+                "answered_ms = CASE WHEN excluded.granted > budget_count.granted THEN 0 "
+                "ELSE budget_count.answered_ms END",
                 rule_id=line.rule_id,
                 subject=subject,
                 starts_ms=line.starts_ms,
@@ -105,7 +109,7 @@ class SqlLeases:
         count = "SELECT COUNT(*) FROM budget_source WHERE expires_ms > :now_ms"
         return free // (2 * max(1, int(execute(connection, count, now_ms=now_ms).scalar_one())))
 
-    def want(self, source: str, line: Line) -> None:
+    def want(self, source: str, line: Line) -> int:
         with self._database.write() as connection:
             now_ms = _now_ms(connection)
             execute(connection, "DELETE FROM budget_want WHERE asked_ms < :old", old=now_ms - 10 * WANT_LASTS_MS)
@@ -122,16 +126,18 @@ class SqlLeases:
                 now_ms=now_ms,
             )
             bump(connection, WANT_EPOCH)
+            return now_ms
 
-    def wanted(self, source: str) -> Sequence[Line]:
+    def wanted(self, source: str) -> tuple[int, Sequence[Line]]:
         with self._database.read() as connection:
+            now_ms = _now_ms(connection)
             rows = execute(
                 connection,
                 "SELECT * FROM budget_want WHERE asked_ms > :since AND source <> :source",
-                since=_now_ms(connection) - WANT_LASTS_MS,
+                since=now_ms - WANT_LASTS_MS,
                 source=source,
             ).mappings()
-            return [
+            return now_ms, [
                 Line(
                     rule_id=row["rule_id"],
                     subject=_subject(row["subject"]),
@@ -143,10 +149,11 @@ class SqlLeases:
                 for row in rows
             ]
 
-    def give_back(self, source: str, given: Iterable[tuple[Line, int]]) -> None:
+    def give_back(self, source: str, given: Iterable[tuple[Line, int]], *, heard_ms: int = 0) -> None:
         rows: list[dict[str, object]] = [
             {
                 "granted": left,
+                "heard_ms": heard_ms,
                 "rule_id": line.rule_id,
                 "subject": _stored(line),
                 "starts_ms": line.starts_ms,
@@ -158,7 +165,9 @@ class SqlLeases:
             with self._database.write() as connection:
                 execute_many(
                     connection,
-                    "UPDATE budget_count SET granted = :granted WHERE rule_id = :rule_id AND subject = :subject "
+                    "UPDATE budget_count SET granted = :granted, "
+                    "answered_ms = CASE WHEN :heard_ms > 0 THEN :heard_ms ELSE answered_ms END "
+                    "WHERE rule_id = :rule_id AND subject = :subject "
                     "AND starts_ms = :starts_ms AND source = :source",
                     rows,
                 )

@@ -1,9 +1,9 @@
 """Shares of a window for each machine, where several machines have one authority.
 
 A machine may use what the authority granted it, and asks for more when it runs short: a block, so that it seldom asks.
-When the rest is with other machines, it says what it wants; they give back what they do not use, within one round. A
-grant is used only while the machine's lease runs; one that is silent for longer counts as gone, with what it last
-reported.
+When the rest is with other machines, it says what it wants; they give back what they do not use and say what they do
+use. Nobody is refused before all of them have answered: one round, some milliseconds where they are well. A grant is
+used only while the machine's lease runs; one that is silent for longer counts as gone, with what it last reported.
 """
 
 from __future__ import annotations
@@ -17,21 +17,37 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, TypeVar
 
 from ashore.access.budgets.ledger import MappedLedger
-from ashore.access.budgets.ports import Leases, Ledger, Short
+from ashore.access.budgets.ports import Leases, Ledger, Line, Short
 from ashore.errors import AshoreError, NotReady
 
 ROUND_S: Final = 0.05
-"""Longest wait for what other machines give back of one count."""
+"""The others are asked again after so long; and the longest wait for them, while one is known to be silent."""
+PATIENCE_S: Final = 1.0
+"""Longest wait for what other machines say of one count: then it is not known whether there is enough."""
 LOOK_S: Final = 0.004
+LOOK_AT_MOST_S: Final = 0.02
+"""First and longest pause between two looks at what was given back."""
 GETTERS: Final = 4
 """Threads that ask for more; what others want is given back by another one, so that nobody waits for who waits."""
 
 log = logging.getLogger("ashore.budgets")
 _T = TypeVar("_T")
+
+
+@dataclass(frozen=True, slots=True)
+class _Round:
+    """One request's question to the other machines about one count."""
+
+    asked_ms: int
+    """By the authority's time."""
+    give_up_at_s: float
+    ask_again_at_s: float
+    look_s: float
 
 
 class MachineLender:
@@ -50,6 +66,9 @@ class MachineLender:
         self._leases = leases
         self._hands = threading.local()
         self._opened: list[MappedLedger] = []
+        self._impatient_until = 0.0
+        self._due = False
+        """Whether a look at what others want is on its way."""
         self._getting = ThreadPoolExecutor(GETTERS, thread_name_prefix="budget leases")
         self._giving = ThreadPoolExecutor(1, thread_name_prefix="budget shares")
 
@@ -62,13 +81,15 @@ class MachineLender:
 
         Raises:
             Short: a count has too little left, here and everywhere.
-            NotReady: the authority cannot be asked.
+            NotReady: the authority cannot be asked, or a machine that has a share does not answer.
         """
         work = asyncio.get_running_loop().run_in_executor(self._getting, self.fit_now, attempt)
         try:
             return await asyncio.shield(work)
         except asyncio.CancelledError:
             work.add_done_callback(lambda done: undo(done.result()) if done.exception() is None else None)
+            raise
+        except NotReady:
             raise
         except AshoreError as fault:
             raise NotReady(
@@ -82,9 +103,9 @@ class MachineLender:
 
         Raises:
             Short: a count has too little left, here and everywhere.
-            AshoreError: the authority cannot be asked.
+            AshoreError: the authority cannot be asked, or a machine that has a share does not answer.
         """
-        give_up_at: dict[str, float] = {}  # by rule: each has a round of its own
+        rounds: dict[str, _Round] = {}  # by rule
         ledger = self._hand()
         while True:
             with self._machine():  # nothing is given back between a lease and its use
@@ -102,35 +123,67 @@ class MachineLender:
                             retry_after_s=1,
                         )
                     granted, used = ledger.share(line)
-                    lease = self._leases.lease(ledger.source, line, granted=granted, wanted=used + wanted - granted)
+                    round_ = rounds.get(line.rule_id)
+                    lease = self._leases.lease(
+                        ledger.source, line, granted=granted, wanted=used + wanted - granted,
+                        asked_ms=round_.asked_ms if round_ else 0,
+                    )  # fmt: skip
                     if lease.granted == granted:
                         break
                     ledger.grant(line, lease.granted)
-            if not lease.others or time.monotonic() >= give_up_at.get(line.rule_id, float("inf")):
+            if not lease.others:
                 raise last
-            if line.rule_id not in give_up_at:
-                self._leases.want(ledger.source, line)
-                give_up_at[line.rule_id] = time.monotonic() + ROUND_S
-            time.sleep(LOOK_S)
+            rounds[line.rule_id] = self._wait_a_little(ledger.source, line, round_)
+
+    def _wait_a_little(self, source: str, line: Line, round_: _Round | None) -> _Round:
+        """Ask the others, or wait for their answers, and return how it goes on.
+
+        Raises:
+            NotReady: one has not answered for too long.
+        """
+        now_s = time.monotonic()
+        if round_ is None:
+            patience_s = ROUND_S if now_s < self._impatient_until else PATIENCE_S
+            round_ = _Round(self._leases.want(source, line), now_s + patience_s, now_s + ROUND_S, LOOK_S)
+        elif now_s >= round_.give_up_at_s:
+            self._impatient_until = now_s + PATIENCE_S
+            raise NotReady(
+                "a machine that shares this budget does not say whether it uses all of its share",
+                hint="send it again in a moment; a machine that is gone counts as gone within 10 s",
+                retry_after_s=1,
+            )
+        elif now_s >= round_.ask_again_at_s:  # who took more after it had answered must answer again
+            self._leases.want(source, line)
+            round_ = replace(round_, ask_again_at_s=now_s + ROUND_S)
+        time.sleep(round_.look_s)
+        return replace(round_, look_s=min(1.5 * round_.look_s, LOOK_AT_MOST_S))
 
     def give_back_soon(self, *, everything: bool = False) -> None:
         """Give back, soon, what other machines want, or all that is not used. Callable from any thread."""
+        if self._due and not everything:
+            return
+        self._due = self._due or not everything
         try:
             self._giving.submit(self._give_back_or_say, everything)
         except RuntimeError:
             return  # closed meanwhile
 
     def give_back(self, *, everything: bool = False) -> int:
-        """Give back what this machine does not use; return of how many counts.
+        """Give back what this machine does not use, and say what it does use; return of how many counts.
 
         Raises:
             AshoreError: the authority cannot be told: it counts more for this machine than this uses, for a while.
         """
         with self._machine():
             ledger = self._hand()
-            lines = ledger.shares() if everything else self._leases.wanted(ledger.source)
-            given = [(line, left) for line in lines if (left := ledger.shrink(line)) is not None]
-            self._leases.give_back(ledger.source, given)
+            heard_ms, lines = (0, ledger.shares()) if everything else self._leases.wanted(ledger.source)
+            if lines:
+                ledger.reclaim()
+            given = []
+            for line in lines:
+                ledger.shrink(line)
+                given.append((line, ledger.share(line)[0]))
+            self._leases.give_back(ledger.source, given, heard_ms=heard_ms)
             return len(given)
 
     def close(self) -> None:
@@ -142,6 +195,8 @@ class MachineLender:
             self._opened.pop().close()
 
     def _give_back_or_say(self, everything: bool) -> None:
+        if not everything:
+            self._due = False  # before it looks: who wants something from now on is heard by another look
         try:
             self.give_back(everything=everything)
         except AshoreError as fault:

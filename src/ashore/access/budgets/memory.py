@@ -139,10 +139,10 @@ class MemoryAuthority:
         self._counts: dict[tuple[str, _Key], CountRow] = {}
         self._usages: dict[tuple[str, str, str, str, str], Usage] = {}
 
-    def spent(self, source: str, line: Line) -> int:
-        """Return what a ledger last reported of a count."""
+    def spent(self, source: str, line: Line) -> tuple[int, int]:
+        """Return what a ledger last reported of a count, settled and open."""
         row = self._counts.get((source, (line.rule_id, line.subject, line.starts_ms)))
-        return 0 if row is None else row.settled + row.open
+        return (0, 0) if row is None else (row.settled, row.open)
 
     def sources(self, line: Line) -> set[str]:
         """Return the ledgers that reported something of a count."""

@@ -167,7 +167,7 @@ class Lease:
 
     granted: int
     others: bool
-    """Whether other machines have something of it that they might give back."""
+    """Whether other machines may have something of it that they do not use: they did not say otherwise since asked."""
 
 
 class Leases(Protocol):
@@ -177,20 +177,35 @@ class Leases(Protocol):
         """Say that a machine is there; return whether it was, all the time since it last said so."""
         ...
 
-    def lease(self, source: str, line: Line, *, granted: int, wanted: int) -> Lease:
-        """Give a machine that was granted so much at least `wanted` more of a count; where there is less, nothing."""
+    def lease(self, source: str, line: Line, *, granted: int, wanted: int, asked_ms: int = 0) -> Lease:
+        """Give a machine that was granted so much at least `wanted` more of a count; where there is less, nothing.
+
+        Args:
+            source: The machine.
+            line: The count.
+            granted: What it has.
+            wanted: More than that.
+            asked_ms: When it asked the others by `want`; 0: not yet.
+        """
         ...
 
-    def want(self, source: str, line: Line) -> None:
-        """Ask the other machines to give back what they do not use of a count."""
+    def want(self, source: str, line: Line) -> int:
+        """Ask the other machines to give back what they do not use of a count; return when, by the authority's time."""
         ...
 
-    def wanted(self, source: str) -> Sequence[Line]:
-        """Return of which counts other machines asked this one to give back, lately."""
+    def wanted(self, source: str) -> tuple[int, Sequence[Line]]:
+        """Return the authority's time, and of which counts other machines asked this one to give back, lately."""
         ...
 
-    def give_back(self, source: str, given: Iterable[tuple[Line, int]]) -> None:
-        """Note what a machine keeps of counts, after it stopped using more."""
+    def give_back(self, source: str, given: Iterable[tuple[Line, int]], *, heard_ms: int = 0) -> None:
+        """Note what a machine keeps of counts, after it stopped using more.
+
+        Args:
+            source: The machine.
+            given: Of each count, what it keeps.
+            heard_ms: The time that `wanted` returned, before it looked at what it uses: whoever asked until then has
+                its answer. 0: this is no answer.
+        """
         ...
 
 

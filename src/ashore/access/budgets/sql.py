@@ -80,7 +80,8 @@ class SqlAuthority:
             execute(connection, "DELETE FROM budget_count")
             execute_many(
                 connection,
-                "INSERT INTO budget_count VALUES (:rule_id, :subject, :starts_ms, :ends_ms, '', :settled, 0, 0)",
+                "INSERT INTO budget_count (rule_id, subject, starts_ms, ends_ms, source, settled, opened) "
+                "VALUES (:rule_id, :subject, :starts_ms, :ends_ms, '', :settled, 0)",
                 [{**row, "settled": int(row["settled"])} for row in merged],
             )
         return tuple(
