@@ -26,6 +26,16 @@ async def echo(scope: Any, receive: Any, send: Any) -> None:
     await send({"type": "http.response.body", "body": said})
 
 
+async def direct(scope: Any, receive: Any, send: Any) -> None:
+    """Answer as `echo` does, without messages where the whole body is here; say so."""
+    body = scope["ashore.direct"].whole_body()
+    how = b"messages" if body is None else b"direct"
+    said = how + b" " + (await whole(receive) if body is None else body)
+    assert scope["ashore.direct"].whole_body() is None, "it was taken"
+    await scope["ashore.direct"].answer(200, [(b"content-length", b"%d" % len(said))], said)
+    assert (await receive())["type"] == "http.disconnect"
+
+
 async def stream(scope: Any, receive: Any, send: Any) -> None:
     """Answer in three pieces of unknown length."""
     await whole(receive)
@@ -92,6 +102,21 @@ def test_an_answer_of_known_length_and_the_connection_goes_on() -> None:
         assert b"GET /a b/\xe4\xbd\xa0" in first
         assert second.endswith(b"POST /c  xyz")
         assert b"connection: close" not in seen
+
+    run(body)
+
+
+def test_a_body_that_is_here_and_a_whole_answer_need_no_messages() -> None:
+    async def body() -> None:
+        async with serving(direct) as (_, port):
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            head = b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 3\r\n\r\n"
+            writer.write(head + b"abc" + b"GET / HTTP/1.1\r\nhost: x\r\n\r\n" + head + b"de")
+            seen = await silence(reader)
+            assert seen.count(b"HTTP/1.1 200 OK") == 2 and b"direct abc" in seen and seen.endswith(b"direct ")
+            writer.write(b"f")
+            assert (await silence(reader)).endswith(b"messages def")
+            writer.close()
 
     run(body)
 

@@ -7,7 +7,7 @@ import re
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, Protocol
 from urllib.parse import parse_qsl
 
 from ashore.core import RequestId, new_request_id, whole_number
@@ -19,6 +19,19 @@ Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[AsgiMessage]]
 Send = Callable[[AsgiMessage], Awaitable[None]]
 Headers = Sequence[tuple[bytes, bytes]]
+
+
+class Direct(Protocol):
+    """What the server behind an ASGI scope may offer under `ashore.direct`: most requests and answers are one piece."""
+
+    def whole_body(self) -> bytes | None:
+        """Return the body where all of it is here; then `receive` has none. None: ask `receive`."""
+        ...
+
+    async def answer(self, status: int, headers: list[tuple[bytes, bytes]], body: bytes) -> None:
+        """Send a whole answer in one step."""
+        ...
+
 
 LINGER_S: Final = 2.0
 """After answering with the body unread, how long the rest is read and thrown away, so that the answer arrives."""
@@ -54,6 +67,7 @@ class Exchange:
 
     __slots__ = (
         "_body",
+        "_direct",
         "_finished",
         "_receive",
         "_send",
@@ -113,6 +127,7 @@ class Exchange:
         """When the write in progress began, 0 when none is: a sweep cuts off clients that read nothing."""
         self._receive = receive
         self._send = send
+        self._direct: Direct | None = scope.get("ashore.direct")
         self._finished = False
         self._body: bytes | None = None
         self._taken: Taken | None = None
@@ -145,6 +160,12 @@ class Exchange:
         announced = whole_number(self.headers.get(b"content-length", b""))
         if announced is not None and announced > limits.max_body_bytes:
             raise too_large(announced, limits)
+        whole = None if self._direct is None else self._direct.whole_body()
+        if whole is not None:
+            self.unread = False
+            if len(whole) > limits.max_body_bytes:
+                raise too_large(len(whole), limits)
+            return whole
         parts: list[bytes] = []
         length = 0
         try:
@@ -221,18 +242,17 @@ class Exchange:
         if self._taken is not None:
             self._taken.headers, self._taken.whole = tuple(headers), True
             self._taken.parts.append(body)
-        await self._send(
-            {
-                "type": "http.response.start",
-                "status": status,
-                "headers": [
-                    *headers,
-                    *self.extra_headers,
-                    (b"content-length", b"%d" % len(body)),
-                    (b"x-request-id", self.request_id.encode()),
-                ],
-            }
-        )
+        head = [
+            *headers,
+            *self.extra_headers,
+            (b"content-length", b"%d" % len(body)),
+            (b"x-request-id", self.request_id.encode()),
+        ]
+        if self._direct is not None:
+            self._finished = True
+            await self._direct.answer(status, head, body)
+            return
+        await self._send({"type": "http.response.start", "status": status, "headers": head})
         self._finished = True
         await self._send({"type": "http.response.body", "body": body, "more_body": False})
 

@@ -38,7 +38,7 @@ _task: Callable[..., asyncio.Task[None]] = (
 """Begins at once where Python can: most answers that are kept are written before it returns."""
 
 
-class Connection(asyncio.Protocol):
+class Connection(asyncio.BufferedProtocol):
     """What one client sends and gets."""
 
     __slots__ = (
@@ -46,11 +46,14 @@ class Connection(asyncio.Protocol):
         "_closing_since",
         "_cycle",
         "_drained",
+        "_expects",
         "_fault",
         "_head_bytes",
+        "_head_size",
         "_headers",
         "_in_head",
         "_last",
+        "_odd_transfer",
         "_parsed",
         "_parser",
         "_paused",
@@ -73,6 +76,10 @@ class Connection(asyncio.Protocol):
         self._headers: list[tuple[bytes, bytes]] = []
         self._target = b""
         self._head_bytes = 0
+        self._head_size = 0
+        self._odd_transfer = False
+        """Whether a body is announced in a form other than chunks."""
+        self._expects = False
         self._in_head = True
         self._last = False
         """Whether nothing more is taken from this client."""
@@ -110,11 +117,16 @@ class Connection(asyncio.Protocol):
         """Take the end of what the client sends for its going away, as every common client means it."""
         return False
 
-    def data_received(self, data: bytes) -> None:
+    def get_buffer(self, sizehint: int) -> memoryview:
+        """Return where the loop reads into: the parser takes all of it before anybody else reads, so all share it."""
+        return self._server.buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
         if self._last:
             return
+        data = self._server.buffer[:nbytes]
         if self._in_head:
-            self._head_bytes += len(data)
+            self._head_bytes += nbytes
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade:
@@ -142,21 +154,27 @@ class Connection(asyncio.Protocol):
 
     def on_message_begin(self) -> None:
         self._headers, self._target = [], b""
+        self._head_size, self._odd_transfer, self._expects = 0, False, False
 
     def on_url(self, url: bytes) -> None:
         self._target += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        self._headers.append((name.lower(), value))
+        name = name.lower()
+        self._headers.append((name, value))
+        self._head_size += len(name) + len(value) + 4
+        if name == b"transfer-encoding":
+            self._odd_transfer = self._odd_transfer or value.lower() != b"chunked"
+        elif name == b"expect":
+            self._expects = self._expects or value.lower() == b"100-continue"
 
     def on_headers_complete(self) -> None:
-        size = len(self._target) + sum(len(name) + len(value) + 4 for name, value in self._headers)
         version = self._parser.get_http_version()
-        if size > MAX_HEADER_BYTES or len(self._headers) > MAX_HEADERS:
+        if len(self._target) + self._head_size > MAX_HEADER_BYTES or len(self._headers) > MAX_HEADERS:
             self._fault = 431
         elif version not in ("1.1", "1.0"):
             self._fault = 505
-        elif any(name == b"transfer-encoding" and value.lower() != b"chunked" for name, value in self._headers):
+        elif self._odd_transfer:
             self._fault = 400  # llhttp would read such a body to the end of the connection
         if self._fault:
             return
@@ -165,6 +183,7 @@ class Connection(asyncio.Protocol):
             self,
             _scope(self._parser.get_method(), self._target, self._headers, version, self.client),
             keeps=self._parser.should_keep_alive() and not self._parser.should_upgrade(),
+            expects=self._expects,
         )
         self._ahead.append(self._parsed)
 

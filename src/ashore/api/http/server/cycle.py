@@ -41,8 +41,9 @@ class Cycle:
         "unread",
     )
 
-    def __init__(self, connection: Connection, scope: Scope, *, keeps: bool) -> None:
+    def __init__(self, connection: Connection, scope: Scope, *, keeps: bool, expects: bool) -> None:
         self.scope = scope
+        scope["ashore.direct"] = self
         self.keeps: Final = keeps
         """Whether the client wants to go on with this connection."""
         self.task: asyncio.Task[None] | None = None
@@ -53,7 +54,7 @@ class Cycle:
         """Bytes of the body that wait for the application."""
         self._connection = connection
         self._is_head = scope["method"] == "HEAD"
-        self._expects = any(name == b"expect" and value.lower() == b"100-continue" for name, value in scope["headers"])
+        self._expects = expects
         self._parts: deque[bytes] = deque()
         self._whole = False
         self._told_end = False
@@ -112,6 +113,28 @@ class Cycle:
             finally:
                 self._wakeup = None
 
+    def whole_body(self) -> bytes | None:
+        """Return the body where all of it is here and none was taken; `receive` gives no more of it then."""
+        if not self._whole or self._told_end:
+            return None
+        self._told_end, self.unread = True, 0
+        parts, self._parts = self._parts, deque()
+        self._connection.read_more()
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    async def answer(self, status: int, headers: list[tuple[bytes, bytes]], body: bytes) -> None:
+        """Write a whole answer, as the two messages of it to `send` would.
+
+        Raises:
+            ClientGone: nobody reads it.
+        """
+        self._start(status, headers)
+        if self._gone:
+            raise ClientGone
+        self._write(body, last=True)
+        if self._connection.is_clogged:
+            await self._connection.drain()
+
     async def send(self, message: AsgiMessage) -> None:
         """Write a part of the answer; waits while the client reads slower than this is called.
 
@@ -140,16 +163,18 @@ class Cycle:
             self._wakeup.set_result(None)
 
     def _start(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
-        head = [_STATUS_LINES.get(status) or b"HTTP/1.1 %d Unknown\r\n" % status]
+        lines = []
         for name, value in headers:
-            if b"\n" in value or b"\r" in value:
-                raise ValueError(f"a line break in the header {name.decode('latin-1')} of an answer")
             if name == b"content-length":
                 self._left = int(value)
-            head += (name, b": ", value, b"\r\n")
+            lines.append(b"%b: %b\r\n" % (name, value))
+        text = b"".join(lines)
+        if text.count(b"\n") != len(lines) or text.count(b"\r") != len(lines):
+            name = next(name for name, value in headers if {10, 13} & {*name, *value})
+            raise ValueError(f"a line break in the header {name.decode('latin-1')!r} of an answer")
         if status in _BODILESS:
             self._left = 0
-        self._head = head
+        self._head = [_STATUS_LINES.get(status) or b"HTTP/1.1 %d Unknown\r\n" % status, text]
 
     def _write(self, body: bytes, *, last: bool) -> None:
         if self.is_answered or (self._head is None and not self._is_begun):

@@ -14,6 +14,8 @@ log = logging.getLogger("ashore.http")
 
 ACCEPTED_AT_ONCE: Final = 64
 """Connections taken in one turn of the loop, so that a flood of them does not hold up those that are served."""
+READ_BYTES: Final = 262_144
+"""Taken from a connection at once."""
 PAUSE_S: Final = 0.5
 """After an accept that failed, as it does without a free file descriptor."""
 
@@ -25,6 +27,8 @@ class HttpServer:
         self.app: Final = app
         self.limits: Final = limits
         self.stopping = False
+        self.buffer: Final = memoryview(bytearray(READ_BYTES))
+        """What the loop reads into, one connection after the other."""
         self._sock = sock
         self._sock.setblocking(False)
         self._connections: set[Connection] = set()
