@@ -3,9 +3,9 @@
     python -m benchmarks.front [--only cached,grpc,...] [--quick] [--out DIR] [--workers N]
                                [--rivals DIR] [--install-rivals]
 
-Cases: floor cached grpc proxied added rivals zipf tenants overload overload-processor memory streams trust. Each writes
-its part of `<date>-front.json` and the page beside it, so that they can be run one by one. Needs a C compiler; h2load
-for gRPC.
+Cases: floor cached cached-tls grpc proxied added rivals zipf tenants overload overload-processor memory streams trust.
+Each writes its part of `<date>-front.json` and the page beside it, so that they can be run one by one. Needs a C
+compiler; h2load for gRPC.
 """
 
 from __future__ import annotations
@@ -100,7 +100,8 @@ def main(words: Sequence[str] | None = None) -> int:
         tools = build(logs)
         cases: dict[str, Callable[[], list[Row]]] = {
             "floor": lambda: floor(tools, effort, logs),
-            "cached": lambda: cached(tools, effort),
+            "cached": lambda: cached(tools, effort, tls=False),
+            "cached-tls": lambda: cached(tools, effort, tls=True),
             "grpc": lambda: unary(tools, effort),
             "proxied": lambda: proxied(tools, effort),
             "added": lambda: lone_client(tools, effort),
