@@ -32,9 +32,9 @@ from ashore.engines.model import (
 from ashore.engines.openvino.blocks import BlockPool
 from ashore.engines.openvino.config import choose_kv_tokens, free_memory_bytes, is_full_precision, run_config
 from ashore.engines.openvino.embedder import BertEmbedder, is_encoder
-from ashore.engines.openvino.graph import BLOCK_TOKENS, make_batch
+from ashore.engines.openvino.graph import BLOCK_TOKENS, Row, make_batch
 from ashore.engines.openvino.lora import AdapterBank
-from ashore.engines.openvino.pace import Pace
+from ashore.engines.openvino.pace import Pace, usual_size
 from ashore.engines.openvino.paired import PairedModel, open_model
 from ashore.engines.openvino.peft import read_adapter
 from ashore.engines.openvino.runtime import import_openvino, openvino_version
@@ -302,7 +302,7 @@ class OpenVinoEngine:
     def _advance(self) -> None:
         _, model = self._loaded()
         begun_s = time.perf_counter()
-        decoding = any(s.remaining == 1 for s in self._scheduler.running)
+        decoding = sum(s.remaining == 1 for s in self._scheduler.running)
         plan = self._scheduler.plan(prompt_budget=self._pace.budget(decoding=decoding))
         for sequence in plan.exhausted:
             self._fail(self._live[sequence.order_id], _exhausted(sequence, self._scheduler.pool))
@@ -311,7 +311,8 @@ class OpenVinoEngine:
         for source, target in plan.copies:
             model.copy_block(source, target)
         sampling = [c for c in plan.chunks if c.samples]
-        rows, sampled, runs, total = [], [], [], 0
+        rows: list[Row] = []
+        sampled, runs, total = [], [], 0
         for chunk in plan.chunks:
             s = chunk.sequence
             rows.append((s.ids, chunk.start, chunk.end, s.table, -(-chunk.end // BLOCK_TOKENS)))
@@ -321,6 +322,9 @@ class OpenVinoEngine:
                 sampled.append(total - 1)
         if self._plain is not None and not any(adapter for adapter, _ in runs):
             model = self._plain
+        if fill := usual_size(total) - total:
+            rows.append(model.filler(fill))
+            runs.append(("", fill))
         try:
             model.start(make_batch(rows, sampled or [total - 1], runs if self._bank is not None else ()))
             broken = self._mask(sampling)
@@ -338,7 +342,7 @@ class OpenVinoEngine:
         seconds = time.perf_counter() - begun_s
         self._counts["steps"] += 1
         self._step_seconds += seconds
-        self._pace.note(num_sequences=len(plan.chunks), num_tokens=total, seconds=seconds)
+        self._pace.note(num_sequences=len(plan.chunks), num_tokens=total + fill, seconds=seconds)
 
     def _mask(self, sampling: list[Chunk]) -> list[tuple[_Live, AshoreError]]:
         """Work out what the grammars permit next, while the model computes; return those that cannot go on."""

@@ -23,6 +23,8 @@ BLOCK_TOKENS = 32
 """Fixed by OpenVINO's CPU plugin."""
 
 Ints = NDArray[np.int32]
+Row = tuple[list[int], int, int, Ints, int]
+"""(ids, start, end, block table, number of blocks in it): compute `ids[start:end]` of one sequence."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,11 +106,22 @@ class PagedModel:
         return sum(sizes)
 
     def allocate(self, num_blocks: int) -> None:
-        """Make room for `num_blocks` blocks. Memory is touched only when a block is first written."""
+        """Make room for `num_blocks` blocks, and one more for fillers. Memory is touched only when a block is first
+        written."""
         tensors = [
-            self._ov.Tensor(p.element_type, self._ov.Shape([num_blocks, *_block_shape(p)])) for p in self._cache_ports
+            self._ov.Tensor(p.element_type, self._ov.Shape([num_blocks + 1, *_block_shape(p)]))
+            for p in self._cache_ports
         ]
         self._use(tensors)
+
+    def filler(self, num_tokens: int) -> Row:
+        """Return a row of tokens that belong to nobody, to make a step as large as another one was.
+
+        Args:
+            num_tokens: At most `BLOCK_TOKENS`.
+        """
+        last = self._tensors[0].shape[0] - 1
+        return [0] * num_tokens, 0, num_tokens, np.array([last], np.int32), 1
 
     def use_cache_of(self, other: PagedModel) -> None:
         """Work on the blocks of another compilation of the same model."""
@@ -270,10 +283,8 @@ def _rewrite(model: Any, xml: Path) -> Any:
     return ov.Model([result], model.get_sinks(), [*model.get_parameters(), sampled], "paged")
 
 
-def make_batch(
-    rows: Sequence[tuple[list[int], int, int, Ints, int]], sampled: list[int], runs: Sequence[Run] = ()
-) -> Batch:
-    """Return the inputs for rows of (ids, start, end, block table, number of blocks in it)."""
+def make_batch(rows: Sequence[Row], sampled: list[int], runs: Sequence[Run] = ()) -> Batch:
+    """Return the inputs for some rows."""
     count = len(rows)
     past = np.empty(count, np.int32)
     begins = np.zeros(count + 1, np.int32)

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ashore.engines.openvino.config import RunConfig, free_memory_bytes
-from ashore.engines.openvino.graph import Batch, GraphFacts, PagedModel, read_facts
+from ashore.engines.openvino.graph import Batch, GraphFacts, PagedModel, Row, read_facts
 from ashore.engines.openvino.lora import AdapterBank, Slot
 
 BYTE_PRODUCTS = frozenset({"avx512_vnni", "avx_vnni"})
@@ -132,6 +132,10 @@ class PairedModel:
         self._first.allocate(num_blocks)
         if self._second is not None:
             self._second.use_cache_of(self._first)
+
+    def filler(self, num_tokens: int) -> Row:
+        """Return a row of tokens that belong to nobody."""
+        return self._first.filler(num_tokens)
 
     def use_cache_of(self, other: PairedModel) -> None:
         """Go on with the blocks of another opening of the same model."""
