@@ -2,10 +2,10 @@
 
 Run: python benchmarks/cache_judge.py
 
-The pairs are those of `data/cache/train` (each question of a block with each other one), those of `data/cache/dev`, and
-the traps that `cache_pairs.py` makes of them by rule. What is printed, and what `cache_prior.py` charges the level
-with, is measured on the pairs written by hand alone, by tenfold cross-validation: no block of questions is judged by
-weights that saw it.
+The pairs are those of `data/cache/train` (each question of a block with each other one), those of `data/cache/dev`,
+those of the first three sets, and the traps that `cache_pairs.py` makes of them by rule. What is printed, and what
+`cache_prior.py` charges the level with, is measured on the pairs written by hand alone, by tenfold cross-validation: no
+block of questions is judged by weights that saw it.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from ashore.cache.semantic.judge import Judge
 from ashore.cache.semantic.near import FEATURES, differ
 from ashore.cache.semantic.prior import upper_bound
 from ashore.cache.semantic.reading import read
-from cache_pairs import DEV, Pair, development, load
+from cache_pairs import DEV, SEEN, Pair, development, independent, load
 
 TRAIN = DEV.parent / "train"
 LEAST = 0.5
@@ -68,6 +68,7 @@ def examples() -> list[Example]:
             for at, first in enumerate(same):
                 pairs += [(Pair(first, second, language, "block", True), same[0], True) for second in same[at + 1 :]]
                 pairs += [(Pair(first, second, language, "block", False), same[0], True) for second in other]
+    pairs += [(p, p.first, True) for folder in SEEN for p in independent(folder)]
     known = {(p.first, p.second) for p in by_hand}
     pairs += [(p, p.first, False) for p in development() if (p.first, p.second) not in known]
     reading = cache(read)

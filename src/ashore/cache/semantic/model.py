@@ -53,6 +53,8 @@ class Reading:
     """The two sides of an `and` may change places (a difference, a comparison)."""
     bare: bool = False
     """Keywords alone, without an article, an auxiliary or a preposition; the order of its parts is free."""
+    surface: str = ""
+    """Its bare words, sorted: all that is not courtesy, also what the reading leaves out as saying little."""
     unfit: str = ""
     """Why this question is never matched by meaning; empty when it may be."""
 
@@ -71,7 +73,7 @@ class Match:
     confidence: float
     """Lower bound on the probability that the entry's answer is right for the question."""
     level: int = 0
-    """How loose the agreement is: 0 the same reading, 3 barely, 4 by the judge alone."""
+    """How loose the agreement is: 0 the same words and reading, 1 the same reading, 4 barely, 5 by the judge alone."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,7 +1,7 @@
 """How far a new entry is trusted: measured on pairs written for it, by kind of looseness.
 
-`benchmarks/cache_prior.py` counts, over the pairs in `benchmarks/data/cache/dev`, how many traps pass at each level,
-and writes `data/prior.json`. The 95 % upper bound of that share is the error a cold entry is charged with.
+`benchmarks/cache_prior.py` counts, over the pairs in `benchmarks/data/cache`, how many traps pass at each level, and
+writes `data/prior.json`. The 95 % upper bound of that share is the error a cold entry is charged with.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ import msgspec
 
 from ashore.cache.semantic.agree import Agreement
 
-NUM_LEVELS = 5
-JUDGED = 4
+NUM_LEVELS = 6
+JUDGED = 5
 """The level of what only the judge takes for the same."""
 
 
@@ -48,14 +48,14 @@ def shipped_prior() -> Prior:
 
 
 def level_of(agreement: Agreement) -> int:
-    """Return how loose an agreement is: 0 the same reading, 3 barely. What does not agree at all may be `JUDGED`."""
+    """Return how loose an agreement is: 0 the same words and reading, 4 barely. What does not agree may be `JUDGED`."""
     a = agreement
     if a.identical:
-        return 0
+        return 0 if a.same_surface else 1
     doubts = a.scope + bool(a.loose_kind) + bool(a.loose_roles)
     if a.scope or doubts > 1:
-        return 3
-    return 2 if doubts else 1
+        return 4
+    return 3 if doubts else 2
 
 
 def upper_bound(wrong: int, total: int, *, z: float = 1.645) -> float:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 from ashore.cache.semantic.chinese import read_chinese
 from ashore.cache.semantic.english import read_english
 from ashore.cache.semantic.facts import facts_in, mark_facts
 from ashore.cache.semantic.model import Reading, Word
 from ashore.cache.semantic.plain import language_of, plain, unfit
+from ashore.cache.semantic.surface import bare_words
 
 
 def read(question: str) -> Reading:
@@ -20,9 +22,11 @@ def read(question: str) -> Reading:
     language = language_of(text)
     marked = mark_facts(text)
     if language != "other":
-        return read_english(marked) if language == "en" else read_chinese(marked)
+        known = read_english(marked) if language == "en" else read_chinese(marked)
+        return replace(known, surface=bare_words(text))
     tokens = re.findall(r"⟦#[^⟧]*⟧|\w+|[^\w\s]", marked.lower().rstrip(" ?!.。？！"))
-    return Reading(language="other", kind="", words=tuple(Word(text=t) for t in tokens), facts=facts_in(marked))
+    words = tuple(Word(text=t) for t in tokens)
+    return Reading(language="other", kind="", words=words, facts=facts_in(marked), surface=bare_words(text))
 
 
 def same_facts(one: str, other: str) -> bool:
