@@ -34,9 +34,15 @@ class Readings:
 
     loads: list[Load] = field(default_factory=list)
     cpu_us: list[dict[str, float]] = field(default_factory=list)
+    others: list[float] = field(default_factory=list)
+    """Share of the machine that somebody else took meanwhile, the kernel's own threads among them."""
 
     def plain(self) -> dict[str, object]:
-        return {"loads": [load.plain() for load in self.loads], "cpu_us_per_request": self.cpu_us}
+        return {
+            "loads": [load.plain() for load in self.loads],
+            "cpu_us_per_request": self.cpu_us,
+            "others": self.others,
+        }
 
 
 def chat(alias: str, number: int | None = None, max_tokens: int | None = None) -> dict[str, object]:
@@ -96,6 +102,7 @@ def measure(tools: Tools, served: Front, requests: list[bytes], effort: Effort, 
             tls=served.tls,
             mark="x-ashore-cache: hit-exact",
         )
+        readings.others.append(round(meter.others_share(load.cpu_s), 3))
         readings.cpu_us.append({**meter.per_request_us(load.sent), "load": round(load.cpu_s / load.sent * 1e6, 1)})
         readings.loads.append(load)
     return readings
@@ -137,6 +144,7 @@ def steady_row(over: str, steady: Readings, even: Readings, command: str) -> Row
     """Return the row of the 99th percentile at a steady rate."""
     loads = steady.loads
     errors = sum(load.num_errors for load in loads)
+    rounds = ", ".join(f"{x.ok.p99_ms:.2f} ({o:.1%})" for x, o in zip(loads, steady.others, strict=True))
     p50, p999 = (statistics.median(getattr(x.ok, name) for x in loads) for name in ("p50_ms", "p999_ms"))
     return Row(
         what=f"p99 at an open-loop {STEADY_PER_S:,.0f}/s ({over})",
@@ -145,9 +153,9 @@ def steady_row(over: str, steady: Readings, even: Readings, command: str) -> Row
         bar=5,
         aim=2,
         lower_is_better=True,
-        detail=f"Poisson arrivals, median of {len(loads)} "
-        f"({min(x.ok.p99_ms for x in loads):.2f} to {max(x.ok.p99_ms for x in loads):.2f}), p50 {p50:.2f}, "
-        f"p99.9 {p999:.2f}; evenly spaced p99 {even.loads[0].ok.p99_ms:.2f}; {errors} errors; reached "
+        detail=f"Poisson arrivals, median of {len(loads)}, each with what others took of the machine: "
+        f"{rounds}; p50 {p50:.2f}, p99.9 {p999:.2f}; evenly spaced p99 {even.loads[0].ok.p99_ms:.2f}; {errors} errors; "
+        "reached "
         f"{statistics.median(x.per_s for x in loads):,.0f}/s",
         readings={"command": command, **steady.plain(), "even": even.plain()},
     )

@@ -220,6 +220,12 @@ def cpu_s(pids: dict[int, str]) -> dict[str, float]:
     return used
 
 
+def busy_s() -> float:
+    """Return the seconds of processor time that the whole machine has used so far."""
+    fields = Path("/proc/stat").read_text().splitlines()[0].split()[1:]
+    return sum(int(fields[at]) for at in (0, 1, 2, 5, 6)) / TICKS_PER_S
+
+
 def resident_mib(pid: int) -> float:
     """Return the resident memory of a process."""
     for line in Path(f"/proc/{pid}/status").read_text().splitlines():
@@ -234,6 +240,13 @@ class CpuMeter:
     def __init__(self, pid: int) -> None:
         self._pids = family(pid)
         self._before = cpu_s(self._pids)
+        self._busy_before, self._began = busy_s(), time.monotonic()
+
+    def others_share(self, own_s: float) -> float:
+        """Return the share of the machine that neither these processes took, nor `own_s` seconds of the caller's."""
+        used = sum(cpu_s(self._pids).values()) - sum(self._before.values())
+        room_s = (time.monotonic() - self._began) * (os.cpu_count() or 1)
+        return max(0.0, (busy_s() - self._busy_before - used - own_s) / room_s)
 
     def per_request_us(self, requests: int) -> dict[str, float]:
         """Return microseconds of processor time for each of `requests` requests."""

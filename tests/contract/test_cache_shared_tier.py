@@ -6,17 +6,21 @@ import asyncio
 import contextlib
 import os
 import signal
+import ssl
+import subprocess
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from valkey_server import ValkeyServer, free_port
+from valkey_server import ValkeyServer, binary, free_port
 
 from ashore.cache import MemoryTier, SharedTier
 from ashore.cache.valkey import ValkeyTier, connect, parse_sentinels
 from ashore.core import SystemClock
+from ashore.edge import keep_certificate
 from ashore.errors import InvalidSpec
 
 Scenario = Callable[[SharedTier], Awaitable[None]]
@@ -39,9 +43,9 @@ async def tier_on(url: str, *, timeout_s: float = 1.0) -> AsyncIterator[ValkeyTi
         await tier.close()
 
 
-async def kept(tier: SharedTier, key: bytes) -> bytes | None:
+async def kept(tier: SharedTier, key: bytes, *, tries: int = 200) -> bytes | None:
     """Look until the value is there; writes are queued."""
-    for _ in range(200):
+    for _ in range(tries):
         found = await tier.get(key)
         if found is not None:
             return found
@@ -258,6 +262,76 @@ def test_a_user_with_an_access_list_is_let_in(tmp_path: Path) -> None:
         asyncio.run(scenario())
     finally:
         server.kill()
+
+
+@contextmanager
+def sentinel(folder: Path, master: ValkeyServer) -> Iterator[int]:
+    """Run a Sentinel that watches one master, and yield its port."""
+    port, rules = free_port(), folder / "sentinel.conf"
+    lines = ("down-after-milliseconds main 300", "failover-timeout main 1000")
+    watched = f"sentinel monitor main 127.0.0.1 {master.port} 1"
+    rules.write_text("\n".join([f"port {port}", "bind 127.0.0.1", watched, *(f"sentinel {line}" for line in lines)]))
+    with subprocess.Popen([str(binary()), str(rules), "--sentinel"], cwd=folder, stdout=subprocess.DEVNULL) as process:
+        try:
+            yield port
+        finally:
+            process.kill()
+
+
+def test_a_sentinel_leads_to_the_master_and_to_the_next_one(tmp_path: Path) -> None:
+    folders = [tmp_path / name for name in ("first", "second")]
+    for folder in folders:
+        folder.mkdir()
+    first = ValkeyServer(folders[0], "--repl-diskless-sync-delay", "0", port=free_port()).start()
+    second = ValkeyServer(folders[1], "--replicaof", "127.0.0.1", str(first.port), port=free_port()).start()
+
+    async def scenario(port: int) -> None:
+        async with tier_on(f"redis+sentinel://127.0.0.1:{port}/main") as tier:
+            tier.put(KEY, b"x", 60)
+            assert await kept(tier, KEY) == b"x"
+            await asyncio.sleep(2.0)  # the Sentinel learns of the replica, and the replica of the value
+            first.kill()
+            assert await tier.get(KEY) is None
+            assert await kept(tier, KEY, tries=2000) == b"x", "what the first one had, the next one has"
+            tier.put(OTHER, b"y", 60)  # refused by a replica, taken by a master
+            assert await kept(tier, OTHER) == b"y"
+
+    try:
+        with sentinel(tmp_path, first) as port:
+            asyncio.run(scenario(port))
+    finally:
+        first.kill()
+        second.kill()
+
+
+def test_tls_is_spoken_and_the_certificate_checked(server: ValkeyServer, tmp_path: Path) -> None:
+    own, other = (keep_certificate(tmp_path / name, ("127.0.0.1",), datetime.now(UTC)) for name in ("own", "other"))
+    assert own.chain_pem != other.chain_pem
+    (tmp_path / "chain.pem").write_text(own.chain_pem)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(tmp_path / "chain.pem", own.key_file)
+
+    async def copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.closing(writer):
+            while piece := await reader.read(65_536):
+                writer.write(piece)
+
+    async def pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        there = await asyncio.open_unix_connection(str(server.socket))
+        await asyncio.gather(copy(reader, there[1]), copy(there[0], writer))
+
+    async def scenario() -> None:
+        proxy = await asyncio.start_server(pass_on, "127.0.0.1", 0, ssl=context)
+        url = f"rediss://127.0.0.1:{proxy.sockets[0].getsockname()[1]}?ssl_ca_certs={tmp_path}"
+        async with proxy, tier_on(f"{url}/own/ca.pem") as tier:
+            tier.put(KEY, b"x", 60)
+            assert await kept(tier, KEY) == b"x"
+        async with proxy, tier_on(f"{url}/other/ca.pem") as tier:
+            assert await tier.get(KEY) is None
+            await asyncio.sleep(0.05)
+            assert not tier.up, "somebody else's authority signed what it shows"
+
+    asyncio.run(scenario())
 
 
 def test_sentinels_are_read_from_the_url() -> None:

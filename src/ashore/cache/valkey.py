@@ -16,7 +16,7 @@ from typing import Any, Final
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from redis.asyncio import Redis
-from redis.asyncio.sentinel import Sentinel
+from redis.asyncio.sentinel import Sentinel, SentinelConnectionPool
 from redis.exceptions import RedisError
 
 from ashore.core import Clock
@@ -180,6 +180,10 @@ class ValkeyTier:
                 await task
         self._give_up()
         await self._client.aclose()
+        pool = self._client.connection_pool
+        if isinstance(pool, SentinelConnectionPool):  # it leaves those open by which it asked for the master
+            for one in pool.sentinel_manager.sentinels:
+                await one.aclose()
 
     async def _read(self) -> None:
         """Send the look-ups that have gathered, as one command, again and again."""
