@@ -24,14 +24,15 @@ MAIN = (sys.executable, "-m", "ashore.cli.main")
 READY_S = 60.0
 TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 KINDS = {
-    "envoy": "envoy",
-    "ashore.api.worker": "api worker",
-    "ashore.engines.host": "engine host",
-    "ashore.engines": "engine host",
-    "valkey": "valkey",
-    "ashore.jobs": "job worker",
     "ashore.cli.main": "supervisor",
+    "ashore.api.worker": "api worker",
+    "ashore.audit.scribe": "scribe",
+    "ashore.engines": "engine host",
+    "ashore.jobs": "job worker",
+    "valkey": "valkey",
+    "envoy": "envoy",
 }
+"""The first that a command line holds: a supervisor's says envoy too."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
