@@ -160,6 +160,9 @@ _NUMBER_HYPHEN = re.compile(
 _OPERATOR = re.compile(
     r"[A-Za-z0-9_]*(?:\+\+|--(?=[A-Za-z_\s]|$)|==|!=|<=|>=|&&|\|\||=>|->|\*\*|<<|>>|\^)[A-Za-z0-9_]*"
 )
+_EQUATION = re.compile(
+    r"(?<![\w#⟦.])(?=\S{0,40}\d)[\w().^*/+-]{0,40}[\w)]\s?=\s?[\w(+-][\w().^*/+=-]{0,40}(?![\w⟧])", re.ASCII
+)
 _TWO_FACTOR = re.compile(
     r"\b(?:2fa|(?:two|2)[- ]?(?:factor|step) (?:authentication|verification)|two[- ]factor)\b", re.I
 )
@@ -190,6 +193,7 @@ def mark_facts(text: str) -> str:
     text = _TIMES_OVER.sub(lambda m: f"{m[1] or m[2]} times ", text)
     text = _ONE_OF.sub("", _NEXT_ONE.sub("", text))
     text = _LITERALS.sub(_literal, text)
+    text = _outside(_EQUATION, lambda m: _mark("code " + m.group().replace(" ", "").lower().rstrip(".")), text)
     text = _outside(_OPERATOR, lambda m: _mark("code " + m.group()), text)
     for pattern in _DATES:
         text = _outside(pattern, _date, text)
@@ -284,6 +288,8 @@ def _money(match: re.Match[str]) -> str:
 
 
 def _plain(match: re.Match[str]) -> str:
+    if match["num"].endswith("0") and "." in match["num"] and not match["scale"] and not match["unit"]:
+        return _mark(match["num"])  # may be a release: 3.10 is not 3.1
     value = number_text(_scaled(parse_digits(match["num"]), match["scale"]))
     return _mark(_with_unit(value, match["unit"]))
 
