@@ -82,6 +82,14 @@ TABLE: Final[tuple[tuple[str, Kind, str, tuple[str, ...], tuple[float, ...]], ..
         ("what",),
         (),
     ),
+    (
+        "ashore_audit_archive_time_seconds",
+        "gauge",
+        "Unix time at which a round of archiving the audit last ended well; 0: none did.",
+        (),
+        (),
+    ),
+    ("ashore_audit_archive_failures", "gauge", "Rounds of archiving the audit that failed in a row.", (), ()),
     ("ashore_open_requests", "gauge", "HTTP requests in progress.", (), ()),
     ("ashore_workers", "gauge", "API workers of this machine that answered for this page.", (), ()),
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import resource
 import shutil
 import signal
@@ -122,7 +123,9 @@ def _is_scribe(folder: Path, home: Path) -> bool:
 
 
 def test_sealed_content_is_read_and_erased_and_exports_verify(served: Start, ashore: Run, tmp_path: Path) -> None:
-    server = served("fake:echo", config='[audit]\ncontent = "sealed"\n')
+    shelf = tmp_path / "shelf"
+    shelf.mkdir()
+    server = served("fake:echo", config=f'[audit]\ncontent = "sealed"\narchive = "{shelf}"\narchive_every_s = 0.2\n')
     for _ in range(3):
         assert ask(server, "my secret").status_code == 200
     time.sleep(0.3)
@@ -151,6 +154,10 @@ def test_sealed_content_is_read_and_erased_and_exports_verify(served: Start, ash
     assert ashore("audit", "verify", home=server.home).returncode == 0
     status = json.loads(ashore("audit", "status", "--json", home=server.home).stdout)
     assert status["chains"]["api-0"] > 3
+    assert status["archive"]["place"] == str(shelf) and status["archive"]["good_us"] > 0 and not status["unarchived"]
+    assert f"archive {shelf}: all well at" in ashore("audit", "status", home=server.home).stdout
+    page = httpx.get(f"{server.root_url}/metrics", headers={"authorization": f"Bearer {server.key}"}).text
+    assert re.search(r"^ashore_audit_archive_time_seconds [1-9]", page, re.MULTILINE)
     assert ashore("audit", "archive", home=server.home).returncode == 2
     assert ashore("audit", "archive", "--place", str(tmp_path / "old"), home=server.home).returncode == 0
 

@@ -14,6 +14,7 @@ def test_the_defaults_and_every_key() -> None:
         '[audit]\ndurability = "strict"\ncontent = "sealed"\nretention_days = 1095\ncheckpoint_s = 5\n'
         'anchors = ["/mnt/anchor", "s3://audit/anchor", "syslog+tcp://10.0.0.9:6514"]\n'
         'archive = "s3://audit/old"\narchive_after_days = 60\n'
+        "archive_every_s = 600\n"
     ).audit
     assert told == AuditSpec(
         durability="strict",
@@ -23,6 +24,7 @@ def test_the_defaults_and_every_key() -> None:
         anchors=("/mnt/anchor", "s3://audit/anchor", "syslog+tcp://10.0.0.9:6514"),
         archive="s3://audit/old",
         archive_after_days=60,
+        archive_every_s=600.0,
     )
 
 
@@ -40,6 +42,8 @@ def test_the_defaults_and_every_key() -> None:
         ('anchors = ["relative"]', "relative"),
         ('archive = "ftp://x"', "archive"),
         ("archive_after_days = 0", "archive_after_days"),
+        ("archive_every_s = 0", "above 0"),
+        ("archive_every_s = 90000", "at most 86400"),
         ("retention = 200", "unknown key"),
     ],
 )

@@ -6,6 +6,7 @@ exporting, archiving. Refuses to own: what is worth an act (each room tells it t
 
 from ashore.audit.anchors import Anchor, open_anchor
 from ashore.audit.archive import Archive, Archived, MemoryArchive, archive_segments, open_archive
+from ashore.audit.archivist import ArchiveStanding, Archivist
 from ashore.audit.checkpoints import Checkpoint, Checkpoints
 from ashore.audit.content import SUBJECTS_EPOCH, ContentSealer, MemorySubjectKeys, SqlSubjectKeys, SubjectKeys
 from ashore.audit.digests import DIGEST_KEY, Digester, digest_key
@@ -36,7 +37,9 @@ __all__ = [
     "SUBJECTS_EPOCH",
     "Anchor",
     "Archive",
+    "ArchiveStanding",
     "Archived",
+    "Archivist",
     "AuditLink",
     "AuditLog",
     "AuditService",

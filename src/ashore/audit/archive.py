@@ -6,12 +6,15 @@ signed checkpoint then says where the chain begins here, so that a segment that 
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final, Protocol
 
 import msgspec
@@ -163,54 +166,109 @@ class Archived:
 
 
 def archive_segments(
-    root: Path, home: str, archive: Archive, checkpoints: Checkpoints, *, now_us: int, after_days: int
+    root: Path,
+    home: str,
+    archive: Archive,
+    checkpoints: Checkpoints,
+    *,
+    now_us: int,
+    after_days: int,
+    known: Mapping[str, int] = MappingProxyType({}),
+    goes_on: Callable[[], bool] = lambda: True,
+    done: list[Archived] | None = None,
 ) -> list[Archived]:
-    """Copy every closed segment, and remove those older than `after_days` from this machine; return what was done.
+    """Copy closed segments, and remove those older than `after_days` from this machine; return what was done.
 
-    May be called twice, and may die anywhere: the next call goes on.
+    May be called twice, and may die anywhere: the next call goes on. Two at once take turns.
+
+    Args:
+        root: Folder of the audit.
+        home: Name of the home.
+        archive: Where segments go.
+        checkpoints: Of the home.
+        now_us: The time.
+        after_days: A segment stays here so long at least.
+        known: By chain, up to which segment copies were made and read back: those are looked at when they are old.
+        goes_on: Asked before each segment; where it says no, what was done so far is finished.
+        done: Gets what is done as it is done, for whoever wants it in spite of an error.
 
     Raises:
         AshoreError: the archive cannot be reached, or holds something else; nothing of that segment was removed.
     """
-    done: list[Archived] = []
-    firsts: dict[str, ChainHead] = {}
-    last = checkpoints.last()
-    known: Mapping[str, ChainHead] = {head.chain: head for head in last.checkpoint().chains} if last else {}
-    for chain in chains_in(root):
-        leaving: ChainHead | None = None
-        for number in segments_of(root, chain)[:-1]:
-            found = last_record(segment_path(root, chain, number))
-            if found is None or not is_closing(found[1]):
-                break  # damaged: it stays where it is, as evidence
-            line, record = found
-            data = segment_path(root, chain, number).read_bytes()
-            name = segment_name(home, chain, number)
-            archive.keep(name, data)
-            if archive.read(name) != data:
-                raise TamperedAudit(f"{archive.place}/{name} came back other than it was written", hint="try again")
-            old = record.at_us <= now_us - after_days * DAY_US and chain in known
-            if old:
-                head = known[chain]
-                leaving = msgspec.structs.replace(
-                    head, after_hash=line.hash.hex(), after_seq=record.seq, first=number + 1
-                )
-            done.append(
-                Archived(
-                    chain=chain,
-                    segment=number,
-                    num_bytes=len(data),
-                    sha256=hashlib.sha256(data).hexdigest(),
-                    removed=old,
-                )
-            )
-        if leaving is not None:
-            firsts[chain] = leaving
-    if firsts:
-        checkpoints.make(now_us, force=True, firsts=firsts)  # signed first: what is gone is gone by a signed word
-        for one in done:
-            if one.removed:
-                segment_path(root, one.chain, one.segment).unlink()
+    done = [] if done is None else done
+    with _taking_turns(root):
+        last = checkpoints.last()
+        heads = {head.chain: head for head in last.checkpoint().chains} if last else {}
+        firsts: dict[str, ChainHead] = {}
+        try:
+            for chain in chains_in(root):
+                before_us, known_to = now_us - after_days * DAY_US, known.get(chain, 0)
+                for one, first in _copies(
+                    root, home, archive, chain, heads.get(chain), before_us=before_us, known=known_to, goes_on=goes_on
+                ):
+                    done.append(one)
+                    if first is not None:
+                        firsts[chain] = first
+        finally:  # what was copied whole may leave, whatever came after it
+            if firsts:
+                checkpoints.make(
+                    now_us, force=True, firsts=firsts
+                )  # signed first: what is gone is gone by a signed word
+                for one in done:
+                    if one.removed:
+                        segment_path(root, one.chain, one.segment).unlink(missing_ok=True)
     return done
+
+
+def _copies(
+    root: Path,
+    home: str,
+    archive: Archive,
+    chain: ChainName,
+    head: ChainHead | None,
+    *,
+    before_us: int,
+    known: int,
+    goes_on: Callable[[], bool],
+) -> Iterator[tuple[Archived, ChainHead | None]]:
+    """Copy segments of one chain; yield each, and where it may leave, how the chain begins here then."""
+    leaves = head is not None  # only the oldest ones together: the clock may have been set back between
+    for number in segments_of(root, chain)[:-1]:
+        found = last_record(segment_path(root, chain, number))
+        if found is None or not is_closing(found[1]):
+            return  # damaged: it stays where it is, as evidence
+        line, record = found
+        leaves = leaves and record.at_us <= before_us
+        if number <= known and not leaves:
+            continue
+        if not goes_on():
+            return
+        data = segment_path(root, chain, number).read_bytes()
+        name = segment_name(home, chain, number)
+        archive.keep(name, data)
+        if archive.read(name) != data:
+            raise TamperedAudit(f"{archive.place}/{name} came back other than it was written", hint="try again")
+        one = Archived(
+            chain=chain,
+            segment=number,
+            num_bytes=len(data),
+            sha256=hashlib.sha256(data).hexdigest(),
+            removed=leaves,
+        )
+        first: ChainHead | None = None
+        if leaves and head is not None:
+            first = msgspec.structs.replace(head, after_hash=line.hash.hex(), after_seq=record.seq, first=number + 1)
+        yield one, first
+
+
+@contextmanager
+def _taking_turns(root: Path) -> Iterator[None]:
+    descriptor = os.open(root / "archive.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def segment_name(home: str, chain: ChainName, number: int) -> str:

@@ -14,6 +14,7 @@ from pathlib import Path
 import msgspec
 
 from ashore.audit.archive import Archived, ArchiveShelf, archive_segments, open_archive
+from ashore.audit.archivist import ArchiveStanding, read_standing, waiting_segments
 from ashore.audit.checkpoints import Checkpoints
 from ashore.audit.content import ContentSealer, SubjectKeys
 from ashore.audit.export import Format, Manifest, Order, copy_chains, export
@@ -52,6 +53,10 @@ class AuditStatus:
     key_id: str
     num_bytes: int
     """Of all segments on this machine."""
+    archive: ArchiveStanding | None = None
+    """How archiving by itself stands; None: it never ran."""
+    unarchived: int = 0
+    """Closed segments that are not in the archive yet."""
 
 
 class AuditService:
@@ -206,6 +211,7 @@ class AuditService:
         last = self._checkpoints.last()
         checkpoint = last.checkpoint() if last else None
         files = (self._root / "chains").rglob("*.log")
+        standing = read_standing(self._root)
         return AuditStatus(
             home=checkpoint.home if checkpoint else "",
             chains={head.chain: head.seq for head in checkpoint.chains} if checkpoint else {},
@@ -213,7 +219,13 @@ class AuditService:
             signed_at_us=checkpoint.at_us if checkpoint else 0,
             key_id=checkpoint.key_id if checkpoint else "",
             num_bytes=sum(file.stat().st_size for file in files),
+            archive=standing,
+            unarchived=waiting_segments(self._root, standing) if standing else 0,
         )
+
+    def archiving(self) -> ArchiveStanding | None:
+        """Return how archiving by itself stands; None where it never ran. Reads one small file."""
+        return read_standing(self._root)
 
     def public_keys(self) -> tuple[PublicKey, ...]:
         """Return the keys that signed in this home."""

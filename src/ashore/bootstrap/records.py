@@ -63,14 +63,16 @@ def command_recorder(home: Home, keeper: Keeper | None = None) -> Iterator[Recor
 
 @contextmanager
 def supervisor_recorder(spec: AuditSpec, home: Home) -> Iterator[Recorder]:
-    """Give the recorder of the supervisor, for as long as it runs; beside it the notary signs what all processes wrote.
+    """Give the recorder of the supervisor, for as long as it runs.
+
+    Beside it the notary signs what all processes wrote, and the archivist brings what is closed to the archive.
 
     Raises:
         AuditUnavailable: it cannot be written; then nothing is served.
         InvalidSpec: the key that signs is gone.
         SealingKeyMissing: it is sealed, and this process does not hold what opens it.
     """
-    from ashore.audit import Checkpoints, Notary, open_anchor, open_log
+    from ashore.audit import Archivist, Checkpoints, Notary, open_anchor, open_archive, open_log
     from ashore.deployment import audit_link
 
     clock, link = SystemClock(), audit_link(spec, home)
@@ -81,7 +83,14 @@ def supervisor_recorder(spec: AuditSpec, home: Home) -> Iterator[Recorder]:
         notary = Notary(
             home.audit, checkpoints, anchors=anchors, recorder=log, clock=clock, every_s=spec.checkpoint_s
         ).start()
+        archivist = None
+        if spec.archive:
+            archivist = Archivist(
+                home.audit, checkpoints, open_archive(spec.archive), recorder=log, clock=clock,
+                after_days=spec.archive_after_days, every_s=spec.archive_every_s,
+            ).start()  # fmt: skip
         detail: dict[str, str | int] = {
+            "archive": spec.archive,
             "content": spec.content,
             "durability": spec.durability,
             "retention_days": spec.retention_days,
@@ -92,6 +101,8 @@ def supervisor_recorder(spec: AuditSpec, home: Home) -> Iterator[Recorder]:
         try:
             yield log
         finally:
+            if archivist is not None:
+                archivist.close()
             log.settle(RECORD_TIMEOUT_S)
             log.close()
             notary.close()

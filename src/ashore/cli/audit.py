@@ -283,7 +283,7 @@ def status(*, as_json: AsJson = False) -> None:
     Args:
         as_json: Print JSON.
     """
-    import dataclasses
+    import msgspec
 
     from ashore.audit import shown_moment
     from ashore.core import human_bytes
@@ -291,12 +291,18 @@ def status(*, as_json: AsJson = False) -> None:
     with _service() as service:
         found = service.status()
     if as_json:
-        print(json.dumps(dataclasses.asdict(found)))
+        print(json.dumps(msgspec.to_builtins(found)))
         return
     print(f"home {found.home}: {human_bytes(found.num_bytes)} of records on this machine")
     print(f"{found.checkpoints:,} checkpoints, the last at {shown_moment(found.signed_at_us)} by key {found.key_id}")
     for chain, seq in found.chains.items():
         print(f"  {chain}: signed up to number {seq:,}")
+    archive = found.archive
+    if archive is not None:
+        when = f"all well at {shown_moment(archive.good_us)}" if archive.good_us else "no round ended well yet"
+        print(f"archive {archive.place}: {when}; {found.unarchived} closed segments are not there yet")
+        if archive.error:
+            print(f"  {archive.failures} rounds failed, the last at {shown_moment(archive.failed_us)}: {archive.error}")
 
 
 @app.command(name="rotate-key")

@@ -33,6 +33,8 @@ class AuditSpec:
     """Where closed segments go: a folder or `s3://BUCKET/PATH`; empty: they stay here."""
     archive_after_days: int = 30
     """A segment is not removed from this machine before it is so old and its copy has been read back."""
+    archive_every_s: float = 3600.0
+    """Between two rounds of archiving by the server itself, where there is an archive."""
 
 
 def read_audit(table: Table) -> AuditSpec:
@@ -56,6 +58,7 @@ def read_audit(table: Table) -> AuditSpec:
         anchors=tuple(_place(text, table.where) for text in table.texts("anchors")),
         archive=_archive(table.get("archive", str, ""), table.where),
         archive_after_days=table.number("archive_after_days", default.archive_after_days, lowest=1, highest=36_500),
+        archive_every_s=table.seconds("archive_every_s", default.archive_every_s, highest=86_400.0),
     )
 
 

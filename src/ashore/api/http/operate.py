@@ -98,6 +98,7 @@ async def metrics(app: HttpApp, exchange: Exchange, principal: Principal) -> Non
     if app.number == 0:
         await _count_jobs(app)
         _tell_backups(app, await asyncio.to_thread(app.backups))
+        await _tell_archive(app)
     app.metrics.set("ashore_workers", 1)
     page = app.metrics.page()
     others = await _ask_siblings(app, exchange, "/metrics")
@@ -132,6 +133,14 @@ def _tell_backups(app: HttpApp, table: Timetable | None) -> None:
     app.metrics.set("ashore_backup_harms", table.repaired, "repaired")
     app.metrics.set("ashore_backup_nodes", len(table.away), "away")
     app.metrics.set("ashore_backup_nodes", table.spare, "spare")
+
+
+async def _tell_archive(app: HttpApp) -> None:
+    """Bring the gauges of the archive of the audit up to date."""
+    standing = await asyncio.to_thread(app.audit.archiving) if app.audit is not None else None
+    if standing is not None:
+        app.metrics.set("ashore_audit_archive_time_seconds", standing.good_us / 1e6)
+        app.metrics.set("ashore_audit_archive_failures", standing.failures)
 
 
 async def cache(app: HttpApp, exchange: Exchange, principal: Principal) -> None:

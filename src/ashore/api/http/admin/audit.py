@@ -17,6 +17,7 @@ from ashore.access import Principal
 from ashore.api.http.exchange import Exchange
 from ashore.audit import (
     MOST_HITS,
+    ArchiveStanding,
     AuditService,
     ExportFormat,
     Query,
@@ -75,6 +76,10 @@ class StatusOut(msgspec.Struct, frozen=True, kw_only=True):
     signed_at_us: int
     key_id: str
     num_bytes: int
+    archive: ArchiveStanding | None
+    """How archiving by itself stands; null: it never ran."""
+    unarchived: int
+    """Closed segments that are not in the archive yet."""
 
 
 async def records(app: HttpApp, exchange: Exchange, principal: Principal) -> None:
@@ -127,7 +132,11 @@ async def export(app: HttpApp, exchange: Exchange, principal: Principal) -> None
 async def status(app: HttpApp, exchange: Exchange, principal: Principal) -> None:
     """`GET /admin/v1/audit/status`."""
     found = await asyncio.to_thread(_service(app).status)
-    await exchange.respond(200, [JSON], _encode(StatusOut(**dataclasses.asdict(found))))
+    await exchange.respond(
+        200,
+        [JSON],
+        _encode(StatusOut(**{field.name: getattr(found, field.name) for field in dataclasses.fields(found)})),
+    )
 
 
 async def _send(exchange: Exchange, file: io.BufferedReader) -> None:
