@@ -15,7 +15,7 @@ from ashore.privacy.rules import is_credit_code
 from ashore.privacy.tables import DEPARTMENTS, IBAN_SIZES, PLATE_PLACES, PROVINCES
 
 _GAP: Final = r"(?:[ .·\-]| ?-?\r?\n)?"
-_RUN: Final = re.compile("[0-9]+")
+_RUN: Final = re.compile("[0-9][0-9]*")
 _CREDIT: Final = re.compile(
     rf"(?<![0-9A-Za-z])[1-9ANYany]{_GAP}[1-9]{_GAP}[0-9](?:{_GAP}[0-9]){{5}}"
     rf"(?:{_GAP}[0-9A-HJ-NP-RTUW-Ya-hj-np-rtuw-y]){{10}}(?![0-9A-Za-z])"
@@ -42,6 +42,8 @@ _PRODUCT_WORDS: Final = re.compile(
     r"(?:型号|编号|料号|序列号|单号|批号|货号|版本|model|part|sku|serial|order|version|batch|no\.?)[ :：#=\-]*\Z",
     re.IGNORECASE,
 )
+_PRODUCT_ENDS: Final = frozenset("号本ltuurnho.LTURNHO")
+"""How the words of `_PRODUCT_WORDS` end."""
 
 _PLATE: Final = re.compile(
     rf"[{PLATE_PLACES}][ ]?[A-HJ-NP-Za-hj-np-z]"
@@ -60,43 +62,50 @@ _SEPARATORS: Final = re.compile(r"[^0-9A-Za-z挂学警港澳领]")
 _NEW_ENERGY: Final = re.compile(r"[A-HJK][A-HJ-NP-Z0-9][0-9]{4}|[0-9]{5}[A-HJK]")
 
 
-def find_codes(page: Page) -> Iterator[Entity]:
-    """Yield codes. Each has a run of digits near its beginning: those are gone through, and what stands before them."""
+def find_codes(page: Page) -> list[Entity]:
+    """Return codes. Each has digits near its beginning: those are gone through, and what stands before them."""
     text = page.text
+    found: list[Entity] = []
     size = len(text)
     for run in _RUN.finditer(text):
         start, end = run.span()
         if text[start : start + 2] in _CREDIT_HEADS and (end - start > 7 or (end < size and text[end] in _GAPS)):
             region = text[start + 2 : start + 4]
             if end - start < 4 or region in PROVINCES or region == "10":
-                yield from _credit_code(page, start)
-        last = start - 1
-        if last > 0 and text[last] in " -":
-            last -= 1
-        if last < 0 or text[last] not in _LETTERS:
+                _credit_code(page, start, found)
+        if start < 1:
             continue
-        first = last - 1 if last > 0 and text[last - 1] in _LETTERS else last
+        last = start - 1
+        sign = text[last]
+        if sign in " -" and last:
+            last -= 1
+            sign = text[last]
+        if sign not in _LETTERS:
+            continue
+        first = last - 1 if last and text[last - 1] in _LETTERS else last
         if first and text[first - 1] in _ALNUM:
             continue
-        if text[last] in "ANYany":
-            yield from _credit_code(page, last)
-        if first < last and text[first : last + 1].upper() in IBAN_SIZES:
-            yield from _iban(page, first)
+        if first == last:
+            if sign in "ANYany":
+                _credit_code(page, last, found)
+        elif text[first : last + 1].upper() in IBAN_SIZES:
+            _iban(page, first, found)
         if end - start > 5 or (end < size and text[end] in " -"):
-            yield from _documents(page, first)
+            found.extend(_documents(page, first))
+    return found
 
 
-def _credit_code(page: Page, start: int) -> Iterator[Entity]:
-    found = _CREDIT.match(page.text, start)
-    if found and is_credit_code(_bare(found[0])) and _is_whole_code(page, found):
-        yield page.entity("credit_code", found.start(), found.end())
+def _credit_code(page: Page, start: int, found: list[Entity]) -> None:
+    code = _CREDIT.match(page.text, start)
+    if code is not None and is_credit_code(_bare(code[0])) and _is_whole_code(page, code):
+        found.append(page.entity("credit_code", start, code.end()))
 
 
-def _iban(page: Page, start: int) -> Iterator[Entity]:
+def _iban(page: Page, start: int, found: list[Entity]) -> None:
     if _IBAN.match(page.text, start):
         end = _iban_end(page.text, start)
         if end and not page.glued(start, end):
-            yield page.entity("iban", start, end)
+            found.append(page.entity("iban", start, end))
 
 
 def _documents(page: Page, first: int) -> Iterator[Entity]:
@@ -107,11 +116,15 @@ def _documents(page: Page, first: int) -> Iterator[Entity]:
         if kind:
             yield page.entity(kind, found.start(), found.end())
     found = _E_PASSPORT.match(text, first)
-    if found and not _PRODUCT_WORDS.search(page.before(first)):
+    if found and not _says_product(page.before(first)):
         yield page.entity("passport", found.start(), found.end())
     found = _C_PERMIT.match(text, first)
-    if found and len(_bare(found[0])) == 9 and _PERMIT_WORDS.search(page.around(*found.span())):
+    if found and len(_bare(found[0])) == 9 and _says_permit(page, *found.span()):
         yield page.entity("travel_permit", found.start(), found.end())
+
+
+def _says_product(before: str) -> bool:
+    return before.rstrip(" :：#=-")[-1:] in _PRODUCT_ENDS and _PRODUCT_WORDS.search(before) is not None
 
 
 def find_plates(page: Page) -> Iterator[Entity]:
@@ -134,19 +147,28 @@ def _is_whole_code(page: Page, found: re.Match[str]) -> bool:
         return True
     if _MORE_DIGITS.match(page.text, found.end()) or len(set(_GAPS_OF.findall(code))) > 1:
         return False
+    if code not in (code.upper(), code.lower()):  # `1234 5678 x E12345678`
+        return False
     return not _WORD.search(code) or " " not in code or bool(_CREDIT_WORDS.search(page.before(found.start())))
 
 
 def _bare(text: str) -> str:
-    return re.sub(r"[^0-9A-Za-z]", "", text).upper()
+    return text.upper() if text.isalnum() else _GAPS_OF.sub("", text).upper()
+
+
+def _says_permit(page: Page, start: int, end: int) -> bool:
+    around = page.around(start, end)
+    worth = "证" in around or "往来" in around or "permit" in around.lower()
+    return worth and _PERMIT_WORDS.search(around) is not None
 
 
 def _iban_end(text: str, start: int) -> int:
     """Return the end of the IBAN that begins at `start`; 0: there is none."""
     size = IBAN_SIZES.get(text[start : start + 2].upper(), 0)
-    chars: list[str] = []
-    at = start
-    width = 0
+    joined = text[start : start + size]
+    whole = joined.isascii() and joined.isalnum()
+    chars = list(joined) if whole else []
+    at, width = start + len(chars), 0
     while at < len(text) and len(chars) < size:
         char = text[at]
         if char.isascii() and char.isalnum():
@@ -172,20 +194,21 @@ def _document(page: Page, found: re.Match[str]) -> str:
         whole = len(digits) == 7 and digits[:6].isdigit()
         return "id_card" if whole and hong_kong_check(letters.upper(), digits[:6]) == digits[6] else ""
     joined = found[0].isalnum()
-    before = page.before(start)
-    if joined and (_PASSPORT_NEAR.search(before) or _PASSPORT_WORDS.search(page.text[end : end + 8])):
+    before, low = page.before(start), page.low_before(start)
+    named = "护照" in low or "passport" in low or "旅行证件" in low  # the few that are worth an expression
+    if joined and ((named and _PASSPORT_NEAR.search(before)) or _PASSPORT_WORDS.search(page.text[end : end + 8])):
         return "passport" if 6 <= len(digits) <= 9 else ""
-    if joined and _ID_NEAR.search(before):
+    if joined and ("id" in low or "证" in low or "證" in low) and _ID_NEAR.search(before):
         if len(digits) == 7 and hong_kong_check(letters.upper(), digits[:6]) == digits[6]:
             return "id_card"
         if len(letters) == 1 and len(digits) == 9 and digits[0] in "1289":
             return "id_card"
-    if _PERMIT_WORDS.search(page.around(start, end)):
+    if _says_permit(page, start, end):
         if letters.upper() in ("H", "M") and len(digits) in (8, 10):
             return "travel_permit"
         if letters.upper() in ("C", "W", "L", "T") and len(digits) == 8:
             return "travel_permit"
-    if _PRODUCT_WORDS.search(before) or page.text[end : end + 1] in ("-", "/", "_"):
+    if _says_product(before) or page.text[end : end + 1] in ("-", "/", "_"):
         return ""
     if not joined and not (letters.isupper() and found[0][len(letters)].isdigit() and not _DATES.search(found[0])):
         return ""

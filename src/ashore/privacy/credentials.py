@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import re
-from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import Final
 
@@ -42,9 +41,9 @@ _FORMS: Final = (
 
 _LABEL_WORDS: Final = ("key", "secret", "token", "bearer", "credential", "密钥", "秘钥", "令牌", "凭证", "凭据")
 _LABEL: Final = re.compile(
-    r"(?:api[ _-]?key|apikey|secret[ _-]?(?:access[ _-]?)?key|access[ _-]?key(?:[ _-]?(?:id|secret))?"
-    r"|client[ _-]?secret|secret|auth[ _-]?token|access[ _-]?token|refresh[ _-]?token|session[ _-]?token|token"
-    r"|bearer|accountkey|private[ _-]?key|credential|密钥|秘钥|令牌|凭证|凭据)s?[\"'`]?(?:值)?"
+    r"(?:secret|token|bearer|credential|密钥|秘钥|令牌|凭证|凭据"
+    r"|(?:(?<=api)|(?<=api[ _-])|(?<=secret)|(?<=secret[ _-])|(?<=account)|(?<=private)|(?<=private[ _-]))key"
+    r"|(?:(?<=access)|(?<=access[ _-]))key(?:[ _-]?(?:id|secret))?)s?[\"'`]?(?:值)?"
     r"(?: ?(?:is|=>|:=|[=:：是为]) ?| )[\"'`“「]?(?=([a-z0-9+/_=.~-]{16,512}))"
 )
 _PASSWORD_WORDS: Final = ("password", "passwd", "passphrase", "pwd", "passcode", "密码", "口令")
@@ -52,8 +51,10 @@ _PASSWORD: Final = re.compile(
     r"(?:(?:password|passwd|passphrase|pwd|passcode)[\"'`]?(?: ?(?:is|=>|:=|[=:：是为]) ?)"
     r"|(?:密码|口令)[\"'`]?(?: ?(?:=>|[=:：是为]) ?)?)[\"'`“「]?(?=([!-~]{6,128}))"
 )
-"""Both are for texts in lower case."""
+"""Both are for texts in lower case, and for places where one of the words is."""
 _IN_URL: Final = re.compile(r"://[^\s:/@\"'<>]{0,64}:(?=([^\s:/@\"'<>]{3,128})@)")
+_DIGIT: Final = re.compile("[0-9]")
+_LETTER: Final = re.compile("[A-Za-z]")
 _ENDS_PASSWORD: Final = re.compile(r"[\"'`<>,;)}\]]")
 _PEM: Final = re.compile(r"-----BEGIN (?:[A-Z0-9]{1,12} ){0,3}PRIVATE KEY(?: BLOCK)?-----")
 _PEM_END: Final = re.compile(r"-----END (?:[A-Z0-9]{1,12} ){0,3}PRIVATE KEY(?: BLOCK)?-----")
@@ -78,13 +79,15 @@ class CredentialFinder:
                     whole = prefix != "eyJ" or found[0].count(".") == 2
                     if whole and len(set(found[0])) > 6:
                         yield page.entity("secret", found.start(), found.end())
-        if any(word in page.low for word in _LABEL_WORDS):
-            for found in _LABEL.finditer(page.low):
-                word = text[found.start(1) : found.end(1)]
+        low = page.low
+        for at in _places_of(_LABEL_WORDS, low):
+            said = _LABEL.match(low, at)
+            if said is not None:
+                word = text[said.start(1) : said.end(1)]
                 if is_random(word):
-                    yield page.entity("secret", found.start(1), found.start(1) + len(word.rstrip(".")))
-        for at in _places_of(_PASSWORD_WORDS, page.low):
-            said = _PASSWORD.match(page.low, at)
+                    yield page.entity("secret", said.start(1), said.start(1) + len(word.rstrip(".")))
+        for at in _places_of(_PASSWORD_WORDS, low):
+            said = _PASSWORD.match(low, at)
             if said is not None:
                 word = _ENDS_PASSWORD.split(text[said.start(1) : said.end(1)], maxsplit=1)[0].rstrip(".")
                 if is_password(word):
@@ -99,15 +102,16 @@ class CredentialFinder:
 def _places_of(words: Iterable[str], text: str) -> Iterator[int]:
     """Yield where words are; each is looked for by itself, which is faster than all of them in one expression."""
     for word in words:
-        at = text.find(word)
-        while at >= 0:
-            yield at
-            at = text.find(word, at + 1)
+        if word in text:
+            at = text.find(word)
+            while at >= 0:
+                yield at
+                at = text.find(word, at + 1)
 
 
 def is_random(word: str) -> bool:
     """Return whether a word looks drawn at random: letters and digits, and no letter too often."""
-    if not any(char.isdigit() for char in word) or not any(char.isalpha() for char in word):
+    if not _DIGIT.search(word) or not _LETTER.search(word):
         return False
     return entropy(word) >= (2.8 if len(word) < 24 else 3.0)
 
@@ -118,19 +122,19 @@ def is_password(word: str) -> bool:
         return False
     kinds = sum(
         (
-            any(char.isdigit() for char in word),
-            any(char.islower() for char in word),
-            any(char.isupper() for char in word),
-            any(not char.isalnum() for char in word),
+            word.lower() != word,
+            word.upper() != word,
+            not word.isalnum(),
         )
     )
-    return any(char.isdigit() for char in word) and kinds >= 2
+    return _DIGIT.search(word) is not None and kinds >= 1
 
 
 def entropy(word: str) -> float:
     """Return the bits per character of a word, judged by its own letters."""
     size = len(word)
-    return -sum(count / size * math.log2(count / size) for count in Counter(word).values())
+    shares = [word.count(char) / size for char in dict.fromkeys(word)]
+    return -sum([share * math.log2(share) for share in shares])
 
 
 def _private_keys(page: Page) -> Iterator[Entity]:

@@ -23,13 +23,15 @@ _GATE: Final = re.compile(
 )
 """What makes folding necessary. Full-width brackets, commas and colons do not: every Chinese text has them."""
 
-_FOLDED: Final = re.compile(_GATE.pattern + "+")
+_FOLDED: Final = re.compile(_GATE.pattern + _GATE.pattern + "*")
+"""`[…][…]*` rather than `[…]+`, here and elsewhere: a search skips to a set, and tries each place of a repetition."""
 _ESCAPE: Final = re.compile(r"\\{1,4}(u[0-9A-Fa-f]{4}|[nrt\"/])")
 _ESCAPED: Final = {"n": "\n", "r": "\r", "t": "\t", '"': '"', "/": "/"}
 
-_NUMERALS: Final = re.compile("[〇零幺一二三四五六七八九壹贰叁肆伍陆柒捌玖]{7,}")
+_NUMERAL_CHARS: Final = "〇零幺一二三四五六七八九壹贰叁肆伍陆柒捌玖"
+_NUMERALS: Final = re.compile(f"[{_NUMERAL_CHARS}][{_NUMERAL_CHARS}]{{6,}}")
 """A number spelt out digit by digit."""
-_NUMERAL: Final = str.maketrans("〇零幺一二三四五六七八九壹贰叁肆伍陆柒捌玖", "001123456789123456789")
+_NUMERAL: Final = str.maketrans(_NUMERAL_CHARS, "001123456789123456789")
 
 
 class Places:

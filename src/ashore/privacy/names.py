@@ -34,90 +34,14 @@ _LABEL: Final = re.compile(
     r"|(?:我叫|我是|名叫|本人|名字叫|他叫|她叫)(?=[\u4e00-\u9fff])"
 )
 _LABEL_HEAD: Final = re.compile(
-    "[姓名联收寄发户持患病申被投法经负客称开乘旅员当证原我本他她司会用业房租学家就监入考股报投借担承出经受审签嘉讲PCNn\"']"
-)
-_LABEL_PAIRS: Final = frozenset(
-    [
-        "姓名",
-        "名字",
-        "联系",
-        "收件",
-        "收货",
-        "签收",
-        "寄件",
-        "发件",
-        "户名",
-        "持卡",
-        "患者",
-        "病人",
-        "申请",
-        "被保",
-        "投保",
-        "法定",
-        "法人",
-        "经办",
-        "负责",
-        "客户",
-        "称呼",
-        "开户",
-        "乘客",
-        "旅客",
-        "员工",
-        "当事",
-        "证人",
-        "原告",
-        "被告",
-        "就诊",
-        "监护",
-        "入住",
-        "乘机",
-        "乘车",
-        "住客",
-        "学员",
-        "考生",
-        "股东",
-        "报案",
-        "投诉",
-        "借款",
-        "担保",
-        "承租",
-        "出租",
-        "经手",
-        "受益",
-        "审批",
-        "签字",
-        "嘉宾",
-        "讲师",
-        '"n',
-        '"f',
-        '"u',
-        '"姓',
-        '"c',
-        "'n",
-        "'f",
-        "'u",
-        "'姓",
-        "'c",
-        "na",
-        "Na",
-        "司机",
-        "会员",
-        "用户",
-        "业主",
-        "房东",
-        "租客",
-        "学生",
-        "家长",
-        "Pa",
-        "Cu",
-        "Cl",
-        "我叫",
-        "我是",
-        "名叫",
-        "本人",
-        "他叫",
-        "她叫",
-    ]
+    r"姓(?=名)|名(?=[字叫])|联(?=系)|收(?=[件货])|签(?=[收字])|寄(?=件)|发(?=件)"
+    r"|户(?=名)|持(?=卡)|患(?=者)|病(?=人)|申(?=请)|被(?=[保告])|投(?=[保诉])"
+    r"|法(?=[定人])|经(?=[办手])|负(?=责)|客(?=户)|称(?=呼)|开(?=户)|乘(?=[客机车])"
+    r"|旅(?=客)|员(?=工)|当(?=事)|证(?=人)|原(?=告)|就(?=诊)|监(?=护)|入(?=住)"
+    r"|住(?=客)|学(?=[员生])|考(?=生)|股(?=东)|报(?=案)|借(?=款)|担(?=保)|承(?=租)"
+    r"|出(?=租)|受(?=益)|审(?=批)|嘉(?=宾)|讲(?=师)|\"(?=[nfu姓c])|'(?=[nfu姓c])"
+    r"|n(?=a)|N(?=a)|司(?=机)|会(?=员)|用(?=户)|业(?=主)|房(?=东)|租(?=客)"
+    r"|家(?=长)|P(?=a)|C(?=[ul])|我(?=[叫是])|本(?=人)|他(?=叫)|她(?=叫)"
 )
 """The first two characters of every label."""
 _CHINESE: Final = re.compile(r"[\u4e00-\u9fff]+(?:·[\u4e00-\u9fff]+)*")
@@ -135,7 +59,7 @@ _ENGLISH_LABEL: Final = re.compile(
     rf"(?<![a-z])(?:{'|'.join(_ENGLISH_WORDS.split())}|(?:ship|bill) to|am called|sincerely|regards)\Z"
 )
 """For texts in lower case."""
-_LABEL_ENDS: Final = frozenset(word[-1] for word in (*_ENGLISH_WORDS.split(), "to", "called", "sincerely", "regards"))
+_LABEL_ENDS: Final = frozenset(word[-2:] for word in (*_ENGLISH_WORDS.split(), "to", "called", "sincerely", "regards"))
 _ENGLISH_SIGN: Final = re.compile(r"[:=,\n] ?(?=[A-Z])")
 _ENGLISH_IS: Final = re.compile(r" is (?=[A-Z])")
 LABEL_CHARS: Final = 16
@@ -156,14 +80,13 @@ def find_names(page: Page) -> Iterator[Entity]:
         for found in _ENGLISH_TITLE.finditer(text):
             if not page.letter_before(found.start()):
                 yield from _english(page, found.end(), fewest_words=1)
+    low = page.low
     for sign in (_ENGLISH_SIGN, _ENGLISH_IS):
         for found in sign.finditer(text):
             start = found.start()
             if text[start - 1 : start] == " ":
                 start -= 1
-            if page.low[start - 1 : start] in _LABEL_ENDS and _ENGLISH_LABEL.search(
-                page.low, max(0, start - LABEL_CHARS), start
-            ):
+            if low[start - 2 : start] in _LABEL_ENDS and _ENGLISH_LABEL.search(low, max(0, start - LABEL_CHARS), start):
                 yield from _english(page, found.end(), fewest_words=2)
 
 
@@ -192,7 +115,7 @@ def _chinese(page: Page) -> Iterator[Entity]:
                 yield page.entity("name", start, title.start())
     for head in _LABEL_HEAD.finditer(text):
         at = head.start()
-        label = _LABEL.match(text, at) if text[at : at + 2] in _LABEL_PAIRS else None
+        label = _LABEL.match(text, at)
         run = _CHINESE.match(text, label.end()) if label else None
         if label is not None and run is not None:
             size = _name_size(run[0])

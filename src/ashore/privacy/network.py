@@ -11,7 +11,8 @@ from typing import Final
 from ashore.privacy.model import Entity
 from ashore.privacy.page import Page
 
-_LOCAL: Final = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._%+'~-]{0,62}[A-Za-z0-9_+-])?\Z")
+_LOCAL_BACKWARDS: Final = re.compile(r"[A-Za-z0-9_+-][A-Za-z0-9._%+'~-]{0,62}[A-Za-z0-9]|[A-Za-z0-9]")
+"""What stands before the sign, read from there: forwards, a search would begin at every place before it."""
 _DOMAIN: Final = re.compile(r"(?:[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?\.){1,8}[A-Za-z]{2,24}(?![A-Za-z0-9])")
 _SPELT_AT: Final = re.compile(r" ?[\[(（]\s?at\s?[\])）] ?")
 _NOT_PEOPLE: Final = frozenset(("git", "hg", "svn"))
@@ -41,6 +42,8 @@ _VERSION_WORDS: Final = re.compile(
     r"(?:(?<![A-Za-z])v|version|release|ver\.?|版本号?|章节?|section|chapter|第|rev|revision|build|oid)[ :：=]*\Z",
     re.IGNORECASE,
 )
+_VERSION_ENDS: Final = frozenset("vern.本号章节第dVERND")
+"""How the words of `_VERSION_WORDS` end."""
 _PLAIN_HOSTS: Final = frozenset(
     ("127.0.0.1", "0.0.0.0", "255.255.255.255", "255.255.255.0", "255.255.0.0", "255.0.0.0")
 )
@@ -74,12 +77,12 @@ def find_emails(page: Page) -> Iterator[Entity]:
 
 def _email(page: Page, start: int, end: int) -> Iterator[Entity]:
     """Yield the address whose sign is between `start` and `end`."""
-    local = _LOCAL.search(page.text, max(0, start - 64), start)
-    if local is None or local[0].lower() in _NOT_PEOPLE:
+    local = _LOCAL_BACKWARDS.match(page.text[max(0, start - 64) : start][::-1])
+    if local is None or local[0][::-1].lower() in _NOT_PEOPLE:
         return
     domain = _DOMAIN.match(page.text, end, min(len(page.text), end + 255))
     if domain is not None:
-        yield page.entity("email", local.start(), domain.end())
+        yield page.entity("email", start - local.end(), domain.end())
 
 
 def find_addresses_of_machines(page: Page) -> Iterator[Entity]:
@@ -161,7 +164,9 @@ def _names_a_machine(page: Page, found: re.Match[str]) -> bool:
         label = _MACHINE_LABEL.search(before)
         if label is None or _VERSION_LABEL.search(before):
             return False
-    if _VERSION_TAIL.match(text, end) or _VERSION_WORDS.search(before):
+    if _VERSION_TAIL.match(text, end):
+        return False
+    if before.rstrip(" :：=")[-1:] in _VERSION_ENDS and _VERSION_WORDS.search(before):
         return False
     return len(found[0]) > 7 or bool(_IP_WORDS.search(before))
 

@@ -26,12 +26,12 @@ minutes for a megabyte."""
 SSN_WORD_CHARS: Final = 40
 
 _CLUSTER: Final = re.compile(r"[0-9]+(?:(?: ?[-.·_/)）] ?[(（]?| {1,2}[(（]?|[ -]?\r?\n)[0-9]+)*")
-_ROW: Final = re.compile(r"[0-9][0-9 \-.·_/)）(（\r\n]*[0-9]")
+_ROW: Final = re.compile(rf"[0-9][0-9 \-.·_/)）(（\r\n]{{{FEWEST_DIGITS - 2},}}[0-9]")
 """Reaches over one cluster or several; the much simpler search."""
 _DATE: Final = re.compile(r"(?:19|20)[0-9]{2}([-./])[01]?[0-9]\1[0-3]?[0-9](?: [0-2]?[0-9])?")
 _QUAD: Final = re.compile(r"(?:[0-9]{1,3}\.){3}[0-9]{1,3}(?:/[0-9]{1,2})?")
 """An address of a machine; so short that nothing else is in it."""
-_RUN: Final = re.compile(r"[0-9]+")
+_RUN: Final = re.compile(r"[0-9][0-9]*")
 _CONTEXT_ID: Final = re.compile(
     r"身份证|身分证|证件号|公民身份|居民证|(?<![A-Za-z])id(?:entity)?[ _-]?(?:card|no|number)", re.IGNORECASE
 )
@@ -74,8 +74,6 @@ def find_numbers(page: Page) -> list[Entity]:
     found: list[Entity] = []
     for row in _ROW.finditer(text):
         start, end = row.span()
-        if end - start < FEWEST_DIGITS:
-            continue
         if not row[0].isdigit():
             for cluster in _CLUSTER.finditer(text, start, end):
                 if cluster.end() - cluster.start() >= FEWEST_DIGITS:
@@ -92,21 +90,24 @@ def _read_cluster(page: Page, cluster: re.Match[str], found: list[Entity]) -> No
     text, piece = page.text, cluster[0]
     if (piece[4] in "-./" and _DATE.fullmatch(piece)) or (piece.count(".") > 2 and _QUAD.fullmatch(piece)):
         return
-    runs = [run.span() for run in _RUN.finditer(text, *cluster.span())]
-    left = sum(end - start for start, end in runs)
-    at = 0
+    runs = []
+    left = at = 0
+    for run in _RUN.finditer(text, *cluster.span()):
+        start, end = span = run.span()
+        runs.append(span)
+        left += end - start
     while left >= FEWEST_DIGITS:  # as many digits stand from here on
-        spelt = _spelt(runs, at)
-        if spelt > MOST_SPELT:
+        start, end = runs[at]
+        if end - start == 1 and (spelt := _spelt(runs, at)) > MOST_SPELT:
             at, left = at + spelt, left - spelt
             continue
         best = _best_from(page, runs, at)
         if best is None:
-            to = at
-        else:
-            kind, start, end, to = best
-            found.append(page.entity(kind, start, end))
-        left -= sum(end - start for start, end in runs[at : to + 1])
+            at, left = at + 1, left - (end - start)
+            continue
+        kind, start, end, to = best
+        found.append(page.entity(kind, start, end))
+        left -= sum([end - start for start, end in runs[at : to + 1]])
         at = to + 1
 
 
@@ -116,14 +117,18 @@ def _best_from(page: Page, runs: Runs, at: int) -> tuple[str, int, int, int] | N
     head = text[runs[at][0]]
     best: tuple[str, int, int, int] | None = None
     digits = ""
-    most = max(MOST_GROUPS, 1 + _spelt(runs, at + 1))  # a prefix in one piece may stand before digits apart
+    most = MOST_GROUPS
+    if at + most < len(runs):  # a prefix in one piece may stand before digits apart
+        most = max(most, 1 + _spelt(runs, at + 1))
     for to in range(at, min(len(runs), at + most)):
         start, end = runs[to]
         digits += text[start:end]
         size = len(digits)
+        if size < FEWEST_DIGITS:
+            continue
         if size > MOST_DIGITS:
             break
-        if size < FEWEST_DIGITS or head not in (_HEADS if to > at else _HEADS_ALONE)[size]:
+        if head not in (_HEADS if to > at else _HEADS_ALONE)[size]:
             continue
         found = _judge(page, digits, runs[at : to + 1])
         if found is not None and (best is None or _weight(found[0]) >= _weight(best[0])):
@@ -148,38 +153,72 @@ def _judge(page: Page, digits: str, runs: Runs) -> tuple[str, int, int] | None:
     text = page.text
     start, end = runs[0][0], runs[-1][1]
     size = len(digits)
-    if len(runs) > 1 and "\n" in text[start:end] and _mixes_lines(text, runs, digits):
-        return None
     if size == 17:
         tail = _check_letter(text, end)
-        if tail and _well_set(text, runs) and is_id_card(digits + "X"):
+        if tail and is_id_card(digits + "X") and _well_set(text, runs) and not _mixes_lines(text, runs, digits):
             return "id_card", start, tail
-    if size == 18 and is_id_card(digits) and _well_set(text, runs):
-        return "id_card", start, end
-    if _is_decimal(text, start, end) or (len(runs) > 3 and _is_dotted_quad(text, runs)):
-        return None
-    phone = phone_of(page, digits, runs) if size < 16 and size != 9 else None
-    if phone is not None:
-        first, last, sure = phone
-        if sure or not _is_said_otherwise(page.low_before(first)):
-            return "phone", first, last
-    if size < 8 or (size in (16, 18, 19) and not is_bank_card(digits)) or page.glued(start, end):
-        return None
-    if size >= 13 and is_bank_card(digits) and _card_groups(text, runs, digits):
+    elif size == 18:
+        if is_id_card(digits) and _well_set(text, runs) and not _mixes_lines(text, runs, digits):
+            return "id_card", start, end
+    elif size != 9 and size < 16:
+        phone = phone_of(page, digits, runs)
+        if phone is not None and not _is_no_number(text, runs, digits):
+            first, last, sure = phone
+            if sure or not _is_said_otherwise(page.low_before(first)):
+                return "phone", first, last
+        if 9 < size < 13:
+            return None
+    if size < 10:
+        return _short(page, digits, runs)
+    if (
+        is_bank_card(digits)
+        and not page.glued(start, end)
+        and _card_groups(text, runs, digits)
+        and not _is_no_number(text, runs, digits)
+    ):
         before = page.low_before(start)
         if _CONTEXT_CARD.search(before):
             return "bank_card", start, end
         if digits[0] in "23456" and not _is_said_otherwise(before):
             return "bank_card", start, end
-    if size == 15 and is_region(digits) and is_birthday("19" + digits[6:12]) and _CONTEXT_ID.search(page.before(start)):
+    if (
+        size == 15
+        and is_region(digits)
+        and is_birthday("19" + digits[6:12])
+        and _CONTEXT_ID.search(page.before(start))
+        and not page.glued(start, end)
+        and not _is_no_number(text, runs, digits)
+    ):
         return "id_card", start, end
-    if size == 9 and is_ssn(digits) and _is_ssn_written(page, runs):
-        return "ssn", start, end
-    if len(runs) == 1 and size == 9 and _PASSPORT.search(page.before(start)):
-        return "passport", start, end
-    if len(runs) == 1 and size == 8 and _PERMIT.search(page.before(start)):
-        return "travel_permit", start, end
     return None
+
+
+def _short(page: Page, digits: str, runs: Runs) -> tuple[str, int, int] | None:
+    """Judge what has seven to nine digits and is no telephone number."""
+    text, size = page.text, len(digits)
+    start, end = runs[0][0], runs[-1][1]
+    kind = ""
+    if size == 9:
+        if is_ssn(digits) and _is_ssn_written(page, runs):
+            kind = "ssn"
+        elif len(runs) == 1:
+            before = page.low_before(start)
+            if ("护照" in before or "passport" in before) and _PASSPORT.search(page.before(start)):
+                kind = "passport"
+    elif size == 8 and len(runs) == 1:
+        before = page.before(start)
+        if "证" in before and _PERMIT.search(before):
+            kind = "travel_permit"
+    return (kind, start, end) if kind and not page.glued(start, end) and not _is_no_number(text, runs, digits) else None
+
+
+def _is_no_number(text: str, runs: Runs, digits: str) -> bool:
+    """Return whether what stands there is a decimal fraction, a machine's address, or on lines that do not belong."""
+    return (
+        _is_decimal(text, runs[0][0], runs[-1][1])
+        or (len(runs) > 3 and _is_dotted_quad(text, runs))
+        or _mixes_lines(text, runs, digits)
+    )
 
 
 def find_international(page: Page) -> Iterator[Entity]:
@@ -209,6 +248,8 @@ def _check_letter(text: str, end: int) -> int:
 
 def _mixes_lines(text: str, runs: Runs, digits: str) -> bool:
     """Return whether some groups are on lines of their own and others are not; a calling code may be before them."""
+    if len(runs) < 2 or "\n" not in text[runs[0][0] : runs[-1][1]]:
+        return False
     after_country = digits.startswith(("86", "0086")) and len(runs) > 2
     return len({"\n" in gap for gap in _separators(text, runs[1:] if after_country else runs)}) > 1
 

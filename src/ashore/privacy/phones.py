@@ -20,24 +20,30 @@ _PLUS: Final = re.compile(
 _EXTENSION: Final = re.compile(r"(?: ?(?:转|分机|ext\.?|x|-) ?)[0-9]{1,5}(?!-?[0-9A-Za-z]| [0-9])", re.IGNORECASE)
 
 _LOCAL_CONTEXT: Final = re.compile(r"(?:座机|固话|电话|传真)(?:号码)?(?:[:：是为]| ?[:：] ?)\Z")
+_LOCAL_ENDS: Final = frozenset(":：是为 ")
+"""How what `_LOCAL_CONTEXT` finds may end."""
+_CHINA: Final = ("86", "0086")
 
 
 def phone_of(page: Page, digits: str, runs: Runs) -> tuple[int, int, bool] | None:
     """Return where the telephone number stands that these digits are, and whether its form alone says so."""
     size = len(digits)
-    if size > 15 or size == 9 or (size > 12 and not digits.startswith(("86", "0086"))):
-        return None
     if size < 9:
         return _local(page, digits, runs)
+    core = country = ""
+    for code in _CHINA:
+        if digits.startswith(code) and size - len(code) in (10, 11, 12):
+            core, country = digits[len(code) :], code
+            break
+    if not country and (size not in (10, 11, 12) or not _may_be_dialled(digits)):
+        return None
     start, end = runs[0][0], runs[-1][1]
     text = page.text
-    widths = tuple(e - s for s, e in runs)
-    core, width, country = digits, widths, ""
-    for code in ("0086", "86"):
-        if digits.startswith(code) and len(digits) - len(code) in (10, 11, 12):
-            core, country = digits[len(code) :], code
-            width = widths[1:] if widths[0] == len(code) else (widths[0] - len(code), *widths[1:])
-            break
+    widths = width = tuple([e - s for s, e in runs])
+    if country:
+        width = widths[1:] if widths[0] == len(country) else (widths[0] - len(country), *widths[1:])
+    else:
+        core = digits
     plus = start > 0 and text[start - 1] == "+"
     if _is_mobile(core) and _mobile_groups(width) and _alike(text, runs):
         if page.glued(start, end) or not stands_free(text, runs):
@@ -71,10 +77,11 @@ def phone_of(page: Page, digits: str, runs: Runs) -> tuple[int, int, bool] | Non
 
 def _local(page: Page, digits: str, runs: Runs) -> tuple[int, int, bool] | None:
     """Return where a number without an area code stands, where a word right before it says what it is."""
-    widths = tuple(e - s for s, e in runs)
-    if digits[0] not in "2345678" or widths not in ((8,), (4, 4), (7,), (3, 4)):
-        return None
     start, end = runs[0][0], runs[-1][1]
+    if digits[0] not in "2345678" or not start or page.text[start - 1] not in _LOCAL_ENDS:
+        return None
+    if tuple([e - s for s, e in runs]) not in ((8,), (4, 4), (7,), (3, 4)):
+        return None
     return (start, end, True) if _LOCAL_CONTEXT.search(page.before(start)) and not page.glued(start, end) else None
 
 
@@ -107,6 +114,11 @@ def _international_end(written: str) -> int:
     return 0
 
 
+def _may_be_dialled(digits: str) -> bool:
+    """Return whether ten to twelve digits begin as a number without a country does: of China, Britain or America."""
+    return digits[0] in "01" or (len(digits) == 10 and digits[0] in "23456789" and digits[3] in "23456789")
+
+
 def _is_mobile(digits: str) -> bool:
     return len(digits) == 11 and digits[0] == "1" and digits[1] in "3456789"
 
@@ -118,7 +130,7 @@ def _mobile_groups(widths: tuple[int, ...]) -> bool:
 
 
 def _alike(text: str, runs: Runs) -> bool:
-    return len(_gaps(text, runs)) <= 2
+    return len(runs) < 4 or len(_gaps(text, runs)) <= 2
 
 
 def _gaps(text: str, runs: Runs) -> set[str]:

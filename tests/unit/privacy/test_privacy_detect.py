@@ -311,3 +311,8 @@ def test_places_of_escapes_and_of_what_is_not_seen_are_those_of_the_original() -
     assert spans == ["a", "\\u0031", "2", "\\n", "3", "\\\\u0034", "4", "张", "5"]
     whole = page.entity("x", 0, len(page.text))
     assert (whole.start, whole.end) == (0, len(text) - 1)
+
+
+def test_a_telephone_before_a_passport_is_no_credit_code_by_chance() -> None:
+    kinds = [kind for kind, _ in found("，+86 138 1234 5678 x E12345678.")]
+    assert "phone" in kinds and "credit_code" not in kinds
