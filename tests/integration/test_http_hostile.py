@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gzip
 import json
 import os
 import signal
@@ -239,6 +240,15 @@ def test_an_answer_arrives_also_when_the_body_was_not_read(
             time.sleep(0.01)
         sock.sendall(b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n")
         assert b"200 OK" in read_until(sock, b'{"status":"ok"}'), "the connection lives on"
+
+
+def test_a_compressed_body_is_never_unpacked(worker: Worker) -> None:
+    bomb = gzip.compress(json.dumps({"model": "x" * (32 << 20)}).encode())
+    assert len(bomb) < 100_000
+    for encoding in ("gzip", "gzip, gzip", "deflate", "br"):
+        status, _, answer = worker.request("POST", CHAT, bomb, headers={"content-encoding": encoding})
+        assert status == 400 and json.loads(answer)["error"]["hint"]
+    assert still_answers(worker)
 
 
 def test_a_chunked_body_without_end_is_cut_at_the_limit(worker: Worker) -> None:
