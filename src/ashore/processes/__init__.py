@@ -6,6 +6,7 @@ Owns: lifetimes of children, their environment, logs and limits. Refuses: what a
 from ashore.processes.child import ChildSpec
 from ashore.processes.control import Caller, ControlServer, ask
 from ashore.processes.environment import child_environment
+from ashore.processes.idleness import Idleness
 from ashore.processes.launch import die_with_parent
 from ashore.processes.launchfiles import write_launch_file
 from ashore.processes.lock import Holder, HomeLock, read_holder
@@ -26,6 +27,7 @@ __all__ = [
     "GiveUp",
     "Holder",
     "HomeLock",
+    "Idleness",
     "Restart",
     "RestartPolicy",
     "Supervisor",

@@ -230,7 +230,7 @@ def look(tallies: Mapping[tuple[str, str], Tally], *, alpha: float = ALPHA, with
     return Finding(
         verdict="worse" if total >= 1 / alpha else "no worse" if fine else "go on",
         e_value=total,
-        count=max((tally.count for tally in tallies.values()), default=0),
+        count=max((tally.count for (name, _), tally in tallies.items() if measure_of(name) is not None), default=0),
         measure=loudest[0],
         slice=loudest[1],
         details=details,

@@ -6,18 +6,23 @@ from collections.abc import Sequence
 
 from ashore.engines import EngineEvent, Finished, Token, TokenLogprob
 from ashore.errors import EngineFailed
-from ashore.serving.model import ChoiceEnded, Delta, FinishReason, TokenText, ToolCallDelta
+from ashore.serving.model import ChoiceEnded, Delta, FinishReason, Scored, TokenText, ToolCallDelta
 from ashore.serving.ports import AnswerParserLike, AnswerPieceLike, ServedText
 
 
 class Answer:
     """One choice while it grows."""
 
-    def __init__(self, choice: int, text: ServedText, parser: AnswerParserLike, *, logprobs: bool) -> None:
+    def __init__(
+        self, choice: int, text: ServedText, parser: AnswerParserLike, *, logprobs: bool, scored: bool = False
+    ) -> None:
         self._choice = choice
         self._text = text
         self._parser = parser
         self._logprobs = logprobs
+        self._scored = scored
+        self._ids: list[int] = []
+        self._logprob = 0.0
         self._called_tool = False
         self.completion_tokens = 0
         self.reasoning_tokens = 0
@@ -47,6 +52,9 @@ class Answer:
                 self.reasoning_tokens += 1
             if piece.tool_calls:
                 calls += self._calls(piece)
+            if self._scored:
+                self._ids.append(token.token_id)
+                self._logprob += token.logprob or 0.0
             if self._logprobs:
                 logprobs.append(self._token_text(token))
             if piece.stopped:
@@ -67,6 +75,11 @@ class Answer:
         reason: FinishReason = "tool_calls" if self._called_tool and finished.reason == "stop" else finished.reason
         self.ended = ChoiceEnded(choice=self._choice, reason=reason)
         return self._delta(piece.text, piece.reasoning, calls, [])
+
+    @property
+    def scored(self) -> Scored | None:
+        """How likely it was, where that was asked for."""
+        return Scored(ids=tuple(self._ids), logprob=self._logprob) if self._scored and self._ids else None
 
     def _calls(self, piece: AnswerPieceLike) -> tuple[ToolCallDelta, ...]:
         if not piece.tool_calls:

@@ -57,6 +57,7 @@ def usage_of(prompt: Prompt, answers: Sequence[Answer]) -> Usage:
         cached_tokens=min(len(prompt.ids), max(answer.cached_tokens for answer in answers)),
         completion_tokens=sum(answer.completion_tokens for answer in answers),
         reasoning_tokens=sum(answer.reasoning_tokens for answer in answers),
+        scored=answers[0].scored,
     )
 
 

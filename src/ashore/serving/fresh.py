@@ -362,7 +362,7 @@ class FreshAnswers:
             chat=request.prompt is None,
             prompt_opens_reasoning=prompt.opens_reasoning,
         )
-        return Answer(choice, text, parser, logprobs=request.top_logprobs is not None)
+        return Answer(choice, text, parser, logprobs=request.top_logprobs is not None, scored=request.scored)
 
     def _count(self, model: str, prompt_tokens: int, cached_tokens: int, completion_tokens: int) -> None:
         self._metrics.add("ashore_prompt_tokens", prompt_tokens, model)

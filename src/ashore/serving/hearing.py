@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from ashore.access import Principal
 from ashore.serving.comparing import Observation, is_defect
-from ashore.serving.model import ChoiceEnded, Delta, GenerationRequest, ServingEvent, Usage
+from ashore.serving.model import ChoiceEnded, Delta, GenerationRequest, Scored, ServingEvent, Usage
 from ashore.serving.models import LoadedModel
 from ashore.serving.schemas import Fits
 
@@ -21,14 +21,16 @@ class Trial:
     began_s: float
     level: int = 0
     """How much was asked when it began, see `Arrivals`."""
+    copied: bool = False
+    """Whether a shadow gets a copy of the request once the answer has ended."""
     keeps_text: bool = True
     fits: Fits | None = None
     """Tells whether its text is what the request asks for; None: it asks for no JSON."""
     first_s: float = 0.0
     last_s: float = 0.0
-    pieces: list[str] = field(default_factory=list)
-    """Everything that was written, reasoning too."""
     content: list[str] = field(default_factory=list)
+    """What was written, without reasoning."""
+    scored: Scored | None = None
     events: int = 0
     tokens: int = 0
     calls: bool = False
@@ -43,13 +45,12 @@ class Trial:
             self.last_s = now_s
             self.events += 1
             if self.keeps_text:
-                self.pieces.append(event.text or event.reasoning)
                 self.content.append(event.text)
             self.calls = self.calls or bool(event.tool_calls)
         elif isinstance(event, ChoiceEnded):
             self.ended, self.cut_off = True, self.cut_off or event.reason == "length"
         elif isinstance(event, Usage):
-            self.tokens = event.completion_tokens
+            self.tokens, self.scored = event.completion_tokens, event.scored
 
     def observation(self, *, failed: bool) -> Observation:
         """Return what the comparison needs of it."""

@@ -66,6 +66,8 @@ class GenerationRequest:
     """Seconds from arrival after which the answer is worth nothing; None: the server's default."""
     template_options: dict[str, object] = field(default_factory=dict)
     """`chat_template_kwargs`: extra variables for the chat template."""
+    scored: bool = False
+    """Whether `Usage` tells how likely the answer was to the model, for whoever compares it. For one choice."""
     cache: Directive = field(default_factory=Directive)
     """What the client says about kept answers."""
     arrival: Arrival = NOWHERE
@@ -141,6 +143,16 @@ class ChoiceEnded:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Scored:
+    """How likely an answer was to the model that gave it."""
+
+    ids: tuple[int, ...]
+    """What was generated, a stop string too, without the token that ends an answer."""
+    logprob: float
+    """Of all of them together, in nats, before sampling changed anything."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Usage:
     """Last event of every whole answer."""
 
@@ -148,6 +160,8 @@ class Usage:
     cached_tokens: int
     completion_tokens: int
     reasoning_tokens: int = 0
+    scored: Scored | None = None
+    """Where the request asked for it, and the engine tells log-probabilities."""
 
 
 ServingEvent = Started | Delta | ChoiceEnded | Usage
@@ -160,6 +174,7 @@ __all__ = [
     "FinishReason",
     "GenerationRequest",
     "Receipt",
+    "Scored",
     "ServingEvent",
     "Started",
     "TokenText",

@@ -131,6 +131,7 @@ def make_orders(
     `order_prefix` is unique among all orders ever: a client may send one request id twice at the same time.
     """
     seed = request.sampling.seed
+    told = 0 if request.top_logprobs is None and request.scored else request.top_logprobs
     return [
         GenerateOrder(
             order_id=OrderId(f"{order_prefix}.{choice}"),
@@ -140,7 +141,7 @@ def make_orders(
             sampling=request.sampling
             if seed is None or choice == 0
             else msgspec.structs.replace(request.sampling, seed=seed + choice),
-            top_logprobs=request.top_logprobs,
+            top_logprobs=told,
             grammar=request.grammar,
             adapter=adapter or None,
             ignore_eos=request.ignore_eos,

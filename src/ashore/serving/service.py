@@ -276,6 +276,8 @@ class ServingService:
         )
         route = self._roster.routes.get(request.model)
         trial = None if route is None else self.trials.begin(request, principal, model, route)
+        if trial is not None and trial.copied and "logprobs" in model.info.features:
+            request = replace(request, scored=True)
         fault: AshoreError | None = None
         events = self._events(model, request, question, principal, arrived_at)
         try:

@@ -176,25 +176,32 @@ class Shadow:
         )
 
     async def _likelihood(self, trial: Trial, candidate: LoadedModel) -> float | None:
-        """Return by how many nats a token the live answer is less likely to the candidate; None if it cannot score."""
-        models = (trial.model, candidate)
-        if any("score" not in model.info.features for model in models) or trial.request.prompt is not None:
+        """Return by how many nats a token the live answer is less likely to the candidate; None: it is not known.
+
+        How likely it was to what is live was told while it was made: the live host computes nothing for this.
+        """
+        scored, request = trial.scored, trial.request
+        if scored is None or request.prompt is not None or "score" not in candidate.info.features:
             return None
-        answer, sums, counts = "".join(trial.pieces), [], []
-        for model in models:
-            prompt = model.text.encode_chat(trial.request.messages, options=trial.request.template_options)
-            said = model.text.encode(answer)
-            if not said or len(prompt) + len(said) > model.info.context_tokens:
-                return None
-            seat, replica = await model.replicas.pick(0.0)
-            seat.in_flight += 1
-            try:
-                async with asyncio.timeout(SHADOW_S):
-                    rows = (await replica.score([ScoreText([*prompt, *said], start=len(prompt))]))[0]
-            except TimeoutError:
-                return None
-            finally:
-                seat.in_flight -= 1
-            sums.append(sum(row[0].logprob for row in rows))
-            counts.append(len(said))
-        return (sums[0] - sums[1]) / counts[0]
+        prompt = candidate.text.encode_chat(request.messages, options=request.template_options)
+        said = _in_tokens_of(candidate, trial.model, scored.ids)
+        if not said or len(prompt) + len(said) > candidate.info.context_tokens:
+            return None
+        seat, replica = await candidate.replicas.pick(0.0)
+        seat.in_flight += 1
+        try:
+            async with asyncio.timeout(SHADOW_S):
+                rows = (await replica.score([ScoreText([*prompt, *said], start=len(prompt))]))[0]
+        except TimeoutError:
+            return None
+        finally:
+            seat.in_flight -= 1
+        return (scored.logprob - sum(row[0].logprob for row in rows)) / len(scored.ids)
+
+
+def _in_tokens_of(candidate: LoadedModel, live: LoadedModel, ids: tuple[int, ...]) -> list[int]:
+    """Return what was generated in the tokens of a candidate: the same ones where they mean the same to both."""
+    same = max(ids) < candidate.info.vocab_size and all(
+        candidate.text.token_bytes(one) == live.text.token_bytes(one) for one in ids
+    )
+    return list(ids) if same else candidate.text.encode(live.text.decode(ids), allow_special=True)

@@ -2,18 +2,17 @@
 what is live beside what the release before it gave.
 
 Off the request path. A live answer pays for a look at its clock; what is to be compared waits in a short queue that
-drops what does not fit, one copy runs at a time, behind whoever waits for an answer, and no longer than its own
-deadline.
+drops what does not fit, behind whoever waits for an answer. Few copies run together, no longer than their own deadline,
+and a fifth of the time at most while anybody is answered (`aside`).
 """
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import random
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Final
 
 from ashore.access import Principal
@@ -33,6 +32,7 @@ from ashore.releases import (
     observed_failures,
     step_slice,
 )
+from ashore.serving.aside import FRESH_S, Aside
 from ashore.serving.comparing import SLOWER, Beside, Endings, Observation, compared, slices_of
 from ashore.serving.former import KEPT_S, Arrivals, Former
 from ashore.serving.fresh import FreshAnswers
@@ -45,39 +45,18 @@ from ashore.serving.replicas import died
 from ashore.serving.schemas import AnswerSchemas
 from ashore.serving.shadow import Apart, Copy, Shadow
 
-QUEUE: Final = 16
-"""Copies that wait; more are dropped."""
-FRESH_S: Final = 30.0
-"""A live answer older than that is no neighbour of a candidate's."""
 HEAR_EVERY_S: Final = 0.1
 """Where nothing is tried, an answer of an alias is heard so often, for the release that comes next."""
 COUNTS_EVERY_S: Final = 10.0
 """Where nothing is tried, the state hears so often how requests kept to the objective."""
+DROPPED: Final = "copies dropped"
+"""How the part of copies that were not compared is called."""
 FORMERS: Final = 16
 """Releases of which it is known what they gave; of more, those heard longest ago are forgotten."""
 
 log = logging.getLogger("ashore.serving")
 
 Tallies = dict[tuple[str, str], Tally]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Judged:
-    """Answers of a canary and of what is live, for judges that look at one answer at a time."""
-
-    release: str
-    trial: Trial
-    live: str
-    candidate: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Again:
-    """A request at which what is live failed, for the release before it: does that one fail too?"""
-
-    former: str
-    trial: Trial
-    seen: Observation
 
 
 @dataclass(slots=True)
@@ -130,10 +109,11 @@ class Trials:
         """By alias."""
         self._formers: dict[str, Former] = {}
         """By release, the one that was heard last at the end."""
-        self._queue: asyncio.Queue[Copy | _Judged | _Again] = asyncio.Queue(QUEUE)
-        self._runner: asyncio.Task[None] | None = None
+        self._aside = Aside(
+            clock, compare=self._compare, drop=lambda copy: self._count_copy(copy.release, dropped=True)
+        )
         self.dropped = 0
-        """Copies that found no room."""
+        """Copies that were not compared."""
         self.take_policy(policy)
 
     @property
@@ -159,12 +139,14 @@ class Trials:
             if now_s < heard.next_s:
                 return None
             heard.next_s = now_s + HEAR_EVERY_S
+        shadow = None if _cannot_be_copied(request) else route.shadow
         return Trial(
             request=request,
             principal=principal,
             model=model,
             began_s=now_s,
             level=level,
+            copied=shadow is not None and self._chance() * WHOLE < shadow.share,
             keeps_text=route.is_tried,
             fits=self._schemas.fits(request.grammar) if route.is_tried else None,
         )
@@ -180,7 +162,7 @@ class Trials:
         if route.watched is not None:
             self._end_watched(trial, seen, route, *route.watched)
         elif route.shadow is not None and not is_fatal:  # it may have been the request that killed a host
-            self._copy(trial, seen, route.shadow.release, route.shadow.share)
+            self._copy(trial, seen, route.shadow.release)
         if trial.model.served.release == route.live and not is_fatal:  # the supervisor sees to hosts that fall
             self._end_live(trial, seen, route)
 
@@ -209,10 +191,7 @@ class Trials:
 
     async def close(self) -> None:
         """Drop every copy. May be called twice."""
-        if self._runner is not None:
-            self._runner.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._runner
+        await self._aside.close()
 
     def _end_watched(self, trial: Trial, seen: Observation, route: AliasRoute, candidate: str, live: str) -> None:
         """Lay an answer of a canary beside those of what is live since its last one."""
@@ -232,7 +211,7 @@ class Trials:
         values = compared(latest, seen, timed=True)
         self._add(candidate, "canary", trial, values, failures=(seen.failed, beside), step=step)
         if self._judges and not (seen.failed or latest.failed or seen.calls or latest.calls):
-            self._enqueue(_Judged(release=candidate, trial=trial, live=latest.text, candidate=seen.text))
+            self._aside.do(partial(self._judge, candidate, trial, latest.text, seen.text))
 
     def _end_live(self, trial: Trial, seen: Observation, route: AliasRoute) -> None:
         """Keep what the live release gave for the next one, and lay it beside what the one before it gave."""
@@ -248,8 +227,8 @@ class Trials:
             return
         if not seen.failed:
             self._lay_beside(trial, seen, route.former)
-        elif not (trial.request.tools or trial.request.num_choices > 1):
-            self._enqueue(_Again(former=route.former, trial=trial, seen=seen))
+        elif not _cannot_be_copied(trial.request):
+            self._aside.do(partial(self._try_again, route.former, trial, seen))
 
     def _lay_beside(self, trial: Trial, seen: Observation, name: str) -> None:
         """Lay an answer of what is live beside one that the release before it gave when as much was asked."""
@@ -289,48 +268,43 @@ class Trials:
         if not in_no_hurry:
             self._counts_due_s = 0.0
 
-    def _copy(self, trial: Trial, seen: Observation, candidate: str, share: int) -> None:
+    def _copy(self, trial: Trial, seen: Observation, candidate: str) -> None:
         """Give a copy of a request to a shadow, with how the live answers ended since the copy before."""
-        if trial.request.tools or trial.request.num_choices > 1:
+        if _cannot_be_copied(trial.request):
             return
         endings = self._endings.setdefault(f"{trial.request.model}\0{candidate}", Endings())
         endings.add(seen.at_s, seen.failed)
-        if self._chance() * WHOLE >= share:
+        if not trial.copied:
             return
-        if self._queue.full():  # how these answers ended counts beside the next copy
-            self.dropped += 1
+        if not self._aside.takes_copies:  # how these answers ended counts beside the next copy
+            self._count_copy(candidate, dropped=True)
             return
         beside = endings.take(seen.at_s - FRESH_S)
-        self._enqueue(Copy(release=candidate, trial=trial, live=seen, beside=beside))
+        self._aside.copy(Copy(release=candidate, trial=trial, live=seen, beside=beside))
 
-    def _enqueue(self, work: Copy | _Judged | _Again) -> None:
-        try:
-            self._queue.put_nowait(work)
-        except asyncio.QueueFull:
-            self.dropped += 1
-            return
-        if self._runner is None or self._runner.done():
-            self._runner = asyncio.get_running_loop().create_task(self._run(), name="shadow")
+    def _count_copy(self, candidate: str, *, dropped: bool) -> None:
+        """Count a copy, so that it can be told which part of them was not compared."""
+        self.dropped += dropped
+        tallies = self._pending.setdefault((candidate, "shadow"), {})
+        key = DROPPED, EVERYTHING
+        tallies[key] = tallies.get(key, Tally()) + Tally(count=1, total=float(dropped))
 
-    async def _run(self) -> None:
-        while not self._queue.empty():
-            work = self._queue.get_nowait()
-            try:
-                match work:
-                    case Copy():
-                        await self._compare(work)
-                    case _Again():
-                        if await self._shadow.succeeds(work.trial, work.former):
-                            self._lay_beside(work.trial, work.seen, work.former)
-                    case _Judged():
-                        alias = work.trial.request.model
-                        values = await self._judges.values(alias, work.live, work.candidate, prompt=None)
-                        self._add(work.release, "canary", work.trial, values)
-            except AshoreError as fault:
-                log.info("an answer of %s was not compared: %s", work.trial.request.model, fault.message)
+    async def _judge(self, candidate: str, trial: Trial, live: str, said: str) -> None:
+        """Have judges that look at one answer at a time look at one of a canary and at one of what is live."""
+        values = await self._judges.values(trial.request.model, live, said, prompt=None)
+        self._add(candidate, "canary", trial, values)
+
+    async def _try_again(self, former: str, trial: Trial, seen: Observation) -> None:
+        """Give a request at which what is live failed to the release before it: does that one fail too?"""
+        if await self._shadow.succeeds(trial, former):
+            self._lay_beside(trial, seen, former)
 
     async def _compare(self, copy: Copy) -> None:
-        found = await self._shadow.compare(copy, self._judges, most_pairs=self._policy.pairs)
+        found = None
+        try:
+            found = await self._shadow.compare(copy, self._judges, most_pairs=self._policy.pairs)
+        finally:
+            self._count_copy(copy.release, dropped=found is None)
         if found is None:
             return
         self._add(copy.release, "shadow", copy.trial, found.values, failures=(found.failed, copy.beside))
@@ -356,6 +330,11 @@ class Trials:
         for name, one in found.items():
             for part in (EVERYTHING, *(slices if measure_of(name) is not None else ())):
                 tallies[name, part] = tallies.get((name, part), Tally()) + one
+
+
+def _cannot_be_copied(request: GenerationRequest) -> bool:
+    """Return whether a second answer would act, or say nothing of the first."""
+    return bool(request.tools) or request.num_choices > 1
 
 
 def _tally(name: str, value: float) -> Tally:
