@@ -20,6 +20,8 @@ from ashore.releases import (
     BY_NAME,
     EVERYTHING,
     Count,
+    Given,
+    GivenLevel,
     Pair,
     ReleaseKeeper,
     ReleaseOffice,
@@ -33,6 +35,7 @@ from ashore.releases import (
     routes_of,
     step_slice,
 )
+from ashore.releases.given import FORGOTTEN_S
 from ashore.releases.memory import MemoryWorkshop
 from ashore.releases.ports import GateVerdict
 from ashore.state import Database, open_state, read_epochs
@@ -545,6 +548,22 @@ def test_of_all_pairs_the_most_different_stay_and_age_takes_them(house: House) -
     house.clock.advance(30 * 86_400 + 50)
     house.keeper.on_time()
     assert [one.prompt for one in house.office.pairs(SYSTEM, "chat-2")] == ["question 99"]
+
+
+def test_what_a_release_gave_is_kept_by_level_and_forgotten_with_age(house: House) -> None:
+    house.up("chat=fake:echo")
+
+    def level(number: int, count: int) -> GivenLevel:
+        given = Given(house.clock.now_s(), False, 0.25)
+        return GivenLevel(level=number, count=count, failed=1, late=2, kept=(given,) * 3)
+
+    house.keeper.keep_given({"chat-1": (level(3, 10), level(5, 20))})
+    house.keeper.keep_given({"chat-1": (level(5, 30),), "chat-2": (level(1, 1),)})
+    assert house.keeper.given("chat-1") == (level(3, 10), level(5, 30))
+    assert house.keeper.given("chat-9") == ()
+    house.clock.advance(FORGOTTEN_S + 1)
+    house.keeper.keep_given({"chat-2": (level(1, 1),)})
+    assert house.keeper.given("chat-1") == () and house.keeper.given("chat-2") == (level(1, 1),)
 
 
 def test_pairs_are_for_model_owners(house: House) -> None:

@@ -81,6 +81,7 @@ async def keep_judging(serving: ServingService, keeper: ReleaseKeeper, routes: R
     """Give what was observed of candidates to the state every so often; one found worse is taken back there."""
     while True:
         await asyncio.sleep(JUDGE_EVERY_S)
+        await _remember(serving, keeper)
         for (release, stage), tallies in serving.trials.take().items():
             try:
                 found = await asyncio.to_thread(keeper.judge, release, stage, tallies)
@@ -96,6 +97,18 @@ async def keep_judging(serving: ServingService, keeper: ReleaseKeeper, routes: R
                 await asyncio.to_thread(keeper.keep_pairs, release, pairs, most=serving.trials.policy.pairs)
             except AshoreError as fault:
                 log.warning("pairs of answers of %s are lost: %s", release, fault.message)
+
+
+async def _remember(serving: ServingService, keeper: ReleaseKeeper) -> None:
+    """Have the state keep what is live gave, and learn from it what the one before gave where nobody here knows."""
+    given = serving.trials.take_given()
+    try:
+        if given:
+            await asyncio.to_thread(keeper.keep_given, given)
+        for release in serving.unknown_formers():
+            serving.trials.take_former(release, await asyncio.to_thread(keeper.given, release))
+    except AshoreError as fault:
+        log.warning("what releases gave is not kept: %s", fault.message)
 
 
 async def _guard(serving: ServingService, keeper: ReleaseKeeper, routes: RouteKeeper) -> None:

@@ -23,6 +23,7 @@ from ashore.releases.burn import ALONE, Burning, Count, Objective, Slo, burn_rat
 from ashore.releases.changes import By, Way
 from ashore.releases.digests import content_of_parts, digest_of_value, engine_digest, spec_content
 from ashore.releases.evaluated import KeptVerdicts
+from ashore.releases.given import Given, GivenLevel
 from ashore.releases.judges import JudgeSpec
 from ashore.releases.keeper import ReleaseKeeper, Wanted
 from ashore.releases.model import (
@@ -73,6 +74,8 @@ __all__ = [
     "Event",
     "Finding",
     "GateVerdict",
+    "Given",
+    "GivenLevel",
     "Goal",
     "JudgeSpec",
     "KeptVerdicts",

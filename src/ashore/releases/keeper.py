@@ -13,6 +13,7 @@ from ashore.releases.betting import Finding, Tally, look, step_slice
 from ashore.releases.burn import Burning, Count, Slo, burning, rate_of
 from ashore.releases.changes import By
 from ashore.releases.digests import content_of_parts, spec_content
+from ashore.releases.given import GivenLevel
 from ashore.releases.model import HOSTED, Book, Course, Moved, Release
 from ashore.releases.pairs import KEPT_S, Pair
 from ashore.releases.ports import Workshop
@@ -297,6 +298,17 @@ class ReleaseKeeper:
         with self._acts.quiet_write(SYSTEM) as desk:
             if name in sql.load_book(desk.connection).releases:
                 sql.keep_pairs(desk.connection, name, pairs, most=most)
+
+    def keep_given(self, given: Mapping[str, Sequence[GivenLevel]]) -> None:
+        """Keep what releases gave, for workers that begin later."""
+        with self._acts.quiet_write(SYSTEM) as desk:
+            for name, levels in given.items():
+                sql.keep_given(desk.connection, name, levels, now_s=desk.now_s)
+
+    def given(self, name: str) -> tuple[GivenLevel, ...]:
+        """Return what a release gave while it answered."""
+        with self._acts.look(SYSTEM) as desk:
+            return sql.load_given(desk.connection, name)
 
     def _move(
         self,

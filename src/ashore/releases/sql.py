@@ -11,6 +11,7 @@ import msgspec
 from ashore.errors import Conflict
 from ashore.releases.betting import Tally
 from ashore.releases.burn import Count
+from ashore.releases.given import FORGOTTEN_S, GivenLevel
 from ashore.releases.model import Alias, Book, Course, Event, Moved, Release
 from ashore.releases.pairs import Pair, most_different, pair_id_of
 from ashore.state import bump, execute
@@ -27,6 +28,7 @@ _course = msgspec.json.Decoder(Course).decode
 _alias = msgspec.json.Decoder(Alias).decode
 _tally = msgspec.json.Decoder(Tally).decode
 _pair = msgspec.json.Decoder(Pair).decode
+_given = msgspec.json.Decoder(GivenLevel).decode
 _evidence = msgspec.json.Decoder(dict[str, str | int | float]).decode
 
 
@@ -216,6 +218,29 @@ def load_counts(connection: Connection, release: str) -> tuple[Count, ...]:
         release=release,
     )
     return tuple(Count(objective=r.objective, at_s=int(r.at_s), total=int(r.total), bad=int(r.bad)) for r in rows)
+
+
+def keep_given(connection: Connection, release: str, levels: Iterable[GivenLevel], *, now_s: int) -> None:
+    """Keep what a release gave, in place of what was known of the same levels, and forget what is too old."""
+    for one in levels:
+        execute(
+            connection,
+            "INSERT INTO release_given (release, level, at_s, document) VALUES (:release, :level, :at_s, :document) "
+            "ON CONFLICT (release, level) DO UPDATE SET at_s = excluded.at_s, document = excluded.document",
+            release=release,
+            level=one.level,
+            at_s=now_s,
+            document=_json(one).decode(),
+        )
+    execute(connection, "DELETE FROM release_given WHERE at_s < :before", before=now_s - FORGOTTEN_S)
+
+
+def load_given(connection: Connection, release: str) -> tuple[GivenLevel, ...]:
+    """Return what a release gave, by level of load."""
+    rows = execute(
+        connection, "SELECT document FROM release_given WHERE release = :release ORDER BY level", release=release
+    ).scalars()
+    return tuple(_given(row) for row in rows)
 
 
 def _append(connection: Connection, event: Event) -> None:

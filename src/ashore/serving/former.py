@@ -8,9 +8,12 @@ the one before ever met, nothing is said.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Final
 
+from ashore.releases import Given, GivenLevel
+from ashore.releases.given import KEPT as KEPT_IN_STATE
 from ashore.serving.comparing import Observation
 
 KEPT: Final = 256
@@ -21,15 +24,6 @@ LEAST: Final = 20
 """So many answers of a level say what a release does there."""
 RATE_S: Final = 15.0
 """Requests are counted over this time, and so much before it."""
-
-
-@dataclass(frozen=True, slots=True)
-class Given:
-    """One answer of a release, as far as it is kept."""
-
-    at_s: float
-    failed: bool
-    per_token_s: float
 
 
 @dataclass(slots=True)
@@ -64,6 +58,34 @@ class Former:
 
     def __init__(self) -> None:
         self._levels: dict[int, _Level] = {}
+        self._changed: set[int] = set()
+
+    @classmethod
+    def of(cls, levels: Iterable[GivenLevel], *, ahead_s: float) -> Former:
+        """Return what the state kept; the calendar is `ahead_s` of the clock that answers are laid beside by."""
+        former = cls()
+        for one in levels:
+            kept = [Given(given.at_s - ahead_s, given.failed, given.per_token_s) for given in one.kept]
+            former._levels[one.level] = _Level(deque(kept, KEPT), one.count, one.failed, one.late)
+        return former
+
+    def changed(self, *, ahead_s: float) -> tuple[GivenLevel, ...]:
+        """Return the levels of which more is known than at the last call, for the state to keep."""
+        changed, self._changed = sorted(self._changed), set()
+        return tuple(
+            GivenLevel(
+                level=level,
+                count=found.count,
+                failed=found.failed,
+                late=found.late,
+                kept=tuple(
+                    Given(given.at_s + ahead_s, given.failed, given.per_token_s)
+                    for given in list(found.kept)[-KEPT_IN_STATE:]
+                ),
+            )
+            for level in changed
+            if (found := self._levels[level])
+        )
 
     def add(self, level: int, seen: Observation, *, late: bool) -> None:
         """Keep how an answer ended. `late`: its first token missed the objective."""
@@ -72,6 +94,7 @@ class Former:
         found.count += 1
         found.failed += seen.failed
         found.late += late
+        self._changed.add(level)
 
     def take(self, level: int, since_s: float) -> Given | None:
         """Return an answer that was given at this level, or a higher one, since a moment; each is returned once."""

@@ -186,6 +186,10 @@ class ServingService:
         """Lead every alias where the state says, from the next request on. What has begun ends where it is."""
         self._roster.take_routes(routes)
 
+    def unknown_formers(self) -> tuple[str, ...]:
+        """Return the releases that what is live is to be laid beside, and of which this worker knows nothing."""
+        return self.trials.unknown_formers(self._roster.routes.values())
+
     def models(self, principal: Principal | None = None) -> list[ModelCard]:
         """Return a card for every alias, sorted; for a principal, those that it may ask. Ours see all of them."""
         cards = self._roster.cards()

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Final
@@ -24,6 +24,7 @@ from ashore.releases import (
     WHOLE,
     AliasRoute,
     Count,
+    GivenLevel,
     Pair,
     ReleasePolicy,
     Tally,
@@ -49,6 +50,8 @@ HEAR_EVERY_S: Final = 0.1
 """Where nothing is tried, an answer of an alias is heard so often, for the release that comes next."""
 COUNTS_EVERY_S: Final = 10.0
 """Where nothing is tried, the state hears so often how requests kept to the objective."""
+GIVEN_EVERY_S: Final = 5.0
+"""The state hears so often what the live release gave, for workers that begin later."""
 DROPPED: Final = "copies dropped"
 """How the part of copies that were not compared is called."""
 FORMERS: Final = 16
@@ -109,6 +112,7 @@ class Trials:
         """By alias."""
         self._formers: dict[str, Former] = {}
         """By release, the one that was heard last at the end."""
+        self._given_due_s = 0.0
         self._aside = Aside(
             clock, compare=self._compare, drop=lambda copy: self._count_copy(copy.release, dropped=True)
         )
@@ -188,6 +192,25 @@ class Trials:
         for (release, objective, at_s), (total, bad) in counts.items():
             found.setdefault(release, []).append(Count(objective=objective, at_s=at_s, total=total, bad=bad))
         return found
+
+    def take_given(self) -> dict[str, tuple[GivenLevel, ...]]:
+        """Return what releases gave since the last call, by release; most of the time nothing, and then more."""
+        now_s = self._clock.monotonic_s()
+        if now_s < self._given_due_s:
+            return {}
+        self._given_due_s = now_s + GIVEN_EVERY_S
+        ahead_s = self._clock.now_s() - now_s
+        found = {release: former.changed(ahead_s=ahead_s) for release, former in self._formers.items()}
+        return {release: levels for release, levels in found.items() if levels}
+
+    def unknown_formers(self, routes: Iterable[AliasRoute]) -> tuple[str, ...]:
+        """Return the releases that what is live is to be laid beside, and of which this worker knows nothing."""
+        return tuple(sorted({one.former for one in routes if one.former} - self._formers.keys()))
+
+    def take_former(self, release: str, levels: Iterable[GivenLevel]) -> None:
+        """Hear what a release gave before this worker began. What it has heard itself stands."""
+        former = Former.of(levels, ahead_s=self._clock.now_s() - self._clock.monotonic_s())
+        self._formers.setdefault(release, former)
 
     async def close(self) -> None:
         """Drop every copy. May be called twice."""

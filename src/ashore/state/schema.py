@@ -321,6 +321,17 @@ MIGRATIONS: Final[tuple[Migration, ...]] = (
         """,
     ),
     ("ALTER TABLE budget_count ADD COLUMN answered_ms BIGINT NOT NULL DEFAULT 0",),
+    (
+        """
+        CREATE TABLE release_given (
+            release  TEXT NOT NULL,
+            level    INTEGER NOT NULL,
+            at_s     BIGINT NOT NULL,
+            document TEXT NOT NULL,
+            PRIMARY KEY (release, level)
+        )
+        """,
+    ),
 )
 
 SCHEMA_VERSION: Final = len(MIGRATIONS)

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import time
 from collections.abc import Iterator
 
 import pytest
 from test_release_serving import Bench, ask, run
 
 from ashore.errors import AshoreError, EngineFailed
-from ashore.releases import ALONE, EVERYTHING, AliasRoute, ReleasePolicy, Slo
+from ashore.releases import ALONE, EVERYTHING, AliasRoute, Given, GivenLevel, ReleasePolicy, Slo
+from ashore.releases.given import KEPT as KEPT_IN_STATE
 from ashore.serving import MemoryReplica
 from ashore.serving.comparing import Observation
 from ashore.serving.former import KEPT, LEAST, RATE_S, Arrivals, Former
@@ -178,3 +180,43 @@ def test_a_request_that_kills_a_host_is_not_given_to_another_one_to_look(route: 
 
     dying = MemoryReplica(die_after=2)
     run(scenario, Bench(second=dying) if route is AFTER else Bench(first=dying))
+
+
+def test_a_worker_that_begins_after_the_promotion_goes_on_from_what_the_state_kept() -> None:
+    kept: dict[str, tuple[GivenLevel, ...]] = {}
+
+    async def before(bench: Bench) -> None:
+        bench.service.take_routes({"chat": BEFORE})
+        assert await asked(bench, 100) == 0
+        kept.update(bench.service.trials.take_given())
+        assert bench.service.trials.take_given() == {}, "in no hurry"
+
+    async def after(bench: Bench) -> None:
+        trials = bench.service.trials
+        bench.service.take_routes({"chat": AFTER})
+        assert bench.service.unknown_formers() == ("chat-1",)
+        assert await asked(bench, 20) > 0 and trials.take() == {}, "nothing is known of the one before"
+        trials.take_former("chat-1", kept["chat-1"])
+        assert bench.service.unknown_formers() == ()
+        failed = await asked(bench, 20)
+        found = trials.take()["chat-2", "live"]["errors", EVERYTHING]
+        assert found.count == 20 and found.total == failed >= 3
+
+    run(before)
+    assert sum(one.count for one in kept["chat-1"]) == 100
+    assert all(len(one.kept) == min(one.count, KEPT_IN_STATE) for one in kept["chat-1"])
+    assert abs(kept["chat-1"][-1].kept[-1].at_s - time.time()) < 60, "of the calendar"
+    run(after, Bench(second=Fails(every=13)))
+
+
+def test_what_the_state_kept_is_as_old_as_it_is() -> None:
+    former = Former()
+    former.add(3, seen(50.0), late=True)
+    levels = former.changed(ahead_s=1_000.0)
+    assert [given.at_s for given in levels[0].kept] == [1_050.0]
+    assert former.changed(ahead_s=1_000.0) == ()
+    again = Former.of(levels, ahead_s=990.0)
+    assert again.take(3, 61.0) is None
+    again = Former.of(levels, ahead_s=990.0)
+    assert again.take(3, 59.0) == Given(60.0, False, 0.01)
+    assert again.changed(ahead_s=0.0) == (), "the state knows"
