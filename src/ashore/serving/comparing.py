@@ -20,7 +20,24 @@ _REFUSAL: Final = re.compile(
     r"^\W*(i'?m sorry|i am sorry|sorry|i can(?:no|')t|i am unable|i'm unable|抱歉|对不起|很抱歉|我无法|我不能)",
     re.IGNORECASE,
 )
-_CHINESE: Final = re.compile("[一-鿿]")
+_EAST_ASIAN: Final = (
+    ("Japanese", re.compile("[\u3041-\u30ff]")),
+    ("Korean", re.compile("[\u1100-\u11ff\u3131-\u318e\uac00-\ud7a3]")),
+    ("Chinese", re.compile("[\u3400-\u4dbf\u4e00-\u9fff]")),
+)
+"""By what no text in another language has: kana before Hangul before Han, which Japanese and Korean have too."""
+_SCRIPTS: Final = (
+    ("Latin", re.compile("[A-Za-z\u00c0-\u024f\u1e00-\u1eff]")),
+    ("Cyrillic", re.compile("[\u0400-\u052f]")),
+    ("Arabic", re.compile("[\u0600-\u06ff\u0750-\u077f]")),
+    ("Devanagari", re.compile("[\u0900-\u097f]")),
+    ("Greek", re.compile("[\u0370-\u03ff]")),
+    ("Hebrew", re.compile("[\u0590-\u05ff]")),
+    ("Thai", re.compile("[\u0e00-\u0e7f]")),
+)
+OTHER_SCRIPTS: Final = "other scripts"
+READ_CHARS: Final = 2_000
+"""So much of a question says in what script it is."""
 _SPACE: Final = re.compile(r"\s+")
 
 
@@ -118,7 +135,18 @@ def question_of(request: GenerationRequest) -> str:
 
 
 def slices_of(request: GenerationRequest, principal: Principal) -> tuple[str, ...]:
-    """Return the slices that a request belongs to: its tenant, its route, its language."""
-    language = "Chinese" if _CHINESE.search(question_of(request)) else "other languages"
+    """Return the slices that a request belongs to: its tenant, its route, its language or script."""
+    language = language_of(question_of(request))
     route = request.arrival.route
     return (f"tenant {principal.tenant}", *((f"route {route}",) if route else ()), language)
+
+
+def language_of(text: str) -> str:
+    """Return the language of a text where its script tells, and otherwise the script that most of it is in."""
+    text = text[:READ_CHARS]
+    for language, letters in _EAST_ASIAN:
+        if letters.search(text):
+            return language
+    counts = {script: len(letters.findall(text)) for script, letters in _SCRIPTS}
+    most = max(counts, key=lambda script: counts[script])
+    return most if counts[most] else OTHER_SCRIPTS
