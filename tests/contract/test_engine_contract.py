@@ -336,6 +336,10 @@ def test_scores_agree_with_what_generation_tells(case: Case) -> None:
     if case.info.kind not in ("fake", "vllm"):  # the fake, which stands behind the double too, salts by prompt
         for row, token in zip(rows[11:], said, strict=True):
             assert row[0].logprob == pytest.approx(token.logprob, abs=0.1)
+    events = run(case.engine, order("z", case.prompt, top_logprobs=0))["z"]  # what a comparison of releases asks for
+    [rows] = case.engine.score([ScoreText([*case.prompt, *token_ids(events)], len(case.prompt))])
+    for row, token in zip(rows, [e for e in events if isinstance(e, Token)], strict=True):
+        assert row[0].logprob == pytest.approx(token.logprob, abs=0.1)
     with pytest.raises(AshoreError):
         case.engine.score([ScoreText([1, 10_000_000])])
     for ids, start in (([1], 1), ([1, 2], 0), ([1, 2], 2), ([], 1), ([1] * (case.info.context_tokens + 1), 1)):

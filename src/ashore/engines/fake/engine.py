@@ -295,6 +295,8 @@ class FakeEngine:
         sequence.counts[chosen] += 1
         if order.top_logprobs is None:
             return chosen, None
+        if order.top_logprobs == 0:  # what `score` tells: a seed and an echo are draws, equally likely to every fake
+            candidates = tongue.logits(0, len(order.prompt_ids) + made, previous)
         return chosen, tongue.logprobs(candidates, VOCAB_SIZE, chosen, order.top_logprobs)
 
     def _called_for(self, sequence: _Sequence) -> int | None:
