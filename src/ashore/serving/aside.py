@@ -20,12 +20,11 @@ AT_ONCE: Final = 4
 """Copies that run together: their steps read the weights once. One alone where processors are short."""
 SHORT: Final = 0.25
 """Processors are short where less of them is idle."""
-REST: Final = 32.0
+REST: Final = 64.0
 """While anybody is answered and processors are short, copies rest so many times as long as the last one took. The idle
-class alone does not keep a shadow from live steps: their threads wait for each other by yielding, and what is runnable
-gets the processor then. On two cores, live at half its capacity, each percent of them that a shadow used made live
-answers two to three percent slower (benchmarks/reports/2026-11-27-release.md)."""
-MOST_REST_S: Final = 300.0
+class does not make a shadow free: beside live steps that leave no processor idle, each percent of the processors that
+it used cost the slowest live answers two to three percent (benchmarks/reports/2026-11-27-release.md)."""
+MOST_REST_S: Final = 60.0
 FRESH_S: Final = 30.0
 """A live answer older than that is no neighbour of a candidate's."""
 LOOK_EVERY_S: Final = 0.02

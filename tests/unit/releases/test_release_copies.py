@@ -115,13 +115,13 @@ class Live:
 
 def test_copies_rest_while_anybody_is_answered_and_processors_are_short() -> None:
     async def scenario() -> None:
-        bunch = Bunch(took_s=1.0)
+        bunch = Bunch(took_s=0.25)
         Gate.load_of_all = Load(running=3)
         bunch.add(*range(6))
         await until(lambda: len(bunch.runs) == 1)
         assert bunch.runs[0] == [0], "one alone"
         await asyncio.sleep(0.05)
-        bunch.clock.advance(REST * 1.0 - 8)
+        bunch.clock.advance(REST * 0.25 - 8)
         await asyncio.sleep(0.05)
         assert len(bunch.runs) == 1, "they rest"
         bunch.clock.advance(8.0)
