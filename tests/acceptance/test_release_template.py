@@ -10,6 +10,9 @@ from typing import Any
 import pytest
 from served import Served, call, owner_key, start_served
 
+from ashore.bootstrap import build_store, prepare_variant
+from ashore.settings import Home, read_settings
+
 MOST_REQUESTS = 500
 RULE = "You answer in one short sentence."
 QUESTIONS = (
@@ -70,5 +73,51 @@ def test_it_is_found_by_answers_that_run_into_their_limit(
         print(f"found after {count} requests")
         assert 0 < count <= MOST_REQUESTS
         check(server, key, "defects")
+    finally:
+        server.stop()
+
+
+WRONG_TEMPLATE = (
+    "{% for m in messages %}{% if m['role'] == 'system' %}<<SYS>>{{ m['content'] }}<</SYS>>"
+    "{% elif m['role'] == 'user' %}[INST] {{ m['content'] }} [/INST]{% else %}{{ m['content'] }}{% endif %}{% endfor %}"
+)
+"""That of another family."""
+
+
+def with_template(gguf: Path, template: str, to: Path) -> Path:
+    """Write a GGUF file with another chat template, filled up to the length of its own."""
+    data = gguf.read_bytes()
+    key = b"tokenizer.chat_template"
+    at = data.index(key) + len(key) + 4  # behind the type of the value
+    length = int.from_bytes(data[at : at + 8], "little")
+    text = template.encode()
+    assert len(text) + 4 <= length, "no room"
+    filled = text + b"{#" + b" " * (length - len(text) - 4) + b"#}"
+    to.write_bytes(data[: at + 8] + filled + data[at + 8 + length :])
+    return to
+
+
+@pytest.mark.full
+def test_a_real_model_with_the_template_of_another_family_is_found(
+    demo_home: Path, tmp_path: Path, free_port: Callable[[], int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ASHORE_HOME", str(tmp_path / "home"))
+    store = build_store(read_settings().home)
+    files = build_store(Home(root=demo_home)).open("smollm2")
+    gguf = Path(files.directory) / files.weights
+    right = store.pull(str(gguf), name="right")
+    wrong = store.pull(str(with_template(gguf, WRONG_TEMPLATE, tmp_path / "wrong.gguf")), name="wrong")
+    for model in (right, wrong):
+        prepare_variant(store, model, "int8")
+    config = '[[model]]\nname = "right@int8"\nalias = "chat"\n[cache]\nmode = "off"\n'
+    server = start_served(tmp_path / "home", (), store=None, port=free_port(), grpc_port=0, config=config)
+    try:
+        key = owner_key(server)
+        shadowed(server, key, "wrong@int8")
+        count = requests_until_taken_back(server, key, tokens=32)
+        found = call(server, "GET", "/admin/v1/releases/chat-2", key)
+        print(f"found after {count} requests: {found['why']}")
+        assert 0 < count <= MOST_REQUESTS and found["state"] == "failed"
+        assert call(server, "GET", "/admin/v1/aliases/chat", key)["weights_percent"] == {"chat-1": 100.0}
     finally:
         server.stop()
