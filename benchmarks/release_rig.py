@@ -161,7 +161,8 @@ def streams(server: Server, count: int, *, tokens: int) -> Iterator[list[Asked]]
 
 
 def arrivals(server: Server, rate_per_s: float, seconds: float, *, tokens: int, seed: int) -> list[Asked]:
-    """Ask at times that chance draws, whether answers are there or not, and return all. One seed, one schedule."""
+    """Ask at times that chance draws, whether answers are there or not, and return all. One seed, one schedule; no two
+    questions begin alike, so that no prompt is known from an earlier window."""
     draws = random.Random(seed)
     asked: list[Asked] = []
     threads = []
@@ -169,7 +170,7 @@ def arrivals(server: Server, rate_per_s: float, seconds: float, *, tokens: int, 
     while (due_s := due_s + draws.expovariate(rate_per_s)) < end_s:
         number += 1
         time.sleep(max(0.0, due_s - time.monotonic()))
-        text = f"schedule {seed}, question {number}"
+        text = f"{time.time_ns()}: schedule {seed}, question {number}"
         threads.append(threading.Thread(target=lambda said=text: asked.append(server.ask(said, tokens=tokens))))
         threads[-1].start()
     for thread in threads:
