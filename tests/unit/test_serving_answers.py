@@ -407,10 +407,10 @@ def test_errors_before_the_answer_are_not_kept() -> None:
 
 def test_embeddings_are_charged_and_noted() -> None:
     async def scenario(bench: Bench) -> None:
-        await bench.service.embed("echo", ["a"], ANYONE, request_id=RequestId("req_e"))
+        await bench.service.embeddings.embed("echo", ["a"], ANYONE, request_id=RequestId("req_e"))
         assert bench.budgets.requests == {"anyone": 1}
         assert bench.auditor.outcomes == {("answered", "miss"): 1}
         with pytest.raises(Overloaded):
-            await bench.service.embed("echo", ["a"], ANYONE, request_id=RequestId("req_e"))
+            await bench.service.embeddings.embed("echo", ["a"], ANYONE, request_id=RequestId("req_e"))
 
     run(scenario, None, Strict(1))

@@ -242,10 +242,10 @@ def test_a_failure_of_ours_before_the_first_token_costs_nothing() -> None:
 
 def test_embeddings_and_counts_are_under_budgets_too() -> None:
     async def scenario(bench: Bench) -> None:
-        embedding = await bench.service.embed("echo", ["abc"], ALICE, request_id=RequestId("r"))
+        embedding = await bench.service.embeddings.embed("echo", ["abc"], ALICE, request_id=RequestId("r"))
         assert bench.left() == 10 - embedding.prompt_tokens
         with pytest.raises(BudgetExceeded):
-            await bench.service.embed("echo", ["abc" * 5], ALICE, request_id=RequestId("r"))
+            await bench.service.embeddings.embed("echo", ["abc" * 5], ALICE, request_id=RequestId("r"))
         await bench.service.count_tokens(ask(), ALICE)
         with pytest.raises(BudgetExceeded):
             await bench.service.count_tokens(ask(), ALICE)

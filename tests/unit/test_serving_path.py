@@ -421,16 +421,16 @@ def test_a_new_topology_adds_and_removes_models_while_a_stream_runs() -> None:
 
 def test_embeddings_are_unit_vectors_shortened_on_demand() -> None:
     async def scenario(bench: Bench) -> None:
-        whole = await bench.service.embed("echo", ["a", (1, 2)], ANYONE, request_id=RequestId("req_e"))
+        whole = await bench.service.embeddings.embed("echo", ["a", (1, 2)], ANYONE, request_id=RequestId("req_e"))
         assert [len(v) for v in whole.vectors] == [8, 8]
         assert whole.prompt_tokens == 3
-        short = await bench.service.embed("echo", ["a"], ANYONE, request_id=RequestId("req_e"), dimensions=3)
+        short = await bench.service.embeddings.embed("echo", ["a"], ANYONE, request_id=RequestId("req_e"), dimensions=3)
         assert len(short.vectors[0]) == 3
         assert sum(x * x for x in short.vectors[0]) == pytest.approx(1)
         with pytest.raises(UnsupportedByEngine, match="8 numbers"):
-            await bench.service.embed("echo", ["a"], ANYONE, request_id=RequestId("req_e"), dimensions=9)
+            await bench.service.embeddings.embed("echo", ["a"], ANYONE, request_id=RequestId("req_e"), dimensions=9)
         with pytest.raises(InvalidRequest, match="empty"):
-            await bench.service.embed("echo", ["a", ""], ANYONE, request_id=RequestId("req_e"))
+            await bench.service.embeddings.embed("echo", ["a", ""], ANYONE, request_id=RequestId("req_e"))
 
     run(scenario=scenario)
 
@@ -446,11 +446,13 @@ class SlowEmbedder(MemoryReplica):
 def test_embeddings_have_one_deadline_for_the_wait_and_the_run() -> None:
     async def scenario(bench: Bench) -> None:
         with pytest.raises(DeadlineExceeded, match="vectors of 1 inputs"):
-            await bench.service.embed("echo", ["a"], ANYONE, request_id=RequestId("req_e"), deadline_s=0.02)
-        first = asyncio.create_task(bench.service.embed("echo", ["a"], ANYONE, request_id=RequestId("req_e")))
+            await bench.service.embeddings.embed("echo", ["a"], ANYONE, request_id=RequestId("req_e"), deadline_s=0.02)
+        first = asyncio.create_task(
+            bench.service.embeddings.embed("echo", ["a"], ANYONE, request_id=RequestId("req_e"))
+        )
         await asyncio.sleep(0.01)
         with pytest.raises(DeadlineExceeded, match="vectors"):  # 0.09 s of the wait are gone when the run begins
-            await bench.service.embed("echo", ["b"], ANYONE, request_id=RequestId("req_e"), deadline_s=0.15)
+            await bench.service.embeddings.embed("echo", ["b"], ANYONE, request_id=RequestId("req_e"), deadline_s=0.15)
         assert len((await first).vectors) == 1
         assert bench.service.in_flight == 0
 
@@ -462,7 +464,9 @@ def test_embeddings_wait_by_priority() -> None:
         ended: list[str] = []
 
         async def embed(name: str, priority: int) -> None:
-            await bench.service.embed("echo", [name], ANYONE, request_id=RequestId("req_e"), priority=priority)
+            await bench.service.embeddings.embed(
+                "echo", [name], ANYONE, request_id=RequestId("req_e"), priority=priority
+            )
             ended.append(name)
 
         tasks = []

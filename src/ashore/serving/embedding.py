@@ -1,4 +1,4 @@
-"""Texts to vectors: tokenise, fit, run, shorten."""
+"""Texts to vectors on the request path: authorise, mask, tokenise, fit, reserve, admit, run, shorten, settle, note."""
 
 from __future__ import annotations
 
@@ -7,11 +7,24 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import msgspec
+
+from ashore.access import Principal
+from ashore.core import Clock, RequestId
 from ashore.engines import EngineInfo
-from ashore.errors import ContextTooLong, InvalidRequest, UnsupportedByEngine
+from ashore.errors import AshoreError, ContextTooLong, InvalidRequest, UnsupportedByEngine
+from ashore.metrics import Metrics
+from ashore.serving.admission import Cost, background_of
+from ashore.serving.fresh import FreshAnswers, allowed_s
+from ashore.serving.guards import Guards
+from ashore.serving.model import NOWHERE, Arrival, Urgency, Usage
+from ashore.serving.models import LoadedModel
 from ashore.serving.orders import check_prompt_ids
 from ashore.serving.ports import ServedText
 from ashore.serving.prompt import INLINE_CHARS
+from ashore.serving.reception import MOST_RELEASES, Reception, read_aside
+from ashore.serving.replicas import deaths_of, died
+from ashore.serving.roster import Roster
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,6 +36,119 @@ class Embedding:
     precision: str
     vectors: list[list[float]]
     prompt_tokens: int
+
+
+class Embeddings:
+    """Makes vectors for clients. Every call is made on one event loop."""
+
+    def __init__(
+        self,
+        reception: Reception,
+        roster: Roster,
+        fresh: FreshAnswers,
+        *,
+        guards: Guards,
+        clock: Clock,
+        metrics: Metrics,
+    ) -> None:
+        self._reception = reception
+        self._roster = roster
+        self._fresh = fresh
+        self._guards = guards
+        self._clock = clock
+        self._metrics = metrics
+
+    async def embed(
+        self,
+        model: str,
+        inputs: Sequence[str | Sequence[int]],
+        principal: Principal,
+        *,
+        request_id: RequestId,
+        dimensions: int | None = None,
+        priority: int = 0,
+        urgency: Urgency = "interactive",
+        deadline_s: float | None = None,
+        arrival: Arrival = NOWHERE,
+    ) -> Embedding:
+        """Return one vector per input. The deadline covers the wait for a slot and the run together.
+
+        Raises:
+            AshoreError: the model does not embed, an input does not fit, there is no room, or the deadline passed.
+        """
+        deadline_at = self._clock.monotonic_s() + allowed_s(self._roster.topology, deadline_s)
+        auditor, reception = self._guards.auditor, self._reception
+        auditor.check()
+        watch = reception.watch(request_id, model, principal, msgspec.json.encode(inputs), arrival=arrival)
+        with reception.noted(watch):
+            reception.authorise(principal, model)
+            found, tried, deaths = self._roster.lead(model).pick(principal), 1, 0
+            while True:
+                reception.turn_away(found)
+                watch.release = found.served.release
+                check_embeds(model, found.info, dimensions)
+                mask, decode = self._guards.masker.mask_inputs, found.text.decode
+                length = sum(len(one) for one in inputs)
+                masked, watch.masked = await read_aside(
+                    length,
+                    lambda: mask(model, inputs, principal, decode),  # noqa: B023 - waited for in this turn
+                )
+                batch = await encode_inputs(masked, found.text, found.info)
+                try:
+                    vectors = await self._embed_on(
+                        found, model, batch, principal, request_id, priority, urgency, deadline_at, deaths
+                    )
+                    break
+                except AshoreError as fault:
+                    other = reception.elsewhere(found, fault, model, principal) if died(fault) else None
+                    if other is None or tried >= MOST_RELEASES:
+                        raise
+                    found, tried = other, tried + 1
+                    deaths = max(deaths, deaths_of(fault))
+            prompt_tokens = sum(len(ids) for ids in batch)
+            watch.hear(Usage(prompt_tokens=prompt_tokens, cached_tokens=0, completion_tokens=0))
+            if auditor.strict:
+                await watch.ended()
+        self._metrics.add("ashore_prompt_tokens", prompt_tokens, model)
+        return Embedding(
+            model=model,
+            release=found.served.release,
+            precision=found.info.precision,
+            vectors=[shorten(vector, dimensions) for vector in vectors],
+            prompt_tokens=prompt_tokens,
+        )
+
+    async def _embed_on(
+        self,
+        found: LoadedModel,
+        model: str,
+        batch: list[list[int]],
+        principal: Principal,
+        request_id: RequestId,
+        priority: int,
+        urgency: Urgency,
+        deadline_at: float,
+        deaths: int,
+    ) -> list[list[float]]:
+        """Reserve, admit, and embed on one release."""
+        prompt_tokens = sum(len(ids) for ids in batch)
+        reservation = await self._guards.budgets.reserve(principal, model, prompt_tokens, request_id=request_id)
+        cost = Cost(1, prompt_tokens)
+        # one that runs is over before it could be preempted: it only waits behind others
+        background = background_of("interactive" if urgency == "interactive" else "background")
+        try:
+            wait_s = max(0.0, deadline_at - self._clock.monotonic_s())
+            await found.gate.enter(cost, priority=priority, wait_s=wait_s, background=background)
+            entered_at = self._clock.monotonic_s()
+            try:
+                vectors = await self._fresh.embed(found, model, batch, deadline_at, deaths=deaths)
+            finally:
+                service_s = self._clock.monotonic_s() - entered_at
+                found.gate.leave(cost, service_s=service_s, background=background)
+            reservation.settle(prompt_tokens, 0)
+            return vectors
+        finally:
+            reservation.release()
 
 
 def check_embeds(alias: str, info: EngineInfo, dimensions: int | None) -> None:

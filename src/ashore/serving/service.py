@@ -7,32 +7,29 @@ authorise -> find the model -> tools -> check what the engine can do -> mask -> 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping
 from dataclasses import replace
-from typing import TypeVar
 
-import msgspec
-
-from ashore.access import INFER, Authority, PolicyAuthority, Principal
+from ashore.access import Authority, PolicyAuthority, Principal
 from ashore.access.budgets import Standing
 from ashore.cache import AnswerCache, CacheStats, Question, Ready
 from ashore.core import Clock, RequestId
 from ashore.engines import EngineStats, Grammar
-from ashore.errors import AshoreError, DeadlineExceeded, Overloaded
+from ashore.errors import AshoreError, DeadlineExceeded
 from ashore.metrics import Metrics
 from ashore.releases import AliasRoute
-from ashore.serving.admission import Cost, background_of
 from ashore.serving.answers import AnswerRecorder, ask_of, no_cache, replay
 from ashore.serving.board import Board
 from ashore.serving.concurrency import ConcurrencyLimit
-from ashore.serving.embedding import Embedding, check_embeds, encode_inputs, shorten
+from ashore.serving.embedding import Embeddings
 from ashore.serving.flights import Flights, Terms
 from ashore.serving.fresh import FreshAnswers, Place, allowed_s
 from ashore.serving.guards import Guards, Masked, Reservation, Unlimited
-from ashore.serving.model import NOWHERE, Arrival, GenerationRequest, ServingEvent, Started, Urgency, Usage
+from ashore.serving.model import NOWHERE, Arrival, GenerationRequest, ServingEvent, Started, Usage
 from ashore.serving.models import LoadedModel, ModelCard
 from ashore.serving.orders import check_features
-from ashore.serving.prompt import INLINE_CHARS, num_chars, prompt_ids
+from ashore.serving.prompt import num_chars, prompt_ids
+from ashore.serving.reception import MOST_RELEASES, Reception, read_aside
 from ashore.serving.recommended import with_recommended
 from ashore.serving.recording import Told, Watch, prompt_bytes
 from ashore.serving.replicas import ReplicaFactory, deaths_of, died
@@ -43,10 +40,6 @@ from ashore.serving.tools import prepare_tools
 from ashore.serving.topology import Topology
 from ashore.serving.trials import Trials
 
-_T = TypeVar("_T")
-
-MOST_RELEASES = 3
-"""Releases that a request may be sent to in turn, while none has answered and each gives way to another."""
 DEADLINE_GRACE_S = 0.05
 """A generation notices its own deadline, and says so in better words, before whoever shares it does."""
 
@@ -70,20 +63,27 @@ class ServingService:
         limit: ConcurrencyLimit | None = None,
         apart: Apart = nothing_known,
     ) -> None:
-        self._limit = limit or ConcurrencyLimit()
+        limit = limit or ConcurrencyLimit()
         self._roster = Roster(
             topology,
             make_replica=make_replica,
             load_text=load_text,
             board=board,
-            limit=self._limit,
+            limit=limit,
             refused=lambda alias, reason: metrics.add("ashore_refused", 1, alias, reason),
         )
         self._clock = clock
         self._metrics = metrics
         self._cache = cache or no_cache(clock)
         self._guards = guards or Guards()
-        self._authority = authority or PolicyAuthority()
+        self.reception = Reception(
+            self._roster,
+            authority=authority or PolicyAuthority(),
+            guards=self._guards,
+            clock=clock,
+            metrics=metrics,
+            limit=limit,
+        )
         self._flights = Flights()
         self._fresh = FreshAnswers(
             self._roster,
@@ -98,9 +98,9 @@ class ServingService:
         self.trials = Trials(
             aside, self._roster.release, clock, masker=self._guards.masker, policy=topology.release, apart=apart
         )
-        self._in_flight = 0
-        self._idle = asyncio.Event()
-        self._idle.set()
+        self.embeddings = Embeddings(
+            self.reception, self._roster, self._fresh, guards=self._guards, clock=clock, metrics=metrics
+        )
 
     @property
     def draining(self) -> bool:
@@ -109,64 +109,7 @@ class ServingService:
     @property
     def in_flight(self) -> int:
         """Requests that were admitted or wait to be, and have not ended."""
-        return self._in_flight
-
-    @property
-    def pressed(self) -> bool:
-        """Whether this worker has been short of processor time for more than a moment."""
-        return self._limit.pressed
-
-    def check_pressure(self, *, may_be_kept: bool = False) -> None:
-        """Refuse a request whose body was not even read, while its worker is short of time and could not take it.
-
-        Args:
-            may_be_kept: The answer may be there already, and then costs no more than a refusal does.
-
-        Raises:
-            Overloaded: the worker drowns, or is pressed and the queue of every model is full.
-        """
-        self._limit.look()
-        if self._limit.drowning or (self._limit.pressed and not may_be_kept and self._roster.is_full):
-            self._metrics.add("ashore_refused", 1, "-", "loop")
-            raise Overloaded(
-                f"no processor time: the worker has not rested, and comes round to a request every "
-                f"{self._limit.pulse.lag_s * 1e3:.0f} ms",
-                hint="send it again after the time in `retry-after`, or add a worker with --workers",
-                retry_after_s=1,
-            )
-
-    def check_room(self) -> None:
-        """Refuse a request that nobody has read and that no cache answers, where no model has room for it.
-
-        Raises:
-            Overloaded: the queues of all releases that may answer are full.
-        """
-        gates = self._roster.gates
-        if len(gates) == 1:
-            gates[0].check_queue()
-        elif gates and all(gate.is_full for gate in gates):
-            self._metrics.add("ashore_refused", 1, "-", "queue")
-            raise Overloaded(
-                "no room: the queue of every model is full",
-                hint="send it again after the time in `retry-after`, or raise [admission]",
-                retry_after_s=min(gate.retry_after_s for gate in gates),
-            )
-
-    def check_queue(self, alias: str) -> None:
-        """Refuse a request of which only the model is known, where the queue of that model is full.
-
-        Raises:
-            Overloaded: it is.
-        """
-        lead = self._roster.known(alias)
-        if lead is not None:
-            lead.first.gate.check_queue()
-
-    def _turn_away(self, model: LoadedModel) -> None:
-        """Refuse early what would be refused anyway, while there is no processor time to spend on it."""
-        self._limit.look()
-        if self._limit.pressed:
-            model.gate.check_queue()
+        return self.reception.in_flight
 
     async def start(self) -> None:
         """Load the text side of every model and begin to connect. Returns before the replicas are ready."""
@@ -195,15 +138,7 @@ class ServingService:
         cards = self._roster.cards()
         if principal is None or principal.kind == "internal":
             return cards
-        return [card for card in cards if self._authority.decide(principal, INFER, f"model/{card.alias}").allowed]
-
-    def _authorise(self, principal: Principal, alias: str) -> None:
-        """Return when the principal may ask the model. Comes before the look whether there is such a model.
-
-        Raises:
-            PermissionDenied: it may not.
-        """
-        self._authority.require(principal, INFER, f"model/{alias}")
+        return [card for card in cards if self.reception.may_ask(principal, card.alias)]
 
     async def generate(self, request: GenerationRequest, principal: Principal) -> AsyncGenerator[ServingEvent, None]:
         """Answer one request: `Started`, then `Delta` and `ChoiceEnded` for each choice, then `Usage`.
@@ -215,12 +150,11 @@ class ServingService:
         """
         arrived_at = self._clock.monotonic_s()
         self._guards.auditor.check()
-        watch = self._watch(
+        watch = self.reception.watch(
             request.request_id, request.model, principal, prompt_bytes(request), arrival=request.arrival
         )
-        self._enter()
-        try:
-            self._authorise(principal, request.model)
+        with self.reception.noted(watch):
+            self.reception.authorise(principal, request.model)
             model, tried = self._roster.lead(request.model).pick(principal, request), 1
             while True:
                 watch.release = model.served.release
@@ -229,47 +163,24 @@ class ServingService:
                     async for event in events:
                         tried = MOST_RELEASES
                         yield event
-                    break
+                    return
                 except AshoreError as fault:
                     if not died(fault) or tried >= MOST_RELEASES:
                         raise
-                    other = self._elsewhere(model, fault, request.model, principal, request)
+                    other = self.reception.elsewhere(model, fault, request.model, principal, request)
                     if other is None:
                         raise
                     model, tried = other, tried + 1
                     request = replace(request, deaths=max(request.deaths, deaths_of(fault)))
                 finally:
                     await events.aclose()
-            watch.outcome = "answered"
-        except AshoreError as fault:
-            watch.failed(fault)
-            raise
-        finally:
-            self._exit()
-            watch.note()
-
-    def _elsewhere(
-        self,
-        model: LoadedModel,
-        fault: AshoreError,
-        name: str,
-        principal: Principal,
-        request: GenerationRequest | None = None,
-    ) -> LoadedModel | None:
-        """Return another release that answers under a name by now, or the same one where a host of it died and is back
-        already; None where there is neither."""
-        lead = self._roster.known(name)
-        other = None if lead is None else lead.pick(principal, request)
-        if other is None or other.served.release != model.served.release:
-            return other
-        return other if deaths_of(fault) and other.replicas.ready else None
 
     async def _answer(
         self, model: LoadedModel, request: GenerationRequest, principal: Principal, watch: Watch, arrived_at: float
     ) -> AsyncGenerator[ServingEvent, None]:
         """Yield what one release answers, as the client is told it."""
         auditor = self._guards.auditor
-        self._turn_away(model)
+        self.reception.turn_away(model)
         request = with_recommended(prepare_tools(request, model.text), model.recommended, model.info)
         check_features(request, model.info)
         check_scores(request, model.served)
@@ -310,23 +221,10 @@ class ServingService:
             if trial is not None and route is not None:
                 self.trials.end(trial, route, fault)
 
-    def _watch(
-        self, request_id: RequestId, alias: str, principal: Principal, prompt: bytes, *, arrival: Arrival
-    ) -> Watch:
-        return Watch(
-            self._guards.auditor,
-            self._clock,
-            request_id=request_id,
-            alias=alias,
-            principal=principal,
-            prompt=prompt,
-            arrival=arrival,
-        )
-
     async def _mask(self, model: LoadedModel, request: GenerationRequest, principal: Principal) -> Masked:
         """Take personal data out."""
         mask, decode = self._guards.masker.mask, model.text.decode
-        return await _read_aside(num_chars(request), lambda: mask(request, principal, decode))
+        return await read_aside(num_chars(request), lambda: mask(request, principal, decode))
 
     async def _events(
         self,
@@ -423,112 +321,13 @@ class ServingService:
                 return
             yield event
 
-    async def embed(
-        self,
-        model: str,
-        inputs: Sequence[str | Sequence[int]],
-        principal: Principal,
-        *,
-        request_id: RequestId,
-        dimensions: int | None = None,
-        priority: int = 0,
-        urgency: Urgency = "interactive",
-        deadline_s: float | None = None,
-        arrival: Arrival = NOWHERE,
-    ) -> Embedding:
-        """Return one vector per input. The deadline covers the wait for a slot and the run together.
-
-        Raises:
-            AshoreError: the model does not embed, an input does not fit, there is no room, or the deadline passed.
-        """
-        deadline_at = self._clock.monotonic_s() + allowed_s(self._roster.topology, deadline_s)
-        self._guards.auditor.check()
-        watch = self._watch(request_id, model, principal, msgspec.json.encode(inputs), arrival=arrival)
-        self._enter()
-        try:
-            self._authorise(principal, model)
-            found, tried, deaths = self._roster.lead(model).pick(principal), 1, 0
-            while True:
-                self._turn_away(found)
-                watch.release = found.served.release
-                check_embeds(model, found.info, dimensions)
-                mask, decode = self._guards.masker.mask_inputs, found.text.decode
-                length = sum(len(one) for one in inputs)
-                masked, watch.masked = await _read_aside(
-                    length,
-                    lambda: mask(model, inputs, principal, decode),  # noqa: B023 - waited for in this turn
-                )
-                batch = await encode_inputs(masked, found.text, found.info)
-                try:
-                    vectors = await self._embed_on(
-                        found, model, batch, principal, request_id, priority, urgency, deadline_at, deaths
-                    )
-                    break
-                except AshoreError as fault:
-                    other = self._elsewhere(found, fault, model, principal) if died(fault) else None
-                    if other is None or tried >= MOST_RELEASES:
-                        raise
-                    found, tried = other, tried + 1
-                    deaths = max(deaths, deaths_of(fault))
-            prompt_tokens = sum(len(ids) for ids in batch)
-            watch.hear(Usage(prompt_tokens=prompt_tokens, cached_tokens=0, completion_tokens=0))
-            watch.outcome = "answered"
-            if self._guards.auditor.strict:
-                await watch.ended()
-        except AshoreError as fault:
-            watch.failed(fault)
-            raise
-        finally:
-            self._exit()
-            watch.note()
-        self._metrics.add("ashore_prompt_tokens", prompt_tokens, model)
-        return Embedding(
-            model=model,
-            release=found.served.release,
-            precision=found.info.precision,
-            vectors=[shorten(vector, dimensions) for vector in vectors],
-            prompt_tokens=prompt_tokens,
-        )
-
-    async def _embed_on(
-        self,
-        found: LoadedModel,
-        model: str,
-        batch: list[list[int]],
-        principal: Principal,
-        request_id: RequestId,
-        priority: int,
-        urgency: Urgency,
-        deadline_at: float,
-        deaths: int,
-    ) -> list[list[float]]:
-        """Reserve, admit, and embed on one release."""
-        prompt_tokens = sum(len(ids) for ids in batch)
-        reservation = await self._guards.budgets.reserve(principal, model, prompt_tokens, request_id=request_id)
-        cost = Cost(1, prompt_tokens)
-        # one that runs is over before it could be preempted: it only waits behind others
-        background = background_of("interactive" if urgency == "interactive" else "background")
-        try:
-            wait_s = max(0.0, deadline_at - self._clock.monotonic_s())
-            await found.gate.enter(cost, priority=priority, wait_s=wait_s, background=background)
-            entered_at = self._clock.monotonic_s()
-            try:
-                vectors = await self._fresh.embed(found, model, batch, deadline_at, deaths=deaths)
-            finally:
-                service_s = self._clock.monotonic_s() - entered_at
-                found.gate.leave(cost, service_s=service_s, background=background)
-            reservation.settle(prompt_tokens, 0)
-            return vectors
-        finally:
-            reservation.release()
-
     async def count_tokens(self, request: GenerationRequest, principal: Principal) -> int:
         """Return how many tokens the prompt of `request` has in its model's own template, tools included.
 
         Raises:
             AshoreError: the request could not be served.
         """
-        self._authorise(principal, request.model)
+        self.reception.authorise(principal, request.model)
         model = self._roster.lead(request.model).pick(principal, request)
         request = prepare_tools(request, model.text)
         masked = await self._mask(model, request, principal)
@@ -563,7 +362,7 @@ class ServingService:
         if ready is None:
             return None
         auditor.check()
-        self._authorise(principal, ready.alias)
+        self.reception.authorise(principal, ready.alias)
         if not self._guards.budgets.charge_hit_now(principal, ready.alias, ready.tokens):
             return None
         told = ready.told
@@ -633,7 +432,7 @@ class ServingService:
         self._roster.drain()
         try:
             async with asyncio.timeout(timeout_s):
-                await self._idle.wait()
+                await self.reception.idle()
         except TimeoutError:
             return False
         return True
@@ -642,17 +441,3 @@ class ServingService:
         """Disconnect from every host. May be called twice."""
         await self.trials.close()
         await self._roster.close()
-
-    def _enter(self) -> None:
-        self._in_flight += 1
-        self._idle.clear()
-
-    def _exit(self) -> None:
-        self._in_flight -= 1
-        if self._in_flight == 0:
-            self._idle.set()
-
-
-async def _read_aside(num_chars: int, work: Callable[[], _T]) -> _T:
-    """Do what reads so many characters: at once, or on a thread where that would hold up every stream."""
-    return await asyncio.to_thread(work) if num_chars > INLINE_CHARS else work()

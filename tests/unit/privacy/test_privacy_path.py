@@ -228,11 +228,11 @@ def test_a_blocked_request_reaches_no_engine_and_is_noted() -> None:
 
 def test_inputs_of_an_embedder_are_masked() -> None:
     async def scenario(bench: Bench) -> None:
-        same = await bench.service.embed("echo", ["[ID_CARD_1]", ID], ANYONE, request_id=RequestId("r"))
+        same = await bench.service.embeddings.embed("echo", ["[ID_CARD_1]", ID], ANYONE, request_id=RequestId("r"))
         first, second = same.vectors
         assert first == second
-        one = await bench.service.embed("echo", [ID], ANYONE, request_id=RequestId("r"))
-        typed = await bench.service.embed("echo", ["[ID_CARD_1]"], ANYONE, request_id=RequestId("r"))
+        one = await bench.service.embeddings.embed("echo", [ID], ANYONE, request_id=RequestId("r"))
+        typed = await bench.service.embeddings.embed("echo", ["[ID_CARD_1]"], ANYONE, request_id=RequestId("r"))
         assert one.vectors == typed.vectors
         assert bench.notes.notes[-2].masked == {"id_card": 1}
 

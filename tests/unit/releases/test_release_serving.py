@@ -201,7 +201,7 @@ def test_what_had_no_first_token_when_the_host_died_goes_to_the_standby_at_once(
         scored = replace(ask("scored"), messages=(), prompt="scored", echo=True, top_logprobs=1)
         begun.append(asyncio.create_task(bench.answer(scored)))
         embedded = asyncio.create_task(
-            bench.service.embed("chat", ["a", "b"], ALICE, request_id=RequestId("e"), deadline_s=10.0)
+            bench.service.embeddings.embed("chat", ["a", "b"], ALICE, request_id=RequestId("e"), deadline_s=10.0)
         )
         await until(lambda: len(bench.orders("2")) == 20)
         bench.replicas["2"].die()
@@ -245,7 +245,7 @@ def test_a_request_that_kills_its_host_is_handed_on_once() -> None:
         assert two.deaths >= 1 and one.deaths + two.deaths == 2 and not told.value.retryable
         await until(lambda: one.connected and two.connected)
         with pytest.raises(KillsHosts):
-            await bench.service.embed("chat", ["poison"], ALICE, request_id=RequestId("e"), deadline_s=10.0)
+            await bench.service.embeddings.embed("chat", ["poison"], ALICE, request_id=RequestId("e"), deadline_s=10.0)
         assert one.deaths + two.deaths == 4
         await until(lambda: one.connected and two.connected)
         assert await bench.release("harmless") == "chat-2"

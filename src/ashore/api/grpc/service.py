@@ -86,7 +86,7 @@ class InferenceService:
         async with self._reception.receive(context, SERVICE + "Embed") as call:
             dimensions = request.dimensions if request.HasField("dimensions") else None
             inputs = embed_inputs(request.inputs)
-            embedding = await self._serving.embed(
+            embedding = await self._serving.embeddings.embed(
                 request.model,
                 inputs,
                 call.principal,

@@ -149,9 +149,9 @@ class HttpApp:
             self._check_route(route, principal)
             repeats = route.repeats and not any(name in exchange.headers for name in CACHE_HEADERS)
             if route.is_admitted:
-                self.serving.check_pressure(may_be_kept=repeats)
+                self.serving.reception.check_pressure(may_be_kept=repeats)
                 if route.repeats and not repeats and exchange.urgency == "interactive" and wants_no_store(exchange):
-                    self.serving.check_room()
+                    self.serving.reception.check_room()
             if repeats:
                 await self._repeat(route, exchange, principal)
             else:
@@ -258,8 +258,8 @@ class HttpApp:
 
     async def _handle(self, route: Route, exchange: Exchange, principal: Principal) -> None:
         """Call the handler. While the worker is short of time, only if the queue of the model it names has room."""
-        if route.is_admitted and self.serving.pressed:
-            self.serving.check_queue(model_in(await exchange.body(self.limits)))
+        if route.is_admitted and self.serving.reception.pressed:
+            self.serving.reception.check_queue(model_in(await exchange.body(self.limits)))
         await route.handler(self, exchange, principal)
 
     async def _defer_or_refuse(

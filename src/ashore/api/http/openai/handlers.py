@@ -77,7 +77,7 @@ async def embeddings(app: HttpApp, exchange: Exchange, principal: Principal) -> 
     inputs = prompts_of(request.input, "input")
     priority, deadline_s = priority_of(exchange), deadline_of(exchange)
     exchange.watch()
-    embedding = await app.serving.embed(
+    embedding = await app.serving.embeddings.embed(
         request.model,
         inputs,
         principal,
