@@ -68,7 +68,9 @@ def phone_of(page: Page, digits: str, runs: Runs) -> tuple[int, int, bool] | Non
         return first - plus, extension.end() if extension else end, len(runs) > 1
     if plus or not stands_free(text, runs):
         return None
-    if _is_american(page, digits, widths, runs, bracket) or _is_british(digits, widths, bracket):
+    if _is_american(page, digits, widths, runs, bracket):
+        return first, end, True
+    if _is_british(digits, widths, bracket) and not any("(" in gap or "（" in gap for gap in _gaps(text, runs)):
         return first, end, True
     if widths in ((4, 3, 3), (4, 6)) and digits.startswith("09") and len(digits) == 10:
         return first, end, True

@@ -313,6 +313,11 @@ def test_places_of_escapes_and_of_what_is_not_seen_are_those_of_the_original() -
     assert (whole.start, whole.end) == (0, len(text) - 1)
 
 
+def test_the_end_of_a_telephone_and_one_in_brackets_behind_it_are_no_third() -> None:
+    text = "，+1 212 555 0123 (138-1234-5678."
+    assert found(text) == [("phone", "+1 212 555 0123"), ("phone", "138-1234-5678")]
+
+
 def test_a_telephone_before_a_passport_is_no_credit_code_by_chance() -> None:
     kinds = [kind for kind, _ in found("，+86 138 1234 5678 x E12345678.")]
     assert "phone" in kinds and "credit_code" not in kinds
