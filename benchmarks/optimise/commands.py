@@ -77,9 +77,9 @@ class Shop:
         )  # fmt: skip
 
     def variant(self, model: str, to: str) -> str:
-        """Return `model@to`, made now if it is absent."""
+        """Return `model@to`, made now if it is absent, or was made of an earlier `model`."""
         reference = f"{model}@{to}"
-        if not self.has(reference):
+        if not self.has(reference) or self.show(reference)["parent"] != self.show(model)["digest"]:
             self.run("optimize", "quantize", model, "--to", to, "--json")
         return reference
 

@@ -15,7 +15,7 @@ from safetensors.numpy import load_file, save_file
 from store_making import alter, blob_of, make_store, pull_tiny
 from tiny_models import make_tiny_model
 
-from ashore.bootstrap import judge_as_served, prepare_variant, quantiser, rebuilder
+from ashore.bootstrap import judge_as_served, make_ready, prepare_variant, quantiser, rebuilder
 from ashore.engines import Rounded, RoundOrder
 from ashore.engines.llamacpp.importance import read_importance
 from ashore.engines.openvino.gptq import LOW, FourBits, round_nearest
@@ -23,7 +23,7 @@ from ashore.engines.openvino.graph import read_facts
 from ashore.engines.openvino.prepare import prepare_openvino
 from ashore.engines.openvino.products import put_codes
 from ashore.engines.openvino.runtime import import_openvino
-from ashore.errors import CorruptBlob, InvalidRequest, MemoryFull, UnknownModel, UnsupportedByEngine
+from ashore.errors import Conflict, CorruptBlob, InvalidRequest, MemoryFull, UnknownModel, UnsupportedByEngine
 from ashore.optimize import QuantizeWish
 from ashore.store import ModelStore, StoredModel, VariantRecipe, convert_safetensors_to_gguf
 
@@ -173,6 +173,19 @@ def test_the_parent_must_still_be_there(store: ModelStore, tmp_path: Path) -> No
 def test_up_and_quantize_make_the_same_variant(store: ModelStore) -> None:
     by_up = prepare_variant(store, store.resolve("tiny"), "int8")
     assert make(store, "int8").digest == by_up.digest
+
+
+def test_a_variant_of_an_earlier_model_is_not_served_as_one_of_the_new(store: ModelStore, tmp_path: Path) -> None:
+    old = prepare_variant(store, store.resolve("tiny"), "int8")
+    four = make(store, "int4")
+    assert not store.is_outdated(old) and not store.is_outdated(four)
+    new = pull_tiny(store, tmp_path, seed=1)
+    assert store.is_outdated(store.resolve("tiny@int8"))
+    made = prepare_variant(store, new, "int8")
+    assert made.parent == new.digest and made.digest != old.digest
+    assert make_ready(store, "tiny@int8").digest == made.digest
+    with pytest.raises(Conflict, match="tiny@int4 was made of an earlier tiny"):
+        prepare_variant(store, new, "int4")
 
 
 def test_eight_bits_in_groups_are_larger_and_closer(store: ModelStore) -> None:

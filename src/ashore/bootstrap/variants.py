@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ashore.core import EngineKind
-from ashore.errors import UnknownModel
+from ashore.errors import Conflict, UnknownModel
 
 if TYPE_CHECKING:
     from ashore.engines import Rounded, Rounder, Samples
@@ -37,6 +37,8 @@ def make_ready(store: ModelStore, name: str) -> StoredModel:
         model = store.resolve(name)
     except UnknownModel:
         model = store.pull(name)
+    if model.variant and store.is_outdated(model):
+        return prepare_variant(store, store.resolve(model.name), model.variant)
     if model.variant or model.format == "openvino" or model.shape.architecture == "bert":
         return model
     return prepare_variant(store, model, INT8)
@@ -45,13 +47,22 @@ def make_ready(store: ModelStore, name: str) -> StoredModel:
 def prepare_variant(
     store: ModelStore, parent: StoredModel, variant: str, *, told: Callable[[str, float], None] = quietly
 ) -> StoredModel:
-    """Return `parent@variant`, made now if it is absent; `told` hears each step and the part that is behind it.
+    """Return `parent@variant`, made now if it is absent, or was made of an earlier model of that name; `told` hears
+    each step and the part that is behind it.
 
     Raises:
         UnknownVariant: it is absent, and not one of `PREPARED_VARIANTS`.
+        Conflict: it was made of an earlier model of that name, and is not one of them either.
     """
     if variant not in PREPARED_VARIANTS:
-        return store.resolve(f"{parent.name}@{variant}")
+        model = store.resolve(f"{parent.name}@{variant}")
+        if store.is_outdated(model):
+            raise Conflict(
+                f"{model.reference} was made of an earlier {parent.name} ({model.parent}); that name means "
+                f"{store.resolve(parent.name).digest} now",
+                hint=f"make it again: ashore optimize quantize {parent.name} --to ...",
+            )
+        return model
     return quantiser(store).prepare(parent, variant, told=told)
 
 

@@ -204,7 +204,8 @@ def _present(store: ModelStore, settings: Settings, name: str) -> StoredModel:
 def _files(store: ModelStore, settings: Settings, name: str, candidate: Candidate, limit_s: float) -> ModelFiles:
     """Return the files of a candidate's variant, made now in a process of its own if it is absent."""
     reference = f"{name}@{candidate.variant}" if candidate.variant else name
-    if candidate.variant and candidate.variant not in {m.variant for m in store.list() if m.name == name}:
+    there = {m.variant for m in store.list() if m.name == name and not store.is_outdated(m)}
+    if candidate.variant and candidate.variant not in there:
         with (settings.home.logs / "engine-tune.log").open("ab") as log:
             try:
                 code = subprocess.run(

@@ -197,17 +197,17 @@ def _must_be_pulled(store: ModelStore, name: str) -> bool:
 
 
 def _is_absent(store: ModelStore, name: str) -> bool:
+    """Tell whether a model is not there, or only as a variant of an earlier model of its name."""
     if name.startswith(FAKE):
         return False
     try:
-        store.resolve(name)
+        return store.is_outdated(store.resolve(name))
     except UnknownModel:
         return True
     except AshoreError as error:
         if error.code == "variant_not_found":
             return not _has_parent(store, name) or "@" in name
         raise
-    return False
 
 
 def _has_parent(store: ModelStore, name: str) -> bool:

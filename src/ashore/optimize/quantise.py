@@ -123,14 +123,18 @@ class Quantiser:
         return self._make(plan, told)
 
     def prepare(self, parent: StoredModel, variant: str, *, told: Told = quietly) -> StoredModel:
-        """Return `parent@variant` where `variant` is a precision that needs no text; made now if it is absent.
+        """Return `parent@variant` where `variant` is a precision that needs no text; made now if it is absent, or was
+        made of an earlier model of that name.
 
         Raises as `make`, but that memory and disk are not estimated: it is what `up` does when it must.
         """
         try:
-            return self._store.resolve(f"{parent.name}@{variant}")
+            model = self._store.resolve(f"{parent.name}@{variant}")
+            if not self._store.is_outdated(model):
+                return model
         except UnknownVariant:
-            return self._make(self.plan(QuantizeWish(model=parent.name, to=variant)), told).variant
+            pass
+        return self._make(self.plan(QuantizeWish(model=parent.name, to=variant)), told).variant
 
     def make_again(
         self, parent: StoredModel, recipe: VariantRecipe, data: tuple[Path, ...], out: Path, *, told: Told

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from ashore.core import Act, Clock, Digest, MemoryRecorder, ModelFormat, Recorder
-from ashore.errors import AshoreError, InvalidRequest, UnsupportedModel
+from ashore.errors import AshoreError, InvalidRequest, UnknownModel, UnsupportedModel
 from ashore.sealing import (
     ClearFiles,
     DataKeys,
@@ -129,6 +129,18 @@ class ModelStore:
             UnknownVariant: the model is there and has no such variant.
         """
         return self._shelf.resolve(ref)
+
+    def is_outdated(self, model: StoredModel) -> bool:
+        """Tell whether a variant was made of another model than the one that has its name now, pulled or trained since.
+
+        False where no model has the name: a variant may have come alone.
+        """
+        if not model.variant or model.parent is None:
+            return False
+        try:
+            return self.resolve(model.name).digest != model.parent
+        except UnknownModel:
+            return False
 
     def open(self, ref: str, *, verify: Literal["sampled", "full"] = "sampled") -> ModelFilesOnDisk:
         """Check a model and return a folder of links to its files. May be called twice; the links stay.
