@@ -24,6 +24,8 @@ class Training:
         return {"learning_rate": self.learning_rate, "batch_tokens": self.batch_tokens, "epochs": epochs}
 
 
+STUDENT_TEXT_SHARE = "0.3"
+"""What the items themselves say counts this much beside what the teacher says of them."""
 TRAINING = {"full": Training("1e-4", "512"), "lora": Training("1e-3", "256")}
 """With 512 tokens, about thirty items, the loss on them is below a nat in half an epoch. Small matrices that begin at
 zero want more steps: with half as many tokens in each they have twice as many in an epoch."""
@@ -73,7 +75,7 @@ class Shop:
         return self.run(
             "optimize", "distill", teacher, "--name", name, "--data", str(self.files.train),
             "--epochs", str(self.scale.student_epochs), "--max-tokens", str(MOST_TOKENS),
-            "--top", "20", "--input-share", "0.1", "--json",
+            "--top", "20", "--input-share", "0.1", "--text-share", STUDENT_TEXT_SHARE, "--json",
         )  # fmt: skip
 
     def variant(self, model: str, to: str) -> str:

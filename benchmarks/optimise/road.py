@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from benchmarks import evaluate_rate
 from benchmarks.optimise import baselines
-from benchmarks.optimise.commands import TRAINING, Shop
+from benchmarks.optimise.commands import STUDENT_TEXT_SHARE, TRAINING, Shop
 from benchmarks.optimise.decode import Rates, measure
 from benchmarks.optimise.stages import Facts, Stage
 from benchmarks.optimise.task import definitions
@@ -83,7 +83,7 @@ def stages(shop: Shop) -> list[Stage]:
         Stage(name="speed", run=speed, needs=("pruned", "zeros"), settings={"rounds": scale.rounds}),
         Stage(name="evaluate_rate", run=rate, needs=("base",), settings={"items": RATED_ITEMS}),
         Stage(name="student", run=student, needs=("teacher",),
-              settings=data | tests | {"epochs": scale.student_epochs}),
+              settings=data | tests | {"epochs": scale.student_epochs, "text_share": STUDENT_TEXT_SHARE}),
     ]  # fmt: skip
 
 
