@@ -6,14 +6,12 @@ death left a record that is not whole, here and across the archive, or that the 
 
 from __future__ import annotations
 
-import os
 import shutil
-import signal
 import sys
 from pathlib import Path
 
 from audit_notes import a_note
-from crash_steps import at_each_step, kill_self
+from crash_steps import comes_through
 
 from ashore.audit import Archivist, AuditService, ChainName, ChainWriter, Checkpoints, Query, verify_folder
 from ashore.audit.archive import ArchiveShelf, FolderArchive
@@ -39,7 +37,7 @@ def main(folder: Path) -> int:
         step += 1
         shutil.rmtree(work, ignore_errors=True)
         shutil.copytree(pristine, work)
-        came_through = _dies_at(work, step)
+        came_through = comes_through(_archivist(work).tick, EVENTS, step)
         _check(work)
         _archivist(work).tick()
         assert segments_of(work / "audit", CHAIN) == before[-1:], f"after step {step} the next round did not go on"
@@ -53,22 +51,6 @@ def _archivist(home: Path) -> Archivist:
         home / "audit", Checkpoints(home / "audit", home / "keys"), FolderArchive(home / "archive"),
         recorder=MemoryRecorder(), clock=ManualClock(now_s=99 * DAY_US / 1e6), after_days=5, every_s=1,
     )  # fmt: skip
-
-
-def _dies_at(home: Path, step: int) -> bool:
-    pid = os.fork()
-    if pid == 0:
-        code = 1
-        try:
-            archivist = _archivist(home)
-            at_each_step(EVENTS, lambda seen, event: kill_self() if seen == step else None)
-            archivist.tick()
-            code = 0
-        finally:
-            os._exit(code)
-    code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-    assert code in (0, -signal.SIGKILL), f"step {step} ended with {code}"
-    return code == 0
 
 
 def _check(home: Path) -> None:

@@ -34,6 +34,28 @@ def kill_self() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
+def comes_through(work: Callable[[], object], events: Collection[str], step: int) -> bool:
+    """Do it in a process that is killed at its `step`-th step; return whether it came through, as one with fewer does.
+
+    Args:
+        work: What is done.
+        events: As of `at_each_step`.
+        step: From 1.
+    """
+    pid = os.fork()
+    if pid == 0:
+        code = 1
+        try:
+            at_each_step(events, lambda seen, event: kill_self() if seen == step else None)
+            work()
+            code = 0
+        finally:
+            os._exit(code)
+    code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    assert code in (0, -signal.SIGKILL), f"step {step} ended with {code}"
+    return code == 0
+
+
 def run_crashes(script: Path, *words: str, elsewhere: Path | None = None) -> int:
     """Run a script of crashes in a folder of its own, and return the number of steps that it tells.
 

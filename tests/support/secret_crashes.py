@@ -6,14 +6,13 @@ traceback where a home was left whose keys do not open, or that keeps what it mu
 
 from __future__ import annotations
 
-import os
 import shutil
-import signal
 import sys
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
-from crash_steps import at_each_step, kill_self
+from crash_steps import comes_through
 
 from ashore.audit import PRIVATE_KEYS, Checkpoints, SqlSubjectKeys, digest_key
 from ashore.bootstrap import build_store, key_keeper, open_state, rekey
@@ -41,7 +40,7 @@ def main(folder: Path, verb: str) -> int:
         step += 1
         shutil.rmtree(work.home.root, ignore_errors=True)
         shutil.copytree(pristine.home.root, work.home.root)
-        through = _run(work, verb, step)
+        through = comes_through(partial(_act, work, verb), EVENTS, step)
         assert _values(work) == wanted, f"step {step} of {verb} lost a key"
         _act(work, verb)
         assert _values(work) == wanted, f"after step {step} of {verb} a second call lost a key"
@@ -51,30 +50,6 @@ def main(folder: Path, verb: str) -> int:
             _assert_none_clear(work.home.audit_keys, needles)
         if through:
             return step
-
-
-def _run(settings: Settings, verb: str, step: int) -> bool:
-    """Do it in a process that is killed at its `step`-th step; return whether it came through."""
-    pid = os.fork()
-    if pid == 0:
-        code = 1
-        try:
-            _trap(step)
-            _act(settings, verb)
-            code = 0
-        finally:
-            os._exit(code)
-    code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-    assert code in (0, -signal.SIGKILL), f"step {step} of {verb} ended with {code}"
-    return code == 0
-
-
-def _trap(step: int) -> None:
-    def act(seen: int, event: str) -> None:
-        if seen == step:
-            kill_self()
-
-    at_each_step(EVENTS, act)
 
 
 def _act(settings: Settings, verb: str) -> None:
