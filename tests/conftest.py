@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from demo_home import demo_home_path
+from s3_server import s3_server
 from served import Served, start_served
 from signalstack import use_ordinary_signal_stack
 
@@ -141,3 +142,10 @@ def served(
     yield start
     for one in running:
         one.stop()
+
+
+@pytest.fixture(scope="module")
+def s3_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """URL of a real S3 server on loopback."""
+    with s3_server(tmp_path_factory.mktemp("s3")) as url:
+        yield url

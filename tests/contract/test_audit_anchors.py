@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from audit_notes import write_chain
-from s3_server import KEYS, s3_server
+from s3_server import KEYS
 
 from ashore.audit import Anchor, Checkpoints, open_anchor
 from ashore.audit.anchors.memory import MemoryAnchor
@@ -26,12 +26,6 @@ def signed(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, list[bytes]]:
         write_chain(folder / "audit", 2)
         checkpoints.make(turn)
     return checkpoints.home, [line.raw for line in read_checkpoints(checkpoints.path)]
-
-
-@pytest.fixture(scope="module")
-def s3_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with s3_server(tmp_path_factory.mktemp("weed")) as url:
-        yield url
 
 
 @pytest.fixture(params=["memory", "folder", "s3"])

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from audit_notes import a_note
 from crash_steps import run_crashes
-from s3_server import KEYS, s3_server
+from s3_server import KEYS
 
 from ashore.audit import (
     Archive,
@@ -34,12 +34,6 @@ from ashore.errors import NotFound, SourceUnreachable, TamperedAudit
 CHAIN = ChainName("api-0")
 RECORDS = 90
 CRASHES = Path(__file__).parents[1] / "support" / "archive_crashes.py"
-
-
-@pytest.fixture(scope="module")
-def s3_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with s3_server(tmp_path_factory.mktemp("weed")) as url:
-        yield url
 
 
 @pytest.fixture(params=["memory", "folder", "s3"])

@@ -4,24 +4,18 @@ from __future__ import annotations
 
 import shutil
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from s3_server import KEYS, s3_server
+from s3_server import KEYS
 
 from ashore.backup import MemoryNode, Node, open_node
 from ashore.backup.ports import read_small, write_small
 from ashore.errors import BackupDamaged, NodeUnavailable, NotFound
 
 KINDS = ("memory", "directory", "bucket")
-
-
-@pytest.fixture(scope="module")
-def s3_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with s3_server(tmp_path_factory.mktemp("s3")) as url:
-        yield url
 
 
 @pytest.fixture(params=KINDS)

@@ -3,24 +3,18 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from backup_rig import Rig, fill_home, same_files
-from s3_server import KEYS, s3_server
+from s3_server import KEYS
 from store_making import pull_tiny
 
 from ashore.backup import Node, open_node
 from ashore.backup.bucket import BucketNode
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
-
-
-@pytest.fixture(scope="module")
-def s3_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with s3_server(tmp_path_factory.mktemp("s3")) as url:
-        yield url
 
 
 @pytest.fixture

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from s3_server import KEYS, s3_server
+from s3_server import KEYS
 from store_making import make_store, pull_tiny
 from tiny_models import make_tiny_model
 
@@ -15,13 +15,6 @@ from ashore.errors import CorruptBlob, SealingKeyMissing, SourceUnreachable, Unk
 from ashore.sealing import MemoryKeeper
 from ashore.store import ManifestRemote, ModelStore, open_source, silent
 from ashore.store.manifest import descriptors
-
-
-@pytest.fixture(scope="module")
-def s3_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Run an S3 server on loopback."""
-    with s3_server(tmp_path_factory.mktemp("weed")) as url:
-        yield url
 
 
 @pytest.fixture
