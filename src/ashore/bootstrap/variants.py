@@ -59,7 +59,7 @@ def prepare_variant(
         if store.is_outdated(model):
             raise Conflict(
                 f"{model.reference} was made of an earlier {parent.name} ({model.parent}); that name means "
-                f"{store.resolve(parent.name).digest} now",
+                f"{parent.digest} now",
                 hint=f"make it again: ashore optimize quantize {parent.name} --to ...",
             )
         return model

@@ -20,9 +20,9 @@ _SMALLEST_BUDGET = 32
 _WHOLE = 64
 """Steps that are cut short have a multiple of this many tokens."""
 _EXACT = 16
-_STRIDES = ((64, 8), (1 << 30, 16))
-"""(up to so many tokens, steps have multiples of this). Every token that is filled up costs 0.4 ms there; a size that
-was never seen, twenty times as much."""
+"""Steps of so few tokens, of sequences that generate as a rule, are computed as they are. Larger ones have multiples of
+8, and of 16 above `_WHOLE`: a token that is filled up costs 0.4 ms there, a size that was never seen twenty times as
+much."""
 _LEARNING_RATE = 0.2
 _MEASURED_FROM = 32
 _WARM_UP_TOKENS = 128
@@ -77,5 +77,5 @@ def usual_size(num_tokens: int) -> int:
     """Return how many tokens to compute instead of `num_tokens`, that kernels are prepared for few numbers."""
     if num_tokens <= _EXACT:
         return num_tokens
-    stride = next(stride for most, stride in _STRIDES if num_tokens <= most)
+    stride = 8 if num_tokens <= _WHOLE else 16
     return -(-num_tokens // stride) * stride
