@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
 from typing import Final
 
@@ -88,14 +88,10 @@ class Aside:
             with suppress(asyncio.CancelledError):
                 await task
 
-    def _start(self, name: str, run: Callable[[], Awaitable[None]]) -> None:
+    def _start(self, name: str, run: Callable[[], Coroutine[None, None, None]]) -> None:
         task = self._runners.get(name)
         if task is None or task.done():
-
-            async def runs() -> None:
-                await run()
-
-            self._runners[name] = asyncio.get_running_loop().create_task(runs(), name=name)
+            self._runners[name] = asyncio.get_running_loop().create_task(run(), name=name)
 
     async def _run_chores(self) -> None:
         while self._chores:

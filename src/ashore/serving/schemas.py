@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from typing import Final
 
 import msgspec
@@ -40,7 +41,7 @@ class AnswerSchemas:
         if grammar is None or grammar.kind not in ("json_schema", "json_object"):
             return None
         if grammar.kind == "json_object":
-            return _is_object
+            return partial(is_json, kind=dict)
         source = grammar.text
         if len(source) > MOST_SCHEMA_CHARS:
             return is_json
@@ -66,17 +67,9 @@ class AnswerSchemas:
         return is_json(text) if schema is None or len(text) > MOST_ANSWER_CHARS else schema.allows(text)
 
 
-def is_json(text: str) -> bool:
-    """Return whether a text is JSON."""
+def is_json(text: str, *, kind: type = object) -> bool:
+    """Return whether a text is JSON, of this kind."""
     try:
-        json_in(text)
-    except (msgspec.DecodeError, RecursionError):
-        return False
-    return True
-
-
-def _is_object(text: str) -> bool:
-    try:
-        return isinstance(json_in(text), dict)
+        return isinstance(json_in(text), kind)
     except (msgspec.DecodeError, RecursionError):
         return False

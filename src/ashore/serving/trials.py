@@ -3,7 +3,7 @@ what is live beside what the release before it gave.
 
 Off the request path. A live answer pays for a look at its clock; what is to be compared waits in a short queue that
 drops what does not fit, behind whoever waits for an answer. Few copies run together, no longer than their own deadline,
-and a fifth of the time at most while anybody is answered (`aside`).
+and they rest while processors are short (`aside`).
 """
 
 from __future__ import annotations
