@@ -17,7 +17,7 @@ import msgspec
 from ashore.audit.archive import Archive, Archived, archive_segments
 from ashore.audit.checkpoints import Checkpoints
 from ashore.audit.segments import chains_in, segments_of
-from ashore.core import Act, Clock, Recorder
+from ashore.core import Act, ActOutcome, Clock, Recorder
 from ashore.errors import AshoreError
 
 ARCHIVED: Final = "archived.json"
@@ -169,13 +169,13 @@ class Archivist:
             copied=_copied(standing, done),
         )  # fmt: skip
 
-    def _tell(self, outcome: str, *, reason: str = "", detail: dict[str, str | int] | None = None) -> None:
+    def _tell(self, outcome: ActOutcome, *, reason: str = "", detail: dict[str, str | int] | None = None) -> None:
         self._recorder.record(
             Act(
                 action="audit:archive",
                 actor="system",
                 resource=f"archive/{self._archive.place}",
-                outcome="done" if outcome == "done" else "failed",
+                outcome=outcome,
                 reason=reason,
                 detail={"after_days": self._after_days, **(detail or {})},
             )

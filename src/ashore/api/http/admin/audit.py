@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import io
 import tarfile
 import tempfile
@@ -132,11 +131,7 @@ async def export(app: HttpApp, exchange: Exchange, principal: Principal) -> None
 async def status(app: HttpApp, exchange: Exchange, principal: Principal) -> None:
     """`GET /admin/v1/audit/status`."""
     found = await asyncio.to_thread(_service(app).status)
-    await exchange.respond(
-        200,
-        [JSON],
-        _encode(StatusOut(**{field.name: getattr(found, field.name) for field in dataclasses.fields(found)})),
-    )
+    await exchange.respond(200, [JSON], _encode(msgspec.convert(found, StatusOut, from_attributes=True)))
 
 
 async def _send(exchange: Exchange, file: io.BufferedReader) -> None:
