@@ -118,6 +118,14 @@ def envoy_pid(server: Served) -> int:
     return processes(server, "--disable-hot-restart")[0]
 
 
+def well(server: Served) -> set[str]:
+    """Return the sockets of the workers that the edge holds for well, as its administration page tells them."""
+    run = server.home / "run"
+    with httpx.Client(transport=httpx.HTTPTransport(uds=str(run / "envoy-admin.sock")), trust_env=False) as admin:
+        page = admin.get("http://edge/clusters").text
+    return set(re.findall(rf"::{re.escape(str(run))}/(api-\d+\.sock)::health_flags::healthy", page))
+
+
 def requests_of(server: Served) -> float:
     page = curl(server, url(server) + "/metrics")
     families = {family.name: family for family in text_string_to_metric_families(page)}
@@ -219,6 +227,8 @@ def test_chat_and_reload_find_an_edge_by_themselves(edge: Start) -> None:
 
 def test_a_killed_envoy_comes_back_and_a_killed_worker_costs_nothing_elsewhere(edge: Start) -> None:
     server = edge(SLOW)
+    # one worker is enough for the welcome, and the edge looks at the other one some fractions of a second later
+    eventually(lambda: well(server) == {"api-0.sock", "api-1.sock"})
     first, envoy = worker_pid(server, 0), envoy_pid(server)
 
     def ask(_: int) -> str:

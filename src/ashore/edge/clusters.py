@@ -101,7 +101,12 @@ def _common(name: str, addresses: Sequence[Tree], plan: EdgePlan, *, grpc: bool)
                 "While one worker is well, only those that are well get requests. When none is (a model loads), all\n"
                 "get them, because a worker says better than the edge what is missing.",
                 {"value": 1},
-            )
+            ),
+            "update_merge_window": Why(
+                "A worker that is well, or no longer, counts at once. By default changes within a second are\n"
+                "collected, and the second worker of a start, or one that comes back, gets nothing until it is over.",
+                "0s",
+            ),
         },
         "typed_extension_protocol_options": {
             "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
