@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING, Final, cast, get_args
+from typing import TYPE_CHECKING, Final, TypedDict, cast, get_args
 
 from ashore.core import EngineKind, did_you_mean, kv_bytes_per_token
 from ashore.errors import InvalidRequest
@@ -25,6 +25,19 @@ Policies = Callable[[str], dict[str, str]]
 """Digests of what else decides the answers of an alias: masking, kept answers."""
 
 
+Options = tuple[tuple[str, str | int | float | bool], ...]
+
+
+class Limits(TypedDict, total=False):
+    """What an operator may say of how much a release is given, by the names of `[model.engine]`."""
+
+    context_tokens: int
+    kv_tokens: int
+    max_sequences: int
+    threads: int
+    prefix_cache: bool
+
+
 class StoreWorkshop:
     """Plans releases as `ashore up` plans models. Reads the store; made anew for each process."""
 
@@ -39,18 +52,17 @@ class StoreWorkshop:
             raise InvalidRequest(
                 f"there is no engine {wish.engine[:40]!r}", hint=did_you_mean(wish.engine, get_args(EngineKind))
             )
-        alike = live is not None and live.options.kind != "fake"
+        said, options = limits_of(wish.options)
+        limits = _limits_of_live(live)
+        limits.update(said)
         asked = Wish(
             name=wish.model,
             alias=wish.alias,
             replicas=wish.replicas or (live.replicas if live is not None else 1),
             kind=cast(EngineKind, wish.engine) if wish.engine else "auto",
-            kv_tokens=live.options.kv_tokens if live is not None and alike else 0,
-            threads=live.options.threads if live is not None and alike else 0,
-            context_tokens=live.options.context_tokens if live is not None and alike else 0,
-            max_sequences=live.options.max_sequences if live is not None else 0,
             adapters=wish.adapters,
-            options=wish.options,
+            options=options,
+            **limits,
         )
         facts = gather_facts(self._store(), [asked])
         plan = make_plan([asked], facts, replace(read_inventory(), memory_bytes=AMPLE_BYTES), {})
@@ -70,6 +82,39 @@ class StoreWorkshop:
 
     def free_bytes(self) -> int:
         return read_inventory().memory_bytes
+
+
+def limits_of(options: Options) -> tuple[Limits, Options]:
+    """Return the limits that are among engine options, and the options that go to the engine unchanged.
+
+    Raises:
+        InvalidRequest: a limit is no whole number from 0 on, or `prefix_cache` is no flag.
+    """
+    limits, rest = Limits(), []
+    for name, value in options:
+        if name not in Limits.__annotations__:
+            rest.append((name, value))
+            continue
+        kind = bool if name == "prefix_cache" else int
+        if type(value) is not kind or value < 0:
+            expected = "true or false" if kind is bool else "a whole number from 0 on, 0 for what the plan chooses"
+            raise InvalidRequest(f"engine option {name} is {value!r}; expected {expected}", param="options")
+        limits[name] = value  # type: ignore[literal-required]
+    return limits, tuple(rest)
+
+
+def _limits_of_live(live: ModelPlan | None) -> Limits:
+    """Return what a release takes over from what is live, so that both are given as much."""
+    if live is None:
+        return Limits()
+    if live.options.kind == "fake":
+        return Limits(max_sequences=live.options.max_sequences)
+    return Limits(
+        context_tokens=live.options.context_tokens,
+        kv_tokens=live.options.kv_tokens,
+        max_sequences=live.options.max_sequences,
+        threads=live.options.threads,
+    )
 
 
 def _texts(store: ModelStore, model: StoredModel) -> dict[str, str]:

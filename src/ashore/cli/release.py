@@ -50,7 +50,8 @@ def create(
         model: Name in the store, smollm2@int4.
         alias: What it is meant to answer for; default: the only alias there is.
         engine: Kind of engine; default: what suits the model.
-        engine_option: NAME=VALUE, given to the engine unchanged; may be repeated.
+        engine_option: NAME=VALUE, given to the engine unchanged, or a limit of [model.engine] such as
+            context_tokens=4096; may be repeated.
         adapter: NAME=FOLDER of a LoRA adapter; may be repeated.
         replicas: Default: as many as what is live has.
         override: Why it is made although its evaluation failed or is missing; recorded.
