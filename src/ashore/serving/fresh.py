@@ -22,12 +22,12 @@ from ashore.serving.feed import Feed
 from ashore.serving.guards import Budgets, Reservation
 from ashore.serving.model import GenerationRequest, ServingEvent, Started, Usage
 from ashore.serving.models import LoadedModel
-from ashore.serving.orders import Prompt, make_orders
+from ashore.serving.orders import Prompt, check_features, make_orders
 from ashore.serving.ports import Replica, ServedText
 from ashore.serving.prompt import encode_prompt
 from ashore.serving.replicas import died
 from ashore.serving.roster import Roster
-from ashore.serving.scoring import Scores, wants_scores
+from ashore.serving.scoring import Scores, check_scores, wants_scores
 from ashore.serving.topology import Topology
 
 log = logging.getLogger("ashore.serving")
@@ -101,6 +101,8 @@ class FreshAnswers:
                 leads elsewhere.
         """
         info = model.info
+        check_features(request, info)
+        check_scores(request, model.served)
         deadline_at = arrived_at + allowed_s(self._roster.topology, request.deadline_s)
         if request.urgency == "interactive":
             model.gate.check_queue()  # before it is tokenised for nothing

@@ -27,14 +27,12 @@ from ashore.serving.fresh import FreshAnswers, Place, allowed_s
 from ashore.serving.guards import Guards, Masked, Reservation, Unlimited
 from ashore.serving.model import NOWHERE, Arrival, GenerationRequest, ServingEvent, Started, Usage
 from ashore.serving.models import LoadedModel, ModelCard
-from ashore.serving.orders import check_features
 from ashore.serving.prompt import num_chars, prompt_ids
 from ashore.serving.reception import MOST_RELEASES, Reception, read_aside
 from ashore.serving.recommended import with_recommended
 from ashore.serving.recording import Told, Watch, prompt_bytes
 from ashore.serving.replicas import ReplicaFactory, deaths_of, died
 from ashore.serving.roster import Roster, TextLoader
-from ashore.serving.scoring import check_scores
 from ashore.serving.shadow import Apart, nothing_known
 from ashore.serving.tools import prepare_tools
 from ashore.serving.topology import Topology
@@ -182,8 +180,6 @@ class ServingService:
         auditor = self._guards.auditor
         self.reception.turn_away(model)
         request = with_recommended(prepare_tools(request, model.text), model.recommended, model.info)
-        check_features(request, model.info)
-        check_scores(request, model.served)
         masked = await self._mask(model, request, principal)
         request, watch.masked, outward = masked.request, masked.counts, masked.outward
         question = self._cache.question(

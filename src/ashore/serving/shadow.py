@@ -10,7 +10,7 @@ from typing import Final
 
 from ashore.core import Clock, RequestId
 from ashore.engines import ScoreText
-from ashore.errors import DeadlineExceeded, EnvironmentFault
+from ashore.errors import DeadlineExceeded, EnvironmentFault, UserError
 from ashore.releases import (
     MOST_READ_CHARS,
     Pair,
@@ -134,8 +134,8 @@ class Shadow:
             async with asyncio.timeout(SHADOW_S):
                 async for event in answer:
                     second.hear(event, self._clock.monotonic_s())
-        except (TimeoutError, EnvironmentFault, DeadlineExceeded):
-            failed = True
+        except (TimeoutError, EnvironmentFault, DeadlineExceeded, UserError):
+            failed = True  # what it refuses was answered by another release
         finally:
             await answer.aclose()
         return second.observation(failed=failed)

@@ -17,7 +17,7 @@ from typing import Final
 
 from ashore.access import Principal
 from ashore.core import Clock
-from ashore.errors import AshoreError, DeadlineExceeded, EnvironmentFault
+from ashore.errors import AshoreError, DeadlineExceeded, EnvironmentFault, UserError
 from ashore.releases import (
     ALONE,
     EVERYTHING,
@@ -159,8 +159,11 @@ class Trials:
         """Hear that an answer has ended, whole or not. Waits for nothing. One that its client left says nothing."""
         if fault is None and not trial.ended:
             return
+        if isinstance(fault, UserError):
+            self._end_refused(trial, route)
+            return
         if fault is not None and not isinstance(fault, EnvironmentFault | DeadlineExceeded):
-            return  # the request was wrong, or there was no room: no release is to blame
+            return  # there was no room: no release is to blame
         seen = trial.observation(failed=fault is not None)
         is_fatal = fault is not None and died(fault)
         if route.watched is not None:
@@ -236,6 +239,18 @@ class Trials:
         if self._judges and not (seen.failed or latest.failed or seen.calls or latest.calls):
             self._aside.do(partial(self._judge, candidate, trial, latest.text, seen.text))
 
+    def _end_refused(self, trial: Trial, route: AliasRoute) -> None:
+        """Give a request that a release on trial refused to the one that it is laid beside. What is refused there too
+        is wrong, and no release's fault."""
+        release, seen = trial.model.served.release, trial.observation(failed=True)
+        if _cannot_be_copied(trial.request):
+            return
+        if route.watched is not None and release == route.watched[0]:
+            blame = partial(self._end_watched, trial, seen, route, *route.watched)
+            self._aside.do(partial(self._try_again, route.watched[1], trial, blame))
+        elif release == route.live and route.former:
+            self._blame_alone(trial, seen, route.former)
+
     def _end_live(self, trial: Trial, seen: Observation, route: AliasRoute) -> None:
         """Keep what the live release gave for the next one, and lay it beside what the one before it gave."""
         release, is_late = route.live, self._is_late(seen)
@@ -251,7 +266,7 @@ class Trials:
         if not seen.failed:
             self._lay_beside(trial, seen, route.former)
         elif not _cannot_be_copied(trial.request):
-            self._aside.do(partial(self._try_again, route.former, trial, seen))
+            self._blame_alone(trial, seen, route.former)
 
     def _lay_beside(self, trial: Trial, seen: Observation, name: str) -> None:
         """Lay an answer of what is live beside one that the release before it gave when as much was asked."""
@@ -317,10 +332,14 @@ class Trials:
         values = await self._judges.values(trial.request.model, live, said, prompt=None)
         self._add(candidate, "canary", trial, values)
 
-    async def _try_again(self, former: str, trial: Trial, seen: Observation) -> None:
-        """Give a request at which what is live failed to the release before it: does that one fail too?"""
-        if await self._shadow.succeeds(trial, former):
-            self._lay_beside(trial, seen, former)
+    def _blame_alone(self, trial: Trial, seen: Observation, former: str) -> None:
+        """Count a request at which what is live failed, if the release before it does not fail at it too."""
+        self._aside.do(partial(self._try_again, former, trial, partial(self._lay_beside, trial, seen, former)))
+
+    async def _try_again(self, other: str, trial: Trial, blame: Callable[[], None]) -> None:
+        """Give a request at which a release failed to another one, and lay the blame where that one does not."""
+        if await self._shadow.succeeds(trial, other):
+            blame()
 
     async def _compare(self, copy: Copy) -> None:
         found = None
