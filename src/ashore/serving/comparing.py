@@ -13,8 +13,9 @@ from ashore.serving.schemas import Fits
 
 MOST_BESIDE: Final = 32
 """Answers of what is live that one of a candidate is laid beside at most."""
-SLOWER: Final = 1.05
-"""A token that takes so much longer counts as slower."""
+SLOWER: Final = 1.1
+"""A token that takes so much longer counts as slower. Two hosts of one model on one machine differ by 10 to 15 % for
+minutes where other processes want the same processors (benchmarks/reports/2026-11-27-release.md)."""
 
 _REFUSAL: Final = re.compile(
     r"^\W*(i'?m sorry|i am sorry|sorry|i can(?:no|')t|i am unable|i'm unable|抱歉|对不起|很抱歉|我无法|我不能)",

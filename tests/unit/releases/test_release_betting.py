@@ -27,6 +27,7 @@ from ashore.releases.betting import (
     step_slice,
     wealth,
 )
+from ashore.serving.comparing import SLOWER
 
 Draw = Callable[[random.Random], dict[str, float]]
 
@@ -50,7 +51,7 @@ def pair(rng: random.Random, rate: float, live: float) -> float:
 
 
 def equal(rng: random.Random) -> dict[str, float]:
-    slower = rng.lognormvariate(0, 0.3) > 1.05 * rng.lognormvariate(0, 0.3)
+    slower = rng.lognormvariate(0, 0.3) > SLOWER * rng.lognormvariate(0, 0.3)
     return {
         "errors": pair(rng, 0.02, 0.02),
         "slower": float(slower),
@@ -76,7 +77,7 @@ def test_at_the_very_edge_of_what_is_tolerated_the_bound_holds() -> None:
     ("draw", "most"),
     [
         (lambda rng: {"errors": pair(rng, 0.02, 0.0)}, 500),
-        (lambda rng: {"slower": float(1.2 * rng.lognormvariate(0, 0.15) > 1.05 * rng.lognormvariate(0, 0.15))}, 200),
+        (lambda rng: {"slower": float(1.2 * rng.lognormvariate(0, 0.15) > SLOWER * rng.lognormvariate(0, 0.15))}, 200),
         (lambda rng: {"likelihood": rng.gauss(0.25, 0.3)}, 200),
         (lambda rng: {"defects": pair(rng, 0.5, 0.05), "likelihood": rng.gauss(0.8, 0.3)}, 50),
     ],
