@@ -40,6 +40,23 @@ def test_a_pace_that_moves_a_little_leaves_the_pieces_as_they_are() -> None:
     assert lengths == {384}
 
 
+@pytest.mark.parametrize("decoding", [0, 2, 15])
+def test_a_pace_that_fell_while_the_processors_were_taken_comes_back(decoding: int) -> None:
+    pace = Pace(max_batch_tokens=512, max_stall_s=0.1, max_prompt_step_s=0.25)
+
+    def steps(count: int, slower: float) -> int:
+        budget = 0
+        for _ in range(count):
+            budget = pace.budget(decoding=decoding)
+            tokens = budget + decoding
+            pace.note(num_sequences=decoding + 1, num_tokens=tokens, seconds=slower * (0.012 + 0.0004 * tokens))
+        return budget
+
+    before = steps(20, 1)
+    assert steps(40, 20) <= 32
+    assert steps(40, 1) == before
+
+
 def test_a_small_batch_bounds_the_pieces_whatever_the_pace() -> None:
     pace = Pace(max_batch_tokens=8, max_stall_s=0.1, max_prompt_step_s=0.25)
     pace.note(num_sequences=0, num_tokens=1000, seconds=1)

@@ -24,7 +24,9 @@ _EXACT = 16
 8, and of 16 above `_WHOLE`: a token that is filled up costs 0.4 ms there, a size that was never seen twenty times as
 much."""
 _LEARNING_RATE = 0.2
-_MEASURED_FROM = 32
+_MEASURED_FROM = 24
+"""Fewer than the smallest budget leaves to prompts: what fell to it, while something else had the processors, has to
+learn from its own steps that they are quick again."""
 _WARM_UP_TOKENS = 128
 
 
