@@ -36,6 +36,10 @@ class Trial:
     calls: bool = False
     ended: bool = False
     cut_off: bool = False
+    partner: Trial | None = None
+    """The request of the other release that it is laid beside, with a canary."""
+    seen: Observation | None = None
+    """Set when it has ended, with a canary."""
 
     def hear(self, event: ServingEvent, now_s: float) -> None:
         """Take the next event of a fresh answer."""

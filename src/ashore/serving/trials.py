@@ -42,6 +42,7 @@ from ashore.serving.hearing import Trial
 from ashore.serving.judging import Judges
 from ashore.serving.model import GenerationRequest
 from ashore.serving.models import LoadedModel
+from ashore.serving.neighbours import Neighbours
 from ashore.serving.replicas import died
 from ashore.serving.schemas import AnswerSchemas
 from ashore.serving.shadow import Apart, Copy, Shadow
@@ -100,8 +101,8 @@ class Trials:
         self._clock = clock
         self._chance = chance
         self._schemas = AnswerSchemas()
-        self._latest: dict[str, Observation] = {}
-        """Of what is live, by alias, until a canary's answer was laid beside it."""
+        self._neighbours: dict[str, Neighbours] = {}
+        """By alias and candidate."""
         self._endings: dict[str, Endings] = {}
         self._pending: dict[tuple[str, str], Tallies] = {}
         self._pairs: dict[str, list[Pair]] = {}
@@ -144,7 +145,7 @@ class Trials:
                 return None
             heard.next_s = now_s + HEAR_EVERY_S
         shadow = None if _cannot_be_copied(request) else route.shadow
-        return Trial(
+        trial = Trial(
             request=request,
             principal=principal,
             model=model,
@@ -154,6 +155,11 @@ class Trials:
             keeps_text=route.is_tried,
             fits=self._schemas.fits(request.grammar) if route.is_tried else None,
         )
+        if route.watched is not None and model.served.release in route.watched:
+            candidate = route.watched[0]
+            beside = self._neighbours.setdefault(f"{request.model}\0{candidate}", Neighbours())
+            beside.begin(trial, candidate=model.served.release == candidate)
+        return trial
 
     def end(self, trial: Trial, route: AliasRoute, fault: AshoreError | None) -> None:
         """Hear that an answer has ended, whole or not. Waits for nothing. One that its client left says nothing."""
@@ -220,24 +226,26 @@ class Trials:
         await self._aside.close()
 
     def _end_watched(self, trial: Trial, seen: Observation, route: AliasRoute, candidate: str, live: str) -> None:
-        """Lay an answer of a canary beside those of what is live since its last one."""
-        alias, release = trial.request.model, trial.model.served.release
-        endings = self._endings.setdefault(f"{alias}\0{candidate}", Endings())
+        """Lay a failure of a canary beside how what is live ended since its last answer, and its answer beside the one
+        that began next to it."""
+        release, step = trial.model.served.release, step_slice(dict(route.weights).get(candidate, 0))
+        if release not in (candidate, live):
+            return
+        self._count(release, seen)
+        endings = self._endings.setdefault(f"{trial.request.model}\0{candidate}", Endings())
         if release == live:
-            self._latest[alias] = seen
             endings.add(seen.at_s, seen.failed)
-        if release in (candidate, live):
-            self._count(release, seen)
-        if release != candidate:
+        elif (beside := endings.take(seen.at_s - FRESH_S)).count:
+            self._add(candidate, "canary", trial, {}, failures=(seen.failed, beside), step=step)
+        trial.seen, other = seen, trial.partner
+        if other is None or other.seen is None:
             return
-        beside, latest = endings.take(seen.at_s - FRESH_S), self._latest.pop(alias, None)
-        if not beside.count or latest is None:
-            return
-        step = step_slice(dict(route.weights).get(candidate, 0))
-        values = compared(latest, seen, timed=True)
-        self._add(candidate, "canary", trial, values, failures=(seen.failed, beside), step=step)
-        if self._judges and not (seen.failed or latest.failed or seen.calls or latest.calls):
-            self._aside.do(partial(self._judge, candidate, trial, latest.text, seen.text))
+        trial.partner = other.partner = None
+        of_candidate = trial if release == candidate else other
+        mine, theirs = (seen, other.seen) if release == candidate else (other.seen, seen)
+        self._add(candidate, "canary", of_candidate, compared(theirs, mine, timed=True), step=step)
+        if self._judges and not any(one.failed or one.calls for one in (theirs, mine)):
+            self._aside.do(partial(self._judge, candidate, of_candidate, theirs.text, mine.text))
 
     def _end_refused(self, trial: Trial, route: AliasRoute) -> None:
         """Give a request that a release on trial refused to the one that it is laid beside. What is refused there too
