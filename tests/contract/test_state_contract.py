@@ -128,6 +128,24 @@ def test_a_watch_hears_of_commits_of_others(opened: Opener) -> None:
         watch.close()
 
 
+def test_a_listener_hears_of_what_is_announced_once_and_of_no_other_commit(opened: Opener) -> None:
+    state, changes = opened(), opened().changes()
+    try:
+        with state.write() as connection:
+            save_tuning(connection, ROW)
+        assert not changes.wait(0.25)
+        with pytest.raises(RuntimeError), state.write() as connection:
+            bump(connection, "keys")
+            raise RuntimeError("rolled back")
+        assert not changes.wait(0.05)
+        with state.write() as connection:
+            bump(connection, "keys")
+        assert changes.wait(10)
+        assert not changes.wait(0.05)
+    finally:
+        changes.close()
+
+
 def test_errors_of_the_server_are_ours(opened: Opener) -> None:
     state = opened()
     with pytest.raises(EnvironmentFault), state.read() as connection:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from ashore.core import ManualClock
-from ashore.state import Database, EpochWatch, bump, open_database, read_epochs
+from ashore.state import Database, EpochWatch, announce, bump, open_database, read_epochs
 
 
 def opened(folder: Path) -> Database:
@@ -78,6 +78,7 @@ def test_a_database_that_cannot_be_read_keeps_the_last_epochs_and_recovers(tmp_p
     watch.start()
     try:
         with state.write() as connection:
+            announce(connection)
             connection.exec_driver_sql("ALTER TABLE epoch RENAME TO gone")
         time.sleep(0.05)
         assert watch.get("keys") == 1

@@ -24,7 +24,8 @@ T = TypeVar("T")
 
 IDLE_LOOK_S: Final = 1.0
 """Between two looks for work whose time has come, when nothing was announced."""
-CHANGES_LOOK_S: Final = 0.1
+CHANGES_LOOK_S: Final = 1.0
+"""Longest wait for an announcement, and so for the end of a runner."""
 CANCEL_LOOK_S: Final = 0.5
 """Between two looks whether a running job was cancelled."""
 SWEEP_S: Final = 2.0

@@ -13,7 +13,7 @@ class Changes(Protocol):
     """Tells that somebody committed what others wait for (`announce`). Used by one thread."""
 
     def wait(self, timeout_s: float) -> bool:
-        """Wait at most `timeout_s`; return whether the database may have changed since the last call.
+        """Wait at most `timeout_s`; return, as soon as it is known, whether anything was announced since the last call.
 
         Raises:
             EnvironmentFault: the database cannot be asked now; the next call tries again.
@@ -52,7 +52,7 @@ class Database(Protocol):
         ...
 
     def changes(self) -> Changes:
-        """Return a new listener for what any connection commits, ours and those of other processes.
+        """Return a new listener for what any connection announces, ours and those of other processes.
 
         Raises:
             EnvironmentFault: the database cannot be reached.

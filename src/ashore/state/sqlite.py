@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 BUSY_TIMEOUT_S = 5.0
 """Longest wait for another process that writes."""
+LOOK_EVERY_S = 0.1
+"""Between two looks for an announcement: a file tells nobody of its own accord."""
 
 
 class SqliteDatabase:
@@ -56,33 +58,40 @@ class SqliteDatabase:
 
     def changes(self) -> Changes:
         with _translated(self.path):
-            return _DataVersion(self.path)
+            return _Announcements(self.path)
 
     def close(self) -> None:
         self._engine.dispose()
 
 
-class _DataVersion:
-    """`PRAGMA data_version` on a connection of its own: it differs after any other connection has committed."""
+class _Announcements:
+    """Looks, on a connection of its own, at the number that `announce` counts up.
+
+    Not at whether anybody committed: usage is written several times a second while answers are made, and concerns
+    nobody who waits here.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._connection = sqlite3.connect(path, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False)
-        self._seen = self._version()
+        self._seen = self._count()
 
     def wait(self, timeout_s: float) -> bool:
-        time.sleep(timeout_s)
+        until_s = time.monotonic() + timeout_s
         with _translated(self._path):
-            version = self._version()
-        changed = version != self._seen
-        self._seen = version
-        return changed
+            while (left_s := until_s - time.monotonic()) > 0:
+                time.sleep(min(left_s, LOOK_EVERY_S))
+                count = self._count()
+                if count != self._seen:
+                    self._seen = count
+                    return True
+        return False
 
     def close(self) -> None:
         self._connection.close()
 
-    def _version(self) -> int:
-        return int(self._connection.execute("PRAGMA data_version").fetchone()[0])
+    def _count(self) -> int:
+        return int(self._connection.execute("PRAGMA user_version").fetchone()[0])
 
 
 def path_of_url(url: str, *, default: Path) -> Path:

@@ -10,6 +10,8 @@ if TYPE_CHECKING:
 
 CHANNEL: Final = "ashore_changed"
 """Postgres: where a commit that others wait for is announced."""
+ANNOUNCEMENTS: Final = 2**31
+"""SQLite: how far they are counted, in the number of 32 bits with a sign that its header keeps for whoever uses it."""
 
 
 def execute(connection: Connection, statement: str, **values: object) -> CursorResult[Any]:
@@ -24,9 +26,12 @@ def execute_many(connection: Connection, statement: str, rows: list[dict[str, ob
 
 
 def announce(connection: Connection) -> None:
-    """Have every `Changes` of this database wake when the transaction commits. SQLite's notice any commit anyway."""
+    """Have every `Changes` of this database wake when the transaction commits."""
     if is_postgres(connection):
         execute(connection, f"SELECT pg_notify('{CHANNEL}', '')")
+        return
+    told = int(connection.exec_driver_sql("PRAGMA user_version").scalar_one())
+    connection.exec_driver_sql(f"PRAGMA user_version = {(told + 1) % ANNOUNCEMENTS}")
 
 
 def is_postgres(connection: Connection) -> bool:
