@@ -21,9 +21,11 @@ if TYPE_CHECKING:
     from ashore.engines import ModelFiles
 
 LOOK_EVERY_S: Final = 0.1
-"""Between two looks at the epoch and at hosts that load. A look without news reads one number."""
+"""Between two looks at the epoch and at hosts that load. A look without news reads a few numbers."""
 TIME_EVERY_S: Final = 1.0
 """Between two looks at what the time has come for: a standby that ends, the next step of a canary."""
+SWEEP_EVERY_S: Final = 60.0
+"""Between two looks at the same in the state, for what has no hosts here, and for pairs that are too old."""
 JUMP_S: Final = 2.0
 """A clock that between two looks went so much further than time did has jumped: it was set, or the machine slept."""
 STREAM_PATIENCE_S: Final = 3600.0
@@ -96,7 +98,9 @@ class Hosting:
         self._primary: dict[str, Running] = {}
         self._wanted: tuple[Wanted, ...] = ()
         self._seen = -1
-        self._time_due_s = 0.0
+        self._children: tuple[object, ...] = ()
+        """How the hosts stood at the last look."""
+        self._time_due_s = self._sweep_due_s = 0.0
         self._ahead_s = clock.now_s() - clock.monotonic_s()
 
     def take(self, primaries: Iterable[Running]) -> None:
@@ -124,10 +128,12 @@ class Hosting:
         """Do what there is to do now. Called every `LOOK_EVERY_S`."""
         try:
             self._look_at_clock()
-            if self._clock.monotonic_s() >= self._time_due_s:
-                self._time_due_s = self._clock.monotonic_s() + TIME_EVERY_S
-                self._keeper.on_time()
-            epoch = self._epochs.get(ALIASES_EPOCH)
+            is_due = self._clock.monotonic_s() >= self._time_due_s
+            epoch, children = self._epochs.get(ALIASES_EPOCH), self._as_children()
+            if epoch == self._seen and children == self._children and not is_due and not self._is_moving:
+                return
+            if is_due:
+                self._look_at_time()
             if epoch != self._seen:
                 self._wanted = self._keeper.wanted(self._primary)
                 self._seen = epoch
@@ -141,10 +147,22 @@ class Hosting:
                 self._do(step)
             self._forget_ended()
             self._set_classes()
+            self._children = children
         except AshoreError as fault:
             log.error("releases stay as they are for now: %s (%s)", fault.message, fault.hint)
 
     # --- what is there
+
+    @property
+    def _is_moving(self) -> bool:
+        """Whether hosts load, or end."""
+        return any(one.phase != "ready" for one in self._hosting.values())
+
+    def _as_children(self) -> tuple[object, ...]:
+        """Return how the processes of all hosts stand, to be compared with how they stood before."""
+        at = self._supervisor
+        names = [replica.child for one in self._hosting.values() for replica in one.running.replicas]
+        return tuple((name, at.state(name), at.restarts(name), at.pid(name)) for name in names)
 
     def _as_seen(self) -> dict[str, Hosted]:
         seen = {}
@@ -179,6 +197,14 @@ class Hosting:
             log.warning("the clock jumped by %.0f s; times of releases move with it", jump_s)
             self._keeper.clock_jumped(jump_s)
         self._ahead_s = ahead_s
+
+    def _look_at_time(self) -> None:
+        now_s = self._clock.monotonic_s()
+        self._time_due_s = now_s + TIME_EVERY_S
+        over = any(0 < one.course.until_s <= self._clock.now_s() for one in self._wanted)
+        if over or now_s >= self._sweep_due_s:
+            self._sweep_due_s = now_s + SWEEP_EVERY_S
+            self._keeper.on_time()
 
     def _look_at_loading(self) -> None:
         for name, one in self._hosting.items():

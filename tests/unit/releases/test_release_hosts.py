@@ -46,12 +46,19 @@ class State:
     retired: list[str] = field(default_factory=list)
     falls: dict[str, int] = field(default_factory=dict)
     loading: bool = False
+    until_s: int = 0
+    asked: int = 0
+    """How often the state was asked what is to have hosts."""
+    on_times: int = 0
 
     def get(self, kind: str) -> int:
         return self.epoch
 
     def wanted(self, aliases: Collection[str]) -> tuple[Wanted, ...]:
-        found = ((plan(name), Course(release=name, state=state)) for name, state in self.stands.items())
+        self.asked += 1
+        found = (
+            (plan(name), Course(release=name, state=state, until_s=self.until_s)) for name, state in self.stands.items()
+        )
         return tuple(Wanted(plan=p, course=c) for p, c in found if p.alias in aliases)
 
     def fell(self, name: str, why: str, evidence: Mapping[str, object]) -> None:
@@ -62,7 +69,8 @@ class State:
     def warmed(self, name: str) -> None:
         self.stands[name] = "live"
 
-    def on_time(self) -> None: ...
+    def on_time(self) -> None:
+        self.on_times += 1
 
     def loaded(self, name: str, took_s: float) -> None:
         self.loads[name] = took_s
@@ -173,3 +181,29 @@ def test_a_jump_of_the_clock_is_seen_once_and_time_that_passes_is_none() -> None
     stage.clock.jump(1.5)
     stage.look()
     assert stage.state.jumps == [-86_400]
+
+
+def test_the_state_is_asked_once_for_each_change_and_for_nothing_while_nothing_happens() -> None:
+    stage = Stage()
+    for _ in range(100):
+        stage.look()
+        stage.clock.advance(0.2)
+    assert (stage.state.asked, stage.state.on_times) == (1, 1)
+    stage.look(chat_1="live", chat_2="standby", other_1="live")
+    assert stage.state.started == ["chat-2"] and stage.state.asked == 2
+    stage.clock.advance(61)
+    stage.look()
+    assert stage.state.on_times == 2
+
+
+def test_what_the_time_has_come_for_is_done_within_a_second() -> None:
+    stage = Stage()
+    stage.state.until_s = int(stage.clock.now_s()) + 30
+    stage.look(chat_1="live", other_1="live")
+    before = stage.state.on_times
+    stage.clock.advance(29)
+    stage.look()
+    assert stage.state.on_times == before
+    stage.clock.advance(1.0)
+    stage.look()
+    assert stage.state.on_times == before + 1
