@@ -1,7 +1,8 @@
 """A very light HTTP/1.1 client for streamed answers.
 
 It shares the processor with the server that it measures, so it does as little as it can while an answer comes:
-it takes the time, counts the events, and keeps the first and the last few. What they say is decoded afterwards.
+once its text has begun, it notes when which bytes came, and takes them apart when the answer has ended. Of the events
+it keeps the last few; what they say is decoded afterwards.
 Only the standard library's asyncio; one connection carries one request at a time and is reused.
 """
 
@@ -19,6 +20,12 @@ from ashore.errors import InvalidRequest
 
 TAIL_EVENTS = 6
 """Events kept from the end: the finish reason, the usage and `[DONE]`, with room for servers that send more."""
+
+PUT_OFF = 256
+"""Pieces of one answer that are kept as they came, at most."""
+LAST_CHUNK = b"0\r\n\r\n"
+READ_BYTES = 65_536
+"""Taken from a connection at once."""
 
 TEXT_FIELDS = ("content", "reasoning_content", "reasoning", "text", "arguments")
 TEXT_MARKS = tuple(f'"{name}":{space}"'.encode() for name in TEXT_FIELDS for space in ("", " "))
@@ -90,10 +97,15 @@ def has_text(event: bytes) -> bool:
     return False
 
 
-class Connection(asyncio.Protocol):
+class Connection(asyncio.BufferedProtocol):
     """One connection. `send` one request, await its `Reply`, then `send` the next if `reusable`."""
 
-    def __init__(self) -> None:
+    def __init__(self, buffer: memoryview | None = None) -> None:
+        """Make it. `buffer` is what the loop reads into; connections of one loop may share it, as each piece is copied
+        out before the next one comes."""
+        self._buffer = memoryview(bytearray(READ_BYTES)) if buffer is None else buffer
+        self._later: list[tuple[bytes, float]] = []
+        """Pieces that were not taken apart yet."""
         self._transport: asyncio.Transport | None = None
         self._done: asyncio.Future[Reply] | None = None
         self._answer = Reply(0.0)
@@ -121,6 +133,7 @@ class Connection(asyncio.Protocol):
         self._done = asyncio.get_running_loop().create_future()
         self._head = bytearray()
         self._pending = self._raw = self._separator = b""
+        self._later = []
         self._in_body = self._chunked = self._is_stream = self._close_ends = False
         self._left = -1
         self._body_parts = []
@@ -129,6 +142,7 @@ class Connection(asyncio.Protocol):
 
     def abort(self, error: str) -> None:
         """End the running request with `error` and drop the connection."""
+        self._catch_up()
         self._finish(error)
         self.close()
 
@@ -140,13 +154,21 @@ class Connection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.reusable = False
+        self._catch_up()
         whole = self._in_body and self._close_ends and exc is None
         self._finish("" if whole else "connection lost")
 
     def eof_received(self) -> None:
         return None
 
+    def get_buffer(self, sizehint: int) -> memoryview:
+        return self._buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
+        self.data_received(bytes(self._buffer[:nbytes]))
+
     def data_received(self, data: bytes) -> None:
+        """Take what has come, however it was cut on its way."""
         now = time.perf_counter()
         if self._in_body:
             self._take(data, now)
@@ -178,13 +200,22 @@ class Connection(asyncio.Protocol):
 
     def _take(self, data: bytes, now: float) -> None:
         if self._chunked:
-            self._take_chunks(data, now)
+            may_end = data.endswith(b"\r\n\r\n") or len(data) < len(LAST_CHUNK)
+            self._later.append((data, now))
+            if may_end or self._answer.first_text < 0 or len(self._later) >= PUT_OFF:
+                self._catch_up()
             return
         self._payload(data, now)
         if self._left >= 0:
             self._left -= len(data)
             if self._left <= 0:
                 self._finish("")
+
+    def _catch_up(self) -> None:
+        """Take apart what was put off."""
+        later, self._later = self._later, []
+        for data, now in later:
+            self._take_chunks(data, now)
 
     def _take_chunks(self, data: bytes, now: float) -> None:
         raw = self._raw + data if self._raw else data
@@ -246,6 +277,7 @@ class Pool:
     def __init__(self, target: Target, *, timeout_s: float, ca_file: str = "") -> None:
         self.target = target
         self._timeout_s = timeout_s
+        self._buffer = memoryview(bytearray(READ_BYTES))
         self._idle: list[Connection] = []
         self._tls = ssl.create_default_context(cafile=ca_file or None) if target.tls else None
 
@@ -278,7 +310,9 @@ class Pool:
     async def _connect(self) -> Connection:
         target, loop = self.target, asyncio.get_running_loop()
         async with asyncio.timeout(self._timeout_s):
-            _, connection = await loop.create_connection(Connection, target.host, target.port, ssl=self._tls)
+            _, connection = await loop.create_connection(
+                lambda: Connection(self._buffer), target.host, target.port, ssl=self._tls
+            )
         return connection
 
     async def _exchange(self, connection: Connection, request: bytes, began: float, *, keep_events: bool) -> Reply:
