@@ -370,7 +370,7 @@ class Nowhere(asyncio.Transport):
 
 
 async def wakes_by_turn(events: list[EngineEvent], orders: int) -> list[int]:
-    """Give a link these events in one frame; return how many consumers were woken in each turn of the loop."""
+    """Give a link these events in one frame, as the loop does; return how many consumers went on in each turn of it."""
     link = HostLink(Path("host"))
     link.connection_made(Nowhere())
     woken = 0
@@ -383,7 +383,7 @@ async def wakes_by_turn(events: list[EngineEvent], orders: int) -> list[int]:
     streams = [link.start(echo_order(f"o{n}", "x")) for n in range(orders)]
     tasks = [asyncio.create_task(read(stream)) for stream in streams]
     await asyncio.sleep(0)
-    link.data_received(frames.encode(frames.Events(events)))
+    asyncio.get_running_loop().call_soon(link.data_received, frames.encode(frames.Events(events)))
     turns: list[int] = []
     while sum(turns) < orders:
         before = woken
@@ -399,3 +399,40 @@ def test_orders_that_end_together_leave_turns_of_the_loop_to_others() -> None:
     assert asyncio.run(wakes_by_turn(tokens, 20)) == [20]
     assert asyncio.run(wakes_by_turn([*tokens, *ends], 20)) == [8, 8, 4]
     assert asyncio.run(wakes_by_turn([*ends[:3], *tokens[3:]], 20)) == [20]
+
+
+def test_whoever_is_cancelled_in_the_turn_of_his_token_ends_and_cancels_his_order() -> None:
+    sent: list[bytes] = []
+
+    class Kept(Nowhere):
+        def write(self, data: bytes | bytearray | memoryview) -> None:
+            sent.append(bytes(data))
+
+    async def use() -> None:
+        link = HostLink(Path("host"))
+        link.connection_made(Kept())
+        link.open = True
+        stream = link.start(echo_order("a", "x"))
+        task = asyncio.create_task(stream.take())
+        await asyncio.sleep(0)
+        frame = frames.encode(frames.Events([Token(OrderId("a"), 65)]))
+        task.cancel()
+        asyncio.get_running_loop().call_soon(link.data_received, frame)
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert sent[1:] == [frames.encode(frames.Cancel(OrderId("a")))]
+
+    asyncio.run(use())
+
+
+def test_a_timeout_ends_a_wait_and_what_comes_later_is_not_lost() -> None:
+    async def use() -> None:
+        link = HostLink(Path("host"))
+        link.connection_made(Nowhere())
+        stream = link.start(echo_order("a", "x"))
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.01):
+                await stream.take()
+        assert await stream.take() == []  # a wait that was cancelled gave the order up
+
+    asyncio.run(use())

@@ -1,7 +1,7 @@
 """One connection of an API worker to an engine host: frames, inboxes of orders, futures of calls.
 
 There is no reader task: the transport hands bytes to this protocol, which decodes a whole batch of events and puts each
-into the inbox of its order. A consumer is woken once per batch, however many tokens it brought.
+into the inbox of its order. Whoever waits for one goes on right there, once per batch, however many tokens it brought.
 """
 
 from __future__ import annotations
@@ -167,7 +167,7 @@ class HostLink(asyncio.Protocol):
 
     def _put(self, events: list[EngineEvent]) -> None:
         inboxes = self._inboxes
-        waiting: list[Inbox] = []
+        told: dict[OrderId, Inbox] = {}
         for event in events:
             inbox = inboxes.get(event.order_id)
             if inbox is None:
@@ -176,23 +176,22 @@ class HostLink(asyncio.Protocol):
             if type(event) is not Token:
                 inbox.ended = True
                 del inboxes[event.order_id]
-            if inbox.waiter is not None:
-                waiting.append(inbox)
+            told[event.order_id] = inbox
         begun = bool(self._ending)
-        for inbox in waiting:
+        for inbox in told.values():
             if inbox.ended:
                 self._ending.append(inbox)
             else:
-                inbox.wake()
+                inbox.go_on()
         if self._ending and not begun:
-            self._wake_ending()
+            self._tell_ends()
 
-    def _wake_ending(self) -> None:
-        """Wake some of the orders that have ended, and the others in later turns of the loop."""
+    def _tell_ends(self) -> None:
+        """Tell some of the orders that they have ended, and the others in later turns of the loop."""
         for _ in range(min(ENDED_AT_ONCE, len(self._ending))):
-            self._ending.popleft().wake()
+            self._ending.popleft().go_on()
         if self._ending:
-            asyncio.get_running_loop().call_soon(self._wake_ending)
+            asyncio.get_running_loop().call_soon(self._tell_ends)
 
     def _greet(self, version: int, info: EngineInfo) -> None:
         if version != PROTOCOL_VERSION:

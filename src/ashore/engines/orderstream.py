@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Generator
+from contextvars import Context
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from ashore.core import OrderId
 from ashore.engines.model import EngineEvent
@@ -14,19 +14,77 @@ from ashore.errors import AshoreError
 
 
 class Inbox:
-    """Events of one order that its consumer has not taken yet."""
+    """Events of one order that its consumer has not taken yet. One task at a time may await that some come.
 
-    __slots__ = ("ended", "error", "events", "waiter")
+    To asyncio it is a future (`_asyncio_future_blocking` is how a task knows one, and says how to go on to
+    `add_done_callback`), but one that whoever brings events can have its task go on from at once: a future of asyncio's
+    own would cost a callback, a handle and a turn of the loop for each token of each stream.
+    """
+
+    __slots__ = (
+        "_asyncio_future_blocking",
+        "_cancelled",
+        "_context",
+        "_loop",
+        "_step",
+        "ended",
+        "error",
+        "events",
+    )
 
     def __init__(self) -> None:
-        self.events: deque[EngineEvent] = deque()
-        self.waiter: asyncio.Future[None] | None = None
+        self.events: list[EngineEvent] = []
         self.ended = False
         self.error: AshoreError | None = None
+        self._asyncio_future_blocking = False
+        self._loop = asyncio.get_running_loop()
+        self._step: Callable[[Inbox], object] | None = None
+        """Has the task that waits go on."""
+        self._context = Context()
+        self._cancelled = False
+
+    @property
+    def is_awaited(self) -> bool:
+        """Whether a task waits."""
+        return self._step is not None
+
+    def go_on(self) -> None:
+        """Have the task that waits go on before this returns. Never called from within a task."""
+        step, self._step = self._step, None
+        if step is not None:
+            self._context.run(step, self)
 
     def wake(self) -> None:
-        if self.waiter is not None and not self.waiter.done():
-            self.waiter.set_result(None)
+        """Have the task that waits go on in the next turn of the loop."""
+        step, self._step = self._step, None
+        if step is not None:
+            self._loop.call_soon(step, self, context=self._context)
+
+    # What a task asks of a future
+
+    def __await__(self) -> Generator[Any, None, None]:
+        self._asyncio_future_blocking = True
+        yield self
+
+    def add_done_callback(self, step: Callable[[Inbox], object], *, context: Context) -> None:
+        """Note how the task that waits goes on."""
+        self._step, self._context = step, context
+
+    def cancel(self, msg: object = None) -> bool:
+        """Have the task that waits end in the next turn; False: it goes on already."""
+        self._cancelled = self.is_awaited
+        self.wake()
+        return self._cancelled
+
+    def result(self) -> None:
+        """Return, for a task that goes on.
+
+        Raises:
+            CancelledError: it was cancelled.
+        """
+        if self._cancelled:
+            self._cancelled = False
+            raise asyncio.CancelledError
 
 
 class OrderStream(AsyncGenerator[EngineEvent, None]):
@@ -51,10 +109,9 @@ class OrderStream(AsyncGenerator[EngineEvent, None]):
         Raises:
             HostDied: the host went away before the order ended.
         """
-        inbox = self._inbox
-        if not inbox.events:
-            await self._wait()
-        return inbox.events.popleft()
+        if not await self._has_more():
+            raise StopAsyncIteration
+        return self._inbox.events.pop(0)
 
     async def asend(self, value: None) -> EngineEvent:
         """As `__anext__`; nothing can be sent into a stream."""
@@ -78,12 +135,8 @@ class OrderStream(AsyncGenerator[EngineEvent, None]):
         """
         inbox = self._inbox
         if not inbox.events:
-            try:
-                await self._wait()
-            except StopAsyncIteration:
-                return []
-        events = list(inbox.events)
-        inbox.events.clear()
+            await self._has_more()
+        events, inbox.events = inbox.events, []
         return events
 
     async def aclose(self) -> None:
@@ -101,22 +154,20 @@ class OrderStream(AsyncGenerator[EngineEvent, None]):
     def __del__(self) -> None:
         self._give_up()
 
-    async def _wait(self) -> None:
-        """Return once an event is there. Raises what ends the stream otherwise."""
+    async def _has_more(self) -> bool:
+        """Return True once an event is there, False where the order ended. Raises what ends the stream otherwise."""
         inbox = self._inbox
         while not inbox.events:
             if inbox.error is not None:
                 raise inbox.error
             if inbox.ended:
-                raise StopAsyncIteration
-            inbox.waiter = asyncio.get_running_loop().create_future()
+                return False
             try:
-                await inbox.waiter
+                await inbox
             except asyncio.CancelledError:
                 self._give_up()
                 raise
-            finally:
-                inbox.waiter = None
+        return True
 
     def _give_up(self) -> None:
         if not self._inbox.ended:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterator
+from collections.abc import AsyncGenerator
 
 import msgspec
 
@@ -68,7 +68,7 @@ def no_cache(clock: Clock) -> AnswerCache:
     return AnswerCache(policy, secret=secrets.token_bytes(32), epochs=FixedEpochs(), clock=clock)
 
 
-def replay(found: Found, request: GenerationRequest) -> Iterator[ServingEvent]:
+async def replay(found: Found, request: GenerationRequest) -> AsyncGenerator[ServingEvent, None]:
     """Yield a kept answer as the events of a fresh one."""
     answer = found.answer
     yield Started(

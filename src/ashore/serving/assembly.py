@@ -37,14 +37,18 @@ def assemble(
             raise error_of(last)
         finished = last if isinstance(last, Finished) else None
         if answer.ended is None:
-            _add(answer.take(events), out)
+            delta = answer.take(events)
+            if delta is not None:
+                out.append(delta)
             if answer.ended is not None:
                 out.append(answer.ended)
                 feed.end(choice)
                 continue
         if finished is not None:
             told = answer.ended is not None
-            _add(answer.finish(finished), out)
+            rest = answer.finish(finished)
+            if rest is not None:
+                out.append(rest)
             if answer.ended is not None and not told:
                 out.append(answer.ended)
     return out
@@ -72,8 +76,3 @@ def nothing_more(request: GenerationRequest, prompt: Prompt) -> list[ServingEven
     """Return the end of an answer of which no token was asked for (`max_tokens` of 0 behind `echo`)."""
     ends: list[ServingEvent] = [ChoiceEnded(choice=choice, reason="length") for choice in range(request.num_choices)]
     return [*ends, Usage(prompt_tokens=len(prompt.ids), cached_tokens=0, completion_tokens=0)]
-
-
-def _add(delta: Delta | None, out: list[ServingEvent]) -> None:
-    if delta is not None:
-        out.append(delta)

@@ -50,7 +50,7 @@ class _Flight:
         self.landed = False
         self.fault: BaseException | None = None
         self.task: asyncio.Task[None] | None = None
-        self._moved: asyncio.Future[None] | None = None
+        self._waiting: list[asyncio.Future[None]] = []
 
     def add(self, event: ServingEvent) -> None:
         self.events.append(event)
@@ -62,14 +62,15 @@ class _Flight:
 
     async def wait(self) -> None:
         """Return at the next event, or when the flight has landed."""
-        if self._moved is None:
-            self._moved = asyncio.get_running_loop().create_future()
-        await asyncio.shield(self._moved)
+        moved = asyncio.get_running_loop().create_future()
+        self._waiting.append(moved)
+        await moved
 
     def _wake(self) -> None:
-        if self._moved is not None:
-            self._moved.set_result(None)
-            self._moved = None
+        waiting, self._waiting = self._waiting, []
+        for moved in waiting:
+            if not moved.done():  # whoever waited may be gone
+                moved.set_result(None)
 
 
 def _concerns_the_pilot(fault: AshoreError) -> bool:

@@ -8,7 +8,8 @@ import logging
 import secrets
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from functools import partial
-from typing import TypeVar
+from operator import attrgetter
+from typing import Final, TypeVar
 
 from ashore.access import Principal
 from ashore.core import Clock
@@ -32,6 +33,7 @@ from ashore.serving.topology import Topology
 
 log = logging.getLogger("ashore.serving")
 _T = TypeVar("_T")
+_completion_tokens: Final = attrgetter("completion_tokens")
 
 REPLICA_WAIT_S = 30.0
 """Longest wait for a host that restarts; a request's own deadline may be sooner."""
@@ -232,9 +234,11 @@ class FreshAnswers:
             first_at = last_at = 0.0
             reservation.made(len(prompt.ids), 0)
             try:
-                while any(answer.ended is None for answer in answers):
+                growing = answers
+                while growing:
                     events = assemble(await feed.take(), answers, feed)
-                    reservation.made(len(prompt.ids), sum(answer.completion_tokens for answer in answers))
+                    growing = [answer for answer in growing if answer.ended is None]
+                    reservation.made(len(prompt.ids), sum(map(_completion_tokens, answers)))
                     if events and not told:
                         told, first_at = True, self._clock.monotonic_s()
                         self._metrics.observe("ashore_ttft_seconds", first_at - arrived_at, request.model)

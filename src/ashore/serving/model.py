@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
+import msgspec
+
 from ashore.access.budgets import Standing
 from ashore.audit import RequestNote
 from ashore.cache import Directive
@@ -121,9 +123,8 @@ class ToolCallDelta:
     arguments: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Delta:
-    """A piece of one choice."""
+class Delta(msgspec.Struct, frozen=True, kw_only=True):
+    """A piece of one choice. One is made for every token, and a struct in a tenth of a dataclass's time."""
 
     choice: int
     text: str = ""

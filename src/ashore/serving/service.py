@@ -190,8 +190,9 @@ class ServingService:
         if trial is not None and trial.copied and "logprobs" in model.info.features:
             request = replace(request, scored=True)
         fault: AshoreError | None = None
-        events = self._events(model, request, question, principal, arrived_at)
+        events: AsyncGenerator[ServingEvent, None] | None = None
         try:
+            events = await self._events(model, request, question, principal, arrived_at)
             async for event in events:
                 if trial is not None:
                     if isinstance(event, Started) and event.cache != "miss":
@@ -213,7 +214,8 @@ class ServingService:
             fault = caught
             raise
         finally:
-            await events.aclose()
+            if events is not None:
+                await events.aclose()
             if trial is not None and route is not None:
                 self.trials.end(trial, route, fault)
 
@@ -230,24 +232,16 @@ class ServingService:
         principal: Principal,
         arrived_at: float,
     ) -> AsyncGenerator[ServingEvent, None]:
-        """Yield a kept answer, or a fresh one: shared with whoever asks the same at this moment."""
+        """Return a kept answer, or a fresh one: shared with whoever asks the same at this moment."""
         found = None if question is None else await self._cache.find(question)
         if found is not None:
             tokens = found.answer.prompt_tokens + found.answer.completion_tokens
             await self._guards.budgets.charge_hit(principal, request.model, tokens, request_id=request.request_id)
             self._metrics.add("ashore_cache_lookups", 1, request.model, found.label)
-            for event in replay(found, request):
-                yield event
-            return
+            return replay(found, request)
         if question is None or request.urgency == "batch":  # a batch may be preempted, so nobody shares its generation
-            events = self._fresh.answer(model, request, principal, arrived_at, Place())
-        else:
-            events = self._shared(model, request, question, principal, arrived_at)
-        try:
-            async for event in events:
-                yield event
-        finally:
-            await events.aclose()
+            return self._fresh.answer(model, request, principal, arrived_at, Place())
+        return self._shared(model, request, question, principal, arrived_at)
 
     async def _shared(
         self,

@@ -18,7 +18,7 @@ class AnswerParser:
     held back as may still become a stop string or markup.
     """
 
-    __slots__ = ("_markup", "_skip", "_stop", "_stop_ids", "_stopped", "_strip_space", "_table", "_utf8")
+    __slots__ = ("_is_half", "_markup", "_skip", "_stop", "_stop_ids", "_stopped", "_strip_space", "_table", "_utf8")
 
     def __init__(
         self,
@@ -48,12 +48,14 @@ class AnswerParser:
         self._strip_space = strip_first_space
         self._stopped = False
         self._utf8 = codecs.getincrementaldecoder("utf-8")("replace")
+        self._is_half = False
+        """Whether the bytes so far end inside a character."""
 
     def push(self, token_id: int) -> AnswerPiece:
         """Take one token; return what it released. After `stopped` every piece is empty. Unknown ids add nothing."""
         if token_id in self._skip or self._stopped or not 0 <= token_id < len(self._table):
             return self._stop_at_token(token_id) if token_id in self._stop_ids else NOTHING
-        text = self._utf8.decode(self._table[token_id])
+        text = self._decoded(self._table[token_id])
         if not text:
             return NOTHING
         if self._strip_space:
@@ -71,6 +73,17 @@ class AnswerParser:
         self._stopped = True
         return piece
 
+    def _decoded(self, raw: bytes) -> str:
+        """Return the characters that some bytes complete. Most tokens are whole characters, and quickly told."""
+        if not self._is_half:
+            try:
+                return raw.decode()
+            except UnicodeDecodeError:
+                pass
+        text = self._utf8.decode(raw)
+        self._is_half = bool(self._utf8.getstate()[0])
+        return text
+
     def _read(self, text: str, *, last: bool) -> AnswerPiece:
         markup = self._markup
         if markup is None:
@@ -82,6 +95,8 @@ class AnswerParser:
         said, stop_string = self._say(markup.text, last=last)
         piece = AnswerPiece(said, markup.reasoning, markup.calls, stop_string is not None, stop_string)
         markup.clear()
+        if markup.is_over:
+            self._markup = None
         return piece
 
     def _say(self, text: str, *, last: bool) -> tuple[str, str | None]:

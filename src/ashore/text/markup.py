@@ -74,6 +74,11 @@ class MarkupReader:
         self.text = self.reasoning = ""
         self.calls: tuple[ToolCallPiece, ...] = ()
 
+    @property
+    def is_over(self) -> bool:
+        """Whether all that follows is text as it comes, and none of it is held: there is nothing left to read."""
+        return not (self._gap_open or self._rules.blocks) and self._in_mode == self._in_text
+
     def feed(self, text: str) -> None:
         """Take a piece of the answer."""
         while text:

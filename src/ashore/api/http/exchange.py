@@ -22,7 +22,8 @@ Headers = Sequence[tuple[bytes, bytes]]
 
 
 class Direct(Protocol):
-    """What the server behind an ASGI scope may offer under `ashore.direct`: most requests and answers are one piece."""
+    """What the server behind an ASGI scope may offer under `ashore.direct`: most requests and answers are one piece,
+    and the pieces of a stream are small and many."""
 
     def whole_body(self) -> bytes | None:
         """Return the body where all of it is here; then `receive` has none. None: ask `receive`."""
@@ -30,6 +31,18 @@ class Direct(Protocol):
 
     async def answer(self, status: int, headers: list[tuple[bytes, bytes]], body: bytes) -> None:
         """Send a whole answer in one step."""
+        ...
+
+    def write(self, piece: bytes) -> bool:
+        """Send a piece of an answer that has begun; return whether the client keeps up. If not, `drain` comes next.
+
+        Raises:
+            ClientGone: nobody reads it.
+        """
+        ...
+
+    async def drain(self) -> None:
+        """Return once the client has read most of what was sent, or is gone."""
         ...
 
 
@@ -282,10 +295,15 @@ class Exchange:
 
     async def write(self, chunk: bytes) -> None:
         """Send a piece of the stream; waits while the client reads slower than we write."""
-        self.writing_since = time.perf_counter()
         if self._taken is not None:
             self._taken.parts.append(chunk)
-        await self._send({"type": "http.response.body", "body": chunk, "more_body": True})
+        if self._direct is not None and self._direct.write(chunk):
+            return
+        self.writing_since = time.perf_counter()
+        if self._direct is not None:
+            await self._direct.drain()
+        else:
+            await self._send({"type": "http.response.body", "body": chunk, "more_body": True})
         self.writing_since = 0.0
 
     async def end_stream(self, chunk: bytes = b"") -> None:

@@ -135,6 +135,24 @@ class Cycle:
         if self._connection.is_clogged:
             await self._connection.drain()
 
+    def write(self, piece: bytes) -> bool:
+        """Write a piece of an answer that has begun; return whether the client keeps up. If not, `drain` comes next.
+
+        Raises:
+            ClientGone: nobody reads it.
+        """
+        if self._gone:
+            raise ClientGone
+        if self._chunked and piece and not (self._is_head or self.is_answered):  # what a token is
+            self._connection.transport.write(b"%x\r\n%b\r\n" % (len(piece), piece))
+        else:
+            self._write(piece, last=False)
+        return not self._connection.is_clogged
+
+    async def drain(self) -> None:
+        """Return once the client has read most of what was written, or is gone."""
+        await self._connection.drain()
+
     async def send(self, message: AsgiMessage) -> None:
         """Write a part of the answer; waits while the client reads slower than this is called.
 
