@@ -99,6 +99,42 @@ def test_events_come_in_order_and_end(connect: Connect) -> None:
     asyncio.run(scenario())
 
 
+def test_tokens_are_poured_to_who_waits_until_he_takes_no_more_and_the_end_never_is(connect: Connect) -> None:
+    text = "abcdefghijklmnopqrstuvwxyz" * 4
+
+    async def scenario() -> None:
+        async with connect() as replica:
+            poured: list[EngineEvent] = []
+            taken: list[EngineEvent] = []
+
+            def pour(events: list[EngineEvent]) -> bool:
+                if len(poured) >= 20:
+                    return False
+                poured.extend(events)
+                return True
+
+            stream = replica.generate(order("p", text))
+            while part := await stream.take(pour):
+                taken.extend(part)
+            assert 20 <= len(poured) < len(text) and all(isinstance(event, Token) for event in poured)
+            assert isinstance(taken[-1], Finished)
+            made = [event for event in (*poured, *taken) if isinstance(event, Token)]
+            assert sorted(event.token_id for event in made) == sorted(text.encode())
+
+            def fails(events: list[EngineEvent]) -> bool:
+                raise RuntimeError("a bug")
+
+            stream, other = replica.generate(order("q", text)), replica.generate(order("r", text))
+            whole = asyncio.create_task(everything(other))
+            with pytest.raises(RuntimeError, match="a bug"):
+                while await stream.take(fails):
+                    pass
+            await stream.aclose()
+            assert len(await whole) == len(text) + 1
+
+    asyncio.run(scenario())
+
+
 def test_closing_wakes_whoever_waits_and_may_be_repeated(connect: Connect) -> None:
     async def scenario() -> None:
         async with connect() as replica:

@@ -12,6 +12,9 @@ from ashore.core import OrderId
 from ashore.engines.model import EngineEvent
 from ashore.errors import AshoreError
 
+Pour = Callable[[list[EngineEvent]], bool]
+"""Takes tokens of one order where they come; returns whether it did."""
+
 
 class Inbox:
     """Events of one order that its consumer has not taken yet. One task at a time may await that some come.
@@ -30,12 +33,15 @@ class Inbox:
         "ended",
         "error",
         "events",
+        "pour",
     )
 
     def __init__(self) -> None:
         self.events: list[EngineEvent] = []
         self.ended = False
-        self.error: AshoreError | None = None
+        self.error: Exception | None = None
+        self.pour: Pour | None = None
+        """Of the task that waits."""
         self._asyncio_future_blocking = False
         self._loop = asyncio.get_running_loop()
         self._step: Callable[[Inbox], object] | None = None
@@ -49,16 +55,28 @@ class Inbox:
         return self._step is not None
 
     def go_on(self) -> None:
-        """Have the task that waits go on before this returns. Never called from within a task."""
+        """Have the task that waits go on before this returns, unless it takes what has come without being woken. Never
+        called from within a task."""
+        if self._step is None or (self.pour is not None and not self.ended and self._is_poured(self.pour)):
+            return
         step, self._step = self._step, None
-        if step is not None:
-            self._context.run(step, self)
+        self._context.run(step, self)
 
     def wake(self) -> None:
         """Have the task that waits go on in the next turn of the loop."""
         step, self._step = self._step, None
         if step is not None:
             self._loop.call_soon(step, self, context=self._context)
+
+    def _is_poured(self, pour: Pour) -> bool:
+        try:
+            if not pour(self.events):
+                return False
+            self.events = []
+            return True
+        except Exception as fault:  # noqa: BLE001 - of whoever waits: raised there, and not for other orders of the frame
+            self.events, self.error = [], fault
+            return False
 
     # What a task asks of a future
 
@@ -127,14 +145,19 @@ class OrderStream(AsyncGenerator[EngineEvent, None]):
         self._give_up()
         raise kind
 
-    async def take(self) -> list[EngineEvent]:
+    async def take(self, pour: Pour | None = None) -> list[EngineEvent]:
         """Return every event that is there, waiting for the first; empty at the end. One wake-up per step at most.
+
+        Args:
+            pour: Called with the tokens of a step as they come, instead of waking who waits; True: it took all of them,
+                and the wait goes on. Never with what ends the order.
 
         Raises:
             HostDied: the host went away before the order ended.
         """
         inbox = self._inbox
         if not inbox.events:
+            inbox.pour = pour
             await self._has_more()
         events, inbox.events = inbox.events, []
         return events

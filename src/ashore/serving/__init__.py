@@ -9,6 +9,7 @@ from ashore.serving.board import BEAT_S, Board, make_board
 from ashore.serving.bytes_text import BytesText
 from ashore.serving.concurrency import ConcurrencyLimit, LoopMeter
 from ashore.serving.embedding import Embedding
+from ashore.serving.flow import Flow
 from ashore.serving.guards import (
     Auditor,
     Budgets,
@@ -75,6 +76,7 @@ __all__ = [
     "EdgeAddress",
     "Embedding",
     "FinishReason",
+    "Flow",
     "Gate",
     "GenerationRequest",
     "GrpcListen",

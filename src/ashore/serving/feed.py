@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
 from ashore.engines import EngineEvent, Failed, Finished, GenerateOrder
@@ -29,8 +29,13 @@ class Feed:
             for choice, stream in enumerate(self._streams):
                 self._spawn(self._gather(choice, stream))
 
-    async def take(self) -> list[tuple[int, list[EngineEvent]]]:
+    async def take(
+        self, pour: Callable[[list[EngineEvent]], bool] | None = None
+    ) -> list[tuple[int, list[EngineEvent]]]:
         """Return the events that came since the last call, at least one, in groups with the index of their order.
+
+        Args:
+            pour: Takes tokens of a single order where they come, as in `OrderEvents.take`. Several have none.
 
         Raises:
             HostDied: the replica is gone.
@@ -38,7 +43,7 @@ class Feed:
             EngineFailed: the stream ended although the answer was not whole.
         """
         if len(self._streams) == 1:
-            events = await self._streams[0].take()
+            events = await self._streams[0].take(pour)
             if not events:
                 raise self._error or broke_off()
             return [(0, events)]

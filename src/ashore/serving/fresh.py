@@ -6,20 +6,21 @@ import asyncio
 import itertools
 import logging
 import secrets
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from functools import partial
 from operator import attrgetter
 from typing import Final, TypeVar
 
 from ashore.access import Principal
 from ashore.core import Clock
-from ashore.engines import Grammar, ScoreText
+from ashore.engines import EngineEvent, Grammar, ScoreText
 from ashore.errors import AshoreError, DeadlineExceeded, HostDied, KillsHosts, Preempted
 from ashore.metrics import Metrics
 from ashore.serving.admission import Background, background_of, cost_of, preempted
 from ashore.serving.answer import Answer
 from ashore.serving.assembly import assemble, echoed, nothing_more, usage_of
 from ashore.serving.feed import Feed
+from ashore.serving.flow import Flow
 from ashore.serving.guards import Budgets, Reservation
 from ashore.serving.model import GenerationRequest, ServingEvent, Started, Usage
 from ashore.serving.models import LoadedModel
@@ -94,9 +95,16 @@ class FreshAnswers:
         """True: what a dying host leaves is not begun again elsewhere."""
 
     async def answer(
-        self, model: LoadedModel, request: GenerationRequest, principal: Principal, arrived_at: float, place: Place
+        self,
+        model: LoadedModel,
+        request: GenerationRequest,
+        principal: Principal,
+        arrived_at: float,
+        place: Place,
+        flow: Flow | None = None,
     ) -> AsyncGenerator[ServingEvent, None]:
-        """Generate: tokenise, reserve, admit, run. Nothing is told before the first token is there.
+        """Generate: tokenise, reserve, admit, run. Nothing is told before the first token is there. Pieces go by `flow`
+        while that is open.
 
         Raises:
             HostDied: another release is to answer: nothing was told yet, and this one's hosts are gone, or its name
@@ -146,7 +154,9 @@ class FreshAnswers:
                             self._count(request.model, event.prompt_tokens, 0, 0)
                         yield event
                     return
-                answer = self._run(model, request, prompt, principal, arrived_at, deadline_at, background, reservation)
+                answer = self._run(
+                    model, request, prompt, principal, arrived_at, deadline_at, background, reservation, flow
+                )
                 try:
                     async for event in answer:
                         for held in head:  # until here another release could have answered
@@ -201,6 +211,7 @@ class FreshAnswers:
         deadline_at: float,
         background: Background | None,
         reservation: Reservation,
+        flow: Flow | None,
     ) -> AsyncGenerator[ServingEvent, None]:
         """Generate on one replica; on another when the host dies before anything went out.
 
@@ -230,13 +241,16 @@ class FreshAnswers:
             feed = Feed(replica, orders, deadline_at=asyncio.get_running_loop().time() + left_s)
             if background is not None:
                 background.on_preempt(partial(feed.stop, preempted()))
+            pour = None
+            if flow is not None and len(answers) == 1 and not request.stop:  # nothing that a client gets can end it
+                pour = partial(_pour, flow, answers[0], reservation, len(prompt.ids))
             seat.in_flight += len(orders)
             first_at = last_at = 0.0
             reservation.made(len(prompt.ids), 0)
             try:
                 growing = answers
                 while growing:
-                    events = assemble(await feed.take(), answers, feed)
+                    events = assemble(await feed.take(pour), answers, feed)
                     growing = [answer for answer in growing if answer.ended is None]
                     reservation.made(len(prompt.ids), sum(map(_completion_tokens, answers)))
                     if events and not told:
@@ -374,6 +388,19 @@ class FreshAnswers:
         self._metrics.add("ashore_prompt_tokens", prompt_tokens, model)
         self._metrics.add("ashore_cached_tokens", cached_tokens, model)
         self._metrics.add("ashore_completion_tokens", completion_tokens, model)
+
+
+def _pour(
+    flow: Flow, answer: Answer, reservation: Reservation, prompt_tokens: int, events: Sequence[EngineEvent]
+) -> bool:
+    """Send what tokens add to an answer the short way; False: it is closed, and nothing was done."""
+    if not flow.is_open:
+        return False
+    delta = answer.take(events)
+    reservation.made(prompt_tokens, answer.completion_tokens)
+    if delta is not None:
+        flow.tell(delta)
+    return True
 
 
 def one_more_death(fault: AshoreError, deaths: int, name: str) -> int:

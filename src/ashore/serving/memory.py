@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import math
+from collections.abc import Callable
 
 from ashore.engines import (
     EngineEvent,
@@ -131,7 +132,13 @@ class _Echo:
         self._made = 0
         self._ended = False
 
-    async def take(self) -> list[EngineEvent]:
+    async def take(self, pour: Callable[[list[EngineEvent]], bool] | None = None) -> list[EngineEvent]:
+        events = await self._next()
+        while pour is not None and events and isinstance(events[-1], Token) and pour(events):
+            events = await self._next()
+        return events
+
+    async def _next(self) -> list[EngineEvent]:
         order = self._order
         if self._ended:
             return []

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 from ashore.core import Message, ToolSpec
@@ -12,8 +12,12 @@ from ashore.engines import EngineEvent, EngineInfo, EngineStats, GenerateOrder, 
 class OrderEvents(Protocol):
     """The events of one order on their way."""
 
-    async def take(self) -> list[EngineEvent]:
+    async def take(self, pour: Callable[[list[EngineEvent]], bool] | None = None) -> list[EngineEvent]:
         """Return every event that is there, waiting for the first; empty once the order has ended or was cancelled.
+
+        Args:
+            pour: Called with tokens as they come, instead of waking who waits; True: it took all of them, and the wait
+                goes on. Never with what ends the order. What it raises, this raises.
 
         Raises:
             HostDied: the host went away before the order ended.

@@ -74,7 +74,8 @@ class Watch:
             if event.text or event.tool_calls:
                 pieces = self._pieces.setdefault(event.choice, [])
                 pieces.append(event.text)
-                pieces.extend(f"{call.name}{call.arguments}" for call in event.tool_calls)
+                if event.tool_calls:
+                    pieces.extend(f"{call.name}{call.arguments}" for call in event.tool_calls)
         elif isinstance(event, Started):
             self._cache = event.cache
             self._prompt_tokens = event.prompt_tokens

@@ -23,9 +23,11 @@ from ashore.serving.board import Board
 from ashore.serving.concurrency import ConcurrencyLimit
 from ashore.serving.embedding import Embeddings
 from ashore.serving.flights import Flights, Terms
+from ashore.serving.flow import Flow
 from ashore.serving.fresh import FreshAnswers, Place, allowed_s
 from ashore.serving.guards import Guards, Masked, Reservation, Unlimited
-from ashore.serving.model import NOWHERE, Arrival, GenerationRequest, ServingEvent, Started, Usage
+from ashore.serving.hearing import Trial
+from ashore.serving.model import NOWHERE, Arrival, Delta, GenerationRequest, ServingEvent, Started, Usage
 from ashore.serving.models import LoadedModel, ModelCard
 from ashore.serving.prompt import num_chars, prompt_ids
 from ashore.serving.reception import MOST_RELEASES, Reception, read_aside
@@ -138,10 +140,13 @@ class ServingService:
             return cards
         return [card for card in cards if self.reception.may_ask(principal, card.alias)]
 
-    async def generate(self, request: GenerationRequest, principal: Principal) -> AsyncGenerator[ServingEvent, None]:
+    async def generate(
+        self, request: GenerationRequest, principal: Principal, flow: Flow | None = None
+    ) -> AsyncGenerator[ServingEvent, None]:
         """Answer one request: `Started`, then `Delta` and `ChoiceEnded` for each choice, then `Usage`.
 
-        Close the generator (or cancel the task in it) when the client goes away; its sequences end within a step.
+        A piece that goes by `flow`, while that is open, is not yielded. Close the generator (or cancel the task in it)
+        when the client goes away; its sequences end within a step.
 
         Raises:
             AshoreError: before `Started` when the request cannot be served; later when the answer broke off.
@@ -156,7 +161,7 @@ class ServingService:
             model, tried = self._roster.lead(request.model).pick(principal, request), 1
             while True:
                 watch.release = model.served.release
-                events = self._answer(model, request, principal, watch, arrived_at)
+                events = self._answer(model, request, principal, watch, arrived_at, flow)
                 try:
                     async for event in events:
                         tried = MOST_RELEASES
@@ -174,7 +179,13 @@ class ServingService:
                     await events.aclose()
 
     async def _answer(
-        self, model: LoadedModel, request: GenerationRequest, principal: Principal, watch: Watch, arrived_at: float
+        self,
+        model: LoadedModel,
+        request: GenerationRequest,
+        principal: Principal,
+        watch: Watch,
+        arrived_at: float,
+        flow: Flow | None,
     ) -> AsyncGenerator[ServingEvent, None]:
         """Yield what one release answers, as the client is told it."""
         auditor = self._guards.auditor
@@ -189,10 +200,14 @@ class ServingService:
         trial = None if route is None else self.trials.begin(request, principal, model, route)
         if trial is not None and trial.copied and "logprobs" in model.info.features:
             request = replace(request, scored=True)
+        if flow is not None and outward is not None:
+            flow.bar()
+        elif flow is not None:
+            flow.listen(*(() if trial is None else (self._heard_by(trial),)), watch.hear)
         fault: AshoreError | None = None
         events: AsyncGenerator[ServingEvent, None] | None = None
         try:
-            events = await self._events(model, request, question, principal, arrived_at)
+            events = await self._events(model, request, question, principal, arrived_at, flow)
             async for event in events:
                 if trial is not None:
                     if isinstance(event, Started) and event.cache != "miss":
@@ -219,6 +234,9 @@ class ServingService:
             if trial is not None and route is not None:
                 self.trials.end(trial, route, fault)
 
+    def _heard_by(self, trial: Trial) -> Callable[[Delta], None]:
+        return lambda delta: trial.hear(delta, self._clock.monotonic_s())
+
     async def _mask(self, model: LoadedModel, request: GenerationRequest, principal: Principal) -> Masked:
         """Take personal data out."""
         mask, decode = self._guards.masker.mask, model.text.decode
@@ -231,6 +249,7 @@ class ServingService:
         question: Question | None,
         principal: Principal,
         arrived_at: float,
+        flow: Flow | None,
     ) -> AsyncGenerator[ServingEvent, None]:
         """Return a kept answer, or a fresh one: shared with whoever asks the same at this moment."""
         found = None if question is None else await self._cache.find(question)
@@ -240,7 +259,7 @@ class ServingService:
             self._metrics.add("ashore_cache_lookups", 1, request.model, found.label)
             return replay(found, request)
         if question is None or request.urgency == "batch":  # a batch may be preempted, so nobody shares its generation
-            return self._fresh.answer(model, request, principal, arrived_at, Place())
+            return self._fresh.answer(model, request, principal, arrived_at, Place(), flow)
         return self._shared(model, request, question, principal, arrived_at)
 
     async def _shared(

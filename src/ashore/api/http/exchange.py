@@ -306,6 +306,21 @@ class Exchange:
             await self._send({"type": "http.response.body", "body": chunk, "more_body": True})
         self.writing_since = 0.0
 
+    @property
+    def may_flow(self) -> bool:
+        """Whether `write_now` can be called."""
+        return self._direct is not None
+
+    def write_now(self, chunk: bytes) -> bool:
+        """Send a piece of the stream without waiting; return whether the client keeps up. If not, `write` the next."""
+        assert self._direct is not None, "asked by may_flow"
+        if self._taken is not None:
+            self._taken.parts.append(chunk)
+        try:
+            return self._direct.write(chunk)
+        except ClientGone:  # the task of this request ends for that
+            return False
+
     async def end_stream(self, chunk: bytes = b"") -> None:
         """Send the last piece of the stream."""
         self._finished = True

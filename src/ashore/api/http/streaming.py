@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
@@ -11,7 +11,7 @@ import msgspec
 from ashore.access.budgets import Standing, rate_headers
 from ashore.api.http.exchange import Exchange, Headers
 from ashore.errors import AshoreError, Bug
-from ashore.serving import ChoiceEnded, Delta, ServingEvent, Started, TokenText, ToolCallDelta, Usage
+from ashore.serving import ChoiceEnded, Delta, Flow, ServingEvent, Started, TokenText, ToolCallDelta, Usage
 
 JSON: Final = (b"content-type", b"application/json")
 MISS: Final[Headers] = [(b"x-ashore-cache", b"miss")]
@@ -112,12 +112,21 @@ def cache_headers(label: str, age_s: int) -> Headers:
     return [(b"x-ashore-cache", label.encode()), (b"age", b"%d" % age_s)]
 
 
-async def stream_answer(exchange: Exchange, events: AsyncGenerator[ServingEvent, None], renderer: Renderer) -> None:
+async def stream_answer(
+    exchange: Exchange, begin: Callable[[Flow], AsyncGenerator[ServingEvent, None]], renderer: Renderer
+) -> None:
     """Send an answer while it is made. What fails before its first piece is raised and gets an HTTP status of its own.
+
+    Args:
+        exchange: Where it goes.
+        begin: Begins the answer; may send pieces by the flow that it is given, once that is open.
+        renderer: Turns it into bytes.
 
     Raises:
         AshoreError: nothing was sent yet.
     """
+    flow = Flow(lambda delta: exchange.write_now(renderer.delta(delta)))
+    events = begin(flow)
     exchange.watch()
     try:
         started = await anext(events)
@@ -135,6 +144,8 @@ async def stream_answer(exchange: Exchange, events: AsyncGenerator[ServingEvent,
                     case Delta():
                         await exchange.write(held + renderer.delta(event) if held else renderer.delta(event))
                         held = b""
+                        if exchange.may_flow:
+                            flow.open()
                     case ChoiceEnded():
                         held += renderer.ended(event)
                     case Usage():

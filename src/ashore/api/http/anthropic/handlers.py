@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -28,12 +29,11 @@ async def messages(app: HttpApp, exchange: Exchange, principal: Principal) -> No
     request = decode(await exchange.body(app.limits), _messages_decoder)
     generation = to_generation(request, exchange)
     exchange.model = generation.model[:64]
-    events = app.serving.generate(generation, principal)
     if request.stream:
-        await stream_answer(exchange, events, MessageEvents(exchange))
+        await stream_answer(exchange, partial(app.serving.generate, generation, principal), MessageEvents(exchange))
         return
     exchange.watch()
-    answer = await whole_answer(events, 1)
+    answer = await whole_answer(app.serving.generate(generation, principal), 1)
     await send_answer(exchange, answer, render_message(answer, exchange))
 
 

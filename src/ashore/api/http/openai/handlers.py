@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -39,14 +40,13 @@ async def chat(app: HttpApp, exchange: Exchange, principal: Principal) -> None:
     request = decode(await exchange.body(app.limits), _chat_decoder)
     generation = to_generation(request, exchange)
     exchange.model = generation.model[:64]
-    events = app.serving.generate(generation, principal)
     if request.stream:
         include_usage = bool(request.stream_options and request.stream_options.include_usage)
         chunks = ChatChunks(exchange, generation.num_choices, include_usage=include_usage)
-        await stream_answer(exchange, events, chunks)
+        await stream_answer(exchange, partial(app.serving.generate, generation, principal), chunks)
     else:
         exchange.watch()
-        answer = await whole_answer(events, generation.num_choices)
+        answer = await whole_answer(app.serving.generate(generation, principal), generation.num_choices)
         await send_answer(exchange, answer, render_chat(answer, exchange))
 
 
@@ -58,7 +58,7 @@ async def completions(app: HttpApp, exchange: Exchange, principal: Principal) ->
     if request.stream:
         include_usage = bool(request.stream_options and request.stream_options.include_usage)
         chunks = CompletionChunks(exchange, generations[0].num_choices, include_usage=include_usage)
-        await stream_answer(exchange, app.serving.generate(generations[0], principal), chunks)
+        await stream_answer(exchange, partial(app.serving.generate, generations[0], principal), chunks)
         return
     exchange.watch()
     answers = [await whole_answer(app.serving.generate(one, principal), one.num_choices) for one in generations]

@@ -66,7 +66,7 @@ async def create(app: HttpApp, exchange: Exchange, principal: Principal) -> None
     keep = bool(request.store) and not exchange.job_id
     events = _followed(app, exchange, principal, generation, writer, body if keep else None)
     if request.stream and not exchange.job_id:
-        await stream_answer(exchange, events, writer)
+        await stream_answer(exchange, lambda flow: events, writer)
         return
     exchange.watch()
     started, response = await _whole(events, writer)
