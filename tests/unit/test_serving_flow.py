@@ -11,7 +11,9 @@ import pytest
 
 from ashore.access import OpenDoor, Principal
 from ashore.audit import RequestNote
+from ashore.cache import AnswerCache, CachePolicy, FixedEpochs, RoutePolicy
 from ashore.core import Message, RequestId, SystemClock
+from ashore.engines import Sampling
 from ashore.metrics import Metrics
 from ashore.serving import (
     BytesText,
@@ -103,14 +105,25 @@ class Client:
                     self.flow.open()
 
 
+class Failing(Client):
+    """One whose flow raises."""
+
+    async def ask(self, service: ServingService, request: GenerationRequest) -> None:
+        with pytest.raises(RuntimeError, match="a bug"):
+            await super().ask(service, request)
+
+
 def ask(text: str = "hello", **fields: Any) -> GenerationRequest:
     return GenerationRequest(
         request_id=RequestId("req_1"), model="echo", messages=(Message(role="user", content=text),), **fields
     )
 
 
-def answered(client: Client, request: GenerationRequest, guards: Guards | None = None) -> Client:
-    """Have a client ask an echo."""
+def answered(
+    client: Client, request: GenerationRequest, guards: Guards | None = None, *beside: Client, cached: bool = False
+) -> Client:
+    """Have a client, and others at the same time, ask an echo."""
+    policy = CachePolicy(default=RoutePolicy(mode="exact" if cached else "off"))
 
     async def scenario() -> None:
         service = ServingService(
@@ -121,12 +134,13 @@ def answered(client: Client, request: GenerationRequest, guards: Guards | None =
             clock=SystemClock(),
             metrics=Metrics(),
             guards=guards,
+            cache=AnswerCache(policy, secret=b"s" * 32, epochs=FixedEpochs(), clock=SystemClock()),
         )
         await service.start()
         while not all(card.ready for card in service.models()):
             await asyncio.sleep(0.005)
         try:
-            await client.ask(service, request)
+            await asyncio.gather(*(one.ask(service, request) for one in (client, *beside)))
         finally:
             await service.close()
 
@@ -158,6 +172,24 @@ def test_what_may_end_an_answer_or_stands_beside_another_is_yielded(fields: dict
 def test_what_is_changed_on_its_way_is_yielded() -> None:
     client = answered(Client(), ask(), replace(Guards(), masker=Shouting()))
     assert (client.text, client.flowed) == ("HELLO", "")
+
+
+def test_pieces_of_a_shared_generation_flow_to_each_who_reads_it_and_a_bug_of_one_is_his_alone() -> None:
+    def fails(text: str) -> bool:
+        raise RuntimeError("a bug")
+
+    record, budgets = Record(), Counted()
+    request = ask(sampling=Sampling(temperature=0))
+    first, quick, slow = Client(), Client(), Client(keeps_up=lambda text: False)
+    answered(first, request, Guards(auditor=record, budgets=budgets), quick, slow, cached=True)
+    assert [client.text for client in (first, quick, slow)] == ["hello"] * 3
+    assert [client.flowed for client in (first, quick, slow)] == ["ello", "ello", "e"]
+    started = [client.yielded[0] for client in (first, quick, slow)]
+    assert [one.cache for one in started if isinstance(one, Started)] == ["miss", "hit-exact", "hit-exact"]
+    assert [note.answer for note in record.notes] == ["hello"] * 3
+    whole = Client()
+    answered(Failing(keeps_up=fails), request, None, whole, cached=True)
+    assert whole.text == "hello"
 
 
 def test_a_flow_that_nobody_opens_stays_empty() -> None:

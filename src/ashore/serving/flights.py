@@ -14,11 +14,13 @@ from dataclasses import dataclass, replace
 
 from ashore.errors import AshoreError, BudgetExceeded, Bug
 from ashore.serving.answers import AnswerRecorder
-from ashore.serving.model import ServingEvent, Started
+from ashore.serving.flow import Flow
+from ashore.serving.model import Delta, ServingEvent, Started
 
 log = logging.getLogger("ashore.serving")
 
-Start = Callable[[], AsyncGenerator[ServingEvent, None]]
+Start = Callable[[Flow | None], AsyncGenerator[ServingEvent, None]]
+"""Begins an answer, whose pieces go by a flow while that is open."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,37 +42,61 @@ class Terms:
         )
 
 
+class _Rider:
+    """One who reads a generation."""
+
+    def __init__(self, flow: Flow | None) -> None:
+        self.read = 0
+        """Events that it has."""
+        self._flow = flow
+        self._moved: asyncio.Future[None] | None = None
+        self._fault: Exception | None = None
+
+    async def wait(self) -> None:
+        """Return at the next event that it has to read, or when the flight has landed."""
+        self._moved = asyncio.get_running_loop().create_future()
+        await self._moved
+        if self._fault is not None:
+            raise self._fault
+
+    def hear(self, event: ServingEvent) -> None:
+        """Take the next event the short way, or be woken for it; who reads will come to it."""
+        if self._moved is None or self._moved.done():
+            return
+        if self._flow is not None and self._flow.is_open and isinstance(event, Delta):
+            self.read += 1
+            try:
+                self._flow.tell(event)
+                return
+            except Exception as fault:  # noqa: BLE001 - of this one: raised there, and not for the others
+                self._fault = fault
+        self.wake()
+
+    def wake(self) -> None:
+        if self._moved is not None and not self._moved.done():
+            self._moved.set_result(None)
+
+
 class _Flight:
     """One generation and those who read it."""
 
     def __init__(self, terms: Terms) -> None:
         self.terms = terms
         self.events: list[ServingEvent] = []
-        self.riders = 0
+        self.riders: list[_Rider] = []
         self.landed = False
         self.fault: BaseException | None = None
         self.task: asyncio.Task[None] | None = None
-        self._waiting: list[asyncio.Future[None]] = []
 
     def add(self, event: ServingEvent) -> None:
         self.events.append(event)
-        self._wake()
+        for rider in self.riders:
+            rider.hear(event)
 
     def land(self, fault: BaseException | None) -> None:
         self.landed, self.fault = True, fault
-        self._wake()
-
-    async def wait(self) -> None:
-        """Return at the next event, or when the flight has landed."""
-        moved = asyncio.get_running_loop().create_future()
-        self._waiting.append(moved)
-        await moved
-
-    def _wake(self) -> None:
-        waiting, self._waiting = self._waiting, []
-        for moved in waiting:
-            if not moved.done():  # whoever waited may be gone
-                moved.set_result(None)
+        for rider in self.riders:
+            rider.wake()
 
 
 def _concerns_the_pilot(fault: AshoreError) -> bool:
@@ -100,6 +126,7 @@ class Flights:
         terms: Terms,
         num_choices: int,
         landed: Callable[[AnswerRecorder], Awaitable[None]],
+        flow: Flow | None = None,
     ) -> AsyncGenerator[ServingEvent, None]:
         """Yield the events of the one generation under `key`, begun now if there is none on terms as good.
 
@@ -113,6 +140,7 @@ class Flights:
             terms: On which this one must be served.
             num_choices: Of the answer.
             landed: Called once with a whole answer, before the flight is over; so that whoever asks next finds it kept.
+            flow: Takes pieces for this one while it is open.
 
         Raises:
             AshoreError: the generation failed.
@@ -124,30 +152,30 @@ class Flights:
             flight.task = asyncio.get_running_loop().create_task(
                 self._fly(key, flight, start, num_choices, landed), name="shared generation"
             )
-        flight.riders += 1
-        read = 0
+        rider = _Rider(flow)
+        flight.riders.append(rider)
         try:
             while True:
-                while read < len(flight.events):
-                    event = flight.events[read]
-                    read += 1
+                while rider.read < len(flight.events):
+                    event = flight.events[rider.read]
+                    rider.read += 1
                     if not pilot and isinstance(event, Started):
                         event = replace(event, cache="hit-exact")
                     yield event
                 if flight.landed:
                     break
-                await flight.wait()
+                await rider.wait()
         finally:
-            flight.riders -= 1
-            if flight.riders == 0 and not flight.landed and flight.task is not None:
+            flight.riders.remove(rider)
+            if not flight.riders and not flight.landed and flight.task is not None:
                 self._forget(key, flight)
                 flight.task.cancel()
                 await asyncio.wait({flight.task})  # its sequences have ended when we have
         if flight.fault is None:
             return
-        if pilot or read or not (isinstance(flight.fault, AshoreError) and _concerns_the_pilot(flight.fault)):
+        if pilot or rider.read or not (isinstance(flight.fault, AshoreError) and _concerns_the_pilot(flight.fault)):
             raise flight.fault
-        alone = start()
+        alone = start(flow)
         try:
             async for event in alone:
                 yield event
@@ -164,11 +192,19 @@ class Flights:
     ) -> None:
         recorder = AnswerRecorder(num_choices)
         fault: BaseException | None = None
-        events = start()
+
+        def take(event: ServingEvent) -> bool:
+            recorder.hear(event)
+            flight.add(event)
+            return True
+
+        flow = Flow(take)
+        events = start(flow)
         try:
             async for event in events:
-                recorder.hear(event)
-                flight.add(event)
+                take(event)
+                if isinstance(event, Delta):
+                    flow.open()
             await landed(recorder)
         except asyncio.CancelledError:
             fault = Bug("a shared generation was cancelled while somebody read it")

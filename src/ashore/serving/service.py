@@ -260,7 +260,7 @@ class ServingService:
             return replay(found, request)
         if question is None or request.urgency == "batch":  # a batch may be preempted, so nobody shares its generation
             return self._fresh.answer(model, request, principal, arrived_at, Place(), flow)
-        return self._shared(model, request, question, principal, arrived_at)
+        return self._shared(model, request, question, principal, arrived_at, flow)
 
     async def _shared(
         self,
@@ -269,6 +269,7 @@ class ServingService:
         question: Question,
         principal: Principal,
         arrived_at: float,
+        flow: Flow | None,
     ) -> AsyncGenerator[ServingEvent, None]:
         """Yield an answer that is being made for somebody already, or make it for whoever asks meanwhile."""
         allowed = allowed_s(self._roster.topology, request.deadline_s)
@@ -282,10 +283,10 @@ class ServingService:
             joined = await budgets.reserve(principal, request.model, tokens, request_id=request.request_id, joins=True)
         place = Place()
 
-        def begin() -> AsyncGenerator[ServingEvent, None]:
+        def begin(flow: Flow | None) -> AsyncGenerator[ServingEvent, None]:
             if joined is not None:  # there is nobody to share with after all
                 joined.release()
-            return self._fresh.answer(model, request, principal, arrived_at, place)
+            return self._fresh.answer(model, request, principal, arrived_at, place, flow)
 
         async def landed(recorder: AnswerRecorder) -> None:
             answer = recorder.answer()
@@ -298,6 +299,7 @@ class ServingService:
             terms=terms,
             num_choices=request.num_choices,
             landed=landed,
+            flow=flow,
         )
         try:
             async for event in self._until(events, arrived_at + allowed) if joins else events:
