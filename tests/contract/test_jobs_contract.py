@@ -89,6 +89,19 @@ def test_a_job_runs_once_and_its_result_is_kept(queue: JobQueue) -> None:
     assert queue.body("j1").result == b"answer"
 
 
+def test_what_may_be_leased_is_told_by_kind(queue: JobQueue, clock: ManualClock) -> None:
+    assert queue.ready() == set()
+    queue.submit(new("j1"))
+    queue.submit(new("b1", kind="batch"))
+    assert queue.ready() == {"call", "batch"}
+    [held] = lease(queue)
+    assert queue.ready() == {"batch"}
+    queue.settle(held, Again(after_s=60))
+    assert queue.ready() == {"batch"}
+    clock.advance(3600)
+    assert queue.ready() == {"call", "batch"}
+
+
 def test_the_same_id_or_key_gives_the_first_job_and_another_payload_is_refused(queue: JobQueue) -> None:
     queue.submit(new("j1", idempotency_key="k", payload=b"one"))
     assert queue.submit(new("j1", idempotency_key="k", payload=b"one")).job_id == "j1"

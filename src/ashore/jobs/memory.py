@@ -56,6 +56,10 @@ class MemoryJobs:
     def body(self, job_id: str) -> JobBody | None:
         return self._bodies.get(job_id)
 
+    def ready(self, now_ms: int) -> set[str]:
+        with self._lock:
+            return {j.kind for j in self._jobs.values() if j.state == "queued" and j.not_before_ms <= now_ms}
+
     def lease(self, *, kinds: Sequence[str], limit: int, owner: str, now_ms: int, lease_ms: int) -> list[Lease]:
         with self._lock:
             heads: dict[str, list[Job]] = {}

@@ -36,6 +36,10 @@ class JobStore(Protocol):
         """Return payload and result of one job."""
         ...
 
+    def ready(self, now_ms: int) -> set[str]:
+        """Return the kinds of which a job may be leased now. Only reads."""
+        ...
+
     def lease(self, *, kinds: Sequence[str], limit: int, owner: str, now_ms: int, lease_ms: int) -> list[Lease]:
         """Lease the jobs that go next (`fairness.choose`), at most `limit`; no two callers get the same one."""
         ...

@@ -112,6 +112,10 @@ class JobQueue:
 
     # --- whoever works
 
+    def ready(self) -> set[str]:
+        """Return the kinds of which `lease` would give a job, so that who has nothing to do asks for no lock."""
+        return self.store.ready(self.now_ms())
+
     def lease(self, *, kinds: Sequence[str], limit: int, owner: str) -> list[Lease]:
         """Return the jobs that go next, leased to `owner`."""
         return self.store.lease(kinds=kinds, limit=limit, owner=owner, now_ms=self.now_ms(), lease_ms=self._lease_ms)

@@ -112,9 +112,10 @@ class Runner:
     async def _lease(self) -> bool:
         """Lease for every lane that has a slot; return whether anything came."""
         found = False
+        ready = await self._try(self._queue.ready) or ()
         for lane in self._lanes:
             free = lane.slots - len(lane.running)
-            if free <= 0:
+            if free <= 0 or not any(kind in ready for kind in lane.kinds):
                 continue
             leases = await self._try(
                 lambda lane=lane, free=free: self._queue.lease(  # type: ignore[misc]

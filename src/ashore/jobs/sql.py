@@ -71,10 +71,12 @@ class SqlJobs:
             row = execute(connection, statement, id=job_id).mappings().first()
             return None if row is None else _body(row["payload"], row["result"])
 
+    def ready(self, now_ms: int) -> set[str]:
+        with self._database.read() as connection:
+            statement = "SELECT DISTINCT kind FROM job WHERE state = 'queued' AND not_before_ms <= :now"
+            return {str(row[0]) for row in execute(connection, statement, now=now_ms)}
+
     def lease(self, *, kinds: Sequence[str], limit: int, owner: str, now_ms: int, lease_ms: int) -> list[Lease]:
-        with self._database.read() as connection:  # an idle worker never asks for the write lock
-            if not _tenants(connection, kinds, now_ms):
-                return []
         with self._database.write() as connection:
             heads = {
                 tenant: _heads(connection, tenant, kinds, now_ms, limit)
