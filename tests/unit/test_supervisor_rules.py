@@ -6,11 +6,13 @@ import os
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from ashore.core import ManualClock
 from ashore.errors import HomeBusy, InvalidSpec, PortTaken
 from ashore.processes import (
     GiveUp,
@@ -18,6 +20,7 @@ from ashore.processes import (
     HomeLock,
     Restart,
     RestartPolicy,
+    Supervisor,
     check_port,
     child_environment,
     decide,
@@ -27,6 +30,33 @@ from ashore.processes import (
 )
 
 POLICY = RestartPolicy(first_wait_s=1, longest_wait_s=10, jitter=0.5, healthy_after_s=60, most_failures=5)
+
+
+def test_what_waits_for_news_is_called_at_once_and_the_rest_when_it_is_due() -> None:
+    clock, called = ManualClock(), [0, 0]
+    supervisor = Supervisor(clock=clock, say=lambda line: None)
+
+    def patient() -> None:
+        called[0] += 1
+
+    def curious() -> float:
+        called[1] += 1
+        return 5.0
+
+    supervisor.call_every(60.0, patient)
+    supervisor.call_every(0.1, curious, at_news=True)
+    for _ in range(3):
+        supervisor.tick(0.0)
+    assert called == [1, 1]
+    threading.Thread(target=supervisor.tell_news).start()
+    supervisor.tick(10.0)  # ends at the news
+    assert called == [1, 2]
+    clock.advance(4.9)
+    supervisor.tick(0.0)
+    assert called == [1, 2]
+    clock.advance(0.2)
+    supervisor.tick(0.0)
+    assert called == [1, 3]
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from ashore.engines import ModelFiles
 
 LOOK_EVERY_S: Final = 0.1
-"""Between two looks at the epoch and at hosts that load. A look without news reads a few numbers."""
+"""Between two looks at hosts that load or end."""
 TIME_EVERY_S: Final = 1.0
 """Between two looks at what the time has come for: a standby that ends, the next step of a canary."""
 SWEEP_EVERY_S: Final = 60.0
@@ -40,6 +40,10 @@ class Epochs(Protocol):
 
     def get(self, kind: str) -> int:
         """Return the epoch as last seen. No I/O."""
+        ...
+
+    def on_change(self, callback: Callable[[str, int], None]) -> None:
+        """Have `callback` called after each change, on a thread of the watch's."""
         ...
 
 
@@ -102,6 +106,7 @@ class Hosting:
         """How the hosts stood at the last look."""
         self._time_due_s = self._sweep_due_s = 0.0
         self._ahead_s = clock.now_s() - clock.monotonic_s()
+        epochs.on_change(lambda kind, value: supervisor.tell_news())
 
     def take(self, primaries: Iterable[Running]) -> None:
         """Take over the hosts that were started for a plan; those of earlier plans have been seen to."""
@@ -112,6 +117,7 @@ class Hosting:
             hosting = _Hosting(running=running, phase="ready", restarts=self._restarts(running))
             self._hosting[running.plan.release] = hosting
         self._seen = -1
+        self._supervisor.tell_news()
 
     @property
     def primaries(self) -> tuple[Running, ...]:
@@ -124,14 +130,15 @@ class Hosting:
         first = {running.plan.release for running in self._primary.values()}
         return tuple(one.running for name, one in self._hosting.items() if one.phase == "ready" and name not in first)
 
-    def look(self) -> None:
-        """Do what there is to do now. Called every `LOOK_EVERY_S`."""
+    def look(self) -> float:
+        """Do what there is to do now; return in how many seconds to look again, unless there is news before: a child
+        ended, or the epoch of aliases moved."""
         try:
             self._look_at_clock()
             is_due = self._clock.monotonic_s() >= self._time_due_s
             epoch, children = self._epochs.get(ALIASES_EPOCH), self._as_children()
             if epoch == self._seen and children == self._children and not is_due and not self._is_moving:
-                return
+                return TIME_EVERY_S
             if is_due:
                 self._look_at_time()
             if epoch != self._seen:
@@ -150,6 +157,8 @@ class Hosting:
             self._children = children
         except AshoreError as fault:
             log.error("releases stay as they are for now: %s (%s)", fault.message, fault.hint)
+            return LOOK_EVERY_S
+        return LOOK_EVERY_S if self._is_moving else TIME_EVERY_S
 
     # --- what is there
 

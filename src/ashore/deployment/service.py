@@ -147,7 +147,7 @@ class Deployment:
         self._supervisor.add(jobs_child(listening=self._listening, home=self._home, settings=self._settings))
         self._keep_backups()
         if self._hosting is not None:
-            self._supervisor.call_every(LOOK_EVERY_S, self._hosting.look)
+            self._supervisor.call_every(LOOK_EVERY_S, self._hosting.look, at_news=True)
 
     def _open(self, plan: Plan) -> list[tuple[ModelPlan, ModelFiles]]:
         """Return what is to answer for each alias, with its files.

@@ -13,7 +13,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from types import FrameType
 from typing import Final, Literal
@@ -49,7 +49,8 @@ class _Child:
 @dataclass(slots=True, kw_only=True)
 class _Periodic:
     interval_s: float
-    callback: Callable[[], None]
+    callback: Callable[[], float | None]
+    at_news: bool = False
     due_s: float = 0.0
 
 
@@ -83,6 +84,7 @@ class Supervisor:
             os.set_blocking(end, False)
         self._selector.register(self._wake_receive, selectors.EVENT_READ, self._woken)
         self._stop_requests = 0
+        self._has_news = False
         self._stopping = False
         self._failure: EngineFailed | None = None
         self._periodic = [_Periodic(interval_s=HOUSEKEEPING_S, callback=self._keep_house)]
@@ -190,9 +192,19 @@ class Supervisor:
         """Undo `watch`."""
         self._selector.unregister(descriptor)
 
-    def call_every(self, interval_s: float, callback: Callable[[], None]) -> None:
-        """Call `callback` in the loop about every `interval_s`, from now until the end. It must be quick."""
-        self._periodic.append(_Periodic(interval_s=interval_s, callback=callback))
+    def call_every(self, interval_s: float, callback: Callable[[], float | None], *, at_news: bool = False) -> None:
+        """Call `callback` in the loop about every `interval_s`, from now until the end. It must be quick.
+
+        Where it returns a number, the next call is due in so many seconds. With `at_news` it is called at once, too,
+        when a child was started or has ended, and at every `tell_news`.
+        """
+        self._periodic.append(_Periodic(interval_s=interval_s, callback=callback, at_news=at_news))
+
+    def tell_news(self) -> None:
+        """Have what waits for news called. Returns at once; callable from any thread."""
+        self._has_news = True
+        with suppress(BlockingIOError):
+            os.write(self._wake_send, b"\0")
 
     # --- the loop
 
@@ -209,10 +221,15 @@ class Supervisor:
                 self._say(f"{child.spec.name} did not stop in time; killed")
                 child.process.kill_group()
                 child.due_s = now_s + HURRY_S
+        has_news = self._has_news
+        if has_news:  # told meanwhile by another thread: kept for the next turn
+            self._has_news = False
         for job in self._periodic:
-            if now_s >= job.due_s:
+            if now_s >= job.due_s or (has_news and job.at_news):
                 job.due_s = now_s + job.interval_s
-                job.callback()
+                asked_s = job.callback()
+                if asked_s is not None:
+                    job.due_s = now_s + asked_s
 
     def _keep_house(self) -> None:
         for child in self._children.values():
@@ -269,7 +286,7 @@ class Supervisor:
                 f"{child.spec.name} cannot be started: {fault}", hint=f"check {child.spec.argv[0]}"
             ) from fault
         self._tell_guard(f"+{child.process.pid}")
-        child.state = "running"
+        child.state, self._has_news = "running", True
         child.started_s = self._clock.monotonic_s()
 
     def _begin_stop(self, child: _Child) -> None:
@@ -288,7 +305,7 @@ class Supervisor:
             if code is None:
                 continue
             self._tell_guard(f"-{pid}")
-            child.process = None
+            child.process, self._has_news = None, True
             child.exit_code = code
             if child.state == "stopping":
                 child.state = "stopped"

@@ -104,6 +104,10 @@ class State:
     def pid(self, child: str) -> None:
         return None
 
+    def tell_news(self) -> None: ...
+
+    def on_change(self, callback: object) -> None: ...
+
     def failure_of(self, child: str) -> AshoreError:
         return AshoreError("killed by SIGKILL")
 
