@@ -180,6 +180,22 @@ def test_embeddings_have_the_announced_size(connect: Connect) -> None:
     asyncio.run(scenario())
 
 
+def test_whoever_waits_for_the_end_of_a_connection_is_told(connect: Connect) -> None:
+    async def scenario() -> None:
+        async with connect() as replica:
+            waiting = asyncio.create_task(replica.gone())
+            impatient = asyncio.create_task(replica.gone())
+            await asyncio.sleep(0.01)
+            impatient.cancel()
+            await asyncio.sleep(0)
+            assert not waiting.done()
+            await replica.close()
+            await asyncio.wait_for(waiting, 1)
+            await asyncio.wait_for(replica.gone(), 1)
+
+    asyncio.run(scenario())
+
+
 def test_after_the_end_of_the_connection_everything_says_so(connect: Connect) -> None:
     async def scenario() -> None:
         async with connect() as replica:

@@ -138,6 +138,11 @@ class HostClient:
         """Ask the host to finish what runs and exit. Returns at once."""
         self._open_link().send(Drain())
 
+    async def gone(self) -> None:
+        """Return once the connection is lost, or closed; at once where there is none."""
+        if self._link is not None:
+            await self._link.gone()
+
     async def close(self) -> None:
         """Close the connection; the host cancels the orders that still run. May be called twice."""
         if self._link is not None:

@@ -117,11 +117,15 @@ class HostLink(asyncio.Protocol):
         assert self._transport is not None, "connection_made comes first"
         self._transport.write(encode(message))
 
+    async def gone(self) -> None:
+        """Return once the connection has ended."""
+        await asyncio.shield(self._closed)
+
     async def close(self) -> None:
         """Close the connection and wait for its end. May be called twice."""
         if self._transport is not None and not self._closed.done():
             self._transport.abort()
-            await self._closed
+            await self.gone()
 
     def _abandon(self, order_id: OrderId) -> None:
         if self._inboxes.pop(order_id, None) is not None and self.open:

@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import math
 from collections.abc import Callable
+from typing import Final
 
 from ashore.engines import (
     EngineEvent,
@@ -22,6 +23,8 @@ from ashore.errors import HostDied
 from ashore.serving.bytes_text import END
 from ashore.serving.ports import OrderEvents
 
+RESTART_S: Final = 0.03
+"""From the death of a host until it is back."""
 ALL_FEATURES = (
     "temperature", "top_p", "top_k", "min_p", "presence_penalty", "frequency_penalty", "repetition_penalty",
     "logit_bias", "seed", "logprobs", "top_logprobs", "grammar", "embed", "score",
@@ -67,6 +70,7 @@ class MemoryReplica:
         self._token_s = token_s
         self._tokens_left = math.inf if die_after is None else die_after
         self._connected = False
+        self._gone = asyncio.Event()
         self.orders: list[GenerateOrder] = []
         """Every order that was given, for tests that ask what reached the engine."""
         self.running = 0
@@ -81,7 +85,9 @@ class MemoryReplica:
         return self._connected
 
     async def connect(self, timeout_s: float) -> None:
-        self._connected = True
+        if self._gone.is_set():
+            await asyncio.sleep(RESTART_S)
+        self._connected, self._gone = True, asyncio.Event()
 
     def generate(self, order: GenerateOrder) -> OrderEvents:
         self.orders.append(order)
@@ -99,12 +105,17 @@ class MemoryReplica:
     async def stats(self) -> EngineStats:
         return EngineStats(running=self.running, completion_tokens=self.completed_tokens)
 
+    async def gone(self) -> None:
+        if self._connected:
+            await self._gone.wait()
+
     async def close(self) -> None:
-        self._connected = False
+        self.die()
 
     def die(self) -> None:
         """Be gone, as after `kill -9`."""
         self._connected = False
+        self._gone.set()
 
     async def pause(self) -> None:
         """Wait as long as one token takes.
@@ -114,7 +125,7 @@ class MemoryReplica:
         """
         await asyncio.sleep(self._token_s)
         if self._tokens_left <= 0:
-            self._connected = False
+            self.die()
         self._tokens_left -= 1
         self._check_alive()
 

@@ -66,6 +66,10 @@ class Replica(Protocol):
         """Return the host's counters."""
         ...
 
+    async def gone(self) -> None:
+        """Return once the host is gone, or the connection closed."""
+        ...
+
     async def close(self) -> None:
         """Close the connection; the host goes on. May be called twice."""
         ...

@@ -35,7 +35,6 @@ class Seat:
         self._replica: Replica | None = None
         self._drains: Replica | None = None
         """The replica that takes nothing new: it ends once its answers have."""
-        self._look = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
     @property
@@ -49,12 +48,10 @@ class Seat:
         self._task = asyncio.get_running_loop().create_task(self._keep(), name=f"seat {self.socket}")
 
     def suspect(self, fault: AshoreError) -> None:
-        """Tell what a replica said instead of an answer: one that looked dead is looked at now rather than soon, and
-        one that drains gets nothing more."""
+        """Tell what a replica said instead of an answer: one that drains gets nothing more."""
         if fault.code == Draining.code and self._replica is not None:
             self._drains = self._replica
             self._changed()
-        self._look.set()
 
     async def stop(self) -> None:
         """Disconnect. May be called twice."""
@@ -87,10 +84,7 @@ class Seat:
             log.info("replica %s connected: %s %s", self.socket, candidate.info.model, candidate.info.precision)
             self._changed()
             while candidate.connected:
-                self._look.clear()
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(LOOK_EVERY_S):  # `wait_for` of Python 3.11 can lose a cancellation
-                        await self._look.wait()
+                await candidate.gone()
             log.warning("replica %s is gone", self.socket)
             await self._drop()
             self._changed()
