@@ -321,6 +321,41 @@ def test_a_body_that_nobody_reads_stays_in_the_socket() -> None:
     run(body)
 
 
+def test_pieces_written_at_once_are_framed_like_any_and_tell_when_the_client_does_not_keep_up() -> None:
+    held: list[int] = []
+
+    async def at_once(scope: Any, receive: Any, send: Any) -> None:
+        await whole(receive)
+        cycle = scope["ashore.direct"]
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        assert all(cycle.write(piece) for piece in (b"a", b"", b"bc"))
+        if scope["path"] == "/long":
+            while cycle.write(b"x" * 10_000):
+                held.append(10_000)
+            await cycle.drain()
+            assert cycle.write(b"y")
+        await send({"type": "http.response.body", "body": b"d", "more_body": False})
+        with pytest.raises(RuntimeError, match="after its end"):
+            cycle.write(b"late")
+
+    async def body() -> None:
+        async with serving(at_once) as (_, port):
+            new = await talk(port, b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
+            old = await talk(port, b"GET / HTTP/1.0\r\n\r\n")
+            head = await talk(port, b"HEAD / HTTP/1.1\r\nhost: x\r\n\r\n")
+            assert new.endswith(b"transfer-encoding: chunked\r\n\r\n1\r\na\r\n2\r\nbc\r\n1\r\nd\r\n0\r\n\r\n")
+            assert old.endswith(b"connection: close\r\n\r\nabcd") and head.endswith(b"\r\n\r\n")
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(b"GET /long HTTP/1.1\r\nhost: x\r\n\r\n")
+            await asyncio.sleep(0.2)
+            assert 0 < sum(held) < 64 << 20, "no more than the buffers of two sockets and ours"
+            seen = await silence(reader)
+            assert seen.endswith(b"1\r\ny\r\n1\r\nd\r\n0\r\n\r\n") and seen.count(b"x") == sum(held) + 10_000
+            writer.close()
+
+    run(body)
+
+
 def test_a_client_that_goes_is_told_to_whoever_asks() -> None:
     gone = asyncio.Event()
 
