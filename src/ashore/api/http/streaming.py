@@ -14,6 +14,8 @@ from ashore.errors import AshoreError, Bug
 from ashore.serving import ChoiceEnded, Delta, Flow, ServingEvent, Started, TokenText, ToolCallDelta, Usage
 
 JSON: Final = (b"content-type", b"application/json")
+Begin = Callable[[Flow], AsyncGenerator[ServingEvent, None]]
+"""Begins an answer, which may send pieces by the flow that it is given, once that is open."""
 MISS: Final[Headers] = [(b"x-ashore-cache", b"miss")]
 
 
@@ -112,14 +114,12 @@ def cache_headers(label: str, age_s: int) -> Headers:
     return [(b"x-ashore-cache", label.encode()), (b"age", b"%d" % age_s)]
 
 
-async def stream_answer(
-    exchange: Exchange, begin: Callable[[Flow], AsyncGenerator[ServingEvent, None]], renderer: Renderer
-) -> None:
+async def stream_answer(exchange: Exchange, begin: Begin, renderer: Renderer) -> None:
     """Send an answer while it is made. What fails before its first piece is raised and gets an HTTP status of its own.
 
     Args:
         exchange: Where it goes.
-        begin: Begins the answer; may send pieces by the flow that it is given, once that is open.
+        begin: Begins the answer.
         renderer: Turns it into bytes.
 
     Raises:
@@ -168,8 +168,8 @@ async def send_answer(exchange: Exchange, answer: WholeAnswer, body: bytes) -> N
     await exchange.respond(200, [JSON, *answer_headers(answer.started)], body)
 
 
-async def whole_answer(events: AsyncGenerator[ServingEvent, None], num_choices: int) -> WholeAnswer:
-    """Return the answer once it is whole.
+async def whole_answer(begin: Begin, num_choices: int) -> WholeAnswer:
+    """Return the answer that `begin` begins, once it is whole.
 
     Raises:
         AshoreError: it cannot be made, or broke off.
@@ -177,11 +177,19 @@ async def whole_answer(events: AsyncGenerator[ServingEvent, None], num_choices: 
     choices = [Choice() for _ in range(num_choices)]
     started: Started | None = None
     usage: Usage | None = None
+
+    def take(delta: Delta) -> bool:
+        choices[delta.choice].add(delta)
+        return True
+
+    flow = Flow(take)
+    events = begin(flow)
     try:
         async for event in events:
             match event:
                 case Delta():
-                    choices[event.choice].add(event)
+                    take(event)
+                    flow.open()
                 case ChoiceEnded():
                     choices[event.choice].ended = event
                 case Started():

@@ -29,11 +29,12 @@ async def messages(app: HttpApp, exchange: Exchange, principal: Principal) -> No
     request = decode(await exchange.body(app.limits), _messages_decoder)
     generation = to_generation(request, exchange)
     exchange.model = generation.model[:64]
+    begin = partial(app.serving.generate, generation, principal)
     if request.stream:
-        await stream_answer(exchange, partial(app.serving.generate, generation, principal), MessageEvents(exchange))
+        await stream_answer(exchange, begin, MessageEvents(exchange))
         return
     exchange.watch()
-    answer = await whole_answer(app.serving.generate(generation, principal), 1)
+    answer = await whole_answer(begin, 1)
     await send_answer(exchange, answer, render_message(answer, exchange))
 
 

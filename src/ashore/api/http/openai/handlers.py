@@ -40,13 +40,14 @@ async def chat(app: HttpApp, exchange: Exchange, principal: Principal) -> None:
     request = decode(await exchange.body(app.limits), _chat_decoder)
     generation = to_generation(request, exchange)
     exchange.model = generation.model[:64]
+    begin = partial(app.serving.generate, generation, principal)
     if request.stream:
         include_usage = bool(request.stream_options and request.stream_options.include_usage)
         chunks = ChatChunks(exchange, generation.num_choices, include_usage=include_usage)
-        await stream_answer(exchange, partial(app.serving.generate, generation, principal), chunks)
+        await stream_answer(exchange, begin, chunks)
     else:
         exchange.watch()
-        answer = await whole_answer(app.serving.generate(generation, principal), generation.num_choices)
+        answer = await whole_answer(begin, generation.num_choices)
         await send_answer(exchange, answer, render_chat(answer, exchange))
 
 
@@ -61,7 +62,9 @@ async def completions(app: HttpApp, exchange: Exchange, principal: Principal) ->
         await stream_answer(exchange, partial(app.serving.generate, generations[0], principal), chunks)
         return
     exchange.watch()
-    answers = [await whole_answer(app.serving.generate(one, principal), one.num_choices) for one in generations]
+    answers = [
+        await whole_answer(partial(app.serving.generate, one, principal), one.num_choices) for one in generations
+    ]
     body = render_completion(answers, exchange)
     if len(answers) == 1:
         await send_answer(exchange, answers[0], body)
