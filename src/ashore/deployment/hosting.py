@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from ashore.engines import ModelFiles
 
 LOOK_EVERY_S: Final = 0.1
-"""Between two looks at hosts that load or end."""
+"""Between two looks at hosts that load or end; and from when an alias moved until hosts end for it, so that the workers
+have heard of it, and send them nothing more."""
 TIME_EVERY_S: Final = 1.0
 """Between two looks at what the time has come for: a standby that ends, the next step of a canary."""
 SWEEP_EVERY_S: Final = 60.0
@@ -102,6 +103,8 @@ class Hosting:
         self._primary: dict[str, Running] = {}
         self._wanted: tuple[Wanted, ...] = ()
         self._seen = -1
+        self._heard = -1
+        """The epoch at the last look."""
         self._children: tuple[object, ...] = ()
         """How the hosts stood at the last look."""
         self._time_due_s = self._sweep_due_s = 0.0
@@ -139,6 +142,9 @@ class Hosting:
             epoch, children = self._epochs.get(ALIASES_EPOCH), self._as_children()
             if epoch == self._seen and children == self._children and not is_due and not self._is_moving:
                 return TIME_EVERY_S
+            is_news, self._heard = epoch != self._heard, epoch
+            if is_news and children == self._children:
+                return LOOK_EVERY_S
             if is_due:
                 self._look_at_time()
             if epoch != self._seen:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ashore.core import ManualClock
-from ashore.deployment.hosting import Hosting
+from ashore.deployment.hosting import LOOK_EVERY_S, Hosting
 from ashore.deployment.hosts import Replica, Running
 from ashore.engines import EngineInfo, EngineOptions
 from ashore.errors import AshoreError, CorruptBlob
@@ -211,3 +211,17 @@ def test_what_the_time_has_come_for_is_done_within_a_second() -> None:
     stage.clock.advance(1.0)
     stage.look()
     assert stage.state.on_times == before + 1
+
+
+def test_the_workers_hear_of_a_move_before_hosts_begin_or_end_for_it_and_of_a_crash_nobody_waits() -> None:
+    stage = Stage()
+    stage.look()
+    stage.state.stands = {"chat-1": "live", "chat-2": "standby", "other-1": "live"}
+    stage.state.epoch += 1
+    assert stage.hosting.look() == LOOK_EVERY_S and stage.state.started == []
+    stage.hosting.look()
+    assert stage.state.started == ["chat-2"]
+    stage.look()
+    stage.state.falls["chat-1"] = 1
+    stage.hosting.look()
+    assert stage.state.fallen == {"chat-1": "a host fell"}
