@@ -5,7 +5,7 @@ Refuses: the arithmetic of a number format (the engine that runs it), judging a 
 weights by learning (`training`).
 """
 
-from ashore.optimize.increase import Increase, compare_losses
+from ashore.optimize.increase import Increase, compare_losses, errors_for_looks
 from ashore.optimize.model import (
     Needs,
     QuantizePlan,
@@ -40,6 +40,7 @@ __all__ = [
     "Rebuilder",
     "RebuiltFile",
     "compare_losses",
+    "errors_for_looks",
     "find_parent",
     "parse_loss",
 ]

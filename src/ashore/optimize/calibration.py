@@ -26,8 +26,6 @@ HELD_OUT: Final = 4
 MORE_HELD_OUT: Final = 49
 """Samples that are set aside beside those, of what a long text has left: seven times as many. They are read by a few
 trials and by nothing else, at a thousand tokens a second and more."""
-MORE_RANKING: Final = 5
-"""Ranking samples beside those that are asked for, of what is left then."""
 MOST_BYTES: Final = 64 << 20
 
 
@@ -91,8 +89,7 @@ def cut_samples(
         context_tokens: What the model takes; samples are no longer.
         seed: Equal seeds give equal samples.
         ranking: Samples to set aside for comparing layers.
-        hold_out: Set one sample in `HELD_OUT` aside for judging, and of what is not used otherwise `MORE_HELD_OUT`, and
-            `MORE_RANKING` for comparing layers.
+        hold_out: Set one sample in `HELD_OUT` aside for judging, and `MORE_HELD_OUT` of what is not used otherwise.
 
     Raises:
         InvalidRequest: fewer than `FEWEST_TOKENS` tokens.
@@ -106,20 +103,17 @@ def cut_samples(
     length = min(SAMPLE_TOKENS, context_tokens)
     pieces = [tuple(ids[at : at + length]) for at in range(0, len(ids) - length + 1, length)]
     held_out_too: list[tuple[int, ...]] = []
-    ranking_too: list[tuple[int, ...]] = []
     if len(pieces) > MOST_SAMPLES:
         chance = random.Random(seed)
         chosen = sorted(chance.sample(range(len(pieces)), MOST_SAMPLES))
         left = sorted(set(range(len(pieces))) - set(chosen))
         if hold_out:
-            more = chance.sample(left, min(MORE_HELD_OUT + MORE_RANKING, len(left)))
-            held_out_too = [pieces[i] for i in sorted(more[:MORE_HELD_OUT])]
-            ranking_too = [pieces[i] for i in sorted(more[MORE_HELD_OUT:])]
+            held_out_too = [pieces[i] for i in sorted(chance.sample(left, min(MORE_HELD_OUT, len(left))))]
         pieces = [pieces[i] for i in chosen]
     aside = range(HELD_OUT - 1, len(pieces), HELD_OUT) if hold_out else range(0)
     rest = tuple(p for i, p in enumerate(pieces) if i not in aside)
     return Calibration(
         tuning=rest[ranking:],
-        ranking=tuple(p[:RANKING_TOKENS] for p in (*rest[:ranking], *ranking_too)),
+        ranking=tuple(p[:RANKING_TOKENS] for p in rest[:ranking]),
         held_out=(*(pieces[i] for i in aside), *held_out_too),
     )

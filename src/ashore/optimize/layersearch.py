@@ -1,7 +1,8 @@
 """Which layers may have four bits: the smallest model whose measured loss stays within what the user allows.
 
 Pure: what a choice loses is asked of a function. The loss of each layer alone puts the layers in an order, cheapest
-byte first; the loss of layers together, which is more than the sum and is what counts, finds how far to go along it.
+byte first; the loss of layers together, which is more than the sum, tells how far to go along it. What the choice
+loses as served is for `trials` to find.
 """
 
 from __future__ import annotations
@@ -10,7 +11,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from ashore.engines import Layer
-from ashore.optimize.increase import Increase
 
 Choice = frozenset[str]
 """Names of the layers that get four bits."""
@@ -72,43 +72,6 @@ def search_prefix(
         else:
             high = middle - 1
     return Found(small=choice_of(ranked, best), loss=best_loss, steps=tuple(steps))
-
-
-def narrow(
-    first: int, judge: Callable[[int], Increase], *, floor: float, most: int, trials: int
-) -> tuple[int, Increase] | None:
-    """Return the largest number of layers that `judge` finds within `floor`, and its loss; None where there is none.
-
-    Within the floor is what is so with one standard error added: text that tells little allows little.
-
-    `judge` is the costly measure that counts. Beginning at `first`, the next number is read off a straight line through
-    what was measured, and kept inside the bracket of what held and what did not.
-
-    Args:
-        first: Guess of a cheaper measure.
-        judge: Gives the loss of a number of layers.
-        floor: Most loss that is allowed.
-        most: There are no more layers.
-        trials: Numbers to judge, at most, 0 layers apart.
-    """
-    held: tuple[int, Increase] | None = None
-    too_many = most + 1
-    count = min(first, most)
-    for _ in range(trials):
-        loss = judge(count)
-        if loss.upper <= floor:
-            held = (count, loss)
-        else:
-            too_many = count
-        low = held[0] if held else -1
-        if too_many - low <= 1:
-            break
-        scaled = int(count * floor / loss.upper) if loss.upper > 0 else most
-        count = min(max(scaled, low + 1), too_many - 1)
-    if held is None and too_many > 0:
-        loss = judge(0)
-        held = (0, loss) if loss.upper <= floor else None
-    return held
 
 
 def keep_worst(ranked: Sequence[Layer], share: float) -> Choice:

@@ -8,17 +8,18 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
-from ashore.engines import Layer, Rounded, Rounder, RoundOrder, Samples, Told
+from ashore.engines import Layer, Rounded, Rounder, RoundOrder, Samples, Told, quietly
 from ashore.errors import InvalidRequest
 from ashore.optimize.calibration import Calibration
 from ashore.optimize.increase import Increase, compare_losses
-from ashore.optimize.layersearch import Choice, choice_of, keep_worst, narrow, rank_layers, search_prefix
+from ashore.optimize.layersearch import Choice, keep_worst, rank_layers, search_prefix
 from ashore.optimize.model import QuantizePlan
 from ashore.optimize.ports import Judge, Losses, Mixture, MixtureOpener
+from ashore.optimize.trials import search_choices
 from ashore.store import ModelFilesOnDisk
 
-MOST_TRIALS: Final = 7
-"""Mixtures that are written and judged as served."""
+MOST_TRIALS: Final = 12
+"""Mixtures that are written and judged as served, on all of the held-out text."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,13 +47,15 @@ class Mixer:
         """Write the mixture that `plan` asks for to `out`.
 
         Layers are ranked by what each loses alone on the ranking text. With `max_loss` the smallest mixture within it
-        is found: a guess on the ranking text, corrected by what the written model, as its engine serves it, loses on
-        the held-out text, with one standard error added. Without, the worst layers keep eight bits.
+        is found: a guess on the ranking text, then trials of written models, as their engine serves them, on the
+        held-out text, with one standard error added, or more where many trials ask for it. Without, the worst layers
+        keep eight bits.
 
         Raises:
             InvalidRequest: eight bits everywhere lose more than the floor already.
         """
         floor = plan.max_loss
+        seen: dict[str, str] = {}
         reference: Losses = () if floor is None else self._reference(files, calibration.held_out, scratch)
         with self._open_mixture(
             files.directory,
@@ -70,40 +73,35 @@ class Mixer:
             if floor is None:
                 small, increase = keep_worst(ranked, plan.precision.eight_share), None
             else:
-                trial = _Trial(mixture, self._judge, calibration.held_out, reference, out, self._told)
-                small, increase = self._smallest(mixture, ranked, calibration.ranking, trial, floor, plan)
+                guess = search_prefix(
+                    ranked, lambda small: math.expm1(mixture.divergence(small, calibration.ranking)), floor=floor
+                )
+                judge = _Judging(mixture, self._judge, calibration.held_out, reference, out, self._told)
+                small, increase, seen = self._smallest(ranked, judge, len(guess.small), floor, plan)
             made = mixture.write(small, out, told=self._told)
-        facts = {**made.facts, "precision": plan.precision.name}
-        if increase is not None:
-            facts["held_out"] = str(increase)
+        facts = {**made.facts, "precision": plan.precision.name, **seen}
         return FoundMixture(small=small, increase=increase, made=replace(made, facts=facts))
 
     def _smallest(
-        self,
-        mixture: Mixture,
-        ranked: tuple[Layer, ...],
-        ranking: Samples,
-        trial: _Trial,
-        floor: float,
-        plan: QuantizePlan,
-    ) -> tuple[Choice, Increase]:
-        guess = search_prefix(ranked, lambda small: math.expm1(mixture.divergence(small, ranking)), floor=floor)
-        found = narrow(
-            len(guess.small),
-            lambda count: trial(choice_of(ranked, count)),
-            floor=floor,
-            most=len(ranked),
-            trials=MOST_TRIALS,
-        )
-        if found is None:
+        self, ranked: tuple[Layer, ...], judge: _Judging, guess: int, floor: float, plan: QuantizePlan
+    ) -> tuple[Choice, Increase, dict[str, str]]:
+        """Return the choice, what it loses, and what is worth reading of how it was found."""
+        trials = search_choices(ranked, judge, floor=floor, first=guess, most=MOST_TRIALS)
+        eight, best = trials.look(frozenset()), trials.best()
+        if best is None:
             raise InvalidRequest(
-                f"{plan.parent.name} in eight bits everywhere loses too much on the held-out text: "
-                f"{trial(frozenset())}; {floor:.2%} are allowed, the standard error included",
+                f"{plan.parent.name} in eight bits everywhere loses too much on the held-out text: {eight}; "
+                f"{floor:.2%} are allowed, {trials.num_errors:.1f} standard errors included, for {len(trials)} trials",
                 hint="raise --max-loss, give a longer text, or serve it in half precision (--to fp16)",
                 param="max_loss",
             )
-        count, increase = found
-        return choice_of(ranked, count), increase
+        errors = f"{trials.num_errors:.2f} standard errors make {best.increase.reaches(trials.num_errors):+.2%}"
+        seen = {
+            "held_out": str(best.increase),
+            "trials": f"{len(trials)}; for so many {errors}",
+            "held_out_int8": str(eight),
+        }
+        return best.small, best.increase, seen
 
     def _reference(self, files: ModelFilesOnDisk, text: Samples, scratch: Path) -> Losses:
         """Return what half precision, in exact arithmetic, makes of a text."""
@@ -115,8 +113,8 @@ class Mixer:
         return self._judge(folder, made, text, exact=True)
 
 
-class _Trial:
-    """Writes a mixture and says what it loses, as served."""
+class _Judging:
+    """Writes a mixture and says what it loses, as served; the user hears of each."""
 
     def __init__(self, mixture: Mixture, judge: Judge, text: Samples, reference: Losses, out: Path, told: Told) -> None:
         self._mixture, self._judge, self._text = mixture, judge, text
@@ -124,7 +122,11 @@ class _Trial:
         self._count = 0
 
     def __call__(self, small: Choice) -> Increase:
+        share = 0.7 + 0.28 * self._count / MOST_TRIALS
         self._count += 1
-        self._told(f"try {len(small)} layers", min(0.7 + 0.04 * self._count, 0.98))
-        made = self._mixture.write(small, self._out, told=lambda stage, share: None)
-        return compare_losses(self._judge(self._out, made, self._text), self._reference)
+        said = f"trial {self._count} of {MOST_TRIALS}, {len(small)} layers"
+        self._told(said, share)
+        made = self._mixture.write(small, self._out, told=quietly)
+        increase = compare_losses(self._judge(self._out, made, self._text), self._reference)
+        self._told(f"{said}: {increase.mean:+.2%}, {increase.upper:+.2%} with one standard error", share)
+        return increase

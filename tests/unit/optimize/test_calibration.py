@@ -11,7 +11,6 @@ from ashore.optimize.calibration import (
     FEWEST_TOKENS,
     HELD_OUT,
     MORE_HELD_OUT,
-    MORE_RANKING,
     MOST_SAMPLES,
     SAMPLE_TOKENS,
     cut_samples,
@@ -73,7 +72,7 @@ def test_what_is_held_out_is_not_tuned_on() -> None:
     assert len({*cut.tuning, *cut.ranking, *cut.held_out}) == 20
 
 
-def test_a_long_text_has_more_held_out_and_ranked_by_and_is_tuned_on_as_much() -> None:
+def test_a_long_text_has_more_held_out_and_is_tuned_on_as_much() -> None:
     def cut(pieces: int) -> tuple[int, int, int]:
         made = cut_samples(
             numbers(pieces * SAMPLE_TOKENS), words, context_tokens=8192, seed=0, ranking=1, hold_out=True
@@ -86,8 +85,8 @@ def test_a_long_text_has_more_held_out_and_ranked_by_and_is_tuned_on_as_much() -
     tuned_on = MOST_SAMPLES - usual - 1
     assert cut(MOST_SAMPLES) == (tuned_on, 1, usual)
     assert cut(MOST_SAMPLES + 3) == (tuned_on, 1, usual + 3)
-    assert cut(MOST_SAMPLES + MORE_HELD_OUT + 2) == (tuned_on, 3, usual + MORE_HELD_OUT)
-    assert cut(100) == (tuned_on, 1 + MORE_RANKING, usual + MORE_HELD_OUT)
+    assert cut(MOST_SAMPLES + MORE_HELD_OUT + 2) == (tuned_on, 1, usual + MORE_HELD_OUT)
+    assert cut(100) == (tuned_on, 1, usual + MORE_HELD_OUT)
 
 
 def test_the_shortest_text_has_windows_enough_to_tell_their_spread() -> None:

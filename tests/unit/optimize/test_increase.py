@@ -9,7 +9,7 @@ from statistics import pstdev
 import pytest
 
 from ashore.optimize import Losses, compare_losses
-from ashore.optimize.layersearch import narrow
+from ashore.optimize.trials import search_choices
 
 WINDOWS, TOKENS = 14, 511
 
@@ -59,7 +59,8 @@ def test_windows_count_by_their_tokens() -> None:
 def test_one_window_tells_of_no_spread_and_holds_no_floor() -> None:
     reference = costs(0, windows=1)
     assert compare_losses(reference, reference).upper == math.inf
-    assert narrow(3, lambda count: compare_losses(reference, reference), floor=0.5, most=9, trials=5) is None
+    judge = search_choices((), lambda small: compare_losses(reference, reference), floor=0.5, first=0, most=2)
+    assert judge.best() is None
 
 
 def test_other_windows_are_not_compared() -> None:
@@ -75,9 +76,7 @@ def picked(noise: float) -> int:
         loss = 0.001 + 0.0002 * count
         return tuple(tuple(x + loss + noise * (-1) ** i for x in window) for i, window in enumerate(reference))
 
-    found = narrow(60, lambda count: compare_losses(judge(count), reference), floor=0.01, most=120, trials=12)
-    assert found is not None
-    return found[0]
+    return max(count for count in range(121) if compare_losses(judge(count), reference).upper <= 0.01)
 
 
 def test_an_exact_judge_allows_all_within_the_floor_and_a_noisy_one_less() -> None:
