@@ -18,7 +18,7 @@ from ashore.optimize.layersearch import Choice, choice_of
 
 _ALONG: Final = 5
 """Trials that look for how far to go along the order, that of eight bits everywhere among them."""
-_PARTS: Final = 6
+_PARTS: Final = 4
 """Layers are added by this part of those that hold, at most."""
 
 
@@ -67,9 +67,9 @@ def search_choices(
     """Try choices of layers, and return what was seen.
 
     First eight bits everywhere, which end it where they lose too much in the mean; then the first layers in the order,
-    as many as a cheaper measure says; their number is read off a straight line through what was seen. From the largest
-    choice that holds, the next layers are added, some at a time: where they break the floor half as many are, and a
-    single one that breaks it is passed over.
+    as many as a cheaper measure says; their number is read off a straight line through what was seen, and halfway
+    between one that holds and one that does not. From the largest choice that holds, the next layers are added, some at
+    a time: where they break the floor half as many are, and a single one that breaks it is passed over.
 
     Args:
         ranked: From `rank_layers`.
@@ -91,7 +91,8 @@ def search_choices(
             too_many = count
         room, grown = floor - eight.reaches(trials.num_errors), loss.mean - eight.mean
         scaled = int(count * room / grown) if grown > 0 else len(ranked)
-        count = min(max(scaled, held + 1), too_many - 1)
+        between = held > 0 and too_many <= len(ranked)
+        count = (held + too_many) // 2 if between else min(max(scaled, held + 1), too_many - 1)
     found = trials.best()
     small = found.small if found else frozenset()
     most_at_once = at_once = max(1, len(small) // _PARTS)
