@@ -57,8 +57,8 @@ def ask(server: Served, key: str, text: str) -> str:
 
 def check_burn_rates(server: Served, key: str) -> None:
     """See how fast the canary burnt its objective: one answer in twenty may be late."""
-    over_grpc = GrpcWire(server.grpc_address).call("GetBurnRates", key, release="chat-2")
-    for found in (call(server, "GET", "/admin/v1/releases/chat-2/burn", key), over_grpc):
+    over_grpc = GrpcWire(server.grpc_address).call("GetBurnRates", key, release="chat-3")
+    for found in (call(server, "GET", "/admin/v1/releases/chat-3/burn", key), over_grpc):
         fast, slow = (one for one in found["items"] if not one["alone"])
         assert (fast["objective"], fast["long_window_s"], fast["short_window_s"]) == ("ttft", 60, 5)
         assert (fast["taken_back_from"], slow["long_window_s"], slow["taken_back_from"]) == (14.4, 360, 6)
@@ -66,7 +66,7 @@ def check_burn_rates(server: Served, key: str) -> None:
             assert 5 <= one["bad"] <= one["requests"] and one["allowed_percent"] == 5
             assert one["long_rate"] == pytest.approx(one["bad"] / one["requests"] / 0.05, abs=0.006)
             assert one["long_rate"] > 6
-    shown = re.search(r"burns ttft ([0-9.]+) times over 60 s, ", ashore(server, key, "release", "show", "chat-2"))
+    shown = re.search(r"burns ttft ([0-9.]+) times over 60 s, ", ashore(server, key, "release", "show", "chat-3"))
     assert shown is not None and 6 < float(shown[1]) <= 20
 
 
@@ -92,15 +92,19 @@ def test_a_candidate_is_tried(tmp_path: Path, free_port: Callable[[], int]) -> N
         shown = ashore(server, key, "release", "show", "chat-2")
         assert "ashore release pairs chat-2" in shown
         assert "judge numbered mean 1" in shown, "no answer of the candidate has what the judge asks for"
-        ashore(server, key, "release", "canary", "chat-2", "--share", "50")
+        ashore(server, key, "release", "retire", "chat-2")
+        # one that answers as the live one does, at the same pace, but late: nothing else speaks against it
+        late = "fake:echo?tok_per_s=4000&delay_s=0.03"
+        ashore(server, key, "release", "create", "--alias", "chat", "--model", late)
+        ashore(server, key, "release", "canary", "chat-3", "--share", "50")
         deadline, asked = time.monotonic() + 60, 0
-        while "chat-2  canary" in ashore(server, key, "release", "list"):
+        while "chat-3  canary" in ashore(server, key, "release", "list"):
             assert time.monotonic() < deadline, "the guard did not fire"
             for _ in range(10):
                 asked += 1
                 ask(server, key, f"第{asked}位")
         status = ashore(server, key, "release", "status", "chat")
-        assert "rollback chat-2 by system: burns its objective of ttft" in status
+        assert "rollback chat-3 by system: burns its objective of ttft" in status
         history = call(server, "GET", "/admin/v1/aliases/chat/history?limit=1", key)["items"]
         assert history[0]["evidence"]["burn_rate_short"] >= 6  # type: ignore[index]
         check_burn_rates(server, key)
