@@ -24,7 +24,6 @@ import random
 import shutil
 import signal
 import statistics
-import subprocess
 import sys
 import tempfile
 import threading
@@ -36,7 +35,7 @@ from importlib.resources import files as package_files
 from pathlib import Path
 from typing import Any, Final
 
-from benchmarks.release_rig import ALIAS, READY_S, Asked, Server, command, prepare_models
+from benchmarks.release_rig import ALIAS, READY_S, Asked, Server, known_models, prepare_models
 from benchmarks.serve_cases import quiet_share
 from benchmarks.serve_report import about
 from release_load import ask
@@ -70,6 +69,7 @@ class Case:
     stages: tuple[tuple[str, int], ...]
     """Stage and most requests of it."""
     long_part: float = 0.0
+    is_stopped_at_times: bool = False
     regressed: bool = True
 
 
@@ -98,7 +98,7 @@ CASES: Final = {
         Case(name="equal", stages=(("shadow", 60), ("canary", 200)), regressed=False),
         Case(name="noise", model=f"{NOISY}@int4", stages=(("shadow", MOST),)),
         Case(name="int4", model=f"{MODEL}@int4", stages=(("shadow", 300),), regressed=False),
-        Case(name="slower", stages=(("canary", MOST),)),
+        Case(name="slower", stages=(("canary", MOST),), is_stopped_at_times=True),
         Case(name="errors", options={"context_tokens": NARROW_TOKENS}, stages=(("shadow", MOST),), long_part=LONG_PART),
         Case(
             name="errors-live",
@@ -147,7 +147,7 @@ class Trying:
         for stage, most in self.case.stages:
             self.server.must("POST", f"/admin/v1/releases/{self.release}/{stage}", SHARES[stage])
             self.server.wait(self.release, stage, "failed")
-            with stopped_at_times(self.server, self.release) if self.case.name == "slower" else nullcontext():
+            with stopped_at_times(self.server, self.release) if self.case.is_stopped_at_times else nullcontext():
                 asked = self._asked(most, clients=CLIENTS if stage == "canary" else 1)
             requests[stage] = len(asked)
             if stage == "canary":
@@ -269,17 +269,12 @@ def prepare(home: Path) -> None:
     from ashore.settings import Home
 
     prepare_models(home, MODEL, ("int8", "int4"))
-    environment = {**os.environ, "ASHORE_HOME": str(home)}
-    listed = subprocess.run(command("model", "list", "--json"), env=environment, stdout=subprocess.PIPE, check=True)
-    known = {one["reference"] for one in json.loads(listed.stdout)["items"]}
-    if NOISY not in known:
-        found = build_store(Home(root=home)).open(MODEL)
-        with tempfile.TemporaryDirectory(dir=home) as folder:
-            noisy = Path(folder) / "noisy.gguf"
+    with tempfile.TemporaryDirectory(dir=home) as folder:
+        noisy = Path(folder) / "noisy.gguf"
+        if NOISY not in known_models(home):
+            found = build_store(Home(root=home)).open(MODEL)
             add_noise(Path(found.directory) / found.weights, noisy, NOISE)
-            subprocess.run(command("model", "pull", str(noisy), "--name", NOISY), env=environment, check=True)
-    if f"{NOISY}@int4" not in known:
-        subprocess.run(command("optimize", "quantize", NOISY, "--to", "int4"), env=environment, check=True)
+        prepare_models(home, NOISY, ("int4",), source=str(noisy))
 
 
 def markdown(tried: Sequence[Tried], facts: dict[str, object]) -> str:

@@ -121,13 +121,20 @@ def command(*words: str) -> list[str]:
     return [sys.executable, "-m", "ashore.cli.main", *words]
 
 
-def prepare_models(home: Path, name: str, variants: tuple[str, ...]) -> None:
-    """Bring a model and the variants of it into the store of a home. What is there already stays."""
+def known_models(home: Path) -> set[str]:
+    """Return the references of the models and variants in the store of a home."""
     environment = {**os.environ, "ASHORE_HOME": str(home)}
     listed = subprocess.run(command("model", "list", "--json"), env=environment, stdout=subprocess.PIPE, check=True)
-    known = {one["reference"] for one in json.loads(listed.stdout)["items"]}
+    return {one["reference"] for one in json.loads(listed.stdout)["items"]}
+
+
+def prepare_models(home: Path, name: str, variants: tuple[str, ...], *, source: str = "") -> None:
+    """Bring a model, from `source` or by its name, and the variants of it into the store of a home. What is there
+    already stays."""
+    environment = {**os.environ, "ASHORE_HOME": str(home)}
+    known = known_models(home)
     if name not in known:
-        subprocess.run(command("model", "pull", name), env=environment, check=True)
+        subprocess.run(command("model", "pull", source or name, "--name", name), env=environment, check=True)
     for variant in variants:
         if f"{name}@{variant}" not in known:
             subprocess.run(command("optimize", "quantize", name, "--to", variant), env=environment, check=True)
