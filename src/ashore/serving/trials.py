@@ -72,6 +72,14 @@ class _Heard:
     """Before that none is heard for the next release."""
 
 
+@dataclass(slots=True)
+class _Tried:
+    """What the answers of one candidate are laid beside."""
+
+    endings: Endings = field(default_factory=Endings)
+    neighbours: Neighbours = field(default_factory=Neighbours)
+
+
 class Trials:
     """Compares the releases of one worker. Every call is made on its event loop."""
 
@@ -101,9 +109,8 @@ class Trials:
         self._clock = clock
         self._chance = chance
         self._schemas = AnswerSchemas()
-        self._neighbours: dict[str, Neighbours] = {}
+        self._tried: dict[tuple[str, str], _Tried] = {}
         """By alias and candidate."""
-        self._endings: dict[str, Endings] = {}
         self._pending: dict[tuple[str, str], Tallies] = {}
         self._pairs: dict[str, list[Pair]] = {}
         self._counts: dict[tuple[str, str, int], tuple[int, int]] = {}
@@ -157,8 +164,8 @@ class Trials:
         )
         if route.watched is not None and model.served.release in route.watched:
             candidate = route.watched[0]
-            beside = self._neighbours.setdefault(f"{request.model}\0{candidate}", Neighbours())
-            beside.begin(trial, candidate=model.served.release == candidate)
+            neighbours = self._tried_at(request.model, candidate).neighbours
+            neighbours.begin(trial, candidate=model.served.release == candidate)
         return trial
 
     def end(self, trial: Trial, route: AliasRoute, fault: AshoreError | None) -> None:
@@ -225,6 +232,9 @@ class Trials:
         """Drop every copy. May be called twice."""
         await self._aside.close()
 
+    def _tried_at(self, alias: str, candidate: str) -> _Tried:
+        return self._tried.setdefault((alias, candidate), _Tried())
+
     def _end_watched(self, trial: Trial, seen: Observation, route: AliasRoute, candidate: str, live: str) -> None:
         """Lay a failure of a canary beside how what is live ended since its last answer, and its answer beside the one
         that began next to it."""
@@ -232,7 +242,7 @@ class Trials:
         if release not in (candidate, live):
             return
         self._count(release, seen)
-        endings = self._endings.setdefault(f"{trial.request.model}\0{candidate}", Endings())
+        endings = self._tried_at(trial.request.model, candidate).endings
         if release == live:
             endings.add(seen.at_s, seen.failed)
         elif (beside := endings.take(seen.at_s - FRESH_S)).count:
@@ -318,7 +328,7 @@ class Trials:
         """Give a copy of a request to a shadow, with how the live answers ended since the copy before."""
         if _cannot_be_copied(trial.request):
             return
-        endings = self._endings.setdefault(f"{trial.request.model}\0{candidate}", Endings())
+        endings = self._tried_at(trial.request.model, candidate).endings
         endings.add(seen.at_s, seen.failed)
         if not trial.copied:
             return
