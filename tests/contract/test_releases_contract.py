@@ -245,6 +245,15 @@ def test_what_the_time_has_come_for(house: House) -> None:
     assert house.state("chat-1") == "retired" and house.weights() == {"chat-2": 1000}
 
 
+def test_when_the_time_of_a_release_comes_is_known_wherever_it_has_hosts(house: House) -> None:
+    house.up("chat=fake:echo", "other=fake:echo")
+    now_s = int(house.acts.now_s)
+    assert house.keeper.next_time(after_s=now_s) == 0
+    house.send(house.make(), "live", standby_s=100)
+    house.send(house.make(), "canary", share=50, steps=(200,), step_s=60)
+    assert [house.keeper.next_time(after_s=now_s + passed) for passed in (0, 60, 100)] == [now_s + 60, now_s + 100, 0]
+
+
 def test_a_clock_that_jumps_ends_nothing_and_holds_nothing_up(house: House) -> None:
     house.up("chat=fake:echo", "other=fake:echo")
     house.send(house.make(), "live", standby_s=100)

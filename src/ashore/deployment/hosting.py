@@ -26,7 +26,7 @@ have heard of it, and send them nothing more."""
 TIME_EVERY_S: Final = 1.0
 """Between two looks at what the time has come for: a standby that ends, the next step of a canary."""
 SWEEP_EVERY_S: Final = 60.0
-"""Between two looks at the same in the state, for what has no hosts here, and for pairs that are too old."""
+"""Between two looks at the state for pairs that are too old, and for what still waits although its time has come."""
 JUMP_S: Final = 2.0
 """A clock that between two looks went so much further than time did has jumped: it was set, or the machine slept."""
 STREAM_PATIENCE_S: Final = 3600.0
@@ -102,6 +102,8 @@ class Hosting:
         self._hosting: dict[str, _Hosting] = {}
         self._primary: dict[str, Running] = {}
         self._wanted: tuple[Wanted, ...] = ()
+        self._next_s = 0
+        """When the time of a release comes next, wherever that has hosts; 0: of none."""
         self._seen = -1
         self._heard = -1
         """The epoch at the last look."""
@@ -149,6 +151,7 @@ class Hosting:
                 self._look_at_time()
             if epoch != self._seen:
                 self._wanted = self._keeper.wanted(self._primary)
+                self._next_s = self._keeper.next_time(after_s=int(self._clock.now_s()))
                 self._seen = epoch
                 self._note_states()
             self._look_at_loading()
@@ -216,10 +219,12 @@ class Hosting:
     def _look_at_time(self) -> None:
         now_s = self._clock.monotonic_s()
         self._time_due_s = now_s + TIME_EVERY_S
-        over = any(0 < one.course.until_s <= self._clock.now_s() for one in self._wanted)
+        at_s = self._clock.now_s()
+        over = any(0 < one.course.until_s <= at_s for one in self._wanted) or 0 < self._next_s <= at_s
         if over or now_s >= self._sweep_due_s:
             self._sweep_due_s = now_s + SWEEP_EVERY_S
             self._keeper.on_time()
+            self._next_s = self._keeper.next_time(after_s=int(at_s))
 
     def _look_at_loading(self) -> None:
         for name, one in self._hosting.items():

@@ -144,6 +144,15 @@ class ReleaseKeeper:
             if course.state in HOSTED and book.releases[name].alias in aliases
         )
 
+    def next_time(self, *, after_s: int) -> int:
+        """Return the first second after `after_s` at which the time of a release comes; 0 where none has one.
+
+        Of every release, those with it that have hosts on another machine, which may be down.
+        """
+        with self._acts.look(SYSTEM) as desk:
+            courses = sql.load_book(desk.connection).courses.values()
+        return min((course.until_s for course in courses if course.until_s > after_s), default=0)
+
     def warmed(self, name: str) -> None:
         """Tell that the hosts of a release have loaded, and that every worker knows them. May be called twice."""
         self._move("release:warmed", name, byitself.warmed, "its hosts have loaded", {})

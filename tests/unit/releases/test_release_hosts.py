@@ -47,6 +47,8 @@ class State:
     falls: dict[str, int] = field(default_factory=dict)
     loading: bool = False
     until_s: int = 0
+    elsewhere_s: int = 0
+    """When the time of a release comes that has no hosts here."""
     asked: int = 0
     """How often the state was asked what is to have hosts."""
     on_times: int = 0
@@ -68,6 +70,9 @@ class State:
 
     def warmed(self, name: str) -> None:
         self.stands[name] = "live"
+
+    def next_time(self, *, after_s: int) -> int:
+        return min((one for one in (self.until_s, self.elsewhere_s) if one > after_s), default=0)
 
     def on_time(self) -> None:
         self.on_times += 1
@@ -210,6 +215,24 @@ def test_what_the_time_has_come_for_is_done_within_a_second() -> None:
     assert stage.state.on_times == before
     stage.clock.advance(1.0)
     stage.look()
+    assert stage.state.on_times == before + 1
+
+
+def test_so_is_what_has_no_hosts_here_and_what_still_waits_then_does_not_wake_it_every_second() -> None:
+    """Its machine may be down."""
+    stage = Stage()
+    stage.state.elsewhere_s = int(stage.clock.now_s()) + 30
+    stage.look(chat_1="live", other_1="live")
+    before = stage.state.on_times
+    stage.clock.advance(29)
+    stage.look()
+    assert stage.state.on_times == before
+    stage.clock.advance(1.0)
+    stage.look()
+    assert stage.state.on_times == before + 1
+    for _ in range(20):
+        stage.clock.advance(1.0)
+        stage.look()
     assert stage.state.on_times == before + 1
 
 
