@@ -4,12 +4,15 @@
 
 `smollm2@int8` answers; each candidate is a release of its own beside it:
 
-    equal      the same model: a shadow of every request for 60 of them, then a canary of half for 200; `--runs` times
+    equal      the same model: a shadow of every request for 60 of them, then a canary of half for 100; `--runs` times
     noise      INT4 of the model whose weights got Gaussian noise of a twentieth of their spread, as a shadow
     int4       INT4 without noise, as a shadow: how much worse that is, and whether it is called so
-    slower     the same model whose process is stopped for one sixth of the time, as a canary of half
+    slower     the same model whose process is stopped for so much of the time that a token takes it 1.2 times as long,
+               as a canary of half
     errors     the same model with a context that two questions in a hundred do not fit, as a shadow
     errors-live   the same as a canary of half
+
+Requests of a shadow are those it got a copy of, those of a canary are its own.
 
 What is asked are the questions of ashore's task sets, English, Chinese and code, at the temperatures 0, 0.7 and 1, each
 with a number in front, so that no host knows a prompt of it from before.
@@ -46,13 +49,24 @@ NOISE: Final = 0.05
 """Of the spread of each matrix."""
 NARROW_TOKENS: Final = 512
 LONG_PART: Final = 0.02
-LONG_WORDS: Final = 420
+LONG_WORDS: Final = NARROW_TOKENS + 8
 """More than a narrow context holds, less than the live one does."""
 TOKENS: Final = 32
+FEW_TOKENS: Final = 8
+"""Where it only matters whether there is an answer."""
 MOST: Final = 500
 TEMPERATURES: Final = (0.0, 0.7, 1.0)
-STOPPED_S, RUNNING_S = 0.02, 0.1
-"""One sixth of the time, so that all of it takes 20 % longer."""
+SLOWER: Final = 1.2
+"""So many times as long as the live one's token takes one of what is stopped."""
+TURN_S: Final = 0.06
+"""It is stopped once in this time."""
+FIRST_STOPPED: Final = 0.08
+"""Part of the time, until more is known. A sixth made a token take 1.4 times as long, for the live host gets the
+processors meanwhile."""
+STEERED_BY: Final = 30
+"""Last answers of each that say how long a token takes."""
+STEERED: Final = 0.2
+"""What is stopped more, as a part of the time, for each whole that the ratio lacks."""
 COPY_S: Final = 0.15
 """Between an answer and the next question of who asks a shadow, about as long as a copy takes."""
 CLIENTS: Final = 3
@@ -67,7 +81,8 @@ class Case:
     model: str = f"{MODEL}@int8"
     options: dict[str, int] = field(default_factory=dict)
     stages: tuple[tuple[str, int], ...]
-    """Stage and most requests of it."""
+    """Stage and most requests of the candidate in it."""
+    tokens: int = TOKENS
     long_part: float = 0.0
     is_stopped_at_times: bool = False
     regressed: bool = True
@@ -95,15 +110,22 @@ class Tried:
 CASES: Final = {
     one.name: one
     for one in (
-        Case(name="equal", stages=(("shadow", 60), ("canary", 200)), regressed=False),
+        Case(name="equal", stages=(("shadow", 60), ("canary", 100)), regressed=False),
         Case(name="noise", model=f"{NOISY}@int4", stages=(("shadow", MOST),)),
         Case(name="int4", model=f"{MODEL}@int4", stages=(("shadow", 300),), regressed=False),
         Case(name="slower", stages=(("canary", MOST),), is_stopped_at_times=True),
-        Case(name="errors", options={"context_tokens": NARROW_TOKENS}, stages=(("shadow", MOST),), long_part=LONG_PART),
+        Case(
+            name="errors",
+            options={"context_tokens": NARROW_TOKENS},
+            stages=(("shadow", MOST),),
+            tokens=FEW_TOKENS,
+            long_part=LONG_PART,
+        ),
         Case(
             name="errors-live",
             options={"context_tokens": NARROW_TOKENS},
             stages=(("canary", MOST),),
+            tokens=FEW_TOKENS,
             long_part=LONG_PART,
         ),
     )
@@ -147,18 +169,18 @@ class Trying:
         for stage, most in self.case.stages:
             self.server.must("POST", f"/admin/v1/releases/{self.release}/{stage}", SHARES[stage])
             self.server.wait(self.release, stage, "failed")
-            with stopped_at_times(self.server, self.release) if self.case.is_stopped_at_times else nullcontext():
-                asked = self._asked(most, clients=CLIENTS if stage == "canary" else 1)
+            brake = Brake() if self.case.is_stopped_at_times else None
+            with stopped_at_times(self.server, self.release, brake) if brake is not None else nullcontext():
+                asked = self._asked(most, clients=CLIENTS if stage == "canary" else 1, brake=brake)
             requests[stage] = len(asked)
             if stage == "canary":
-                times = {name: pace(asked, name) for name in sorted({one.release for one in asked if one.whole})}
+                times = {
+                    name: pace(asked, name, self.case.tokens)
+                    for name in sorted({one.release for one in asked if one.whole})
+                }
             time.sleep(1.0)
             seen = self._evidence(stage)
-            candidates += (
-                sum(one.release == self.release or one.status == 400 for one in asked)
-                if stage == "canary"
-                else seen["count"]
-            )
+            candidates += self._of_candidate(asked) if stage == "canary" else seen["count"]
             if self.server.state(self.release) == "failed":
                 break
         now = self.server.must("GET", f"/admin/v1/releases/{self.release}")
@@ -173,8 +195,8 @@ class Trying:
             seconds=round(time.monotonic() - began_s, 1),
         )  # fmt: skip
 
-    def _asked(self, most: int, *, clients: int) -> list[Asked]:
-        """Ask so often, or until it was taken back."""
+    def _asked(self, most: int, *, clients: int, brake: Brake | None = None) -> list[Asked]:
+        """Ask until the candidate had so many requests, or was taken back. One client asks what a shadow gets."""
         asked: list[Asked] = []
         over = threading.Event()
 
@@ -182,16 +204,18 @@ class Trying:
             while not over.is_set():
                 with self._lock:
                     turn = len(asked)
-                    if turn >= most:
+                    if (turn if clients == 1 else self._of_candidate(asked)) >= most:
                         return
                     asked.append(PENDING)
                     text = next(self._questions)
                 asked[turn] = ask(
-                    self.server, self.server.key, ALIAS, f"{self.release}.{turn}: {text}", tokens=TOKENS,
+                    self.server, self.server.key, ALIAS, f"{self.release}.{turn}: {text}", tokens=self.case.tokens,
                     temperature=TEMPERATURES[turn % len(TEMPERATURES)],
                 )  # fmt: skip
                 if clients == 1:
                     time.sleep(COPY_S)
+                if brake is not None:
+                    brake.steer(asked, self.release)
                 if self.server.state(self.release) == "failed":
                     over.set()
 
@@ -201,6 +225,10 @@ class Trying:
         for thread in threads:
             thread.join()
         return asked
+
+    def _of_candidate(self, asked: Sequence[Asked]) -> int:
+        """Return how many requests a canary had: those it answered, and those that do not fit its context."""
+        return sum(one.release == self.release or one.status == 400 for one in asked)
 
     def _evidence(self, stage: str) -> dict[str, Any]:
         """Return how many comparisons there were at a stage, and their means."""
@@ -212,10 +240,31 @@ class Trying:
         return {"count": 0, "means": {}}
 
 
-def pace(asked: Sequence[Asked], release: str) -> float:
+def pace(asked: Sequence[Asked], release: str, tokens: int) -> float:
     """Return the median milliseconds between two tokens of the clients of a release."""
     spans = [one.ended_s - one.first_s for one in asked if one.whole and one.release == release]
-    return round(statistics.median(spans) * 1e3 / (TOKENS - 1), 2)
+    return round(statistics.median(spans) * 1e3 / (tokens - 1), 2)
+
+
+class Brake:
+    """For which part of the time a process is stopped, so that a token of it takes `SLOWER` times as long as one of
+    what is live: by what was seen so far."""
+
+    def __init__(self) -> None:
+        self.stopped = FIRST_STOPPED
+        self._known = 0
+        self._lock = threading.Lock()
+
+    def steer(self, asked: Sequence[Asked], release: str) -> None:
+        """Look at the last answers, once a third of them is new."""
+        whole = [one for one in asked if one.whole]
+        last = [[one for one in whole if (one.release == release) is of_it][-STEERED_BY:] for of_it in (True, False)]
+        with self._lock:
+            if min(map(len, last)) < STEERED_BY // 3 or len(whole) < self._known + STEERED_BY // 3:
+                return
+            self._known = len(whole)
+            its, live = (statistics.median(one.ended_s - one.first_s for one in answers) for answers in last)
+            self.stopped = min(0.5, max(0.0, self.stopped + STEERED * (SLOWER - its / live)))
 
 
 PENDING: Final = Asked(began_s=0, first_s=0, ended_s=0, status=0, release="", whole=False)
@@ -223,8 +272,8 @@ SHARES: Final = {"shadow": {"share_percent": 100.0}, "canary": {"share_percent":
 
 
 @contextmanager
-def stopped_at_times(server: Server, release: str) -> Iterator[None]:
-    """Stop the host of a release for one sixth of the time."""
+def stopped_at_times(server: Server, release: str, brake: Brake) -> Iterator[None]:
+    """Stop the host of a release for a part of the time."""
     end_s = time.monotonic() + READY_S
     while not (process := server.host(release)):
         if time.monotonic() > end_s:
@@ -234,7 +283,8 @@ def stopped_at_times(server: Server, release: str) -> Iterator[None]:
 
     def turns() -> None:
         while not over.is_set():
-            for number, rest_s in ((signal.SIGSTOP, STOPPED_S), (signal.SIGCONT, RUNNING_S)):
+            stopped_s = brake.stopped * TURN_S
+            for number, rest_s in ((signal.SIGSTOP, stopped_s), (signal.SIGCONT, TURN_S - stopped_s)):
                 try:
                     os.kill(process, number)
                 except ProcessLookupError:  # it was taken back
@@ -281,7 +331,7 @@ def markdown(tried: Sequence[Tried], facts: dict[str, object]) -> str:
     """Return the report."""
     lines = [f"# Regressed candidates and equal ones, {facts['date']}", ""]
     lines += [
-        "| candidate | runs | taken back | requests until then | of these by or with the candidate | its ms a token "
+        "| candidate | runs | taken back | requests until then | of the candidate | its ms a token "
         "beside the live one's | bar | why |"
     ]
     lines += ["|---|---|---|---|---|---|---|---|"]
