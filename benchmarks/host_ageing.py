@@ -43,7 +43,6 @@ from ashore.engines import (
     GenerateOrder,
     HostClient,
     HostLaunch,
-    ModelFiles,
     Sampling,
     Token,
     host_process,
@@ -132,9 +131,8 @@ class Pair:
 
 
 @asynccontextmanager
-async def running(name: str, files: ModelFiles, *, seed: int) -> AsyncIterator[Host]:
+async def running(name: str, launch: HostLaunch, *, seed: int) -> AsyncIterator[Host]:
     """Start a host, warm it up, and stop it at the end of the block."""
-    launch = HostLaunch(files=files, options=EngineOptions(kind="openvino"), drain_s=0.0)
     with host_process(launch) as process:
         client = HostClient(process.socket)
         await process.connect(client)
@@ -156,10 +154,10 @@ async def in_turns(one: Host, other: Host, streams: int, turns: int) -> tuple[tu
     return tuple(found[one.name]), tuple(found[other.name])
 
 
-async def age(files: ModelFiles, turns: int) -> list[Pair]:
+async def age(launch: HostLaunch, turns: int) -> list[Pair]:
     """Compare a host that grows older with one that does not."""
     pairs: list[Pair] = []
-    async with running("old", files, seed=1) as old, running("fresh", files, seed=2) as fresh:
+    async with running("old", launch, seed=1) as old, running("fresh", launch, seed=2) as fresh:
         answered = 0
         for prompts in AGES:
             await old.grow_older(prompts - answered)
@@ -173,12 +171,12 @@ async def age(files: ModelFiles, turns: int) -> list[Pair]:
     return pairs
 
 
-async def places(files: ModelFiles, turns: int, starts: int) -> list[Pair]:
+async def places(launch: HostLaunch, turns: int, starts: int) -> list[Pair]:
     """Compare a host that is started anew each time with one that stays."""
     pairs: list[Pair] = []
-    async with running("stays", files, seed=1) as stays:
+    async with running("stays", launch, seed=1) as stays:
         for start in range(starts):
-            async with running(f"start {start + 1}", files, seed=2 + start) as new:
+            async with running(f"start {start + 1}", launch, seed=2 + start) as new:
                 for streams in STREAMS:
                     one, other = await in_turns(new, stays, streams, turns)
                     notes = {host.name: host.memory() for host in (new, stays)}
@@ -188,11 +186,11 @@ async def places(files: ModelFiles, turns: int, starts: int) -> list[Pair]:
     return pairs
 
 
-async def together(files: ModelFiles, answers: int, couples: int) -> list[Pair]:
+async def together(launch: HostLaunch, answers: int, couples: int) -> list[Pair]:
     """Compare two hosts alone, and while both answer, at least `answers` each, to one stream and to two."""
     pairs: list[Pair] = []
     for couple in range(couples):
-        async with running("first", files, seed=2 * couple) as first, running("second", files, seed=99) as second:
+        async with running("first", launch, seed=2 * couple) as first, running("second", launch, seed=99) as second:
             alone = await in_turns(first, second, 1, answers // 2)
             what = f"couple {couple + 1}, alone: started first, to second"
             pairs.append(Pair(part="together", what=what, streams=1, one=alone[0], other=alone[1]))
@@ -248,6 +246,7 @@ def main() -> int:
     parser.add_argument("--home", type=Path, required=True, help="a home whose store has the model")
     parser.add_argument("--model", default="smollm2@int8")
     parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS)
+    parser.add_argument("--option", nargs="*", default=[], metavar="NAME=JSON", help="engine options of every host")
     parser.add_argument("--turns", type=int, default=12, help="of each comparison; default: 12")
     parser.add_argument("--starts", type=int, default=8, help="of the host that is started anew; default: 8")
     parser.add_argument("--couples", type=int, default=5, help="of hosts that answer together; default: 5")
@@ -259,14 +258,17 @@ def main() -> int:
         home.mkdir()
         (home / "store").symlink_to((given.home / "store").absolute())
         files = stored_files(build_store(Home(root=home)), given.model)
+        extra = {name: json.loads(value) for name, _, value in (one.partition("=") for one in given.option)}
+        options = EngineOptions(kind="openvino", extra=extra)
+        launch = HostLaunch(files=files, options=options, drain_s=0.0)
         pairs: list[Pair] = []
         with suppress(KeyboardInterrupt):
             if "age" in given.only:
-                pairs += asyncio.run(age(files, given.turns))
+                pairs += asyncio.run(age(launch, given.turns))
             if "places" in given.only:
-                pairs += asyncio.run(places(files, given.turns, given.starts))
+                pairs += asyncio.run(places(launch, given.turns, given.starts))
             if "together" in given.only:
-                pairs += asyncio.run(together(files, 2 * given.turns, given.couples))
+                pairs += asyncio.run(together(launch, 2 * given.turns, given.couples))
     command = "python -m benchmarks.host_ageing " + " ".join(sys.argv[1:])
     facts = about(command, busy_before=busy_before, busy_after=quiet_share())
     report = markdown(pairs, facts)

@@ -12,7 +12,8 @@
     errors     the same model with a context that two questions in a hundred do not fit, as a shadow
     errors-live   the same as a canary of half
 
-Requests of a shadow are those it got a copy of, those of a canary are its own.
+Requests of a shadow are the copies that were compared (those that are dropped because processors are short are not),
+those of a canary are its own.
 
 What is asked are the questions of ashore's task sets, English, Chinese and code, at the temperatures 0, 0.7 and 1, each
 with a number in front, so that no host knows a prompt of it from before.
@@ -67,6 +68,8 @@ STEERED_BY: Final = 30
 """Last answers of each that say how long a token takes."""
 STEERED: Final = 0.2
 """What is stopped more, as a part of the time, for each whole that the ratio lacks."""
+MOST_DROPPED: Final = 3
+"""Of so many requests to what is live, at least one is to be compared."""
 COPY_S: Final = 0.15
 """Between an answer and the next question of who asks a shadow, about as long as a copy takes."""
 CLIENTS: Final = 3
@@ -200,11 +203,16 @@ class Trying:
         asked: list[Asked] = []
         over = threading.Event()
 
+        def is_enough() -> bool:
+            if clients > 1:
+                return self._of_candidate(asked) >= most
+            return len(asked) >= MOST_DROPPED * most or self._evidence("shadow")["count"] >= most
+
         def load(number: int) -> None:
             while not over.is_set():
                 with self._lock:
                     turn = len(asked)
-                    if (turn if clients == 1 else self._of_candidate(asked)) >= most:
+                    if is_enough():
                         return
                     asked.append(PENDING)
                     text = next(self._questions)

@@ -76,10 +76,10 @@ MEASURES: Final = (
     ),
 )  # fmt: skip
 """errors: 1 where the candidate failed and what is live did not, -1 the other way round; beside several answers of what
-is live, the difference to the part of them that failed. slower: 1 where a token took it more than 1.1 times as long as
-the live one, with requests that began next to each other. likelihood: how much less likely, in nats a token, an answer
-of the live one is to the candidate than to itself. defects: as errors, for answers that are empty, refuse, break their
-schema, or run into their length limit.
+is live, the difference to the part of them that failed. slower: how much longer a token took it than the live one, with
+requests that began next to each other: 0.5 for 1.1 times as long, 0.65 for 1.2 times, 1 from 1.48 times on. likelihood:
+how much less likely, in nats a token, an answer of the live one is to the candidate than to itself. defects: as errors,
+for answers that are empty, refuse, break their schema, or run into their length limit.
 
 Rare errors decide by few: the largest bet doubles with each that the live one does not make, and as good as nothing is
 lost while neither fails. So most of their stake is there, and what counts as equal is next to nothing."""

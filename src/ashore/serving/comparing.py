@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections import deque
 from dataclasses import dataclass
@@ -14,8 +15,12 @@ from ashore.serving.schemas import Fits
 MOST_BESIDE: Final = 32
 """Answers of what is live that one of a candidate is laid beside at most."""
 SLOWER: Final = 1.1
-"""A token that takes so much longer counts as slower. Two hosts of one model on one machine differ by 10 to 15 % for
-minutes where other processes want the same processors (benchmarks/reports/2026-11-27-release.md)."""
+"""A token that takes so many times as long still counts as equal. Two hosts of one model on one machine differ by 10 to
+15 % for minutes where other processes want the same processors (benchmarks/reports/2026-11-27-release.md)."""
+MUCH_SLOWER: Final = 0.3
+"""Logarithm of how many times more, or less, is as much as counts. One answer is not worth more, however long it took;
+and who counts no more than which of two took longer needs half as many pairs again to find 20 % (simulated, where times
+for a token spread by 15 to 20 %)."""
 
 _REFUSAL: Final = re.compile(
     r"^\W*(i'?m sorry|i am sorry|sorry|i can(?:no|')t|i am unable|i'm unable|抱歉|对不起|很抱歉|我无法|我不能)",
@@ -96,7 +101,7 @@ def compared(live: Observation, other: Observation, *, timed: bool) -> dict[str,
     """
     values: dict[str, float] = {}
     if timed and live.per_token_s and other.per_token_s:
-        values["slower"] = float(other.per_token_s > SLOWER * live.per_token_s)
+        values["slower"] = slowness(other.per_token_s, live.per_token_s)
     if not other.failed and not live.failed:
         values["defects"] = float(other.defect) - float(live.defect)
         for whose, seen in (("live", live), ("candidate", other)):
@@ -109,6 +114,18 @@ def compared(live: Observation, other: Observation, *, timed: bool) -> dict[str,
             values["exact"] = float(live.text == other.text)
             values["agreement"] = float(plain(live.text) == plain(other.text))
     return values
+
+
+def slowness(per_token_s: float, beside_s: float) -> float:
+    """Return how much slower an answer was than the one beside it, from 0 to 1.
+
+    0.5 where a token took it `SLOWER` times as long, 1 from 1.48 times on and 0 up to 0.81 times, by the logarithm in
+    between.
+
+    Of two equal releases the logarithms are as often as far to one side as to the other, so the mean is below 0.5.
+    """
+    ratio = math.log(per_token_s / beside_s / SLOWER)
+    return min(1.0, max(0.0, 0.5 + ratio / (2 * MUCH_SLOWER)))
 
 
 def is_defect(seen: Observation, fits: Fits | None) -> bool:

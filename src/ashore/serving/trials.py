@@ -34,7 +34,7 @@ from ashore.releases import (
     step_slice,
 )
 from ashore.serving.aside import FRESH_S, Aside
-from ashore.serving.comparing import SLOWER, Beside, Endings, Observation, compared, slices_of
+from ashore.serving.comparing import Beside, Endings, Observation, compared, slices_of, slowness
 from ashore.serving.former import KEPT_S, Arrivals, Former
 from ashore.serving.fresh import FreshAnswers
 from ashore.serving.guards import Masker
@@ -301,7 +301,7 @@ class Trials:
             return
         values: dict[str, float] = {}
         if seen.per_token_s and given.per_token_s and not (seen.failed or given.failed):
-            values["slower"] = float(seen.per_token_s > SLOWER * given.per_token_s)
+            values["slower"] = slowness(seen.per_token_s, given.per_token_s)
         self._add(release, "live", trial, values, failures=(seen.failed, Beside(count=1, failed=int(given.failed))))
 
     def _is_late(self, seen: Observation) -> bool:

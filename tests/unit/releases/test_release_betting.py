@@ -27,7 +27,7 @@ from ashore.releases.betting import (
     step_slice,
     wealth,
 )
-from ashore.serving.comparing import SLOWER
+from ashore.serving.comparing import slowness
 
 Draw = Callable[[random.Random], dict[str, float]]
 
@@ -51,10 +51,9 @@ def pair(rng: random.Random, rate: float, live: float) -> float:
 
 
 def equal(rng: random.Random) -> dict[str, float]:
-    slower = rng.lognormvariate(0, 0.3) > SLOWER * rng.lognormvariate(0, 0.3)
     return {
         "errors": pair(rng, 0.02, 0.02),
-        "slower": float(slower),
+        "slower": slowness(rng.lognormvariate(0, 0.3), rng.lognormvariate(0, 0.3)),
         "likelihood": rng.gauss(0.0, 0.2),
         "defects": pair(rng, 0.1, 0.1),
     }
@@ -77,16 +76,26 @@ def test_at_the_very_edge_of_what_is_tolerated_the_bound_holds() -> None:
     ("draw", "most"),
     [
         (lambda rng: {"errors": pair(rng, 0.02, 0.0)}, 500),
-        (lambda rng: {"slower": float(1.2 * rng.lognormvariate(0, 0.15) > SLOWER * rng.lognormvariate(0, 0.15))}, 200),
+        (lambda rng: {"slower": slowness(1.2 * rng.lognormvariate(0, 0.15), rng.lognormvariate(0, 0.15))}, 100),
+        (lambda rng: {"slower": slowness(1.2 * rng.lognormvariate(0, 0.2), rng.lognormvariate(0, 0.2))}, 160),
         (lambda rng: {"likelihood": rng.gauss(0.25, 0.3)}, 200),
         (lambda rng: {"defects": pair(rng, 0.5, 0.05), "likelihood": rng.gauss(0.8, 0.3)}, 50),
     ],
-    ids=["2 % errors", "20 % slower", "a noisy quantisation", "a wrong template"],
+    ids=["2 % errors", "20 % slower", "20 % slower, with more spread", "a noisy quantisation", "a wrong template"],
 )
 def test_regressions_are_found_in_time(draw: Draw, most: int) -> None:
     found = [run(draw, random.Random(seed), 1500) for seed in range(40)]
     assert all(verdict == "worse" for verdict, _ in found)
     assert sorted(when for _, when in found)[len(found) // 2] <= most
+
+
+@pytest.mark.parametrize("spread", [0.1, 0.2, 0.3])
+def test_what_takes_a_tenth_longer_is_seldom_called_slower_although_every_look_counts(spread: float) -> None:
+    def tenth(rng: random.Random) -> dict[str, float]:
+        return {"slower": slowness(1.1 * rng.lognormvariate(0, spread), rng.lognormvariate(0, spread))}
+
+    alarms = sum(run(tenth, random.Random(seed), 800)[0] == "worse" for seed in range(100))
+    assert alarms <= 100 * ALPHA
 
 
 def test_a_good_candidate_is_found_no_worse_in_the_end() -> None:
