@@ -46,10 +46,25 @@ def test_answers_are_seen_purged_and_imported(served: Start, ashore: Run, tmp_pa
     assert [ask(server, "hello").headers["x-ashore-cache"] for _ in range(3)] == ["miss", "hit-exact", "hit-exact"]
     (item,) = json.loads(ashore("cache", "stats", "--json", env=home).stdout)["items"]
     assert (item["lookups"], item["ready_hits"], item["hits"], item["shared"]) == (2, 1, {"local": 1}, "up")
-    assert "66.7% hits" in ashore("cache", "stats", env=home).stdout
+    shown = ashore("cache", "stats", env=home).stdout
+    assert "66.7% hits" in shown
+    assert [line.split() for line in shown.splitlines()][-2:][0][:3] == ["tenant", "model", "entries"]
+    assert [line.split()[:3] for line in shown.splitlines()][-1] == ["default", "fake:echo", "2"]
+    filtered = ashore("cache", "stats", "--tenant", "default", "--model", "fake:echo", "--json", env=home).stdout
+    (share,) = json.loads(filtered)["shares"]
+    assert (share["hits_exact"], share["hits_semantic"], share["misses"], share["evictions"]) == (2, 0, 1, 0)
+    assert json.loads(ashore("cache", "stats", "--model", "other", "--json", env=home).stdout)["shares"] == []
+    entry = ask(server, "hello").headers["x-ashore-cache-entry"]
+    assert (
+        f"{entry} in worker 0: tenant default, model fake:echo"
+        in ashore("cache", "stats", "--entry", entry, env=home).stdout
+    )
+    assert ashore("cache", "stats", "--entry", "0" * 16, env=home).returncode != 0
 
     assert ashore("cache", "purge", "--model", "fake:echo", env=home).returncode == 0
     time.sleep(0.3)
+    (share,) = json.loads(ashore("cache", "stats", "--model", "fake:echo", "--json", env=home).stdout)["shares"]
+    assert (share["entries"], share["num_bytes"], share["misses"]) == (0, 0, 1)
     assert ask(server, "hello").headers["x-ashore-cache"] == "miss"
 
     pairs = tmp_path / "pairs.jsonl"

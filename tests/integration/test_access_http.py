@@ -331,3 +331,32 @@ def test_guessing_is_locked_out_where_it_comes_from_and_a_known_key_is_still_hea
     status, headers, _ = site.worker.request("GET", "/v1/models", None, {"authorization": f"Bearer {new_key()}"})
     assert status == 429 and int(headers["retry-after"]) > 0
     assert site.chat(key) == 200
+
+
+def test_who_may_only_read_metrics_learns_nothing_of_tenants_from_the_cache_and_purges_nothing(site: Site) -> None:
+    elsewhere = {"x-forwarded-for": "192.0.2.7"}
+    site.made("PUT", "/roles/scraper", {"rules": ["metrics:read on server"]})
+    site.made("PUT", "/roles/keeper", {"rules": ["cache:purge on model/echo"]})
+    scraper, viewer, keeper = (
+        site.user("scraper", "scraper"),
+        site.user("looker", "viewer"),
+        site.user("kira", "keeper"),
+    )
+    kept = {"model": "echo", "messages": [{"role": "user", "content": "kept"}], "temperature": 0}
+    assert site.ask("POST", CHAT, kept, key=site.user("asker", "developer"))[0] == 200
+    _, told = site.ask("GET", "/cache", key=scraper, headers=elsewhere)
+    assert (len(told["items"]), told["shares"]) == (1, [])
+    assert len(site.ask("GET", "/cache", key=viewer, headers=elsewhere)[1]["shares"]) >= 1
+    for key, status in ((scraper, 403), (viewer, 200)):
+        assert site.ask("GET", "/cache?tenant=default", key=key, headers=elsewhere)[0] == status
+
+    def purged(key: str, **what: object) -> int:
+        return site.ask("POST", "/cache/purge", what, key=key)[0]
+
+    assert [purged(key, all=True) for key in (scraper, viewer, keeper, site.keys["sam"])] == [403, 403, 403, 200]
+    assert [purged(keeper, model=name) for name in ("echo", "slow")] == [200, 403]
+    assert purged(keeper, model="echo", entry="0" * 16) == 403
+    for wrong in ({}, {"all": True, "model": "echo"}, {"entry": "xyz"}, {"colour": "red"}):
+        assert purged(site.keys["sam"], **wrong) == 400
+    status, answer = site.ask("POST", "/cache/purge", {"tenant": "default", "model": "echo"}, key=site.keys["sam"])
+    assert (status, answer) == (200, {"purged": ["cache/tenant/default", "cache/model/echo"]})

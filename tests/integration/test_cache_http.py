@@ -54,6 +54,7 @@ def test_the_same_bytes_are_answered_three_ways_and_alike(worker: Worker) -> Non
     answers = [post(worker, body()) for _ in range(3)]
     assert [given["x-ashore-cache"] for _, given, _ in answers] == ["miss", "hit-exact", "hit-exact"]
     assert "age" not in answers[0][1]
+    assert answers[1][1]["x-ashore-cache-entry"] == answers[2][1]["x-ashore-cache-entry"]
     assert all(int(given["age"]) >= 0 for _, given, _ in answers[1:])
     contents = {json.loads(said)["choices"][0]["message"]["content"] for _, _, said in answers}
     assert contents == {"hello"}
@@ -188,3 +189,36 @@ def test_two_workers_share_answers_and_go_on_without_the_server(tmp_path: Path, 
             assert label(one, body("back")) == "hit-exact"
     finally:
         server.kill()
+
+
+def test_what_a_tenant_and_a_model_have_is_shown_and_goes_with_a_purge(worker: Worker, state: Database) -> None:
+    def shown(query: str = "") -> dict[str, Any]:
+        status, _, said = worker.request("GET", "/admin/v1/cache" + query)
+        assert status == 200, said
+        return dict(json.loads(said))
+
+    def purged(**what: str) -> None:
+        with state.write() as connection:
+            purge(connection, **what)
+        time.sleep(0.4)
+
+    names = [post(worker, body())[1].get("x-ashore-cache-entry", "") for _ in range(3)]
+    assert label(worker, body().replace('"echo"', '"slow"')) == "miss"
+    rows = {(one["tenant"], one["model"]): one for one in shown()["shares"]}
+    assert set(rows) == {("default", "echo"), ("default", "slow")}
+    assert {name: rows["default", "echo"][name] for name in ("lookups", "misses", "hits_exact", "entries")} == {
+        "lookups": 3, "misses": 1, "hits_exact": 2, "entries": 2,
+    }  # fmt: skip
+    one = shown("?model=slow&tenant=default")
+    assert ([share["model"] for share in one["shares"]], one["items"][0]["lookups"]) == (["slow"], 1)
+    assert shown("?tenant=nobody")["shares"] == []
+    (held,) = shown(f"?entry={names[1]}")["held"]
+    assert (held["entry"], held["tenant"], held["model"], held["release"]) == (names[1], "default", "echo", "echo-1")
+    assert worker.request("GET", "/admin/v1/cache?colour=red")[0] == 400
+    purged(entry_id=names[1])
+    assert shown(f"?entry={names[1]}")["held"] == []
+    assert [share["entries"] for share in shown("?model=echo")["shares"]] == [0]
+    assert label(worker, body()) == "miss"
+    assert shown("?model=slow")["items"][0]["entries"] == 1
+    purged()
+    assert [share["entries"] for share in shown()["shares"]] == [0, 0]

@@ -319,7 +319,7 @@ def test_an_answer_that_broke_off_is_not_kept_and_all_who_read_it_hear_so() -> N
     async def scenario(bench: Bench) -> None:
         results = await asyncio.gather(*(bench.answer(ask("hello world")) for _ in range(5)), return_exceptions=True)
         assert all(isinstance(result, HostDied) for result in results)
-        assert bench.service.cache_stats().stored == 0
+        assert bench.service.cache.stats().stored == 0
         assert bench.auditor.outcomes == {("failed", "miss"): 1, ("failed", "hit-exact"): 4}
 
     run(scenario, MemoryReplica(token_s=0.002, die_after=4))
@@ -400,7 +400,7 @@ def test_errors_before_the_answer_are_not_kept() -> None:
         for _ in range(2):
             with pytest.raises(AshoreError):
                 await bench.answer(ask("x" * 5000))
-        assert bench.service.cache_stats().stored == 0
+        assert bench.service.cache.stats().stored == 0
 
     run(scenario)
 

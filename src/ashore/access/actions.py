@@ -70,8 +70,11 @@ ACTIONS: Final = (
     Action(name="model:pull", protects="bringing models into the store: `model/NAME`", office="system"),
     Action(name="model:seal", protects="sealing, unsealing and re-keying models: `model/NAME`", office="system"),
     Action(name="model:remove", protects="removing models from the store: `model/NAME`", office="system"),
-    Action(name="cache:read", protects="what the cache of answers holds and did"),
-    Action(name="cache:purge", protects="making kept answers be found no more: `tenant/NAME`, `model/ALIAS`"),
+    Action(name="cache:read", protects="what the cache of answers holds and did, by tenant and model"),
+    Action(
+        name="cache:purge",
+        protects="making kept answers be found no more: `tenant/NAME`, `model/ALIAS`, one entry or all: `server`",
+    ),
     Action(name="job:read", protects="the queue of all tenants, without what is in the jobs"),
     Action(name="job:cancel", protects="cancelling jobs of all tenants", office="system"),
     Action(name="server:reload", protects="applying a changed ashore.toml", office="system"),

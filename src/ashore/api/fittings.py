@@ -17,8 +17,10 @@ from ashore.cache import (
     CuratedAnswers,
     FixedEpochs,
     Pair,
+    PurgeOffice,
     SharedTier,
     cache_secret,
+    hidden_by,
     load_pairs,
 )
 from ashore.core import Clock, MemoryRecorder, Recorder
@@ -109,10 +111,17 @@ async def fit(topology: Topology, clock: Clock, metrics: Metrics, recorder: Reco
     return fittings
 
 
+def purge_office(fittings: Fittings, recorder: Recorder) -> PurgeOffice | None:
+    """Return who purges the cache on behalf of somebody; None where there is no state."""
+    return None if fittings.database is None else PurgeOffice(database=fittings.database, recorder=recorder)
+
+
 def _changed(cache: AnswerCache, database: Database, loop: asyncio.AbstractEventLoop, kind: str, value: int) -> None:
     """Runs on the thread of the watch."""
     if kind == CURATED_EPOCH:
         asyncio.run_coroutine_threadsafe(cache.take_pairs(load_curated(database)), loop)
+    if hidden_by(kind) is not None:
+        asyncio.run_coroutine_threadsafe(cache.let_go(kind), loop)
 
 
 def _privacy(topology: Topology, database: Database | None, clock: Clock, recorder: Recorder) -> PrivacyDesk:

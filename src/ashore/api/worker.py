@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Protocol
 
 from ashore.access import Authenticator, Authority, OnBehalf, read_internal_token
-from ashore.api.fittings import Fittings, fit
+from ashore.api.fittings import Fittings, fit, purge_office
 from ashore.api.guarding import audit_desk, audit_of, budgets_for, keep_content, office_of
 from ashore.api.http import ROUTES, AccessLog, HttpApp, HttpServer, Siblings, listen, make_desk
 from ashore.api.http.admin.access import make_access_desk
@@ -207,6 +207,7 @@ async def serve(
         audit=audit_desk(topology, recorder),
         releases=releases,
         backups=BackupHome(Path(topology.home)).read_timetable if topology.home else lambda: None,
+        purges=purge_office(fittings, recorder),
     )
     loop = asyncio.get_running_loop()
     loop.set_default_executor(ThreadPoolExecutor(ASIDE_THREADS, thread_name_prefix="aside"))

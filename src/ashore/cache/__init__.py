@@ -12,6 +12,7 @@ from ashore.cache.model import (
     CachePolicy,
     CacheStats,
     Directive,
+    EntryStats,
     Found,
     KeptAnswer,
     KeptChoice,
@@ -19,10 +20,12 @@ from ashore.cache.model import (
     Question,
     Ready,
     RoutePolicy,
+    ShareStats,
 )
+from ashore.cache.office import PurgeOffice
 from ashore.cache.pairsfile import read_pairs
 from ashore.cache.ports import Epochs, SemanticTier, SharedTier
-from ashore.cache.rules import CURATED_EPOCH, directive_of
+from ashore.cache.rules import CURATED_EPOCH, directive_of, hidden_by
 from ashore.cache.service import AnswerCache
 from ashore.cache.sql import cache_secret, load_pairs, purge, remove_pairs, save_pairs
 
@@ -34,6 +37,7 @@ __all__ = [
     "CacheStats",
     "CuratedAnswers",
     "Directive",
+    "EntryStats",
     "Epochs",
     "FixedEpochs",
     "Found",
@@ -41,13 +45,16 @@ __all__ = [
     "KeptChoice",
     "MemoryTier",
     "Pair",
+    "PurgeOffice",
     "Question",
     "Ready",
     "RoutePolicy",
     "SemanticTier",
+    "ShareStats",
     "SharedTier",
     "cache_secret",
     "directive_of",
+    "hidden_by",
     "load_pairs",
     "purge",
     "read_pairs",

@@ -169,28 +169,54 @@ class Ready:
     """Of prompt and answer."""
 
 
-@dataclass(slots=True, kw_only=True)
-class Counters:
-    """What happened since the process began."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShareStats:
+    """What one tenant and model has of the cache of one process, at one moment."""
 
-    lookups: int = 0
-    misses: int = 0
-    stored: int = 0
-    refused: int = 0
-    """Requests that the policy keeps out of the cache."""
-    ready_hits: int = 0
-    hits: dict[Tier, int] = field(default_factory=dict)
+    tenant: str
+    """`*`: answers of public routes, which belong to nobody."""
+    alias: str
+    entries: int
+    """Kept answers and finished responses."""
+    num_bytes: int
+    lookups: int
+    """Requests that the policy let in, repeated bytes among them: misses and hits together."""
+    misses: int
+    hits_exact: int
+    """Answered with `hit-exact`: from this process, the shared tier, curated pairs, or by repeated bytes."""
+    hits_semantic: int
+    stored: int
+    refused: int
+    """Requests that the policy kept out."""
+    evictions: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EntryStats:
+    """One kept answer, without what it says."""
+
+    entry_id: str
+    tenant: str
+    """`*`: of a public route."""
+    alias: str
+    release: str
+    num_bytes: int
+    age_s: int
+    expires_at_s: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CacheStats:
-    """The cache of one process at one moment."""
+    """The cache of one process at one moment, or what a tenant or model has of it."""
 
     lookups: int
+    """Without repeated bytes."""
     misses: int
     stored: int
     refused: int
+    """Requests that the policy keeps out of the cache."""
     ready_hits: int
+    """Answered by the bytes of the request."""
     hits: dict[Tier, int]
     entries: int
     num_bytes: int
@@ -199,4 +225,5 @@ class CacheStats:
     shared: str
     """`none`, `up` or `down`."""
     semantic_entries: int = 0
+    """Of the process, whatever tenant or model was asked for."""
     semantic_bytes: int = 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import dataclass
 from typing import Final
 
 from ashore.cache.model import EVERYBODY, Ask, CachePolicy, Directive, Question
@@ -33,6 +34,26 @@ def entry_epoch(entry_id: str) -> str:
     return f"cache/entry/{entry_id}"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hidden:
+    """Entries that lie under addresses to which nothing leads any more."""
+
+    everything: bool = False
+    ready: bool = False
+    """Every finished response."""
+    tenant: str = ""
+    alias: str = ""
+    entry_id: str = ""
+
+    def holds(self, key: bytes, tenant: str, alias: str, *, is_ready: bool) -> bool:
+        """Return whether an entry is one of them."""
+        if self.everything or (self.ready and is_ready):
+            return True
+        if self.entry_id:
+            return not is_ready and key[:8].hex() == self.entry_id
+        return bool(self.tenant or self.alias) and self.tenant in ("", tenant) and self.alias in ("", alias)
+
+
 def question_of(ask: Ask, policy: CachePolicy, epochs: Epochs, secret: bytes) -> Question | None:
     """Return the address of a request, or None when nothing about it may be looked up or kept.
 
@@ -59,10 +80,25 @@ def question_of(ask: Ask, policy: CachePolicy, epochs: Epochs, secret: bytes) ->
     partition = hasher.digest()
     hasher.update(ask.question.encode("utf-8", "surrogatepass"))
     key = hasher.digest()
-    purged = epochs.get(entry_epoch(key[:8].hex()))
-    if purged:
+    while purged := epochs.get(entry_epoch(key[:8].hex())):  # the entry after a purge has another name, purged in turn
         key = hashlib.blake2b(purged.to_bytes(8, "little"), key=key, digest_size=32).digest()
     return Question(ask=ask, key=key, partition=partition, policy=route)
+
+
+def hidden_by(kind: str) -> Hidden | None:
+    """Return what is found no more once an epoch of this kind was raised; None where it hides nothing."""
+    match kind.split("/", 2):
+        case ["policy"] | ["cache"]:
+            return Hidden(everything=True)
+        case ["cache", "any"]:
+            return Hidden(ready=True)
+        case ["cache", "tenant", tenant]:
+            return Hidden(tenant=tenant)
+        case ["cache", "model", alias]:
+            return Hidden(alias=alias)
+        case ["cache", "entry", entry_id]:
+            return Hidden(entry_id=entry_id)
+    return None
 
 
 def stamp_of(ask: Ask, epochs: Epochs) -> bytes:

@@ -82,13 +82,19 @@ _HALVED: Final = bytes(number >> 1 for number in range(256))
 class TinyLfu(Generic[V]):
     """The map. Not for several threads. A key is `bytes` of at least 16."""
 
-    def __init__(self, max_bytes: int, *, dropped: Callable[[bytes, V], None] = lambda key, value: None) -> None:
-        """`dropped` is told of every entry that had to go for want of room; it must not call back."""
+    def __init__(self, max_bytes: int, *, left: Callable[[bytes, V, int, bool], None] = lambda *told: None) -> None:
+        """Make it.
+
+        Args:
+            max_bytes: What all entries may weigh together.
+            left: Told of every entry that was given and is no longer held: key, value, weight, and whether it had to
+                go, or never got in, for want of room; otherwise it was removed or replaced. It must not call back.
+        """
         self.max_bytes: Final = max_bytes
         self.num_bytes = 0
         self.evictions = 0
         """Entries that left, or never got in, for want of room."""
-        self._dropped = dropped
+        self._left = left
         self._sketch = Sketch()
         self._weights: dict[bytes, int] = {}
         self._window: OrderedDict[bytes, V] = OrderedDict()
@@ -139,6 +145,7 @@ class TinyLfu(Generic[V]):
         self.remove(key)
         if weight > self.max_bytes - self._window_room:
             self.evictions += 1
+            self._left(key, value, weight, True)
             return False
         self._weights[key] = weight
         self.num_bytes += weight
@@ -155,19 +162,19 @@ class TinyLfu(Generic[V]):
         if weight is None:
             return
         self.num_bytes -= weight
-        if self._window.pop(key, None) is not None:
+        if key in self._window:
+            value = self._window.pop(key)
             self._window_bytes -= weight
-        elif self._protected.pop(key, None) is not None:
+        elif key in self._protected:
+            value = self._protected.pop(key)
             self._protected_bytes -= weight
         else:
-            del self._probation[key]
+            value = self._probation.pop(key)
+        self._left(key, value, weight, False)
 
-    def clear(self) -> None:
-        """Forget every entry."""
-        for segment in (self._window, self._probation, self._protected):
-            segment.clear()
-        self._weights.clear()
-        self.num_bytes = self._window_bytes = self._protected_bytes = 0
+    def weight(self, key: bytes) -> int:
+        """Return what an entry weighs, 0 for one that is not there."""
+        return self._weights.get(key, 0)
 
     def _protect(self, key: bytes, value: V) -> None:
         self._protected[key] = value
@@ -214,6 +221,7 @@ class TinyLfu(Generic[V]):
                 self._probation.move_to_end(key)
 
     def _drop(self, key: bytes, value: V) -> None:
-        self.num_bytes -= self._weights.pop(key)
+        weight = self._weights.pop(key)
+        self.num_bytes -= weight
         self.evictions += 1
-        self._dropped(key, value)
+        self._left(key, value, weight, True)

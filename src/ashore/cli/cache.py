@@ -8,12 +8,13 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Final
+from urllib.parse import urlencode
 
 from cyclopts import App, Parameter
 
 from ashore.core import human_bytes
-from ashore.errors import InvalidRequest
+from ashore.errors import InvalidRequest, NotFound
 from ashore.settings import read_settings
 
 if TYPE_CHECKING:
@@ -21,14 +22,28 @@ if TYPE_CHECKING:
 
 app = App(name="cache", help="See, purge and fill the cache of answers.")
 
+MOST_ROWS: Final = 20
+"""Of the table of tenants and models."""
+
 AsJson = Annotated[bool, Parameter(name="--json", negative=())]
 
 
 @app.command
-def stats(*, url: str | None = None, key: str | None = None, as_json: AsJson = False) -> None:
-    """Show what the cache of a running server holds and did.
+def stats(
+    *,
+    tenant: str = "",
+    model: str = "",
+    entry: str = "",
+    url: str | None = None,
+    key: str | None = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show what the cache of a running server holds and did, by worker, and by tenant and model.
 
     Args:
+        tenant: Only what one tenant has of it; * for the answers of public routes.
+        model: Only what one alias has of it.
+        entry: One entry, by the name in x-ashore-cache-entry: whose it is, how old, how large, in which worker.
         url: Address of the server; default: the one that runs from this home.
         key: API key; default: ASHORE_API_KEY, or the home's first key.
         as_json: Print JSON.
@@ -36,23 +51,76 @@ def stats(*, url: str | None = None, key: str | None = None, as_json: AsJson = F
     from ashore.cli.target import ask_server, find_target
 
     target = find_target(url, key=key)
-    items: list[dict[str, Any]] = json.loads(ask_server(target, "GET", "/admin/v1/cache"))["items"]
-    if as_json:
-        print(json.dumps({"items": items}, ensure_ascii=False))
-        return
-    for item in items:
-        hits = sum(item["hits"].values()) + item["ready_hits"]
-        asked = item["lookups"] + item["ready_hits"]
-        share = f"{hits / asked:.1%}" if asked else "no"
-        print(f"worker {item['worker']}: {asked:,} asked, {share} hits")
-        by_tier = {"repeated bytes": item["ready_hits"], **item["hits"]}
-        print("  " + (", ".join(f"{tier} {count:,}" for tier, count in by_tier.items() if count) or "no hits yet"))
-        print(
-            f"  {item['entries']:,} entries, {human_bytes(item['num_bytes'])} of {human_bytes(item['max_bytes'])}, "
-            f"{item['evictions']:,} evicted; shared tier: {item['shared']}"
+    asked = {name: value for name, value in (("tenant", tenant), ("model", model), ("entry", entry)) if value}
+    path = "/admin/v1/cache" + (f"?{urlencode(asked)}" if asked else "")
+    told: dict[str, Any] = json.loads(ask_server(target, "GET", path))
+    if entry and not told["held"]:
+        raise NotFound(
+            f"no worker holds an entry called {entry[:40]!r}",
+            hint="it was purged, expired or evicted, or only the shared tier has it",
         )
-        if item["semantic_entries"]:
-            print(f"  by meaning: {item['semantic_entries']:,} entries, {human_bytes(item['semantic_bytes'])}")
+    if as_json:
+        print(json.dumps(told, ensure_ascii=False))
+        return
+    if entry:
+        _show_entries(told["held"])
+        return
+    for item in told["items"]:
+        _show_worker(item)
+    _show_shares(told["shares"])
+
+
+def _show_worker(item: dict[str, Any]) -> None:
+    hits = sum(item["hits"].values()) + item["ready_hits"]
+    asked = item["lookups"] + item["ready_hits"]
+    share = f"{hits / asked:.1%}" if asked else "no"
+    print(f"worker {item['worker']}: {asked:,} asked, {share} hits")
+    by_tier = {"repeated bytes": item["ready_hits"], **item["hits"]}
+    print("  " + (", ".join(f"{tier} {count:,}" for tier, count in by_tier.items() if count) or "no hits yet"))
+    print(
+        f"  {item['entries']:,} entries, {human_bytes(item['num_bytes'])} of {human_bytes(item['max_bytes'])}, "
+        f"{item['evictions']:,} evicted; shared tier: {item['shared']}"
+    )
+    if item["semantic_entries"]:
+        print(f"  by meaning: {item['semantic_entries']:,} entries, {human_bytes(item['semantic_bytes'])}")
+
+
+def _show_shares(shares: list[dict[str, Any]]) -> None:
+    """Print a table of tenants and models, the largest first."""
+    if not shares:
+        return
+    head = ("tenant", "model", "entries", "bytes", "exact", "semantic", "misses", "evicted")
+    rows = [
+        (
+            one["tenant"],
+            one["model"],
+            f"{one['entries']:,}",
+            human_bytes(one["num_bytes"]),
+            f"{one['hits_exact']:,}",
+            f"{one['hits_semantic']:,}",
+            f"{one['misses']:,}",
+            f"{one['evictions']:,}",
+        )
+        for one in shares[:MOST_ROWS]
+    ]
+    widths = [max(len(row[at]) for row in (head, *rows)) for at in range(len(head))]
+    for row in (head, *rows):
+        cells = (
+            cell.ljust(width) if at < 2 else cell.rjust(width)
+            for at, (cell, width) in enumerate(zip(row, widths, strict=True))
+        )
+        print("  ".join(cells).rstrip())
+    if len(shares) > MOST_ROWS:
+        print(f"and {len(shares) - MOST_ROWS:,} more; --json shows all, --tenant and --model some")
+
+
+def _show_entries(held: list[dict[str, Any]]) -> None:
+    for one in held:
+        left_s = max(0, int(one["expires_at_s"] - time.time()))
+        print(
+            f"{one['entry']} in worker {one['worker']}: tenant {one['tenant']}, model {one['model']}, release "
+            f"{one['release']}, {human_bytes(one['num_bytes'])}, {one['age_s']:,} s old, good for {left_s:,} s"
+        )
 
 
 @app.command(name="purge")
@@ -63,6 +131,8 @@ def purge_(
     entry: str = "",
     everything: Annotated[bool, Parameter(name="--all", negative=())] = False,
     curated: Annotated[bool, Parameter(negative=())] = False,
+    url: str | None = None,
+    key: str | None = None,
     as_json: AsJson = False,
 ) -> None:
     """Let kept answers be found no more, in every worker and machine of this state, within 200 ms.
@@ -73,6 +143,8 @@ def purge_(
         entry: One entry, by the name in x-ashore-cache-entry.
         everything: All of them.
         curated: Remove curated pairs instead: those of --tenant, or all with --all.
+        url: Ask the server at this address to do it; default: in the state of this home.
+        key: API key for it; default: ASHORE_API_KEY.
         as_json: Print JSON.
     """
     from ashore.cache import purge, remove_pairs
@@ -82,15 +154,29 @@ def purge_(
         raise InvalidRequest(
             "purge wants --all, or at least one of --tenant, --model and --entry", hint="ashore cache purge --all"
         )
-    if curated and (model or entry):
-        raise InvalidRequest("curated pairs are removed by --tenant or --all", hint="leave out --model and --entry")
-    with _state() as state, state.write() as connection:
-        if curated:
-            removed = remove_pairs(connection, tenant=tenant)
-            print(json.dumps({"removed": removed}) if as_json else f"{removed} curated pairs removed")
-            return
-        raised = purge(connection, tenant=tenant, alias=model, entry_id=entry)
-    print(json.dumps({"purged": list(raised)}) if as_json else f"purged: {', '.join(chosen) or 'everything'}")
+    if curated and (model or entry or url):
+        raise InvalidRequest(
+            "curated pairs are removed by --tenant or --all, in the state of this home",
+            hint="leave out --model, --entry and --url",
+        )
+    if url:
+        raised = _purge_there(url, key, {"tenant": tenant, "model": model, "entry": entry, "all": everything})
+    else:
+        with _state() as state, state.write() as connection:
+            if curated:
+                removed = remove_pairs(connection, tenant=tenant)
+                print(json.dumps({"removed": removed}) if as_json else f"{removed} curated pairs removed")
+                return
+            raised = list(purge(connection, tenant=tenant, alias=model, entry_id=entry))
+    print(json.dumps({"purged": raised}) if as_json else f"purged: {', '.join(chosen) or 'everything'}")
+
+
+def _purge_there(url: str, key: str | None, asked: dict[str, object]) -> list[str]:
+    from ashore.cli.target import ask_server, find_target
+
+    answer = ask_server(find_target(url, key=key), "POST", "/admin/v1/cache/purge", body=json.dumps(asked).encode())
+    purged: list[str] = json.loads(answer)["purged"]
+    return purged
 
 
 @app.command(name="import")

@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from ashore.access import Authority, PolicyAuthority, Principal
 from ashore.access.budgets import Standing
-from ashore.cache import AnswerCache, CacheStats, Question, Ready
+from ashore.cache import AnswerCache, Question, Ready
 from ashore.core import Clock, RequestId
 from ashore.engines import EngineStats, Grammar
 from ashore.errors import AshoreError, DeadlineExceeded
@@ -402,9 +402,10 @@ class ServingService:
         body: bytes,
         headers: tuple[tuple[bytes, bytes], ...] = (),
         *,
+        principal: Principal,
         completion_tokens: int = 0,
     ) -> None:
-        """Remember a response that was made from the kept answer `started` speaks of."""
+        """Remember a response to `principal` that was made from the kept answer `started` speaks of."""
         self._cache.keep_ready(
             key,
             Ready(
@@ -418,11 +419,13 @@ class ServingService:
                 told=Told(None if started.receipt is None else started.receipt.note),
                 tokens=started.prompt_tokens + completion_tokens,
             ),
+            principal.tenant,
         )
 
-    def cache_stats(self) -> CacheStats:
-        """Return what the cache holds and did."""
-        return self._cache.stats()
+    @property
+    def cache(self) -> AnswerCache:
+        """The answers that this process keeps; to be looked at, not to be filled."""
+        return self._cache
 
     async def host_stats(self) -> dict[tuple[str, str], EngineStats]:
         """Ask every live host for its counters, by (alias, replica). One that is too slow is left out."""

@@ -224,7 +224,7 @@ def test_a_finished_response_is_found_by_the_same_bytes_of_the_same_principal() 
         stored_at_s=1000.0,
         expires_at_s=1100.0,
     )
-    bench.cache.keep_ready(key, ready)
+    bench.cache.keep_ready(key, ready, TenantId("bank"))
     assert bench.cache.ready(key) == ready
     others = {
         bench.cache.ready_key(TenantId("bank"), "bob", "/v1/chat/completions", b"{}", b"1"),

@@ -109,15 +109,17 @@ def test_a_sketch_never_counts_too_low_between_halvings_and_fades_after() -> Non
     )
 )
 def test_books_agree_whatever_happens(steps: list[tuple[str, int, int]]) -> None:
-    gone: list[bytes] = []
-    held: TinyLfu[int] = TinyLfu(10_000, dropped=lambda one, value: gone.append(one))
+    left: list[tuple[int, bool]] = []
+    held: TinyLfu[int] = TinyLfu(10_000, left=lambda one, value, weight, for_room: left.append((weight, for_room)))
     weights: dict[bytes, int] = {}
+    given: list[int] = []
     for what, number, weight in steps:
         one = key(number)
         match what:
             case "put":
                 held.put(one, weight, weight)
                 weights[one] = weight
+                given.append(weight)
             case "get":
                 assert held.get(one) in (None, weights.get(one))
             case "remove":
@@ -128,4 +130,5 @@ def test_books_agree_whatever_happens(steps: list[tuple[str, int, int]]) -> None
         assert held.num_bytes <= held.max_bytes
         assert held.num_bytes == sum(weights[one] for one in held)
         assert len(list(held)) == len(held)
-    assert all(one in weights for one in gone)
+        assert (len(given) - len(left), sum(given) - sum(one for one, _ in left)) == (len(held), held.num_bytes)
+        assert sum(for_room for _, for_room in left) == held.evictions

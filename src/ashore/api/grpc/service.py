@@ -129,7 +129,9 @@ class InferenceService:
         answer: bytes = whole_answer(events, request.request_id).SerializeToString()
         started, usage = events[0], events[-1]
         if repeats and isinstance(started, Started) and started.good_until_s and isinstance(usage, Usage):
-            self._serving.keep_ready(key, started, answer, completion_tokens=usage.completion_tokens)
+            self._serving.keep_ready(
+                key, started, answer, principal=call.principal, completion_tokens=usage.completion_tokens
+            )
         return answer
 
     def _parse_chat(self, raw: bytes, request_id: RequestId, deadline_s: float | None) -> GenerationRequest:

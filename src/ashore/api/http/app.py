@@ -32,7 +32,7 @@ from ashore.api.http.streaming import cache_headers, standing_headers
 from ashore.api.origin import origin_of
 from ashore.api.recording import LogRecorder
 from ashore.audit import AuditService
-from ashore.cache import directive_of
+from ashore.cache import PurgeOffice, directive_of
 from ashore.core import Recorder
 from ashore.errors import AshoreError, Bug, NotReady
 from ashore.metrics import Metrics
@@ -49,7 +49,8 @@ log = logging.getLogger("ashore.http")
 SWEEP_S: Final = 1.0
 LOOPBACK: Final = ("127.", "::1", "::ffff:127.")
 CACHE_HEADERS: Final = (b"cache-control", b"x-ashore-cache")
-OF_THE_MOMENT: Final = (b"age", b"x-ashore-cache", b"x-ratelimit-")
+OF_THE_MOMENT: Final = (b"age", b"x-ashore-cache")
+RATES: Final = b"x-ratelimit-"
 """Headers that a repeated answer gets anew."""
 PROBES: Final = ("/healthz", "/health", "/readyz")
 """Asked every second by an edge; only their refusals are written down."""
@@ -81,6 +82,7 @@ class HttpApp:
         audit: AuditService | None = None,
         releases: ReleaseDesk | None = None,
         backups: Callable[[], Timetable | None] = lambda: None,
+        purges: PurgeOffice | None = None,
     ) -> None:
         self.serving: Final = serving
         self.metrics: Final = metrics
@@ -102,6 +104,8 @@ class HttpApp:
         """Where aliases are moved; None where nothing keeps them."""
         self.backups: Final = backups
         """Tells what the server does by itself for the backup of its home."""
+        self.purges: Final = purges
+        """Purges the cache of answers; None where no state tells the workers of it."""
         self.counted_jobs: set[tuple[str, str]] = set()
         """Kinds and states of jobs that the metrics have shown."""
         self._on_behalf = on_behalf
@@ -251,9 +255,16 @@ class HttpApp:
         await self._handle(route, exchange, principal)
         taken = exchange.taken
         if taken is not None and taken.whole:
-            headers = tuple(pair for pair in taken.headers if not pair[0].startswith(OF_THE_MOMENT))
+            headers = tuple(
+                pair for pair in taken.headers if pair[0] not in OF_THE_MOMENT and not pair[0].startswith(RATES)
+            )
             self.serving.keep_ready(
-                key, taken.started, b"".join(taken.parts), headers, completion_tokens=exchange.tokens
+                key,
+                taken.started,
+                b"".join(taken.parts),
+                headers,
+                principal=principal,
+                completion_tokens=exchange.tokens,
             )
 
     async def _handle(self, route: Route, exchange: Exchange, principal: Principal) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import logging
 from typing import TYPE_CHECKING
 
@@ -43,34 +42,6 @@ class Readiness(msgspec.Struct, frozen=True):
 
     status: str
     items: list[ModelReadiness]
-
-
-class CacheItem(msgspec.Struct, frozen=True):
-    """The cache of one API worker."""
-
-    worker: int
-    lookups: int
-    misses: int
-    stored: int
-    refused: int
-    ready_hits: int
-    hits: dict[str, int]
-    entries: int
-    num_bytes: int
-    max_bytes: int
-    evictions: int
-    shared: str
-    semantic_entries: int
-    semantic_bytes: int
-
-
-class CacheList(msgspec.Struct, frozen=True):
-    """Answer of `/admin/v1/cache`."""
-
-    items: list[CacheItem]
-
-
-_decode_caches = msgspec.json.Decoder(CacheList).decode
 
 
 async def healthz(app: HttpApp, exchange: Exchange, principal: Principal) -> None:
@@ -141,14 +112,6 @@ async def _tell_archive(app: HttpApp) -> None:
     if standing is not None:
         app.metrics.set("ashore_audit_archive_time_seconds", standing.good_us / 1e6)
         app.metrics.set("ashore_audit_archive_failures", standing.failures)
-
-
-async def cache(app: HttpApp, exchange: Exchange, principal: Principal) -> None:
-    """`GET /admin/v1/cache`."""
-    item = CacheItem(worker=app.number, **dataclasses.asdict(app.serving.cache_stats()))
-    others = await _ask_siblings(app, exchange, "/admin/v1/cache")
-    items = [item, *(found for body in others for found in _decode_caches(body).items)]
-    await exchange.respond(200, [JSON], _encode(CacheList(sorted(items, key=lambda one: one.worker))))
 
 
 async def _ask_siblings(app: HttpApp, exchange: Exchange, path: str) -> list[bytes]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ashore.api.http import jobs, operate
-from ashore.api.http.admin import audit, privacy
+from ashore.api.http.admin import audit, cache, privacy
 from ashore.api.http.admin.accessroutes import ACCESS_ROUTES
 from ashore.api.http.admin.budgetroutes import BUDGET_ROUTES
 from ashore.api.http.admin.releases import RELEASE_ROUTES
@@ -139,8 +139,14 @@ ROUTES: tuple[Route, ...] = (
         summary="Metrics in Prometheus' form", content_type="text/plain",
     ),
     Route(
-        method="GET", path="/admin/v1/cache", guard="operator", handler=operate.cache, tag="Administration",
-        summary="What the cache of answers holds and did", response=operate.CacheList,
+        method="GET", path=cache.PATH, guard="operator", handler=cache.show, tag="Administration",
+        summary="What the cache of answers holds and did, by tenant and model", response=cache.CacheList,
+        query=cache.FILTERS, operation="cache",
+    ),
+    Route(
+        method="POST", path=cache.PATH + "/purge", guard="admin", action=cache.PURGE, asks_itself=True,
+        handler=cache.purge, tag="Administration", summary="Let kept answers be found no more",
+        request=cache.PurgeRequest, response=cache.Purged, operation="cache_purge",
     ),
     Route(
         method="POST", path="/admin/v1/privacy/detect", guard="admin", action="privacy:detect", handler=privacy.detect,

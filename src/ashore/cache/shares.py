@@ -1,0 +1,99 @@
+"""What each tenant and model has of the cache of one process: what it holds, what was found for it, what left."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Final
+
+from ashore.cache.model import ShareStats, Tier
+
+MAX_SHARES: Final = 1000
+"""Pairs of tenant and model with counts of their own; about 600 bytes each."""
+OTHERS: Final = "(others)"
+"""Tenant and model under which all pairs beyond that are counted. No tenant can be called so."""
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class Share:
+    """The counts of one tenant and model since the process began, and what it holds now."""
+
+    tenant: str
+    alias: str
+    entries: int = 0
+    num_bytes: int = 0
+    misses: int = 0
+    stored: int = 0
+    refused: int = 0
+    ready_exact: int = 0
+    ready_semantic: int = 0
+    """Answered by the bytes of the request, from an answer that was found by meaning."""
+    evictions: int = 0
+    hits: dict[Tier, int] = field(default_factory=dict)
+
+    def hit(self, tier: Tier) -> None:
+        """Count an answer that was found."""
+        self.hits[tier] = self.hits.get(tier, 0) + 1
+
+    def take(self, other: Share) -> None:
+        """Add the counts of a share that goes."""
+        for name in ("misses", "stored", "refused", "ready_exact", "ready_semantic", "evictions"):
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+        for tier, count in other.hits.items():
+            self.hits[tier] = self.hits.get(tier, 0) + count
+
+    def stats(self) -> ShareStats:
+        """Return it as it is now."""
+        by_meaning = self.hits.get("semantic", 0)
+        exact = sum(self.hits.values()) - by_meaning + self.ready_exact
+        semantic = by_meaning + self.ready_semantic
+        return ShareStats(
+            tenant=self.tenant,
+            alias=self.alias,
+            entries=self.entries,
+            num_bytes=self.num_bytes,
+            lookups=self.misses + exact + semantic,
+            misses=self.misses,
+            hits_exact=exact,
+            hits_semantic=semantic,
+            stored=self.stored,
+            refused=self.refused,
+            evictions=self.evictions,
+        )
+
+
+class Shares:
+    """The shares of one process, bounded in number."""
+
+    def __init__(self, most: int = MAX_SHARES) -> None:
+        self._most = most
+        self._shares: dict[tuple[str, str], Share] = {}
+        self._others = Share(tenant=OTHERS, alias=OTHERS)
+
+    def of(self, tenant: str, alias: str) -> Share:
+        """Return where a tenant and a model are counted. Count at once: a share that holds nothing may be folded later.
+
+        Where there are too many, those that hold nothing are folded into the one of all others, and where there is
+        none of them, the newcomer is counted there too.
+        """
+        key = (tenant, alias)
+        share = self._shares.get(key)
+        if share is not None:
+            return share
+        if len(self._shares) >= self._most:
+            for one in [one for one, share in self._shares.items() if not share.entries]:
+                self._others.take(self._shares.pop(one))
+            if len(self._shares) >= self._most:
+                return self._others
+        share = self._shares[key] = Share(tenant=tenant, alias=alias)
+        return share
+
+    def matching(self, tenant: str = "", alias: str = "") -> Iterator[Share]:
+        """Yield the shares of a tenant, of a model, of both, or all."""
+        others = (self._others,) if self._others.stats() != _NOTHING else ()
+        for share in (*self._shares.values(), *others):
+            if tenant in ("", share.tenant) and alias in ("", share.alias):
+                yield share
+
+
+_NOTHING: Final = Share(tenant=OTHERS, alias=OTHERS).stats()
