@@ -34,8 +34,8 @@ from ashore.core import Clock, TenantId
 
 ENTRY_OVERHEAD_BYTES: Final = 400
 """What Python adds to an entry: key, containers, numbers. Traced at 330 on CPython 3.13 over 100,000 entries."""
-WALK_STEP: Final = 500
-"""Entries that are looked at in one turn of the loop, about 0.2 ms."""
+WALK_STEP: Final = 100
+"""Entries that are looked at in one turn of the loop, 0.3 ms for all of them."""
 
 
 class Held(msgspec.Struct, gc=False):
