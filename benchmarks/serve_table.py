@@ -1,6 +1,6 @@
 """The table of serving figures, with peers in the same run, and a dated report.
 
-    python -m benchmarks [--quick] [--only throughput,ttft,...] [--peers FOLDER] [--build-peers] [--rounds 3]
+    python -m benchmarks [--quick] [--only share,throughput,...] [--peers FOLDER] [--build-peers] [--rounds 3]
 
 FOLDER of --peers has the virtual environments `llama-cpp-python` (see `peers.py build-llama-cpp`) and, where it starts,
 `vllm`. Servers stay up side by side and are measured in turn, round by round, so that a slow minute hits all alike.
@@ -37,6 +37,8 @@ PROMPT_TOKENS = 32
 """After the template, as the model's tokenizer counts."""
 ALONE_WAVES = 4
 """Requests of a single stream in each reading."""
+PAIRS_A_ROUND = 3
+"""How often what is compared with one other thing alone is measured: a reading takes seconds, and moves by a tenth."""
 
 
 @dataclass(kw_only=True)
@@ -75,18 +77,49 @@ class Run:
         return started
 
 
+def share(run: Run) -> None:
+    """16 streams over HTTP and the same engine in process: pairs whose order alternates, nothing else started."""
+    waves = 1 if run.quick else 3
+    over_http: list[float] = []
+    in_process: list[float] = []
+    with ExitStack() as stack:
+        config = tuned_configs(run).get("throughput", "")
+        ours = stack.enter_context(cases.ashore_up(run.home, MODEL, config=config, logs=run.logs))
+        inside = cases.InProcess(run.home / "run" / "host-1.json", run.logs / "in-process.log")
+        stack.callback(inside.close)
+        template = PROMPT_TOKENS - run.prompts.user_tokens
+        sizes = {"streams": 16, "prompt_tokens": PROMPT_TOKENS, "shared_tokens": template}
+        inside.run(requests=16, **sizes)  # warms up, as the server does
+
+        def http(turn: int) -> None:
+            report = cases.throughput(ours, run.prompts, streams=16, waves=waves, seed=turn)
+            over_http.append(report.tok_per_s)
+
+        def process(_turn: int) -> None:
+            in_process.append(inside.run(requests=16 * waves, **sizes))
+
+        for turn in range(run.rounds * PAIRS_A_ROUND):
+            for measure in (http, process) if turn % 2 == 0 else (process, http):
+                measure(turn)
+    ratios = [h / i for h, i in zip(over_http, in_process, strict=True)]
+    detail = (
+        f"median of {len(ratios)} pairs ({min(ratios):.2f} to {max(ratios):.2f}); "
+        f"{statistics.median(over_http):.0f} over HTTP, {statistics.median(in_process):.0f} in process, tok/s"
+    )
+    readings = {"over HTTP": over_http, "in process": in_process}
+    run.rows.append(
+        Row(what="16 streams over HTTP against the engine in process", value=statistics.median(ratios), unit="x",
+            bar=0.90, aim=0.94, detail=detail, readings=readings)
+    )  # fmt: skip
+
+
 def throughput(run: Run) -> None:
-    """16 streams: over HTTP, the same engine in process, and every peer; then one stream, each at its best setting."""
+    """16 streams beside every peer; then one stream, each at its best setting."""
     waves = 1 if run.quick else 2
     tuned = tuned_configs(run)
     readings: dict[str, list[float]] = {}
     with ExitStack() as stack:
         ours = stack.enter_context(cases.ashore_up(run.home, MODEL, config=tuned.get("throughput", ""), logs=run.logs))
-        inside = cases.InProcess(run.home / "run" / "host-1.json", run.logs / "in-process.log")
-        stack.callback(inside.close)
-        template = PROMPT_TOKENS - run.prompts.user_tokens
-        sizes = {"streams": 16, "prompt_tokens": PROMPT_TOKENS, "shared_tokens": template}
-        inside.run(requests=16, **sizes)  # warms up, as the servers are
         servers = [ours, *run.start_peers(stack, streams=16)]
         for turn in range(run.rounds):
             for server in servers:
@@ -94,28 +127,20 @@ def throughput(run: Run) -> None:
                 readings.setdefault(f"{server.name}, 16 streams", []).append(report.tok_per_s)
                 one = cases.throughput(server, run.prompts, streams=1, waves=ALONE_WAVES, seed=100 + turn)
                 readings.setdefault(f"{server.name}, 1 stream", []).append(one.tok_per_s)
-                if server is ours:
-                    value = inside.run(requests=16 * waves, **sizes)
-                    readings.setdefault("in process, 16 streams", []).append(value)
     alone(run, tuned.get("latency", ""), readings)
     medians = {name: statistics.median(values) for name, values in readings.items()}
-    ratios = [h / i for h, i in zip(readings["ashore, 16 streams"], readings["in process, 16 streams"], strict=True)]
-    detail = f"{medians['ashore, 16 streams']:.0f} over HTTP, {medians['in process, 16 streams']:.0f} in process, tok/s"
-    run.rows.append(
-        Row(what="16 streams over HTTP against the engine in process", value=statistics.median(ratios), unit="x",
-            bar=0.90, aim=0.94, detail=detail, readings=dict(readings))
-    )  # fmt: skip
     for what, suffix, mine, bar, aim in (
         ("16 streams against the best other server", "16 streams", "ashore, 16 streams", 1.5, 2.3),
         ("one stream, each server at its own best setting", "1 stream", "ashore alone, 1 stream", 1.0, 1.2),
         ("one stream at our setting for 16, against each peer's best", "1 stream", "ashore, 1 stream", 0.8, 1.0),
     ):
-        others = {n: v for n, v in medians.items() if n.endswith(suffix) and not n.startswith(("ashore", "in process"))}
+        others = {n: v for n, v in medians.items() if n.endswith(suffix) and not n.startswith("ashore")}
         best = max(others, key=lambda n: others[n], default="")
         shown = "; ".join(f"{n} {v:.0f}" for n, v in {mine: medians[mine], **others}.items())
         run.rows.append(
             Row(what=what, value=medians[mine] / others[best] if best else None, unit="x", bar=bar, aim=aim,
-                detail=f"{shown}, tok/s" if best else "no peer started")
+                detail=f"{shown}, tok/s" if best else "no peer started",
+                readings={name: readings[name] for name in (mine, *others)})
         )  # fmt: skip
 
 
@@ -125,8 +150,8 @@ def alone(run: Run, config: str, readings: dict[str, list[float]]) -> None:
         ours = stack.enter_context(cases.ashore_up(run.home, MODEL, config=config, logs=run.logs))
         servers = [("ashore alone", ours)]
         servers += [(s.name, s) for s in run.start_peers(stack, streams=1, only=("xllamacpp", "llama-cpp-python"))]
-        for turn in range(run.rounds):
-            for name, server in servers:
+        for turn in range(run.rounds * PAIRS_A_ROUND):
+            for name, server in servers if turn % 2 == 0 else servers[::-1]:
                 one = cases.throughput(server, run.prompts, streams=1, waves=ALONE_WAVES, seed=200 + turn)
                 readings.setdefault(f"{name}, 1 stream", []).append(one.tok_per_s)
 
@@ -231,6 +256,7 @@ def memory(run: Run) -> None:
 
 
 CASES: dict[str, Callable[[Run], None]] = {
+    "share": share,
     "throughput": throughput,
     "ttft": ttft,
     "stalls": stalls,
