@@ -11,9 +11,11 @@ from ashore.engines import EngineOptions
 from ashore.engines.tuning import GOALS, Candidate, Goal, Machine, Measured, Round, TunedChoice
 from ashore.engines.tuning.rules import (
     NOISE,
+    RACERS,
     by_promise,
     cautious,
     choose,
+    contenders,
     dominates,
     explain,
     fewer_threads,
@@ -116,19 +118,37 @@ def test_by_promise_takes_the_goals_in_turn() -> None:
     assert by_promise([row(10, 10), busy, both, fast]) == (fast, busy, both, row(10, 10))
 
 
-@pytest.mark.parametrize(("count", "kept"), [(0, 0), (1, 1), (2, 2), (3, 3), (4, 3), (5, 3), (7, 4), (12, 6), (13, 7)])
-def test_halving_keeps_half_and_one_for_each_goal(count: int, kept: int) -> None:
+@pytest.mark.parametrize(
+    ("count", "kept"), [(0, 0), (1, 1), (3, 3), (6, 6), (7, 6), (11, 6), (12, 6), (13, 7), (40, 20)]
+)
+def test_halving_keeps_half_and_two_for_each_goal(count: int, kept: int) -> None:
     assert next_keep(count) == kept
 
 
-@given(st.integers(min_value=4, max_value=10_000))
+@given(st.integers(min_value=7, max_value=10_000))
 def test_halving_ends(count: int) -> None:
     steps = 0
-    while count > len(GOALS):
+    while count > RACERS:
         assert next_keep(count) < count
         count = next_keep(count)
         steps += 1
     assert steps <= 14
+
+
+def test_who_may_still_be_the_best_stays_in_the_race() -> None:
+    leader = row(100, 700, name="a", rounds=9)
+    seen_once, too_slow = row(95, 400, name="b"), row(80, 400, name="c")
+    assert contenders((leader, seen_once, too_slow)) == (leader, seen_once)
+    assert contenders((leader, row(93, 400, name="b", rounds=16))) == (leader,)
+    assert contenders(()) == ()
+
+
+@given(points)
+def test_what_would_be_chosen_is_in_the_race(given_points: list[tuple[float, float]]) -> None:
+    rows = [row(one, many, name=str(i), rounds=1 + i % 5) for i, (one, many) in enumerate(given_points)]
+    racing = contenders(rows)
+    for measure in (lambda p: p[0], lambda p: p[1], lambda p: p[0] * p[1]):
+        assert max(rows, key=lambda r: measure(cautious(r))) in racing
 
 
 @pytest.mark.parametrize(

@@ -16,11 +16,21 @@ of what single rounds do."""
 ROUND_NOISE: Final = 0.10
 """How far a single round may be off, as a share: what rounds of one setting differed by on a quiet machine."""
 
+RACERS: Final = 2 * len(GOALS)
+"""How many the halving leaves: the best for each goal and the one that comes next."""
+
 _KV_OPTION: Final = "KV_CACHE_PRECISION"
 _KV_BITS: Final = {"u4": 4, "u8": 8, "f16": 16, "bf16": 16, "f32": 32}
 
 Figures = tuple[float, float]
 """One-stream and sixteen-stream tokens per second."""
+
+_MERIT: Final[dict[Goal, Callable[[Figures], float]]] = {
+    "latency": lambda point: point[0],
+    "throughput": lambda point: point[1],
+    "balanced": lambda point: point[0] * point[1],
+}
+"""What each goal wants most of."""
 
 
 def figures(row: Measured) -> Figures:
@@ -56,6 +66,13 @@ def cautious(row: Measured) -> Figures:
     trust = 1 - ROUND_NOISE / len(row.rounds) ** 0.5
     one, many = figures(row)
     return one * trust, many * trust
+
+
+def hopeful(row: Measured) -> Figures:
+    """Return the figures that `row` may have at best: higher than what was seen, the less often it was seen."""
+    hope = 1 + ROUND_NOISE / len(row.rounds) ** 0.5
+    one, many = figures(row)
+    return one * hope, many * hope
 
 
 def choose(rows: Sequence[Measured], goal: Goal, *, by: Callable[[Measured], Figures] = cautious) -> Measured:
@@ -120,9 +137,23 @@ def survivors(rows: Sequence[Measured], keep: int) -> tuple[Measured, ...]:
     return by_promise(rows)[: max(keep, 0)]
 
 
+def contenders(rows: Sequence[Measured]) -> tuple[Measured, ...]:
+    """Return the rows that may still turn out the best for a goal, the best so far among them.
+
+    A row is out of the race for a goal as soon as what it may have at best is less than what the best surely has: then
+    more rounds would change nothing. `rows` may be empty.
+    """
+    return tuple(row for row in rows if any(_may_win(row, rows, goal) for goal in GOALS))
+
+
+def _may_win(row: Measured, rows: Sequence[Measured], goal: Goal) -> bool:
+    measure = _MERIT[goal]
+    return measure(hopeful(row)) >= max(measure(cautious(other)) for other in rows)
+
+
 def next_keep(num_candidates: int) -> int:
-    """Return how many candidates the next rung of the halving keeps: half, but one for each goal to the end."""
-    return max(min(num_candidates, len(GOALS)), (num_candidates + 1) // 2)
+    """Return how many candidates the next rung of the halving keeps: half, but two for each goal, who then race."""
+    return max(min(num_candidates, RACERS), (num_candidates + 1) // 2)
 
 
 def thread_counts(cores: int) -> tuple[int, ...]:

@@ -1,7 +1,9 @@
-"""The course of one tuning: successive halving over candidates, within a budget of time.
+"""The course of one tuning: successive halving over candidates, then a race, within a budget of time.
 
-Every candidate is seen once, the more promising half twice more, and so on, until three are left (one for each goal) or
-the time is over. Then the most promising are tried with fewer threads. What was measured before an interruption counts.
+Every candidate is seen once, the more promising half twice more, and so on, until two are left for each goal or the
+time is over. The best are tried with fewer threads. Then all that may still be the best take turns, in short visits,
+so that a machine whose speed changes from minute to minute favours none of them. What was measured before an
+interruption counts.
 """
 
 from __future__ import annotations
@@ -14,8 +16,10 @@ from ashore.core import Clock
 from ashore.engines.tuning.model import GOALS, Candidate, Goal, Machine, Measured, Rejected, TunedChoice, TuneReport
 from ashore.engines.tuning.ports import Bench, Trial, Watcher
 from ashore.engines.tuning.rules import (
+    RACERS,
     by_promise,
     choose,
+    contenders,
     explain,
     fewer_threads,
     figures,
@@ -34,6 +38,9 @@ FIRST_RUNG_SHARE: Final = 0.6
 """Share of the budget that the first look at all candidates may take; the rest goes to the promising ones."""
 MOST_ROUNDS: Final = 12
 """More rounds move a median by less than noise."""
+
+ROUNDS_OF_RACE: Final = 2
+"""In one visit of the race. Few, for what two settings are seen to differ by must not be what two minutes differ by."""
 
 LONGEST_REASON: Final = 300
 
@@ -103,33 +110,32 @@ class Tuner:
         if more:
             new = tuple(c for c in more if c.label not in self._rejected)
             self._waiting.update((c.label, c) for c in new)
-            self._rung(new, rounds=2)
-        self._final()
+            self._rung(new, rounds=1)
+        self._race()
 
     def _halve(self) -> None:
-        """Look again and again at the promising half, with twice the rounds, until one is left for each goal."""
+        """Look again and again at the promising half, with twice the rounds, until few enough are left to race."""
         rounds = 1
         standing = len(self._rows)
-        while standing > len(GOALS):
+        while standing > RACERS:
             standing = next_keep(standing)
             rounds *= 2
             chosen = survivors(tuple(self._rows.values()), standing)
             if not self._rung(tuple(r.candidate for r in chosen), rounds=rounds):
                 return
 
-    def _final(self) -> None:
-        """Spend what is left on the choices themselves, least seen first, until more rounds would change nothing."""
+    def _race(self) -> None:
+        """Spend what is left on those that may still be chosen, least seen first, until more would change nothing."""
         while True:
-            rows = tuple(self._rows.values())
-            finalists = [
+            racing = [
                 r
-                for r in survivors(rows, len(GOALS))
+                for r in contenders(tuple(self._rows.values()))
                 if len(r.rounds) < MOST_ROUNDS and r.candidate.label not in self._spent
             ]
-            if not finalists:
+            if not racing:
                 return
-            least_seen = min(finalists, key=lambda r: len(r.rounds))
-            if not self._rung((least_seen.candidate,), rounds=2):
+            least_seen = min(racing, key=lambda r: len(r.rounds))
+            if not self._rung((least_seen.candidate,), rounds=ROUNDS_OF_RACE):
                 return
 
     def _rung(self, candidates: Sequence[Candidate], *, rounds: int, until_left_s: float = 0.0) -> bool:
