@@ -61,7 +61,7 @@ SLOWER: Final = 1.2
 """So many times as long as the live one's token takes one of what is stopped."""
 TURN_S: Final = 0.06
 """It is stopped once in this time."""
-FIRST_STOPPED: Final = 0.08
+FIRST_STOPPED: Final = 0.05
 """Part of the time, until more is known. A sixth made a token take 1.4 times as long, for the live host gets the
 processors meanwhile."""
 STEERED_BY: Final = 30
@@ -70,7 +70,7 @@ STEERED: Final = 0.2
 """What is stopped more, as a part of the time, for each whole that the ratio lacks."""
 MOST_DROPPED: Final = 3
 """Of so many requests to what is live, at least one is to be compared."""
-COPY_S: Final = 0.15
+COPY_S: Final = 0.4
 """Between an answer and the next question of who asks a shadow, about as long as a copy takes."""
 CLIENTS: Final = 3
 """Of a canary."""

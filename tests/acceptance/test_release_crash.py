@@ -44,7 +44,7 @@ def check(server: Served, key: str, alias: str, killed_s: float, asked: list[Ask
     assert not lost, f"{len(lost)} of {len(asked)} requests without a first token were lost: {lost[:3]}"
     cut = [one for one in asked if not one.whole]
     assert all(one.release == live and one.began_s < killed_s for one in cut)
-    moved = [one for one in asked if one.began_s < killed_s < one.first_s]
+    moved = [one for one in asked if one.began_s < killed_s < one.first_s and one.whole]
     assert moved and {one.release for one in moved} == {standby}, "they were retried on the standby"
     after = [one.first_s - killed_s for one in asked if one.began_s > killed_s and one.release == standby]
     assert after and min(after) < ANSWERS_WITHIN_S

@@ -1,9 +1,11 @@
-"""Which second form of the weights, if any, a processor gets, and in which groups activations are rounded."""
+"""Which second form of the weights, if any, a processor gets, how activations are rounded, and who pins threads."""
 
 from __future__ import annotations
 
 import pytest
 
+from ashore.engines import EngineOptions
+from ashore.engines.openvino.config import run_config
 from ashore.engines.openvino.paired import activation_group, choose_second_form
 
 SMALL, FREE = 135 << 20, 16 << 30
@@ -37,3 +39,9 @@ def test_only_processors_without_byte_products_get_a_second_form(
 @pytest.mark.parametrize(("weights", "activations"), [(0, 64), (16, 16), (32, 32), (64, 64), (96, 64), (128, 64)])
 def test_activations_are_rounded_in_groups_that_small_groups_of_weights_allow(weights: int, activations: int) -> None:
     assert activation_group(weights) == activations
+
+
+def test_threads_are_not_pinned_unless_the_operator_wants_it() -> None:
+    plain = run_config(EngineOptions(kind="openvino")).properties
+    asked = run_config(EngineOptions(kind="openvino", extra={"ENABLE_CPU_PINNING": True})).properties
+    assert (plain["ENABLE_CPU_PINNING"], asked["ENABLE_CPU_PINNING"]) == (False, True)
