@@ -6,6 +6,7 @@ Owns: lifetimes of children, their environment, logs and limits. Refuses: what a
 from ashore.processes.child import ChildSpec
 from ashore.processes.control import Caller, ControlServer, ask
 from ashore.processes.environment import child_environment
+from ashore.processes.hugepages import use_huge_pages
 from ashore.processes.idleness import Idleness
 from ashore.processes.launch import die_with_parent
 from ashore.processes.launchfiles import write_launch_file
@@ -48,5 +49,6 @@ __all__ = [
     "silence_host",
     "tail",
     "unix_address",
+    "use_huge_pages",
     "write_launch_file",
 ]

@@ -30,7 +30,7 @@ from ashore.engines.model import EngineInfo
 from ashore.engines.ports import CanImport, CanLoadAdapter, Engine
 from ashore.engines.registry import make_engine
 from ashore.errors import AshoreError, UnsupportedByEngine
-from ashore.processes import die_with_parent, listen_on, silence_host
+from ashore.processes import die_with_parent, listen_on, silence_host, use_huge_pages
 from ashore.sealing import ClearFiles, SealedFiles, take_key
 
 _TELL_FAILURE_S: Final = 2.0
@@ -63,7 +63,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         _log.error("%s: cannot load: %s", arguments.launch, failure_of(error).message, exc_info=level_traceback)
         _tell_failure(listener, error)
         return error.exit_code if isinstance(error, AshoreError) else 70
-    _log.info("%s ready in %.2f s: %s, %s", info.model, time.monotonic() - started_s, info.version, info.precision)
+    huge_bytes = use_huge_pages()
+    _log.info(
+        "%s ready in %.2f s: %s, %s, %d MiB in huge pages",
+        info.model, time.monotonic() - started_s, info.version, info.precision, huge_bytes >> 20,
+    )  # fmt: skip
     try:
         return _serve(engine, info, listener, launch.drain_s)
     finally:
