@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from ashore.access import Principal
+from ashore.releases import WHOLE
 from ashore.serving.model import GenerationRequest
 from ashore.serving.schemas import Fits
 
@@ -77,7 +78,7 @@ class Beside:
 
 
 class Endings:
-    """How the last answers of what is live ended, until a candidate's is laid beside them."""
+    """How the last answers of what is live ended, until one of a candidate is laid beside them."""
 
     def __init__(self) -> None:
         self._kept: deque[tuple[float, bool]] = deque(maxlen=MOST_BESIDE)
@@ -86,11 +87,21 @@ class Endings:
         """Take one more."""
         self._kept.append((at_s, failed))
 
-    def take(self, since_s: float) -> Beside:
-        """Return those since a moment, and begin anew."""
-        fresh = [failed for at_s, failed in self._kept if at_s >= since_s]
-        self._kept.clear()
+    def take(self, since_s: float, *, most: int = MOST_BESIDE) -> Beside:
+        """Return the oldest of those since a moment, at most so many. Each is laid beside one answer.
+
+        What is left waits for the next one: where two of a candidate come after two of what is live, each has one
+        beside it, and not the first one both and the second none.
+        """
+        while self._kept and self._kept[0][0] < since_s:
+            self._kept.popleft()
+        fresh = [self._kept.popleft()[1] for _ in range(min(most, len(self._kept)))]
         return Beside(count=len(fresh), failed=sum(fresh))
+
+
+def beside_each(share: int) -> int:
+    """Return beside how many answers of what is live one of a canary is laid, by its share in thousandths."""
+    return min(MOST_BESIDE, max(1, round((WHOLE - share) / share))) if share else MOST_BESIDE
 
 
 def compared(live: Observation, other: Observation, *, timed: bool) -> dict[str, float]:

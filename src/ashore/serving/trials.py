@@ -34,7 +34,7 @@ from ashore.releases import (
     step_slice,
 )
 from ashore.serving.aside import FRESH_S, Aside
-from ashore.serving.comparing import Beside, Endings, Observation, compared, slices_of, slowness
+from ashore.serving.comparing import Beside, Endings, Observation, beside_each, compared, slices_of, slowness
 from ashore.serving.former import KEPT_S, Arrivals, Former
 from ashore.serving.fresh import FreshAnswers
 from ashore.serving.guards import Masker
@@ -238,14 +238,15 @@ class Trials:
     def _end_watched(self, trial: Trial, seen: Observation, route: AliasRoute, candidate: str, live: str) -> None:
         """Lay a failure of a canary beside how what is live ended since its last answer, and its answer beside the one
         that began next to it."""
-        release, step = trial.model.served.release, step_slice(dict(route.weights).get(candidate, 0))
+        release, share = trial.model.served.release, dict(route.weights).get(candidate, 0)
+        step = step_slice(share)
         if release not in (candidate, live):
             return
         self._count(release, seen)
         endings = self._tried_at(trial.request.model, candidate).endings
         if release == live:
             endings.add(seen.at_s, seen.failed)
-        elif (beside := endings.take(seen.at_s - FRESH_S)).count:
+        elif (beside := endings.take(seen.at_s - FRESH_S, most=beside_each(share))).count:
             self._add(candidate, "canary", trial, {}, failures=(seen.failed, beside), step=step)
         trial.seen, other = seen, trial.partner
         if other is None or other.seen is None:

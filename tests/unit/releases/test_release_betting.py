@@ -27,7 +27,7 @@ from ashore.releases.betting import (
     step_slice,
     wealth,
 )
-from ashore.serving.comparing import slowness
+from ashore.serving.comparing import Endings, beside_each, slowness
 
 Draw = Callable[[random.Random], dict[str, float]]
 
@@ -126,6 +126,39 @@ def test_a_small_share_is_laid_beside_all_that_answers_meanwhile() -> None:
     found = sorted(failures(random.Random(seed), 0.02, 0.0, 19, 1500) for seed in range(100))
     assert found[0] > 0 and found[50] <= 200 and found[90] <= 350
     assert sum(failures(random.Random(seed), 0.02, 0.02, 19, 400) > 0 for seed in range(100)) <= 100 * ALPHA
+
+
+def as_they_come(rng: random.Random, rate: float, live: float, share: int, most: int) -> tuple[int, int]:
+    """Return after how many answers of its own a canary is found worse, 0: never, and how many had none beside them,
+    where chance says which release gets a request."""
+    tally, endings, own, alone = Tally(), Endings(), 0, 0
+    for at_s in range(1, 40 * most):
+        if rng.random() * 1000 >= share:
+            endings.add(at_s, rng.random() < live)
+            continue
+        own += 1
+        failed, beside = rng.random() < rate, endings.take(0.0, most=beside_each(share))
+        if not beside.count:
+            alone += 1
+            continue
+        tally = tally + observed_failures(failed, beside.count, beside.failed)
+        if look({("errors", EVERYTHING): tally}).verdict == "worse":
+            return own, alone
+        if own >= most:
+            break
+    return 0, alone
+
+
+@pytest.mark.parametrize(("share", "median", "most"), [(500, 340, 560), (50, 130, 300)])
+def test_two_errors_in_a_hundred_are_found_where_chance_says_who_answers(share: int, median: int, most: int) -> None:
+    found = sorted(as_they_come(random.Random(seed), 0.02, 0.0, share, 1500)[0] for seed in range(100))
+    assert found[0] > 0 and found[50] <= median and found[90] <= most
+
+
+def test_equal_ones_are_seldom_called_worse_where_chance_says_who_answers_and_few_have_none_beside_them() -> None:
+    runs = [as_they_come(random.Random(seed), 0.02, 0.02, 500, 500) for seed in range(200)]
+    assert sum(own > 0 for own, _ in runs) <= 200 * ALPHA
+    assert sum(alone for _, alone in runs) <= 0.12 * 200 * 500
 
 
 @pytest.mark.parametrize("beside", [1, 2, 5, 19, 32])
