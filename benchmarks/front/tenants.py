@@ -12,7 +12,7 @@ import itertools
 import json
 import secrets
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from benchmarks.front.cached import CHAT, Effort
@@ -56,7 +56,7 @@ class _Marked:
         self._events: list[EngineEvent] = [Token(order.order_id, byte) for byte in text]
         self._events.append(Finished(order.order_id, "stop", len(order.prompt_ids), 0, len(text)))
 
-    async def take(self) -> list[EngineEvent]:
+    async def take(self, pour: Callable[[list[EngineEvent]], bool] | None = None) -> list[EngineEvent]:
         events, self._events = self._events, []
         return events
 
@@ -70,7 +70,7 @@ class Everybody:
     def __init__(self, principals: Sequence[Principal]) -> None:
         self._principals = principals
 
-    def authenticate(self, token: str | None) -> Principal:
+    def authenticate(self, token: str | None, origin: str = "") -> Principal:
         if token is None or not token.isdigit():
             raise Unauthenticated("no such token", hint="none")
         return self._principals[int(token)]
@@ -100,6 +100,11 @@ class Tally:
     """Answers of the asker's own tenant from its own entries."""
     refused: int = 0
     examples: list[str] = field(default_factory=list)
+
+    @property
+    def proves(self) -> bool:
+        """Whether the answers were looked at: a probe that is refused shows nothing, nor do caches that never hit."""
+        return self.hits > 0 and self.refused == 0
 
 
 def bodies(number: int) -> Iterator[tuple[str, dict[str, object]]]:
@@ -236,7 +241,7 @@ def tenants(tools: Tools, effort: Effort) -> list[Row]:
     return [
         Row(
             what=f"cross-tenant hits in {count:,} probes",
-            value=float(tally.crossed),
+            value=float(tally.crossed) if tally.proves else None,
             unit="",
             bar=0.0,
             lower_is_better=True,
