@@ -40,8 +40,8 @@ def lowest_similarities() -> list[float]:
 
 def main() -> None:
     every = examples()
-    judged = measured(every)
-    agreeing = [(level(e), e.pair) for e in every if e.by_hand and e.agrees]
+    judged = measured(every)["all"]
+    agreeing = [(level(e), e.pair) for e in every if e.counted and e.agrees]
     levels = [
         Level(
             traps=judged.traps,

@@ -224,6 +224,8 @@ def _frame(mine: Reading, theirs: Reading) -> tuple[str, int]:
         return "language", 0
     if mine.facts != theirs.facts:
         return "facts", 0
+    if asked_apart(mine, theirs):
+        return "kind", 0
     loose = 0
     if mine.kind != theirs.kind:
         kinds = frozenset((mine.kind, theirs.kind))
@@ -247,6 +249,11 @@ def _frame(mine: Reading, theirs: Reading) -> tuple[str, int]:
     if not mine.words or not theirs.words:
         return "no words", 0
     return "", loose
+
+
+def asked_apart(mine: Reading, theirs: Reading) -> bool:
+    """Tell whether one asks who (when, where, why, how many) and the other something else of these."""
+    return bool(mine.asked and theirs.asked) and not mine.asked & theirs.asked
 
 
 def stances_differ(mine: Reading, theirs: Reading) -> bool:

@@ -139,7 +139,7 @@ _TIMES = re.compile(
 _MONEY = re.compile(rf"(?P<cur>US\$|[$€£¥]|\b(?:USD|EUR|GBP|CNY|RMB|JPY)\b)\s*(?P<num>{_NUMBER})\s*(?P<scale>k|m|bn|mn|million|billion|thousand|万|亿)?{_EDGE_R}", re.I)  # fmt: skip
 _PERCENT_CN = re.compile(rf"百分之(?P<num>{_NUMBER}|{_CN})")
 _PLAIN = re.compile(
-    rf"{_EDGE_L}(?P<num>{_NUMBER})\s*(?P<scale>(?:k|bn|mn|million|billion|thousand|trillion)(?![a-z])|[百千万亿]+(?!克|米|瓦))?"
+    rf"(?P<sign>(?<![^\s(=<>取为是到])-)?{_EDGE_L}(?P<num>{_NUMBER})\s*(?P<scale>(?:k|bn|mn|million|billion|thousand|trillion)(?![a-z])|[百千万亿]+(?!克|米|瓦))?"
     rf"(?:\s*-?(?P<unit>%|°[cf]?|{_HAN_UNITS}|(?:{_LATIN_UNITS})(?![A-Za-z])))?",
     re.I,
 )
@@ -163,6 +163,8 @@ _OPERATOR = re.compile(
 _EQUATION = re.compile(
     r"(?<![\w#⟦.])(?=\S{0,40}\d)[\w().^*/+-]{0,40}[\w)]\s?=\s?[\w(+-][\w().^*/+=-]{0,40}(?![\w⟧])", re.ASCII
 )
+_CRONTAB = re.compile(r"(?<![\w*/])(?=[^\n*]*\*)(?:[\d*][\d*/,-]*\s){4}[\d*][\d*/,-]*(?![\w*/])")
+"""`0 2 * * 1`: five fields, one of them a star, whose order is the schedule."""
 _TWO_FACTOR = re.compile(
     r"\b(?:2fa|(?:two|2)[- ]?(?:factor|step) (?:authentication|verification)|two[- ]factor)\b", re.I
 )
@@ -193,6 +195,7 @@ def mark_facts(text: str) -> str:
     text = _TIMES_OVER.sub(lambda m: f"{m[1] or m[2]} times ", text)
     text = _ONE_OF.sub("", _NEXT_ONE.sub("", text))
     text = _LITERALS.sub(_literal, text)
+    text = _outside(_CRONTAB, lambda m: _mark("code " + m.group()), text)
     text = _outside(_EQUATION, lambda m: _mark("code " + m.group().replace(" ", "").lower().rstrip(".")), text)
     text = _outside(_OPERATOR, lambda m: _mark("code " + m.group()), text)
     for pattern in _DATES:
@@ -288,9 +291,10 @@ def _money(match: re.Match[str]) -> str:
 
 
 def _plain(match: re.Match[str]) -> str:
+    sign = match["sign"] or ""
     if match["num"].endswith("0") and "." in match["num"] and not match["scale"] and not match["unit"]:
-        return _mark(match["num"])  # may be a release: 3.10 is not 3.1
-    value = number_text(_scaled(parse_digits(match["num"]), match["scale"]))
+        return _mark(sign + match["num"])  # may be a release: 3.10 is not 3.1
+    value = sign + number_text(_scaled(parse_digits(match["num"]), match["scale"]))
     return _mark(_with_unit(value, match["unit"]))
 
 

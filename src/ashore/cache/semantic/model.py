@@ -53,6 +53,8 @@ class Reading:
     """The two sides of an `and` may change places (a difference, a comparison)."""
     bare: bool = False
     """Keywords alone, without an article, an auxiliary or a preposition; the order of its parts is free."""
+    asked: frozenset[str] = frozenset()
+    """What its question words ask for, wherever they stand (`asked.py`)."""
     surface: str = ""
     """Its bare words, sorted: all that is not courtesy, also what the reading leaves out as saying little."""
     unfit: str = ""

@@ -14,6 +14,7 @@ from ashore.cache.semantic.agree import (
     OF_ANY_STANCE,
     Pair,
     aligned,
+    asked_apart,
     asks_for,
     grade,
     opened,
@@ -86,7 +87,7 @@ def differ(mine: Reading, theirs: Reading) -> tuple[float, ...] | None:
         return None
     if mine.language != theirs.language or mine.language == "other":
         return None
-    if not mine.words or not theirs.words:
+    if not mine.words or not theirs.words or asked_apart(mine, theirs):
         return None
     if sum(w.negated for w in mine.words) != sum(w.negated for w in theirs.words):
         return None

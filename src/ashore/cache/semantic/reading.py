@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 
+from ashore.cache.semantic.asked import asked_in
 from ashore.cache.semantic.chinese import read_chinese
 from ashore.cache.semantic.english import read_english
 from ashore.cache.semantic.facts import facts_in, mark_facts
@@ -23,7 +24,7 @@ def read(question: str) -> Reading:
     marked = mark_facts(text)
     if language != "other":
         known = read_english(marked) if language == "en" else read_chinese(marked)
-        return replace(known, surface=bare_words(text))
+        return replace(known, asked=asked_in(text, language), surface=bare_words(text))
     tokens = re.findall(r"⟦#[^⟧]*⟧|\w+|[^\w\s]", marked.lower().rstrip(" ?!.。？！"))
     words = tuple(Word(text=t) for t in tokens)
     return Reading(language="other", kind="", words=words, facts=facts_in(marked), surface=bare_words(text))
