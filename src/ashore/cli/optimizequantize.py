@@ -14,7 +14,7 @@ from ashore.cli.model import model_json
 from ashore.cli.progress import TerminalProgress
 from ashore.core import EngineKind, human_bytes
 from ashore.errors import InvalidRequest
-from ashore.optimize import QuantizePlan, QuantizeReport, QuantizeWish, RebuildReport, parse_loss
+from ashore.optimize import Activations, QuantizePlan, QuantizeReport, QuantizeWish, RebuildReport, parse_loss
 
 if TYPE_CHECKING:
     from ashore.store import ModelStore
@@ -33,6 +33,7 @@ def quantize(
     calibration: Path | None = None,
     group_size: int | None = None,
     max_loss: str | None = None,
+    activations: Activations = "any",
     name: str | None = None,
     seed: int = 0,
     run: Path | None = None,
@@ -57,6 +58,9 @@ def quantize(
     max_loss
         Increase of the perplexity that auto may cost, such as 1%: measured as served, on a part of the calibration
         text that is set aside, with one standard error added.
+    activations
+        For auto: `any` may leave the activations into some products as they are, where that lets more layers have four
+        bits; `rounded` may not, and keeps many streams and long prompts fast.
     name
         Name of the variant; default: that of the precision.
     seed
@@ -77,6 +81,7 @@ def quantize(
         calibration=calibration,
         group_size=group_size,
         max_loss=_share(max_loss),
+        activations=activations,
         name=name,
         seed=seed,
     )

@@ -31,6 +31,8 @@ class RoundOrder:
     seed: int = 0
     small: frozenset[str] | None = None
     """Layers that get four bits where the precision is `mixed`; the others get eight."""
+    unrounded: frozenset[str] = frozenset()
+    """Layers whose inputs the engine is to take as they are, where it rounds activations as they come."""
     keep_grids: bool = False
     """Whether weights that lie on a grid of four bits already, as those of an unpacked GGUF do, keep it."""
 

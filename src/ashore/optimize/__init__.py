@@ -7,6 +7,7 @@ weights by learning (`training`).
 
 from ashore.optimize.increase import Increase, compare_losses, errors_for_looks
 from ashore.optimize.model import (
+    Activations,
     Needs,
     QuantizePlan,
     QuantizeReport,
@@ -24,6 +25,7 @@ __all__ = [
     "AUTO",
     "MAKER",
     "PRECISIONS",
+    "Activations",
     "Increase",
     "Judge",
     "Losses",

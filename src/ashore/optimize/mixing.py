@@ -12,10 +12,11 @@ from ashore.engines import Layer, Rounded, Rounder, RoundOrder, Samples, Told, q
 from ashore.errors import InvalidRequest
 from ashore.optimize.calibration import Calibration
 from ashore.optimize.increase import Increase, compare_losses
+from ashore.optimize.inputs import ROUND_ALL, Way, ways_of
 from ashore.optimize.layersearch import Choice, keep_worst, rank_layers, search_prefix
 from ashore.optimize.model import QuantizePlan
 from ashore.optimize.ports import Judge, Losses, Mixture, MixtureOpener
-from ashore.optimize.trials import search_choices
+from ashore.optimize.trials import Tried, search_choices
 from ashore.store import ModelFilesOnDisk
 
 MOST_TRIALS: Final = 12
@@ -27,6 +28,8 @@ class FoundMixture:
     """What was chosen; its files lie in the folder that `mix` was given."""
 
     small: Choice
+    way: Way
+    """What becomes of the inputs."""
     made: Rounded
     increase: Increase | None
     """On the held-out text, as served, against half precision in exact arithmetic, for `auto`."""
@@ -48,8 +51,9 @@ class Mixer:
 
         Layers are ranked by what each loses alone on the ranking text. With `max_loss` the smallest mixture within it
         is found: a guess on the ranking text, then trials of written models, as their engine serves them, on the
-        held-out text, with one standard error added, or more where many trials ask for it. Without, the worst layers
-        keep eight bits.
+        held-out text, with one standard error added, or more where many trials ask for it; where the rounding of
+        activations takes more of the floor than four bits do, they are left as they are. Without, the worst layers keep
+        eight bits.
 
         Raises:
             InvalidRequest: eight bits everywhere lose more than the floor already.
@@ -71,24 +75,27 @@ class Mixer:
             )
             ranked = rank_layers(mixture.layers, losses)
             if floor is None:
-                small, increase = keep_worst(ranked, plan.precision.eight_share), None
+                small, way, increase = keep_worst(ranked, plan.precision.eight_share), ROUND_ALL, None
             else:
                 guess = search_prefix(
                     ranked, lambda small: math.expm1(mixture.divergence(small, calibration.ranking)), floor=floor
                 )
                 judge = _Judging(mixture, self._judge, calibration.held_out, reference, out, self._told)
-                small, increase, seen = self._smallest(ranked, judge, len(guess.small), floor, plan)
-            made = mixture.write(small, out, told=self._told)
+                found, seen = self._smallest(ranked, judge, len(guess.small), floor, plan)
+                small, way, increase = found.small, found.way, found.increase
+            made = mixture.write(small, way.unrounded, out, told=self._told)
         facts = {**made.facts, "precision": plan.precision.name, **seen}
-        return FoundMixture(small=small, increase=increase, made=replace(made, facts=facts))
+        return FoundMixture(small=small, way=way, increase=increase, made=replace(made, facts=facts))
 
     def _smallest(
         self, ranked: tuple[Layer, ...], judge: _Judging, guess: int, floor: float, plan: QuantizePlan
-    ) -> tuple[Choice, Increase, dict[str, str]]:
-        """Return the choice, what it loses, and what is worth reading of how it was found."""
-        trials = search_choices(ranked, judge, floor=floor, first=guess, most=MOST_TRIALS)
-        eight, best = trials.look(frozenset()), trials.best()
+    ) -> tuple[Tried, dict[str, str]]:
+        """Return what was chosen, and what is worth reading of how it was found."""
+        ways = ways_of(ranked) if plan.activations == "any" else (ROUND_ALL,)
+        trials = search_choices(ranked, judge, floor=floor, first=guess, most=MOST_TRIALS, ways=ways)
+        best = trials.best()
         if best is None:
+            eight = min((trials.look(frozenset(), way) for way in (ways[0], ways[-1])), key=lambda each: each.mean)
             raise InvalidRequest(
                 f"{plan.parent.name} in eight bits everywhere loses too much on the held-out text: {eight}; "
                 f"{floor:.2%} are allowed, {trials.num_errors:.1f} standard errors included, for {len(trials)} trials",
@@ -97,11 +104,15 @@ class Mixer:
             )
         errors = f"{trials.num_errors:.2f} standard errors make {best.increase.reaches(trials.num_errors):+.2%}"
         seen = {
+            "activations": best.way.told,
             "held_out": str(best.increase),
             "trials": f"{len(trials)}; for so many {errors}",
-            "held_out_int8": str(eight),
+            "held_out_int8": str(trials.look(frozenset(), ROUND_ALL)),
         }
-        return best.small, best.increase, seen
+        if best.way.unrounded:
+            seen["held_out_int8_unrounded"] = str(trials.look(frozenset(), ways[-1]))
+            seen["speed"] = best.way.speed
+        return best, seen
 
     def _reference(self, files: ModelFilesOnDisk, text: Samples, scratch: Path) -> Losses:
         """Return what half precision, in exact arithmetic, makes of a text."""
@@ -121,12 +132,12 @@ class _Judging:
         self._reference, self._out, self._told = reference, out, told
         self._count = 0
 
-    def __call__(self, small: Choice) -> Increase:
+    def __call__(self, small: Choice, way: Way) -> Increase:
         share = 0.7 + 0.28 * self._count / MOST_TRIALS
         self._count += 1
-        said = f"trial {self._count} of {MOST_TRIALS}, {len(small)} layers"
+        said = f"trial {self._count} of {MOST_TRIALS}, {len(small)} layers, activations {way.told}"
         self._told(said, share)
-        made = self._mixture.write(small, self._out, told=quietly)
+        made = self._mixture.write(small, way.unrounded, self._out, told=quietly)
         increase = compare_losses(self._judge(self._out, made, self._text), self._reference)
         self._told(f"{said}: {increase.mean:+.2%}, {increase.upper:+.2%} with one standard error", share)
         return increase

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 from ashore.core import Digest, EngineKind
 from ashore.optimize.increase import Increase
 from ashore.optimize.precisions import Precision
 from ashore.store import StoredModel, VariantRecipe
+
+Activations = Literal["any", "rounded"]
+"""What `auto` may do with the inputs of layers."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,6 +27,8 @@ class QuantizeWish:
     group_size: int | None = None
     max_loss: float | None = None
     """Relative increase of the perplexity that `auto` may cost, 0.01 is one per cent."""
+    activations: Activations = "any"
+    """`rounded`: `auto` may not leave the inputs of any layer as they are, so that many streams stay fast."""
     name: str | None = None
     """Of the variant; default: that of the precision."""
     seed: int = 0
@@ -47,6 +53,7 @@ class QuantizePlan:
     variant: str
     group_size: int
     max_loss: float | None
+    activations: Activations
     calibration: Path | None
     seed: int
     needs: Needs

@@ -28,8 +28,9 @@ class Mixture(Protocol):
         """Return what the layers `small` lose together."""
         ...
 
-    def write(self, small: Collection[str], out: Path, *, told: Told) -> Rounded:
-        """Write the model with `small` in four bits to the folder `out`."""
+    def write(self, small: Collection[str], unrounded: Collection[str], out: Path, *, told: Told) -> Rounded:
+        """Write the model with `small` in four bits to the folder `out`. Where its engine rounds activations, it leaves
+        those into the layers `unrounded` as they are."""
         ...
 
 

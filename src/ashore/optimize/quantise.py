@@ -21,6 +21,7 @@ from ashore.text import TextModel
 
 MAKER: Final = "quantize"
 _LAYERS: Final = "four_bit_layers"
+_UNROUNDED: Final = "unrounded_inputs"
 _GRIDS: Final = "keep_grids"
 
 
@@ -70,6 +71,12 @@ class Quantiser:
                 hint="for example: --to auto --max-loss 1%",
                 param="max_loss",
             )
+        if wish.activations != "any" and precision.name != AUTO:
+            raise InvalidRequest(
+                f"--activations is for --to auto, not {wish.to}",
+                hint="for other forms there is the engine option DYNAMIC_QUANTIZATION_GROUP_SIZE: 0 rounds none",
+                param="activations",
+            )
         if (precision.name == AUTO or precision.engine == "vllm") and wish.calibration is None:
             raise InvalidRequest(
                 f"--to {precision.name} is made with text, and none is given",
@@ -92,6 +99,7 @@ class Quantiser:
             variant=variant,
             group_size=group_size,
             max_loss=wish.max_loss,
+            activations=wish.activations,
             calibration=wish.calibration,
             seed=wish.seed,
             needs=estimate_needs(
@@ -150,6 +158,7 @@ class Quantiser:
                 group_size=int(told_what["group_size"]),
                 samples=calibration.tuning,
                 small=None if small is None else frozenset(small.split()),
+                unrounded=frozenset(told_what.get(_UNROUNDED, "").split()),
                 keep_grids=_GRIDS in told_what,
                 text=data[0] if data else None,
                 seed=recipe.seed,
@@ -172,6 +181,8 @@ class Quantiser:
                 found = mixer.mix(files, calibration, plan, scratch, out)
                 made, increase = found.made, found.increase
                 parameters[_LAYERS] = " ".join(sorted(found.small))
+                if found.way.unrounded:
+                    parameters[_UNROUNDED] = " ".join(sorted(found.way.unrounded))
                 if plan.precision.keeps_grids:
                     parameters[_GRIDS] = "yes"
                 if plan.max_loss is not None:

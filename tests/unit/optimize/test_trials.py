@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from statistics import fmean
 
 import numpy as np
+import pytest
 
 from ashore.engines import Layer
 from ashore.optimize import Increase, compare_losses, errors_for_looks
+from ashore.optimize.inputs import ROUND_ALL, Way, ways_of
 from ashore.optimize.layersearch import Choice, choice_of
 from ashore.optimize.trials import search_choices
 
@@ -32,7 +35,7 @@ class World:
         grown = sum(0.00008 + 0.000004 * int(name) for name in small)
         return self._eight + grown + self._strays * float(self._chance(small, 1).standard_normal())
 
-    def judge(self, small: Choice) -> Increase:
+    def judge(self, small: Choice, way: Way = ROUND_ALL) -> Increase:
         own_W = self._chance(small, 2).standard_normal(WINDOWS)
         seen_W = self.true(small) + SPREAD * (self._alike**0.5 * self._text_W + (1 - self._alike) ** 0.5 * own_W)
         return compare_losses(tuple((float(x),) for x in seen_W), ((0.0,),) * WINDOWS)
@@ -78,13 +81,13 @@ def test_where_nothing_is_within_the_floor_something_passes_no_more_often_than_b
 
 def test_with_an_exact_judge_the_search_ends_close_to_the_most_that_holds() -> None:
     world = World(0, strays=0.0)
-    best = search_choices(LAYERS, lambda small: sure(world.true(small)), floor=FLOOR, first=60, most=12).best()
+    best = search_choices(LAYERS, lambda small, way: sure(world.true(small)), floor=FLOOR, first=60, most=12).best()
     most = max(count for count in range(121) if world.true(choice_of(LAYERS, count)) <= FLOOR)
     assert best is not None and 0.9 * most <= len(best.small) <= most
 
 
 def test_layers_that_break_the_floor_are_passed_over() -> None:
-    def judge(small: Choice) -> Increase:
+    def judge(small: Choice, way: Way) -> Increase:
         return sure(0.02 if {"10", "11"} & small else 0.0001 * len(small))
 
     best = search_choices(LAYERS, judge, floor=FLOOR, first=8, most=12).best()
@@ -96,7 +99,7 @@ def test_no_choice_is_judged_twice_and_the_number_of_trials_is_bounded() -> None
     for loss in (0.0, 0.005, 0.02):
         asked: list[Choice] = []
 
-        def judge(small: Choice, loss: float = loss, asked: list[Choice] = asked) -> Increase:
+        def judge(small: Choice, way: Way, loss: float = loss, asked: list[Choice] = asked) -> Increase:
             asked.append(small)
             return sure(loss)
 
@@ -107,22 +110,74 @@ def test_no_choice_is_judged_twice_and_the_number_of_trials_is_bounded() -> None
 
 
 def test_where_all_layers_hold_all_are_found_at_once() -> None:
-    trials = search_choices(LAYERS, lambda small: sure(0.0), floor=FLOOR, first=120, most=12)
+    trials = search_choices(LAYERS, lambda small, way: sure(0.0), floor=FLOOR, first=120, most=12)
     best = trials.best()
     assert best is not None and len(best.small) == 120 and len(trials) == 2
 
 
 def test_where_eight_bits_lose_too_much_nothing_holds() -> None:
-    trials = search_choices(LAYERS, lambda small: sure(0.02), floor=FLOOR, first=5, most=6)
+    trials = search_choices(LAYERS, lambda small, way: sure(0.02), floor=FLOOR, first=5, most=6)
     assert trials.best() is None and len(trials) == 1
 
 
 def test_a_loss_within_the_floor_by_less_than_its_error_does_not_hold() -> None:
-    def judge(small: Choice) -> Increase:
+    def judge(small: Choice, way: Way) -> Increase:
         return Increase(mean=0.008, error=0.001 if len(small) <= 4 else 0.003, num_tokens=1000)
 
     best = search_choices(LAYERS[:10], judge, floor=FLOOR, first=8, most=12).best()
     assert best is not None and len(best.small) == 4
+
+
+NAMES = ("q+k+v", "o", "gate+up", "down")
+BLOCKS = tuple(Layer(name=f"{i}.{name}", num_weights=2000, saved_bytes=1000) for i in range(30) for name in NAMES)
+WAYS = ways_of(BLOCKS)
+
+
+def by_way(*eight: float) -> Callable[[Choice, Way], Increase]:
+    """Return a judge to whom eight bits everywhere lose so much in each way, and each layer in four 0.01 % more."""
+    told = [way.told for way in WAYS]
+    return lambda small, way: sure(eight[told.index(way.told)] + 0.0001 * len(small))
+
+
+def test_the_ways_go_from_all_inputs_rounded_to_none_that_reads_the_normalised_stream() -> None:
+    assert [len(way.unrounded) for way in WAYS] == [0, 30, 60]
+    assert set(WAYS[1].unrounded) == {f"{i}.q+k+v" for i in range(30)}
+    assert "gate, up" in WAYS[2].told and not WAYS[2].unrounded & {"3.o", "3.down"}
+
+
+def test_ways_that_come_to_the_same_are_one() -> None:
+    assert [len(way.unrounded) for way in ways_of(BLOCKS[:1])] == [0, 1]
+    assert ways_of(LAYERS) == (ROUND_ALL,)
+
+
+def test_activations_stay_as_they_are_where_that_lets_more_layers_have_four_bits() -> None:
+    trials = search_choices(BLOCKS, by_way(0.006, 0.004, 0.001), floor=FLOOR, first=60, most=12, ways=WAYS)
+    best = trials.best()
+    assert best is not None and best.way == WAYS[2] and 85 <= len(best.small) <= 90 and len(trials) <= 12
+
+
+def test_a_floor_that_eight_bits_with_rounded_activations_break_can_hold_without() -> None:
+    best = search_choices(BLOCKS, by_way(0.02, 0.015, 0.009), floor=FLOOR, first=60, most=12, ways=WAYS).best()
+    assert best is not None and best.way == WAYS[2] and 9 <= len(best.small) <= 10
+
+
+@pytest.mark.parametrize(("eight", "kept"), [((8, 7, 6), 0), ((80, 20, 6), 1), ((80, 70, 6), 2)])
+def test_of_equal_bytes_the_fastest_way_that_holds_is_kept(eight: tuple[int, ...], kept: int) -> None:
+    judge = by_way(*(each / 10_000 for each in eight))
+    best = search_choices(BLOCKS[:40], judge, floor=FLOOR, first=40, most=12, ways=ways_of(BLOCKS[:40])).best()
+    assert best is not None and len(best.small) == 40 and len(best.way.unrounded) == (0, 10, 20)[kept]
+
+
+def test_the_fastest_way_is_not_tried_again_where_there_is_no_hope() -> None:
+    asked: list[tuple[int, Way]] = []
+
+    def judge(small: Choice, way: Way) -> Increase:
+        asked.append((len(small), way))
+        return by_way(0.009, 0.008, 0.0)(small, way)
+
+    best = search_choices(BLOCKS, judge, floor=FLOOR, first=99, most=12, ways=WAYS).best()
+    assert best is not None and best.way == WAYS[2]
+    assert [count for count, way in asked if way == ROUND_ALL] == [0] and len(asked) <= 12
 
 
 def looks(count: int, *, alike: float, windows: int = 56) -> list[Increase]:

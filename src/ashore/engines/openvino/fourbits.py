@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from ashore.engines.openvino.gptq import EIGHT_HIGH, EIGHT_LOW, FourBits, round_gptq, round_nearest
 from ashore.engines.openvino.grids import find_grid
 from ashore.engines.openvino.moments import read_moments
-from ashore.engines.openvino.products import HEAD, Product, find_products, put_codes, put_rows
+from ashore.engines.openvino.products import HEAD, Product, find_products, leave_inputs, put_codes, put_rows
 from ashore.engines.rounding import Layer, Samples, Told
 from ashore.errors import InvalidRequest
 
@@ -83,6 +83,17 @@ class FourBitLayers:
         """Tell whether a layer, once rounded, is what it was: its four bits are those that its source had."""
         return self._rounded[name].zeros_NG is not None
 
+    def leave_inputs(self, model: Any, names: Collection[str]) -> None:
+        """Make the plugin take the inputs of the layers `names` as they are, in a mixture that `put_into` has made.
+
+        Raises:
+            InvalidRequest: there is no such layer.
+        """
+        self._check_names(names)
+        nodes = _products_of(model)
+        for name in sorted(names):
+            leave_inputs(nodes[self.products[name].node.get_friendly_name()])
+
     def described(self, small: Collection[str]) -> str:
         """Return in words what a mixture with these layers in four bits is."""
         how = "GPTQ" if self._tuned else "nearest"
@@ -109,15 +120,18 @@ class FourBitLayers:
         Raises:
             InvalidRequest: there is no such layer.
         """
-        unknown = sorted(set(names) - set(self.products))
-        if unknown:
-            raise InvalidRequest(f"this model has no layer {unknown[0]!r}")
-        nodes = {n.get_friendly_name(): n for n in model.get_ordered_ops() if n.get_type_name() == "MatMul"}
+        self._check_names(names)
+        nodes = _products_of(model)
         for name in sorted(names):
             put_codes(nodes[self.products[name].node.get_friendly_name()], self._rounded[name], bits=4)
         if self._tuned:
             for product in (*self._heads, *(p for name, p in self.products.items() if name not in names)):
                 put_rows(nodes[product.node.get_friendly_name()], self._in_eight(product))
+
+    def _check_names(self, names: Collection[str]) -> None:
+        unknown = sorted(set(names) - set(self.products))
+        if unknown:
+            raise InvalidRequest(f"this model has no layer {unknown[0]!r}")
 
     def _in_eight(self, product: Product) -> FourBits:
         """Return a product in eight bits with a scale for each row, rounded when it is first wanted."""
@@ -152,11 +166,15 @@ def put_grouped_int8(model: Any, half: Any, group_size: int) -> int:
     """
     products = [p for p in find_products(half) if p.name != HEAD]
     check_groups(products, group_size)
-    nodes = {n.get_friendly_name(): n for n in model.get_ordered_ops() if n.get_type_name() == "MatMul"}
+    nodes = _products_of(model)
     for product in products:
         rounded = round_nearest(product.weights_NK(), group_size, low=EIGHT_LOW, high=EIGHT_HIGH)
         put_codes(nodes[product.node.get_friendly_name()], rounded, bits=8)
     return len(products)
+
+
+def _products_of(model: Any) -> dict[str, Any]:
+    return {n.get_friendly_name(): n for n in model.get_ordered_ops() if n.get_type_name() == "MatMul"}
 
 
 def check_groups(products: Iterable[Product], group_size: int) -> None:

@@ -98,7 +98,7 @@ def _slot(node: Any, number: int) -> Slot | None:
     if node.get_type_name() != "MatMul":
         return None
     source = node.input_value(1).get_node()
-    while source.get_type_name() in ("Convert", "Multiply"):
+    while source.get_type_name() in ("Convert", "Subtract", "Multiply"):
         source = source.input_value(0).get_node()
     if source.get_type_name() != "Constant":
         return None

@@ -65,13 +65,14 @@ class OpenVinoMixture:
             total += bench.divergence(ids, small) * len(ids)
         return total / sum(len(ids) for ids in text)
 
-    def write(self, small: Collection[str], out: Path, *, told: Told) -> Rounded:
+    def write(self, small: Collection[str], unrounded: Collection[str], out: Path, *, told: Told) -> Rounded:
         """Write the mixture to `out`: what `prepare_openvino` makes of `precision="mixed"` and these layers."""
         told("write", 0.0)
         if self._eight is None:
             self._eight = to_int8(self._fused.read())
         model = self._eight.clone()
         self._four.put_into(model, small)
+        self._four.leave_inputs(model, unrounded)
         write_model(model, self._fused, out)
         return Rounded(
             format="openvino",

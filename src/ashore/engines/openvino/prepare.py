@@ -38,7 +38,8 @@ def prepare_openvino(source: Path, weights: str, order: RoundOrder, out: Path, *
     group of its weights; activations are not touched.
     `int4` gives every product but the output head four bits with a scale for each group, by GPTQ where there is
     calibration text and to the nearest where there is none; `mixed` does so with the layers of `order.small` alone.
-    Where there is text, what keeps eight bits beside them is rounded by GPTQ too.
+    Where there is text, what keeps eight bits beside them is rounded by GPTQ too. The plugin leaves the activations
+    into the layers of `order.unrounded` as they are.
     `out` is made if it does not exist; files of an earlier attempt in it are written over.
 
     Raises:
@@ -61,6 +62,7 @@ def prepare_openvino(source: Path, weights: str, order: RoundOrder, out: Path, *
             layers.round(order.samples, told=told)
             small = layers.names if order.small is None else order.small
             layers.put_into(model, small)
+            layers.leave_inputs(model, order.unrounded)
             facts["rounding"] = layers.described(small)
         told("write", 0.95)
         write_model(model, fused, out)
