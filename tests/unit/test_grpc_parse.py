@@ -91,6 +91,8 @@ def sampling(**fields: object) -> dict[str, object]:
     ("fields", "param"),
     [
         ({"model": ""}, "model"),
+        ({"model": "m" * 257}, "model"),
+        ({"tools": [pb.Tool(name="f", parameters='{"a":"' + "\u00e9" * (128 << 10) + '"}')]}, "tools[0].parameters"),
         ({"messages": []}, "messages"),
         ({"messages": [pb.Message(content="x")]}, "messages[0].role"),
         ({"messages": [USER, pb.Message(role=pb.ROLE_TOOL)]}, "messages[1].tool_call_id"),

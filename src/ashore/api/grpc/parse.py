@@ -7,6 +7,28 @@ import re
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Final, Literal
 
+from ashore.api.bounds import (
+    HIGHEST_BIAS,
+    HIGHEST_PENALTY,
+    HIGHEST_REPETITION_PENALTY,
+    HIGHEST_TEMPERATURE,
+    MOST_BIASES,
+    MOST_CHOICES,
+    MOST_MESSAGES,
+    MOST_NAME_CHARS,
+    MOST_PRIORITY,
+    MOST_STOP_CHARS,
+    MOST_STOPS,
+    MOST_TEMPLATE_OPTION_BYTES,
+    MOST_TEXTS,
+    MOST_TOKENS,
+    MOST_TOOL_NAME_CHARS,
+    MOST_TOOLS,
+    MOST_TOP_K,
+    MOST_TOP_LOGPROBS,
+    TOOL_NAME,
+    check_schema_size,
+)
 from ashore.core import Message, RequestId, Role, ToolCall, ToolSpec
 from ashore.engines import Grammar, Sampling
 from ashore.errors import InvalidRequest
@@ -15,31 +37,16 @@ from ashore.serving import GenerationRequest, left_out
 if TYPE_CHECKING:
     from ashore.api.grpc.gen import inference_pb2 as pb
 
-# The bounds below are those of the HTTP routes.
-MAX_CHOICES: Final = 8
-MAX_TOP_LOGPROBS: Final = 20
-MAX_STOP: Final = 16
-MAX_STOP_CHARS: Final = 1024
-MAX_LOGIT_BIAS: Final = 1024
-MAX_PRIORITY: Final = 100
-MAX_TOKENS: Final = 10_000_000
-MAX_TOP_K: Final = 1_000_000
-MAX_MESSAGES: Final = 10_000
-MAX_TOOLS: Final = 128
-MAX_INPUTS: Final = 2048
-MAX_SCHEMA_CHARS: Final = 256 << 10
-MAX_TEMPLATE_OPTION_BYTES: Final = 16_384
-TOOL_NAME: Final = re.compile(r"[a-zA-Z0-9_.-]{1,64}")
 COMPLETE_MAX_TOKENS: Final = 16
 """What OpenAI's completions route answers with when nothing is said."""
 
 RANGES: Final = {
-    "temperature": (0.0, 2.0),
+    "temperature": (0.0, HIGHEST_TEMPERATURE),
     "top_p": (0.0, 1.0),
     "min_p": (0.0, 1.0),
-    "presence_penalty": (-2.0, 2.0),
-    "frequency_penalty": (-2.0, 2.0),
-    "repetition_penalty": (0.0, 10.0),
+    "presence_penalty": (-HIGHEST_PENALTY, HIGHEST_PENALTY),
+    "frequency_penalty": (-HIGHEST_PENALTY, HIGHEST_PENALTY),
+    "repetition_penalty": (0.0, HIGHEST_REPETITION_PENALTY),
 }
 NOT_ZERO: Final = ("repetition_penalty",)
 
@@ -54,11 +61,11 @@ def chat_request(wire: pb.ChatRequest, *, request_id: RequestId, deadline_s: flo
     """
     from google.protobuf import json_format
 
-    _count("messages", len(wire.messages), 1, MAX_MESSAGES)
-    _count("tools", len(wire.tools), 0, MAX_TOOLS)
-    if wire.template_options.ByteSize() > MAX_TEMPLATE_OPTION_BYTES:
+    _count("messages", len(wire.messages), 1, MOST_MESSAGES)
+    _count("tools", len(wire.tools), 0, MOST_TOOLS)
+    if wire.template_options.ByteSize() > MOST_TEMPLATE_OPTION_BYTES:
         raise InvalidRequest(
-            f"template_options is longer than {MAX_TEMPLATE_OPTION_BYTES:,} bytes",
+            f"template_options is longer than {MOST_TEMPLATE_OPTION_BYTES:,} bytes",
             hint="send fewer options",
             param="template_options",
         )
@@ -118,35 +125,41 @@ def embed_inputs(inputs: Iterable[pb.EmbedInput]) -> list[str | list[int]]:
         if not value:
             raise InvalidRequest("an input is empty", hint="leave it out", param=f"inputs[{at}]")
         found.append(value)
-    _count("inputs", len(found), 1, MAX_INPUTS)
+    _count("inputs", len(found), 1, MOST_TEXTS)
     return found
 
 
 def _model(name: str) -> str:
     if not name:
         raise InvalidRequest("model is empty", hint="Models lists the names", param="model")
+    if len(name) > MOST_NAME_CHARS:
+        raise InvalidRequest(
+            f"model has {len(name):,} characters; expected at most {MOST_NAME_CHARS}",
+            hint="Models lists the names",
+            param="model",
+        )
     return name
 
 
 def _common(wire: pb.Generation) -> dict[str, Any]:
     """Return the fields of a GenerationRequest that Chat and Complete share."""
-    _count("generation.stop", len(wire.stop), 0, MAX_STOP)
+    _count("generation.stop", len(wire.stop), 0, MOST_STOPS)
     for stop in wire.stop:
-        if not 0 < len(stop) <= MAX_STOP_CHARS:
+        if not 0 < len(stop) <= MOST_STOP_CHARS:
             raise InvalidRequest(
-                f"a stop string has {len(stop)} characters; expected 1 to {MAX_STOP_CHARS}",
+                f"a stop string has {len(stop)} characters; expected 1 to {MOST_STOP_CHARS}",
                 hint="shorten it, or leave it out",
                 param="generation.stop",
             )
     num_choices = wire.num_choices if wire.HasField("num_choices") else 1
-    _within("num_choices", num_choices, 1, MAX_CHOICES)
+    _within("num_choices", num_choices, 1, MOST_CHOICES)
     top_logprobs = wire.top_logprobs if wire.HasField("top_logprobs") else None
     if top_logprobs is not None:
-        _within("top_logprobs", top_logprobs, 0, MAX_TOP_LOGPROBS)
+        _within("top_logprobs", top_logprobs, 0, MOST_TOP_LOGPROBS)
     max_tokens = wire.max_tokens if wire.HasField("max_tokens") else None
     if max_tokens is not None:
-        _within("max_tokens", max_tokens, 1, MAX_TOKENS)
-    _within("priority", wire.priority, -MAX_PRIORITY, MAX_PRIORITY)
+        _within("max_tokens", max_tokens, 1, MOST_TOKENS)
+    _within("priority", wire.priority, -MOST_PRIORITY, MOST_PRIORITY)
     return {
         "sampling": _sampling(wire.sampling),
         "left_out": frozenset(name for name in left_out() if not wire.sampling.HasField(name)),
@@ -172,18 +185,18 @@ def _sampling(wire: pb.Sampling) -> Sampling:
                 )
             values[name] = value
     if wire.HasField("top_k"):
-        _within("sampling.top_k", wire.top_k, 0, MAX_TOP_K)
+        _within("sampling.top_k", wire.top_k, 0, MOST_TOP_K)
         values["top_k"] = wire.top_k
     if wire.HasField("seed"):
         values["seed"] = wire.seed
-    if len(wire.logit_bias) > MAX_LOGIT_BIAS:
+    if len(wire.logit_bias) > MOST_BIASES:
         raise InvalidRequest(
-            f"logit_bias has {len(wire.logit_bias)} entries; expected at most {MAX_LOGIT_BIAS}",
+            f"logit_bias has {len(wire.logit_bias)} entries; expected at most {MOST_BIASES}",
             hint="keep the strongest",
             param="generation.sampling.logit_bias",
         )
     for bias in wire.logit_bias.values():
-        _within("sampling.logit_bias", bias, -100.0, 100.0)
+        _within("sampling.logit_bias", bias, -HIGHEST_BIAS, HIGHEST_BIAS)
     if wire.logit_bias:
         values["logit_bias"] = {int(k): _plain_float(v) for k, v in wire.logit_bias.items()}
     return Sampling(**values)
@@ -211,15 +224,6 @@ def _count(name: str, number: int, low: int, high: int) -> None:
         )
 
 
-def _schema_length(text: str, param: str) -> None:
-    if len(text) > MAX_SCHEMA_CHARS:
-        raise InvalidRequest(
-            f"{param} has {len(text):,} characters; at most {MAX_SCHEMA_CHARS:,} are taken",
-            hint="shorten it",
-            param=param,
-        )
-
-
 def _grammar(wire: pb.Grammar) -> Grammar:
     kind: Literal["json_schema", "json_object", "regex", "lark"] | None = wire.WhichOneof("language")
     match kind:
@@ -231,7 +235,7 @@ def _grammar(wire: pb.Grammar) -> Grammar:
             return Grammar(kind="json_object")
         case "json_schema" | "regex" | "lark":
             text: str = getattr(wire, kind)
-            _schema_length(text, f"generation.grammar.{kind}")
+            check_schema_size(len(text.encode()), f"generation.grammar.{kind}")
             return Grammar(kind=kind, text=text)
         case _:
             raise InvalidRequest(
@@ -272,13 +276,13 @@ def _message(wire: pb.Message, at: int) -> Message:
 
 
 def _tool(wire: pb.Tool, at: int) -> ToolSpec:
-    if TOOL_NAME.fullmatch(wire.name) is None:
+    if len(wire.name) > MOST_TOOL_NAME_CHARS or re.fullmatch(TOOL_NAME, wire.name) is None:
         raise InvalidRequest(
             f"a tool is called {wire.name[:80]!r}; expected 1 to 64 letters, digits, _ . or -",
             hint="rename it",
             param=f"tools[{at}].name",
         )
-    _schema_length(wire.parameters, f"tools[{at}].parameters")
+    check_schema_size(len(wire.parameters.encode()), f"tools[{at}].parameters")
     if not wire.parameters:
         return ToolSpec(name=wire.name, description=wire.description, strict=wire.strict)
     try:

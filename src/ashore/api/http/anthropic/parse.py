@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
+from ashore.api.bounds import check_schema_size
 from ashore.api.http.anthropic.types import (
     CountRequest,
     MessageIn,
@@ -119,10 +120,12 @@ def _only_in(role: str, message: MessageIn, path: str) -> None:
 
 
 def _tool(tool: ToolIn) -> ToolSpec:
+    parameters = _json(tool.input_schema)
+    check_schema_size(len(parameters), "tools")
     return ToolSpec(
         name=tool.name,
         description=tool.description or "",
-        parameters=_json(tool.input_schema),
+        parameters=parameters,
         strict=bool(tool.strict),
     )
 

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
+from ashore.api.bounds import MOST_MESSAGES, MOST_STOPS, MOST_TOOLS, MOST_TOP_K
 from ashore.api.http.openai.types import Name, Probability, StopText, TokenCount, ToolName
 
 
@@ -97,9 +98,9 @@ class CountRequest(_Strict, frozen=True, kw_only=True):
     """Body of `POST /v1/messages/count_tokens`."""
 
     model: Name
-    messages: Annotated[list[MessageIn], Meta(min_length=1, max_length=10_000)]
+    messages: Annotated[list[MessageIn], Meta(min_length=1, max_length=MOST_MESSAGES)]
     system: str | list[TextBlock] | None = None
-    tools: Annotated[list[ToolIn], Meta(max_length=128)] | None = None
+    tools: Annotated[list[ToolIn], Meta(max_length=MOST_TOOLS)] | None = None
     tool_choice: ToolChoice | None = None
     thinking: Thinking | None = None
     cache_control: Any = None
@@ -109,11 +110,11 @@ class MessagesRequest(CountRequest, frozen=True, kw_only=True):
     """Body of `POST /v1/messages`."""
 
     max_tokens: TokenCount
-    stop_sequences: Annotated[list[StopText], Meta(max_length=16)] | None = None
+    stop_sequences: Annotated[list[StopText], Meta(max_length=MOST_STOPS)] | None = None
     stream: bool | None = None
     temperature: Probability | None = None
     top_p: Probability | None = None
-    top_k: Annotated[int, Meta(ge=0, le=1_000_000)] | None = None
+    top_k: Annotated[int, Meta(ge=0, le=MOST_TOP_K)] | None = None
     metadata: Any = None
     service_tier: Any = None
 

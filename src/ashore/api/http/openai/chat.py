@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from ashore.api.bounds import MOST_TEMPLATE_OPTION_BYTES, check_schema_size
 from ashore.api.http.errors import openai_error
 from ashore.api.http.exchange import Exchange
 from ashore.api.http.openai.common import (
@@ -27,7 +28,6 @@ from ashore.errors import AshoreError, InvalidRequest
 from ashore.serving import ChoiceEnded, Delta, GenerationRequest, Started, TokenText, ToolCallDelta, Usage
 
 _encode = msgspec.json.Encoder().encode
-MAX_TEMPLATE_OPTION_BYTES = 16_384
 
 
 class TopLogprob(msgspec.Struct, frozen=True):
@@ -165,10 +165,12 @@ def tool_of(tool: ToolIn) -> ToolSpec:
     """Return one tool."""
     function = tool.function
     plain = ToolSpec(name=function.name)
+    parameters = plain.parameters if function.parameters is None else _encode(function.parameters).decode()
+    check_schema_size(len(parameters), "tools")
     return ToolSpec(
         name=function.name,
         description=function.description or "",
-        parameters=plain.parameters if function.parameters is None else _encode(function.parameters).decode(),
+        parameters=parameters,
         strict=bool(function.strict),
     )
 
@@ -299,8 +301,8 @@ def _tool_choice(choice: str | NamedTool | None) -> str:
 def _template_options(options: dict[str, Any] | None) -> dict[str, object]:
     if options is None:
         return {}
-    if len(_encode(options)) > MAX_TEMPLATE_OPTION_BYTES:
+    if len(_encode(options)) > MOST_TEMPLATE_OPTION_BYTES:
         raise InvalidRequest(
-            f"chat_template_kwargs is longer than {MAX_TEMPLATE_OPTION_BYTES:,} bytes", param="chat_template_kwargs"
+            f"chat_template_kwargs is longer than {MOST_TEMPLATE_OPTION_BYTES:,} bytes", param="chat_template_kwargs"
         )
     return dict(options)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import msgspec
 
+from ashore.api.bounds import MOST_PRIORITY, MOST_TEXTS, check_schema_size
 from ashore.api.http.exchange import Exchange
 from ashore.api.http.openai.types import (
-    MOST_TEXTS,
     Inputs,
     JsonObjectFormat,
     JsonSchemaFormat,
@@ -18,9 +18,6 @@ from ashore.core import RequestId, whole_number
 from ashore.engines import Grammar, Sampling
 from ashore.errors import InvalidRequest
 from ashore.serving import Usage, left_out
-
-MAX_PRIORITY = 100
-MAX_SCHEMA_BYTES = 256 << 10
 
 
 class PromptTokensDetails(msgspec.Struct, frozen=True):
@@ -104,12 +101,7 @@ def grammar_of(wanted: TextFormat | JsonObjectFormat | JsonSchemaFormat | None) 
             if wanted.json_schema.schema is None:
                 return Grammar(kind="json_object")
             schema = msgspec.json.encode(wanted.json_schema.schema)
-            if len(schema) > MAX_SCHEMA_BYTES:
-                raise InvalidRequest(
-                    f"the schema has {len(schema):,} bytes; at most {MAX_SCHEMA_BYTES:,} are taken",
-                    hint="shorten it, for instance with $defs for what is repeated",
-                    param="response_format.json_schema.schema",
-                )
+            check_schema_size(len(schema), "response_format.json_schema.schema")
             return Grammar(kind="json_schema", text=schema.decode())
 
 
@@ -149,10 +141,10 @@ def priority_of(exchange: Exchange) -> int:
         priority = int(given)
     except ValueError as fault:
         raise _bad_header(
-            "x-ashore-priority", given, f"a whole number from -{MAX_PRIORITY} to {MAX_PRIORITY}"
+            "x-ashore-priority", given, f"a whole number from -{MOST_PRIORITY} to {MOST_PRIORITY}"
         ) from fault
-    if not -MAX_PRIORITY <= priority <= MAX_PRIORITY:
-        raise _bad_header("x-ashore-priority", given, f"a whole number from -{MAX_PRIORITY} to {MAX_PRIORITY}")
+    if not -MOST_PRIORITY <= priority <= MOST_PRIORITY:
+        raise _bad_header("x-ashore-priority", given, f"a whole number from -{MOST_PRIORITY} to {MOST_PRIORITY}")
     return priority
 
 

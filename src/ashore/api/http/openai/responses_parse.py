@@ -7,6 +7,7 @@ from typing import Any, Final
 
 import msgspec
 
+from ashore.api.bounds import check_schema_size
 from ashore.api.decode import decode
 from ashore.api.http.exchange import Exchange
 from ashore.api.http.openai.common import deadline_of, directive_for, grammar_of, priority_of
@@ -149,10 +150,12 @@ def _choice(request: ResponsesRequest) -> str:
 
 def _tool(tool: FunctionTool) -> ToolSpec:
     plain = ToolSpec(name=tool.name)
+    parameters = plain.parameters if tool.parameters is None else _encode(tool.parameters).decode()
+    check_schema_size(len(parameters), "tools")
     return ToolSpec(
         name=tool.name,
         description=tool.description or "",
-        parameters=plain.parameters if tool.parameters is None else _encode(tool.parameters).decode(),
+        parameters=parameters,
         strict=bool(tool.strict),
     )
 

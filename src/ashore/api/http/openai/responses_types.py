@@ -7,12 +7,13 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
+from ashore.api.bounds import MOST_MESSAGES, MOST_TOOLS, MOST_TOP_LOGPROBS
 from ashore.api.http.openai.types import (
-    MOST_TOP_LOGPROBS,
     JsonObjectFormat,
     Name,
     Probability,
     StreamOptions,
+    Temperature,
     TextFormat,
     TokenCount,
     ToolName,
@@ -137,7 +138,7 @@ class ResponsesRequest(_Strict, frozen=True, kw_only=True):
     """Body of `POST /v1/responses`. The last block is taken and ignored."""
 
     model: Name
-    input: str | Annotated[list[dict[str, Any]], Meta(min_length=1, max_length=10_000)]
+    input: str | Annotated[list[dict[str, Any]], Meta(min_length=1, max_length=MOST_MESSAGES)]
     instructions: str | None = None
     previous_response_id: str | None = None
     background: bool | None = None
@@ -145,10 +146,10 @@ class ResponsesRequest(_Strict, frozen=True, kw_only=True):
     stream: bool | None = None
     stream_options: StreamOptions | None = None
     max_output_tokens: TokenCount | None = None
-    temperature: Annotated[float, Meta(ge=0.0, le=2.0)] | None = None
+    temperature: Temperature | None = None
     top_p: Probability | None = None
     top_logprobs: Annotated[int, Meta(ge=0, le=MOST_TOP_LOGPROBS)] | None = None
-    tools: Annotated[list[FunctionTool], Meta(max_length=128)] | None = None
+    tools: Annotated[list[FunctionTool], Meta(max_length=MOST_TOOLS)] | None = None
     tool_choice: Literal["auto", "none", "required"] | NamedFunctionTool | None = None
     text: TextConfig | None = None
     reasoning: ReasoningConfig | None = None

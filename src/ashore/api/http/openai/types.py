@@ -7,21 +7,39 @@ from typing import Annotated, Any, Final, Literal
 import msgspec
 from msgspec import Meta
 
-MOST_TOP_LOGPROBS: Final = 20
+from ashore.api.bounds import (
+    HIGHEST_BIAS,
+    HIGHEST_PENALTY,
+    HIGHEST_REPETITION_PENALTY,
+    HIGHEST_TEMPERATURE,
+    MOST_BIASES,
+    MOST_CHOICES,
+    MOST_MESSAGES,
+    MOST_NAME_CHARS,
+    MOST_STOP_CHARS,
+    MOST_STOPS,
+    MOST_TOKENS,
+    MOST_TOOL_NAME_CHARS,
+    MOST_TOOLS,
+    MOST_TOP_K,
+    MOST_TOP_LOGPROBS,
+    TOOL_NAME,
+)
+
 MOST_INPUTS: Final = 1_000_000
 """Token ids of one prompt, at most; the number of texts is bounded by `MOST_TEXTS`."""
-MOST_TEXTS: Final = 2048
 
 Probability = Annotated[float, Meta(ge=0.0, le=1.0)]
-Penalty = Annotated[float, Meta(ge=-2.0, le=2.0)]
-Bias = Annotated[float, Meta(ge=-100.0, le=100.0)]
-Name = Annotated[str, Meta(min_length=1, max_length=256)]
-ToolName = Annotated[str, Meta(min_length=1, max_length=64, pattern="^[a-zA-Z0-9_.-]+$")]
-Choices = Annotated[int, Meta(ge=1, le=8)]
-TokenCount = Annotated[int, Meta(ge=1, le=10_000_000)]
-StopText = Annotated[str, Meta(min_length=1, max_length=1024)]
-Stops = Annotated[list[StopText], Meta(max_length=16)]
-Biases = Annotated[dict[str, Bias], Meta(max_length=1024)]
+Penalty = Annotated[float, Meta(ge=-HIGHEST_PENALTY, le=HIGHEST_PENALTY)]
+Temperature = Annotated[float, Meta(ge=0.0, le=HIGHEST_TEMPERATURE)]
+Bias = Annotated[float, Meta(ge=-HIGHEST_BIAS, le=HIGHEST_BIAS)]
+Name = Annotated[str, Meta(min_length=1, max_length=MOST_NAME_CHARS)]
+ToolName = Annotated[str, Meta(min_length=1, max_length=MOST_TOOL_NAME_CHARS, pattern=f"^{TOOL_NAME}$")]
+Choices = Annotated[int, Meta(ge=1, le=MOST_CHOICES)]
+TokenCount = Annotated[int, Meta(ge=1, le=MOST_TOKENS)]
+StopText = Annotated[str, Meta(min_length=1, max_length=MOST_STOP_CHARS)]
+Stops = Annotated[list[StopText], Meta(max_length=MOST_STOPS)]
+Biases = Annotated[dict[str, Bias], Meta(max_length=MOST_BIASES)]
 Seed = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
 TokenId = Annotated[int, Meta(ge=0, le=2**31 - 1)]
 Inputs = str | Annotated[list[str | TokenId | list[TokenId]], Meta(min_length=1, max_length=MOST_INPUTS)]
@@ -132,13 +150,13 @@ class Sampled(_Strict, frozen=True, kw_only=True):
     """What chat and plain completions share. The last block is taken and ignored."""
 
     model: Name
-    temperature: Annotated[float, Meta(ge=0.0, le=2.0)] | None = None
+    temperature: Temperature | None = None
     top_p: Probability | None = None
-    top_k: Annotated[int, Meta(ge=-1, le=1_000_000)] | None = None
+    top_k: Annotated[int, Meta(ge=-1, le=MOST_TOP_K)] | None = None
     min_p: Probability | None = None
     presence_penalty: Penalty | None = None
     frequency_penalty: Penalty | None = None
-    repetition_penalty: Annotated[float, Meta(gt=0.0, le=10.0)] | None = None
+    repetition_penalty: Annotated[float, Meta(gt=0.0, le=HIGHEST_REPETITION_PENALTY)] | None = None
     logit_bias: Biases | None = None
     seed: Seed | None = None
     stop: StopText | Stops | None = None
@@ -161,11 +179,11 @@ class Sampled(_Strict, frozen=True, kw_only=True):
 class ChatRequest(Sampled, frozen=True, kw_only=True):
     """Body of `POST /v1/chat/completions`."""
 
-    messages: Annotated[list[ChatMessage], Meta(min_length=1, max_length=10_000)]
+    messages: Annotated[list[ChatMessage], Meta(min_length=1, max_length=MOST_MESSAGES)]
     max_completion_tokens: TokenCount | None = None
     logprobs: bool | None = None
     top_logprobs: Annotated[int, Meta(ge=0, le=MOST_TOP_LOGPROBS)] | None = None
-    tools: Annotated[list[ToolIn], Meta(max_length=128)] | None = None
+    tools: Annotated[list[ToolIn], Meta(max_length=MOST_TOOLS)] | None = None
     tool_choice: Literal["auto", "none", "required"] | NamedTool | None = None
     chat_template_kwargs: dict[str, Any] | None = None
 
@@ -174,7 +192,7 @@ class CompletionRequest(Sampled, frozen=True, kw_only=True):
     """Body of `POST /v1/completions`. `best_of` must equal `n`, and `suffix` must be null."""
 
     prompt: Inputs
-    max_tokens: Annotated[int, Meta(ge=0, le=10_000_000)] | None = None
+    max_tokens: Annotated[int, Meta(ge=0, le=MOST_TOKENS)] | None = None
     """0 with `echo`: the prompt alone, with its log-probabilities if `logprobs` is given."""
     echo: bool | None = None
     logprobs: Annotated[int, Meta(ge=0, le=MOST_TOP_LOGPROBS)] | None = None
