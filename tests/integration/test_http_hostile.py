@@ -174,6 +174,19 @@ def test_wrong_paths_and_methods(worker: Worker, method: str, path: str, status:
     assert json.loads(answer)["error"]["code"] == code
 
 
+def test_a_schema_of_a_tool_is_bounded_as_over_grpc(worker: Worker) -> None:
+    parameters = {"type": "object", "description": "x" * (256 << 10)}
+    tool = {"type": "function", "function": {"name": "f", "parameters": parameters}}
+    body = {"model": "echo", "messages": [{"role": "user", "content": "hi"}], "tools": [tool]}
+    seen, _, answer = worker.request("POST", CHAT, json.dumps(body))
+    assert (seen, json.loads(answer)["error"]["param"]) == (400, "tools")
+
+
+def test_a_slash_at_the_end_is_no_part_of_a_name(worker: Worker) -> None:
+    seen, _, answer = worker.request("GET", "/v1/models/echo/")
+    assert (seen, json.loads(answer)["id"]) == (200, "echo")
+
+
 def test_no_key_gets_no_further_than_health(worker: Worker) -> None:
     for path, status in (("/healthz", 200), ("/health", 200), ("/readyz", 200), ("/v1/models", 401)):
         seen, headers, _ = worker.request("GET", path, headers={"authorization": "Bearer nonsense"})

@@ -24,6 +24,18 @@ def origin_of(peer: str, forwarded: str, *, trusted_proxies: int) -> str:
     return hops[-min(len(hops), trusted_proxies + 1)][:MAX_CHARS]
 
 
+class Origins:
+    """Knows where requests come from. HTTP and gRPC of a worker share one, so that a reload reaches both."""
+
+    def __init__(self, trusted_proxies: int = 0) -> None:
+        self.trusted_proxies = trusted_proxies
+        """How many proxies in front of the edge are believed from now on."""
+
+    def of(self, peer: str, forwarded: str) -> str:
+        """Return what `origin_of` says."""
+        return origin_of(peer, forwarded, trusted_proxies=self.trusted_proxies)
+
+
 def grpc_peer(peer: str) -> str:
     """Return the address in what gRPC calls a peer: `ipv4:127.0.0.1:5000`, `ipv6:[::1]:5000`, `unix:/path`."""
     kind, _, rest = peer.partition(":")

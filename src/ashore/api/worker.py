@@ -23,12 +23,14 @@ from pathlib import Path
 from typing import Protocol
 
 from ashore.access import Authenticator, Authority, OnBehalf, read_internal_token
+from ashore.api.background import Background
 from ashore.api.fittings import Fittings, fit, purge_office
 from ashore.api.guarding import audit_desk, audit_of, budgets_for, keep_content, office_of
 from ashore.api.http import ROUTES, AccessLog, HttpApp, HttpServer, Siblings, listen, make_desk
 from ashore.api.http.admin.access import make_access_desk
 from ashore.api.issuers import IssuerKeys
 from ashore.api.keys import Keys
+from ashore.api.origin import Origins
 from ashore.api.recording import LogRecorder
 from ashore.api.releasing import ReleaseDesk, keep_judging, release_desk
 from ashore.backup import BackupHome
@@ -161,7 +163,7 @@ async def serve(
     authenticator, authority = keys.authenticator, keys.authority
     issuers = IssuerKeys(keys, clock)
     await issuers.apply(topology.issuers, topology.jobs.egress)
-    trusted_proxies = topology.edge.trusted_proxies if topology.edge is not None else 0
+    origins = Origins(_trusted_proxies(topology))
     if audit is not None and audit.keeps_content:
         keep_content(audit, fittings)
     masker = PrivacyMasker(fittings.privacy.privacy, metrics)
@@ -200,7 +202,7 @@ async def serve(
         on_behalf=on_behalf_for(topology, keys),
         authority=authority,
         recorder=recorder,
-        trusted_proxies=trusted_proxies,
+        origins=origins,
         access=make_access_desk(keys, clock, recorder, alone=len(topology.workers) < 2 and not topology.state.url),
         privacy=fittings.privacy,
         budget_office=office_of(topology, opened, recorder),
@@ -227,24 +229,25 @@ async def serve(
         authenticator,
         metrics,
         recorder=recorder,
-        trusted_proxies=trusted_proxies,
+        origins=origins,
         authority=authority,
         releases=releases,
     )
-    rereader = loop.create_task(_reread(reread, topology_path, serving, fittings, keys, issuers), name="topology")
-    flushing = loop.create_task(keys.keep_flushing(), name="last uses of keys")
-    fetching = loop.create_task(issuers.keep_fetching(), name="keys of issuers")
-    beating = loop.create_task(_beat(board), name="beat on the board") if board is not None else None
-    judging: asyncio.Task[None] | None = None
+    rereading, background = Background(), Background()
+    rereading.keep("topology", partial(_reread, reread, topology_path, serving, fittings, keys, issuers, origins))
+    background.keep("last uses of keys", keys.keep_flushing)
+    background.keep("keys of issuers", issuers.keep_fetching)
+    if board is not None:
+        background.keep("beat on the board", partial(_beat, board))
     if releases is not None:
-        judging = loop.create_task(keep_judging(serving, releases.keeper, releases.routes), name="judge candidates")
+        background.keep("judge candidates", partial(keep_judging, serving, releases.keeper, releases.routes))
     gc.collect()
     gc.freeze()
     log.info("serving %s", ", ".join(model.alias for model in topology.models))
     await stop.wait()
 
     log.info("draining %d requests, at most %g s", serving.in_flight, topology.drain_timeout_s)
-    rereader.cancel()
+    await rereading.stop()
     whole = await serving.drain(topology.drain_timeout_s)
     if beside is not None:
         await beside.stop(1.0)
@@ -253,18 +256,13 @@ async def serve(
     await serving.close()
     await server.stop()
     await app.close()
-    fetching.cancel()
-    flushing.cancel()
-    if judging is not None:
-        judging.cancel()
-    await asyncio.gather(flushing, return_exceptions=True)
+    await background.stop()
     if opened is not None:
         await asyncio.to_thread(opened.close)
     await fittings.close()
     if audit is not None:
         await asyncio.to_thread(audit.close)
-    if board is not None and beating is not None:
-        beating.cancel()
+    if board is not None:
         board.close()
     return 0
 
@@ -276,7 +274,7 @@ async def _start_grpc(
     metrics: Metrics,
     *,
     recorder: Recorder,
-    trusted_proxies: int,
+    origins: Origins,
     authority: Authority,
     releases: ReleaseDesk | None,
 ) -> BesideHttp | None:
@@ -292,7 +290,7 @@ async def _start_grpc(
         metrics=metrics,
         uds=where.uds,
         recorder=recorder,
-        trusted_proxies=trusted_proxies,
+        origins=origins,
         authority=authority,
         releases=releases,
     )
@@ -306,22 +304,37 @@ async def _beat(board: Board) -> None:
         await asyncio.sleep(BEAT_S)
 
 
+def _trusted_proxies(topology: Topology) -> int:
+    return 0 if topology.edge is None else topology.edge.trusted_proxies
+
+
 async def _reread(
-    reread: asyncio.Event, path: Path, serving: ServingService, fittings: Fittings, keys: Keys, issuers: IssuerKeys
+    reread: asyncio.Event,
+    path: Path,
+    serving: ServingService,
+    fittings: Fittings,
+    keys: Keys,
+    issuers: IssuerKeys,
+    origins: Origins,
 ) -> None:
     while True:
         await reread.wait()
         reread.clear()
         try:
             topology = read_topology(path)
+        except AshoreError as fault:
+            log.error("the topology stays as it was: %s (%s)", fault.message, fault.hint)
+            continue
+        try:
             await keys.reread()
             await issuers.apply(topology.issuers, topology.jobs.egress)
             await asyncio.to_thread(fittings.privacy.take_file, topology.privacy)
             await fittings.apply(topology.cache)
             await serving.apply(topology)
+            origins.trusted_proxies = _trusted_proxies(topology)
             log.info("took the new topology")
         except AshoreError as fault:
-            log.error("the topology stays as it was: %s (%s)", fault.message, fault.hint)
+            log.error("the new topology is not taken, or only in part: %s (%s)", fault.message, fault.hint)
 
 
 def main(words: Sequence[str] | None = None) -> int:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Final
 
 from ashore.audit import AuditLink
 from ashore.cache import CachePolicy
@@ -23,6 +24,9 @@ from ashore.spec import (
     JobsSpec,
     ListenSpec,
 )
+
+KEPT: Final = ("http", "grpc", "redis", "embedded_redis_bytes", "jobs", "egress", "audit", "config")
+"""Fields of `Listening` that stay as they were when the server started. All others are taken anew at a reload."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,6 +71,11 @@ class Listening:
             "[audit]": self.audit,
             "[access] charge_hits, price": (self.access.charge_hits, self.access.prices),
         }
+
+    def reloaded(self, said: Listening) -> Listening:
+        """Return what a running server goes by from now on: what `said` says but for what `kept_for_life` names."""
+        access = replace(said.access, charge_hits=self.access.charge_hits, prices=self.access.prices)
+        return replace(said, access=access, **{name: getattr(self, name) for name in KEPT})
 
     @property
     def has_edge(self) -> bool:

@@ -255,15 +255,7 @@ class Deployment:
         if self._hosting is not None:
             self._hosting.take(self._running.values())
         self._plan = plan
-        self._listening = dataclasses.replace(
-            self._listening,
-            admission=listening.admission,
-            cache=listening.cache,
-            edge=listening.edge,
-            privacy=listening.privacy,
-            backup=listening.backup,
-            release=listening.release,
-        )
+        self._listening = self._listening.reloaded(listening)
         self._keep_backups()
         self._publish()
         self._wait_switched()

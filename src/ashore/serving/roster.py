@@ -133,16 +133,15 @@ class Roster:
         A model that takes the place of another is connected before it gets requests; what the other one has begun ends
         there.
         """
-        self._topology = topology
+        every = {(served.alias, served.release): served for served in (*topology.models, *topology.beside)}
         kept: dict[tuple[str, str], LoadedModel] = {}
-        for served in (*topology.models, *topology.beside):
-            key = served.alias, served.release
+        for key, served in every.items():
             old = self._models.get(key)
-            if old is not None and old.served.text_dir == served.text_dir:
-                old.served = served
-                kept[key] = old
-            else:
-                kept[key] = await self._load(served)
+            same = old is not None and old.served.text_dir == served.text_dir
+            kept[key] = old if old is not None and same else await self._load(served, topology)
+        for key, model in kept.items():  # from here on nothing fails: either all of it is taken or none
+            model.served = every[key]
+        self._topology = topology
         gone = [model for key, model in self._models.items() if kept.get(key) is not model]
         if self._models:
             await self._wait_connected([model for key, model in kept.items() if self._models.get(key) is not model])
@@ -225,9 +224,9 @@ class Roster:
         for model in self._models.values():
             await model.replicas.stop()
 
-    async def _load(self, served: ServedModel) -> LoadedModel:
+    async def _load(self, served: ServedModel, topology: Topology) -> LoadedModel:
         text = await asyncio.to_thread(self._load_text, served)
-        limits = self._topology.admission
+        limits = topology.admission
         gate = Gate(
             capacity_for(
                 max_running=limits.max_running,

@@ -13,7 +13,7 @@ import grpc
 
 from ashore.access import Authenticator, Principal, denial_of
 from ashore.api.grpc.status import header_text, status_code, trailing_metadata
-from ashore.api.origin import grpc_peer, origin_of
+from ashore.api.origin import Origins, grpc_peer
 from ashore.api.recording import LogRecorder
 from ashore.cache import Directive, directive_of
 from ashore.core import Recorder, RequestId, new_request_id
@@ -40,7 +40,7 @@ class Call:
     token: str | None
 
 
-class Reception:
+class CallReception:
     """Receives the calls of one gRPC server."""
 
     def __init__(
@@ -49,13 +49,13 @@ class Reception:
         metrics: Metrics,
         *,
         recorder: Recorder | None = None,
-        trusted_proxies: int = 0,
+        origins: Origins | None = None,
     ) -> None:
         """Make it. `recorder` is told of refusals that an auditor must find; default: the log of this process."""
         self._authenticator = authenticator
         self._metrics = metrics
         self._recorder = recorder or LogRecorder()
-        self._trusted_proxies = trusted_proxies
+        self._origins = origins or Origins()
 
     @asynccontextmanager
     async def receive(self, context: Context, route: str) -> AsyncIterator[Call]:
@@ -70,7 +70,7 @@ class Reception:
         request_id = request_id_of(metadata)
         principal: Principal | None = None
         forwarded = str(metadata.get("x-forwarded-for", ""))
-        origin = origin_of(grpc_peer(context.peer()), forwarded, trusted_proxies=self._trusted_proxies)
+        origin = self._origins.of(grpc_peer(context.peer()), forwarded)
         try:
             directive = directive_of(
                 str(metadata.get("cache-control", "")).lower(), str(metadata.get("x-ashore-cache", ""))

@@ -16,7 +16,7 @@ from ashore.access import Actor, Authority
 from ashore.api.adminguard import check_admin
 from ashore.api.decode import convert
 from ashore.api.grpc.gen import releases_pb2 as pb
-from ashore.api.grpc.reception import Call, Context, Reception
+from ashore.api.grpc.reception import Call, CallReception, Context
 from ashore.api.releasecalls import READ as WATCH_ACTION
 from ashore.api.releasecalls import RELEASE_CALLS, ReleaseCall, open_desk, watch_alias
 from ashore.api.releasing import ReleaseDesk
@@ -33,7 +33,7 @@ _KINDS: Final = ((bool, "flag"), (int, "integer"), (float, "number"), (str, "tex
 class ReleasesService:
     """Every method runs in the API worker's own event loop."""
 
-    def __init__(self, reception: Reception, authority: Authority, desk: ReleaseDesk | None) -> None:
+    def __init__(self, reception: CallReception, authority: Authority, desk: ReleaseDesk | None) -> None:
         """Make it. Without a desk every call is told that this server keeps no releases."""
         self._reception = reception
         self._authority = authority

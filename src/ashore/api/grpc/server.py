@@ -8,6 +8,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
 from ashore.access import Authenticator, Authority, PolicyAuthority
+from ashore.api.origin import Origins
 from ashore.core import Recorder
 from ashore.errors import PortTaken
 from ashore.metrics import Metrics
@@ -39,7 +40,7 @@ class GrpcServer:
         uds: str = "",
         max_message_bytes: int = MAX_MESSAGE_BYTES,
         recorder: Recorder | None = None,
-        trusted_proxies: int = 0,
+        origins: Origins | None = None,
         authority: Authority | None = None,
         releases: ReleaseDesk | None = None,
     ) -> None:
@@ -49,7 +50,7 @@ class GrpcServer:
         self._authenticator = authenticator
         self._metrics = metrics
         self._recorder = recorder
-        self._trusted_proxies = trusted_proxies
+        self._origins = origins
         self._authority = authority or PolicyAuthority()
         self._releases = releases
         self._host = host
@@ -79,7 +80,7 @@ class GrpcServer:
         from grpc_reflection.v1alpha import reflection
 
         from ashore.api.grpc.gen import inference_pb2, releases_pb2
-        from ashore.api.grpc.reception import Reception
+        from ashore.api.grpc.reception import CallReception
         from ashore.api.grpc.releases import ReleasesService
         from ashore.api.grpc.service import InferenceService
 
@@ -93,9 +94,7 @@ class GrpcServer:
                 ("grpc.http2.min_ping_interval_without_data_ms", KEEPALIVE_MS // 4),
             )
         )
-        reception = Reception(
-            self._authenticator, self._metrics, recorder=self._recorder, trusted_proxies=self._trusted_proxies
-        )
+        reception = CallReception(self._authenticator, self._metrics, recorder=self._recorder, origins=self._origins)
         server.add_generic_rpc_handlers(
             (
                 InferenceService(self._serving, reception).handlers(),

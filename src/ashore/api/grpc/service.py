@@ -13,7 +13,7 @@ from ashore.access import Principal
 from ashore.access.budgets import Standing, rate_headers
 from ashore.api.grpc.gen import inference_pb2 as pb
 from ashore.api.grpc.parse import chat_request, complete_request, embed_inputs
-from ashore.api.grpc.reception import Call, Context, Reception
+from ashore.api.grpc.reception import Call, CallReception, Context
 from ashore.api.grpc.render import answer_event, embed_response, models_response, whole_answer
 from ashore.api.grpc.status import header_text
 from ashore.cache import Directive
@@ -51,7 +51,7 @@ class InferenceService:
         }
         return grpc.method_handlers_generic_handler(SERVICE.strip("/"), answers)
 
-    def __init__(self, serving: ServingService, reception: Reception) -> None:
+    def __init__(self, serving: ServingService, reception: CallReception) -> None:
         self._serving = serving
         self._reception = reception
 

@@ -29,7 +29,7 @@ from ashore.api.http.exchange import ClientGone, Exchange, Receive, Scope, Send
 from ashore.api.http.routes import Route, RouteTable
 from ashore.api.http.siblings import Siblings
 from ashore.api.http.streaming import cache_headers, standing_headers
-from ashore.api.origin import origin_of
+from ashore.api.origin import Origins
 from ashore.api.recording import LogRecorder
 from ashore.audit import AuditService
 from ashore.cache import PurgeOffice, directive_of
@@ -75,7 +75,7 @@ class HttpApp:
         siblings: Siblings | None = None,
         authority: Authority | None = None,
         recorder: Recorder | None = None,
-        trusted_proxies: int = 0,
+        origins: Origins | None = None,
         access: AccessDesk | None = None,
         privacy: PrivacyDesk | None = None,
         budget_office: BudgetOffice | None = None,
@@ -93,7 +93,7 @@ class HttpApp:
         self.siblings: Final = siblings or Siblings(())
         self.authority: Final = authority or PolicyAuthority()
         self.recorder: Final = recorder or LogRecorder()
-        self._trusted_proxies = trusted_proxies
+        self._origins = origins or Origins()
         self.access: Final = access
         """Accounts, keys and the policy; None where nothing keeps them."""
         self._desk = desk
@@ -231,7 +231,7 @@ class HttpApp:
     def origin_of(self, exchange: Exchange) -> str:
         """Return the address that a request comes from."""
         forwarded = exchange.headers.get(b"x-forwarded-for", b"").decode("latin-1")
-        return origin_of(exchange.client_host, forwarded, trusted_proxies=self._trusted_proxies)
+        return self._origins.of(exchange.client_host, forwarded)
 
     def _record(self, exchange: Exchange, principal: Principal | None, fault: AshoreError) -> None:
         act = denial_of(fault, principal, origin=self.origin_of(exchange), request_id=exchange.request_id)

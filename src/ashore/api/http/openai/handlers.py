@@ -109,7 +109,7 @@ async def models(app: HttpApp, exchange: Exchange, principal: Principal) -> None
 
 async def model(app: HttpApp, exchange: Exchange, principal: Principal) -> None:
     """`GET /v1/models/{id}`."""
-    alias = exchange.path.removeprefix("/v1/models/")
+    alias = exchange.argument
     cards = {card.alias: card for card in app.serving.models(principal)}
     if alias not in cards:
         raise UnknownModel(

@@ -1,0 +1,43 @@
+"""What a worker does beside answering requests, for as long as it lives."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+AGAIN_S: Final = 5.0
+"""Wait before what failed begins again."""
+
+log = logging.getLogger("ashore.worker")
+
+
+class Background:
+    """Tasks that go on until they are stopped. One that fails is told in the log, and begins again.
+
+    Otherwise the first unforeseen fault of, say, what judges candidates would be its silent end, while requests are
+    answered as if nothing had happened.
+    """
+
+    def __init__(self, *, again_s: float = AGAIN_S) -> None:
+        self._again_s = again_s
+        self._tasks: list[asyncio.Task[None]] = []
+
+    def keep(self, name: str, work: Callable[[], Awaitable[None]]) -> None:
+        """Begin `work`, which ends only when it is cancelled. `name` is what the log calls it."""
+        self._tasks.append(asyncio.get_running_loop().create_task(self._again_and_again(name, work), name=name))
+
+    async def _again_and_again(self, name: str, work: Callable[[], Awaitable[None]]) -> None:
+        while True:
+            try:
+                await work()
+            except Exception:
+                log.exception("%s failed; it begins again in %g s", name, self._again_s)
+            await asyncio.sleep(self._again_s)
+
+    async def stop(self) -> None:
+        """Cancel every task; return when each has ended. May be called twice."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
