@@ -39,7 +39,14 @@ class AliasRoute:
     @property
     def is_tried(self) -> bool:
         """Whether a candidate is compared on the live requests."""
-        return self.shadow is not None or self.watched is not None
+        return bool(self.candidate)
+
+    @property
+    def candidate(self) -> str:
+        """The release that is compared on the live requests, as a shadow or as a canary; empty: none is."""
+        if self.watched is not None:
+            return self.watched[0]
+        return "" if self.shadow is None else self.shadow.release
 
 
 def routes_of(book: Book) -> Mapping[str, AliasRoute]:

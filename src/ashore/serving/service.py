@@ -128,6 +128,7 @@ class ServingService:
     def take_routes(self, routes: Mapping[str, AliasRoute]) -> None:
         """Lead every alias where the state says, from the next request on. What has begun ends where it is."""
         self._roster.take_routes(routes)
+        self.trials.take_routes(routes)
 
     def unknown_formers(self) -> tuple[str, ...]:
         """Return the releases that what is live is to be laid beside, and of which this worker knows nothing."""

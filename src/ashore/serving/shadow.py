@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -139,6 +139,11 @@ class Shadow:
         finally:
             await answer.aclose()
         return second.observation(failed=failed)
+
+    def forget(self, but: Collection[str]) -> None:
+        """Forget how different the pairs of candidates were, but for these."""
+        for release in self._widest.keys() - set(but):
+            del self._widest[release]
 
     async def _meaning(self, live: str, other: str) -> float | None:
         """Return how far apart two answers are in what they say; None where no embedder is loaded or it is slow."""

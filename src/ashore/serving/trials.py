@@ -137,6 +137,14 @@ class Trials:
         """Go by another policy from now on."""
         self._policy = policy
         self._judges = Judges(policy.judges)
+        self._shadow.forget(())
+
+    def take_routes(self, routes: Mapping[str, AliasRoute]) -> None:
+        """Forget what the answers of candidates were laid beside, but for those that these routes still try."""
+        tried = {(alias, route.candidate) for alias, route in routes.items() if route.is_tried}
+        for key in self._tried.keys() - tried:
+            del self._tried[key]
+        self._shadow.forget({name for _, name in tried})
 
     def begin(
         self, request: GenerationRequest, principal: Principal, model: LoadedModel, route: AliasRoute

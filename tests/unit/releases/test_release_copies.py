@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from dataclasses import replace
 
 import pytest
@@ -11,7 +12,7 @@ from test_release_serving import ALICE, Bench, ask, run, until
 from ashore.core import ManualClock
 from ashore.engines import ScoredText, ScoreText, TokenLogprob
 from ashore.releases import EVERYTHING, AliasRoute, Shadowing
-from ashore.serving import Delta, MemoryReplica, Usage
+from ashore.serving import Delta, MemoryReplica, Usage, hearing
 from ashore.serving.admission import Load
 from ashore.serving.aside import FRESH_S, QUEUE, REST, Aside
 from ashore.serving.trials import DROPPED
@@ -180,5 +181,26 @@ def test_a_live_answer_is_scored_for_its_own_client_alone() -> None:
         first, second = await asyncio.gather(whole(0), whole(1))
         assert len(bench.orders("1")) == 1, "they share one generation"
         assert first[1:] == second[1:]
+
+    run(scenario)
+
+
+def test_what_a_candidate_was_laid_beside_is_forgotten_when_it_is_tried_no_more() -> None:
+    """Each of these holds a request, an answer and a loaded model, for as long as the worker lived."""
+
+    def held() -> int:
+        gc.collect()
+        return sum(isinstance(one, hearing.Trial) for one in gc.get_objects())
+
+    async def scenario(bench: Bench) -> None:
+        before, plain = held(), replace(SHADOWED, shadow=None)
+        for number in range(3):
+            bench.service.take_routes({"chat": replace(plain, watched=(f"candidate-{number}", "chat-1"))})
+            await bench.answer()
+            bench.service.take_routes({"chat": replace(plain, watched=("chat-2", "chat-1"))})
+        await bench.answer()
+        assert held() == before + 1
+        bench.service.take_routes({"chat": plain})
+        assert held() == before
 
     run(scenario)
