@@ -12,11 +12,9 @@ from numpy.typing import NDArray
 
 from ashore.engines.frames import (
     Distribute,
-    Done,
     Drain,
     Embed,
     GetStats,
-    LoadAdapter,
     Score,
     Scores,
     Stats,
@@ -32,7 +30,7 @@ from ashore.processes import unix_address
 _FIRST_RETRY_S: Final = 0.01
 _LONGEST_RETRY_S: Final = 0.2
 
-_Answer = TypeVar("_Answer", Vectors, Scores, Done, Stats)
+_Answer = TypeVar("_Answer", Vectors, Scores, Stats)
 
 
 class HostClient:
@@ -125,10 +123,6 @@ class HostClient:
         parts = await self._open_link().call_for_rows(lambda call_id: Distribute(call_id, text))
         rows: NDArray[np.float32] = np.frombuffer(b"".join(parts), dtype="<f4")
         return rows.reshape(-1, self.info.vocab_size)
-
-    async def load_adapter(self, name: str, directory: str) -> None:
-        """Load a LoRA folder under `name`; the same name again replaces it."""
-        await self._call(lambda call_id: LoadAdapter(call_id, name, directory), Done)
 
     async def stats(self) -> EngineStats:
         """Return the engine's counters and gauges."""

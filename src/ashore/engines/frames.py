@@ -4,8 +4,8 @@ A frame is four bytes (little-endian length of the body) and a msgpack body: one
 tag. The first frame of a host is `Hello` or `LoadFailed`; both carry the protocol's version, and the two sides come
 from the same release, so a difference is refused instead of bridged. Never pickle: a frame can only make these types.
 
-    worker -> host   Generate Cancel Embed Score Distribute LoadAdapter GetStats Drain
-    host -> worker   Hello LoadFailed Events Vectors Scores Rows Done CallFailed Stats
+    worker -> host   Generate Cancel Embed Score Distribute GetStats Drain
+    host -> worker   Hello LoadFailed Events Vectors Scores Rows CallFailed Stats
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from ashore.engines.failures import Failure
 from ashore.engines.model import EngineEvent, EngineInfo, EngineStats, GenerateOrder, ScoredText, ScoreText
 from ashore.errors import InvalidRequest
 
-PROTOCOL_VERSION: Final = 2
+PROTOCOL_VERSION: Final = 3
 
 MAX_FRAME_BYTES: Final = 64 << 20
 """Largest body. The largest honest one, 2,048 vectors of 1,024 numbers, takes 19 MB."""
@@ -60,14 +60,6 @@ class Distribute(msgspec.Struct, frozen=True, tag="distribute", array_like=True)
 
     call_id: int
     text: ScoreText
-
-
-class LoadAdapter(msgspec.Struct, frozen=True, tag="load_adapter", array_like=True):
-    """Load an adapter folder; answered by `Done` or `CallFailed`."""
-
-    call_id: int
-    name: str
-    directory: str
 
 
 class GetStats(msgspec.Struct, frozen=True, tag="get_stats", array_like=True):
@@ -122,12 +114,6 @@ class Rows(msgspec.Struct, frozen=True, tag="rows", array_like=True):
     last: bool
 
 
-class Done(msgspec.Struct, frozen=True, tag="done", array_like=True):
-    """Answer to `LoadAdapter`."""
-
-    call_id: int
-
-
 class CallFailed(msgspec.Struct, frozen=True, tag="call_failed", array_like=True):
     """Answer to any call that failed."""
 
@@ -142,8 +128,8 @@ class Stats(msgspec.Struct, frozen=True, tag="stats", array_like=True):
     stats: EngineStats
 
 
-ToHost = Generate | Cancel | Embed | Score | Distribute | LoadAdapter | GetStats | Drain
-ToWorker = Hello | LoadFailed | Events | Vectors | Scores | Rows | Done | CallFailed | Stats
+ToHost = Generate | Cancel | Embed | Score | Distribute | GetStats | Drain
+ToWorker = Hello | LoadFailed | Events | Vectors | Scores | Rows | CallFailed | Stats
 
 _encoder = msgspec.msgpack.Encoder()
 _to_host: msgspec.msgpack.Decoder[ToHost] = msgspec.msgpack.Decoder(ToHost)

@@ -20,7 +20,6 @@ from ashore.engines.frames import (
     PROTOCOL_VERSION,
     CallFailed,
     Cancel,
-    Done,
     Events,
     FrameReader,
     Generate,
@@ -166,7 +165,7 @@ class HostLink(asyncio.Protocol):
                     self._parts[call_id].append(data)
                 if last:
                     self._answer(call_id, message)
-            case Vectors(call_id) | Scores(call_id) | Done(call_id) | Stats(call_id):
+            case Vectors(call_id) | Scores(call_id) | Stats(call_id):
                 self._answer(call_id, message)
 
     def _put(self, events: list[EngineEvent]) -> None:

@@ -19,14 +19,12 @@ from ashore.engines.frames import (
     CallFailed,
     Cancel,
     Distribute,
-    Done,
     Drain,
     Embed,
     Events,
     Generate,
     GetStats,
     Hello,
-    LoadAdapter,
     Score,
     Stats,
     ToHost,
@@ -35,8 +33,8 @@ from ashore.engines.frames import (
 from ashore.engines.host.calls import Calls
 from ashore.engines.host.link import Link, LinkClosed
 from ashore.engines.model import EngineEvent, EngineInfo, GenerateOrder, Token
-from ashore.engines.ports import CanLoadAdapter, CanWait, Engine
-from ashore.errors import AshoreError, Conflict, Draining, EngineFailed, InvalidRequest, UnsupportedByEngine
+from ashore.engines.ports import CanWait, Engine
+from ashore.errors import AshoreError, Conflict, Draining, EngineFailed, InvalidRequest
 
 STEP_TIMEOUT_S: Final = 0.002
 """What a step may wait inside the engine while it has orders and nothing to compute (a grammar being compiled)."""
@@ -194,8 +192,6 @@ class HostLoop:
                 self._calls.add_score(link, message)
             case GetStats(call_id):
                 self._deliver(link, Stats(call_id, self._engine.stats()))
-            case LoadAdapter(call_id, name, directory):
-                self._load_adapter(link, call_id, name, directory)
             case Drain():
                 self.start_draining()
             case _:
@@ -213,16 +209,6 @@ class HostLoop:
             return
         self._owners[order.order_id] = link
         link.orders.add(order.order_id)
-
-    def _load_adapter(self, link: Link, call_id: int, name: str, directory: str) -> None:
-        try:
-            if not isinstance(self._engine, CanLoadAdapter):
-                raise UnsupportedByEngine(f"the engine {self._info.kind!r} takes no adapters with this model")
-            self._engine.load_adapter(name, directory)
-        except AshoreError as error:
-            self._deliver(link, CallFailed(call_id, failure_of(error)))
-            return
-        self._deliver(link, Done(call_id))
 
     # --- stepping
 
