@@ -47,7 +47,7 @@ up-front: $(FRONT)-$(FRONT_HASH) ## The same behind Envoy with two API workers a
 
 dev: $(DEV)-$(DEV_HASH)
 
-test: dev ## Run the tests (no torch, no network but the package index)
+test: dev ## Run the tests (no torch, no network but the package index; ARGS="tests/unit/releases", ARGS="-k cache")
 	@$(BIN)/python -m pytest -m "not full and not train" $(ARGS)
 
 test-train: dev ## Install torch, and run the quick tests of training and shrinking
@@ -68,14 +68,14 @@ check: dev ## Lint, format, types, floors, architecture
 format: dev ## Format the code
 	@$(BIN)/ruff check --fix . && $(BIN)/ruff format .
 
-bench: dev ## Run the benchmarks with peers beside them, and write a dated report
+bench: dev ## Run the benchmarks with peers beside them, and write a dated report (ARGS="--only ttft")
 	@$(BIN)/python -m benchmarks $(ARGS)
 
 bench-optimise: dev ## Make models smaller and faster, and measure what it gives and costs (ARGS="--scale full" takes hours)
 	@sh deploy/torch.sh install $(VENV)
 	@$(BIN)/python -m benchmarks.optimise $(ARGS)
 
-bench-front: dev ## Measure the edge, the answer cache, overload and memory (ARGS="--install-rivals --rivals DIR")
+bench-front: dev ## Measure the edge, the answer cache, overload and memory (ARGS="--only cached", "--install-rivals --rivals DIR")
 	@$(BIN)/python -m benchmarks.front $(ARGS)
 
 trace: dev ## Drive the front while every process is killed in turn, and judge (ARGS="short", "fake real --report FILE")

@@ -21,6 +21,7 @@ from ashore.metrics import Metrics
 from ashore.serving import (
     BytesText,
     ChoiceEnded,
+    CountingAuditor,
     Delta,
     GenerationRequest,
     Guards,
@@ -30,7 +31,6 @@ from ashore.serving import (
     ServingEvent,
     ServingService,
     Started,
-    Tally,
     ToolCallDelta,
     Topology,
     Unlimited,
@@ -85,7 +85,7 @@ class Bench:
         served: ServedModel | None = None,
     ) -> None:
         self.replica = replica or MemoryReplica()
-        self.budgets, self.auditor, self.metrics = budgets or Unlimited(), Tally(), Metrics()
+        self.budgets, self.auditor, self.metrics = budgets or Unlimited(), CountingAuditor(), Metrics()
         self.epochs = FixedEpochs()
         clock = SystemClock()
         served = served or ServedModel(alias="echo", release="echo-1", kind="fake", sockets=("/s",))

@@ -18,6 +18,7 @@ from ashore.metrics import Metrics
 from ashore.serving import (
     BytesText,
     ChoiceEnded,
+    CountingAuditor,
     Delta,
     Flow,
     GenerationRequest,
@@ -28,7 +29,6 @@ from ashore.serving import (
     ServingEvent,
     ServingService,
     Started,
-    Tally,
     Topology,
     Unlimited,
     Usage,
@@ -38,7 +38,7 @@ from ashore.serving.guards import Decode, Masked, NoReservation, Reservation, Un
 ANYONE = OpenDoor().authenticate(None)
 
 
-class Record(Tally):
+class Record(CountingAuditor):
     """An auditor whose digests are what they are made of."""
 
     def __init__(self) -> None:

@@ -13,12 +13,12 @@ from ashore.serving.flow import Flow
 from ashore.serving.guards import (
     Auditor,
     Budgets,
+    CountingAuditor,
     Guards,
     Masked,
     Masker,
     Reservation,
     SeesNothing,
-    Tally,
     Unlimited,
 )
 from ashore.serving.masking import PrivacyMasker
@@ -101,7 +101,7 @@ __all__ = [
     "ServingService",
     "Started",
     "StateLink",
-    "Tally",
+    "CountingAuditor",
     "TokenText",
     "ToolCallDelta",
     "Topology",

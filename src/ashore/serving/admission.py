@@ -73,7 +73,7 @@ POLL_S: Final = 0.002
 """How often a gate looks whether another worker gave a slot back, while somebody waits for one."""
 
 
-class Neighbours(Protocol):
+class OtherGates(Protocol):
     """The gates of the same release in the other workers of this machine. Every method is quick and never fails."""
 
     def load(self) -> Load:
@@ -201,7 +201,7 @@ class Gate:
     def __init__(
         self,
         capacity: Capacity,
-        neighbours: Neighbours | None = None,
+        neighbours: OtherGates | None = None,
         *,
         limit: ConcurrencyLimit | None = None,
         refused: Callable[[Reason], None] = lambda reason: None,
@@ -218,7 +218,7 @@ class Gate:
             refused: Told why somebody was refused.
         """
         self._capacity = capacity
-        self._neighbours: Neighbours = neighbours or Alone()
+        self._neighbours: OtherGates = neighbours or Alone()
         self._is_alone = neighbours is None
         self._look: asyncio.TimerHandle | None = None
         self._running = self._waiting = self._tokens = 0

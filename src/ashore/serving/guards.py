@@ -267,7 +267,7 @@ class SeesNothing:
         return b"none"
 
 
-class Tally:
+class CountingAuditor:
     """An auditor that only counts outcomes, and keeps nothing of them."""
 
     strict = False
@@ -300,4 +300,4 @@ class Guards:
 
     budgets: Budgets = field(default_factory=Unlimited)
     masker: Masker = field(default_factory=SeesNothing)
-    auditor: Auditor = field(default_factory=Tally)
+    auditor: Auditor = field(default_factory=CountingAuditor)

@@ -20,6 +20,7 @@ from ashore.privacy import Privacy, PrivacyPolicy, PrivacyRoute
 from ashore.serving import (
     BytesText,
     ChoiceEnded,
+    CountingAuditor,
     Delta,
     GenerationRequest,
     Guards,
@@ -29,7 +30,6 @@ from ashore.serving import (
     ServingEvent,
     ServingService,
     Started,
-    Tally,
     Topology,
 )
 from ashore.serving.masking import NOTICE
@@ -39,7 +39,7 @@ ID = "11010519491231002X"
 QUESTION = f"身份证{ID}，电话13812345678，卡4111 1111 1111 1111"
 
 
-class Notes(Tally):
+class Notes(CountingAuditor):
     def __init__(self) -> None:
         super().__init__()
         self.notes: list[RequestNote] = []
