@@ -5,6 +5,7 @@ from __future__ import annotations
 import mmap
 import struct
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -46,6 +47,19 @@ def test_whole_parts_in_use_of_our_own_memory_and_nothing_else(tmp_path: Path) -
 
     assert use_huge_pages(proc=proc, collapse=collapse) == 2 * HUGE, "two of the three could be put"
     assert seen == [0, 2, 32]
+
+
+def test_a_large_model_is_not_held_up(tmp_path: Path) -> None:
+    base, seen = 64 * HUGE, []
+    proc = told(tmp_path, [(base, base + 4 * HUGE, "rw-p", "")], {base + n * HUGE: 512 for n in range(4)})
+
+    def slow(address: int, _size: int) -> bool:
+        time.sleep(0.03)
+        seen.append(address)
+        return True
+
+    assert use_huge_pages(proc=proc, collapse=slow, most_s=0.05) == len(seen) * HUGE
+    assert 1 <= len(seen) < 4
 
 
 def test_where_the_system_does_not_tell_nothing_happens(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ctypes
 import sys
+import time
 from array import array
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,6 +19,8 @@ from typing import Final
 HUGE_BYTES: Final = 2 << 20
 """Of a huge page on x86-64, and on Arm with pages of 4 KiB."""
 PAGE_BYTES: Final = 4 << 10
+MOST_S: Final = 5.0
+"""A host is not held up for longer: a model of many gigabytes keeps the rest of it in small pages."""
 MOSTLY: Final = 0.75
 """So much of a huge page must be in use already: what was reserved for later, as the cache of keys and values is, stays
 as it is."""
@@ -30,7 +33,7 @@ Collapse = Callable[[int, int], bool]
 """Puts so many bytes from an address into one huge page; returns whether that was possible."""
 
 
-def use_huge_pages(*, proc: Path = Path("/proc/self"), collapse: Collapse | None = None) -> int:
+def use_huge_pages(*, proc: Path = Path("/proc/self"), collapse: Collapse | None = None, most_s: float = MOST_S) -> int:
     """Put the memory of this process that is in use into huge pages; return the bytes that lie in them now.
 
     Takes about 5 ms for each of them; call it when what will be read again and again is there. May be called twice.
@@ -39,6 +42,7 @@ def use_huge_pages(*, proc: Path = Path("/proc/self"), collapse: Collapse | None
     Args:
         proc: Where the system tells of this process.
         collapse: How it is done; for tests.
+        most_s: None is begun after so many seconds.
     """
     if sys.platform != "linux" or _page_bytes() != PAGE_BYTES:
         return 0
@@ -47,7 +51,8 @@ def use_huge_pages(*, proc: Path = Path("/proc/self"), collapse: Collapse | None
         places = list(_in_use(proc))
     except OSError:
         return 0
-    return sum(HUGE_BYTES for address in places if collapse(address, HUGE_BYTES))
+    until_s = time.monotonic() + most_s
+    return sum(HUGE_BYTES for address in places if time.monotonic() < until_s and collapse(address, HUGE_BYTES))
 
 
 def _in_use(proc: Path) -> Iterator[int]:
