@@ -59,7 +59,7 @@ def test_windows_count_by_their_tokens() -> None:
 def test_one_window_tells_of_no_spread_and_holds_no_floor() -> None:
     reference = costs(0, windows=1)
     assert compare_losses(reference, reference).upper == math.inf
-    judge = search_choices((), lambda small: compare_losses(reference, reference), floor=0.5, first=0, most=2)
+    judge = search_choices((), lambda _small, _way: compare_losses(reference, reference), floor=0.5, first=0, most=2)
     assert judge.best() is None
 
 
