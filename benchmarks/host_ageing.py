@@ -154,6 +154,17 @@ async def in_turns(one: Host, other: Host, streams: int, turns: int) -> tuple[tu
     return tuple(found[one.name]), tuple(found[other.name])
 
 
+async def compared(part: str, what: str, one: Host, other: Host, turns: int) -> list[Pair]:
+    """Measure two hosts in turns, alone, at every number of streams."""
+    pairs = []
+    for streams in STREAMS:
+        times, others = await in_turns(one, other, streams, turns)
+        notes = {host.name: host.memory() for host in (one, other)}
+        pairs.append(Pair(part=part, what=what, streams=streams, one=times, other=others, notes=notes))
+        tell(pairs[-1])
+    return pairs
+
+
 async def age(launch: HostLaunch, turns: int) -> list[Pair]:
     """Compare a host that grows older with one that does not."""
     pairs: list[Pair] = []
@@ -162,12 +173,7 @@ async def age(launch: HostLaunch, turns: int) -> list[Pair]:
         for prompts in AGES:
             await old.grow_older(prompts - answered)
             answered = prompts
-            for streams in STREAMS:
-                one, other = await in_turns(old, fresh, streams, turns)
-                notes = {host.name: host.memory() for host in (old, fresh)}
-                what = f"old host after {prompts:,} prompts, to a fresh one"
-                pairs.append(Pair(part="age", what=what, streams=streams, one=one, other=other, notes=notes))
-                tell(pairs[-1])
+            pairs += await compared("age", f"old host after {prompts:,} prompts, to a fresh one", old, fresh, turns)
     return pairs
 
 
@@ -177,12 +183,7 @@ async def places(launch: HostLaunch, turns: int, starts: int) -> list[Pair]:
     async with running("stays", launch, seed=1) as stays:
         for start in range(starts):
             async with running(f"start {start + 1}", launch, seed=2 + start) as new:
-                for streams in STREAMS:
-                    one, other = await in_turns(new, stays, streams, turns)
-                    notes = {host.name: host.memory() for host in (new, stays)}
-                    what = f"start {start + 1}, to a host that stays"
-                    pairs.append(Pair(part="places", what=what, streams=streams, one=one, other=other, notes=notes))
-                    tell(pairs[-1])
+                pairs += await compared("places", f"start {start + 1}, to a host that stays", new, stays, turns)
     return pairs
 
 

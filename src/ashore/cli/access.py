@@ -7,9 +7,10 @@ from typing import Annotated, Any
 
 import cyclopts
 
-from ashore.cli.accessask import Server, moment, show_key, table
+from ashore.cli.accessask import Server, moment, show_key
 from ashore.cli.accesspolicy import can, policy_app, role_app
 from ashore.cli.budget import budget, usage
+from ashore.cli.columns import table
 from ashore.errors import InvalidRequest
 
 app = cyclopts.App(

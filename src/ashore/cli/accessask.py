@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 import json
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote, urlencode
@@ -76,14 +76,6 @@ class Server:
             raise InvalidRequest(f"this would {what}", hint="say --yes")
         if input(f"{what}? [y/N] ").strip().lower() not in ("y", "yes"):
             raise InvalidRequest("nothing was done")
-
-
-def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """Print rows under a head, each column as wide as it needs."""
-    lines = [tuple(head), *(tuple(str(cell) for cell in row) for row in rows)]
-    widths = [max(len(line[at]) for line in lines) for at in range(len(head))]
-    for line in lines:
-        print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
 
 
 def moment(seconds: int | None) -> str:

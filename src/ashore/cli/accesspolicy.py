@@ -8,7 +8,8 @@ from typing import Annotated, Any
 
 import cyclopts
 
-from ashore.cli.accessask import Server, moment, table
+from ashore.cli.accessask import Server, moment
+from ashore.cli.columns import table
 from ashore.errors import InvalidRequest
 
 role_app = cyclopts.App(name="role", help="Roles: sets of `ACTION on RESOURCE`, and who has them.")

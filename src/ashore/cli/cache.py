@@ -13,6 +13,7 @@ from urllib.parse import urlencode
 
 from cyclopts import App, Parameter
 
+from ashore.cli.columns import table
 from ashore.core import human_bytes
 from ashore.errors import InvalidRequest, NotFound
 from ashore.settings import read_settings
@@ -103,13 +104,7 @@ def _show_shares(shares: list[dict[str, Any]]) -> None:
         )
         for one in shares[:MOST_ROWS]
     ]
-    widths = [max(len(row[at]) for row in (head, *rows)) for at in range(len(head))]
-    for row in (head, *rows):
-        cells = (
-            cell.ljust(width) if at < 2 else cell.rjust(width)
-            for at, (cell, width) in enumerate(zip(row, widths, strict=True))
-        )
-        print("  ".join(cells).rstrip())
+    table(head, rows, names=2)
     if len(shares) > MOST_ROWS:
         print(f"and {len(shares) - MOST_ROWS:,} more; --json shows all, --tenant and --model some")
 

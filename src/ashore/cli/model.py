@@ -6,7 +6,7 @@ import dataclasses
 import json
 import sys
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
@@ -14,6 +14,7 @@ from typing import Annotated, Any
 from cyclopts import App, Parameter
 
 from ashore.cli.athome import home_alone, settings_of
+from ashore.cli.columns import table
 from ashore.cli.progress import TerminalProgress
 from ashore.cli.recorded import os_user
 from ashore.core import human_bytes
@@ -78,7 +79,7 @@ def list_(*, catalog: Annotated[bool, Parameter(negative=())] = False, as_json: 
         entries = store.catalog.entries
         if as_json:
             return _print_json({"items": [catalog_json(e) for e in entries]})
-        return _table(
+        return table(
             ("name", "parameters", "weights", "unverified", "licence", "engines", "source"),
             [
                 (
@@ -99,7 +100,7 @@ def list_(*, catalog: Annotated[bool, Parameter(negative=())] = False, as_json: 
     if not models:
         print("the store is empty; try: ashore model pull smollm2", file=sys.stderr)
         return None
-    return _table(
+    return table(
         ("name", "format", "precision", "size", "sealed", "licence", "digest"),
         [
             (
@@ -352,11 +353,3 @@ def _size(num_bytes: int | None) -> str:
 
 def _print_json(document: Any) -> None:
     print(json.dumps(document, indent=1, ensure_ascii=False, default=str))
-
-
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """Print aligned columns: plain text, so that `awk` and people read it alike."""
-    lines = [head, *rows]
-    widths = [max(len(line[i]) for line in lines) for i in range(len(head))]
-    for line in lines:
-        print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())

@@ -13,6 +13,7 @@ import sys
 import time
 from array import array
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import Final
 
@@ -82,5 +83,10 @@ def _page_bytes() -> int:
     return resource.getpagesize()
 
 
+@cache
+def _libc() -> ctypes.CDLL:
+    return ctypes.CDLL(None)
+
+
 def _collapse(address: int, size: int) -> bool:
-    return bool(ctypes.CDLL(None).madvise(ctypes.c_void_p(address), ctypes.c_size_t(size), _COLLAPSE) == 0)
+    return bool(_libc().madvise(ctypes.c_void_p(address), ctypes.c_size_t(size), _COLLAPSE) == 0)

@@ -8,15 +8,13 @@ import random
 from typing import Any
 
 import pytest
+from test_cache_answers import ANSWER, ASK
 
 from ashore.cache import (
     AnswerCache,
-    Ask,
     CachePolicy,
     Directive,
     FixedEpochs,
-    KeptAnswer,
-    KeptChoice,
     MemoryTier,
     Ready,
     RoutePolicy,
@@ -26,17 +24,6 @@ from ashore.cache import (
 from ashore.cache.shares import OTHERS, Shares
 from ashore.core import ManualClock, TenantId
 
-ASK = Ask(
-    tenant=TenantId("bank"),
-    alias="chat",
-    release="chat-1",
-    frame=b"frame",
-    question="what is a bond?",
-    temperature=0.0,
-    single_turn=True,
-    embeddable=True,
-)
-ANSWER = KeptAnswer("chat-1", "int8", 1, 9, 4, 0, (KeptChoice("A loan.", "", "stop"),))
 READY = Ready(
     headers=(), body=b"{}", alias="chat", release="chat-1", label="hit-exact", stored_at_s=1000.0, expires_at_s=9000.0
 )

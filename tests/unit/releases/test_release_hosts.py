@@ -205,9 +205,8 @@ def test_the_state_is_asked_once_for_each_change_and_for_nothing_while_nothing_h
     assert stage.state.on_times == 2
 
 
-def test_what_the_time_has_come_for_is_done_within_a_second() -> None:
-    stage = Stage()
-    stage.state.until_s = int(stage.clock.now_s()) + 30
+def looked_when_due(stage: Stage) -> int:
+    """Look before and after the time that comes in 30 s; return how often the state was told of times by then."""
     stage.look(chat_1="live", other_1="live")
     before = stage.state.on_times
     stage.clock.advance(29)
@@ -216,24 +215,24 @@ def test_what_the_time_has_come_for_is_done_within_a_second() -> None:
     stage.clock.advance(1.0)
     stage.look()
     assert stage.state.on_times == before + 1
+    return stage.state.on_times
+
+
+def test_what_the_time_has_come_for_is_done_within_a_second() -> None:
+    stage = Stage()
+    stage.state.until_s = int(stage.clock.now_s()) + 30
+    looked_when_due(stage)
 
 
 def test_so_is_what_has_no_hosts_here_and_what_still_waits_then_does_not_wake_it_every_second() -> None:
     """Its machine may be down."""
     stage = Stage()
     stage.state.elsewhere_s = int(stage.clock.now_s()) + 30
-    stage.look(chat_1="live", other_1="live")
-    before = stage.state.on_times
-    stage.clock.advance(29)
-    stage.look()
-    assert stage.state.on_times == before
-    stage.clock.advance(1.0)
-    stage.look()
-    assert stage.state.on_times == before + 1
+    told = looked_when_due(stage)
     for _ in range(20):
         stage.clock.advance(1.0)
         stage.look()
-    assert stage.state.on_times == before + 1
+    assert stage.state.on_times == told
 
 
 def test_the_workers_hear_of_a_move_before_hosts_begin_or_end_for_it_and_of_a_crash_nobody_waits() -> None:

@@ -50,8 +50,8 @@ SWEEP_S: Final = 1.0
 LOOPBACK: Final = ("127.", "::1", "::ffff:127.")
 CACHE_HEADERS: Final = (b"cache-control", b"x-ashore-cache")
 OF_THE_MOMENT: Final = (b"age", b"x-ashore-cache")
+"""Headers that a repeated answer gets anew, as it does those that begin with `RATES`."""
 RATES: Final = b"x-ratelimit-"
-"""Headers that a repeated answer gets anew."""
 PROBES: Final = ("/healthz", "/health", "/readyz")
 """Asked every second by an edge; only their refusals are written down."""
 FORWARDED: Final = (b"x-forwarded-for", b"forwarded", b"x-real-ip", b"via")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import msgspec
 
-from ashore.api.bounds import check_schema_size
 from ashore.api.http.anthropic.types import (
     CountRequest,
     MessageIn,
@@ -18,6 +17,7 @@ from ashore.api.http.anthropic.types import (
 )
 from ashore.api.http.exchange import Exchange
 from ashore.api.http.openai.common import deadline_of, directive_for, priority_of
+from ashore.api.http.tools import tool_spec
 from ashore.core import Message, ToolCall, ToolSpec
 from ashore.engines import Sampling
 from ashore.errors import InvalidRequest
@@ -120,14 +120,7 @@ def _only_in(role: str, message: MessageIn, path: str) -> None:
 
 
 def _tool(tool: ToolIn) -> ToolSpec:
-    parameters = _json(tool.input_schema)
-    check_schema_size(len(parameters), "tools")
-    return ToolSpec(
-        name=tool.name,
-        description=tool.description or "",
-        parameters=parameters,
-        strict=bool(tool.strict),
-    )
+    return tool_spec(tool.name, tool.description, tool.input_schema, strict=tool.strict)
 
 
 def _tool_choice(choice: ToolChoice | None) -> str:

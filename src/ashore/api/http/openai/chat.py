@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from ashore.api.bounds import MOST_TEMPLATE_OPTION_BYTES, check_schema_size
+from ashore.api.bounds import MOST_TEMPLATE_OPTION_BYTES
 from ashore.api.http.errors import openai_error
 from ashore.api.http.exchange import Exchange
 from ashore.api.http.openai.common import (
@@ -23,6 +23,7 @@ from ashore.api.http.openai.common import (
 )
 from ashore.api.http.openai.types import ChatMessage, ChatRequest, NamedTool, TextPart, ToolIn
 from ashore.api.http.streaming import Choice, WholeAnswer
+from ashore.api.http.tools import tool_spec
 from ashore.core import Message, ToolCall, ToolSpec
 from ashore.errors import AshoreError, InvalidRequest
 from ashore.serving import ChoiceEnded, Delta, GenerationRequest, Started, TokenText, ToolCallDelta, Usage
@@ -164,15 +165,7 @@ def text_of(content: str | list[TextPart] | None) -> str:
 def tool_of(tool: ToolIn) -> ToolSpec:
     """Return one tool."""
     function = tool.function
-    plain = ToolSpec(name=function.name)
-    parameters = plain.parameters if function.parameters is None else _encode(function.parameters).decode()
-    check_schema_size(len(parameters), "tools")
-    return ToolSpec(
-        name=function.name,
-        description=function.description or "",
-        parameters=parameters,
-        strict=bool(function.strict),
-    )
+    return tool_spec(function.name, function.description, function.parameters, strict=function.strict)
 
 
 def render_chat(answer: WholeAnswer, exchange: Exchange) -> bytes:

@@ -7,7 +7,6 @@ from typing import Any, Final
 
 import msgspec
 
-from ashore.api.bounds import check_schema_size
 from ashore.api.decode import decode
 from ashore.api.http.exchange import Exchange
 from ashore.api.http.openai.common import deadline_of, directive_for, grammar_of, priority_of
@@ -24,6 +23,7 @@ from ashore.api.http.openai.responses_types import (
     ResponsesRequest,
 )
 from ashore.api.http.openai.types import JsonSchemaFormat, JsonSchemaSpec
+from ashore.api.http.tools import tool_spec
 from ashore.core import Message, ToolCall, ToolSpec
 from ashore.engines import Grammar, Sampling
 from ashore.errors import InvalidRequest, UnknownField
@@ -149,15 +149,7 @@ def _choice(request: ResponsesRequest) -> str:
 
 
 def _tool(tool: FunctionTool) -> ToolSpec:
-    plain = ToolSpec(name=tool.name)
-    parameters = plain.parameters if tool.parameters is None else _encode(tool.parameters).decode()
-    check_schema_size(len(parameters), "tools")
-    return ToolSpec(
-        name=tool.name,
-        description=tool.description or "",
-        parameters=parameters,
-        strict=bool(tool.strict),
-    )
+    return tool_spec(tool.name, tool.description, tool.parameters, strict=tool.strict)
 
 
 def _text(content: str | Sequence[InputText | OutputText]) -> str:
