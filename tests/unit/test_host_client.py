@@ -287,6 +287,19 @@ def test_draining_finishes_what_runs_and_refuses_what_comes(tmp_path: Path) -> N
     with_fake(tmp_path, "fake:echo?tok_per_s=200", use)
 
 
+def test_an_order_that_comes_after_the_last_step_does_not_lose_the_tokens_of_the_others(tmp_path: Path) -> None:
+    async def use(client: HostClient) -> None:
+        running = client.generate(echo_order("a", "x" * 20))
+        await client.drain()
+        time.sleep(0.3)  # a busy worker: the host has sent the last token and would be gone before the next turn
+        late = client.generate(echo_order("b", "x"))
+        assert isinstance((await collect(running))[-1], Finished)
+        with pytest.raises(HostDied):
+            await collect(late)
+
+    with_fake(tmp_path, "fake:echo?tok_per_s=200", use)
+
+
 def test_a_worker_that_does_not_read_is_cut_off_and_the_others_go_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
