@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final, TypedDict, cast, get_args
 
 from ashore.core import EngineKind, did_you_mean, kv_bytes_per_token
 from ashore.errors import InvalidRequest
-from ashore.planning import ModelPlan, Wish, make_plan, read_inventory
+from ashore.planning import ModelPlan, Wish, make_plan, read_inventory, with_kept
 from ashore.releases import Described, ReleaseWish, digest_of_value, engine_digest
 from ashore.store import TEXT_FILES
 
@@ -77,7 +77,10 @@ class StoreWorkshop:
         model = store.resolve(plan.reference)
         parts |= {"weights": model.digest, **_texts(store, model)}
         per_token = kv_bytes_per_token(model.shape, itemsize=KV_ITEM_BYTES) if plan.options.kv_tokens else 0
-        needed = (model.num_bytes + plan.options.kv_tokens * per_token) * plan.replicas
+        cache = (
+            plan.options.kv_tokens * per_token * with_kept(plan.options.kind, prefix_cache=plan.options.prefix_cache)
+        )
+        needed = (model.num_bytes + int(cache)) * plan.replicas
         return Described(plan=plan, parts=parts, needed_bytes=0 if plan.options.kind == "vllm" else needed)
 
     def free_bytes(self) -> int:

@@ -13,6 +13,7 @@ from demo_files import demo_files
 from engine_bench import GOLDEN, failure, finish, order, run, token_ids
 
 from ashore.engines import Engine, EngineOptions, Grammar, ModelFiles, Sampling, make_engine
+from ashore.engines.llamacpp.context import LlamaContext
 from ashore.errors import EngineFailed, InvalidSpec, UnsupportedModel
 
 TINY = ModelFiles(name="tiny", digest="", directory=str(GOLDEN), format="gguf", weights="deepseek_v3_tiny.gguf")
@@ -48,6 +49,43 @@ def test_kept_prefixes_give_way_to_running_sequences() -> None:
         events = run(engine, order(f"o{number}", prompt(number, 150)))[f"o{number}"]
         assert finish(events).completion_tokens == 10
     assert engine.stats().preemptions == 0
+    engine.close()
+
+
+def test_what_ended_leaves_the_cells_and_comes_back_with_the_same_tokens() -> None:
+    engine, plain = loaded(kv_tokens=2048), loaded(kv_tokens=2048, prefix_cache=False)
+    prompts = [prompt(number, 150) for number in range(4)]
+    for number, ids in enumerate(prompts):
+        run(engine, order(f"first{number}", ids))
+    run(engine, order("other", prompt(9, 20), max_new_tokens=12))
+    assert engine.stats().kv_tokens_used < 2 * 150, "four sequences have ended and three steps ran for another"
+    for number, ids in enumerate(prompts):
+        longer = [*ids, 5, 6, 7]
+        again = run(engine, order(f"again{number}", longer))[f"again{number}"]
+        assert finish(again).cached_tokens >= 150
+        assert token_ids(again) == token_ids(run(plain, order("x", longer))["x"])
+    assert plain.stats().kv_tokens_used == 0
+    engine.close()
+    plain.close()
+
+
+def test_a_preempted_sequence_is_not_computed_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    computed = 0
+    decode = LlamaContext.decode
+
+    def counted(context: LlamaContext, parts: list[tuple[int, int, list[int], bool]]) -> Any:
+        nonlocal computed
+        rows = decode(context, parts)
+        computed += sum(len(ids) for _, _, ids, _ in parts) if rows is not None else 0
+        return rows
+
+    monkeypatch.setattr(LlamaContext, "decode", counted)
+    engine = loaded(kv_tokens=256, context_tokens=256)
+    seen = run(engine, *(order(f"o{n}", prompt(n, 60), max_new_tokens=50) for n in range(3)))
+    assert all(finish(events).completion_tokens == 50 for events in seen.values())
+    preemptions = engine.stats().preemptions
+    assert preemptions > 0, "the test must fill the memory"
+    assert computed <= 3 * (60 + 49) + preemptions, "one token each time, for its logits"
     engine.close()
 
 

@@ -117,6 +117,13 @@ def test_a_wider_cache_holds_fewer_tokens_in_the_same_memory(
     assert wide.options.kv_tokens == pytest.approx(narrow.options.kv_tokens * share, rel=0.01)
 
 
+def test_prefixes_that_llamacpp_keeps_beside_its_cache_have_their_memory() -> None:
+    machine = Inventory(cores=2, memory_bytes=2 * GIB)
+    (keeps,) = planned(Wish(name="smollm2", kind="llamacpp"), machine=machine).models
+    (keeps_none,) = planned(Wish(name="smollm2", kind="llamacpp", prefix_cache=False), machine=machine).models
+    assert keeps.options.kv_tokens == pytest.approx(keeps_none.options.kv_tokens / 1.5, rel=0.01)
+
+
 def test_replicas_share_cores_and_memory() -> None:
     machine = Inventory(cores=8, memory_bytes=4 * GIB)
     (one,) = planned(Wish(name="smollm2", kv_tokens=0), machine=machine).models

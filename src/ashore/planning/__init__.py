@@ -13,6 +13,7 @@ from ashore.planning.rules import (
     make_plan,
     number_releases,
     refuse_without_vllm,
+    with_kept,
 )
 
 __all__ = [
@@ -32,4 +33,5 @@ __all__ = [
     "number_releases",
     "read_inventory",
     "refuse_without_vllm",
+    "with_kept",
 ]

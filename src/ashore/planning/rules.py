@@ -30,6 +30,9 @@ KV_ITEM_BYTES: Final = {"u4": 1, "u8": 1, "f16": 2, "bf16": 2, "f32": 4}
 U8_KV_OVERHEAD: Final = 1.13
 """Each row of u8 keys or values carries a scale and a zero point, eight bytes on 64 numbers of a head."""
 
+LLAMACPP_KEPT: Final = 0.5
+"""Beside the cells of its KV cache llamacpp keeps prefixes in ordinary memory, so many tokens for each cell at most."""
+
 
 def make_plan(
     wishes: Sequence[Wish],
@@ -273,6 +276,7 @@ def _choose_cache(
     per_token = kv_bytes_per_token(facts.shape, itemsize=itemsize)
     if itemsize == 1:
         per_token = int(per_token * U8_KV_OVERHEAD)
+    per_token = int(per_token * with_kept(kind, prefix_cache=wish.prefix_cache))
     context = wish.context_tokens or facts.shape.context_tokens
     affordable = cache_bytes // per_token
     useful = min(sequences * context, MOST_KV_TOKENS)
@@ -291,6 +295,11 @@ def _choose_cache(
         tokens,
         f"{size} at {human_bytes(per_token)} a token, {min(sequences, tokens // context) or 1} whole contexts",
     )
+
+
+def with_kept(kind: EngineKind, *, prefix_cache: bool) -> float:
+    """Return how much memory an engine takes for the tokens of its KV cache, where the cache itself takes 1."""
+    return 1 + LLAMACPP_KEPT if kind == "llamacpp" and prefix_cache else 1.0
 
 
 def compare(before: Plan, after: Plan) -> tuple[Change, ...]:

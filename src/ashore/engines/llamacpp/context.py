@@ -153,6 +153,22 @@ class LlamaContext:
         """Let `target`, which must be empty, share the first tokens of `source`. Takes no room."""
         self.library.llama_memory_seq_cp(self._memory, source, target, 0, num_tokens)
 
+    def state_of(self, sequence: int) -> NDArray[np.uint8]:
+        """Return the keys and values of a sequence, and where they belong, for `restore`."""
+        state = np.empty(self.library.llama_state_seq_get_size(self.handle, sequence), np.uint8)
+        written = self.library.llama_state_seq_get_data(self.handle, state.ctypes.data, len(state), sequence)
+        if written != len(state):
+            raise EngineFailed(f"llama.cpp wrote {written} of the {len(state)} bytes of a sequence")
+        return state
+
+    def restore(self, sequence: int, state: NDArray[np.uint8]) -> bool:
+        """Let an empty sequence be what `state_of` returned; False, and still empty, where there is no room for it."""
+        with self.library.trying():
+            read = self.library.llama_state_seq_set_data(self.handle, state.ctypes.data, len(state), sequence)
+        if read != len(state):
+            self.cut(sequence, 0)
+        return bool(read == len(state))
+
     def close(self) -> None:
         """Free the memory. May be called twice."""
         if self.handle:

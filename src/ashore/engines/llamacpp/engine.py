@@ -20,7 +20,8 @@ from ashore.engines.failures import failed
 from ashore.engines.features import FEATURES
 from ashore.engines.llamacpp.context import LlamaContext, LlamaModel
 from ashore.engines.llamacpp.library import BUILT, load_library
-from ashore.engines.llamacpp.slots import Slot, Slots
+from ashore.engines.llamacpp.memory import Memory
+from ashore.engines.llamacpp.slots import Slot
 from ashore.engines.model import (
     EngineEvent,
     EngineInfo,
@@ -55,7 +56,9 @@ from ashore.errors import (
 _MOST_SLOTS: Final = 256
 """`LLAMA_MAX_SEQ` of llama.cpp."""
 _SPARE_SLOTS: Final = 32
-"""Sequence numbers beyond those that run, which keep prefixes for later orders."""
+"""Sequence numbers beyond those that run: what ended lies in the cells until it is moved out."""
+KEPT_SHARE: Final = 0.5
+"""Tokens kept outside the cells, of as many as the cells hold; `planning.rules.LLAMACPP_KEPT` plans memory for them."""
 _DEFAULT_KV_TOKENS: Final = 16_384
 _OPTIONS: Final = ("kv_cache", "library")
 
@@ -79,9 +82,8 @@ class LlamaCppEngine:
     def __init__(self) -> None:
         self._info: EngineInfo | None = None
         self._model: LlamaModel | None = None
-        self._context: LlamaContext | None = None
+        self._memory: Memory | None = None
         self._grammars: GrammarCompiler | None = None
-        self._slots = Slots(0, prefix_cache=False)
         self._score_sequence = 0
         self._max_batch = 0
         self._max_running = 0
@@ -114,7 +116,7 @@ class LlamaCppEngine:
         num_running = min(options.max_sequences, _MOST_SLOTS - 1)
         num_slots = min(num_running + (_SPARE_SLOTS if options.prefix_cache else 0), _MOST_SLOTS - 1)
         self._score_sequence = num_slots
-        self._context = context = LlamaContext(
+        context = LlamaContext(
             model,
             kv_tokens=options.kv_tokens or max(context_tokens, _DEFAULT_KV_TOKENS),
             num_sequences=num_slots + 1,
@@ -124,7 +126,8 @@ class LlamaCppEngine:
         )
         self._max_batch = context.max_batch
         self._can_share_prefixes = model.can_share_prefixes
-        self._slots = Slots(num_slots, prefix_cache=options.prefix_cache and model.can_share_prefixes)
+        keeps = options.prefix_cache and model.can_share_prefixes
+        self._memory = Memory(context, num_slots, most_kept=int(context.kv_tokens * KEPT_SHARE) if keeps else 0)
         self._max_running = num_running
         self._grammars = GrammarCompiler(directory, vocab_size=model.vocab_size)
         self._info = EngineInfo(
@@ -175,12 +178,11 @@ class LlamaCppEngine:
         return events
 
     def stats(self) -> EngineStats:
-        total = self._context.kv_tokens if self._context is not None else 0
         return EngineStats(
             running=len(self._running),
             waiting=len(self._answers) - len(self._running),
-            kv_tokens_used=min(self._slots.num_tokens, total),
-            kv_tokens_total=total,
+            kv_tokens_used=self._memory.num_tokens if self._memory is not None else 0,
+            kv_tokens_total=self._info.kv_tokens if self._info is not None else 0,
             steps=self._steps,
             step_seconds=self._step_seconds,
             prompt_tokens=self._prompt_tokens,
@@ -191,7 +193,8 @@ class LlamaCppEngine:
         )
 
     def score(self, texts: Sequence[ScoreText], *, top_logprobs: int = 0) -> list[ScoredText]:
-        info, context = self._loaded()
+        info, memory = self._loaded()
+        context = memory.context
         check_scored(texts, info, top_logprobs=top_logprobs)
         scored: list[ScoredText] = [[] for _ in texts]
         known: list[int] = []
@@ -211,7 +214,8 @@ class LlamaCppEngine:
         return scored
 
     def distributions(self, text: ScoreText) -> Iterator[NDArray[np.float32]]:
-        info, context = self._loaded()
+        info, memory = self._loaded()
+        context = memory.context
         check_scored([text], info)
         try:
             for rows in self._scored_rows(text, 0):
@@ -227,7 +231,7 @@ class LlamaCppEngine:
         Raises:
             KvCacheExhausted: there is no room.
         """
-        _, context = self._loaded()
+        context = self._loaded()[1].context
         self._scored_tokens += len(text.ids) - 1 - keep
         first, end = text.start - 1, len(text.ids) - 1
         for start in range(keep, first, context.max_batch):
@@ -239,20 +243,21 @@ class LlamaCppEngine:
             yield self._with_room(lambda at=start, ids=chunk: context.decode_all(self._score_sequence, at, ids))  # type: ignore[misc]
 
     def _with_room(self, decode: Callable[[], list[NDArray[np.float32]] | None]) -> list[NDArray[np.float32]]:
-        """Return what `decode` returns, forgetting kept prefixes until there is room for it."""
+        """Return what `decode` returns, moving out what has ended until there is room for it."""
+        _, memory = self._loaded()
         while (rows := decode()) is None:
-            if not self._evict():
+            if not memory.make_room():
                 raise KvCacheExhausted("the KV cache has no room for a text to score", hint="try again later")
         return rows
 
     def close(self) -> None:
         if self._grammars is not None:
             self._grammars.close()
-        if self._context is not None:
-            self._context.close()
+        if self._memory is not None:
+            self._memory.context.close()
         if self._model is not None:
             self._model.close()
-        self._grammars = self._context = self._model = self._info = None
+        self._grammars = self._memory = self._model = self._info = None
         self._running.clear()
         self._waiting.clear()
         self._answers.clear()
@@ -261,10 +266,10 @@ class LlamaCppEngine:
 
     # --- before a step
 
-    def _loaded(self) -> tuple[EngineInfo, LlamaContext]:
-        if self._info is None or self._context is None:
+    def _loaded(self) -> tuple[EngineInfo, Memory]:
+        if self._info is None or self._memory is None:
             raise NotReady("the llamacpp engine is not loaded")
-        return self._info, self._context
+        return self._info, self._memory
 
     def _collect_grammars(self) -> None:
         for order_id, (number, order, future) in list(self._compiling.items()):
@@ -287,40 +292,34 @@ class LlamaCppEngine:
 
     def _admit(self) -> None:
         """Give waiting orders a sequence number each, with whatever of their prompt is in the memory already."""
+        _, memory = self._loaded()
         while self._waiting and len(self._running) < self._max_running:
             _, number, answer = self._waiting[0]
             if answer.ended:
                 heapq.heappop(self._waiting)
                 continue
             partition = (answer.order.prefix_partition, answer.order.adapter or "")
-            placement = self._slots.place(partition, answer.ids)
-            if placement is None:
+            slot = memory.begin(partition, answer.ids, others_run=bool(self._running))
+            if slot is None:
                 return
             heapq.heappop(self._waiting)
-            _, context = self._loaded()
-            slot, source = placement.slot, placement.source
-            if source is slot:
-                context.cut(slot.number, placement.keep)
-            else:
-                context.cut(slot.number, 0)
-                if source is not None:
-                    context.copy(source.number, slot.number, placement.keep)
             if not answer.num_made:
-                answer.cached_tokens = placement.keep
+                answer.cached_tokens = len(slot.ids)
                 self._prompt_tokens += len(answer.order.prompt_ids)
-                self._cached_tokens += placement.keep
+                self._cached_tokens += len(slot.ids)
             self._running.append(_Running(number, answer, slot))
 
     # --- the step
 
     def _advance(self) -> None:
         started_s = time.perf_counter()
-        _, context = self._loaded()
+        _, memory = self._loaded()
+        context = memory.context
         plan = self._plan()
         try:
             rows = context.decode([_part(one, count) for one, count in plan])
             while rows is None:
-                if not self._evict() and not self._preempt(plan):
+                if not memory.make_room() and not self._preempt(plan):
                     self._fail([plan[0][0]], KvCacheExhausted("the sequence does not fit into the KV cache"))
                     return
                 plan = self._plan()
@@ -338,6 +337,8 @@ class LlamaCppEngine:
                 self._events += answer.take(next(remaining))
                 self._completion_tokens += answer.num_made - made
         self._drop_ended()
+        if self._running and all(count == 1 for _, count in plan):
+            memory.make_room()
         self._steps += 1
         self._step_seconds += time.perf_counter() - started_s
 
@@ -353,41 +354,31 @@ class LlamaCppEngine:
                 room -= count
         return plan
 
-    def _evict(self) -> bool:
-        """Forget the kept prefix that was used longest ago; False when there is none."""
-        slot = self._slots.to_evict()
-        if slot is None:
-            return False
-        self._loaded()[1].cut(slot.number, 0)
-        self._slots.forget(slot)
-        return True
-
     def _preempt(self, plan: list[tuple[_Running, int]]) -> bool:
         """Send the least important, youngest sequence back to wait; False when only one is left."""
         if len(self._running) < 2:
             return False
         victim = max(self._running, key=lambda one: (-one.answer.order.priority, one.number))
         self._running.remove(victim)
-        self._loaded()[1].cut(victim.slot.number, 0)
-        self._slots.forget(victim.slot)
+        self._loaded()[1].take_back(victim.slot)
         heapq.heappush(self._waiting, (-victim.answer.order.priority, victim.number, victim.answer))
         self._preemptions += 1
         return True
 
     def _fail(self, broken: list[_Running], error: AshoreError) -> None:
         """End sequences with `error` and forget their memory."""
-        context = self._loaded()[1]
+        _, memory = self._loaded()
         for one in broken:
             self._events.append(one.answer.fail(error))
-            context.cut(one.slot.number, 0)
-            one.slot.ids = []
+            memory.give_up(one.slot)
         self._drop_ended()
 
     def _drop_ended(self) -> None:
         """Let go of what ended orders hold; their tokens stay in the memory for others of their partition."""
+        _, memory = self._loaded()
         for one in self._running:
             if one.answer.ended:
-                self._slots.release(one.slot)
+                memory.end(one.slot)
         self._running = [one for one in self._running if not one.answer.ended]
         for order_id in [order_id for order_id, answer in self._answers.items() if answer.ended]:
             del self._answers[order_id]

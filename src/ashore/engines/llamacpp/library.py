@@ -140,6 +140,9 @@ _FUNCTIONS: Final[dict[str, tuple[Any, tuple[Any, ...]]]] = {
     "llama_get_memory": (c_void_p, (c_void_p,)),
     "llama_memory_seq_cp": (None, (c_void_p, c_int32, c_int32, c_int32, c_int32)),
     "llama_memory_seq_rm": (c_bool, (c_void_p, c_int32, c_int32, c_int32)),
+    "llama_state_seq_get_size": (c_size_t, (c_void_p, c_int32)),
+    "llama_state_seq_get_data": (c_size_t, (c_void_p, c_void_p, c_size_t, c_int32)),
+    "llama_state_seq_set_data": (c_size_t, (c_void_p, c_void_p, c_size_t, c_int32)),
     "llama_decode": (c_int32, (c_void_p, Batch)),
     "llama_get_logits_ith": (c_void_p, (c_void_p, c_int32)),
     "ggml_quantize_chunk": (c_size_t, (c_int32, c_void_p, c_void_p, c_int64, c_int64, c_int64, c_void_p)),
@@ -156,6 +159,7 @@ class LlamaLibrary:
     def __init__(self, path: str, version: str) -> None:
         self.version = version
         self._lines: deque[str] = deque(maxlen=20)
+        self._logs = True
         try:
             library = ctypes.CDLL(path)
         except OSError as error:
@@ -176,6 +180,15 @@ class LlamaLibrary:
         raise AttributeError(name)
 
     @contextmanager
+    def trying(self) -> Iterator[None]:
+        """What fails inside the context was to be expected: nothing is logged."""
+        self._logs = False
+        try:
+            yield
+        finally:
+            self._logs = True
+
+    @contextmanager
     def explaining(self) -> Iterator[deque[str]]:
         """Yield the lines that the library warns with inside the context: it explains failures in its log only."""
         yield self.fresh_lines()
@@ -187,8 +200,10 @@ class LlamaLibrary:
 
     def _take_line(self, level: int, text: bytes, user_data: object) -> None:
         line = text.decode("utf-8", "replace").strip()
-        if level in (_WARN, _ERROR) and line:
-            self._lines.append(line)
+        if level not in (_WARN, _ERROR) or not line:
+            return
+        self._lines.append(line)
+        if self._logs:
             _log.log(logging.WARNING if level == _WARN else logging.ERROR, "%s", line)
 
     def _choose_layout(self) -> None:

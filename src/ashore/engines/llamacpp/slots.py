@@ -8,10 +8,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Final
 
-from ashore.engines.sampling import common_prefix
+import numpy as np
+from numpy.typing import NDArray
 
-Partition = tuple[str, str]
-"""`prefix_partition` and adapter of an order."""
+from ashore.engines.llamacpp.kept import KeptPrefix, KeptPrefixes, Partition
+from ashore.engines.sampling import common_prefix
 
 _MIN_SHARED: Final = 8
 """Fewer equal tokens than this are computed again: cheaper than keeping track."""
@@ -34,21 +35,32 @@ class Placement:
     """Where an order goes: `slot` keeps the first `keep` tokens of `source`, which may be the slot itself."""
 
     slot: Slot
-    source: Slot | None
+    source: Slot | KeptPrefix | None
     keep: int
 
 
 class Slots:
-    """All sequence numbers of one context."""
+    """All sequence numbers of one context, and the prefixes that were moved out of its cells."""
 
-    def __init__(self, num_slots: int, *, prefix_cache: bool) -> None:
+    def __init__(self, num_slots: int, *, most_kept: int) -> None:
+        """Make them, all empty.
+
+        Args:
+            num_slots: Sequence numbers.
+            most_kept: Tokens of prefixes outside the cells; 0: no prefix serves another order.
+        """
+        self.kept = KeptPrefixes(most_kept)
         self._slots = tuple(Slot(number) for number in range(num_slots))
-        self._prefix_cache = prefix_cache
         self._uses = 0
 
     @property
+    def keeps(self) -> bool:
+        """Whether what has ended serves others."""
+        return self.kept.most_tokens > 0
+
+    @property
     def num_tokens(self) -> int:
-        """Tokens held by running sequences and kept for later ones; shared ones count for each."""
+        """Tokens in the cells, of running sequences and of ended ones; shared ones count for each."""
         return sum(len(slot.ids) for slot in self._slots)
 
     def place(self, partition: Partition, ids: list[int]) -> Placement | None:
@@ -59,11 +71,16 @@ class Slots:
         idle = [slot for slot in self._slots if not slot.is_busy]
         if not idle:
             return None
+        source: Slot | KeptPrefix | None
         source, keep = self._longest_prefix(partition, ids)
         if source is not None and not source.is_busy and (2 * keep >= len(source.ids) or len(idle) == 1):
             slot = source
         else:
             slot = min(idle, key=lambda s: (bool(s.ids), s is source, s.last_used))
+        if self.keeps:
+            kept, shared = self.kept.longest(partition, ids, beyond=keep + _MIN_SHARED - 1)
+            if kept is not None:
+                source, keep = kept, shared
         placement = Placement(slot=slot, source=source, keep=keep)
         slot.partition, slot.ids = partition, ids[:keep]
         slot.is_busy = True
@@ -71,7 +88,7 @@ class Slots:
         return placement
 
     def release(self, slot: Slot) -> None:
-        """Make a slot idle; its tokens stay for others of its partition."""
+        """Make a slot idle; its tokens stay in the cells, for others of its partition, until they are moved out."""
         slot.is_busy = False
         self._touch(slot)
 
@@ -79,15 +96,21 @@ class Slots:
         """Make a slot idle and empty, after its memory was given up."""
         slot.is_busy, slot.partition, slot.ids = False, None, []
 
-    def to_evict(self) -> Slot | None:
-        """Return the idle slot with tokens that was used longest ago, or None."""
+    def move_out(self, slot: Slot, state: NDArray[np.uint8]) -> None:
+        """Keep `state` of a slot, of at most `kept.most_tokens` tokens, outside the cells; the slot is empty then."""
+        assert slot.partition is not None, "an empty slot has nothing to keep"
+        self.kept.add(slot.partition, slot.ids[: self.kept.most_tokens], state)
+        self.forget(slot)
+
+    def to_move_out(self) -> Slot | None:
+        """Return the slot with tokens of an ended sequence that was used longest ago, or None."""
         idle = [slot for slot in self._slots if slot.ids and not slot.is_busy]
         return min(idle, key=lambda s: s.last_used) if idle else None
 
     def _longest_prefix(self, partition: Partition, ids: list[int]) -> tuple[Slot | None, int]:
         best: Slot | None = None
         keep = 0
-        if self._prefix_cache:
+        if self.keeps:
             for slot in self._slots:
                 if slot.partition != partition or len(slot.ids) <= keep or slot.ids[0] != ids[0]:
                     continue

@@ -1,0 +1,91 @@
+"""Who has llama.cpp's cells: sequences that run, what has ended, and prefixes that were moved out of the cells."""
+
+from __future__ import annotations
+
+from ashore.engines.llamacpp.context import LlamaContext
+from ashore.engines.llamacpp.kept import Partition
+from ashore.engines.llamacpp.slots import Placement, Slot, Slots
+
+
+class Memory:
+    """The cells of one context and the bookkeeping over them, always changed together."""
+
+    def __init__(self, context: LlamaContext, num_slots: int, *, most_kept: int) -> None:
+        """Begin with nothing in them; `most_kept` as for `Slots`."""
+        self.context = context
+        self._slots = Slots(num_slots, most_kept=most_kept)
+
+    @property
+    def num_tokens(self) -> int:
+        """Tokens in the cells, at most as many as there are cells."""
+        return min(self._slots.num_tokens, self.context.kv_tokens)
+
+    def begin(self, partition: Partition, ids: list[int], *, others_run: bool) -> Slot | None:
+        """Return a slot for a sequence that is to compute `ids`, with whatever of them is known already.
+
+        None where every slot is busy, or where most of the sequence lies outside the cells, which have no room for it
+        until others end (`others_run`): to compute it again would take as many.
+        """
+        placement = self._slots.place(partition, ids)
+        if placement is None:
+            return None
+        if not self._prepare(placement, others_run):
+            self._slots.forget(placement.slot)
+            return None
+        return placement.slot
+
+    def end(self, slot: Slot) -> None:
+        """A sequence has ended. What it leaves serves others; it lies in the cells until `make_room`."""
+        if self._slots.keeps:
+            self._slots.release(slot)
+        else:
+            self.take_back(slot)
+
+    def take_back(self, slot: Slot) -> None:
+        """Take a slot's tokens out of the cells, and keep them outside where prefixes are kept."""
+        most = self._slots.kept.most_tokens
+        if slot.ids and most:
+            if len(slot.ids) > most:
+                self.context.cut(slot.number, most)
+            self._slots.move_out(slot, self.context.state_of(slot.number))
+        else:
+            self._slots.forget(slot)
+        self.context.cut(slot.number, 0)
+
+    def give_up(self, slot: Slot) -> None:
+        """Forget what a busy slot holds: it is in doubt."""
+        self.context.cut(slot.number, 0)
+        slot.ids = []
+
+    def make_room(self) -> bool:
+        """Move what ended longest ago out of the cells; False when nothing idle is in them."""
+        slot = self._slots.to_move_out()
+        if slot is None:
+            return False
+        self.take_back(slot)
+        return True
+
+    def _prepare(self, placement: Placement, others_run: bool) -> bool:
+        """Let the slot hold what was found for it; False where that has to wait."""
+        slot, source, keep = placement.slot, placement.source, placement.keep
+        if source is slot:
+            self.context.cut(slot.number, keep)
+            return True
+        self.context.cut(slot.number, 0)
+        if isinstance(source, Slot):
+            self.context.copy(source.number, slot.number, keep)
+        elif source is not None:
+            is_most = 2 * keep >= len(source.ids)
+            while not self.context.restore(slot.number, source.state):
+                if self.make_room():
+                    continue
+                if is_most and others_run:
+                    return False
+                slot.ids = []
+                return True
+            self.context.cut(slot.number, keep)
+            if is_most:
+                self._slots.kept.drop(source)  # it comes back, longer
+            else:
+                self._slots.kept.used(source)
+        return True
