@@ -90,7 +90,7 @@ class LlamaCppEngine:
         self._numbers = itertools.count()
         self._answers: dict[OrderId, Continuation] = {}
         """Every order that has not ended."""
-        self._compiling: dict[OrderId, tuple[int, GenerateOrder, Future[Constraint]]] = {}
+        self._compiling: dict[OrderId, tuple[int, Future[Constraint]]] = {}
         self._waiting: list[tuple[int, int, Continuation]] = []
         self._running: list[_Running] = []
         self._events: list[EngineEvent] = []
@@ -156,7 +156,7 @@ class LlamaCppEngine:
         number = next(self._numbers)
         self._answers[order.order_id] = answer = Continuation(order)
         if order.grammar is not None and self._grammars is not None:
-            self._compiling[order.order_id] = (number, order, self._grammars.compile(order.grammar))
+            self._compiling[order.order_id] = (number, self._grammars.compile(order.grammar))
         else:
             heapq.heappush(self._waiting, (-order.priority, number, answer))
 
@@ -272,21 +272,21 @@ class LlamaCppEngine:
         return self._info, self._memory
 
     def _collect_grammars(self) -> None:
-        for order_id, (number, order, future) in list(self._compiling.items()):
+        for order_id, (number, future) in list(self._compiling.items()):
             if not future.done():
                 continue
             del self._compiling[order_id]
+            answer = self._answers[order_id]
             try:
-                answer = Continuation(order, future.result())
+                answer.constrain(future.result())
             except AshoreError as error:
                 self._events.append(self._answers.pop(order_id).fail(error))
                 continue
-            self._answers[order_id] = answer
-            heapq.heappush(self._waiting, (-order.priority, number, answer))
+            heapq.heappush(self._waiting, (-answer.order.priority, number, answer))
 
     def _rest(self, timeout_s: float) -> None:
         if self._compiling:
-            wait([future for _, _, future in self._compiling.values()], timeout_s, FIRST_COMPLETED)
+            wait([future for _, future in self._compiling.values()], timeout_s, FIRST_COMPLETED)
         else:
             time.sleep(timeout_s)
 
@@ -384,7 +384,7 @@ class LlamaCppEngine:
             del self._answers[order_id]
             waiting = self._compiling.pop(order_id, None)
             if waiting is not None:
-                waiting[2].cancel()
+                waiting[1].cancel()
 
 
 def _part(one: _Running, count: int) -> tuple[int, int, list[int], bool]:

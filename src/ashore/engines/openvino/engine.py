@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from collections.abc import Sequence as Seq
 from concurrent.futures import FIRST_COMPLETED, Future, wait
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -22,12 +22,10 @@ from ashore.engines.model import (
     EngineInfo,
     EngineOptions,
     EngineStats,
-    Finished,
     GenerateOrder,
     ModelFiles,
     ScoredText,
     ScoreText,
-    Token,
 )
 from ashore.engines.openvino.blocks import BlockPool
 from ashore.engines.openvino.config import choose_kv_tokens, free_memory_bytes, is_full_precision, run_config
@@ -44,12 +42,10 @@ from ashore.engines.ordercheck import check_order, check_scored
 from ashore.engines.sampling import (
     DISTRIBUTION_ROWS,
     Constraint,
+    Continuation,
     GrammarCompiler,
-    Sampler,
-    log_normaliser,
     log_softmax,
     score_row,
-    top_of,
 )
 from ashore.errors import AshoreError, Conflict, EngineFailed, KvCacheExhausted, UnsupportedByEngine
 
@@ -61,15 +57,11 @@ _PLENTY = 4
 
 @dataclass(slots=True)
 class _Live:
-    order: GenerateOrder
+    answer: Continuation
     sequence: Sequence
-    sampler: Sampler
-    stops: frozenset[int]
+    """Its `ids` are those of the answer."""
     adapter: str = ""
     """Key of its adapter in the bank."""
-    constraint: Constraint | None = None
-    sent: int = 0
-    allowed: NDArray[np.bool_] | None = field(default=None)
 
 
 class OpenVinoEngine:
@@ -183,7 +175,7 @@ class OpenVinoEngine:
         live = self._live.get(order_id)
         if live is not None:
             self._end(live)
-            self._events.append(self._finished(live, "cancelled"))
+            self._events.append(live.answer.finish("cancelled"))
 
     def step(self, timeout_s: float) -> Seq[EngineEvent]:
         self._collect_grammars()
@@ -266,16 +258,15 @@ class OpenVinoEngine:
             raise Conflict(f"order {order.order_id} is running already", hint="give every order an id of its own")
         check_order(order, info, self._adapters)
         adapter = self._adapters[order.adapter] if order.adapter is not None else ""
+        answer = Continuation(order)
         sequence = Sequence(
             order_id=order.order_id,
-            ids=list(order.prompt_ids),
+            ids=answer.ids,
             num_prompt=len(order.prompt_ids),
             priority=order.priority,
             root=(order.prefix_partition, adapter),
         )
-        sampler = Sampler(order.sampling, order.prompt_ids)
-        live = _Live(order, sequence, sampler, frozenset(order.stop_token_ids), adapter)
-        self._live[order.order_id] = live
+        self._live[order.order_id] = _Live(answer, sequence, adapter)
         if order.grammar is not None and self._grammars is not None:
             self._compiling[order.order_id] = self._grammars.compile(order.grammar)
         else:
@@ -286,7 +277,7 @@ class OpenVinoEngine:
             live = self._live[order_id]
             future = self._compiling.pop(order_id)
             try:
-                live.constraint = future.result()
+                live.answer.constrain(future.result())
             except AshoreError as error:
                 self._fail(live, error)
                 continue
@@ -349,58 +340,28 @@ class OpenVinoEngine:
         broken: list[tuple[_Live, AshoreError]] = []
         for chunk in sampling:
             live = self._live[chunk.sequence.order_id]
-            if live.constraint is not None:
-                try:
-                    live.allowed = live.constraint.allowed()
-                except AshoreError as error:
-                    broken.append((live, error))
+            try:
+                live.answer.look_ahead()
+            except AshoreError as error:
+                broken.append((live, error))
         return broken
 
     def _take(self, live: _Live, logits_V: NDArray[np.float32]) -> None:
         """Choose the next token of one sequence, send it, and end the sequence where it ends."""
-        order = live.order
-        if live.sent == 0:
+        answer, made = live.answer, live.answer.num_made
+        if not made:
+            answer.cached_tokens = live.sequence.cached
             self._counts["prompt"] += live.sequence.num_prompt
             self._counts["cached"] += live.sequence.cached
-        sampler = live.sampler
-        token_id = int(logits_V.argmax()) if sampler.is_plain_greedy and live.constraint is None else None
-        if token_id is None:
-            token_id = sampler.choose(logits_V, live.allowed)
-        if token_id in live.stops and not order.ignore_eos:
+        self._events += answer.take(logits_V)
+        self._counts["completion"] += answer.num_made - made
+        if answer.ended:
             self._end(live)
-            self._events.append(self._finished(live, "stop", stop_token_id=token_id))
-            return
-        if not sampler.is_plain_greedy:
-            sampler.note(token_id)
-        live.sent += 1
-        self._counts["completion"] += 1
-        cached = live.sequence.cached if live.sent == 1 else 0
-        if order.top_logprobs is None:
-            self._events.append(Token(order.order_id, token_id, cached_tokens=cached))
-        else:
-            log_total = log_normaliser(logits_V)
-            top = top_of(logits_V, log_total, order.top_logprobs)
-            self._events.append(Token(order.order_id, token_id, float(logits_V[token_id]) - log_total, top, cached))
-        if live.constraint is not None:
-            try:
-                live.constraint.accept(token_id)
-            except AshoreError as error:
-                self._fail(live, error)
-                return
-            if live.constraint.is_complete:
-                self._end(live)
-                self._events.append(self._finished(live, "stop"))
-                return
-        if live.sent >= order.max_new_tokens:
-            self._end(live)
-            self._events.append(self._finished(live, "length"))
-            return
-        live.sequence.ids.append(token_id)
 
     def _end(self, live: _Live) -> None:
         """Free what a sequence holds, wherever it is."""
-        del self._live[live.order.order_id]
-        future = self._compiling.pop(live.order.order_id, None)
+        del self._live[live.answer.order.order_id]
+        future = self._compiling.pop(live.answer.order.order_id, None)
         if future is not None:
             future.cancel()
         elif live.sequence in self._scheduler.running or live.sequence in self._scheduler.waiting:
@@ -416,18 +377,7 @@ class OpenVinoEngine:
 
     def _fail(self, live: _Live, error: AshoreError) -> None:
         self._end(live)
-        self._events.append(failed(live.order.order_id, error))
-
-    def _finished(self, live: _Live, reason: str, *, stop_token_id: int | None = None) -> Finished:
-        sequence = live.sequence
-        return Finished(
-            live.order.order_id,
-            reason,  # type: ignore[arg-type]
-            sequence.num_prompt,
-            sequence.cached,
-            live.sent,
-            stop_token_id,
-        )
+        self._events.append(live.answer.fail(error))
 
 
 def _exhausted(sequence: Sequence, pool: BlockPool) -> KvCacheExhausted:

@@ -21,12 +21,14 @@ DISTRIBUTION_ROWS: Final = 32
 class Continuation:
     """What an order has said so far. `ids` is prompt and answer, what a restart must compute again."""
 
-    def __init__(self, order: GenerateOrder, constraint: Constraint | None = None) -> None:
+    def __init__(self, order: GenerateOrder) -> None:
         self.order = order
         self.ids = list(order.prompt_ids)
         self.cached_tokens = 0
         self.ended = False
-        self._constraint = constraint
+        self._constraint: Constraint | None = None
+        self._allowed_V: NDArray[np.bool_] | None = None
+        """What the grammar permits next, where that was worked out already."""
         self._sampler = Sampler(order.sampling, order.prompt_ids)
         self._stops = frozenset() if order.ignore_eos else frozenset(order.stop_token_ids)
 
@@ -34,12 +36,27 @@ class Continuation:
     def num_made(self) -> int:
         return len(self.ids) - len(self.order.prompt_ids)
 
+    def constrain(self, constraint: Constraint) -> None:
+        """Hold the answer, which has not begun, to a grammar."""
+        self._constraint = constraint
+
+    def look_ahead(self) -> None:
+        """Work out what the grammar permits next, so that `take` need not: its logits may still be computed.
+
+        Raises:
+            InvalidGrammar: the grammar has become too complex to follow.
+        """
+        if self._constraint is not None:
+            self._allowed_V = self._constraint.allowed()
+
     def take(self, logits_V: NDArray[np.float32]) -> list[EngineEvent]:
         """Choose the next token from its logits and return what is to be told; `ended` says whether more may come."""
         order = self.order
         try:
-            allowed_V = self._constraint.allowed() if self._constraint is not None else None
-            token_id = self._sampler.choose(logits_V, allowed_V)
+            if self._allowed_V is None:
+                self.look_ahead()
+            token_id = self._sampler.choose(logits_V, self._allowed_V)
+            self._allowed_V = None
             if token_id in self._stops:
                 return [self.finish("stop", token_id)]
             self._sampler.note(token_id)
