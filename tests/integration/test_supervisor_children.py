@@ -132,6 +132,24 @@ def test_two_children_of_one_name_are_a_conflict(tmp_path: Path, supervisor: Sup
     supervisor.add(child(tmp_path, OBEDIENT))
 
 
+def test_a_hangup_that_comes_before_its_child_listens_ends_nothing_and_is_not_lost(
+    tmp_path: Path, supervisor: Supervisor, said: list[str]
+) -> None:
+    program = (
+        "import os, signal, time\nfrom ashore.processes import take_hangups\nprint('up', flush=True)\n"
+        f"while not os.path.exists({str(tmp_path / 'go')!r}): time.sleep(0.01)\n"
+        "signal.signal(signal.SIGHUP, lambda *told: print('read again', flush=True))\ntake_hangups()\nsignal.pause()"
+    )
+    supervisor.add(child(tmp_path, program, rereads=True))
+    supervisor.send("child", signal.SIGHUP)  # it is not even the program yet
+    log = tmp_path / "child.log"
+    until(supervisor, lambda: log.read_text() == "up\n")
+    supervisor.send("child", signal.SIGHUP)
+    (tmp_path / "go").touch()
+    until(supervisor, lambda: log.read_text() == "up\nread again\n")
+    assert said == []
+
+
 def test_children_write_no_core_and_see_no_secrets(
     tmp_path: Path, supervisor: Supervisor, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -38,6 +38,7 @@ from ashore.core import EngineKind, Recorder, SystemClock
 from ashore.engines import Grammar
 from ashore.errors import AshoreError
 from ashore.metrics import Metrics
+from ashore.processes import take_hangups
 from ashore.serving import (
     BEAT_S,
     Board,
@@ -218,6 +219,7 @@ async def serve(
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     loop.add_signal_handler(signal.SIGHUP, reread.set)
+    take_hangups()
 
     await serving.start()
     server = HttpServer(app, sock, topology.limits)

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from ashore.core import SystemClock
 from ashore.errors import AshoreError
-from ashore.processes import become_idle
+from ashore.processes import become_idle, take_hangups
 from ashore.settings import Home, Settings
 
 if TYPE_CHECKING:
@@ -57,18 +57,17 @@ def keep(path: Path, woken: threading.Event) -> None:
     """Keep the backup of a home until the process ends; `woken` cuts a wait short."""
     from ashore.backup import BackupHome, Keeper, read_backup_launch
 
-    launch = read_backup_launch(path)
-    home, clock = BackupHome(Path(launch.home)), SystemClock()
+    home, clock = BackupHome(Path(read_backup_launch(path).home)), SystemClock()
     with home.kept():
         while True:
+            woken.clear()  # before the file is read: what is written behind that wakes again
+            launch = read_backup_launch(path)
             keeper = Keeper(home, _HomeWork(launch), clock)
             logging.getLogger("ashore.backup").info(
                 "a backup every %g s, a scrub every %g s", launch.every_s, launch.scrub_every_s
             )
-            woken.clear()
             while not woken.is_set():
                 woken.wait(keeper.step(launch.rules))
-            launch = read_backup_launch(path)
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -83,6 +82,7 @@ def main(words: Sequence[str] | None = None) -> int:
     become_idle()
     woken = threading.Event()
     signal.signal(signal.SIGHUP, lambda number, frame: woken.set())
+    take_hangups()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _end)
     try:

@@ -48,6 +48,7 @@ def api_child(index: int, *, home: Home, settings: Settings) -> ChildSpec:
         stage=0,
         essential=True,
         drain_s=settings.drain_timeout_s + DRAIN_MARGIN_S,
+        rereads=True,
     )
 
 
@@ -110,6 +111,7 @@ def backup_child(*, listening: Listening, home: Home, settings: Settings) -> Chi
         stage=-1,
         drain_s=DRAIN_MARGIN_S,
         env={name: value for name, value in os.environ.items() if name.startswith("AWS_")},
+        rereads=True,
     )
 
 

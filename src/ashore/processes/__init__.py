@@ -6,6 +6,7 @@ Owns: lifetimes of children, their environment, logs and limits. Refuses: what a
 from ashore.processes.child import ChildSpec
 from ashore.processes.control import Caller, ControlServer, ask
 from ashore.processes.environment import child_environment
+from ashore.processes.hangup import take_hangups
 from ashore.processes.hugepages import use_huge_pages
 from ashore.processes.idleness import Idleness
 from ashore.processes.launch import die_with_parent
@@ -48,6 +49,7 @@ __all__ = [
     "silence_dependencies",
     "silence_host",
     "tail",
+    "take_hangups",
     "unix_address",
     "use_huge_pages",
     "write_launch_file",

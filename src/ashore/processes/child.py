@@ -13,6 +13,7 @@ from pathlib import Path
 
 from ashore.processes import launch
 from ashore.processes.environment import child_environment
+from ashore.processes.hangup import hangups_held
 from ashore.processes.logs import open_log
 
 
@@ -33,6 +34,8 @@ class ChildSpec:
     control_flag: str = "--control-fd"
     """Option that tells it the descriptor of the control pipe; empty for programs that know none."""
     env: Mapping[str, str] = field(default_factory=dict)
+    rereads: bool = False
+    """It takes SIGHUP as "read again", and calls `take_hangups` once it does: one that comes before that waits."""
 
 
 class Process:
@@ -55,15 +58,16 @@ class Process:
         if spec.control_flag:
             argv += [spec.control_flag, str(read_end)]
         try:
-            popen = subprocess.Popen(
-                argv,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                env=child_environment(extra=spec.env),
-                pass_fds=(read_end,),
-                process_group=0,
-            )
+            with hangups_held(spec.rereads):
+                popen = subprocess.Popen(
+                    argv,
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                    env=child_environment(extra=spec.env),
+                    pass_fds=(read_end,),
+                    process_group=0,
+                )
         except BaseException:
             os.close(write_end)
             raise

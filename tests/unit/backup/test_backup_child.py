@@ -6,11 +6,13 @@ import dataclasses
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
 
 from ashore.backup import read_backup_launch
+from ashore.cli.backupkeeper import keep
 from ashore.deployment.children import backup_child
 from ashore.deployment.listening import Listening
 from ashore.errors import InvalidSpec
@@ -40,6 +42,39 @@ def test_it_gets_the_schedule_and_the_logins_of_buckets_and_of_nothing_else(
     launch = read_backup_launch(path)
     assert (launch.rules.every_s, launch.rules.keep, launch.rules.models) == (60, 3, ("smollm2",))
     assert (launch.config, launch.state_url, launch.home) == ("/etc/ashore.toml", "sqlite:///x.db", str(tmp_path))
+
+
+def test_a_schedule_that_is_written_in_the_moment_of_a_look_is_taken(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    home = Home(root=tmp_path)
+    home.create()
+
+    def write(every_s: int) -> Path:
+        child = backup_child(
+            listening=listening(BackupSpec(every_s=every_s)), home=home, settings=Settings(home=home, state_url="")
+        )
+        return Path(child.argv[child.argv.index("--launch") + 1])
+
+    class Over(Exception):
+        """The keeper waits for news."""
+
+    class Woken(threading.Event):
+        """Set just before it is cleared."""
+
+        def clear(self) -> None:
+            write(7200)
+            self.set()
+            super().clear()
+
+        def wait(self, timeout: float | None = None) -> bool:
+            raise Over
+
+    with caplog.at_level("INFO", logger="ashore.backup"), pytest.raises(Over):
+        keep(write(3600), Woken())
+    assert [one.getMessage() for one in caplog.records if "a backup every" in one.getMessage()] == [
+        "a backup every 7200 s, a scrub every 604800 s"
+    ]
 
 
 def test_a_launch_that_cannot_be_read_is_told(tmp_path: Path) -> None:
