@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from ashore.core import ManualClock
+from ashore.errors import Overloaded
 from ashore.state import Database, EpochWatch, announce, bump, open_database, read_epochs
 
 
@@ -66,6 +67,31 @@ def test_a_watch_starts_from_what_is_there_and_keeps_it_after_its_end(tmp_path: 
     watch.close()
     assert watch.get("aliases") == 1 and told == []
     state.close()
+
+
+def test_what_somebody_cannot_take_yet_he_is_told_again_and_the_others_at_once(tmp_path: Path) -> None:
+    state = opened(tmp_path)
+    told: list[str] = []
+    taken = threading.Event()
+    watch = EpochWatch(state, look_every_s=0.01)
+
+    def busy(kind: str, value: int) -> None:
+        told.append("busy")
+        if told.count("busy") == 1:
+            raise Overloaded("the state was locked by another process for 5 s")
+        taken.set()
+
+    watch.on_change(busy)
+    watch.on_change(lambda kind, value: told.append("other"))
+    watch.start()
+    try:
+        with state.write() as connection:
+            bump(connection, "keys")
+        assert taken.wait(10)
+        assert told == ["busy", "other", "busy"]
+    finally:
+        watch.close()
+        state.close()
 
 
 def test_a_database_that_cannot_be_read_keeps_the_last_epochs_and_recovers(tmp_path: Path) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
+import threading
+from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -24,7 +26,7 @@ from ashore.cache import (
     load_pairs,
 )
 from ashore.core import Clock, MemoryRecorder, Recorder
-from ashore.errors import AshoreError
+from ashore.errors import InvalidSpec, MissingExtra
 from ashore.metrics import Metrics
 from ashore.privacy import POLICY_EPOCH, Privacy, PrivacyDesk, read_secret
 from ashore.sealing import secrets_by_link
@@ -88,24 +90,27 @@ async def fit(topology: Topology, clock: Clock, metrics: Metrics, recorder: Reco
         AshoreError: the state cannot be opened, or a Redis URL is malformed.
     """
     database = await asyncio.to_thread(_open, topology.state, clock)
-    secret, pairs, watch = secrets.token_bytes(32), tuple[Pair, ...](), None
+    secret, watch = secrets.token_bytes(32), None
     if database is not None:
         watch = EpochWatch(database)
         secret = await asyncio.to_thread(_secret, database)
-        pairs = await asyncio.to_thread(load_curated, database)
     cache = AnswerCache(
         topology.cache,
         secret=secret,
         epochs=watch or FixedEpochs(),
         clock=clock,
         shared=_shared(topology, clock, metrics),
-        curated=CuratedAnswers(pairs),
+        curated=CuratedAnswers(()),
     )
     privacy = await asyncio.to_thread(_privacy, topology, database, clock, recorder or MemoryRecorder())
     if watch is not None and database is not None:
-        watch.on_change(partial(_changed, cache, database, asyncio.get_running_loop()))
+        curated = _Curated(cache, database, asyncio.get_running_loop())
+        watch.on_change(partial(_changed, cache, curated))
         watch.on_change(partial(_policy_changed, privacy))
         await asyncio.to_thread(watch.start)
+        # behind the lines above, so that no change falls between them
+        await asyncio.wrap_future(await asyncio.to_thread(curated.read))
+        await asyncio.to_thread(privacy.refresh)
     fittings = Fittings(database=database, watch=watch, cache=cache, privacy=privacy)
     await fittings.apply(topology.cache)
     return fittings
@@ -116,12 +121,27 @@ def purge_office(fittings: Fittings, recorder: Recorder) -> PurgeOffice | None:
     return None if fittings.database is None else PurgeOffice(database=fittings.database, recorder=recorder)
 
 
-def _changed(cache: AnswerCache, database: Database, loop: asyncio.AbstractEventLoop, kind: str, value: int) -> None:
+class _Curated:
+    """The imported pairs, on their way from the state to the cache of a loop. What is read last comes last."""
+
+    def __init__(self, cache: AnswerCache, database: Database, loop: asyncio.AbstractEventLoop) -> None:
+        self.loop: Final = loop
+        self._cache = cache
+        self._database = database
+        self._reading = threading.Lock()
+
+    def read(self) -> Future[None]:
+        """Read them, from any thread but the loop's; what is returned is done once the cache has them."""
+        with self._reading:
+            return asyncio.run_coroutine_threadsafe(self._cache.take_pairs(load_curated(self._database)), self.loop)
+
+
+def _changed(cache: AnswerCache, curated: _Curated, kind: str, value: int) -> None:
     """Runs on the thread of the watch."""
     if kind == CURATED_EPOCH:
-        asyncio.run_coroutine_threadsafe(cache.take_pairs(load_curated(database)), loop)
+        curated.read()
     if hidden_by(kind) is not None:
-        asyncio.run_coroutine_threadsafe(cache.let_go(kind), loop)
+        asyncio.run_coroutine_threadsafe(cache.let_go(kind), curated.loop)
 
 
 def _privacy(topology: Topology, database: Database | None, clock: Clock, recorder: Recorder) -> PrivacyDesk:
@@ -138,7 +158,7 @@ def _policy_changed(desk: PrivacyDesk, kind: str, value: int) -> None:
         return
     try:
         desk.refresh()
-    except AshoreError as fault:
+    except (InvalidSpec, MissingExtra) as fault:  # which another try would not mend
         log.error("the privacy policy stays as it was: %s (%s)", fault.message, fault.hint)
 
 

@@ -129,12 +129,8 @@ class Keys:
             log.warning("the last uses of %d keys were not kept: %s", len(uses), fault.message)
 
     def _changed(self, kind: str, value: int) -> None:
-        if kind not in (KEYS_EPOCH, POLICY_EPOCH):
-            return
-        try:
+        if kind in (KEYS_EPOCH, POLICY_EPOCH):
             self._take(whole=False)
-        except AshoreError as fault:
-            log.error("keys and policy stay as they were: %s (%s)", fault.message, fault.hint)
 
     def _take(self, *, whole: bool) -> None:
         assert self._database is not None

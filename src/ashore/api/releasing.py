@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Final, Protocol, TypeVar
 
 from ashore.access import Acts
 from ashore.bootstrap import build_store, build_workshop
@@ -29,13 +30,22 @@ T = TypeVar("T")
 log = logging.getLogger("ashore.worker")
 
 
+class TakesRoutes(Protocol):
+    """Leads requests: `ServingService`."""
+
+    def take_routes(self, routes: Mapping[str, AliasRoute]) -> None:
+        """Lead every alias there, from the next request on."""
+        ...
+
+
 class RouteKeeper:
     """Has the request path lead every alias where the state says, from the moment that the epoch moves."""
 
-    def __init__(self, serving: ServingService, database: Database) -> None:
+    def __init__(self, serving: TakesRoutes, database: Database) -> None:
         self._serving = serving
         self._database = database
         self._news = asyncio.Event()
+        self._reading = threading.Lock()
 
     @property
     def news(self) -> asyncio.Event:
@@ -53,28 +63,29 @@ class RouteKeeper:
 
             def changed(kind: str, value: int) -> None:
                 """Runs on the thread of the watch."""
-                if kind != ALIASES_EPOCH:
-                    return
-                try:
-                    loop.call_soon_threadsafe(self._take, self._read())
-                except AshoreError as fault:
-                    log.error("aliases lead where they did: %s (%s)", fault.message, fault.hint)
+                if kind == ALIASES_EPOCH:
+                    self._read(loop)
 
             watch.on_change(changed)
         await self.refresh()
 
     async def refresh(self) -> None:
-        """Read now. A worker that changed something itself need not wait for the watch."""
-        self._take(await asyncio.to_thread(self._read))
+        """Read now, and return when what was read is in force. A worker that changed something itself need not wait for
+        the watch."""
+        await asyncio.to_thread(self._read, asyncio.get_running_loop())
 
     def _take(self, routes: Mapping[str, AliasRoute]) -> None:
         self._serving.take_routes(routes)
         news, self._news = self._news, asyncio.Event()
         news.set()
 
-    def _read(self) -> Mapping[str, AliasRoute]:
-        with self._database.read() as connection:
-            return routes_of(load_book(connection))
+    def _read(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Read, and hand it to the loop. Of two threads that read, the loop gets last what was read last: otherwise
+        what one read before a move could come behind what the other read after it, and stay."""
+        with self._reading:
+            with self._database.read() as connection:
+                routes = routes_of(load_book(connection))
+            loop.call_soon_threadsafe(self._take, routes)
 
 
 async def keep_judging(serving: ServingService, keeper: ReleaseKeeper, routes: RouteKeeper) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import TYPE_CHECKING
 
 from ashore.core import Act, Clock, Recorder
@@ -26,6 +27,8 @@ class PrivacyDesk:
         self._database = database
         self._clock = clock
         self._recorder = recorder
+        self._reading = threading.Lock()
+        """Held from reading a policy until it is in force: of two threads, the one that read last has the last word."""
 
     def stored(self) -> StoredPolicy:
         """Return the policy of the state."""
@@ -45,7 +48,8 @@ class PrivacyDesk:
         Raises:
             AshoreError: the state cannot be read, or the policy cannot be used here; the last one stays in force.
         """
-        self.privacy.apply(self.stored().policy or self._from_file)
+        with self._reading:
+            self.privacy.apply(self.stored().policy or self._from_file)
 
     def take_file(self, policy: PrivacyPolicy) -> None:
         """Take the policy of another ashore.toml; it holds where the state has none."""

@@ -27,7 +27,7 @@ RETRY_S = 1.0
 """Pause after the database could not be asked."""
 
 OnChange = Callable[[str, int], None]
-"""Called with the kind and its new value."""
+"""Called with the kind and its new value. One that raises an `AshoreError` is called again until it does not."""
 
 
 def bump(connection: Connection, kind: str) -> int:
@@ -55,13 +55,16 @@ class EpochWatch:
         self._look_every_s = look_every_s
         self._known: Mapping[str, int] = MappingProxyType({})
         self._callbacks: list[OnChange] = []
+        self._owed: dict[tuple[OnChange, str], int] = {}
+        """What somebody is still to be told, for it could not be taken."""
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
 
     def on_change(self, callback: OnChange) -> None:
-        """Have `callback` called after each change, on the thread of the watch.
+        """Have `callback` called after each change, on the thread of the watch. To be done before its thing is read.
 
-        It must return soon; in an event loop, pass the call on with `call_soon_threadsafe`.
+        It must return soon; in an event loop, pass the call on with `call_soon_threadsafe`. What it cannot take now,
+        the database being busy or away, it says by raising: it is told again, and the others are told meanwhile.
         """
         self._callbacks.append(callback)
 
@@ -101,7 +104,7 @@ class EpochWatch:
                     failed = False
                 except AshoreError as fault:
                     if not failed:
-                        log.warning("epochs cannot be read: %s; the last ones stay", fault)
+                        log.warning("what changed cannot be taken yet, and all stays as it was: %s", fault)
                     failed = True
                     self._stop.wait(RETRY_S)
         finally:
@@ -113,6 +116,17 @@ class EpochWatch:
         changed = [(kind, value) for kind, value in found.items() if value != self._known.get(kind, 0)]
         self._known = MappingProxyType(found)
         if tell:
-            for kind, value in changed:
-                for callback in self._callbacks:
-                    callback(kind, value)
+            self._owed |= {(callback, kind): value for kind, value in changed for callback in self._callbacks}
+            self._tell()
+
+    def _tell(self) -> None:
+        fault: AshoreError | None = None
+        for (callback, kind), value in list(self._owed.items()):
+            try:
+                callback(kind, value)
+            except AshoreError as caught:
+                fault = caught
+            else:
+                del self._owed[callback, kind]
+        if fault is not None:
+            raise fault

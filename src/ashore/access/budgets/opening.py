@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import logging
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,10 +14,7 @@ from ashore.access.budgets.reporter import Pulse, Reporter
 from ashore.access.budgets.service import LedgerBudgets
 from ashore.access.budgets.sql import BUDGETS_EPOCH, SqlAuthority
 from ashore.core import Clock, Recorder
-from ashore.errors import AshoreError
 from ashore.state import Database, EpochWatch, is_postgres
-
-log = logging.getLogger("ashore.budgets")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,24 +61,23 @@ def open_budgets(
     try:
         budgets = LedgerBudgets(ledger, recorder, hits_cost_tokens=charge_hits, lender=lender)
 
+        reading = threading.Lock()
+
         def take() -> None:
-            try:
+            with reading:  # what is read last stays
                 budgets.take(authority.rules())
-            except AshoreError as fault:
-                log.error("the budgets stay as they were: %s (%s)", fault.message, fault.hint)
-                return
-            if lender is not None:  # what was granted under another cap
-                lender.give_back_soon(everything=True)
 
         def changed(kind: str, value: int) -> None:
             if kind == BUDGETS_EPOCH:
                 take()
+                if lender is not None:  # what was granted under another cap
+                    lender.give_back_soon(everything=True)
             elif kind == WANT_EPOCH and lender is not None:
                 lender.give_back_soon()
 
         if watch is not None:
             watch.on_change(changed)
-        budgets.take(authority.rules())  # after the line above, so that no change falls between them
+        take()  # after the line above, so that no change falls between them
         if pulse is not None:
             pulse.beat(ledger, now=True)
         reporter = Reporter(folder, hand, authority, pulse=pulse)
