@@ -438,6 +438,28 @@ def test_whoever_is_cancelled_in_the_turn_of_his_token_ends_and_cancels_his_orde
     asyncio.run(use())
 
 
+def test_what_a_host_sent_before_it_was_killed_is_taken_although_an_order_met_the_closed_socket_first() -> None:
+    async def use() -> None:
+        ours, theirs = socket.socketpair()
+        _, link = await asyncio.get_running_loop().create_connection(lambda: HostLink(Path("host")), sock=ours)
+        link.open = True
+        whole, broken = link.start(echo_order("whole", "x")), link.start(echo_order("broken", "x"))
+        whole_id = OrderId("whole")
+        end = Finished(whole_id, "stop", 1, 0, 1)
+        theirs.sendall(frames.encode(frames.Events([Token(whole_id, 120), Token(OrderId("broken"), 120)])))
+        theirs.sendall(frames.encode(frames.Events([end])))
+        theirs.close()
+        late = link.start(echo_order("late", "x"))  # in the same turn: nothing was read yet
+        assert await collect(whole) == [Token(whole_id, 120), end]
+        assert await broken.take() == [Token(OrderId("broken"), 120)]
+        for lost in (broken, late):
+            with pytest.raises(HostDied):
+                await lost.take()
+        await link.close()
+
+    asyncio.run(use())
+
+
 def test_a_timeout_ends_a_wait_and_what_comes_later_is_not_lost() -> None:
     async def use() -> None:
         link = HostLink(Path("host"))

@@ -7,8 +7,10 @@ into the inbox of its order. Whoever waits for one goes on right there, once per
 from __future__ import annotations
 
 import asyncio
+import os
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -42,6 +44,7 @@ ENDED_AT_ONCE: Final = 8
 """Orders whose consumers are told of their end in one turn of the loop. An end is a response and the next request's
 beginning, so a wide batch whose sequences end together would keep everybody else out for tens of milliseconds. So many
 are still a turn by which an overloaded loop is known (`serving/concurrency.py`)."""
+_READ_BYTES: Final = 256 << 10
 
 
 class HostLink(asyncio.Protocol):
@@ -144,9 +147,20 @@ class HostLink(asyncio.Protocol):
             self._lose(f"sent what is no frame of ours ({error})")
 
     def connection_lost(self, error: Exception | None) -> None:
+        if error is not None:
+            self._read_rest()
         self._lose("is gone")
         if not self._closed.done():
             self._closed.set_result(None)
+
+    def _read_rest(self) -> None:
+        """Take what the host sent before it went. Where one of our orders met the closed socket first, the transport
+        reads no further, and answers that are whole in it would be lost with that order."""
+        assert self._transport is not None, "connection_made comes first"
+        descriptor = self._transport.get_extra_info("socket").fileno()
+        with suppress(OSError):  # it is all read: the connection is broken, or nothing is there
+            while data := os.read(descriptor, _READ_BYTES):
+                self.data_received(data)
 
     # --- dispatch
 
