@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 GREETING_S: Final = 1.0
 """Longest wait inside one look at a host that loads; Ctrl-C waits as long."""
 PROBE_S: Final = 0.2
+"""Longest wait for what a host that is to end says of its work."""
+UNHEARD_S: Final = 60.0
+"""A host that is to end and says nothing for so long hangs, and is stopped; a step of one that computes is shorter."""
 GLANCE_S: Final = 0.15
 """Longest wait for a greeting while the supervisor has other things to look after."""
 
@@ -54,7 +57,11 @@ class _Retiring:
     """A host of an earlier plan that lets its last answers end."""
 
     replica: Replica
+    pid: int | None
+    """Of the process that answers; another one has none of its answers."""
     deadline_s: float
+    heard_s: float
+    """When it last said what it does."""
     idle_looks: int = 0
 
 
@@ -114,14 +121,24 @@ class Hosts:
     def retire(self, running: Running, *, patience_s: float | None = None) -> None:
         """Stop the hosts of one model once they are idle, or when `patience_s` is over; default: as on a stop."""
         patience_s = self._settings.drain_timeout_s if patience_s is None else patience_s
-        deadline_s = self._clock.monotonic_s() + patience_s
-        self._retiring += [_Retiring(replica, deadline_s) for replica in running.replicas]
+        now_s = self._clock.monotonic_s()
+        self._retiring += [
+            _Retiring(replica, self._supervisor.pid(replica.child), now_s + patience_s, now_s)
+            for replica in running.replicas
+        ]
 
     def look_after_retiring(self) -> None:
-        """Stop the hosts of an earlier plan that were idle at two looks, or whose time to drain is over."""
+        """Stop the hosts of an earlier plan that were idle at two looks, or whose time to drain is over.
+
+        One that does not answer in time works: a step may be long, and the machine busy. It is let be for `UNHEARD_S`.
+        """
         for host in list(self._retiring):
-            host.idle_looks = host.idle_looks + 1 if asyncio.run(_is_idle(host.replica.socket)) else 0
-            if host.idle_looks >= 2 or self._clock.monotonic_s() > host.deadline_s:
+            has_fallen = host.pid is None or self._supervisor.pid(host.replica.child) != host.pid
+            is_idle = True if has_fallen else asyncio.run(_is_idle(host.replica.socket))
+            now_s = self._clock.monotonic_s()
+            host.heard_s = host.heard_s if is_idle is None else now_s
+            host.idle_looks = host.idle_looks + 1 if is_idle else 0
+            if host.idle_looks >= 2 or now_s > min(host.deadline_s, host.heard_s + UNHEARD_S):
                 self._retiring.remove(host)
                 self._supervisor.stop(host.replica.child)
 
@@ -181,14 +198,15 @@ async def _greeting(socket: Path, patience_s: float = GREETING_S) -> EngineInfo 
         await client.close()
 
 
-async def _is_idle(socket: Path) -> bool:
-    """Return whether a host runs nothing; one that does not answer has nothing to lose."""
+async def _is_idle(socket: Path) -> bool | None:
+    """Return whether a host runs nothing; None where it does not say so in time."""
     client = HostClient(socket)
     try:
-        await client.connect(PROBE_S)
-        stats = await client.stats()
+        async with asyncio.timeout(2 * PROBE_S):
+            await client.connect(PROBE_S)
+            stats = await client.stats()
         return stats.running == 0 and stats.waiting == 0
-    except (NotReady, HostDied):
-        return True
+    except (NotReady, HostDied, TimeoutError):
+        return None
     finally:
         await client.close()

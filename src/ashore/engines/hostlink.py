@@ -147,7 +147,7 @@ class HostLink(asyncio.Protocol):
             self._lose(f"sent what is no frame of ours ({error})")
 
     def connection_lost(self, error: Exception | None) -> None:
-        if error is not None:
+        if isinstance(error, OSError):
             self._read_rest()
         self._lose("is gone")
         if not self._closed.done():

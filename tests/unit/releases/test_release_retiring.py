@@ -1,0 +1,88 @@
+"""Hosts that are to end once their answers have."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from host_in_thread import host_running
+
+from ashore.core import ManualClock
+from ashore.deployment.hosts import Hosts, Replica, Running
+from ashore.engines import FakeEngine, fake_model_files
+from ashore.processes import listen_on
+from ashore.settings import Home, Settings
+
+
+@dataclass
+class Processes:
+    """Twin of the supervisor."""
+
+    pids: dict[str, int] = field(default_factory=lambda: {"host": 7})
+    stopped: list[str] = field(default_factory=list)
+
+    def pid(self, child: str) -> int | None:
+        return self.pids.get(child)
+
+    def stop(self, child: str) -> None:
+        self.stopped.append(child)
+
+
+class Stage:
+    """One host that is to end within an hour."""
+
+    def __init__(self, folder: Path, socket: Path) -> None:
+        self.processes, self.clock = Processes(), ManualClock()
+        home, twin = Home(root=folder), self.processes
+        self.hosts = Hosts(home=home, settings=Settings(home=home), supervisor=twin, clock=self.clock)  # type: ignore[arg-type]
+        unused: Any = None
+        replica = Replica(child="host", socket=socket)
+        running = Running(plan=unused, files=unused, replicas=(replica,), created_s=0, slot=0, content="")
+        self.hosts.retire(running, patience_s=3600)
+
+    def look(self, times: int) -> list[str]:
+        for _ in range(times):
+            self.hosts.look_after_retiring()
+            self.clock.advance(1)
+        return self.processes.stopped
+
+
+def test_one_that_is_idle_at_two_looks_ends(tmp_path: Path) -> None:
+    with host_running(tmp_path, FakeEngine(), fake_model_files("fake:echo", tmp_path / "files")) as socket:
+        stage = Stage(tmp_path, socket)
+        assert stage.look(1) == []
+        assert stage.look(1) == ["host"]
+
+
+def test_one_that_does_not_answer_in_time_works_and_is_let_be_until_it_hangs(tmp_path: Path) -> None:
+    with listen_on(tmp_path / "host.sock"):  # whose loop has no turn for anybody
+        stage = Stage(tmp_path, tmp_path / "host.sock")
+        assert stage.look(3) == []
+        stage.clock.advance(60)
+        assert stage.look(1) == ["host"]
+
+
+def test_one_that_greets_and_then_computes_does_not_hold_up_the_supervisor(tmp_path: Path) -> None:
+    go = threading.Event()
+
+    class Busy(FakeEngine):
+        def stats(self) -> Any:
+            go.wait(10)
+            return super().stats()
+
+    with host_running(tmp_path, Busy(), fake_model_files("fake:echo", tmp_path / "files")) as socket:
+        stage = Stage(tmp_path, socket)
+        try:
+            assert stage.look(2) == []
+            assert not go.is_set()
+        finally:
+            go.set()
+
+
+def test_one_that_fell_has_nothing_to_lose(tmp_path: Path) -> None:
+    with listen_on(tmp_path / "host.sock"):
+        stage = Stage(tmp_path, tmp_path / "host.sock")
+        stage.processes.pids["host"] = 8  # started again, and loading
+        assert stage.look(2) == ["host"]
