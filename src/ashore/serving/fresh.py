@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
+import math
 import secrets
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from functools import partial
@@ -225,8 +226,8 @@ class FreshAnswers:
             self._check_answers(model, request.model, deaths)
 
         for attempt in range(1, MOST_ATTEMPTS + 1):
-            wait_s = min(self._patience_s(request.model), max(0.0, deadline_at - self._clock.monotonic_s()))
-            seat, replica = await model.replicas.pick(wait_s, check)
+            most_s = max(0.0, deadline_at - self._clock.monotonic_s())
+            seat, replica = await model.replicas.pick(partial(self._patience_s, request.model, most_s), check)
             orders = make_orders(
                 request,
                 prompt,
@@ -272,7 +273,7 @@ class FreshAnswers:
                     reservation.made(0, 0)  # it failed here, and gave nothing
                 if not died(fault):
                     raise
-                seat.suspect(fault)
+                seat.suspect(replica, fault)
                 if told or self.draining or attempt == MOST_ATTEMPTS:
                     raise
                 deaths = one_more_death(fault, deaths, request.model)
@@ -354,14 +355,14 @@ class FreshAnswers:
             self._check_answers(model, name, deaths)
 
         for attempt in range(1, MOST_ATTEMPTS + 1):
-            seat, replica = await model.replicas.pick(self._patience_s(name), check)
+            seat, replica = await model.replicas.pick(partial(self._patience_s, name), check)
             seat.in_flight += 1
             try:
                 return await call(replica)
             except AshoreError as fault:
                 if not died(fault) or attempt == MOST_ATTEMPTS:
                     raise
-                seat.suspect(fault)
+                seat.suspect(replica, fault)
                 deaths = one_more_death(fault, deaths, name)
                 check()
                 self._metrics.add("ashore_retries", 1, model.served.alias)
@@ -369,11 +370,12 @@ class FreshAnswers:
                 seat.in_flight -= 1
         raise AssertionError("unreachable")
 
-    def _patience_s(self, name: str) -> float:
+    def _patience_s(self, name: str, most_s: float = math.inf) -> float:
         """Return how long a request waits for a host: as long as a start may take where what is live has made room for
         a release that loads in its place."""
         route = self._roster.routes.get(name)
-        return self._roster.topology.start_timeout_s if route is not None and route.loads_in_place else REPLICA_WAIT_S
+        loads = route is not None and route.loads_in_place
+        return min(most_s, self._roster.topology.start_timeout_s if loads else REPLICA_WAIT_S)
 
     def _answer(self, choice: int, request: GenerationRequest, prompt: Prompt, text: ServedText) -> Answer:
         parser = text.answer_parser(

@@ -47,10 +47,11 @@ class Seat:
         """Begin to connect, and to reconnect for ever."""
         self._task = asyncio.get_running_loop().create_task(self._keep(), name=f"seat {self.socket}")
 
-    def suspect(self, fault: AshoreError) -> None:
-        """Tell what a replica said instead of an answer: one that drains gets nothing more."""
-        if fault.code == Draining.code and self._replica is not None:
-            self._drains = self._replica
+    def suspect(self, replica: Replica, fault: AshoreError) -> None:
+        """Tell what a replica said instead of an answer: one that drains gets nothing more. Another one may be behind
+        the socket by the time that it is told."""
+        if fault.code == Draining.code and self._replica is replica:
+            self._drains = replica
             self._changed()
 
     async def stop(self) -> None:
@@ -170,25 +171,31 @@ class ReplicaSet:
         """Have whoever waits for a replica look again at whether to wait on."""
         self._arrived.set()
 
-    async def pick(self, wait_s: float, check: Callable[[], None] = lambda: None) -> tuple[Seat, Replica]:
+    async def pick(
+        self, patience_s: Callable[[], float], check: Callable[[], None] = lambda: None
+    ) -> tuple[Seat, Replica]:
         """Return the live replica with the least of our sequences; waits for one that restarts.
 
         Args:
-            wait_s: Longest wait.
+            patience_s: Tells the longest wait. Asked again whenever something has changed: hosts may be gone before
+                this worker hears that a release loads in their place, and then who waits has more patience.
             check: Called before each wait, and whenever something has changed: raises where waiting is in vain.
 
         Raises:
-            NotReady: none was ever ready (at once), or none came back within `wait_s`.
+            NotReady: none was ever ready (at once), or none came back in that time.
         """
         found = least_loaded(self._seats)
         if found is not None:
             return found
         if self._info is None:
             raise NotReady(f"{self._alias} is still loading", hint="ask /readyz, or send it again", retry_after_s=2)
+        began_at, wait_s = asyncio.get_running_loop().time(), 0.0
         try:
-            async with asyncio.timeout(wait_s):
+            async with asyncio.timeout(None) as alarm:
                 while (found := least_loaded(self._seats)) is None:
                     check()
+                    wait_s = max(wait_s, patience_s())
+                    alarm.reschedule(began_at + wait_s)
                     self._arrived.clear()
                     await self._arrived.wait()
         except TimeoutError as fault:

@@ -192,7 +192,7 @@ class Shadow:
         said = _in_tokens_of(candidate, trial.model, scored.ids)
         if not said or len(prompt) + len(said) > candidate.info.context_tokens:
             return None
-        seat, replica = await candidate.replicas.pick(0.0)
+        seat, replica = await candidate.replicas.pick(lambda: 0.0)
         seat.in_flight += 1
         try:
             async with asyncio.timeout(SHADOW_S):

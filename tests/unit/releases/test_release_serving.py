@@ -28,6 +28,7 @@ from ashore.serving import (
     Usage,
 )
 from ashore.serving.ports import OrderEvents
+from ashore.serving.replicas import Seat
 from ashore.serving.shadow import Apart, nothing_known
 
 ALICE = Principal(id="alice", tenant=TenantId("acme"), roles=frozenset({"developer"}))
@@ -379,6 +380,41 @@ def test_gauges_of_a_release_that_is_gone_are_dropped() -> None:
         assert 'ashore_replicas_ready{model="chat"} 1.0' in page and 'model="chat-2"' not in page
 
     run(scenario)
+
+
+def test_who_waits_already_has_that_patience_too_once_this_worker_hears_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The supervisor may end hosts before a busy worker has read why."""
+    monkeypatch.setattr("ashore.serving.fresh.REPLICA_WAIT_S", 0.2)
+
+    async def scenario(bench: Bench) -> None:
+        bench.service.take_routes({"chat": LIVE_ALONE})
+        bench.replicas["1"].die()
+        waiting = asyncio.create_task(bench.answer())
+        await asyncio.sleep(0.1)
+        bench.service.take_routes({"chat": replace(LIVE_ALONE, loads_in_place=True)})
+        await asyncio.sleep(0.3)
+        assert not waiting.done()
+        bench.service.take_routes({"chat": AliasRoute(weights=(("chat-2", 1000),))})
+        assert isinstance((await waiting)[-1], Usage)
+
+    run(scenario, Bench(first=Falls(), start_timeout_s=10.0))
+
+
+def test_what_a_host_said_that_drained_is_not_held_against_the_one_behind_it() -> None:
+    async def scenario() -> None:
+        replicas = [MemoryReplica(), MemoryReplica()]
+        seat = Seat("/s/1", lambda socket: replicas.pop(0), lambda: None)
+        seat.start()
+        await until(lambda: seat.replica is not None)
+        first = seat.replica
+        assert isinstance(first, MemoryReplica)
+        first.die()
+        await until(lambda: seat.replica not in (None, first))
+        seat.suspect(first, Draining("this engine host is stopping"))
+        assert seat.replica is not None
+        await seat.stop()
+
+    asyncio.run(scenario())
 
 
 def test_who_asks_waits_as_long_as_a_release_may_take_that_loads_in_the_place_of_another() -> None:
