@@ -238,9 +238,10 @@ class Hosting:
             if info is not None:
                 one.phase, one.restarts = "ready", self._restarts(one.running)
                 self._say(f"release {name} is loaded: {info.version}, {info.precision}")
-                self._keeper.loaded(name, self._clock.monotonic_s() - one.began_s)
+                took_s = self._clock.monotonic_s() - one.began_s
                 self._loaded(one.running, info)
-                self._publish()
+                self._publish()  # before the state is written, which may be busy: this comes about once
+                self._keeper.loaded(name, took_s)
 
     def _forget_ended(self) -> None:
         """Forget what has ended. Where that stood in the topology, another release of its alias takes the place."""

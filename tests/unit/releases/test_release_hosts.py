@@ -11,7 +11,7 @@ from ashore.core import ManualClock
 from ashore.deployment.hosting import LOOK_EVERY_S, Hosting
 from ashore.deployment.hosts import Replica, Running
 from ashore.engines import EngineInfo, EngineOptions
-from ashore.errors import AshoreError, CorruptBlob
+from ashore.errors import AshoreError, CorruptBlob, Overloaded
 from ashore.planning import ModelPlan
 from ashore.releases import Course, ReleaseState, Wanted
 
@@ -45,6 +45,8 @@ class State:
     started: list[str] = field(default_factory=list)
     retired: list[str] = field(default_factory=list)
     falls: dict[str, int] = field(default_factory=dict)
+    busy: bool = False
+    """Whether the state cannot be written."""
     loading: bool = False
     until_s: int = 0
     elsewhere_s: int = 0
@@ -69,6 +71,8 @@ class State:
         self.epoch += 1
 
     def warmed(self, name: str) -> None:
+        if self.busy:
+            raise Overloaded("the state was locked by another process for 5 s")
         self.stands[name] = "live"
 
     def next_time(self, *, after_s: int) -> int:
@@ -78,6 +82,8 @@ class State:
         self.on_times += 1
 
     def loaded(self, name: str, took_s: float) -> None:
+        if self.busy:
+            raise Overloaded("the state was locked by another process for 5 s")
         self.loads[name] = took_s
 
     def clock_jumped(self, by_s: float) -> None:
@@ -125,12 +131,17 @@ class Stage:
         self.clock = ManualClock()
         self.said: list[str] = []
         self.gone: set[str] = set()
+        self.published: list[set[str]] = []
+        """Which releases stand beside the primaries in each topology."""
         twin: Any = self.state
         self.hosting = Hosting(
             hosts=twin, supervisor=twin, keeper=twin, epochs=twin, open_files=self.open_files, clock=self.clock,
-            say=self.said.append, publish=lambda: None, loaded=lambda one, info: None,
+            say=self.said.append, publish=self.publish, loaded=lambda one, info: None,
         )  # fmt: skip
         self.hosting.take([running("chat-1"), running("other-1")])
+
+    def publish(self) -> None:
+        self.published.append({one.plan.release for one in self.hosting.beside})
 
     def open_files(self, model: ModelPlan) -> Any:
         if model.release in self.gone:
@@ -171,6 +182,17 @@ def test_how_long_a_release_loaded_is_kept() -> None:
     stage.state.loading = False
     stage.look()
     assert stage.state.loads == {"chat-2": 7.5} and stage.state.stands["chat-2"] == "live"
+
+
+def test_the_workers_are_told_of_a_release_that_loaded_while_the_state_was_busy() -> None:
+    stage = Stage()
+    stage.state.busy = True
+    stage.look(chat_1="live", chat_2="warming", other_1="live")
+    assert stage.published == [{"chat-2"}]
+    stage.state.busy = False
+    stage.clock.advance(1)
+    stage.look()
+    assert stage.state.stands["chat-2"] == "live"
 
 
 def test_what_is_live_gives_way_at_its_first_fall() -> None:
