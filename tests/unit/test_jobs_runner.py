@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -115,6 +116,25 @@ def test_errors_are_tried_again_or_end_the_job_by_their_kind() -> None:
     assert (job_of(queue, "host").attempts, job_of(queue, "host").takeovers) == (1, 1), "the host died, not the job"
     assert (job_of(queue, "bug").state, tries["bug"]) == ("dead", 2)
     assert job_of(queue, "user").error_code == "invalid_request"
+
+
+def test_a_result_that_is_being_recorded_when_the_worker_stops_is_kept() -> None:
+    recording = threading.Event()
+
+    class Slow(JobQueue):
+        def settle(self, lease: Lease, outcome: Outcome) -> Job | None:
+            if isinstance(outcome, Done):
+                recording.set()
+                time.sleep(0.3)  # on the thread of the state, which is busy
+            return super().settle(lease, outcome)
+
+    async def work(lease: Lease) -> Outcome:
+        return Done(result=b"done")
+
+    queue = run_jobs(
+        work, [new("j")], lambda queue: recording.is_set(), queue=Slow(MemoryJobs(), SystemClock(), lease_s=30)
+    )
+    assert (job_of(queue, "j").state, queue.body("j").result) == ("succeeded", b"done")
 
 
 def test_a_cancelled_job_stops_here_too() -> None:

@@ -32,6 +32,8 @@ SWEEP_S: Final = 2.0
 PRUNE_S: Final = 60.0
 ABANDONED_UPLOAD_S: Final = 86_400.0
 RECORD_PAUSE_S: Final = 1.0
+RECORD_AT_END_S: Final = 3.0
+"""How long a worker that stops waits for the ends that it is recording; less than until it is killed."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -73,6 +75,8 @@ class Runner:
         self._files = files
         self._wake = asyncio.Event()
         self._stop = asyncio.Event()
+        self._recording: set[asyncio.Task[None] | None] = set()
+        """Tasks whose job has ended, while that is being recorded."""
 
     def stop(self) -> None:
         """Lease nothing more; `run` returns once every job was given back."""
@@ -80,7 +84,7 @@ class Runner:
         self._wake.set()
 
     async def run(self) -> None:
-        """Work until `stop`. Jobs that run then are given back uncounted."""
+        """Work until `stop`. Jobs that run then are given back uncounted; what has ended is recorded first."""
         await self._try(lambda: self._queue.recover(self._owner))
         chores = [
             asyncio.create_task(work, name=name)
@@ -131,8 +135,10 @@ class Runner:
     async def _work(self, lane: Lane, lease: Lease) -> None:
         try:
             outcome = await self._attempt(lease)
+            self._recording.add(asyncio.current_task())
             await self._record(lease, outcome)
         finally:
+            self._recording.discard(asyncio.current_task())
             held = lane.running.get(lease.job.job_id)
             if held is not None and held[0].number == lease.number:
                 del lane.running[lease.job.job_id]
@@ -166,6 +172,12 @@ class Runner:
     async def _give_back(self) -> None:
         held = [one for lane in self._lanes for one in lane.running.values()]
         for _, task in held:
+            if task not in self._recording:
+                task.cancel()
+        ended = [task for _, task in held if task in self._recording]
+        if ended:  # the thread that writes goes on anyway: what it is about to keep must not be given back before
+            await asyncio.wait(ended, timeout=RECORD_AT_END_S)
+        for task in ended:
             task.cancel()
         await asyncio.gather(*(task for _, task in held), return_exceptions=True)
         for lease, _ in held:
