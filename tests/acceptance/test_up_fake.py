@@ -318,6 +318,22 @@ def test_a_reload_that_cannot_be_served_changes_nothing(configured: Served, asho
     assert ashore("reload", home=server.home).returncode == 0
 
 
+def test_a_reload_in_the_middle_of_another_comes_after_it(configured: Served, ashore: Run) -> None:
+    server = configured
+    (server.home / "ashore.toml").write_text(CONFIG.format(name="fake:echo?load_s=2&seed=1"))
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        first = pool.submit(ashore, "reload", home=server.home)
+        eventually(lambda: len(host_pids(server.home)) == 3)
+        (server.home / "ashore.toml").write_text(CONFIG.format(name="fake:echo?seed=2").replace('"other"', '"third"'))
+        second = ashore("reload", home=server.home)
+        done = first.result(60)
+    assert (done.returncode, second.returncode) == (0, 0), done.stderr + second.stderr + server.everything_said()
+    assert ask(server, "chat", "new") == "new" and ask(server, "third", "yes") == "yes"
+    eventually(lambda: len(host_pids(server.home)) == 2)
+    with client(server) as api:
+        assert sorted(m.id for m in api.models.list()) == ["chat", "third"]
+
+
 def test_reload_without_a_server_says_so(ashore: Run, tmp_path: Path) -> None:
     result = ashore("reload", home=tmp_path / "home")
     assert result.returncode == 4 and "ashore up" in result.stderr

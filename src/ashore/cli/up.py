@@ -201,7 +201,14 @@ def _keep_first_key(settings: Settings) -> bool:
 
 
 def _answer(deployment: Deployment, request: Request, question: Mapping[str, object], caller: Caller) -> None:
-    """Answer `ashore reload` on the control socket."""
+    """Answer `ashore reload` on the control socket, one that changes something in its turn."""
+    if question.get("op") == "apply":
+        deployment.in_turn(lambda: _answer_now(deployment, request, question, caller))
+    else:
+        _answer_now(deployment, request, question, caller)
+
+
+def _answer_now(deployment: Deployment, request: Request, question: Mapping[str, object], caller: Caller) -> None:
     try:
         match question.get("op"):
             case "status":

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import signal
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -81,6 +82,10 @@ class Deployment:
         self._recorder = recorder or MemoryRecorder()
         self._running: dict[str, Running] = {}
         self._plan: Plan | None = None
+        self._is_changing = False
+        """Whether the start, or a change, waits for hosts. The supervisor takes questions meanwhile."""
+        self._waiting: list[Callable[[], None]] = []
+        """What is done once nothing changes."""
         self._hosts = Hosts(home=home, settings=settings, supervisor=supervisor, clock=clock)
         self._keeper, self._hosting = None if releases is None else releases[0], None
         if releases is not None:
@@ -109,6 +114,7 @@ class Deployment:
                 max_file_bytes=listening.jobs.max_file_bytes,
             )
         supervisor.call_every(RETIRE_LOOK_S, self._hosts.look_after_retiring)
+        supervisor.call_every(LOOK_EVERY_S, self._do_waiting)
 
     @property
     def plan(self) -> Plan:
@@ -177,6 +183,28 @@ class Deployment:
         for name in self._keeper.adopt(dataclasses.replace(plan, models=tuple(models))):
             self._say(f"alias {name} is no more: it is gone from ashore.toml")
 
+    def in_turn(self, work: Callable[[], None]) -> None:
+        """Do something that changes what is served: now, or once the start and the changes before it are over.
+
+        The supervisor takes questions while a change waits for hosts. Made in the middle of that, another one would
+        leave it to go on from a plan that is no more.
+        """
+        self._waiting.append(work)
+        self._do_waiting()
+
+    def _do_waiting(self) -> None:
+        while self._waiting and not self._is_changing:
+            self._waiting.pop(0)()
+
+    @contextmanager
+    def _changing(self) -> Iterator[None]:
+        assert not self._is_changing, "changes come in turn"
+        self._is_changing = True
+        try:
+            yield
+        finally:
+            self._is_changing = False
+
     def wait_ready(self, *, told: Callable[[str, EngineInfo, float], None] = lambda alias, info, took_s: None) -> None:
         """Return when every host has loaded its model and the API answers; or when a stop was asked for.
 
@@ -187,6 +215,10 @@ class Deployment:
             AshoreError: a host could not load its model (the host's own error), or a child fell too often.
             NotReady: it took longer than `start_timeout_s`.
         """
+        with self._changing():
+            self._wait_ready(told)
+
+    def _wait_ready(self, told: Callable[[str, EngineInfo, float], None]) -> None:
         started_s = self._clock.monotonic_s()
         deadline_s = started_s + self._settings.start_timeout_s
         for alias, running in list(self._running.items()):
@@ -206,7 +238,7 @@ class Deployment:
             self._supervisor.tick(0.05)
 
     def apply(self, plan: Plan, listening: Listening) -> tuple[Change, ...]:
-        """Change over to another plan without dropping a stream, and return what changed.
+        """Change over to another plan without dropping a stream, and return what changed. To be called `in_turn`.
 
         New hosts load first; when all are ready the API worker is told; then the old ones drain. A host that cannot
         load ends the change: everything new is stopped, and the old plan goes on.
@@ -216,6 +248,10 @@ class Deployment:
         Raises:
             AshoreError: why the new plan could not be served.
         """
+        with self._changing():
+            return self._apply(plan, listening)
+
+    def _apply(self, plan: Plan, listening: Listening) -> tuple[Change, ...]:
         changes = compare(self.plan, plan)
         if self._keeper is not None:
             self._keeper.check_reload(plan)
