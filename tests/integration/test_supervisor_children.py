@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -130,6 +131,25 @@ def test_two_children_of_one_name_are_a_conflict(tmp_path: Path, supervisor: Sup
     supervisor.stop("child")
     until(supervisor, lambda: supervisor.state("child") == "stopped")
     supervisor.add(child(tmp_path, OBEDIENT))
+
+
+def test_what_a_turn_inside_of_another_saw_to_is_not_called_again(supervisor: Supervisor) -> None:
+    called: list[str] = []
+    ends = {"first": os.pipe(), "second": os.pipe()}
+
+    def call(name: str) -> None:
+        called.append(name)
+        supervisor.unwatch(ends[name][0])
+        os.close(ends[name][0])
+        supervisor.tick(0)  # as a change that waits for hosts does
+
+    for name, (read_end, write_end) in ends.items():
+        supervisor.watch(read_end, partial(call, name))
+        os.write(write_end, b"x")
+    supervisor.tick(1)
+    assert sorted(called) == ["first", "second"]
+    for _, write_end in ends.values():
+        os.close(write_end)
 
 
 def test_a_hangup_that_comes_before_its_child_listens_ends_nothing_and_is_not_lost(

@@ -209,9 +209,13 @@ class Supervisor:
     # --- the loop
 
     def tick(self, timeout_s: float) -> None:
-        """Sleep until something happens, at most `timeout_s`, then look after the children."""
+        """Sleep until something happens, at most `timeout_s`, then look after the children.
+
+        What it calls may call it in turn, to wait for a child among others.
+        """
         for key, _ in self._selector.select(self._sleep_s(timeout_s)):
-            key.data()
+            if self._selector.get_map().get(key.fd) is key:  # not where a turn inside of this one saw to it already
+                key.data()
         self._reap()
         now_s = self._clock.monotonic_s()
         for child in list(self._children.values()):
