@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ashore.errors import DeadlineExceeded, Draining, Overloaded
-from ashore.serving import Capacity, Cost, Gate, Load
+from ashore.serving import Capacity, ConcurrencyLimit, Cost, Gate, Load
 from ashore.serving.admission import capacity_for, cost_of, may_start, retry_after_s, verdict
 
 CAPACITY = Capacity(max_running=4, max_waiting=3, max_tokens=100)
@@ -172,6 +172,23 @@ def test_draining_refuses_the_new_and_keeps_the_old() -> None:
             await one.enter(ONE, wait_s=1)
         one.leave(ONE, service_s=0.1)
         await waiting
+
+    asyncio.run(scenario())
+
+
+class Full(ConcurrencyLimit):
+    """Of a worker that drives what it can."""
+
+    def has_room(self, sequences: int) -> bool:
+        return False
+
+
+def test_who_comes_to_a_gate_that_is_closed_is_sent_elsewhere_and_does_not_wait_for_nobody() -> None:
+    async def scenario() -> None:
+        retired = Gate(CAPACITY, limit=Full())
+        retired.close()
+        with pytest.raises(Draining):
+            await retired.enter(Cost(1, 10), wait_s=0.2)
 
     asyncio.run(scenario())
 

@@ -268,7 +268,12 @@ class Gate:
             raise self._refusal(Cost(1, 0))
 
     def close(self) -> None:
-        """Leave the limit that this worker's gates share. Nothing runs or waits here any more."""
+        """Leave the limit that this worker's gates share. Nothing runs or waits here any more.
+
+        Who comes late, having looked for a release before it was retired, is told to go elsewhere: nobody would call
+        him where the limit has no room.
+        """
+        self._draining = True
         self._limit.part(self._call_own)
 
     def resize(self, capacity: Capacity) -> None:

@@ -173,8 +173,8 @@ class Roster:
         await asyncio.sleep(RETIRE_GRACE_S)  # a request that found it a moment ago has not entered its gate yet
         while model.gate.load.running or model.gate.load.waiting:  # noqa: ASYNC110 - once per reload
             await asyncio.sleep(RETIRE_LOOK_S)
-        await model.replicas.stop()
         model.gate.close()
+        await model.replicas.stop()
         log.info("%s is retired", model.served.release)
 
     async def host_stats(self) -> dict[tuple[str, str], EngineStats]:
