@@ -69,6 +69,18 @@ def test_what_ended_leaves_the_cells_and_comes_back_with_the_same_tokens() -> No
     plain.close()
 
 
+def test_without_memory_for_what_ended_it_is_forgotten_and_all_else_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_memory(context: LlamaContext, sequence: int) -> Any:
+        raise MemoryError
+
+    monkeypatch.setattr(LlamaContext, "state_of", no_memory)
+    engine = loaded(kv_tokens=512)
+    run(engine, order("first", prompt(1, 150)))
+    assert finish(run(engine, order("other", prompt(2, 150)))["other"]).completion_tokens == 10
+    assert finish(run(engine, order("again", prompt(1, 150)))["again"]).cached_tokens == 0
+    engine.close()
+
+
 def test_a_preempted_sequence_is_not_computed_again(monkeypatch: pytest.MonkeyPatch) -> None:
     computed = 0
     decode = LlamaContext.decode

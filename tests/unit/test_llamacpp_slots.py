@@ -99,7 +99,8 @@ def moved_out(slots: Slots, partition: tuple[str, str], ids: list[int]) -> None:
     assert placement is not None
     placement.slot.ids = list(ids)
     slots.release(placement.slot)
-    slots.move_out(placement.slot, np.zeros(len(ids), np.uint8))
+    slots.keep_outside(placement.slot, np.zeros(len(ids), np.uint8))
+    slots.forget(placement.slot)
 
 
 def test_what_was_moved_out_serves_its_partition_and_no_other_and_the_longest_wins() -> None:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import logging
+
 from ashore.engines.llamacpp.context import LlamaContext
 from ashore.engines.llamacpp.kept import Partition
 from ashore.engines.llamacpp.slots import Placement, Slot, Slots
+
+_log = logging.getLogger(__name__)
 
 
 class Memory:
@@ -42,14 +46,16 @@ class Memory:
             self.take_back(slot)
 
     def take_back(self, slot: Slot) -> None:
-        """Take a slot's tokens out of the cells, and keep them outside where prefixes are kept."""
+        """Take a slot's tokens out of the cells, and keep them outside where prefixes are kept and memory is left."""
         most = self._slots.kept.most_tokens
         if slot.ids and most:
             if len(slot.ids) > most:
                 self.context.cut(slot.number, most)
-            self._slots.move_out(slot, self.context.state_of(slot.number))
-        else:
-            self._slots.forget(slot)
+            try:
+                self._slots.keep_outside(slot, self.context.state_of(slot.number))
+            except MemoryError:
+                _log.warning("no memory to keep a prefix of %d tokens: it will be computed again", len(slot.ids))
+        self._slots.forget(slot)
         self.context.cut(slot.number, 0)
 
     def give_up(self, slot: Slot) -> None:

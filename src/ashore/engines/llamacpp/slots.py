@@ -96,11 +96,10 @@ class Slots:
         """Make a slot idle and empty, after its memory was given up."""
         slot.is_busy, slot.partition, slot.ids = False, None, []
 
-    def move_out(self, slot: Slot, state: NDArray[np.uint8]) -> None:
-        """Keep `state` of a slot, of at most `kept.most_tokens` tokens, outside the cells; the slot is empty then."""
+    def keep_outside(self, slot: Slot, state: NDArray[np.uint8]) -> None:
+        """Keep `state` of a slot, of at most `kept.most_tokens` tokens, outside the cells."""
         assert slot.partition is not None, "an empty slot has nothing to keep"
         self.kept.add(slot.partition, slot.ids[: self.kept.most_tokens], state)
-        self.forget(slot)
 
     def to_move_out(self) -> Slot | None:
         """Return the slot with tokens of an ended sequence that was used longest ago, or None."""
