@@ -89,23 +89,6 @@ class Link:
                 raise LinkClosed(error.strerror) from error
             self._drop(sent)
 
-    def end_sending(self) -> bool:
-        """Tell the worker that nothing follows; what it sends may still come. Return whether it is there to be told."""
-        try:
-            self.sock.shutdown(socket.SHUT_WR)
-        except OSError:
-            return False
-        return True
-
-    def discard(self) -> bool:
-        """Drop what the worker sent; return whether more may come."""
-        try:
-            return bool(self.sock.recv(_READ_BYTES))
-        except BlockingIOError:
-            return True
-        except OSError:
-            return False
-
     def close(self) -> None:
         """Close the socket. May be called twice."""
         self.open = False

@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 import selectors
 import socket
-import time
 from collections.abc import Sequence
 from typing import Final, assert_never
 
@@ -41,8 +40,6 @@ STEP_TIMEOUT_S: Final = 0.002
 """What a step may wait inside the engine while it has orders and nothing to compute (a grammar being compiled)."""
 MOST_FAILED_STEPS: Final = 3
 """Steps in a row that may raise before the host gives the engine up; the supervisor starts a fresh one."""
-LINGER_S: Final = 1.0
-"""How long a host that ends waits for its workers to have read all it sent."""
 
 _log = logging.getLogger(__name__)
 
@@ -114,7 +111,6 @@ class HostLoop:
         finally:
             self._fail_all(Draining("this engine host has stopped", hint="send the request again"))
             self._flush()
-            self._let_read()
             self._close()
 
     def _is_drained(self) -> bool:
@@ -301,22 +297,6 @@ class HostLoop:
         self._calls.forget(link)
         for order_id in link.orders:
             self._cancel(order_id)
-
-    def _let_read(self) -> None:
-        """Wait until every worker has read its last events and closed, `LINGER_S` at most.
-
-        A worker whose next order met a closed socket would take the connection for broken and read no further: the
-        last tokens of other orders, sent before the close, would be lost on it.
-        """
-        deadline_s = time.monotonic() + LINGER_S
-        with selectors.DefaultSelector() as reading:
-            for link in self._links:
-                if link.end_sending():
-                    reading.register(link.sock, selectors.EVENT_READ, link)
-            while reading.get_map() and (left_s := deadline_s - time.monotonic()) > 0:
-                for key, _ in reading.select(left_s):
-                    if not key.data.discard():
-                        reading.unregister(key.fileobj)
 
     def _close(self) -> None:
         for link in list(self._links):
