@@ -147,7 +147,7 @@ def refused(one: Rig, model: str, reason: str) -> float:
 def test_a_worker_that_drowns_refuses_before_it_reads_the_body() -> None:
     async def scenario() -> None:
         async with rig(full=("chat",)) as one:
-            one.limit.took(50)
+            one.limit.took(200)
             one.say(DROWNING)
             assert await one.ask("chat") == ["429", "body"]
             assert refused(one, "-", "loop") == 1

@@ -25,14 +25,15 @@ ONE = Cost(1, 10)
     ("limit", "before", "now", "running", "expected"),
     [
         (CEILING, CALM, FULL, 64, CEILING),  # one slow turn is no overload
-        (CEILING, FULL, FULL, 64, 32),  # from what runs, not from what might
-        (64, FULL, Pulse(1.0, LAG_S * 1.05), 64, 64 * 0.9),
-        (64, FULL, DROWNING, 64, 32),  # never by more than half
+        (CEILING, FULL, FULL, 256, 128),  # from what runs, not from what might
+        (256, FULL, Pulse(1.0, LAG_S * 1.05), 256, 256 * 0.9),
+        (256, FULL, DROWNING, 256, 128),  # never by more than half
+        (CEILING, FULL, DROWNING, 32, FLOOR),  # a few clients are no overload, however long the turns
         (FLOOR, FULL, FULL, 100, FLOOR),
-        (64, FULL, WIDE, 64, 64 * 1.1 + 1),  # it rests: whatever its turns, it could do more
-        (64, FULL, QUICK, 64, 65),
-        (64, FULL, QUICK, 10, 64),  # nobody asks for more
-        (64, FULL, Pulse(0.95, LAG_S * 0.8), 64, 64),
+        (256, FULL, WIDE, 256, 256 * 1.1 + 1),  # it rests: whatever its turns, it could do more
+        (256, FULL, QUICK, 256, 257),
+        (256, FULL, QUICK, 10, 256),  # nobody asks for more
+        (256, FULL, Pulse(0.95, LAG_S * 0.8), 256, 256),
         (CEILING, CALM, CALM, 0, CEILING),
     ],
 )
@@ -104,8 +105,8 @@ def limit_of(*pulses: Pulse, running: int = 0) -> tuple[ConcurrencyLimit, list[f
 
 
 def test_pressure_needs_two_looks_and_passes_with_time() -> None:
-    assert not limit_of(DROWNING, running=40)[0].pressed
-    limit, now = limit_of(DROWNING, DROWNING, running=40)
+    assert not limit_of(DROWNING, running=200)[0].pressed
+    limit, now = limit_of(DROWNING, DROWNING, running=200)
     assert limit.pressed and limit.drowning
     now[0] += FORGET_S + 0.1
     assert not limit.pressed and not limit.drowning
@@ -119,6 +120,16 @@ def test_a_worker_busy_with_kept_answers_alone_does_not_drown() -> None:
     assert limit.pressed and not limit.drowning
 
 
+def test_a_machine_that_stands_still_for_a_moment_does_not_make_a_full_loop_drown() -> None:
+    limit, _ = limit_of(FULL, FULL, DROWNING, running=200)
+    assert limit.pressed and not limit.has_room(1) and not limit.drowning
+
+
+def test_thirty_two_clients_are_never_refused_unread() -> None:
+    limit, _ = limit_of(*[DROWNING] * 20, running=31)
+    assert limit.has_room(1) and not limit.drowning
+
+
 def test_without_a_meter_nothing_is_limited() -> None:
     limit = ConcurrencyLimit()
     limit.took(100_000)
@@ -128,17 +139,17 @@ def test_without_a_meter_nothing_is_limited() -> None:
 
 def test_what_an_engine_promises_is_not_given_to_it_by_a_worker_without_time() -> None:
     async def scenario() -> None:
-        limit, _ = limit_of(FULL, FULL, running=40)  # now at 20
-        limit.gave_back(40)
+        limit, _ = limit_of(FULL, FULL, running=200)  # now at 100
+        limit.gave_back(200)
         one = Gate(Capacity(max_running=4096, max_waiting=5, max_tokens=1 << 20), limit=limit)
-        for _ in range(20):
+        for _ in range(100):
             await one.enter(ONE, wait_s=1)
         waiting = [asyncio.create_task(one.enter(ONE, wait_s=5)) for _ in range(5)]
         await asyncio.sleep(0)
-        assert (one.load.running, one.load.waiting) == (20, 5)
-        with pytest.raises(Overloaded, match="of at most 20 here"):
+        assert (one.load.running, one.load.waiting) == (100, 5)
+        with pytest.raises(Overloaded, match="of at most 100 here"):
             await one.enter(ONE, wait_s=5)
-        for _ in range(20):
+        for _ in range(100):
             one.leave(ONE, service_s=0.1)
         await asyncio.gather(*waiting)
         assert one.load.running == 5

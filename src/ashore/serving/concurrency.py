@@ -27,8 +27,10 @@ LAG_S: Final = 0.0025
 """Length of a turn that a loop without rest is held to. A refusal takes about three turns, and has 10 ms."""
 DROWNING_LAG_S: Final = 0.010
 """Turns so long that requests are refused before their body is read."""
-FLOOR: Final = 16
-"""Sequences that are let in whatever the loop does: it may be busy with something else, kept answers for instance."""
+FLOOR: Final = 64
+"""Sequences that are let in whatever the loop does. It may be busy with something else, kept answers for instance; and
+where a request takes half a millisecond, the ends of one turn (`hostlink.ENDED_AT_ONCE`) are a turn too long already,
+so that a few clients who are all answered in time bring the limit as low as it goes."""
 CEILING: Final = 1 << 20
 """More than any engine runs: no limit."""
 SHARPEST: Final = 0.5
@@ -169,9 +171,10 @@ class ConcurrencyLimit:
     def drowning(self) -> bool:
         """Whether it is so short of it that a request had better be refused before its body is read.
 
-        Never for the sake of kept answers: they take no slot, and cost no more than a refusal does.
+        Never for the sake of kept answers: they take no slot, and cost no more than a refusal does. Nor for one look:
+        a machine that stands still for some tens of milliseconds makes one long turn of a loop that keeps up.
         """
-        return self._now.drowning and self._before.overloaded and not self.has_room(1) and not self._is_stale()
+        return self._now.drowning and self._before.drowning and not self.has_room(1) and not self._is_stale()
 
     def has_room(self, sequences: int) -> bool:
         """Return whether so many more may be driven. Whatever there is may run alone."""
