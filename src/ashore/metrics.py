@@ -6,11 +6,13 @@ series is bounded whatever clients send. Nothing here runs per token.
 
 from __future__ import annotations
 
+import threading
+from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import accumulate
 from typing import TYPE_CHECKING, Final, Literal
 
 if TYPE_CHECKING:
-    from prometheus_client import Counter, Gauge, Histogram
     from prometheus_client.core import Metric
 
     from ashore.engines import EngineStats
@@ -94,6 +96,7 @@ TABLE: Final[tuple[tuple[str, Kind, str, tuple[str, ...], tuple[float, ...]], ..
     ("ashore_workers", "gauge", "API workers of this machine that answered for this page.", (), ()),
 )
 """Name, kind, help, labels, buckets."""
+_NUM_LABELS: Final = {name: len(labels) for name, _, _, labels, _ in TABLE}
 
 HOST_TABLE: Final[tuple[tuple[str, Kind, str], ...]] = (
     ("running", "gauge", "Sequences in the engine's batch."),
@@ -111,43 +114,54 @@ HOST_TABLE: Final[tuple[tuple[str, Kind, str], ...]] = (
 
 
 class Metrics:
-    """The metrics of one process. Make one, hand it down; nothing is global."""
+    """The metrics of one process. Make one, hand it down; nothing is global. May be told from any thread.
+
+    A request tells a dozen of them, so they are plain numbers here; `prometheus_client` writes the page.
+    """
 
     def __init__(self) -> None:
-        from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
-
-        disable_created_metrics()  # type: ignore[no-untyped-call]
-        self._registry = CollectorRegistry()
         self._host_stats: Mapping[tuple[str, str], EngineStats] = {}
-        made: dict[str, Counter | Gauge | Histogram] = {}
-        for name, kind, text, labels, buckets in TABLE:
-            match kind:
-                case "counter":
-                    made[name] = Counter(name, text, labels, registry=self._registry)
-                case "gauge":
-                    made[name] = Gauge(name, text, labels, registry=self._registry)
-                case "histogram":
-                    made[name] = Histogram(name, text, labels, buckets=buckets, registry=self._registry)
-        self._made = made
-        self._children: dict[tuple[str, tuple[str, ...]], Counter | Gauge | Histogram] = {}
-        self._registry.register(_Hosts(self))
+        self._values: dict[tuple[str, tuple[str, ...]], float] = {}
+        """Of counters and gauges, by name and labels."""
+        self._spreads: dict[tuple[str, tuple[str, ...]], _Spread] = {}
+        """Of histograms."""
+        self._bounds: dict[str, tuple[float, ...]] = {}
+        self._lock = threading.Lock()
+        for name, kind, _, labels, bounds in TABLE:
+            if kind == "histogram":
+                self._bounds[name] = bounds
+            elif not labels:
+                self._values[name, ()] = 0.0
 
     def add(self, name: str, amount: float = 1.0, *labels: str) -> None:
         """Add to a counter."""
-        self._child(name, labels).inc(amount)  # type: ignore[union-attr]
+        key = (name, labels)
+        with self._lock:
+            so_far = self._values.get(key)
+            self._values[key] = amount + (_begun(name, labels) if so_far is None else so_far)
 
     def observe(self, name: str, value: float, *labels: str) -> None:
         """Put a value into a histogram."""
-        self._child(name, labels).observe(value)  # type: ignore[union-attr]
+        key = (name, labels)
+        with self._lock:
+            spread = self._spreads.get(key)
+            if spread is None:
+                _begun(name, labels)
+                spread = self._spreads[key] = _Spread(self._bounds[name])
+            spread.observe(value)
 
     def set(self, name: str, value: float, *labels: str) -> None:
         """Set a gauge."""
-        self._child(name, labels).set(value)  # type: ignore[union-attr]
+        key = (name, labels)
+        with self._lock:
+            if key not in self._values:
+                _begun(name, labels)
+            self._values[key] = value
 
     def drop(self, name: str, *labels: str) -> None:
         """Forget a gauge with these labels: what it was of is gone. Nothing happens where there is none."""
-        if self._children.pop((name, labels), None) is not None:
-            self._made[name].remove(*labels)
+        with self._lock:
+            self._values.pop((name, labels), None)
 
     def set_hosts(self, stats: Mapping[tuple[str, str], EngineStats]) -> None:
         """Take what hosts said last, by (alias, replica); replaces what they said before."""
@@ -155,25 +169,85 @@ class Metrics:
 
     def page(self) -> bytes:
         """Return all of it in Prometheus' text form."""
-        from prometheus_client import generate_latest
+        from prometheus_client import CollectorRegistry, generate_latest
 
-        return generate_latest(self._registry)
+        registry = CollectorRegistry()
+        registry.register(_Own(self))
+        registry.register(_Hosts(self))
+        return generate_latest(registry)
 
     def value(self, name: str, *labels: str) -> float:
-        """Return a counter or gauge as it stands; for tests and `/readyz`."""
-        return float(self._child(name, labels)._value.get())  # type: ignore[union-attr]
-
-    def _child(self, name: str, labels: tuple[str, ...]) -> Counter | Gauge | Histogram:
-        key = (name, labels)
-        child = self._children.get(key)
-        if child is None:
-            made = self._made[name]
-            child = self._children[key] = made.labels(*labels) if labels else made
-        return child
+        """Return a counter or gauge as it stands, 0 where nobody told it; for tests and `/readyz`."""
+        return self._values.get((name, labels), 0.0)
 
     def host_stats(self) -> Iterable[tuple[tuple[str, str], EngineStats]]:
         """Return what `set_hosts` took."""
         return self._host_stats.items()
+
+    def values_of(self, name: str) -> list[tuple[tuple[str, ...], float]]:
+        """Return a counter or gauge by its labels."""
+        with self._lock:
+            return [(labels, value) for (one, labels), value in self._values.items() if one == name]
+
+    def spreads_of(self, name: str) -> list[tuple[tuple[str, ...], list[int], float]]:
+        """Return a histogram by its labels: how many values were at most as large as each bound and how many there
+        were in all, and their sum."""
+        with self._lock:
+            return [
+                (labels, list(accumulate(spread.counts)), spread.total)
+                for (one, labels), spread in self._spreads.items()
+                if one == name
+            ]
+
+
+def _begun(name: str, labels: tuple[str, ...]) -> float:
+    """Return what a metric begins with. That the table has it with so many labels is our own affair."""
+    assert len(labels) == _NUM_LABELS[name], f"{name} has {_NUM_LABELS[name]} labels, not {labels}"
+    return 0.0
+
+
+class _Spread:
+    """A histogram with one set of labels."""
+
+    __slots__ = ("_bounds", "counts", "total")
+
+    def __init__(self, bounds: tuple[float, ...]) -> None:
+        self._bounds = bounds
+        self.counts = [0] * (len(bounds) + 1)
+        """Between one bound and the next; the last is of what lies above all of them."""
+        self.total = 0.0
+
+    def observe(self, value: float) -> None:
+        self.counts[bisect_left(self._bounds, value)] += 1
+        self.total += value
+
+
+class _Own:
+    """Collector of what this process was told."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._metrics = metrics
+
+    def describe(self) -> list[Metric]:
+        return []
+
+    def collect(self) -> Iterator[Metric]:
+        from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
+        from prometheus_client.utils import floatToGoString
+
+        for name, kind, text, names, bounds in TABLE:
+            if kind == "histogram":
+                spread = HistogramMetricFamily(name, text, labels=names)
+                written = [floatToGoString(bound) for bound in (*bounds, float("inf"))]
+                for labels, counts, total in self._metrics.spreads_of(name):
+                    spread.add_metric(labels, list(zip(written, counts, strict=True)), total)
+                yield spread
+                continue
+            make = CounterMetricFamily if kind == "counter" else GaugeMetricFamily
+            family = make(name, text, labels=names)
+            for labels, value in self._metrics.values_of(name):
+                family.add_metric(labels, value)
+            yield family
 
 
 class _Hosts:
