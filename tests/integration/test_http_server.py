@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import socket
+import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 import pytest
@@ -373,6 +376,62 @@ def test_a_client_that_goes_is_told_to_whoever_asks() -> None:
             assert not gone.is_set()
             writer.close()
             await asyncio.wait_for(gone.wait(), 2)
+
+    run(body)
+
+
+def test_who_asks_to_be_called_hears_that_the_client_went_and_nothing_of_one_that_was_answered() -> None:
+    told: list[str] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        path = scope["path"]
+        await whole(receive)
+        scope["ashore.direct"].on_gone(lambda: told.append(path))
+        if path == "/late":
+            await asyncio.sleep(0.1)
+            scope["ashore.direct"].on_gone(lambda: told.append("after it went"))
+            await asyncio.sleep(0)
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"0")]})
+        await send({"type": "http.response.body", "body": b""})
+
+    async def body() -> None:
+        async with serving(app) as (_, port):
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(b"GET /answered HTTP/1.1\r\nhost: x\r\n\r\n")
+            assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 200")
+            writer.write(b"GET /late HTTP/1.1\r\nhost: x\r\n\r\n")
+            await asyncio.sleep(0.05)
+            assert told == []
+            writer.close()
+            await asyncio.sleep(0.2)
+            assert told == ["/late", "after it went"]
+
+    run(body)
+
+
+def test_a_request_that_has_ended_leaves_nothing_to_the_collector() -> None:
+    kept: list[weakref.ref[Any]] = []
+
+    class Thing:
+        """Something of a request."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        scope["thing"] = thing = Thing()
+        kept.append(weakref.ref(thing))
+        await whole(receive)
+        scope["ashore.direct"].on_gone(partial(print, scope))
+        await asyncio.sleep(0)
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"0")]})
+        await send({"type": "http.response.body", "body": b""})
+
+    async def body() -> None:
+        gc.disable()
+        try:
+            async with serving(app) as (_, port):
+                await talk(port, b"GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
+                assert [one() for one in kept] == [None]
+        finally:
+            gc.enable()
 
     run(body)
 

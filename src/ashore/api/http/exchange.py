@@ -7,6 +7,7 @@ import re
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Final, Protocol
 from urllib.parse import parse_qsl
 
@@ -43,6 +44,10 @@ class Direct(Protocol):
 
     async def drain(self) -> None:
         """Return once the client has read most of what was sent, or is gone."""
+        ...
+
+    def on_gone(self, tell: Callable[[], None]) -> None:
+        """Have `tell` called when the client goes away, from outside of any task."""
         ...
 
 
@@ -238,7 +243,10 @@ class Exchange:
         """From now on cancel the current task when the client goes away; `gone` tells that this was why."""
         task = asyncio.current_task()
         assert task is not None
-        self._watcher = asyncio.get_running_loop().create_task(self._watch(task))
+        if self._direct is not None:
+            self._direct.on_gone(partial(self._cut_off, task))
+        else:
+            self._watcher = asyncio.get_running_loop().create_task(self._watch(task))
 
     def take_down(self, started: Started) -> None:
         """From now on keep a copy of the response, which repeats the kept answer `started` speaks of."""
@@ -359,6 +367,9 @@ class Exchange:
     async def _watch(self, task: asyncio.Task[Any]) -> None:
         while (await self._receive())["type"] != "http.disconnect":
             pass
+        self._cut_off(task)
+
+    def _cut_off(self, task: asyncio.Task[Any]) -> None:
         if not self._finished:
             self.gone = True
             task.cancel()

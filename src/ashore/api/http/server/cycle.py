@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Final
 
@@ -30,6 +31,7 @@ class Cycle:
         "_left",
         "_parts",
         "_runs_to_close",
+        "_tell_gone",
         "_told_end",
         "_wakeup",
         "_whole",
@@ -59,6 +61,7 @@ class Cycle:
         self._whole = False
         self._told_end = False
         self._gone = False
+        self._tell_gone: Callable[[], None] | None = None
         self._wakeup: asyncio.Future[None] | None = None
         self._head: list[bytes] | None = None
         """Of the answer, until its first piece is written."""
@@ -75,7 +78,11 @@ class Cycle:
 
     async def run(self, app: Application) -> None:
         """Call the application."""
-        await app(self.scope, self.receive, self.send)
+        try:
+            await app(self.scope, self.receive, self.send)
+        finally:  # or this and what the application made of it would hold each other until a collection
+            self.scope.pop("ashore.direct", None)
+            self._tell_gone = None
 
     # Told by the connection
 
@@ -94,6 +101,8 @@ class Cycle:
         """Note that the client is gone."""
         self._gone = True
         self._wake()
+        if self._tell_gone is not None:
+            self._tell_gone()
 
     # Called by the application
 
@@ -152,6 +161,12 @@ class Cycle:
     async def drain(self) -> None:
         """Return once the client has read most of what was written, or is gone."""
         await self._connection.drain()
+
+    def on_gone(self, tell: Callable[[], None]) -> None:
+        """Have `tell` called when the client goes away, from outside of any task."""
+        self._tell_gone = tell
+        if self._gone:
+            asyncio.get_running_loop().call_soon(tell)
 
     async def send(self, message: AsgiMessage) -> None:
         """Write a part of the answer; waits while the client reads slower than this is called.
