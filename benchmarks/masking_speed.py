@@ -89,12 +89,17 @@ def summary(taken: Sequence[float]) -> dict[str, object]:
     }
 
 
+def key() -> bytes:
+    """Return the secret of pseudonyms."""
+    return b"k" * 32
+
+
 def masked_and_back(finder: Finder) -> Callable[[str], object]:
     """Return what a request costs: masked, and its echo restored from a stream of pieces of four characters."""
     rules = rules_for(PrivacyPolicy(prompts={"*": "mask"}), "t", "a")
 
     def call(text: str) -> str:
-        table = Table(finder, rules, b"k" * 32)
+        table = Table(finder, rules, key)
         table.reserve(text)
         masked = table.mask(text)
         outlet = Outlet(StandIns(table.entries), None)
@@ -108,7 +113,7 @@ def guarded(finder: Finder) -> Callable[[str], object]:
     rules = rules_for(PrivacyPolicy(answers={"*": "mask"}), "t", "a")
 
     def call(text: str) -> str:
-        outlet = Outlet(StandIns(()), AnswerGuard(finder, rules.answers, Table(finder, rules, b"k" * 32)))
+        outlet = Outlet(StandIns(()), AnswerGuard(finder, rules.answers, Table(finder, rules, key)))
         return "".join([*(outlet.feed(text[at : at + 4]) for at in range(0, len(text), 4)), outlet.end()])
 
     return call

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, Literal, TypeVar
 
 import msgspec
@@ -78,11 +78,11 @@ class Rules:
     """Of every kind that may be found."""
     answers: Mapping[str, AnswerAction]
     label: LabelMode
+    reads_answers: bool = field(init=False)
+    """Whether anything is done with what the model utters by itself."""
 
-    @property
-    def reads_answers(self) -> bool:
-        """Whether anything is done with what the model utters by itself."""
-        return any(action != "allow" for action in self.answers.values())
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "reads_answers", any(action != "allow" for action in self.answers.values()))
 
 
 def rules_for(policy: PrivacyPolicy, tenant: str, alias: str, kinds: Iterable[str] = KINDS) -> Rules:

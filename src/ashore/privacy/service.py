@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Final
 
 from ashore.privacy.custom import CustomFinder
 from ashore.privacy.detect import Detectors
@@ -12,6 +14,8 @@ from ashore.privacy.policy import PrivacyPolicy, Rules, rules_for, stamp_of
 from ashore.privacy.table import Table, conversation_key
 
 MakeFinder = Callable[[PrivacyPolicy], Finder]
+MOST_REMEMBERED: Final = 4_096
+"""Pairs of tenant and alias whose rules are remembered; with more, all are forgotten."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,6 +36,8 @@ class InForce:
     policy: PrivacyPolicy
     finder: Finder
     stamp: bytes
+    rules: dict[tuple[str, str], Rules] = field(default_factory=dict)
+    """By tenant and alias, as far as they were asked for."""
 
 
 class Privacy:
@@ -89,7 +95,12 @@ class Privacy:
     def rules(self, tenant: str, alias: str) -> Rules:
         """Return what holds for a tenant at an alias."""
         now = self._now
-        return rules_for(now.policy, tenant, alias, now.finder.kinds)
+        known = now.rules.get((tenant, alias))
+        if known is None:
+            if len(now.rules) >= MOST_REMEMBERED:
+                now.rules.clear()
+            known = now.rules[tenant, alias] = rules_for(now.policy, tenant, alias, now.finder.kinds)
+        return known
 
     def table(self, *, tenant: str, principal: str, alias: str, beginning: str) -> tuple[Table, Rules]:
         """Return an empty table for one request, and its rules.
@@ -101,7 +112,8 @@ class Privacy:
             beginning: How the conversation began: the same in all its requests.
         """
         rules = self.rules(tenant, alias)
-        return Table(self._now.finder, rules, conversation_key(self._secret, tenant, principal, beginning)), rules
+        key = partial(conversation_key, self._secret, tenant, principal, beginning)
+        return Table(self._now.finder, rules, key), rules
 
     def blacken(self, texts: Sequence[str]) -> tuple[str, ...]:
         """Return texts with a placeholder for everything that is found, whatever the policy does with it.
@@ -110,7 +122,7 @@ class Privacy:
         them, and nothing leads back.
         """
         finder = self._now.finder
-        table = Table(finder, Rules(prompts=dict.fromkeys(finder.kinds, "mask"), answers={}, label="off"), b"")
+        table = Table(finder, Rules(prompts=dict.fromkeys(finder.kinds, "mask"), answers={}, label="off"), bytes)
         for text in texts:
             table.reserve(text)
         return tuple(map(table.mask, texts))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -46,13 +46,13 @@ class Restorable:
 class Table:
     """What one request takes out. Used by one task; texts are given in the order of the conversation."""
 
-    def __init__(self, finder: Finder, rules: Rules, key: bytes) -> None:
+    def __init__(self, finder: Finder, rules: Rules, key: Callable[[], bytes]) -> None:
         """Make it.
 
         Args:
             finder: What finds.
             rules: What is done with what is found.
-            key: Secret for pseudonyms; one for each conversation.
+            key: Gives the secret for pseudonyms, one for each conversation; asked where there is one to be made.
         """
         self._finder = finder
         self._rules = rules
@@ -195,8 +195,9 @@ class Table:
         return Restorable(stand_in=stand_in, original=original, kind=kind, placeholder=True, number=written)
 
     def _pseudonym(self, kind: str, original: str, plain: str) -> Restorable:
+        key = self._key()
         for attempt in range(MOST_ATTEMPTS):
-            invented = pseudonym(kind, plain, self._key, attempt)
+            invented = pseudonym(kind, plain, key, attempt)
             stand_in = in_the_form_of(original, plain, invented) if kind in _BARE else invented
             if stand_in != original and stand_in not in self._by_stand_in and (kind, stand_in) not in self._by_original:
                 return Restorable(stand_in=stand_in, original=original, kind=kind, placeholder=False)

@@ -60,9 +60,9 @@ class PrivacyMasker:
         guard = None
         if rules.reads_answers:
             guard = AnswerGuard(self._privacy.now.finder, rules.answers, table)
-        stand_ins = StandIns(table.entries)
         outward = None
-        if stand_ins or guard is not None or rules.label != "off":
+        if table.entries or guard is not None or rules.label != "off":
+            stand_ins = StandIns(table.entries)
             outward = Outward(
                 stand_ins, guard, json_content=request.grammar is not None, label=rules.label, told=self._count
             )

@@ -64,7 +64,7 @@ cuts = st.lists(st.integers(1, 9), min_size=1, max_size=20)
 
 def table(prompts: dict[str, str], answers: dict[str, str] | None = None) -> Table:
     policy = PrivacyPolicy(prompts=prompts, answers=answers or {})  # type: ignore[arg-type]
-    return Table(finder, rules_for(policy, "t", "a"), SECRET)
+    return Table(finder, rules_for(policy, "t", "a"), lambda: SECRET)
 
 
 def through(outlet: Outlet, text: str, sizes: Sequence[int]) -> str:
@@ -273,6 +273,15 @@ def test_a_new_home_masks_what_names_a_person_for_life_and_nothing_else() -> Non
         "private_key", "secret", "iban", "id_card", "bank_card", "ssn", "passport", "travel_permit",
     }  # fmt: skip
     assert not rules.reads_answers
+
+
+def test_rules_that_were_asked_for_hold_until_the_policy_is_another_one() -> None:
+    privacy = Privacy(PrivacyPolicy(prompts={"phone": "mask"}), secret=SECRET)
+    before = privacy.rules("t", "a")
+    assert privacy.rules("t", "a") is before and before.prompts["phone"] == "mask"
+    privacy.apply(PrivacyPolicy(prompts={"phone": "block"}, answers={"phone": "mask"}))
+    after = privacy.rules("t", "a")
+    assert (after.prompts["phone"], after.reads_answers, before.reads_answers) == ("block", True, False)
 
 
 def test_another_policy_has_another_stamp() -> None:
