@@ -17,6 +17,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final, Literal, Protocol
 
+import msgspec
+
 from ashore.errors import DeadlineExceeded, Draining, Overloaded, Preempted
 from ashore.serving.concurrency import ConcurrencyLimit
 from ashore.serving.model import Urgency
@@ -50,9 +52,8 @@ class Cost:
     tokens: int
 
 
-@dataclass(frozen=True, slots=True)
-class Load:
-    """What is in a gate now."""
+class Load(msgspec.Struct, frozen=True, gc=False):
+    """What is in a gate now. One is made for every look, and a struct in a tenth of a dataclass's time."""
 
     running: int = 0
     waiting: int = 0

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import codecs
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Final
+
+import msgspec
 
 from ashore.core import Message, ToolSpec
 
@@ -13,8 +14,7 @@ END: Final = 256
 """The one token that is no byte: it ends an answer."""
 
 
-@dataclass(frozen=True, slots=True)
-class BytesPiece:
+class BytesPiece(msgspec.Struct, frozen=True):
     """What one token added. There is neither reasoning nor a tool call in bytes."""
 
     text: str = ""

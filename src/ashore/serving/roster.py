@@ -62,6 +62,7 @@ class Roster:
         self._routes: Mapping[str, AliasRoute] = {}
         self._leads: dict[str, Lead] = {}
         """By every name that clients may use."""
+        self._gates: tuple[Gate, ...] = ()
         self._told: set[str] = set()
         """Of which models the gauges speak."""
         self._retiring: set[asyncio.Task[None]] = set()
@@ -98,13 +99,12 @@ class Roster:
     @property
     def is_full(self) -> bool:
         """Whether the queue of whatever may answer is."""
-        return all(gate.is_full for gate in self.gates)
+        return all(gate.is_full for gate in self._gates)
 
     @property
     def gates(self) -> tuple[Gate, ...]:
         """Return the gate of every release that a name leads to, each once."""
-        found = {id(model.gate): model.gate for lead in self._leads.values() for model, _ in lead.models}
-        return tuple(found.values())
+        return self._gates
 
     def cards(self) -> list[ModelCard]:
         """Return a card for every name, sorted."""
@@ -124,6 +124,7 @@ class Roster:
         if {name: one.shape for name, one in leads.items()} != {name: one.shape for name, one in self._leads.items()}:
             self.generation += 1
         self._leads = leads
+        self._gates = tuple(dict.fromkeys(model.gate for lead in leads.values() for model, _ in lead.models))
         for model in self._models.values():
             model.replicas.rouse()  # whoever waits for a host of it may be answered elsewhere by now
 
