@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 from ashore.cache.model import EVERYBODY, Ask, CachePolicy, Directive, Question
@@ -54,18 +55,22 @@ class Hidden:
         return bool(self.tenant or self.alias) and self.tenant in ("", tenant) and self.alias in ("", alias)
 
 
+def is_kept_out(policy: CachePolicy, alias: str, directive: Directive, *, temperature: float, storable: bool) -> bool:
+    """Return whether nothing about a request may be looked up or kept, whatever it asks."""
+    if policy.route(alias).mode == "off" or directive.no_store or not storable:
+        return True
+    return temperature > policy.max_temperature and not directive.asked_for
+
+
 def question_of(ask: Ask, policy: CachePolicy, epochs: Epochs, secret: bytes) -> Question | None:
     """Return the address of a request, or None when nothing about it may be looked up or kept.
 
     The tenant, the release and the epochs are part of the address, so another tenant, a new release and a purge all
     lead elsewhere: nothing has to be chased.
     """
+    if is_kept_out(policy, ask.alias, ask.directive, temperature=ask.temperature, storable=ask.storable):
+        return None
     route = policy.route(ask.alias)
-    directive = ask.directive
-    if route.mode == "off" or directive.no_store or not ask.storable:
-        return None
-    if ask.temperature > policy.max_temperature and not directive.asked_for:
-        return None
     tenant = EVERYBODY if route.public else ask.tenant
     hasher = hashlib.blake2b(VERSION, key=secret, digest_size=32)
     for part in (
@@ -107,8 +112,12 @@ def stamp_of(ask: Ask, epochs: Epochs) -> bytes:
     return b"".join(epochs.get(kind).to_bytes(8, "little") for kind in kinds)
 
 
+@lru_cache(maxsize=64)
 def directive_of(cache_control: str, ashore_cache: str) -> Directive:
-    """Return what the two request headers ask for. What they say beyond that is ignored, as RFC 9111 has it."""
+    """Return what the two request headers ask for. What they say beyond that is ignored, as RFC 9111 has it.
+
+    Clients say one of a few things, and it is looked at twice: before the body is read, and with it.
+    """
     no_store = no_cache = False
     max_age_s: float | None = None
     for part in cache_control.split(","):

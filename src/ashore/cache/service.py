@@ -16,6 +16,7 @@ from ashore.cache.model import (
     Ask,
     CachePolicy,
     CacheStats,
+    Directive,
     EntryStats,
     Found,
     KeptAnswer,
@@ -26,7 +27,7 @@ from ashore.cache.model import (
     Tier,
 )
 from ashore.cache.ports import Epochs, SemanticTier, SharedTier
-from ashore.cache.rules import ANY_PURGE_EPOCH, POLICY_EPOCH, hidden_by, question_of
+from ashore.cache.rules import ANY_PURGE_EPOCH, POLICY_EPOCH, hidden_by, is_kept_out, question_of
 from ashore.cache.sealed import Record, decode, encode, seal, unseal
 from ashore.cache.shares import Share, Shares
 from ashore.cache.tinylfu import TinyLfu
@@ -88,6 +89,15 @@ class AnswerCache:
     def apply(self, policy: CachePolicy) -> None:
         """Go by another policy from now on. The bound in bytes stays as it was."""
         self._policy = replace(policy, max_bytes=self._policy.max_bytes)
+
+    def keeps_out(
+        self, tenant: TenantId, alias: str, directive: Directive, *, temperature: float, storable: bool
+    ) -> bool:
+        """Return whether the policy keeps a request out whatever it asks, so that nobody need look at its texts."""
+        out = is_kept_out(self._policy, alias, directive, temperature=temperature, storable=storable)
+        if out:
+            self._shares.of(tenant, alias).refused += 1
+        return out
 
     def question(self, ask: Ask) -> Question | None:
         """Return the address of a request, or None when the policy keeps it out."""

@@ -8,7 +8,17 @@ from collections.abc import AsyncGenerator
 import msgspec
 
 from ashore.access import Principal
-from ashore.cache import AnswerCache, Ask, CachePolicy, FixedEpochs, Found, KeptAnswer, KeptChoice, RoutePolicy
+from ashore.cache import (
+    AnswerCache,
+    Ask,
+    CachePolicy,
+    FixedEpochs,
+    Found,
+    KeptAnswer,
+    KeptChoice,
+    Question,
+    RoutePolicy,
+)
 from ashore.core import Clock, Message
 from ashore.serving.model import ChoiceEnded, Delta, GenerationRequest, ServingEvent, Started, Usage
 from ashore.serving.topology import ServedModel
@@ -16,7 +26,23 @@ from ashore.serving.topology import ServedModel
 _encode = msgspec.json.Encoder().encode
 
 
-def ask_of(request: GenerationRequest, served: ServedModel, principal: Principal, *, holds_personal_data: bool) -> Ask:
+def find_question(
+    cache: AnswerCache,
+    request: GenerationRequest,
+    served: ServedModel,
+    principal: Principal,
+    *,
+    holds_personal_data: bool,
+) -> Question | None:
+    """Return the address of a request in the cache, None where it is kept out."""
+    storable = not holds_personal_data and request.top_logprobs is None
+    temperature = request.sampling.temperature
+    if cache.keeps_out(principal.tenant, served.alias, request.cache, temperature=temperature, storable=storable):
+        return None
+    return cache.question(ask_of(request, served, principal, storable=storable))
+
+
+def ask_of(request: GenerationRequest, served: ServedModel, principal: Principal, *, storable: bool) -> Ask:
     """Return the request as the cache sees it: what its answer depends on, and nothing else."""
     before, question = _split(request)
     frame = _encode(
@@ -47,7 +73,7 @@ def ask_of(request: GenerationRequest, served: ServedModel, principal: Principal
         temperature=request.sampling.temperature,
         single_turn=plain and all(message.role == "system" for message in before),
         embeddable=plain,
-        storable=not holds_personal_data and request.top_logprobs is None,
+        storable=storable,
         directive=request.cache,
     )
 

@@ -18,7 +18,7 @@ from ashore.engines import EngineStats, Grammar
 from ashore.errors import AshoreError, DeadlineExceeded
 from ashore.metrics import Metrics
 from ashore.releases import AliasRoute
-from ashore.serving.answers import AnswerRecorder, ask_of, no_cache, replay
+from ashore.serving.answers import AnswerRecorder, find_question, no_cache, replay
 from ashore.serving.board import Board
 from ashore.serving.concurrency import ConcurrencyLimit
 from ashore.serving.embedding import Embeddings
@@ -194,9 +194,7 @@ class ServingService:
         request = with_recommended(prepare_tools(request, model.text), model.recommended, model.info)
         masked = await self._mask(model, request, principal)
         request, watch.masked, outward = masked.request, masked.counts, masked.outward
-        question = self._cache.question(
-            ask_of(request, model.served, principal, holds_personal_data=masked.found),
-        )
+        question = find_question(self._cache, request, model.served, principal, holds_personal_data=masked.found)
         route = self._roster.routes.get(request.model)
         trial = None if route is None else self.trials.begin(request, principal, model, route)
         if trial is not None and trial.copied and "logprobs" in model.info.features:

@@ -73,10 +73,22 @@ def test_each_tenant_and_model_has_its_own_counts() -> None:
         bench.repeat(1)
         bench.repeat(2, label="hit-semantic")
         assert bench.cache.question(dataclasses.replace(ASK, temperature=0.9)) is None
+        for directive, temperature, storable, out in (
+            (Directive(), 0.9, True, True),
+            (Directive(no_store=True), 0.0, True, True),
+            (Directive(), 0.0, False, True),
+            (Directive(), 0.0, True, False),
+            (Directive(asked_for=True), 0.9, True, False),
+        ):
+            asked = dataclasses.replace(ASK, directive=directive, temperature=temperature, storable=storable)
+            told = {"temperature": temperature, "storable": storable}
+            assert bench.cache.keeps_out(ASK.tenant, "third", directive, **told) == out  # type: ignore[arg-type]
+            assert (bench.cache.question(dataclasses.replace(asked, alias="fourth")) is None) == out
+        assert bench.share("bank", "third").refused == bench.share("bank", "fourth").refused == 3
         one = bench.share("bank", "chat")
         assert (one.lookups, one.misses, one.hits_exact, one.hits_semantic) == (5, 1, 3, 1)
         assert (one.entries, one.stored, one.refused, one.evictions) == (3, 1, 1, 0)
-        assert {(x.tenant, x.alias) for x in bench.cache.shares(tenant="bank")} == {("bank", "chat"), ("bank", "other")}
+        assert {x.alias for x in bench.cache.shares(tenant="bank")} == {"chat", "other", "third", "fourth"}
         assert {(x.tenant, x.alias) for x in bench.cache.shares(alias="chat")} == {("bank", "chat"), ("rival", "chat")}
         whole, part = bench.cache.stats(), bench.cache.stats(tenant="bank", alias="chat")
         assert (whole.lookups, whole.misses, whole.hits, whole.ready_hits, whole.entries) == (5, 3, {"local": 2}, 2, 5)
