@@ -1,7 +1,7 @@
 """The figures of the front: the edge, the answer cache, overload, memory, with rival gateways beside them.
 
     python -m benchmarks.front [--only cached,grpc,...] [--quick] [--out DIR] [--workers N]
-                               [--rivals DIR] [--install-rivals]
+                               [--threads N] [--rivals DIR] [--install-rivals]
 
 Cases: floor cached cached-tls grpc proxied added rivals zipf tenants overload overload-processor memory streams trust.
 Each writes its part of `<date>-front.json` and the page beside it, so that they can be run one by one. Needs a C
@@ -84,6 +84,7 @@ def main(words: Sequence[str] | None = None) -> int:
     parser.add_argument("--quick", action="store_true", help="seconds instead of minutes; proves little")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/reports"))
     parser.add_argument("--workers", type=int, default=1, help="API workers behind the edge")
+    parser.add_argument("--threads", type=int, default=1, help="threads of the edge")
     parser.add_argument("--rivals", type=Path, help="folder with installed rivals")
     parser.add_argument("--install-rivals", action="store_true", help="install them there first")
     given = parser.parse_args(words)
@@ -91,9 +92,9 @@ def main(words: Sequence[str] | None = None) -> int:
         if given.rivals is None:
             parser.error("--install-rivals needs --rivals DIR")
         install(given.rivals)
-    effort = Effort(workers=given.workers)
+    effort = Effort(workers=given.workers, threads=given.threads)
     if given.quick:
-        effort = Effort(seconds=3, rounds=1, workers=given.workers, quick=True)
+        effort = Effort(seconds=3, rounds=1, workers=given.workers, threads=given.threads, quick=True)
     missed = False
     with tempfile.TemporaryDirectory(prefix="front.") as folder:
         logs = Path(folder)

@@ -25,6 +25,8 @@ class Effort:
     seconds: float = 6.0
     rounds: int = 5
     workers: int = 1
+    threads: int = 1
+    """Of the edge."""
     quick: bool = False
 
 
@@ -80,7 +82,7 @@ def fill(tools: Tools, served: Front, requests: list[bytes]) -> None:
 @contextmanager
 def filled(tools: Tools, *, tls: bool, effort: Effort, bodies: int) -> Iterator[tuple[Front, list[bytes]]]:
     """Serve with an edge whose workers hold the answers to `bodies` questions."""
-    with front(tls=tls, workers=effort.workers) as served:
+    with front(tls=tls, workers=effort.workers, threads=effort.threads) as served:
         requests = questions(served, bodies)
         fill(tools, served, requests)
         yield served, requests

@@ -26,8 +26,8 @@ def proxied(tools: Tools, effort: Effort) -> list[Row]:
     with ExitStack() as stack:
         ways = {
             "direct": stack.enter_context(front(edge=False)),
-            "plain": stack.enter_context(front(workers=effort.workers)),
-            "TLS": stack.enter_context(front(workers=effort.workers, tls=True)),
+            "plain": stack.enter_context(front(workers=effort.workers, threads=effort.threads)),
+            "TLS": stack.enter_context(front(workers=effort.workers, threads=effort.threads, tls=True)),
         }
         return [*rates(tools, ways, effort, SHORT), *rates(tools, ways, effort, LONG)]
 
@@ -37,8 +37,8 @@ def lone_client(tools: Tools, effort: Effort) -> list[Row]:
     with ExitStack() as stack:
         ways = {
             "direct": stack.enter_context(front(edge=False)),
-            "plain": stack.enter_context(front(workers=effort.workers)),
-            "TLS": stack.enter_context(front(workers=effort.workers, tls=True)),
+            "plain": stack.enter_context(front(workers=effort.workers, threads=effort.threads)),
+            "TLS": stack.enter_context(front(workers=effort.workers, threads=effort.threads, tls=True)),
         }
         return [*added(tools, ways, effort, SHORT), *added(tools, ways, effort, LONG)]
 

@@ -70,18 +70,18 @@ def upstream(tools: Tools, logs: Path) -> Iterator[int]:
 
 
 @contextmanager
-def edge(tools: Tools, logs: Path) -> Iterator[Gateway]:
+def edge(tools: Tools, logs: Path, threads: int) -> Iterator[Gateway]:
     """Run the edge of ashore, as `ashore deploy render envoy` prints it, before an upstream on a unix socket."""
     from ashore.edge import EdgePlan, WorkerSockets, find_envoy, write_files
 
-    run = logs / "edge"
+    run = logs / f"edge-{threads}"
     run.mkdir(exist_ok=True)
     port, socket = free_port(), run / "up.sock"
     workers = (WorkerSockets(http=str(socket), grpc=str(run / "none.sock")),)
     plan = EdgePlan(run=run, host="127.0.0.1", port=port, tls=None, workers=workers)
     write_files(plan)
     envoy = str(find_envoy())
-    command = [envoy, "-c", str(plan.bootstrap), "--concurrency", "1", "--log-level", "error"]
+    command = [envoy, "-c", str(plan.bootstrap), "--concurrency", str(threads), "--log-level", "error"]
     with ExitStack() as stack:
         with open(logs / "upstream-unix.log", "wb") as sink:
             behind = subprocess.Popen([str(tools.upstream), str(socket)], stdout=sink, stderr=sink)
@@ -95,7 +95,7 @@ def edge(tools: Tools, logs: Path) -> Iterator[Gateway]:
             version=version.partition("version: ")[2].split("/")[1] if "/" in version else version,
             port=port,
             pid=child.pid,
-            command="envoy on the rendered configuration, one thread",
+            command=f"envoy on the rendered configuration, --concurrency {threads}",
         )
 
 
@@ -263,14 +263,14 @@ def rivals(tools: Tools, effort: Effort, folder: Path | None, logs: Path) -> lis
     with ExitStack() as stack:
         port_up = stack.enter_context(upstream(tools, logs))
         others, absent = start_all(stack, folder, port_up, logs)
-        ours = stack.enter_context(edge(tools, logs))
+        ours = stack.enter_context(edge(tools, logs, effort.threads))
         direct = Gateway(name="direct", version="", port=port_up, pid=os.getpid(), command="")
         seen = compare(tools, [direct, ours, *others], chat(ALIAS), [], effort)
         rows += judge("an upstream that answers at once", seen, absent)
     with ExitStack() as stack:
         served = stack.enter_context(front("", edge=False, config=CONFIG))
         others, absent = start_all(stack, folder, served.port, logs, served.key)
-        behind = stack.enter_context(front("", workers=effort.workers, config=CONFIG))
+        behind = stack.enter_context(front("", workers=effort.workers, threads=effort.threads, config=CONFIG))
         direct = Gateway(name="direct", version="", port=served.port, pid=served.pid, command=served.command)
         ours = Gateway(
             name="ashore (Envoy and its own API worker)",

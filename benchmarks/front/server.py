@@ -92,6 +92,7 @@ def front(
     edge: bool = True,
     tls: bool = False,
     workers: int = 1,
+    threads: int = 1,
     config: str = "",
     redis: str = "",
 ) -> Iterator[Front]:
@@ -102,6 +103,7 @@ def front(
         edge: Behind Envoy on one port; otherwise the API worker itself listens.
         tls: Of the edge, with a certificate of its own making.
         workers: API workers behind the edge.
+        threads: Of the edge.
         config: More of `ashore.toml`, without `[edge]`.
         redis: As in `--redis`.
     """
@@ -109,7 +111,7 @@ def front(
     port, grpc_port = free_port(), free_port()
     words = ["up", *([model] if model else []), "--offline", "--port", str(port)]
     if edge:
-        config += f'\n[edge]\ntls = "{"generate" if tls else "off"}"\n'
+        config += f'\n[edge]\ntls = "{"generate" if tls else "off"}"\nthreads = {threads}\n'
         words += ["--edge", "envoy", "--workers", str(workers)]
     else:
         words += ["--grpc-port", str(grpc_port)]

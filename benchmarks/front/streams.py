@@ -32,8 +32,8 @@ def streams(tools: Tools, effort: Effort) -> list[Row]:
     with ExitStack() as stack:
         ways = {
             "direct": stack.enter_context(front(model, edge=False)),
-            "plain": stack.enter_context(front(model, workers=effort.workers)),
-            "TLS": stack.enter_context(front(model, workers=effort.workers, tls=True)),
+            "plain": stack.enter_context(front(model, workers=effort.workers, threads=effort.threads)),
+            "TLS": stack.enter_context(front(model, workers=effort.workers, threads=effort.threads, tls=True)),
         }
         one: dict[str, list[Load]] = {name: [] for name in ways}
         for _ in range(effort.rounds):

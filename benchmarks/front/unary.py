@@ -64,7 +64,10 @@ def unary(tools: Tools, effort: Effort) -> list[Row]:
         return [Row(what="cached gRPC unary/s through Envoy", value=None, unit="/s", bar=2000, detail="no h2load here")]
     rows = []
     for tls in (False, True):
-        with front(tls=tls, workers=effort.workers) as served, tempfile.TemporaryDirectory() as folder:
+        with (
+            front(tls=tls, workers=effort.workers, threads=effort.threads) as served,
+            tempfile.TemporaryDirectory() as folder,
+        ):
             body = Path(folder) / "call"
             body.write_bytes(frame(served.alias))
             h2load(served, body, 1)
