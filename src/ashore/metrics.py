@@ -238,7 +238,7 @@ class _Own:
         for name, kind, text, names, bounds in TABLE:
             if kind == "histogram":
                 spread = HistogramMetricFamily(name, text, labels=names)
-                written = [floatToGoString(bound) for bound in (*bounds, float("inf"))]
+                written = [floatToGoString(bound) for bound in (*bounds, float("inf"))]  # type: ignore[no-untyped-call]
                 for labels, counts, total in self._metrics.spreads_of(name):
                     spread.add_metric(labels, list(zip(written, counts, strict=True)), total)
                 yield spread

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from contextlib import aclosing
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -191,11 +190,13 @@ def test_only_a_whole_answer_without_tool_calls_may_be_kept() -> None:
         ask(max_tokens=3),
         ask(sampling=Sampling(temperature=0.0, top_k=3)),
         ask(stop=("z",)),
-        replace(ask(), messages=(Message(role="system", content="be brief"), Message(role="user", content="hello"))),
+        msgspec.structs.replace(
+            ask(), messages=(Message(role="system", content="be brief"), Message(role="user", content="hello"))
+        ),
         ask(template_options={"thinking": True}),
-        replace(ask(), messages=(), prompt="hello"),
-        replace(ask(), messages=(Message(role="user", content="hello", reasoning="let me see"),)),
-        replace(ask(), messages=(Message(role="user", content="hello", tool_call_id="call_1"),)),
+        msgspec.structs.replace(ask(), messages=(), prompt="hello"),
+        msgspec.structs.replace(ask(), messages=(Message(role="user", content="hello", reasoning="let me see"),)),
+        msgspec.structs.replace(ask(), messages=(Message(role="user", content="hello", tool_call_id="call_1"),)),
     ],
 )
 def test_another_question_gets_another_answer(other: GenerationRequest) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -152,16 +151,16 @@ def test_an_adapter_is_a_name_of_its_own_over_the_same_replicas() -> None:
         await bench.service.apply(msgspec.structs.replace(bench.topology, models=(model,)))
         assert [card.alias for card in bench.service.models()] == ["echo", "echo:legal", "echo:tone"]
         for name in ("echo", "echo:legal", "echo:tone"):
-            events = await bench.answer(replace(ask(), model=name))
+            events = await bench.answer(msgspec.structs.replace(ask(), model=name))
             assert isinstance(events[0], Started) and events[0].model == name
         (replica,) = bench.used
         assert [order.adapter for order in replica.orders] == [None, "legal", "tone"]
         with pytest.raises(UnknownModel) as caught:
-            await bench.answer(replace(ask(), model="echo:lega"))
+            await bench.answer(msgspec.structs.replace(ask(), model="echo:lega"))
         assert "echo:legal" in caught.value.hint
         await bench.service.apply(bench.topology)
         with pytest.raises(UnknownModel):
-            await bench.answer(replace(ask(), model="echo:tone"))
+            await bench.answer(msgspec.structs.replace(ask(), model="echo:tone"))
 
     run(scenario=scenario)
 
@@ -242,7 +241,7 @@ def test_an_engine_that_does_not_score_is_named(lacking: str) -> None:
 @pytest.mark.parametrize(
     ("request_", "error", "words"),
     [
-        (replace(ask(), model="ecko"), UnknownModel, "ecko"),
+        (msgspec.structs.replace(ask(), model="ecko"), UnknownModel, "ecko"),
         (ask("x" * 5000), ContextTooLong, "5000 tokens and the context of memory:echo is 4096"),
         (ask("xxxxx", max_tokens=4092), ContextTooLong, "together 4097"),
         (ask(""), InvalidRequest, "empty"),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
@@ -146,7 +145,7 @@ class Outward:
                 notice = Delta(choice=event.choice, text=NOTICE) if said else None
                 return tuple(one for one in (rest, notice, event) if one is not None)
             if isinstance(event, Started) and self._label != "off":
-                return (replace(event, labelled=True),)
+                return (msgspec.structs.replace(event, labelled=True),)
         finally:
             if self._guard is not None and self._guard.counts:
                 self._told(self._guard.counts, "answer")
@@ -266,7 +265,7 @@ def _mask_request(table: Table, request: GenerationRequest, decode: Decode) -> G
     ):
         if value != was:
             changes[name] = value
-    return dataclasses.replace(request, **changes) if changes else request  # type: ignore[arg-type]
+    return msgspec.structs.replace(request, **changes) if changes else request
 
 
 def _mask_message(table: Table, message: Message) -> Message:

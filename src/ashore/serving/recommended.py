@@ -6,7 +6,6 @@ asked for it. The cache looks at the request as it is afterwards: at the tempera
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Mapping
 from typing import Final
@@ -55,4 +54,4 @@ def with_recommended(
     if not values:
         return request
     sampling = msgspec.structs.replace(request.sampling, **values)
-    return dataclasses.replace(request, sampling=sampling, left_out=request.left_out - values.keys())
+    return msgspec.structs.replace(request, sampling=sampling, left_out=request.left_out - values.keys())

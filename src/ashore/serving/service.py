@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Mapping
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from ashore.access import Authority, PolicyAuthority, Principal
 from ashore.access.budgets import Standing

@@ -6,6 +6,8 @@ import dataclasses
 import json
 from typing import Any, Final
 
+from msgspec.structs import replace
+
 from ashore.core import Message, ToolSpec, did_you_mean
 from ashore.engines import Grammar
 from ashore.errors import InvalidRequest, UnsupportedByEngine
@@ -45,7 +47,7 @@ def prepare_tools(request: GenerationRequest, text: ServedText) -> GenerationReq
     if choice == "none":
         return request
     if not text.knows_tools:
-        request = dataclasses.replace(request, messages=told(request.messages, request.tools))
+        request = replace(request, messages=told(request.messages, request.tools))
     return request if choice == "auto" else _enforce(request, text)
 
 
@@ -108,7 +110,7 @@ def _enforce(request: GenerationRequest, text: ServedText) -> GenerationRequest:
             hint="leave one of them out",
             param="tool_choice",
         )
-    return dataclasses.replace(request, grammar=tool_call_grammar(tools, text))
+    return replace(request, grammar=tool_call_grammar(tools, text))
 
 
 def _any_of(tools: tuple[ToolSpec, ...], arguments: str) -> dict[str, Any]:

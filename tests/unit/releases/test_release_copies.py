@@ -7,6 +7,7 @@ import gc
 from dataclasses import replace
 
 import pytest
+from msgspec import structs
 from test_release_serving import ALICE, Bench, ask, run, until
 
 from ashore.core import ManualClock
@@ -59,7 +60,7 @@ def test_a_request_that_is_not_copied_is_asked_of_the_engine_as_its_client_asked
         bench.service.take_routes({"chat": replace(SHADOWED, shadow=None)})
         await bench.answer()
         bench.service.take_routes({"chat": SHADOWED})
-        await bench.answer(replace(ask("how likely?"), top_logprobs=2))
+        await bench.answer(structs.replace(ask("how likely?"), top_logprobs=2))
         assert told(bench, "1") == [None, 2]
         assert (await bench.observed("shadow"))["likelihood", EVERYTHING] == pytest.approx(0)
 
@@ -173,7 +174,7 @@ def test_the_part_that_was_dropped_is_told() -> None:
 def test_a_live_answer_is_scored_for_its_own_client_alone() -> None:
     async def scenario(bench: Bench) -> None:
         bench.service.take_routes({"chat": SHADOWED})
-        same = [bench.service.generate(replace(ask("at once"), top_logprobs=None), ALICE) for _ in range(2)]
+        same = [bench.service.generate(structs.replace(ask("at once"), top_logprobs=None), ALICE) for _ in range(2)]
 
         async def whole(number: int) -> list[object]:
             return [event async for event in same[number]]

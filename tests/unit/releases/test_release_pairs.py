@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import random
-from dataclasses import replace
 
 import msgspec
 import pytest
@@ -84,11 +83,11 @@ def test_what_may_not_be_kept_is_not(why: str) -> None:
     async def scenario(bench: Bench) -> None:
         request = ask("hello")
         if why == "no_store":
-            request = replace(request, cache=Directive(no_store=True))
+            request = msgspec.structs.replace(request, cache=Directive(no_store=True))
         elif why == "ids":
-            request = replace(request, messages=(), prompt=(104, 105, 106))
+            request = msgspec.structs.replace(request, messages=(), prompt=(104, 105, 106))
         elif why == "too long":
-            request = replace(request, messages=(Message(role="user", content="a" * 70_000),))
+            request = msgspec.structs.replace(request, messages=(Message(role="user", content="a" * 70_000),))
         else:
             bench.service.trials.take_policy(ReleasePolicy(pairs=0))
         assert await pairs_of(bench, request) == []

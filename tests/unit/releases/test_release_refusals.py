@@ -98,7 +98,7 @@ def test_a_canary_whose_engine_cannot_do_what_is_asked_has_failed_at_it(both: bo
 
     def picky(number: int) -> GenerationRequest:
         request = ask(f"question {number}")
-        return replace(request, sampling=structs.replace(request.sampling, min_p=0.1, temperature=1.0))
+        return structs.replace(request, sampling=structs.replace(request.sampling, min_p=0.1, temperature=1.0))
 
     async def scenario(bench: Bench) -> None:
         bench.service.take_routes({"chat": CANARY})

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from dataclasses import replace
 
 import msgspec
 import pytest
@@ -26,7 +25,7 @@ SHADOWED = AliasRoute(weights=(("chat-1", 1000),), live="chat-1", shadow=Shadowi
 
 def in_json(text: str, grammar: Grammar = GRAMMAR) -> GenerationRequest:
     """Return a request that the memory's echo answers with `text`."""
-    return replace(ask(), messages=(), prompt=text, grammar=grammar)
+    return msgspec.structs.replace(ask(), messages=(), prompt=text, grammar=grammar)
 
 
 class Says(MemoryReplica):

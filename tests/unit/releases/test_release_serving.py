@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from ashore.access import Principal
@@ -199,7 +200,7 @@ def test_what_had_no_first_token_when_the_host_died_goes_to_the_standby_at_once(
     async def scenario(bench: Bench) -> None:
         bench.service.take_routes({"chat": AliasRoute(weights=(("chat-2", 1000),), standby="chat-1")})
         begun = [asyncio.create_task(bench.answer(ask(f"question {n}"))) for n in range(20)]
-        scored = replace(ask("scored"), messages=(), prompt="scored", echo=True, top_logprobs=1)
+        scored = msgspec.structs.replace(ask("scored"), messages=(), prompt="scored", echo=True, top_logprobs=1)
         begun.append(asyncio.create_task(bench.answer(scored)))
         embedded = asyncio.create_task(
             bench.service.embeddings.embed("chat", ["a", "b"], ALICE, request_id=RequestId("e"), deadline_s=10.0)

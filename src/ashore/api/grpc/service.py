@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing
-from dataclasses import replace
 from typing import TypeVar
 
 import grpc
+from msgspec.structs import replace
 
 from ashore.access import Principal
 from ashore.access.budgets import Standing, rate_headers
