@@ -438,6 +438,39 @@ def test_whoever_is_cancelled_in_the_turn_of_his_token_ends_and_cancels_his_orde
     asyncio.run(use())
 
 
+def test_orders_of_one_turn_are_sent_together_and_other_messages_at_once_behind_them() -> None:
+    sent: list[bytes] = []
+
+    class Kept(Nowhere):
+        def write(self, data: bytes | bytearray | memoryview) -> None:
+            sent.append(bytes(data))
+
+    async def use() -> None:
+        link = HostLink(Path("host"))
+        link.connection_made(Kept())
+        link.open = True
+        orders = [echo_order(f"o{n}", "x") for n in range(3)]
+        begun = [frames.encode(frames.Generate(order)) for order in orders]
+        streams = [link.start(order) for order in orders[:2]]
+        assert sent == []
+        await asyncio.sleep(0)
+        assert sent == [begun[0] + begun[1]]
+        streams.append(link.start(orders[2]))
+        await streams[2].aclose()
+        cancel = frames.encode(frames.Cancel(OrderId("o2")))
+        assert sent[1:] == [begun[2] + cancel]
+        await asyncio.sleep(0)
+        assert len(sent) == 2, "nothing is sent twice"
+        lost = link.start(echo_order("late", "x"))
+        link.connection_lost(None)
+        await asyncio.sleep(0)
+        assert len(sent) == 2
+        with pytest.raises(HostDied):
+            await lost.take()
+
+    asyncio.run(use())
+
+
 def test_what_a_host_sent_before_it_was_killed_is_taken_although_an_order_met_the_closed_socket_first() -> None:
     async def use() -> None:
         ours, theirs = socket.socketpair()
