@@ -338,7 +338,7 @@ class LlamaCppEngine:
                 self._completion_tokens += answer.num_made - made
         self._drop_ended()
         if self._running and all(count == 1 for _, count in plan):
-            memory.make_room()
+            memory.tidy()
         self._steps += 1
         self._step_seconds += time.perf_counter() - started_s
 

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import logging
+import time
+from typing import Final
 
 from ashore.engines.llamacpp.context import LlamaContext
 from ashore.engines.llamacpp.kept import Partition
 from ashore.engines.llamacpp.slots import Placement, Slot, Slots
+
+MOST_TIDYING: Final = 1 / 16
+"""Of the time. Usually a sequence is copied in milliseconds; where the library cannot use flash attention, its values
+lie number by number, and a copy takes as long as computing it."""
 
 _log = logging.getLogger(__name__)
 
@@ -18,6 +24,7 @@ class Memory:
         """Begin with nothing in them; `most_kept` as for `Slots`."""
         self.context = context
         self._slots = Slots(num_slots, most_kept=most_kept)
+        self._tidy_due_s = 0.0
 
     @property
     def num_tokens(self) -> int:
@@ -70,6 +77,13 @@ class Memory:
             return False
         self.take_back(slot)
         return True
+
+    def tidy(self) -> None:
+        """Move what ended longest ago out of the cells, if that took less than `MOST_TIDYING` of the time lately."""
+        began_s = time.perf_counter()
+        if began_s >= self._tidy_due_s and self.make_room():
+            ended_s = time.perf_counter()
+            self._tidy_due_s = ended_s + (ended_s - began_s) / MOST_TIDYING
 
     def _prepare(self, placement: Placement, others_run: bool) -> bool:
         """Let the slot hold what was found for it; False where that has to wait."""
