@@ -10,7 +10,7 @@ import sys
 import textwrap
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -177,6 +177,31 @@ def test_killed_in_the_middle_of_batches_it_loses_nothing_and_writes_nothing_twi
     scribe.close()
     assert [one.resource for one in told(tmp_path)] == [f"key/ash_{n:08x}" for n in range(num)]
     assert verify_local(tmp_path, CHAIN).problem is None
+
+
+def test_where_a_scribe_died_in_a_batch_and_the_next_refused_the_rest_nothing_is_written_twice(
+    tmp_path: Path,
+) -> None:
+    class Unlucky(ScribeWriter):
+        turns = 0
+
+        def _sent(self, drafts: Sequence[Draft]) -> bool:
+            self.turns += 1
+            if self.turns == 2:
+                raise AuditUnavailable("the disk is full")
+            lived = super()._sent(drafts[:2] if self.turns == 1 else drafts)
+            if self.turns == 1:
+                kill(self.pid)
+                return False
+            return lived
+
+    writer = Unlucky(tmp_path, CHAIN)
+    batch = acts(0, 5)
+    with pytest.raises(AuditUnavailable):
+        writer.append(batch)
+    writer.append(batch)
+    writer.close()
+    assert [one.at_us for one in told(tmp_path)] == [draft.at_us for draft in batch]
 
 
 def test_what_the_dead_scribe_had_written_is_counted_over_a_new_segment(tmp_path: Path) -> None:

@@ -70,7 +70,12 @@ class ScribeWriter:
         if self._wire is None or not self._sent(drafts):
             done = self._start().num_since
             log.warning("the audit's scribe had died; process %d goes on", self.pid)
-            if done < len(drafts) and not self._sent(drafts[done:]):
+            try:
+                lived = done >= len(drafts) or self._sent(drafts[done:])
+            except AshoreError:
+                self._drop()  # the next one tells anew how many of these are on the disk; all of them are sent again
+                raise
+            if not lived:
                 raise AuditUnavailable(
                     f"the process that writes the audit chain {self._chain!r} died twice in one batch",
                     hint="look for what kills it: the kernel's log names processes that ran out of memory",

@@ -23,7 +23,8 @@ def reload(*, dry_run: bool = False, json_: Annotated[bool, cyclopts.Parameter(n
     """Read ashore.toml again, show what changes, and change over without dropping a stream.
 
     New engine hosts load beside the old ones; when they are ready new requests go there, and the old ones end when
-    their answers have. What cannot be served leaves everything as it was.
+    their answers have. What cannot be served leaves everything as it was. Another reload waits for this
+    one.
 
     Parameters
     ----------
