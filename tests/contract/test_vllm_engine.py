@@ -102,6 +102,18 @@ def test_a_refusal_of_the_server_fails_the_order_with_its_words(engine: VllmEngi
     assert "unlucky prompt" in event.message
 
 
+def test_no_order_goes_out_on_a_connection_that_rested_so_long_that_the_server_may_be_closing_it(
+    engine: VllmEngine, double: VllmDouble
+) -> None:
+    engine.score([ScoreText([5, 6])])
+    made = double.connections
+    engine.score([ScoreText([5, 6])])
+    assert double.connections == made, "one that is in use is used again"
+    time.sleep(1.1)
+    run(engine, order("a", [5, 6], max_new_tokens=1))
+    assert double.connections == made + 1
+
+
 def test_a_stream_that_breaks_off_never_ends_as_if_it_were_whole(engine: VllmEngine, double: VllmDouble) -> None:
     double.break_off_after = 3
     event = failure(run(engine, order("a", [5, 6]))["a"])

@@ -28,12 +28,13 @@ from ashore.engines import (
 class VllmDouble:
     """Listens on a loopback port until closed; port 0 is any free one.
 
-    `bodies` are the requests it saw, `aborted` counts closed streams.
+    `bodies` are the requests it saw, `aborted` counts closed streams, `connections` those that were made.
     """
 
     def __init__(self, name: str, *, api_key: str = "", port: int = 0) -> None:
         self.bodies: list[dict[str, Any]] = []
         self.aborted = 0
+        self.connections = 0
         self.api_key = api_key
         self.break_off_after = 0
         """Tokens after which a stream is cut without an end; 0 is never."""
@@ -113,6 +114,10 @@ class VllmDouble:
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
+
+            def setup(self) -> None:
+                double.connections += 1
+                super().setup()
 
             def log_message(self, format: str, *args: object) -> None:
                 """Stay silent."""

@@ -50,6 +50,9 @@ _T = TypeVar("_T")
 
 _CALL_TIMEOUT_S: Final = 120.0
 _START_TIMEOUT_S: Final = 900.0
+_IDLE_S: Final = 1.0
+"""How long a connection may have rested that an order goes out on. vLLM closes one that rested for 5 s; an order that
+crosses with that is lost. A new one on this machine costs nothing."""
 _FALLBACK_VOCAB: Final = 1 << 20
 """Where nothing tells the size of the vocabulary, vLLM itself refuses ids beyond it."""
 
@@ -101,7 +104,7 @@ class VllmEngine:
             base_url=url.rstrip("/"),
             headers={"Authorization": f"Bearer {api_key}"} if api_key else {},
             timeout=httpx.Timeout(_CALL_TIMEOUT_S, connect=10.0),
-            limits=httpx.Limits(max_connections=None),
+            limits=httpx.Limits(max_connections=None, keepalive_expiry=_IDLE_S),
             trust_env=False,
         )
         timeout_s = float(options.extra.get("start_timeout_s", _START_TIMEOUT_S if self._process else 10.0))
