@@ -131,6 +131,47 @@ def test_what_was_queued_is_written_before_closing(server: ValkeyServer) -> None
     asyncio.run(scenario())
 
 
+class Slow:
+    """A client, and its pipeline, of a server that takes its time."""
+
+    def __init__(self) -> None:
+        self.begun, self.written = asyncio.Event(), list[bytes]()
+        self.connection_pool = None
+
+    def pipeline(self, *, transaction: bool) -> Slow:
+        return self
+
+    async def __aenter__(self) -> Slow:
+        return self
+
+    async def __aexit__(self, *fault: object) -> None: ...
+
+    def set(self, key: bytes, value: bytes, *, px: int) -> None:
+        self._value = value
+
+    async def execute(self, *, raise_on_error: bool) -> list[object]:
+        self.begun.set()
+        await asyncio.sleep(0.1)
+        self.written.append(self._value)
+        return [True]
+
+    async def ping(self) -> None: ...
+
+    async def aclose(self) -> None: ...
+
+
+def test_a_write_that_is_on_its_way_arrives_before_closing() -> None:
+    async def scenario() -> None:
+        slow = Slow()
+        tier = ValkeyTier(slow, timeout_s=1.0, clock=SystemClock())  # type: ignore[arg-type]
+        tier.put(KEY, b"x", 60)
+        await slow.begun.wait()
+        await tier.close()
+        assert slow.written == [b"x"]
+
+    asyncio.run(scenario())
+
+
 @pytest.mark.parametrize(
     "reply",
     [

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import parse_qs, unquote, urlsplit
@@ -125,6 +125,8 @@ class ValkeyTier:
         self._asked = asyncio.Event()
         self._work = asyncio.Event()
         self._closed = False
+        self._talks = 0
+        """Commands that are on their way."""
         self.dropped = 0
         """Writes that were given up."""
         loop = asyncio.get_running_loop()
@@ -170,8 +172,8 @@ class ValkeyTier:
         if self._closed:
             return
         deadline_s = self._clock.monotonic_s() + CLOSE_WAIT_S
-        while self._queue and self._up and self._clock.monotonic_s() < deadline_s:  # noqa: ASYNC110 - once, at the end
-            await asyncio.sleep(0.01)
+        while (self._queue or self._talks) and self._up and self._clock.monotonic_s() < deadline_s:  # noqa: ASYNC110 - once, at the end
+            await asyncio.sleep(0.01)  # what left the queue is not written yet, and a connection may be half made
         self._closed = True
         for task in self._tasks:
             task.cancel()
@@ -188,7 +190,8 @@ class ValkeyTier:
     async def _read(self) -> None:
         """Send the look-ups that have gathered, as one command, again and again."""
         try:
-            await self._client.ping()  # connected before the first look-up, which has little time
+            with self._talking():
+                await self._client.ping()  # connected before the first look-up, which has little time
         except (OSError, ValueError, RedisError) as fault:
             self._fail(str(fault) or type(fault).__name__)
         while True:
@@ -197,7 +200,8 @@ class ValkeyTier:
             while self._wanted:
                 keys = list(self._wanted)[:BATCH]
                 try:
-                    values: Any = await self._client.mget([PREFIX + key for key in keys])
+                    with self._talking():
+                        values: Any = await self._client.mget([PREFIX + key for key in keys])
                 except asyncio.CancelledError:
                     raise
                 except (OSError, ValueError, RedisError) as fault:
@@ -224,10 +228,11 @@ class ValkeyTier:
                     del self._queue[key]
                     self._queued_bytes -= len(value)
                 try:
-                    async with self._client.pipeline(transaction=False) as pipeline:
-                        for key, (value, ttl_ms) in batch:
-                            pipeline.set(PREFIX + key, value, px=ttl_ms)
-                        results = await pipeline.execute(raise_on_error=False)
+                    with self._talking():
+                        async with self._client.pipeline(transaction=False) as pipeline:
+                            for key, (value, ttl_ms) in batch:
+                                pipeline.set(PREFIX + key, value, px=ttl_ms)
+                            results = await pipeline.execute(raise_on_error=False)
                 except (OSError, ValueError, RedisError) as fault:
                     self.dropped += len(batch)
                     self._fail(str(fault) or type(fault).__name__)
@@ -236,6 +241,15 @@ class ValkeyTier:
                 self.dropped += len(refused)
                 if refused:
                     log.warning("the shared cache refused %d of %d writes: %s", len(refused), len(batch), refused[0])
+
+    @contextmanager
+    def _talking(self) -> Iterator[None]:
+        """Have `close` wait for what is done inside the block."""
+        self._talks += 1
+        try:
+            yield
+        finally:
+            self._talks -= 1
 
     async def _probe(self) -> None:
         """Return when the server answers again."""
