@@ -24,7 +24,7 @@ from typing import Protocol
 
 from ashore.access import Authenticator, Authority, OnBehalf, read_internal_token
 from ashore.api.background import Background
-from ashore.api.fittings import Fittings, fit, purge_office
+from ashore.api.fittings import fit, purge_office
 from ashore.api.guarding import audit_desk, audit_of, budgets_for, keep_content, office_of
 from ashore.api.http import ROUTES, AccessLog, HttpApp, HttpServer, Siblings, listen, make_desk
 from ashore.api.http.admin.access import make_access_desk
@@ -33,6 +33,7 @@ from ashore.api.keys import Keys
 from ashore.api.origin import Origins
 from ashore.api.recording import LogRecorder
 from ashore.api.releasing import ReleaseDesk, keep_judging, release_desk
+from ashore.api.rereading import keep_rereading
 from ashore.backup import BackupHome
 from ashore.core import EngineKind, Recorder, SystemClock
 from ashore.engines import Grammar
@@ -236,7 +237,16 @@ async def serve(
         releases=releases,
     )
     rereading, background = Background(), Background()
-    rereading.keep("topology", partial(_reread, reread, topology_path, serving, fittings, keys, issuers, origins))
+
+    async def take(topology: Topology) -> None:
+        await keys.reread()
+        await issuers.apply(topology.issuers, topology.jobs.egress)
+        await asyncio.to_thread(fittings.privacy.take_file, topology.privacy)
+        await fittings.apply(topology.cache)
+        await serving.apply(topology)
+        origins.trusted_proxies = _trusted_proxies(topology)
+
+    rereading.keep("topology", partial(keep_rereading, reread, topology_path, take))
     background.keep("last uses of keys", keys.keep_flushing)
     background.keep("keys of issuers", issuers.keep_fetching)
     if board is not None:
@@ -308,35 +318,6 @@ async def _beat(board: Board) -> None:
 
 def _trusted_proxies(topology: Topology) -> int:
     return 0 if topology.edge is None else topology.edge.trusted_proxies
-
-
-async def _reread(
-    reread: asyncio.Event,
-    path: Path,
-    serving: ServingService,
-    fittings: Fittings,
-    keys: Keys,
-    issuers: IssuerKeys,
-    origins: Origins,
-) -> None:
-    while True:
-        await reread.wait()
-        reread.clear()
-        try:
-            topology = read_topology(path)
-        except AshoreError as fault:
-            log.error("the topology stays as it was: %s (%s)", fault.message, fault.hint)
-            continue
-        try:
-            await keys.reread()
-            await issuers.apply(topology.issuers, topology.jobs.egress)
-            await asyncio.to_thread(fittings.privacy.take_file, topology.privacy)
-            await fittings.apply(topology.cache)
-            await serving.apply(topology)
-            origins.trusted_proxies = _trusted_proxies(topology)
-            log.info("took the new topology")
-        except AshoreError as fault:
-            log.error("the new topology is not taken, or only in part: %s (%s)", fault.message, fault.hint)
 
 
 def main(words: Sequence[str] | None = None) -> int:
