@@ -40,6 +40,8 @@ if TYPE_CHECKING:
     from ashore.engines import ModelFiles
 
 RETIRE_LOOK_S: Final = 1.0
+REST_S: Final = 3600.0
+"""Between two looks for changes that wait, while none does."""
 
 
 class Deployment:
@@ -114,7 +116,7 @@ class Deployment:
                 max_file_bytes=listening.jobs.max_file_bytes,
             )
         supervisor.call_every(RETIRE_LOOK_S, self._hosts.look_after_retiring)
-        supervisor.call_every(LOOK_EVERY_S, self._do_waiting)
+        supervisor.call_every(REST_S, self._do_waiting, at_news=True)
 
     @property
     def plan(self) -> Plan:
@@ -191,10 +193,12 @@ class Deployment:
         """
         self._waiting.append(work)
         self._do_waiting()
+        self._supervisor.tell_news()  # to look again soon, where it has to wait
 
-    def _do_waiting(self) -> None:
+    def _do_waiting(self) -> float:
         while self._waiting and not self._is_changing:
             self._waiting.pop(0)()
+        return LOOK_EVERY_S if self._waiting else REST_S
 
     @contextmanager
     def _changing(self) -> Iterator[None]:
