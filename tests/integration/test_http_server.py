@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from ashore.api.http import HttpServer, listen
+from ashore.api.http.server.connection import Connection
 from ashore.serving import HttpListen, Limits
 
 App = Callable[[Any, Any, Any], Awaitable[None]]
@@ -459,6 +460,64 @@ def test_a_stop_lets_answers_end_and_says_that_they_are_the_last() -> None:
             with pytest.raises(OSError, match=r"[Rr]efused"):
                 socket.create_connection(("127.0.0.1", port), 1)
             kept.close()
+            writer.close()
+
+    run(body)
+
+
+class Keeping(HttpServer):
+    """Shows its connections."""
+
+    def opened(self, connection: Connection) -> None:
+        self.latest = connection
+        super().opened(connection)
+
+
+@pytest.mark.parametrize("by", ["a sweep", "a stop"])
+def test_a_request_that_came_in_the_moment_in_which_its_idle_connection_is_closed_is_answered(by: str) -> None:
+    async def body() -> None:
+        sock = listen(HttpListen(host="127.0.0.1", port=0))
+        server = Keeping(echo, sock, Limits())
+        server.start()
+        reader, writer = await asyncio.open_connection("127.0.0.1", sock.getsockname()[1])
+        await asyncio.sleep(0.05)
+        writer.write(b"GET /now HTTP/1.1\r\nhost: x\r\n\r\n")
+        stopping = None
+        if by == "a sweep":  # in the same turn: the loop has read nothing yet
+            server.latest.sweep(server.loop.time() + 3600)
+        else:
+            server.stopping = True
+            server.latest.close_when_idle()
+            stopping = asyncio.create_task(server.stop(5.0))
+        seen = await asyncio.wait_for(reader.readuntil(b"/now  "), 5)
+        assert seen.startswith(b"HTTP/1.1 200")
+        assert (b"connection: close" in seen) == (by == "a stop")
+        writer.close()
+        await (stopping or server.stop(1.0))
+
+    run(body)
+
+
+def test_a_stop_does_not_wait_for_the_connection_of_an_answer_that_had_begun_before_it() -> None:
+    go = asyncio.Event()
+
+    async def slow(scope: Any, receive: Any, send: Any) -> None:
+        await whole(receive)
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"begun", "more_body": True})
+        await go.wait()
+        await send({"type": "http.response.body", "body": b"ended", "more_body": False})
+
+    async def body() -> None:
+        async with serving(slow) as (server, port):
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
+            await reader.readuntil(b"begun\r\n")
+            stopping = asyncio.create_task(server.stop(10.0))
+            await asyncio.sleep(0.05)
+            go.set()
+            assert await reader.read() == b"5\r\nended\r\n0\r\n\r\n", "the whole answer, and then the end"
+            await stopping
             writer.close()
 
     run(body)

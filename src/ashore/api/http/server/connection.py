@@ -7,6 +7,7 @@ was asked for, and a token without waking another thread. What a message is, llh
 from __future__ import annotations
 
 import asyncio
+import select
 import sys
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine
@@ -229,14 +230,26 @@ class Connection(asyncio.BufferedProtocol):
         if self._closing_since:
             if now - self._closing_since > limits.write_stall_timeout_s:
                 self.abort()
-        elif self._cycle is None and now - self._waiting_since > limits.header_read_timeout_s:
+        elif self._cycle is None and now - self._waiting_since > limits.header_read_timeout_s and not self._has_unread:
             self._close()
 
     def close_when_idle(self) -> None:
-        """Close now, or after the answer that is being written."""
+        """Close now, or after the answer that is being written, or that a request which is there already gets."""
+        if self._cycle is None and self._has_unread:
+            return
         self._last = True
         if self._cycle is None:
             self._close()
+
+    @property
+    def _has_unread(self) -> bool:
+        """Whether something has come that the loop has not read yet. A connection that is closed on it is reset, and
+        the request lost."""
+        if self.lost or self.transport.is_closing():
+            return False
+        looks = select.poll()
+        looks.register(self.transport.get_extra_info("socket").fileno(), select.POLLIN)
+        return bool(looks.poll(0))
 
     def abort(self) -> None:
         """Close without writing what waits."""
@@ -276,8 +289,8 @@ class Connection(asyncio.BufferedProtocol):
             self.abort()  # what was written so far must not look whole
         elif self.lost:
             return
-        elif cycle.ends_connection or not cycle.is_read:
-            self._close()
+        elif cycle.ends_connection or not cycle.is_read or (self._server.stopping and not self._ahead):
+            self._close()  # its head may have been written before the stop, and said nothing of that
         else:
             self._waiting_since = self._server.loop.time()
             self.read_more()
