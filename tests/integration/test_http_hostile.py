@@ -483,6 +483,20 @@ def test_a_taken_port_is_told_and_nothing_is_shared(worker: Worker, tmp_path: Pa
     assert str(worker.port) in result.stderr
 
 
+def test_who_asks_a_worker_that_begins_waits_for_its_hosts_to_greet(tmp_path: Path) -> None:
+    def listens() -> bool:
+        try:
+            worker.connect().close()
+        except ConnectionRefusedError:
+            return False
+        return True
+
+    with http_worker(tmp_path, models={"late": "late-300"}, wait=False) as worker:
+        _wait(listens)
+        status, _, body = worker.request("POST", CHAT, ask("late"))
+        assert status == 200, body
+
+
 def test_a_model_that_loads_is_not_ready(tmp_path: Path) -> None:
     with http_worker(tmp_path, models={"late": "loading"}, wait=False) as worker:
         _wait(lambda: _status(worker) == 503)

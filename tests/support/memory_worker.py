@@ -3,7 +3,8 @@
     python memory_worker.py RUN_DIR
 
 The last part of a socket path steers the replica behind it: `slow-20` makes 20 tokens a second, `dies-5` is gone after
-five tokens (and back when it is connected again), `loading` is never ready.
+five tokens (and back when it is connected again), `loading` is never ready, `late-300` is 300 ms
+after it was asked.
 """
 
 from __future__ import annotations
@@ -23,10 +24,22 @@ class Loading(MemoryReplica):
         raise NotReady
 
 
+class Late(MemoryReplica):
+    def __init__(self, after_s: float) -> None:
+        super().__init__()
+        self._after_s = after_s
+
+    async def connect(self, timeout_s: float) -> None:
+        await asyncio.sleep(self._after_s)
+        await super().connect(timeout_s)
+
+
 def make_replica(socket: str) -> Replica:
     kind, _, number = Path(socket).name.partition("-")
     if kind == "loading":
         return Loading()
+    if kind == "late":
+        return Late(int(number) / 1000)
     if kind == "slow":
         return MemoryReplica(token_s=1 / float(number))
     if kind == "dies":

@@ -62,6 +62,10 @@ log = logging.getLogger("ashore.worker")
 ASIDE_THREADS = 2
 """Threads for what would hold up the streams: long prompts, grammars, writes of the access log."""
 
+CONNECTED_S = 1.0
+"""How long a worker that begins lets those wait that ask already, until its hosts have greeted. One that comes back
+while they are there would tell its first clients that the model is loading."""
+
 _M_ARENA_MAX = -8
 """From glibc's malloc.h."""
 
@@ -223,6 +227,7 @@ async def serve(
     take_hangups()
 
     await serving.start()
+    await serving.connected(CONNECTED_S)
     server = HttpServer(app, sock, topology.limits)
     app.start()
     server.start()

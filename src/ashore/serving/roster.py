@@ -144,8 +144,9 @@ class Roster:
             model.served = every[key]
         self._topology = topology
         gone = [model for key, model in self._models.items() if kept.get(key) is not model]
-        if self._models:
-            await self._wait_connected([model for key, model in kept.items() if self._models.get(key) is not model])
+        fresh = [model for key, model in kept.items() if self._models.get(key) is not model]
+        if self._models and not await _connected(fresh, CONNECT_WAIT_S):
+            log.warning("a new model has no replica after %g s; its requests are refused until then", CONNECT_WAIT_S)
         self._models = kept
         self._lead()
         for model in gone:
@@ -160,14 +161,9 @@ class Roster:
             self._retiring.add(task)
             task.add_done_callback(self._retiring.discard)
 
-    async def _wait_connected(self, models: list[LoadedModel]) -> None:
-        """Return when every model has a live replica, or after a while."""
-        try:
-            async with asyncio.timeout(CONNECT_WAIT_S):
-                while not all(model.replicas.ready for model in models):  # noqa: ASYNC110 - once per reload
-                    await asyncio.sleep(0.01)
-        except TimeoutError:
-            log.warning("a new model has no replica after %g s; its requests are refused until then", CONNECT_WAIT_S)
+    async def connected(self, within_s: float) -> bool:
+        """Return when every model has a live replica, or after so long; return whether they have."""
+        return await _connected(list(self._models.values()), within_s)
 
     async def _retire(self, model: LoadedModel) -> None:
         """Disconnect a model that is no longer served, once its last request has ended."""
@@ -271,3 +267,13 @@ class Roster:
                 kv_tokens=ability.kv_tokens,
             )
         )
+
+
+async def _connected(models: list[LoadedModel], within_s: float) -> bool:
+    try:
+        async with asyncio.timeout(within_s):
+            while not all(model.replicas.ready for model in models):  # noqa: ASYNC110 - once per start or reload
+                await asyncio.sleep(0.01)
+    except TimeoutError:
+        return False
+    return True

@@ -116,6 +116,10 @@ class ServingService:
         """Load the text side of every model and begin to connect. Returns before the replicas are ready."""
         await self.apply(self._roster.topology)
 
+    async def connected(self, within_s: float) -> bool:
+        """Return when every model has a host that is ready, or after so long; return whether they have."""
+        return await self._roster.connected(within_s)
+
     async def apply(self, topology: Topology) -> None:
         """Serve what `topology` says from now on.
 
