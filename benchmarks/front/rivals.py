@@ -81,7 +81,8 @@ def edge(tools: Tools, logs: Path, threads: int) -> Iterator[Gateway]:
     plan = EdgePlan(run=run, host="127.0.0.1", port=port, tls=None, workers=workers)
     write_files(plan)
     envoy = str(find_envoy())
-    command = [envoy, "-c", str(plan.bootstrap), "--concurrency", str(threads), "--log-level", "error"]
+    command = [envoy, "-c", str(plan.bootstrap), "--disable-hot-restart", "--concurrency", str(threads)]
+    command += ["--log-level", "error"]
     with ExitStack() as stack:
         with open(logs / "upstream-unix.log", "wb") as sink:
             behind = subprocess.Popen([str(tools.upstream), str(socket)], stdout=sink, stderr=sink)
