@@ -52,6 +52,10 @@ class Cost:
     tokens: int
 
 
+_ANYBODY: Final = Cost(1, 0)
+"""What any request takes at least."""
+
+
 class Load(msgspec.Struct, frozen=True, gc=False):
     """What is in a gate now. One is made for every look, and a struct in a tenth of a dataclass's time."""
 
@@ -252,7 +256,7 @@ class Gate:
     @property
     def is_full(self) -> bool:
         """Whether nobody is let in: all slots are taken, none by somebody who would yield it, and so is the queue."""
-        return not self._yielding and self._verdict(Cost(1, 0)) == "refuse"
+        return not self._yielding and self._verdict(_ANYBODY) == "refuse"
 
     @property
     def retry_after_s(self) -> float:
@@ -266,7 +270,7 @@ class Gate:
             Overloaded: the queue is full.
         """
         if self.is_full:
-            raise self._refusal(Cost(1, 0))
+            raise self._refusal(_ANYBODY)
 
     def close(self) -> None:
         """Leave the limit that this worker's gates share. Nothing runs or waits here any more.
@@ -493,7 +497,7 @@ class Gate:
         self._look = None
         self._limit.look()
         if self._neighbours.load().waiting:
-            self._make_room(lambda: may_start(self.load_of_all, self._capacity, Cost(1, 0)))
+            self._make_room(lambda: may_start(self.load_of_all, self._capacity, _ANYBODY))
         self._call_next()
 
     def _refusal(self, cost: Cost) -> Overloaded:
