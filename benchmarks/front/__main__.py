@@ -84,7 +84,7 @@ def main(words: Sequence[str] | None = None) -> int:
     parser.add_argument("--quick", action="store_true", help="seconds instead of minutes; proves little")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/reports"))
     parser.add_argument("--workers", type=int, default=1, help="API workers behind the edge")
-    parser.add_argument("--threads", type=int, default=1, help="threads of the edge")
+    parser.add_argument("--threads", type=int, default=0, help="threads of the edge; 0: as many as it chooses")
     parser.add_argument("--rivals", type=Path, help="folder with installed rivals")
     parser.add_argument("--install-rivals", action="store_true", help="install them there first")
     given = parser.parse_args(words)

@@ -25,8 +25,8 @@ class Effort:
     seconds: float = 6.0
     rounds: int = 5
     workers: int = 1
-    threads: int = 1
-    """Of the edge."""
+    threads: int = 0
+    """Of the edge; 0: as many as it chooses."""
     quick: bool = False
 
 

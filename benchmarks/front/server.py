@@ -92,7 +92,7 @@ def front(
     edge: bool = True,
     tls: bool = False,
     workers: int = 1,
-    threads: int = 1,
+    threads: int = 0,
     config: str = "",
     redis: str = "",
 ) -> Iterator[Front]:
@@ -103,7 +103,7 @@ def front(
         edge: Behind Envoy on one port; otherwise the API worker itself listens.
         tls: Of the edge, with a certificate of its own making.
         workers: API workers behind the edge.
-        threads: Of the edge.
+        threads: Of the edge; 0: as many as it chooses.
         config: More of `ashore.toml`, without `[edge]`.
         redis: As in `--redis`.
     """

@@ -112,7 +112,7 @@ def up(
     if dry_run:
         plan, notes = plan_without_fetching(spec, settings, read_inventory())
         commands = commands_of(plan, settings)
-        choices = edge_of(spec, listening.address)
+        choices = edge_of(spec, plan.inventory.cores, listening.address)
         shown = show_plan(plan, notes, _listens(listening), commands, choices)
         print(plan_json(plan, notes, commands, choices) if json_ else shown)
         return 0

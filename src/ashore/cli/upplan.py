@@ -239,11 +239,11 @@ def commands_of(plan: Plan, settings: Settings) -> dict[str, str]:
     return vllm_command_lines(build_store(settings.home, settings), settings.home, plan)
 
 
-def edge_of(spec: Spec, address: str) -> tuple[Choice, ...]:
+def edge_of(spec: Spec, cores: int, address: str) -> tuple[Choice, ...]:
     """Return what the edge will do, with reasons; nothing where there is none."""
     if spec.edge.kind == "none":
         return ()
-    return edge_choices(spec.edge, num_workers=spec.http.workers, address=address)
+    return edge_choices(spec.edge, num_workers=spec.http.workers, cores=cores, address=address)
 
 
 def show_plan(

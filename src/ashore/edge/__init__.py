@@ -4,7 +4,7 @@ Owns: Envoy's configuration, rendered from the spec, its certificate, and how it
 a caller is and what a request may cost; the API workers do that.
 """
 
-from ashore.edge.binary import EDGE, edge_child, find_envoy
+from ashore.edge.binary import EDGE, edge_child, find_envoy, threads_for
 from ashore.edge.certificate import CertificateFacts, keep_certificate, names_for, needs_renewal
 from ashore.edge.keeper import EdgeKeeper
 from ashore.edge.model import EdgePlan, Machine, Tls, WorkerSockets
@@ -30,6 +30,7 @@ __all__ = [
     "plan_edge",
     "render",
     "show_files",
+    "threads_for",
     "worker_sockets",
     "write_files",
 ]

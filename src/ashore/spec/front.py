@@ -39,8 +39,8 @@ class EdgeSpec:
     access_log: bool = True
     trusted_proxies: int = 0
     """Proxies in front of the edge whose `x-forwarded-for` is believed; 0: what clients send there is dropped."""
-    threads: int = 1
-    """Threads of Envoy."""
+    threads: int = 0
+    """Threads of Envoy; 0: as many as `edge.threads_for` says."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,7 +126,7 @@ def read_edge(table: Table) -> EdgeSpec:
         names=table.texts("names"),
         access_log=table.get("access_log", bool, default.access_log),
         trusted_proxies=table.number("trusted_proxies", default.trusted_proxies, lowest=0, highest=16),
-        threads=table.number("threads", default.threads, lowest=1, highest=256),
+        threads=table.number("threads", default.threads, lowest=0, highest=256),
     )
 
 

@@ -9,7 +9,18 @@ from typing import Any
 import pytest
 import yaml
 
-from ashore.edge import EdgePlan, Machine, Tls, edge_child, edge_choices, plan_edge, render, worker_sockets, write_files
+from ashore.edge import (
+    EdgePlan,
+    Machine,
+    Tls,
+    edge_child,
+    edge_choices,
+    plan_edge,
+    render,
+    threads_for,
+    worker_sockets,
+    write_files,
+)
 from ashore.edge.replies import REPLIES, error_type
 from ashore.errors import InvalidSpec
 from ashore.spec import EdgeSpec
@@ -177,5 +188,15 @@ def test_envoy_stops_after_the_workers_whose_streams_run_through_it() -> None:
 
 
 def test_a_plan_says_why() -> None:
-    choices = {one.field: one for one in edge_choices(EdgeSpec(tls="off"), num_workers=2, address="http://a:1")}
+    choices = {
+        one.field: one for one in edge_choices(EdgeSpec(tls="off"), num_workers=2, cores=4, address="http://a:1")
+    }
     assert choices["workers"].value == "2" and "plain text" in choices["tls"].why
+    assert choices["threads"].value == "2" and "two cores" in choices["threads"].why
+
+
+@pytest.mark.parametrize(("asked", "cores", "threads"), [(0, 1, 1), (0, 2, 2), (0, 64, 2), (1, 64, 1), (8, 2, 8)])
+def test_envoy_has_two_threads_where_there_are_two_cores_and_nobody_wants_otherwise(
+    asked: int, cores: int, threads: int
+) -> None:
+    assert threads_for(asked, cores) == threads
