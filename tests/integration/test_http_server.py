@@ -513,10 +513,12 @@ def test_a_stop_does_not_wait_for_the_connection_of_an_answer_that_had_begun_bef
             reader, writer = await asyncio.open_connection("127.0.0.1", port)
             writer.write(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
             await reader.readuntil(b"begun\r\n")
-            stopping = asyncio.create_task(server.stop(10.0))
+            stopping = asyncio.create_task(server.stop(60.0))
             await asyncio.sleep(0.05)
             go.set()
-            assert await reader.read() == b"5\r\nended\r\n0\r\n\r\n", "the whole answer, and then the end"
+            assert await asyncio.wait_for(reader.read(), 5) == b"5\r\nended\r\n0\r\n\r\n", (
+                "the whole answer, and then the end"
+            )
             await stopping
             writer.close()
 
