@@ -1,11 +1,15 @@
-"""When the API worker leaves the processors to the engines."""
+"""When the API worker leaves the processors to the engines, and how long it may take to end."""
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
-from ashore.api.worker import waits_for_turns
+from ashore.api.worker import GRPC_END_S, HTTP_END_S, RECORD_END_S, waits_for_turns
 from ashore.core import EngineKind
+from ashore.deployment.children import api_child
+from ashore.settings import Home, Settings
 
 
 @pytest.mark.parametrize(
@@ -22,3 +26,10 @@ from ashore.core import EngineKind
 )
 def test_a_worker_waits_for_its_turn_unless_it_serves_llama_cpp_alone(kinds: list[EngineKind], expected: bool) -> None:
     assert waits_for_turns(kinds) is expected
+
+
+def test_it_is_not_killed_before_its_own_deadlines_have_passed_and_it_has_written_what_it_writes_last() -> None:
+    home = Home(root=Path("/nowhere"))
+    settings = Settings(home=home)
+    child = api_child(0, home=home, settings=settings)
+    assert child.drain_s >= settings.drain_timeout_s + GRPC_END_S + HTTP_END_S + RECORD_END_S

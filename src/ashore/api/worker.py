@@ -62,6 +62,9 @@ log = logging.getLogger("ashore.worker")
 ASIDE_THREADS = 2
 """Threads for what would hold up the streams: long prompts, grammars, writes of the access log."""
 
+GRPC_END_S, HTTP_END_S, RECORD_END_S = 1.0, 5.0, 10.0
+"""How long calls, connections and the record may take to end, once requests have, or had their time."""
+
 CONNECTED_S = 1.0
 """How long a worker that begins lets those wait that ask already, until its hosts have greeted. One that comes back
 while they are there would tell its first clients that the model is loading."""
@@ -267,18 +270,18 @@ async def serve(
     await rereading.stop()
     whole = await serving.drain(topology.drain_timeout_s)
     if beside is not None:
-        await beside.stop(1.0)
+        await beside.stop(GRPC_END_S)
     if not whole:
         log.warning("%d requests did not end in time and are cut off", serving.in_flight)
     await serving.close()
-    await server.stop()
+    await server.stop(HTTP_END_S)
     await app.close()
     await background.stop()
     if opened is not None:
         await asyncio.to_thread(opened.close)
     await fittings.close()
     if audit is not None:
-        await asyncio.to_thread(audit.close)
+        await asyncio.to_thread(audit.close, RECORD_END_S)
     if board is not None:
         board.close()
     return 0

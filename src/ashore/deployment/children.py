@@ -20,6 +20,9 @@ BACKUP: Final = "backup"
 BACKUP_LAUNCH: Final = "backup.json"
 DRAIN_MARGIN_S: Final = 5.0
 """Between a child's own deadline for draining and the moment it is killed."""
+API_MARGIN_S: Final = 20.0
+"""The same for an API worker, which has more to end: `GRPC_END_S`, `HTTP_END_S` and `RECORD_END_S` of it, one after the
+other, and what it writes last. Seldom more than a second is used."""
 START_ATTEMPTS: Final = 3
 
 
@@ -47,7 +50,7 @@ def api_child(index: int, *, home: Home, settings: Settings) -> ChildSpec:
         control_flag="",
         stage=0,
         essential=True,
-        drain_s=settings.drain_timeout_s + DRAIN_MARGIN_S,
+        drain_s=settings.drain_timeout_s + API_MARGIN_S,
         rereads=True,
     )
 
