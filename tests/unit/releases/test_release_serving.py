@@ -385,15 +385,15 @@ def test_gauges_of_a_release_that_is_gone_are_dropped() -> None:
 
 def test_who_waits_already_has_that_patience_too_once_this_worker_hears_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
     """The supervisor may end hosts before a busy worker has read why."""
-    monkeypatch.setattr("ashore.serving.fresh.REPLICA_WAIT_S", 0.2)
+    monkeypatch.setattr("ashore.serving.fresh.REPLICA_WAIT_S", 1.0)
 
     async def scenario(bench: Bench) -> None:
         bench.service.take_routes({"chat": LIVE_ALONE})
         bench.replicas["1"].die()
         waiting = asyncio.create_task(bench.answer())
-        await asyncio.sleep(0.1)
+        await asyncio.sleep(0.05)
         bench.service.take_routes({"chat": replace(LIVE_ALONE, loads_in_place=True)})
-        await asyncio.sleep(0.3)
+        await asyncio.sleep(1.1)
         assert not waiting.done()
         bench.service.take_routes({"chat": AliasRoute(weights=(("chat-2", 1000),))})
         assert isinstance((await waiting)[-1], Usage)
