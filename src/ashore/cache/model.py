@@ -50,6 +50,8 @@ class Ask:
     """True where the question may be matched by meaning."""
     storable: bool = True
     """False for what is never kept: personal data in the prompt, log-probabilities in the answer."""
+    masking: bytes = b""
+    """Names the policy that the request was masked by, and that its answer is checked by before it is kept."""
     directive: Directive = field(default_factory=Directive)
 
 
@@ -84,7 +86,7 @@ class Question:
 
     ask: Ask
     key: bytes
-    """Keyed hash over tenant, release, epochs and everything in the request that decides the answer."""
+    """Keyed hash over tenant, release, masking, epochs and everything in the request that decides the answer."""
     partition: bytes
     """The same without the last user message: what must be equal before meaning is compared."""
     policy: RoutePolicy

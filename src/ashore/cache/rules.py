@@ -66,7 +66,8 @@ def question_of(ask: Ask, policy: CachePolicy, epochs: Epochs, secret: bytes) ->
     """Return the address of a request, or None when nothing about it may be looked up or kept.
 
     The tenant, the release and the epochs are part of the address, so another tenant, a new release and a purge all
-    lead elsewhere: nothing has to be chased.
+    lead elsewhere: nothing has to be chased. So is the policy that the request was masked by: its epoch is known some
+    milliseconds before it is in force, and what was checked by the one before must not be found behind that.
     """
     if is_kept_out(policy, ask.alias, ask.directive, temperature=ask.temperature, storable=ask.storable):
         return None
@@ -77,6 +78,7 @@ def question_of(ask: Ask, policy: CachePolicy, epochs: Epochs, secret: bytes) ->
         tenant.encode(),
         ask.release.encode(),
         ask.alias.encode(),
+        ask.masking,
         stamp_of(ask, epochs),
         ask.frame,
     ):

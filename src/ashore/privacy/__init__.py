@@ -21,7 +21,7 @@ from ashore.privacy.policy import (
     Rules,
     rules_for,
 )
-from ashore.privacy.service import Examination, Privacy, finder_of, with_custom
+from ashore.privacy.service import Examination, InForce, Privacy, finder_of, with_custom
 from ashore.privacy.sql import POLICY_EPOCH, StoredPolicy, load_policy
 from ashore.privacy.table import Table
 
@@ -39,6 +39,7 @@ __all__ = [
     "Examination",
     "Expression",
     "Finder",
+    "InForce",
     "LabelMode",
     "Outlet",
     "Privacy",

@@ -85,16 +85,17 @@ class Privacy:
 
     def examine(self, text: str, *, tenant: str, alias: str) -> Examination:
         """Return what would be done with a text that is sent to a model, without sending it."""
-        table, rules = self.table(tenant=tenant, principal="", alias=alias, beginning="")
+        now = self._now
+        table, rules = self.table(tenant=tenant, principal="", alias=alias, beginning="", now=now)
         table.reserve(text)
         masked = table.mask(text)
         return Examination(
-            entities=self._now.finder.find(text), actions=rules.prompts, masked=masked, blocked=table.is_blocked
+            entities=now.finder.find(text), actions=rules.prompts, masked=masked, blocked=table.is_blocked
         )
 
-    def rules(self, tenant: str, alias: str) -> Rules:
-        """Return what holds for a tenant at an alias."""
-        now = self._now
+    def rules(self, tenant: str, alias: str, *, now: InForce | None = None) -> Rules:
+        """Return what holds for a tenant at an alias; with `now`, what held then."""
+        now = now or self._now
         known = now.rules.get((tenant, alias))
         if known is None:
             if len(now.rules) >= MOST_REMEMBERED:
@@ -102,7 +103,9 @@ class Privacy:
             known = now.rules[tenant, alias] = rules_for(now.policy, tenant, alias, now.finder.kinds)
         return known
 
-    def table(self, *, tenant: str, principal: str, alias: str, beginning: str) -> tuple[Table, Rules]:
+    def table(
+        self, *, tenant: str, principal: str, alias: str, beginning: str, now: InForce | None = None
+    ) -> tuple[Table, Rules]:
         """Return an empty table for one request, and its rules.
 
         Args:
@@ -110,10 +113,12 @@ class Privacy:
             principal: Who asks.
             alias: Of the model.
             beginning: How the conversation began: the same in all its requests.
+            now: What it goes by, where the caller goes by it in other things too; None: what holds now.
         """
-        rules = self.rules(tenant, alias)
+        now = now or self._now
+        rules = self.rules(tenant, alias, now=now)
         key = partial(conversation_key, self._secret, tenant, principal, beginning)
-        return Table(self._now.finder, rules, key), rules
+        return Table(now.finder, rules, key), rules
 
     def blacken(self, texts: Sequence[str]) -> tuple[str, ...]:
         """Return texts with a placeholder for everything that is found, whatever the policy does with it.

@@ -20,6 +20,7 @@ from ashore.cache import (
     RoutePolicy,
 )
 from ashore.core import Clock, Message
+from ashore.serving.guards import Masked
 from ashore.serving.model import ChoiceEnded, Delta, GenerationRequest, ServingEvent, Started, Usage
 from ashore.serving.topology import ServedModel
 
@@ -31,18 +32,19 @@ def find_question(
     request: GenerationRequest,
     served: ServedModel,
     principal: Principal,
-    *,
-    holds_personal_data: bool,
+    masked: Masked,
 ) -> Question | None:
-    """Return the address of a request in the cache, None where it is kept out."""
-    storable = not holds_personal_data and request.top_logprobs is None
+    """Return the address of a request in the cache, None where it is kept out. `masked`: what the masker made of it."""
+    storable = not masked.found and request.top_logprobs is None
     temperature = request.sampling.temperature
     if cache.keeps_out(principal.tenant, served.alias, request.cache, temperature=temperature, storable=storable):
         return None
-    return cache.question(ask_of(request, served, principal, storable=storable))
+    return cache.question(ask_of(request, served, principal, storable=storable, masking=masked.stamp))
 
 
-def ask_of(request: GenerationRequest, served: ServedModel, principal: Principal, *, storable: bool) -> Ask:
+def ask_of(
+    request: GenerationRequest, served: ServedModel, principal: Principal, *, storable: bool, masking: bytes
+) -> Ask:
     """Return the request as the cache sees it: what its answer depends on, and nothing else."""
     before, question = _split(request)
     frame = _encode(
@@ -74,6 +76,7 @@ def ask_of(request: GenerationRequest, served: ServedModel, principal: Principal
         single_turn=plain and all(message.role == "system" for message in before),
         embeddable=plain,
         storable=storable,
+        masking=masking,
         directive=request.cache,
     )
 

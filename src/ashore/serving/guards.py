@@ -112,6 +112,15 @@ class Masked(Protocol):
         """What every event of the answer goes through; None: they pass as they are."""
         ...
 
+    @property
+    def stamp(self) -> bytes:
+        """Names the policy that the request was masked by: its answer is found again under that one alone."""
+        ...
+
+    def may_keep(self, answer: KeptAnswer) -> bool:
+        """Return whether an answer holds no personal data, as the same policy sees it."""
+        ...
+
 
 class Masker(Protocol):
     """Takes personal data out of requests."""
@@ -132,10 +141,6 @@ class Masker(Protocol):
         Raises:
             PersonalDataBlocked: they hold what the policy blocks.
         """
-        ...
-
-    def may_keep(self, answer: KeptAnswer) -> bool:
-        """Return whether an answer holds no personal data."""
         ...
 
     def blacken(self, texts: Sequence[str]) -> Sequence[str]:
@@ -200,6 +205,10 @@ class Unmasked:
     found: bool = False
     counts: Mapping[str, int] = field(default_factory=dict)
     outward: OutwardLike | None = None
+    stamp: bytes = b"none"
+
+    def may_keep(self, answer: KeptAnswer) -> bool:
+        return True
 
 
 class NoReservation:
@@ -256,9 +265,6 @@ class SeesNothing:
         self, model: str, inputs: Sequence[str | Sequence[int]], principal: Principal, decode: Decode
     ) -> tuple[Sequence[str | Sequence[int]], Mapping[str, int]]:
         return inputs, {}
-
-    def may_keep(self, answer: KeptAnswer) -> bool:
-        return True
 
     def blacken(self, texts: Sequence[str]) -> Sequence[str]:
         return texts

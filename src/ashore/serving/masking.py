@@ -14,7 +14,7 @@ from ashore.core import Message, ToolCall, ToolSpec
 from ashore.engines import Grammar
 from ashore.errors import PersonalDataBlocked
 from ashore.metrics import Metrics
-from ashore.privacy import AnswerGuard, LabelMode, Outlet, Privacy, StandIns, Table
+from ashore.privacy import AnswerGuard, InForce, LabelMode, Outlet, Privacy, StandIns, Table
 from ashore.serving.guards import Decode
 from ashore.serving.model import ChoiceEnded, Delta, GenerationRequest, ServingEvent, Started, TokenText, ToolCallDelta
 
@@ -32,6 +32,18 @@ class MaskedRequest:
     found: bool
     counts: Mapping[str, int]
     outward: Outward | None
+    policy: InForce
+    """What it was masked by. Another one may hold when the answer is whole."""
+
+    @property
+    def stamp(self) -> bytes:
+        """What changes with the policy or the detectors."""
+        return self.policy.stamp
+
+    def may_keep(self, answer: KeptAnswer) -> bool:
+        """Return whether an answer holds no personal data, so that it may be kept for whoever asks the same."""
+        find = self.policy.finder.find
+        return not any(find(text) for choice in answer.choices for text in (choice.text, choice.reasoning))
 
 
 class PrivacyMasker:
@@ -47,8 +59,13 @@ class PrivacyMasker:
         Raises:
             PersonalDataBlocked: it holds what the policy blocks, or token ids hold what it would have to change.
         """
+        now = self._privacy.now  # read once, so that all that is done here goes by one policy
         table, rules = self._privacy.table(
-            tenant=principal.tenant, principal=principal.id, alias=request.model, beginning=_beginning(request)
+            tenant=principal.tenant,
+            principal=principal.id,
+            alias=request.model,
+            beginning=_beginning(request),
+            now=now,
         )
         _reserve(table, request)
         try:
@@ -58,14 +75,16 @@ class PrivacyMasker:
             self._count(table.counts, "prompt")
         guard = None
         if rules.reads_answers:
-            guard = AnswerGuard(self._privacy.now.finder, rules.answers, table)
+            guard = AnswerGuard(now.finder, rules.answers, table)
         outward = None
         if table.entries or guard is not None or rules.label != "off":
             stand_ins = StandIns(table.entries)
             outward = Outward(
                 stand_ins, guard, json_content=request.grammar is not None, label=rules.label, told=self._count
             )
-        return MaskedRequest(request=masked, found=table.found, counts=_by_kind(table.counts), outward=outward)
+        return MaskedRequest(
+            request=masked, found=table.found, counts=_by_kind(table.counts), outward=outward, policy=now
+        )
 
     def mask_inputs(
         self, model: str, inputs: Sequence[str | Sequence[int]], principal: Principal, decode: Decode
@@ -91,11 +110,6 @@ class PrivacyMasker:
             for kind, count in _by_kind(table.counts).items():
                 counts[kind] = counts.get(kind, 0) + count
         return masked, counts
-
-    def may_keep(self, answer: KeptAnswer) -> bool:
-        """Return whether an answer holds no personal data, so that it may be kept for whoever asks the same."""
-        find = self._privacy.now.finder.find
-        return not any(find(text) for choice in answer.choices for text in (choice.text, choice.reasoning))
 
     def blacken(self, texts: Sequence[str]) -> Sequence[str]:
         """Return texts for a person's eyes, without anything that is found in them."""

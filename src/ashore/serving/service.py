@@ -199,7 +199,7 @@ class ServingService:
         request = with_recommended(prepare_tools(request, model.text), model.recommended, model.info)
         masked = await self._mask(model, request, principal)
         request, watch.masked, outward = masked.request, masked.counts, masked.outward
-        question = find_question(self._cache, request, model.served, principal, holds_personal_data=masked.found)
+        question = find_question(self._cache, request, model.served, principal, masked)
         route = self._roster.routes.get(request.model)
         trial = None if route is None else self.trials.begin(request, principal, model, route)
         if trial is not None and trial.copied and "logprobs" in model.info.features:
@@ -211,7 +211,7 @@ class ServingService:
         fault: AshoreError | None = None
         events: AsyncGenerator[ServingEvent, None] | None = None
         try:
-            events = await self._events(model, request, question, principal, arrived_at, flow)
+            events = await self._events(model, masked, request, question, principal, arrived_at, flow)
             async for event in events:
                 if trial is not None:
                     if isinstance(event, Started) and event.cache != "miss":
@@ -249,6 +249,7 @@ class ServingService:
     async def _events(
         self,
         model: LoadedModel,
+        masked: Masked,
         request: GenerationRequest,
         question: Question | None,
         principal: Principal,
@@ -264,11 +265,12 @@ class ServingService:
             return replay(found, request)
         if question is None or request.urgency == "batch":  # a batch may be preempted, so nobody shares its generation
             return self._fresh.answer(model, request, principal, arrived_at, Place(), flow)
-        return self._shared(model, request, question, principal, arrived_at, flow)
+        return self._shared(model, masked, request, question, principal, arrived_at, flow)
 
     async def _shared(
         self,
         model: LoadedModel,
+        masked: Masked,
         request: GenerationRequest,
         question: Question,
         principal: Principal,
@@ -294,7 +296,7 @@ class ServingService:
 
         async def landed(recorder: AnswerRecorder) -> None:
             answer = recorder.answer()
-            if answer is not None and self._guards.masker.may_keep(answer):
+            if answer is not None and masked.may_keep(answer):
                 await self._cache.keep(question, answer)
 
         events = self._flights.ride(

@@ -16,7 +16,7 @@ from ashore.core import Message, RequestId, SystemClock, ToolCall, ToolSpec
 from ashore.engines import Sampling
 from ashore.errors import PersonalDataBlocked
 from ashore.metrics import Metrics
-from ashore.privacy import Privacy, PrivacyPolicy, PrivacyRoute
+from ashore.privacy import POLICY_EPOCH, Expression, Privacy, PrivacyPolicy, PrivacyRoute
 from ashore.serving import (
     BytesText,
     ChoiceEnded,
@@ -55,6 +55,7 @@ class Bench:
         self.replica = MemoryReplica()
         self.metrics = Metrics()
         self.notes = Notes()
+        self.epochs = FixedEpochs()
         self.privacy = Privacy(policy, secret=b"s" * 32)
         clock = SystemClock()
         self.service = ServingService(
@@ -65,7 +66,7 @@ class Bench:
             clock=clock,
             metrics=self.metrics,
             cache=AnswerCache(
-                CachePolicy(default=RoutePolicy(mode="exact")), secret=b"c" * 32, epochs=FixedEpochs(), clock=clock
+                CachePolicy(default=RoutePolicy(mode="exact")), secret=b"c" * 32, epochs=self.epochs, clock=clock
             ),
             guards=Guards(masker=PrivacyMasker(self.privacy, self.metrics), auditor=self.notes),
         )
@@ -186,21 +187,49 @@ def test_what_the_model_utters_by_itself_is_masked_and_not_kept() -> None:
 
 def test_an_answer_that_holds_personal_data_is_not_kept() -> None:
     masker = PrivacyMasker(Privacy(PrivacyPolicy(), secret=b"s" * 32), Metrics())
+    masked = masker.mask(chat("what is a bank?"), ANYONE, BytesText().decode)
+    assert masked.may_keep(answer("a bank keeps money"))
+    assert not masked.may_keep(answer(f"it is {ID}"))
+    assert not masked.may_keep(answer("it is a secret", f"hm, {ID}"))
 
-    def answer(text: str, reasoning: str = "") -> KeptAnswer:
-        return KeptAnswer(
-            release="r",
-            precision="int8",
-            created_s=0,
-            prompt_tokens=1,
-            completion_tokens=1,
-            reasoning_tokens=0,
-            choices=(KeptChoice(text, reasoning, "stop", None),),
-        )
 
-    assert masker.may_keep(answer("a bank keeps money"))
-    assert not masker.may_keep(answer(f"it is {ID}"))
-    assert not masker.may_keep(answer("it is a secret", f"hm, {ID}"))
+def test_an_answer_is_checked_by_the_policy_that_masked_its_request() -> None:
+    strict = PrivacyPolicy(expressions=(Expression(kind="badge", pattern="B-[0-9]+"),))
+    privacy = Privacy(strict, secret=b"s" * 32)
+    masked = PrivacyMasker(privacy, Metrics()).mask(chat("what is a badge?"), ANYONE, BytesText().decode)
+    privacy.apply(PrivacyPolicy())
+    assert masked.stamp != privacy.now.stamp
+    assert not masked.may_keep(answer("such as B-1234"))
+
+
+def test_an_answer_that_the_policy_before_checked_is_not_found_under_the_next_one() -> None:
+    """The watch knows the epoch first, and tells what reads the policy then."""
+
+    async def scenario(bench: Bench) -> None:
+        bench.epochs.bump(POLICY_EPOCH)
+        assert await label_of(bench) == "miss"  # while the policy before is still in force
+        assert await label_of(bench) == "hit-exact"
+        bench.privacy.apply(PrivacyPolicy(expressions=(Expression(kind="badge", pattern="B-[0-9]+"),)))
+        assert await label_of(bench) == "miss"
+        assert await label_of(bench) == "hit-exact"
+
+    async def label_of(bench: Bench) -> str:
+        said = chat("hello", sampling=Sampling(temperature=0.0))
+        return next(event.cache for event in await bench.ask(said) if isinstance(event, Started))
+
+    run(PrivacyPolicy(), scenario)
+
+
+def answer(text: str, reasoning: str = "") -> KeptAnswer:
+    return KeptAnswer(
+        release="r",
+        precision="int8",
+        created_s=0,
+        prompt_tokens=1,
+        completion_tokens=1,
+        reasoning_tokens=0,
+        choices=(KeptChoice(text, reasoning, "stop", None),),
+    )
 
 
 def test_token_ids_that_hold_what_is_masked_are_refused() -> None:
