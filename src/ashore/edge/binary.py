@@ -14,8 +14,8 @@ from ashore.processes import ChildSpec
 EDGE: Final = "edge"
 """Name of the child under the supervisor."""
 DRAIN_S: Final = 5.0
-MOST_THREADS: Final = 2
-"""That Envoy gets by itself."""
+CORES_FOR_TWO_THREADS: Final = 4
+"""From so many on Envoy gets a second thread by itself; with fewer it would take from the workers behind it."""
 
 
 def find_envoy() -> Path:
@@ -38,14 +38,14 @@ def find_envoy() -> Path:
 def threads_for(asked: int, cores: int) -> int:
     """Return the threads of Envoy on a machine with so many cores.
 
-    Two where there are two cores: a thread that is held up keeps half of the requests waiting and not all of them. More
-    would be idle, or take from the workers and engines behind it (docs/adr/0006-edge-and-workers.md has the figures).
+    One thread is full at one core, which is more than a worker behind it answers. On two cores a second one costs a
+    sixth of the kept answers (docs/adr/0006-edge-and-workers.md has the figures); from four on there is room for it.
 
     Args:
         asked: What the operator wants; 0: whatever is best.
         cores: That this process may use.
     """
-    return asked or max(1, min(MOST_THREADS, cores))
+    return asked or (2 if cores >= CORES_FOR_TWO_THREADS else 1)
 
 
 def edge_child(plan: EdgePlan, program: Path, *, log: Path, threads: int = 1) -> ChildSpec:

@@ -26,7 +26,7 @@ def edge_choices(spec: EdgeSpec, *, num_workers: int, cores: int, address: str) 
         Choice(
             field="threads",
             value=str(threads_for(spec.threads, cores)),
-            why="[edge] threads" if spec.threads else "of Envoy: two where there are two cores",
+            why="[edge] threads" if spec.threads else "of Envoy: two from four cores on",
         ),
         Choice(
             field="machines",

@@ -192,11 +192,13 @@ def test_a_plan_says_why() -> None:
         one.field: one for one in edge_choices(EdgeSpec(tls="off"), num_workers=2, cores=4, address="http://a:1")
     }
     assert choices["workers"].value == "2" and "plain text" in choices["tls"].why
-    assert choices["threads"].value == "2" and "two cores" in choices["threads"].why
+    assert choices["threads"].value == "2" and "four cores" in choices["threads"].why
 
 
-@pytest.mark.parametrize(("asked", "cores", "threads"), [(0, 1, 1), (0, 2, 2), (0, 64, 2), (1, 64, 1), (8, 2, 8)])
-def test_envoy_has_two_threads_where_there_are_two_cores_and_nobody_wants_otherwise(
+@pytest.mark.parametrize(
+    ("asked", "cores", "threads"), [(0, 1, 1), (0, 2, 1), (0, 4, 2), (0, 64, 2), (1, 64, 1), (8, 2, 8)]
+)
+def test_envoy_has_two_threads_where_there_is_room_and_nobody_wants_otherwise(
     asked: int, cores: int, threads: int
 ) -> None:
     assert threads_for(asked, cores) == threads
