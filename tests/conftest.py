@@ -11,9 +11,14 @@ from pathlib import Path
 
 import pytest
 from demo_home import demo_home_path
+from hypothesis import HealthCheck, settings
 from s3_server import s3_server
 from served import Served, start_served
 from signalstack import use_ordinary_signal_stack
+
+settings.register_profile("busy machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("busy machine")
+"""How fast examples are made and run says something of the machine, not of what is tested."""
 
 LOOPBACK = ("127.", "::1", "localhost")
 
