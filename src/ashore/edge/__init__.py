@@ -5,7 +5,7 @@ a caller is and what a request may cost; the API workers do that.
 """
 
 from ashore.edge.binary import EDGE, edge_child, find_envoy, threads_for
-from ashore.edge.certificate import CertificateFacts, keep_certificate, names_for, needs_renewal
+from ashore.edge.certificate import CertificateFacts, keep_certificate, names_for, needs_renewal, remove_other_keys
 from ashore.edge.keeper import EdgeKeeper
 from ashore.edge.model import EdgePlan, Machine, Tls, WorkerSockets
 from ashore.edge.reasons import edge_choices
@@ -28,6 +28,7 @@ __all__ = [
     "names_for",
     "needs_renewal",
     "plan_edge",
+    "remove_other_keys",
     "render",
     "show_files",
     "threads_for",

@@ -70,6 +70,7 @@ def keep_certificate(folder: Path, names: Sequence[str], now: datetime) -> Gener
     """Return the certificate of this home, made or renewed where it must be. May be called at any time.
 
     The key is made anew with each certificate, under a name of its own, so that certificate and key never mismatch.
+    The one before stays until `remove_other_keys`: what Envoy runs on names it still.
 
     Raises:
         MissingExtra: `cryptography` is not installed.
@@ -92,12 +93,16 @@ def keep_certificate(folder: Path, names: Sequence[str], now: datetime) -> Gener
             if not why and key.exists():
                 return Generated(chain_pem=text, key_file=key, authority_file=authority, made="")
         text = _make_leaf(folder, authority, authority_key, names, now)
-        for old in folder.glob("edge-*.key"):
-            if old.name != key_name(text):
-                old.unlink()
     return Generated(
         chain_pem=text, key_file=folder / key_name(text), authority_file=authority, made=why or "its key was gone"
     )
+
+
+def remove_other_keys(key_file: Path) -> None:
+    """Remove the keys of earlier certificates. To be called once whatever reads a key is told of `key_file`."""
+    for key in key_file.parent.glob("edge-*.key"):
+        if key.name != key_file.name:
+            key.unlink(missing_ok=True)
 
 
 def key_name(chain_pem: str) -> str:

@@ -9,6 +9,7 @@ from typing import Final
 
 from ashore.core import Clock
 from ashore.edge.binary import EDGE, edge_child, find_envoy, threads_for
+from ashore.edge.certificate import remove_other_keys
 from ashore.edge.model import EdgePlan
 from ashore.edge.service import keep_tls, plan_edge, write_files
 from ashore.errors import AshoreError
@@ -70,7 +71,7 @@ class EdgeKeeper:
         program = find_envoy()
         self._spec = spec
         plan = self._plan()
-        write_files(plan)
+        self._write(plan)
         plan.admin_socket.unlink(missing_ok=True)
         threads = threads_for(spec.threads, read_inventory().cores)
         self._supervisor.add(edge_child(plan, program, log=self._log, threads=threads))
@@ -84,7 +85,7 @@ class EdgeKeeper:
         """
         before, self._spec = self._spec, spec
         try:
-            return write_files(self._plan())
+            return self._write(self._plan())
         except AshoreError:
             self._spec = before
             raise
@@ -113,10 +114,17 @@ class EdgeKeeper:
             max_file_bytes=self._max_file_bytes,
         )
 
+    def _write(self, plan: EdgePlan) -> tuple[Path, ...]:
+        """Write what Envoy runs on; a key goes only when no file names it any more, for Envoy may start at any time."""
+        changed = write_files(plan)
+        if plan.tls is not None and self._spec.tls == "generate":
+            remove_other_keys(Path(plan.tls.key_file))
+        return changed
+
     def _renew(self) -> None:
         if self._supervisor.state(EDGE) not in ("running", "waiting"):
             return
         try:
-            write_files(self._plan())
+            self._write(self._plan())
         except (AshoreError, OSError) as fault:
             self._say(f"the certificate of the edge could not be looked after: {fault}")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from ashore.edge import CertificateFacts, keep_certificate, keep_tls, names_for, needs_renewal
+from ashore.edge import CertificateFacts, keep_certificate, keep_tls, names_for, needs_renewal, remove_other_keys
 from ashore.errors import InvalidSpec
 from ashore.spec import EdgeSpec
 
@@ -41,6 +41,8 @@ def test_it_is_made_once_renewed_in_time_and_stays_under_one_authority(tmp_path:
     assert later.authority_file.read_bytes() == authority
     named = keep_certificate(folder, ("localhost", "models.example"), NOW)
     assert named.made == "it does not name models.example"
+    assert len(list(folder.glob("edge-*.key"))) == 3, "whoever was told of an earlier one may read it still"
+    remove_other_keys(named.key_file)
     assert [path.name for path in folder.glob("edge-*.key")] == [named.key_file.name], "old keys do not pile up"
     assert all(path.stat().st_mode & 0o777 == 0o600 for path in folder.iterdir())
 
