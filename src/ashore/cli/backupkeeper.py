@@ -11,8 +11,7 @@ import argparse
 import logging
 import signal
 import sys
-import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +20,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from ashore.core import SystemClock
 from ashore.errors import AshoreError
-from ashore.processes import become_idle, take_hangups
+from ashore.processes import become_idle, hold_hangups, wait_for_hangup
 from ashore.settings import Home, Settings
 
 if TYPE_CHECKING:
@@ -53,21 +52,25 @@ class _HomeWork:
         return Settings(home=Home(root=Path(launch.home)), state_url=launch.state_url, sealing_key=launch.sealing_key)
 
 
-def keep(path: Path, woken: threading.Event) -> None:
-    """Keep the backup of a home until the process ends; `woken` cuts a wait short."""
+def keep(path: Path, wait: Callable[[float], bool]) -> None:
+    """Keep the backup of a home until the process ends.
+
+    Args:
+        path: The launch file.
+        wait: Waits so many seconds at most; returns whether the launch file was written anew since it was last asked.
+    """
     from ashore.backup import BackupHome, Keeper, read_backup_launch
 
     home, clock = BackupHome(Path(read_backup_launch(path).home)), SystemClock()
     with home.kept():
         while True:
-            woken.clear()  # before the file is read: what is written behind that wakes again
             launch = read_backup_launch(path)
             keeper = Keeper(home, _HomeWork(launch), clock)
             logging.getLogger("ashore.backup").info(
                 "a backup every %g s, a scrub every %g s", launch.every_s, launch.scrub_every_s
             )
-            while not woken.is_set():
-                woken.wait(keeper.step(launch.rules))
+            while not wait(keeper.step(launch.rules)):
+                pass
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -79,14 +82,12 @@ def main(words: Sequence[str] | None = None) -> int:
     logging.basicConfig(
         level=given.log_level.upper(), stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
+    hold_hangups()
     become_idle()
-    woken = threading.Event()
-    signal.signal(signal.SIGHUP, lambda number, frame: woken.set())
-    take_hangups()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _end)
     try:
-        keep(given.launch, woken)
+        keep(given.launch, wait_for_hangup)
     except AshoreError as fault:
         sys.stderr.write(f"{fault.code}: {fault.message}\n" + (f"  {fault.hint}\n" if fault.hint else ""))
         return fault.exit_code

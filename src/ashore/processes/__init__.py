@@ -6,7 +6,7 @@ Owns: lifetimes of children, their environment, logs and limits. Refuses: what a
 from ashore.processes.child import ChildSpec
 from ashore.processes.control import Caller, ControlServer, ask
 from ashore.processes.environment import child_environment
-from ashore.processes.hangup import take_hangups
+from ashore.processes.hangup import hold_hangups, take_hangups, wait_for_hangup
 from ashore.processes.hugepages import use_huge_pages
 from ashore.processes.idleness import Idleness
 from ashore.processes.launch import die_with_parent
@@ -41,6 +41,7 @@ __all__ = [
     "die_with_parent",
     "forbid_core_dumps",
     "get_from",
+    "hold_hangups",
     "listen_on",
     "owner_of_port",
     "read_holder",
@@ -52,5 +53,6 @@ __all__ = [
     "take_hangups",
     "unix_address",
     "use_huge_pages",
+    "wait_for_hangup",
     "write_launch_file",
 ]

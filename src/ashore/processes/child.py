@@ -35,7 +35,7 @@ class ChildSpec:
     """Option that tells it the descriptor of the control pipe; empty for programs that know none."""
     env: Mapping[str, str] = field(default_factory=dict)
     rereads: bool = False
-    """It takes SIGHUP as "read again", and calls `take_hangups` once it does: one that comes before that waits."""
+    """It takes SIGHUP as "read again" (`take_hangups`, `wait_for_hangup`): one that comes before it does so waits."""
 
 
 class Process:

@@ -13,7 +13,10 @@ from contextlib import contextmanager
 
 @contextmanager
 def hangups_held(held: bool = True) -> Iterator[None]:
-    """Start children inside the block that hold SIGHUP back until `take_hangups`. With `held` false: as any others."""
+    """Start children inside the block that hold SIGHUP back until they take it or wait for it.
+
+    With `held` false: as any others.
+    """
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP} if held else set())
     try:
         yield
@@ -24,3 +27,17 @@ def hangups_held(held: bool = True) -> Iterator[None]:
 def take_hangups() -> None:
     """Let SIGHUP in from now on, one that came before too. For a child that has its handler; may be called twice."""
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})
+
+
+def hold_hangups() -> None:
+    """Hold SIGHUP back for `wait_for_hangup`, however this process was started."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
+
+
+def wait_for_hangup(seconds: float) -> bool:
+    """Return whether SIGHUP came, at most so many seconds later; one that came since the last call counts.
+
+    For a child that does one thing after another. It stays held back meanwhile, and no handler runs in the middle of
+    what this process does.
+    """
+    return signal.sigtimedwait({signal.SIGHUP}, max(0.0, seconds)) is not None

@@ -6,7 +6,6 @@ import dataclasses
 import os
 import subprocess
 import sys
-import threading
 from pathlib import Path
 
 import pytest
@@ -44,9 +43,7 @@ def test_it_gets_the_schedule_and_the_logins_of_buckets_and_of_nothing_else(
     assert (launch.config, launch.state_url, launch.home) == ("/etc/ashore.toml", "sqlite:///x.db", str(tmp_path))
 
 
-def test_a_schedule_that_is_written_in_the_moment_of_a_look_is_taken(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_schedule_that_is_written_anew_is_taken(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     home = Home(root=tmp_path)
     home.create()
 
@@ -57,24 +54,41 @@ def test_a_schedule_that_is_written_in_the_moment_of_a_look_is_taken(
         return Path(child.argv[child.argv.index("--launch") + 1])
 
     class Over(Exception):
-        """The keeper waits for news."""
+        """The keeper waits for news a second time."""
 
-    class Woken(threading.Event):
-        """Set just before it is cleared."""
+    waits: list[float] = []
 
-        def clear(self) -> None:
-            write(7200)
-            self.set()
-            super().clear()
-
-        def wait(self, timeout: float | None = None) -> bool:
+    def wait(seconds: float) -> bool:
+        waits.append(seconds)
+        if len(waits) == 2:
             raise Over
+        write(7200)
+        return True
 
     with caplog.at_level("INFO", logger="ashore.backup"), pytest.raises(Over):
-        keep(write(3600), Woken())
+        keep(write(3600), wait)
     assert [one.getMessage() for one in caplog.records if "a backup every" in one.getMessage()] == [
-        "a backup every 7200 s, a scrub every 604800 s"
+        "a backup every 3600 s, a scrub every 604800 s",
+        "a backup every 7200 s, a scrub every 604800 s",
     ]
+
+
+def test_a_hangup_is_waited_for_and_none_that_came_before_is_lost() -> None:
+    script = (
+        "import os, signal, threading, time\n"
+        "from ashore.processes import hold_hangups, wait_for_hangup\n"
+        "hold_hangups()\n"
+        "hang_up = lambda: os.kill(os.getpid(), signal.SIGHUP)\n"
+        "hang_up()\n"
+        "print(wait_for_hangup(60), wait_for_hangup(0), wait_for_hangup(-1))\n"
+        "threading.Timer(0.1, hang_up).start()\n"
+        "print(wait_for_hangup(60))\n"
+        "for _ in range(1000):\n"
+        "    hang_up()\n"
+        "    assert wait_for_hangup(60)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=30)
+    assert done.stdout.split() == ["True", "False", "False", "True"]
 
 
 def test_a_launch_that_cannot_be_read_is_told(tmp_path: Path) -> None:
