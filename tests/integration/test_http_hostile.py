@@ -95,6 +95,8 @@ def still_answers(worker: Worker) -> bool:
         (ask(stream_options={"include_usage": True}), "invalid_request", "stream_options"),
         (ask(tempratur=1), "unknown_field", "tempratur"),
         (ask(functions=[]), "unknown_field", "functions"),
+        (ask(no_stop_trim=True), "invalid_request", "no_stop_trim"),
+        (ask(skip_special_tokens=False), "invalid_request", "skip_special_tokens"),
         (ask(response_format={"type": "yaml"}), "invalid_request", "response_format.type"),
         (ask(tools=[{"type": "function", "function": {}}]), "invalid_request", "tools[0].function.name"),
         (
@@ -149,6 +151,22 @@ def test_a_field_with_a_name_of_a_megabyte_is_not_sent_back(worker: Worker) -> N
     status, _, answer = worker.request("POST", CHAT, json.dumps({"x" * (1 << 19): 1}))
     assert (status, json.loads(answer)["error"]["code"]) == (400, "unknown_field")
     assert len(answer) < 2000
+
+
+def test_what_a_router_writes_into_each_request_is_taken_where_it_says_what_is_done_anyway(worker: Worker) -> None:
+    written = {
+        "logprobs": False,
+        "no_stop_trim": False,
+        "ignore_eos": False,
+        "continue_final_message": False,
+        "skip_special_tokens": True,
+        "separate_reasoning": True,
+        "stream_reasoning": True,
+        "return_hidden_states": False,
+        "include_reasoning": True,
+    }
+    status, _, answer = worker.request("POST", CHAT, ask(max_tokens=2, stream=False, **written).encode())
+    assert status == 200, answer
 
 
 def test_unknown_fields_offer_the_nearest_name(worker: Worker) -> None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
+
 import msgspec
 
 from ashore.api.bounds import MOST_PRIORITY, MOST_TEXTS, check_schema_size
 from ashore.api.http.exchange import Exchange
 from ashore.api.http.openai.types import (
+    USUAL,
     Inputs,
     JsonObjectFormat,
     JsonSchemaFormat,
@@ -54,7 +57,18 @@ def usage_out(usage: Usage) -> UsageOut:
 
 
 def sampling_of(request: Sampled) -> Sampling:
-    """Return the sampling that the request asks for; what is left out changes nothing as yet."""
+    """Return the sampling that the request asks for; what is left out changes nothing as yet.
+
+    Raises:
+        InvalidRequest: it asks for what another server does, and no engine here.
+    """
+    for name, usual in USUAL:
+        if getattr(request, name) not in (None, usual):
+            raise InvalidRequest(
+                f"{name} is {json.dumps(not usual)}; ashore does what {json.dumps(usual)} means, for every engine",
+                hint="leave it out",
+                param=name,
+            )
     plain = Sampling()
     top_k = request.top_k if request.top_k is not None and request.top_k > 0 else 0
     return Sampling(

@@ -147,7 +147,7 @@ class StreamOptions(_Strict, frozen=True, kw_only=True):
 
 
 class Sampled(_Strict, frozen=True, kw_only=True):
-    """What chat and plain completions share. The last block is taken and ignored."""
+    """What chat and plain completions share. The last block is taken and ignored; of that before it, `USUAL` is."""
 
     model: Name
     temperature: Temperature | None = None
@@ -167,6 +167,14 @@ class Sampled(_Strict, frozen=True, kw_only=True):
     ignore_eos: bool | None = None
     response_format: TextFormat | JsonObjectFormat | JsonSchemaFormat | None = None
 
+    no_stop_trim: bool | None = None
+    continue_final_message: bool | None = None
+    return_hidden_states: bool | None = None
+    skip_special_tokens: bool | None = None
+    separate_reasoning: bool | None = None
+    stream_reasoning: bool | None = None
+    include_reasoning: bool | None = None
+
     user: Any = None
     store: Any = None
     metadata: Any = None
@@ -174,6 +182,19 @@ class Sampled(_Strict, frozen=True, kw_only=True):
     safety_identifier: Any = None
     prompt_cache_key: Any = None
     parallel_tool_calls: Any = None
+
+
+USUAL: Final = (
+    ("no_stop_trim", False),
+    ("continue_final_message", False),
+    ("return_hidden_states", False),
+    ("skip_special_tokens", True),
+    ("separate_reasoning", True),
+    ("stream_reasoning", True),
+    ("include_reasoning", True),
+)
+"""Fields of other servers and what they are by default there, which is what ashore does. Routers in front of several
+servers write them into each request (vllm-router 0.1.17 all of them)."""
 
 
 class ChatRequest(Sampled, frozen=True, kw_only=True):
