@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -37,6 +38,10 @@ def test_the_demo_model_names_the_capital_of_france_streamed(served: Start) -> N
                 model="minilm", input=["a cat sat on the mat", "a kitten rests on a rug", "interest rates rose"]
             ).data
         )
+    printed = re.search(r"  (curl -N .*?}')\n", server.said(), re.DOTALL)
+    assert printed, server.said()
+    tried = subprocess.run(["sh", "-c", printed[1]], capture_output=True, text=True, timeout=60, check=True)
+    assert "Paris" in tried.stdout, "what a newcomer tries first"
     assert names == ["minilm", "smollm2"]
     assert "Paris" in "".join(pieces)
     assert len([piece for piece in pieces if piece]) > 3, "the answer did not come in pieces"

@@ -263,6 +263,6 @@ def _welcome(plan: Plan, listening: Listening, settings: Settings, took_s: float
             "",
             f"  curl -N {trust}{listening.address}/v1/chat/completions \\",
             f'    -H "Authorization: Bearer {shown}" -H "Content-Type: application/json" \\',
-            f"""    -d '{{"model": "{chat}", "stream": true, "messages": [{question}]}}'""",
+            f"""    -d '{{"model": "{chat}", "stream": true, "temperature": 0, "messages": [{question}]}}'""",
         ]
     return "\n".join([*lines, "", "Ctrl-C stops it.", ""])
