@@ -6,7 +6,7 @@ look for it (`ashore audit search --text FILE`).
 
 from __future__ import annotations
 
-import hashlib
+import hmac
 import secrets
 from typing import Final
 
@@ -15,30 +15,22 @@ from ashore.sealing import SecretFolder
 
 DIGEST_KEY: Final = "digest-key"
 KEY_BYTES: Final = 32
-BLOCK_BYTES: Final = 64
-"""Of SHA-256."""
 
 
 class Digester:
-    """HMAC-SHA256 (RFC 2104) under the key of one home.
+    """HMAC-SHA256 under the key of one home.
 
-    What the key makes of the two hashes is worked out once: two digests are made for every fresh answer, and the
-    library would begin anew for each.
+    What the key makes of it is worked out once: two digests are made for every fresh answer.
     """
 
     def __init__(self, key: bytes) -> None:
-        """Take a key of at most one block; ours have half of one."""
-        assert len(key) <= BLOCK_BYTES
-        block = key.ljust(BLOCK_BYTES, b"\0")
-        self._inner = hashlib.sha256(bytes(byte ^ 0x36 for byte in block))
-        self._outer = hashlib.sha256(bytes(byte ^ 0x5C for byte in block))
+        self._begun = hmac.new(key, digestmod="sha256")
 
     def digest(self, text: bytes) -> str:
         """Return 64 hexadecimal digits."""
-        inner, outer = self._inner.copy(), self._outer.copy()
-        inner.update(text)
-        outer.update(inner.digest())
-        return outer.hexdigest()
+        digest = self._begun.copy()
+        digest.update(text)
+        return digest.hexdigest()
 
 
 def digest_key(folder: SecretFolder) -> bytes:
