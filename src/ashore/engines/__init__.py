@@ -9,7 +9,7 @@ from ashore.engines.client import HostClient
 from ashore.engines.content import content_of
 from ashore.engines.failures import error_of
 from ashore.engines.fake import FakeEngine, FakeSpec, fake_model_files
-from ashore.engines.features import ENCODER_ARCHITECTURES, FEATURES, OPENVINO_ARCHITECTURES
+from ashore.engines.features import ENCODER_ARCHITECTURES, FEATURES, LLAMACPP_KEPT, OPENVINO_ARCHITECTURES
 from ashore.engines.grammar import check_grammar
 from ashore.engines.hostlaunch import HostLaunch, host_command, read_launch, write_launch
 from ashore.engines.hostprocess import HostProcess, host_process
@@ -40,6 +40,7 @@ from ashore.engines.torchmodel import TorchDtype, load_torch_model, torch_librar
 __all__ = [
     "ENCODER_ARCHITECTURES",
     "FEATURES",
+    "LLAMACPP_KEPT",
     "OPENVINO_ARCHITECTURES",
     "CanEmbed",
     "CanLoadAdapter",

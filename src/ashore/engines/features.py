@@ -27,3 +27,6 @@ FEATURES: Final[Mapping[EngineKind, tuple[Feature, ...]]] = MappingProxyType({
     "torch": tuple(sorted((*_SAMPLING, "distributions", "score"))),
     "vllm": tuple(sorted((*_SAMPLING, "grammar", "score"))),
 })  # fmt: skip
+
+LLAMACPP_KEPT: Final = 0.5
+"""Beside the cells of its KV cache llamacpp keeps prefixes in ordinary memory, so many tokens for each cell at most."""

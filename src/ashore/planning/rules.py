@@ -7,7 +7,14 @@ from dataclasses import replace
 from typing import Final
 
 from ashore.core import human_bytes, kv_bytes_per_token
-from ashore.engines import ENCODER_ARCHITECTURES, FEATURES, OPENVINO_ARCHITECTURES, EngineKind, EngineOptions
+from ashore.engines import (
+    ENCODER_ARCHITECTURES,
+    FEATURES,
+    LLAMACPP_KEPT,
+    OPENVINO_ARCHITECTURES,
+    EngineKind,
+    EngineOptions,
+)
 from ashore.errors import KvCacheExhausted, MissingExtra, UnsupportedModel
 from ashore.planning.model import Change, Choice, Inventory, ModelFacts, ModelPlan, Plan, Tuned, Wish
 
@@ -29,9 +36,6 @@ KV_ITEM_BYTES: Final = {"u4": 1, "u8": 1, "f16": 2, "bf16": 2, "f32": 4}
 """Bytes of one number in OpenVINO's KV cache; for less than a byte the safe side."""
 U8_KV_OVERHEAD: Final = 1.13
 """Each row of u8 keys or values carries a scale and a zero point, eight bytes on 64 numbers of a head."""
-
-LLAMACPP_KEPT: Final = 0.5
-"""Beside the cells of its KV cache llamacpp keeps prefixes in ordinary memory, so many tokens for each cell at most."""
 
 
 def make_plan(

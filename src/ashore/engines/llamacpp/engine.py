@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from ashore.core import OrderId, did_you_mean
 from ashore.engines.failures import failed
-from ashore.engines.features import FEATURES
+from ashore.engines.features import FEATURES, LLAMACPP_KEPT
 from ashore.engines.llamacpp.context import LlamaContext, LlamaModel
 from ashore.engines.llamacpp.library import BUILT, load_library
 from ashore.engines.llamacpp.memory import Memory
@@ -57,8 +57,6 @@ _MOST_SLOTS: Final = 256
 """`LLAMA_MAX_SEQ` of llama.cpp."""
 _SPARE_SLOTS: Final = 32
 """Sequence numbers beyond those that run: what ended lies in the cells until it is moved out."""
-KEPT_SHARE: Final = 0.5
-"""Tokens kept outside the cells, of as many as the cells hold; `planning.rules.LLAMACPP_KEPT` plans memory for them."""
 _DEFAULT_KV_TOKENS: Final = 16_384
 _OPTIONS: Final = ("kv_cache", "library")
 
@@ -127,7 +125,7 @@ class LlamaCppEngine:
         self._max_batch = context.max_batch
         self._can_share_prefixes = model.can_share_prefixes
         keeps = options.prefix_cache and model.can_share_prefixes
-        self._memory = Memory(context, num_slots, most_kept=int(context.kv_tokens * KEPT_SHARE) if keeps else 0)
+        self._memory = Memory(context, num_slots, most_kept=int(context.kv_tokens * LLAMACPP_KEPT) if keeps else 0)
         self._max_running = num_running
         self._grammars = GrammarCompiler(directory, vocab_size=model.vocab_size)
         self._info = EngineInfo(

@@ -14,6 +14,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from ashore.engines.sampling import common_prefix
+
 Partition = tuple[str, str]
 """`prefix_partition` and adapter of an order."""
 
@@ -47,7 +49,7 @@ class KeptPrefixes:
         best: KeptPrefix | None = None
         for one in self._kept.values():
             if one.partition == partition:
-                shared = _common(one.ids, asked)
+                shared = common_prefix(one.ids, asked)
                 if shared > beyond and shared * _WORTH >= len(one.ids):
                     best, beyond = one, shared
         return (best, beyond) if best is not None else (None, 0)
@@ -56,7 +58,7 @@ class KeptPrefixes:
         """Keep a prefix of at most `most_tokens` tokens. Shorter ones that it begins with have no use any more."""
         new = KeptPrefix(partition, np.array(ids, np.int32), state)
         for one in [one for one in self._kept.values() if one.partition == partition]:
-            if _common(one.ids, new.ids) == len(one.ids):
+            if common_prefix(one.ids, new.ids) == len(one.ids):
                 self.drop(one)
         self._kept[id(new)] = new
         self.num_tokens += len(ids)
@@ -72,9 +74,3 @@ class KeptPrefixes:
         """Forget it. Does nothing where it is forgotten already."""
         if self._kept.pop(id(prefix), None) is not None:
             self.num_tokens -= len(prefix.ids)
-
-
-def _common(a: NDArray[np.int32], b: NDArray[np.int32]) -> int:
-    size = min(len(a), len(b))
-    differ = np.flatnonzero(a[:size] != b[:size])
-    return int(differ[0]) if differ.size else size

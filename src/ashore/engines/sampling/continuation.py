@@ -113,7 +113,7 @@ def by_prefix(texts: Sequence[ScoreText]) -> list[int]:
     return sorted(range(len(texts)), key=lambda place: texts[place].ids)
 
 
-def common_prefix(a: Sequence[int], b: Sequence[int]) -> int:
+def common_prefix(a: Sequence[int] | NDArray[np.int32], b: Sequence[int] | NDArray[np.int32]) -> int:
     """Return how many leading ids are equal."""
     size = min(len(a), len(b))
     differ = np.flatnonzero(np.asarray(a[:size], np.int32) != np.asarray(b[:size], np.int32))
