@@ -382,6 +382,19 @@ class Nowhere(asyncio.Transport):
         return
 
 
+def open_link(sent: list[bytes]) -> HostLink:
+    """Return a link to a host that has greeted; what it writes is put into `sent`."""
+
+    class Kept(Nowhere):
+        def write(self, data: bytes | bytearray | memoryview) -> None:
+            sent.append(bytes(data))
+
+    link = HostLink(Path("host"))
+    link.connection_made(Kept())
+    link.open = True
+    return link
+
+
 async def wakes_by_turn(events: list[EngineEvent], orders: int) -> list[int]:
     """Give a link these events in one frame, as the loop does; return how many consumers went on in each turn of it."""
     link = HostLink(Path("host"))
@@ -417,14 +430,8 @@ def test_orders_that_end_together_leave_turns_of_the_loop_to_others() -> None:
 def test_whoever_is_cancelled_in_the_turn_of_his_token_ends_and_cancels_his_order() -> None:
     sent: list[bytes] = []
 
-    class Kept(Nowhere):
-        def write(self, data: bytes | bytearray | memoryview) -> None:
-            sent.append(bytes(data))
-
     async def use() -> None:
-        link = HostLink(Path("host"))
-        link.connection_made(Kept())
-        link.open = True
+        link = open_link(sent)
         stream = link.start(echo_order("a", "x"))
         task = asyncio.create_task(stream.take())
         await asyncio.sleep(0)
@@ -441,14 +448,8 @@ def test_whoever_is_cancelled_in_the_turn_of_his_token_ends_and_cancels_his_orde
 def test_orders_of_one_turn_are_sent_together_and_other_messages_at_once_behind_them() -> None:
     sent: list[bytes] = []
 
-    class Kept(Nowhere):
-        def write(self, data: bytes | bytearray | memoryview) -> None:
-            sent.append(bytes(data))
-
     async def use() -> None:
-        link = HostLink(Path("host"))
-        link.connection_made(Kept())
-        link.open = True
+        link = open_link(sent)
         orders = [echo_order(f"o{n}", "x") for n in range(3)]
         begun = [frames.encode(frames.Generate(order)) for order in orders]
         streams = [link.start(order) for order in orders[:2]]
