@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import anthropic
+import httpx
 import openai
 import pytest
 from served import Served, start_served
@@ -58,6 +59,20 @@ def test_paris_streamed_and_whole(ask: Callable[..., Any]) -> None:
     assert "Paris" in whole
     streamed = "".join(c.choices[0].delta.content or "" for c in ask(stream=True) if c.choices)
     assert streamed == whole
+
+
+def test_a_request_that_says_no_temperature_is_answered_as_the_makers_recommend(
+    ask: Callable[..., Any], server: Served
+) -> None:
+    for seed in range(3):
+        assert "Paris" in text(ask(temperature=openai.omit, seed=seed))
+    with httpx.Client(base_url=server.base_url, headers={"authorization": f"Bearer {server.key}"}) as api:
+        said = api.get("/models/smollm2").json()
+        body = {"model": "smollm2", "messages": FRANCE, "max_tokens": 8, "seed": 7}
+        kept = [api.post("/chat/completions", json=body).headers["x-ashore-cache"] for _ in range(2)]
+    assert said["sampling_defaults"] == {"temperature": 0.2, "top_p": 0.9}
+    assert said["sampling_defaults_from"] == "catalogue"
+    assert kept == ["miss", "miss"], "0.2 is above what the cache keeps"
 
 
 def test_json_schema_is_kept(ask: Callable[..., Any]) -> None:

@@ -49,6 +49,8 @@ def test_list_show_and_verify(home: Path, ashore: Run) -> None:
     shown = json.loads(ashore("model", "show", "tiny", "--json", home=home).stdout)
     assert shown["digest"] == model["digest"]
     assert shown["shape"]["num_layers"] == 2
+    text = ashore("model", "show", "tiny", home=home).stdout
+    assert "sampling_defaults: temperature=0.7, top_p=0.9\nsampling_defaults_from: generation_config.json\n" in text
     assert json.loads(ashore("model", "verify", "--json", home=home).stdout)["ok"] is True
 
 
@@ -85,6 +87,7 @@ def test_the_catalogue_needs_no_network(ashore: Run, tmp_path: Path) -> None:
     items = json.loads(ashore("model", "list", "--catalog", "--json", home=tmp_path / "empty").stdout)["items"]
     assert {"smollm2", "deepseek-v3"} <= {i["name"] for i in items}
     assert ashore("model", "show", "deepseek-r1", home=tmp_path / "empty").stdout.startswith("name: deepseek-r1")
+    assert "recommended: temperature=0.2, top_p=0.9\n" in ashore("model", "show", "smollm2", home=tmp_path).stdout
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from ashore.api.http.anthropic.types import MessagesRequest
 from ashore.api.http.exchange import Exchange
 from ashore.api.http.openai.chat import to_generation as from_chat
 from ashore.api.http.openai.completions import to_generations as from_completions
+from ashore.api.http.openai.embeddings import model_out
 from ashore.api.http.openai.responses_parse import to_generation as from_responses
 from ashore.api.http.openai.responses_types import ResponsesRequest
 from ashore.api.http.openai.types import ChatRequest, CompletionRequest
@@ -122,6 +123,7 @@ def test_the_engine_gets_them_and_the_model_says_so() -> None:
         def __init__(self) -> None:
             super().__init__()
             self.sampling_defaults = {**QWEN, "top_p": 7}
+            self.sampling_defaults_from = "catalogue"
 
     replica = MemoryReplica()
 
@@ -141,7 +143,10 @@ def test_the_engine_gets_them_and_the_model_says_so() -> None:
         for request in (ask(left_out=ALL), ask(sampling=Sampling(temperature=0.0), left_out=ALL - {"temperature"})):
             async for _ in service.generate(request, who):
                 pass
-        assert service.models()[0].recommended == {"temperature": 0.7, "top_k": 20, "repetition_penalty": 1.05}
+        (card,) = service.models()
+        assert card.recommended == {"temperature": 0.7, "top_k": 20, "repetition_penalty": 1.05}
+        shown = model_out(card)
+        assert (shown.sampling_defaults, shown.sampling_defaults_from) == (dict(card.recommended), "catalogue")
         await service.close()
 
     asyncio.run(scenario())

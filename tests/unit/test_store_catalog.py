@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 from store_making import make_store
+from tiny_models import make_tiny_model
 
+from ashore.core import ManualClock
 from ashore.errors import LicenceNotAccepted, UnknownModel
-from ashore.store import Catalog, CatalogEntry, open_source, parse_reference
+from ashore.serving.recommended import recommendations
+from ashore.store import Catalog, CatalogEntry, ModelStore, open_source, parse_reference
 
 ENTRIES = Catalog.load().entries
 
@@ -113,3 +117,33 @@ def test_a_binding_licence_is_asked_for_before_any_network(tmp_path: Path, sourc
     with pytest.raises(LicenceNotAccepted, match=r"Llama-3\.1-Community") as caught:
         make_store(tmp_path).pull(source)
     assert "--accept-licence" in caught.value.hint
+
+
+@pytest.mark.parametrize("entry", ENTRIES, ids=lambda e: e.name)
+def test_what_an_entry_recommends_can_be_used_as_it_is(entry: CatalogEntry) -> None:
+    assert recommendations(dict(entry.recommended)) == dict(entry.recommended)
+    assert not entry.recommended or "recommended sampling" in entry.facts
+
+
+@pytest.mark.parametrize(
+    ("own", "kept"),
+    [
+        ({}, {"defaults": {"temperature": 0.2, "top_p": 0.9}, "defaults_from": "catalogue"}),
+        ({"top_k": 20}, {"defaults": {"top_k": 20}}),
+    ],
+)
+def test_the_catalogue_recommends_where_the_models_own_files_do_not(
+    tmp_path: Path, own: dict[str, float], kept: dict[str, object]
+) -> None:
+    folder = make_tiny_model(tmp_path / "tiny", "llama")
+    config = json.loads((folder / "generation_config.json").read_text())
+    ids = {name: value for name, value in config.items() if name.endswith("token_id")}
+    (folder / "generation_config.json").write_text(json.dumps({**ids, **own}))
+    entry = CatalogEntry(
+        name="tiny", summary="", source=str(folder), licence="MIT", format="safetensors",
+        recommended=(("temperature", 0.2), ("top_p", 0.9)),
+    )  # fmt: skip
+    store = ModelStore(tmp_path / "store", tmp_path / "run", ManualClock(), catalog=Catalog((entry,)))
+    store.pull(str(folder))
+    written = json.loads((store.open("tiny").directory / "generation.json").read_text())
+    assert {name: value for name, value in written.items() if name.startswith("defaults")} == kept

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
+import msgspec
 from cyclopts import App, Parameter
 
 from ashore.cli.athome import home_alone, settings_of
@@ -127,6 +128,7 @@ def show(ref: str, /, *, as_json: AsJson = False) -> None:
     else:
         model = store.resolve(ref)
         document = model_json(model) | {"attachments": [dataclasses.asdict(one) for one in store.attachments(model)]}
+        document |= _sampling(store, model)
     if as_json:
         return _print_json(document)
     for key, value in document.items():
@@ -139,9 +141,9 @@ def show(ref: str, /, *, as_json: AsJson = False) -> None:
                 print(
                     f"attached: {one['kind']}  {day}  {one['digest'][:19]}  {' '.join(f['path'] for f in one['files'])}"
                 )
-        elif isinstance(value, dict):
+        elif isinstance(value, dict) and value:
             print(f"{key}: " + ", ".join(f"{k}={v}" for k, v in value.items() if v not in (0, "")))
-        elif value not in (None, "", [], ()):
+        elif value not in (None, "", [], (), {}):
             print(f"{key}: {value}")
     return None
 
@@ -315,7 +317,22 @@ def catalog_json(entry: CatalogEntry) -> dict[str, Any]:
     """Return a catalogue entry; numbers that no public source tells are null."""
     document = dataclasses.asdict(entry)
     document["shape"] = dict(document.pop("known"))
+    document["recommended"] = dict(document["recommended"])
     return document
+
+
+def _sampling(store: ModelStore, model: StoredModel) -> dict[str, Any]:
+    """Return the sampling that a model's makers recommend, and where; nothing of one that is sealed or no decoder."""
+    from ashore.text import GenerationFacts
+
+    file = next((f for f in model.files if f.path == "generation.json"), None)
+    if file is None or model.sealed:
+        return {}
+    try:
+        facts = msgspec.json.decode(store.blob_path(file.digest).read_bytes(), type=GenerationFacts)
+    except (OSError, msgspec.DecodeError):
+        return {"sampling_defaults": {}, "sampling_defaults_from": "unreadable: see ashore model verify"}
+    return {"sampling_defaults": facts.defaults, "sampling_defaults_from": facts.defaults_told_by}
 
 
 def _store(config: Path | None = None) -> ModelStore:

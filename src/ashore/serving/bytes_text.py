@@ -59,6 +59,7 @@ class BytesText:
         self.eos_token_ids: tuple[int, ...] = (END,)
         self.template_source = ""
         self.sampling_defaults: Mapping[str, object] = {}
+        self.sampling_defaults_from = ""
 
     @property
     def knows_tools(self) -> bool:

@@ -31,6 +31,8 @@ class ModelCard:
     features: tuple[str, ...] = ()
     recommended: Mapping[str, float] = field(default_factory=dict)
     """Sampling where a request leaves it out; empty: nothing is changed."""
+    recommended_by: str = ""
+    """`generation_config.json` of the model, or ashore's `catalogue`; empty where nothing is recommended."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -73,6 +75,7 @@ class LoadedModel:
             embedding_size=info.embedding_size if info else 0,
             features=tuple(info.features) if info else (),
             recommended=self.recommended,
+            recommended_by=self.text.sampling_defaults_from,
         )
 
 

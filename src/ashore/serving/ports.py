@@ -123,6 +123,8 @@ class ServedText(Protocol):
     """The chat template as it was written; empty where there is none."""
     sampling_defaults: Mapping[str, object]
     """What the model's makers recommend, as `generation.json` has it; unchecked."""
+    sampling_defaults_from: str
+    """Where they say so: `generation_config.json` of the model, or ashore's `catalogue`; empty where they do not."""
 
     @property
     def knows_tools(self) -> bool:

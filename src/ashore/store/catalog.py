@@ -9,6 +9,7 @@ from typing import Any, get_args
 
 from ashore.core import EngineKind, ModelFormat, ModelShape, did_you_mean
 from ashore.errors import Bug, UnknownModel
+from ashore.store.conversion.generation import RECOMMENDATIONS
 from ashore.store.refs import unpinned
 
 
@@ -36,6 +37,8 @@ class CatalogEntry:
     shape: ModelShape | None = None
     """None where any of its numbers is unknown; `known` has the others."""
     known: tuple[tuple[str, int], ...] = ()
+    recommended: tuple[tuple[str, float], ...] = ()
+    """Sampling that the makers recommend where the source's own files say none; names of `RECOMMENDATIONS`."""
     facts: str = ""
     """Where the numbers come from, and which are missing."""
     unverified: tuple[str, ...] = ()
@@ -79,9 +82,11 @@ def _entry(name: str, table: dict[str, Any]) -> CatalogEntry:
     wanted = {f.name for f in fields(ModelShape)} - {"architecture", "num_active_parameters", "latent_rank"}
     names = {f.name for f in fields(ModelShape)}
     unknown = set(numbers) - names | set(table.get("unverified", ())) - names - {"shape", "weight_bytes"}
+    recommended: dict[str, float] = table.pop("recommended", {})
+    unknown |= set(recommended) - set(RECOMMENDATIONS)
     foreign = set(table.get("engines", ())) - set(get_args(EngineKind))
     if unknown or foreign or table["format"] not in get_args(ModelFormat):
         raise Bug(f"catalog.toml: {name} has an unknown field, engine or format")
     rest: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in table.items()}
     rest["shape"] = ModelShape(architecture=architecture, **numbers) if wanted <= set(numbers) else None
-    return CatalogEntry(name=name, known=tuple(sorted(numbers.items())), **rest)
+    return CatalogEntry(name=name, known=tuple(sorted(numbers.items())), recommended=tuple(recommended.items()), **rest)

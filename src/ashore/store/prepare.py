@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from ashore.store.conversion.generation import (
     chat_template_from_folder,
     generation_from_folder,
     generation_from_gguf,
+    with_recommended,
 )
 from ashore.store.conversion.ggufmeta import precision_of, read_gguf_meta, shape_of_gguf
 from ashore.store.conversion.safetensorsmeta import read_headers
@@ -61,13 +62,16 @@ class Prepared:
     recipe: dict[str, str] = field(default_factory=dict)
 
 
-def prepare(raw: Path, scratch: Path, *, to_f16: bool, progress: Progress) -> Prepared:
+def prepare(
+    raw: Path, scratch: Path, *, to_f16: bool, recommended: Mapping[str, float], progress: Progress
+) -> Prepared:
     """Look at what was fetched and make what is missing.
 
     Args:
         raw: The fetched files: a folder, at any depth, or one `.gguf` file. Never written.
         scratch: Folder for what is made.
         to_f16: Dequantise a GGUF file to F16.
+        recommended: Sampling for `generation.json` where the files recommend none.
 
     Raises:
         UnsafeWeights: the only weights are pickles.
@@ -79,9 +83,9 @@ def prepare(raw: Path, scratch: Path, *, to_f16: bool, progress: Progress) -> Pr
     with disk_errors(scratch):
         scratch.mkdir(parents=True, exist_ok=True)
         if ggufs:
-            return _from_gguf(ggufs, files, scratch, to_f16, progress)
+            return _from_gguf(ggufs, files, scratch, to_f16, recommended, progress)
         if tensors:
-            return _from_safetensors(tensors[0].parent, files, scratch)
+            return _from_safetensors(tensors[0].parent, files, scratch, recommended)
     refuse_pickle_names(p.name for p in files)
     raise UnsupportedModel(
         f"{raw} has no weights: no .gguf and no .safetensors file among {len(files)} files",
@@ -124,7 +128,14 @@ def refuse_pickle_names(names: Iterable[str]) -> None:
         )
 
 
-def _from_gguf(ggufs: list[Path], files: list[Path], scratch: Path, to_f16: bool, progress: Progress) -> Prepared:
+def _from_gguf(
+    ggufs: list[Path],
+    files: list[Path],
+    scratch: Path,
+    to_f16: bool,
+    recommended: Mapping[str, float],
+    progress: Progress,
+) -> Prepared:
     first = _only_model(ggufs)
     progress("read vocabulary", 0, 0)
     meta = read_gguf_meta(first)
@@ -144,7 +155,7 @@ def _from_gguf(ggufs: list[Path], files: list[Path], scratch: Path, to_f16: bool
         weights = [Part(path="model.gguf", file=first)]
     write_tokenizer(meta, scratch / "tokenizer.json")
     template = str(meta.values.get("tokenizer.chat_template", ""))
-    _write_made(scratch, template, generation_from_gguf(meta))
+    _write_made(scratch, template, with_recommended(generation_from_gguf(meta), recommended))
     return Prepared(
         format="gguf",
         weights=weights[0].path,
@@ -166,7 +177,7 @@ def _only_model(ggufs: list[Path]) -> Path:
     return heads[0]
 
 
-def _from_safetensors(folder: Path, files: list[Path], scratch: Path) -> Prepared:
+def _from_safetensors(folder: Path, files: list[Path], scratch: Path, recommended: Mapping[str, float]) -> Prepared:
     config = _config(folder)
     places = read_headers(folder)
     shape = shape_of_config(config, sum(p.num_elements for p in places.values()))
@@ -178,7 +189,8 @@ def _from_safetensors(folder: Path, files: list[Path], scratch: Path) -> Prepare
         )
     made: tuple[Part, ...] = ()
     if shape.architecture != "bert":
-        _write_made(scratch, chat_template_from_folder(folder), generation_from_folder(folder))
+        generation = with_recommended(generation_from_folder(folder), recommended)
+        _write_made(scratch, chat_template_from_folder(folder), generation)
         made = _made(scratch)
     largest = max(places.values(), key=lambda p: p.num_elements).dtype if places else ""
     return Prepared(

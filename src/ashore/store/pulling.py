@@ -63,7 +63,13 @@ class Puller:
             if not origin.mutable and (present := self._shelf.present(name, origin.pinned)):
                 return present
             raw = adapter.fetch(origin, folder, progress)
-            made = prepare(raw, folder / "made", to_f16=bool(entry and entry.to_f16), progress=progress)
+            made = prepare(
+                raw,
+                folder / "made",
+                to_f16=bool(entry and entry.to_f16),
+                recommended=dict(entry.recommended) if entry else {},
+                progress=progress,
+            )
             licence = (entry.licence if entry else "") or made.licence or origin.licence or "unknown"
             return self._shelf.commit(
                 draft_of(name, made, origin.pinned, licence), made.parts, progress, staging=folder

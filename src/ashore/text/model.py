@@ -30,6 +30,13 @@ class GenerationFacts(msgspec.Struct, frozen=True):
     pad_token_id: int | None = None
     add_bos: bool = False
     defaults: dict[str, Any] = {}
+    defaults_from: str = ""
+    """`catalogue`, or empty: the model's own `generation_config.json`."""
+
+    @property
+    def defaults_told_by(self) -> str:
+        """Where the makers recommend the defaults, as people read it; empty where they recommend nothing."""
+        return (self.defaults_from or "generation_config.json") if self.defaults else ""
 
 
 class TextModel:
@@ -53,6 +60,7 @@ class TextModel:
         self.eos_token_ids = self.facts.eos_token_ids
         self.template_source = template_source
         self.sampling_defaults: Mapping[str, object] = self.facts.defaults
+        self.sampling_defaults_from = self.facts.defaults_told_by
         self._table = vocabulary.table
         self._special = {t.id: t.text for t in vocabulary.added if t.special}
         self._skip = frozenset(self._special)

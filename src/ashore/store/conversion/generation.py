@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,8 @@ END_TOKENS = (
 """Control tokens after which no chat model of the families we serve goes on."""
 CONTROL = 3
 RECOMMENDATIONS = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty")
+CATALOGUE = "catalogue"
+"""`defaults_from` where the catalogue told the defaults; without it they are of `generation_config.json`."""
 
 
 def generation_from_gguf(meta: GgufMeta) -> dict[str, Any]:
@@ -53,6 +56,13 @@ def generation_from_folder(folder: Path) -> dict[str, Any]:
         add_bos=_adds_bos(folder, tokenizer),
         recommended={k: generation[k] for k in RECOMMENDATIONS if generation.get(k) is not None},
     )
+
+
+def with_recommended(generation: dict[str, Any], recommended: Mapping[str, float]) -> dict[str, Any]:
+    """Return the facts with the catalogue's recommendation, and the word that it is so, where the files have none."""
+    if generation["defaults"] or not recommended:
+        return generation
+    return {**generation, "defaults": dict(recommended), "defaults_from": CATALOGUE}
 
 
 def chat_template_from_folder(folder: Path) -> str:

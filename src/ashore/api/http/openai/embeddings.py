@@ -55,6 +55,8 @@ class ModelOut(msgspec.Struct, frozen=True, kw_only=True):
     features: list[str]
     sampling_defaults: dict[str, float]
     """What a request that says nothing is answered with, as the model's makers recommend it."""
+    sampling_defaults_from: str
+    """Where they do: `generation_config.json` of the model, or ashore's `catalogue`; empty where they do not."""
 
 
 class ModelList(msgspec.Struct, frozen=True, kw_only=True):
@@ -92,6 +94,7 @@ def model_out(card: ModelCard) -> ModelOut:
         ready=card.ready,
         features=list(card.features),
         sampling_defaults=dict(card.recommended),
+        sampling_defaults_from=card.recommended_by,
     )
 
 
