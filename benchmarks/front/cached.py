@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from benchmarks.front.load import Load, Tools, post, run_load
 from benchmarks.front.server import CpuMeter, Front, front
+from benchmarks.front.stalls import Stalls, ideal_p99_ms, measure_stalls
 from benchmarks.row import Row
 
 SYSTEM = "You are helpful."
@@ -38,12 +39,31 @@ class Readings:
     cpu_us: list[dict[str, float]] = field(default_factory=list)
     others: list[float] = field(default_factory=list)
     """Share of the machine that somebody else took meanwhile, the kernel's own threads among them."""
+    stalls: list[Stalls] = field(default_factory=list)
+    """What the machine took of each processor just before, while nothing ran."""
+
+    @property
+    def ideals_ms(self) -> list[float]:
+        """What the 99th percentile of each steady run could have been at best in the stalls just before it."""
+        return [
+            ideal_p99_ms(
+                stalls,
+                edge_us=cpu_us.get("envoy", 0.0),
+                worker_us=cpu_us.get("api worker", 0.0),
+                generator_us=cpu_us["load"],
+                rate_per_s=STEADY_PER_S,
+            )
+            for stalls, cpu_us in zip(self.stalls, self.cpu_us, strict=True)
+        ]
 
     def plain(self) -> dict[str, object]:
         return {
             "loads": [load.plain() for load in self.loads],
             "cpu_us_per_request": self.cpu_us,
             "others": self.others,
+            "stalls": [
+                {"worst_share": round(x.worst_share, 5), "longest_ms": round(x.longest_ms, 2)} for x in self.stalls
+            ],
         }
 
 
@@ -89,9 +109,11 @@ def filled(tools: Tools, *, tls: bool, effort: Effort, bodies: int) -> Iterator[
 
 
 def measure(tools: Tools, served: Front, requests: list[bytes], effort: Effort, rate: float, even: bool) -> Readings:
-    """Return `effort.rounds` runs: closed loop where the rate is 0."""
+    """Return `effort.rounds` runs: closed loop where the rate is 0, and else each after a look at the machine alone."""
     readings = Readings()
     for _ in range(effort.rounds):
+        if rate:
+            readings.stalls.append(measure_stalls(tools, effort.seconds))
         meter = CpuMeter(served.pid)
         load = run_load(
             tools,
@@ -146,7 +168,10 @@ def steady_row(over: str, steady: Readings, even: Readings, command: str) -> Row
     """Return the row of the 99th percentile at a steady rate."""
     loads = steady.loads
     errors = sum(load.num_errors for load in loads)
-    rounds = ", ".join(f"{x.ok.p99_ms:.2f} ({o:.1%})" for x, o in zip(loads, steady.others, strict=True))
+    rounds = ", ".join(
+        f"{load.ok.p99_ms:.2f} ({ideal:.2f}; {stalls.worst_share:.1%})"
+        for load, ideal, stalls in zip(loads, steady.ideals_ms, steady.stalls, strict=True)
+    )
     p50, p999 = (statistics.median(getattr(x.ok, name) for x in loads) for name in ("p50_ms", "p999_ms"))
     return Row(
         what=f"p99 at an open-loop {STEADY_PER_S:,.0f}/s ({over})",
@@ -155,9 +180,9 @@ def steady_row(over: str, steady: Readings, even: Readings, command: str) -> Row
         bar=5,
         aim=2,
         lower_is_better=True,
-        detail=f"Poisson arrivals, median of {len(loads)}, each with what others took of the machine: "
-        f"{rounds}; p50 {p50:.2f}, p99.9 {p999:.2f}; evenly spaced p99 {even.loads[0].ok.p99_ms:.2f}; {errors} errors; "
-        "reached "
-        f"{statistics.median(x.per_s for x in loads):,.0f}/s",
+        detail=f"Poisson arrivals, median of {len(loads)}, each with what was possible at best in the stalls "
+        f"of the machine just before, and the share of a processor that those over 1 ms took: {rounds}; "
+        f"p50 {p50:.2f}, p99.9 {p999:.2f}; evenly spaced p99 {even.loads[0].ok.p99_ms:.2f}; {errors} errors; "
+        f"reached {statistics.median(x.per_s for x in loads):,.0f}/s",
         readings={"command": command, **steady.plain(), "even": even.plain()},
     )

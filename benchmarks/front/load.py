@@ -85,6 +85,7 @@ class Tools:
 
     load: Path
     upstream: Path
+    stalls: Path
     compiler: str
 
 
@@ -93,22 +94,23 @@ class NoCompiler(RuntimeError):
 
 
 def build(folder: Path) -> Tools:
-    """Compile both programs into `folder`, with TLS where OpenSSL's headers are.
+    """Compile the programs into `folder`, with TLS where OpenSSL's headers are.
 
     Raises:
         NoCompiler: there is no `cc`, or it fails.
     """
     base = ["cc", "-O2", "-o"]
-    load, upstream = folder / "load", folder / "upstream"
+    load, upstream, stalls = folder / "load", folder / "upstream", folder / "stalls"
     try:
         version = subprocess.run(["cc", "--version"], capture_output=True, text=True, check=True).stdout
         subprocess.run([*base, str(upstream), str(HERE / "upstream.c")], check=True)
+        subprocess.run([*base, str(stalls), str(HERE / "stalls.c"), "-lpthread"], check=True)
         with_tls = [*base, str(load), "-DWITH_TLS", str(HERE / "load.c"), "-lm", "-lssl", "-lcrypto"]
         if subprocess.run(with_tls, capture_output=True, check=False).returncode:
             subprocess.run([*base, str(load), str(HERE / "load.c"), "-lm"], check=True)
     except (OSError, subprocess.CalledProcessError) as fault:
         raise NoCompiler(f"the load generator needs a C compiler called cc: {fault}") from fault
-    return Tools(load=load, upstream=upstream, compiler=version.splitlines()[0])
+    return Tools(load=load, upstream=upstream, stalls=stalls, compiler=version.splitlines()[0])
 
 
 def post(path: str, body: object, headers: Iterable[tuple[str, str]] = ()) -> bytes:
