@@ -13,6 +13,7 @@ from store_making import alter
 from tiny_models import make_tiny_model
 
 from ashore.cli.main import main
+from ashore.core import human_bytes
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
@@ -50,6 +51,7 @@ def test_list_show_and_verify(home: Path, ashore: Run) -> None:
     assert shown["digest"] == model["digest"]
     assert shown["shape"]["num_layers"] == 2
     text = ashore("model", "show", "tiny", home=home).stdout
+    assert "\ncreated: 20" in text and f"\nsize: {human_bytes(shown['num_bytes'])}\n" in text
     assert "sampling_defaults: temperature=0.7, top_p=0.9\nsampling_defaults_from: generation_config.json\n" in text
     assert json.loads(ashore("model", "verify", "--json", home=home).stdout)["ok"] is True
 

@@ -32,15 +32,23 @@ app.command(can, name="can")
 app.command(budget)
 app.command(usage, name="usage")
 
-Json = Annotated[bool, cyclopts.Parameter(name="--json", negative=())]
+Json = Annotated[bool, cyclopts.Parameter(name="--json", negative=(), help="Print JSON.")]
 Where = Annotated[Server, cyclopts.Parameter(name="*")]
 Many = Annotated[tuple[str, ...], cyclopts.Parameter(negative=(), consume_multiple=True)]
 Flag = Annotated[bool, cyclopts.Parameter(negative=())]
+Yes = Annotated[bool, cyclopts.Parameter(negative=(), help="Do not ask whether it is meant.")]
+TenantName = Annotated[str, cyclopts.Parameter(help="Name of the tenant.")]
+UserId = Annotated[str, cyclopts.Parameter(help="Id of the user: alice.")]
+ServiceId = Annotated[str, cyclopts.Parameter(help="Id of the service account, as it stands in the record: app.")]
+GroupName = Annotated[str, cyclopts.Parameter(help="Name of the group.")]
+Account = Annotated[str, cyclopts.Parameter(help="Ids of users and service accounts: alice app.")]
+Title = Annotated[str, cyclopts.Parameter(help="Name for people.")]
+OneTenant = Annotated[str, cyclopts.Parameter(help="Only those of this tenant.")]
 HERE = Server()
 
 
 @app.command
-def consent(user: str, /, *, server: Where = HERE) -> None:
+def consent(user: Annotated[str, cyclopts.Parameter(help="Id of the auditor.")], /, *, server: Where = HERE) -> None:
     """Agree, for 24 hours, to what a security officer does to an auditor's account. For system administrators."""
     server.ask("POST", f"/users/{server.part(user)}/consent", {})
     print(f"you agree, for 24 hours, to what is done to the auditor {user}")
@@ -85,7 +93,7 @@ def list_tenants(*, json_: Json = False, server: Where = HERE) -> None:
 
 
 @tenant_app.command(name="create")
-def create_tenant(name: str, /, *, title: str = "", json_: Json = False, server: Where = HERE) -> None:
+def create_tenant(name: TenantName, /, *, title: Title = "", json_: Json = False, server: Where = HERE) -> None:
     """Make a tenant."""
     answer = server.ask("POST", "/tenants", {"name": name, "title": title})
     if not server.printed(answer, json_):
@@ -93,14 +101,14 @@ def create_tenant(name: str, /, *, title: str = "", json_: Json = False, server:
 
 
 @tenant_app.command(name="disable")
-def disable_tenant(name: str, /, *, server: Where = HERE) -> None:
+def disable_tenant(name: TenantName, /, *, server: Where = HERE) -> None:
     """Let nobody of a tenant in any more."""
     server.ask("PATCH", f"/tenants/{server.part(name)}", {"disabled": True})
     print(f"nobody of the tenant {name} is let in")
 
 
 @tenant_app.command(name="enable")
-def enable_tenant(name: str, /, *, server: Where = HERE) -> None:
+def enable_tenant(name: TenantName, /, *, server: Where = HERE) -> None:
     """Let the people of a tenant in again."""
     server.ask("PATCH", f"/tenants/{server.part(name)}", {"disabled": False})
     print(f"the tenant {name} is enabled")
@@ -148,7 +156,17 @@ def create_service(
     service: str, /, *, tenant: str = "default", title: str = "", group: Many = (), role: Many = (),
     json_: Json = False, server: Where = HERE,
 ) -> None:  # fmt: skip
-    """Make a service account; `ashore access key create` makes its keys."""
+    """Make a service account; `ashore access key create` makes its keys.
+
+    Args:
+        service: Id, as it stands in the record: app.
+        tenant: Whom it belongs to.
+        title: Name for people.
+        group: Groups it is in.
+        role: Roles it has.
+        json_: Print JSON.
+        server: The server to ask.
+    """
     _create("service-accounts", service, tenant, title, group, role, None, json_, server)
 
 
@@ -183,61 +201,61 @@ def _remove(noun: str, account: str, yes: bool, server: Server) -> None:
 
 
 @user_app.command(name="list")
-def list_users(*, tenant: str = "", json_: Json = False, server: Where = HERE) -> None:
+def list_users(*, tenant: OneTenant = "", json_: Json = False, server: Where = HERE) -> None:
     """List users."""
     _list("users", tenant, json_, server)
 
 
 @user_app.command(name="show")
-def show_user(user: str, /, *, json_: Json = False, server: Where = HERE) -> None:
+def show_user(user: UserId, /, *, json_: Json = False, server: Where = HERE) -> None:
     """Show a user and the roles they have."""
     _show("users", user, json_, server)
 
 
 @user_app.command(name="disable")
-def disable_user(user: str, /, *, server: Where = HERE) -> None:
+def disable_user(user: UserId, /, *, server: Where = HERE) -> None:
     """Let a user in nowhere any more, with no key and no token, within a second."""
     _change("users", user, {"disabled": True}, f"{user} is let in nowhere", server)
 
 
 @user_app.command(name="enable")
-def enable_user(user: str, /, *, server: Where = HERE) -> None:
+def enable_user(user: UserId, /, *, server: Where = HERE) -> None:
     """Let a user in again."""
     _change("users", user, {"disabled": False}, f"{user} is enabled", server)
 
 
 @user_app.command(name="remove")
-def remove_user(user: str, /, *, yes: Flag = False, server: Where = HERE) -> None:
+def remove_user(user: UserId, /, *, yes: Yes = False, server: Where = HERE) -> None:
     """Remove a user, with their keys and roles."""
     _remove("users", user, yes, server)
 
 
 @service_app.command(name="list")
-def list_services(*, tenant: str = "", json_: Json = False, server: Where = HERE) -> None:
+def list_services(*, tenant: OneTenant = "", json_: Json = False, server: Where = HERE) -> None:
     """List service accounts."""
     _list("service-accounts", tenant, json_, server)
 
 
 @service_app.command(name="show")
-def show_service(service: str, /, *, json_: Json = False, server: Where = HERE) -> None:
+def show_service(service: ServiceId, /, *, json_: Json = False, server: Where = HERE) -> None:
     """Show a service account and the roles it has."""
     _show("service-accounts", service, json_, server)
 
 
 @service_app.command(name="disable")
-def disable_service(service: str, /, *, server: Where = HERE) -> None:
+def disable_service(service: ServiceId, /, *, server: Where = HERE) -> None:
     """Let a service account in nowhere any more, within a second."""
     _change("service-accounts", service, {"disabled": True}, f"{service} is let in nowhere", server)
 
 
 @service_app.command(name="enable")
-def enable_service(service: str, /, *, server: Where = HERE) -> None:
+def enable_service(service: ServiceId, /, *, server: Where = HERE) -> None:
     """Let a service account in again."""
     _change("service-accounts", service, {"disabled": False}, f"{service} is enabled", server)
 
 
 @service_app.command(name="remove")
-def remove_service(service: str, /, *, yes: Flag = False, server: Where = HERE) -> None:
+def remove_service(service: ServiceId, /, *, yes: Yes = False, server: Where = HERE) -> None:
     """Remove a service account, with its keys and roles."""
     _remove("service-accounts", service, yes, server)
 
@@ -255,7 +273,7 @@ def list_groups(*, json_: Json = False, server: Where = HERE) -> None:
 
 
 @group_app.command(name="create")
-def create_group(name: str, /, *, title: str = "", json_: Json = False, server: Where = HERE) -> None:
+def create_group(name: GroupName, /, *, title: Title = "", json_: Json = False, server: Where = HERE) -> None:
     """Make a group."""
     answer = server.ask("POST", "/groups", {"name": name, "title": title})
     if not server.printed(answer, json_):
@@ -269,19 +287,19 @@ def _members(name: str, body: dict[str, Any], json_: bool, server: Server) -> No
 
 
 @group_app.command(name="add")
-def add_members(name: str, /, *accounts: str, json_: Json = False, server: Where = HERE) -> None:
+def add_members(name: GroupName, /, *accounts: Account, json_: Json = False, server: Where = HERE) -> None:
     """Put accounts into a group."""
     _members(name, {"add": accounts}, json_, server)
 
 
 @group_app.command(name="drop")
-def drop_members(name: str, /, *accounts: str, json_: Json = False, server: Where = HERE) -> None:
+def drop_members(name: GroupName, /, *accounts: Account, json_: Json = False, server: Where = HERE) -> None:
     """Take accounts out of a group."""
     _members(name, {"remove": accounts}, json_, server)
 
 
 @group_app.command(name="remove")
-def remove_group(name: str, /, *, yes: Flag = False, server: Where = HERE) -> None:
+def remove_group(name: GroupName, /, *, yes: Yes = False, server: Where = HERE) -> None:
     """Remove a group; its accounts stay."""
     server.sure(yes, f"remove the group {name} and the roles that it gives")
     server.ask("DELETE", f"/groups/{server.part(name)}")
@@ -293,7 +311,14 @@ def remove_group(name: str, /, *, yes: Flag = False, server: Where = HERE) -> No
 
 @key_app.command(name="list")
 def list_keys(*, owner: str = "", tenant: str = "", json_: Json = False, server: Where = HERE) -> None:
-    """List keys: whose, when used last, until when. Everybody may list their own with --owner."""
+    """List keys: whose, when used last, until when. Everybody may list their own with --owner.
+
+    Args:
+        owner: Only those of this account, by its id: alice.
+        tenant: Only those of this tenant.
+        json_: Print JSON.
+        server: The server to ask.
+    """
     asked = {name: value for name, value in (("owner", owner), ("tenant", tenant)) if value}
     answer = {"items": server.pages("/keys", asked)}
     if server.printed(answer, json_):
@@ -313,7 +338,7 @@ def create_key(
     """Make a key for a user or service account, which is shown this once.
 
     Args:
-        owner: The account.
+        owner: Id of the user or service account: alice.
         title: What it is for.
         model: Aliases it is for, chat or deepseek-*; none: all that its owner may ask.
         action: Actions it is for, infer; none: all that its owner may do.
@@ -345,7 +370,13 @@ def rotate_key(key: str, /, *, overlap: str = "24h", json_: Json = False, server
 
 @key_app.command(name="revoke")
 def revoke_key(key: str, /, *, json_: Json = False, server: Where = HERE) -> None:
-    """Let a key open nothing any more, anywhere, within a second."""
+    """Let a key open nothing any more, anywhere, within a second.
+
+    Args:
+        key: Its id, ash_ and eight characters.
+        json_: Print JSON.
+        server: The server to ask.
+    """
     answer = server.ask("DELETE", f"/keys/{server.part(key)}")
     if not server.printed(answer, json_):
         print(f"{answer['id']} of {answer['owner']} opens nothing any more")

@@ -15,7 +15,7 @@ from ashore.errors import InvalidRequest
 role_app = cyclopts.App(name="role", help="Roles: sets of `ACTION on RESOURCE`, and who has them.")
 policy_app = cyclopts.App(name="policy", help="Custom roles and who has which role, as one versioned file.")
 
-Json = Annotated[bool, cyclopts.Parameter(name="--json", negative=())]
+Json = Annotated[bool, cyclopts.Parameter(name="--json", negative=(), help="Print JSON.")]
 Where = Annotated[Server, cyclopts.Parameter(name="*")]
 Many = Annotated[tuple[str, ...], cyclopts.Parameter(negative=(), consume_multiple=True)]
 Flag = Annotated[bool, cyclopts.Parameter(negative=())]
@@ -51,7 +51,13 @@ def put_role(name: str, /, *, rule: Many, title: str = "", json_: Json = False, 
 
 @role_app.command(name="remove")
 def remove_role(name: str, /, *, json_: Json = False, server: Where = HERE) -> None:
-    """Remove a custom role that nobody has."""
+    """Remove a custom role that nobody has.
+
+    Args:
+        name: The role.
+        json_: Print JSON.
+        server: The server to ask.
+    """
     _told(server.ask("DELETE", f"/roles/{server.part(name)}"), json_, server)
 
 
@@ -70,7 +76,14 @@ def grant(subject: str, role: str, /, *, json_: Json = False, server: Where = HE
 
 @role_app.command(name="revoke")
 def revoke(subject: str, role: str, /, *, json_: Json = False, server: Where = HERE) -> None:
-    """Take a role away from a subject."""
+    """Take a role away from a subject.
+
+    Args:
+        subject: user/ID, service/ID, group/NAME, tenant/NAME or everyone.
+        role: The role.
+        json_: Print JSON.
+        server: The server to ask.
+    """
     _told(server.ask("POST", "/bindings", {"revoke": [{"subject": subject, "role": role}]}), json_, server)
 
 
@@ -125,7 +138,13 @@ def apply(
 
 @policy_app.command(name="history")
 def history(*, limit: int = 20, json_: Json = False, server: Where = HERE) -> None:
-    """List the versions of the policy, the newest first."""
+    """List the versions of the policy, the newest first.
+
+    Args:
+        limit: At most so many.
+        json_: Print JSON.
+        server: The server to ask.
+    """
     answer = server.ask("GET", f"/policy/history?limit={limit}")
     if server.printed(answer, json_):
         return

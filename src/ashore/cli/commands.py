@@ -67,7 +67,7 @@ def overview() -> str:
             "Commands:",
             *lines,
             "",
-            "  --help     Show this text; after a command, show its options.",
+            "  --help     Show this text; after a command, show its options and examples.",
             "  --version  Show the version.",
             "",
             "Start here: ashore up",

@@ -14,14 +14,22 @@ Shell = Literal["bash", "zsh", "fish"]
 
 @app.command
 def install(*, shell: Shell | None = None) -> None:
-    """Write the completion script where the shell looks for it, and say what to do next. May be run twice."""
+    """Write the completion script where the shell looks for it, and say what to do next. May be run twice.
+
+    Args:
+        shell: The shell; default: the one that this is run from.
+    """
     path = _root().install_completion(shell=shell)
     print(f"wrote {path}; open a new shell to use it", file=sys.stderr)
 
 
 @app.command
-def show(shell: Shell) -> None:
-    """Print the completion script, for shells that are set up by hand."""
+def show(shell: Shell, /) -> None:
+    """Print the completion script, for shells that are set up by hand.
+
+    Args:
+        shell: The shell.
+    """
     print(_root().generate_completion(shell=shell))
 
 

@@ -18,7 +18,7 @@ from ashore.settings import read_settings
 
 app = cyclopts.App(name="job", help="List, show and cancel jobs: background responses, batches, put-off requests.")
 
-Json = Annotated[bool, cyclopts.Parameter(name="--json")]
+Json = Annotated[bool, cyclopts.Parameter(name="--json", negative=())]
 MOST_SHOWN = 1000
 
 
@@ -66,7 +66,7 @@ def list_jobs(*, state: str = "", tenant: str = "", limit: int = 20, json_: Json
 
 
 @app.command
-def show(job_id: str, *, json_: Json = False) -> int:
+def show(job_id: str, /, *, json_: Json = False) -> int:
     """Show one job. What was asked and answered is not shown: it is its tenant's.
 
     Parameters
@@ -89,7 +89,7 @@ def show(job_id: str, *, json_: Json = False) -> int:
 
 
 @app.command
-def cancel(job_id: str, *, json_: Json = False) -> int:
+def cancel(job_id: str, /, *, json_: Json = False) -> int:
     """Cancel one job; a batch keeps what is done. One that has ended stays as it is.
 
     Parameters

@@ -56,6 +56,7 @@ def report(work: Callable[[], int]) -> int:
 def _dispatch(words: list[str]) -> int:
     import cyclopts
 
+    from ashore.cli.helptext import examples_of
     from ashore.cli.recorded import recorded
     from ashore.processes import silence_dependencies
 
@@ -66,14 +67,32 @@ def _dispatch(words: list[str]) -> int:
             result = app(words, exit_on_error=False, print_error=True, result_action="return_value")
     except cyclopts.CycloptsError:
         return EXIT_USER
+    if _was_help(app, words):
+        print(examples_of(words), end="")
     return result if isinstance(result, int) and not isinstance(result, bool) else EXIT_OK
+
+
+def _was_help(app: cyclopts.App, words: list[str]) -> bool:
+    """Return whether `words` showed help: they ask for it, or name a noun and no verb."""
+    if {"--help", "-h"} & set(words):
+        return True
+    _, apps, rest = app.parse_commands(words)
+    return apps[-1].default_command is None and not rest
 
 
 def build_app() -> cyclopts.App:
     """Return the whole command tree; each noun is imported when it is used."""
     import cyclopts
 
-    app = cyclopts.App(name="ashore", help=overview(), version=__version__, suppress_keyboard_interrupt=False)
+    from ashore.cli.helptext import HelpFormatter
+
+    app = cyclopts.App(
+        name="ashore",
+        help=overview(),
+        version=__version__,
+        suppress_keyboard_interrupt=False,
+        help_formatter=HelpFormatter(),
+    )
     for command in COMMANDS:
         app.command(command.target, name=command.name, help=command.summary)
     return app

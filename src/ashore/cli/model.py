@@ -58,7 +58,13 @@ def pull(
 
 @app.command
 def push(ref: str, target: str, /, *, as_json: AsJson = False) -> None:
-    """Send a model to a registry (oci://HOST/NAME[:TAG]) or a bucket (s3://BUCKET/PATH)."""
+    """Send a model to a registry or a bucket.
+
+    Args:
+        ref: Model, or one variant of it: name@variant.
+        target: oci://HOST/NAME[:TAG] or s3://BUCKET/PATH.
+        as_json: Print JSON.
+    """
     with TerminalProgress() as progress:
         digest = _store().push(ref, target, progress=progress)
     if as_json:
@@ -120,7 +126,12 @@ def list_(*, catalog: Annotated[bool, Parameter(negative=())] = False, as_json: 
 
 @app.command
 def show(ref: str, /, *, as_json: AsJson = False) -> None:
-    """Show what the store knows about one model, or, for a name that is only in the catalogue, what that says."""
+    """Show what the store knows about one model, or, for a name that is only in the catalogue, what that says.
+
+    Args:
+        ref: Model, one variant of it (name@variant), or a name of the catalogue.
+        as_json: Print JSON.
+    """
     store = _store()
     stored = [m for m in store.list() if m.name == ref.partition("@")[0]]
     if not stored and any(e.name == ref for e in store.catalog.entries):
@@ -141,6 +152,10 @@ def show(ref: str, /, *, as_json: AsJson = False) -> None:
                 print(
                     f"attached: {one['kind']}  {day}  {one['digest'][:19]}  {' '.join(f['path'] for f in one['files'])}"
                 )
+        elif key == "created_s" and value:
+            print(f"created: {time.strftime('%Y-%m-%d %H:%M', time.localtime(value))}")
+        elif key in ("num_bytes", "weight_bytes") and value is not None:
+            print(f"{'size' if key == 'num_bytes' else 'weights'}: {human_bytes(value)}")
         elif isinstance(value, dict) and value:
             print(f"{key}: " + ", ".join(f"{k}={v}" for k, v in value.items() if v not in (0, "")))
         elif value not in (None, "", [], (), {}):
@@ -190,7 +205,11 @@ def remove(ref: str, /, *, variants: Annotated[bool, Parameter(negative=())] = F
 
 @app.command
 def gc(*, as_json: AsJson = False) -> None:
-    """Delete what no name, release or running server needs, and pulls abandoned for a week."""
+    """Delete what no name, release or running server needs, and pulls abandoned for a week.
+
+    Args:
+        as_json: Print JSON.
+    """
     from ashore.bootstrap import manifests_in_use
 
     report = _store().gc(keep=manifests_in_use(read_settings()))
@@ -202,7 +221,13 @@ def gc(*, as_json: AsJson = False) -> None:
 
 @app.command
 def export(ref: str, tar: Path, /, *, as_json: AsJson = False) -> None:
-    """Write a model as a tar of an OCI layout."""
+    """Write a model as a tar of an OCI layout.
+
+    Args:
+        ref: Model, or one variant of it: name@variant.
+        tar: File to write; one that is there is replaced when the new one is whole.
+        as_json: Print JSON.
+    """
     if not tar.absolute().parent.is_dir():
         raise InvalidRequest(f"the folder {tar.absolute().parent} does not exist", hint="make it first")
     with TerminalProgress() as progress:
@@ -215,7 +240,12 @@ def export(ref: str, tar: Path, /, *, as_json: AsJson = False) -> None:
 
 @app.command(name="import")
 def import_(tar: Path, /, *, as_json: AsJson = False) -> None:
-    """Bring in the models of a tar that `export` made, checking every byte."""
+    """Bring in the models of a tar that `export` made, checking every byte.
+
+    Args:
+        tar: The file.
+        as_json: Print JSON.
+    """
     if not tar.is_file():
         raise InvalidRequest(f"{tar} is not a file", hint="give the path of a tar made by `ashore model export`")
     with TerminalProgress() as progress:

@@ -1,0 +1,57 @@
+"""How a command's `--help` is drawn: defaults that mean something, one spelling of a switch, and examples after it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+from cyclopts.help import DefaultFormatter
+
+from ashore.cli.examples import EXAMPLES
+
+if TYPE_CHECKING:
+    from cyclopts.help import HelpEntry, HelpPanel
+
+NOTHING: Final = frozenset({'""', "()", "{}", "None", "False"})
+"""Defaults by which an option is simply not given."""
+STAND_INS: Final = frozenset({"0", "0.0", "-1"})
+"""Defaults that may stand for another one, which the option's text then tells."""
+
+
+class HelpFormatter(DefaultFormatter):
+    """Cyclopts' own, given entries that say each thing once."""
+
+    def __call__(self, console: Any, options: Any, panel: HelpPanel) -> None:
+        """Draw one panel."""
+        super().__call__(console, options, panel.copy(entries=[plain(entry) for entry in panel.entries]))
+
+
+def plain(entry: HelpEntry) -> HelpEntry:
+    """Return the entry without a default that says nothing or contradicts its text, and without the `--no-X` of a
+    switch that is off anyway."""
+    hidden = entry.default in NOTHING or (entry.default in STAND_INS and "default" in text_of(entry).lower())
+    is_on = entry.default == "True"
+    return entry.copy(
+        default=None if hidden else ("on" if is_on else entry.default),
+        negative_names=tuple(
+            name for name in entry.negative_names if name.startswith("--no-") and entry.default != "False"
+        ),
+    )
+
+
+def text_of(entry: HelpEntry) -> str:
+    """Return what an entry says about itself, as it was written; empty where it says nothing."""
+    written = getattr(entry.description, "primary_renderable", entry.description)
+    return str(getattr(written, "markup", None) or getattr(written, "plain", None) or "").strip()
+
+
+def examples_of(words: Sequence[str]) -> str:
+    """Return the examples of a command: those that begin with its words, else those of its noun; empty for none."""
+    named = [word for word in words if not word.startswith("-")]
+    found = EXAMPLES.get(named[0], ()) if named else ()
+    for length in range(len(named), 0, -1):
+        start = " ".join(("ashore", *named[:length])) + " "
+        if nearest := [one for one in found if (one.line + " ").startswith(start)]:
+            found = tuple(nearest)
+            break
+    return "".join(["Examples:\n", *(f"  {one.line}\n      {one.what}\n" for one in found)]) if found else ""
