@@ -424,6 +424,8 @@ class HostDied(EnvironmentFault):
     retryable = True
     deaths: int = 0
     """Hosts that died while they worked on the request, where it is handed on."""
+    taken: bool = True
+    """False: the request never reached the host, which cannot have died of it."""
 
 
 class KillsHosts(EnvironmentFault):

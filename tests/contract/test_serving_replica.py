@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import subprocess
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,32 +17,79 @@ from ashore.engines import (
     EngineEvent,
     EngineOptions,
     EngineStats,
+    Failed,
     Finished,
     GenerateOrder,
     HostClient,
     HostLaunch,
     Sampling,
     Token,
+    error_of,
     fake_model_files,
     host_command,
     write_launch,
 )
-from ashore.errors import HostDied
+from ashore.errors import AshoreError, Draining, HostDied
 from ashore.serving import MemoryReplica, Replica
 from ashore.serving.ports import OrderEvents
 
 Connect = Callable[[], Any]
 
 
+@contextmanager
+def host_process_in(folder: Path, *, drain_s: float = 30.0) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a host at `h.sock` in a folder."""
+    files = fake_model_files("fake:echo?tok_per_s=500", folder / "files")
+    write_launch(HostLaunch(files=files, options=EngineOptions(kind="fake"), drain_s=drain_s), folder / "launch.json")
+    process = subprocess.Popen(host_command(folder / "h.sock", folder / "launch.json"), stderr=subprocess.DEVNULL)
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
 @pytest.fixture(scope="module")
 def host_socket(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     folder = tmp_path_factory.mktemp("host")
-    files = fake_model_files("fake:echo?tok_per_s=500", folder / "files")
-    write_launch(HostLaunch(files=files, options=EngineOptions(kind="fake")), folder / "launch.json")
-    process = subprocess.Popen(host_command(folder / "h.sock", folder / "launch.json"), stderr=subprocess.DEVNULL)
-    yield folder / "h.sock"
-    process.kill()
-    process.wait()
+    with host_process_in(folder):
+        yield folder / "h.sock"
+
+
+Ending = Callable[[], AbstractContextManager[tuple[Replica, Callable[[], None]]]]
+"""Gives a replica, and what ends its host."""
+
+
+@pytest.fixture(params=["memory", "host"])
+def leaving(request: pytest.FixtureRequest, tmp_path: Path) -> Ending:
+    """A replica whose host ends of its own accord, whatever runs."""
+
+    @contextmanager
+    def ending() -> Iterator[tuple[Replica, Callable[[], None]]]:
+        if request.param == "memory":
+            twin = MemoryReplica(token_s=0.002)
+            yield twin, twin.leave
+            return
+        with host_process_in(tmp_path, drain_s=0.0) as process:
+            yield HostClient(tmp_path / "h.sock"), lambda: process.send_signal(signal.SIGTERM)
+
+    return ending
+
+
+@pytest.fixture(params=["memory", "host"])
+def dying(request: pytest.FixtureRequest, tmp_path: Path) -> Ending:
+    """A replica whose host is killed."""
+
+    @contextmanager
+    def ending() -> Iterator[tuple[Replica, Callable[[], None]]]:
+        if request.param == "memory":
+            twin = MemoryReplica(token_s=0.002)
+            yield twin, twin.die
+            return
+        with host_process_in(tmp_path) as process:
+            yield HostClient(tmp_path / "h.sock"), process.kill
+
+    return ending
 
 
 @pytest.fixture(params=["memory", "host"])
@@ -209,5 +257,50 @@ def test_after_the_end_of_the_connection_everything_says_so(connect: Connect) ->
                 await everything(replica.generate(order("f")))
             with pytest.raises(HostDied):
                 await replica.embed([[1]])
+
+    asyncio.run(scenario())
+
+
+async def how_they_end(stream: OrderEvents) -> list[EngineEvent] | AshoreError:
+    try:
+        return await everything(stream)
+    except AshoreError as error:
+        return error
+
+
+def test_a_host_that_ends_of_its_own_accord_has_not_died_of_what_it_had(leaving: Ending) -> None:
+    async def scenario() -> None:
+        with leaving() as (replica, end):
+            await replica.connect(10)
+            streams = [replica.generate(order(f"l{n}", "x" * 2000)) for n in range(5)]
+            await streams[0].take()
+            end()
+            while replica.connected:  # so that some come while it ends
+                await asyncio.sleep(0.001)
+                if replica.connected:
+                    streams.append(replica.generate(order(f"l{len(streams)}", "x" * 2000)))
+            for stream in streams:
+                ended = await how_they_end(stream)
+                if isinstance(ended, list):
+                    assert isinstance(ended[-1], Failed)
+                    ended = error_of(ended[-1])
+                assert isinstance(ended, Draining)
+            await asyncio.wait_for(replica.gone(), 5)
+            await replica.close()
+
+    asyncio.run(scenario())
+
+
+def test_a_host_that_is_killed_has_died_of_what_it_had(dying: Ending) -> None:
+    async def scenario() -> None:
+        with dying() as (replica, end):
+            await replica.connect(10)
+            streams = [replica.generate(order(f"k{n}", "x" * 2000)) for n in range(5)]
+            await streams[0].take()
+            end()
+            for stream in streams:
+                ended = await how_they_end(stream)
+                assert isinstance(ended, HostDied) and ended.taken
+            await replica.close()
 
     asyncio.run(scenario())

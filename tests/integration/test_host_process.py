@@ -209,6 +209,24 @@ def test_draining_has_an_end(tmp_path: Path, hosts: list[Host]) -> None:
     assert host.exit_code() == 0
 
 
+def test_a_second_sigterm_ends_a_host_at_once_and_in_order(tmp_path: Path, hosts: list[Host]) -> None:
+    hosts.append(host := Host(tmp_path, "fake:echo?tok_per_s=100", drain_s=60.0))
+
+    async def use() -> None:
+        client = await connected(host)
+        task = asyncio.create_task(collect(client.generate(echo_order("a", "x" * 3000))))
+        await asyncio.sleep(0.05)
+        host.process.send_signal(signal.SIGTERM)
+        await asyncio.sleep(0.2)
+        assert not task.done()
+        host.process.send_signal(signal.SIGTERM)
+        (last,) = (await task)[-1:]
+        assert getattr(last, "code", None) == "draining"
+
+    asyncio.run(use())
+    assert host.exit_code() == 0
+
+
 def test_a_host_is_silent_and_leaves_no_core(tmp_path: Path) -> None:
     program = (
         "import os, resource\nfrom ashore.processes import silence_host\nsilence_host(); silence_host()\n"

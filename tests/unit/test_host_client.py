@@ -29,7 +29,7 @@ from ashore.engines import (
 from ashore.engines.host import link as host_link
 from ashore.engines.hostlink import HostLink
 from ashore.engines.orderstream import OrderStream
-from ashore.errors import Conflict, ContextTooLong, HostDied, InvalidRequest, NotReady
+from ashore.errors import Conflict, ContextTooLong, Draining, HostDied, InvalidRequest, NotReady
 
 
 async def idle(client: HostClient) -> EngineStats:
@@ -294,7 +294,7 @@ def test_an_order_that_comes_after_the_last_step_does_not_lose_the_tokens_of_the
         time.sleep(0.3)  # a busy worker: the host has sent the last token and would be gone before the next turn
         late = client.generate(echo_order("b", "x"))
         assert isinstance((await collect(running))[-1], Finished)
-        with pytest.raises(HostDied):
+        with pytest.raises(Draining):
             await collect(late)
 
     with_fake(tmp_path, "fake:echo?tok_per_s=200", use)
@@ -466,8 +466,9 @@ def test_orders_of_one_turn_are_sent_together_and_other_messages_at_once_behind_
         link.connection_lost(None)
         await asyncio.sleep(0)
         assert len(sent) == 2
-        with pytest.raises(HostDied):
+        with pytest.raises(HostDied) as told:
             await lost.take()
+        assert not told.value.taken, "the host never had it"
 
     asyncio.run(use())
 

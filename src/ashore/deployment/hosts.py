@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 from ashore.core import Clock
 from ashore.deployment.children import DRAIN_MARGIN_S, check_alive
 from ashore.engines import EngineInfo, HostClient, HostLaunch, content_of, host_command, write_launch
-from ashore.errors import HostDied, NotReady
+from ashore.errors import Draining, HostDied, NotReady
 from ashore.planning import ModelPlan
 from ashore.processes import ChildSpec, Supervisor
 from ashore.settings import Home, Settings
@@ -206,7 +206,7 @@ async def _is_idle(socket: Path) -> bool | None:
             await client.connect(PROBE_S)
             stats = await client.stats()
         return stats.running == 0 and stats.waiting == 0
-    except (NotReady, HostDied, TimeoutError):
+    except (NotReady, HostDied, Draining, TimeoutError):
         return None
     finally:
         await client.close()

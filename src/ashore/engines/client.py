@@ -21,7 +21,7 @@ from ashore.engines.frames import (
     ToHost,
     Vectors,
 )
-from ashore.engines.hostlink import HostLink, host_died
+from ashore.engines.hostlink import HostLink, host_away
 from ashore.engines.model import EngineInfo, EngineStats, GenerateOrder, ScoredText, ScoreText
 from ashore.engines.orderstream import OrderStream, ended_stream
 from ashore.errors import EngineFailed, HostDied, NotReady
@@ -86,10 +86,10 @@ class HostClient:
 
     def generate(self, order: GenerateOrder) -> OrderStream:
         """Send `order` at once and return its events. Without a connection the first step of the stream raises
-        `HostDied`, as it does when the connection is lost on the way."""
+        `HostDied`, as it does when the connection is lost on the way; `Draining` where the host took leave before."""
         link = self._link
         if link is None or not link.open:
-            return ended_stream(order.order_id, host_died(self._path))
+            return ended_stream(order.order_id, host_away(self._path))
         return link.start(order)
 
     async def embed(self, batch: list[list[int]]) -> list[list[float]]:
@@ -99,6 +99,7 @@ class HostClient:
             UnsupportedByEngine: the engine makes no embeddings.
             ContextTooLong: a sequence is too long.
             HostDied: the connection was lost.
+            Draining: the host ended of its own accord before it answered.
         """
         return (await self._call(lambda call_id: Embed(call_id, batch), Vectors)).vectors
 
@@ -110,6 +111,7 @@ class HostClient:
         Raises:
             UnsupportedByEngine: the engine does not score.
             HostDied: the connection was lost.
+            Draining: the host ended of its own accord before it answered.
         """
         return (await self._call(lambda call_id: Score(call_id, texts, top_logprobs), Scores)).texts
 
@@ -119,6 +121,7 @@ class HostClient:
         Raises:
             UnsupportedByEngine: the engine tells the best ones only.
             HostDied: the connection was lost.
+            Draining: the host ended of its own accord before it answered.
         """
         parts = await self._open_link().call_for_rows(lambda call_id: Distribute(call_id, text))
         rows: NDArray[np.float32] = np.frombuffer(b"".join(parts), dtype="<f4")
@@ -144,7 +147,7 @@ class HostClient:
 
     def _open_link(self) -> HostLink:
         if self._link is None or not self._link.open:
-            raise host_died(self._path)
+            raise host_away(self._path)
         return self._link
 
     async def _call(self, make: Callable[[int], ToHost], answer: type[_Answer]) -> _Answer:

@@ -2,10 +2,12 @@
 
 A frame is four bytes (little-endian length of the body) and a msgpack body: one of the structures below, named by its
 tag. The first frame of a host is `Hello` or `LoadFailed`; both carry the protocol's version, and the two sides come
-from the same release, so a difference is refused instead of bridged. Never pickle: a frame can only make these types.
+from the same release, so a difference is refused instead of bridged. The last one of a host that ends of its own accord
+is `Farewell`; a connection that ends without it is that of a host that died. Never pickle: a frame can only make these
+types.
 
     worker -> host   Generate Cancel Embed Score Distribute GetStats Drain
-    host -> worker   Hello LoadFailed Events Vectors Scores Rows CallFailed Stats
+    host -> worker   Hello LoadFailed Events Vectors Scores Rows CallFailed Stats Farewell
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ from ashore.engines.failures import Failure
 from ashore.engines.model import EngineEvent, EngineInfo, EngineStats, GenerateOrder, ScoredText, ScoreText
 from ashore.errors import InvalidRequest
 
-PROTOCOL_VERSION: Final = 3
+PROTOCOL_VERSION: Final = 4
 
 MAX_FRAME_BYTES: Final = 64 << 20
 """Largest body. The largest honest one, 2,048 vectors of 1,024 numbers, takes 19 MB."""
@@ -128,8 +130,13 @@ class Stats(msgspec.Struct, frozen=True, tag="stats", array_like=True):
     stats: EngineStats
 
 
+class Farewell(msgspec.Struct, frozen=True, tag="farewell", array_like=True):
+    """The host ends of its own accord, and says nothing more. What it has not answered by now it has not begun, or has
+    let go of: that may go elsewhere, and is nothing that it died of."""
+
+
 ToHost = Generate | Cancel | Embed | Score | Distribute | GetStats | Drain
-ToWorker = Hello | LoadFailed | Events | Vectors | Scores | Rows | CallFailed | Stats
+ToWorker = Hello | LoadFailed | Events | Vectors | Scores | Rows | CallFailed | Stats | Farewell
 
 _encoder = msgspec.msgpack.Encoder()
 _to_host: msgspec.msgpack.Decoder[ToHost] = msgspec.msgpack.Decoder(ToHost)

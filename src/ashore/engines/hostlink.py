@@ -11,6 +11,7 @@ import os
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -23,6 +24,7 @@ from ashore.engines.frames import (
     CallFailed,
     Cancel,
     Events,
+    Farewell,
     FrameReader,
     Generate,
     Hello,
@@ -38,7 +40,7 @@ from ashore.engines.frames import (
 )
 from ashore.engines.model import EngineEvent, EngineInfo, GenerateOrder, Token
 from ashore.engines.orderstream import Inbox, OrderStream, ended_stream
-from ashore.errors import AshoreError, Conflict, EngineFailed, HostDied, InvalidRequest
+from ashore.errors import AshoreError, Conflict, Draining, EngineFailed, HostDied, InvalidRequest
 
 ENDED_AT_ONCE: Final = 8
 """Orders whose consumers are told of their end in one turn of the loop. An end is a response and the next request's
@@ -64,6 +66,8 @@ class HostLink(asyncio.Protocol):
         """What has come of answers that take several frames."""
         self._outbox: list[bytes] = []
         """Frames that are sent at the end of this turn of the loop, or with the next message."""
+        self._unsent: list[OrderId] = []
+        """Orders among them."""
         self._next_call = 0
         self._transport: asyncio.Transport | None = None
         self._closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -93,6 +97,7 @@ class HostLink(asyncio.Protocol):
         if not self._outbox:
             asyncio.get_running_loop().call_soon(self._send_all)
         self._outbox.append(frame)
+        self._unsent.append(order_id)
         inbox = self._inboxes[order_id] = Inbox()
         return OrderStream(order_id, inbox, self._abandon)
 
@@ -129,7 +134,7 @@ class HostLink(asyncio.Protocol):
 
     def _send_all(self) -> None:
         assert self._transport is not None, "connection_made comes first"
-        frames, self._outbox = self._outbox, []
+        frames, self._outbox, self._unsent = self._outbox, [], []
         if frames:
             self._transport.write(b"".join(frames))
 
@@ -159,6 +164,9 @@ class HostLink(asyncio.Protocol):
                 self._take(decode_to_worker(body))
         except (msgspec.DecodeError, InvalidRequest) as error:
             self._lose(f"sent what is no frame of ours ({error})")
+
+    def eof_received(self) -> None:
+        self._lose("is gone")  # at once: what is started before the transport has closed would be lost with it
 
     def connection_lost(self, error: Exception | None) -> None:
         if isinstance(error, OSError):
@@ -195,6 +203,8 @@ class HostLink(asyncio.Protocol):
                     self._answer(call_id, message)
             case Vectors(call_id) | Scores(call_id) | Stats(call_id):
                 self._answer(call_id, message)
+            case Farewell():
+                self._end(partial(host_left, self._path))
 
     def _put(self, events: list[EngineEvent]) -> None:
         inboxes = self._inboxes
@@ -252,24 +262,46 @@ class HostLink(asyncio.Protocol):
             reply.set_result(answer)
 
     def _lose(self, what: str) -> None:
-        """End everything that waits on this connection."""
+        """End everything that waits on this connection, whose host died."""
+        self._end(partial(host_died, self._path, what))
+
+    def _end(self, make_error: Callable[[], AshoreError]) -> None:
+        """End everything that waits on this connection, each with an error of its own."""
         self.open = False
-        self._outbox = []
-        self._refuse(host_died(self._path, what))
+        for order_id in self._unsent:
+            if order_id in self._inboxes:
+                self._end_order(self._inboxes.pop(order_id), host_away(self._path))
+        self._outbox, self._unsent = [], []
+        self._refuse(make_error())
         for inbox in self._inboxes.values():
-            inbox.error = host_died(self._path, what)
-            inbox.ended = True
-            inbox.wake()
+            self._end_order(inbox, make_error())
         self._inboxes.clear()
         for reply in self._calls.values():
             if not reply.done():
-                reply.set_exception(host_died(self._path, what))
+                reply.set_exception(make_error())
         if self._transport is not None:
             self._transport.abort()
 
+    def _end_order(self, inbox: Inbox, error: AshoreError) -> None:
+        inbox.error = error
+        inbox.ended = True
+        inbox.wake()
+
 
 def host_died(path: Path, what: str = "is gone") -> HostDied:
-    """Return the error for a host that is not there any more."""
+    """Return the error for a host that died while it had what was asked of it."""
     return HostDied(
         f"the engine host at {path} {what}", hint="its log says why; the supervisor starts it again with back-off"
     )
+
+
+def host_away(path: Path) -> HostDied:
+    """Return the error for what never reached a host, since that is not there any more."""
+    error = host_died(path)
+    error.taken = False
+    return error
+
+
+def host_left(path: Path) -> Draining:
+    """Return the error for what a host that ended of its own accord had not begun, or let go of."""
+    return Draining(f"the engine host at {path} ended before it took this up", hint="send the request again")

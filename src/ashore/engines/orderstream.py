@@ -126,6 +126,7 @@ class OrderStream(AsyncGenerator[EngineEvent, None]):
 
         Raises:
             HostDied: the host went away before the order ended.
+            Draining: it ended of its own accord before it began the order.
         """
         if not await self._has_more():
             raise StopAsyncIteration
@@ -154,6 +155,7 @@ class OrderStream(AsyncGenerator[EngineEvent, None]):
 
         Raises:
             HostDied: the host went away before the order ended.
+            Draining: it ended of its own accord before it began the order.
         """
         inbox = self._inbox
         if not inbox.events:

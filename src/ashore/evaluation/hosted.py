@@ -31,7 +31,7 @@ from ashore.engines import (
     error_of,
     host_process,
 )
-from ashore.errors import EngineFailed, HostDied
+from ashore.errors import Draining, EngineFailed, HostDied
 from ashore.evaluation.calls import calls_of
 from ashore.evaluation.ports import Generated, Subject, Told, untold
 from ashore.text import TextModel
@@ -67,7 +67,7 @@ def open_hosted(
         try:
             runner.run(host.connect(client))
             yield HostSubject(files.name, text, client, runner, host)
-        except HostDied as error:
+        except (HostDied, Draining) as error:  # it died, or was told to end
             words = f"; its last words are in {log}" if log else ""
             raise EngineFailed(f"the host of {files.name} died (exit code {host.stop()}){words}") from error
         finally:

@@ -406,13 +406,13 @@ def _pour(
 
 
 def one_more_death(fault: AshoreError, deaths: int, name: str) -> int:
-    """Return how many hosts died while they worked on a request, now that it ended with `fault`. One that drains has
-    not died.
+    """Return how many hosts died while they worked on a request, now that it ended with `fault`. One that drains, or
+    took leave, has not died; one that died before the request reached it did not die of that.
 
     Raises:
         KillsHosts: too many; the request is not handed on.
     """
-    if fault.code != HostDied.code:
+    if not isinstance(fault, HostDied) or not fault.taken:
         return deaths
     if deaths + 1 >= MOST_DEATHS:
         raise KillsHosts(

@@ -19,7 +19,7 @@ from ashore.engines import (
     Token,
     TokenLogprob,
 )
-from ashore.errors import HostDied
+from ashore.errors import Draining, HostDied
 from ashore.serving.bytes_text import END
 from ashore.serving.ports import OrderEvents
 
@@ -71,6 +71,7 @@ class MemoryReplica:
         self._tokens_left = math.inf if die_after is None else die_after
         self._connected = False
         self._gone = asyncio.Event()
+        self._left = False
         self.orders: list[GenerateOrder] = []
         """Every order that was given, for tests that ask what reached the engine."""
         self.running = 0
@@ -87,7 +88,7 @@ class MemoryReplica:
     async def connect(self, timeout_s: float) -> None:
         if self._gone.is_set():
             await asyncio.sleep(RESTART_S)
-        self._connected, self._gone = True, asyncio.Event()
+        self._connected, self._gone, self._left = True, asyncio.Event(), False
 
     def generate(self, order: GenerateOrder) -> OrderEvents:
         self.orders.append(order)
@@ -117,11 +118,17 @@ class MemoryReplica:
         self._connected = False
         self._gone.set()
 
+    def leave(self) -> None:
+        """Be gone, as a host that has taken leave: what it has not answered may go elsewhere."""
+        self._left = self._connected
+        self.die()
+
     async def pause(self) -> None:
         """Wait as long as one token takes.
 
         Raises:
             HostDied: the replica died meanwhile, or has made all the tokens that it was given.
+            Draining: it took leave meanwhile.
         """
         await asyncio.sleep(self._token_s)
         if self._tokens_left <= 0:
@@ -130,6 +137,8 @@ class MemoryReplica:
         self._check_alive()
 
     def _check_alive(self) -> None:
+        if self._left:
+            raise Draining(hint="send it again")
         if not self._connected:
             raise HostDied(hint="it restarts by itself; send the request again")
 

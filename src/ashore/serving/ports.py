@@ -21,6 +21,7 @@ class OrderEvents(Protocol):
 
         Raises:
             HostDied: the host went away before the order ended.
+            Draining: it ended of its own accord, and the order may go elsewhere.
         """
         ...
 

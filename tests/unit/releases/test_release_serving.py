@@ -290,6 +290,68 @@ def test_a_host_that_drains_gets_nothing_more_and_nobody_is_refused_for_it() -> 
     run(scenario, Bench(second=Drains()))
 
 
+class Leaves(MemoryReplica):
+    """Ends of its own accord just as a request comes, so often; it is back at once."""
+
+    def __init__(self, times: int) -> None:
+        super().__init__()
+        self.times_left = times
+
+    def generate(self, order: GenerateOrder) -> OrderEvents:
+        self._leave()
+        return super().generate(order)
+
+    async def embed(self, batch: list[list[int]]) -> list[list[float]]:
+        self._leave()
+        return await super().embed(batch)
+
+    def _leave(self) -> None:
+        if self.times_left:
+            self.times_left -= 1
+            self.leave()
+
+
+def test_hosts_that_end_of_their_own_accord_are_no_deaths_of_what_they_were_given() -> None:
+    async def scenario(bench: Bench) -> None:
+        one = bench.replicas["1"]
+        assert isinstance(one, Leaves)
+        bench.service.take_routes({"chat": LIVE_ALONE})
+        assert isinstance((await bench.answer())[-1], Usage)
+        assert one.times_left == 0 and len(one.orders) == 4
+        one.times_left = 3
+        embedded = await bench.service.embeddings.embed(
+            "chat", ["a"], ALICE, request_id=RequestId("e"), deadline_s=10.0
+        )
+        assert len(embedded.vectors) == 1 and one.times_left == 0
+
+    run(scenario, Bench(first=Leaves(3)))
+
+
+class Unreached(MemoryReplica):
+    """Dies before a request reaches it, so often; it is back at once."""
+
+    def __init__(self, times: int) -> None:
+        super().__init__()
+        self.times_left = times
+
+    async def pause(self) -> None:
+        if self.times_left:
+            self.times_left -= 1
+            self.die()
+            error = HostDied()
+            error.taken = False
+            raise error
+
+
+def test_a_host_that_died_before_a_request_reached_it_did_not_die_of_that() -> None:
+    async def scenario(bench: Bench) -> None:
+        bench.service.take_routes({"chat": LIVE_ALONE})
+        assert isinstance((await bench.answer())[-1], Usage)
+        assert len(bench.orders("1")) == 4
+
+    run(scenario, Bench(first=Unreached(3)))
+
+
 def test_what_waits_for_a_host_goes_where_the_alias_leads_meanwhile() -> None:
     """Both hosts are away, as when one release makes room for the next: who waits is told when there is an answer."""
 

@@ -128,9 +128,10 @@ def _serve(engine: Engine, info: EngineInfo, listener: socket.socket, drain_s: f
     def terminate(number: int, frame: FrameType | None) -> None:
         nonlocal terminations
         terminations += 1
-        loop.start_draining()
-        if terminations > 1:
-            raise SystemExit(0)
+        if terminations == 1:
+            loop.start_draining()
+        else:
+            loop.stop_now()  # instead of raising here, perhaps in the middle of a frame
 
     signal.set_wakeup_fd(loop.wakeup_fd, warn_on_full_buffer=False)
     signal.signal(signal.SIGTERM, terminate)

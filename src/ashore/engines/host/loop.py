@@ -22,6 +22,7 @@ from ashore.engines.frames import (
     Drain,
     Embed,
     Events,
+    Farewell,
     Generate,
     GetStats,
     Hello,
@@ -40,6 +41,9 @@ STEP_TIMEOUT_S: Final = 0.002
 """What a step may wait inside the engine while it has orders and nothing to compute (a grammar being compiled)."""
 MOST_FAILED_STEPS: Final = 3
 """Steps in a row that may raise before the host gives the engine up; the supervisor starts a fresh one."""
+LAST_WORDS_S: Final = 2.0
+"""Longest that a host which ends waits for workers to read what it has told them: far below `DRAIN_MARGIN_S`, after
+which the supervisor kills it."""
 
 _log = logging.getLogger(__name__)
 
@@ -61,7 +65,7 @@ class HostLoop:
         Args:
             engine: Loaded already. The loop does not close it.
             info: What `load` returned; greets every worker.
-            listener: Non-blocking listening socket. The loop closes it when draining starts.
+            listener: Non-blocking listening socket. The loop closes it at its end.
             drain_s: Seconds that running orders have to end once draining starts.
             clock: Time for the drain deadline.
         """
@@ -94,8 +98,13 @@ class HostLoop:
             self._drain_deadline_s = self._clock.monotonic_s() + self._drain_s
             _log.info("draining: %d orders running", len(self._owners))
 
+    def stop_now(self) -> None:
+        """Have `run` return in its next turn, whatever runs. May be called twice."""
+        self._drain_deadline_s = self._clock.monotonic_s()
+
     def run(self) -> None:
-        """Serve until drained.
+        """Serve until drained, then take leave of every worker. What raises anything unforeseen leaves without a word:
+        to the workers it has died.
 
         Raises:
             EngineFailed: the engine raised in `MOST_FAILED_STEPS` steps in a row.
@@ -108,9 +117,9 @@ class HostLoop:
                 if self._owners:
                     self._step()
                 self._flush()
+            self._take_leave()
         finally:
-            self._fail_all(Draining("this engine host has stopped", hint="send the request again"))
-            self._flush()
+            self._send_rest()
             self._close()
 
     def _is_drained(self) -> bool:
@@ -220,6 +229,7 @@ class HostLoop:
             self._failed_steps += 1
             self._fail_all(error)
             if self._failed_steps >= MOST_FAILED_STEPS:
+                self._take_leave()
                 raise EngineFailed(
                     f"{MOST_FAILED_STEPS} steps in a row failed, the last with {type(error).__name__}: {error}",
                     hint="the log of this host has the tracebacks; the supervisor starts a fresh one",
@@ -259,6 +269,25 @@ class HostLoop:
             _log.exception("the engine could not cancel %s", order_id)
 
     # --- writing and closing
+
+    def _take_leave(self) -> None:
+        """End what still runs, and tell every worker that nothing else of what it sent was begun."""
+        self._fail_all(Draining("this engine host has stopped", hint="send the request again"))
+        for link in list(self._links):
+            self._deliver(link, Farewell())
+
+    def _send_rest(self) -> None:
+        """Return once every worker has taken what was told to it, or `LAST_WORDS_S` later."""
+        deadline_s = self._clock.monotonic_s() + LAST_WORDS_S
+        self._flush()
+        with selectors.DefaultSelector() as room:  # of its own: in the other one, orders that nobody reads wait
+            for link in self._links:
+                if link.has_backlog:
+                    room.register(link.sock, selectors.EVENT_WRITE, link)
+            while room.get_map() and room.select(max(0.0, deadline_s - self._clock.monotonic_s())):
+                self._flush()
+                for key in [key for key in room.get_map().values() if not key.data.has_backlog]:
+                    room.unregister(key.fileobj)
 
     def _deliver(self, link: Link, message: ToWorker) -> None:
         """Queue `message`. An answer too large for a frame becomes a failure; a link that is over is dropped."""

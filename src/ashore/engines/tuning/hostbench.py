@@ -14,7 +14,7 @@ from ashore.engines.model import ModelFiles
 from ashore.engines.tuning.measure import Measurer
 from ashore.engines.tuning.model import Candidate, Round
 from ashore.engines.tuning.ports import Trial
-from ashore.errors import DeadlineExceeded, EngineFailed, HostDied
+from ashore.errors import DeadlineExceeded, Draining, EngineFailed, HostDied
 
 FilesOf = Callable[[Candidate, float], ModelFiles]
 """Gives the files of a candidate's variant, made now, within so many seconds, if they must be. Raises an `AshoreError`
@@ -43,7 +43,7 @@ class HostBench:
         with host_process(launch, log=self._log) as host:
             try:
                 return asyncio.run(_measure(host, rounds=rounds, start_s=start_s, ends_s=ends_s))
-            except HostDied as error:
+            except (HostDied, Draining) as error:  # it died, or was told to end
                 code = host.stop()
                 raise EngineFailed(f"its host died (exit code {code}); its last words are in {self._log}") from error
 

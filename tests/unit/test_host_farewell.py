@@ -1,0 +1,233 @@
+"""How a host ends: what it says to its workers, what they make of it, and what it leaves unsaid where it dies."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+from host_in_thread import collect, echo_order, host_running
+
+from ashore.core import OrderId
+from ashore.engines import EngineEvent, EngineStats, Failed, FakeEngine, Finished, HostClient, Token, fake_model_files
+from ashore.engines import frames as wire
+from ashore.engines.host import loop as host_loop
+from ashore.engines.hostlink import HostLink
+from ashore.errors import Draining, HostDied
+from ashore.processes import unix_address
+from ashore.serving.memory import ECHO_INFO
+
+
+class Slow(FakeEngine):
+    """Takes long for its first step, and says when it is in it."""
+
+    def __init__(self, step_s: float) -> None:
+        super().__init__()
+        self.step_s = step_s
+        self.in_step = threading.Event()
+
+    def step(self, timeout_s: float) -> Sequence[EngineEvent]:
+        if not self.in_step.is_set():
+            self.in_step.set()
+            time.sleep(self.step_s)
+        return super().step(timeout_s)
+
+
+def test_orders_and_calls_that_come_while_a_host_ends_were_not_taken_and_it_has_not_died(tmp_path: Path) -> None:
+    engine = Slow(0.3)
+
+    async def use(path: Path) -> None:
+        client = HostClient(path)
+        await client.connect(5.0)
+        begun = client.generate(echo_order("begun", "x" * 500))
+        await client.drain()  # with the order, so that the time to drain is over when the step ends
+        await asyncio.to_thread(engine.in_step.wait, 5)
+        late = client.generate(echo_order("late", "x"))
+        call = asyncio.create_task(client.embed([[1, 2]]))
+        told = (await collect(begun))[-1]
+        assert isinstance(told, Failed) and told.code == "draining"
+        with pytest.raises(Draining, match="ended before it took this up"):
+            await collect(late)
+        with pytest.raises(Draining):
+            await call
+        assert not client.connected
+        with pytest.raises(HostDied) as after:
+            await collect(client.generate(echo_order("after", "x")))
+        assert not after.value.taken
+        await client.close()
+
+    with host_running(tmp_path, engine, fake_model_files("fake:echo", tmp_path / "files"), drain_s=0.1) as path:
+        asyncio.run(use(path))
+
+
+def last_words(sock: socket.socket) -> list[wire.ToWorker]:
+    """Return the messages that a host says until the connection ends."""
+    reader, found = wire.FrameReader(), []
+    while data := sock.recv(1 << 20):
+        found += [wire.decode_to_worker(body) for body in reader.feed(data)]
+    return found
+
+
+def test_a_host_whose_time_is_over_waits_for_a_worker_that_reads_late_and_says_farewell_last(tmp_path: Path) -> None:
+    files = fake_model_files("fake:echo", tmp_path / "files")
+    with host_running(tmp_path, FakeEngine(), files, drain_s=0.1) as path, socket.socket(socket.AF_UNIX) as worker:
+        with unix_address(path) as address:
+            worker.connect(address)
+        worker.settimeout(5)
+        many = range(40)
+        for number in many:
+            order = echo_order(f"o{number}", "z" * 60, max_new_tokens=3000, ignore_eos=True, top_logprobs=20)
+            worker.sendall(wire.encode(wire.Generate(order)))
+        worker.sendall(wire.encode(wire.Drain()))
+        time.sleep(0.5)  # far more is said meanwhile than the socket holds
+        said = last_words(worker)
+    assert said[-1] == wire.Farewell()
+    ends = [event for part in said if isinstance(part, wire.Events) for event in part.events if type(event) is Failed]
+    assert {end.order_id for end in ends} == {f"o{number}" for number in many}
+
+
+def test_a_worker_that_never_reads_does_not_keep_a_host_from_ending(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(host_loop, "LAST_WORDS_S", 0.2)
+    files = fake_model_files("fake:echo", tmp_path / "files")
+    with host_running(tmp_path, FakeEngine(), files, drain_s=0.1) as path, socket.socket(socket.AF_UNIX) as worker:
+        with unix_address(path) as address:
+            worker.connect(address)
+        for number in range(40):
+            order = echo_order(f"o{number}", "z" * 60, max_new_tokens=3000, ignore_eos=True, top_logprobs=20)
+            worker.sendall(wire.encode(wire.Generate(order)))
+        worker.sendall(wire.encode(wire.Drain()))
+        deadline_s = time.monotonic() + 5
+        while threading.active_count() > 1 and time.monotonic() < deadline_s:
+            time.sleep(0.01)
+        assert threading.active_count() == 1, "the host waits for ever"
+
+
+class Poisoned(FakeEngine):
+    """Breaks down where nobody expects it."""
+
+    def stats(self) -> EngineStats:
+        raise ZeroDivisionError("a broken library")
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_host_that_breaks_down_says_no_farewell(tmp_path: Path) -> None:
+    async def use(path: Path) -> None:
+        client = HostClient(path)
+        await client.connect(5.0)
+        begun = client.generate(echo_order("begun", "x" * 500))
+        assert isinstance(await anext(begun), Token)
+        with pytest.raises(HostDied) as told:
+            await client.stats()
+        assert told.value.taken
+        with pytest.raises(HostDied) as told:
+            await collect(begun)
+        assert told.value.taken
+        await client.close()
+
+    files = fake_model_files("fake:echo?tok_per_s=500", tmp_path / "files")
+    with host_running(tmp_path, Poisoned(), files) as path:
+        asyncio.run(use(path))
+
+
+class Broken(Slow):
+    """Every step fails, the last of them slowly."""
+
+    def step(self, timeout_s: float) -> Sequence[EngineEvent]:
+        super().step(timeout_s)
+        raise ZeroDivisionError("a broken library")
+
+
+def test_what_a_host_that_gives_its_engine_up_has_not_read_goes_elsewhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(host_loop, "MOST_FAILED_STEPS", 1)
+    engine = Broken(0.2)
+
+    async def use(path: Path) -> None:
+        client = HostClient(path)
+        await client.connect(5.0)
+        begun = client.generate(echo_order("begun", "x"))
+        await asyncio.sleep(0)
+        await asyncio.to_thread(engine.in_step.wait, 5)
+        late = client.generate(echo_order("late", "x"))
+        (told,) = await collect(begun)
+        assert isinstance(told, Failed) and told.code == "engine_failed"
+        with pytest.raises(Draining):
+            await collect(late)
+        await client.close()
+
+    with host_running(tmp_path, engine, fake_model_files("fake:echo", tmp_path / "files")) as path:
+        asyncio.run(use(path))
+
+
+def greeted_link() -> HostLink:
+    link = HostLink(Path("host"))
+    link.data_received(wire.encode(wire.Hello(wire.PROTOCOL_VERSION, ECHO_INFO)))
+    return link
+
+
+def test_a_worker_that_meets_the_closed_socket_first_still_hears_the_farewell() -> None:
+    async def use() -> None:
+        ours, theirs = socket.socketpair()
+        _, link = await asyncio.get_running_loop().create_connection(greeted_link, sock=ours)
+        whole = link.start(echo_order("whole", "x"))
+        end = Finished(OrderId("whole"), "stop", 1, 0, 1)
+        theirs.sendall(wire.encode(wire.Events([end])) + wire.encode(wire.Farewell()))
+        theirs.close()
+        late = link.start(echo_order("late", "x"))  # in the same turn: nothing was read yet
+        assert await collect(whole) == [end]
+        with pytest.raises(Draining):
+            await late.take()
+        assert not link.open
+        await link.close()
+
+    asyncio.run(use())
+
+
+def test_after_the_farewell_a_worker_sends_nothing_more() -> None:
+    async def use() -> None:
+        ours, theirs = socket.socketpair()
+        _, link = await asyncio.get_running_loop().create_connection(greeted_link, sock=ours)
+        waiting = asyncio.create_task(link.start(echo_order("late", "x")).take())
+        await asyncio.sleep(0)
+        theirs.sendall(wire.encode(wire.Farewell()))  # and the connection is still there
+        with pytest.raises(Draining):
+            await asyncio.wait_for(waiting, 2)
+        assert not link.open
+        await link.gone()
+        theirs.close()
+
+    asyncio.run(use())
+
+
+class Nowhere(asyncio.Transport):
+    """A transport whose bytes nobody reads."""
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        return
+
+    def abort(self) -> None:
+        return
+
+
+def test_an_order_that_was_not_sent_when_the_host_died_is_not_what_it_died_of() -> None:
+    async def use() -> None:
+        link = greeted_link()
+        link.connection_made(Nowhere())
+        sent = link.start(echo_order("sent", "x"))
+        await asyncio.sleep(0)
+        unsent = link.start(echo_order("unsent", "x"))
+        link.eof_received()
+        assert not link.open, "nothing more is started on it before the transport has closed"
+        for stream, taken in ((sent, True), (unsent, False)):
+            with pytest.raises(HostDied) as told:
+                await stream.take()
+            assert told.value.taken is taken
+
+    asyncio.run(use())
