@@ -70,32 +70,25 @@ def keep_certificate(folder: Path, names: Sequence[str], now: datetime) -> Gener
     """Return the certificate of this home, made or renewed where it must be. May be called at any time.
 
     The key is made anew with each certificate, under a name of its own, so that certificate and key never mismatch.
-    The one before stays until `remove_other_keys`: what Envoy runs on names it still.
+    The one before stays until `remove_other_keys`: what Envoy runs on names it still. Where this is cut off between two
+    files, the next call sees what does not fit, and makes that again.
 
     Raises:
+        InvalidSpec: a file of the authority is none of ours.
         MissingExtra: `cryptography` is not installed.
     """
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     authority, authority_key = folder / "ca.pem", folder / "ca.key"
     chain = folder / "edge.pem"
     with _cryptography():
-        why = "there was none"
-        if authority.exists() and authority_key.exists():
-            facts = read_facts(authority.read_text())
-            why = needs_renewal(facts, (), now)
+        why = _why_new_authority(authority, authority_key, now)
         if why:
             _make_authority(authority, authority_key, now)
-            chain.unlink(missing_ok=True)
-        if chain.exists():
-            text = chain.read_text()
-            why = needs_renewal(read_facts(text), names, now)
-            key = folder / key_name(text)
-            if not why and key.exists():
-                return Generated(chain_pem=text, key_file=key, authority_file=authority, made="")
-        text = _make_leaf(folder, authority, authority_key, names, now)
-    return Generated(
-        chain_pem=text, key_file=folder / key_name(text), authority_file=authority, made=why or "its key was gone"
-    )
+        why = why or _why_new_leaf(chain, authority, names, now)
+        if why:
+            _make_leaf(folder, authority, authority_key, names, now)
+        text = chain.read_text()
+    return Generated(chain_pem=text, key_file=folder / key_name(text), authority_file=authority, made=why)
 
 
 def remove_other_keys(key_file: Path) -> None:
@@ -161,6 +154,44 @@ def check_files(certificate: Path, key: Path, now: datetime) -> str:
         return chain_pem
 
 
+def _why_new_authority(path: Path, key_path: Path, now: datetime) -> str:
+    from cryptography import x509
+    from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
+    if not (path.exists() and key_path.exists()):
+        return "there was none"
+    text = path.read_text()
+    why = needs_renewal(read_facts(text), (), now)
+    try:
+        key = load_pem_private_key(key_path.read_bytes(), None)
+    except (ValueError, TypeError) as fault:
+        raise InvalidSpec(
+            f"the key of the edge's authority, {key_path}, cannot be read: {fault}",
+            hint=f"remove it, and the authority is made anew; clients are given {path.name} again then",
+        ) from fault
+    if key.public_key() != x509.load_pem_x509_certificate(text.encode()).public_key():
+        return "its authority had another key"
+    return why
+
+
+def _why_new_leaf(chain: Path, authority: Path, names: Sequence[str], now: datetime) -> str:
+    from cryptography import x509
+    from cryptography.exceptions import InvalidSignature
+
+    if not chain.exists():
+        return "there was none"
+    text = chain.read_text()
+    why = needs_renewal(read_facts(text), names, now)
+    try:
+        issuer = x509.load_pem_x509_certificate(authority.read_bytes())
+        x509.load_pem_x509_certificate(text.encode()).verify_directly_issued_by(issuer)
+    except (ValueError, InvalidSignature):
+        return "it was of another authority"
+    if not why and not (chain.parent / key_name(text)).exists():
+        return "its key was gone"
+    return why
+
+
 def _make_authority(path: Path, key_path: Path, now: datetime) -> None:
     from cryptography import x509
     from cryptography.hazmat.primitives import hashes
@@ -183,7 +214,7 @@ def _make_authority(path: Path, key_path: Path, now: datetime) -> None:
     _write(path, _pem(certificate))
 
 
-def _make_leaf(folder: Path, authority: Path, authority_key: Path, names: Sequence[str], now: datetime) -> str:
+def _make_leaf(folder: Path, authority: Path, authority_key: Path, names: Sequence[str], now: datetime) -> None:
     from cryptography import x509
     from cryptography.hazmat.primitives import hashes
     from cryptography.hazmat.primitives.asymmetric import ec
@@ -211,7 +242,6 @@ def _make_leaf(folder: Path, authority: Path, authority_key: Path, names: Sequen
     text = (_pem(certificate) + authority.read_bytes()).decode()
     _write(folder / key_name(text), _key_pem(key))
     _write(folder / "edge.pem", text.encode())
-    return text
 
 
 def _builder(

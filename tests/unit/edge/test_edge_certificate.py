@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import ssl
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from ashore.edge import CertificateFacts, keep_certificate, keep_tls, names_for, needs_renewal, remove_other_keys
 from ashore.errors import InvalidSpec
@@ -58,6 +62,84 @@ def test_a_lost_key_means_a_new_certificate(tmp_path: Path) -> None:
     made = keep_certificate(tmp_path, ("a",), NOW)
     made.key_file.unlink()
     assert keep_certificate(tmp_path, ("a",), NOW).made == "its key was gone"
+
+
+class Cut(BaseException):
+    """The process ends here."""
+
+
+def cut_off(monkeypatch: pytest.MonkeyPatch, changes: int, work: Callable[[], object]) -> bool:
+    """Do some work on files, but end it after so many of them were put in place or removed; return whether it ended."""
+    left = changes
+    replace, unlink = Path.replace, Path.unlink
+
+    def counted(change: Callable[..., Any]) -> Callable[..., Any]:
+        def do(path: Path, *args: Any, **options: Any) -> Any:
+            nonlocal left
+            if path.exists():
+                if not left:
+                    raise Cut
+                left -= 1
+            return change(path, *args, **options)
+
+        return do
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "replace", counted(replace))
+        patched.setattr(Path, "unlink", counted(unlink))
+        try:
+            work()
+        except Cut:
+            return True
+    return False
+
+
+def make_none(folder: Path) -> None:
+    return
+
+
+def make_old(folder: Path) -> None:
+    keep_certificate(folder, ("a",), NOW - timedelta(days=3640))
+    keep_certificate(folder, ("a",), NOW - timedelta(days=40))
+
+
+def lose_key(folder: Path) -> None:
+    keep_certificate(folder, ("a",), NOW)
+    (folder / "ca.key").unlink()
+
+
+def lose_authority(folder: Path) -> None:
+    keep_certificate(folder, ("a",), NOW)
+    (folder / "ca.pem").unlink()
+
+
+@pytest.mark.parametrize("before", [make_none, make_old, lose_key, lose_authority])
+def test_wherever_making_is_cut_off_the_next_time_everything_fits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, before: Callable[[Path], None]
+) -> None:
+    for changes in range(20):
+        folder = tmp_path / str(changes)
+        before(folder)
+        if not cut_off(monkeypatch, changes, lambda: keep_certificate(folder, ("a",), NOW)):  # noqa: B023 - called here
+            break
+        made = keep_certificate(folder, ("a",), NOW)
+        leaf = x509.load_pem_x509_certificate(made.chain_pem.encode())
+        authority = x509.load_pem_x509_certificate(made.authority_file.read_bytes())
+        leaf.verify_directly_issued_by(authority)
+        for certificate, key in ((leaf, made.key_file), (authority, folder / "ca.key")):
+            private = load_pem_private_key(key.read_bytes(), None)
+            assert private.public_key() == certificate.public_key()
+        assert authority.not_valid_after_utc > NOW + timedelta(days=100)
+        assert keep_certificate(folder, ("a",), NOW).made == ""
+    assert changes >= 4, "it was cut off everywhere"
+
+
+def test_a_key_of_the_authority_that_is_none_is_named_and_stays(tmp_path: Path) -> None:
+    keep_certificate(tmp_path, ("a",), NOW)
+    (tmp_path / "ca.key").write_text("mine")
+    with pytest.raises(InvalidSpec, match=r"ca\.key, cannot be read"):
+        keep_certificate(tmp_path, ("a",), NOW)
+    assert (tmp_path / "ca.key").read_text() == "mine"
 
 
 def test_names_cover_this_machine_and_what_the_operator_adds() -> None:
