@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from openai import AuthenticationError, BadRequestError, NotFoundError, OpenAI, PermissionDeniedError
+from openai_jobs import lines_of, wait_for
 from served import Served, start_served
 
 ECHO = "fake:echo"
@@ -36,23 +37,6 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
 def client(server: Served) -> Iterator[OpenAI]:
     with OpenAI(base_url=server.base_url, api_key=server.key, max_retries=0) as one:
         yield one
-
-
-def wait_for(what: Callable[[], object], timeout_s: float = 60) -> object:
-    deadline = time.monotonic() + timeout_s
-    while time.monotonic() < deadline:
-        found = what()
-        if found:
-            return found
-        time.sleep(0.05)
-    raise AssertionError(f"not within {timeout_s} s")
-
-
-def lines_of(*bodies: dict[str, object], url: str = "/v1/chat/completions") -> bytes:
-    return b"".join(
-        json.dumps({"custom_id": f"q{at}", "method": "POST", "url": url, "body": body}).encode() + b"\n"
-        for at, body in enumerate(bodies)
-    )
 
 
 def chat(text: str, **more: object) -> dict[str, object]:

@@ -166,6 +166,14 @@ def test_priority_goes_first_and_tenants_take_turns(queue: JobQueue, clock: Manu
     assert ids(lease(queue, 4)) == ["b1", "a1", "a2", "a3"]
 
 
+def test_what_one_tenant_calls_urgent_takes_no_turn_of_another(queue: JobQueue) -> None:
+    for number in range(6):
+        queue.submit(new(f"a{number}", tenant="a", priority=100))
+    queue.submit(new("b0", tenant="b", priority=-100))
+    queue.submit(new("b1", tenant="b"))
+    assert ids(lease(queue, 4)) == ["a0", "b1", "a1", "b0"]
+
+
 def test_who_comes_back_after_a_pause_has_not_saved_up_turns(queue: JobQueue, clock: ManualClock) -> None:
     for number in range(20):
         queue.submit(new(f"a{number:02}", tenant="a"))

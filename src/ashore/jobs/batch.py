@@ -25,7 +25,6 @@ from ashore.jobs.queue import JobQueue
 
 KIND: Final = "batch"
 LINE_KIND: Final = "line"
-LINE_PRIORITY: Final = -100
 LINES_AT_ONCE: Final = 200
 GATHERED_AT_ONCE: Final = 50
 LOOK_AGAIN_S: Final = 30.0
@@ -155,7 +154,7 @@ class BatchHandler:
             tenant=batch.tenant,
             principal=batch.principal,
             payload=_encode(Call(path=order.endpoint, body=line.body, urgency="batch", custom_id=line.custom_id)),
-            priority=LINE_PRIORITY,
+            priority=batch.priority,
             deadline_ms=order.expires_ms,
             max_attempts=self._max_attempts,
             ttl_ms=self._ttl_ms,

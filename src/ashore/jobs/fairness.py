@@ -1,4 +1,6 @@
-"""Whose job goes next: the highest priority first, and between tenants of equal priority start-time fair queueing.
+"""Whose job goes next: start-time fair queueing over tenants, and within a tenant the highest priority first.
+
+A client says itself how urgent its jobs are, so that orders its tenant's jobs and takes no turn of another tenant.
 
 Each tenant has a virtual finish time that grows by one with every job it is given; whoever is furthest behind goes
 next. A tenant that comes back after a pause starts at the present, so it neither pays for nor profits from its absence.
@@ -38,7 +40,7 @@ def choose(heads: Mapping[str, Sequence[Job]], turns: Turns, limit: int) -> tupl
         waiting = [tenant for tenant, jobs in heads.items() if at[tenant] < len(jobs)]
         if not waiting:
             break
-        start, tenant = min((-heads[t][at[t]].priority, max(present, finish.get(t, 0.0)), t) for t in waiting)[1:]
+        start, tenant = min((max(present, finish.get(t, 0.0)), t) for t in waiting)
         chosen.append(heads[tenant][at[tenant]])
         at[tenant] += 1
         present = start

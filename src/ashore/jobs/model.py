@@ -27,7 +27,7 @@ class NewJob:
     principal: str
     payload: bytes
     priority: int = 0
-    """Higher goes first, over all tenants; between equal ones, tenants take turns."""
+    """Higher goes first among the jobs of its tenant, -100 to 100; tenants take turns."""
     deadline_ms: int | None = None
     """Milliseconds since the epoch after which nobody wants the result."""
     max_attempts: int = 5

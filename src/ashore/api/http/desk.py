@@ -11,6 +11,7 @@ import msgspec
 
 from ashore.access import Principal
 from ashore.api.http.exchange import Exchange
+from ashore.api.http.openai.common import priority_of
 from ashore.errors import AshoreError, DeadlineExceeded, HostDied, InvalidRequest, NotReady, Overloaded
 from ashore.jobs import (
     Call,
@@ -86,11 +87,15 @@ def new_call(
     path: str,
     body: bytes,
     job_id: str = "",
+    deadline_s: float | None = None,
 ) -> NewJob:
     """Return the job that runs one request later, for this principal.
 
+    Args:
+        deadline_s: Seconds from now after which nobody wants its result.
+
     Raises:
-        InvalidRequest: the idempotency key is too long.
+        InvalidRequest: the idempotency key is too long, or the priority is none.
         PermissionDenied: the webhook may not be called.
     """
     return NewJob(
@@ -99,6 +104,8 @@ def new_call(
         tenant=principal.tenant,
         principal=principal.acting_name,
         payload=msgspec.json.encode(Call(path=path, body=msgspec.Raw(body))),
+        priority=priority_of(exchange),
+        deadline_ms=None if deadline_s is None else desk.queue.now_ms() + int(deadline_s * 1000),
         max_attempts=desk.limits.max_attempts,
         ttl_ms=desk.limits.result_ttl_ms,
         idempotency_key=idempotency_key(exchange),

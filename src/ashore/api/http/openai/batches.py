@@ -12,6 +12,7 @@ from ashore.access import Principal
 from ashore.api.decode import decode
 from ashore.api.http.desk import idempotency_key, webhook_of
 from ashore.api.http.exchange import Exchange
+from ashore.api.http.openai.common import priority_of
 from ashore.api.http.openai.files import find_file
 from ashore.api.http.openai.paging import page_of
 from ashore.errors import InvalidRequest
@@ -135,6 +136,7 @@ async def create(app: HttpApp, exchange: Exchange, principal: Principal) -> None
         tenant=principal.tenant,
         principal=principal.acting_name,
         payload=_encode(order),
+        priority=priority_of(exchange),
         max_attempts=BATCH_ATTEMPTS,
         ttl_ms=desk.limits.result_ttl_ms,
         cancel_mode="by_handler",

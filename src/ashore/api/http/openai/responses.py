@@ -12,6 +12,7 @@ from ashore.access import INFER, Principal
 from ashore.api.decode import decode
 from ashore.api.http.desk import RESPONSE_KIND, new_call
 from ashore.api.http.exchange import Exchange
+from ashore.api.http.openai.common import deadline_of
 from ashore.api.http.openai.paging import page_of
 from ashore.api.http.openai.responses_parse import item_of, items_of, messages_of, to_generation
 from ashore.api.http.openai.responses_render import ResponseWriter, response_out
@@ -145,6 +146,7 @@ async def _background(
         path="/v1/responses",
         body=body,
         job_id=new_id("resp_"),
+        deadline_s=deadline_of(exchange),
     )
     kept = await app.desk.submit(job)
     await exchange.respond(200, [JSON], await _render(app, kept))
