@@ -6,7 +6,7 @@ import socket
 from collections.abc import Iterator
 
 import pytest
-from openai import OpenAI
+from openai import BadRequestError, OpenAI
 from openai_jobs import begin_batch, ended_batch, lines_of, rows_of, wait_for
 from served import Served, start_served
 
@@ -61,6 +61,25 @@ def test_a_cancelled_batch_keeps_what_is_done(client: OpenAI) -> None:
     ended = ended_batch(client, batch.id)
     assert (ended.status, ended.cancelled_at is not None, ended.error_file_id) == ("cancelled", True, None)
     assert [row["custom_id"] for row in rows_of(client, ended.output_file_id)] == ["q0"]
+
+
+def test_the_files_of_answers_end_when_the_batch_says_so(client: OpenAI) -> None:
+    after = {"anchor": "created_at", "seconds": 7200}
+    batch = ended_batch(client, begin_batch(client, lines_of(ask("a"), ask("b")), output_expires_after=after).id)
+    file = client.files.retrieve(batch.output_file_id)
+    assert file.expires_at == file.created_at + 7200
+    answers = [row["response"]["body"]["usage"] for row in rows_of(client, batch.output_file_id)]
+    assert batch.usage.total_tokens == sum(one["total_tokens"] for one in answers) > 0
+    assert batch.usage.input_tokens == sum(one["prompt_tokens"] for one in answers)
+    for wrong in ({"anchor": "created_at", "seconds": 1}, {"anchor": "now", "seconds": 7200}):
+        with pytest.raises(BadRequestError, match="output_expires_after"):
+            begin_batch(client, lines_of(ask("a")), output_expires_after=wrong)
+
+
+@pytest.mark.parametrize("after", [{"anchor": "now", "seconds": 7200}, {"anchor": "created_at"}])
+def test_a_file_whose_end_is_said_wrongly_is_refused(client: OpenAI, after: dict[str, object]) -> None:
+    with pytest.raises(BadRequestError, match="expires_after"):
+        client.files.create(file=("a.bin", b"x"), purpose="user_data", expires_after=after)  # type: ignore[arg-type]
 
 
 def test_lists_are_read_page_by_page(client: OpenAI) -> None:

@@ -7,6 +7,7 @@ Refuses to own: what a job does (it knows only a `Handler`), HTTP routes, keys.
 from ashore.jobs.batch import KIND as BATCH_KIND
 from ashore.jobs.batch import BatchHandler, BatchOrder, BatchProgress, progress_of
 from ashore.jobs.batchlines import ENDPOINTS
+from ashore.jobs.batchtokens import BatchTokens, add_tokens
 from ashore.jobs.calls import Call, CallHandler, Reply
 from ashore.jobs.egress import check_addresses, check_url, parse_allow
 from ashore.jobs.filesql import PIECE_BYTES, SqlFiles
@@ -45,6 +46,7 @@ __all__ = [
     "BatchHandler",
     "BatchOrder",
     "BatchProgress",
+    "BatchTokens",
     "Call",
     "CallHandler",
     "Cancelled",
@@ -75,6 +77,7 @@ __all__ = [
     "SqlJobs",
     "StoredFile",
     "WebhookHandler",
+    "add_tokens",
     "check_addresses",
     "check_url",
     "jobs_command",

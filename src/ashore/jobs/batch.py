@@ -17,6 +17,7 @@ from typing import Final, Literal
 import msgspec
 
 from ashore.jobs.batchlines import BatchError, check_line, check_lines, requests_of, split_lines
+from ashore.jobs.batchtokens import BatchTokens, add_tokens
 from ashore.jobs.calls import Call, Reply
 from ashore.jobs.filesql import PIECE_BYTES
 from ashore.jobs.model import Again, Cancelled, Done, Failed, Job, JobBody, Lease, NewJob, Outcome, StoredFile
@@ -41,6 +42,8 @@ class BatchOrder(msgspec.Struct, frozen=True, kw_only=True):
     completion_window: str
     expires_ms: int
     metadata: dict[str, str] | None = None
+    output_ttl_ms: int | None = None
+    """How long the two files of answers are kept; None: as long as results are."""
 
 
 class BatchProgress(msgspec.Struct, frozen=True, kw_only=True):
@@ -54,6 +57,8 @@ class BatchProgress(msgspec.Struct, frozen=True, kw_only=True):
     output_file_id: str | None = None
     error_file_id: str | None = None
     errors: list[BatchError] = []
+    usage: BatchTokens | None = None
+    """Of all answers; None until they are gathered."""
 
 
 class _Answer(msgspec.Struct, frozen=True, kw_only=True):
@@ -123,6 +128,8 @@ class BatchHandler:
 
     def _validate(self, lease: Lease, order: BatchOrder, progress: BatchProgress) -> BatchProgress:
         total, errors = check_lines(split_lines(self._pieces(order.input_file_id)), order.endpoint)
+        if self._files.get(order.input_file_id) is None:  # what was read of it may be a part
+            errors = [_input_gone(order, given_out=0)]
         phase: Phase = "failed" if errors else "in_progress"
         return self._report(
             lease,
@@ -144,6 +151,8 @@ class BatchHandler:
             progress = msgspec.structs.replace(progress, given_out=progress.given_out + len(page))
             if not self._queue.adopt(lease, children, _encode(progress).decode()):
                 raise LeaseLost
+        if progress.given_out < progress.total:
+            return msgspec.structs.replace(progress, errors=[_input_gone(order, progress.given_out)])
         return progress
 
     def _line_job(self, batch: Job, order: BatchOrder, at: int, raw: bytes) -> NewJob:
@@ -167,25 +176,33 @@ class BatchHandler:
         now_ms = self._queue.now_ms()
         if progress.finalizing_ms is None:
             progress = self._report(lease, msgspec.structs.replace(progress, phase="finalizing", finalizing_ms=now_ms))
-        expired = False
+        expired, usage = False, BatchTokens()
         names: dict[bool, str | None] = {True: None, False: None}
         for good in (True, False):
-            sink = _Sink(self._files, lease.job, "output" if good else "error", now_ms, self._ttl_ms)
+            ttl_ms = order.output_ttl_ms or self._ttl_ms
+            sink = _Sink(self._files, lease.job, "output" if good else "error", now_ms, ttl_ms)
             for job, body in self._ended(lease, progress):
                 expired = expired or job.state == "expired"
                 if (job.state == "succeeded") == good and job.state != "cancelled":
                     sink.add(line_out(job, body))
+                if good and job.state == "succeeded" and body.result is not None:
+                    usage = add_tokens(usage, _reply.decode(body.result).body)
             names[good] = sink.close()
         cancelled = lease.job.cancel_requested
-        phase: Phase = "cancelled" if cancelled else "expired" if expired else "completed"
+        lacking: Phase = "failed" if progress.errors else "completed"
+        phase: Phase = "cancelled" if cancelled else "expired" if expired else lacking
         self._report(
             lease,
-            msgspec.structs.replace(progress, phase=phase, output_file_id=names[True], error_file_id=names[False]),
+            msgspec.structs.replace(
+                progress, phase=phase, output_file_id=names[True], error_file_id=names[False], usage=usage
+            ),
         )
         if cancelled:
             return Cancelled(result=b"{}")
         if expired:
             return Failed(code="batch_expired", message=f"not done within {order.completion_window}", result=b"{}")
+        if progress.errors:
+            return Failed(code=progress.errors[0].code, message=progress.errors[0].message, result=b"{}")
         return Done(result=b"{}")
 
     def _ended(self, lease: Lease, progress: BatchProgress) -> Iterator[tuple[Job, JobBody]]:
@@ -257,6 +274,11 @@ class _Sink:
         self._files.append(self._file.file_id, self._number, piece)
         self._number += 1
         self._num_bytes += len(piece)
+
+
+def _input_gone(order: BatchOrder, given_out: int) -> BatchError:
+    message = f"{order.input_file_id} went while the batch read it; {given_out:,} of its lines were run"
+    return BatchError(code="input_file_gone", message=message, param="input_file_id")
 
 
 def line_out(job: Job, body: JobBody) -> bytes:

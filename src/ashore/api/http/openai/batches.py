@@ -13,10 +13,11 @@ from ashore.api.decode import decode
 from ashore.api.http.desk import idempotency_key, webhook_of
 from ashore.api.http.exchange import Exchange
 from ashore.api.http.openai.common import priority_of
-from ashore.api.http.openai.files import find_file
+from ashore.api.http.openai.files import LONGEST_LIFE_S, SHORTEST_LIFE_S, find_file
 from ashore.api.http.openai.paging import page_of
+from ashore.api.http.openai.responses_types import InputDetails, OutputDetails, ResponsesUsage
 from ashore.errors import InvalidRequest
-from ashore.jobs import BATCH_KIND, ENDPOINTS, BatchOrder, Job, NewJob, new_id, progress_of
+from ashore.jobs import BATCH_KIND, ENDPOINTS, BatchOrder, BatchTokens, Job, NewJob, new_id, progress_of
 
 if TYPE_CHECKING:
     from ashore.api.http.app import HttpApp
@@ -36,6 +37,13 @@ MetadataText = Annotated[str, Meta(max_length=512)]
 Metadata = Annotated[dict[str, MetadataText], Meta(max_length=MOST_METADATA)]
 
 
+class OutputExpiry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """When the files of answers end, counted from when they are made."""
+
+    anchor: Literal["created_at"]
+    seconds: Annotated[int, Meta(ge=SHORTEST_LIFE_S, le=LONGEST_LIFE_S)]
+
+
 class BatchRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Body of `POST /v1/batches`."""
 
@@ -43,6 +51,7 @@ class BatchRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     endpoint: str
     completion_window: str
     metadata: Metadata | None = None
+    output_expires_after: OutputExpiry | None = None
 
 
 class BatchErrorOut(msgspec.Struct, frozen=True, kw_only=True):
@@ -91,6 +100,8 @@ class BatchOut(msgspec.Struct, frozen=True, kw_only=True):
     cancelling_at: int | None
     cancelled_at: int | None
     request_counts: BatchCounts
+    usage: ResponsesUsage | None
+    """Once the answers are gathered."""
     metadata: dict[str, str] | None
 
 
@@ -129,6 +140,7 @@ async def create(app: HttpApp, exchange: Exchange, principal: Principal) -> None
         completion_window=request.completion_window,
         expires_ms=desk.queue.now_ms() + window_s * 1000,
         metadata=request.metadata,
+        output_ttl_ms=request.output_expires_after.seconds * 1000 if request.output_expires_after else None,
     )
     job = NewJob(
         job_id=new_id("batch_"),
@@ -223,8 +235,22 @@ def batch_out(job: Job, order: BatchOrder) -> BatchOut:
         finalizing_at=_seconds(progress.finalizing_ms),
         cancelling_at=_seconds(job.finished_ms) if status == "cancelled" else None,
         request_counts=BatchCounts(total=progress.total, completed=job.children_succeeded, failed=job.children_failed),
+        usage=usage_out(progress.usage),
         metadata=order.metadata,
         **ended,
+    )
+
+
+def usage_out(tokens: BatchTokens | None) -> ResponsesUsage | None:
+    """Return what a batch cost in OpenAI's form."""
+    if tokens is None:
+        return None
+    return ResponsesUsage(
+        input_tokens=tokens.input_tokens,
+        input_tokens_details=InputDetails(tokens.cached_tokens),
+        output_tokens=tokens.output_tokens,
+        output_tokens_details=OutputDetails(tokens.reasoning_tokens),
+        total_tokens=tokens.input_tokens + tokens.output_tokens,
     )
 
 

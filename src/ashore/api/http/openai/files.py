@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final, Literal
 
@@ -133,7 +134,7 @@ class _Upload:
             self.file,
             purpose=purpose,
             num_bytes=self._num_bytes,
-            expires_ms=_expiry(self._fields.get("expires_after[seconds]"), self.file.created_ms),
+            expires_ms=_expiry(self._fields, self.file.created_ms),
         )
         kept = await self._desk.call(
             lambda: self._desk.files.complete(done, most_bytes=self._desk.quotas.most("stored_bytes", done.tenant))
@@ -253,10 +254,16 @@ def _file_list(files: list[StoredFile], page: Page) -> FileList:
     )
 
 
-def _expiry(given: bytes | None, created_ms: int) -> int | None:
-    if given is None:
+def _expiry(fields: Mapping[str, bytes], created_ms: int) -> int | None:
+    given, anchor = fields.get("expires_after[seconds]"), fields.get("expires_after[anchor]", b"created_at")
+    if anchor != b"created_at":
+        raise InvalidRequest(
+            f"expires_after[anchor] is {anchor[:40].decode('utf-8', 'replace')!r}; expected 'created_at'",
+            param="expires_after[anchor]",
+        )
+    if given is None and "expires_after[anchor]" not in fields:
         return None
-    life_s = whole_number(given)
+    life_s = None if given is None else whole_number(given)
     if life_s is None or not SHORTEST_LIFE_S <= life_s <= LONGEST_LIFE_S:
         raise InvalidRequest(
             f"expires_after[seconds] must be {SHORTEST_LIFE_S} to {LONGEST_LIFE_S}", param="expires_after[seconds]"

@@ -1,0 +1,57 @@
+"""What the answers of a batch cost in tokens."""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class BatchTokens(msgspec.Struct, frozen=True, kw_only=True):
+    """Tokens of many answers."""
+
+    input_tokens: int = 0
+    cached_tokens: int = 0
+    output_tokens: int = 0
+    reasoning_tokens: int = 0
+
+
+class _Details(msgspec.Struct):
+    cached_tokens: int = 0
+    reasoning_tokens: int = 0
+
+
+class _Usage(msgspec.Struct):
+    """What answers say of their tokens: chat, completions and embeddings in the one way, responses in the other."""
+
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    prompt_tokens_details: _Details | None = None
+    completion_tokens_details: _Details | None = None
+    input_tokens: int = 0
+    output_tokens: int = 0
+    input_tokens_details: _Details | None = None
+    output_tokens_details: _Details | None = None
+
+
+class _Used(msgspec.Struct):
+    usage: _Usage | None = None
+
+
+_used = msgspec.json.Decoder(_Used)
+
+
+def add_tokens(sum_: BatchTokens, body: msgspec.Raw) -> BatchTokens:
+    """Return `sum_` and what an answer cost, whichever route it is of; one that says nothing costs nothing."""
+    try:
+        usage = _used.decode(body).usage
+    except msgspec.DecodeError:
+        return sum_
+    if usage is None:
+        return sum_
+    read, made = usage.prompt_tokens_details or usage.input_tokens_details, usage.completion_tokens_details
+    made = made or usage.output_tokens_details
+    return BatchTokens(
+        input_tokens=sum_.input_tokens + usage.prompt_tokens + usage.input_tokens,
+        cached_tokens=sum_.cached_tokens + (read.cached_tokens if read else 0),
+        output_tokens=sum_.output_tokens + usage.completion_tokens + usage.output_tokens,
+        reasoning_tokens=sum_.reasoning_tokens + (made.reasoning_tokens if made else 0),
+    )
