@@ -248,6 +248,11 @@ class PolicyAuthority:
 def refusal(principal: Principal, decision: Decision, *, hint: str = "") -> PermissionDenied:
     """Return the error that says who was denied what, and by which rule."""
     resource = shown(decision.resource)
+    if principal.kind == "first-key":
+        hint = hint or (
+            "the first key asks models and makes the three administrators, who do the rest: "
+            "`ashore access user create NAME --role system-administrator`, then security-officer and auditor"
+        )
     return PermissionDenied(
         f"{principal.id} may not {decision.action} on {resource}: {decision.why}",
         hint=hint

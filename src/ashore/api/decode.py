@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from functools import cache
-from typing import Any, Final, TypeVar, get_args
+from types import UnionType
+from typing import Annotated, Any, Final, Literal, TypeVar, Union, get_args, get_origin
 
 import msgspec
 
@@ -21,6 +22,8 @@ _AT: Final = re.compile(r" - at `(?P<path>[^`]*)`$")
 _UNKNOWN: Final = re.compile(r"^Object contains unknown field `(?P<field>.*?)`")
 _MISSING: Final = re.compile(r"^Object missing required field `(?P<field>.*?)`")
 _TAG: Final = re.compile(r"^Invalid value '(?P<value>.*)'$", re.DOTALL)
+_CHOICE: Final = re.compile(r"^Invalid enum value (?P<value>.*)$", re.DOTALL)
+_STEP: Final = re.compile(r"\[[^\]]*\]|[^.\[\]]+")
 
 
 class _Named(msgspec.Struct):
@@ -79,13 +82,52 @@ def _translate(message: str, kind: Any) -> InvalidRequest | UnknownField:
         param = f"{path}.{missing['field']}" if path else missing["field"]
         return InvalidRequest(f"the field {param!r} is missing", param=param)
     if path.endswith(".type") and (tag := _TAG.match(words)):
+        takes = _choices(kind, path)
         return InvalidRequest(
             f"{path} is {tag['value'][:MAX_NAME_CHARS]!r}, which ashore does not take",
-            hint="models here read text: content parts must have the type 'text'" if ".content" in path else "",
+            hint="models here read text: content parts must have the type 'text'"
+            if ".content" in path
+            else f"it takes {', '.join(takes)}" * bool(takes),
             param=path,
+        )
+    if (choice := _CHOICE.match(words)) and (takes := _choices(kind, path)):
+        return InvalidRequest(
+            f"{path} is {choice['value'][:MAX_NAME_CHARS]}; expected {' or '.join(takes)}", param=path or None
         )
     subject = f"{path}: " if path else ""
     return InvalidRequest(f"{subject}{words[:1].lower()}{words[1:]}".replace("`", ""), param=path or None)
+
+
+@cache
+def _choices(kind: Any, path: str) -> tuple[str, ...]:
+    """Return the values that what lies at `path` in `kind` can have, sorted; none where they cannot be told."""
+    here = _parts(kind)
+    above: tuple[Any, ...] = ()
+    for step in _STEP.findall(path):
+        if step.startswith("["):
+            inner: list[tuple[Any, ...]] = [
+                get_args(one)[-1:] for one in here if get_origin(one) in (list, tuple, dict)
+            ]
+        else:
+            fields = [field for one in here if _is_struct(one) for field in msgspec.structs.fields(one)]
+            inner = [(field.type,) for field in fields if field.encode_name == step]
+        here, above = tuple(part for types in inner for one in types for part in _parts(one)), here
+    tags = [one.__struct_config__.tag for one in above if _is_struct(one) and path.endswith(".type")]
+    literal = [value for one in here if get_origin(one) is Literal for value in get_args(one)]
+    return tuple(sorted({str(value) for value in (*tags, *literal) if value is not None}))
+
+
+def _parts(kind: Any) -> tuple[Any, ...]:
+    """Return the types that a type may stand for: those of a union, and what an annotation is about."""
+    if get_origin(kind) is Annotated:
+        return _parts(get_args(kind)[0])
+    if get_origin(kind) in (Union, UnionType):
+        return tuple(part for one in get_args(kind) for part in _parts(one))
+    return (kind,)
+
+
+def _is_struct(kind: Any) -> bool:
+    return isinstance(kind, type) and issubclass(kind, msgspec.Struct)
 
 
 @cache

@@ -71,6 +71,20 @@ def needed_features(request: GenerationRequest) -> list[tuple[Feature, str]]:
     return needs
 
 
+def check_writes(alias: str, *, embedder: bool) -> None:
+    """Return when the model writes text.
+
+    Raises:
+        UnsupportedByEngine: it is an embedder.
+    """
+    if embedder:
+        raise UnsupportedByEngine(
+            f"{alias!r} is an embedder: it answers /v1/embeddings and writes no text",
+            hint="name a model of /v1/models with embedding_size 0",
+            param="model",
+        )
+
+
 def check_features(request: GenerationRequest, info: EngineInfo) -> None:
     """Return when the engine can do all that is asked.
 

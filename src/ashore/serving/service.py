@@ -30,6 +30,7 @@ from ashore.serving.guards import Guards, Masked, Reservation, Unlimited
 from ashore.serving.hearing import Trial
 from ashore.serving.model import NOWHERE, Arrival, Delta, GenerationRequest, ServingEvent, Started, Usage
 from ashore.serving.models import LoadedModel, ModelCard
+from ashore.serving.orders import check_writes
 from ashore.serving.prompt import num_chars, prompt_ids
 from ashore.serving.reception import MOST_RELEASES, Reception, read_aside
 from ashore.serving.recommended import with_recommended
@@ -195,6 +196,7 @@ class ServingService:
     ) -> AsyncGenerator[ServingEvent, None]:
         """Yield what one release answers, as the client is told it."""
         auditor = self._guards.auditor
+        check_writes(request.model, embedder=model.served.embedder)
         self.reception.turn_away(model)
         request = with_recommended(prepare_tools(request, model.text), model.recommended, model.info)
         masked = await self._mask(model, request, principal)

@@ -10,7 +10,7 @@ import msgspec
 
 from ashore.access import Principal
 from ashore.api.http.exchange import Exchange
-from ashore.core import did_you_mean
+from ashore.core import nearest_names
 from ashore.errors import MethodNotAllowed, UnknownRoute
 
 if TYPE_CHECKING:
@@ -111,7 +111,10 @@ class RouteTable:
                 f"{path} takes {', '.join(allowed)}, not {method[:16]}", hint=f"send it with {' or '.join(allowed)}"
             )
         shown = path if len(path) <= 100 else path[:100] + "…"
+        near = nearest_names(shown, sorted({r.path for r in self.routes})) if len(path) > 1 else ()
         raise UnknownRoute(
             f"no such path: {shown!r}",
-            hint=did_you_mean(shown, {r.path for r in self.routes}) or "/openapi.json lists every path",
+            hint="did you mean " + " or ".join(repr(one) for one in near) + "?"
+            if near
+            else "clients of OpenAI's API begin at /v1, those of Anthropic's at /; /openapi.json lists every path",
         )

@@ -14,7 +14,7 @@ from ashore.api.http.desk import RESPONSE_KIND, new_call
 from ashore.api.http.exchange import Exchange
 from ashore.api.http.openai.common import deadline_of
 from ashore.api.http.openai.paging import page_of
-from ashore.api.http.openai.responses_parse import item_of, items_of, messages_of, to_generation
+from ashore.api.http.openai.responses_parse import item_of, items_of, listed, messages_of, to_generation
 from ashore.api.http.openai.responses_render import ResponseWriter, response_out
 from ashore.api.http.openai.responses_types import (
     Item,
@@ -186,9 +186,7 @@ async def input_items(app: HttpApp, exchange: Exchange, principal: Principal) ->
     job = await _find(app, exchange.argument, principal)
     request, _, _ = await _stored(app, job)
     suffix = job.job_id.removeprefix("resp_")
-    items = [
-        {**msgspec.to_builtins(item), "id": item.id or f"in_{suffix}_{at}"} for at, item in enumerate(items_of(request))
-    ]
+    items = [{**listed(item), "id": item.id or f"in_{suffix}_{at}"} for at, item in enumerate(items_of(request))]
     if not page.oldest_first:
         items.reverse()
     ids = [item["id"] for item in items]

@@ -64,6 +64,20 @@ def item_of(item: dict[str, Any], where: str) -> Item:
     return decoded
 
 
+def listed(item: Item) -> dict[str, Any]:
+    """Return an item as a list of items shows it: the text of a message in parts, whichever form was used."""
+    shown: dict[str, Any] = msgspec.to_builtins(item)
+    if isinstance(item, MessageItem):
+        if isinstance(item.content, str):
+            kind = "output_text" if item.role == "assistant" else "input_text"
+            shown["content"] = [{"type": kind, "text": item.content}]
+        for part in shown["content"]:
+            if part["type"] == "output_text":
+                part["annotations"] = part.get("annotations") or []
+        shown["status"] = item.status or "completed"
+    return shown
+
+
 def messages_of(items: Sequence[Item]) -> list[Message]:
     """Return items as turns. What the assistant thought, said and called in one go is one turn."""
     messages: list[Message] = []

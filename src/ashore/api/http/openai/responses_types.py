@@ -19,6 +19,8 @@ from ashore.api.http.openai.types import (
     ToolName,
 )
 
+Includable = Literal["message.output_text.logprobs", "reasoning.encrypted_content"]
+"""The second is taken and ignored: reasoning is given in clear."""
 MetadataText = Annotated[str, Meta(max_length=512)]
 Status = Literal["queued", "in_progress", "completed", "incomplete", "failed", "cancelled"]
 
@@ -154,7 +156,7 @@ class ResponsesRequest(_Strict, frozen=True, kw_only=True):
     text: TextConfig | None = None
     reasoning: ReasoningConfig | None = None
     truncation: Literal["disabled"] | None = None
-    include: Annotated[list[Literal["message.output_text.logprobs"]], Meta(max_length=8)] | None = None
+    include: Annotated[list[Includable], Meta(max_length=8)] | None = None
     metadata: Annotated[dict[str, MetadataText], Meta(max_length=16)] | None = None
 
     user: Any = None

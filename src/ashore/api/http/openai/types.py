@@ -198,7 +198,8 @@ servers write them into each request (vllm-router 0.1.17 all of them)."""
 
 
 class ChatRequest(Sampled, frozen=True, kw_only=True):
-    """Body of `POST /v1/chat/completions`."""
+    """Body of `POST /v1/chat/completions`. Models here decide themselves how long they think: the last block is taken
+    and ignored, as in responses."""
 
     messages: Annotated[list[ChatMessage], Meta(min_length=1, max_length=MOST_MESSAGES)]
     max_completion_tokens: TokenCount | None = None
@@ -207,6 +208,10 @@ class ChatRequest(Sampled, frozen=True, kw_only=True):
     tools: Annotated[list[ToolIn], Meta(max_length=MOST_TOOLS)] | None = None
     tool_choice: Literal["auto", "none", "required"] | NamedTool | None = None
     chat_template_kwargs: dict[str, Any] | None = None
+    modalities: list[Literal["text"]] | None = None
+
+    reasoning_effort: Any = None
+    verbosity: Any = None
 
 
 class CompletionRequest(Sampled, frozen=True, kw_only=True):

@@ -1,0 +1,100 @@
+"""What a client that asked wrongly is told: the values that would do, the route, the model."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import msgspec
+import pytest
+
+from ashore.access import Decision, Principal
+from ashore.access.authority import refusal
+from ashore.api.decode import decode
+from ashore.api.http.openai.responses_parse import item_of, listed
+from ashore.api.http.openai.responses_types import ResponsesRequest
+from ashore.api.http.openai.types import ChatRequest
+from ashore.api.http.routes import RouteTable
+from ashore.api.http.table import ROUTES
+from ashore.core import TenantId
+from ashore.errors import InvalidRequest, UnknownRoute, UnsupportedByEngine
+from ashore.serving.orders import check_writes
+
+TURN = [{"role": "user", "content": "hello"}]
+CHAT = msgspec.json.Decoder(ChatRequest)
+RESPONSES = msgspec.json.Decoder(ResponsesRequest)
+
+
+@pytest.mark.parametrize(
+    ("body", "param", "said"),
+    [
+        ({"messages": [{"role": "usr", "content": "x"}]}, "messages[0].role", "'usr'; expected assistant or developer"),
+        ({"messages": TURN, "modalities": ["text", "audio"]}, "modalities[1]", "is 'audio'; expected text"),
+        (
+            {"messages": TURN, "tools": [{"type": "w", "function": {"name": "f"}}]},
+            "tools[0].type",
+            "expected function",
+        ),
+        ({"messages": TURN, "response_format": {"type": "xml"}}, "response_format.type", "is 'xml', which"),
+    ],
+)
+def test_a_value_that_is_none_of_a_few_is_told_which_would_do(body: dict[str, Any], param: str, said: str) -> None:
+    with pytest.raises(InvalidRequest) as refused:
+        decode(json.dumps({"model": "m", **body}).encode(), CHAT)
+    assert refused.value.param == param
+    assert said in refused.value.message
+    if "which ashore does not take" in refused.value.message:
+        assert refused.value.hint == "it takes json_object, json_schema, text"
+
+
+def test_a_built_in_tool_of_responses_is_refused_with_what_there_is() -> None:
+    with pytest.raises(InvalidRequest, match=r"tools\[0\]\.type is 'web_search'; expected function"):
+        decode(b'{"model": "m", "input": "x", "tools": [{"type": "web_search"}]}', RESPONSES)
+
+
+def test_what_clients_of_reasoning_models_send_is_taken() -> None:
+    decode(
+        json.dumps(
+            {"model": "m", "messages": TURN, "reasoning_effort": "low", "verbosity": "low", "modalities": ["text"]}
+        ).encode(),
+        CHAT,
+    )
+    decode(b'{"model": "m", "input": "x", "include": ["reasoning.encrypted_content"]}', RESPONSES)
+
+
+@pytest.mark.parametrize(
+    ("path", "hint"),
+    [("/", "/openapi.json lists every path"), ("/v1/chat/completion", "did you mean '/v1/chat/completions'")],
+)
+def test_a_path_that_is_none_leads_to_one_that_is(path: str, hint: str) -> None:
+    with pytest.raises(UnknownRoute) as refused:
+        RouteTable(ROUTES).find("GET", path)
+    assert hint in refused.value.hint
+
+
+def test_an_embedder_that_is_asked_to_write_says_what_it_is() -> None:
+    check_writes("chat", embedder=False)
+    with pytest.raises(UnsupportedByEngine, match="'minilm' is an embedder"):
+        check_writes("minilm", embedder=True)
+
+
+def test_the_first_key_is_told_what_it_is_for() -> None:
+    denied = Decision(allowed=False, action="release:read", resource="server", why="no rule allows it")
+    first = Principal(id="first-key", tenant=TenantId("default"), kind="first-key")
+    assert "ashore access user create" in refusal(first, denied).hint
+    alice = Principal(id="alice", tenant=TenantId("default"))
+    assert "a security officer can grant it" in refusal(alice, denied).hint
+
+
+@pytest.mark.parametrize(
+    ("item", "parts"),
+    [
+        ({"role": "user", "content": "hi"}, [{"type": "input_text", "text": "hi"}]),
+        ({"role": "assistant", "content": "hi"}, [{"type": "output_text", "text": "hi", "annotations": []}]),
+        ({"role": "user", "content": [{"type": "input_text", "text": "hi"}]}, [{"type": "input_text", "text": "hi"}]),
+    ],
+)
+def test_listed_messages_have_their_text_in_parts(item: dict[str, Any], parts: list[dict[str, Any]]) -> None:
+    shown = listed(item_of(item, "input[0]"))
+    assert [{k: v for k, v in part.items() if v is not None} for part in shown["content"]] == parts
+    assert shown["status"] == "completed"
