@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 import cyclopts
 from cyclopts import Parameter
 
-from ashore.cli.upplan import Request
+from ashore.bootstrap import find_vllm
+from ashore.cli.upplan import Request, wishes_of
+from ashore.deployment import Service, render_unit
 from ashore.edge import Tls, plan_edge, show_files
 from ashore.serving import AdmissionLimits
+from ashore.spec import Spec
+
+SERVICE_HOME: Final = Path("/var/lib/ashore")
 
 app = cyclopts.App(name="deploy", help="Render configuration from ashore.toml.")
 render = cyclopts.App(name="render", help="Print a rendered configuration.")
@@ -70,3 +77,103 @@ def envoy(
     )
     print(show_files(plan, only="" if file == "all" else file), end="")
     return 0
+
+
+@render.command
+def systemd(
+    *models: str,
+    config: Path | None = None,
+    home: Path | None = None,
+    user: str = "ashore",
+    offline: bool = False,
+    edge: str = "",
+    redis: str = "",
+    workers: int = 0,
+    host: str = "",
+    port: int = 0,
+    grpc_port: int = -1,
+) -> int:
+    """Print a unit for systemd that runs `ashore up` with these words as a service. Starts and writes nothing.
+
+    The service counts as started when every model answers, is reloaded without dropping a stream, and may write to
+    its home alone. The paths of ashore, of its configuration and of its home are those of this machine.
+
+    Parameters
+    ----------
+    models
+        As for `ashore up`.
+    config
+        An ashore.toml; the options below win over it.
+    home
+        Home of the service; default: ASHORE_HOME, else /var/lib/ashore, which systemd then makes.
+    user
+        System user that it runs as; default ashore.
+    offline
+        Fetch nothing: what is not in the store is an error.
+    edge
+        envoy puts Envoy in front; default: what the file says, else none.
+    redis
+        Share kept answers: embedded, redis://, rediss:// or redis+sentinel://.
+    workers
+        API workers behind the edge; default 1.
+    host
+        Address to listen on; default 127.0.0.1.
+    port
+        Port of the HTTP API, or of the edge; default 8080, or 8443.
+    grpc_port
+        Port of the gRPC API; default 8081; 0 switches it off.
+    """
+    request = Request(
+        models=models,
+        config=str(config.absolute()) if config else "",
+        host=host,
+        port=port,
+        grpc_port=grpc_port,
+        offline=offline,
+        redis=redis,
+        edge=edge,
+        workers=workers,
+    )
+    spec, settings = request.spec(), request.settings()
+    if home is None:
+        home = settings.home.root if os.environ.get("ASHORE_HOME") else SERVICE_HOME
+    service = Service(
+        command=[str(_executable()), "up", *request.words()],
+        reload_command=[str(_executable()), "reload"],
+        home=home.absolute(),
+        user=user,
+        models=[model.alias or model.name for model in spec.models],
+        drain_timeout_s=settings.drain_timeout_s,
+        writable=_written_to(spec),
+        readable=[_executable(), *([Path(request.config)] if request.config else [])],
+        lowest_port=_lowest_port(spec),
+        uses_devices=any(
+            wish.kind == "vllm" or (wish.kind == "auto" and find_vllm(wish)) for wish in wishes_of(spec) if not wish.url
+        ),
+        waits_for=_waits_for(settings.state_url),
+    )
+    print(render_unit(service), end="")
+    return 0
+
+
+def _executable() -> Path:
+    """Return the `ashore` of this installation, by the path that it keeps when a new version comes."""
+    return Path(sys.executable).absolute().parent / "ashore"
+
+
+def _written_to(spec: Spec) -> tuple[Path, ...]:
+    """Return the folders beside the home that the server writes to."""
+    places = (*spec.backup.nodes, *spec.audit.anchors, spec.audit.archive)
+    return tuple(sorted({Path(place) for place in places if place.startswith("/")}))
+
+
+def _lowest_port(spec: Spec) -> int:
+    if spec.edge.kind != "none":
+        return spec.edge.port
+    return min(port for port in (spec.http.port, spec.grpc.port) if port)
+
+
+def _waits_for(state_url: str) -> tuple[str, ...]:
+    """Return the unit of the database, where it is one of this machine."""
+    local = any(word in state_url for word in ("@localhost", "@127.0.0.1", "//localhost", "//127.0.0.1", "///"))
+    return ("postgresql.service",) if state_url.startswith("postgres") and local else ()

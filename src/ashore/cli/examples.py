@@ -108,6 +108,7 @@ EXAMPLES: Final[Mapping[str, tuple[Example, ...]]] = MappingProxyType(
         ),
         "deploy": (
             Example("ashore deploy render envoy --config ashore.toml", "the edge's configuration, with its reasons"),
+            Example("ashore deploy render systemd --config /etc/ashore/ashore.toml", "a service that starts at boot"),
         ),
         "job": (
             Example("ashore job list --state running", "batches and background answers"),

@@ -43,7 +43,7 @@ from ashore.engines import EngineInfo
 from ashore.errors import AshoreError, Bug
 from ashore.homesecrets import hold_home_secrets
 from ashore.planning import Plan, read_inventory
-from ashore.processes import Caller, ControlServer, Holder, HomeLock, Supervisor, check_port
+from ashore.processes import Caller, ControlServer, Holder, HomeLock, Supervisor, check_port, tell_manager
 from ashore.settings import Settings
 from ashore.spec import Spec
 from ashore.state import EpochWatch
@@ -162,15 +162,18 @@ def _serve(request: Request, spec: Spec, settings: Settings, listening: Listenin
             )
             control = ControlServer(home.control_socket, supervisor, partial(_answer, deployment, request))
             try:
-                _say(f"loading {', '.join(model.reference for model in plan.models)}")
+                _say(loading := f"loading {', '.join(model.reference for model in plan.models)}")
+                tell_manager(f"STATUS={loading}")
                 deployment.start(plan)
                 deployment.wait_ready(told=_tell_loaded)
                 if not supervisor.stop_requested:
                     took_s = time.monotonic() - started_s
                     print(_welcome(plan, listening, settings, took_s, first_key_lives), flush=True)
+                    tell_manager("READY=1", f"STATUS=serving on {_listens(listening)}")
                 supervisor.run()
             finally:
                 _say("stopping")
+                tell_manager("STOPPING=1", "STATUS=running answers end")
                 supervisor.stop_all()
                 control.close()
                 epochs.close()

@@ -53,6 +53,20 @@ class Request:
     """`envoy`, `none`, or empty: what the file says."""
     workers: int = 0
 
+    def words(self) -> list[str]:
+        """Return the command line of `ashore up` that asks for the same, with paths that hold in any folder."""
+        options = {
+            "--config": self.config,
+            "--host": self.host,
+            "--port": self.port or "",
+            "--grpc-port": self.grpc_port if self.grpc_port >= 0 else "",
+            "--redis": self.redis,
+            "--edge": self.edge,
+            "--workers": self.workers or "",
+        }
+        given = [word for name, value in options.items() if value != "" for word in (name, str(value))]
+        return [*self.models, *given, *(["--offline"] if self.offline else [])]
+
     def settings(self) -> Settings:
         """Return the settings that hold for this request."""
         found = read_settings(table=self.spec().settings)

@@ -5,5 +5,6 @@ Stands beside `bootstrap`, outside the floors: it joins rooms that do not know e
 
 from ashore.deployment.listening import Listening, audit_link
 from ashore.deployment.service import Deployment
+from ashore.deployment.unit import Service, render_unit
 
-__all__ = ["Deployment", "Listening", "audit_link"]
+__all__ = ["Deployment", "Listening", "Service", "audit_link", "render_unit"]

@@ -14,6 +14,7 @@ from ashore.processes.launchfiles import write_launch_file
 from ashore.processes.lock import Holder, HomeLock, read_holder
 from ashore.processes.logs import rotate, tail
 from ashore.processes.look import get_from
+from ashore.processes.notify import tell_manager
 from ashore.processes.ports import check_port, owner_of_port
 from ashore.processes.priority import become_idle, set_idle
 from ashore.processes.restart import GiveUp, Restart, RestartPolicy, decide
@@ -51,6 +52,7 @@ __all__ = [
     "silence_host",
     "tail",
     "take_hangups",
+    "tell_manager",
     "unix_address",
     "use_huge_pages",
     "wait_for_hangup",

@@ -1,0 +1,32 @@
+"""What we tell the service manager that started us: the protocol of sd_notify(3), in the few words that we need.
+
+Without a manager, and where it does not listen, nothing happens: being told is its own business.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import Final
+
+_SOCKET: Final = "NOTIFY_SOCKET"
+
+
+def tell_manager(*facts: str, environ: Mapping[str, str] | None = None) -> None:
+    """Send facts such as `READY=1`, `STOPPING=1` and `STATUS=serving smollm2` in one message.
+
+    Args:
+        facts: Each an assignment in one line.
+        environ: Where the address of the manager's socket is; default: the environment of this process.
+    """
+    address = (os.environ if environ is None else environ).get(_SOCKET, "")
+    if not address.startswith(("/", "@")):
+        return
+    if address.startswith("@"):  # an abstract one
+        address = "\0" + address[1:]
+    message = "\n".join(fact.replace("\n", " ") for fact in facts).encode()
+    with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sender:
+        sender.setblocking(False)
+        sender.sendto(message, address)
