@@ -72,8 +72,10 @@ def test_answers_are_seen_purged_and_imported(served: Start, ashore: Run, tmp_pa
     wrong = ashore("cache", "import", str(pairs), env=home)
     assert (wrong.returncode, "line 2" in wrong.stderr) == (2, True)
     pairs.write_text('{"question": "Hello?", "answer": "Good day."}\n')
-    assert ashore("cache", "import", str(pairs), "--dry-run", env=home).returncode == 0
-    assert ashore("cache", "import", str(pairs), env=home).returncode == 0
+    tried = ashore("cache", "import", str(pairs), "--dry-run", env=home)
+    assert (tried.returncode, tried.stdout) == (0, "1 curated pair: fine, nothing was imported\n")
+    assert ashore("cache", "import", str(pairs), env=home).stdout == "1 curated pair: imported\n"
+    assert ashore("cache", "purge", "--tenant", "nobody", env=home).stdout == "purged: tenant nobody\n"
     time.sleep(0.3)
     assert ask(server, "hello").json()["choices"][0]["message"]["content"] == "Good day."
     assert ashore("cache", "purge", "--curated", "--all", env=home).returncode == 0

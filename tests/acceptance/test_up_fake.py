@@ -294,8 +294,12 @@ def test_a_reload_takes_what_the_cache_may_and_says_what_it_cannot_take(configur
     assert [label(), label()] == ["miss", "miss"]
     warm = CONFIG.format(name=SLOW) + "[cache]\nmax_temperature = 1.0\n"
     (server.home / "ashore.toml").write_text(warm)
+    foreseen = ashore("reload", "--dry-run", home=server.home)
+    assert "~ [cache]: as the file says" in foreseen.stdout
+    assert json.loads(ashore("reload", "--dry-run", "--json", home=server.home).stdout)["sections"] == ["[cache]"]
     told = ashore("reload", home=server.home)
-    assert (told.returncode, "cache" in told.stderr) == (0, True), told.stderr
+    assert (told.returncode, told.stdout) == (0, foreseen.stdout), told.stderr
+    assert told.stderr == "applied\n"
     eventually(lambda: label() == "hit-exact")
     for section in ('[egress]\nallow = ["hooks.bank"]\n', "[jobs]\nconcurrency = 3\n", '[redis]\nurl = "embedded"\n'):
         (server.home / "ashore.toml").write_text(warm + section)
@@ -303,6 +307,13 @@ def test_a_reload_takes_what_the_cache_may_and_says_what_it_cannot_take(configur
         assert refused.returncode == 2
         assert section.partition("\n")[0] in refused.stderr
         assert "start it again" in refused.stderr
+
+
+def test_a_reload_with_no_file_or_no_change_says_so(served: Start, ashore: Run) -> None:
+    server = served("fake:echo")
+    told = ashore("reload", home=server.home)
+    assert told.returncode == 0 and told.stdout.startswith("= fake:")
+    assert "without --config" in told.stderr and "nothing differs from what runs" in told.stderr
 
 
 def test_a_reload_that_cannot_be_served_changes_nothing(configured: Served, ashore: Run) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from functools import cache
+from functools import cache, lru_cache
 from types import UnionType
 from typing import Annotated, Any, Final, Literal, TypeVar, Union, get_args, get_origin
 
@@ -98,9 +98,10 @@ def _translate(message: str, kind: Any) -> InvalidRequest | UnknownField:
     return InvalidRequest(f"{subject}{words[:1].lower()}{words[1:]}".replace("`", ""), param=path or None)
 
 
-@cache
+@lru_cache(maxsize=64)
 def _choices(kind: Any, path: str) -> tuple[str, ...]:
-    """Return the values that what lies at `path` in `kind` can have, sorted; none where they cannot be told."""
+    """Return the values that what lies at `path` in `kind` can have, sorted; none where they cannot be told. Clients
+    make paths up, so few are remembered."""
     here = _parts(kind)
     above: tuple[Any, ...] = ()
     for step in _STEP.findall(path):

@@ -78,8 +78,9 @@ def _show_worker(item: dict[str, Any]) -> None:
     print(f"worker {item['worker']}: {asked:,} asked, {share} hits")
     by_tier = {"repeated bytes": item["ready_hits"], **item["hits"]}
     print("  " + (", ".join(f"{tier} {count:,}" for tier, count in by_tier.items() if count) or "no hits yet"))
+    word = "entry" if item["entries"] == 1 else "entries"
     print(
-        f"  {item['entries']:,} entries, {human_bytes(item['num_bytes'])} of {human_bytes(item['max_bytes'])}, "
+        f"  {item['entries']:,} {word}, {human_bytes(item['num_bytes'])} of {human_bytes(item['max_bytes'])}, "
         f"{item['evictions']:,} evicted; shared tier: {item['shared']}"
     )
     if item["semantic_entries"]:
@@ -144,7 +145,7 @@ def purge_(
     """
     from ashore.cache import purge, remove_pairs
 
-    chosen = [name for name, value in (("--tenant", tenant), ("--model", model), ("--entry", entry)) if value]
+    chosen = [f"{name} {value}" for name, value in (("tenant", tenant), ("model", model), ("entry", entry)) if value]
     if everything == bool(chosen):
         raise InvalidRequest(
             "purge wants --all, or at least one of --tenant, --model and --entry", hint="ashore cache purge --all"
@@ -160,7 +161,7 @@ def purge_(
         with _state() as state, state.write() as connection:
             if curated:
                 removed = remove_pairs(connection, tenant=tenant)
-                print(json.dumps({"removed": removed}) if as_json else f"{removed} curated pairs removed")
+                print(json.dumps({"removed": removed}) if as_json else f"{_pairs(removed)} removed")
                 return
             raised = list(purge(connection, tenant=tenant, alias=model, entry_id=entry))
     print(json.dumps({"purged": raised}) if as_json else f"purged: {', '.join(chosen) or 'everything'}")
@@ -184,9 +185,9 @@ def import_(
 ) -> None:
     """Import curated pairs of question and answer; running servers give them within a second.
 
-    Each line is a JSON object: question, answer, and optionally tenant ("*"), model ("*"), pinned (true), expires
-    (a date). A pair takes the place of an older one with the same question. A wrong line is named, and nothing is
-    imported then.
+    Each line is a JSON object: question, answer, and optionally tenant (default `"*"`, all), model (`"*"`), pinned
+    (true), expires (a date). A pair takes the place of an older one with the same question. A wrong line is named, and
+    nothing is imported then.
 
     Args:
         file: The pairs; - reads standard input.
@@ -204,7 +205,15 @@ def import_(
         with _state() as state, state.write() as connection:
             save_pairs(connection, pairs)
     told = {"pairs": len(pairs), "imported": not dry_run}
-    print(json.dumps(told) if as_json else f"{len(pairs)} pairs {'are fine' if dry_run else 'imported'}")
+    print(
+        json.dumps(told)
+        if as_json
+        else f"{_pairs(len(pairs))}: {'fine, nothing was imported' if dry_run else 'imported'}"
+    )
+
+
+def _pairs(count: int) -> str:
+    return f"{count:,} curated {'pair' if count == 1 else 'pairs'}"
 
 
 @contextmanager

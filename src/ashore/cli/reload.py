@@ -52,21 +52,17 @@ def reload(*, dry_run: bool = False, json_: Annotated[bool, cyclopts.Parameter(n
     planned, notes = (plan_without_fetching if dry_run else plan_and_fetch)(spec, settings, running.inventory)
     plan = number_releases(running, planned)
     changes = compare(running, plan)
+    if not request.config:
+        notes = (*notes, "this server was started without --config, so no ashore.toml is read")
     for note in notes:
         print(f"note: {note}", file=sys.stderr)
-    print(_json(changes) if json_ else show_changes(changes), flush=True)
+    sections = serving.sections_to_take(wanted)
+    print(_json(changes, sections) if json_ else show_changes(changes, sections), flush=True)
     if dry_run:
         return 0
     _ask({"op": "apply", "order": msgspec.to_builtins(ReloadOrder(plan=plan, listening=wanted))})
-    if wanted.admission != serving.admission or wanted.cache != serving.cache or wanted.edge != serving.edge:
-        print("limits, cache and edge: as the file says", file=sys.stderr)
-    if wanted.backup != serving.backup:
-        print("backups: as the file says", file=sys.stderr)
-    if wanted.access.issuers != serving.access.issuers:
-        print("issuers of tokens: as the file says", file=sys.stderr)
-    if wanted.release != serving.release:
-        print("[release]: as the file says", file=sys.stderr)
-    print("applied", file=sys.stderr)
+    changed = sections or any(change.kind != "keep" for change in changes)
+    print("applied" if changed else "nothing differs from what runs", file=sys.stderr)
     return 0
 
 
@@ -83,5 +79,5 @@ def _ask(question: dict[str, object]) -> dict[str, object]:
     return last
 
 
-def _json(changes: tuple[Change, ...]) -> str:
-    return msgspec.json.format(msgspec.json.encode({"items": changes}), indent=2).decode()
+def _json(changes: tuple[Change, ...], sections: tuple[str, ...]) -> str:
+    return msgspec.json.format(msgspec.json.encode({"items": changes, "sections": sections}), indent=2).decode()

@@ -108,6 +108,8 @@ def up(
     spec, settings = request.spec(), request.settings()
     for warning in settings.warnings:
         _say(f"warning: {warning}")
+    if config is None and Path("ashore.toml").is_file():
+        _say("note: the ashore.toml of this folder is not read; --config ashore.toml reads it")
     listening = listening_of(spec, settings, config=request.config)
     if dry_run:
         plan, notes = plan_without_fetching(spec, settings, read_inventory())

@@ -288,7 +288,8 @@ def plan_json(plan: Plan, notes: Sequence[str], commands: Mapping[str, str], edg
     return msgspec.json.format(msgspec.json.encode(document), indent=2).decode()
 
 
-def show_changes(changes: Sequence[Change]) -> str:
-    """Return the difference of two plans as text for people."""
-    signs = {"add": "+", "remove": "-", "replace": "~", "keep": " "}
-    return "\n".join(f"{signs[change.kind]} {change.alias}: {change.what}" for change in changes)
+def show_changes(changes: Sequence[Change], sections: Sequence[str]) -> str:
+    """Return the difference of two plans, and the other sections that changed, as text for people."""
+    signs = {"add": "+", "remove": "-", "replace": "~", "keep": "="}
+    lines = [f"{signs[change.kind]} {change.alias}: {change.what}" for change in changes]
+    return "\n".join([*lines, *(f"~ {section}: as the file says" for section in sections)])

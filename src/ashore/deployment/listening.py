@@ -26,7 +26,9 @@ from ashore.spec import (
 )
 
 KEPT: Final = ("http", "grpc", "redis", "embedded_redis_bytes", "jobs", "egress", "audit", "config")
-"""Fields of `Listening` that stay as they were when the server started. All others are taken anew at a reload."""
+"""Fields of `Listening` that stay as they were when the server started."""
+TAKEN: Final = ("admission", "cache", "edge", "privacy", "release", "access", "backup")
+"""Those that a reload takes anew, called as their sections of ashore.toml are."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,6 +73,11 @@ class Listening:
             "[audit]": self.audit,
             "[access] charge_hits, price": (self.access.charge_hits, self.access.prices),
         }
+
+    def sections_to_take(self, said: Listening) -> tuple[str, ...]:
+        """Return the sections of ashore.toml, but for models, in which `said` differs and a reload follows it."""
+        then = self.reloaded(said)
+        return tuple(f"[{name}]" for name in TAKEN if getattr(then, name) != getattr(self, name))
 
     def reloaded(self, said: Listening) -> Listening:
         """Return what a running server goes by from now on: what `said` says but for what `kept_for_life` names."""
