@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import os
 import signal
+import socket
 import ssl
 import subprocess
+import threading
 import time
+import warnings
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from datetime import UTC, datetime
@@ -17,7 +21,7 @@ from pathlib import Path
 import pytest
 from valkey_server import ValkeyServer, binary, free_port
 
-from ashore.cache import MemoryTier, SharedTier
+from ashore.cache import MemoryTier, SharedTier, valkey
 from ashore.cache.valkey import ValkeyTier, connect, parse_sentinels
 from ashore.core import SystemClock
 from ashore.edge import keep_certificate
@@ -170,6 +174,62 @@ def test_a_write_that_is_on_its_way_arrives_before_closing() -> None:
         assert slow.written == [b"x"]
 
     asyncio.run(scenario())
+
+
+@contextmanager
+def answering(serve: Callable[[socket.socket], None], listener: socket.socket) -> Iterator[None]:
+    """Have a server of one's own, in a thread for each connection, for as long as the block takes and no longer."""
+    over, threads = threading.Event(), []
+
+    def one(sock: socket.socket) -> None:
+        with sock:
+            serve(sock)
+            over.wait(10)
+
+    def accept() -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                threads.append(threading.Thread(target=one, args=(listener.accept()[0],)))
+                threads[-1].start()
+
+    listener.listen()
+    accepting = threading.Thread(target=accept)
+    accepting.start()
+    try:
+        yield
+    finally:
+        over.set()
+        listener.shutdown(socket.SHUT_RDWR)
+        listener.close()
+        accepting.join()
+        for thread in threads:
+            thread.join()
+
+
+def answer_commands(sock: socket.socket) -> None:
+    """Answer what a client says first; return where it says more than that."""
+    while len(asked := sock.recv(65_536)) in range(1, 2000):
+        sock.sendall(b"+OK\r\n" * asked.count(b"*"))
+
+
+def test_nothing_is_left_of_a_connection_on_which_a_write_was_stuck(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(valkey, "CLOSE_WAIT_S", 0.1)
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(str(tmp_path / "s"))
+
+    async def scenario() -> None:
+        async with tier_on(f"unix://{tmp_path}/s") as tier:
+            for n in range(4):
+                tier.put(bytes([n]) * 32, b"z" * 1_000_000, 60)
+            await asyncio.sleep(0.1)  # the server has stopped reading by now, and the rest is waiting here
+
+    with answering(answer_commands, listener), warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        asyncio.run(scenario())
+        gc.collect()
+    assert [str(one.message) for one in told] == []
 
 
 @pytest.mark.parametrize(
@@ -345,7 +405,9 @@ def test_a_sentinel_leads_to_the_master_and_to_the_next_one(tmp_path: Path) -> N
         second.kill()
 
 
-def test_tls_is_spoken_and_the_certificate_checked(server: ValkeyServer, tmp_path: Path) -> None:
+def test_tls_is_spoken_and_the_certificate_checked(
+    server: ValkeyServer, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     own, other = (keep_certificate(tmp_path / name, ("127.0.0.1",), datetime.now(UTC)) for name in ("own", "other"))
     assert own.chain_pem != other.chain_pem
     (tmp_path / "chain.pem").write_text(own.chain_pem)
@@ -364,15 +426,45 @@ def test_tls_is_spoken_and_the_certificate_checked(server: ValkeyServer, tmp_pat
     async def scenario() -> None:
         proxy = await asyncio.start_server(pass_on, "127.0.0.1", 0, ssl=context)
         url = f"rediss://127.0.0.1:{proxy.sockets[0].getsockname()[1]}?ssl_ca_certs={tmp_path}"
-        async with proxy, tier_on(f"{url}/own/ca.pem") as tier:
-            tier.put(KEY, b"x", 60)
-            assert await kept(tier, KEY) == b"x"
-        async with proxy, tier_on(f"{url}/other/ca.pem") as tier:
-            assert await tier.get(KEY) is None
-            await asyncio.sleep(0.05)
-            assert not tier.up, "somebody else's authority signed what it shows"
+        async with proxy:
+            async with tier_on(f"{url}/own/ca.pem") as tier:
+                tier.put(KEY, b"x", 60)
+                assert await kept(tier, KEY) == b"x"
+            async with tier_on(f"{url}/other/ca.pem") as tier:
+                assert await tier.get(KEY) is None
+                await asyncio.sleep(0.05)
+                assert not tier.up, "somebody else's authority signed what it shows"
+        assert "certificate verify failed" in caplog.text
 
     asyncio.run(scenario())
+
+
+@pytest.mark.parametrize(
+    ("is_asked", "then_s"),
+    [(False, 0.2), (True, 0.0), (True, 0.6)],
+    ids=["idle", "ends a connection", "has ended one"],
+)
+def test_a_server_that_does_not_take_leave_is_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_asked: bool, then_s: float
+) -> None:
+    monkeypatch.setattr(valkey, "CONNECT_TIMEOUT_S", 0.3)  # for leaving, too
+    made = keep_certificate(tmp_path, ("127.0.0.1",), datetime.now(UTC))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(tmp_path / "edge.pem", made.key_file)
+    listener = context.wrap_socket(socket.create_server(("127.0.0.1", 0)), server_side=True)
+
+    async def scenario() -> None:
+        port = listener.getsockname()[1]
+        async with tier_on(f"rediss://127.0.0.1:{port}?ssl_ca_certs={made.authority_file}") as tier:
+            if is_asked:  # and answers what is no answer, so that its connection is ended by us
+                assert await tier.get(KEY) is None
+            await asyncio.sleep(then_s)
+
+    with answering(answer_commands, listener), warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        asyncio.run(scenario())
+        gc.collect()
+    assert [str(one.message) for one in told] == []
 
 
 def test_sentinels_are_read_from_the_url() -> None:

@@ -16,6 +16,7 @@ from typing import Any, Final
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from redis.asyncio import Redis
+from redis.asyncio.connection import AbstractConnection
 from redis.asyncio.sentinel import Sentinel, SentinelConnectionPool
 from redis.exceptions import RedisError
 
@@ -81,6 +82,26 @@ def parse_sentinels(url: str) -> Sentinels:
     )
 
 
+class _EndsAtOnce(AbstractConnection):
+    """A connection that is ended at once, with nothing left of it.
+
+    One that is closed in order stays, with what it had to say, for as long as a server that is jammed does not read, or
+    one with TLS does not take leave. Meanwhile the pool gives it to somebody else, who connects it anew, and then it is
+    the new socket that is forgotten.
+    """
+
+    async def disconnect(self, nowait: bool = False, *rest: Any, **options: Any) -> None:
+        if self._writer is not None:
+            self._writer.transport.abort()
+        await super().disconnect(True, *rest, **options)
+
+
+def _ending_at_once(client: Redis) -> Redis:
+    pool = client.connection_pool
+    pool.connection_class = type("Connection", (_EndsAtOnce, pool.connection_class), {})
+    return client
+
+
 def connect(url: str) -> Redis:
     """Return a client; nothing is connected yet. TLS with `rediss://`, ACL users in the URL, Sentinel as above."""
     options: dict[str, Any] = {
@@ -90,13 +111,14 @@ def connect(url: str) -> Redis:
         "retry": None,
     }
     if not url.startswith("redis+sentinel://"):
-        return Redis.from_url(url, **options)
+        return _ending_at_once(Redis.from_url(url, **options))
     where = parse_sentinels(url)
     options |= {"username": where.username, "password": where.password, "db": where.db, "ssl": where.tls}
     make_sentinel: Any = Sentinel  # untyped
     sentinel = make_sentinel(list(where.hosts), sentinel_kwargs={"socket_timeout": CONNECT_TIMEOUT_S})
-    master: Redis = sentinel.master_for(where.master, **options)
-    return master
+    for one in sentinel.sentinels:
+        _ending_at_once(one)
+    return _ending_at_once(sentinel.master_for(where.master, **options))
 
 
 class ValkeyTier:
