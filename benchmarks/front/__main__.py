@@ -1,7 +1,7 @@
 """The figures of the front: the edge, the answer cache, overload, memory, with rival gateways beside them.
 
     python -m benchmarks.front [--only cached,grpc,...] [--quick] [--out DIR] [--workers N]
-                               [--threads N] [--rivals DIR] [--install-rivals]
+                               [--threads N] [--nice N] [--rivals DIR] [--install-rivals]
 
 Cases: floor cached cached-tls grpc proxied added rivals zipf tenants overload overload-processor memory streams trust.
 Each writes its part of `<date>-front.json` and the page beside it, so that they can be run one by one. Needs a C
@@ -16,6 +16,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from benchmarks.front.cached import CHAT, CONNECTIONS, STEADY_PER_S, Effort, cached, chat
@@ -85,6 +86,9 @@ def main(words: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, default=Path("benchmarks/reports"))
     parser.add_argument("--workers", type=int, default=1, help="API workers behind the edge")
     parser.add_argument("--threads", type=int, default=0, help="threads of the edge; 0: as many as it chooses")
+    parser.add_argument(
+        "--nice", type=int, default=0, help="of the server where kept answers are measured; the unit for systemd: -10"
+    )
     parser.add_argument("--rivals", type=Path, help="folder with installed rivals")
     parser.add_argument("--install-rivals", action="store_true", help="install them there first")
     given = parser.parse_args(words)
@@ -92,9 +96,9 @@ def main(words: Sequence[str] | None = None) -> int:
         if given.rivals is None:
             parser.error("--install-rivals needs --rivals DIR")
         install(given.rivals)
-    effort = Effort(workers=given.workers, threads=given.threads)
+    effort = Effort(workers=given.workers, threads=given.threads, nice=given.nice)
     if given.quick:
-        effort = Effort(seconds=3, rounds=1, workers=given.workers, threads=given.threads, quick=True)
+        effort = replace(effort, seconds=3, rounds=1, quick=True)
     missed = False
     with tempfile.TemporaryDirectory(prefix="front.") as folder:
         logs = Path(folder)

@@ -28,6 +28,8 @@ class Effort:
     workers: int = 1
     threads: int = 0
     """Of the edge; 0: as many as it chooses."""
+    nice: int = 0
+    """Of the server's processes; the unit for systemd says -10."""
     quick: bool = False
 
 
@@ -102,7 +104,7 @@ def fill(tools: Tools, served: Front, requests: list[bytes]) -> None:
 @contextmanager
 def filled(tools: Tools, *, tls: bool, effort: Effort, bodies: int) -> Iterator[tuple[Front, list[bytes]]]:
     """Serve with an edge whose workers hold the answers to `bodies` questions."""
-    with front(tls=tls, workers=effort.workers, threads=effort.threads) as served:
+    with front(tls=tls, workers=effort.workers, threads=effort.threads, nice=effort.nice) as served:
         requests = questions(served, bodies)
         fill(tools, served, requests)
         yield served, requests

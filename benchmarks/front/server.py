@@ -95,6 +95,7 @@ def front(
     threads: int = 0,
     config: str = "",
     redis: str = "",
+    nice: int = 0,
 ) -> Iterator[Front]:
     """Run `ashore up MODEL` in a home of its own until the block ends.
 
@@ -106,6 +107,7 @@ def front(
         threads: Of the edge; 0: as many as it chooses.
         config: More of `ashore.toml`, without `[edge]`.
         redis: As in `--redis`.
+        nice: Added to the nice value of all its processes, as the unit for systemd does.
     """
     home = Path(tempfile.mkdtemp(prefix="front."))
     port, grpc_port = free_port(), free_port()
@@ -123,6 +125,8 @@ def front(
     log = home / "up.log"
     with open(log, "wb") as sink:
         child = subprocess.Popen([*MAIN, *words], stdin=subprocess.DEVNULL, stdout=sink, stderr=sink, env=environ)
+    if nice:
+        os.setpriority(os.PRIO_PROCESS, child.pid, nice)  # before it has children, which take it over
     made = Front(
         port=port,
         grpc_port=port if edge else grpc_port,
@@ -130,7 +134,9 @@ def front(
         key="",
         alias=model,
         pid=child.pid,
-        command="ashore " + " ".join(words[:-2] if not redis else words).replace(str(home), "HOME"),
+        command=(f"nice -n {nice} " if nice else "")
+        + "ashore "
+        + " ".join(words[:-2] if not redis else words).replace(str(home), "HOME"),
         home=home,
     )
     try:
