@@ -40,3 +40,5 @@ cp -R "$here/licences" "$here/sbom.cdx.json" "$target/"
 echo
 echo "done. Start it with"
 echo "  $target/venv/bin/ashore up --offline"
+echo "or, with the machine, as a service of systemd (a unit with its reasons; how to install it stands at its head):"
+echo "  $target/venv/bin/ashore deploy render systemd --offline"
