@@ -150,6 +150,38 @@ def test_unknown_fields_of_a_response_are_named(client: OpenAI) -> None:
         client.responses.create(model="nobody", input="x", background=True)
 
 
+def test_a_stored_response_is_read_with_what_the_client_may_ask(client: OpenAI) -> None:
+    kept = client.responses.create(
+        model=ECHO,
+        input=[{"role": "user", "content": "one"}, {"role": "user", "content": "two"}],
+        reasoning={"effort": "low"}, include=["reasoning.encrypted_content"], max_tool_calls=3, store=True,
+        prompt_cache_retention="24h", prompt_cache_key="k", text={"verbosity": "low"},
+    )  # fmt: skip
+    assert kept.completed_at is not None and kept.completed_at >= kept.created_at
+    assert client.responses.retrieve(kept.id, include=["message.output_text.logprobs"]).output_text == "two"
+    for asked in ({"stream": True}, {"stream": True, "starting_after": 3}):
+        with pytest.raises(BadRequestError, match="not streamed"):
+            client.responses.retrieve(kept.id, **asked)  # type: ignore[call-overload]
+    with pytest.raises(BadRequestError, match="colour"):
+        client.responses.retrieve(kept.id, extra_query={"colour": "red"})
+    pages = client.responses.input_items.list(kept.id, limit=1, order="asc", include=["message.output_text.logprobs"])
+    assert [item.content[0].text for item in pages] == ["one", "two"]  # type: ignore[union-attr]
+    with pytest.raises(NotFoundError, match="no item"):
+        client.responses.input_items.list(kept.id, after="nothing")
+
+
+def test_tokens_of_a_response_are_counted_as_it_is_charged(client: OpenAI) -> None:
+    first = client.responses.create(model=ECHO, input="hello there", instructions="Be brief.", store=True)
+    asked = {"model": ECHO, "input": "and more", "previous_response_id": first.id}
+    counted = client.responses.input_tokens.count(**asked)  # type: ignore[arg-type]
+    answered = client.responses.create(**asked)  # type: ignore[call-overload]
+    assert counted.object == "response.input_tokens" and counted.input_tokens == answered.usage.input_tokens == 8
+    with pytest.raises(NotFoundError, match="stored response"):
+        client.responses.input_tokens.count(model=ECHO, input="x", previous_response_id="resp_no")
+    with pytest.raises(NotFoundError):
+        client.responses.input_tokens.count(model="nobody", input="x")
+
+
 def test_a_background_response_is_kept_and_can_be_followed(client: OpenAI) -> None:
     begun = client.responses.create(model=ECHO, input="think of it", background=True)
     assert begun.status == "queued" and begun.id.startswith("resp_")

@@ -74,6 +74,12 @@ def test_chat_whole_with_every_parameter(client: openai.OpenAI) -> None:
         metadata={"a": "b"},
         service_tier="auto",
         parallel_tool_calls=True,
+        reasoning_effort="low",
+        verbosity="low",
+        modalities=["text"],
+        prompt_cache_key="k",
+        prompt_cache_retention="24h",
+        prompt_cache_options={},
         extra_body={"top_k": 5, "min_p": 0.1, "repetition_penalty": 1.1, "ignore_eos": False},
         extra_headers={"x-ashore-priority": "5", "x-ashore-deadline-ms": "10000", "x-request-id": "my-id"},
     )

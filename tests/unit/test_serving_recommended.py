@@ -153,3 +153,26 @@ def test_the_engine_gets_them_and_the_model_says_so() -> None:
     first, second = (order.sampling for order in replica.orders)
     assert first == Sampling(temperature=0.7, top_k=20, repetition_penalty=1.05)
     assert second == Sampling(temperature=0.0, top_k=20, repetition_penalty=1.05)
+
+
+@pytest.mark.parametrize(
+    ("route", "body", "options"),
+    [
+        ("chat", {"messages": TURN, "reasoning_effort": "low"}, {"reasoning_effort": "low"}),
+        (
+            "chat",
+            {"messages": TURN, "reasoning_effort": "low", "chat_template_kwargs": {"reasoning_effort": "deep", "a": 1}},
+            {"reasoning_effort": "deep", "a": 1},
+        ),
+        ("chat", {"messages": TURN}, {}),
+        ("responses", {"input": "x", "reasoning": {"effort": "high"}}, {"reasoning_effort": "high"}),
+        ("responses", {"input": "x", "reasoning": {"summary": "auto"}}, {}),
+    ],
+)
+def test_how_long_to_think_is_told_to_the_template(route: str, body: dict[str, Any], options: dict[str, Any]) -> None:
+    assert parse(route, body).template_options == options
+
+
+def test_encrypted_reasoning_asks_for_no_log_probabilities() -> None:
+    assert parse("responses", {"input": "x", "include": ["reasoning.encrypted_content"]}).top_logprobs is None
+    assert parse("responses", {"input": "x", "include": ["message.output_text.logprobs"]}).top_logprobs == 0

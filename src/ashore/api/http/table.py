@@ -17,7 +17,13 @@ from ashore.api.http.openai.chat import ChatCompletion
 from ashore.api.http.openai.completions import Completion
 from ashore.api.http.openai.embeddings import EmbeddingList, ModelList, ModelOut
 from ashore.api.http.openai.files import FileDeleted, FileList, FileOut
-from ashore.api.http.openai.responses_types import ItemList, ResponseDeleted, ResponseOut, ResponsesRequest
+from ashore.api.http.openai.responses_types import (
+    InputTokens,
+    ItemList,
+    ResponseDeleted,
+    ResponseOut,
+    ResponsesRequest,
+)
 from ashore.api.http.openai.types import ChatRequest, CompletionRequest, EmbeddingRequest
 from ashore.api.http.routes import Route
 
@@ -49,6 +55,10 @@ ROUTES: tuple[Route, ...] = (
         method="POST", path="/v1/responses", guard="infer", handler=responses.create, tag="Responses", streams=True,
         summary="Answer items, now or in the background", request=ResponsesRequest, response=ResponseOut,
         deferrable=True,
+    ),
+    Route(
+        method="POST", path="/v1/responses/input_tokens", guard="infer", handler=responses.input_tokens,
+        tag="Responses", summary="Count the tokens of items", request=ResponsesRequest, response=InputTokens,
     ),
     Route(
         method="GET", path="/v1/responses/{response}", guard="infer", handler=responses.retrieve, tag="Responses",

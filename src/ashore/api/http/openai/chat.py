@@ -132,7 +132,7 @@ def to_generation(request: ChatRequest, exchange: Exchange) -> GenerationRequest
         deadline_s=deadline_of(exchange),
         cache=directive_for(exchange),
         arrival=exchange.arrival,
-        template_options=_template_options(request.chat_template_kwargs),
+        template_options=_template_options(request),
     )
 
 
@@ -291,11 +291,12 @@ def _tool_choice(choice: str | NamedTool | None) -> str:
     return choice if isinstance(choice, str) else f"tool:{choice.function.name}"
 
 
-def _template_options(options: dict[str, Any] | None) -> dict[str, object]:
-    if options is None:
-        return {}
+def _template_options(request: ChatRequest) -> dict[str, object]:
+    options = dict(request.chat_template_kwargs or {})
     if len(_encode(options)) > MOST_TEMPLATE_OPTION_BYTES:
         raise InvalidRequest(
             f"chat_template_kwargs is longer than {MOST_TEMPLATE_OPTION_BYTES:,} bytes", param="chat_template_kwargs"
         )
-    return dict(options)
+    if request.reasoning_effort is not None:
+        options.setdefault("reasoning_effort", request.reasoning_effort)
+    return options

@@ -17,6 +17,7 @@ from ashore.api.http.openai.paging import page_of
 from ashore.api.http.openai.responses_parse import item_of, items_of, listed, messages_of, to_generation
 from ashore.api.http.openai.responses_render import ResponseWriter, response_out
 from ashore.api.http.openai.responses_types import (
+    InputTokens,
     Item,
     ItemList,
     ResponseDeleted,
@@ -25,9 +26,9 @@ from ashore.api.http.openai.responses_types import (
     ResponsesRequest,
     Status,
 )
-from ashore.api.http.streaming import JSON, answer_headers, stream_answer
+from ashore.api.http.streaming import JSON, answer_headers, standing_headers, stream_answer
 from ashore.core import Message, did_you_mean
-from ashore.errors import Bug, InvalidRequest, NotFound, NotReady, UnknownModel
+from ashore.errors import Bug, InvalidRequest, NotFound, NotReady, UnknownField, UnknownModel
 from ashore.jobs import Call, Job, Reply, new_id
 from ashore.serving import ChoiceEnded, Delta, GenerationRequest, ServingEvent, Started, Usage
 
@@ -37,6 +38,8 @@ if TYPE_CHECKING:
 LONGEST_CHAIN: Final = 100
 """Responses that one may follow from, over `previous_response_id`."""
 MOST_ITEMS: Final = 100
+RETRIEVED_WITH: Final = ("include", "include[]", "include_obfuscation", "starting_after", "stream")
+"""Parameters of `GET /v1/responses/{id}`. A stored response has what its request included, whatever is said here."""
 
 _decoder = msgspec.json.Decoder(ResponsesRequest)
 _call = msgspec.json.Decoder(Call)
@@ -161,8 +164,31 @@ async def _keep(app: HttpApp, exchange: Exchange, principal: Principal, body: by
     await app.desk.submit(replace(call, result=_encode(reply), idempotency_key="", webhook=""))
 
 
+async def input_tokens(app: HttpApp, exchange: Exchange, principal: Principal) -> None:
+    """`POST /v1/responses/input_tokens`: the tokens that the model would read, with what came before."""
+    request = decode(await exchange.body(app.limits), _decoder)
+    exchange.model = request.model[:64]
+    history = await _history(app, request.previous_response_id, principal)
+    tokens = await app.serving.count_tokens(to_generation(request, exchange, history), principal)
+    headers = [JSON, *standing_headers(app.serving.standing(principal, request.model))]
+    await exchange.respond(200, headers, _encode(InputTokens(input_tokens=tokens)))
+
+
 async def retrieve(app: HttpApp, exchange: Exchange, principal: Principal) -> None:
     """`GET /v1/responses/{id}`."""
+    query = exchange.query()
+    for name in query:
+        if name not in RETRIEVED_WITH:
+            raise UnknownField(
+                f"unknown parameter {name[:80]!r}", hint=f"known: {', '.join(RETRIEVED_WITH)}", param=name[:80]
+            )
+    for name in ("stream", "starting_after"):
+        if query.get(name, "false") != "false":
+            raise InvalidRequest(
+                "a stored response is not streamed",
+                hint=f"ask for it without {name}, again and again while its status is queued or in_progress",
+                param=name,
+            )
     await exchange.respond(200, [JSON], await _render(app, await _find(app, exchange.argument, principal)))
 
 
@@ -182,7 +208,7 @@ async def delete(app: HttpApp, exchange: Exchange, principal: Principal) -> None
 
 async def input_items(app: HttpApp, exchange: Exchange, principal: Principal) -> None:
     """`GET /v1/responses/{id}/input_items`."""
-    page = page_of(exchange, default=20, most=MOST_ITEMS, extra=("include",))
+    page = page_of(exchange, default=20, most=MOST_ITEMS, extra=("include", "include[]"))
     job = await _find(app, exchange.argument, principal)
     request, _, _ = await _stored(app, job)
     suffix = job.job_id.removeprefix("resp_")
@@ -190,7 +216,9 @@ async def input_items(app: HttpApp, exchange: Exchange, principal: Principal) ->
     if not page.oldest_first:
         items.reverse()
     ids = [item["id"] for item in items]
-    first = ids.index(page.after) + 1 if page.after in ids else 0
+    if page.after and page.after not in ids:
+        raise NotFound(f"there is no item {page.after[:80]!r} in {job.job_id}", param="after")
+    first = ids.index(page.after) + 1 if page.after else 0
     shown = items[first : first + page.limit]
     answer = ItemList(
         data=shown,

@@ -139,11 +139,17 @@ def to_generation(request: ResponsesRequest, exchange: Exchange, history: Sequen
         deadline_s=deadline_of(exchange),
         cache=directive_for(exchange),
         arrival=exchange.arrival,
+        template_options=_template_options(request),
     )
 
 
+def _template_options(request: ResponsesRequest) -> dict[str, object]:
+    effort = request.reasoning.effort if request.reasoning else None
+    return {} if effort is None else {"reasoning_effort": effort}
+
+
 def _top_logprobs(request: ResponsesRequest) -> int | None:
-    if request.top_logprobs is None and not request.include:
+    if request.top_logprobs is None and "message.output_text.logprobs" not in (request.include or ()):
         return None
     return request.top_logprobs or 0
 

@@ -6,6 +6,7 @@ response.completed, or response.incomplete where the answer ran out of tokens, o
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -155,10 +156,17 @@ class ResponseWriter:
 
     def whole(self, usage: Usage) -> ResponseOut:
         """Return the response once its choice has ended."""
-        return self._response("incomplete" if self._cut else "completed", usage=usage)
+        if self._cut:
+            return self._response("incomplete", usage=usage)
+        return self._response("completed", usage=usage, completed_s=int(time.time()))
 
     def _response(
-        self, status: Status, *, usage: Usage | None = None, error: ResponseFault | None = None
+        self,
+        status: Status,
+        *,
+        usage: Usage | None = None,
+        error: ResponseFault | None = None,
+        completed_s: int | None = None,
     ) -> ResponseOut:
         return response_out(
             self._request,
@@ -169,6 +177,7 @@ class ResponseWriter:
             usage=usage,
             error=error,
             background=self._background,
+            completed_s=completed_s,
         )
 
     # --- items

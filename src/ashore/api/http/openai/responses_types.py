@@ -9,6 +9,7 @@ from msgspec import Meta
 
 from ashore.api.bounds import MOST_MESSAGES, MOST_TOOLS, MOST_TOP_LOGPROBS
 from ashore.api.http.openai.types import (
+    Effort,
     JsonObjectFormat,
     Name,
     Probability,
@@ -129,9 +130,9 @@ class TextConfig(_Strict, frozen=True, kw_only=True):
 
 
 class ReasoningConfig(_Strict, frozen=True, kw_only=True):
-    """Taken and given back; the models here decide themselves how long they think."""
+    """How long to think, which the model's template may heed. The others are taken and given back."""
 
-    effort: str | None = None
+    effort: Effort | None = None
     summary: str | None = None
     generate_summary: str | None = None
 
@@ -163,6 +164,9 @@ class ResponsesRequest(_Strict, frozen=True, kw_only=True):
     service_tier: Any = None
     safety_identifier: Any = None
     prompt_cache_key: Any = None
+    prompt_cache_options: Any = None
+    prompt_cache_retention: Any = None
+    max_tool_calls: Any = None
     parallel_tool_calls: Any = None
 
 
@@ -237,6 +241,13 @@ class ResponseDeleted(msgspec.Struct, frozen=True, kw_only=True):
     id: str
     object: Literal["response"] = "response"
     deleted: bool = True
+
+
+class InputTokens(msgspec.Struct, frozen=True, kw_only=True):
+    """Answer of `POST /v1/responses/input_tokens`."""
+
+    object: Literal["response.input_tokens"] = "response.input_tokens"
+    input_tokens: int
 
 
 class ItemList(msgspec.Struct, frozen=True, kw_only=True):

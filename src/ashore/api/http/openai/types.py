@@ -42,6 +42,8 @@ Stops = Annotated[list[StopText], Meta(max_length=MOST_STOPS)]
 Biases = Annotated[dict[str, Bias], Meta(max_length=MOST_BIASES)]
 Seed = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
 TokenId = Annotated[int, Meta(ge=0, le=2**31 - 1)]
+Effort = Annotated[str, Meta(max_length=64)]
+"""How long a model is to think: `low`, `high` and what else its template knows."""
 Inputs = str | Annotated[list[str | TokenId | list[TokenId]], Meta(min_length=1, max_length=MOST_INPUTS)]
 """A text, texts, token ids, or lists of token ids; not mixed."""
 
@@ -181,6 +183,8 @@ class Sampled(_Strict, frozen=True, kw_only=True):
     service_tier: Any = None
     safety_identifier: Any = None
     prompt_cache_key: Any = None
+    prompt_cache_options: Any = None
+    prompt_cache_retention: Any = None
     parallel_tool_calls: Any = None
 
 
@@ -198,8 +202,7 @@ servers write them into each request (vllm-router 0.1.17 all of them)."""
 
 
 class ChatRequest(Sampled, frozen=True, kw_only=True):
-    """Body of `POST /v1/chat/completions`. Models here decide themselves how long they think: the last block is taken
-    and ignored, as in responses."""
+    """Body of `POST /v1/chat/completions`. The last block is taken and ignored."""
 
     messages: Annotated[list[ChatMessage], Meta(min_length=1, max_length=MOST_MESSAGES)]
     max_completion_tokens: TokenCount | None = None
@@ -208,9 +211,10 @@ class ChatRequest(Sampled, frozen=True, kw_only=True):
     tools: Annotated[list[ToolIn], Meta(max_length=MOST_TOOLS)] | None = None
     tool_choice: Literal["auto", "none", "required"] | NamedTool | None = None
     chat_template_kwargs: dict[str, Any] | None = None
+    reasoning_effort: Effort | None = None
+    """Given to the template as a parameter of this name."""
     modalities: list[Literal["text"]] | None = None
 
-    reasoning_effort: Any = None
     verbosity: Any = None
 
 
