@@ -302,8 +302,21 @@ alias = "slow"
             )
             told = json.loads(raw.content)
             assert raw.status_code == 202 and raw.headers["location"] == f"/v1/jobs/{told['id']}"
+            put_off = {"x-ashore-defer": "allow", "x-ashore-deadline-ms": "300", "x-ashore-priority": "3"}
+            turn = {"role": "user", "content": "later still"}
+            message = client.post(
+                "/messages", cast_to=dict, body={"model": "slow", "max_tokens": 3, "messages": [turn]},
+                options={"headers": put_off},
+            )  # fmt: skip
             for stream in streams:
                 stream.close()
+            said = wait_for(
+                lambda: (
+                    (job := client.get(message["status_url"].removeprefix("/v1"), cast_to=dict)).get("response")  # type: ignore[index, attr-defined]
+                    and job
+                )
+            )
+            assert said["priority"] == 3 and said["response"]["body"]["type"] == "message"  # type: ignore[index]
             got = wait_for(
                 lambda: (job := client.get(f"/jobs/{told['id']}", cast_to=dict)).get("status") == "succeeded" and job  # type: ignore[attr-defined]
             )

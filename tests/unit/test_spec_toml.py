@@ -71,6 +71,11 @@ def test_an_empty_spec_is_the_default() -> None:
         ('[cache]\nmode = "exat"', "mode = 'exat'", "'exact'"),
         ('[redis]\nurl = "http://x"', "url starts with 'http'", "embedded"),
         ('[edge]\ntls = "files"', "tls = 'files'", "both files"),
+        (
+            '[egress]\nallow = ["a.example", "hooks.corp@10.0.0.0/8:80"]',
+            "'hooks.corp@10.0.0.0/8:80'",
+            "host@10.0.0.0/8",
+        ),
         ("[http", "is not TOML", "correct"),
     ],
 )

@@ -207,9 +207,17 @@ def read_jobs(table: Table) -> JobsSpec:
 
 
 def read_egress(table: Table) -> EgressSpec:
-    """Return `[egress]`."""
+    """Return `[egress]`.
+
+    Raises:
+        InvalidSpec: an entry of it is malformed.
+    """
+    from ashore.jobs.egress import parse_allow
+
     table.known("allow")
-    return EgressSpec(allow=table.texts("allow"))
+    allow = table.texts("allow")
+    parse_allow(allow)
+    return EgressSpec(allow=allow)
 
 
 def _share(table: Table, key: str, default: float) -> float:

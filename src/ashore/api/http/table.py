@@ -46,6 +46,7 @@ ROUTES: tuple[Route, ...] = (
     Route(
         method="POST", path="/v1/messages", guard="key", handler=anthropic.messages, tag="Anthropic", streams=True,
         repeats=True, summary="Answer a conversation", request=MessagesRequest, response=MessageOut, anthropic=True,
+        deferrable=True,
     ),
     Route(
         method="POST", path="/v1/messages/count_tokens", guard="key", handler=anthropic.count_tokens, tag="Anthropic",
