@@ -319,6 +319,25 @@ def test_a_worker_that_does_not_read_is_cut_off_and_the_others_go_on(
     with_fake(tmp_path, "fake:echo?step_s=0.001", use)
 
 
+@pytest.mark.parametrize("ids", [[1, 2], [99_999]], ids=["answers", "refusals"])
+def test_a_worker_that_is_cut_off_in_the_middle_of_its_answers_takes_nobody_along(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ids: list[int]
+) -> None:
+    monkeypatch.setattr(host_link, "MAX_BACKLOG_BYTES", 0)
+
+    async def use(client: HostClient) -> None:
+        slow = socket.socket(socket.AF_UNIX)
+        slow.connect(str(client._path))
+        slow.sendall(b"".join(frames.encode(frames.Embed(n, [ids])) for n in range(5)))
+        slow.settimeout(2)
+        while await asyncio.to_thread(slow.recv, 65_536):
+            continue
+        slow.close()
+        assert isinstance((await collect(client.generate(echo_order("a", "b"))))[-1], Finished)
+
+    with_fake(tmp_path, "fake:echo", use)
+
+
 @pytest.mark.parametrize("junk", [b"\x05\x00\x00\x00hello", b"\xff\xff\xff\xff", b"GET / HTTP/1.1\r\n\r\n"])
 def test_a_connection_that_talks_nonsense_is_closed(tmp_path: Path, junk: bytes) -> None:
     async def use(client: HostClient) -> None:

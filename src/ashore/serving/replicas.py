@@ -115,7 +115,7 @@ class ReplicaSet:
         self._on_change = changed
         self._info: EngineInfo | None = None
         self._arrived = asyncio.Event()
-        self._retiring: set[asyncio.Task[None]] = set()
+        self._retiring: dict[asyncio.Task[None], Seat] = {}
         self._seats = tuple(Seat(socket, factory, self._changed) for socket in sockets)
 
     @property
@@ -156,16 +156,18 @@ class ReplicaSet:
             seat.start()
         for seat in dropped:
             task = asyncio.get_running_loop().create_task(seat.retire(), name=f"retire {seat.socket}")
-            self._retiring.add(task)
-            task.add_done_callback(self._retiring.discard)
+            self._retiring[task] = seat
+            task.add_done_callback(self._retiring.pop)
         self._changed()
 
     async def stop(self) -> None:
-        """Disconnect every seat. May be called twice."""
-        for task in list(self._retiring):
+        """Disconnect every seat, those too that wait for their last answers. May be called twice."""
+        retiring = dict(self._retiring)
+        for task in retiring:
             task.cancel()
-        for seat in self._seats:
+        for seat in (*self._seats, *retiring.values()):
             await seat.stop()
+        await asyncio.gather(*retiring, return_exceptions=True)
 
     def rouse(self) -> None:
         """Have whoever waits for a replica look again at whether to wait on."""

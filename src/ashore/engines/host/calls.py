@@ -127,8 +127,7 @@ class Calls:
                 self._run_embeds([one])
             return
         call = taken[0][0]
-        self._embeds.remove(call)
-        self._deliver(call.link, CallFailed(call.call_id, failure_of(error)))
+        self._end(call, CallFailed(call.call_id, failure_of(error)))
 
     def _embed(self, taken: _Slice) -> None:
         if not isinstance(self._engine, CanEmbed):
@@ -146,8 +145,12 @@ class Calls:
     def _answer_whole(self, calls: Iterable[_EmbedCall]) -> None:
         for call in calls:
             if len(call.vectors) == len(call.batch):
-                self._embeds.remove(call)
-                self._deliver(call.link, Vectors(call.call_id, call.vectors))
+                self._end(call, Vectors(call.call_id, call.vectors))
+
+    def _end(self, call: _EmbedCall, answer: ToWorker) -> None:
+        if call in self._embeds:  # else its link was dropped by the answer to another call of this slice
+            self._embeds.remove(call)
+            self._deliver(call.link, answer)
 
     def _score(self, link: Link, call: Score | Distribute) -> None:
         if isinstance(call, Distribute):
