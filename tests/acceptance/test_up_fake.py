@@ -345,6 +345,14 @@ def test_a_reload_in_the_middle_of_another_comes_after_it(configured: Served, as
         assert sorted(m.id for m in api.models.list()) == ["chat", "third"]
 
 
+def test_a_command_after_the_server_has_ended_says_how_to_start_it(served: Start, ashore: Run) -> None:
+    server = served("fake:echo")
+    assert server.stop() == 0
+    for words in (("cache", "stats"), ("chat",), ("alias", "list")):
+        told = ashore(*words, home=server.home)
+        assert told.returncode == 4 and "`ashore up` starts it again" in told.stderr, told.stderr
+
+
 def test_reload_without_a_server_says_so(ashore: Run, tmp_path: Path) -> None:
     result = ashore("reload", home=tmp_path / "home")
     assert result.returncode == 4 and "ashore up" in result.stderr

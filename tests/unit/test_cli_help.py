@@ -9,7 +9,7 @@ import cyclopts
 import pytest
 from cyclopts.help import HelpEntry
 
-from ashore.cli.commands import COMMANDS
+from ashore.cli.commands import COMMANDS, USUAL_ELSEWHERE
 from ashore.cli.examples import EXAMPLES
 from ashore.cli.helptext import examples_of, plain, text_of
 from ashore.cli.main import build_app, main
@@ -79,3 +79,12 @@ def test_help_of_a_command_ends_with_its_own_examples(capsys: pytest.CaptureFixt
 def test_an_example_that_does_not_parse_would_be_found() -> None:
     with pytest.raises(cyclopts.CycloptsError):
         APP.parse_args(["cache", "purge", "--everything"], exit_on_error=False, print_error=False)
+
+
+def test_what_other_servers_call_a_command_leads_to_ours(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["serve", "smollm2"]) == 2
+    assert "`ashore up`" in capsys.readouterr().err
+    assert not set(USUAL_ELSEWHERE) & {command.name for command in COMMANDS}
+    for line in USUAL_ELSEWHERE.values():
+        _, _, rest = APP.parse_commands(shlex.split(line)[1:])
+        assert rest == [], line

@@ -143,6 +143,12 @@ def test_an_address_that_is_not_ours_is_refused(host: str) -> None:
         check_port(host, 8080, option="--port")
 
 
+@pytest.mark.parametrize("port", [-5, 0, 65_536, 99_999])
+def test_a_port_that_there_is_not_is_refused(port: int) -> None:
+    with pytest.raises(InvalidSpec, match=f"--port is {port}; expected 1 to 65535"):
+        check_port("127.0.0.1", port, option="--port")
+
+
 def test_children_get_no_credentials_and_no_telemetry() -> None:
     environ = {"PATH": "/bin", "AWS_SECRET_ACCESS_KEY": "s", "HF_TOKEN": "t", "ASHORE_API_KEY": "k", "PYTHONPATH": "/x"}
     given = child_environment(environ, {"EXTRA": "1"})

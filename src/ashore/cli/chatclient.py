@@ -11,14 +11,13 @@ from typing import Any, Literal
 import httpx
 import msgspec
 
-from ashore.cli.target import ServerTarget, api_base
+from ashore.cli.target import ServerTarget, api_base, unreachable
 from ashore.errors import (
     AshoreError,
     InvalidRequest,
     NotReady,
     Overloaded,
     RemoteRefused,
-    SourceUnreachable,
     Unauthenticated,
     UnknownModel,
 )
@@ -166,7 +165,7 @@ class ChatClient:
         try:
             answer = self._http.get("models")
         except httpx.HTTPError as fault:
-            raise self._unreachable(fault) from fault
+            raise unreachable(self._target, fault) from fault
         raise_refusal(answer.status_code, answer.content, self._target.url)
         try:
             items = answer.json()["data"]
@@ -202,7 +201,7 @@ class ChatClient:
                         stats.ttft_s = time.perf_counter() - began
                     yield piece
         except httpx.HTTPError as fault:
-            raise self._unreachable(fault) from fault
+            raise unreachable(self._target, fault) from fault
         finally:
             stats.total_s = time.perf_counter() - began
         if not done:
@@ -211,10 +210,6 @@ class ChatClient:
     def close(self) -> None:
         """Drop the connection."""
         self._http.close()
-
-    def _unreachable(self, fault: httpx.HTTPError) -> SourceUnreachable:
-        hint = "is it still running? `ashore up` starts it" if self._target.local else "check the address"
-        return SourceUnreachable(f"{self._target.url}: {fault or type(fault).__name__}", hint=hint)
 
 
 def read_event(data: str, stats: Stats) -> Piece | None:

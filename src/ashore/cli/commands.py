@@ -54,6 +54,26 @@ COMMANDS = (
 )
 
 
+USUAL_ELSEWHERE = {
+    "serve": "ashore up",
+    "run": "ashore up",
+    "start": "ashore up",
+    "pull": "ashore model pull",
+    "push": "ashore model push",
+    "list": "ashore model list",
+    "ls": "ashore model list",
+    "show": "ashore model show",
+    "rm": "ashore model remove",
+    "ps": "ashore release status",
+    "benchmark": "ashore bench serve",
+    "quantize": "ashore optimize quantize",
+    "batch": "ashore job list",
+    "key": "ashore access key",
+    "user": "ashore access user",
+}
+"""What other servers call their commands, and what that is here."""
+
+
 def overview() -> str:
     """Return the text of `ashore --help`."""
     width = max(len(c.name) for c in COMMANDS)

@@ -8,8 +8,8 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from ashore import __version__
-from ashore.cli.commands import COMMANDS, overview
-from ashore.errors import AshoreError
+from ashore.cli.commands import COMMANDS, USUAL_ELSEWHERE, overview
+from ashore.errors import AshoreError, InvalidRequest
 
 if TYPE_CHECKING:
     import cyclopts
@@ -61,6 +61,8 @@ def _dispatch(words: list[str]) -> int:
     from ashore.processes import silence_dependencies
 
     silence_dependencies()
+    if words[0] in USUAL_ELSEWHERE:
+        raise InvalidRequest(f"there is no command {words[0]!r}", hint=f"here it is `{USUAL_ELSEWHERE[words[0]]}`")
     app = build_app()
     try:
         with recorded(words):

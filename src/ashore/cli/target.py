@@ -103,6 +103,14 @@ def api_base(url: str) -> str:
     return url if urlsplit(url).path else f"{url}/v1"
 
 
+def unreachable(target: ServerTarget, fault: Exception) -> SourceUnreachable:
+    """Return the error for a server that nobody reaches."""
+    what = f"{target.url} does not answer: {fault or type(fault).__name__}"
+    if target.local:
+        return SourceUnreachable(what, hint="the server of this home has ended; `ashore up` starts it again")
+    return SourceUnreachable(what, hint="check the address, and whether the server runs")
+
+
 def ask_server(target: ServerTarget, method: str, path: str, *, body: bytes | None = None) -> bytes:
     """Return the body of an answer of the server. `body`: JSON to send.
 
@@ -126,7 +134,7 @@ def ask_server(target: ServerTarget, method: str, path: str, *, body: bytes | No
             verify=target.verify(),
         )
     except httpx.HTTPError as fault:
-        raise SourceUnreachable(f"{target.url} does not answer: {fault}", hint="is it running?") from fault
+        raise unreachable(target, fault) from fault
     if answer.status_code != 200:
         raise_refusal(answer.status_code, answer.content, target.url)
     return answer.content

@@ -23,7 +23,6 @@ from ashore.bootstrap import (
     tuned_choices,
     vllm_command_lines,
 )
-from ashore.core import did_you_mean
 from ashore.deployment import Listening
 from ashore.edge import edge_choices
 from ashore.errors import AshoreError, InvalidSpec, SourceUnreachable, UnknownModel
@@ -106,7 +105,9 @@ class Request:
     def _edge(self, found: EdgeSpec) -> EdgeSpec:
         """Lay the command line's words over `[edge]`: behind an edge, --host and --port mean its address."""
         if self.edge not in ("", *get_args(EdgeKind)):
-            raise InvalidSpec(f"--edge {self.edge}", hint=did_you_mean(self.edge, get_args(EdgeKind)))
+            raise InvalidSpec(
+                f"--edge is {self.edge!r}; expected envoy or none", hint="envoy is the edge that there is"
+            )
         found = replace(found, kind=cast(EdgeKind, self.edge)) if self.edge else found
         if found.kind == "none":
             return found

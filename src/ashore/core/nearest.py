@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from typing import Final
+
+MOST_SHOWN: Final = 20
+"""Names that a hint lists; how many more there are is said."""
 
 
 def nearest_names(name: str, known: Iterable[str], *, limit: int = 3) -> tuple[str, ...]:
@@ -17,4 +21,5 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     near = nearest_names(name, names)
     if near:
         return "did you mean " + " or ".join(repr(n) for n in near) + "?"
-    return "known: " + ", ".join(names[:20]) if names else "there is none yet"
+    more = f" and {len(names) - MOST_SHOWN} more" if len(names) > MOST_SHOWN else ""
+    return f"known: {', '.join(names[:MOST_SHOWN])}{more}" if names else "there is none yet"

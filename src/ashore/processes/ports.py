@@ -15,8 +15,10 @@ def check_port(host: str, port: int, *, option: str) -> None:
 
     Raises:
         PortTaken: another process listens there; it is named when the kernel lets us look.
-        InvalidSpec: the address is none of this machine's, or the port needs rights we lack.
+        InvalidSpec: the address is none of this machine's, there is no such port, or it needs rights we lack.
     """
+    if not 0 < port < 65_536:  # the resolver would take it modulo 65,536
+        raise InvalidSpec(f"{option} is {port}; expected 1 to 65535", hint="name a free port")
     try:
         family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         with socket.socket(family, kind) as probe:
