@@ -26,6 +26,7 @@ it appears in JSON, logs and documentation. Foreign errors are translated at the
 
 from __future__ import annotations
 
+import functools
 from typing import ClassVar
 
 
@@ -491,3 +492,21 @@ class Bug(AshoreError):
     """An invariant of ashore broke. Please report it."""
 
     code = "internal_error"
+
+
+def error_class(code: str) -> type[AshoreError] | None:
+    """Return the class of an error that came from another process by its code; None for one that is not ours."""
+    return _classes().get(code)
+
+
+@functools.cache
+def _classes() -> dict[str, type[AshoreError]]:
+    """Every error class by its code; where a group and a leaf share a code, the leaf."""
+    found: dict[str, type[AshoreError]] = {}
+    waiting: list[type[AshoreError]] = [AshoreError]
+    while waiting:
+        cls = waiting.pop(0)
+        if cls.__module__ == AshoreError.__module__:
+            found[cls.code] = cls
+        waiting.extend(cls.__subclasses__())
+    return found

@@ -14,6 +14,7 @@ from ashore.cli.chatclient import Conversation, Piece, Stats, raise_refusal, rea
 from ashore.cli.chatscreen import Screen, printable
 from ashore.cli.target import ServerTarget, api_base, find_target, is_loopback
 from ashore.errors import (
+    AshoreError,
     InvalidRequest,
     NotReady,
     Overloaded,
@@ -162,6 +163,33 @@ def test_refusals_become_errors_of_ours(status: int, error: type[Exception]) -> 
         raise_refusal(status, b'{"error":{"message":"words"}}', "http://x")
     with pytest.raises(error, match=str(status)):
         raise_refusal(status, b"<html>", "http://x")
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "exit_code"),
+    [
+        (429, "budget_exceeded", 3),
+        (429, "too_many_attempts", 5),
+        (403, "personal_data_blocked", 5),
+        (403, "permission_denied", 5),
+        (504, "deadline_exceeded", 3),
+        (507, "disk_full", 3),
+        (503, "draining", 3),
+        (503, "host_died", 4),
+        (409, "conflict", 2),
+        (500, "internal_error", 4),
+        (504, "", 3),
+        (507, None, 3),
+        (403, 12, 5),
+    ],
+)
+def test_a_command_ends_with_the_exit_code_of_what_the_server_said(status: int, code: object, exit_code: int) -> None:
+    body = json.dumps({"error": {"message": "words", "code": code}}).encode()
+    with pytest.raises(AshoreError, match="words") as refused:
+        raise_refusal(status, body, "http://x")
+    assert refused.value.exit_code == exit_code
+    if isinstance(code, str) and code not in ("", "internal_error"):
+        assert refused.value.code == code
 
 
 def test_a_model_cannot_steer_the_terminal() -> None:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import httpx
 import msgspec
@@ -14,12 +14,17 @@ import msgspec
 from ashore.cli.target import ServerTarget, api_base, unreachable
 from ashore.errors import (
     AshoreError,
+    Bug,
+    CapacityError,
+    DeadlineExceeded,
     InvalidRequest,
     NotReady,
     Overloaded,
+    PermissionDenied,
     RemoteRefused,
     Unauthenticated,
     UnknownModel,
+    error_class,
 )
 
 CONNECT_TIMEOUT_S = 5.0
@@ -240,8 +245,22 @@ def read_event(data: str, stats: Stats) -> Piece | None:
     return None
 
 
+_BY_STATUS: Final[Mapping[int, type[AshoreError]]] = {
+    401: Unauthenticated,
+    403: PermissionDenied,
+    404: UnknownModel,
+    429: Overloaded,
+    503: NotReady,
+    504: DeadlineExceeded,
+    507: CapacityError,
+}
+
+
 def raise_refusal(status: int, body: bytes, url: str) -> None:
-    """Return for 200; otherwise raise what the server said, as the error of ours that fits."""
+    """Return for 200; otherwise raise what the server said: by its code where that is one of ours, else by status.
+
+    A bug of the server is none of this process: it is told as a refusal.
+    """
     if status == 200:
         return
     try:
@@ -249,11 +268,14 @@ def raise_refusal(status: int, body: bytes, url: str) -> None:
     except msgspec.DecodeError:
         payload = None
     message, hint = error_words(payload)
-    message = message or f"{url} answered {status}"
-    if status in (401, 403):
-        raise Unauthenticated(message, hint=hint or "set ASHORE_API_KEY to a key of that server")
-    kinds: dict[int, type[AshoreError]] = {404: UnknownModel, 429: Overloaded, 503: NotReady}
-    raise kinds.get(status, InvalidRequest if 400 <= status < 500 else RemoteRefused)(message, hint=hint)
+    error = payload.get("error") if isinstance(payload, dict) else None
+    code = error.get("code") if isinstance(error, dict) else None
+    kind = error_class(code) if isinstance(code, str) else None
+    if kind is None or issubclass(kind, Bug):
+        kind = _BY_STATUS.get(status, InvalidRequest if 400 <= status < 500 else RemoteRefused)
+    if status == 401:
+        hint = hint or "set ASHORE_API_KEY to a key of that server"
+    raise kind(message or f"{url} answered {status}", hint=hint)
 
 
 def error_words(payload: object) -> tuple[str, str]:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import functools
-
 import msgspec
 
 from ashore.core import OrderId
 from ashore.engines.model import Failed
-from ashore.errors import AshoreError, EngineFailed
+from ashore.errors import AshoreError, EngineFailed, error_class
 
 
 class Failure(msgspec.Struct, frozen=True, array_like=True):
@@ -40,18 +38,5 @@ def failed(order_id: OrderId, error: BaseException) -> Failed:
 
 def error_of(failure: Failure | Failed) -> AshoreError:
     """Return the error that `failure` was made from: the class whose `code` it carries, `EngineFailed` if unknown."""
-    cls = _classes().get(failure.code, EngineFailed)
+    cls = error_class(failure.code) or EngineFailed
     return cls(failure.message, hint=failure.hint, param=failure.param, retry_after_s=failure.retry_after_s)
-
-
-@functools.cache
-def _classes() -> dict[str, type[AshoreError]]:
-    """Every error class by its code; where a group and a leaf share a code, the leaf."""
-    found: dict[str, type[AshoreError]] = {}
-    waiting: list[type[AshoreError]] = [AshoreError]
-    while waiting:
-        cls = waiting.pop(0)
-        if cls.__module__ == AshoreError.__module__:
-            found[cls.code] = cls
-        waiting.extend(cls.__subclasses__())
-    return found
