@@ -1,4 +1,7 @@
-"""The table of routes: who may call what, which function answers, which types go in and out."""
+"""What a route is: who may call it, which function answers, which types go in and out; and how a request finds its own.
+
+The routes themselves stand in `table.py`.
+"""
 
 from __future__ import annotations
 
