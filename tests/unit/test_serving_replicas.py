@@ -1,11 +1,30 @@
-"""Seats that come and go: a reload takes some away while the worker ends."""
+"""Connections to hosts that come and go: a reload that ends in its middle, or takes some away as the worker ends."""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 
-from ashore.serving import MemoryReplica
+import pytest
+
+from ashore.access import Principal
+from ashore.core import Message, RequestId, SystemClock, TenantId
+from ashore.engines import Sampling
+from ashore.errors import CorruptBlob, NotReady
+from ashore.metrics import Metrics
+from ashore.serving import (
+    BytesText,
+    GenerationRequest,
+    MemoryReplica,
+    ServedModel,
+    ServingService,
+    Started,
+    Topology,
+    Usage,
+)
 from ashore.serving.replicas import ReplicaSet
+
+ALICE = Principal(id="alice", tenant=TenantId("acme"), roles=frozenset({"developer"}))
 
 
 async def settle() -> None:
@@ -29,3 +48,111 @@ def test_a_seat_that_retires_as_the_worker_ends_is_left_in_order_too() -> None:
         assert asyncio.all_tasks() == {asyncio.current_task()}, "nobody connects again"
 
     asyncio.run(scenario())
+
+
+class Loads(MemoryReplica):
+    """Has not loaded yet."""
+
+    async def connect(self, timeout_s: float) -> None:
+        await asyncio.sleep(0.001)
+        raise NotReady
+
+
+class Bench:
+    """A service whose models are named by what they do."""
+
+    def __init__(self) -> None:
+        self.replicas: list[MemoryReplica] = []
+        self.service = ServingService(
+            topology("chat-1"),
+            make_replica=self._make,
+            load_text=self._load,
+            check_grammar=lambda grammar: None,
+            clock=SystemClock(),
+            metrics=Metrics(),
+        )
+
+    def _make(self, socket: str) -> MemoryReplica:
+        made = Loads() if "loads" in socket else MemoryReplica(token_s=0.02)
+        self.replicas.append(made)
+        return made
+
+    def _load(self, served: ServedModel) -> BytesText:
+        if "bad" in served.release:
+            raise CorruptBlob("its tokenizer is not what was stored")
+        return BytesText()
+
+    @property
+    def connected(self) -> int:
+        return sum(one.connected for one in self.replicas)
+
+    def ask(self, text: str = "hello") -> GenerationRequest:
+        return GenerationRequest(
+            request_id=RequestId("req"), model="chat", messages=(Message(role="user", content=text),),
+            sampling=Sampling(temperature=0.0), max_tokens=200, deadline_s=10.0,
+        )  # fmt: skip
+
+
+def topology(*releases: str) -> Topology:
+    """Return what is served: each release under the alias that its name begins with."""
+    served = [
+        ServedModel(alias=name.partition("-")[0], release=name, kind="fake", sockets=(f"/s/{name}",))
+        for name in releases
+    ]
+    return Topology(models=tuple(served))
+
+
+def run(scenario: Callable[[Bench], Awaitable[None]]) -> None:
+    async def whole() -> None:
+        bench = Bench()
+        await bench.service.start()
+        try:
+            assert await bench.service.connected(2.0)
+            await asyncio.wait_for(scenario(bench), 15)
+        finally:
+            await bench.service.close()
+        assert bench.connected == 0
+        await settle()
+        left = {task.get_name() for task in asyncio.all_tasks() if task is not asyncio.current_task()}
+        assert not left, "they would connect again and again"
+
+    asyncio.run(whole())
+
+
+def test_what_a_reload_took_away_is_left_where_the_worker_ends_before_its_last_answer() -> None:
+    async def scenario(bench: Bench) -> None:
+        stream = bench.service.generate(bench.ask("a long question " * 10), ALICE)
+        assert isinstance(await anext(stream), Started)
+        await bench.service.apply(topology("chat-2"))
+        await asyncio.sleep(0.6)  # longer than anybody who found it has grace to come
+        assert bench.connected == 2
+        await bench.service.close()
+        assert bench.connected == 0
+        await stream.aclose()
+
+    run(scenario)
+
+
+def test_a_reload_that_fails_with_its_second_model_leaves_nothing_of_its_first() -> None:
+    async def scenario(bench: Bench) -> None:
+        for _ in range(3):
+            with pytest.raises(CorruptBlob):
+                await bench.service.apply(topology("chat-2", "bad-1"))
+            await settle()
+        assert bench.connected == 1
+
+    run(scenario)
+
+
+def test_a_reload_that_is_cut_off_while_its_model_loads_leaves_nothing_and_what_was_there_answers_meanwhile() -> None:
+    async def scenario(bench: Bench) -> None:
+        reload = asyncio.create_task(bench.service.apply(topology("chat-2loads")))
+        await asyncio.sleep(0.05)
+        bench.service.take_routes({})  # as at every change of an alias in the state
+        events = [event async for event in bench.service.generate(bench.ask(), ALICE)]
+        assert isinstance(events[0], Started) and events[0].release == "chat-1" and isinstance(events[-1], Usage)
+        reload.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await reload
+
+    run(scenario)

@@ -65,7 +65,7 @@ class Roster:
         self._gates: tuple[Gate, ...] = ()
         self._told: set[str] = set()
         """Of which models the gauges speak."""
-        self._retiring: set[asyncio.Task[None]] = set()
+        self._retiring: dict[asyncio.Task[None], LoadedModel] = {}
         self.generation = 0
         """Grows whenever a name leads elsewhere, and with every topology that was taken."""
 
@@ -132,22 +132,28 @@ class Roster:
         """Serve what `topology` says from now on.
 
         A model that takes the place of another is connected before it gets requests; what the other one has begun ends
-        there.
+        there. Where this fails, or is cancelled, everything stays as it was.
         """
         every = {(served.alias, served.release): served for served in (*topology.models, *topology.beside)}
         kept: dict[tuple[str, str], LoadedModel] = {}
-        for key, served in every.items():
-            old = self._models.get(key)
-            same = old is not None and old.served.text_dir == served.text_dir
-            kept[key] = old if old is not None and same else await self._load(served, topology)
-        for key, model in kept.items():  # from here on nothing fails: either all of it is taken or none
+        fresh: list[LoadedModel] = []
+        try:
+            for key, served in every.items():
+                old = self._models.get(key)
+                if old is None or old.served.text_dir != served.text_dir:
+                    old = await self._load(served, topology)
+                    fresh.append(old)
+                kept[key] = old
+            if self._models and not await _connected(fresh, CONNECT_WAIT_S):
+                log.warning("a new model has no replica after %g s; its requests are refused till then", CONNECT_WAIT_S)
+        except BaseException:
+            for model in fresh:
+                await model.replicas.stop()
+            raise
+        for key, model in kept.items():  # from here on nothing fails, and nobody has a turn in between
             model.served = every[key]
-        self._topology = topology
         gone = [model for key, model in self._models.items() if kept.get(key) is not model]
-        fresh = [model for key, model in kept.items() if self._models.get(key) is not model]
-        if self._models and not await _connected(fresh, CONNECT_WAIT_S):
-            log.warning("a new model has no replica after %g s; its requests are refused until then", CONNECT_WAIT_S)
-        self._models = kept
+        self._topology, self._models = topology, kept
         self._lead()
         for model in gone:
             model.replicas.rouse()
@@ -158,8 +164,8 @@ class Roster:
             self._resize(model)
         for model in gone:
             task = asyncio.get_running_loop().create_task(self._retire(model), name=f"retire {model.served.release}")
-            self._retiring.add(task)
-            task.add_done_callback(self._retiring.discard)
+            self._retiring[task] = model
+            task.add_done_callback(self._retiring.pop)
 
     async def connected(self, within_s: float) -> bool:
         """Return when every model has a live replica, or after so long; return whether they have."""
@@ -215,11 +221,13 @@ class Roster:
             model.gate.drain()
 
     async def close(self) -> None:
-        """Disconnect from every host. May be called twice."""
-        for task in tuple(self._retiring):
+        """Disconnect from every host, those too whose last answers have not ended. May be called twice."""
+        retiring = dict(self._retiring)
+        for task in retiring:
             task.cancel()
-        for model in self._models.values():
+        for model in (*self._models.values(), *retiring.values()):
             await model.replicas.stop()
+        await asyncio.gather(*retiring, return_exceptions=True)
 
     async def _load(self, served: ServedModel, topology: Topology) -> LoadedModel:
         text = await asyncio.to_thread(self._load_text, served)
