@@ -94,6 +94,8 @@ class Hosts:
             )
             write_launch(order, launch)
             child = f"engine host {model.release}/{number}"
+            if self._supervisor.state(child) not in ("stopped", "given-up"):  # of a start that failed: it ends yet
+                child += f" ({stem})"
             self._supervisor.add(
                 ChildSpec(
                     name=child,

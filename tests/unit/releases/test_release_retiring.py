@@ -9,10 +9,11 @@ from typing import Any
 
 from host_in_thread import host_running
 
-from ashore.core import ManualClock
+from ashore.core import ManualClock, SystemClock
 from ashore.deployment.hosts import Hosts, Replica, Running
-from ashore.engines import FakeEngine, fake_model_files
-from ashore.processes import listen_on
+from ashore.engines import EngineOptions, FakeEngine, fake_model_files
+from ashore.planning import ModelPlan
+from ashore.processes import Supervisor, listen_on
 from ashore.settings import Home, Settings
 
 
@@ -47,6 +48,29 @@ class Stage:
             self.hosts.look_after_retiring()
             self.clock.advance(1)
         return self.processes.stopped
+
+
+def test_hosts_of_a_release_are_started_again_while_those_before_still_end(tmp_path: Path) -> None:
+    """As where a reload fails, and the next one has waited for that: both give the release the next name."""
+    home, clock = Home(root=tmp_path), SystemClock()
+    for folder in (home.run, home.logs):
+        folder.mkdir(parents=True)
+    files = fake_model_files("fake:echo", tmp_path / "files")
+    plan = ModelPlan(
+        alias="chat", release="chat-2", name="fake:echo", variant="", replicas=1, embedder=False,
+        options=EngineOptions(kind="fake"), in_store=True,
+    )  # fmt: skip
+    with Supervisor(clock=clock, say=lambda line: None) as supervisor:
+        hosts = Hosts(home=home, settings=Settings(home=home), supervisor=supervisor, clock=clock)
+        first = hosts.start(plan, files)
+        assert hosts.wait(first, clock.monotonic_s() + 20) is not None
+        hosts.stop(first)
+        again = hosts.start(plan, files)
+        assert hosts.wait(again, clock.monotonic_s() + 20) is not None
+        assert {one.child for one in first.replicas}.isdisjoint(one.child for one in again.replicas)
+        while supervisor.state(first.replicas[0].child) != "stopped":
+            supervisor.tick(0.05)
+        assert supervisor.state(again.replicas[0].child) == "running"
 
 
 def test_one_that_is_idle_at_two_looks_ends(tmp_path: Path) -> None:
