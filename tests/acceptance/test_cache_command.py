@@ -17,11 +17,32 @@ Start = Callable[..., Served]
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
 
-def ask(server: Served, text: str) -> httpx.Response:
+ROUTES = """
+[cache]
+mode = "MODE"
+[[cache.route]]
+alias = "off"
+mode = "off"
+[[cache.route]]
+alias = "brief"
+ttl_s = 1
+[[model]]
+name = "fake:echo"
+alias = "off"
+[[model]]
+name = "fake:echo?seed=1"
+alias = "brief"
+[[model]]
+name = "fake:echo?seed=2"
+alias = "long"
+"""
+
+
+def ask(server: Served, text: str, *, model: str = "fake:echo") -> httpx.Response:
     answer = httpx.post(
         server.base_url + "/chat/completions",
         headers={"authorization": f"Bearer {server.key}"},
-        json={"model": "fake:echo", "messages": [{"role": "user", "content": text}], "temperature": 0},
+        json={"model": model, "messages": [{"role": "user", "content": text}], "temperature": 0},
         timeout=30,
     )
     answer.raise_for_status()
@@ -99,3 +120,21 @@ def test_a_killed_valkey_is_started_again_and_costs_no_answer(served: Start) -> 
             return
         time.sleep(0.1)
     raise AssertionError("valkey did not come back")
+
+
+def test_a_route_of_the_file_has_a_mode_and_a_life_of_its_own(served: Start, ashore: Run) -> None:
+    server = served(config=ROUTES.replace("MODE", "exact"))
+
+    def labels(model: str, times: int) -> list[str]:
+        return [ask(server, "hello", model=model).headers["x-ashore-cache"] for _ in range(times)]
+
+    assert labels("off", 3) == ["miss"] * 3
+    assert labels("brief", 3) == labels("long", 3) == ["miss", "hit-exact", "hit-exact"]
+    time.sleep(1.2)
+    assert labels("brief", 2) == ["miss", "hit-exact"], "its second is over"
+    assert labels("long", 1) == ["hit-exact"]
+
+    (server.home / "ashore.toml").write_text(ROUTES.replace("MODE", "off"))
+    reloaded = ashore("reload", env={"ASHORE_HOME": str(server.home)})
+    assert reloaded.returncode == 0, reloaded.stderr
+    assert labels("long", 2) == labels("brief", 2) == ["miss", "miss"], "routes without a mode follow the whole"

@@ -10,6 +10,7 @@ from typing import Any
 import anthropic
 import httpx
 import openai
+import pydantic
 import pytest
 from served import Served, start_served
 
@@ -48,6 +49,25 @@ def ask(server: Served) -> Iterator[Callable[..., Any]]:
             return client.chat.completions.create(model="smollm2", messages=messages, **fields)
 
         yield create
+
+
+@pytest.fixture
+def client(server: Served) -> Iterator[openai.OpenAI]:
+    with openai.OpenAI(base_url=server.base_url, api_key=server.key, max_retries=0, timeout=60) as one:
+        yield one
+
+
+class City(pydantic.BaseModel):
+    """What the model shall say."""
+
+    name: str
+    population: int
+
+
+class GetWeather(pydantic.BaseModel):
+    """Get the weather of a city."""
+
+    city: str
 
 
 def text(answer: Any, choice: int = 0) -> str:
@@ -124,6 +144,55 @@ def test_a_required_tool_is_called(ask: Callable[..., Any], server: Served) -> N
         )
     assert message.stop_reason == "tool_use"
     assert message.content[-1].type == "tool_use"
+
+
+def test_helpers_of_the_client_get_objects(client: openai.OpenAI) -> None:
+    asked: dict[str, Any] = {"model": "smollm2", "temperature": 0, "max_tokens": 60}
+    messages: list[Any] = [{"role": "user", "content": "Name a city and its population as JSON."}]
+    whole = client.chat.completions.parse(messages=messages, response_format=City, **asked)
+    with client.chat.completions.stream(messages=messages, response_format=City, **asked) as events:
+        assert [event.type for event in events][-1] == "content.done"
+        streamed = events.get_final_completion()
+    assert isinstance(whole.choices[0].message.parsed, City)
+    assert streamed.choices[0].message.parsed == whole.choices[0].message.parsed
+    with pytest.raises(openai.LengthFinishReasonError):
+        client.chat.completions.parse(messages=messages, response_format=City, **{**asked, "max_tokens": 3})
+
+    tool = openai.pydantic_function_tool(GetWeather)
+    weather: list[Any] = [{"role": "user", "content": "Weather in Paris?"}]
+    said = client.chat.completions.parse(messages=weather, tools=[tool], tool_choice="required", **asked)
+    (call,) = said.choices[0].message.tool_calls or ()
+    assert isinstance(call.function.parsed_arguments, GetWeather)
+
+    asked = {"model": "smollm2", "temperature": 0, "max_output_tokens": 60, "input": "Name a city."}
+    parsed = client.responses.parse(text_format=City, **asked).output_parsed
+    with client.responses.stream(text_format=City, **asked) as items:
+        assert [event.type for event in items][-1] == "response.completed"
+        assert isinstance(parsed, City) and items.get_final_response().output_parsed == parsed
+
+
+def test_an_answer_with_a_tool_call_is_never_kept(client: openai.OpenAI) -> None:
+    schema = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
+    tool: Any = {"type": "function", "name": "get_weather", "parameters": schema}
+    asked: dict[str, Any] = {
+        "model": "smollm2",
+        "input": "Weather in Paris?",
+        "temperature": 0,
+        "max_output_tokens": 60,
+    }
+    labels = []
+    for _ in range(3):
+        raw = client.responses.with_raw_response.create(**asked, tools=[tool], tool_choice="required", store=True)
+        labels.append(raw.headers["x-ashore-cache"])
+    assert labels == ["miss"] * 3
+    first = raw.parse()
+    (call,) = first.output
+    assert call.type == "function_call" and "city" in json.loads(call.arguments)
+    result: Any = [{"type": "function_call_output", "call_id": call.call_id, "output": "sunny"}]
+    later = client.responses.create(**{**asked, "input": result, "previous_response_id": first.id})
+    counted = client.responses.input_tokens.count(model="smollm2", input=result, previous_response_id=first.id)
+    assert later.output_text and later.usage is not None and counted.input_tokens == later.usage.input_tokens
+    assert later.usage.input_tokens > client.responses.input_tokens.count(model="smollm2", input="sunny").input_tokens
 
 
 def test_logprobs_are_sorted_and_the_chosen_token_is_the_best(ask: Callable[..., Any]) -> None:

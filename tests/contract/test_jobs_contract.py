@@ -317,6 +317,16 @@ def test_a_webhook_is_spawned_once_with_the_end(queue: JobQueue) -> None:
     assert b'"type":"response.completed"' in hook.payload and b'"id":"resp_1"' in hook.payload
 
 
+def test_a_response_that_nobody_wants_any_more_is_told_as_failed(queue: JobQueue, clock: ManualClock) -> None:
+    for kind in ("response", "call"):
+        queue.submit(new(kind, kind=kind, webhook="https://hooks.example/x", deadline_ms=queue.now_ms() + 1))
+    clock.advance(1)
+    queue.sweep()
+    told = {hook.job.job_id: hook.payload for hook in lease(queue, 2, kinds=("webhook",))}
+    assert b'"type":"response.failed"' in told["hook_response"]
+    assert b'"type":"job.expired"' in told["hook_call"]
+
+
 def test_results_are_dropped_when_they_expire_and_children_with_their_parent(
     queue: JobQueue, clock: ManualClock
 ) -> None:

@@ -134,7 +134,8 @@ def test_too_much_is_refused_in_the_form_of_the_api(rig: Rig) -> None:
 
 
 def test_what_is_no_http_is_refused(rig: Rig) -> None:
-    assert raw(rig, b"\x16\x03\x01 hello\r\n\r\n", timeout_s=3).startswith((b"HTTP/1.1 400", b""))
+    answered = raw(rig, b"\x16\x03\x01 hello\r\n\r\n", timeout_s=3)
+    assert answered == b"" or answered.startswith(b"HTTP/1.1 400")
     smuggled = raw(
         rig, b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 3\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n"
     )

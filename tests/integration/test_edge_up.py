@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import concurrent.futures
+import contextlib
 import os
 import re
 import shutil
@@ -126,6 +127,18 @@ def well(server: Served) -> set[str]:
     return set(re.findall(rf"::{re.escape(str(run))}/(api-\d+\.sock)::health_flags::healthy", page))
 
 
+def tcp_ports(server: Served) -> set[int]:
+    """Return the TCP ports on which processes of this home listen."""
+    held = set()
+    for pid in processes(server):
+        for link in Path(f"/proc/{pid}/fd").iterdir():
+            with contextlib.suppress(OSError):  # it was closed meanwhile
+                held.add(os.readlink(link))
+    lines = [line.split() for name in ("tcp", "tcp6") for line in Path(f"/proc/net/{name}").read_text().splitlines()]
+    listening = [line for line in lines if line[3] == "0A" and f"socket:[{line[9]}]" in held]
+    return {int(line[1].rpartition(":")[2], 16) for line in listening}
+
+
 def requests_of(server: Served) -> float:
     page = curl(server, url(server) + "/metrics")
     families = {family.name: family for family in text_string_to_metric_families(page)}
@@ -138,6 +151,7 @@ def test_every_protocol_on_one_port_and_the_limits_of_two_workers(edge: Start) -
     run = server.home / "run"
     for name in ("api-0.sock", "api-1.sock", "grpc-0.sock", "grpc-1.sock", "envoy-admin.sock", "board", "envoy.yaml"):
         assert (run / name).stat().st_mode & 0o777 == 0o600, name
+    assert tcp_ports(server) == {server.port}, "workers and the administration are reached on their sockets alone"
 
     # HTTP/1.1, by the official client, whole and streamed
     with client(server) as api:

@@ -232,6 +232,8 @@ def _webhook(job: Job, now_ms: int) -> NewJob:
     verb = {"succeeded": "completed", "dead": "failed"}.get(job.state, job.state)
     if job.error_code == "batch_expired":
         verb = "expired"
+    if (noun, verb) == ("response", "expired"):  # as its status says, and as clients know it
+        verb = "failed"
     event = Event(id=f"evt_{job.job_id}", created_at=now_ms // 1000, type=f"{noun}.{verb}", data={"id": job.job_id})
     return NewJob(
         job_id=f"hook_{job.job_id}",
