@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 QUIET_S = 5.0
 """Between two lines in a log."""
+TOO_SMALL_BYTES = 1 << 20
+"""Files that a log says nothing of: they are done before it is read."""
 
 
 class TerminalProgress:
@@ -46,8 +48,10 @@ class TerminalProgress:
         self._bars.stop()
 
     def __call__(self, stage: str, done_bytes: int, total_bytes: int) -> None:
+        if not self._live and 0 < total_bytes < TOO_SMALL_BYTES:
+            return
         of = f" of {human_bytes(total_bytes)}" if total_bytes else ""
-        self._show(stage, done_bytes, total_bytes, f"{human_bytes(done_bytes)}{of}")
+        self._show(stage, done_bytes, total_bytes, f"{human_bytes(done_bytes)}{of}" if done_bytes or of else "")
 
     def share(self, stage: str, done: float) -> None:
         """Say that `stage` of a work begins, of which the part `done` (0 to 1) is behind it."""
@@ -71,6 +75,6 @@ class TerminalProgress:
             return
         if stage not in self._ended:
             self._told[stage] = now_s
-            print(f"{stage}: {amount}", file=sys.stderr, flush=True)
+            print(f"{stage}: {amount}" if amount else stage, file=sys.stderr, flush=True)
         if ended:
             self._ended.add(stage)
