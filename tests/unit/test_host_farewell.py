@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import io
+import logging
 import socket
 import threading
 import time
@@ -13,12 +15,24 @@ import pytest
 from host_in_thread import collect, echo_order, host_running
 
 from ashore.core import OrderId
-from ashore.engines import EngineEvent, EngineStats, Failed, FakeEngine, Finished, HostClient, Token, fake_model_files
+from ashore.engines import (
+    EngineEvent,
+    EngineOptions,
+    EngineStats,
+    Failed,
+    FakeEngine,
+    Finished,
+    HostClient,
+    ScoreText,
+    Token,
+    fake_model_files,
+)
 from ashore.engines import frames as wire
+from ashore.engines.host import HostLoop
 from ashore.engines.host import loop as host_loop
 from ashore.engines.hostlink import HostLink
 from ashore.errors import Draining, HostDied
-from ashore.processes import unix_address
+from ashore.processes import listen_on, unix_address
 from ashore.serving.memory import ECHO_INFO
 
 
@@ -106,6 +120,58 @@ def test_a_worker_that_never_reads_does_not_keep_a_host_from_ending(
         while threading.active_count() > 1 and time.monotonic() < deadline_s:
             time.sleep(0.01)
         assert threading.active_count() == 1, "the host waits for ever"
+
+
+def test_a_host_that_drains_takes_no_calls_either(tmp_path: Path) -> None:
+    """Or whoever asks for vectors again and again would keep it until its time is over."""
+
+    async def use(path: Path) -> None:
+        client = HostClient(path)
+        await client.connect(5.0)
+        begun = client.generate(echo_order("begun", "x" * 60))
+        assert isinstance(await anext(begun), Token)
+        before = client.embed([[1, 2]])
+        assert len(await before) == 1
+        await client.drain()
+        calls = (client.embed([[1, 2]]), client.score([ScoreText([1, 2, 3])]), client.distributions(ScoreText([1, 2])))
+        for call in calls:
+            with pytest.raises(Draining):
+                await call
+        assert (await client.stats()).running == 1
+        assert isinstance((await collect(begun))[-1], Finished)
+        await client.close()
+
+    files = fake_model_files("fake:echo?tok_per_s=300", tmp_path / "files")
+    with host_running(tmp_path, FakeEngine(), files) as path:
+        asyncio.run(use(path))
+
+
+def test_a_host_says_nothing_in_the_middle_of_what_it_says(tmp_path: Path) -> None:
+    """A signal comes at any time, in the middle of a line of the log too, whose stream is not to be entered again."""
+    engine = FakeEngine()
+    info = engine.load(fake_model_files("fake:echo", tmp_path / "files"), EngineOptions(kind="fake"))
+    loop = HostLoop(engine, info, listen_on(tmp_path / "host.sock"))
+    said: list[str] = []
+
+    class Stream(io.StringIO):
+        def write(self, text: str) -> int:
+            said.append(f"begun: {text.strip()}")
+            loop.start_draining()  # as the handler of SIGTERM does
+            said.append("ended")
+            return len(text)
+
+    log, handler = logging.getLogger("ashore.engines.host.loop"), logging.StreamHandler(Stream())
+    log.addHandler(handler)
+    level = log.level
+    log.setLevel(logging.INFO)
+    try:
+        log.info("a line")
+        loop.start_draining()
+        loop.run()
+    finally:
+        log.removeHandler(handler)
+        log.setLevel(level)
+    assert said == ["begun: a line", "ended", "begun: draining: 0 orders running", "ended"]
 
 
 class Poisoned(FakeEngine):

@@ -80,6 +80,7 @@ class HostLoop:
         self._calls = Calls(engine, info.kind, self._deliver)
         self._watched_fd: int | None = None
         self._drain_deadline_s: float | None = None
+        self._has_told_draining = False
         self._failed_steps = 0
         self._wake_receive, self._wake_send = socket.socketpair()
         for end in (self._wake_receive, self._wake_send):
@@ -93,13 +94,13 @@ class HostLoop:
         return self._wake_send.fileno()
 
     def start_draining(self) -> None:
-        """Take no new work and let `run` return once what runs has ended, or `drain_s` later. May be called twice."""
+        """Take no new work and let `run` return once what runs has ended, or `drain_s` later. May be called twice, and
+        from a handler of signals: it says nothing, for the loop may be in the middle of what it says."""
         if self._drain_deadline_s is None:
             self._drain_deadline_s = self._clock.monotonic_s() + self._drain_s
-            _log.info("draining: %d orders running", len(self._owners))
 
     def stop_now(self) -> None:
-        """Have `run` return in its next turn, whatever runs. May be called twice."""
+        """Have `run` return in its next turn, whatever runs. May be called as `start_draining` may."""
         self._drain_deadline_s = self._clock.monotonic_s()
 
     def run(self) -> None:
@@ -125,6 +126,9 @@ class HostLoop:
     def _is_drained(self) -> bool:
         if self._drain_deadline_s is None:
             return False
+        if not self._has_told_draining:
+            self._has_told_draining = True
+            _log.info("draining: %d orders running", len(self._owners))
         idle = not self._owners and not self._calls and not any(link.has_backlog for link in self._links)
         return idle or self._clock.monotonic_s() >= self._drain_deadline_s
 
@@ -195,6 +199,8 @@ class HostLoop:
             case Cancel(order_id):
                 if self._owners.get(order_id) is link:
                     self._cancel(order_id)
+            case Embed(call_id) | Score(call_id) | Distribute(call_id) if self._drain_deadline_s is not None:
+                self._deliver(link, CallFailed(call_id, failure_of(_stopping())))
             case Embed(call_id, batch):
                 self._calls.add_embed(link, call_id, batch)
             case Score() | Distribute():
@@ -209,7 +215,7 @@ class HostLoop:
     def _submit(self, link: Link, order: GenerateOrder) -> None:
         try:
             if self._drain_deadline_s is not None:
-                raise Draining("this engine host is stopping", hint="send the request again")
+                raise _stopping()
             if order.order_id in self._owners:
                 raise Conflict(f"order {order.order_id!r} is running already", hint="give every order an id of its own")
             self._engine.submit(order)
@@ -335,3 +341,7 @@ class HostLoop:
         self._listener.close()
         self._wake_receive.close()
         self._wake_send.close()
+
+
+def _stopping() -> Draining:
+    return Draining("this engine host is stopping", hint="send the request again")
