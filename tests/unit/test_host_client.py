@@ -514,6 +514,26 @@ def test_what_a_host_sent_before_it_was_killed_is_taken_although_an_order_met_th
     asyncio.run(use())
 
 
+def test_a_host_that_went_leaves_no_word_of_a_fault_that_nobody_took() -> None:
+    untold: list[str] = []
+
+    async def use() -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda loop, about: untold.append(str(about["message"])))
+        gone = HostLink(Path("host"))
+        gone.connection_lost(None)  # before it greeted, and nobody waits for that any more
+        link = open_link([])
+        asking = asyncio.create_task(link.call(frames.GetStats))
+        await asyncio.sleep(0)
+        asking.cancel()
+        link.connection_lost(None)
+        with pytest.raises(asyncio.CancelledError):
+            await asking
+
+    asyncio.run(use())
+    gc.collect()
+    assert untold == []
+
+
 def test_a_timeout_ends_a_wait_and_what_comes_later_is_not_lost() -> None:
     async def use() -> None:
         link = HostLink(Path("host"))

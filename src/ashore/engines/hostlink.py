@@ -13,7 +13,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
@@ -250,14 +250,14 @@ class HostLink(asyncio.Protocol):
 
     def _refuse(self, error: AshoreError) -> None:
         if not self.greeting.done():
-            self.greeting.set_exception(error)
+            _fail(self.greeting, error)
 
     def _answer(self, call_id: int, answer: ToWorker | AshoreError) -> None:
         reply = self._calls.get(call_id)
         if reply is None or reply.done():
             return
         if isinstance(answer, AshoreError):
-            reply.set_exception(answer)
+            _fail(reply, answer)
         else:
             reply.set_result(answer)
 
@@ -278,7 +278,7 @@ class HostLink(asyncio.Protocol):
         self._inboxes.clear()
         for reply in self._calls.values():
             if not reply.done():
-                reply.set_exception(make_error())
+                _fail(reply, make_error())
         if self._transport is not None:
             self._transport.abort()
 
@@ -305,3 +305,9 @@ def host_away(path: Path) -> HostDied:
 def host_left(path: Path) -> Draining:
     """Return the error for what a host that ended of its own accord had not begun, or let go of."""
     return Draining(f"the engine host at {path} ended before it took this up", hint="send the request again")
+
+
+def _fail(future: asyncio.Future[Any], error: AshoreError) -> None:
+    """End what is waited for. Whoever waited may be gone already; a send that failed told it the same."""
+    future.set_exception(error)
+    future.exception()
