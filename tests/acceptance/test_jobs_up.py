@@ -170,6 +170,16 @@ def test_a_stored_response_is_read_with_what_the_client_may_ask(client: OpenAI) 
         client.responses.input_items.list(kept.id, after="nothing")
 
 
+def test_a_streamed_response_is_stored_where_it_says_so(client: OpenAI) -> None:
+    with client.responses.stream(model=ECHO, input="keep me", store=True) as stream:
+        assert [event.type for event in stream][-1] == "response.completed"
+        final = stream.get_final_response()
+    kept = client.responses.retrieve(final.id)
+    assert (kept.output_text, kept.status, kept.usage) == ("keep me", "completed", final.usage)
+    after = client.responses.create(model=ECHO, input="and more", previous_response_id=final.id)
+    assert after.previous_response_id == final.id
+
+
 def test_tokens_of_a_response_are_counted_as_it_is_charged(client: OpenAI) -> None:
     first = client.responses.create(model=ECHO, input="hello there", instructions="Be brief.", store=True)
     asked = {"model": ECHO, "input": "and more", "previous_response_id": first.id}

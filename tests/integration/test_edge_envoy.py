@@ -202,13 +202,23 @@ def test_the_edge_lets_go_of_an_idle_worker_first() -> None:
     assert Limits().header_read_timeout_s > UPSTREAM_IDLE_S, "a request would meet a worker that is closing"
 
 
-def test_a_request_that_reached_a_worker_is_never_sent_again(tmp_path: Path, free_port: FreePort) -> None:
+def test_what_may_have_an_effect_is_never_sent_again_once_a_worker_had_it(tmp_path: Path, free_port: FreePort) -> None:
     with edge_rig(tmp_path / "run", free_port(), num_workers=2) as rig:
-        for method in ("POST", "GET"):
+        for method in ("POST", "DELETE", "PUT"):
             answer = request(method, rig.url + "/break-off")
             assert (answer.status_code, error_of(answer)["code"]) == (503, "worker_died")
             assert answer.headers["retry-after"] == "1"
-        assert [path for worker in rig.workers for path in worker.seen] == ["/break-off"] * 2
+        assert [path for worker in rig.workers for path in worker.seen] == ["/break-off"] * 3
+
+
+def test_a_read_is_sent_to_another_worker_once(tmp_path: Path, free_port: FreePort) -> None:
+    with edge_rig(tmp_path / "run", free_port(), num_workers=2) as rig:
+        assert [get(rig.url + "/break-off/api-0.sock").status_code for _ in range(60)] == [200] * 60
+        assert [len(worker.seen) > 0 for worker in rig.workers] == [True, True], "some came to the one that breaks off"
+    with edge_rig(tmp_path / "again", free_port(), num_workers=3) as rig:
+        answer = get(rig.url + "/break-off")
+        assert (answer.status_code, error_of(answer)["code"]) == (503, "worker_died")
+        assert sorted(len(worker.seen) for worker in rig.workers) == [0, 1, 1], "it ends no more than two workers"
 
 
 def test_without_workers_the_error_says_so(tmp_path: Path, free_port: FreePort) -> None:

@@ -40,7 +40,7 @@ class Worker:
                 path = request.split(" ")[1]
                 if not path.startswith("/readyz"):
                     self.seen.append(path)
-                if path == "/break-off":
+                if path == "/break-off" or path == f"/break-off/{Path(self.path).name}":
                     return
                 if path == "/early":
                     writer.write(b"HTTP/1.1 429 Too Many Requests\r\ncontent-length: 0\r\n\r\n")

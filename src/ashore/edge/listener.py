@@ -28,6 +28,14 @@ REQUEST_TIMEOUT_S: Final = 600
 FIRST_BYTE_IDLE_S: Final = 60
 TLS_HANDSHAKE_S: Final = 10
 BUFFER_BYTES: Final = 262_144
+AGAIN: Final = (
+    "Only while no byte of the request has reached a worker. After that nobody knows whether it took effect,\n"
+    "and a second generation, or a second job, is worse than an error that says so."
+)
+READ_AGAIN: Final = (
+    "What only reads has no effect: another worker answers it where the first ended before its answer began,\n"
+    "but once, so that a request that ends workers ends no more than two."
+)
 
 ACCESS_LINE: Final = (
     "%START_TIME% %REQ(X-REQUEST-ID)% %REQ(:METHOD)% %PATH(NQ:PATH:200)% %PROTOCOL% %RESPONSE_CODE% "
@@ -222,6 +230,10 @@ def _routes(plan: EdgePlan) -> Tree:
     routes += [
         {"match": {"prefix": "/", "grpc": {}}, "route": _action(first_choice(GRPC, plan), plan)},
         {
+            "match": {"prefix": "/", "headers": [{"name": ":method", "string_match": {"exact": "GET"}}]},
+            "route": _action(first_choice(HTTP, plan), plan, reads=True),
+        },
+        {
             "match": {"prefix": "/v1/files"},
             "route": _action(first_choice(HTTP, plan), plan),
             "typed_per_filter_config": files,
@@ -236,7 +248,7 @@ def _routes(plan: EdgePlan) -> Tree:
     return {"name": "edge", "virtual_hosts": [host]}
 
 
-def _action(cluster: str, plan: EdgePlan) -> Tree:
+def _action(cluster: str, plan: EdgePlan, *, reads: bool = False) -> Tree:
     return {
         "cluster": cluster,
         "timeout": Why("An answer may take its time; the worker holds the deadline of each request.", "0s"),
@@ -244,11 +256,10 @@ def _action(cluster: str, plan: EdgePlan) -> Tree:
             "Nothing moves: a request that waits for its turn is silent too.", f"{plan.longest_answer_s + 30:.0f}s"
         ),
         "retry_policy": Why(
-            "Only while no byte of the request has reached a worker. After that nobody knows whether it took effect,\n"
-            "and a second generation, or a second job, is worse than an error that says so.",
+            READ_AGAIN if reads else AGAIN,
             {
-                "retry_on": "connect-failure,refused-stream,reset-before-request",
-                "num_retries": 3,
+                "retry_on": f"connect-failure,refused-stream,{'reset' if reads else 'reset-before-request'}",
+                "num_retries": 1 if reads else 3,
                 "retry_back_off": {"base_interval": "0.025s", "max_interval": "0.25s"},
                 "retry_host_predicate": [
                     {
@@ -258,7 +269,9 @@ def _action(cluster: str, plan: EdgePlan) -> Tree:
                         },
                     }
                 ],
-                "host_selection_retry_max_attempts": 3,
+                "host_selection_retry_max_attempts": Why(
+                    "Each is a draw among all workers; of two, three draws gave the one before again now and then.", 16
+                ),
             },
         ),
     }
