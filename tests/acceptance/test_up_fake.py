@@ -345,6 +345,24 @@ def test_a_reload_in_the_middle_of_another_comes_after_it(configured: Served, as
         assert sorted(m.id for m in api.models.list()) == ["chat", "third"]
 
 
+def test_a_reload_in_the_middle_of_which_the_server_stops_is_not_made(configured: Served, ashore: Run) -> None:
+    server = configured
+    started = server.everything_said().count("ready in")
+    (server.home / "ashore.toml").write_text(CONFIG.format(name="fake:echo?load_s=60"))
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        first = pool.submit(ashore, "reload", home=server.home)
+        eventually(lambda: len(host_pids(server.home)) == 3)
+        (server.home / "ashore.toml").write_text(CONFIG.format(name="fake:echo?seed=2"))
+        second = pool.submit(ashore, "reload", home=server.home)
+        time.sleep(1.5)  # it waits for the first one by now, unless the machine is busy
+        assert server.stop() == 0
+        told, then = first.result(60), second.result(60)
+        assert told.returncode == 4 and "is stopping" in told.stderr, told.stderr
+        assert then.returncode == 4, then.stderr
+    assert server.everything_said().count("ready in") == started, "nothing was loaded any more"
+    assert processes_of(server.home) == []
+
+
 def test_a_command_after_the_server_has_ended_says_how_to_start_it(served: Start, ashore: Run) -> None:
     server = served("fake:echo")
     assert server.stop() == 0

@@ -137,7 +137,9 @@ class Hosting:
 
     def look(self) -> float:
         """Do what there is to do now; return in how many seconds to look again, unless there is news before: a child
-        ended, or the epoch of aliases moved."""
+        ended, or the epoch of aliases moved. Nothing is begun once a stop was asked for."""
+        if self._supervisor.stop_requested:
+            return TIME_EVERY_S
         try:
             self._look_at_clock()
             is_due = self._clock.monotonic_s() >= self._time_due_s

@@ -29,7 +29,7 @@ from ashore.deployment.listening import Listening, worker_listen
 from ashore.deployment.topology import BOARD, topology_of
 from ashore.edge import EDGE, EdgeKeeper
 from ashore.engines import EngineInfo
-from ashore.errors import AshoreError, NotReady
+from ashore.errors import AshoreError, Draining, NotReady
 from ashore.planning import Change, ModelPlan, Plan, compare
 from ashore.processes import Supervisor, get_from
 from ashore.releases import ReleaseKeeper
@@ -250,7 +250,7 @@ class Deployment:
         Of `listening`, what `kept_for_life` names stays as it was.
 
         Raises:
-            AshoreError: why the new plan could not be served.
+            AshoreError: why the new plan could not be served; `Draining`: a stop was asked for.
         """
         with self._changing():
             return self._apply(plan, listening)
@@ -264,6 +264,7 @@ class Deployment:
         proposed = plan if self._keeper is None else self._keeper.propose(plan, replaced=replaced)
         models = {model.alias: model for model in proposed.models}
         try:
+            self._check_goes_on()
             for change in changes:
                 if change.kind in ("add", "replace"):
                     model = models[change.alias]
@@ -272,6 +273,7 @@ class Deployment:
             took_s = {}
             for running in fresh.values():
                 info = self._hosts.wait(running, began_s + self._settings.start_timeout_s)
+                self._check_goes_on()
                 if info is not None:
                     self._recorder.record(loaded_act(running, info))
                     took_s[running.plan.release] = self._clock.monotonic_s() - began_s
@@ -302,6 +304,10 @@ class Deployment:
         for running in gone:
             self._hosts.retire(running)
         return changes
+
+    def _check_goes_on(self) -> None:
+        if self._supervisor.stop_requested:
+            raise Draining("ashore is stopping: nothing is changed any more", hint="start it again for that")
 
     def _keep_backups(self) -> None:
         """Start, tell or end what backs the home up by itself, as `[backup] every_s` says."""

@@ -51,6 +51,7 @@ class State:
     until_s: int = 0
     elsewhere_s: int = 0
     """When the time of a release comes that has no hosts here."""
+    stop_requested: bool = False
     asked: int = 0
     """How often the state was asked what is to have hosts."""
     on_times: int = 0
@@ -163,6 +164,16 @@ def test_a_release_whose_files_are_gone_from_the_store_fails_and_nothing_else_do
     assert stage.state.started == [] and stage.state.retired == []
     stage.look()
     assert {one.plan.release for one in stage.hosting.primaries} == {"chat-1", "other-1"}
+
+
+def test_no_host_is_started_once_a_stop_was_asked_for() -> None:
+    stage = Stage()
+    stage.state.stop_requested = True
+    stage.look(chat_1="live", chat_2="warming", other_1="live")
+    assert stage.state.started == []
+    stage.state.stop_requested = False
+    stage.look()
+    assert stage.state.started == ["chat-2"]
 
 
 def test_releases_of_an_alias_that_is_gone_from_ashore_toml_end() -> None:
