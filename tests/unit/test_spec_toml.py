@@ -70,6 +70,18 @@ def test_an_empty_spec_is_the_default() -> None:
         ("[backup]\nkeep = 0", "keep = 0; expected 1", "correct"),
         ('[cache]\nmode = "exat"', "mode = 'exat'", "'exact'"),
         ('[redis]\nurl = "http://x"', "url starts with 'http'", "embedded"),
+        ('[redis]\nurl = "redis://u:pa/ss@h"', "a port is no number", "%2F"),
+        ('[redis]\nurl = "redis://h:99999"', "a port is no number from 1 to 65535", "password"),
+        ('[redis]\nurl = "redis://h/cache"', "is no number of a database", "/0"),
+        ('[redis]\nurl = "redis://h?db=x"', "'db'", "correct"),
+        ('[redis]\nurl = "redis://h?colour=red"', "unknown option 'colour'", "redis-py"),
+        ('[redis]\nurl = "rediss://h?ssl_ca_certs=/no/such.pem"', "'/no/such.pem', which is no file", "path"),
+        ('[redis]\nurl = "rediss://h?ssl_cert_reqs=perhaps"', "perhaps", "correct"),
+        ('[redis]\nurl = "redis+sentinel://h:26379"', "names no master", "mymaster"),
+        ('[redis]\nurl = "redis+sentinel://h:x/m"', "a port is no number", "password"),
+        ('[redis]\nurl = "redis+sentinel://h,i/m?ssl_ca_certs=x"', "'x', which is no file", "path"),
+        ('[redis]\nurl = "redis+sentinel://h,i/m?db=x"', "invalid literal", "correct"),
+        ('[redis]\nurl = "redis+sentinel://h,i/m?colour=red"', "unknown option 'colour'", "db, tls"),
         ('[edge]\ntls = "files"', "tls = 'files'", "both files"),
         (
             '[egress]\nallow = ["a.example", "hooks.corp@10.0.0.0/8:80"]',
@@ -129,3 +141,14 @@ def test_issuers_are_read_and_their_files_lie_beside(tmp_path: Path) -> None:
 def test_issuers_that_would_be_unsafe_are_named(text: str, message: str) -> None:
     with pytest.raises(InvalidSpec, match=message):
         parse_spec(text)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "embedded", "redis://h", "redis://h:6380/2", "rediss://user:p%2Fss@h:6379?ssl_cert_reqs=none",
+        "redis://[::1]:6379", "unix:///run/valkey.sock?db=1", "redis+sentinel://ann:x@a:1,b/main?db=2&tls=1",
+    ],
+)  # fmt: skip
+def test_a_shared_cache_may_be_named_in_each_of_its_forms(url: str) -> None:
+    assert parse_spec(f'[redis]\nurl = "{url}"').redis.url == url

@@ -191,6 +191,10 @@ def redis_url(url: str, where: str) -> str:
             f"{where} url starts with {url.partition(':')[0][:20]!r}",
             hint=f'expected "embedded" or one of {", ".join(REDIS_SCHEMES)}',
         )
+    if url and url != "embedded":
+        from ashore.cache.redisurl import check_redis_url
+
+        check_redis_url(url, f"{where} url")
     return url
 
 
