@@ -84,8 +84,9 @@ def test_paris_streamed_and_whole(ask: Callable[..., Any]) -> None:
 def test_a_request_that_says_no_temperature_is_answered_as_the_makers_recommend(
     ask: Callable[..., Any], server: Served
 ) -> None:
-    named = ["Paris" in text(ask(temperature=openai.omit, seed=seed)) for seed in range(10)]
-    assert sum(named) >= 8, "at the temperature 0.2 it is 59 of 60, at 1 it was 27"
+    question = [{"role": "user", "content": "Name the capital of France in a full sentence."}]
+    answers = [text(ask(question, temperature=openai.omit, seed=seed)) for seed in range(12)]
+    assert all("Paris" in answer for answer in answers), "at temperature 0.2 40 of 40 were right, at 1 27"
     with httpx.Client(base_url=server.base_url, headers={"authorization": f"Bearer {server.key}"}) as api:
         said = api.get("/models/smollm2").json()
         body = {"model": "smollm2", "messages": FRANCE, "max_tokens": 8, "seed": 7}

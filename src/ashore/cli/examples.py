@@ -31,7 +31,7 @@ EXAMPLES: Final[Mapping[str, tuple[Example, ...]]] = MappingProxyType(
         "chat": (
             Example("ashore chat", "talk to the server of this home; /exit leaves"),
             Example("ashore chat smollm2 --temperature 0 --stats", "greedy, with tokens and speed after each answer"),
-            Example("echo 'What is the capital of France?' | ashore chat", "one question, one answer"),
+            Example("echo 'Name the capital of France in a full sentence.' | ashore chat", "one question, one answer"),
             Example("ashore chat --url https://models.example.com/v1", "another server; the key is in ASHORE_API_KEY"),
         ),
         "model": (

@@ -262,7 +262,7 @@ def _welcome(plan: Plan, listening: Listening, settings: Settings, took_s: float
         *([f"the certificate of the edge is checked against {authority}"] if authority else []),
     ]
     if chat is not None:
-        question = '{"role": "user", "content": "What is the capital of France?"}'
+        question = '{"role": "user", "content": "Name the capital of France in a full sentence."}'
         lines += [
             "try it:",
             "",
