@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import socket
+import time
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
-from openai import BadRequestError, OpenAI
+from openai import BadRequestError, ConflictError, OpenAI
 from openai_jobs import begin_batch, ended_batch, lines_of, rows_of, wait_for
 from served import Served, start_served
 
@@ -80,6 +82,22 @@ def test_the_files_of_answers_end_when_the_batch_says_so(client: OpenAI) -> None
 def test_a_file_whose_end_is_said_wrongly_is_refused(client: OpenAI, after: dict[str, object]) -> None:
     with pytest.raises(BadRequestError, match="expires_after"):
         client.files.create(file=("a.bin", b"x"), purpose="user_data", expires_after=after)  # type: ignore[arg-type]
+
+
+def test_the_same_idempotency_key_is_the_same_batch(client: OpenAI) -> None:
+    file = client.files.create(file=("in.jsonl", lines_of(ask("once"))), purpose="batch").id
+
+    def begin(window: str) -> Any:
+        return client.batches.create(
+            input_file_id=file, endpoint="/v1/chat/completions", completion_window=window,  # type: ignore[arg-type]
+            extra_headers={"idempotency-key": "once"},
+        )  # fmt: skip
+
+    first = begin("24h")
+    time.sleep(0.01)
+    assert begin("24h").id == first.id and first.expires_at == first.created_at + 86_400
+    with pytest.raises(ConflictError, match=first.id):
+        begin("23h")
 
 
 def test_lists_are_read_page_by_page(client: OpenAI) -> None:

@@ -63,7 +63,9 @@ def store(files: MemoryFiles, lines: int) -> None:
 def run_batch(files: MemoryFiles) -> tuple[Outcome, JobQueue]:
     """Run a batch to its end; each line that was given out is answered."""
     queue = JobQueue(MemoryJobs(), ManualClock(), jitter=lambda: 0.0)
-    order = BatchOrder(endpoint="/v1/completions", input_file_id="file-in", completion_window="1d", expires_ms=10**12)
+    order = BatchOrder(
+        endpoint="/v1/completions", input_file_id="file-in", completion_window="1d", window_ms=86_400_000
+    )
     payload = msgspec.json.encode(order)
     queue.submit(NewJob(job_id="batch_1", kind=BATCH_KIND, tenant="t", principal="p", payload=payload))
     handler = BatchHandler(queue, files, result_ttl_ms=1000, max_attempts=1)

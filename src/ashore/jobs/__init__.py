@@ -5,7 +5,7 @@ Refuses to own: what a job does (it knows only a `Handler`), HTTP routes, keys.
 """
 
 from ashore.jobs.batch import KIND as BATCH_KIND
-from ashore.jobs.batch import BatchHandler, BatchOrder, BatchProgress, progress_of
+from ashore.jobs.batch import BatchHandler, BatchOrder, BatchProgress, expires_of, progress_of
 from ashore.jobs.batchlines import ENDPOINTS
 from ashore.jobs.batchtokens import BatchTokens, add_tokens
 from ashore.jobs.calls import Call, CallHandler, Reply
@@ -80,6 +80,7 @@ __all__ = [
     "add_tokens",
     "check_addresses",
     "check_url",
+    "expires_of",
     "jobs_command",
     "new_id",
     "parse_allow",

@@ -40,7 +40,10 @@ class BatchOrder(msgspec.Struct, frozen=True, kw_only=True):
     endpoint: str
     input_file_id: str
     completion_window: str
-    expires_ms: int
+    window_ms: int = 0
+    """How long after the batch was made its lines may run."""
+    expires_ms: int = 0
+    """Set: its end, as batches of earlier versions have it. The same order made twice would differ in it."""
     metadata: dict[str, str] | None = None
     output_ttl_ms: int | None = None
     """How long the two files of answers are kept; None: as long as results are."""
@@ -93,6 +96,11 @@ class LeaseLost(Exception):
 def progress_of(job: Job) -> BatchProgress:
     """Return how far a batch is."""
     return _progress.decode(job.progress) if job.progress else BatchProgress()
+
+
+def expires_of(job: Job, order: BatchOrder) -> int:
+    """Return when the window of a batch ends, in milliseconds since the epoch."""
+    return order.expires_ms or job.created_ms + order.window_ms
 
 
 class BatchHandler:
@@ -164,7 +172,7 @@ class BatchHandler:
             principal=batch.principal,
             payload=_encode(Call(path=order.endpoint, body=line.body, urgency="batch", custom_id=line.custom_id)),
             priority=batch.priority,
-            deadline_ms=order.expires_ms,
+            deadline_ms=expires_of(batch, order),
             max_attempts=self._max_attempts,
             ttl_ms=self._ttl_ms,
             parent_id=batch.job_id,

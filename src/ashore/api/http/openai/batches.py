@@ -17,7 +17,7 @@ from ashore.api.http.openai.files import LONGEST_LIFE_S, SHORTEST_LIFE_S, find_f
 from ashore.api.http.openai.paging import page_of
 from ashore.api.http.openai.responses_types import InputDetails, OutputDetails, ResponsesUsage
 from ashore.errors import InvalidRequest
-from ashore.jobs import BATCH_KIND, ENDPOINTS, BatchOrder, BatchTokens, Job, NewJob, new_id, progress_of
+from ashore.jobs import BATCH_KIND, ENDPOINTS, BatchOrder, BatchTokens, Job, NewJob, expires_of, new_id, progress_of
 
 if TYPE_CHECKING:
     from ashore.api.http.app import HttpApp
@@ -138,7 +138,7 @@ async def create(app: HttpApp, exchange: Exchange, principal: Principal) -> None
         endpoint=request.endpoint,
         input_file_id=request.input_file_id,
         completion_window=request.completion_window,
-        expires_ms=desk.queue.now_ms() + window_s * 1000,
+        window_ms=window_s * 1000,
         metadata=request.metadata,
         output_ttl_ms=request.output_expires_after.seconds * 1000 if request.output_expires_after else None,
     )
@@ -231,7 +231,7 @@ def batch_out(job: Job, order: BatchOrder) -> BatchOut:
         error_file_id=progress.error_file_id,
         created_at=job.created_ms // 1000,
         in_progress_at=_seconds(progress.in_progress_ms),
-        expires_at=order.expires_ms // 1000,
+        expires_at=expires_of(job, order) // 1000,
         finalizing_at=_seconds(progress.finalizing_ms),
         cancelling_at=_seconds(job.finished_ms) if status == "cancelled" else None,
         request_counts=BatchCounts(total=progress.total, completed=job.children_succeeded, failed=job.children_failed),
