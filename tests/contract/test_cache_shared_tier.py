@@ -135,6 +135,28 @@ def test_what_was_queued_is_written_before_closing(server: ValkeyServer) -> None
     asyncio.run(scenario())
 
 
+def test_a_worker_that_is_late_itself_takes_the_answer_and_does_not_call_the_server_slow(server: ValkeyServer) -> None:
+    told: list[str] = []
+
+    async def scenario() -> None:
+        tier = ValkeyTier(connect(server.url), timeout_s=0.005, clock=SystemClock(), told=told.append)
+        try:
+            tier.put(KEY, b"x", 60)
+            assert await kept(tier, KEY) == b"x"
+            for _ in range(3 * valkey.SLOW_IN_A_ROW):
+                looked = asyncio.create_task(tier.get(KEY))
+                await asyncio.sleep(0)  # it is asked
+                await asyncio.sleep(0)  # it is sent
+                time.sleep(0.02)  # the loop is held up by something else, as a busy one is all the time
+                assert await looked == b"x"
+            assert tier.up
+        finally:
+            await tier.close()
+
+    asyncio.run(scenario())
+    assert told == []
+
+
 class Slow:
     """A client, and its pipeline, of a server that takes its time."""
 
