@@ -102,3 +102,9 @@ def test_the_unit_repeats_the_words_and_keeps_to_them(folder: Path) -> None:
     assert "AmbientCapabilities=CAP_NET_BIND_SERVICE" in lines
     assert {f"ReadWritePaths=/mnt/{node}" for node in "abc"} <= set(lines)
     assert "StateDirectory=ashore" in lines
+
+
+def test_a_key_in_somebodys_home_is_not_hidden_from_the_service(folder: Path) -> None:
+    (folder / "ashore.toml").write_text('[sealing]\nkey = "keyring:/home/ann/keys"\n')
+    lines = _unit(folder, "fake:echo", "--config", "ashore.toml").splitlines()
+    assert "ProtectHome=read-only" in lines

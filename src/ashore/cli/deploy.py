@@ -15,6 +15,7 @@ from ashore.cli.upplan import Request, wishes_of
 from ashore.deployment import Service, render_unit
 from ashore.edge import Tls, plan_edge, show_files
 from ashore.serving import AdmissionLimits
+from ashore.settings import Settings
 from ashore.spec import Spec
 
 SERVICE_HOME: Final = Path("/var/lib/ashore")
@@ -145,7 +146,7 @@ def systemd(
         models=[model.alias or model.name for model in spec.models],
         drain_timeout_s=settings.drain_timeout_s,
         writable=_written_to(spec),
-        readable=[_executable(), *([Path(request.config)] if request.config else [])],
+        readable=[_executable(), *_read_from(request, settings)],
         lowest_port=_lowest_port(spec),
         uses_devices=any(
             wish.kind == "vllm" or (wish.kind == "auto" and find_vllm(wish)) for wish in wishes_of(spec) if not wish.url
@@ -165,6 +166,12 @@ def _written_to(spec: Spec) -> tuple[Path, ...]:
     """Return the folders beside the home that the server writes to."""
     places = (*spec.backup.nodes, *spec.audit.anchors, spec.audit.archive)
     return tuple(sorted({Path(place) for place in places if place.startswith("/")}))
+
+
+def _read_from(request: Request, settings: Settings) -> list[Path]:
+    """Return the files that the server reads, wherever they lie: its configuration, and what unseals its models."""
+    _, _, sealing = settings.sealing_key.partition(":")
+    return [Path(path) for path in (request.config, sealing) if path.startswith("/")]
 
 
 def _lowest_port(spec: Spec) -> int:
