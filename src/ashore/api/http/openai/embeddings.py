@@ -50,6 +50,8 @@ class ModelOut(msgspec.Struct, frozen=True, kw_only=True):
     engine: str
     precision: str
     context_tokens: int
+    max_model_len: int
+    """The same, under the name that clients of vLLM look for."""
     embedding_size: int
     ready: bool
     features: list[str]
@@ -90,6 +92,7 @@ def model_out(card: ModelCard) -> ModelOut:
         engine=card.kind,
         precision=card.precision,
         context_tokens=card.context_tokens,
+        max_model_len=card.context_tokens,
         embedding_size=card.embedding_size,
         ready=card.ready,
         features=list(card.features),
