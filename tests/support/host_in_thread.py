@@ -42,7 +42,7 @@ def host_running(directory: Path, engine: Any, files: ModelFiles, *, drain_s: fl
         except EngineFailed as error:  # anything else is a warning that pytest turns into an error
             gave_up.append(error)
 
-    thread = threading.Thread(target=serve)
+    thread = threading.Thread(target=serve, name=str(path))
     thread.start()
     try:
         yield path
@@ -50,6 +50,11 @@ def host_running(directory: Path, engine: Any, files: ModelFiles, *, drain_s: fl
         asyncio.run(_drain(path))
         thread.join(10)
         assert not thread.is_alive(), "the host loop did not end"
+
+
+def host_runs(path: Path) -> bool:
+    """Tell whether the host loop at this socket has not returned yet."""
+    return any(thread.name == str(path) for thread in threading.enumerate())
 
 
 async def _drain(path: Path) -> None:
