@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from benchmarks.front.load import Load, Tools, post, run_load
 from benchmarks.front.server import CpuMeter, Front, front
-from benchmarks.front.stalls import Stalls, ideal_p99_ms, measure_stalls
+from benchmarks.front.stalls import Stalls, measure_stalls, queued_p99_ms
 from benchmarks.row import Row
 
 SYSTEM = "You are helpful."
@@ -45,10 +45,10 @@ class Readings:
     """What the machine took of each processor just before, while nothing ran."""
 
     @property
-    def ideals_ms(self) -> list[float]:
-        """What the 99th percentile of each steady run could have been at best in the stalls just before it."""
+    def queued_ms(self) -> list[float]:
+        """What a queue with each process on a processor of its own makes of the stalls just before each steady run."""
         return [
-            ideal_p99_ms(
+            queued_p99_ms(
                 stalls,
                 edge_us=cpu_us.get("envoy", 0.0),
                 worker_us=cpu_us.get("api worker", 0.0),
@@ -171,8 +171,8 @@ def steady_row(over: str, steady: Readings, even: Readings, command: str) -> Row
     loads = steady.loads
     errors = sum(load.num_errors for load in loads)
     rounds = ", ".join(
-        f"{load.ok.p99_ms:.2f} ({ideal:.2f}; {stalls.worst_share:.1%})"
-        for load, ideal, stalls in zip(loads, steady.ideals_ms, steady.stalls, strict=True)
+        f"{load.ok.p99_ms:.2f} ({queued:.2f}; {stalls.worst_share:.1%})"
+        for load, queued, stalls in zip(loads, steady.queued_ms, steady.stalls, strict=True)
     )
     p50, p999 = (statistics.median(getattr(x.ok, name) for x in loads) for name in ("p50_ms", "p999_ms"))
     return Row(
@@ -182,8 +182,8 @@ def steady_row(over: str, steady: Readings, even: Readings, command: str) -> Row
         bar=5,
         aim=2,
         lower_is_better=True,
-        detail=f"Poisson arrivals, median of {len(loads)}, each with what was possible at best in the stalls "
-        f"of the machine just before, and the share of a processor that those over 1 ms took: {rounds}; "
+        detail=f"Poisson arrivals, median of {len(loads)}, each with what a queue makes of the machine's "
+        f"stalls just before, and the share of a processor that those over 1 ms took: {rounds}; "
         f"p50 {p50:.2f}, p99.9 {p999:.2f}; evenly spaced p99 {even.loads[0].ok.p99_ms:.2f}; {errors} errors; "
         f"reached {statistics.median(x.per_s for x in loads):,.0f}/s",
         readings={"command": command, **steady.plain(), "even": even.plain()},

@@ -1,9 +1,10 @@
-"""What the machine itself makes of a percentile: when it lets nothing run, and what the best queue could do with that.
+"""What the machine itself makes of a percentile: when it lets nothing run, and what a queue makes of that.
 
 On a virtual machine somebody else takes a processor away now and then, for milliseconds, and no accounting of the
 guest need show it. Beside a tail of 5 ms that is what decides, so it is measured: `stalls.c` reads the clock on every
-processor without a pause. From its stalls `ideal_p99_ms` reckons what requests would see if nothing but the work itself
-and those stalls were in their way: no waking, no scheduler that errs, each process on a processor of its own.
+processor without a pause. From its stalls `queued_p99_ms` reckons what requests would see if nothing but the work
+itself and those stalls were in their way: no waking, no scheduler that errs, each process on a processor of its own.
+It is no bound: a scheduler that moves a process away from a stalled processor can do better.
 """
 
 from __future__ import annotations
@@ -91,10 +92,10 @@ class _Processor:
         return self._free_at
 
 
-def ideal_p99_ms(
+def queued_p99_ms(
     stalls: Stalls, *, edge_us: float, worker_us: float, generator_us: float, rate_per_s: float, seed: int = 1
 ) -> float:
-    """Return the 99th percentile, ms, that requests at `rate_per_s` (Poisson) could see at best in these stalls.
+    """Return the 99th percentile, ms, that requests at `rate_per_s` (Poisson) would see in these stalls.
 
     Edge and generator share one processor, the worker has another; which is which is what comes out better. A request
     is the generator's, the edge's, the worker's, the edge's and the generator's again, and waits for nothing else.

@@ -5,13 +5,13 @@ from __future__ import annotations
 import random
 
 import pytest
-from benchmarks.front.stalls import Stalls, ideal_p99_ms, read_stalls
+from benchmarks.front.stalls import Stalls, queued_p99_ms, read_stalls
 
 CALM = Stalls(seconds=20.0, by_processor={0: [], 1: []})
 
 
-def _ideal(stalls: Stalls, *, edge_us: float = 120, worker_us: float = 100, generator_us: float = 40) -> float:
-    return ideal_p99_ms(stalls, edge_us=edge_us, worker_us=worker_us, generator_us=generator_us, rate_per_s=5000)
+def _queued(stalls: Stalls, *, edge_us: float = 120, worker_us: float = 100, generator_us: float = 40) -> float:
+    return queued_p99_ms(stalls, edge_us=edge_us, worker_us=worker_us, generator_us=generator_us, rate_per_s=5000)
 
 
 def test_read_stalls_names_a_processor_without_any() -> None:
@@ -23,16 +23,16 @@ def test_read_stalls_names_a_processor_without_any() -> None:
 
 
 def test_without_stalls_a_request_takes_its_work_and_some_waiting() -> None:
-    assert 0.26 < _ideal(CALM) < 4
+    assert 0.26 < _queued(CALM) < 4
 
 
 def test_more_work_waits_longer() -> None:
-    assert _ideal(CALM, worker_us=50) < _ideal(CALM, worker_us=150)
+    assert _queued(CALM, worker_us=50) < _queued(CALM, worker_us=150)
 
 
 def test_a_queue_with_one_customer_at_a_time_takes_its_work_alone() -> None:
     stalls = Stalls(seconds=100.0, by_processor={0: [], 1: []})
-    alone = ideal_p99_ms(stalls, edge_us=120, worker_us=100, generator_us=40, rate_per_s=2)
+    alone = queued_p99_ms(stalls, edge_us=120, worker_us=100, generator_us=40, rate_per_s=2)
     assert alone == pytest.approx(0.26, abs=0.02)
 
 
@@ -42,5 +42,5 @@ def test_stalls_for_over_a_hundredth_of_the_time_decide_the_percentile() -> None
     for processor in (0, 1):
         stalled = Stalls(seconds=20.0, by_processor={processor: stalls, 1 - processor: []})
         assert stalled.worst_share == pytest.approx(0.02)
-        assert 10 < _ideal(stalled, edge_us=2, worker_us=2, generator_us=2) < 20, "the work is next to nothing"
-        assert _ideal(stalled) > _ideal(CALM)
+        assert 10 < _queued(stalled, edge_us=2, worker_us=2, generator_us=2) < 20, "the work is next to nothing"
+        assert _queued(stalled) > _queued(CALM)
