@@ -108,3 +108,29 @@ def test_a_key_in_somebodys_home_is_not_hidden_from_the_service(folder: Path) ->
     (folder / "ashore.toml").write_text('[sealing]\nkey = "keyring:/home/ann/keys"\n')
     lines = _unit(folder, "fake:echo", "--config", "ashore.toml").splitlines()
     assert "ProtectHome=read-only" in lines
+
+
+def test_what_a_transit_engine_and_the_edge_read_is_not_hidden_either(folder: Path) -> None:
+    for spec in (
+        '[sealing]\nkey = "transit:https://vault:8200/v1/transit/keys/a?token_file=/home/ann/token"\n'
+        '[egress]\nallow = ["vault:8200"]\n',
+        '[edge]\nkind = "envoy"\ntls = "files"\ncertificate = "/home/ann/edge.pem"\nkey = "/home/ann/edge.key"\n',
+    ):
+        (folder / "ashore.toml").write_text(spec)
+        lines = _unit(folder, "fake:echo", "--config", "ashore.toml").splitlines()
+        assert "ProtectHome=read-only" in lines
+
+
+@pytest.mark.parametrize(
+    ("url", "waits"),
+    [
+        ("postgresql://ashore@localhost/ashore", True),
+        ("postgresql://ashore@127.0.0.1:5433/ashore", True),
+        ("postgresql:///ashore", True),
+        ("postgresql://ashore@db.example.com/ashore", False),
+    ],
+)
+def test_a_database_of_this_machine_is_started_first(folder: Path, url: str, waits: bool) -> None:
+    (folder / "ashore.toml").write_text(f'[state]\nurl = "{url}"\n')
+    unit = _unit(folder, "fake:echo", "--config", "ashore.toml")
+    assert ("postgresql.service" in unit) is waits

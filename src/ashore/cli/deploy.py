@@ -6,14 +6,17 @@ import os
 import sys
 from pathlib import Path
 from typing import Annotated, Final, Literal
+from urllib.parse import urlsplit
 
 import cyclopts
 from cyclopts import Parameter
 
 from ashore.bootstrap import find_vllm
+from ashore.cli.target import is_loopback
 from ashore.cli.upplan import Request, wishes_of
 from ashore.deployment import Service, render_unit
 from ashore.edge import Tls, plan_edge, show_files
+from ashore.sealing import parse_key_source
 from ashore.serving import AdmissionLimits
 from ashore.settings import Settings
 from ashore.spec import Spec
@@ -146,7 +149,7 @@ def systemd(
         models=[model.alias or model.name for model in spec.models],
         drain_timeout_s=settings.drain_timeout_s,
         writable=_written_to(spec),
-        readable=[_executable(), *_read_from(request, settings)],
+        readable=[_executable(), *_read_from(request, spec, settings)],
         lowest_port=_lowest_port(spec),
         uses_devices=any(
             wish.kind == "vllm" or (wish.kind == "auto" and find_vllm(wish)) for wish in wishes_of(spec) if not wish.url
@@ -168,10 +171,14 @@ def _written_to(spec: Spec) -> tuple[Path, ...]:
     return tuple(sorted({Path(place) for place in places if place.startswith("/")}))
 
 
-def _read_from(request: Request, settings: Settings) -> list[Path]:
-    """Return the files that the server reads, wherever they lie: its configuration, and what unseals its models."""
-    _, _, sealing = settings.sealing_key.partition(":")
-    return [Path(path) for path in (request.config, sealing) if path.startswith("/")]
+def _read_from(request: Request, spec: Spec, settings: Settings) -> list[Path]:
+    """Return the files that the server reads, wherever they lie: its configuration, the edge's certificate, and what
+    unseals its models."""
+    files = [request.config, spec.edge.certificate, spec.edge.key, spec.edge.machines_ca]
+    if settings.sealing_key:
+        source = parse_key_source(settings.sealing_key)
+        files += [source.path, source.token_file, source.ca_file]
+    return [Path(file) for file in files if file]
 
 
 def _lowest_port(spec: Spec) -> int:
@@ -182,5 +189,5 @@ def _lowest_port(spec: Spec) -> int:
 
 def _waits_for(state_url: str) -> tuple[str, ...]:
     """Return the unit of the database, where it is one of this machine."""
-    local = any(word in state_url for word in ("@localhost", "@127.0.0.1", "//localhost", "//127.0.0.1", "///"))
+    local = not urlsplit(state_url).hostname or is_loopback(state_url)
     return ("postgresql.service",) if state_url.startswith("postgres") and local else ()

@@ -6,7 +6,7 @@ engines, Envoy and Valkey under it; what it leaves open says why.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -52,9 +52,9 @@ def render_unit(service: Service) -> str:
     return "\n".join(_lines(service)) + "\n"
 
 
-def _lines(service: Service) -> Iterator[str]:
+def _lines(service: Service) -> tuple[str, ...]:
     home, user = str(service.home), service.user
-    yield from (
+    return (
         "# /etc/systemd/system/ashore.service, made by `ashore deploy render systemd`. To install it:",
         f"#   useradd --system --home-dir {home} --shell /usr/sbin/nologin {user}",
         "#   ashore deploy render systemd … > /etc/systemd/system/ashore.service",
