@@ -66,7 +66,7 @@ def postgres_server() -> Iterator[str]:
         yield f"postgresql://ashore@127.0.0.1:{port}/postgres"
     finally:
         if server is not None:
-            server.send_signal(2)  # SIGINT: fast shutdown
+            server.send_signal(3)  # SIGQUIT: at once; nothing here outlives the tests
             try:
                 server.wait(20)
             except subprocess.TimeoutExpired:

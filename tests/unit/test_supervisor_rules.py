@@ -95,14 +95,17 @@ def test_a_lock_dies_with_its_holder_and_is_not_inherited(tmp_path: Path) -> Non
     program = (
         "import subprocess, sys\nfrom pathlib import Path\nfrom ashore.processes import Holder, HomeLock\n"
         f"lock = HomeLock.acquire(Path({str(tmp_path / 'lock')!r}), Holder(pid=1, address='x'))\n"
-        "child = subprocess.Popen(['sleep', '30'])\nprint(child.pid, flush=True)\n"
+        "child = subprocess.Popen(['sleep', '30'], stdout=subprocess.DEVNULL, close_fds=False)\n"
+        "print(child.pid, flush=True)\n"
         "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"
     )
     result = subprocess.run([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)
+    orphan = int(result.stdout)
     try:
+        os.kill(orphan, 0)  # it lives, and was given every descriptor that may be inherited
         HomeLock.acquire(tmp_path / "lock", Holder(pid=2, address="y")).release()
     finally:
-        os.kill(int(result.stdout), 9)
+        os.kill(orphan, 9)
 
 
 def test_a_long_log_is_emptied_in_place_and_three_older_ones_are_kept(tmp_path: Path) -> None:

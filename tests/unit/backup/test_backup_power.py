@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 from backup_rig import Rig, fill_home, same_files
 from crash_disk import CrashDisk
 
@@ -33,7 +34,12 @@ def stopped(folder: Path, act: Callable[[Rig], object], stop_at: int | None) -> 
     return disk
 
 
-def test_power_may_be_lost_at_any_operation_of_a_backup_that_prunes(tmp_path: Path) -> None:
+EVERY = pytest.mark.parametrize("every", [5, pytest.param(1, marks=pytest.mark.full)])
+"""Lose power at each fifth operation here, and at every one in `make test-full`."""
+
+
+@EVERY
+def test_power_may_be_lost_at_any_operation_of_a_backup_that_prunes(tmp_path: Path, every: int) -> None:
     live, kept = tmp_path / "live", tmp_path / "kept"
     rig = rig_at(live, Disk()).begin()
     first = fill_home(rig.root, num_bytes=60_000)
@@ -48,7 +54,7 @@ def test_power_may_be_lost_at_any_operation_of_a_backup_that_prunes(tmp_path: Pa
     operations = back_up(None).operations
     shutil.rmtree(live)
     newer = 0
-    for stop_at in range(1, operations + 1):
+    for stop_at in range(operations, 0, -every)[::-1]:
         back_up(stop_at).lose_power([live / f"node-{index}" for index in range(3)], random.Random(stop_at))
         rig = rig_at(live, Disk())
         rig.restore(live / "restored")
@@ -63,7 +69,8 @@ def test_power_may_be_lost_at_any_operation_of_a_backup_that_prunes(tmp_path: Pa
     assert 0 < newer < operations
 
 
-def test_power_may_be_lost_at_any_operation_of_a_repair(tmp_path: Path) -> None:
+@EVERY
+def test_power_may_be_lost_at_any_operation_of_a_repair(tmp_path: Path, every: int) -> None:
     live, kept = tmp_path / "live", tmp_path / "kept"
     rig = rig_at(live, Disk()).begin()
     files = fill_home(rig.root, num_bytes=60_000)
@@ -84,7 +91,7 @@ def test_power_may_be_lost_at_any_operation_of_a_repair(tmp_path: Path) -> None:
     operations = repair(None).operations
     assert operations > len(shards)
     shutil.rmtree(live)
-    for stop_at in range(1, operations + 1):
+    for stop_at in range(operations, 0, -every)[::-1]:
         repair(stop_at).lose_power([live / f"node-{index}" for index in range(3)], random.Random(stop_at))
         rig = rig_at(live, Disk())
         rig.service.scrub()
