@@ -48,7 +48,7 @@ up-front: $(FRONT)-$(FRONT_HASH) ## The same behind Envoy with two API workers a
 dev: $(DEV)-$(DEV_HASH)
 
 test: dev ## Run the tests (no torch, no network but the package index; ARGS="tests/unit/releases", ARGS="-k cache")
-	@$(BIN)/python -m pytest -m "not full and not train" $(ARGS)
+	@$(BIN)/python $(if $(ARGS),-m pytest,tests/lanes.py) -m "not full and not train" $(ARGS)
 
 test-train: dev ## Install torch, and run the quick tests of training and shrinking
 	@sh deploy/torch.sh install $(VENV)
