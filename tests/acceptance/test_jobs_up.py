@@ -232,8 +232,8 @@ def test_the_command_lists_shows_and_cancels(
     assert begun.id in ashore("job", "list", "--state", "succeeded", home=server.home).stdout
     shown = ashore("job", "show", begun.id, home=server.home)
     assert "succeeded" in shown.stdout and "seen from the shell" not in shown.stdout
-    again = ashore("job", "cancel", begun.id, home=server.home)
-    assert again.returncode == 0 and "had ended already" in again.stdout
+    refused = ashore("job", "cancel", begun.id, home=server.home)
+    assert refused.returncode == 5 and "first-key may not job:cancel" in refused.stderr
     assert ashore("job", "show", "resp_nothing", home=server.home).returncode == 2
     assert ashore("job", "list", "--state", "odd", home=server.home).returncode == 2
     secret = ashore("job", "webhook-secret", home=server.home).stdout.strip()

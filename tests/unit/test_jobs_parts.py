@@ -21,8 +21,8 @@ from ashore.core import ManualClock
 from ashore.errors import InvalidRequest, InvalidSpec, PermissionDenied
 from ashore.jobs import Again, CutOff, Done, Failed, JobQueue, MemoryJobs, NewJob, Outcome, WebhookHandler
 from ashore.jobs.batchlines import MAX_LINE_BYTES, check_lines, split_lines
-from ashore.jobs.calls import Call, CallHandler, outcome_of
 from ashore.jobs.egress import check_addresses, check_url, parse_allow
+from ashore.jobs.request import Call, CallHandler, outcome_of
 from ashore.jobs.retry import LONGEST_PAUSE_S, backoff_s
 
 SECRET = "whsec_" + "A" * 43 + "="

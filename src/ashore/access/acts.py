@@ -19,22 +19,13 @@ from ashore.access.policy import check_separation
 from ashore.access.records import Account
 from ashore.access.roles import AUDITOR, OFFICERS
 from ashore.core import Act, Clock, Recorder, TenantId
+from ashore.core import Actor as Actor
 from ashore.errors import AshoreError, Conflict, PermissionDenied
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
     from ashore.state import Database
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Actor:
-    """Who acts, from where, in which request."""
-
-    principal: Principal
-    origin: str = ""
-    request_id: str = ""
-
 
 SYSTEM: Final = Actor(principal=Principal(id="system", tenant=TenantId(""), kind="internal"))
 """ashore itself: what the operator wrote into ashore.toml, and the end of the first key."""

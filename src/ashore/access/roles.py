@@ -60,7 +60,7 @@ BUILT_IN: Final[tuple[Role, ...]] = (
     _role(VIEWER, "Sees how the server does.", "metrics:read", "cache:read", "usage:read", "key:rotate-own"),
     _role(
         FIRST_KEY, "Until the three administrators exist: asks models, and makes them.",
-        "infer", "metrics:read", "cache:read",
+        "infer", "metrics:read", "cache:read", "job:read",
         grantable=False,
         only=(Rule("allow", "access:write", f"{FIRST_ADMINISTRATORS}/*"),),
     ),

@@ -1,29 +1,12 @@
-"""From bytes and plain values to typed requests, and from msgspec's words to errors that name the field."""
+"""What HTTP reads of a body besides its type: the model that it names."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping
-from functools import cache, lru_cache
-from types import UnionType
-from typing import Annotated, Any, Final, Literal, TypeVar, Union, get_args, get_origin
-
 import msgspec
 
-from ashore.core import did_you_mean
-from ashore.errors import InvalidRequest, UnknownField
+from ashore.core.decode import convert, decode
 
-T = TypeVar("T", bound=msgspec.Struct)
-
-MAX_NAME_CHARS: Final = 100
-"""Of a field name that a client made up: an error says no more of it."""
-
-_AT: Final = re.compile(r" - at `(?P<path>[^`]*)`$")
-_UNKNOWN: Final = re.compile(r"^Object contains unknown field `(?P<field>.*?)`")
-_MISSING: Final = re.compile(r"^Object missing required field `(?P<field>.*?)`")
-_TAG: Final = re.compile(r"^Invalid value '(?P<value>.*)'$", re.DOTALL)
-_CHOICE: Final = re.compile(r"^Invalid enum value (?P<value>.*)$", re.DOTALL)
-_STEP: Final = re.compile(r"\[[^\]]*\]|[^.\[\]]+")
+__all__ = ["convert", "decode", "model_in"]
 
 
 class _Named(msgspec.Struct):
@@ -39,117 +22,3 @@ def model_in(body: bytes) -> str:
         return _decode_named(body).model
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return ""
-
-
-def decode(body: bytes, decoder: msgspec.json.Decoder[T]) -> T:
-    """Return `body` as the decoder's type.
-
-    Raises:
-        UnknownField: it has a field that the type lacks; the nearest known names are offered.
-        InvalidRequest: it is no JSON, or a value has the wrong type or is out of range; `param` is its path.
-    """
-    try:
-        return decoder.decode(body)
-    except msgspec.ValidationError as fault:
-        raise _translate(str(fault), decoder.type) from fault
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as fault:
-        what = "it is empty" if not body else str(fault).removeprefix("JSON is malformed: ")
-        raise InvalidRequest(f"the body is not valid JSON: {what}", hint="send one JSON object in UTF-8") from fault
-
-
-def convert(values: Mapping[str, Any], kind: type[T], *, texts: bool = False) -> T:
-    """Return values that a protocol has read already as `kind`. With `texts` a number may be written as one.
-
-    Raises:
-        UnknownField, InvalidRequest: as `decode` does.
-    """
-    try:
-        return msgspec.convert(values, kind, strict=not texts)
-    except msgspec.ValidationError as fault:
-        raise _translate(str(fault), kind) from fault
-
-
-def _translate(message: str, kind: Any) -> InvalidRequest | UnknownField:
-    at = _AT.search(message)
-    path = at["path"].removeprefix("$").removeprefix(".") if at else ""
-    words = message[: at.start()] if at else message
-    if unknown := _UNKNOWN.match(words):
-        name = unknown["field"][:MAX_NAME_CHARS]
-        param = f"{path}.{name}" if path else name
-        known = _fields(kind) if not path else _all_fields(kind)
-        return UnknownField(f"unknown field {param!r}", hint=did_you_mean(name, known), param=param)
-    if missing := _MISSING.match(words):
-        param = f"{path}.{missing['field']}" if path else missing["field"]
-        return InvalidRequest(f"the field {param!r} is missing", param=param)
-    if path.endswith(".type") and (tag := _TAG.match(words)):
-        takes = _choices(kind, path)
-        return InvalidRequest(
-            f"{path} is {tag['value'][:MAX_NAME_CHARS]!r}, which ashore does not take",
-            hint="models here read text: content parts must have the type 'text'"
-            if ".content" in path
-            else f"it takes {', '.join(takes)}" * bool(takes),
-            param=path,
-        )
-    if (choice := _CHOICE.match(words)) and (takes := _choices(kind, path)):
-        return InvalidRequest(
-            f"{path} is {choice['value'][:MAX_NAME_CHARS]}; expected {' or '.join(takes)}", param=path or None
-        )
-    subject = f"{path}: " if path else ""
-    return InvalidRequest(f"{subject}{words[:1].lower()}{words[1:]}".replace("`", ""), param=path or None)
-
-
-@lru_cache(maxsize=64)
-def _choices(kind: Any, path: str) -> tuple[str, ...]:
-    """Return the values that what lies at `path` in `kind` can have, sorted; none where they cannot be told. Clients
-    make paths up, so few are remembered."""
-    here = _parts(kind)
-    above: tuple[Any, ...] = ()
-    for step in _STEP.findall(path):
-        if step.startswith("["):
-            inner: list[tuple[Any, ...]] = [
-                get_args(one)[-1:] for one in here if get_origin(one) in (list, tuple, dict)
-            ]
-        else:
-            fields = [field for one in here if _is_struct(one) for field in msgspec.structs.fields(one)]
-            inner = [(field.type,) for field in fields if field.encode_name == step]
-        here, above = tuple(part for types in inner for one in types for part in _parts(one)), here
-    tags = [one.__struct_config__.tag for one in above if _is_struct(one) and path.endswith(".type")]
-    literal = [value for one in here if get_origin(one) is Literal for value in get_args(one)]
-    return tuple(sorted({str(value) for value in (*tags, *literal) if value is not None}))
-
-
-def _parts(kind: Any) -> tuple[Any, ...]:
-    """Return the types that a type may stand for: those of a union, and what an annotation is about."""
-    if get_origin(kind) is Annotated:
-        return _parts(get_args(kind)[0])
-    if get_origin(kind) in (Union, UnionType):
-        return tuple(part for one in get_args(kind) for part in _parts(one))
-    return (kind,)
-
-
-def _is_struct(kind: Any) -> bool:
-    return isinstance(kind, type) and issubclass(kind, msgspec.Struct)
-
-
-@cache
-def _fields(kind: Any) -> frozenset[str]:
-    return frozenset(field.encode_name for field in msgspec.structs.fields(kind))
-
-
-@cache
-def _all_fields(kind: Any) -> frozenset[str]:
-    """Every field name of every structure inside `kind`."""
-    found: set[str] = set()
-    seen: set[Any] = set()
-    waiting = [kind]
-    while waiting:
-        one = waiting.pop()
-        if isinstance(one, type) and issubclass(one, msgspec.Struct):
-            if one not in seen:
-                seen.add(one)
-                for field in msgspec.structs.fields(one):
-                    found.add(field.encode_name)
-                    waiting.append(field.type)
-        else:
-            waiting.extend(get_args(one))
-    return frozenset(found)

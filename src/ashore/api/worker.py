@@ -38,6 +38,7 @@ from ashore.backup import BackupHome
 from ashore.core import EngineKind, Recorder, SystemClock
 from ashore.engines import Grammar
 from ashore.errors import AshoreError
+from ashore.jobs.calls import JobOffice
 from ashore.metrics import Metrics
 from ashore.processes import take_hangups
 from ashore.serving import (
@@ -198,6 +199,7 @@ async def serve(
     where = topology.listens(index)
     sock = listen(where.http)
     releases = await release_desk(topology, serving, keys.database, fittings.watch, clock=clock, recorder=recorder)
+    desk = make_desk(fittings.database, clock, topology.jobs, None if opened is None else opened.budgets)
     app = HttpApp(
         serving,
         authenticator,
@@ -207,7 +209,7 @@ async def serve(
         access_log=AccessLog() if topology.access_log else None,
         number=index,
         siblings=siblings_of(topology, index),
-        desk=make_desk(fittings.database, clock, topology.jobs, None if opened is None else opened.budgets),
+        desk=desk,
         on_behalf=on_behalf_for(topology, keys),
         authority=authority,
         recorder=recorder,
@@ -219,6 +221,7 @@ async def serve(
         releases=releases,
         backups=BackupHome(Path(topology.home)).read_timetable if topology.home else lambda: None,
         purges=purge_office(fittings, recorder),
+        desks={"jobs": JobOffice(queue=desk.queue, rights=authority, recorder=recorder)} if desk.worked else {},
     )
     loop = asyncio.get_running_loop()
     loop.set_default_executor(ThreadPoolExecutor(ASIDE_THREADS, thread_name_prefix="aside"))

@@ -1,33 +1,57 @@
 """Shared vocabulary: ids, chat messages, model shapes, clocks, sizes. Pure: no file, no network, no process."""
 
 from ashore.core.bytesize import human_bytes
+from ashore.core.call import (
+    ADMIN,
+    Actor,
+    Call,
+    Download,
+    Nothing,
+    Rights,
+    field_docs,
+    in_loop,
+    perform,
+)
 from ashore.core.chat import Message, Role, ToolCall, ToolSpec
 from ashore.core.clock import Clock, ManualClock, SystemClock
 from ashore.core.expressions import MOST_PATTERN_BYTES, MOST_PATTERN_CHARS, compile_re2
 from ashore.core.ids import Digest, OrderId, RequestId, TenantId, new_request_id
 from ashore.core.kinds import EngineKind, ModelFormat, ServedFormat
 from ashore.core.nearest import did_you_mean, nearest_names
+from ashore.core.principal import DEFAULT_TENANT, NOBODY, WIDE, KeyScope, Principal, PrincipalKind
 from ashore.core.recorder import Act, ActOutcome, MemoryRecorder, Recorder
 from ashore.core.shapes import ModelShape, kv_bytes_per_token
 from ashore.core.timespan import human_seconds
 from ashore.core.wholenumber import whole_number
 
 __all__ = [
+    "ADMIN",
+    "DEFAULT_TENANT",
     "MOST_PATTERN_BYTES",
     "MOST_PATTERN_CHARS",
+    "NOBODY",
+    "WIDE",
     "Act",
     "ActOutcome",
+    "Actor",
+    "Call",
     "Clock",
     "Digest",
+    "Download",
     "EngineKind",
+    "KeyScope",
     "ManualClock",
     "MemoryRecorder",
     "Message",
     "ModelFormat",
     "ModelShape",
+    "Nothing",
     "OrderId",
+    "Principal",
+    "PrincipalKind",
     "Recorder",
     "RequestId",
+    "Rights",
     "Role",
     "ServedFormat",
     "SystemClock",
@@ -36,10 +60,13 @@ __all__ = [
     "ToolSpec",
     "compile_re2",
     "did_you_mean",
+    "field_docs",
     "human_bytes",
     "human_seconds",
+    "in_loop",
     "kv_bytes_per_token",
     "nearest_names",
     "new_request_id",
+    "perform",
     "whole_number",
 ]

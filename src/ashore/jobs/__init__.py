@@ -8,7 +8,6 @@ from ashore.jobs.batch import KIND as BATCH_KIND
 from ashore.jobs.batch import BatchHandler, BatchOrder, BatchProgress, expires_of, progress_of
 from ashore.jobs.batchlines import ENDPOINTS
 from ashore.jobs.batchtokens import BatchTokens, add_tokens
-from ashore.jobs.calls import Call, CallHandler, Reply
 from ashore.jobs.egress import check_addresses, check_url, parse_allow
 from ashore.jobs.filesql import PIECE_BYTES, SqlFiles
 from ashore.jobs.launch import ApiAddress, JobLimits, JobsLaunch, jobs_command, read_launch
@@ -32,6 +31,7 @@ from ashore.jobs.model import (
 from ashore.jobs.ports import FileStore, Handler, JobStore, Quotas
 from ashore.jobs.queue import JobQueue
 from ashore.jobs.quota import NoQuotas, QuotaKind
+from ashore.jobs.request import Call, CallHandler, Reply
 from ashore.jobs.runner import Lane, Runner
 from ashore.jobs.sql import SqlJobs
 from ashore.jobs.webhook import WebhookHandler, resolve, webhook_secret

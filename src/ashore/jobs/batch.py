@@ -18,11 +18,11 @@ import msgspec
 
 from ashore.jobs.batchlines import BatchError, check_line, check_lines, requests_of, split_lines
 from ashore.jobs.batchtokens import BatchTokens, add_tokens
-from ashore.jobs.calls import Call, Reply
 from ashore.jobs.filesql import PIECE_BYTES
 from ashore.jobs.model import Again, Cancelled, Done, Failed, Job, JobBody, Lease, NewJob, Outcome, StoredFile
 from ashore.jobs.ports import FileStore
 from ashore.jobs.queue import JobQueue
+from ashore.jobs.request import Call, Reply
 
 KIND: Final = "batch"
 LINE_KIND: Final = "line"

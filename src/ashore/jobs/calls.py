@@ -1,154 +1,165 @@
-"""The handler that runs a request against the API, as the principal who asked for it.
-
-It speaks HTTP to the API of this machine with an internal token. The API knows from that token that the request is
-background work: it waits behind everything else, and a line of a batch gives its slot up when somebody needs it.
-"""
+"""What is asked of the queue by whoever looks after it: jobs of all tenants, without what is in them."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, Literal
-from urllib.parse import quote
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Annotated, Final
 
 import msgspec
 
-from ashore.core import whole_number
-from ashore.errors import AshoreError
-from ashore.jobs.model import Again, CutOff, Done, Failed, Lease, Outcome
+from ashore.core import Actor, Call, Recorder, Rights
+from ashore.jobs.model import Job, JobState
+from ashore.jobs.queue import JobQueue
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    import httpx
-
-NOT_ITS_FAULT: Final = frozenset(("preempted", "overloaded", "draining", "not_ready"))
-"""Codes of the API after which an attempt does not count: there was no room, or nobody was there."""
-ITS_OWN: Final = frozenset(("engine_failed", "kv_cache_exhausted", "deadline_exceeded"))
-"""Codes after which an attempt counts: an engine ran the request, and it was too much for it or too slow."""
-TRIED_AGAIN: Final = frozenset((408, 409, 425, 429, 500, 502, 503, 504, 507))
-AROUND_IT: Final = frozenset((429, 502, 503, 504, 507))
-"""Those of them that tell of what lies around the request: it died, is full, or cannot be reached."""
-NO_ROOM_PAUSE_S: Final = 0.25
-AWAY_PAUSE_S: Final = 0.5
-MOST_BUDGET_PAUSE_S: Final = 300.0
-"""A job whose budget is used up looks again so soon: the budget may have been raised."""
-CALL_TIMEOUT_S: Final = 3600.0
-CONNECT_TIMEOUT_S: Final = 5.0
-
-Urgency = Literal["background", "batch"]
+READ: Final = "job:read"
+CANCEL: Final = "job:cancel"
+LOOKED_THROUGH: Final = 1000
+"""Jobs that a list reads at most to find those that the caller may see."""
 
 
-class Call(msgspec.Struct, frozen=True, kw_only=True):
-    """Payload of a job that is one request."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobOffice:
+    """The queue, who may touch it, and the audit log of who did."""
 
-    path: str
-    body: msgspec.Raw
-    urgency: Urgency = "background"
-    custom_id: str = ""
-    """Of a line of a batch."""
-    request_id: str = ""
-    extra: msgspec.Raw = msgspec.Raw(b"null")
-    """What the one who submitted it wants to remember."""
+    queue: JobQueue
+    rights: Rights
+    recorder: Recorder
 
 
-class Reply(msgspec.Struct, frozen=True, kw_only=True):
-    """Result of a job that is one request."""
+class JobsIn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Which jobs to list."""
 
-    status: int
-    request_id: str
-    body: msgspec.Raw
-
-
-class _Error(msgspec.Struct):
-    code: str = ""
-    message: str = ""
+    state: JobState | None = None
+    """Only jobs in this state."""
+    tenant: str = ""
+    """Only jobs of this tenant."""
+    limit: Annotated[int, msgspec.Meta(ge=1, le=LOOKED_THROUGH)] = 20
+    """How many at most."""
 
 
-class _ErrorBody(msgspec.Struct):
-    error: _Error | None = None
+class JobIn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Which job."""
+
+    job: str
+    """Id of the job, as `ashore job list` prints it."""
 
 
-_call = msgspec.json.Decoder(Call)
-_error = msgspec.json.Decoder(_ErrorBody)
+class Children(msgspec.Struct, frozen=True, kw_only=True):
+    """How far a batch is."""
+
+    total: int
+    succeeded: int
+    failed: int
 
 
-class CallHandler:
-    """A `Handler` for every job that is one request. `read_token` is asked each time: a new API has a new one."""
+class JobOut(msgspec.Struct, frozen=True, kw_only=True):
+    """One job, without what was asked and answered: that is its owner's."""
 
-    def __init__(self, http: httpx.AsyncClient, read_token: Callable[[], str]) -> None:
-        self._http = http
-        self._read_token = read_token
-
-    async def run(self, lease: Lease) -> Outcome:
-        import httpx
-
-        job, call = lease.job, _call.decode(lease.payload)
-        request_id = f"{job.job_id}.{lease.number}"
-        headers = {
-            "content-type": "application/json",
-            "x-request-id": request_id,
-            "x-ashore-on-behalf-of": f"{quote(job.principal, safe='')}/{quote(job.tenant, safe='')}",
-            "x-ashore-urgency": call.urgency,
-            "x-ashore-job": job.job_id,
-            "x-ashore-priority": str(job.priority),
-            "x-ashore-deadline-ms": str(int(CALL_TIMEOUT_S * 1000)),
-        }
-        try:
-            headers["authorization"] = f"Bearer {self._read_token()}"
-            answer = await self._http.post(call.path, content=bytes(call.body), headers=headers)
-        except (httpx.ConnectError, httpx.ConnectTimeout, OSError) as fault:
-            return Again(after_s=AWAY_PAUSE_S, counted=False, code="not_ready", message=f"the API is away: {fault}")
-        except AshoreError as fault:
-            return Again(after_s=AWAY_PAUSE_S, counted=False, code=fault.code, message=fault.message)
-        except httpx.LocalProtocolError as fault:
-            return Again(code="not_sent", message=f"no HTTP request can be made of it: {fault}")
-        except httpx.HTTPError as fault:  # a process of ours died, or hung, under the request
-            return CutOff(code="cut_off", message=f"the API was cut off: {type(fault).__name__}")
-        reset_s = whole_number(answer.headers.get("retry-after", "").encode())
-        return outcome_of(answer.status_code, answer.content, request_id, reset_s=reset_s)
+    id: str
+    kind: str
+    state: JobState
+    tenant: str
+    owner: str
+    priority: int
+    attempts: int
+    max_attempts: int
+    takeovers: int
+    """Attempts that ended with the process they ran on, and were not counted."""
+    created: str
+    started: str | None
+    finished: str | None
+    expires: str | None
+    deadline: str | None
+    cancelling: bool
+    children: Children | None
+    """Lines of a batch; null for other kinds."""
+    error_code: str
+    error_message: str
+    webhook: str
 
 
-def outcome_of(status: int, body: bytes, request_id: str, *, reset_s: int | None = None) -> Outcome:
-    """Return what an answer of the API means for its job.
+class JobList(msgspec.Struct, frozen=True):
+    """Jobs, the newest first."""
 
-    Only what the request itself did counts as an attempt. No room and nobody there: it waits, as long as it takes. What
-    it ran on died or failed: that is counted apart (`rules.MOST_TAKEOVERS`).
-
-    Args:
-        status: Of the answer.
-        body: Of the answer.
-        request_id: Of this attempt.
-        reset_s: What the answer says in `retry-after`.
-    """
-    code, message = _words(body)
-    if code == "budget_exceeded" and reset_s is not None:  # not its fault, and no use before the window ends
-        return Again(after_s=min(float(reset_s), MOST_BUDGET_PAUSE_S), counted=False, code=code, message=message)
-    if status == 401:
-        return Again(after_s=AWAY_PAUSE_S, counted=False, code=code, message="the API has a new token")
-    if status in TRIED_AGAIN and code in NOT_ITS_FAULT:
-        return Again(after_s=NO_ROOM_PAUSE_S, counted=False, code=code, message=message)
-    if status in AROUND_IT and code not in ITS_OWN and code != "budget_exceeded":
-        return CutOff(code=code or f"http_{status}", message=message)
-    if status in TRIED_AGAIN and code != "budget_exceeded":
-        return Again(code=code or f"http_{status}", message=message)
-    if not _is_json(body):
-        return Failed(code="not_json", message=f"the API answered {status} with something that is no JSON")
-    reply = msgspec.json.encode(Reply(status=status, request_id=request_id, body=msgspec.Raw(body)))
-    if status >= 400:
-        return Failed(code=code or f"http_{status}", message=message, result=reply)
-    return Done(result=reply)
+    items: list[JobOut]
 
 
-def _words(body: bytes) -> tuple[str, str]:
-    try:
-        error = _error.decode(body).error
-    except msgspec.DecodeError:
-        return "", ""
-    return ("", "") if error is None else (error.code, error.message)
+class Cancelled(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of a cancellation."""
+
+    job: JobOut
+    changed: bool
+    """False where the job had ended already."""
 
 
-def _is_json(body: bytes) -> bool:
-    try:
-        msgspec.json.decode(body, type=msgspec.Raw)
-    except msgspec.DecodeError:
-        return False
-    return True
+def list_jobs(office: JobOffice, actor: Actor, asked: JobsIn) -> JobList:
+    """List jobs, the newest first. The lines of a batch count in `children` of the batch."""
+    found = office.queue.store.select(
+        limit=LOOKED_THROUGH,
+        tenant=asked.tenant or None,
+        states=() if asked.state is None else (asked.state,),
+        parent_id="",
+    )
+    seen = [job for job in found if office.rights.decide(actor.principal, READ, resource_of(job)).allowed]
+    return JobList([job_out(job) for job in seen[: asked.limit]])
+
+
+def show_job(office: JobOffice, actor: Actor, asked: JobIn) -> JobOut:
+    """Show one job. Questions and answers are not shown: they belong to the job's owner."""
+    job = office.queue.get(asked.job, tenant=None)
+    office.rights.require(actor.principal, READ, resource_of(job))
+    return job_out(job)
+
+
+def cancel_job(office: JobOffice, actor: Actor, asked: JobIn) -> Cancelled:
+    """Cancel one job. A batch keeps the answers that it has; a job that has ended stays as it is."""
+    job = office.queue.get(asked.job, tenant=None)
+    office.rights.require(actor.principal, CANCEL, resource_of(job))
+    changed = office.queue.cancel(job.job_id)
+    if changed is not None:
+        actor.record(office.recorder, CANCEL, resource_of(job), detail={"kind": job.kind})
+    return Cancelled(job=job_out(changed or office.queue.get(job.job_id, tenant=None)), changed=changed is not None)
+
+
+CALLS: Final = (
+    Call("job", "list", "GET", "/jobs", READ, list_jobs),
+    Call("job", "show", "GET", "/jobs/{job}", READ, show_job),
+    Call("job", "cancel", "POST", "/jobs/{job}/cancel", CANCEL, cancel_job),
+)
+
+
+def resource_of(job: Job) -> str:
+    """Return what a right on a job names."""
+    return f"tenant/{job.tenant}/job/{job.job_id}"
+
+
+def job_out(job: Job) -> JobOut:
+    """Return a job as the queue's keeper sees it."""
+    return JobOut(
+        id=job.job_id,
+        kind=job.kind,
+        state=job.state,
+        tenant=job.tenant,
+        owner=job.principal.partition("#")[0],
+        priority=job.priority,
+        attempts=job.attempts,
+        max_attempts=job.max_attempts,
+        takeovers=job.takeovers,
+        created=_moment(job.created_ms) or "",
+        started=_moment(job.started_ms),
+        finished=_moment(job.finished_ms),
+        expires=_moment(job.expires_ms),
+        deadline=_moment(job.deadline_ms),
+        cancelling=job.cancel_requested and not job.final,
+        children=Children(total=job.children_total, succeeded=job.children_succeeded, failed=job.children_failed)
+        if job.children_total
+        else None,
+        error_code=job.error_code,
+        error_message=job.error_message,
+        webhook=job.webhook,
+    )
+
+
+def _moment(ms: int | None) -> str | None:
+    return None if ms is None else datetime.fromtimestamp(ms / 1000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -19,12 +19,12 @@ from ashore.core import SystemClock
 from ashore.errors import AshoreError, NotReady
 from ashore.jobs.batch import KIND as BATCH_KIND
 from ashore.jobs.batch import LINE_KIND, BatchHandler
-from ashore.jobs.calls import CALL_TIMEOUT_S, CONNECT_TIMEOUT_S, CallHandler
 from ashore.jobs.egress import parse_allow
 from ashore.jobs.filesql import SqlFiles
 from ashore.jobs.launch import ApiAddress, JobsLaunch, read_launch
 from ashore.jobs.model import WEBHOOK_KIND, Lease, Outcome
 from ashore.jobs.queue import JobQueue
+from ashore.jobs.request import CALL_TIMEOUT_S, CONNECT_TIMEOUT_S, CallHandler
 from ashore.jobs.runner import Lane, Runner
 from ashore.jobs.sql import SqlJobs
 from ashore.jobs.webhook import WebhookHandler, webhook_secret

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Final
 
 from ashore.access import (
@@ -83,6 +83,7 @@ class HttpApp:
         releases: ReleaseDesk | None = None,
         backups: Callable[[], Timetable | None] = lambda: None,
         purges: PurgeOffice | None = None,
+        desks: Mapping[str, object] | None = None,
     ) -> None:
         self.serving: Final = serving
         self.metrics: Final = metrics
@@ -106,6 +107,8 @@ class HttpApp:
         """Tells what the server does by itself for the backup of its home."""
         self.purges: Final = purges
         """Purges the cache of answers; None where no state tells the workers of it."""
+        self.desks: Final = {} if desks is None else desks
+        """What does the declared calls of each room, by the room's name; a room that this server lacks is left out."""
         self.counted_jobs: set[tuple[str, str]] = set()
         """Kinds and states of jobs that the metrics have shown."""
         self._on_behalf = on_behalf

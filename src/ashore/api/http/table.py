@@ -6,6 +6,7 @@ from ashore.api.http import jobs, operate
 from ashore.api.http.admin import audit, cache, privacy
 from ashore.api.http.admin.accessroutes import ACCESS_ROUTES
 from ashore.api.http.admin.budgetroutes import BUDGET_ROUTES
+from ashore.api.http.admin.calls import routes_of
 from ashore.api.http.admin.releases import RELEASE_ROUTES
 from ashore.api.http.anthropic import handlers as anthropic
 from ashore.api.http.anthropic.types import CountOut, CountRequest, MessageOut, MessagesRequest
@@ -26,6 +27,7 @@ from ashore.api.http.openai.responses_types import (
 )
 from ashore.api.http.openai.types import ChatRequest, CompletionRequest, EmbeddingRequest
 from ashore.api.http.routes import Route
+from ashore.jobs.calls import CALLS as JOB_CALLS
 
 ROUTES: tuple[Route, ...] = (
     Route(
@@ -175,6 +177,7 @@ ROUTES: tuple[Route, ...] = (
     ),
     *BUDGET_ROUTES,
     *RELEASE_ROUTES,
+    *routes_of("jobs", JOB_CALLS),
     Route(
         method="GET", path="/admin/v1/audit/records", guard="admin", action="audit:search", handler=audit.records,
         tag="Administration", summary="Find records of the audit, newest first", response=audit.RecordList,

@@ -1,0 +1,96 @@
+"""What HTTP makes of a declared call: a route that reads what it takes, does it, and writes what it gives."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+
+from ashore.api.http.exchange import Exchange
+from ashore.api.http.routes import Handler, Route
+from ashore.api.http.streaming import JSON
+from ashore.core import ADMIN, Actor, Call, Download, Principal, perform
+from ashore.core.decode import convert, decode
+from ashore.errors import NotReady
+
+if TYPE_CHECKING:
+    from ashore.api.http.app import HttpApp
+
+NO_STORE: Final = (b"cache-control", b"no-store")
+_encode = msgspec.json.Encoder().encode
+
+
+def routes_of(room: str, calls: Iterable[Call]) -> tuple[Route, ...]:
+    """Return the routes of the calls of one room, whose desk the app holds under the room's name."""
+    return tuple(_route(room, call) for call in calls)
+
+
+def body_type(call: Call) -> type[msgspec.Struct]:
+    """Return what a call takes without the fields that stand in its path."""
+    if not call.in_path:
+        return call.takes
+    hints = {field.name: field for field in msgspec.structs.fields(call.takes)}
+    fields: list[Any] = [
+        (name, field.type)
+        if field.required
+        else (name, field.type, msgspec.field(default=field.default))
+        if field.default is not msgspec.NODEFAULT
+        else (name, field.type, msgspec.field(default_factory=field.default_factory))
+        for name, field in hints.items()
+        if name not in call.in_path
+    ]
+    return msgspec.defstruct(
+        call.takes.__name__,
+        fields,
+        module=call.takes.__module__,
+        frozen=True,
+        kw_only=True,
+        forbid_unknown_fields=True,
+    )
+
+
+def _route(room: str, call: Call) -> Route:
+    takes = body_type(call)
+    fields = tuple(field.encode_name for field in msgspec.structs.fields(takes))
+    return Route(
+        method=call.method,
+        path=ADMIN + call.path,
+        guard="admin" if call.action else "key",
+        action=call.action,
+        asks_itself=not call.on_server,
+        handler=_handler(room, call, takes),
+        summary=call.summary.rstrip("."),
+        tag=room.capitalize(),
+        request=takes if call.has_body else None,
+        response=call.gives,
+        query=() if call.has_body else fields,
+        operation=f"{call.noun} {call.word}".replace(" ", "_").replace("-", "_"),
+    )
+
+
+def _handler(room: str, call: Call, takes: type[msgspec.Struct]) -> Handler:
+    decoder = msgspec.json.Decoder(takes)
+
+    async def handle(app: HttpApp, exchange: Exchange, principal: Principal) -> None:
+        desk = app.desks.get(room)
+        if desk is None:
+            raise NotReady(f"this server has no {room}: it has no state", hint="start it with `ashore up`")
+        if call.has_body:
+            given = decode(await exchange.body(app.limits) or b"{}", decoder)
+        else:
+            given = convert(exchange.query(), takes, texts=True)
+        asked = given
+        if call.in_path:
+            fields = {name: getattr(given, name) for name in given.__struct_fields__}
+            asked = call.takes(**fields, **{call.in_path[0]: exchange.argument})
+        actor = Actor(principal=principal, origin=app.origin_of(exchange), request_id=exchange.request_id)
+        answer = await perform(call, desk, actor, asked)
+        if isinstance(answer, Download):
+            disposition = f'attachment; filename="{answer.file_name}"'.encode()
+            headers = [(b"content-type", answer.content_type.encode()), (b"content-disposition", disposition)]
+            await exchange.respond(200, [*headers, NO_STORE], answer.content)
+        else:
+            await exchange.respond(200, [JSON, NO_STORE], _encode(answer))
+
+    return handle

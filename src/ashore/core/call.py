@@ -1,0 +1,205 @@
+"""One administrative act, declared once: HTTP, OpenAPI, the command line and the reference are derived from it.
+
+A room lists its calls in `ROOM/calls.py`. What a call takes and gives stands in the annotations of the function that
+does it; the help is that function's docstring and those of the fields.
+"""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import textwrap
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, Final, Literal, Protocol, get_type_hints
+
+import msgspec
+
+from ashore.core.principal import Principal
+from ashore.core.recorder import Act, ActOutcome, Recorder
+
+Method = Literal["GET", "POST", "PUT", "PATCH", "DELETE"]
+ADMIN: Final = "/admin/v1"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Actor:
+    """Who acts, from where, in which request."""
+
+    principal: Principal
+    origin: str = ""
+    request_id: str = ""
+
+    def record(
+        self,
+        recorder: Recorder,
+        action: str,
+        resource: str,
+        *,
+        outcome: ActOutcome = "done",
+        detail: Mapping[str, str | int] | None = None,
+    ) -> None:
+        """Tell the audit log that this actor did something."""
+        recorder.record(
+            Act(
+                action=action,
+                actor=self.principal.id,
+                tenant=self.principal.tenant,
+                resource=resource,
+                outcome=outcome,
+                origin=self.origin,
+                request_id=self.request_id,
+                detail=detail or {},
+            )
+        )
+
+
+class Verdict(Protocol):
+    """What the authority says of one question."""
+
+    @property
+    def allowed(self) -> bool: ...
+
+
+class Rights(Protocol):
+    """Decides what a principal may do; the access room's `Authority` is one. No I/O, safe on any thread."""
+
+    def decide(self, principal: Principal, action: str, resource: str) -> Verdict:
+        """Return the verdict on one resource, `kind/name`."""
+        ...
+
+    def require(self, principal: Principal, action: str, resource: str) -> None:
+        """Return when it is allowed.
+
+        Raises:
+            PermissionDenied: it is not.
+        """
+        ...
+
+
+class Nothing(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a call takes that needs nothing."""
+
+
+class Download(msgspec.Struct, frozen=True, kw_only=True):
+    """An answer that is a file and not JSON."""
+
+    content: bytes
+    content_type: str
+    file_name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One act of administration."""
+
+    noun: str
+    """On the command line, `job` or `access key`; also the tag in the OpenAPI document."""
+    word: str
+    """The verb on the command line, `list`."""
+    method: Method
+    path: str
+    """Below `/admin/v1`. Each `{name}` is a field of what the call takes."""
+    action: str
+    """What the caller must be allowed to do, on something; `do` asks on what. Empty: whoever has a key."""
+    do: Callable[..., Any]
+    """`do(desk, actor, asked)`, where `desk` is what the room opened. A plain function runs on a thread; a coroutine
+    function runs in the loop. Its annotations say what the call takes and gives, its docstring is the help."""
+    on_server: bool = False
+    """Whether the action is asked on the server as a whole before `do` runs, which then asks nothing."""
+    sure: str = ""
+    """What the command line asks about before it sends anything: `destroy the keys of {person}`. Empty: nothing."""
+
+    @property
+    def takes(self) -> type[msgspec.Struct]:
+        """The struct that the caller fills."""
+        return _signature(self.do)[0]
+
+    @property
+    def gives(self) -> type[msgspec.Struct]:
+        """The struct of the answer; a call that may also give a `Download` names that beside it."""
+        return _signature(self.do)[1]
+
+    @property
+    def summary(self) -> str:
+        """First paragraph of the help, on one line."""
+        return " ".join(_help(self.do).partition("\n\n")[0].split())
+
+    @property
+    def details(self) -> str:
+        """The other paragraphs of the help."""
+        return _help(self.do).partition("\n\n")[2]
+
+    @property
+    def in_path(self) -> tuple[str, ...]:
+        """Fields that stand in the path."""
+        return tuple(part.partition("}")[0] for part in self.path.split("{")[1:])
+
+    @property
+    def has_body(self) -> bool:
+        """Whether the fields that are not in the path travel as a JSON body, and not as a query."""
+        return self.method in ("POST", "PUT", "PATCH")
+
+
+@cache
+def _signature(do: Callable[..., Any]) -> tuple[type[msgspec.Struct], type[msgspec.Struct]]:
+    names = list(inspect.signature(do).parameters)
+    hints = get_type_hints(_Annotated(do, (names[2], "return")))
+    given = hints["return"]
+    parts = getattr(given, "__args__", ()) if not isinstance(given, type) else (given,)
+    return hints[names[2]], next(one for one in parts if one is not Download)
+
+
+class _Annotated:
+    """The annotations of a function that a face needs. Its desk may be known to the type checker alone."""
+
+    def __init__(self, do: Callable[..., Any], names: tuple[str, ...]) -> None:
+        self.__annotations__ = {name: do.__annotations__[name] for name in names}
+        self.__globals__ = inspect.unwrap(do).__globals__
+
+
+def _help(do: Callable[..., Any]) -> str:
+    text = inspect.getdoc(do) or ""
+    return text.partition("\n\nRaises:")[0].strip()
+
+
+@cache
+def field_docs(struct: type[msgspec.Struct]) -> Mapping[str, str]:
+    """Return the docstring under each field of a struct, on one line, by the field's name."""
+    found: dict[str, str] = {}
+    for base in reversed(struct.__mro__):
+        if issubclass(base, msgspec.Struct) and base is not msgspec.Struct:
+            found |= _own_docs(base)
+    return found
+
+
+@cache
+def _own_docs(struct: type) -> Mapping[str, str]:
+    (tree,) = ast.parse(textwrap.dedent(inspect.getsource(struct))).body
+    assert isinstance(tree, ast.ClassDef)
+    found = {}
+    for field, doc in zip(tree.body, tree.body[1:], strict=False):
+        if (
+            isinstance(field, ast.AnnAssign)
+            and isinstance(field.target, ast.Name)
+            and isinstance(doc, ast.Expr)
+            and isinstance(doc.value, ast.Constant)
+        ):
+            found[field.target.id] = " ".join(str(doc.value.value).split())
+    return found
+
+
+def in_loop(call: Call) -> bool:
+    """Return whether `do` is a coroutine function, to be awaited in the loop."""
+    return inspect.iscoroutinefunction(call.do)
+
+
+async def perform(call: Call, desk: object, actor: Actor, asked: msgspec.Struct) -> Any:
+    """Do a call, on a thread unless it is a coroutine function."""
+    import asyncio
+
+    if in_loop(call):
+        awaited: Awaitable[Any] = call.do(desk, actor, asked)
+        return await awaited
+    return await asyncio.to_thread(call.do, desk, actor, asked)

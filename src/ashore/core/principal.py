@@ -1,0 +1,89 @@
+"""Principals: who asks, what they were told to be, and what narrows them."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Final, Literal
+from urllib.parse import urlencode
+
+from ashore.core.ids import TenantId
+
+PrincipalKind = Literal["user", "service", "key", "first-key", "internal", "nobody"]
+"""user, service: an account. key: a key that no account has. first-key: the one that `ashore up` made. internal: a
+process of ours. nobody: whoever asks what is open to all."""
+
+DEFAULT_TENANT: Final = TenantId("default")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeyScope:
+    """What narrows a key below the rights of its owner. Empty means: not narrowed. It never adds a right."""
+
+    models: tuple[str, ...] = ()
+    """Patterns of aliases, `chat` or `deepseek-*`."""
+    actions: tuple[str, ...] = ()
+    """Patterns of actions, `infer` or `budget:*`."""
+    networks: tuple[str, ...] = ()
+    """Networks it may be used from, `10.1.0.0/16`."""
+
+    def admits(self, origin: str) -> bool:
+        """Return whether the key may be used from `origin`. An empty origin is this machine itself: `127.0.0.1`."""
+        if not self.networks:
+            return True
+        try:
+            address = ipaddress.ip_address((origin or "127.0.0.1").partition("%")[0])
+        except ValueError:
+            return False
+        inside = getattr(address, "ipv4_mapped", None) or address
+        return any(inside in network for network in _networks(self.networks) if network.version == inside.version)
+
+
+WIDE: Final = KeyScope()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Principal:
+    """Whoever a valid key or token belongs to. Holds no secret."""
+
+    id: str
+    """Stable name for logs and audit: `alice`, `corp:alice` of the issuer `corp`, `first-key`."""
+    tenant: TenantId
+    kind: PrincipalKind = "user"
+    groups: frozenset[str] = frozenset()
+    roles: frozenset[str] = frozenset()
+    """Roles that come with the credential itself: claims of a JWT, the first key. Bindings of the policy add theirs."""
+    key_id: str = ""
+    """The key used, `ash_0a1b2c3d`; empty for a JWT."""
+    issuer: str = ""
+    """Name of the issuer in `[[access.issuer]]`; empty for a key."""
+    factors: tuple[str, ...] = ()
+    """How it was shown who this is, as the issuer says it (`amr`: `pwd`, `otp`, `hwk`); empty for a key."""
+    scope: KeyScope = field(default=WIDE)
+
+    @property
+    def subjects(self) -> tuple[str, ...]:
+        """The names under which the policy may mean this principal."""
+        kind = "service" if self.kind == "service" else "user"
+        return (f"{kind}/{self.id}", *(f"group/{g}" for g in sorted(self.groups)), f"tenant/{self.tenant}", "everyone")
+
+    @property
+    def acting_name(self) -> str:
+        """What a job remembers of who submitted it; `Directory.acting` reads it when the job runs."""
+        facts = {"key": self.key_id, "groups": ",".join(sorted(self.groups)), "roles": ",".join(sorted(self.roles))}
+        kept = {name: value for name, value in facts.items() if value and (name == "key" or self.issuer)}
+        return f"{self.id}#{urlencode(kept)}" if kept else self.id
+
+    def __hash__(self) -> int:
+        """Principals are keys of memos on the hot path; equality still compares everything."""
+        return hash((self.id, self.tenant, self.key_id))
+
+
+NOBODY: Final = Principal(id="-", tenant=TenantId(""), kind="nobody")
+
+
+@lru_cache(maxsize=4096)
+def _networks(texts: tuple[str, ...]) -> Sequence[ipaddress.IPv4Network | ipaddress.IPv6Network]:
+    return [ipaddress.ip_network(text) for text in texts]

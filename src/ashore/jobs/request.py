@@ -1,0 +1,154 @@
+"""The handler that runs a request against the API, as the principal who asked for it.
+
+It speaks HTTP to the API of this machine with an internal token. The API knows from that token that the request is
+background work: it waits behind everything else, and a line of a batch gives its slot up when somebody needs it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, Literal
+from urllib.parse import quote
+
+import msgspec
+
+from ashore.core import whole_number
+from ashore.errors import AshoreError
+from ashore.jobs.model import Again, CutOff, Done, Failed, Lease, Outcome
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import httpx
+
+NOT_ITS_FAULT: Final = frozenset(("preempted", "overloaded", "draining", "not_ready"))
+"""Codes of the API after which an attempt does not count: there was no room, or nobody was there."""
+ITS_OWN: Final = frozenset(("engine_failed", "kv_cache_exhausted", "deadline_exceeded"))
+"""Codes after which an attempt counts: an engine ran the request, and it was too much for it or too slow."""
+TRIED_AGAIN: Final = frozenset((408, 409, 425, 429, 500, 502, 503, 504, 507))
+AROUND_IT: Final = frozenset((429, 502, 503, 504, 507))
+"""Those of them that tell of what lies around the request: it died, is full, or cannot be reached."""
+NO_ROOM_PAUSE_S: Final = 0.25
+AWAY_PAUSE_S: Final = 0.5
+MOST_BUDGET_PAUSE_S: Final = 300.0
+"""A job whose budget is used up looks again so soon: the budget may have been raised."""
+CALL_TIMEOUT_S: Final = 3600.0
+CONNECT_TIMEOUT_S: Final = 5.0
+
+Urgency = Literal["background", "batch"]
+
+
+class Call(msgspec.Struct, frozen=True, kw_only=True):
+    """Payload of a job that is one request."""
+
+    path: str
+    body: msgspec.Raw
+    urgency: Urgency = "background"
+    custom_id: str = ""
+    """Of a line of a batch."""
+    request_id: str = ""
+    extra: msgspec.Raw = msgspec.Raw(b"null")
+    """What the one who submitted it wants to remember."""
+
+
+class Reply(msgspec.Struct, frozen=True, kw_only=True):
+    """Result of a job that is one request."""
+
+    status: int
+    request_id: str
+    body: msgspec.Raw
+
+
+class _Error(msgspec.Struct):
+    code: str = ""
+    message: str = ""
+
+
+class _ErrorBody(msgspec.Struct):
+    error: _Error | None = None
+
+
+_call = msgspec.json.Decoder(Call)
+_error = msgspec.json.Decoder(_ErrorBody)
+
+
+class CallHandler:
+    """A `Handler` for every job that is one request. `read_token` is asked each time: a new API has a new one."""
+
+    def __init__(self, http: httpx.AsyncClient, read_token: Callable[[], str]) -> None:
+        self._http = http
+        self._read_token = read_token
+
+    async def run(self, lease: Lease) -> Outcome:
+        import httpx
+
+        job, call = lease.job, _call.decode(lease.payload)
+        request_id = f"{job.job_id}.{lease.number}"
+        headers = {
+            "content-type": "application/json",
+            "x-request-id": request_id,
+            "x-ashore-on-behalf-of": f"{quote(job.principal, safe='')}/{quote(job.tenant, safe='')}",
+            "x-ashore-urgency": call.urgency,
+            "x-ashore-job": job.job_id,
+            "x-ashore-priority": str(job.priority),
+            "x-ashore-deadline-ms": str(int(CALL_TIMEOUT_S * 1000)),
+        }
+        try:
+            headers["authorization"] = f"Bearer {self._read_token()}"
+            answer = await self._http.post(call.path, content=bytes(call.body), headers=headers)
+        except (httpx.ConnectError, httpx.ConnectTimeout, OSError) as fault:
+            return Again(after_s=AWAY_PAUSE_S, counted=False, code="not_ready", message=f"the API is away: {fault}")
+        except AshoreError as fault:
+            return Again(after_s=AWAY_PAUSE_S, counted=False, code=fault.code, message=fault.message)
+        except httpx.LocalProtocolError as fault:
+            return Again(code="not_sent", message=f"no HTTP request can be made of it: {fault}")
+        except httpx.HTTPError as fault:  # a process of ours died, or hung, under the request
+            return CutOff(code="cut_off", message=f"the API was cut off: {type(fault).__name__}")
+        reset_s = whole_number(answer.headers.get("retry-after", "").encode())
+        return outcome_of(answer.status_code, answer.content, request_id, reset_s=reset_s)
+
+
+def outcome_of(status: int, body: bytes, request_id: str, *, reset_s: int | None = None) -> Outcome:
+    """Return what an answer of the API means for its job.
+
+    Only what the request itself did counts as an attempt. No room and nobody there: it waits, as long as it takes. What
+    it ran on died or failed: that is counted apart (`rules.MOST_TAKEOVERS`).
+
+    Args:
+        status: Of the answer.
+        body: Of the answer.
+        request_id: Of this attempt.
+        reset_s: What the answer says in `retry-after`.
+    """
+    code, message = _words(body)
+    if code == "budget_exceeded" and reset_s is not None:  # not its fault, and no use before the window ends
+        return Again(after_s=min(float(reset_s), MOST_BUDGET_PAUSE_S), counted=False, code=code, message=message)
+    if status == 401:
+        return Again(after_s=AWAY_PAUSE_S, counted=False, code=code, message="the API has a new token")
+    if status in TRIED_AGAIN and code in NOT_ITS_FAULT:
+        return Again(after_s=NO_ROOM_PAUSE_S, counted=False, code=code, message=message)
+    if status in AROUND_IT and code not in ITS_OWN and code != "budget_exceeded":
+        return CutOff(code=code or f"http_{status}", message=message)
+    if status in TRIED_AGAIN and code != "budget_exceeded":
+        return Again(code=code or f"http_{status}", message=message)
+    if not _is_json(body):
+        return Failed(code="not_json", message=f"the API answered {status} with something that is no JSON")
+    reply = msgspec.json.encode(Reply(status=status, request_id=request_id, body=msgspec.Raw(body)))
+    if status >= 400:
+        return Failed(code=code or f"http_{status}", message=message, result=reply)
+    return Done(result=reply)
+
+
+def _words(body: bytes) -> tuple[str, str]:
+    try:
+        error = _error.decode(body).error
+    except msgspec.DecodeError:
+        return "", ""
+    return ("", "") if error is None else (error.code, error.message)
+
+
+def _is_json(body: bytes) -> bool:
+    try:
+        msgspec.json.decode(body, type=msgspec.Raw)
+    except msgspec.DecodeError:
+        return False
+    return True
