@@ -35,7 +35,7 @@ from ashore.serving import (
     Unlimited,
     Usage,
 )
-from ashore.serving.answers import AnswerRecorder
+from ashore.serving.answers import NOT_IN_FRAME, AnswerRecorder, ask_of
 
 ANYONE = OpenDoor().authenticate(None)
 GREEDY = Sampling(temperature=0.0)
@@ -205,6 +205,24 @@ def test_another_question_gets_another_answer(other: GenerationRequest) -> None:
         assert label_of(await bench.answer(other)) == "miss"
 
     run(scenario)
+
+
+class Wider(GenerationRequest, frozen=True, kw_only=True):
+    """A request with a field that nobody told the cache of."""
+
+    tone: str = ""
+
+
+def test_a_field_that_somebody_adds_and_forgets_separates_answers() -> None:
+    served = ServedModel(alias="echo", release="echo-1", kind="fake", sockets=())
+
+    def frame(request: GenerationRequest) -> bytes:
+        return ask_of(request, served, ANYONE, storable=True, masking=b"").frame
+
+    plain = {"request_id": RequestId("r"), "model": "echo", "prompt": "x"}
+    assert frame(Wider(**plain, tone="warm")) != frame(Wider(**plain, tone="cold"))
+    assert frame(Wider(**plain)) == frame(Wider(**{**plain, "request_id": RequestId("s")}, priority=9))
+    assert set(GenerationRequest.__struct_fields__) >= NOT_IN_FRAME, "each name is a field"
 
 
 def test_another_tenant_gets_another_answer() -> None:

@@ -21,13 +21,13 @@ from ashore.api.http.openai.embeddings import model_out
 from ashore.api.http.openai.responses_parse import to_generation as from_responses
 from ashore.api.http.openai.responses_types import ResponsesRequest
 from ashore.api.http.openai.types import ChatRequest, CompletionRequest
-from ashore.core import Message, RequestId, SystemClock
+from ashore.core import Message, RequestId, SamplingIn, SystemClock, left_out
 from ashore.engines import Sampling
 from ashore.metrics import Metrics
 from ashore.serving import BytesText, GenerationRequest, MemoryReplica, ServedModel, ServingService, Topology
-from ashore.serving.recommended import left_out, recommendations, with_recommended
+from ashore.serving.recommended import recommendations, with_recommended
 
-ALL = left_out()
+ALL = left_out(SamplingIn())
 QWEN = {"temperature": 0.7, "top_p": 0.8, "top_k": 20, "repetition_penalty": 1.05}
 INFO = MemoryReplica().info
 
@@ -39,7 +39,8 @@ def ask(**fields: Any) -> GenerationRequest:
 
 
 def test_only_what_the_client_left_out_is_filled_in() -> None:
-    request = ask(sampling=Sampling(temperature=1.0, top_p=1.0), left_out=left_out(temperature=1.0, top_k=0))
+    said = SamplingIn(temperature=1.0, top_k=0)
+    request = ask(sampling=Sampling(temperature=1.0, top_p=1.0), left_out=left_out(said))
     filled = with_recommended(request, QWEN, INFO)
     assert filled.sampling == Sampling(temperature=1.0, top_p=0.8, top_k=0, repetition_penalty=1.05)
     assert filled.left_out == {"min_p"}

@@ -15,22 +15,13 @@ MOST_TOOL_NAME_CHARS: Final = 64
 MOST_CHOICES: Final = 8
 MOST_TOKENS: Final = 10_000_000
 MOST_TOP_LOGPROBS: Final = 20
-MOST_TOP_K: Final = 1_000_000
 MOST_STOPS: Final = 16
 MOST_STOP_CHARS: Final = 1024
-MOST_BIASES: Final = 1024
 MOST_PRIORITY: Final = 100
 MOST_TEXTS: Final = 2048
 """Texts of one request for embeddings or completions."""
 MOST_SCHEMA_BYTES: Final = 256 << 10
 MOST_TEMPLATE_OPTION_BYTES: Final = 16_384
-
-HIGHEST_TEMPERATURE: Final = 2.0
-HIGHEST_PENALTY: Final = 2.0
-"""Of presence and frequency, either way."""
-HIGHEST_REPETITION_PENALTY: Final = 10.0
-HIGHEST_BIAS: Final = 100.0
-"""Either way."""
 
 
 def check_schema_size(num_bytes: int, param: str) -> None:

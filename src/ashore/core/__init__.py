@@ -20,16 +20,34 @@ from ashore.core.kinds import EngineKind, ModelFormat, ServedFormat
 from ashore.core.nearest import did_you_mean, nearest_names
 from ashore.core.principal import DEFAULT_TENANT, NOBODY, WIDE, KeyScope, Principal, PrincipalKind
 from ashore.core.recorder import Act, ActOutcome, MemoryRecorder, Recorder
+from ashore.core.sampling import (
+    HIGHEST_BIAS,
+    MOST_BIASES,
+    NEUTRAL,
+    RECOMMENDABLE,
+    SAMPLING_FIELDS,
+    Sampling,
+    SamplingIn,
+    left_out,
+    number_range,
+    sampling_of,
+    wanted,
+)
 from ashore.core.shapes import ModelShape, kv_bytes_per_token
 from ashore.core.timespan import human_seconds
 from ashore.core.wholenumber import whole_number
 
 __all__ = [
+    "HIGHEST_BIAS",
+    "MOST_BIASES",
     "ADMIN",
     "DEFAULT_TENANT",
     "MOST_PATTERN_BYTES",
     "MOST_PATTERN_CHARS",
+    "NEUTRAL",
     "NOBODY",
+    "RECOMMENDABLE",
+    "SAMPLING_FIELDS",
     "WIDE",
     "Act",
     "ActOutcome",
@@ -53,6 +71,8 @@ __all__ = [
     "RequestId",
     "Rights",
     "Role",
+    "Sampling",
+    "SamplingIn",
     "ServedFormat",
     "SystemClock",
     "TenantId",
@@ -65,8 +85,12 @@ __all__ = [
     "human_seconds",
     "in_loop",
     "kv_bytes_per_token",
+    "left_out",
     "nearest_names",
     "new_request_id",
+    "number_range",
     "perform",
+    "sampling_of",
+    "wanted",
     "whole_number",
 ]

@@ -4,7 +4,7 @@ Owns: running a model that lies on disk, scheduling its sequences, sampling. Ref
 models come from.
 """
 
-from ashore.core import EngineKind
+from ashore.core import EngineKind, Sampling
 from ashore.engines.client import HostClient
 from ashore.engines.content import content_of
 from ashore.engines.failures import error_of
@@ -24,7 +24,6 @@ from ashore.engines.model import (
     GenerateOrder,
     Grammar,
     ModelFiles,
-    Sampling,
     ScoredText,
     ScoreText,
     Token,

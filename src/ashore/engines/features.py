@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Final
+from typing import Final, cast
 
-from ashore.core import EngineKind
+from ashore.core import SAMPLING_FIELDS, EngineKind
 from ashore.engines.model import Feature
 
 OPENVINO_ARCHITECTURES: Final = frozenset({"llama", "qwen2", "qwen3"})
@@ -15,10 +15,7 @@ OPENVINO_ARCHITECTURES: Final = frozenset({"llama", "qwen2", "qwen3"})
 ENCODER_ARCHITECTURES: Final = frozenset({"bert"})
 """Models that embed and do not generate; the openvino engine runs them."""
 
-_SAMPLING: Final[tuple[Feature, ...]] = (
-    "frequency_penalty", "logit_bias", "logprobs", "min_p", "presence_penalty", "repetition_penalty", "seed",
-    "temperature", "top_k", "top_logprobs", "top_p",
-)  # fmt: skip
+_SAMPLING: Final = cast(tuple[Feature, ...], (*SAMPLING_FIELDS, "logprobs", "top_logprobs"))
 
 FEATURES: Final[Mapping[EngineKind, tuple[Feature, ...]]] = MappingProxyType({
     "fake": tuple(sorted((*_SAMPLING, "adapters", "distributions", "embed", "score"))),

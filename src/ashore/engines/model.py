@@ -10,7 +10,7 @@ from typing import Literal
 
 import msgspec
 
-from ashore.core import EngineKind, OrderId, ServedFormat
+from ashore.core import EngineKind, OrderId, Sampling, ServedFormat
 from ashore.sealing import SealedFiles
 
 Feature = Literal[
@@ -86,24 +86,6 @@ class EngineInfo(msgspec.Struct, frozen=True, kw_only=True):
     """Numbers in one embedding; 0 for models that generate."""
     deterministic_seed: bool = False
     """True where a seed repeats exactly whatever else runs in the batch (full precision); otherwise best effort."""
-
-
-class Sampling(msgspec.Struct, frozen=True, kw_only=True):
-    """How the next token is chosen. The defaults change nothing; `temperature=0` is greedy."""
-
-    temperature: float = 1.0
-    top_p: float = 1.0
-    top_k: int = 0
-    """0 means off."""
-    min_p: float = 0.0
-    presence_penalty: float = 0.0
-    """Counts output tokens only, as OpenAI does."""
-    frequency_penalty: float = 0.0
-    repetition_penalty: float = 1.0
-    """Counts prompt and output, as Hugging Face does; 1 is off."""
-    logit_bias: dict[int, float] = {}
-    seed: int | None = None
-    """None: the engine draws one."""
 
 
 class Grammar(msgspec.Struct, frozen=True, kw_only=True):

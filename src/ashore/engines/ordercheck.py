@@ -3,23 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
-from typing import Final, cast
+from typing import cast
 
-from ashore.core import did_you_mean
-from ashore.engines.model import EngineInfo, Feature, GenerateOrder, Sampling, ScoreText
+from ashore.core import NEUTRAL, SAMPLING_FIELDS, did_you_mean, number_range, wanted
+from ashore.engines.model import EngineInfo, Feature, GenerateOrder, ScoreText
 from ashore.errors import ContextTooLong, InvalidRequest, KvCacheExhausted, UnsupportedByEngine
-
-_NEUTRAL = Sampling()
-_RANGES: Final[tuple[tuple[str, float, float], ...]] = (
-    ("temperature", 0.0, 100.0),
-    ("top_p", 0.0, 1.0),
-    ("min_p", 0.0, 1.0),
-    ("top_k", 0, 2**31),
-    ("repetition_penalty", 1e-3, 100.0),
-    ("presence_penalty", -100.0, 100.0),
-    ("frequency_penalty", -100.0, 100.0),
-)
-"""What a sampler can compute with; what an API allows is narrower and its own affair."""
 
 
 def check_order(order: GenerateOrder, info: EngineInfo, adapters: Collection[str] = ()) -> None:
@@ -58,10 +46,10 @@ def check_order(order: GenerateOrder, info: EngineInfo, adapters: Collection[str
     check_top_logprobs(order.top_logprobs or 0, info)
     if order.sampling.logit_bias:
         check_ids(list(order.sampling.logit_bias), info, where="logit_bias")
-    for name, low, high in _RANGES:
-        value = getattr(order.sampling, name)
-        if not low <= value <= high:
-            raise InvalidRequest(f"{name} is {value}; expected {low} to {high}", param=name)
+    for name in SAMPLING_FIELDS:
+        bounds, value = number_range(name), getattr(order.sampling, name)
+        if bounds is not None and not bounds[0] <= value <= bounds[1]:
+            raise InvalidRequest(f"{name} is {value}; expected {bounds[0]:g} to {bounds[1]:g}", param=name)
 
 
 def check_top_logprobs(number: int, info: EngineInfo) -> None:
@@ -117,11 +105,10 @@ def check_ids(ids: Sequence[int], info: EngineInfo, *, where: str = "the prompt"
 
 def _wanted(order: GenerateOrder) -> Iterator[Feature]:
     """Yield the features that the order makes use of. A field at its neutral value asks for nothing."""
-    sampling = order.sampling
-    if sampling != _NEUTRAL and sampling.temperature != 0:
+    if order.sampling != NEUTRAL and order.sampling.temperature != 0:
         yield "temperature"
-    for name in Sampling.__struct_fields__:  # each is a feature of the same name
-        if name != "temperature" and getattr(sampling, name) != getattr(_NEUTRAL, name):
+    for name in wanted(order.sampling):  # each is a feature of the same name
+        if name != "temperature":
             yield cast(Feature, name)
     if order.top_logprobs is not None:
         yield "top_logprobs" if order.top_logprobs else "logprobs"

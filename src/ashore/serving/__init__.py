@@ -39,7 +39,6 @@ from ashore.serving.model import (
 )
 from ashore.serving.models import ModelCard
 from ashore.serving.ports import Replica, ServedText
-from ashore.serving.recommended import left_out
 from ashore.serving.service import ServingService
 from ashore.serving.topology import (
     AdmissionLimits,
@@ -109,7 +108,6 @@ __all__ = [
     "Urgency",
     "Usage",
     "WorkerListen",
-    "left_out",
     "make_board",
     "read_topology",
     "write_topology",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import AsyncGenerator
+from typing import Final
 
 import msgspec
 
@@ -23,6 +24,16 @@ from ashore.core import Clock, Message
 from ashore.serving.guards import Masked
 from ashore.serving.model import ChoiceEnded, Delta, GenerationRequest, ServingEvent, Started, Usage
 from ashore.serving.topology import ServedModel
+
+NOT_IN_FRAME: Final = frozenset((
+    "messages", "prompt",  # split into what comes before and the question
+    "request_id", "model", "arrival", "cache",  # who asks where, and what they say of the cache; the alias is in `Ask`
+    "left_out",  # by now the recommended values stand in `sampling`
+    "priority", "urgency", "deadline_s", "deaths",  # when and by whom it is answered, not how
+    "scored",  # the answer is the same, only its likelihood is told beside it
+))  # fmt: skip
+"""Fields of a request on which its answer does not depend. A field that is missing here separates answers: at worst a
+cached one is not found."""
 
 _encode = msgspec.json.Encoder().encode
 
@@ -52,16 +63,7 @@ def ask_of(
             served.content,
             before,
             "raw text" if isinstance(request.prompt, str) else request.prompt,  # a chat of one turn is another question
-            request.tools,
-            request.tool_choice,
-            request.sampling,
-            request.num_choices,
-            request.max_tokens,
-            request.stop,
-            request.grammar,
-            request.echo,
-            request.ignore_eos,
-            request.template_options,
+            *(getattr(request, name) for name in request.__struct_fields__ if name not in NOT_IN_FRAME),
         )
     )
     asks_in_words = bool(question) and request.prompt is None and request.num_choices == 1

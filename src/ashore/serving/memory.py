@@ -8,6 +8,7 @@ import math
 from collections.abc import Callable
 from typing import Final
 
+from ashore.core import SAMPLING_FIELDS
 from ashore.engines import (
     EngineEvent,
     EngineInfo,
@@ -25,10 +26,7 @@ from ashore.serving.ports import OrderEvents
 
 RESTART_S: Final = 0.03
 """From the death of a host until it is back."""
-ALL_FEATURES = (
-    "temperature", "top_p", "top_k", "min_p", "presence_penalty", "frequency_penalty", "repetition_penalty",
-    "logit_bias", "seed", "logprobs", "top_logprobs", "grammar", "embed", "score",
-)  # fmt: skip
+ALL_FEATURES = (*SAMPLING_FIELDS, "logprobs", "top_logprobs", "grammar", "embed", "score")
 
 ECHO_INFO = EngineInfo(
     kind="fake",

@@ -8,8 +8,8 @@ from typing import get_args
 
 import msgspec
 
-from ashore.core import OrderId, TenantId
-from ashore.engines import EngineInfo, Feature, GenerateOrder, Sampling
+from ashore.core import OrderId, TenantId, wanted
+from ashore.engines import EngineInfo, Feature, GenerateOrder
 from ashore.errors import ContextTooLong, InvalidRequest, UnsupportedByEngine
 from ashore.serving.model import GenerationRequest
 from ashore.serving.scoring import wants_scores
@@ -51,17 +51,10 @@ def room_for_answer(info: EngineInfo, prompt_tokens: int, max_tokens: int | None
 
 def needed_features(request: GenerationRequest) -> list[tuple[Feature, str]]:
     """Return what the request asks of the engine beyond greedy generation, each with the field that asks for it."""
-    plain, asked = Sampling(), request.sampling
-    needs: list[tuple[Feature, str]] = []
-    if asked.temperature not in (0, plain.temperature):
-        needs.append(("temperature", "temperature"))
-    for name in ("top_p", "top_k", "min_p", "presence_penalty", "frequency_penalty", "repetition_penalty"):
-        if getattr(asked, name) != getattr(plain, name):
-            needs.append((_feature(name), name))
-    if asked.logit_bias:
-        needs.append(("logit_bias", "logit_bias"))
-    if asked.seed is not None:
-        needs.append(("seed", "seed"))
+    asked = request.sampling
+    needs: list[tuple[Feature, str]] = [
+        (_feature(name), name) for name in wanted(asked) if name != "temperature" or asked.temperature != 0
+    ]
     if request.top_logprobs is not None:
         needs.append(("top_logprobs", "top_logprobs") if request.top_logprobs else ("logprobs", "logprobs"))
     if wants_scores(request):

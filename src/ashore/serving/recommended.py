@@ -8,36 +8,24 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Final
 
 import msgspec
 
+from ashore.core import RECOMMENDABLE, number_range
 from ashore.engines import EngineInfo
 from ashore.serving.model import GenerationRequest
-
-RANGES: Final[Mapping[str, tuple[float, float]]] = {
-    "temperature": (0.0, 2.0),
-    "top_p": (1e-6, 1.0),
-    "top_k": (0, 1_000_000),
-    "min_p": (0.0, 1.0),
-    "repetition_penalty": (1e-3, 10.0),
-}
-"""Fields that are recommended, and what an API would take; a file may hold anything."""
-
-
-def left_out(**given: object) -> frozenset[str]:
-    """Return the recommendable fields that a client did not give: those that are None, or not among `given`."""
-    return frozenset(name for name in RANGES if given.get(name) is None)
 
 
 def recommendations(defaults: Mapping[str, object]) -> dict[str, float]:
     """Return what can be used of the `defaults` of a `generation.json`; nonsense is passed over."""
     usable: dict[str, float] = {}
-    for name, (low, high) in RANGES.items():
-        value = defaults.get(name)
+    for name in RECOMMENDABLE:
+        value, bounds = defaults.get(name), number_range(name)
         if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
             continue
-        if low <= value <= high:
+        if name == "top_p" and value == 0:
+            continue  # no maker means greedy by it
+        if bounds is not None and bounds[0] <= value <= bounds[1]:
             usable[name] = int(value) if name == "top_k" else float(value)
     return usable
 

@@ -7,9 +7,8 @@ from dataclasses import dataclass, fields
 from importlib.resources import files
 from typing import Any, get_args
 
-from ashore.core import EngineKind, ModelFormat, ModelShape, did_you_mean
+from ashore.core import RECOMMENDABLE, EngineKind, ModelFormat, ModelShape, did_you_mean
 from ashore.errors import Bug, UnknownModel
-from ashore.store.conversion.generation import RECOMMENDATIONS
 from ashore.store.refs import unpinned
 
 
@@ -38,7 +37,7 @@ class CatalogEntry:
     """None where any of its numbers is unknown; `known` has the others."""
     known: tuple[tuple[str, int], ...] = ()
     recommended: tuple[tuple[str, float], ...] = ()
-    """Sampling that the makers recommend where the source's own files say none; names of `RECOMMENDATIONS`."""
+    """Sampling that the makers recommend where the source's own files say none; names of `RECOMMENDABLE`."""
     facts: str = ""
     """Where the numbers come from, and which are missing."""
     unverified: tuple[str, ...] = ()
@@ -83,7 +82,7 @@ def _entry(name: str, table: dict[str, Any]) -> CatalogEntry:
     names = {f.name for f in fields(ModelShape)}
     unknown = set(numbers) - names | set(table.get("unverified", ())) - names - {"shape", "weight_bytes"}
     recommended: dict[str, float] = table.pop("recommended", {})
-    unknown |= set(recommended) - set(RECOMMENDATIONS)
+    unknown |= set(recommended) - set(RECOMMENDABLE)
     foreign = set(table.get("engines", ())) - set(get_args(EngineKind))
     if unknown or foreign or table["format"] not in get_args(ModelFormat):
         raise Bug(f"catalog.toml: {name} has an unknown field, engine or format")

@@ -8,11 +8,6 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from ashore.api.bounds import (
-    HIGHEST_BIAS,
-    HIGHEST_PENALTY,
-    HIGHEST_REPETITION_PENALTY,
-    HIGHEST_TEMPERATURE,
-    MOST_BIASES,
     MOST_CHOICES,
     MOST_MESSAGES,
     MOST_NAME_CHARS,
@@ -24,31 +19,32 @@ from ashore.api.bounds import (
     MOST_TOKENS,
     MOST_TOOL_NAME_CHARS,
     MOST_TOOLS,
-    MOST_TOP_K,
     MOST_TOP_LOGPROBS,
     TOOL_NAME,
     check_schema_size,
 )
-from ashore.core import Message, RequestId, Role, ToolCall, ToolSpec
-from ashore.engines import Grammar, Sampling
+from ashore.core import (
+    HIGHEST_BIAS,
+    MOST_BIASES,
+    RECOMMENDABLE,
+    SAMPLING_FIELDS,
+    Message,
+    RequestId,
+    Role,
+    Sampling,
+    ToolCall,
+    ToolSpec,
+    number_range,
+)
+from ashore.engines import Grammar
 from ashore.errors import InvalidRequest
-from ashore.serving import GenerationRequest, left_out
+from ashore.serving import GenerationRequest
 
 if TYPE_CHECKING:
     from ashore.api.grpc.gen import inference_pb2 as pb
 
 COMPLETE_MAX_TOKENS: Final = 16
 """What OpenAI's completions route answers with when nothing is said."""
-
-RANGES: Final = {
-    "temperature": (0.0, HIGHEST_TEMPERATURE),
-    "top_p": (0.0, 1.0),
-    "min_p": (0.0, 1.0),
-    "presence_penalty": (-HIGHEST_PENALTY, HIGHEST_PENALTY),
-    "frequency_penalty": (-HIGHEST_PENALTY, HIGHEST_PENALTY),
-    "repetition_penalty": (0.0, HIGHEST_REPETITION_PENALTY),
-}
-NOT_ZERO: Final = ("repetition_penalty",)
 
 ROLES: Final[dict[int, Role]] = {1: "system", 2: "user", 3: "assistant", 4: "tool"}
 
@@ -162,7 +158,7 @@ def _common(wire: pb.Generation) -> dict[str, Any]:
     _within("priority", wire.priority, -MOST_PRIORITY, MOST_PRIORITY)
     return {
         "sampling": _sampling(wire.sampling),
-        "left_out": frozenset(name for name in left_out() if not wire.sampling.HasField(name)),
+        "left_out": frozenset(name for name in RECOMMENDABLE if not wire.sampling.HasField(name)),
         "max_tokens": max_tokens,
         "stop": tuple(dict.fromkeys(wire.stop)),
         "num_choices": num_choices,
@@ -175,20 +171,12 @@ def _common(wire: pb.Generation) -> dict[str, Any]:
 
 def _sampling(wire: pb.Sampling) -> Sampling:
     values: dict[str, Any] = {}
-    for name, (low, high) in RANGES.items():
-        if wire.HasField(name):
-            value = _plain_float(getattr(wire, name))
-            _within(f"sampling.{name}", value, low, high)
-            if value == 0 and name in NOT_ZERO:
-                raise InvalidRequest(
-                    f"{name} is 0; expected more", hint="1 changes nothing", param=f"generation.sampling.{name}"
-                )
-            values[name] = value
-    if wire.HasField("top_k"):
-        _within("sampling.top_k", wire.top_k, 0, MOST_TOP_K)
-        values["top_k"] = wire.top_k
-    if wire.HasField("seed"):
-        values["seed"] = wire.seed
+    for name in SAMPLING_FIELDS:
+        if name != "logit_bias" and wire.HasField(name):
+            value = getattr(wire, name)
+            values[name] = _plain_float(value) if isinstance(value, float) else value
+            if (bounds := number_range(name)) is not None:
+                _within(f"sampling.{name}", values[name], *bounds)
     if len(wire.logit_bias) > MOST_BIASES:
         raise InvalidRequest(
             f"logit_bias has {len(wire.logit_bias)} entries; expected at most {MOST_BIASES}",

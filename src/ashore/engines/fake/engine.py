@@ -16,7 +16,7 @@ from typing import Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from ashore.core import Clock, OrderId, SystemClock
+from ashore.core import Clock, OrderId, Sampling, SystemClock
 from ashore.engines.failures import failed
 from ashore.engines.fake import tongue
 from ashore.engines.fake.files import END, USER, VOCAB_SIZE
@@ -30,7 +30,6 @@ from ashore.engines.model import (
     Finished,
     GenerateOrder,
     ModelFiles,
-    Sampling,
     ScoredText,
     ScoreText,
     Token,

@@ -11,7 +11,8 @@ import random
 from collections.abc import Mapping
 from typing import Final
 
-from ashore.engines.model import Sampling, TokenLogprob
+from ashore.core import Sampling
+from ashore.engines.model import TokenLogprob
 
 _ALPHABET: Final = b" etaoinshrdlucmfwypvbgkqjxz.,ETAOINS"
 _STRIDE: Final = 11

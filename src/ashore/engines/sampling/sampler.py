@@ -12,7 +12,8 @@ from collections import Counter
 import numpy as np
 from numpy.typing import NDArray
 
-from ashore.engines.model import Sampling, TokenLogprob
+from ashore.core import Sampling
+from ashore.engines.model import TokenLogprob
 
 Logits = NDArray[np.float32]
 

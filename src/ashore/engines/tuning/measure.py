@@ -15,9 +15,9 @@ from typing import Final, Protocol
 
 import msgspec
 
-from ashore.core import OrderId
+from ashore.core import OrderId, Sampling
 from ashore.engines.failures import error_of
-from ashore.engines.model import EngineInfo, Failed, Finished, GenerateOrder, Sampling, Token
+from ashore.engines.model import EngineInfo, Failed, Finished, GenerateOrder, Token
 from ashore.engines.tuning.model import MANY_STREAMS, Round
 from ashore.engines.tuning.rules import tokens_for
 from ashore.errors import EngineFailed

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 import msgspec
 
+from ashore.core import wanted
 from ashore.engines.model import GenerateOrder, Grammar, TokenLogprob
 from ashore.errors import AshoreError, EngineFailed, InvalidRequest, Overloaded, Unauthenticated
 
@@ -97,13 +98,7 @@ def completion_body(order: GenerateOrder, model: str) -> dict[str, Any]:
         "skip_special_tokens": False,
         "add_special_tokens": False,
     }
-    neutral = {
-        "top_p": 1.0, "top_k": 0, "min_p": 0.0, "presence_penalty": 0.0, "frequency_penalty": 0.0,
-        "repetition_penalty": 1.0, "seed": None,
-    }  # fmt: skip
-    for name, value in neutral.items():
-        if getattr(sampling, name) != value:
-            body[name] = getattr(sampling, name)
+    body |= {name: getattr(sampling, name) for name in wanted(sampling)}
     if sampling.logit_bias:
         body["logit_bias"] = {str(token_id): bias for token_id, bias in sampling.logit_bias.items()}
     if order.ignore_eos:

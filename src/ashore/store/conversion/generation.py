@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ashore.core import RECOMMENDABLE
 from ashore.store.conversion.ggufmeta import GgufMeta
 
 END_TOKENS = (
@@ -15,7 +16,6 @@ END_TOKENS = (
 )  # fmt: skip
 """Control tokens after which no chat model of the families we serve goes on."""
 CONTROL = 3
-RECOMMENDATIONS = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty")
 CATALOGUE = "catalogue"
 """`defaults_from` where the catalogue told the defaults; without it they are of `generation_config.json`."""
 
@@ -54,7 +54,7 @@ def generation_from_folder(folder: Path) -> dict[str, Any]:
         bos=bos if bos is not None else special.get(_content(tokenizer.get("bos_token"))),
         pad=pad,
         add_bos=_adds_bos(folder, tokenizer),
-        recommended={k: generation[k] for k in RECOMMENDATIONS if generation.get(k) is not None},
+        recommended={k: generation[k] for k in RECOMMENDABLE if generation.get(k) is not None},
     )
 
 

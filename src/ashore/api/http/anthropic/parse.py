@@ -18,10 +18,9 @@ from ashore.api.http.anthropic.types import (
 from ashore.api.http.exchange import Exchange
 from ashore.api.http.openai.common import deadline_of, directive_for, priority_of
 from ashore.api.http.tools import tool_spec
-from ashore.core import Message, ToolCall, ToolSpec
-from ashore.engines import Sampling
+from ashore.core import Message, ToolCall, ToolSpec, left_out, sampling_of
 from ashore.errors import InvalidRequest
-from ashore.serving import GenerationRequest, left_out
+from ashore.serving import GenerationRequest
 
 
 def _json(value: object) -> str:
@@ -34,19 +33,14 @@ def to_generation(request: MessagesRequest, exchange: Exchange) -> GenerationReq
     Raises:
         InvalidRequest: its parts contradict each other.
     """
-    plain = Sampling()
     return GenerationRequest(
         request_id=exchange.request_id,
         model=request.model,
         messages=conversation(request),
         tools=tuple(_tool(tool) for tool in request.tools or ()),
         tool_choice=_tool_choice(request.tool_choice),
-        sampling=Sampling(
-            temperature=plain.temperature if request.temperature is None else request.temperature,
-            top_p=plain.top_p if request.top_p is None else request.top_p,
-            top_k=request.top_k or 0,
-        ),
-        left_out=left_out(temperature=request.temperature, top_p=request.top_p, top_k=request.top_k),
+        sampling=sampling_of(request),
+        left_out=left_out(request),
         max_tokens=request.max_tokens,
         stop=tuple(dict.fromkeys(request.stop_sequences or ())),
         priority=priority_of(exchange),

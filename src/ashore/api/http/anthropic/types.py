@@ -7,8 +7,9 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
-from ashore.api.bounds import MOST_MESSAGES, MOST_STOPS, MOST_TOOLS, MOST_TOP_K
-from ashore.api.http.openai.types import Name, Probability, StopText, TokenCount, ToolName
+from ashore.api.bounds import MOST_MESSAGES, MOST_STOPS, MOST_TOOLS
+from ashore.api.http.openai.types import Name, StopText, TokenCount, ToolName
+from ashore.core.sampling import MOST_TOP_K, Probability
 
 
 class _Strict(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

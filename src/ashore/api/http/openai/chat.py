@@ -11,20 +11,19 @@ from ashore.api.http.errors import openai_error
 from ashore.api.http.exchange import Exchange
 from ashore.api.http.openai.common import (
     UsageOut,
+    asked_sampling,
     deadline_of,
     directive_for,
     grammar_of,
     id_for,
-    left_out_of,
     priority_of,
-    sampling_of,
     stops_of,
     usage_out,
 )
 from ashore.api.http.openai.types import ChatMessage, ChatRequest, NamedTool, TextPart, ToolIn
 from ashore.api.http.streaming import Choice, WholeAnswer
 from ashore.api.http.tools import tool_spec
-from ashore.core import Message, ToolCall, ToolSpec
+from ashore.core import Message, ToolCall, ToolSpec, left_out
 from ashore.errors import AshoreError, InvalidRequest
 from ashore.serving import ChoiceEnded, Delta, GenerationRequest, Started, TokenText, ToolCallDelta, Usage
 
@@ -119,8 +118,8 @@ def to_generation(request: ChatRequest, exchange: Exchange) -> GenerationRequest
         messages=tuple(message_of(m, at) for at, m in enumerate(request.messages)),
         tools=tuple(tool_of(tool) for tool in request.tools or ()),
         tool_choice=_tool_choice(request.tool_choice),
-        sampling=sampling_of(request),
-        left_out=left_out_of(request),
+        sampling=asked_sampling(request),
+        left_out=left_out(request),
         num_choices=request.n or 1,
         max_tokens=request.max_completion_tokens or request.max_tokens,
         stop=stops_of(request.stop),

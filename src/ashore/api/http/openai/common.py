@@ -17,10 +17,10 @@ from ashore.api.http.openai.types import (
     TextFormat,
 )
 from ashore.cache import Directive, directive_of
-from ashore.core import RequestId, whole_number
-from ashore.engines import Grammar, Sampling
+from ashore.core import RequestId, Sampling, sampling_of, whole_number
+from ashore.engines import Grammar
 from ashore.errors import InvalidRequest
-from ashore.serving import Usage, left_out
+from ashore.serving import Usage
 
 
 class PromptTokensDetails(msgspec.Struct, frozen=True):
@@ -56,7 +56,7 @@ def usage_out(usage: Usage) -> UsageOut:
     )
 
 
-def sampling_of(request: Sampled) -> Sampling:
+def asked_sampling(request: Sampled) -> Sampling:
     """Return the sampling that the request asks for; what is left out changes nothing as yet.
 
     Raises:
@@ -69,32 +69,7 @@ def sampling_of(request: Sampled) -> Sampling:
                 hint="leave it out",
                 param=name,
             )
-    plain = Sampling()
-    top_k = request.top_k if request.top_k is not None and request.top_k > 0 else 0
-    return Sampling(
-        temperature=plain.temperature if request.temperature is None else request.temperature,
-        top_p=plain.top_p if request.top_p is None else request.top_p,
-        top_k=top_k,
-        min_p=request.min_p or 0.0,
-        presence_penalty=request.presence_penalty or 0.0,
-        frequency_penalty=request.frequency_penalty or 0.0,
-        repetition_penalty=plain.repetition_penalty
-        if request.repetition_penalty is None
-        else request.repetition_penalty,
-        logit_bias=_biases(request.logit_bias or {}),
-        seed=request.seed,
-    )
-
-
-def left_out_of(request: Sampled) -> frozenset[str]:
-    """Return what the request leaves to the model's makers."""
-    return left_out(
-        temperature=request.temperature,
-        top_p=request.top_p,
-        top_k=request.top_k,
-        min_p=request.min_p,
-        repetition_penalty=request.repetition_penalty,
-    )
+    return sampling_of(request, logit_bias=_biases(request.logit_bias or {}))
 
 
 def stops_of(stop: str | list[str] | None) -> tuple[str, ...]:

@@ -10,19 +10,19 @@ from ashore.api.http.errors import openai_error
 from ashore.api.http.exchange import Exchange
 from ashore.api.http.openai.common import (
     UsageOut,
+    asked_sampling,
     deadline_of,
     directive_for,
     grammar_of,
     id_for,
-    left_out_of,
     priority_of,
     prompts_of,
-    sampling_of,
     stops_of,
     usage_out,
 )
 from ashore.api.http.openai.types import CompletionRequest
 from ashore.api.http.streaming import Choice, WholeAnswer
+from ashore.core import left_out
 from ashore.errors import AshoreError, InvalidRequest
 from ashore.serving import ChoiceEnded, Delta, GenerationRequest, Started, TokenText, Usage
 
@@ -94,8 +94,8 @@ def to_generations(request: CompletionRequest, exchange: Exchange) -> list[Gener
             request_id=exchange.request_id,
             model=request.model,
             prompt=prompt,
-            sampling=sampling_of(request),
-            left_out=left_out_of(request),
+            sampling=asked_sampling(request),
+            left_out=left_out(request),
             num_choices=request.n or 1,
             max_tokens=16 if request.max_tokens is None else request.max_tokens,
             stop=stops_of(request.stop),

@@ -24,10 +24,10 @@ from ashore.api.http.openai.responses_types import (
 )
 from ashore.api.http.openai.types import JsonSchemaFormat, JsonSchemaSpec
 from ashore.api.http.tools import tool_spec
-from ashore.core import Message, ToolCall, ToolSpec
-from ashore.engines import Grammar, Sampling
+from ashore.core import Message, ToolCall, ToolSpec, left_out, sampling_of
+from ashore.engines import Grammar
 from ashore.errors import InvalidRequest, UnknownField
-from ashore.serving import GenerationRequest, left_out
+from ashore.serving import GenerationRequest
 
 _encode = msgspec.json.Encoder().encode
 _DECODERS: Final[dict[str, msgspec.json.Decoder[Any]]] = {
@@ -119,18 +119,14 @@ def to_generation(request: ResponsesRequest, exchange: Exchange, history: Sequen
     if request.stream_options is not None and not request.stream:
         raise InvalidRequest("stream_options needs stream: true", param="stream_options")
     system = [Message(role="system", content=request.instructions)] if request.instructions else []
-    plain = Sampling()
     return GenerationRequest(
         request_id=exchange.request_id,
         model=request.model,
         messages=(*system, *history, *messages_of(items_of(request))),
         tools=tuple(_tool(tool) for tool in request.tools or ()),
         tool_choice=_choice(request),
-        sampling=Sampling(
-            temperature=plain.temperature if request.temperature is None else request.temperature,
-            top_p=plain.top_p if request.top_p is None else request.top_p,
-        ),
-        left_out=left_out(temperature=request.temperature, top_p=request.top_p),
+        sampling=sampling_of(request),
+        left_out=left_out(request),
         max_tokens=request.max_output_tokens,
         top_logprobs=_top_logprobs(request),
         grammar=_grammar(request),

@@ -12,13 +12,12 @@ from ashore.api.http.openai.types import (
     Effort,
     JsonObjectFormat,
     Name,
-    Probability,
     StreamOptions,
-    Temperature,
     TextFormat,
     TokenCount,
     ToolName,
 )
+from ashore.core.sampling import Probability, Temperature
 
 Includable = Literal["message.output_text.logprobs", "reasoning.encrypted_content"]
 """The second is taken and ignored: reasoning is given in clear."""

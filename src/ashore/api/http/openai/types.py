@@ -8,11 +8,6 @@ import msgspec
 from msgspec import Meta
 
 from ashore.api.bounds import (
-    HIGHEST_BIAS,
-    HIGHEST_PENALTY,
-    HIGHEST_REPETITION_PENALTY,
-    HIGHEST_TEMPERATURE,
-    MOST_BIASES,
     MOST_CHOICES,
     MOST_MESSAGES,
     MOST_NAME_CHARS,
@@ -21,26 +16,20 @@ from ashore.api.bounds import (
     MOST_TOKENS,
     MOST_TOOL_NAME_CHARS,
     MOST_TOOLS,
-    MOST_TOP_K,
     MOST_TOP_LOGPROBS,
     TOOL_NAME,
 )
+from ashore.core import SamplingIn
 
 MOST_INPUTS: Final = 1_000_000
 """Token ids of one prompt, at most; the number of texts is bounded by `MOST_TEXTS`."""
 
-Probability = Annotated[float, Meta(ge=0.0, le=1.0)]
-Penalty = Annotated[float, Meta(ge=-HIGHEST_PENALTY, le=HIGHEST_PENALTY)]
-Temperature = Annotated[float, Meta(ge=0.0, le=HIGHEST_TEMPERATURE)]
-Bias = Annotated[float, Meta(ge=-HIGHEST_BIAS, le=HIGHEST_BIAS)]
 Name = Annotated[str, Meta(min_length=1, max_length=MOST_NAME_CHARS)]
 ToolName = Annotated[str, Meta(min_length=1, max_length=MOST_TOOL_NAME_CHARS, pattern=f"^{TOOL_NAME}$")]
 Choices = Annotated[int, Meta(ge=1, le=MOST_CHOICES)]
 TokenCount = Annotated[int, Meta(ge=1, le=MOST_TOKENS)]
 StopText = Annotated[str, Meta(min_length=1, max_length=MOST_STOP_CHARS)]
 Stops = Annotated[list[StopText], Meta(max_length=MOST_STOPS)]
-Biases = Annotated[dict[str, Bias], Meta(max_length=MOST_BIASES)]
-Seed = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
 TokenId = Annotated[int, Meta(ge=0, le=2**31 - 1)]
 Effort = Annotated[str, Meta(max_length=64)]
 """How long a model is to think: `low`, `high` and what else its template knows."""
@@ -148,19 +137,10 @@ class StreamOptions(_Strict, frozen=True, kw_only=True):
     include_obfuscation: bool | None = None
 
 
-class Sampled(_Strict, frozen=True, kw_only=True):
+class Sampled(SamplingIn, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What chat and plain completions share. The last block is taken and ignored; of that before it, `USUAL` is."""
 
     model: Name
-    temperature: Temperature | None = None
-    top_p: Probability | None = None
-    top_k: Annotated[int, Meta(ge=-1, le=MOST_TOP_K)] | None = None
-    min_p: Probability | None = None
-    presence_penalty: Penalty | None = None
-    frequency_penalty: Penalty | None = None
-    repetition_penalty: Annotated[float, Meta(gt=0.0, le=HIGHEST_REPETITION_PENALTY)] | None = None
-    logit_bias: Biases | None = None
-    seed: Seed | None = None
     stop: StopText | Stops | None = None
     n: Choices | None = None
     max_tokens: TokenCount | None = None
