@@ -3,6 +3,7 @@
 Owns: lifetimes of children, their environment, logs and limits. Refuses: what a child does, and what a model is.
 """
 
+from ashore.processes.allowance import allowed_cores, free_memory_bytes
 from ashore.processes.child import ChildSpec
 from ashore.processes.control import Caller, ControlServer, ask
 from ashore.processes.environment import child_environment
@@ -34,6 +35,7 @@ __all__ = [
     "Restart",
     "RestartPolicy",
     "Supervisor",
+    "allowed_cores",
     "ask",
     "become_idle",
     "check_port",
@@ -41,6 +43,7 @@ __all__ = [
     "decide",
     "die_with_parent",
     "forbid_core_dumps",
+    "free_memory_bytes",
     "get_from",
     "hold_hangups",
     "listen_on",
