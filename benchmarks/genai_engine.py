@@ -25,11 +25,12 @@ from ashore.engines.model import (
     ModelFiles,
     Token,
 )
-from ashore.engines.openvino.config import choose_kv_tokens, free_memory_bytes, run_config
+from ashore.engines.openvino.config import choose_kv_tokens, run_config
 from ashore.engines.openvino.graph import BLOCK_TOKENS, PagedModel
 from ashore.engines.openvino.runtime import import_openvino
 from ashore.engines.ordercheck import check_order
 from ashore.errors import AshoreError, Conflict, EngineFailed
+from ashore.processes import free_memory_bytes
 
 FEATURES: tuple[Feature, ...] = ("logprobs", "seed", "temperature", "top_k", "top_p")
 

@@ -145,6 +145,8 @@ class Settings:
     """Longest wait for a model to load before `up` gives up."""
     drain_timeout_s: float = 30.0
     """Longest wait for running answers when the server stops."""
+    step_timeout_s: float = 300.0
+    """Longest that one step of an engine may take; one that takes longer hangs, and its host is started again."""
     hf_endpoint: str = ""
     """Base URL of a mirror of the Hugging Face hub; empty: the hub itself."""
     ms_endpoint: str = ""
@@ -208,6 +210,7 @@ READERS: Mapping[str, Callable[[str], object]] = {
     "api_key": _text,
     "start_timeout_s": _seconds,
     "drain_timeout_s": _seconds,
+    "step_timeout_s": _seconds,
     "hf_endpoint": _endpoint,
     "ms_endpoint": _endpoint,
     "sealing_key": _key_source,

@@ -13,8 +13,10 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import grpc
 import httpx
 import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 from served import Served, start_served
 
 Start = Callable[..., Served]
@@ -104,7 +106,8 @@ def test_no_audit_no_service(served: Start) -> None:
     limit = (server.home / "audit" / "chains" / "api-0" / "00000001.log").stat().st_size
     for folder in Path("/proc").iterdir():
         if folder.name.isdigit() and _is_scribe(folder, server.home):
-            resource.prlimit(int(folder.name), resource.RLIMIT_FSIZE, (limit, limit))  # as a quota that is used up
+            scribe = int(folder.name)
+    free = resource.prlimit(scribe, resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))  # a quota that is used up
     seen = [ask(server, f"question {number}") for number in range(3)]
     deadline = time.monotonic() + 5
     while seen[-1].status_code == 200 and time.monotonic() < deadline:
@@ -112,6 +115,22 @@ def test_no_audit_no_service(served: Start) -> None:
         seen.append(ask(server, "again"))
     assert seen[-1].status_code == 503
     assert seen[-1].json()["error"]["code"] == "audit_unavailable" and "cannot be written" in seen[-1].text
+    told = httpx.get(server.root_url + "/readyz")
+    assert told.status_code == 503 and told.json()["status"] == "not-recording" and told.json()["items"][0]["ready"]
+    assert "audit log cannot be written" in told.json()["why"] and str(server.home) not in told.text
+    with grpc.insecure_channel(server.grpc_address) as channel:
+        health, away = health_pb2_grpc.HealthStub(channel), health_pb2.HealthCheckResponse.NOT_SERVING
+        _eventually(lambda: health.Check(health_pb2.HealthCheckRequest()).status == away)
+    resource.prlimit(scribe, resource.RLIMIT_FSIZE, free)
+    server.wait_ready(10)  # by itself
+    assert ask(server, "and again").status_code == 200
+
+
+def _eventually(what: Callable[[], bool], limit_s: float = 10) -> None:
+    end_s = time.monotonic() + limit_s
+    while not what():
+        assert time.monotonic() < end_s, "it did not happen in time"
+        time.sleep(0.05)
 
 
 def _is_scribe(folder: Path, home: Path) -> bool:

@@ -251,6 +251,21 @@ def test_a_scribe_writes_what_it_was_sent_when_its_log_is_killed(tmp_path: Path)
     writer.close()
 
 
+def test_a_scribe_that_hangs_is_replaced_and_nothing_is_lost_or_written_twice(
+    scribe: ScribeWriter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scribe.append(acts(0, 3))
+    before = scribe.pid
+    monkeypatch.setattr("ashore.audit.scribewriter.ANSWER_S", 1.0)
+    kill(before)
+    scribe.append(acts(3, 4))  # one that keeps the shorter patience
+    os.kill(hung := scribe.pid, signal.SIGSTOP)
+    scribe.append(acts(4, 9))
+    assert scribe.pid not in (before, hung, 0)
+    assert [record.resource for record in told(tmp_path)] == [an_act(n).resource for n in range(9)]
+    assert verify_local(tmp_path, CHAIN).problem is None
+
+
 def test_the_end_of_a_terminal_does_not_take_the_scribe_before_its_log(scribe: ScribeWriter, tmp_path: Path) -> None:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         os.kill(scribe.pid, number)

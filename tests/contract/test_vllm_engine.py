@@ -118,6 +118,25 @@ def test_a_stream_that_breaks_off_never_ends_as_if_it_were_whole(engine: VllmEng
     assert event.code in ("engine_failed", "source_unreachable")
 
 
+def test_a_server_that_hangs_ends_its_orders_and_one_that_only_computes_does_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("ashore.engines.vllm.engine.ASK_S", 0.05)
+    monkeypatch.setattr("ashore.engines.vllm.engine.SILENT_S", 0.6)
+    double, engine = VllmDouble("fake:random?delay_s=1.0&tokens=4"), VllmEngine()
+    try:
+        engine.load(REMOTE, options(url=double.url))
+        assert finish(run(engine, order("slow", [1], max_new_tokens=4))["slow"]).reason == "length"
+        double.goes_on.clear()
+        event = failure(run(engine, order("never", [1], max_new_tokens=4))["never"])
+        assert "has answered nothing for" in event.message and event.code == "source_unreachable"
+        double.goes_on.set()
+        assert finish(run(engine, order("again", [1], max_new_tokens=4))["again"]).reason == "length"
+    finally:
+        engine.close()
+        double.close()
+
+
 def test_scores_and_their_best_come_from_prompt_logprobs(engine: VllmEngine, double: VllmDouble) -> None:
     [rows] = engine.score([ScoreText([65, 66, 67])], top_logprobs=2)
     assert [row[0].token_id for row in rows] == [66, 67]

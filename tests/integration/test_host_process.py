@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -24,6 +25,7 @@ from ashore.engines import (
     write_launch,
 )
 from ashore.errors import EngineFailed, HostDied, InvalidSpec
+from ashore.processes.pulse import BEAT_S, PULSE_VARIABLE
 
 
 class Host:
@@ -236,3 +238,40 @@ def test_a_host_is_silent_and_leaves_no_core(tmp_path: Path) -> None:
     )
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert result.stdout.split() == ["1", "True"]
+
+
+def test_a_host_promises_to_beat_until_a_step_takes_too_long(tmp_path: Path) -> None:
+    pulse, beats = os.pipe()
+    launch = tmp_path / "launch.json"
+    files = fake_model_files("fake:echo?load_s=0.1&hang_after=1", tmp_path / "files")
+    write_launch(HostLaunch(files=files, options=EngineOptions(kind="fake"), step_timeout_s=0.2), launch)
+    host = subprocess.Popen(
+        host_command(tmp_path / "host.sock", launch),
+        pass_fds=[beats],
+        env={**os.environ, PULSE_VARIABLE: str(beats)},
+        stderr=subprocess.DEVNULL,
+    )
+    os.close(beats)
+    try:
+        assert os.read(pulse, 1)[0] >= 60, "a library may hold the interpreter while it loads"
+        while (promised_s := os.read(pulse, 1)[0]) >= 60:
+            pass
+        assert promised_s < 10, "as long as an order may wait before somebody sees that it waits in vain"
+
+        async def use() -> None:
+            client = HostClient(tmp_path / "host.sock")
+            await client.connect(15.0)
+            stream = client.generate(echo_order("a", "xyz"))
+            await anext(stream)
+            await asyncio.sleep(0.3)
+            await client.close()
+
+        asyncio.run(use())
+        os.set_blocking(pulse, False)
+        while select.select([pulse], [], [], 0)[0]:
+            os.read(pulse, 4096)
+        assert not select.select([pulse], [], [], 2 * BEAT_S)[0], "its engine hangs, and a thread beside says otherwise"
+    finally:
+        host.kill()
+        host.wait()
+        os.close(pulse)

@@ -242,3 +242,126 @@ def test_the_control_socket_answers_in_lines_for_the_owner_alone(tmp_path: Path,
     server.close()
     with pytest.raises(NotReady):
         list(ask(folder / "supervisor.sock", {}))
+
+
+# --- children that hang
+
+
+class HandClock:
+    """A clock that a test turns."""
+
+    def __init__(self) -> None:
+        self.at_s = 0.0
+
+    def monotonic_s(self) -> float:
+        return self.at_s
+
+    def now_s(self) -> float:
+        return self.at_s
+
+
+PROMISES = 3
+"""What the children below promise with each beat."""
+BEATS_WHEN_ASKED = f"""
+import signal
+from ashore.processes import take_pulse
+pulse = take_pulse()
+def beat(*words):
+    pulse.beat({PROMISES})
+    print('beat', flush=True)
+signal.signal(signal.SIGUSR1, beat)
+beat()
+while True: signal.pause()
+"""
+
+
+@pytest.fixture
+def clock() -> HandClock:
+    return HandClock()
+
+
+@pytest.fixture
+def watcher(said: list[str], clock: HandClock) -> Iterator[Supervisor]:
+    with Supervisor(clock=clock, say=said.append, policy=FAST) as one, one.signals():
+        yield one
+
+
+def num_beats(folder: Path) -> int:
+    return (folder / "child.log").read_text().count("beat\n")
+
+
+def look(supervisor: Supervisor, clock: HandClock, times: int) -> None:
+    for _ in range(times):
+        clock.at_s += 1.0
+        supervisor.tick(0.0)
+
+
+def test_a_child_that_breaks_its_promise_to_beat_is_killed_and_started_again(
+    tmp_path: Path, watcher: Supervisor, clock: HandClock, said: list[str]
+) -> None:
+    why = tmp_path / "child.why"
+    watcher.add(child(tmp_path, BEATS_WHEN_ASKED, why=why))
+    until(watcher, lambda: num_beats(tmp_path) == 1)
+    first = watcher.pid("child")
+    assert first
+    os.kill(first, signal.SIGSTOP)  # SIGTERM would wait until it goes on
+    look(watcher, clock, PROMISES)
+    assert alive(first) and not why.exists()
+    look(watcher, clock, 1)
+    assert "child: it hung: nothing was heard of it for 3 s, and the supervisor killed it" in said
+    assert "it hung" in why.read_text(), "so that those who talk to it can tell"
+    until(watcher, lambda: watcher.state("child") == "waiting")
+    clock.at_s += 1.0
+    until(watcher, lambda: num_beats(tmp_path) == 2)
+    assert watcher.pid("child") != first and watcher.restarts("child") == 1
+    assert not why.exists(), "that was the one before"
+
+
+def test_a_child_that_keeps_its_promise_lives(tmp_path: Path, watcher: Supervisor, clock: HandClock) -> None:
+    watcher.add(child(tmp_path, BEATS_WHEN_ASKED))
+    for round_ in range(1, 5):
+        until(watcher, lambda round_=round_: num_beats(tmp_path) == round_)  # type: ignore[misc]
+        look(watcher, clock, PROMISES)
+        watcher.send("child", signal.SIGUSR1)
+    assert watcher.restarts("child") == 0 and watcher.state("child") == "running"
+
+
+def test_a_child_that_never_beats_is_not_judged(tmp_path: Path, watcher: Supervisor, clock: HandClock) -> None:
+    """Envoy and Valkey do not know the pipe, and a child that is still importing has promised nothing yet."""
+    watcher.add(child(tmp_path, "import signal; print('up', flush=True); signal.pause()"))
+    until(watcher, lambda: (tmp_path / "child.log").read_text() == "up\n")
+    look(watcher, clock, 300)
+    assert watcher.restarts("child") == 0 and watcher.state("child") == "running"
+
+
+def test_a_supervisor_that_stood_still_blames_nobody(tmp_path: Path, watcher: Supervisor, clock: HandClock) -> None:
+    watcher.add(child(tmp_path, BEATS_WHEN_ASKED))
+    until(watcher, lambda: num_beats(tmp_path) == 1)
+    clock.at_s += 3600.0  # the whole machine slept
+    watcher.tick(0.0)
+    watcher.tick(0.0)
+    assert watcher.restarts("child") == 0 and watcher.state("child") == "running"
+
+
+def test_a_stop_does_not_wait_for_a_child_that_hangs(tmp_path: Path, watcher: Supervisor, clock: HandClock) -> None:
+    watcher.add(child(tmp_path, BEATS_WHEN_ASKED, drain_s=3600.0))
+    until(watcher, lambda: num_beats(tmp_path) == 1)
+    os.kill(watcher.pid("child") or 0, signal.SIGSTOP)
+    watcher.stop("child")
+    look(watcher, clock, PROMISES + 1)
+    until(watcher, lambda: watcher.state("child") == "stopped")
+
+
+def test_what_a_child_starts_does_not_beat_for_it(tmp_path: Path, watcher: Supervisor) -> None:
+    program = """
+import os, subprocess, sys
+from ashore.processes import take_pulse
+descriptor = int(os.environ["ASHORE_CHILD_PULSE_FD"])
+take_pulse()
+look = "import os, sys; print('ASHORE_CHILD_PULSE_FD' in os.environ, flush=True); os.fstat(int(sys.argv[1]))"
+print(subprocess.run([sys.executable, "-c", look, str(descriptor)], close_fds=False).returncode, flush=True)
+"""
+    watcher.add(child(tmp_path, program))
+    log = tmp_path / "child.log"
+    until(watcher, lambda: log.read_text().rstrip().endswith("\n1"))
+    assert log.read_text().startswith("False\n") and "Bad file descriptor" in log.read_text()

@@ -38,6 +38,9 @@ class VllmDouble:
         self.api_key = api_key
         self.break_off_after = 0
         """Tokens after which a stream is cut without an end; 0 is never."""
+        self.goes_on = threading.Event()
+        """Not set: the server hangs, and neither answers a question nor goes on with a stream."""
+        self.goes_on.set()
         self._name = name
         self._numbers = itertools.count()
         self._directory = tempfile.TemporaryDirectory()
@@ -50,6 +53,7 @@ class VllmDouble:
         return f"http://127.0.0.1:{self._server.server_port}"
 
     def close(self) -> None:
+        self.goes_on.set()
         self._server.shutdown()
         self._server.server_close()
         self._thread.join()
@@ -123,7 +127,9 @@ class VllmDouble:
                 """Stay silent."""
 
             def do_GET(self) -> None:
+                double.goes_on.wait()
                 answers = {
+                    "/health": {},
                     "/v1/models": {"data": [{"id": "the-model", "max_model_len": 512}]},
                     "/version": {"version": "0.0-double"},
                 }
@@ -156,6 +162,7 @@ class VllmDouble:
                 self.end_headers()
                 self.close_connection = True
                 for number, chunk in enumerate(double.stream(body)):
+                    double.goes_on.wait()
                     gone = bool(select.select([self.connection], [], [], 0)[0])
                     if gone or (double.break_off_after and number >= double.break_off_after):
                         double.aborted += gone

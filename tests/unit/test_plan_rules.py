@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -20,7 +19,6 @@ from ashore.planning import (
     compare,
     make_plan,
     number_releases,
-    read_inventory,
 )
 
 LLAMA = ModelShape(
@@ -222,18 +220,3 @@ def test_the_difference_of_two_plans_and_the_numbers_of_releases() -> None:
     assert kinds == {"chat": "replace", "minilm": "keep", "fake:echo": "remove", "r1": "add"}
     releases = {m.alias: m.release for m in number_releases(before, after).models}
     assert releases == {"chat": "chat-2", "minilm": "minilm-1", "r1": "r1-1"}
-
-
-def test_the_inventory_honours_cgroup_limits(tmp_path: Path) -> None:
-    cgroup = tmp_path / "sys/fs/cgroup"
-    cgroup.mkdir(parents=True)
-    (tmp_path / "proc").mkdir()
-    (tmp_path / "proc/meminfo").write_text("MemTotal: 99 kB\nMemAvailable: 8388608 kB\n")
-    assert read_inventory(tmp_path).memory_bytes == 8 * GIB
-    (cgroup / "memory.max").write_text(f"{2 * GIB}\n")
-    (cgroup / "memory.current").write_text(f"{GIB}\n")
-    (cgroup / "memory.stat").write_text(f"anon 1\ninactive_file {GIB // 2}\n")
-    (cgroup / "cpu.max").write_text("100000 100000\n")
-    inventory = read_inventory(tmp_path)
-    assert inventory.memory_bytes == GIB + GIB // 2
-    assert inventory.cores == 1

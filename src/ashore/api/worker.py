@@ -40,7 +40,7 @@ from ashore.engines import Grammar
 from ashore.errors import AshoreError
 from ashore.jobs.calls import JobOffice
 from ashore.metrics import Metrics
-from ashore.processes import take_hangups
+from ashore.processes import Pulse, keep_beating, take_hangups, take_pulse
 from ashore.serving import (
     BEAT_S,
     Board,
@@ -65,6 +65,9 @@ ASIDE_THREADS = 2
 
 GRPC_END_S, HTTP_END_S, RECORD_END_S = 1.0, 5.0, 10.0
 """How long calls, connections and the record may take to end, once requests have, or had their time."""
+
+PATIENCE_S = 30
+"""A loop that turns no more for so long hangs, and the supervisor starts this worker again."""
 
 CONNECTED_S = 1.0
 """How long a worker that begins lets those wait that ask already, until its hosts have greeted. One that comes back
@@ -159,8 +162,10 @@ async def serve(
     index: int = 0,
     make_replica: Callable[[str], Replica] = connect_host,
     meter: LoopMeter | None = None,
+    pulse: Pulse | None = None,
 ) -> int:
-    """Serve until SIGTERM or SIGINT; return the exit code. `meter` is the selector of the loop that this runs in."""
+    """Serve until SIGTERM or SIGINT; return the exit code. `meter` is the selector of the loop that this runs in;
+    `pulse` beats as long as that loop turns."""
     topology = read_topology(topology_path)
     metrics = Metrics()
     clock = SystemClock()
@@ -258,6 +263,7 @@ async def serve(
         origins.trusted_proxies = _trusted_proxies(topology)
 
     rereading.keep("topology", partial(keep_rereading, reread, topology_path, take))
+    background.keep("pulse", partial(keep_beating, pulse or Pulse(None), PATIENCE_S))
     background.keep("last uses of keys", keys.keep_flushing)
     background.keep("keys of issuers", issuers.keep_fetching)
     if board is not None:
@@ -338,6 +344,7 @@ def main(words: Sequence[str] | None = None) -> int:
     parser.add_argument("--index", type=int, default=0, help="which of the topology's workers this is")
     parser.add_argument("--log-level", default="info", choices=("debug", "info", "warning", "error"))
     given = parser.parse_args(words)
+    pulse = take_pulse()
     one_heap()
     logging.basicConfig(
         level=given.log_level.upper(), stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
@@ -347,7 +354,7 @@ def main(words: Sequence[str] | None = None) -> int:
         if waits_for_turns([model.kind for model in read_topology(path).models]):
             wait_for_turns()
         meter = LoopMeter()
-        serving = serve(path, index=given.index, meter=meter)
+        serving = serve(path, index=given.index, meter=meter, pulse=pulse)
         with asyncio.Runner(loop_factory=lambda: asyncio.SelectorEventLoop(meter)) as runner:
             return runner.run(serving)
     except AshoreError as fault:

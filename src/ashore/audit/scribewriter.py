@@ -23,6 +23,11 @@ from ashore.errors import AshoreError, AuditUnavailable, HomeBusy
 MOST_FORMS: Final = 4_096
 """That a scribe keeps; of those sent longest ago half are forgotten then."""
 END_S: Final = 5.0
+ANSWER_S: Final = 10.0
+"""A scribe that says nothing for so long hangs, or its disk does: it is killed, and another one told what is missing.
+Requests are refused long before (`PATIENCE_S` of the log)."""
+BEGIN_S: Final = 20.0
+"""The same for one that begins: it waits for what the scribe of a worker that died still writes."""
 
 log = logging.getLogger("ashore.audit")
 
@@ -88,6 +93,10 @@ class ScribeWriter:
         try:
             self._wire.send(self._batch(drafts))
             answer = self._wire.answer()
+        except TimeoutError:
+            log.error("the audit's scribe, process %d, said nothing for %g s: it is killed", self.pid, ANSWER_S)
+            self._kill()
+            answer = None
         except OSError:
             answer = None
         if answer is None:
@@ -149,7 +158,13 @@ class ScribeWriter:
             raise AuditUnavailable(f"no process for the audit chain {self._chain!r} can be started: {fault}") from fault
         finally:
             its.close()
-        answer = self._wire.answer()
+        ours.settimeout(BEGIN_S)
+        try:
+            answer = self._wire.answer()
+        except TimeoutError:
+            self._kill()
+            answer = None
+        ours.settimeout(ANSWER_S)
         if answer is None:
             self._drop()
             raise AuditUnavailable(
@@ -162,6 +177,11 @@ class ScribeWriter:
         assert isinstance(answer, Begun)
         self.head = answer.written.head(self._chain)
         return answer
+
+    def _kill(self) -> None:
+        """End a scribe that hangs. Where its disk does, that takes until the disk goes on, and so does the log."""
+        if self._process is not None:
+            self._process.kill()
 
     def _drop(self) -> None:
         """Let go of a scribe; it writes what it was sent, and ends."""

@@ -16,15 +16,18 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Final, NoReturn
 
 from ashore.core import SystemClock
 from ashore.errors import AshoreError
-from ashore.processes import become_idle, hold_hangups, wait_for_hangup
+from ashore.processes import beat_in_thread, become_idle, hold_hangups, take_pulse, wait_for_hangup
 from ashore.settings import Home, Settings
 
 if TYPE_CHECKING:
     from ashore.backup import BackupLaunch, BackupService, HomeContents
+
+PATIENCE_S: Final = 60
+"""Silence of a process that does not hang; since it works with what the others leave, it promises less."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +87,7 @@ def main(words: Sequence[str] | None = None) -> int:
     )
     hold_hangups()
     become_idle()
+    beat_in_thread(take_pulse(), lambda: PATIENCE_S)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _end)
     try:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from ashore.core import Clock
 from ashore.deployment.children import DRAIN_MARGIN_S, check_alive
-from ashore.engines import EngineInfo, HostClient, HostLaunch, content_of, host_command, write_launch
+from ashore.engines import EngineInfo, HostClient, HostLaunch, content_of, host_command, why_file, write_launch
 from ashore.errors import Draining, HostDied, NotReady
 from ashore.planning import ModelPlan
 from ashore.processes import ChildSpec, Supervisor
@@ -91,6 +91,7 @@ class Hosts:
                 options=model.options,
                 adapters=dict(model.adapters),
                 drain_s=self._settings.drain_timeout_s,
+                step_timeout_s=self._settings.step_timeout_s,
             )
             write_launch(order, launch)
             child = f"engine host {model.release}/{number}"
@@ -103,6 +104,7 @@ class Hosts:
                     log=self._home.logs / f"host-{slug(model.alias)}-{number}.log",
                     stage=1,
                     drain_s=self._settings.drain_timeout_s + DRAIN_MARGIN_S,
+                    why=why_file(socket),
                 )
             )
             replicas.append(Replica(child=child, socket=socket))

@@ -383,7 +383,7 @@ class Deployment:
 
     def _clear_run_folder(self) -> None:
         """Remove what a supervisor that was killed left behind. The lock on the home says that nobody uses it."""
-        for pattern in ("host-*.sock", "host-*.json", ".host-*", "valkey.sock", "api-*.sock", "grpc-*.sock"):
+        for pattern in ("host-*", ".host-*", "valkey.sock", "api-*.sock", "grpc-*.sock"):
             for path in self._home.run.glob(pattern):
                 path.unlink(missing_ok=True)
 

@@ -11,7 +11,7 @@ from ashore.engines.failures import error_of
 from ashore.engines.fake import FakeEngine, FakeSpec, fake_model_files
 from ashore.engines.features import ENCODER_ARCHITECTURES, FEATURES, LLAMACPP_KEPT, OPENVINO_ARCHITECTURES
 from ashore.engines.grammar import check_grammar
-from ashore.engines.hostlaunch import HostLaunch, host_command, read_launch, write_launch
+from ashore.engines.hostlaunch import HostLaunch, host_command, read_launch, why_file, write_launch
 from ashore.engines.hostprocess import HostProcess, host_process
 from ashore.engines.model import (
     EngineEvent,
@@ -90,5 +90,6 @@ __all__ = [
     "quietly",
     "read_launch",
     "torch_libraries",
+    "why_file",
     "write_launch",
 ]

@@ -20,6 +20,13 @@ class HostLaunch(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """LoRA folders by the name that orders give; loaded before the host greets."""
     drain_s: float = 30.0
     """After SIGTERM or `Drain`, seconds that running sequences have to end."""
+    step_timeout_s: float = 300.0
+    """Longest that one step of the engine may take. The host of one that takes longer hangs, and stops beating."""
+
+
+def why_file(socket_path: Path) -> Path:
+    """Return where the supervisor writes why it killed the host that listens on a socket."""
+    return socket_path.with_suffix(".why")
 
 
 def write_launch(launch: HostLaunch, path: Path) -> None:

@@ -38,6 +38,7 @@ from ashore.engines.frames import (
     decode_to_worker,
     encode,
 )
+from ashore.engines.hostlaunch import why_file
 from ashore.engines.model import EngineEvent, EngineInfo, GenerateOrder, Token
 from ashore.engines.orderstream import Inbox, OrderStream, ended_stream
 from ashore.errors import AshoreError, Conflict, Draining, EngineFailed, HostDied, InvalidRequest
@@ -263,6 +264,8 @@ class HostLink(asyncio.Protocol):
 
     def _lose(self, what: str) -> None:
         """End everything that waits on this connection, whose host died."""
+        with suppress(OSError):  # most were not killed by the supervisor
+            what = f"{what}: {why_file(self._path).read_text(encoding='utf-8')}"
         self._end(partial(host_died, self._path, what))
 
     def _end(self, make_error: Callable[[], AshoreError]) -> None:

@@ -28,6 +28,7 @@ from ashore.jobs.request import CALL_TIMEOUT_S, CONNECT_TIMEOUT_S, CallHandler
 from ashore.jobs.runner import Lane, Runner
 from ashore.jobs.sql import SqlJobs
 from ashore.jobs.webhook import WebhookHandler, webhook_secret
+from ashore.processes import keep_beating, take_pulse
 from ashore.sealing import secrets_by_link
 from ashore.state import Database, open_state
 
@@ -40,11 +41,14 @@ THREADS: Final = 8
 """For SQL; each statement is short, and SQLite's writers wait for one another anyway."""
 BATCHES_AT_ONCE: Final = 2
 WEBHOOKS_AT_ONCE: Final = 4
+PATIENCE_S: Final = 60
+"""A loop that turns no more for so long hangs, and the supervisor starts this worker again."""
 
 
 async def work(launch: JobsLaunch) -> None:
     """Run jobs until SIGTERM or SIGINT."""
     loop = asyncio.get_running_loop()
+    beating = loop.create_task(keep_beating(take_pulse(), PATIENCE_S), name="pulse")
     loop.set_default_executor(ThreadPoolExecutor(THREADS, thread_name_prefix="sql"))
     clock = SystemClock()
     database = open_state(
@@ -83,6 +87,7 @@ async def work(launch: JobsLaunch) -> None:
     try:
         await runner.run()
     finally:
+        beating.cancel()
         for door in doors:
             await door.aclose()
         database.close()

@@ -3,6 +3,7 @@
 Owns: lifetimes of children, their environment, logs and limits. Refuses: what a child does, and what a model is.
 """
 
+from ashore.processes.allowance import allowed_cores, free_memory_bytes
 from ashore.processes.child import ChildSpec
 from ashore.processes.control import Caller, ControlServer, ask
 from ashore.processes.environment import child_environment
@@ -17,6 +18,7 @@ from ashore.processes.look import get_from
 from ashore.processes.notify import tell_manager
 from ashore.processes.ports import check_port, owner_of_port
 from ashore.processes.priority import become_idle, set_idle
+from ashore.processes.pulse import Pulse, beat_in_thread, keep_beating, take_pulse
 from ashore.processes.restart import GiveUp, Restart, RestartPolicy, decide
 from ashore.processes.silence import forbid_core_dumps, silence_dependencies, silence_host
 from ashore.processes.supervisor import ChildState, Supervisor
@@ -31,18 +33,23 @@ __all__ = [
     "Holder",
     "HomeLock",
     "Idleness",
+    "Pulse",
     "Restart",
     "RestartPolicy",
     "Supervisor",
+    "allowed_cores",
     "ask",
+    "beat_in_thread",
     "become_idle",
     "check_port",
     "child_environment",
     "decide",
     "die_with_parent",
     "forbid_core_dumps",
+    "free_memory_bytes",
     "get_from",
     "hold_hangups",
+    "keep_beating",
     "listen_on",
     "owner_of_port",
     "read_holder",
@@ -52,6 +59,7 @@ __all__ = [
     "silence_host",
     "tail",
     "take_hangups",
+    "take_pulse",
     "tell_manager",
     "unix_address",
     "use_huge_pages",

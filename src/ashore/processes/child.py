@@ -15,6 +15,7 @@ from ashore.processes import launch
 from ashore.processes.environment import child_environment
 from ashore.processes.hangup import hangups_held
 from ashore.processes.logs import open_log
+from ashore.processes.pulse import PULSE_VARIABLE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,14 +37,18 @@ class ChildSpec:
     env: Mapping[str, str] = field(default_factory=dict)
     rereads: bool = False
     """It takes SIGHUP as "read again" (`take_hangups`, `wait_for_hangup`): one that comes before it does so waits."""
+    why: Path | None = None
+    """File that tells why it was killed, for those that talk to it; gone when it is started again."""
 
 
 class Process:
     """A running child, leader of a process group of its own."""
 
-    def __init__(self, popen: subprocess.Popen[bytes], control: int) -> None:
+    def __init__(self, popen: subprocess.Popen[bytes], control: int, pulse: int) -> None:
         self._popen = popen
         self._control = control
+        self.pulse = pulse
+        """Descriptor on which its beats arrive (`processes/pulse.py`); open until `poll` has told the end."""
 
     @classmethod
     def start(cls, spec: ChildSpec) -> Process:
@@ -52,8 +57,10 @@ class Process:
         Raises:
             OSError: no process can be made. A program that cannot be run ends at once, and its log says why.
         """
-        read_end, write_end = os.pipe()
         log = open_log(spec.log)
+        read_end, write_end = os.pipe()
+        pulse, beats = os.pipe()
+        os.set_blocking(pulse, False)
         argv = [sys.executable, "-I", "-S", launch.__file__, str(os.getpid()), *spec.argv]
         if spec.control_flag:
             argv += [spec.control_flag, str(read_end)]
@@ -64,17 +71,19 @@ class Process:
                     stdin=subprocess.DEVNULL,
                     stdout=log,
                     stderr=log,
-                    env=child_environment(extra=spec.env),
-                    pass_fds=(read_end,),
+                    env=child_environment(extra={**spec.env, PULSE_VARIABLE: str(beats)}),
+                    pass_fds=(read_end, beats),
                     process_group=0,
                 )
         except BaseException:
             os.close(write_end)
+            os.close(pulse)
             raise
         finally:
             os.close(read_end)
+            os.close(beats)
             os.close(log)
-        return cls(popen, write_end)
+        return cls(popen, write_end, pulse)
 
     @property
     def pid(self) -> int:
@@ -86,7 +95,8 @@ class Process:
         if code is not None and self._control >= 0:
             self.kill_group()
             os.close(self._control)
-            self._control = -1
+            os.close(self.pulse)
+            self._control = self.pulse = -1
         return code
 
     def send(self, number: signal.Signals) -> None:

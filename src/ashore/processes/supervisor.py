@@ -23,6 +23,7 @@ from ashore.errors import Conflict, EngineFailed
 from ashore.processes import guard
 from ashore.processes.child import ChildSpec, Process
 from ashore.processes.logs import rotate, tail
+from ashore.processes.pulse import BEAT_S
 from ashore.processes.restart import GiveUp, RestartPolicy, decide
 
 ChildState = Literal["running", "waiting", "stopping", "stopped", "given-up"]
@@ -44,6 +45,10 @@ class _Child:
     """waiting: when it is started; stopping: when it is killed."""
     exit_code: int | None = None
     restarts: int = 0
+    patience_s: int = 0
+    """What it promised with its last beat; 0: it has not beaten yet."""
+    silent_s: int = 0
+    """Looks in a row, one each second, since that beat."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -87,7 +92,10 @@ class Supervisor:
         self._has_news = False
         self._stopping = False
         self._failure: EngineFailed | None = None
-        self._periodic = [_Periodic(interval_s=HOUSEKEEPING_S, callback=self._keep_house)]
+        self._periodic = [
+            _Periodic(interval_s=HOUSEKEEPING_S, callback=self._keep_house),
+            _Periodic(interval_s=BEAT_S, callback=self._look_for_silence),
+        ]
         self._guard: subprocess.Popen[bytes] | None = None
         self._guard_pipe = -1
 
@@ -240,6 +248,33 @@ class Supervisor:
             rotate(child.spec.log)
         self._keep_guard()
 
+    def _look_for_silence(self) -> None:
+        """Kill what has broken its promise to be heard; that it ended is seen as of any other. SIGTERM would not reach
+        a process that was stopped.
+
+        Looks are counted, and not the time between them: where this process, or the whole machine, stood still, every
+        child gets the time to be heard that it would have had.
+        """
+        for child in self._children.values():
+            if child.process is None or not child.patience_s:
+                continue
+            child.silent_s += 1
+            if child.silent_s > child.patience_s:
+                why = f"it hung: nothing was heard of it for {child.patience_s} s, and the supervisor killed it"
+                self._say(f"{child.spec.name}: {why}")
+                if child.spec.why is not None:
+                    with suppress(OSError):
+                        child.spec.why.write_text(why, encoding="utf-8")
+                child.process.kill_group()
+                child.patience_s = 0
+
+    def _hear(self, child: _Child, descriptor: int) -> None:
+        beats = os.read(descriptor, 4096)
+        if beats:
+            child.patience_s, child.silent_s = beats[-1], 0
+        else:
+            self._selector.unregister(descriptor)  # whatever beat has closed its end; it is not judged by that
+
     def run(self) -> None:
         """Look after the children until a stop is asked for, then stop them all in order.
 
@@ -283,6 +318,8 @@ class Supervisor:
         os.read(self._wake_receive, 4096)
 
     def _start(self, child: _Child) -> None:
+        if child.spec.why is not None:
+            child.spec.why.unlink(missing_ok=True)
         try:
             child.process = Process.start(child.spec)
         except OSError as fault:
@@ -290,6 +327,9 @@ class Supervisor:
                 f"{child.spec.name} cannot be started: {fault}", hint=f"check {child.spec.argv[0]}"
             ) from fault
         self._tell_guard(f"+{child.process.pid}")
+        pulse = child.process.pulse
+        child.patience_s = child.silent_s = 0
+        self._selector.register(pulse, selectors.EVENT_READ, lambda: self._hear(child, pulse))
         child.state, self._has_news = "running", True
         child.started_s = self._clock.monotonic_s()
 
@@ -305,10 +345,12 @@ class Supervisor:
         for child in self._children.values():
             if child.process is None:
                 continue
-            pid, code = child.process.pid, child.process.poll()
+            pid, pulse, code = child.process.pid, child.process.pulse, child.process.poll()
             if code is None:
                 continue
             self._tell_guard(f"-{pid}")
+            with suppress(KeyError):  # its end may have been heard already
+                self._selector.unregister(pulse)
             child.process, self._has_news = None, True
             child.exit_code = code
             if child.state == "stopping":

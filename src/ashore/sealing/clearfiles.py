@@ -20,6 +20,7 @@ import msgspec
 
 from ashore.core import human_bytes
 from ashore.errors import EnvironmentFault, MemoryFull, SealingKeyMissing
+from ashore.processes import free_memory_bytes
 from ashore.sealing.chunks import KEY_BYTES
 from ashore.sealing.datakeys import DataKey
 from ashore.sealing.ownfolder import OwnFolder, sweep
@@ -192,28 +193,13 @@ def opened_files(sealed: SealedFiles) -> Iterator[ClearFiles]:
 
 def refuse_without_memory(num_bytes: int, *, what: str) -> None:
     """Raise `MemoryFull` unless this process may take so many bytes more."""
-    free = available_bytes()
-    if free is not None and num_bytes + SPARE_BYTES > free:
+    free = free_memory_bytes()
+    if num_bytes + SPARE_BYTES > free:
         raise MemoryFull(
             f"{what} is sealed, and its clear form needs {human_bytes(num_bytes)} of memory; "
-            f"{human_bytes(max(0, free))} are free",
+            f"{human_bytes(free)} are free",
             hint="stop something else first, serve a smaller variant, or unseal the model: ashore model unseal",
         )
-
-
-def available_bytes() -> int | None:
-    """Return the memory that this process may still take: the machine's, or what its control group leaves if less."""
-    found = []
-    with contextlib.suppress(OSError, ValueError):
-        for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines():
-            if line.startswith("MemAvailable:"):
-                found.append(int(line.split()[1]) << 10)
-    with contextlib.suppress(OSError, ValueError):
-        group = Path("/sys/fs/cgroup") / Path("/proc/self/cgroup").read_text().rpartition("::")[2].strip().lstrip("/")
-        limit = (group / "memory.max").read_text().strip()
-        if limit != "max":
-            found.append(int(limit) - int((group / "memory.current").read_text()) + _reclaimable(group))
-    return min(found, default=None)
 
 
 def swap_in_use(swaps: Path = Path("/proc/swaps")) -> tuple[str, ...]:
@@ -222,12 +208,6 @@ def swap_in_use(swaps: Path = Path("/proc/swaps")) -> tuple[str, ...]:
         areas = [line.split()[0] for line in swaps.read_text(encoding="utf-8").splitlines()[1:] if line.strip()]
         return tuple(area for area in areas if "zram" not in area)
     return ()
-
-
-def _reclaimable(group: Path) -> int:
-    """Return the file pages of a control group, which count as used and make room when it is needed."""
-    stat = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
-    return int(stat.get("inactive_file", 0)) + int(stat.get("active_file", 0))
 
 
 def _memory_file(num_bytes: int) -> int:

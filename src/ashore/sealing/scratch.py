@@ -11,7 +11,7 @@ from typing import Final
 
 from ashore.core import human_bytes
 from ashore.errors import EnvironmentFault, MemoryFull
-from ashore.sealing.clearfiles import available_bytes
+from ashore.processes import free_memory_bytes
 from ashore.sealing.ownfolder import OwnFolder, sweep
 
 PREFIX: Final = "ashore-scratch-"
@@ -45,11 +45,10 @@ def memory_scratch(
     for place in usable:
         sweep(place, PREFIX)
     best = max(usable, key=lambda p: shutil.disk_usage(p).free)
-    memory = available_bytes()
-    free = min(shutil.disk_usage(best).free, *(() if memory is None else (memory,)))
+    free = min(shutil.disk_usage(best).free, free_memory_bytes())
     if free < num_bytes:
         raise MemoryFull(
-            f"{what} needs {human_bytes(num_bytes)} in memory; {best} has {human_bytes(max(0, free))}",
+            f"{what} needs {human_bytes(num_bytes)} in memory; {best} has {human_bytes(free)}",
             hint=f"make more room there (mount -o remount,size=… {best}), or do this where there is more memory",
         )
     folder = OwnFolder(best, PREFIX)

@@ -37,7 +37,7 @@ from ashore.serving.model import (
     Urgency,
     Usage,
 )
-from ashore.serving.models import ModelCard
+from ashore.serving.models import ModelCard, ServingState
 from ashore.serving.ports import Replica, ServedText
 from ashore.serving.service import ServingService
 from ashore.serving.topology import (
@@ -99,6 +99,7 @@ __all__ = [
     "ServedText",
     "ServingEvent",
     "ServingService",
+    "ServingState",
     "Started",
     "StateLink",
     "TokenText",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Literal
 
 from ashore.core import did_you_mean
 from ashore.engines import EngineInfo, EngineKind
@@ -12,6 +13,9 @@ from ashore.serving.admission import Gate
 from ashore.serving.ports import ServedText
 from ashore.serving.replicas import ReplicaSet
 from ashore.serving.topology import ServedModel
+
+ServingState = Literal["ready", "loading", "draining", "not-recording"]
+"""Whether a worker can answer now, or what keeps it from that."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

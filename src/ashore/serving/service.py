@@ -16,7 +16,7 @@ from ashore.access.budgets import Standing
 from ashore.cache import AnswerCache, Question, Ready
 from ashore.core import Clock, RequestId
 from ashore.engines import EngineStats, Grammar
-from ashore.errors import AshoreError, DeadlineExceeded
+from ashore.errors import AshoreError, AuditUnavailable, DeadlineExceeded
 from ashore.metrics import Metrics
 from ashore.releases import AliasRoute
 from ashore.serving.answers import AnswerRecorder, find_question, no_cache, replay
@@ -29,7 +29,7 @@ from ashore.serving.fresh import FreshAnswers, Place, allowed_s
 from ashore.serving.guards import Guards, Masked, Reservation, Unlimited
 from ashore.serving.hearing import Trial
 from ashore.serving.model import NOWHERE, Arrival, Delta, GenerationRequest, ServingEvent, Started, Usage
-from ashore.serving.models import LoadedModel, ModelCard
+from ashore.serving.models import LoadedModel, ModelCard, ServingState
 from ashore.serving.orders import check_writes
 from ashore.serving.prompt import num_chars, prompt_ids
 from ashore.serving.reception import MOST_RELEASES, Reception, read_aside
@@ -107,6 +107,17 @@ class ServingService:
     @property
     def draining(self) -> bool:
         return self._fresh.draining
+
+    @property
+    def state(self) -> ServingState:
+        """Whether requests are to be sent here now. What cannot be recorded is not answered, so it waits elsewhere."""
+        if self.draining:
+            return "draining"
+        try:
+            self._guards.auditor.check()
+        except AuditUnavailable:
+            return "not-recording"
+        return "ready" if all(card.ready for card in self.models()) else "loading"
 
     @property
     def in_flight(self) -> int:

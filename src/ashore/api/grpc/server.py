@@ -144,10 +144,10 @@ class GrpcServer:
             await self._tell_health()
 
     async def _tell_health(self) -> None:
-        """Serving when no drain has begun and every model has a replica that is ready, as `/readyz` says."""
+        """Serving when `/readyz` says so."""
         from grpc_health.v1 import health_pb2
 
-        ready = not self._serving.draining and all(card.ready for card in self._serving.models())
-        status = health_pb2.HealthCheckResponse.SERVING if ready else health_pb2.HealthCheckResponse.NOT_SERVING
+        answers = health_pb2.HealthCheckResponse
+        status = answers.SERVING if self._serving.state == "ready" else answers.NOT_SERVING
         for name in ("", *SERVICES):
             await self._health.set(name, status)

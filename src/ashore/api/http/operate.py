@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -14,12 +15,19 @@ from ashore.api.http.mergedmetrics import merge_pages
 from ashore.api.http.openapi import describe
 from ashore.api.http.siblings import OWN_ONLY
 from ashore.errors import AshoreError
+from ashore.serving import ServingState
 
 if TYPE_CHECKING:
     from ashore.api.http.app import HttpApp
     from ashore.backup import Timetable, Turn, TurnKind
 
 JSON = (b"content-type", b"application/json")
+WHY_NOT: Mapping[ServingState, str] = {
+    "ready": "",
+    "loading": "a model has no engine host that is ready",
+    "draining": "the worker stops once its answers have ended",
+    "not-recording": "the audit log cannot be written, and nothing is answered without it; the worker's log says why",
+}
 log = logging.getLogger("ashore.http")
 _encode = msgspec.json.Encoder().encode
 
@@ -37,11 +45,13 @@ class ModelReadiness(msgspec.Struct, frozen=True):
     ready: bool
 
 
-class Readiness(msgspec.Struct, frozen=True):
-    """Answer of `/readyz`: 200 when every model can answer, otherwise 503."""
+class Readiness(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Answer of `/readyz`: 200 when every model can answer and it can be recorded, otherwise 503."""
 
     status: str
     items: list[ModelReadiness]
+    why: str = ""
+    """What is missing; `/readyz` is open to everybody, so no more than that."""
 
 
 async def healthz(app: HttpApp, exchange: Exchange, principal: Principal) -> None:
@@ -57,10 +67,12 @@ async def health(app: HttpApp, exchange: Exchange, principal: Principal) -> None
 async def readyz(app: HttpApp, exchange: Exchange, principal: Principal) -> None:
     """`GET /readyz`."""
     items = [ModelReadiness(card.alias, card.ready) for card in app.serving.models()]
-    ready = all(item.ready for item in items) and not app.serving.draining
-    status = "ready" if ready else "draining" if app.serving.draining else "loading"
-    headers = [JSON] if ready else [JSON, (b"retry-after", b"2")]
-    await exchange.respond(200 if ready else 503, headers, _encode(Readiness(status, items)))
+    status = app.serving.state
+    answer = _encode(Readiness(status, items, WHY_NOT[status]))
+    if status == "ready":
+        await exchange.respond(200, [JSON], answer)
+    else:
+        await exchange.respond(503, [JSON, (b"retry-after", b"2")], answer)
 
 
 async def metrics(app: HttpApp, exchange: Exchange, principal: Principal) -> None:

@@ -30,7 +30,15 @@ from ashore.engines.model import EngineInfo
 from ashore.engines.ports import CanImport, CanLoadAdapter, Engine
 from ashore.engines.registry import make_engine
 from ashore.errors import AshoreError, UnsupportedByEngine
-from ashore.processes import die_with_parent, listen_on, silence_host, use_huge_pages
+from ashore.processes import (
+    Pulse,
+    beat_in_thread,
+    die_with_parent,
+    listen_on,
+    silence_host,
+    take_pulse,
+    use_huge_pages,
+)
 from ashore.sealing import ClearFiles, SealedFiles, take_key
 
 _TELL_FAILURE_S: Final = 2.0
@@ -39,7 +47,32 @@ _TELL_FAILURE_S: Final = 2.0
 _KEPT_BYTES: Final = 32 << 20
 """Files of a sealed model up to this size stay open: tokenizers and settings that an engine may read later."""
 
+_LOADING_PATIENCE_S: Final = 240
+"""A host that loads beats too, but a library may hold the interpreter for minutes meanwhile."""
+_PATIENCE_S: Final = 6
+"""Silence of a host that serves. Engines let go of the interpreter while they compute, so a beat is late by
+milliseconds; that of a process that was stopped never comes."""
+
 _log = logging.getLogger("ashore.host")
+
+
+class _Life:
+    """Beats for this host as long as its engine's thread gets on with its work."""
+
+    def __init__(self, pulse: Pulse) -> None:
+        """Begin to beat, for a host that loads."""
+        self._loop: HostLoop | None = None
+        self._step_timeout_s = 0.0
+        beat_in_thread(pulse, self._patience_s)
+
+    def serve(self, loop: HostLoop, step_timeout_s: float) -> None:
+        """Go on beating as long as no turn of `loop` takes longer than that."""
+        self._step_timeout_s, self._loop = step_timeout_s, loop
+
+    def _patience_s(self) -> int | None:
+        if self._loop is None:
+            return _LOADING_PATIENCE_S
+        return _PATIENCE_S if self._loop.awake_s <= self._step_timeout_s else None
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -51,6 +84,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if arguments.control_fd is not None:
         die_with_parent()
         exit_at_end_of(arguments.control_fd)
+    life = _Life(take_pulse())
     listener = listen_on(arguments.socket)
     try:
         launch = read_launch(arguments.launch)
@@ -69,7 +103,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         info.model, time.monotonic() - started_s, info.version, info.precision, huge_bytes >> 20,
     )  # fmt: skip
     try:
-        return _serve(engine, info, listener, launch.drain_s)
+        return _serve(engine, info, listener, launch, life)
     finally:
         if opened is not None:
             opened.close()
@@ -121,8 +155,8 @@ def _load_clear(engine: Engine, launch: HostLaunch) -> EngineInfo:
     return info
 
 
-def _serve(engine: Engine, info: EngineInfo, listener: socket.socket, drain_s: float) -> int:
-    loop = HostLoop(engine, info, listener, drain_s=drain_s)
+def _serve(engine: Engine, info: EngineInfo, listener: socket.socket, launch: HostLaunch, life: _Life) -> int:
+    loop = HostLoop(engine, info, listener, drain_s=launch.drain_s)
     terminations = 0
 
     def terminate(number: int, frame: FrameType | None) -> None:
@@ -135,6 +169,7 @@ def _serve(engine: Engine, info: EngineInfo, listener: socket.socket, drain_s: f
 
     signal.set_wakeup_fd(loop.wakeup_fd, warn_on_full_buffer=False)
     signal.signal(signal.SIGTERM, terminate)
+    life.serve(loop, launch.step_timeout_s)
     gc.collect()
     gc.freeze()  # what loading made is never garbage; collections in mid-stream need not walk it
     try:

@@ -82,6 +82,7 @@ class HostLoop:
         self._drain_deadline_s: float | None = None
         self._has_told_draining = False
         self._failed_steps = 0
+        self._woke_s: float | None = None
         self._wake_receive, self._wake_send = socket.socketpair()
         for end in (self._wake_receive, self._wake_send):
             end.setblocking(False)
@@ -92,6 +93,12 @@ class HostLoop:
     def wakeup_fd(self) -> int:
         """Descriptor for `signal.set_wakeup_fd`: a byte written to it ends the loop's sleep."""
         return self._wake_send.fileno()
+
+    @property
+    def awake_s(self) -> float:
+        """How long the present turn has taken, so the step in it; 0 while the loop sleeps. Callable from any thread."""
+        woke_s = self._woke_s
+        return 0.0 if woke_s is None else self._clock.monotonic_s() - woke_s
 
     def start_draining(self) -> None:
         """Take no new work and let `run` return once what runs has ended, or `drain_s` later. May be called twice, and
@@ -135,7 +142,10 @@ class HostLoop:
     # --- sleeping and reading
 
     def _sleep_and_read(self) -> None:
-        for key, mask in self._selector.select(self._sleep_s()):
+        sleep_s, self._woke_s = self._sleep_s(), None
+        ready = self._selector.select(sleep_s)
+        self._woke_s = self._clock.monotonic_s()
+        for key, mask in ready:
             if key.data is None:
                 continue  # the engine's own descriptor: `step` reads it
             if isinstance(key.data, Link):

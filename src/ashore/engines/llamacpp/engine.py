@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import heapq
 import itertools
-import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
@@ -52,6 +51,7 @@ from ashore.errors import (
     NotReady,
     UnsupportedModel,
 )
+from ashore.processes import allowed_cores
 
 _MOST_SLOTS: Final = 256
 """`LLAMA_MAX_SEQ` of llama.cpp."""
@@ -119,7 +119,7 @@ class LlamaCppEngine:
             kv_tokens=options.kv_tokens or max(context_tokens, _DEFAULT_KV_TOKENS),
             num_sequences=num_slots + 1,
             max_batch=max(options.max_batch_tokens, num_slots + 1),
-            threads=options.threads or len(os.sched_getaffinity(0)),
+            threads=options.threads or allowed_cores(),
             kv_cache=kv_cache,
         )
         self._max_batch = context.max_batch

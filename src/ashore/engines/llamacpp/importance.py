@@ -7,7 +7,6 @@ of a tensor is read by its published layout, and checked against what the librar
 from __future__ import annotations
 
 import ctypes
-import os
 from collections.abc import Mapping
 from ctypes import POINTER, c_bool, c_char, c_int32, c_int64, c_size_t, c_void_p
 from pathlib import Path
@@ -20,6 +19,7 @@ from ashore.engines.llamacpp.context import LlamaContext, LlamaModel
 from ashore.engines.llamacpp.library import LlamaLibrary, load_library
 from ashore.engines.rounding import Samples, Told
 from ashore.errors import EngineFailed
+from ashore.processes import allowed_cores
 
 _F32: Final = 0
 """`enum ggml_type`."""
@@ -66,7 +66,7 @@ def read_importance(path: Path, samples: Samples, *, told: Told) -> Mapping[str,
             kv_tokens=longest,
             num_sequences=1,
             max_batch=longest,
-            threads=len(os.sched_getaffinity(0)),
+            threads=allowed_cores(),
             kv_cache="f16",
             watch=ctypes.cast(watch.callback, c_void_p),
         )

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from ashore.core import did_you_mean, human_bytes
 from ashore.engines.model import EngineOptions
@@ -94,29 +92,3 @@ def choose_kv_tokens(options: EngineOptions, *, context_tokens: int, bytes_per_t
         return options.kv_tokens
     budget = min(int(free_bytes * _SHARE_OF_FREE_MEMORY), _LARGEST_DEFAULT_KV_BYTES)
     return max(1, min(context_tokens * options.max_sequences, budget // bytes_per_token))
-
-
-def free_memory_bytes(proc: Path = Path("/proc/meminfo"), cgroup: Path = Path("/sys/fs/cgroup")) -> int:
-    """Return the memory that this process may still take: the machine's, or its control group's where that is less."""
-    free = _meminfo_available(proc)
-    limit, used = _number(cgroup / "memory.max"), _number(cgroup / "memory.current")
-    if limit is not None and used is not None:
-        free = min(free, max(0, limit - used))
-    return free
-
-
-def _meminfo_available(proc: Path) -> int:
-    if not proc.is_file():
-        return int(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")) // 2
-    for line in proc.read_text().splitlines():
-        if line.startswith("MemAvailable:"):
-            return int(line.split()[1]) * 1024
-    raise InvalidSpec(f"{proc} has no line MemAvailable", hint="set kv_tokens for this model")
-
-
-def _number(path: Path) -> int | None:
-    try:
-        text = path.read_text().strip()
-    except OSError:
-        return None
-    return int(text) if text.isdigit() else None

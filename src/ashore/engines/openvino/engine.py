@@ -28,7 +28,7 @@ from ashore.engines.model import (
     ScoreText,
 )
 from ashore.engines.openvino.blocks import BlockPool
-from ashore.engines.openvino.config import choose_kv_tokens, free_memory_bytes, is_full_precision, run_config
+from ashore.engines.openvino.config import choose_kv_tokens, is_full_precision, run_config
 from ashore.engines.openvino.embedder import BertEmbedder, is_encoder
 from ashore.engines.openvino.graph import BLOCK_TOKENS, Row, make_batch
 from ashore.engines.openvino.lora import AdapterBank
@@ -48,6 +48,7 @@ from ashore.engines.sampling import (
     score_row,
 )
 from ashore.errors import AshoreError, Conflict, EngineFailed, KvCacheExhausted, UnsupportedByEngine
+from ashore.processes import free_memory_bytes
 
 _FALLBACK_CONTEXT_TOKENS = 4096
 _MAX_TOP_LOGPROBS = 20

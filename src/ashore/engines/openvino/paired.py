@@ -17,9 +17,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ashore.engines.openvino.config import RunConfig, free_memory_bytes
+from ashore.engines.openvino.config import RunConfig
 from ashore.engines.openvino.graph import Batch, GraphFacts, PagedModel, Row, read_facts
 from ashore.engines.openvino.lora import AdapterBank, Slot
+from ashore.processes import free_memory_bytes
 
 BYTE_PRODUCTS = frozenset({"avx512_vnni", "avx_vnni"})
 """Instruction sets that multiply bytes, as Linux names them."""

@@ -102,6 +102,10 @@ class VllmProcess:
                 f"vLLM ended with exit code {code}: {shlex.join(self.command)}", hint="its own words are in this log"
             )
 
+    def kill(self) -> None:
+        """End it at once, whatever it does; `check` tells. May be called twice, and from any thread."""
+        self._process.kill()
+
     def stop(self) -> None:
         """End it and wait. May be called twice."""
         if self._process.poll() is None:

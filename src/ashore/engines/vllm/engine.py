@@ -53,6 +53,10 @@ _START_TIMEOUT_S: Final = 900.0
 _IDLE_S: Final = 1.0
 """How long a connection may have rested that an order goes out on. vLLM closes one that rested for 5 s; an order that
 crosses with that is lost. A new one on this machine costs nothing."""
+ASK_S: Final = 2.0
+"""A server that has orders and says nothing for so long is asked whether it lives, again and again."""
+SILENT_S: Final = 15.0
+"""One that answers nothing for so long hangs. vLLM answers `/health` beside its longest step."""
 _FALLBACK_VOCAB: Final = 1 << 20
 """Where nothing tells the size of the vocabulary, vLLM itself refuses ids beyond it."""
 
@@ -78,6 +82,9 @@ class VllmEngine:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
         self._live: dict[OrderId, _Live] = {}
+        self._heard_s = 0.0
+        """When the server last said anything, or had nothing to say."""
+        self._watching: asyncio.Task[None] | None = None
         self._events: deque[EngineEvent] = deque()
         self._wake_read, self._wake_write = -1, -1
         self._steps = self._prompt_tokens = self._cached_tokens = self._completion_tokens = self._scored_tokens = 0
@@ -125,6 +132,7 @@ class VllmEngine:
             max_top_logprobs=0 if embeds else 20,
             embedding_size=len(self._embed([[0]])[0]) if embeds else 0,
         )
+        self._network().call_soon_threadsafe(self._watch)
         return self._info
 
     def submit(self, order: GenerateOrder) -> None:
@@ -320,11 +328,43 @@ class VllmEngine:
             _log.exception("an order to vLLM broke")
             self._push(failed(order.order_id, error))
 
+    def _watch(self) -> None:
+        self._watching = asyncio.get_running_loop().create_task(self._keep_listening(), name="vllm-silence")
+
+    async def _keep_listening(self) -> None:
+        """End what a server that hangs will not answer. One of ours is killed, for the host to end and start anew."""
+        self._heard_s = time.monotonic()
+        while True:
+            await asyncio.sleep(ASK_S)
+            if not self._live:
+                self._heard_s = time.monotonic()
+            if time.monotonic() - self._heard_s < ASK_S:
+                continue
+            try:
+                async with _translated():
+                    await self._client.get("/health", timeout=ASK_S)  # whatever the answer says: there is one
+                self._heard_s = time.monotonic()
+            except SourceUnreachable as error:
+                silent_s = time.monotonic() - self._heard_s
+                if silent_s >= SILENT_S:
+                    self._give_up(silent_s, error)
+
+    def _give_up(self, silent_s: float, error: SourceUnreachable) -> None:
+        what = f"the vLLM server has answered nothing for {silent_s:.0f} s: {error.message}"
+        _log.error("%s; %d orders end", what, len(self._live))
+        if self._process is not None:
+            self._process.kill()
+        for live in list(self._live.values()):
+            _stop(live)
+            told = SourceUnreachable(what, hint="look at that server; requests are tried again")
+            self._push(failed(live.order.order_id, told))
+
     async def _read_stream(self, live: _Live, answer: Any) -> None:
         order = live.order
         end: wire.Choice | None = None
         stop_token_id: int | None = None
         async for line in answer.aiter_lines():
+            self._heard_s = time.monotonic()
             if not line.startswith("data:"):
                 continue
             data = line[5:].strip()
@@ -369,6 +409,7 @@ class VllmEngine:
 
     async def _end_network(self) -> None:
         tasks = [live.task for live in self._live.values() if live.task is not None]
+        tasks += [] if self._watching is None else [self._watching]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)

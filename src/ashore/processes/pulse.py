@@ -1,0 +1,79 @@
+"""The pulse of a child, by which its supervisor tells one that works from one that hangs.
+
+A beat is one byte in a pipe: within so many seconds you hear from me again. The child promises it, because the child
+knows what it is doing: loading may be silent for minutes, serving may not. A process that was stopped, that a deadlock
+holds, or whose loop turns no more, breaks its word. A program that never beats (Envoy, Valkey) promises nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Final, NoReturn
+
+PULSE_VARIABLE: Final = "ASHORE_CHILD_PULSE_FD"
+"""Names the descriptor of the pipe in the environment of a child."""
+BEAT_S: Final = 1.0
+"""Between two beats, and between two looks of the supervisor."""
+MOST_PATIENCE_S: Final = 255
+"""The longest promise that fits in a byte."""
+IDLE_FACTOR: Final = 10
+"""A process that works with what the others leave may be kept from beating, so it promises less."""
+
+
+class Pulse:
+    """The child's end. Callable from any thread."""
+
+    def __init__(self, descriptor: int | None) -> None:
+        """Make it; with None nobody listens, and nothing is sent."""
+        self._descriptor = descriptor
+        if descriptor is not None:
+            os.set_inheritable(descriptor, False)
+            os.set_blocking(descriptor, False)
+
+    def beat(self, patience_s: int) -> None:
+        """Promise to beat again within `patience_s`. Returns at once; a supervisor that is gone hears nothing."""
+        if self._descriptor is not None:
+            patience_s *= IDLE_FACTOR if _is_idle() else 1
+            with suppress(OSError):  # the pipe is full: a supervisor that does not read has enough beats to read first
+                os.write(self._descriptor, bytes([min(patience_s, MOST_PATIENCE_S)]))
+
+
+def take_pulse() -> Pulse:
+    """Return the pulse of this process. Called once, at its start: what it starts itself must not beat for it."""
+    descriptor = os.environ.pop(PULSE_VARIABLE, "")
+    return Pulse(int(descriptor) if descriptor else None)
+
+
+async def keep_beating(pulse: Pulse, patience_s: int) -> NoReturn:
+    """Beat for as long as the event loop turns."""
+    while True:
+        pulse.beat(patience_s)
+        await asyncio.sleep(BEAT_S)
+
+
+def beat_in_thread(pulse: Pulse, patience_s: Callable[[], int | None]) -> None:
+    """Beat from a thread of its own until the process ends, also while the others compute.
+
+    Args:
+        pulse: Of this process.
+        patience_s: Asked before each beat; None: this process is not well, and no beat is sent.
+    """
+
+    def run() -> None:
+        wait = threading.Event()
+        while True:
+            promised_s = patience_s()
+            if promised_s is not None:
+                pulse.beat(promised_s)
+            wait.wait(BEAT_S)
+
+    threading.Thread(target=run, name="pulse", daemon=True).start()
+
+
+def _is_idle() -> bool:
+    """Whether this thread runs under SCHED_IDLE, as a supervisor may set at any time."""
+    return hasattr(os, "SCHED_IDLE") and os.sched_getscheduler(0) == os.SCHED_IDLE

@@ -1,0 +1,212 @@
+"""What if a process hangs instead of dying? One server, each of whose processes is stopped in turn."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import ssl
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+from served import Served, start_served, words_of
+
+CONFIG = """
+[[model]]
+name = "fake:random?tok_per_s=20&tokens=4000"
+alias = "pair"
+replicas = 2
+
+[[model]]
+name = "fake:echo?hang_after=40"
+alias = "stuck"
+
+[backup]
+every_s = 3600
+"""
+STORY_TOKENS = 260
+"""13 s: longer than it takes to notice."""
+STOPPED_S = 2.0
+NOTICED_S, ANSWERED_S = 10.0, 12.0
+"""What is promised of an engine host that hangs. A machine that tests eight things at once gets twice as long."""
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    ports = [socket.socket() for _ in range(2)]
+    for one in ports:
+        one.bind(("127.0.0.1", 0))
+    numbers = [int(one.getsockname()[1]) for one in ports]
+    for one in ports:
+        one.close()
+    running = start_served(
+        tmp_path_factory.mktemp("hanging") / "home",
+        (),
+        store=None,
+        port=numbers[0],
+        grpc_port=numbers[1],
+        options=("--edge", "envoy", "--workers", "2", "--redis", "embedded"),
+        env={"ASHORE_STEP_TIMEOUT_S": "1"},
+        config=CONFIG,
+        wait=False,
+    )
+    try:
+        eventually(lambda: "Ctrl-C stops it" in running.said() or running.process.poll() is not None, 60)
+        assert running.process.poll() is None, running.everything_said()
+        yield running
+    finally:
+        running.stop()
+
+
+def eventually(what: Callable[[], object], limit_s: float = 20) -> None:
+    end_s = time.monotonic() + limit_s
+    while not what():
+        assert time.monotonic() < end_s, "it did not happen in time"
+        time.sleep(0.05)
+
+
+def pids(server: Served, *words: str) -> list[int]:
+    """Return the processes of this home in whose command line all of these stand."""
+    found = []
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdigit():
+            line = words_of(folder)
+            environ = b""
+            try:
+                environ = (folder / "environ").read_bytes()
+            except OSError:
+                continue
+            ours = any(str(server.home) in word for word in line) or str(server.home).encode() in environ
+            if ours and all(any(word in part for part in line) for word in words):
+                found.append(int(folder.name))
+    return sorted(found)
+
+
+def hosts(server: Served, alias: str) -> list[int]:
+    topology = json.loads((server.home / "run" / "topology.json").read_text())
+    sockets = next(one["sockets"] for one in topology["models"] if one["alias"] == alias)
+    return [pid for one in sockets for pid in pids(server, "ashore.engines.host", one)]
+
+
+@contextmanager
+def client(server: Served) -> Iterator[httpx.Client]:
+    verify = ssl.create_default_context(cafile=str(server.home / "edge" / "ca.pem"))
+    with httpx.Client(
+        base_url=f"https://localhost:{server.port}",
+        headers={"authorization": f"Bearer {server.key}"},
+        verify=verify,
+        trust_env=False,
+        timeout=60,
+    ) as one:
+        yield one
+
+
+def ask(server: Served, alias: str, text: str, max_tokens: int = 2) -> httpx.Response:
+    words = [{"role": "user", "content": text}]
+    with client(server) as one:
+        return one.post(
+            "/v1/chat/completions", json={"model": alias, "messages": words, "max_tokens": max_tokens, "temperature": 1}
+        )
+
+
+def stream(server: Served, alias: str, text: str) -> tuple[str, float]:
+    """Return the last event of a stream but the end mark, and when it came."""
+    words = [{"role": "user", "content": text}]
+    body = {"model": alias, "messages": words, "max_tokens": STORY_TOKENS, "temperature": 1, "stream": True}
+    last = ""
+    with client(server) as one, one.stream("POST", "/v1/chat/completions", json=body) as answer:
+        for line in answer.iter_lines():
+            last = line if line.startswith("data: {") else last
+    return last, time.monotonic()
+
+
+def readiness(server: Served, worker: int) -> dict[str, object]:
+    transport = httpx.HTTPTransport(uds=str(server.home / "run" / f"api-{worker}.sock"))
+    with httpx.Client(transport=transport, trust_env=False, timeout=10) as one:
+        found: dict[str, object] = one.get("http://worker/readyz").json()
+        return found
+
+
+def is_ready(server: Served) -> bool:
+    return all(readiness(server, worker)["status"] == "ready" for worker in range(2))
+
+
+def test_engine_hosts_that_hang_are_noticed_and_replaced_and_what_waited_there_is_answered_elsewhere(
+    server: Served,
+) -> None:
+    """One of two replicas is stopped, as a debugger or the kernel may; the step of another model never returns."""
+    before = hosts(server, "pair")
+    (hung,) = hosts(server, "stuck")
+    with ThreadPoolExecutor(12) as pool:
+        running = [pool.submit(stream, server, "pair", f"a long story, {n}") for n in range(4)]
+        time.sleep(0.5)  # each has begun somewhere
+        stopped_s = time.monotonic()
+        os.kill(before[0], signal.SIGSTOP)
+        stuck = pool.submit(stream, server, "stuck", "x" * 60)
+        fresh = [pool.submit(ask, server, "pair", f"question {n}") for n in range(6)]
+        assert [one.result().status_code for one in fresh] == [200] * 6
+        assert time.monotonic() - stopped_s < 2 * ANSWERED_S, "what had no token yet went to the other replica"
+        last, ended_s = stuck.result()
+        assert "it hung" in last and '"code":"host_died"' in last
+        assert ended_s - stopped_s < 2 * NOTICED_S
+        assert ask(server, "stuck", "short").status_code == 200
+        eventually(lambda: hosts(server, "pair") and before[0] not in hosts(server, "pair"))
+        eventually(lambda: len(hosts(server, "pair")) == 2 and is_ready(server))
+        assert hung not in hosts(server, "stuck") and before[1] in hosts(server, "pair")
+        ends = [one.result() for one in running]
+    broken = [ended_s - stopped_s for last, ended_s in ends if "it hung" in last]
+    assert broken and max(broken) < 2 * NOTICED_S, ends
+    assert server.said().count("it hung: ") == 2
+
+
+WORKER = ("ashore.api.worker", "--index", "0")
+PROCESSES = {
+    "an API worker": WORKER,
+    "the job worker": ("ashore.jobs.worker",),
+    "what makes backups": ("ashore.cli.backupkeeper",),
+    "Valkey": ("valkey-server",),
+    "Envoy": ("--disable-hot-restart",),
+    "the supervisor": ("ashore.cli.main", "up"),
+}
+
+
+@pytest.mark.parametrize("words", PROCESSES.values(), ids=PROCESSES)
+def test_whatever_stood_still_for_a_while_requests_are_answered_after_it(
+    server: Served, words: tuple[str, ...]
+) -> None:
+    told = server.said().count("it hung: ")
+    everything = hosts(server, "pair") + hosts(server, "stuck") + pids(server, "ashore.api.worker")
+    pid = pids(server, *words)[0]
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        time.sleep(STOPPED_S)
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    assert [ask(server, "pair", f"after {words}, {n}").status_code for n in range(4)] == [200] * 4
+    eventually(lambda: is_ready(server))
+    assert hosts(server, "pair") + hosts(server, "stuck") + pids(server, "ashore.api.worker") == everything
+    assert server.said().count("it hung: ") == told, "two seconds are no reason to kill anything"
+
+
+def test_a_worker_whose_scribe_stands_still_gets_no_requests_until_it_can_record_again(server: Served) -> None:
+    scribe = pids(server, "ashore.audit.scribe", "api-0")[0]
+    os.kill(scribe, signal.SIGSTOP)
+    try:
+
+        def is_away() -> bool:
+            ask(server, "pair", "something to record")
+            return readiness(server, 0)["status"] == "not-recording"
+
+        eventually(is_away)
+        eventually(lambda: all(ask(server, "pair", f"elsewhere {n}").status_code == 200 for n in range(6)))
+        assert readiness(server, 0)["status"] == "not-recording", "the other worker answered"
+    finally:
+        os.kill(scribe, signal.SIGCONT)
+    eventually(lambda: is_ready(server))
+    assert [ask(server, "pair", f"after the scribe {n}").status_code for n in range(4)] == [200] * 4
