@@ -10,11 +10,13 @@ from ashore.core.nearest import did_you_mean, nearest_names
 from ashore.core.recorder import Act, ActOutcome, MemoryRecorder, Recorder
 from ashore.core.shapes import ModelShape, kv_bytes_per_token
 from ashore.core.timespan import human_seconds
+from ashore.core.wanted import WANT, NoLongerWanted, Want, check_wanted
 from ashore.core.wholenumber import whole_number
 
 __all__ = [
     "MOST_PATTERN_BYTES",
     "MOST_PATTERN_CHARS",
+    "WANT",
     "Act",
     "ActOutcome",
     "Clock",
@@ -25,6 +27,7 @@ __all__ = [
     "Message",
     "ModelFormat",
     "ModelShape",
+    "NoLongerWanted",
     "OrderId",
     "Recorder",
     "RequestId",
@@ -34,6 +37,8 @@ __all__ = [
     "TenantId",
     "ToolCall",
     "ToolSpec",
+    "Want",
+    "check_wanted",
     "compile_re2",
     "did_you_mean",
     "human_bytes",

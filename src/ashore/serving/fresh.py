@@ -20,6 +20,7 @@ from ashore.metrics import Metrics
 from ashore.serving.admission import Background, background_of, cost_of, preempted
 from ashore.serving.answer import Answer
 from ashore.serving.assembly import assemble, echoed, nothing_more, usage_of
+from ashore.serving.fairthreads import FairThreads
 from ashore.serving.feed import Feed
 from ashore.serving.flow import Flow
 from ashore.serving.guards import Budgets, Reservation
@@ -27,7 +28,7 @@ from ashore.serving.model import GenerationRequest, ServingEvent, Started, Usage
 from ashore.serving.models import LoadedModel
 from ashore.serving.orders import Prompt, check_features, make_orders
 from ashore.serving.ports import Replica, ServedText
-from ashore.serving.prompt import encode_prompt
+from ashore.serving.prompt import PromptReader
 from ashore.serving.replicas import died
 from ashore.serving.roster import Roster
 from ashore.serving.scoring import Scores, check_scores, wants_scores
@@ -77,6 +78,8 @@ class FreshAnswers:
         self,
         roster: Roster,
         *,
+        reader: PromptReader,
+        grammars: FairThreads,
         check_grammar: Callable[[Grammar], None],
         budgets: Budgets,
         clock: Clock,
@@ -86,6 +89,8 @@ class FreshAnswers:
         """Make it. `aside`: for answers that no client gets, of releases that no alias leads to."""
         self._aside = aside
         self._roster = roster
+        self._reader = reader
+        self._grammars = grammars
         self._check_grammar = check_grammar
         self._budgets = budgets
         self._clock = clock
@@ -118,8 +123,9 @@ class FreshAnswers:
         if request.urgency == "interactive":
             model.gate.check_queue()  # before it is tokenised for nothing
         if request.grammar is not None:
-            await asyncio.to_thread(self._check_grammar, request.grammar)
-        prompt = await encode_prompt(request, model.text, info)
+            check = partial(self._check_grammar, request.grammar)
+            await self._grammars.run(principal, check, deadline_at=deadline_at)
+        prompt = await self._reader.encode(request, model.text, info, principal, deadline_at)
         cost = cost_of(
             prompt_tokens=len(prompt.ids), max_new_tokens=prompt.max_new_tokens, sequences=request.num_choices
         )
@@ -197,9 +203,12 @@ class FreshAnswers:
         elsewhere.deaths = deaths
         raise elsewhere
 
-    async def most_tokens(self, model: LoadedModel, request: GenerationRequest) -> int:
+    async def most_tokens(
+        self, model: LoadedModel, request: GenerationRequest, principal: Principal, arrived_at: float
+    ) -> int:
         """Return how many tokens prompt and answers have at most."""
-        prompt = await encode_prompt(request, model.text, model.info)
+        deadline_at = arrived_at + allowed_s(self._roster.topology, request.deadline_s)
+        prompt = await self._reader.encode(request, model.text, model.info, principal, deadline_at)
         return len(prompt.ids) + request.num_choices * prompt.max_new_tokens
 
     async def _run(

@@ -1,7 +1,8 @@
 """The request path: a straight list of stages over one request, the same for every protocol.
 
-authorise -> find the model -> tools -> check what the engine can do -> mask -> look for a kept answer
--> tokenise and fit the context -> reserve -> admit -> pick a replica -> generate -> assemble -> keep, settle, note
+authorise -> find the model -> tools -> check what the engine can do -> refuse what cannot fit -> mask
+-> look for a kept answer -> tokenise and fit the context -> reserve -> admit -> pick a replica -> generate -> assemble
+-> keep, settle, note
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from ashore.serving.answers import AnswerRecorder, find_question, no_cache, repl
 from ashore.serving.board import Board
 from ashore.serving.concurrency import ConcurrencyLimit
 from ashore.serving.embedding import Embeddings
+from ashore.serving.fairthreads import FairThreads
 from ashore.serving.flights import Flights, Terms
 from ashore.serving.flow import Flow
 from ashore.serving.fresh import FreshAnswers, Place, allowed_s
@@ -31,8 +33,8 @@ from ashore.serving.hearing import Trial
 from ashore.serving.model import NOWHERE, Arrival, Delta, GenerationRequest, ServingEvent, Started, Usage
 from ashore.serving.models import LoadedModel, ModelCard
 from ashore.serving.orders import check_writes
-from ashore.serving.prompt import num_chars, prompt_ids
-from ashore.serving.reception import MOST_RELEASES, Reception, read_aside
+from ashore.serving.prompt import COUNTED_CONTEXTS, INLINE_CHARS, PromptReader, check_length, num_chars
+from ashore.serving.reception import MOST_RELEASES, Reception
 from ashore.serving.recommended import with_recommended
 from ashore.serving.recording import Told, Watch, prompt_bytes
 from ashore.serving.replicas import ReplicaFactory, deaths_of, died
@@ -87,21 +89,38 @@ class ServingService:
             limit=limit,
         )
         self._flights = Flights()
+        self._texts, self._grammars = FairThreads("texts", clock), FairThreads("grammars", clock)
+        self._reader = PromptReader(self._texts)
         self._fresh = FreshAnswers(
             self._roster,
+            reader=self._reader,
+            grammars=self._grammars,
             check_grammar=check_grammar,
             budgets=self._guards.budgets,
             clock=clock,
             metrics=metrics,
         )
         aside = FreshAnswers(
-            self._roster, check_grammar=check_grammar, budgets=Unlimited(), clock=clock, metrics=Metrics(), aside=True
+            self._roster,
+            reader=self._reader,
+            grammars=self._grammars,
+            check_grammar=check_grammar,
+            budgets=Unlimited(),
+            clock=clock,
+            metrics=Metrics(),
+            aside=True,
         )
         self.trials = Trials(
             aside, self._roster.release, clock, masker=self._guards.masker, policy=topology.release, apart=apart
         )
         self.embeddings = Embeddings(
-            self.reception, self._roster, self._fresh, guards=self._guards, clock=clock, metrics=metrics
+            self.reception,
+            self._roster,
+            self._fresh,
+            reader=self._reader,
+            guards=self._guards,
+            clock=clock,
+            metrics=metrics,
         )
 
     @property
@@ -199,7 +218,8 @@ class ServingService:
         check_writes(request.model, embedder=model.served.embedder)
         self.reception.turn_away(model)
         request = with_recommended(prepare_tools(request, model.text), model.recommended, model.info)
-        masked = await self._mask(model, request, principal)
+        deadline_at = arrived_at + allowed_s(self._roster.topology, request.deadline_s)
+        masked = await self._mask(model, request, principal, deadline_at)
         request, watch.masked, outward = masked.request, masked.counts, masked.outward
         question = find_question(self._cache, request, model.served, principal, masked)
         route = self._roster.routes.get(request.model)
@@ -243,10 +263,25 @@ class ServingService:
     def _heard_by(self, trial: Trial) -> Callable[[Delta], None]:
         return lambda delta: trial.hear(delta, self._clock.monotonic_s())
 
-    async def _mask(self, model: LoadedModel, request: GenerationRequest, principal: Principal) -> Masked:
-        """Take personal data out."""
-        mask, decode = self._guards.masker.mask, model.text.decode
-        return await read_aside(num_chars(request), lambda: mask(request, principal, decode))
+    async def _mask(
+        self,
+        model: LoadedModel,
+        request: GenerationRequest,
+        principal: Principal,
+        deadline_at: float,
+        *,
+        contexts: int = 1,
+    ) -> Masked:
+        """Take personal data out of what may fit so many contexts."""
+        text, info = model.text, model.info
+
+        def work() -> Masked:
+            if chars > INLINE_CHARS:
+                check_length(request, text, info, contexts=contexts)
+            return self._guards.masker.mask(request, principal, text.decode)
+
+        chars = num_chars(request)
+        return await self._reader.read(chars, work, principal, deadline_at)
 
     async def _events(
         self,
@@ -287,7 +322,9 @@ class ServingService:
         budgets = self._guards.budgets
         joined: Reservation | None = None
         if joins:
-            tokens = await self._fresh.most_tokens(model, request) if budgets.hits_cost_tokens else 0
+            tokens = 0
+            if budgets.hits_cost_tokens:
+                tokens = await self._fresh.most_tokens(model, request, principal, arrived_at)
             joined = await budgets.reserve(principal, request.model, tokens, request_id=request.request_id, joins=True)
         place = Place()
 
@@ -344,13 +381,15 @@ class ServingService:
         """Return how many tokens the prompt of `request` has in its model's own template, tools included.
 
         Raises:
+            ContextTooLong: it is many times as long as the context.
             AshoreError: the request could not be served.
         """
+        deadline_at = self._clock.monotonic_s() + allowed_s(self._roster.topology, request.deadline_s)
         self.reception.authorise(principal, request.model)
         model = self._roster.lead(request.model).pick(principal, request)
         request = prepare_tools(request, model.text)
-        masked = await self._mask(model, request, principal)
-        num_tokens = len(await prompt_ids(masked.request, model.text, model.info))
+        masked = await self._mask(model, request, principal, deadline_at, contexts=COUNTED_CONTEXTS)
+        num_tokens = len(await self._reader.ids(masked.request, model.text, model.info, principal, deadline_at))
         await self._guards.budgets.charge_hit(principal, request.model, 0, request_id=request.request_id)
         return num_tokens
 
@@ -463,3 +502,5 @@ class ServingService:
         """Disconnect from every host. May be called twice."""
         await self.trials.close()
         await self._roster.close()
+        self._texts.close()
+        self._grammars.close()
