@@ -17,10 +17,21 @@ from ashore.core import Message
 from ashore.text import TextModel
 
 FAR = 1_000_000
-WORDS = ("the ", "lazy dog", "<|im_end|>", "</think>", "  ", "\n", "▁", "\x00", "[CLS]", "x" * 90)
+WORDS = ("the ", "lazy dog", "<|im_end|>", "</think>", "  ", "\n", "▁", "\x00", "\x04", "😀", "[CLS]", "x" * 90)
 COMPOSED = ("今天", "가", "\u1112\u1175\u11c3", "e\u0301")
 PIECES = st.sampled_from(WORDS + COMPOSED)
 TEXTS = st.lists(PIECES | st.text(max_size=6), max_size=30).map("".join)
+
+
+def lacking(home: Path) -> TextModel:
+    """Return a model whose vocabulary has no token for the byte 4, nor for the first of most emoji: it drops them."""
+    tiny_text.byte_level(home)
+    spec = json.loads((home / "tokenizer.json").read_text())
+    vocab = spec["model"]["vocab"]
+    for at, letter in enumerate("\u0104\u00f0"):
+        vocab[f"never {at}"] = vocab.pop(letter)
+    (home / "tokenizer.json").write_text(json.dumps(spec))
+    return TextModel.load(home)
 
 
 @pytest.fixture(scope="module")
@@ -33,12 +44,13 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> dict[str, TextModel]:
     return {
         "byte_level": tiny_text.byte_level(home / "b"),
         "composing": TextModel.load(composing),
+        "lacking": lacking(home / "l"),
         "sentencepiece": tiny_text.sentencepiece(home / "s"),
         "word_pieces": tiny_text.word_pieces(home / "w"),
     }
 
 
-@pytest.mark.parametrize("kind", ["byte_level", "composing", "sentencepiece", "word_pieces"])
+@pytest.mark.parametrize("kind", ["byte_level", "composing", "lacking", "sentencepiece", "word_pieces"])
 @given(text=TEXTS)
 def test_no_text_has_fewer_tokens_than_it_is_told_to_have(made: dict[str, TextModel], kind: str, text: str) -> None:
     model = made[kind]
@@ -52,7 +64,7 @@ def test_no_conversation_has_fewer_tokens_than_it_is_told_to_have(made: dict[str
         assert made[kind].fewest_chat_tokens(said, beyond=0) <= len(made[kind].encode_chat(said))
 
 
-@pytest.mark.parametrize("kind", ["byte_level", "composing", "sentencepiece", "word_pieces"])
+@pytest.mark.parametrize("kind", ["byte_level", "composing", "lacking", "sentencepiece", "word_pieces"])
 def test_a_text_of_megabytes_is_seen_to_have_more_than_a_thousand(made: dict[str, TextModel], kind: str) -> None:
     assert made[kind].fewest_tokens("hello world " * 100_000, beyond=1000) > 1000
 
@@ -63,6 +75,11 @@ def test_what_a_template_leaves_out_is_not_counted(tmp_path: Path) -> None:
     asked = (Message(role="user", content="a"), thought, Message(role="user", content="b"))
     assert model.fewest_chat_tokens(asked, beyond=10) <= len(model.encode_chat(asked)) < 60
     assert model.fewest_chat_tokens((Message(role="user", content="hm " * FAR),), beyond=10) > 10_000
+
+
+def test_bytes_that_a_vocabulary_drops_are_not_counted(made: dict[str, TextModel]) -> None:
+    text = "\x04" * FAR + "a"
+    assert made["lacking"].fewest_tokens(text, beyond=10) <= len(made["lacking"].encode(text, bare=True)) == 1
 
 
 @pytest.mark.parametrize(

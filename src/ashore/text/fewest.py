@@ -10,6 +10,8 @@ NFC_SHRINKS: Final = 3
 """Canonical composition makes three bytes of nine at most (three letters of Hangul to a syllable). ASCII it leaves."""
 _UTF8_BYTES: Final = frozenset(range(0xF5)) - {0xC0, 0xC1}
 """Bytes that valid UTF-8 has."""
+MOST_LACKING: Final = 32
+"""Rare bytes that a vocabulary may lack: to count each takes a moment."""
 _KEEP_ALL: Final = frozenset({"ByteLevel", "Digits", "Punctuation", "Split", "Metaspace"})
 """Pre-tokenizers that drop nothing, unless their behaviour says so."""
 
@@ -17,13 +19,15 @@ _KEEP_ALL: Final = frozenset({"ByteLevel", "Digits", "Punctuation", "Split", "Me
 class FewestTokens:
     """A bound from below on the tokens of texts, for one tokenizer. Where nothing is certain, it is 0.
 
-    A vocabulary that covers every byte writes no more bytes in one token than its longest has. Word pieces give a token
-    at least to each word, but one token may stand for a word of any length, so there words are counted.
+    A vocabulary of bytes writes no more of them in one token than its longest has; those that it lacks it may drop, so
+    they are not counted. Word pieces give a token at least to each word, but one token may stand for a word of any
+    length, so there words are counted.
     """
 
     def __init__(self, spec: dict[str, Any], vocabulary: Vocabulary) -> None:
         """Read it off a parsed `tokenizer.json`."""
         self._longest = self._shrinks = 0
+        self._lacks: tuple[bytes, ...] = ()
         self._words = False
         if any(token.lstrip or token.rstrip for token in vocabulary.added):  # they take any number of spaces along
             return
@@ -32,13 +36,14 @@ class FewestTokens:
             self._words = splits == ["BertPreTokenizer"] and not any(
                 " " in token.text for token in vocabulary.added if not token.markup
             )
-        elif _covers_bytes(spec, vocabulary):
+        elif (lacks := _lacks(spec, vocabulary)) is not None:
+            self._lacks = tuple(bytes((byte,)) for byte in sorted(lacks))
             self._shrinks = _shrinks(spec)
             self._longest = _longest(spec, vocabulary)
 
     def may_exceed(self, num_chars: int, beyond: int) -> bool:
         """Return whether so many characters are worth a look: of four bytes each, they could have more tokens."""
-        return self._words or (self._longest > 0 and 4 * num_chars > beyond * self._longest)
+        return self._words or (self._shrinks > 0 and 4 * num_chars > beyond * self._longest)
 
     def tokens(self, text: str, *, beyond: int) -> int:
         """Return how few tokens a text can have. May stop counting where there are more than `beyond`."""
@@ -48,24 +53,31 @@ class FewestTokens:
         if not self._shrinks or len(text) <= beyond:
             return 0
         text = text.strip()
-        num_bytes = len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
-        return -(-num_bytes // (self._longest if text.isascii() else self._longest * self._shrinks))
+        most_bytes = self._longest if text.isascii() else self._longest * self._shrinks
+        raw = text.encode("utf-8", "surrogatepass")
+        fewest = -(-len(raw) // most_bytes)
+        if fewest <= beyond or not self._lacks:
+            return fewest
+        return -(-(len(raw) - sum(map(raw.count, self._lacks))) // most_bytes)
 
 
-def _covers_bytes(spec: dict[str, Any], vocabulary: Vocabulary) -> bool:
-    """Return whether every text is written in tokens whole, each byte by itself where nothing longer fits."""
+def _lacks(spec: dict[str, Any], vocabulary: Vocabulary) -> frozenset[int] | None:
+    """Return the bytes of which a text may lose some, where it is written in tokens whole but for those; None: it is
+    not, or nobody knows."""
     model = spec["model"]
     if model.get("type") != "BPE":
-        return False
+        return None
     for step in steps_of(spec.get("pre_tokenizer")):
         if step["type"] not in _KEEP_ALL or step.get("behavior") == "Removed":
-            return False
+            return None
     vocab = model.get("vocab") or {}
     if vocabulary.kind == "byte_level":
         splits = {step["type"] for step in steps_of(spec.get("pre_tokenizer"))}
         single = {table[0] for piece in vocab.values() if len(table := vocabulary.table[piece]) == 1}
-        return "ByteLevel" in splits and single >= _UTF8_BYTES
-    return bool(model.get("byte_fallback")) and all(f"<0x{byte:02X}>" in vocab for byte in _UTF8_BYTES)
+        lacks = _UTF8_BYTES - single
+        return lacks if "ByteLevel" in splits and len(lacks) <= MOST_LACKING else None
+    whole = bool(model.get("byte_fallback")) and all(f"<0x{byte:02X}>" in vocab for byte in _UTF8_BYTES)
+    return frozenset() if whole else None
 
 
 def _shrinks(spec: dict[str, Any]) -> int:
