@@ -15,7 +15,8 @@ from ashore.engines import EngineInfo
 from ashore.errors import AshoreError, ContextTooLong, InvalidRequest, UnsupportedByEngine
 from ashore.metrics import Metrics
 from ashore.serving.admission import Cost, background_of
-from ashore.serving.fresh import FreshAnswers, allowed_s
+from ashore.serving.deadlines import deadline_of
+from ashore.serving.fresh import FreshAnswers
 from ashore.serving.guards import Guards
 from ashore.serving.model import NOWHERE, Arrival, Urgency, Usage
 from ashore.serving.models import LoadedModel
@@ -78,7 +79,7 @@ class Embeddings:
         Raises:
             AshoreError: the model does not embed, an input does not fit, there is no room, or the deadline passed.
         """
-        deadline_at = self._clock.monotonic_s() + allowed_s(self._roster.topology, deadline_s)
+        deadline_at = deadline_of(self._roster.topology.admission, deadline_s, self._clock.monotonic_s()).begin_by
         auditor, reception = self._guards.auditor, self._reception
         auditor.check()
         watch = reception.watch(request_id, model, principal, msgspec.json.encode(inputs), arrival=arrival)

@@ -8,7 +8,9 @@ authorise -> find the model -> tools -> check what the engine can do -> refuse w
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import aclosing
 
 from msgspec.structs import replace
 
@@ -17,17 +19,19 @@ from ashore.access.budgets import Standing
 from ashore.cache import AnswerCache, Question, Ready
 from ashore.core import Clock, RequestId
 from ashore.engines import EngineStats, Grammar
-from ashore.errors import AshoreError, DeadlineExceeded
+from ashore.errors import AshoreError
 from ashore.metrics import Metrics
 from ashore.releases import AliasRoute
 from ashore.serving.answers import AnswerRecorder, find_question, no_cache, replay
 from ashore.serving.board import Board
 from ashore.serving.concurrency import ConcurrencyLimit
+from ashore.serving.deadlines import Deadline, Heard, deadline_of
 from ashore.serving.embedding import Embeddings
 from ashore.serving.fairthreads import FairThreads
+from ashore.serving.feed import too_late
 from ashore.serving.flights import Flights, Terms
 from ashore.serving.flow import Flow
-from ashore.serving.fresh import FreshAnswers, Place, allowed_s
+from ashore.serving.fresh import FreshAnswers, Place, Shortened
 from ashore.serving.guards import Guards, Masked, Reservation, Unlimited
 from ashore.serving.hearing import Trial
 from ashore.serving.model import NOWHERE, Arrival, Delta, GenerationRequest, ServingEvent, Started, Usage
@@ -218,8 +222,8 @@ class ServingService:
         check_writes(request.model, embedder=model.served.embedder)
         self.reception.turn_away(model)
         request = with_recommended(prepare_tools(request, model.text), model.recommended, model.info)
-        deadline_at = arrived_at + allowed_s(self._roster.topology, request.deadline_s)
-        masked = await self._mask(model, request, principal, deadline_at)
+        deadline = deadline_of(self._roster.topology.admission, request.deadline_s, arrived_at)
+        masked = await self._mask(model, request, principal, deadline.begin_by)
         request, watch.masked, outward = masked.request, masked.counts, masked.outward
         question = find_question(self._cache, request, model.served, principal, masked)
         route = self._roster.routes.get(request.model)
@@ -315,8 +319,9 @@ class ServingService:
         flow: Flow | None,
     ) -> AsyncGenerator[ServingEvent, None]:
         """Yield an answer that is being made for somebody already, or make it for whoever asks meanwhile."""
-        allowed = allowed_s(self._roster.topology, request.deadline_s)
-        terms = Terms(deadline_s=allowed, priority=request.priority, waits_behind=request.urgency != "interactive")
+        deadline = deadline_of(self._roster.topology.admission, request.deadline_s, arrived_at)
+        allowed_s = math.inf if deadline.end_by is None else deadline.end_by - arrived_at
+        terms = Terms(deadline_s=allowed_s, priority=request.priority, waits_behind=request.urgency != "interactive")
         joins = self._flights.flying(question.key, terms)
         self._metrics.add("ashore_cache_lookups", 1, request.model, "hit-exact" if joins else "miss")
         budgets = self._guards.budgets
@@ -325,13 +330,21 @@ class ServingService:
             tokens = 0
             if budgets.hits_cost_tokens:
                 tokens = await self._fresh.most_tokens(model, request, principal, arrived_at)
-            joined = await budgets.reserve(principal, request.model, tokens, request_id=request.request_id, joins=True)
+            joined = await budgets.reserve(
+                principal, request.model, tokens, fewest=0, request_id=request.request_id, joins=True
+            )
+            if joined.tokens < tokens:  # the whole answer does not fit the budget, but a shorter one of its own may
+                joined.release()
+                async with aclosing(self._fresh.answer(model, request, principal, arrived_at, Place(), flow)) as alone:
+                    async for event in alone:
+                        yield event
+                return
         place = Place()
 
         def begin(flow: Flow | None) -> AsyncGenerator[ServingEvent, None]:
             if joined is not None:  # there is nobody to share with after all
                 joined.release()
-            return self._fresh.answer(model, request, principal, arrived_at, place, flow)
+            return self._fresh.answer(model, request, principal, arrived_at, place, flow, shared=True)
 
         async def landed(recorder: AnswerRecorder) -> None:
             answer = recorder.answer()
@@ -347,11 +360,15 @@ class ServingService:
             flow=flow,
         )
         try:
-            async for event in self._until(events, arrived_at + allowed) if joins else events:
+            async for event in self._until(events, deadline, request, flow) if joins else events:
                 if joined is not None and isinstance(event, Usage):
                     charged = (event.prompt_tokens, event.completion_tokens) if budgets.hits_cost_tokens else (0, 0)
                     joined.settle(*charged, joined=True)
                 yield event
+        except Shortened:  # nothing was told yet
+            async with aclosing(self._fresh.answer(model, request, principal, arrived_at, place, flow)) as alone:
+                async for event in alone:
+                    yield event
         finally:
             place.leave()  # others may still read what this one began
             if joined is not None:
@@ -363,18 +380,36 @@ class ServingService:
         return started if standing is None else replace(started, standing=standing)
 
     async def _until(
-        self, events: AsyncGenerator[ServingEvent, None], deadline_at: float
+        self,
+        events: AsyncGenerator[ServingEvent, None],
+        deadline: Deadline,
+        request: GenerationRequest,
+        flow: Flow | None,
     ) -> AsyncGenerator[ServingEvent, None]:
-        """Pass events on until a deadline; the one who shares a generation may have an earlier one than it has."""
-        end_at = asyncio.get_running_loop().time() + max(0.0, deadline_at - self._clock.monotonic_s())
+        """Pass events on until a deadline; the one who shares a generation may have an earlier one than it has.
+
+        Raises:
+            DeadlineExceeded: it passed before a piece was told.
+        """
+        heard = Heard(request.num_choices)
+        if flow is not None:
+            flow.listen_too(heard.hear)
+        loop = asyncio.get_running_loop()
+        ahead_s = loop.time() - self._clock.monotonic_s()
         while True:
+            by = deadline.end_by if heard.pieces else deadline.begin_by
             try:
-                async with asyncio.timeout_at(end_at + DEADLINE_GRACE_S):
+                async with asyncio.timeout_at(None if by is None else by + ahead_s + DEADLINE_GRACE_S):
                     event = await anext(events, None)
             except TimeoutError as fault:
-                raise DeadlineExceeded("the deadline passed before the answer was whole") from fault
+                if not heard.pieces:
+                    raise too_late("the deadline passed before the answer was whole") from fault
+                for end in heard.cut("deadline"):
+                    yield end
+                return
             if event is None:
                 return
+            heard.hear(event)
             yield event
 
     async def count_tokens(self, request: GenerationRequest, principal: Principal) -> int:
@@ -384,7 +419,8 @@ class ServingService:
             ContextTooLong: it is many times as long as the context.
             AshoreError: the request could not be served.
         """
-        deadline_at = self._clock.monotonic_s() + allowed_s(self._roster.topology, request.deadline_s)
+        limits = self._roster.topology.admission
+        deadline_at = deadline_of(limits, request.deadline_s, self._clock.monotonic_s()).begin_by
         self.reception.authorise(principal, request.model)
         model = self._roster.lead(request.model).pick(principal, request)
         request = prepare_tools(request, model.text)
