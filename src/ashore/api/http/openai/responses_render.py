@@ -181,6 +181,7 @@ class ResponseWriter:
             error=error,
             background=self._background,
             completed_s=completed_s,
+            incomplete=self._cut if status == "incomplete" else None,
         )
 
     # --- items
