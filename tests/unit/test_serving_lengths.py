@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
 
 from ashore.access import OpenDoor
+from ashore.cache import AnswerCache, CachePolicy, FixedEpochs, KeptAnswer, RoutePolicy
 from ashore.core import Message, RequestId, SystemClock, ToolCall, ToolSpec
-from ashore.engines import Grammar
+from ashore.engines import Grammar, Sampling
 from ashore.errors import ContextTooLong
 from ashore.metrics import Metrics
 from ashore.serving import (
@@ -26,6 +28,7 @@ from ashore.serving import (
     Topology,
     Usage,
 )
+from ashore.serving.guards import Unmasked
 from ashore.serving.memory import ECHO_INFO
 
 ANYONE = OpenDoor().authenticate(None)
@@ -60,15 +63,19 @@ class Reads(SeesNothing, BytesText):
 
 def serve(reads: Reads, scenario: Callable[[ServingService], Coroutine[Any, Any, None]]) -> None:
     async def whole() -> None:
+        clock = SystemClock()
         model = ServedModel(alias="echo", release="echo-1", kind="fake", sockets=("/s/0",))
         service = ServingService(
             Topology(models=(model,)),
             make_replica=lambda socket: MemoryReplica(),
             load_text=lambda served: reads,
             check_grammar=lambda grammar: None,
-            clock=SystemClock(),
+            clock=clock,
             metrics=Metrics(),
             guards=Guards(masker=reads),
+            cache=AnswerCache(
+                CachePolicy(default=RoutePolicy(mode="exact")), secret=b"s" * 32, epochs=FixedEpochs(), clock=clock
+            ),
         )
         await service.start()
         assert await service.connected(10)
@@ -156,6 +163,40 @@ def test_whatever_makes_a_request_long_is_read_on_a_thread_of_its_own(more: dict
     reads = Reads()
     serve(reads, scenario)
     assert reads.threads == {"texts"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Searched(Unmasked):
+    """A request whose answers are searched, and on which threads."""
+
+    threads: set[str]
+
+    def may_keep(self, answer: KeptAnswer) -> bool:
+        self.threads.add(threading.current_thread().name.partition("_")[0])
+        return True
+
+
+class Searches(Reads):
+    """Masks nothing, and remembers on which threads answers were searched."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.searched_on: set[str] = set()
+
+    def mask(self, request: GenerationRequest, *given: Any) -> Any:
+        return Searched(request=request, threads=self.searched_on)
+
+
+@pytest.mark.parametrize(("choices", "thread"), [(9, "texts"), (1, threading.main_thread().name)])
+def test_a_long_answer_is_searched_on_a_thread_before_it_is_kept(choices: int, thread: str) -> None:
+    async def scenario(service: ServingService) -> None:
+        asked = chat("x" * 2000, num_choices=choices, sampling=Sampling(temperature=0.0))
+        await answer(service, asked)
+        assert service.cache.stats().stored == 1
+
+    reads = Searches()
+    serve(reads, scenario)
+    assert reads.searched_on == {thread}
 
 
 def test_a_short_request_is_read_where_it_is() -> None:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from ashore.serving.model import ChoiceEnded, CutBy, Delta, ServingEvent, Started, Usage
 from ashore.serving.topology import AdmissionLimits
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Deadline:
+class Deadline(NamedTuple):
     """Of one request, in monotonic seconds.
 
     The server's own limits the wait: for room, for a host, for the first token, and for the next one. The client's own

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import AsyncGenerator, Callable, Mapping
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 
 from msgspec.structs import replace
 
@@ -19,7 +19,7 @@ from ashore.access.budgets import Standing
 from ashore.cache import AnswerCache, Question, Ready
 from ashore.core import Clock, RequestId
 from ashore.engines import EngineStats, Grammar
-from ashore.errors import AshoreError
+from ashore.errors import AshoreError, DeadlineExceeded
 from ashore.metrics import Metrics
 from ashore.releases import AliasRoute
 from ashore.serving.answers import AnswerRecorder, find_question, no_cache, replay
@@ -50,6 +50,10 @@ from ashore.serving.trials import Trials
 
 DEADLINE_GRACE_S = 0.05
 """A generation notices its own deadline, and says so in better words, before whoever shares it does."""
+
+
+KEEP_LOOK_S = 10.0
+"""A long answer that was not searched for personal data within so long is not kept."""
 
 
 class ServingService:
@@ -348,8 +352,13 @@ class ServingService:
 
         async def landed(recorder: AnswerRecorder) -> None:
             answer = recorder.answer()
-            if answer is not None and masked.may_keep(answer):
-                await self._cache.keep(question, answer)
+            if answer is None:
+                return
+            chars = sum(len(choice.text) + len(choice.reasoning) for choice in answer.choices)
+            look_by = self._clock.monotonic_s() + KEEP_LOOK_S
+            with suppress(DeadlineExceeded):  # it is whole, and kept by nobody
+                if await self._reader.read(chars, lambda: masked.may_keep(answer), principal, look_by):
+                    await self._cache.keep(question, answer)
 
         events = self._flights.ride(
             question.key,
