@@ -70,7 +70,8 @@ def test_a_refusal_in_every_protocol_and_usage_at_the_end(served: Start) -> None
         good = post(server, "/chat/completions", **asked)
         used = good.json()["usage"]["total_tokens"]
         assert good.status_code == 200 and good.headers["x-ratelimit-limit-tokens"] == "120"
-        asked["max_tokens"] = 112
+        long = "x" * 100  # with the shortest answer that is worth it more than is left, and less than the cap
+        asked["messages"] = [{"role": "user", "content": long}]
         for path in ("/chat/completions", "/messages"):
             refused = post(server, path, **asked)
             assert (refused.status_code, refused.headers["x-ashore-budget"]) == (429, rule.rule_id)
@@ -83,8 +84,7 @@ def test_a_refusal_in_every_protocol_and_usage_at_the_end(served: Start) -> None
                 request_serializer=pb.ChatRequest.SerializeToString,
                 response_deserializer=bytes,
             )
-            question = pb.ChatRequest(model="fake:echo", messages=[pb.Message(role=pb.ROLE_USER, content="hello")])
-            question.generation.max_tokens = 112
+            question = pb.ChatRequest(model="fake:echo", messages=[pb.Message(role=pb.ROLE_USER, content=long)])
             with pytest.raises(grpc.RpcError) as caught:
                 chat(question, metadata=(("authorization", f"Bearer {server.key}"),))
         assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED

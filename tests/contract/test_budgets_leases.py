@@ -206,6 +206,18 @@ def test_the_last_token_is_found_wherever_it_is(machines: tuple[Machine, Machine
     asyncio.run(scenario())
 
 
+def test_who_can_do_with_less_gets_what_no_machine_has(machines: tuple[Machine, Machine]) -> None:
+    async def scenario() -> None:
+        one, other = machines
+        await one.budgets.reserve(ALICE, "chat", 950)
+        held = await other.budgets.reserve(ALICE, "chat", 100, fewest=20)
+        assert 20 <= held.tokens <= 50
+        with pytest.raises(BudgetExceeded, match="needs 51"):
+            await one.budgets.reserve(ALICE, "chat", 100, fewest=51)
+
+    asyncio.run(scenario())
+
+
 def test_machines_that_want_at_the_same_moment_never_pass_the_cap(machines: tuple[Machine, Machine]) -> None:
     async def scenario() -> None:
         async def ask(machine: Machine) -> bool:

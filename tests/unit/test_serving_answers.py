@@ -65,7 +65,14 @@ class Strict(Unlimited):
             raise Overloaded("no requests left today", retry_after_s=60)
 
     async def reserve(
-        self, principal: Principal, alias: str, tokens: int, *, request_id: str = "", joins: bool = False
+        self,
+        principal: Principal,
+        alias: str,
+        tokens: int,
+        *,
+        fewest: int | None = None,
+        request_id: str = "",
+        joins: bool = False,
     ) -> Reservation:
         if self.requests.get(principal.id, 0) >= self.most:
             raise Overloaded("no requests left today", retry_after_s=60)
@@ -349,11 +356,27 @@ def test_each_reader_keeps_its_own_deadline() -> None:
         first = asyncio.create_task(bench.answer(ask("hello world")))
         while not bench.replica.completed_tokens:
             await asyncio.sleep(0.001)
-        with pytest.raises(DeadlineExceeded):
-            await bench.answer(ask("hello world", deadline_s=0.01))
+        *pieces, ended, usage = await bench.answer(ask("hello world", deadline_s=0.01))
+        assert 0 < len(text_of(pieces)) < len("hello world")
+        assert ended == ChoiceEnded(choice=0, reason="length", cut_by="deadline")
+        assert isinstance(usage, Usage)
+        assert usage.completion_tokens == len(text_of(pieces))
         assert text_of(await first) == "hello world"
 
     run(scenario, MemoryReplica(token_s=0.02))
+
+
+def test_a_reader_whose_deadline_passes_before_it_had_a_piece_is_told_so() -> None:
+    async def scenario(bench: Bench) -> None:
+        first = asyncio.create_task(bench.answer(ask("hi")))
+        while not bench.replica.running:
+            await asyncio.sleep(0.001)
+        with pytest.raises(DeadlineExceeded) as caught:
+            await bench.answer(ask("hi", deadline_s=0.01))
+        assert "x-ashore-deadline-ms" in caught.value.hint
+        assert text_of(await first) == "hi"
+
+    run(scenario, MemoryReplica(token_s=0.3))
 
 
 @pytest.mark.parametrize(
@@ -388,8 +411,8 @@ def test_a_short_deadline_ends_nobody_elses_answer() -> None:
         while not bench.replica.completed_tokens:
             await asyncio.sleep(0.001)
         assert text_of(await bench.answer(ask("hello world"))) == "hello world"
-        with pytest.raises(DeadlineExceeded):
-            await hasty
+        *_, ended, _ = await hasty
+        assert ended == ChoiceEnded(choice=0, reason="length", cut_by="deadline")
 
     run(scenario, MemoryReplica(token_s=0.03))
 

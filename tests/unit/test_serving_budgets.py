@@ -9,6 +9,7 @@ import pytest
 
 from ashore.access import OpenDoor, Principal
 from ashore.access.budgets import BudgetRule, LedgerBudgets, MemoryLedger, Usage
+from ashore.api.http.errors import error_headers
 from ashore.cache import AnswerCache, CachePolicy, FixedEpochs, RoutePolicy
 from ashore.core import MemoryRecorder, Message, RequestId, SystemClock, TenantId
 from ashore.engines import Sampling
@@ -16,6 +17,8 @@ from ashore.errors import AshoreError, BudgetExceeded
 from ashore.metrics import Metrics
 from ashore.serving import (
     BytesText,
+    ChoiceEnded,
+    Delta,
     GenerationRequest,
     Guards,
     MemoryReplica,
@@ -34,7 +37,7 @@ BOB = Principal(id="bob", kind=ALICE.kind, tenant=ALICE.tenant, roles=ALICE.role
 CAROL = Principal(id="carol", kind=ALICE.kind, tenant=TenantId("elsewhere"), roles=ALICE.roles)
 
 
-def ask(text: str = "hello", *, most: int = 50, temperature: float = 0.0, **fields: object) -> GenerationRequest:
+def ask(text: str = "hello", *, most: int | None = 50, temperature: float = 0.0, **fields: object) -> GenerationRequest:
     return GenerationRequest(
         request_id=RequestId("req_1"),
         model="echo",
@@ -144,6 +147,86 @@ def test_a_request_that_does_not_fit_reaches_no_engine_and_is_recorded() -> None
         assert bench.left() == 20
 
     run(scenario, Bench(tokens(20)))
+
+
+def test_an_answer_is_shortened_to_what_is_left_and_says_so() -> None:
+    async def scenario(bench: Bench) -> None:
+        *pieces, ended, usage = await bench.answer(ask("x" * 60, most=None))
+        assert ended == ChoiceEnded(choice=0, reason="length", cut_by="budget")
+        assert usage == AnswerUsage(prompt_tokens=60, cached_tokens=0, completion_tokens=40)
+        assert sum(len(piece.text) for piece in pieces if isinstance(piece, Delta)) == 40
+        assert bench.left() == 0
+        assert not [act for act in bench.recorder.acts if act.action == "budget:refuse"]
+
+    run(scenario, Bench(tokens(100), tokens(500, user=ALICE.id)))
+
+
+def test_an_answer_that_fits_what_is_left_ends_by_itself() -> None:
+    async def scenario(bench: Bench) -> None:
+        *_, ended, _ = await bench.answer(ask("hi", most=None))
+        assert ended == ChoiceEnded(choice=0, reason="stop")
+        assert bench.left() == 96
+
+    run(scenario, Bench(tokens(100)))
+
+
+def test_choices_share_what_is_left() -> None:
+    async def scenario(bench: Bench) -> None:
+        events = await bench.answer(ask("x" * 40, most=None, num_choices=2))
+        assert [order.max_new_tokens for order in bench.replica.orders] == [30, 30]
+        assert [event.cut_by for event in events if isinstance(event, ChoiceEnded)] == ["budget", "budget"]
+        assert bench.left() == 0
+
+    run(scenario, Bench(tokens(100)))
+
+
+def test_a_prompt_that_leaves_no_room_for_an_answer_is_refused_by_what_it_needs() -> None:
+    async def scenario(bench: Bench) -> None:
+        with pytest.raises(BudgetExceeded, match="100 are left and this request needs 106") as caught:
+            await bench.answer(ask("x" * 90, most=None))
+        assert "send a shorter prompt" in caught.value.hint
+        assert (b"x-should-retry", b"false") in error_headers(caught.value)
+        assert not bench.replica.orders
+        assert bench.left() == 100
+
+    run(scenario, Bench(tokens(100)))
+
+
+def test_a_refusal_that_a_wait_mends_may_be_sent_again() -> None:
+    async def scenario(bench: Bench) -> None:
+        await bench.answer(ask("x" * 40, most=None))
+        with pytest.raises(BudgetExceeded) as caught:
+            await bench.answer(ask("y" * 40, most=None))
+        assert b"x-should-retry" not in dict(error_headers(caught.value))
+
+    run(scenario, Bench(BudgetRule(kind="tokens", window="month", cap=100)))
+
+
+def test_many_at_once_never_have_more_than_the_budget() -> None:
+    async def scenario(bench: Bench) -> None:
+        asked = [ask(f"{number:02}" * 10, most=None, temperature=1.0) for number in range(20)]
+        results = await asyncio.gather(*map(bench.answer, asked), return_exceptions=True)
+        told = [result[-1] for result in results if isinstance(result, list)]
+        used = sum(one.prompt_tokens + one.completion_tokens for one in told if isinstance(one, AnswerUsage))
+        assert 0 < used <= 500
+        assert bench.left() == 500 - used
+        assert all(isinstance(result, list | BudgetExceeded) for result in results)
+
+    run(scenario, Bench(tokens(500), token_s=0.001))
+
+
+@pytest.mark.parametrize("hits_cost_tokens", [False, True])
+def test_nobody_gets_an_answer_that_somebody_elses_budget_shortened(hits_cost_tokens: bool) -> None:
+    async def scenario(bench: Bench) -> None:
+        poor, rich = await asyncio.gather(
+            bench.answer(ask("x" * 60, most=None), BOB), bench.answer(ask("x" * 60, most=None))
+        )
+        assert (poor[-2].reason, poor[-2].cut_by) == ("length", "budget")  # type: ignore[union-attr]
+        assert rich[-2] == ChoiceEnded(choice=0, reason="stop")
+        again = await bench.answer(ask("x" * 60, most=None))
+        assert again[-2] == rich[-2], "what was shortened is not kept"
+
+    run(scenario, Bench(tokens(100, user="bob"), token_s=0.001, hits_cost_tokens=hits_cost_tokens))
 
 
 def test_who_leaves_in_the_middle_pays_for_what_was_made() -> None:

@@ -60,7 +60,14 @@ class Counted(Unlimited):
         self.made: list[int] = []
 
     async def reserve(
-        self, principal: Principal, alias: str, tokens: int, *, request_id: str = "", joins: bool = False
+        self,
+        principal: Principal,
+        alias: str,
+        tokens: int,
+        *,
+        fewest: int | None = None,
+        request_id: str = "",
+        joins: bool = False,
     ) -> Reservation:
         made = self.made
 

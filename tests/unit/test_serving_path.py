@@ -354,15 +354,60 @@ def test_a_model_that_never_loaded_says_so_at_once() -> None:
     asyncio.run(scenario())
 
 
-def test_the_deadline_ends_an_answer_that_takes_too_long() -> None:
+def test_the_clients_deadline_ends_an_answer_and_leaves_what_there_is_of_it() -> None:
     async def scenario(bench: Bench) -> None:
         for choices in (1, 2):
-            with pytest.raises(DeadlineExceeded):
-                await bench.answer(ask("x" * 200, deadline_s=0.05, num_choices=choices))
+            events = await bench.answer(ask("x" * 200, deadline_s=0.1, num_choices=choices))
+            ends = [event for event in events if isinstance(event, ChoiceEnded)]
+            assert [(end.reason, end.cut_by) for end in ends] == [("length", "deadline")] * choices
+            said = sum(len(text_of(events, choice)) for choice in range(choices))
+            usage = events[-1]
+            assert isinstance(usage, Usage)
+            assert 0 < usage.completion_tokens == said < 200
             await asyncio.sleep(0.03)
             assert bench.used[0].running == 0
 
     run(MemoryReplica(token_s=0.02), scenario=scenario)
+
+
+def test_a_deadline_that_passes_before_the_first_token_is_an_error_that_says_where_it_is_set() -> None:
+    async def scenario(bench: Bench) -> None:
+        for given in ({}, {"deadline_s": 0.03}):
+            with pytest.raises(DeadlineExceeded) as caught:
+                await bench.answer(ask("hello", **given))
+            assert "x-ashore-deadline-ms" in caught.value.hint
+            assert "default_deadline_s" in caught.value.hint
+            await asyncio.sleep(0.03)
+            assert bench.used[0].running == 0
+
+    run(MemoryReplica(token_s=0.5), scenario=scenario, admission=AdmissionLimits(default_deadline_s=0.05))
+
+
+def test_the_servers_own_deadline_limits_the_wait_and_no_answer_that_goes_on() -> None:
+    async def scenario(bench: Bench) -> None:
+        for choices in (1, 2):
+            events = await bench.answer(ask("x" * 20, num_choices=choices))
+            assert text_of(events) == "x" * 20
+            assert ChoiceEnded(choice=0, reason="stop") in events
+
+    run(MemoryReplica(token_s=0.02), scenario=scenario, admission=AdmissionLimits(default_deadline_s=0.1))
+
+
+class FallsSilent(MemoryReplica):
+    """Makes three tokens, and no more."""
+
+    async def pause(self) -> None:
+        await asyncio.sleep(0.001 if self.completed_tokens < 3 else 60)
+
+
+def test_an_answer_that_stands_still_does_not_wait_for_ever() -> None:
+    async def scenario(bench: Bench) -> None:
+        with pytest.raises(DeadlineExceeded):
+            await bench.answer(ask("hello"))
+        await asyncio.sleep(0.01)
+        assert bench.used[0].running == 0
+
+    run(FallsSilent(), scenario=scenario, admission=AdmissionLimits(default_deadline_s=0.05))
 
 
 def test_closing_the_answer_frees_its_sequences_and_its_slot() -> None:

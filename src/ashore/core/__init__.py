@@ -28,13 +28,14 @@ from ashore.core.sampling import (
     SAMPLING_FIELDS,
     Sampling,
     SamplingIn,
+    changed_fields,
     left_out,
     number_range,
     sampling_of,
-    wanted,
 )
 from ashore.core.shapes import ModelShape, kv_bytes_per_token
 from ashore.core.timespan import human_seconds
+from ashore.core.wanted import WANT, NoLongerWanted, Want, check_wanted
 from ashore.core.wholenumber import whole_number
 
 __all__ = [
@@ -49,6 +50,7 @@ __all__ = [
     "RECOMMENDABLE",
     "SAMPLING_FIELDS",
     "WIDE",
+    "WANT",
     "Act",
     "ActOutcome",
     "Actor",
@@ -64,6 +66,7 @@ __all__ = [
     "ModelFormat",
     "ModelShape",
     "Nothing",
+    "NoLongerWanted",
     "OrderId",
     "Principal",
     "PrincipalKind",
@@ -78,6 +81,8 @@ __all__ = [
     "TenantId",
     "ToolCall",
     "ToolSpec",
+    "Want",
+    "check_wanted",
     "compile_re2",
     "did_you_mean",
     "field_docs",
@@ -91,6 +96,6 @@ __all__ = [
     "number_range",
     "perform",
     "sampling_of",
-    "wanted",
+    "changed_fields",
     "whole_number",
 ]

@@ -84,7 +84,7 @@ def left_out(request: object) -> frozenset[str]:
     return frozenset(name for name in RECOMMENDABLE if getattr(request, name, None) is None)
 
 
-def wanted(sampling: Sampling) -> Iterator[str]:
+def changed_fields(sampling: Sampling) -> Iterator[str]:
     """Yield the fields that are not at their neutral value."""
     for name in SAMPLING_FIELDS:
         if getattr(sampling, name) != getattr(NEUTRAL, name):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Sequence
 from typing import cast
 
-from ashore.core import NEUTRAL, SAMPLING_FIELDS, did_you_mean, number_range, wanted
+from ashore.core import NEUTRAL, SAMPLING_FIELDS, changed_fields, did_you_mean, number_range
 from ashore.engines.model import EngineInfo, Feature, GenerateOrder, ScoreText
 from ashore.errors import ContextTooLong, InvalidRequest, KvCacheExhausted, UnsupportedByEngine
 
@@ -107,7 +107,7 @@ def _wanted(order: GenerateOrder) -> Iterator[Feature]:
     """Yield the features that the order makes use of. A field at its neutral value asks for nothing."""
     if order.sampling != NEUTRAL and order.sampling.temperature != 0:
         yield "temperature"
-    for name in wanted(order.sampling):  # each is a feature of the same name
+    for name in changed_fields(order.sampling):  # each is a feature of the same name
         if name != "temperature":
             yield cast(Feature, name)
     if order.top_logprobs is not None:

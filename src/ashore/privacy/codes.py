@@ -97,7 +97,7 @@ def find_codes(page: Page) -> list[Entity]:
 
 def _credit_code(page: Page, start: int, found: list[Entity]) -> None:
     code = _CREDIT.match(page.text, start)
-    if code is not None and is_credit_code(_bare(code[0])) and _is_whole_code(page, code):
+    if code is not None and _is_whole_code(page, code) and is_credit_code(_bare(code[0])):
         found.append(page.entity("credit_code", start, code.end()))
 
 

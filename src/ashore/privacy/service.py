@@ -10,6 +10,7 @@ from typing import Final
 from ashore.privacy.custom import CustomFinder
 from ashore.privacy.detect import Detectors
 from ashore.privacy.model import Action, Entity, Finder
+from ashore.privacy.pieces import InPieces
 from ashore.privacy.policy import PrivacyPolicy, Rules, rules_for, stamp_of
 from ashore.privacy.table import Table, conversation_key
 
@@ -153,9 +154,9 @@ def finder_of(policy: PrivacyPolicy) -> Finder:
 
 
 def with_custom(finder: Finder, policy: PrivacyPolicy) -> Finder:
-    """Return a finder with the operator's dictionaries and expressions before it.
+    """Return a finder with the operator's dictionaries and expressions before it, which reads long texts in pieces.
 
     Raises:
         InvalidSpec: an expression cannot be used.
     """
-    return CustomFinder(finder, policy) if policy.custom_kinds() else finder
+    return InPieces(CustomFinder(finder, policy) if policy.custom_kinds() else finder)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from ashore.engines import EngineEvent, Finished, Token, TokenLogprob
 from ashore.errors import EngineFailed
-from ashore.serving.model import ChoiceEnded, Delta, FinishReason, Scored, TokenText, ToolCallDelta
+from ashore.serving.model import ChoiceEnded, CutBy, Delta, FinishReason, Scored, TokenText, ToolCallDelta
 from ashore.serving.ports import AnswerParserLike, AnswerPieceLike, ServedText
 
 
@@ -14,8 +14,17 @@ class Answer:
     """One choice while it grows."""
 
     def __init__(
-        self, choice: int, text: ServedText, parser: AnswerParserLike, *, logprobs: bool, scored: bool = False
+        self,
+        choice: int,
+        text: ServedText,
+        parser: AnswerParserLike,
+        *,
+        logprobs: bool,
+        scored: bool = False,
+        cut_by: CutBy = "",
     ) -> None:
+        """Make it. `cut_by`: what ends it where it takes all the tokens that it may have."""
+        self._cut_by = cut_by
         self._choice = choice
         self._text = text
         self._parser = parser
@@ -73,7 +82,15 @@ class Answer:
         piece = self._parser.finish()
         calls = self._calls(piece)
         reason: FinishReason = "tool_calls" if self._called_tool and finished.reason == "stop" else finished.reason
-        self.ended = ChoiceEnded(choice=self._choice, reason=reason)
+        cut_by = self._cut_by if finished.reason == "length" else ""
+        self.ended = ChoiceEnded(choice=self._choice, reason=reason, cut_by=cut_by)
+        return self._delta(piece.text, piece.reasoning, calls, [])
+
+    def cut(self, cut_by: CutBy) -> Delta | None:
+        """End the choice where it stands; return what was held back."""
+        piece = self._parser.finish()
+        calls = self._calls(piece)
+        self.ended = ChoiceEnded(choice=self._choice, reason="length", cut_by=cut_by)
         return self._delta(piece.text, piece.reasoning, calls, [])
 
     @property

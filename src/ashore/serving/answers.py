@@ -162,7 +162,7 @@ class AnswerRecorder:
             return None
         choices = []
         for text, reasoning, end in zip(self._texts, self._reasonings, self._ends, strict=True):
-            if end is None or end.reason == "tool_calls":
+            if end is None or end.cut_by or end.reason == "tool_calls":
                 return None
             choices.append(KeptChoice("".join(text), "".join(reasoning), end.reason, end.stop_string))
         return KeptAnswer(

@@ -7,7 +7,7 @@ from typing import Protocol
 
 from ashore.engines import EngineEvent, Failed, Finished, error_of
 from ashore.serving.answer import Answer
-from ashore.serving.model import ChoiceEnded, Delta, GenerationRequest, ServingEvent, Usage
+from ashore.serving.model import ChoiceEnded, CutBy, Delta, GenerationRequest, ServingEvent, Usage
 from ashore.serving.orders import Prompt
 from ashore.serving.ports import ServedText
 from ashore.serving.scoring import Scores, prompt_tokens_told
@@ -51,6 +51,19 @@ def assemble(
                 out.append(rest)
             if answer.ended is not None and not told:
                 out.append(answer.ended)
+    return out
+
+
+def cut_short(answers: Sequence[Answer], cut_by: CutBy) -> list[ServingEvent]:
+    """Return the end of every choice that has none yet, with what was held back of it."""
+    out: list[ServingEvent] = []
+    for answer in answers:
+        if answer.ended is None:
+            rest = answer.cut(cut_by)
+            if rest is not None:
+                out.append(rest)
+            assert answer.ended is not None
+            out.append(answer.ended)
     return out
 
 

@@ -98,6 +98,19 @@ class BytesText:
     ) -> list[int]:
         return self.encode(messages[-1].content if messages else "")
 
+    def fewest_tokens(self, text: str, *, beyond: int) -> int:
+        return len(text)
+
+    def fewest_chat_tokens(
+        self,
+        messages: Sequence[Message],
+        tools: Sequence[ToolSpec] = (),
+        *,
+        beyond: int,
+        options: Mapping[str, object] = {},
+    ) -> int:
+        return len(messages[-1].content) if messages else 0
+
     def answer_parser(
         self, *, stop: tuple[str, ...], tools: bool, chat: bool, prompt_opens_reasoning: bool = False
     ) -> BytesParser:

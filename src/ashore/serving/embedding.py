@@ -1,11 +1,11 @@
-"""Texts to vectors on the request path: authorise, mask, tokenise, fit, reserve, admit, run, shorten, settle, note."""
+"""Texts to vectors on the request path: authorise, fit, mask, tokenise, reserve, admit, run, shorten, settle, note."""
 
 from __future__ import annotations
 
-import asyncio
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import msgspec
 
@@ -15,14 +15,15 @@ from ashore.engines import EngineInfo
 from ashore.errors import AshoreError, ContextTooLong, InvalidRequest, UnsupportedByEngine
 from ashore.metrics import Metrics
 from ashore.serving.admission import Cost, background_of
-from ashore.serving.fresh import FreshAnswers, allowed_s
+from ashore.serving.deadlines import deadline_of
+from ashore.serving.fresh import FreshAnswers
 from ashore.serving.guards import Guards
 from ashore.serving.model import NOWHERE, Arrival, Urgency, Usage
 from ashore.serving.models import LoadedModel
 from ashore.serving.orders import check_prompt_ids
 from ashore.serving.ports import ServedText
-from ashore.serving.prompt import INLINE_CHARS
-from ashore.serving.reception import MOST_RELEASES, Reception, read_aside
+from ashore.serving.prompt import ID_CHARS, INLINE_CHARS, MESSAGE_CHARS, PromptReader, too_long
+from ashore.serving.reception import MOST_RELEASES, Reception
 from ashore.serving.replicas import deaths_of, died
 from ashore.serving.roster import Roster
 
@@ -47,6 +48,7 @@ class Embeddings:
         roster: Roster,
         fresh: FreshAnswers,
         *,
+        reader: PromptReader,
         guards: Guards,
         clock: Clock,
         metrics: Metrics,
@@ -54,6 +56,7 @@ class Embeddings:
         self._reception = reception
         self._roster = roster
         self._fresh = fresh
+        self._reader = reader
         self._guards = guards
         self._clock = clock
         self._metrics = metrics
@@ -76,7 +79,7 @@ class Embeddings:
         Raises:
             AshoreError: the model does not embed, an input does not fit, there is no room, or the deadline passed.
         """
-        deadline_at = self._clock.monotonic_s() + allowed_s(self._roster.topology, deadline_s)
+        deadline_at = deadline_of(self._roster.topology.admission, deadline_s, self._clock.monotonic_s()).begin_by
         auditor, reception = self._guards.auditor, self._reception
         auditor.check()
         watch = reception.watch(request_id, model, principal, msgspec.json.encode(inputs), arrival=arrival)
@@ -87,13 +90,8 @@ class Embeddings:
                 reception.turn_away(found)
                 watch.release = found.served.release
                 check_embeds(model, found.info, dimensions)
-                mask, decode = self._guards.masker.mask_inputs, found.text.decode
-                length = sum(len(one) for one in inputs)
-                masked, watch.masked = await read_aside(
-                    length,
-                    lambda: mask(model, inputs, principal, decode),  # noqa: B023 - waited for in this turn
-                )
-                batch = await encode_inputs(masked, found.text, found.info)
+                read = partial(self._read, inputs, found, model, principal)
+                batch, watch.masked = await self._reader.read(num_input_chars(inputs), read, principal, deadline_at)
                 try:
                     vectors = await self._embed_on(
                         found, model, batch, principal, request_id, priority, urgency, deadline_at, deaths
@@ -117,6 +115,15 @@ class Embeddings:
             vectors=[shorten(vector, dimensions) for vector in vectors],
             prompt_tokens=prompt_tokens,
         )
+
+    def _read(
+        self, inputs: Sequence[str | Sequence[int]], found: LoadedModel, model: str, principal: Principal
+    ) -> tuple[list[list[int]], Mapping[str, int]]:
+        """Return the tokens of every input, masked, and what was found in them. May run on a thread."""
+        text, info = found.text, found.info
+        check_lengths(inputs, text, info)
+        masked, counts = self._guards.masker.mask_inputs(model, inputs, principal, text.decode)
+        return encode_inputs(masked, text, info), counts
 
     async def _embed_on(
         self,
@@ -172,17 +179,33 @@ def check_embeds(alias: str, info: EngineInfo, dimensions: int | None) -> None:
         )
 
 
-async def encode_inputs(inputs: Sequence[str | Sequence[int]], text: ServedText, info: EngineInfo) -> list[list[int]]:
+def num_input_chars(inputs: Sequence[str | Sequence[int]]) -> int:
+    """Return about how much there is to read in inputs."""
+    return sum(MESSAGE_CHARS + len(one) * (1 if isinstance(one, str) else ID_CHARS) for one in inputs)
+
+
+def check_lengths(inputs: Sequence[str | Sequence[int]], text: ServedText, info: EngineInfo) -> None:
+    """Return where every input may fit, as far as its length tells.
+
+    Raises:
+        ContextTooLong: one cannot.
+    """
+    most = info.context_tokens
+    for at, one in enumerate(inputs):
+        if len(one) > INLINE_CHARS or not isinstance(one, str):
+            fewest = text.fewest_tokens(one, beyond=most) if isinstance(one, str) else len(one)
+            if fewest > most:
+                raise too_long(fewest, info, param=f"input[{at}]")
+
+
+def encode_inputs(inputs: Sequence[str | Sequence[int]], text: ServedText, info: EngineInfo) -> list[list[int]]:
     """Return the tokens of every input.
 
     Raises:
         ContextTooLong: one is longer than the model takes.
         InvalidRequest: one is empty.
     """
-    if sum(len(one) for one in inputs) > INLINE_CHARS:
-        batch = await asyncio.to_thread(_encode, inputs, text, info)
-    else:
-        batch = _encode(inputs, text, info)
+    batch = _encode(inputs, text, info)
     for at, ids in enumerate(batch):
         if not ids:
             raise InvalidRequest("an input is empty", param=f"input[{at}]")

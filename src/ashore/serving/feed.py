@@ -17,14 +17,31 @@ class Feed:
     A single order is read straight from its stream. Several are gathered by one task each.
     """
 
-    def __init__(self, replica: Replica, orders: Sequence[GenerateOrder], *, deadline_at: float) -> None:
-        """Start the orders. `deadline_at` is in seconds of the event loop's clock."""
+    def __init__(
+        self,
+        replica: Replica,
+        orders: Sequence[GenerateOrder],
+        *,
+        within_s: float,
+        silence_s: float,
+        made: Callable[[], int] | None = None,
+    ) -> None:
+        """Start the orders.
+
+        Args:
+            replica: Where.
+            orders: Of one request.
+            within_s: Seconds from now after which it is over.
+            silence_s: The answer goes on past that while more is made within so long, as `made` tells.
+            made: Tells how many tokens there are; None: what is over is over.
+        """
         self._streams = [replica.generate(order) for order in orders]
         self._ready: list[tuple[int, list[EngineEvent]]] = []
         self._error: AshoreError | None = None
         self._wake: asyncio.Future[None] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
-        self._alarm = asyncio.get_running_loop().call_at(deadline_at, self._expire)
+        self._made, self._seen, self._silence_s = made, 0, silence_s
+        self._alarm = asyncio.get_running_loop().call_later(within_s, self._expire)
         if len(orders) > 1:
             for choice, stream in enumerate(self._streams):
                 self._spawn(self._gather(choice, stream))
@@ -86,12 +103,11 @@ class Feed:
         self._rouse()
 
     def _expire(self) -> None:
-        self.stop(
-            DeadlineExceeded(
-                "the deadline passed before the answer was whole",
-                hint="ask for fewer tokens, or give it a later deadline",
-            )
-        )
+        if self._made is not None and (made := self._made()) > self._seen:
+            self._seen = made
+            self._alarm = asyncio.get_running_loop().call_later(self._silence_s, self._expire)
+            return
+        self.stop(too_late("the deadline passed before the answer was whole"))
 
     def _rouse(self) -> None:
         if self._wake is not None and not self._wake.done():
@@ -101,6 +117,15 @@ class Feed:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+
+def too_late(message: str) -> DeadlineExceeded:
+    """Return the error of an answer whose deadline passed."""
+    return DeadlineExceeded(
+        message,
+        hint="ask for fewer tokens, or give it a later deadline: `x-ashore-deadline-ms` of the request, or "
+        "`default_deadline_s` of [admission] in ashore.toml where the request has none",
+    )
 
 
 def broke_off() -> EngineFailed:

@@ -32,6 +32,10 @@ class Flow:
         makes the answer now."""
         self._hearers, self._is_barred = hearers, False
 
+    def listen_too(self, hear: Callable[[Delta], None]) -> None:
+        """Have this called as well, after those that listen already."""
+        self._hearers += (hear,)
+
     def bar(self) -> None:
         """Keep it closed until somebody listens anew: pieces are changed on their way, or waited for."""
         self._is_barred, self.is_open = True, False

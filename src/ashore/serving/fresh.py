@@ -15,11 +15,13 @@ from typing import Final, TypeVar
 from ashore.access import Principal
 from ashore.core import Clock
 from ashore.engines import EngineEvent, Grammar, ScoreText
-from ashore.errors import AshoreError, DeadlineExceeded, HostDied, KillsHosts, Preempted
+from ashore.errors import AshoreError, BudgetExceeded, DeadlineExceeded, HostDied, KillsHosts, Preempted
 from ashore.metrics import Metrics
 from ashore.serving.admission import Background, background_of, cost_of, preempted
 from ashore.serving.answer import Answer
-from ashore.serving.assembly import assemble, echoed, nothing_more, usage_of
+from ashore.serving.assembly import assemble, cut_short, echoed, nothing_more, usage_of
+from ashore.serving.deadlines import Deadline, deadline_of
+from ashore.serving.fairthreads import FairThreads
 from ashore.serving.feed import Feed
 from ashore.serving.flow import Flow
 from ashore.serving.guards import Budgets, Reservation
@@ -27,11 +29,10 @@ from ashore.serving.model import GenerationRequest, ServingEvent, Started, Usage
 from ashore.serving.models import LoadedModel
 from ashore.serving.orders import Prompt, check_features, make_orders
 from ashore.serving.ports import Replica, ServedText
-from ashore.serving.prompt import encode_prompt
+from ashore.serving.prompt import PromptReader
 from ashore.serving.replicas import died
 from ashore.serving.roster import Roster
 from ashore.serving.scoring import Scores, check_scores, wants_scores
-from ashore.serving.topology import Topology
 
 log = logging.getLogger("ashore.serving")
 _T = TypeVar("_T")
@@ -42,12 +43,6 @@ REPLICA_WAIT_S = 30.0
 MOST_ATTEMPTS = 4
 MOST_DEATHS = 2
 """Hosts that may die while they work on one request: it may be what kills them. So it is handed on once."""
-
-
-def allowed_s(topology: Topology, asked_s: float | None) -> float:
-    """Return the seconds from arrival that a request has."""
-    limits = topology.admission
-    return min(limits.max_deadline_s, asked_s or limits.default_deadline_s)
 
 
 class Place:
@@ -70,6 +65,10 @@ class Place:
             self._reservation.leave()
 
 
+class Shortened(BudgetExceeded):
+    """The answer would be shorter than others want it. Raised before anything was told, and seen in this room alone."""
+
+
 class FreshAnswers:
     """Makes answers on the replicas of a roster."""
 
@@ -77,6 +76,8 @@ class FreshAnswers:
         self,
         roster: Roster,
         *,
+        reader: PromptReader,
+        grammars: FairThreads,
         check_grammar: Callable[[Grammar], None],
         budgets: Budgets,
         clock: Clock,
@@ -86,6 +87,8 @@ class FreshAnswers:
         """Make it. `aside`: for answers that no client gets, of releases that no alias leads to."""
         self._aside = aside
         self._roster = roster
+        self._reader = reader
+        self._grammars = grammars
         self._check_grammar = check_grammar
         self._budgets = budgets
         self._clock = clock
@@ -103,40 +106,54 @@ class FreshAnswers:
         arrived_at: float,
         place: Place,
         flow: Flow | None = None,
+        *,
+        shared: bool = False,
     ) -> AsyncGenerator[ServingEvent, None]:
         """Generate: tokenise, reserve, admit, run. Nothing is told before the first token is there. Pieces go by `flow`
         while that is open.
 
         Raises:
+            Shortened: others may read it too, and the budget of this principal leaves room for a shorter answer only.
             HostDied: another release is to answer: nothing was told yet, and this one's hosts are gone, or its name
                 leads elsewhere.
         """
         info = model.info
         check_features(request, info)
         check_scores(request, model.served)
-        deadline_at = arrived_at + allowed_s(self._roster.topology, request.deadline_s)
+        deadline = deadline_of(self._roster.topology.admission, request.deadline_s, arrived_at)
         if request.urgency == "interactive":
             model.gate.check_queue()  # before it is tokenised for nothing
         if request.grammar is not None:
-            await asyncio.to_thread(self._check_grammar, request.grammar)
-        prompt = await encode_prompt(request, model.text, info)
+            check = partial(self._check_grammar, request.grammar)
+            await self._grammars.run(principal, check, deadline_at=deadline.begin_by)
+        prompt = await self._reader.encode(request, model.text, info, principal, deadline.begin_by)
+        encoded_at = self._clock.monotonic_s()
+        self._metrics.observe("ashore_stage_seconds", encoded_at - arrived_at, "prepare")
+        reservation = await self._budgets.reserve(
+            principal,
+            request.model,
+            prompt.most_tokens(request.num_choices),
+            fewest=prompt.fewest_tokens(request.num_choices),
+            request_id=request.request_id,
+        )
+        if reservation.tokens < prompt.most_tokens(request.num_choices):
+            if shared:
+                reservation.release()
+                raise Shortened
+            prompt = prompt.within(reservation.tokens, request.num_choices)
         cost = cost_of(
             prompt_tokens=len(prompt.ids), max_new_tokens=prompt.max_new_tokens, sequences=request.num_choices
         )
-        encoded_at = self._clock.monotonic_s()
-        self._metrics.observe("ashore_stage_seconds", encoded_at - arrived_at, "prepare")
-        most_tokens = len(prompt.ids) + request.num_choices * prompt.max_new_tokens
-        reservation = await self._budgets.reserve(principal, request.model, most_tokens, request_id=request.request_id)
         place.take(reservation)
         background = background_of(request.urgency)
         try:
-            wait_s = max(0.0, deadline_at - encoded_at)
+            wait_s = max(0.0, deadline.begin_by - encoded_at)
             await model.gate.enter(cost, priority=request.priority, wait_s=wait_s, background=background)
             admitted_at = self._clock.monotonic_s()
             self._metrics.observe("ashore_stage_seconds", admitted_at - encoded_at, "admit")
             try:
                 self._check_answers(model, request.model, request.deaths)
-                scores = await self._score(model, request, prompt.ids, deadline_at)
+                scores = await self._score(model, request, prompt.ids, deadline.begin_by)
                 head: list[ServingEvent] = [
                     Started(
                         model=request.model,
@@ -156,7 +173,7 @@ class FreshAnswers:
                         yield event
                     return
                 answer = self._run(
-                    model, request, prompt, principal, arrived_at, deadline_at, background, reservation, flow
+                    model, request, prompt, principal, arrived_at, deadline, background, reservation, flow
                 )
                 try:
                     async for event in answer:
@@ -197,10 +214,13 @@ class FreshAnswers:
         elsewhere.deaths = deaths
         raise elsewhere
 
-    async def most_tokens(self, model: LoadedModel, request: GenerationRequest) -> int:
+    async def most_tokens(
+        self, model: LoadedModel, request: GenerationRequest, principal: Principal, arrived_at: float
+    ) -> int:
         """Return how many tokens prompt and answers have at most."""
-        prompt = await encode_prompt(request, model.text, model.info)
-        return len(prompt.ids) + request.num_choices * prompt.max_new_tokens
+        deadline = deadline_of(self._roster.topology.admission, request.deadline_s, arrived_at)
+        prompt = await self._reader.encode(request, model.text, model.info, principal, deadline.begin_by)
+        return prompt.most_tokens(request.num_choices)
 
     async def _run(
         self,
@@ -209,7 +229,7 @@ class FreshAnswers:
         prompt: Prompt,
         principal: Principal,
         arrived_at: float,
-        deadline_at: float,
+        deadline: Deadline,
         background: Background | None,
         reservation: Reservation,
         flow: Flow | None,
@@ -226,7 +246,7 @@ class FreshAnswers:
             self._check_answers(model, request.model, deaths)
 
         for attempt in range(1, MOST_ATTEMPTS + 1):
-            most_s = max(0.0, deadline_at - self._clock.monotonic_s())
+            most_s = max(0.0, deadline.begin_by - self._clock.monotonic_s())
             seat, replica = await model.replicas.pick(partial(self._patience_s, request.model, most_s), check)
             orders = make_orders(
                 request,
@@ -238,8 +258,14 @@ class FreshAnswers:
                 adapter=model.served.adapter,
             )
             answers = [self._answer(choice, request, prompt, model.text) for choice in range(request.num_choices)]
-            left_s = max(0.0, deadline_at - self._clock.monotonic_s())
-            feed = Feed(replica, orders, deadline_at=asyncio.get_running_loop().time() + left_s)
+            made = partial(_made, answers)
+            feed = Feed(
+                replica,
+                orders,
+                within_s=max(0.0, deadline.begin_by - self._clock.monotonic_s()),
+                silence_s=deadline.silence_s,
+                made=made if deadline.end_by is None else None,
+            )
             if background is not None:
                 background.on_preempt(partial(feed.stop, preempted()))
             pour = None
@@ -251,9 +277,14 @@ class FreshAnswers:
             try:
                 growing = answers
                 while growing:
-                    events = assemble(await feed.take(pour), answers, feed)
+                    try:
+                        events = assemble(await feed.take(pour), answers, feed)
+                    except DeadlineExceeded:
+                        if deadline.end_by is None or not made():
+                            raise
+                        events = cut_short(answers, "deadline")  # what there is, is worth something
                     growing = [answer for answer in growing if answer.ended is None]
-                    reservation.made(len(prompt.ids), sum(map(_completion_tokens, answers)))
+                    reservation.made(len(prompt.ids), made())
                     if events and not told:
                         told, first_at = True, self._clock.monotonic_s()
                         self._metrics.observe("ashore_ttft_seconds", first_at - arrived_at, request.model)
@@ -384,12 +415,18 @@ class FreshAnswers:
             chat=request.prompt is None,
             prompt_opens_reasoning=prompt.opens_reasoning,
         )
-        return Answer(choice, text, parser, logprobs=request.top_logprobs is not None, scored=request.scored)
+        told = request.top_logprobs is not None
+        return Answer(choice, text, parser, logprobs=told, scored=request.scored, cut_by=prompt.cut_by)
 
     def _count(self, model: str, prompt_tokens: int, cached_tokens: int, completion_tokens: int) -> None:
         self._metrics.add("ashore_prompt_tokens", prompt_tokens, model)
         self._metrics.add("ashore_cached_tokens", cached_tokens, model)
         self._metrics.add("ashore_completion_tokens", completion_tokens, model)
+
+
+def _made(answers: Sequence[Answer]) -> int:
+    """Return how many tokens there are of answers."""
+    return sum(map(_completion_tokens, answers))
 
 
 def _pour(

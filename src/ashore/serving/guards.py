@@ -6,6 +6,7 @@ shortcut of a repeated request; so none of them may wait on a network or a disk.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -22,6 +23,11 @@ Decode = Callable[[Sequence[int]], str]
 
 class Reservation(Protocol):
     """What is set aside for one request."""
+
+    @property
+    def tokens(self) -> int:
+        """How many tokens prompt and answers may have."""
+        ...
 
     def made(self, prompt_tokens: int, completion_tokens: int) -> None:
         """Say how much of the answer exists: so much is charged if it ends now, or if this process dies."""
@@ -51,9 +57,17 @@ class Budgets(Protocol):
         ...
 
     async def reserve(
-        self, principal: Principal, alias: str, tokens: int, *, request_id: str = "", joins: bool = False
+        self,
+        principal: Principal,
+        alias: str,
+        tokens: int,
+        *,
+        fewest: int | None = None,
+        request_id: str = "",
+        joins: bool = False,
     ) -> Reservation:
-        """Set aside what a request may cost at most. `joins`: somebody else's generation answers it.
+        """Set aside what a request may cost at most, or what is left, where that is `fewest` at least. `joins`:
+        somebody else's generation answers it.
 
         Raises:
             BudgetExceeded: a budget does not allow it; the message names the window and when it resets.
@@ -212,7 +226,9 @@ class Unmasked:
 
 
 class NoReservation:
-    """Nothing was set aside."""
+    """Nothing was set aside, since nothing is bounded."""
+
+    tokens = sys.maxsize
 
     def made(self, prompt_tokens: int, completion_tokens: int) -> None:
         return None
@@ -239,7 +255,14 @@ class Unlimited:
         self._reservation = NoReservation()
 
     async def reserve(
-        self, principal: Principal, alias: str, tokens: int, *, request_id: str = "", joins: bool = False
+        self,
+        principal: Principal,
+        alias: str,
+        tokens: int,
+        *,
+        fewest: int | None = None,
+        request_id: str = "",
+        joins: bool = False,
     ) -> Reservation:
         self.charge_hit_now(principal, alias, tokens)
         return self._reservation

@@ -149,6 +149,7 @@ class _Echo:
         self._order = order
         self._made = 0
         self._ended = False
+        self._pause: asyncio.Future[None] | None = None
 
     async def take(self, pour: Callable[[list[EngineEvent]], bool] | None = None) -> list[EngineEvent]:
         events = await self._next()
@@ -163,9 +164,12 @@ class _Echo:
         if self._made == min(len(order.prompt_ids), order.max_new_tokens):
             self._end()
             return [self._finished()]
+        self._pause = asyncio.ensure_future(self._replica.pause())
         try:
-            await self._replica.pause()
+            await self._pause
         except BaseException:
+            if self._ended:
+                return []
             self._end()
             raise
         if self._ended:
@@ -177,6 +181,8 @@ class _Echo:
 
     async def aclose(self) -> None:
         self._end()
+        if self._pause is not None:
+            self._pause.cancel()
 
     def _end(self) -> None:
         if not self._ended:

@@ -14,6 +14,9 @@ from ashore.core import Message, RequestId, ToolSpec
 from ashore.engines import Grammar, Sampling
 
 FinishReason = Literal["stop", "length", "tool_calls"]
+CutBy = Literal["", "deadline", "budget"]
+"""What ended an answer before it was whole: the client's own deadline, or what was left of a token budget. Its reason
+is `length` then."""
 Urgency = Literal["interactive", "background", "batch"]
 """background: waits behind whoever waits for an answer. batch: also gives its slot up when one of those comes."""
 
@@ -141,6 +144,7 @@ class ChoiceEnded(msgspec.Struct, frozen=True, kw_only=True):
     reason: FinishReason
     stop_string: str | None = None
     """The stop string that ended it, where one did."""
+    cut_by: CutBy = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -170,6 +174,7 @@ __all__ = [
     "NOWHERE",
     "Arrival",
     "ChoiceEnded",
+    "CutBy",
     "Delta",
     "FinishReason",
     "GenerationRequest",

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import get_args
+from dataclasses import dataclass, replace
+from typing import Final, get_args
 
 import msgspec
 
-from ashore.core import OrderId, TenantId, wanted
+from ashore.core import OrderId, TenantId, changed_fields
 from ashore.engines import EngineInfo, Feature, GenerateOrder
 from ashore.errors import ContextTooLong, InvalidRequest, UnsupportedByEngine
-from ashore.serving.model import GenerationRequest
+from ashore.serving.model import CutBy, GenerationRequest
 from ashore.serving.scoring import wants_scores
+
+FEWEST_ANSWER_TOKENS: Final = 16
+"""An answer is shortened to fit what is left of a budget, and to no less."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +26,21 @@ class Prompt:
     max_new_tokens: int
     opens_reasoning: bool = False
     """The template ended inside a `<think>` block, so the answer starts with reasoning."""
+    cut_by: CutBy = ""
+    """What ends an answer that takes all of these tokens, other than the length that was asked for."""
+
+    def most_tokens(self, num_choices: int) -> int:
+        """Return how many tokens prompt and answers have at most."""
+        return len(self.ids) + num_choices * self.max_new_tokens
+
+    def fewest_tokens(self, num_choices: int) -> int:
+        """Return how many of them are worth beginning with."""
+        return len(self.ids) + num_choices * min(self.max_new_tokens, FEWEST_ANSWER_TOKENS)
+
+    def within(self, tokens: int, num_choices: int) -> Prompt:
+        """Return the prompt with answers that fit so many tokens, `fewest_tokens` or more."""
+        each = (tokens - len(self.ids)) // num_choices
+        return replace(self, max_new_tokens=min(self.max_new_tokens, each), cut_by="budget")
 
 
 def room_for_answer(info: EngineInfo, prompt_tokens: int, max_tokens: int | None) -> int:
@@ -53,7 +71,7 @@ def needed_features(request: GenerationRequest) -> list[tuple[Feature, str]]:
     """Return what the request asks of the engine beyond greedy generation, each with the field that asks for it."""
     asked = request.sampling
     needs: list[tuple[Feature, str]] = [
-        (_feature(name), name) for name in wanted(asked) if name != "temperature" or asked.temperature != 0
+        (_feature(name), name) for name in changed_fields(asked) if name != "temperature" or asked.temperature != 0
     ]
     if request.top_logprobs is not None:
         needs.append(("top_logprobs", "top_logprobs") if request.top_logprobs else ("logprobs", "logprobs"))

@@ -168,6 +168,22 @@ class ServedText(Protocol):
         """Return the tokens of a conversation in the model's own chat template."""
         ...
 
+    def fewest_tokens(self, text: str, *, beyond: int) -> int:
+        """Return how few tokens `text` can have, told by its length: the tokenizer is not asked, and what would fit is
+        never refused by it. May count no further than just above `beyond`; 0 where nothing is certain."""
+        ...
+
+    def fewest_chat_tokens(
+        self,
+        messages: Sequence[Message],
+        tools: Sequence[ToolSpec] = (),
+        *,
+        beyond: int,
+        options: Mapping[str, object] = ...,
+    ) -> int:
+        """Return the same of a conversation in the model's own chat template."""
+        ...
+
     def answer_parser(
         self, *, stop: tuple[str, ...], tools: bool, chat: bool, prompt_opens_reasoning: bool = False
     ) -> AnswerParserLike:

@@ -2,54 +2,134 @@
 
 from __future__ import annotations
 
-import asyncio
-from typing import Final
+from collections.abc import Callable, Sequence
+from typing import Final, TypeVar
 
+import msgspec
+
+from ashore.access import Principal
+from ashore.core import ToolSpec
 from ashore.engines import EngineInfo
-from ashore.errors import InvalidRequest
+from ashore.errors import ContextTooLong, InvalidRequest
+from ashore.serving.fairthreads import FairThreads
 from ashore.serving.model import GenerationRequest
 from ashore.serving.orders import Prompt, check_prompt_ids, room_for_answer
 from ashore.serving.ports import ServedText
 
+_T = TypeVar("_T")
+
 INLINE_CHARS: Final = 16_384
-"""Longer prompts are tokenised on a thread, so that no stream waits for them (about 4 ms at this length)."""
+"""Longer prompts are masked and tokenised on a thread, so that no stream waits for them (about 4 ms at this length)."""
+MESSAGE_CHARS: Final = 64
+"""What a message or a tool costs beside its texts, in characters."""
+ID_CHARS: Final = 4
+"""The same of a token id."""
+COUNTED_CONTEXTS: Final = 8
+"""A prompt is counted up to so many contexts: who has one that is too long may want to know by how much."""
 
 
-async def encode_prompt(request: GenerationRequest, text: ServedText, info: EngineInfo) -> Prompt:
-    """Return the prompt of `request`.
+class PromptReader:
+    """Does what reads every character of a request: at once where it is short, on threads of its own otherwise."""
 
-    Raises:
-        ContextTooLong: it does not fit the context together with the answer.
-        InvalidRequest: it is empty, or the template refuses it.
-    """
-    ids = await prompt_ids(request, text, info)
-    if not ids:
-        raise InvalidRequest("the prompt is empty", param="prompt" if request.prompt is not None else "messages")
-    room = room_for_answer(info, len(ids), request.max_tokens)
-    return Prompt(ids, room, opens_reasoning=request.prompt is None and text.opens_reasoning(ids))
+    def __init__(self, threads: FairThreads) -> None:
+        self._threads = threads
 
+    async def read(self, num_chars: int, work: Callable[[], _T], principal: Principal, deadline_at: float) -> _T:
+        """Return what `work` returns, which reads so many characters for a principal.
 
-async def prompt_ids(request: GenerationRequest, text: ServedText, info: EngineInfo) -> list[int]:
-    """Return the tokens of the prompt, however many."""
-    if num_chars(request) > INLINE_CHARS:
-        return await asyncio.to_thread(_encode, request, text, info)
-    return _encode(request, text, info)
+        Raises:
+            DeadlineExceeded: the deadline passed before its turn came, or before it was done.
+        """
+        if num_chars <= INLINE_CHARS:
+            return work()
+        return await self._threads.run(principal, work, deadline_at=deadline_at)
+
+    async def encode(
+        self, request: GenerationRequest, text: ServedText, info: EngineInfo, principal: Principal, deadline_at: float
+    ) -> Prompt:
+        """Return the prompt of `request`.
+
+        Raises:
+            ContextTooLong: it does not fit the context together with the answer.
+            InvalidRequest: it is empty, or the template refuses it.
+            DeadlineExceeded: as for `read`.
+        """
+        ids = await self.ids(request, text, info, principal, deadline_at)
+        if not ids:
+            raise InvalidRequest("the prompt is empty", param="prompt" if request.prompt is not None else "messages")
+        room = room_for_answer(info, len(ids), request.max_tokens)
+        return Prompt(ids, room, opens_reasoning=request.prompt is None and text.opens_reasoning(ids))
+
+    async def ids(
+        self, request: GenerationRequest, text: ServedText, info: EngineInfo, principal: Principal, deadline_at: float
+    ) -> list[int]:
+        """Return the tokens of the prompt, however many.
+
+        Raises:
+            DeadlineExceeded: as for `read`.
+        """
+        return await self.read(num_chars(request), lambda: _encode(request, text, info), principal, deadline_at)
 
 
 def _encode(request: GenerationRequest, text: ServedText, info: EngineInfo) -> list[int]:
     if request.prompt is None:
-        tools = () if request.tool_choice == "none" else request.tools
-        return text.encode_chat(request.messages, tools, options=request.template_options)
+        return text.encode_chat(request.messages, _tools(request), options=request.template_options)
     if isinstance(request.prompt, str):
         return text.encode(request.prompt)
     check_prompt_ids(request.prompt, info)
     return list(request.prompt)
 
 
-def num_chars(request: GenerationRequest) -> int:
-    """Return about how long the texts of a request are."""
-    if request.prompt is not None:
-        return len(request.prompt) if isinstance(request.prompt, str) else 0
-    return sum(len(m.content) + len(m.reasoning) for m in request.messages) + sum(
-        len(t.parameters) for t in request.tools
+def check_length(request: GenerationRequest, text: ServedText, info: EngineInfo, *, contexts: int = 1) -> None:
+    """Return where a prompt may fit, as far as its length tells. Comes before masking: what cannot fit costs no more.
+
+    It is the text as the client sent it that is measured, in the form that the template gives it. For long ones: a
+    short one is as cheap to tokenise.
+
+    Raises:
+        ContextTooLong: it cannot fit the context, or so many of them.
+        InvalidRequest: the template refuses the messages.
+    """
+    most = contexts * info.context_tokens
+    if request.prompt is None:
+        tools, options = _tools(request), request.template_options
+        fewest = text.fewest_chat_tokens(request.messages, tools, beyond=most, options=options)
+    elif isinstance(request.prompt, str):
+        fewest = text.fewest_tokens(request.prompt, beyond=most)
+    else:
+        fewest = len(request.prompt)
+    if fewest >= most:
+        raise too_long(fewest, info, param="messages" if request.prompt is None else "prompt", contexts=contexts)
+
+
+def too_long(fewest: int, info: EngineInfo, *, param: str, contexts: int = 1) -> ContextTooLong:
+    """Return the error of a text that was not tokenised, since it cannot have less than so many tokens."""
+    counted = "" if contexts == 1 else f"; prompts are counted up to {contexts} times that"
+    return ContextTooLong(
+        f"the prompt has at least {fewest} tokens, told by its length, and the context of {info.model} is "
+        f"{info.context_tokens} tokens{counted}",
+        hint="shorten the prompt",
+        param=param,
     )
+
+
+def num_chars(request: GenerationRequest) -> int:
+    """Return about how much there is to read in a request: everything that is masked, rendered or tokenised."""
+    chars = 0
+    for message in request.messages:
+        chars += MESSAGE_CHARS + len(message.content) + len(message.reasoning) + len(message.name)
+        for call in message.tool_calls:
+            chars += MESSAGE_CHARS + len(call.arguments)
+    for tool in request.tools:
+        chars += MESSAGE_CHARS + len(tool.description) + len(tool.parameters)
+    if request.prompt is not None:
+        chars += len(request.prompt) * (1 if isinstance(request.prompt, str) else ID_CHARS)
+    if request.grammar is not None:
+        chars += len(request.grammar.text)
+    if request.template_options:
+        chars += len(msgspec.json.encode(request.template_options))
+    return chars
+
+
+def _tools(request: GenerationRequest) -> Sequence[ToolSpec]:
+    return () if request.tool_choice == "none" else request.tools

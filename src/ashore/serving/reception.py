@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TypeVar
 
 from ashore.access import INFER, Authority, Principal
 from ashore.core import Clock, RequestId
@@ -15,12 +14,9 @@ from ashore.serving.concurrency import ConcurrencyLimit
 from ashore.serving.guards import Guards
 from ashore.serving.model import Arrival, GenerationRequest
 from ashore.serving.models import LoadedModel
-from ashore.serving.prompt import INLINE_CHARS
 from ashore.serving.recording import Watch
 from ashore.serving.replicas import deaths_of
 from ashore.serving.roster import Roster
-
-_T = TypeVar("_T")
 
 MOST_RELEASES = 3
 """Releases that a request may be sent to in turn, while none has answered and each gives way to another."""
@@ -177,8 +173,3 @@ class Reception:
         if other is None or other.served.release != model.served.release:
             return other
         return other if deaths_of(fault) and other.replicas.ready else None
-
-
-async def read_aside(num_chars: int, work: Callable[[], _T]) -> _T:
-    """Do what reads so many characters: at once, or on a thread where that would hold up every stream."""
-    return await asyncio.to_thread(work) if num_chars > INLINE_CHARS else work()

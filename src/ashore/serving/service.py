@@ -1,13 +1,16 @@
 """The request path: a straight list of stages over one request, the same for every protocol.
 
-authorise -> find the model -> tools -> check what the engine can do -> mask -> look for a kept answer
--> tokenise and fit the context -> reserve -> admit -> pick a replica -> generate -> assemble -> keep, settle, note
+authorise -> find the model -> tools -> check what the engine can do -> refuse what cannot fit -> mask
+-> look for a kept answer -> tokenise and fit the context -> reserve -> admit -> pick a replica -> generate -> assemble
+-> keep, settle, note
 """
 
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import aclosing, suppress
 
 from msgspec.structs import replace
 
@@ -22,17 +25,20 @@ from ashore.releases import AliasRoute
 from ashore.serving.answers import AnswerRecorder, find_question, no_cache, replay
 from ashore.serving.board import Board
 from ashore.serving.concurrency import ConcurrencyLimit
+from ashore.serving.deadlines import Deadline, Heard, deadline_of
 from ashore.serving.embedding import Embeddings
+from ashore.serving.fairthreads import FairThreads
+from ashore.serving.feed import too_late
 from ashore.serving.flights import Flights, Terms
 from ashore.serving.flow import Flow
-from ashore.serving.fresh import FreshAnswers, Place, allowed_s
+from ashore.serving.fresh import FreshAnswers, Place, Shortened
 from ashore.serving.guards import Guards, Masked, Reservation, Unlimited
 from ashore.serving.hearing import Trial
 from ashore.serving.model import NOWHERE, Arrival, Delta, GenerationRequest, ServingEvent, Started, Usage
 from ashore.serving.models import LoadedModel, ModelCard, ServingState
 from ashore.serving.orders import check_writes
-from ashore.serving.prompt import num_chars, prompt_ids
-from ashore.serving.reception import MOST_RELEASES, Reception, read_aside
+from ashore.serving.prompt import COUNTED_CONTEXTS, INLINE_CHARS, PromptReader, check_length, num_chars
+from ashore.serving.reception import MOST_RELEASES, Reception
 from ashore.serving.recommended import with_recommended
 from ashore.serving.recording import Told, Watch, prompt_bytes
 from ashore.serving.replicas import ReplicaFactory, deaths_of, died
@@ -44,6 +50,10 @@ from ashore.serving.trials import Trials
 
 DEADLINE_GRACE_S = 0.05
 """A generation notices its own deadline, and says so in better words, before whoever shares it does."""
+
+
+KEEP_LOOK_S = 10.0
+"""A long answer that was not searched for personal data within so long is not kept."""
 
 
 class ServingService:
@@ -87,21 +97,38 @@ class ServingService:
             limit=limit,
         )
         self._flights = Flights()
+        self._texts, self._grammars = FairThreads("texts", clock), FairThreads("grammars", clock)
+        self._reader = PromptReader(self._texts)
         self._fresh = FreshAnswers(
             self._roster,
+            reader=self._reader,
+            grammars=self._grammars,
             check_grammar=check_grammar,
             budgets=self._guards.budgets,
             clock=clock,
             metrics=metrics,
         )
         aside = FreshAnswers(
-            self._roster, check_grammar=check_grammar, budgets=Unlimited(), clock=clock, metrics=Metrics(), aside=True
+            self._roster,
+            reader=self._reader,
+            grammars=self._grammars,
+            check_grammar=check_grammar,
+            budgets=Unlimited(),
+            clock=clock,
+            metrics=Metrics(),
+            aside=True,
         )
         self.trials = Trials(
             aside, self._roster.release, clock, masker=self._guards.masker, policy=topology.release, apart=apart
         )
         self.embeddings = Embeddings(
-            self.reception, self._roster, self._fresh, guards=self._guards, clock=clock, metrics=metrics
+            self.reception,
+            self._roster,
+            self._fresh,
+            reader=self._reader,
+            guards=self._guards,
+            clock=clock,
+            metrics=metrics,
         )
 
     @property
@@ -210,7 +237,8 @@ class ServingService:
         check_writes(request.model, embedder=model.served.embedder)
         self.reception.turn_away(model)
         request = with_recommended(prepare_tools(request, model.text), model.recommended, model.info)
-        masked = await self._mask(model, request, principal)
+        deadline = deadline_of(self._roster.topology.admission, request.deadline_s, arrived_at)
+        masked = await self._mask(model, request, principal, deadline.begin_by)
         request, watch.masked, outward = masked.request, masked.counts, masked.outward
         question = find_question(self._cache, request, model.served, principal, masked)
         route = self._roster.routes.get(request.model)
@@ -254,10 +282,25 @@ class ServingService:
     def _heard_by(self, trial: Trial) -> Callable[[Delta], None]:
         return lambda delta: trial.hear(delta, self._clock.monotonic_s())
 
-    async def _mask(self, model: LoadedModel, request: GenerationRequest, principal: Principal) -> Masked:
-        """Take personal data out."""
-        mask, decode = self._guards.masker.mask, model.text.decode
-        return await read_aside(num_chars(request), lambda: mask(request, principal, decode))
+    async def _mask(
+        self,
+        model: LoadedModel,
+        request: GenerationRequest,
+        principal: Principal,
+        deadline_at: float,
+        *,
+        contexts: int = 1,
+    ) -> Masked:
+        """Take personal data out of what may fit so many contexts."""
+        text, info = model.text, model.info
+
+        def work() -> Masked:
+            if chars > INLINE_CHARS:
+                check_length(request, text, info, contexts=contexts)
+            return self._guards.masker.mask(request, principal, text.decode)
+
+        chars = num_chars(request)
+        return await self._reader.read(chars, work, principal, deadline_at)
 
     async def _events(
         self,
@@ -291,26 +334,42 @@ class ServingService:
         flow: Flow | None,
     ) -> AsyncGenerator[ServingEvent, None]:
         """Yield an answer that is being made for somebody already, or make it for whoever asks meanwhile."""
-        allowed = allowed_s(self._roster.topology, request.deadline_s)
-        terms = Terms(deadline_s=allowed, priority=request.priority, waits_behind=request.urgency != "interactive")
+        deadline = deadline_of(self._roster.topology.admission, request.deadline_s, arrived_at)
+        allowed_s = math.inf if deadline.end_by is None else deadline.end_by - arrived_at
+        terms = Terms(deadline_s=allowed_s, priority=request.priority, waits_behind=request.urgency != "interactive")
         joins = self._flights.flying(question.key, terms)
         self._metrics.add("ashore_cache_lookups", 1, request.model, "hit-exact" if joins else "miss")
         budgets = self._guards.budgets
         joined: Reservation | None = None
         if joins:
-            tokens = await self._fresh.most_tokens(model, request) if budgets.hits_cost_tokens else 0
-            joined = await budgets.reserve(principal, request.model, tokens, request_id=request.request_id, joins=True)
+            tokens = 0
+            if budgets.hits_cost_tokens:
+                tokens = await self._fresh.most_tokens(model, request, principal, arrived_at)
+            joined = await budgets.reserve(
+                principal, request.model, tokens, fewest=0, request_id=request.request_id, joins=True
+            )
+            if joined.tokens < tokens:  # the whole answer does not fit the budget, but a shorter one of its own may
+                joined.release()
+                async with aclosing(self._fresh.answer(model, request, principal, arrived_at, Place(), flow)) as alone:
+                    async for event in alone:
+                        yield event
+                return
         place = Place()
 
         def begin(flow: Flow | None) -> AsyncGenerator[ServingEvent, None]:
             if joined is not None:  # there is nobody to share with after all
                 joined.release()
-            return self._fresh.answer(model, request, principal, arrived_at, place, flow)
+            return self._fresh.answer(model, request, principal, arrived_at, place, flow, shared=True)
 
         async def landed(recorder: AnswerRecorder) -> None:
             answer = recorder.answer()
-            if answer is not None and masked.may_keep(answer):
-                await self._cache.keep(question, answer)
+            if answer is None:
+                return
+            chars = sum(len(choice.text) + len(choice.reasoning) for choice in answer.choices)
+            look_by = self._clock.monotonic_s() + KEEP_LOOK_S
+            with suppress(DeadlineExceeded):  # it is whole, and kept by nobody
+                if await self._reader.read(chars, lambda: masked.may_keep(answer), principal, look_by):
+                    await self._cache.keep(question, answer)
 
         events = self._flights.ride(
             question.key,
@@ -321,11 +380,15 @@ class ServingService:
             flow=flow,
         )
         try:
-            async for event in self._until(events, arrived_at + allowed) if joins else events:
+            async for event in self._until(events, deadline, request, flow) if joins else events:
                 if joined is not None and isinstance(event, Usage):
                     charged = (event.prompt_tokens, event.completion_tokens) if budgets.hits_cost_tokens else (0, 0)
                     joined.settle(*charged, joined=True)
                 yield event
+        except Shortened:  # nothing was told yet
+            async with aclosing(self._fresh.answer(model, request, principal, arrived_at, place, flow)) as alone:
+                async for event in alone:
+                    yield event
         finally:
             place.leave()  # others may still read what this one began
             if joined is not None:
@@ -337,31 +400,52 @@ class ServingService:
         return started if standing is None else replace(started, standing=standing)
 
     async def _until(
-        self, events: AsyncGenerator[ServingEvent, None], deadline_at: float
+        self,
+        events: AsyncGenerator[ServingEvent, None],
+        deadline: Deadline,
+        request: GenerationRequest,
+        flow: Flow | None,
     ) -> AsyncGenerator[ServingEvent, None]:
-        """Pass events on until a deadline; the one who shares a generation may have an earlier one than it has."""
-        end_at = asyncio.get_running_loop().time() + max(0.0, deadline_at - self._clock.monotonic_s())
+        """Pass events on until a deadline; the one who shares a generation may have an earlier one than it has.
+
+        Raises:
+            DeadlineExceeded: it passed before a piece was told.
+        """
+        heard = Heard(request.num_choices)
+        if flow is not None:
+            flow.listen_too(heard.hear)
+        loop = asyncio.get_running_loop()
+        ahead_s = loop.time() - self._clock.monotonic_s()
         while True:
+            by = deadline.end_by if heard.pieces else deadline.begin_by
             try:
-                async with asyncio.timeout_at(end_at + DEADLINE_GRACE_S):
+                async with asyncio.timeout_at(None if by is None else by + ahead_s + DEADLINE_GRACE_S):
                     event = await anext(events, None)
             except TimeoutError as fault:
-                raise DeadlineExceeded("the deadline passed before the answer was whole") from fault
+                if not heard.pieces:
+                    raise too_late("the deadline passed before the answer was whole") from fault
+                for end in heard.cut("deadline"):
+                    yield end
+                return
             if event is None:
                 return
+            heard.hear(event)
             yield event
 
     async def count_tokens(self, request: GenerationRequest, principal: Principal) -> int:
         """Return how many tokens the prompt of `request` has in its model's own template, tools included.
 
         Raises:
+            ContextTooLong: it is many times as long as the context.
             AshoreError: the request could not be served.
         """
+        limits = self._roster.topology.admission
+        deadline_at = deadline_of(limits, request.deadline_s, self._clock.monotonic_s()).begin_by
         self.reception.authorise(principal, request.model)
         model = self._roster.lead(request.model).pick(principal, request)
         request = prepare_tools(request, model.text)
-        masked = await self._mask(model, request, principal)
-        num_tokens = len(await prompt_ids(masked.request, model.text, model.info))
+        masked = await self._mask(model, request, principal, deadline_at, contexts=COUNTED_CONTEXTS)
+        num_tokens = len(await self._reader.ids(masked.request, model.text, model.info, principal, deadline_at))
         await self._guards.budgets.charge_hit(principal, request.model, 0, request_id=request.request_id)
         return num_tokens
 
@@ -474,3 +558,5 @@ class ServingService:
         """Disconnect from every host. May be called twice."""
         await self.trials.close()
         await self._roster.close()
+        self._texts.close()
+        self._grammars.close()

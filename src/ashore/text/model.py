@@ -13,6 +13,7 @@ from ashore.core import Clock, Message, SystemClock, ToolSpec
 from ashore.errors import InvalidRequest, UnsupportedModel
 from ashore.text.answer import AnswerParser
 from ashore.text.encoder import Encoder
+from ashore.text.fewest import FewestTokens
 from ashore.text.guard import MARK, Guard
 from ashore.text.markup import THINK, MarkupReader, MarkupRules
 from ashore.text.template import ChatTemplate
@@ -48,6 +49,7 @@ class TextModel:
     def __init__(
         self,
         encoder: Encoder,
+        fewest: FewestTokens,
         vocabulary: Vocabulary,
         facts: GenerationFacts | None,
         template: ChatTemplate | None,
@@ -55,6 +57,7 @@ class TextModel:
     ) -> None:
         """Put the parts together; `load` is the usual way."""
         self._encoder, self._vocabulary, self._template = encoder, vocabulary, template
+        self._fewest = fewest
         self._is_encoder = facts is None
         self.facts = facts or GenerationFacts()
         self.eos_token_ids = self.facts.eos_token_ids
@@ -98,7 +101,8 @@ class TextModel:
                 own=own,
                 clock=clock or SystemClock(),
             )
-        return cls(Encoder(spec, vocabulary, guard), vocabulary, facts, template, source)
+        fewest = FewestTokens(spec, vocabulary)
+        return cls(Encoder(spec, vocabulary, guard), fewest, vocabulary, facts, template, source)
 
     @property
     def vocab_size(self) -> int:
@@ -189,6 +193,32 @@ class TextModel:
             InvalidRequest: the model has no chat template, or it refuses the messages.
         """
         return self._encoder.marked(self._render(messages, tools, add_generation_prompt, options))
+
+    def fewest_tokens(self, text: str, *, beyond: int) -> int:
+        """Return how few tokens a text can have, without tokenising it. May count no further than just above `beyond`,
+        and is 0 where nothing is certain."""
+        return self._fewest.tokens(text, beyond=beyond)
+
+    def fewest_chat_tokens(
+        self,
+        messages: Sequence[Message],
+        tools: Sequence[ToolSpec] = (),
+        *,
+        beyond: int,
+        options: Mapping[str, object] = {},
+    ) -> int:
+        """Return the same of a conversation in the model's chat template, which may leave parts of it out.
+
+        Raises:
+            InvalidRequest: as for `encode_chat`.
+        """
+        num_chars = sum(len(message.content) + len(message.reasoning) for message in messages)
+        num_chars += sum(len(call.arguments) for message in messages for call in message.tool_calls)
+        num_chars += sum(len(tool.description) + len(tool.parameters) for tool in tools)
+        if self._template is None or not self._fewest.may_exceed(num_chars, beyond):
+            return 0
+        text = self._template.render(messages, tools, options=options, guarded=False)
+        return self._fewest.tokens(text.replace(MARK, ""), beyond=beyond)
 
     def opens_reasoning(self, prompt_ids: Sequence[int]) -> bool:
         """Tell whether a prompt ends inside `<think>`, so that the answer starts with reasoning."""

@@ -17,6 +17,7 @@ from ashore.text.guard import MARK, Guard, shield_values
 from ashore.text.sandbox import BudgetSpent, RefusedByTemplate, Sandbox, full_budget
 
 _RESERVED = frozenset({"messages", "tools", "documents", "add_generation_prompt", "bos_token", "eos_token"})
+_NO_GUARD = Guard(())
 _KNOWS_NONE = re.compile(r"(?<!reasoning_)content['\"\])]*\s+is\s+(?:not\s+)?none", re.IGNORECASE)
 
 
@@ -67,8 +68,9 @@ class ChatTemplate:
         *,
         add_generation_prompt: bool = True,
         options: Mapping[str, object] = {},
+        guarded: bool = True,
     ) -> str:
-        """Return the prompt, with the guard's marks in it.
+        """Return the prompt, with the guard's marks in it; those in messages only if it is `guarded`.
 
         Raises:
             InvalidRequest: the template refuses the messages, or they take more than a rendering may.
@@ -77,7 +79,7 @@ class ChatTemplate:
         if taken:
             raise InvalidRequest(f"chat_template_kwargs may not set {sorted(taken)[0]!r}", param="chat_template_kwargs")
         return self._render(
-            messages=[self._message(m) for m in messages],
+            messages=[self._message(m, guarded) for m in messages],
             tools=list(self._tools(tuple(tools))) if tools else None,
             documents=None,
             add_generation_prompt=add_generation_prompt,
@@ -108,8 +110,8 @@ class ChatTemplate:
         except (RecursionError, MemoryError) as fault:
             raise InvalidRequest(f"{self._name} nests too deep", param="messages") from fault
 
-    def _message(self, message: Message) -> dict[str, Any]:
-        guard = self._guard if message.role in ("user", "tool") else self._own
+    def _message(self, message: Message, guarded: bool) -> dict[str, Any]:
+        guard = (self._guard if message.role in ("user", "tool") else self._own) if guarded else _NO_GUARD
         content: str | None = guard.shield(message.content)
         if message.tool_calls and not content:
             content = self._call_style.empty_content

@@ -7,7 +7,7 @@ from functools import partial
 from typing import Protocol, TypeVar
 
 from ashore.access.budgets.model import Asker, BudgetRule, Kind, Standing
-from ashore.access.budgets.ports import Hold, Ledger, Line, Short
+from ashore.access.budgets.ports import Hold, Ledger, Line, Part, Short
 from ashore.access.budgets.rulebook import RuleBook, Sheet
 from ashore.access.budgets.standing import refusal, standing_of
 from ashore.access.model import Principal
@@ -44,6 +44,11 @@ class Reserved:
     def __init__(self, ledger: Ledger, hold: Hold) -> None:
         self._ledger = ledger
         self._hold = hold
+
+    @property
+    def tokens(self) -> int:
+        """How many tokens are set aside."""
+        return self._hold.tokens
 
     def made(self, prompt_tokens: int, completion_tokens: int) -> None:
         """Say how much of the answer exists. So much is charged if it ends now, or if this process dies."""
@@ -98,14 +103,23 @@ class LedgerBudgets:
         return self._book.most(kind, tenant)
 
     async def reserve(
-        self, principal: Principal, alias: str, tokens: int, *, request_id: str = "", joins: bool = False
+        self,
+        principal: Principal,
+        alias: str,
+        tokens: int,
+        *,
+        fewest: int | None = None,
+        request_id: str = "",
+        joins: bool = False,
     ) -> Reserved:
-        """Set aside what a request may cost at most, in every budget that it is under.
+        """Set aside what a request may cost at most, in every budget that it is under; or what is left, where the
+        request can do with that.
 
         Args:
             principal: Who asks.
             alias: For which model.
             tokens: Of the prompt, and the most that the answer may have.
+            fewest: So many are worth having: of the prompt, and of a short answer. None: all of them, or none.
             request_id: For the record of a refusal.
             joins: Somebody else's generation answers it; that costs no tokens unless hits do.
 
@@ -113,12 +127,21 @@ class LedgerBudgets:
             BudgetExceeded: one does not allow it.
             Overloaded: the ledger is full.
         """
-        hold = await self._fit(
-            principal, alias, tokens, request_id,
-            lambda ledger, sheet: ledger.reserve(sheet.join_lines if joins else sheet.lines, sheet.usage, tokens),
-            lambda hold: self._ledger.settle(hold, 0, 0, 0, counts=False),
-        )  # fmt: skip
-        return Reserved(self._ledger, hold)
+        wanted = tokens
+        while True:
+            try:
+                hold = await self._fit(
+                    principal, alias,
+                    partial(_reserved, joins=joins, tokens=wanted),
+                    lambda hold: self._ledger.settle(hold, 0, 0, 0, counts=False),
+                )  # fmt: skip
+            except _Declined as declined:
+                short = declined.short
+                if fewest is None or wanted <= fewest or short.line.part is not Part.TOKENS:
+                    raise self._refuse(declined, principal, request_id) from None
+                wanted = max(fewest, min(short.left, wanted - 1))
+            else:
+                return Reserved(self._ledger, hold)
 
     def charge_hit_now(self, principal: Principal, alias: str, tokens: int) -> bool:
         """Charge a request that was answered from the cache; return False where that takes a moment: `charge_hit`."""
@@ -135,11 +158,14 @@ class LedgerBudgets:
         Raises:
             BudgetExceeded: a budget does not allow it.
         """
-        await self._fit(
-            principal, alias, tokens, request_id,
-            lambda ledger, sheet: ledger.charge(sheet.hit_lines, sheet.usage, tokens),
-            lambda nothing: None,
-        )  # fmt: skip
+        try:
+            await self._fit(
+                principal, alias,
+                lambda ledger, sheet: ledger.charge(sheet.hit_lines, sheet.usage, tokens),
+                lambda nothing: None,
+            )  # fmt: skip
+        except _Declined as declined:
+            raise self._refuse(declined, principal, request_id) from None
 
     def standing(self, principal: Principal, alias: str, *, hit: bool = False) -> Standing | None:
         """Return where the principal stands with a model; None where no budget counts its requests or tokens.
@@ -154,16 +180,12 @@ class LedgerBudgets:
     def _standing(self, lines: Sequence[Line], now_ms: int) -> Standing:
         return standing_of(lines, self._ledger.used, now_ms)
 
-    async def _fit(
-        self,
-        principal: Principal,
-        alias: str,
-        tokens: int,
-        request_id: str,
-        attempt: Attempt[_T],
-        undo: Callable[[_T], None],
-    ) -> _T:
-        """Return what an attempt gives; before it is refused, get back what dead processes and machines hold."""
+    async def _fit(self, principal: Principal, alias: str, attempt: Attempt[_T], undo: Callable[[_T], None]) -> _T:
+        """Return what an attempt gives; before it is declined, get back what dead processes and machines hold.
+
+        Raises:
+            _Declined: a count has too little left.
+        """
         while True:
             now_ms = self._ledger.now_ms()
             book = self._book
@@ -179,18 +201,11 @@ class LedgerBudgets:
                     return await self._lender.fit(partial(attempt, sheet=sheet), undo)
             except Short as short:
                 last = short
-            raise self._refuse(book, sheet, last, principal, request_id, now_ms)
+            raise _Declined(last, book, sheet, now_ms)
 
-    def _refuse(
-        self,
-        book: RuleBook,
-        sheet: Sheet,
-        short: Short,
-        principal: Principal,
-        request_id: str,
-        now_ms: int,
-    ) -> BudgetExceeded:
-        rule = book.rule(short.line.rule_id)
+    def _refuse(self, declined: _Declined, principal: Principal, request_id: str) -> BudgetExceeded:
+        short, sheet, now_ms = declined.short, declined.sheet, declined.now_ms
+        rule = declined.book.rule(short.line.rule_id)
         assert rule is not None
         fault = refusal(rule, short.line, short.left, short.wanted, self._standing(sheet.lines, now_ms), now_ms)
         self._ledger.refused(sheet.usage)
@@ -212,6 +227,18 @@ class LedgerBudgets:
             )
         )
         return fault
+
+
+class _Declined(Exception):
+    """A count did not have what an attempt needed; by which rules, and when."""
+
+    def __init__(self, short: Short, book: RuleBook, sheet: Sheet, now_ms: int) -> None:
+        super().__init__(str(short))
+        self.short, self.book, self.sheet, self.now_ms = short, book, sheet, now_ms
+
+
+def _reserved(ledger: Ledger, sheet: Sheet, *, joins: bool, tokens: int) -> Hold:
+    return ledger.reserve(sheet.join_lines if joins else sheet.lines, sheet.usage, tokens)
 
 
 def _asker(principal: Principal, alias: str) -> Asker:

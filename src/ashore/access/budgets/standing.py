@@ -76,9 +76,10 @@ def refusal(rule: BudgetRule, line: Line, left: int, wanted: int, standing: Stan
         when = f"it resets at {resets_at}"
         facts.append(("x-ashore-budget-reset", resets_at))
     if never:
-        hint = "no window is large enough for it: ask for fewer tokens, or have an administrator raise the budget"
+        less = "send a shorter prompt, or " if rule.kind == "tokens" else ""
+        hint = f"no window is large enough for it: {less}have an administrator raise the budget"
     elif rule.kind == "tokens":
-        hint = "wait for the reset, ask for fewer max_tokens, or have an administrator raise the budget"
+        hint = "wait for the reset, send a shorter prompt, or have an administrator raise the budget"
     else:
         hint = "wait, or have an administrator raise the budget"
     return BudgetExceeded(

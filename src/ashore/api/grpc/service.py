@@ -19,7 +19,7 @@ from ashore.api.grpc.status import header_text
 from ashore.cache import Directive
 from ashore.core import RequestId
 from ashore.errors import InvalidRequest
-from ashore.serving import GenerationRequest, ServingEvent, ServingService, Started, Usage
+from ashore.serving import ChoiceEnded, GenerationRequest, ServingEvent, ServingService, Started, Usage
 
 SERVICE = "/ashore.v1.Inference/"
 
@@ -157,6 +157,8 @@ class InferenceService:
                             *_standing(event.standing),
                         )
                     )
+                elif isinstance(event, ChoiceEnded) and event.cut_by:
+                    context.set_trailing_metadata((("x-ashore-cut-by", event.cut_by),))
                 yield event
 
 

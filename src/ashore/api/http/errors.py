@@ -106,9 +106,10 @@ def anthropic_error(error: AshoreError, request_id: str) -> bytes:
 def error_headers(error: AshoreError) -> list[tuple[bytes, bytes]]:
     """Return the headers that go with the error: when to come back, how to say who one is."""
     headers = [(b"content-type", b"application/json")]
-    if isinstance(error, KillsHosts):  # client libraries send again what ended with 500
-        headers.append((b"x-should-retry", b"false"))
     seconds = retry_after(error)
+    # client libraries send again what ended with 500 or 429
+    if isinstance(error, KillsHosts) or (isinstance(error, BudgetExceeded) and seconds is None):
+        headers.append((b"x-should-retry", b"false"))
     if seconds is not None:
         headers.append((b"retry-after", b"%d" % seconds))
     if isinstance(error, BudgetExceeded):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
@@ -165,7 +165,13 @@ async def send_answer(exchange: Exchange, answer: WholeAnswer, body: bytes) -> N
     if answer.started.good_until_s:
         exchange.take_down(answer.started)
     exchange.tokens = answer.usage.completion_tokens
-    await exchange.respond(200, [JSON, *answer_headers(answer.started)], body)
+    await exchange.respond(200, [JSON, *answer_headers(answer.started), *cut_headers(answer.choices)], body)
+
+
+def cut_headers(choices: Sequence[Choice]) -> Headers:
+    """Return the header that says what ended a whole answer too early, none where nothing did."""
+    cut = next((one.ended.cut_by for one in choices if one.ended is not None and one.ended.cut_by), "")
+    return [(b"x-ashore-cut-by", cut.encode())] if cut else []
 
 
 async def whole_answer(begin: Begin, num_choices: int) -> WholeAnswer:

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import msgspec
 
-from ashore.core import wanted
+from ashore.core import changed_fields
 from ashore.engines.model import GenerateOrder, Grammar, TokenLogprob
 from ashore.errors import AshoreError, EngineFailed, InvalidRequest, Overloaded, Unauthenticated
 
@@ -98,7 +98,7 @@ def completion_body(order: GenerateOrder, model: str) -> dict[str, Any]:
         "skip_special_tokens": False,
         "add_special_tokens": False,
     }
-    body |= {name: getattr(sampling, name) for name in wanted(sampling)}
+    body |= {name: getattr(sampling, name) for name in changed_fields(sampling)}
     if sampling.logit_bias:
         body["logit_bias"] = {str(token_id): bias for token_id, bias in sampling.logit_bias.items()}
     if order.ignore_eos:

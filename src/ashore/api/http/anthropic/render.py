@@ -9,7 +9,7 @@ import msgspec
 from ashore.api.http.anthropic.types import MessageOut, StopReason, TextOut, ThinkingOut, ToolUseOut, UsageOut
 from ashore.api.http.errors import anthropic_error
 from ashore.api.http.exchange import Exchange
-from ashore.api.http.openai.common import id_for
+from ashore.api.http.openai.common import cut_of, id_for
 from ashore.api.http.streaming import WholeAnswer
 from ashore.errors import AshoreError
 from ashore.serving import ChoiceEnded, Delta, Started, ToolCallDelta, Usage
@@ -58,6 +58,7 @@ def render_message(answer: WholeAnswer, exchange: Exchange) -> bytes:
             stop_reason=stop_reason(choice.ended),
             stop_sequence=choice.ended.stop_string,
             usage=usage_out(answer.usage),
+            cut_by=cut_of(choice.ended),
         )
     )
 
@@ -108,11 +109,14 @@ class MessageEvents:
 
     def closed(self, usage: Usage) -> bytes:
         assert self._ended is not None
+        delta = {"stop_reason": stop_reason(self._ended), "stop_sequence": self._ended.stop_string}
+        if self._ended.cut_by:
+            delta["cut_by"] = self._ended.cut_by
         return _event(
             "message_delta",
             {
                 "type": "message_delta",
-                "delta": {"stop_reason": stop_reason(self._ended), "stop_sequence": self._ended.stop_string},
+                "delta": delta,
                 "usage": usage_out(usage),
             },
         ) + _event("message_stop", {"type": "message_stop"})

@@ -164,6 +164,8 @@ class MessageOut(msgspec.Struct, frozen=True, kw_only=True, tag="message", tag_f
     stop_reason: StopReason | None
     stop_sequence: str | None
     usage: UsageOut
+    cut_by: str | msgspec.UnsetType = msgspec.UNSET
+    """`deadline` or `budget`, where one of them ended it; the reason is `max_tokens` then."""
 
 
 class CountOut(msgspec.Struct, frozen=True):

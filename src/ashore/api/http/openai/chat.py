@@ -12,6 +12,8 @@ from ashore.api.http.exchange import Exchange
 from ashore.api.http.openai.common import (
     UsageOut,
     asked_sampling,
+    cut_json,
+    cut_of,
     deadline_of,
     directive_for,
     grammar_of,
@@ -86,6 +88,8 @@ class ChatChoice(msgspec.Struct, frozen=True, kw_only=True):
     message: MessageOut
     logprobs: ChoiceLogprobs | None
     finish_reason: Literal["stop", "length", "tool_calls"]
+    cut_by: str | msgspec.UnsetType = msgspec.UNSET
+    """`deadline` or `budget`, where one of them ended it; the reason is `length` then."""
 
 
 class ChatCompletion(msgspec.Struct, frozen=True, kw_only=True):
@@ -240,9 +244,10 @@ class ChatChunks:
         )
 
     def ended(self, ended: ChoiceEnded) -> bytes:
-        return b'%b},"logprobs":null,"finish_reason":"%b"}]%b' % (
+        return b'%b},"logprobs":null,"finish_reason":"%b"%b}]%b' % (
             self._heads[ended.choice],
             ended.reason.encode(),
+            cut_json(ended),
             self._after,
         )
 
@@ -269,6 +274,7 @@ def _choice(index: int, choice: Choice) -> ChatChoice:
         ),
         logprobs=logprobs_of(choice.logprobs),
         finish_reason=choice.ended.reason,
+        cut_by=cut_of(choice.ended),
     )
 
 

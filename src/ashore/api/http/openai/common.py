@@ -20,7 +20,7 @@ from ashore.cache import Directive, directive_of
 from ashore.core import RequestId, Sampling, sampling_of, whole_number
 from ashore.engines import Grammar
 from ashore.errors import InvalidRequest
-from ashore.serving import Usage
+from ashore.serving import ChoiceEnded, Usage
 
 
 class PromptTokensDetails(msgspec.Struct, frozen=True):
@@ -162,6 +162,16 @@ def directive_for(exchange: Exchange) -> Directive:
     if given not in (b"", b"use", b"off"):
         raise _bad_header("x-ashore-cache", given, "use or off")
     return directive_of(exchange.headers.get(b"cache-control", b"").decode("latin-1"), given.decode())
+
+
+def cut_of(ended: ChoiceEnded) -> str | msgspec.UnsetType:
+    """Return the field `cut_by` of a choice, which one that ended by itself does not have."""
+    return ended.cut_by or msgspec.UNSET
+
+
+def cut_json(ended: ChoiceEnded) -> bytes:
+    """Return the same as the last field of a JSON object, with the comma before it."""
+    return b',"cut_by":"%b"' % ended.cut_by.encode() if ended.cut_by else b""
 
 
 def id_for(prefix: str, request_id: RequestId) -> str:

@@ -11,6 +11,8 @@ from ashore.api.http.exchange import Exchange
 from ashore.api.http.openai.common import (
     UsageOut,
     asked_sampling,
+    cut_json,
+    cut_of,
     deadline_of,
     directive_for,
     grammar_of,
@@ -48,6 +50,8 @@ class CompletionChoice(msgspec.Struct, frozen=True, kw_only=True):
     text: str
     logprobs: LegacyLogprobs | None
     finish_reason: Literal["stop", "length"]
+    cut_by: str | msgspec.UnsetType = msgspec.UNSET
+    """`deadline` or `budget`, where one of them ended it; the reason is `length` then."""
 
 
 class Completion(msgspec.Struct, frozen=True, kw_only=True):
@@ -185,7 +189,7 @@ class CompletionChunks:
 
     def ended(self, ended: ChoiceEnded) -> bytes:
         reason = b'"length"' if ended.reason == "length" else b'"stop"'
-        return self._chunk(ended.choice, b'""', b"null", reason)
+        return self._chunk(ended.choice, b'""', b"null", reason + cut_json(ended))
 
     def closed(self, usage: Usage) -> bytes:
         if not self._include_usage:
@@ -213,4 +217,5 @@ def _choice(index: int, choice: Choice) -> CompletionChoice:
         text="".join(choice.text),
         logprobs=legacy_logprobs(choice.logprobs, 0),
         finish_reason="length" if choice.ended.reason == "length" else "stop",
+        cut_by=cut_of(choice.ended),
     )

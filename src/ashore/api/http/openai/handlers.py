@@ -18,6 +18,7 @@ from ashore.api.http.openai.types import ChatRequest, CompletionRequest, Embeddi
 from ashore.api.http.streaming import (
     JSON,
     answer_headers,
+    cut_headers,
     send_answer,
     standing_headers,
     stream_answer,
@@ -69,8 +70,9 @@ async def completions(app: HttpApp, exchange: Exchange, principal: Principal) ->
     if len(answers) == 1:
         await send_answer(exchange, answers[0], body)
         return
+    cut = cut_headers([choice for answer in answers for choice in answer.choices])
     exchange.tokens = sum(answer.usage.completion_tokens for answer in answers)
-    await exchange.respond(200, [JSON, *answer_headers(answers[0].started)], body)
+    await exchange.respond(200, [JSON, *answer_headers(answers[0].started), *cut], body)
 
 
 async def embeddings(app: HttpApp, exchange: Exchange, principal: Principal) -> None:

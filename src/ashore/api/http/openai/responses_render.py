@@ -13,6 +13,7 @@ from typing import Any, Final
 import msgspec
 
 from ashore.api.http.openai.chat import logprobs_of
+from ashore.api.http.openai.common import cut_of
 from ashore.api.http.openai.responses_types import (
     Incomplete,
     InputDetails,
@@ -41,6 +42,7 @@ def response_out(
     error: ResponseFault | None = None,
     background: bool = False,
     completed_s: int | None = None,
+    incomplete: Incomplete | None = None,
 ) -> ResponseOut:
     """Return a response; what the request said is said again in it."""
     reasoning = request.reasoning
@@ -51,7 +53,7 @@ def response_out(
         background=background,
         completed_at=completed_s,
         error=error,
-        incomplete_details=Incomplete(reason="max_output_tokens") if status == "incomplete" else None,
+        incomplete_details=incomplete,
         instructions=request.instructions,
         max_output_tokens=request.max_output_tokens,
         model=request.model,
@@ -112,7 +114,7 @@ class ResponseWriter:
         self._number = 0
         self._done: list[dict[str, Any]] = []
         self._open: _Open | None = None
-        self._cut = False
+        self._cut: Incomplete | None = None
 
     def twin(self) -> ResponseWriter:
         """Return another one that has seen nothing yet, for whoever follows the same answer apart."""
@@ -138,7 +140,8 @@ class ResponseWriter:
         return out
 
     def ended(self, ended: ChoiceEnded) -> bytes:
-        self._cut = ended.reason == "length"
+        if ended.reason == "length":
+            self._cut = Incomplete(reason="max_output_tokens", cut_by=cut_of(ended))
         out = b""
         if self._open is None and not self._done:
             out = self._begin("message")
@@ -178,6 +181,7 @@ class ResponseWriter:
             error=error,
             background=self._background,
             completed_s=completed_s,
+            incomplete=self._cut if status == "incomplete" else None,
         )
 
     # --- items

@@ -202,6 +202,8 @@ class Incomplete(msgspec.Struct, frozen=True, kw_only=True):
     """Why a response is not whole."""
 
     reason: str
+    cut_by: str | msgspec.UnsetType = msgspec.UNSET
+    """`deadline` or `budget`, where one of them ended it."""
 
 
 class ResponseOut(msgspec.Struct, frozen=True, kw_only=True):

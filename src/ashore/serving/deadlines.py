@@ -1,0 +1,58 @@
+"""Until when a request waits, and until when its answer may go on."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from ashore.serving.model import ChoiceEnded, CutBy, Delta, ServingEvent, Started, Usage
+from ashore.serving.topology import AdmissionLimits
+
+
+class Deadline(NamedTuple):
+    """Of one request, in monotonic seconds.
+
+    The server's own limits the wait: for room, for a host, for the first token, and for the next one. The client's own
+    limits all of it.
+    """
+
+    begin_by: float
+    """When the first token must be there."""
+    end_by: float | None
+    """When the answer ends, whole or not; None: it goes on while tokens come."""
+    silence_s: float
+    """How long an answer that has begun may stand still, about."""
+
+
+def deadline_of(limits: AdmissionLimits, asked_s: float | None, arrived_at: float) -> Deadline:
+    """Return the deadline of a request that asked for so many seconds, None: for none."""
+    allowed_s = min(limits.max_deadline_s, asked_s or limits.default_deadline_s)
+    by = arrived_at + allowed_s
+    return Deadline(
+        begin_by=by, end_by=None if asked_s is None else by, silence_s=min(allowed_s, limits.default_deadline_s)
+    )
+
+
+class Heard:
+    """What a reader has had of an answer that somebody else began; enough to end it there."""
+
+    def __init__(self, num_choices: int) -> None:
+        self._started: Started | None = None
+        self._open = dict.fromkeys(range(num_choices))
+        self.pieces = 0
+        """Of all choices."""
+
+    def hear(self, event: ServingEvent) -> None:
+        """Take the next event."""
+        if isinstance(event, Delta):
+            self.pieces += 1
+        elif isinstance(event, ChoiceEnded):
+            self._open.pop(event.choice, None)
+        elif isinstance(event, Started):
+            self._started = event
+
+    def cut(self, cut_by: CutBy) -> list[ServingEvent]:
+        """Return the end of every choice that is open, and the usage: a piece is a token, as far as a reader knows."""
+        assert self._started is not None
+        prompt_tokens = self._started.prompt_tokens
+        ends: list[ServingEvent] = [ChoiceEnded(choice=at, reason="length", cut_by=cut_by) for at in self._open]
+        return [*ends, Usage(prompt_tokens=prompt_tokens, cached_tokens=0, completion_tokens=self.pieces)]
