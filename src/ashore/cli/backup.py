@@ -16,6 +16,7 @@ from cyclopts import App, Parameter
 
 from ashore.cli.progress import TerminalProgress
 from ashore.cli.recorded import os_user
+from ashore.cli.sure import DryRun, Yes, go_ahead
 from ashore.core import human_bytes
 from ashore.errors import InvalidRequest, NotFound
 from ashore.settings import Home, Settings, read_settings
@@ -207,10 +208,13 @@ def confirm(key: Path, /) -> None:
 
 
 @app.command
-def rekey() -> None:
+def rekey(*, yes: Yes = False, dry_run: DryRun = False) -> None:
     """Make a new recovery key, where the old one was lost or seen by others. The old one opens nothing from then on."""
     settings = read_settings()
     with _service(settings.home) as service:
+        what = f"make a new recovery key for the backup on {len(service.places)} nodes; the old one opens nothing then"
+        if not go_ahead(what, yes=yes, dry_run=dry_run):
+            return
         service.rekey()
     print(f"the recovery key is in {settings.home.root / 'backup-recovery-key'}: keep it elsewhere, and delete it here")
 

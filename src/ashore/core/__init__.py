@@ -3,6 +3,7 @@
 from ashore.core.bytesize import human_bytes
 from ashore.core.chat import Message, Role, ToolCall, ToolSpec
 from ashore.core.clock import Clock, ManualClock, SystemClock
+from ashore.core.counted import counted
 from ashore.core.expressions import MOST_PATTERN_BYTES, MOST_PATTERN_CHARS, compile_re2
 from ashore.core.ids import Digest, OrderId, RequestId, TenantId, new_request_id
 from ashore.core.kinds import EngineKind, ModelFormat, ServedFormat
@@ -35,6 +36,7 @@ __all__ = [
     "ToolCall",
     "ToolSpec",
     "compile_re2",
+    "counted",
     "did_you_mean",
     "human_bytes",
     "human_seconds",

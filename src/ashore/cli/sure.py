@@ -1,0 +1,44 @@
+"""Ask before something is destroyed or closed, or say what `--dry-run` would do: one form for all commands."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from ashore.errors import InvalidRequest
+
+Yes = Annotated[bool, Parameter(name="--yes", negative=(), help="Do not ask. Needed where there is no terminal.")]
+DryRun = Annotated[bool, Parameter(name="--dry-run", negative=(), help="Say what would be done, and do nothing.")]
+
+
+def go_ahead(what: str, *, yes: bool = False, dry_run: bool = False, as_json: bool = False) -> bool:
+    """Return whether to do it: True when the user is sure, False after `--dry-run` has said what would be done.
+
+    Args:
+        what: Verb first: `revoke the key ash_0a1b2c3d`.
+        yes: The user gave `--yes`.
+        dry_run: The user gave `--dry-run`, which wins over `--yes`.
+        as_json: A dry run prints JSON.
+
+    Raises:
+        InvalidRequest: the user said no, or nobody is there to be asked.
+    """
+    if dry_run:
+        return say_only(what, as_json=as_json)
+    if yes:
+        return True
+    if not sys.stdin.isatty():
+        raise InvalidRequest(f"this would {what}", hint="give --yes to do it, or --dry-run to see what would be done")
+    print(f"{what}? [y/N] ", end="", file=sys.stderr, flush=True)
+    if sys.stdin.readline().strip().lower() not in ("y", "yes"):
+        raise InvalidRequest("nothing was done", hint="answer y, or give --yes")
+    return True
+
+
+def say_only(what: str, *, as_json: bool = False) -> bool:
+    """Print what a command would do without `--dry-run`, and return False: it is not to be done."""
+    print(json.dumps({"dry_run": True, "would": what}, ensure_ascii=False) if as_json else f"dry run: would {what}")
+    return False
