@@ -718,7 +718,7 @@ def test_a_job_runs_only_while_who_submitted_it_may(house: House) -> None:
 
 
 def test_the_state_knows_whom_a_budget_can_be_about(house: House) -> None:
-    system, security, _ = house.three()
+    _, security, _ = house.three()
     house.people.create_tenant(house.actor(security), "acme")
     key = house.make(house.actor(security), "alice", tenant="acme").partition("_")
     names = SqlNames(house.database, lambda: ["chat", "fake:echo"])

@@ -158,3 +158,20 @@ def test_a_collection_can_be_tried(home: Path, ashore: Run) -> None:
     assert asked.returncode == 2 and "this would delete 1 model, " in asked.stderr
     done = ashore("model", "gc", "--yes", home=home).stdout
     assert done.startswith("deleted 1 model, ") and done.split("; ")[1].removesuffix(" freed\n") in tried.stdout
+
+
+@pytest.mark.parametrize(("passed", "word"), [(True, "passed"), (False, "failed")])
+def test_what_the_gate_said_is_listed_and_shown(home: Path, ashore: Run, passed: bool, word: str) -> None:
+    from ashore.bootstrap import build_store
+    from ashore.evaluation import Verdict, keep_verdict
+    from ashore.settings import read_settings
+
+    assert "\ngate: " not in ashore("model", "show", "tiny", home=home).stdout
+    assert json.loads(ashore("model", "list", "--json", home=home).stdout)["items"][0]["gate"] is None
+    store = build_store(read_settings({"ASHORE_HOME": str(home)}).home)
+    verdict = Verdict(passed=passed, model="tiny", digest="", against="", created="", gate="", lines=())
+    keep_verdict(store, store.resolve("tiny"), verdict)
+    assert f"\ngate: {word}\n" in ashore("model", "show", "tiny", home=home).stdout
+    table = [line.split() for line in ashore("model", "list", home=home).stdout.splitlines()]
+    assert word in table[1] and table[0].index("gate") == 4
+    assert json.loads(ashore("model", "list", "--json", home=home).stdout)["items"][0]["gate"] == word

@@ -103,19 +103,21 @@ def list_(*, catalog: Annotated[bool, Parameter(negative=())] = False, as_json: 
             ],
         )
     models = store.list()
+    gates = {model.reference: _gate(store, model) for model in models}
     if as_json:
-        return _print_json({"items": [model_json(m) for m in models]})
+        return _print_json({"items": [model_json(m) | {"gate": gates[m.reference] or None} for m in models]})
     if not models:
         print("the store is empty; try: ashore model pull smollm2", file=sys.stderr)
         return None
     return table(
-        ("name", "format", "precision", "size", "sealed", "licence", "digest"),
+        ("name", "format", "precision", "size", "gate", "sealed", "licence", "digest"),
         [
             (
                 m.reference,
                 m.format,
                 m.recipe.get("precision", "-"),
                 human_bytes(m.num_bytes),
+                gates[m.reference] or "-",
                 "sealed" if m.sealed else "-",
                 m.licence,
                 m.digest[:19],
@@ -140,7 +142,7 @@ def show(ref: str, /, *, as_json: AsJson = False) -> None:
     else:
         model = store.resolve(ref)
         document = model_json(model) | {"attachments": [dataclasses.asdict(one) for one in store.attachments(model)]}
-        document |= _sampling(store, model)
+        document |= {"gate": _gate(store, model), **_sampling(store, model)}
     if as_json:
         return _print_json(document)
     for key, value in document.items():
@@ -415,6 +417,16 @@ def catalog_json(entry: CatalogEntry) -> dict[str, Any]:
     document["shape"] = dict(document.pop("known"))
     document["recommended"] = dict(document["recommended"])
     return document
+
+
+def _gate(store: ModelStore, model: StoredModel) -> str:
+    """Return what the gate said last of exactly these bytes: `passed`, `failed`, or nothing where none was asked."""
+    if not store.attachments(model, "gate"):
+        return ""
+    from ashore.evaluation import gate_verdict
+
+    found = gate_verdict(store, f"{model.name}@{model.digest}")
+    return "" if found is None else "passed" if found.passed else "failed"
 
 
 def _sampling(store: ModelStore, model: StoredModel) -> dict[str, Any]:
