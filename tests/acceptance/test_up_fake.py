@@ -295,7 +295,7 @@ def test_a_reload_takes_what_the_cache_may_and_says_what_it_cannot_take(configur
     warm = CONFIG.format(name=SLOW) + "[cache]\nmax_temperature = 1.0\n"
     (server.home / "ashore.toml").write_text(warm)
     foreseen = ashore("reload", "--dry-run", home=server.home)
-    assert "~ [cache]: as the file says" in foreseen.stdout
+    assert "~ [cache] max_temperature: 0.0 -> 1.0" in foreseen.stdout
     assert json.loads(ashore("reload", "--dry-run", "--json", home=server.home).stdout)["sections"] == ["[cache]"]
     told = ashore("reload", home=server.home)
     assert (told.returncode, told.stdout) == (0, foreseen.stdout), told.stderr

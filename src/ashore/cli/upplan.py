@@ -26,7 +26,7 @@ from ashore.bootstrap import (
 from ashore.deployment import Listening
 from ashore.edge import edge_choices
 from ashore.errors import AshoreError, InvalidSpec, SourceUnreachable, UnknownModel
-from ashore.planning import Change, Choice, Inventory, Plan, Wish, make_plan, refuse_without_vllm
+from ashore.planning import Change, Choice, Inventory, Plan, Wish, make_plan, plan_beside, refuse_without_vllm
 from ashore.settings import Settings, read_settings
 from ashore.spec import EdgeKind, EdgeSpec, HttpSpec, ListenSpec, ModelSpec, Spec, read_spec, redis_url
 from ashore.store import ModelStore, is_source
@@ -169,8 +169,12 @@ def wishes_of(spec: Spec) -> tuple[Wish, ...]:
     )
 
 
-def plan_without_fetching(spec: Spec, settings: Settings, inventory: Inventory) -> tuple[Plan, tuple[str, ...]]:
+def plan_without_fetching(
+    spec: Spec, settings: Settings, inventory: Inventory, running: Plan | None = None
+) -> tuple[Plan, tuple[str, ...]]:
     """Return the plan for what is known now, and notes for the operator. Changes nothing.
+
+    Where `running` is served, what can stays as it runs.
 
     Raises:
         UnknownModel: a source must be pulled before anything is known of it.
@@ -179,10 +183,14 @@ def plan_without_fetching(spec: Spec, settings: Settings, inventory: Inventory) 
     wishes = wishes_of(spec)
     facts = gather_facts(store, wishes)
     tuned, notes = tuned_choices(settings, store, facts, inventory)
+    if running is not None:
+        return plan_beside(running, wishes, facts, tuned), notes
     return make_plan(wishes, facts, inventory, tuned), notes
 
 
-def plan_and_fetch(spec: Spec, settings: Settings, inventory: Inventory) -> tuple[Plan, tuple[str, ...]]:
+def plan_and_fetch(
+    spec: Spec, settings: Settings, inventory: Inventory, running: Plan | None = None
+) -> tuple[Plan, tuple[str, ...]]:
     """Return the plan, with everything that it needs brought into the store.
 
     May be called twice: what is there is left alone.
@@ -199,7 +207,7 @@ def plan_and_fetch(spec: Spec, settings: Settings, inventory: Inventory) -> tupl
     if absent:
         _refuse_offline(settings, absent)
         _fetch(settings, "pull", [name.partition("@")[0] if not is_source(name) else name for name in absent])
-    plan, notes = plan_without_fetching(spec, settings, inventory)
+    plan, notes = plan_without_fetching(spec, settings, inventory, running)
     missing = [model.reference for model in plan.models if model.variant and _is_absent(store, model.reference)]
     if missing:
         _fetch(settings, "prepare", missing)
@@ -289,8 +297,8 @@ def plan_json(plan: Plan, notes: Sequence[str], commands: Mapping[str, str], edg
     return msgspec.json.format(msgspec.json.encode(document), indent=2).decode()
 
 
-def show_changes(changes: Sequence[Change], sections: Sequence[str]) -> str:
-    """Return the difference of two plans, and the other sections that changed, as text for people."""
+def show_changes(changes: Sequence[Change], keys: Sequence[str]) -> str:
+    """Return the difference of two plans, and the other keys that changed, as text for people."""
     signs = {"add": "+", "remove": "-", "replace": "~", "keep": "="}
     lines = [f"{signs[change.kind]} {change.alias}: {change.what}" for change in changes]
-    return "\n".join([*lines, *(f"~ {section}: as the file says" for section in sections)])
+    return "\n".join([*lines, *(f"~ {key}" for key in keys)])
