@@ -8,6 +8,7 @@ from typing import Annotated
 import cyclopts
 import msgspec
 
+from ashore.cli.upchecks import refuse_what_cannot_start
 from ashore.cli.upplan import ReloadOrder, Request, listening_of, plan_and_fetch, plan_without_fetching, show_changes
 from ashore.deployment import Listening
 from ashore.errors import InvalidSpec, RemoteRefused
@@ -49,6 +50,7 @@ def reload(*, dry_run: bool = False, json_: Annotated[bool, cyclopts.Parameter(n
             hint="stop `ashore up` and start it again, or write the old values",
         )
     planned, notes = (plan_without_fetching if dry_run else plan_and_fetch)(spec, settings, running.inventory, running)
+    refuse_what_cannot_start(spec, planned)
     plan = number_releases(running, planned)
     changes = compare(running, plan)
     if not request.config:

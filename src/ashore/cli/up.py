@@ -25,6 +25,7 @@ from ashore.bootstrap import (
     sealing_notes,
     supervisor_recorder,
 )
+from ashore.cli.upchecks import refuse_what_cannot_start, sections_of, warnings_of
 from ashore.cli.upplan import (
     ReloadOrder,
     Request,
@@ -80,7 +81,7 @@ def up(
     config
         An ashore.toml; the options above win over it.
     dry_run
-        Print the plan with the reason of every choice, and start nothing.
+        Print the plan with the reason of every choice, refuse what a start would refuse, and start nothing.
     json_
         Print the plan of --dry-run as JSON.
     offline
@@ -115,8 +116,11 @@ def up(
         plan, notes = plan_without_fetching(spec, settings, read_inventory())
         commands = commands_of(plan, settings)
         choices = edge_of(spec, plan.inventory.cores, listening.address)
-        shown = show_plan(plan, notes, _listens(listening), commands, choices)
-        print(plan_json(plan, notes, commands, choices) if json_ else shown)
+        others = sections_of(listening, settings)
+        notes = (*notes, *warnings_of(listening, settings))
+        shown = show_plan(plan, notes, _listens(listening), commands, choices, others)
+        print(plan_json(plan, notes, commands, choices, others) if json_ else shown, flush=True)
+        refuse_what_cannot_start(spec, plan)
         return 0
     return _serve(request, spec, settings, listening)
 
@@ -141,7 +145,8 @@ def _serve(request: Request, spec: Spec, settings: Settings, listening: Listenin
         for note in notes:
             _say(f"note: {note}")
         clock = SystemClock()
-        for note in sealing_notes(build_store(home, settings), plan):
+        refuse_what_cannot_start(spec, plan)
+        for note in (*warnings_of(listening, settings), *sealing_notes(build_store(home, settings), plan)):
             _say(f"warning: {note}")
         with (
             supervisor_recorder(listening.audit, home) as recorder,

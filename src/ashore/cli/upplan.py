@@ -270,9 +270,14 @@ def edge_of(spec: Spec, cores: int, address: str) -> tuple[Choice, ...]:
 
 
 def show_plan(
-    plan: Plan, notes: Sequence[str], listening: str, commands: Mapping[str, str], edge: Sequence[Choice] = ()
+    plan: Plan,
+    notes: Sequence[str],
+    listening: str,
+    commands: Mapping[str, str],
+    edge: Sequence[Choice] = (),
+    others: Sequence[Choice] = (),
 ) -> str:
-    """Return a plan as text for people."""
+    """Return a plan as text for people; `others` is what the sections beside the models come to."""
     inventory = plan.inventory
     lines = [
         f"machine   {inventory.cpu or 'unknown processor'}, {inventory.cores} cores, "
@@ -287,13 +292,22 @@ def show_plan(
         lines += [f"  {c.field:<10}{c.value:<23} {c.why}" for c in model.choices]
         if model.alias in commands:
             lines.append(f"  {'command':<10}{commands[model.alias]}")
+    lines += ["", *(f"{c.field:<10}{c.value:<25} {c.why}" for c in others)] if others else []
     lines += ["", *(f"note: {note}" for note in notes)] if notes else []
     return "\n".join(lines)
 
 
-def plan_json(plan: Plan, notes: Sequence[str], commands: Mapping[str, str], edge: Sequence[Choice] = ()) -> str:
+def plan_json(
+    plan: Plan,
+    notes: Sequence[str],
+    commands: Mapping[str, str],
+    edge: Sequence[Choice] = (),
+    others: Sequence[Choice] = (),
+) -> str:
     """Return a plan as indented JSON."""
-    document = {"plan": plan, "notes": tuple(notes), "commands": commands, "edge": tuple(edge)}
+    document = {
+        "plan": plan, "notes": tuple(notes), "commands": commands, "edge": tuple(edge), "sections": tuple(others),
+    }  # fmt: skip
     return msgspec.json.format(msgspec.json.encode(document), indent=2).decode()
 
 
