@@ -175,3 +175,10 @@ def test_what_the_gate_said_is_listed_and_shown(home: Path, ashore: Run, passed:
     table = [line.split() for line in ashore("model", "list", home=home).stdout.splitlines()]
     assert word in table[1] and table[0].index("gate") == 4
     assert json.loads(ashore("model", "list", "--json", home=home).stdout)["items"][0]["gate"] == word
+
+
+def test_an_unknown_name_hints_at_what_the_store_has(home: Path, ashore: Run, tmp_path: Path) -> None:
+    told = ashore("model", "show", "zzz", home=home).stderr
+    assert "the store has no model 'zzz'" in told and "the store has tiny;" in told and "r1" not in told
+    assert "the store is empty" in ashore("model", "show", "zzz", home=tmp_path / "empty").stderr
+    assert "did you mean 'tiny'?" in ashore("model", "show", "tinny", home=home).stderr

@@ -29,7 +29,7 @@ from ashore.errors import AshoreError, InvalidSpec, SourceUnreachable, UnknownMo
 from ashore.planning import Change, Choice, Inventory, Plan, Wish, make_plan, plan_beside, refuse_without_vllm
 from ashore.settings import Settings, read_settings
 from ashore.spec import EdgeKind, EdgeSpec, HttpSpec, ListenSpec, ModelSpec, Spec, read_spec, redis_url
-from ashore.store import ModelStore, is_source
+from ashore.store import ModelStore, is_source, name_of_source
 
 DEFAULT_MODELS = ("smollm2", "minilm")
 """What `ashore up` serves when it is told nothing: the demo decoder, and an embedder beside it."""
@@ -92,7 +92,12 @@ class Request:
         )
         grpc_port = self.grpc_port if self.grpc_port >= 0 else spec.grpc.port
         grpc = ListenSpec(host=self.host or spec.grpc.host, port=grpc_port)
-        models = spec.models or tuple(ModelSpec(name=name) for name in names)
+        models = tuple(map(_with_alias, spec.models or (ModelSpec(name=name) for name in names)))
+        twice = {one.alias for one in models if one.alias and [each.alias for each in models].count(one.alias) > 1}
+        if twice:
+            raise InvalidSpec(
+                f"two models would be called {', '.join(sorted(twice))}", hint="give each an alias: [[model]] alias"
+            )
         redis = replace(spec.redis, url=redis_url(self.redis, "--redis")) if self.redis else spec.redis
         edge = self._edge(spec.edge)
         if http.workers > 1 and edge.kind == "none":
@@ -112,6 +117,13 @@ class Request:
         if found.kind == "none":
             return found
         return replace(found, host=self.host or found.host, port=self.port or found.port)
+
+
+def _with_alias(model: ModelSpec) -> ModelSpec:
+    """Return a model that is named by its source with the alias that the store calls it: `./my-llama` is `my-llama`."""
+    if model.alias or not is_source(model.name):
+        return model
+    return replace(model, alias=name_of_source(model.name))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
