@@ -11,8 +11,11 @@ from tiny_models import make_tiny_model
 
 from ashore.bootstrap import build_store
 from ashore.cli.main import main
+from ashore.cli.upplan import Request
+from ashore.errors import InvalidSpec
 from ashore.planning import read_inventory
 from ashore.settings import read_settings
+from ashore.store import name_of_source
 
 Dry = Callable[..., tuple[int, str, str]]
 MODEL = """[[model]]
@@ -71,3 +74,43 @@ def test_everything_beside_the_models_is_shown(dry: Dry, tmp_path: Path) -> None
     told = json.loads(dry(MODEL + sections, "--json")[1])
     assert [one["field"] for one in told["sections"]] == ["cache", "audit", "budgets", "masking", "backup", "edge"]
     assert not (tmp_path / "home" / "first-key").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "warned"),
+    [
+        ((), False),
+        (("--host", "localhost"), False),
+        (("--host", "0.0.0.0"), True),
+        (("--host", "::"), True),
+        (("--host", "0.0.0.0", "--edge", "envoy"), False),
+    ],
+)
+def test_keys_in_clear_are_warned_of(dry: Dry, words: tuple[str, ...], warned: bool) -> None:
+    code, shown, told = dry(MODEL, *words)
+    assert code == 0, told
+    assert ("without TLS keys, prompts and answers travel in clear" in shown) == warned
+    if words == ("--host", "0.0.0.0"):
+        assert "http://127.0.0.1:8080, on every address of this machine (0.0.0.0:8080)" in shown
+
+
+@pytest.mark.parametrize(
+    ("source", "name"),
+    [
+        ("./my-llama", "my-llama"),
+        ("/models/My Llama/", "my-llama"),
+        ("~/down/q4.gguf", "q4"),
+        ("hf:deepseek-ai/DeepSeek-R1-Distill-Qwen-1.5B@main", "deepseek-r1-distill-qwen-1.5b"),
+        ("oci://registry.example.com:5000/models/smollm2:1", "smollm2"),
+        ("pypi:smollm2==1.0", "smollm2"),
+    ],
+)
+def test_a_source_is_called_as_the_store_calls_it(source: str, name: str) -> None:
+    assert name_of_source(source) == name
+    assert Request(models=(source,)).spec().models[0].alias == name
+
+
+def test_names_of_no_source_and_given_ones_stay_and_two_of_a_name_are_refused() -> None:
+    assert [one.alias for one in Request(models=("smollm2", "fake:echo?seed=1")).spec().models] == ["", ""]
+    with pytest.raises(InvalidSpec, match="two models would be called tiny"):
+        Request(models=("./a/tiny", "./b/tiny")).spec()

@@ -49,6 +49,7 @@ from ashore.settings import Settings
 from ashore.spec import Spec
 from ashore.state import EpochWatch
 
+EVERYWHERE = ("0.0.0.0", "::")
 app = cyclopts.App(name="up", help="Serve models on this machine until Ctrl-C.")
 
 
@@ -250,7 +251,9 @@ def _listens(listening: Listening) -> str:
     if listening.has_edge:
         return f"{listening.address} (HTTP/1.1, HTTP/2 and gRPC)"
     grpc = f", gRPC {listening.grpc.host}:{listening.grpc.port}" if listening.grpc.port else ""
-    return f"{listening.address}{grpc}"
+    host = listening.http.host
+    everywhere = f", on every address of this machine ({host}:{listening.http.port})" if host in EVERYWHERE else ""
+    return f"{listening.address}{everywhere}{grpc}"
 
 
 def _welcome(plan: Plan, listening: Listening, settings: Settings, took_s: float, first_key_lives: bool) -> str:

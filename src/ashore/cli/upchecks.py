@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from ashore.bootstrap import open_state
+from ashore.cli.target import is_loopback
 from ashore.core import counted, human_bytes, human_seconds
 from ashore.deployment import Listening
 from ashore.errors import AshoreError, InvalidSpec, NotFound
@@ -54,13 +55,22 @@ def _faults(spec: Spec, plan: Plan) -> Iterator[AshoreError]:
 
 
 def warnings_of(listening: Listening, settings: Settings) -> tuple[str, ...]:
-    """Return what would not keep a server from starting, and is surely not what was meant."""
-    if listening.backup.every_s and not _has_backup(settings):
-        return (
-            "[backup] every_s is set and no backup was begun, so none is made: "
-            "`ashore backup init --nodes DIR,DIR,DIR --code 2+1`",
+    """Return what does not keep a server from starting, and may not be what was meant."""
+    warnings = []
+    where = listening.edge if listening.has_edge else listening.http
+    if not is_loopback(f"//{where.host}" if ":" not in where.host else f"//[{where.host}]") and (
+        not listening.has_edge or listening.edge.tls == "off"
+    ):
+        warnings.append(
+            f"other machines reach {where.host}, and without TLS keys, prompts and answers travel in clear: "
+            "put the edge in front (--edge envoy), or listen on 127.0.0.1"
         )
-    return ()
+    if listening.backup.every_s and not _has_backup(settings):
+        warnings.append(
+            "[backup] every_s is set and no backup was begun, so none is made: "
+            "`ashore backup init --nodes DIR,DIR,DIR --code 2+1`"
+        )
+    return tuple(warnings)
 
 
 def sections_of(listening: Listening, settings: Settings) -> tuple[Choice, ...]:
