@@ -15,7 +15,7 @@ from cyclopts import App, Parameter
 
 from ashore.cli.columns import table
 from ashore.cli.sure import DryRun, Yes, go_ahead
-from ashore.core import human_bytes
+from ashore.core import counted, human_bytes
 from ashore.errors import InvalidRequest, NotFound
 from ashore.settings import read_settings
 
@@ -79,13 +79,14 @@ def _show_worker(item: dict[str, Any]) -> None:
     print(f"worker {item['worker']}: {asked:,} asked, {share} hits")
     by_tier = {"repeated bytes": item["ready_hits"], **item["hits"]}
     print("  " + (", ".join(f"{tier} {count:,}" for tier, count in by_tier.items() if count) or "no hits yet"))
-    word = "entry" if item["entries"] == 1 else "entries"
     print(
-        f"  {item['entries']:,} {word}, {human_bytes(item['num_bytes'])} of {human_bytes(item['max_bytes'])}, "
+        f"  {counted(item['entries'], 'entry', 'entries')}, {human_bytes(item['num_bytes'])} of {human_bytes(item['max_bytes'])}, "
         f"{item['evictions']:,} evicted; shared tier: {item['shared']}"
     )
     if item["semantic_entries"]:
-        print(f"  by meaning: {item['semantic_entries']:,} entries, {human_bytes(item['semantic_bytes'])}")
+        print(
+            f"  by meaning: {counted(item['semantic_entries'], 'entry', 'entries')}, {human_bytes(item['semantic_bytes'])}"
+        )
 
 
 def _show_shares(shares: list[dict[str, Any]]) -> None:
@@ -223,7 +224,7 @@ def import_(
 
 
 def _pairs(count: int) -> str:
-    return f"{count:,} curated {'pair' if count == 1 else 'pairs'}"
+    return counted(count, "curated pair")
 
 
 @contextmanager
