@@ -28,7 +28,7 @@ install() {
             "$python" -m pip install --quiet --disable-pip-version-check --no-input --no-index --no-deps 'torch>=2.9'
         elif better=$(find_python); then
             echo "error: pip has torch at hand for $better, and $1 is $("$python" --version). Make it again with" >&2
-            echo "  rm -rf $1 && PYTHON=$better make setup" >&2
+            echo "  rm -rf $1 && make train" >&2
             exit 4
         else
             echo "no build of torch is at hand: taking the one of the package index" >&2

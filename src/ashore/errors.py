@@ -499,6 +499,11 @@ def error_class(code: str) -> type[AshoreError] | None:
     return _classes().get(code)
 
 
+def error_codes() -> tuple[str, ...]:
+    """Return every code that an error of ours can have."""
+    return tuple(_classes())
+
+
 @functools.cache
 def _classes() -> dict[str, type[AshoreError]]:
     """Every error class by its code; where a group and a leaf share a code, the leaf."""

@@ -154,7 +154,9 @@ def test_sealed_content_is_read_and_erased_and_exports_verify(served: Start, ash
     place = f"{found[0]['chain']}#{found[0]['seq']}"
     told = json.loads(ashore("audit", "content", place, "--json", home=server.home).stdout)
     assert (told["prompt"], told["answer"]) == ("my secret", "my secret")
-    assert json.loads(ashore("audit", "erase", "first-key", "--json", home=server.home).stdout) == {"destroyed": 1}
+    assert json.loads(ashore("audit", "erase", "first-key", "--yes", "--json", home=server.home).stdout) == {
+        "destroyed": 1
+    }
     gone = ashore("audit", "content", place, home=server.home)
     assert gone.returncode == 2 and "was destroyed" in gone.stderr
     time.sleep(0.4)
@@ -184,7 +186,7 @@ def test_sealed_content_is_read_and_erased_and_exports_verify(served: Start, ash
 def test_commands_that_change_something_are_acts(ashore: Run, tmp_path: Path) -> None:
     home = tmp_path / "home"
     assert ashore("model", "remove", "nosuch", "--variants", home=home).returncode == 2
-    assert ashore("cache", "purge", "--all", home=home).returncode == 0
+    assert ashore("cache", "purge", "--all", "--yes", home=home).returncode == 0
     assert ashore("model", "list", home=home).returncode == 0
     told = json.loads(ashore("audit", "search", "--kind", "act", "--json", home=home).stdout)["items"]
     assert [(one["action"], one["resource"], one["outcome"]) for one in told] == [

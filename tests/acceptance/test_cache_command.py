@@ -99,7 +99,7 @@ def test_answers_are_seen_purged_and_imported(served: Start, ashore: Run, tmp_pa
     assert ashore("cache", "purge", "--tenant", "nobody", env=home).stdout == "purged: tenant nobody\n"
     time.sleep(0.3)
     assert ask(server, "hello").json()["choices"][0]["message"]["content"] == "Good day."
-    assert ashore("cache", "purge", "--curated", "--all", env=home).returncode == 0
+    assert ashore("cache", "purge", "--curated", "--all", "--yes", env=home).returncode == 0
     time.sleep(0.3)
     assert ask(server, "hello").json()["choices"][0]["message"]["content"] == "hello"
     assert ashore("cache", "purge", env=home).returncode == 2

@@ -69,6 +69,7 @@ def test_what_cannot_load_is_an_error_with_its_reason(ashore: Run, tmp_path: Pat
     result = ashore("engine", "tune", "fake:echo?die_after=20", "--budget-s", "10", home=tmp_path)
     assert result.returncode == 4
     assert "its host died" in result.stderr and "engine-tune.log" in result.stderr
+    assert (tmp_path / "logs" / "engine-tune.log").stat().st_mode & 0o777 == 0o600, "as every other log"
 
 
 def test_bad_words_are_refused(ashore: Run, tmp_path: Path) -> None:

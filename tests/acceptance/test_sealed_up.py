@@ -59,8 +59,8 @@ def sealed(demo_home: Path, tmp_path_factory: pytest.TempPathFactory) -> SealedH
                 file.seek(at)
                 pieces[f"{blob.name}@{at}"] = file.read(PIECE_BYTES)
     one = SealedHome(home=home, ring=folder / "keys" / "ring", pieces=pieces)
-    one.run("model", "remove", "smollm2@int8")
-    one.run("model", "gc")
+    one.run("model", "remove", "smollm2@int8", "--yes")
+    one.run("model", "gc", "--yes")
     for name in ("smollm2", "minilm"):
         one.run("model", "seal", name)
     return one
@@ -211,9 +211,9 @@ def test_without_the_key_it_says_which_is_missing_and_where_it_was_looked_for(
 def test_it_cannot_be_unsealed_under_a_running_server(sealed: SealedHome, up: Callable[..., Served]) -> None:
     up("minilm", env=sealed.env)
     environ = {**os.environ, **sealed.env}
-    for verb in ("seal", "unseal"):
+    for verb in (("seal",), ("unseal", "--yes")):
         done = subprocess.run(
-            [sys.executable, "-m", "ashore.cli.main", "model", verb, "minilm"],
+            [sys.executable, "-m", "ashore.cli.main", "model", *verb, "minilm"],
             env=environ, capture_output=True, text=True, timeout=60, check=False,
         )  # fmt: skip
         assert done.returncode == 4
@@ -223,7 +223,7 @@ def test_it_cannot_be_unsealed_under_a_running_server(sealed: SealedHome, up: Ca
 
 def test_unsealing_gives_back_the_digests_of_the_clear_home(sealed: SealedHome, demo_home: Path) -> None:
     """The variant was made of a sealed model, in memory: it is the same to the byte as one made on a disk."""
-    sealed.run("model", "unseal", "smollm2")
+    sealed.run("model", "unseal", "smollm2", "--yes")
     items = json.loads(sealed.run("model", "list", "--json").stdout)["items"]
     clear = {**os.environ, "ASHORE_HOME": str(demo_home)}
     told = subprocess.run(

@@ -21,7 +21,8 @@ from served import Served, start_served
 
 from ashore.access import KeyRecord, digest_of, new_key, save_key
 from ashore.core import SystemClock
-from ashore.state import open_database
+from ashore.releases import load_book
+from ashore.state import open_database, open_state
 
 SLOW = "fake:random?tok_per_s=20&tokens=60"
 
@@ -295,7 +296,7 @@ def test_a_reload_takes_what_the_cache_may_and_says_what_it_cannot_take(configur
     warm = CONFIG.format(name=SLOW) + "[cache]\nmax_temperature = 1.0\n"
     (server.home / "ashore.toml").write_text(warm)
     foreseen = ashore("reload", "--dry-run", home=server.home)
-    assert "~ [cache]: as the file says" in foreseen.stdout
+    assert "~ [cache] max_temperature: 0.0 -> 1.0" in foreseen.stdout
     assert json.loads(ashore("reload", "--dry-run", "--json", home=server.home).stdout)["sections"] == ["[cache]"]
     told = ashore("reload", home=server.home)
     assert (told.returncode, told.stdout) == (0, foreseen.stdout), told.stderr
@@ -401,3 +402,31 @@ def test_with_every_route_cut_it_starts_and_answers(tmp_path: Path) -> None:
     result = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert result.returncode == 0, result.stdout + result.stderr
     assert "answer: ping" in result.stdout
+
+
+def test_a_failed_start_changes_no_state_and_one_that_succeeds_says_what_is_gone(
+    ashore: Run, served: Start, tmp_path: Path
+) -> None:
+    server = served("fake:echo", "fake:echo?seed=1")
+    server.stop()
+
+    def aliases() -> dict[str, tuple[str, ...]]:
+        state = open_state("", default=server.home / "state.db", snapshots=tmp_path, clock=SystemClock())
+        with state.read() as connection:
+            book = load_book(connection)
+        state.close()
+        return {name: alias.releases for name, alias in book.aliases.items()}
+
+    before = aliases()
+    assert set(before) == {"fake:echo", "fake:echo?seed=1"}
+    port = str(server.port)
+    failed = ashore("up", "fake:echo?fail_load=1", "--port", port, "--grpc-port", "0", home=server.home)
+    assert failed.returncode == 4 and "is no more" not in failed.stderr
+    assert aliases() == before
+    again = start_served(server.home, ["fake:echo"], store=None, port=server.port, grpc_port=0)
+    try:
+        said = again.everything_said()
+        assert "alias fake:echo?seed=1 is no more: it is not among the models that were named" in said
+        assert aliases() == {"fake:echo": before["fake:echo"]}
+    finally:
+        again.stop()

@@ -35,6 +35,7 @@ from ashore.access import (
     revive_first_key,
 )
 from ashore.access import sql as access_sql
+from ashore.access.budgets import BudgetRule, SqlNames, check_names
 from ashore.core import ManualClock, MemoryRecorder, TenantId
 from ashore.errors import Conflict, InvalidRequest, NotFound, PermissionDenied, Unauthenticated
 from ashore.state import Database, open_state, read_epochs
@@ -711,3 +712,26 @@ def test_a_job_runs_only_while_who_submitted_it_may(house: House) -> None:
     house.people.change_account(SYSTEM, "user", "corp:bob", disabled=True)
     with pytest.raises(PermissionDenied, match="disabled"):
         house.directory().acting(person.acting_name, "default", now_s)
+
+
+# --- names that a budget may be about
+
+
+def test_the_state_knows_whom_a_budget_can_be_about(house: House) -> None:
+    _, security, _ = house.three()
+    house.people.create_tenant(house.actor(security), "acme")
+    key = house.make(house.actor(security), "alice", tenant="acme").partition("_")
+    names = SqlNames(house.database, lambda: ["chat", "fake:echo"])
+    key_id = f"ash_{key[2][:8]}"
+    for noun, known, unknown in (
+        ("tenant", ("default", "acme"), "acne"),
+        ("user", ("sam", "alice", "first-key", "corp:bob"), "alcie"),
+        ("key", (key_id, "first-key"), "ash_00000000"),
+        ("model", ("chat", "chat:tone", "fake:echo"), "chta"),
+    ):
+        assert all(names.has(noun, name) for name in known), noun  # type: ignore[arg-type]
+        assert not names.has(noun, unknown)  # type: ignore[arg-type]
+        assert known[0] in names.some(noun) or noun == "key"  # type: ignore[arg-type]
+    with pytest.raises(NotFound, match="there is no user 'alcie'") as caught:
+        check_names(BudgetRule(kind="tokens", window="total", cap=1, tenant="acme", user="alcie"), names)
+    assert caught.value.hint == "did you mean 'alice'?" and caught.value.param == "user"

@@ -14,6 +14,7 @@ import pytest
 from http_worker import Worker, http_worker
 
 from ashore.access import OFFICERS, make_internal_token, new_key, read_internal_token
+from ashore.cli.main import main
 from ashore.serving import StateLink
 
 CHAT = "/v1/chat/completions"
@@ -295,8 +296,46 @@ def test_the_command_line_makes_a_tenant_a_group_a_user_and_their_key(
     assert asked.returncode == 0 and "given to group/quants" in asked.stdout
     refused = cli("can", "carl", "model:pull", "server")
     assert (refused.returncode, refused.stdout) == (5, "no\n")
-    assert cli("key", "revoke", key[:12]).returncode == 0
+    assert cli("key", "revoke", key[:12], "--yes").returncode == 0
     assert site.chat(key) == 401
+
+
+def test_what_shuts_somebody_out_asks_first_and_knows_a_typo(site: Site, capsys: pytest.CaptureFixture[str]) -> None:
+    def run(*words: str) -> tuple[int, str]:
+        code = main(["access", *words, "--url", site.worker.root, "--key", site.keys["sec"]])
+        told = capsys.readouterr()
+        return code, told.out + told.err
+
+    for words in (
+        ("tenant", "create", "bank-x"),
+        ("group", "create", "traders"),
+        ("service", "create", "robot", "--tenant", "bank-x"),
+        ("user", "create", "xaver", "--tenant", "bank-x", "--no-key"),
+        ("key", "create", "xaver"),
+    ):
+        code, told = run(*words)
+        assert code == 0, told
+    key = told[told.index("key ash_") + 4 :].split()[0]
+    code, said = run("service", "show", "xaver")
+    assert code == 2 and "`ashore access user show xaver`" in said, "the other kind of account has that name"
+    for words, name, typo in (
+        (("key", "revoke"), key, key[:-1] + "_"),
+        (("group", "remove"), "traders", "tradres"),
+        (("service", "disable"), "robot", "robbot"),
+        (("service", "remove"), "robot", "robbot"),
+        (("user", "disable"), "xaver", "xavr"),
+        (("user", "remove"), "xaver", "xavr"),
+        (("tenant", "disable"), "bank-x", "bank-xx"),
+    ):
+        code, told = run(*words, name)
+        assert code == 2 and "this would" in told and "--yes" in told, "nobody is there to be asked"
+        assert run(*words, name, "--dry-run")[1].startswith("dry run: would ")
+        for more in ("--dry-run", "--yes"):
+            code, told = run(*words, typo, more)
+            assert code == 2 and "there is no" in told, told
+            assert f"did you mean '{name}'" in told or words[0] == "key"
+        code, told = run(*words, name, "--yes")
+        assert code == 0, told
 
 
 def test_the_command_line_edits_the_policy_as_a_file(

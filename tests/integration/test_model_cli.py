@@ -14,6 +14,7 @@ from tiny_models import make_tiny_model
 
 from ashore.cli.main import main
 from ashore.core import human_bytes
+from ashore.processes import Holder, HomeLock
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
@@ -68,8 +69,8 @@ def test_verify_names_the_bad_file_and_exits_4(home: Path, ashore: Run) -> None:
 def test_export_remove_gc_import(home: Path, ashore: Run, tmp_path: Path) -> None:
     tar = tmp_path / "tiny.tar"
     assert ashore("model", "export", "tiny", str(tar), home=home).returncode == 0
-    assert json.loads(ashore("model", "remove", "tiny", "--json", home=home).stdout) == {"removed": ["tiny"]}
-    freed = json.loads(ashore("model", "gc", "--json", home=home).stdout)
+    assert json.loads(ashore("model", "remove", "tiny", "--yes", "--json", home=home).stdout) == {"removed": ["tiny"]}
+    freed = json.loads(ashore("model", "gc", "--yes", "--json", home=home).stdout)
     assert freed["freed_bytes"] > 100_000
     assert ashore("model", "import", str(tar), home=home).returncode == 0
     assert ashore("model", "verify", home=home).returncode == 0
@@ -77,12 +78,12 @@ def test_export_remove_gc_import(home: Path, ashore: Run, tmp_path: Path) -> Non
 
 def test_gc_keeps_what_a_running_server_serves(home: Path, ashore: Run) -> None:
     digest = json.loads(ashore("model", "show", "tiny", "--json", home=home).stdout)["digest"]
-    ashore("model", "remove", "tiny", home=home)
+    ashore("model", "remove", "tiny", "--yes", home=home)
     (home / "run").mkdir(exist_ok=True)
     (home / "run/topology.json").write_text(json.dumps({"text_dir": f"/x/{digest[7:]}"}))
-    assert json.loads(ashore("model", "gc", "--json", home=home).stdout)["models"] == []
+    assert json.loads(ashore("model", "gc", "--yes", "--json", home=home).stdout)["models"] == []
     (home / "run/topology.json").unlink()
-    assert json.loads(ashore("model", "gc", "--json", home=home).stdout)["models"] == [digest]
+    assert json.loads(ashore("model", "gc", "--yes", "--json", home=home).stdout)["models"] == [digest]
 
 
 def test_the_catalogue_needs_no_network(ashore: Run, tmp_path: Path) -> None:
@@ -111,3 +112,73 @@ def test_bad_input_gets_a_hint_and_exit_code_2(
     assert result.returncode == code
     assert said in result.stderr
     assert "Traceback" not in result.stderr
+
+
+def answers_with(home: Path, digest: str) -> None:
+    """Write into the state that `chat-3`, live, answers with a model of the store."""
+    from ashore.bootstrap import open_state
+    from ashore.engines import EngineOptions
+    from ashore.planning import ModelPlan
+    from ashore.releases.model import Course, Release
+    from ashore.releases.sql import insert_release
+    from ashore.settings import read_settings
+
+    plan = ModelPlan(
+        alias="chat", release="chat-3", name="tiny", variant="", options=EngineOptions(kind="fake"), replicas=1,
+        embedder=False, in_store=True,
+    )  # fmt: skip
+    state = open_state(read_settings({"ASHORE_HOME": str(home)}))
+    with state.write() as connection:
+        release = Release(name="chat-3", alias="chat", plan=plan, parts={"weights": digest}, content="c")
+        insert_release(connection, release, Course(release="chat-3", state="live"))
+    state.close()
+
+
+def test_what_a_running_server_answers_with_is_not_removed(home: Path, ashore: Run) -> None:
+    digest = json.loads(ashore("model", "show", "tiny", "--json", home=home).stdout)["digest"]
+    assert ashore("model", "remove", "tiny", "--dry-run", home=home).stdout == "dry run: would remove tiny\n"
+    answers_with(home, digest)
+    running = HomeLock.acquire(home / "lock", Holder(pid=1, address="http://127.0.0.1:8080"))
+    refused = ashore("model", "remove", "tiny", "--yes", home=home)
+    assert refused.returncode == 2
+    assert "a running server answers with tiny: chat-3 (live, alias chat)" in refused.stderr
+    running.release()
+    tried = ashore("model", "remove", "tiny", "--dry-run", home=home)
+    assert "which the next `ashore up` would answer with: chat-3 (live, alias chat)" in tried.stdout
+    assert ashore("model", "remove", "tiny", home=home).returncode == 2, "nobody is there to be asked"
+    assert ashore("model", "list", "--json", home=home).stdout.count('"reference": "tiny"') == 1
+    assert ashore("model", "remove", "tiny", "--yes", home=home).stdout.startswith("removed tiny;")
+
+
+def test_a_collection_can_be_tried(home: Path, ashore: Run) -> None:
+    ashore("model", "remove", "tiny", "--yes", home=home)
+    tried = ashore("model", "gc", "--dry-run", home=home)
+    assert tried.stdout.startswith("dry run: would delete 1 model, ")
+    asked = ashore("model", "gc", home=home)
+    assert asked.returncode == 2 and "this would delete 1 model, " in asked.stderr
+    done = ashore("model", "gc", "--yes", home=home).stdout
+    assert done.startswith("deleted 1 model, ") and done.split("; ")[1].removesuffix(" freed\n") in tried.stdout
+
+
+@pytest.mark.parametrize(("passed", "word"), [(True, "passed"), (False, "failed")])
+def test_what_the_gate_said_is_listed_and_shown(home: Path, ashore: Run, passed: bool, word: str) -> None:
+    from ashore.bootstrap import build_store
+    from ashore.evaluation import Verdict, keep_verdict
+    from ashore.settings import read_settings
+
+    assert "\ngate: " not in ashore("model", "show", "tiny", home=home).stdout
+    assert json.loads(ashore("model", "list", "--json", home=home).stdout)["items"][0]["gate"] is None
+    store = build_store(read_settings({"ASHORE_HOME": str(home)}).home)
+    verdict = Verdict(passed=passed, model="tiny", digest="", against="", created="", gate="", lines=())
+    keep_verdict(store, store.resolve("tiny"), verdict)
+    assert f"\ngate: {word}\n" in ashore("model", "show", "tiny", home=home).stdout
+    table = [line.split() for line in ashore("model", "list", home=home).stdout.splitlines()]
+    assert word in table[1] and table[0].index("gate") == 4
+    assert json.loads(ashore("model", "list", "--json", home=home).stdout)["items"][0]["gate"] == word
+
+
+def test_an_unknown_name_hints_at_what_the_store_has(home: Path, ashore: Run, tmp_path: Path) -> None:
+    told = ashore("model", "show", "zzz", home=home).stderr
+    assert "the store has no model 'zzz'" in told and "the store has tiny;" in told and "r1" not in told
+    assert "the store is empty" in ashore("model", "show", "zzz", home=tmp_path / "empty").stderr
+    assert "did you mean 'tiny'?" in ashore("model", "show", "tinny", home=home).stderr

@@ -63,8 +63,9 @@ def test_a_gate_decides_the_exit_code(folder: Path) -> None:
     (folder / "gate.toml").write_text("[gate]\nperplexity_max = 1.0\nweight_bytes_max = 10")
     words = [FAKE, "--text", "rain.txt", "--no-speed", "--gate", "gate.toml"]
     failed = evaluate(folder, *words, code=1)
-    assert "FAIL: perplexity_max (rain.txt)" in failed.stdout
-    assert "pass: weight_bytes_max" in failed.stdout
+    assert "\n**GATE: FAILED: perplexity_max (rain.txt): " in failed.stdout
+    assert "| perplexity_max | rain.txt | **FAIL** |" in failed.stdout
+    assert "| weight_bytes_max | - | pass |" in failed.stdout
     (folder / "gate.toml").write_text("[gate]\nperplexity_max = 1e9")
     assert "passes the gate" in evaluate(folder, *words).stdout
     (folder / "gate.toml").write_text("[gate]\nperplexity_mx = 1")

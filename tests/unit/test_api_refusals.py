@@ -64,12 +64,26 @@ def test_what_clients_of_reasoning_models_send_is_taken() -> None:
 
 @pytest.mark.parametrize(
     ("path", "hint"),
-    [("/", "/openapi.json lists every path"), ("/v1/chat/completion", "did you mean '/v1/chat/completions'")],
+    [
+        ("/", "/openapi.json lists every path"),
+        ("/v1/chat/completion", "did you mean '/v1/chat/completions'"),
+        ("/api/tags", "this is no Ollama API: give the client the base URL …/v1"),
+        ("/v1/audio/speech", "ashore has no speech"),
+        ("/v1/rerank", "does not rerank"),
+        ("/admin/v1/tenant", "did you mean '/admin/v1/tenants'"),
+    ],
 )
 def test_a_path_that_is_none_leads_to_one_that_is(path: str, hint: str) -> None:
     with pytest.raises(UnknownRoute) as refused:
         RouteTable(ROUTES).find("GET", path)
     assert hint in refused.value.hint
+
+
+@pytest.mark.parametrize("path", ["/v1/records", "/v1/tenants", "/v1/budget", "/tenants", "/v1/audit/records"])
+def test_no_path_of_clients_leads_to_the_admin_api(path: str) -> None:
+    with pytest.raises(UnknownRoute) as refused:
+        RouteTable(ROUTES).find("GET", path)
+    assert "/admin" not in refused.value.hint
 
 
 def test_an_embedder_that_is_asked_to_write_says_what_it_is() -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from ashore.access import PolicyAuthority, Principal
-from ashore.access.budgets import BudgetOffice, BudgetRule, CountRow, MemoryAuthority, Price, Usage
+from ashore.access.budgets import BudgetOffice, BudgetRule, CountRow, MemoryAuthority, MemoryNames, Price, Usage
 from ashore.api.http import ROUTES, HttpApp
 from ashore.cli import budget as commands
 from ashore.core import MemoryRecorder, SystemClock, TenantId
@@ -43,7 +43,12 @@ class Desk:
             ROUTES,
             limits=Limits(),
             authority=PolicyAuthority(),
-            budget_office=BudgetOffice(authority=self.authority, recorder=self.recorder, prices={"chat": CHAT}),
+            budget_office=BudgetOffice(
+                authority=self.authority,
+                recorder=self.recorder,
+                prices={"chat": CHAT},
+                names=MemoryNames({"tenant": ["acme"], "user": ["alice"], "key": ["ash_0a1b2c3d"], "model": ["chat"]}),
+            ),
         )
 
     def authenticate(self, token: str | None, origin: str = "") -> Principal:
@@ -113,6 +118,25 @@ def test_a_budget_is_set_changed_shown_and_removed() -> None:
 def test_a_budget_that_makes_no_sense_is_refused_by_name(body: bytes, words: str) -> None:
     status, _, answer = Desk(ADMIN).ask("PUT", "/admin/v1/budgets", body)
     assert status == 400 and words in answer.decode()
+
+
+@pytest.mark.parametrize(
+    ("about", "hint"),
+    [
+        ({"tenant": "acne"}, "did you mean 'acme'?"),
+        ({"tenant": "acme", "user": "alcie"}, "did you mean 'alice'?"),
+        ({"key": "ash_0a1b2c3e"}, "did you mean 'ash_0a1b2c3d'?"),
+        ({"model": "xyz", "user": "*"}, "known: chat"),
+    ],
+)
+def test_a_budget_for_who_is_not_there_is_refused_with_a_near_name(about: dict[str, str], hint: str) -> None:
+    desk = Desk(ADMIN)
+    body = json.dumps({"kind": "tokens", "cap": 5} | about).encode()
+    status, _, answer = desk.ask("PUT", "/admin/v1/budgets", body)
+    error = json.loads(answer)["error"]
+    assert (status, error["code"]) == (404, "not_found")
+    assert error["param"] in about and error["hint"] == hint
+    assert not desk.authority.rules() and not desk.recorder.acts
 
 
 @pytest.mark.parametrize(

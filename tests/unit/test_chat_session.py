@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import stat
 from collections.abc import Iterator
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from ashore.cli.chat import Session, ask, choose_model
+from ashore.cli.chat import Session, answer_pipe, ask, choose_model
 from ashore.cli.chatclient import Conversation, Piece, Stats, raise_refusal, read_event
 from ashore.cli.chatscreen import Screen, printable
 from ashore.cli.target import ServerTarget, api_base, find_target, is_loopback
@@ -64,6 +65,32 @@ def test_answers_make_a_conversation(session: Session, parrot: Parrot, capsys: p
     assert [m["content"] for m in parrot.asked[1]] == ["hello", "you said hello", "again"]
     out = capsys.readouterr().out
     assert out == "you said hello\nyou said again\n", "reasoning is for terminals"
+
+
+@pytest.mark.parametrize(
+    ("piped", "asked"),
+    [
+        ("hello\n/help\n/exit\nnever\n", ["hello"]),
+        ("a report\nof two lines\n", ["a report\nof two lines"]),
+        ("one\n/reset\n/etc/passwd is a path\n", ["one", "/etc/passwd is a path"]),
+        ("/exit\n", []),
+    ],
+)
+def test_a_pipe_is_one_question_up_to_a_command(
+    session: Session, parrot: Parrot, monkeypatch: pytest.MonkeyPatch, piped: str, asked: list[str]
+) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO(piped))
+    assert answer_pipe(parrot, session.conversation, session.screen) == 0  # type: ignore[arg-type]
+    assert [messages[-1]["content"] for messages in parrot.asked] == asked
+
+
+@pytest.mark.parametrize(("piped", "says"), [("\n \n", "is empty"), ("/params messages []\n", "cannot be set")])
+def test_a_pipe_with_nothing_to_do_or_a_wrong_command_is_an_error(
+    session: Session, parrot: Parrot, monkeypatch: pytest.MonkeyPatch, piped: str, says: str
+) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO(piped))
+    with pytest.raises(InvalidRequest, match=says):
+        answer_pipe(parrot, session.conversation, session.screen)  # type: ignore[arg-type]
 
 
 def test_system_reset_retry_model_params(session: Session, parrot: Parrot) -> None:

@@ -9,6 +9,7 @@ import cyclopts
 import pytest
 from cyclopts.help import HelpEntry
 
+from ashore import __version__
 from ashore.cli.commands import COMMANDS, USUAL_ELSEWHERE
 from ashore.cli.examples import EXAMPLES
 from ashore.cli.helptext import examples_of, plain, text_of
@@ -63,6 +64,19 @@ def test_an_example_names_only_commands_and_options_that_there_are(line: str) ->
     words = shlex.split(line.rpartition("| ")[2])
     assert words.pop(0) == "ashore"
     APP.parse_args(words, exit_on_error=False, print_error=False)
+
+
+@pytest.mark.parametrize(
+    ("words", "shows"),
+    [
+        (["help"], "Start here: ashore up"),
+        (["help", "cache", "purge"], "ashore cache purge --tenant bank-a"),
+        (["version"], f"ashore {__version__}\n"),
+    ],
+)
+def test_help_and_version_are_words_too(words: list[str], shows: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(words) == 0
+    assert shows in capsys.readouterr().out
 
 
 def test_help_of_a_command_ends_with_its_own_examples(capsys: pytest.CaptureFixture[str]) -> None:

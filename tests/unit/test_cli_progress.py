@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from ashore.cli.progress import TerminalProgress
+from ashore.core import ManualClock
 
 
 def test_a_log_gets_the_begin_and_the_end_of_what_takes_time_and_nothing_of_small_files(
@@ -19,3 +20,15 @@ def test_a_log_gets_the_begin_and_the_end_of_what_takes_time_and_nothing_of_smal
     assert capsys.readouterr().err.splitlines() == [
         "read vocabulary", "download: 0 B of 8 MiB", "download: 8 MiB of 8 MiB", "prepare: round",
     ]  # fmt: skip
+
+
+def test_steps_in_a_log_say_how_long_the_rest_takes(capsys: pytest.CaptureFixture[str]) -> None:
+    clock = ManualClock()
+    with TerminalProgress(clock=clock.monotonic_s) as progress:
+        for step in range(10, 41):  # it goes on from the tenth
+            progress.steps("train", step, 40, f"step {step} of 40")
+            clock.advance(4.0)
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0] == "train: step 10 of 40"
+    assert lines[1] == "train: step 12 of 40, about 1.87 min left"
+    assert lines[-1] == "train: step 40 of 40"

@@ -19,6 +19,8 @@ from ashore.planning import (
     compare,
     make_plan,
     number_releases,
+    plan_beside,
+    read_inventory,
 )
 
 LLAMA = ModelShape(
@@ -220,3 +222,63 @@ def test_the_difference_of_two_plans_and_the_numbers_of_releases() -> None:
     assert kinds == {"chat": "replace", "minilm": "keep", "fake:echo": "remove", "r1": "add"}
     releases = {m.alias: m.release for m in number_releases(before, after).models}
     assert releases == {"chat": "chat-2", "minilm": "minilm-1", "r1": "r1-1"}
+
+
+CHAT = Wish(name="smollm2", alias="chat")
+SECOND = replace(SMOL, name="second")
+
+
+def reloaded(before: Plan, *wishes: Wish, tuned: dict[str, Tuned] | None = None) -> Plan:
+    return plan_beside(before, wishes, FACTS | {"second": SECOND}, tuned or {})
+
+
+def test_what_runs_stays_where_a_new_model_fits_beside_it() -> None:
+    before = planned(CHAT, machine=Inventory(cores=8, memory_bytes=8 * GIB))
+    both = reloaded(before, CHAT, Wish(name="second"))
+    assert [(change.alias, change.kind) for change in compare(before, both)] == [("chat", "keep"), ("second", "add")]
+    chat, second = both.models
+    assert chat == before.models[0] and second.options.threads == 4
+    per_token = 2 * 30 * 3 * 64 * 1.13
+    assert (chat.options.kv_tokens + second.options.kv_tokens) * per_token < 3.5 * GIB, "together they fit"
+    alone = reloaded(both, CHAT)
+    assert [change.kind for change in compare(both, alone)] == ["keep", "remove"], "what is left stays, too"
+
+
+def test_what_does_not_fit_beside_what_runs_divides_anew_and_says_why() -> None:
+    before = planned(CHAT, machine=Inventory(cores=8, memory_bytes=2 * GIB))
+    both = reloaded(before, CHAT, Wish(name="second"))
+    (chat, second) = compare(before, both)
+    assert (chat.kind, second.kind) == ("replace", "add")
+    assert "(threads: 8 cores shared by 2 engine hosts; kv_tokens: " in chat.what
+    assert "the rest does not fit beside it as it runs: second: 0 B are left for the KV cache" in chat.what
+
+
+@pytest.mark.parametrize(
+    ("wish", "tuned"),
+    [
+        (replace(CHAT, threads=2), {}),
+        (replace(CHAT, kv_tokens=4096), {}),
+        (replace(CHAT, replicas=2), {}),
+        (replace(CHAT, context_tokens=1024), {}),
+        (CHAT, {"smollm2": Tuned(kind="openvino", variant="int8", threads=3, why="measured")}),
+    ],
+)
+def test_what_was_asked_for_or_measured_is_not_kept_from_a_reload(wish: Wish, tuned: dict[str, Tuned]) -> None:
+    before = planned(CHAT)
+    changes = compare(before, reloaded(before, wish, Wish(name="second"), tuned=tuned))
+    assert [change.kind for change in changes] == ["replace", "add"]
+
+
+def test_the_inventory_honours_cgroup_limits(tmp_path: Path) -> None:
+    cgroup = tmp_path / "sys/fs/cgroup"
+    cgroup.mkdir(parents=True)
+    (tmp_path / "proc").mkdir()
+    (tmp_path / "proc/meminfo").write_text("MemTotal: 99 kB\nMemAvailable: 8388608 kB\n")
+    assert read_inventory(tmp_path).memory_bytes == 8 * GIB
+    (cgroup / "memory.max").write_text(f"{2 * GIB}\n")
+    (cgroup / "memory.current").write_text(f"{GIB}\n")
+    (cgroup / "memory.stat").write_text(f"anon 1\ninactive_file {GIB // 2}\n")
+    (cgroup / "cpu.max").write_text("100000 100000\n")
+    inventory = read_inventory(tmp_path)
+    assert inventory.memory_bytes == GIB + GIB // 2
+    assert inventory.cores == 1

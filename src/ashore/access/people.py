@@ -16,7 +16,7 @@ from ashore.access.offices import bootstrap_hint, missing_offices
 from ashore.access.policy import Binding, check_account_id, check_name, check_title
 from ashore.access.records import Account, AccountKind, Group, Tenant
 from ashore.access.roles import FIRST_ADMINISTRATORS, OFFICERS
-from ashore.core import did_you_mean
+from ashore.core import did_you_mean, nearest_names
 from ashore.errors import Conflict, NotFound, PermissionDenied
 
 MAX_PAGE: Final = 1000
@@ -334,9 +334,19 @@ def _tenant(desk: Desk, name: str) -> Tenant:
 def _account(desk: Desk, kind: AccountKind, account_id: str) -> Account:
     found = sql.find_account(desk.connection, account_id)
     if found is None or found.kind != kind:
-        noun = "user" if kind == "user" else "service account"
-        raise NotFound(f"there is no {noun} {account_id[:100]!r}", hint=f"`ashore access {kind} list` shows them")
+        raise _no_account(desk, kind, account_id[:100], of_other_kind=found is not None)
     return found
+
+
+def _no_account(desk: Desk, kind: AccountKind, account_id: str, *, of_other_kind: bool) -> NotFound:
+    noun, other = ("user", "service") if kind == "user" else ("service account", "user")
+    if of_other_kind:
+        hint = f"it is another kind of account: `ashore access {other} show {account_id}`"
+    else:
+        some = sql.list_accounts(desk.connection, kind=kind, tenant="", after="", limit=MAX_PAGE)
+        near = nearest_names(account_id, [account.id for account in some])
+        hint = did_you_mean(account_id, near) if near else f"`ashore access {kind} list` shows them"
+    return NotFound(f"there is no {noun} {account_id!r}", hint=hint)
 
 
 def _check_groups(desk: Desk, names: Iterable[str]) -> None:

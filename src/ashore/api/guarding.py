@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Collection
 from decimal import Decimal
 from pathlib import Path
 
-from ashore.access.budgets import BudgetOffice, OpenBudgets, Price, open_budgets
+from ashore.access.budgets import BudgetOffice, OpenBudgets, Price, SqlNames, open_budgets
 from ashore.api.fittings import Fittings
 from ashore.audit import SUBJECTS_EPOCH, AuditLog, AuditService, ContentSealer, SqlSubjectKeys, open_log
 from ashore.core import Clock, Recorder
 from ashore.errors import InvalidSpec
+from ashore.releases import load_book
 from ashore.serving import Topology
+from ashore.state import Database
 
 
 def audit_of(topology: Topology, index: int) -> AuditLog | None:
@@ -32,10 +35,29 @@ def budgets_for(topology: Topology, fittings: Fittings, clock: Clock, recorder: 
     )
 
 
-def office_of(topology: Topology, opened: OpenBudgets | None, recorder: Recorder) -> BudgetOffice | None:
-    """Return where administrators set budgets and see usage; None where there is no state to keep them."""
-    if opened is None:
+def office_of(
+    topology: Topology,
+    opened: OpenBudgets | None,
+    recorder: Recorder,
+    database: Database | None,
+    aliases: Callable[[], Collection[str]],
+) -> BudgetOffice | None:
+    """Return where administrators set budgets and see usage; None where there is no state to keep them.
+
+    Args:
+        topology: Prices.
+        opened: Where budgets are kept.
+        recorder: Told about every change.
+        database: The state: who there is.
+        aliases: Gives the names that clients may ask this worker for.
+    """
+    if opened is None or database is None:
         return None
+
+    def models() -> set[str]:
+        with database.read() as connection:  # another home on the same state may serve what this one does not
+            return {*aliases(), *load_book(connection).aliases}
+
     prices = {
         alias: Price(
             per_million_prompt_tokens=Decimal(link.per_million_prompt_tokens),
@@ -44,7 +66,7 @@ def office_of(topology: Topology, opened: OpenBudgets | None, recorder: Recorder
         )
         for alias, link in topology.budgets.prices.items()
     }
-    return BudgetOffice(authority=opened.authority, recorder=recorder, prices=prices)
+    return BudgetOffice(authority=opened.authority, recorder=recorder, prices=prices, names=SqlNames(database, models))
 
 
 def keep_content(log: AuditLog, fittings: Fittings) -> None:

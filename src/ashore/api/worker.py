@@ -221,7 +221,9 @@ async def serve(
         origins=origins,
         access=make_access_desk(keys, clock, recorder, alone=len(topology.workers) < 2 and not topology.state.url),
         privacy=fittings.privacy,
-        budget_office=office_of(topology, opened, recorder),
+        budget_office=office_of(
+            topology, opened, recorder, fittings.database, lambda: [card.alias for card in serving.models()]
+        ),
         audit=audit_desk(topology, recorder),
         releases=releases,
         backups=BackupHome(Path(topology.home)).read_timetable if topology.home else lambda: None,

@@ -20,10 +20,11 @@ from typing import Final, Protocol
 import msgspec
 
 from ashore.audit.checkpoints import ChainHead, Checkpoints
-from ashore.audit.model import ChainName
+from ashore.audit.model import ChainName, Record
 from ashore.audit.s3 import BucketFolder
 from ashore.audit.segments import (
     SEGMENT,
+    Line,
     chains_in,
     is_closing,
     last_record,
@@ -232,13 +233,7 @@ def _copies(
     goes_on: Callable[[], bool],
 ) -> Iterator[tuple[Archived, ChainHead | None]]:
     """Copy segments of one chain; yield each, and where it may leave, how the chain begins here then."""
-    leaves = head is not None  # only the oldest ones together: the clock may have been set back between
-    for number in segments_of(root, chain)[:-1]:
-        found = last_record(segment_path(root, chain, number))
-        if found is None or not is_closing(found[1]):
-            return  # damaged: it stays where it is, as evidence
-        line, record = found
-        leaves = leaves and record.at_us <= before_us
+    for number, line, record, leaves in _closed(root, chain, head, before_us=before_us):
         if number <= known and not leaves:
             continue
         if not goes_on():
@@ -259,6 +254,34 @@ def _copies(
         if leaves and head is not None:
             first = msgspec.structs.replace(head, after_hash=line.hash.hex(), after_seq=record.seq, first=number + 1)
         yield one, first
+
+
+def _closed(
+    root: Path, chain: ChainName, head: ChainHead | None, *, before_us: int
+) -> Iterator[tuple[int, Line, Record, bool]]:
+    """Yield the closed segments of a chain with their last record, and whether they are old enough to leave."""
+    leaves = head is not None  # only the oldest ones together: the clock may have been set back between
+    for number in segments_of(root, chain)[:-1]:
+        found = last_record(segment_path(root, chain, number))
+        if found is None or not is_closing(found[1]):
+            return  # damaged: it stays where it is, as evidence
+        line, record = found
+        leaves = leaves and record.at_us <= before_us
+        yield number, line, record, leaves
+
+
+def archivable(root: Path, checkpoints: Checkpoints, *, now_us: int, after_days: int) -> tuple[int, int]:
+    """Return how many closed segments `archive_segments` would look at, and how many of them would leave this machine.
+    Reads the last record of each, and no archive."""
+    last = checkpoints.last()
+    heads = {head.chain: head for head in last.checkpoint().chains} if last else {}
+    before_us = now_us - after_days * DAY_US
+    leaving = [
+        leaves
+        for chain in chains_in(root)
+        for _, _, _, leaves in _closed(root, chain, heads.get(chain), before_us=before_us)
+    ]
+    return len(leaving), sum(leaving)
 
 
 @contextmanager

@@ -10,6 +10,7 @@ import base64
 import secrets
 import threading
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Protocol
 
@@ -46,6 +47,10 @@ class SubjectKeys(Protocol):
         """Return a key by its name; None when it was destroyed or never was."""
         ...
 
+    def subjects(self) -> Mapping[str, int]:
+        """Return everybody who ever had a key, with how many are there still: 0 of who was erased."""
+        ...
+
     def erase(self, subject: str) -> int:
         """Destroy every key of a person, and return how many. May be called twice."""
         ...
@@ -56,6 +61,7 @@ class MemorySubjectKeys:
 
     def __init__(self) -> None:
         self._keys: dict[str, SubjectKey] = {}
+        self._erased: set[str] = set()
 
     def current(self, subject: str) -> SubjectKey:
         return self._keys.setdefault(subject, new_subject_key())
@@ -63,7 +69,12 @@ class MemorySubjectKeys:
     def find(self, key_id: str) -> SubjectKey | None:
         return next((key for key in self._keys.values() if key.key_id == key_id), None)
 
+    def subjects(self) -> Mapping[str, int]:
+        return dict.fromkeys(self._erased, 0) | dict.fromkeys(self._keys, 1)
+
     def erase(self, subject: str) -> int:
+        if subject in self._keys:
+            self._erased.add(subject)
         return int(self._keys.pop(subject, None) is not None)
 
 
@@ -96,6 +107,11 @@ class SqlSubjectKeys:
             statement = "SELECT secret FROM audit_subject WHERE key_id = :key_id AND erased_s IS NULL"
             secret = execute(connection, statement, key_id=key_id).scalar()
             return None if secret is None else _opened(connection, key_id, str(secret))
+
+    def subjects(self) -> Mapping[str, int]:
+        statement = "SELECT subject, COUNT(secret) - COUNT(erased_s) AS living FROM audit_subject GROUP BY subject"
+        with self._database.read() as connection:
+            return {str(row.subject): int(row.living) for row in execute(connection, statement)}
 
     def erase(self, subject: str) -> int:
         with self._database.write() as connection:

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Final
+from typing import Final, get_args
 
-from ashore.audit.model import Record
-from ashore.errors import InvalidRequest
+from ashore.audit.model import Kind, Record
+from ashore.core import ActOutcome, did_you_mean
+from ashore.errors import InvalidRequest, NotFound, error_class, error_codes
 
 DEFAULT_LIMIT: Final = 100
 MOST_HITS: Final = 100_000
+OUTCOMES: Final = tuple(dict.fromkeys(("answered", "failed", "cancelled", "begun", *get_args(ActOutcome))))
+"""Those of requests, then those of acts."""
 _AGO: Final = re.compile(r"(\d{1,6})([smhd])")
 _UNIT_S: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
@@ -62,6 +65,35 @@ class Query:
         if self.resource and not self.resource.endswith("*"):
             named["resource"] = self.resource
         return {name: value for name, value in named.items() if value}
+
+
+def check_query(query: Query, chains: Collection[str] = ()) -> Query:
+    """Return the query, whose values must be among those that records can have: a typo must not pass for `0 records`.
+
+    Args:
+        query: What is asked.
+        chains: Names of the chains that there are.
+
+    Raises:
+        InvalidRequest: an outcome, a kind or an error code that no record has.
+        NotFound: there is no such chain.
+    """
+    for name, value, known in (("outcome", query.outcome, OUTCOMES), ("kind", query.kind, get_args(Kind))):
+        if value and value not in known:
+            raise InvalidRequest(
+                f"no record has the {name} {value[:40]!r}", hint=f"known: {', '.join(known)}", param=name
+            )
+    if query.error and error_class(query.error) is None:
+        raise InvalidRequest(
+            f"no record has the error code {query.error[:40]!r}",
+            hint=did_you_mean(query.error[:40], error_codes()),
+            param="error",
+        )
+    if query.chain and chains and query.chain not in chains:
+        raise NotFound(
+            f"there is no chain {query.chain[:40]!r}", hint=did_you_mean(query.chain[:40], chains), param="chain"
+        )
+    return query
 
 
 def matches(query: Query, record: Record, exact: Mapping[str, str] | None = None) -> bool:

@@ -13,22 +13,24 @@ from pathlib import Path
 
 import msgspec
 
-from ashore.audit.archive import Archived, ArchiveShelf, archive_segments, open_archive
+from ashore.audit.archive import Archived, ArchiveShelf, archivable, archive_segments, open_archive
 from ashore.audit.archivist import ArchiveStanding, read_standing, waiting_segments
 from ashore.audit.checkpoints import Checkpoints
 from ashore.audit.content import ContentSealer, SubjectKeys
 from ashore.audit.export import Format, Manifest, Order, copy_chains, export
 from ashore.audit.model import ChainName, Record
-from ashore.audit.query import Query
+from ashore.audit.query import Query, check_query
 from ashore.audit.search import Hit, find_record, search
 from ashore.audit.segments import LocalShelf, Shelf, chains_in
 from ashore.audit.signing import PUBLIC_KEYS, PublicKey, load_signing_key, read_public_keys
 from ashore.audit.verifyfolder import VerifyReport, verify_folder
-from ashore.core import Act, ActOutcome, Recorder
+from ashore.core import Act, ActOutcome, Recorder, did_you_mean
 from ashore.errors import InvalidRequest, NotFound
 from ashore.sealing import OpenEnvelope, SecretFolder
 
 SETTLE_S = 5.0
+NAMES_FROM = 10_000
+"""Newest records whose actors are looked through for a name like one that was mistyped."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,9 +84,11 @@ class AuditService:
 
         Raises:
             AuditUnavailable: that somebody reads cannot be recorded.
+            InvalidRequest, NotFound: it asks for a value that no record has.
         """
-        self._tell("audit:search", reader, detail=asked(query))
         with self._shelf(archive) as shelf:
+            check_query(query, shelf.chains())
+            self._tell("audit:search", reader, detail=asked(query))
             return search(shelf, query)
 
     def verify(
@@ -132,7 +136,9 @@ class AuditService:
         Raises:
             Conflict: the folder exists.
             SealingKeyMissing: the key that signs is sealed and not at hand; then nothing is written.
+            InvalidRequest: it asks for a value that no record has.
         """
+        check_query(query)
         signer = load_signing_key(self._keys)
         self._tell("audit:export", reader, detail={**asked(query), "form": form})
         last = self._checkpoints.last()
@@ -181,12 +187,31 @@ class AuditService:
         prompt, answer = sealer.open(record.content)
         return record, prompt, answer
 
+    def erasable(self, subject: str, keys: SubjectKeys) -> int:
+        """Return how many keys `erase` would destroy; 0 of somebody who was erased, or whose content was never kept.
+
+        Raises:
+            NotFound: nobody of that name has keys or is in the record; a typo must not pass for an erasure.
+        """
+        known = keys.subjects()
+        if subject not in known:
+            shelf = LocalShelf(self._root)
+            if not search(shelf, Query(actor=subject, limit=1)):
+                seen = {hit.record.actor for hit in search(shelf, Query(limit=NAMES_FROM))}
+                raise NotFound(
+                    f"nobody of the name {subject[:100]!r} is in the audit log",
+                    hint=did_you_mean(subject[:100], {*known, *seen}),
+                )
+        return known.get(subject, 0)
+
     def erase(self, subject: str, keys: SubjectKeys, reader: Reader) -> int:
         """Destroy what the content of a person is sealed with, and return how many keys; the chain stays whole.
 
         Raises:
+            NotFound: nobody of that name has keys or is in the record.
             AuditUnavailable: it cannot be recorded; then nothing is destroyed.
         """
+        self.erasable(subject, keys)
         self._tell("audit:erase", reader, resource=f"subject/{subject}")
         return keys.erase(subject)
 
@@ -205,6 +230,10 @@ class AuditService:
             now_us=time.time_ns() // 1000,
             after_days=after_days,
         )
+
+    def archivable(self, *, after_days: int) -> tuple[int, int]:
+        """Return how many closed segments are here, and how many of them are old enough to leave this machine."""
+        return archivable(self._root, self._checkpoints, now_us=time.time_ns() // 1000, after_days=after_days)
 
     def status(self) -> AuditStatus:
         """Return how the record stands; reads its last lines alone, and is not recorded."""

@@ -77,6 +77,11 @@ class BackupService:
         """Of the backup of this home. Raises `NotFound` where none was begun."""
         return parse_code(self._home.read().code)
 
+    @property
+    def places(self) -> tuple[str, ...]:
+        """Of the nodes of the backup of this home. Raises `NotFound` where none was begun."""
+        return tuple(self._home.read().places)
+
     def init(self, places: Sequence[str], code: Code) -> tuple[Vault, tuple[str, ...]]:
         """Begin the backup of this home on nodes; return it, and what the operator must know.
 

@@ -4,7 +4,14 @@ Only the command line and the entry points of processes call it. Everything heav
 needs it.
 """
 
-from ashore.bootstrap.backups import backup_contents, manifests_in_use, open_backup, refuse_half_backups, restore_home
+from ashore.bootstrap.backups import (
+    backup_contents,
+    manifests_in_use,
+    open_backup,
+    refuse_half_backups,
+    restore_home,
+    served_from,
+)
 from ashore.bootstrap.optimizing import FAKE, distiller, open_subject, plan_sft, pruner, rebuilder, sft_run
 from ashore.bootstrap.plans import find_vllm, gather_facts, tuned_choices, vllm_command_lines
 from ashore.bootstrap.records import audit_opener, command_recorder, supervisor_recorder
@@ -55,6 +62,7 @@ __all__ = [
     "release_keeper",
     "restore_home",
     "sealing_notes",
+    "served_from",
     "sft_run",
     "side_commands",
     "stored_files",

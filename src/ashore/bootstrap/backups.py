@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -48,6 +49,27 @@ def release_manifests(settings: Settings) -> frozenset[str]:
             return load_book(connection).manifests
     finally:
         state.close()
+
+
+def served_from(settings: Settings, digests: Collection[str]) -> tuple[str, ...]:
+    """Return which releases, with their aliases, answer or are about to answer with these manifests, in words."""
+    if not settings.state_url and not settings.home.state_db.is_file():
+        return ()
+    from ashore.releases import HOSTED, load_book
+
+    state = open_state(settings)
+    try:
+        with state.read() as connection:
+            book = load_book(connection)
+    finally:
+        state.close()
+    return tuple(
+        f"{release.name} ({book.courses[release.name].state}, alias {release.alias})"
+        for release in book.releases.values()
+        if release.plan.in_store
+        and release.parts["weights"] in digests
+        and (book.courses[release.name].state in HOSTED or book.named_by(release.name))
+    )
 
 
 def manifests_in_use(settings: Settings) -> frozenset[str]:

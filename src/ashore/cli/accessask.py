@@ -10,8 +10,6 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote, urlencode
 
-from ashore.errors import InvalidRequest
-
 PAGE = 1000
 
 
@@ -62,20 +60,6 @@ class Server:
         if as_json:
             print(json.dumps(answer, ensure_ascii=False))
         return as_json
-
-    @staticmethod
-    def sure(yes: bool, what: str) -> None:
-        """Return when the user is sure.
-
-        Raises:
-            InvalidRequest: they are not, or nobody is there to be asked.
-        """
-        if yes:
-            return
-        if not sys.stdin.isatty():
-            raise InvalidRequest(f"this would {what}", hint="say --yes")
-        if input(f"{what}? [y/N] ").strip().lower() not in ("y", "yes"):
-            raise InvalidRequest("nothing was done")
 
 
 def moment(seconds: int | None) -> str:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 from urllib.parse import quote
 
 from cyclopts import App, Parameter
 
 from ashore.cli.release import number_of
+from ashore.cli.sure import DryRun, say_only
+from ashore.core import did_you_mean
+from ashore.errors import NotFound
 
 app = App(name="alias", help="List, show, set and remove the names that clients ask for.")
 
@@ -53,6 +57,7 @@ def set_(
     *releases: str,
     sticky: Literal["conversation", "key"] | None = None,
     why: str = "",
+    dry_run: DryRun = False,
     url: str | None = None,
     key: str | None = None,
     as_json: AsJson = False,
@@ -64,13 +69,20 @@ def set_(
         releases: RELEASE, or several as RELEASE=PERCENT, which come to 100.
         sticky: What always gets the same release: conversation, or key.
         why: Kept with the history.
+        dry_run: Say what would change, and do nothing.
         url: Address of the server; default: the one that runs from this home.
         key: API key of whoever asks; default: ASHORE_API_KEY, or the home's first key.
         as_json: Print JSON.
     """
     known = [one for one in _ask("GET", "/admin/v1/aliases", url, key)["items"] if one["name"] == name]
+    weights = weights_of(releases)
+    if dry_run:
+        _refuse_unknown(tuple(weights), _ask("GET", "/admin/v1/releases", url, key)["items"])
+        before = _shares(known[0]["weights_percent"]) if known else "nothing"
+        say_only(f"change {name}: {before} -> {_shares(weights)}", as_json=as_json)
+        return
     body = {
-        "weights_percent": weights_of(releases),
+        "weights_percent": weights,
         "sticky": sticky,
         "why": why,
         "version": known[0]["version"] if known else None,
@@ -103,8 +115,19 @@ def weights_of(releases: tuple[str, ...]) -> dict[str, float]:
 
 
 def _line(one: dict[str, Any]) -> str:
-    weights = ", ".join(f"{release} {percent:g} %" for release, percent in one["weights_percent"].items())
-    return f"{one['name']}  {weights}  (version {one['version']}, sticky by {one['sticky']})"
+    return f"{one['name']}  {_shares(one['weights_percent'])}  (version {one['version']}, sticky by {one['sticky']})"
+
+
+def _shares(weights: Mapping[str, float]) -> str:
+    return ", ".join(f"{release} {percent:g} %" for release, percent in weights.items())
+
+
+def _refuse_unknown(releases: Sequence[str], known: Sequence[Mapping[str, Any]]) -> None:
+    """Raise `NotFound` for a release that is not there; without `--dry-run` the server says so."""
+    names = [one["name"] for one in known]
+    for name in releases:
+        if name not in names:
+            raise NotFound(f"there is no release {name!r}", hint=did_you_mean(name, names))
 
 
 def _ask(method: str, path: str, url: str | None, key: str | None, body: object = None) -> Any:

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 from cyclopts import App, Parameter
 
 from ashore.cli.recorded import os_user
+from ashore.cli.sure import DryRun, Yes, go_ahead, say_only
+from ashore.core import counted
 from ashore.errors import InvalidRequest, NotFound
 from ashore.settings import read_settings
 
@@ -101,7 +103,8 @@ def search_(
         return
     for hit in hits:
         print(hit_line(hit))
-    print(f"{len(hits)} records" + (f"; --limit {limit} was reached" if len(hits) == limit else ""), file=sys.stderr)
+    reached = f"; --limit {limit} was reached" if len(hits) == limit else ""
+    print(counted(len(hits), "record") + reached, file=sys.stderr)
 
 
 @app.command
@@ -156,9 +159,8 @@ def _verify_export(path: Path, trusted: tuple[PublicKey, ...], *, as_json: bool)
     elif problem is not None:
         print(f"WRONG: {problem.file}: {problem.what}")
     elif manifest is not None:
-        print(
-            f"{manifest.records:,} records in {manifest.file}, as they were taken out and signed by {manifest.key_id}"
-        )
+        records = counted(manifest.records, "record")
+        print(f"{records} in {manifest.file}, as they were taken out and signed by {manifest.key_id}")
     return 0 if problem is None else EXIT_WRONG
 
 
@@ -194,7 +196,8 @@ def export_(
     """
     with _service() as service:
         if form == "chains":
-            print(f"{service.copy(into, _reader())} files in {into}; verify them with --path {into} --key PUBLIC_KEY")
+            files = counted(service.copy(into, _reader()), "file")
+            print(f"{files} in {into}; verify them with --path {into} --key PUBLIC_KEY")
             return
         query = _query(
             text=" ".join(words),
@@ -208,17 +211,26 @@ def export_(
             until=until,
         )
         manifest = service.export(into, query, form, _reader())
-    print(f"{manifest.records:,} records in {into / manifest.file}; the signature is in {into / 'manifest.sig'}")
+    records = counted(manifest.records, "record")
+    print(f"{records} in {into / manifest.file}; the signature is in {into / 'manifest.sig'}")
 
 
 @app.command
-def archive(*, place: str = "", config: Path | None = None, after_days: int = 0, as_json: AsJson = False) -> None:
+def archive(
+    *,
+    place: str = "",
+    config: Path | None = None,
+    after_days: int = 0,
+    dry_run: DryRun = False,
+    as_json: AsJson = False,
+) -> None:
     """Copy closed segments to the archive, read them back, and remove the old ones from this machine.
 
     Args:
         place: A folder or s3://BUCKET/PATH; default: [audit] archive of --config.
         config: An ashore.toml.
         after_days: A segment stays here so long; default: [audit] archive_after_days, at least 1.
+        dry_run: Say which segments would be copied and removed, and do nothing.
         as_json: Print JSON.
     """
     import msgspec
@@ -232,13 +244,21 @@ def archive(*, place: str = "", config: Path | None = None, after_days: int = 0,
             "no archive was named" if not place else f"--after-days is {days}; expected 1 or more",
             hint="give --place, or --config with [audit] archive",
         )
+    if dry_run:
+        with _service() as service:
+            closed, old = service.archivable(after_days=days)
+        copied = f"copy to {place} what it lacks of {counted(closed, 'closed segment')}"
+        removed_here = f"remove {old:,} of them, older than {counted(days, 'day')}, from this machine"
+        say_only(f"{copied}, and {removed_here}", as_json=as_json)
+        return
     with _service() as service:
         done = service.archive(place, after_days=days, reader=_reader())
     if as_json:
         print(json.dumps({"items": msgspec.to_builtins(done)}))
         return
     removed = [one for one in done if one.removed]
-    print(f"{len(done)} segments are in {place}; {len(removed)} of them left this machine")
+    are = "is" if len(done) == 1 else "are"
+    print(f"{counted(len(done), 'segment')} {are} in {place}; {len(removed)} of them left this machine")
 
 
 @app.command
@@ -262,18 +282,25 @@ def content(place: str, /, *, as_json: AsJson = False) -> None:
 
 
 @app.command
-def erase(person: str, /, *, as_json: AsJson = False) -> None:
-    """Destroy the keys of what a person asked and got; the record of their requests stays, its chain whole.
+def erase(person: str, /, *, yes: Yes = False, dry_run: DryRun = False, as_json: AsJson = False) -> None:
+    """Destroy the keys of a person's prompts and answers. Nobody can read them then; the records stay, their chain
+    whole. There is no way back.
 
     Args:
         person: Name of the principal, as search shows it.
+        yes: Do not ask. Needed where there is no terminal.
+        dry_run: Say how many keys would be destroyed, and do nothing.
         as_json: Print JSON.
     """
     from ashore.audit import SqlSubjectKeys
 
     with _service() as service, _state() as state:
-        gone = service.erase(person, SqlSubjectKeys(state), _reader())
-    print(json.dumps({"destroyed": gone}) if as_json else f"{gone} keys of {person} were destroyed")
+        keys = SqlSubjectKeys(state)
+        count = counted(service.erasable(person, keys), "key")
+        if not go_ahead(f"destroy {count} of {person} for good", yes=yes, dry_run=dry_run, as_json=as_json):
+            return
+        gone = service.erase(person, keys, _reader())
+    print(json.dumps({"destroyed": gone}) if as_json else f"destroyed {counted(gone, 'key')} of {person}")
 
 
 @app.command
@@ -294,13 +321,14 @@ def status(*, as_json: AsJson = False) -> None:
         print(json.dumps(msgspec.to_builtins(found)))
         return
     print(f"home {found.home}: {human_bytes(found.num_bytes)} of records on this machine")
-    print(f"{found.checkpoints:,} checkpoints, the last at {shown_moment(found.signed_at_us)} by key {found.key_id}")
+    last = f"the last at {shown_moment(found.signed_at_us)} by key {found.key_id}"
+    print(f"{counted(found.checkpoints, 'checkpoint')}, {last}")
     for chain, seq in found.chains.items():
         print(f"  {chain}: signed up to number {seq:,}")
     archive = found.archive
     if archive is not None:
         when = f"all well at {shown_moment(archive.good_us)}" if archive.good_us else "no round ended well yet"
-        print(f"archive {archive.place}: {when}; {found.unarchived} closed segments are not there yet")
+        print(f"archive {archive.place}: {when}; not there yet: {counted(found.unarchived, 'closed segment')}")
         if archive.error:
             print(f"  {archive.failures} rounds failed, the last at {shown_moment(archive.failed_us)}: {archive.error}")
 
@@ -321,7 +349,8 @@ def rotate_key() -> None:
 
 def _print_report(report: VerifyReport) -> None:
     for chain in report.chains:
-        print(f"{chain.chain}: {chain.records:,} records in {chain.segments} segments, up to number {chain.last_seq:,}")
+        records, segments = counted(chain.records, "record"), counted(chain.segments, "segment")
+        print(f"{chain.chain}: {records} in {segments}, up to number {chain.last_seq:,}")
         if chain.torn_bytes:
             print(f"  {chain.torn_bytes} bytes behind them are of a line that is being written, or was cut off")
         if chain.last_seq > chain.vouched_seq:
@@ -333,10 +362,12 @@ def _print_report(report: VerifyReport) -> None:
     signed = report.checkpoints
     if report.anchor:
         behind = signed.count - signed.anchored
-        print(f"{signed.anchored:,} checkpoints are anchored" + (f"; {behind} more are not yet" if behind else ""))
+        missing = f"; {behind} more are not yet" if behind else ""
+        print(f"anchored: {counted(signed.anchored, 'checkpoint')}{missing}")
     else:
-        print(f"{signed.count:,} checkpoints; no anchor was asked, so a tail that was cut off would not show")
-    print(f"{report.num_records:,} records: {'as they were written' if report.ok else 'NOT as they were written'}")
+        print(f"{counted(signed.count, 'checkpoint')}; no anchor was asked, so a tail that was cut off would not show")
+    verdict = "as they were written" if report.ok else "NOT as they were written"
+    print(f"{counted(report.num_records, 'record')}: {verdict}")
 
 
 def _reading(chain: str) -> None:

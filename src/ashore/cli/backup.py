@@ -16,7 +16,8 @@ from cyclopts import App, Parameter
 
 from ashore.cli.progress import TerminalProgress
 from ashore.cli.recorded import os_user
-from ashore.core import human_bytes
+from ashore.cli.sure import DryRun, Yes, go_ahead
+from ashore.core import counted, human_bytes
 from ashore.errors import InvalidRequest, NotFound
 from ashore.settings import Home, Settings, read_settings
 
@@ -102,11 +103,11 @@ def run(
         print(json.dumps(dataclasses.asdict(report)))
     else:
         print(
-            f"backup {report.generation}: {report.num_objects} objects, {human_bytes(report.clear_bytes)}; "
+            f"backup {report.generation}: {counted(report.num_objects, 'object')}, {human_bytes(report.clear_bytes)}; "
             f"new: {report.num_new}, {human_bytes(report.new_bytes)}"
         )
         if report.repaired:
-            print(f"{report.repaired} shards were made again on nodes that lacked them")
+            print(f"made again on nodes that lacked them: {counted(report.repaired, 'shard')}")
         print(f"on {len(report.nodes)} of {code.n} nodes: {could_be_lost(code, report.worst)}")
     return 0 if report.worst == code.n else EXIT_DAMAGED
 
@@ -139,7 +140,7 @@ def restore(
         return
     made = datetime.fromtimestamp(report.created_s, UTC).isoformat(timespec="seconds")
     print(f"backup {report.generation}, made at {made}: {human_bytes(report.num_bytes)} restored")
-    print(f"models: {', '.join(report.models) or 'none'}; {report.num_files} other files")
+    print(f"models: {', '.join(report.models) or 'none'}; {counted(report.num_files, 'other file')}")
 
 
 @app.command
@@ -207,10 +208,13 @@ def confirm(key: Path, /) -> None:
 
 
 @app.command
-def rekey() -> None:
+def rekey(*, yes: Yes = False, dry_run: DryRun = False) -> None:
     """Make a new recovery key, where the old one was lost or seen by others. The old one opens nothing from then on."""
     settings = read_settings()
     with _service(settings.home) as service:
+        what = f"make a new recovery key for the backup on {len(service.places)} nodes; the old one opens nothing then"
+        if not go_ahead(what, yes=yes, dry_run=dry_run):
+            return
         service.rekey()
     print(f"the recovery key is in {settings.home.root / 'backup-recovery-key'}: keep it elsewhere, and delete it here")
 
@@ -243,10 +247,12 @@ def _restore(
 def _print_status(report: StatusReport) -> None:
     if report.generation:
         made = datetime.fromtimestamp(report.created_s, UTC).isoformat(timespec="seconds")
-        print(f"backup {report.generation}, made at {made}: {report.num_objects} objects, code {report.code}")
+        print(
+            f"backup {report.generation}, made at {made}: {counted(report.num_objects, 'object')}, code {report.code}"
+        )
     print(report.lost)
     for node in report.nodes:
-        lacks = f", lacks {node.missing} shards" if node.missing else ""
+        lacks = f", lacks {counted(node.missing, 'shard')}" if node.missing else ""
         print(f"  {node.index}  {node.condition:7}  {node.place}  {human_bytes(node.num_bytes)}{lacks}")
     if report.not_backed_up:
         print(f"not in the backup: {', '.join(report.not_backed_up)}")
@@ -264,9 +270,8 @@ def _print_scrub(report: ScrubReport, *, as_json: bool) -> int:
         for found in report.findings:
             state = "repaired" if found.repaired else "WRONG"
             print(f"{state}: {found.belongs_to} on {found.place}: {found.what}")
-        print(
-            f"{report.num_shards} shards, {human_bytes(report.num_bytes)} read: {'good' if report.ok else 'NOT good'}"
-        )
+        verdict = "good" if report.ok else "NOT good"
+        print(f"{counted(report.num_shards, 'shard')}, {human_bytes(report.num_bytes)} read: {verdict}")
     if not report.ok and not as_json:
         print("what is wrong is written anew by the next `ashore backup run`, where this home still has it whole")
     return 0 if report.ok else EXIT_DAMAGED

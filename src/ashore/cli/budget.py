@@ -9,6 +9,7 @@ from urllib.parse import quote, urlencode
 
 from cyclopts import App, Parameter
 
+from ashore.core import counted
 from ashore.errors import InvalidRequest
 
 budget = App(name="budget", help="List, set, remove and show budgets.")
@@ -159,7 +160,7 @@ def usage(
         cost = f", {one['cost']} {one['currency']}" if one["cost"] is not None else ""
         refused = f", {one['refused']:,} refused" if one["refused"] else ""
         print(
-            f"{who}: {one['requests']:,} requests ({one['hits']:,} from the cache), {one['prompt_tokens']:,} + "
+            f"{who}: {counted(one['requests'], 'request')} ({one['hits']:,} from the cache), {one['prompt_tokens']:,} + "
             f"{one['completion_tokens']:,} tokens{refused}{cost}"
         )
     if not items:

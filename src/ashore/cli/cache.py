@@ -14,7 +14,8 @@ from urllib.parse import urlencode
 from cyclopts import App, Parameter
 
 from ashore.cli.columns import table
-from ashore.core import human_bytes
+from ashore.cli.sure import DryRun, Yes, go_ahead
+from ashore.core import counted, human_bytes
 from ashore.errors import InvalidRequest, NotFound
 from ashore.settings import read_settings
 
@@ -78,13 +79,14 @@ def _show_worker(item: dict[str, Any]) -> None:
     print(f"worker {item['worker']}: {asked:,} asked, {share} hits")
     by_tier = {"repeated bytes": item["ready_hits"], **item["hits"]}
     print("  " + (", ".join(f"{tier} {count:,}" for tier, count in by_tier.items() if count) or "no hits yet"))
-    word = "entry" if item["entries"] == 1 else "entries"
     print(
-        f"  {item['entries']:,} {word}, {human_bytes(item['num_bytes'])} of {human_bytes(item['max_bytes'])}, "
+        f"  {counted(item['entries'], 'entry', 'entries')}, {human_bytes(item['num_bytes'])} of {human_bytes(item['max_bytes'])}, "
         f"{item['evictions']:,} evicted; shared tier: {item['shared']}"
     )
     if item["semantic_entries"]:
-        print(f"  by meaning: {item['semantic_entries']:,} entries, {human_bytes(item['semantic_bytes'])}")
+        print(
+            f"  by meaning: {counted(item['semantic_entries'], 'entry', 'entries')}, {human_bytes(item['semantic_bytes'])}"
+        )
 
 
 def _show_shares(shares: list[dict[str, Any]]) -> None:
@@ -127,11 +129,15 @@ def purge_(
     entry: str = "",
     everything: Annotated[bool, Parameter(name="--all", negative=())] = False,
     curated: Annotated[bool, Parameter(negative=())] = False,
+    yes: Yes = False,
+    dry_run: DryRun = False,
     url: str | None = None,
     key: str | None = None,
     as_json: AsJson = False,
 ) -> None:
-    """Let kept answers be found no more, in every worker and machine of this state, within 200 ms.
+    """Purge cached answers on every worker and machine that shares this state. Takes effect within 200 ms.
+
+    With --all it asks first, or wants --yes where there is no terminal.
 
     Args:
         tenant: Those of one tenant.
@@ -139,6 +145,8 @@ def purge_(
         entry: One entry, by the name in x-ashore-cache-entry.
         everything: All of them.
         curated: Remove curated pairs instead: those of --tenant, or all with --all.
+        yes: Do not ask. Needed with --all where there is no terminal.
+        dry_run: Say what would be done, and do nothing.
         url: Ask the server at this address to do it; default: in the state of this home.
         key: API key for it; default: ASHORE_API_KEY.
         as_json: Print JSON.
@@ -155,6 +163,9 @@ def purge_(
             "curated pairs are removed by --tenant or --all, in the state of this home",
             hint="leave out --model, --entry and --url",
         )
+    what = f"{'remove curated pairs' if curated else 'purge cached answers'} of {', '.join(chosen) or 'every tenant'}"
+    if not go_ahead(what, yes=yes or not everything, dry_run=dry_run, as_json=as_json):
+        return
     if url:
         raised = _purge_there(url, key, {"tenant": tenant, "model": model, "entry": entry, "all": everything})
     else:
@@ -213,7 +224,7 @@ def import_(
 
 
 def _pairs(count: int) -> str:
-    return f"{count:,} curated {'pair' if count == 1 else 'pairs'}"
+    return counted(count, "curated pair")
 
 
 @contextmanager

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 app = cyclopts.App(name="chat", help="Talk to a model, here or at another address.")
 
+LEAVE: Final = ("/exit", "/quit", "/bye")
 HELP: Final = """\
 /system [TEXT]          show or set the system prompt ("/system -" removes it)
 /reset                  forget what was said
@@ -42,7 +43,8 @@ def chat(
     max_tokens: int | None = None,
     stats: bool = False,
 ) -> int:
-    """Talk to a model. What comes through a pipe is one question: `echo hi | ashore chat`.
+    """Talk to a model. What comes through a pipe is one question: `echo hi | ashore chat`. A line of it that is a
+    command, such as /reset or /exit, ends the question and acts as in a terminal.
 
     Parameters
     ----------
@@ -97,11 +99,29 @@ def choose_model(names: list[str], wanted: str | None) -> str:
 
 
 def answer_pipe(client: ChatClient, conversation: Conversation, screen: Screen) -> int:
-    """Answer what standard input holds, as one question."""
-    question = sys.stdin.read().strip()
-    if not question:
+    """Answer what standard input holds, as one question; a line that is a command ends it and is done.
+
+    Raises:
+        AshoreError: a question was not answered, or a command failed; nothing after it is read.
+    """
+    session = Session(client, conversation, screen)
+    block: list[str] = []
+    used = False
+    for line in (*sys.stdin, ""):
+        word = line.split(maxsplit=1)[0] if line.strip() else ""
+        if line and word not in (*session.commands, *LEAVE):
+            block.append(line)
+            continue
+        question = "".join(block).strip()
+        block = []
+        used = used or bool(line or question)
+        if question:
+            ask(client, conversation, screen, question)
+        if not line or word in LEAVE:
+            break
+        session.command(line.strip())
+    if not used:
         raise InvalidRequest("standard input is empty", hint="echo 'a question' | ashore chat")
-    ask(client, conversation, screen, question)
     return 0
 
 
@@ -173,17 +193,18 @@ class Session:
         """Act on one line; return whether to go on."""
         line = line.strip()
         try:
-            if line in ("/exit", "/quit", "/bye"):
+            if line in LEAVE:
                 return False
             if line.startswith("/"):
-                self._command(line)
+                self.command(line)
             elif line:
                 ask(self.client, self.conversation, self.screen, line)
         except AshoreError as error:
             self.screen.note(f"error: {error.message}" + (f"\nhint: {error.hint}" if error.hint else ""))
         return True
 
-    def _command(self, line: str) -> None:
+    def command(self, line: str) -> None:
+        """Act on a line that begins with a slash. Raises `InvalidRequest` where there is no such command."""
         from ashore.core import did_you_mean
 
         name, _, rest = line.partition(" ")

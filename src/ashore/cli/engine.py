@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -13,7 +14,7 @@ import msgspec
 from cyclopts import App, Parameter
 
 from ashore.bootstrap import FAKE, build_store, open_state, stored_files
-from ashore.core import SystemClock
+from ashore.core import SystemClock, human_bytes
 from ashore.engines import EngineKind, ModelFiles
 from ashore.engines.tuning import (
     Candidate,
@@ -44,6 +45,7 @@ from ashore.errors import (
     UnsupportedModel,
 )
 from ashore.planning import read_inventory
+from ashore.processes import open_log
 from ashore.settings import Settings, read_settings
 
 if TYPE_CHECKING:
@@ -113,6 +115,7 @@ def tune(
     home.create()
     store = build_store(home, settings)
     source, digest, open_files = _subject(store, settings, model)
+    before = {stored.reference for stored in store.list()}
     inventory = read_inventory()
     machine = describe_machine(cpu=inventory.cpu, cores=inventory.cores)
     missing: dict[EngineKind, str] = {card.kind: card.missing for card in engine_cards()}
@@ -137,6 +140,7 @@ def tune(
             skipped=proposal.skipped,
             notes=notes,
         )
+    made = {m.reference: m.num_bytes for m in store.list() if m.reference not in before}
     if report.interrupted and not report.measured:
         raise KeyboardInterrupt
     require_choices(report)
@@ -154,6 +158,11 @@ def tune(
     else:
         show_report(report)
     print(f"report {saved}\npicture {picture}", file=sys.stderr)
+    for reference, num_bytes in made.items():
+        print(
+            f"left in the store: {reference}, {human_bytes(num_bytes)}; ashore model remove {reference}",
+            file=sys.stderr,
+        )
 
 
 FilesOf = Callable[[Candidate, float], ModelFiles]
@@ -206,7 +215,8 @@ def _files(store: ModelStore, settings: Settings, name: str, candidate: Candidat
     reference = f"{name}@{candidate.variant}" if candidate.variant else name
     there = {m.variant for m in store.list() if m.name == name and not store.is_outdated(m)}
     if candidate.variant and candidate.variant not in there:
-        with (settings.home.logs / "engine-tune.log").open("ab") as log:
+        path = settings.home.logs / "engine-tune.log"
+        with os.fdopen(open_log(path), "ab") as log:
             try:
                 code = subprocess.run(
                     [sys.executable, "-m", "ashore.cli.fetch", "prepare", reference],
@@ -219,7 +229,7 @@ def _files(store: ModelStore, settings: Settings, name: str, candidate: Candidat
             except subprocess.TimeoutExpired as error:
                 raise DeadlineExceeded(f"{reference} could not be made within {limit_s:.0f} s") from error
         if code:
-            raise EngineFailed(f"{reference} could not be made (exit code {code}); the reason is in {log.name}")
+            raise EngineFailed(f"{reference} could not be made (exit code {code}); the reason is in {path}")
     return stored_files(store, reference)
 
 

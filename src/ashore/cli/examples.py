@@ -56,7 +56,7 @@ EXAMPLES: Final[Mapping[str, tuple[Example, ...]]] = MappingProxyType(
             Example("ashore optimize rebuild smollm2@int8", "the same bytes again?"),
         ),
         "train": (
-            Example("ashore train sft smollm2 --data chats.jsonl --dry-run", "time, memory and what would come out"),
+            Example("ashore train sft smollm2 --data chats.jsonl --dry-run", "steps, memory and what would come out"),
             Example("ashore train sft smollm2 --data chats.jsonl --name tone", "an adapter for ashore.toml"),
         ),
         "release": (

@@ -23,12 +23,14 @@ EXIT_INTERRUPTED = 130
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code: 0 ok, 2 input, 3 capacity, 4 environment, 5 denied, 70 our bug."""
     words = list(sys.argv[1:] if argv is None else argv)
-    if words in ([], ["--help"], ["-h"]):
+    if words in ([], ["--help"], ["-h"], ["help"]):
         print(overview())
         return EXIT_OK
-    if words == ["--version"]:
+    if words in (["--version"], ["version"]):
         print(f"ashore {__version__}")
         return EXIT_OK
+    if words[0] == "help":
+        words = [*words[1:], "--help"]
     return report(lambda: _dispatch(words))
 
 

@@ -6,7 +6,7 @@ import dataclasses
 import json
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
@@ -18,8 +18,9 @@ from ashore.cli.athome import home_alone, settings_of
 from ashore.cli.columns import table
 from ashore.cli.progress import TerminalProgress
 from ashore.cli.recorded import os_user
-from ashore.core import human_bytes
-from ashore.errors import InvalidRequest
+from ashore.cli.sure import DryRun, Yes, go_ahead
+from ashore.core import counted, human_bytes
+from ashore.errors import Conflict, HomeBusy, InvalidRequest
 from ashore.settings import read_settings
 from ashore.store import CatalogEntry, ModelStore, StoredModel
 
@@ -102,19 +103,21 @@ def list_(*, catalog: Annotated[bool, Parameter(negative=())] = False, as_json: 
             ],
         )
     models = store.list()
+    gates = {model.reference: _gate(store, model) for model in models}
     if as_json:
-        return _print_json({"items": [model_json(m) for m in models]})
+        return _print_json({"items": [model_json(m) | {"gate": gates[m.reference] or None} for m in models]})
     if not models:
         print("the store is empty; try: ashore model pull smollm2", file=sys.stderr)
         return None
     return table(
-        ("name", "format", "precision", "size", "sealed", "licence", "digest"),
+        ("name", "format", "precision", "size", "gate", "sealed", "licence", "digest"),
         [
             (
                 m.reference,
                 m.format,
                 m.recipe.get("precision", "-"),
                 human_bytes(m.num_bytes),
+                gates[m.reference] or "-",
                 "sealed" if m.sealed else "-",
                 m.licence,
                 m.digest[:19],
@@ -139,7 +142,7 @@ def show(ref: str, /, *, as_json: AsJson = False) -> None:
     else:
         model = store.resolve(ref)
         document = model_json(model) | {"attachments": [dataclasses.asdict(one) for one in store.attachments(model)]}
-        document |= _sampling(store, model)
+        document |= {"gate": _gate(store, model), **_sampling(store, model)}
     if as_json:
         return _print_json(document)
     for key, value in document.items():
@@ -183,20 +186,40 @@ def verify(ref: str | None = None, /, *, config: Path | None = None, as_json: As
         for reference in report.closed:
             print(f"{reference} is sealed, and its key is not at hand: its sealed bytes were checked, no clear ones")
         word = "all whole" if report.ok else f"{len(report.bad)} bad"
-        print(f"{report.num_models} models, {report.num_files} files, {human_bytes(report.num_bytes)}: {word}")
+        looked_at = f"{counted(report.num_models, 'model')}, {counted(report.num_files, 'file')}"
+        print(f"{looked_at}, {human_bytes(report.num_bytes)}: {word}")
     return 0 if report.ok else EXIT_CORRUPT
 
 
 @app.command
-def remove(ref: str, /, *, variants: Annotated[bool, Parameter(negative=())] = False, as_json: AsJson = False) -> None:
+def remove(
+    ref: str,
+    /,
+    *,
+    variants: Annotated[bool, Parameter(negative=())] = False,
+    yes: Yes = False,
+    dry_run: DryRun = False,
+    as_json: AsJson = False,
+) -> None:
     """Take a model out of the store. `ashore model gc` then frees the bytes that nothing else needs.
+
+    What the running server of this home answers with is not removed.
 
     Args:
         ref: Model, or one variant of it: name@variant.
         variants: Remove its variants too.
+        yes: Do not ask. Needed where there is no terminal.
+        dry_run: Say what would be removed, and do nothing.
         as_json: Print JSON.
     """
-    gone = _store().remove(ref, variants=variants)
+    store = _store()
+    found = [store.resolve(ref)]
+    if variants and not found[0].variant:
+        found += [model for model in store.list() if model.name == found[0].name and model.variant]
+    what = f"remove {', '.join(model.reference for model in found)}" + _after_removal(found)
+    if not go_ahead(what, yes=yes, dry_run=dry_run, as_json=as_json):
+        return None
+    gone = store.remove(ref, variants=variants)
     if as_json:
         return _print_json({"removed": list(gone)})
     print("removed " + ", ".join(gone) + "; free the bytes with: ashore model gc")
@@ -204,18 +227,26 @@ def remove(ref: str, /, *, variants: Annotated[bool, Parameter(negative=())] = F
 
 
 @app.command
-def gc(*, as_json: AsJson = False) -> None:
+def gc(*, yes: Yes = False, dry_run: DryRun = False, as_json: AsJson = False) -> None:
     """Delete what no name, release or running server needs, and pulls abandoned for a week.
 
     Args:
+        yes: Do not ask. Needed where there is no terminal.
+        dry_run: Say what would be deleted, and do nothing.
         as_json: Print JSON.
     """
     from ashore.bootstrap import manifests_in_use
 
-    report = _store().gc(keep=manifests_in_use(read_settings()))
+    store, keep = _store(), manifests_in_use(read_settings())
+    idle = store.garbage(keep)
+    what = f"delete {counted(len(idle.models), 'model')}, {counted(idle.num_blobs, 'blob')}, free "
+    if not go_ahead(f"{what}{human_bytes(idle.freed_bytes)}", yes=yes, dry_run=dry_run, as_json=as_json):
+        return None
+    report = store.gc(keep=keep)
     if as_json:
         return _print_json(dataclasses.asdict(report))
-    print(f"{len(report.models)} models, {report.num_blobs} blobs deleted; {human_bytes(report.freed_bytes)} freed")
+    deleted = f"{counted(len(report.models), 'model')}, {counted(report.num_blobs, 'blob')}"
+    print(f"deleted {deleted}; {human_bytes(report.freed_bytes)} freed")
     return None
 
 
@@ -289,14 +320,28 @@ def seal(name: str, /, *, config: Path | None = None, as_json: AsJson = False) -
 
 
 @app.command
-def unseal(name: str, /, *, config: Path | None = None, as_json: AsJson = False) -> None:
-    """Decrypt a model with its variants for good.
+def unseal(
+    name: str,
+    /,
+    *,
+    config: Path | None = None,
+    yes: Yes = False,
+    dry_run: DryRun = False,
+    as_json: AsJson = False,
+) -> None:
+    """Decrypt a model with its variants: its weights lie readable on the disk then.
 
     Args:
         name: Model, without variant.
         config: An ashore.toml whose [sealing] says where the keys are; default: ASHORE_SEALING_KEY.
+        yes: Do not ask. Needed where there is no terminal.
+        dry_run: Say what would be decrypted, and do nothing.
         as_json: Print JSON.
     """
+    _store(config).resolve(name)
+    what = f"decrypt {name} with its variants: whoever reads the disk reads the weights then"
+    if not go_ahead(what, yes=yes, dry_run=dry_run, as_json=as_json):
+        return None
     with (
         home_alone(read_settings().home, "ashore model unseal"),
         _recorded_store(config) as store,
@@ -332,8 +377,31 @@ def rekey(
         report = bootstrap.rekey(settings_of(config), store, to=keeper, new_key=new_key)
     if as_json:
         return _print_json(dataclasses.asdict(report))
-    print(f"{len(report.rewrapped)} data keys wrapped anew, {len(report.current)} were already under the newest key")
+    anew = counted(len(report.rewrapped), "data key")
+    print(f"{anew} wrapped anew, {len(report.current)} were already under the newest key")
     return None
+
+
+def _after_removal(models: Sequence[StoredModel]) -> str:
+    """Return what a removal would mean for the releases of a home whose server does not run.
+
+    Raises:
+        Conflict: it runs, and answers with one of these.
+    """
+    from ashore.bootstrap import served_from
+
+    settings = read_settings()
+    names = ", ".join(served_from(settings, [model.digest for model in models]))
+    if not names:
+        return ""
+    try:
+        with home_alone(settings.home, "ashore model remove"):
+            return f", which the next `ashore up` would answer with: {names}"
+    except HomeBusy as fault:
+        raise Conflict(
+            f"a running server answers with {' or '.join(model.reference for model in models)}: {names}",
+            hint="promote another release and retire that one (`ashore release retire`), or stop the server first",
+        ) from fault
 
 
 def model_json(model: StoredModel) -> dict[str, Any]:
@@ -349,6 +417,16 @@ def catalog_json(entry: CatalogEntry) -> dict[str, Any]:
     document["shape"] = dict(document.pop("known"))
     document["recommended"] = dict(document["recommended"])
     return document
+
+
+def _gate(store: ModelStore, model: StoredModel) -> str:
+    """Return what the gate said last of exactly these bytes: `passed`, `failed`, or nothing where none was asked."""
+    if not store.attachments(model, "gate"):
+        return ""
+    from ashore.evaluation import gate_verdict
+
+    found = gate_verdict(store, f"{model.name}@{model.digest}")
+    return "" if found is None else "passed" if found.passed else "failed"
 
 
 def _sampling(store: ModelStore, model: StoredModel) -> dict[str, Any]:

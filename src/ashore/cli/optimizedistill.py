@@ -186,7 +186,7 @@ class _Shown:
             "student learns",
             report.step,
             report.num_steps,
-            f"loss {report.loss:.3f}, {report.tok_per_s:.0f} tok/s",
+            f"step {report.step:,} of {report.num_steps:,}, loss {report.loss:.3f}, {report.tok_per_s:.0f} tokens/s",
         )
 
 

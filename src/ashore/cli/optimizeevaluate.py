@@ -62,6 +62,8 @@ def evaluate(
         out: Folder to write report.json, report.md, report.html and report.png to.
         as_json: Print the report, and the verdict, as JSON.
     """
+    import msgspec
+
     from ashore.bootstrap import build_store
     from ashore.core import SystemClock
     from ashore.evaluation import (
@@ -108,6 +110,7 @@ def evaluate(
             told=lambda stage, done, total: progress.steps(stage, done, total, f"{done:,} of {total:,}"),
         )
     verdict = decide(limits, report) if limits is not None else None
+    report = msgspec.structs.replace(report, gate=verdict)
     for one in filter(None, (base_report, report)):
         stored = _stored(store, one)
         if stored is not None:
@@ -134,8 +137,17 @@ def compare(
         out: Folder to write compare.md, compare.html and compare.png to.
         as_json: Print JSON.
     """
+    import msgspec
+
     from ashore.bootstrap import build_store
-    from ashore.evaluation import compare, comparison_markdown, comparison_page, comparison_png, kept_reports
+    from ashore.evaluation import (
+        compare,
+        comparison_markdown,
+        comparison_page,
+        comparison_png,
+        gate_verdict,
+        kept_reports,
+    )
 
     if len(models) < 2:
         raise InvalidRequest(f"{len(models)} model to compare; expected at least two")
@@ -146,7 +158,8 @@ def compare(
         kept = kept_reports(store, store.resolve(name))
         if not kept:
             raise NotFound(f"{name} was never evaluated", hint=f"ashore optimize evaluate {name}")
-        reports.append(kept[0])
+        verdict = kept[0].gate or gate_verdict(store, name)  # what the gate said of these bytes earlier still holds
+        reports.append(msgspec.structs.replace(kept[0], gate=verdict))
     if out is not None:
         png = comparison_png(reports)
         page = comparison_page(reports, png)
@@ -155,8 +168,6 @@ def compare(
             {"compare.md": comparison_markdown(reports).encode(), "compare.html": page.encode(), "compare.png": png},
         )
     if as_json:
-        import msgspec
-
         items = [{"report": report, "change": compare(reports[0], report)} for report in reports]
         print(msgspec.json.format(msgspec.json.encode({"items": items}), indent=1).decode())
         return
@@ -258,11 +269,7 @@ def _print(report: Report, verdict: Verdict | None, *, as_json: bool) -> None:
         return
     print(report_markdown(report))
     if verdict is not None:
-        print("## Gate\n")
-        for line in verdict.lines:
-            about = f" ({line.about})" if line.about else ""
-            print(f"- {'pass' if line.passed else 'FAIL'}: {line.metric}{about}: {line.why}")
-        print(f"\n{report.model.name} {'passes' if verdict.passed else 'does not pass'} the gate.")
+        print(f"{report.model.name} {'passes' if verdict.passed else 'does not pass'} the gate.")
 
 
 def _write(folder: Path, files: Mapping[str, bytes]) -> None:

@@ -98,7 +98,10 @@ def prune(
             order,
             told=progress.share,
             watch=lambda step: progress.steps(
-                "heal", step.step, step.num_steps, f"loss {step.loss:.3f}, {step.tok_per_s:.0f} tokens/s"
+                "heal",
+                step.step,
+                step.num_steps,
+                f"step {step.step:,} of {step.num_steps:,}, loss {step.loss:.3f}, {step.tok_per_s:.0f} tokens/s",
             ),
         )
     return _print(_report_json(report)) if as_json else _show_report(report)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Callable
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from ashore.core import human_bytes
+from ashore.core import human_bytes, human_seconds
 
 if TYPE_CHECKING:
     from rich.progress import TaskID
@@ -21,7 +22,8 @@ TOO_SMALL_BYTES = 1 << 20
 class TerminalProgress:
     """A `store.Progress` that draws on stderr. Use it in a `with` block."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
+        """Make it; `clock` gives seconds that never run back."""
         from rich.console import Console
         from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -35,7 +37,10 @@ class TerminalProgress:
             disable=not self._live,
         )
         self._tasks: dict[str, TaskID] = {}
+        self._clock = clock
         self._told: dict[str, float] = {}
+        self._begun: dict[str, tuple[float, int]] = {}
+        """By stage, when its steps were first heard of, and how many were done then."""
         self._ended: set[str] = set()
 
     def __enter__(self) -> TerminalProgress:
@@ -59,7 +64,15 @@ class TerminalProgress:
 
     def steps(self, stage: str, done: int, total: int, amount: str) -> None:
         """Say that `done` of the `total` steps of a stage are behind it, and what else is to be said in `amount`."""
-        self._show(stage, done, total, amount)
+        left = "" if self._live else self._left(stage, done, total)
+        self._show(stage, done, total, amount + left)
+
+    def _left(self, stage: str, done: int, total: int) -> str:
+        """Return how long the rest takes at the pace so far; nothing before there is one, and of the last step."""
+        began_s, first = self._begun.setdefault(stage, (self._clock(), done))
+        if not first < done < total:
+            return ""
+        return f", about {human_seconds((self._clock() - began_s) / (done - first) * (total - done))} left"
 
     def _show(self, stage: str, done: int, total: int, amount: str) -> None:
         if not self._live:
@@ -70,7 +83,7 @@ class TerminalProgress:
         self._bars.update(self._tasks[stage], completed=done, total=total or None, amount=amount)
 
     def _line(self, stage: str, amount: str, *, ended: bool) -> None:
-        now_s = time.monotonic()
+        now_s = self._clock()
         if not ended and now_s - self._told.get(stage, -QUIET_S) < QUIET_S:
             return
         if stage not in self._ended:

@@ -21,8 +21,8 @@ MAX_TARGET_CHARS: Final = 200
 
 def is_act(words: Sequence[str]) -> bool:
     """Return whether a command line changes something that an auditor asks about."""
-    helps = any(word in ("--help", "-h") for word in words)
-    return len(words) >= 2 and words[1] in ACTS.get(words[0], ()) and not helps
+    only_looks = any(word in ("--help", "-h", "--dry-run") for word in words)
+    return len(words) >= 2 and words[1] in ACTS.get(words[0], ()) and not only_looks
 
 
 def target_of(words: Sequence[str]) -> str:

@@ -8,6 +8,7 @@ from typing import Annotated
 import cyclopts
 import msgspec
 
+from ashore.cli.upchecks import refuse_what_cannot_start
 from ashore.cli.upplan import ReloadOrder, Request, listening_of, plan_and_fetch, plan_without_fetching, show_changes
 from ashore.deployment import Listening
 from ashore.errors import InvalidSpec, RemoteRefused
@@ -42,22 +43,22 @@ def reload(*, dry_run: bool = False, json_: Annotated[bool, cyclopts.Parameter(n
         raise InvalidSpec(f"the file says home {settings.home.root}", hint=f"set ASHORE_HOME to {home.root} instead")
     serving = msgspec.convert(status["listening"], Listening)
     wanted = listening_of(spec, settings, config=request.config)
-    now, then = serving.kept_for_life(), wanted.kept_for_life()
-    moved = [section for section in then if then[section] != now[section]]
+    moved = serving.kept_but_changed(wanted)
     if moved:
         raise InvalidSpec(
-            f"{', '.join(moved)} changed, and a running server keeps its own",
+            f"a running server keeps what changed here: {'; '.join(moved)}",
             hint="stop `ashore up` and start it again, or write the old values",
         )
-    planned, notes = (plan_without_fetching if dry_run else plan_and_fetch)(spec, settings, running.inventory)
+    planned, notes = (plan_without_fetching if dry_run else plan_and_fetch)(spec, settings, running.inventory, running)
+    refuse_what_cannot_start(spec, planned)
     plan = number_releases(running, planned)
     changes = compare(running, plan)
     if not request.config:
         notes = (*notes, "this server was started without --config, so no ashore.toml is read")
     for note in notes:
         print(f"note: {note}", file=sys.stderr)
-    sections = serving.sections_to_take(wanted)
-    print(_json(changes, sections) if json_ else show_changes(changes, sections), flush=True)
+    sections, keys = serving.sections_to_take(wanted), serving.keys_to_take(wanted)
+    print(_json(changes, sections, keys) if json_ else show_changes(changes, keys), flush=True)
     if dry_run:
         return 0
     _ask({"op": "apply", "order": msgspec.to_builtins(ReloadOrder(plan=plan, listening=wanted))})
@@ -79,5 +80,6 @@ def _ask(question: dict[str, object]) -> dict[str, object]:
     return last
 
 
-def _json(changes: tuple[Change, ...], sections: tuple[str, ...]) -> str:
-    return msgspec.json.format(msgspec.json.encode({"items": changes, "sections": sections}), indent=2).decode()
+def _json(changes: tuple[Change, ...], sections: tuple[str, ...], keys: tuple[str, ...]) -> str:
+    document = {"items": changes, "sections": sections, "keys": keys}
+    return msgspec.json.format(msgspec.json.encode(document), indent=2).decode()

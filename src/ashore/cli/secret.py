@@ -12,6 +12,7 @@ from cyclopts import App, Parameter
 
 from ashore.cli.athome import home_alone, settings_of
 from ashore.cli.recorded import os_user
+from ashore.core import counted
 from ashore.settings import Settings
 
 if TYPE_CHECKING:
@@ -93,7 +94,7 @@ def _show(verb: str, report: SecretReport) -> None:
     for place in report.changed:
         print(place)
     done = f"would be {verb}ed" if report.dry_run else f"{verb}ed"
-    print(f"{len(report.changed)} secrets {done}; {len(report.already)} were so already")
+    print(f"{counted(len(report.changed), 'secret')} {done}; {len(report.already)} were so already")
     if verb == "seal" and report.changed and not report.dry_run:
         print(
             "keep a copy of the key source in another place; old snapshots, backups and freed blocks of the disk still "

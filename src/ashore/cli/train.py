@@ -92,7 +92,8 @@ def sft(
     resume
         Go on from an unfinished run of this name; with --no-resume one that is there is an error.
     dry_run
-        Say what would be done and what it takes, and do nothing.
+        Say what would be learned, in how many steps and with how much memory, and do nothing. How long a step takes
+        shows when the first has been made.
     as_json
         Print JSON.
     """
@@ -130,14 +131,17 @@ def sft(
         report = run.run(
             resume=resume,
             watch=lambda step: progress.steps(
-                "train", step.step, step.num_steps, f"loss {step.loss:.3f}, {step.tok_per_s:.0f} tokens/s"
+                "train",
+                step.step,
+                step.num_steps,
+                f"step {step.step:,} of {step.num_steps:,}, loss {step.loss:.3f}, {step.tok_per_s:.0f} tokens/s",
             ),
             stop=stop,
         )
     if report is None:
         print("stopped; the same command goes on from here", file=sys.stderr)
         return EXIT_INTERRUPTED
-    _print(asdict(report)) if as_json else _show_report(report, settings.home.root)
+    _print(asdict(report)) if as_json else _show_report(report)
     return 0
 
 
@@ -198,7 +202,7 @@ def _show_plan(plan: SftPlan, file: Any) -> None:
     print("\n".join(lines), file=file)
 
 
-def _show_report(report: SftReport, home: Path) -> None:
+def _show_report(report: SftReport) -> None:
     print(f"{report.kind} {report.name}  {report.digest}")
     print(f"loss {report.loss_first:.3f} -> {report.loss_last:.3f} over {report.steps:,} steps")
     if report.validation_loss_before is not None and report.validation_loss_after is not None:
@@ -210,9 +214,8 @@ def _show_report(report: SftReport, home: Path) -> None:
     if report.kind == "model":
         print(f"serve it: ashore up {report.name}")
         return
-    where = Path(report.folder).relative_to(home)
     print(f'serve it: in ashore.toml, under [[model]] name = "{report.parent}":')
-    print(f'  [model.adapters]\n  {report.name} = "{where}"')
+    print(f'  [model.adapters]\n  {report.name} = "{Path(report.folder).absolute()}"')
 
 
 def _print(document: dict[str, Any]) -> None:

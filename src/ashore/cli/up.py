@@ -25,6 +25,7 @@ from ashore.bootstrap import (
     sealing_notes,
     supervisor_recorder,
 )
+from ashore.cli.upchecks import refuse_what_cannot_start, sections_of, warnings_of
 from ashore.cli.upplan import (
     ReloadOrder,
     Request,
@@ -48,6 +49,7 @@ from ashore.settings import Settings
 from ashore.spec import Spec
 from ashore.state import EpochWatch
 
+EVERYWHERE = ("0.0.0.0", "::")
 app = cyclopts.App(name="up", help="Serve models on this machine until Ctrl-C.")
 
 
@@ -80,7 +82,7 @@ def up(
     config
         An ashore.toml; the options above win over it.
     dry_run
-        Print the plan with the reason of every choice, and start nothing.
+        Print the plan with the reason of every choice, refuse what a start would refuse, and start nothing.
     json_
         Print the plan of --dry-run as JSON.
     offline
@@ -115,8 +117,11 @@ def up(
         plan, notes = plan_without_fetching(spec, settings, read_inventory())
         commands = commands_of(plan, settings)
         choices = edge_of(spec, plan.inventory.cores, listening.address)
-        shown = show_plan(plan, notes, _listens(listening), commands, choices)
-        print(plan_json(plan, notes, commands, choices) if json_ else shown)
+        others = sections_of(listening, settings)
+        notes = (*notes, *warnings_of(listening, settings))
+        shown = show_plan(plan, notes, _listens(listening), commands, choices, others)
+        print(plan_json(plan, notes, commands, choices, others) if json_ else shown, flush=True)
+        refuse_what_cannot_start(spec, plan)
         return 0
     return _serve(request, spec, settings, listening)
 
@@ -141,7 +146,8 @@ def _serve(request: Request, spec: Spec, settings: Settings, listening: Listenin
         for note in notes:
             _say(f"note: {note}")
         clock = SystemClock()
-        for note in sealing_notes(build_store(home, settings), plan):
+        refuse_what_cannot_start(spec, plan)
+        for note in (*warnings_of(listening, settings), *sealing_notes(build_store(home, settings), plan)):
             _say(f"warning: {note}")
         with (
             supervisor_recorder(listening.audit, home) as recorder,
@@ -245,7 +251,9 @@ def _listens(listening: Listening) -> str:
     if listening.has_edge:
         return f"{listening.address} (HTTP/1.1, HTTP/2 and gRPC)"
     grpc = f", gRPC {listening.grpc.host}:{listening.grpc.port}" if listening.grpc.port else ""
-    return f"{listening.address}{grpc}"
+    host = listening.http.host
+    everywhere = f", on every address of this machine ({host}:{listening.http.port})" if host in EVERYWHERE else ""
+    return f"{listening.address}{everywhere}{grpc}"
 
 
 def _welcome(plan: Plan, listening: Listening, settings: Settings, took_s: float, first_key_lives: bool) -> str:

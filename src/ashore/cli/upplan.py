@@ -26,10 +26,10 @@ from ashore.bootstrap import (
 from ashore.deployment import Listening
 from ashore.edge import edge_choices
 from ashore.errors import AshoreError, InvalidSpec, SourceUnreachable, UnknownModel
-from ashore.planning import Change, Choice, Inventory, Plan, Wish, make_plan, refuse_without_vllm
+from ashore.planning import Change, Choice, Inventory, Plan, Wish, make_plan, plan_beside, refuse_without_vllm
 from ashore.settings import Settings, read_settings
 from ashore.spec import EdgeKind, EdgeSpec, HttpSpec, ListenSpec, ModelSpec, Spec, read_spec, redis_url
-from ashore.store import ModelStore, is_source
+from ashore.store import ModelStore, is_source, name_of_source
 
 DEFAULT_MODELS = ("smollm2", "minilm")
 """What `ashore up` serves when it is told nothing: the demo decoder, and an embedder beside it."""
@@ -92,7 +92,12 @@ class Request:
         )
         grpc_port = self.grpc_port if self.grpc_port >= 0 else spec.grpc.port
         grpc = ListenSpec(host=self.host or spec.grpc.host, port=grpc_port)
-        models = spec.models or tuple(ModelSpec(name=name) for name in names)
+        models = tuple(map(_with_alias, spec.models or (ModelSpec(name=name) for name in names)))
+        twice = {one.alias for one in models if one.alias and [each.alias for each in models].count(one.alias) > 1}
+        if twice:
+            raise InvalidSpec(
+                f"two models would be called {', '.join(sorted(twice))}", hint="give each an alias: [[model]] alias"
+            )
         redis = replace(spec.redis, url=redis_url(self.redis, "--redis")) if self.redis else spec.redis
         edge = self._edge(spec.edge)
         if http.workers > 1 and edge.kind == "none":
@@ -112,6 +117,13 @@ class Request:
         if found.kind == "none":
             return found
         return replace(found, host=self.host or found.host, port=self.port or found.port)
+
+
+def _with_alias(model: ModelSpec) -> ModelSpec:
+    """Return a model that is named by its source with the alias that the store calls it: `./my-llama` is `my-llama`."""
+    if model.alias or not is_source(model.name):
+        return model
+    return replace(model, alias=name_of_source(model.name))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -169,8 +181,12 @@ def wishes_of(spec: Spec) -> tuple[Wish, ...]:
     )
 
 
-def plan_without_fetching(spec: Spec, settings: Settings, inventory: Inventory) -> tuple[Plan, tuple[str, ...]]:
+def plan_without_fetching(
+    spec: Spec, settings: Settings, inventory: Inventory, running: Plan | None = None
+) -> tuple[Plan, tuple[str, ...]]:
     """Return the plan for what is known now, and notes for the operator. Changes nothing.
+
+    Where `running` is served, what can stays as it runs.
 
     Raises:
         UnknownModel: a source must be pulled before anything is known of it.
@@ -179,10 +195,14 @@ def plan_without_fetching(spec: Spec, settings: Settings, inventory: Inventory) 
     wishes = wishes_of(spec)
     facts = gather_facts(store, wishes)
     tuned, notes = tuned_choices(settings, store, facts, inventory)
+    if running is not None:
+        return plan_beside(running, wishes, facts, tuned), notes
     return make_plan(wishes, facts, inventory, tuned), notes
 
 
-def plan_and_fetch(spec: Spec, settings: Settings, inventory: Inventory) -> tuple[Plan, tuple[str, ...]]:
+def plan_and_fetch(
+    spec: Spec, settings: Settings, inventory: Inventory, running: Plan | None = None
+) -> tuple[Plan, tuple[str, ...]]:
     """Return the plan, with everything that it needs brought into the store.
 
     May be called twice: what is there is left alone.
@@ -199,7 +219,7 @@ def plan_and_fetch(spec: Spec, settings: Settings, inventory: Inventory) -> tupl
     if absent:
         _refuse_offline(settings, absent)
         _fetch(settings, "pull", [name.partition("@")[0] if not is_source(name) else name for name in absent])
-    plan, notes = plan_without_fetching(spec, settings, inventory)
+    plan, notes = plan_without_fetching(spec, settings, inventory, running)
     missing = [model.reference for model in plan.models if model.variant and _is_absent(store, model.reference)]
     if missing:
         _fetch(settings, "prepare", missing)
@@ -262,9 +282,14 @@ def edge_of(spec: Spec, cores: int, address: str) -> tuple[Choice, ...]:
 
 
 def show_plan(
-    plan: Plan, notes: Sequence[str], listening: str, commands: Mapping[str, str], edge: Sequence[Choice] = ()
+    plan: Plan,
+    notes: Sequence[str],
+    listening: str,
+    commands: Mapping[str, str],
+    edge: Sequence[Choice] = (),
+    others: Sequence[Choice] = (),
 ) -> str:
-    """Return a plan as text for people."""
+    """Return a plan as text for people; `others` is what the sections beside the models come to."""
     inventory = plan.inventory
     lines = [
         f"machine   {inventory.cpu or 'unknown processor'}, {inventory.cores} cores, "
@@ -279,18 +304,27 @@ def show_plan(
         lines += [f"  {c.field:<10}{c.value:<23} {c.why}" for c in model.choices]
         if model.alias in commands:
             lines.append(f"  {'command':<10}{commands[model.alias]}")
+    lines += ["", *(f"{c.field:<10}{c.value:<25} {c.why}" for c in others)] if others else []
     lines += ["", *(f"note: {note}" for note in notes)] if notes else []
     return "\n".join(lines)
 
 
-def plan_json(plan: Plan, notes: Sequence[str], commands: Mapping[str, str], edge: Sequence[Choice] = ()) -> str:
+def plan_json(
+    plan: Plan,
+    notes: Sequence[str],
+    commands: Mapping[str, str],
+    edge: Sequence[Choice] = (),
+    others: Sequence[Choice] = (),
+) -> str:
     """Return a plan as indented JSON."""
-    document = {"plan": plan, "notes": tuple(notes), "commands": commands, "edge": tuple(edge)}
+    document = {
+        "plan": plan, "notes": tuple(notes), "commands": commands, "edge": tuple(edge), "sections": tuple(others),
+    }  # fmt: skip
     return msgspec.json.format(msgspec.json.encode(document), indent=2).decode()
 
 
-def show_changes(changes: Sequence[Change], sections: Sequence[str]) -> str:
-    """Return the difference of two plans, and the other sections that changed, as text for people."""
+def show_changes(changes: Sequence[Change], keys: Sequence[str]) -> str:
+    """Return the difference of two plans, and the other keys that changed, as text for people."""
     signs = {"add": "+", "remove": "-", "replace": "~", "keep": "="}
     lines = [f"{signs[change.kind]} {change.alias}: {change.what}" for change in changes]
-    return "\n".join([*lines, *(f"~ {section}: as the file says" for section in sections)])
+    return "\n".join([*lines, *(f"~ {key}" for key in keys)])

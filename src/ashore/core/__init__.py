@@ -14,6 +14,7 @@ from ashore.core.call import (
 )
 from ashore.core.chat import Message, Role, ToolCall, ToolSpec
 from ashore.core.clock import Clock, ManualClock, SystemClock
+from ashore.core.counted import counted
 from ashore.core.expressions import MOST_PATTERN_BYTES, MOST_PATTERN_CHARS, compile_re2
 from ashore.core.ids import Digest, OrderId, RequestId, TenantId, new_request_id
 from ashore.core.kinds import EngineKind, ModelFormat, ServedFormat
@@ -84,6 +85,7 @@ __all__ = [
     "Want",
     "check_wanted",
     "compile_re2",
+    "counted",
     "did_you_mean",
     "field_docs",
     "human_bytes",

@@ -7,6 +7,7 @@ from typing import Final
 
 from ashore.audit import AuditLink
 from ashore.cache import CachePolicy
+from ashore.deployment.differences import differences
 from ashore.edge import worker_sockets
 from ashore.jobs import ApiAddress
 from ashore.privacy import PrivacyPolicy
@@ -55,24 +56,42 @@ class Listening:
 
     def kept_for_life(self) -> dict[str, object]:
         """Return what a running server does not change, by the section of ashore.toml that says it."""
-        edge = self.edge
+        edge, redis = self.edge, self.redis
         return {
-            "[http] address or number of workers": self.http,
+            "[http]": self.http,
             "[grpc]": self.grpc,
-            "[edge] kind, host, port, tls or threads": (
-                edge.kind,
-                edge.host,
-                edge.port,
-                edge.tls == "off",
-                edge.threads,
-            ),
-            "[redis]": (self.redis, self.embedded_redis_bytes),
-            "[cache] max_bytes": self.cache.max_bytes,
+            "[edge]": {
+                "kind": edge.kind,
+                "host": edge.host,
+                "port": edge.port,
+                "tls": "off" if edge.tls == "off" else "on",
+                "threads": edge.threads,
+            },
+            "[redis]": {
+                "url": redis.url if redis else "",
+                "timeout_s": redis.timeout_s if redis else None,
+                "max_bytes": self.embedded_redis_bytes,
+            },
+            "[cache]": {"max_bytes": self.cache.max_bytes},
             "[jobs]": self.jobs,
             "[egress]": self.egress,
             "[audit]": self.audit,
-            "[access] charge_hits, price": (self.access.charge_hits, self.access.prices),
+            "[access]": {"charge_hits": self.access.charge_hits, "price": self.access.prices},
         }
+
+    def kept_but_changed(self, said: Listening) -> tuple[str, ...]:
+        """Return, for each key that `said` changes and a running server keeps, `[jobs] result_ttl_s: 3600 -> 1800`."""
+        now, then = self.kept_for_life(), said.kept_for_life()
+        return tuple(f"{name} {line}" for name in then for line in differences(now[name], then[name]))
+
+    def keys_to_take(self, said: Listening) -> tuple[str, ...]:
+        """Return, for each key but those of models that `said` changes and a reload follows, `[cache] ttl_s: 60 -> 90`.
+
+        Secrets are not shown."""
+        then = self.reloaded(said)
+        return tuple(
+            f"[{name}] {line}" for name in TAKEN for line in differences(getattr(self, name), getattr(then, name))
+        )
 
     def sections_to_take(self, said: Listening) -> tuple[str, ...]:
         """Return the sections of ashore.toml, but for models, in which `said` differs and a reload follows it."""

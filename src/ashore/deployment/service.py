@@ -154,11 +154,9 @@ class Deployment:
             self._edge.start(self._listening.edge)
         self._supervisor.add(jobs_child(listening=self._listening, home=self._home, settings=self._settings))
         self._keep_backups()
-        if self._hosting is not None:
-            self._supervisor.call_every(LOOK_EVERY_S, self._hosting.look, at_news=True)
 
     def _open(self, plan: Plan) -> list[tuple[ModelPlan, ModelFiles]]:
-        """Return what is to answer for each alias, with its files.
+        """Return what is to answer for each alias, with its files. The state learns of it once all of it has loaded.
 
         Where the files of a release that was promoted are not what they were, or gone, what ashore.toml names answers.
         """
@@ -176,14 +174,14 @@ class Deployment:
                 alone = dataclasses.replace(plan, models=(asked,))
                 instead = self._keeper.propose(alone, replaced=(asked.alias,)).models[0]
                 opened.append((instead, self._open_files(instead)))
-        self._adopt(plan, (model for model, _ in opened))
         return opened
 
     def _adopt(self, plan: Plan, models: Iterable[ModelPlan]) -> None:
         """Have the state say what is served, and tell which names are gone with what ashore.toml has no more."""
         assert self._keeper is not None
         for name in self._keeper.adopt(dataclasses.replace(plan, models=tuple(models))):
-            self._say(f"alias {name} is no more: it is gone from ashore.toml")
+            why = "gone from ashore.toml" if self._listening.config else "not among the models that were named"
+            self._say(f"alias {name} is no more: it is {why}")
 
     def in_turn(self, work: Callable[[], None]) -> None:
         """Do something that changes what is served: now, or once the start and the changes before it are over.
@@ -212,6 +210,8 @@ class Deployment:
     def wait_ready(self, *, told: Callable[[str, EngineInfo, float], None] = lambda alias, info, took_s: None) -> None:
         """Return when every host has loaded its model and the API answers; or when a stop was asked for.
 
+        The state says what is served from when all hosts have loaded: a start that fails before changes nothing in it.
+
         Args:
             told: Called once for each alias when its first host is ready.
 
@@ -225,11 +225,16 @@ class Deployment:
     def _wait_ready(self, told: Callable[[str, EngineInfo, float], None]) -> None:
         started_s = self._clock.monotonic_s()
         deadline_s = started_s + self._settings.start_timeout_s
+        loaded = []
         for alias, running in list(self._running.items()):
             info = self._hosts.wait(running, deadline_s)
             if info is not None:
                 took_s = self._clock.monotonic_s() - started_s
                 told(alias, info, took_s)
+                loaded.append((running, info, took_s))
+        if len(loaded) == len(self._running):
+            self._take_into_state()
+            for running, info, took_s in loaded:
                 self._note_loaded(running, info, took_s)
         while not self._supervisor.stop_requested and not self._api_is_ready():
             for child in self._front():
@@ -240,6 +245,13 @@ class Deployment:
                     hint=f"see {self._home.logs / 'api.log'}; a longer wait: ASHORE_START_TIMEOUT_S",
                 )
             self._supervisor.tick(0.05)
+
+    def _take_into_state(self) -> None:
+        """Have the state say what has loaded, and follow the state from now on."""
+        if self._keeper is not None:
+            self._adopt(self.plan, (running.plan for running in self._running.values()))
+        if self._hosting is not None:
+            self._supervisor.call_every(LOOK_EVERY_S, self._hosting.look, at_news=True)
 
     def apply(self, plan: Plan, listening: Listening) -> tuple[Change, ...]:
         """Change over to another plan without dropping a stream, and return what changed. To be called `in_turn`.

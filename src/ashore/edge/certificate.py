@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from ashore.errors import InvalidSpec, MissingExtra
+from ashore.extras import how_to_install
 
 if TYPE_CHECKING:
     from cryptography import x509
@@ -307,5 +308,5 @@ def _cryptography() -> Iterator[None]:
     except ModuleNotFoundError as fault:
         raise MissingExtra(
             f"TLS at the edge needs {fault.name}, which is not installed",
-            hint="make up-front, or install the extra: pip install -e '.[edge]'",
+            hint=how_to_install("edge"),
         ) from fault

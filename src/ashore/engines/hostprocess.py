@@ -15,6 +15,7 @@ from typing import Final
 from ashore.engines.client import HostClient
 from ashore.engines.hostlaunch import HostLaunch, host_command, write_launch
 from ashore.errors import HostDied
+from ashore.processes import open_log
 
 STOP_S: Final = 5.0
 """A host that still runs so long after SIGTERM is killed: nothing of a measurement is worth keeping."""
@@ -73,7 +74,10 @@ def host_process(launch: HostLaunch, *, log: Path | None = None) -> Iterator[Hos
         launch: Model and engine.
         log: File to which the host's own words are appended; None: they are dropped.
     """
-    with tempfile.TemporaryDirectory(prefix="ashore-host-") as scratch, (log or Path(os.devnull)).open("ab") as words:
+    with (
+        tempfile.TemporaryDirectory(prefix="ashore-host-") as scratch,
+        os.fdopen(open_log(log or Path(os.devnull)), "ab") as words,
+    ):
         launch_path, socket = Path(scratch) / "launch.json", Path(scratch) / "host.sock"
         write_launch(launch, launch_path)
         read_end, write_end = os.pipe()

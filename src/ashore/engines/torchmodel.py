@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from ashore.core import ServedFormat
 from ashore.errors import EngineFailed, MissingExtra, UnsupportedModel
+from ashore.extras import how_to_install
 from ashore.store import read_gguf_state
 
 TorchDtype = Literal["float32", "bfloat16", "float16"]
@@ -82,7 +83,5 @@ def torch_libraries() -> tuple[Any, Any]:
         import torch
         import transformers
     except ImportError as error:
-        raise MissingExtra(
-            f"this needs torch and transformers ({error})", hint="pip install 'ashore[train]'"
-        ) from error
+        raise MissingExtra(f"this needs torch and transformers ({error})", hint=how_to_install("train")) from error
     return torch, transformers

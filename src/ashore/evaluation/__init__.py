@@ -7,11 +7,21 @@ which of them is released. A model under test is a `Subject`, behind the engine 
 from ashore.evaluation.attached import gate_verdict, keep_report, keep_verdict, kept_reports
 from ashore.evaluation.compare import compare
 from ashore.evaluation.divergence import Divergence, divergence
-from ashore.evaluation.gate import METRICS, Gate, Line, Verdict, decide, parse_gate, read_gate
+from ashore.evaluation.gate import METRICS, Gate, decide, parse_gate, read_gate
 from ashore.evaluation.harness import HarnessTask
 from ashore.evaluation.hosted import open_hosted
 from ashore.evaluation.local import LocalSubject
-from ashore.evaluation.model import Comparison, Conditions, Judged, Report, TextResult, read_report, report_json
+from ashore.evaluation.model import (
+    Comparison,
+    Conditions,
+    Judged,
+    Line,
+    Report,
+    TextResult,
+    Verdict,
+    read_report,
+    report_json,
+)
 from ashore.evaluation.needs import check_memory, memory_needed
 from ashore.evaluation.perplexity import Block, Perplexity, perplexity, perplexity_increase
 from ashore.evaluation.ports import Generated, Subject, Told, untold

@@ -5,8 +5,8 @@ from __future__ import annotations
 import msgspec
 
 from ashore.errors import CorruptBlob
-from ashore.evaluation.gate import ATTACHED_KIND, VERDICT_FILE, Verdict, verdict_json
-from ashore.evaluation.model import Report, read_report
+from ashore.evaluation.gate import ATTACHED_KIND, VERDICT_FILE, verdict_json
+from ashore.evaluation.model import Report, Verdict, read_report
 from ashore.evaluation.rendering import report_files
 from ashore.store import Attachment, ModelStore, StoredModel
 

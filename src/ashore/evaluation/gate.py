@@ -22,7 +22,7 @@ import msgspec
 
 from ashore.core import did_you_mean
 from ashore.errors import InvalidSpec
-from ashore.evaluation.model import Report
+from ashore.evaluation.model import Line, Report, Verdict
 
 ATTACHED_KIND: Final = "gate"
 VERDICT_FILE: Final = "verdict.json"
@@ -31,35 +31,6 @@ _UNITS: Final = {
     None: 1.0, "%": 0.01, "pp": 0.01, "ms": 1.0, "s": 1000.0, "kB": 1e3, "MB": 1e6, "GB": 1e9,
     "KiB": 1024.0, "MiB": 1024.0**2, "GiB": 1024.0**3,
 }  # fmt: skip
-
-
-class Line(msgspec.Struct, frozen=True, kw_only=True):
-    """One limit and what was seen."""
-
-    metric: str
-    about: str
-    """Name of the text or task; empty for the whole model."""
-    limit: float
-    seen: float | None
-    """None: it was not measured."""
-    worst: float | None = None
-    """The end of the 95 % interval that speaks against the model, where there is one."""
-    passed: bool
-    why: str
-
-
-class Verdict(msgspec.Struct, frozen=True, kw_only=True):
-    """What the gate says of a model."""
-
-    version: int = 1
-    passed: bool
-    model: str
-    digest: str
-    against: str
-    created: str
-    gate: str
-    """SHA-256 of the gate file."""
-    lines: tuple[Line, ...]
 
 
 @dataclass(frozen=True, slots=True)

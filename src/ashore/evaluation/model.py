@@ -61,11 +61,42 @@ class Comparison(msgspec.Struct, frozen=True, kw_only=True):
     """Why not, by name."""
 
 
+class Line(msgspec.Struct, frozen=True, kw_only=True):
+    """One limit and what was seen."""
+
+    metric: str
+    about: str
+    """Name of the text or task; empty for the whole model."""
+    limit: float
+    seen: float | None
+    """None: it was not measured."""
+    worst: float | None = None
+    """The end of the 95 % interval that speaks against the model, where there is one."""
+    passed: bool
+    why: str
+
+
+class Verdict(msgspec.Struct, frozen=True, kw_only=True):
+    """What the gate says of a model."""
+
+    version: int = 1
+    passed: bool
+    model: str
+    digest: str
+    against: str
+    created: str
+    gate: str
+    """SHA-256 of the gate file."""
+    lines: tuple[Line, ...]
+
+
 class Report(msgspec.Struct, frozen=True, kw_only=True):
     """One model, judged."""
 
     version: int = REPORT_VERSION
     model: Judged
+    gate: Verdict | None = None
+    """None: no gate was given."""
     conditions: Conditions
     texts: tuple[TextResult, ...] = ()
     tasks: tuple[TaskResult, ...] = ()

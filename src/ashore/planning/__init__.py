@@ -12,6 +12,7 @@ from ashore.planning.rules import (
     differs,
     make_plan,
     number_releases,
+    plan_beside,
     refuse_without_vllm,
     with_kept,
 )
@@ -31,6 +32,7 @@ __all__ = [
     "differs",
     "make_plan",
     "number_releases",
+    "plan_beside",
     "read_inventory",
     "refuse_without_vllm",
     "with_kept",

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from types import MappingProxyType
 from typing import Final
 
-from ashore.core import human_bytes, kv_bytes_per_token
+import msgspec
+
+from ashore.core import ModelShape, human_bytes, kv_bytes_per_token
 from ashore.engines import (
     ENCODER_ARCHITECTURES,
     FEATURES,
@@ -43,6 +46,7 @@ def make_plan(
     facts: Mapping[str, ModelFacts],
     inventory: Inventory,
     tuned: Mapping[str, Tuned],
+    kept: Mapping[str, ModelPlan] = MappingProxyType({}),
 ) -> Plan:
     """Decide how the models asked for are served on this machine.
 
@@ -51,6 +55,7 @@ def make_plan(
         facts: By `Wish.name`.
         inventory: What the machine gives.
         tuned: By store name; what was measured as best here.
+        kept: By alias, what runs and is to stay as it is; the others get the memory that it leaves.
 
     Raises:
         UnsupportedModel: no engine here takes the model.
@@ -61,10 +66,16 @@ def make_plan(
     here = [w for w in wishes if kinds[w.name][0] != "vllm"]  # vLLM sees to its own memory, that of its devices
     decoders = sum(w.replicas for w in here if _needs_cache(facts[w.name]))
     weights = sum(weight_bytes_to_run(facts[w.name], kinds[w.name][1]) * w.replicas for w in here)
-    cache_bytes = _cache_bytes_per_replica(inventory, weights, decoders)
+    held = [(facts[w.name], w, kept[_alias(w)]) for w in here if _alias(w) in kept and _needs_cache(facts[w.name])]
+    held_bytes = sum(_cache_bytes(fact, w, one) * w.replicas for fact, w, one in held)
+    waiting = decoders - sum(w.replicas for _, w, _ in held)
+    cache_bytes = _cache_bytes_per_replica(inventory, weights, waiting, held_bytes)
     models = []
     for wish in wishes:
         kind, variant, why = kinds[wish.name]
+        if _alias(wish) in kept:
+            models.append(kept[_alias(wish)])
+            continue
         models.append(
             _plan_model(
                 wish,
@@ -79,6 +90,53 @@ def make_plan(
             )
         )
     return Plan(models=tuple(models), inventory=inventory)
+
+
+def plan_beside(
+    running: Plan,
+    wishes: Sequence[Wish],
+    facts: Mapping[str, ModelFacts],
+    tuned: Mapping[str, Tuned],
+) -> Plan:
+    """Decide as `make_plan` does for a machine on which `running` is served, and leave as it runs what may stay.
+
+    Threads and cache are divided among what is served, so that one model more would move those of every other. What
+    differs in nothing else, and where nobody asked for either, keeps what it has, as long as the rest fits beside it.
+    Where it does not, everything is divided anew, and the choices of what changes say why.
+
+    Raises:
+        AshoreError: as `make_plan`.
+    """
+    fresh = make_plan(wishes, facts, running.inventory, tuned)
+    old = {model.alias: model for model in running.models}
+    kept = {
+        model.alias: old[model.alias]
+        for wish, model in zip(wishes, fresh.models, strict=True)
+        if model.alias in old and _may_stay(wish, old[model.alias], model, tuned.get(model.name))
+    }
+    if not any(differs(one, new) for new in fresh.models if (one := kept.get(new.alias)) is not None):
+        return fresh
+    try:
+        return make_plan(wishes, facts, running.inventory, tuned, kept)
+    except KvCacheExhausted as fault:
+        crowded = Choice(
+            field="reload", value="replaced", why=f"the rest does not fit beside it as it runs: {fault.message}"
+        )
+        models = tuple(
+            replace(model, choices=(*model.choices, crowded)) if model.alias in kept else model
+            for model in fresh.models
+        )
+        return replace(fresh, models=models)
+
+
+def _may_stay(wish: Wish, old: ModelPlan, new: ModelPlan, tuned: Tuned | None) -> bool:
+    """Return whether two plans of an alias differ in nothing but what the planner divides among all that is served."""
+    options = new.options
+    if not wish.kv_tokens:
+        options = msgspec.structs.replace(options, kv_tokens=old.options.kv_tokens)
+    if not wish.threads and not (tuned is not None and tuned.threads):
+        options = msgspec.structs.replace(options, threads=old.options.threads)
+    return not differs(old, replace(new, options=options))
 
 
 def choose_engine(wish: Wish, facts: ModelFacts, tuned: Tuned | None) -> tuple[EngineKind, str, str]:
@@ -170,7 +228,12 @@ def _names() -> str:
     return ", ".join(sorted(OPENVINO_ARCHITECTURES))
 
 
-def _cache_bytes_per_replica(inventory: Inventory, weights: int, decoders: int) -> int:
+def _alias(wish: Wish) -> str:
+    return wish.alias or wish.name
+
+
+def _cache_bytes_per_replica(inventory: Inventory, weights: int, decoders: int, held_bytes: int = 0) -> int:
+    """Return what each of so many decoders may take, beside `held_bytes` that others have already."""
     free = inventory.memory_bytes - RESERVED_BYTES - weights
     if decoders == 0:
         return 0
@@ -180,7 +243,7 @@ def _cache_bytes_per_replica(inventory: Inventory, weights: int, decoders: int) 
             f"of which {human_bytes(RESERVED_BYTES)} are kept for the rest of the system",
             hint="serve fewer models or replicas, a smaller variant, or use a machine with more memory",
         )
-    return int(free * KV_SHARE / decoders)
+    return max(0, int((free * KV_SHARE - held_bytes) / decoders))
 
 
 def _plan_model(
@@ -200,9 +263,7 @@ def _plan_model(
     sequences = wish.max_sequences or MAX_SEQUENCES
     extra = dict(followed.options) if followed else {}
     extra |= dict(wish.options)
-    usual = "f32" if extra.get("full_precision") else "u8"
-    precision = str(extra.get("KV_CACHE_PRECISION", usual)) if kind == "openvino" else ""
-    cache = _choose_cache(wish, facts, kind, sequences, cache_bytes, precision)
+    cache = _choose_cache(wish, facts, kind, sequences, cache_bytes, _cache_precision(kind, extra))
     if wish.url:
         extra["url"] = wish.url
     elif kind == "vllm":
@@ -217,7 +278,7 @@ def _plan_model(
         prefix_cache=wish.prefix_cache,
         extra=extra,
     )
-    alias = wish.alias or wish.name
+    alias = _alias(wish)
     choices = [engine]
     if kind not in ("fake", "vllm"):
         choices.append(Choice(field="threads", value=str(threads[0]), why=threads[1]))
@@ -276,11 +337,7 @@ def _choose_cache(
     if not _needs_cache(facts) or kind == "vllm":
         return 0, ""
     assert facts.shape is not None
-    itemsize = KV_ITEM_BYTES.get(precision, 2)
-    per_token = kv_bytes_per_token(facts.shape, itemsize=itemsize)
-    if itemsize == 1:
-        per_token = int(per_token * U8_KV_OVERHEAD)
-    per_token = int(per_token * with_kept(kind, prefix_cache=wish.prefix_cache))
+    per_token = _bytes_per_token(facts.shape, kind, precision, prefix_cache=wish.prefix_cache)
     context = wish.context_tokens or facts.shape.context_tokens
     affordable = cache_bytes // per_token
     useful = min(sequences * context, MOST_KV_TOKENS)
@@ -301,6 +358,27 @@ def _choose_cache(
     )
 
 
+def _bytes_per_token(shape: ModelShape, kind: EngineKind, precision: str, *, prefix_cache: bool) -> int:
+    itemsize = KV_ITEM_BYTES.get(precision, 2)
+    per_token = kv_bytes_per_token(shape, itemsize=itemsize)
+    if itemsize == 1:
+        per_token = int(per_token * U8_KV_OVERHEAD)
+    return int(per_token * with_kept(kind, prefix_cache=prefix_cache))
+
+
+def _cache_precision(kind: EngineKind, extra: Mapping[str, object]) -> str:
+    usual = "f32" if extra.get("full_precision") else "u8"
+    return str(extra.get("KV_CACHE_PRECISION", usual)) if kind == "openvino" else ""
+
+
+def _cache_bytes(facts: ModelFacts, wish: Wish, running: ModelPlan) -> int:
+    """Return the bytes of the KV cache of one replica that runs."""
+    assert facts.shape is not None
+    kind, options = running.options.kind, running.options
+    precision = _cache_precision(kind, options.extra)
+    return options.kv_tokens * _bytes_per_token(facts.shape, kind, precision, prefix_cache=wish.prefix_cache)
+
+
 def with_kept(kind: EngineKind, *, prefix_cache: bool) -> float:
     """Return how much memory an engine takes for the tokens of its KV cache, where the cache itself takes 1."""
     return 1 + LLAMACPP_KEPT if kind == "llamacpp" and prefix_cache else 1.0
@@ -317,12 +395,19 @@ def compare(before: Plan, after: Plan) -> tuple[Change, ...]:
         elif alias not in old:
             changes.append(Change(alias=alias, kind="add", what=describe(new[alias])))
         elif differs(old[alias], new[alias]):
-            changes.append(
-                Change(alias=alias, kind="replace", what=f"{describe(old[alias])} -> {describe(new[alias])}")
-            )
+            what = f"{describe(old[alias])} -> {describe(new[alias])}"
+            changes.append(Change(alias=alias, kind="replace", what=what + _reasons(old[alias], new[alias])))
         else:
             changes.append(Change(alias=alias, kind="keep", what=describe(new[alias])))
     return tuple(changes)
+
+
+def _reasons(old: ModelPlan, new: ModelPlan) -> str:
+    """Return why the planner chose otherwise than before; nothing of what the operator asked for."""
+    before = {choice.field: choice.value for choice in old.choices}
+    moved = [c for c in new.choices if c.value != before.get(c.field) and c.why not in ("asked for", "default")]
+    why = [c.why if c.field == "reload" else f"{c.field}: {c.why}" for c in moved]
+    return f" ({'; '.join(why)})" if why else ""
 
 
 def differs(old: ModelPlan, new: ModelPlan) -> bool:

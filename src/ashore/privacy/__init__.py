@@ -11,6 +11,7 @@ from ashore.privacy.matching import StandIns
 from ashore.privacy.model import IDENTIFIERS, KINDS, Action, Entity, Finder
 from ashore.privacy.outlet import AnswerGuard, Outlet
 from ashore.privacy.policy import (
+    PROMPT_DEFAULTS,
     AnswerAction,
     DetectorName,
     Dictionary,
@@ -29,6 +30,7 @@ __all__ = [
     "IDENTIFIERS",
     "KINDS",
     "POLICY_EPOCH",
+    "PROMPT_DEFAULTS",
     "Action",
     "AnswerAction",
     "AnswerGuard",

@@ -10,6 +10,7 @@ import importlib.metadata
 from typing import TYPE_CHECKING, Any, Final
 
 from ashore.errors import MissingExtra
+from ashore.extras import how_to_install
 from ashore.privacy.detect import settle
 from ashore.privacy.model import KINDS, Entity, Finder
 
@@ -57,7 +58,8 @@ class PresidioFinder:
             version = importlib.metadata.version("presidio-analyzer")
         except ImportError as fault:
             raise MissingExtra(
-                'the detector "presidio" is not installed', hint='install ashore[presidio], or set detector = "own"'
+                'the detector "presidio" is not installed',
+                hint=f'{how_to_install("presidio")}; or set detector = "own"',
             ) from fault
         self._analyzer = _make_analyzer(own)
         self._name = f"presidio {version} with {own.name}"

@@ -13,7 +13,7 @@ from ashore.processes.idleness import Idleness
 from ashore.processes.launch import die_with_parent
 from ashore.processes.launchfiles import write_launch_file
 from ashore.processes.lock import Holder, HomeLock, read_holder
-from ashore.processes.logs import rotate, tail
+from ashore.processes.logs import open_log, rotate, tail
 from ashore.processes.look import get_from
 from ashore.processes.notify import tell_manager
 from ashore.processes.ports import check_port, owner_of_port
@@ -51,6 +51,7 @@ __all__ = [
     "hold_hangups",
     "keep_beating",
     "listen_on",
+    "open_log",
     "owner_of_port",
     "read_holder",
     "rotate",

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
 from ashore.errors import DiskFull, EnvironmentFault, HomeTooNew, InvalidSpec, MissingExtra, Overloaded
+from ashore.extras import how_to_install
 from ashore.state.ports import Changes, Database
 from ashore.state.schema import MIGRATIONS, Migration
 from ashore.state.secrets import OPTION, SealOf
@@ -131,7 +132,7 @@ def open_postgres(
         import psycopg  # noqa: F401 - asked for here, so that the answer says what to install
     except ImportError as fault:
         raise MissingExtra(
-            "the state is on Postgres, and its driver is missing", hint="install ashore[postgres]"
+            "the state is on Postgres, and its driver is missing", hint=how_to_install("postgres")
         ) from (fault)
     from sqlalchemy import create_engine
 

@@ -337,6 +337,10 @@ class ModelStore:
         """
         return upkeep.remove(self._shelf, ref, variants=variants)
 
+    def garbage(self, keep: Collection[str] = ()) -> GcReport:
+        """Return the models and blobs that `gc` would delete, and delete nothing. Abandoned pulls are not counted."""
+        return upkeep.garbage(self._shelf, keep)
+
     def gc(self, keep: Collection[str] = ()) -> GcReport:
         """Delete manifests without a name, blobs that no manifest needs, links and abandoned pulls.
 

@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from ashore.core import Clock, Digest, did_you_mean
+from ashore.core import Clock, Digest, did_you_mean, nearest_names
 from ashore.errors import Conflict, CorruptBlob, UnknownModel, UnknownVariant
 from ashore.store.catalog import Catalog
 from ashore.store.diskerrors import disk_errors
@@ -70,7 +70,11 @@ class Shelf:
         names = {e.name for e in entries if e.tagged}
         catalog = self._catalog()
         in_catalog = any(e.name == reference.name for e in catalog.entries)
-        hint = did_you_mean(reference.name, names | {e.name for e in catalog.entries})
+        near = nearest_names(reference.name, names | {e.name for e in catalog.entries})
+        has = f"the store has {', '.join(sorted(names))}" if names else "the store is empty"
+        hint = (
+            did_you_mean(reference.name, near) if near else f"{has}; `ashore model list --catalog` lists the catalogue"
+        )
         raise UnknownModel(
             f"the store has no model {reference.name!r}",
             hint=f"bring it in: ashore model pull {reference.name}" if in_catalog else hint,

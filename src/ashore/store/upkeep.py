@@ -84,6 +84,17 @@ def remove(shelf: Shelf, ref: str, *, variants: bool) -> tuple[str, ...]:
     return tuple(f"{e.name}@{e.variant}" if e.variant else e.name for e in gone)
 
 
+def garbage(shelf: Shelf, keep: Collection[str]) -> GcReport:
+    """See `ModelStore.garbage`."""
+    with shelf.layout.locked():
+        entries = shelf.layout.read_index()
+        kept = tuple(e for e in entries if e.tagged or e.digest in keep)
+        needed = needed_blobs(shelf.layout, kept)
+        sizes = [path.stat().st_size for path in shelf.layout.blobs.iterdir() if path.name not in needed]
+    dropped = tuple(e.digest for e in entries if e not in kept)
+    return GcReport(models=dropped, num_blobs=len(sizes), freed_bytes=sum(sizes))
+
+
 def collect_garbage(shelf: Shelf, keep: Collection[str], *, run_models: Path, now_s: float) -> GcReport:
     """See `ModelStore.gc`."""
     with shelf.layout.locked():

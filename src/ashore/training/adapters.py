@@ -18,6 +18,7 @@ from typing import Any, Final, cast
 
 from ashore.engines import torch_libraries
 from ashore.errors import MissingExtra, UnsupportedModel
+from ashore.extras import how_to_install
 from ashore.store import StoredModel, VariantRecipe
 
 PROJECTIONS: Final = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
@@ -122,7 +123,7 @@ def _peft() -> Any:
     try:
         import peft
     except ImportError as error:
-        raise MissingExtra(f"adapters need peft ({error})", hint="pip install 'ashore[train]'") from error
+        raise MissingExtra(f"adapters need peft ({error})", hint=how_to_install("train")) from error
     return cast(Any, peft)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import re
 from pathlib import Path
 from typing import Any
@@ -217,6 +218,32 @@ def test_the_shorter_context_decides_where_two_are_compared(tmp_path: Path) -> N
     assert found.texts[0].perplexity.window_tokens == base.texts[0].perplexity.window_tokens == 127
     assert found.comparison.perplexity_increase["rain.txt"].value == 0
     assert found.comparison.not_compared == {}
+
+
+@pytest.mark.parametrize(
+    ("limit", "told"),
+    [
+        ("10%", "GATE: PASSED, 1 limit kept"),
+        ("-1%", "GATE: FAILED: perplexity_increase_max (rain.txt): the figure, 0, is to be ≤ -0.01"),
+        ("", "GATE: none was given"),
+    ],
+)
+def test_the_verdict_is_at_the_head_of_every_report(report: Report, limit: str, told: str) -> None:
+    if limit:
+        verdict = verdict_on(report, f'[gate]\nperplexity_increase_max = "{limit}"\n')
+        report = msgspec.structs.replace(report, gate=verdict)
+    other = msgspec.structs.replace(report, model=Judged(name="other", digest="", weight_bytes=9), gate=None)
+    files = report_files(report)
+    assert read_report(files["report.json"]).gate == report.gate
+    for text in (
+        files["report.md"].decode(),
+        html.unescape(files["report.html"].decode()),
+        comparison_markdown([other, report]),
+        html.unescape(comparison_page([other, report], b"")),
+    ):
+        assert told in text and text.index(told) < text.index("cores,"), "before what was judged and where"
+    assert ("## Gate" in files["report.md"].decode()) == bool(limit), "a table below has the evidence"
+    assert "other: GATE: none was given" in comparison_markdown([other, report])
 
 
 def test_pages_need_nothing_from_elsewhere(report: Report) -> None:

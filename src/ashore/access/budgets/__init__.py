@@ -24,6 +24,7 @@ from ashore.access.budgets.model import (
     WindowName,
     check_rule,
 )
+from ashore.access.budgets.names import MemoryNames, Names, SqlNames, check_names
 from ashore.access.budgets.opening import OpenBudgets, open_budgets
 from ashore.access.budgets.ports import (
     Authority,
@@ -45,19 +46,18 @@ from ashore.access.budgets.standing import rate_headers
 from ashore.access.budgets.usage import COLUMNS, Column, Price, UsageSum, as_csv, columns_of, sum_by
 
 __all__ = [
-    "BUDGETS_EPOCH",
-    "COLUMNS",
-    "EACH",
-    "KINDS",
-    "WINDOWS",
     "Asker",
     "Authority",
+    "BUDGETS_EPOCH",
     "BudgetOffice",
     "BudgetRule",
+    "COLUMNS",
     "Column",
     "Count",
     "CountRow",
+    "EACH",
     "Hold",
+    "KINDS",
     "Kind",
     "Lease",
     "Leases",
@@ -69,6 +69,8 @@ __all__ = [
     "MemoryAuthority",
     "MemoryLeases",
     "MemoryLedger",
+    "MemoryNames",
+    "Names",
     "OpenBudgets",
     "Part",
     "Price",
@@ -80,12 +82,15 @@ __all__ = [
     "Short",
     "SqlAuthority",
     "SqlLeases",
+    "SqlNames",
     "Standing",
     "Usage",
     "UsageLine",
     "UsageSum",
+    "WINDOWS",
     "WindowName",
     "as_csv",
+    "check_names",
     "check_rule",
     "columns_of",
     "open_budgets",

@@ -8,6 +8,7 @@ from datetime import date
 from typing import Final
 
 from ashore.access.budgets.model import BudgetRule, Count, check_rule
+from ashore.access.budgets.names import Names, check_names
 from ashore.access.budgets.ports import Authority
 from ashore.access.budgets.usage import Column, Price, UsageSum, sum_by
 from ashore.core import Act, Recorder
@@ -23,6 +24,7 @@ class BudgetOffice:
     authority: Authority
     recorder: Recorder
     prices: Mapping[str, Price]
+    names: Names
 
     def rules(self) -> tuple[BudgetRule, ...]:
         """Return every rule."""
@@ -33,7 +35,9 @@ class BudgetOffice:
 
         Raises:
             InvalidRequest: it makes no sense.
+            NotFound: it is about a tenant, user, key or model that is not there.
         """
+        check_names(rule, self.names)
         new = self.authority.put_rule(check_rule(rule))
         self.recorder.record(
             Act(

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 import msgspec
 
@@ -18,6 +18,22 @@ from ashore.errors import MethodNotAllowed, UnknownRoute
 
 if TYPE_CHECKING:
     from ashore.api.http.app import HttpApp
+
+NOT_HERE: Final = (
+    ("/api", "this is no Ollama API: give the client the base URL …/v1, as for OpenAI's"),
+    ("/v1/audio", "ashore has no speech: it serves text models"),
+    ("/v1/images", "ashore makes no images: it serves text models"),
+    ("/v1/videos", "ashore makes no videos: it serves text models"),
+    ("/v1/realtime", "ashore has no speech: it serves text models"),
+    ("/v1/moderations", "ashore moderates nothing by itself"),
+    ("/v1/rerank", "ashore does not rerank; /v1/embeddings embeds"),
+    ("/v1/fine_tuning", "ashore trains by command: ashore train sft"),
+    ("/v1/assistants", "ashore has no assistants; /v1/responses answers"),
+    ("/v1/threads", "ashore has no assistants; /v1/responses answers"),
+    ("/v1/vector_stores", "ashore keeps no vectors; /v1/embeddings embeds"),
+    ("/v1beta", "this is no Gemini API: give the client the base URL …/v1, as for OpenAI's"),
+)
+"""Paths of other servers and of parts of OpenAI's API that ashore does not have, and what to do instead."""
 
 Guard = Literal["open", "key", "infer", "operator", "admin"]
 """open: anybody. key: a principal. infer: one that may ask some model, for what its tenant keeps of requests. operator:
@@ -114,10 +130,16 @@ class RouteTable:
                 f"{path} takes {', '.join(allowed)}, not {method[:16]}", hint=f"send it with {' or '.join(allowed)}"
             )
         shown = path if len(path) <= 100 else path[:100] + "…"
-        near = nearest_names(shown, sorted({r.path for r in self.routes})) if len(path) > 1 else ()
-        raise UnknownRoute(
-            f"no such path: {shown!r}",
-            hint="did you mean " + " or ".join(repr(one) for one in near) + "?"
-            if near
-            else "clients of OpenAI's API begin at /v1, those of Anthropic's at /; /openapi.json lists every path",
-        )
+        raise UnknownRoute(f"no such path: {shown!r}", hint=self._hint_for(shown))
+
+    def _hint_for(self, path: str) -> str:
+        """Return what whoever asked for an unknown path may have meant: a route of the same API, or another server."""
+        for prefix, what in NOT_HERE:
+            if path == prefix or path.startswith(f"{prefix}/"):
+                return what
+        is_admin = path.startswith("/admin")
+        known = sorted({r.path for r in self.routes if r.path.startswith("/admin") == is_admin})
+        near = nearest_names(path, known) if len(path) > 1 else ()
+        if near:
+            return "did you mean " + " or ".join(repr(one) for one in near) + "?"
+        return "clients of OpenAI's API begin at /v1, those of Anthropic's at /; /openapi.json lists every path"

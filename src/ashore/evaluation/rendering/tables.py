@@ -22,7 +22,8 @@ class Table:
 
 def tables_of(report: Report) -> tuple[Table, ...]:
     """Return the tables of one report; what was not measured has none."""
-    return tuple(table for table in (_changes(report), _texts(report), _tasks(report), _speed(report)) if table.rows)
+    made = (_gate(report), _changes(report), _texts(report), _tasks(report), _speed(report))
+    return tuple(table for table in made if table.rows)
 
 
 def comparison_tables(reports: Sequence[Report]) -> tuple[Table, ...]:
@@ -73,6 +74,15 @@ _SPEEDS = (
 _CHANGES_NOTE = (
     "In brackets the 95 % interval (bootstrap over windows and items). A change in bold has p < 0.05 in a paired test."
 )
+
+
+def _gate(report: Report) -> Table:
+    lines = report.gate.lines if report.gate else ()
+    return Table(
+        title="Gate",
+        head=("limit", "about", "verdict", "evidence"),
+        rows=tuple((one.metric, one.about or "-", "pass" if one.passed else "**FAIL**", one.why) for one in lines),
+    )
 
 
 def _changes(report: Report) -> Table:

@@ -8,8 +8,9 @@ from typing import Final
 
 from ashore.errors import InvalidRequest, SourceUnreachable
 from ashore.store.ports import Source
+from ashore.store.refs import name_from
 
-__all__ = ["Endpoints", "is_source", "open_source"]
+__all__ = ["Endpoints", "is_source", "name_of_source", "open_source"]
 
 
 HUBS: Final = ("pypi", "hf", "ms")
@@ -79,3 +80,20 @@ def is_source(text: str) -> bool:
     return text.startswith(
         ("pypi:", "hf:", "ms:", "oci://", "oci+http://", "s3://", "file:", "/", "./", "../", "~")
     ) or text.endswith(".gguf")
+
+
+def name_of_source(source: str) -> str:
+    """Return the name that a model of this source gets where nobody gives another: `./my-llama` is `my-llama`.
+
+    Raises:
+        InvalidRequest: no name can be formed from it.
+    """
+    text = source
+    if not source.startswith(("/", "./", "../", "~", "file:")):
+        text = source.partition("@")[0].partition("==")[0]  # a revision, a version
+    scheme, _, rest = text.partition(":")
+    text = rest if scheme in ("pypi", "hf", "ms", "file", "oci", "oci+http", "s3") else text
+    if scheme.startswith("oci"):
+        head, _, last = text.rpartition("/")
+        text = f"{head}/{last.partition(':')[0]}"  # a tag
+    return name_from(text)

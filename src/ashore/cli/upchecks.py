@@ -1,0 +1,122 @@
+"""What `ashore up` looks at before it starts anything, so that `--dry-run` refuses what a start would; and what the
+sections of ashore.toml beside the models come to, in words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+from ashore.bootstrap import open_state
+from ashore.cli.target import is_loopback
+from ashore.core import counted, human_bytes, human_seconds
+from ashore.deployment import Listening
+from ashore.errors import AshoreError, InvalidSpec, NotFound
+from ashore.planning import Choice, Plan
+from ashore.privacy import PROMPT_DEFAULTS, PrivacyPolicy
+from ashore.settings import Settings
+from ashore.spec import Spec
+
+ADAPTER_CONFIG: Final = "adapter_config.json"
+WHOSE: Final = "`ashore privacy policy show` tells whether an administrator set another policy"
+
+
+def refuse_what_cannot_start(spec: Spec, plan: Plan) -> None:
+    """Return where the folders and figures that ashore.toml names are there and fit this machine. Reads no weights.
+
+    Raises:
+        InvalidSpec, NotFound: the first that is not, or does not; the message names model and key.
+    """
+    for fault in _faults(spec, plan):
+        raise fault
+
+
+def _faults(spec: Spec, plan: Plan) -> Iterator[AshoreError]:
+    cores = plan.inventory.cores
+    for model in spec.models:
+        if model.engine.threads > cores:
+            yield InvalidSpec(
+                f"{model.alias or model.name}: [model.engine] threads = {model.engine.threads}, and this machine gives "
+                f"{counted(cores, 'core')}",
+                hint=f"write {cores} or fewer, or leave it out",
+            )
+    for planned in plan.models:
+        if planned.options.kind == "fake" or "url" in planned.options.extra:
+            continue  # reads none; of another machine
+        for name, place in planned.adapters:
+            folder = Path(place)
+            if not (folder / ADAPTER_CONFIG).is_file():
+                seen = f"has no {ADAPTER_CONFIG}" if folder.is_dir() else "is not a directory"
+                yield NotFound(
+                    f"{planned.alias}: the adapter {name} is to be in {folder}, which {seen}",
+                    hint="give the folder that `ashore train sft` printed, or that peft saved; a relative path begins "
+                    "at ashore.toml",
+                )
+
+
+def warnings_of(listening: Listening, settings: Settings) -> tuple[str, ...]:
+    """Return what does not keep a server from starting, and may not be what was meant."""
+    warnings = []
+    where = listening.edge if listening.has_edge else listening.http
+    if not is_loopback(f"//{where.host}" if ":" not in where.host else f"//[{where.host}]") and (
+        not listening.has_edge or listening.edge.tls == "off"
+    ):
+        warnings.append(
+            f"other machines reach {where.host}, and without TLS keys, prompts and answers travel in clear: "
+            "put the edge in front (--edge envoy), or listen on 127.0.0.1"
+        )
+    if listening.backup.every_s and not _has_backup(settings):
+        warnings.append(
+            "[backup] every_s is set and no backup was begun, so none is made: "
+            "`ashore backup init --nodes DIR,DIR,DIR --code 2+1`"
+        )
+    return tuple(warnings)
+
+
+def sections_of(listening: Listening, settings: Settings) -> tuple[Choice, ...]:
+    """Return what the sections beside the models come to. Reads the state where there is one; changes nothing."""
+    cache, audit, backup = listening.cache, listening.audit, listening.backup
+    aliases = counted(len(cache.routes), "alias", "aliases")
+    kept = f"for {human_seconds(cache.default.ttl_s)}, {human_bytes(cache.max_bytes)} a worker"
+    shared = "; shared by workers" if listening.redis else ""
+    own = f"; {aliases} with rules of their own" if cache.routes else ""
+    anchors = ", ".join(audit.anchors) or "no anchor: a tail that is cut off would not show"
+    archive = f"; archive {audit.archive}" if audit.archive else ""
+    what = "prompts and answers sealed" if audit.content == "sealed" else "prompts and answers as digests"
+    prompts = {**PROMPT_DEFAULTS, **listening.privacy.prompts}
+    masked = [kind for kind, action in prompts.items() if action != "allow"]
+    from_file = "ashore.toml" if listening.privacy != PrivacyPolicy() else "built in"
+    every = f"every {human_seconds(backup.every_s)}" if backup.every_s else "by hand"
+    begun = "begun" if _has_backup(settings) else "not begun: `ashore backup init`"
+    return (
+        Choice(field="cache", value=cache.default.mode, why=kept + shared + own),
+        Choice(field="audit", value=audit.durability, why=f"{what}; {anchors}{archive}"),
+        Choice(field="budgets", value=_budgets(settings), why="`ashore access budget list` shows them"),
+        Choice(field="masking", value=from_file, why=f"{', '.join(masked) or 'nothing'}; {WHOSE}"),
+        Choice(field="backup", value=every, why=begun),
+        Choice(field="edge", value=listening.edge.kind, why=_edge(listening)),
+    )
+
+
+def _edge(listening: Listening) -> str:
+    if listening.has_edge:
+        return f"TLS {listening.edge.tls}"
+    return "clients reach the API worker itself, without TLS"
+
+
+def _budgets(settings: Settings) -> str:
+    if not settings.state_url and not settings.home.state_db.is_file():
+        return "none"
+    from ashore.access.budgets import SqlAuthority
+
+    state = open_state(settings)
+    try:
+        return str(len(SqlAuthority(state).rules()) or "none")
+    finally:
+        state.close()
+
+
+def _has_backup(settings: Settings) -> bool:
+    from ashore.backup import BackupHome
+
+    return BackupHome(settings.home.root).has_vault

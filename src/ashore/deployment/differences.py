@@ -1,0 +1,65 @@
+"""What differs between two versions of a part of ashore.toml, key by key: `result_ttl_s: 3600 -> 1800`. Pure."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+from collections.abc import Mapping
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+import msgspec
+
+MOST_CHARS: Final = 60
+"""Of a value; longer ones are cut."""
+_SECRET: Final = re.compile(r"(^|_)(key|secret|password|token)$")
+
+
+def differences(before: object, after: object, name: str = "") -> tuple[str, ...]:
+    """Return a line for each key that differs, with the old and the new value; secrets are not shown.
+
+    Args:
+        before: A section: a dataclass, a msgspec struct or a mapping; parts of it are looked into.
+        after: The same section now.
+        name: Of the key that holds it; empty for the section itself.
+    """
+    if before == after:
+        return ()
+    old, new = _parts(before), _parts(after)
+    if old is None or new is None:
+        hidden = _SECRET.search(name) is not None
+        return (f"{name}: another value" if hidden else f"{name}: {_shown(before)} -> {_shown(after)}",)
+    return tuple(
+        line
+        for key in dict.fromkeys((*old, *new))
+        for line in differences(old.get(key), new.get(key), f"{name}.{key}" if name else key)
+    )
+
+
+def _parts(value: object) -> Mapping[str, Any] | None:
+    """Return what a section is made of by key; None for a plain value."""
+    if isinstance(value, Mapping):
+        return {str(key): one for key, one in value.items()}
+    if isinstance(value, msgspec.Struct):
+        return {key: getattr(value, key) for key in value.__struct_fields__}
+    if dataclasses.is_dataclass(value):
+        return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+    return None
+
+
+def _shown(value: object) -> str:
+    if value is None or value == "":
+        return "not set"
+    if isinstance(value, str) and "://" in value and urlsplit(value).password:
+        return value.replace(f":{urlsplit(value).password}@", ":…@")
+    if isinstance(value, tuple | frozenset | list):
+        return f"[{', '.join(map(_named, value))}]"[:MOST_CHARS]
+    text = json.dumps(value, ensure_ascii=False) if isinstance(value, str | bool | int | float) else str(value)
+    return text if len(text) <= MOST_CHARS else text[: MOST_CHARS - 1] + "…"
+
+
+def _named(value: object) -> str:
+    """Return an element of a list: one that has parts by its name alone."""
+    parts = _parts(value)
+    return str(value) if parts is None else str(parts.get("name", next(iter(parts.values()), "…")))

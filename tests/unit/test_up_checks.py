@@ -1,0 +1,116 @@
+"""`ashore up --dry-run` refuses what a start would refuse, and shows what stands beside the models."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from tiny_models import make_tiny_model
+
+from ashore.bootstrap import build_store
+from ashore.cli.main import main
+from ashore.cli.upplan import Request
+from ashore.errors import InvalidSpec
+from ashore.planning import read_inventory
+from ashore.settings import read_settings
+from ashore.store import name_of_source
+
+Dry = Callable[..., tuple[int, str, str]]
+MODEL = """[[model]]
+name = "tiny"
+alias = "chat"
+"""
+
+
+@pytest.fixture
+def dry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Dry:
+    """Run `ashore up --dry-run` with an ashore.toml, where the store has a model."""
+    monkeypatch.setenv("ASHORE_HOME", str(tmp_path / "home"))
+    store = build_store(read_settings().home)
+    store.pull(str(make_tiny_model(tmp_path / "tiny", "llama")))
+
+    def run(text: str, *words: str) -> tuple[int, str, str]:
+        (tmp_path / "ashore.toml").write_text(text)
+        capsys.readouterr()
+        code = main(["up", "--dry-run", "--config", str(tmp_path / "ashore.toml"), *words])
+        told = capsys.readouterr()
+        return code, told.out, told.err
+
+    return run
+
+
+def test_more_threads_than_cores_are_refused(dry: Dry) -> None:
+    cores = read_inventory().cores
+    code, shown, told = dry(f"{MODEL}[model.engine]\nthreads = {cores + 1}\n")
+    assert code == 2 and shown.startswith("machine "), "the plan is shown all the same"
+    assert f"chat: [model.engine] threads = {cores + 1}, and this machine gives {cores} core" in told
+    assert dry(f"{MODEL}[model.engine]\nthreads = {cores}\n")[0] == 0
+
+
+def test_a_folder_that_is_no_adapter_is_refused(dry: Dry, tmp_path: Path) -> None:
+    text = MODEL + '[model.adapters]\ntone = "./tone"\n'
+    code, _, told = dry(text)
+    assert code == 2 and f"chat: the adapter tone is to be in {tmp_path / 'tone'}, which is not a directory" in told
+    (tmp_path / "tone").mkdir()
+    code, _, told = dry(text)
+    assert code == 2 and "has no adapter_config.json" in told and "hint:" in told
+    (tmp_path / "tone" / "adapter_config.json").write_text("{}")
+    assert dry(text)[0] == 0
+
+
+def test_everything_beside_the_models_is_shown(dry: Dry, tmp_path: Path) -> None:
+    sections = '[cache]\nmode = "off"\n[audit]\ndurability = "strict"\n[backup]\nevery_s = 7200\n'
+    code, shown, _ = dry(MODEL + sections)
+    assert code == 0
+    words = {line.split()[0]: line for line in shown.splitlines() if line and not line.startswith(" ")}
+    assert words["cache"].split()[1] == "off" and words["audit"].split()[1] == "strict"
+    assert "no anchor" in words["audit"] and words["budgets"].split()[1] == "none"
+    assert "every 2 h" in words["backup"] and "not begun" in words["backup"]
+    assert words["masking"].split()[1:3] == ["built", "in"] and "id_card" in words["masking"]
+    assert words["edge"].split()[1] == "none" and "without TLS" in words["edge"]
+    assert "note: [backup] every_s is set and no backup was begun" in shown
+    told = json.loads(dry(MODEL + sections, "--json")[1])
+    assert [one["field"] for one in told["sections"]] == ["cache", "audit", "budgets", "masking", "backup", "edge"]
+    assert not (tmp_path / "home" / "first-key").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "warned"),
+    [
+        ((), False),
+        (("--host", "localhost"), False),
+        (("--host", "0.0.0.0"), True),
+        (("--host", "::"), True),
+        (("--host", "0.0.0.0", "--edge", "envoy"), False),
+    ],
+)
+def test_keys_in_clear_are_warned_of(dry: Dry, words: tuple[str, ...], warned: bool) -> None:
+    code, shown, told = dry(MODEL, *words)
+    assert code == 0, told
+    assert ("without TLS keys, prompts and answers travel in clear" in shown) == warned
+    if words == ("--host", "0.0.0.0"):
+        assert "http://127.0.0.1:8080, on every address of this machine (0.0.0.0:8080)" in shown
+
+
+@pytest.mark.parametrize(
+    ("source", "name"),
+    [
+        ("./my-llama", "my-llama"),
+        ("/models/My Llama/", "my-llama"),
+        ("~/down/q4.gguf", "q4"),
+        ("hf:deepseek-ai/DeepSeek-R1-Distill-Qwen-1.5B@main", "deepseek-r1-distill-qwen-1.5b"),
+        ("oci://registry.example.com:5000/models/smollm2:1", "smollm2"),
+        ("pypi:smollm2==1.0", "smollm2"),
+    ],
+)
+def test_a_source_is_called_as_the_store_calls_it(source: str, name: str) -> None:
+    assert name_of_source(source) == name
+    assert Request(models=(source,)).spec().models[0].alias == name
+
+
+def test_names_of_no_source_and_given_ones_stay_and_two_of_a_name_are_refused() -> None:
+    assert [one.alias for one in Request(models=("smollm2", "fake:echo?seed=1")).spec().models] == ["", ""]
+    with pytest.raises(InvalidSpec, match="two models would be called tiny"):
+        Request(models=("./a/tiny", "./b/tiny")).spec()
