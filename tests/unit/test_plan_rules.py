@@ -20,7 +20,6 @@ from ashore.planning import (
     make_plan,
     number_releases,
     plan_beside,
-    read_inventory,
 )
 
 LLAMA = ModelShape(
@@ -267,18 +266,3 @@ def test_what_was_asked_for_or_measured_is_not_kept_from_a_reload(wish: Wish, tu
     before = planned(CHAT)
     changes = compare(before, reloaded(before, wish, Wish(name="second"), tuned=tuned))
     assert [change.kind for change in changes] == ["replace", "add"]
-
-
-def test_the_inventory_honours_cgroup_limits(tmp_path: Path) -> None:
-    cgroup = tmp_path / "sys/fs/cgroup"
-    cgroup.mkdir(parents=True)
-    (tmp_path / "proc").mkdir()
-    (tmp_path / "proc/meminfo").write_text("MemTotal: 99 kB\nMemAvailable: 8388608 kB\n")
-    assert read_inventory(tmp_path).memory_bytes == 8 * GIB
-    (cgroup / "memory.max").write_text(f"{2 * GIB}\n")
-    (cgroup / "memory.current").write_text(f"{GIB}\n")
-    (cgroup / "memory.stat").write_text(f"anon 1\ninactive_file {GIB // 2}\n")
-    (cgroup / "cpu.max").write_text("100000 100000\n")
-    inventory = read_inventory(tmp_path)
-    assert inventory.memory_bytes == GIB + GIB // 2
-    assert inventory.cores == 1

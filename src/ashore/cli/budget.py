@@ -160,8 +160,8 @@ def usage(
         cost = f", {one['cost']} {one['currency']}" if one["cost"] is not None else ""
         refused = f", {one['refused']:,} refused" if one["refused"] else ""
         print(
-            f"{who}: {counted(one['requests'], 'request')} ({one['hits']:,} from the cache), {one['prompt_tokens']:,} + "
-            f"{one['completion_tokens']:,} tokens{refused}{cost}"
+            f"{who}: {counted(one['requests'], 'request')} ({one['hits']:,} from the cache), "
+            f"{one['prompt_tokens']:,} + {one['completion_tokens']:,} tokens{refused}{cost}"
         )
     if not items:
         print("nothing was used in that time")

@@ -80,12 +80,14 @@ def _show_worker(item: dict[str, Any]) -> None:
     by_tier = {"repeated bytes": item["ready_hits"], **item["hits"]}
     print("  " + (", ".join(f"{tier} {count:,}" for tier, count in by_tier.items() if count) or "no hits yet"))
     print(
-        f"  {counted(item['entries'], 'entry', 'entries')}, {human_bytes(item['num_bytes'])} of {human_bytes(item['max_bytes'])}, "
+        f"  {counted(item['entries'], 'entry', 'entries')}, "
+        f"{human_bytes(item['num_bytes'])} of {human_bytes(item['max_bytes'])}, "
         f"{item['evictions']:,} evicted; shared tier: {item['shared']}"
     )
     if item["semantic_entries"]:
         print(
-            f"  by meaning: {counted(item['semantic_entries'], 'entry', 'entries')}, {human_bytes(item['semantic_bytes'])}"
+            f"  by meaning: {counted(item['semantic_entries'], 'entry', 'entries')}, "
+            f"{human_bytes(item['semantic_bytes'])}"
         )
 
 
