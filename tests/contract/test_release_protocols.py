@@ -123,6 +123,27 @@ def test_bad_words_and_moves_are_told_alike(side: Side) -> None:
     assert side.do("GetRelease", release="chat-2")["state"] == "created", "nothing was moved"
 
 
+def test_a_release_that_is_made_here_only_tunes_and_loads_nothing_that_its_maker_names(side: Side) -> None:
+    for number, (fields, status, told) in enumerate(
+        (
+            ({"engine": "vllm", "options": {"executable": "/tmp/evil"}}, "PERMISSION_DENIED", "allow_options"),
+            ({"engine": "llamacpp", "options": {"library": "/tmp/evil.so"}}, "PERMISSION_DENIED", "allow_options"),
+            ({"options": {"url": "http://10.0.0.7:8000"}}, "PERMISSION_DENIED", "[model.engine]"),
+            ({"engine": "vllm", "options": {"tool_parser_plugin": "/x.py"}}, "INVALID_ARGUMENT", "allow_options"),
+            ({"engine": "llamacpp", "options": {"kv_cash": "q8_0"}}, "INVALID_ARGUMENT", "'kv_cache'"),
+            ({"options": {"tokns": 3}}, "INVALID_ARGUMENT", ""),
+            ({"adapters": {"x": "/proc"}}, "PERMISSION_DENIED", "adapter_folders"),
+        )
+    ):  # fmt: skip
+        asked = f"unsafe-{number}"
+        with pytest.raises(Refused) as refusal:
+            side.wire.call("CreateRelease", side.site.owner, asked, model="fake:random", alias="chat", **fields)
+        assert refusal.value.status == status and told in refusal.value.hint, fields
+        acts = acts_of(side.site, asked)
+        assert [act["outcome"] for act in acts] == (["denied"] if status == "PERMISSION_DENIED" else []), fields
+    assert len(side.do("ListReleases")["items"]) == 1
+
+
 def test_who_may_not_is_refused_before_anything_else_and_that_is_recorded(side: Side) -> None:
     site = side.site
     assert side.refuse("ListReleases", "ash_nobody")[:2] == ("UNAUTHENTICATED", "invalid_api_key")

@@ -5,6 +5,7 @@ candidate with what is live, and the verdict on it. Refuses to own: engine hosts
 (`serving` routes them), whether a model is good (`evaluation`).
 """
 
+from ashore.releases.allowed import check_adapters, check_options
 from ashore.releases.betting import (
     BY_NAME,
     CHECK,
@@ -101,6 +102,8 @@ __all__ = [
     "Workshop",
     "burn_rates",
     "burning",
+    "check_adapters",
+    "check_options",
     "choose",
     "content_of_parts",
     "cut",

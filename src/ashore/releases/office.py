@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 from ashore.access import Actor, Acts
 from ashore.errors import Conflict, InvalidRequest
 from ashore.releases import changes, moves, sql
+from ashore.releases.allowed import check_adapters, check_options, kind_named
 from ashore.releases.betting import EVERYTHING, Finding, look, step_slice
 from ashore.releases.burn import Burning, Slo, burn_rates
 from ashore.releases.changes import By, Way
@@ -22,6 +23,7 @@ from ashore.releases.rules import MemoryFigures, check_memory, check_name, next_
 
 if TYPE_CHECKING:
     from ashore.access.acts import Desk
+    from ashore.planning import ModelPlan
 
 RELEASE_READ: Final = "release:read"
 RELEASE_WRITE: Final = "release:write"
@@ -164,6 +166,9 @@ class ReleaseOffice:
             Conflict: there is a release of this name, or its evaluation failed or is required, and nothing overrides
                 that.
             NotFound: there is no such alias or model.
+            InvalidRequest: the engine has no such option.
+            PermissionDenied: the actor may not, or wants what only ashore.toml may say: what runs, and from where it is
+                loaded.
         """
         override = check_reason(override)
         if name:
@@ -171,8 +176,12 @@ class ReleaseOffice:
         with self._acts.look(actor) as looking:
             looking.require(RELEASE_WRITE, f"release/{name or wish.alias}")
             seen = sql.load_book(looking.connection)
-        alias = changes.alias_of(seen, wish.alias)
-        described = self._workshop.describe(wish, live=seen.releases[alias.releases[0]].plan)  # reads the store
+        live = _live_plan(seen, wish.alias)
+        policy = self._policy()
+        check_options(wish.options, kind_named(wish.engine), policy)  # before anything is looked for by them
+        wish = replace(wish, adapters=check_adapters(wish.adapters, policy.adapter_folders))
+        described = self._workshop.describe(wish, live=live)  # reads the store
+        check_options(wish.options, described.plan.options.kind, policy)
         gate = self._check_gate(described.plan.reference, override)
         with self._act(actor, "release:create", f"release/{name or wish.alias}") as act:
             chosen = name or next_name(wish.alias, act.book.releases)
@@ -344,6 +353,12 @@ def check_reason(text: str) -> str:
             f"a reason of {len(text)} characters; one line of at most {MOST_REASON_CHARS} is expected", param="why"
         )
     return text
+
+
+def _live_plan(book: Book, alias: str) -> ModelPlan:
+    """Return the plan of what answers for an alias, a canary aside."""
+    releases = changes.alias_of(book, alias).releases
+    return book.releases[next((course.release for course in book.live_of(alias)), releases[0])].plan
 
 
 def _standing(book: Book, name: str) -> Standing:
