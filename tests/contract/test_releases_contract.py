@@ -11,7 +11,19 @@ from pathlib import Path
 import pytest
 from postgres_server import fresh_database
 
-from ashore.access import SYSTEM, AccountWish, Actor, Acts, KeyWish, People, Principal
+from ashore.access import (
+    SYSTEM,
+    AccountWish,
+    Actor,
+    Acts,
+    KeyScope,
+    KeyWish,
+    People,
+    PolicyBook,
+    Principal,
+    Role,
+    parse_rule,
+)
 from ashore.core import ManualClock, MemoryRecorder, TenantId
 from ashore.engines import EngineOptions
 from ashore.errors import AshoreError, Conflict, InvalidRequest, MemoryFull, NotFound, PermissionDenied
@@ -754,6 +766,60 @@ def test_the_authority_decides_on_the_state(house: House) -> None:
         with pytest.raises(PermissionDenied):
             refused()
     assert house.state("chat-2") == "created"
+
+
+def test_a_name_of_ones_own_opens_neither_another_alias_nor_another_release(house: House) -> None:
+    house.up("chat=fake:echo", "mine=fake:echo")
+    people, book = People(house.acts), PolicyBook(house.acts)
+    for user, rules in (
+        ("mallory", ("release:write on release/mine*", "release:write on alias/mine*")),
+        ("aliases", ("release:write on alias/*",)),
+        ("releases", ("release:write on release/*",)),
+        ("both", ("release:write on alias/chat", "release:write on release/*")),
+    ):
+        book.put_role(SYSTEM, Role(name=f"role-{user}", rules=tuple(map(parse_rule, rules))))
+        people.create_account(SYSTEM, AccountWish(id=user, roles=(f"role-{user}",), key=KeyWish()))
+    mallory, aliases, releases, both = (
+        Actor(principal=Principal(id=u, tenant=TenantId("default"))) for u in ("mallory", "aliases", "releases", "both")
+    )
+    office, theirs = house.office, ReleaseWish(model="fake:random", alias="chat")
+    assert office.create(both, theirs, name="mine-9").release.alias == "chat"
+    office.create(both, theirs)
+    moves: list[tuple[str, Callable[[Actor], object]]] = [
+        ("alias/chat", lambda who: office.create(who, theirs, name="mine-8")),
+        ("alias/chat", lambda who: office.roll_out(who, "mine-9", Way(goal="shadow", share=10))),
+        ("alias/chat", lambda who: office.roll_out(who, "mine-9", Way(goal="canary", share=10))),
+        ("alias/chat", lambda who: office.roll_out(who, "mine-9", Way(goal="live"))),
+        ("alias/chat", lambda who: office.retire(who, "mine-9")),
+        ("alias/chat", lambda who: office.roll_back(who, "chat")),
+        ("release/chat-1", lambda who: office.set_alias(who, "mine-too", {"chat-1": 1000})),
+        ("release/chat-2", lambda who: office.retire(who, "chat-2")),
+    ]
+    for missing, move in moves:
+        with pytest.raises(PermissionDenied) as refused:
+            move(mallory)
+        assert refused.value.resource == missing and missing in refused.value.message
+    for who, lacks in ((aliases, "release/"), (releases, "alias/")):
+        for _, move in moves[:5]:
+            with pytest.raises(PermissionDenied) as refused:
+                move(who)
+            assert refused.value.resource.startswith(lacks)
+    with pytest.raises(PermissionDenied, match="release/chat-1"):
+        office.set_alias(aliases, "x", {"chat-1": 1000})
+    assert house.weights() == {"chat-1": 1000} and house.state("mine-9") == "created"
+    assert office.roll_out(both, "mine-9", Way(goal="shadow", share=10)).course.state == "warming"
+
+
+def test_a_key_for_some_models_moves_no_other_alias(house: House) -> None:
+    house.up("chat=fake:echo", "mine=fake:echo")
+    people = People(house.acts)
+    people.create_account(SYSTEM, AccountWish(id="owner", roles=("model-owner",), key=KeyWish()))
+    narrow = Actor(principal=Principal(id="owner", tenant=TenantId("default"), scope=KeyScope(models=("mine*",))))
+    with pytest.raises(PermissionDenied, match="for the models"):
+        house.office.create(narrow, ReleaseWish(model="fake:random", alias="chat"))
+    with pytest.raises(PermissionDenied, match="for the models"):
+        house.office.set_alias(narrow, "other", {"mine-1": 1000})
+    assert house.office.create(narrow, ReleaseWish(model="fake:random", alias="mine")).release.name == "mine-2"
 
 
 def test_nothing_of_a_move_is_kept_when_it_breaks_off(house: House, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -46,6 +46,7 @@ from ashore.releases.office import ReleaseOffice, Standing
 from ashore.releases.pairs import MOST_READ_CHARS, Pair, Widest, cut, distance_of, pair_id_of, wording_distance
 from ashore.releases.policy import ReleasePolicy
 from ashore.releases.ports import Described, EvaluationGate, GateVerdict, NoGate, ReleaseWish, Workshop
+from ashore.releases.rights import Move, resources_of
 from ashore.releases.routes import AliasRoute, Shadowing, routes_of
 from ashore.releases.rules import MOVES, choose
 from ashore.releases.sql import ALIASES_EPOCH, load_book
@@ -80,6 +81,7 @@ __all__ = [
     "Goal",
     "JudgeSpec",
     "KeptVerdicts",
+    "Move",
     "Moved",
     "NoGate",
     "Objective",
@@ -116,6 +118,7 @@ __all__ = [
     "observed",
     "observed_failures",
     "pair_id_of",
+    "resources_of",
     "routes_of",
     "spec_content",
     "step_slice",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
@@ -19,6 +19,7 @@ from ashore.releases.model import HOSTED, Alias, Book, Course, Event, Moved, Rel
 from ashore.releases.pairs import Pair
 from ashore.releases.policy import ReleasePolicy
 from ashore.releases.ports import EvaluationGate, NoGate, ReleaseWish, Workshop
+from ashore.releases.rights import Move, resources_of
 from ashore.releases.rules import MemoryFigures, check_memory, check_name, next_name
 
 if TYPE_CHECKING:
@@ -48,6 +49,15 @@ class _Open:
     desk: Desk
     book: Book
     by: By
+
+    def require(self, resources: Iterable[str]) -> None:
+        """Return when the actor may write all of these.
+
+        Raises:
+            PermissionDenied: it may not; the message names the first that it may not.
+        """
+        for resource in resources:
+            self.desk.require(RELEASE_WRITE, resource)
 
     def write(self, moved: Moved) -> Book:
         """Write a move, tell it to the record, and return the book after it."""
@@ -174,8 +184,9 @@ class ReleaseOffice:
         if name:
             check_name(name, "a release")
         with self._acts.look(actor) as looking:
-            looking.require(RELEASE_WRITE, f"release/{name or wish.alias}")
+            looking.require(RELEASE_WRITE, f"alias/{wish.alias}")
             seen = sql.load_book(looking.connection)
+            looking.require(RELEASE_WRITE, f"release/{name or next_name(wish.alias, seen.releases)}")
         live = _live_plan(seen, wish.alias)
         policy = self._policy()
         check_options(wish.options, kind_named(wish.engine), policy)  # before anything is looked for by them
@@ -183,8 +194,9 @@ class ReleaseOffice:
         described = self._workshop.describe(wish, live=live)  # reads the store
         check_options(wish.options, described.plan.options.kind, policy)
         gate = self._check_gate(described.plan.reference, override)
-        with self._act(actor, "release:create", f"release/{name or wish.alias}") as act:
+        with self._act(actor, "release:create", f"release/{name}" if name else f"alias/{wish.alias}") as act:
             chosen = name or next_name(wish.alias, act.book.releases)
+            act.require(resources_of("create", act.book, alias=wish.alias, release=chosen))
             release = Release(
                 name=chosen,
                 alias=wish.alias,
@@ -217,8 +229,9 @@ class ReleaseOffice:
             Conflict: the move is not allowed, another release is on its way, or the alias was moved meanwhile.
             MemoryFull: there is no memory for two; both figures are told.
         """
-        verb = "promote" if way.goal == "live" else way.goal
-        with self._act(actor, f"release:{verb}", f"release/{name}", why=why) as act:
+        move: Move = "promote" if way.goal == "live" else way.goal
+        with self._act(actor, f"release:{move}", f"release/{name}", why=why) as act:
+            act.require(resources_of(move, act.book, release=name))
             moved = moves.roll_out(act.book, name, way, act.by, seen=seen)
             if act.book.courses[name].state not in HOSTED:
                 self._check_memory(act.book, name, cold=way.cold)
@@ -238,6 +251,7 @@ class ReleaseOffice:
             MemoryFull: an earlier release has to load, and there is no memory for two.
         """
         with self._act(actor, "release:rollback", f"alias/{alias}", why=why) as act:
+            act.require(resources_of("rollback", act.book, alias=alias, release=to))
             moved = moves.roll_back(act.book, alias, act.by, to=to, seen=seen)
             loads = next((course for course in moved.courses if course.state == "warming"), None)
             if loads is not None and act.book.courses[loads.release].state not in HOSTED:
@@ -257,6 +271,7 @@ class ReleaseOffice:
             Conflict: an alias leads to it, or it has ended.
         """
         with self._act(actor, "release:retire", f"release/{name}", why=why) as act:
+            act.require(resources_of("retire", act.book, release=name))
             return _standing(act.write(moves.retire(act.book, name, act.by)), name)
 
     # --- aliases
@@ -292,6 +307,7 @@ class ReleaseOffice:
         """
         check_name(name, "an alias")
         with self._act(actor, "alias:set", f"alias/{name}", why=why) as act:
+            act.require(resources_of("set", act.book, alias=name, releases=weights))
             return act.write(moves.set_alias(act.book, name, weights, act.by, sticky=sticky, seen=seen)).aliases[name]
 
     def remove_alias(self, actor: Actor, name: str, *, why: str = "") -> None:
@@ -302,6 +318,7 @@ class ReleaseOffice:
             Conflict: it belongs to a model that is served.
         """
         with self._act(actor, "alias:remove", f"alias/{name}", why=why) as act:
+            act.require(resources_of("remove", act.book, alias=name))
             act.write(moves.remove_alias(act.book, name, act.by))
 
     # --- pieces
