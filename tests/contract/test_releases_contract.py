@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -587,15 +587,32 @@ def test_what_a_release_gave_is_kept_by_level_and_forgotten_with_age(house: Hous
     assert house.keeper.given("chat-1") == () and house.keeper.given("chat-2") == (level(1, 1),)
 
 
-def test_pairs_are_for_model_owners(house: House) -> None:
+def test_pairs_are_for_model_owners_and_of_their_own_tenant(house: House) -> None:
     house.up("chat=fake:echo")
-    people = People(house.acts)
-    for user, role in (("owner", "model-owner"), ("sys", "system-administrator")):
-        people.create_account(SYSTEM, AccountWish(id=user, roles=(role,), key=KeyWish()))
-    owner, sys = (Actor(principal=Principal(id=u, tenant=TenantId("default"))) for u in ("owner", "sys"))
-    assert house.office.pairs(owner, "chat-1") == ()
+    people, book = People(house.acts), PolicyBook(house.acts)
+    people.create_tenant(SYSTEM, "bank-a")
+    people.create_tenant(SYSTEM, "bank-b")
+    book.put_role(SYSTEM, Role(name="all-pairs", rules=(parse_rule("release:pairs on *"),)))
+    rules = ("release:pairs on release/*", "release:pairs on tenant/*", "deny release:pairs on tenant/acme")
+    book.put_role(SYSTEM, Role(name="most-pairs", rules=tuple(map(parse_rule, rules))))
+    actors = {}
+    for user, role in (
+        ("owner", "model-owner"), ("sys", "system-administrator"), ("all", "all-pairs"), ("most", "most-pairs"),
+    ):  # fmt: skip
+        people.create_account(SYSTEM, AccountWish(id=user, tenant="bank-a", roles=(role,), key=KeyWish()))
+        actors[user] = Actor(principal=Principal(id=user, tenant=TenantId("bank-a")))
+    made = [replace(pair(n, 0.5), tenant=tenant) for n, tenant in enumerate(("bank-a", "bank-b", "acme"))]
+    house.keeper.keep_pairs("chat-1", made, most=9)
+
+    def seen(user: str) -> set[str]:
+        return {one.tenant for one in house.office.pairs(actors[user], "chat-1")}
+
+    assert seen("owner") == {"bank-a"}
+    assert house.recorder.acts[-1].detail["pairs"] == 1
+    assert seen("all") == {"bank-a", "bank-b", "acme"}
+    assert seen("most") == {"bank-a", "bank-b"}
     with pytest.raises(PermissionDenied):
-        house.office.pairs(sys, "chat-1")
+        seen("sys")
 
 
 def test_of_two_operators_one_wins_and_the_other_is_told(house: House) -> None:

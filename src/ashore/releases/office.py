@@ -151,12 +151,19 @@ class ReleaseOffice:
         """Return the most different answers of a release as shadow and of what was live, masked; the record hears who
         read them.
 
+        Those of the actor's own tenant, and of each other one on whose `tenant/NAME` it has the right too.
+
         Raises:
             NotFound: there is no such release.
         """
         with self._acts.read(actor, RELEASE_PAIRS, f"release/{name}") as desk:
             changes.release_of(sql.load_book(desk.connection), name)
-            found = sql.load_pairs(desk.connection, name)
+            own = actor.principal.tenant
+            found = tuple(
+                pair
+                for pair in sql.load_pairs(desk.connection, name)
+                if pair.tenant == own or desk.allows(RELEASE_PAIRS, f"tenant/{pair.tenant}")
+            )
         self._acts.tell(actor, RELEASE_PAIRS, f"release/{name}", {"pairs": len(found)})
         return found
 
