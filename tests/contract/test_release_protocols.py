@@ -65,14 +65,16 @@ def test_from_made_to_live_and_back(side: Side) -> None:
     status = side.do("GetAliasStatus", alias="chat")
     assert status["alias"]["weights_percent"] == {"chat-1": 95.0, "chat-2": 5.0}
     assert [one["name"] for one in status["releases"]] == ["chat-2", "chat-1"]
-    live = side.do("PromoteRelease", release="chat-2", standby_s=0, why="it is better")
+    assert side.refuse("PromoteRelease", release="chat-2")[:2] == ("ABORTED", "conflict"), "it was never compared"
+    live = side.do("PromoteRelease", release="chat-2", standby_s=0, why="it is better", override="a trial")
     assert (live["state"], live["weights_percent"]) == ("live", {"chat": 100.0})
     assert side.do("GetRelease", release="chat-1")["state"] == "retired", "a standby of 0 s is none"
     assert [one["name"] for one in side.do("ListReleases", alias="chat")["items"]] == ["chat-2", "chat-1"]
     assert side.do("GetEvidence", release="chat-2")["items"] == []
     history = side.do("GetHistory", alias="chat", limit=4)["items"]
     assert [one["verb"] for one in history] == ["retired", "promote", "canary", "shadow"]
-    assert history[1]["why"] == "it is better" and history[3]["evidence"] == {"share_percent": 12.5}
+    assert history[1]["why"] == "it is better" and history[1]["evidence"]["override"] == "a trial"
+    assert history[3]["evidence"] == {"share_percent": 12.5}
     (back,) = side.do("RollBack", alias="chat", to="chat-1")["items"]
     assert (back["name"], back["state"]) == ("chat-1", "warming")
     assert side.do("SetAlias", alias="prod", weights_percent={"chat-2": 100}, sticky="key")["sticky"] == "key"

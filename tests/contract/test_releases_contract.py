@@ -57,7 +57,7 @@ _names = itertools.count()
 
 
 class Gate:
-    def verdict(self, reference: str) -> GateVerdict:
+    def verdict(self, reference: str, *, digest: str = "") -> GateVerdict:
         if "new" in reference:
             return GateVerdict(outcome="")
         bad = "bad" in reference
@@ -108,8 +108,9 @@ class House:
         return self.office.create(SYSTEM, ReleaseWish(model=model, alias="chat"), **more).release.name
 
     def send(self, name: str, goal: str, **more: object) -> str:
-        """Roll out, and say that the hosts have loaded."""
-        self.office.roll_out(SYSTEM, name, Way(goal=goal, **more))  # type: ignore[arg-type]
+        """Roll out, and say that the hosts have loaded. What goes live does so without a verdict."""
+        override = "a trial" if goal == "live" else ""
+        self.office.roll_out(SYSTEM, name, Way(goal=goal, **more), override=override)  # type: ignore[arg-type]
         self.keeper.warmed(name)
         return self.state(name)
 
@@ -360,7 +361,7 @@ def test_of_two_who_promote_different_releases_one_wins_and_nothing_is_half(hous
         def promote(name: str, results: dict[str, str], ready: threading.Barrier) -> None:
             ready.wait()
             try:
-                house.office.roll_out(SYSTEM, name, Way(goal="live"))
+                house.office.roll_out(SYSTEM, name, Way(goal="live"), override="a trial")
                 results[name] = "won"
             except Conflict as told:
                 results[name] = told.message
@@ -476,7 +477,7 @@ def test_what_came_back_is_not_taken_back_to_what_it_came_from(house: House) -> 
 
 def test_who_asks_is_told_to_wait_while_a_release_loads_in_the_place_of_another(house: House) -> None:
     house.up("chat=fake:echo")
-    house.office.roll_out(SYSTEM, house.make(), Way(goal="live", cold=True))
+    house.office.roll_out(SYSTEM, house.make(), Way(goal="live", cold=True), override="a trial")
     assert routes_of(house.office.book(SYSTEM))["chat"].loads_in_place
     house.keeper.warmed("chat-2")
     assert not routes_of(house.office.book(SYSTEM))["chat"].loads_in_place
@@ -706,7 +707,7 @@ def test_a_cold_start_may_have_the_memory_of_all_that_is_warm(house: House) -> N
     with pytest.raises(MemoryFull, match=r"chat-3 needs 4 GiB.*1 GiB are free") as refused:
         house.office.roll_out(SYSTEM, third, Way(goal="live"))
     assert "frees 8 GiB" in refused.value.hint
-    house.office.roll_out(SYSTEM, third, Way(goal="live", cold=True))
+    house.office.roll_out(SYSTEM, third, Way(goal="live", cold=True), override="a trial")
     assert house.state(third) == "warming"
 
 
@@ -746,6 +747,99 @@ def test_a_model_that_was_never_evaluated_is_released_unless_the_operator_requir
     name = house.make("new", override="a trial")
     assert house.office.standing(SYSTEM, name).release.gate == "overridden: a trial"
     assert house.recorder.acts[-1].detail["gate"] == "overridden: a trial"
+
+
+def test_what_was_never_compared_or_found_worse_is_promoted_with_a_reason_that_is_kept(house: House) -> None:
+    house.up("chat=fake:echo")
+    name = house.make()
+    with pytest.raises(Conflict, match="chat-2 was never compared with what is live") as refused:
+        house.office.roll_out(SYSTEM, name, Way(goal="live"))
+    assert "--override" in refused.value.hint and house.state(name) == "created"
+    house.send(name, "shadow", share=1000, automatic=False)
+    good, bad = (observed(BY_NAME["errors"], value) for value in (0.0, 1.0))
+    house.keeper.judge(name, "shadow", {("errors", EVERYTHING): good})
+    assert house.send(house_undecided(house, name), "shadow", share=1000, automatic=False) == "shadow"
+    for _ in range(20):
+        house.keeper.judge(name, "shadow", {("errors", EVERYTHING): bad})
+    with pytest.raises(Conflict, match=r"chat-2 was found worse as shadow: worse after 21 requests; errors: 95\.2%"):
+        house.office.roll_out(SYSTEM, name, Way(goal="live"))
+    assert house.weights() == {"chat-1": 1000}
+    house.office.roll_out(SYSTEM, name, Way(goal="live"), why="Friday", override="the customer signed")
+    assert house.weights() == {"chat-2": 1000}
+    act = house.recorder.acts[-1]
+    assert act.action == "release:promote" and act.detail["override"] == "the customer signed"
+    assert "found worse as shadow" in str(act.detail["overridden"])
+    event = next(one for one in house.office.history(SYSTEM, release=name) if one.verb == "promote")
+    assert (event.why, event.evidence["override"]) == ("Friday", "the customer signed")
+
+
+def house_undecided(house: House, name: str) -> str:
+    """Promote a release whose comparison is undecided, and go back."""
+    house.office.roll_out(SYSTEM, name, Way(goal="live"))
+    assert "override" not in house.recorder.acts[-1].detail
+    house.office.roll_back(SYSTEM, "chat")
+    return name
+
+
+def test_what_has_answered_needs_no_reason_to_come_back_and_nobody_goes_back_to_what_never_did(house: House) -> None:
+    house.up("chat=fake:echo")
+    house.send(house.make(), "live")
+    house.office.roll_back(SYSTEM, "chat")
+    house.office.roll_out(SYSTEM, "chat-2", Way(goal="live"))
+    house.office.roll_out(SYSTEM, "chat-1", Way(goal="live"))
+    assert house.weights() == {"chat-1": 1000}
+    third = house.make()
+    with pytest.raises(Conflict, match="chat-3 has never answered for chat"):
+        house.office.roll_back(SYSTEM, "chat", to=third)
+
+
+def test_a_release_has_the_adapters_of_what_is_live_and_takes_none_away_in_silence(
+    house: House, tmp_path: Path
+) -> None:
+    house.up("chat=fake:echo")
+    for name in ("tone", "tone2", "legal"):
+        (tmp_path / name).mkdir()
+    house.policy = ReleasePolicy(adapter_folders=(str(tmp_path),))
+
+    def make(*adapters: tuple[str, str], drop: tuple[str, ...] = ()) -> str:
+        wish = ReleaseWish(model="fake:random", alias="chat", adapters=adapters, drop_adapters=drop)
+        return house.office.create(SYSTEM, wish).release.name
+
+    def adapters(name: str) -> dict[str, str]:
+        return dict(house.office.standing(SYSTEM, name).release.plan.adapters)
+
+    tone, legal = ("tone", str(tmp_path / "tone")), ("legal", str(tmp_path / "legal"))
+    house.send(make(tone), "live")
+    house.policy = ReleasePolicy()  # what is inherited was allowed when it came
+    assert adapters(make()) == dict([tone])
+    house.policy = ReleasePolicy(adapter_folders=(str(tmp_path),))
+    assert adapters(make(legal)) == dict([tone, legal])
+    assert adapters(make(("tone", str(tmp_path / "tone2")))) == {"tone": str(tmp_path / "tone2")}
+    with pytest.raises(InvalidRequest, match="'tune'") as refused:
+        make(drop=("tune",))
+    assert "'tone'" in refused.value.hint
+    bare = make(drop=("tone",))
+    assert adapters(bare) == {}
+    for way in (Way(goal="live"), Way(goal="canary", share=100, steps=(200,), step_s=60, then_promote=True)):
+        with pytest.raises(Conflict, match="has no adapter tone: chat:tone answers now") as told:
+            house.office.roll_out(SYSTEM, bare, way, override="a trial")
+        assert "--drop-adapters tone" in told.value.hint
+    house.office.roll_out(SYSTEM, bare, Way(goal="live"), override="a trial", drop_adapters=("tone",))
+    house.keeper.warmed(bare)
+    assert house.weights() == {bare: 1000}
+    house.office.roll_back(SYSTEM, "chat", to="chat-2")
+    assert house.weights() == {"chat-2": 1000}, "the way back asks nothing"
+
+
+def test_a_release_tells_how_the_evaluation_of_its_model_stands_now(house: House) -> None:
+    house.up("chat=fake:echo")
+    made = {model: house.make(model, override="a trial") for model in ("bad", "good", "new")}
+    found = {model: house.office.standing(SYSTEM, name).gate for model, name in made.items()}
+    assert {model: gate.outcome for model, gate in found.items() if gate} == {
+        "bad": "failed",
+        "good": "passed",
+        "new": "",
+    }
 
 
 def test_aliases_by_hand(house: House) -> None:
@@ -858,7 +952,7 @@ def test_nothing_of_a_move_is_kept_when_it_breaks_off(house: House, monkeypatch:
 
         monkeypatch.setattr(sql, "execute", counted)
         try:
-            house.office.roll_out(SYSTEM, "chat-2", Way(goal="live"))
+            house.office.roll_out(SYSTEM, "chat-2", Way(goal="live"), override="a trial")
         except Dies:
             monkeypatch.setattr(sql, "execute", real)
             assert house.weights() == {"chat-1": 1000}

@@ -10,7 +10,9 @@ from ashore.releases.betting import (
     BY_NAME,
     CHECK,
     EVERYTHING,
+    MUCH_SLOWER,
     PREFERENCE,
+    SLOWER,
     Finding,
     Tally,
     Verdict,
@@ -50,6 +52,7 @@ from ashore.releases.rights import Move, resources_of
 from ashore.releases.routes import AliasRoute, Shadowing, routes_of
 from ashore.releases.rules import MOVES, choose
 from ashore.releases.sql import ALIASES_EPOCH, load_book
+from ashore.releases.words import verdict_words
 
 __all__ = [
     "ALIASES_EPOCH",
@@ -60,7 +63,9 @@ __all__ = [
     "HOSTED",
     "MOST_READ_CHARS",
     "MOVES",
+    "MUCH_SLOWER",
     "PREFERENCE",
+    "SLOWER",
     "STANDBY_S",
     "WARM",
     "WHOLE",
@@ -122,5 +127,6 @@ __all__ = [
     "routes_of",
     "spec_content",
     "step_slice",
+    "verdict_words",
     "wording_distance",
 ]

@@ -114,7 +114,8 @@ def make_leads(
             standby=None if standby is None else named(standby, name),
         )
         leads[name] = lead
-        for adapter in lead.first.served.adapters:
+        every = dict.fromkeys(adapter for model, _ in lead.models for adapter in model.served.adapters)
+        for adapter in every:  # of a release that is heavier and lacks one, that one answers still under the others
             leads[f"{name}:{adapter}"] = Lead(
                 models=tuple(
                     (adapted(model, name, adapter), weight)
