@@ -1,5 +1,6 @@
 """Shared vocabulary: ids, chat messages, model shapes, clocks, sizes. Pure: no file, no network, no process."""
 
+from ashore.core.behind import Behind, nothing_behind
 from ashore.core.bytesize import human_bytes
 from ashore.core.chat import Message, Role, ToolCall, ToolSpec
 from ashore.core.clock import Clock, ManualClock, SystemClock
@@ -17,6 +18,7 @@ __all__ = [
     "MOST_PATTERN_CHARS",
     "Act",
     "ActOutcome",
+    "Behind",
     "Clock",
     "Digest",
     "EngineKind",
@@ -41,5 +43,6 @@ __all__ = [
     "kv_bytes_per_token",
     "nearest_names",
     "new_request_id",
+    "nothing_behind",
     "whole_number",
 ]
