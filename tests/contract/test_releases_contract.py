@@ -921,6 +921,19 @@ def test_a_name_of_ones_own_opens_neither_another_alias_nor_another_release(hous
     assert office.roll_out(both, "mine-9", Way(goal="shadow", share=10)).course.state == "warming"
 
 
+def test_a_release_that_somebody_may_not_read_is_in_no_list(house: House) -> None:
+    house.up("chat=fake:echo", "secret=fake:echo")
+    rules = tuple(map(parse_rule, ("release:read on *", "deny release:read on release/secret*")))
+    PolicyBook(house.acts).put_role(SYSTEM, Role(name="most", rules=rules))
+    People(house.acts).create_account(SYSTEM, AccountWish(id="reader", roles=("most",), key=KeyWish()))
+    reader = Actor(principal=Principal(id="reader", tenant=TenantId("default")))
+    assert [one.release.name for one in house.office.standings(reader)] == ["chat-1"]
+    assert {event.release for event in house.office.history(reader)} == {"chat-1"}
+    assert house.office.standing(reader, "chat-1").course.state == "live"
+    with pytest.raises(PermissionDenied):
+        house.office.standing(reader, "secret-1")
+
+
 def test_a_key_for_some_models_moves_no_other_alias(house: House) -> None:
     house.up("chat=fake:echo", "mine=fake:echo")
     people = People(house.acts)

@@ -102,11 +102,13 @@ class ReleaseOffice:
             return sql.load_book(desk.connection)
 
     def standings(self, actor: Actor, *, alias: str = "") -> tuple[Standing, ...]:
-        """Return every release, or those of one alias, the newest first."""
-        book = self.book(actor)
-        if alias:
-            changes.alias_of(book, alias)
-        chosen = [r for r in book.releases.values() if not alias or r.alias == alias]
+        """Return every release that the actor may read, or those of one alias, the newest first."""
+        with self._acts.read(actor, RELEASE_READ, "release/*") as desk:
+            book = sql.load_book(desk.connection)
+            if alias:
+                changes.alias_of(book, alias)
+            of_alias = [r for r in book.releases.values() if not alias or r.alias == alias]
+            chosen = [r for r in of_alias if desk.allows(RELEASE_READ, f"release/{r.name}")]
         chosen.sort(key=lambda r: (r.created_s, r.name), reverse=True)
         return tuple(_standing(book, release.name) for release in chosen)
 
@@ -116,14 +118,16 @@ class ReleaseOffice:
         Raises:
             NotFound: there is none of this name.
         """
-        found = _standing(self.book(actor), name)
+        with self._acts.read(actor, RELEASE_READ, f"release/{name}") as desk:
+            found = _standing(sql.load_book(desk.connection), name)
         weights = found.release.parts.get("weights", "")
         return replace(found, gate=self._gate.verdict(found.release.plan.reference, digest=weights))
 
     def history(self, actor: Actor, *, alias: str = "", release: str = "", limit: int = 100) -> tuple[Event, ...]:
-        """Return what happened, the newest first. Nothing is ever forgotten."""
+        """Return what happened to releases that the actor may read, the newest first. Nothing is ever forgotten."""
         with self._acts.read(actor, RELEASE_READ, "release/*") as desk:
-            return sql.load_history(desk.connection, alias=alias, release=release, limit=max(1, min(limit, 1000)))
+            events = sql.load_history(desk.connection, alias=alias, release=release, limit=max(1, min(limit, 1000)))
+            return tuple(event for event in events if desk.allows(RELEASE_READ, f"release/{event.release}"))
 
     def evidence(self, actor: Actor, name: str) -> tuple[tuple[str, Finding], ...]:
         """Return what the comparison with what is live says of a release, by the stage it was made in.
