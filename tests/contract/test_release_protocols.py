@@ -134,6 +134,7 @@ def test_a_release_that_is_made_here_only_tunes_and_loads_nothing_that_its_maker
             ({"engine": "vllm", "options": {"tool_parser_plugin": "/x.py"}}, "INVALID_ARGUMENT", "allow_options"),
             ({"engine": "llamacpp", "options": {"kv_cash": "q8_0"}}, "INVALID_ARGUMENT", "'kv_cache'"),
             ({"options": {"tokns": 3}}, "INVALID_ARGUMENT", ""),
+            ({"options": {"kv_cache": "q8_0"}}, "INVALID_ARGUMENT", ""),  # it tunes another engine
             ({"adapters": {"x": "/proc"}}, "PERMISSION_DENIED", "adapter_folders"),
         )
     ):  # fmt: skip
