@@ -67,7 +67,7 @@ def switching(server: Server, size: Size) -> list[Row]:
         for turn in range(2 * size.rounds):
             verb, old = ("promote", FIRST) if turn % 2 == 0 else ("rollback", SECOND)
             began_s = time.monotonic()
-            server.must("POST", path[verb], {})
+            server.must("POST", path[verb], {"override": "a benchmark"} if verb == "promote" else {})
             switches.append((verb, old, began_s, time.monotonic()))
             time.sleep(size.settle_s)
     rows = []
@@ -109,7 +109,7 @@ def crashing(server: Server, size: Size) -> list[Row]:
     answered, lost, cut, moved, total = [], 0, 0, 0, 0
     for turn in range(size.crashes):
         server.wait(SECOND, "standby", "shadow", "canary", "live")
-        server.must("POST", f"/admin/v1/releases/{SECOND}/promote", {})
+        server.must("POST", f"/admin/v1/releases/{SECOND}/promote", {"override": "a benchmark"})
         wait_for_host(server, SECOND)
         with streams(server, size.streams, tokens=size.tokens) as asked:
             os.kill(server.host(SECOND), signal.SIGKILL)

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final, TypedDict, cast, get_args
 
 from ashore.core import EngineKind, did_you_mean, kv_bytes_per_token
+from ashore.engines import LIMITS, TUNING, OptionValue
 from ashore.errors import InvalidRequest
 from ashore.planning import ModelPlan, Wish, make_plan, read_inventory, with_kept
 from ashore.releases import Described, ReleaseWish, digest_of_value, engine_digest
@@ -25,7 +26,7 @@ Policies = Callable[[str], dict[str, str]]
 """Digests of what else decides the answers of an alias: masking, kept answers."""
 
 
-Options = tuple[tuple[str, str | int | float | bool], ...]
+Options = tuple[tuple[str, OptionValue], ...]
 
 
 class Limits(TypedDict, total=False):
@@ -46,8 +47,6 @@ class StoreWorkshop:
         self._policies = policies
 
     def describe(self, wish: ReleaseWish, *, live: ModelPlan | None) -> Described:
-        from ashore.bootstrap import gather_facts
-
         if wish.engine and wish.engine not in get_args(EngineKind):
             raise InvalidRequest(
                 f"there is no engine {wish.engine[:40]!r}", hint=did_you_mean(wish.engine, get_args(EngineKind))
@@ -64,9 +63,17 @@ class StoreWorkshop:
             options=options,
             **limits,
         )
+        taken_over = _of_the_operator(live)
+        plan = self._plan(replace(asked, options=(*taken_over, *options)))
+        if live is None or plan.options.kind != live.options.kind:
+            plan = self._plan(asked)
+        return self.describe_plan(plan)
+
+    def _plan(self, asked: Wish) -> ModelPlan:
+        from ashore.bootstrap import gather_facts
+
         facts = gather_facts(self._store(), [asked])
-        plan = make_plan([asked], facts, replace(read_inventory(), memory_bytes=AMPLE_BYTES), {})
-        return self.describe_plan(plan.models[0])
+        return make_plan([asked], facts, replace(read_inventory(), memory_bytes=AMPLE_BYTES), {}).models[0]
 
     def describe_plan(self, plan: ModelPlan) -> Described:
         parts = {"engine": engine_digest(plan), **self._policies(plan.alias)}
@@ -95,7 +102,7 @@ def limits_of(options: Options) -> tuple[Limits, Options]:
     """
     limits, rest = Limits(), []
     for name, value in options:
-        if name not in Limits.__annotations__:
+        if name not in LIMITS:
             rest.append((name, value))
             continue
         kind = bool if name == "prefix_cache" else int
@@ -118,6 +125,14 @@ def _limits_of_live(live: ModelPlan | None) -> Limits:
         max_sequences=live.options.max_sequences,
         threads=live.options.threads,
     )
+
+
+def _of_the_operator(live: ModelPlan | None) -> Options:
+    """Return the options of what is live that say what runs: the operator's, which hold for the next release of the
+    alias on the same engine, since nobody who makes one may name them. A remote engine belongs to its model alone."""
+    if live is None or "url" in live.options.extra:
+        return ()
+    return tuple((k, v) for k, v in sorted(live.options.extra.items()) if k not in TUNING[live.options.kind])
 
 
 def _texts(store: ModelStore, model: StoredModel) -> dict[str, str]:

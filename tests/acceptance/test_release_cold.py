@@ -24,7 +24,8 @@ def test_a_cold_standby_ends_first_and_loads_again_on_the_way_back(
         env = {"ASHORE_API_KEY": key}
         call(server, "POST", "/admin/v1/releases", key, {"alias": "chat", "model": fake.format(seed=2)})
         with clients(server, key, "chat", streams=4) as asked:
-            done = ashore("release", "promote", "chat-2", "--cold-standby", home=server.home, env=env)
+            words = ("release", "promote", "chat-2", "--cold-standby", "--override", "a trial")
+            done = ashore(*words, home=server.home, env=env)
             assert done.returncode == 0 and done.stdout.startswith("chat-2  live"), done.stdout + done.stderr
             assert "the way back loads chat-1 again; the last time that took" in done.stderr
             assert never_both(server), "they were there together"

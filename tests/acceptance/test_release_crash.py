@@ -30,7 +30,7 @@ def kill_under_load(server: Served, key: str, model: str, release: str, *, strea
 def two_releases(server: Served, key: str, alias: str, model: str) -> None:
     """Have `ALIAS-2` live and `ALIAS-1` stand by."""
     call(server, "POST", "/admin/v1/releases", key, {"alias": alias, "model": model})
-    call(server, "POST", f"/admin/v1/releases/{alias}-2/promote", key, {})
+    call(server, "POST", f"/admin/v1/releases/{alias}-2/promote", key, {"override": "a trial"})
     while (found := call(server, "GET", f"/admin/v1/releases/{alias}-2", key))["state"] == "warming":
         time.sleep(0.1)
     assert found["state"] == "live", found["why"]

@@ -64,7 +64,7 @@ def test_a_switch_is_in_force_on_every_machine(tmp_path: Path, free_port: Callab
         switches: list[tuple[Served, Served, str, float, float]] = []
         with ExitStack() as load:
             heard = {one.port: load.enter_context(clients(one, key, "chat", streams=2)) for one in (a, b)}
-            call(a, "POST", "/admin/v1/releases/chat-2/promote", key, {})
+            call(a, "POST", "/admin/v1/releases/chat-2/promote", key, {"override": "a trial"})
             for one in (a, b):
                 wait_for(one, key, "chat-2")
             for here, there in ((a, b), (b, a)):

@@ -26,7 +26,7 @@ def worker_of(server: Served) -> int:
 
 def promoted(server: Served, key: str) -> None:
     call(server, "POST", "/admin/v1/releases", key, {"alias": "chat", "model": FAKE.format(speed=50, seed=2)})
-    call(server, "POST", "/admin/v1/releases/chat-2/promote", key, {})
+    call(server, "POST", "/admin/v1/releases/chat-2/promote", key, {"override": "a trial"})
     until_s = time.monotonic() + 30
     while call(server, "GET", "/admin/v1/releases/chat-2", key)["state"] != "live":
         assert time.monotonic() < until_s

@@ -65,14 +65,16 @@ def test_from_made_to_live_and_back(side: Side) -> None:
     status = side.do("GetAliasStatus", alias="chat")
     assert status["alias"]["weights_percent"] == {"chat-1": 95.0, "chat-2": 5.0}
     assert [one["name"] for one in status["releases"]] == ["chat-2", "chat-1"]
-    live = side.do("PromoteRelease", release="chat-2", standby_s=0, why="it is better")
+    assert side.refuse("PromoteRelease", release="chat-2")[:2] == ("ABORTED", "conflict"), "it was never compared"
+    live = side.do("PromoteRelease", release="chat-2", standby_s=0, why="it is better", override="a trial")
     assert (live["state"], live["weights_percent"]) == ("live", {"chat": 100.0})
     assert side.do("GetRelease", release="chat-1")["state"] == "retired", "a standby of 0 s is none"
     assert [one["name"] for one in side.do("ListReleases", alias="chat")["items"]] == ["chat-2", "chat-1"]
     assert side.do("GetEvidence", release="chat-2")["items"] == []
     history = side.do("GetHistory", alias="chat", limit=4)["items"]
     assert [one["verb"] for one in history] == ["retired", "promote", "canary", "shadow"]
-    assert history[1]["why"] == "it is better" and history[3]["evidence"] == {"share_percent": 12.5}
+    assert history[1]["why"] == "it is better" and history[1]["evidence"]["override"] == "a trial"
+    assert history[3]["evidence"] == {"share_percent": 12.5}
     (back,) = side.do("RollBack", alias="chat", to="chat-1")["items"]
     assert (back["name"], back["state"]) == ("chat-1", "warming")
     assert side.do("SetAlias", alias="prod", weights_percent={"chat-2": 100}, sticky="key")["sticky"] == "key"
@@ -121,6 +123,28 @@ def test_bad_words_and_moves_are_told_alike(side: Side) -> None:
     assert side.refuse("RetireRelease", release="chat-1")[:2] == ("ABORTED", "conflict")
     assert side.refuse("PromoteRelease", release="chat-2", version=77)[:2] == ("ABORTED", "conflict")
     assert side.do("GetRelease", release="chat-2")["state"] == "created", "nothing was moved"
+
+
+def test_a_release_that_is_made_here_only_tunes_and_loads_nothing_that_its_maker_names(side: Side) -> None:
+    for number, (fields, status, told) in enumerate(
+        (
+            ({"engine": "vllm", "options": {"executable": "/tmp/evil"}}, "PERMISSION_DENIED", "allow_options"),
+            ({"engine": "llamacpp", "options": {"library": "/tmp/evil.so"}}, "PERMISSION_DENIED", "allow_options"),
+            ({"options": {"url": "http://10.0.0.7:8000"}}, "PERMISSION_DENIED", "[model.engine]"),
+            ({"engine": "vllm", "options": {"tool_parser_plugin": "/x.py"}}, "INVALID_ARGUMENT", "allow_options"),
+            ({"engine": "llamacpp", "options": {"kv_cash": "q8_0"}}, "INVALID_ARGUMENT", "'kv_cache'"),
+            ({"options": {"tokns": 3}}, "INVALID_ARGUMENT", ""),
+            ({"options": {"kv_cache": "q8_0"}}, "INVALID_ARGUMENT", ""),  # it tunes another engine
+            ({"adapters": {"x": "/proc"}}, "PERMISSION_DENIED", "adapter_folders"),
+        )
+    ):  # fmt: skip
+        asked = f"unsafe-{number}"
+        with pytest.raises(Refused) as refusal:
+            side.wire.call("CreateRelease", side.site.owner, asked, model="fake:random", alias="chat", **fields)
+        assert refusal.value.status == status and told in refusal.value.hint, fields
+        acts = acts_of(side.site, asked)
+        assert [act["outcome"] for act in acts] == (["denied"] if status == "PERMISSION_DENIED" else []), fields
+    assert len(side.do("ListReleases")["items"]) == 1
 
 
 def test_who_may_not_is_refused_before_anything_else_and_that_is_recorded(side: Side) -> None:

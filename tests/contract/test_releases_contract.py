@@ -5,13 +5,25 @@ from __future__ import annotations
 import itertools
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 from postgres_server import fresh_database
 
-from ashore.access import SYSTEM, AccountWish, Actor, Acts, KeyWish, People, Principal
+from ashore.access import (
+    SYSTEM,
+    AccountWish,
+    Actor,
+    Acts,
+    KeyScope,
+    KeyWish,
+    People,
+    PolicyBook,
+    Principal,
+    Role,
+    parse_rule,
+)
 from ashore.core import ManualClock, MemoryRecorder, TenantId
 from ashore.engines import EngineOptions
 from ashore.errors import AshoreError, Conflict, InvalidRequest, MemoryFull, NotFound, PermissionDenied
@@ -45,7 +57,7 @@ _names = itertools.count()
 
 
 class Gate:
-    def verdict(self, reference: str) -> GateVerdict:
+    def verdict(self, reference: str, *, digest: str = "") -> GateVerdict:
         if "new" in reference:
             return GateVerdict(outcome="")
         bad = "bad" in reference
@@ -96,8 +108,9 @@ class House:
         return self.office.create(SYSTEM, ReleaseWish(model=model, alias="chat"), **more).release.name
 
     def send(self, name: str, goal: str, **more: object) -> str:
-        """Roll out, and say that the hosts have loaded."""
-        self.office.roll_out(SYSTEM, name, Way(goal=goal, **more))  # type: ignore[arg-type]
+        """Roll out, and say that the hosts have loaded. What goes live does so without a verdict."""
+        override = "a trial" if goal == "live" else ""
+        self.office.roll_out(SYSTEM, name, Way(goal=goal, **more), override=override)  # type: ignore[arg-type]
         self.keeper.warmed(name)
         return self.state(name)
 
@@ -348,7 +361,7 @@ def test_of_two_who_promote_different_releases_one_wins_and_nothing_is_half(hous
         def promote(name: str, results: dict[str, str], ready: threading.Barrier) -> None:
             ready.wait()
             try:
-                house.office.roll_out(SYSTEM, name, Way(goal="live"))
+                house.office.roll_out(SYSTEM, name, Way(goal="live"), override="a trial")
                 results[name] = "won"
             except Conflict as told:
                 results[name] = told.message
@@ -464,7 +477,7 @@ def test_what_came_back_is_not_taken_back_to_what_it_came_from(house: House) -> 
 
 def test_who_asks_is_told_to_wait_while_a_release_loads_in_the_place_of_another(house: House) -> None:
     house.up("chat=fake:echo")
-    house.office.roll_out(SYSTEM, house.make(), Way(goal="live", cold=True))
+    house.office.roll_out(SYSTEM, house.make(), Way(goal="live", cold=True), override="a trial")
     assert routes_of(house.office.book(SYSTEM))["chat"].loads_in_place
     house.keeper.warmed("chat-2")
     assert not routes_of(house.office.book(SYSTEM))["chat"].loads_in_place
@@ -575,15 +588,32 @@ def test_what_a_release_gave_is_kept_by_level_and_forgotten_with_age(house: Hous
     assert house.keeper.given("chat-1") == () and house.keeper.given("chat-2") == (level(1, 1),)
 
 
-def test_pairs_are_for_model_owners(house: House) -> None:
+def test_pairs_are_for_model_owners_and_of_their_own_tenant(house: House) -> None:
     house.up("chat=fake:echo")
-    people = People(house.acts)
-    for user, role in (("owner", "model-owner"), ("sys", "system-administrator")):
-        people.create_account(SYSTEM, AccountWish(id=user, roles=(role,), key=KeyWish()))
-    owner, sys = (Actor(principal=Principal(id=u, tenant=TenantId("default"))) for u in ("owner", "sys"))
-    assert house.office.pairs(owner, "chat-1") == ()
+    people, book = People(house.acts), PolicyBook(house.acts)
+    people.create_tenant(SYSTEM, "bank-a")
+    people.create_tenant(SYSTEM, "bank-b")
+    book.put_role(SYSTEM, Role(name="all-pairs", rules=(parse_rule("release:pairs on *"),)))
+    rules = ("release:pairs on release/*", "release:pairs on tenant/*", "deny release:pairs on tenant/acme")
+    book.put_role(SYSTEM, Role(name="most-pairs", rules=tuple(map(parse_rule, rules))))
+    actors = {}
+    for user, role in (
+        ("owner", "model-owner"), ("sys", "system-administrator"), ("all", "all-pairs"), ("most", "most-pairs"),
+    ):  # fmt: skip
+        people.create_account(SYSTEM, AccountWish(id=user, tenant="bank-a", roles=(role,), key=KeyWish()))
+        actors[user] = Actor(principal=Principal(id=user, tenant=TenantId("bank-a")))
+    made = [replace(pair(n, 0.5), tenant=tenant) for n, tenant in enumerate(("bank-a", "bank-b", "acme"))]
+    house.keeper.keep_pairs("chat-1", made, most=9)
+
+    def seen(user: str) -> set[str]:
+        return {one.tenant for one in house.office.pairs(actors[user], "chat-1")}
+
+    assert seen("owner") == {"bank-a"}
+    assert house.recorder.acts[-1].detail["pairs"] == 1
+    assert seen("all") == {"bank-a", "bank-b", "acme"}
+    assert seen("most") == {"bank-a", "bank-b"}
     with pytest.raises(PermissionDenied):
-        house.office.pairs(sys, "chat-1")
+        seen("sys")
 
 
 def test_of_two_operators_one_wins_and_the_other_is_told(house: House) -> None:
@@ -677,7 +707,7 @@ def test_a_cold_start_may_have_the_memory_of_all_that_is_warm(house: House) -> N
     with pytest.raises(MemoryFull, match=r"chat-3 needs 4 GiB.*1 GiB are free") as refused:
         house.office.roll_out(SYSTEM, third, Way(goal="live"))
     assert "frees 8 GiB" in refused.value.hint
-    house.office.roll_out(SYSTEM, third, Way(goal="live", cold=True))
+    house.office.roll_out(SYSTEM, third, Way(goal="live", cold=True), override="a trial")
     assert house.state(third) == "warming"
 
 
@@ -719,6 +749,99 @@ def test_a_model_that_was_never_evaluated_is_released_unless_the_operator_requir
     assert house.recorder.acts[-1].detail["gate"] == "overridden: a trial"
 
 
+def test_what_was_never_compared_or_found_worse_is_promoted_with_a_reason_that_is_kept(house: House) -> None:
+    house.up("chat=fake:echo")
+    name = house.make()
+    with pytest.raises(Conflict, match="chat-2 was never compared with what is live") as refused:
+        house.office.roll_out(SYSTEM, name, Way(goal="live"))
+    assert "--override" in refused.value.hint and house.state(name) == "created"
+    house.send(name, "shadow", share=1000, automatic=False)
+    good, bad = (observed(BY_NAME["errors"], value) for value in (0.0, 1.0))
+    house.keeper.judge(name, "shadow", {("errors", EVERYTHING): good})
+    assert house.send(house_undecided(house, name), "shadow", share=1000, automatic=False) == "shadow"
+    for _ in range(20):
+        house.keeper.judge(name, "shadow", {("errors", EVERYTHING): bad})
+    with pytest.raises(Conflict, match=r"chat-2 was found worse as shadow: worse after 21 requests; errors: 95\.2%"):
+        house.office.roll_out(SYSTEM, name, Way(goal="live"))
+    assert house.weights() == {"chat-1": 1000}
+    house.office.roll_out(SYSTEM, name, Way(goal="live"), why="Friday", override="the customer signed")
+    assert house.weights() == {"chat-2": 1000}
+    act = house.recorder.acts[-1]
+    assert act.action == "release:promote" and act.detail["override"] == "the customer signed"
+    assert "found worse as shadow" in str(act.detail["overridden"])
+    event = next(one for one in house.office.history(SYSTEM, release=name) if one.verb == "promote")
+    assert (event.why, event.evidence["override"]) == ("Friday", "the customer signed")
+
+
+def house_undecided(house: House, name: str) -> str:
+    """Promote a release whose comparison is undecided, and go back."""
+    house.office.roll_out(SYSTEM, name, Way(goal="live"))
+    assert "override" not in house.recorder.acts[-1].detail
+    house.office.roll_back(SYSTEM, "chat")
+    return name
+
+
+def test_what_has_answered_needs_no_reason_to_come_back_and_nobody_goes_back_to_what_never_did(house: House) -> None:
+    house.up("chat=fake:echo")
+    house.send(house.make(), "live")
+    house.office.roll_back(SYSTEM, "chat")
+    house.office.roll_out(SYSTEM, "chat-2", Way(goal="live"))
+    house.office.roll_out(SYSTEM, "chat-1", Way(goal="live"))
+    assert house.weights() == {"chat-1": 1000}
+    third = house.make()
+    with pytest.raises(Conflict, match="chat-3 has never answered for chat"):
+        house.office.roll_back(SYSTEM, "chat", to=third)
+
+
+def test_a_release_has_the_adapters_of_what_is_live_and_takes_none_away_in_silence(
+    house: House, tmp_path: Path
+) -> None:
+    house.up("chat=fake:echo")
+    for name in ("tone", "tone2", "legal"):
+        (tmp_path / name).mkdir()
+    house.policy = ReleasePolicy(adapter_folders=(str(tmp_path),))
+
+    def make(*adapters: tuple[str, str], drop: tuple[str, ...] = ()) -> str:
+        wish = ReleaseWish(model="fake:random", alias="chat", adapters=adapters, drop_adapters=drop)
+        return house.office.create(SYSTEM, wish).release.name
+
+    def adapters(name: str) -> dict[str, str]:
+        return dict(house.office.standing(SYSTEM, name).release.plan.adapters)
+
+    tone, legal = ("tone", str(tmp_path / "tone")), ("legal", str(tmp_path / "legal"))
+    house.send(make(tone), "live")
+    house.policy = ReleasePolicy()  # what is inherited was allowed when it came
+    assert adapters(make()) == dict([tone])
+    house.policy = ReleasePolicy(adapter_folders=(str(tmp_path),))
+    assert adapters(make(legal)) == dict([tone, legal])
+    assert adapters(make(("tone", str(tmp_path / "tone2")))) == {"tone": str(tmp_path / "tone2")}
+    with pytest.raises(InvalidRequest, match="'tune'") as refused:
+        make(drop=("tune",))
+    assert "'tone'" in refused.value.hint
+    bare = make(drop=("tone",))
+    assert adapters(bare) == {}
+    for way in (Way(goal="live"), Way(goal="canary", share=100, steps=(200,), step_s=60, then_promote=True)):
+        with pytest.raises(Conflict, match="has no adapter tone: chat:tone answers now") as told:
+            house.office.roll_out(SYSTEM, bare, way, override="a trial")
+        assert "--drop-adapters tone" in told.value.hint
+    house.office.roll_out(SYSTEM, bare, Way(goal="live"), override="a trial", drop_adapters=("tone",))
+    house.keeper.warmed(bare)
+    assert house.weights() == {bare: 1000}
+    house.office.roll_back(SYSTEM, "chat", to="chat-2")
+    assert house.weights() == {"chat-2": 1000}, "the way back asks nothing"
+
+
+def test_a_release_tells_how_the_evaluation_of_its_model_stands_now(house: House) -> None:
+    house.up("chat=fake:echo")
+    made = {model: house.make(model, override="a trial") for model in ("bad", "good", "new")}
+    found = {model: house.office.standing(SYSTEM, name).gate for model, name in made.items()}
+    assert {model: gate.outcome for model, gate in found.items() if gate} == {
+        "bad": "failed",
+        "good": "passed",
+        "new": "",
+    }
+
+
 def test_aliases_by_hand(house: House) -> None:
     house.up("chat=fake:echo")
     house.send(house.make(), "live")
@@ -756,6 +879,73 @@ def test_the_authority_decides_on_the_state(house: House) -> None:
     assert house.state("chat-2") == "created"
 
 
+def test_a_name_of_ones_own_opens_neither_another_alias_nor_another_release(house: House) -> None:
+    house.up("chat=fake:echo", "mine=fake:echo")
+    people, book = People(house.acts), PolicyBook(house.acts)
+    for user, rules in (
+        ("mallory", ("release:write on release/mine*", "release:write on alias/mine*")),
+        ("aliases", ("release:write on alias/*",)),
+        ("releases", ("release:write on release/*",)),
+        ("both", ("release:write on alias/chat", "release:write on release/*")),
+    ):
+        book.put_role(SYSTEM, Role(name=f"role-{user}", rules=tuple(map(parse_rule, rules))))
+        people.create_account(SYSTEM, AccountWish(id=user, roles=(f"role-{user}",), key=KeyWish()))
+    mallory, aliases, releases, both = (
+        Actor(principal=Principal(id=u, tenant=TenantId("default"))) for u in ("mallory", "aliases", "releases", "both")
+    )
+    office, theirs = house.office, ReleaseWish(model="fake:random", alias="chat")
+    assert office.create(both, theirs, name="mine-9").release.alias == "chat"
+    office.create(both, theirs)
+    moves: list[tuple[str, Callable[[Actor], object]]] = [
+        ("alias/chat", lambda who: office.create(who, theirs, name="mine-8")),
+        ("alias/chat", lambda who: office.roll_out(who, "mine-9", Way(goal="shadow", share=10))),
+        ("alias/chat", lambda who: office.roll_out(who, "mine-9", Way(goal="canary", share=10))),
+        ("alias/chat", lambda who: office.roll_out(who, "mine-9", Way(goal="live"))),
+        ("alias/chat", lambda who: office.retire(who, "mine-9")),
+        ("alias/chat", lambda who: office.roll_back(who, "chat")),
+        ("release/chat-1", lambda who: office.set_alias(who, "mine-too", {"chat-1": 1000})),
+        ("release/chat-2", lambda who: office.retire(who, "chat-2")),
+    ]
+    for missing, move in moves:
+        with pytest.raises(PermissionDenied) as refused:
+            move(mallory)
+        assert refused.value.resource == missing and missing in refused.value.message
+    for who, lacks in ((aliases, "release/"), (releases, "alias/")):
+        for _, move in moves[:5]:
+            with pytest.raises(PermissionDenied) as refused:
+                move(who)
+            assert refused.value.resource.startswith(lacks)
+    with pytest.raises(PermissionDenied, match="release/chat-1"):
+        office.set_alias(aliases, "x", {"chat-1": 1000})
+    assert house.weights() == {"chat-1": 1000} and house.state("mine-9") == "created"
+    assert office.roll_out(both, "mine-9", Way(goal="shadow", share=10)).course.state == "warming"
+
+
+def test_a_release_that_somebody_may_not_read_is_in_no_list(house: House) -> None:
+    house.up("chat=fake:echo", "secret=fake:echo")
+    rules = tuple(map(parse_rule, ("release:read on *", "deny release:read on release/secret*")))
+    PolicyBook(house.acts).put_role(SYSTEM, Role(name="most", rules=rules))
+    People(house.acts).create_account(SYSTEM, AccountWish(id="reader", roles=("most",), key=KeyWish()))
+    reader = Actor(principal=Principal(id="reader", tenant=TenantId("default")))
+    assert [one.release.name for one in house.office.standings(reader)] == ["chat-1"]
+    assert {event.release for event in house.office.history(reader)} == {"chat-1"}
+    assert house.office.standing(reader, "chat-1").course.state == "live"
+    with pytest.raises(PermissionDenied):
+        house.office.standing(reader, "secret-1")
+
+
+def test_a_key_for_some_models_moves_no_other_alias(house: House) -> None:
+    house.up("chat=fake:echo", "mine=fake:echo")
+    people = People(house.acts)
+    people.create_account(SYSTEM, AccountWish(id="owner", roles=("model-owner",), key=KeyWish()))
+    narrow = Actor(principal=Principal(id="owner", tenant=TenantId("default"), scope=KeyScope(models=("mine*",))))
+    with pytest.raises(PermissionDenied, match="for the models"):
+        house.office.create(narrow, ReleaseWish(model="fake:random", alias="chat"))
+    with pytest.raises(PermissionDenied, match="for the models"):
+        house.office.set_alias(narrow, "other", {"mine-1": 1000})
+    assert house.office.create(narrow, ReleaseWish(model="fake:random", alias="mine")).release.name == "mine-2"
+
+
 def test_nothing_of_a_move_is_kept_when_it_breaks_off(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     """The machine dies at each write of a promotion in turn: afterwards all of it is there, or nothing."""
     from ashore.releases import sql
@@ -775,7 +965,7 @@ def test_nothing_of_a_move_is_kept_when_it_breaks_off(house: House, monkeypatch:
 
         monkeypatch.setattr(sql, "execute", counted)
         try:
-            house.office.roll_out(SYSTEM, "chat-2", Way(goal="live"))
+            house.office.roll_out(SYSTEM, "chat-2", Way(goal="live"), override="a trial")
         except Dies:
             monkeypatch.setattr(sql, "execute", real)
             assert house.weights() == {"chat-1": 1000}

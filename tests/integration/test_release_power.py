@@ -46,7 +46,7 @@ class Desk:
 
 
 def promote(desk: Desk) -> None:
-    desk.office.roll_out(SYSTEM, "chat-2", Way(goal="live"))
+    desk.office.roll_out(SYSTEM, "chat-2", Way(goal="live"), override="a trial")
 
 
 def roll_back(desk: Desk) -> None:

@@ -23,7 +23,7 @@ from ashore.api.releasecalls import RELEASE_CALLS
 from ashore.core import MemoryRecorder, SystemClock
 from ashore.engines import EngineOptions
 from ashore.planning import Inventory, ModelPlan, Plan
-from ashore.releases import ReleaseKeeper
+from ashore.releases import ReleaseKeeper, ReleasePolicy
 from ashore.releases.memory import MemoryWorkshop
 from ashore.serving import GrpcListen, StateLink
 from ashore.state import Database, open_state
@@ -168,6 +168,7 @@ def release_site(run: Path) -> Iterator[Site]:
             state=link,
             home=str(run / "home"),
             grpc=GrpcListen(uds=str(run / "grpc.sock")),
+            release=ReleasePolicy(allow_options=("fast", "mode", "n", "rate", "tokens")),
         ) as worker:
             yield Site(
                 worker, HttpWire(worker), GrpcWire(address), keeper, people, keys["owner"], keys["watcher"], keys["dev"]

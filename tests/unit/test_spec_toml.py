@@ -60,6 +60,8 @@ def test_an_empty_spec_is_the_default() -> None:
         ("[model]\nname = 'a'", "not a list of tables", "[[model]]"),
         ("[[model]]\nalias = 'a'", "has no name", "smollm2"),
         ('[[model]]\nname = "a"\n[[model]]\nname = "b"\nalias = "a"', "alias 'a' to two models", "differ"),
+        ('[[model]]\nname = "a"\n[model.engine]\noptions = {url = "http://h"}', "options has a url", "beside options"),
+        ('[release]\nallow_options = ["url"]', "allow_options names 'url'", "[model.engine]"),
         ("[http]\nport = 70000", "port = 70000; expected 1 to 65535", "correct"),
         ("[http]\nport = '8080'", "port is '8080', a str; expected a int", "correct"),
         ("[admission]\nmax_waiting = true", "max_waiting is True", "correct"),
@@ -103,12 +105,44 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
         read_spec(tmp_path / "nowhere.toml")
 
 
+def test_releases_may_have_the_adapters_that_the_file_names_and_those_in_folders_that_it_allows(tmp_path: Path) -> None:
+    path = tmp_path / "ashore.toml"
+    path.write_text(
+        '[release]\nadapter_folders = ["adapters", "/srv/more"]\nallow_options = ["trust_remote_code"]\n'
+        '[[model]]\nname = "smollm2"\n[model.adapters]\ntone = "/srv/tone"\n'
+    )
+    policy = read_spec(path).release
+    assert policy.adapter_folders == (f"{tmp_path}/adapters", "/srv/more", "/srv/tone")
+    assert policy.allow_options == ("trust_remote_code",)
+
+
+@pytest.mark.parametrize(
+    ("url", "allow"),
+    [
+        ("http://127.0.0.1:8000", ""),
+        ("http://localhost:8000", ""),
+        ("http://[::1]:8000", ""),
+        ("http://gpu.corp.example:8000", "gpu.corp.example:8000"),
+        ("https://10.0.0.7", "10.0.0.7"),
+    ],
+)
+def test_an_engine_elsewhere_is_called_where_egress_allows_it(url: str, allow: str) -> None:
+    text = f'[[model]]\nname = "far"\n[model.engine]\nurl = "{url}"\n'
+    (model,) = parse_spec(text + (f'[egress]\nallow = ["{allow}"]\n' if allow else "")).models
+    assert model.engine.url == url
+    if allow:
+        for other in ("", '[egress]\nallow = ["other.example"]\n'):
+            with pytest.raises(InvalidSpec, match=r"\[egress\] does not allow") as refused:
+                parse_spec(text + other)
+            assert "[egress] allow" in refused.value.hint
+
+
 def test_adapters_are_named_folders_beside_the_file(tmp_path: Path) -> None:
     path = tmp_path / "ashore.toml"
     path.write_text('[[model]]\nname = "smollm2"\n[model.adapters]\nlegal = "adapters/legal"\ntone = "/srv/tone"\n')
     (model,) = read_spec(path).models
     assert model.adapters == {"legal": f"{tmp_path}/adapters/legal", "tone": "/srv/tone"}
-    with pytest.raises(InvalidSpec, match="names an adapter 'a:b'"):
+    with pytest.raises(InvalidSpec, match="'a:b' is no name for an adapter"):
         parse_spec('[[model]]\nname = "x"\n[model.adapters]\n"a:b" = "/x"\n')
     clash = '[[model]]\nname = "x"\n[model.adapters]\nb = "/x"\n[[model]]\nname = "y"\nalias = "x:b"\n'
     with pytest.raises(InvalidSpec, match="'x:b' to two models"):

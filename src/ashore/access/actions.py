@@ -79,8 +79,16 @@ ACTIONS: Final = (
     Action(name="job:cancel", protects="cancelling jobs of all tenants", office="system"),
     Action(name="server:reload", protects="applying a changed ashore.toml", office="system"),
     Action(name="release:read", protects="releases and their state: `release/NAME`"),
-    Action(name="release:pairs", protects="masked questions and answers on which two releases differ: `release/NAME`"),
-    Action(name="release:write", protects="moving aliases, canaries and roll-backs: `release/NAME`", office="system"),
+    Action(
+        name="release:pairs",
+        protects="masked questions and answers on which two releases differ: `release/NAME`, and of other tenants "
+        "`tenant/NAME` beside it",
+    ),
+    Action(
+        name="release:write",
+        protects="making and moving releases: `release/NAME` and `alias/ALIAS`, both for one move",
+        office="system",
+    ),
 )
 
 BY_NAME: Final[Mapping[str, Action]] = MappingProxyType({action.name: action for action in ACTIONS})

@@ -60,6 +60,10 @@ class Desk:
             hint = bootstrap_hint(self.connection, self.now_s) if self.principal.kind == "first-key" else ""
             raise refusal(self.principal, decision, hint=hint)
 
+    def allows(self, action: str, resource: str) -> bool:
+        """Return whether the actor may do `action` on `resource`."""
+        return self.principal.kind == "internal" or self.compiled.decide(self.principal, action, resource).allowed
+
     def forbid_raising(self, after: Compiled, principal_after: Principal | None = None) -> None:
         """Return when a change gives the actor no right that it lacked.
 

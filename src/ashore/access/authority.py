@@ -308,6 +308,7 @@ def _outside(scope: KeyScope, action: str, resource: str) -> str:
     """Return why a key is too narrow for this; empty where it is not."""
     if not _in_scope(scope.actions, action):
         return f"the key is for {', '.join(scope.actions)} only"
-    if scope.models and resource.startswith("model/") and not _in_scope(scope.models, resource.removeprefix("model/")):
+    kind, _, name = resource.partition("/")
+    if scope.models and kind in ("model", "alias") and not _in_scope(scope.models, name):
         return f"the key is for the models {', '.join(scope.models)} only"
     return ""

@@ -53,8 +53,9 @@ BUILT_IN: Final[tuple[Role, ...]] = (
     _role(
         MODEL_OWNER,
         "Asks models, moves their releases, clears their kept answers, and sees what they cost.",
-        "infer", "cache:read", "cache:purge", "release:read", "release:pairs", "release:write",
+        "infer", "cache:read", "cache:purge", "release:read", "release:write",
         "budget:read", "usage:read", "metrics:read", "key:rotate-own",
+        only=(Rule("allow", "release:pairs", "release/*"),),
     ),
     _role(DEVELOPER, "Asks every model.", "infer", "privacy:detect", "key:rotate-own"),
     _role(VIEWER, "Sees how the server does.", "metrics:read", "cache:read", "usage:read", "key:rotate-own"),

@@ -25,7 +25,7 @@ from ashore.cache import (
     hidden_by,
     load_pairs,
 )
-from ashore.core import Clock, MemoryRecorder, Recorder
+from ashore.core import Behind, Clock, MemoryRecorder, Recorder, nothing_behind
 from ashore.errors import InvalidSpec, MissingExtra
 from ashore.metrics import Metrics
 from ashore.privacy import POLICY_EPOCH, Privacy, PrivacyDesk, read_secret
@@ -83,7 +83,14 @@ class Fittings:
             self.database.close()
 
 
-async def fit(topology: Topology, clock: Clock, metrics: Metrics, recorder: Recorder | None = None) -> Fittings:
+async def fit(
+    topology: Topology,
+    clock: Clock,
+    metrics: Metrics,
+    recorder: Recorder | None = None,
+    *,
+    behind: Behind = nothing_behind,
+) -> Fittings:
     """Open the state and make the cache. Runs inside the worker's event loop.
 
     Raises:
@@ -101,6 +108,7 @@ async def fit(topology: Topology, clock: Clock, metrics: Metrics, recorder: Reco
         clock=clock,
         shared=_shared(topology, clock, metrics),
         curated=CuratedAnswers(()),
+        behind=behind,
     )
     privacy = await asyncio.to_thread(_privacy, topology, database, clock, recorder or MemoryRecorder())
     if watch is not None and database is not None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from ashore.access.budgets import BudgetOffice, OpenBudgets, Price, SqlNames, open_budgets
 from ashore.api.fittings import Fittings
 from ashore.audit import SUBJECTS_EPOCH, AuditLog, AuditService, ContentSealer, SqlSubjectKeys, open_log
-from ashore.core import Clock, Recorder
+from ashore.core import Behind, Clock, Recorder
 from ashore.errors import InvalidSpec
 from ashore.releases import load_book
 from ashore.serving import Topology
@@ -25,13 +25,21 @@ def audit_of(topology: Topology, index: int) -> AuditLog | None:
     return open_log(topology.audit, f"api-{index}", apart=True) if topology.audit.path else None
 
 
-def budgets_for(topology: Topology, fittings: Fittings, clock: Clock, recorder: Recorder) -> OpenBudgets | None:
+def budgets_for(
+    topology: Topology, fittings: Fittings, clock: Clock, recorder: Recorder, behind: Behind
+) -> OpenBudgets | None:
     """Return the budgets of this worker; None where there is no state to keep them."""
     link = topology.budgets
     if not link.folder or fittings.database is None:
         return None
     return open_budgets(
-        Path(link.folder), fittings.database, fittings.watch, clock, recorder, charge_hits=link.charge_hits
+        Path(link.folder),
+        fittings.database,
+        fittings.watch,
+        clock,
+        recorder,
+        charge_hits=link.charge_hits,
+        behind=behind,
     )
 
 

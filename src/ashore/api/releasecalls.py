@@ -7,7 +7,7 @@ this machine goes by it; a release that has to load first is `warming` then.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal
 
@@ -16,7 +16,17 @@ import msgspec
 from ashore.access import Actor
 from ashore.api import releasetypes as t
 from ashore.errors import NotReady
-from ashore.releases import HOSTED, WHOLE, Alias, Event, ReleaseWish, Standing, Way
+from ashore.releases import (
+    HOSTED,
+    WHOLE,
+    Alias,
+    Event,
+    GateVerdict,
+    ReleaseWish,
+    Standing,
+    Way,
+    verdict_words,
+)
 
 if TYPE_CHECKING:
     from ashore.api.releasing import ReleaseDesk
@@ -73,6 +83,7 @@ async def create_release(desk: ReleaseDesk, actor: Actor, _: str, body: t.Releas
         engine=body.engine,
         options=tuple(sorted(body.options.items())),
         adapters=tuple(sorted(body.adapters.items())),
+        drop_adapters=tuple(body.drop_adapters),
         replicas=body.replicas,
     )
     made = await desk.look(lambda: desk.office.create(actor, wish, name=body.name, override=body.override))
@@ -94,6 +105,8 @@ async def get_evidence(desk: ReleaseDesk, actor: Actor, name: str, _: t.Nothing)
             measure=one.measure,
             slice=one.slice,
             details=dict(one.details),
+            needed=one.needed,
+            summary=verdict_words(one),
         )
         for stage, one in found
     ]
@@ -155,12 +168,14 @@ async def canary_release(desk: ReleaseDesk, actor: Actor, name: str, body: t.Can
         then_promote=body.then_promote,
         automatic=body.automatic,
     )
-    return await _roll_out(desk, actor, name, way, body.why, body.version)
+    return await _roll_out(desk, actor, name, way, body.why, body.version, drop_adapters=body.drop_adapters)
 
 
 async def promote_release(desk: ReleaseDesk, actor: Actor, name: str, body: t.PromoteIn) -> t.ReleaseOut:
     way = Way(goal="live", cold=body.cold_standby, standby_s=body.standby_s, automatic=body.automatic)
-    return await _roll_out(desk, actor, name, way, body.why, body.version)
+    return await _roll_out(
+        desk, actor, name, way, body.why, body.version, override=body.override, drop_adapters=body.drop_adapters
+    )
 
 
 async def retire_release(desk: ReleaseDesk, actor: Actor, name: str, body: t.RetireIn) -> t.ReleaseOut:
@@ -168,9 +183,22 @@ async def retire_release(desk: ReleaseDesk, actor: Actor, name: str, body: t.Ret
 
 
 async def _roll_out(
-    desk: ReleaseDesk, actor: Actor, name: str, way: Way, why: str, version: int | None
+    desk: ReleaseDesk,
+    actor: Actor,
+    name: str,
+    way: Way,
+    why: str,
+    version: int | None,
+    *,
+    override: str = "",
+    drop_adapters: Sequence[str] = (),
 ) -> t.ReleaseOut:
-    return release_out(await desk.change(lambda: desk.office.roll_out(actor, name, way, why=why, seen=version)))
+    def move() -> Standing:
+        return desk.office.roll_out(
+            actor, name, way, why=why, seen=version, override=override, drop_adapters=drop_adapters
+        )
+
+    return release_out(await desk.change(move))
 
 
 # --- aliases
@@ -357,7 +385,15 @@ def release_out(one: Standing) -> t.ReleaseOut:
         created_at=release.created_s,
         created_by=release.created_by,
         load_s=course.load_s or None,
+        gate_verdict=None if one.gate is None else gate_words(one.gate),
     )
+
+
+def gate_words(verdict: GateVerdict) -> str:
+    """Return how an evaluation stands in words."""
+    if verdict.outcome == "failed":
+        return f"failed: {verdict.why}" if verdict.why else "failed"
+    return verdict.outcome or "none"
 
 
 def alias_out(alias: Alias) -> t.AliasOut:

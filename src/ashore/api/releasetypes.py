@@ -13,6 +13,7 @@ Percent = Annotated[float, msgspec.Meta(gt=0, le=100)]
 Seconds = Annotated[int, msgspec.Meta(ge=0, le=31_536_000)]
 Version = Annotated[int, msgspec.Meta(ge=0)] | None
 MAX_ITEMS = 64
+Names = Annotated[list[Name], msgspec.Meta(max_length=MAX_ITEMS)]
 
 
 class Nothing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -45,7 +46,9 @@ class ReleaseIn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     """Empty: what suits the model."""
     options: Annotated[dict[str, str | int | float | bool], msgspec.Meta(max_length=MAX_ITEMS)] = {}
     adapters: Annotated[dict[str, str], msgspec.Meta(max_length=MAX_ITEMS)] = {}
-    """Folder of each, by name."""
+    """Folder of each, by name, beside those of what is live."""
+    drop_adapters: Names = []
+    """Adapters of what is live that it is to lack."""
     replicas: Annotated[int, msgspec.Meta(ge=0, le=64)] = 0
     """0: as many as what is live has."""
     override: Why = ""
@@ -74,6 +77,8 @@ class CanaryIn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     then_promote: bool = False
     """Whether it goes live after the last step, once it is found no worse."""
     automatic: bool = True
+    drop_adapters: Names = []
+    """With `then_promote`: adapters that answer now and may be refused once it is live."""
     why: Why = ""
     version: Version = None
 
@@ -87,6 +92,10 @@ class PromoteIn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     """Where there is no memory for two: what is live ends first, and requests wait."""
     automatic: bool = True
     """Whether it is taken back by itself while the one before is warm."""
+    override: Why = ""
+    """Why it goes live although it was found worse, or never compared with what is live."""
+    drop_adapters: Names = []
+    """Adapters that answer now and may be refused from then on."""
     why: Why = ""
     version: Version = None
 
@@ -147,6 +156,9 @@ class ReleaseOut(msgspec.Struct, frozen=True, kw_only=True):
     created_by: str
     load_s: float | None
     """How long its hosts took to load, the last time."""
+    gate_verdict: str | None = None
+    """How the evaluation of its model stands now: `passed`, `failed: WHY` or `none`; null in lists and after
+    moves."""
 
 
 class ReleaseList(msgspec.Struct, frozen=True):
@@ -202,6 +214,10 @@ class FindingOut(msgspec.Struct, frozen=True, kw_only=True):
     """What speaks loudest against it, and in which slice."""
     slice: str
     details: dict[str, str | int | float]
+    needed: int
+    """About how many requests it takes until it is no worse, as they were so far; 0: that cannot be said."""
+    summary: str
+    """All of it in one sentence."""
 
 
 class FindingList(msgspec.Struct, frozen=True):

@@ -11,6 +11,8 @@ from functools import cache
 from pathlib import Path
 from typing import Final, Protocol, TypeVar
 
+from msgspec import structs
+
 from ashore.access import Acts
 from ashore.bootstrap import build_store, build_workshop
 from ashore.core import Clock, Recorder
@@ -183,7 +185,13 @@ async def release_desk(
     routes = RouteKeeper(serving, database)
     await routes.start(watch)
     acts = Acts(database, recorder, clock)
-    office = ReleaseOffice(acts, workshop, KeptVerdicts(store), policy=lambda: serving.trials.policy)
+    adapters = str(Home(root=Path(topology.home)).adapters)
+
+    def policy() -> ReleasePolicy:
+        said = serving.trials.policy
+        return structs.replace(said, adapter_folders=(*said.adapter_folders, adapters))  # what was trained here
+
+    office = ReleaseOffice(acts, workshop, KeptVerdicts(store), policy=policy)
     keeper = ReleaseKeeper(acts, workshop)
     return ReleaseDesk(
         office=office,

@@ -171,7 +171,12 @@ async def serve(
     clock = SystemClock()
     audit = await asyncio.to_thread(audit_of, topology, index)
     recorder: Recorder = audit or LogRecorder()
-    fittings = await fit(topology, clock, metrics, recorder)
+
+    def behind(name: str) -> tuple[str, ...]:
+        """Return the models behind an alias. Asked with the first request, when `serving` is there."""
+        return serving.behind(name)
+
+    fittings = await fit(topology, clock, metrics, recorder, behind=behind)
     keys = await asyncio.to_thread(
         partial(Keys, topology, fittings.database, fittings.watch, clock=clock, recorder=recorder)
     )
@@ -181,10 +186,10 @@ async def serve(
     origins = Origins(_trusted_proxies(topology))
     if audit is not None and audit.keeps_content:
         keep_content(audit, fittings)
-    masker = PrivacyMasker(fittings.privacy.privacy, metrics)
+    masker = PrivacyMasker(fittings.privacy.privacy, metrics, behind)
     guards = Guards(masker=masker) if audit is None else Guards(masker=masker, auditor=audit)
     board = Board(Path(topology.board), index) if topology.board else None
-    opened = await asyncio.to_thread(budgets_for, topology, fittings, clock, recorder)
+    opened = await asyncio.to_thread(budgets_for, topology, fittings, clock, recorder, behind)
     if opened is not None:
         guards = replace(guards, budgets=opened.budgets)
     serving = ServingService(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
@@ -75,9 +76,9 @@ class CachePolicy:
     max_temperature: float = 0.0
     max_bytes: int = 256 << 20
 
-    def route(self, alias: str) -> RoutePolicy:
-        """Return what holds for one alias."""
-        return self.routes.get(alias, self.default)
+    def route(self, alias: str, behind: Sequence[str] = ()) -> RoutePolicy:
+        """Return what holds for one alias; where nothing is said of it, what is said of a model behind it."""
+        return next((self.routes[name] for name in (alias, *behind) if name in self.routes), self.default)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

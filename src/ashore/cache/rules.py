@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
 
-from ashore.cache.model import EVERYBODY, Ask, CachePolicy, Directive, Question
+from ashore.cache.model import EVERYBODY, Ask, CachePolicy, Directive, Question, RoutePolicy
 from ashore.cache.ports import Epochs
 from ashore.core import whole_number
 
@@ -55,23 +55,24 @@ class Hidden:
         return bool(self.tenant or self.alias) and self.tenant in ("", tenant) and self.alias in ("", alias)
 
 
-def is_kept_out(policy: CachePolicy, alias: str, directive: Directive, *, temperature: float, storable: bool) -> bool:
+def is_kept_out(
+    policy: CachePolicy, route: RoutePolicy, directive: Directive, *, temperature: float, storable: bool
+) -> bool:
     """Return whether nothing about a request may be looked up or kept, whatever it asks."""
-    if policy.route(alias).mode == "off" or directive.no_store or not storable:
+    if route.mode == "off" or directive.no_store or not storable:
         return True
     return temperature > policy.max_temperature and not directive.asked_for
 
 
-def question_of(ask: Ask, policy: CachePolicy, epochs: Epochs, secret: bytes) -> Question | None:
+def question_of(ask: Ask, policy: CachePolicy, route: RoutePolicy, epochs: Epochs, secret: bytes) -> Question | None:
     """Return the address of a request, or None when nothing about it may be looked up or kept.
 
     The tenant, the release and the epochs are part of the address, so another tenant, a new release and a purge all
     lead elsewhere: nothing has to be chased. So is the policy that the request was masked by: its epoch is known some
     milliseconds before it is in force, and what was checked by the one before must not be found behind that.
     """
-    if is_kept_out(policy, ask.alias, ask.directive, temperature=ask.temperature, storable=ask.storable):
+    if is_kept_out(policy, route, ask.directive, temperature=ask.temperature, storable=ask.storable):
         return None
-    route = policy.route(ask.alias)
     tenant = EVERYBODY if route.public else ask.tenant
     hasher = hashlib.blake2b(VERSION, key=secret, digest_size=32)
     for part in (

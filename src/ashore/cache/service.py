@@ -23,6 +23,7 @@ from ashore.cache.model import (
     Pair,
     Question,
     Ready,
+    RoutePolicy,
     ShareStats,
     Tier,
 )
@@ -31,7 +32,7 @@ from ashore.cache.rules import ANY_PURGE_EPOCH, POLICY_EPOCH, hidden_by, is_kept
 from ashore.cache.sealed import Record, decode, encode, seal, unseal
 from ashore.cache.shares import Share, Shares
 from ashore.cache.tinylfu import TinyLfu
-from ashore.core import Clock, TenantId
+from ashore.core import Behind, Clock, TenantId, nothing_behind
 
 ENTRY_OVERHEAD_BYTES: Final = 500
 """What Python adds to an entry: key, containers, numbers, its part of the maps and of the sketch. Traced at 506 on
@@ -60,6 +61,7 @@ class AnswerCache:
         shared: SharedTier | None = None,
         semantic: SemanticTier | None = None,
         curated: CuratedAnswers | None = None,
+        behind: Behind = nothing_behind,
     ) -> None:
         """Make it.
 
@@ -71,7 +73,9 @@ class AnswerCache:
             shared: A tier that processes share.
             semantic: Matching by meaning, for routes in that mode.
             curated: Pairs that the operator imported.
+            behind: The models behind an alias, whose routes hold for it where nothing is said of it.
         """
+        self._behind = behind
         self._policy = policy
         self._secret = secret
         self._epochs = epochs
@@ -86,6 +90,9 @@ class AnswerCache:
     def policy(self) -> CachePolicy:
         return self._policy
 
+    def _route(self, alias: str) -> RoutePolicy:
+        return self._policy.route(alias, self._behind(alias))
+
     def apply(self, policy: CachePolicy) -> None:
         """Go by another policy from now on. The bound in bytes stays as it was."""
         self._policy = replace(policy, max_bytes=self._policy.max_bytes)
@@ -94,14 +101,14 @@ class AnswerCache:
         self, tenant: TenantId, alias: str, directive: Directive, *, temperature: float, storable: bool
     ) -> bool:
         """Return whether the policy keeps a request out whatever it asks, so that nobody need look at its texts."""
-        out = is_kept_out(self._policy, alias, directive, temperature=temperature, storable=storable)
+        out = is_kept_out(self._policy, self._route(alias), directive, temperature=temperature, storable=storable)
         if out:
             self._shares.of(tenant, alias).refused += 1
         return out
 
     def question(self, ask: Ask) -> Question | None:
         """Return the address of a request, or None when the policy keeps it out."""
-        question = question_of(ask, self._policy, self._epochs, self._secret)
+        question = question_of(ask, self._policy, self._route(ask.alias), self._epochs, self._secret)
         if question is None:
             self._shares.of(ask.tenant, ask.alias).refused += 1
         return question

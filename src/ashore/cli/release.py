@@ -18,6 +18,7 @@ AsJson = Annotated[bool, Parameter(name="--json", negative=())]
 Flag = Annotated[bool, Parameter(negative=())]
 Options = Annotated[tuple[str, ...], Parameter(name="--engine-option", consume_multiple=False)]
 Adapters = Annotated[tuple[str, ...], Parameter(name="--adapter", consume_multiple=False)]
+Drops = Annotated[tuple[str, ...], Parameter(name="--drop-adapters", consume_multiple=False)]
 
 LOOK_EVERY_S = 0.3
 WATCH_EVERY_S = 1.0
@@ -34,6 +35,7 @@ def create(
     engine: str = "",
     engine_option: Options = (),
     adapter: Adapters = (),
+    drop_adapters: Drops = (),
     replicas: int = 0,
     override: str = "",
     url: str | None = None,
@@ -50,9 +52,11 @@ def create(
         model: Name in the store, smollm2@int4.
         alias: What it is meant to answer for; default: the only alias there is.
         engine: Kind of engine; default: what suits the model.
-        engine_option: NAME=VALUE, given to the engine unchanged, or a limit of [model.engine] such as
-            context_tokens=4096; may be repeated.
-        adapter: NAME=FOLDER of a LoRA adapter; may be repeated.
+        engine_option: NAME=VALUE of an option that tunes the engine, or a limit of [model.engine] such as
+            context_tokens=4096; may be repeated. Others need [release] allow_options in ashore.toml.
+        adapter: NAME=FOLDER of a LoRA adapter beside those of what is live; may be repeated. The folder is one of
+            [model.adapters], in the home's adapters/, or in [release] adapter_folders of ashore.toml.
+        drop_adapters: NAME,NAME of adapters of what is live that it is to lack.
         replicas: Default: as many as what is live has.
         override: Why it is made although its evaluation failed or is missing; recorded.
         url: Address of the server; default: the one that runs from this home.
@@ -66,6 +70,7 @@ def create(
         "engine": engine,
         "options": {option: value_of(text) for option, text in name_values("--engine-option", engine_option)},
         "adapters": dict(name_values("--adapter", adapter)),
+        "drop_adapters": names_of(drop_adapters),
         "replicas": replicas,
         "override": override,
     }
@@ -111,9 +116,8 @@ def show(name: str, /, *, url: str | None = None, key: str | None = None, as_jso
         return
     print(line_of(one))
     for look in found:
-        print(
-            f"  as {look['stage']}: {look['verdict']} after {look['requests']} requests, e-value {look['e_value']:.3g}"
-        )
+        print(f"  as {look['stage']}: {look['summary']}")
+        print(f"    e-value {look['e_value']:.3g}")
         for name_, value in look["details"].items():
             print(f"    {name_} {value}")
         if look["stage"] == "shadow":
@@ -122,7 +126,7 @@ def show(name: str, /, *, url: str | None = None, key: str | None = None, as_jso
         print("  " + burn_line(burn))
     for part, digest in one["parts"].items():
         print(f"  {part:<12} {digest}")
-    print(f"  {'evaluation':<12} {one['gate']}")
+    print(f"  {'gate':<12} {one['gate_verdict']}; when the release was made: {one['gate']}")
     if one["why"]:
         print(f"  {'why':<12} {one['why']}")
 
@@ -192,6 +196,7 @@ def canary(
     every: str = "",
     then_promote: Flag = False,
     automatic: bool = True,
+    drop_adapters: Drops = (),
     why: str = "",
     wait: bool = True,
     url: str | None = None,
@@ -207,6 +212,7 @@ def canary(
         every: Time of one step, 10m.
         then_promote: Let it go live after the last step, once it is found no worse.
         automatic: End it by itself where it is found worse, or does not stay up.
+        drop_adapters: With --then-promote: NAME,NAME of adapters that answer now and may be refused once it is live.
         why: Kept with the history.
         wait: Return when it answers.
         url: Address of the server; default: the one that runs from this home.
@@ -219,6 +225,7 @@ def canary(
         "every_s": seconds_of("--every", every) if every else 0,
         "then_promote": then_promote,
         "automatic": automatic,
+        "drop_adapters": names_of(drop_adapters),
         "why": why,
     }
     _roll_out(name, "canary", body, wait, url, key, as_json)
@@ -232,6 +239,8 @@ def promote(
     standby: str = "1h",
     cold_standby: Flag = False,
     automatic: bool = True,
+    override: str = "",
+    drop_adapters: Drops = (),
     why: str = "",
     wait: bool = True,
     url: str | None = None,
@@ -240,12 +249,18 @@ def promote(
 ) -> None:
     """Let a release answer all requests from one moment on; what has begun ends where it is.
 
+    A release that was found worse, or never compared with what is live (release shadow, release canary), is refused,
+    unless --override says why it is promoted all the same. So is one without an adapter that answers now, unless
+    --drop-adapters names it.
+
     Args:
         name: Of the release.
         standby: How long the one before stays warm, so that the way back takes no loading; 0s for not at all.
         cold_standby: End what is live first, where there is no memory for two: requests wait while this one loads, and
             so they do on the way back.
         automatic: Take it back by itself where its hosts do not stay up.
+        override: Why it is promoted although it was found worse, or never compared; recorded.
+        drop_adapters: NAME,NAME of adapters that answer now and may be refused from then on.
         why: Kept with the history.
         wait: Return when it answers.
         url: Address of the server; default: the one that runs from this home.
@@ -256,8 +271,14 @@ def promote(
         "standby_s": seconds_of("--standby", standby),
         "cold_standby": cold_standby,
         "automatic": automatic,
+        "override": override,
+        "drop_adapters": names_of(drop_adapters),
         "why": why,
     }
+    found = _ask("GET", f"/admin/v1/releases/{quote(name, safe='')}/evidence", url, key)["items"]
+    for look in found:
+        if look["verdict"] != "no worse":
+            print(f"{name} as {look['stage']}: {look['summary']}", file=sys.stderr)
     _roll_out(name, "promote", body, wait, url, key, as_json)
 
 
@@ -406,6 +427,11 @@ def name_values(option: str, given: tuple[str, ...]) -> list[tuple[str, str]]:
         if not all(word.partition("=")[::2]):
             raise InvalidRequest(f"{option} {word!r} is no NAME=VALUE")
     return [(word.partition("=")[0], word.partition("=")[2]) for word in given]
+
+
+def names_of(given: tuple[str, ...]) -> list[str]:
+    """Return names that were given one by one or with commas between them."""
+    return [name.strip() for word in given for name in word.split(",") if name.strip()]
 
 
 def value_of(text: str) -> str | int | float | bool:

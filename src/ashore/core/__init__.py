@@ -1,5 +1,6 @@
 """Shared vocabulary: ids, chat messages, model shapes, clocks, sizes. Pure: no file, no network, no process."""
 
+from ashore.core.behind import Behind, nothing_behind
 from ashore.core.bytesize import human_bytes
 from ashore.core.call import (
     ADMIN,
@@ -56,6 +57,7 @@ __all__ = [
     "ActOutcome",
     "Actor",
     "Call",
+    "Behind",
     "Clock",
     "Digest",
     "Download",
@@ -99,5 +101,6 @@ __all__ = [
     "perform",
     "sampling_of",
     "changed_fields",
+    "nothing_behind",
     "whole_number",
 ]

@@ -29,6 +29,7 @@ from ashore.engines.model import (
     Token,
     TokenLogprob,
 )
+from ashore.engines.options import LIMITS, TUNING, OptionValue, is_passed_on, is_tame, known_options
 from ashore.engines.ordercheck import check_ids, check_order
 from ashore.engines.orderstream import OrderStream
 from ashore.engines.ports import CanEmbed, CanLoadAdapter, CanScore, CanTellDistributions, CanWait, Engine
@@ -39,8 +40,10 @@ from ashore.engines.torchmodel import TorchDtype, load_torch_model, torch_librar
 __all__ = [
     "ENCODER_ARCHITECTURES",
     "FEATURES",
+    "LIMITS",
     "LLAMACPP_KEPT",
     "OPENVINO_ARCHITECTURES",
+    "TUNING",
     "CanEmbed",
     "CanLoadAdapter",
     "CanScore",
@@ -64,6 +67,7 @@ __all__ = [
     "HostProcess",
     "Layer",
     "ModelFiles",
+    "OptionValue",
     "OrderStream",
     "RoundOrder",
     "Rounded",
@@ -85,6 +89,9 @@ __all__ = [
     "fake_model_files",
     "host_command",
     "host_process",
+    "is_passed_on",
+    "is_tame",
+    "known_options",
     "load_torch_model",
     "make_engine",
     "quietly",

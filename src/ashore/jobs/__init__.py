@@ -8,7 +8,7 @@ from ashore.jobs.batch import KIND as BATCH_KIND
 from ashore.jobs.batch import BatchHandler, BatchOrder, BatchProgress, expires_of, progress_of
 from ashore.jobs.batchlines import ENDPOINTS
 from ashore.jobs.batchtokens import BatchTokens, add_tokens
-from ashore.jobs.egress import check_addresses, check_url, parse_allow
+from ashore.jobs.egress import LOOPBACK, check_addresses, check_url, parse_allow
 from ashore.jobs.filesql import PIECE_BYTES, SqlFiles
 from ashore.jobs.launch import ApiAddress, JobLimits, JobsLaunch, jobs_command, read_launch
 from ashore.jobs.memory import MemoryFiles, MemoryJobs
@@ -40,6 +40,7 @@ __all__ = [
     "BATCH_KIND",
     "ENDPOINTS",
     "FINAL",
+    "LOOPBACK",
     "PIECE_BYTES",
     "Again",
     "ApiAddress",

@@ -20,6 +20,9 @@ Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 NAT64: Final = ipaddress.IPv6Network("64:ff9b::/96")
 """RFC 6052: the last 32 bits are the IPv4 address that a translator calls."""
 
+LOOPBACK: Final = ("localhost@127.0.0.0/8", "127.0.0.1@127.0.0.0/8", "[::1]")
+"""Entries for what does not leave the machine."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Allowed:

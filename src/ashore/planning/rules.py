@@ -146,7 +146,8 @@ def choose_engine(wish: Wish, facts: ModelFacts, tuned: Tuned | None) -> tuple[E
         raise UnsupportedModel(
             f"{wish.name} is to have the adapters {', '.join(name for name, _ in wish.adapters)}; "
             f"{kind} takes none ({why})",
-            hint=f"engines that take adapters: {', '.join(sorted(ADAPTER_KINDS))}",
+            hint=f"engines that take adapters: {', '.join(sorted(ADAPTER_KINDS))}; a release is made without them by "
+            "--drop-adapters NAME",
         )
     return kind, variant, why
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Literal, TypeVar
 
@@ -85,15 +85,24 @@ class Rules:
         object.__setattr__(self, "reads_answers", any(action != "allow" for action in self.answers.values()))
 
 
-def rules_for(policy: PrivacyPolicy, tenant: str, alias: str, kinds: Iterable[str] = KINDS) -> Rules:
+def rules_for(
+    policy: PrivacyPolicy, tenant: str, alias: str, kinds: Iterable[str] = KINDS, *, behind: Sequence[str] = ()
+) -> Rules:
     """Return what holds for a tenant at an alias: the most particular route that says something about a kind decides.
 
     A route for the tenant at the alias goes before one for the tenant, that before one for the alias, and that before
-    what holds for everybody.
+    what holds for everybody. Where the alias leads to models of other names (`behind`), their routes count as its own,
+    after those that name it.
     """
+    names = (alias, *behind)
     levels = [
         route
-        for wanted in ((tenant, alias), (tenant, EVERY), (EVERY, alias), (EVERY, EVERY))
+        for wanted in (
+            *((tenant, name) for name in names),
+            (tenant, EVERY),
+            *((EVERY, name) for name in names),
+            (EVERY, EVERY),
+        )
         for route in policy.routes
         if route.tenant == wanted[0] and _is_alias(route.alias, wanted[1])
     ]

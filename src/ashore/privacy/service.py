@@ -37,7 +37,7 @@ class InForce:
     policy: PrivacyPolicy
     finder: Finder
     stamp: bytes
-    rules: dict[tuple[str, str], Rules] = field(default_factory=dict)
+    rules: dict[tuple[str, ...], Rules] = field(default_factory=dict)
     """By tenant and alias, as far as they were asked for."""
 
 
@@ -84,28 +84,36 @@ class Privacy:
         """
         self._prepare(policy)
 
-    def examine(self, text: str, *, tenant: str, alias: str) -> Examination:
+    def examine(self, text: str, *, tenant: str, alias: str, behind: tuple[str, ...] = ()) -> Examination:
         """Return what would be done with a text that is sent to a model, without sending it."""
         now = self._now
-        table, rules = self.table(tenant=tenant, principal="", alias=alias, beginning="", now=now)
+        table, rules = self.table(tenant=tenant, principal="", alias=alias, behind=behind, beginning="", now=now)
         table.reserve(text)
         masked = table.mask(text)
         return Examination(
             entities=now.finder.find(text), actions=rules.prompts, masked=masked, blocked=table.is_blocked
         )
 
-    def rules(self, tenant: str, alias: str, *, now: InForce | None = None) -> Rules:
-        """Return what holds for a tenant at an alias; with `now`, what held then."""
+    def rules(self, tenant: str, alias: str, *, behind: tuple[str, ...] = (), now: InForce | None = None) -> Rules:
+        """Return what holds for a tenant at an alias, and at the models `behind` it; with `now`, what held then."""
         now = now or self._now
-        known = now.rules.get((tenant, alias))
+        known = now.rules.get((tenant, alias, *behind))
         if known is None:
             if len(now.rules) >= MOST_REMEMBERED:
                 now.rules.clear()
-            known = now.rules[tenant, alias] = rules_for(now.policy, tenant, alias, now.finder.kinds)
+            known = rules_for(now.policy, tenant, alias, now.finder.kinds, behind=behind)
+            now.rules[tenant, alias, *behind] = known
         return known
 
     def table(
-        self, *, tenant: str, principal: str, alias: str, beginning: str, now: InForce | None = None
+        self,
+        *,
+        tenant: str,
+        principal: str,
+        alias: str,
+        beginning: str,
+        behind: tuple[str, ...] = (),
+        now: InForce | None = None,
     ) -> tuple[Table, Rules]:
         """Return an empty table for one request, and its rules.
 
@@ -114,10 +122,11 @@ class Privacy:
             principal: Who asks.
             alias: Of the model.
             beginning: How the conversation began: the same in all its requests.
+            behind: The models that answer, where the alias is not their own name.
             now: What it goes by, where the caller goes by it in other things too; None: what holds now.
         """
         now = now or self._now
-        rules = self.rules(tenant, alias, now=now)
+        rules = self.rules(tenant, alias, behind=behind, now=now)
         key = partial(conversation_key, self._secret, tenant, principal, beginning)
         return Table(now.finder, rules, key), rules
 

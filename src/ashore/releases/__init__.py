@@ -5,11 +5,14 @@ candidate with what is live, and the verdict on it. Refuses to own: engine hosts
 (`serving` routes them), whether a model is good (`evaluation`).
 """
 
+from ashore.releases.allowed import check_adapters, check_options
 from ashore.releases.betting import (
     BY_NAME,
     CHECK,
     EVERYTHING,
+    MUCH_SLOWER,
     PREFERENCE,
+    SLOWER,
     Finding,
     Tally,
     Verdict,
@@ -45,9 +48,11 @@ from ashore.releases.office import ReleaseOffice, Standing
 from ashore.releases.pairs import MOST_READ_CHARS, Pair, Widest, cut, distance_of, pair_id_of, wording_distance
 from ashore.releases.policy import ReleasePolicy
 from ashore.releases.ports import Described, EvaluationGate, GateVerdict, NoGate, ReleaseWish, Workshop
+from ashore.releases.rights import Move, resources_of
 from ashore.releases.routes import AliasRoute, Shadowing, routes_of
 from ashore.releases.rules import MOVES, choose
 from ashore.releases.sql import ALIASES_EPOCH, load_book
+from ashore.releases.words import verdict_words
 
 __all__ = [
     "ALIASES_EPOCH",
@@ -58,7 +63,9 @@ __all__ = [
     "HOSTED",
     "MOST_READ_CHARS",
     "MOVES",
+    "MUCH_SLOWER",
     "PREFERENCE",
+    "SLOWER",
     "STANDBY_S",
     "WARM",
     "WHOLE",
@@ -79,6 +86,7 @@ __all__ = [
     "Goal",
     "JudgeSpec",
     "KeptVerdicts",
+    "Move",
     "Moved",
     "NoGate",
     "Objective",
@@ -101,6 +109,8 @@ __all__ = [
     "Workshop",
     "burn_rates",
     "burning",
+    "check_adapters",
+    "check_options",
     "choose",
     "content_of_parts",
     "cut",
@@ -113,8 +123,10 @@ __all__ = [
     "observed",
     "observed_failures",
     "pair_id_of",
+    "resources_of",
     "routes_of",
     "spec_content",
     "step_slice",
+    "verdict_words",
     "wording_distance",
 ]

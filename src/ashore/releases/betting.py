@@ -30,6 +30,13 @@ that appears of each kind has 1/(n(n+1)) of the part of its kind."""
 OF_SLICES: Final = 0.1
 OF_STEPS: Final = 0.05
 OF_JUDGES: Final = 0.05
+SLOWER: Final = 1.1
+"""A token that takes so many times as long still counts as equal. Two hosts of one model on one machine differ by 10 to
+15 % for minutes where other processes want the same processors (benchmarks/reports/2026-11-27-release.md)."""
+MUCH_SLOWER: Final = 0.3
+"""Logarithm of how many times more, or less, is as much as counts. One answer is not worth more, however long it took;
+and who counts no more than which of two took longer needs half as many pairs again to find 20 % (simulated, where times
+for a token spread by 15 to 20 %)."""
 EVERYTHING: Final = ""
 """The slice of all requests."""
 STEP: Final = "share "
@@ -194,8 +201,12 @@ class Finding:
     count: int
     """Observations of the measure that has most."""
     measure: str = ""
-    """What speaks loudest against the candidate."""
+    """What speaks loudest against the candidate; empty: nothing does."""
     slice: str = ""
+    mean: float = 0.0
+    """Of that."""
+    needed: int = 0
+    """About how many observations it takes until it is `no worse`, as they were so far; 0: that cannot be said."""
     details: Mapping[str, str | int | float] = field(default_factory=dict)
 
 
@@ -216,8 +227,8 @@ def look(tallies: Mapping[tuple[str, str], Tally], *, alpha: float = ALPHA, with
         tally = tallies[key]
         grown = stake * wealth(tally.worse, measure.weights)
         total += grown - stake
-        if grown > most:
-            loudest, most = key, grown
+        if grown - stake > most:
+            loudest, most = key, grown - stake
     overall = [name for name, where in tallies if where == EVERYTHING and measure_of(name) is not None]
     judged = [tallies.get((name, within if name in BY_NAME else EVERYTHING)) for name in overall]
     fine = bool(judged) and all(tally is not None and wealth(tally.fine) >= 1 / alpha for tally in judged)
@@ -233,8 +244,36 @@ def look(tallies: Mapping[tuple[str, str], Tally], *, alpha: float = ALPHA, with
         count=max((tally.count for (name, _), tally in tallies.items() if measure_of(name) is not None), default=0),
         measure=loudest[0],
         slice=loudest[1],
+        mean=tallies[loudest].mean if loudest in tallies else 0.0,
+        needed=_needed(judged, alpha),
         details=details,
     )
+
+
+def _needed(judged: Sequence[Tally | None], alpha: float) -> int:
+    """Return how many observations every measure needs until it is no worse, if those to come are as those so far."""
+    most = 0
+    for tally in judged:
+        if tally is None or not tally.count or max(tally.fine) <= 0:
+            return 0
+        growth = [fine / tally.count for fine in tally.fine]
+        most = max(most, _reached([one for one in growth if one > 0], 1 / alpha))
+    return most
+
+
+def _reached(growth: Sequence[float], goal: float) -> int:
+    """Return after how many steps the wealth of some of three bets that grow so has reached a goal."""
+
+    def wealth_after(steps: int) -> float:
+        return sum(math.exp(min(one * steps, 700.0)) for one in growth) / len(EVEN)
+
+    low, high = 0, 1
+    while wealth_after(high) < goal:
+        low, high = high, 2 * high
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if wealth_after(middle) >= goal else (middle, high)
+    return high
 
 
 def _staked(tallies: Mapping[tuple[str, str], Tally]) -> Iterable[tuple[tuple[str, str], float, Measure]]:

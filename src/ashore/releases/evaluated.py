@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
+from ashore.errors import UnknownModel, UnknownVariant
 from ashore.releases.ports import GateVerdict
 from ashore.store import ModelStore
 
@@ -18,12 +19,18 @@ class KeptVerdicts:
         """Make it; `store` is asked for at the first verdict."""
         self._store = store
 
-    def verdict(self, reference: str) -> GateVerdict:
+    def verdict(self, reference: str, *, digest: str = "") -> GateVerdict:
         from ashore.evaluation import gate_verdict
 
         if reference.startswith(FAKE):
             return GateVerdict(outcome="")  # nothing is stored of it
-        found = gate_verdict(self._store(), reference)
+        store = self._store()
+        try:
+            if digest and store.resolve(reference).digest != digest:
+                return GateVerdict(outcome="")  # the name stands for other bytes by now
+            found = gate_verdict(store, reference)
+        except (UnknownModel, UnknownVariant):
+            return GateVerdict(outcome="")
         if found is None:
             return GateVerdict(outcome="")
         broken = [f"{line.metric}{f' ({line.about})' if line.about else ''}: {line.why}" for line in found.lines

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
@@ -10,18 +10,25 @@ from typing import TYPE_CHECKING, Final
 from ashore.access import Actor, Acts
 from ashore.errors import Conflict, InvalidRequest
 from ashore.releases import changes, moves, sql
+from ashore.releases.allowed import check_adapters, check_options, kind_named
 from ashore.releases.betting import EVERYTHING, Finding, look, step_slice
 from ashore.releases.burn import Burning, Slo, burn_rates
 from ashore.releases.changes import By, Way
 from ashore.releases.digests import content_of_parts
+from ashore.releases.inherited import adapters_of, check_kept
 from ashore.releases.model import HOSTED, Alias, Book, Course, Event, Moved, Release, Sticky
 from ashore.releases.pairs import Pair
 from ashore.releases.policy import ReleasePolicy
-from ashore.releases.ports import EvaluationGate, NoGate, ReleaseWish, Workshop
+from ashore.releases.ports import EvaluationGate, GateVerdict, NoGate, ReleaseWish, Workshop
+from ashore.releases.rights import Move, resources_of
 from ashore.releases.rules import MemoryFigures, check_memory, check_name, next_name
+from ashore.releases.words import needs_override
 
 if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
     from ashore.access.acts import Desk
+    from ashore.planning import ModelPlan
 
 RELEASE_READ: Final = "release:read"
 RELEASE_WRITE: Final = "release:write"
@@ -37,6 +44,8 @@ class Standing:
     course: Course
     weights: Mapping[str, int]
     """By alias: the thousandths that it answers."""
+    gate: GateVerdict | None = None
+    """How the evaluation of its model stands now, where somebody looked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +55,15 @@ class _Open:
     desk: Desk
     book: Book
     by: By
+
+    def require(self, resources: Iterable[str]) -> None:
+        """Return when the actor may write all of these.
+
+        Raises:
+            PermissionDenied: it may not; the message names the first that it may not.
+        """
+        for resource in resources:
+            self.desk.require(RELEASE_WRITE, resource)
 
     def write(self, moved: Moved) -> Book:
         """Write a move, tell it to the record, and return the book after it."""
@@ -84,26 +102,32 @@ class ReleaseOffice:
             return sql.load_book(desk.connection)
 
     def standings(self, actor: Actor, *, alias: str = "") -> tuple[Standing, ...]:
-        """Return every release, or those of one alias, the newest first."""
-        book = self.book(actor)
-        if alias:
-            changes.alias_of(book, alias)
-        chosen = [r for r in book.releases.values() if not alias or r.alias == alias]
+        """Return every release that the actor may read, or those of one alias, the newest first."""
+        with self._acts.read(actor, RELEASE_READ, "release/*") as desk:
+            book = sql.load_book(desk.connection)
+            if alias:
+                changes.alias_of(book, alias)
+            of_alias = [r for r in book.releases.values() if not alias or r.alias == alias]
+            chosen = [r for r in of_alias if desk.allows(RELEASE_READ, f"release/{r.name}")]
         chosen.sort(key=lambda r: (r.created_s, r.name), reverse=True)
         return tuple(_standing(book, release.name) for release in chosen)
 
     def standing(self, actor: Actor, name: str) -> Standing:
-        """Return one release.
+        """Return one release, with how the evaluation of its model stands now.
 
         Raises:
             NotFound: there is none of this name.
         """
-        return _standing(self.book(actor), name)
+        with self._acts.read(actor, RELEASE_READ, f"release/{name}") as desk:
+            found = _standing(sql.load_book(desk.connection), name)
+        weights = found.release.parts.get("weights", "")
+        return replace(found, gate=self._gate.verdict(found.release.plan.reference, digest=weights))
 
     def history(self, actor: Actor, *, alias: str = "", release: str = "", limit: int = 100) -> tuple[Event, ...]:
-        """Return what happened, the newest first. Nothing is ever forgotten."""
+        """Return what happened to releases that the actor may read, the newest first. Nothing is ever forgotten."""
         with self._acts.read(actor, RELEASE_READ, "release/*") as desk:
-            return sql.load_history(desk.connection, alias=alias, release=release, limit=max(1, min(limit, 1000)))
+            events = sql.load_history(desk.connection, alias=alias, release=release, limit=max(1, min(limit, 1000)))
+            return tuple(event for event in events if desk.allows(RELEASE_READ, f"release/{event.release}"))
 
     def evidence(self, actor: Actor, name: str) -> tuple[tuple[str, Finding], ...]:
         """Return what the comparison with what is live says of a release, by the stage it was made in.
@@ -114,14 +138,7 @@ class ReleaseOffice:
         with self._acts.read(actor, RELEASE_READ, f"release/{name}") as desk:
             book = sql.load_book(desk.connection)
             changes.release_of(book, name)
-            found = [(stage, sql.load_evidence(desk.connection, name, stage)) for stage in ("shadow", "canary", "live")]
-        course = book.courses[name]
-        step = step_slice(course.share) if course.state == "canary" else EVERYTHING
-        return tuple(
-            (stage, look(tallies, within=step if stage == "canary" else EVERYTHING))
-            for stage, tallies in found
-            if tallies
-        )
+            return _findings(desk.connection, book.courses[name])
 
     def burn_rates(self, actor: Actor, name: str, slo: Slo) -> tuple[tuple[bool, Burning], ...]:
         """Return how fast a release uses up its objectives now, by both rules; with True what it alone is to blame for.
@@ -139,12 +156,19 @@ class ReleaseOffice:
         """Return the most different answers of a release as shadow and of what was live, masked; the record hears who
         read them.
 
+        Those of the actor's own tenant, and of each other one on whose `tenant/NAME` it has the right too.
+
         Raises:
             NotFound: there is no such release.
         """
         with self._acts.read(actor, RELEASE_PAIRS, f"release/{name}") as desk:
             changes.release_of(sql.load_book(desk.connection), name)
-            found = sql.load_pairs(desk.connection, name)
+            own = actor.principal.tenant
+            found = tuple(
+                pair
+                for pair in sql.load_pairs(desk.connection, name)
+                if pair.tenant == own or desk.allows(RELEASE_PAIRS, f"tenant/{pair.tenant}")
+            )
         self._acts.tell(actor, RELEASE_PAIRS, f"release/{name}", {"pairs": len(found)})
         return found
 
@@ -164,18 +188,28 @@ class ReleaseOffice:
             Conflict: there is a release of this name, or its evaluation failed or is required, and nothing overrides
                 that.
             NotFound: there is no such alias or model.
+            InvalidRequest: the engine has no such option.
+            PermissionDenied: the actor may not, or wants what only ashore.toml may say: what runs, and from where it is
+                loaded.
         """
         override = check_reason(override)
         if name:
             check_name(name, "a release")
         with self._acts.look(actor) as looking:
-            looking.require(RELEASE_WRITE, f"release/{name or wish.alias}")
+            looking.require(RELEASE_WRITE, f"alias/{wish.alias}")
             seen = sql.load_book(looking.connection)
-        alias = changes.alias_of(seen, wish.alias)
-        described = self._workshop.describe(wish, live=seen.releases[alias.releases[0]].plan)  # reads the store
+            looking.require(RELEASE_WRITE, f"release/{name or next_name(wish.alias, seen.releases)}")
+        live = _live_plan(seen, wish.alias)
+        policy = self._policy()
+        check_options(wish.options, kind_named(wish.engine), policy)  # before anything is looked for by them
+        named = check_adapters(wish.adapters, policy.adapter_folders)
+        wish = replace(wish, adapters=adapters_of(live.adapters, named, wish.drop_adapters))
+        described = self._workshop.describe(wish, live=live)  # reads the store
+        check_options(wish.options, described.plan.options.kind, policy)
         gate = self._check_gate(described.plan.reference, override)
-        with self._act(actor, "release:create", f"release/{name or wish.alias}") as act:
+        with self._act(actor, "release:create", f"release/{name}" if name else f"alias/{wish.alias}") as act:
             chosen = name or next_name(wish.alias, act.book.releases)
+            act.require(resources_of("create", act.book, alias=wish.alias, release=chosen))
             release = Release(
                 name=chosen,
                 alias=wish.alias,
@@ -193,7 +227,17 @@ class ReleaseOffice:
             sql.write_moved(act.desk.connection, moved)
             return Standing(release=release, course=moved.courses[0], weights={})
 
-    def roll_out(self, actor: Actor, name: str, way: Way, *, why: str = "", seen: int | None = None) -> Standing:
+    def roll_out(
+        self,
+        actor: Actor,
+        name: str,
+        way: Way,
+        *,
+        why: str = "",
+        seen: int | None = None,
+        override: str = "",
+        drop_adapters: Collection[str] = (),
+    ) -> Standing:
         """Send a release into shadow, canary or live; it warms up first where its hosts do not run.
 
         Args:
@@ -202,17 +246,27 @@ class ReleaseOffice:
             way: Where to, and how.
             why: Kept with the history.
             seen: Version of the alias that the operator looked at.
+            override: Why it goes live although it was found worse, or never compared with what is live; in the history
+                and in the record.
+            drop_adapters: Names of adapters that answer now and may be refused once it is live.
 
         Raises:
             NotFound: there is no such release.
-            Conflict: the move is not allowed, another release is on its way, or the alias was moved meanwhile.
+            Conflict: the move is not allowed, another release is on its way, or the alias was moved meanwhile; it goes
+                live without a verdict and nothing overrides that; or it would take an adapter away.
             MemoryFull: there is no memory for two; both figures are told.
         """
-        verb = "promote" if way.goal == "live" else way.goal
-        with self._act(actor, f"release:{verb}", f"release/{name}", why=why) as act:
+        move: Move = "promote" if way.goal == "live" else way.goal
+        with self._act(actor, f"release:{move}", f"release/{name}", why=why) as act:
+            act.require(resources_of(move, act.book, release=name))
             moved = moves.roll_out(act.book, name, way, act.by, seen=seen)
             if act.book.courses[name].state not in HOSTED:
                 self._check_memory(act.book, name, cold=way.cold)
+            if way.goal == "live" or way.then_promote:
+                check_kept(act.book, act.book.releases[name].alias, name, drop_adapters)
+            if way.goal == "live":
+                by = self._judged(act, name, check_reason(override))
+                moved = moves.roll_out(act.book, name, way, by, seen=seen)
             return _standing(act.write(moved), name)
 
     def roll_back(
@@ -225,10 +279,16 @@ class ReleaseOffice:
 
         Raises:
             NotFound: there is nothing to go back to.
-            Conflict: what was asked for has failed, or the alias was moved meanwhile.
+            Conflict: what was asked for has failed, or has never answered; or the alias was moved meanwhile.
             MemoryFull: an earlier release has to load, and there is no memory for two.
         """
         with self._act(actor, "release:rollback", f"alias/{alias}", why=why) as act:
+            act.require(resources_of("rollback", act.book, alias=alias, release=to))
+            if to and not sql.has_been(act.desk.connection, to, "live", "canary"):
+                raise Conflict(
+                    f"{to} has never answered for {alias}: there is no way back to it",
+                    hint=f"try it first, or promote it: `ashore release promote {to}`",
+                )
             moved = moves.roll_back(act.book, alias, act.by, to=to, seen=seen)
             loads = next((course for course in moved.courses if course.state == "warming"), None)
             if loads is not None and act.book.courses[loads.release].state not in HOSTED:
@@ -248,6 +308,7 @@ class ReleaseOffice:
             Conflict: an alias leads to it, or it has ended.
         """
         with self._act(actor, "release:retire", f"release/{name}", why=why) as act:
+            act.require(resources_of("retire", act.book, release=name))
             return _standing(act.write(moves.retire(act.book, name, act.by)), name)
 
     # --- aliases
@@ -283,6 +344,7 @@ class ReleaseOffice:
         """
         check_name(name, "an alias")
         with self._act(actor, "alias:set", f"alias/{name}", why=why) as act:
+            act.require(resources_of("set", act.book, alias=name, releases=weights))
             return act.write(moves.set_alias(act.book, name, weights, act.by, sticky=sticky, seen=seen)).aliases[name]
 
     def remove_alias(self, actor: Actor, name: str, *, why: str = "") -> None:
@@ -293,6 +355,7 @@ class ReleaseOffice:
             Conflict: it belongs to a model that is served.
         """
         with self._act(actor, "alias:remove", f"alias/{name}", why=why) as act:
+            act.require(resources_of("remove", act.book, alias=name))
             act.write(moves.remove_alias(act.book, name, act.by))
 
     # --- pieces
@@ -324,6 +387,22 @@ class ReleaseOffice:
             )
         return f"overridden: {override}"
 
+    def _judged(self, act: _Open, name: str, override: str) -> By:
+        """Return who promotes a release, with why they override a verdict where they must."""
+        connection = act.desk.connection
+        found = _findings(connection, act.book.courses[name])
+        reason = needs_override(name, found, answered=sql.has_been(connection, name, "live"))
+        if not reason:
+            return act.by
+        if not override:
+            raise Conflict(
+                reason,
+                hint="--override 'WHY' promotes it all the same, and is recorded; `ashore release shadow` or `canary` "
+                "compares it first",
+            )
+        act.desk.detail.update(override=override, overridden=reason)
+        return replace(act.by, evidence={"override": override, "overridden": reason})
+
     def _check_memory(self, book: Book, name: str, *, cold: bool) -> None:
         release = book.releases[name]
         warm = [one for one in book.releases.values() if one.alias == release.alias and one.name != name]
@@ -344,6 +423,21 @@ def check_reason(text: str) -> str:
             f"a reason of {len(text)} characters; one line of at most {MOST_REASON_CHARS} is expected", param="why"
         )
     return text
+
+
+def _findings(connection: Connection, course: Course) -> tuple[tuple[str, Finding], ...]:
+    """Return what the comparisons of a release say, by the stage they were made in."""
+    found = [(stage, sql.load_evidence(connection, course.release, stage)) for stage in ("shadow", "canary", "live")]
+    step = step_slice(course.share) if course.state == "canary" else EVERYTHING
+    return tuple(
+        (stage, look(tallies, within=step if stage == "canary" else EVERYTHING)) for stage, tallies in found if tallies
+    )
+
+
+def _live_plan(book: Book, alias: str) -> ModelPlan:
+    """Return the plan of what answers for an alias, a canary aside."""
+    releases = changes.alias_of(book, alias).releases
+    return book.releases[next((course.release for course in book.live_of(alias)), releases[0])].plan
 
 
 def _standing(book: Book, name: str) -> Standing:

@@ -25,3 +25,7 @@ class ReleasePolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     """What a canary may not use up too fast."""
     gate: GateRule = "if_evaluated"
     """What is asked of the evaluation of a model; a failed one stops a release either way."""
+    allow_options: tuple[str, ...] = ()
+    """Engine options that releases made over the API may have beyond those that tune."""
+    adapter_folders: tuple[str, ...] = ()
+    """Folders that their adapters may lie in; those that a `[[model]]` names are among them."""

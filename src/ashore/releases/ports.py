@@ -19,7 +19,9 @@ class ReleaseWish:
     options: tuple[tuple[str, str | int | float | bool], ...] = ()
     """Go to the engine unchanged."""
     adapters: tuple[tuple[str, str], ...] = ()
-    """LoRA adapters: name and folder of each."""
+    """LoRA adapters beside those of what is live: name and folder of each."""
+    drop_adapters: tuple[str, ...] = ()
+    """Names of those of what is live that it is to lack."""
     replicas: int = 0
 
 
@@ -66,13 +68,13 @@ class GateVerdict:
 class EvaluationGate(Protocol):
     """Knows whether a model is good enough. Not for an event loop."""
 
-    def verdict(self, reference: str) -> GateVerdict:
-        """Return how the evaluation of a stored model ended."""
+    def verdict(self, reference: str, *, digest: str = "") -> GateVerdict:
+        """Return how the evaluation of a stored model ended; with a digest, only of exactly those bytes."""
         ...
 
 
 class NoGate:
     """Where nothing was ever evaluated."""
 
-    def verdict(self, reference: str) -> GateVerdict:
+    def verdict(self, reference: str, *, digest: str = "") -> GateVerdict:
         return GateVerdict(outcome="")

@@ -12,7 +12,7 @@ from ashore.errors import Conflict
 from ashore.releases.betting import Tally
 from ashore.releases.burn import Count
 from ashore.releases.given import FORGOTTEN_S, GivenLevel
-from ashore.releases.model import Alias, Book, Course, Event, Moved, Release
+from ashore.releases.model import Alias, Book, Course, Event, Moved, Release, ReleaseState
 from ashore.releases.pairs import Pair, most_different, pair_id_of
 from ashore.state import bump, execute
 
@@ -106,6 +106,12 @@ def load_history(connection: Connection, *, alias: str = "", release: str = "", 
         connection, statement + "ORDER BY seq DESC LIMIT :most", alias=alias, release=release, most=limit
     ).mappings()
     return tuple(_event(row) for row in rows)
+
+
+def has_been(connection: Connection, release: str, *states: ReleaseState) -> bool:
+    """Return whether a release ever stood in one of these states."""
+    found = execute(connection, "SELECT DISTINCT state FROM release_event WHERE release = :release", release=release)
+    return any(state in states for state in found.scalars())
 
 
 def add_evidence(

@@ -9,19 +9,12 @@ from dataclasses import dataclass
 from typing import Final
 
 from ashore.access import Principal
-from ashore.releases import WHOLE
+from ashore.releases import MUCH_SLOWER, SLOWER, WHOLE
 from ashore.serving.model import GenerationRequest
 from ashore.serving.schemas import Fits
 
 MOST_BESIDE: Final = 32
 """Answers of what is live that one of a candidate is laid beside at most."""
-SLOWER: Final = 1.1
-"""A token that takes so many times as long still counts as equal. Two hosts of one model on one machine differ by 10 to
-15 % for minutes where other processes want the same processors (benchmarks/reports/2026-11-27-release.md)."""
-MUCH_SLOWER: Final = 0.3
-"""Logarithm of how many times more, or less, is as much as counts. One answer is not worth more, however long it took;
-and who counts no more than which of two took longer needs half as many pairs again to find 20 % (simulated, where times
-for a token spread by 15 to 20 %)."""
 
 _REFUSAL: Final = re.compile(
     r"^\W*(i'?m sorry|i am sorry|sorry|i can(?:no|')t|i am unable|i'm unable|抱歉|对不起|很抱歉|我无法|我不能)",

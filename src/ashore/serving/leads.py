@@ -56,6 +56,11 @@ class Lead:
         return any(one.served.release == release for one, _ in self.models)
 
     @property
+    def behind(self) -> tuple[str, ...]:
+        """Return the models that these are releases of, where the name is an alias of others."""
+        return tuple(sorted({model.served.stands_for for model in self.all_models} - {""}))
+
+    @property
     def shape(self) -> tuple[object, ...]:
         """What a repeated request depends on."""
         return (*((id(one.replicas), weight) for one, weight in self.models), self.sticky)
@@ -114,7 +119,8 @@ def make_leads(
             standby=None if standby is None else named(standby, name),
         )
         leads[name] = lead
-        for adapter in lead.first.served.adapters:
+        every = dict.fromkeys(adapter for model, _ in lead.models for adapter in model.served.adapters)
+        for adapter in every:  # of a release that is heavier and lacks one, that one answers still under the others
             leads[f"{name}:{adapter}"] = Lead(
                 models=tuple(
                     (adapted(model, name, adapter), weight)
@@ -133,7 +139,8 @@ def named(model: LoadedModel, alias: str) -> LoadedModel:
     """Return a model under another alias; replicas and admission are the same ones."""
     if model.served.alias == alias:
         return model
-    return replace(model, served=msgspec.structs.replace(model.served, alias=alias))
+    own = model.served.alias
+    return replace(model, served=msgspec.structs.replace(model.served, alias=alias, stands_for=own))
 
 
 def adapted(model: LoadedModel, alias: str, adapter: str) -> LoadedModel:
@@ -141,5 +148,12 @@ def adapted(model: LoadedModel, alias: str, adapter: str) -> LoadedModel:
 
     Kept answers are by alias, so that each has its own.
     """
-    served = msgspec.structs.replace(model.served, alias=f"{alias}:{adapter}", adapter=adapter, adapters=())
+    own = model.served.stands_for
+    served = msgspec.structs.replace(
+        model.served,
+        alias=f"{alias}:{adapter}",
+        stands_for=f"{own}:{adapter}" if own else "",
+        adapter=adapter,
+        adapters=(),
+    )
     return replace(model, served=served)

@@ -10,7 +10,7 @@ import msgspec
 
 from ashore.access import Principal
 from ashore.cache import KeptAnswer
-from ashore.core import Message, ToolCall, ToolSpec
+from ashore.core import Behind, Message, ToolCall, ToolSpec, nothing_behind
 from ashore.engines import Grammar
 from ashore.errors import PersonalDataBlocked
 from ashore.metrics import Metrics
@@ -49,9 +49,11 @@ class MaskedRequest:
 class PrivacyMasker:
     """The masker of `serving/guards.py` over `privacy`."""
 
-    def __init__(self, privacy: Privacy, metrics: Metrics) -> None:
+    def __init__(self, privacy: Privacy, metrics: Metrics, behind: Behind = nothing_behind) -> None:
+        """Make it. What `behind` says stands behind an alias is masked as it is under its own name."""
         self._privacy = privacy
         self._metrics = metrics
+        self._behind = behind
 
     def mask(self, request: GenerationRequest, principal: Principal, decode: Decode) -> MaskedRequest:
         """Return the request with personal data replaced, and the way back for its answer.
@@ -64,6 +66,7 @@ class PrivacyMasker:
             tenant=principal.tenant,
             principal=principal.id,
             alias=request.model,
+            behind=self._behind(request.model),
             beginning=_beginning(request),
             now=now,
         )
@@ -100,7 +103,11 @@ class PrivacyMasker:
         counts: dict[str, int] = {}
         for one in inputs:
             table, _ = self._privacy.table(
-                tenant=principal.tenant, principal=principal.id, alias=model, beginning="embeddings"
+                tenant=principal.tenant,
+                principal=principal.id,
+                alias=model,
+                behind=self._behind(model),
+                beginning="embeddings",
             )
             try:
                 masked.append(table.mask(one) if isinstance(one, str) else _looked_at(table, one, decode))

@@ -133,16 +133,22 @@ class Reception:
             model.gate.check_queue()
 
     def may_ask(self, principal: Principal, alias: str) -> bool:
-        """Return whether a principal may ask a model."""
-        return self._authority.decide(principal, INFER, f"model/{alias}").allowed
+        """Return whether a principal may ask a model, and each model behind an alias."""
+        names = (alias, *self._roster.behind(alias))
+        return all(self._authority.decide(principal, INFER, f"model/{name}").allowed for name in names)
 
     def authorise(self, principal: Principal, alias: str) -> None:
         """Return when the principal may ask the model. Comes before the look whether there is such a model.
+
+        Who asks by an alias that leads to releases of other models must be allowed to ask those models too: an alias
+        opens nothing.
 
         Raises:
             PermissionDenied: it may not.
         """
         self._authority.require(principal, INFER, f"model/{alias}")
+        for name in self._roster.behind(alias):
+            self._authority.require(principal, INFER, f"model/{name}")
 
     def watch(
         self, request_id: RequestId, alias: str, principal: Principal, prompt: bytes, *, arrival: Arrival

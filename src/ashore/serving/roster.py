@@ -84,6 +84,11 @@ class Roster:
             raise not_found(name, self._leads)
         return found
 
+    def behind(self, name: str) -> tuple[str, ...]:
+        """Return the models behind a name, where it is an alias of others. Callable from any thread."""
+        lead = self._leads.get(name)
+        return () if lead is None else lead.behind
+
     def known(self, name: str) -> Lead | None:
         """Return where a name leads, None where it is unknown."""
         return self._leads.get(name)

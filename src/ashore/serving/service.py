@@ -174,6 +174,10 @@ class ServingService:
         self._roster.take_routes(routes)
         self.trials.take_routes(routes)
 
+    def behind(self, name: str) -> tuple[str, ...]:
+        """Return the models behind a name, where it is an alias of others. Callable from any thread."""
+        return self._roster.behind(name)
+
     def unknown_formers(self) -> tuple[str, ...]:
         """Return the releases that what is live is to be laid beside, and of which this worker knows nothing."""
         return self.trials.unknown_formers(self._roster.routes.values())

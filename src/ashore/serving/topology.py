@@ -36,6 +36,8 @@ class ServedModel(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """LoRA adapters that the hosts have loaded; clients ask for `ALIAS:NAME`."""
     adapter: str = ""
     """The one that answers; set where a model stands for one of its adapters, never in the file."""
+    stands_for: str = ""
+    """The alias that the release is meant for, where it answers under another one; set there, never in the file."""
     embedder: bool = False
     slot: int = 0
     """Column of the board on which workers tell each other what this release carries."""

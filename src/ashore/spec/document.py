@@ -78,7 +78,7 @@ def parse_spec(text: str, *, where: str = "ashore.toml") -> Spec:
     top = Table(document, where)
     top.known("model", "state", "sealing", *(name for name in Spec.__dataclass_fields__ if name != "models"))
     return Spec(
-        models=_models(top),
+        models=_models(top, read_egress(top.table("egress")).allow),
         http=read_http(top.table("http")),
         grpc=read_grpc(top.table("grpc")),
         admission=read_admission(top.table("admission")),
@@ -107,12 +107,12 @@ def _beside(path: Path, spec: Spec) -> Spec:
     settings = dict(spec.settings)
     if "sealing_key" in settings:
         settings["sealing_key"] = absolute_key_source(str(settings["sealing_key"]), folder)
-    release = release_beside(spec.release, folder)
+    release = release_beside(spec.release, folder, adapters=[at for model in models for at in model.adapters.values()])
     return replace(spec, models=tuple(models), access=beside(spec.access, folder), release=release, settings=settings)
 
 
-def _models(top: Table) -> tuple[ModelSpec, ...]:
-    models = tuple(read_model(table) for table in top.tables("model"))
+def _models(top: Table, allow: tuple[str, ...]) -> tuple[ModelSpec, ...]:
+    models = tuple(read_model(table, allow) for table in top.tables("model"))
     aliases = [m.alias or m.name for m in models]
     aliases += [f"{m.alias or m.name}:{adapter}" for m in models for adapter in m.adapters]
     for alias in aliases:

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal, cast, get_args
 
 from ashore.core import EngineKind
-from ashore.errors import InvalidSpec
+from ashore.errors import InvalidRequest, InvalidSpec, PermissionDenied
+from ashore.releases.allowed import check_adapter_name
 from ashore.spec.table import Table
 
 EngineChoice = Literal["auto", EngineKind]
 OptionValue = str | int | float | bool
-_ADAPTER_NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,8 +44,8 @@ class ModelSpec:
     engine: EngineSpec = field(default_factory=EngineSpec)
 
 
-def read_model(table: Table) -> ModelSpec:
-    """Return one `[[model]]`."""
+def read_model(table: Table, allow: tuple[str, ...]) -> ModelSpec:
+    """Return one `[[model]]`. `allow` is `[egress] allow`: an engine elsewhere is used only where it is named there."""
     table.known("name", "alias", "replicas", "adapters", "engine")
     name = table.get("name", str, "")
     if not name:
@@ -56,32 +55,36 @@ def read_model(table: Table) -> ModelSpec:
         alias=table.get("alias", str, ""),
         replicas=table.number("replicas", 1, lowest=1, highest=64),
         adapters=_adapters(table.table("adapters")),
-        engine=_engine(table.table("engine")),
+        engine=_engine(table.table("engine"), allow),
     )
 
 
 def _adapters(table: Table) -> dict[str, str]:
     for name in table.values:
-        if not _ADAPTER_NAME.fullmatch(name):
-            raise InvalidSpec(
-                f"{table.where} names an adapter {name!r}", hint="use letters, digits, dot, dash and underscore"
-            )
+        try:
+            check_adapter_name(name)
+        except InvalidRequest as fault:
+            raise InvalidSpec(f"{table.where}: {fault.message}", hint=fault.hint) from fault
     return {name: table.get(name, str, "") for name in table.values}
 
 
-def _engine(table: Table) -> EngineSpec:
+def _engine(table: Table, allow: tuple[str, ...]) -> EngineSpec:
     default = EngineSpec()
     table.known(*EngineSpec.__dataclass_fields__)
     kind = table.choice("kind", default.kind, get_args(EngineChoice))
     url = table.get("url", str, "")
     if url and not url.startswith(("http://", "https://")):
         raise InvalidSpec(f"{table.where} url = {url!r}; expected http:// or https://", hint="give vLLM's address")
+    if url:
+        _refuse_elsewhere(url, allow, table.where)
     options = table.table("options").values
     for key, value in options.items():
         if not isinstance(value, str | int | float | bool):
             raise InvalidSpec(
                 f"{table.where} options.{key} is a {type(value).__name__}; expected a text, number or flag"
             )
+    if "url" in options:
+        raise InvalidSpec(f"{table.where} options has a url", hint="write url beside options: it is no option")
     return EngineSpec(
         kind=cast(EngineChoice, kind),
         url=url,
@@ -92,3 +95,15 @@ def _engine(table: Table) -> EngineSpec:
         prefix_cache=table.get("prefix_cache", bool, True),
         options=cast("dict[str, OptionValue]", options),
     )
+
+
+def _refuse_elsewhere(url: str, allow: tuple[str, ...], where: str) -> None:
+    from ashore.jobs.egress import LOOPBACK, check_url, parse_allow
+
+    try:
+        check_url(url, parse_allow([*LOOPBACK, *allow]))
+    except PermissionDenied as fault:
+        raise InvalidSpec(
+            f"{where} url is at a server that ashore may not call: {fault.message}",
+            hint="name its host in [egress] allow",
+        ) from fault

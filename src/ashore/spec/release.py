@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Final, cast, get_args
 
 import msgspec
 
 from ashore.errors import InvalidSpec
+from ashore.releases.allowed import NEVER_ALLOWED
 from ashore.releases.burn import FAST_BURN, WINDOW_S, Slo
 from ashore.releases.judges import MOST_JUDGE_S, JudgeSpec, check_judges
 from ashore.releases.policy import DEFAULT_PAIRS, GateRule, ReleasePolicy
@@ -25,24 +27,40 @@ def read_release(table: Table) -> ReleasePolicy:
     Raises:
         InvalidSpec: a key is unknown or a value out of bounds.
     """
-    table.known("pairs", "judge", "slo", "gate")
+    table.known("pairs", "judge", "slo", "gate", "allow_options", "adapter_folders")
     return ReleasePolicy(
         pairs=table.number("pairs", DEFAULT_PAIRS, lowest=0, highest=MOST_PAIRS),
         judges=tuple(_judge(one) for one in table.tables("judge")),
         slo=_slo(table.table("slo")),
         gate=_gate(table),
+        allow_options=_allow_options(table),
+        adapter_folders=table.texts("adapter_folders"),
     )
 
 
-def release_beside(policy: ReleasePolicy, folder: Path) -> ReleasePolicy:
-    """Return the policy with schemas as they are in their files, and commands by paths that hold anywhere.
+def release_beside(policy: ReleasePolicy, folder: Path, *, adapters: Iterable[str] = ()) -> ReleasePolicy:
+    """Return the policy with schemas as they are in their files, and commands and folders by paths that hold anywhere.
+
+    `adapters` are the folders that models of the same file name; releases may have those too.
 
     Raises:
         InvalidSpec: a file cannot be read, or a judge cannot be used.
     """
     judges = tuple(_beside(judge, folder) for judge in policy.judges)
     check_judges(judges, "[release]")
-    return msgspec.structs.replace(policy, judges=judges)
+    folders = (*(str(folder / Path(one).expanduser()) for one in policy.adapter_folders), *adapters)
+    return msgspec.structs.replace(policy, judges=judges, adapter_folders=tuple(dict.fromkeys(folders)))
+
+
+def _allow_options(table: Table) -> tuple[str, ...]:
+    names = table.texts("allow_options")
+    for name in names:
+        if name in NEVER_ALLOWED:
+            raise InvalidSpec(
+                f"{table.where} allow_options names {name!r}: no caller says where prompts go",
+                hint=f"write {name} under [model.engine] of the model",
+            )
+    return names
 
 
 def _gate(table: Table) -> GateRule:

@@ -1,12 +1,19 @@
-"""Engine options of a release: limits that `[model.engine]` knows, and what goes to the engine unchanged."""
+"""Engine options of a release: limits that `[model.engine]` knows, what goes to the engine unchanged, and what of the
+operator's is taken over from what is live."""
 
 from __future__ import annotations
 
-import pytest
+from dataclasses import replace
+from pathlib import Path
 
-from ashore.errors import InvalidRequest
+import pytest
+from msgspec import structs
+
+from ashore.core import Digest, ModelShape
+from ashore.errors import AshoreError, InvalidRequest
 from ashore.planning import ModelPlan
 from ashore.releases import ReleaseWish
+from ashore.store import StoredModel
 from ashore.workshop import StoreWorkshop, limits_of
 
 
@@ -41,3 +48,36 @@ def test_what_is_not_said_is_as_with_the_live_release() -> None:
     assert described(live=live).options.max_sequences == 7
     narrow = described(("max_sequences", 3), ("context_tokens", 100), live=live).options
     assert (narrow.max_sequences, narrow.context_tokens, narrow.extra) == (3, 100, {})
+
+
+class Shelf:
+    """A store with one model that vLLM reads."""
+
+    def resolve(self, reference: str) -> StoredModel:
+        shape = ModelShape(
+            architecture="mistral", num_layers=2, hidden_size=64, num_heads=4, num_kv_heads=4, head_dim=16,
+            vocab_size=300, context_tokens=512, num_parameters=10_000,
+        )  # fmt: skip
+        return StoredModel(
+            name=reference, variant="", digest=Digest("sha256:00"), format="safetensors", weights="model.safetensors",
+            files=(), shape=shape, licence="", source="", created_s=0,
+        )  # fmt: skip
+
+
+def test_what_runs_is_taken_over_from_what_is_live_on_the_same_engine_and_nowhere_else(tmp_path: Path) -> None:
+    program = tmp_path / "vllm"
+    program.write_text("#!/bin/sh\n")
+    program.chmod(0o755)
+    workshop = StoreWorkshop(Shelf, lambda alias: {})  # type: ignore[arg-type,return-value]
+    said = (("executable", str(program)), ("trust_remote_code", True), ("dtype", "half"))
+    live = workshop.describe(ReleaseWish(model="m", alias="chat", engine="vllm", options=said), live=None).plan
+    for engine in ("vllm", ""):
+        wish = ReleaseWish(model="m2", alias="chat", engine=engine, options=(("enforce_eager", True),))
+        found = workshop.describe(wish, live=live).plan.options
+        assert found.kind == "vllm", "the program is on no path of the shell"
+        assert found.extra == {"executable": str(program), "trust_remote_code": True, "enforce_eager": True}
+    other = ReleaseWish(model="m", alias="chat", engine="torch")
+    assert workshop.describe(other, live=live).plan.options.extra == {}
+    remote = replace(live, options=structs.replace(live.options, extra={"url": "http://gpu:1", "api_key": "k"}))
+    with pytest.raises(AshoreError, match="vllm"):
+        workshop.describe(ReleaseWish(model="m", alias="chat", engine="vllm"), live=remote)

@@ -35,6 +35,8 @@ class Asker(NamedTuple):
     user: str
     tenant: str
     model: str
+    behind: tuple[str, ...] = ()
+    """The models that answer, where `model` is an alias that is not their own name: what counts for them counts too."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,11 +62,14 @@ class BudgetRule:
     def subject(self, asker: Asker) -> tuple[str, str, str, str] | None:
         """Return whose count a request goes to (key, user, tenant, model); None when the rule is not about it."""
         found = []
+        model = self.model if self.model in asker.behind else asker.model
+        if self.model == EACH and asker.behind:
+            model = asker.behind[0]  # an alias gives nobody a count of its own
         for wanted, value in (
             (self.key, asker.key),
             (self.user, asker.user),
             (self.tenant, asker.tenant),
-            (self.model, asker.model),
+            (self.model, model),
         ):
             if not wanted:
                 found.append("")

@@ -13,7 +13,7 @@ from ashore.access.budgets.lender import MachineLender
 from ashore.access.budgets.reporter import Pulse, Reporter
 from ashore.access.budgets.service import LedgerBudgets
 from ashore.access.budgets.sql import BUDGETS_EPOCH, SqlAuthority
-from ashore.core import Clock, Recorder
+from ashore.core import Behind, Clock, Recorder, nothing_behind
 from ashore.state import Database, EpochWatch, is_postgres
 
 
@@ -37,7 +37,14 @@ class OpenBudgets:
 
 
 def open_budgets(
-    folder: Path, database: Database, watch: EpochWatch | None, clock: Clock, recorder: Recorder, *, charge_hits: bool
+    folder: Path,
+    database: Database,
+    watch: EpochWatch | None,
+    clock: Clock,
+    recorder: Recorder,
+    *,
+    charge_hits: bool,
+    behind: Behind = nothing_behind,
 ) -> OpenBudgets:
     """Open them; other rules are taken up whenever their epoch moves.
 
@@ -59,7 +66,7 @@ def open_budgets(
     lender = MachineLender(folder, hand, leases) if shared else None
     pulse = Pulse(leases, lease_s=LEASE_S) if shared else None
     try:
-        budgets = LedgerBudgets(ledger, recorder, hits_cost_tokens=charge_hits, lender=lender)
+        budgets = LedgerBudgets(ledger, recorder, hits_cost_tokens=charge_hits, lender=lender, behind=behind)
 
         reading = threading.Lock()
 

@@ -11,7 +11,7 @@ from ashore.access.budgets.ports import Hold, Ledger, Line, Part, Short
 from ashore.access.budgets.rulebook import RuleBook, Sheet
 from ashore.access.budgets.standing import refusal, standing_of
 from ashore.access.model import Principal
-from ashore.core import Act, Recorder
+from ashore.core import Act, Behind, Recorder, nothing_behind
 from ashore.errors import BudgetExceeded
 
 _T = TypeVar("_T")
@@ -82,8 +82,11 @@ class LedgerBudgets:
         rules: Iterable[BudgetRule] = (),
         hits_cost_tokens: bool = False,
         lender: Lender | None = None,
+        behind: Behind = nothing_behind,
     ) -> None:
+        """Make them. What `behind` says stands behind an alias is counted for its own budgets too."""
         self._ledger = ledger
+        self._behind = behind
         self._recorder = recorder
         self._hits_cost_tokens = hits_cost_tokens
         self._lender = lender
@@ -145,7 +148,7 @@ class LedgerBudgets:
 
     def charge_hit_now(self, principal: Principal, alias: str, tokens: int) -> bool:
         """Charge a request that was answered from the cache; return False where that takes a moment: `charge_hit`."""
-        sheet = self._book.sheet(_asker(principal, alias), self._ledger.now_ms())
+        sheet = self._book.sheet(self._asker(principal, alias), self._ledger.now_ms())
         try:
             self._ledger.charge(sheet.hit_lines, sheet.usage, tokens)
         except Short:
@@ -173,7 +176,7 @@ class LedgerBudgets:
         After a `hit`, the budgets that it cost something: a kept answer that costs no tokens leaves those as they were.
         """
         now_ms = self._ledger.now_ms()
-        sheet = self._book.sheet(_asker(principal, alias), now_ms)
+        sheet = self._book.sheet(self._asker(principal, alias), now_ms)
         lines = sheet.hit_lines if hit else sheet.lines
         return self._standing(lines, now_ms) if lines else None
 
@@ -189,7 +192,7 @@ class LedgerBudgets:
         while True:
             now_ms = self._ledger.now_ms()
             book = self._book
-            sheet = book.sheet(_asker(principal, alias), now_ms)
+            sheet = book.sheet(self._asker(principal, alias), now_ms)
             try:
                 return attempt(self._ledger, sheet)
             except Short as short:
@@ -202,6 +205,11 @@ class LedgerBudgets:
             except Short as short:
                 last = short
             raise _Declined(last, book, sheet, now_ms)
+
+    def _asker(self, principal: Principal, alias: str) -> Asker:
+        return Asker(
+            key=principal.key_id, user=principal.id, tenant=principal.tenant, model=alias, behind=self._behind(alias)
+        )
 
     def _refuse(self, declined: _Declined, principal: Principal, request_id: str) -> BudgetExceeded:
         short, sheet, now_ms = declined.short, declined.sheet, declined.now_ms
@@ -239,7 +247,3 @@ class _Declined(Exception):
 
 def _reserved(ledger: Ledger, sheet: Sheet, *, joins: bool, tokens: int) -> Hold:
     return ledger.reserve(sheet.join_lines if joins else sheet.lines, sheet.usage, tokens)
-
-
-def _asker(principal: Principal, alias: str) -> Asker:
-    return Asker(key=principal.key_id, user=principal.id, tenant=principal.tenant, model=alias)

@@ -31,6 +31,7 @@ from ashore.engines.model import (
     ScoredText,
     ScoreText,
 )
+from ashore.engines.options import known_options
 from ashore.engines.ordercheck import check_order, check_scored
 from ashore.engines.sampling import (
     DISTRIBUTION_ROWS,
@@ -58,7 +59,6 @@ _MOST_SLOTS: Final = 256
 _SPARE_SLOTS: Final = 32
 """Sequence numbers beyond those that run: what ended lies in the cells until it is moved out."""
 _DEFAULT_KV_TOKENS: Final = 16_384
-_OPTIONS: Final = ("kv_cache", "library")
 
 
 @dataclass(slots=True, eq=False)
@@ -397,8 +397,8 @@ def _own_options(options: EngineOptions) -> tuple[str, str]:
         InvalidSpec: another option, or a value that it does not take.
     """
     for name in options.extra:
-        if name not in _OPTIONS:
-            raise InvalidSpec(f"llamacpp has no option {name!r}", hint=did_you_mean(name, _OPTIONS))
+        if name not in known_options("llamacpp"):
+            raise InvalidSpec(f"llamacpp has no option {name!r}", hint=did_you_mean(name, known_options("llamacpp")))
     kv_cache = str(options.extra.get("kv_cache", "f16"))
     if kv_cache not in ("f16", "f32", "q8_0"):
         raise InvalidSpec(f"kv_cache is {kv_cache!r}", hint="f16, f32 and q8_0 are taken")

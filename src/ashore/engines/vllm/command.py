@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import Final
 
 from ashore.engines.model import EngineOptions, ModelFiles
+from ashore.engines.options import OPERATORS
 from ashore.errors import EngineFailed, MissingExtra, UnsupportedModel
 from ashore.processes import die_with_parent
 
-OWN_OPTIONS: Final = frozenset({"url", "api_key", "start_timeout_s", "executable", "task"})
+OWN_OPTIONS: Final = frozenset({*OPERATORS["vllm"], "start_timeout_s", "task"})
 """Options that are ours; every other one becomes a flag of `vllm serve`, unchanged."""
 _STOP_S: Final = 20.0
 

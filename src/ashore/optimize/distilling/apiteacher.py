@@ -12,12 +12,10 @@ import httpx
 import msgspec
 
 from ashore.errors import PermissionDenied, RemoteRefused, SourceUnreachable
-from ashore.jobs import check_addresses, check_url, parse_allow
+from ashore.jobs import LOOPBACK, check_addresses, check_url, parse_allow
 from ashore.optimize.distilling.answers import Answer, Keep, Question
 from ashore.optimize.distilling.model import ApiSource
 
-LOOPBACK: Final = ("localhost@127.0.0.0/8", "127.0.0.1@127.0.0.0/8")
-"""What may always be called: it does not leave the machine."""
 AT_ONCE: Final = 8
 TRIES: Final = 5
 TIMEOUT_S: Final = 300.0

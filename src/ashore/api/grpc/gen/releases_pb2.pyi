@@ -25,7 +25,7 @@ class ListReleasesRequest(_message.Message):
     def __init__(self, alias: _Optional[str] = ...) -> None: ...
 
 class CreateReleaseRequest(_message.Message):
-    __slots__ = ("model", "alias", "name", "engine", "options", "adapters", "replicas", "override")
+    __slots__ = ("model", "alias", "name", "engine", "options", "adapters", "replicas", "override", "drop_adapters")
     class OptionsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -48,6 +48,7 @@ class CreateReleaseRequest(_message.Message):
     ADAPTERS_FIELD_NUMBER: _ClassVar[int]
     REPLICAS_FIELD_NUMBER: _ClassVar[int]
     OVERRIDE_FIELD_NUMBER: _ClassVar[int]
+    DROP_ADAPTERS_FIELD_NUMBER: _ClassVar[int]
     model: str
     alias: str
     name: str
@@ -56,7 +57,8 @@ class CreateReleaseRequest(_message.Message):
     adapters: _containers.ScalarMap[str, str]
     replicas: int
     override: str
-    def __init__(self, model: _Optional[str] = ..., alias: _Optional[str] = ..., name: _Optional[str] = ..., engine: _Optional[str] = ..., options: _Optional[_Mapping[str, Scalar]] = ..., adapters: _Optional[_Mapping[str, str]] = ..., replicas: _Optional[int] = ..., override: _Optional[str] = ...) -> None: ...
+    drop_adapters: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, model: _Optional[str] = ..., alias: _Optional[str] = ..., name: _Optional[str] = ..., engine: _Optional[str] = ..., options: _Optional[_Mapping[str, Scalar]] = ..., adapters: _Optional[_Mapping[str, str]] = ..., replicas: _Optional[int] = ..., override: _Optional[str] = ..., drop_adapters: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class GetReleaseRequest(_message.Message):
     __slots__ = ("release",)
@@ -97,7 +99,7 @@ class ShadowReleaseRequest(_message.Message):
     def __init__(self, release: _Optional[str] = ..., share_percent: _Optional[float] = ..., automatic: _Optional[bool] = ..., why: _Optional[str] = ..., version: _Optional[int] = ...) -> None: ...
 
 class CanaryReleaseRequest(_message.Message):
-    __slots__ = ("release", "share_percent", "steps_percent", "every_s", "then_promote", "automatic", "why", "version")
+    __slots__ = ("release", "share_percent", "steps_percent", "every_s", "then_promote", "automatic", "why", "version", "drop_adapters")
     RELEASE_FIELD_NUMBER: _ClassVar[int]
     SHARE_PERCENT_FIELD_NUMBER: _ClassVar[int]
     STEPS_PERCENT_FIELD_NUMBER: _ClassVar[int]
@@ -106,6 +108,7 @@ class CanaryReleaseRequest(_message.Message):
     AUTOMATIC_FIELD_NUMBER: _ClassVar[int]
     WHY_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
+    DROP_ADAPTERS_FIELD_NUMBER: _ClassVar[int]
     release: str
     share_percent: float
     steps_percent: _containers.RepeatedScalarFieldContainer[float]
@@ -114,23 +117,28 @@ class CanaryReleaseRequest(_message.Message):
     automatic: bool
     why: str
     version: int
-    def __init__(self, release: _Optional[str] = ..., share_percent: _Optional[float] = ..., steps_percent: _Optional[_Iterable[float]] = ..., every_s: _Optional[int] = ..., then_promote: _Optional[bool] = ..., automatic: _Optional[bool] = ..., why: _Optional[str] = ..., version: _Optional[int] = ...) -> None: ...
+    drop_adapters: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, release: _Optional[str] = ..., share_percent: _Optional[float] = ..., steps_percent: _Optional[_Iterable[float]] = ..., every_s: _Optional[int] = ..., then_promote: _Optional[bool] = ..., automatic: _Optional[bool] = ..., why: _Optional[str] = ..., version: _Optional[int] = ..., drop_adapters: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class PromoteReleaseRequest(_message.Message):
-    __slots__ = ("release", "standby_s", "cold_standby", "automatic", "why", "version")
+    __slots__ = ("release", "standby_s", "cold_standby", "automatic", "why", "version", "override", "drop_adapters")
     RELEASE_FIELD_NUMBER: _ClassVar[int]
     STANDBY_S_FIELD_NUMBER: _ClassVar[int]
     COLD_STANDBY_FIELD_NUMBER: _ClassVar[int]
     AUTOMATIC_FIELD_NUMBER: _ClassVar[int]
     WHY_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
+    OVERRIDE_FIELD_NUMBER: _ClassVar[int]
+    DROP_ADAPTERS_FIELD_NUMBER: _ClassVar[int]
     release: str
     standby_s: int
     cold_standby: bool
     automatic: bool
     why: str
     version: int
-    def __init__(self, release: _Optional[str] = ..., standby_s: _Optional[int] = ..., cold_standby: _Optional[bool] = ..., automatic: _Optional[bool] = ..., why: _Optional[str] = ..., version: _Optional[int] = ...) -> None: ...
+    override: str
+    drop_adapters: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, release: _Optional[str] = ..., standby_s: _Optional[int] = ..., cold_standby: _Optional[bool] = ..., automatic: _Optional[bool] = ..., why: _Optional[str] = ..., version: _Optional[int] = ..., override: _Optional[str] = ..., drop_adapters: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class RetireReleaseRequest(_message.Message):
     __slots__ = ("release", "why")
@@ -212,7 +220,7 @@ class RollBackRequest(_message.Message):
     def __init__(self, alias: _Optional[str] = ..., to: _Optional[str] = ..., cold_standby: _Optional[bool] = ..., why: _Optional[str] = ..., version: _Optional[int] = ...) -> None: ...
 
 class Release(_message.Message):
-    __slots__ = ("name", "alias", "model", "engine", "replicas", "state", "goal", "share_percent", "steps_percent", "until", "since", "why", "automatic", "weights_percent", "needed_bytes", "gate", "content", "parts", "options", "adapters", "created_at", "created_by", "load_s")
+    __slots__ = ("name", "alias", "model", "engine", "replicas", "state", "goal", "share_percent", "steps_percent", "until", "since", "why", "automatic", "weights_percent", "needed_bytes", "gate", "content", "parts", "options", "adapters", "created_at", "created_by", "load_s", "gate_verdict")
     class WeightsPercentEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -264,6 +272,7 @@ class Release(_message.Message):
     CREATED_AT_FIELD_NUMBER: _ClassVar[int]
     CREATED_BY_FIELD_NUMBER: _ClassVar[int]
     LOAD_S_FIELD_NUMBER: _ClassVar[int]
+    GATE_VERDICT_FIELD_NUMBER: _ClassVar[int]
     name: str
     alias: str
     model: str
@@ -287,7 +296,8 @@ class Release(_message.Message):
     created_at: int
     created_by: str
     load_s: float
-    def __init__(self, name: _Optional[str] = ..., alias: _Optional[str] = ..., model: _Optional[str] = ..., engine: _Optional[str] = ..., replicas: _Optional[int] = ..., state: _Optional[str] = ..., goal: _Optional[str] = ..., share_percent: _Optional[float] = ..., steps_percent: _Optional[_Iterable[float]] = ..., until: _Optional[int] = ..., since: _Optional[int] = ..., why: _Optional[str] = ..., automatic: _Optional[bool] = ..., weights_percent: _Optional[_Mapping[str, float]] = ..., needed_bytes: _Optional[int] = ..., gate: _Optional[str] = ..., content: _Optional[str] = ..., parts: _Optional[_Mapping[str, str]] = ..., options: _Optional[_Mapping[str, Scalar]] = ..., adapters: _Optional[_Mapping[str, str]] = ..., created_at: _Optional[int] = ..., created_by: _Optional[str] = ..., load_s: _Optional[float] = ...) -> None: ...
+    gate_verdict: str
+    def __init__(self, name: _Optional[str] = ..., alias: _Optional[str] = ..., model: _Optional[str] = ..., engine: _Optional[str] = ..., replicas: _Optional[int] = ..., state: _Optional[str] = ..., goal: _Optional[str] = ..., share_percent: _Optional[float] = ..., steps_percent: _Optional[_Iterable[float]] = ..., until: _Optional[int] = ..., since: _Optional[int] = ..., why: _Optional[str] = ..., automatic: _Optional[bool] = ..., weights_percent: _Optional[_Mapping[str, float]] = ..., needed_bytes: _Optional[int] = ..., gate: _Optional[str] = ..., content: _Optional[str] = ..., parts: _Optional[_Mapping[str, str]] = ..., options: _Optional[_Mapping[str, Scalar]] = ..., adapters: _Optional[_Mapping[str, str]] = ..., created_at: _Optional[int] = ..., created_by: _Optional[str] = ..., load_s: _Optional[float] = ..., gate_verdict: _Optional[str] = ...) -> None: ...
 
 class BurnRate(_message.Message):
     __slots__ = ("objective", "allowed_percent", "taken_back_from", "long_window_s", "long_rate", "short_window_s", "short_rate", "requests", "bad", "alone")
@@ -373,7 +383,7 @@ class AliasRemoved(_message.Message):
     def __init__(self, name: _Optional[str] = ..., removed: _Optional[bool] = ...) -> None: ...
 
 class Finding(_message.Message):
-    __slots__ = ("stage", "verdict", "e_value", "requests", "measure", "slice", "details")
+    __slots__ = ("stage", "verdict", "e_value", "requests", "measure", "slice", "details", "needed", "summary")
     class DetailsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -388,6 +398,8 @@ class Finding(_message.Message):
     MEASURE_FIELD_NUMBER: _ClassVar[int]
     SLICE_FIELD_NUMBER: _ClassVar[int]
     DETAILS_FIELD_NUMBER: _ClassVar[int]
+    NEEDED_FIELD_NUMBER: _ClassVar[int]
+    SUMMARY_FIELD_NUMBER: _ClassVar[int]
     stage: str
     verdict: str
     e_value: float
@@ -395,7 +407,9 @@ class Finding(_message.Message):
     measure: str
     slice: str
     details: _containers.MessageMap[str, Scalar]
-    def __init__(self, stage: _Optional[str] = ..., verdict: _Optional[str] = ..., e_value: _Optional[float] = ..., requests: _Optional[int] = ..., measure: _Optional[str] = ..., slice: _Optional[str] = ..., details: _Optional[_Mapping[str, Scalar]] = ...) -> None: ...
+    needed: int
+    summary: str
+    def __init__(self, stage: _Optional[str] = ..., verdict: _Optional[str] = ..., e_value: _Optional[float] = ..., requests: _Optional[int] = ..., measure: _Optional[str] = ..., slice: _Optional[str] = ..., details: _Optional[_Mapping[str, Scalar]] = ..., needed: _Optional[int] = ..., summary: _Optional[str] = ...) -> None: ...
 
 class FindingList(_message.Message):
     __slots__ = ("items",)

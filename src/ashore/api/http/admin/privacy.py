@@ -78,7 +78,8 @@ async def detect(app: HttpApp, exchange: Exchange, principal: Principal) -> None
     request = decode(await exchange.body(app.limits), _detect_decoder)
     tenant = request.tenant or principal.tenant
     privacy = _desk(app).privacy
-    found = await app.desk.call(lambda: privacy.examine(request.text, tenant=tenant, alias=request.model))
+    alias, behind = request.model, app.serving.behind(request.model)
+    found = await app.desk.call(lambda: privacy.examine(request.text, tenant=tenant, alias=alias, behind=behind))
     await exchange.respond(200, [JSON], _encode(detected(found)))
 
 

@@ -1,0 +1,119 @@
+"""What a release that is made over the API may be made of: it tunes. What runs and what is loaded, ashore.toml says."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Sequence
+from typing import Final, get_args
+
+from ashore.core import EngineKind, did_you_mean
+from ashore.engines import LIMITS, TUNING, OptionValue, is_passed_on, is_tame, known_options
+from ashore.errors import InvalidRequest, PermissionDenied
+from ashore.releases.policy import ReleasePolicy
+
+Options = tuple[tuple[str, OptionValue], ...]
+Adapters = tuple[tuple[str, str], ...]
+
+NEVER_ALLOWED: Final = frozenset({"api_key", "url"})
+"""Options that not even `[release] allow_options` may name: where the prompts of an alias go is said in ashore.toml."""
+_ADAPTER_NAME: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
+
+
+def kind_named(text: str) -> EngineKind | None:
+    """Return the engine kind of that name; None where it is left open, or where there is none, which others tell."""
+    return next((kind for kind in get_args(EngineKind) if kind == text), None)
+
+
+def check_options(options: Options, kind: EngineKind | None, policy: ReleasePolicy) -> None:
+    """Return when a caller may give these options to an engine.
+
+    Args:
+        options: As the caller named them.
+        kind: Of the engine; None where it is not known yet: then what tunes any kind may pass.
+        policy: What the operator allows beyond tuning.
+
+    Raises:
+        InvalidRequest: the engine has no such option, or its value is no number, flag or word.
+        PermissionDenied: the option says what runs.
+    """
+    kinds: tuple[EngineKind, ...] = get_args(EngineKind) if kind is None else (kind,)
+    for name, value in options:
+        if name in policy.allow_options and name not in NEVER_ALLOWED:
+            continue
+        tuning = {*LIMITS, *(one for each in kinds for one in TUNING[each])}
+        if name in tuning:
+            if name not in LIMITS and not is_tame(value):
+                raise InvalidRequest(
+                    f"engine option {name} is {str(value)[:60]!r}; a number, true, false or a word is expected",
+                    hint=_how_to_allow(name),
+                    param="options",
+                )
+            continue
+        whose = kind or "any engine"
+        if any(name in known_options(each) for each in kinds):
+            raise PermissionDenied(
+                f"engine option {name!r} says what {whose} runs or connects to; a release made over the API only tunes",
+                hint=_how_to_allow(name),
+                action="release:create",
+                resource=f"option/{name}",
+            )
+        near = did_you_mean(name[:60], tuning)
+        may_be_allowed = any(is_passed_on(each, name) for each in kinds)
+        raise InvalidRequest(
+            f"{name[:60]!r} is no option that tunes {whose}",
+            hint=f"{near}; {_how_to_allow(name[:60])}" if may_be_allowed else near,
+            param="options",
+        )
+
+
+def check_adapters(adapters: Iterable[tuple[str, str]], folders: Sequence[str]) -> Adapters:
+    """Return the adapters that a caller names, each with the folder that its path leads to, links followed.
+
+    What is returned is what is loaded: a link that is turned elsewhere later turns nothing.
+
+    Raises:
+        InvalidRequest: a name may not be one, or there is no such folder.
+        PermissionDenied: the folder does not lie where ashore.toml lets adapters lie.
+    """
+    roots = [os.path.realpath(folder) for folder in folders]
+    found = []
+    for name, folder in adapters:
+        check_adapter_name(name)
+        real = os.path.realpath(folder) if os.path.isabs(folder) else ""
+        if not any(real == root or real.startswith(root.rstrip("/") + "/") for root in roots):
+            raise PermissionDenied(
+                f"the adapter {name} is in {folder[:200]!r}, which is in no folder that adapters may come from",
+                hint="[release] adapter_folders in ashore.toml lists those folders; give an absolute path",
+                action="release:create",
+                resource=f"adapter/{name}",
+            )
+        if not os.path.isdir(real):
+            raise InvalidRequest(
+                f"the adapter {name} is in {folder[:200]!r}, and there is no such directory",
+                hint="give the folder that `ashore train sft` or peft wrote",
+                param="adapters",
+            )
+        found.append((name, real))
+    return tuple(found)
+
+
+def check_adapter_name(name: str) -> str:
+    """Return a name that an adapter may have: clients ask for `ALIAS:NAME`.
+
+    Raises:
+        InvalidRequest: it has other characters than letters, digits, dot, dash and underscore.
+    """
+    if not _ADAPTER_NAME.fullmatch(name):
+        raise InvalidRequest(
+            f"{name[:60]!r} is no name for an adapter",
+            hint="letters, digits, dot, dash and underscore, at most 64 of them",
+            param="adapters",
+        )
+    return name
+
+
+def _how_to_allow(name: str) -> str:
+    if name in NEVER_ALLOWED:
+        return f"write {name} in ashore.toml, under [model.engine]"
+    return f'[release] allow_options = ["{name}"] in ashore.toml lets releases have it'

@@ -1,0 +1,47 @@
+"""Which adapters a release has: those of what is live, and others; none is taken away in silence. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from ashore.core import did_you_mean
+from ashore.errors import Conflict, InvalidRequest
+from ashore.releases.model import Book
+
+Adapters = tuple[tuple[str, str], ...]
+
+
+def adapters_of(live: Adapters, named: Adapters, dropped: Collection[str]) -> Adapters:
+    """Return the adapters of a new release, by name: those of what is live, without those that are dropped, and those
+    that are named, which take the place of others of their name.
+
+    Raises:
+        InvalidRequest: what is live has none of a name that is to be dropped.
+    """
+    known = dict(live)
+    for name in dropped:
+        if name not in known:
+            raise InvalidRequest(
+                f"no adapter {name[:60]!r} can be dropped: what is live has none of that name",
+                hint=did_you_mean(name[:60], known),
+                param="drop_adapters",
+            )
+    kept = {name: folder for name, folder in live if name not in dropped}
+    return tuple(sorted({**kept, **dict(named)}.items()))
+
+
+def check_kept(book: Book, alias: str, release: str, dropped: Collection[str]) -> None:
+    """Return when every name `ALIAS:ADAPTER` that answers now answers under a release too, or is dropped by name.
+
+    Raises:
+        Conflict: one would answer no more.
+    """
+    has = dict(book.releases[release].plan.adapters)
+    now = {name for one in book.live_of(alias) for name, _ in book.releases[one.release].plan.adapters}
+    lost = sorted(now - has.keys() - set(dropped))
+    if lost:
+        names = ", ".join(f"{alias}:{name}" for name in lost)
+        raise Conflict(
+            f"{release} has no adapter {', '.join(lost)}: {names} answers now, and would be refused",
+            hint=f"make a release that has it, or drop it by name: --drop-adapters {','.join(lost)}",
+        )
