@@ -11,7 +11,7 @@ from ashore.access.book import Applied, PolicyBook, policy_changes
 from ashore.access.denials import denial_of
 from ashore.access.directory import Claims, Directory
 from ashore.access.doorkeeper import Doorkeeper, TokenVerifier
-from ashore.access.first_key import make_first_key, read_first_key, revive_first_key
+from ashore.access.first_key import Revived, make_first_key, read_first_key, revive_first_key
 from ashore.access.guessing import Guesses
 from ashore.access.jwt import Issuer, JwtVerifier, check_issuer
 from ashore.access.keyring import Keyring, KeyWish, NewKey
@@ -71,6 +71,7 @@ __all__ = [
     "PolicyBook",
     "PolicyVersion",
     "Principal",
+    "Revived",
     "Role",
     "Rule",
     "Tenant",

@@ -74,10 +74,11 @@ class PolicyBook:
             desk.detail["changes"] = "; ".join(changes)[:4000]
             desk.dry = dry_run
             if dry_run or not changes:
-                _check(desk, check_policy(policy, BUILT_IN))
+                after = _check(desk, check_policy(policy, BUILT_IN))
+                desk.keep_administrable(after)
                 return Applied(policy=replace(policy, version=current.version), changes=changes, in_force=False)
-            after = save(desk, policy, comment=comment)
-        return Applied(policy=after.policy, changes=changes, in_force=True)
+            kept = save(desk, policy, comment=comment)
+        return Applied(policy=kept.policy, changes=changes, in_force=True)
 
     def roles(self, actor: Actor) -> tuple[Role, ...]:
         """Return the built-in roles and the custom ones."""
@@ -207,10 +208,9 @@ def _lines(policy: Policy) -> Iterable[str]:
 
 
 def _check(desk: Desk, policy: Policy) -> Compiled:
-    """Return the policy compiled, when nobody raises their own rights by it, holds two offices, or leaves one empty."""
+    """Return the policy compiled, when nobody raises their own rights by it or holds two offices."""
     after = Compiled(policy)
     desk.forbid_raising(after)
-    desk.keep_offices(after)
     for binding in set(policy.bindings) - set(desk.compiled.policy.bindings):
         kind, _, name = binding.subject.partition("/")
         if kind == "group":

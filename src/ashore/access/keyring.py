@@ -122,7 +122,6 @@ class Keyring:
             key = self._mine_or_administered(desk, key_id, revoking=True)
             if key.revoked_s is not None:
                 return key
-            desk.keep_offices(desk.compiled, key_gone=key.key_id)
             gone = replace(key, revoked_s=desk.now_s)
             sql.save_key(desk.connection, gone)
         return gone

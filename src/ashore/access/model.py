@@ -55,6 +55,8 @@ class Principal:
     groups: frozenset[str] = frozenset()
     roles: frozenset[str] = frozenset()
     """Roles that come with the credential itself: claims of a JWT, the first key. Bindings of the policy add theirs."""
+    token_groups: frozenset[str] = frozenset()
+    """Those of the groups that only the token names. No office comes by them, nor by a token's roles."""
     key_id: str = ""
     """The key used, `ash_0a1b2c3d`; empty for a JWT."""
     issuer: str = ""

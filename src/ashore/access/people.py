@@ -12,6 +12,7 @@ from ashore.access.acts import Actor, Acts, Desk, check_separated, is_officer, p
 from ashore.access.authority import Compiled
 from ashore.access.book import bind, save, unbind
 from ashore.access.keyring import KeyWish, NewKey, issue
+from ashore.access.model import Principal
 from ashore.access.offices import bootstrap_hint, missing_offices
 from ashore.access.policy import Binding, check_account_id, check_name, check_title
 from ashore.access.records import Account, AccountKind, Group, Tenant
@@ -172,7 +173,6 @@ class People:
                 title=found.title if title is None else check_title(title),
                 disabled=found.disabled if disabled is None else disabled,
             )
-            desk.keep_offices(desk.compiled, changed)
             desk.detail["disabled"] = int(changed.disabled)
             sql.save_account(desk.connection, changed)
         return changed
@@ -187,7 +187,6 @@ class People:
         with self._acts.write(actor, f"{kind}:remove", f"{kind}/{account_id}") as desk:
             found = _account(desk, kind, account_id)
             desk.require(ACCESS_WRITE, found.resource)
-            desk.keep_offices(desk.compiled, replace(found, disabled=True))
             for key in sql.list_keys(desk.connection, owner=found.id, limit=100_000):
                 if key.revoked_s is None:
                     sql.save_key(desk.connection, replace(key, revoked_s=desk.now_s))
@@ -247,11 +246,8 @@ class People:
                 groups = found.groups | {name} if account_id in add else found.groups - {name}
                 changed = replace(found, groups=groups)
                 check_separated(desk.compiled, changed)
-                desk.keep_offices(desk.compiled, changed)
                 if found.id == actor.principal.id:
-                    desk.forbid_raising(
-                        desk.compiled, replace(actor.principal, groups=_groups_after(actor, changed, name))
-                    )
+                    desk.forbid_raising(desk.compiled, _principal_after(actor.principal, changed, name))
                 sql.save_account(desk.connection, changed)
             desk.detail.update(added=", ".join(add)[:1000], removed=", ".join(remove)[:1000])
             return tuple(sorted(one.id for one in sql.members_of(desk.connection, name)))
@@ -268,7 +264,6 @@ class People:
             _check_groups(desk, [name])
             bound = unbind(desk.compiled.policy, subject=f"group/{name}")
             after = Compiled(bound)
-            desk.keep_offices(after)
             desk.forbid_raising(after)
             if bound != desk.compiled.policy:
                 save(desk, bound, comment=f"group/{name} was removed")
@@ -308,10 +303,10 @@ def _check_first_administrator(desk: Desk, wish: AccountWish) -> None:
     )
 
 
-def _groups_after(actor: Actor, changed: Account, name: str) -> frozenset[str]:
-    """Return the actor's groups after its account changed: those that its token says stay."""
-    groups = actor.principal.groups
-    return groups | {name} if name in changed.groups else groups - {name}
+def _principal_after(principal: Principal, changed: Account, name: str) -> Principal:
+    """Return the actor after its account joined or left a group: the groups that its token says stay."""
+    groups = principal.groups | {name} if name in changed.groups else principal.groups - {name}
+    return replace(principal, groups=groups, token_groups=principal.token_groups - changed.groups)
 
 
 def _keep_tenant_officers(desk: Desk, tenant: str) -> None:
