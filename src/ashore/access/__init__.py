@@ -4,7 +4,7 @@ Owns: what a key looks like, how it is kept and compared, what an action is call
 requests, HTTP headers, and what a right protects (each use case asks for its own).
 """
 
-from ashore.access.actions import ACTIONS, INFER, METRICS_READ, Action
+from ashore.access.actions import ACTIONS, INFER, METRICS_READ, STORED_REMOVE, STORED_SHOW, Action
 from ashore.access.acts import SYSTEM, Actor, Acts
 from ashore.access.authority import Compiled, Decision, PolicyAuthority, raised_by
 from ashore.access.book import Applied, PolicyBook, policy_changes
@@ -37,6 +37,8 @@ __all__ = [
     "NOBODY",
     "OFFICERS",
     "POLICY_EPOCH",
+    "STORED_REMOVE",
+    "STORED_SHOW",
     "SYSTEM",
     "Account",
     "AccountWish",

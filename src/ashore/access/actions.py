@@ -14,6 +14,8 @@ from typing import Final, Literal
 Office = Literal["system", "security", "audit"]
 
 INFER: Final = "infer"
+STORED_SHOW: Final = "stored:show"
+STORED_REMOVE: Final = "stored:remove"
 METRICS_READ: Final = "metrics:read"
 ACCESS_READ: Final = "access:read"
 ACCESS_WRITE: Final = "access:write"
@@ -40,7 +42,18 @@ class Action:
 
 
 ACTIONS: Final = (
-    Action(name=INFER, protects="answers, embeddings and token counts of `model/ALIAS`; one's tenant's files and jobs"),
+    Action(
+        name=INFER,
+        protects="answers, embeddings and token counts of `model/ALIAS`; one's own files, responses and jobs",
+    ),
+    Action(
+        name=STORED_SHOW,
+        protects="others' files, batches, stored responses and jobs, with what is in them: `tenant/NAME/stored/OWNER`",
+    ),
+    Action(
+        name=STORED_REMOVE,
+        protects="cancelling and deleting others' files, batches, responses and jobs: `tenant/NAME/stored/OWNER`",
+    ),
     Action(name=METRICS_READ, protects="`/metrics`, `/openapi.json` and the counters of the cache from elsewhere"),
     Action(name=ACCESS_READ, protects="the list of tenants, users, service accounts, groups and keys (never secrets)"),
     Action(

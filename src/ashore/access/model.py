@@ -9,6 +9,7 @@ from functools import lru_cache
 from typing import Final, Literal
 from urllib.parse import urlencode
 
+from ashore.access.actions import matches_action
 from ashore.core import TenantId
 
 PrincipalKind = Literal["user", "service", "key", "first-key", "internal", "nobody"]
@@ -28,6 +29,13 @@ class KeyScope:
     """Patterns of actions, `infer` or `budget:*`."""
     networks: tuple[str, ...] = ()
     """Networks it may be used from, `10.1.0.0/16`."""
+
+    def asks(self, models: str) -> bool:
+        """Return whether the key may ask each of these models: aliases and patterns, parted by spaces."""
+        if not self.models:
+            return True
+        named = models.split()
+        return bool(named) and all(any(matches_action(mine, one) for mine in self.models) for one in named)
 
     def admits(self, origin: str) -> bool:
         """Return whether the key may be used from `origin`. An empty origin is this machine itself: `127.0.0.1`."""
