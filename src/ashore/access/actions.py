@@ -72,7 +72,10 @@ ACTIONS: Final = (
     ),
     Action(name="budget:read", protects="budgets: `budget/NAME`"),
     Action(name="budget:write", protects="setting budgets: `budget/NAME`", office="system"),
-    Action(name="usage:read", protects="usage by tenant, user, model and day"),
+    Action(
+        name="usage:read",
+        protects="usage by user, model and day: of the own tenant by `server`, of others by `tenant/NAME`",
+    ),
     Action(name="audit:search", protects="reading the record", office="audit"),
     Action(name="audit:verify", protects="checking the record", office="audit"),
     Action(name="audit:export", protects="taking the record out, signed", office="audit"),
@@ -83,7 +86,10 @@ ACTIONS: Final = (
     Action(name="model:pull", protects="bringing models into the store: `model/NAME`", office="system"),
     Action(name="model:seal", protects="sealing, unsealing and re-keying models: `model/NAME`", office="system"),
     Action(name="model:remove", protects="removing models from the store: `model/NAME`", office="system"),
-    Action(name="cache:read", protects="what the cache of answers holds and did, by tenant and model"),
+    Action(
+        name="cache:read",
+        protects="what the cache of answers holds and did: of the own tenant by `server`, of others by `tenant/NAME`",
+    ),
     Action(
         name="cache:purge",
         protects="making kept answers be found no more: `tenant/NAME`, `model/ALIAS`, one entry or all: `server`",

@@ -6,10 +6,10 @@ moment, the second acts on what the first left.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from ashore.access import sql
 from ashore.access.authority import Compiled, raised_by, refusal
@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from ashore.state import Database
 
 
+R = TypeVar("R")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Actor:
     """Who acts, from where, in which request."""
@@ -36,6 +39,7 @@ class Actor:
     request_id: str = ""
 
 
+MAX_PAGE: Final = 1000
 SYSTEM: Final = Actor(principal=Principal(id="system", tenant=TenantId(""), kind="internal"))
 """ashore itself: what the operator wrote into ashore.toml, and the end of the first key."""
 
@@ -70,6 +74,15 @@ class Desk:
         if not decision.allowed:
             hint = bootstrap_hint(self.connection, self.now_s) if self.principal.kind == "first-key" else ""
             raise refusal(self.principal, decision, hint=hint)
+
+    def allows(self, action: str, resource: str) -> bool:
+        """Return whether the actor may do `action` on `resource`."""
+        return self.principal.kind == "internal" or self.compiled.decide(self.principal, action, resource).allowed
+
+    def denies(self, action: str, resource: str) -> bool:
+        """Return whether a rule takes `action` on `resource` from the actor, whatever else allows it."""
+        decision = self.compiled.decide(self.principal, action, resource)
+        return not decision.allowed and bool(decision.rule)
 
     def forbid_raising(self, after: Compiled, principal_after: Principal | None = None) -> None:
         """Return when a change gives the actor no right that it lacked.
@@ -220,6 +233,28 @@ class Acts:
                 detail={**({"key": who.key_id} if who.key_id else {}), **detail},
             )
         )
+
+
+def page_of(
+    rows: Callable[[str], tuple[R, ...]],
+    place: Callable[[R], str],
+    sees: Callable[[R], bool],
+    *,
+    after: str,
+    limit: int,
+) -> tuple[R, ...]:
+    """Return the first `limit` rows behind `after` that somebody sees, however many lie between that they do not.
+
+    `rows` reads at most `MAX_PAGE` behind a place.
+    """
+    found: list[R] = []
+    while len(found) < limit:
+        page = rows(after)
+        found += [row for row in page if sees(row)]
+        if len(page) < MAX_PAGE:
+            break
+        after = place(page[-1])
+    return tuple(found[:limit])
 
 
 def _policy_now(desk: Desk) -> Compiled:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Final, Protocol
 
 from ashore.access.actions import matches_action
 from ashore.access.model import WIDE, KeyScope, Principal
@@ -38,6 +38,12 @@ class Decision:
     """The role it is in."""
     subject: str = ""
     """The subject to which that role was given; `credential` where it came with the key or token."""
+
+
+class Decider(Protocol):
+    """Whatever decides: the policy compiled, or an authority."""
+
+    def decide(self, principal: Principal, action: str, resource: str) -> Decision: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,6 +254,13 @@ class PolicyAuthority:
         decision = self._compiled.decide(principal, action, resource)
         if not decision.allowed:
             raise refusal(principal, decision)
+
+
+def sees_tenant(authority: Decider, principal: Principal, action: str, tenant: str) -> bool:
+    """Return whether who may do a reading `action` at all sees the figures of a tenant by it: its own, unless a rule
+    denies that, and those of others by a right on `tenant/NAME`."""
+    decision = authority.decide(principal, action, f"tenant/{tenant}")
+    return decision.allowed or (tenant == principal.tenant and not decision.rule)
 
 
 def refusal(principal: Principal, decision: Decision, *, hint: str = "") -> PermissionDenied:

@@ -81,9 +81,10 @@ class PolicyBook:
         return Applied(policy=kept.policy, changes=changes, in_force=True)
 
     def roles(self, actor: Actor) -> tuple[Role, ...]:
-        """Return the built-in roles and the custom ones."""
+        """Return the built-in roles and the custom ones, those that the actor may see."""
         with self._acts.read(actor, POLICY_READ, "role/*") as desk:
-            return (*BUILT_IN, *desk.compiled.policy.roles)
+            found = (*BUILT_IN, *desk.compiled.policy.roles)
+            return tuple(role for role in found if desk.allows(POLICY_READ, f"role/{role.name}"))
 
     def put_role(self, actor: Actor, role: Role) -> Applied:
         """Make a custom role, or give it other rules.
@@ -138,9 +139,10 @@ class PolicyBook:
             return _applied(desk, policy)
 
     def bindings(self, actor: Actor) -> tuple[Binding, ...]:
-        """Return who has which role."""
+        """Return who has which role, of the roles that the actor may see."""
         with self._acts.read(actor, POLICY_READ, "role/*") as desk:
-            return desk.compiled.policy.bindings
+            found = desk.compiled.policy.bindings
+            return tuple(one for one in found if desk.allows(POLICY_READ, f"role/{one.role}"))
 
     def can(
         self, actor: Actor, subject: str, action: str, resource: str

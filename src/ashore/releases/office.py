@@ -78,17 +78,19 @@ class ReleaseOffice:
 
     # --- looking
 
-    def book(self, actor: Actor) -> Book:
-        """Return everything that is known of releases."""
-        with self._acts.read(actor, RELEASE_READ, "release/*") as desk:
+    def book(self, actor: Actor, resource: str = "release/*") -> Book:
+        """Return everything that is known of releases, where the actor may read `resource`."""
+        with self._acts.read(actor, RELEASE_READ, resource) as desk:
             return sql.load_book(desk.connection)
 
     def standings(self, actor: Actor, *, alias: str = "") -> tuple[Standing, ...]:
-        """Return every release, or those of one alias, the newest first."""
-        book = self.book(actor)
+        """Return the releases that the actor may read, or those of one alias, the newest first."""
+        with self._acts.read(actor, RELEASE_READ, "release/*") as desk:
+            book = sql.load_book(desk.connection)
+            read = {name for name in book.releases if desk.allows(RELEASE_READ, f"release/{name}")}
         if alias:
             changes.alias_of(book, alias)
-        chosen = [r for r in book.releases.values() if not alias or r.alias == alias]
+        chosen = [r for r in book.releases.values() if r.name in read and (not alias or r.alias == alias)]
         chosen.sort(key=lambda r: (r.created_s, r.name), reverse=True)
         return tuple(_standing(book, release.name) for release in chosen)
 
@@ -98,12 +100,18 @@ class ReleaseOffice:
         Raises:
             NotFound: there is none of this name.
         """
-        return _standing(self.book(actor), name)
+        return _standing(self.book(actor, f"release/{name}"), name)
 
     def history(self, actor: Actor, *, alias: str = "", release: str = "", limit: int = 100) -> tuple[Event, ...]:
-        """Return what happened, the newest first. Nothing is ever forgotten."""
+        """Return what happened, the newest first, but what a rule denies the actor. Nothing is ever forgotten."""
         with self._acts.read(actor, RELEASE_READ, "release/*") as desk:
-            return sql.load_history(desk.connection, alias=alias, release=release, limit=max(1, min(limit, 1000)))
+            found = sql.load_history(desk.connection, alias=alias, release=release, limit=max(1, min(limit, 1000)))
+            return tuple(
+                event
+                for event in found
+                if not desk.denies(RELEASE_READ, f"alias/{event.alias}")
+                and not desk.denies(RELEASE_READ, f"release/{event.release}")
+            )
 
     def evidence(self, actor: Actor, name: str) -> tuple[tuple[str, Finding], ...]:
         """Return what the comparison with what is live says of a release, by the stage it was made in.
@@ -253,8 +261,10 @@ class ReleaseOffice:
     # --- aliases
 
     def aliases(self, actor: Actor) -> tuple[Alias, ...]:
-        """Return every alias, by name."""
-        return tuple(alias for _, alias in sorted(self.book(actor).aliases.items()))
+        """Return every alias that no rule denies the actor, by name."""
+        with self._acts.read(actor, RELEASE_READ, "release/*") as desk:
+            found = sorted(sql.load_book(desk.connection).aliases.items())
+            return tuple(alias for name, alias in found if not desk.denies(RELEASE_READ, f"alias/{name}"))
 
     def alias(self, actor: Actor, name: str) -> Alias:
         """Return one alias.
@@ -262,7 +272,10 @@ class ReleaseOffice:
         Raises:
             NotFound: there is none of this name.
         """
-        return changes.alias_of(self.book(actor), name)
+        with self._acts.read(actor, RELEASE_READ, "release/*") as desk:
+            if desk.denies(RELEASE_READ, f"alias/{name}"):
+                desk.require(RELEASE_READ, f"alias/{name}")
+            return changes.alias_of(sql.load_book(desk.connection), name)
 
     def set_alias(
         self,
