@@ -11,6 +11,7 @@ import pytest
 from postgres_server import fresh_database
 
 from ashore.access import (
+    ACTIONS,
     OFFICERS,
     SYSTEM,
     AccountWish,
@@ -165,6 +166,12 @@ def test_the_first_key_makes_nothing_else_and_says_what_is_next(house: House, wi
     with pytest.raises(PermissionDenied) as caught:
         house.people.create_account(first, wish)
     assert "ashore access user create NAME --role security-officer" in caught.value.hint
+    assert [one.id for one in house.people.accounts(first, "user")] == ["sam"], "it reads what it may not change"
+    assert house.book.show(first).bindings and house.keyring.keys(first) and house.people.groups(first) == ()
+    for action in (one.name for one in ACTIONS if one.is_read):
+        assert house.may(house.first_key, action, "server"), action
+    for action in ("stored:show", "release:pairs", "audit:search", "release:write", "budget:write"):
+        assert not house.may(house.first_key, action, "server"), action
     for forbidden in (
         lambda: house.people.create_tenant(first, "bank-b"),
         lambda: house.people.create_group(first, "g"),
@@ -173,7 +180,6 @@ def test_the_first_key_makes_nothing_else_and_says_what_is_next(house: House, wi
         lambda: house.book.grant(first, add=[Binding("user/sam", "viewer")]),
         lambda: house.book.apply(first, Policy(), base_version=0),
         lambda: house.people.remove_account(first, "user", "sam"),
-        lambda: house.people.accounts(first, "user"),
     ):
         with pytest.raises(PermissionDenied):
             forbidden()

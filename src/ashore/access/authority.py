@@ -268,7 +268,7 @@ def refusal(principal: Principal, decision: Decision, *, hint: str = "") -> Perm
     resource = shown(decision.resource)
     if principal.kind == "first-key":
         hint = hint or (
-            "the first key asks models and makes the three administrators, who do the rest: "
+            "the first key asks models, reads, and makes the three administrators, who do the rest: "
             "`ashore access user create NAME --role system-administrator`, then security-officer and auditor"
         )
     return PermissionDenied(

@@ -59,6 +59,8 @@ class PolicyBook:
     ) -> Applied:
         """Put a policy in the place of the one in force, which must still be `base_version`.
 
+        One that differs in nothing changes nothing, whatever it began from: a file may be applied again and again.
+
         Raises:
             Conflict: somebody changed it since; tells what they changed.
             InvalidRequest: it cannot come into force.
@@ -67,10 +69,11 @@ class PolicyBook:
         with self._acts.write(actor, "policy:check" if dry_run else "policy:apply", "policy") as desk:
             desk.require(POLICY_WRITE, "policy")
             current = desk.compiled.policy
-            _check_base(desk, base_version)
+            changes = policy_changes(current, policy)
+            if changes:
+                _check_base(desk, base_version)
             for binding in set(policy.bindings) ^ set(current.bindings):
                 desk.require(ROLE_GRANT, f"role/{binding.role}")
-            changes = policy_changes(current, policy)
             desk.detail["changes"] = "; ".join(changes)[:4000]
             desk.dry = dry_run
             if dry_run or not changes:

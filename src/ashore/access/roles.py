@@ -65,8 +65,8 @@ BUILT_IN: Final[tuple[Role, ...]] = (
         only=(_OWN_USAGE, Rule("allow", "cache:read", "server")),
     ),
     _role(
-        FIRST_KEY, "Until the three administrators exist: asks models, and makes them.",
-        "infer", "metrics:read", "cache:read",
+        FIRST_KEY, "Until the three administrators exist: asks models, reads what they will change, and makes them.",
+        "infer", *_READS,
         grantable=False,
         only=(Rule("allow", "access:write", f"{FIRST_ADMINISTRATORS}/*"),),
     ),
