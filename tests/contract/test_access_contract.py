@@ -11,6 +11,7 @@ import pytest
 from postgres_server import fresh_database
 
 from ashore.access import (
+    ACTIONS,
     OFFICERS,
     SYSTEM,
     AccountWish,
@@ -27,6 +28,7 @@ from ashore.access import (
     Policy,
     PolicyBook,
     Principal,
+    Revived,
     Role,
     digest_of,
     keep_first_key,
@@ -165,6 +167,12 @@ def test_the_first_key_makes_nothing_else_and_says_what_is_next(house: House, wi
     with pytest.raises(PermissionDenied) as caught:
         house.people.create_account(first, wish)
     assert "ashore access user create NAME --role security-officer" in caught.value.hint
+    assert [one.id for one in house.people.accounts(first, "user")] == ["sam"], "it reads what it may not change"
+    assert house.book.show(first).bindings and house.keyring.keys(first) and house.people.groups(first) == ()
+    for action in (one.name for one in ACTIONS if one.is_read):
+        assert house.may(house.first_key, action, "server"), action
+    for action in ("stored:show", "release:pairs", "audit:search", "release:write", "budget:write"):
+        assert not house.may(house.first_key, action, "server"), action
     for forbidden in (
         lambda: house.people.create_tenant(first, "bank-b"),
         lambda: house.people.create_group(first, "g"),
@@ -173,7 +181,6 @@ def test_the_first_key_makes_nothing_else_and_says_what_is_next(house: House, wi
         lambda: house.book.grant(first, add=[Binding("user/sam", "viewer")]),
         lambda: house.book.apply(first, Policy(), base_version=0),
         lambda: house.people.remove_account(first, "user", "sam"),
-        lambda: house.people.accounts(first, "user"),
     ):
         with pytest.raises(PermissionDenied):
             forbidden()
@@ -189,7 +196,7 @@ def test_where_an_office_has_lost_its_keys_a_new_first_key_makes_its_holder(hous
         found = access_sql.find_key(connection, house.who(auditor).key_id)
         assert found is not None
         access_sql.save_key(connection, replace(found, revoked_s=1))
-    assert revive_first_key(acts, path) == ("auditor",)
+    assert revive_first_key(acts, path) == Revived(missing=("auditor",), taken_away=())
     first = house.actor(path.read_text().strip())
     with pytest.raises(PermissionDenied):
         house.make(first, "eve", "security-officer")
@@ -199,6 +206,97 @@ def test_where_an_office_has_lost_its_keys_a_new_first_key_makes_its_holder(hous
             house.who(dead)
     assert house.acts("first-key:revive") == [("system", "failed"), ("system", "done")]
     assert house.may(security, "role:grant", "role/x")
+
+
+# --- somebody can always change the policy and who there is
+
+SHUT_OUT = (
+    ("deny * on *",),
+    ("deny policy:write on *",),
+    ("deny access:write on tenant/*",),
+    ("deny role:grant on role/security-officer",),
+    ("deny policy:* on policy", "budget:read on *"),
+)
+"""Rules that shut everybody out of administering, when everybody has them."""
+
+
+@pytest.mark.parametrize("rules", SHUT_OUT)
+def test_no_policy_leaves_nobody_who_can_change_it(house: House, rules: tuple[str, ...]) -> None:
+    _, security, _ = house.three()
+    sec = house.actor(security)
+    den = Role(name="den", rules=tuple(parse_rule(rule) for rule in rules))
+    house.book.put_role(sec, den)
+    with pytest.raises(Conflict, match=r"nobody with a valid key would be left .* who may policy:write on policy"):
+        house.book.grant(sec, add=[Binding("everyone", "den")])
+    current = house.book.show(sec)
+    whole = replace(current, bindings=(*current.bindings, Binding("tenant/default", "den")))
+    for dry_run in (True, False):
+        with pytest.raises(Conflict, match="who may"):
+            house.book.apply(sec, whole, base_version=current.version, dry_run=dry_run)
+    house.book.put_role(sec, replace(den, rules=()))
+    house.book.grant(sec, add=[Binding("everyone", "den")])
+    with pytest.raises(Conflict, match="who may"):
+        house.book.put_role(sec, den)
+    assert house.may(security, "policy:write", "policy")
+
+
+def test_what_nobody_could_ever_undo_is_refused_and_what_another_officer_can_undo_is_not(house: House) -> None:
+    _, security, _ = house.three()
+    sec = house.actor(security)
+    house.people.create_tenant(sec, "bank-b")
+    house.book.put_role(sec, Role(name="den", rules=(parse_rule("deny access:write on tenant/bank-b/*"),)))
+    house.book.put_role(sec, Role(name="mute", rules=(parse_rule("deny infer on model/x"),)))
+    with pytest.raises(Conflict, match=r"left who may access:write on tenant/bank-b/\*"):
+        house.book.grant(sec, add=[Binding("everyone", "den")])
+    house.book.grant(sec, add=[Binding("user/sec", "den"), Binding("everyone", "mute")])
+    second = house.actor(house.make(sec, "sec2", "security-officer"))
+    house.book.grant(second, remove=[Binding("user/sec", "den")])
+    house.book.grant(sec, remove=[Binding("everyone", "mute")])  # no officer asks models: it gives them nothing
+    assert house.may(security, "access:write", "tenant/bank-b/user/x")
+
+
+def test_every_way_to_the_last_administrator_is_closed(house: House) -> None:
+    _, security, _ = house.three()
+    sec = house.actor(security)
+    for name in ("officers", "muted"):
+        house.people.create_group(sec, name)
+    rules = ("policy:write on *", "access:write on *", "role:grant on *", "deny policy:write on policy")
+    house.book.put_role(sec, Role(name="boss", rules=tuple(parse_rule(rule) for rule in rules[:3])))
+    house.book.put_role(sec, Role(name="den", rules=(parse_rule(rules[3]),)))
+    house.book.grant(sec, add=[Binding("group/officers", "boss"), Binding("group/muted", "den")])
+    narrow = KeyWish(scope=KeyScope(actions=("infer",)))
+    house.people.create_account(sec, AccountWish(id="bob", groups=("officers",), key=narrow))
+    for last in (
+        lambda: house.people.change_members(sec, "muted", add=["sec"]),
+        lambda: house.people.change_account(sec, "user", "sec", disabled=True),
+        lambda: house.people.remove_account(sec, "user", "sec"),
+        lambda: house.keyring.revoke(sec, house.who(security).key_id),
+        lambda: house.book.grant(sec, remove=[Binding("user/sec", "security-officer")]),
+    ):
+        with pytest.raises(Conflict, match="nobody with a valid key would be left"):
+            last()
+    assert house.may(security, "policy:write", "policy")
+
+
+def test_revive_looks_at_rights_and_mends_a_home_in_which_nobody_administers(house: House, tmp_path: Path) -> None:
+    _, security, auditor = house.three()
+    acts, path = Acts(house.database, house.recorder, house.clock), tmp_path / "first-key"
+    with house.database.write() as connection:  # as an older ashore let it come about
+        policy = access_sql.load_policy(connection)
+        den = Role(name="den", rules=(parse_rule("deny * on *"),))
+        bindings = (*policy.bindings, Binding("everyone", "den"), Binding("user/sec", "den"))
+        broken = Policy(roles=(den,), bindings=bindings, version=policy.version + 1)
+        access_sql.save_policy(connection, broken, author="sec", comment="", now_s=1)
+    assert not house.may(security, "policy:write", "policy")
+    revived = revive_first_key(acts, path)
+    assert revived == Revived(missing=("security-officer",), taken_away=(Binding("everyone", "den"),))
+    second = house.make(house.actor(path.read_text().strip()), "sec2", "security-officer")
+    house.book.grant(house.actor(second), remove=[Binding("user/sec", "den")])
+    assert house.may(security, "policy:write", "policy") and house.may(auditor, "policy:read", "policy")
+    with pytest.raises(Conflict, match="the rights of the office"):
+        revive_first_key(acts, path)
+    detail = next(act.detail for act in house.recorder.acts if act.action == "first-key:revive")
+    assert detail["taken_away"] == "everyone has den"
 
 
 # --- people
@@ -706,6 +804,7 @@ def test_a_job_runs_only_while_who_submitted_it_may(house: House) -> None:
         tenant=TenantId("default"),
         issuer="corp",
         groups=frozenset(("a", "b")),
+        token_groups=frozenset(("a", "b")),
         roles=frozenset(("viewer",)),
     )
     assert house.directory().acting(person.acting_name, "default", now_s) == person

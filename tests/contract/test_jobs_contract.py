@@ -35,7 +35,8 @@ from ashore.jobs import (
     StoredFile,
 )
 from ashore.jobs.room import RESERVED_BYTES
-from ashore.state import Database, open_database, open_state
+from ashore.state import Database, execute, open_database, open_postgres, open_state
+from ashore.state.schema import MIGRATIONS
 
 
 def new(job_id: str, **options: object) -> NewJob:
@@ -107,6 +108,10 @@ def test_the_same_id_or_key_gives_the_first_job_and_another_payload_is_refused(q
     assert queue.submit(new("j1", idempotency_key="k", payload=b"one")).job_id == "j1"
     assert queue.submit(new("j2", idempotency_key="k", payload=b"one")).job_id == "j1"
     assert queue.submit(new("j3", idempotency_key="k", payload=b"one", tenant="b")).job_id == "j3"
+    for name, key, first in (("j5", "1", "j5"), ("j6", "2", "j5")):  # of another account, whichever of its keys
+        one = new(name, idempotency_key="k", payload=b"one", principal=f"abe#key=ash_{key}")
+        assert queue.submit(one).job_id == first
+    assert {job.job_id for job in queue.store.select(limit=9, account="abe")} == {"j5"}
     with pytest.raises(Conflict, match="j1"):
         queue.submit(new("j4", idempotency_key="k", payload=b"two"))
 
@@ -420,7 +425,7 @@ def test_files_come_back_piece_by_piece_and_only_when_whole(stores: tuple[JobSto
     files = stores[1]
     file = StoredFile(
         file_id="file-1", tenant="a", filename="in.jsonl", purpose="batch", num_bytes=0, created_ms=1,
-        expires_ms=100, complete=False,
+        expires_ms=100, complete=False, account="alice", models="m",
     )  # fmt: skip
     files.create(file)
     files.append("file-1", 0, b"abc")
@@ -433,6 +438,9 @@ def test_files_come_back_piece_by_piece_and_only_when_whole(stores: tuple[JobSto
     assert files.select(tenant="b", purpose=None, after=None, limit=9) == []
     assert [f.file_id for f in files.select(tenant="a", purpose="batch", after=None, limit=9)] == ["file-1"]
     assert files.select(tenant="a", purpose="vision", after=None, limit=9) == []
+    assert files.select(tenant="a", account="abe", purpose=None, after=None, limit=9) == []
+    [mine] = files.select(tenant="a", account="alice", purpose=None, after=None, limit=9)
+    assert (mine.account, mine.models) == ("alice", "m")
     files.create(StoredFile(**{**_fields(file), "file_id": "file-2", "created_ms": 5, "expires_ms": None}))
     assert files.prune(now_ms=50, abandoned_before_ms=4, limit=9) == 0
     assert files.prune(now_ms=100, abandoned_before_ms=5, limit=9) == 2
@@ -472,7 +480,7 @@ def test_new_work_leaves_room_for_the_end_of_what_runs(tmp_path: Path, clock: Ma
     queue.submit(new("runs", webhook="https://hooks.example/"))
     batch = queue.submit(new("batch", kind="batch"))
     files.create(StoredFile(file_id="f", tenant="a", filename="x", purpose="batch", num_bytes=0, created_ms=1,
-                            expires_ms=None, complete=False))  # fmt: skip
+                            expires_ms=None, complete=False, account="p"))  # fmt: skip
     files.append("f", 0, b"x" * 1000)
     leases = {lease.job.job_id: lease for lease in queue.lease(kinds=("call", "batch"), limit=2, owner="w")}
     tight.free = RESERVED_BYTES + 500
@@ -605,3 +613,66 @@ class TwoQueues(RuleBasedStateMachine):
 
 TestTwoQueues = TwoQueues.TestCase
 TestTwoQueues.settings = settings(max_examples=30, stateful_step_count=30, deadline=None)
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "postgres"])
+def test_jobs_and_files_of_an_older_ashore_get_their_owners(
+    kind: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    url = fresh_database(request.getfixturevalue("postgres_url"), "jobs_owners") if kind == "postgres" else ""
+    then = next(n for n, steps in enumerate(MIGRATIONS) if any("ADD COLUMN account" in step for step in steps))
+
+    def opened(version: int) -> Database:
+        steps = MIGRATIONS[:version]
+        if url:
+            return open_postgres(url, migrations=steps)
+        return open_database(tmp_path / "state.db", snapshots=tmp_path, clock=ManualClock(), migrations=steps)
+
+    old = opened(then)
+    principals = {"j1": "alice#key=ash_1", "j2": "corp:b%23#groups=a%2Cc&roles=k", "j3": "first-key"}
+    with old.write() as connection:
+        for job_id, principal in principals.items():
+            whole = ("priority", "created_ms", "not_before_ms", "max_attempts", "ttl_ms", "item", "attempts")
+            zeros = (*whole, "lease_number", "lease_until_ms", "cancel_requested")
+            zeros += ("children_total", "children_succeeded", "children_failed")
+            empty = ("cancel_mode", "webhook", "parent_id", "owner", "progress", "error_code", "error_message")
+            row: dict[str, object] = dict.fromkeys(zeros, 0) | dict.fromkeys(empty, "")
+            row |= {"job_id": job_id, "kind": "batch", "tenant": "a", "principal": principal, "state": "succeeded"}
+            row["idempotency_key"] = job_id
+            columns = ", ".join(row)
+            execute(connection, f"INSERT INTO job ({columns}) VALUES ({', '.join(':' + c for c in row)})", **row)
+        for key_id, owner, tenant in (("k1", "alice", "a"), ("k2", "abe", "a"), ("k3", "eve", "b"), ("k4", "eve", "b")):
+            execute(
+                connection,
+                "INSERT INTO access_key (key_id, digest, principal, tenant, scopes, created_s) "
+                "VALUES (:id, :id, :owner, :tenant, '', 0)",
+                id=key_id,
+                owner=owner,
+                tenant=tenant,
+            )
+        for file_id, tenant, filename, purpose in (
+            ("out", "a", "j1_output.jsonl", "batch_output"),
+            ("err", "a", "j2_error.jsonl", "batch_output"),
+            ("forged", "a", "j1_output.jsonl", "user_data"),
+            ("only", "b", "x", "batch"),
+        ):
+            execute(
+                connection,
+                "INSERT INTO stored_file (file_id, tenant, filename, purpose, num_bytes, created_ms, complete) "
+                "VALUES (:id, :tenant, :filename, :purpose, 0, 0, 1)",
+                id=file_id,
+                tenant=tenant,
+                filename=filename,
+                purpose=purpose,
+            )
+    old.close()
+    new_state = opened(len(MIGRATIONS))
+    jobs, files = SqlJobs(new_state), SqlFiles(new_state)
+    assert {job.job_id: job.account for job in jobs.select(limit=9)} == {
+        "j1": "alice",
+        "j2": "corp:b%23",
+        "j3": "first-key",
+    }
+    owners = {name: file.account for name in ("out", "err", "forged", "only") if (file := files.get(name))}
+    assert owners == {"out": "alice", "err": "corp:b%23", "forged": "", "only": "eve"}
+    new_state.close()

@@ -86,6 +86,7 @@ def stored(name: str, num_bytes: int, tenant: str = "acme") -> StoredFile:
         created_ms=1,
         expires_ms=None,
         complete=False,
+        account="p",
     )
 
 

@@ -171,6 +171,10 @@ def test_two_editors_of_one_policy(site: Site) -> None:
     status, answer = site.ask("PUT", "/policy", mine, key=site.keys["sec"])
     assert status == 409 and "role racer: infer on model/slow" in answer["error"]["message"]
     fresh = site.made("GET", "/policy")
+    same = {"base_version": base["version"], "roles": fresh["roles"], "bindings": fresh["bindings"]}
+    for again in (same, {**same, "base_version": 0}, {**same, "dry_run": True}):
+        answer = site.made("PUT", "/policy", again)
+        assert (answer["version"], answer["changes"], answer["in_force"]) == (fresh["version"], [], False)
     others = [role for role in fresh["roles"] if role["name"] != "racer"]
     wish = {"base_version": fresh["version"], "roles": others, "bindings": fresh["bindings"], "dry_run": True}
     shown = site.made("PUT", "/policy", wish)
@@ -348,6 +352,9 @@ def test_the_command_line_edits_the_policy_as_a_file(
     dry = cli("policy", "apply", str(file), "--dry-run")
     assert dry.returncode == 0 and "+ role fromfile: infer on model/echo" in dry.stdout and "dry run" in dry.stdout
     assert cli("policy", "apply", str(file), "--comment", "from a file").returncode == 0
+    again = cli("policy", "apply", str(file))
+    assert again.returncode == 0 and "nothing differs" in again.stdout
+    file.write_text(file.read_text().replace("infer on model/echo", "infer on model/slow"))
     again = cli("policy", "apply", str(file))
     assert again.returncode == 2 and "began from" in again.stderr
     assert "from a file" in cli("policy", "history").stdout

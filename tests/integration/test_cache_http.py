@@ -222,3 +222,28 @@ def test_what_a_tenant_and_a_model_have_is_shown_and_goes_with_a_purge(worker: W
     assert shown("?model=slow")["items"][0]["entries"] == 1
     purged()
     assert [share["entries"] for share in shown()["shares"]] == [0, 0]
+
+
+def test_without_a_key_this_machine_sees_figures_and_no_names_and_only_by_its_own_name(worker: Worker) -> None:
+    def look(path: str, **headers: str) -> tuple[int, bytes]:
+        status, _, said = worker.request("GET", path, None, {"authorization": "", **headers})
+        return status, said
+
+    label(worker, body())
+    for path in ("/metrics", "/admin/v1/cache", "/openapi.json"):
+        for host in ("127.0.0.1:8080", "localhost", "[::1]:8080", "LOCALHOST:1"):
+            assert look(path, host=host)[0] == 200, (path, host)
+        for host in (
+            "evil.example",
+            "evil.example:8080",
+            "localhost.evil.example",
+            "127.0.0.1.evil.example",
+            "127.0.0.1@evil",
+        ):
+            status, said = look(path, host=host)
+            assert status == 403 and b"asked for the host" in said, (path, host)
+            assert worker.request("GET", path, None, {"host": host})[0] == 200, "with a key that may, any name will do"
+    status, said = look("/admin/v1/cache")
+    assert (status, json.loads(said)["shares"]) == (200, []) and b"default" not in said
+    assert look("/admin/v1/cache?tenant=default")[0] == 403
+    assert json.loads(worker.request("GET", "/admin/v1/cache")[2])["shares"], "the first key sees whose they are"

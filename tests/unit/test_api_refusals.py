@@ -3,23 +3,40 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
+from tiny_text import byte_level
 
 from ashore.access import Decision, Principal
 from ashore.access.authority import refusal
 from ashore.api.decode import decode
+from ashore.api.grpc.status import trailing_metadata
+from ashore.api.http.errors import anthropic_error, openai_error
 from ashore.api.http.openai.responses_parse import item_of, listed
 from ashore.api.http.openai.responses_types import ResponsesRequest
 from ashore.api.http.openai.types import ChatRequest
 from ashore.api.http.routes import RouteTable
 from ashore.api.http.table import ROUTES
 from ashore.core import TenantId
-from ashore.errors import InvalidRequest, UnknownRoute, UnsupportedByEngine
+from ashore.engines import Grammar
+from ashore.engines.sampling.constraint import GrammarCompiler
+from ashore.errors import (
+    AshoreError,
+    DiskFull,
+    EnvironmentFault,
+    InvalidGrammar,
+    InvalidRequest,
+    NotReady,
+    Overloaded,
+    UnknownRoute,
+    UnsupportedByEngine,
+)
 from ashore.serving.orders import check_writes
 
+HOME = "/var/lib/ashore"
 TURN = [{"role": "user", "content": "hello"}]
 CHAT = msgspec.json.Decoder(ChatRequest)
 RESPONSES = msgspec.json.Decoder(ResponsesRequest)
@@ -112,3 +129,31 @@ def test_listed_messages_have_their_text_in_parts(item: dict[str, Any], parts: l
     shown = listed(item_of(item, "input[0]"))
     assert [{k: v for k, v in part.items() if v is not None} for part in shown["content"]] == parts
     assert shown["status"] == "completed"
+
+
+@pytest.mark.parametrize(
+    ("fault", "said"),
+    [
+        (Overloaded(f"{HOME}/state.db was locked by another process for 5 s"), "state.db was locked by another"),
+        (DiskFull(f"no room left on the disk for {HOME}/state.db", hint=f"free {HOME}/logs"), "disk for state.db"),
+        (EnvironmentFault(f"'{HOME}/audit/x.log': no such file"), "'x.log': no such file"),
+        (NotReady("ask http://10.0.0.1:8080/a/b or /readyz, 5/6 are up"), "http://10.0.0.1:8080/a/b or /readyz, 5/6"),
+        (UnknownRoute("no such path: '/admin/v1/x'"), "no such path: '/admin/v1/x'"),
+    ],
+)
+def test_a_client_hears_the_name_of_a_file_and_not_where_it_lies(fault: AshoreError, said: str) -> None:
+    details = dict(trailing_metadata(fault))["grpc-status-details-bin"]
+    assert isinstance(details, bytes)
+    for answer in (openai_error(fault), anthropic_error(fault, "r"), details):
+        assert HOME.encode() not in answer and said.encode() in answer
+
+
+def test_a_schema_that_cannot_be_followed_is_refused_without_the_state_of_the_parser(tmp_path: Path) -> None:
+    byte_level(tmp_path)
+    compiler = GrammarCompiler(tmp_path, vocab_size=4096)
+    try:
+        with pytest.raises(InvalidGrammar) as caught:
+            compiler.compile(Grammar(kind="json_schema", text='{"$ref": "#"}')).result(30).allowed()
+    finally:
+        compiler.close()
+    assert caught.value.message == "the grammar cannot be followed further: NoExtensionBias"

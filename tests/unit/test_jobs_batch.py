@@ -51,7 +51,7 @@ class LeakyFiles(MemoryFiles):
 def store(files: MemoryFiles, lines: int) -> None:
     file = StoredFile(
         file_id="file-in", tenant="t", filename="in", purpose="batch", num_bytes=1, created_ms=0, expires_ms=None,
-        complete=False,
+        complete=False, account="p",
     )  # fmt: skip
     files.create(file)
     for number in range(lines):  # a piece for each line, so that a part of them can be read

@@ -4,14 +4,14 @@ Owns: what a key looks like, how it is kept and compared, what an action is call
 requests, HTTP headers, and what a right protects (each use case asks for its own).
 """
 
-from ashore.access.actions import ACTIONS, INFER, METRICS_READ, Action
+from ashore.access.actions import ACTIONS, INFER, METRICS_READ, STORED_REMOVE, STORED_SHOW, Action
 from ashore.access.acts import SYSTEM, Actor, Acts
-from ashore.access.authority import Compiled, Decision, PolicyAuthority, raised_by
+from ashore.access.authority import Compiled, Decision, PolicyAuthority, raised_by, sees_tenant
 from ashore.access.book import Applied, PolicyBook, policy_changes
 from ashore.access.denials import denial_of
 from ashore.access.directory import Claims, Directory
 from ashore.access.doorkeeper import Doorkeeper, TokenVerifier
-from ashore.access.first_key import make_first_key, read_first_key, revive_first_key
+from ashore.access.first_key import Revived, make_first_key, read_first_key, revive_first_key
 from ashore.access.guessing import Guesses
 from ashore.access.jwt import Issuer, JwtVerifier, check_issuer
 from ashore.access.keyring import Keyring, KeyWish, NewKey
@@ -19,7 +19,7 @@ from ashore.access.keys import KeyDigest, digest_of, looks_like_key, new_key
 from ashore.access.memory import KeyTable, OpenDoor
 from ashore.access.model import DEFAULT_TENANT, NOBODY, KeyScope, Principal
 from ashore.access.offices import missing_offices
-from ashore.access.onbehalf import OnBehalf, make_internal_token, read_internal_token
+from ashore.access.onbehalf import OURSELVES, OnBehalf, make_internal_token, read_internal_token
 from ashore.access.people import AccountWish, People
 from ashore.access.policy import Binding, Policy, Role, Rule, parse_rule
 from ashore.access.ports import Authenticator, Authority
@@ -36,7 +36,10 @@ __all__ = [
     "METRICS_READ",
     "NOBODY",
     "OFFICERS",
+    "OURSELVES",
     "POLICY_EPOCH",
+    "STORED_REMOVE",
+    "STORED_SHOW",
     "SYSTEM",
     "Account",
     "AccountWish",
@@ -71,6 +74,7 @@ __all__ = [
     "PolicyBook",
     "PolicyVersion",
     "Principal",
+    "Revived",
     "Role",
     "Rule",
     "Tenant",
@@ -91,4 +95,5 @@ __all__ = [
     "read_internal_token",
     "revive_first_key",
     "save_key",
+    "sees_tenant",
 ]

@@ -14,6 +14,8 @@ from typing import Final, Literal
 Office = Literal["system", "security", "audit"]
 
 INFER: Final = "infer"
+STORED_SHOW: Final = "stored:show"
+STORED_REMOVE: Final = "stored:remove"
 METRICS_READ: Final = "metrics:read"
 ACCESS_READ: Final = "access:read"
 ACCESS_WRITE: Final = "access:write"
@@ -40,7 +42,18 @@ class Action:
 
 
 ACTIONS: Final = (
-    Action(name=INFER, protects="answers, embeddings and token counts of `model/ALIAS`; one's tenant's files and jobs"),
+    Action(
+        name=INFER,
+        protects="answers, embeddings and token counts of `model/ALIAS`; one's own files, responses and jobs",
+    ),
+    Action(
+        name=STORED_SHOW,
+        protects="others' files, batches, stored responses and jobs, with what is in them: `tenant/NAME/stored/OWNER`",
+    ),
+    Action(
+        name=STORED_REMOVE,
+        protects="cancelling and deleting others' files, batches, responses and jobs: `tenant/NAME/stored/OWNER`",
+    ),
     Action(name=METRICS_READ, protects="`/metrics`, `/openapi.json` and the counters of the cache from elsewhere"),
     Action(name=ACCESS_READ, protects="the list of tenants, users, service accounts, groups and keys (never secrets)"),
     Action(
@@ -59,7 +72,10 @@ ACTIONS: Final = (
     ),
     Action(name="budget:read", protects="budgets: `budget/NAME`"),
     Action(name="budget:write", protects="setting budgets: `budget/NAME`", office="system"),
-    Action(name="usage:read", protects="usage by tenant, user, model and day"),
+    Action(
+        name="usage:read",
+        protects="usage by user, model and day: of the own tenant by `server`, of others by `tenant/NAME`",
+    ),
     Action(name="audit:search", protects="reading the record", office="audit"),
     Action(name="audit:verify", protects="checking the record", office="audit"),
     Action(name="audit:export", protects="taking the record out, signed", office="audit"),
@@ -70,7 +86,10 @@ ACTIONS: Final = (
     Action(name="model:pull", protects="bringing models into the store: `model/NAME`", office="system"),
     Action(name="model:seal", protects="sealing, unsealing and re-keying models: `model/NAME`", office="system"),
     Action(name="model:remove", protects="removing models from the store: `model/NAME`", office="system"),
-    Action(name="cache:read", protects="what the cache of answers holds and did, by tenant and model"),
+    Action(
+        name="cache:read",
+        protects="what the cache of answers holds and did: of the own tenant by `server`, of others by `tenant/NAME`",
+    ),
     Action(
         name="cache:purge",
         protects="making kept answers be found no more: `tenant/NAME`, `model/ALIAS`, one entry or all: `server`",

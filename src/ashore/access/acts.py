@@ -6,15 +6,15 @@ moment, the second acts on what the first left.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from ashore.access import sql
 from ashore.access.authority import Compiled, raised_by, refusal
 from ashore.access.model import Principal
-from ashore.access.offices import CONSENT_S, bootstrap_hint, makers_of, officers_of
+from ashore.access.offices import CONSENT_S, Standing, bootstrap_hint, lost_between, makers_of, standing_of
 from ashore.access.policy import check_separation
 from ashore.access.records import Account
 from ashore.access.roles import AUDITOR, OFFICERS
@@ -27,6 +27,10 @@ if TYPE_CHECKING:
 
     from ashore.state import Database
 
+
+R = TypeVar("R")
+
+MAX_PAGE: Final = 1000
 SYSTEM: Final = Actor(principal=Principal(id="system", tenant=TenantId(""), kind="internal"))
 """ashore itself: what the operator wrote into ashore.toml, and the end of the first key."""
 
@@ -40,6 +44,8 @@ class Desk:
     actor: Actor
     now_s: int
     detail: dict[str, str | int] = field(default_factory=dict)
+    before: Standing | None = None
+    """Who could administer before this act, where it changes something."""
     dry: bool = False
     """Whether this only shows what would be: a consent is looked for, and not used up."""
 
@@ -64,6 +70,11 @@ class Desk:
         """Return whether the actor may do `action` on `resource`."""
         return self.principal.kind == "internal" or self.compiled.decide(self.principal, action, resource).allowed
 
+    def denies(self, action: str, resource: str) -> bool:
+        """Return whether a rule takes `action` on `resource` from the actor, whatever else allows it."""
+        decision = self.compiled.decide(self.principal, action, resource)
+        return not decision.allowed and bool(decision.rule)
+
     def forbid_raising(self, after: Compiled, principal_after: Principal | None = None) -> None:
         """Return when a change gives the actor no right that it lacked.
 
@@ -82,22 +93,30 @@ class Desk:
                 rule="nobody raises their own rights",
             )
 
-    def keep_offices(self, after: Compiled, changed: Account | None = None, *, key_gone: str = "") -> None:
-        """Return when every office that has a holder with a live key still has one, and an auditor that loses theirs
-        was consented to. `changed`: an account as it will be; `key_gone`: a key that will open nothing.
+    def keep_administrable(self, after: Compiled) -> None:
+        """Return when what is so now, under the policy `after`, can be changed again by somebody, as it could before
+        this act; when every office that could be used still can; and when an auditor that loses theirs was consented
+        to. Every change is asked so at its end, whatever it changed; only a dry run asks by itself.
 
         Raises:
-            Conflict: the last holder of an office would be gone, or the consent is missing.
+            Conflict: nobody could change something any more, the last holder of an office would be gone, or the
+                consent is missing.
         """
-        before = officers_of(self.connection, self.compiled, self.now_s)
-        then = officers_of(self.connection, after, self.now_s, changed=changed, key_gone=key_gone)
-        for role in OFFICERS:
-            if before[role] and not then[role]:
-                raise Conflict(
-                    f"nobody with a valid key would be left as {role}",
-                    hint=f"give the role to somebody else first: `ashore access user create NAME --role {role}`",
-                )
-        for account in sorted(before[AUDITOR] - then[AUDITOR]):
+        before, then = self.before, standing_of(self.connection, after, self.now_s)
+        assert before is not None, "only a change is asked what it leaves"
+        vacant = [role for role in OFFICERS if before.officers[role] and not then.officers[role]]
+        lost = lost_between(before, then)
+        if vacant or lost:
+            office = f" as {', '.join(vacant)}" if vacant else ""
+            rights = f" who may {', '.join(lost[:5])}{', …' if lost[5:] else ''}" if lost else ""
+            raise Conflict(
+                f"nobody with a valid key would be left{office}{rights}, and nobody could change that again",
+                hint=f"give the role to somebody else first: `ashore access user create NAME --role {vacant[0]}`; "
+                "a rule that denies must not be for every officer"
+                if vacant
+                else "deny it to a user, a group or a tenant, and not to every security officer there could be",
+            )
+        for account in sorted(before.officers[AUDITOR] - then.officers[AUDITOR]):
             self._use_consent(account)
 
     def _use_consent(self, account: str) -> None:
@@ -144,7 +163,7 @@ class Acts:
     def look(self, actor: Actor) -> Iterator[Desk]:
         """Open a look at one moment, for whoever asks for the right themselves."""
         with self._database.read() as connection:
-            yield Desk(connection, Compiled(sql.load_policy(connection)), actor, self.now_s)
+            yield self._desk(connection, actor)
 
     @contextmanager
     def write(self, actor: Actor, what: str, resource: str) -> Iterator[Desk]:
@@ -153,9 +172,12 @@ class Acts:
         try:
             with self._database.write() as connection:
                 sql.touch(connection)  # acts go one after the other, on every database
-                desk = Desk(connection, Compiled(sql.load_policy(connection)), actor, self.now_s, detail)
+                desk = self._desk(connection, actor, detail)
+                desk.before = standing_of(connection, desk.compiled, desk.now_s)
                 yield desk
-                self._end_first_key(desk)
+                after = _policy_now(desk)
+                desk.keep_administrable(after)
+                self._end_first_key(desk, after)
         except PermissionDenied:
             raise  # told to the record by whoever answers the request
         except AshoreError as fault:
@@ -168,17 +190,20 @@ class Acts:
         """Open a change that is no act by itself: a figure that grows. Whoever makes an act of it calls `tell`."""
         with self._database.write() as connection:
             sql.touch(connection)
-            yield Desk(connection, Compiled(sql.load_policy(connection)), actor, self.now_s)
+            yield self._desk(connection, actor)
 
     def tell(self, actor: Actor, what: str, resource: str, detail: dict[str, str | int]) -> None:
         """Record an act that was done."""
         self._tell(actor, what, resource, "done", "", detail)
 
-    def _end_first_key(self, desk: Desk) -> None:
+    def _desk(self, connection: Connection, actor: Actor, detail: dict[str, str | int] | None = None) -> Desk:
+        compiled, now_s = Compiled(sql.load_policy(connection)), self.now_s
+        return Desk(connection, compiled, actor, now_s, {} if detail is None else detail)
+
+    def _end_first_key(self, desk: Desk, after: Compiled) -> None:
         if sql.first_key_is_dead(desk.connection):
             return
-        compiled = Compiled(sql.load_policy(desk.connection))
-        if all(officers_of(desk.connection, compiled, desk.now_s).values()):
+        if all(standing_of(desk.connection, after, desk.now_s).officers.values()):
             sql.revoke_first_keys(desk.connection, desk.now_s)
             desk.detail["first_key"] = "dead: the three administrators exist"
 
@@ -199,6 +224,34 @@ class Acts:
                 detail={**({"key": who.key_id} if who.key_id else {}), **detail},
             )
         )
+
+
+def page_of(
+    rows: Callable[[str], tuple[R, ...]],
+    place: Callable[[R], str],
+    sees: Callable[[R], bool],
+    *,
+    after: str,
+    limit: int,
+) -> tuple[R, ...]:
+    """Return the first `limit` rows behind `after` that somebody sees, however many lie between that they do not.
+
+    `rows` reads at most `MAX_PAGE` behind a place.
+    """
+    found: list[R] = []
+    while len(found) < limit:
+        page = rows(after)
+        found += [row for row in page if sees(row)]
+        if len(page) < MAX_PAGE:
+            break
+        after = place(page[-1])
+    return tuple(found[:limit])
+
+
+def _policy_now(desk: Desk) -> Compiled:
+    """Return the policy as the act has left it."""
+    unchanged = sql.policy_version(desk.connection) == desk.compiled.policy.version
+    return desk.compiled if unchanged else Compiled(sql.load_policy(desk.connection))
 
 
 def principal_of(account: Account) -> Principal:

@@ -1,14 +1,15 @@
 """May this principal do that: a compiled table of the policy, asked on the hot path of every request.
 
 Deny by default; a rule that denies beats every rule that allows, except that nothing denies an auditor what the role of
-the auditor gives. Whoever would hold two of the three offices holds none of them, but an auditor stays one.
+the auditor gives. Whoever would hold two of the three offices holds none of them, but an auditor stays one. No office
+comes with a token: neither by a role that it claims nor by a group.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from typing import Final
+from dataclasses import dataclass, replace
+from typing import Final, Protocol
 
 from ashore.access.actions import matches_action
 from ashore.access.model import WIDE, KeyScope, Principal
@@ -37,6 +38,12 @@ class Decision:
     """The role it is in."""
     subject: str = ""
     """The subject to which that role was given; `credential` where it came with the key or token."""
+
+
+class Decider(Protocol):
+    """Whatever decides: the policy compiled, or an authority."""
+
+    def decide(self, principal: Principal, action: str, resource: str) -> Decision: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +129,7 @@ class Compiled:
         self._bound: Final[dict[str, list[str]]] = {}
         for binding in policy.bindings:
             self._bound.setdefault(binding.subject, []).append(binding.role)
-        self._views: dict[tuple[tuple[str, ...], frozenset[str]], _View] = {}
+        self._views: dict[tuple[tuple[str, ...], frozenset[str], frozenset[str], bool], _View] = {}
         self._view_of: dict[Principal, _View] = {}
         self._decided: dict[tuple[Principal, str, str], Decision] = {}
 
@@ -135,8 +142,12 @@ class Compiled:
         held = {name: "credential" for name in sorted(principal.roles) if name in self._roles}
         for subject in principal.subjects:
             for name in self._bound.get(subject, ()):
-                held.setdefault(name, subject)
-        return tuple((self._roles[name], subject) for name, subject in held.items())
+                if name not in held or _is_of_token(principal, held[name]):
+                    held[name] = subject
+        return tuple(
+            (_without_office(self._roles[name]) if _is_of_token(principal, subject) else self._roles[name], subject)
+            for name, subject in held.items()
+        )
 
     def grants_of(self, principal: Principal) -> tuple[Grant, ...]:
         """Return every rule that counts for a principal."""
@@ -182,8 +193,8 @@ class Compiled:
     def _view(self, principal: Principal) -> _View:
         view = self._view_of.get(principal)
         if view is None:
-            key = (principal.subjects, principal.roles)  # several keys of one account share a view
-            view = self._views.get(key) or self._make_view(principal)
+            key = (principal.subjects, principal.roles, principal.token_groups, bool(principal.issuer))
+            view = self._views.get(key) or self._make_view(principal)  # several keys of one account share one
             if max(len(self._views), len(self._view_of)) >= MAX_REMEMBERED:
                 self._views.clear()
                 self._view_of.clear()
@@ -245,12 +256,19 @@ class PolicyAuthority:
             raise refusal(principal, decision)
 
 
+def sees_tenant(authority: Decider, principal: Principal, action: str, tenant: str) -> bool:
+    """Return whether who may do a reading `action` at all sees the figures of a tenant by it: its own, unless a rule
+    denies that, and those of others by a right on `tenant/NAME`."""
+    decision = authority.decide(principal, action, f"tenant/{tenant}")
+    return decision.allowed or (tenant == principal.tenant and not decision.rule)
+
+
 def refusal(principal: Principal, decision: Decision, *, hint: str = "") -> PermissionDenied:
     """Return the error that says who was denied what, and by which rule."""
     resource = shown(decision.resource)
     if principal.kind == "first-key":
         hint = hint or (
-            "the first key asks models and makes the three administrators, who do the rest: "
+            "the first key asks models, reads, and makes the three administrators, who do the rest: "
             "`ashore access user create NAME --role system-administrator`, then security-officer and auditor"
         )
     return PermissionDenied(
@@ -274,7 +292,7 @@ def raised_by(before: Compiled, after: Compiled, principal_before: Principal, pr
     """Return how a change gives a principal rights that it did not have, in words; empty where it gives none.
 
     Rules are compared by what they mean, not by what would be decided: a change that only moves a right from one role
-    to another raises nothing.
+    to another raises nothing. Nor does the end of a rule that denied what no other rule allows.
     """
     old, new = before.grants_of(principal_before), after.grants_of(principal_after)
     had = [g.rule for g in old if g.rule.effect == "allow"]
@@ -282,8 +300,13 @@ def raised_by(before: Compiled, after: Compiled, principal_before: Principal, pr
         if grant.rule.effect == "allow" and not any(rule.covers(grant.rule) for rule in had):
             return f"it would newly have `{grant.rule}` by the role {grant.role}"
     denies = [g.rule for g in new if g.rule.effect == "deny"]
+    allows = [g.rule for g in new if g.rule.effect == "allow"]
     for grant in old:
-        if grant.rule.effect == "deny" and not any(rule.covers(grant.rule) for rule in denies):
+        if (
+            grant.rule.effect == "deny"
+            and not any(rule.covers(grant.rule) for rule in denies)
+            and any(rule.overlaps(grant.rule) for rule in allows)
+        ):
             return f"it would no longer be held back by `{grant.rule}` of the role {grant.role}"
     return ""
 
@@ -298,6 +321,21 @@ def _decided(grant: Grant, allowed: bool, action: str, resource: str, why: str) 
         role=grant.role,
         subject=grant.subject,
     )
+
+
+def _is_of_token(principal: Principal, subject: str) -> bool:
+    """Return whether a role of this subject comes with a token of an issuer, and with nothing else."""
+    if subject == "credential":
+        return bool(principal.issuer)
+    kind, _, name = subject.partition("/")
+    return kind == "group" and name in principal.token_groups
+
+
+def _without_office(role: Role) -> Role:
+    """Return a role as a token may bring it: one that gives powers of an office keeps only what it denies."""
+    if not role.offices:
+        return role
+    return replace(role, rules=tuple(rule for rule in role.rules if rule.effect == "deny"), protected=False)
 
 
 def _in_scope(patterns: tuple[str, ...], name: str) -> bool:

@@ -59,6 +59,8 @@ class PolicyBook:
     ) -> Applied:
         """Put a policy in the place of the one in force, which must still be `base_version`.
 
+        One that differs in nothing changes nothing, whatever it began from: a file may be applied again and again.
+
         Raises:
             Conflict: somebody changed it since; tells what they changed.
             InvalidRequest: it cannot come into force.
@@ -67,22 +69,25 @@ class PolicyBook:
         with self._acts.write(actor, "policy:check" if dry_run else "policy:apply", "policy") as desk:
             desk.require(POLICY_WRITE, "policy")
             current = desk.compiled.policy
-            _check_base(desk, base_version)
+            changes = policy_changes(current, policy)
+            if changes:
+                _check_base(desk, base_version)
             for binding in set(policy.bindings) ^ set(current.bindings):
                 desk.require(ROLE_GRANT, f"role/{binding.role}")
-            changes = policy_changes(current, policy)
             desk.detail["changes"] = "; ".join(changes)[:4000]
             desk.dry = dry_run
             if dry_run or not changes:
-                _check(desk, check_policy(policy, BUILT_IN))
+                after = _check(desk, check_policy(policy, BUILT_IN))
+                desk.keep_administrable(after)
                 return Applied(policy=replace(policy, version=current.version), changes=changes, in_force=False)
-            after = save(desk, policy, comment=comment)
-        return Applied(policy=after.policy, changes=changes, in_force=True)
+            kept = save(desk, policy, comment=comment)
+        return Applied(policy=kept.policy, changes=changes, in_force=True)
 
     def roles(self, actor: Actor) -> tuple[Role, ...]:
-        """Return the built-in roles and the custom ones."""
+        """Return the built-in roles and the custom ones, those that the actor may see."""
         with self._acts.read(actor, POLICY_READ, "role/*") as desk:
-            return (*BUILT_IN, *desk.compiled.policy.roles)
+            found = (*BUILT_IN, *desk.compiled.policy.roles)
+            return tuple(role for role in found if desk.allows(POLICY_READ, f"role/{role.name}"))
 
     def put_role(self, actor: Actor, role: Role) -> Applied:
         """Make a custom role, or give it other rules.
@@ -137,9 +142,10 @@ class PolicyBook:
             return _applied(desk, policy)
 
     def bindings(self, actor: Actor) -> tuple[Binding, ...]:
-        """Return who has which role."""
+        """Return who has which role, of the roles that the actor may see."""
         with self._acts.read(actor, POLICY_READ, "role/*") as desk:
-            return desk.compiled.policy.bindings
+            found = desk.compiled.policy.bindings
+            return tuple(one for one in found if desk.allows(POLICY_READ, f"role/{one.role}"))
 
     def can(
         self, actor: Actor, subject: str, action: str, resource: str
@@ -207,10 +213,9 @@ def _lines(policy: Policy) -> Iterable[str]:
 
 
 def _check(desk: Desk, policy: Policy) -> Compiled:
-    """Return the policy compiled, when nobody raises their own rights by it, holds two offices, or leaves one empty."""
+    """Return the policy compiled, when nobody raises their own rights by it or holds two offices."""
     after = Compiled(policy)
     desk.forbid_raising(after)
-    desk.keep_offices(after)
     for binding in set(policy.bindings) - set(desk.compiled.policy.bindings):
         kind, _, name = binding.subject.partition("/")
         if kind == "group":

@@ -133,11 +133,13 @@ class Directory:
                 hint="a security officer makes it with `ashore access tenant create`",
             )
         self._check_tenant(tenant)
+        own = account.groups if account is not None else frozenset()
         return Principal(
             id=account_id,
             tenant=TenantId(tenant),
             kind="user" if account is None else account.kind,
-            groups=claims.groups | (account.groups if account is not None else frozenset()),
+            groups=claims.groups | own,
+            token_groups=claims.groups - own,
             roles=claims.roles - _NOT_GIVEN,
             issuer=claims.issuer,
             factors=claims.factors,

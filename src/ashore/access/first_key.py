@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ashore.access import sql
 from ashore.access.acts import SYSTEM, Acts
+from ashore.access.book import save
 from ashore.access.keys import looks_like_key, new_key
-from ashore.access.offices import missing_offices
+from ashore.access.offices import bindings_in_the_way, missing_offices, standing_of
+from ashore.access.policy import Binding
 from ashore.errors import Conflict, InvalidSpec
 
 
@@ -50,21 +53,42 @@ def read_first_key(path: Path) -> str:
     return key
 
 
-def revive_first_key(acts: Acts, path: Path, *, machine: str = "") -> tuple[str, ...]:
-    """Put a new first key into `path`, where an office has nobody with a valid key any more, and return those offices.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Revived:
+    """What was put right."""
 
-    It makes the missing administrators, and dies when all three are there. Whoever can write the state and the home
-    could do as much by hand; this way it stands in the record.
+    missing: tuple[str, ...]
+    """Offices that nobody with a valid key can use, and whose holders the new first key makes. Empty: no new key."""
+    taken_away: tuple[Binding, ...]
+    """Bindings whose rules denied that anybody administers."""
+
+
+def revive_first_key(acts: Acts, path: Path, *, machine: str = "") -> Revived:
+    """Take away what denies that anybody administers, and put a new first key into `path` where an office has nobody
+    any more who can use it.
+
+    The key makes the missing administrators, and dies when all three are there. Whoever can write the state and the
+    home could do as much by hand; this way it stands in the record.
 
     Raises:
-        Conflict: every office has a holder with a valid key.
+        Conflict: every office has a holder with a valid key and the rights of the office.
     """
     with acts.write(SYSTEM, "first-key:revive", "first-key") as desk:
+        taken = bindings_in_the_way(standing_of(desk.connection, desk.compiled, desk.now_s))
+        if taken:
+            policy = desk.compiled.policy
+            mended = replace(policy, bindings=tuple(one for one in policy.bindings if one not in taken))
+            save(desk, mended, comment="revived: nobody could administer")
+            desk.detail["taken_away"] = ", ".join(f"{one.subject} has {one.role}" for one in taken)[:1000]
         missing = missing_offices(desk.connection, desk.now_s)
-        if not missing:
-            raise Conflict("every office has a holder with a valid key", hint="a security officer makes further keys")
-        path.unlink(missing_ok=True)
-        sql.forget_first_keys(desk.connection)
-        sql.keep_first_key(desk.connection, make_first_key(path), machine=machine, created_s=desk.now_s)
-        desk.detail["missing"] = ", ".join(missing)
-    return missing
+        if not missing and not taken:
+            raise Conflict(
+                "every office has a holder with a valid key and the rights of the office",
+                hint="a security officer makes further keys",
+            )
+        if missing:
+            path.unlink(missing_ok=True)
+            sql.forget_first_keys(desk.connection)
+            sql.keep_first_key(desk.connection, make_first_key(path), machine=machine, created_s=desk.now_s)
+            desk.detail["missing"] = ", ".join(missing)
+    return Revived(missing=missing, taken_away=taken)

@@ -9,7 +9,7 @@ from typing import Final
 
 from ashore.access import sql
 from ashore.access.actions import ACCESS_READ, ACCESS_WRITE, ACTIONS, KEY_ROTATE_OWN, matches_action
-from ashore.access.acts import Actor, Acts, Desk, is_officer
+from ashore.access.acts import MAX_PAGE, Actor, Acts, Desk, is_officer, page_of
 from ashore.access.keys import PREFIX_CHARS, digest_of, new_key
 from ashore.access.model import WIDE, KeyScope
 from ashore.access.policy import check_title
@@ -20,7 +20,6 @@ from ashore.errors import Conflict, InvalidRequest, NotFound, PermissionDenied
 LONGEST_OVERLAP_S: Final = 30 * 86_400
 LONGEST_LIFE_S: Final = 10 * 366 * 86_400
 MAX_PATTERNS: Final = 100
-MAX_PAGE: Final = 1000
 _MODEL: Final = re.compile(r"[A-Za-z0-9._@:+/-]{0,128}\*?")
 
 
@@ -54,13 +53,19 @@ class Keyring:
     def keys(
         self, actor: Actor, *, owner: str = "", tenant: str = "", after: str = "", limit: int = 100
     ) -> tuple[KeyRecord, ...]:
-        """Return a page of keys, by id, revoked ones too. Everybody may list their own."""
+        """Return a page of the keys that the actor may see, by id, revoked ones too. Everybody may list their own."""
         mine = bool(owner) and owner == actor.principal.id
         action, resource = (KEY_ROTATE_OWN, f"key/{actor.principal.key_id}") if mine else (
             ACCESS_READ, f"tenant/{tenant}/*" if tenant else "tenant/*"
         )  # fmt: skip
         with self._acts.read(actor, action, resource) as desk:
-            return sql.list_keys(desk.connection, owner=owner, tenant=tenant, after=after, limit=min(limit, MAX_PAGE))
+            return page_of(
+                lambda behind: sql.list_keys(desk.connection, owner=owner, tenant=tenant, after=behind, limit=MAX_PAGE),
+                lambda key: key.key_id,
+                lambda key: mine or desk.allows(ACCESS_READ, f"tenant/{key.tenant}/key/{key.owner}"),
+                after=after,
+                limit=min(limit, MAX_PAGE),
+            )
 
     def create(self, actor: Actor, owner: str, wish: KeyWish) -> NewKey:
         """Make a key for an account.
@@ -122,7 +127,6 @@ class Keyring:
             key = self._mine_or_administered(desk, key_id, revoking=True)
             if key.revoked_s is not None:
                 return key
-            desk.keep_offices(desk.compiled, key_gone=key.key_id)
             gone = replace(key, revoked_s=desk.now_s)
             sql.save_key(desk.connection, gone)
         return gone

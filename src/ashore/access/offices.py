@@ -1,14 +1,23 @@
-"""Who holds the three offices, and what is still missing before the first key dies."""
+"""Who holds the three offices and can use them, what is missing before the first key dies, and what a change loses.
+
+Somebody must always be left who can change the policy and who there is. That is asked of the outcome of a change, by
+the decisions that would be made then, and not of the change itself: rules that deny, keys that are too narrow, groups
+and tenants all count.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from ashore.access import sql
+from ashore.access.actions import ACCESS_WRITE, POLICY_WRITE, ROLE_GRANT, matches_action, offices_of
 from ashore.access.authority import Compiled
-from ashore.access.model import Principal
+from ashore.access.model import DEFAULT_TENANT, Principal
+from ashore.access.policy import Binding, Policy, Role
 from ashore.access.records import FIRST_KEY_ID, Account
-from ashore.access.roles import OFFICERS
+from ashore.access.roles import BUILT_IN, FIRST_ADMINISTRATORS, FIRST_KEY, OFFICERS, SECURITY_OFFICER
 from ashore.core import TenantId
 
 if TYPE_CHECKING:
@@ -16,38 +25,81 @@ if TYPE_CHECKING:
 
 CONSENT_S: Final = 86_400
 """How long a consent to what is done to an auditor holds."""
+ADMINISTERING: Final = (
+    (POLICY_WRITE, "policy"),
+    (ROLE_GRANT, f"role/{SECURITY_OFFICER}"),
+    (ACCESS_WRITE, f"tenant/{DEFAULT_TENANT}/user/new"),
+)
+"""What one person must be able to do, so that everything else can be put right: change the policy, and make a further
+security officer."""
+
+_ROLES: Final = {role.name: role for role in BUILT_IN}
+_NEW_OFFICER: Final = Principal(id="new", tenant=DEFAULT_TENANT, roles=frozenset((SECURITY_OFFICER,)))
+"""Somebody whom an administrator could make."""
+_FIRST: Final = Principal(id=FIRST_KEY_ID, kind="first-key", tenant=DEFAULT_TENANT, roles=frozenset((FIRST_KEY,)))
 
 
-def officers_of(
-    connection: Connection, compiled: Compiled, now_s: int, *, changed: Account | None = None, key_gone: str = ""
-) -> dict[str, set[str]]:
-    """Return the enabled accounts with a live key by office.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Standing:
+    """Who could administer at one moment: enabled, with a live key that is wide enough."""
 
-    Args:
-        connection: An open transaction.
-        compiled: The policy that is asked.
-        now_s: The time.
-        changed: An account taken as it will be.
-        key_gone: A key taken for revoked.
-    """
+    compiled: Compiled
+    administrators: tuple[Principal, ...]
+    """Who may do all of `ADMINISTERING`."""
+    officers: Mapping[str, frozenset[str]]
+    """Ids of accounts by office. A security officer who may not administer is none."""
+
+
+def standing_of(connection: Connection, compiled: Compiled, now_s: int) -> Standing:
+    """Return who could administer, with the accounts and keys as this transaction sees them."""
     holders: dict[str, set[str]] = {role: set() for role in OFFICERS}
-    disabled_tenants = {tenant.name for tenant in sql.list_tenants(connection) if tenant.disabled}
-    for account in _candidates(connection, compiled):
-        if changed is not None and account.id == changed.id:
-            account = changed
-        if account.disabled or account.tenant in disabled_tenants or not _has_key(connection, account, now_s, key_gone):
-            continue
-        principal = Principal(id=account.id, kind=account.kind, tenant=TenantId(account.tenant), groups=account.groups)
-        for role, _ in compiled.roles_of(principal):
-            if role.name in holders:
-                holders[role.name].add(account.id)
-    return holders
+    administrators = []
+    for who in _with_keys(connection, compiled, now_s):
+        administers = _administers(compiled, who)
+        if administers:
+            administrators.append(who)
+        for role, _ in compiled.roles_of(who):
+            if role.name in holders and (administers if role.name == SECURITY_OFFICER else _admits(who, role)):
+                holders[role.name].add(who.id)
+    officers = {role: frozenset(ids) for role, ids in holders.items()}
+    return Standing(compiled=compiled, administrators=tuple(administrators), officers=officers)
+
+
+def lost_between(before: Standing, after: Standing) -> tuple[str, ...]:
+    """Return what somebody could change before and nobody could ever change again, as `ACTION on RESOURCE`."""
+    if not before.administrators:
+        return ()
+    if not after.administrators:
+        return tuple(f"{action} on {resource}" for action, resource in ADMINISTERING)
+    return tuple(
+        f"{action} on {resource}"
+        for action, resource in _denied_places(after.compiled.policy)
+        if not _reaches(after, action, resource) and _reaches(before, action, resource)
+    )
+
+
+def bindings_in_the_way(standing: Standing) -> tuple[Binding, ...]:
+    """Return the bindings whose rules deny that anybody ever administers again; none where somebody can."""
+    policy = standing.compiled.policy
+    if standing.administrators and all(_reaches(standing, *place) for place in _denied_places(policy)):
+        return ()
+    taken: list[Binding] = []
+    while True:
+        compiled = Compiled(policy)
+        asked = [(_NEW_OFFICER, *place) for place in (*ADMINISTERING, *_denied_places(policy))]
+        asked += [(_FIRST, ACCESS_WRITE, f"{FIRST_ADMINISTRATORS}/{role}") for role in OFFICERS]
+        decisions = (compiled.decide(*question) for question in asked)
+        found = next((one for one in decisions if not one.allowed and one.role), None)
+        if found is None:
+            return tuple(taken)
+        taken.append(Binding(found.subject, found.role))
+        policy = replace(policy, bindings=tuple(one for one in policy.bindings if one != taken[-1]))
 
 
 def missing_offices(connection: Connection, now_s: int) -> tuple[str, ...]:
-    """Return the offices that nobody with a live key holds yet."""
-    holders = officers_of(connection, Compiled(sql.load_policy(connection)), now_s)
-    return tuple(role for role in OFFICERS if not holders[role])
+    """Return the offices that nobody with a live key can use."""
+    officers = standing_of(connection, Compiled(sql.load_policy(connection)), now_s).officers
+    return tuple(role for role in OFFICERS if not officers[role])
 
 
 def bootstrap_hint(connection: Connection, now_s: int) -> str:
@@ -76,13 +128,57 @@ def makers_of(connection: Connection, account: str) -> frozenset[str]:
     return frozenset(found)
 
 
-def _candidates(connection: Connection, compiled: Compiled) -> list[Account]:
-    """Return the accounts that a binding to an office means, by themselves or by a group."""
-    found: dict[str, Account] = {}
-    for binding in compiled.policy.bindings:
-        if binding.role not in OFFICERS:
+def _administers(compiled: Compiled, who: Principal) -> bool:
+    return all(compiled.decide(who, action, resource).allowed for action, resource in ADMINISTERING)
+
+
+def _reaches(standing: Standing, action: str, resource: str) -> bool:
+    """Return whether an administrator, or another security officer whom they could make, may do this."""
+    return any(
+        standing.compiled.decide(who, action, resource).allowed for who in (*standing.administrators, _NEW_OFFICER)
+    )
+
+
+def _denied_places(policy: Policy) -> Iterator[tuple[str, str]]:
+    """Return what a security officer may do by the role, at each place where a rule denies it to somebody."""
+    mine = [rule.action for rule in _ROLES[SECURITY_OFFICER].rules]
+    for denied in {rule for role in policy.roles for rule in role.rules if rule.effect == "deny"}:
+        for action in mine:
+            if matches_action(denied.action, action):
+                yield action, denied.resource
+
+
+def _admits(who: Principal, role: Role) -> bool:
+    """Return whether a key is wide enough for the powers of an office."""
+    scope = who.scope.actions
+    powers = [rule.action for rule in role.rules if offices_of(rule.action)]
+    return not scope or all(any(matches_action(one, action) for one in scope) for action in powers)
+
+
+def _with_keys(connection: Connection, compiled: Compiled, now_s: int) -> Iterator[Principal]:
+    """Return, for each live key of an enabled account that a binding gives an office, whom it lets in."""
+    shut = {tenant.name for tenant in sql.list_tenants(connection) if tenant.disabled}
+    for account in _candidates(connection, compiled.policy):
+        if account.disabled or account.tenant in shut:
             continue
-        kind, _, name = binding.subject.partition("/")
+        for key in sql.list_keys(connection, owner=account.id, limit=10_000):
+            if key.is_live(now_s):
+                yield Principal(
+                    id=account.id,
+                    kind=account.kind,
+                    tenant=TenantId(account.tenant),
+                    groups=account.groups,
+                    key_id=key.key_id,
+                    scope=key.scope,
+                )
+
+
+def _candidates(connection: Connection, policy: Policy) -> list[Account]:
+    """Return the accounts that a binding gives powers of an office, by themselves or by a group."""
+    roles = _ROLES | {role.name: role for role in policy.roles}
+    found: dict[str, Account] = {}
+    for subject in {binding.subject for binding in policy.bindings if roles[binding.role].offices}:
+        kind, _, name = subject.partition("/")
         if kind == "group":
             found.update({account.id: account for account in sql.members_of(connection, name)})
         else:
@@ -90,10 +186,3 @@ def _candidates(connection: Connection, compiled: Compiled) -> list[Account]:
             if account is not None:
                 found[account.id] = account
     return list(found.values())
-
-
-def _has_key(connection: Connection, account: Account, now_s: int, key_gone: str) -> bool:
-    return any(
-        key.key_id != key_gone and key.is_live(now_s)
-        for key in sql.list_keys(connection, owner=account.id, limit=10_000)
-    )

@@ -4,22 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Final
 
 from ashore.access import sql
 from ashore.access.actions import ACCESS_READ, ACCESS_WRITE, AUDITOR_CONSENT, ROLE_GRANT
-from ashore.access.acts import Actor, Acts, Desk, check_separated, is_officer, principal_of
+from ashore.access.acts import MAX_PAGE, Actor, Acts, Desk, check_separated, is_officer, page_of, principal_of
 from ashore.access.authority import Compiled
 from ashore.access.book import bind, save, unbind
 from ashore.access.keyring import KeyWish, NewKey, issue
+from ashore.access.model import Principal
 from ashore.access.offices import bootstrap_hint, missing_offices
 from ashore.access.policy import Binding, check_account_id, check_name, check_title
 from ashore.access.records import Account, AccountKind, Group, Tenant
 from ashore.access.roles import FIRST_ADMINISTRATORS, OFFICERS
 from ashore.core import did_you_mean, nearest_names
 from ashore.errors import Conflict, NotFound, PermissionDenied
-
-MAX_PAGE: Final = 1000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,9 +43,10 @@ class People:
     # --- tenants
 
     def tenants(self, actor: Actor) -> tuple[Tenant, ...]:
-        """Return every tenant."""
+        """Return every tenant that the actor may see."""
         with self._acts.read(actor, ACCESS_READ, "tenant/*") as desk:
-            return sql.list_tenants(desk.connection)
+            found = sql.list_tenants(desk.connection)
+            return tuple(one for one in found if desk.allows(ACCESS_READ, f"tenant/{one.name}"))
 
     def create_tenant(self, actor: Actor, name: str, title: str = "") -> Tenant:
         """Make a tenant.
@@ -91,9 +90,17 @@ class People:
     def accounts(
         self, actor: Actor, kind: AccountKind, *, tenant: str = "", after: str = "", limit: int = 100
     ) -> tuple[Account, ...]:
-        """Return a page of users or service accounts, by id."""
+        """Return a page of the users or service accounts that the actor may see, by id."""
         with self._acts.read(actor, ACCESS_READ, f"tenant/{tenant}/*" if tenant else "tenant/*") as desk:
-            return sql.list_accounts(desk.connection, kind=kind, tenant=tenant, after=after, limit=min(limit, MAX_PAGE))
+            return page_of(
+                lambda behind: sql.list_accounts(
+                    desk.connection, kind=kind, tenant=tenant, after=behind, limit=MAX_PAGE
+                ),
+                lambda account: account.id,
+                lambda account: desk.allows(ACCESS_READ, account.resource),
+                after=after,
+                limit=min(limit, MAX_PAGE),
+            )
 
     def account(self, actor: Actor, kind: AccountKind, account_id: str) -> tuple[Account, tuple[str, ...]]:
         """Return one account and the roles that it has, by bindings of its own and of its groups."""
@@ -172,7 +179,6 @@ class People:
                 title=found.title if title is None else check_title(title),
                 disabled=found.disabled if disabled is None else disabled,
             )
-            desk.keep_offices(desk.compiled, changed)
             desk.detail["disabled"] = int(changed.disabled)
             sql.save_account(desk.connection, changed)
         return changed
@@ -187,7 +193,6 @@ class People:
         with self._acts.write(actor, f"{kind}:remove", f"{kind}/{account_id}") as desk:
             found = _account(desk, kind, account_id)
             desk.require(ACCESS_WRITE, found.resource)
-            desk.keep_offices(desk.compiled, replace(found, disabled=True))
             for key in sql.list_keys(desk.connection, owner=found.id, limit=100_000):
                 if key.revoked_s is None:
                     sql.save_key(desk.connection, replace(key, revoked_s=desk.now_s))
@@ -206,11 +211,12 @@ class People:
     # --- groups
 
     def groups(self, actor: Actor) -> tuple[tuple[Group, tuple[str, ...]], ...]:
-        """Return every group with the ids of its accounts."""
+        """Return every group that the actor may see, with the ids of those of its accounts that it may see."""
         with self._acts.read(actor, ACCESS_READ, "group/*") as desk:
-            groups = sql.list_groups(desk.connection)
-            members = {group.name: sql.members_of(desk.connection, group.name) for group in groups}
-            return tuple((group, tuple(sorted(one.id for one in members[group.name]))) for group in groups)
+            groups = [
+                group for group in sql.list_groups(desk.connection) if desk.allows(ACCESS_READ, f"group/{group.name}")
+            ]
+            return tuple((group, _members_seen(desk, group.name)) for group in groups)
 
     def create_group(self, actor: Actor, name: str, title: str = "") -> Group:
         """Make a group.
@@ -247,14 +253,11 @@ class People:
                 groups = found.groups | {name} if account_id in add else found.groups - {name}
                 changed = replace(found, groups=groups)
                 check_separated(desk.compiled, changed)
-                desk.keep_offices(desk.compiled, changed)
                 if found.id == actor.principal.id:
-                    desk.forbid_raising(
-                        desk.compiled, replace(actor.principal, groups=_groups_after(actor, changed, name))
-                    )
+                    desk.forbid_raising(desk.compiled, _principal_after(actor.principal, changed, name))
                 sql.save_account(desk.connection, changed)
             desk.detail.update(added=", ".join(add)[:1000], removed=", ".join(remove)[:1000])
-            return tuple(sorted(one.id for one in sql.members_of(desk.connection, name)))
+            return _members_seen(desk, name)
 
     def remove_group(self, actor: Actor, name: str) -> None:
         """Remove a group: from its accounts, and its bindings.
@@ -268,13 +271,24 @@ class People:
             _check_groups(desk, [name])
             bound = unbind(desk.compiled.policy, subject=f"group/{name}")
             after = Compiled(bound)
-            desk.keep_offices(after)
             desk.forbid_raising(after)
             if bound != desk.compiled.policy:
                 save(desk, bound, comment=f"group/{name} was removed")
             for account in sql.members_of(desk.connection, name):
                 sql.save_account(desk.connection, replace(account, groups=account.groups - {name}))
             sql.remove_group(desk.connection, name)
+
+
+def _members_seen(desk: Desk, group: str) -> tuple[str, ...]:
+    """Return the ids of the accounts in a group that the actor may see or administer."""
+    members = sql.members_of(desk.connection, group)
+    return tuple(
+        sorted(
+            one.id
+            for one in members
+            if desk.allows(ACCESS_READ, one.resource) or desk.allows(ACCESS_WRITE, one.resource)
+        )
+    )
 
 
 def _check_first_administrator(desk: Desk, wish: AccountWish) -> None:
@@ -308,10 +322,10 @@ def _check_first_administrator(desk: Desk, wish: AccountWish) -> None:
     )
 
 
-def _groups_after(actor: Actor, changed: Account, name: str) -> frozenset[str]:
-    """Return the actor's groups after its account changed: those that its token says stay."""
-    groups = actor.principal.groups
-    return groups | {name} if name in changed.groups else groups - {name}
+def _principal_after(principal: Principal, changed: Account, name: str) -> Principal:
+    """Return the actor after its account joined or left a group: the groups that its token says stay."""
+    groups = principal.groups | {name} if name in changed.groups else principal.groups - {name}
+    return replace(principal, groups=groups, token_groups=principal.token_groups - changed.groups)
 
 
 def _keep_tenant_officers(desk: Desk, tenant: str) -> None:

@@ -43,6 +43,11 @@ class Rule:
         """Return whether everything that `other` means is meant by this rule; effects are not looked at."""
         return matches_action(self.action, other.action) and _within(other.resource, self.resource)
 
+    def overlaps(self, other: Rule) -> bool:
+        """Return whether there is anything that both rules mean; effects are not looked at."""
+        actions = matches_action(self.action, other.action) or matches_action(other.action, self.action)
+        return actions and (_within(other.resource, self.resource) or _within(self.resource, other.resource))
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Role:

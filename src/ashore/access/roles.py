@@ -19,6 +19,8 @@ FIRST_ADMINISTRATORS: Final = "first-administrators"
 """Resource of the one thing that the first key may administer: `first-administrators/ROLE`."""
 OFFICERS: Final = (SYSTEM_ADMINISTRATOR, SECURITY_OFFICER, AUDITOR)
 
+_OWN_USAGE: Final = Rule("allow", "usage:read", "server")
+"""What the own tenant used; of another one it takes `tenant/NAME`."""
 _READS: Final = tuple(action.name for action in ACTIONS if action.is_read)
 
 
@@ -54,16 +56,22 @@ BUILT_IN: Final[tuple[Role, ...]] = (
         MODEL_OWNER,
         "Asks models, moves their releases, clears their kept answers, and sees what they cost.",
         "infer", "cache:read", "cache:purge", "release:read", "release:write",
-        "budget:read", "usage:read", "metrics:read", "key:rotate-own",
-        only=(Rule("allow", "release:pairs", "release/*"),),
+        "budget:read", "metrics:read", "key:rotate-own",
+        only=(_OWN_USAGE, Rule("allow", "release:pairs", "release/*")),
     ),
     _role(DEVELOPER, "Asks every model.", "infer", "privacy:detect", "key:rotate-own"),
-    _role(VIEWER, "Sees how the server does.", "metrics:read", "cache:read", "usage:read", "key:rotate-own"),
     _role(
-        FIRST_KEY, "Until the three administrators exist: asks models, and makes them.",
-        "infer", "metrics:read", "cache:read", "job:read",
+        VIEWER, "Sees how the server does, and what the own tenant uses.", "metrics:read", "key:rotate-own",
+        only=(_OWN_USAGE, Rule("allow", "cache:read", "server")),
+    ),
+    _role(
+        FIRST_KEY, "Until the three administrators exist: asks models, reads what they will change, and makes them.",
+        "infer", *_READS,
         grantable=False,
         only=(Rule("allow", "access:write", f"{FIRST_ADMINISTRATORS}/*"),),
     ),
-    _role(INTERNAL, "Processes of ashore's own.", "metrics:read", grantable=False),
+    _role(
+        INTERNAL, "Processes of ashore's own, and commands of who owns the home.", "metrics:read", "cache:read",
+        grantable=False,
+    ),
 )  # fmt: skip

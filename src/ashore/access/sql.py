@@ -322,6 +322,11 @@ def load_policy(connection: Connection, version: int | None = None) -> Policy:
     )
 
 
+def policy_version(connection: Connection) -> int:
+    """Return the version of the policy in force, 0 where there is none."""
+    return int(execute(connection, "SELECT COALESCE(MAX(version), 0) FROM access_policy").scalar_one())
+
+
 def save_policy(connection: Connection, policy: Policy, *, author: str, comment: str, now_s: int) -> None:
     """Keep a new version of the policy. `policy.version` must be one more than the newest."""
     document = _Document(

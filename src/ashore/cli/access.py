@@ -58,9 +58,11 @@ def consent(user: Annotated[str, cyclopts.Parameter(help="Id of the auditor.")],
 
 @app.command
 def revive() -> None:
-    """Make a new first key on this machine, where an office has nobody with a valid key any more.
+    """Give an office somebody again, where nobody with a valid key can use it any more.
 
-    It makes the administrators that are missing, and then it is dead again. The record keeps that this was done.
+    Takes away what denies everybody's administering, and makes a new first key on this machine where an office has
+    no holder left. That key makes the administrators that are missing, and then it is dead again. The audit log
+    keeps that this was done.
     """
     import platform
 
@@ -75,11 +77,14 @@ def revive() -> None:
     try:
         with command_recorder(settings.home) as recorder:
             acts = Acts(state, recorder, SystemClock())
-            missing = revive_first_key(acts, settings.home.first_key, machine=platform.node() if shared else "")
+            revived = revive_first_key(acts, settings.home.first_key, machine=platform.node() if shared else "")
     finally:
         state.close()
-    print(f"there is a new first key in {settings.home.first_key}; nobody with a valid key is {', '.join(missing)}")
-    print(f"next: `ashore access user create NAME --role {missing[0]}`")
+    for binding in revived.taken_away:
+        print(f"{binding.subject} no longer has the role {binding.role}: it denied that anybody administers")
+    if revived.missing:
+        print(f"there is a new first key in {settings.home.first_key}; missing: {', '.join(revived.missing)}")
+        print(f"next: `ashore access user create NAME --role {revived.missing[0]}`")
 
 
 # --- tenants

@@ -223,7 +223,7 @@ def _told(answer: dict[str, Any], json_: bool, server: Server, *, dry_run: bool 
     for change in answer["changes"]:
         print(change)
     if not answer["changes"]:
-        print(f"nothing changes; the policy stays at version {answer['version']}")
+        print(f"nothing differs; the policy stays at version {answer['version']}")
     elif dry_run:
         print(f"this was a dry run; the policy stays at version {answer['version']}")
     else:

@@ -50,9 +50,9 @@ def stats(
         key: API key; default: ASHORE_API_KEY, or the home's first key.
         as_json: Print JSON.
     """
-    from ashore.cli.target import ask_server, find_target
+    from ashore.cli.target import ask_server, operator_target
 
-    target = find_target(url, key=key)
+    target = operator_target(url, key=key)
     asked = {name: value for name, value in (("tenant", tenant), ("model", model), ("entry", entry)) if value}
     path = "/admin/v1/cache" + (f"?{urlencode(asked)}" if asked else "")
     told: dict[str, Any] = json.loads(ask_server(target, "GET", path))

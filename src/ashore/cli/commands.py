@@ -19,6 +19,7 @@ class Command:
 
 COMMANDS = (
     Command(name="up", target="ashore.cli.up:app", summary="Serve models on this machine until Ctrl-C."),
+    Command(name="status", target="ashore.cli.status:app", summary="Show how the server of this home stands, keyless."),
     Command(name="reload", target="ashore.cli.reload:app", summary="Apply a changed ashore.toml to a running server."),
     Command(name="chat", target="ashore.cli.chat:app", summary="Talk to a model, here or at another address."),
     Command(name="model", target="ashore.cli.model:app", summary="Pull, list, verify and move models."),
@@ -64,7 +65,7 @@ USUAL_ELSEWHERE = {
     "ls": "ashore model list",
     "show": "ashore model show",
     "rm": "ashore model remove",
-    "ps": "ashore release status",
+    "ps": "ashore status",
     "benchmark": "ashore bench serve",
     "quantize": "ashore optimize quantize",
     "batch": "ashore job list",

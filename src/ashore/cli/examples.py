@@ -24,6 +24,10 @@ EXAMPLES: Final[Mapping[str, tuple[Example, ...]]] = MappingProxyType(
             Example("ashore up smollm2 --edge envoy --workers 2 --redis embedded", "TLS, two workers, a shared cache"),
             Example("ashore up 'fake:echo?tok_per_s=20'", "try it with no model at all"),
         ),
+        "status": (
+            Example("ashore status", "what runs, what waits, what the cache gives; needs no key"),
+            Example("ashore status --json", "the same for a script"),
+        ),
         "reload": (
             Example("ashore reload --dry-run", "show what the changed ashore.toml would change"),
             Example("ashore reload", "change it, while requests go on"),

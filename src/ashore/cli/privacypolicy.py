@@ -197,7 +197,9 @@ def _change(version: int, policy: Any, *, dry_run: bool, as_json: bool, server: 
         return
     for change in changes:
         print(change)
-    if dry_run:
+    if answer["version"] == before["version"]:
+        print(f"nothing differs; the policy stays at version {answer['version']}")
+    elif dry_run:
         print(f"this was a dry run; the policy stays at version {before['version']}")
     else:
         print(f"the policy is at version {answer['version']}, from {answer['source']}")

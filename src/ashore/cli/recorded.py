@@ -16,6 +16,8 @@ ACTS: Final[Mapping[str, frozenset[str]]] = {
     "optimize": frozenset(("evaluate",)),
 }
 """Verbs by noun. What a running server does is recorded by the server; `audit` records its own readings."""
+OWNERS: Final = frozenset(("audit", "backup", "job", "secret"))
+"""Nouns of which every verb works in the home itself."""
 MAX_TARGET_CHARS: Final = 200
 
 
@@ -23,6 +25,14 @@ def is_act(words: Sequence[str]) -> bool:
     """Return whether a command line changes something that an auditor asks about."""
     only_looks = any(word in ("--help", "-h", "--dry-run") for word in words)
     return len(words) >= 2 and words[1] in ACTS.get(words[0], ()) and not only_looks
+
+
+def acts_as_owner(words: Sequence[str]) -> bool:
+    """Return whether a command goes straight into the home, by the right of who owns it, and asks no server."""
+    helps = any(word in ("--help", "-h") for word in words)
+    asks_server = any(word.partition("=")[0] == "--url" for word in words)
+    in_home = words[0] in OWNERS or is_act(words) or words[:2] == ["access", "revive"]
+    return len(words) >= 2 and in_home and not helps and not asks_server
 
 
 def target_of(words: Sequence[str]) -> str:

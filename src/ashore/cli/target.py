@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import ssl
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from urllib.parse import urlsplit
 
 from ashore.errors import InvalidRequest, NotReady, SourceUnreachable
@@ -43,6 +43,24 @@ def find_target(url: str | None, *, key: str | None = None, settings: Settings |
     if not chosen and is_loopback(address) and settings.home.first_key.is_file():
         chosen = settings.home.first_key.read_text().strip()
     return ServerTarget(url=address, key=chosen, local=not url, ca_file=authority_for(address, settings))
+
+
+def operator_target(url: str | None, *, key: str | None = None) -> ServerTarget:
+    """Return the server to look at. Where no key was named and the server is this home's, its owner looks: by the token
+    that the server made for its own processes, which only the owner of the home reads.
+
+    Raises:
+        NotReady: no address was given, and nothing runs from this home.
+        InvalidRequest: the address is malformed.
+    """
+    settings = read_settings()
+    target = find_target(url, key=key, settings=settings)
+    if url or key or settings.api_key:
+        return target
+    try:
+        return replace(target, key=settings.home.internal_token.read_text().strip() or target.key)
+    except OSError:
+        return target
 
 
 def local_address(settings: Settings) -> str:

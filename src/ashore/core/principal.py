@@ -29,6 +29,13 @@ class KeyScope:
     networks: tuple[str, ...] = ()
     """Networks it may be used from, `10.1.0.0/16`."""
 
+    def asks(self, models: str) -> bool:
+        """Return whether the key may ask each of these models: aliases and patterns, parted by spaces."""
+        if not self.models:
+            return True
+        named = models.split()
+        return bool(named) and all(any(_matches(mine, one) for mine in self.models) for one in named)
+
     def admits(self, origin: str) -> bool:
         """Return whether the key may be used from `origin`. An empty origin is this machine itself: `127.0.0.1`."""
         if not self.networks:
@@ -55,6 +62,8 @@ class Principal:
     groups: frozenset[str] = frozenset()
     roles: frozenset[str] = frozenset()
     """Roles that come with the credential itself: claims of a JWT, the first key. Bindings of the policy add theirs."""
+    token_groups: frozenset[str] = frozenset()
+    """Those of the groups that only the token names. No office comes by them, nor by a token's roles."""
     key_id: str = ""
     """The key used, `ash_0a1b2c3d`; empty for a JWT."""
     issuer: str = ""
@@ -82,6 +91,10 @@ class Principal:
 
 
 NOBODY: Final = Principal(id="-", tenant=TenantId(""), kind="nobody")
+
+
+def _matches(pattern: str, name: str) -> bool:
+    return pattern == name or (pattern.endswith("*") and name.startswith(pattern[:-1]))
 
 
 @lru_cache(maxsize=4096)

@@ -13,6 +13,7 @@ from ashore.jobs.filesql import PIECE_BYTES, SqlFiles
 from ashore.jobs.launch import ApiAddress, JobLimits, JobsLaunch, jobs_command, read_launch
 from ashore.jobs.memory import MemoryFiles, MemoryJobs
 from ashore.jobs.model import (
+    ANY_MODEL,
     FINAL,
     Again,
     Cancelled,
@@ -37,6 +38,7 @@ from ashore.jobs.sql import SqlJobs
 from ashore.jobs.webhook import WebhookHandler, resolve, webhook_secret
 
 __all__ = [
+    "ANY_MODEL",
     "BATCH_KIND",
     "ENDPOINTS",
     "FINAL",

@@ -170,6 +170,7 @@ class BatchHandler:
             kind=LINE_KIND,
             tenant=batch.tenant,
             principal=batch.principal,
+            models=batch.models,
             payload=_encode(Call(path=order.endpoint, body=line.body, urgency="batch", custom_id=line.custom_id)),
             priority=batch.priority,
             deadline_ms=expires_of(batch, order),
@@ -246,6 +247,8 @@ class _Sink:
         self._file = StoredFile(
             file_id=f"file-{digest[:32]}",
             tenant=batch.tenant,
+            account=batch.account,
+            models=batch.models,
             filename=f"{batch.job_id}_{name}.jsonl",
             purpose="batch_output",
             num_bytes=0,

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
 PIECE_BYTES: Final = 1 << 20
-_COLUMNS: Final = "file_id, tenant, filename, purpose, num_bytes, created_ms, expires_ms, complete"
+_COLUMNS: Final = "file_id, tenant, filename, purpose, num_bytes, created_ms, expires_ms, complete, account, models"
 
 
 class SqlFiles:
@@ -29,13 +29,15 @@ class SqlFiles:
             execute(
                 connection,
                 f"INSERT INTO stored_file ({_COLUMNS}) VALUES "
-                "(:id, :tenant, :filename, :purpose, 0, :created_ms, :expires_ms, 0)",
+                "(:id, :tenant, :filename, :purpose, 0, :created_ms, :expires_ms, 0, :account, :models)",
                 id=file.file_id,
                 tenant=file.tenant,
                 filename=file.filename,
                 purpose=file.purpose,
                 created_ms=file.created_ms,
                 expires_ms=file.expires_ms,
+                account=file.account,
+                models=file.models,
             )
 
     def append(self, file_id: str, number: int, piece: bytes) -> None:
@@ -89,10 +91,20 @@ class SqlFiles:
             return None if piece is None else bytes(piece)
 
     def select(
-        self, *, tenant: str, purpose: str | None, after: tuple[int, str] | None, limit: int, oldest_first: bool = False
+        self,
+        *,
+        tenant: str,
+        purpose: str | None,
+        after: tuple[int, str] | None,
+        limit: int,
+        account: str | None = None,
+        oldest_first: bool = False,
     ) -> list[StoredFile]:
         way, beyond = ("ASC", ">") if oldest_first else ("DESC", "<")
         where, values = "tenant = :tenant AND complete = 1", dict[str, object](tenant=tenant, limit=limit)
+        if account is not None:
+            where += " AND account = :account"
+            values["account"] = account
         if purpose is not None:
             if "\0" in purpose:
                 return []

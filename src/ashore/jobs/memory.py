@@ -41,12 +41,13 @@ class MemoryJobs:
     def _add(self, new: NewJob, now_ms: int) -> Job:
         if new.job_id in self._jobs:
             return self._jobs[new.job_id]
+        job = rules.queued(new, now_ms)
         if new.idempotency_key:
-            key = (new.tenant, new.kind, new.idempotency_key)
-            for job in self._jobs.values():
-                if (job.tenant, job.kind, job.idempotency_key) == key:
-                    return job
-        job = self._jobs[new.job_id] = rules.queued(new, now_ms)
+            key = (job.tenant, job.account, job.kind, job.idempotency_key)
+            for known in self._jobs.values():
+                if (known.tenant, known.account, known.kind, known.idempotency_key) == key:
+                    return known
+        self._jobs[new.job_id] = job
         self._bodies[new.job_id] = JobBody(payload=new.payload, result=new.result)
         return job
 
@@ -108,6 +109,7 @@ class MemoryJobs:
         *,
         limit: int,
         tenant: str | None = None,
+        account: str | None = None,
         kinds: Sequence[str] = (),
         states: Sequence[JobState] = (),
         parent_id: str | None = None,
@@ -119,6 +121,7 @@ class MemoryJobs:
                 job
                 for job in self._jobs.values()
                 if (tenant is None or job.tenant == tenant)
+                and (account is None or job.account == account)
                 and (not kinds or job.kind in kinds)
                 and (not states or job.state in states)
                 and (parent_id is None or job.parent_id == parent_id)
@@ -208,13 +211,23 @@ class MemoryFiles:
         return self._pieces.get(file_id, {}).get(number)
 
     def select(
-        self, *, tenant: str, purpose: str | None, after: tuple[int, str] | None, limit: int, oldest_first: bool = False
+        self,
+        *,
+        tenant: str,
+        purpose: str | None,
+        after: tuple[int, str] | None,
+        limit: int,
+        account: str | None = None,
+        oldest_first: bool = False,
     ) -> list[StoredFile]:
         with self._lock:
             found = [
                 f
                 for f in self._files.values()
-                if f.complete and f.tenant == tenant and (purpose is None or f.purpose == purpose)
+                if f.complete
+                and f.tenant == tenant
+                and (account is None or f.account == account)
+                and (purpose is None or f.purpose == purpose)
             ]
         found.sort(key=lambda f: (f.created_ms, f.file_id), reverse=not oldest_first)
         if after is not None:

@@ -14,6 +14,7 @@ CancelMode = Literal["at_once", "by_handler"]
 """by_handler: the job is told, and its handler ends it (a batch keeps what is done)."""
 
 WEBHOOK_KIND: Final = "webhook"
+ANY_MODEL: Final = "*"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,7 +36,9 @@ class NewJob:
     """How long the result is kept once the job has ended."""
     cancel_mode: CancelMode = "at_once"
     idempotency_key: str = ""
-    """The same key again, of one tenant and kind, gives the first job."""
+    """The same key again, of one account and kind, gives the first job."""
+    models: str = ANY_MODEL
+    """What a narrowed key must be able to ask before it sees the job: aliases and patterns, parted by spaces."""
     webhook: str = ""
     """Address that is told of the end."""
     parent_id: str = ""
@@ -53,6 +56,9 @@ class Job:
     kind: str
     tenant: str
     principal: str
+    account: str
+    """Whose it is: the principal's id, without the key that was used."""
+    models: str
     state: JobState
     priority: int
     created_ms: int
@@ -180,6 +186,10 @@ class StoredFile:
     created_ms: int
     expires_ms: int | None
     complete: bool
+    account: str
+    """Whose it is. Empty: an older ashore did not say."""
+    models: str = ANY_MODEL
+    """As `NewJob.models`."""
 
 
 def new_id(prefix: str) -> str:

@@ -61,6 +61,7 @@ class JobStore(Protocol):
         *,
         limit: int,
         tenant: str | None = None,
+        account: str | None = None,
         kinds: Sequence[str] = (),
         states: Sequence[JobState] = (),
         parent_id: str | None = None,
@@ -131,9 +132,16 @@ class FileStore(Protocol):
         ...
 
     def select(
-        self, *, tenant: str, purpose: str | None, after: tuple[int, str] | None, limit: int, oldest_first: bool = False
+        self,
+        *,
+        tenant: str,
+        purpose: str | None,
+        after: tuple[int, str] | None,
+        limit: int,
+        account: str | None = None,
+        oldest_first: bool = False,
     ) -> list[StoredFile]:
-        """Return complete files of a tenant by age, the newest first."""
+        """Return complete files of a tenant, or of one account in it, by age, the newest first."""
         ...
 
     def delete(self, file_id: str) -> bool:

@@ -22,7 +22,19 @@ if TYPE_CHECKING:
 
 _COLUMNS: Final = tuple(field.name for field in fields(Job))
 _FIXED: Final = frozenset(
-    ("job_id", "kind", "tenant", "principal", "created_ms", "idempotency_key", "parent_id", "item", "webhook")
+    (
+        "job_id",
+        "kind",
+        "tenant",
+        "principal",
+        "account",
+        "models",
+        "created_ms",
+        "idempotency_key",
+        "parent_id",
+        "item",
+        "webhook",
+    )
 )
 _CHANGING: Final = tuple(name for name in _COLUMNS if name not in _FIXED)
 _SELECT: Final = f"SELECT {', '.join(_COLUMNS)} FROM job"
@@ -129,6 +141,7 @@ class SqlJobs:
         *,
         limit: int,
         tenant: str | None = None,
+        account: str | None = None,
         kinds: Sequence[str] = (),
         states: Sequence[JobState] = (),
         parent_id: str | None = None,
@@ -139,6 +152,9 @@ class SqlJobs:
         if tenant is not None:
             where.append("tenant = :tenant")
             values["tenant"] = tenant
+        if account is not None:
+            where.append("account = :account")
+            values["account"] = account
         where += [_among("kind", kinds, values)] * bool(kinds) + [_among("state", states, values)] * bool(states)
         if parent_id is not None:
             where.append("parent_id = :parent")
@@ -219,9 +235,9 @@ def _add(connection: Connection, new: NewJob, now_ms: int) -> Job:
         return job
     found = _one(connection, new.job_id)
     if found is None:
-        statement = f"{_SELECT} WHERE tenant = :tenant AND kind = :kind AND idempotency_key = :key"
-        key = new.idempotency_key
-        found = _job(execute(connection, statement, tenant=new.tenant, kind=new.kind, key=key).mappings().one())
+        once = ("tenant", "account", "kind", "idempotency_key")
+        statement = f"{_SELECT} WHERE {' AND '.join(f'{name} = :{name}' for name in once)}"
+        found = _job(execute(connection, statement, **{name: getattr(job, name) for name in once}).mappings().one())
     return found
 
 

@@ -10,7 +10,7 @@ from ashore.errors import NotReady
 from ashore.privacy.custom import check_policy
 from ashore.privacy.policy import PrivacyPolicy
 from ashore.privacy.service import Privacy
-from ashore.privacy.sql import StoredPolicy, load_policy, privacy_secret, refuse_older, save_policy
+from ashore.privacy.sql import StoredPolicy, load_policy, privacy_secret, read_policy, refuse_older, save_policy
 
 if TYPE_CHECKING:
     from ashore.state import Database
@@ -61,11 +61,15 @@ class PrivacyDesk:
         self.privacy.check(policy or self._from_file)
         if policy is not None:
             check_policy(policy)
-        refuse_older(self.stored(), replaces)
+        seen = self.stored()
+        if seen.policy == policy:
+            return seen
+        refuse_older(seen, replaces)
         return StoredPolicy(policy=policy, version=replaces + 1)
 
     def change(self, policy: PrivacyPolicy | None, *, replaces: int, who: str, tenant: str = "") -> StoredPolicy:
-        """Put another policy into the state, and go by it here; other processes do within 200 ms.
+        """Put another policy into the state, and go by it here; other processes do within 200 ms. One that differs in
+        nothing changes nothing, whatever it replaces.
 
         Raises:
             NotReady: this server has no state.
@@ -76,6 +80,9 @@ class PrivacyDesk:
             raise NotReady("this server has no state to keep a policy in", hint="start it with `ashore up`")
         self.privacy.check(policy or self._from_file)
         with self._database.write() as connection:
+            seen = read_policy(connection)
+            if seen.policy == policy:
+                return seen
             stored = save_policy(connection, policy, replaces=replaces, who=who, now_s=int(self._clock.now_s()))
         self._recorder.record(
             Act(

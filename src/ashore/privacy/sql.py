@@ -75,6 +75,11 @@ def save_policy(
     return StoredPolicy(policy=policy, version=replaces + 1)
 
 
+def read_policy(connection: Connection) -> StoredPolicy:
+    """Return the policy of the state, held until the end of a writing transaction."""
+    return _read(connection, row_lock(connection))
+
+
 def refuse_older(seen: StoredPolicy, replaces: int) -> None:
     """Raise `Conflict` unless a change began from the version that holds."""
     if seen.version != replaces:

@@ -96,9 +96,9 @@ class ReleaseOffice:
 
     # --- looking
 
-    def book(self, actor: Actor) -> Book:
-        """Return everything that is known of releases."""
-        with self._acts.read(actor, RELEASE_READ, "release/*") as desk:
+    def book(self, actor: Actor, resource: str = "release/*") -> Book:
+        """Return everything that is known of releases, where the actor may read `resource`."""
+        with self._acts.read(actor, RELEASE_READ, resource) as desk:
             return sql.load_book(desk.connection)
 
     def standings(self, actor: Actor, *, alias: str = "") -> tuple[Standing, ...]:
@@ -127,7 +127,12 @@ class ReleaseOffice:
         """Return what happened to releases that the actor may read, the newest first. Nothing is ever forgotten."""
         with self._acts.read(actor, RELEASE_READ, "release/*") as desk:
             events = sql.load_history(desk.connection, alias=alias, release=release, limit=max(1, min(limit, 1000)))
-            return tuple(event for event in events if desk.allows(RELEASE_READ, f"release/{event.release}"))
+            return tuple(
+                event
+                for event in events
+                if desk.allows(RELEASE_READ, f"release/{event.release}")
+                and not desk.denies(RELEASE_READ, f"alias/{event.alias}")
+            )
 
     def evidence(self, actor: Actor, name: str) -> tuple[tuple[str, Finding], ...]:
         """Return what the comparison with what is live says of a release, by the stage it was made in.
@@ -314,8 +319,10 @@ class ReleaseOffice:
     # --- aliases
 
     def aliases(self, actor: Actor) -> tuple[Alias, ...]:
-        """Return every alias, by name."""
-        return tuple(alias for _, alias in sorted(self.book(actor).aliases.items()))
+        """Return every alias that no rule denies the actor, by name."""
+        with self._acts.read(actor, RELEASE_READ, "release/*") as desk:
+            found = sorted(sql.load_book(desk.connection).aliases.items())
+            return tuple(alias for name, alias in found if not desk.denies(RELEASE_READ, f"alias/{name}"))
 
     def alias(self, actor: Actor, name: str) -> Alias:
         """Return one alias.
@@ -323,7 +330,10 @@ class ReleaseOffice:
         Raises:
             NotFound: there is none of this name.
         """
-        return changes.alias_of(self.book(actor), name)
+        with self._acts.read(actor, RELEASE_READ, "release/*") as desk:
+            if desk.denies(RELEASE_READ, f"alias/{name}"):
+                desk.require(RELEASE_READ, f"alias/{name}")
+            return changes.alias_of(sql.load_book(desk.connection), name)
 
     def set_alias(
         self,

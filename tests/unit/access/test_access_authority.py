@@ -245,7 +245,9 @@ def test_a_rule_is_written_as_it_is_read(text: str) -> None:
     ("before", "after", "raises"),
     [
         ({"user__alice": "reader"}, {"user__alice": "reader"}, False),
-        ({"user__alice": "reader"}, {}, True),  # the deny of reader falls away
+        ({"user__alice": "reader"}, {}, False),  # the deny of reader falls away, and nothing is allowed
+        ({"user__alice": "reader", "everyone": "developer"}, {"everyone": "developer"}, True),
+        ({"user__alice": "reader", "everyone": "viewer"}, {"everyone": "viewer"}, False),
         ({}, {"user__alice": "viewer"}, True),
         ({}, {"group__g": "viewer"}, True),
         ({}, {"group__other": "viewer"}, False),

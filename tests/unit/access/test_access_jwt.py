@@ -16,7 +16,21 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
-from ashore.access import Account, Directory, Doorkeeper, Issuer, JwtVerifier, Tenant, check_issuer
+from ashore.access import (
+    ACTIONS,
+    Account,
+    Binding,
+    Compiled,
+    Directory,
+    Doorkeeper,
+    Issuer,
+    JwtVerifier,
+    Policy,
+    Role,
+    Tenant,
+    check_issuer,
+    parse_rule,
+)
 from ashore.core import ManualClock, MemoryRecorder
 from ashore.errors import InvalidSpec, TooManyAttempts, Unauthenticated
 
@@ -201,6 +215,31 @@ def test_roles_of_the_three_offices_do_not_come_with_a_token(verifier: JwtVerifi
     directory = Directory()
     directory.take(tenants=[Tenant(name="bank-a")])
     assert directory.of_claims(found).roles == {"viewer"}
+
+
+@pytest.mark.parametrize("office", ["auditor", "security-officer", "system-administrator", "model-owner", "desk"])
+def test_no_office_comes_with_a_token_by_a_group_either(verifier: JwtVerifier, office: str) -> None:
+    rules = ("access:write on tenant/bank-a/*", "deny infer on model/x", "usage:read on *")
+    desk = Role(name="desk", rules=tuple(parse_rule(rule) for rule in rules))
+    bindings = (Binding("group/staff", office), Binding("group/staff", "viewer"), Binding("everyone", "developer"))
+    compiled = Compiled(Policy(roles=(desk,), bindings=bindings))
+    directory = Directory()
+    directory.take(tenants=[Tenant(name="bank-a")])
+    claims = verifier.verify(token(groups=["staff"], realm={"roles": ["desk"]}), NOW)
+    brought = directory.of_claims(claims)
+    mine = [action for action in ACTIONS if action.office is not None]
+    assert not any(compiled.decide(brought, one.name, "tenant/bank-a/user/x").allowed for one in mine)
+    assert not any(compiled.holds(brought, one.name) for one in mine)
+    assert compiled.decide(brought, "metrics:read", "server").allowed
+    assert compiled.decide(brought, "infer", "model/y").allowed
+    assert not compiled.decide(brought, "infer", "model/x").allowed  # what such a role denies stays denied
+    acting = directory.acting(brought.acting_name, "bank-a", NOW)
+    assert not any(compiled.holds(acting, one.name) for one in mine)
+
+    member = Account(id=brought.id, tenant="bank-a", groups=frozenset({"staff"}))  # a security officer put them in
+    directory.take(tenants=[Tenant(name="bank-a")], accounts=[member])
+    given = directory.of_claims(claims)
+    assert any(compiled.holds(given, one.name) for one in mine)
 
 
 def test_a_subject_cannot_name_another_principal(verifier: JwtVerifier) -> None:

@@ -119,8 +119,17 @@ def test_a_dry_run_refuses_the_same_and_changes_nothing(one: Administration) -> 
 def test_of_two_administrators_the_second_is_told(one: Administration) -> None:
     change = {"replaces": 0, "policy": {"prompts": {"phone": "mask"}}}
     assert one.call("PUT", "/admin/v1/privacy/policy", change)[0] == 200
-    status, answer = one.call("PUT", "/admin/v1/privacy/policy", change)
+    other = {"replaces": 0, "policy": {"prompts": {"phone": "block"}}}
+    status, answer = one.call("PUT", "/admin/v1/privacy/policy", other)
     assert (status, answer["error"]["code"]) == (409, "conflict")
+
+
+def test_the_same_policy_again_changes_nothing_whatever_it_began_from(one: Administration) -> None:
+    change = {"replaces": 0, "policy": {"prompts": {"phone": "mask"}}}
+    for again in (change, change, {**change, "dry_run": True}, {**change, "replaces": 7}):
+        status, shown = one.call("PUT", "/admin/v1/privacy/policy", again)
+        assert (status, shown["version"], shown["source"]) == (200, 1, "state")
+    assert len(one.recorder.acts) == 1, "what changes nothing is no act"
 
 
 def test_a_policy_that_cannot_be_used_changes_nothing(one: Administration) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from typing import Final
@@ -82,8 +82,16 @@ class BudgetOffice:
             raise _no_rule(rule_id)
         return rule, self.authority.counts(rule_id, now_ms)
 
-    def usage(self, *, first_day: str, last_day: str, by: Sequence[Column], tenant: str = "") -> tuple[UsageSum, ...]:
-        """Return usage of some days, both included, added up by columns and priced.
+    def usage(
+        self,
+        *,
+        first_day: str,
+        last_day: str,
+        by: Sequence[Column],
+        tenant: str = "",
+        sees: Callable[[str], bool] = lambda tenant: True,
+    ) -> tuple[UsageSum, ...]:
+        """Return usage of some days, both included, added up by columns and priced: of the tenants that somebody sees.
 
         Raises:
             InvalidRequest: a day is none, or there are too many.
@@ -97,7 +105,7 @@ class BudgetOffice:
                 param="last_day",
             )
         found = self.authority.usage(first_day=first.isoformat(), last_day=last.isoformat(), tenant=tenant)
-        return sum_by(found, by, self.prices)
+        return sum_by([one for one in found if sees(one.tenant)], by, self.prices)
 
 
 def _day(text: str, param: str) -> date:

@@ -15,6 +15,7 @@ from ashore.access import Authenticator, Principal, denial_of
 from ashore.api.grpc.status import header_text, status_code, trailing_metadata
 from ashore.api.origin import Origins, grpc_peer
 from ashore.api.recording import LogRecorder
+from ashore.api.told import told
 from ashore.cache import Directive, directive_of
 from ashore.core import Recorder, RequestId, new_request_id
 from ashore.errors import AshoreError, Bug
@@ -116,7 +117,7 @@ async def fail(context: Context, fault: AshoreError, request_id: RequestId) -> N
         log.warning("request %s: %s: %s", request_id, fault.code, fault.message)
     await context.abort(
         status_code(fault),
-        fault.message,
+        told(fault)[0],
         trailing_metadata=(("x-request-id", request_id), *trailing_metadata(fault)),
     )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from ashore.api.retry import retry_after
+from ashore.api.told import told
 from ashore.errors import AshoreError, BudgetExceeded
 
 if TYPE_CHECKING:
@@ -41,9 +42,10 @@ def status_code(error: AshoreError) -> grpc.StatusCode:
 
 def trailing_metadata(error: AshoreError) -> tuple[tuple[str, str | bytes], ...]:
     """Return what travels behind a failed answer: our code, hint, field and waiting time, plain and as google.rpc."""
+    _, hint = told(error)
     pairs: list[tuple[str, str | bytes]] = [("ashore-code", error.code)]
-    if error.hint:
-        pairs.append(("ashore-hint", header_text(error.hint)))
+    if hint:
+        pairs.append(("ashore-hint", header_text(hint)))
     if error.param:
         pairs.append(("ashore-param", header_text(error.param)))
     if isinstance(error, BudgetExceeded):
@@ -61,8 +63,9 @@ def status_details(error: AshoreError) -> bytes:
 
     from ashore.api.grpc.gen import status_pb2
 
+    message, hint = told(error)
     info = status_pb2.ErrorInfo(reason=error.code, domain=DOMAIN)
-    for name, value in (("hint", error.hint), ("param", error.param)):
+    for name, value in (("hint", hint), ("param", error.param)):
         if value:
             info.metadata[name] = value
     if isinstance(error, BudgetExceeded):
@@ -76,7 +79,7 @@ def status_details(error: AshoreError) -> bytes:
             any_pb2.Any(type_url="type.googleapis.com/google.rpc.RetryInfo", value=retry.SerializeToString())
         )
     number = status_code(error).value[0]
-    return bytes(status_pb2.Status(code=number, message=error.message, details=details).SerializeToString())
+    return bytes(status_pb2.Status(code=number, message=message, details=details).SerializeToString())
 
 
 def header_text(text: str) -> str:

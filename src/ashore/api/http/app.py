@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Final
+from urllib.parse import urlsplit
 
 from ashore.access import (
     INFER,
     METRICS_READ,
     NOBODY,
+    OURSELVES,
     Authenticator,
     Authority,
     OnBehalf,
@@ -34,7 +37,7 @@ from ashore.api.recording import LogRecorder
 from ashore.audit import AuditService
 from ashore.cache import PurgeOffice, directive_of
 from ashore.core import Recorder
-from ashore.errors import AshoreError, Bug, NotReady
+from ashore.errors import AshoreError, Bug, NotReady, PermissionDenied
 from ashore.metrics import Metrics
 from ashore.privacy import PrivacyDesk
 from ashore.serving import Limits, ServingService
@@ -193,13 +196,40 @@ class HttpApp:
         if route.guard == "open":
             return NOBODY
         if route.guard == "operator" and is_local(exchange):
-            return NOBODY
+            return self._operator_here(route, exchange)
         exchange.origin = self.origin_of(exchange)
         principal = self._stand_in(route, exchange)
         if principal is None:
             principal = self._authenticator.authenticate(token_of(exchange), exchange.origin)
         exchange.principal_id = principal.id
         return principal
+
+    def _operator_here(self, route: Route, exchange: Exchange) -> Principal:
+        """Return who looks from this machine: the owner of the home, who alone reaches a socket; a key that may look;
+        or anybody, who sees no names.
+
+        Raises:
+            PermissionDenied: a browser was led here by another name: its pages must not read what this machine may.
+        """
+        if not exchange.client_host:
+            return OURSELVES
+        try:
+            token = token_of(exchange)
+            principal = self._stand_in(route, exchange) or self._authenticator.authenticate(token, exchange.client_host)
+            if self.authority.decide(principal, METRICS_READ, SERVER).allowed:
+                return principal
+        except AshoreError:
+            pass  # no key, or none that opens this: as anybody on this machine
+        host = exchange.headers.get(b"host", b"").decode("latin-1")
+        if not names_this_machine(host):
+            raise PermissionDenied(
+                f"a request without a key asked for the host {host[:100]!r}",
+                hint="ask for 127.0.0.1 or localhost, or send a key that may `metrics:read`",
+                action=METRICS_READ,
+                resource=SERVER,
+                rule="without a key this machine is asked by its loopback name",
+            )
+        return NOBODY
 
     def _check_route(self, route: Route, principal: Principal) -> None:
         """Return when whoever asks may call this route.
@@ -336,6 +366,18 @@ def wants_no_store(exchange: Exchange) -> bool:
     """Return whether the client wants an answer that is neither kept nor taken from a cache."""
     asked, used = (exchange.headers.get(name, b"").decode("latin-1") for name in CACHE_HEADERS)
     return directive_of(asked, used).no_store
+
+
+def names_this_machine(host: str) -> bool:
+    """Return whether a `Host` header, with or without a port, is a name of loopback. A page whose name was made to
+    lead here still says its own name."""
+    name = urlsplit(f"//{host}").hostname if host.isprintable() and not set(host) & set("/?#@\\ ") else None
+    if name is None:
+        return not host
+    try:
+        return ipaddress.ip_address(name).is_loopback
+    except ValueError:
+        return name == "localhost"
 
 
 def is_local(exchange: Exchange) -> bool:

@@ -85,6 +85,7 @@ def new_call(
     *,
     kind: str,
     path: str,
+    model: str,
     body: bytes,
     job_id: str = "",
     deadline_s: float | None = None,
@@ -103,6 +104,7 @@ def new_call(
         kind=kind,
         tenant=principal.tenant,
         principal=principal.acting_name,
+        models=model,
         payload=msgspec.json.encode(Call(path=path, body=msgspec.Raw(body))),
         priority=priority_of(exchange),
         deadline_ms=None if deadline_s is None else desk.queue.now_ms() + int(deadline_s * 1000),
@@ -158,6 +160,7 @@ async def defer(desk: JobDesk, exchange: Exchange, principal: Principal, body: b
         principal,
         kind=RESPONSE_KIND if is_response else CALL_KIND,
         path=exchange.route,
+        model=str(whole.get("model", "")),
         body=msgspec.json.encode(whole),
         job_id=new_id("resp_") if is_response else "",
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from ashore.api.retry import retry_after
+from ashore.api.told import told
 from ashore.errors import (
     AshoreError,
     BudgetExceeded,
@@ -78,25 +79,22 @@ def anthropic_type(error: AshoreError) -> str:
 
 def openai_error(error: AshoreError) -> bytes:
     """Return the body of an OpenAI error."""
-    return msgspec.json.encode(
-        OpenAIError(
-            ErrorBody(
-                message=error.message, type=openai_type(error), param=error.param, code=error.code, hint=error.hint
-            )
-        )
-    )
+    message, hint = told(error)
+    body = ErrorBody(message=message, type=openai_type(error), param=error.param, code=error.code, hint=hint)
+    return msgspec.json.encode(OpenAIError(body))
 
 
 def anthropic_error(error: AshoreError, request_id: str) -> bytes:
     """Return the body of an Anthropic error."""
+    message, hint = told(error)
     return msgspec.json.encode(
         AnthropicError(
             error=AnthropicErrorBody(
                 type=anthropic_type(error),
-                message=error.message,
+                message=message,
                 code=error.code,
                 param=error.param,
-                hint=error.hint,
+                hint=hint,
             ),
             request_id=request_id,
         )

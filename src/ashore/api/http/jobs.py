@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from ashore.access import Principal
+from ashore.access import STORED_REMOVE, Principal
 from ashore.api.http.exchange import Exchange
 from ashore.api.http.openai.paging import page_of
+from ashore.api.http.stored import find_job, shown
 from ashore.jobs import Job, JobState, Reply
 
 if TYPE_CHECKING:
@@ -56,17 +57,27 @@ class JobList(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def list_jobs(app: HttpApp, exchange: Exchange, principal: Principal) -> None:
-    """`GET /v1/jobs`: of the caller's tenant, without the lines of batches."""
+    """`GET /v1/jobs`: the caller's, and those of others that a right opens, without the lines of batches."""
     desk = app.desk
     page = page_of(exchange, default=20, most=100)
     after = None
     if page.after:
-        last = await _find(app, page.after, principal)
+        last = await find_job(app, page.after, principal)
         after = (last.created_ms, last.job_id)
-    jobs = await desk.call(
-        lambda: desk.queue.store.select(
-            tenant=principal.tenant, parent_id="", limit=page.limit + 1, after=after, oldest_first=page.oldest_first
-        )
+    jobs = await shown(
+        app,
+        principal,
+        lambda account, behind, limit: desk.queue.store.select(
+            tenant=principal.tenant,
+            account=account,
+            parent_id="",
+            limit=limit,
+            after=behind,
+            oldest_first=page.oldest_first,
+        ),
+        lambda job: (job.created_ms, job.job_id),
+        after,
+        page.limit + 1,
     )
     answer = JobList(items=[job_out(job) for job in jobs[: page.limit]], has_more=len(jobs) > page.limit)
     await exchange.respond(200, [JSON], _encode(answer))
@@ -74,20 +85,16 @@ async def list_jobs(app: HttpApp, exchange: Exchange, principal: Principal) -> N
 
 async def retrieve(app: HttpApp, exchange: Exchange, principal: Principal) -> None:
     """`GET /v1/jobs/{id}`."""
-    job = await _find(app, exchange.argument, principal)
+    job = await find_job(app, exchange.argument, principal)
     result = (await app.desk.call(lambda: app.desk.queue.body(job.job_id))).result
     await exchange.respond(200, [JSON], _encode(job_out(job, result)))
 
 
 async def cancel(app: HttpApp, exchange: Exchange, principal: Principal) -> None:
     """`POST /v1/jobs/{id}/cancel`."""
-    job = await _find(app, exchange.argument, principal)
+    job = await find_job(app, exchange.argument, principal, action=STORED_REMOVE)
     changed = await app.desk.call(lambda: app.desk.queue.cancel(job.job_id))
     await exchange.respond(200, [JSON], _encode(job_out(changed or job)))
-
-
-async def _find(app: HttpApp, job_id: str, principal: Principal) -> Job:
-    return await app.desk.call(lambda: app.desk.queue.get(job_id, tenant=principal.tenant))
 
 
 def job_out(job: Job, result: bytes | None = None) -> JobOut:

@@ -36,8 +36,9 @@ NOT_HERE: Final = (
 """Paths of other servers and of parts of OpenAI's API that ashore does not have, and what to do instead."""
 
 Guard = Literal["open", "key", "infer", "operator", "admin"]
-"""open: anybody. key: a principal. infer: one that may ask some model, for what its tenant keeps of requests. operator:
-loopback, or a principal that may do `metrics:read`. admin: a principal that may do the route's `action`."""
+"""open: anybody. key: a principal. infer: one that may ask some model, for what is kept of requests (`stored.py` says
+who sees what). operator: loopback, or a principal that may do `metrics:read`. admin: a principal that may do the
+route's `action`."""
 
 Handler = Callable[["HttpApp", Exchange, Principal], Awaitable[None]]
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from ashore.access import Principal
+from ashore.access import Principal, sees_tenant
 from ashore.access.budgets import (
     COLUMNS,
     BudgetOffice,
@@ -22,6 +22,7 @@ from ashore.access.budgets import (
     check_rule,
     columns_of,
 )
+from ashore.api.adminguard import check_on, may_on
 from ashore.api.decode import decode
 from ashore.api.http.exchange import Exchange
 from ashore.api.http.streaming import JSON
@@ -29,6 +30,10 @@ from ashore.errors import InvalidRequest, NotReady
 
 if TYPE_CHECKING:
     from ashore.api.http.app import HttpApp
+
+BUDGET_READ: Final = "budget:read"
+BUDGET_WRITE: Final = "budget:write"
+USAGE_READ: Final = "usage:read"
 
 _encode = msgspec.json.Encoder().encode
 
@@ -124,7 +129,11 @@ _decoder = msgspec.json.Decoder(BudgetIn)
 
 async def list_budgets(app: HttpApp, exchange: Exchange, principal: Principal) -> None:
     """`GET /admin/v1/budgets`."""
-    rules = await asyncio.to_thread(_office(app).rules)
+    rules = [
+        rule
+        for rule in await asyncio.to_thread(_office(app).rules)
+        if may_on(app.authority, principal, BUDGET_READ, f"budget/{rule.rule_id}")
+    ]
     await exchange.respond(200, [JSON], _encode(BudgetList([_out(rule) for rule in rules])))
 
 
@@ -132,6 +141,7 @@ async def put_budget(app: HttpApp, exchange: Exchange, principal: Principal) -> 
     """`PUT /admin/v1/budgets`. The same budget with another cap takes the place of the old one."""
     given = decode(await exchange.body(app.limits), _decoder)
     rule = check_rule(BudgetRule(**msgspec.structs.asdict(given)))
+    check_on(app.authority, principal, BUDGET_WRITE, f"budget/{rule.rule_id}")
     office = _office(app)
     await asyncio.to_thread(
         office.put, rule, actor=principal.id, tenant=principal.tenant, request_id=exchange.request_id
@@ -141,6 +151,7 @@ async def put_budget(app: HttpApp, exchange: Exchange, principal: Principal) -> 
 
 async def show_budget(app: HttpApp, exchange: Exchange, principal: Principal) -> None:
     """`GET /admin/v1/budgets/{budget}`."""
+    check_on(app.authority, principal, BUDGET_READ, f"budget/{exchange.argument}")
     now_ms = int(datetime.now(UTC).timestamp() * 1000)
     rule, counts = await asyncio.to_thread(_office(app).show, exchange.argument, now_ms)
     items = [_count(rule, count) for count in counts]
@@ -149,6 +160,7 @@ async def show_budget(app: HttpApp, exchange: Exchange, principal: Principal) ->
 
 async def remove_budget(app: HttpApp, exchange: Exchange, principal: Principal) -> None:
     """`DELETE /admin/v1/budgets/{budget}`."""
+    check_on(app.authority, principal, BUDGET_WRITE, f"budget/{exchange.argument}")
     office = _office(app)
     await asyncio.to_thread(
         office.remove, exchange.argument, actor=principal.id, tenant=principal.tenant, request_id=exchange.request_id
@@ -169,13 +181,17 @@ async def usage(app: HttpApp, exchange: Exchange, principal: Principal) -> None:
     form = given.get("format", "json")
     if form not in ("json", "csv"):
         raise InvalidRequest(f"format is {form[:40]!r}", hint="json or csv", param="format")
+    tenant = given.get("tenant", "")
+    if tenant and not sees_tenant(app.authority, principal, USAGE_READ, tenant):
+        app.authority.require(principal, USAGE_READ, f"tenant/{tenant}")
     office = _office(app)
     sums = await asyncio.to_thread(
         office.usage,
         first_day=given.get("first_day", today.replace(day=1).isoformat()),
         last_day=given.get("last_day", today.isoformat()),
         by=columns,
-        tenant=given.get("tenant", ""),
+        tenant=tenant,
+        sees=lambda name: sees_tenant(app.authority, principal, USAGE_READ, name),
     )
     if form == "csv":
         headers = [

@@ -10,7 +10,7 @@ from urllib.parse import urlencode
 
 import msgspec
 
-from ashore.access import NOBODY, Principal
+from ashore.access import Principal, sees_tenant
 from ashore.api.adminguard import SERVER
 from ashore.api.decode import decode
 from ashore.api.http.exchange import Exchange
@@ -26,6 +26,7 @@ PATH: Final = "/admin/v1/cache"
 READ: Final = "cache:read"
 PURGE: Final = "cache:purge"
 FILTERS: Final = ("tenant", "model", "entry")
+PUBLIC: Final = "*"
 MAX_NAME_CHARS: Final = 200
 
 _encode = msgspec.json.Encoder().encode
@@ -90,7 +91,7 @@ class CacheList(msgspec.Struct, frozen=True, kw_only=True):
 
     items: list[CacheItem]
     shares: list[ShareOut] = []
-    """Who may not do `cache:read` sees none."""
+    """Who may not do `cache:read` sees none, nor does who comes without a key."""
     held: list[EntryOut] = []
     """Where `entry` was asked for."""
 
@@ -123,17 +124,22 @@ async def show(app: HttpApp, exchange: Exchange, principal: Principal) -> None:
             raise InvalidRequest(
                 f"the cache is not filtered by {name[:40]}={value[:40]!r}", hint=", ".join(FILTERS), param=name[:40]
             )
-    if any(asked.values()) and principal is not NOBODY:
+    if any(asked.values()):
         app.authority.require(principal, READ, SERVER)
+        if asked.get("tenant") and not _sees(app, principal, asked["tenant"]):
+            app.authority.require(principal, READ, f"tenant/{asked['tenant']}")
     parts = [await _own(app, asked)]
     if OWN_ONLY not in exchange.headers:
         path = f"{PATH}?{urlencode(asked)}" if asked else PATH
         parts += [_decode_list(body) for body in await app.siblings.ask(path)]
-    sees = principal is NOBODY or app.authority.decide(principal, READ, SERVER).allowed
+    sees = app.authority.decide(principal, READ, SERVER).allowed
     told = CacheList(
         items=sorted((item for part in parts for item in part.items), key=lambda item: item.worker),
-        shares=merged(share for part in parts for share in part.shares) if sees else [],
-        held=sorted((one for part in parts for one in part.held), key=lambda one: one.worker),
+        shares=merged(one for part in parts for one in part.shares if sees and _sees(app, principal, one.tenant)),
+        held=sorted(
+            (one for part in parts for one in part.held if _sees(app, principal, one.tenant)),
+            key=lambda one: one.worker,
+        ),
     )
     await exchange.respond(200, [JSON], _encode(told))
 
@@ -165,6 +171,11 @@ async def purge(app: HttpApp, exchange: Exchange, principal: Principal) -> None:
         )
     )
     await exchange.respond(200, [JSON], _encode(Purged(list(raised))))
+
+
+def _sees(app: HttpApp, principal: Principal, tenant: str) -> bool:
+    """Return whether somebody who may read the cache sees what a tenant has of it. Nobody's own are public routes."""
+    return tenant == PUBLIC or sees_tenant(app.authority, principal, READ, tenant)
 
 
 def merged(shares: Iterable[ShareOut]) -> list[ShareOut]:

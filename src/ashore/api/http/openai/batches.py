@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 import msgspec
 from msgspec import Meta
 
-from ashore.access import Principal
+from ashore.access import STORED_REMOVE, Principal
 from ashore.api.decode import decode
 from ashore.api.http.desk import idempotency_key, webhook_of
 from ashore.api.http.exchange import Exchange
@@ -16,6 +16,7 @@ from ashore.api.http.openai.common import priority_of
 from ashore.api.http.openai.files import LONGEST_LIFE_S, SHORTEST_LIFE_S, find_file
 from ashore.api.http.openai.paging import page_of
 from ashore.api.http.openai.responses_types import InputDetails, OutputDetails, ResponsesUsage
+from ashore.api.http.stored import find_job, models_of, shown
 from ashore.errors import InvalidRequest
 from ashore.jobs import BATCH_KIND, ENDPOINTS, BatchOrder, BatchTokens, Job, NewJob, expires_of, new_id, progress_of
 
@@ -27,6 +28,7 @@ BATCH_ATTEMPTS: Final = 50
 """A batch goes on where it stopped, so an attempt that a crash ended costs nothing."""
 LONGEST_WINDOW_S: Final = 7 * 86_400
 MOST_METADATA: Final = 16
+KINDS: Final = (BATCH_KIND,)
 
 _WINDOW: Final = re.compile(r"([1-9][0-9]{0,6})([smhd])")
 _SECONDS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
@@ -147,6 +149,7 @@ async def create(app: HttpApp, exchange: Exchange, principal: Principal) -> None
         kind=BATCH_KIND,
         tenant=principal.tenant,
         principal=principal.acting_name,
+        models=models_of(principal),
         payload=_encode(order),
         priority=priority_of(exchange),
         max_attempts=BATCH_ATTEMPTS,
@@ -161,12 +164,12 @@ async def create(app: HttpApp, exchange: Exchange, principal: Principal) -> None
 
 async def retrieve(app: HttpApp, exchange: Exchange, principal: Principal) -> None:
     """`GET /v1/batches/{id}`."""
-    await _answer(app, exchange, await _find(app, exchange.argument, principal))
+    await _answer(app, exchange, await find_job(app, exchange.argument, principal, kinds=KINDS))
 
 
 async def cancel(app: HttpApp, exchange: Exchange, principal: Principal) -> None:
     """`POST /v1/batches/{id}/cancel`: what is done is kept; the rest is not run."""
-    job = await _find(app, exchange.argument, principal)
+    job = await find_job(app, exchange.argument, principal, kinds=KINDS, action=STORED_REMOVE)
     changed = await app.desk.call(lambda: app.desk.queue.cancel(job.job_id))
     await _answer(app, exchange, changed or job)
 
@@ -177,29 +180,31 @@ async def list_batches(app: HttpApp, exchange: Exchange, principal: Principal) -
     page = page_of(exchange, default=20, most=100)
     after = None
     if page.after:
-        last = await _find(app, page.after, principal)
+        last = await find_job(app, page.after, principal, kinds=KINDS)
         after = (last.created_ms, last.job_id)
-    jobs = await desk.call(
-        lambda: desk.queue.store.select(
+    jobs = await shown(
+        app,
+        principal,
+        lambda account, behind, limit: desk.queue.store.select(
             tenant=principal.tenant,
-            kinds=(BATCH_KIND,),
-            limit=page.limit + 1,
-            after=after,
+            account=account,
+            kinds=KINDS,
+            limit=limit,
+            after=behind,
             oldest_first=page.oldest_first,
-        )
+        ),
+        lambda job: (job.created_ms, job.job_id),
+        after,
+        page.limit + 1,
     )
-    shown = [await _render(app, job) for job in jobs[: page.limit]]
+    data = [await _render(app, job) for job in jobs[: page.limit]]
     answer = BatchList(
-        data=shown,
+        data=data,
         has_more=len(jobs) > page.limit,
-        first_id=shown[0].id if shown else None,
-        last_id=shown[-1].id if shown else None,
+        first_id=data[0].id if data else None,
+        last_id=data[-1].id if data else None,
     )
     await exchange.respond(200, [JSON], _encode(answer))
-
-
-async def _find(app: HttpApp, batch_id: str, principal: Principal) -> Job:
-    return await app.desk.call(lambda: app.desk.queue.get(batch_id, tenant=principal.tenant, kinds=(BATCH_KIND,)))
 
 
 async def _answer(app: HttpApp, exchange: Exchange, job: Job) -> None:

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Final, Literal
 
 import msgspec
 
-from ashore.access import Principal
+from ashore.access import STORED_REMOVE, STORED_SHOW, Principal
 from ashore.api.http.exchange import Exchange
 from ashore.api.http.multipart import Data, FormReader, Part, boundary_of
 from ashore.api.http.openai.paging import Page, page_of
+from ashore.api.http.stored import may, models_of, shown
 from ashore.core import whole_number
 from ashore.errors import InvalidRequest, NotFound
 from ashore.jobs import PIECE_BYTES, StoredFile, new_id
@@ -149,6 +150,8 @@ class _Upload:
         self.file = StoredFile(
             file_id=new_id("file-"),
             tenant=self._principal.tenant,
+            account=self._principal.id,
+            models=models_of(self._principal),
             filename="".join(char for char in part.filename or "" if char.isprintable())[:256] or "upload",
             purpose="",
             num_bytes=0,
@@ -181,14 +184,20 @@ async def list_files(app: HttpApp, exchange: Exchange, principal: Principal) -> 
     if page.after:
         last = await find_file(app, page.after, principal)
         after = (last.created_ms, last.file_id)
-    files = await desk.call(
-        lambda: desk.files.select(
+    files = await shown(
+        app,
+        principal,
+        lambda account, behind, limit: desk.files.select(
             tenant=principal.tenant,
+            account=account,
             purpose=page.query.get("purpose"),
-            after=after,
-            limit=page.limit + 1,
+            after=behind,
+            limit=limit,
             oldest_first=page.oldest_first,
-        )
+        ),
+        lambda file: (file.created_ms, file.file_id),
+        after,
+        page.limit + 1,
     )
     await exchange.respond(200, [JSON], _encode(_file_list(files, page)))
 
@@ -215,19 +224,19 @@ async def content(app: HttpApp, exchange: Exchange, principal: Principal) -> Non
 
 async def delete(app: HttpApp, exchange: Exchange, principal: Principal) -> None:
     """`DELETE /v1/files/{id}`."""
-    file = await find_file(app, exchange.argument, principal)
+    file = await find_file(app, exchange.argument, principal, action=STORED_REMOVE)
     await app.desk.call(lambda: app.desk.files.delete(file.file_id))
     await exchange.respond(200, [JSON], _encode(FileDeleted(id=file.file_id)))
 
 
-async def find_file(app: HttpApp, file_id: str, principal: Principal) -> StoredFile:
-    """Return a file of the principal's tenant.
+async def find_file(app: HttpApp, file_id: str, principal: Principal, *, action: str = STORED_SHOW) -> StoredFile:
+    """Return a file on which the principal may do `action`.
 
     Raises:
-        NotFound: there is none, or it is another tenant's.
+        NotFound: there is none, or it is none of theirs: the answer is the same.
     """
     file = await app.desk.call(lambda: app.desk.files.get(file_id))
-    if file is None or file.tenant != principal.tenant:
+    if file is None or not may(app.authority, principal, action, file):
         raise NotFound(f"there is no file {file_id[:80]!r} here", hint="it may have expired")
     return file
 
@@ -245,12 +254,12 @@ def file_out(file: StoredFile) -> FileOut:
 
 
 def _file_list(files: list[StoredFile], page: Page) -> FileList:
-    shown = [file_out(file) for file in files[: page.limit]]
+    data = [file_out(file) for file in files[: page.limit]]
     return FileList(
-        data=shown,
+        data=data,
         has_more=len(files) > page.limit,
-        first_id=shown[0].id if shown else None,
-        last_id=shown[-1].id if shown else None,
+        first_id=data[0].id if data else None,
+        last_id=data[-1].id if data else None,
     )
 
 

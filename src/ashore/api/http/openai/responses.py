@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from ashore.access import INFER, Principal
+from ashore.access import INFER, STORED_REMOVE, Principal
 from ashore.api.decode import decode
 from ashore.api.http.desk import RESPONSE_KIND, new_call
 from ashore.api.http.exchange import Exchange
@@ -26,6 +26,7 @@ from ashore.api.http.openai.responses_types import (
     ResponsesRequest,
     Status,
 )
+from ashore.api.http.stored import find_job
 from ashore.api.http.streaming import JSON, answer_headers, standing_headers, stream_answer
 from ashore.core import Message, did_you_mean
 from ashore.errors import Bug, InvalidRequest, NotFound, NotReady, UnknownField, UnknownModel
@@ -35,6 +36,7 @@ from ashore.serving import ChoiceEnded, Delta, GenerationRequest, ServingEvent, 
 if TYPE_CHECKING:
     from ashore.api.http.app import HttpApp
 
+KINDS: Final = (RESPONSE_KIND,)
 LONGEST_CHAIN: Final = 100
 """Responses that one may follow from, over `previous_response_id`."""
 MOST_ITEMS: Final = 100
@@ -147,6 +149,7 @@ async def _background(
         principal,
         kind=RESPONSE_KIND,
         path="/v1/responses",
+        model=request.model,
         body=body,
         job_id=new_id("resp_"),
         deadline_s=deadline_of(exchange),
@@ -158,7 +161,14 @@ async def _background(
 async def _keep(app: HttpApp, exchange: Exchange, principal: Principal, body: bytes, response: ResponseOut) -> None:
     """Keep a response that was answered at once, because its request said so."""
     call = new_call(
-        app.desk, exchange, principal, kind=RESPONSE_KIND, path="/v1/responses", body=body, job_id=response.id
+        app.desk,
+        exchange,
+        principal,
+        kind=RESPONSE_KIND,
+        path="/v1/responses",
+        model=response.model,
+        body=body,
+        job_id=response.id,
     )
     reply = Reply(status=200, request_id=exchange.request_id, body=msgspec.Raw(_encode(response)))
     await app.desk.submit(replace(call, result=_encode(reply), idempotency_key="", webhook=""))
@@ -189,19 +199,20 @@ async def retrieve(app: HttpApp, exchange: Exchange, principal: Principal) -> No
                 hint=f"ask for it without {name}, again and again while its status is queued or in_progress",
                 param=name,
             )
-    await exchange.respond(200, [JSON], await _render(app, await _find(app, exchange.argument, principal)))
+    job = await find_job(app, exchange.argument, principal, kinds=KINDS)
+    await exchange.respond(200, [JSON], await _render(app, job))
 
 
 async def cancel(app: HttpApp, exchange: Exchange, principal: Principal) -> None:
     """`POST /v1/responses/{id}/cancel`. One that has ended stays as it is."""
-    job = await _find(app, exchange.argument, principal)
+    job = await find_job(app, exchange.argument, principal, kinds=KINDS, action=STORED_REMOVE)
     changed = await app.desk.call(lambda: app.desk.queue.cancel(job.job_id))
     await exchange.respond(200, [JSON], await _render(app, changed or job))
 
 
 async def delete(app: HttpApp, exchange: Exchange, principal: Principal) -> None:
     """`DELETE /v1/responses/{id}`; one that has not ended is cancelled first."""
-    job = await _find(app, exchange.argument, principal)
+    job = await find_job(app, exchange.argument, principal, kinds=KINDS, action=STORED_REMOVE)
     await app.desk.call(lambda: app.desk.queue.delete(job.job_id))
     await exchange.respond(200, [JSON], _encode(ResponseDeleted(id=job.job_id)))
 
@@ -209,7 +220,7 @@ async def delete(app: HttpApp, exchange: Exchange, principal: Principal) -> None
 async def input_items(app: HttpApp, exchange: Exchange, principal: Principal) -> None:
     """`GET /v1/responses/{id}/input_items`."""
     page = page_of(exchange, default=20, most=MOST_ITEMS, extra=("include", "include[]"))
-    job = await _find(app, exchange.argument, principal)
+    job = await find_job(app, exchange.argument, principal, kinds=KINDS)
     request, _, _ = await _stored(app, job)
     suffix = job.job_id.removeprefix("resp_")
     items = [{**listed(item), "id": item.id or f"in_{suffix}_{at}"} for at, item in enumerate(items_of(request))]
@@ -227,10 +238,6 @@ async def input_items(app: HttpApp, exchange: Exchange, principal: Principal) ->
         last_id=shown[-1]["id"] if shown else None,
     )
     await exchange.respond(200, [JSON], _encode(answer))
-
-
-async def _find(app: HttpApp, response_id: str, principal: Principal) -> Job:
-    return await app.desk.call(lambda: app.desk.queue.get(response_id, tenant=principal.tenant, kinds=(RESPONSE_KIND,)))
 
 
 async def _stored(app: HttpApp, job: Job) -> tuple[ResponsesRequest, Reply | None, int]:
@@ -275,7 +282,7 @@ async def _history(app: HttpApp, previous: str | None, principal: Principal) -> 
     """Return what was said before, from the stored responses that lead to `previous`. Instructions do not carry over.
 
     Raises:
-        NotFound: one of them is not stored, or is another tenant's.
+        NotFound: one of them is not stored, or is none of theirs.
         InvalidRequest: one of them has no answer, or there are too many, or they are longer than a body may be: what
             the model is not shown (ids, summaries) counts too, for it is read.
     """
@@ -285,7 +292,7 @@ async def _history(app: HttpApp, previous: str | None, principal: Principal) -> 
         if len(turns) >= LONGEST_CHAIN:
             raise InvalidRequest(f"more than {LONGEST_CHAIN} responses precede this one", param="previous_response_id")
         try:
-            job = await _find(app, previous, principal)
+            job = await find_job(app, previous, principal, kinds=KINDS)
         except (NotFound, NotReady) as fault:
             raise NotFound(
                 f"there is no stored response {previous[:80]!r}",

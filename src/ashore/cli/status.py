@@ -1,0 +1,227 @@
+"""`ashore status`: how the server of this home stands, seen by the owner of the home, without a key."""
+
+from __future__ import annotations
+
+import re
+import sys
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Final
+
+import msgspec
+from cyclopts import App, Parameter
+
+from ashore.core import human_bytes
+from ashore.errors import AshoreError, NotReady
+from ashore.settings import Settings, read_settings
+
+if TYPE_CHECKING:
+    from ashore.releases import Book
+
+app = App(name="status", help="Show how the server of this home stands; no key is needed.")
+
+EXIT_NOT_RUNNING: Final = NotReady.exit_code
+AsJson = Annotated[bool, Parameter(name="--json", negative=())]
+_SAMPLE: Final = re.compile(r"^(ashore_[a-z_]+)(?:\{(.*)\})? (\S+)$", re.MULTILINE)
+_LABEL: Final = re.compile(r'([a-z_]+)="((?:[^"\\]|\\.)*)"')
+_ACCELERATORS: Final = (("dev/nvidia[0-9]*", "NVIDIA"), ("dev/kfd", "AMD"), ("dev/davinci[0-9]*", "Ascend"))
+
+
+class ModelStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """One release that has hosts, or is on its way."""
+
+    alias: str
+    release: str
+    model: str
+    """With its variant."""
+    engine: str
+    state: str
+    why: str
+    memory_bytes: int
+    """That its hosts need; 0 where nothing is needed here."""
+
+
+class Status(msgspec.Struct, frozen=True, kw_only=True):
+    """How a server stands. Figures that it did not tell are null."""
+
+    running: bool
+    home: str
+    address: str = ""
+    answers: bool = False
+    """Whether every model can answer."""
+    models: list[ModelStatus] = []
+    requests_running: int | None = None
+    requests_waiting: int | None = None
+    cache_hit_rate: float | None = None
+    """Of the requests that could be answered from the cache, since the start; null where there was none."""
+    last_backup_at: int | None = None
+    """Seconds since 1970; null: none was made by the server itself."""
+    anchors: list[str] = []
+    """Where copies of the checkpoints of the audit log go."""
+    accelerators: list[str] = []
+
+
+@app.default
+def status(*, as_json: AsJson = False) -> int:
+    """Show address, models, requests, cache, backup, anchors and accelerators. Exits with 4 where no server runs.
+
+    Args:
+        as_json: Print JSON.
+    """
+    found = look(read_settings())
+    if as_json:
+        print(msgspec.json.encode(found).decode())
+    else:
+        _show(found)
+    return 0 if found.running else EXIT_NOT_RUNNING
+
+
+def look(settings: Settings) -> Status:
+    """Return how the server of this home stands, as its files, its state and its own figures tell."""
+    from ashore.cli.target import ask_server, operator_target
+    from ashore.processes import ask
+    from ashore.serving import read_topology
+
+    gpus = accelerators()
+    try:
+        for _ in ask(settings.home.control_socket, {"op": "status"}):
+            pass
+        target = operator_target(None)
+        topology = read_topology(settings.home.topology)
+    except NotReady:
+        return Status(running=False, home=str(settings.home.root), accelerators=gpus)
+    try:
+        page = ask_server(target, "GET", "/metrics").decode()
+    except AshoreError as fault:
+        print(f"note: the figures of {target.url} are missing: {fault.message}", file=sys.stderr)
+        page = ""
+    try:
+        answers = bool(ask_server(target, "GET", "/readyz"))
+    except AshoreError:
+        answers = False
+    return figures(
+        page,
+        Status(
+            running=True,
+            home=str(settings.home.root),
+            address=target.url,
+            answers=answers,
+            models=models_of(_book(settings)),
+            anchors=[*topology.audit.anchors],
+            accelerators=gpus,
+        ),
+    )
+
+
+def figures(page: str, status: Status) -> Status:
+    """Return a status with what a page of metrics tells."""
+    samples = [(name, dict(_LABEL.findall(labels)), float(value)) for name, labels, value in _SAMPLE.findall(page)]
+
+    def total(name: str, **labels: str) -> float | None:
+        found = [value for one, has, value in samples if one == name and labels.items() <= has.items()]
+        return sum(found) if found else None
+
+    def whole(name: str) -> int | None:
+        value = total(name)
+        return None if value is None else int(value)
+
+    lookups = total("ashore_cache_lookups_total")
+    misses = total("ashore_cache_lookups_total", result="miss") or 0.0
+    good = total("ashore_backup_time_seconds", kind="run", what="good")
+    return msgspec.structs.replace(
+        status,
+        requests_running=whole("ashore_running_sequences"),
+        requests_waiting=whole("ashore_waiting_sequences"),
+        cache_hit_rate=(lookups - misses) / lookups if lookups else None,
+        last_backup_at=int(good) if good else None,
+    )
+
+
+def models_of(book: Book) -> list[ModelStatus]:
+    """Return the releases that answer or are on their way, by alias."""
+    shown = []
+    for name, release in book.releases.items():
+        course = book.courses[name]
+        if course.state in ("created", "retired"):
+            continue
+        shown.append(
+            ModelStatus(
+                alias=release.alias,
+                release=name,
+                model=release.plan.reference,
+                engine=release.plan.options.kind,
+                state=course.state,
+                why=course.why,
+                memory_bytes=release.needed_bytes,
+            )
+        )
+    return sorted(shown, key=lambda one: (one.alias, one.state != "live", one.release))
+
+
+def accelerators(root: Path = Path("/")) -> list[str]:
+    """Return the accelerators whose drivers show themselves on this machine, by name where the driver says it."""
+    named = [
+        line.partition(":")[2].strip()
+        for file in sorted(root.glob("proc/driver/nvidia/gpus/*/information"))
+        for line in _lines(file)
+        if line.startswith("Model:")
+    ]
+    seen = [maker for pattern, maker in _ACCELERATORS if not (named and maker == "NVIDIA") for _ in root.glob(pattern)]
+    return named + seen
+
+
+def _lines(file: Path) -> Iterable[str]:
+    try:
+        return file.read_text(errors="replace").splitlines()
+    except OSError:
+        return ()
+
+
+def _book(settings: Settings) -> Book:
+    from ashore.bootstrap import open_state
+    from ashore.releases import load_book
+
+    state = open_state(settings)
+    try:
+        with state.read() as connection:
+            return load_book(connection)
+    finally:
+        state.close()
+
+
+def _show(found: Status) -> None:
+    from ashore.cli.columns import table
+
+    if not found.running:
+        print(f"no server runs from {found.home}")
+        print("start one: `ashore up`")
+        _line("GPU", ", ".join(found.accelerators) or "none found")
+        return
+    _line("address", found.address)
+    _line("answers", "every model" if found.answers else "not every model yet")
+    _line("requests", f"{_or(found.requests_running)} running, {_or(found.requests_waiting)} waiting")
+    _line("cache", "no look-up yet" if found.cache_hit_rate is None else f"{found.cache_hit_rate:.0%} of look-ups hit")
+    _line("backup", "none by the server itself" if found.last_backup_at is None else _moment(found.last_backup_at))
+    _line("anchors", ", ".join(found.anchors) or "none: nobody outside keeps the checkpoints of the audit log")
+    _line("GPU", ", ".join(found.accelerators) or "none found")
+    print()
+    head = ("alias", "release", "model", "engine", "state", "memory", "why")
+    table(head, [_row(one) for one in found.models])
+
+
+def _row(one: ModelStatus) -> tuple[str, ...]:
+    memory = human_bytes(one.memory_bytes) if one.memory_bytes else "-"
+    return one.alias, one.release, one.model, one.engine, one.state, memory, one.why
+
+
+def _line(name: str, text: str) -> None:
+    print(f"{name:<9} {text}")
+
+
+def _or(value: int | None) -> str:
+    return "?" if value is None else str(value)
+
+
+def _moment(seconds: int) -> str:
+    return f"last one {time.strftime('%Y-%m-%d %H:%MZ', time.gmtime(seconds))}"

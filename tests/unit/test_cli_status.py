@@ -1,0 +1,107 @@
+"""`ashore status`, and what commands say that act as the owner of a home."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from ashore.cli.main import main
+from ashore.cli.recorded import acts_as_owner
+from ashore.cli.status import Status, accelerators, figures, models_of
+from ashore.engines import EngineOptions
+from ashore.metrics import Metrics
+from ashore.planning import ModelPlan
+from ashore.releases.model import Book, Course, Release
+
+RUNNING = Status(running=True, home="/h")
+
+
+def release(name: str, alias: str, variant: str = "int8") -> Release:
+    plan = ModelPlan(
+        alias=alias, release=name, name="smollm2", variant=variant, options=EngineOptions(kind="openvino"), replicas=1,
+        embedder=False, in_store=True,
+    )  # fmt: skip
+    return Release(name=name, alias=alias, plan=plan, parts={}, content="c", needed_bytes=5)
+
+
+def test_what_the_page_of_metrics_tells() -> None:
+    metrics = Metrics()
+    metrics.set("ashore_running_sequences", 2, "chat")
+    metrics.set("ashore_running_sequences", 1, "embed")
+    metrics.set("ashore_waiting_sequences", 0, "chat")
+    for result, times in (("miss", 3), ("hit-exact", 4), ("hit-semantic", 1)):
+        metrics.add("ashore_cache_lookups", times, "chat", result)
+    metrics.set("ashore_backup_time_seconds", 1_700_000_000, "run", "good")
+    metrics.set("ashore_backup_time_seconds", 1_800_000_000, "run", "due")
+    found = figures(metrics.page().decode(), RUNNING)
+    assert (found.requests_running, found.requests_waiting, found.cache_hit_rate) == (3, 0, 5 / 8)
+    assert found.last_backup_at == 1_700_000_000
+    empty = figures("", RUNNING)
+    assert (empty.requests_running, empty.cache_hit_rate, empty.last_backup_at) == (None, None, None)
+
+
+def test_models_that_answer_or_are_on_their_way() -> None:
+    releases = [release("chat-1", "chat"), release("chat-2", "chat", "int4"), release("old", "chat"), release("a", "a")]
+    states = {"chat-1": "live", "chat-2": "canary", "old": "retired", "a": "live"}
+    courses = {name: Course(release=name, state=state, why="x") for name, state in states.items()}  # type: ignore[arg-type]
+    found = models_of(Book(releases={one.name: one for one in releases}, courses=courses, aliases={}))
+    assert [(one.release, one.model, one.engine, one.state) for one in found] == [
+        ("a", "smollm2@int8", "openvino", "live"),
+        ("chat-1", "smollm2@int8", "openvino", "live"),
+        ("chat-2", "smollm2@int4", "openvino", "canary"),
+    ]
+    assert {(one.memory_bytes, one.why) for one in found} == {(5, "x")}
+
+
+def test_accelerators_are_found_by_what_their_drivers_show(tmp_path: Path) -> None:
+    assert accelerators(tmp_path) == []
+    (tmp_path / "dev").mkdir()
+    for name in ("nvidia0", "nvidiactl", "davinci1"):
+        (tmp_path / "dev" / name).touch()
+    assert accelerators(tmp_path) == ["NVIDIA", "Ascend"]
+    card = tmp_path / "proc/driver/nvidia/gpus/0000:01:00.0"
+    card.mkdir(parents=True)
+    (card / "information").write_text("Model: \t NVIDIA H100\nIRQ: 1\n")
+    assert accelerators(tmp_path) == ["NVIDIA H100", "Ascend"]
+
+
+def test_without_a_server_it_says_so_and_how_to_start_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("ASHORE_HOME", str(tmp_path))
+    assert main(["status"]) == 4
+    said = capsys.readouterr().out
+    assert f"no server runs from {tmp_path}" in said and "ashore up" in said
+    assert main(["status", "--json"]) == 4
+    assert json.loads(capsys.readouterr().out)["running"] is False
+    assert main(["ps"]) == 2 and "ashore status" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("line", "owner"),
+    [
+        ("audit search", True), ("job list", True), ("cache purge --all", True), ("model remove x", True),
+        ("access revive", True), ("cache purge --all --url http://x", False), ("cache stats", False),
+        ("model list", False), ("release list", False), ("access user list", False), ("audit search --help", False),
+        ("audit", False),
+    ],
+)  # fmt: skip
+def test_which_commands_act_as_the_owner_of_the_home(line: str, owner: bool) -> None:
+    assert acts_as_owner(line.split()) == owner
+
+
+def test_a_key_that_is_not_used_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("ASHORE_HOME", str(tmp_path))
+    main(["job", "list"])
+    assert "acting as the owner" not in capsys.readouterr().err
+    monkeypatch.setenv("ASHORE_API_KEY", "ash_x")
+    main(["job", "list"])
+    err = capsys.readouterr().err
+    assert "acting as the owner of this home (os:" in err and "not with the key in ASHORE_API_KEY" in err
+    assert "ash_x" not in err
+    main(["status"])
+    assert "acting as the owner" not in capsys.readouterr().err
