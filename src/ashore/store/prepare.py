@@ -68,7 +68,8 @@ def prepare(
     """Look at what was fetched and make what is missing.
 
     Args:
-        raw: The fetched files: a folder, at any depth, or one `.gguf` file. Never written.
+        raw: The fetched files: a folder with the weights in it, or, where there are none, in one below; or one `.gguf`
+            file. Never written.
         scratch: Folder for what is made.
         to_f16: Dequantise a GGUF file to F16.
         recommended: Sampling for `generation.json` where the files recommend none.
@@ -77,7 +78,9 @@ def prepare(
         UnsafeWeights: the only weights are pickles.
         UnsupportedModel: no weights, or of an architecture that no engine here takes.
     """
-    files = [raw] if raw.is_file() else sorted(p for p in raw.rglob("*") if p.is_file() and not _is_hub_cache(p, raw))
+    files = own_files(raw)
+    if not any(is_weights(p.name) for p in files):
+        files = sorted(p for p in raw.rglob("*") if p.is_file() and not _is_hub_cache(p, raw))
     ggufs = [p for p in files if p.suffix == ".gguf"]
     tensors = [p for p in files if p.suffix == ".safetensors"]
     with disk_errors(scratch):
@@ -85,7 +88,7 @@ def prepare(
         if ggufs:
             return _from_gguf(ggufs, files, scratch, to_f16, recommended, progress)
         if tensors:
-            return _from_safetensors(tensors[0].parent, files, scratch, recommended)
+            return _from_safetensors(_only_folder(tensors, raw), files, scratch, recommended)
     refuse_pickle_names(p.name for p in files)
     raise UnsupportedModel(
         f"{raw} has no weights: no .gguf and no .safetensors file among {len(files)} files",
@@ -111,6 +114,27 @@ def prepare_derived(folder: Path) -> Prepared:
         licence="",
         parts=tuple(Part(path=n, file=folder / n) for n in (*weights, *beside) if (folder / n).exists()),
     )
+
+
+def own_files(place: Path) -> list[Path]:
+    """Return the files that lie right in a folder, sorted, or the one file."""
+    return [place] if place.is_file() else sorted(p for p in place.iterdir() if p.is_file())
+
+
+def is_weights(name: str) -> bool:
+    """Tell by its name whether a file holds weights that ashore reads."""
+    return name.endswith((".gguf", ".safetensors"))
+
+
+def _only_folder(tensors: list[Path], raw: Path) -> Path:
+    folders = sorted({p.parent for p in tensors})
+    if len(folders) > 1:
+        raise UnsupportedModel(
+            f"expected one model and found {len(folders)} folders with weights: "
+            + ", ".join(p.relative_to(raw).as_posix() for p in folders[:6]),
+            hint="give one of them",
+        )
+    return folders[0]
 
 
 def _is_hub_cache(path: Path, raw: Path) -> bool:

@@ -25,6 +25,8 @@ from ashore.store.refs import name_from, parse_reference
 from ashore.store.sources.selection import RemoteFile, choose_files
 
 HINT = "set AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY for your S3 server"
+LOGIN_SERVICE = "169.254.169.254"
+"""Where Amazon gives its machines a login; the client asks there when none is set."""
 CHUNK_BYTES = 4 << 20
 MAX_FRUITLESS_TRIES = 4
 _ABOUT = "ashore.attached.to"
@@ -59,6 +61,11 @@ class Bucket:
             )
         return self._store
 
+    @property
+    def server(self) -> str:
+        """Which server is asked, for people."""
+        return self.endpoint or "amazonaws.com (AWS_ENDPOINT_URL is not set)"
+
     def key(self, path: str) -> str:
         return f"{self.prefix}/{path}"
 
@@ -75,9 +82,9 @@ class Bucket:
                 hint="for a folder of plain files end the address with a slash: s3://BUCKET/FOLDER/",
             ) from error
         except (exceptions.PermissionDeniedError, exceptions.UnauthenticatedError, PermissionError) as error:
-            raise RemoteRefused(f"{self.endpoint or 'S3'} does not let us read or write {key}", hint=HINT) from error
+            raise RemoteRefused(f"{self.server} does not let us read or write {key}", hint=HINT) from error
         except exceptions.BaseError as error:
-            raise SourceUnreachable(f"cannot reach {self.endpoint or 'S3'}: {_short(error)}", hint=HINT) from error
+            raise SourceUnreachable(f"cannot reach {self.server}: {_short(error)}", hint=HINT) from error
 
     def read(self, path: str) -> bytes:
         import obstore
@@ -265,4 +272,6 @@ def _seconds(count: int) -> Any:
 
 def _short(error: Exception) -> str:
     """Return the first line of a long message."""
+    if LOGIN_SERVICE in str(error):
+        return f"no login is set, and none is given to this machine by {LOGIN_SERVICE}"
     return str(error).strip().splitlines()[0][:300] if str(error).strip() else type(error).__name__
