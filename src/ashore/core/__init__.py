@@ -4,6 +4,7 @@ from ashore.core.bytesize import human_bytes
 from ashore.core.chat import Message, Role, ToolCall, ToolSpec
 from ashore.core.clock import Clock, ManualClock, SystemClock
 from ashore.core.expressions import MOST_PATTERN_BYTES, MOST_PATTERN_CHARS, compile_re2
+from ashore.core.foreign import foreign_errors
 from ashore.core.ids import Digest, OrderId, RequestId, TenantId, new_request_id
 from ashore.core.kinds import EngineKind, ModelFormat, ServedFormat
 from ashore.core.nearest import did_you_mean, nearest_names
@@ -36,6 +37,7 @@ __all__ = [
     "ToolSpec",
     "compile_re2",
     "did_you_mean",
+    "foreign_errors",
     "human_bytes",
     "human_seconds",
     "kv_bytes_per_token",

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ashore.core import ModelFormat, ModelShape
+from ashore.core import ModelFormat, ModelShape, foreign_errors
 from ashore.errors import UnsafeWeights, UnsupportedModel
 from ashore.store.conversion.configshape import shape_of_config
 from ashore.store.conversion.dequantise import dequantise
@@ -24,7 +24,7 @@ from ashore.store.conversion.generation import (
     with_recommended,
 )
 from ashore.store.conversion.ggufmeta import precision_of, read_gguf_meta, shape_of_gguf
-from ashore.store.conversion.safetensorsmeta import read_headers
+from ashore.store.conversion.safetensorsmeta import INDEX, check_shards, read_headers
 from ashore.store.conversion.vocabulary import write_tokenizer
 from ashore.store.diskerrors import disk_errors
 from ashore.store.model import TEXT_FILES
@@ -34,7 +34,7 @@ PICKLES = (".bin", ".pt", ".pth", ".pkl", ".ckpt", ".pickle")
 SPLIT_GGUF = re.compile(r"-(\d{5})-of-(\d{5})\.gguf$")
 KEPT_BESIDE_SAFETENSORS = (
     "config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json",
-    "model.safetensors.index.json", "modules.json", "sentence_bert_config.json", "config_sentence_transformers.json",
+    INDEX, "modules.json", "sentence_bert_config.json", "config_sentence_transformers.json",
     "1_Pooling/config.json",
 )  # fmt: skip
 DOCS = re.compile(r"(licen[sc]e|notice|usage_policy|readme)[^/]*", re.IGNORECASE)
@@ -83,7 +83,8 @@ def prepare(
         files = sorted(p for p in raw.rglob("*") if p.is_file() and not _is_hub_cache(p, raw))
     ggufs = [p for p in files if p.suffix == ".gguf"]
     tensors = [p for p in files if p.suffix == ".safetensors"]
-    with disk_errors(scratch):
+    unknown = "it is broken, or of a kind of model that is not known here"
+    with disk_errors(scratch), foreign_errors(f"the model in {raw} cannot be read", UnsupportedModel, hint=unknown):
         scratch.mkdir(parents=True, exist_ok=True)
         if ggufs:
             return _from_gguf(ggufs, files, scratch, to_f16, recommended, progress)
@@ -105,11 +106,11 @@ def prepare_derived(folder: Path) -> Prepared:
     """
     config = _config(folder)
     places = read_headers(folder)
-    weights = sorted(p.name for p in folder.glob("*.safetensors"))
-    beside = ("config.json", "generation_config.json", "model.safetensors.index.json")
+    weights = _weights_of(folder)
+    beside = ("config.json", "generation_config.json", INDEX)
     return Prepared(
         format="safetensors",
-        weights=weights[0] if len(weights) == 1 else "model.safetensors.index.json",
+        weights=weights[0] if len(weights) == 1 else INDEX,
         shape=shape_of_config(config, sum(p.num_elements for p in places.values())),
         licence="",
         parts=tuple(Part(path=n, file=folder / n) for n in (*weights, *beside) if (folder / n).exists()),
@@ -205,7 +206,7 @@ def _from_safetensors(folder: Path, files: list[Path], scratch: Path, recommende
     config = _config(folder)
     places = read_headers(folder)
     shape = shape_of_config(config, sum(p.num_elements for p in places.values()))
-    weights = sorted(p.name for p in folder.glob("*.safetensors"))
+    weights = _weights_of(folder)
     kept = [Part(path=n, file=folder / n) for n in (*weights, *KEPT_BESIDE_SAFETENSORS) if (folder / n).exists()]
     if not (folder / "tokenizer.json").exists():
         raise UnsupportedModel(
@@ -219,7 +220,7 @@ def _from_safetensors(folder: Path, files: list[Path], scratch: Path, recommende
     largest = max(places.values(), key=lambda p: p.num_elements).dtype if places else ""
     return Prepared(
         format="safetensors",
-        weights=weights[0] if len(weights) == 1 else "model.safetensors.index.json",
+        weights=weights[0] if len(weights) == 1 else INDEX,
         shape=shape,
         licence=_licence_of_readme(folder / "README.md"),
         parts=(*kept, *made, *_docs(files)),
@@ -227,19 +228,26 @@ def _from_safetensors(folder: Path, files: list[Path], scratch: Path, recommende
     )
 
 
+def _weights_of(folder: Path) -> list[str]:
+    """Return the safetensors files of a folder; its index names no others."""
+    weights = sorted(p.name for p in folder.glob("*.safetensors"))
+    if (folder / INDEX).exists():
+        check_shards((folder / INDEX).read_bytes(), weights)
+    return weights
+
+
 def _config(folder: Path) -> dict[str, Any]:
     try:
-        document = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        with foreign_errors(f"config.json of {folder} is not JSON", UnsupportedModel):
+            document = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise UnsupportedModel(
             f"{folder} has safetensors and no config.json", hint="expected Hugging Face form"
         ) from error
-    except ValueError as error:
-        raise UnsupportedModel(f"config.json of {folder} is not JSON: {error}") from error
     if not isinstance(document, dict):
         raise UnsupportedModel(f"config.json of {folder} is not an object")
-    if len(list(folder.glob("*.safetensors"))) > 1 and not (folder / "model.safetensors.index.json").exists():
-        raise UnsupportedModel(f"{folder} has several safetensors files and no model.safetensors.index.json")
+    if len(list(folder.glob("*.safetensors"))) > 1 and not (folder / INDEX).exists():
+        raise UnsupportedModel(f"{folder} has several safetensors files and no {INDEX}")
     return document
 
 
@@ -256,7 +264,7 @@ def _docs(files: list[Path]) -> tuple[Part, ...]:
     found: dict[str, Part] = {}
     for path in files:
         if DOCS.fullmatch(path.name) and path.suffix in ("", ".txt", ".md") and path.stat().st_size < 1 << 20:
-            found.setdefault(path.name, Part(path=path.name, file=path))
+            found.setdefault(path.name.casefold(), Part(path=path.name, file=path))
     return tuple(found.values())
 
 

@@ -13,20 +13,22 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from ashore.core import Digest
+from ashore.core import Digest, foreign_errors
 from ashore.errors import CorruptBlob, InvalidRequest, RemoteRefused, SourceUnreachable, UnknownModel
 from ashore.store.diskerrors import disk_errors
 from ashore.store.fingerprint import sha256_file
 from ashore.store.layout import MANIFEST_MEDIA_TYPE, IndexEntry, index_bytes
-from ashore.store.manifest import Descriptor, check_path
+from ashore.store.manifest import Descriptor
+from ashore.store.paths import check_path
 from ashore.store.ports import Origin
 from ashore.store.progress import Progress
-from ashore.store.refs import name_from, parse_reference
+from ashore.store.refs import checked_digest, name_from, parse_reference
 from ashore.store.sources.selection import RemoteFile, choose_files
 
 HINT = "set AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY for your S3 server"
 LOGIN_SERVICE = "169.254.169.254"
 """Where Amazon gives its machines a login; the client asks there when none is set."""
+INDEX_HINT = "push the model again from a good store"
 CHUNK_BYTES = 4 << 20
 MAX_FRUITLESS_TRIES = 4
 _ABOUT = "ashore.attached.to"
@@ -138,8 +140,8 @@ class S3LayoutRemote:
         return name_from(self._bucket.prefix)
 
     def read_manifest(self) -> bytes:
-        index = json.loads(self._bucket.read("index.json"))
-        digest = str(index["manifests"][0]["digest"])
+        with foreign_errors(f"index.json below {self._bucket.prefix} is no index", hint=INDEX_HINT):
+            digest = checked_digest(json.loads(self._bucket.read("index.json"))["manifests"][0]["digest"])
         return self._bucket.read(f"blobs/sha256/{digest.removeprefix('sha256:')}")
 
     def fetch_blob(self, blob: Descriptor, target: Path, progress: Progress) -> None:
@@ -201,8 +203,11 @@ class S3LayoutRemote:
         self._bucket.write("index.json", json.dumps({**index, "manifests": [*others, entry]}).encode())
 
     def read_referrers(self, subject: Digest) -> tuple[bytes, ...]:
-        items = json.loads(self._bucket.read("index.json"))["manifests"]
-        about = [item["digest"] for item in items if item.get("annotations", {}).get(_ABOUT) == subject]
+        with foreign_errors(f"index.json below {self._bucket.prefix} is no index", hint=INDEX_HINT):
+            items = json.loads(self._bucket.read("index.json"))["manifests"]
+            about = [
+                checked_digest(item["digest"]) for item in items if item.get("annotations", {}).get(_ABOUT) == subject
+            ]
         found = tuple(self._bucket.read(_blob_key(digest)) for digest in about)
         for digest, data in zip(about, found, strict=True):
             if _digest(data) != digest:
