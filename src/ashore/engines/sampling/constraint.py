@@ -11,7 +11,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from ashore.engines.grammar import matcher_source
+from ashore.engines.grammar import compiling, matcher_source, reason_of
 from ashore.engines.model import Grammar
 from ashore.errors import InvalidGrammar
 
@@ -56,7 +56,7 @@ class Constraint:
 
     def _check(self) -> None:
         if self._matcher.is_error():
-            raise InvalidGrammar(f"the grammar cannot be followed further: {self._matcher.get_error()}")
+            raise InvalidGrammar(f"the grammar cannot be followed further: {reason_of(self._matcher.get_error())}")
 
 
 class GrammarCompiler:
@@ -85,9 +85,11 @@ class GrammarCompiler:
         if known is None:
             if self._tokenizer is None:
                 self._tokenizer = self._load_tokenizer()
-            known = llguidance.LLMatcher(self._tokenizer, matcher_source(grammar), log_level=0)
+            source = matcher_source(grammar)
+            with compiling(grammar):
+                known = llguidance.LLMatcher(self._tokenizer, source, log_level=0)
             if known.is_error():
-                raise InvalidGrammar(f"the {grammar.kind} grammar cannot be compiled: {known.get_error()}")
+                raise InvalidGrammar(f"the {grammar.kind} grammar cannot be compiled: {reason_of(known.get_error())}")
             self._known[grammar] = known
         self._known.move_to_end(grammar)
         while len(self._known) > _KEPT_GRAMMARS:
