@@ -87,6 +87,15 @@ def test_a_state_elsewhere_is_not_looked_for_in_the_home(used: Settings, tmp_pat
     open_state(Settings(home=used.home, state_url=f"sqlite:///{tmp_path}/other.db")).close()
 
 
+def test_a_part_of_a_running_server_makes_no_state(tmp_path: Path) -> None:
+    path = tmp_path / "state.db"
+    for _ in range(2):
+        with pytest.raises(StateLost, match="when this server started"):
+            open_database(path, snapshots=tmp_path, clock=ManualClock(), create=False)
+        path.touch()
+    assert not path.stat().st_size
+
+
 def read_all(path: Path, snapshots: Path) -> None:
     from sqlalchemy import text
 

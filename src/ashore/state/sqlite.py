@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from ashore.core import Clock
-from ashore.errors import DiskFull, EnvironmentFault, HomeTooNew, InvalidSpec, Overloaded
+from ashore.errors import DiskFull, EnvironmentFault, HomeTooNew, InvalidSpec, Overloaded, StateLost
 from ashore.state.ports import Changes
 from ashore.state.schema import MIGRATIONS, Migration
 from ashore.state.secrets import OPTION, SealOf
@@ -120,6 +120,7 @@ def open_database(
     say: Callable[[str], None] = lambda line: None,
     migrations: Sequence[Migration] = MIGRATIONS,
     secrets: SealOf | None = None,
+    create: bool = True,
 ) -> SqliteDatabase:
     """Open the state, made or brought to this version first.
 
@@ -133,12 +134,18 @@ def open_database(
         say: Told what was migrated, and how to go back.
         migrations: Steps from version 0 on.
         secrets: Opens what `kept_secret` finds sealed.
+        create: Make it where it is not there, or empty.
 
     Raises:
+        StateLost: it is not there, or empty, and shall not be made.
         HomeTooNew: a newer ashore wrote it; nothing is changed.
         EnvironmentFault: it is not a database, or cannot be opened.
     """
     with _translated(path, snapshots):
+        if not create and not (path.exists() and path.stat().st_size):
+            raise StateLost(
+                f"{path} is gone or empty, and was there when this server started", hint="stop ashore; start it again"
+            )
         if not path.exists():
             path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
