@@ -15,15 +15,31 @@ import resource
 import shutil
 import signal
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 NOBODY = 65534
-TIMEOUT_S = 20
+TIMEOUT_S = 120
 CHILDREN = 4
 PIPE_BYTES = 1 << 20
+SENSIBLE = {"--remove": "30%", "--to": "int8", "--rule": "infer on model/tiny"}
+"""Values of options that are read before anything else."""
+ONLY_IN = {("completion", "show"): "full", ("completion", "install"): "full", ("engine", "tune"): "cut off"}
+"""Commands that take seconds and do the same everywhere."""
+ASK_A_SERVER = ("access", "alias", "release")
+"""Nouns whose commands read nothing of the home but where its server is, but for `access revive`."""
+FAR_FILES = {"long": "/" + "x" * 5000, "proc": "/proc/x.tar"}
+
+
+class Run(NamedTuple):
+    """One command under one condition."""
+
+    condition: str
+    words: list[str]
+    home: Path
+    limited: bool = False
+    """Whether no file may grow, as on a full disk."""
 
 
 def leaves(app: Any, words: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
@@ -64,6 +80,8 @@ def parameters(app: Any) -> Iterator[tuple[Any, bool]]:
 
 
 def _value(argument: Any, name: str) -> str:
+    if argument.name in SENSIBLE:
+        return SENSIBLE[argument.name]
     hint = argument.hint
     choices = getattr(hint, "__args__", ())
     if hint is str or (choices and choices[0] is str):
@@ -87,7 +105,7 @@ def cut_network() -> None:
         return
 
 
-def run(words: list[str], home: Path, before: Callable[[], None]) -> tuple[int, int]:
+def start(run: Run) -> tuple[int, int]:
     """Run one command in a child; return its process, and where to read what it says once it has ended."""
     said, out = os.pipe()  # no file: a limit on those must not hold for what is said
     fcntl.fcntl(out, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
@@ -99,16 +117,18 @@ def run(words: list[str], home: Path, before: Callable[[], None]) -> tuple[int, 
     try:
         os.setpgid(0, 0)
         signal.alarm(TIMEOUT_S)
-        null = os.open(os.devnull, os.O_RDONLY)
-        os.dup2(null, 0)
-        os.environ["ASHORE_HOME"] = str(home)
+        os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+        os.environ["ASHORE_HOME"] = str(run.home)
         cut_network()
-        before()
+        drop_rights()
+        if run.limited:
+            signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+            resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
         os.dup2(out, 1)
         os.dup2(out, 2)
         from ashore.cli.main import main
 
-        code = main(words)
+        code = main(run.words)
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else 1
     except BaseException:  # noqa: BLE001 - the outermost place: shown, and the test fails
@@ -128,47 +148,68 @@ def main(scratch: Path, conditions: list[str]) -> None:
     for name in ("sqlalchemy", "sqlalchemy.dialects.sqlite", "httpx", "numpy", "ashore.api.worker"):
         __import__(name)
     scratch.chmod(0o755)
-    used = make_used_home(scratch / "used")
+    homes = make_homes(scratch)
     os.environ["HOME"] = str(owned(scratch / "person"))
     os.chdir(owned(scratch / "work"))
-    waiting: list[tuple[str, list[str], Path, Callable[[], None]]] = []
-    for condition in conditions:
-        for words, app in commands:
-            waiting += list(cases(condition, words, app, scratch, used))
-    running: dict[int, tuple[str, list[str], int, float]] = {}
+    files = wrong_files(scratch / "files")
+    waiting = [
+        run
+        for condition in conditions
+        for words, app in commands
+        if ONLY_IN.get(words, condition) == condition
+        for run in runs(condition, words, app, homes, files)
+    ]
+    running: dict[int, tuple[Run, int]] = {}
     while waiting or running:
         while waiting and len(running) < CHILDREN:
-            condition, words, home, before = waiting.pop()
-            pid, said = run(words, home, before)
-            running[pid] = (condition, words, said, time.monotonic())
+            run = waiting.pop()
+            pid, said = start(run)
+            running[pid] = (run, said)
         pid, status = os.wait()
-        condition, words, said, since_s = running.pop(pid)
+        run, said = running.pop(pid)
         text = os.read(said, PIPE_BYTES).decode(errors="replace")
         os.close(said)
         code = os.waitstatus_to_exitcode(status)
         print(
-            json.dumps(
-                {
-                    "condition": condition,
-                    "words": words,
-                    "code": code,
-                    "said": text[-3000:],
-                    "took_s": time.monotonic() - since_s,
-                }
-            ),
-            flush=True,
+            json.dumps({"condition": run.condition, "words": run.words, "code": code, "said": text[-3000:]}), flush=True
         )
 
 
-def make_used_home(root: Path) -> Path:
-    """Return a home as a server leaves it."""
+def runs(condition: str, words: tuple[str, ...], app: Any, homes: Path, files: dict[str, str]) -> Iterator[Run]:
+    """Give the runs of one command under one condition."""
+    asked = [*words, *arguments(app, "nothing.toml", only="none", name="tiny")]
+    if words == ("up",):
+        asked.append("fake:echo")
+    if words[0] in ASK_A_SERVER and words[-1] != "revive" and condition in ("read-only", "full"):
+        return
+    match condition:
+        case "foreign" | "read-only":
+            yield Run(condition, asked, homes / condition)
+        case "full":
+            yield Run(condition, asked, homes / "full", limited=True)
+        case "cut off":
+            source = [*words, *arguments(app, "nothing.toml", only="none", name="hf:nobody/nothing")]
+            yield Run(condition, source, owned(homes / "-".join(words)))
+        case "wrong file":
+            named = [argument.name for argument, takes_file in parameters(app) if takes_file]
+            for path in files.values():
+                for parameter in named:
+                    given = arguments(app, path, only=parameter, name="tiny")
+                    yield Run(condition, [*words, *given], homes / "own")
+                if words[0] in ("model", "audit") and asked != list(words):
+                    yield Run(condition, [*words, *arguments(app, path, only="none")], homes / "own")
+
+
+def make_homes(scratch: Path) -> Path:
+    """Make a home as a server leaves it, and it again for each condition; return the folder of them."""
     from tiny_models import make_tiny_model
 
     from ashore.access import keep_first_key, make_first_key
     from ashore.bootstrap import build_store, command_recorder, open_state
     from ashore.settings import Home, Settings
 
-    home = Home(root=root)
+    homes = scratch / "homes"
+    home = Home(root=homes / "foreign")
     home.create()
     state = open_state(Settings(home=home))
     with state.write() as connection:
@@ -176,13 +217,30 @@ def make_used_home(root: Path) -> Path:
     state.close()
     with command_recorder(home):
         pass
-    build_store(home, Settings(home=home)).pull(str(make_tiny_model(root.parent / "tiny", "llama", layers=1)))
-    return root
+    build_store(home, Settings(home=home)).pull(str(make_tiny_model(scratch / "tiny", "llama", layers=1)))
+    for name in ("read-only", "full", "own"):
+        shutil.copytree(home.root, homes / name, symlinks=True)
+        give(homes / name, NOBODY)
+    for path in ((root := homes / "read-only"), *root.rglob("*")):
+        path.chmod(0o500 if path.is_dir() else 0o400)
+    home.root.chmod(0o700 if os.getuid() == 0 else 0)
+    return homes
 
 
-def owned(folder: Path, *, uid: int = NOBODY) -> Path:
+def wrong_files(folder: Path) -> dict[str, str]:
+    """Make a file of each kind that is none of what a command wants, where nobody may write; return their paths."""
+    folder.mkdir()
+    (folder / "bytes").write_bytes(bytes(range(256)) * 8)
+    (folder / "deep").write_text("[" * 100_000)
+    (folder / "folder").mkdir()
+    (folder / "closed").touch(0)
+    folder.chmod(0o555)
+    return {path.name: str(path) for path in folder.iterdir()} | FAR_FILES
+
+
+def owned(folder: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
-    give(folder, uid)
+    give(folder, NOBODY)
     return folder
 
 
@@ -190,90 +248,6 @@ def give(root: Path, uid: int) -> None:
     if os.getuid() == 0:
         for path in (root, *root.rglob("*")):
             os.chown(path, uid, uid, follow_symlinks=False)
-
-
-def limit_files() -> None:
-    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
-
-
-def cases(
-    condition: str, words: tuple[str, ...], app: Any, scratch: Path, used: Path
-) -> Iterator[tuple[str, list[str], Path, Callable[[], None]]]:
-    """Give the runs of one command under one condition."""
-    name = "-".join(words)
-    asked = [*words, *arguments(app, str(scratch / "work" / "nothing.toml"), only="none", name="tiny")]
-    if words == ("up",):
-        asked.append("fake:echo")
-    match condition:
-        case "foreign":
-            home = scratch / "foreign"
-            if not home.exists():
-                shutil.copytree(used, home, symlinks=True)
-                home.chmod(0o700 if os.getuid() == 0 else 0)
-            yield condition, asked, home, drop_rights
-        case "read-only":
-            home = scratch / "read-only"
-            if not home.exists():
-                shutil.copytree(used, home, symlinks=True)
-                give(home, NOBODY)
-                for path in (*home.rglob("*"), home):
-                    path.chmod(0o500 if path.is_dir() else 0o400)
-            yield condition, asked, home, drop_rights
-        case "full":
-            home = scratch / f"full-{name}"
-            shutil.copytree(used, home, symlinks=True)
-            give(home, NOBODY)
-            yield condition, asked, home, lambda: (drop_rights(), limit_files())[1]
-            yield (
-                f"{condition}, new home",
-                asked,
-                owned(scratch / f"full-new-{name}"),
-                lambda: (
-                    drop_rights(),
-                    limit_files(),
-                )[1],
-            )
-        case "cut off":
-            home = owned(scratch / f"cut-{name}")
-            yield (
-                condition,
-                [*words, *arguments(app, "nothing", only="none", name="hf:nobody/nothing")],
-                home,
-                drop_rights,
-            )
-        case "wrong file":
-            files = wrong_files(scratch)
-            home = scratch / "wrong"
-            if not home.exists():
-                shutil.copytree(used, home, symlinks=True)
-                give(home, NOBODY)
-            named = [argument.name for argument, takes_file in parameters(app) if takes_file]
-            for kind, path in files.items():
-                for parameter in named:
-                    tokens = arguments(app, path, only=parameter, name="tiny")
-                    yield f"{condition}: {kind}", [*words, *tokens], home, drop_rights
-                if words[0] in ("model", "audit") and asked != list(words):
-                    yield f"{condition}: {kind}", [*words, *arguments(app, path, only="none")], home, drop_rights
-
-
-def wrong_files(scratch: Path) -> dict[str, str]:
-    """Return a path of each kind that is none of what a command wants."""
-    work = scratch / "work"
-    (work / "bytes.bin").write_bytes(bytes(range(256)) * 8)
-    (work / "deep.json").write_text("[" * 100_000)
-    (work / "folder").mkdir(exist_ok=True)
-    (work / "closed").touch()
-    (work / "closed").chmod(0)
-    return {
-        "bytes": str(work / "bytes.bin"),
-        "deep": str(work / "deep.json"),
-        "folder": str(work / "folder"),
-        "closed": str(work / "closed"),
-        "long": "/" + "x" * 5000,
-        "below a file": str(work / "bytes.bin" / "x"),
-        "proc": "/proc/x.tar",
-    }
 
 
 if __name__ == "__main__":
