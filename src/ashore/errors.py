@@ -14,6 +14,7 @@
         Preempted       503           MemoryFull 507         BudgetExceeded 429
       EnvironmentFault              the operator mends the machine         exit 4
         MissingExtra    500           PortTaken 500   HomeBusy 500   HomeTooNew 500   SourceUnreachable 502
+        HomeNotOurs     500           StateLost 500
         CorruptBlob     500           EngineFailed 502   HostDied 503   WorkerDied 503  NotReady 503   RemoteRefused 502
         SealingKeyMissing 500         KeyServiceUnreachable 502              KillsHosts 500
         AuditUnavailable 503  TamperedAudit 500
@@ -373,6 +374,18 @@ class HomeTooNew(EnvironmentFault):
     """This home was written by a newer ashore."""
 
     code = "home_too_new"
+
+
+class HomeNotOurs(EnvironmentFault):
+    """This home belongs to another user."""
+
+    code = "home_not_ours"
+
+
+class StateLost(EnvironmentFault):
+    """The state of this home is gone, and it is not a new home."""
+
+    code = "state_lost"
 
 
 class SourceUnreachable(EnvironmentFault):

@@ -40,6 +40,11 @@ class Home:
         return self.root / "snapshots"
 
     @property
+    def backup(self) -> Path:
+        """What this home knows of its backup, once it has one."""
+        return self.root / "backup"
+
+    @property
     def first_key(self) -> Path:
         return self.root / "first-key"
 

@@ -487,6 +487,9 @@ def test_new_work_leaves_room_for_the_end_of_what_runs(tmp_path: Path, clock: Ma
     with pytest.raises(DiskFull, match="are left"):
         files.append("f", 1, b"x" * 1000)
     with pytest.raises(DiskFull):
+        queue.store.check_room(1000)
+    queue.store.check_room(100)
+    with pytest.raises(DiskFull):
         queue.submit(new("more", payload=b"x" * 1000))
     with pytest.raises(DiskFull):
         queue.adopt(leases["batch"], [new("line", kind="line", parent_id=batch.job_id, payload=b"x" * 1000)], "{}")

@@ -7,7 +7,7 @@ import pytest
 from ashore.core import Digest
 from ashore.errors import CorruptBlob, InvalidRequest
 from ashore.store import is_source, open_source, parse_reference
-from ashore.store.manifest import check_path
+from ashore.store.paths import check_path
 from ashore.store.refs import name_from
 
 DIGEST = "sha256:" + "ab" * 32

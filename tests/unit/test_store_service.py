@@ -284,3 +284,29 @@ def test_two_pulls_at_once_end_with_one_model(tmp_path: Path) -> None:
     store = make_store(tmp_path)
     assert len(store.list()) == 1
     assert store.verify().ok
+
+
+def test_a_folder_of_checkpoints_names_them_and_takes_none(tmp_path: Path) -> None:
+    parent = tmp_path / "checkpoints"
+    make_tiny_model(parent / "a", "qwen2")
+    make_tiny_model(parent / "runs" / "b", "qwen2", seed=1)
+    store = make_store(tmp_path)
+    with pytest.raises(UnsupportedModel, match="no weights of its own") as caught:
+        store.pull(str(parent))
+    assert str(parent / "a") in caught.value.message and str(parent / "runs" / "b") in caught.value.message
+    assert f"ashore model pull {parent / 'a'}" in caught.value.hint
+    assert store.list() == ()
+
+
+def test_a_folders_own_weights_are_taken_and_none_of_those_below(tmp_path: Path) -> None:
+    folder = make_tiny_model(tmp_path / "mine", "qwen2")
+    alone = make_store(tmp_path / "a").pull(str(folder))
+    make_tiny_model(folder / "checkpoint-100", "qwen2", seed=1)
+    (folder / "gguf").mkdir()
+    (folder / "gguf" / "other.gguf").write_bytes(b"GGUF")
+    assert make_store(tmp_path / "b").pull(str(folder)).files == alone.files
+
+
+def test_a_path_that_is_not_there_is_told_as_one(tmp_path: Path) -> None:
+    with pytest.raises(UnknownModel, match="does not exist"):
+        make_store(tmp_path).pull(str(tmp_path / "nothing"))

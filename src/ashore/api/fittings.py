@@ -180,6 +180,7 @@ def _open(link: StateLink, clock: Clock) -> Database | None:
         clock=clock,
         say=log.info,
         secrets=secrets_by_link(Path(link.secrets_key)),
+        create=False,
     )
 
 

@@ -16,7 +16,7 @@ from ashore.bootstrap.optimizing import FAKE, distiller, open_subject, plan_sft,
 from ashore.bootstrap.plans import find_vllm, gather_facts, tuned_choices, vllm_command_lines
 from ashore.bootstrap.records import audit_opener, command_recorder, supervisor_recorder
 from ashore.bootstrap.serving import build_workshop, cache_policy, open_privacy, redis_link, release_keeper
-from ashore.bootstrap.state import hold_state_secrets, open_state, rekey
+from ashore.bootstrap.state import begin_anew, hold_state_secrets, open_state, rekey
 from ashore.bootstrap.stores import (
     Keeper,
     build_store,
@@ -33,6 +33,7 @@ __all__ = [
     "Keeper",
     "audit_opener",
     "backup_contents",
+    "begin_anew",
     "build_store",
     "build_workshop",
     "cache_policy",

@@ -7,8 +7,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ashore.bootstrap.stores import Keeper, key_keeper
-from ashore.core import SystemClock
-from ashore.settings import Settings
+from ashore.core import Act, Recorder, SystemClock
+from ashore.errors import Conflict, StateLost
+from ashore.settings import Home, Settings
 
 if TYPE_CHECKING:
     from ashore.sealing import KeyInMemory, KeyKeeper
@@ -22,7 +23,14 @@ def open_state(settings: Settings, *, say: Callable[[str], None] = lambda line: 
     Raises:
         HomeTooNew: a newer ashore wrote it.
         InvalidSpec: the state's URL names something this version cannot use.
+        StateLost: the state is gone, or empty, and other files show that this home had one.
     """
+    if not settings.state_url:
+        _refuse_lost(settings.home)
+    return _open(settings, say)
+
+
+def _open(settings: Settings, say: Callable[[str], None]) -> Database:
     from ashore.sealing import secrets_by_link
     from ashore.state import open_state as open_url
 
@@ -35,6 +43,60 @@ def open_state(settings: Settings, *, say: Callable[[str], None] = lambda line: 
         say=say,
         secrets=secrets_by_link(home.secrets_key, key_keeper(settings)),
     )
+
+
+def _refuse_lost(home: Home) -> None:
+    """Raise `StateLost` rather than take a home whose state is gone for a new one: its keys would open nothing, and a
+    new first key would."""
+    path = home.state_db
+    if path.exists() and path.stat().st_size:
+        return
+    seen = _traces_of_a_state(home)
+    if not seen:
+        return
+    ways = []
+    if snapshots := sorted(home.snapshots.glob("state-v*.db"), key=lambda p: p.stat().st_mtime):
+        ways.append(f"go back to a snapshot: cp {snapshots[-1]} {path}")
+    if home.backup.is_dir():
+        ways.append("restore the backup of this home into another one: ASHORE_HOME=NEW ashore backup restore")
+    else:
+        ways.append("bring state.db back from your copy of this home")
+    ways.append("or begin anew without the old keys, policy, budgets and releases: ashore up --new-state")
+    raise StateLost(
+        f"the state {path} is {'empty' if path.exists() else 'not there'}, and this home is not new: it has "
+        + ", ".join(seen),
+        hint="; ".join(ways),
+    )
+
+
+def begin_anew(settings: Settings, recorder: Recorder, *, actor: str) -> None:
+    """Make an empty state in a home that lost its own; what is left of the old one goes, and its first key too.
+
+    Raises:
+        Conflict: the state is not lost.
+    """
+    home = settings.home
+    if settings.state_url or (home.state_db.exists() and home.state_db.stat().st_size):
+        raise Conflict(
+            f"the state {settings.state_url or home.state_db} is not lost",
+            hint="leave out --new-state; to begin in an empty home, set ASHORE_HOME to another folder",
+        )
+    recorder.record(Act(action="state:begin-anew", actor=actor, resource="state"))
+    for name in ("state.db-wal", "state.db-shm", "state.db"):
+        home.state_db.with_name(name).unlink(missing_ok=True)
+    home.first_key.unlink(missing_ok=True)
+    _open(settings, lambda line: None).close()
+
+
+def _traces_of_a_state(home: Home) -> list[str]:
+    """Return what only a home has that had a state: a server ran in it, or keys or copies of the state were made."""
+    chains = [p for p in (home.audit / "chains").glob("*/*.log") if p.parent.name != "cli" and p.stat().st_size]
+    files = [home.first_key, home.state_db.with_name("state.db-wal"), *home.snapshots.glob("state-v*.db")]
+    servers = sorted({p.parent.name for p in chains})
+    return [
+        *([f"audit records of {', '.join(servers)}"] if servers else ()),
+        *(str(p.relative_to(home.root)) for p in files if p.exists() and p.stat().st_size),
+    ]
 
 
 def hold_state_secrets(settings: Settings, keeper: Keeper | None = None) -> KeyInMemory | None:

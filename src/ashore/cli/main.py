@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from ashore import __version__
 from ashore.cli.commands import COMMANDS, USUAL_ELSEWHERE, overview
+from ashore.cli.systemerrors import system_errors
 from ashore.errors import AshoreError, InvalidRequest
 
 if TYPE_CHECKING:
@@ -37,7 +38,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 def report(work: Callable[[], int]) -> int:
     """Run `work` and return its exit code; an error is told on stderr with its hint and becomes its own code."""
     try:
-        return work()
+        with system_errors():
+            code = work()
+            sys.stdout.flush()
+            return code
     except AshoreError as error:
         _tell(error.message, hint=error.hint)
         return error.exit_code
@@ -71,7 +75,7 @@ def _dispatch(words: list[str]) -> int:
         )
     app = build_app()
     try:
-        with recorded(words):
+        with recorded(words), system_errors():
             result = app(words, exit_on_error=False, print_error=True, result_action="return_value")
     except cyclopts.CycloptsError:
         return EXIT_USER

@@ -17,7 +17,9 @@ import msgspec
 from ashore import __version__
 from ashore.access import keep_first_key, make_first_key
 from ashore.bootstrap import (
+    begin_anew,
     build_store,
+    command_recorder,
     key_keeper,
     open_model_files,
     open_state,
@@ -25,6 +27,7 @@ from ashore.bootstrap import (
     sealing_notes,
     supervisor_recorder,
 )
+from ashore.cli.recorded import os_user
 from ashore.cli.upchecks import refuse_what_cannot_start, sections_of, warnings_of
 from ashore.cli.upplan import (
     ReloadOrder,
@@ -66,6 +69,7 @@ def up(
     redis: str = "",
     edge: str = "",
     workers: int = 0,
+    new_state: bool = False,
 ) -> int:
     """Serve models over HTTP and gRPC until Ctrl-C or SIGTERM, which let running answers end; a second one hurries.
 
@@ -95,6 +99,8 @@ def up(
         mean its address then). Default: what the file says, else none.
     workers
         API workers behind the edge; default 1.
+    new_state
+        Begin with an empty state where that of this home is lost. Keys, policy, budgets and releases are gone.
     """
     request = Request(
         models=models,
@@ -123,15 +129,18 @@ def up(
         print(plan_json(plan, notes, commands, choices, others) if json_ else shown, flush=True)
         refuse_what_cannot_start(spec, plan)
         return 0
-    return _serve(request, spec, settings, listening)
+    return _serve(request, spec, settings, listening, new_state=new_state)
 
 
-def _serve(request: Request, spec: Spec, settings: Settings, listening: Listening) -> int:
+def _serve(request: Request, spec: Spec, settings: Settings, listening: Listening, *, new_state: bool) -> int:
     started_s = time.monotonic()
     home = settings.home
     home.create()
     lock = HomeLock.acquire(home.lock, Holder(pid=os.getpid(), address=listening.address))
     try:
+        if new_state:
+            with command_recorder(home) as recorder:
+                begin_anew(settings, recorder, actor=os_user())
         if listening.has_edge:
             find_envoy()  # before anything is loaded
             check_port(spec.edge.host, spec.edge.port, option="--port")

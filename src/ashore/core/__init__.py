@@ -17,6 +17,7 @@ from ashore.core.chat import Message, Role, ToolCall, ToolSpec
 from ashore.core.clock import Clock, ManualClock, SystemClock
 from ashore.core.counted import counted
 from ashore.core.expressions import MOST_PATTERN_BYTES, MOST_PATTERN_CHARS, compile_re2
+from ashore.core.foreign import foreign_errors
 from ashore.core.ids import Digest, OrderId, RequestId, TenantId, new_request_id
 from ashore.core.kinds import EngineKind, ModelFormat, ServedFormat
 from ashore.core.nearest import did_you_mean, nearest_names
@@ -90,6 +91,7 @@ __all__ = [
     "counted",
     "did_you_mean",
     "field_docs",
+    "foreign_errors",
     "human_bytes",
     "human_seconds",
     "in_loop",

@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import json
+import math
+from contextlib import AbstractContextManager
 from typing import Any, Final
 
+from ashore.core import foreign_errors
 from ashore.engines.model import Grammar
 from ashore.errors import InvalidGrammar
 
 _MAX_BYTES = 256 * 1024
 _MAX_DEPTH = 64
+_MAX_DIGITS: Final = 20
+_INT64: Final = 1 << 63
+_MAX_REASON_CHARS: Final = 200
+_MAX_SHOWN_CHARS: Final = 100
+_KNOWN_REASONS: Final = {"NoExtensionBias": "no answer can begin: it allows none, or refers to itself without end"}
 
 _ANNOTATIONS: Final = {"$schema", "$id", "$comment", "$anchor", "title", "description", "default", "examples"} | {
     *("deprecated", "readOnly", "writeOnly", "discriminator", "contentMediaType", "contentEncoding")
@@ -38,7 +46,9 @@ def check_grammar(grammar: Grammar) -> None:
     Raises:
         InvalidGrammar: it does not parse, or a keyword of the schema would be ignored; the message names it.
     """
-    if len(grammar.text.encode("utf-8", "surrogatepass")) > _MAX_BYTES:
+    if not _is_text(grammar.text):
+        raise InvalidGrammar("the grammar has half a character (a lone surrogate)", hint="send whole characters")
+    if len(grammar.text.encode()) > _MAX_BYTES:
         raise InvalidGrammar(
             f"the grammar is {len(grammar.text)} characters long; at most {_MAX_BYTES} bytes are taken",
             hint="shorten it, for instance with $defs for what is repeated",
@@ -47,13 +57,34 @@ def check_grammar(grammar: Grammar) -> None:
         _check_schema(_parsed(grammar.text), "$", 0)
     import llguidance
 
-    broken, messages = llguidance.LLMatcher.validate_grammar_with_warnings(matcher_source(grammar), None)
+    source = matcher_source(grammar)
+    with compiling(grammar):
+        broken, messages = llguidance.LLMatcher.validate_grammar_with_warnings(source, None)
     if broken:
         raise InvalidGrammar(
-            f"the {grammar.kind} grammar does not compile: {messages[0]}", hint="correct it at the place that is named"
+            f"the {grammar.kind} grammar does not compile: {reason_of(messages[0])}",
+            hint="correct it at the place that is named",
         )
     if messages and grammar.kind == "json_schema":
-        raise InvalidGrammar(f"the schema cannot be held in full: {messages[0]}", hint="leave out what is named")
+        raise InvalidGrammar(
+            f"the schema cannot be held in full: {reason_of(messages[0])}", hint="leave out what is named"
+        )
+
+
+def compiling(grammar: Grammar) -> AbstractContextManager[None]:
+    """Turn what the library raises for a grammar, instead of telling it, into `InvalidGrammar`."""
+    return foreign_errors(
+        f"the {grammar.kind} grammar cannot be compiled", InvalidGrammar, hint="make it simpler, or correct it"
+    )
+
+
+def reason_of(message: str) -> str:
+    """Return what the library says is wrong, without the state of its parser and the grammar as it reads it."""
+    lines = [line.strip() for line in message.splitlines() if line.strip()] or ["it is not taken"]
+    said = _KNOWN_REASONS.get(lines[0], lines[0].rstrip(":"))
+    said = said if len(said) <= _MAX_REASON_CHARS else said[:_MAX_REASON_CHARS] + "…"
+    faults = [line.removeprefix("error: ") for line in lines[1:] if line.startswith("error: ")]
+    return f"{said}: {faults[0][:_MAX_REASON_CHARS]}" if faults else said
 
 
 def matcher_source(grammar: Grammar) -> str:
@@ -65,16 +96,17 @@ def matcher_source(grammar: Grammar) -> str:
     import llguidance
 
     matcher = llguidance.LLMatcher
-    match grammar.kind:
-        case "json_schema":
-            source = matcher.grammar_from_json_schema(_parsed(grammar.text), overrides=_JSON_STYLE)
-        case "json_object":
-            source = matcher.grammar_from_json_schema({"type": "object"}, overrides=_JSON_STYLE)
-        case "regex":
-            source = matcher.grammar_from_regex(grammar.text)
-        case "lark":
-            source = matcher.grammar_from_lark(grammar.text)
-    return str(source)
+    with compiling(grammar):
+        match grammar.kind:
+            case "json_schema":
+                source = matcher.grammar_from_json_schema(_parsed(grammar.text), overrides=_JSON_STYLE)
+            case "json_object":
+                source = matcher.grammar_from_json_schema({"type": "object"}, overrides=_JSON_STYLE)
+            case "regex":
+                source = matcher.grammar_from_regex(grammar.text)
+            case "lark":
+                source = matcher.grammar_from_lark(grammar.text)
+        return str(source)
 
 
 _JSON_STYLE: Final[dict[str, Any]] = {"whitespace_pattern": r"[ ]|\n[ ]{0,16}"}
@@ -82,10 +114,10 @@ _JSON_STYLE: Final[dict[str, Any]] = {"whitespace_pattern": r"[ ]|\n[ ]{0,16}"}
 
 
 def _parsed(text: str) -> dict[str, Any]:
-    try:
-        schema = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise InvalidGrammar(f"the schema is not JSON: {error}", hint="send a JSON object") from error
+    with foreign_errors("the schema is not JSON", InvalidGrammar, hint="send a JSON object"):
+        schema = json.loads(text, parse_int=_whole, parse_float=_finite, parse_constant=_finite)
+    if not _is_text(json.dumps(schema, ensure_ascii=False)):
+        raise InvalidGrammar("the schema has half a character (a lone surrogate)", hint="send whole characters")
     if not isinstance(schema, dict):
         raise InvalidGrammar(
             f"the schema is {type(schema).__name__}; expected a JSON object", hint="send a JSON object"
@@ -93,16 +125,41 @@ def _parsed(text: str) -> dict[str, Any]:
     return schema
 
 
+def _whole(text: str) -> int:
+    if len(text) > _MAX_DIGITS or not -_INT64 <= int(text) < _INT64:
+        raise InvalidGrammar(
+            f"the schema has the number {text[:_MAX_DIGITS]}…; numbers must fit into 64 bits",
+            hint="use a smaller number, or a pattern of digits",
+        )
+    return int(text)
+
+
+def _finite(text: str) -> float:
+    if not math.isfinite(number := float(text)):
+        raise InvalidGrammar(f"the schema has the number {text[:40]}, which is not finite", hint="leave it out")
+    return number
+
+
+def _is_text(text: str) -> bool:
+    """Tell whether a text has whole characters only."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def _check_schema(schema: Any, path: str, depth: int) -> None:
     if isinstance(schema, bool):
         return
     if depth > _MAX_DEPTH:
         raise InvalidGrammar(
-            f"the schema is nested more than {_MAX_DEPTH} levels deep at {path}", hint="flatten it, or use $ref"
+            f"the schema is nested more than {_MAX_DEPTH} levels deep at {_shown(path)}", hint="flatten it, or use $ref"
         )
     if not isinstance(schema, dict):
         raise InvalidGrammar(
-            f"the schema at {path} is {type(schema).__name__}; expected an object or true", hint="correct it there"
+            f"the schema at {_shown(path)} is {type(schema).__name__}; expected an object or true",
+            hint="correct it there",
         )
     for keyword, value in schema.items():
         if keyword in _ANNOTATIONS or keyword.startswith("x-"):
@@ -111,7 +168,7 @@ def _check_schema(schema: Any, path: str, depth: int) -> None:
             continue
         if keyword not in _ENFORCED:
             raise InvalidGrammar(
-                f"the keyword {keyword!r} at {path} cannot be enforced while generating",
+                f"the keyword {_shown(keyword)!r} at {_shown(path)} cannot be enforced while generating",
                 hint="leave it out, or check the answer against it afterwards",
             )
         _check_keyword(keyword, value, f"{path}.{keyword}", depth)
@@ -120,24 +177,29 @@ def _check_schema(schema: Any, path: str, depth: int) -> None:
 def _check_keyword(keyword: str, value: Any, path: str, depth: int) -> None:
     if keyword == "$ref" and not (isinstance(value, str) and value.startswith("#")):
         raise InvalidGrammar(
-            f"{path} is {value!r}; only references inside the schema (#/...) are followed",
+            f"{_shown(path)} is {_shown(repr(value))}; only references inside the schema (#/...) are followed",
             hint="copy what it names into $defs",
         )
     if keyword == "type":
         names = value if isinstance(value, list) else [value]
         unknown = [n for n in names if n not in _TYPES]
         if unknown or not names:
-            raise InvalidGrammar(f"{path} is {value!r}; expected some of {', '.join(_TYPES)}", hint="correct it there")
+            raise InvalidGrammar(
+                f"{_shown(path)} is {_shown(repr(value))}; expected some of {', '.join(_TYPES)}",
+                hint="correct it there",
+            )
     if keyword in _KEYWORDS_WITH_SCHEMAS_BY_NAME:
         if not isinstance(value, dict):
             raise InvalidGrammar(
-                f"{path} is {type(value).__name__}; expected an object of schemas", hint="correct it there"
+                f"{_shown(path)} is {type(value).__name__}; expected an object of schemas", hint="correct it there"
             )
         for name, inner in value.items():
             _check_schema(inner, f"{path}.{name}", depth + 1)
     elif keyword in _KEYWORDS_WITH_SCHEMA_LISTS:
         if not isinstance(value, list) or not value:
-            raise InvalidGrammar(f"{path} must be a list of schemas with at least one entry", hint="correct it there")
+            raise InvalidGrammar(
+                f"{_shown(path)} must be a list of schemas with at least one entry", hint="correct it there"
+            )
         for index, inner in enumerate(value):
             _check_schema(inner, f"{path}[{index}]", depth + 1)
     elif keyword in _KEYWORDS_WITH_ONE_SCHEMA:
@@ -146,3 +208,8 @@ def _check_keyword(keyword: str, value: Any, path: str, depth: int) -> None:
                 _check_schema(inner, f"{path}[{index}]", depth + 1)
         else:
             _check_schema(value, path, depth + 1)
+
+
+def _shown(text: str) -> str:
+    """Return a name or value of a request as messages repeat it."""
+    return text if len(text) <= _MAX_SHOWN_CHARS else text[:_MAX_SHOWN_CHARS] + "…"

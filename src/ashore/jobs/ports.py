@@ -28,6 +28,10 @@ class JobStore(Protocol):
         """
         ...
 
+    def check_room(self, num_bytes: int) -> None:
+        """Return when jobs of so many bytes may be kept now. Raises `DiskFull`."""
+        ...
+
     def get(self, job_id: str) -> Job | None:
         """Return one job; None where there is none, or no longer."""
         ...

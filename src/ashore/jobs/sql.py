@@ -60,7 +60,7 @@ class SqlJobs:
         self._database = database
 
     def add(self, jobs: Sequence[NewJob], now_ms: int, *, most_queued: int | None = None) -> list[Job]:
-        check_room(self._database, sum(len(job.payload) for job in jobs))
+        self.check_room(sum(len(job.payload) for job in jobs))
         with self._database.write() as connection:
             if most_queued is not None:
                 tenant_lock(connection, jobs[0].tenant)
@@ -70,6 +70,9 @@ class SqlJobs:
                 raise too_many_jobs(jobs[0].tenant, before, most_queued)
             announce(connection)
             return kept
+
+    def check_room(self, num_bytes: int) -> None:
+        check_room(self._database, num_bytes)
 
     def get(self, job_id: str) -> Job | None:
         if "\0" in job_id:  # which Postgres cannot even be asked for

@@ -58,6 +58,7 @@ async def work(launch: JobsLaunch) -> None:
         clock=clock,
         say=log.info,
         secrets=secrets_by_link(Path(launch.secrets_key)),
+        create=False,
     )
     queue = JobQueue(SqlJobs(database), clock, lease_s=launch.lease_s)
     files = SqlFiles(database)

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from ashore.core import foreign_errors
 from ashore.errors import InvalidSpec
 from ashore.privacy import PrivacyPolicy
 from ashore.releases.policy import ReleasePolicy
@@ -63,7 +64,8 @@ def read_spec(path: Path) -> Spec:
         InvalidSpec: it is missing, is not TOML, or says something that ashore does not know or cannot do yet.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        with foreign_errors(f"{path} is not TOML", InvalidSpec, hint="give an ashore.toml to --config"):
+            text = path.read_text(encoding="utf-8")
     except OSError as fault:
         raise InvalidSpec(f"{path}: {fault.strerror}", hint="give an existing file to --config") from fault
     return _beside(path, parse_spec(text, where=str(path)))
@@ -71,10 +73,8 @@ def read_spec(path: Path) -> Spec:
 
 def parse_spec(text: str, *, where: str = "ashore.toml") -> Spec:
     """Return the spec in `text`; `where` stands in messages."""
-    try:
+    with foreign_errors(f"{where} is not TOML", InvalidSpec, hint="correct that line"):
         document = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as fault:
-        raise InvalidSpec(f"{where} is not TOML: {fault}", hint="correct that line") from fault
     top = Table(document, where)
     top.known("model", "state", "sealing", *(name for name in Spec.__dataclass_fields__ if name != "models"))
     return Spec(

@@ -20,16 +20,19 @@ def open_state(
     clock: Clock,
     say: Callable[[str], None] = lambda line: None,
     secrets: SealOf | None = None,
+    create: bool = True,
 ) -> Database:
     """Open the state behind `url`, made or migrated first; an empty URL names the SQLite file `default`.
 
-    `secrets` opens what `kept_secret` finds sealed.
+    `secrets` opens what `kept_secret` finds sealed. Without `create` a file that is not there stays so: a part of a
+    running server does not make the state that its server had.
 
     Raises:
         InvalidSpec: the URL names neither SQLite nor Postgres.
+        StateLost: there is no such file, and it shall not be made.
         HomeTooNew, EnvironmentFault, MissingExtra: as the two databases say.
     """
     if is_postgres_url(url):
         return open_postgres(url, say=say, secrets=secrets)
     place = path_of_url(url, default=default)
-    return open_database(place, snapshots=snapshots, clock=clock, say=say, secrets=secrets)
+    return open_database(place, snapshots=snapshots, clock=clock, say=say, secrets=secrets, create=create)

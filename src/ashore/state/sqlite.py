@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from ashore.core import Clock
-from ashore.errors import DiskFull, EnvironmentFault, HomeTooNew, InvalidSpec, Overloaded
+from ashore.errors import DiskFull, EnvironmentFault, HomeTooNew, InvalidSpec, Overloaded, StateLost
 from ashore.state.ports import Changes
 from ashore.state.schema import MIGRATIONS, Migration
 from ashore.state.secrets import OPTION, SealOf
@@ -29,8 +29,9 @@ LOOK_EVERY_S = 0.1
 class SqliteDatabase:
     """A `Database` in one file: a writer holds the write lock from its start; readers wait for nobody."""
 
-    def __init__(self, engine: Engine, path: Path) -> None:
+    def __init__(self, engine: Engine, path: Path, snapshots: Path) -> None:
         self._engine = engine
+        self._snapshots = snapshots
         self.path = path
 
     @property
@@ -39,12 +40,12 @@ class SqliteDatabase:
 
     @contextmanager
     def write(self) -> Iterator[Connection]:
-        with _translated(self.path), self._engine.begin() as connection:
+        with _translated(self.path, self._snapshots), self._engine.begin() as connection:
             yield connection
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
-        with _translated(self.path), self._engine.connect() as connection:
+        with _translated(self.path, self._snapshots), self._engine.connect() as connection:
             connection = connection.execution_options(ashore_reads=True)
             with connection.begin():
                 yield connection
@@ -57,7 +58,7 @@ class SqliteDatabase:
         return disk.f_bavail * disk.f_frsize
 
     def changes(self) -> Changes:
-        with _translated(self.path):
+        with _translated(self.path, self._snapshots):
             return _Announcements(self.path)
 
     def close(self) -> None:
@@ -119,6 +120,7 @@ def open_database(
     say: Callable[[str], None] = lambda line: None,
     migrations: Sequence[Migration] = MIGRATIONS,
     secrets: SealOf | None = None,
+    create: bool = True,
 ) -> SqliteDatabase:
     """Open the state, made or brought to this version first.
 
@@ -132,17 +134,23 @@ def open_database(
         say: Told what was migrated, and how to go back.
         migrations: Steps from version 0 on.
         secrets: Opens what `kept_secret` finds sealed.
+        create: Make it where it is not there, or empty.
 
     Raises:
+        StateLost: it is not there, or empty, and shall not be made.
         HomeTooNew: a newer ashore wrote it; nothing is changed.
         EnvironmentFault: it is not a database, or cannot be opened.
     """
-    with _translated(path):
+    with _translated(path, snapshots):
+        if not create and not (path.exists() and path.stat().st_size):
+            raise StateLost(
+                f"{path} is gone or empty, and was there when this server started", hint="stop ashore; start it again"
+            )
         if not path.exists():
             path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
         _migrate(path, snapshots, clock, say, migrations)
-        return SqliteDatabase(_make_engine(path, secrets), path)
+        return SqliteDatabase(_make_engine(path, secrets), path, snapshots)
 
 
 def _migrate(
@@ -157,7 +165,8 @@ def _migrate(
         if found > wanted:
             raise HomeTooNew(
                 f"{path} has schema version {found}; this ashore knows versions up to {wanted}",
-                hint=f"install the newer ashore that wrote it, or go back to a snapshot in {snapshots}",
+                hint="install the newer ashore that wrote it"
+                + (f", or go back to a snapshot in {snapshots}" if snapshots.is_dir() else ""),
             )
         if found == wanted:
             return
@@ -191,6 +200,8 @@ def _version(connection: sqlite3.Connection) -> int:
     if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'meta'").fetchone():
         return 0
     row = connection.execute("SELECT value FROM meta WHERE key = 'schema_version'").fetchone()
+    if row and not str(row[0]).isdecimal():
+        raise sqlite3.DatabaseError(f"malformed schema version {ascii(row[0])[:40]}")
     return int(row[0]) if row else 0
 
 
@@ -248,27 +259,38 @@ def _make_engine(path: Path, secrets: SealOf | None) -> Engine:
 
 
 @contextmanager
-def _translated(path: Path) -> Iterator[None]:
+def _translated(path: Path, snapshots: Path | None = None) -> Iterator[None]:
     """Turn the driver's errors into ours."""
     try:
         yield
     except sqlite3.Error as fault:
-        raise _our_error(fault, path) from fault
+        raise _our_error(fault, path, snapshots) from fault
+    except UnicodeDecodeError as fault:  # the driver reads a text, or its own message about one, that is damaged
+        raise _damaged(fault, path, snapshots) from fault
     except Exception as fault:  # SQLAlchemy wraps the driver's error; its module must not be imported for this check
         origin = getattr(fault, "orig", None)
         if isinstance(origin, sqlite3.Error):
-            raise _our_error(origin, path) from fault
+            raise _our_error(origin, path, snapshots) from fault
         raise
 
 
-def _our_error(fault: sqlite3.Error, path: Path) -> Exception:
+def _our_error(fault: sqlite3.Error, path: Path, snapshots: Path | None) -> Exception:
     name = getattr(fault, "sqlite_errorname", "")
     if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
         return Overloaded(f"{path} was locked by another process for {BUSY_TIMEOUT_S:.0f} s", hint="try again")
     if name.startswith("SQLITE_FULL"):
         return DiskFull(f"no room left on the disk for {path}", hint="free some space; nothing was lost")
-    if name.startswith(("SQLITE_NOTADB", "SQLITE_CORRUPT")):
-        return EnvironmentFault(
-            f"{path} is damaged: {fault}", hint="go back to a snapshot in the home's snapshots folder"
-        )
+    if name.startswith(("SQLITE_NOTADB", "SQLITE_CORRUPT")) or "malformed" in str(fault) or "decode" in str(fault):
+        return _damaged(fault, path, snapshots)
     return EnvironmentFault(f"{path}: {fault}", hint="check that the file and its folder can be written")
+
+
+def _damaged(fault: Exception, path: Path, snapshots: Path | None) -> EnvironmentFault:
+    """Return the error for a damaged file, with the newest snapshot where there is one."""
+    found = sorted(snapshots.glob("*.db"), key=lambda p: p.stat().st_mtime) if snapshots else []
+    back = f"cp {found[-1]} {path}, which is older, or " if found else ""
+    said = (str(fault).splitlines() or [""])[0][:200]
+    return EnvironmentFault(
+        f"{path} is damaged: {said if said.isprintable() else ascii(said)}",
+        hint=f"stop ashore; then {back}restore a backup of this home, or bring the file back from your own copy",
+    )

@@ -6,7 +6,7 @@ a release is (it is told which digests to keep), and to load weights that can ru
 
 from ashore.store.catalog import Catalog, CatalogEntry
 from ashore.store.conversion.bf16 import read_tensors
-from ashore.store.conversion.ggufmeta import read_gguf_meta
+from ashore.store.conversion.ggufmeta import gguf_reader, read_gguf_meta
 from ashore.store.conversion.ggufstate import read_gguf_state
 from ashore.store.conversion.safetensorsgguf import convert_safetensors_to_gguf
 from ashore.store.copies import AttachedCopy, BlobCopy, ModelCopy
@@ -51,6 +51,7 @@ __all__ = [
     "data_used",
     "disk_errors",
     "find_data",
+    "gguf_reader",
     "is_source",
     "name_of_source",
     "open_source",

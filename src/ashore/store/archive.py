@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import tarfile
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -10,14 +9,16 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
-from ashore.core import Digest
+from ashore.core import Digest, foreign_errors
 from ashore.errors import CorruptBlob
 from ashore.sealing import MAX_ENVELOPE_BYTES, is_key_id
 from ashore.store.diskerrors import disk_errors
 from ashore.store.fingerprint import sha256_file
 from ashore.store.layout import IndexEntry, Layout, fsync_file, index_bytes
-from ashore.store.manifest import check_path, descriptors
+from ashore.store.manifest import descriptors, parse_manifest
+from ashore.store.paths import check_path
 from ashore.store.progress import Progress
+from ashore.store.refs import parse_reference
 
 MAX_MEMBERS = 100_000
 ENVELOPES = "envelopes"
@@ -94,7 +95,9 @@ def unpack_archive(tar_path: Path, scratch: Path, progress: Progress) -> Layout:
     if not entries:
         raise CorruptBlob(f"{tar_path.name} has no index.json with a model", hint="expected a tar of `model export`")
     for entry in entries:
+        parse_reference(f"{entry.name}@{entry.variant}" if entry.variant else entry.name)
         _check_whole(layout, entry.digest, tar_path)
+        parse_manifest(layout.blob_path(entry.digest).read_bytes(), entry)
     for attached in layout.read_attached():
         _check_whole(layout, attached.digest, tar_path)
     return layout
@@ -136,9 +139,9 @@ def _check_whole(layout: Layout, digest: Digest, tar_path: Path) -> None:
 @contextmanager
 def _open_tar(path: Path) -> Iterator[tarfile.TarFile]:
     try:
-        with tarfile.open(path, mode="r:") as tar:
+        with foreign_errors(f"{path} is not a whole tar", hint="copy it again"), tarfile.open(path, mode="r:") as tar:
             yield tar
-    except (tarfile.TarError, EOFError, json.JSONDecodeError) as error:
+    except tarfile.TarError as error:
         raise CorruptBlob(f"{path} is not a whole tar: {error}", hint="copy it again") from error
 
 

@@ -15,12 +15,14 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Final
 
-from ashore.core import Digest
+from ashore.core import Digest, foreign_errors
 from ashore.errors import Conflict, CorruptBlob, InvalidRequest
 from ashore.store.diskerrors import disk_errors
 from ashore.store.layout import MANIFEST_MEDIA_TYPE, AttachedEntry, IndexEntry, Layout
-from ashore.store.manifest import FILEPATH, Descriptor, check_path, descriptors, hash_of
+from ashore.store.manifest import FILEPATH, Descriptor, descriptors, hash_of
 from ashore.store.model import Attachment, StoredFile, StoredModel
+from ashore.store.paths import check_path
+from ashore.store.refs import checked_digest
 
 ATTACHED_PREFIX: Final = "application/vnd.ashore.attached."
 KEPT_OF_A_KIND: Final = 10
@@ -142,7 +144,7 @@ def parse_attachment(data: bytes) -> Attachment:
         CorruptBlob: it describes none, or names paths outside a folder.
     """
     blobs = descriptors(data)
-    try:
+    with foreign_errors("not an attachment of ours", hint="attach it again"):
         document = json.loads(data)
         artifact = str(document["artifactType"])
         kind = artifact.removeprefix(ATTACHED_PREFIX).removesuffix(".v1")
@@ -152,22 +154,20 @@ def parse_attachment(data: bytes) -> Attachment:
         return Attachment(
             digest=hash_of(data),
             kind=kind,
-            subject=Digest(document["subject"]["digest"]),
+            subject=checked_digest(document["subject"]["digest"]),
             created_s=int(created.timestamp()),
             files=tuple(
                 StoredFile(path=b.path, digest=b.digest, num_bytes=b.num_bytes, media_type=str(layer["mediaType"]))
                 for b, layer in zip(blobs[1:], document["layers"], strict=True)
             ),
         )
-    except (KeyError, TypeError, ValueError, OverflowError) as error:
-        raise CorruptBlob(f"not an attachment of ours: {error!r}", hint="attach it again") from error
 
 
 def is_attachment(data: bytes) -> bool:
     """Tell whether a manifest is an attachment of ours; others' referrers (signatures, bills of materials) are not."""
     try:
         return str(json.loads(data)["artifactType"]).startswith(ATTACHED_PREFIX)
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return False
 
 

@@ -20,8 +20,9 @@ def disk_errors(where: Path) -> Iterator[None]:
         yield
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            full = "is full" if error.errno == errno.ENOSPC else f"takes no more ({os.strerror(error.errno or 0)})"
             raise DiskFull(
-                f"the disk of {where} is full: {free_text(where)}",
+                f"the disk of {where} {full}: {free_text(where)}",
                 hint="free some room (`ashore model gc` may help) and give the same command again; it resumes",
             ) from error
         if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM) and error.filename is not None:

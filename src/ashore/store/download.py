@@ -16,6 +16,9 @@ from ashore.store.progress import Progress
 if TYPE_CHECKING:
     import httpx
 
+MAX_CAUSES = 20
+"""Layers of a library's error that are looked at."""
+MAX_REASON_CHARS = 200
 MAX_FRUITLESS_TRIES = 4
 """Tries in a row that brought not one byte, after which the source counts as gone."""
 
@@ -126,8 +129,26 @@ def unreachable(url: str, error: Exception, *, hint: str) -> SourceUnreachable:
     """Return the error that names the host of `url` that could not be reached."""
     import httpx
 
-    host = httpx.URL(url).host or url
-    return SourceUnreachable(f"cannot reach {host}: {error or type(error).__name__}", hint=hint)
+    return cannot_reach(httpx.URL(url).host or url, error, hint=hint)
+
+
+def cannot_reach(host: str, error: Exception, *, hint: str) -> SourceUnreachable:
+    """Return the error for a host that could not be reached, with what the system said and not what each layer of a
+    client's library made of it."""
+    return SourceUnreachable(f"cannot reach {host}: {_root_of(error)}", hint=hint)
+
+
+def _root_of(error: BaseException) -> str:
+    """Return the system's own word for a failed connection: what the innermost error says, in one line."""
+    found = str(error)
+    inner: BaseException | None = error
+    for _ in range(MAX_CAUSES):
+        if inner is None:
+            break
+        if isinstance(inner, OSError) and inner.strerror:
+            found = inner.strerror
+        inner = inner.__cause__ or inner.__context__
+    return (found.strip().splitlines() or [type(error).__name__])[0][:MAX_REASON_CHARS]
 
 
 def refused(url: str, status: int) -> RemoteRefused:

@@ -24,10 +24,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ashore.core import Digest
+from ashore.core import Digest, foreign_errors
 from ashore.errors import CorruptBlob, EnvironmentFault
 from ashore.store.diskerrors import disk_errors
 from ashore.store.fingerprint import Fingerprint, sha256_file, take_fingerprint
+from ashore.store.refs import checked_digest
 
 INDEX_MEDIA_TYPE = "application/vnd.oci.image.index.v1+json"
 MANIFEST_MEDIA_TYPE = "application/vnd.oci.image.manifest.v1+json"
@@ -107,13 +108,9 @@ class Layout:
     @contextmanager
     def _index_items(self) -> Iterator[list[dict[str, Any]]]:
         path = self.root / "index.json"
-        try:
+        hint = "restore it from a backup or move the store away and pull again"
+        with foreign_errors(f"{path} is not an OCI index", hint=hint):
             yield json.loads(path.read_bytes())["manifests"] if path.exists() else []
-        except (ValueError, KeyError, TypeError) as error:
-            raise CorruptBlob(
-                f"{path} is not an OCI index: {error}",
-                hint="restore it from a backup or move the store away and pull again",
-            ) from error
 
     def write_index(self, entries: tuple[IndexEntry, ...], attached: tuple[AttachedEntry, ...] | None = None) -> None:
         """Replace the index. What is about a manifest that is not in it any more goes with that. The lock is held.
@@ -203,7 +200,7 @@ def _entry_from(item: dict[str, Any]) -> IndexEntry:
     reference = str(notes.get("org.opencontainers.image.ref.name", ""))
     name, _, variant = reference.partition("@")
     return IndexEntry(
-        digest=Digest(item["digest"]),
+        digest=checked_digest(item["digest"]),
         num_bytes=int(item["size"]),
         name=name or str(notes.get("ashore.name", "")),
         variant=variant or str(notes.get("ashore.variant", "")),
@@ -219,11 +216,11 @@ def _is_attached(item: dict[str, Any]) -> bool:
 def _attached_from(item: dict[str, Any]) -> AttachedEntry:
     notes = item["annotations"]
     return AttachedEntry(
-        digest=Digest(item["digest"]),
+        digest=checked_digest(item["digest"]),
         num_bytes=int(item["size"]),
         kind=str(notes["ashore.attached.kind"]),
         artifact_type=str(item["artifactType"]),
-        subject=Digest(notes[_ATTACHED_TO]),
+        subject=checked_digest(notes[_ATTACHED_TO]),
         created_s=int(notes["ashore.created"]),
     )
 

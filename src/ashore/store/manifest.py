@@ -12,10 +12,14 @@ import hashlib
 import json
 from typing import Any, cast, get_args
 
-from ashore.core import Digest, ModelFormat, ModelShape
+from ashore.core import Digest, ModelFormat, foreign_errors
 from ashore.errors import CorruptBlob, UnsupportedModel
+from ashore.sealing import is_key_id
+from ashore.store.conversion.checkedshape import checked_shape
 from ashore.store.layout import MANIFEST_MEDIA_TYPE, IndexEntry
 from ashore.store.model import WEIGHT_SUFFIXES, SealMark, StoredFile, StoredModel
+from ashore.store.paths import check_paths
+from ashore.store.refs import checked_digest, parse_reference
 
 ARTIFACT_TYPE = "application/vnd.cncf.model.manifest.v1+json"
 CONFIG_MEDIA_TYPE = "application/vnd.cncf.model.config.v1+json"
@@ -26,6 +30,8 @@ SEALED = "application/vnd.ashore.model.sealed.v1"
 """A file of any of these kinds, encrypted."""
 FILEPATH = "org.cncf.model.filepath"
 
+MAX_FILE_BYTES = 1 << 50
+_AGAIN = "pull or import the model again"
 _DOC_PREFIXES = ("license", "licence", "readme", "notice", "usage_policy")
 
 
@@ -106,17 +112,21 @@ def descriptors(data: bytes) -> tuple[Descriptor, ...]:
     Raises:
         CorruptBlob: it is not a manifest, or points to a path outside the model.
     """
-    try:
+    with foreign_errors("not a ModelPack manifest", hint=_AGAIN):
         document = json.loads(data)
-        config = document["config"]
-        found = [Descriptor(digest=Digest(config["digest"]), num_bytes=int(config["size"]), path="config")]
-        for layer in document["layers"]:
-            path = str(layer["annotations"][FILEPATH])
-            check_path(path)
-            found.append(Descriptor(digest=Digest(layer["digest"]), num_bytes=int(layer["size"]), path=path))
-    except (ValueError, KeyError, TypeError) as error:
-        raise CorruptBlob(f"not a ModelPack manifest: {error!r}", hint="pull or import the model again") from error
-    return tuple(found)
+        layers = [(str(layer["annotations"][FILEPATH]), layer) for layer in document["layers"]]
+        check_paths(path for path, _ in layers)
+        return tuple(_descriptor(path, item) for path, item in (("config", document["config"]), *layers))
+
+
+def _descriptor(path: str, item: dict[str, Any]) -> Descriptor:
+    return Descriptor(digest=checked_digest(item["digest"]), num_bytes=_checked_size(item["size"]), path=path)
+
+
+def _checked_size(size: Any) -> int:
+    if type(size) is not int or not 0 <= size <= MAX_FILE_BYTES:
+        raise CorruptBlob(f"{ascii(size)[:90]} is not the size of a file", hint=_AGAIN)
+    return size
 
 
 def parse_manifest(data: bytes, entry: IndexEntry) -> StoredModel:
@@ -128,19 +138,30 @@ def parse_manifest(data: bytes, entry: IndexEntry) -> StoredModel:
     """
     blobs = descriptors(data)
     document: dict[str, Any] = json.loads(data)
-    notes: dict[str, str] = document.get("annotations", {})
-    try:
+    foreign = "it was made by another tool; pull the model from its original source instead"
+    with foreign_errors(f"manifest {entry.digest} lacks ashore's annotations", UnsupportedModel, hint=foreign):
+        notes: dict[str, str] = document.get("annotations", {})
         fmt = notes["ashore.format"]
-        shape = ModelShape(**json.loads(notes["ashore.shape"]))
+        shape = checked_shape(json.loads(notes["ashore.shape"]), what=f"the shape of {entry.digest}")
         if fmt not in get_args(ModelFormat):
-            raise UnsupportedModel(f"format {fmt!r} of {entry.digest} is not one of {get_args(ModelFormat)}")
+            raise UnsupportedModel(f"format {ascii(fmt)[:90]} of {entry.digest} is not one of {get_args(ModelFormat)}")
         media = [str(layer["mediaType"]) for layer in document["layers"]]
+        weights = notes["ashore.weights"]
+        if weights not in {b.path for b in blobs[1:]}:
+            raise CorruptBlob(
+                f"manifest {entry.digest} says that its weights are {ascii(weights)[:90]}, which is none of its files",
+                hint="do not use it: it is hostile or broken",
+            )
+        variant = notes.get("ashore.variant", "")
+        if variant:
+            parse_reference(f"model@{variant}")
+        recipe = json.loads(notes.get("ashore.recipe", "{}"))
         return StoredModel(
             name=entry.name,
-            variant=notes.get("ashore.variant", ""),
+            variant=variant,
             digest=entry.digest,
             format=cast("ModelFormat", fmt),
-            weights=notes["ashore.weights"],
+            weights=weights,
             files=tuple(
                 StoredFile(path=b.path, digest=b.digest, num_bytes=b.num_bytes, media_type=m)
                 for b, m in zip(blobs[1:], media, strict=True)
@@ -149,31 +170,24 @@ def parse_manifest(data: bytes, entry: IndexEntry) -> StoredModel:
             licence=notes.get("org.opencontainers.image.licenses", "unknown"),
             source=notes.get("ashore.source", ""),
             created_s=entry.created_s,
-            parent=Digest(notes["ashore.parent"]) if "ashore.parent" in notes else None,
-            recipe=dict(json.loads(notes.get("ashore.recipe", "{}"))),
-            sealed=SealMark(key_id=notes["ashore.sealed.key"], sheet=notes["ashore.sealed.sheet"])
-            if "ashore.sealed.key" in notes
-            else None,
+            parent=checked_digest(notes["ashore.parent"]) if "ashore.parent" in notes else None,
+            recipe={str(name): str(value) for name, value in recipe.items()},
+            sealed=_seal_mark(notes),
         )
-    except (KeyError, ValueError, TypeError) as error:
-        raise UnsupportedModel(
-            f"manifest {entry.digest} lacks ashore's annotations ({error!r})",
-            hint="it was made by another tool; pull the model from its original source instead",
-        ) from error
+
+
+def _seal_mark(notes: dict[str, str]) -> SealMark | None:
+    if "ashore.sealed.key" not in notes:
+        return None
+    key_id, sheet = notes["ashore.sealed.key"], notes["ashore.sealed.sheet"]
+    if not is_key_id(key_id) or not isinstance(sheet, str):
+        raise CorruptBlob(f"{ascii(key_id)[:90]} is not the id of a sealing key", hint=_AGAIN)
+    return SealMark(key_id=key_id, sheet=sheet)
 
 
 def hash_of(data: bytes) -> Digest:
     """Return `sha256:…` of bytes."""
     return Digest(f"sha256:{hashlib.sha256(data).hexdigest()}")
-
-
-def check_path(path: str) -> None:
-    """Raise `CorruptBlob` unless `path` is relative, plain, and stays inside its folder."""
-    parts = path.split("/")
-    if not path or path.startswith("/") or "\\" in path or "\0" in path or any(p in ("", ".", "..") for p in parts):
-        raise CorruptBlob(
-            f"the path {path!r} leaves the model's folder", hint="refuse this archive; it is hostile or broken"
-        )
 
 
 def _canonical(document: dict[str, Any]) -> bytes:

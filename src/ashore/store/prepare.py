@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ashore.core import ModelFormat, ModelShape
+from ashore.core import ModelFormat, ModelShape, foreign_errors
 from ashore.errors import UnsafeWeights, UnsupportedModel
 from ashore.store.conversion.configshape import shape_of_config
 from ashore.store.conversion.dequantise import dequantise
@@ -24,7 +24,7 @@ from ashore.store.conversion.generation import (
     with_recommended,
 )
 from ashore.store.conversion.ggufmeta import precision_of, read_gguf_meta, shape_of_gguf
-from ashore.store.conversion.safetensorsmeta import read_headers
+from ashore.store.conversion.safetensorsmeta import INDEX, check_shards, read_headers
 from ashore.store.conversion.vocabulary import write_tokenizer
 from ashore.store.diskerrors import disk_errors
 from ashore.store.model import TEXT_FILES
@@ -34,7 +34,7 @@ PICKLES = (".bin", ".pt", ".pth", ".pkl", ".ckpt", ".pickle")
 SPLIT_GGUF = re.compile(r"-(\d{5})-of-(\d{5})\.gguf$")
 KEPT_BESIDE_SAFETENSORS = (
     "config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json",
-    "model.safetensors.index.json", "modules.json", "sentence_bert_config.json", "config_sentence_transformers.json",
+    INDEX, "modules.json", "sentence_bert_config.json", "config_sentence_transformers.json",
     "1_Pooling/config.json",
 )  # fmt: skip
 DOCS = re.compile(r"(licen[sc]e|notice|usage_policy|readme)[^/]*", re.IGNORECASE)
@@ -68,7 +68,8 @@ def prepare(
     """Look at what was fetched and make what is missing.
 
     Args:
-        raw: The fetched files: a folder, at any depth, or one `.gguf` file. Never written.
+        raw: The fetched files: a folder with the weights in it, or, where there are none, in one below; or one `.gguf`
+            file. Never written.
         scratch: Folder for what is made.
         to_f16: Dequantise a GGUF file to F16.
         recommended: Sampling for `generation.json` where the files recommend none.
@@ -77,15 +78,18 @@ def prepare(
         UnsafeWeights: the only weights are pickles.
         UnsupportedModel: no weights, or of an architecture that no engine here takes.
     """
-    files = [raw] if raw.is_file() else sorted(p for p in raw.rglob("*") if p.is_file() and not _is_hub_cache(p, raw))
+    files = own_files(raw)
+    if not any(is_weights(p.name) for p in files):
+        files = sorted(p for p in raw.rglob("*") if p.is_file() and not _is_hub_cache(p, raw))
     ggufs = [p for p in files if p.suffix == ".gguf"]
     tensors = [p for p in files if p.suffix == ".safetensors"]
-    with disk_errors(scratch):
+    unknown = "it is broken, or of a kind of model that is not known here"
+    with disk_errors(scratch), foreign_errors(f"the model in {raw} cannot be read", UnsupportedModel, hint=unknown):
         scratch.mkdir(parents=True, exist_ok=True)
         if ggufs:
             return _from_gguf(ggufs, files, scratch, to_f16, recommended, progress)
         if tensors:
-            return _from_safetensors(tensors[0].parent, files, scratch, recommended)
+            return _from_safetensors(_only_folder(tensors, raw), files, scratch, recommended)
     refuse_pickle_names(p.name for p in files)
     raise UnsupportedModel(
         f"{raw} has no weights: no .gguf and no .safetensors file among {len(files)} files",
@@ -102,15 +106,36 @@ def prepare_derived(folder: Path) -> Prepared:
     """
     config = _config(folder)
     places = read_headers(folder)
-    weights = sorted(p.name for p in folder.glob("*.safetensors"))
-    beside = ("config.json", "generation_config.json", "model.safetensors.index.json")
+    weights = _weights_of(folder)
+    beside = ("config.json", "generation_config.json", INDEX)
     return Prepared(
         format="safetensors",
-        weights=weights[0] if len(weights) == 1 else "model.safetensors.index.json",
+        weights=weights[0] if len(weights) == 1 else INDEX,
         shape=shape_of_config(config, sum(p.num_elements for p in places.values())),
         licence="",
         parts=tuple(Part(path=n, file=folder / n) for n in (*weights, *beside) if (folder / n).exists()),
     )
+
+
+def own_files(place: Path) -> list[Path]:
+    """Return the files that lie right in a folder, sorted, or the one file."""
+    return [place] if place.is_file() else sorted(p for p in place.iterdir() if p.is_file())
+
+
+def is_weights(name: str) -> bool:
+    """Tell by its name whether a file holds weights that ashore reads."""
+    return name.endswith((".gguf", ".safetensors"))
+
+
+def _only_folder(tensors: list[Path], raw: Path) -> Path:
+    folders = sorted({p.parent for p in tensors})
+    if len(folders) > 1:
+        raise UnsupportedModel(
+            f"expected one model and found {len(folders)} folders with weights: "
+            + ", ".join(p.relative_to(raw).as_posix() for p in folders[:6]),
+            hint="give one of them",
+        )
+    return folders[0]
 
 
 def _is_hub_cache(path: Path, raw: Path) -> bool:
@@ -181,7 +206,7 @@ def _from_safetensors(folder: Path, files: list[Path], scratch: Path, recommende
     config = _config(folder)
     places = read_headers(folder)
     shape = shape_of_config(config, sum(p.num_elements for p in places.values()))
-    weights = sorted(p.name for p in folder.glob("*.safetensors"))
+    weights = _weights_of(folder)
     kept = [Part(path=n, file=folder / n) for n in (*weights, *KEPT_BESIDE_SAFETENSORS) if (folder / n).exists()]
     if not (folder / "tokenizer.json").exists():
         raise UnsupportedModel(
@@ -195,7 +220,7 @@ def _from_safetensors(folder: Path, files: list[Path], scratch: Path, recommende
     largest = max(places.values(), key=lambda p: p.num_elements).dtype if places else ""
     return Prepared(
         format="safetensors",
-        weights=weights[0] if len(weights) == 1 else "model.safetensors.index.json",
+        weights=weights[0] if len(weights) == 1 else INDEX,
         shape=shape,
         licence=_licence_of_readme(folder / "README.md"),
         parts=(*kept, *made, *_docs(files)),
@@ -203,19 +228,26 @@ def _from_safetensors(folder: Path, files: list[Path], scratch: Path, recommende
     )
 
 
+def _weights_of(folder: Path) -> list[str]:
+    """Return the safetensors files of a folder; its index names no others."""
+    weights = sorted(p.name for p in folder.glob("*.safetensors"))
+    if (folder / INDEX).exists():
+        check_shards((folder / INDEX).read_bytes(), weights)
+    return weights
+
+
 def _config(folder: Path) -> dict[str, Any]:
     try:
-        document = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        with foreign_errors(f"config.json of {folder} is not JSON", UnsupportedModel):
+            document = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise UnsupportedModel(
             f"{folder} has safetensors and no config.json", hint="expected Hugging Face form"
         ) from error
-    except ValueError as error:
-        raise UnsupportedModel(f"config.json of {folder} is not JSON: {error}") from error
     if not isinstance(document, dict):
         raise UnsupportedModel(f"config.json of {folder} is not an object")
-    if len(list(folder.glob("*.safetensors"))) > 1 and not (folder / "model.safetensors.index.json").exists():
-        raise UnsupportedModel(f"{folder} has several safetensors files and no model.safetensors.index.json")
+    if len(list(folder.glob("*.safetensors"))) > 1 and not (folder / INDEX).exists():
+        raise UnsupportedModel(f"{folder} has several safetensors files and no {INDEX}")
     return document
 
 
@@ -232,7 +264,7 @@ def _docs(files: list[Path]) -> tuple[Part, ...]:
     found: dict[str, Part] = {}
     for path in files:
         if DOCS.fullmatch(path.name) and path.suffix in ("", ".txt", ".md") and path.stat().st_size < 1 << 20:
-            found.setdefault(path.name, Part(path=path.name, file=path))
+            found.setdefault(path.name.casefold(), Part(path=path.name, file=path))
     return tuple(found.values())
 
 

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 
 from ashore.core import Digest
-from ashore.errors import InvalidRequest
+from ashore.errors import CorruptBlob, InvalidRequest
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,127}")
 _VARIANT = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
@@ -49,6 +49,13 @@ def parse_reference(text: str) -> Reference:
 def is_digest(text: str) -> bool:
     """Tell whether `text` is `sha256:` and 64 lower-case hexadecimal digits."""
     return _DIGEST.fullmatch(text) is not None
+
+
+def checked_digest(text: object) -> Digest:
+    """Return what a file calls a digest. Raises `CorruptBlob` where it is none: it would become a path."""
+    if not isinstance(text, str) or not is_digest(text):
+        raise CorruptBlob(f"{ascii(text)[:90]} is not a digest", hint="pull or import the model again")
+    return Digest(text)
 
 
 def name_from(text: str) -> str:

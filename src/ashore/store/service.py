@@ -22,6 +22,7 @@ from ashore.sealing import (
 )
 from ashore.store import attachments, transfer, upkeep
 from ashore.store.catalog import Catalog
+from ashore.store.conversion.safetensorsmeta import INDEX, check_shards
 from ashore.store.copies import ModelCopy, list_copies, put_back
 from ashore.store.links import drop_links, link_model
 from ashore.store.manifest import DOC, WEIGHT, media_type_of
@@ -156,8 +157,12 @@ class ModelStore:
         for file in model.files:
             what = f"{file.path} of {model.reference}"
             self._shelf.layout.check_blob(file.digest, file.num_bytes, full=verify == "full", what=what)
-        if model.sealed is not None:
-            return self._open_sealed(model)
+        files = self._open_sealed(model) if model.sealed is not None else self._open_clear(model)
+        if INDEX in (paths := {f.path for f in model.files}):
+            check_shards((files.directory / INDEX).read_bytes(), paths)
+        return files
+
+    def _open_clear(self, model: StoredModel) -> ModelFilesOnDisk:
         return ModelFilesOnDisk(
             reference=model.reference,
             digest=model.digest,

@@ -13,8 +13,9 @@ from ashore.store.catalog import Catalog
 from ashore.store.diskerrors import disk_errors
 from ashore.store.fingerprint import sha256_file
 from ashore.store.layout import IndexEntry, Layout
-from ashore.store.manifest import check_path, config_bytes, hash_of, manifest_bytes, media_type_of, parse_manifest
+from ashore.store.manifest import config_bytes, hash_of, manifest_bytes, media_type_of, parse_manifest
 from ashore.store.model import StoredFile, StoredModel
+from ashore.store.paths import check_path
 from ashore.store.prepare import Part, Prepared
 from ashore.store.progress import Progress
 from ashore.store.refs import Reference, name_from, parse_reference, unpinned

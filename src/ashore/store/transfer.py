@@ -16,7 +16,6 @@ from ashore.store.manifest import descriptors, parse_manifest
 from ashore.store.model import Attachment, StoredModel
 from ashore.store.ports import ManifestRemote, SourceOpener
 from ashore.store.progress import Progress
-from ashore.store.refs import parse_reference
 from ashore.store.shelf import Shelf
 
 
@@ -66,7 +65,6 @@ def import_tar(shelf: Shelf, keys: DataKeys, tar_path: Path, progress: Progress)
         entries = incoming.read_index()
         models = []
         for entry in entries:
-            parse_reference(entry.name)
             data = incoming.blob_path(entry.digest).read_bytes()
             model = parse_manifest(data, entry)
             if model.sealed:

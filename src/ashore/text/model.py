@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from ashore.core import Clock, Message, SystemClock, ToolSpec
+from ashore.core import Clock, Message, SystemClock, ToolSpec, foreign_errors
 from ashore.errors import InvalidRequest, UnsupportedModel
 from ashore.text.answer import AnswerParser
 from ashore.text.encoder import Encoder
@@ -84,6 +84,12 @@ class TextModel:
         Raises:
             UnsupportedModel: there is no tokenizer, or a file cannot be read.
         """
+        unknown = "it is broken, or of a kind that is not known here; pull the model from another source"
+        with foreign_errors(f"the text files in {directory} cannot be read", UnsupportedModel, hint=unknown):
+            return cls._read(directory, clock or SystemClock())
+
+    @classmethod
+    def _read(cls, directory: Path, clock: Clock) -> TextModel:
         spec = _read_spec(directory / "tokenizer.json")
         vocabulary = read_vocabulary(spec)
         facts = _read_facts(directory / "generation.json")
@@ -99,7 +105,7 @@ class TextModel:
                 tokens=_token_texts(facts or GenerationFacts(), vocabulary),
                 guard=guard,
                 own=own,
-                clock=clock or SystemClock(),
+                clock=clock,
             )
         fewest = FewestTokens(spec, vocabulary)
         return cls(Encoder(spec, vocabulary, guard), fewest, vocabulary, facts, template, source)

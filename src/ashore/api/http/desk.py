@@ -57,6 +57,15 @@ class JobDesk:
         """Do something with the state, on a thread."""
         return await asyncio.to_thread(work)
 
+    async def check(self, job: NewJob) -> None:
+        """Return when a job could be kept now. Costs a look at the disk.
+
+        Raises:
+            NotReady: this server runs no jobs. DiskFull: there is no room for it.
+        """
+        self._require_state()
+        await self.call(lambda: self.queue.store.check_room(len(job.payload)))
+
     async def submit(self, job: NewJob) -> Job:
         """Keep a job durably.
 
@@ -64,9 +73,12 @@ class JobDesk:
             NotReady: this server runs no jobs.
             Conflict: its idempotency key was used for something else.
         """
+        self._require_state()
+        return await self.call(lambda: self.queue.submit(job))
+
+    def _require_state(self) -> None:
         if not self.worked:
             raise NotReady("this server runs no jobs: it has no state", hint="start it with `ashore up`")
-        return await self.call(lambda: self.queue.submit(job))
 
 
 def make_desk(database: Database | None, clock: Clock, limits: JobLimits, quotas: Quotas | None = None) -> JobDesk:

@@ -15,6 +15,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from ashore.core import foreign_errors
 from ashore.errors import CorruptBlob, UnknownModel, UnsupportedModel
 from ashore.store import read_tensors
 
@@ -66,10 +67,12 @@ def read_adapter(directory: Path) -> dict[str, LowRank]:
             raise UnknownModel(
                 f"{directory} has no {name}", hint="an adapter is a folder as peft saves it, in safetensors"
             )
-    try:
-        config = msgspec.json.decode((directory / CONFIG).read_bytes(), type=PeftFile)
-    except msgspec.DecodeError as error:
-        raise CorruptBlob(f"{directory / CONFIG}: {error}", hint="save the adapter again with peft") from error
+    with foreign_errors(f"the adapter {directory.name} cannot be read", hint="save the adapter again with peft"):
+        return _read(directory)
+
+
+def _read(directory: Path) -> dict[str, LowRank]:
+    config = msgspec.json.decode((directory / CONFIG).read_bytes(), type=PeftFile)
     _refuse_other_kinds(config, directory)
     halves: dict[str, dict[str, NDArray[np.float32]]] = {}
     for name, values in read_tensors(directory / WEIGHTS).items():
@@ -85,10 +88,10 @@ def read_adapter(directory: Path) -> dict[str, LowRank]:
 
 def _refuse_other_kinds(config: PeftFile, directory: Path) -> None:
     others = {
-        f"peft_type {config.peft_type}": config.peft_type.upper() != "LORA",
+        f"peft_type {config.peft_type[:40]!r}": config.peft_type.upper() != "LORA",
         "DoRA": config.use_dora,
-        f"bias {config.bias!r}": config.bias != "none",
-        f"modules_to_save {config.modules_to_save}": bool(config.modules_to_save),
+        f"bias {config.bias[:40]!r}": config.bias != "none",
+        f"modules_to_save {str(config.modules_to_save)[:80]}": bool(config.modules_to_save),
         "fan_in_fan_out": config.fan_in_fan_out,
     }
     found = [words for words, holds in others.items() if holds]

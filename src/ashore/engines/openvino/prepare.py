@@ -134,11 +134,12 @@ def read_gguf(gguf: Path) -> None:
 
 def context_tokens(gguf: Path) -> int:
     """Return the context length that the file names, 0 if it names none."""
-    from gguf import GGUFReader
+    from ashore.store import gguf_reader
 
-    for name, field in GGUFReader(gguf).fields.items():
-        if name.endswith(".context_length"):
-            return int(field.contents())
+    with gguf_reader(gguf) as reader:
+        for name, field in reader.fields.items():
+            if name.endswith(".context_length"):
+                return int(field.contents())
     return 0
 
 

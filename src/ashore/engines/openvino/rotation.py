@@ -27,22 +27,22 @@ def frequencies_of(gguf: Path) -> NDArray[np.float32]:
     Raises:
         UnsupportedModel: they are scaled in a way that this graph does not have (YaRN, LongRoPE).
     """
-    from gguf import GGUFReader
+    from ashore.store import gguf_reader
 
-    reader = GGUFReader(gguf)
-    fields = {name.partition(".")[2]: field.contents() for name, field in reader.fields.items() if ".rope." in name}
-    scaling, factor = str(fields.get("rope.scaling.type", "none")), float(fields.get("rope.scaling.factor", 1.0))
-    if scaling not in ("none", "linear"):
-        raise UnsupportedModel(f"{gguf.name} scales its rotation by {scaling!r}", hint=_HINT)
-    size = int(fields.get("rope.dimension_count", 0)) or _head_size(reader)
-    base = float(fields.get("rope.freq_base", _DEFAULT_BASE))
-    frequencies = base ** (-np.arange(0, size, 2, dtype=np.float64) / size)
-    if scaling == "linear":
-        frequencies /= factor
-    for tensor in reader.tensors:
-        if tensor.name == "rope_freqs.weight":
-            frequencies /= tensor.data.astype(np.float64).ravel()
-    return frequencies.astype(np.float32)
+    with gguf_reader(gguf) as reader:
+        fields = {name.partition(".")[2]: field.contents() for name, field in reader.fields.items() if ".rope." in name}
+        scaling, factor = str(fields.get("rope.scaling.type", "none")), float(fields.get("rope.scaling.factor", 1.0))
+        if scaling not in ("none", "linear"):
+            raise UnsupportedModel(f"{gguf.name} scales its rotation by {scaling!r}", hint=_HINT)
+        size = int(fields.get("rope.dimension_count", 0)) or _head_size(reader)
+        base = float(fields.get("rope.freq_base", _DEFAULT_BASE))
+        frequencies = base ** (-np.arange(0, size, 2, dtype=np.float64) / size)
+        if scaling == "linear":
+            frequencies /= factor
+        for tensor in reader.tensors:
+            if tensor.name == "rope_freqs.weight":
+                frequencies /= tensor.data.astype(np.float64).ravel()
+        return frequencies.astype(np.float32)
 
 
 def set_frequencies(model: Any, frequencies: NDArray[np.float32]) -> None:

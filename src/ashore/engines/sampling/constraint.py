@@ -11,7 +11,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from ashore.engines.grammar import matcher_source
+from ashore.engines.grammar import compiling, matcher_source, reason_of
 from ashore.engines.model import Grammar
 from ashore.errors import InvalidGrammar
 
@@ -56,7 +56,7 @@ class Constraint:
 
     def _check(self) -> None:
         if self._matcher.is_error():
-            raise InvalidGrammar(f"the grammar cannot be followed further: {_why(self._matcher)}")
+            raise InvalidGrammar(f"the grammar cannot be followed further: {reason_of(self._matcher.get_error())}")
 
 
 class GrammarCompiler:
@@ -85,9 +85,11 @@ class GrammarCompiler:
         if known is None:
             if self._tokenizer is None:
                 self._tokenizer = self._load_tokenizer()
-            known = llguidance.LLMatcher(self._tokenizer, matcher_source(grammar), log_level=0)
+            source = matcher_source(grammar)
+            with compiling(grammar):
+                known = llguidance.LLMatcher(self._tokenizer, source, log_level=0)
             if known.is_error():
-                raise InvalidGrammar(f"the {grammar.kind} grammar cannot be compiled: {_why(known)}")
+                raise InvalidGrammar(f"the {grammar.kind} grammar cannot be compiled: {reason_of(known.get_error())}")
             self._known[grammar] = known
         self._known.move_to_end(grammar)
         while len(self._known) > _KEPT_GRAMMARS:
@@ -105,12 +107,6 @@ class GrammarCompiler:
             )
         text, ends = path.read_text(encoding="utf-8"), _eos_token_ids(self._directory / "generation.json")
         return llguidance.LLTokenizer(text, n_vocab=self._vocab_size, eos_token=ends or None)
-
-
-def _why(matcher: Any) -> str:
-    """Return what stopped a matcher, without the state of its parser, which it adds for whoever builds it."""
-    why, _, _ = str(matcher.get_error()).partition("<state>")
-    return why.strip()
 
 
 def _eos_token_ids(path: Path) -> list[int]:

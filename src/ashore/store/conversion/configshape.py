@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from ashore.core import ModelShape
+from ashore.core import ModelShape, foreign_errors
 from ashore.errors import UnsupportedModel
+from ashore.store.conversion.checkedshape import checked_shape
 
 ARCHITECTURES = {
     "llama": "llama",
@@ -30,28 +31,29 @@ def shape_of_config(config: dict[str, Any], num_parameters: int) -> ModelShape:
     kind = str(config.get("model_type", ""))
     if kind not in ARCHITECTURES:
         raise UnsupportedModel(
-            f"config.json says model_type {kind!r}", hint="known: " + ", ".join(sorted(ARCHITECTURES))
+            f"config.json says model_type {kind[:40]!r}", hint="known: " + ", ".join(sorted(ARCHITECTURES))
         )
-    try:
+    with foreign_errors(f"config.json of a {kind} model lacks a number", UnsupportedModel, hint="fetch it again"):
         heads = int(config["num_attention_heads"])
         hidden = int(config["hidden_size"])
         latent = int(config.get("kv_lora_rank") or 0)
         rope = int(config.get("qk_rope_head_dim") or 0)
-        return ModelShape(
-            architecture=ARCHITECTURES[kind],
-            num_layers=int(config["num_hidden_layers"]),
-            hidden_size=hidden,
-            num_heads=heads,
-            num_kv_heads=int(config.get("num_key_value_heads") or heads),
-            head_dim=int(config.get("head_dim") or config.get("v_head_dim") or hidden // heads),
-            vocab_size=int(config["vocab_size"]),
-            context_tokens=int(config["max_position_embeddings"]),
-            num_parameters=num_parameters,
-            num_active_parameters=active_parameters(config, num_parameters),
-            latent_rank=latent + rope if latent else 0,
+        return checked_shape(
+            {
+                "architecture": ARCHITECTURES[kind],
+                "num_layers": int(config["num_hidden_layers"]),
+                "hidden_size": hidden,
+                "num_heads": heads,
+                "num_kv_heads": int(config.get("num_key_value_heads") or heads),
+                "head_dim": int(config.get("head_dim") or config.get("v_head_dim") or hidden // heads),
+                "vocab_size": int(config["vocab_size"]),
+                "context_tokens": int(config["max_position_embeddings"]),
+                "num_parameters": num_parameters,
+                "num_active_parameters": active_parameters(config, num_parameters),
+                "latent_rank": latent + rope if latent else 0,
+            },
+            what="config.json",
         )
-    except (KeyError, TypeError, ValueError) as error:
-        raise UnsupportedModel(f"config.json of a {kind} model lacks {error}") from error
 
 
 def active_parameters(config: dict[str, Any], total: int) -> int:

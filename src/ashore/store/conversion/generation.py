@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ashore.core import RECOMMENDABLE
+from ashore.core import RECOMMENDABLE, foreign_errors
+from ashore.errors import UnsupportedModel
 from ashore.store.conversion.ggufmeta import GgufMeta
 
 END_TOKENS = (
@@ -118,5 +119,6 @@ def _as_list(value: Any) -> list[int]:
 def _read(path: Path) -> dict[str, Any]:
     if not path.exists():
         return {}
-    document = json.loads(path.read_text(encoding="utf-8"))
+    with foreign_errors(f"{path.name} is not JSON", UnsupportedModel):
+        document = json.loads(path.read_text(encoding="utf-8"))
     return document if isinstance(document, dict) else {}

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ashore.core import ModelShape
-from ashore.errors import CorruptBlob, UnsupportedModel
+from ashore.core import ModelShape, foreign_errors
+from ashore.errors import UnsupportedModel
+from ashore.store.conversion.checkedshape import checked_shape
 
+MAX_ARRAY = 1 << 24
+"""Most entries of one list: sixteen times the largest vocabulary."""
 PRECISIONS = {
     "F32": "fp32", "F16": "fp16", "BF16": "bf16", "Q8_0": "q8_0", "Q4_0": "q4_0", "Q4_1": "q4_1", "Q4_K": "q4_k",
     "Q5_K": "q5_k", "Q6_K": "q6_k",
@@ -62,16 +66,30 @@ def read_gguf_meta(path: Path) -> GgufMeta:
 @contextlib.contextmanager
 def gguf_reader(path: Path) -> Iterator[Any]:
     """Give an open `gguf.GGUFReader`, its complaints translated."""
-    import gguf
+    with foreign_errors(f"{path.name} is not a whole GGUF file"):
+        yield _bounded_reader()(path)
 
-    try:
-        reader = gguf.GGUFReader(path)
-    except (ValueError, IndexError, OverflowError, KeyError) as error:
-        raise CorruptBlob(f"{path.name} is not a whole GGUF file: {error}", hint="fetch it again") from error
-    try:
-        yield reader
-    finally:
-        del reader
+
+@functools.cache
+def _bounded_reader() -> Any:
+    """Return the library's reader, held inside the file: by itself it counts on, past the end, as far as it is told."""
+    import gguf
+    import numpy as np
+
+    class BoundedReader(gguf.GGUFReader):  # type: ignore[misc]
+        def _get(self, offset: int, dtype: Any, count: int = 1, override_order: Any = None) -> Any:
+            if int(count) * np.dtype(dtype).itemsize > len(self.data) - int(offset):
+                raise ValueError(f"it ends before byte {int(offset)} + {int(count)}")
+            return super()._get(int(offset), dtype, int(count), override_order)
+
+        def _get_field_parts(self, orig_offs: int, raw_type: int) -> Any:
+            if int(raw_type) == gguf.GGUFValueType.ARRAY:
+                many = int(self._get(orig_offs + 4, np.uint64)[0])
+                if many > MAX_ARRAY:
+                    raise ValueError(f"it has a list of {many} entries")
+            return super()._get_field_parts(orig_offs, raw_type)
+
+    return BoundedReader
 
 
 def shape_of_gguf(meta: GgufMeta) -> ModelShape:
@@ -80,30 +98,29 @@ def shape_of_gguf(meta: GgufMeta) -> ModelShape:
     Raises:
         UnsupportedModel: the file lacks a number that every decoder has.
     """
-    try:
+    what = f"the GGUF file says architecture {meta.architecture[:40]!r} and lacks a number every decoder has"
+    with foreign_errors(what, UnsupportedModel, hint="expected a decoder such as llama, qwen2, qwen3 or deepseek2"):
         hidden = int(meta.own("embedding_length"))
         heads = _first(meta.own("attention.head_count"))
         latent = int(meta.own("attention.kv_lora_rank", 0))
         rope = int(meta.own("rope.dimension_count", 0))
         total = sum(t.num_elements for t in meta.tensors)
-        return ModelShape(
-            architecture=meta.architecture,
-            num_layers=int(meta.own("block_count")),
-            hidden_size=hidden,
-            num_heads=heads,
-            num_kv_heads=_first(meta.own("attention.head_count_kv", heads)),
-            head_dim=int(meta.own("attention.key_length", hidden // heads)),
-            vocab_size=int(meta.own("vocab_size", 0)) or len(meta.values.get("tokenizer.ggml.tokens", ())),
-            context_tokens=int(meta.own("context_length")),
-            num_parameters=total,
-            num_active_parameters=_active(meta, total),
-            latent_rank=latent + rope if latent else 0,
+        return checked_shape(
+            {
+                "architecture": meta.architecture,
+                "num_layers": int(meta.own("block_count")),
+                "hidden_size": hidden,
+                "num_heads": heads,
+                "num_kv_heads": _first(meta.own("attention.head_count_kv", heads)),
+                "head_dim": int(meta.own("attention.key_length", hidden // heads)),
+                "vocab_size": int(meta.own("vocab_size", 0)) or len(meta.values.get("tokenizer.ggml.tokens", ())),
+                "context_tokens": int(meta.own("context_length")),
+                "num_parameters": total,
+                "num_active_parameters": _active(meta, total),
+                "latent_rank": latent + rope if latent else 0,
+            },
+            what="the GGUF file",
         )
-    except (TypeError, ValueError, ZeroDivisionError) as error:
-        raise UnsupportedModel(
-            f"the GGUF file says architecture {meta.architecture!r} and lacks a number every decoder has ({error})",
-            hint="expected a decoder such as llama, qwen2, qwen3 or deepseek2",
-        ) from error
 
 
 def precision_of(meta: GgufMeta) -> str:

@@ -7,12 +7,25 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from ashore.core import foreign_errors
 from ashore.errors import CorruptBlob
 
+INDEX = "model.safetensors.index.json"
 MAX_HEADER_BYTES = 100_000_000
+MAX_TENSOR = 1 << 50
+"""Largest side, or offset in bytes, of a tensor."""
+MAX_DIMENSIONS = 16
+_ITEM_BYTES = {
+    **dict.fromkeys(("BOOL", "U8", "I8", "F8_E4M3", "F8_E5M2", "F8_E8M0"), 1),
+    **dict.fromkeys(("U16", "I16", "F16", "BF16"), 2),
+    **dict.fromkeys(("U32", "I32", "F32"), 4),
+    **dict.fromkeys(("U64", "I64", "F64"), 8),
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,29 +51,54 @@ def read_header(path: Path) -> dict[str, TensorPlace]:
         CorruptBlob: not a safetensors file, or shorter than its header says.
     """
     size = path.stat().st_size
-    try:
+    with foreign_errors(f"{path.name} is not a safetensors file"):
         with path.open("rb") as file:
             length = int.from_bytes(file.read(8), "little")
             if not 2 <= length <= min(MAX_HEADER_BYTES, size - 8):
                 raise ValueError(f"header of {length} bytes in a file of {size}")
             header = json.loads(file.read(length))
-        found = {
-            name: TensorPlace(
-                file=path,
-                dtype=str(item["dtype"]),
-                shape=tuple(int(n) for n in item["shape"]),
-                offset=8 + length + int(item["data_offsets"][0]),
-                num_bytes=int(item["data_offsets"][1]) - int(item["data_offsets"][0]),
-            )
-            for name, item in header.items()
-            if name != "__metadata__"
-        }
-    except (ValueError, KeyError, TypeError) as error:
-        raise CorruptBlob(f"{path.name} is not a safetensors file: {error}", hint="fetch it again") from error
-    end = max((t.offset + t.num_bytes for t in found.values()), default=8 + length)
+        found = {name: _place(path, name, item, 8 + length) for name, item in header.items() if name != "__metadata__"}
+        end = 8 + length
+        for name, place in sorted(found.items(), key=lambda item: (item[1].offset, item[1].num_bytes)):
+            if place.offset < end:
+                raise ValueError(f"the tensor {name[:80]!r} lies on another one")
+            end = place.offset + place.num_bytes
     if end > size:
         raise CorruptBlob(f"{path.name} has {size} bytes and needs {end}; it was cut short", hint="fetch it again")
     return found
+
+
+def _place(path: Path, name: str, item: dict[str, Any], start: int) -> TensorPlace:
+    shape, (begin, end) = item["shape"], item["data_offsets"]
+    if any(type(n) is not int or not 0 <= n <= MAX_TENSOR for n in (*shape, begin, end)) or end < begin:
+        raise ValueError(f"the tensor {name[:80]!r} has a shape or place that no tensor has")
+    if len(shape) > MAX_DIMENSIONS:
+        raise ValueError(f"the tensor {name[:80]!r} has {len(shape)} dimensions")
+    place = TensorPlace(
+        file=path, dtype=str(item["dtype"]), shape=tuple(shape), offset=start + begin, num_bytes=end - begin
+    )
+    if place.num_elements * _ITEM_BYTES.get(place.dtype, 0) not in (0, place.num_bytes):
+        raise ValueError(f"the tensor {name[:80]!r} has {place.num_bytes} bytes for {place.num_elements} numbers")
+    return place
+
+
+def check_shards(index: bytes, paths: Collection[str]) -> None:
+    """Raise `CorruptBlob` where the index of a model in several files names one that the model does not have.
+
+    Libraries follow these names as paths, wherever they lead.
+
+    Args:
+        index: Content of `model.safetensors.index.json`.
+        paths: The model's files.
+    """
+    with foreign_errors(f"{INDEX} cannot be read"):
+        named = set(json.loads(index)["weight_map"].values())
+        others = sorted(ascii(name)[:90] for name in named if name not in paths)
+    if others:
+        raise CorruptBlob(
+            f"{INDEX} names {others[0]}, which is none of the model's files",
+            hint="do not use it: it is hostile or broken",
+        )
 
 
 def read_headers(folder: Path) -> dict[str, TensorPlace]:

@@ -64,7 +64,7 @@ def open_source(text: str, *, sha256: str = "", endpoints: Endpoints = Endpoints
 
             return S3FilesSource(text) if text.endswith(("/", ".gguf")) else S3LayoutRemote(text)
     path = Path(text.removeprefix("file:")).expanduser()
-    if path.is_dir() or path.suffix == ".gguf":
+    if path.is_dir() or is_path(text):
         from ashore.store.sources.local import LocalSource
 
         return LocalSource(path)
@@ -77,9 +77,12 @@ def open_source(text: str, *, sha256: str = "", endpoints: Endpoints = Endpoints
 
 def is_source(text: str) -> bool:
     """Tell whether `text` names a source rather than a model."""
-    return text.startswith(
-        ("pypi:", "hf:", "ms:", "oci://", "oci+http://", "s3://", "file:", "/", "./", "../", "~")
-    ) or text.endswith(".gguf")
+    return text.startswith(("pypi:", "hf:", "ms:", "oci://", "oci+http://", "s3://")) or is_path(text)
+
+
+def is_path(text: str) -> bool:
+    """Tell whether `text` can only be a folder or a file, there or not."""
+    return text.startswith(("file:", "/", "./", "../", "~")) or text.endswith(".gguf")
 
 
 def name_of_source(source: str) -> str:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from ashore.errors import InvalidRequest
 from ashore.store.download import download
+from ashore.store.paths import check_path
 from ashore.store.progress import Progress
 from ashore.store.sources.selection import RemoteFile
 
@@ -50,6 +51,7 @@ def fetch_files(
     folder = into / "files"
     with httpx.Client(timeout=httpx.Timeout(60.0, connect=15.0)) as client:
         for file in files:
+            check_path(file.path)
             download(
                 client,
                 url_of(file.path),

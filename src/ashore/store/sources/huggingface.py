@@ -8,7 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from ashore.errors import RemoteRefused, SourceUnreachable, UnknownModel
+from ashore.errors import RemoteRefused, UnknownModel
+from ashore.store.download import cannot_reach
 from ashore.store.ports import Origin
 from ashore.store.progress import Progress
 from ashore.store.refs import name_from
@@ -16,9 +17,11 @@ from ashore.store.sources.hub import fetch_files, parse_hub_reference
 from ashore.store.sources.selection import RemoteFile, choose_files
 
 MIRROR_HINT = (
-    "set a mirror (ASHORE_HF_ENDPOINT=https://mirror), or bring the model by `ashore model import`, a folder, "
-    "oci:// or s3://"
+    "set a mirror (ASHORE_HF_ENDPOINT=https://mirror, or hf_endpoint under [settings] of ashore.toml), or bring the "
+    "model by `ashore model import`, a folder, oci:// or s3://"
 )
+ANSWER_WITHIN_S = 15.0
+"""Longest wait for the hub's list of files."""
 
 
 class HuggingFaceSource:
@@ -33,7 +36,9 @@ class HuggingFaceSource:
     def resolve(self) -> Origin:
         repository = self._reference.repository
         with self._translated():
-            info = self._api().model_info(repository, revision=self._reference.revision or None, files_metadata=True)
+            info = self._api().model_info(
+                repository, revision=self._reference.revision or None, timeout=ANSWER_WITHIN_S, files_metadata=True
+            )
         offered = [
             RemoteFile(path=s.rfilename, num_bytes=s.size or 0, sha256=s.lfs.sha256 if s.lfs else "")
             for s in info.siblings or ()
@@ -90,7 +95,7 @@ class HuggingFaceSource:
                 ) from error
             raise RemoteRefused(f"{host} refused: {error}", hint="try again later, or set a mirror") from error
         except transport as error:
-            raise SourceUnreachable(f"cannot reach {host}: {error}", hint=MIRROR_HINT) from error
+            raise cannot_reach(host, error, hint=MIRROR_HINT) from error
 
 
 def _library() -> Any:
@@ -98,7 +103,9 @@ def _library() -> Any:
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     os.environ.setdefault("HF_HUB_DISABLE_XET", "1")
     import huggingface_hub
+    import huggingface_hub.constants  # the library imports its parts when they are asked for, and these never
     import huggingface_hub.errors
+    import huggingface_hub.utils
 
     return huggingface_hub
 

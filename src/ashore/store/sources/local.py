@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
+from typing import Final
 
-from ashore.errors import UnknownModel
+from ashore.errors import UnknownModel, UnsupportedModel
 from ashore.store.ports import Origin
+from ashore.store.prepare import is_weights, own_files, refuse_pickle_names
 from ashore.store.progress import Progress
 from ashore.store.refs import name_from
+
+_MAX_DEPTH: Final = 3
+_MAX_FOLDERS: Final = 2_000
+"""Folders that are looked at for checkpoints to name; somebody may have given `/`."""
+_MAX_NAMED: Final = 6
 
 
 class LocalSource:
@@ -19,7 +27,9 @@ class LocalSource:
     def resolve(self) -> Origin:
         if not self._path.exists():
             raise UnknownModel(f"{self._path} does not exist", hint="check the path")
-        files = [self._path] if self._path.is_file() else [p for p in self._path.rglob("*") if p.is_file()]
+        files = own_files(self._path)
+        if not any(is_weights(p.name) for p in files):
+            self._refuse([p.name for p in files])
         return Origin(
             pinned=f"file:{self._path}",
             suggested_name=name_from(self._path.name),
@@ -29,3 +39,40 @@ class LocalSource:
 
     def fetch(self, origin: Origin, into: Path, progress: Progress) -> Path:
         return self._path
+
+    def _refuse(self, names: list[str]) -> None:
+        """Say what else could be meant: one folder below, of which nobody can guess the right one."""
+        below = _checkpoints_below(self._path) if self._path.is_dir() else []
+        if below:
+            named = ", ".join(map(str, below[:_MAX_NAMED]))
+            raise UnsupportedModel(
+                f"{self._path} has no weights of its own; there are some in {named}",
+                hint=f"name the checkpoint: ashore model pull {below[0]}",
+            )
+        refuse_pickle_names(names)
+        raise UnsupportedModel(
+            f"{self._path} has no weights: no .gguf and no .safetensors file",
+            hint="give a folder in Hugging Face form, or a .gguf file",
+        )
+
+
+def _checkpoints_below(folder: Path) -> list[Path]:
+    """Return the folders below that have weights, near ones first."""
+    found: list[Path] = []
+    waiting = [(folder, 0)]
+    for number, (place, depth) in enumerate(waiting):
+        if number >= _MAX_FOLDERS:
+            break
+        names = _names_in(place)
+        if depth and any(is_weights(name) for name in names):
+            found.append(place)
+        if depth < _MAX_DEPTH:
+            waiting.extend((place / n, depth + 1) for n in names if not n.startswith(".") and (place / n).is_dir())
+    return found
+
+
+def _names_in(folder: Path) -> list[str]:
+    try:
+        return sorted(os.listdir(folder))
+    except OSError:
+        return []  # not ours to read, so nothing to name

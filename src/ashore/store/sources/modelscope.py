@@ -7,7 +7,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from ashore.errors import RemoteRefused, SourceUnreachable, UnknownModel
+from ashore.errors import RemoteRefused, UnknownModel
+from ashore.store.download import cannot_reach
 from ashore.store.ports import Origin
 from ashore.store.progress import Progress
 from ashore.store.refs import name_from
@@ -15,8 +16,8 @@ from ashore.store.sources.hub import fetch_files, parse_hub_reference
 from ashore.store.sources.selection import RemoteFile, choose_files
 
 MIRROR_HINT = (
-    "set a mirror (ASHORE_MS_ENDPOINT=https://mirror), or bring the model by `ashore model import`, a folder, "
-    "oci:// or s3://"
+    "set a mirror (ASHORE_MS_ENDPOINT=https://mirror, or ms_endpoint under [settings] of ashore.toml), or bring the "
+    "model by `ashore model import`, a folder, oci:// or s3://"
 )
 DEFAULT_REVISION = "master"
 
@@ -59,7 +60,11 @@ class ModelScopeSource:
 
     def _hub(self) -> Any:
         if self._api is None:
+            import logging
+
             from modelscope_hub import HubApi
+
+            logging.getLogger("modelscope_hub").setLevel(logging.CRITICAL)  # it logs each try; the error says it once
 
             self._api = HubApi(endpoint=self._endpoint)
         return self._api
@@ -80,6 +85,6 @@ class ModelScopeSource:
                 hint="check the name",
             ) from error
         except (errors.NetworkError, requests.ConnectionError, requests.Timeout) as error:
-            raise SourceUnreachable(f"cannot reach {host}: {error}", hint=MIRROR_HINT) from error
+            raise cannot_reach(host, error, hint=MIRROR_HINT) from error
         except errors.HubError as error:
             raise RemoteRefused(f"{host} refused: {error}", hint="try again later, or set a mirror") from error

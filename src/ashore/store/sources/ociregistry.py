@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode, urljoin
 
-from ashore.core import Digest
-from ashore.errors import CorruptBlob, InvalidRequest, UnknownModel
+from ashore.core import Digest, foreign_errors
+from ashore.errors import CorruptBlob, InvalidRequest, RemoteRefused, UnknownModel
 from ashore.store.download import download, refused, unreachable
 from ashore.store.layout import INDEX_MEDIA_TYPE, MANIFEST_MEDIA_TYPE
 from ashore.store.manifest import Descriptor
@@ -93,7 +93,7 @@ class RegistryRemote:
         opened = self._call("POST", url)
         if opened.status_code != 202:
             raise refused(url, opened.status_code)
-        place = urljoin(url, opened.headers["location"])
+        place = urljoin(url, opened.headers.get("location", ""))
         place += ("&" if "?" in place else "?") + urlencode({"digest": blob.digest})
         sent = self._call(
             "PUT",
@@ -186,8 +186,9 @@ class RegistryRemote:
         token = client.get(fields["realm"], params=query, headers={"Authorization": basic} if basic else {})
         if token.status_code != 200:
             return False
-        document = token.json()
-        self._authorization = f"Bearer {document.get('token') or document.get('access_token')}"
+        with foreign_errors(f"the login of {self._host} gave no token", RemoteRefused, hint=ALTERED_HINT):
+            document = token.json()
+            self._authorization = f"Bearer {document.get('token') or document.get('access_token')}"
         return True
 
     def _headers(self) -> dict[str, str]:
@@ -209,11 +210,8 @@ def _referrers_tag(subject: Digest) -> str:
 
 
 def _manifests_of(answer: httpx.Response) -> list[dict[str, Any]]:
-    try:
-        items = answer.json()["manifests"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise CorruptBlob(f"{answer.url} is no index: {error!r}", hint=ALTERED_HINT) from error
-    return [item for item in items if isinstance(item, dict)][:MAX_LISTED]
+    with foreign_errors(f"{answer.url} is no index", hint=ALTERED_HINT):
+        return [item for item in answer.json()["manifests"] if isinstance(item, dict)][:MAX_LISTED]
 
 
 def _pieces(path: Path, blob: Descriptor, progress: Progress) -> Iterator[bytes]:
@@ -230,7 +228,7 @@ def _docker_login(host: str) -> str:
     folder = Path(os.environ.get("DOCKER_CONFIG") or Path.home() / ".docker")
     try:
         logins = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("auths", {})
-    except (FileNotFoundError, ValueError):
+    except (OSError, ValueError, AttributeError):
         return ""
     login = logins.get(host) or logins.get(f"https://{host}") or {}
     if login.get("auth"):

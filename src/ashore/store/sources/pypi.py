@@ -10,15 +10,17 @@ import re
 import subprocess
 import sys
 import zipfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urljoin
 
-from ashore.errors import CorruptBlob, InvalidRequest, SourceUnreachable, UnknownModel
+from ashore.core import foreign_errors
+from ashore.errors import CorruptBlob, InvalidRequest, RemoteRefused, SourceUnreachable, UnknownModel
 from ashore.store.diskerrors import disk_errors
 from ashore.store.download import download, refused, unreachable
-from ashore.store.manifest import check_path
+from ashore.store.paths import check_path
 from ashore.store.ports import Origin
 from ashore.store.progress import Progress
 from ashore.store.refs import name_from
@@ -132,10 +134,11 @@ class PypiSource:
                     continue
                 if answer.status_code >= 400:
                     raise refused(url, answer.status_code)
-                if answer.headers.get("content-type", "").startswith(_JSON):
-                    found += _from_json(answer.json(), str(answer.url))
-                else:
-                    found += _from_html(answer.text, str(answer.url))
+                with foreign_errors(f"{url} is not the page of a package", RemoteRefused, hint=MIRROR_HINT):
+                    if answer.headers.get("content-type", "").startswith(_JSON):
+                        found += _from_json(answer.json(), str(answer.url))
+                    else:
+                        found += _from_html(answer.text, str(answer.url))
         return found
 
 
@@ -278,5 +281,5 @@ def unzip(archive: Path, target: Path, progress: Progress) -> None:
                         done += len(chunk)
                         progress(f"unzip {archive.name}", done, total)
             scratch.rename(target)
-    except (zipfile.BadZipFile, EOFError) as error:
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
         raise CorruptBlob(f"{archive.name} is not a whole zip file: {error}", hint="give the command again") from error

@@ -13,18 +13,22 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from ashore.core import Digest
+from ashore.core import Digest, foreign_errors
 from ashore.errors import CorruptBlob, InvalidRequest, RemoteRefused, SourceUnreachable, UnknownModel
 from ashore.store.diskerrors import disk_errors
 from ashore.store.fingerprint import sha256_file
 from ashore.store.layout import MANIFEST_MEDIA_TYPE, IndexEntry, index_bytes
-from ashore.store.manifest import Descriptor, check_path
+from ashore.store.manifest import Descriptor
+from ashore.store.paths import check_path
 from ashore.store.ports import Origin
 from ashore.store.progress import Progress
-from ashore.store.refs import name_from, parse_reference
+from ashore.store.refs import checked_digest, name_from, parse_reference
 from ashore.store.sources.selection import RemoteFile, choose_files
 
 HINT = "set AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY for your S3 server"
+LOGIN_SERVICE = "169.254.169.254"
+"""Where Amazon gives its machines a login; the client asks there when none is set."""
+INDEX_HINT = "push the model again from a good store"
 CHUNK_BYTES = 4 << 20
 MAX_FRUITLESS_TRIES = 4
 _ABOUT = "ashore.attached.to"
@@ -59,6 +63,11 @@ class Bucket:
             )
         return self._store
 
+    @property
+    def server(self) -> str:
+        """Which server is asked, for people."""
+        return self.endpoint or "amazonaws.com (AWS_ENDPOINT_URL is not set)"
+
     def key(self, path: str) -> str:
         return f"{self.prefix}/{path}"
 
@@ -75,9 +84,9 @@ class Bucket:
                 hint="for a folder of plain files end the address with a slash: s3://BUCKET/FOLDER/",
             ) from error
         except (exceptions.PermissionDeniedError, exceptions.UnauthenticatedError, PermissionError) as error:
-            raise RemoteRefused(f"{self.endpoint or 'S3'} does not let us read or write {key}", hint=HINT) from error
+            raise RemoteRefused(f"{self.server} does not let us read or write {key}", hint=HINT) from error
         except exceptions.BaseError as error:
-            raise SourceUnreachable(f"cannot reach {self.endpoint or 'S3'}: {_short(error)}", hint=HINT) from error
+            raise SourceUnreachable(f"cannot reach {self.server}: {_short(error)}", hint=HINT) from error
 
     def read(self, path: str) -> bytes:
         import obstore
@@ -131,8 +140,8 @@ class S3LayoutRemote:
         return name_from(self._bucket.prefix)
 
     def read_manifest(self) -> bytes:
-        index = json.loads(self._bucket.read("index.json"))
-        digest = str(index["manifests"][0]["digest"])
+        with foreign_errors(f"index.json below {self._bucket.prefix} is no index", hint=INDEX_HINT):
+            digest = checked_digest(json.loads(self._bucket.read("index.json"))["manifests"][0]["digest"])
         return self._bucket.read(f"blobs/sha256/{digest.removeprefix('sha256:')}")
 
     def fetch_blob(self, blob: Descriptor, target: Path, progress: Progress) -> None:
@@ -194,8 +203,11 @@ class S3LayoutRemote:
         self._bucket.write("index.json", json.dumps({**index, "manifests": [*others, entry]}).encode())
 
     def read_referrers(self, subject: Digest) -> tuple[bytes, ...]:
-        items = json.loads(self._bucket.read("index.json"))["manifests"]
-        about = [item["digest"] for item in items if item.get("annotations", {}).get(_ABOUT) == subject]
+        with foreign_errors(f"index.json below {self._bucket.prefix} is no index", hint=INDEX_HINT):
+            items = json.loads(self._bucket.read("index.json"))["manifests"]
+            about = [
+                checked_digest(item["digest"]) for item in items if item.get("annotations", {}).get(_ABOUT) == subject
+            ]
         found = tuple(self._bucket.read(_blob_key(digest)) for digest in about)
         for digest, data in zip(about, found, strict=True):
             if _digest(data) != digest:
@@ -265,4 +277,6 @@ def _seconds(count: int) -> Any:
 
 def _short(error: Exception) -> str:
     """Return the first line of a long message."""
+    if LOGIN_SERVICE in str(error):
+        return f"no login is set, and none is given to this machine by {LOGIN_SERVICE}"
     return str(error).strip().splitlines()[0][:300] if str(error).strip() else type(error).__name__

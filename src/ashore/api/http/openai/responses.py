@@ -29,8 +29,8 @@ from ashore.api.http.openai.responses_types import (
 from ashore.api.http.stored import find_job
 from ashore.api.http.streaming import JSON, answer_headers, standing_headers, stream_answer
 from ashore.core import Message, did_you_mean
-from ashore.errors import Bug, InvalidRequest, NotFound, NotReady, UnknownField, UnknownModel
-from ashore.jobs import Call, Job, Reply, new_id
+from ashore.errors import AshoreError, Bug, InvalidRequest, NotFound, NotReady, UnknownField, UnknownModel
+from ashore.jobs import Call, Job, NewJob, Reply, new_id
 from ashore.serving import ChoiceEnded, Delta, GenerationRequest, ServingEvent, Started, Usage
 
 if TYPE_CHECKING:
@@ -69,8 +69,20 @@ async def create(app: HttpApp, exchange: Exchange, principal: Principal) -> None
         background=bool(request.background),
         with_logprobs=generation.top_logprobs is not None,
     )
-    keep = bool(request.store) and not exchange.job_id
-    events = _followed(app, exchange, principal, generation, writer, body if keep else None)
+    keep = None
+    if request.store and not exchange.job_id:
+        keep = new_call(
+            app.desk,
+            exchange,
+            principal,
+            kind=RESPONSE_KIND,
+            path="/v1/responses",
+            model=request.model,
+            body=body,
+            job_id=response_id,
+        )
+        await app.desk.check(keep)  # before anything is generated
+    events = _followed(app, principal, generation, writer, keep)
     if request.stream and not exchange.job_id:
         await stream_answer(exchange, lambda flow: events, writer)
         return
@@ -82,11 +94,10 @@ async def create(app: HttpApp, exchange: Exchange, principal: Principal) -> None
 
 async def _followed(
     app: HttpApp,
-    exchange: Exchange,
     principal: Principal,
     generation: GenerationRequest,
     writer: ResponseWriter,
-    keep: bytes | None,
+    keep: NewJob | None,
 ) -> AsyncGenerator[ServingEvent, None]:
     """Pass the events of an answer on; keep the response before its last event tells the client that it is whole."""
     events = app.serving.generate(generation, principal)
@@ -96,7 +107,10 @@ async def _followed(
             if keep is not None:
                 _follow(mirror, event)
                 if isinstance(event, Usage):
-                    await _keep(app, exchange, principal, keep, mirror.whole(event))
+                    try:
+                        await _keep(app, generation, keep, mirror.whole(event))
+                    except AshoreError as fault:
+                        await events.athrow(fault)  # so that the record says that it failed, and why
             yield event
     finally:
         await events.aclose()
@@ -158,19 +172,9 @@ async def _background(
     await exchange.respond(200, [JSON], await _render(app, kept))
 
 
-async def _keep(app: HttpApp, exchange: Exchange, principal: Principal, body: bytes, response: ResponseOut) -> None:
+async def _keep(app: HttpApp, generation: GenerationRequest, call: NewJob, response: ResponseOut) -> None:
     """Keep a response that was answered at once, because its request said so."""
-    call = new_call(
-        app.desk,
-        exchange,
-        principal,
-        kind=RESPONSE_KIND,
-        path="/v1/responses",
-        model=response.model,
-        body=body,
-        job_id=response.id,
-    )
-    reply = Reply(status=200, request_id=exchange.request_id, body=msgspec.Raw(_encode(response)))
+    reply = Reply(status=200, request_id=generation.request_id, body=msgspec.Raw(_encode(response)))
     await app.desk.submit(replace(call, result=_encode(reply), idempotency_key="", webhook=""))
 
 

@@ -1,0 +1,58 @@
+"""Files that others made: one boundary that turns whatever a reader of them stumbles over into one error of ours."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
+
+from ashore.errors import AshoreError, CorruptBlob
+
+_STUMBLES: Final = (
+    *(ValueError, TypeError, LookupError, AttributeError, ArithmeticError, AssertionError, BufferError, EOFError),
+    *(RuntimeError, MemoryError, struct.error),
+)
+"""What reading broken or hostile data raises; `RecursionError` is a `RuntimeError`, `UnicodeError` a `ValueError`."""
+_MAX_REASON_CHARS: Final = 200
+
+
+@contextmanager
+def foreign_errors(
+    what: str, error: type[AshoreError] = CorruptBlob, *, hint: str = "fetch it again from its source"
+) -> Iterator[None]:
+    """Turn what reading a file of somebody else raises into `error`, with `what` and the reason in one line.
+
+    Our own errors, and those of the disk, pass.
+
+    Args:
+        what: What was found, as the start of the message: `config.json is not a model's configuration`.
+        error: Class of the error.
+        hint: The next action.
+    """
+    try:
+        yield
+    except BaseException as fault:
+        if not _is_stumble(fault):
+            raise
+        raise error(f"{what}: {_reason(fault)}", hint=hint) from fault
+
+
+def _is_stumble(fault: BaseException) -> bool:
+    """Tell whether data may have caused this. Libraries written in Rust raise `Exception` itself, and panic."""
+    if isinstance(fault, (AshoreError, OSError)):
+        return False
+    return isinstance(fault, _STUMBLES) or type(fault) is Exception or type(fault).__module__ == "pyo3_runtime"
+
+
+def _reason(fault: BaseException) -> str:
+    match fault:
+        case RecursionError():
+            return "it is nested too deeply"
+        case MemoryError():
+            return "it asks for more memory than there is"
+        case KeyError():
+            return f"it lacks {str(fault)[:_MAX_REASON_CHARS]}"
+    said = (str(fault).strip().splitlines() or [type(fault).__name__])[0]
+    said = said if said.isprintable() else ascii(said)
+    return said if len(said) <= _MAX_REASON_CHARS else said[:_MAX_REASON_CHARS] + "…"

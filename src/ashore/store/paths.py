@@ -1,0 +1,50 @@
+"""Paths that somebody else wrote: in manifests, archives, listings and the files of a model. All are held inside."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Final
+
+from ashore.errors import CorruptBlob
+
+_MAX_PATH_BYTES: Final = 1024
+_MAX_PART_BYTES: Final = 200
+"""File systems take 255; what lies beside a file while it is written has a longer name."""
+_HINT: Final = "do not use it: it is hostile or broken"
+
+
+def check_path(path: str) -> None:
+    """Raise `CorruptBlob` unless `path` is relative, plain, short enough for a disk, and stays inside its folder."""
+    parts = path.split("/")
+    if path.startswith("/") or "\\" in path or any(part in ("", ".", "..") for part in parts):
+        raise CorruptBlob(f"the path {_shown(path)} leaves the model's folder", hint=_HINT)
+    if not path.isprintable():
+        raise CorruptBlob(f"the path {_shown(path)} has characters that no name of a file has", hint=_HINT)
+    if len(path.encode()) > _MAX_PATH_BYTES or any(len(part.encode()) > _MAX_PART_BYTES for part in parts):
+        raise CorruptBlob(f"the path {_shown(path)} is too long for a disk", hint=_HINT)
+
+
+def check_paths(paths: Iterable[str]) -> None:
+    """Check every path, and that no two of them would be one file, or one a folder of the other, on any disk."""
+    seen: dict[str, str] = {}
+    for path in paths:
+        check_path(path)
+        other = seen.setdefault(path.casefold(), path)
+        if other is not path:
+            raise CorruptBlob(f"the paths {_shown(other)} and {_shown(path)} are one file on some disks", hint=_HINT)
+    for folded, path in seen.items():
+        above = folded
+        while above := above.rpartition("/")[0]:
+            if above in seen:
+                raise CorruptBlob(f"the path {_shown(path)} has the file {_shown(seen[above])} above it", hint=_HINT)
+
+
+def inside(folder: Path, path: str) -> Path:
+    """Return `folder / path`. Raises `CorruptBlob` where that is not inside the folder."""
+    check_path(path)
+    return folder / path
+
+
+def _shown(path: str) -> str:
+    return ascii(path if len(path) <= 80 else path[:80] + "…")

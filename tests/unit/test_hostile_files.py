@@ -1,0 +1,440 @@
+"""Files from outside, broken or made to break a reader: each ends in one clear error, or is read; never in a traceback.
+
+Small real files, changed by a seeded chance: bytes flipped, cut, repeated; values of JSON exchanged for odd ones.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import io
+import json
+import os
+import random
+import shutil
+import struct
+import tarfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import gguf
+import numpy as np
+import pytest
+from store_making import make_store, pull_tiny
+from tiny_models import make_tiny_model
+
+from ashore.engines.openvino.peft import read_adapter
+from ashore.errors import AshoreError, CorruptBlob, InvalidRequest, UnsupportedModel
+from ashore.store.archive import unpack_archive
+from ashore.store.conversion.safetensorsmeta import read_header
+from ashore.store.layout import IndexEntry
+from ashore.store.manifest import hash_of, parse_manifest
+from ashore.store.paths import check_paths
+from ashore.store.prepare import prepare
+from ashore.store.progress import silent
+from ashore.text import TextModel
+
+FOUR_TOKENS = b"tokens\x09\0\0\0\x08\0\0\0\x04\0\0\0\0\0\0\0"
+DEEP = "[" * 100_000 + "]" * 100_000
+ODD: tuple[Any, ...] = (
+    *(None, True, -1, 0, 1, 7, 2**31, 2**63, 2**70, 10**400, 1.5, -0.0, float("nan"), float("inf"), 1e308),
+    *("", "12", "x" * 5000, "../../etc/passwd", "/etc/passwd", "\0", "\ud800", "a\nb", "config.json/x"),
+    *([], {}, [[]], [None], {"": None}, [1] * 300, ["a", "b"], {"a": {"b": [1]}}),
+)
+
+
+@contextlib.contextmanager
+def one_clear_error() -> Iterator[None]:
+    """Let the block read what it is given, or end in one error of ours that somebody can act on."""
+    try:
+        yield
+    except AshoreError as error:
+        assert error.exit_code in (2, 4), error
+        assert 10 < len(error.message) < 700 and "\n" not in error.message, error.message
+        assert error.message.isprintable(), error.message
+
+
+def odd_bytes(data: bytes, rng: random.Random) -> bytes:
+    """Return `data` with a few bytes changed, lost, repeated or made large."""
+    out = bytearray(data)
+    for _ in range(rng.randint(1, 4)):
+        at = rng.randrange(max(1, len(out)))
+        match rng.randrange(6):
+            case 0:
+                del out[at:]
+            case 1:
+                out[at : at + 8] = struct.pack("<Q", rng.choice((0, 1 << 20, 1 << 32, 1 << 40, (1 << 64) - 1)))
+            case 2:
+                out[at : at + 4] = struct.pack("<I", rng.choice((0, 9, 0xFFFF, 0xFFFFFFFF)))
+            case 3:
+                out[at:at] = out[at : at + rng.randint(1, 64)]
+            case 4:
+                del out[at : at + rng.randint(1, 16)]
+            case _:
+                out[at : at + 1] = bytes((rng.randrange(256),))
+    return bytes(out)
+
+
+def odd_document(document: Any, rng: random.Random) -> str:
+    """Return JSON with one or two of its values exchanged for odd ones, renamed, or gone."""
+    out = copy.deepcopy(document)
+    for _ in range(rng.randint(1, 2)):
+        holder, key = rng.choice(list(_places(out)))
+        match rng.randrange(8):
+            case 0 if isinstance(holder, dict):
+                holder.pop(key, None)
+            case 1 if isinstance(holder, dict):
+                holder[rng.choice(("", "../x", "a" * 300))] = holder.pop(key, None)
+            case _:
+                holder[key] = copy.deepcopy(rng.choice(ODD))
+    text = json.dumps(out)
+    return text if rng.randrange(20) else text.replace(":", f':{DEEP},"q":' if rng.randrange(2) else ":[", 1)
+
+
+def _places(node: Any, depth: int = 0) -> Iterator[tuple[Any, Any]]:
+    """Give what holds a value, and under which key; of a long list or table only the first few."""
+    items = list(node.items() if isinstance(node, dict) else enumerate(node))[:12]
+    for key, value in items:
+        yield node, key
+        if isinstance(value, dict | list) and depth < 6:
+            yield from _places(value, depth + 1)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_tiny_model(tmp_path_factory.mktemp("hostile") / "tiny", "llama", layers=1)
+
+
+@pytest.fixture(scope="module")
+def small_gguf(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    path = tmp_path_factory.mktemp("hostile") / "small.gguf"
+    writer = gguf.GGUFWriter(path, "llama")
+    for name, value in (("block_count", 1), ("context_length", 64), ("embedding_length", 8), ("head_count", 2)):
+        writer.add_uint32(f"llama.{'attention.' if name == 'head_count' else ''}{name}", value)
+    writer.add_tokenizer_model("gpt2")
+    writer.add_tokenizer_pre("gpt-2")
+    writer.add_token_list(["a", "b", "ab", "<|im_end|>"])
+    writer.add_token_merges(["a b"])
+    writer.add_token_types([1, 1, 1, 3])
+    writer.add_eos_token_id(3)
+    writer.add_chat_template("{{ messages }}")
+    writer.add_tensor("token_embd.weight", np.zeros((4, 8), np.float16))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return path.read_bytes()
+
+
+def prepared(raw: Path, tmp_path: Path) -> None:
+    prepare(raw, tmp_path / "made", to_f16=False, recommended={}, progress=silent)
+
+
+def test_gguf_files(small_gguf: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "x.gguf"
+    path.write_bytes(small_gguf)
+    prepared(path, tmp_path)  # as it is, it is read
+    for seed in range(250):
+        path.write_bytes(odd_bytes(small_gguf, random.Random(seed)))
+        with one_clear_error():
+            prepared(path, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "error"),
+    [
+        (b"context_length\x04\0\0\0\x40\0\0\0", b"context_length\x04\0\0\0\0\0\0\0", UnsupportedModel),
+        (b"head_count\x04\0\0\0\x02\0\0\0", b"head_count\x04\0\0\0\0\0\0\0", UnsupportedModel),
+        (b"{{ messages }}", b"{{ \xff\xfe\xfd\xfc\xfb\xfa\xf9\xf8 }}", CorruptBlob),
+        (b"llama", b"\xff\xff\xff\xff\xff", CorruptBlob),
+        (
+            FOUR_TOKENS,
+            b"tokens\x09\0\0\0\0\0\0\0" + b"\xff" * 7 + b"\x7f",
+            CorruptBlob,
+        ),
+        (FOUR_TOKENS, b"tokens\x09\0\0\0\0\0\0\0\0\0\0\x01\0\0\0\0", CorruptBlob),
+    ],
+)
+def test_aimed_gguf_files(small_gguf: bytes, tmp_path: Path, old: bytes, new: bytes, error: type[AshoreError]) -> None:
+    assert old in small_gguf
+    (tmp_path / "x.gguf").write_bytes(small_gguf.replace(old, new))
+    with pytest.raises(error):
+        prepared(tmp_path / "x.gguf", tmp_path)
+
+
+def test_lists_in_lists_of_a_gguf_file(small_gguf: bytes, tmp_path: Path) -> None:
+    inner = struct.pack("<IQ", 9, 1) * 50_000
+    old = FOUR_TOKENS
+    (tmp_path / "x.gguf").write_bytes(small_gguf.replace(old, b"tokens\x09\0\0\0" + inner))
+    with pytest.raises(CorruptBlob, match="nested too deeply"):
+        prepared(tmp_path / "x.gguf", tmp_path)
+
+
+def safetensors(header: str, data: bytes = b"\0" * 16) -> bytes:
+    return struct.pack("<Q", len(header.encode())) + header.encode() + data
+
+
+def test_safetensors_files(folder: Path, tmp_path: Path) -> None:
+    data = (folder / "model.safetensors").read_bytes()
+    length = 8 + int.from_bytes(data[:8], "little")
+    path = tmp_path / "x.safetensors"
+    header = json.loads(data[8:length])
+    for seed in range(150):
+        rng = random.Random(seed)
+        whole = odd_bytes(data[:length], rng) + data[length:] if seed % 2 else safetensors(odd_document(header, rng))
+        path.write_bytes(whole)
+        with one_clear_error():
+            read_header(path)
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        DEEP,
+        '{"a":' * 100_000,
+        '{"a":{"dtype":"F32","shape":[2],"data_offsets":[-8,0]}}',
+        '{"a":{"dtype":"F32","shape":[2],"data_offsets":[8,0]}}',
+        '{"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]},"b":{"dtype":"F32","shape":[2],"data_offsets":[4,12]}}',
+        '{"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]},"b":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}}',
+        '{"a":{"dtype":"F32","shape":[200],"data_offsets":[0,8]}}',
+        '{"a":{"dtype":"F32","shape":["2"],"data_offsets":[0,8]}}',
+        '{"a":{"dtype":"F32","shape":[1e400],"data_offsets":[0,8]}}',
+        '{"a":{"dtype":"F32","shape":' + json.dumps([1] * 1000) + ',"data_offsets":[0,4]}}',
+        '{"a":{"dtype":"F32","shape":[2],"data_offsets":[0,' + "9" * 5000 + "]}}",
+        '{"a":{"dtype":"F32","shape":[4],"data_offsets":[16,32]}}',
+        "[]",
+        '"x"',
+    ],
+)
+def test_aimed_safetensors_headers(header: str, tmp_path: Path) -> None:
+    path = tmp_path / "x.safetensors"
+    path.write_bytes(safetensors(header))
+    with pytest.raises(CorruptBlob):
+        read_header(path)
+    for length in (0, 1, 1 << 30, 1 << 63, (1 << 64) - 1):
+        path.write_bytes(struct.pack("<Q", length) + b"{}")
+        with pytest.raises(CorruptBlob):
+            read_header(path)
+
+
+JSON_FILES = ("config.json", "generation_config.json", "tokenizer_config.json", "tokenizer.json")
+
+
+def test_a_folders_json(folder: Path, tmp_path: Path) -> None:
+    raw = tmp_path / "raw"
+    shutil.copytree(folder, raw)
+    prepared(raw, tmp_path)
+    for name in JSON_FILES:
+        kept = (folder / name).read_text()
+        for seed in range(60):
+            (raw / name).write_text(odd_document(json.loads(kept), random.Random(seed)), "utf-8", "surrogatepass")
+            with one_clear_error():
+                prepared(raw, tmp_path)
+        for broken in (b"", b"{", b"\xff\xfe", DEEP.encode(), b"[]", b"null", b'{"model_type":"llama"}'):
+            (raw / name).write_bytes(broken)
+            with one_clear_error():
+                prepared(raw, tmp_path)
+        (raw / name).write_text(kept)
+
+
+def test_what_a_tokenizer_reads(folder: Path, tmp_path: Path) -> None:
+    """The files of a model that came by import are read where it is served, and no pull looked at them."""
+    prepared(folder, tmp_path)
+    made = tmp_path / "made"
+    shutil.copy(folder / "tokenizer.json", made)
+    TextModel.load(made)
+    for name in ("tokenizer.json", "generation.json"):
+        kept = (made / name).read_text()
+        for seed in range(60):
+            (made / name).write_text(odd_document(json.loads(kept), random.Random(seed)), "utf-8", "surrogatepass")
+            with one_clear_error():
+                TextModel.load(made)
+        (made / name).write_text(kept)
+    for template in (b"\xff", b"{% for %}", b"{{" * 20_000, b"{% if a %}" * 2_000):
+        (made / "chat_template.jinja").write_bytes(template)
+        with one_clear_error():
+            TextModel.load(made)
+
+
+@pytest.fixture(scope="module")
+def exported(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    home = tmp_path_factory.mktemp("exported")
+    store = make_store(home)
+    store.pull(str(folder), name="tiny")
+    return store.export("tiny", home / "tiny.tar")
+
+
+def blobs_of(tar: Path) -> tuple[dict[str, Any], dict[str, Any], dict[str, bytes]]:
+    """Return index, manifest and blobs by digest."""
+    with tarfile.open(tar) as opened:
+        members = {m.name: opened.extractfile(m).read() for m in opened if m.isreg()}  # type: ignore[union-attr]
+    index = json.loads(members["index.json"])
+    blobs = {f"sha256:{n.rpartition('/')[2]}": d for n, d in members.items() if n.startswith("blobs/")}
+    return index, json.loads(blobs.pop(index["manifests"][0]["digest"])), blobs
+
+
+def tar_of(target: Path, manifest: Any, index: dict[str, Any], blobs: dict[str, bytes], raw: str = "") -> Path:
+    """Write a tar in which every hash is right, whatever the manifest says."""
+    data = (raw or json.dumps(manifest)).encode("utf-8", "surrogatepass")
+    index = copy.deepcopy(index)
+    index["manifests"][0] |= {"digest": hash_of(data), "size": len(data)}
+    with tarfile.open(target, "w") as out:
+        files = {"oci-layout": b"{}", "index.json": json.dumps(index).encode()}
+        files |= {f"blobs/sha256/{d[7:]}": b for d, b in ({**blobs, hash_of(data): data}).items()}
+        for name, content in files.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            out.addfile(member, io.BytesIO(content))
+    return target
+
+
+def test_manifests(exported: Path) -> None:
+    _, manifest, _ = blobs_of(exported)
+    shape = json.loads(manifest["annotations"]["ashore.shape"])
+    for seed in range(200):
+        rng = random.Random(seed)
+        changed = copy.deepcopy(manifest)
+        if seed % 2:
+            changed["annotations"]["ashore.shape"] = odd_document(shape, rng)
+        data = odd_document(changed, rng).encode("utf-8", "surrogatepass")
+        entry = IndexEntry(digest=hash_of(data), num_bytes=len(data), name="x", variant="", tagged=True, created_s=0)
+        with one_clear_error():
+            model = parse_manifest(data, entry)
+            assert model.weights in {f.path for f in model.files}
+            check_paths(f.path for f in model.files)
+            assert all(type(n) is int for n in (model.shape.context_tokens, model.shape.head_dim))
+
+
+def with_path(manifest: dict[str, Any], path: str) -> None:
+    manifest["layers"][0]["annotations"]["org.cncf.model.filepath"] = path
+
+
+Change = Callable[[dict[str, Any]], None]
+HOSTILE: dict[str, Change] = {
+    "weights outside": lambda m: m["annotations"].update({"ashore.weights": "../../../../etc/passwd"}),
+    "weights absolute": lambda m: m["annotations"].update({"ashore.weights": "/etc/passwd"}),
+    "weights of another name": lambda m: m["annotations"].update({"ashore.weights": "other.safetensors"}),
+    "weights a list": lambda m: m["annotations"].update({"ashore.weights": ["model.safetensors"]}),
+    "variant a path": lambda m: m["annotations"].update({"ashore.variant": "../x"}),
+    "sealing key a path": lambda m: m["annotations"].update(
+        {"ashore.sealed.key": "../../x", "ashore.sealed.sheet": "x"}
+    ),
+    "parent a path": lambda m: m["annotations"].update({"ashore.parent": "../../x"}),
+    "shape deep": lambda m: m["annotations"].update({"ashore.shape": DEEP}),
+    "shape without context": lambda m: m["annotations"].update(
+        {"ashore.shape": m["annotations"]["ashore.shape"].replace('"context_tokens": ', '"context_tokens": 0')}
+    ),
+    "digest a path": lambda m: m["layers"][0].update({"digest": "sha256:../../../../etc/passwd"}),
+    "config digest a path": lambda m: m["config"].update({"digest": "../../index.json"}),
+    "path above": lambda m: with_path(m, "../x"),
+    "path absolute": lambda m: with_path(m, "/etc/x"),
+    "path with NUL": lambda m: with_path(m, "a\0b"),
+    "path with a line end": lambda m: with_path(m, "a\nb"),
+    "path of 5,000 characters": lambda m: with_path(m, "x" * 5000),
+    "path of 5,000 folders": lambda m: with_path(m, "a/" * 5000 + "b"),
+    "path half a character": lambda m: with_path(m, "\ud800"),
+    "path below a file": lambda m: with_path(m, "tokenizer.json/x"),
+    "path twice": lambda m: with_path(m, "tokenizer.json"),
+    "path twice but for case": lambda m: with_path(m, "Tokenizer.json"),
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_hostile_archives_add_nothing(name: str, exported: Path, tmp_path: Path) -> None:
+    index, manifest, blobs = blobs_of(exported)
+    HOSTILE[name](manifest)
+    store = make_store(tmp_path / "home")
+    with pytest.raises((CorruptBlob, UnsupportedModel, InvalidRequest)) as caught:
+        store.import_tar(tar_of(tmp_path / "x.tar", manifest, index, blobs))
+    assert caught.value.message.isprintable() and len(caught.value.message) < 400
+    assert store.list() == () and not os.listdir(store.root / "blobs/sha256")
+
+
+def test_archives_by_chance(exported: Path, tmp_path: Path) -> None:
+    whole = exported.read_bytes()
+    small = tar_of(tmp_path / "small.tar", *(lambda i, m, b: (m, i, b))(*blobs_of(exported)))
+    for seed in range(60):
+        rng = random.Random(seed)
+        data = bytearray(whole[: 8 * 512])
+        for _ in range(3):
+            data[rng.randrange(512) + 512 * rng.randrange(8)] = rng.choice((0, 0xFF, 0x30, 0x37, ord("x"), ord("L")))
+        small.write_bytes(bytes(data) + whole[8 * 512 :] if seed % 2 else odd_bytes(whole[: 6 * 512], rng))
+        with one_clear_error():
+            unpack_archive(small, tmp_path / f"scratch-{seed}", silent)
+        shutil.rmtree(tmp_path / f"scratch-{seed}")
+
+
+def test_an_archive_with_sparse_members(tmp_path: Path) -> None:
+    path = tmp_path / "x.tar"
+    for headers in (
+        {"GNU.sparse.major": "1", "GNU.sparse.minor": "0", "GNU.sparse.name": "index.json", "GNU.sparse.realsize": "9"},
+        {"GNU.sparse.map": "0,x"},
+        {"GNU.sparse.size": "x", "GNU.sparse.numblocks": "1", "GNU.sparse.offset": "y"},
+        {"size": "9" * 400},
+        {"mtime": "nan"},
+    ):
+        with tarfile.open(path, "w", format=tarfile.PAX_FORMAT) as out:
+            member = tarfile.TarInfo("index.json")
+            member.size = 4
+            member.pax_headers = headers
+            out.addfile(member, io.BytesIO(b"evil"))
+        with pytest.raises(CorruptBlob):
+            unpack_archive(path, tmp_path / "scratch", silent)
+
+
+def test_an_index_that_names_weights_elsewhere(tmp_path: Path) -> None:
+    sharded = make_tiny_model(tmp_path / "sharded", "llama", shards=2)
+    index = sharded / "model.safetensors.index.json"
+    whole = index.read_text()
+    names = json.loads(whole)["weight_map"]
+    for place in ("../../etc/x.safetensors", "/etc/x.safetensors", "other.safetensors", ["x"], None, 7):
+        index.write_text(json.dumps({"weight_map": {**names, "evil": place}}))
+        with pytest.raises(CorruptBlob, match="index"):
+            prepared(sharded, tmp_path)
+    index.write_text(whole)
+    store = make_store(tmp_path / "a")
+    store.pull(str(sharded), name="tiny")
+    listed, manifest, blobs = blobs_of(store.export("tiny", tmp_path / "tiny.tar"))
+    evil = json.dumps({"weight_map": {**names, "evil": "../../../etc/x.safetensors"}}).encode()
+    for layer in manifest["layers"]:
+        if layer["annotations"]["org.cncf.model.filepath"] == index.name:
+            blobs.pop(layer["digest"])
+            layer |= {"digest": hash_of(evil), "size": len(evil)}
+            blobs[layer["digest"]] = evil
+    other = make_store(tmp_path / "b")
+    other.import_tar(tar_of(tmp_path / "x.tar", manifest, listed, blobs))
+    with pytest.raises(CorruptBlob, match="none of the model's files"):
+        other.open("tiny")
+
+
+def test_adapters(tmp_path: Path) -> None:
+    config = {"peft_type": "LORA", "r": 2, "lora_alpha": 4, "rank_pattern": {"q": 2}, "bias": "none"}
+    names = [f"base_model.model.model.layers.0.self_attn.q_proj.lora_{half}.weight" for half in "AB"]
+    header = {
+        names[0]: {"dtype": "F32", "shape": [2, 2], "data_offsets": [0, 16]},
+        names[1]: {"dtype": "F32", "shape": [2, 2], "data_offsets": [16, 32]},
+    }
+    for seed in range(60):
+        rng = random.Random(seed)
+        odd = (
+            (odd_document(config, rng), json.dumps(header))
+            if seed % 2
+            else (json.dumps(config), odd_document(header, rng))
+        )
+        (tmp_path / "adapter_config.json").write_text(odd[0], "utf-8", "surrogatepass")
+        (tmp_path / "adapter_model.safetensors").write_bytes(safetensors(odd[1], b"\0" * 32))
+        with one_clear_error():
+            read_adapter(tmp_path)
+
+
+def test_a_store_that_somebody_wrote_into(tmp_path: Path) -> None:
+    store = make_store(tmp_path)
+    pull_tiny(store, tmp_path)
+    index = store.root / "index.json"
+    document = json.loads(index.read_text())
+    for seed in range(60):
+        index.write_text(odd_document(document, random.Random(seed)), "utf-8", "surrogatepass")
+        with one_clear_error():
+            store.list()
+            store.open("tiny")

@@ -1,0 +1,113 @@
+"""Schemas and grammars made to break the compiler are refused as the client's, in a short message."""
+
+from __future__ import annotations
+
+import json
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tiny_models import make_tiny_model
+
+from ashore.engines import Grammar, check_grammar
+from ashore.engines.sampling.constraint import GrammarCompiler
+from ashore.errors import InvalidGrammar
+
+BIG = 10**30
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"type": "integer", "minimum": -BIG, "maximum": BIG},
+        {"enum": [BIG]},
+        {"const": {"a": BIG}},
+        {"default": BIG},
+        {"title": -BIG},
+        {"type": "string", "minLength": BIG},
+        {"type": "object", "minProperties": 2**70},
+        {"type": "integer", "multipleOf": 2**64},
+        {"const": float("inf")},
+        {"type": "number", "minimum": float("nan")},
+        {"const": "\ud800"},
+        {"type": "string", "pattern": "\ud800"},
+        {"properties": {"\ud800": {}}},
+        {"type": "string", "maxLength": 2**40},
+        {"type": "string", "pattern": "(" * 9000},
+        {"$ref": "#/nowhere"},
+        {"$ref": "x" * 9000},
+        {"type": "x" * 9000},
+        {"x" * 9000: 1},
+        {"properties": {"x" * 9000: 5}},
+        {"required": [1]},
+        {"enum": []},
+    ],
+)
+def test_a_hostile_schema_is_the_clients_error(schema: dict[str, Any]) -> None:
+    with pytest.raises(InvalidGrammar) as caught:
+        check_grammar(Grammar(kind="json_schema", text=json.dumps(schema)))
+    assert len(caught.value.message) < 500 and "\n" not in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("kind", "text"),
+    [
+        ("json_schema", '{"const": 1e400}'),
+        ("json_schema", '{"const": ' + "9" * 5000 + "}"),
+        ("json_schema", '{"const": -Infinity}'),
+        ("json_schema", '{"const":' + "[" * 100_000 + "]" * 100_000 + "}"),
+        ("json_schema", '{"anyOf":[' * 9000),
+        ("regex", "\ud800"),
+        ("regex", "(" * 50_000),
+        ("regex", r"\p{zz}"),
+        ("lark", 'start: "\ud800"'),
+        ("lark", "start: " + "(" * 50_000),
+        ("lark", "%import x\nstart: y"),
+        ("lark", f'start: "a" | %json {{"type":"integer","minimum":{BIG}}}'),
+        ("lark", ""),
+    ],
+)
+def test_a_hostile_grammar_is_the_clients_error(kind: Any, text: str) -> None:
+    with pytest.raises(InvalidGrammar) as caught:
+        check_grammar(Grammar(kind=kind, text=text))
+    assert len(caught.value.message) < 500 and "\n" not in caught.value.message
+
+
+def test_a_schema_that_refers_to_itself_ends_without_the_parsers_state(tmp_path: Path) -> None:
+    compiler = GrammarCompiler(make_tiny_model(tmp_path / "tiny", "llama"), vocab_size=320)
+    try:
+        for schema in ({"$ref": "#"}, {"$ref": "#/$defs/a", "$defs": {"a": {"$ref": "#/$defs/a"}}}):
+            with pytest.raises(InvalidGrammar, match="refers to itself") as caught:
+                compiler.compile(Grammar(kind="json_schema", text=json.dumps(schema))).result().allowed()
+            assert "lexer" not in caught.value.message and "\n" not in caught.value.message
+    finally:
+        compiler.close()
+
+
+def test_schemas_by_chance_compile_or_are_refused() -> None:
+    rng = random.Random(7)
+    odd = (None, True, -1, 0, 2**31, 2**62, 2**63, BIG, 1.5, "", "(", "#", "#/a", "x", "date", [], {}, [[]], ["string"])
+    keys = ("type", "enum", "const", "minimum", "maxLength", "pattern", "format", "required", "$ref", "items", "anyOf")
+    keys += (
+        "properties",
+        "$defs",
+        "multipleOf",
+        "minItems",
+        "additionalProperties",
+        "prefixItems",
+        "patternProperties",
+    )
+
+    def schema(depth: int) -> Any:
+        if depth == 0 or rng.randrange(4) == 0:
+            return rng.choice(odd)
+        inner = {rng.choice(keys): schema(depth - 1) for _ in range(rng.randint(1, 3))}
+        return rng.choice((inner, {"a": inner}, [inner], inner))
+
+    for _ in range(400):
+        text = json.dumps({"type": rng.choice(("object", "string", "integer", "array")), rng.choice(keys): schema(3)})
+        try:
+            check_grammar(Grammar(kind="json_schema", text=text))
+        except InvalidGrammar as error:
+            assert len(error.message) < 500, text
