@@ -115,8 +115,8 @@ class Deployment:
                 longest_answer_s=AdmissionLimits().max_deadline_s,
                 max_file_bytes=listening.jobs.max_file_bytes,
             )
-        supervisor.call_every(RETIRE_LOOK_S, self._hosts.look_after_retiring)
-        supervisor.call_every(REST_S, self._do_waiting, at_news=True)
+        supervisor.call_every("hosts that end", RETIRE_LOOK_S, self._hosts.look_after_retiring)
+        supervisor.call_every("changes that wait", REST_S, self._do_waiting, at_news=True)
 
     @property
     def plan(self) -> Plan:
@@ -155,7 +155,7 @@ class Deployment:
         self._supervisor.add(jobs_child(listening=self._listening, home=self._home, settings=self._settings))
         self._keep_backups()
         if self._hosting is not None:
-            self._supervisor.call_every(LOOK_EVERY_S, self._hosting.look, at_news=True)
+            self._supervisor.call_every("releases", LOOK_EVERY_S, self._hosting.look, at_news=True)
 
     def _open(self, plan: Plan) -> list[tuple[ModelPlan, ModelFiles]]:
         """Return what is to answer for each alias, with its files.

@@ -52,8 +52,15 @@ class Process:
         Raises:
             OSError: no process can be made. A program that cannot be run ends at once, and its log says why.
         """
-        read_end, write_end = os.pipe()
         log = open_log(spec.log)
+        try:
+            return cls._start(spec, log)
+        finally:
+            os.close(log)
+
+    @classmethod
+    def _start(cls, spec: ChildSpec, log: int) -> Process:
+        read_end, write_end = os.pipe()
         argv = [sys.executable, "-I", "-S", launch.__file__, str(os.getpid()), *spec.argv]
         if spec.control_flag:
             argv += [spec.control_flag, str(read_end)]
@@ -73,7 +80,6 @@ class Process:
             raise
         finally:
             os.close(read_end)
-            os.close(log)
         return cls(popen, write_end)
 
     @property
