@@ -4,7 +4,7 @@ from ashore.core.bytesize import human_bytes
 from ashore.core.chat import Message, Role, ToolCall, ToolSpec
 from ashore.core.clock import Clock, ManualClock, SystemClock
 from ashore.core.expressions import MOST_PATTERN_BYTES, MOST_PATTERN_CHARS, compile_re2
-from ashore.core.ids import Digest, OrderId, RequestId, TenantId, new_request_id
+from ashore.core.ids import ADAPTER_NAME, Digest, OrderId, RequestId, TenantId, new_request_id
 from ashore.core.kinds import EngineKind, ModelFormat, ServedFormat
 from ashore.core.nearest import did_you_mean, nearest_names
 from ashore.core.recorder import Act, ActOutcome, MemoryRecorder, Recorder
@@ -13,6 +13,7 @@ from ashore.core.timespan import human_seconds
 from ashore.core.wholenumber import whole_number
 
 __all__ = [
+    "ADAPTER_NAME",
     "MOST_PATTERN_BYTES",
     "MOST_PATTERN_CHARS",
     "Act",

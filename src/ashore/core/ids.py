@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import secrets
-from typing import NewType
+from typing import Final, NewType
 
 RequestId = NewType("RequestId", str)
 """One request as the client sees it: `req_` and 24 hexadecimal digits, or what the client sent in `x-request-id`."""
@@ -15,6 +16,9 @@ TenantId = NewType("TenantId", str)
 
 Digest = NewType("Digest", str)
 """`sha256:` and 64 hexadecimal digits."""
+
+ADAPTER_NAME: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
+"""What an adapter may be called: clients ask for `ALIAS:NAME`."""
 
 
 def new_request_id() -> RequestId:

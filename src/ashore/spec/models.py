@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal, cast, get_args
 
-from ashore.core import EngineKind
+from ashore.core import ADAPTER_NAME, EngineKind
 from ashore.errors import InvalidSpec
 from ashore.spec.table import Table
 
 EngineChoice = Literal["auto", EngineKind]
 OptionValue = str | int | float | bool
-_ADAPTER_NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,7 +60,7 @@ def read_model(table: Table) -> ModelSpec:
 
 def _adapters(table: Table) -> dict[str, str]:
     for name in table.values:
-        if not _ADAPTER_NAME.fullmatch(name):
+        if not ADAPTER_NAME.fullmatch(name):
             raise InvalidSpec(
                 f"{table.where} names an adapter {name!r}", hint="use letters, digits, dot, dash and underscore"
             )
