@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal, Protocol
 
 from ashore.core import Clock
+from ashore.deployment.acts import MOST_WHY_CHARS, why_of
 from ashore.deployment.children import START_ATTEMPTS
 from ashore.deployment.hosts import Hosts, Running
 from ashore.deployment.rollouts import Asked, Hosted, Step, next_steps
@@ -32,7 +33,6 @@ JUMP_S: Final = 2.0
 STREAM_PATIENCE_S: Final = 3600.0
 """Longest that an answer of a release which was replaced may go on; as long as a deadline may be."""
 MOST_LOG_CHARS: Final = 1500
-MOST_WHY_CHARS: Final = 300
 
 log = logging.getLogger("ashore.deployment")
 
@@ -246,7 +246,7 @@ class Hosting:
             try:
                 info = self._hosts.greeted(one.running)
             except AshoreError as fault:  # the host ends, and the supervisor sees that
-                told = _told(fault)
+                told = why_of(fault)
                 if told != one.fault:
                     log.warning("release %s cannot load: %s", name, fault.message)
                 one.fault = told
@@ -293,11 +293,11 @@ class Hosting:
         try:
             running = self._hosts.start(plan, self._open_files(plan))
         except AshoreError as fault:
-            self._cannot_open(plan, _told(fault), fault.hint)
+            self._cannot_open(plan, why_of(fault), fault.hint)
             return
         except Exception as fault:  # the outermost place of a release: it fails, whatever is wrong, and nothing else
             log.exception("release %s cannot be opened", plan.release)
-            self._cannot_open(plan, f"{type(fault).__name__}: {fault}"[:MOST_WHY_CHARS], "what `ashore up` printed")
+            self._cannot_open(plan, why_of(fault), "what `ashore up` printed")
             return
         self._hosting[plan.release] = _Hosting(
             running=running, phase="loading", restarts=0, began_s=self._clock.monotonic_s()
@@ -360,7 +360,3 @@ class Hosting:
             for pid in wanted - one.idle:
                 set_idle(pid, True)
             one.idle = wanted
-
-
-def _told(fault: AshoreError) -> str:
-    return f"{fault.code}: {fault.message}"[:MOST_WHY_CHARS]
