@@ -169,10 +169,16 @@ class Hosting:
                 Asked(release=one.plan.release, alias=one.plan.alias, state=one.course.state, cold=one.course.cold)
                 for one in self._wanted
             ]
+            faults = []
             for step in next_steps(asked, self._as_seen(), load_attempts=START_ATTEMPTS):
-                self._do(step)
+                try:
+                    self._do(step)
+                except AshoreError as fault:  # the others have their own aliases, and do not wait for it
+                    faults.append(fault)
             self._forget_ended()
             self._set_classes()
+            if faults:
+                raise faults[0]
             self._children = children
         except AshoreError as fault:
             if fault.message != self._said:

@@ -13,7 +13,7 @@ from ashore.core import ManualClock
 from ashore.deployment.hosting import LOOK_EVERY_S, Hosting
 from ashore.deployment.hosts import Replica, Running
 from ashore.engines import EngineInfo, EngineOptions
-from ashore.errors import AshoreError, CorruptBlob, DiskFull, InvalidRequest, Overloaded
+from ashore.errors import AshoreError, Conflict, CorruptBlob, DiskFull, InvalidRequest, Overloaded
 from ashore.planning import ModelPlan
 from ashore.releases import Course, ReleaseState, Wanted
 
@@ -57,6 +57,8 @@ class State:
     """What is raised where hosts of a release are started."""
     refusing: dict[str, AshoreError] = field(default_factory=dict)
     """What a host that cannot load says of why."""
+    refused: set[str] = field(default_factory=set)
+    """Releases of which the state takes no end."""
     given_up: set[str] = field(default_factory=set)
     stop_requested: bool = False
     asked: int = 0
@@ -74,6 +76,8 @@ class State:
         return tuple(Wanted(plan=p, course=c) for p, c in found if p.alias in aliases)
 
     def fell(self, name: str, why: str, evidence: Mapping[str, object]) -> None:
+        if name in self.refused:
+            raise Conflict(f"{name} was changed at the same moment")
         if self.busy:
             raise Overloaded("the state was locked by another process for 5 s")
         self.fallen[name] = why
@@ -177,6 +181,18 @@ def test_a_release_whose_files_are_gone_from_the_store_fails_and_nothing_else_do
     assert stage.state.started == [] and stage.state.retired == []
     stage.look()
     assert {one.plan.release for one in stage.hosting.primaries} == {"chat-1", "other-1"}
+
+
+def test_a_move_that_the_state_refuses_holds_up_no_other_alias() -> None:
+    stage = Stage()
+    stage.look(chat_1="live", other_1="live")
+    stage.state.refused.add("chat-1")
+    stage.state.falls["chat-1"] = 1
+    stage.look(chat_1="live", other_1="live", other_2="warming")
+    assert stage.state.started == ["other-2"] and stage.state.fallen == {}
+    stage.state.refused.clear()
+    stage.look()
+    assert stage.state.fallen == {"chat-1": "a host fell"}
 
 
 @pytest.mark.parametrize(
