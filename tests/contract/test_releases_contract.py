@@ -844,3 +844,12 @@ def test_an_alias_whose_row_cannot_be_read_is_led_anew(house: House) -> None:
     assert house.weights() == {"chat-2": 1000}
     assert house.up("chat=fake:echo", "embed=fake:random") == {"chat": "chat-3", "embed": "embed-1"}
     assert house.weights() == {"chat-3": 1000}
+
+
+def test_why_a_release_fell_is_kept_whatever_the_names_of_its_files_are(house: House) -> None:
+    house.up("chat=fake:echo")
+    house.send(house.make("new"), "shadow", share=100)
+    house.keeper.fell("chat-2", "cannot be read: /a/\udcff\x1b[2J:\nPermission denied", {})
+    assert house.office.standing(SYSTEM, "chat-2").course.why == (
+        "cannot be read: /a/\ufffd\ufffd[2J: Permission denied"
+    )

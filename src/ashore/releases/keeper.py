@@ -103,6 +103,7 @@ class ReleaseKeeper:
             Conflict: somebody else made a release of one of these names meanwhile, of something else.
         """
         declared = {model.alias for model in plan.models}
+        failed = {release: _in_one_line(said) for release, said in (failed or {}).items()}
         with self._acts.look(SYSTEM) as desk:
             book = sql.load_book(desk.connection)
         if new_names_alone:
@@ -205,8 +206,9 @@ class ReleaseKeeper:
                 sql.write_moved(desk.connection, Moved(courses=(replace(course, load_s=round(took_s, 1)),)))
 
     def fell(self, name: str, why: str, evidence: Mapping[str, str | int | float]) -> None:
-        """Tell that the hosts of a release do not load, or do not stay up: it is taken back where that can be."""
-        self._move("release:fell", name, byitself.fell, why, evidence)
+        """Tell that a release cannot be prepared or read, or that its hosts do not load, or do not stay up: it is taken
+        back where that can be. `why` may hold names of files as they are on the disk."""
+        self._move("release:fell", name, byitself.fell, _in_one_line(why), evidence)
 
     def clock_jumped(self, by_s: float) -> None:
         """Move the times of releases by what the clock of this machine jumped: nothing ends or begins for that.
@@ -384,6 +386,11 @@ def _check_same(book: Book, model: ModelPlan) -> None:
             "that name",
             hint="give the same command again: it takes the next name",
         )
+
+
+def _in_one_line(text: str) -> str:
+    """Return a text without what moves a cursor, or what the state cannot keep."""
+    return "".join(char if char.isprintable() else "\ufffd" for char in text.replace("\n", " "))
 
 
 def _told(value: str | int | float) -> str | int:
