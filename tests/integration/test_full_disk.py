@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from ashore.bootstrap import open_model_files
+from ashore.cli.main import report
 from ashore.engines import EngineOptions, HostLaunch, ModelFiles, read_launch, write_launch
 from ashore.errors import DiskFull, UnsupportedModel
 from ashore.planning import ModelPlan
@@ -62,6 +63,18 @@ def test_a_server_that_starts_on_a_full_disk_says_so_in_two_lines(
     done = ashore("up", "fake:echo", "--port", "1", "--grpc-port", "0", home=home.root, timeout_s=60)
     assert done.returncode == DiskFull.exit_code, done.stderr
     assert "Traceback" not in done.stderr and "error: " in done.stderr and "hint: free some" in done.stderr
+
+
+def test_wherever_a_command_meets_it_a_full_disk_is_no_bug_of_ours(
+    full_disk: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def work() -> int:
+        (full_disk / "new").write_bytes(bytes(100_000))
+        return 0
+
+    assert report(work) == DiskFull.exit_code
+    said = capsys.readouterr().err
+    assert "error: there is no room to write" in said and "Traceback" not in said
 
 
 def test_a_model_without_a_tokenizer_is_refused_before_a_host_is_started_for_it(tmp_path: Path) -> None:

@@ -170,5 +170,8 @@ def test_hosts_of_a_release_that_cannot_be_started_whole_end(tmp_path: Path) -> 
         hosts = Hosts(home=home, settings=Settings(home=home), supervisor=supervisor, clock=clock)
         with pytest.raises(EngineFailed, match=r"engine host chat-2/1 cannot be started: .*Is a directory"):
             hosts.start(plan, files)
-        while supervisor.state("engine host chat-2/0") != "stopped":
+        for _ in range(400):
+            if supervisor.state("engine host chat-2/0") == "stopped":
+                break
             supervisor.tick(0.05)
+        assert supervisor.state("engine host chat-2/0") == "stopped"
