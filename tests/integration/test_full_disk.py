@@ -47,7 +47,7 @@ def test_a_home_whose_lock_finds_no_room_is_not_held(full_disk: Path) -> None:
     HomeLock.acquire(full_disk / "lock", Holder(pid=2, address="other")).release()
 
 
-@pytest.mark.parametrize("made", ["nothing", "its folders", "its lock"])
+@pytest.mark.parametrize("made", ["nothing", "its lock"])
 def test_a_server_that_starts_on_a_full_disk_says_so_in_two_lines(
     made: str, small_disk: Path, ashore: Callable[..., subprocess.CompletedProcess[str]]
 ) -> None:
