@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -82,6 +83,21 @@ def demo_home() -> Path:
     Tests that serve from it make a home of their own whose `store` is a link to the one here: see `served`.
     """
     return demo_home_path()
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """Give a file system of its own with 1 MiB; skips where this user may not mount."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = shutil.which("mount")
+    done = mount and subprocess.run(
+        [mount, "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)], capture_output=True, check=False
+    )
+    if not done or done.returncode != 0:
+        pytest.skip("this user may not mount a tmpfs: no disk is full")
+    yield folder
+    subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
 @pytest.fixture

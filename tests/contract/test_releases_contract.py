@@ -50,7 +50,7 @@ from ashore.releases import (
 from ashore.releases.given import FORGOTTEN_S
 from ashore.releases.memory import MemoryWorkshop
 from ashore.releases.ports import GateVerdict
-from ashore.state import Database, open_state, read_epochs
+from ashore.state import Database, execute, open_state, read_epochs
 
 GIB = 1 << 30
 _names = itertools.count()
@@ -980,3 +980,66 @@ class Dies(AshoreError):
     """The machine is gone."""
 
     code = "dies"
+
+
+def test_what_could_not_load_at_a_start_has_failed_and_what_the_file_names_answers(house: House) -> None:
+    house.up("chat=fake:echo")
+    assert house.send(house.make("new"), "live") == "live"
+    plan = house.keeper.propose(house.plan("chat=fake:echo"), replaced=("chat",))
+    house.keeper.adopt(plan, failed={"chat-2": "engine_failed: it does not load"})
+    assert house.weights() == {"chat-3": 1000}
+    course = house.office.standing(SYSTEM, "chat-2").course
+    assert (course.state, course.why) == ("failed", "engine_failed: it does not load")
+    events = house.office.history(SYSTEM, release="chat-2")
+    assert (events[0].verb, events[0].why) == ("fail", "engine_failed: it does not load")
+
+
+def test_a_start_makes_known_what_is_new_and_changes_nothing_else_before_that_has_loaded(house: House) -> None:
+    house.up("chat=fake:echo", "embed=fake:random")
+    before = house.office.alias(SYSTEM, "chat")
+    plan = house.keeper.propose(house.plan("chat=fake:random", "new=fake:echo"))
+    assert house.keeper.adopt(plan, new_names_alone=True) == ()
+    assert house.office.alias(SYSTEM, "chat") == before and house.weights("new") == {"new-1": 1000}
+    assert house.weights("embed") == {"embed-1": 1000}
+    assert house.keeper.adopt(plan) == ("embed",) and house.weights() == {"chat-2": 1000}
+
+
+def test_a_name_that_somebody_else_took_meanwhile_is_not_taken_for_ours(house: House) -> None:
+    house.up("chat=fake:echo")
+    plan = house.keeper.propose(house.plan("chat=fake:random"))
+    house.make("fake:random?tokens=3")
+    with pytest.raises(Conflict, match=r"somebody made a release chat-2 of fake:random\?tokens=3 while fake:random"):
+        house.keeper.adopt(plan)
+    assert house.up("chat=fake:random") == {"chat": "chat-3"}
+
+
+@pytest.mark.parametrize("column", ["document", "course"])
+def test_a_release_whose_row_cannot_be_read_has_failed_and_nothing_else_suffers(house: House, column: str) -> None:
+    house.up("chat=fake:echo", "embed=fake:random")
+    house.send(house.make("good"), "live")
+    with house.database.write() as connection:
+        execute(connection, f"UPDATE release SET {column} = :torn WHERE name = 'chat-2'", torn='{"release": 7}')
+    course = house.office.standing(SYSTEM, "chat-2").course
+    assert course.state == "failed" and course.why.startswith("what the state has of it cannot be read: ")
+    assert {one.plan.release for one in house.keeper.wanted(("chat", "embed"))} == {"chat-1", "embed-1"}
+    assert house.up("chat=fake:echo", "embed=fake:random") == {"chat": "chat-3", "embed": "embed-1"}
+    assert house.weights() == {"chat-3": 1000} and house.state("chat-2") == "failed"
+
+
+def test_an_alias_whose_row_cannot_be_read_is_led_anew(house: House) -> None:
+    house.up("chat=fake:echo", "embed=fake:random")
+    house.send(house.make("good"), "live")
+    with house.database.write() as connection:
+        execute(connection, "UPDATE release_alias SET document = '{' WHERE name = 'chat'")
+    assert house.weights() == {"chat-2": 1000}
+    assert house.up("chat=fake:echo", "embed=fake:random") == {"chat": "chat-3", "embed": "embed-1"}
+    assert house.weights() == {"chat-3": 1000}
+
+
+def test_why_a_release_fell_is_kept_whatever_the_names_of_its_files_are(house: House) -> None:
+    house.up("chat=fake:echo")
+    house.send(house.make("new"), "shadow", share=100)
+    house.keeper.fell("chat-2", "cannot be read: /a/\udcff\x1b[2J:\nPermission denied", {})
+    assert house.office.standing(SYSTEM, "chat-2").course.why == (
+        "cannot be read: /a/\ufffd\ufffd[2J: Permission denied"
+    )

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
@@ -74,21 +72,6 @@ def test_two_processes_that_pull_one_source_fetch_it_once(tmp_path: Path) -> Non
         assert answers[0] == answers[1] != ""
         assert len([r for r in hubs.requests if "/resolve/" in r and "model.safetensors" in r]) == 1
         assert len(make_store(tmp_path / "home").list()) == 1
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """Give a file system of its own with 1 MiB; skips where this user may not mount."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    mount = shutil.which("mount")
-    done = mount and subprocess.run(
-        [mount, "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)], capture_output=True, check=False
-    )
-    if not done or done.returncode != 0:
-        pytest.skip("this user may not mount a tmpfs: the full disk is simulated by the other test only")
-    yield folder
-    subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
 def test_a_full_disk_is_told_and_the_pull_goes_on_when_there_is_room(tmp_path: Path, small_disk: Path) -> None:

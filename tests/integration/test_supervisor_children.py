@@ -15,7 +15,7 @@ import pytest
 
 from ashore.core import SystemClock
 from ashore.errors import Conflict, EngineFailed, NotReady
-from ashore.processes import Caller, ChildSpec, ControlServer, RestartPolicy, Supervisor, ask
+from ashore.processes import Caller, ChildSpec, ControlServer, RestartPolicy, Supervisor, ask, rotate
 
 FAST = RestartPolicy(first_wait_s=0.01, longest_wait_s=0.02, most_failures=3)
 OBEDIENT = "import signal; signal.pause()"
@@ -144,7 +144,7 @@ def test_what_a_turn_inside_of_another_saw_to_is_not_called_again(supervisor: Su
         supervisor.tick(0)  # as a change that waits for hosts does
 
     for name, (read_end, write_end) in ends.items():
-        supervisor.watch(read_end, partial(call, name))
+        supervisor.watch(name, read_end, partial(call, name))
         os.write(write_end, b"x")
     supervisor.tick(1)
     assert sorted(called) == ["first", "second"]
@@ -181,6 +181,28 @@ def test_children_write_no_core_and_see_no_secrets(
     supervisor.add(child(tmp_path, program))
     until(supervisor, lambda: (tmp_path / "child.log").read_text().endswith("\n"))
     assert (tmp_path / "child.log").read_text() == "(0, 0) None\n"
+
+
+def test_a_long_log_is_emptied_on_a_disk_without_room_while_its_child_goes_on_writing(
+    small_disk: Path, supervisor: Supervisor, said: list[str]
+) -> None:
+    log = small_disk / "child.log"
+    supervisor.add(child(small_disk, "import signal\nprint('up', flush=True)\nsignal.pause()"))
+    until(supervisor, lambda: log.read_text() == "up\n")
+    ballast = small_disk / "ballast"
+    ballast.write_bytes(bytes(100_000))
+    appending = os.open(log, os.O_WRONLY | os.O_APPEND)
+    with pytest.raises(OSError, match="No space left"):
+        while True:
+            os.write(appending, b"0123456789abcde\n" * 4096)
+    size = log.stat().st_size
+    assert rotate(log, max_bytes=size)
+    assert (small_disk / "child.log.1").stat().st_size == size and log.stat().st_size == 0
+    ballast.unlink()
+    os.write(appending, b"it goes on")
+    os.close(appending)
+    assert log.read_text() == "it goes on"
+    assert supervisor.state("child") == "running" and said == []
 
 
 SUPERVISING = """

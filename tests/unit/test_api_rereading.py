@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from ashore.api.rereading import keep_rereading
+from ashore.api.rereading import keep_rereading, take_each
 from ashore.errors import AshoreError, InvalidSpec, Overloaded
 from ashore.serving import ServedModel, Topology, write_topology
 
@@ -66,3 +66,20 @@ def test_a_bug_does_not_lose_it(tmp_path: Path) -> None:
     with pytest.raises(ZeroDivisionError):
         asyncio.run(once())
     assert told.is_set()
+
+
+def test_a_part_that_cannot_take_a_topology_keeps_no_other_one_from_it() -> None:
+    taken = list[str]()
+
+    async def keys() -> None:
+        raise InvalidSpec("no such issuer")
+
+    async def cache() -> None:
+        raise Overloaded("the state was locked by another process for 5 s")
+
+    async def models() -> None:
+        taken.append("models")
+
+    with pytest.raises(Overloaded):  # what is tried again
+        asyncio.run(take_each((keys, cache, models)))
+    assert taken == ["models"]

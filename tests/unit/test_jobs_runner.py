@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
+
+import pytest
 
 from ashore.core import SystemClock
 from ashore.errors import DiskFull, HostDied, InvalidRequest
@@ -208,6 +210,29 @@ def test_a_result_waits_for_room_on_the_disk_and_the_work_is_not_done_twice() ->
 
     run_jobs(work, [new("j")], all_final, queue=queue)
     assert (store.refusals, runs) == (1, 1) and queue.body("j").result == b"kept"
+
+
+def test_a_chore_that_fails_goes_on(caplog: pytest.LogCaptureFixture) -> None:
+    """Otherwise the first bug in it would be its silent end, and a job that is cancelled would run on."""
+
+    class Faulty(JobQueue):
+        looks = 0
+
+        def holding(self, leases: Sequence[Lease]) -> set[str]:
+            self.looks += 1
+            if self.looks == 1:
+                raise ZeroDivisionError("a bug of ours")
+            return super().holding(leases)
+
+    queue = Faulty(MemoryJobs(), SystemClock(), lease_s=30, jitter=lambda: 0.0)
+
+    async def work(lease: Lease) -> Outcome:
+        while queue.looks < 2:
+            await asyncio.sleep(0.01)
+        return Done(result=b"")
+
+    run_jobs(work, [new("j")], all_final, queue=queue)
+    assert queue.looks == 2 and caplog.text.count("Traceback") == 1
 
 
 def test_a_job_that_makes_room_comes_back() -> None:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ashore.core import ModelShape
-from ashore.errors import KvCacheExhausted, MissingExtra, UnsupportedModel
+from ashore.errors import InvalidRequest, KvCacheExhausted, MissingExtra, UnsupportedModel
 from ashore.planning import (
     Inventory,
     ModelFacts,
@@ -199,6 +199,13 @@ def test_a_vllm_of_this_machine_is_started_here_and_takes_no_memory_from_the_oth
     found["smollm2"] = replace(found["smollm2"], variant="int8")
     with pytest.raises(UnsupportedModel, match="as it was pulled"):
         make_plan([Wish(name="smollm2", kind="vllm")], found, small, {})
+
+
+@pytest.mark.parametrize("name", ["../y", "a b", "", "x" * 65, "a:b", "a\n"])
+def test_an_adapter_that_clients_could_not_ask_for_is_refused(name: str) -> None:
+    with pytest.raises(InvalidRequest, match="is to have an adapter called") as caught:
+        planned(Wish(name="smollm2", alias="chat", adapters=(("fine", "/a"), (name, "/b"))))
+    assert caught.value.param == "adapters"
 
 
 def test_adapters_go_to_an_engine_that_takes_them_and_are_part_of_the_plan() -> None:

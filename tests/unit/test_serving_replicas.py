@@ -8,9 +8,10 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from ashore.access import Principal
+from ashore.api.releasing import keep_judging
 from ashore.core import Message, RequestId, SystemClock, TenantId
 from ashore.engines import Sampling
-from ashore.errors import CorruptBlob, NotReady
+from ashore.errors import CorruptBlob, NotReady, Overloaded
 from ashore.metrics import Metrics
 from ashore.serving import (
     BytesText,
@@ -61,10 +62,10 @@ class Loads(MemoryReplica):
 class Bench:
     """A service whose models are named by what they do."""
 
-    def __init__(self) -> None:
+    def __init__(self, *releases: str) -> None:
         self.replicas: list[MemoryReplica] = []
         self.service = ServingService(
-            topology("chat-1"),
+            topology(*releases or ("chat-1",)),
             make_replica=self._make,
             load_text=self._load,
             check_grammar=lambda grammar: None,
@@ -78,6 +79,8 @@ class Bench:
         return made
 
     def _load(self, served: ServedModel) -> BytesText:
+        if "worse" in served.release:
+            raise ZeroDivisionError
         if "bad" in served.release:
             raise CorruptBlob("its tokenizer is not what was stored")
         return BytesText()
@@ -133,13 +136,76 @@ def test_what_a_reload_took_away_is_left_where_the_worker_ends_before_its_last_a
     run(scenario)
 
 
-def test_a_reload_that_fails_with_its_second_model_leaves_nothing_of_its_first() -> None:
+def answering(bench: Bench) -> dict[str, str]:
+    return {card.alias: card.release for card in bench.service.models()}
+
+
+def test_a_model_that_cannot_be_read_is_left_out_and_no_other_one_waits_for_it(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     async def scenario(bench: Bench) -> None:
         for _ in range(3):
-            with pytest.raises(CorruptBlob):
-                await bench.service.apply(topology("chat-2", "bad-1"))
+            await bench.service.apply(topology("chat-2", "bad-1", "worse-bad"))
             await settle()
-        assert bench.connected == 1
+        assert answering(bench) == {"chat": "chat-2"} and bench.service.unreadable.keys() == {
+            ("bad", "bad-1"), ("worse", "worse-bad"),
+        }  # fmt: skip
+        assert caplog.text.count("bad (release bad-1) is left out: it cannot be read: its tokenizer") == 1
+        assert caplog.text.count("Traceback") == 1, "what is a bug of ours has its traceback, once"
+        await bench.service.apply(topology("chat-3", "other-1"))
+        assert answering(bench) == {"chat": "chat-3", "other": "other-1"} and not bench.service.unreadable
+
+    run(scenario)
+
+
+def test_what_answers_for_an_alias_goes_on_where_what_is_to_follow_cannot_be_read() -> None:
+    async def scenario(bench: Bench) -> None:
+        await bench.service.apply(topology("chat-bad", "other-1"))
+        assert answering(bench) == {"chat": "chat-1", "other": "other-1"}
+        events = [event async for event in bench.service.generate(bench.ask(), ALICE)]
+        assert isinstance(events[0], Started) and events[0].release == "chat-1" and isinstance(events[-1], Usage)
+        assert bench.service.unreadable.keys() == {("chat", "chat-bad")}
+
+    run(scenario)
+
+
+def test_a_worker_that_can_read_nothing_says_why() -> None:
+    bench = Bench("chat-bad", "other-bad")
+    with pytest.raises(CorruptBlob, match="its tokenizer"):
+        asyncio.run(bench.service.start())
+
+
+def test_the_state_hears_once_of_a_release_that_a_worker_cannot_read_though_it_was_busy() -> None:
+    fallen, busy = list[tuple[str, str]](), [True]
+
+    class Keeper:
+        """Twin of the releases in the state."""
+
+        def fell(self, name: str, why: str, evidence: object) -> None:
+            if busy.pop() if busy else False:
+                raise Overloaded("the state was locked by another process for 5 s")
+            fallen.append((name, why))
+
+        def given(self, name: str) -> tuple[()]:
+            return ()
+
+    class Routes:
+        refreshed = 0
+
+        async def refresh(self) -> None:
+            self.refreshed += 1
+
+    async def scenario(bench: Bench) -> None:
+        routes = Routes()
+        await bench.service.apply(topology("chat-1", "worse-bad"))
+        work = asyncio.create_task(keep_judging(bench.service, Keeper(), routes, every_s=0.005))  # type: ignore[arg-type]
+        async with asyncio.timeout(5):
+            while not fallen:
+                await asyncio.sleep(0.005)
+        await asyncio.sleep(0.05)
+        work.cancel()
+        await asyncio.gather(work, return_exceptions=True)
+        assert fallen == [("worse-bad", "an API worker cannot read it: ZeroDivisionError: ")] and routes.refreshed == 1
 
     run(scenario)
 

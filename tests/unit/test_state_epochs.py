@@ -69,7 +69,12 @@ def test_a_watch_starts_from_what_is_there_and_keeps_it_after_its_end(tmp_path: 
     state.close()
 
 
-def test_what_somebody_cannot_take_yet_he_is_told_again_and_the_others_at_once(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "fault", [Overloaded("the state was locked by another process for 5 s"), ZeroDivisionError("a bug")]
+)
+def test_what_somebody_cannot_take_yet_he_is_told_again_and_the_others_at_once(
+    tmp_path: Path, fault: Exception
+) -> None:
     state = opened(tmp_path)
     told: list[str] = []
     taken = threading.Event()
@@ -78,7 +83,7 @@ def test_what_somebody_cannot_take_yet_he_is_told_again_and_the_others_at_once(t
     def busy(kind: str, value: int) -> None:
         told.append("busy")
         if told.count("busy") == 1:
-            raise Overloaded("the state was locked by another process for 5 s")
+            raise fault
         taken.set()
 
     watch.on_change(busy)

@@ -8,13 +8,15 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from ashore.core import ManualClock
-from ashore.errors import HomeBusy, InvalidSpec, PortTaken
+from ashore.errors import EngineFailed, HomeBusy, InvalidSpec, PortTaken
 from ashore.processes import (
+    ChildSpec,
     GiveUp,
     Holder,
     HomeLock,
@@ -43,8 +45,8 @@ def test_what_waits_for_news_is_called_at_once_and_the_rest_when_it_is_due() -> 
         called[1] += 1
         return 5.0
 
-    supervisor.call_every(60.0, patient)
-    supervisor.call_every(0.1, curious, at_news=True)
+    supervisor.call_every("patient", 60.0, patient)
+    supervisor.call_every("curious", 0.1, curious, at_news=True)
     for _ in range(3):
         supervisor.tick(0.0)
     assert called == [1, 1]
@@ -57,6 +59,90 @@ def test_what_waits_for_news_is_called_at_once_and_the_rest_when_it_is_due() -> 
     clock.advance(0.2)
     supervisor.tick(0.0)
     assert called == [1, 3]
+
+
+def test_a_job_that_fails_is_said_once_and_tried_again_less_and_less_often_while_the_others_go_on(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    clock, said, went_on = ManualClock(), list[str](), list[float]()
+    supervisor = Supervisor(clock=clock, say=said.append)
+    tried, works = list[float](), [False]
+
+    def fails() -> None:
+        tried.append(round(clock.monotonic_s() - began_s))
+        if not works[0]:
+            raise PermissionError(13, "Permission denied", "/proc/1/cwd")
+
+    began_s = clock.monotonic_s()
+    supervisor.call_every("releases", 0.1, fails, at_news=True)
+    supervisor.call_every("the rest", 1.0, lambda: went_on.append(clock.monotonic_s()))
+    for _ in range(200):
+        supervisor.tell_news()
+        supervisor.tick(0.0)
+        clock.advance(1.0)
+    assert tried == [0, 1, 3, 7, 15, 31, 63, 123, 183] and len(went_on) == 200
+    assert [line for line in said if "releases" in line] == [
+        "releases failed: PermissionError: [Errno 13] Permission denied: '/proc/1/cwd'; it is tried again in 1 s, and "
+        "then less often"
+    ]
+    assert caplog.text.count("Traceback") == 1 and "releases failed" in caplog.text
+    works[0] = True
+    clock.advance(60.0)
+    supervisor.tick(0.0)
+    assert said[-1] == "releases works again, after 9 failures"
+    clock.advance(0.1)
+    supervisor.tick(0.0)
+    assert tried[-2:] == [260, 260]
+
+
+def test_a_descriptor_whose_reader_fails_rests_and_is_read_later(caplog: pytest.LogCaptureFixture) -> None:
+    clock, said, tried = ManualClock(), list[str](), list[int]()
+    supervisor = Supervisor(clock=clock, say=said.append)
+    read_end, write_end = os.pipe()
+    os.write(write_end, b"x")
+
+    def fails() -> None:
+        tried.append(len(tried))
+        if len(tried) < 3:
+            raise OSError(24, "Too many open files")
+        os.read(read_end, 1)
+
+    supervisor.watch("control socket", read_end, fails)
+    for _ in range(20):
+        supervisor.tick(0.0)
+    assert tried == [0] and said[0].startswith("control socket failed: OSError: [Errno 24]")
+    for _ in range(10):
+        clock.advance(1.0)
+        supervisor.tick(0.0)
+        supervisor.tick(0.0)
+    assert tried == [0, 1, 2] and len(said) == 2
+    os.write(write_end, b"x")
+    supervisor.tick(0.0)
+    assert tried == [0, 1, 2, 3]
+    supervisor.unwatch(read_end)
+    for end in (read_end, write_end):
+        os.close(end)
+
+
+def test_a_child_that_cannot_be_started_again_counts_as_one_that_fell(tmp_path: Path) -> None:
+    clock, said = ManualClock(), list[str]()
+    policy = RestartPolicy(first_wait_s=1, jitter=0, most_failures=2)
+    logs = tmp_path / "logs"
+    with Supervisor(clock=clock, say=said.append, policy=policy) as supervisor:
+        spec = ChildSpec(name="jobs", argv=("/bin/false",), log=logs / "jobs.log", control_flag="")
+        supervisor.add(spec)
+        logs.rename(tmp_path / "away")
+        logs.touch()  # its log cannot be opened
+        while supervisor.restarts("jobs") == 0:
+            supervisor.tick(0.05)
+        for _ in range(3):
+            clock.advance(10)
+            supervisor.tick(0.0)
+        assert supervisor.state("jobs") == "given-up" and supervisor.pid("jobs") is None
+        assert "jobs could not be started; starting it again in 2.0 s" in said
+        with pytest.raises(EngineFailed, match="other cannot be started"):
+            supervisor.add(replace(spec, name="other"))
+        assert "other" not in supervisor.names()
 
 
 @pytest.mark.parametrize(

@@ -27,6 +27,7 @@ IN_FORCE_S: Final = 0.2
 """Within this time other processes know of a change (`EpochWatch`)."""
 JUDGE_EVERY_S: Final = 0.5
 """How late the state hears what was observed of a candidate."""
+MOST_WHY_CHARS: Final = 300
 
 T = TypeVar("T")
 log = logging.getLogger("ashore.worker")
@@ -90,10 +91,15 @@ class RouteKeeper:
             loop.call_soon_threadsafe(self._take, routes)
 
 
-async def keep_judging(serving: ServingService, keeper: ReleaseKeeper, routes: RouteKeeper) -> None:
-    """Give what was observed of candidates to the state every so often; one found worse is taken back there."""
+async def keep_judging(
+    serving: ServingService, keeper: ReleaseKeeper, routes: RouteKeeper, *, every_s: float = JUDGE_EVERY_S
+) -> None:
+    """Give what was observed of candidates to the state every so often; one found worse is taken back there, and one
+    that this worker cannot read has failed."""
+    failed: set[tuple[str, str]] = set()
     while True:
-        await asyncio.sleep(JUDGE_EVERY_S)
+        await asyncio.sleep(every_s)
+        await _fail_unreadable(serving, keeper, routes, failed)
         await _remember(serving, keeper)
         for (release, stage), tallies in serving.trials.take().items():
             try:
@@ -110,6 +116,24 @@ async def keep_judging(serving: ServingService, keeper: ReleaseKeeper, routes: R
                 await asyncio.to_thread(keeper.keep_pairs, release, pairs, most=serving.trials.policy.pairs)
             except AshoreError as fault:
                 log.warning("pairs of answers of %s are lost: %s", release, fault.message)
+
+
+async def _fail_unreadable(
+    serving: ServingService, keeper: ReleaseKeeper, routes: RouteKeeper, told: set[tuple[str, str]]
+) -> None:
+    """Have the state know of releases that were left out of this worker, each once."""
+    for (alias, release), fault in serving.unreadable.items():
+        if (alias, release) in told:
+            continue
+        words = fault.message if isinstance(fault, AshoreError) else f"{type(fault).__name__}: {fault}"
+        try:
+            await asyncio.to_thread(keeper.fell, release, f"an API worker cannot read it: {words}"[:MOST_WHY_CHARS], {})
+        except AshoreError as busy:
+            log.warning("that %s cannot be read is told later: %s", release, busy.message)
+            return
+        told.add((alias, release))
+        await routes.refresh()
+    told &= serving.unreadable.keys()
 
 
 async def _remember(serving: ServingService, keeper: ReleaseKeeper) -> None:

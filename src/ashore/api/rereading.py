@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
@@ -16,6 +16,27 @@ AGAIN_S: Final = 5.0
 """Until one that could not be taken is tried again: the supervisor may not write another one for days."""
 
 log = logging.getLogger("ashore.worker")
+
+
+async def take_each(parts: Iterable[Callable[[], Awaitable[object]]]) -> None:
+    """Have every part of a worker take a topology: one that cannot keeps none of the others from it.
+
+    Raises:
+        AshoreError: a part could not; one that another try may help where there is such a fault.
+    """
+    faults: list[AshoreError] = []
+    for part in parts:
+        try:
+            await part()
+        except AshoreError as fault:
+            faults.append(fault)
+    if faults:
+        raise min(faults, key=_is_final)
+
+
+def _is_final(fault: AshoreError) -> bool:
+    """Return whether a topology is wrong itself, so that only another one helps."""
+    return isinstance(fault, UserError | MissingExtra)
 
 
 async def keep_rereading(
@@ -39,7 +60,7 @@ async def keep_rereading(
             log.info("took the new topology")
         except AshoreError as fault:
             log.error("the new topology is not taken, or only in part: %s (%s)", fault.message, fault.hint)
-            if not isinstance(fault, UserError | MissingExtra):
+            if not _is_final(fault):
                 with suppress(TimeoutError):  # a newer one may come sooner
                     await asyncio.wait_for(told.wait(), again_s)
                 told.set()

@@ -33,7 +33,7 @@ from ashore.api.keys import Keys
 from ashore.api.origin import Origins
 from ashore.api.recording import LogRecorder
 from ashore.api.releasing import ReleaseDesk, keep_judging, release_desk
-from ashore.api.rereading import keep_rereading
+from ashore.api.rereading import keep_rereading, take_each
 from ashore.backup import BackupHome
 from ashore.core import EngineKind, Recorder, SystemClock
 from ashore.engines import Grammar
@@ -262,11 +262,15 @@ async def serve(
     rereading, background = Background(), Background()
 
     async def take(topology: Topology) -> None:
-        await keys.reread()
-        await issuers.apply(topology.issuers, topology.jobs.egress)
-        await asyncio.to_thread(fittings.privacy.take_file, topology.privacy)
-        await fittings.apply(topology.cache)
-        await serving.apply(topology)
+        await take_each(
+            (
+                keys.reread,
+                partial(issuers.apply, topology.issuers, topology.jobs.egress),
+                partial(asyncio.to_thread, fittings.privacy.take_file, topology.privacy),
+                partial(fittings.apply, topology.cache),
+                partial(serving.apply, topology),
+            )
+        )
         origins.trusted_proxies = _trusted_proxies(topology)
 
     rereading.keep("topology", partial(keep_rereading, reread, topology_path, take))

@@ -15,7 +15,14 @@ from ashore.bootstrap.backups import (
 from ashore.bootstrap.optimizing import FAKE, distiller, open_subject, plan_sft, pruner, rebuilder, sft_run
 from ashore.bootstrap.plans import find_vllm, gather_facts, tuned_choices, vllm_command_lines
 from ashore.bootstrap.records import audit_opener, command_recorder, supervisor_recorder
-from ashore.bootstrap.serving import build_workshop, cache_policy, open_privacy, redis_link, release_keeper
+from ashore.bootstrap.serving import (
+    build_workshop,
+    cache_policy,
+    open_privacy,
+    redis_link,
+    release_keeper,
+    releases_of_home,
+)
 from ashore.bootstrap.state import begin_anew, hold_state_secrets, open_state, rekey
 from ashore.bootstrap.stores import (
     Keeper,
@@ -61,6 +68,7 @@ __all__ = [
     "refuse_half_backups",
     "rekey",
     "release_keeper",
+    "releases_of_home",
     "restore_home",
     "sealing_notes",
     "served_from",

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from ashore.cache import CachePolicy
     from ashore.deployment import Listening
     from ashore.privacy import Privacy, PrivacyPolicy
-    from ashore.releases import ReleaseKeeper, Workshop
+    from ashore.releases import ReleaseKeeper, ReleaseOffice, Workshop
     from ashore.serving import RedisLink
     from ashore.spec import CacheSpec, RedisSpec
     from ashore.state import Database
@@ -115,3 +116,31 @@ def release_keeper(
     workshop = build_workshop(lambda: store, privacy=lambda: listening.privacy, kept=lambda: listening.cache)
     shared = f"{platform.node()}:{settings.home.root}" if settings.state_url else ""
     return ReleaseKeeper(Acts(database, recorder, SystemClock()), workshop, home=shared)
+
+
+@contextmanager
+def releases_of_home(settings: Settings) -> Iterator[ReleaseOffice]:
+    """Give the use cases of releases on the state of a home, for a command where no server answers.
+
+    Whoever may write the state may do this; the record keeps that it was done, once the block ends.
+
+    Raises:
+        NotFound: the home has no state.
+    """
+    from ashore.access import Acts
+    from ashore.bootstrap.records import command_recorder
+    from ashore.bootstrap.stores import build_store
+    from ashore.cache import CachePolicy
+    from ashore.errors import NotFound
+    from ashore.privacy import PrivacyPolicy
+    from ashore.releases import ReleaseOffice
+
+    if not settings.state_url and not settings.home.state_db.is_file():
+        raise NotFound(f"{settings.home.root} has no state", hint="set ASHORE_HOME to the home of the server")
+    workshop = build_workshop(lambda: build_store(settings.home), privacy=PrivacyPolicy, kept=CachePolicy)
+    database = open_state(settings)
+    try:
+        with command_recorder(settings.home) as recorder:
+            yield ReleaseOffice(Acts(database, recorder, SystemClock()), workshop)
+    finally:
+        database.close()

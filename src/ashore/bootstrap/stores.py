@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cache, partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ashore.core import Recorder, SystemClock
-from ashore.errors import InvalidRequest, UnknownModel, UnknownVariant
+from ashore.errors import InvalidRequest, UnknownModel, UnknownVariant, UnsupportedModel
 from ashore.settings import Home, Settings
 
 if TYPE_CHECKING:
@@ -101,6 +102,7 @@ def open_model_files(store: ModelStore, home: Home, model: ModelPlan) -> ModelFi
 
     Raises:
         CorruptBlob: a file was altered or cut short.
+        UnsupportedModel: there is no tokenizer, without which no worker can ask it anything.
     """
     from ashore.engines import ModelFiles
 
@@ -109,8 +111,17 @@ def open_model_files(store: ModelStore, home: Home, model: ModelPlan) -> ModelFi
 
         return fake_model_files(model.name, home.run / "fake")
     if model.options.kind == "vllm" and "url" in model.options.extra:
-        return ModelFiles(name=model.name, digest="", directory=str(home.run), format="remote")
-    return stored_files(store, model.reference)
+        files = ModelFiles(name=model.name, digest="", directory=str(home.run), format="remote")
+    else:
+        files = stored_files(store, model.reference)
+    if not (Path(files.directory) / "tokenizer.json").is_file():
+        raise UnsupportedModel(
+            f"{model.reference} has no tokenizer.json in {files.directory}",
+            hint="put the one of the model there"
+            if files.format == "remote"
+            else f"pull it again: `ashore model pull {model.name}`",
+        )
+    return files
 
 
 def stored_files(store: ModelStore, reference: str) -> ModelFiles:

@@ -24,7 +24,12 @@ from ashore.processes import beat_in_thread, become_idle, hold_hangups, take_pul
 from ashore.settings import Home, Settings
 
 if TYPE_CHECKING:
-    from ashore.backup import BackupLaunch, BackupService, HomeContents
+    from ashore.backup import BackupLaunch, BackupService, HomeContents, Keeper
+
+AGAIN_S: Final = 60.0
+"""Until the next step after one that failed in a way that nobody foresaw."""
+
+log = logging.getLogger("ashore.backup")
 
 PATIENCE_S: Final = 60
 """Silence of a process that does not hang; since it works with what the others leave, it promises less."""
@@ -56,7 +61,7 @@ class _HomeWork:
 
 
 def keep(path: Path, wait: Callable[[float], bool]) -> None:
-    """Keep the backup of a home until the process ends.
+    """Keep the backup of a home until the process ends. A step that fails ends nothing: what is due is tried again.
 
     Args:
         path: The launch file.
@@ -69,11 +74,18 @@ def keep(path: Path, wait: Callable[[float], bool]) -> None:
         while True:
             launch = read_backup_launch(path)
             keeper = Keeper(home, _HomeWork(launch), clock)
-            logging.getLogger("ashore.backup").info(
-                "a backup every %g s, a scrub every %g s", launch.every_s, launch.scrub_every_s
-            )
-            while not wait(keeper.step(launch.rules)):
+            log.info("a backup every %g s, a scrub every %g s", launch.every_s, launch.scrub_every_s)
+            while not wait(_step(keeper, launch)):
                 pass
+
+
+def _step(keeper: Keeper, launch: BackupLaunch) -> float:
+    """Do one step; return the seconds until the next one."""
+    try:
+        return keeper.step(launch.rules)
+    except Exception:  # the outermost loop: a full disk, a damaged file of ours; backups do not end for it
+        log.exception("a step of the backup failed; the next one comes in %g s", AGAIN_S)
+        return AGAIN_S
 
 
 def main(words: Sequence[str] | None = None) -> int:

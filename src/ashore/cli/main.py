@@ -54,6 +54,12 @@ def report(work: Callable[[], int]) -> int:
     except Exception as error:  # noqa: BLE001 - the outermost loop: shown with its traceback, and a bug
         import traceback
 
+        from ashore.processes import is_no_room, no_room
+
+        if isinstance(error, OSError) and is_no_room(error):  # wherever it was met, who must act is the operator
+            full = no_room(error)
+            _tell(full.message, hint=full.hint)
+            return full.exit_code
         traceback.print_exc()
         _tell(f"{type(error).__name__}: {error}", hint="this is a bug of ashore; please report the lines above")
         return EXIT_BUG

@@ -10,6 +10,7 @@ from urllib.parse import quote, urlencode
 
 from cyclopts import App, Parameter
 
+from ashore.cli.releasehere import HERE, ask_or_do, one_of, only_alias
 from ashore.errors import InvalidRequest, RemoteRefused
 
 app = App(name="release", help="Ship a new release beside the old one, and go back in a second.")
@@ -297,6 +298,7 @@ def rollback(
 ) -> None:
     """Go back: end what is on its way to an alias, or else let the release before answer again. Where that is not warm,
     it is told how long it took to load the last time, and it loads first; requests go on, or wait with --cold-standby.
+    Works with the server down, too: it answers from the next start on.
 
     Args:
         alias: Default: the only alias there is.
@@ -309,15 +311,23 @@ def rollback(
         key: API key of whoever asks; default: ASHORE_API_KEY, or the home's first key.
         as_json: Print JSON.
     """
-    alias = alias or _only_alias(url, key)
-    path = f"/admin/v1/aliases/{quote(alias, safe='')}"
-    seen = _ask("GET", path, url, key)["version"]
-    body = {"to": to, "cold_standby": cold_standby, "why": why, "version": seen}
-    found = _ask("POST", f"{path}/rollback", url, key, body)["items"]
+
+    def ask() -> list[dict[str, Any]]:
+        path = f"/admin/v1/aliases/{quote(alias or _only_alias(url, key), safe='')}"
+        seen = _ask("GET", path, url, key)["version"]
+        body = {"to": to, "cold_standby": cold_standby, "why": why, "version": seen}
+        items: list[dict[str, Any]] = _ask("POST", f"{path}/rollback", url, key, body)["items"]
+        return items
+
+    found, is_served = ask_or_do(
+        url,
+        ask,
+        lambda office: office.roll_back(HERE, alias or only_alias(office), to=to, why=why, cold=cold_standby),
+    )
     for one in found:
         if one["state"] == "warming":
             print(f"{one['name']} has to load first; {load_time(one)}", file=sys.stderr)
-            if wait:
+            if wait and is_served:
                 found = [_warmed(one, url, key)]
     if as_json:
         print(json.dumps({"items": found}, ensure_ascii=False))
@@ -325,14 +335,14 @@ def rollback(
         for one in found:
             print(line_of(one))
     for one in found:
-        _check_not_taken_back(one, alias)
+        _check_not_taken_back(one, one["alias"])
 
 
 @app.command
 def retire(
     name: str, /, *, why: str = "", url: str | None = None, key: str | None = None, as_json: AsJson = False
 ) -> None:
-    """End a release that answers for nobody, and give its memory back.
+    """End a release that answers for nobody, and give its memory back. Works with the server down, too.
 
     Args:
         name: Of the release.
@@ -341,7 +351,12 @@ def retire(
         key: API key of whoever asks; default: ASHORE_API_KEY, or the home's first key.
         as_json: Print JSON.
     """
-    one = _ask("POST", f"/admin/v1/releases/{quote(name, safe='')}/retire", url, key, {"why": why})
+    path = f"/admin/v1/releases/{quote(name, safe='')}/retire"
+    (one,), _ = ask_or_do(
+        url,
+        lambda: [_ask("POST", path, url, key, {"why": why})],
+        lambda office: (office.retire(HERE, name, why=why),),
+    )
     print(json.dumps(one, ensure_ascii=False) if as_json else line_of(one))
 
 
@@ -515,10 +530,7 @@ def _indented(text: str) -> str:
 
 
 def _only_alias(url: str | None, key: str | None) -> str:
-    names = [one["name"] for one in _ask("GET", "/admin/v1/aliases", url, key)["items"]]
-    if len(names) != 1:
-        raise InvalidRequest(f"there are {len(names)} aliases: {', '.join(names)}", hint="name the one that you mean")
-    return str(names[0])
+    return one_of([one["name"] for one in _ask("GET", "/admin/v1/aliases", url, key)["items"]])
 
 
 def _ask(method: str, path: str, url: str | None, key: str | None, body: object = None) -> Any:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import platform
 import sys
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -51,6 +53,8 @@ from ashore.processes import Caller, ControlServer, Holder, HomeLock, Supervisor
 from ashore.settings import Settings
 from ashore.spec import Spec
 from ashore.state import EpochWatch
+
+log = logging.getLogger("ashore.up")
 
 EVERYWHERE = ("0.0.0.0", "::")
 app = cyclopts.App(name="up", help="Serve models on this machine until Ctrl-C.")
@@ -185,7 +189,8 @@ def _serve(request: Request, spec: Spec, settings: Settings, listening: Listenin
                 deployment.wait_ready(told=_tell_loaded)
                 if not supervisor.stop_requested:
                     took_s = time.monotonic() - started_s
-                    print(_welcome(plan, listening, settings, took_s, first_key_lives), flush=True)
+                    with suppress(OSError):  # as in `_say`
+                        print(_welcome(plan, listening, settings, took_s, first_key_lives), flush=True)
                     tell_manager("READY=1", f"STATUS=serving on {_listens(listening)}")
                 supervisor.run()
             finally:
@@ -244,12 +249,17 @@ def _answer_now(deployment: Deployment, request: Request, question: Mapping[str,
         caller.tell({"done": True, "error": error.message, "hint": error.hint})
     except msgspec.ValidationError as error:
         caller.tell({"done": True, "error": f"the order is malformed: {error}", "hint": "same version on both sides?"})
+    except Exception as error:  # the outermost loop of a question: logged, told, and what is served goes on
+        log.exception("%s failed", question.get("op"))
+        what = f"{type(error).__name__}: {error}"
+        caller.tell({"done": True, "error": what, "hint": "`ashore up` printed more; what was served goes on"})
     finally:
         caller.close()
 
 
 def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
+    with suppress(OSError):  # a file on a full disk, a terminal that is gone: nobody reads it, and the server goes on
+        print(line, file=sys.stderr, flush=True)
 
 
 def _tell_loaded(alias: str, info: EngineInfo, took_s: float) -> None:

@@ -18,7 +18,7 @@ from ashore.core.clock import Clock, ManualClock, SystemClock
 from ashore.core.counted import counted
 from ashore.core.expressions import MOST_PATTERN_BYTES, MOST_PATTERN_CHARS, compile_re2
 from ashore.core.foreign import foreign_errors
-from ashore.core.ids import Digest, OrderId, RequestId, TenantId, new_request_id
+from ashore.core.ids import ADAPTER_NAME, Digest, OrderId, RequestId, TenantId, check_adapter_name, new_request_id
 from ashore.core.kinds import EngineKind, ModelFormat, ServedFormat
 from ashore.core.nearest import did_you_mean, nearest_names
 from ashore.core.principal import DEFAULT_TENANT, NOBODY, WIDE, KeyScope, Principal, PrincipalKind
@@ -46,6 +46,7 @@ __all__ = [
     "MOST_BIASES",
     "ADMIN",
     "DEFAULT_TENANT",
+    "ADAPTER_NAME",
     "MOST_PATTERN_BYTES",
     "MOST_PATTERN_CHARS",
     "NEUTRAL",
@@ -86,6 +87,7 @@ __all__ = [
     "ToolCall",
     "ToolSpec",
     "Want",
+    "check_adapter_name",
     "check_wanted",
     "compile_re2",
     "counted",

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import secrets
-from typing import NewType
+from typing import Final, NewType
+
+from ashore.errors import InvalidRequest
 
 RequestId = NewType("RequestId", str)
 """One request as the client sees it: `req_` and 24 hexadecimal digits, or what the client sent in `x-request-id`."""
@@ -16,7 +19,25 @@ TenantId = NewType("TenantId", str)
 Digest = NewType("Digest", str)
 """`sha256:` and 64 hexadecimal digits."""
 
+ADAPTER_NAME: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
+"""What an adapter may be called: clients ask for `ALIAS:NAME`."""
+
 
 def new_request_id() -> RequestId:
     """Return a fresh request id from the system's randomness."""
     return RequestId(f"req_{secrets.token_hex(12)}")
+
+
+def check_adapter_name(name: str) -> str:
+    """Return a name that an adapter may have: clients ask for `ALIAS:NAME`.
+
+    Raises:
+        InvalidRequest: it has other characters than letters, digits, dot, dash and underscore.
+    """
+    if not ADAPTER_NAME.fullmatch(name):
+        raise InvalidRequest(
+            f"{name[:60]!r} is not a name for an adapter",
+            hint="letters, digits, dot, dash and underscore, at most 64 of them",
+            param="adapters",
+        )
+    return name

@@ -1,12 +1,22 @@
-"""What an auditor gets to know of a deployment: models loaded, plans changed. Pure."""
+"""What an auditor gets to know of a deployment: models loaded, plans changed, and why not. Pure."""
 
 from __future__ import annotations
+
+from typing import Final
 
 from ashore.core import Act
 from ashore.deployment.hosts import Running
 from ashore.engines import EngineInfo
 from ashore.errors import AshoreError
 from ashore.planning import Change
+
+MOST_WHY_CHARS: Final = 300
+
+
+def why_of(fault: Exception) -> str:
+    """Return why something failed, as the state and the record keep it: `disk_full: there is no room to write …`."""
+    text = f"{fault.code if isinstance(fault, AshoreError) else type(fault).__name__}: {fault}"
+    return text.encode("utf-8", "replace").decode()[:MOST_WHY_CHARS]  # names of files may be no text
 
 
 def loaded_act(running: Running, info: EngineInfo) -> Act:
@@ -27,12 +37,12 @@ def loaded_act(running: Running, info: EngineInfo) -> Act:
     )
 
 
-def reload_act(changes: tuple[Change, ...], fault: AshoreError | None) -> Act:
+def reload_act(changes: tuple[Change, ...], fault: Exception | None) -> Act:
     """Return the act of a change of what is served, or of one that failed."""
     return Act(
         action="deployment:reload",
         actor="system",
         outcome="done" if fault is None else "failed",
-        reason="" if fault is None else f"{fault.code}: {fault.message}",
+        reason="" if fault is None else why_of(fault),
         detail={change.alias: change.kind for change in changes},
     )

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal, Protocol
 
 from ashore.core import Clock
+from ashore.deployment.acts import MOST_WHY_CHARS, why_of
 from ashore.deployment.children import START_ATTEMPTS
 from ashore.deployment.hosts import Hosts, Running
 from ashore.deployment.rollouts import Asked, Hosted, Step, next_steps
@@ -56,6 +57,8 @@ class _Hosting:
     """Of all its hosts, when it came into its state."""
     began_s: float = 0.0
     """When they were started, of those that load."""
+    fault: str = ""
+    """What a host last said of why it cannot load."""
     state: str = ""
     idle: frozenset[int] = frozenset()
     """Processes that were put into the idle class."""
@@ -102,6 +105,8 @@ class Hosting:
         self._hosting: dict[str, _Hosting] = {}
         self._primary: dict[str, Running] = {}
         self._wanted: tuple[Wanted, ...] = ()
+        self._failed: dict[str, tuple[str, str]] = {}
+        """Releases that could not be opened, with why and a hint, of which the state does not know yet."""
         self._next_s = 0
         """When the time of a release comes next, wherever that has hosts; 0: of none."""
         self._seen = -1
@@ -109,6 +114,8 @@ class Hosting:
         """The epoch at the last look."""
         self._children: tuple[object, ...] = ()
         """How the hosts stood at the last look."""
+        self._said = ""
+        """Why the last look came to nothing."""
         self._time_due_s = self._sweep_due_s = 0.0
         self._ahead_s = clock.now_s() - clock.monotonic_s()
         epochs.on_change(lambda kind, value: supervisor.tell_news())
@@ -141,6 +148,7 @@ class Hosting:
         if self._supervisor.stop_requested:
             return TIME_EVERY_S
         try:
+            self._tell_failed()
             self._look_at_clock()
             is_due = self._clock.monotonic_s() >= self._time_due_s
             epoch, children = self._epochs.get(ALIASES_EPOCH), self._as_children()
@@ -161,14 +169,23 @@ class Hosting:
                 Asked(release=one.plan.release, alias=one.plan.alias, state=one.course.state, cold=one.course.cold)
                 for one in self._wanted
             ]
+            faults = []
             for step in next_steps(asked, self._as_seen(), load_attempts=START_ATTEMPTS):
-                self._do(step)
+                try:
+                    self._do(step)
+                except AshoreError as fault:  # the others have their own aliases, and do not wait for it
+                    faults.append(fault)
             self._forget_ended()
             self._set_classes()
+            if faults:
+                raise faults[0]
             self._children = children
         except AshoreError as fault:
-            log.error("releases stay as they are for now: %s (%s)", fault.message, fault.hint)
+            if fault.message != self._said:
+                log.error("releases stay as they are for now: %s (%s)", fault.message, fault.hint)
+            self._said = fault.message
             return LOOK_EVERY_S
+        self._said = ""
         return LOOK_EVERY_S if self._is_moving else TIME_EVERY_S
 
     # --- what is there
@@ -234,15 +251,18 @@ class Hosting:
                 continue
             try:
                 info = self._hosts.greeted(one.running)
-            except AshoreError as fault:
-                log.warning("%s: %s", name, fault.message)  # it ends, and the supervisor sees that
+            except AshoreError as fault:  # the host ends, and the supervisor sees that
+                told = why_of(fault)
+                if told != one.fault:
+                    log.warning("release %s cannot load: %s", name, fault.message)
+                one.fault = told
                 continue
             if info is not None:
-                one.phase, one.restarts = "ready", self._restarts(one.running)
+                one.phase, one.restarts, one.fault = "ready", self._restarts(one.running), ""
                 self._say(f"release {name} is loaded: {info.version}, {info.precision}")
                 took_s = self._clock.monotonic_s() - one.began_s
+                self._publish()  # before anything is written, which may fail: this comes about once
                 self._loaded(one.running, info)
-                self._publish()  # before the state is written, which may be busy: this comes about once
                 self._keeper.loaded(name, took_s)
 
     def _forget_ended(self) -> None:
@@ -279,13 +299,27 @@ class Hosting:
         try:
             running = self._hosts.start(plan, self._open_files(plan))
         except AshoreError as fault:
-            self._say(f"release {plan.release} cannot be opened: {fault.message}")
-            self._keeper.fell(plan.release, f"{fault.code}: {fault.message}"[:300], {"hint": fault.hint})
-            self._wanted = tuple(one for one in self._wanted if one.plan.release != plan.release)
+            self._cannot_open(plan, why_of(fault), fault.hint)
+            return
+        except Exception as fault:  # the outermost place of a release: it fails, whatever is wrong, and nothing else
+            log.exception("release %s cannot be opened", plan.release)
+            self._cannot_open(plan, why_of(fault), "what `ashore up` printed")
             return
         self._hosting[plan.release] = _Hosting(
             running=running, phase="loading", restarts=0, began_s=self._clock.monotonic_s()
         )
+
+    def _cannot_open(self, plan: ModelPlan, why: str, hint: str) -> None:
+        self._say(f"release {plan.release} cannot be opened: {why}")
+        self._wanted = tuple(one for one in self._wanted if one.plan.release != plan.release)
+        self._failed[plan.release] = why, hint
+        self._tell_failed()
+
+    def _tell_failed(self) -> None:
+        """Have the state know which releases could not be opened. On a full disk that may have to wait, too."""
+        for release, (why, hint) in list(self._failed.items()):
+            self._keeper.fell(release, why, {"hint": hint})
+            del self._failed[release]
 
     def _end(self, release: str) -> None:
         """End hosts that nobody wants any more; what they answer for the clients may go on."""
@@ -315,6 +349,8 @@ class Hosting:
         evidence: dict[str, str | int | float] = {"restarts": self._restarts(one.running) - one.restarts}
         for replica in one.running.replicas:
             evidence[replica.child] = str(self._supervisor.failure_of(replica.child).message)[-MOST_LOG_CHARS:]
+        if one.phase == "loading" and one.fault:
+            why = f"{why}: {one.fault}"[:MOST_WHY_CHARS]
         self._say(f"release {release}: {why}")
         self._keeper.fell(release, why, evidence)
         one.restarts = self._restarts(one.running)  # where it has to stay, it is counted anew

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 from ashore.core import Clock
 from ashore.deployment.children import DRAIN_MARGIN_S, check_alive
 from ashore.engines import EngineInfo, HostClient, HostLaunch, content_of, host_command, why_file, write_launch
-from ashore.errors import Draining, HostDied, NotReady
+from ashore.errors import AshoreError, Draining, HostDied, NotReady
 from ashore.planning import ModelPlan
 from ashore.processes import ChildSpec, Supervisor
 from ashore.settings import Home, Settings
@@ -79,43 +79,56 @@ class Hosts:
         self._retiring: list[_Retiring] = []
 
     def start(self, model: ModelPlan, files: ModelFiles) -> Running:
-        """Start the hosts of one model under the names of a new release. Returns at once; `wait` waits."""
+        """Start the hosts of one model under the names of a new release. Returns at once; `wait` waits.
+
+        Raises:
+            AshoreError: they cannot be started (an adapter's folder, a full disk, no process); none of them runs then.
+        """
+        content = content_of(files, model.options, dict(model.adapters))
         self._num_releases += 1
-        replicas = []
-        for number in range(model.replicas):
-            self._num_hosts += 1
-            stem = f"host-{self._num_hosts}"
-            socket, launch = self._home.run / f"{stem}.sock", self._home.run / f"{stem}.json"
-            order = HostLaunch(
-                files=files,
-                options=model.options,
-                adapters=dict(model.adapters),
-                drain_s=self._settings.drain_timeout_s,
-                step_timeout_s=self._settings.step_timeout_s,
-            )
-            write_launch(order, launch)
-            child = f"engine host {model.release}/{number}"
-            if self._supervisor.state(child) not in ("stopped", "given-up"):  # of a start that failed: it ends yet
-                child += f" ({stem})"
-            self._supervisor.add(
-                ChildSpec(
-                    name=child,
-                    argv=tuple(host_command(socket, launch)),
-                    log=self._home.logs / f"host-{slug(model.alias)}-{number}.log",
-                    stage=1,
-                    drain_s=self._settings.drain_timeout_s + DRAIN_MARGIN_S,
-                    why=why_file(socket),
-                )
-            )
-            replicas.append(Replica(child=child, socket=socket))
+        replicas: list[Replica] = []
+        try:
+            for number in range(model.replicas):
+                replicas.append(self._start_one(model, files, number))
+        except BaseException:
+            for replica in replicas:
+                self._supervisor.stop(replica.child)
+            raise
         return Running(
             plan=model,
             files=files,
             replicas=tuple(replicas),
             created_s=int(self._clock.now_s()),
             slot=self._num_releases,
-            content=content_of(files, model.options, dict(model.adapters)),
+            content=content,
         )
+
+    def _start_one(self, model: ModelPlan, files: ModelFiles, number: int) -> Replica:
+        self._num_hosts += 1
+        stem = f"host-{self._num_hosts}"
+        socket, launch = self._home.run / f"{stem}.sock", self._home.run / f"{stem}.json"
+        order = HostLaunch(
+            files=files,
+            options=model.options,
+            adapters=dict(model.adapters),
+            drain_s=self._settings.drain_timeout_s,
+            step_timeout_s=self._settings.step_timeout_s,
+        )
+        write_launch(order, launch)
+        child = f"engine host {model.release}/{number}"
+        if self._supervisor.state(child) not in ("stopped", "given-up"):  # of a start that failed: it ends yet
+            child += f" ({stem})"
+        self._supervisor.add(
+            ChildSpec(
+                name=child,
+                argv=tuple(host_command(socket, launch)),
+                log=self._home.logs / f"host-{slug(model.alias)}-{number}.log",
+                stage=1,
+                drain_s=self._settings.drain_timeout_s + DRAIN_MARGIN_S,
+                why=why_file(socket),
+            )
+        )
+        return Replica(child=child, socket=socket)
 
     def stop(self, running: Running) -> None:
         """Stop the hosts of one model at once."""
@@ -203,7 +216,8 @@ async def _greeting(socket: Path, patience_s: float = GREETING_S) -> EngineInfo 
 
 
 async def _is_idle(socket: Path) -> bool | None:
-    """Return whether a host runs nothing; None where it does not say so in time."""
+    """Return whether a host runs nothing; None where it does not say so in time. One that could not load runs nothing,
+    and may fail as it likes."""
     client = HostClient(socket)
     try:
         async with asyncio.timeout(2 * PROBE_S):
@@ -212,5 +226,7 @@ async def _is_idle(socket: Path) -> bool | None:
         return stats.running == 0 and stats.waiting == 0
     except (NotReady, HostDied, Draining, TimeoutError):
         return None
+    except AshoreError:
+        return True
     finally:
         await client.close()

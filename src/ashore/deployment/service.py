@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 import signal
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -13,7 +14,7 @@ import msgspec
 
 from ashore.access import make_internal_token
 from ashore.core import Clock, MemoryRecorder, Recorder
-from ashore.deployment.acts import loaded_act, reload_act
+from ashore.deployment.acts import loaded_act, reload_act, why_of
 from ashore.deployment.children import (
     BACKUP,
     api_child,
@@ -29,7 +30,7 @@ from ashore.deployment.listening import Listening, worker_listen
 from ashore.deployment.topology import BOARD, topology_of
 from ashore.edge import EDGE, EdgeKeeper
 from ashore.engines import EngineInfo
-from ashore.errors import AshoreError, Draining, NotReady
+from ashore.errors import AshoreError, Draining, NotReady, UnsupportedModel
 from ashore.planning import Change, ModelPlan, Plan, compare
 from ashore.processes import Supervisor, get_from
 from ashore.releases import ReleaseKeeper
@@ -42,6 +43,12 @@ if TYPE_CHECKING:
 RETIRE_LOOK_S: Final = 1.0
 REST_S: Final = 3600.0
 """Between two looks for changes that wait, while none does."""
+SWITCHED_S: Final = 10.0
+"""How long API workers may take to go by a new topology."""
+PUBLISH_AGAIN_S: Final = 1.0
+"""Between two tries to tell the API workers what runs, where that cannot be written."""
+
+log = logging.getLogger("ashore.deployment")
 
 
 class Deployment:
@@ -88,6 +95,8 @@ class Deployment:
         """Whether the start, or a change, waits for hosts. The supervisor takes questions meanwhile."""
         self._waiting: list[Callable[[], None]] = []
         """What is done once nothing changes."""
+        self._failed: dict[str, str] = {}
+        """Releases that the state led to at the start and that could not be opened or loaded, with why."""
         self._hosts = Hosts(home=home, settings=settings, supervisor=supervisor, clock=clock)
         self._keeper, self._hosting = None if releases is None else releases[0], None
         if releases is not None:
@@ -115,8 +124,11 @@ class Deployment:
                 longest_answer_s=AdmissionLimits().max_deadline_s,
                 max_file_bytes=listening.jobs.max_file_bytes,
             )
-        supervisor.call_every(RETIRE_LOOK_S, self._hosts.look_after_retiring)
-        supervisor.call_every(REST_S, self._do_waiting, at_news=True)
+        supervisor.call_every("hosts that end", RETIRE_LOOK_S, self._hosts.look_after_retiring)
+        self._is_published = True
+        """Whether the API workers were told what runs."""
+        supervisor.call_every("topology of the workers", PUBLISH_AGAIN_S, self._publish_again)
+        supervisor.call_every("changes that wait", REST_S, self._do_waiting, at_news=True)
 
     @property
     def plan(self) -> Plan:
@@ -133,15 +145,22 @@ class Deployment:
         """Start every host and the API worker. Returns at once; `wait_ready` waits.
 
         Raises:
-            CorruptBlob: a model's files are not what was stored; nothing was started.
+            AshoreError: what ashore.toml names cannot be opened or started. What was started by then is the
+                supervisor's to end.
         """
         self._clear_run_folder()
-        opened = self._open(plan)
-        for model, files in opened:
-            self._running[model.alias] = self._hosts.start(model, files)
+        self._plan = plan
+        proposed = plan if self._keeper is None else self._keeper.propose(plan)
+        for asked, model in zip(plan.models, proposed.models, strict=True):
+            try:
+                self._running[asked.alias] = self._hosts.start(model, self._open_files(model))
+            except Exception as fault:  # noqa: BLE001 - of a release, whose place another one takes; else it goes on
+                self._running[asked.alias] = self._instead(asked, model, fault)
         if self._hosting is not None:
             self._hosting.take(self._running.values())
-        self._plan = plan
+        if self._keeper is not None:
+            models = tuple(one.plan for one in self._running.values())
+            self._keeper.adopt(dataclasses.replace(plan, models=models), new_names_alone=True)
         make_internal_token(self._home.internal_token)
         self._write_topology()
         if self._listening.embedded_redis_bytes:
@@ -155,31 +174,26 @@ class Deployment:
         self._supervisor.add(jobs_child(listening=self._listening, home=self._home, settings=self._settings))
         self._keep_backups()
 
-    def _open(self, plan: Plan) -> list[tuple[ModelPlan, ModelFiles]]:
-        """Return what is to answer for each alias, with its files. The state learns of it once all of it has loaded.
+    def _instead(self, asked: ModelPlan, model: ModelPlan, fault: Exception) -> Running:
+        """Start what ashore.toml names in place of a release that the state has, and that cannot be opened or loaded.
 
-        Where the files of a release that was promoted are not what they were, or gone, what ashore.toml names answers.
+        Raises:
+            Exception: the `fault`, where the release is what ashore.toml names: nothing else could answer.
         """
-        if self._keeper is None:
-            return [(model, self._open_files(model)) for model in plan.models]
-        opened = []
-        proposed = self._keeper.propose(plan)
-        for asked, model in zip(plan.models, proposed.models, strict=True):
-            try:
-                opened.append((model, self._open_files(model)))
-            except AshoreError as fault:
-                if (asked.reference, asked.adapters) == (model.reference, model.adapters):
-                    raise
-                self._say(f"release {model.release} cannot be opened, {asked.reference} answers: {fault.message}")
-                alone = dataclasses.replace(plan, models=(asked,))
-                instead = self._keeper.propose(alone, replaced=(asked.alias,)).models[0]
-                opened.append((instead, self._open_files(instead)))
-        return opened
+        if self._keeper is None or dataclasses.replace(model, release=asked.release) == asked:
+            raise fault
+        why = self._failed[model.release] = why_of(fault)
+        if not isinstance(fault, AshoreError):
+            log.error("release %s", model.release, exc_info=fault)
+        self._say(f"release {model.release} fails, {asked.reference} of ashore.toml answers instead: {why}")
+        alone = dataclasses.replace(self.plan, models=(asked,))
+        instead = self._keeper.propose(alone, replaced=(asked.alias,)).models[0]
+        return self._hosts.start(instead, self._open_files(instead))
 
     def _adopt(self, plan: Plan, models: Iterable[ModelPlan]) -> None:
         """Have the state say what is served, and tell which names are gone with what ashore.toml has no more."""
         assert self._keeper is not None
-        for name in self._keeper.adopt(dataclasses.replace(plan, models=tuple(models))):
+        for name in self._keeper.adopt(dataclasses.replace(plan, models=tuple(models)), failed=self._failed):
             why = "gone from ashore.toml" if self._listening.config else "not among the models that were named"
             self._say(f"alias {name} is no more: it is {why}")
 
@@ -224,18 +238,15 @@ class Deployment:
 
     def _wait_ready(self, told: Callable[[str, EngineInfo, float], None]) -> None:
         started_s = self._clock.monotonic_s()
-        deadline_s = started_s + self._settings.start_timeout_s
         loaded = []
-        for alias, running in list(self._running.items()):
-            info = self._hosts.wait(running, deadline_s)
+        deadline_s = started_s + self._settings.start_timeout_s
+        for asked in self.plan.models:
+            info = self._wait_loaded(asked, deadline_s)
             if info is not None:
-                took_s = self._clock.monotonic_s() - started_s
-                told(alias, info, took_s)
-                loaded.append((running, info, took_s))
-        if len(loaded) == len(self._running):
-            self._take_into_state()
-            for running, info, took_s in loaded:
-                self._note_loaded(running, info, took_s)
+                loaded.append((self._running[asked.alias], info, self._clock.monotonic_s() - started_s))
+                told(asked.alias, info, loaded[-1][2])
+        if self._failed:  # what took their place had its own time
+            deadline_s = self._clock.monotonic_s() + self._settings.start_timeout_s
         while not self._supervisor.stop_requested and not self._api_is_ready():
             for child in self._front():
                 check_alive(self._supervisor, child)
@@ -245,13 +256,59 @@ class Deployment:
                     hint=f"see {self._home.logs / 'api.log'}; a longer wait: ASHORE_START_TIMEOUT_S",
                 )
             self._supervisor.tick(0.05)
-
-    def _take_into_state(self) -> None:
-        """Have the state say what has loaded, and follow the state from now on."""
-        if self._keeper is not None:
-            self._adopt(self.plan, (running.plan for running in self._running.values()))
+        for asked in self.plan.models:
+            self._wait_answered(asked)
+        if self._supervisor.stop_requested:
+            return
+        if self._keeper is not None:  # now, and not before: a start that fails takes nothing back
+            self._adopt(self.plan, (one.plan for one in self._running.values()))
+        for running, info, took_s in loaded:
+            self._note_loaded(running, info, took_s)
         if self._hosting is not None:
-            self._supervisor.call_every(LOOK_EVERY_S, self._hosting.look, at_news=True)
+            self._supervisor.call_every("releases", LOOK_EVERY_S, self._hosting.look, at_news=True)
+
+    def _wait_loaded(self, asked: ModelPlan, deadline_s: float) -> EngineInfo | None:
+        """Wait until what is to answer for an alias has loaded; None when a stop was asked for."""
+        running = self._running[asked.alias]
+        try:
+            return self._hosts.wait(running, deadline_s)
+        except AshoreError as fault:
+            return self._replace(asked, fault)
+
+    def _replace(self, asked: ModelPlan, fault: AshoreError) -> EngineInfo | None:
+        """Have what ashore.toml names answer in place of a release of the state; return once it has loaded.
+
+        Raises:
+            AshoreError: the `fault`, where nothing else could answer; or why what ashore.toml names cannot load.
+        """
+        running = self._running[asked.alias]
+        self._hosts.stop(running)
+        instead = self._running[asked.alias] = self._instead(asked, running.plan, fault)
+        if self._hosting is not None:
+            self._hosting.take(self._running.values())
+        self._publish()
+        return self._hosts.wait(instead, self._clock.monotonic_s() + self._settings.start_timeout_s)
+
+    def _wait_answered(self, asked: ModelPlan) -> None:
+        """Wait until every worker answers for an alias: one that cannot read the tokenizer or the template leaves the
+        model out, and what ashore.toml names takes its place."""
+        fault = UnsupportedModel(
+            f"{asked.alias} cannot be asked: an API worker cannot read the tokenizer or the template of "
+            f"{self._running[asked.alias].plan.reference}",
+            hint=f"{self._home.logs / 'api.log'} says why; pull the model again",
+        )
+        if self._is_answered(asked.alias) or self._replace(asked, fault) is None:
+            return
+        deadline_s = self._clock.monotonic_s() + SWITCHED_S
+        while not self._supervisor.stop_requested and not self._is_answered(asked.alias):
+            if self._clock.monotonic_s() > deadline_s:
+                raise fault
+            self._supervisor.tick(0.05)
+
+    def _is_answered(self, alias: str) -> bool:
+        """Return whether no worker says that it has no such alias."""
+        found = (self._releases_of(index) for index in range(self._listening.http.workers))
+        return all(alias in releases for releases in found if releases)
 
     def apply(self, plan: Plan, listening: Listening) -> tuple[Change, ...]:
         """Change over to another plan without dropping a stream, and return what changed. To be called `in_turn`.
@@ -291,19 +348,22 @@ class Deployment:
                     took_s[running.plan.release] = self._clock.monotonic_s() - began_s
             if self._edge is not None:
                 self._edge.apply(listening.edge)
-        except AshoreError as fault:
+            before = self._running
+            if self._hosting is not None:
+                before = {running.plan.alias: running for running in self._hosting.primaries}
+            gone = [before[c.alias] for c in changes if c.kind in ("remove", "replace")]
+            kept = {c.alias: before[c.alias] for c in changes if c.kind == "keep"}
+            after = {model.alias: (fresh | kept)[model.alias] for model in plan.models}
+            if self._keeper is not None:
+                self._adopt(plan, (one.plan for one in after.values()))
+        except Exception as fault:
             for running in fresh.values():
                 self._hosts.stop(running)
             self._recorder.record(reload_act(changes, fault))
             raise
+        self._running = after
         self._recorder.record(reload_act(changes, None))
-        if self._hosting is not None:
-            self._running = {running.plan.alias: running for running in self._hosting.primaries}
-        gone = [self._running[c.alias] for c in changes if c.kind in ("remove", "replace")]
-        kept = {c.alias: self._running[c.alias] for c in changes if c.kind == "keep"}
-        self._running = {model.alias: (fresh | kept)[model.alias] for model in plan.models}
         if self._keeper is not None:
-            self._adopt(plan, (one.plan for one in self._running.values()))
             for release, seconds in took_s.items():
                 self._keeper.loaded(release, seconds)
         if self._hosting is not None:
@@ -347,10 +407,21 @@ class Deployment:
         return (*workers, EDGE) if self._edge is not None else workers
 
     def _publish(self) -> None:
-        """Tell the API workers what runs."""
-        self._write_topology()
+        """Tell the API workers what runs. Where that cannot be written, on a full disk, they are told once it can."""
+        try:
+            self._write_topology()
+        except OSError as fault:
+            if self._is_published:
+                self._say(f"the API workers are told later what runs: {self._home.topology}: {fault.strerror}")
+            self._is_published = False
+            return
+        self._is_published = True
         for index in range(self._listening.http.workers):
             self._supervisor.send(worker_name(index), signal.SIGHUP)
+
+    def _publish_again(self) -> None:
+        if not self._is_published:
+            self._publish()
 
     def _write_topology(self) -> None:
         hosting = self._hosting
@@ -375,15 +446,17 @@ class Deployment:
             for alias, running in self._running.items()
             for name in (alias, *(f"{alias}:{adapter}" for adapter, _ in running.plan.adapters))
         }
-        deadline_s = self._clock.monotonic_s() + 10
+        deadline_s = self._clock.monotonic_s() + SWITCHED_S
         while self._clock.monotonic_s() < deadline_s and not self._supervisor.stop_requested:
             indexes = range(self._listening.http.workers)
-            if all(
-                releases_of(self._get(i, "/v1/models", key_file=self._home.internal_token)) == wanted for i in indexes
-            ):
+            if all(self._releases_of(index) == wanted for index in indexes):
                 return
             self._supervisor.tick(0.05)
-        self._say("the API did not confirm the new topology within 10 s; see its log")
+        self._say(f"the API did not confirm the new topology within {SWITCHED_S:g} s; see its log")
+
+    def _releases_of(self, index: int) -> Mapping[str, str]:
+        """Return what one API worker says answers, by alias; empty where it does not say."""
+        return releases_of(self._get(index, "/v1/models", key_file=self._home.internal_token))
 
     def _get(self, index: int, target: str, *, key_file: Path | None = None) -> bytes | None:
         """Ask one API worker; None unless it answers 200."""

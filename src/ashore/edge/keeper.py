@@ -75,7 +75,7 @@ class EdgeKeeper:
         plan.admin_socket.unlink(missing_ok=True)
         threads = threads_for(spec.threads, read_inventory().cores)
         self._supervisor.add(edge_child(plan, program, log=self._log, threads=threads))
-        self._supervisor.call_every(RENEWAL_LOOK_S, self._renew)
+        self._supervisor.call_every("certificate of the edge", RENEWAL_LOOK_S, self._renew)
 
     def apply(self, spec: EdgeSpec) -> tuple[Path, ...]:
         """Write the configuration again; Envoy takes what changed by itself. Returns the files that changed.

@@ -3,18 +3,30 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+import os
+import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final
 
 import msgspec
 
 from ashore.engines.model import EngineOptions, ModelFiles
+from ashore.errors import InvalidSpec
 
 CONTENT_CHARS: Final = 32
+MOST_FILES: Final = 1000
+MOST_S: Final = 2.0
+"""What is looked at of one adapter's folder, and how long. An adapter as peft saves it has five files or so."""
 
 
-def content_of(files: ModelFiles, options: EngineOptions, adapters: Mapping[str, str]) -> str:
+def content_of(
+    files: ModelFiles,
+    options: EngineOptions,
+    adapters: Mapping[str, str],
+    *,
+    now_s: Callable[[], float] = time.monotonic,
+) -> str:
     """Return the name of what is loaded: files of the model, engine and its options, adapters.
 
     The files of a model are named by their digest. An adapter is told by name, size and time of its files, which costs
@@ -23,6 +35,10 @@ def content_of(files: ModelFiles, options: EngineOptions, adapters: Mapping[str,
 
     Args:
         adapters: Folder of each, by name.
+        now_s: Bounds how long a folder is looked at: whoever asks has others to look after meanwhile.
+
+    Raises:
+        InvalidSpec: the folder of an adapter cannot be read, has too many files, or takes too long.
     """
     parts = (
         files.name,
@@ -30,13 +46,38 @@ def content_of(files: ModelFiles, options: EngineOptions, adapters: Mapping[str,
         options.kind,
         options.context_tokens,
         sorted(options.extra.items()),
-        [(name, _stamp(Path(folder))) for name, folder in sorted(adapters.items())],
+        [(name, _stamp(Path(folder), now_s)) for name, folder in sorted(adapters.items())],
     )
     return hashlib.blake2b(msgspec.json.encode(parts)).hexdigest()[:CONTENT_CHARS]
 
 
-def _stamp(folder: Path) -> list[tuple[str, int, int]]:
+def _stamp(folder: Path, now_s: Callable[[], float]) -> list[tuple[str, int, int]]:
     """Return name, size and time of every file; of nothing where there is no folder, for its host says so better."""
-    found = sorted(path for path in folder.rglob("*") if path.is_file()) if folder.is_dir() else []
-    stats = [(path, path.stat()) for path in found]
-    return [(str(path.relative_to(folder)), stat.st_size, stat.st_mtime_ns) for path, stat in stats]
+    found, seen, until_s = [], 0, now_s() + MOST_S
+    try:
+        waiting = [folder] if folder.is_dir() else []
+        while waiting:
+            with os.scandir(waiting.pop()) as entries:
+                for entry in entries:
+                    seen += 1
+                    if seen > MOST_FILES:
+                        raise _too_much(folder, f"more than {MOST_FILES} files and folders")
+                    if now_s() > until_s:
+                        raise _too_much(folder, f"{seen} files and folders that took more than {MOST_S:g} s to look at")
+                    if entry.is_dir(follow_symlinks=False):
+                        waiting.append(Path(entry.path))
+                    elif entry.is_file():
+                        found.append((Path(entry.path).relative_to(folder), entry.stat()))
+    except OSError as fault:
+        raise InvalidSpec(
+            f"the adapter's folder {folder} cannot be read: {fault.filename or folder}: {fault.strerror}",
+            hint="name the folder that has adapter_config.json, and let the user that runs ashore read it",
+        ) from fault
+    return [(str(name), stat.st_size, stat.st_mtime_ns) for name, stat in sorted(found, key=lambda one: one[0])]
+
+
+def _too_much(folder: Path, what: str) -> InvalidSpec:
+    return InvalidSpec(
+        f"the adapter's folder {folder} has {what}; an adapter has a few",
+        hint="name the folder that has adapter_config.json and nothing else beside the adapter",
+    )

@@ -9,6 +9,7 @@ import msgspec
 
 from ashore.engines.model import EngineOptions, ModelFiles
 from ashore.errors import InvalidSpec
+from ashore.processes import write_launch_file
 
 
 class HostLaunch(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -30,10 +31,12 @@ def why_file(socket_path: Path) -> Path:
 
 
 def write_launch(launch: HostLaunch, path: Path) -> None:
-    """Write `launch` as JSON, atomically: a host started at that moment sees the old file or the new one."""
-    scratch = path.with_name(f".{path.name}.new")
-    scratch.write_bytes(msgspec.json.format(msgspec.json.encode(launch), indent=1))
-    scratch.replace(path)
+    """Write `launch` as JSON, atomically: a host started at that moment sees the old file or the new one.
+
+    Raises:
+        DiskFull: there is no room.
+    """
+    write_launch_file(launch, path)
 
 
 def read_launch(path: Path) -> HostLaunch:

@@ -75,6 +75,8 @@ class Runner:
         self._files = files
         self._wake = asyncio.Event()
         self._stop = asyncio.Event()
+        self._said = ""
+        """Why the state could not be used at the last try."""
         self._recording: set[asyncio.Task[None] | None] = set()
         """Tasks whose job has ended, while that is being recorded."""
 
@@ -239,10 +241,17 @@ class Runner:
         return gone
 
     async def _try(self, work: Callable[[], T]) -> T | None:
-        """Do something with the state on a thread; None when the state cannot be used now."""
+        """Do something with the state on a thread; None when the state cannot be used now, or that failed. Whoever
+        asked goes on: a chore that ended would be missed by nobody but the jobs that wait for it."""
         try:
-            return await asyncio.to_thread(work)
-        except AshoreError as fault:
-            log.warning("the state cannot be used now: %s", fault.message)
-            await asyncio.sleep(RECORD_PAUSE_S)
-            return None
+            done = await asyncio.to_thread(work)
+        except Exception as fault:  # the outermost loop of a chore: logged, and tried again
+            if str(fault) != self._said:
+                trace = None if isinstance(fault, AshoreError) else fault
+                log.warning("the state cannot be used now: %s", fault, exc_info=trace)
+            self._said = str(fault)
+        else:
+            self._said = ""
+            return done
+        await asyncio.sleep(RECORD_PAUSE_S)
+        return None

@@ -9,7 +9,7 @@ from typing import Final
 
 import msgspec
 
-from ashore.core import ModelShape, human_bytes, kv_bytes_per_token
+from ashore.core import ADAPTER_NAME, ModelShape, human_bytes, kv_bytes_per_token
 from ashore.engines import (
     ENCODER_ARCHITECTURES,
     FEATURES,
@@ -18,7 +18,7 @@ from ashore.engines import (
     EngineKind,
     EngineOptions,
 )
-from ashore.errors import KvCacheExhausted, MissingExtra, UnsupportedModel
+from ashore.errors import InvalidRequest, KvCacheExhausted, MissingExtra, UnsupportedModel
 from ashore.planning.model import Change, Choice, Inventory, ModelFacts, ModelPlan, Plan, Tuned, Wish
 
 ADAPTER_KINDS: Final = frozenset(kind for kind, features in FEATURES.items() if "adapters" in features)
@@ -59,9 +59,12 @@ def make_plan(
 
     Raises:
         UnsupportedModel: no engine here takes the model.
+        InvalidRequest: an adapter has a name that clients could not ask for.
         MissingExtra: vLLM was asked for without an address, and is not on this machine.
         KvCacheExhausted: weights and the smallest useful cache do not fit in memory.
     """
+    for wish in wishes:
+        check_adapter_names(wish)
     kinds = {w.name: choose_engine(w, facts[w.name], tuned.get(facts[w.name].name)) for w in wishes}
     here = [w for w in wishes if kinds[w.name][0] != "vllm"]  # vLLM sees to its own memory, that of its devices
     decoders = sum(w.replicas for w in here if _needs_cache(facts[w.name]))
@@ -137,6 +140,23 @@ def _may_stay(wish: Wish, old: ModelPlan, new: ModelPlan, tuned: Tuned | None) -
     if not wish.threads and not (tuned is not None and tuned.threads):
         options = msgspec.structs.replace(options, threads=old.options.threads)
     return not differs(old, replace(new, options=options))
+
+
+def check_adapter_names(wish: Wish) -> None:
+    """Return when every adapter of a model can be asked for.
+
+    Raises:
+        InvalidRequest: a name has something in it that an alias may not have, or two are the same.
+    """
+    names = [name for name, _ in wish.adapters]
+    for name in names:
+        if not ADAPTER_NAME.fullmatch(name) or names.count(name) > 1:
+            raise InvalidRequest(
+                f"{wish.name} is to have an adapter called {name[:64]!r}"
+                + (f" {names.count(name)} times" if names.count(name) > 1 else ""),
+                hint="use letters, digits, dot, dash and underscore, at most 64 of them, and each name once",
+                param="adapters",
+            )
 
 
 def choose_engine(wish: Wish, facts: ModelFacts, tuned: Tuned | None) -> tuple[EngineKind, str, str]:

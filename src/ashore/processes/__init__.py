@@ -20,6 +20,7 @@ from ashore.processes.ports import check_port, owner_of_port
 from ashore.processes.priority import become_idle, set_idle
 from ashore.processes.pulse import Pulse, beat_in_thread, keep_beating, take_pulse
 from ashore.processes.restart import GiveUp, Restart, RestartPolicy, decide
+from ashore.processes.room import is_no_room, no_room, room_needed
 from ashore.processes.silence import forbid_core_dumps, silence_dependencies, silence_host
 from ashore.processes.supervisor import ChildState, Supervisor
 from ashore.processes.unixsocket import listen_on, unix_address
@@ -52,8 +53,11 @@ __all__ = [
     "keep_beating",
     "listen_on",
     "open_log",
+    "is_no_room",
+    "no_room",
     "owner_of_port",
     "read_holder",
+    "room_needed",
     "rotate",
     "set_idle",
     "silence_dependencies",

@@ -58,6 +58,13 @@ class Process:
             OSError: no process can be made. A program that cannot be run ends at once, and its log says why.
         """
         log = open_log(spec.log)
+        try:
+            return cls._start(spec, log)
+        finally:
+            os.close(log)
+
+    @classmethod
+    def _start(cls, spec: ChildSpec, log: int) -> Process:
         read_end, write_end = os.pipe()
         pulse, beats = os.pipe()
         os.set_blocking(pulse, False)
@@ -82,7 +89,6 @@ class Process:
         finally:
             os.close(read_end)
             os.close(beats)
-            os.close(log)
         return cls(popen, write_end, pulse)
 
     @property

@@ -44,7 +44,7 @@ class ControlServer:
         self._supervisor = supervisor
         self._answer = answer
         self._listener = listen_on(path, backlog=4)
-        supervisor.watch(self._listener.fileno(), self._accept)
+        supervisor.watch("control socket", self._listener.fileno(), self._accept)
 
     def close(self) -> None:
         """Stop listening."""
@@ -57,7 +57,7 @@ class ControlServer:
             connection, _ = self._listener.accept()
             connection.setblocking(False)
             pending = bytearray()
-            self._supervisor.watch(connection.fileno(), lambda: self._read(connection, pending))
+            self._supervisor.watch("a question", connection.fileno(), lambda: self._read(connection, pending))
 
     def _read(self, connection: socket.socket, pending: bytearray) -> None:
         try:

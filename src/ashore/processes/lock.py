@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from ashore.errors import HomeBusy
+from ashore.processes.room import room_needed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,8 +34,10 @@ class HomeLock:
 
         Raises:
             HomeBusy: another live process holds it; the message names its pid and address.
+            DiskFull: there is no room to say who holds it.
         """
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        with room_needed(path):
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as fault:
@@ -45,8 +48,13 @@ class HomeLock:
                 f"the home {path.parent} is held by {who}",
                 hint="stop that one, or give this one a home of its own with ASHORE_HOME",
             ) from fault
-        os.ftruncate(descriptor, 0)
-        os.write(descriptor, json.dumps(asdict(holder)).encode())
+        try:
+            with room_needed(path):
+                os.ftruncate(descriptor, 0)
+                os.write(descriptor, json.dumps(asdict(holder)).encode())
+        except BaseException:
+            os.close(descriptor)
+            raise
         return cls(descriptor)
 
     def release(self) -> None:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-import shutil
 from pathlib import Path
 from typing import Final
 
 MAX_LOG_BYTES: Final = 16 << 20
+MOST_READ_BYTES: Final = 64 << 20
 KEPT: Final = 3
 """Older files beside the current one: `.1` is the youngest."""
 
@@ -19,13 +19,19 @@ def open_log(path: Path) -> int:
 
 
 def rotate(path: Path, *, max_bytes: int = MAX_LOG_BYTES, kept: int = KEPT) -> bool:
-    """Copy a log that is too long to `.1` and empty it in place; return whether that was done.
+    """Empty a log that is too long in place, and keep what was in it as `.1`; return whether that was done.
 
-    The child goes on writing to the same file, which it opened for appending. Lines written between the copy and the
-    emptying are lost: some microseconds once in 16 MiB, for which no child has to reopen anything.
+    The child goes on writing to the same file, which it opened for appending. The log is emptied before `.1` is
+    written, so that this takes no room on a full disk. Lines written between the reading and the emptying are lost:
+    some milliseconds once in 16 MiB, for which no child has to reopen anything. Of a log that grew faster than anybody
+    looks, the last `MOST_READ_BYTES` are kept.
+
+    Raises:
+        OSError: a file cannot be read or written; there is room for the child to go on where it could be emptied.
     """
     try:
-        if path.stat().st_size < max_bytes:
+        size = path.stat().st_size
+        if size < max_bytes:
             return False
     except FileNotFoundError:
         return False
@@ -33,20 +39,23 @@ def rotate(path: Path, *, max_bytes: int = MAX_LOG_BYTES, kept: int = KEPT) -> b
         older = path.with_name(f"{path.name}.{number}")
         if older.exists():
             older.replace(path.with_name(f"{path.name}.{number + 1}"))
-    target = path.with_name(f"{path.name}.1")
-    shutil.copyfile(path, target)
-    target.chmod(0o600)
-    os.truncate(path, 0)
+    with open(path, "r+b") as file:
+        file.seek(max(0, size - MOST_READ_BYTES))
+        text = file.read()
+        file.truncate(0)
+    descriptor = os.open(path.with_name(f"{path.name}.1"), os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(text)
     return True
 
 
 def tail(path: Path, *, lines: int = 12, max_bytes: int = 8192) -> str:
-    """Return the last lines of a log, for messages; empty when there is none."""
+    """Return the last lines of a log, for messages; empty when there is none that can be read."""
     try:
         with open(path, "rb") as file:
             file.seek(0, os.SEEK_END)
             file.seek(max(0, file.tell() - max_bytes))
             text = file.read().decode("utf-8", "replace")
-    except FileNotFoundError:
+    except OSError:
         return ""
     return "\n".join(text.splitlines()[-lines:])

@@ -2,10 +2,14 @@
 
 It sleeps until a signal, a descriptor or a deadline. SIGCHLD wakes it when a child ended; SIGTERM and SIGINT begin the
 stop: stage by stage, each child gets SIGTERM and its own time to drain. A second one hurries.
+
+What it calls may fail: that is logged, and it is called again after a pause. Nothing but a stop, or an essential child
+that is given up, ends the loop.
 """
 
 from __future__ import annotations
 
+import logging
 import os
 import random
 import selectors
@@ -32,6 +36,13 @@ HURRY_S: Final = 1.0
 """What is left to a child once the operator is impatient."""
 HOUSEKEEPING_S: Final = 5.0
 """Between two looks at the sizes of the logs."""
+FIRST_PAUSE_S: Final = 1.0
+LONGEST_PAUSE_S: Final = 60.0
+"""What was called and failed is called again after the first pause, and after twice as long each time."""
+NOT_STARTED: Final = 1000
+"""Stands for the exit code of a child of which no process could be made; no process ends with it."""
+
+log = logging.getLogger("ashore.supervisor")
 
 
 @dataclass(slots=True)
@@ -52,11 +63,18 @@ class _Child:
 
 
 @dataclass(slots=True, kw_only=True)
-class _Periodic:
-    interval_s: float
+class _Job:
+    """Something that the loop calls, again and again."""
+
+    name: str
     callback: Callable[[], float | None]
+    interval_s: float = 0.0
     at_news: bool = False
     due_s: float = 0.0
+    failures: int = 0
+    """Calls in a row that failed."""
+    said: str = ""
+    """What the last failure said; the same is not said twice in a row."""
 
 
 class Supervisor:
@@ -87,15 +105,19 @@ class Supervisor:
         self._wake_receive, self._wake_send = os.pipe()
         for end in (self._wake_receive, self._wake_send):
             os.set_blocking(end, False)
-        self._selector.register(self._wake_receive, selectors.EVENT_READ, self._woken)
+        self._selector.register(self._wake_receive, selectors.EVENT_READ, _Job(name="wake up", callback=self._woken))
         self._stop_requests = 0
         self._has_news = False
         self._stopping = False
         self._failure: EngineFailed | None = None
+        self._guarding = _Job(name="keep the guard process", interval_s=HOUSEKEEPING_S, callback=self._keep_guard)
         self._periodic = [
-            _Periodic(interval_s=HOUSEKEEPING_S, callback=self._keep_house),
-            _Periodic(interval_s=BEAT_S, callback=self._look_for_silence),
+            self._guarding,
+            _Job(name="rotate the logs", interval_s=HOUSEKEEPING_S, callback=self._rotate),
+            _Job(name="look for silence", interval_s=BEAT_S, callback=self._look_for_silence),
         ]
+        self._resting: dict[int, _Job] = {}
+        """Descriptors that are not looked at for a while, for what was called at the last look failed."""
         self._guard: subprocess.Popen[bytes] | None = None
         self._guard_pipe = -1
 
@@ -146,13 +168,20 @@ class Supervisor:
 
         Raises:
             Conflict: a child of this name is still there.
+            EngineFailed: no process can be made; the child is not kept, and is not started later.
         """
         known = self._children.get(spec.name)
         if known is not None and known.state not in ("stopped", "given-up"):
             raise Conflict(f"a child called {spec.name!r} is still {known.state}", hint="stop it first")
         child = _Child(spec=spec)
+        try:
+            self._start(child)
+        except OSError as fault:
+            raise EngineFailed(
+                f"{spec.name} cannot be started: {fault}",
+                hint=f"check {spec.argv[0]}, {spec.log}, and how many processes and files this user may have",
+            ) from fault
         self._children[spec.name] = child
-        self._start(child)
 
     def stop(self, name: str) -> None:
         """Begin to stop one child for good; `tick` carries it on. An ended or unknown child: nothing happens."""
@@ -192,21 +221,26 @@ class Supervisor:
     def names(self) -> tuple[str, ...]:
         return tuple(self._children)
 
-    def watch(self, descriptor: int, callback: Callable[[], None]) -> None:
-        """Call `callback` in `tick` whenever `descriptor` can be read."""
-        self._selector.register(descriptor, selectors.EVENT_READ, callback)
+    def watch(self, name: str, descriptor: int, callback: Callable[[], None]) -> None:
+        """Call `callback` in `tick` whenever `descriptor` can be read. Where it fails, the next look comes after a
+        pause. `name` is what the log calls it."""
+        self._selector.register(descriptor, selectors.EVENT_READ, _Job(name=name, callback=callback))
 
     def unwatch(self, descriptor: int) -> None:
         """Undo `watch`."""
-        self._selector.unregister(descriptor)
+        if self._resting.pop(descriptor, None) is None:
+            self._selector.unregister(descriptor)
 
-    def call_every(self, interval_s: float, callback: Callable[[], float | None], *, at_news: bool = False) -> None:
+    def call_every(
+        self, name: str, interval_s: float, callback: Callable[[], float | None], *, at_news: bool = False
+    ) -> None:
         """Call `callback` in the loop about every `interval_s`, from now until the end. It must be quick.
 
         Where it returns a number, the next call is due in so many seconds. With `at_news` it is called at once, too,
-        when a child was started or has ended, and at every `tell_news`.
+        when a child was started or has ended, and at every `tell_news`. Where it fails, the log has the traceback, and
+        it is called again after a pause, news or not. `name` is what the log calls it.
         """
-        self._periodic.append(_Periodic(interval_s=interval_s, callback=callback, at_news=at_news))
+        self._periodic.append(_Job(name=name, interval_s=interval_s, callback=callback, at_news=at_news))
 
     def tell_news(self) -> None:
         """Have what waits for news called. Returns at once; callable from any thread."""
@@ -223,30 +257,62 @@ class Supervisor:
         """
         for key, _ in self._selector.select(self._sleep_s(timeout_s)):
             if self._selector.get_map().get(key.fd) is key:  # not where a turn inside of this one saw to it already
-                key.data()
+                self._call_watching(key)
         self._reap()
         now_s = self._clock.monotonic_s()
         for child in list(self._children.values()):
             if child.state == "waiting" and child.due_s <= now_s and not self.stop_requested:
-                self._start(child)
+                self._start_again(child)
             elif child.state == "stopping" and child.due_s <= now_s and child.process is not None:
                 self._say(f"{child.spec.name} did not stop in time; killed")
                 child.process.kill_group()
                 child.due_s = now_s + HURRY_S
+        for descriptor in [one for one, job in self._resting.items() if job.due_s <= now_s]:
+            self._selector.register(descriptor, selectors.EVENT_READ, self._resting.pop(descriptor))
         has_news = self._has_news
         if has_news:  # told meanwhile by another thread: kept for the next turn
             self._has_news = False
-        for job in self._periodic:
-            if now_s >= job.due_s or (has_news and job.at_news):
+        for job in list(self._periodic):
+            if now_s >= job.due_s or (has_news and job.at_news and not job.failures):
                 job.due_s = now_s + job.interval_s
-                asked_s = job.callback()
-                if asked_s is not None:
-                    job.due_s = now_s + asked_s
+                self._call(job)
 
-    def _keep_house(self) -> None:
-        for child in self._children.values():
-            rotate(child.spec.log)
-        self._keep_guard()
+    def _call_watching(self, key: selectors.SelectorKey) -> None:
+        job: _Job = key.data
+        self._call(job)
+        if job.failures and self._selector.get_map().get(key.fd) is key:
+            self._selector.unregister(key.fd)
+            self._resting[key.fd] = job
+
+    def _call(self, job: _Job) -> None:
+        """Call a job once. One that fails ends nothing: it is due again after a pause, twice as long each time."""
+        try:
+            asked_s = job.callback()
+        except Exception as fault:  # the outermost loop: logged, and tried again
+            job.failures += 1
+            pause_s = min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2 ** min(job.failures - 1, 16))
+            job.due_s = self._clock.monotonic_s() + pause_s
+            text = f"{type(fault).__name__}: {fault}"
+            if text != job.said:
+                log.exception("%s failed", job.name)
+                self._say(f"{job.name} failed: {text}; it is tried again in {pause_s:g} s, and then less often")
+            job.said = text
+            return
+        if job.failures:
+            self._say(f"{job.name} works again, after {job.failures} failures")
+        job.failures, job.said = 0, ""
+        if asked_s is not None:
+            job.due_s = self._clock.monotonic_s() + asked_s
+
+    def _rotate(self) -> None:
+        fault: OSError | None = None
+        for path in {child.spec.log for child in self._children.values()}:
+            try:
+                rotate(path)
+            except OSError as caught:  # the other logs grow, too
+                fault = caught
+        if fault is not None:
+            raise fault
 
     def _look_for_silence(self) -> None:
         """Kill what has broken its promise to be heard; that it ended is seen as of any other. SIGTERM would not reach
@@ -311,27 +377,34 @@ class Supervisor:
     def _sleep_s(self, timeout_s: float) -> float:
         now_s = self._clock.monotonic_s()
         due = [child.due_s for child in self._children.values() if child.state in ("waiting", "stopping")]
-        due += [job.due_s for job in self._periodic]
+        due += [job.due_s for job in (*self._periodic, *self._resting.values())]
         return max(0.0, min([timeout_s, *(d - now_s for d in due)]))
 
     def _woken(self) -> None:
-        os.read(self._wake_receive, 4096)
+        with suppress(BlockingIOError):  # a turn inside of this one has read it
+            os.read(self._wake_receive, 4096)
 
     def _start(self, child: _Child) -> None:
         if child.spec.why is not None:
             child.spec.why.unlink(missing_ok=True)
-        try:
-            child.process = Process.start(child.spec)
-        except OSError as fault:
-            raise EngineFailed(
-                f"{child.spec.name} cannot be started: {fault}", hint=f"check {child.spec.argv[0]}"
-            ) from fault
+        child.process = Process.start(child.spec)
         self._tell_guard(f"+{child.process.pid}")
         pulse = child.process.pulse
         child.patience_s = child.silent_s = 0
-        self._selector.register(pulse, selectors.EVENT_READ, lambda: self._hear(child, pulse))
+        heard = _Job(name=f"hear {child.spec.name}", callback=lambda: self._hear(child, pulse))
+        self._selector.register(pulse, selectors.EVENT_READ, heard)
         child.state, self._has_news = "running", True
         child.started_s = self._clock.monotonic_s()
+
+    def _start_again(self, child: _Child) -> None:
+        """Start a child whose wait is over. One of which no process can be made counts as one that fell."""
+        try:
+            self._start(child)
+        except OSError as fault:
+            log.warning("%s cannot be started: %s", child.spec.name, fault)
+            child.started_s = self._clock.monotonic_s()
+            child.exit_code, self._has_news = NOT_STARTED, True
+            self._fell(child, NOT_STARTED)
 
     def _begin_stop(self, child: _Child) -> None:
         if child.state == "waiting":
@@ -419,11 +492,13 @@ class Supervisor:
             try:
                 os.write(self._guard_pipe, f"{line}\n".encode())
             except BrokenPipeError:
-                self._keep_guard()
+                self._guarding.due_s = 0.0  # it ended: the next turn starts it again, and tells it of every child
 
 
 def ending(code: int) -> str:
     """Return an exit code in words: `was killed by SIGKILL`, `ended with code 4`."""
+    if code == NOT_STARTED:
+        return "could not be started"
     if code >= 0:
         return f"ended with code {code}"
     try:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterable, Sequence
 from typing import Final, get_args
 
-from ashore.core import EngineKind, did_you_mean
+from ashore.core import EngineKind, check_adapter_name, did_you_mean
 from ashore.engines import LIMITS, TUNING, OptionValue, is_passed_on, is_tame, known_options
 from ashore.errors import InvalidRequest, PermissionDenied
 from ashore.releases.policy import ReleasePolicy
@@ -17,7 +16,6 @@ Adapters = tuple[tuple[str, str], ...]
 
 NEVER_ALLOWED: Final = frozenset({"api_key", "url"})
 """Options that not even `[release] allow_options` may name: where the prompts of an alias go is said in ashore.toml."""
-_ADAPTER_NAME: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
 def kind_named(text: str) -> EngineKind | None:
@@ -96,21 +94,6 @@ def check_adapters(adapters: Iterable[tuple[str, str]], folders: Sequence[str]) 
             )
         found.append((name, real))
     return tuple(found)
-
-
-def check_adapter_name(name: str) -> str:
-    """Return a name that an adapter may have: clients ask for `ALIAS:NAME`.
-
-    Raises:
-        InvalidRequest: it has other characters than letters, digits, dot, dash and underscore.
-    """
-    if not _ADAPTER_NAME.fullmatch(name):
-        raise InvalidRequest(
-            f"{name[:60]!r} is no name for an adapter",
-            hint="letters, digits, dot, dash and underscore, at most 64 of them",
-            param="adapters",
-        )
-    return name
 
 
 def _how_to_allow(name: str) -> str:

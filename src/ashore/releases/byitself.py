@@ -92,8 +92,12 @@ def on_time(book: Book, by: By, *, no_worse: Mapping[str, bool]) -> Moved:
     return moved
 
 
-def adopt(book: Book, release: Release, by: By, *, spec_content: str, home: str = "") -> Moved:
-    """Have a release of ashore.toml answer for its alias: the file is new, or says something else than before."""
+def adopt(
+    book: Book, release: Release, by: By, *, spec_content: str, home: str = "", failed: Mapping[str, str] | None = None
+) -> Moved:
+    """Have a release of ashore.toml answer for its alias: the file is new, or says something else than before, or what
+    was to answer has `failed`, by name with why."""
+    failed = failed or {}
     made = create(book, release, by)
     book = Book(
         releases={**book.releases, release.name: release},
@@ -113,16 +117,26 @@ def adopt(book: Book, release: Release, by: By, *, spec_content: str, home: str 
         changed_s=by.now_s,
         changed_by=by.actor,
     )
-    ended = [
-        end_of(c, "retire", replace(by, why=f"ashore.toml leads to {release.name}"))
+    over = [
+        c
         for c in book.courses.values()
         if book.releases[c.release].alias == release.alias
         and c.state in HOSTED
         and not book.named_by(c.release, but=release.alias)
     ]
+    led = f"ashore.toml leads to {release.name}"
+    ended = [
+        end_of(c, "fail" if c.release in failed else "retire", replace(by, why=failed.get(c.release, led)))
+        for c in over
+    ]
     events = (
         *made.events,
-        *(event_of(release.alias, c, "retire", by) for c in ended),
+        *(
+            event_of(release.alias, c, "fail", replace(by, why=c.why))
+            if c.release in failed
+            else event_of(release.alias, c, "retire", by)
+            for c in ended
+        ),
         event_of(release.alias, live, "promote", by),
     )
     return Moved(courses=(*ended, live), aliases=(alias,), events=events)

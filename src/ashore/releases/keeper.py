@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from ashore.access import SYSTEM, Acts
+from ashore.errors import Conflict
 from ashore.planning import ModelPlan, Plan
 from ashore.releases import byitself, changes, moves, sql
 from ashore.releases.betting import Finding, Tally, look, step_slice
@@ -50,15 +51,19 @@ class ReleaseKeeper:
 
         An alias that nobody knows gets a release of what the plan says, and so does one for which ashore.toml says
         something else than the last time, or that is in `replaced`. For every other the release stands that was
-        promoted last, whatever ashore.toml says: a restart undoes no promotion.
+        promoted last, whatever ashore.toml says: a restart undoes no promotion. Where that has failed, what the plan
+        says answers.
         """
         with self._acts.look(SYSTEM) as desk:
             book = sql.load_book(desk.connection)
         models = []
         for model in plan.models:
             alias, asked = book.aliases.get(model.alias), spec_content(model)
+            stands = None
             if alias is not None and alias.spec_content == asked and model.alias not in replaced:
-                models.append(self._standing_plan(book, alias.releases, model, asked))
+                stands = self._standing_plan(book, alias.releases, model, asked)
+            if stands is not None:
+                models.append(stands)
             else:
                 models.append(replace(model, release=next_name(model.alias, book.releases)))
         return replace(plan, models=tuple(models))
@@ -74,17 +79,41 @@ class ReleaseKeeper:
         declared = {model.alias for model in plan.models}
         byitself.check_undeclared(book, byitself.undeclared(book, declared, home=self._home), home=self._home)
 
-    def adopt(self, plan: Plan, *, why: str = "ashore.toml") -> tuple[str, ...]:
+    def adopt(
+        self,
+        plan: Plan,
+        *,
+        why: str = "ashore.toml",
+        failed: Mapping[str, str] | None = None,
+        new_names_alone: bool = False,
+    ) -> tuple[str, ...]:
         """Have every release of a proposed plan answer for its alias that does not do so yet, and forget what
         ashore.toml has no more. May be called twice.
 
+        Args:
+            plan: From `propose`.
+            why: Kept with the history.
+            failed: Releases in whose place others of the plan answer, with why those could not.
+            new_names_alone: Leave every alias that there is as it is: what the plan says has not loaded yet, and a
+                start that fails must not have taken anything back.
+
         Returns the aliases that were forgotten, those with them that were led by hand to their releases alone.
+
+        Raises:
+            Conflict: somebody else made a release of one of these names meanwhile, of something else.
         """
         declared = {model.alias for model in plan.models}
+        failed = {release: _in_one_line(said) for release, said in (failed or {}).items()}
         with self._acts.look(SYSTEM) as desk:
             book = sql.load_book(desk.connection)
+        if new_names_alone:
+            plan = replace(plan, models=tuple(model for model in plan.models if model.alias not in book.aliases))
+        for model in plan.models:
+            _check_same(book, model)
         fresh = [model for model in plan.models if model.release not in book.releases]
         noted = not self._home or all(self._home in book.aliases[one].homes for one in declared if one in book.aliases)
+        if new_names_alone and not fresh:
+            return ()
         if not fresh and noted and not byitself.undeclared(book, declared, home=self._home):
             return ()
         described = {model.release: self._workshop.describe_plan(model) for model in fresh}
@@ -92,6 +121,7 @@ class ReleaseKeeper:
             by = By(actor="system", now_s=desk.now_s, why=why)
             for model in fresh:
                 book = sql.load_book(desk.connection)
+                _check_same(book, model)
                 if model.release in book.releases:  # another machine was first
                     continue
                 made = described[model.release]
@@ -106,10 +136,14 @@ class ReleaseKeeper:
                     created_s=desk.now_s,
                     created_by="system",
                 )
-                moved = byitself.adopt(book, release, by, spec_content=spec_content(model), home=self._home)
+                moved = byitself.adopt(
+                    book, release, by, spec_content=spec_content(model), home=self._home, failed=failed
+                )
                 sql.insert_release(desk.connection, release, moved.courses[-1])
                 sql.write_moved(desk.connection, moved)
                 desk.detail[model.release] = model.reference
+            if new_names_alone:
+                return ()
             return self._declare(desk, declared, By(actor="system", now_s=desk.now_s, why="gone from ashore.toml"))
 
     def _declare(self, desk: Desk, declared: Set[str], by: By) -> tuple[str, ...]:
@@ -126,9 +160,13 @@ class ReleaseKeeper:
             desk.detail["forgotten"] = ", ".join(forgotten)
         return tuple(forgotten)
 
-    def _standing_plan(self, book: Book, releases: tuple[str, ...], model: ModelPlan, asked: str) -> ModelPlan:
-        """Return the plan of the release that answers. Where it is the one of ashore.toml, memory is planned anew."""
-        live = next((name for name in releases if book.courses[name].state == "live"), releases[0])
+    def _standing_plan(self, book: Book, releases: tuple[str, ...], model: ModelPlan, asked: str) -> ModelPlan | None:
+        """Return the plan of the release that answers; None where none can. Where it is the one of ashore.toml, memory
+        is planned anew."""
+        known = [name for name in releases if name in book.releases and book.courses[name].state != "failed"]
+        live = next((name for name in known if book.courses[name].state == "live"), next(iter(known), None))
+        if live is None:
+            return None
         release = book.releases[live]
         if spec_content(release.plan) == asked:
             return replace(model, release=live)
@@ -168,8 +206,9 @@ class ReleaseKeeper:
                 sql.write_moved(desk.connection, Moved(courses=(replace(course, load_s=round(took_s, 1)),)))
 
     def fell(self, name: str, why: str, evidence: Mapping[str, str | int | float]) -> None:
-        """Tell that the hosts of a release do not load, or do not stay up: it is taken back where that can be."""
-        self._move("release:fell", name, byitself.fell, why, evidence)
+        """Tell that a release cannot be prepared or read, or that its hosts do not load, or do not stay up: it is taken
+        back where that can be. `why` may hold names of files as they are on the disk."""
+        self._move("release:fell", name, byitself.fell, _in_one_line(why), evidence)
 
     def clock_jumped(self, by_s: float) -> None:
         """Move the times of releases by what the clock of this machine jumped: nothing ends or begins for that.
@@ -337,6 +376,21 @@ class ReleaseKeeper:
             desk.detail.update({"why": why, **{key: _told(value) for key, value in evidence.items()}})
             for event in moved.events:
                 desk.detail[f"{event.verb} {event.release}"] = event.state
+
+
+def _check_same(book: Book, model: ModelPlan) -> None:
+    made = book.releases.get(model.release)
+    if made is not None and spec_content(made.plan) != spec_content(model):
+        raise Conflict(
+            f"somebody made a release {model.release} of {made.plan.reference} while {model.reference} loaded under "
+            "that name",
+            hint="give the same command again: it takes the next name",
+        )
+
+
+def _in_one_line(text: str) -> str:
+    """Return a text without what moves a cursor, or what the state cannot keep."""
+    return "".join(char if char.isprintable() else "\ufffd" for char in text.replace("\n", " "))
 
 
 def _told(value: str | int | float) -> str | int:

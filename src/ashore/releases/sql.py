@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
+from ashore.engines import EngineOptions
 from ashore.errors import Conflict
+from ashore.planning import ModelPlan
 from ashore.releases.betting import Tally
 from ashore.releases.burn import Count
 from ashore.releases.given import FORGOTTEN_S, GivenLevel
-from ashore.releases.model import Alias, Book, Course, Event, Moved, Release, ReleaseState
+from ashore.releases.model import WHOLE, Alias, Book, Course, Event, Moved, Release, ReleaseState
 from ashore.releases.pairs import Pair, most_different, pair_id_of
 from ashore.state import bump, execute
 
@@ -33,15 +35,54 @@ _evidence = msgspec.json.Decoder(dict[str, str | int | float]).decode
 
 
 def load_book(connection: Connection) -> Book:
-    """Return everything that is known of releases."""
-    rows = execute(connection, "SELECT document, course FROM release ORDER BY name").mappings()
+    """Return everything that is known of releases.
+
+    A row that cannot be read keeps nothing else from being read: a release of that kind has failed, with why, and an
+    alias leads to what the releases say is live, as if ashore.toml had said nothing of it yet.
+    """
+    rows = execute(connection, "SELECT name, alias, document, course FROM release ORDER BY name").mappings()
     releases, courses = {}, {}
     for row in rows:
-        release, course = _release(row["document"]), _course(row["course"])
+        try:
+            release, course = _release(row["document"]), _course(row["course"])
+        except (msgspec.DecodeError, UnicodeDecodeError) as fault:
+            release, course = _unreadable(str(row["name"]), str(row["alias"]), fault)
         releases[release.name], courses[release.name] = release, course
-    found = execute(connection, "SELECT document FROM release_alias ORDER BY name").mappings()
-    aliases = {alias.name: alias for alias in (_alias(row["document"]) for row in found)}
+    aliases = {}
+    for row in execute(connection, "SELECT name, document, version FROM release_alias ORDER BY name").mappings():
+        try:
+            alias = _alias(row["document"])
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            led = _led(str(row["name"]), releases, courses)
+            if not led:
+                continue
+            alias = Alias(name=str(row["name"]), weights=((led, WHOLE),), version=int(row["version"]))
+        aliases[alias.name] = alias
     return Book(releases=releases, courses=courses, aliases=aliases)
+
+
+def _unreadable(name: str, alias: str, fault: Exception) -> tuple[Release, Course]:
+    """Return what stands for a release whose row cannot be read."""
+    plan = ModelPlan(
+        alias=alias,
+        release=name,
+        name="unreadable",
+        variant="",
+        options=EngineOptions(kind="fake"),
+        replicas=1,
+        embedder=False,
+        in_store=False,
+    )
+    why = f"what the state has of it cannot be read: {fault}"
+    return Release(name=name, alias=alias, plan=plan, parts={}, content=""), Course(
+        release=name, state="failed", why=why
+    )
+
+
+def _led(alias: str, releases: Mapping[str, Release], courses: Mapping[str, Course]) -> str:
+    """Return the release that is live for an alias, else any of its own; empty where it has none."""
+    own = [name for name, release in releases.items() if release.alias == alias]
+    return next((name for name in own if courses[name].state == "live"), next(reversed(own), ""))
 
 
 def insert_release(connection: Connection, release: Release, course: Course) -> None:

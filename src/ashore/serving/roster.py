@@ -7,7 +7,10 @@ import logging
 from collections.abc import Callable, Mapping
 from functools import partial
 
+import msgspec
+
 from ashore.engines import EngineStats
+from ashore.errors import AshoreError
 from ashore.metrics import Metrics
 from ashore.releases import AliasRoute
 from ashore.serving.admission import Gate, Reason, capacity_for
@@ -66,6 +69,8 @@ class Roster:
         self._told: set[str] = set()
         """Of which models the gauges speak."""
         self._retiring: dict[asyncio.Task[None], LoadedModel] = {}
+        self.unreadable: Mapping[tuple[str, str], Exception] = {}
+        """Models of the topology that are left out, by alias and release, with why: their text side cannot be read."""
         self.generation = 0
         """Grows whenever a name leads elsewhere, and with every topology that was taken."""
 
@@ -137,18 +142,31 @@ class Roster:
         """Serve what `topology` says from now on.
 
         A model that takes the place of another is connected before it gets requests; what the other one has begun ends
-        there. Where this fails, or is cancelled, everything stays as it was.
+        there. One whose text side cannot be read is left out (`unreadable`), and keeps no other one from being served;
+        what answered for its alias goes on. Where this fails, or is cancelled, everything stays as it was.
+
+        Raises:
+            AshoreError: no model of several, or the only one, can be read.
         """
         every = {(served.alias, served.release): served for served in (*topology.models, *topology.beside)}
         kept: dict[tuple[str, str], LoadedModel] = {}
         fresh: list[LoadedModel] = []
+        unreadable: dict[tuple[str, str], Exception] = {}
         try:
             for key, served in every.items():
                 old = self._models.get(key)
                 if old is None or old.served.text_dir != served.text_dir:
-                    old = await self._load(served, topology)
+                    try:
+                        old = await self._load(served, topology)
+                    except Exception as fault:  # noqa: BLE001 - the outermost place of a model: logged, and left out
+                        unreadable[key] = fault
+                        continue
                     fresh.append(old)
                 kept[key] = old
+            topology = self._with_former(topology, unreadable, kept)
+            if unreadable and not kept:
+                raise next(iter(unreadable.values()))
+            self._tell_unreadable(unreadable)
             if self._models and not await _connected(fresh, CONNECT_WAIT_S):
                 log.warning("a new model has no replica after %g s; its requests are refused till then", CONNECT_WAIT_S)
         except BaseException:
@@ -156,9 +174,9 @@ class Roster:
                 await model.replicas.stop()
             raise
         for key, model in kept.items():  # from here on nothing fails, and nobody has a turn in between
-            model.served = every[key]
+            model.served = every.get(key, model.served)
         gone = [model for key, model in self._models.items() if kept.get(key) is not model]
-        self._topology, self._models = topology, kept
+        self._topology, self._models, self.unreadable = topology, kept, unreadable
         self._lead()
         for model in gone:
             model.replicas.rouse()
@@ -171,6 +189,36 @@ class Roster:
             task = asyncio.get_running_loop().create_task(self._retire(model), name=f"retire {model.served.release}")
             self._retiring[task] = model
             task.add_done_callback(self._retiring.pop)
+
+    def _with_former(
+        self,
+        topology: Topology,
+        unreadable: Mapping[tuple[str, str], Exception],
+        kept: dict[tuple[str, str], LoadedModel],
+    ) -> Topology:
+        """Return a topology in which what answers for an alias now goes on where what is to follow cannot be read."""
+        before = {served.alias: served for served in self._topology.models}
+        models = []
+        for served in topology.models:
+            former = before.get(served.alias, served)
+            key = former.alias, former.release
+            if (served.alias, served.release) in unreadable and key in self._models:
+                kept[key] = self._models[key]
+                served = former
+            models.append(served)
+        return msgspec.structs.replace(topology, models=tuple(models))
+
+    def _tell_unreadable(self, unreadable: Mapping[tuple[str, str], Exception]) -> None:
+        """Log what is left out, once for each reason."""
+        for key, fault in unreadable.items():
+            if str(fault) != str(self.unreadable.get(key)):
+                is_ours = isinstance(fault, AshoreError)
+                log.error(
+                    "%s (release %s) is left out: it cannot be read: %s",
+                    *key,
+                    fault,
+                    exc_info=None if is_ours else fault,
+                )
 
     async def connected(self, within_s: float) -> bool:
         """Return when every model has a live replica, or after so long; return whether they have."""

@@ -169,6 +169,11 @@ class ServingService:
         self.trials.take_policy(topology.release)
         await self._roster.apply(topology)
 
+    @property
+    def unreadable(self) -> Mapping[tuple[str, str], Exception]:
+        """Models of the topology that are left out, by alias and release, with why."""
+        return self._roster.unreadable
+
     def take_routes(self, routes: Mapping[str, AliasRoute]) -> None:
         """Lead every alias where the state says, from the next request on. What has begun ends where it is."""
         self._roster.take_routes(routes)

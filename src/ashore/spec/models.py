@@ -6,9 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal, cast, get_args
 
-from ashore.core import EngineKind
+from ashore.core import EngineKind, check_adapter_name
 from ashore.errors import InvalidRequest, InvalidSpec, PermissionDenied
-from ashore.releases.allowed import check_adapter_name
 from ashore.spec.table import Table
 
 EngineChoice = Literal["auto", EngineKind]

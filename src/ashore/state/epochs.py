@@ -27,7 +27,7 @@ RETRY_S = 1.0
 """Pause after the database could not be asked."""
 
 OnChange = Callable[[str, int], None]
-"""Called with the kind and its new value. One that raises an `AshoreError` is called again until it does not."""
+"""Called with the kind and its new value. One that raises is called again until it does not."""
 
 
 def bump(connection: Connection, kind: str) -> int:
@@ -102,9 +102,12 @@ class EpochWatch:
                     if changes.wait(self._look_every_s) or failed:
                         self._read(tell=True)
                     failed = False
-                except AshoreError as fault:
+                except Exception as fault:  # the outermost loop: whoever did not hear of a change is told again
                     if not failed:
-                        log.warning("what changed cannot be taken yet, and all stays as it was: %s", fault)
+                        trace = None if isinstance(fault, AshoreError) else fault
+                        log.warning(
+                            "what changed cannot be taken yet, and all stays as it was: %s", fault, exc_info=trace
+                        )
                     failed = True
                     self._stop.wait(RETRY_S)
         finally:
@@ -120,11 +123,11 @@ class EpochWatch:
             self._tell()
 
     def _tell(self) -> None:
-        fault: AshoreError | None = None
+        fault: Exception | None = None
         for (callback, kind), value in list(self._owed.items()):
             try:
                 callback(kind, value)
-            except AshoreError as caught:
+            except Exception as caught:  # noqa: BLE001 - the others are told meanwhile, and then it is raised
                 fault = caught
             else:
                 del self._owed[callback, kind]

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from ashore.backup import read_backup_launch
-from ashore.cli.backupkeeper import keep
+from ashore.backup import BackupHome, read_backup_launch
+from ashore.cli.backupkeeper import AGAIN_S, keep
 from ashore.deployment.children import backup_child
 from ashore.deployment.listening import Listening
 from ashore.errors import InvalidSpec
@@ -71,6 +71,33 @@ def test_a_schedule_that_is_written_anew_is_taken(tmp_path: Path, caplog: pytest
         "a backup every 3600 s, a scrub every 604800 s",
         "a backup every 7200 s, a scrub every 604800 s",
     ]
+
+
+def test_a_step_that_fails_ends_no_backups(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    home = Home(root=tmp_path)
+    home.create()
+    child = backup_child(
+        listening=listening(BackupSpec(every_s=3600)), home=home, settings=Settings(home=home, state_url="")
+    )
+    timetable = BackupHome(tmp_path).folder / "schedule.json"
+    timetable.mkdir(parents=True)  # it can be neither read nor written
+    waits: list[float] = []
+
+    class Over(Exception):
+        """The keeper waits a third time."""
+
+    def wait(seconds: float) -> bool:
+        waits.append(seconds)
+        if len(waits) == 2:
+            timetable.rmdir()
+        if len(waits) == 3:
+            raise Over
+        return False
+
+    with pytest.raises(Over):
+        keep(Path(child.argv[child.argv.index("--launch") + 1]), wait)
+    assert waits == [AGAIN_S, AGAIN_S, 60.0] and "no backup was begun" in caplog.text
+    assert caplog.text.count("a step of the backup failed") == 2
 
 
 def test_a_hangup_is_waited_for_and_none_that_came_before_is_lost() -> None:

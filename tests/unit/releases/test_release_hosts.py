@@ -7,11 +7,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from ashore.core import ManualClock
 from ashore.deployment.hosting import LOOK_EVERY_S, Hosting
 from ashore.deployment.hosts import Replica, Running
 from ashore.engines import EngineInfo, EngineOptions
-from ashore.errors import AshoreError, CorruptBlob, Overloaded
+from ashore.errors import AshoreError, Conflict, CorruptBlob, DiskFull, InvalidRequest, Overloaded
 from ashore.planning import ModelPlan
 from ashore.releases import Course, ReleaseState, Wanted
 
@@ -51,6 +53,13 @@ class State:
     until_s: int = 0
     elsewhere_s: int = 0
     """When the time of a release comes that has no hosts here."""
+    unstartable: dict[str, Exception] = field(default_factory=dict)
+    """What is raised where hosts of a release are started."""
+    refusing: dict[str, AshoreError] = field(default_factory=dict)
+    """What a host that cannot load says of why."""
+    refused: set[str] = field(default_factory=set)
+    """Releases of which the state takes no end."""
+    given_up: set[str] = field(default_factory=set)
     stop_requested: bool = False
     asked: int = 0
     """How often the state was asked what is to have hosts."""
@@ -67,6 +76,10 @@ class State:
         return tuple(Wanted(plan=p, course=c) for p, c in found if p.alias in aliases)
 
     def fell(self, name: str, why: str, evidence: Mapping[str, object]) -> None:
+        if name in self.refused:
+            raise Conflict(f"{name} was changed at the same moment")
+        if self.busy:
+            raise Overloaded("the state was locked by another process for 5 s")
         self.fallen[name] = why
         self.stands.pop(name, None)
         self.epoch += 1
@@ -93,10 +106,14 @@ class State:
     # the hosts
 
     def start(self, model: ModelPlan, files: object) -> Running:
+        if model.release in self.unstartable:
+            raise self.unstartable[model.release]
         self.started.append(model.release)
         return running(model.release)
 
     def greeted(self, one: Running) -> EngineInfo | None:
+        if one.plan.release in self.refusing:
+            raise self.refusing[one.plan.release]
         return None if self.loading else INFO
 
     def retire(self, one: Running, *, patience_s: float) -> None:
@@ -111,7 +128,7 @@ class State:
         return self.falls.get(child, 0)
 
     def state(self, child: str) -> str:
-        return "running"
+        return "given-up" if child in self.given_up else "running"
 
     def pid(self, child: str) -> None:
         return None
@@ -164,6 +181,63 @@ def test_a_release_whose_files_are_gone_from_the_store_fails_and_nothing_else_do
     assert stage.state.started == [] and stage.state.retired == []
     stage.look()
     assert {one.plan.release for one in stage.hosting.primaries} == {"chat-1", "other-1"}
+
+
+def test_a_move_that_the_state_refuses_holds_up_no_other_alias() -> None:
+    stage = Stage()
+    stage.look(chat_1="live", other_1="live")
+    stage.state.refused.add("chat-1")
+    stage.state.falls["chat-1"] = 1
+    stage.look(chat_1="live", other_1="live", other_2="warming")
+    assert stage.state.started == ["other-2"] and stage.state.fallen == {}
+    stage.state.refused.clear()
+    stage.look()
+    assert stage.state.fallen == {"chat-1": "a host fell"}
+
+
+@pytest.mark.parametrize(
+    ("fault", "why"),
+    [
+        (PermissionError(13, "Permission denied", "/proc/1/cwd"), "PermissionError: [Errno 13] Permission denied"),
+        (RecursionError("maximum recursion depth exceeded"), "RecursionError: maximum recursion depth exceeded"),
+        (DiskFull("there is no room to write host-3.json"), "disk_full: there is no room to write host-3.json"),
+    ],
+)
+def test_a_release_that_cannot_be_prepared_fails_with_its_reason_whatever_that_is(fault: Exception, why: str) -> None:
+    stage = Stage()
+    stage.state.unstartable["chat-2"] = fault
+    stage.look(chat_1="live", chat_2="warming", other_1="live", other_2="warming")
+    assert list(stage.state.fallen) == ["chat-2"] and stage.state.fallen["chat-2"].startswith(why)
+    assert stage.state.started == ["other-2"] and stage.state.stands["other-2"] == "live"
+
+
+def test_it_fails_once_though_the_state_hears_of_it_later_and_says_so_once(caplog: pytest.LogCaptureFixture) -> None:
+    """As on a full disk, where neither the host's launch file nor the state can be written."""
+    stage = Stage()
+    stage.state.unstartable["chat-2"], stage.state.busy = DiskFull("no room"), True
+    stage.look(chat_1="live", chat_2="warming", other_1="live")
+    for _ in range(50):
+        stage.clock.advance(0.1)
+        stage.look()
+    assert stage.state.fallen == {} and sum("chat-2" in line for line in stage.said) == 2  # loading, and why not
+    assert caplog.text.count("releases stay as they are for now") == 1
+    stage.state.busy = False
+    stage.look()
+    assert stage.state.fallen == {"chat-2": "disk_full: no room"}
+
+
+def test_a_release_whose_hosts_cannot_load_fails_with_what_they_said_and_that_is_said_once(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    stage = Stage()
+    stage.state.refusing["chat-2"] = InvalidRequest("llamacpp has no option 'kv_cash'")
+    stage.look(chat_1="live", chat_2="warming", other_1="live")
+    for _ in range(30):
+        stage.look()
+    assert caplog.text.count("kv_cash") == 1
+    stage.state.given_up.add("chat-2")
+    stage.look()
+    assert stage.state.fallen == {"chat-2": "its hosts cannot load: invalid_request: llamacpp has no option 'kv_cash'"}
 
 
 def test_no_host_is_started_once_a_stop_was_asked_for() -> None:

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import socket
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import pytest
 from host_in_thread import host_running
 
 from ashore.core import ManualClock, SystemClock
 from ashore.deployment.hosts import Hosts, Replica, Running
 from ashore.engines import EngineOptions, FakeEngine, fake_model_files
+from ashore.engines.failures import failure_of
+from ashore.engines.frames import PROTOCOL_VERSION, LoadFailed, encode
+from ashore.errors import AshoreError, EngineFailed, InvalidRequest
 from ashore.planning import ModelPlan
 from ashore.processes import Supervisor, listen_on
 from ashore.settings import Home, Settings
@@ -113,3 +120,58 @@ def test_one_that_fell_has_nothing_to_lose(tmp_path: Path) -> None:
         stage = Stage(tmp_path, tmp_path / "host.sock")
         stage.processes.pids["host"] = 8  # started again, and loading
         assert stage.look(2) == ["host"]
+
+
+@contextmanager
+def refusing_host(folder: Path, error: AshoreError) -> Iterator[Path]:
+    """Give the socket of a host that tells whoever comes why it cannot load."""
+    path = folder / "host.sock"
+    with listen_on(path) as listener:
+        listener.setblocking(True)
+
+        def refuse() -> None:
+            while True:
+                connection, _ = listener.accept()
+                if ended.is_set():
+                    connection.close()
+                    return
+                connection.sendall(encode(LoadFailed(PROTOCOL_VERSION, failure_of(error))))
+                connection.close()
+
+        ended = threading.Event()
+        thread = threading.Thread(target=refuse)
+        thread.start()
+        try:
+            yield path
+        finally:
+            ended.set()
+            with socket.socket(socket.AF_UNIX) as last:
+                last.connect(str(path))
+            thread.join()
+
+
+def test_one_that_could_not_load_has_nothing_to_lose_and_hurts_nobody(tmp_path: Path) -> None:
+    """A typo, and second thoughts before the host has met it."""
+    with refusing_host(tmp_path, InvalidRequest("llamacpp has no option 'kv_cash'")) as path:
+        assert Stage(tmp_path, path).look(2) == ["host"]
+
+
+def test_hosts_of_a_release_that_cannot_be_started_whole_end(tmp_path: Path) -> None:
+    home, clock = Home(root=tmp_path), SystemClock()
+    for folder in (home.run, home.logs):
+        folder.mkdir(parents=True)
+    files = fake_model_files("fake:echo", tmp_path / "files")
+    (home.logs / "host-chat-1.log").mkdir()  # the log of the second one cannot be opened
+    plan = ModelPlan(
+        alias="chat", release="chat-2", name="fake:echo", variant="", replicas=2, embedder=False,
+        options=EngineOptions(kind="fake"), in_store=True,
+    )  # fmt: skip
+    with Supervisor(clock=clock, say=lambda line: None) as supervisor:
+        hosts = Hosts(home=home, settings=Settings(home=home), supervisor=supervisor, clock=clock)
+        with pytest.raises(EngineFailed, match=r"engine host chat-2/1 cannot be started: .*Is a directory"):
+            hosts.start(plan, files)
+        for _ in range(400):
+            if supervisor.state("engine host chat-2/0") == "stopped":
+                break
+            supervisor.tick(0.05)
+        assert supervisor.state("engine host chat-2/0") == "stopped"

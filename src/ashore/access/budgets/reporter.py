@@ -125,7 +125,14 @@ class Reporter:
             ledger.close()
 
     def _try_lock(self) -> int | None:
-        descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        """Return the lock of whoever reports; None while another one has it, or it cannot be opened."""
+        try:
+            descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as fault:  # a full disk, no descriptor left: the ledger keeps what is to be reported
+            if not self._failed:
+                log.warning("budgets and usage cannot be reported yet: %s", fault)
+            self._failed = True
+            return None
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -1,0 +1,34 @@
+"""A disk without room, in words that say what to do."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from ashore.errors import DiskFull
+
+
+@contextmanager
+def room_needed(path: Path) -> Iterator[None]:
+    """Turn "no space left" and a quota that is used up, met while `path` is written, into `DiskFull`."""
+    try:
+        yield
+    except OSError as fault:
+        if is_no_room(fault):
+            raise no_room(fault, str(path)) from fault
+        raise
+
+
+def is_no_room(fault: OSError) -> bool:
+    """Return whether this is what the system says of a full disk, or of a quota that is used up."""
+    return fault.errno in (errno.ENOSPC, errno.EDQUOT)
+
+
+def no_room(fault: OSError, path: str = "") -> DiskFull:
+    """Return the error for a write of `path` that a full disk refused; default: of the file that the system names."""
+    return DiskFull(
+        f"there is no room to write {path or fault.filename or 'a file'}: {fault.strerror}",
+        hint="free some space on that disk (`ashore model gc` removes what no model needs), then do the same again",
+    )

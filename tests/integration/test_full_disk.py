@@ -1,0 +1,90 @@
+"""A disk without room: what cannot be written is told in words, and what was there stands."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from ashore.bootstrap import open_model_files
+from ashore.cli.main import report
+from ashore.engines import EngineOptions, HostLaunch, ModelFiles, read_launch, write_launch
+from ashore.errors import DiskFull, UnsupportedModel
+from ashore.planning import ModelPlan
+from ashore.processes import Holder, HomeLock
+from ashore.settings import Home
+
+LAUNCH = HostLaunch(
+    files=ModelFiles(name="m", digest="", directory="/nowhere", format="gguf"), options=EngineOptions(kind="fake")
+)
+
+
+@pytest.fixture
+def full_disk(small_disk: Path) -> Iterator[Path]:
+    """Give a folder on a disk that has room for nothing."""
+    write_launch(LAUNCH, small_disk / "host-1.json")
+    with open(small_disk / "ballast", "wb", buffering=0) as ballast, pytest.raises(OSError, match="No space left"):
+        while True:
+            ballast.write(bytes(4096))
+    yield small_disk
+
+
+def test_a_launch_file_that_finds_no_room_is_told_and_the_one_before_stands(full_disk: Path) -> None:
+    for name in ("host-1.json", "host-2.json"):
+        with pytest.raises(DiskFull, match=rf"no room to write .*{name}"):
+            write_launch(LAUNCH, full_disk / name)
+    assert read_launch(full_disk / "host-1.json") == LAUNCH
+    assert sorted(os.listdir(full_disk)) == ["ballast", "host-1.json"]
+
+
+def test_a_home_whose_lock_finds_no_room_is_not_held(full_disk: Path) -> None:
+    with pytest.raises(DiskFull, match="lock"):
+        HomeLock.acquire(full_disk / "lock", Holder(pid=1, address="one"))
+    (full_disk / "ballast").unlink()
+    HomeLock.acquire(full_disk / "lock", Holder(pid=2, address="other")).release()
+
+
+@pytest.mark.parametrize("made", ["nothing", "its lock"])
+def test_a_server_that_starts_on_a_full_disk_says_so_in_two_lines(
+    made: str, small_disk: Path, ashore: Callable[..., subprocess.CompletedProcess[str]]
+) -> None:
+    home = Home(root=small_disk / "home")
+    if made != "nothing":
+        home.create()
+    if made == "its lock":
+        HomeLock.acquire(home.lock, Holder(pid=1, address="one")).release()
+        home.lock.write_bytes(b"{}" * 100)
+    with open(small_disk / "ballast", "wb", buffering=0) as ballast, pytest.raises(OSError, match="No space left"):
+        while True:
+            ballast.write(bytes(4096))
+    done = ashore("up", "fake:echo", "--port", "1", "--grpc-port", "0", home=home.root, timeout_s=60)
+    assert done.returncode == DiskFull.exit_code, done.stderr
+    assert "Traceback" not in done.stderr and "error: " in done.stderr and "hint: free some" in done.stderr
+
+
+def test_wherever_a_command_meets_it_a_full_disk_is_no_bug_of_ours(
+    full_disk: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def work() -> int:
+        (full_disk / "new").write_bytes(bytes(100_000))
+        return 0
+
+    assert report(work) == DiskFull.exit_code
+    said = capsys.readouterr().err
+    assert "error: there is no room to write" in said and "Traceback" not in said
+
+
+def test_a_model_without_a_tokenizer_is_refused_before_a_host_is_started_for_it(tmp_path: Path) -> None:
+    plan = ModelPlan(
+        alias="chat", release="chat-2", name="big", variant="", replicas=1, embedder=False, in_store=False,
+        options=EngineOptions(kind="vllm", extra={"url": "http://127.0.0.1:9"}),
+    )  # fmt: skip
+    home = Home(root=tmp_path)
+    with pytest.raises(UnsupportedModel, match=r"big has no tokenizer.json in .*run"):
+        open_model_files(None, home, plan)  # type: ignore[arg-type]
+    home.run.mkdir()
+    (home.run / "tokenizer.json").write_text("{}")
+    assert open_model_files(None, home, plan).format == "remote"  # type: ignore[arg-type]
