@@ -104,6 +104,12 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     write_stall_timeout_s: float = 60.0
     """A client that reads nothing of its stream for so long is cut off."""
     max_connections: int = 8192
+    max_connections_per_address: int = 1024
+    """Of them, those from one address; 0: as many as there are. Unix sockets have no address."""
+    bodies_bytes: int = 1 << 30
+    """Bodies of requests that a worker holds at once, of all tenants."""
+    tenant_bodies_bytes: int = 512 << 20
+    """Of them, those of one tenant."""
 
 
 class StateLink(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
