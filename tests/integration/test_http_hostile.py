@@ -300,7 +300,7 @@ def test_a_chunk_that_is_none_is_refused_at_once(worker: Worker) -> None:
 
 
 def test_bodies_under_way_are_bounded_in_sum_and_for_each_tenant(tmp_path: Path) -> None:
-    limits = Limits(bodies_bytes=3 << 20, tenant_bodies_bytes=2 << 20)
+    limits = Limits(max_body_bytes=1 << 20, bodies_bytes=3 << 20, tenant_bodies_bytes=2 << 20)
     with http_worker(tmp_path / "worker", limits=limits) as one, contextlib.ExitStack() as held:
         for _ in range(2):
             sock = held.enter_context(one.connect())

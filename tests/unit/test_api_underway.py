@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 
 import pytest
 
-from ashore.api.underway import LEAST_BYTES, NO_HOLD, Bodies, bodies_bytes
+from ashore.api.underway import LEAST_BYTES, NO_HOLD, Bodies, bodies_of, memory_bytes
 from ashore.errors import Overloaded
+from ashore.serving import Limits
 
 
 def test_a_body_counts_until_its_request_ends() -> None:
@@ -36,16 +38,18 @@ def test_who_cannot_know_its_length_waits_for_room() -> None:
         first = bodies.hold("a")
         first.grow(50)
         second = bodies.hold("a")
-        waiting = asyncio.create_task(second.grow_in_turn(60))
+        waiting = asyncio.create_task(second.grow_in_turn(60, 5))
         await asyncio.sleep(0)
         assert not waiting.done()
-        await bodies.hold("b").grow_in_turn(20)
+        await bodies.hold("b").grow_in_turn(20, 5)
         first.shrink_to(1)
         await asyncio.sleep(0)
         assert not waiting.done(), "one byte too many"
         first.release()
         await asyncio.wait_for(waiting, 1)
         assert bodies.held_bytes == 80
+        with pytest.raises(Overloaded):
+            await first.grow_in_turn(1, 0.001)
 
     asyncio.run(main())
 
@@ -55,6 +59,28 @@ def test_nothing_is_counted_where_nobody_reads() -> None:
     NO_HOLD.release()
 
 
-def test_the_share_of_memory() -> None:
-    assert bodies_bytes(64 << 30, 4) == 2 << 30
-    assert bodies_bytes(1 << 30, 4) == LEAST_BYTES
+@pytest.mark.parametrize(
+    ("limits", "memory", "most", "tenant"),
+    [
+        (Limits(), 64 << 30, 2 << 30, 1 << 30),
+        (Limits(), 1 << 30, LEAST_BYTES, LEAST_BYTES // 2),
+        (Limits(bodies_bytes=100 << 20), 64 << 30, 100 << 20, 50 << 20),
+        (Limits(bodies_bytes=1, tenant_bodies_bytes=1), 64 << 30, 16 << 20, 16 << 20),
+    ],
+    ids=["an eighth of the memory", "a small machine", "said", "never below the longest body"],
+)
+def test_the_bounds_of_one_of_four_workers(limits: Limits, memory: int, most: int, tenant: int) -> None:
+    bodies = bodies_of(limits, num_workers=4, memory=memory)
+    assert bodies.has_room("a", tenant) and not bodies.has_room("a", tenant + 1)
+    bodies.take("a", tenant)
+    assert bodies.has_room("b", most - tenant) and not bodies.has_room("b", most - tenant + 1)
+
+
+def test_a_control_group_bounds_the_memory(tmp_path: Path) -> None:
+    whole = memory_bytes(tmp_path)
+    group = tmp_path / "sys/fs/cgroup"
+    group.mkdir(parents=True)
+    (group / "memory.max").write_text("1048576\n")
+    assert memory_bytes(tmp_path) == 1 << 20 < whole
+    (group / "memory.max").write_text("max\n")
+    assert memory_bytes(tmp_path) == whole

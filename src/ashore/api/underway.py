@@ -7,10 +7,13 @@ from its first byte, to the end of its request; HTTP and gRPC of a worker count 
 from __future__ import annotations
 
 import asyncio
+import os
 from collections import Counter, deque
+from pathlib import Path
 from typing import Final
 
 from ashore.errors import Overloaded
+from ashore.serving import Limits
 
 MEMORY_SHARE: Final = 8
 """The workers of a machine hold bodies in one part in so many of its memory."""
@@ -18,10 +21,25 @@ LEAST_BYTES: Final = 64 << 20
 """Of one worker, however small the machine is: room for some of the longest bodies."""
 
 
-def bodies_bytes(memory_bytes: int, num_workers: int) -> int:
-    """Return how many bytes of bodies one of `num_workers` workers holds at most: their share of an eighth of the
-    memory, and 64 MiB at least."""
-    return max(LEAST_BYTES, memory_bytes // MEMORY_SHARE // num_workers)
+def memory_bytes(root: Path = Path("/")) -> int:
+    """Return the memory of this machine, or of the control group that this process is in. `root` stands for `/`."""
+    whole = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    try:
+        limit = (root / "sys/fs/cgroup/memory.max").read_text().strip()
+    except OSError:
+        return whole
+    return min(whole, int(limit)) if limit.isdigit() else whole
+
+
+def bodies_of(limits: Limits, *, num_workers: int = 1, memory: int | None = None) -> Bodies:
+    """Return the count of the bodies of one of `num_workers` workers.
+
+    What `limits` leave open: together an eighth of the memory, 64 MiB at least for each worker; half for one tenant.
+    No bound is below the longest body, or that body would never be taken.
+    """
+    share = (memory_bytes() if memory is None else memory) // MEMORY_SHARE // num_workers
+    most = max(limits.bodies_bytes or max(LEAST_BYTES, share), limits.max_body_bytes)
+    return Bodies(most, max(limits.tenant_bodies_bytes or most // 2, limits.max_body_bytes))
 
 
 class Bodies:
@@ -107,10 +125,18 @@ class Hold:
             self._bodies.take(self._tenant, num_bytes)
             self._num_bytes += num_bytes
 
-    async def grow_in_turn(self, num_bytes: int) -> None:
-        """Count more bytes as soon as there is room for them: for who cannot know how many will come."""
-        while self._bodies is not None and not self._bodies.has_room(self._tenant, num_bytes):
-            await self._bodies.wait()
+    async def grow_in_turn(self, num_bytes: int, timeout_s: float) -> None:
+        """Count more bytes as soon as there is room for them: for who cannot know how many will come.
+
+        Raises:
+            Overloaded: there was none in time.
+        """
+        try:
+            async with asyncio.timeout(timeout_s):
+                while self._bodies is not None and not self._bodies.has_room(self._tenant, num_bytes):
+                    await self._bodies.wait()
+        except TimeoutError:
+            pass  # then there is no room, and `grow` says for what
         self.grow(num_bytes)
 
     def shrink_to(self, num_bytes: int) -> None:

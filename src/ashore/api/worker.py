@@ -34,6 +34,7 @@ from ashore.api.origin import Origins
 from ashore.api.recording import LogRecorder
 from ashore.api.releasing import ReleaseDesk, keep_judging, release_desk
 from ashore.api.rereading import keep_rereading
+from ashore.api.underway import Bodies, bodies_of
 from ashore.backup import BackupHome
 from ashore.core import EngineKind, Recorder, SystemClock
 from ashore.engines import Grammar
@@ -47,6 +48,7 @@ from ashore.serving import (
     ConcurrencyLimit,
     GrpcListen,
     Guards,
+    Limits,
     LoopMeter,
     PrivacyMasker,
     Replica,
@@ -197,6 +199,7 @@ async def serve(
     )
     where = topology.listens(index)
     sock = listen(where.http)
+    bodies = bodies_of(topology.limits, num_workers=max(1, len(topology.workers)))
     releases = await release_desk(topology, serving, keys.database, fittings.watch, clock=clock, recorder=recorder)
     app = HttpApp(
         serving,
@@ -219,6 +222,7 @@ async def serve(
         releases=releases,
         backups=BackupHome(Path(topology.home)).read_timetable if topology.home else lambda: None,
         purges=purge_office(fittings, recorder),
+        bodies=bodies,
     )
     loop = asyncio.get_running_loop()
     loop.set_default_executor(ThreadPoolExecutor(ASIDE_THREADS, thread_name_prefix="aside"))
@@ -243,6 +247,8 @@ async def serve(
         origins=origins,
         authority=authority,
         releases=releases,
+        limits=topology.limits,
+        bodies=bodies,
     )
     rereading, background = Background(), Background()
 
@@ -297,6 +303,8 @@ async def _start_grpc(
     origins: Origins,
     authority: Authority,
     releases: ReleaseDesk | None,
+    limits: Limits,
+    bodies: Bodies,
 ) -> BesideHttp | None:
     if where is None:
         return None
@@ -313,6 +321,8 @@ async def _start_grpc(
         origins=origins,
         authority=authority,
         releases=releases,
+        limits=limits,
+        bodies=bodies,
     )
     await server.start()
     return server

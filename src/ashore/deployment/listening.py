@@ -57,7 +57,7 @@ class Listening:
         """Return what a running server does not change, by the section of ashore.toml that says it."""
         edge = self.edge
         return {
-            "[http] address or number of workers": self.http,
+            "[http]": self.http,
             "[grpc]": self.grpc,
             "[edge] kind, host, port, tls or threads": (
                 edge.kind,

@@ -31,7 +31,7 @@ from ashore.api.http.siblings import Siblings
 from ashore.api.http.streaming import cache_headers, standing_headers
 from ashore.api.origin import Origins
 from ashore.api.recording import LogRecorder
-from ashore.api.underway import Bodies
+from ashore.api.underway import Bodies, bodies_of
 from ashore.audit import AuditService
 from ashore.cache import PurgeOffice, directive_of
 from ashore.core import Recorder
@@ -99,7 +99,7 @@ class HttpApp:
         self.access: Final = access
         """Accounts, keys and the policy; None where nothing keeps them."""
         self._desk = desk
-        self._bodies = bodies or Bodies(limits.bodies_bytes, limits.tenant_bodies_bytes)
+        self._bodies = bodies or bodies_of(limits)
         self.privacy: Final = privacy
         self.budget_office: Final = budget_office
         self.audit: Final = audit
