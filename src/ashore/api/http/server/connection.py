@@ -33,6 +33,11 @@ SINGLE: Final = frozenset((b"authorization", b"host", b"x-api-key", b"x-ashore-o
 """Headers of which a second one is answered with 400: which of the two counts would differ from server to server."""
 MAX_AHEAD: Final = 16
 """Requests that a client may send before the first of them is answered; the rest stays in its socket."""
+REQUEST_BYTES: Final = 4096
+"""What a request that waits takes beside its own bytes, about."""
+PIECE_BYTES: Final = 4096
+"""Parsed at once: one read may hold hundreds of small requests, each of which takes far more than its bytes."""
+PIECE_BYTES_WHEN_SHORT: Final = 512
 MAX_UNREAD_BYTES: Final = 256 << 10
 """Of requests, held for an application that reads slower than the client writes."""
 MAX_UNREAD_WHEN_SHORT: Final = 16 << 10
@@ -40,6 +45,8 @@ MAX_UNREAD_WHEN_SHORT: Final = 16 << 10
 MAX_UNWRITTEN_BYTES: Final = 16 << 10
 """Of answers, held for a client that reads slower than the application writes; the socket's own buffer comes first."""
 
+LINGER_S: Final = 1.0
+"""After the refusal of what is no message, how long what still comes is read and dropped."""
 GONE_LOOK_S: Final = 0.01
 """After the end of what a client sends, and bytes to it, when to look whether they came back; then at every sweep."""
 
@@ -74,6 +81,7 @@ class Connection(asyncio.BufferedProtocol):
         "_parser",
         "_paused",
         "_quiet_bytes",
+        "_rest",
         "_server",
         "_tail_bytes",
         "_target",
@@ -104,6 +112,8 @@ class Connection(asyncio.BufferedProtocol):
         """Behind the head, since the last piece of a body: trailers, and what stands beside the size of a chunk."""
         self._num_trailers = 0
         self._expects = False
+        self._rest = b""
+        """Of what came, not parsed yet."""
         self._tail_bytes = 0
         """At most so much of the head came in the same read as the end of the message before it."""
         self._in_head = True
@@ -177,7 +187,28 @@ class Connection(asyncio.BufferedProtocol):
     def buffer_updated(self, nbytes: int) -> None:
         if self._last:
             return
-        data = self._server.buffer[:nbytes]
+        self._parse(self._server.buffer[:nbytes])
+        self._go_on()
+
+    def _parse(self, data: memoryview) -> None:
+        """Parse what came, a piece at a time, and keep the rest as it is once enough requests wait."""
+        step = PIECE_BYTES_WHEN_SHORT if self._server.is_short else PIECE_BYTES
+        for at in range(0, len(data), step):
+            if at and (self._last or self._is_full()):
+                self._rest = b"" if self._last else bytes(data[at:])
+                return
+            self._parse_piece(data[at : at + step])
+            if len(data) > step:
+                self._count_held()
+
+    def _parse_rest(self) -> None:
+        while self._rest and not self._holds_enough:
+            rest, self._rest = self._rest, b""
+            self._parse(memoryview(rest))
+            self._count_held()
+
+    def _parse_piece(self, data: memoryview) -> None:
+        nbytes = len(data)
         if self._in_head:
             self._head_bytes += nbytes
         else:
@@ -199,7 +230,6 @@ class Connection(asyncio.BufferedProtocol):
                 self._parsed = None
         if self._begun and self._in_head and not self._head_bytes:
             self._tail_bytes = nbytes
-        self._go_on()
 
     def pause_writing(self) -> None:
         if self._drained is None:
@@ -298,6 +328,7 @@ class Connection(asyncio.BufferedProtocol):
         if self.lost:
             return
         self._count_held()
+        self._parse_rest()
         if self._paused and not self._is_full():
             self._paused = False
             self.transport.resume_reading()
@@ -318,6 +349,8 @@ class Connection(asyncio.BufferedProtocol):
             self._close()
         else:
             self.read_more()
+            if self._ahead or self._fault:
+                self._go_on()
 
     def close_when_idle(self) -> None:
         """Close now, or after the answer that is being written, or that a request which is there already gets."""
@@ -331,7 +364,9 @@ class Connection(asyncio.BufferedProtocol):
     def _has_unread(self) -> bool:
         """Whether something has come that the loop has not read yet. A connection that is closed on it is reset, and
         the request lost."""
-        return not (self.lost or self.transport.is_closing()) and self._polled(select.POLLIN) != 0
+        if self.lost or self.transport.is_closing():
+            return False
+        return bool(self._rest) or self._polled(select.POLLIN) != 0
 
     def _polled(self, events: int) -> int:
         looks = select.poll()
@@ -347,6 +382,7 @@ class Connection(asyncio.BufferedProtocol):
     def _go_on(self) -> None:
         """Begin the next request if none is being answered, and stop reading while too much waits."""
         if self._cycle is None:
+            self._parse_rest()
             if self._ahead:
                 self._begin(self._ahead.popleft())
             elif self._fault:
@@ -354,11 +390,16 @@ class Connection(asyncio.BufferedProtocol):
         if self.lost:
             return
         self._count_held()
+        self._parse_rest()
         if not self._paused and not self._half_closed and not self._closing_since and self._is_full():
             self._paused = True
             self.transport.pause_reading()
 
     def _is_full(self) -> bool:
+        return bool(self._rest) or self._holds_enough
+
+    @property
+    def _holds_enough(self) -> bool:
         most = MAX_UNREAD_WHEN_SHORT if self._server.is_short else MAX_UNREAD_BYTES
         return len(self._ahead) > MAX_AHEAD or self._held > most
 
@@ -371,7 +412,8 @@ class Connection(asyncio.BufferedProtocol):
             if self._cycle is not None:
                 held += self._cycle.unread
             for cycle in self._ahead:
-                held += cycle.head_bytes + cycle.unread
+                held += cycle.head_bytes + cycle.unread + REQUEST_BYTES
+            held += len(self._rest)
         if held != self._held:
             self._server.held += held - self._held
             self._held = held
@@ -394,6 +436,8 @@ class Connection(asyncio.BufferedProtocol):
             self.abort()  # what was written so far must not look whole
         elif self.lost:
             return
+        elif self._fault and not cycle.is_read:
+            self._close_unread()
         elif cycle.ends_connection or not cycle.is_read or (self._server.stopping and not self._ahead):
             self._close()  # its head may have been written before the stop, and said nothing of that
         elif self._half_closed and not self._ahead:
@@ -401,7 +445,7 @@ class Connection(asyncio.BufferedProtocol):
         else:
             self._waiting_since = self._server.loop.time()
             self.read_more()
-            if self._ahead or self._fault:
+            if self._ahead or self._fault or self._rest:
                 self._server.loop.call_soon(self._go_on)
 
     def _refuse(self, status: int) -> None:
@@ -409,7 +453,17 @@ class Connection(asyncio.BufferedProtocol):
             self.transport.write(
                 b"HTTP/1.1 %d %b\r\ncontent-length: 0\r\nconnection: close\r\n\r\n" % (status, REFUSALS[status])
             )
-            self._close()
+            self._close_unread()
+
+    def _close_unread(self) -> None:
+        """Close when the client has read the answer: one that still sends would be reset, and lose it. What it sends
+        until then is dropped."""
+        self._last, self._rest, self._closing_since = True, b"", self._server.loop.time()
+        self.transport.write_eof()
+        if self._paused:
+            self._paused = False
+            self.transport.resume_reading()
+        self._server.loop.call_later(LINGER_S, self._close)
 
     def _close(self) -> None:
         self._last = True

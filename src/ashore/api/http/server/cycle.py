@@ -216,8 +216,9 @@ class Cycle:
         self.unread = 0
         self._told_end = self._whole
         body = parts[0] if len(parts) == 1 else b"".join(parts)
-        self._connection.read_more()
-        return {"type": "http.request", "body": body, "more_body": not self._whole}
+        message = {"type": "http.request", "body": body, "more_body": not self._whole}
+        self._connection.read_more()  # which may feed the next part
+        return message
 
     def _wake(self) -> None:
         if self._wakeup is not None and not self._wakeup.done():
