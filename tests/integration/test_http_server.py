@@ -52,14 +52,14 @@ async def stream(scope: Any, receive: Any, send: Any) -> None:
 
 
 async def whole(receive: Any) -> bytes:
-    parts: bytes = b""
+    parts: list[bytes] = []
     while True:
         message = await receive()
         if message["type"] == "http.disconnect":
-            return parts
-        parts += message["body"]
+            return b"".join(parts)
+        parts.append(message["body"])
         if not message["more_body"]:
-            return parts
+            return b"".join(parts)
 
 
 @asynccontextmanager

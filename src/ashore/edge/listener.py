@@ -206,7 +206,7 @@ def _flood_guard(plan: EdgePlan) -> Tree:
     }
 
 
-def _body_limit(name: str, max_bytes: int) -> Tree:
+def _body_limit(name: str, max_bytes: int) -> dict[str, Tree]:
     return {
         "name": name,
         "typed_config": {
