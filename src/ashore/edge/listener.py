@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from ashore.edge.clusters import GRPC, HOP, HTTP, LOCAL, first_choice
+from ashore.edge.clusters import BUFFER_BYTES, GRPC, HOP, HTTP, LOCAL, first_choice
 from ashore.edge.model import EdgePlan
 from ashore.edge.replies import local_replies
 from ashore.edge.yaml import Tree, Why
@@ -37,7 +37,6 @@ OPEN_PATHS: Final = ("/healthz", "/health", "/readyz", "/grpc.health.v1.Health")
 """What a worker answers without a key. Everything else is refused here where none is given."""
 KEY_HEADERS: Final = ("authorization", "x-api-key")
 TLS_HANDSHAKE_S: Final = 10
-BUFFER_BYTES: Final = 262_144
 AGAIN: Final = (
     "Only while no byte of the request has reached a worker. After that nobody knows whether it took effect,\n"
     "and a second generation, or a second job, is worse than an error that says so."
