@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import http.client
 import json
 import socket
@@ -11,17 +12,30 @@ import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
 from edge_rig import Rig, edge_rig
+from rawh2 import CONTINUATION, HEADERS, RawH2, frame, hpack
 
-from ashore.edge import EdgePlan, Machine, find_envoy, keep_tls, worker_sockets, write_files
+from ashore.edge import (
+    EdgePlan,
+    Machine,
+    find_envoy,
+    keep_tls,
+    read_fullness,
+    tell_fullness,
+    worker_sockets,
+    write_files,
+)
 from ashore.edge.clusters import UPSTREAM_IDLE_S
 from ashore.serving import Limits
 from ashore.spec import EdgeSpec
 
 FreePort = Callable[[], int]
+KEY = {"authorization": "Bearer k"}
+"""The edge asks for one, and looks no closer."""
 
 
 @pytest.fixture
@@ -33,7 +47,7 @@ def rig(tmp_path: Path, free_port: FreePort) -> Iterator[Rig]:
 def raw(rig: Rig, sent: bytes, *, timeout_s: float = 15) -> bytes:
     """Send bytes as they are, and return everything that comes until the connection closes or nothing more does."""
     with socket.create_connection(("127.0.0.1", rig.plan.port), timeout=timeout_s) as connection:
-        connection.sendall(sent)
+        connection.sendall(sent.replace(b"\r\nhost: a\r\n", b"\r\nhost: a\r\nauthorization: Bearer k\r\n"))
         received = b""
         try:
             while piece := connection.recv(65_536):
@@ -43,9 +57,12 @@ def raw(rig: Rig, sent: bytes, *, timeout_s: float = 15) -> bytes:
         return received
 
 
-get = partial(httpx.get, trust_env=False)
-post = partial(httpx.post, trust_env=False)
-request = partial(httpx.request, trust_env=False)
+def request(method: str, url: str, *, headers: dict[str, str] | None = None, **given: Any) -> httpx.Response:
+    return httpx.request(method, url, headers={**KEY, **(headers or {})}, trust_env=False, **given)
+
+
+get = partial(request, "GET")
+post = partial(request, "POST")
 
 
 def error_of(answer: bytes | httpx.Response) -> dict[str, str]:
@@ -115,6 +132,79 @@ def test_a_path_is_put_in_order_and_an_escaped_slash_is_kept(rig: Rig) -> None:
     assert get(rig.url + "/v1/models/org%2Fname").json()["path"] == "/v1/models/org%2Fname"
 
 
+def test_who_has_no_key_is_turned_away_before_a_worker_is_asked(rig: Rig) -> None:
+    for key in ({"authorization": "Bearer k"}, {"x-api-key": "k"}):
+        assert httpx.post(rig.url + "/v1/messages", headers=key, trust_env=False).status_code == 200
+    rig.workers[0].seen.clear()
+    head = b"POST /v1/chat/completions HTTP/1.1\r\nhost: b\r\nx-ashore-hop: 1\r\ncontent-length: 9000000\r\n\r\n"
+    answer = raw(rig, head)  # and not one byte of the body
+    assert answer.startswith(b"HTTP/1.1 401") and b'www-authenticate: Bearer realm="ashore"' in answer
+    assert error_of(answer)["code"] == "invalid_api_key"
+    assert rig.workers[0].seen == []
+    for path in ("/healthz", "/health", "/readyz"):
+        assert httpx.get(rig.url + path, trust_env=False).json()["path"] == path
+    body = b"x" * 100_000
+    assert httpx.post(rig.url + "/healthz", content=body, trust_env=False).status_code == 413
+
+
+def test_who_has_no_key_is_turned_away_before_the_message_of_a_call(rig: Rig) -> None:
+    async def main() -> None:
+        connection = await RawH2.connect(rig.plan.port)
+        for _ in range(3):
+            stream = connection.head("/ashore.v1.Inference/Chat")
+            await connection.until(stream)
+            assert stream in connection.ended
+        await connection.close()
+
+    asyncio.run(main())
+    assert rig.workers[0].seen == []
+
+
+def test_a_connection_that_resets_what_it_asks_is_ended(rig: Rig) -> None:
+    async def main() -> None:
+        connection = await RawH2.connect(rig.plan.port)
+        for _ in range(100):
+            for _ in range(10):
+                connection.reset(connection.head("/early", ("authorization", "Bearer k"), end=True, grpc=False))
+            await asyncio.sleep(0.001)
+            if connection.closed:
+                break
+        async with asyncio.timeout(5):
+            while not connection.closed:
+                await asyncio.sleep(0.01)
+        await connection.close()
+
+    asyncio.run(main())
+    assert rig.stat("http.edge.downstream_rq_too_many_premature_resets") == 1
+
+
+def test_a_head_without_end_is_cut_off_on_http2_too(rig: Rig) -> None:
+    async def main() -> None:
+        connection = await RawH2.connect(rig.plan.port)
+        connection.writer.write(frame(HEADERS, 0, 1, hpack((":method", "GET"), (":path", "/"), (":scheme", "http"))))
+        for number in range(200):
+            connection.writer.write(frame(CONTINUATION, 0, 1, hpack((f"x-{number}", "y" * 1000))))
+        async with asyncio.timeout(5):
+            while not (connection.closed or connection.answered):
+                await asyncio.sleep(0.01)
+        await connection.close()
+
+    asyncio.run(main())
+
+
+def test_a_silent_connection_is_closed_soon_once_the_edge_is_full(rig: Rig) -> None:
+    with socket.create_connection(("127.0.0.1", rig.plan.port), timeout=15) as silent:
+        deadline = time.monotonic() + 5
+        while read_fullness(rig.plan) != 1 / rig.plan.max_connections:
+            assert time.monotonic() < deadline
+        tell_fullness(rig.plan, 0.75)
+        deadline = time.monotonic() + 5
+        while rig.stat("overload.envoy.overload_actions.reduce_timeouts.scale_percent") != 100:
+            assert time.monotonic() < deadline, rig.said()
+            time.sleep(0.05)
+        assert silent.recv(1) == b"", "after 10 s, not 620"
+
+
 def test_too_much_is_refused_in_the_form_of_the_api(rig: Rig) -> None:
     long = raw(rig, b"GET / HTTP/1.1\r\nhost: a\r\nx: " + b"a" * 70_000 + b"\r\n\r\n")
     assert long.startswith(b"HTTP/1.1 431") and error_of(long)["code"] == "headers_too_large"
@@ -160,7 +250,7 @@ def test_a_client_that_never_ends_its_headers_is_let_go(rig: Rig) -> None:
     assert get(rig.url + "/v1/models").status_code == 200
 
 
-ASK = b"GET /v1/models HTTP/1.1\r\nhost: a\r\n\r\n"
+ASK = b"GET /v1/models HTTP/1.1\r\nhost: a\r\nauthorization: Bearer k\r\n\r\n"
 
 
 def answer_on(connection: socket.socket) -> bytes:
@@ -224,7 +314,7 @@ def test_a_read_is_sent_to_another_worker_once(tmp_path: Path, free_port: FreePo
 def test_without_workers_the_error_says_so(tmp_path: Path, free_port: FreePort) -> None:
     with edge_rig(tmp_path / "run", free_port(), num_workers=1) as rig:
         Path(rig.workers[0].path).unlink()
-        with httpx.Client(trust_env=False) as client:
+        with httpx.Client(trust_env=False, headers=KEY) as client:
             deadline = time.monotonic() + 10
             while (answer := client.get(rig.url + "/v1/models")).status_code == 200:
                 assert time.monotonic() < deadline
@@ -243,7 +333,10 @@ def test_a_dead_worker_costs_no_request_of_the_other(tmp_path: Path, free_port: 
 
 
 def test_a_flood_is_refused_with_the_time_to_come_back(tmp_path: Path, free_port: FreePort) -> None:
-    with edge_rig(tmp_path / "run", free_port(), flood_per_s=5) as rig, httpx.Client(trust_env=False) as client:
+    with (
+        edge_rig(tmp_path / "run", free_port(), flood_per_s=5) as rig,
+        httpx.Client(trust_env=False, headers=KEY) as client,
+    ):
         answers = [client.get(rig.url + "/v1/models") for _ in range(30)]
         refused = [one for one in answers if one.status_code == 429]
         assert len(refused) >= 20
@@ -268,7 +361,7 @@ def test_the_access_log_holds_no_query_key_or_prompt(rig: Rig) -> None:
 def gaps_of(connection: http.client.HTTPConnection) -> tuple[float, list[float]]:
     """Return the seconds until the first event of a stream, and those between sending and receiving each event."""
     began = time.perf_counter()
-    connection.request("GET", "/stream", headers={"connection": "close"})
+    connection.request("GET", "/stream", headers={"connection": "close", **KEY})
     answer = connection.getresponse()
     first, lags = 0.0, []
     while line := answer.readline():
@@ -292,7 +385,7 @@ def test_streams_are_never_held_back(rig: Rig) -> None:
 
 
 def test_a_stream_outlives_a_change_of_the_listener(rig: Rig) -> None:
-    with httpx.stream("GET", rig.url + "/stream", trust_env=False) as answer:
+    with httpx.stream("GET", rig.url + "/stream", trust_env=False, headers=KEY) as answer:
         lines = answer.iter_lines()
         first = next(line for line in lines if line)
         rig.apply(max_body_bytes=12_345, flood_per_s=777)
@@ -307,7 +400,7 @@ def test_another_machine_answers_when_nobody_here_can_and_passes_nothing_back(
     with (
         edge_rig(tmp_path / "a", here, machines=(Machine(host="127.0.0.1", port=there),)) as first,
         edge_rig(tmp_path / "b", there, machines=(Machine(host="127.0.0.1", port=here),)) as second,
-        httpx.Client(trust_env=False) as client,
+        httpx.Client(trust_env=False, headers=KEY) as client,
     ):
         time.sleep(2)  # each has looked at the other once
         for _ in range(10):

@@ -204,7 +204,8 @@ def test_every_protocol_on_one_port_and_the_limits_of_two_workers(edge: Start) -
         health = health_pb2_grpc.HealthStub(wire).Check(health_pb2.HealthCheckRequest(), timeout=10)
         assert health.status == health_pb2.HealthCheckResponse.SERVING
         asked = iter([reflection_pb2.ServerReflectionRequest(list_services="")])
-        names = next(reflection_pb2_grpc.ServerReflectionStub(wire).ServerReflectionInfo(asked, timeout=10))
+        reflection = reflection_pb2_grpc.ServerReflectionStub(wire)
+        names = next(reflection.ServerReflectionInfo(asked, metadata=with_key(server), timeout=10))
         assert "ashore.v1.Inference" in {one.name for one in names.list_services_response.service}
 
     # both workers answer, and one page tells of both

@@ -13,6 +13,7 @@ import pytest
 from google.protobuf import any_pb2, descriptor_pb2
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+from rawh2 import INITIAL_WINDOW, RawH2
 
 from ashore.access import KeyTable, Principal, digest_of, new_key
 from ashore.api.grpc import GrpcServer
@@ -22,7 +23,7 @@ from ashore.cache import AnswerCache, CachePolicy, FixedEpochs
 from ashore.core import SystemClock, TenantId
 from ashore.errors import PortTaken
 from ashore.metrics import Metrics
-from ashore.serving import AdmissionLimits, BytesText, MemoryReplica, ServedModel, ServingService, Topology
+from ashore.serving import AdmissionLimits, BytesText, Limits, MemoryReplica, ServedModel, ServingService, Topology
 
 KEY, WEAK_KEY = new_key(), new_key()
 KEYS = KeyTable(
@@ -46,7 +47,10 @@ class Running:
 
 @asynccontextmanager
 async def running(
-    replica: MemoryReplica | None = None, *, admission: AdmissionLimits | None = None
+    replica: MemoryReplica | None = None,
+    *,
+    admission: AdmissionLimits | None = None,
+    limits: Limits | None = None,
 ) -> AsyncIterator[Running]:
     replica = replica or MemoryReplica()
     metrics = Metrics()
@@ -63,7 +67,7 @@ async def running(
     await serving.start()
     while not serving.models()[0].ready:
         await asyncio.sleep(0.005)
-    server = GrpcServer(serving, KEYS, port=0, metrics=metrics)
+    server = GrpcServer(serving, KEYS, port=0, metrics=metrics, limits=limits)
     await server.start()
     try:
         async with grpc.aio.insecure_channel(server.address) as channel:
@@ -409,6 +413,75 @@ def test_a_message_that_is_too_large_is_refused() -> None:
     async def test(it: Running) -> None:
         error = await failing(it.stub.Chat(chat("x" * (17 << 20)), metadata=WITH_KEY))
         assert error.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
+
+    run(test)
+
+
+def announced(length: int) -> bytes:
+    """The beginning of a message of gRPC: not compressed, and so long."""
+    return b"\0" + length.to_bytes(4, "big")
+
+
+@asynccontextmanager
+async def raw(it: Running) -> AsyncIterator[RawH2]:
+    connection = await RawH2.connect(int(it.server.address.rsplit(":", 1)[1]))
+    try:
+        yield connection
+    finally:
+        await connection.close()
+
+
+@pytest.mark.parametrize("method", ["Inference/Chat", "Inference/ChatStream", "Inference/Embed", "Releases/GetAlias"])
+def test_who_has_no_key_is_turned_away_before_the_message(method: str) -> None:
+    async def test(it: Running) -> None:
+        async with raw(it) as connection:
+            for pairs in ((), (("authorization", "Bearer wrong"),), (("authorization", f"Bearer {KEY}"),) * 2):
+                stream = connection.head(f"/ashore.v1.{method}", *pairs)
+                await connection.until(stream)
+                assert stream in connection.ended
+            assert connection.window == INITIAL_WINDOW, "nothing of a message was sent"
+
+    run(test)
+
+
+def test_messages_under_way_wait_for_room_and_end_when_none_comes() -> None:
+    key = ("authorization", f"Bearer {KEY}")
+
+    async def test(it: Running) -> None:
+        async with raw(it) as connection:
+            first, second = (connection.head("/ashore.v1.Inference/Chat", key) for _ in range(2))
+            for stream in (first, second):
+                connection.send(stream, announced(1 << 20) + b"x")
+            await asyncio.sleep(0.1)
+            assert connection.windows[first] > INITIAL_WINDOW, "there is room for one"
+            assert connection.windows[second] < INITIAL_WINDOW, "and for no other"
+            await connection.until(first)
+            await connection.until(second)
+        answers = await asyncio.gather(*(it.stub.Chat(chat(f"{n}"), metadata=WITH_KEY) for n in range(60)))
+        assert len(answers) == 60, "short messages pass one after the other, and none is refused"
+
+    run(
+        test,
+        limits=Limits(
+            max_body_bytes=2 << 20, bodies_bytes=3 << 20, tenant_bodies_bytes=3 << 20, body_read_timeout_s=0.5
+        ),
+    )
+
+
+def test_few_unfinished_messages_of_calls_without_a_key_are_held() -> None:
+    async def test(it: Running) -> None:
+        async with raw(it) as connection:
+            streams = []
+            for path in ("health.v1.Health/Check", "health.v1.Health/Watch", "reflection.v1alpha.ServerReflection") * 2:
+                path += "/ServerReflectionInfo" if "reflection" in path else ""
+                streams.append(connection.head(f"/grpc.{path}"))
+                connection.send(streams[-1], announced(1 << 20) + b"x")
+                await asyncio.sleep(0.02)
+            for stream in streams[:3]:
+                await connection.until(stream, 1)
+            assert not connection.answered & set(streams[3:])
+            found = await health_pb2_grpc.HealthStub(it.channel).Check(health_pb2.HealthCheckRequest())
+            assert found.status == health_pb2.HealthCheckResponse.SERVING
 
     run(test)
 

@@ -263,7 +263,10 @@ def test_an_answer_arrives_also_when_the_body_was_not_read(
     """The body is on its way when the answer is written; a worker that closed at once would reset the connection."""
     size = 1 << 20
     with worker.connect() as sock:
-        sock.sendall(head(worker, header, f"content-length: {size}", path=path, method=method))
+        sent = head(worker, header, f"content-length: {size}", path=path, method=method)
+        if header.startswith("authorization"):
+            sent = sent.replace(f"authorization: Bearer {worker.key}\r\n".encode(), b"")
+        sock.sendall(sent)
         answer = read_until(sock, b"\r\n\r\n")
         assert answer.startswith(b"HTTP/1.1 " + status)
         for _ in range(16):
@@ -280,6 +283,42 @@ def test_a_compressed_body_is_never_unpacked(worker: Worker) -> None:
         status, _, answer = worker.request("POST", CHAT, bomb, headers={"content-encoding": encoding})
         assert status == 400 and json.loads(answer)["error"]["hint"]
     assert still_answers(worker)
+
+
+@pytest.mark.parametrize("digits", [19, 25])
+def test_a_length_of_more_digits_than_any_body_has_is_refused_at_once(worker: Worker, digits: int) -> None:
+    with worker.connect() as sock:
+        sock.sendall(head(worker, "content-length: " + "9" * digits))
+        assert read_until(sock, b"\r\n", timeout_s=2).startswith(b"HTTP/1.1 413")
+
+
+def test_a_chunk_that_is_none_is_refused_at_once(worker: Worker) -> None:
+    with worker.connect() as sock:
+        sock.sendall(head(worker, "transfer-encoding: chunked") + b"-1\r\n")
+        answer = read_all(sock, timeout_s=2)
+        assert answer.startswith(b"HTTP/1.1 400") and b'"code":"invalid_request"' in answer
+
+
+def test_bodies_under_way_are_bounded_in_sum_and_for_each_tenant(tmp_path: Path) -> None:
+    limits = Limits(max_body_bytes=1 << 20, bodies_bytes=3 << 20, tenant_bodies_bytes=2 << 20)
+    with http_worker(tmp_path / "worker", limits=limits) as one, contextlib.ExitStack() as held:
+        for _ in range(2):
+            sock = held.enter_context(one.connect())
+            sock.sendall(head(one, f"content-length: {1 << 20}") + b"x")
+        chunked = held.enter_context(one.connect())
+        deadline = time.monotonic() + 5
+        while (answer := one.request("POST", CHAT, ask()))[0] == 200 and time.monotonic() < deadline:
+            pass  # until both have come
+        status, headers, body = answer
+        assert (status, json.loads(body)["error"]["code"]) == (429, "overloaded") and headers["retry-after"] == "1"
+        assert "tenant_bodies_bytes" in json.loads(body)["error"]["hint"]
+        chunked.sendall(head(one, "transfer-encoding: chunked") + b"2\r\n{ \r\n")
+        assert read_until(chunked, b"\r\n", timeout_s=2).startswith(b"HTTP/1.1 429"), "counted as it arrives"
+        assert one.request("GET", "/v1/models")[0] == 200
+        held.close()
+        deadline = time.monotonic() + 5
+        while one.request("POST", CHAT, ask())[0] != 200:
+            assert time.monotonic() < deadline, "given back with the connections"
 
 
 def test_a_chunked_body_without_end_is_cut_at_the_limit(worker: Worker) -> None:

@@ -16,6 +16,7 @@ import pytest
 
 from ashore.api.http import HttpServer, listen
 from ashore.api.http.server.connection import Connection
+from ashore.errors import AshoreError
 from ashore.serving import HttpListen, Limits
 
 App = Callable[[Any, Any, Any], Awaitable[None]]
@@ -51,14 +52,14 @@ async def stream(scope: Any, receive: Any, send: Any) -> None:
 
 
 async def whole(receive: Any) -> bytes:
-    parts: bytes = b""
+    parts: list[bytes] = []
     while True:
         message = await receive()
         if message["type"] == "http.disconnect":
-            return parts
-        parts += message["body"]
+            return b"".join(parts)
+        parts.append(message["body"])
         if not message["more_body"]:
-            return parts
+            return b"".join(parts)
 
 
 @asynccontextmanager
@@ -203,6 +204,8 @@ def test_chunks_of_a_request_come_together() -> None:
         b"x: a\nb: c\r\n\r\n",
         b"x: a\x00b\r\n\r\n",
         b" folded: x\r\n\r\n",
+        b"authorization: Bearer a\r\nx: y\r\nauthorization: Bearer b\r\n\r\n",
+        b"host: other\r\n\r\n",
     ],
 )
 def test_what_smuggles_a_request_past_an_edge_is_refused(head: bytes) -> None:
@@ -212,6 +215,127 @@ def test_what_smuggles_a_request_past_an_edge_is_refused(head: bytes) -> None:
             seen = await talk(port, begin + head + more)
         assert seen.startswith(b"HTTP/1.1 400")
         assert seen.count(b"HTTP/1.1") == 1
+
+    run(body)
+
+
+def test_chunks_in_a_request_of_http_1_0_are_refused() -> None:
+    async def body() -> None:
+        async with serving(echo) as (_, port):
+            seen = await talk(port, b"POST / HTTP/1.0\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n")
+        assert seen.startswith(b"HTTP/1.1 400")
+
+    run(body)
+
+
+async def headers_and_body(scope: Any, receive: Any, send: Any) -> None:
+    """Answer with the headers as they stand when the body is whole, or with the error that came in its place."""
+    try:
+        body = await whole(receive)
+    except AshoreError as fault:
+        await scope["ashore.direct"].answer(fault.http_status, [], b"")
+        return
+    said = b",".join(name for name, _ in scope["headers"]) + b"|" + body
+    await scope["ashore.direct"].answer(200, [(b"content-length", b"%d" % len(said))], said)
+
+
+CHUNKED = b"POST / HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n"
+
+
+def test_trailers_never_become_headers() -> None:
+    async def body() -> None:
+        async with serving(headers_and_body) as (_, port):
+            seen = await talk(port, CHUNKED + b"2\r\nab\r\n0\r\nauthorization: Bearer x\r\nvia: y\r\n\r\n" + CHUNKED)
+        assert seen.endswith(b"host,transfer-encoding|ab")
+
+    run(body)
+
+
+@pytest.mark.parametrize(
+    "trailers",
+    [b"a: b\r\n" * 102, b"a: %b\r\n" % (b"b" * 30_000) * 4, b"a: " + b"b" * 200_000],
+    ids=["too many", "too long together", "one without end"],
+)
+@pytest.mark.parametrize("end", [b"\r\n", b""], ids=["ended", "not ended"])
+def test_trailers_beyond_the_limits_of_headers_end_the_connection_with_431(trailers: bytes, end: bytes) -> None:
+    async def body() -> None:
+        async with serving(headers_and_body) as (_, port):
+            seen = await talk(port, CHUNKED + b"2\r\nab\r\n0\r\n" + trailers + end)
+        assert seen.startswith(b"HTTP/1.1 431") and seen.count(b"HTTP/1.1") == 1 and b"connection: close" in seen
+
+    run(body)
+
+
+@pytest.mark.parametrize(
+    "chunks", [b"-1\r\n", b"0x2\r\nab\r\n", b"2\r\nabX", b"2\nab\n0\n\n", b"zz\r\n", b"2;" + b"x" * 200_000]
+)
+def test_a_malformed_chunk_is_refused_at_once(chunks: bytes) -> None:
+    async def body() -> None:
+        async with serving(headers_and_body) as (_, port):
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(CHUNKED + b"2\r\nab\r\n" + chunks)
+            seen = await asyncio.wait_for(reader.read(), 5)
+            assert seen.startswith((b"HTTP/1.1 400", b"HTTP/1.1 431")) and seen.count(b"HTTP/1.1") == 1
+            writer.close()
+
+    run(body)
+
+
+def test_one_that_sends_nothing_more_and_waits_gets_all_of_its_answers() -> None:
+    async def slow(scope: Any, receive: Any, send: Any) -> None:
+        await asyncio.sleep(0.15)
+        await echo(scope, receive, send)
+
+    async def body() -> None:
+        async with serving(slow) as (_, port):
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(b"GET /one HTTP/1.1\r\nhost: x\r\n\r\nGET /two HTTP/1.1\r\nhost: x\r\n\r\n")
+            writer.write_eof()
+            seen = await asyncio.wait_for(reader.read(), 5)
+            assert b"GET /one" in seen and seen.endswith(b"GET /two  ")
+            writer.close()
+
+    run(body)
+
+
+def test_connections_of_one_address_over_its_share_are_refused_and_others_served() -> None:
+    async def body() -> None:
+        async with serving(echo, Limits(max_connections=8, max_connections_per_address=2)) as (_, port):
+            get = b"GET / HTTP/1.1\r\nhost: x\r\n\r\n"
+            held = [await asyncio.open_connection("127.0.0.1", port) for _ in range(2)]
+            await asyncio.sleep(0.05)
+            assert (await talk(port, b"")).startswith(b"HTTP/1.1 429 Too Many Requests\r\nretry-after: 1")
+            reader, writer = await asyncio.open_connection("127.0.0.1", port, local_addr=("127.0.0.2", 0))
+            writer.write(get)
+            assert (await silence(reader)).startswith(b"HTTP/1.1 200")
+            writer.close()
+            held[0][1].close()
+            await asyncio.sleep(0.05)
+            assert (await talk(port, get)).startswith(b"HTTP/1.1 200"), "a place became free"
+            held[1][1].close()
+
+    run(body)
+
+
+def test_unfinished_heads_are_held_up_to_a_sum_over_all_connections(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ashore.api.http.server.server.HELD_BYTES", 64 << 10)
+
+    async def body() -> None:
+        async with serving(echo) as (server, port):
+            head = b"GET / HTTP/1.1\r\nhost: x\r\nx: "
+            flood = [await asyncio.open_connection("127.0.0.1", port) for _ in range(8)]
+            for sent in range(6):
+                for _, writer in flood:
+                    writer.write((b"" if sent else head) + b"y" * 10_000)
+                await asyncio.sleep(0.02)
+            assert server.is_short and server.held < (64 << 10) + 8 * (16 << 10)
+            assert (await talk(port, b"GET /good HTTP/1.1\r\nhost: x\r\n\r\n")).endswith(b"GET /good  ")
+            for connection in list(server._connections):
+                connection.sweep(server.loop.time() + 3600)
+            await asyncio.sleep(0.05)
+            assert server.held == 0 and not server.is_short, "heads that do not come to their end are cut off"
+            for _, writer in flood:
+                writer.close()
 
     run(body)
 
@@ -468,9 +592,9 @@ def test_a_stop_lets_answers_end_and_says_that_they_are_the_last() -> None:
 class Keeping(HttpServer):
     """Shows its connections."""
 
-    def opened(self, connection: Connection) -> None:
+    def opened(self, connection: Connection) -> bool:
         self.latest = connection
-        super().opened(connection)
+        return super().opened(connection)
 
 
 @pytest.mark.parametrize("by", ["a sweep", "a stop"])

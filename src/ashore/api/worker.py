@@ -34,6 +34,7 @@ from ashore.api.origin import Origins
 from ashore.api.recording import LogRecorder
 from ashore.api.releasing import ReleaseDesk, keep_judging, release_desk
 from ashore.api.rereading import keep_rereading, take_each
+from ashore.api.underway import Bodies, bodies_of
 from ashore.backup import BackupHome
 from ashore.core import EngineKind, Recorder, SystemClock
 from ashore.engines import Grammar
@@ -48,6 +49,7 @@ from ashore.serving import (
     ConcurrencyLimit,
     GrpcListen,
     Guards,
+    Limits,
     LoopMeter,
     PrivacyMasker,
     Replica,
@@ -208,6 +210,7 @@ async def serve(
     )
     where = topology.listens(index)
     sock = listen(where.http)
+    bodies = bodies_of(topology.limits, num_workers=max(1, len(topology.workers)))
     releases = await release_desk(topology, serving, keys.database, fittings.watch, clock=clock, recorder=recorder)
     desk = make_desk(fittings.database, clock, topology.jobs, None if opened is None else opened.budgets)
     app = HttpApp(
@@ -234,6 +237,7 @@ async def serve(
         backups=BackupHome(Path(topology.home)).read_timetable if topology.home else lambda: None,
         purges=purge_office(fittings, recorder),
         desks={"jobs": JobOffice(queue=desk.queue, rights=authority, recorder=recorder)} if desk.worked else {},
+        bodies=bodies,
     )
     loop = asyncio.get_running_loop()
     loop.set_default_executor(ThreadPoolExecutor(ASIDE_THREADS, thread_name_prefix="aside"))
@@ -258,6 +262,8 @@ async def serve(
         origins=origins,
         authority=authority,
         releases=releases,
+        limits=topology.limits,
+        bodies=bodies,
     )
     rereading, background = Background(), Background()
 
@@ -317,6 +323,8 @@ async def _start_grpc(
     origins: Origins,
     authority: Authority,
     releases: ReleaseDesk | None,
+    limits: Limits,
+    bodies: Bodies,
 ) -> BesideHttp | None:
     if where is None:
         return None
@@ -333,6 +341,8 @@ async def _start_grpc(
         origins=origins,
         authority=authority,
         releases=releases,
+        limits=limits,
+        bodies=bodies,
     )
     await server.start()
     return server

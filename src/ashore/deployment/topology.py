@@ -10,7 +10,16 @@ from ashore.deployment.listening import Listening, audit_link, worker_listen
 from ashore.engines import FakeSpec
 from ashore.jobs import JobLimits
 from ashore.planning import ModelPlan
-from ashore.serving import AdmissionLimits, BudgetsLink, EdgeAddress, PriceLink, ServedModel, StateLink, Topology
+from ashore.serving import (
+    AdmissionLimits,
+    BudgetsLink,
+    EdgeAddress,
+    Limits,
+    PriceLink,
+    ServedModel,
+    StateLink,
+    Topology,
+)
 from ashore.settings import Home, Settings
 
 BOARD: Final = "board"
@@ -45,6 +54,11 @@ def topology_of(
             max_tokens_in_flight=listening.admission.max_tokens_in_flight,
             default_deadline_s=listening.admission.default_deadline_s,
             max_deadline_s=max(MAX_DEADLINE_S, listening.admission.default_deadline_s),
+        ),
+        limits=Limits(
+            max_connections_per_address=listening.http.connections_per_address,
+            bodies_bytes=listening.http.bodies_bytes,
+            tenant_bodies_bytes=listening.http.tenant_bodies_bytes,
         ),
         cache=listening.cache,
         privacy=listening.privacy,

@@ -10,7 +10,15 @@ from ashore.edge.keeper import EdgeKeeper
 from ashore.edge.model import EdgePlan, Machine, Tls, WorkerSockets
 from ashore.edge.reasons import edge_choices
 from ashore.edge.rendering import render
-from ashore.edge.service import keep_tls, plan_edge, show_files, worker_sockets, write_files
+from ashore.edge.service import (
+    keep_tls,
+    plan_edge,
+    read_fullness,
+    show_files,
+    tell_fullness,
+    worker_sockets,
+    write_files,
+)
 
 __all__ = [
     "EDGE",
@@ -28,9 +36,11 @@ __all__ = [
     "names_for",
     "needs_renewal",
     "plan_edge",
+    "read_fullness",
     "remove_other_keys",
     "render",
     "show_files",
+    "tell_fullness",
     "threads_for",
     "worker_sockets",
     "write_files",

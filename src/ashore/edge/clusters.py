@@ -21,6 +21,8 @@ UPSTREAM_IDLE_S: Final = 5
 """Shorter than a worker's `header_read_timeout_s` (10 s), after which it closes an idle connection."""
 HEALTH_INTERVAL_S: Final = 1
 MAX_RETRIES: Final = 64
+BUFFER_BYTES: Final = 65_536
+"""Held for a connection at each end, and of a request that may be sent again."""
 
 
 def clusters(plan: EdgePlan) -> list[dict[str, Tree]]:
@@ -94,7 +96,7 @@ def _common(name: str, addresses: Sequence[Tree], plan: EdgePlan, *, grpc: bool)
     return {
         "name": name,
         "connect_timeout": "1s",
-        "per_connection_buffer_limit_bytes": 262_144,
+        "per_connection_buffer_limit_bytes": BUFFER_BYTES,
         "lb_policy": "LEAST_REQUEST",
         "common_lb_config": {
             "healthy_panic_threshold": Why(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -11,7 +12,7 @@ from ashore.core import Clock
 from ashore.edge.binary import EDGE, edge_child, find_envoy, threads_for
 from ashore.edge.certificate import remove_other_keys
 from ashore.edge.model import EdgePlan
-from ashore.edge.service import keep_tls, plan_edge, write_files
+from ashore.edge.service import keep_tls, plan_edge, read_fullness, tell_fullness, write_files
 from ashore.errors import AshoreError
 from ashore.planning import read_inventory
 from ashore.processes import Supervisor, get_from
@@ -19,6 +20,7 @@ from ashore.spec import EdgeSpec
 
 RENEWAL_LOOK_S: Final = 3600.0
 LOOK_S: Final = 0.5
+FULLNESS_LOOK_S: Final = 1.0
 
 
 class EdgeKeeper:
@@ -60,6 +62,7 @@ class EdgeKeeper:
         self._longest_answer_s = longest_answer_s
         self._max_file_bytes = max_file_bytes
         self._spec = EdgeSpec()
+        self._fullness = 0.0
 
     def start(self, spec: EdgeSpec) -> None:
         """Write the configuration and start Envoy. Returns at once.
@@ -76,6 +79,7 @@ class EdgeKeeper:
         threads = threads_for(spec.threads, read_inventory().cores)
         self._supervisor.add(edge_child(plan, program, log=self._log, threads=threads))
         self._supervisor.call_every("certificate of the edge", RENEWAL_LOOK_S, self._renew)
+        self._supervisor.call_every("fullness of the edge", FULLNESS_LOOK_S, partial(self._tell_fullness, plan))
 
     def apply(self, spec: EdgeSpec) -> tuple[Path, ...]:
         """Write the configuration again; Envoy takes what changed by itself. Returns the files that changed.
@@ -120,6 +124,19 @@ class EdgeKeeper:
         if plan.tls is not None and self._spec.tls == "generate":
             remove_other_keys(Path(plan.tls.key_file))
         return changed
+
+    def _tell_fullness(self, plan: EdgePlan) -> None:
+        """Tell Envoy how full it is, where that changed: the fuller, the less time a silent connection has."""
+        if self._supervisor.state(EDGE) != "running":
+            return
+        share = round(read_fullness(plan), 2)
+        if share == self._fullness:
+            return
+        try:
+            tell_fullness(plan, share)
+        except OSError as fault:
+            self._say(f"the edge cannot be told how full it is: {fault.strerror}; free the disk of {plan.run}")
+        self._fullness = share
 
     def _renew(self) -> None:
         if self._supervisor.state(EDGE) not in ("running", "waiting"):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from ashore.edge.clusters import GRPC, HOP, HTTP, LOCAL, first_choice
+from ashore.edge.clusters import BUFFER_BYTES, GRPC, HOP, HTTP, LOCAL, first_choice
 from ashore.edge.model import EdgePlan
 from ashore.edge.replies import local_replies
 from ashore.edge.yaml import Tree, Why
@@ -18,7 +18,8 @@ STRIPPED_PREFIXES: Final = ("x-authz-", "x-tenant", "x-envoy-", "x-ashore-intern
 
 WIDE: Final = "longest_file"
 NARROW: Final = "longest_body"
-"""Names of the two limits on bodies; uploads of files are held by the first alone."""
+SHORT: Final = "longest_body_without_key"
+"""Names of the limits on bodies; uploads of files are held by the first alone, what needs no key by all three."""
 
 HEADERS_KIB: Final = 60
 """Below the 64 KiB that a worker takes, so that the edge refuses first."""
@@ -26,8 +27,16 @@ MAX_HEADERS: Final = 100
 HEADERS_TIMEOUT_S: Final = 10
 REQUEST_TIMEOUT_S: Final = 600
 FIRST_BYTE_IDLE_S: Final = 60
+FLUSH_S: Final = 10
+"""How long an answer that is whole may wait for a client that reads none of it."""
+MAX_STREAMS: Final = 128
+"""Requests at once on one connection of HTTP/2."""
+OPEN_BODY_BYTES: Final = 65_536
+"""Of a request that needs no key."""
+OPEN_PATHS: Final = ("/healthz", "/health", "/readyz", "/grpc.health.v1.Health")
+"""What a worker answers without a key. Everything else is refused here where none is given."""
+KEY_HEADERS: Final = ("authorization", "x-api-key")
 TLS_HANDSHAKE_S: Final = 10
-BUFFER_BYTES: Final = 262_144
 AGAIN: Final = (
     "Only while no byte of the request has reached a worker. After that nobody knows whether it took effect,\n"
     "and a second generation, or a second job, is worse than an error that says so."
@@ -120,7 +129,7 @@ def _connections(plan: EdgePlan) -> dict[str, Tree]:
             ),
         },
         "http2_protocol_options": {
-            "max_concurrent_streams": 1000,
+            "max_concurrent_streams": MAX_STREAMS,
             "initial_stream_window_size": 262_144,
             "initial_connection_window_size": 1_048_576,
             "connection_keepalive": {"interval": "30s", "timeout": "10s"},
@@ -130,6 +139,7 @@ def _connections(plan: EdgePlan) -> dict[str, Tree]:
         "request_headers_timeout": Why("A client that sends its headers byte by byte.", f"{HEADERS_TIMEOUT_S}s"),
         "request_timeout": Why("The whole request, body included.", f"{REQUEST_TIMEOUT_S}s"),
         "stream_idle_timeout": Why("Until the route is known; the routes have their own.", f"{FIRST_BYTE_IDLE_S}s"),
+        "stream_flush_timeout": Why("A client that reads none of the end of its answer.", f"{FLUSH_S}s"),
         "drain_timeout": "5s",
         "delayed_close_timeout": "1s",
         # what is written down and answered here
@@ -139,6 +149,7 @@ def _connections(plan: EdgePlan) -> dict[str, Tree]:
             _flood_guard(plan),
             _body_limit(WIDE, max(plan.max_file_bytes, plan.max_body_bytes)),
             _body_limit(NARROW, plan.max_body_bytes),
+            {**_body_limit(SHORT, OPEN_BODY_BYTES), "disabled": True},
             _router(),
         ],
         "route_config": _routes(plan),
@@ -194,7 +205,7 @@ def _flood_guard(plan: EdgePlan) -> Tree:
     }
 
 
-def _body_limit(name: str, max_bytes: int) -> Tree:
+def _body_limit(name: str, max_bytes: int) -> dict[str, Tree]:
     return {
         "name": name,
         "typed_config": {
@@ -218,7 +229,19 @@ def _router() -> Tree:
 def _routes(plan: EdgePlan) -> Tree:
     from_edge: Tree = [{"name": HOP, "present_match": True}]
     files: Tree = {NARROW: {"@type": TYPE + "config.route.v3.FilterConfig", "disabled": True}}
-    routes: list[Tree] = []
+    routes: list[Tree] = [
+        *_open_routes(plan, from_edge),
+        Why(
+            "Without a key: refused before a worker is asked, and before a byte of the body is read.",
+            {
+                "match": {
+                    "prefix": "/",
+                    "headers": [{"name": name, "present_match": True, "invert_match": True} for name in KEY_HEADERS],
+                },
+                "direct_response": {"status": 401},
+            },
+        ),
+    ]
     if plan.machines:
         routes += [
             Why(
@@ -246,6 +269,30 @@ def _routes(plan: EdgePlan) -> Tree:
             {"header": {"key": HOP, "value": "1"}, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}
         ]
     return {"name": "edge", "virtual_hosts": [host]}
+
+
+def _open_routes(plan: EdgePlan, from_edge: Tree) -> list[Tree]:
+    """What needs no key. The edge of another machine that asks how this one is hears of its workers alone."""
+    short: Tree = {SHORT: {"@type": TYPE + "config.route.v3.FilterConfig", "config": {}}}
+    routes: list[Tree] = []
+    for path in OPEN_PATHS:
+        kind, match = GRPC if path.startswith("/grpc.") else HTTP, {"path_separated_prefix": path}
+        if plan.machines:
+            routes.append(
+                {
+                    "match": {**match, "headers": from_edge},
+                    "route": _action(kind + LOCAL, plan),
+                    "typed_per_filter_config": short,
+                }
+            )
+        routes.append(
+            {
+                "match": match,
+                "route": _action(first_choice(kind, plan), plan),
+                "typed_per_filter_config": short,
+            }
+        )
+    return routes
 
 
 def _action(cluster: str, plan: EdgePlan, *, reads: bool = False) -> Tree:

@@ -67,6 +67,11 @@ class EdgePlan:
         return self.run / "edge"
 
     @property
+    def fullness(self) -> Path:
+        """File with the share of its connections that Envoy has open; Envoy itself reads it."""
+        return self.run / "edge-fullness"
+
+    @property
     def bootstrap(self) -> Path:
         """What Envoy is started with."""
         return self.run / "envoy.yaml"

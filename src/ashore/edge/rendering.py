@@ -12,6 +12,13 @@ from ashore.edge.model import EdgePlan
 from ashore.edge.yaml import Tree, Why, write_yaml
 
 HEAP_BYTES: Final = 1 << 30
+PREMATURE_OF: Final = 500
+"""Requests of a connection after which those that were reset at once are counted."""
+IDLE_WHEN_FULL_S: Final = 10
+"""How long a connection without a request stays open when the edge is full."""
+FILLING: Final = 0.25
+FULL: Final = 0.75
+"""Shares of its connections between which the edge shortens that time, from `connection_idle_s` on."""
 KEPT_STATS: Final = (
     "cluster.api_",
     "http.edge.downstream_cx_",
@@ -62,6 +69,20 @@ def bootstrap(plan: EdgePlan) -> dict[str, Tree]:
             "stats_matcher": {"inclusion_list": {"patterns": [{"prefix": prefix} for prefix in KEPT_STATS]}},
         },
         "stats_flush_interval": "60s",
+        "layered_runtime": Why(
+            "A client that resets half of its first requests of a connection within their first second loses it.",
+            {
+                "layers": [
+                    {
+                        "name": "static",
+                        "static_layer": {
+                            "overload.premature_reset_total_stream_count": PREMATURE_OF,
+                            "overload.premature_reset_min_stream_lifetime_seconds": 1,
+                        },
+                    }
+                ]
+            },
+        ),
         "overload_manager": {
             "refresh_interval": "0.25s",
             "resource_monitors": [
@@ -75,8 +96,28 @@ def bootstrap(plan: EdgePlan) -> dict[str, Tree]:
                     "downstream_connections.v3.DownstreamConnectionsConfig",
                     max_active_downstream_connections=plan.max_connections,
                 ),
+                _monitor(
+                    "envoy.resource_monitors.injected_resource",
+                    "injected_resource.v3.InjectedResourceConfig",
+                    filename=str(plan.fullness),
+                ),
             ],
             "actions": [
+                {
+                    "name": "envoy.overload_actions.reduce_timeouts",
+                    "triggers": [
+                        {
+                            "name": "envoy.resource_monitors.injected_resource",
+                            "scaled": {"scaling_threshold": FILLING, "saturation_threshold": FULL},
+                        }
+                    ],
+                    "typed_config": {
+                        "@type": TYPE + "config.overload.v3.ScaleTimersOverloadActionConfig",
+                        "timer_scale_factors": [
+                            {"timer": "HTTP_DOWNSTREAM_CONNECTION_IDLE", "min_timeout": f"{IDLE_WHEN_FULL_S}s"}
+                        ],
+                    },
+                },
                 _action("envoy.overload_actions.shrink_heap", 0.85),
                 _action("envoy.overload_actions.disable_http_keepalive", 0.9),
                 _action("envoy.overload_actions.stop_accepting_requests", 0.95),
@@ -107,7 +148,7 @@ def _watched(plan: EdgePlan, name: str) -> Tree:
     return {"path_config_source": {"path": str(plan.files / name)}, "resource_api_version": "V3"}
 
 
-def _monitor(name: str, kind: str, **limits: int) -> Tree:
+def _monitor(name: str, kind: str, **limits: Tree) -> Tree:
     config: dict[str, Tree] = {"@type": f"{TYPE}extensions.resource_monitors.{kind}", **limits}
     return {"name": name, "typed_config": config}
 

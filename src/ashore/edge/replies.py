@@ -19,6 +19,7 @@ from ashore.errors import (
     Overloaded,
     PayloadTooLarge,
     RequestTimeout,
+    Unauthenticated,
     UserError,
     WorkerDied,
 )
@@ -38,6 +39,12 @@ class Reply:
 
 
 REPLIES = (
+    Reply(
+        kind=Unauthenticated,
+        status=401,
+        message="the request carries no key",
+        hint="send Authorization: Bearer KEY, or x-api-key: KEY",
+    ),
     Reply(
         kind=Overloaded,
         status=429,
@@ -103,6 +110,8 @@ REPLIES = (
 
 def error_type(kind: type[AshoreError]) -> str:
     """Return OpenAI's word for a kind of error, as the API uses it."""
+    if issubclass(kind, Unauthenticated):
+        return "authentication_error"
     if issubclass(kind, UserError):
         return "invalid_request_error"
     return "rate_limit_error" if kind.http_status == 429 else "server_error"
@@ -123,6 +132,12 @@ def _mappers() -> Iterator[Tree]:
                 "append_action": "OVERWRITE_IF_EXISTS_OR_ADD",
             }
             shared["headers_to_add"] = [again]
+        if issubclass(kind, Unauthenticated):
+            ask: Tree = {
+                "header": {"key": "www-authenticate", "value": 'Bearer realm="ashore"'},
+                "append_action": "OVERWRITE_IF_EXISTS_OR_ADD",
+            }
+            shared["headers_to_add"] = [ask]
         yield Why(
             f"{', '.join(reply.flags) or reply.status}: {kind.__name__}",
             {

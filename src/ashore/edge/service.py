@@ -11,8 +11,11 @@ from ashore.edge.certificate import check_files, keep_certificate, names_for
 from ashore.edge.model import EdgePlan, Machine, Tls, WorkerSockets
 from ashore.edge.rendering import render
 from ashore.errors import InvalidSpec
+from ashore.processes import get_from
 from ashore.spec import EdgeSpec
 
+OPEN_CONNECTIONS: Final = "http.edge.downstream_cx_active"
+"""Envoy's own name for what it counts."""
 MAX_SOCKET_PATH: Final = 107
 """unix(7), `sun_path` without its closing zero."""
 
@@ -87,6 +90,8 @@ def write_files(plan: EdgePlan) -> tuple[Path, ...]:
     Envoy takes watched files at once, in this order: certificate, clusters, listener.
     """
     plan.files.mkdir(parents=True, exist_ok=True, mode=0o700)
+    if not plan.fullness.exists():
+        tell_fullness(plan, 0.0)
     rendered = render(plan)
     order = ("secrets.yaml", "clusters.yaml", "listeners.yaml", plan.bootstrap.name)
     changed = []
@@ -101,6 +106,22 @@ def write_files(plan: EdgePlan) -> tuple[Path, ...]:
         scratch.replace(path)
         changed.append(path)
     return tuple(changed)
+
+
+def read_fullness(plan: EdgePlan) -> float:
+    """Return the share of its connections that Envoy has open; 0 where it does not answer."""
+    page = get_from(plan.admin_socket, f"/stats?filter=^{OPEN_CONNECTIONS}$") or b""
+    return int(page.decode().rpartition(": ")[2].strip() or 0) / plan.max_connections
+
+
+def tell_fullness(plan: EdgePlan, share: float) -> None:
+    """Tell Envoy which share of its connections is open, by a file that it reads. May be called again.
+
+    Envoy counts them itself, and shortens no time by that count.
+    """
+    scratch = plan.fullness.with_name(f".{plan.fullness.name}.{os.getpid()}")
+    scratch.write_text(f"{min(1.0, max(0.0, share)):.3f}")
+    scratch.replace(plan.fullness)
 
 
 def show_files(plan: EdgePlan, *, only: str = "") -> str:

@@ -23,6 +23,12 @@ class HttpSpec:
     port: int = 8080
     workers: int = 1
     """More than one needs an edge, which spreads the requests."""
+    connections_per_address: int = 1024
+    """Connections of one address to a worker with no edge in front; 0: no bound. A proxy or a NAT is one address."""
+    bodies_bytes: int = 0
+    """Bodies of requests that one worker holds at once; 0: its share of an eighth of the memory."""
+    tenant_bodies_bytes: int = 0
+    """Of them, those of one tenant; 0: half."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +49,9 @@ def read_http(table: Table) -> HttpSpec:
         host=table.get("host", str, default.host),
         port=table.number("port", default.port, lowest=1, highest=65_535),
         workers=table.number("workers", default.workers, lowest=1, highest=64),
+        connections_per_address=table.number("connections_per_address", default.connections_per_address, lowest=0),
+        bodies_bytes=table.number("bodies_bytes", default.bodies_bytes, lowest=0),
+        tenant_bodies_bytes=table.number("tenant_bodies_bytes", default.tenant_bodies_bytes, lowest=0),
     )
 
 

@@ -84,8 +84,44 @@ def test_the_edge_refuses_headers_before_a_worker_would() -> None:
     assert http(PLAN)["max_request_headers_kb"] * 1024 < MAX_HEADER_BYTES
 
 
+def routes_of(plan: EdgePlan) -> tuple[list[Any], list[Any]]:
+    """Return the routes before and behind the one that asks for a key."""
+    routes = http(plan)["route_config"]["virtual_hosts"][0]["routes"]
+    asks = next(at for at, one in enumerate(routes) if "direct_response" in one)
+    return routes[:asks], routes[asks + 1 :]
+
+
+@pytest.mark.parametrize("machines", [(), (Machine(host="10.0.0.2", port=8443),)])
+def test_what_needs_a_key_and_has_none_reaches_no_worker(machines: tuple[Machine, ...]) -> None:
+    from ashore.api.http.table import ROUTES
+
+    before, _ = routes_of(replace(PLAN, machines=machines))
+    paths = {one["match"]["path_separated_prefix"] for one in before}
+    opened = {route.path for route in ROUTES if route.guard == "open"}
+    assert paths == opened | {"/grpc.health.v1.Health"}
+    chain = {one["name"]: one for one in http(PLAN)["http_filters"]}
+    assert chain["longest_body_without_key"]["disabled"] is True
+    assert all(list(one["typed_per_filter_config"]) == ["longest_body_without_key"] for one in before)
+    asks = http(PLAN)["route_config"]["virtual_hosts"][0]["routes"][len(before) // (2 if machines else 1)]
+    assert asks["direct_response"] == {"status": 401}
+    assert {(one["name"], one["invert_match"]) for one in asks["match"]["headers"]} == {
+        ("authorization", True), ("x-api-key", True),
+    }  # fmt: skip
+
+
+def test_a_silent_connection_has_less_time_the_fuller_the_edge_is() -> None:
+    manager = read(PLAN, "envoy.yaml")["overload_manager"]
+    assert manager["resource_monitors"][2]["typed_config"]["filename"] == str(PLAN.fullness)
+    action = manager["actions"][0]
+    assert action["triggers"][0]["scaled"] == {"scaling_threshold": 0.25, "saturation_threshold": 0.75}
+    assert action["typed_config"]["timer_scale_factors"] == [
+        {"timer": "HTTP_DOWNSTREAM_CONNECTION_IDLE", "min_timeout": "10s"}
+    ]
+
+
 def test_no_answer_is_cut_by_a_clock_of_the_edge_and_nothing_is_sent_twice_after_it_was_read() -> None:
-    for route in http(PLAN)["route_config"]["virtual_hosts"][0]["routes"]:
+    before, behind = routes_of(PLAN)
+    for route in before + behind:
         assert route["route"]["timeout"] == "0s"
         assert float(route["route"]["idle_timeout"].removesuffix("s")) > PLAN.longest_answer_s
         policy = route["route"]["retry_policy"]
@@ -96,7 +132,7 @@ def test_no_answer_is_cut_by_a_clock_of_the_edge_and_nothing_is_sent_twice_after
 
 
 def test_grpc_is_told_from_http_before_anything_else() -> None:
-    routes = http(PLAN)["route_config"]["virtual_hosts"][0]["routes"]
+    _, routes = routes_of(PLAN)
     assert [("grpc" in one["match"], one["route"]["cluster"]) for one in routes] == [
         (True, "api_grpc_here"), (False, "api_http_here"), (False, "api_http_here"), (False, "api_http_here"),
     ]  # fmt: skip
@@ -136,10 +172,14 @@ def test_other_machines_answer_after_the_workers_here_and_pass_nothing_on() -> N
     assert tls["auto_sni_san_validation"] is True
     host = http(plan)["route_config"]["virtual_hosts"][0]
     assert host["request_headers_to_add"][0]["header"]["key"] == "x-ashore-hop"
-    passed_on = [one for one in host["routes"] if "x-ashore-hop" in str(one["match"])]
+    before, behind = routes_of(plan)
+    passed_on = [one for one in behind if "x-ashore-hop" in str(one["match"])]
     assert [one["route"]["cluster"] for one in passed_on] == ["api_grpc_here", "api_http_here"]
-    assert host["routes"][:2] == passed_on
-    assert [one["route"]["cluster"] for one in host["routes"][2:]] == ["api_grpc", *["api_http"] * 3]
+    assert behind[:2] == passed_on
+    assert [one["route"]["cluster"] for one in behind[2:]] == ["api_grpc", *["api_http"] * 3]
+    asked = [(one["match"]["path_separated_prefix"], one["route"]["cluster"]) for one in before]
+    assert asked[:2] == [("/healthz", "api_http_here"), ("/healthz", "api_http")]
+    assert asked[-2:] == [("/grpc.health.v1.Health", "api_grpc_here"), ("/grpc.health.v1.Health", "api_grpc")]
 
 
 def test_status_alone_takes_no_worker_out() -> None:
@@ -156,7 +196,7 @@ def test_without_tls_there_is_no_certificate() -> None:
 
 
 def test_every_refusal_of_the_edge_has_the_form_and_the_codes_of_the_api() -> None:
-    from ashore.api.http.errors import openai_type
+    from ashore.api.http.errors import error_headers, openai_type
 
     mappers = http(PLAN)["local_reply_config"]["mappers"]
     assert len(mappers) == 2 * len(REPLIES)
@@ -164,7 +204,12 @@ def test_every_refusal_of_the_edge_has_the_form_and_the_codes_of_the_api() -> No
         body = mapper["body_format_override"]["json_format"]["error"]
         assert (body["code"], mapper["status_code"]) == (reply.kind.code, reply.kind.http_status)
         assert body["type"] == error_type(reply.kind) == openai_type(reply.kind("x"))
-        assert ("headers_to_add" in mapper) == reply.kind.retryable
+        added = {one["header"]["key"]: one["header"]["value"] for one in mapper.get("headers_to_add", ())}
+        assert added == {
+            name.decode(): value.decode()
+            for name, value in error_headers(reply.kind("x"))
+            if name in (b"retry-after", b"www-authenticate")
+        }
 
 
 def test_files_are_replaced_whole_and_only_when_they_differ(tmp_path: Path) -> None:

@@ -1,7 +1,12 @@
-"""What every gRPC call has in common: who calls, what its metadata says, and how what goes wrong becomes a status."""
+"""What every gRPC call has in common: who calls, what its metadata says, and how what goes wrong becomes a status.
+
+Every method is declared as one that takes a stream, of which one message is read: gRPC reads the message of a unary
+method before it calls it, and so before anybody has looked at the key.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator
@@ -16,11 +21,12 @@ from ashore.api.grpc.status import header_text, status_code, trailing_metadata
 from ashore.api.origin import Origins, grpc_peer
 from ashore.api.recording import LogRecorder
 from ashore.api.told import told
+from ashore.api.underway import Bodies, Hold, bodies_of
 from ashore.cache import Directive, directive_of
 from ashore.core import Recorder, RequestId, new_request_id
-from ashore.errors import AshoreError, Bug
+from ashore.errors import AshoreError, Bug, InvalidRequest, RequestTimeout, Unauthenticated
 from ashore.metrics import Metrics
-from ashore.serving import Arrival
+from ashore.serving import Arrival, Limits
 
 Context: TypeAlias = Any
 """`grpc.aio.ServicerContext`; grpcio carries no types."""
@@ -28,13 +34,16 @@ Context: TypeAlias = Any
 log = logging.getLogger("ashore.grpc")
 
 MAX_REQUEST_ID_CHARS = 128
+KEY_NAMES = ("authorization", "x-api-key")
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """Who calls, and what its metadata says."""
+    """Who calls, with what, and what its metadata says."""
 
     principal: Principal
+    message: bytes
+    """As it came."""
     request_id: RequestId
     directive: Directive
     arrival: Arrival
@@ -49,10 +58,14 @@ class CallReception:
         authenticator: Authenticator,
         metrics: Metrics,
         *,
+        limits: Limits | None = None,
+        bodies: Bodies | None = None,
         recorder: Recorder | None = None,
         origins: Origins | None = None,
     ) -> None:
         """Make it. `recorder` is told of refusals that an auditor must find; default: the log of this process."""
+        self._limits = limits or Limits()
+        self._bodies = bodies or bodies_of(self._limits)
         self._authenticator = authenticator
         self._metrics = metrics
         self._recorder = recorder or LogRecorder()
@@ -60,25 +73,32 @@ class CallReception:
 
     @asynccontextmanager
     async def receive(self, context: Context, route: str) -> AsyncIterator[Call]:
-        """Find out who calls `/PACKAGE.SERVICE/METHOD`, turn what goes wrong inside into a status, and note what
-        happened.
+        """Find out who calls `/PACKAGE.SERVICE/METHOD`, read the message of those who may come in, turn what goes wrong
+        inside into a status, and note what happened.
 
         An answer cut short never ends as OK.
         """
         began_at = time.perf_counter()
         status = "CANCELLED"
-        metadata = {str(name): value for name, value in context.invocation_metadata() or ()}
+        pairs = context.invocation_metadata() or ()
+        metadata = {str(name): value for name, value in pairs}
         request_id = request_id_of(metadata)
         principal: Principal | None = None
         forwarded = str(metadata.get("x-forwarded-for", ""))
         origin = self._origins.of(grpc_peer(context.peer()), forwarded)
+        hold: Hold | None = None
         try:
             directive = directive_of(
                 str(metadata.get("cache-control", "")).lower(), str(metadata.get("x-ashore-cache", ""))
             )
+            for name in KEY_NAMES:
+                if sum(one == name for one, _ in pairs) > 1:
+                    raise Unauthenticated(f"the call has more than one {name!r}", hint="send one key")
             token = token_of(metadata)
             principal = self._authenticator.authenticate(token, origin)
-            yield Call(principal, request_id, directive, Arrival(origin, route), token)
+            hold = self._bodies.hold(principal.tenant)
+            message = await self._read(context, hold)
+            yield Call(principal, message, request_id, directive, Arrival(origin, route), token)
             status = "OK"
         except AshoreError as caught:
             act = denial_of(caught, principal, origin=origin, request_id=request_id)
@@ -94,8 +114,34 @@ class CallReception:
             status = self._failed(bug)
             await fail(context, bug, request_id)
         finally:
+            if hold is not None:
+                hold.release()
             self._metrics.add("ashore_requests", 1, route, status)
             self._metrics.observe("ashore_request_seconds", time.perf_counter() - began_at, route)
+
+    async def _read(self, context: Context, hold: Hold) -> bytes:
+        """Return the message of a call.
+
+        Nobody tells how long it will be, and gRPC gives it out whole. So room for the longest one is held while it is
+        read; until there is some, the transport takes no more than the window of its stream.
+
+        Raises:
+            InvalidRequest: the call ended without one.
+            Overloaded: there was no room for it in time.
+            RequestTimeout: it was not whole in time.
+        """
+        await hold.grow_in_turn(self._limits.max_body_bytes, self._limits.body_read_timeout_s)
+        try:
+            async with asyncio.timeout(self._limits.body_read_timeout_s):
+                message = await context.read()
+        except TimeoutError as fault:
+            raise RequestTimeout(
+                f"the message was not whole after {self._limits.body_read_timeout_s:g} s", hint="send it at once"
+            ) from fault
+        if message is grpc.aio.EOF:
+            raise InvalidRequest("the call has no message", hint="send one message")
+        hold.shrink_to(len(message))
+        return bytes(message)
 
     def again(self, call: Call) -> Principal:
         """Return who makes a call that goes on for long, as things stand now.
@@ -139,3 +185,19 @@ def request_id_of(metadata: dict[str, str | bytes]) -> RequestId:
     if isinstance(given, str) and 0 < len(given) <= MAX_REQUEST_ID_CHARS and given == header_text(given):
         return RequestId(given)
     return new_request_id()
+
+
+def decoded(kind: Any, raw: bytes) -> Any:
+    """Return the message of a kind in `raw`; protobuf carries no types.
+
+    Raises:
+        InvalidRequest: it is none.
+    """
+    from google.protobuf.message import DecodeError
+
+    try:
+        return kind.FromString(raw)
+    except DecodeError as fault:
+        raise InvalidRequest(
+            f"the body is no {kind.DESCRIPTOR.full_name}: {fault}", hint="use the messages of ashore.v1"
+        ) from fault

@@ -16,14 +16,13 @@ from ashore.access import Actor, Authority
 from ashore.api.adminguard import check_admin
 from ashore.api.decode import convert
 from ashore.api.grpc.gen import releases_pb2 as pb
-from ashore.api.grpc.reception import Call, CallReception, Context
+from ashore.api.grpc.reception import Call, CallReception, Context, decoded
 from ashore.api.releasecalls import READ as WATCH_ACTION
 from ashore.api.releasecalls import RELEASE_CALLS, ReleaseCall, open_desk, watch_alias
 from ashore.api.releasing import ReleaseDesk
 
 Message: TypeAlias = Any
 """`google.protobuf.message.Message`; protobuf carries no types."""
-Method: TypeAlias = Callable[[Message, Context], Awaitable[Message]]
 
 DESCRIPTOR: Final = pb.DESCRIPTOR.services_by_name["Releases"]
 SERVICE: Final = f"/{DESCRIPTOR.full_name}/"
@@ -44,21 +43,21 @@ class ReleasesService:
         methods = {}
         for call in RELEASE_CALLS:
             takes, gives = message_types(call.name)
-            methods[call.name] = grpc.unary_unary_rpc_method_handler(
-                self._unary(call, gives), takes.FromString, gives.SerializeToString
+            methods[call.name] = grpc.stream_unary_rpc_method_handler(
+                self._unary(call, takes, gives), None, gives.SerializeToString
             )
-        methods["WatchAlias"] = grpc.unary_stream_rpc_method_handler(
-            self.WatchAlias, pb.WatchAliasRequest.FromString, pb.AliasStatus.SerializeToString
+        methods["WatchAlias"] = grpc.stream_stream_rpc_method_handler(
+            self.WatchAlias, None, pb.AliasStatus.SerializeToString
         )
         return grpc.method_handlers_generic_handler(DESCRIPTOR.full_name, methods)
 
     def _unary(
-        self, call: ReleaseCall, gives: Callable[[], Message]
-    ) -> Callable[[Message, Context], Awaitable[Message]]:
-        async def answer(request: Message, context: Context) -> Message:
+        self, call: ReleaseCall, takes: Message, gives: Callable[[], Message]
+    ) -> Callable[[object, Context], Awaitable[Message]]:
+        async def answer(_: object, context: Context) -> Message:
             async with self._reception.receive(context, SERVICE + call.name) as received:
                 check_admin(self._authority, received.principal, call.action, asks_itself=True)
-                values = values_of(request)
+                values = values_of(decoded(takes, received.message))
                 subject = str(values.pop(call.subject, ""))
                 body = convert(values, call.takes)
                 done = await call.do(open_desk(self._desk), self._actor(received), subject, body)
@@ -68,9 +67,10 @@ class ReleasesService:
 
         return answer
 
-    async def WatchAlias(self, request: pb.WatchAliasRequest, context: Context) -> AsyncIterator[pb.AliasStatus]:
+    async def WatchAlias(self, _: object, context: Context) -> AsyncIterator[pb.AliasStatus]:
         async with self._reception.receive(context, SERVICE + "WatchAlias") as received:
             check_admin(self._authority, received.principal, WATCH_ACTION, asks_itself=True)
+            request = decoded(pb.WatchAliasRequest, received.message)
             await context.send_initial_metadata((("x-request-id", received.request_id),))
             watch = watch_alias(open_desk(self._desk), lambda: self._actor(received, again=True), request.alias)
             try:

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ashore.access import Authenticator, Authority, PolicyAuthority
 from ashore.api.origin import Origins
+from ashore.api.underway import Bodies
 from ashore.core import Recorder
 from ashore.errors import PortTaken
 from ashore.metrics import Metrics
-from ashore.serving import ServingService
+from ashore.serving import Limits, ServingService
 
 if TYPE_CHECKING:
     import grpc
@@ -24,6 +25,14 @@ HEALTH_POLL_S: Final = 0.25
 """How old the answer of the health service may be."""
 MAX_MESSAGE_BYTES: Final = 16 << 20
 KEEPALIVE_MS: Final = 20_000
+MAX_STREAMS: Final = 128
+"""Calls at once on one connection; a client that wants more waits, or opens another."""
+WINDOW_BYTES: Final = 65_535
+"""What is taken of a message that nobody reads yet. gRPC would widen it to 64 MiB for who sends much."""
+HANDSHAKE_MS: Final = 10_000
+"""How long a connection may take to its first frame of settings."""
+IDLE_MS: Final = 300_000
+"""How long a connection stays open without a call."""
 
 
 class GrpcServer:
@@ -43,6 +52,8 @@ class GrpcServer:
         origins: Origins | None = None,
         authority: Authority | None = None,
         releases: ReleaseDesk | None = None,
+        limits: Limits | None = None,
+        bodies: Bodies | None = None,
     ) -> None:
         """Make it. `authority` decides who administers; `releases` is where aliases are moved, None where nothing keeps
         them."""
@@ -53,6 +64,8 @@ class GrpcServer:
         self._origins = origins
         self._authority = authority or PolicyAuthority()
         self._releases = releases
+        self._limits = limits or Limits()
+        self._bodies = bodies
         self._host = host
         self._port = port
         self._uds = uds
@@ -79,6 +92,7 @@ class GrpcServer:
         from grpc_health.v1 import health, health_pb2, health_pb2_grpc
         from grpc_reflection.v1alpha import reflection
 
+        from ashore.api.grpc.gate import Gate
         from ashore.api.grpc.gen import inference_pb2, releases_pb2
         from ashore.api.grpc.reception import CallReception
         from ashore.api.grpc.releases import ReleasesService
@@ -92,9 +106,23 @@ class GrpcServer:
                 ("grpc.keepalive_time_ms", KEEPALIVE_MS),
                 ("grpc.keepalive_permit_without_calls", 1),
                 ("grpc.http2.min_ping_interval_without_data_ms", KEEPALIVE_MS // 4),
-            )
+                ("grpc.max_concurrent_streams", MAX_STREAMS),
+                ("grpc.http2.bdp_probe", 0),
+                ("grpc.http2.lookahead_bytes", WINDOW_BYTES),
+                ("grpc.server_handshake_timeout_ms", HANDSHAKE_MS),
+                ("grpc.max_connection_idle_ms", IDLE_MS),
+                ("grpc.max_allowed_incoming_connections", self._limits.max_connections_per_address or 1 << 20),
+            ),
+            interceptors=(Gate(),),
         )
-        reception = CallReception(self._authenticator, self._metrics, recorder=self._recorder, origins=self._origins)
+        reception = CallReception(
+            self._authenticator,
+            self._metrics,
+            limits=self._limits,
+            bodies=self._bodies,
+            recorder=self._recorder,
+            origins=self._origins,
+        )
         server.add_generic_rpc_handlers(
             (
                 InferenceService(self._serving, reception).handlers(),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing
-from typing import TypeVar
 
 import grpc
 from msgspec.structs import replace
@@ -13,17 +12,15 @@ from ashore.access import Principal
 from ashore.access.budgets import Standing, rate_headers
 from ashore.api.grpc.gen import inference_pb2 as pb
 from ashore.api.grpc.parse import chat_request, complete_request, embed_inputs
-from ashore.api.grpc.reception import Call, CallReception, Context
+from ashore.api.grpc.reception import Call, CallReception, Context, decoded
 from ashore.api.grpc.render import answer_event, embed_response, models_response, whole_answer
 from ashore.api.grpc.status import header_text
 from ashore.cache import Directive
 from ashore.core import RequestId
-from ashore.errors import InvalidRequest
 from ashore.serving import ChoiceEnded, GenerationRequest, ServingEvent, ServingService, Started, Usage
 
 SERVICE = "/ashore.v1.Inference/"
 
-M = TypeVar("M", pb.ChatRequest, pb.CompleteRequest)
 Parse = Callable[[bytes, RequestId, float | None], GenerationRequest]
 PLAIN = Directive()
 
@@ -32,22 +29,15 @@ class InferenceService:
     """Every method runs in the API worker's own event loop."""
 
     def handlers(self) -> grpc.GenericRpcHandler:
-        """Return the methods: the unary answers as bytes, the others as messages."""
+        """Return the methods. All take bytes; Chat and Complete give bytes, the others messages."""
+        whole, pieces = grpc.stream_unary_rpc_method_handler, grpc.stream_stream_rpc_method_handler
         answers = {
-            "Chat": grpc.unary_unary_rpc_method_handler(self.Chat),
-            "Complete": grpc.unary_unary_rpc_method_handler(self.Complete),
-            "ChatStream": grpc.unary_stream_rpc_method_handler(
-                self.ChatStream, pb.ChatRequest.FromString, pb.AnswerEvent.SerializeToString
-            ),
-            "CompleteStream": grpc.unary_stream_rpc_method_handler(
-                self.CompleteStream, pb.CompleteRequest.FromString, pb.AnswerEvent.SerializeToString
-            ),
-            "Embed": grpc.unary_unary_rpc_method_handler(
-                self.Embed, pb.EmbedRequest.FromString, pb.EmbedResponse.SerializeToString
-            ),
-            "Models": grpc.unary_unary_rpc_method_handler(
-                self.Models, pb.ModelsRequest.FromString, pb.ModelsResponse.SerializeToString
-            ),
+            "Chat": whole(self.Chat),
+            "Complete": whole(self.Complete),
+            "ChatStream": pieces(self.ChatStream, None, pb.AnswerEvent.SerializeToString),
+            "CompleteStream": pieces(self.CompleteStream, None, pb.AnswerEvent.SerializeToString),
+            "Embed": whole(self.Embed, None, pb.EmbedResponse.SerializeToString),
+            "Models": whole(self.Models, None, pb.ModelsResponse.SerializeToString),
         }
         return grpc.method_handlers_generic_handler(SERVICE.strip("/"), answers)
 
@@ -55,35 +45,36 @@ class InferenceService:
         self._serving = serving
         self._reception = reception
 
-    async def Chat(self, raw: bytes, context: Context) -> bytes:
-        """A unary method takes and gives bytes: a repeated request is answered without being parsed."""
+    async def Chat(self, _: object, context: Context) -> bytes:
+        """Bytes to bytes: a repeated request is answered without being parsed."""
         async with self._reception.receive(context, SERVICE + "Chat") as call:
-            return await self._unary(raw, call, context, "Chat", self._parse_chat)
+            return await self._unary(call.message, call, context, "Chat", self._parse_chat)
         raise AssertionError("unreachable")
 
-    async def ChatStream(self, request: pb.ChatRequest, context: Context) -> AsyncIterator[pb.AnswerEvent]:
+    async def ChatStream(self, _: object, context: Context) -> AsyncIterator[pb.AnswerEvent]:
         async with self._reception.receive(context, SERVICE + "ChatStream") as call:
-            parsed = chat_request(request, request_id=call.request_id, deadline_s=context.time_remaining())
+            parsed = self._parse_chat(call.message, call.request_id, context.time_remaining())
             parsed = replace(parsed, cache=call.directive, arrival=call.arrival)
             async with aclosing(self._events(parsed, call.principal, context)) as events:
                 async for event in events:
                     yield answer_event(event, call.request_id)
 
-    async def Complete(self, raw: bytes, context: Context) -> bytes:
+    async def Complete(self, _: object, context: Context) -> bytes:
         async with self._reception.receive(context, SERVICE + "Complete") as call:
-            return await self._unary(raw, call, context, "Complete", self._parse_complete)
+            return await self._unary(call.message, call, context, "Complete", self._parse_complete)
         raise AssertionError("unreachable")
 
-    async def CompleteStream(self, request: pb.CompleteRequest, context: Context) -> AsyncIterator[pb.AnswerEvent]:
+    async def CompleteStream(self, _: object, context: Context) -> AsyncIterator[pb.AnswerEvent]:
         async with self._reception.receive(context, SERVICE + "CompleteStream") as call:
-            parsed = complete_request(request, request_id=call.request_id, deadline_s=context.time_remaining())
+            parsed = self._parse_complete(call.message, call.request_id, context.time_remaining())
             parsed = replace(parsed, cache=call.directive, arrival=call.arrival)
             async with aclosing(self._events(parsed, call.principal, context)) as events:
                 async for event in events:
                     yield answer_event(event, call.request_id)
 
-    async def Embed(self, request: pb.EmbedRequest, context: Context) -> pb.EmbedResponse:
+    async def Embed(self, _: object, context: Context) -> pb.EmbedResponse:
         async with self._reception.receive(context, SERVICE + "Embed") as call:
+            request = decoded(pb.EmbedRequest, call.message)
             dimensions = request.dimensions if request.HasField("dimensions") else None
             inputs = embed_inputs(request.inputs)
             embedding = await self._serving.embeddings.embed(
@@ -100,7 +91,7 @@ class InferenceService:
             return embed_response(embedding)
         raise AssertionError("unreachable")
 
-    async def Models(self, request: pb.ModelsRequest, context: Context) -> pb.ModelsResponse:
+    async def Models(self, _: object, context: Context) -> pb.ModelsResponse:
         async with self._reception.receive(context, SERVICE + "Models") as call:
             return models_response(self._serving.models(call.principal))
         raise AssertionError("unreachable")
@@ -164,20 +155,3 @@ class InferenceService:
 
 def _standing(standing: Standing | None) -> tuple[tuple[str, str], ...]:
     return () if standing is None else rate_headers(standing)
-
-
-def decoded(kind: type[M], raw: bytes) -> M:
-    """Return the message in `raw`.
-
-    Raises:
-        InvalidRequest: it is none.
-    """
-    from google.protobuf.message import DecodeError
-
-    try:
-        message: M = kind.FromString(raw)
-    except DecodeError as fault:
-        raise InvalidRequest(
-            f"the body is no {kind.DESCRIPTOR.full_name}: {fault}", hint="use the messages of ashore.v1"
-        ) from fault
-    return message

@@ -34,6 +34,7 @@ from ashore.api.http.siblings import Siblings
 from ashore.api.http.streaming import cache_headers, standing_headers
 from ashore.api.origin import Origins
 from ashore.api.recording import LogRecorder
+from ashore.api.underway import Bodies, bodies_of
 from ashore.audit import AuditService
 from ashore.cache import PurgeOffice, directive_of
 from ashore.core import Recorder
@@ -87,6 +88,7 @@ class HttpApp:
         backups: Callable[[], Timetable | None] = lambda: None,
         purges: PurgeOffice | None = None,
         desks: Mapping[str, object] | None = None,
+        bodies: Bodies | None = None,
     ) -> None:
         self.serving: Final = serving
         self.metrics: Final = metrics
@@ -101,6 +103,7 @@ class HttpApp:
         self.access: Final = access
         """Accounts, keys and the policy; None where nothing keeps them."""
         self._desk = desk
+        self._bodies = bodies or bodies_of(limits)
         self.privacy: Final = privacy
         self.budget_office: Final = budget_office
         self.audit: Final = audit
@@ -157,6 +160,8 @@ class HttpApp:
             exchange.argument = route.argument(exchange.path.rstrip("/")) or "" if route.prefix else ""
             principal = self._identify(route, exchange)
             self._check_route(route, principal)
+            if principal is not NOBODY:
+                exchange.hold = self._bodies.hold(principal.tenant)
             repeats = route.repeats and not any(name in exchange.headers for name in CACHE_HEADERS)
             if route.is_admitted:
                 self.serving.reception.check_pressure(may_be_kept=repeats)

@@ -11,8 +11,9 @@ from functools import partial
 from typing import Any, Final, Protocol
 from urllib.parse import parse_qsl
 
+from ashore.api.underway import NO_HOLD, Hold
 from ashore.core import RequestId, new_request_id, whole_number
-from ashore.errors import PayloadTooLarge, RequestTimeout
+from ashore.errors import AshoreError, PayloadTooLarge, RequestTimeout
 from ashore.serving import Arrival, Limits, Started, Urgency
 
 AsgiMessage = MutableMapping[str, Any]
@@ -96,6 +97,7 @@ class Exchange:
         "extra_headers",
         "gone",
         "headers",
+        "hold",
         "job_id",
         "method",
         "model",
@@ -128,6 +130,8 @@ class Exchange:
         self.gone = False
         self.route = "unknown"
         self.principal_id = "-"
+        self.hold: Hold = NO_HOLD
+        """Where the bytes of the body are counted, from when it is known whose they are until `close`."""
         self.origin = ""
         """Address of the client, once the application has found it out."""
         self.argument = ""
@@ -167,6 +171,7 @@ class Exchange:
 
         Raises:
             PayloadTooLarge: it is longer than the limit; an announced length is refused before a byte is read.
+            Overloaded: the bodies that this worker holds leave no room for it, as far as it was announced or has come.
             RequestTimeout: it did not come in time.
             ClientGone: the connection closed before its end.
         """
@@ -175,7 +180,10 @@ class Exchange:
         return self._body
 
     async def _read_body(self, limits: Limits) -> bytes:
-        announced = whole_number(self.headers.get(b"content-length", b""))
+        length_said = self.headers.get(b"content-length", b"")
+        announced = whole_number(length_said)
+        if announced is None and length_said.isdigit():  # more digits than a number of bytes has
+            raise too_large(limits.max_body_bytes + 1, limits)
         if announced is not None and announced > limits.max_body_bytes:
             raise too_large(announced, limits)
         whole = None if self._direct is None else self._direct.whole_body()
@@ -183,7 +191,9 @@ class Exchange:
             self.unread = False
             if len(whole) > limits.max_body_bytes:
                 raise too_large(len(whole), limits)
+            self.hold.grow(len(whole))
             return whole
+        self.hold.grow(announced or 0)
         parts: list[bytes] = []
         length = 0
         try:
@@ -197,6 +207,8 @@ class Exchange:
                     length += len(part)
                     if length > limits.max_body_bytes:
                         raise too_large(length, limits)
+                    if announced is None:
+                        self.hold.grow(len(part))
                     parts.append(part)
                     if not message.get("more_body", False):
                         self.unread = False
@@ -269,13 +281,14 @@ class Exchange:
             (b"content-length", b"%d" % len(body)),
             (b"x-request-id", self.request_id.encode()),
         ]
-        if self._direct is not None:
-            self._finished = True
-            await self._direct.answer(status, head, body)
-            return
-        await self._send({"type": "http.response.start", "status": status, "headers": head})
         self._finished = True
-        await self._send({"type": "http.response.body", "body": body, "more_body": False})
+        self.writing_since = time.perf_counter()
+        if self._direct is not None:
+            await self._direct.answer(status, head, body)
+        else:
+            await self._send({"type": "http.response.start", "status": status, "headers": head})
+            await self._send({"type": "http.response.body", "body": body, "more_body": False})
+        self.writing_since = 0.0
 
     async def start_download(self, headers: Headers) -> None:
         """Send the head of an answer whose body follows in pieces."""
@@ -354,12 +367,13 @@ class Exchange:
                     message = await self._receive()
                     length += len(message.get("body", b""))
                     self.unread = message["type"] != "http.disconnect" and bool(message.get("more_body", False))
-        except TimeoutError:
+        except (TimeoutError, AshoreError):  # or what comes is no body, and ends with the connection
             return
 
     def close(self) -> None:
-        """Stop watching. May be called twice."""
+        """Stop watching, and let go of the body. May be called twice."""
         self._finished = True
+        self.hold.release()
         if self._watcher is not None:
             self._watcher.cancel()
             self._watcher = None

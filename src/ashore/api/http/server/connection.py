@@ -19,6 +19,7 @@ import httptools
 
 from ashore.api.http.exchange import Receive, Scope, Send
 from ashore.api.http.server.cycle import Cycle
+from ashore.errors import AshoreError, HeadersTooLarge, InvalidRequest
 
 if TYPE_CHECKING:
     from ashore.api.http.server.server import HttpServer
@@ -26,12 +27,28 @@ if TYPE_CHECKING:
 Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 MAX_HEADER_BYTES: Final = 65_536
-"""Request line and headers together; more is answered with 431 and the connection closed."""
+"""Request line and headers together; more is answered with 431 and the connection closed. Trailers have as much."""
 MAX_HEADERS: Final = 100
+SINGLE: Final = frozenset((b"authorization", b"host", b"x-api-key", b"x-ashore-on-behalf-of"))
+"""Headers of which a second one is answered with 400: which of the two counts would differ from server to server."""
 MAX_AHEAD: Final = 16
 """Requests that a client may send before the first of them is answered; the rest stays in its socket."""
+REQUEST_BYTES: Final = 4096
+"""What a request that waits takes beside its own bytes, about."""
+PIECE_BYTES: Final = 4096
+"""Parsed at once: one read may hold hundreds of small requests, each of which takes far more than its bytes."""
+PIECE_BYTES_WHEN_SHORT: Final = 512
 MAX_UNREAD_BYTES: Final = 256 << 10
-"""Of a body, held for an application that reads slower than the client writes."""
+"""Of requests, held for an application that reads slower than the client writes."""
+MAX_UNREAD_WHEN_SHORT: Final = 16 << 10
+"""The same, while all connections together hold more than `server.HELD_BYTES`."""
+MAX_UNWRITTEN_BYTES: Final = 16 << 10
+"""Of answers, held for a client that reads slower than the application writes; the socket's own buffer comes first."""
+
+LINGER_S: Final = 1.0
+"""After the refusal of what is no message, how long what still comes is read and dropped."""
+GONE_LOOK_S: Final = 0.01
+"""After the end of what a client sends, and bytes to it, when to look whether they came back; then at every sweep."""
 
 _task: Callable[..., asyncio.Task[None]] = (
     partial(cast("Any", asyncio.Task), eager_start=True) if sys.version_info >= (3, 12) else asyncio.Task
@@ -44,22 +61,31 @@ class Connection(asyncio.BufferedProtocol):
 
     __slots__ = (
         "_ahead",
+        "_begun",
         "_closing_since",
         "_cycle",
+        "_doubled",
         "_drained",
         "_expects",
         "_fault",
+        "_half_closed",
         "_head_bytes",
         "_head_size",
         "_headers",
+        "_held",
         "_in_head",
         "_last",
+        "_num_trailers",
         "_odd_transfer",
         "_parsed",
         "_parser",
         "_paused",
+        "_quiet_bytes",
+        "_rest",
         "_server",
+        "_tail_bytes",
         "_target",
+        "_transfer",
         "_waiting_since",
         "client",
         "lost",
@@ -78,10 +104,25 @@ class Connection(asyncio.BufferedProtocol):
         self._target = b""
         self._head_bytes = 0
         self._head_size = 0
-        self._odd_transfer = False
-        """Whether a body is announced in a form other than chunks."""
+        self._transfer = self._odd_transfer = False
+        """Whether a body is announced without its length, and whether in a form other than chunks."""
+        self._doubled = False
+        """Whether a header of `SINGLE` came twice."""
+        self._quiet_bytes = 0
+        """Behind the head, since the last piece of a body: trailers, and what stands beside the size of a chunk."""
+        self._num_trailers = 0
         self._expects = False
+        self._rest = b""
+        """Of what came, not parsed yet."""
+        self._tail_bytes = 0
+        """At most so much of the head came in the same read as the end of the message before it."""
         self._in_head = True
+        self._begun = False
+        """Whether a byte of the message that is read has come."""
+        self._held = 0
+        """Bytes that came and that no application has taken."""
+        self._half_closed = False
+        """Whether the client sends nothing more, and may still read."""
         self._last = False
         """Whether nothing more is taken from this client."""
         self._fault = 0
@@ -101,22 +142,43 @@ class Connection(asyncio.BufferedProtocol):
         peer = transport.get_extra_info("peername")
         if isinstance(peer, tuple):
             self.client = (str(peer[0]), int(peer[1]))
-        self._server.opened(self)
-        if self._server.stopping:
+        transport.set_write_buffer_limits(high=MAX_UNWRITTEN_BYTES)
+        if not self._server.opened(self):
+            self._refuse(429)
+        elif self._server.stopping:
             self._close()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.lost = True
         del self._parser  # it knows this connection
         self._ahead.clear()
+        self._count_held()
         self.resume_writing()
         if self._cycle is not None:
             self._cycle.disconnect()
         self._server.lost(self)
 
     def eof_received(self) -> bool:
-        """Take the end of what the client sends for its going away, as every common client means it."""
-        return False
+        """Answer whole requests that came before; return whether the connection stays open for that.
+
+        The end of what a client sends looks the same whether it waits for its answer or is gone. Who is gone answers
+        the next bytes with a reset: pieces of a stream, or, where no head was written yet, an interim response.
+        """
+        if self._cycle is None or not self._cycle.is_read or self._parsed is not None or self._hung_up:
+            return False
+        self._last = self._half_closed = True
+        if not self._cycle.say_wait():
+            return False
+        self._server.loop.call_later(GONE_LOOK_S, self._look_whether_gone)
+        return True
+
+    def _look_whether_gone(self) -> None:
+        if self._half_closed and not self.lost and self._hung_up:
+            self.abort()
+
+    @property
+    def _hung_up(self) -> bool:
+        return self.transport.is_closing() or self._polled(0) & (select.POLLHUP | select.POLLERR) != 0
 
     def get_buffer(self, sizehint: int) -> memoryview:
         """Return where the loop reads into: the parser takes all of it before anybody else reads, so all share it."""
@@ -125,22 +187,49 @@ class Connection(asyncio.BufferedProtocol):
     def buffer_updated(self, nbytes: int) -> None:
         if self._last:
             return
-        data = self._server.buffer[:nbytes]
+        self._parse(self._server.buffer[:nbytes])
+        self._go_on()
+
+    def _parse(self, data: memoryview) -> None:
+        """Parse what came, a piece at a time, and keep the rest as it is once enough requests wait."""
+        step = PIECE_BYTES_WHEN_SHORT if self._server.is_short else PIECE_BYTES
+        for at in range(0, len(data), step):
+            if at and (self._last or self._is_full()):
+                self._rest = b"" if self._last else bytes(data[at:])
+                return
+            self._parse_piece(data[at : at + step])
+            if len(data) > step:
+                self._count_held()
+
+    def _parse_rest(self) -> None:
+        while self._rest and not self._holds_enough:
+            rest, self._rest = self._rest, b""
+            self._parse(memoryview(rest))
+            self._count_held()
+
+    def _parse_piece(self, data: memoryview) -> None:
+        nbytes = len(data)
         if self._in_head:
             self._head_bytes += nbytes
+        else:
+            self._quiet_bytes += nbytes
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade:
             self._last = True  # the request is answered as one of HTTP/1.1; what follows it, is not
         except httptools.HttpParserCallbackError:
             self._fault = self._fault or 500
-        except httptools.HttpParserError:
-            self._fault = self._fault or 400
-        if self._in_head and self._head_bytes > MAX_HEADER_BYTES:
+        except httptools.HttpParserError as fault:
+            self._fault = self._fault or (413 if "Content-Length overflow" in str(fault) else 400)
+        if (self._head_bytes if self._in_head else self._quiet_bytes) > MAX_HEADER_BYTES:
             self._fault = self._fault or 431
         if self._fault:
             self._last = True
-        self._go_on()
+            if self._parsed is not None:
+                self._parsed.break_off(_fault_in_body(self._fault))
+                self._parsed = None
+        if self._begun and self._in_head and not self._head_bytes:
+            self._tail_bytes = nbytes
 
     def pause_writing(self) -> None:
         if self._drained is None:
@@ -154,17 +243,27 @@ class Connection(asyncio.BufferedProtocol):
     # Called by the parser
 
     def on_message_begin(self) -> None:
+        self._begun, self._tail_bytes = True, 0
         self._headers, self._target = [], b""
-        self._head_size, self._odd_transfer, self._expects = 0, False, False
+        self._head_size, self._transfer, self._odd_transfer, self._expects = 0, False, False, False
+        self._doubled = False
 
     def on_url(self, url: bytes) -> None:
         self._target += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
+        self._head_size += len(name) + len(value) + 4
+        if not self._in_head:  # a trailer: counted and dropped, or it would pass for a header
+            self._num_trailers += 1
+            if self._head_size > MAX_HEADER_BYTES or self._num_trailers > MAX_HEADERS:
+                self._fault = self._fault or 431
+            return
         name = name.lower()
         self._headers.append((name, value))
-        self._head_size += len(name) + len(value) + 4
-        if name == b"transfer-encoding":
+        if name in SINGLE:
+            self._doubled = self._doubled or sum(one == name for one, _ in self._headers) > 1
+        elif name == b"transfer-encoding":
+            self._transfer = True
             self._odd_transfer = self._odd_transfer or value.lower() != b"chunked"
         elif name == b"expect":
             self._expects = self._expects or value.lower() == b"100-continue"
@@ -177,27 +276,35 @@ class Connection(asyncio.BufferedProtocol):
             self._fault = 505
         elif self._odd_transfer:
             self._fault = 400  # llhttp would read such a body to the end of the connection
+        elif self._doubled or (self._transfer and version == "1.0"):
+            self._fault = 400  # the next server on the way may read it otherwise
         if self._fault:
             return
+        head_bytes = len(self._target) + self._head_size
         self._in_head = False
+        self._head_size = self._quiet_bytes = self._num_trailers = 0
         self._parsed = Cycle(
             self,
             _scope(self._parser.get_method(), self._target, self._headers, version, self.client),
             keeps=self._parser.should_keep_alive() and not self._parser.should_upgrade(),
             expects=self._expects,
+            head_bytes=head_bytes,
         )
         self._ahead.append(self._parsed)
 
     def on_body(self, body: bytes) -> None:
+        self._quiet_bytes = 0
         if self._parsed is not None:
             self._parsed.feed(body)
 
     def on_message_complete(self) -> None:
+        if self._fault:
+            return
         if self._parsed is not None:
             self._parsed.feed_end()
             self._last = self._last or not self._parsed.keeps
         self._parsed = None
-        self._in_head, self._head_bytes = True, 0
+        self._in_head, self._begun, self._head_bytes = True, False, 0
 
     # Called by the cycle being answered
 
@@ -218,7 +325,11 @@ class Connection(asyncio.BufferedProtocol):
 
     def read_more(self) -> None:
         """Take up reading where it was stopped because too much waited."""
-        if self._paused and not self.lost and not self._is_full():
+        if self.lost:
+            return
+        self._count_held()
+        self._parse_rest()
+        if self._paused and not self._is_full():
             self._paused = False
             self.transport.resume_reading()
 
@@ -230,8 +341,16 @@ class Connection(asyncio.BufferedProtocol):
         if self._closing_since:
             if now - self._closing_since > limits.write_stall_timeout_s:
                 self.abort()
-        elif self._cycle is None and now - self._waiting_since > limits.header_read_timeout_s and not self._has_unread:
+        elif self._half_closed and self._hung_up:
+            self.abort()
+        elif self._cycle is not None:
+            self.read_more()
+        elif now - self._waiting_since > limits.header_read_timeout_s and (self._paused or not self._has_unread):
             self._close()
+        else:
+            self.read_more()
+            if self._ahead or self._fault:
+                self._go_on()
 
     def close_when_idle(self) -> None:
         """Close now, or after the answer that is being written, or that a request which is there already gets."""
@@ -247,9 +366,12 @@ class Connection(asyncio.BufferedProtocol):
         the request lost."""
         if self.lost or self.transport.is_closing():
             return False
+        return bool(self._rest) or self._polled(select.POLLIN) != 0
+
+    def _polled(self, events: int) -> int:
         looks = select.poll()
-        looks.register(self.transport.get_extra_info("socket").fileno(), select.POLLIN)
-        return bool(looks.poll(0))
+        looks.register(self.transport.get_extra_info("socket").fileno(), events)
+        return sum(seen for _, seen in looks.poll(0))
 
     def abort(self) -> None:
         """Close without writing what waits."""
@@ -258,18 +380,43 @@ class Connection(asyncio.BufferedProtocol):
     # The order of requests
 
     def _go_on(self) -> None:
-        """Begin the next request if none is being answered, and stop reading while too many wait."""
+        """Begin the next request if none is being answered, and stop reading while too much waits."""
         if self._cycle is None:
+            self._parse_rest()
             if self._ahead:
                 self._begin(self._ahead.popleft())
             elif self._fault:
                 self._refuse(self._fault)
-        if not self._paused and not self.lost and self._is_full():
+        if self.lost:
+            return
+        self._count_held()
+        self._parse_rest()
+        if not self._paused and not self._half_closed and not self._closing_since and self._is_full():
             self._paused = True
             self.transport.pause_reading()
 
     def _is_full(self) -> bool:
-        return len(self._ahead) > MAX_AHEAD or (self._parsed is not None and self._parsed.unread > MAX_UNREAD_BYTES)
+        return bool(self._rest) or self._holds_enough
+
+    @property
+    def _holds_enough(self) -> bool:
+        most = MAX_UNREAD_WHEN_SHORT if self._server.is_short else MAX_UNREAD_BYTES
+        return len(self._ahead) > MAX_AHEAD or self._held > most
+
+    def _count_held(self) -> None:
+        """Tell the server what this connection holds."""
+        held = 0
+        if not self.lost:
+            if self._begun and self._in_head:
+                held = self._head_bytes + self._tail_bytes
+            if self._cycle is not None:
+                held += self._cycle.unread
+            for cycle in self._ahead:
+                held += cycle.head_bytes + cycle.unread + REQUEST_BYTES
+            held += len(self._rest)
+        if held != self._held:
+            self._server.held += held - self._held
+            self._held = held
 
     def _begin(self, cycle: Cycle) -> None:
         self._cycle = cycle
@@ -289,20 +436,34 @@ class Connection(asyncio.BufferedProtocol):
             self.abort()  # what was written so far must not look whole
         elif self.lost:
             return
+        elif self._fault and not cycle.is_read:
+            self._close_unread()
         elif cycle.ends_connection or not cycle.is_read or (self._server.stopping and not self._ahead):
             self._close()  # its head may have been written before the stop, and said nothing of that
+        elif self._half_closed and not self._ahead:
+            self._close()
         else:
             self._waiting_since = self._server.loop.time()
             self.read_more()
-            if self._ahead or self._fault:
+            if self._ahead or self._fault or self._rest:
                 self._server.loop.call_soon(self._go_on)
 
     def _refuse(self, status: int) -> None:
         if not self._closing_since and not self.lost:
             self.transport.write(
-                b"HTTP/1.1 %d %s\r\ncontent-length: 0\r\nconnection: close\r\n\r\n" % (status, REFUSALS[status])
+                b"HTTP/1.1 %d %b\r\ncontent-length: 0\r\nconnection: close\r\n\r\n" % (status, REFUSALS[status])
             )
-            self._close()
+            self._close_unread()
+
+    def _close_unread(self) -> None:
+        """Close when the client has read the answer: one that still sends would be reset, and lose it. What it sends
+        until then is dropped."""
+        self._last, self._rest, self._closing_since = True, b"", self._server.loop.time()
+        self.transport.write_eof()
+        if self._paused:
+            self._paused = False
+            self.transport.resume_reading()
+        self._server.loop.call_later(LINGER_S, self._close)
 
     def _close(self) -> None:
         self._last = True
@@ -312,10 +473,21 @@ class Connection(asyncio.BufferedProtocol):
 
 REFUSALS: Final = {
     400: b"Bad Request",
+    413: b"Content Too Large",
+    429: b"Too Many Requests\r\nretry-after: 1",
     431: b"Request Header Fields Too Large",
     500: b"Internal Server Error",
     505: b"HTTP Version Not Supported",
 }
+
+
+def _fault_in_body(status: int) -> AshoreError:
+    if status == 431:
+        return HeadersTooLarge(
+            f"the trailers have more than {MAX_HEADER_BYTES:,} bytes or {MAX_HEADERS} fields",
+            hint="send what they say in the headers or the body; ashore reads no trailers",
+        )
+    return InvalidRequest("the body is not framed as HTTP/1.1 asks", hint="check the sizes and ends of its chunks")
 
 
 def _scope(

@@ -9,6 +9,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Final
 
 from ashore.api.http.exchange import AsgiMessage, ClientGone, Scope
+from ashore.errors import AshoreError
 
 if TYPE_CHECKING:
     from ashore.api.http.server.connection import Application, Connection
@@ -25,6 +26,7 @@ class Cycle:
         "_chunked",
         "_connection",
         "_expects",
+        "_fault",
         "_gone",
         "_head",
         "_is_head",
@@ -36,6 +38,7 @@ class Cycle:
         "_wakeup",
         "_whole",
         "ends_connection",
+        "head_bytes",
         "is_answered",
         "keeps",
         "scope",
@@ -43,8 +46,11 @@ class Cycle:
         "unread",
     )
 
-    def __init__(self, connection: Connection, scope: Scope, *, keeps: bool, expects: bool) -> None:
+    def __init__(
+        self, connection: Connection, scope: Scope, *, keeps: bool, expects: bool, head_bytes: int = 0
+    ) -> None:
         self.scope = scope
+        self.head_bytes: Final = head_bytes
         scope["ashore.direct"] = self
         self.keeps: Final = keeps
         """Whether the client wants to go on with this connection."""
@@ -61,6 +67,8 @@ class Cycle:
         self._whole = False
         self._told_end = False
         self._gone = False
+        self._fault: AshoreError | None = None
+        """Why no more of the body comes."""
         self._tell_gone: Callable[[], None] | None = None
         self._wakeup: asyncio.Future[None] | None = None
         self._head: list[bytes] | None = None
@@ -97,6 +105,20 @@ class Cycle:
         self._whole = True
         self._wake()
 
+    def break_off(self, fault: AshoreError) -> None:
+        """Note that the rest of the body is no message of HTTP: who reads it gets `fault`."""
+        self._fault = fault
+        self._wake()
+
+    def say_wait(self) -> bool:
+        """Send a client that may be gone an interim response, before a head; return whether one may tell by it, or by
+        what follows, that it is."""
+        if self.scope["http_version"] != "1.1":
+            return False
+        if self._head is None and not self._is_begun:
+            self._connection.transport.write(_CONTINUE)
+        return True
+
     def disconnect(self) -> None:
         """Note that the client is gone."""
         self._gone = True
@@ -107,10 +129,16 @@ class Cycle:
     # Called by the application
 
     async def receive(self) -> AsgiMessage:
-        """Return the next piece of the body; after the last one, wait until the client goes or has its answer."""
+        """Return the next piece of the body; after the last one, wait until the client goes or has its answer.
+
+        Raises:
+            InvalidRequest, HeadersTooLarge: what came of it is no body.
+        """
         while True:
             if self._gone or (self.is_answered and self._whole):
                 return {"type": "http.disconnect"}
+            if self._fault is not None:
+                raise self._fault
             if self._parts or (self._whole and not self._told_end):
                 return self._next_part()
             if self._expects and self._head is None and not self.is_answered:
@@ -188,8 +216,9 @@ class Cycle:
         self.unread = 0
         self._told_end = self._whole
         body = parts[0] if len(parts) == 1 else b"".join(parts)
-        self._connection.read_more()
-        return {"type": "http.request", "body": body, "more_body": not self._whole}
+        message = {"type": "http.request", "body": body, "more_body": not self._whole}
+        self._connection.read_more()  # which may feed the next part
+        return message
 
     def _wake(self) -> None:
         if self._wakeup is not None and not self._wakeup.done():

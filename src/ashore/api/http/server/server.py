@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
+from collections import Counter
 from typing import Final
 
 from ashore.api.http.server.connection import Application, Connection
@@ -14,8 +15,11 @@ log = logging.getLogger("ashore.http")
 
 ACCEPTED_AT_ONCE: Final = 64
 """Connections taken in one turn of the loop, so that a flood of them does not hold up those that are served."""
-READ_BYTES: Final = 262_144
+READ_BYTES: Final = 65_536
 """Taken from a connection at once."""
+HELD_BYTES: Final = 32 << 20
+"""Of requests that came and that no application has taken, on all connections together, above which each may hold less:
+heads that are not whole, what was sent ahead, bodies of slow applications."""
 PAUSE_S: Final = 0.5
 """After an accept that failed, as it does without a free file descriptor."""
 
@@ -31,7 +35,10 @@ class HttpServer:
         """What the loop reads into, one connection after the other."""
         self._sock = sock
         self._sock.setblocking(False)
+        self.held = 0
+        """Bytes of requests that no application has taken."""
         self._connections: set[Connection] = set()
+        self._by_address: Counter[str] = Counter()
         self._accepting = False
         self._handed: set[asyncio.Task[object]] = set()
         self._sweeper: asyncio.Task[None] | None = None
@@ -65,15 +72,31 @@ class HttpServer:
                     connection.abort()
         self._sweeper.cancel()
 
-    def opened(self, connection: Connection) -> None:
-        """Count a connection."""
+    @property
+    def is_short(self) -> bool:
+        """Whether all connections together hold more than they should."""
+        return self.held > HELD_BYTES
+
+    def opened(self, connection: Connection) -> bool:
+        """Count a connection; return whether its address may have one more."""
         self._connections.add(connection)
         if len(self._connections) >= self.limits.max_connections:
             self._accept_none()
+        if connection.client is None:  # a unix socket, where only the owner of the home comes
+            return True
+        host = connection.client[0]
+        self._by_address[host] += 1
+        most = self.limits.max_connections_per_address
+        return not most or self._by_address[host] <= most
 
     def lost(self, connection: Connection) -> None:
         """Forget a connection, and take another where there were too many."""
         self._connections.discard(connection)
+        if connection.client is not None:
+            host = connection.client[0]
+            self._by_address[host] -= 1
+            if not self._by_address[host]:
+                del self._by_address[host]
         if not self._connections:
             self._empty.set()
         if not self.stopping and len(self._connections) < self.limits.max_connections:

@@ -1,0 +1,94 @@
+"""Calls that need no key, health and reflection: their messages are small, and few unfinished ones are held."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any, Final, TypeAlias
+
+import grpc
+
+Context: TypeAlias = Any
+"""`grpc.aio.ServicerContext`; grpcio carries no types."""
+
+OPEN: Final = ("/grpc.health.", "/grpc.reflection.")
+MOST_READ: Final = 3
+"""Messages without a key that are read at once. gRPC takes each up to its limit on length, 16 MiB."""
+READ_S: Final = 2.0
+"""How long one may take. A client that means it sends it with its head."""
+MOST_OPEN: Final = 256
+"""Calls without a key at once, those that watch included."""
+
+
+class Gate(grpc.aio.ServerInterceptor):  # type: ignore[misc]
+    """Reads the messages of open methods, a few at a time: one too many ends the oldest."""
+
+    def __init__(self) -> None:
+        self._reading: OrderedDict[asyncio.Future[Any], None] = OrderedDict()
+        self._num_open = 0
+
+    async def intercept_service(
+        self, continuation: Callable[[Any], Awaitable[Any]], handler_call_details: Any
+    ) -> grpc.RpcMethodHandler | None:
+        """Return the handler of a call: of an open method one that begins before its message is read."""
+        handler = await continuation(handler_call_details)
+        if handler is None or not handler_call_details.method.startswith(OPEN):
+            return handler
+        read, write = handler.request_deserializer, handler.response_serializer
+        if handler.unary_unary is not None:
+
+            async def answer(_: object, context: Context) -> Any:
+                async with self._counted(context):
+                    return await handler.unary_unary(await self._first(context, read), context)
+
+            return grpc.stream_unary_rpc_method_handler(answer, None, write)
+
+        async def answers(_: object, context: Context) -> None:
+            async with self._counted(context):
+                if handler.unary_stream is not None:
+                    await handler.unary_stream(await self._first(context, read), context)
+                    return
+                async for one in handler.stream_stream(self._all(context, read), context):
+                    await context.write(one)
+
+        return grpc.stream_stream_rpc_method_handler(answers, None, write)
+
+    @asynccontextmanager
+    async def _counted(self, context: Context) -> AsyncIterator[None]:
+        if self._num_open >= MOST_OPEN:
+            await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "too many calls without a key; try again later")
+        self._num_open += 1
+        try:
+            yield
+        finally:
+            self._num_open -= 1
+
+    async def _first(self, context: Context, read: Callable[[bytes], Any]) -> Any:
+        message = await self._message(context)
+        if message is None:
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "the call has no message; send one")
+        return read(message)  # type: ignore[arg-type]
+
+    async def _all(self, context: Context, read: Callable[[bytes], Any]) -> AsyncIterator[Any]:
+        while (message := await self._message(context)) is not None:
+            yield read(message)
+
+    async def _message(self, context: Context) -> bytes | None:
+        """Return the next message, None after the last one."""
+        reading = asyncio.ensure_future(context.read())
+        self._reading[reading] = None
+        if len(self._reading) > MOST_READ:
+            self._reading.popitem(last=False)[0].cancel()
+        try:
+            done, _ = await asyncio.wait((reading,), timeout=READ_S)
+        finally:
+            self._reading.pop(reading, None)
+            reading.cancel()
+        if not done or reading.cancelled():
+            await context.abort(
+                grpc.StatusCode.RESOURCE_EXHAUSTED, "the message was not whole in time; send it with its head"
+            )
+        message = reading.result()
+        return None if message is grpc.aio.EOF else bytes(message)
