@@ -142,6 +142,12 @@ def test_a_second_up_on_one_home_is_told_who_holds_it(served: Start, ashore: Run
     assert f"process {server.process.pid} (http://127.0.0.1:{server.port})" in second.stderr
     assert "ASHORE_HOME" in second.stderr
     assert server.ready()
+    (server.home / "first-key").unlink()
+    shown = ashore("status", "--json", home=server.home)  # with no key at all
+    told = json.loads(shown.stdout)
+    assert shown.returncode == 0 and told["running"] and told["answers"] and told["requests_waiting"] == 0
+    assert told["address"] == f"http://127.0.0.1:{server.port}"
+    assert [(one["release"], one["state"]) for one in told["models"]] == [("fake:echo-1", "live")]
 
 
 def test_a_taken_port_is_named_with_its_owner_before_anything_is_loaded(ashore: Run, tmp_path: Path) -> None:
