@@ -1,0 +1,73 @@
+"""What others rely on and what must not change by accident: every route with its fields, every command with its options.
+
+Changed on purpose? `python tests/unit/test_frozen_faces.py` writes the golden files again, and the diff is reviewed.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import cyclopts
+
+from ashore.api.http import ROUTES
+from ashore.api.http.openapi import describe
+from ashore.cli.main import build_app
+
+GOLDEN = Path(__file__).parents[1] / "golden"
+
+
+def routes() -> dict[str, Any]:
+    """Return, for every operation, its query, the fields of its body and those of its answer."""
+    document = json.loads(describe(ROUTES))
+    schemas = document["components"]["schemas"]
+
+    def fields(content: dict[str, Any]) -> list[str]:
+        schema = content.get("application/json", {}).get("schema", {})
+        name = schema.get("$ref", "").rpartition("/")[2]
+        return sorted(schemas.get(name, schema).get("properties", {}))
+
+    found = {}
+    for path, operations in document["paths"].items():
+        for method, one in operations.items():
+            found[f"{method.upper()} {path}"] = {
+                "parameters": sorted(f"{p['in']} {p['name']}" for p in one.get("parameters", ())),
+                "body": fields(one.get("requestBody", {}).get("content", {})),
+                "answer": fields(one["responses"]["200"].get("content", {})),
+            }
+    return found
+
+
+def commands() -> dict[str, list[str]]:
+    """Return the options of every command, `NAME` standing for an argument."""
+    found: dict[str, list[str]] = {}
+
+    def walk(words: tuple[str, ...], app: cyclopts.App) -> None:
+        if app.default_command is not None:
+            names = set()
+            for argument in app.assemble_argument_collection():
+                if argument.parse:
+                    given = [name for name in argument.names if name.startswith("--") and not name.startswith("--no-")]
+                    names |= set(given) if given else {argument.name.upper()}
+            found[" ".join(words)] = sorted(names - {"*"})
+        for name in app:
+            if not name.startswith("-"):
+                walk((*words, name), app[name])
+
+    walk((), build_app())
+    return found
+
+
+def test_no_route_and_no_field_came_or_went_unnoticed() -> None:
+    assert routes() == json.loads((GOLDEN / "routes.json").read_text())
+
+
+def test_no_command_and_no_option_came_or_went_unnoticed() -> None:
+    assert commands() == json.loads((GOLDEN / "commands.json").read_text())
+
+
+if __name__ == "__main__":
+    for name, made in (("routes", routes()), ("commands", commands())):
+        lines = [f"{json.dumps(key)}: {json.dumps(made[key])}" for key in sorted(made)]
+        (GOLDEN / f"{name}.json").write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="utf-8")
