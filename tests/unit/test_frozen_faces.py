@@ -1,4 +1,4 @@
-"""What others rely on and what must not change by accident: every route with its fields, every command with its options.
+"""What must not change by accident: every route with its fields, every command with its options.
 
 Changed on purpose? `python tests/unit/test_frozen_faces.py` writes the golden files again, and the diff is reviewed.
 """
