@@ -106,7 +106,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     write_stall_timeout_s: float = 60.0
     """A client that reads nothing of its stream for so long is cut off."""
     max_connections: int = 8192
-    max_connections_per_address: int = 1024
+    max_connections_per_address: int = 512
     """Of them, those from one address; 0: as many as there are. Unix sockets have no address."""
     bodies_bytes: int = 0
     """Bodies of requests that a worker holds at once, of all tenants; 0: its share of an eighth of the memory."""

@@ -23,7 +23,7 @@ class HttpSpec:
     port: int = 8080
     workers: int = 1
     """More than one needs an edge, which spreads the requests."""
-    connections_per_address: int = 1024
+    connections_per_address: int = 512
     """Connections of one address to a worker with no edge in front; 0: no bound. A proxy or a NAT is one address."""
     bodies_bytes: int = 0
     """Bodies of requests that one worker holds at once; 0: its share of an eighth of the memory."""
