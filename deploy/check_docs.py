@@ -31,6 +31,8 @@ def command(noun: str) -> Any:
 
 def missing_word(words: list[str]) -> str:
     """Return the first word that no command has, or nothing. `seal|unseal` names two; arguments are not judged."""
+    if words[0] in ("help", "version"):  # words of `ashore` itself
+        return ""
     app = command(words[0])
     if app is None:
         return words[0]
