@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 import threading
+import time
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -14,6 +15,7 @@ from ashore.access import Principal
 from ashore.core import NoLongerWanted, SystemClock, TenantId, check_wanted
 from ashore.errors import DeadlineExceeded
 from ashore.serving.fairthreads import SWITCH_S, FairThreads
+from ashore.serving.prompt import TURN_S, PromptReader
 
 SOON_S = 10.0
 
@@ -138,3 +140,29 @@ def test_the_event_loop_gets_the_interpreter_sooner_while_something_is_at_work()
         assert sys.getswitchinterval() == pytest.approx(usual_s)
 
     on_threads(scenario)
+
+
+def test_many_short_prompts_of_one_moment_do_not_hold_up_the_loop() -> None:
+    async def scenario() -> tuple[list[bool], bool]:
+        threads = FairThreads("texts", SystemClock())
+        reader, on_loop = PromptReader(threads), []
+
+        def work() -> None:
+            on_loop.append(threading.current_thread() is threading.main_thread())
+            end_s = time.perf_counter() + TURN_S / 2
+            while time.perf_counter() < end_s:
+                pass
+
+        try:
+            later = SystemClock().monotonic_s() + SOON_S
+            await asyncio.gather(*(reader.read(100, work, who("ann"), later) for _ in range(30)))
+            first = list(on_loop)
+            on_loop.clear()
+            await reader.read(100, work, who("ann"), later)
+            return first, on_loop[0]
+        finally:
+            threads.close()
+
+    first, afterwards = asyncio.run(scenario())
+    assert len(first) == 30 and 1 <= sum(first) <= 3, "what one turn of the loop has time for; the rest is on threads"
+    assert afterwards, "in another turn there is time again"
