@@ -73,7 +73,7 @@ def test_answers_are_seen_purged_and_imported(served: Start, ashore: Run, tmp_pa
     assert [line.split()[:3] for line in shown.splitlines()][-1] == ["default", "fake:echo", "2"]
     filtered = ashore("cache", "stats", "--tenant", "default", "--model", "fake:echo", "--json", env=home).stdout
     (share,) = json.loads(filtered)["shares"]
-    assert (share["hits_exact"], share["hits_semantic"], share["misses"], share["evictions"]) == (2, 0, 1, 0)
+    assert (share["hits_exact"], share["hits_reworded"], share["misses"], share["evictions"]) == (2, 0, 1, 0)
     assert json.loads(ashore("cache", "stats", "--model", "other", "--json", env=home).stdout)["shares"] == []
     entry = ask(server, "hello").headers["x-ashore-cache-entry"]
     assert (

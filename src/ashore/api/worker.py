@@ -206,7 +206,6 @@ async def serve(
         guards=guards,
         board=board,
         limit=ConcurrencyLimit(meter),
-        apart=fittings.apart,
     )
     where = topology.listens(index)
     sock = listen(where.http)
@@ -273,7 +272,6 @@ async def serve(
                 keys.reread,
                 partial(issuers.apply, topology.issuers, topology.jobs.egress),
                 partial(asyncio.to_thread, fittings.privacy.take_file, topology.privacy),
-                partial(fittings.apply, topology.cache),
                 partial(serving.apply, topology),
             )
         )

@@ -79,7 +79,7 @@ class RequestNote(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     outcome: str
     """`answered`, `failed`, `cancelled`; `begun` before the first piece of an answer, in strict mode."""
     cache: str
-    """`miss`, `hit-exact`, `hit-semantic`."""
+    """`miss`, `hit-exact`, `hit-reworded`."""
     key: str = ""
     origin: str = ""
     route: str = ""

@@ -28,10 +28,9 @@ def cache_policy(spec: CacheSpec) -> CachePolicy:
     from ashore.cache import CachePolicy, RoutePolicy
 
     return CachePolicy(
-        default=RoutePolicy(mode=spec.mode, ttl_s=spec.ttl_s, error_bound=spec.error_bound),
+        default=RoutePolicy(mode=spec.mode, ttl_s=spec.ttl_s),
         routes={
-            alias: RoutePolicy(mode=one.mode, ttl_s=one.ttl_s, error_bound=one.error_bound, public=one.public)
-            for alias, one in spec.routes.items()
+            alias: RoutePolicy(mode=one.mode, ttl_s=one.ttl_s, public=one.public) for alias, one in spec.routes.items()
         },
         max_temperature=spec.max_temperature,
         max_bytes=spec.max_bytes,

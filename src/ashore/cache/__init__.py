@@ -1,4 +1,4 @@
-"""Answers worth keeping: exact, then by meaning; in this process, then shared with others.
+"""Answers worth keeping: of the same question, or of one that is only worded otherwise; here, then shared with others.
 
 Owns: addresses of answers, the tiers, what is evicted, curated pairs.
 Refuses: to generate, to render, to decide who may ask.
@@ -24,7 +24,7 @@ from ashore.cache.model import (
 )
 from ashore.cache.office import PurgeOffice
 from ashore.cache.pairsfile import read_pairs
-from ashore.cache.ports import Epochs, SemanticTier, SharedTier
+from ashore.cache.ports import Epochs, SharedTier
 from ashore.cache.rules import CURATED_EPOCH, directive_of, hidden_by
 from ashore.cache.service import AnswerCache
 from ashore.cache.sql import cache_secret, load_pairs, purge, remove_pairs, save_pairs
@@ -49,7 +49,6 @@ __all__ = [
     "Question",
     "Ready",
     "RoutePolicy",
-    "SemanticTier",
     "ShareStats",
     "SharedTier",
     "cache_secret",

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Final
 
 from ashore.cache.model import EVERYBODY, Pair, Question
+from ashore.cache.reworded import reworded_key
 
 MAX_QUESTION_CHARS: Final = 4096
 
@@ -22,6 +23,7 @@ class CuratedAnswers:
 
     def __init__(self, pairs: Iterable[Pair] = ()) -> None:
         self._pairs: dict[tuple[str, str, str], Pair] = {}
+        self._reworded: dict[tuple[str, str, str], Pair] = {}
         self.replace(pairs)
 
     def __len__(self) -> int:
@@ -33,17 +35,31 @@ class CuratedAnswers:
 
     def replace(self, pairs: Iterable[Pair]) -> None:
         """Hold these pairs from now on."""
-        self._pairs = {(pair.tenant, pair.alias, plain(pair.question)): pair for pair in pairs}
+        held = tuple(pairs)
+        self._pairs = {(pair.tenant, pair.alias, plain(pair.question)): pair for pair in held}
+        keys = ((pair, reworded_key(pair.question)) for pair in held)
+        self._reworded = {(pair.tenant, pair.alias, key): pair for pair, key in keys if key is not None}
 
     def find(self, question: Question, now_s: float) -> Pair | None:
-        """Return the pair that answers, the most particular first; None where turns stand before the question."""
+        """Return the pair that answers, the most particular first; None where turns stand before the question.
+
+        Where the route takes rewordings, one of the same question answers if none is worded so.
+        """
         ask = question.ask
         if not self._pairs or not ask.single_turn or len(ask.question) > MAX_QUESTION_CHARS:
             return None
-        text = plain(ask.question)
-        for tenant in (ask.tenant, EVERYBODY):
-            for alias in (ask.alias, "*"):
-                pair = self._pairs.get((tenant, alias, text))
-                if pair is not None and (pair.expires_at_s is None or now_s < pair.expires_at_s):
-                    return pair
-        return None
+        found = _most_particular(self._pairs, question, plain(ask.question), now_s)
+        if found is None and question.asked and (key := reworded_key(ask.question)) is not None:
+            found = _most_particular(self._reworded, question, key, now_s)
+        return found
+
+
+def _most_particular(
+    pairs: Mapping[tuple[str, str, str], Pair], question: Question, text: str, now_s: float
+) -> Pair | None:
+    for tenant in (question.ask.tenant, EVERYBODY):
+        for alias in (question.ask.alias, "*"):
+            pair = pairs.get((tenant, alias, text))
+            if pair is not None and (pair.expires_at_s is None or now_s < pair.expires_at_s):
+                return pair
+    return None

@@ -10,8 +10,8 @@ import msgspec
 
 from ashore.core import TenantId
 
-Mode = Literal["off", "exact", "exact_then_semantic"]
-Tier = Literal["local", "shared", "curated", "semantic"]
+Mode = Literal["off", "exact", "exact_then_reworded"]
+Tier = Literal["local", "shared", "curated", "reworded"]
 
 EVERYBODY: Final = TenantId("*")
 """Tenant of a public route's entries, and of pairs for all. No tenant can be called so."""
@@ -47,8 +47,8 @@ class Ask:
     temperature: float
     single_turn: bool
     """True where nothing but instructions stands before the question, so that a curated answer fits."""
-    embeddable: bool
-    """True where the question may be matched by meaning."""
+    rewordable: bool
+    """True where other wordings of the question may share its answer."""
     storable: bool = True
     """False for what is never kept: personal data in the prompt, log-probabilities in the answer."""
     masking: bytes = b""
@@ -62,7 +62,6 @@ class RoutePolicy:
 
     mode: Mode = "exact"
     ttl_s: float = 86_400.0
-    error_bound: float = 0.01
     public: bool = False
 
 
@@ -87,10 +86,16 @@ class Question:
 
     ask: Ask
     key: bytes
-    """Keyed hash over tenant, release, masking, epochs and everything in the request that decides the answer."""
-    partition: bytes
-    """The same without the last user message: what must be equal before meaning is compared."""
+    """Keyed hash over tenant, release, masking, epochs and everything in the request that decides the answer. Of a
+    question that may be reworded, over what its wordings have in common."""
+    asked: bytes = b""
+    """Digest of the question as it was worded; empty where only that wording leads to the key."""
     policy: RoutePolicy
+
+    @property
+    def wording(self) -> bytes:
+        """Address of this wording alone: what is asked at the same moment in other words is answered apart."""
+        return self.key + self.asked
 
     @property
     def entry_id(self) -> str:
@@ -150,9 +155,9 @@ class Found:
     expires_at_s: float
 
     @property
-    def label(self) -> Literal["hit-exact", "hit-semantic"]:
+    def label(self) -> Literal["hit-exact", "hit-reworded"]:
         """What `x-ashore-cache` says."""
-        return "hit-semantic" if self.tier == "semantic" else "hit-exact"
+        return "hit-reworded" if self.tier == "reworded" else "hit-exact"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -187,7 +192,7 @@ class ShareStats:
     misses: int
     hits_exact: int
     """Answered with `hit-exact`: from this process, the shared tier, curated pairs, or by repeated bytes."""
-    hits_semantic: int
+    hits_reworded: int
     stored: int
     refused: int
     """Requests that the policy kept out."""
@@ -227,6 +232,3 @@ class CacheStats:
     evictions: int
     shared: str
     """`none`, `up` or `down`."""
-    semantic_entries: int = 0
-    """Of the process, whatever tenant or model was asked for."""
-    semantic_bytes: int = 0

@@ -1,11 +1,8 @@
-"""What the cache needs: numbers that say "look again", a tier that processes share, and matching by meaning."""
+"""What the cache needs: numbers that say "look again", and a tier that processes share."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Protocol
-
-from ashore.cache.model import Pair, Question
 
 
 class Epochs(Protocol):
@@ -37,37 +34,4 @@ class SharedTier(Protocol):
 
     async def close(self) -> None:
         """Write what is queued for a moment, and disconnect. May be called twice."""
-        ...
-
-
-class SemanticTier(Protocol):
-    """Finds the entry whose question means the same."""
-
-    @property
-    def num_entries(self) -> int: ...
-    @property
-    def num_bytes(self) -> int: ...
-
-    async def find(self, question: Question) -> bytes | None:
-        """Return the key of an entry that answers `question` within its error bound, or None."""
-        ...
-
-    async def find_curated(self, question: Question) -> Pair | None:
-        """Return the imported pair whose question means the same, or None."""
-        ...
-
-    async def add(self, question: Question, answer_text: str) -> None:
-        """Remember a question that was answered afresh, and learn from it where a match had been doubted."""
-        ...
-
-    async def seed(self, pairs: Iterable[Pair]) -> None:
-        """Hold these curated pairs from now on, in place of the earlier ones."""
-        ...
-
-    def remove(self, key: bytes) -> None:
-        """Forget an entry; nothing happens when it is not there."""
-        ...
-
-    def close(self) -> None:
-        """Let threads go. May be called twice."""
         ...

@@ -9,9 +9,10 @@ from typing import Final
 
 from ashore.cache.model import EVERYBODY, Ask, CachePolicy, Directive, Question, RoutePolicy
 from ashore.cache.ports import Epochs
+from ashore.cache.reworded import reworded_key
 from ashore.core import whole_number
 
-VERSION: Final = b"ashore answers 1"
+VERSION: Final = b"ashore answers 2"
 
 POLICY_EPOCH: Final = "policy"
 PURGE_EPOCH: Final = "cache"
@@ -85,12 +86,15 @@ def question_of(ask: Ask, policy: CachePolicy, route: RoutePolicy, epochs: Epoch
     ):
         hasher.update(len(part).to_bytes(8, "little"))
         hasher.update(part)
-    partition = hasher.digest()
-    hasher.update(ask.question.encode("utf-8", "surrogatepass"))
+    question, asked = ask.question.encode("utf-8", "surrogatepass"), b""
+    if route.mode == "exact_then_reworded" and ask.rewordable and (common := reworded_key(ask.question)) is not None:
+        asked = hashlib.blake2b(question, digest_size=8).digest()
+        question = b"reworded " + common.encode()
+    hasher.update(question)
     key = hasher.digest()
     while purged := epochs.get(entry_epoch(key[:8].hex())):  # the entry after a purge has another name, purged in turn
         key = hashlib.blake2b(purged.to_bytes(8, "little"), key=key, digest_size=32).digest()
-    return Question(ask=ask, key=key, partition=partition, policy=route)
+    return Question(ask=ask, key=key, asked=asked, policy=route)
 
 
 def hidden_by(kind: str) -> Hidden | None:

@@ -20,6 +20,8 @@ class Record(msgspec.Struct, frozen=True, array_like=True):
     stored_at_s: float
     expires_at_s: float
     answer: KeptAnswer
+    asked: bytes = b""
+    """Digest of the question that it answered, where other wordings share it."""
 
 
 _decoder = msgspec.msgpack.Decoder(Record)

@@ -10,7 +10,7 @@ from typing import Final
 
 import msgspec
 
-from ashore.cache.curated import CuratedAnswers
+from ashore.cache.curated import CuratedAnswers, plain
 from ashore.cache.model import (
     EVERYBODY,
     Ask,
@@ -27,7 +27,7 @@ from ashore.cache.model import (
     ShareStats,
     Tier,
 )
-from ashore.cache.ports import Epochs, SemanticTier, SharedTier
+from ashore.cache.ports import Epochs, SharedTier
 from ashore.cache.rules import ANY_PURGE_EPOCH, POLICY_EPOCH, hidden_by, is_kept_out, question_of
 from ashore.cache.sealed import Record, decode, encode, seal, unseal
 from ashore.cache.shares import Share, Shares
@@ -49,7 +49,7 @@ class Held(msgspec.Struct, gc=False):
 
 
 class AnswerCache:
-    """Answers worth keeping. For one event loop; nothing here waits but a shared or a semantic tier."""
+    """Answers worth keeping. For one event loop; nothing here waits but a shared tier."""
 
     def __init__(
         self,
@@ -59,7 +59,6 @@ class AnswerCache:
         epochs: Epochs,
         clock: Clock,
         shared: SharedTier | None = None,
-        semantic: SemanticTier | None = None,
         curated: CuratedAnswers | None = None,
         behind: Behind = nothing_behind,
     ) -> None:
@@ -71,7 +70,6 @@ class AnswerCache:
             epochs: Say when policies changed and what was purged.
             clock: Ages and expiry.
             shared: A tier that processes share.
-            semantic: Matching by meaning, for routes in that mode.
             curated: Pairs that the operator imported.
             behind: The models behind an alias, whose routes hold for it where nothing is said of it.
         """
@@ -81,7 +79,6 @@ class AnswerCache:
         self._epochs = epochs
         self._clock = clock
         self._shared = shared
-        self._semantic = semantic
         self._curated = CuratedAnswers() if curated is None else curated
         self._local: TinyLfu[Held] = TinyLfu(policy.max_bytes, left=self._left)
         self._shares = Shares()
@@ -114,7 +111,7 @@ class AnswerCache:
         return question
 
     async def find(self, question: Question) -> Found | None:
-        """Return a kept answer: curated, from this process, from the shared tier, or by meaning."""
+        """Return a cached answer: curated, from this process, or from the shared tier."""
         directive = question.ask.directive
         if directive.no_cache:
             return None
@@ -123,11 +120,9 @@ class AnswerCache:
         if curated is not None and curated.pinned:
             found = self._curated_found(question, curated)
         else:
-            found = self._local_found(question.key, "local")
+            found = self._local_found(question)
         if found is None and self._shared is not None:
-            found = await self._find_shared(question, question.key, "shared")
-        if found is None and self._semantic is not None and _by_meaning(question):
-            found = await self._find_by_meaning(question)
+            found = await self._find_shared(question)
         if found is None and curated is not None:
             found = self._curated_found(question, curated)
         if found is not None and directive.max_age_s is not None and found.age_s > directive.max_age_s:
@@ -142,34 +137,15 @@ class AnswerCache:
     async def keep(self, question: Question, answer: KeptAnswer) -> None:
         """Keep a whole answer."""
         now_s = self._clock.now_s()
-        record = Record(now_s, now_s + question.policy.ttl_s, answer)
-        self._keep_local(question, question.key, record)
+        record = Record(now_s, now_s + question.policy.ttl_s, answer, question.asked)
+        self._keep_local(question, record)
         self._shares.of(question.ask.tenant, question.ask.alias).stored += 1
         if self._shared is not None:
             self._shared.put(question.key, seal(question.key, record, self._secret), question.policy.ttl_s)
-        if self._semantic is not None and _by_meaning(question):
-            await self._semantic.add(question, answer.choices[0].text)
-
-    @property
-    def matches_by_meaning(self) -> bool:
-        """Whether there is a semantic tier."""
-        return self._semantic is not None
-
-    async def match_by_meaning(self, semantic: SemanticTier) -> None:
-        """Take a semantic tier, and seed it with the curated pairs."""
-        self._semantic = semantic
-        await semantic.seed(self._curated.pairs())
 
     async def take_pairs(self, pairs: Sequence[Pair]) -> None:
         """Hold these curated pairs from now on."""
         self._curated.replace(pairs)
-        if self._semantic is not None:
-            await self._semantic.seed(pairs)
-
-    def text_of(self, key: bytes) -> str | None:
-        """Return the first choice of an answer that this process keeps; the semantic tier compares by it."""
-        held = self._local.peek(key)
-        return None if held is None or isinstance(held.value, Ready) else decode(held.value).answer.choices[0].text
 
     # --- responses in their last form
 
@@ -203,8 +179,8 @@ class AnswerCache:
         if ready.expires_at_s <= self._clock.now_s():
             self._local.remove(key)
             return None
-        if ready.label == "hit-semantic":
-            held.share.ready_semantic += 1
+        if ready.label == "hit-reworded":
+            held.share.ready_reworded += 1
         else:
             held.share.ready_exact += 1
         return ready
@@ -229,8 +205,6 @@ class AnswerCache:
             share, is_ready = held.share, isinstance(held.value, Ready)
             if hidden.holds(key, share.tenant, share.alias, is_ready=is_ready):
                 self._local.remove(key)
-                if self._semantic is not None and not is_ready:
-                    self._semantic.remove(key)
                 num_freed += 1
         return num_freed
 
@@ -259,7 +233,7 @@ class AnswerCache:
 
     def stats(self, *, tenant: str = "", alias: str = "") -> CacheStats:
         """Return what happened so far and what is held: in all, or for a tenant, a model or both."""
-        found, semantic = list(self._shares.matching(tenant, alias)), self._semantic
+        found = list(self._shares.matching(tenant, alias))
         hits: dict[Tier, int] = {}
         for share in found:
             for tier, count in share.hits.items():
@@ -270,23 +244,19 @@ class AnswerCache:
             misses=misses,
             stored=sum(share.stored for share in found),
             refused=sum(share.refused for share in found),
-            ready_hits=sum(share.ready_exact + share.ready_semantic for share in found),
+            ready_hits=sum(share.ready_exact + share.ready_reworded for share in found),
             hits=hits,
             entries=sum(share.entries for share in found),
             num_bytes=sum(share.num_bytes for share in found),
             max_bytes=self._local.max_bytes,
             evictions=sum(share.evictions for share in found),
             shared="none" if self._shared is None else "up" if self._shared.up else "down",
-            semantic_entries=0 if semantic is None else semantic.num_entries,
-            semantic_bytes=0 if semantic is None else semantic.num_bytes,
         )
 
     async def close(self) -> None:
         """Let the shared tier go. May be called twice."""
         if self._shared is not None:
             await self._shared.close()
-        if self._semantic is not None:
-            self._semantic.close()
 
     def _find_curated(self, question: Question) -> Pair | None:
         return self._curated.find(question, self._clock.now_s())
@@ -295,61 +265,47 @@ class AnswerCache:
         now_s = self._clock.now_s()
         return Found(
             answer=pair.answer(question.ask.release),
-            tier="curated",
+            tier="curated" if plain(pair.question) == plain(question.ask.question) else "reworded",
             entry_id=question.entry_id,
             age_s=max(0, int(now_s - pair.created_s)),
             expires_at_s=pair.expires_at_s or now_s + question.policy.ttl_s,
         )
 
-    def _local_found(self, key: bytes, tier: Tier) -> Found | None:
-        held = self._local.get(key)
+    def _local_found(self, question: Question) -> Found | None:
+        held = self._local.get(question.key)
         if held is None or isinstance(held.value, Ready):
             return None
-        return self._good(key, decode(held.value), tier)
+        return self._good(question, decode(held.value), "local")
 
-    async def _find_shared(self, question: Question, key: bytes, tier: Tier) -> Found | None:
+    async def _find_shared(self, question: Question) -> Found | None:
         assert self._shared is not None
-        sealed = await self._shared.get(key)
-        record = None if sealed is None else unseal(key, sealed, self._secret)
+        sealed = await self._shared.get(question.key)
+        record = None if sealed is None else unseal(question.key, sealed, self._secret)
         if record is None:
             return None
-        found = self._good(key, record, tier)
+        found = self._good(question, record, "shared")
         if found is not None:
-            self._keep_local(question, key, record)
+            self._keep_local(question, record)
         return found
 
-    async def _find_by_meaning(self, question: Question) -> Found | None:
-        assert self._semantic is not None
-        pair = await self._semantic.find_curated(question)
-        if pair is not None:
-            return replace(self._curated_found(question, pair), tier="semantic")
-        key = await self._semantic.find(question)
-        if key is None:
-            return None
-        found = self._local_found(key, "semantic")
-        if found is None and self._shared is not None:
-            found = await self._find_shared(question, key, "semantic")
-        if found is None:
-            self._semantic.remove(key)
-        return found
-
-    def _good(self, key: bytes, record: Record, tier: Tier) -> Found | None:
+    def _good(self, question: Question, record: Record, tier: Tier) -> Found | None:
         now_s = self._clock.now_s()
         if record.expires_at_s <= now_s:
-            self._local.remove(key)
+            self._local.remove(question.key)
             return None
         return Found(
             answer=record.answer,
-            tier=tier,
-            entry_id=key[:8].hex(),
+            tier=tier if record.asked == question.asked else "reworded",
+            entry_id=question.entry_id,
             age_s=max(0, int(now_s - record.stored_at_s)),
             expires_at_s=record.expires_at_s,
         )
 
-    def _keep_local(self, question: Question, key: bytes, record: Record) -> None:
+    def _keep_local(self, question: Question, record: Record) -> None:
         payload = encode(record)
         owner = EVERYBODY if question.policy.public else question.ask.tenant
-        self._hold(key, payload, len(payload) + ENTRY_OVERHEAD_BYTES, self._shares.of(owner, question.ask.alias))
+        weight = len(payload) + ENTRY_OVERHEAD_BYTES
+        self._hold(question.key, payload, weight, self._shares.of(owner, question.ask.alias))
 
     def _hold(self, key: bytes, value: bytes | Ready, weight: int, share: Share) -> None:
         share.entries += 1
@@ -363,8 +319,6 @@ class AnswerCache:
         if not for_room:
             return
         share.evictions += 1
-        if self._semantic is not None and self._shared is None and not isinstance(held.value, Ready):
-            self._semantic.remove(key)
 
     async def _walk(self) -> AsyncIterator[tuple[bytes, Held]]:
         """Yield what is held now and still is when its turn comes, a few entries in each turn of the loop."""
@@ -375,7 +329,3 @@ class AnswerCache:
                 if held is not None:
                     yield key, held
             await asyncio.sleep(0)
-
-
-def _by_meaning(question: Question) -> bool:
-    return question.policy.mode == "exact_then_semantic" and question.ask.embeddable

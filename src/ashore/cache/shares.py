@@ -26,8 +26,8 @@ class Share:
     stored: int = 0
     refused: int = 0
     ready_exact: int = 0
-    ready_semantic: int = 0
-    """Answered by the bytes of the request, from an answer that was found by meaning."""
+    ready_reworded: int = 0
+    """Answered by the bytes of the request, from an answer that was found for another wording."""
     evictions: int = 0
     hits: dict[Tier, int] = field(default_factory=dict)
 
@@ -37,25 +37,25 @@ class Share:
 
     def take(self, other: Share) -> None:
         """Add the counts of a share that goes."""
-        for name in ("misses", "stored", "refused", "ready_exact", "ready_semantic", "evictions"):
+        for name in ("misses", "stored", "refused", "ready_exact", "ready_reworded", "evictions"):
             setattr(self, name, getattr(self, name) + getattr(other, name))
         for tier, count in other.hits.items():
             self.hits[tier] = self.hits.get(tier, 0) + count
 
     def stats(self) -> ShareStats:
         """Return it as it is now."""
-        by_meaning = self.hits.get("semantic", 0)
-        exact = sum(self.hits.values()) - by_meaning + self.ready_exact
-        semantic = by_meaning + self.ready_semantic
+        reworded = self.hits.get("reworded", 0)
+        exact = sum(self.hits.values()) - reworded + self.ready_exact
+        reworded += self.ready_reworded
         return ShareStats(
             tenant=self.tenant,
             alias=self.alias,
             entries=self.entries,
             num_bytes=self.num_bytes,
-            lookups=self.misses + exact + semantic,
+            lookups=self.misses + exact + reworded,
             misses=self.misses,
             hits_exact=exact,
-            hits_semantic=semantic,
+            hits_reworded=reworded,
             stored=self.stored,
             refused=self.refused,
             evictions=self.evictions,

@@ -84,18 +84,13 @@ def _show_worker(item: dict[str, Any]) -> None:
         f"{human_bytes(item['num_bytes'])} of {human_bytes(item['max_bytes'])}, "
         f"{item['evictions']:,} evicted; shared tier: {item['shared']}"
     )
-    if item["semantic_entries"]:
-        print(
-            f"  by meaning: {counted(item['semantic_entries'], 'entry', 'entries')}, "
-            f"{human_bytes(item['semantic_bytes'])}"
-        )
 
 
 def _show_shares(shares: list[dict[str, Any]]) -> None:
     """Print a table of tenants and models, the largest first."""
     if not shares:
         return
-    head = ("tenant", "model", "entries", "bytes", "exact", "semantic", "misses", "evicted")
+    head = ("tenant", "model", "entries", "bytes", "exact", "reworded", "misses", "evicted")
     rows = [
         (
             one["tenant"],
@@ -103,7 +98,7 @@ def _show_shares(shares: list[dict[str, Any]]) -> None:
             f"{one['entries']:,}",
             human_bytes(one["num_bytes"]),
             f"{one['hits_exact']:,}",
-            f"{one['hits_semantic']:,}",
+            f"{one['hits_reworded']:,}",
             f"{one['misses']:,}",
             f"{one['evictions']:,}",
         )

@@ -76,7 +76,7 @@ def ask_of(
         question=question,
         temperature=request.sampling.temperature,
         single_turn=plain and all(message.role == "system" for message in before),
-        embeddable=plain,
+        rewordable=plain,
         storable=storable,
         masking=masking,
         directive=request.cache,

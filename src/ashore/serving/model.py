@@ -102,7 +102,7 @@ class Started(msgspec.Struct, frozen=True, kw_only=True):
     precision: str
     prompt_tokens: int
     created_s: int
-    cache: Literal["miss", "hit-exact", "hit-semantic"] = "miss"
+    cache: Literal["miss", "hit-exact", "hit-reworded"] = "miss"
     age_s: int = 0
     """Of a kept answer."""
     good_until_s: float = 0.0

@@ -346,7 +346,7 @@ class ServingService:
         deadline = deadline_of(self._roster.topology.admission, request.deadline_s, arrived_at)
         allowed_s = math.inf if deadline.end_by is None else deadline.end_by - arrived_at
         terms = Terms(deadline_s=allowed_s, priority=request.priority, waits_behind=request.urgency != "interactive")
-        joins = self._flights.flying(question.key, terms)
+        joins = self._flights.flying(question.wording, terms)
         self._metrics.add("ashore_cache_lookups", 1, request.model, "hit-exact" if joins else "miss")
         budgets = self._guards.budgets
         joined: Reservation | None = None
@@ -381,7 +381,7 @@ class ServingService:
                     await self._cache.keep(question, answer)
 
         events = self._flights.ride(
-            question.key,
+            question.wording,
             begin,
             terms=terms,
             num_choices=request.num_choices,

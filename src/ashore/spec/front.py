@@ -11,7 +11,7 @@ from ashore.spec.table import Table
 
 EdgeKind = Literal["none", "envoy"]
 EdgeTls = Literal["generate", "files", "off"]
-CacheMode = Literal["off", "exact", "exact_then_semantic"]
+CacheMode = Literal["off", "exact", "exact_then_reworded"]
 REDIS_SCHEMES = ("redis://", "rediss://", "redis+sentinel://", "unix://")
 
 
@@ -49,7 +49,6 @@ class CacheRoute:
 
     mode: CacheMode
     ttl_s: float
-    error_bound: float
     public: bool = False
     """True lets all tenants share the answers of this alias."""
 
@@ -60,10 +59,8 @@ class CacheSpec:
 
     mode: CacheMode = "exact"
     max_bytes: int = 256 << 20
-    """Memory that each API worker gives to answers, their vectors included."""
+    """Memory that each API worker gives to answers."""
     ttl_s: float = 86_400.0
-    error_bound: float = 0.01
-    """Share of semantic hits that may be wrong."""
     max_temperature: float = 0.0
     """Requests above it are answered afresh, unless they ask for the cache."""
     routes: Mapping[str, CacheRoute] = field(default_factory=dict)
@@ -140,20 +137,18 @@ def _machine(text: str, where: str) -> str:
 def read_cache(table: Table) -> CacheSpec:
     """Return `[cache]`, its `[[cache.route]]` included."""
     default = CacheSpec()
-    table.known("mode", "max_bytes", "ttl_s", "error_bound", "max_temperature", "route")
+    table.known("mode", "max_bytes", "ttl_s", "max_temperature", "route")
     mode = cast(CacheMode, table.choice("mode", default.mode, get_args(CacheMode)))
     ttl_s = table.seconds("ttl_s", default.ttl_s)
-    error_bound = _share(table, "error_bound", default.error_bound)
     routes: dict[str, CacheRoute] = {}
     for one in table.tables("route"):
-        one.known("alias", "mode", "ttl_s", "error_bound", "public")
+        one.known("alias", "mode", "ttl_s", "public")
         alias = one.get("alias", str, "")
         if not alias or alias in routes:
             raise InvalidSpec(f"{one.where} has the alias {alias!r}", hint="each route names another alias")
         routes[alias] = CacheRoute(
             mode=cast(CacheMode, one.choice("mode", mode, get_args(CacheMode))),
             ttl_s=one.seconds("ttl_s", ttl_s),
-            error_bound=_share(one, "error_bound", error_bound),
             public=one.get("public", bool, False),
         )
     max_temperature = table.get("max_temperature", float, default.max_temperature)
@@ -163,7 +158,6 @@ def read_cache(table: Table) -> CacheSpec:
         mode=mode,
         max_bytes=table.number("max_bytes", default.max_bytes, lowest=1 << 20),
         ttl_s=ttl_s,
-        error_bound=error_bound,
         max_temperature=max_temperature,
         routes=routes,
     )
@@ -222,10 +216,3 @@ def read_egress(table: Table) -> EgressSpec:
     allow = table.texts("allow")
     parse_allow(allow)
     return EgressSpec(allow=allow)
-
-
-def _share(table: Table, key: str, default: float) -> float:
-    value = table.get(key, float, default)
-    if not 0 < value < 1:
-        raise InvalidSpec(f"{table.where} {key} = {value:g}; expected a share between 0 and 1", hint="0.01 is 1 %")
-    return value

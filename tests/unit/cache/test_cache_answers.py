@@ -38,7 +38,7 @@ ASK = Ask(
     question="what is a bond?",
     temperature=0.0,
     single_turn=True,
-    embeddable=True,
+    rewordable=True,
 )
 ANSWER = KeptAnswer("chat-1", "int8", 1, 9, 4, 0, (KeptChoice("A loan.", "", "stop"),))
 SECRET = b"s" * 32

@@ -71,7 +71,7 @@ def test_each_tenant_and_model_has_its_own_counts() -> None:
         await bench.ask(alias="other")
         await bench.ask(tenant=TenantId("rival"))
         bench.repeat(1)
-        bench.repeat(2, label="hit-semantic")
+        bench.repeat(2, label="hit-reworded")
         assert bench.cache.question(dataclasses.replace(ASK, temperature=0.9)) is None
         for directive, temperature, storable, out in (
             (Directive(), 0.9, True, True),
@@ -86,7 +86,7 @@ def test_each_tenant_and_model_has_its_own_counts() -> None:
             assert (bench.cache.question(dataclasses.replace(asked, alias="fourth")) is None) == out
         assert bench.share("bank", "third").refused == bench.share("bank", "fourth").refused == 3
         one = bench.share("bank", "chat")
-        assert (one.lookups, one.misses, one.hits_exact, one.hits_semantic) == (5, 1, 3, 1)
+        assert (one.lookups, one.misses, one.hits_exact, one.hits_reworded) == (5, 1, 3, 1)
         assert (one.entries, one.stored, one.refused, one.evictions) == (3, 1, 1, 0)
         assert {x.alias for x in bench.cache.shares(tenant="bank")} == {"chat", "other", "third", "fourth"}
         assert {(x.tenant, x.alias) for x in bench.cache.shares(alias="chat")} == {("bank", "chat"), ("rival", "chat")}

