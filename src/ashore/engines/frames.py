@@ -22,7 +22,7 @@ from ashore.engines.failures import Failure
 from ashore.engines.model import EngineEvent, EngineInfo, EngineStats, GenerateOrder, ScoredText, ScoreText
 from ashore.errors import InvalidRequest
 
-PROTOCOL_VERSION: Final = 4
+PROTOCOL_VERSION: Final = 5
 
 MAX_FRAME_BYTES: Final = 64 << 20
 """Largest body. The largest honest one, 2,048 vectors of 1,024 numbers, takes 19 MB."""
@@ -40,6 +40,12 @@ class Cancel(msgspec.Struct, frozen=True, tag="cancel", array_like=True):
     """End a sequence of this connection. Unknown ids are ignored."""
 
     order_id: OrderId
+
+
+class CancelCall(msgspec.Struct, frozen=True, tag="cancel_call", array_like=True):
+    """Compute no more of a call of this connection, and answer nothing. Unknown numbers are ignored."""
+
+    call_id: int
 
 
 class Embed(msgspec.Struct, frozen=True, tag="embed", array_like=True):
@@ -135,7 +141,7 @@ class Farewell(msgspec.Struct, frozen=True, tag="farewell", array_like=True):
     let go of: that may go elsewhere, and is nothing that it died of."""
 
 
-ToHost = Generate | Cancel | Embed | Score | Distribute | GetStats | Drain
+ToHost = Generate | Cancel | CancelCall | Embed | Score | Distribute | GetStats | Drain
 ToWorker = Hello | LoadFailed | Events | Vectors | Scores | Rows | CallFailed | Stats | Farewell
 
 _encoder = msgspec.msgpack.Encoder()

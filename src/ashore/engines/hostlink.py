@@ -23,6 +23,7 @@ from ashore.engines.frames import (
     PROTOCOL_VERSION,
     CallFailed,
     Cancel,
+    CancelCall,
     Events,
     Farewell,
     FrameReader,
@@ -111,6 +112,10 @@ class HostLink(asyncio.Protocol):
         try:
             self.send(make(call_id))
             return await reply
+        except asyncio.CancelledError:
+            if self.open:  # else the host is gone, and the call with it
+                self.send(CancelCall(call_id))
+            raise
         finally:
             self._calls.pop(call_id, None)
 

@@ -80,11 +80,21 @@ class Calls:
         if self._telling is not None and self._telling.link is link:
             self._telling = None
 
+    def cancel(self, link: Link, call_id: int) -> None:
+        """Drop one call: nobody waits for it any more. Unknown numbers are ignored."""
+        self._embeds = deque(one for one in self._embeds if not (one.link is link and one.call_id == call_id))
+        self._scores = deque(one for one in self._scores if not (one[0] is link and one[1].call_id == call_id))
+        if self._telling is not None and self._telling.link is link and self._telling.call_id == call_id:
+            self._telling = None
+
     def run_slice(self) -> None:
         """Compute one slice of embeddings, and one call of scores or one piece of distributions; hand over what is
         whole by then."""
         if self._embeds:
+            first = self._embeds[0]
             self._run_embeds(self._next_slice())
+            if self._embeds and self._embeds[0] is first:  # a large one: those behind it have the next slices
+                self._embeds.rotate(-1)
         if self._telling is not None:
             if not self._telling.link.has_backlog:
                 self._try(self._telling.link, self._telling.call_id, self._tell_piece)

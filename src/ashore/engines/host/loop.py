@@ -18,6 +18,7 @@ from ashore.engines.frames import (
     PROTOCOL_VERSION,
     CallFailed,
     Cancel,
+    CancelCall,
     Distribute,
     Drain,
     Embed,
@@ -209,6 +210,8 @@ class HostLoop:
             case Cancel(order_id):
                 if self._owners.get(order_id) is link:
                     self._cancel(order_id)
+            case CancelCall(call_id):
+                self._calls.cancel(link, call_id)
             case Embed(call_id) | Score(call_id) | Distribute(call_id) if self._drain_deadline_s is not None:
                 self._deliver(link, CallFailed(call_id, failure_of(_stopping())))
             case Embed(call_id, batch):

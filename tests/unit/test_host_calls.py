@@ -1,0 +1,79 @@
+"""Calls of one host take turns, and one that nobody waits for is computed no further."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any, cast
+
+from ashore.engines.frames import CancelCall, Embed, FrameReader, ToHost, ToWorker, Vectors, decode_to_host
+from ashore.engines.host.calls import SLICE_SEQUENCES, Calls
+from ashore.engines.host.link import Link
+from ashore.engines.hostlink import HostLink
+
+
+class Bench:
+    def __init__(self) -> None:
+        self.computed: list[int] = []
+        self.answers: list[ToWorker] = []
+        self.calls = Calls(cast(Any, self), "fake", lambda link, answer: self.answers.append(answer))
+
+    def embed(self, batch: list[list[int]]) -> list[list[float]]:
+        self.computed += [ids[0] for ids in batch]
+        return [[1.0] for _ in batch]
+
+    def run(self, slices: int) -> list[int]:
+        for _ in range(slices):
+            self.calls.run_slice()
+        return [answer.call_id for answer in self.answers if isinstance(answer, Vectors)]
+
+
+ONE, OTHER = cast(Link, object()), cast(Link, object())
+
+
+def test_a_small_call_is_answered_between_the_slices_of_a_large_one() -> None:
+    bench = Bench()
+    bench.calls.add_embed(ONE, 1, [[1]] * SLICE_SEQUENCES * 50)
+    bench.calls.add_embed(OTHER, 2, [[2]])
+    assert bench.run(2) == [2]
+    assert bench.run(60) == [2, 1] and bench.computed.count(1) == SLICE_SEQUENCES * 50
+    assert not bench.calls
+
+
+def test_two_large_calls_take_turns() -> None:
+    bench = Bench()
+    for call_id in (1, 2):
+        bench.calls.add_embed(ONE, call_id, [[call_id]] * SLICE_SEQUENCES * 4)
+    bench.run(4)
+    assert bench.computed.count(1) == bench.computed.count(2)
+
+
+def test_a_call_that_is_given_up_is_computed_no_further() -> None:
+    bench = Bench()
+    bench.calls.add_embed(ONE, 1, [[1]] * SLICE_SEQUENCES * 50)
+    bench.calls.add_embed(OTHER, 1, [[2]] * SLICE_SEQUENCES * 2)
+    bench.run(1)
+    bench.calls.cancel(ONE, 1)
+    bench.calls.cancel(ONE, 7)
+    assert bench.run(2) == [1] and bench.computed.count(1) == SLICE_SEQUENCES, "that of the other connection goes on"
+    assert not bench.calls
+
+
+def test_a_worker_tells_the_host_that_it_waits_for_a_call_no_more() -> None:
+    class Wire(asyncio.Transport):
+        sent = b""
+
+        def write(self, data: bytes | bytearray | memoryview) -> None:
+            self.sent += bytes(data)
+
+    async def scenario() -> list[ToHost]:
+        link, wire = HostLink(Path("host.sock")), Wire()
+        link.connection_made(wire)
+        link.open = True
+        waiting = asyncio.ensure_future(link.call(lambda call_id: Embed(call_id, [[1]])))
+        await asyncio.sleep(0)
+        waiting.cancel()
+        await asyncio.gather(waiting, return_exceptions=True)
+        return [decode_to_host(body) for body in FrameReader().feed(wire.sent)]
+
+    assert asyncio.run(scenario()) == [Embed(1, [[1]]), CancelCall(1)]
