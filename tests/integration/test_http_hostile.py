@@ -299,25 +299,27 @@ def test_a_chunk_that_is_none_is_refused_at_once(worker: Worker) -> None:
         assert answer.startswith(b"HTTP/1.1 400") and b'"code":"invalid_request"' in answer
 
 
-def test_bodies_under_way_are_bounded_in_sum_and_for_each_tenant(tmp_path: Path) -> None:
+def test_bodies_under_way_are_bounded_in_sum_and_short_ones_go_on(tmp_path: Path) -> None:
     limits = Limits(max_body_bytes=1 << 20, bodies_bytes=3 << 20, tenant_bodies_bytes=2 << 20)
+    long = ask("x" * 100_000)
     with http_worker(tmp_path / "worker", limits=limits) as one, contextlib.ExitStack() as held:
-        for _ in range(2):
-            sock = held.enter_context(one.connect())
-            sock.sendall(head(one, f"content-length: {1 << 20}") + b"x")
-        chunked = held.enter_context(one.connect())
+        for _ in range(8):  # to announce a length takes nothing from the others
+            held.enter_context(one.connect()).sendall(head(one, f"content-length: {1 << 20}"))
+        assert one.request("POST", CHAT, long)[0] == 400, "longer than the context: its body was taken"
+        held.enter_context(one.connect()).sendall(head(one, f"content-length: {1 << 20}") + b"x" * ((1 << 20) - 1))
         deadline = time.monotonic() + 5
-        while (answer := one.request("POST", CHAT, ask()))[0] == 200 and time.monotonic() < deadline:
-            pass  # until both have come
+        while (answer := one.request("POST", CHAT, long))[0] == 400 and time.monotonic() < deadline:
+            pass  # until it has come
         status, headers, body = answer
         assert (status, json.loads(body)["error"]["code"]) == (429, "overloaded") and headers["retry-after"] == "1"
         assert "tenant_bodies_bytes" in json.loads(body)["error"]["hint"]
-        chunked.sendall(head(one, "transfer-encoding: chunked") + b"2\r\n{ \r\n")
+        chunked = held.enter_context(one.connect())
+        chunked.sendall(head(one, "transfer-encoding: chunked") + b"10000\r\n" + b"x" * 0x10000 + b"\r\n")
         assert read_until(chunked, b"\r\n", timeout_s=2).startswith(b"HTTP/1.1 429"), "counted as it arrives"
-        assert one.request("GET", "/v1/models")[0] == 200
+        assert one.request("POST", CHAT, ask())[0] == 200, "a short question is never in the way"
         held.close()
         deadline = time.monotonic() + 5
-        while one.request("POST", CHAT, ask())[0] != 200:
+        while one.request("POST", CHAT, long)[0] != 400:
             assert time.monotonic() < deadline, "given back with the connections"
 
 

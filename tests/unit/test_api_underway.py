@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from pathlib import Path
 
 import pytest
 
-from ashore.api.underway import LEAST_BYTES, NO_HOLD, Bodies, bodies_of, memory_bytes
+from ashore.api.underway import LEAST_BYTES, NO_HOLD, PRINCIPAL_SHARE, Bodies, bodies_of
 from ashore.errors import Overloaded
 from ashore.serving import Limits
 
@@ -71,16 +70,37 @@ def test_nothing_is_counted_where_nobody_reads() -> None:
 )
 def test_the_bounds_of_one_of_four_workers(limits: Limits, memory: int, most: int, tenant: int) -> None:
     bodies = bodies_of(limits, num_workers=4, memory=memory)
-    assert bodies.has_room("a", tenant) and not bodies.has_room("a", tenant + 1)
-    bodies.take("a", tenant)
-    assert bodies.has_room("b", most - tenant) and not bodies.has_room("b", most - tenant + 1)
+    principal = max(tenant // PRINCIPAL_SHARE, limits.max_body_bytes)
+    assert bodies.has_room(("a", "ann"), principal) and not bodies.has_room(("a", "ann"), principal + 1)
+    held = 0
+    for at in range(PRINCIPAL_SHARE):
+        if held + principal <= tenant:
+            bodies.take(("a", f"p{at}"), principal)
+            held += principal
+    left = tenant - held
+    assert bodies.has_room(("a", "x"), left) and not bodies.has_room(("a", "x"), left + 1)
+    rest = min(principal, most - held)
+    assert bodies.has_room(("b", "bob"), rest) and not bodies.has_room(("b", "bob"), rest + 1)
 
 
-def test_a_control_group_bounds_the_memory(tmp_path: Path) -> None:
-    whole = memory_bytes(tmp_path)
-    group = tmp_path / "sys/fs/cgroup"
-    group.mkdir(parents=True)
-    (group / "memory.max").write_text("1048576\n")
-    assert memory_bytes(tmp_path) == 1 << 20 < whole
-    (group / "memory.max").write_text("max\n")
-    assert memory_bytes(tmp_path) == whole
+def test_one_of_a_tenant_leaves_room_for_the_others_and_announcing_takes_none() -> None:
+    bodies = Bodies(100, 60, principal_bytes=20, free_bytes=5)
+    bodies.hold("a", "ann").check(25)
+    with pytest.raises(Overloaded, match="of ann"):
+        bodies.hold("a", "ann").check(26)
+    assert bodies.held_bytes == 0
+    first = bodies.hold("a", "ann")
+    first.grow(3)
+    assert bodies.held_bytes == 0, "the beginning is free"
+    first.grow(22)
+    assert bodies.held_bytes == 20
+    with pytest.raises(Overloaded):
+        first.grow(1)
+    bodies.hold("a", "ann").grow(5)
+    bodies.hold("a", "bea").grow(25)
+    assert bodies.held_bytes == 40
+    first.shrink_to(6)
+    assert bodies.held_bytes == 21
+    first.release()
+    first.release()
+    assert bodies.held_bytes == 20

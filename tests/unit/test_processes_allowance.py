@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from ashore.planning import read_inventory
-from ashore.processes import allowed_cores, free_memory_bytes
+from ashore.processes import allowed_cores, allowed_memory_bytes, free_memory_bytes
 
 GIB = 1 << 30
 UNLIMITED_V1 = str((1 << 63) - 4096)
@@ -118,3 +118,9 @@ def test_no_path_leads_out_of_the_tree(machine: Make) -> None:
 
 def test_the_real_machine_is_read() -> None:
     assert free_memory_bytes() > 0 and allowed_cores() >= 1
+
+
+def test_what_it_may_have_in_all_is_the_least_limit_whatever_is_used(machine: Make) -> None:
+    files = memory(3 << 20, 1 << 20, "a/") | memory(2 << 20, 2 << 20, "a/b/")
+    assert allowed_memory_bytes(machine("0::/a/b\n", files)) == 2 << 20
+    assert allowed_memory_bytes(Path("/nowhere")) == os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

@@ -1,34 +1,29 @@
-"""How many bytes of request bodies a worker holds at once: in sum, and of each tenant.
+"""How many bytes of request bodies a worker holds at once: in sum, of each tenant, and of each of its principals.
 
-A bound on one request says nothing about a hundred of them. What is counted is a body from its announced length, or
-from its first byte, to the end of its request; HTTP and gRPC of a worker count in one place.
+A bound on one request says nothing about a hundred of them. What is counted are the bytes that have come, to the end of
+their request: to announce a length costs a client nothing, so it takes nothing from the others. The first 16 KiB of a
+body are free, so that administration and short questions go on whatever somebody uploads. HTTP and gRPC of a worker
+count in one place.
 """
 
 from __future__ import annotations
 
 import asyncio
-import os
 from collections import Counter, deque
-from pathlib import Path
 from typing import Final
 
 from ashore.errors import Overloaded
+from ashore.processes import allowed_memory_bytes
 from ashore.serving import Limits
 
 MEMORY_SHARE: Final = 8
 """The workers of a machine hold bodies in one part in so many of its memory."""
+PRINCIPAL_SHARE: Final = 4
+"""One principal may hold one part in so many of what its tenant may."""
+FREE_BYTES: Final = 16 << 10
+"""Of each body; how many bodies there are at once is bounded by the connections."""
 LEAST_BYTES: Final = 64 << 20
 """Of one worker, however small the machine is: room for some of the longest bodies."""
-
-
-def memory_bytes(root: Path = Path("/")) -> int:
-    """Return the memory of this machine, or of the control group that this process is in. `root` stands for `/`."""
-    whole = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    try:
-        limit = (root / "sys/fs/cgroup/memory.max").read_text().strip()
-    except OSError:
-        return whole
-    return min(whole, int(limit)) if limit.isdigit() else whole
 
 
 def bodies_of(limits: Limits, *, num_workers: int = 1, memory: int | None = None) -> Bodies:
@@ -37,20 +32,34 @@ def bodies_of(limits: Limits, *, num_workers: int = 1, memory: int | None = None
     What `limits` leave open: together an eighth of the memory, 64 MiB at least for each worker; half for one tenant.
     No bound is below the longest body, or that body would never be taken.
     """
-    share = (memory_bytes() if memory is None else memory) // MEMORY_SHARE // num_workers
+    share = (allowed_memory_bytes() if memory is None else memory) // MEMORY_SHARE // num_workers
     most = max(limits.bodies_bytes or max(LEAST_BYTES, share), limits.max_body_bytes)
-    return Bodies(most, max(limits.tenant_bodies_bytes or most // 2, limits.max_body_bytes))
+    tenant = max(limits.tenant_bodies_bytes or most // 2, limits.max_body_bytes)
+    principal = max(tenant // PRINCIPAL_SHARE, limits.max_body_bytes)
+    return Bodies(most, tenant, principal_bytes=principal, free_bytes=FREE_BYTES)
 
 
 class Bodies:
     """Counts the bodies of one worker. Used in its loop alone."""
 
-    def __init__(self, most_bytes: int, tenant_bytes: int) -> None:
-        """Make it. `most_bytes` for all tenants together, `tenant_bytes` for each."""
+    def __init__(
+        self, most_bytes: int, tenant_bytes: int, *, principal_bytes: int | None = None, free_bytes: int = 0
+    ) -> None:
+        """Make it.
+
+        Args:
+            most_bytes: For all tenants together.
+            tenant_bytes: For each tenant.
+            principal_bytes: For each principal of a tenant; None: as for the tenant.
+            free_bytes: Bytes at the beginning of each body that are not counted.
+        """
         self._most: Final = most_bytes
         self._tenant_most: Final = tenant_bytes
+        self._principal_most: Final = tenant_bytes if principal_bytes is None else principal_bytes
+        self.free_bytes: Final = free_bytes
         self._held = 0
         self._of: Counter[str] = Counter()
+        self._by: Counter[tuple[str, str]] = Counter()
         self._waiting: deque[asyncio.Future[None]] = deque()
 
     @property
@@ -58,41 +67,52 @@ class Bodies:
         """What is held now."""
         return self._held
 
-    def hold(self, tenant: str) -> Hold:
-        """Return where the body of one request of `tenant` is counted; nothing yet."""
-        return Hold(self, tenant)
+    def hold(self, tenant: str, principal: str = "") -> Hold:
+        """Return where the body of one request of a principal is counted; nothing yet."""
+        return Hold(self, (tenant, principal))
 
-    def has_room(self, tenant: str, num_bytes: int) -> bool:
-        """Return whether `take` would take them."""
-        return self._held + num_bytes <= self._most and self._of[tenant] + num_bytes <= self._tenant_most
+    def has_room(self, whose: tuple[str, str], num_bytes: int) -> bool:
+        """Return whether `take` would take them. `whose`: tenant and principal."""
+        return not self._full(whose, num_bytes)
 
-    def take(self, tenant: str, num_bytes: int) -> None:
+    def _full(self, whose: tuple[str, str], num_bytes: int) -> tuple[str, int, int, str] | None:
+        """Return which bound so many bytes more would pass, with what is held and the key that raises it."""
+        of_tenant, of_principal = self._of[whose[0]], self._by[whose]
+        if self._held + num_bytes > self._most:
+            return "of all tenants", self._held, self._most, "bodies_bytes"
+        if of_tenant + num_bytes > self._tenant_most:
+            return "of this tenant", of_tenant, self._tenant_most, "tenant_bodies_bytes"
+        if of_principal + num_bytes > self._principal_most:
+            return f"of {whose[1]}", of_principal, self._principal_most, "tenant_bodies_bytes"
+        return None
+
+    def take(self, whose: tuple[str, str], num_bytes: int) -> None:
         """Count more bytes.
 
         Raises:
             Overloaded: there is no room for them. Nothing was counted.
         """
-        if not self.has_room(tenant, num_bytes):
-            whose, held, most, key = (
-                ("of all tenants", self._held, self._most, "bodies_bytes")
-                if self._held + num_bytes > self._most
-                else ("of this tenant", self._of[tenant], self._tenant_most, "tenant_bodies_bytes")
-            )
+        if (full := self._full(whose, num_bytes)) is not None:
+            what, held, most, key = full
             raise Overloaded(
-                f"the requests under way {whose} have bodies of {held:,} bytes; with {num_bytes:,} more they would pass"
+                f"the requests under way {what} have bodies of {held:,} bytes; with {num_bytes:,} more they would pass"
                 f" {most:,}",
                 hint=f"send it again when some of them are answered, or raise [http] {key}",
                 retry_after_s=1,
             )
         self._held += num_bytes
-        self._of[tenant] += num_bytes
+        self._of[whose[0]] += num_bytes
+        self._by[whose] += num_bytes
 
-    def give_back(self, tenant: str, num_bytes: int) -> None:
+    def give_back(self, whose: tuple[str, str], num_bytes: int) -> None:
         """Count so many bytes less."""
         self._held -= num_bytes
-        self._of[tenant] -= num_bytes
-        if not self._of[tenant]:
-            del self._of[tenant]
+        self._of[whose[0]] -= num_bytes
+        self._by[whose] -= num_bytes
+        if not self._of[whose[0]]:
+            del self._of[whose[0]]
+        if not self._by[whose]:
+            del self._by[whose]
         while self._waiting:
             waiter = self._waiting.popleft()
             if not waiter.done():
@@ -108,12 +128,23 @@ class Bodies:
 class Hold:
     """The body of one request, as far as it is counted."""
 
-    __slots__ = ("_bodies", "_num_bytes", "_tenant")
+    __slots__ = ("_bodies", "_length", "_num_bytes", "_whose")
 
-    def __init__(self, bodies: Bodies | None, tenant: str) -> None:
+    def __init__(self, bodies: Bodies | None, whose: tuple[str, str]) -> None:
         self._bodies = bodies
-        self._tenant = tenant
+        self._whose = whose
+        self._length = 0
         self._num_bytes = 0
+
+    def check(self, num_bytes: int) -> None:
+        """Return when a body of so many bytes has room now. Nothing is counted.
+
+        Raises:
+            Overloaded: it has none.
+        """
+        if self._bodies is not None and (counted := self._counted(num_bytes)) > 0:
+            self._bodies.take(self._whose, counted)
+            self._bodies.give_back(self._whose, counted)
 
     def grow(self, num_bytes: int) -> None:
         """Count more bytes of the body.
@@ -121,9 +152,13 @@ class Hold:
         Raises:
             Overloaded: there is no room for them.
         """
-        if self._bodies is not None and num_bytes:
-            self._bodies.take(self._tenant, num_bytes)
-            self._num_bytes += num_bytes
+        if self._bodies is not None and (more := self._counted(self._length + num_bytes) - self._num_bytes) > 0:
+            self._bodies.take(self._whose, more)
+            self._num_bytes += more
+        self._length += num_bytes
+
+    def _counted(self, length: int) -> int:
+        return 0 if self._bodies is None else max(0, length - self._bodies.free_bytes)
 
     async def grow_in_turn(self, num_bytes: int, timeout_s: float) -> None:
         """Count more bytes as soon as there is room for them: for who cannot know how many will come.
@@ -133,7 +168,7 @@ class Hold:
         """
         try:
             async with asyncio.timeout(timeout_s):
-                while self._bodies is not None and not self._bodies.has_room(self._tenant, num_bytes):
+                while self._bodies is not None and not self._bodies.has_room(self._whose, self._counted(num_bytes)):
                     await self._bodies.wait()
         except TimeoutError:
             pass  # then there is no room, and `grow` says for what
@@ -141,14 +176,15 @@ class Hold:
 
     def shrink_to(self, num_bytes: int) -> None:
         """Count so many bytes and no more. May be called twice."""
-        if self._bodies is not None and self._num_bytes > num_bytes:
-            self._bodies.give_back(self._tenant, self._num_bytes - num_bytes)
-            self._num_bytes = num_bytes
+        self._length = min(self._length, num_bytes)
+        if self._bodies is not None and (less := self._num_bytes - self._counted(num_bytes)) > 0:
+            self._num_bytes -= less
+            self._bodies.give_back(self._whose, less)
 
     def release(self) -> None:
         """Count nothing any more. May be called twice."""
         self.shrink_to(0)
 
 
-NO_HOLD: Final = Hold(None, "")
+NO_HOLD: Final = Hold(None, ("", ""))
 """Of requests whose body nobody reads."""

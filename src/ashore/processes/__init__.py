@@ -3,7 +3,7 @@
 Owns: lifetimes of children, their environment, logs and limits. Refuses: what a child does, and what a model is.
 """
 
-from ashore.processes.allowance import allowed_cores, free_memory_bytes
+from ashore.processes.allowance import allowed_cores, allowed_memory_bytes, free_memory_bytes
 from ashore.processes.child import ChildSpec
 from ashore.processes.control import Caller, ControlServer, ask
 from ashore.processes.environment import child_environment
@@ -39,6 +39,7 @@ __all__ = [
     "RestartPolicy",
     "Supervisor",
     "allowed_cores",
+    "allowed_memory_bytes",
     "ask",
     "beat_in_thread",
     "become_idle",

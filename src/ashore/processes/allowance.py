@@ -35,6 +35,13 @@ def free_memory_bytes(root: Path = ROOT) -> int:
     return max(0, free)
 
 
+def allowed_memory_bytes(root: Path = ROOT) -> int:
+    """Return the memory that this process may have in all, used or not."""
+    whole = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    limits = (_number(group / names[0]) for group in _groups(root, "memory") for names in _MEMORY)
+    return min([whole, *(limit for limit in limits if limit is not None)])
+
+
 def allowed_cores(root: Path = ROOT) -> int:
     """Return the whole processors that this process may use, at least 1, by its affinity and every quota of time."""
     try:

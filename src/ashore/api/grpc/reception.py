@@ -96,7 +96,7 @@ class CallReception:
                     raise Unauthenticated(f"the call has more than one {name!r}", hint="send one key")
             token = token_of(metadata)
             principal = self._authenticator.authenticate(token, origin)
-            hold = self._bodies.hold(principal.tenant)
+            hold = self._bodies.hold(principal.tenant, principal.id)
             message = await self._read(context, hold)
             yield Call(principal, message, request_id, directive, Arrival(origin, route), token)
             status = "OK"

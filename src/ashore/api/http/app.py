@@ -161,7 +161,7 @@ class HttpApp:
             principal = self._identify(route, exchange)
             self._check_route(route, principal)
             if principal is not NOBODY:
-                exchange.hold = self._bodies.hold(principal.tenant)
+                exchange.hold = self._bodies.hold(principal.tenant, principal.id)
             repeats = route.repeats and not any(name in exchange.headers for name in CACHE_HEADERS)
             if route.is_admitted:
                 self.serving.reception.check_pressure(may_be_kept=repeats)

@@ -193,7 +193,7 @@ class Exchange:
                 raise too_large(len(whole), limits)
             self.hold.grow(len(whole))
             return whole
-        self.hold.grow(announced or 0)
+        self.hold.check(announced or 0)  # what is announced takes nothing from others before it comes
         parts: list[bytes] = []
         length = 0
         try:
@@ -207,8 +207,7 @@ class Exchange:
                     length += len(part)
                     if length > limits.max_body_bytes:
                         raise too_large(length, limits)
-                    if announced is None:
-                        self.hold.grow(len(part))
+                    self.hold.grow(len(part))
                     parts.append(part)
                     if not message.get("more_body", False):
                         self.unread = False
