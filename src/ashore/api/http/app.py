@@ -115,6 +115,10 @@ class HttpApp:
         """Purges the cache of answers; None where no state tells the workers of it."""
         self.desks: Final = {} if desks is None else desks
         """What does the declared calls of each room, by the room's name; a room that this server lacks is left out."""
+        self.making_metrics: dict[bool, asyncio.Task[bytes]] = {}
+        """Pages of metrics that are being made: of this worker alone (True), of all."""
+        self.description = b""
+        """The OpenAPI document, once somebody has asked for it."""
         self.counted_jobs: set[tuple[str, str]] = set()
         """Kinds and states of jobs that the metrics have shown."""
         self._on_behalf = on_behalf

@@ -76,7 +76,18 @@ async def readyz(app: HttpApp, exchange: Exchange, principal: Principal) -> None
 
 
 async def metrics(app: HttpApp, exchange: Exchange, principal: Principal) -> None:
-    """`GET /metrics`."""
+    """`GET /metrics`. Who asks while a page is made gets that page: a thousand who ask at once cost what one costs."""
+    own = OWN_ONLY in exchange.headers
+    making = app.making_metrics.get(own)
+    if making is None:
+        making = app.making_metrics[own] = asyncio.create_task(_page(app, own=own), name="page of metrics")
+        making.add_done_callback(lambda _: app.making_metrics.pop(own, None))
+    content_type = (b"content-type", b"text/plain; version=1.0.0; charset=utf-8")
+    await exchange.respond(200, [content_type], await asyncio.shield(making))
+
+
+async def _page(app: HttpApp, *, own: bool) -> bytes:
+    """Return the page of this worker, or of all of the machine."""
     await app.serving.measure()
     if app.number == 0:
         await _count_jobs(app)
@@ -84,9 +95,8 @@ async def metrics(app: HttpApp, exchange: Exchange, principal: Principal) -> Non
         await _tell_archive(app)
     app.metrics.set("ashore_workers", 1)
     page = app.metrics.page()
-    others = await _ask_siblings(app, exchange, "/metrics")
-    content_type = (b"content-type", b"text/plain; version=1.0.0; charset=utf-8")
-    await exchange.respond(200, [content_type], merge_pages([page, *others]) if others else page)
+    others = [] if own else await app.siblings.ask("/metrics")
+    return merge_pages([page, *others]) if others else page
 
 
 async def _count_jobs(app: HttpApp) -> None:
@@ -126,11 +136,8 @@ async def _tell_archive(app: HttpApp) -> None:
         app.metrics.set("ashore_audit_archive_failures", standing.failures)
 
 
-async def _ask_siblings(app: HttpApp, exchange: Exchange, path: str) -> list[bytes]:
-    """Return what the other workers say, unless one of them is asking."""
-    return [] if OWN_ONLY in exchange.headers else await app.siblings.ask(path)
-
-
 async def openapi(app: HttpApp, exchange: Exchange, principal: Principal) -> None:
     """`GET /openapi.json`."""
-    await exchange.respond(200, [JSON], describe(app.table.routes))
+    if not app.description:  # once: it takes longer than a request may keep the loop
+        app.description = describe(app.table.routes)
+    await exchange.respond(200, [JSON], app.description)
