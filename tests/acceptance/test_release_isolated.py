@@ -18,6 +18,8 @@ from ashore.releases.memory import MemoryWorkshop
 from ashore.state import Database, open_state
 
 CONFIG = """
+[release]
+adapter_folders = ["/proc"]
 [[model]]
 name = "fake:echo"
 alias = "chat"
@@ -49,7 +51,7 @@ def state_of(home: Path) -> Database:
 def promoted(office: ReleaseOffice, keeper: ReleaseKeeper, alias: str, model: str) -> str:
     """Have a release be live that never loaded."""
     name = office.create(SYSTEM, ReleaseWish(model=model, alias=alias)).release.name
-    office.roll_out(SYSTEM, name, Way(goal="live"))
+    office.roll_out(SYSTEM, name, Way(goal="live"), override="a trial")
     keeper.warmed(name)
     return name
 

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import json
+from contextlib import nullcontext
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Annotated, Literal
 
 import msgspec
 import pytest
 from admin_app import AdminApp
+from cyclopts import Parameter
 
 from ashore.api.http.admin.calls import routes_of
 from ashore.api.http.openapi import describe
 from ashore.cli import calls as face
 from ashore.core import Actor, Call, Download
-from ashore.errors import AshoreError, NotFound
+from ashore.errors import AshoreError, NotFound, NotReady, SourceUnreachable
+from ashore.settings import read_settings
+
+Twice = Annotated[bool, Parameter(negative=(), help="Do it twice.")]
 
 
 @dataclass
@@ -63,6 +69,29 @@ class BookList(msgspec.Struct, frozen=True, kw_only=True):
     next: str = ""
 
 
+class LoanIn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A loan."""
+
+    book: str
+    """`first` for the first one."""
+    parts: Annotated[
+        dict[str, Annotated[float, msgspec.Meta(le=100)]],
+        msgspec.Meta(extra={"positional": True, "flag": "parts", "bare": "100"}),
+    ]
+    """CHAPTER=PERCENT."""
+    for_s: Annotated[int, msgspec.Meta(le=86_400, extra={"span": True, "flag": "for"})] = 3600
+    """How long."""
+    days: Annotated[list[int], msgspec.Meta(extra={"commas": True})] = []
+    marks: Annotated[dict[str, str | int | bool], msgspec.Meta(extra={"flag": "mark"})] = {}
+    version: Annotated[int | None, msgspec.Meta(extra={"filled": True})] = None
+
+
+class LoanOut(LoanIn, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A loan that was made."""
+
+    by: str
+
+
 def write_note(shelf: Shelf, actor: Actor, asked: NoteIn) -> NoteOut:
     """Write a note on a book.
 
@@ -86,11 +115,19 @@ def export_books(shelf: Shelf, actor: Actor, asked: BooksIn) -> BookList | Downl
     return Download(content=b"x,y", content_type="text/csv", file_name="books.csv")
 
 
+async def lend_book(shelf: Shelf, actor: Actor, asked: LoanIn) -> LoanOut:
+    """Lend a book."""
+    if asked.book not in shelf.notes:
+        raise NotFound(f"there is no book {asked.book!r}")
+    return LoanOut(**msgspec.structs.asdict(asked), by=actor.principal.id)
+
+
 CALLS = (
     Call("book", "note", "POST", "/books/{book}/notes", "budget:write", write_note, on_server=True),
     Call("book", "list", "GET", "/books", "budget:read", list_books, on_server=True),
     Call("book", "export", "GET", "/books/export", "budget:read", export_books, on_server=True),
     Call("book", "burn", "DELETE", "/books", "budget:write", list_books, on_server=True, sure="burn every book"),
+    Call("book", "lend", "POST", "/books/{book}/loans", "budget:write", lend_book, on_server=True, at_home=True),
 )
 
 
@@ -140,7 +177,18 @@ def command(app: AdminApp, monkeypatch: pytest.MonkeyPatch) -> face.App:
 
     monkeypatch.setattr("ashore.cli.target.ask_server", ask_server)
     monkeypatch.setattr("ashore.cli.target.find_target", lambda url, *, key=None: url)
-    return face.noun_of("book", "Books.", CALLS)
+    return face.noun_of("book", "Books.", CALLS, conducts={"lend": lend}, at_home=lambda: nullcontext(home_shelf()))
+
+
+def home_shelf() -> Shelf:
+    return Shelf({"at-home": "x"})
+
+
+def lend(errand: face.Errand, asked: LoanIn, *, twice: Twice = False) -> None:
+    """Fill in the version, and which book is the first."""
+    book = errand.ask(BooksIn(), CALLS[1]).items[0].book if asked.book == "first" else asked.book
+    for _ in range(2 if twice else 1):
+        errand.tell(errand.ask(msgspec.structs.replace(asked, book=book, version=7)))
 
 
 def run(command: face.App, *words: str) -> None:
@@ -175,3 +223,78 @@ def test_the_help_is_the_docstrings(command: face.App, capsys: pytest.CaptureFix
         "--url",
     ):
         assert part in said, part
+
+
+def test_values_are_written_as_people_write_them(command: face.App, capsys: pytest.CaptureFixture[str]) -> None:
+    run(command, "note", "a", "hello")
+    capsys.readouterr()
+    words = (
+        "lend",
+        "first",
+        "all",
+        "--for",
+        "15m",
+        "--days",
+        "1,2",
+        "--days",
+        "3",
+        "--mark",
+        "n=8",
+        "--mark",
+        "ok=true",
+    )
+    run(command, *words, "--mark", "s=8x", "--twice", "--json")
+    first, second = (json.loads(line) for line in capsys.readouterr().out.splitlines())
+    assert first == second and (first["book"], first["version"]) == ("a", 7), "its conduct fills both in"
+    assert (first["parts"], first["for_s"], first["days"]) == ({"all": 100.0}, 900, [1, 2, 3])
+    assert first["marks"] == {"n": 8, "ok": True, "s": "8x"}
+    run(command, "lend", "a", "x=20", "y=80", "--json")
+    lent = json.loads(capsys.readouterr().out)
+    assert lent["parts"] == {"x": 20.0, "y": 80.0} and lent["for_s"] == 3600
+    run(command, "lend", "--help")
+    said = capsys.readouterr().out
+    assert "[default: 1h]" in said and "--twice" in said and "--version" not in said
+
+
+@pytest.mark.parametrize(
+    "words, told",
+    [
+        (("--for", "90x"), "'90x' is not a duration"), (("--for", "2d"), "for_s"), (("--days", "1,x"), "days"),
+        (("--mark", "n"), "'n' is not NAME=VALUE"), (("x=many",), "parts"), (("x=101",), "parts"),
+    ],
+)  # fmt: skip
+def test_a_value_that_is_wrong_is_refused_by_name(command: face.App, words: tuple[str, ...], told: str) -> None:
+    with pytest.raises(AshoreError) as refused:
+        run(command, "lend", "a", *words, *(() if "=" in words[0] else ("y",)))
+    assert told in refused.value.message
+
+
+@pytest.mark.parametrize("fault", [SourceUnreachable("gone"), NotReady("no model is being served")])
+def test_the_owner_of_the_home_works_on_its_state_where_no_server_runs(
+    fault: AshoreError,
+    command: face.App,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def nobody(*args: object, **options: object) -> bytes:
+        raise fault
+
+    monkeypatch.setattr("ashore.cli.target.ask_server", nobody)
+    monkeypatch.setenv("ASHORE_HOME", str(tmp_path))
+    with pytest.raises(type(fault)):
+        run(command, "lend", "first", "x")  # the home has no state
+    read_settings().home.state_db.touch()
+    run(command, "lend", "first", "x", "--json")
+    said = capsys.readouterr()
+    lent = json.loads(said.out)
+    assert (lent["book"], lent["by"]) == ("at-home", "command line"), "its conduct reads the same state"
+    assert said.err.count("no server answers") == 1
+    for words in (("lend", "first", "x", "--url", "http://far"), ("list",)):
+        with pytest.raises(type(fault)):  # another server is meant, or the call is none for the home
+            run(command, *words)
+    read_settings().home.topology.parent.mkdir(parents=True, exist_ok=True)
+    read_settings().home.topology.touch()
+    if isinstance(fault, NotReady):
+        with pytest.raises(NotReady):  # a server that runs said so
+            run(command, "lend", "first", "x")

@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Final, Protocol, TypeVar
+from typing import Final, Protocol
 
 from msgspec import structs
 
@@ -18,6 +18,7 @@ from ashore.bootstrap import build_store, build_workshop
 from ashore.core import Clock, Recorder
 from ashore.errors import AshoreError
 from ashore.releases import ALIASES_EPOCH, AliasRoute, ReleaseKeeper, ReleaseOffice, ReleasePolicy, load_book, routes_of
+from ashore.releases.calls import ReleaseDesk
 from ashore.releases.evaluated import KeptVerdicts
 from ashore.serving import ServingService, Topology
 from ashore.settings import Home
@@ -29,7 +30,6 @@ JUDGE_EVERY_S: Final = 0.5
 """How late the state hears what was observed of a candidate."""
 MOST_WHY_CHARS: Final = 300
 
-T = TypeVar("T")
 log = logging.getLogger("ashore.worker")
 
 
@@ -47,13 +47,7 @@ class RouteKeeper:
     def __init__(self, serving: TakesRoutes, database: Database) -> None:
         self._serving = serving
         self._database = database
-        self._news = asyncio.Event()
         self._reading = threading.Lock()
-
-    @property
-    def news(self) -> asyncio.Event:
-        """Set when an alias leads elsewhere than now, or a release stands elsewhere. Then there is another one."""
-        return self._news
 
     async def start(self, watch: EpochWatch | None) -> None:
         """Read where the aliases lead, and read again whenever that changes.
@@ -77,18 +71,13 @@ class RouteKeeper:
         the watch."""
         await asyncio.to_thread(self._read, asyncio.get_running_loop())
 
-    def _take(self, routes: Mapping[str, AliasRoute]) -> None:
-        self._serving.take_routes(routes)
-        news, self._news = self._news, asyncio.Event()
-        news.set()
-
     def _read(self, loop: asyncio.AbstractEventLoop) -> None:
         """Read, and hand it to the loop. Of two threads that read, the loop gets last what was read last: otherwise
         what one read before a move could come behind what the other read after it, and stay."""
         with self._reading:
             with self._database.read() as connection:
                 routes = routes_of(load_book(connection))
-            loop.call_soon_threadsafe(self._take, routes)
+            loop.call_soon_threadsafe(self._serving.take_routes, routes)
 
 
 async def keep_judging(
@@ -164,31 +153,35 @@ async def _guard(serving: ServingService, keeper: ReleaseKeeper, routes: RouteKe
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ReleaseDesk:
-    """The use cases of releases, and what this worker knows of their effect."""
+class AllWorkers:
+    """The port `Workers` of releases, from within one of them."""
 
-    office: ReleaseOffice
+    serving: ServingService
     routes: RouteKeeper
-    keeper: ReleaseKeeper
-    policy: Callable[[], ReleasePolicy]
-    """What the operator says of trying releases, as it is now."""
-    alone: bool = True
+    alone: bool
     """Whether this is the only worker."""
 
-    async def look(self, work: Callable[[], T]) -> T:
-        """Ask the state, on a thread."""
-        return await asyncio.to_thread(work)
+    def policy(self) -> ReleasePolicy:
+        """Return what the operator says of trying releases, as it is now."""
+        return self.serving.trials.policy
 
-    async def change(self, work: Callable[[], T]) -> T:
-        """Change the state, on a thread; return when every worker of this machine goes by it."""
-        done = await asyncio.to_thread(work)
+    async def go_by_the_state(self) -> None:
+        """Return when this worker goes by the state, and the others had the time to."""
         await self.routes.refresh()
         if not self.alone:
             await asyncio.sleep(IN_FORCE_S)
-        return done
 
 
-async def release_desk(
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Releasing:
+    """What moves releases in this worker: for administrators, and by itself."""
+
+    desk: ReleaseDesk
+    keeper: ReleaseKeeper
+    routes: RouteKeeper
+
+
+async def open_releases(
     topology: Topology,
     serving: ServingService,
     database: Database | None,
@@ -196,8 +189,8 @@ async def release_desk(
     *,
     clock: Clock,
     recorder: Recorder,
-) -> ReleaseDesk | None:
-    """Return where administrators move releases, with the aliases in force; None where there is no state or no home.
+) -> Releasing | None:
+    """Return what moves releases, with the aliases in force; None where there is no state or no home.
 
     Raises:
         AshoreError: the state cannot be read.
@@ -216,11 +209,7 @@ async def release_desk(
         return structs.replace(said, adapter_folders=(*said.adapter_folders, adapters))  # what was trained here
 
     office = ReleaseOffice(acts, workshop, KeptVerdicts(store), policy=policy)
-    keeper = ReleaseKeeper(acts, workshop)
-    return ReleaseDesk(
-        office=office,
-        routes=routes,
-        keeper=keeper,
-        policy=lambda: serving.trials.policy,
-        alone=len(topology.workers) < 2 and not topology.state.url,
+    workers = AllWorkers(serving=serving, routes=routes, alone=len(topology.workers) < 2 and not topology.state.url)
+    return Releasing(
+        desk=ReleaseDesk(office=office, workers=workers), keeper=ReleaseKeeper(acts, workshop), routes=routes
     )

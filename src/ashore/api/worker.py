@@ -22,7 +22,7 @@ from functools import partial
 from pathlib import Path
 from typing import Protocol
 
-from ashore.access import Authenticator, Authority, OnBehalf, read_internal_token
+from ashore.access import Authenticator, OnBehalf, read_internal_token
 from ashore.api.background import Background
 from ashore.api.fittings import fit, purge_office
 from ashore.api.guarding import audit_desk, audit_of, budgets_for, keep_content, office_of
@@ -32,7 +32,7 @@ from ashore.api.issuers import IssuerKeys
 from ashore.api.keys import Keys
 from ashore.api.origin import Origins
 from ashore.api.recording import LogRecorder
-from ashore.api.releasing import ReleaseDesk, keep_judging, release_desk
+from ashore.api.releasing import keep_judging, open_releases
 from ashore.api.rereading import keep_rereading, take_each
 from ashore.api.underway import Bodies, bodies_of
 from ashore.backup import BackupHome
@@ -210,8 +210,13 @@ async def serve(
     where = topology.listens(index)
     sock = listen(where.http)
     bodies = bodies_of(topology.limits, num_workers=max(1, len(topology.workers)))
-    releases = await release_desk(topology, serving, keys.database, fittings.watch, clock=clock, recorder=recorder)
+    releases = await open_releases(topology, serving, keys.database, fittings.watch, clock=clock, recorder=recorder)
     desk = make_desk(fittings.database, clock, topology.jobs, None if opened is None else opened.budgets)
+    desks: dict[str, object] = {}
+    if desk.worked:
+        desks["jobs"] = JobOffice(queue=desk.queue, rights=authority, recorder=recorder)
+    if releases is not None:
+        desks["releases"] = releases.desk
     app = HttpApp(
         serving,
         authenticator,
@@ -232,10 +237,9 @@ async def serve(
             topology, opened, recorder, fittings.database, lambda: [card.alias for card in serving.models()]
         ),
         audit=audit_desk(topology, recorder),
-        releases=releases,
         backups=BackupHome(Path(topology.home)).read_timetable if topology.home else lambda: None,
         purges=purge_office(fittings, recorder),
-        desks={"jobs": JobOffice(queue=desk.queue, rights=authority, recorder=recorder)} if desk.worked else {},
+        desks=desks,
         bodies=bodies,
     )
     loop = asyncio.get_running_loop()
@@ -259,8 +263,6 @@ async def serve(
         metrics,
         recorder=recorder,
         origins=origins,
-        authority=authority,
-        releases=releases,
         limits=topology.limits,
         bodies=bodies,
     )
@@ -319,8 +321,6 @@ async def _start_grpc(
     *,
     recorder: Recorder,
     origins: Origins,
-    authority: Authority,
-    releases: ReleaseDesk | None,
     limits: Limits,
     bodies: Bodies,
 ) -> BesideHttp | None:
@@ -337,8 +337,6 @@ async def _start_grpc(
         uds=where.uds,
         recorder=recorder,
         origins=origins,
-        authority=authority,
-        releases=releases,
         limits=limits,
         bodies=bodies,
     )

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from ashore.cache import CachePolicy
     from ashore.deployment import Listening
     from ashore.privacy import Privacy, PrivacyPolicy
-    from ashore.releases import ReleaseKeeper, ReleaseOffice, Workshop
+    from ashore.releases import ReleaseKeeper, Workshop
+    from ashore.releases.calls import ReleaseDesk
     from ashore.serving import RedisLink
     from ashore.spec import CacheSpec, RedisSpec
     from ashore.state import Database
@@ -118,8 +119,8 @@ def release_keeper(
 
 
 @contextmanager
-def releases_of_home(settings: Settings) -> Iterator[ReleaseOffice]:
-    """Give the use cases of releases on the state of a home, for a command where no server answers.
+def releases_of_home(settings: Settings) -> Iterator[ReleaseDesk]:
+    """Give what does the calls of releases on the state of a home, for a command where no server answers.
 
     Whoever may write the state may do this; the record keeps that it was done, once the block ends.
 
@@ -132,7 +133,8 @@ def releases_of_home(settings: Settings) -> Iterator[ReleaseOffice]:
     from ashore.cache import CachePolicy
     from ashore.errors import NotFound
     from ashore.privacy import PrivacyPolicy
-    from ashore.releases import ReleaseOffice
+    from ashore.releases import NoWorkers, ReleaseOffice
+    from ashore.releases.calls import ReleaseDesk
 
     if not settings.state_url and not settings.home.state_db.is_file():
         raise NotFound(f"{settings.home.root} has no state", hint="set ASHORE_HOME to the home of the server")
@@ -140,6 +142,7 @@ def releases_of_home(settings: Settings) -> Iterator[ReleaseOffice]:
     database = open_state(settings)
     try:
         with command_recorder(settings.home) as recorder:
-            yield ReleaseOffice(Acts(database, recorder, SystemClock()), workshop)
+            office = ReleaseOffice(Acts(database, recorder, SystemClock()), workshop)
+            yield ReleaseDesk(office=office, workers=NoWorkers())
     finally:
         database.close()

@@ -5,9 +5,12 @@ A noun is one `cyclopts.App` made by `noun_of`. A view is how people see an answ
 
 from __future__ import annotations
 
+import asyncio
 import datetime
 import inspect
+import sys
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from types import NoneType, UnionType
 from typing import Annotated, Any, Final, TypeVar, Union, get_args, get_origin
@@ -16,8 +19,20 @@ from urllib.parse import quote, urlencode
 import msgspec
 from cyclopts import App, Parameter
 
-from ashore.core import ADMIN, Call, field_docs
+from ashore.core import (
+    ADMIN,
+    Actor,
+    Call,
+    Principal,
+    TenantId,
+    field_docs,
+    perform,
+    seconds_in,
+    written_span,
+)
 from ashore.core.decode import convert
+from ashore.errors import AshoreError, InvalidRequest, NotReady, SourceUnreachable
+from ashore.settings import read_settings
 
 S = TypeVar("S", bound=msgspec.Struct)
 View = Callable[[Any], None]
@@ -26,6 +41,14 @@ POSITIONAL: Final = "positional"
 """Key of `msgspec.Meta(extra=...)` for a field that is an argument and no option."""
 FLAG: Final = "flag"
 """Key for the name of the option, where it is not that of the field: `of-key`."""
+SPAN: Final = "span"
+"""Key for seconds that people write as 90s, 15m, 2h or 1d."""
+COMMAS: Final = "commas"
+"""Key for a list that may also be given as one word, with commas between its items."""
+BARE: Final = "bare"
+"""Key for the value of a NAME alone, in a map whose items are given as NAME=VALUE."""
+FILLED: Final = "filled"
+"""Key for a field that the command fills in, and that has no option."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,40 +93,122 @@ class Server:
 
 
 HERE: Final = Server()
+OWNER: Final = Principal(id="command line", tenant=TenantId(""), kind="internal")
+"""Who acts where no server runs: whoever may write the state of the home."""
+AtHome = Callable[[], AbstractContextManager[object]]
+"""Opens what does the calls of a room on the state of this home, for its owner."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Errand:
+    """One command under way: its call, whom it asks, and how it prints an answer."""
+
+    call: Call
+    server: Server
+    view: View
+    as_json: bool = False
+    at_home: AtHome | None = None
+    is_home: bool = False
+    """Whether no server runs from this home, and its owner works on its state."""
+
+    def ask(self, asked: msgspec.Struct, call: Call | None = None) -> Any:
+        """Return the answer to the call of the command, or to another one. Where no server runs from this home, and the
+        command works then, the owner of the home asks what the server would ask.
+
+        Raises:
+            AshoreError: it is refused, or nobody answers.
+        """
+        call = call or self.call
+        if not self.is_home:
+            try:
+                return self.server.ask(call, asked)
+            except (SourceUnreachable, NotReady) as fault:
+                if self.at_home is None or not self.call.at_home or not self._has_no_server(fault):
+                    raise
+            print(f"no server answers; working on the state of {read_settings().home.root}", file=sys.stderr)
+            self.is_home = True
+        assert self.at_home is not None
+        with self.at_home() as desk:
+            return asyncio.run(perform(call, desk, Actor(principal=OWNER), asked))
+
+    def _has_no_server(self, fault: AshoreError) -> bool:
+        """Return whether this home has a state, and no server: one that answers may say that it is not ready."""
+        settings = read_settings()
+        has_state = bool(settings.state_url) or settings.home.state_db.is_file()
+        gone = isinstance(fault, SourceUnreachable) or not settings.home.topology.is_file()
+        return not self.server.url and has_state and gone
+
+    def tell(self, answer: Any) -> None:
+        """Print an answer."""
+        if self.as_json:
+            print(msgspec.json.encode(answer).decode(), flush=True)
+        else:
+            self.view(answer)
+
+
+Conduct = Callable[..., None]
+"""`conduct(errand, asked, **own)`: how a command goes about its call, where it does more than ask and print. Its
+keyword parameters are options of the command."""
+
+
+def _ask_and_tell(errand: Errand, asked: msgspec.Struct) -> None:
+    errand.tell(errand.ask(asked))
 
 
 def _in_query(value: Any) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def noun_of(name: str, help_text: str, calls: Iterable[Call], views: Mapping[str, View] | None = None) -> App:
-    """Return the commands of one noun. `views`: by the word of the call."""
+def noun_of(
+    name: str,
+    help_text: str,
+    calls: Iterable[Call],
+    views: Mapping[str, View] | None = None,
+    conducts: Mapping[str, Conduct] | None = None,
+    at_home: AtHome | None = None,
+) -> App:
+    """Return the commands of one noun.
+
+    Args:
+        name: The noun, `access key`.
+        help_text: Its help.
+        calls: The calls of the room; those of other nouns are left out.
+        views: By the word of the call.
+        conducts: By the word of the call; default: ask and print.
+        at_home: For the calls that can be done where no server runs.
+    """
     app = App(name=name.rpartition(" ")[2], help=help_text)
     for call in calls:
         if call.noun == name:
-            app.command(command_of(call, (views or {}).get(call.word, show)), name=call.word)
+            view = (views or {}).get(call.word, show)
+            conduct = (conducts or {}).get(call.word, _ask_and_tell)
+            app.command(command_of(call, view, conduct, at_home), name=call.word)
     return app
 
 
-def command_of(call: Call, view: View) -> Callable[..., None]:
+def command_of(
+    call: Call, view: View, conduct: Conduct = _ask_and_tell, at_home: AtHome | None = None
+) -> Callable[..., None]:
     """Return the function behind one command, with a signature that cyclopts reads."""
+    own = [p for p in inspect.signature(conduct, eval_str=True).parameters.values() if p.kind is p.KEYWORD_ONLY]
 
     def command(
         *args: Any, server: Server = Server(), as_json: bool = False, yes: bool = False, **options: Any
     ) -> None:
         names = [p.name for p in parameters if p.kind is inspect.Parameter.POSITIONAL_ONLY]
         given = {**dict(zip(names, args, strict=False)), **options}
-        asked = convert({name: _plain(value) for name, value in given.items() if value is not None}, call.takes)
+        owned = {p.name: given.pop(p.name) for p in own if p.name in given}
+        types = {field.name: field.type for field in msgspec.structs.fields(call.takes)}
+        asked = convert(
+            {name: _plain(types[name], value) for name, value in given.items() if value is not None}, call.takes
+        )
         if call.sure:
             from ashore.cli.sure import go_ahead
 
             go_ahead(call.sure.format(**msgspec.to_builtins(asked)), yes=yes)
-        if as_json:
-            print(msgspec.json.encode(server.ask(call, asked)).decode())
-        else:
-            view(server.ask(call, asked))
+        conduct(Errand(call=call, server=server, view=view, as_json=as_json, at_home=at_home), asked, **owned)
 
-    parameters = _parameters(call)
+    parameters = _parameters(call, own)
     command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     command.__annotations__ = {p.name: p.annotation for p in parameters}
     command.__doc__ = f"{call.summary}\n\n{call.details}" if call.details else call.summary
@@ -115,20 +220,24 @@ UNSAID: Final = (msgspec.NODEFAULT, None, "", False, 0, ())
 """Defaults that the help does not print: the text of the field says what they mean."""
 
 
-def _parameters(call: Call) -> list[inspect.Parameter]:
+def _parameters(call: Call, own: Iterable[inspect.Parameter] = ()) -> list[inspect.Parameter]:
     docs = field_docs(call.takes)
     found = []
     for field in msgspec.structs.fields(call.takes):
         if field.name == "after" and hasattr(call.gives, "next"):
             continue  # every page is fetched
         extra = _extra(field.type)
+        if FILLED in extra:
+            continue
         positional = field.name in call.in_path or extra.get(POSITIONAL, False)
         kind: Any = _option_type(field.type)
         help_text = docs.get(field.name, "")
         if field.default not in UNSAID:
-            help_text += f" [default: {field.default}]"
+            default = written_span(field.default) if SPAN in extra else field.default
+            help_text += f" [default: {default}]"
+        flag = extra.get(FLAG, "")
         parameter = Parameter(
-            name=f"--{extra[FLAG]}" if FLAG in extra else None,
+            name=None if not flag else flag.upper() if positional else f"--{flag}",
             help=help_text,
             negative=() if field.default is not True else None,
             consume_multiple=False,
@@ -142,6 +251,7 @@ def _parameters(call: Call) -> list[inspect.Parameter]:
             )
         )
     found.sort(key=lambda p: (p.kind, p.kind == p.POSITIONAL_ONLY and p.default is not p.empty))
+    found += own
     switch = Parameter(name="--json", negative=(), help="Print JSON.")
     found.append(_switch("as_json", switch))
     if call.sure:
@@ -165,8 +275,12 @@ def _extra(kind: Any) -> Mapping[str, Any]:
 
 def _option_type(kind: Any) -> Any:
     """Return the type of an option: a map is given as NAME=VALUE, a list by repeating the option."""
-    if get_origin(kind) is Annotated:
-        return _option_type(get_args(kind)[0])
+    extra = _extra(kind)
+    if SPAN in extra:
+        return str
+    if COMMAS in extra:
+        return tuple[str, ...]
+    kind = _bare(kind)
     if get_origin(kind) in (Union, UnionType):
         return _option_type(next(one for one in get_args(kind) if one is not NoneType))
     if get_origin(kind) in (list, tuple, frozenset):
@@ -176,8 +290,55 @@ def _option_type(kind: Any) -> Any:
     return kind
 
 
-def _plain(value: Any) -> Any:
-    return list(value) if isinstance(value, tuple) else value
+def _plain(kind: Any, value: Any) -> Any:
+    """Return what was given for a field of a kind, as its struct takes it."""
+    extra = _extra(kind)
+    if SPAN in extra:
+        return seconds_in(value)
+    if not isinstance(value, tuple):
+        return value
+    bare = _bare(kind)
+    if get_origin(bare) is dict:
+        of = get_args(bare)[1]
+        return {name: scalar(text, of) for name, text in (_name_value(word, extra.get(BARE)) for word in value)}
+    if COMMAS in extra:
+        of = get_args(bare)[0]
+        return [scalar(word.strip(), of) for words in value for word in words.split(",") if word.strip()]
+    return list(value)
+
+
+def _bare(kind: Any) -> Any:
+    """Return a type without what is annotated, and without None."""
+    if get_origin(kind) is Annotated:
+        return _bare(get_args(kind)[0])
+    if get_origin(kind) in (Union, UnionType):
+        rest = [one for one in get_args(kind) if one is not NoneType]
+        return _bare(rest[0]) if len(rest) == 1 else kind
+    return kind
+
+
+def _name_value(word: str, alone: str | None) -> tuple[str, str]:
+    name, equals, text = word.partition("=")
+    if not equals and alone is not None:
+        return word, alone
+    if not name or not text:
+        raise InvalidRequest(f"{word!r} is not NAME=VALUE")
+    return name, text
+
+
+def scalar(text: str, kind: Any) -> str | int | float | bool:
+    """Return a text as TOML would have the value, as far as its type allows; other than a number or a flag: a text."""
+    kind = _bare(kind)
+    allowed = get_args(kind) or (kind,)
+    if bool in allowed and text in ("true", "false"):
+        return text == "true"
+    for number in (int, float):
+        if number in allowed:
+            try:
+                return number(text)
+            except ValueError:
+                continue
+    return text
 
 
 # --- what people see

@@ -110,6 +110,8 @@ class Call:
     """Whether the action is asked on the server as a whole before `do` runs, which then asks nothing."""
     sure: str = ""
     """What the command line asks about before it sends anything: `destroy the keys of {person}`. Empty: nothing."""
+    at_home: bool = False
+    """Whether its command works on the state of the home where no server runs from there."""
 
     @property
     def takes(self) -> type[msgspec.Struct]:

@@ -8,7 +8,6 @@ from typing import Any, Literal
 from ashore.core import ServedFormat
 from ashore.errors import EngineFailed, MissingExtra, UnsupportedModel
 from ashore.extras import how_to_install
-from ashore.store import read_gguf_state
 
 TorchDtype = Literal["float32", "bfloat16", "float16"]
 
@@ -62,6 +61,8 @@ def _from_plain_gguf(directory: Path, weights: str, dtype: Any) -> Any | None:
     vocabulary anew, string by string, at each of its steps.
     """
     torch, transformers = torch_libraries()
+    from ashore.store import read_gguf_state  # the store is not wanted where engines are only named
+
     state = read_gguf_state(directory / weights)
     if state is None:
         return None

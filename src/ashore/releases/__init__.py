@@ -47,7 +47,16 @@ from ashore.releases.model import (
 from ashore.releases.office import ReleaseOffice, Standing
 from ashore.releases.pairs import MOST_READ_CHARS, Pair, Widest, cut, distance_of, pair_id_of, wording_distance
 from ashore.releases.policy import ReleasePolicy
-from ashore.releases.ports import Described, EvaluationGate, GateVerdict, NoGate, ReleaseWish, Workshop
+from ashore.releases.ports import (
+    Described,
+    EvaluationGate,
+    GateVerdict,
+    NoGate,
+    NoWorkers,
+    ReleaseWish,
+    Workers,
+    Workshop,
+)
 from ashore.releases.rights import Move, resources_of
 from ashore.releases.routes import AliasRoute, Shadowing, routes_of
 from ashore.releases.rules import MOVES, choose
@@ -89,6 +98,7 @@ __all__ = [
     "Move",
     "Moved",
     "NoGate",
+    "NoWorkers",
     "Objective",
     "Pair",
     "Release",
@@ -106,6 +116,7 @@ __all__ = [
     "Wanted",
     "Way",
     "Widest",
+    "Workers",
     "Workshop",
     "burn_rates",
     "burning",

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from ashore.errors import UnknownModel, UnknownVariant
 from ashore.releases.ports import GateVerdict
-from ashore.store import ModelStore
+
+if TYPE_CHECKING:
+    from ashore.store import ModelStore
 
 FAKE: Final = "fake:"
 

@@ -1,4 +1,5 @@
-"""What releases need from others: how a model would be served, what memory there is, how an evaluation ended."""
+"""What releases need from others: how a model would be served, what memory there is, how an evaluation ended, and that
+workers go by a move."""
 
 from __future__ import annotations
 
@@ -6,6 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from ashore.planning import ModelPlan
+from ashore.releases.policy import ReleasePolicy
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,3 +80,25 @@ class NoGate:
 
     def verdict(self, reference: str, *, digest: str = "") -> GateVerdict:
         return GateVerdict(outcome="")
+
+
+class Workers(Protocol):
+    """The API workers, as the calls of releases see them."""
+
+    def policy(self) -> ReleasePolicy:
+        """Return what the operator says of trying releases, as it is now."""
+        ...
+
+    async def go_by_the_state(self) -> None:
+        """Return when every worker of this machine goes by what the state says. May be called twice."""
+        ...
+
+
+class NoWorkers:
+    """Where no server runs: the next start goes by the state."""
+
+    def policy(self) -> ReleasePolicy:
+        return ReleasePolicy()
+
+    async def go_by_the_state(self) -> None:
+        return

@@ -47,7 +47,6 @@ class Call:
     request_id: RequestId
     directive: Directive
     arrival: Arrival
-    token: str | None
 
 
 class CallReception:
@@ -98,7 +97,7 @@ class CallReception:
             principal = self._authenticator.authenticate(token, origin)
             hold = self._bodies.hold(principal.tenant, principal.id)
             message = await self._read(context, hold)
-            yield Call(principal, message, request_id, directive, Arrival(origin, route), token)
+            yield Call(principal, message, request_id, directive, Arrival(origin, route))
             status = "OK"
         except AshoreError as caught:
             act = denial_of(caught, principal, origin=origin, request_id=request_id)
@@ -142,14 +141,6 @@ class CallReception:
             raise InvalidRequest("the call has no message", hint="send one message")
         hold.shrink_to(len(message))
         return bytes(message)
-
-    def again(self, call: Call) -> Principal:
-        """Return who makes a call that goes on for long, as things stand now.
-
-        Raises:
-            Unauthenticated: its key opens nothing any more.
-        """
-        return self._authenticator.authenticate(call.token, call.arrival.origin)
 
     def _failed(self, fault: AshoreError) -> str:
         """Count an error and return the name of its status."""

@@ -7,7 +7,7 @@ import os
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
-from ashore.access import Authenticator, Authority, PolicyAuthority
+from ashore.access import Authenticator
 from ashore.api.origin import Origins
 from ashore.api.underway import Bodies
 from ashore.core import Recorder
@@ -18,9 +18,7 @@ from ashore.serving import Limits, ServingService
 if TYPE_CHECKING:
     import grpc
 
-    from ashore.api.releasing import ReleaseDesk
-
-SERVICES: Final = ("ashore.v1.Inference", "ashore.v1.Releases")
+SERVICES: Final = ("ashore.v1.Inference",)
 HEALTH_POLL_S: Final = 0.25
 """How old the answer of the health service may be."""
 MAX_MESSAGE_BYTES: Final = 16 << 20
@@ -50,20 +48,14 @@ class GrpcServer:
         max_message_bytes: int = MAX_MESSAGE_BYTES,
         recorder: Recorder | None = None,
         origins: Origins | None = None,
-        authority: Authority | None = None,
-        releases: ReleaseDesk | None = None,
         limits: Limits | None = None,
         bodies: Bodies | None = None,
     ) -> None:
-        """Make it. `authority` decides who administers; `releases` is where aliases are moved, None where nothing keeps
-        them."""
         self._serving = serving
         self._authenticator = authenticator
         self._metrics = metrics
         self._recorder = recorder
         self._origins = origins
-        self._authority = authority or PolicyAuthority()
-        self._releases = releases
         self._limits = limits or Limits()
         self._bodies = bodies
         self._host = host
@@ -93,9 +85,8 @@ class GrpcServer:
         from grpc_reflection.v1alpha import reflection
 
         from ashore.api.grpc.gate import Gate
-        from ashore.api.grpc.gen import inference_pb2, releases_pb2
+        from ashore.api.grpc.gen import inference_pb2
         from ashore.api.grpc.reception import CallReception
-        from ashore.api.grpc.releases import ReleasesService
         from ashore.api.grpc.service import InferenceService
 
         server = grpc.aio.server(
@@ -123,17 +114,11 @@ class GrpcServer:
             recorder=self._recorder,
             origins=self._origins,
         )
-        server.add_generic_rpc_handlers(
-            (
-                InferenceService(self._serving, reception).handlers(),
-                ReleasesService(reception, self._authority, self._releases).handlers(),
-            )
-        )
+        server.add_generic_rpc_handlers((InferenceService(self._serving, reception).handlers(),))
         self._health = health.aio.HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         names = (
             inference_pb2.DESCRIPTOR.services_by_name["Inference"].full_name,
-            releases_pb2.DESCRIPTOR.services_by_name["Releases"].full_name,
             health_pb2.DESCRIPTOR.services_by_name["Health"].full_name,
             reflection.SERVICE_NAME,
         )

@@ -45,7 +45,6 @@ from ashore.serving import Limits, ServingService
 
 if TYPE_CHECKING:
     from ashore.api.http.admin.access import AccessDesk
-    from ashore.api.releasing import ReleaseDesk
     from ashore.backup import Timetable
 
 log = logging.getLogger("ashore.http")
@@ -84,7 +83,6 @@ class HttpApp:
         privacy: PrivacyDesk | None = None,
         budget_office: BudgetOffice | None = None,
         audit: AuditService | None = None,
-        releases: ReleaseDesk | None = None,
         backups: Callable[[], Timetable | None] = lambda: None,
         purges: PurgeOffice | None = None,
         desks: Mapping[str, object] | None = None,
@@ -107,8 +105,6 @@ class HttpApp:
         self.privacy: Final = privacy
         self.budget_office: Final = budget_office
         self.audit: Final = audit
-        self.releases: Final = releases
-        """Where aliases are moved; None where nothing keeps them."""
         self.backups: Final = backups
         """Tells what the server does by itself for the backup of its home."""
         self.purges: Final = purges

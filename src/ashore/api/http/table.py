@@ -7,7 +7,6 @@ from ashore.api.http.admin import audit, cache, privacy
 from ashore.api.http.admin.accessroutes import ACCESS_ROUTES
 from ashore.api.http.admin.budgetroutes import BUDGET_ROUTES
 from ashore.api.http.admin.calls import routes_of
-from ashore.api.http.admin.releases import RELEASE_ROUTES
 from ashore.api.http.anthropic import handlers as anthropic
 from ashore.api.http.anthropic.types import CountOut, CountRequest, MessageOut, MessagesRequest
 from ashore.api.http.jobs import JobList, JobOut
@@ -28,6 +27,7 @@ from ashore.api.http.openai.responses_types import (
 from ashore.api.http.openai.types import ChatRequest, CompletionRequest, EmbeddingRequest
 from ashore.api.http.routes import Route
 from ashore.jobs.calls import CALLS as JOB_CALLS
+from ashore.releases.calls import CALLS as RELEASE_CALLS
 
 ROUTES: tuple[Route, ...] = (
     Route(
@@ -176,7 +176,7 @@ ROUTES: tuple[Route, ...] = (
         response=privacy.PolicyOut,
     ),
     *BUDGET_ROUTES,
-    *RELEASE_ROUTES,
+    *routes_of("releases", RELEASE_CALLS),
     *routes_of("jobs", JOB_CALLS),
     Route(
         method="GET", path="/admin/v1/audit/records", guard="admin", action="audit:search", handler=audit.records,

@@ -1,0 +1,424 @@
+"""What administrators ask of releases and aliases: who may make each call, what it takes, what it does.
+
+Each use case of the office asks for rights on what it touches, and decides on the state. A move returns when every
+worker of this machine goes by it; a release that has to load first is `warming` then.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Final, Literal, TypeVar
+
+import msgspec
+
+from ashore.core import Actor, Call, Nothing
+from ashore.errors import InvalidRequest
+from ashore.releases.answers import (
+    AliasList,
+    AliasOut,
+    AliasRemoved,
+    AliasStatus,
+    BurnList,
+    EventList,
+    FindingList,
+    PairList,
+    ReleaseList,
+    ReleaseOut,
+    alias_out,
+    burn_out,
+    event_out,
+    finding_out,
+    pair_out,
+    release_out,
+    thousandths,
+)
+from ashore.releases.changes import Way
+from ashore.releases.model import HOSTED
+from ashore.releases.office import RELEASE_PAIRS as PAIRS
+from ashore.releases.office import RELEASE_READ as READ
+from ashore.releases.office import RELEASE_WRITE as WRITE
+from ashore.releases.office import ReleaseOffice
+from ashore.releases.ports import ReleaseWish, Workers
+
+T = TypeVar("T")
+MAX_ITEMS: Final = 64
+Meta = msgspec.Meta
+Name = Annotated[str, Meta(max_length=200)]
+Why = Annotated[str, Meta(max_length=300)]
+Percent = Annotated[float, Meta(gt=0, le=100)]
+Share = Annotated[Percent, Meta(extra={"flag": "share"})]
+Seconds = Annotated[int, Meta(ge=0, le=31_536_000, extra={"span": True})]
+Version = Annotated[Annotated[int, Meta(ge=0)] | None, Meta(extra={"filled": True})]
+"""Of the alias as the caller saw it: of two who move it at once, one is refused. Commands fill it in."""
+Names = Annotated[list[Name], Meta(max_length=MAX_ITEMS, extra={"commas": True})]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReleaseDesk:
+    """The use cases of releases, and the workers that go by them."""
+
+    office: ReleaseOffice
+    workers: Workers
+
+    async def move(self, work: Callable[[], T]) -> T:
+        """Change the state, on a thread; return when every worker of this machine goes by it."""
+        done = await asyncio.to_thread(work)
+        await self.workers.go_by_the_state()
+        return done
+
+
+class ReleasesIn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Which releases to list."""
+
+    alias: Name = ""
+    """Only releases of this alias."""
+
+
+class ReleaseIn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Which release."""
+
+    release: Name
+    """Name of the release."""
+
+
+class AliasIn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Which alias."""
+
+    alias: Name
+    """Name of the alias."""
+
+
+class StatusIn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Which alias."""
+
+    alias: Name = ""
+    """Name of the alias. Default: the only one there is."""
+
+
+class HistoryIn(AliasIn, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How far back a history goes."""
+
+    limit: Annotated[int, Meta(ge=1, le=1000)] = 100
+    """How many steps at most."""
+
+
+class NewRelease(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A release to make."""
+
+    name: Annotated[Name, Meta(extra={"positional": True})] = ""
+    """Default: the alias and the next number, chat-2."""
+    model: Annotated[str, Meta(min_length=1, max_length=500)]
+    """Name in the store, smollm2@int4."""
+    alias: Name = ""
+    """The alias that it is for. Default: the only one there is."""
+    engine: Name = ""
+    """Kind of engine. Default: the one that suits the model."""
+    options: Annotated[
+        dict[str, str | int | float | bool], Meta(max_length=MAX_ITEMS, extra={"flag": "engine-option"})
+    ] = {}
+    """NAME=VALUE of an option that tunes the engine, or a limit of [model.engine] such as context_tokens=4096; may be
+    repeated. Others need [release] allow_options in ashore.toml."""
+    adapters: Annotated[dict[str, str], Meta(max_length=MAX_ITEMS, extra={"flag": "adapter"})] = {}
+    """NAME=FOLDER of a LoRA adapter, in addition to those of the live release; may be repeated. The folder is one of
+    [model.adapters], in the home's adapters/, or in [release] adapter_folders of ashore.toml."""
+    drop_adapters: Names = []
+    """Names of adapters of the live release to leave out, with commas between them."""
+    replicas: Annotated[int, Meta(ge=0, le=64)] = 0
+    """Number of engine hosts. Default: as many as the live release has."""
+    override: Why = ""
+    """Why it is made although its evaluation failed or is missing; recorded."""
+
+
+class ShadowIn(ReleaseIn, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How a release is shadowed."""
+
+    share_percent: Share = 10.0
+    """Percent of the live requests to copy."""
+    automatic: bool = True
+    """End it automatically when it is found worse, or its hosts do not stay up."""
+    why: Why = ""
+    """Reason; kept with the history."""
+    version: Version = None
+
+
+class CanaryIn(ReleaseIn, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How a release becomes a canary, or how much of one it is."""
+
+    share_percent: Share = 5.0
+    """Percent of the requests."""
+    steps_percent: Annotated[list[Percent], Meta(max_length=MAX_ITEMS, extra={"flag": "steps", "commas": True})] = []
+    """Shares that follow, 20,50; each comes when --every is over."""
+    every_s: Annotated[Seconds, Meta(extra={"flag": "every"})] = 0
+    """Time of one step, 10m."""
+    then_promote: bool = False
+    """Promote it after the last step, once it is found no worse."""
+    automatic: bool = True
+    """End it automatically when it is found worse, or its hosts do not stay up."""
+    drop_adapters: Names = []
+    """With --then-promote: names of adapters that answer now and may be refused once it is live, with commas between
+    them."""
+    why: Why = ""
+    """Reason; kept with the history."""
+    version: Version = None
+
+
+class PromoteIn(ReleaseIn, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How a release goes live."""
+
+    standby_s: Annotated[Seconds, Meta(extra={"flag": "standby"})] = 3600
+    """How long the previous release stays loaded, so that a rollback needs no loading; 0s: not at all."""
+    cold_standby: bool = False
+    """End the live release first, where there is no memory for two: requests wait while this one loads, and again
+    while a rollback loads the previous one."""
+    automatic: bool = True
+    """Roll it back automatically when its hosts do not stay up, or it answers worse while the previous release is
+    loaded."""
+    override: Why = ""
+    """Why it is promoted although it was found worse, or never compared; recorded."""
+    drop_adapters: Names = []
+    """Names of adapters that answer now and may be refused from then on, with commas between them."""
+    why: Why = ""
+    """Reason; kept with the history."""
+    version: Version = None
+
+
+class RetireIn(ReleaseIn, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Why a release ends."""
+
+    why: Why = ""
+    """Reason; kept with the history."""
+
+
+class RollbackIn(StatusIn, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How far back an alias goes."""
+
+    to: Name = ""
+    """An earlier release. Default: a candidate ends, or else the previous release answers again."""
+    cold_standby: bool = False
+    """Where it has to load and there is no memory for two: end the live release first. The default where the live
+    release was promoted so."""
+    why: Why = ""
+    """Reason; kept with the history."""
+    version: Version = None
+
+
+class WeightsIn(AliasIn, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Where an alias is to lead."""
+
+    weights_percent: Annotated[
+        dict[str, Percent], Meta(max_length=MAX_ITEMS, extra={"flag": "releases", "positional": True, "bare": "100"})
+    ]
+    """RELEASE, or several as RELEASE=PERCENT, which come to 100."""
+    sticky: Literal["conversation", "key"] | None = None
+    """What always gets the same release."""
+    why: Why = ""
+    """Reason; kept with the history."""
+    version: Version = None
+
+
+# --- releases
+
+
+def list_releases(desk: ReleaseDesk, actor: Actor, asked: ReleasesIn) -> ReleaseList:
+    """List releases, the newest first."""
+    return ReleaseList([release_out(one) for one in desk.office.standings(actor, alias=asked.alias)])
+
+
+def create_release(desk: ReleaseDesk, actor: Actor, asked: NewRelease) -> ReleaseOut:
+    """Make a release: exactly these weights, tokenizer, template, engine and options. It never changes. Nothing is
+    loaded yet.
+
+    A model whose evaluation gate failed is refused, unless --override says why it is made all the same. So is one that
+    was never evaluated, where ashore.toml says [release] gate = "required".
+    """
+    wish = ReleaseWish(
+        model=asked.model,
+        alias=asked.alias or only_alias([one.name for one in desk.office.aliases(actor)]),
+        engine=asked.engine,
+        options=tuple(sorted(asked.options.items())),
+        adapters=tuple(sorted(asked.adapters.items())),
+        drop_adapters=tuple(asked.drop_adapters),
+        replicas=asked.replicas,
+    )
+    return release_out(desk.office.create(actor, wish, name=asked.name, override=asked.override))
+
+
+def show_release(desk: ReleaseDesk, actor: Actor, asked: ReleaseIn) -> ReleaseOut:
+    """Show a release: what it is made of, and where it stands."""
+    return release_out(desk.office.standing(actor, asked.release))
+
+
+def show_evidence(desk: ReleaseDesk, actor: Actor, asked: ReleaseIn) -> FindingList:
+    """Show what the comparison of a release with the live release says, by stage."""
+    return FindingList([finding_out(stage, one) for stage, one in desk.office.evidence(actor, asked.release)])
+
+
+def show_burn(desk: ReleaseDesk, actor: Actor, asked: ReleaseIn) -> BurnList:
+    """Show how fast a release uses up its objectives."""
+    found = desk.office.burn_rates(actor, asked.release, desk.workers.policy().slo)
+    return BurnList([burn_out(one, alone=alone) for alone, one in found])
+
+
+def show_pairs(desk: ReleaseDesk, actor: Actor, asked: ReleaseIn) -> PairList:
+    """Show the most different answers of a release as shadow and of the live release, side by side and masked."""
+    return PairList([pair_out(one) for one in desk.office.pairs(actor, asked.release)])
+
+
+async def shadow_release(desk: ReleaseDesk, actor: Actor, asked: ShadowIn) -> ReleaseOut:
+    """Load a release beside the live one and copy live requests to it. No client sees an answer of it."""
+    way = Way(goal="shadow", share=thousandths(asked.share_percent), automatic=asked.automatic)
+    return await _roll_out(desk, actor, asked, way)
+
+
+async def canary_release(desk: ReleaseDesk, actor: Actor, asked: CanaryIn) -> ReleaseOut:
+    """Let a release answer some of the requests: always the same conversations, or those of the same keys."""
+    way = Way(
+        goal="canary",
+        share=thousandths(asked.share_percent),
+        steps=tuple(thousandths(step) for step in asked.steps_percent),
+        step_s=asked.every_s,
+        then_promote=asked.then_promote,
+        automatic=asked.automatic,
+    )
+    return await _roll_out(desk, actor, asked, way, drop_adapters=asked.drop_adapters)
+
+
+async def promote_release(desk: ReleaseDesk, actor: Actor, asked: PromoteIn) -> ReleaseOut:
+    """Let a release answer all requests from one moment on. Requests that have begun end where they are.
+
+    A release that was found worse, or never compared with the live release (release shadow, release canary), is
+    refused, unless --override says why it is promoted all the same. So is one without an adapter that answers now,
+    unless --drop-adapters names it.
+    """
+    way = Way(goal="live", cold=asked.cold_standby, standby_s=asked.standby_s, automatic=asked.automatic)
+    return await _roll_out(desk, actor, asked, way, override=asked.override, drop_adapters=asked.drop_adapters)
+
+
+async def retire_release(desk: ReleaseDesk, actor: Actor, asked: RetireIn) -> ReleaseOut:
+    """End a release that answers for nobody, and free its memory. Works with the server down, too."""
+    return release_out(await desk.move(lambda: desk.office.retire(actor, asked.release, why=asked.why)))
+
+
+async def _roll_out(
+    desk: ReleaseDesk,
+    actor: Actor,
+    asked: ShadowIn | CanaryIn | PromoteIn,
+    way: Way,
+    *,
+    override: str = "",
+    drop_adapters: Sequence[str] = (),
+) -> ReleaseOut:
+    done = await desk.move(
+        lambda: desk.office.roll_out(
+            actor,
+            asked.release,
+            way,
+            why=asked.why,
+            seen=asked.version,
+            override=override,
+            drop_adapters=drop_adapters,
+        )
+    )
+    return release_out(done)
+
+
+# --- aliases
+
+
+def list_aliases(desk: ReleaseDesk, actor: Actor, asked: Nothing) -> AliasList:
+    """List aliases with the releases that they lead to."""
+    return AliasList([alias_out(one) for one in desk.office.aliases(actor)])
+
+
+def show_alias(desk: ReleaseDesk, actor: Actor, asked: AliasIn) -> AliasOut:
+    """Show one alias."""
+    return alias_out(desk.office.alias(actor, asked.alias))
+
+
+def show_status(desk: ReleaseDesk, actor: Actor, asked: StatusIn) -> AliasStatus:
+    """Show where an alias leads, the releases that have engine hosts, and what happened last."""
+    alias, standings = desk.office.alias(actor, asked.alias), desk.office.standings(actor)
+    ours = [one for one in standings if one.release.alias == alias.name or alias.name in one.weights]
+    hosted = [release_out(one) for one in ours if one.course.state in HOSTED]
+    return AliasStatus(alias=alias_out(alias), releases=hosted)
+
+
+def show_history(desk: ReleaseDesk, actor: Actor, asked: HistoryIn) -> EventList:
+    """Show what happened to an alias, the newest first."""
+    events = desk.office.history(actor, alias=asked.alias, limit=asked.limit)
+    return EventList([event_out(event) for event in events])
+
+
+async def set_alias(desk: ReleaseDesk, actor: Actor, asked: WeightsIn) -> AliasOut:
+    """Lead an alias to loaded releases, by hand. An alias that does not exist is made. Takes effect within 200 ms."""
+    weights = {release: thousandths(percent) for release, percent in asked.weights_percent.items()}
+    done = await desk.move(
+        lambda: desk.office.set_alias(
+            actor, asked.alias, weights, sticky=asked.sticky, why=asked.why, seen=asked.version
+        )
+    )
+    return alias_out(done)
+
+
+async def remove_alias(desk: ReleaseDesk, actor: Actor, asked: AliasIn) -> AliasRemoved:
+    """Remove an alias that was set by hand. Requests that name it are refused from then on."""
+    await desk.move(lambda: desk.office.remove_alias(actor, asked.alias))
+    return AliasRemoved(name=asked.alias)
+
+
+async def roll_back(desk: ReleaseDesk, actor: Actor, asked: RollbackIn) -> ReleaseList:
+    """Roll back: end the candidate of an alias, or else let the previous release answer again.
+
+    If the previous release is no longer loaded, it is loaded first; the command prints how long that took last time.
+    Requests go on meanwhile, or wait with --cold-standby. Works with the server down, too: the release answers from the
+    next start on.
+    """
+    answering = await desk.move(
+        lambda: desk.office.roll_back(
+            actor, asked.alias, to=asked.to, why=asked.why, seen=asked.version, cold=asked.cold_standby
+        )
+    )
+    return ReleaseList([release_out(one) for one in answering])
+
+
+LIST_ALIASES: Final = Call("alias", "list", "GET", "/aliases", READ, list_aliases)
+SHOW_ALIAS: Final = Call("alias", "show", "GET", "/aliases/{alias}", READ, show_alias)
+SHOW_HISTORY: Final = Call("alias", "history", "GET", "/aliases/{alias}/history", READ, show_history)
+LIST_RELEASES: Final = Call("release", "list", "GET", "/releases", READ, list_releases)
+SHOW_RELEASE: Final = Call("release", "show", "GET", "/releases/{release}", READ, show_release)
+SHOW_EVIDENCE: Final = Call("release", "evidence", "GET", "/releases/{release}/evidence", READ, show_evidence)
+SHOW_BURN: Final = Call("release", "burn", "GET", "/releases/{release}/burn", READ, show_burn)
+CALLS: Final = (
+    Call("release", "create", "POST", "/releases", WRITE, create_release),
+    LIST_RELEASES,
+    SHOW_RELEASE,
+    SHOW_EVIDENCE,
+    SHOW_BURN,
+    Call("release", "pairs", "GET", "/releases/{release}/pairs", PAIRS, show_pairs),
+    Call("release", "shadow", "POST", "/releases/{release}/shadow", WRITE, shadow_release),
+    Call("release", "canary", "POST", "/releases/{release}/canary", WRITE, canary_release),
+    Call("release", "promote", "POST", "/releases/{release}/promote", WRITE, promote_release),
+    Call("release", "rollback", "POST", "/aliases/{alias}/rollback", WRITE, roll_back, at_home=True),
+    Call("release", "retire", "POST", "/releases/{release}/retire", WRITE, retire_release, at_home=True),
+    Call("release", "status", "GET", "/aliases/{alias}/status", READ, show_status),
+    LIST_ALIASES,
+    SHOW_ALIAS,
+    SHOW_HISTORY,
+    Call("alias", "set", "PUT", "/aliases/{alias}", WRITE, set_alias),
+    Call("alias", "remove", "DELETE", "/aliases/{alias}", WRITE, remove_alias),
+)
+
+
+def only_alias(names: Sequence[str]) -> str:
+    """Return the only name.
+
+    Raises:
+        InvalidRequest: it is not the only one.
+    """
+    if len(names) != 1:
+        raise InvalidRequest(
+            f"there are {len(names)} aliases: {', '.join(names)}", hint="name the one that you mean", param="alias"
+        )
+    return names[0]

@@ -1,0 +1,67 @@
+"""A move of a release returns when the workers go by it."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+from ashore.access import SYSTEM, Acts
+from ashore.core import ManualClock, MemoryRecorder, perform
+from ashore.engines import EngineOptions
+from ashore.planning import Inventory, ModelPlan, Plan
+from ashore.releases import NoWorkers, ReleaseKeeper, ReleaseOffice
+from ashore.releases.calls import CALLS, ReleaseDesk
+from ashore.releases.memory import MemoryWorkshop
+from ashore.state import open_database
+
+
+class Seen(NoWorkers):
+    """Workers that note how many steps the history had when they went by the state."""
+
+    def __init__(self, office: ReleaseOffice) -> None:
+        self._office = office
+        self.steps: list[int] = []
+
+    async def go_by_the_state(self) -> None:
+        self.steps.append(len(self._office.history(SYSTEM)))
+
+
+MOVES: tuple[tuple[str, dict[str, Any]], ...] = (
+    ("release shadow", {"release": "chat-2"}),
+    ("release rollback", {"alias": "chat"}),
+    ("release canary", {"release": "chat-3"}),
+    ("release rollback", {"alias": "chat"}),
+    ("release promote", {"release": "chat-4", "override": "a trial"}),
+    ("release retire", {"release": "chat-5"}),
+    ("alias set", {"alias": "prod", "weights_percent": {"chat-1": 100.0}}),
+    ("alias remove", {"alias": "prod"}),
+)
+
+
+def test_workers_go_by_every_move_after_it_and_by_nothing_else(tmp_path: Path) -> None:
+    database = open_database(tmp_path / "state.db", snapshots=tmp_path / "snapshots", clock=ManualClock())
+    acts = Acts(database, MemoryRecorder(), ManualClock())
+    keeper, office = ReleaseKeeper(acts, MemoryWorkshop()), ReleaseOffice(acts, MemoryWorkshop())
+    plan = ModelPlan(
+        alias="chat", release="", name="fake:echo", variant="", options=EngineOptions(kind="fake"), replicas=1,
+        embedder=False, in_store=True,
+    )  # fmt: skip
+    keeper.adopt(keeper.propose(Plan(models=(plan,), inventory=Inventory(cores=2, memory_bytes=0))))
+    workers = Seen(office)
+    desk = ReleaseDesk(office=office, workers=workers)
+
+    def do(command: str, **fields: Any) -> Any:
+        call = next(one for one in CALLS if f"{one.noun} {one.word}" == command)
+        return asyncio.run(perform(call, desk, SYSTEM, call.takes(**fields)))
+
+    for _ in range(4):
+        assert do("release create", model="fake:random").alias == "chat"
+    do("release evidence", release="chat-2")
+    do("release status", alias="chat")
+    assert workers.steps == [], "nothing was moved"
+    for command, fields in MOVES:
+        do(command, **fields)
+        assert workers.steps.pop() == len(office.history(SYSTEM)), f"{command} is in the state before they go by it"
+        assert not workers.steps
+    database.close()
