@@ -55,7 +55,7 @@ class Bodies:
         """
         self._most: Final = most_bytes
         self._tenant_most: Final = tenant_bytes
-        self._principal_most: Final = tenant_bytes if principal_bytes is None else principal_bytes
+        self.principal_bytes: Final = tenant_bytes if principal_bytes is None else principal_bytes
         self.free_bytes: Final = free_bytes
         self._held = 0
         self._of: Counter[str] = Counter()
@@ -82,8 +82,8 @@ class Bodies:
             return "of all tenants", self._held, self._most, "bodies_bytes"
         if of_tenant + num_bytes > self._tenant_most:
             return "of this tenant", of_tenant, self._tenant_most, "tenant_bodies_bytes"
-        if of_principal + num_bytes > self._principal_most:
-            return f"of {whose[1]}", of_principal, self._principal_most, "tenant_bodies_bytes"
+        if of_principal + num_bytes > self.principal_bytes:
+            return f"of {whose[1]}", of_principal, self.principal_bytes, "tenant_bodies_bytes"
         return None
 
     def take(self, whose: tuple[str, str], num_bytes: int) -> None:

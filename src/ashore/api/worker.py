@@ -75,7 +75,7 @@ CONNECTED_S = 1.0
 """How long a worker that begins lets those wait that ask already, until its hosts have greeted. One that comes back
 while they are there would tell its first clients that the model is loading."""
 
-_M_ARENA_MAX = -8
+_M_ARENA_MAX, _M_MMAP_THRESHOLD = -8, -3
 """From glibc's malloc.h."""
 
 
@@ -92,11 +92,16 @@ class BesideHttp(Protocol):
 
 
 def one_heap() -> None:
-    """Keep all threads on two heaps. With glibc's eight per core, what one thread frees is seldom used by another."""
+    """Keep all threads on two heaps. With glibc's eight per core, what one thread frees is seldom used by another.
+
+    What is longer than 1 MiB lies outside of them, so that long bodies go back to the system when they are freed. Left to
+    itself, glibc keeps pieces of up to 32 MiB in a heap once one of that size was freed.
+    """
     if sys.platform == "linux":
         mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # musl has none, and needs none
         if mallopt is not None:
             mallopt(_M_ARENA_MAX, 2)
+            mallopt(_M_MMAP_THRESHOLD, 1 << 20)
 
 
 def waits_for_turns(kinds: Collection[EngineKind]) -> bool:

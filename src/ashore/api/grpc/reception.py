@@ -49,6 +49,10 @@ class Call:
     arrival: Arrival
 
 
+COPIES: Final = 3
+"""Of a message while gRPC reads it: the pieces as they came, the whole, and what Python gets."""
+
+
 class CallReception:
     """Receives the calls of one gRPC server."""
 
@@ -129,7 +133,8 @@ class CallReception:
             Overloaded: there was no room for it in time.
             RequestTimeout: it was not whole in time.
         """
-        await hold.grow_in_turn(self._limits.max_body_bytes, self._limits.body_read_timeout_s)
+        room = min(COPIES * self._limits.max_body_bytes, self._bodies.principal_bytes)
+        await hold.grow_in_turn(room, self._limits.body_read_timeout_s)
         try:
             async with asyncio.timeout(self._limits.body_read_timeout_s):
                 message = await context.read()
