@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Annotated, Literal
 
 import msgspec
@@ -22,6 +23,11 @@ class Shelf:
     """What the toy room keeps."""
 
     notes: dict[str, str] = field(default_factory=dict)
+    settled: list[int] = field(default_factory=list)
+    """Notes that there were each time a change was waited for."""
+
+    async def settle(self) -> None:
+        self.settled.append(len(self.notes))
 
 
 class NoteIn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -111,6 +117,40 @@ def test_a_call_is_a_route_with_its_body_and_path(app: AdminApp) -> None:
     assert app.ask("POST", "/admin/v1/books/none/notes", {"text": "x"})["status"] == 404
     assert app.send("GET", "/admin/v1/books/export") == (200, b"x,y")
     assert app.ask("GET", "/admin/v1/books", query="only_long=perhaps")["status"] == 400
+
+
+def test_a_change_is_answered_once_it_is_in_force_and_a_look_waits_for_nothing(app: AdminApp) -> None:
+    shelf = Shelf()
+    app.desks["books"] = shelf
+    app.ask("GET", "/admin/v1/books")
+    app.ask("POST", "/admin/v1/books/none/notes", {"text": "refused"})
+    assert shelf.settled == []
+    app.ask("POST", "/admin/v1/books/a/notes", {"text": "hi"})
+    assert shelf.settled == [1], "after the note was written"
+
+
+def test_one_function_serves_two_nouns_with_a_help_of_each(app: AdminApp) -> None:
+    def shelve(shelf: Shelf, actor: Actor, asked: NoteIn, *, where: str) -> NoteOut:
+        return NoteOut(book=asked.book, text=where, by="", pages=1, tags=[])
+
+    calls = tuple(
+        Call(
+            noun,
+            "put",
+            "PUT",
+            f"/{noun}s/{{book}}",
+            "budget:write",
+            partial(shelve, where=noun),
+            help=f"Fill a {noun}.",
+        )
+        for noun in ("attic", "cellar")
+    )
+    both = AdminApp("system-administrator", routes=routes_of("books", calls))
+    both.desks["books"] = Shelf()
+    assert both.ask("PUT", "/admin/v1/cellars/a", {"text": "x"})["text"] == "cellar"
+    document = json.loads(describe(routes_of("books", calls)))
+    assert document["paths"]["/admin/v1/attics/{book}"]["put"]["summary"] == "Fill a attic"
+    assert [name for name in document["components"]["schemas"] if "NoteIn" in name] == ["NoteIn"], "one type for both"
 
 
 def test_who_may_not_is_refused_and_a_server_without_the_room_says_so() -> None:

@@ -23,11 +23,11 @@ from pathlib import Path
 from typing import Protocol
 
 from ashore.access import Authenticator, Authority, OnBehalf, read_internal_token
+from ashore.access.calls import open_desk
 from ashore.api.background import Background
 from ashore.api.fittings import fit, purge_office
 from ashore.api.guarding import audit_desk, audit_of, budgets_for, keep_content, office_of
 from ashore.api.http import ROUTES, AccessLog, HttpApp, HttpServer, Siblings, listen, make_desk
-from ashore.api.http.admin.access import make_access_desk
 from ashore.api.issuers import IssuerKeys
 from ashore.api.keys import Keys
 from ashore.api.origin import Origins
@@ -213,6 +213,14 @@ async def serve(
     bodies = bodies_of(topology.limits, num_workers=max(1, len(topology.workers)))
     releases = await release_desk(topology, serving, keys.database, fittings.watch, clock=clock, recorder=recorder)
     desk = make_desk(fittings.database, clock, topology.jobs, None if opened is None else opened.budgets)
+    desks: dict[str, object] = {}
+    if desk.worked:
+        desks["jobs"] = JobOffice(queue=desk.queue, rights=authority, recorder=recorder)
+    if keys.database is not None:
+        alone = len(topology.workers) < 2 and not topology.state.url
+        desks["access"] = open_desk(
+            keys.database, clock, recorder, reread=partial(keys.reread, whole=False), alone=alone
+        )
     app = HttpApp(
         serving,
         authenticator,
@@ -227,7 +235,6 @@ async def serve(
         authority=authority,
         recorder=recorder,
         origins=origins,
-        access=make_access_desk(keys, clock, recorder, alone=len(topology.workers) < 2 and not topology.state.url),
         privacy=fittings.privacy,
         budget_office=office_of(
             topology, opened, recorder, fittings.database, lambda: [card.alias for card in serving.models()]
@@ -236,7 +243,7 @@ async def serve(
         releases=releases,
         backups=BackupHome(Path(topology.home)).read_timetable if topology.home else lambda: None,
         purges=purge_office(fittings, recorder),
-        desks={"jobs": JobOffice(queue=desk.queue, rights=authority, recorder=recorder)} if desk.worked else {},
+        desks=desks,
         bodies=bodies,
     )
     loop = asyncio.get_running_loop()
