@@ -9,8 +9,9 @@ import datetime
 import inspect
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from types import NoneType, UnionType
-from typing import Annotated, Any, Final, TypeVar, Union, get_args, get_origin
+from typing import Annotated, Any, Final, TypeVar, Union, get_args, get_origin, get_type_hints
 from urllib.parse import quote, urlencode
 
 import msgspec
@@ -26,6 +27,12 @@ POSITIONAL: Final = "positional"
 """Key of `msgspec.Meta(extra=...)` for a field that is an argument and no option."""
 FLAG: Final = "flag"
 """Key for the name of the option, where it is not that of the field: `of-key`."""
+SEVERAL: Final = "several"
+"""Key for a list whose option takes all words that follow: `--role a b`."""
+FILE: Final = "file"
+"""Key for a text that is the name of a file."""
+PAGE: Final = "page"
+"""Key for how many items a page has: the command line asks for all pages, each as long as may be."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,6 +55,8 @@ class Server:
         """
         from ashore.cli.target import ask_server, find_target
 
+        if isinstance(call, Reworded):
+            asked, call = asked if call.make is None else call.make(asked), call.of
         fields: dict[str, Any] = msgspec.to_builtins(asked)
         path = ADMIN + call.path
         for name in call.in_path:
@@ -61,6 +70,7 @@ class Server:
 
     def ask(self, call: Call, asked: msgspec.Struct) -> Any:
         """Return the answer to a call; every item where it comes in pages."""
+        asked = msgspec.structs.replace(asked, **_longest_page(call.takes))
         answer: Any = msgspec.json.decode(self.send(call, asked), type=call.gives)
         while getattr(answer, "next", None) and hasattr(asked, "after"):
             asked = msgspec.structs.replace(asked, after=answer.next)
@@ -70,6 +80,62 @@ class Server:
 
 
 HERE: Final = Server()
+Look = Callable[[Server, Any], str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reworded(Call):
+    """A call in words of the command line's own: `disable NAME` for a change with `disabled` set."""
+
+    of: Call
+    make: Callable[[Any], msgspec.Struct] | None = None
+    """Turns what the command takes into what the call takes; None: they are the same."""
+    look: Look | None = None
+
+    @property
+    def takes(self) -> type[msgspec.Struct]:
+        """What the command takes: what `make` does."""
+        if self.make is None:
+            return self.of.takes
+        hints: dict[str, type[msgspec.Struct]] = get_type_hints(self.make)
+        return hints[next(iter(inspect.signature(self.make).parameters))]
+
+    @property
+    def gives(self) -> type[msgspec.Struct]:
+        """The answer of the call."""
+        return self.of.gives
+
+
+def reworded(
+    call: Call,
+    word: str = "",
+    make: Callable[[Any], msgspec.Struct] | None = None,
+    *,
+    sure: str = "",
+    look: Look | None = None,
+) -> Reworded:
+    """Return a call in other words.
+
+    Args:
+        call: The call.
+        word: Another verb; default: that of the call.
+        make: Turns what the command takes into what the call takes. Its docstring is the help.
+        sure: What is asked before anything is sent; default: what the call says.
+        look: What `--dry-run` asks the server before it says what would be done. It raises where that cannot be, and
+            what it returns is added.
+    """
+    return Reworded(
+        call.noun, word or call.word, call.method, call.path, call.action, call.do, sure=sure or call.sure,
+        help=inspect.getdoc(make) or "" if make else f"{call.summary}\n\n{call.details}", of=call, make=make, look=look,
+    )  # fmt: skip
+
+
+def _longest_page(takes: type[msgspec.Struct]) -> Mapping[str, int]:
+    return {
+        field.name: next(one.le for one in get_args(field.type)[1:] if getattr(one, "le", None))
+        for field in msgspec.structs.fields(takes)
+        if PAGE in _extra(field.type)
+    }
 
 
 def _in_query(value: Any) -> str:
@@ -88,22 +154,25 @@ def noun_of(name: str, help_text: str, calls: Iterable[Call], views: Mapping[str
 def command_of(call: Call, view: View) -> Callable[..., None]:
     """Return the function behind one command, with a signature that cyclopts reads."""
 
-    def command(
-        *args: Any, server: Server = Server(), as_json: bool = False, yes: bool = False, **options: Any
-    ) -> None:
+    def command(*args: Any, server: Server = Server(), as_json: bool = False, **options: Any) -> None:
+        yes, dry_run = (name in switches and options.pop(name, False) for name in ("yes", "dry_run"))
         names = [p.name for p in parameters if p.kind is inspect.Parameter.POSITIONAL_ONLY]
         given = {**dict(zip(names, args, strict=False)), **options}
         asked = convert({name: _plain(value) for name, value in given.items() if value is not None}, call.takes)
-        if call.sure:
+        if call.sure and not getattr(asked, "dry_run", False):
             from ashore.cli.sure import go_ahead
 
-            go_ahead(call.sure.format(**msgspec.to_builtins(asked)), yes=yes)
+            what = call.sure.format(**msgspec.to_builtins(asked))
+            if dry_run and isinstance(call, Reworded) and call.look is not None:
+                what += call.look(server, asked)
+            if not go_ahead(what, yes=yes, dry_run=dry_run, as_json=as_json):
+                return
         if as_json:
             print(msgspec.json.encode(server.ask(call, asked)).decode())
         else:
             view(server.ask(call, asked))
 
-    parameters = _parameters(call)
+    parameters, switches = _parameters(call), _switches(call)
     command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     command.__annotations__ = {p.name: p.annotation for p in parameters}
     command.__doc__ = f"{call.summary}\n\n{call.details}" if call.details else call.summary
@@ -115,6 +184,17 @@ UNSAID: Final = (msgspec.NODEFAULT, None, "", False, 0, ())
 """Defaults that the help does not print: the text of the field says what they mean."""
 
 
+SWITCHES: Final = {
+    "yes": "Do not ask. Needed where there is no terminal.",
+    "dry_run": "Say what would be done, and do nothing.",
+}
+
+
+def _switches(call: Call) -> tuple[str, ...]:
+    """Return the switches of a command that asks before it sends; a field of that name is the call's own."""
+    return tuple(name for name in SWITCHES if call.sure and name not in call.takes.__struct_fields__)
+
+
 def _parameters(call: Call) -> list[inspect.Parameter]:
     docs = field_docs(call.takes)
     found = []
@@ -122,8 +202,10 @@ def _parameters(call: Call) -> list[inspect.Parameter]:
         if field.name == "after" and hasattr(call.gives, "next"):
             continue  # every page is fetched
         extra = _extra(field.type)
+        if PAGE in extra:
+            continue
         positional = field.name in call.in_path or extra.get(POSITIONAL, False)
-        kind: Any = _option_type(field.type)
+        kind: Any = Path if FILE in extra else _option_type(field.type)
         help_text = docs.get(field.name, "")
         if field.default not in UNSAID:
             help_text += f" [default: {field.default}]"
@@ -131,7 +213,7 @@ def _parameters(call: Call) -> list[inspect.Parameter]:
             name=f"--{extra[FLAG]}" if FLAG in extra else None,
             help=help_text,
             negative=() if field.default is not True else None,
-            consume_multiple=False,
+            consume_multiple=SEVERAL in extra,
         )
         found.append(
             inspect.Parameter(
@@ -144,8 +226,8 @@ def _parameters(call: Call) -> list[inspect.Parameter]:
     found.sort(key=lambda p: (p.kind, p.kind == p.POSITIONAL_ONLY and p.default is not p.empty))
     switch = Parameter(name="--json", negative=(), help="Print JSON.")
     found.append(_switch("as_json", switch))
-    if call.sure:
-        found.append(_switch("yes", Parameter(negative=(), help="Do not ask whether it is meant.")))
+    for name in _switches(call):
+        found.append(_switch(name, Parameter(negative=(), help=SWITCHES[name])))
     server = Annotated[Server, Parameter(name="*")]
     found.append(inspect.Parameter("server", inspect.Parameter.KEYWORD_ONLY, default=Server(), annotation=server))
     return found
@@ -177,7 +259,7 @@ def _option_type(kind: Any) -> Any:
 
 
 def _plain(value: Any) -> Any:
-    return list(value) if isinstance(value, tuple) else value
+    return list(value) if isinstance(value, tuple) else str(value) if isinstance(value, Path) else value
 
 
 # --- what people see
@@ -187,7 +269,8 @@ def show(answer: Any) -> None:
     """Print any answer: a list as a table, anything else as a line for each field that says something."""
     items = getattr(answer, "items", None)
     if isinstance(items, list):
-        print(table(items) if items else "none")
+        structs = bool(items) and isinstance(items[0], msgspec.Struct)
+        print(table(items) if structs else "\n".join(map(str, items)) or "none")
         return
     facts = {name: value for name, value in msgspec.to_builtins(answer).items() if value not in (None, "", {}, [])}
     width = max((len(name) for name in facts), default=0)
