@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from typing import Annotated, Any
 
 import msgspec
 
 from ashore.access.calls import keys as k
 from ashore.access.calls import people as p
-from ashore.access.calls.desk import Argument, Name, Names, Title
+from ashore.access.calls.desk import Names
 from ashore.cli.accesspolicy import can, policy_app, role_app
 from ashore.cli.budget import budget, usage
 from ashore.cli.calls import Look, Server, View, cell, noun_of, reworded, show, table
-from ashore.core import Call, did_you_mean, seconds_in
+from ashore.core import Call, did_you_mean
 from ashore.errors import NotFound
-
-Several = Annotated[Names, msgspec.Meta(extra={"several": True})]
 
 # --- what commands take where people say it differently from HTTP
 
@@ -26,20 +25,7 @@ class OneTenant(msgspec.Struct, frozen=True, kw_only=True):
     """Name of the tenant."""
 
 
-class NewService(msgspec.Struct, frozen=True, kw_only=True):
-    account: Argument
-    """Its id, as it stands in the audit log: alice, app."""
-    tenant: Name = "default"
-    """Tenant it belongs to."""
-    title: Title = ""
-    """Name for people."""
-    group: Several = []
-    """Groups to put it into."""
-    role: Several = []
-    """Roles to give it."""
-
-
-class NewUser(NewService, frozen=True, kw_only=True):
+class NewUser(p.AccountIn, frozen=True, kw_only=True):
     no_key: bool = False
     """Create no key."""
 
@@ -49,26 +35,6 @@ class Members(msgspec.Struct, frozen=True, kw_only=True):
     """Name of the group."""
     accounts: Annotated[Names, msgspec.Meta(extra={"positional": True})] = []
     """Ids of users and service accounts: alice app."""
-
-
-class NewKey(msgspec.Struct, frozen=True, kw_only=True):
-    owner: Argument
-    """Id of the user or service account: alice."""
-    title: Title = ""
-    """What it is for."""
-    model: Several = []
-    """Aliases it is for, chat or deepseek-*; none: all that its owner may ask."""
-    action: Several = []
-    """Actions it is for, infer; none: all that its owner may do."""
-    network: Several = []
-    """Networks it may be used from, 10.1.0.0/16; none: anywhere."""
-    expires: str = ""
-    """After how long it expires: 90d, 12h; none: never."""
-
-
-class Rotation(k.OneKey, frozen=True, kw_only=True):
-    overlap: str = "24h"
-    """How long the old key stays valid: 24h, 7d, 0s."""
 
 
 def disable_tenant(asked: OneTenant) -> p.TenantChange:
@@ -83,12 +49,8 @@ def enable_tenant(asked: OneTenant) -> p.TenantChange:
 
 def create_user(asked: NewUser) -> p.AccountIn:
     """Create a user and their key. The key is shown once."""
-    return msgspec.structs.replace(create_service(asked), key=None if asked.no_key else k.KeyIn())
-
-
-def create_service(asked: NewService) -> p.AccountIn:
-    """Create a service account. `ashore access key create` makes its keys."""
-    return p.AccountIn(id=asked.account, tenant=asked.tenant, title=asked.title, groups=asked.group, roles=asked.role)
+    fields = {name: getattr(asked, name) for name in p.AccountIn.__struct_fields__}
+    return p.AccountIn(**fields | {"key": None if asked.no_key else k.KeyIn()})
 
 
 def disable_account(asked: p.OneAccount) -> p.AccountChange:
@@ -109,23 +71,6 @@ def add_members(asked: Members) -> p.MembersChange:
 def drop_members(asked: Members) -> p.MembersChange:
     """Remove accounts from a group."""
     return p.MembersChange(group=asked.group, remove=asked.accounts)
-
-
-def create_key(asked: NewKey) -> k.OwnedKeyIn:
-    """Create a key for a user or service account. It is shown once."""
-    return k.OwnedKeyIn(
-        owner=asked.owner,
-        title=asked.title,
-        models=asked.model,
-        actions=asked.action,
-        networks=asked.network,
-        expires_in_s=seconds_in(asked.expires) if asked.expires else None,
-    )
-
-
-def rotate_key(asked: Rotation) -> k.RotateIn:
-    """Replace a key with a new one. Both are valid until the overlap ends. Everybody may rotate the key they use."""
-    return k.RotateIn(key=asked.key, overlap_s=seconds_in(asked.overlap))
 
 
 # --- what people see
@@ -190,17 +135,15 @@ def _listed_by(call: Call) -> Look:
 # --- the nouns
 
 
-def _accounts(calls: tuple[Call, ...], create: Any) -> tuple[Call, ...]:
+def _accounts(calls: tuple[Call, ...], create: Callable[[Any], p.AccountIn] | None = None) -> tuple[Call, ...]:
     by_word = {call.word: call for call in calls}
-    look = _listed_by(by_word["list"])
+    change, look = by_word.pop("change"), _listed_by(by_word["list"])
     sure = "disable {account}: keys and tokens stop working within one second"
     return (
-        by_word["list"],
-        by_word["show"],
-        reworded(by_word["create"], "create", create),
-        reworded(by_word["change"], "disable", disable_account, sure=sure, look=look),
-        reworded(by_word["change"], "enable", enable_account),
-        reworded(by_word["remove"], look=look),
+        reworded(by_word.pop("create"), make=create),
+        *(reworded(call, look=look) for call in by_word.values()),
+        reworded(change, "disable", disable_account, sure=sure, look=look),
+        reworded(change, "enable", enable_account),
     )
 
 
@@ -214,15 +157,15 @@ COMMANDS: tuple[Call, ...] = (
     ),
     reworded(p.CHANGE_TENANT, "enable", enable_tenant),
     *_accounts(p.USERS, create_user),
-    *_accounts(p.SERVICES, create_service),
+    *_accounts(p.SERVICES),
     p.LIST_GROUPS,
     p.CREATE_GROUP,
     reworded(p.CHANGE_MEMBERS, "add", add_members),
     reworded(p.CHANGE_MEMBERS, "drop", drop_members),
     reworded(p.REMOVE_GROUP, look=_listed_by(p.LIST_GROUPS)),
     k.LIST_KEYS,
-    reworded(k.CREATE_KEY, "create", create_key),
-    reworded(k.ROTATE_KEY, "rotate", rotate_key),
+    k.CREATE_KEY,
+    k.ROTATE_KEY,
     reworded(k.REVOKE_KEY, look=_listed_by(k.LIST_KEYS)),
 )  # fmt: skip
 

@@ -17,7 +17,7 @@ from urllib.parse import quote, urlencode
 import msgspec
 from cyclopts import App, Parameter
 
-from ashore.core import ADMIN, Call, field_docs
+from ashore.core import ADMIN, Call, field_docs, seconds_in, written_span
 from ashore.core.decode import convert
 
 S = TypeVar("S", bound=msgspec.Struct)
@@ -27,6 +27,10 @@ POSITIONAL: Final = "positional"
 """Key of `msgspec.Meta(extra=...)` for a field that is an argument and no option."""
 FLAG: Final = "flag"
 """Key for the name of the option, where it is not that of the field: `of-key`."""
+SPAN: Final = "span"
+"""Key for seconds that people write as 90s, 15m, 2h or 1d."""
+FILLED: Final = "filled"
+"""Key for a field that the command fills in, and that has no option."""
 SEVERAL: Final = "several"
 """Key for a list whose option takes all words that follow: `--role a b`."""
 FILE: Final = "file"
@@ -158,7 +162,10 @@ def command_of(call: Call, view: View) -> Callable[..., None]:
         yes, dry_run = (name in switches and options.pop(name, False) for name in ("yes", "dry_run"))
         names = [p.name for p in parameters if p.kind is inspect.Parameter.POSITIONAL_ONLY]
         given = {**dict(zip(names, args, strict=False)), **options}
-        asked = convert({name: _plain(value) for name, value in given.items() if value is not None}, call.takes)
+        kinds = {field.name: field.type for field in msgspec.structs.fields(call.takes)}
+        asked = convert(
+            {name: _plain(kinds[name], value) for name, value in given.items() if value is not None}, call.takes
+        )
         if call.sure and not getattr(asked, "dry_run", False):
             from ashore.cli.sure import go_ahead
 
@@ -202,13 +209,13 @@ def _parameters(call: Call) -> list[inspect.Parameter]:
         if field.name == "after" and hasattr(call.gives, "next"):
             continue  # every page is fetched
         extra = _extra(field.type)
-        if PAGE in extra:
+        if PAGE in extra or FILLED in extra:
             continue
         positional = field.name in call.in_path or extra.get(POSITIONAL, False)
-        kind: Any = Path if FILE in extra else _option_type(field.type)
+        kind: Any = Path if FILE in extra else str if SPAN in extra else _option_type(field.type)
         help_text = docs.get(field.name, "")
         if field.default not in UNSAID:
-            help_text += f" [default: {field.default}]"
+            help_text += f" [default: {written_span(field.default) if SPAN in extra else field.default}]"
         parameter = Parameter(
             name=f"--{extra[FLAG]}" if FLAG in extra else None,
             help=help_text,
@@ -258,7 +265,9 @@ def _option_type(kind: Any) -> Any:
     return kind
 
 
-def _plain(value: Any) -> Any:
+def _plain(kind: Any, value: Any) -> Any:
+    if SPAN in _extra(kind):
+        return seconds_in(value)
     return list(value) if isinstance(value, tuple) else str(value) if isinstance(value, Path) else value
 
 

@@ -39,7 +39,7 @@ from ashore.core.sampling import (
     sampling_of,
 )
 from ashore.core.shapes import ModelShape, kv_bytes_per_token
-from ashore.core.timespan import human_seconds, seconds_in
+from ashore.core.timespan import human_seconds, seconds_in, written_span
 from ashore.core.wanted import WANT, NoLongerWanted, Want, check_wanted
 from ashore.core.wholenumber import whole_number
 
@@ -112,4 +112,5 @@ __all__ = [
     "sampling_of",
     "seconds_in",
     "whole_number",
+    "written_span",
 ]

@@ -27,3 +27,9 @@ def seconds_in(text: str) -> int:
     if not (number.isascii() and number.isdecimal()):
         raise InvalidRequest(f"{text!r} is not a duration", hint="write it as 90s, 15m, 2h or 1d")
     return int(number) * UNITS[unit]
+
+
+def written_span(seconds: int) -> str:
+    """Return a span as `seconds_in` reads it, in the largest unit that leaves no rest."""
+    unit = next(unit for unit in ("d", "h", "m", "s") if seconds % UNITS[unit] == 0)
+    return f"{seconds // UNITS[unit]}{unit}"

@@ -7,7 +7,7 @@ from typing import Annotated, Final
 import msgspec
 
 from ashore.access.actions import ACCESS_WRITE
-from ashore.access.calls.desk import AccessDesk, Name, Names, Page, Title
+from ashore.access.calls.desk import AccessDesk, Argument, Page, Several, Title
 from ashore.access.keyring import LONGEST_LIFE_S, LONGEST_OVERLAP_S, KeyWish, NewKey
 from ashore.access.model import KeyScope
 from ashore.access.records import KeyRecord
@@ -29,21 +29,25 @@ class KeyIn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """A key to create, with what narrows it. Empty lists narrow nothing."""
 
     title: Title = ""
-    models: Names = []
-    """Patterns of aliases, `chat`, `deepseek-*`."""
-    actions: Names = []
-    """Patterns of actions, `infer`, `budget:*`."""
-    networks: Names = []
-    """Networks it may be used from, `10.1.0.0/16`."""
-    expires_in_s: Annotated[int, msgspec.Meta(ge=1, le=LONGEST_LIFE_S)] | None = None
-    """None: it does not expire."""
+    """What it is for."""
+    models: Annotated[Several, msgspec.Meta(extra={"flag": "model"})] = []
+    """Patterns of the aliases it is for: chat, deepseek-*; none: all that its owner may ask."""
+    actions: Annotated[Several, msgspec.Meta(extra={"flag": "action"})] = []
+    """Patterns of the actions it is for: infer, budget:*; none: all that its owner may do."""
+    networks: Annotated[Several, msgspec.Meta(extra={"flag": "network"})] = []
+    """Networks it may be used from: 10.1.0.0/16; none: anywhere."""
+    expires_in_s: Annotated[
+        Annotated[int, msgspec.Meta(ge=1, le=LONGEST_LIFE_S)] | None,
+        msgspec.Meta(extra={"flag": "expires", "span": True}),
+    ] = None
+    """After how long it expires: 90d, 12h; none: never."""
 
 
 class OwnedKeyIn(KeyIn, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A key to create for an account."""
 
-    owner: Name
-    """Id of the user or service account."""
+    owner: Argument
+    """Id of the user or service account: alice."""
 
 
 class OneKey(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -56,8 +60,10 @@ class OneKey(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 class RotateIn(OneKey, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How a key is replaced."""
 
-    overlap_s: Annotated[int, msgspec.Meta(ge=0, le=LONGEST_OVERLAP_S)] = 86_400
-    """How long both keys are valid."""
+    overlap_s: Annotated[int, msgspec.Meta(ge=0, le=LONGEST_OVERLAP_S, extra={"flag": "overlap", "span": True})] = (
+        86_400
+    )
+    """How long the old key stays valid: 24h, 7d, 0s."""
 
 
 class KeyOut(msgspec.Struct, frozen=True, kw_only=True):

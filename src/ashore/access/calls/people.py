@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
 import msgspec
 
 from ashore.access.actions import ACCESS_READ, ACCESS_WRITE, AUDITOR_CONSENT
-from ashore.access.calls.desk import AccessDesk, Argument, Name, Names, Page, Removed, Title
+from ashore.access.calls.desk import AccessDesk, Argument, Name, Names, Page, Removed, Several, Title
 from ashore.access.calls.keys import KeyIn, NewKeyOut, key_wish, new_key_out
 from ashore.access.offices import CONSENT_S
 from ashore.access.people import AccountWish
@@ -90,12 +90,17 @@ class AccountsIn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 class AccountIn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A user or service account to create."""
 
-    id: Name
+    id: Argument
+    """Its id, as it stands in the audit log: alice, app."""
     tenant: Name = "default"
+    """Tenant it belongs to."""
     title: Title = ""
-    groups: Names = []
-    roles: Names = []
-    key: KeyIn | None = None
+    """Name for people."""
+    groups: Annotated[Several, msgspec.Meta(extra={"flag": "group"})] = []
+    """Groups to put it into."""
+    roles: Annotated[Several, msgspec.Meta(extra={"flag": "role"})] = []
+    """Roles to give it."""
+    key: Annotated[KeyIn | None, msgspec.Meta(extra={"filled": True})] = None
     """A key to create with it."""
 
 
@@ -186,7 +191,7 @@ def remove_account(desk: AccessDesk, actor: Actor, asked: OneAccount, *, kind: A
     return Removed(removed=f"{kind}/{asked.account}")
 
 
-def _accounts(kind: AccountKind, path: str, one: str, some: str) -> tuple[Call, ...]:
+def _accounts(kind: AccountKind, path: str, one: str, some: str, made: str = "") -> tuple[Call, ...]:
     def call(
         word: str, method: Method, at: str, action: str, do: Callable[..., Any], said: str, sure: str = ""
     ) -> Call:
@@ -196,7 +201,7 @@ def _accounts(kind: AccountKind, path: str, one: str, some: str) -> tuple[Call, 
     sure = "remove {account}, revoke its keys and take its roles away"
     return (
         call("list", "GET", "", ACCESS_READ, list_accounts, f"List {some}."),
-        call("create", "POST", "", ACCESS_WRITE, create_account, f"Create {one}."),
+        call("create", "POST", "", ACCESS_WRITE, create_account, f"Create {one}.{made}"),
         call("show", "GET", "/{account}", ACCESS_READ, show_account, f"Show {one} and its roles."),
         call("change", "PATCH", "/{account}", ACCESS_WRITE, change_account, f"Change {one}, or disable it."),
         call("remove", "DELETE", "/{account}", ACCESS_WRITE, remove_account, removed, sure),
@@ -204,7 +209,10 @@ def _accounts(kind: AccountKind, path: str, one: str, some: str) -> tuple[Call, 
 
 
 USERS: Final = _accounts("user", "/users", "a user", "users")
-SERVICES: Final = _accounts("service", "/service-accounts", "a service account", "service accounts")
+SERVICES: Final = _accounts(
+    "service", "/service-accounts", "a service account", "service accounts",
+    " `ashore access key create` makes its keys.",
+)  # fmt: skip
 
 
 def _account(account: Account) -> AccountOut:

@@ -8,7 +8,7 @@ import msgspec
 
 from ashore.access.actions import ACTIONS, POLICY_READ, POLICY_WRITE, ROLE_GRANT
 from ashore.access.book import Applied
-from ashore.access.calls.desk import AccessDesk, Name, Names, Title
+from ashore.access.calls.desk import AccessDesk, Argument, Name, Several, Title
 from ashore.access.policy import Binding, Policy, Role, parse_rule
 from ashore.core import Actor, Call, Nothing
 from ashore.errors import InvalidRequest
@@ -29,7 +29,7 @@ class RoleBody(OneRole, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     title: Title = ""
     """What it is for."""
-    rules: Annotated[Names, msgspec.Meta(extra={"flag": "rule", "several": True})]
+    rules: Annotated[Several, msgspec.Meta(extra={"flag": "rule"})]
     """"infer on model/chat", "deny infer on model/deepseek-*"; may be given several times."""
 
 
@@ -53,7 +53,7 @@ class BindingBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
     subject: Annotated[str, msgspec.Meta(max_length=200, extra={"positional": True})]
     """user/ID, service/ID, group/NAME, tenant/NAME or everyone."""
-    role: Annotated[Name, msgspec.Meta(extra={"positional": True})]
+    role: Argument
     """Name of the role."""
 
 
