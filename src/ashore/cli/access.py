@@ -116,16 +116,17 @@ def _state(key: k.KeyOut) -> str:
     return "valid" if key.expires_at is None else f"until {cell('expires_at', key.expires_at)}"
 
 
-def _listed_by(call: Call) -> Look:
-    """Return what finds out for a dry run whether there is what it names, and whose it is."""
+def _listed_by(call: Call, *, unless: str = "") -> Look:
+    """Return what finds out for a dry run whether there is what it names, and whose it is. A name with `unless` in it
+    need not be there."""
 
     def look(server: Server, asked: Any) -> str:
         name = next(iter(msgspec.to_builtins(asked).values()))
         items = {getattr(one, "id", "") or one.name: one for one in server.ask(call, call.takes()).items}
         if name in items:
             return f", of {owner}" if (owner := getattr(items[name], "owner", "")) else ""
-        if call.noun == "access user" and ":" in name:
-            return ""  # somebody of an issuer has no account before they are disabled
+        if unless and unless in name:
+            return ""
         noun = call.noun.rpartition(" ")[2]
         raise NotFound(f"there is no {noun} {name[:100]!r}", hint=did_you_mean(name[:100], list(items)))
 
@@ -138,11 +139,12 @@ def _listed_by(call: Call) -> Look:
 def _accounts(calls: tuple[Call, ...], create: Callable[[Any], p.AccountIn] | None = None) -> tuple[Call, ...]:
     by_word = {call.word: call for call in calls}
     change, look = by_word.pop("change"), _listed_by(by_word["list"])
+    of_issuers = _listed_by(by_word["list"], unless=":")  # who has no account before they are disabled
     sure = "disable {account}: keys and tokens stop working within one second"
     return (
         reworded(by_word.pop("create"), make=create),
         *(reworded(call, look=look) for call in by_word.values()),
-        reworded(change, "disable", disable_account, sure=sure, look=look),
+        reworded(change, "disable", disable_account, sure=sure, look=of_issuers),
         reworded(change, "enable", enable_account),
     )
 

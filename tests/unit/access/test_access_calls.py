@@ -15,7 +15,7 @@ from ashore.access.calls import open_desk
 from ashore.access.calls.desk import IN_FORCE_S
 from ashore.cli.access import app as command
 from ashore.core import ManualClock
-from ashore.errors import AshoreError, InvalidRequest
+from ashore.errors import AshoreError, InvalidRequest, NotFound
 from ashore.state import open_database
 
 DAY_S = 86_400
@@ -172,3 +172,17 @@ def test_a_dry_run_of_a_policy_file_changes_nothing(
     file.write_text("[[role]]\nname = 7\nrules = []\n")
     with pytest.raises(InvalidRequest, match=r"roles\[0\].name|roles\[...\].name"):
         site.command("policy", "apply", str(file))
+
+
+def test_a_dry_run_says_whose_key_it_is_and_knows_who_need_not_have_an_account(
+    site: Site, capsys: pytest.CaptureFixture[str]
+) -> None:
+    key = site.ask("GET", "/admin/v1/keys")["items"][0]["id"]
+    site.command("key", "revoke", key, "--dry-run")
+    assert capsys.readouterr().out == f"dry run: would revoke the key {key} for good, of sec\n"
+    site.command("user", "disable", "corp:alice", "--dry-run")
+    assert "would disable corp:alice" in capsys.readouterr().out
+    for words in (("user", "remove", "corp:alice"), ("user", "disable", "alice"), ("group", "remove", "quants")):
+        with pytest.raises(NotFound):
+            site.command(*words, "--dry-run")
+    assert site.reread == 0, "nothing was sent"
