@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ashore.access import Binding, OpenDoor, Policy, PolicyAuthority, Role
+from ashore.access import Authenticator, Binding, OpenDoor, Policy, PolicyAuthority, Role
 from ashore.api.http import ROUTES, HttpApp
 from ashore.api.http.routes import Route
 from ashore.core import MemoryRecorder, SystemClock
@@ -21,10 +21,13 @@ class AdminApp:
     Args:
         roles: Names of built-in roles that everybody holds.
         own: Roles of the policy that everybody holds, too.
+        door: Who comes in; default: anybody.
         desks: By room; may ask `authority` and `recorder` of this object once it is made.
     """
 
-    def __init__(self, *roles: str, own: Sequence[Role] = (), routes: Sequence[Route] = ROUTES) -> None:
+    def __init__(
+        self, *roles: str, own: Sequence[Role] = (), routes: Sequence[Route] = ROUTES, door: Authenticator | None = None
+    ) -> None:
         names = (*roles, *(role.name for role in own))
         bindings = tuple(Binding(subject="everyone", role=name) for name in names)
         self.authority = PolicyAuthority(Policy(bindings=bindings, roles=tuple(own)))
@@ -41,7 +44,7 @@ class AdminApp:
         )
         self.app = HttpApp(
             serving,
-            OpenDoor(),
+            door or OpenDoor(),
             metrics,
             routes,
             limits=Limits(),

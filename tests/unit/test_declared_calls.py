@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from contextlib import nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -28,6 +29,13 @@ class Shelf:
     """What the toy room keeps."""
 
     notes: dict[str, str] = field(default_factory=dict)
+    pages: list[int] = field(default_factory=list)
+    """How many books each page of a list had."""
+    settled: list[int] = field(default_factory=list)
+    """Notes that there were each time a change was waited for."""
+
+    async def settle(self) -> None:
+        self.settled.append(len(self.notes))
 
 
 class NoteIn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -60,6 +68,7 @@ class BooksIn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
     after: str = ""
     only_long: bool = False
+    limit: Annotated[int, msgspec.Meta(ge=1, le=2, extra={"page": True})] = 1
 
 
 class BookList(msgspec.Struct, frozen=True, kw_only=True):
@@ -106,8 +115,10 @@ def write_note(shelf: Shelf, actor: Actor, asked: NoteIn) -> NoteOut:
 async def list_books(shelf: Shelf, actor: Actor, asked: BooksIn) -> BookList:
     """List books."""
     names = sorted(name for name in shelf.notes if name > asked.after)
-    items = [NoteOut(book=name, text=shelf.notes[name], by="", pages=1, tags=[]) for name in names[:1]]
-    return BookList(items=items, next=names[0] if len(names) > 1 else "")
+    page = names[: asked.limit]
+    shelf.pages.append(len(page))
+    items = [NoteOut(book=name, text=shelf.notes[name], by="", pages=1, tags=[]) for name in page]
+    return BookList(items=items, next=page[-1] if len(names) > len(page) else "")
 
 
 def export_books(shelf: Shelf, actor: Actor, asked: BooksIn) -> BookList | Download:
@@ -150,6 +161,40 @@ def test_a_call_is_a_route_with_its_body_and_path(app: AdminApp) -> None:
     assert app.ask("GET", "/admin/v1/books", query="only_long=perhaps")["status"] == 400
 
 
+def test_a_change_is_answered_once_it_is_in_force_and_a_look_waits_for_nothing(app: AdminApp) -> None:
+    shelf = Shelf()
+    app.desks["books"] = shelf
+    app.ask("GET", "/admin/v1/books")
+    app.ask("POST", "/admin/v1/books/none/notes", {"text": "refused"})
+    assert shelf.settled == []
+    app.ask("POST", "/admin/v1/books/a/notes", {"text": "hi"})
+    assert shelf.settled == [1], "after the note was written"
+
+
+def test_one_function_serves_two_nouns_with_a_help_of_each(app: AdminApp) -> None:
+    def shelve(shelf: Shelf, actor: Actor, asked: NoteIn, *, where: str) -> NoteOut:
+        return NoteOut(book=asked.book, text=where, by="", pages=1, tags=[])
+
+    calls = tuple(
+        Call(
+            noun,
+            "put",
+            "PUT",
+            f"/{noun}s/{{book}}",
+            "budget:write",
+            partial(shelve, where=noun),
+            help=f"Fill a {noun}.",
+        )
+        for noun in ("attic", "cellar")
+    )
+    both = AdminApp("system-administrator", routes=routes_of("books", calls))
+    both.desks["books"] = Shelf()
+    assert both.ask("PUT", "/admin/v1/cellars/a", {"text": "x"})["text"] == "cellar"
+    document = json.loads(describe(routes_of("books", calls)))
+    assert document["paths"]["/admin/v1/attics/{book}"]["put"]["summary"] == "Fill a attic"
+    assert [name for name in document["components"]["schemas"] if "NoteIn" in name] == ["NoteIn"], "one type for both"
+
+
 def test_who_may_not_is_refused_and_a_server_without_the_room_says_so() -> None:
     app = AdminApp("developer", routes=routes_of("books", CALLS))
     app.desks["books"] = Shelf()
@@ -163,7 +208,7 @@ def test_the_openapi_document_has_path_query_and_body() -> None:
     note = paths["/admin/v1/books/{book}/notes"]["post"]
     assert note["operationId"] == "book_note" and note["summary"] == "Write a note on a book"
     assert [one["name"] for one in note["parameters"]] == ["book"]
-    assert [one["name"] for one in paths["/admin/v1/books"]["get"]["parameters"]] == ["after", "only_long"]
+    assert [one["name"] for one in paths["/admin/v1/books"]["get"]["parameters"]] == ["after", "only_long", "limit"]
 
 
 @pytest.fixture
@@ -195,19 +240,76 @@ def run(command: face.App, *words: str) -> None:
     command(list(words), exit_on_error=False, result_action="return_value")
 
 
-def test_the_command_line_is_derived(command: face.App, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_line_is_derived(app: AdminApp, command: face.App, capsys: pytest.CaptureFixture[str]) -> None:
     run(command, "note", "a", "hello", "--pages", "2", "--tags", "x", "--tags", "y", "--json")
     said = json.loads(capsys.readouterr().out)
     assert (said["book"], said["text"], said["pages"], said["tags"]) == ("a", "hello", 2, ["x", "y"])
     run(command, "note", "b", "more")
     assert "text   more" in capsys.readouterr().out
     run(command, "list")
-    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == ["book", "a", "b"], "every page"
+    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == ["book", "a", "b"]
+    run(command, "note", "c", "most")
+    capsys.readouterr()
+    run(command, "list")
+    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == ["book", "a", "b", "c"], "every page"
+    shelf = app.desks["books"]
+    assert isinstance(shelf, Shelf) and shelf.pages == [2, 2, 1], "as long as a page may be"
     with pytest.raises(AshoreError, match="pages"):
         run(command, "note", "a", "x", "--pages", "10")
     with pytest.raises(AshoreError, match="this would burn every book"):
         run(command, "burn")
     run(command, "burn", "--yes")
+
+
+class Scribble(msgspec.Struct, frozen=True, kw_only=True):
+    """What `scribble` takes."""
+
+    book: str
+    lines: Annotated[list[str], msgspec.Meta(extra={"positional": True})] = []
+    tag: Annotated[list[str], msgspec.Meta(extra={"several": True})] = []
+    """Words to find it by."""
+    source: Annotated[str, msgspec.Meta(extra={"file": True})] = ""
+    dry_run: bool = False
+
+
+def scribble(asked: Scribble) -> NoteIn:
+    """Write lines on a book."""
+    text = "dry" if asked.dry_run else " ".join(asked.lines)
+    return NoteIn(book=asked.book, text=text + asked.source, tags=asked.tag)
+
+
+def test_a_call_in_words_of_the_command_line(command: face.App, capsys: pytest.CaptureFixture[str]) -> None:
+    noun = face.noun_of("book", "Books.", (face.reworded(CALLS[0], "scribble", scribble, sure="scribble on {book}"),))
+
+    def scribbled(*words: str) -> dict[str, object]:
+        run(noun, "scribble", "a", *words, "--json")
+        return dict(json.loads(capsys.readouterr().out))
+
+    assert scribbled("x", "y", "--yes")["text"] == "x y"
+    assert scribbled("--yes", "--source", "z.txt", "x")["text"] == "xz.txt"
+    assert scribbled("x", "--yes", "--tag", "one", "two")["tags"] == ["one", "two"]
+    assert scribbled("x", "--dry-run")["text"] == "dry", "its own dry run, which nobody is asked about"
+    with pytest.raises(AshoreError, match="this would scribble on a"):
+        run(noun, "scribble", "a", "x")
+    run(noun, "scribble", "--help")
+    assert "Write lines on a book." in capsys.readouterr().out
+
+
+def test_a_dry_run_looks_first_and_sends_nothing(
+    app: AdminApp, command: face.App, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def look(server: face.Server, asked: BooksIn) -> str:
+        if asked.only_long:
+            raise NotFound("there are no long books")
+        return ", all 3 of them"
+
+    burn = face.noun_of("book", "Books.", (face.reworded(CALLS[3], look=look),))
+    run(burn, "burn", "--dry-run")
+    assert capsys.readouterr().out == "dry run: would burn every book, all 3 of them\n"
+    with pytest.raises(NotFound):
+        run(burn, "burn", "--dry-run", "--only-long")
+    shelf = app.desks["books"]
+    assert isinstance(shelf, Shelf) and shelf.pages == [] and shelf.settled == []
 
 
 def test_the_help_is_the_docstrings(command: face.App, capsys: pytest.CaptureFixture[str]) -> None:

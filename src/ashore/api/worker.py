@@ -23,11 +23,11 @@ from pathlib import Path
 from typing import Protocol
 
 from ashore.access import Authenticator, OnBehalf, read_internal_token
+from ashore.access.calls import open_desk
 from ashore.api.background import Background
 from ashore.api.fittings import fit, purge_office
 from ashore.api.guarding import audit_desk, audit_of, budgets_for, keep_content, office_of
 from ashore.api.http import ROUTES, AccessLog, HttpApp, HttpServer, Siblings, listen, make_desk
-from ashore.api.http.admin.access import make_access_desk
 from ashore.api.issuers import IssuerKeys
 from ashore.api.keys import Keys
 from ashore.api.origin import Origins
@@ -94,8 +94,8 @@ class BesideHttp(Protocol):
 def one_heap() -> None:
     """Keep all threads on two heaps. With glibc's eight per core, what one thread frees is seldom used by another.
 
-    What is longer than 1 MiB lies outside of them, so that long bodies go back to the system when they are freed. Left to
-    itself, glibc keeps pieces of up to 32 MiB in a heap once one of that size was freed.
+    What is longer than 1 MiB lies outside of them, so that long bodies go back to the system when they are freed. Left
+    to itself, glibc keeps pieces of up to 32 MiB in a heap once one of that size was freed.
     """
     if sys.platform == "linux":
         mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # musl has none, and needs none
@@ -222,6 +222,11 @@ async def serve(
         desks["jobs"] = JobOffice(queue=desk.queue, rights=authority, recorder=recorder)
     if releases is not None:
         desks["releases"] = releases.desk
+    if keys.database is not None:
+        alone = len(topology.workers) < 2 and not topology.state.url
+        desks["access"] = open_desk(
+            keys.database, clock, recorder, reread=partial(keys.reread, whole=False), alone=alone
+        )
     app = HttpApp(
         serving,
         authenticator,
@@ -236,7 +241,6 @@ async def serve(
         authority=authority,
         recorder=recorder,
         origins=origins,
-        access=make_access_desk(keys, clock, recorder, alone=len(topology.workers) < 2 and not topology.state.url),
         privacy=fittings.privacy,
         budget_office=office_of(
             topology, opened, recorder, fittings.database, lambda: [card.alias for card in serving.models()]

@@ -12,8 +12,9 @@ import sys
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from pathlib import Path
 from types import NoneType, UnionType
-from typing import Annotated, Any, Final, TypeVar, Union, get_args, get_origin
+from typing import Annotated, Any, Final, TypeVar, Union, get_args, get_origin, get_type_hints
 from urllib.parse import quote, urlencode
 
 import msgspec
@@ -49,6 +50,12 @@ BARE: Final = "bare"
 """Key for the value of a NAME alone, in a map whose items are given as NAME=VALUE."""
 FILLED: Final = "filled"
 """Key for a field that the command fills in, and that has no option."""
+SEVERAL: Final = "several"
+"""Key for a list whose option takes all words that follow: `--role a b`."""
+FILE: Final = "file"
+"""Key for a text that is the name of a file."""
+PAGE: Final = "page"
+"""Key for how many items a page has: the command line asks for all pages, each as long as may be."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,6 +78,8 @@ class Server:
         """
         from ashore.cli.target import ask_server, find_target
 
+        if isinstance(call, Reworded):
+            asked, call = asked if call.make is None else call.make(asked), call.of
         fields: dict[str, Any] = msgspec.to_builtins(asked)
         path = ADMIN + call.path
         for name in call.in_path:
@@ -84,6 +93,7 @@ class Server:
 
     def ask(self, call: Call, asked: msgspec.Struct) -> Any:
         """Return the answer to a call; every item where it comes in pages."""
+        asked = msgspec.structs.replace(asked, **_longest_page(call.takes))
         answer: Any = msgspec.json.decode(self.send(call, asked), type=call.gives)
         while getattr(answer, "next", None) and hasattr(asked, "after"):
             asked = msgspec.structs.replace(asked, after=answer.next)
@@ -155,6 +165,64 @@ def _ask_and_tell(errand: Errand, asked: msgspec.Struct) -> None:
     errand.tell(errand.ask(asked))
 
 
+Look = Callable[[Server, Any], str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reworded(Call):
+    """A call in words of the command line's own: `disable NAME` for a change with `disabled` set."""
+
+    of: Call
+    make: Callable[[Any], msgspec.Struct] | None = None
+    """Turns what the command takes into what the call takes; None: they are the same."""
+    look: Look | None = None
+
+    @property
+    def takes(self) -> type[msgspec.Struct]:
+        """What the command takes: what `make` does."""
+        if self.make is None:
+            return self.of.takes
+        hints: dict[str, type[msgspec.Struct]] = get_type_hints(self.make)
+        return hints[next(iter(inspect.signature(self.make).parameters))]
+
+    @property
+    def gives(self) -> type[msgspec.Struct]:
+        """The answer of the call."""
+        return self.of.gives
+
+
+def reworded(
+    call: Call,
+    word: str = "",
+    make: Callable[[Any], msgspec.Struct] | None = None,
+    *,
+    sure: str = "",
+    look: Look | None = None,
+) -> Reworded:
+    """Return a call in other words.
+
+    Args:
+        call: The call.
+        word: Another verb; default: that of the call.
+        make: Turns what the command takes into what the call takes. Its docstring is the help.
+        sure: What is asked before anything is sent; default: what the call says.
+        look: What `--dry-run` asks the server before it says what would be done. It raises where that cannot be, and
+            what it returns is added.
+    """
+    return Reworded(
+        call.noun, word or call.word, call.method, call.path, call.action, call.do, sure=sure or call.sure,
+        help=inspect.getdoc(make) or "" if make else f"{call.summary}\n\n{call.details}", of=call, make=make, look=look,
+    )  # fmt: skip
+
+
+def _longest_page(takes: type[msgspec.Struct]) -> Mapping[str, int]:
+    return {
+        field.name: next(one.le for one in get_args(field.type)[1:] if getattr(one, "le", None))
+        for field in msgspec.structs.fields(takes)
+        if PAGE in _extra(field.type)
+    }
+
+
 def _in_query(value: Any) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
@@ -192,9 +260,8 @@ def command_of(
     """Return the function behind one command, with a signature that cyclopts reads."""
     own = [p for p in inspect.signature(conduct, eval_str=True).parameters.values() if p.kind is p.KEYWORD_ONLY]
 
-    def command(
-        *args: Any, server: Server = Server(), as_json: bool = False, yes: bool = False, **options: Any
-    ) -> None:
+    def command(*args: Any, server: Server = Server(), as_json: bool = False, **options: Any) -> None:
+        yes, dry_run = (name in switches and options.pop(name, False) for name in ("yes", "dry_run"))
         names = [p.name for p in parameters if p.kind is inspect.Parameter.POSITIONAL_ONLY]
         given = {**dict(zip(names, args, strict=False)), **options}
         owned = {p.name: given.pop(p.name) for p in own if p.name in given}
@@ -202,13 +269,17 @@ def command_of(
         asked = convert(
             {name: _plain(types[name], value) for name, value in given.items() if value is not None}, call.takes
         )
-        if call.sure:
+        if call.sure and not getattr(asked, "dry_run", False):
             from ashore.cli.sure import go_ahead
 
-            go_ahead(call.sure.format(**msgspec.to_builtins(asked)), yes=yes)
+            what = call.sure.format(**msgspec.to_builtins(asked))
+            if dry_run and isinstance(call, Reworded) and call.look is not None:
+                what += call.look(server, asked)
+            if not go_ahead(what, yes=yes, dry_run=dry_run, as_json=as_json):
+                return
         conduct(Errand(call=call, server=server, view=view, as_json=as_json, at_home=at_home), asked, **owned)
 
-    parameters = _parameters(call, own)
+    parameters, switches = _parameters(call, own), _switches(call)
     command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     command.__annotations__ = {p.name: p.annotation for p in parameters}
     command.__doc__ = f"{call.summary}\n\n{call.details}" if call.details else call.summary
@@ -220,6 +291,17 @@ UNSAID: Final = (msgspec.NODEFAULT, None, "", False, 0, ())
 """Defaults that the help does not print: the text of the field says what they mean."""
 
 
+SWITCHES: Final = {
+    "yes": "Do not ask. Needed where there is no terminal.",
+    "dry_run": "Say what would be done, and do nothing.",
+}
+
+
+def _switches(call: Call) -> tuple[str, ...]:
+    """Return the switches of a command that asks before it sends; a field of that name is the call's own."""
+    return tuple(name for name in SWITCHES if call.sure and name not in call.takes.__struct_fields__)
+
+
 def _parameters(call: Call, own: Iterable[inspect.Parameter] = ()) -> list[inspect.Parameter]:
     docs = field_docs(call.takes)
     found = []
@@ -227,10 +309,10 @@ def _parameters(call: Call, own: Iterable[inspect.Parameter] = ()) -> list[inspe
         if field.name == "after" and hasattr(call.gives, "next"):
             continue  # every page is fetched
         extra = _extra(field.type)
-        if FILLED in extra:
+        if PAGE in extra or FILLED in extra:
             continue
         positional = field.name in call.in_path or extra.get(POSITIONAL, False)
-        kind: Any = _option_type(field.type)
+        kind: Any = Path if FILE in extra else str if SPAN in extra else _option_type(field.type)
         help_text = docs.get(field.name, "")
         if field.default not in UNSAID:
             default = written_span(field.default) if SPAN in extra else field.default
@@ -240,7 +322,7 @@ def _parameters(call: Call, own: Iterable[inspect.Parameter] = ()) -> list[inspe
             name=None if not flag else flag.upper() if positional else f"--{flag}",
             help=help_text,
             negative=() if field.default is not True else None,
-            consume_multiple=False,
+            consume_multiple=SEVERAL in extra,
         )
         found.append(
             inspect.Parameter(
@@ -254,8 +336,8 @@ def _parameters(call: Call, own: Iterable[inspect.Parameter] = ()) -> list[inspe
     found += own
     switch = Parameter(name="--json", negative=(), help="Print JSON.")
     found.append(_switch("as_json", switch))
-    if call.sure:
-        found.append(_switch("yes", Parameter(negative=(), help="Do not ask whether it is meant.")))
+    for name in _switches(call):
+        found.append(_switch(name, Parameter(negative=(), help=SWITCHES[name])))
     server = Annotated[Server, Parameter(name="*")]
     found.append(inspect.Parameter("server", inspect.Parameter.KEYWORD_ONLY, default=Server(), annotation=server))
     return found
@@ -296,7 +378,7 @@ def _plain(kind: Any, value: Any) -> Any:
     if SPAN in extra:
         return seconds_in(value)
     if not isinstance(value, tuple):
-        return value
+        return str(value) if isinstance(value, Path) else value
     bare = _bare(kind)
     if get_origin(bare) is dict:
         of = get_args(bare)[1]
@@ -348,7 +430,8 @@ def show(answer: Any) -> None:
     """Print any answer: a list as a table, anything else as a line for each field that says something."""
     items = getattr(answer, "items", None)
     if isinstance(items, list):
-        print(table(items) if items else "none")
+        structs = bool(items) and isinstance(items[0], msgspec.Struct)
+        print(table(items) if structs else "\n".join(map(str, items)) or "none")
         return
     facts = {name: value for name, value in msgspec.to_builtins(answer).items() if value not in (None, "", {}, [])}
     width = max((len(name) for name in facts), default=0)

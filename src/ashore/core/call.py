@@ -11,8 +11,8 @@ import inspect
 import textwrap
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from functools import cache
-from typing import Any, Final, Literal, Protocol, get_type_hints
+from functools import cache, partial
+from typing import Any, Final, Literal, Protocol, get_type_hints, runtime_checkable
 
 import msgspec
 
@@ -78,6 +78,16 @@ class Rights(Protocol):
         ...
 
 
+@runtime_checkable
+class Settles(Protocol):
+    """A desk whose changes take a moment to be in force everywhere."""
+
+    async def settle(self) -> None:
+        """Return when what was changed is in force. Awaited after every call that may change something, before its
+        answer goes out."""
+        ...
+
+
 class Nothing(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What a call takes that needs nothing."""
 
@@ -112,6 +122,8 @@ class Call:
     """What the command line asks about before it sends anything: `destroy the keys of {person}`. Empty: nothing."""
     at_home: bool = False
     """Whether its command works on the state of the home where no server runs from there."""
+    help: str = ""
+    """In place of the docstring of `do`, where one function serves several nouns (`partial(do, kind=...)`)."""
 
     @property
     def takes(self) -> type[msgspec.Struct]:
@@ -126,12 +138,12 @@ class Call:
     @property
     def summary(self) -> str:
         """First paragraph of the help, on one line."""
-        return " ".join(_help(self.do).partition("\n\n")[0].split())
+        return " ".join((self.help or _help(self.do)).partition("\n\n")[0].split())
 
     @property
     def details(self) -> str:
         """The other paragraphs of the help."""
-        return _help(self.do).partition("\n\n")[2]
+        return (self.help or _help(self.do)).partition("\n\n")[2]
 
     @property
     def in_path(self) -> tuple[str, ...]:
@@ -143,9 +155,15 @@ class Call:
         """Whether the fields that are not in the path travel as a JSON body, and not as a query."""
         return self.method in ("POST", "PUT", "PATCH")
 
+    @property
+    def changes(self) -> bool:
+        """Whether it may change something."""
+        return self.method != "GET"
+
 
 @cache
 def _signature(do: Callable[..., Any]) -> tuple[type[msgspec.Struct], type[msgspec.Struct]]:
+    do = do.func if isinstance(do, partial) else do
     names = list(inspect.signature(do).parameters)
     hints = get_type_hints(_Annotated(do, (names[2], "return")))
     given = hints["return"]
@@ -198,10 +216,14 @@ def in_loop(call: Call) -> bool:
 
 
 async def perform(call: Call, desk: object, actor: Actor, asked: msgspec.Struct) -> Any:
-    """Do a call, on a thread unless it is a coroutine function."""
+    """Do a call, on a thread unless it is a coroutine function. A change is in force when this returns."""
     import asyncio
 
     if in_loop(call):
         awaited: Awaitable[Any] = call.do(desk, actor, asked)
-        return await awaited
-    return await asyncio.to_thread(call.do, desk, actor, asked)
+        answer = await awaited
+    else:
+        answer = await asyncio.to_thread(call.do, desk, actor, asked)
+    if call.changes and isinstance(desk, Settles):
+        await desk.settle()
+    return answer

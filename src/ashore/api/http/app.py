@@ -44,7 +44,6 @@ from ashore.privacy import PrivacyDesk
 from ashore.serving import Limits, ServingService
 
 if TYPE_CHECKING:
-    from ashore.api.http.admin.access import AccessDesk
     from ashore.backup import Timetable
 
 log = logging.getLogger("ashore.http")
@@ -79,7 +78,6 @@ class HttpApp:
         authority: Authority | None = None,
         recorder: Recorder | None = None,
         origins: Origins | None = None,
-        access: AccessDesk | None = None,
         privacy: PrivacyDesk | None = None,
         budget_office: BudgetOffice | None = None,
         audit: AuditService | None = None,
@@ -98,8 +96,6 @@ class HttpApp:
         self.authority: Final = authority or PolicyAuthority()
         self.recorder: Final = recorder or LogRecorder()
         self._origins = origins or Origins()
-        self.access: Final = access
-        """Accounts, keys and the policy; None where nothing keeps them."""
         self._desk = desk
         self._bodies = bodies or bodies_of(limits)
         self.privacy: Final = privacy

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from ashore.access.calls import CALLS as ACCESS_CALLS
 from ashore.api.http import jobs, operate
 from ashore.api.http.admin import audit, cache, privacy
-from ashore.api.http.admin.accessroutes import ACCESS_ROUTES
 from ashore.api.http.admin.budgetroutes import BUDGET_ROUTES
 from ashore.api.http.admin.calls import routes_of
 from ashore.api.http.anthropic import handlers as anthropic
@@ -198,5 +198,5 @@ ROUTES: tuple[Route, ...] = (
         method="GET", path="/openapi.json", guard="operator", handler=operate.openapi, tag="Operation",
         summary="This document",
     ),
-    *ACCESS_ROUTES,
+    *routes_of("access", ACCESS_CALLS),
 )  # fmt: skip

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import cache
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -27,10 +28,13 @@ def routes_of(room: str, calls: Iterable[Call]) -> tuple[Route, ...]:
 
 
 def body_type(call: Call) -> type[msgspec.Struct]:
-    """Return what a call takes without the fields that stand in its path."""
-    if not call.in_path:
-        return call.takes
-    hints = {field.name: field for field in msgspec.structs.fields(call.takes)}
+    """Return what a call takes without the fields that stand in its path; one type for all calls that take the same."""
+    return _without(call.takes, call.in_path) if call.in_path else call.takes
+
+
+@cache
+def _without(takes: type[msgspec.Struct], in_path: tuple[str, ...]) -> type[msgspec.Struct]:
+    hints = {field.name: field for field in msgspec.structs.fields(takes)}
     fields: list[Any] = [
         (name, field.type)
         if field.required
@@ -38,12 +42,12 @@ def body_type(call: Call) -> type[msgspec.Struct]:
         if field.default is not msgspec.NODEFAULT
         else (name, field.type, msgspec.field(default_factory=field.default_factory))
         for name, field in hints.items()
-        if name not in call.in_path
+        if name not in in_path
     ]
     return msgspec.defstruct(
-        call.takes.__name__,
+        takes.__name__,
         fields,
-        module=call.takes.__module__,
+        module=takes.__module__,
         frozen=True,
         kw_only=True,
         forbid_unknown_fields=True,
@@ -75,7 +79,7 @@ def _handler(room: str, call: Call, takes: type[msgspec.Struct]) -> Handler:
     async def handle(app: HttpApp, exchange: Exchange, principal: Principal) -> None:
         desk = app.desks.get(room)
         if desk is None:
-            raise NotReady(f"this server has no {room}: it has no state", hint="start it with `ashore up`")
+            raise NotReady(f"{room} needs a state, and this server has none", hint="start it with `ashore up`")
         if call.has_body:
             given = decode(await exchange.body(app.limits) or b"{}", decoder)
         else:

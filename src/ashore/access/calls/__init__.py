@@ -1,0 +1,36 @@
+"""The administrative calls of the access room, by noun."""
+
+from typing import Final
+
+from ashore.access.calls import keys, people, policy
+from ashore.access.calls.desk import AccessDesk, open_desk
+from ashore.core import Call
+
+CALLS: Final[tuple[Call, ...]] = (
+    people.LIST_TENANTS,
+    people.CREATE_TENANT,
+    people.CHANGE_TENANT,
+    *people.USERS,
+    *people.SERVICES,
+    people.CONSENT,
+    people.LIST_GROUPS,
+    people.CREATE_GROUP,
+    people.CHANGE_MEMBERS,
+    people.REMOVE_GROUP,
+    keys.LIST_KEYS,
+    keys.CREATE_KEY,
+    keys.ROTATE_KEY,
+    keys.REVOKE_KEY,
+    policy.LIST_ROLES,
+    policy.PUT_ROLE,
+    policy.REMOVE_ROLE,
+    policy.HOLDERS,
+    policy.BIND,
+    policy.LIST_ACTIONS,
+    policy.SHOW_POLICY,
+    policy.APPLY_POLICY,
+    policy.HISTORY,
+    policy.CAN,
+)
+
+__all__ = ["CALLS", "AccessDesk", "open_desk"]

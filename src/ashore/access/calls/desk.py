@@ -1,0 +1,62 @@
+"""What does the calls of the access room: its use cases, and what a change must wait for before it is answered."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Final
+
+import msgspec
+
+from ashore.access.acts import Acts
+from ashore.access.book import PolicyBook
+from ashore.access.keyring import Keyring
+from ashore.access.people import People
+from ashore.core import Clock, Recorder
+
+if TYPE_CHECKING:
+    from ashore.state import Database
+
+IN_FORCE_S: Final = 0.2
+"""Within this time other processes know of a change (`EpochWatch`)."""
+
+Name = Annotated[str, msgspec.Meta(max_length=128)]
+Argument = Annotated[Name, msgspec.Meta(extra={"positional": True})]
+Title = Annotated[str, msgspec.Meta(max_length=200)]
+Names = Annotated[list[Annotated[str, msgspec.Meta(max_length=300)]], msgspec.Meta(max_length=1000)]
+Several = Annotated[Names, msgspec.Meta(extra={"several": True})]
+Page = Annotated[int, msgspec.Meta(ge=1, le=1000, extra={"page": True})]
+
+
+class Removed(msgspec.Struct, frozen=True, kw_only=True):
+    """What was removed."""
+
+    removed: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AccessDesk:
+    """The use cases of the access room, and how a change comes into force."""
+
+    people: People
+    keyring: Keyring
+    book: PolicyBook
+    reread: Callable[[], Awaitable[None]]
+    """Makes this process go by what is in the state now."""
+    alone: bool = True
+    """Whether no other process of this machine goes by the same state."""
+
+    async def settle(self) -> None:
+        """Return when a change is in force in every process of this machine."""
+        await self.reread()
+        if not self.alone:
+            await asyncio.sleep(IN_FORCE_S)
+
+
+def open_desk(
+    database: Database, clock: Clock, recorder: Recorder, *, reread: Callable[[], Awaitable[None]], alone: bool
+) -> AccessDesk:
+    """Return the use cases of the access room on a state."""
+    acts = Acts(database, recorder, clock)
+    return AccessDesk(people=People(acts), keyring=Keyring(acts), book=PolicyBook(acts), reread=reread, alone=alone)

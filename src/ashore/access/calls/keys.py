@@ -1,0 +1,157 @@
+"""Calls about keys. A secret is in one answer only: the one to the call that made it."""
+
+from __future__ import annotations
+
+from typing import Annotated, Final
+
+import msgspec
+
+from ashore.access.actions import ACCESS_WRITE
+from ashore.access.calls.desk import AccessDesk, Argument, Page, Several, Title
+from ashore.access.keyring import LONGEST_LIFE_S, LONGEST_OVERLAP_S, KeyWish, NewKey
+from ashore.access.model import KeyScope
+from ashore.access.records import KeyRecord
+from ashore.core import Actor, Call
+
+
+class KeysIn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Which keys to list."""
+
+    owner: str = ""
+    """Only those of this account, by its id: alice."""
+    tenant: str = ""
+    """Only those of this tenant."""
+    after: str = ""
+    limit: Page = 100
+
+
+class KeyIn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A key to create, with what narrows it. Empty lists narrow nothing."""
+
+    title: Title = ""
+    """What it is for."""
+    models: Annotated[Several, msgspec.Meta(extra={"flag": "model"})] = []
+    """Patterns of the aliases it is for: chat, deepseek-*; none: all that its owner may ask."""
+    actions: Annotated[Several, msgspec.Meta(extra={"flag": "action"})] = []
+    """Patterns of the actions it is for: infer, budget:*; none: all that its owner may do."""
+    networks: Annotated[Several, msgspec.Meta(extra={"flag": "network"})] = []
+    """Networks it may be used from: 10.1.0.0/16; none: anywhere."""
+    expires_in_s: Annotated[
+        Annotated[int, msgspec.Meta(ge=1, le=LONGEST_LIFE_S)] | None,
+        msgspec.Meta(extra={"flag": "expires", "span": True}),
+    ] = None
+    """After how long it expires: 90d, 12h; none: never."""
+
+
+class OwnedKeyIn(KeyIn, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A key to create for an account."""
+
+    owner: Argument
+    """Id of the user or service account: alice."""
+
+
+class OneKey(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Which key."""
+
+    key: str
+    """Its id: ash_ and eight characters."""
+
+
+class RotateIn(OneKey, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How a key is replaced."""
+
+    overlap_s: Annotated[int, msgspec.Meta(ge=0, le=LONGEST_OVERLAP_S, extra={"flag": "overlap", "span": True})] = (
+        86_400
+    )
+    """How long the old key stays valid: 24h, 7d, 0s."""
+
+
+class KeyOut(msgspec.Struct, frozen=True, kw_only=True):
+    """A key. The secret is shown when the key is created, and never again."""
+
+    id: str
+    owner: str
+    tenant: str
+    title: str
+    models: list[str]
+    actions: list[str]
+    networks: list[str]
+    created_at: int
+    created_by: str
+    expires_at: int | None
+    revoked_at: int | None
+    last_used_at: int | None
+    """Within half a minute; None: never, or not since ashore counts it."""
+
+
+class KeyList(msgspec.Struct, frozen=True, kw_only=True):
+    """A page of keys."""
+
+    items: list[KeyOut]
+    next: str | None
+    """What to send as `after` for more; None: there is none."""
+
+
+class NewKeyOut(msgspec.Struct, frozen=True, kw_only=True):
+    """A new key: the only time that it is shown."""
+
+    key: str
+    record: KeyOut
+
+
+def list_keys(desk: AccessDesk, actor: Actor, asked: KeysIn) -> KeyList:
+    """List keys: whose, when last used, until when. Everybody may list their own with --owner."""
+    found = desk.keyring.keys(actor, owner=asked.owner, tenant=asked.tenant, after=asked.after, limit=asked.limit)
+    return KeyList(items=[key_out(one) for one in found], next=found[-1].key_id if len(found) == asked.limit else None)
+
+
+def create_key(desk: AccessDesk, actor: Actor, asked: OwnedKeyIn) -> NewKeyOut:
+    """Create a key for a user or service account. It is shown once."""
+    return new_key_out(desk.keyring.create(actor, asked.owner, key_wish(asked)))
+
+
+def rotate_key(desk: AccessDesk, actor: Actor, asked: RotateIn) -> NewKeyOut:
+    """Replace a key with a new one. Both are valid until the overlap ends. Everybody may rotate the key they use."""
+    return new_key_out(desk.keyring.rotate(actor, asked.key, overlap_s=asked.overlap_s))
+
+
+def revoke_key(desk: AccessDesk, actor: Actor, asked: OneKey) -> KeyOut:
+    """Revoke a key. It stops working everywhere within one second, and cannot be restored."""
+    return key_out(desk.keyring.revoke(actor, asked.key))
+
+
+LIST_KEYS: Final = Call("access key", "list", "GET", "/keys", "", list_keys)
+CREATE_KEY: Final = Call("access key", "create", "POST", "/keys", ACCESS_WRITE, create_key)
+ROTATE_KEY: Final = Call("access key", "rotate", "POST", "/keys/{key}/rotate", "", rotate_key)
+REVOKE_KEY: Final = Call(
+    "access key", "revoke", "DELETE", "/keys/{key}", "", revoke_key, sure="revoke the key {key} for good"
+)
+
+
+def key_wish(asked: KeyIn) -> KeyWish:
+    """Return what the use cases take for a new key."""
+    scope = KeyScope(models=tuple(asked.models), actions=tuple(asked.actions), networks=tuple(asked.networks))
+    return KeyWish(title=asked.title, scope=scope, expires_in_s=asked.expires_in_s)
+
+
+def key_out(key: KeyRecord) -> KeyOut:
+    """Return a key without its digest."""
+    return KeyOut(
+        id=key.key_id,
+        owner=key.owner,
+        tenant=key.tenant,
+        title=key.title,
+        models=[*key.scope.models],
+        actions=[*key.scope.actions],
+        networks=[*key.scope.networks],
+        created_at=key.created_s,
+        created_by=key.created_by,
+        expires_at=key.expires_s,
+        revoked_at=key.revoked_s,
+        last_used_at=key.last_used_s,
+    )
+
+
+def new_key_out(new: NewKey) -> NewKeyOut:
+    """Return a new key with its secret."""
+    return NewKeyOut(key=new.secret, record=key_out(new.record))

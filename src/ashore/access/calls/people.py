@@ -1,0 +1,334 @@
+"""Calls about tenants, users, service accounts and groups. Users and service accounts share theirs under two nouns."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Annotated, Any, Final, Literal
+
+import msgspec
+
+from ashore.access.actions import ACCESS_READ, ACCESS_WRITE, AUDITOR_CONSENT
+from ashore.access.calls.desk import AccessDesk, Argument, Name, Names, Page, Removed, Several, Title
+from ashore.access.calls.keys import KeyIn, NewKeyOut, key_wish, new_key_out
+from ashore.access.offices import CONSENT_S
+from ashore.access.people import AccountWish
+from ashore.access.records import Account, AccountKind, Tenant
+from ashore.core import Actor, Call, Method, Nothing
+
+# --- tenants
+
+
+class TenantIn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A tenant to create."""
+
+    name: Argument
+    """Name of the tenant."""
+    title: Title = ""
+    """Name for people."""
+
+
+class TenantChange(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What is to be different; what is left out stays."""
+
+    tenant: str
+    title: Title | None = None
+    disabled: bool | None = None
+
+
+class TenantOut(msgspec.Struct, frozen=True, kw_only=True):
+    """A tenant."""
+
+    name: str
+    title: str
+    disabled: bool
+    created_at: int
+
+
+class TenantList(msgspec.Struct, frozen=True, kw_only=True):
+    """Tenants."""
+
+    items: list[TenantOut]
+
+
+def list_tenants(desk: AccessDesk, actor: Actor, asked: Nothing) -> TenantList:
+    """List tenants."""
+    return TenantList(items=[_tenant(one) for one in desk.people.tenants(actor)])
+
+
+def create_tenant(desk: AccessDesk, actor: Actor, asked: TenantIn) -> TenantOut:
+    """Create a tenant."""
+    return _tenant(desk.people.create_tenant(actor, asked.name, asked.title))
+
+
+def change_tenant(desk: AccessDesk, actor: Actor, asked: TenantChange) -> TenantOut:
+    """Change a tenant, or disable it."""
+    return _tenant(desk.people.change_tenant(actor, asked.tenant, title=asked.title, disabled=asked.disabled))
+
+
+LIST_TENANTS: Final = Call("access tenant", "list", "GET", "/tenants", ACCESS_READ, list_tenants)
+CREATE_TENANT: Final = Call("access tenant", "create", "POST", "/tenants", ACCESS_WRITE, create_tenant)
+CHANGE_TENANT: Final = Call("access tenant", "change", "PATCH", "/tenants/{tenant}", ACCESS_WRITE, change_tenant)
+
+
+def _tenant(tenant: Tenant) -> TenantOut:
+    return TenantOut(name=tenant.name, title=tenant.title, disabled=tenant.disabled, created_at=tenant.created_s)
+
+
+# --- users and service accounts
+
+
+class AccountsIn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Which accounts to list."""
+
+    tenant: str = ""
+    """Only those of this tenant."""
+    after: str = ""
+    limit: Page = 100
+
+
+class AccountIn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A user or service account to create."""
+
+    id: Argument
+    """Its id, as it stands in the audit log: alice, app."""
+    tenant: Name = "default"
+    """Tenant it belongs to."""
+    title: Title = ""
+    """Name for people."""
+    groups: Annotated[Several, msgspec.Meta(extra={"flag": "group"})] = []
+    """Groups to put it into."""
+    roles: Annotated[Several, msgspec.Meta(extra={"flag": "role"})] = []
+    """Roles to give it."""
+    key: Annotated[KeyIn | None, msgspec.Meta(extra={"filled": True})] = None
+    """A key to create with it."""
+
+
+class OneAccount(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Which account."""
+
+    account: str
+    """Its id: alice."""
+
+
+class AccountChange(OneAccount, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What is to be different; what is left out stays."""
+
+    title: Title | None = None
+    disabled: bool | None = None
+
+
+class AccountOut(msgspec.Struct, frozen=True, kw_only=True):
+    """A user or service account."""
+
+    id: str
+    kind: Literal["user", "service"]
+    tenant: str
+    title: str
+    groups: list[str]
+    disabled: bool
+    created_at: int
+
+
+class AccountList(msgspec.Struct, frozen=True, kw_only=True):
+    """A page of accounts."""
+
+    items: list[AccountOut]
+    next: str | None
+    """What to send as `after` for more; None: there is none."""
+
+
+class AccountDetail(msgspec.Struct, frozen=True, kw_only=True):
+    """One account, with the roles that it has by itself and by its groups."""
+
+    account: AccountOut
+    roles: list[str]
+
+
+class AccountMade(msgspec.Struct, frozen=True, kw_only=True):
+    """A new account, and its key where one was asked for."""
+
+    account: AccountOut
+    key: NewKeyOut | None
+
+
+def list_accounts(desk: AccessDesk, actor: Actor, asked: AccountsIn, *, kind: AccountKind) -> AccountList:
+    """List accounts of one kind."""
+    found = desk.people.accounts(actor, kind, tenant=asked.tenant, after=asked.after, limit=asked.limit)
+    return AccountList(items=[_account(one) for one in found], next=found[-1].id if len(found) == asked.limit else None)
+
+
+def create_account(desk: AccessDesk, actor: Actor, asked: AccountIn, *, kind: AccountKind) -> AccountMade:
+    """Create an account, with roles and a key where they are asked for."""
+    wish = AccountWish(
+        id=asked.id,
+        kind=kind,
+        tenant=asked.tenant,
+        title=asked.title,
+        groups=tuple(asked.groups),
+        roles=tuple(asked.roles),
+        key=None if asked.key is None else key_wish(asked.key),
+    )
+    account, new = desk.people.create_account(actor, wish)
+    return AccountMade(account=_account(account), key=None if new is None else new_key_out(new))
+
+
+def show_account(desk: AccessDesk, actor: Actor, asked: OneAccount, *, kind: AccountKind) -> AccountDetail:
+    """Show one account and its roles."""
+    found, roles = desk.people.account(actor, kind, asked.account)
+    return AccountDetail(account=_account(found), roles=[*roles])
+
+
+def change_account(desk: AccessDesk, actor: Actor, asked: AccountChange, *, kind: AccountKind) -> AccountOut:
+    """Change an account, or disable it."""
+    changed = desk.people.change_account(actor, kind, asked.account, title=asked.title, disabled=asked.disabled)
+    return _account(changed)
+
+
+def remove_account(desk: AccessDesk, actor: Actor, asked: OneAccount, *, kind: AccountKind) -> Removed:
+    """Remove an account, with its keys and roles."""
+    desk.people.remove_account(actor, kind, asked.account)
+    return Removed(removed=f"{kind}/{asked.account}")
+
+
+def _accounts(kind: AccountKind, path: str, one: str, some: str, made: str = "") -> tuple[Call, ...]:
+    def call(
+        word: str, method: Method, at: str, action: str, do: Callable[..., Any], said: str, sure: str = ""
+    ) -> Call:
+        return Call(f"access {kind}", word, method, path + at, action, partial(do, kind=kind), help=said, sure=sure)
+
+    removed = f"Remove {one}, with its keys and roles. What it did stays in the audit log."
+    sure = "remove {account}, revoke its keys and take its roles away"
+    return (
+        call("list", "GET", "", ACCESS_READ, list_accounts, f"List {some}."),
+        call("create", "POST", "", ACCESS_WRITE, create_account, f"Create {one}.{made}"),
+        call("show", "GET", "/{account}", ACCESS_READ, show_account, f"Show {one} and its roles."),
+        call("change", "PATCH", "/{account}", ACCESS_WRITE, change_account, f"Change {one}, or disable it."),
+        call("remove", "DELETE", "/{account}", ACCESS_WRITE, remove_account, removed, sure),
+    )
+
+
+USERS: Final = _accounts("user", "/users", "a user", "users")
+SERVICES: Final = _accounts(
+    "service", "/service-accounts", "a service account", "service accounts",
+    " `ashore access key create` makes its keys.",
+)  # fmt: skip
+
+
+def _account(account: Account) -> AccountOut:
+    return AccountOut(
+        id=account.id,
+        kind=account.kind,
+        tenant=account.tenant,
+        title=account.title,
+        groups=sorted(account.groups),
+        disabled=account.disabled,
+        created_at=account.created_s,
+    )
+
+
+class OneUser(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Which user."""
+
+    user: str
+    """Id of the auditor."""
+
+
+class Consented(msgspec.Struct, frozen=True, kw_only=True):
+    """What was consented to, and for how long."""
+
+    consented_to: str
+    holds_for_s: int
+
+
+def consent(desk: AccessDesk, actor: Actor, asked: OneUser) -> Consented:
+    """Agree, for 24 hours, to what a security officer does to an auditor's account. For system administrators."""
+    desk.people.consent(actor, asked.user)
+    return Consented(consented_to=f"user/{asked.user}", holds_for_s=CONSENT_S)
+
+
+CONSENT: Final = Call("access", "consent", "POST", "/users/{user}/consent", AUDITOR_CONSENT, consent)
+
+
+# --- groups
+
+
+class GroupIn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A group to create."""
+
+    name: Argument
+    """Name of the group."""
+    title: Title = ""
+    """Name for people."""
+
+
+class OneGroup(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Which group."""
+
+    group: str
+    """Name of the group."""
+
+
+class MembersChange(OneGroup, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Accounts to put into a group and to take out of it."""
+
+    add: Names = []
+    remove: Names = []
+
+
+class GroupOut(msgspec.Struct, frozen=True, kw_only=True):
+    """A group and who is in it."""
+
+    name: str
+    title: str
+    members: list[str]
+    created_at: int
+
+
+class GroupList(msgspec.Struct, frozen=True, kw_only=True):
+    """Groups."""
+
+    items: list[GroupOut]
+
+
+class MembersOut(msgspec.Struct, frozen=True, kw_only=True):
+    """Who is in a group now."""
+
+    items: list[str]
+
+
+def list_groups(desk: AccessDesk, actor: Actor, asked: Nothing) -> GroupList:
+    """List groups and their members."""
+    found = desk.people.groups(actor)
+    return GroupList(
+        items=[
+            GroupOut(name=group.name, title=group.title, members=[*members], created_at=group.created_s)
+            for group, members in found
+        ]
+    )
+
+
+def create_group(desk: AccessDesk, actor: Actor, asked: GroupIn) -> GroupOut:
+    """Create a group."""
+    made = desk.people.create_group(actor, asked.name, asked.title)
+    return GroupOut(name=made.name, title=made.title, members=[], created_at=made.created_s)
+
+
+def change_members(desk: AccessDesk, actor: Actor, asked: MembersChange) -> MembersOut:
+    """Add accounts to a group, and remove others from it."""
+    return MembersOut(items=[*desk.people.change_members(actor, asked.group, add=asked.add, remove=asked.remove)])
+
+
+def remove_group(desk: AccessDesk, actor: Actor, asked: OneGroup) -> Removed:
+    """Remove a group. Its accounts stay."""
+    desk.people.remove_group(actor, asked.group)
+    return Removed(removed=f"group/{asked.group}")
+
+
+LIST_GROUPS: Final = Call("access group", "list", "GET", "/groups", ACCESS_READ, list_groups)
+CREATE_GROUP: Final = Call("access group", "create", "POST", "/groups", ACCESS_WRITE, create_group)
+CHANGE_MEMBERS: Final = Call("access group", "members", "POST", "/groups/{group}/members", ACCESS_WRITE, change_members)
+REMOVE_GROUP: Final = Call(
+    "access group", "remove", "DELETE", "/groups/{group}", ACCESS_WRITE, remove_group,
+    sure="remove the group {group} and the roles that it gives",
+)  # fmt: skip
