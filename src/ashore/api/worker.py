@@ -23,9 +23,10 @@ from pathlib import Path
 from typing import Protocol
 
 from ashore.access import Authenticator, Authority, OnBehalf, read_internal_token
+from ashore.access.budgets import BudgetOffice, SqlNames
 from ashore.api.background import Background
 from ashore.api.fittings import fit, purge_office
-from ashore.api.guarding import audit_desk, audit_of, budgets_for, keep_content, office_of
+from ashore.api.guarding import audit_desk, audit_of, budgets_for, keep_content, names_of_models, prices_of
 from ashore.api.http import ROUTES, AccessLog, HttpApp, HttpServer, Siblings, listen, make_desk
 from ashore.api.http.admin.access import make_access_desk
 from ashore.api.issuers import IssuerKeys
@@ -213,6 +214,18 @@ async def serve(
     bodies = bodies_of(topology.limits, num_workers=max(1, len(topology.workers)))
     releases = await release_desk(topology, serving, keys.database, fittings.watch, clock=clock, recorder=recorder)
     desk = make_desk(fittings.database, clock, topology.jobs, None if opened is None else opened.budgets)
+    desks: dict[str, object] = {}
+    if desk.worked:
+        desks["jobs"] = JobOffice(queue=desk.queue, rights=authority, recorder=recorder)
+    if opened is not None and fittings.database is not None:
+        desks["budgets"] = BudgetOffice(
+            authority=opened.authority,
+            rights=authority,
+            recorder=recorder,
+            clock=clock,
+            prices=prices_of(topology),
+            names=SqlNames(fittings.database, partial(names_of_models, serving, fittings.database)),
+        )
     app = HttpApp(
         serving,
         authenticator,
@@ -229,14 +242,11 @@ async def serve(
         origins=origins,
         access=make_access_desk(keys, clock, recorder, alone=len(topology.workers) < 2 and not topology.state.url),
         privacy=fittings.privacy,
-        budget_office=office_of(
-            topology, opened, recorder, fittings.database, lambda: [card.alias for card in serving.models()]
-        ),
         audit=audit_desk(topology, recorder),
         releases=releases,
         backups=BackupHome(Path(topology.home)).read_timetable if topology.home else lambda: None,
         purges=purge_office(fittings, recorder),
-        desks={"jobs": JobOffice(queue=desk.queue, rights=authority, recorder=recorder)} if desk.worked else {},
+        desks=desks,
         bodies=bodies,
     )
     loop = asyncio.get_running_loop()

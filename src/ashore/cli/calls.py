@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import datetime
 import inspect
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from types import NoneType, UnionType
@@ -26,6 +27,10 @@ POSITIONAL: Final = "positional"
 """Key of `msgspec.Meta(extra=...)` for a field that is an argument and no option."""
 FLAG: Final = "flag"
 """Key for the name of the option, where it is not that of the field: `of-key`."""
+READS: Final = "reads"
+"""Key for the function that reads the text of an option, where people write a value differently from JSON."""
+SWITCH: Final = "switch"
+"""Key for the one value that an option without a value stands for: `csv`, given as `--csv`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,17 +98,21 @@ def command_of(call: Call, view: View) -> Callable[..., None]:
     ) -> None:
         names = [p.name for p in parameters if p.kind is inspect.Parameter.POSITIONAL_ONLY]
         given = {**dict(zip(names, args, strict=False)), **options}
-        asked = convert({name: _plain(value) for name, value in given.items() if value is not None}, call.takes)
+        values = {name: _plain(extras[name], value) for name, value in given.items() if value is not None}
+        asked = convert(values, call.takes)
         if call.sure:
             from ashore.cli.sure import go_ahead
 
             go_ahead(call.sure.format(**msgspec.to_builtins(asked)), yes=yes)
-        if as_json:
+        if getattr(asked, "format", "json") != "json":  # a file, as it comes
+            sys.stdout.buffer.write(server.send(call, asked))
+        elif as_json:
             print(msgspec.json.encode(server.ask(call, asked)).decode())
         else:
             view(server.ask(call, asked))
 
     parameters = _parameters(call)
+    extras = {field.name: _extra(field.type) for field in msgspec.structs.fields(call.takes)}
     command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     command.__annotations__ = {p.name: p.annotation for p in parameters}
     command.__doc__ = f"{call.summary}\n\n{call.details}" if call.details else call.summary
@@ -123,12 +132,12 @@ def _parameters(call: Call) -> list[inspect.Parameter]:
             continue  # every page is fetched
         extra = _extra(field.type)
         positional = field.name in call.in_path or extra.get(POSITIONAL, False)
-        kind: Any = _option_type(field.type)
+        kind: Any = bool if SWITCH in extra else str if READS in extra else _option_type(field.type)
         help_text = docs.get(field.name, "")
-        if field.default not in UNSAID:
+        if field.default not in UNSAID and SWITCH not in extra:
             help_text += f" [default: {field.default}]"
         parameter = Parameter(
-            name=f"--{extra[FLAG]}" if FLAG in extra else None,
+            name=f"--{flag}" if (flag := extra.get(FLAG) or extra.get(SWITCH)) else None,
             help=help_text,
             negative=() if field.default is not True else None,
             consume_multiple=False,
@@ -176,7 +185,11 @@ def _option_type(kind: Any) -> Any:
     return kind
 
 
-def _plain(value: Any) -> Any:
+def _plain(extra: Mapping[str, Any], value: Any) -> Any:
+    if READS in extra:
+        return extra[READS](value)
+    if SWITCH in extra:
+        return extra[SWITCH]
     return list(value) if isinstance(value, tuple) else value
 
 

@@ -38,6 +38,7 @@ class Actor:
         resource: str,
         *,
         outcome: ActOutcome = "done",
+        reason: str = "",
         detail: Mapping[str, str | int] | None = None,
     ) -> None:
         """Tell the audit log that this actor did something."""
@@ -48,6 +49,7 @@ class Actor:
                 tenant=self.principal.tenant,
                 resource=resource,
                 outcome=outcome,
+                reason=reason,
                 origin=self.origin,
                 request_id=self.request_id,
                 detail=detail or {},
@@ -60,6 +62,8 @@ class Verdict(Protocol):
 
     @property
     def allowed(self) -> bool: ...
+    @property
+    def rule(self) -> str: ...
 
 
 class Rights(Protocol):

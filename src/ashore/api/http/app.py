@@ -22,7 +22,6 @@ from ashore.access import (
     Principal,
     denial_of,
 )
-from ashore.access.budgets import BudgetOffice
 from ashore.api.adminguard import SERVER, check_admin
 from ashore.api.decode import model_in
 from ashore.api.http.accesslog import AccessLog
@@ -82,7 +81,6 @@ class HttpApp:
         origins: Origins | None = None,
         access: AccessDesk | None = None,
         privacy: PrivacyDesk | None = None,
-        budget_office: BudgetOffice | None = None,
         audit: AuditService | None = None,
         releases: ReleaseDesk | None = None,
         backups: Callable[[], Timetable | None] = lambda: None,
@@ -105,7 +103,6 @@ class HttpApp:
         self._desk = desk
         self._bodies = bodies or bodies_of(limits)
         self.privacy: Final = privacy
-        self.budget_office: Final = budget_office
         self.audit: Final = audit
         self.releases: Final = releases
         """Where aliases are moved; None where nothing keeps them."""

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from ashore.access.budgets.calls import CALLS as BUDGET_CALLS
 from ashore.api.http import jobs, operate
 from ashore.api.http.admin import audit, cache, privacy
 from ashore.api.http.admin.accessroutes import ACCESS_ROUTES
-from ashore.api.http.admin.budgetroutes import BUDGET_ROUTES
 from ashore.api.http.admin.calls import routes_of
 from ashore.api.http.admin.releases import RELEASE_ROUTES
 from ashore.api.http.anthropic import handlers as anthropic
@@ -175,7 +175,7 @@ ROUTES: tuple[Route, ...] = (
         tag="Administration", summary="Change the privacy policy", request=privacy.PolicyChange,
         response=privacy.PolicyOut,
     ),
-    *BUDGET_ROUTES,
+    *routes_of("budgets", BUDGET_CALLS),
     *RELEASE_ROUTES,
     *routes_of("jobs", JOB_CALLS),
     Route(

@@ -10,12 +10,12 @@ from urllib.parse import urlencode
 
 import msgspec
 
-from ashore.access import Principal, sees_tenant
-from ashore.api.adminguard import SERVER
+from ashore.access import Principal
 from ashore.api.decode import decode
 from ashore.api.http.exchange import Exchange
 from ashore.api.http.siblings import OWN_ONLY
 from ashore.api.http.streaming import JSON
+from ashore.core import SERVER, sees_tenant
 from ashore.errors import InvalidRequest, NotReady
 
 if TYPE_CHECKING:
