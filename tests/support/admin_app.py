@@ -73,7 +73,9 @@ class AdminApp:
             desks=self.desks,
         )
 
-    def send(self, method: str, path: str, body: bytes = b"", query: str = "") -> tuple[int, bytes]:
+    def send(
+        self, method: str, path: str, body: bytes = b"", query: str = "", headers: Sequence[tuple[bytes, bytes]] = ()
+    ) -> tuple[int, bytes]:
         """Return status and body of the answer; its headers are then in `headers`."""
         path, _, in_path = path.partition("?")
         sent: list[dict[str, Any]] = []
@@ -89,7 +91,7 @@ class AdminApp:
             "method": method,
             "path": path,
             "query_string": (query or in_path).encode(),
-            "headers": [(b"authorization", b"Bearer x")],
+            "headers": [(b"authorization", b"Bearer x"), *headers],
             "client": ("10.0.0.9", 1),
         }
         asyncio.run(self.app(scope, receive, send))

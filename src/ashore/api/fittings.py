@@ -19,7 +19,6 @@ from ashore.cache import (
     CuratedAnswers,
     FixedEpochs,
     Pair,
-    PurgeOffice,
     SharedTier,
     cache_secret,
     hidden_by,
@@ -122,11 +121,6 @@ async def fit(
     fittings = Fittings(database=database, watch=watch, cache=cache, privacy=privacy)
     await fittings.apply(topology.cache)
     return fittings
-
-
-def purge_office(fittings: Fittings, recorder: Recorder) -> PurgeOffice | None:
-    """Return who purges the cache on behalf of somebody; None where there is no state."""
-    return None if fittings.database is None else PurgeOffice(database=fittings.database, recorder=recorder)
 
 
 class _Curated:

@@ -25,7 +25,7 @@ from typing import Protocol
 from ashore.access import Authenticator, Authority, OnBehalf, read_internal_token
 from ashore.access.budgets import BudgetOffice, SqlNames
 from ashore.api.background import Background
-from ashore.api.fittings import fit, purge_office
+from ashore.api.fittings import fit
 from ashore.api.guarding import audit_desk, audit_of, budgets_for, keep_content, names_of_models, prices_of
 from ashore.api.http import ROUTES, AccessLog, HttpApp, HttpServer, Siblings, listen, make_desk
 from ashore.api.http.admin.access import make_access_desk
@@ -37,6 +37,7 @@ from ashore.api.releasing import ReleaseDesk, keep_judging, release_desk
 from ashore.api.rereading import keep_rereading, take_each
 from ashore.api.underway import Bodies, bodies_of
 from ashore.backup import BackupHome
+from ashore.cache.calls import CacheDesk
 from ashore.core import EngineKind, Recorder, SystemClock
 from ashore.engines import Grammar
 from ashore.errors import AshoreError
@@ -214,7 +215,17 @@ async def serve(
     bodies = bodies_of(topology.limits, num_workers=max(1, len(topology.workers)))
     releases = await release_desk(topology, serving, keys.database, fittings.watch, clock=clock, recorder=recorder)
     desk = make_desk(fittings.database, clock, topology.jobs, None if opened is None else opened.budgets)
-    desks: dict[str, object] = {}
+    siblings = siblings_of(topology, index)
+    desks: dict[str, object] = {
+        "cache": CacheDesk(
+            rights=authority,
+            recorder=recorder,
+            database=fittings.database,
+            cache=fittings.cache,
+            worker=index,
+            siblings=siblings,
+        )
+    }
     if desk.worked:
         desks["jobs"] = JobOffice(queue=desk.queue, rights=authority, recorder=recorder)
     if opened is not None and fittings.database is not None:
@@ -234,7 +245,7 @@ async def serve(
         limits=topology.limits,
         access_log=AccessLog() if topology.access_log else None,
         number=index,
-        siblings=siblings_of(topology, index),
+        siblings=siblings,
         desk=desk,
         on_behalf=on_behalf_for(topology, keys),
         authority=authority,
@@ -245,7 +256,6 @@ async def serve(
         audit=audit_desk(topology, recorder),
         releases=releases,
         backups=BackupHome(Path(topology.home)).read_timetable if topology.home else lambda: None,
-        purges=purge_office(fittings, recorder),
         desks=desks,
         bodies=bodies,
     )

@@ -51,7 +51,7 @@ class Server:
         Raises:
             AshoreError: the server refused, in its own words, or does not answer.
         """
-        from ashore.cli.target import ask_server, find_target
+        from ashore.cli.target import ask_server, find_target, operator_target
 
         fields: dict[str, Any] = msgspec.to_builtins(asked)
         path = ADMIN + call.path
@@ -62,7 +62,8 @@ class Server:
             body = msgspec.json.encode(fields)
         elif given := {name: _in_query(value) for name, value in fields.items() if value not in (None, "")}:
             path += "?" + urlencode(given)
-        return ask_server(find_target(self.url, key=self.key), call.method, path, body=body)
+        find = operator_target if call.operator else find_target
+        return ask_server(find(self.url, key=self.key), call.method, path, body=body)
 
     def ask(self, call: Call, asked: msgspec.Struct) -> Any:
         """Return the answer to a call; every item where it comes in pages."""

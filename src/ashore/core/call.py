@@ -30,6 +30,8 @@ class Actor:
     principal: Principal
     origin: str = ""
     request_id: str = ""
+    sibling: bool = False
+    """Whether another worker of this machine asks for what only this one knows, to add it to its own."""
 
     def record(
         self,
@@ -112,6 +114,8 @@ class Call:
     function runs in the loop. Its annotations say what the call takes and gives, its docstring is the help."""
     on_server: bool = False
     """Whether the action is asked on the server as a whole before `do` runs, which then asks nothing."""
+    operator: bool = False
+    """Whether this machine may ask without a key, as it may for `/metrics`; `do` decides what it sees."""
     sure: str = ""
     """What the command line asks about before it sends anything: `destroy the keys of {person}`. Empty: nothing."""
 

@@ -35,7 +35,7 @@ from ashore.api.origin import Origins
 from ashore.api.recording import LogRecorder
 from ashore.api.underway import Bodies, bodies_of
 from ashore.audit import AuditService
-from ashore.cache import PurgeOffice, directive_of
+from ashore.cache import directive_of
 from ashore.core import Recorder
 from ashore.errors import AshoreError, Bug, NotReady, PermissionDenied
 from ashore.metrics import Metrics
@@ -84,7 +84,6 @@ class HttpApp:
         audit: AuditService | None = None,
         releases: ReleaseDesk | None = None,
         backups: Callable[[], Timetable | None] = lambda: None,
-        purges: PurgeOffice | None = None,
         desks: Mapping[str, object] | None = None,
         bodies: Bodies | None = None,
     ) -> None:
@@ -108,8 +107,6 @@ class HttpApp:
         """Where aliases are moved; None where nothing keeps them."""
         self.backups: Final = backups
         """Tells what the server does by itself for the backup of its home."""
-        self.purges: Final = purges
-        """Purges the cache of answers; None where no state tells the workers of it."""
         self.desks: Final = {} if desks is None else desks
         """What does the declared calls of each room, by the room's name; a room that this server lacks is left out."""
         self.counted_jobs: set[tuple[str, str]] = set()

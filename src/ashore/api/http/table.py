@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ashore.access.budgets.calls import CALLS as BUDGET_CALLS
 from ashore.api.http import jobs, operate
-from ashore.api.http.admin import audit, cache, privacy
+from ashore.api.http.admin import audit, privacy
 from ashore.api.http.admin.accessroutes import ACCESS_ROUTES
 from ashore.api.http.admin.calls import routes_of
 from ashore.api.http.admin.releases import RELEASE_ROUTES
@@ -27,6 +27,7 @@ from ashore.api.http.openai.responses_types import (
 )
 from ashore.api.http.openai.types import ChatRequest, CompletionRequest, EmbeddingRequest
 from ashore.api.http.routes import Route
+from ashore.cache.calls import CALLS as CACHE_CALLS
 from ashore.jobs.calls import CALLS as JOB_CALLS
 
 ROUTES: tuple[Route, ...] = (
@@ -151,16 +152,7 @@ ROUTES: tuple[Route, ...] = (
         method="GET", path="/metrics", guard="operator", handler=operate.metrics, tag="Operation",
         summary="Metrics in Prometheus' form", content_type="text/plain",
     ),
-    Route(
-        method="GET", path=cache.PATH, guard="operator", handler=cache.show, tag="Administration",
-        summary="What the cache of answers holds and did, by tenant and model", response=cache.CacheList,
-        query=cache.FILTERS, operation="cache",
-    ),
-    Route(
-        method="POST", path=cache.PATH + "/purge", guard="admin", action=cache.PURGE, asks_itself=True,
-        handler=cache.purge, tag="Administration", summary="Let kept answers be found no more",
-        request=cache.PurgeRequest, response=cache.Purged, operation="cache_purge",
-    ),
+    *routes_of("cache", CACHE_CALLS),
     Route(
         method="POST", path="/admin/v1/privacy/detect", guard="admin", action="privacy:detect", handler=privacy.detect,
         tag="Administration", summary="Try the privacy policy on a text", request=privacy.DetectRequest,

@@ -9,6 +9,7 @@ import msgspec
 
 from ashore.api.http.exchange import Exchange
 from ashore.api.http.routes import Handler, Route
+from ashore.api.http.siblings import OWN_ONLY
 from ashore.api.http.streaming import JSON
 from ashore.core import ADMIN, Actor, Call, Download, Principal, perform
 from ashore.core.decode import convert, decode
@@ -56,7 +57,7 @@ def _route(room: str, call: Call) -> Route:
     return Route(
         method=call.method,
         path=ADMIN + call.path,
-        guard="admin" if call.action else "key",
+        guard="operator" if call.operator else "admin" if call.action else "key",
         action=call.action,
         asks_itself=not call.on_server,
         handler=_handler(room, call, takes),
@@ -84,7 +85,12 @@ def _handler(room: str, call: Call, takes: type[msgspec.Struct]) -> Handler:
         if call.in_path:
             fields = {name: getattr(given, name) for name in given.__struct_fields__}
             asked = call.takes(**fields, **{call.in_path[0]: exchange.argument})
-        actor = Actor(principal=principal, origin=app.origin_of(exchange), request_id=exchange.request_id)
+        actor = Actor(
+            principal=principal,
+            origin=app.origin_of(exchange),
+            request_id=exchange.request_id,
+            sibling=OWN_ONLY in exchange.headers,
+        )
         answer = await perform(call, desk, actor, asked)
         if isinstance(answer, Download):
             disposition = f'attachment; filename="{answer.file_name}"'.encode()
