@@ -224,7 +224,8 @@ async def serve(
             cache=fittings.cache,
             worker=index,
             siblings=siblings,
-        )
+        ),
+        "privacy": fittings.privacy,
     }
     if desk.worked:
         desks["jobs"] = JobOffice(queue=desk.queue, rights=authority, recorder=recorder)
@@ -252,7 +253,6 @@ async def serve(
         recorder=recorder,
         origins=origins,
         access=make_access_desk(keys, clock, recorder, alone=len(topology.workers) < 2 and not topology.state.url),
-        privacy=fittings.privacy,
         audit=audit_desk(topology, recorder),
         releases=releases,
         backups=BackupHome(Path(topology.home)).read_timetable if topology.home else lambda: None,

@@ -39,7 +39,6 @@ from ashore.cache import directive_of
 from ashore.core import Recorder
 from ashore.errors import AshoreError, Bug, NotReady, PermissionDenied
 from ashore.metrics import Metrics
-from ashore.privacy import PrivacyDesk
 from ashore.serving import Limits, ServingService
 
 if TYPE_CHECKING:
@@ -80,7 +79,6 @@ class HttpApp:
         recorder: Recorder | None = None,
         origins: Origins | None = None,
         access: AccessDesk | None = None,
-        privacy: PrivacyDesk | None = None,
         audit: AuditService | None = None,
         releases: ReleaseDesk | None = None,
         backups: Callable[[], Timetable | None] = lambda: None,
@@ -101,7 +99,6 @@ class HttpApp:
         """Accounts, keys and the policy; None where nothing keeps them."""
         self._desk = desk
         self._bodies = bodies or bodies_of(limits)
-        self.privacy: Final = privacy
         self.audit: Final = audit
         self.releases: Final = releases
         """Where aliases are moved; None where nothing keeps them."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ashore.access.budgets.calls import CALLS as BUDGET_CALLS
 from ashore.api.http import jobs, operate
-from ashore.api.http.admin import audit, privacy
+from ashore.api.http.admin import audit
 from ashore.api.http.admin.accessroutes import ACCESS_ROUTES
 from ashore.api.http.admin.calls import routes_of
 from ashore.api.http.admin.releases import RELEASE_ROUTES
@@ -29,6 +29,7 @@ from ashore.api.http.openai.types import ChatRequest, CompletionRequest, Embeddi
 from ashore.api.http.routes import Route
 from ashore.cache.calls import CALLS as CACHE_CALLS
 from ashore.jobs.calls import CALLS as JOB_CALLS
+from ashore.privacy.calls import CALLS as PRIVACY_CALLS
 
 ROUTES: tuple[Route, ...] = (
     Route(
@@ -153,20 +154,7 @@ ROUTES: tuple[Route, ...] = (
         summary="Metrics in Prometheus' form", content_type="text/plain",
     ),
     *routes_of("cache", CACHE_CALLS),
-    Route(
-        method="POST", path="/admin/v1/privacy/detect", guard="admin", action="privacy:detect", handler=privacy.detect,
-        tag="Administration", summary="Try the privacy policy on a text", request=privacy.DetectRequest,
-        response=privacy.Detected,
-    ),
-    Route(
-        method="GET", path="/admin/v1/privacy/policy", guard="admin", action="privacy:read", handler=privacy.policy,
-        tag="Administration", summary="Show the privacy policy in force", response=privacy.PolicyOut,
-    ),
-    Route(
-        method="PUT", path="/admin/v1/privacy/policy", guard="admin", action="privacy:write", handler=privacy.change,
-        tag="Administration", summary="Change the privacy policy", request=privacy.PolicyChange,
-        response=privacy.PolicyOut,
-    ),
+    *routes_of("privacy", PRIVACY_CALLS),
     *routes_of("budgets", BUDGET_CALLS),
     *RELEASE_ROUTES,
     *routes_of("jobs", JOB_CALLS),
