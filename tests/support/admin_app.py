@@ -13,7 +13,7 @@ import pytest
 from ashore.access import Binding, OpenDoor, Policy, PolicyAuthority, Principal, Role
 from ashore.api.http import ROUTES, HttpApp
 from ashore.api.http.routes import Route
-from ashore.core import MemoryRecorder, SystemClock
+from ashore.core import MemoryRecorder, Recorder, SystemClock
 from ashore.errors import AshoreError
 from ashore.metrics import Metrics
 from ashore.serving import BytesText, Limits, MemoryReplica, ServingService, Topology
@@ -37,6 +37,7 @@ class AdminApp:
         own: Roles of the policy that everybody holds, too.
         routes: What the application serves.
         principal: Who everybody is; default: whoever an open server lets in.
+        recorder: The audit log; default: `recorder` of this object.
         desks: By room; may ask `authority` and `recorder` of this object once it is made.
     """
 
@@ -46,11 +47,13 @@ class AdminApp:
         own: Sequence[Role] = (),
         routes: Sequence[Route] = ROUTES,
         principal: Principal | None = None,
+        recorder: Recorder | None = None,
     ) -> None:
         names = (*roles, *(role.name for role in own))
         bindings = tuple(Binding(subject="everyone", role=name) for name in names)
         self.authority = PolicyAuthority(Policy(bindings=bindings, roles=tuple(own)))
         self.recorder = MemoryRecorder()
+        """Of what was recorded, unless another recorder was given."""
         self.desks: dict[str, object] = {}
         self.headers: dict[bytes, bytes] = {}
         metrics = Metrics()
@@ -69,7 +72,7 @@ class AdminApp:
             routes,
             limits=Limits(),
             authority=self.authority,
-            recorder=self.recorder,
+            recorder=recorder or self.recorder,
             desks=self.desks,
         )
 

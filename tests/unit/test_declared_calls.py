@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
@@ -9,6 +10,7 @@ from typing import Annotated, Literal
 import msgspec
 import pytest
 from admin_app import AdminApp
+from admin_app import run_command as run
 
 from ashore.api.http.admin.calls import routes_of
 from ashore.api.http.openapi import describe
@@ -22,6 +24,7 @@ class Shelf:
     """What the toy room keeps."""
 
     notes: dict[str, str] = field(default_factory=dict)
+    packed: io.BytesIO = field(default_factory=io.BytesIO)
 
 
 class NoteIn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -86,10 +89,43 @@ def export_books(shelf: Shelf, actor: Actor, asked: BooksIn) -> BookList | Downl
     return Download(content=b"x,y", content_type="text/csv", file_name="books.csv")
 
 
+class CountIn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What to count."""
+
+    words: Annotated[str, msgspec.Meta(extra={"words": True})] = ""
+    """Words that a note has."""
+    wait_s: Annotated[int, msgspec.Meta(extra={"flag": "wait", "reads": lambda text: int(text.removesuffix("s"))})] = 0
+    """How long to wait: 5s."""
+    format: Annotated[Literal["json", "csv"], msgspec.Meta(extra={"switch": "csv"})] = "json"
+    """Print CSV."""
+
+
+class Counted(msgspec.Struct, frozen=True, kw_only=True):
+    """What was counted."""
+
+    words: str
+    wait_s: int
+
+
+def count_books(shelf: Shelf, actor: Actor, asked: CountIn) -> Counted | Download:
+    """Count books."""
+    if asked.format == "csv":
+        return Download(content=b"1,2\n", content_type="text/csv", file_name="count.csv")
+    return Counted(words=asked.words, wait_s=asked.wait_s)
+
+
+def pack_books(shelf: Shelf, actor: Actor, asked: BooksIn) -> Download:
+    """Pack books."""
+    shelf.packed = io.BytesIO(b"x" * (3 << 20))
+    return Download(content=shelf.packed, content_type="application/x-tar", file_name="books.tar")
+
+
 CALLS = (
     Call("book", "note", "POST", "/books/{book}/notes", "budget:write", write_note, on_server=True),
     Call("book", "list", "GET", "/books", "budget:read", list_books, on_server=True),
     Call("book", "export", "GET", "/books/export", "budget:read", export_books, on_server=True),
+    Call("book", "count", "POST", "/books/count", "budget:read", count_books, on_server=True, by_query=True),
+    Call("book", "pack", "GET", "/books/pack", "budget:read", pack_books, content_type="application/x-tar"),
     Call("book", "burn", "DELETE", "/books", "budget:write", list_books, on_server=True, sure="burn every book"),
 )
 
@@ -113,6 +149,15 @@ def test_a_call_is_a_route_with_its_body_and_path(app: AdminApp) -> None:
     assert app.ask("GET", "/admin/v1/books", query="only_long=perhaps")["status"] == 400
 
 
+def test_fields_may_travel_as_a_query_and_a_file_in_pieces(app: AdminApp) -> None:
+    assert app.ask("POST", "/admin/v1/books/count", query="wait_s=5&words=a+b") == {"words": "a b", "wait_s": 5}
+    assert app.ask("POST", "/admin/v1/books/count", query="weight=5")["status"] == 400
+    status, sent = app.send("GET", "/admin/v1/books/pack")
+    assert (status, len(sent), app.headers[b"content-type"]) == (200, 3 << 20, b"application/x-tar")
+    shelf = app.desks["books"]
+    assert isinstance(shelf, Shelf) and shelf.packed.closed
+
+
 def test_who_may_not_is_refused_and_a_server_without_the_room_says_so() -> None:
     app = AdminApp("developer", routes=routes_of("books", CALLS))
     app.desks["books"] = Shelf()
@@ -131,20 +176,8 @@ def test_the_openapi_document_has_path_query_and_body() -> None:
 
 @pytest.fixture
 def command(app: AdminApp, monkeypatch: pytest.MonkeyPatch) -> face.App:
-    def ask_server(target: object, method: str, path: str, *, body: bytes | None = None) -> bytes:
-        where, _, query = path.partition("?")
-        status, answer = app.send(method, where, body or b"", query)
-        if status != 200:
-            raise AshoreError(json.loads(answer)["error"]["message"])
-        return answer
-
-    monkeypatch.setattr("ashore.cli.target.ask_server", ask_server)
-    monkeypatch.setattr("ashore.cli.target.find_target", lambda url, *, key=None: url)
+    app.answer_commands(monkeypatch)
     return face.noun_of("book", "Books.", CALLS)
-
-
-def run(command: face.App, *words: str) -> None:
-    command(list(words), exit_on_error=False, result_action="return_value")
 
 
 def test_the_command_line_is_derived(command: face.App, capsys: pytest.CaptureFixture[str]) -> None:
@@ -160,6 +193,23 @@ def test_the_command_line_is_derived(command: face.App, capsys: pytest.CaptureFi
     with pytest.raises(AshoreError, match="this would burn every book"):
         run(command, "burn")
     run(command, "burn", "--yes")
+
+
+def test_options_are_written_as_people_write_them(command: face.App, capsys: pytest.CaptureFixture[str]) -> None:
+    run(command, "count", "two", "words", "--wait", "5s", "--json")
+    assert json.loads(capsys.readouterr().out) == {"words": "two words", "wait_s": 5}
+    run(command, "count", "--csv")
+    assert capsys.readouterr().out == "1,2\n"
+
+    @face.taking(CountIn)
+    def here(asked: CountIn, as_json: bool) -> None:
+        """Count at home."""
+        print(asked.words, asked.wait_s, as_json)
+
+    app = face.App(name="home")
+    app.command(here, name="count")
+    run(app, "count", "a", "b", "--wait", "7s", "--json")
+    assert capsys.readouterr().out == "a b 7 True\n"
 
 
 def test_the_help_is_the_docstrings(command: face.App, capsys: pytest.CaptureFixture[str]) -> None:

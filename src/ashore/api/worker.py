@@ -227,6 +227,8 @@ async def serve(
         ),
         "privacy": fittings.privacy,
     }
+    if (auditing := audit_desk(topology, recorder)) is not None:
+        desks["audit"] = auditing
     if desk.worked:
         desks["jobs"] = JobOffice(queue=desk.queue, rights=authority, recorder=recorder)
     if opened is not None and fittings.database is not None:
@@ -253,7 +255,6 @@ async def serve(
         recorder=recorder,
         origins=origins,
         access=make_access_desk(keys, clock, recorder, alone=len(topology.workers) < 2 and not topology.state.url),
-        audit=audit_desk(topology, recorder),
         releases=releases,
         backups=BackupHome(Path(topology.home)).read_timetable if topology.home else lambda: None,
         desks=desks,

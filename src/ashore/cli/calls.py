@@ -21,12 +21,15 @@ from ashore.core import ADMIN, Call, field_docs
 from ashore.core.decode import convert
 
 S = TypeVar("S", bound=msgspec.Struct)
+R = TypeVar("R")
 View = Callable[[Any], None]
 
 POSITIONAL: Final = "positional"
 """Key of `msgspec.Meta(extra=...)` for a field that is an argument and no option."""
 FLAG: Final = "flag"
 """Key for the name of the option, where it is not that of the field: `of-key`."""
+WORDS: Final = "words"
+"""Key for a text that is all the arguments that are left, with spaces between."""
 READS: Final = "reads"
 """Key for the function that reads the text of an option, where people write a value differently from JSON."""
 SWITCH: Final = "switch"
@@ -97,10 +100,7 @@ def command_of(call: Call, view: View) -> Callable[..., None]:
     def command(
         *args: Any, server: Server = Server(), as_json: bool = False, yes: bool = False, **options: Any
     ) -> None:
-        names = [p.name for p in parameters if p.kind is inspect.Parameter.POSITIONAL_ONLY]
-        given = {**dict(zip(names, args, strict=False)), **options}
-        values = {name: _plain(extras[name], value) for name, value in given.items() if value is not None}
-        asked = convert(values, call.takes)
+        asked = _asked(call.takes, parameters, args, options)
         if call.sure:
             from ashore.cli.sure import go_ahead
 
@@ -113,27 +113,61 @@ def command_of(call: Call, view: View) -> Callable[..., None]:
             view(server.ask(call, asked))
 
     parameters = _parameters(call)
-    extras = {field.name: _extra(field.type) for field in msgspec.structs.fields(call.takes)}
+    return _signed(
+        command, parameters, call.word, f"{call.summary}\n\n{call.details}" if call.details else call.summary
+    )
+
+
+def taking(takes: type[S]) -> Callable[[Callable[[S, bool], R]], Callable[..., R]]:
+    """Give a function of what a struct holds, and of whether to print JSON, the options of the struct: for commands
+    that work in the home itself, and ask no server."""
+
+    def wrap(run: Callable[[S, bool], R]) -> Callable[..., R]:
+        def command(*args: Any, as_json: bool = False, **options: Any) -> R:
+            return run(_asked(takes, parameters, args, options), as_json)
+
+        parameters = [*_parameters_of(takes), _switch("as_json", AS_JSON)]
+        return _signed(command, parameters, run.__name__, run.__doc__ or "")
+
+    return wrap
+
+
+def _signed(
+    command: Callable[..., R], parameters: list[inspect.Parameter], name: str, help_text: str
+) -> Callable[..., R]:
     command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     command.__annotations__ = {p.name: p.annotation for p in parameters}
-    command.__doc__ = f"{call.summary}\n\n{call.details}" if call.details else call.summary
-    command.__name__ = call.word.replace("-", "_")
+    command.__doc__ = help_text
+    command.__name__ = name.replace("-", "_")
     return command
 
 
+def _asked(takes: type[S], parameters: list[inspect.Parameter], args: tuple[Any, ...], options: dict[str, Any]) -> S:
+    """Return what was given on the command line as the struct that it fills."""
+    names = [p.name for p in parameters if p.kind is inspect.Parameter.POSITIONAL_ONLY]
+    given = {**dict(zip(names, args, strict=False)), **options}
+    extras = {field.name: _extra(field.type) for field in msgspec.structs.fields(takes)}
+    return convert({name: _plain(extras[name], value) for name, value in given.items() if value is not None}, takes)
+
+
+AS_JSON: Final = Parameter(name="--json", negative=(), help="Print JSON.")
 UNSAID: Final = (msgspec.NODEFAULT, None, "", False, 0, ())
 """Defaults that the help does not print: the text of the field says what they mean."""
 
 
-def _parameters(call: Call) -> list[inspect.Parameter]:
-    docs = field_docs(call.takes)
+def _parameters_of(takes: type[msgspec.Struct], in_path: Iterable[str] = ()) -> list[inspect.Parameter]:
+    docs = field_docs(takes)
     found = []
-    for field in msgspec.structs.fields(call.takes):
-        if field.name == "after" and hasattr(call.gives, "next"):
-            continue  # every page is fetched
+    for field in msgspec.structs.fields(takes):
         extra = _extra(field.type)
-        positional = field.name in call.in_path or extra.get(POSITIONAL, False)
-        kind: Any = bool if SWITCH in extra else str if READS in extra else _option_type(field.type)
+        positional = field.name in in_path or POSITIONAL in extra or WORDS in extra
+        kind: Any = _option_type(field.type)
+        if READS in extra:
+            kind = str
+        elif SWITCH in extra:
+            kind = bool
+        elif WORDS in extra:
+            kind = tuple[str, ...]
         help_text = docs.get(field.name, "")
         if field.default not in UNSAID and SWITCH not in extra:
             help_text += f" [default: {field.default}]"
@@ -152,8 +186,14 @@ def _parameters(call: Call) -> list[inspect.Parameter]:
             )
         )
     found.sort(key=lambda p: (p.kind, p.kind == p.POSITIONAL_ONLY and p.default is not p.empty))
-    switch = Parameter(name="--json", negative=(), help="Print JSON.")
-    found.append(_switch("as_json", switch))
+    return found
+
+
+def _parameters(call: Call) -> list[inspect.Parameter]:
+    found = _parameters_of(call.takes, call.in_path)
+    if hasattr(call.gives, "next"):  # every page is fetched
+        found = [one for one in found if one.name != "after"]
+    found.append(_switch("as_json", AS_JSON))
     if call.sure:
         found.append(_switch("yes", Parameter(negative=(), help="Do not ask whether it is meant.")))
     server = Annotated[Server, Parameter(name="*")]
@@ -187,6 +227,8 @@ def _option_type(kind: Any) -> Any:
 
 
 def _plain(extra: Mapping[str, Any], value: Any) -> Any:
+    if WORDS in extra:
+        return " ".join(value)
     if READS in extra:
         return extra[READS](value)
     if SWITCH in extra:

@@ -12,7 +12,7 @@ import textwrap
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, Final, Literal, Protocol, get_type_hints
+from typing import Any, BinaryIO, Final, Literal, Protocol, get_type_hints
 
 import msgspec
 
@@ -91,7 +91,8 @@ class Nothing(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 class Download(msgspec.Struct, frozen=True, kw_only=True):
     """An answer that is a file and not JSON."""
 
-    content: bytes
+    content: bytes | BinaryIO
+    """A file is sent in pieces from where it stands, and closed."""
     content_type: str
     file_name: str
 
@@ -116,6 +117,10 @@ class Call:
     """Whether the action is asked on the server as a whole before `do` runs, which then asks nothing."""
     operator: bool = False
     """Whether this machine may ask without a key, as it may for `/metrics`; `do` decides what it sees."""
+    by_query: bool = False
+    """Whether the fields travel as a query although the method has a body."""
+    content_type: str = "application/json"
+    """Of the answer, where it is always a `Download`."""
     sure: str = ""
     """What the command line asks about before it sends anything: `destroy the keys of {person}`. Empty: nothing."""
 
@@ -126,7 +131,7 @@ class Call:
 
     @property
     def gives(self) -> type[msgspec.Struct]:
-        """The struct of the answer; a call that may also give a `Download` names that beside it."""
+        """The struct of the answer; a call that may also give a `Download` names that beside it, or alone."""
         return _signature(self.do)[1]
 
     @property
@@ -147,7 +152,7 @@ class Call:
     @property
     def has_body(self) -> bool:
         """Whether the fields that are not in the path travel as a JSON body, and not as a query."""
-        return self.method in ("POST", "PUT", "PATCH")
+        return self.method in ("POST", "PUT", "PATCH") and not self.by_query
 
 
 @cache
@@ -156,7 +161,7 @@ def _signature(do: Callable[..., Any]) -> tuple[type[msgspec.Struct], type[msgsp
     hints = get_type_hints(_Annotated(do, (names[2], "return")))
     given = hints["return"]
     parts = getattr(given, "__args__", ()) if not isinstance(given, type) else (given,)
-    return hints[names[2]], next(one for one in parts if one is not Download)
+    return hints[names[2]], next((one for one in parts if one is not Download), Download)
 
 
 class _Annotated:

@@ -34,7 +34,6 @@ from ashore.api.http.streaming import cache_headers, standing_headers
 from ashore.api.origin import Origins
 from ashore.api.recording import LogRecorder
 from ashore.api.underway import Bodies, bodies_of
-from ashore.audit import AuditService
 from ashore.cache import directive_of
 from ashore.core import Recorder
 from ashore.errors import AshoreError, Bug, NotReady, PermissionDenied
@@ -79,7 +78,6 @@ class HttpApp:
         recorder: Recorder | None = None,
         origins: Origins | None = None,
         access: AccessDesk | None = None,
-        audit: AuditService | None = None,
         releases: ReleaseDesk | None = None,
         backups: Callable[[], Timetable | None] = lambda: None,
         desks: Mapping[str, object] | None = None,
@@ -99,7 +97,6 @@ class HttpApp:
         """Accounts, keys and the policy; None where nothing keeps them."""
         self._desk = desk
         self._bodies = bodies or bodies_of(limits)
-        self.audit: Final = audit
         self.releases: Final = releases
         """Where aliases are moved; None where nothing keeps them."""
         self.backups: Final = backups

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from ashore.access.budgets.calls import CALLS as BUDGET_CALLS
 from ashore.api.http import jobs, operate
-from ashore.api.http.admin import audit
 from ashore.api.http.admin.accessroutes import ACCESS_ROUTES
 from ashore.api.http.admin.calls import routes_of
 from ashore.api.http.admin.releases import RELEASE_ROUTES
@@ -27,6 +26,7 @@ from ashore.api.http.openai.responses_types import (
 )
 from ashore.api.http.openai.types import ChatRequest, CompletionRequest, EmbeddingRequest
 from ashore.api.http.routes import Route
+from ashore.audit.calls import CALLS as AUDIT_CALLS
 from ashore.cache.calls import CALLS as CACHE_CALLS
 from ashore.jobs.calls import CALLS as JOB_CALLS
 from ashore.privacy.calls import CALLS as PRIVACY_CALLS
@@ -158,22 +158,7 @@ ROUTES: tuple[Route, ...] = (
     *routes_of("budgets", BUDGET_CALLS),
     *RELEASE_ROUTES,
     *routes_of("jobs", JOB_CALLS),
-    Route(
-        method="GET", path="/admin/v1/audit/records", guard="admin", action="audit:search", handler=audit.records,
-        tag="Administration", summary="Find records of the audit, newest first", response=audit.RecordList,
-    ),
-    Route(
-        method="POST", path="/admin/v1/audit/verify", guard="admin", action="audit:verify", handler=audit.verify,
-        tag="Administration", summary="Tell whether the audit is what was written", response=audit.VerdictOut,
-    ),
-    Route(
-        method="GET", path="/admin/v1/audit/export", guard="admin", action="audit:export", handler=audit.export,
-        tag="Administration", summary="Take records out, signed", content_type="application/x-tar",
-    ),
-    Route(
-        method="GET", path="/admin/v1/audit/status", guard="admin", action="audit:search", handler=audit.status,
-        tag="Administration", summary="Show how the audit stands", response=audit.StatusOut,
-    ),
+    *routes_of("audit", AUDIT_CALLS),
     Route(
         method="GET", path="/openapi.json", guard="operator", handler=operate.openapi, tag="Operation",
         summary="This document",

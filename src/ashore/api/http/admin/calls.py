@@ -18,6 +18,7 @@ from ashore.errors import NotReady
 if TYPE_CHECKING:
     from ashore.api.http.app import HttpApp
 
+CHUNK_BYTES: Final = 1 << 20
 NO_STORE: Final = (b"cache-control", b"no-store")
 _encode = msgspec.json.Encoder().encode
 
@@ -64,7 +65,8 @@ def _route(room: str, call: Call) -> Route:
         summary=call.summary.rstrip("."),
         tag=room.capitalize(),
         request=takes if call.has_body else None,
-        response=call.gives,
+        response=None if call.gives is Download else call.gives,
+        content_type=call.content_type,
         query=() if call.has_body else fields,
         operation=f"{call.noun} {call.word}".replace(" ", "_").replace("-", "_"),
     )
@@ -95,7 +97,14 @@ def _handler(room: str, call: Call, takes: type[msgspec.Struct]) -> Handler:
         if isinstance(answer, Download):
             disposition = f'attachment; filename="{answer.file_name}"'.encode()
             headers = [(b"content-type", answer.content_type.encode()), (b"content-disposition", disposition)]
-            await exchange.respond(200, [*headers, NO_STORE], answer.content)
+            if isinstance(answer.content, bytes):
+                await exchange.respond(200, [*headers, NO_STORE], answer.content)
+                return
+            with answer.content as file:
+                await exchange.start_download([*headers, NO_STORE])
+                while chunk := file.read(CHUNK_BYTES):
+                    await exchange.write(chunk)
+                await exchange.end_stream()
         else:
             await exchange.respond(200, [JSON, NO_STORE], _encode(answer))
 
