@@ -10,7 +10,6 @@ from ashore.audit.archivist import ArchiveStanding, Archivist
 from ashore.audit.checkpoints import Checkpoint, Checkpoints
 from ashore.audit.content import SUBJECTS_EPOCH, ContentSealer, MemorySubjectKeys, SqlSubjectKeys, SubjectKeys
 from ashore.audit.digests import DIGEST_KEY, Digester, digest_key
-from ashore.audit.export import Format as ExportFormat
 from ashore.audit.export import Manifest, verify_export
 from ashore.audit.forms import NoteForm
 from ashore.audit.keyseal import PRIVATE_KEYS, rewrap_audit_keys, seal_audit_keys, unseal_audit_keys
