@@ -11,7 +11,7 @@ from pathlib import Path
 import httpx
 from served import Served, call
 
-from ashore.core import MemoryRecorder, SystemClock
+from ashore.core import Actor, MemoryRecorder, Principal, SystemClock, TenantId
 from ashore.privacy import Privacy, PrivacyDesk, PrivacyPolicy
 from ashore.state import open_database
 
@@ -54,7 +54,7 @@ def test_the_policy_of_a_file_and_of_the_state(ashore: Ashore, tmp_path: Path) -
         policy = PrivacyPolicy(prompts={"phone": "mask"})
         privacy = Privacy(policy, secret=b"s" * 32)
         desk = PrivacyDesk(privacy, policy, state, clock=SystemClock(), recorder=MemoryRecorder())
-        desk.change(policy, replaces=0, who="officer")
+        desk.change(policy, replaces=0, actor=Actor(principal=Principal(id="officer", tenant=TenantId(""))))
     finally:
         state.close()
     assert "[PHONE_1]" in ashore("privacy", "mask", str(letter(tmp_path)), home=home).stdout
@@ -100,6 +100,8 @@ def test_the_policy_of_a_server_is_printed_changed_and_given_back(
     while echoed() == "answered" and time.monotonic() < deadline:
         time.sleep(0.05)
     assert echoed() == "refused"
+    assert "nothing differs; the policy stays at version 1" in policy("set", str(file)).stdout
+    file.write_text(file.read_text().replace('phone = "block"', 'phone = "mask"'))
     second = policy("set", str(file))
     assert second.returncode != 0 and "has version 1, and this change replaces version 0" in second.stderr
     found = ashore("audit", "search", "--action", "privacy:write", "--json", home=server.home)

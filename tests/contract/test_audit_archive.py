@@ -19,7 +19,6 @@ from ashore.audit import (
     Checkpoints,
     MemoryArchive,
     Query,
-    Reader,
     open_archive,
     verify_folder,
 )
@@ -28,7 +27,7 @@ from ashore.audit.archivist import ARCHIVED, read_standing
 from ashore.audit.search import search
 from ashore.audit.segments import segment_path, segments_of
 from ashore.audit.writer import DAY_US, Draft
-from ashore.core import ManualClock, MemoryRecorder
+from ashore.core import Actor, ManualClock, MemoryRecorder, Principal, TenantId
 from ashore.errors import NotFound, SourceUnreachable, TamperedAudit
 
 CHAIN = ChainName("api-0")
@@ -124,7 +123,7 @@ def test_by_itself_it_copies_all_and_removes_the_old(make_archive: Callable[[], 
         AuditService(home.root, home.keys, home.recorder).archive(
             home.archive.place if home.archive.place.startswith("s3://") else str(tmp_path / "other"),
             after_days=5,
-            reader=Reader(actor="root"),
+            reader=Actor(principal=Principal(id="root", tenant=TenantId(""))),
         )
         == []
     ), "the command finds nothing to do after it"

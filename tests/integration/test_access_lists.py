@@ -31,7 +31,7 @@ from ashore.access import (
     parse_rule,
 )
 from ashore.access import sql as access_sql
-from ashore.access.budgets import BudgetOffice, BudgetRule, MemoryAuthority, Usage
+from ashore.access.budgets import BudgetOffice, BudgetRule, MemoryAuthority, MemoryNames, Usage
 from ashore.api.http import ROUTES, HttpApp
 from ashore.core import ManualClock, MemoryRecorder, TenantId
 from ashore.engines import EngineOptions
@@ -188,9 +188,12 @@ class Desk:
             metrics=Metrics(),
         )
         self.authority = PolicyAuthority()
-        office = BudgetOffice(authority=house.budgets, recorder=MemoryRecorder(), prices={})
+        office = BudgetOffice(
+            authority=house.budgets, rights=self.authority, recorder=MemoryRecorder(), clock=ManualClock(), prices={},
+            names=MemoryNames({}),
+        )  # fmt: skip
         self.app = HttpApp(
-            serving, self, Metrics(), ROUTES, limits=Limits(), authority=self.authority, budget_office=office
+            serving, self, Metrics(), ROUTES, limits=Limits(), authority=self.authority, desks={"budgets": office}
         )
 
     def authenticate(self, token: str | None, origin: str = "") -> Principal:

@@ -76,7 +76,7 @@ def test_the_administration_is_not_for_everybody(worker: Worker) -> None:
 
 
 def test_a_policy_in_the_state_is_in_force_in_a_running_server(worker: Worker) -> None:
-    from ashore.core import MemoryRecorder, SystemClock
+    from ashore.core import Actor, MemoryRecorder, Principal, SystemClock, TenantId
     from ashore.privacy import Privacy, PrivacyDesk
     from ashore.state import open_database
 
@@ -92,12 +92,12 @@ def test_a_policy_in_the_state_is_in_force_in_a_running_server(worker: Worker) -
         policy = PrivacyPolicy(prompts={"phone": "mask"})
         privacy = Privacy(policy, secret=b"x" * 32)
         desk = PrivacyDesk(privacy, policy, state, clock=SystemClock(), recorder=MemoryRecorder())
-        desk.change(policy, replaces=0, who="tester")
+        desk.change(policy, replaces=0, actor=Actor(principal=Principal(id="tester", tenant=TenantId(""))))
         deadline = time.monotonic() + 1
         while seen_tokens() == whole:
             assert time.monotonic() < deadline, "the policy was not in force within a second"
         assert seen_tokens() == len("电话[PHONE_1]。".encode())
-        desk.change(None, replaces=1, who="tester")
+        desk.change(None, replaces=1, actor=Actor(principal=Principal(id="tester", tenant=TenantId(""))))
         deadline = time.monotonic() + 1
         while seen_tokens() != whole:
             assert time.monotonic() < deadline

@@ -7,12 +7,26 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ashore.access import Authenticator, Binding, OpenDoor, Policy, PolicyAuthority, Role
+import cyclopts
+import pytest
+
+from ashore.access import Authenticator, Binding, OpenDoor, Policy, PolicyAuthority, Principal, Role
 from ashore.api.http import ROUTES, HttpApp
 from ashore.api.http.routes import Route
-from ashore.core import MemoryRecorder, SystemClock
+from ashore.core import MemoryRecorder, Recorder, SystemClock
+from ashore.errors import AshoreError
 from ashore.metrics import Metrics
 from ashore.serving import BytesText, Limits, MemoryReplica, ServingService, Topology
+
+
+class OneDoor:
+    """Lets everybody in as the same principal."""
+
+    def __init__(self, principal: Principal) -> None:
+        self._principal = principal
+
+    def authenticate(self, token: str | None, origin: str = "") -> Principal:
+        return self._principal
 
 
 class AdminApp:
@@ -21,18 +35,29 @@ class AdminApp:
     Args:
         roles: Names of built-in roles that everybody holds.
         own: Roles of the policy that everybody holds, too.
-        door: Who comes in; default: anybody.
+        routes: What the application serves.
+        principal: Who everybody is; default: whoever an open server lets in.
+        door: Who comes in, where that is not one principal.
+        recorder: The audit log; default: `recorder` of this object.
         desks: By room; may ask `authority` and `recorder` of this object once it is made.
     """
 
     def __init__(
-        self, *roles: str, own: Sequence[Role] = (), routes: Sequence[Route] = ROUTES, door: Authenticator | None = None
+        self,
+        *roles: str,
+        own: Sequence[Role] = (),
+        routes: Sequence[Route] = ROUTES,
+        principal: Principal | None = None,
+        door: Authenticator | None = None,
+        recorder: Recorder | None = None,
     ) -> None:
         names = (*roles, *(role.name for role in own))
         bindings = tuple(Binding(subject="everyone", role=name) for name in names)
         self.authority = PolicyAuthority(Policy(bindings=bindings, roles=tuple(own)))
         self.recorder = MemoryRecorder()
+        """Of what was recorded, unless another recorder was given."""
         self.desks: dict[str, object] = {}
+        self.headers: dict[bytes, bytes] = {}
         metrics = Metrics()
         serving = ServingService(
             Topology(),
@@ -44,17 +69,20 @@ class AdminApp:
         )
         self.app = HttpApp(
             serving,
-            door or OpenDoor(),
+            door or (OpenDoor() if principal is None else OneDoor(principal)),
             metrics,
             routes,
             limits=Limits(),
             authority=self.authority,
-            recorder=self.recorder,
+            recorder=recorder or self.recorder,
             desks=self.desks,
         )
 
-    def send(self, method: str, path: str, body: bytes = b"", query: str = "") -> tuple[int, bytes]:
-        """Return status and body of the answer."""
+    def send(
+        self, method: str, path: str, body: bytes = b"", query: str = "", headers: Sequence[tuple[bytes, bytes]] = ()
+    ) -> tuple[int, bytes]:
+        """Return status and body of the answer; its headers are then in `headers`."""
+        path, _, in_path = path.partition("?")
         sent: list[dict[str, Any]] = []
 
         async def receive() -> dict[str, Any]:
@@ -67,11 +95,12 @@ class AdminApp:
             "type": "http",
             "method": method,
             "path": path,
-            "query_string": query.encode(),
-            "headers": [(b"authorization", b"Bearer x")],
+            "query_string": (query or in_path).encode(),
+            "headers": [(b"authorization", b"Bearer x"), *headers],
             "client": ("10.0.0.9", 1),
         }
         asyncio.run(self.app(scope, receive, send))
+        self.headers = dict(sent[0]["headers"])
         return sent[0]["status"], b"".join(m.get("body", b"") for m in sent)
 
     def ask(self, method: str, path: str, body: Mapping[str, Any] | None = None, query: str = "") -> Any:
@@ -79,3 +108,21 @@ class AdminApp:
         status, answer = self.send(method, path, b"" if body is None else json.dumps(body).encode(), query)
         found = json.loads(answer)
         return found if status == 200 else {"status": status, **found["error"]}
+
+    def answer_commands(self, patch: pytest.MonkeyPatch) -> None:
+        """Have commands of this process ask this application, whichever server they name."""
+
+        def ask_server(target: object, method: str, path: str, *, body: bytes | None = None) -> bytes:
+            status, answer = self.send(method, path, body or b"")
+            if status != 200:
+                raise AshoreError(json.loads(answer)["error"]["message"])
+            return answer
+
+        patch.setattr("ashore.cli.target.ask_server", ask_server)
+        patch.setattr("ashore.cli.target.find_target", lambda url, *, key=None: url)
+        patch.setattr("ashore.cli.target.operator_target", lambda url, *, key=None: url)
+
+
+def run_command(command: cyclopts.App, *words: str) -> Any:
+    """Run a command in this process and return what it returns."""
+    return command(list(words), exit_on_error=False, result_action="return_value")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from contextlib import nullcontext
 from dataclasses import dataclass, field
@@ -29,6 +30,7 @@ class Shelf:
     """What the toy room keeps."""
 
     notes: dict[str, str] = field(default_factory=dict)
+    packed: io.BytesIO = field(default_factory=io.BytesIO)
     pages: list[int] = field(default_factory=list)
     """How many books each page of a list had."""
     settled: list[int] = field(default_factory=list)
@@ -133,10 +135,43 @@ async def lend_book(shelf: Shelf, actor: Actor, asked: LoanIn) -> LoanOut:
     return LoanOut(**msgspec.structs.asdict(asked), by=actor.principal.id)
 
 
+class CountIn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What to count."""
+
+    words: Annotated[str, msgspec.Meta(extra={"words": True})] = ""
+    """Words that a note has."""
+    wait_s: Annotated[int, msgspec.Meta(extra={"flag": "wait", "reads": lambda text: int(text.removesuffix("s"))})] = 0
+    """How long to wait: 5s."""
+    format: Annotated[Literal["json", "csv"], msgspec.Meta(extra={"switch": "csv"})] = "json"
+    """Print CSV."""
+
+
+class Counted(msgspec.Struct, frozen=True, kw_only=True):
+    """What was counted."""
+
+    words: str
+    wait_s: int
+
+
+def count_books(shelf: Shelf, actor: Actor, asked: CountIn) -> Counted | Download:
+    """Count books."""
+    if asked.format == "csv":
+        return Download(content=b"1,2\n", content_type="text/csv", file_name="count.csv")
+    return Counted(words=asked.words, wait_s=asked.wait_s)
+
+
+def pack_books(shelf: Shelf, actor: Actor, asked: BooksIn) -> Download:
+    """Pack books."""
+    shelf.packed = io.BytesIO(b"x" * (3 << 20))
+    return Download(content=shelf.packed, content_type="application/x-tar", file_name="books.tar")
+
+
 CALLS = (
     Call("book", "note", "POST", "/books/{book}/notes", "budget:write", write_note, on_server=True),
     Call("book", "list", "GET", "/books", "budget:read", list_books, on_server=True),
     Call("book", "export", "GET", "/books/export", "budget:read", export_books, on_server=True),
+    Call("book", "count", "POST", "/books/count", "budget:read", count_books, on_server=True, by_query=True),
+    Call("book", "pack", "GET", "/books/pack", "budget:read", pack_books, content_type="application/x-tar"),
     Call("book", "burn", "DELETE", "/books", "budget:write", list_books, on_server=True, sure="burn every book"),
     Call("book", "lend", "POST", "/books/{book}/loans", "budget:write", lend_book, on_server=True, at_home=True),
 )
@@ -193,6 +228,15 @@ def test_one_function_serves_two_nouns_with_a_help_of_each(app: AdminApp) -> Non
     document = json.loads(describe(routes_of("books", calls)))
     assert document["paths"]["/admin/v1/attics/{book}"]["put"]["summary"] == "Fill a attic"
     assert [name for name in document["components"]["schemas"] if "NoteIn" in name] == ["NoteIn"], "one type for both"
+
+
+def test_fields_may_travel_as_a_query_and_a_file_in_pieces(app: AdminApp) -> None:
+    assert app.ask("POST", "/admin/v1/books/count", query="wait_s=5&words=a+b") == {"words": "a b", "wait_s": 5}
+    assert app.ask("POST", "/admin/v1/books/count", query="weight=5")["status"] == 400
+    status, sent = app.send("GET", "/admin/v1/books/pack")
+    assert (status, len(sent), app.headers[b"content-type"]) == (200, 3 << 20, b"application/x-tar")
+    shelf = app.desks["books"]
+    assert isinstance(shelf, Shelf) and shelf.packed.closed
 
 
 def test_who_may_not_is_refused_and_a_server_without_the_room_says_so() -> None:
@@ -303,13 +347,30 @@ def test_a_dry_run_looks_first_and_sends_nothing(
             raise NotFound("there are no long books")
         return ", all 3 of them"
 
-    burn = face.noun_of("book", "Books.", (face.reworded(CALLS[3], look=look),))
+    burn = face.noun_of("book", "Books.", (face.reworded(CALLS[-1], look=look),))
     run(burn, "burn", "--dry-run")
     assert capsys.readouterr().out == "dry run: would burn every book, all 3 of them\n"
     with pytest.raises(NotFound):
         run(burn, "burn", "--dry-run", "--only-long")
     shelf = app.desks["books"]
     assert isinstance(shelf, Shelf) and shelf.pages == [] and shelf.settled == []
+
+
+def test_options_are_written_as_people_write_them(command: face.App, capsys: pytest.CaptureFixture[str]) -> None:
+    run(command, "count", "two", "words", "--wait", "5s", "--json")
+    assert json.loads(capsys.readouterr().out) == {"words": "two words", "wait_s": 5}
+    run(command, "count", "--csv")
+    assert capsys.readouterr().out == "1,2\n"
+
+    @face.taking(CountIn)
+    def here(asked: CountIn, as_json: bool) -> None:
+        """Count at home."""
+        print(asked.words, asked.wait_s, as_json)
+
+    app = face.App(name="home")
+    app.command(here, name="count")
+    run(app, "count", "a", "b", "--wait", "7s", "--json")
+    assert capsys.readouterr().out == "a b 7 True\n"
 
 
 def test_the_help_is_the_docstrings(command: face.App, capsys: pytest.CaptureFixture[str]) -> None:

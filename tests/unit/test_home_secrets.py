@@ -15,7 +15,6 @@ from ashore.audit import (
     Checkpoints,
     ContentSealer,
     Query,
-    Reader,
     SqlSubjectKeys,
     digest_key,
     open_log,
@@ -23,13 +22,14 @@ from ashore.audit import (
     verify_folder,
 )
 from ashore.bootstrap import audit_opener, build_store, command_recorder, key_keeper, open_state, rekey
-from ashore.core import Act, MemoryRecorder
+from ashore.core import Act, Actor, MemoryRecorder, Principal, TenantId
 from ashore.errors import CorruptBlob, InvalidRequest, SealingKeyMissing
 from ashore.homesecrets import hold_home_secrets, list_home_secrets, seal_home_secrets, unseal_home_secrets
 from ashore.sealing import SecretFolder, opened_by_link
 from ashore.settings import Home, Settings
 from ashore.state import execute
 
+ADA = Actor(principal=Principal(id="ada", tenant=TenantId("")))
 CRASHES = Path(__file__).parents[1] / "support" / "secret_crashes.py"
 
 
@@ -77,14 +77,14 @@ def test_keys_of_the_audit_are_sealed_and_the_same_record_goes_on(tmp_path: Path
     assert len(read_public_keys(home.audit_keys / PUBLIC_KEYS)) == 2
     assert checkpoints.make(4, force=True) is not None
     service = AuditService(home.audit, home.audit_keys, MemoryRecorder(), opener=opener)
-    assert service.verify(Reader(actor="ada")).ok
-    service.export(tmp_path / "out", Query(), "jsonl", Reader(actor="ada"))
+    assert service.verify(ADA).ok
+    service.export(tmp_path / "out", Query(), "jsonl", ADA)
 
     assert len(unseal_home_secrets(settings, key_keeper(settings)).changed) == 3
     assert set(_forms(settings).values()) == {"clear"}
     assert digest_key(SecretFolder(home.audit_keys)) == digest
     assert Checkpoints(home.audit, home.audit_keys).make(5, force=True) is not None
-    assert service.verify(Reader(actor="ada")).ok
+    assert service.verify(ADA).ok
 
 
 def test_processes_of_the_supervisor_open_them_by_what_it_holds(tmp_path: Path) -> None:
@@ -139,10 +139,10 @@ def test_without_the_key_signing_says_what_cannot_be_done_and_verifying_goes_on(
     with command_recorder(home, key_keeper(settings)) as recorder:
         recorder.record(Act(action="audit:search", actor="ada", resource="audit/record"))
     service = AuditService(home.audit, home.audit_keys, MemoryRecorder(), opener=opener)
-    report = service.verify(Reader(actor="ada"))
+    report = service.verify(ADA)
     assert report.ok and report.checkpoints.count == 1
     with pytest.raises(SealingKeyMissing, match="no export"):
-        service.export(tmp_path / "out", Query(), "jsonl", Reader(actor="ada"))
+        service.export(tmp_path / "out", Query(), "jsonl", ADA)
     state = open_state(settings)
     assert SqlSubjectKeys(state).erase("ada") == 1, "a person is erased without the key too"
     with state.read() as connection:
@@ -152,7 +152,7 @@ def test_without_the_key_signing_says_what_cannot_be_done_and_verifying_goes_on(
     (tmp_path / "elsewhere").rename(tmp_path / "ring")
     assert ring == tmp_path / "elsewhere"
     assert Checkpoints(home.audit, home.audit_keys, opener).make(3, force=True) is not None
-    assert service.verify(Reader(actor="ada")).num_records > report.num_records - 1
+    assert service.verify(ADA).num_records > report.num_records - 1
 
 
 def test_another_key_or_another_file_is_found_out(tmp_path: Path) -> None:

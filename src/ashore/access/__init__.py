@@ -6,7 +6,7 @@ requests, HTTP headers, and what a right protects (each use case asks for its ow
 
 from ashore.access.actions import ACTIONS, INFER, METRICS_READ, STORED_REMOVE, STORED_SHOW, Action
 from ashore.access.acts import SYSTEM, Actor, Acts
-from ashore.access.authority import Compiled, Decision, PolicyAuthority, raised_by, sees_tenant
+from ashore.access.authority import Compiled, Decision, PolicyAuthority, raised_by
 from ashore.access.book import Applied, PolicyBook, policy_changes
 from ashore.access.denials import denial_of
 from ashore.access.directory import Claims, Directory
@@ -95,5 +95,4 @@ __all__ = [
     "read_internal_token",
     "revive_first_key",
     "save_key",
-    "sees_tenant",
 ]

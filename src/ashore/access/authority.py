@@ -256,13 +256,6 @@ class PolicyAuthority:
             raise refusal(principal, decision)
 
 
-def sees_tenant(authority: Decider, principal: Principal, action: str, tenant: str) -> bool:
-    """Return whether who may do a reading `action` at all sees the figures of a tenant by it: its own, unless a rule
-    denies that, and those of others by a right on `tenant/NAME`."""
-    decision = authority.decide(principal, action, f"tenant/{tenant}")
-    return decision.allowed or (tenant == principal.tenant and not decision.rule)
-
-
 def refusal(principal: Principal, decision: Decision, *, hint: str = "") -> PermissionDenied:
     """Return the error that says who was denied what, and by which rule."""
     resource = shown(decision.resource)

@@ -18,7 +18,6 @@ from ashore.cache import (
     CuratedAnswers,
     FixedEpochs,
     Pair,
-    PurgeOffice,
     SharedTier,
     cache_secret,
     hidden_by,
@@ -81,7 +80,7 @@ async def fit(
         curated=CuratedAnswers(()),
         behind=behind,
     )
-    privacy = await asyncio.to_thread(_privacy, topology, database, clock, recorder or MemoryRecorder())
+    privacy = await asyncio.to_thread(_privacy, topology, database, clock, recorder or MemoryRecorder(), behind)
     if watch is not None and database is not None:
         curated = _Curated(cache, database, asyncio.get_running_loop())
         watch.on_change(partial(_changed, cache, curated))
@@ -91,11 +90,6 @@ async def fit(
         await asyncio.wrap_future(await asyncio.to_thread(curated.read))
         await asyncio.to_thread(privacy.refresh)
     return Fittings(database=database, watch=watch, cache=cache, privacy=privacy)
-
-
-def purge_office(fittings: Fittings, recorder: Recorder) -> PurgeOffice | None:
-    """Return who purges the cache on behalf of somebody; None where there is no state."""
-    return None if fittings.database is None else PurgeOffice(database=fittings.database, recorder=recorder)
 
 
 class _Curated:
@@ -121,10 +115,12 @@ def _changed(cache: AnswerCache, curated: _Curated, kind: str, value: int) -> No
         asyncio.run_coroutine_threadsafe(cache.let_go(kind), curated.loop)
 
 
-def _privacy(topology: Topology, database: Database | None, clock: Clock, recorder: Recorder) -> PrivacyDesk:
+def _privacy(
+    topology: Topology, database: Database | None, clock: Clock, recorder: Recorder, behind: Behind
+) -> PrivacyDesk:
     secret = secrets.token_bytes(32) if database is None else read_secret(database)
     privacy = Privacy(topology.privacy, secret=secret)
-    desk = PrivacyDesk(privacy, topology.privacy, database, clock=clock, recorder=recorder)
+    desk = PrivacyDesk(privacy, topology.privacy, database, clock=clock, recorder=recorder, behind=behind)
     desk.refresh()
     return desk
 

@@ -1,18 +1,17 @@
-"""What the topology says of the record and the budgets, as the guards of one worker and the desks of their owners."""
+"""What the topology says of the record and the budgets, as the guards of one worker."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
 from decimal import Decimal
 from pathlib import Path
 
-from ashore.access.budgets import BudgetOffice, OpenBudgets, Price, SqlNames, open_budgets
+from ashore.access.budgets import OpenBudgets, Price, open_budgets
 from ashore.api.fittings import Fittings
 from ashore.audit import SUBJECTS_EPOCH, AuditLog, AuditService, ContentSealer, SqlSubjectKeys, open_log
 from ashore.core import Behind, Clock, Recorder
 from ashore.errors import InvalidSpec
 from ashore.releases import load_book
-from ashore.serving import Topology
+from ashore.serving import ServingService, Topology
 from ashore.state import Database
 
 
@@ -43,30 +42,9 @@ def budgets_for(
     )
 
 
-def office_of(
-    topology: Topology,
-    opened: OpenBudgets | None,
-    recorder: Recorder,
-    database: Database | None,
-    aliases: Callable[[], Collection[str]],
-) -> BudgetOffice | None:
-    """Return where administrators set budgets and see usage; None where there is no state to keep them.
-
-    Args:
-        topology: Prices.
-        opened: Where budgets are kept.
-        recorder: Told about every change.
-        database: The state: who there is.
-        aliases: Gives the names that clients may ask this worker for.
-    """
-    if opened is None or database is None:
-        return None
-
-    def models() -> set[str]:
-        with database.read() as connection:  # another home on the same state may serve what this one does not
-            return {*aliases(), *load_book(connection).aliases}
-
-    prices = {
+def prices_of(topology: Topology) -> dict[str, Price]:
+    """Return what tokens cost inside the enterprise, by alias."""
+    return {
         alias: Price(
             per_million_prompt_tokens=Decimal(link.per_million_prompt_tokens),
             per_million_completion_tokens=Decimal(link.per_million_completion_tokens),
@@ -74,7 +52,12 @@ def office_of(
         )
         for alias, link in topology.budgets.prices.items()
     }
-    return BudgetOffice(authority=opened.authority, recorder=recorder, prices=prices, names=SqlNames(database, models))
+
+
+def names_of_models(serving: ServingService, database: Database) -> set[str]:
+    """Return the names that clients may ask for; another home on the same state may serve what this one does not."""
+    with database.read() as connection:
+        return {*(card.alias for card in serving.models()), *load_book(connection).aliases}
 
 
 def keep_content(log: AuditLog, fittings: Fittings) -> None:

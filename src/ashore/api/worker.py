@@ -23,10 +23,11 @@ from pathlib import Path
 from typing import Protocol
 
 from ashore.access import Authenticator, OnBehalf, read_internal_token
+from ashore.access.budgets import BudgetOffice, SqlNames
 from ashore.access.calls import open_desk
 from ashore.api.background import Background
-from ashore.api.fittings import fit, purge_office
-from ashore.api.guarding import audit_desk, audit_of, budgets_for, keep_content, office_of
+from ashore.api.fittings import fit
+from ashore.api.guarding import audit_desk, audit_of, budgets_for, keep_content, names_of_models, prices_of
 from ashore.api.http import ROUTES, AccessLog, HttpApp, HttpServer, Siblings, listen, make_desk
 from ashore.api.issuers import IssuerKeys
 from ashore.api.keys import Keys
@@ -36,6 +37,7 @@ from ashore.api.releasing import keep_judging, open_releases
 from ashore.api.rereading import keep_rereading, take_each
 from ashore.api.underway import Bodies, bodies_of
 from ashore.backup import BackupHome
+from ashore.cache.calls import CacheDesk
 from ashore.core import EngineKind, Recorder, SystemClock
 from ashore.engines import Grammar
 from ashore.errors import AshoreError
@@ -217,7 +219,29 @@ async def serve(
     bodies = bodies_of(topology.limits, num_workers=max(1, len(topology.workers)))
     releases = await open_releases(topology, serving, keys.database, fittings.watch, clock=clock, recorder=recorder)
     desk = make_desk(fittings.database, clock, topology.jobs, None if opened is None else opened.budgets)
-    desks: dict[str, object] = {}
+    siblings = siblings_of(topology, index)
+    desks: dict[str, object] = {
+        "cache": CacheDesk(
+            rights=authority,
+            recorder=recorder,
+            database=fittings.database,
+            cache=fittings.cache,
+            worker=index,
+            siblings=siblings,
+        ),
+        "privacy": fittings.privacy,
+    }
+    if (auditing := audit_desk(topology, recorder)) is not None:
+        desks["audit"] = auditing
+    if opened is not None and fittings.database is not None:
+        desks["budgets"] = BudgetOffice(
+            authority=opened.authority,
+            rights=authority,
+            recorder=recorder,
+            clock=clock,
+            prices=prices_of(topology),
+            names=SqlNames(fittings.database, partial(names_of_models, serving, fittings.database)),
+        )
     if desk.worked:
         desks["jobs"] = JobOffice(queue=desk.queue, rights=authority, recorder=recorder)
     if releases is not None:
@@ -235,19 +259,13 @@ async def serve(
         limits=topology.limits,
         access_log=AccessLog() if topology.access_log else None,
         number=index,
-        siblings=siblings_of(topology, index),
+        siblings=siblings,
         desk=desk,
         on_behalf=on_behalf_for(topology, keys),
         authority=authority,
         recorder=recorder,
         origins=origins,
-        privacy=fittings.privacy,
-        budget_office=office_of(
-            topology, opened, recorder, fittings.database, lambda: [card.alias for card in serving.models()]
-        ),
-        audit=audit_desk(topology, recorder),
         backups=BackupHome(Path(topology.home)).read_timetable if topology.home else lambda: None,
-        purges=purge_office(fittings, recorder),
         desks=desks,
         bodies=bodies,
     )

@@ -10,7 +10,6 @@ from ashore.audit.archivist import ArchiveStanding, Archivist
 from ashore.audit.checkpoints import Checkpoint, Checkpoints
 from ashore.audit.content import SUBJECTS_EPOCH, ContentSealer, MemorySubjectKeys, SqlSubjectKeys, SubjectKeys
 from ashore.audit.digests import DIGEST_KEY, Digester, digest_key
-from ashore.audit.export import Format as ExportFormat
 from ashore.audit.export import Manifest, verify_export
 from ashore.audit.forms import NoteForm
 from ashore.audit.keyseal import PRIVATE_KEYS, rewrap_audit_keys, seal_audit_keys, unseal_audit_keys
@@ -18,11 +17,11 @@ from ashore.audit.launch import AuditLink, open_command_log, open_log
 from ashore.audit.log import AuditLog, Durability, LogOptions, LogStats
 from ashore.audit.model import ChainName, Head, Kind, Record, RequestNote
 from ashore.audit.notary import Notary
-from ashore.audit.query import MOST_HITS, Query, read_moment, shown_moment
+from ashore.audit.query import Query, read_moment, shown_moment
 from ashore.audit.render import hit_json, hit_line
 from ashore.audit.scribewriter import ScribeWriter
 from ashore.audit.search import Hit
-from ashore.audit.service import AuditService, AuditStatus, Reader
+from ashore.audit.service import AuditService, AuditStatus
 from ashore.audit.signing import PUBLIC_KEYS, PublicKey, SigningKey, load_signing_key, read_public_keys
 from ashore.audit.verify import ChainReport, Problem, verify_local
 from ashore.audit.verifyfolder import VerifyReport, verify_folder
@@ -31,7 +30,6 @@ from ashore.audit.writer import ChainWriter
 
 __all__ = [
     "DIGEST_KEY",
-    "MOST_HITS",
     "PRIVATE_KEYS",
     "PUBLIC_KEYS",
     "SUBJECTS_EPOCH",
@@ -53,7 +51,6 @@ __all__ = [
     "ContentSealer",
     "Digester",
     "Durability",
-    "ExportFormat",
     "Head",
     "Hit",
     "Kind",
@@ -67,7 +64,6 @@ __all__ = [
     "Problem",
     "PublicKey",
     "Query",
-    "Reader",
     "Record",
     "RequestNote",
     "ScribeWriter",

@@ -8,7 +8,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
@@ -24,7 +23,7 @@ from ashore.audit.search import Hit, find_record, search
 from ashore.audit.segments import LocalShelf, Shelf, chains_in
 from ashore.audit.signing import PUBLIC_KEYS, PublicKey, load_signing_key, read_public_keys
 from ashore.audit.verifyfolder import VerifyReport, verify_folder
-from ashore.core import Act, ActOutcome, Recorder, did_you_mean
+from ashore.core import Actor, ActOutcome, Recorder, did_you_mean
 from ashore.errors import InvalidRequest, NotFound
 from ashore.sealing import OpenEnvelope, SecretFolder
 
@@ -33,19 +32,8 @@ NAMES_FROM = 10_000
 """Newest records whose actors are looked through for a name like one that was mistyped."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Reader:
-    """Who reads the record, and from where."""
-
-    actor: str
-    tenant: str = ""
-    origin: str = ""
-    request_id: str = ""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AuditStatus:
-    """How the record of a home stands."""
+class AuditStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """How the audit log of a home stands."""
 
     home: str
     chains: dict[str, int]
@@ -56,7 +44,7 @@ class AuditStatus:
     num_bytes: int
     """Of all segments on this machine."""
     archive: ArchiveStanding | None = None
-    """How archiving by itself stands; None: it never ran."""
+    """How archiving by itself stands; null: it never ran."""
     unarchived: int = 0
     """Closed segments that are not in the archive yet."""
 
@@ -79,7 +67,7 @@ class AuditService:
         self._checkpoints = Checkpoints(root, keys, opener)
         self._anchors = tuple(anchors)
 
-    def search(self, query: Query, reader: Reader, *, archive: str = "") -> list[Hit]:
+    def search(self, query: Query, reader: Actor, *, archive: str = "") -> list[Hit]:
         """Return what answers the query, newest first; recorded before it is looked for.
 
         Raises:
@@ -93,7 +81,7 @@ class AuditService:
 
     def verify(
         self,
-        reader: Reader,
+        reader: Actor,
         *,
         anchor: str = "",
         trusted: Sequence[PublicKey] = (),
@@ -130,7 +118,7 @@ class AuditService:
         )
         return report
 
-    def export(self, into: Path, query: Query, form: Format, reader: Reader) -> Manifest:
+    def export(self, into: Path, query: Query, form: Format, reader: Actor) -> Manifest:
         """Write what answers the query, oldest first, into a new folder with a signed manifest; recorded before.
 
         Raises:
@@ -145,14 +133,14 @@ class AuditService:
         order = Order(
             query=query,
             form=form,
-            by=reader.actor,
+            by=reader.principal.id,
             at_us=time.time_ns() // 1000,
             home=self._checkpoints.home,
             checkpoint=last.checkpoint().number if last else 0,
         )
         return export(self._root, into, order, signer)
 
-    def copy(self, into: Path, reader: Reader) -> int:
+    def copy(self, into: Path, reader: Actor) -> int:
         """Copy the record itself into a new folder, signed up to now, for an auditor who verifies it elsewhere.
 
         Raises:
@@ -162,7 +150,7 @@ class AuditService:
         self._checkpoints.make(time.time_ns() // 1000)
         return copy_chains(self._root, into)
 
-    def content(self, place: str, sealer: ContentSealer, reader: Reader) -> tuple[Record, bytes, bytes]:
+    def content(self, place: str, sealer: ContentSealer, reader: Actor) -> tuple[Record, bytes, bytes]:
         """Return a record with the prompt and the answer that it keeps sealed; recorded before.
 
         Args:
@@ -204,7 +192,7 @@ class AuditService:
                 )
         return known.get(subject, 0)
 
-    def erase(self, subject: str, keys: SubjectKeys, reader: Reader) -> int:
+    def erase(self, subject: str, keys: SubjectKeys, reader: Actor) -> int:
         """Destroy what the content of a person is sealed with, and return how many keys; the chain stays whole.
 
         Raises:
@@ -215,7 +203,7 @@ class AuditService:
         self._tell("audit:erase", reader, resource=f"subject/{subject}")
         return keys.erase(subject)
 
-    def archive(self, place: str, *, after_days: int, reader: Reader) -> list[Archived]:
+    def archive(self, place: str, *, after_days: int, reader: Actor) -> list[Archived]:
         """Copy closed segments to an archive, and remove those older than `after_days` here; recorded before.
 
         Raises:
@@ -274,26 +262,14 @@ class AuditService:
     def _tell(
         self,
         action: str,
-        reader: Reader,
+        reader: Actor,
         *,
         outcome: ActOutcome = "done",
         resource: str = "audit/record",
         reason: str = "",
         detail: dict[str, str | int] | None = None,
     ) -> None:
-        self._recorder.record(
-            Act(
-                action=action,
-                actor=reader.actor,
-                tenant=reader.tenant,
-                origin=reader.origin,
-                request_id=reader.request_id,
-                resource=resource,
-                outcome=outcome,
-                reason=reason,
-                detail=detail or {},
-            )
-        )
+        reader.record(self._recorder, action, resource, outcome=outcome, reason=reason, detail=detail)
         self._recorder.settle(SETTLE_S)
 
 

@@ -22,7 +22,6 @@ from ashore.cache.model import (
     RoutePolicy,
     ShareStats,
 )
-from ashore.cache.office import PurgeOffice
 from ashore.cache.pairsfile import read_pairs
 from ashore.cache.ports import Epochs, SharedTier
 from ashore.cache.rules import CURATED_EPOCH, directive_of, hidden_by
@@ -45,7 +44,6 @@ __all__ = [
     "KeptChoice",
     "MemoryTier",
     "Pair",
-    "PurgeOffice",
     "Question",
     "Ready",
     "RoutePolicy",

@@ -8,18 +8,21 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
+from typing import TYPE_CHECKING, Annotated, Final, Literal
 
+import msgspec
 from cyclopts import App, Parameter
 
-from ashore.cli.recorded import os_user
+from ashore.audit.calls import RecordsIn, Which
+from ashore.cli.calls import taking
+from ashore.cli.recorded import owner
 from ashore.cli.sure import DryRun, Yes, go_ahead, say_only
 from ashore.core import counted
 from ashore.errors import InvalidRequest, NotFound
 from ashore.settings import read_settings
 
 if TYPE_CHECKING:
-    from ashore.audit import AuditService, PublicKey, Query, Reader, VerifyReport
+    from ashore.audit import AuditService, PublicKey, VerifyReport
     from ashore.state import Database
 
 app = App(name="audit", help="Search and verify the record of who did what.")
@@ -30,80 +33,57 @@ EXIT_WRONG: Final = 4
 AsJson = Annotated[bool, Parameter(name="--json", negative=())]
 
 
-@app.command(name="search")
-def search_(
-    *words: str,
-    actor: str = "",
-    tenant: str = "",
-    action: str = "",
-    resource: str = "",
-    model: str = "",
-    outcome: str = "",
-    error: str = "",
-    request: str = "",
-    origin: str = "",
-    key_name: str = "",
-    kind: str = "",
-    chain: str = "",
-    since: str = "",
-    until: str = "",
-    limit: int = 100,
-    text_file: Path | None = None,
-    archive: str = "",
-    as_json: AsJson = False,
-) -> None:
-    """Find records of this home, newest first. Everything given must hold; that you looked is recorded.
+def _digest(file: str) -> str:
+    """Return the digest that this home makes of a text; a newline at its end is the editor's and not the text's."""
+    from ashore.audit import Digester, digest_key
+    from ashore.bootstrap import audit_opener
+    from ashore.sealing import SecretFolder
 
-    Args:
-        words: Words that an act must contain.
-        actor: Who did it.
-        tenant: Of whom.
-        action: What, as noun:verb; key:* for every verb.
-        resource: On what, as kind/name; role/* for every name.
-        model: Alias that was asked.
-        outcome: answered, failed, cancelled; allowed, denied, done.
-        error: Code of the error.
-        request: Id of the request.
-        origin: Address that it came from.
-        key_name: Name of the API key.
-        kind: request, act or chain.
-        chain: One writing process.
-        since: A moment such as 2026-11-24T08:00:00+08:00, or 3h for three hours ago.
-        until: The moment before which.
-        limit: Most records.
-        text_file: File with a text; finds who asked it or got it as an answer.
-        archive: Look into the archive too: a folder or s3://BUCKET/PATH.
-        as_json: Print JSON.
-    """
+    try:
+        text = Path(file).read_bytes()
+    except OSError as fault:
+        raise InvalidRequest(f"{file}: {fault.strerror}", hint="give an existing file") from fault
+    home = read_settings().home
+    return Digester(digest_key(SecretFolder(home.audit_keys, audit_opener(home)))).digest(text.removesuffix(b"\n"))
+
+
+DigestOf = Annotated[str, msgspec.Meta(extra={"flag": "text-file", "reads": _digest})]
+
+
+class SearchHere(RecordsIn, frozen=True, kw_only=True):
+    """Which records of this home to find."""
+
+    digest: DigestOf = ""
+    """File with a text; finds who asked it or got it as an answer."""
+    archive: str = ""
+    """Look into the archive too: a folder or s3://BUCKET/PATH."""
+
+
+class ExportHere(Which, frozen=True, kw_only=True):
+    """Which records of this home to export."""
+
+    into: Annotated[str, msgspec.Meta(extra={"positional": True})]
+    """Folder that does not exist yet."""
+    digest: DigestOf = ""
+    """File with a text; finds who asked it or got it as an answer."""
+    form: Literal["csv", "jsonl", "cef", "chains"] = "jsonl"
+    """csv, jsonl or cef; chains copies the audit log itself, for `verify --path` elsewhere."""
+
+
+@app.command(name="search")
+@taking(SearchHere)
+def search_(asked: SearchHere, as_json: bool) -> None:
+    """Find records of this home, newest first. Everything given must hold; that you looked is recorded."""
     from ashore.audit import hit_json, hit_line
 
-    query = _query(
-        text=" ".join(words),
-        actor=actor,
-        tenant=tenant,
-        action=action,
-        resource=resource,
-        model=model,
-        outcome=outcome,
-        error=error,
-        request_id=request,
-        origin=origin,
-        key=key_name,
-        kind=kind,
-        chain=chain,
-        since=since,
-        until=until,
-        digest=_digest(text_file) if text_file else "",
-        limit=limit,
-    )
     with _service() as service:
-        hits = service.search(query, _reader(), archive=archive)
+        hits = service.search(asked.query(), owner(), archive=asked.archive)
     if as_json:
         print(json.dumps({"items": [hit_json(hit) for hit in hits]}, ensure_ascii=False))
         return
     for hit in hits:
         print(hit_line(hit))
-    reached = f"; --limit {limit} was reached" if len(hits) == limit else ""
+    reached = f"; --limit {asked.limit} was reached" if len(hits) == asked.limit else ""
     print(counted(len(hits), "record") + reached, file=sys.stderr)
 
 
@@ -132,14 +112,12 @@ def verify(
         return _verify_export(path, trusted, as_json=as_json)
     if path is None:
         with _service() as service:
-            report = service.verify(_reader(), trusted=trusted, anchor=anchor, archive=archive, told=_reading)
+            report = service.verify(owner(), trusted=trusted, anchor=anchor, archive=archive, told=_reading)
     else:
         if not path.is_dir():
             raise NotFound(f"{path} is no folder", hint="give the folder that has `chains` and `checkpoints.log` in it")
         report = verify_folder(path, trusted=trusted, anchor=anchor, told=_reading)
     if as_json:
-        import msgspec
-
         told = {"ok": report.ok, "records": report.num_records, **msgspec.to_builtins(report)}
         print(json.dumps(told, ensure_ascii=False))
     else:
@@ -152,8 +130,6 @@ def _verify_export(path: Path, trusted: tuple[PublicKey, ...], *, as_json: bool)
 
     manifest, problem = verify_export(path, trusted)
     if as_json:
-        import msgspec
-
         told = {"ok": problem is None, "problem": problem, "manifest": manifest}
         print(json.dumps(msgspec.to_builtins(told), ensure_ascii=False))
     elif problem is not None:
@@ -165,52 +141,20 @@ def _verify_export(path: Path, trusted: tuple[PublicKey, ...], *, as_json: bool)
 
 
 @app.command(name="export")
-def export_(
-    into: Path,
-    /,
-    *words: str,
-    form: Literal["csv", "jsonl", "cef", "chains"] = "jsonl",
-    actor: str = "",
-    tenant: str = "",
-    action: str = "",
-    model: str = "",
-    outcome: str = "",
-    kind: str = "",
-    since: str = "",
-    until: str = "",
-) -> None:
-    """Take records out into a new folder, oldest first, with a manifest that the home's key signs.
-
-    Args:
-        into: Folder that does not exist yet.
-        words: Words that an act must contain.
-        form: csv, jsonl or cef; chains copies the record itself, for `verify --path` elsewhere.
-        actor: Who did it.
-        tenant: Of whom.
-        action: What, as noun:verb; key:* for every verb.
-        model: Alias that was asked.
-        outcome: answered, failed, cancelled; allowed, denied, done.
-        kind: request, act or chain.
-        since: A moment such as 2026-11-24T08:00:00+08:00, or 3h for three hours ago.
-        until: The moment before which.
-    """
+@taking(ExportHere)
+def export_(asked: ExportHere, as_json: bool) -> None:
+    """Export records into a new folder, oldest first, with a manifest that the home's key signs."""
+    into = Path(asked.into)
     with _service() as service:
-        if form == "chains":
-            files = counted(service.copy(into, _reader()), "file")
-            print(f"{files} in {into}; verify them with --path {into} --key PUBLIC_KEY")
+        if asked.form == "chains":
+            num = service.copy(into, owner())
+            told = f"{counted(num, 'file')} in {into}; verify them with --path {into} --key PUBLIC_KEY"
+            print(json.dumps({"files": num}) if as_json else told)
             return
-        query = _query(
-            text=" ".join(words),
-            actor=actor,
-            tenant=tenant,
-            action=action,
-            model=model,
-            outcome=outcome,
-            kind=kind,
-            since=since,
-            until=until,
-        )
-        manifest = service.export(into, query, form, _reader())
+        manifest = service.export(into, asked.query(), asked.form, owner())
+    if as_json:
+        print(msgspec.json.encode(manifest).decode())
+        return
     records = counted(manifest.records, "record")
     print(f"{records} in {into / manifest.file}; the signature is in {into / 'manifest.sig'}")
 
@@ -233,8 +177,6 @@ def archive(
         dry_run: Say which segments would be copied and removed, and do nothing.
         as_json: Print JSON.
     """
-    import msgspec
-
     from ashore.spec import AuditSpec, read_spec
 
     spec = read_spec(config).audit if config else AuditSpec()
@@ -252,7 +194,7 @@ def archive(
         say_only(f"{copied}, and {removed_here}", as_json=as_json)
         return
     with _service() as service:
-        done = service.archive(place, after_days=days, reader=_reader())
+        done = service.archive(place, after_days=days, reader=owner())
     if as_json:
         print(json.dumps({"items": msgspec.to_builtins(done)}))
         return
@@ -272,7 +214,7 @@ def content(place: str, /, *, as_json: AsJson = False) -> None:
     from ashore.audit import ContentSealer, SqlSubjectKeys
 
     with _service() as service, _state() as state:
-        record, prompt, answer = service.content(place, ContentSealer(SqlSubjectKeys(state)), _reader())
+        record, prompt, answer = service.content(place, ContentSealer(SqlSubjectKeys(state)), owner())
     told = {"request_id": record.request_id, "prompt": prompt.decode("utf-8", "replace")}
     told["answer"] = answer.decode("utf-8", "replace")
     if as_json:
@@ -299,7 +241,7 @@ def erase(person: str, /, *, yes: Yes = False, dry_run: DryRun = False, as_json:
         count = counted(service.erasable(person, keys), "key")
         if not go_ahead(f"destroy {count} of {person} for good", yes=yes, dry_run=dry_run, as_json=as_json):
             return
-        gone = service.erase(person, keys, _reader())
+        gone = service.erase(person, keys, owner())
     print(json.dumps({"destroyed": gone}) if as_json else f"destroyed {counted(gone, 'key')} of {person}")
 
 
@@ -310,8 +252,6 @@ def status(*, as_json: AsJson = False) -> None:
     Args:
         as_json: Print JSON.
     """
-    import msgspec
-
     from ashore.audit import shown_moment
     from ashore.core import human_bytes
 
@@ -338,12 +278,11 @@ def rotate_key() -> None:
     """Let a new key sign the checkpoints from now on; the old one signs that it does."""
     from ashore.audit import Checkpoints
     from ashore.bootstrap import audit_opener, command_recorder
-    from ashore.core import Act
 
     home = read_settings().home
     with command_recorder(home) as recorder:
         public, _ = Checkpoints(home.audit, home.audit_keys, audit_opener(home)).rotate(time.time_ns() // 1000)
-        recorder.record(Act(action="audit:rotate-key", actor=_reader().actor, resource=f"key/{public.key_id}"))
+        owner().record(recorder, "audit:rotate-key", f"key/{public.key_id}")
     print(f"key {public.key_id} signs from now on; give {home.audit / 'public-key.pem'} to your auditors")
 
 
@@ -373,37 +312,6 @@ def _print_report(report: VerifyReport) -> None:
 def _reading(chain: str) -> None:
     if sys.stderr.isatty():
         print(f"reading {chain}", file=sys.stderr)
-
-
-def _reader() -> Reader:
-    from ashore.audit import Reader
-
-    return Reader(actor=os_user())
-
-
-def _query(*, since: str = "", until: str = "", **given: Any) -> Query:
-    from ashore.audit import Query, read_moment
-
-    now_s = time.time()
-    return Query(
-        since_us=read_moment(since, now_s=now_s) if since else 0,
-        until_us=read_moment(until, now_s=now_s) if until else 0,
-        **given,
-    )
-
-
-def _digest(file: Path) -> str:
-    """Return the digest that this home makes of a text; a newline at its end is the editor's and not the text's."""
-    from ashore.audit import Digester, digest_key
-    from ashore.bootstrap import audit_opener
-    from ashore.sealing import SecretFolder
-
-    try:
-        text = file.read_bytes()
-    except OSError as fault:
-        raise InvalidRequest(f"{file}: {fault.strerror}", hint="give an existing file") from fault
-    home = read_settings().home
-    return Digester(digest_key(SecretFolder(home.audit_keys, audit_opener(home)))).digest(text.removesuffix(b"\n"))
 
 
 @contextmanager

@@ -8,99 +8,103 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final
-from urllib.parse import urlencode
+from typing import TYPE_CHECKING, Annotated, Final
 
+import msgspec
 from cyclopts import App, Parameter
 
+from ashore.cache.calls import (
+    CALLS,
+    CacheDesk,
+    CacheIn,
+    CacheItem,
+    CacheList,
+    EntryOut,
+    Purged,
+    PurgeIn,
+    ShareOut,
+    import_pairs,
+    purge_answers,
+    remove_curated,
+)
+from ashore.cli.calls import HERE, Server
 from ashore.cli.columns import table
+from ashore.cli.recorded import MAX_TARGET_CHARS, Owned, acting, note_owner, owner
 from ashore.cli.sure import DryRun, Yes, go_ahead
 from ashore.core import counted, human_bytes
-from ashore.errors import InvalidRequest, NotFound
+from ashore.errors import InvalidRequest, NotFound, NotReady, SourceUnreachable
 from ashore.settings import read_settings
 
 if TYPE_CHECKING:
-    from ashore.state import Database
+    from ashore.cache import Pair
 
+STATS, PURGE = CALLS
 app = App(name="cache", help="See, purge and fill the cache of answers.")
 
 MOST_ROWS: Final = 20
 """Of the table of tenants and models."""
 
 AsJson = Annotated[bool, Parameter(name="--json", negative=())]
+Where = Annotated[Server, Parameter(name="*")]
 
 
 @app.command
-def stats(
-    *,
-    tenant: str = "",
-    model: str = "",
-    entry: str = "",
-    url: str | None = None,
-    key: str | None = None,
-    as_json: AsJson = False,
-) -> None:
+def stats(*, tenant: str = "", model: str = "", entry: str = "", server: Where = HERE, as_json: AsJson = False) -> None:
     """Show what the cache of a running server holds and did, by worker, and by tenant and model.
 
     Args:
         tenant: Only what one tenant has of it; * for the answers of public routes.
         model: Only what one alias has of it.
         entry: One entry, by the name in x-ashore-cache-entry: whose it is, how old, how large, in which worker.
-        url: Address of the server; default: the one that runs from this home.
-        key: API key; default: ASHORE_API_KEY, or the home's first key.
+        server: The server to ask.
         as_json: Print JSON.
     """
-    from ashore.cli.target import ask_server, operator_target
-
-    target = operator_target(url, key=key)
-    asked = {name: value for name, value in (("tenant", tenant), ("model", model), ("entry", entry)) if value}
-    path = "/admin/v1/cache" + (f"?{urlencode(asked)}" if asked else "")
-    told: dict[str, Any] = json.loads(ask_server(target, "GET", path))
-    if entry and not told["held"]:
+    told: CacheList = server.ask(STATS, CacheIn(tenant=tenant, model=model, entry=entry))
+    if entry and not told.held:
         raise NotFound(
             f"no worker holds an entry called {entry[:40]!r}",
             hint="it was purged, expired or evicted, or only the shared tier has it",
         )
     if as_json:
-        print(json.dumps(told, ensure_ascii=False))
+        print(msgspec.json.encode(told).decode())
         return
     if entry:
-        _show_entries(told["held"])
+        _show_entries(told.held)
         return
-    for item in told["items"]:
+    for item in told.items:
         _show_worker(item)
-    _show_shares(told["shares"])
+    _show_shares(told.shares)
 
 
-def _show_worker(item: dict[str, Any]) -> None:
-    hits = sum(item["hits"].values()) + item["ready_hits"]
-    asked = item["lookups"] + item["ready_hits"]
+def _show_worker(item: CacheItem) -> None:
+    hits = sum(item.hits.values()) + item.ready_hits
+    asked = item.lookups + item.ready_hits
     share = f"{hits / asked:.1%}" if asked else "no"
-    print(f"worker {item['worker']}: {asked:,} asked, {share} hits")
-    by_tier = {"repeated bytes": item["ready_hits"], **item["hits"]}
+    print(f"worker {item.worker}: {asked:,} asked, {share} hits")
+    by_tier = {"repeated bytes": item.ready_hits, **item.hits}
     print("  " + (", ".join(f"{tier} {count:,}" for tier, count in by_tier.items() if count) or "no hits yet"))
     print(
-        f"  {counted(item['entries'], 'entry', 'entries')}, "
-        f"{human_bytes(item['num_bytes'])} of {human_bytes(item['max_bytes'])}, "
-        f"{item['evictions']:,} evicted; shared tier: {item['shared']}"
+        f"  {counted(item.entries, 'entry', 'entries')}, "
+        f"{human_bytes(item.num_bytes)} of {human_bytes(item.max_bytes)}, "
+        f"{item.evictions:,} evicted; shared tier: {item.shared}"
     )
 
 
-def _show_shares(shares: list[dict[str, Any]]) -> None:
+def _show_shares(shares: list[ShareOut]) -> None:
     """Print a table of tenants and models, the largest first."""
     if not shares:
         return
     head = ("tenant", "model", "entries", "bytes", "exact", "reworded", "misses", "evicted")
     rows = [
         (
-            one["tenant"],
-            one["model"],
-            f"{one['entries']:,}",
-            human_bytes(one["num_bytes"]),
-            f"{one['hits_exact']:,}",
-            f"{one['hits_reworded']:,}",
-            f"{one['misses']:,}",
-            f"{one['evictions']:,}",
+            one.tenant,
+            one.model,
+            f"{one.entries:,}",
+            human_bytes(one.num_bytes),
+            f"{one.hits_exact:,}",
+            f"{one.hits_reworded:,}",
+            f"{one.misses:,}",
+            f"{one.evictions:,}",
         )
         for one in shares[:MOST_ROWS]
     ]
@@ -109,12 +113,12 @@ def _show_shares(shares: list[dict[str, Any]]) -> None:
         print(f"and {len(shares) - MOST_ROWS:,} more; --json shows all, --tenant and --model some")
 
 
-def _show_entries(held: list[dict[str, Any]]) -> None:
+def _show_entries(held: list[EntryOut]) -> None:
     for one in held:
-        left_s = max(0, int(one["expires_at_s"] - time.time()))
+        left_s = max(0, int(one.expires_at_s - time.time()))
         print(
-            f"{one['entry']} in worker {one['worker']}: tenant {one['tenant']}, model {one['model']}, release "
-            f"{one['release']}, {human_bytes(one['num_bytes'])}, {one['age_s']:,} s old, good for {left_s:,} s"
+            f"{one.entry} in worker {one.worker}: tenant {one.tenant}, model {one.model}, release "
+            f"{one.release}, {human_bytes(one.num_bytes)}, {one.age_s:,} s old, good for {left_s:,} s"
         )
 
 
@@ -128,13 +132,13 @@ def purge_(
     curated: Annotated[bool, Parameter(negative=())] = False,
     yes: Yes = False,
     dry_run: DryRun = False,
-    url: str | None = None,
-    key: str | None = None,
+    server: Where = HERE,
     as_json: AsJson = False,
 ) -> None:
     """Purge cached answers on every worker and machine that shares this state. Takes effect within 200 ms.
 
-    With --all it asks first, or wants --yes where there is no terminal.
+    With --url, --key or ASHORE_API_KEY a running server does it for that key. Otherwise the owner of the home does it,
+    whether a server runs or not. The audit log says what was purged. With --all it asks first.
 
     Args:
         tenant: Those of one tenant.
@@ -144,43 +148,42 @@ def purge_(
         curated: Remove curated pairs instead: those of --tenant, or all with --all.
         yes: Do not ask. Needed with --all where there is no terminal.
         dry_run: Say what would be done, and do nothing.
-        url: Ask the server at this address to do it; default: in the state of this home.
-        key: API key for it; default: ASHORE_API_KEY.
+        server: The server to ask.
         as_json: Print JSON.
     """
-    from ashore.cache import purge, remove_pairs
-
-    chosen = [f"{name} {value}" for name, value in (("tenant", tenant), ("model", model), ("entry", entry)) if value]
-    if everything == bool(chosen):
-        raise InvalidRequest(
-            "purge wants --all, or at least one of --tenant, --model and --entry", hint="ashore cache purge --all"
-        )
-    if curated and (model or entry or url):
+    asked = PurgeIn(tenant=tenant, model=model, entry=entry, all=everything)
+    chosen = [f"{name} {value}" for name, value in asked.named().items() if name != "all"]
+    if curated and (model or entry or server != HERE):
         raise InvalidRequest(
             "curated pairs are removed by --tenant or --all, in the state of this home",
-            hint="leave out --model, --entry and --url",
+            hint="leave out --model, --entry, --url and --key",
         )
     what = f"{'remove curated pairs' if curated else 'purge cached answers'} of {', '.join(chosen) or 'every tenant'}"
     if not go_ahead(what, yes=yes or not everything, dry_run=dry_run, as_json=as_json):
         return
-    if url:
-        raised = _purge_there(url, key, {"tenant": tenant, "model": model, "entry": entry, "all": everything})
-    else:
-        with _state() as state, state.write() as connection:
-            if curated:
-                removed = remove_pairs(connection, tenant=tenant)
-                print(json.dumps({"removed": removed}) if as_json else f"{_pairs(removed)} removed")
-                return
-            raised = list(purge(connection, tenant=tenant, alias=model, entry_id=entry))
-    print(json.dumps({"purged": raised}) if as_json else f"purged: {', '.join(chosen) or 'everything'}")
+    if curated:
+        with _at_home("cache:purge", "cache") as desk:
+            removed = remove_curated(desk, owner(), asked)
+        print(json.dumps({"removed": removed}) if as_json else f"{_pairs(removed)} removed")
+        return
+    done = _purged_there(server, asked)
+    if done is None:
+        with _at_home("cache:purge", "cache") as desk:
+            done = purge_answers(desk, owner(), asked)
+    print(msgspec.json.encode(done).decode() if as_json else f"purged: {', '.join(chosen) or 'everything'}")
 
 
-def _purge_there(url: str, key: str | None, asked: dict[str, object]) -> list[str]:
-    from ashore.cli.target import ask_server, find_target
-
-    answer = ask_server(find_target(url, key=key), "POST", "/admin/v1/cache/purge", body=json.dumps(asked).encode())
-    purged: list[str] = json.loads(answer)["purged"]
-    return purged
+def _purged_there(server: Server, asked: PurgeIn) -> Purged | None:
+    """Have a server purge, for the key that is named; return None where that is for the owner of the home to do."""
+    if server == HERE and not read_settings().api_key:
+        return None
+    try:
+        done: Purged = server.ask(PURGE, asked)
+    except (NotReady, SourceUnreachable):
+        if server != HERE:
+            raise
+        return None  # no server runs from this home: what is purged in its state holds when one starts
+    return done
 
 
 @app.command(name="import")
@@ -202,16 +205,13 @@ def import_(
         dry_run: Only check the file.
         as_json: Print JSON.
     """
-    from ashore.cache import read_pairs, save_pairs
-
-    try:
-        lines = sys.stdin.buffer.readlines() if str(file) == "-" else file.read_bytes().splitlines()
-    except OSError as fault:
-        raise InvalidRequest(f"{file}: {fault.strerror}", hint="give an existing file, or -") from fault
-    pairs = read_pairs(lines, now_s=time.time())
-    if not dry_run:
-        with _state() as state, state.write() as connection:
-            save_pairs(connection, pairs)
+    if dry_run:
+        pairs = _read(file)
+    else:
+        source = str(file)[:MAX_TARGET_CHARS]
+        with _at_home("cache:import", f"cache/{source}") as desk:
+            pairs = _read(file)
+            import_pairs(desk, owner(), pairs, source)
     told = {"pairs": len(pairs), "imported": not dry_run}
     print(
         json.dumps(told)
@@ -224,12 +224,25 @@ def _pairs(count: int) -> str:
     return counted(count, "curated pair")
 
 
+def _read(file: Path) -> list[Pair]:
+    from ashore.cache import read_pairs
+
+    try:
+        lines = sys.stdin.buffer.readlines() if str(file) == "-" else file.read_bytes().splitlines()
+    except OSError as fault:
+        raise InvalidRequest(f"{file}: {fault.strerror}", hint="give an existing file, or -") from fault
+    return read_pairs(lines, now_s=time.time())
+
+
 @contextmanager
-def _state() -> Iterator[Database]:
+def _at_home(action: str, resource: str) -> Iterator[CacheDesk]:
+    """Give the desk of this home to its owner; an error inside is recorded."""
     from ashore.bootstrap import open_state
 
-    state = open_state(read_settings(), say=lambda line: print(line, file=sys.stderr))
-    try:
-        yield state
-    finally:
-        state.close()
+    note_owner()
+    with acting(action, resource) as recorder:
+        state = open_state(read_settings(), say=lambda line: print(line, file=sys.stderr))
+        try:
+            yield CacheDesk(rights=Owned(), recorder=recorder, database=state)
+        finally:
+            state.close()

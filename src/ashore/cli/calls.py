@@ -36,6 +36,7 @@ from ashore.errors import AshoreError, InvalidRequest, NotReady, SourceUnreachab
 from ashore.settings import read_settings
 
 S = TypeVar("S", bound=msgspec.Struct)
+R = TypeVar("R")
 View = Callable[[Any], None]
 
 POSITIONAL: Final = "positional"
@@ -54,6 +55,12 @@ SEVERAL: Final = "several"
 """Key for a list whose option takes all words that follow: `--role a b`."""
 FILE: Final = "file"
 """Key for a text that is the name of a file."""
+WORDS: Final = "words"
+"""Key for a text that is all the arguments that are left, with spaces between."""
+READS: Final = "reads"
+"""Key for the function that reads the text of an option, where people write a value differently from JSON."""
+SWITCH: Final = "switch"
+"""Key for the one value that an option without a value stands for: `csv`, given as `--csv`."""
 PAGE: Final = "page"
 """Key for how many items a page has: the command line asks for all pages, each as long as may be."""
 
@@ -76,7 +83,7 @@ class Server:
         Raises:
             AshoreError: the server refused, in its own words, or does not answer.
         """
-        from ashore.cli.target import ask_server, find_target
+        from ashore.cli.target import ask_server, find_target, operator_target
 
         if isinstance(call, Reworded):
             asked, call = asked if call.make is None else call.make(asked), call.of
@@ -89,7 +96,8 @@ class Server:
             body = msgspec.json.encode(fields)
         elif given := {name: _in_query(value) for name, value in fields.items() if value not in (None, "")}:
             path += "?" + urlencode(given)
-        return ask_server(find_target(self.url, key=self.key), call.method, path, body=body)
+        find = operator_target if call.operator else find_target
+        return ask_server(find(self.url, key=self.key), call.method, path, body=body)
 
     def ask(self, call: Call, asked: msgspec.Struct) -> Any:
         """Return the answer to a call; every item where it comes in pages."""
@@ -162,7 +170,10 @@ keyword parameters are options of the command."""
 
 
 def _ask_and_tell(errand: Errand, asked: msgspec.Struct) -> None:
-    errand.tell(errand.ask(asked))
+    if getattr(asked, "format", "json") != "json":  # a file, as it comes
+        sys.stdout.buffer.write(errand.server.send(errand.call, asked))
+    else:
+        errand.tell(errand.ask(asked))
 
 
 Look = Callable[[Server, Any], str]
@@ -262,13 +273,8 @@ def command_of(
 
     def command(*args: Any, server: Server = Server(), as_json: bool = False, **options: Any) -> None:
         yes, dry_run = (name in switches and options.pop(name, False) for name in ("yes", "dry_run"))
-        names = [p.name for p in parameters if p.kind is inspect.Parameter.POSITIONAL_ONLY]
-        given = {**dict(zip(names, args, strict=False)), **options}
-        owned = {p.name: given.pop(p.name) for p in own if p.name in given}
-        types = {field.name: field.type for field in msgspec.structs.fields(call.takes)}
-        asked = convert(
-            {name: _plain(types[name], value) for name, value in given.items() if value is not None}, call.takes
-        )
+        owned = {p.name: options.pop(p.name) for p in own if p.name in options}
+        asked = _asked(call.takes, parameters, args, options)
         if call.sure and not getattr(asked, "dry_run", False):
             from ashore.cli.sure import go_ahead
 
@@ -280,13 +286,43 @@ def command_of(
         conduct(Errand(call=call, server=server, view=view, as_json=as_json, at_home=at_home), asked, **owned)
 
     parameters, switches = _parameters(call, own), _switches(call)
+    help_text = f"{call.summary}\n\n{call.details}" if call.details else call.summary
+    return _signed(command, parameters, call.word, help_text)
+
+
+def taking(takes: type[S]) -> Callable[[Callable[[S, bool], R]], Callable[..., R]]:
+    """Give a function of what a struct holds, and of whether to print JSON, the options of the struct: for commands
+    that work in the home itself, and ask no server."""
+
+    def wrap(run: Callable[[S, bool], R]) -> Callable[..., R]:
+        def command(*args: Any, as_json: bool = False, **options: Any) -> R:
+            return run(_asked(takes, parameters, args, options), as_json)
+
+        parameters = [*_parameters_of(takes), _switch("as_json", AS_JSON)]
+        return _signed(command, parameters, run.__name__, run.__doc__ or "")
+
+    return wrap
+
+
+def _signed(
+    command: Callable[..., R], parameters: list[inspect.Parameter], name: str, help_text: str
+) -> Callable[..., R]:
     command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     command.__annotations__ = {p.name: p.annotation for p in parameters}
-    command.__doc__ = f"{call.summary}\n\n{call.details}" if call.details else call.summary
-    command.__name__ = call.word.replace("-", "_")
+    command.__doc__ = help_text
+    command.__name__ = name.replace("-", "_")
     return command
 
 
+def _asked(takes: type[S], parameters: list[inspect.Parameter], args: tuple[Any, ...], options: dict[str, Any]) -> S:
+    """Return what was given on the command line as the struct that it fills."""
+    names = [p.name for p in parameters if p.kind is inspect.Parameter.POSITIONAL_ONLY]
+    given = {**dict(zip(names, args, strict=False)), **options}
+    types = {field.name: field.type for field in msgspec.structs.fields(takes)}
+    return convert({name: _plain(types[name], value) for name, value in given.items() if value is not None}, takes)
+
+
+AS_JSON: Final = Parameter(name="--json", negative=(), help="Print JSON.")
 UNSAID: Final = (msgspec.NODEFAULT, None, "", False, 0, ())
 """Defaults that the help does not print: the text of the field says what they mean."""
 
@@ -302,28 +338,26 @@ def _switches(call: Call) -> tuple[str, ...]:
     return tuple(name for name in SWITCHES if call.sure and name not in call.takes.__struct_fields__)
 
 
-def _parameters(call: Call, own: Iterable[inspect.Parameter] = ()) -> list[inspect.Parameter]:
-    docs = field_docs(call.takes)
+def _parameters_of(takes: type[msgspec.Struct], in_path: Iterable[str] = ()) -> list[inspect.Parameter]:
+    docs = field_docs(takes)
     found = []
-    for field in msgspec.structs.fields(call.takes):
-        if field.name == "after" and hasattr(call.gives, "next"):
-            continue  # every page is fetched
+    for field in msgspec.structs.fields(takes):
         extra = _extra(field.type)
         if PAGE in extra or FILLED in extra:
             continue
-        positional = field.name in call.in_path or extra.get(POSITIONAL, False)
-        kind: Any = Path if FILE in extra else str if SPAN in extra else _option_type(field.type)
+        positional = field.name in in_path or POSITIONAL in extra or WORDS in extra
         help_text = docs.get(field.name, "")
-        if field.default not in UNSAID:
+        if field.default not in UNSAID and SWITCH not in extra:
             default = written_span(field.default) if SPAN in extra else field.default
             help_text += f" [default: {default}]"
-        flag = extra.get(FLAG, "")
+        flag = extra.get(FLAG) or extra.get(SWITCH) or ""
         parameter = Parameter(
             name=None if not flag else flag.upper() if positional else f"--{flag}",
             help=help_text,
             negative=() if field.default is not True else None,
             consume_multiple=SEVERAL in extra,
         )
+        kind: Any = _option_type(field.type)
         found.append(
             inspect.Parameter(
                 field.name,
@@ -333,9 +367,15 @@ def _parameters(call: Call, own: Iterable[inspect.Parameter] = ()) -> list[inspe
             )
         )
     found.sort(key=lambda p: (p.kind, p.kind == p.POSITIONAL_ONLY and p.default is not p.empty))
+    return found
+
+
+def _parameters(call: Call, own: Iterable[inspect.Parameter] = ()) -> list[inspect.Parameter]:
+    found = _parameters_of(call.takes, call.in_path)
+    if hasattr(call.gives, "next"):  # every page is fetched
+        found = [one for one in found if one.name != "after"]
     found += own
-    switch = Parameter(name="--json", negative=(), help="Print JSON.")
-    found.append(_switch("as_json", switch))
+    found.append(_switch("as_json", AS_JSON))
     for name in _switches(call):
         found.append(_switch(name, Parameter(negative=(), help=SWITCHES[name])))
     server = Annotated[Server, Parameter(name="*")]
@@ -358,9 +398,13 @@ def _extra(kind: Any) -> Mapping[str, Any]:
 def _option_type(kind: Any) -> Any:
     """Return the type of an option: a map is given as NAME=VALUE, a list by repeating the option."""
     extra = _extra(kind)
-    if SPAN in extra:
+    if SPAN in extra or READS in extra:
         return str
-    if COMMAS in extra:
+    if FILE in extra:
+        return Path
+    if SWITCH in extra:
+        return bool
+    if COMMAS in extra or WORDS in extra:
         return tuple[str, ...]
     kind = _bare(kind)
     if get_origin(kind) in (Union, UnionType):
@@ -377,6 +421,12 @@ def _plain(kind: Any, value: Any) -> Any:
     extra = _extra(kind)
     if SPAN in extra:
         return seconds_in(value)
+    if WORDS in extra:
+        return " ".join(value)
+    if READS in extra:
+        return extra[READS](value)
+    if SWITCH in extra:
+        return extra[SWITCH]
     if not isinstance(value, tuple):
         return str(value) if isinstance(value, Path) else value
     bare = _bare(kind)

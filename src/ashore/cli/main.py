@@ -69,16 +69,14 @@ def _dispatch(words: list[str]) -> int:
     import cyclopts
 
     from ashore.cli.helptext import examples_of
-    from ashore.cli.recorded import acts_as_owner, os_user, recorded
+    from ashore.cli.recorded import acts_as_owner, note_owner, recorded
     from ashore.processes import silence_dependencies
 
     silence_dependencies()
     if words[0] in USUAL_ELSEWHERE:
         raise InvalidRequest(f"there is no command {words[0]!r}", hint=f"here it is `{USUAL_ELSEWHERE[words[0]]}`")
-    if os.environ.get("ASHORE_API_KEY") and acts_as_owner(words):
-        print(
-            f"note: acting as the owner of this home ({os_user()}), not with the key in ASHORE_API_KEY", file=sys.stderr
-        )
+    if acts_as_owner(words):
+        note_owner()
     app = build_app()
     try:
         with recorded(words), system_errors():

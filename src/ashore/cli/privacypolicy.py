@@ -8,9 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import cyclopts
+import msgspec
 
-from ashore.cli.accessask import Server
+from ashore.cli.calls import HERE, Server
+from ashore.core import Nothing
 from ashore.errors import InvalidRequest
+from ashore.privacy.calls import CHANGE, SHOW, PolicyChange, PolicyOut
 from ashore.settings import read_settings
 
 if TYPE_CHECKING:
@@ -21,7 +24,6 @@ policy_app = cyclopts.App(name="policy", help="Read the policy, and change it.")
 Json = Annotated[bool, cyclopts.Parameter(name="--json", negative=())]
 Flag = Annotated[bool, cyclopts.Parameter(negative=())]
 Where = Annotated[Server, cyclopts.Parameter(name="*")]
-HERE = Server()
 
 
 @policy_app.command
@@ -35,12 +37,9 @@ def show(*, config: Path | None = None, toml: Flag = False, json_: Json = False,
         server: The server that `--toml` asks.
     """
     if toml:
-        answer = server.ask("GET", "/privacy/policy")
-        if not server.printed(answer, json_):
-            print(render(answer), end="")
+        answer: PolicyOut = server.ask(SHOW, Nothing())
+        print(msgspec.json.encode(answer).decode() if json_ else render(answer), end="\n" if json_ else "")
         return
-    import msgspec
-
     from ashore.bootstrap import open_privacy
     from ashore.privacy import rules_for
 
@@ -79,8 +78,6 @@ def set_(
         json_: Print JSON.
         server: The server to ask.
     """
-    import msgspec
-
     version, policy = read(file)
     version = version if replaces is None else replaces
     if version is None:
@@ -88,7 +85,7 @@ def set_(
             f"{file} has no `version`, so a change of somebody else would be overwritten unseen",
             hint="begin from `ashore privacy policy show --toml`, or say --replaces VERSION",
         )
-    _change(version, msgspec.to_builtins(policy), dry_run=dry_run, as_json=json_, server=server)
+    _change(version, policy, dry_run=dry_run, as_json=json_, server=server)
 
 
 @policy_app.command
@@ -104,12 +101,12 @@ def reset(*, replaces: int, dry_run: Flag = False, json_: Json = False, server: 
     _change(replaces, None, dry_run=dry_run, as_json=json_, server=server)
 
 
-def render(shown: dict[str, Any]) -> str:
+def render(shown: PolicyOut) -> str:
     """Return a policy, as the server shows it, as TOML."""
-    policy = shown["policy"]
+    policy = msgspec.to_builtins(shown.policy)
     lines = [
         "# What is masked, for whom. `ashore privacy policy set FILE` puts it in force.",
-        f"version = {shown['version']}  # the one this began from",
+        f"version = {shown.version}  # the one this began from",
         "",
         "[privacy]",
         f"detector = {_toml(policy['detector'])}",
@@ -183,26 +180,22 @@ def differences(before: PrivacyPolicy, after: PrivacyPolicy) -> list[str]:
     return lines
 
 
-def _change(version: int, policy: Any, *, dry_run: bool, as_json: bool, server: Server) -> None:
-    import msgspec
-
-    from ashore.privacy import PrivacyPolicy
-
-    before = server.ask("GET", "/privacy/policy")
-    body = {"replaces": version, "policy": policy, "dry_run": dry_run}
-    answer = server.ask("PUT", "/privacy/policy", body)
-    was, will = (msgspec.convert(one["policy"], PrivacyPolicy) for one in (before, answer))
-    changes = differences(was, will)
-    if server.printed({**answer, "changes": changes, "dry_run": dry_run}, as_json):
+def _change(version: int, policy: PrivacyPolicy | None, *, dry_run: bool, as_json: bool, server: Server) -> None:
+    before: PolicyOut = server.ask(SHOW, Nothing())
+    answer: PolicyOut = server.ask(CHANGE, PolicyChange(replaces=version, policy=policy, dry_run=dry_run))
+    changes = differences(before.policy, answer.policy)
+    if as_json:
+        told = {**msgspec.to_builtins(answer), "changes": changes, "dry_run": dry_run}
+        print(json.dumps(told, ensure_ascii=False))
         return
     for change in changes:
         print(change)
-    if answer["version"] == before["version"]:
-        print(f"nothing differs; the policy stays at version {answer['version']}")
+    if answer.version == before.version:
+        print(f"nothing differs; the policy stays at version {answer.version}")
     elif dry_run:
-        print(f"this was a dry run; the policy stays at version {before['version']}")
+        print(f"this was a dry run; the policy stays at version {before.version}")
     else:
-        print(f"the policy is at version {answer['version']}, from {answer['source']}")
+        print(f"the policy is at version {answer.version}, from {answer.source}")
 
 
 def _places(policy: PrivacyPolicy) -> list[tuple[str, str]]:

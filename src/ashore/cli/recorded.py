@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import os
 import pwd
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Final
 
+from ashore.core import Actor, Principal, Recorder, TenantId
 from ashore.errors import AshoreError
 
 ACTS: Final[Mapping[str, frozenset[str]]] = {
-    "cache": frozenset(("import", "purge")),
     "model": frozenset(("export", "gc", "import", "pull", "push", "rekey", "remove", "seal", "unseal")),
     "optimize": frozenset(("evaluate",)),
 }
 """Verbs by noun. What a running server does is recorded by the server; `audit` records its own readings."""
-OWNERS: Final = frozenset(("audit", "backup", "job", "secret"))
+OWNERS: Final = frozenset(("audit", "backup", "secret"))
 """Nouns of which every verb works in the home itself."""
+OWNS: Final = (("access", "revive"), ("job", "webhook-secret"))
+"""Commands of other nouns that do."""
 MAX_TARGET_CHARS: Final = 200
 
 
@@ -30,9 +34,8 @@ def is_act(words: Sequence[str]) -> bool:
 def acts_as_owner(words: Sequence[str]) -> bool:
     """Return whether a command goes straight into the home, by the right of who owns it, and asks no server."""
     helps = any(word in ("--help", "-h") for word in words)
-    asks_server = any(word.partition("=")[0] == "--url" for word in words)
-    in_home = words[0] in OWNERS or is_act(words) or words[:2] == ["access", "revive"]
-    return len(words) >= 2 and in_home and not helps and not asks_server
+    in_home = words[0] in OWNERS or is_act(words) or tuple(words[:2]) in OWNS
+    return len(words) >= 2 and in_home and not helps
 
 
 def target_of(words: Sequence[str]) -> str:
@@ -48,6 +51,52 @@ def os_user() -> str:
         return f"os:{os.getuid()}"
 
 
+def note_owner() -> None:
+    """Say that a command acts as the owner of the home where a key is at hand that it does not use."""
+    if os.environ.get("ASHORE_API_KEY"):
+        told = f"note: acting as the owner of this home ({os_user()}), not with the key in ASHORE_API_KEY"
+        print(told, file=sys.stderr)
+
+
+def owner() -> Actor:
+    """Return who runs this process, as the actor of a call that is done in the home itself."""
+    return Actor(principal=Principal(id=os_user(), tenant=TenantId(""), kind="internal"))
+
+
+@dataclass(frozen=True, slots=True)
+class Owned:
+    """The rights of who owns the home: they could write to its files as well."""
+
+    allowed: bool = True
+    rule: str = "the owner of the home"
+
+    def decide(self, principal: Principal, action: str, resource: str) -> Owned:
+        return self
+
+    def require(self, principal: Principal, action: str, resource: str) -> None:
+        return None
+
+
+@contextmanager
+def acting(action: str, resource: str) -> Iterator[Recorder]:
+    """Open the audit log of the home for one act of its owner. An error inside is recorded as that act failed.
+
+    Raises:
+        AuditUnavailable: it cannot be recorded; then nothing was done.
+    """
+    from ashore.bootstrap import command_recorder
+    from ashore.settings import read_settings
+
+    home = read_settings().home
+    home.create()
+    with command_recorder(home) as recorder:
+        try:
+            yield recorder
+        except AshoreError as fault:
+            owner().record(recorder, action, resource, outcome="failed", reason=f"{fault.code}: {fault.message}")
+            raise
+
+
 @contextmanager
 def recorded(words: Sequence[str]) -> Iterator[None]:
     """Record what is done inside, where it is an act.
@@ -58,21 +107,8 @@ def recorded(words: Sequence[str]) -> Iterator[None]:
     if not is_act(words):
         yield
         return
-    from ashore.bootstrap import command_recorder
-    from ashore.core import Act
-    from ashore.settings import read_settings
-
     noun, verb, target = words[0], words[1], target_of(words)
-    resource, actor = f"{noun}/{target}" if target else noun, os_user()
-    home = read_settings().home
-    home.create()
-    with command_recorder(home) as recorder:
-        try:
-            yield
-        except AshoreError as fault:
-            reason = f"{fault.code}: {fault.message}"
-            recorder.record(
-                Act(action=f"{noun}:{verb}", actor=actor, resource=resource, outcome="failed", reason=reason)
-            )
-            raise
-        recorder.record(Act(action=f"{noun}:{verb}", actor=actor, resource=resource))
+    action, resource = f"{noun}:{verb}", f"{noun}/{target}" if target else noun
+    with acting(action, resource) as recorder:
+        yield
+        owner().record(recorder, action, resource)

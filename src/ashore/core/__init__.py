@@ -25,6 +25,7 @@ from ashore.core.kinds import EngineKind, ModelFormat, ServedFormat
 from ashore.core.nearest import did_you_mean, nearest_names
 from ashore.core.principal import DEFAULT_TENANT, NOBODY, WIDE, KeyScope, Principal, PrincipalKind
 from ashore.core.recorder import Act, ActOutcome, MemoryRecorder, Recorder
+from ashore.core.rights import SERVER, check_on, check_tenant, may_on, sees_tenant
 from ashore.core.sampling import (
     HIGHEST_BIAS,
     MOST_BIASES,
@@ -55,6 +56,7 @@ __all__ = [
     "NOBODY",
     "RECOMMENDABLE",
     "SAMPLING_FIELDS",
+    "SERVER",
     "WANT",
     "WIDE",
     "Act",
@@ -93,6 +95,8 @@ __all__ = [
     "Want",
     "changed_fields",
     "check_adapter_name",
+    "check_on",
+    "check_tenant",
     "check_wanted",
     "compile_re2",
     "counted",
@@ -104,6 +108,7 @@ __all__ = [
     "in_loop",
     "kv_bytes_per_token",
     "left_out",
+    "may_on",
     "nearest_names",
     "new_request_id",
     "nothing_behind",
@@ -111,6 +116,7 @@ __all__ = [
     "perform",
     "sampling_of",
     "seconds_in",
+    "sees_tenant",
     "whole_number",
     "written_span",
 ]

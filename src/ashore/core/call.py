@@ -12,7 +12,7 @@ import textwrap
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from functools import cache, partial
-from typing import Any, Final, Literal, Protocol, get_type_hints, runtime_checkable
+from typing import Any, BinaryIO, Final, Literal, Protocol, get_type_hints, runtime_checkable
 
 import msgspec
 
@@ -30,6 +30,8 @@ class Actor:
     principal: Principal
     origin: str = ""
     request_id: str = ""
+    sibling: bool = False
+    """Whether another worker of this machine asks for what only this one knows, to add it to its own."""
 
     def record(
         self,
@@ -38,6 +40,7 @@ class Actor:
         resource: str,
         *,
         outcome: ActOutcome = "done",
+        reason: str = "",
         detail: Mapping[str, str | int] | None = None,
     ) -> None:
         """Tell the audit log that this actor did something."""
@@ -48,6 +51,7 @@ class Actor:
                 tenant=self.principal.tenant,
                 resource=resource,
                 outcome=outcome,
+                reason=reason,
                 origin=self.origin,
                 request_id=self.request_id,
                 detail=detail or {},
@@ -60,6 +64,8 @@ class Verdict(Protocol):
 
     @property
     def allowed(self) -> bool: ...
+    @property
+    def rule(self) -> str: ...
 
 
 class Rights(Protocol):
@@ -95,7 +101,8 @@ class Nothing(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 class Download(msgspec.Struct, frozen=True, kw_only=True):
     """An answer that is a file and not JSON."""
 
-    content: bytes
+    content: bytes | BinaryIO
+    """A file is sent in pieces from where it stands, and closed."""
     content_type: str
     file_name: str
 
@@ -118,6 +125,12 @@ class Call:
     function runs in the loop. Its annotations say what the call takes and gives, its docstring is the help."""
     on_server: bool = False
     """Whether the action is asked on the server as a whole before `do` runs, which then asks nothing."""
+    operator: bool = False
+    """Whether this machine may ask without a key, as it may for `/metrics`; `do` decides what it sees."""
+    by_query: bool = False
+    """Whether the fields travel as a query although the method has a body."""
+    content_type: str = "application/json"
+    """Of the answer, where it is always a `Download`."""
     sure: str = ""
     """What the command line asks about before it sends anything: `destroy the keys of {person}`. Empty: nothing."""
     at_home: bool = False
@@ -132,7 +145,7 @@ class Call:
 
     @property
     def gives(self) -> type[msgspec.Struct]:
-        """The struct of the answer; a call that may also give a `Download` names that beside it."""
+        """The struct of the answer; a call that may also give a `Download` names that beside it, or alone."""
         return _signature(self.do)[1]
 
     @property
@@ -153,7 +166,7 @@ class Call:
     @property
     def has_body(self) -> bool:
         """Whether the fields that are not in the path travel as a JSON body, and not as a query."""
-        return self.method in ("POST", "PUT", "PATCH")
+        return self.method in ("POST", "PUT", "PATCH") and not self.by_query
 
     @property
     def changes(self) -> bool:
@@ -168,7 +181,7 @@ def _signature(do: Callable[..., Any]) -> tuple[type[msgspec.Struct], type[msgsp
     hints = get_type_hints(_Annotated(do, (names[2], "return")))
     given = hints["return"]
     parts = getattr(given, "__args__", ()) if not isinstance(given, type) else (given,)
-    return hints[names[2]], next(one for one in parts if one is not Download)
+    return hints[names[2]], next((one for one in parts if one is not Download), Download)
 
 
 class _Annotated:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING
 
-from ashore.core import Act, Clock, Recorder
+from ashore.core import Actor, Behind, Clock, Recorder, nothing_behind
 from ashore.errors import NotReady
 from ashore.privacy.custom import check_policy
 from ashore.privacy.policy import PrivacyPolicy
@@ -20,9 +20,18 @@ class PrivacyDesk:
     """The policy of one home, in one process. Every call but `privacy` may wait on the database."""
 
     def __init__(
-        self, privacy: Privacy, from_file: PrivacyPolicy, database: Database | None, *, clock: Clock, recorder: Recorder
+        self,
+        privacy: Privacy,
+        from_file: PrivacyPolicy,
+        database: Database | None,
+        *,
+        clock: Clock,
+        recorder: Recorder,
+        behind: Behind = nothing_behind,
     ) -> None:
         self.privacy = privacy
+        self.behind = behind
+        """The models behind an alias, whose policies hold too."""
         self._from_file = from_file
         self._database = database
         self._clock = clock
@@ -67,7 +76,7 @@ class PrivacyDesk:
         refuse_older(seen, replaces)
         return StoredPolicy(policy=policy, version=replaces + 1)
 
-    def change(self, policy: PrivacyPolicy | None, *, replaces: int, who: str, tenant: str = "") -> StoredPolicy:
+    def change(self, policy: PrivacyPolicy | None, *, replaces: int, actor: Actor) -> StoredPolicy:
         """Put another policy into the state, and go by it here; other processes do within 200 ms. One that differs in
         nothing changes nothing, whatever it replaces.
 
@@ -83,16 +92,15 @@ class PrivacyDesk:
             seen = read_policy(connection)
             if seen.policy == policy:
                 return seen
-            stored = save_policy(connection, policy, replaces=replaces, who=who, now_s=int(self._clock.now_s()))
-        self._recorder.record(
-            Act(
-                action="privacy:write",
-                actor=who,
-                tenant=tenant,
-                resource="policy/privacy",
-                reason="removed" if policy is None else "changed",
-                detail={"version": stored.version},
+            stored = save_policy(
+                connection, policy, replaces=replaces, who=actor.principal.id, now_s=int(self._clock.now_s())
             )
+        actor.record(
+            self._recorder,
+            "privacy:write",
+            "policy/privacy",
+            reason="removed" if policy is None else "changed",
+            detail={"version": stored.version},
         )
         self.refresh()
         return stored

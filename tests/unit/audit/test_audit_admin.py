@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import io
 import json
 import tarfile
@@ -10,17 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from admin_app import AdminApp
 from audit_notes import a_log, write_chain
 
-from ashore.access import Binding, OpenDoor, Policy, PolicyAuthority
-from ashore.api.http import ROUTES, HttpApp
 from ashore.audit import AuditLog, AuditService, Checkpoints, open_anchor, verify_export
-from ashore.core import SystemClock
-from ashore.metrics import Metrics
-from ashore.serving import BytesText, Limits, MemoryReplica, ServingService, Topology
+from ashore.cli.main import main
 
 
-class Office:
+class Office(AdminApp):
     """An application in which everybody holds one role, over a record of two chains."""
 
     def __init__(self, folder: Path, role: str) -> None:
@@ -31,45 +27,12 @@ class Office:
         assert line is not None
         open_anchor(str(self.anchor), Checkpoints(self.root, self.keys).home).put(1, line)
         self.log: AuditLog = a_log(self.root, "api-0")
-        clock, metrics = SystemClock(), Metrics()
-        serving = ServingService(
-            Topology(),
-            make_replica=lambda socket: MemoryReplica(),
-            load_text=lambda served: BytesText(),
-            check_grammar=lambda grammar: None,
-            clock=clock,
-            metrics=metrics,
-        )
-        self.app = HttpApp(
-            serving,
-            OpenDoor(),
-            metrics,
-            ROUTES,
-            limits=Limits(),
-            authority=PolicyAuthority(Policy(bindings=(Binding(subject="everyone", role=role),))),
-            recorder=self.log,
-            audit=AuditService(self.root, self.keys, self.log, anchors=[str(self.anchor)]),
-        )
+        super().__init__(role, recorder=self.log)
+        self.service = AuditService(self.root, self.keys, self.log, anchors=[str(self.anchor)])
+        self.desks["audit"] = self.service
 
     def call(self, method: str, path: str, query: str = "") -> tuple[int, bytes]:
-        sent: list[dict[str, Any]] = []
-
-        async def receive() -> dict[str, Any]:
-            return {"type": "http.request", "body": b"", "more_body": False}
-
-        async def send(message: Any) -> None:
-            sent.append(dict(message))
-
-        scope = {
-            "type": "http",
-            "method": method,
-            "path": path,
-            "query_string": query.encode(),
-            "headers": [(b"authorization", b"Bearer x")],
-            "client": ("10.0.0.9", 1),
-        }
-        asyncio.run(self.app(scope, receive, send))
-        return sent[0]["status"], b"".join(m.get("body", b"") for m in sent)
+        return self.send(method, path, query=query)
 
     def told(self, action: str) -> list[dict[str, Any]]:
         status, body = self.call("GET", "/admin/v1/audit/records", f"action={action}")
@@ -107,7 +70,7 @@ def test_an_export_comes_signed(office: Office, tmp_path: Path) -> None:
     assert status == 200
     with tarfile.open(fileobj=io.BytesIO(body)) as tar:
         tar.extractall(tmp_path / "out", filter="data")
-    manifest, problem = verify_export(tmp_path / "out" / "audit-export", office.app.audit.public_keys())  # type: ignore[union-attr]
+    manifest, problem = verify_export(tmp_path / "out" / "audit-export", office.service.public_keys())
     assert problem is None and manifest is not None and manifest.records == 30 and manifest.by == "anyone"
     assert office.call("GET", "/admin/v1/audit/export", "form=xlsx")[0] == 400
 
@@ -137,3 +100,23 @@ def test_nobody_else_reads_it(tmp_path: Path, role: str) -> None:
     ):
         assert office.call(method, path)[0] == 403
     office.log.close()
+
+
+def test_the_commands_find_and_export_by_the_same_fields(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("ASHORE_HOME", str(tmp_path / "home"))
+    for tenant in ("acme", "beta"):
+        assert main(["cache", "purge", "--tenant", tenant]) == 0
+    capsys.readouterr()
+    assert main(["audit", "search", "tenant=acme", "purge", "--action", "cache:*", "--since", "1h", "--json"]) == 0
+    (found,) = json.loads(capsys.readouterr().out)["items"]
+    assert found["detail"] == {"tenant": "acme"}
+    export = ["audit", "export", str(tmp_path / "out"), "tenant=beta", "--action", "cache:*"]
+    assert main([*export, "--form", "csv", "--json"]) == 0
+    manifest = json.loads(capsys.readouterr().out)
+    assert (manifest["records"], manifest["query"]["text"]) == (1, "tenant=beta")
+    assert main(["audit", "export", str(tmp_path / "copy"), "--form", "chains"]) == 0
+    assert main(["audit", "verify", "--path", str(tmp_path / "copy")]) == 0
+    assert main(["audit", "search", "--text-file", str(tmp_path / "none")]) == 2
+    assert "none: No such file" in capsys.readouterr().err

@@ -26,7 +26,6 @@ from ashore.audit import (
     MemoryArchive,
     MemorySubjectKeys,
     Query,
-    Reader,
     archive_segments,
     read_moment,
     verify_export,
@@ -40,10 +39,10 @@ from ashore.audit.records import act_record
 from ashore.audit.search import Hit, oldest_first, search
 from ashore.audit.segments import LocalShelf, segment_path, segments_of
 from ashore.audit.writer import DAY_US, Draft
-from ashore.core import MemoryRecorder
+from ashore.core import Actor, MemoryRecorder, Principal, TenantId
 from ashore.errors import AuditUnavailable, Conflict, InvalidRequest, NotFound, TamperedAudit
 
-READER = Reader(actor="auditor", origin="10.0.0.9")
+READER = Actor(principal=Principal(id="auditor", tenant=TenantId("")), origin="10.0.0.9")
 NASTY = '=cmd|"x"\n{"a":1}\r\u2028\u202e,;\t|\\="'
 
 

@@ -2,71 +2,38 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from admin_app import AdminApp, run_command
 
-from ashore.access import Binding, OpenDoor, Policy, PolicyAuthority
-from ashore.api.http import ROUTES, HttpApp, make_desk
-from ashore.core import MemoryRecorder, SystemClock
-from ashore.metrics import Metrics
+from ashore.cli.privacy import app as command
+from ashore.core import SystemClock
+from ashore.errors import AshoreError
 from ashore.privacy import Privacy, PrivacyDesk, PrivacyPolicy
-from ashore.serving import BytesText, Limits, MemoryReplica, ServingService, Topology
 from ashore.state import open_database
 
 ID = "11010519491231002X"
 
 
-class Administration:
+class Administration(AdminApp):
     """An application in which everybody is a security officer."""
 
     def __init__(self, folder: Path) -> None:
-        clock, metrics = SystemClock(), Metrics()
-        self.recorder = MemoryRecorder()
+        super().__init__("security-officer")
+        clock = SystemClock()
         self.state = open_database(folder / "state.db", snapshots=folder / "snapshots", clock=clock)
         self.privacy = Privacy(PrivacyPolicy(), secret=b"s" * 32)
-        serving = ServingService(
-            Topology(),
-            make_replica=lambda socket: MemoryReplica(),
-            load_text=lambda served: BytesText(),
-            check_grammar=lambda grammar: None,
-            clock=clock,
-            metrics=metrics,
-        )
-        self.app = HttpApp(
-            serving,
-            OpenDoor(),
-            metrics,
-            ROUTES,
-            limits=Limits(),
-            desk=make_desk(self.state, clock, Topology().jobs),
-            authority=PolicyAuthority(Policy(bindings=(Binding(subject="everyone", role="security-officer"),))),
-            privacy=PrivacyDesk(self.privacy, PrivacyPolicy(), self.state, clock=clock, recorder=self.recorder),
+        self.desks["privacy"] = PrivacyDesk(
+            self.privacy, PrivacyPolicy(), self.state, clock=clock, recorder=self.recorder
         )
 
     def call(self, method: str, path: str, body: Any = None) -> tuple[int, Any]:
-        sent: list[dict[str, Any]] = []
-        payload = b"" if body is None else json.dumps(body).encode()
-
-        async def receive() -> dict[str, Any]:
-            return {"type": "http.request", "body": payload, "more_body": False}
-
-        async def send(message: Any) -> None:
-            sent.append(dict(message))
-
-        scope = {
-            "type": "http",
-            "method": method,
-            "path": path,
-            "headers": [(b"content-length", b"%d" % len(payload)), (b"authorization", b"Bearer x")],
-            "client": ("10.0.0.9", 1),
-        }
-        asyncio.run(self.app(scope, receive, send))
-        return sent[0]["status"], json.loads(b"".join(m.get("body", b"") for m in sent))
+        status, answer = self.send(method, path, b"" if body is None else json.dumps(body).encode())
+        return status, json.loads(answer)
 
 
 @pytest.fixture
@@ -99,7 +66,7 @@ def test_a_policy_is_read_changed_and_given_back(one: Administration) -> None:
     assert (status, shown["version"], shown["source"]) == (200, 1, "state")
     assert one.call("POST", "/admin/v1/privacy/detect", {"text": "13812345678"})[1]["blocked"]
     (act,) = one.recorder.acts
-    assert (act.action, act.detail["version"]) == ("privacy:write", 1)
+    assert (act.action, act.origin, act.detail["version"]) == ("privacy:write", "10.0.0.9", 1)
     status, shown = one.call("PUT", "/admin/v1/privacy/policy", {"replaces": 1, "policy": None})
     assert (status, shown["version"], shown["source"]) == (200, 2, "ashore.toml")
 
@@ -145,3 +112,21 @@ def test_a_policy_that_cannot_be_used_changes_nothing(one: Administration) -> No
         assert (status, answer["error"]["code"]) == (400, code), policy
     assert one.call("GET", "/admin/v1/privacy/policy")[1]["version"] == 0
     assert one.recorder.acts == []
+
+
+def test_the_commands_print_compare_and_set_it(
+    one: Administration, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("ASHORE_HOME", str(tmp_path))
+    one.answer_commands(monkeypatch)
+    file = tmp_path / "policy.toml"
+    run_command(command, "policy", "show", "--toml")
+    file.write_text(capsys.readouterr().out + 'prompts = { phone = "block" }\n')
+    run_command(command, "policy", "set", str(file), "--dry-run")
+    assert "phone in prompts: allow -> block\nthis was a dry run" in capsys.readouterr().out
+    run_command(command, "policy", "set", str(file), "--json")
+    assert json.loads(capsys.readouterr().out)["version"] == 1
+    run_command(command, "policy", "reset", "--replaces", "1")
+    assert "at version 2, from ashore.toml" in capsys.readouterr().out
+    with pytest.raises(AshoreError, match="has version 2, and this change replaces version 0"):
+        run_command(command, "policy", "set", str(file))

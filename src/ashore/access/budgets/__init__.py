@@ -4,7 +4,7 @@ Owns: the rules, the ledger that the processes of a machine share, and what was 
 refusal travels in HTTP or gRPC, and what a token costs to make.
 """
 
-from ashore.access.budgets.administration import BudgetOffice
+from ashore.access.budgets.calls import BudgetOffice
 from ashore.access.budgets.leases import SqlLeases
 from ashore.access.budgets.ledger import MappedLedger
 from ashore.access.budgets.lender import MachineLender

@@ -8,14 +8,17 @@ from typing import Final, Literal, NamedTuple, get_args
 
 from ashore.errors import InvalidRequest
 
-Kind = Literal["tokens", "requests", "concurrency", "queued_jobs", "stored_bytes"]
-"""tokens: of prompt and answer. requests: that were answered. concurrency: that run or wait at one moment. queued_jobs:
-that have not ended. stored_bytes: of files. The last two are counted where jobs and files are, for each tenant."""
+CountedKind = Literal["tokens", "requests", "concurrency"]
+"""Counted on the request path. tokens: of prompt and answer. requests: that were answered. concurrency: that run or
+wait at one moment."""
+QuotaKind = Literal["queued_jobs", "stored_bytes"]
+"""Counted where jobs and files are, for each tenant. queued_jobs: that have not ended. stored_bytes: of files."""
+Kind = Literal[CountedKind, QuotaKind]
 WindowName = Literal["minute", "hour", "day", "month", "total", "now"]
 """Calendar windows; `total` never resets, `now` is the only one of what is not used up."""
 
-NOW_KINDS: Final = ("concurrency", "queued_jobs", "stored_bytes")
-QUOTA_KINDS: Final = ("queued_jobs", "stored_bytes")
+QUOTA_KINDS: Final[tuple[QuotaKind, ...]] = get_args(QuotaKind)
+NOW_KINDS: Final[tuple[Kind, ...]] = ("concurrency", *QUOTA_KINDS)
 KINDS: Final = get_args(Kind)
 WINDOWS: Final = get_args(WindowName)
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
-from ashore.access.budgets.model import EACH, Asker, BudgetRule, Kind
+from ashore.access.budgets.model import EACH, KINDS, QUOTA_KINDS, Asker, BudgetRule, Kind
 from ashore.access.budgets.ports import Line, Part, UsageLine
 from ashore.access.budgets.windows import day_of, window_at
 
@@ -14,6 +14,7 @@ MOST_REMEMBERED: Final = 8_192
 """Pairs of asker and model whose rules are remembered."""
 
 PARTS: Final[dict[Kind, Part]] = {"tokens": Part.TOKENS, "requests": Part.REQUESTS, "concurrency": Part.CONCURRENCY}
+assert set(PARTS) | set(QUOTA_KINDS) == set(KINDS), "a kind of budget is counted nowhere"
 
 
 @dataclass(slots=True, kw_only=True)

@@ -22,7 +22,6 @@ from ashore.access import (
     Principal,
     denial_of,
 )
-from ashore.access.budgets import BudgetOffice
 from ashore.api.adminguard import SERVER, check_admin
 from ashore.api.decode import model_in
 from ashore.api.http.accesslog import AccessLog
@@ -35,12 +34,10 @@ from ashore.api.http.streaming import cache_headers, standing_headers
 from ashore.api.origin import Origins
 from ashore.api.recording import LogRecorder
 from ashore.api.underway import Bodies, bodies_of
-from ashore.audit import AuditService
-from ashore.cache import PurgeOffice, directive_of
+from ashore.cache import directive_of
 from ashore.core import Recorder
 from ashore.errors import AshoreError, Bug, NotReady, PermissionDenied
 from ashore.metrics import Metrics
-from ashore.privacy import PrivacyDesk
 from ashore.serving import Limits, ServingService
 
 if TYPE_CHECKING:
@@ -78,11 +75,7 @@ class HttpApp:
         authority: Authority | None = None,
         recorder: Recorder | None = None,
         origins: Origins | None = None,
-        privacy: PrivacyDesk | None = None,
-        budget_office: BudgetOffice | None = None,
-        audit: AuditService | None = None,
         backups: Callable[[], Timetable | None] = lambda: None,
-        purges: PurgeOffice | None = None,
         desks: Mapping[str, object] | None = None,
         bodies: Bodies | None = None,
     ) -> None:
@@ -98,13 +91,8 @@ class HttpApp:
         self._origins = origins or Origins()
         self._desk = desk
         self._bodies = bodies or bodies_of(limits)
-        self.privacy: Final = privacy
-        self.budget_office: Final = budget_office
-        self.audit: Final = audit
         self.backups: Final = backups
         """Tells what the server does by itself for the backup of its home."""
-        self.purges: Final = purges
-        """Purges the cache of answers; None where no state tells the workers of it."""
         self.desks: Final = {} if desks is None else desks
         """What does the declared calls of each room, by the room's name; a room that this server lacks is left out."""
         self.making_metrics: dict[bool, asyncio.Task[bytes]] = {}

@@ -14,6 +14,7 @@ from ashore.api.http.exchange import Exchange
 from ashore.api.http.mergedmetrics import merge_pages
 from ashore.api.http.openapi import describe
 from ashore.api.http.siblings import OWN_ONLY
+from ashore.audit import AuditService
 from ashore.errors import AshoreError
 from ashore.serving import ServingState
 
@@ -130,7 +131,8 @@ def _tell_backups(app: HttpApp, table: Timetable | None) -> None:
 
 async def _tell_archive(app: HttpApp) -> None:
     """Bring the gauges of the archive of the audit up to date."""
-    standing = await asyncio.to_thread(app.audit.archiving) if app.audit is not None else None
+    desk = app.desks.get("audit")
+    standing = await asyncio.to_thread(desk.archiving) if isinstance(desk, AuditService) else None
     if standing is not None:
         app.metrics.set("ashore_audit_archive_time_seconds", standing.good_us / 1e6)
         app.metrics.set("ashore_audit_archive_failures", standing.failures)

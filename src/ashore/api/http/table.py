@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+from ashore.access.budgets.calls import CALLS as BUDGET_CALLS
 from ashore.access.calls import CALLS as ACCESS_CALLS
 from ashore.api.http import jobs, operate
-from ashore.api.http.admin import audit, cache, privacy
-from ashore.api.http.admin.budgetroutes import BUDGET_ROUTES
 from ashore.api.http.admin.calls import routes_of
 from ashore.api.http.anthropic import handlers as anthropic
 from ashore.api.http.anthropic.types import CountOut, CountRequest, MessageOut, MessagesRequest
@@ -26,7 +25,10 @@ from ashore.api.http.openai.responses_types import (
 )
 from ashore.api.http.openai.types import ChatRequest, CompletionRequest, EmbeddingRequest
 from ashore.api.http.routes import Route
+from ashore.audit.calls import CALLS as AUDIT_CALLS
+from ashore.cache.calls import CALLS as CACHE_CALLS
 from ashore.jobs.calls import CALLS as JOB_CALLS
+from ashore.privacy.calls import CALLS as PRIVACY_CALLS
 from ashore.releases.calls import CALLS as RELEASE_CALLS
 
 ROUTES: tuple[Route, ...] = (
@@ -151,49 +153,12 @@ ROUTES: tuple[Route, ...] = (
         method="GET", path="/metrics", guard="operator", handler=operate.metrics, tag="Operation",
         summary="Metrics in Prometheus' form", content_type="text/plain",
     ),
-    Route(
-        method="GET", path=cache.PATH, guard="operator", handler=cache.show, tag="Administration",
-        summary="What the cache of answers holds and did, by tenant and model", response=cache.CacheList,
-        query=cache.FILTERS, operation="cache",
-    ),
-    Route(
-        method="POST", path=cache.PATH + "/purge", guard="admin", action=cache.PURGE, asks_itself=True,
-        handler=cache.purge, tag="Administration", summary="Let kept answers be found no more",
-        request=cache.PurgeRequest, response=cache.Purged, operation="cache_purge",
-    ),
-    Route(
-        method="POST", path="/admin/v1/privacy/detect", guard="admin", action="privacy:detect", handler=privacy.detect,
-        tag="Administration", summary="Try the privacy policy on a text", request=privacy.DetectRequest,
-        response=privacy.Detected,
-    ),
-    Route(
-        method="GET", path="/admin/v1/privacy/policy", guard="admin", action="privacy:read", handler=privacy.policy,
-        tag="Administration", summary="Show the privacy policy in force", response=privacy.PolicyOut,
-    ),
-    Route(
-        method="PUT", path="/admin/v1/privacy/policy", guard="admin", action="privacy:write", handler=privacy.change,
-        tag="Administration", summary="Change the privacy policy", request=privacy.PolicyChange,
-        response=privacy.PolicyOut,
-    ),
-    *BUDGET_ROUTES,
+    *routes_of("cache", CACHE_CALLS),
+    *routes_of("privacy", PRIVACY_CALLS),
+    *routes_of("budgets", BUDGET_CALLS),
     *routes_of("releases", RELEASE_CALLS),
     *routes_of("jobs", JOB_CALLS),
-    Route(
-        method="GET", path="/admin/v1/audit/records", guard="admin", action="audit:search", handler=audit.records,
-        tag="Administration", summary="Find records of the audit, newest first", response=audit.RecordList,
-    ),
-    Route(
-        method="POST", path="/admin/v1/audit/verify", guard="admin", action="audit:verify", handler=audit.verify,
-        tag="Administration", summary="Tell whether the audit is what was written", response=audit.VerdictOut,
-    ),
-    Route(
-        method="GET", path="/admin/v1/audit/export", guard="admin", action="audit:export", handler=audit.export,
-        tag="Administration", summary="Take records out, signed", content_type="application/x-tar",
-    ),
-    Route(
-        method="GET", path="/admin/v1/audit/status", guard="admin", action="audit:search", handler=audit.status,
-        tag="Administration", summary="Show how the audit stands", response=audit.StatusOut,
-    ),
+    *routes_of("audit", AUDIT_CALLS),
     Route(
         method="GET", path="/openapi.json", guard="operator", handler=operate.openapi, tag="Operation",
         summary="This document",

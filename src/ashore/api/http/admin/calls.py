@@ -10,6 +10,7 @@ import msgspec
 
 from ashore.api.http.exchange import Exchange
 from ashore.api.http.routes import Handler, Route
+from ashore.api.http.siblings import OWN_ONLY
 from ashore.api.http.streaming import JSON
 from ashore.core import ADMIN, Actor, Call, Download, Principal, perform
 from ashore.core.decode import convert, decode
@@ -18,6 +19,7 @@ from ashore.errors import NotReady
 if TYPE_CHECKING:
     from ashore.api.http.app import HttpApp
 
+CHUNK_BYTES: Final = 1 << 20
 NO_STORE: Final = (b"cache-control", b"no-store")
 _encode = msgspec.json.Encoder().encode
 
@@ -60,14 +62,15 @@ def _route(room: str, call: Call) -> Route:
     return Route(
         method=call.method,
         path=ADMIN + call.path,
-        guard="admin" if call.action else "key",
+        guard="operator" if call.operator else "admin" if call.action else "key",
         action=call.action,
         asks_itself=not call.on_server,
         handler=_handler(room, call, takes),
         summary=call.summary.rstrip("."),
         tag=room.capitalize(),
         request=takes if call.has_body else None,
-        response=call.gives,
+        response=None if call.gives is Download else call.gives,
+        content_type=call.content_type,
         query=() if call.has_body else fields,
         operation=f"{call.noun} {call.word}".replace(" ", "_").replace("-", "_"),
     )
@@ -88,12 +91,24 @@ def _handler(room: str, call: Call, takes: type[msgspec.Struct]) -> Handler:
         if call.in_path:
             fields = {name: getattr(given, name) for name in given.__struct_fields__}
             asked = call.takes(**fields, **{call.in_path[0]: exchange.argument})
-        actor = Actor(principal=principal, origin=app.origin_of(exchange), request_id=exchange.request_id)
+        actor = Actor(
+            principal=principal,
+            origin=app.origin_of(exchange),
+            request_id=exchange.request_id,
+            sibling=OWN_ONLY in exchange.headers,
+        )
         answer = await perform(call, desk, actor, asked)
         if isinstance(answer, Download):
             disposition = f'attachment; filename="{answer.file_name}"'.encode()
             headers = [(b"content-type", answer.content_type.encode()), (b"content-disposition", disposition)]
-            await exchange.respond(200, [*headers, NO_STORE], answer.content)
+            if isinstance(answer.content, bytes):
+                await exchange.respond(200, [*headers, NO_STORE], answer.content)
+                return
+            with answer.content as file:
+                await exchange.start_download([*headers, NO_STORE])
+                while chunk := file.read(CHUNK_BYTES):
+                    await exchange.write(chunk)
+                await exchange.end_stream()
         else:
             await exchange.respond(200, [JSON, NO_STORE], _encode(answer))
 

@@ -1,0 +1,295 @@
+"""What administrators do with budgets, and what they see of usage."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from datetime import UTC, date, datetime
+from typing import Annotated, Final, Literal
+
+import msgspec
+
+from ashore.access.budgets.model import NOW_KINDS, BudgetRule, Count, Kind, WindowName, check_rule
+from ashore.access.budgets.names import Names, check_names
+from ashore.access.budgets.ports import Authority
+from ashore.access.budgets.usage import COLUMNS, Price, UsageSum, as_csv, columns_of, sum_by
+from ashore.core import (
+    Actor,
+    Call,
+    Clock,
+    Download,
+    Nothing,
+    Recorder,
+    Rights,
+    check_on,
+    check_tenant,
+    may_on,
+    sees_tenant,
+)
+from ashore.errors import InvalidRequest, NotFound
+
+READ: Final = "budget:read"
+WRITE: Final = "budget:write"
+USAGE: Final = "usage:read"
+LONGEST_REPORT_DAYS: Final = 366
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BudgetOffice:
+    """Budgets and usage, who may touch them, and the audit log of who did."""
+
+    authority: Authority
+    rights: Rights
+    recorder: Recorder
+    clock: Clock
+    prices: Mapping[str, Price]
+    names: Names
+
+
+def minutes_of(offset: str) -> int:
+    """Return an offset from UTC, `+08:00`, in minutes.
+
+    Raises:
+        InvalidRequest: it is not an offset.
+    """
+    sign, hours, colon, minutes = offset[:1], offset[1:3], offset[3:4], offset[4:]
+    if sign not in ("+", "-") or colon != ":" or not (hours + minutes).isdecimal() or len(minutes) != 2:
+        raise InvalidRequest(f"{offset!r} is not an offset from UTC", hint="write it as +08:00")
+    return (int(hours) * 60 + int(minutes)) * (-1 if sign == "-" else 1)
+
+
+class BudgetIn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A budget to set. A selector that is empty does not matter, `*` counts each value apart."""
+
+    kind: Annotated[Kind, msgspec.Meta(extra={"positional": True})]
+    """tokens (of prompt and answer), requests, or concurrency (requests that run or wait at one moment); of a tenant
+    also queued_jobs (that have not ended) and stored_bytes (of files)."""
+    cap: Annotated[int, msgspec.Meta(extra={"positional": True})]
+    """The limit."""
+    window: Annotated[WindowName | None, msgspec.Meta(extra={"flag": "per"})] = None
+    """Window after which the count starts again, for tokens and requests. Default: total, which never resets; now for
+    the other kinds."""
+    key: Annotated[str, msgspec.Meta(extra={"flag": "of-key"})] = ""
+    """Name of an API key, ash_0a1b2c3d."""
+    user: str = ""
+    """Name of a user or service account."""
+    tenant: str = ""
+    """Name of a tenant."""
+    model: str = ""
+    """Alias of a model."""
+    offset_min: Annotated[int, msgspec.Meta(extra={"flag": "utc-offset", "reads": minutes_of})] = 0
+    """Local time by which hours, days and months begin, +08:00 for China; in JSON its minutes ahead of UTC."""
+
+
+class BudgetNamed(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Which budget."""
+
+    budget: str
+    """Name of the budget, as `ashore access budget list` prints it."""
+
+
+class UsageIn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Which usage to add up."""
+
+    by: str = ",".join(COLUMNS)
+    """Columns to add up by."""
+    first_day: Annotated[str, msgspec.Meta(extra={"flag": "since"})] = ""
+    """First day, 2026-11-01. Default: the first of this month."""
+    last_day: Annotated[str, msgspec.Meta(extra={"flag": "until"})] = ""
+    """Last day. Default: today (UTC)."""
+    tenant: str = ""
+    """Only usage of this tenant."""
+    format: Annotated[Literal["json", "csv"], msgspec.Meta(extra={"switch": "csv"})] = "json"
+    """Print CSV that is safe to open in a spreadsheet."""
+
+
+class BudgetOut(msgspec.Struct, frozen=True, kw_only=True):
+    """A budget."""
+
+    id: str
+    kind: Kind
+    window: WindowName
+    cap: int
+    key: str
+    user: str
+    tenant: str
+    model: str
+    offset_min: int
+    about: str
+
+
+class BudgetList(msgspec.Struct, frozen=True):
+    """Every budget that the caller may read."""
+
+    items: list[BudgetOut]
+
+
+class CountOut(msgspec.Struct, frozen=True, kw_only=True):
+    """What one count of a budget stands at, as reported within the last quarter of a second."""
+
+    key: str
+    user: str
+    tenant: str
+    model: str
+    settled: int
+    open: int
+    left: int
+    starts_at: str | None
+    resets_at: str | None
+
+
+class BudgetShow(msgspec.Struct, frozen=True, kw_only=True):
+    """A budget and its running counts."""
+
+    budget: BudgetOut
+    items: list[CountOut]
+
+
+class BudgetRemoved(msgspec.Struct, frozen=True, kw_only=True):
+    """A budget that was removed."""
+
+    id: str
+    removed: bool = True
+
+
+class UsageOut(msgspec.Struct, frozen=True, kw_only=True):
+    """Usage added up; columns that were not asked for are empty."""
+
+    day: str
+    tenant: str
+    user: str
+    model: str
+    requests: int
+    hits: int
+    prompt_tokens: int
+    completion_tokens: int
+    cached_tokens: int
+    refused: int
+    cost: str | None
+    """Exact decimal; null where a model has no price."""
+    currency: str
+
+
+class UsageList(msgspec.Struct, frozen=True):
+    """Usage, sorted by its columns."""
+
+    items: list[UsageOut]
+
+
+def list_budgets(office: BudgetOffice, actor: Actor, asked: Nothing) -> BudgetList:
+    """List budgets."""
+    rules = office.authority.rules()
+    seen = [rule for rule in rules if may_on(office.rights, actor.principal, READ, f"budget/{rule.rule_id}")]
+    return BudgetList([_out(rule) for rule in seen])
+
+
+def set_budget(office: BudgetOffice, actor: Actor, asked: BudgetIn) -> BudgetOut:
+    """Set a budget, or change its cap. In force everywhere within 200 ms.
+
+    With nothing but a cap the budget is for everybody together. A name limits that one; `*` limits each one apart, so
+    `--tenant acme --user '*'` gives every user of acme as much. A request must fit every budget that it is under.
+    """
+    window = asked.window or ("now" if asked.kind in NOW_KINDS else "total")
+    rule = check_rule(BudgetRule(**{**msgspec.structs.asdict(asked), "window": window}))
+    check_on(office.rights, actor.principal, WRITE, f"budget/{rule.rule_id}")
+    check_names(rule, office.names)
+    new = office.authority.put_rule(rule)
+    actor.record(
+        office.recorder,
+        WRITE,
+        f"budget/{rule.rule_id}",
+        reason="set" if new else "changed",
+        detail={"kind": rule.kind, "window": rule.window, "limit": rule.cap, "about": rule.about()},
+    )
+    return _out(rule)
+
+
+def remove_budget(office: BudgetOffice, actor: Actor, asked: BudgetNamed) -> BudgetRemoved:
+    """Remove a budget. It limits nothing any more within 200 ms."""
+    check_on(office.rights, actor.principal, WRITE, f"budget/{asked.budget}")
+    if not office.authority.remove_rule(asked.budget):
+        raise _no_rule(asked.budget)
+    actor.record(office.recorder, WRITE, f"budget/{asked.budget}", reason="removed")
+    return BudgetRemoved(id=asked.budget)
+
+
+def show_budget(office: BudgetOffice, actor: Actor, asked: BudgetNamed) -> BudgetShow:
+    """Show a budget and what is left of it, for each one that it counts."""
+    check_on(office.rights, actor.principal, READ, f"budget/{asked.budget}")
+    rule = next((rule for rule in office.authority.rules() if rule.rule_id == asked.budget), None)
+    if rule is None:
+        raise _no_rule(asked.budget)
+    counts = office.authority.counts(rule.rule_id, int(office.clock.now_s() * 1000))
+    return BudgetShow(budget=_out(rule), items=[_count(rule, count) for count in counts])
+
+
+def show_usage(office: BudgetOffice, actor: Actor, asked: UsageIn) -> UsageList | Download:
+    """Show usage by tenant, user, model and day, with its cost where ashore.toml has a price."""
+    columns = columns_of(asked.by)
+    check_tenant(office.rights, actor.principal, USAGE, asked.tenant)
+    today = datetime.fromtimestamp(office.clock.now_s(), UTC).date()
+    first = _day(asked.first_day, "first_day") if asked.first_day else today.replace(day=1)
+    last = _day(asked.last_day, "last_day") if asked.last_day else today
+    days = (last - first).days + 1
+    if not 1 <= days <= LONGEST_REPORT_DAYS:
+        raise InvalidRequest(
+            f"{first} to {last} are {days} days; expected 1 to {LONGEST_REPORT_DAYS}",
+            hint="ask for fewer at a time",
+            param="last_day",
+        )
+    found = office.authority.usage(first_day=first.isoformat(), last_day=last.isoformat(), tenant=asked.tenant)
+    seen = [one for one in found if sees_tenant(office.rights, actor.principal, USAGE, one.tenant)]
+    sums = sum_by(seen, columns, office.prices)
+    if asked.format == "csv":
+        return Download(
+            content=as_csv(sums, columns).encode(), content_type="text/csv; charset=utf-8", file_name="usage.csv"
+        )
+    return UsageList([_usage(one) for one in sums])
+
+
+CALLS: Final = (
+    Call("access budget", "list", "GET", "/budgets", READ, list_budgets),
+    Call("access budget", "set", "PUT", "/budgets", WRITE, set_budget),
+    Call("access budget", "show", "GET", "/budgets/{budget}", READ, show_budget),
+    Call("access budget", "remove", "DELETE", "/budgets/{budget}", WRITE, remove_budget),
+    Call("access", "usage", "GET", "/usage", USAGE, show_usage),
+)
+
+
+def _out(rule: BudgetRule) -> BudgetOut:
+    return BudgetOut(id=rule.rule_id, about=rule.about(), **asdict(rule))
+
+
+def _count(rule: BudgetRule, count: Count) -> CountOut:
+    key, user, tenant, model = count.subject
+    return CountOut(
+        key=key,
+        user=user,
+        tenant=tenant,
+        model=model,
+        settled=count.settled,
+        open=count.open,
+        left=max(0, rule.cap - count.settled - count.open),
+        starts_at=_moment(count.starts_ms),
+        resets_at=_moment(count.ends_ms),
+    )
+
+
+def _usage(one: UsageSum) -> UsageOut:
+    cost = None if one.cost is None else f"{one.cost:f}"
+    return UsageOut(cost=cost, currency=one.currency, **asdict(one.usage))
+
+
+def _moment(ms: int) -> str | None:
+    return datetime.fromtimestamp(ms / 1000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ") if ms else None
+
+
+def _day(text: str, param: str) -> date:
+    try:
+        return date.fromisoformat(text)
+    except ValueError as fault:
+        raise InvalidRequest(f"{text[:40]!r} is not a day", hint="write it as 2026-11-24", param=param) from fault
+
+
+def _no_rule(rule_id: str) -> NotFound:
+    return NotFound(f"no budget has the name {rule_id[:64]!r}", hint="`ashore access budget list` shows them")

@@ -1,0 +1,166 @@
+"""What an auditor asks of a server: search, verify and export. Each is recorded before it is answered."""
+
+from __future__ import annotations
+
+import tarfile
+import tempfile
+import time
+from dataclasses import fields
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal
+
+import msgspec
+
+from ashore.audit.export import Format
+from ashore.audit.query import DEFAULT_LIMIT, MOST_HITS, Query, read_moment
+from ashore.audit.render import hit_json
+from ashore.audit.service import AuditService, AuditStatus
+from ashore.core import Actor, Call, Download, Nothing
+
+SEARCH: Final = "audit:search"
+
+
+class Which(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Which records. Everything given must hold."""
+
+    actor: str = ""
+    """Who did it."""
+    tenant: str = ""
+    """Only records of this tenant."""
+    action: str = ""
+    """What was done, as noun:verb; key:* for every verb."""
+    resource: str = ""
+    """On what, as kind/name; role/* for every name."""
+    model: str = ""
+    """Alias that was asked."""
+    outcome: str = ""
+    """answered, failed, cancelled; allowed, denied, done."""
+    error: str = ""
+    """Code of the error."""
+    request_id: Annotated[str, msgspec.Meta(extra={"flag": "request"})] = ""
+    """Id of the request."""
+    origin: str = ""
+    """Address that it came from."""
+    key: Annotated[str, msgspec.Meta(extra={"flag": "key-name"})] = ""
+    """Name of the API key."""
+    digest: str = ""
+    """Digest of a prompt or an answer."""
+    kind: str = ""
+    """request, act or chain."""
+    chain: str = ""
+    """One writing process."""
+    text: Annotated[str, msgspec.Meta(extra={"words": True})] = ""
+    """Words that an act must contain."""
+    since: str = ""
+    """First moment, such as 2026-11-24T08:00:00+08:00, or 3h for three hours ago."""
+    until: str = ""
+    """The moment before which."""
+
+    def query(self) -> Query:
+        """Return the query.
+
+        Raises:
+            InvalidRequest: a moment is malformed.
+        """
+        given = msgspec.structs.asdict(self)
+        now_s = time.time()
+        since_us, until_us = (
+            read_moment(given[name], now_s=now_s) if given[name] else 0 for name in ("since", "until")
+        )
+        named = {field.name: given[field.name] for field in fields(Query) if field.name in given}
+        return Query(since_us=since_us, until_us=until_us, **named)
+
+
+class RecordsIn(Which, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Which records to find."""
+
+    limit: Annotated[int, msgspec.Meta(ge=1, le=MOST_HITS)] = DEFAULT_LIMIT
+    """Most records to return."""
+
+
+class ExportIn(Which, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Which records to export."""
+
+    form: Format = "jsonl"
+    """Form of the file."""
+
+
+class VerifyIn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What to verify the audit log against."""
+
+    anchor: Literal["", "configured"] = ""
+    """configured: the first anchor of ashore.toml. No other place can be named: a server does not reach where a caller
+    points it."""
+
+
+class RecordList(msgspec.Struct, frozen=True):
+    """Records, newest first."""
+
+    items: list[dict[str, Any]]
+
+
+class ProblemOut(msgspec.Struct, frozen=True):
+    """The first thing that is wrong with one chain, or with the checkpoints."""
+
+    file: str
+    line: int
+    seq: int
+    what: str
+
+
+class VerdictOut(msgspec.Struct, frozen=True, kw_only=True):
+    """Whether the audit log is what was written."""
+
+    ok: bool
+    records: int
+    checkpoints: int
+    anchored: int
+    """Number of the last checkpoint that the anchor holds too; 0: no anchor was asked."""
+    problems: list[ProblemOut]
+
+
+def search_records(service: AuditService, actor: Actor, asked: RecordsIn) -> RecordList:
+    """Find records of the audit log, newest first."""
+    return RecordList([hit_json(hit) for hit in service.search(asked.query(), actor)])
+
+
+def verify(service: AuditService, actor: Actor, asked: VerifyIn) -> VerdictOut:
+    """Verify that the audit log is what was written."""
+    report = service.verify(actor, anchor=asked.anchor)
+    return VerdictOut(
+        ok=report.ok,
+        records=report.num_records,
+        checkpoints=report.checkpoints.count,
+        anchored=report.checkpoints.anchored,
+        problems=[ProblemOut(one.file, one.line, one.seq, one.what) for one in report.problems],
+    )
+
+
+def export(service: AuditService, actor: Actor, asked: ExportIn) -> Download:
+    """Export records, signed: a tar of the records, the manifest and its signature."""
+    packed = tempfile.TemporaryFile(prefix="ashore-export-")  # noqa: SIM115 - closed by whoever sends it
+    try:
+        with tempfile.TemporaryDirectory(prefix="ashore-export-") as scratch:
+            folder = Path(scratch) / "audit-export"
+            service.export(folder, asked.query(), asked.form, actor)
+            with tarfile.open(fileobj=packed, mode="w") as tar:
+                tar.add(folder, arcname=folder.name)
+        packed.seek(0)
+    except BaseException:
+        packed.close()
+        raise
+    return Download(content=packed, content_type=TAR, file_name="audit-export.tar")
+
+
+def show_status(service: AuditService, actor: Actor, asked: Nothing) -> AuditStatus:
+    """Show how far the audit log goes, and how far it is signed."""
+    return service.status()
+
+
+TAR: Final = "application/x-tar"
+CALLS: Final = (
+    Call("audit", "search", "GET", "/audit/records", SEARCH, search_records, on_server=True),
+    Call("audit", "verify", "POST", "/audit/verify", "audit:verify", verify, on_server=True, by_query=True),
+    Call("audit", "export", "GET", "/audit/export", "audit:export", export, on_server=True, content_type=TAR),
+    Call("audit", "status", "GET", "/audit/status", SEARCH, show_status, on_server=True),
+)

@@ -1,0 +1,272 @@
+"""What is asked of the cache by whoever looks after it: what it holds and did, and purging it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Annotated, Final, Protocol
+from urllib.parse import urlencode
+
+import msgspec
+
+from ashore.cache.model import EntryStats, Pair, ShareStats
+from ashore.cache.sql import purge, remove_pairs, save_pairs
+from ashore.core import ADMIN, SERVER, Actor, Call, Principal, Recorder, Rights, check_tenant, sees_tenant
+from ashore.errors import InvalidRequest, NotReady
+
+if TYPE_CHECKING:
+    from ashore.cache.service import AnswerCache
+    from ashore.state import Database
+
+READ: Final = "cache:read"
+PURGE: Final = "cache:purge"
+PUBLIC: Final = "*"
+
+Name = Annotated[str, msgspec.Meta(max_length=200)]
+
+
+class Siblings(Protocol):
+    """The other API workers of this machine."""
+
+    async def ask(self, path: str) -> Sequence[bytes]:
+        """Return what those that answer say of their own caches."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CacheDesk:
+    """The cached answers, who may touch them, and the audit log of who did."""
+
+    rights: Rights
+    recorder: Recorder
+    database: Database | None
+    """Tells every worker of a purge; None where there is no state."""
+    cache: AnswerCache | None = None
+    """That of this worker; a command has none."""
+    worker: int = 0
+    siblings: Siblings | None = None
+
+    def state(self) -> Database:
+        """Return what tells every worker of a purge.
+
+        Raises:
+            NotReady: there is none.
+        """
+        if self.database is None:
+            raise NotReady(
+                "this server has no state that would tell its workers of a purge", hint="start it with `ashore up`"
+            )
+        return self.database
+
+
+class CacheIn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What to show of the cache."""
+
+    tenant: Name = ""
+    """Only what one tenant has of it; * for the answers of public routes."""
+    model: Name = ""
+    """Only what one alias has of it."""
+    entry: Name = ""
+    """One entry, by the name in x-ashore-cache-entry: whose it is, how old, how large, in which worker."""
+
+
+class CacheItem(msgspec.Struct, frozen=True):
+    """The cache of one API worker; with `tenant` or `model`, what those have of it."""
+
+    worker: int
+    lookups: int
+    """Without repeated bytes."""
+    misses: int
+    stored: int
+    refused: int
+    ready_hits: int
+    """Answered by repeated bytes."""
+    hits: dict[str, int]
+    """All others, by tier."""
+    entries: int
+    num_bytes: int
+    max_bytes: int
+    evictions: int
+    shared: str
+
+
+class ShareOut(msgspec.Struct, frozen=True, kw_only=True):
+    """What one tenant and model has of the caches of all API workers."""
+
+    tenant: str
+    """`*`: answers of public routes. `(others)`: pairs beyond the first 1,000 of a worker."""
+    model: str
+    entries: int
+    num_bytes: int
+    lookups: int
+    """Misses and hits, repeated bytes among them."""
+    misses: int
+    hits_exact: int
+    hits_reworded: int
+    stored: int
+    refused: int
+    evictions: int
+
+
+class EntryOut(msgspec.Struct, frozen=True, kw_only=True):
+    """A cached answer in one API worker, without what it says."""
+
+    worker: int
+    entry: str
+    tenant: str
+    model: str
+    release: str
+    num_bytes: int
+    age_s: int
+    expires_at_s: float
+    """Seconds since 1970."""
+
+
+class CacheList(msgspec.Struct, frozen=True, kw_only=True):
+    """What the cache holds and did."""
+
+    items: list[CacheItem]
+    shares: list[ShareOut] = []
+    """Who may not do `cache:read` sees none, nor does who comes without a key."""
+    held: list[EntryOut] = []
+    """Where `entry` was asked for."""
+
+
+class PurgeIn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What to purge: everything, or what any of the names says."""
+
+    tenant: str = ""
+    model: str = ""
+    entry: str = ""
+    all: bool = False
+
+    def named(self) -> dict[str, str | int]:
+        """Return what is named, or `all`, as the audit log has it.
+
+        Raises:
+            InvalidRequest: neither, or both.
+        """
+        given = (("tenant", self.tenant), ("model", self.model), ("entry", self.entry))
+        found: dict[str, str | int] = {name: value for name, value in given if value}
+        if self.all == bool(found):
+            raise InvalidRequest(
+                "a purge needs all, or at least one of tenant, model and entry",
+                hint='{"model": "chat"}, or --model chat',
+            )
+        return found or {"all": 1}
+
+    def resources(self) -> list[str]:
+        """Return what a right on this purge names."""
+        found = [f"{kind}/{name}" for kind, name in (("tenant", self.tenant), ("model", self.model)) if name]
+        return [*found, SERVER] if self.entry or not found else found
+
+
+class Purged(msgspec.Struct, frozen=True):
+    """What was purged."""
+
+    purged: list[str]
+    """What was raised; it is in force everywhere within 200 ms."""
+
+
+async def show_cache(desk: CacheDesk, actor: Actor, asked: CacheIn) -> CacheList:
+    """Show what the cache holds and did, by worker, and by tenant and model."""
+    principal, given = actor.principal, {name: value for name, value in msgspec.structs.asdict(asked).items() if value}
+    if given:
+        desk.rights.require(principal, READ, SERVER)
+        if asked.tenant != PUBLIC:
+            check_tenant(desk.rights, principal, READ, asked.tenant)
+    parts = [await _own(desk, asked)]
+    if desk.siblings is not None and not actor.sibling:
+        bodies = await desk.siblings.ask(f"{ADMIN}/cache?{urlencode(given)}".rstrip("?"))
+        parts += [msgspec.json.decode(body, type=CacheList) for body in bodies]
+    names = desk.rights.decide(principal, READ, SERVER).allowed
+    return CacheList(
+        items=sorted((item for part in parts for item in part.items), key=lambda item: item.worker),
+        shares=_merged(one for part in parts for one in part.shares if names and _sees(desk, principal, one.tenant)),
+        held=sorted(
+            (one for part in parts for one in part.held if _sees(desk, principal, one.tenant)),
+            key=lambda one: one.worker,
+        ),
+    )
+
+
+def purge_answers(desk: CacheDesk, actor: Actor, asked: PurgeIn) -> Purged:
+    """Purge cached answers on every worker and machine that shares this state. Takes effect within 200 ms."""
+    what = asked.named()
+    for resource in asked.resources():
+        desk.rights.require(actor.principal, PURGE, resource)
+    with desk.state().write() as connection:
+        raised = purge(connection, tenant=asked.tenant, alias=asked.model, entry_id=asked.entry)
+    actor.record(desk.recorder, PURGE, "cache", detail=what)
+    return Purged(list(raised))
+
+
+def remove_curated(desk: CacheDesk, actor: Actor, asked: PurgeIn) -> int:
+    """Remove the curated pairs of a tenant, or all, and return how many there were. For the owner of the home."""
+    what = asked.named()
+    with desk.state().write() as connection:
+        removed = remove_pairs(connection, tenant=asked.tenant)
+    actor.record(desk.recorder, PURGE, "cache", detail={**what, "curated": removed})
+    return removed
+
+
+def import_pairs(desk: CacheDesk, actor: Actor, pairs: Sequence[Pair], source: str) -> None:
+    """Keep curated pairs from a file. For the owner of the home."""
+    with desk.state().write() as connection:
+        save_pairs(connection, pairs)
+    actor.record(desk.recorder, "cache:import", f"cache/{source}", detail={"curated": len(pairs)})
+
+
+CALLS: Final = (
+    Call("cache", "stats", "GET", "/cache", READ, show_cache, operator=True),
+    Call("cache", "purge", "POST", "/cache/purge", PURGE, purge_answers),
+)
+
+
+def _sees(desk: CacheDesk, principal: Principal, tenant: str) -> bool:
+    """Return whether somebody who may read the cache sees what a tenant has of it. Public routes are nobody's own."""
+    return tenant == PUBLIC or sees_tenant(desk.rights, principal, READ, tenant)
+
+
+_COUNTS: Final = tuple(name for name in ShareOut.__struct_fields__ if name not in ("tenant", "model"))
+
+
+def _merged(shares: Iterable[ShareOut]) -> list[ShareOut]:
+    """Return the shares of several workers added up, the largest first."""
+    found: dict[tuple[str, str], ShareOut] = {}
+    for share in shares:
+        key = (share.tenant, share.model)
+        other = found.get(key)
+        if other is not None:
+            counts = {name: getattr(share, name) + getattr(other, name) for name in _COUNTS}
+            share = msgspec.structs.replace(share, **counts)
+        found[key] = share
+    return sorted(found.values(), key=lambda share: (-share.num_bytes, -share.lookups, share.tenant, share.model))
+
+
+async def _own(desk: CacheDesk, asked: CacheIn) -> CacheList:
+    """Return what this worker says."""
+    assert desk.cache is not None
+    held = await desk.cache.entry(asked.entry) if asked.entry else None
+    return CacheList(
+        items=[CacheItem(worker=desk.worker, **asdict(desk.cache.stats(tenant=asked.tenant, alias=asked.model)))],
+        shares=[_share(one) for one in desk.cache.shares(tenant=asked.tenant, alias=asked.model)],
+        held=[] if held is None else [_entry(desk.worker, held)],
+    )
+
+
+def _share(one: ShareStats) -> ShareOut:
+    return ShareOut(model=one.alias, **{name: getattr(one, name) for name in ("tenant", *_COUNTS)})
+
+
+def _entry(worker: int, one: EntryStats) -> EntryOut:
+    return EntryOut(
+        worker=worker,
+        entry=one.entry_id,
+        tenant=one.tenant,
+        model=one.alias,
+        release=one.release,
+        num_bytes=one.num_bytes,
+        age_s=one.age_s,
+        expires_at_s=one.expires_at_s,
+    )

@@ -1,0 +1,113 @@
+"""What is asked of the privacy policy: try it on a text, read it, change it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Final, Literal
+
+import msgspec
+
+from ashore.core import Actor, Call, Nothing
+from ashore.privacy.policy import PrivacyPolicy
+
+if TYPE_CHECKING:
+    from ashore.privacy.desk import PrivacyDesk
+    from ashore.privacy.service import Examination
+    from ashore.privacy.sql import StoredPolicy
+
+
+class DetectRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A text to look at."""
+
+    text: str
+    tenant: str = ""
+    """Whose policy; empty: that of the caller's tenant."""
+    model: str = "*"
+    """Alias at which the text would be sent."""
+
+
+class EntityOut(msgspec.Struct, frozen=True):
+    """One thing found. Positions are characters (Unicode code points) of the text that was sent."""
+
+    kind: str
+    start: int
+    end: int
+    action: str
+
+
+class Detected(msgspec.Struct, frozen=True, kw_only=True):
+    """What was found. The values themselves are not repeated."""
+
+    items: list[EntityOut]
+    counts: dict[str, int]
+    masked: str
+    """The text as a model would see it."""
+    blocked: bool
+
+
+class PolicyOut(msgspec.Struct, frozen=True, kw_only=True):
+    """The policy in force."""
+
+    version: int
+    source: Literal["state", "ashore.toml"]
+    policy: PrivacyPolicy
+    kinds: list[str]
+    """Every kind that may be found."""
+
+
+class PolicyChange(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A new policy."""
+
+    replaces: Annotated[int, msgspec.Meta(ge=0, le=2**53)]
+    """Version that was read before the change."""
+    policy: PrivacyPolicy | None
+    """None: the policy of ashore.toml holds again."""
+    dry_run: bool = False
+    """Refuse what would be refused, and change nothing."""
+
+
+def detect(desk: PrivacyDesk, actor: Actor, asked: DetectRequest) -> Detected:
+    """Try the privacy policy on a text."""
+    tenant = asked.tenant or actor.principal.tenant
+    behind = desk.behind(asked.model)
+    return detected(desk.privacy.examine(asked.text, tenant=tenant, alias=asked.model, behind=behind))
+
+
+def show_policy(desk: PrivacyDesk, actor: Actor, asked: Nothing) -> PolicyOut:
+    """Show the privacy policy in force."""
+    return _shown(desk, desk.stored())
+
+
+def change_policy(desk: PrivacyDesk, actor: Actor, asked: PolicyChange) -> PolicyOut:
+    """Change the privacy policy, in every process within a second."""
+    if asked.dry_run:
+        return _shown(desk, desk.would_change(asked.policy, replaces=asked.replaces))
+    return _shown(desk, desk.change(asked.policy, replaces=asked.replaces, actor=actor))
+
+
+DETECT: Final = Call("privacy", "detect", "POST", "/privacy/detect", "privacy:detect", detect, on_server=True)
+SHOW: Final = Call("privacy policy", "show", "GET", "/privacy/policy", "privacy:read", show_policy, on_server=True)
+CHANGE: Final = Call("privacy policy", "set", "PUT", "/privacy/policy", "privacy:write", change_policy, on_server=True)
+CALLS: Final = (DETECT, SHOW, CHANGE)
+
+
+def detected(found: Examination) -> Detected:
+    """Return what was found in the form of the interface."""
+    counts: dict[str, int] = {}
+    for one in found.entities:
+        counts[one.kind] = counts.get(one.kind, 0) + 1
+    return Detected(
+        items=[EntityOut(one.kind, one.start, one.end, found.actions[one.kind]) for one in found.entities],
+        counts=counts,
+        masked=found.masked,
+        blocked=found.blocked,
+    )
+
+
+def _shown(desk: PrivacyDesk, stored: StoredPolicy) -> PolicyOut:
+    policy = stored.policy or desk.from_file
+    return PolicyOut(
+        version=stored.version,
+        source="ashore.toml" if stored.policy is None else "state",
+        policy=policy,
+        kinds=list(dict.fromkeys((*desk.privacy.now.finder.kinds, *policy.custom_kinds()))),
+    )
