@@ -347,7 +347,7 @@ def test_a_dry_run_looks_first_and_sends_nothing(
             raise NotFound("there are no long books")
         return ", all 3 of them"
 
-    burn = face.noun_of("book", "Books.", (face.reworded(CALLS[-1], look=look),))
+    burn = face.noun_of("book", "Books.", (face.reworded(CALLS[-2], look=look),))
     run(burn, "burn", "--dry-run")
     assert capsys.readouterr().out == "dry run: would burn every book, all 3 of them\n"
     with pytest.raises(NotFound):
