@@ -183,7 +183,7 @@ def test_a_vllm_address_goes_to_the_engine() -> None:
 
 
 def test_a_vllm_of_this_machine_is_started_here_and_takes_no_memory_from_the_others() -> None:
-    found = {name: replace(facts, vllm="/opt/vllm/bin/vllm") for name, facts in FACTS.items()}
+    found = {name: replace(facts, programs={"vllm": "/opt/vllm/bin/vllm"}) for name, facts in FACTS.items()}
     found["r1"] = replace(found["r1"], format="safetensors", weight_bytes=100 * GIB)
     small = Inventory(cores=8, memory_bytes=8 * GIB)
     wishes = [Wish(name="smollm2"), Wish(name="r1", kind="vllm", options=(("tensor_parallel_size", 2),))]

@@ -13,6 +13,7 @@ from cyclopts import Parameter
 
 from ashore.cli.progress import TerminalProgress
 from ashore.core import EngineKind
+from ashore.engines import card_by_name
 from ashore.errors import InvalidRequest, NotFound
 from ashore.settings import Settings
 
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
 AsJson = Annotated[bool, Parameter(name="--json", negative=())]
 EXIT_GATE_FAILED = 1
 DEFAULT_TASKS = ("reviews-zh", "stdlib-en")
-FAKE = "fake:"
 HARNESS = "lm-eval:"
 
 
@@ -198,7 +198,7 @@ def _candidate(
         told=progress.share,
         progress=progress,
     ) as subject:
-        if name.startswith(FAKE):
+        if card_by_name(name) is not None:
             judged = Judged(name=subject.name, digest="", weight_bytes=0)
         else:
             model = store.resolve(subject.name)
