@@ -9,8 +9,10 @@ import pkgutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
+import grimp
 import pytest
 
 import ashore
@@ -131,3 +133,29 @@ def test_what_stands_beside_the_package_asks_it_for_names_that_it_has() -> None:
                     if not hasattr(module, name) and not in_room:
                         missing.append(f"{path.relative_to(ROOT)}: {node.module}.{name}")
     assert missing == []
+
+
+HELD_IN_A_CIRCLE = {
+    ("ashore.api.http.routes", "ashore.api.http.app"): "a handler's type names the application; goes with its calls",
+    ("ashore.api.http.admin.access", "ashore.api.http.app"): "the same",
+}
+"""Imports that close a circle, each with what is to become of it. Nothing is to be added."""
+
+
+def test_no_module_imports_what_imports_it() -> None:
+    """Whatever is imported counts: at the top, in a function, for types alone."""
+    graph = grimp.build_graph("ashore", cache_dir=None)
+    gone = [pair for pair in HELD_IN_A_CIRCLE if not graph.direct_import_exists(importer=pair[0], imported=pair[1])]
+    assert gone == [], "the circle is open: take the row out of HELD_IN_A_CIRCLE"
+    imports = {
+        module: {
+            other
+            for other in graph.find_modules_directly_imported_by(module)
+            if (module, other) not in HELD_IN_A_CIRCLE
+        }
+        for module in graph.modules
+    }
+    try:
+        TopologicalSorter(imports).prepare()
+    except CycleError as fault:
+        pytest.fail(" <- ".join(fault.args[1]))

@@ -11,7 +11,7 @@ from ashore.core import EngineKind
 from ashore.engines import LIMITS, card_of
 from ashore.errors import InvalidRequest, PermissionDenied
 from ashore.releases import ReleasePolicy, check_adapters, check_options
-from ashore.workshop import Limits
+from ashore.releases.workshop import Limits
 
 PLAIN = ReleasePolicy()
 

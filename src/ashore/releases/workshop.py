@@ -1,16 +1,17 @@
-"""How a model would be served as a release, from the store and the machine: the adapter of `releases.Workshop`."""
+"""How a model would be served as a release, from the store and the machine: the adapter of `Workshop`."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final, TypedDict
 
 from ashore.core import did_you_mean, kv_bytes_per_token
 from ashore.engines import LIMITS, OptionValue, card_of, engine_kinds, reads_store
 from ashore.errors import InvalidRequest
-from ashore.planning import ModelPlan, Wish, make_plan, read_inventory, with_kept
-from ashore.releases import Described, ReleaseWish, digest_of_value, engine_digest
+from ashore.planning import ModelFacts, ModelPlan, Wish, make_plan, read_inventory, with_kept
+from ashore.releases.digests import digest_of_value, engine_digest
+from ashore.releases.ports import Described, ReleaseWish
 from ashore.store import TEXT_FILES
 
 if TYPE_CHECKING:
@@ -23,6 +24,8 @@ KV_ITEM_BYTES: Final = 2
 
 Policies = Callable[[str], dict[str, str]]
 """Digests of what else decides the answers of an alias: masking, kept answers."""
+Facts = Callable[["ModelStore", list[Wish]], Mapping[str, ModelFacts]]
+"""What is known of models, by `Wish.name`, from a store."""
 
 
 Options = tuple[tuple[str, OptionValue], ...]
@@ -41,9 +44,10 @@ class Limits(TypedDict, total=False):
 class StoreWorkshop:
     """Plans releases as `ashore up` plans models. Reads the store; made anew for each process."""
 
-    def __init__(self, store: Callable[[], ModelStore], policies: Policies) -> None:
+    def __init__(self, store: Callable[[], ModelStore], policies: Policies, facts: Facts) -> None:
         self._store = store
         self._policies = policies
+        self._facts = facts
 
     def describe(self, wish: ReleaseWish, *, live: ModelPlan | None) -> Described:
         if wish.engine and wish.engine not in engine_kinds():
@@ -69,9 +73,7 @@ class StoreWorkshop:
         return self.describe_plan(plan)
 
     def _plan(self, asked: Wish) -> ModelPlan:
-        from ashore.bootstrap import gather_facts
-
-        facts = gather_facts(self._store(), [asked])
+        facts = self._facts(self._store(), [asked])
         return make_plan([asked], facts, replace(read_inventory(), memory_bytes=AMPLE_BYTES), {}).models[0]
 
     def describe_plan(self, plan: ModelPlan) -> Described:
