@@ -13,7 +13,6 @@ from cyclopts import Parameter
 
 from ashore.cli.progress import TerminalProgress
 from ashore.core import EngineKind
-from ashore.engines import card_by_name
 from ashore.errors import InvalidRequest, NotFound
 from ashore.settings import Settings
 
@@ -186,6 +185,7 @@ def _candidate(
     progress: TerminalProgress,
 ) -> Iterator[Candidate]:
     from ashore.bootstrap import open_subject
+    from ashore.engines import card_by_name
     from ashore.evaluation import Candidate, Judged
 
     with open_subject(
