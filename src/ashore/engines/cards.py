@@ -27,12 +27,10 @@ DEFAULT: Final = CARDS[0]
 MADE_UP: Final = _FAKE
 """The engine of models that are only a name."""
 
-_BY_KIND: Final = {card.kind: card for card in CARDS}
-
 
 def engine_kinds() -> tuple[EngineKind, ...]:
     """Return every kind that `make_engine` takes, sorted."""
-    return tuple(sorted(_BY_KIND))
+    return tuple(sorted(card.kind for card in CARDS))
 
 
 def card_of(kind: str) -> EngineCard:
