@@ -21,7 +21,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from ashore.engines import EngineOptions, HostLaunch, fake_model_files, host_command, write_launch
+from ashore.engines import EngineOptions, HostLaunch, host_command, write_launch
+from ashore.engines.fake.files import fake_model_files
 from ashore.serving import HttpListen, ServedModel, Topology, write_topology
 
 BAR_MIB = 2.0

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from ashore.core import OrderId
 from ashore.engines import EngineOptions, Failed, Finished, GenerateOrder, ModelFiles, Sampling, Token
-from ashore.engines.openvino import OpenVinoEngine
+from ashore.engines.openvino.engine import OpenVinoEngine
 from ashore.engines.ports import Engine
 from genai_engine import GenaiEngine
 

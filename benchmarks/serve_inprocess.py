@@ -14,9 +14,9 @@ from pathlib import Path
 
 from ashore.core import OrderId
 from ashore.engines import Failed, Finished, GenerateOrder, Sampling, Token
+from ashore.engines.cards import make_engine
 from ashore.engines.hostlaunch import read_launch
 from ashore.engines.ports import Engine
-from ashore.engines.registry import make_engine
 
 
 def prompt(seed: int, length: int, vocab_size: int) -> list[int]:

@@ -9,8 +9,10 @@ import pkgutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
+import grimp
 import pytest
 
 import ashore
@@ -131,3 +133,13 @@ def test_what_stands_beside_the_package_asks_it_for_names_that_it_has() -> None:
                     if not hasattr(module, name) and not in_room:
                         missing.append(f"{path.relative_to(ROOT)}: {node.module}.{name}")
     assert missing == []
+
+
+def test_no_module_imports_what_imports_it() -> None:
+    """Whatever is imported counts: at the top, in a function, for types alone."""
+    graph = grimp.build_graph("ashore", cache_dir=None)
+    imports = {module: graph.find_modules_directly_imported_by(module) for module in graph.modules}
+    try:
+        TopologicalSorter(imports).prepare()
+    except CycleError as fault:
+        pytest.fail(" <- ".join(fault.args[1]))

@@ -93,7 +93,7 @@ def measure(home: Path, models: Mapping[str, str], *, kind: str, streams: int, r
 def main() -> None:
     from ashore.bootstrap import build_store, stored_files
     from ashore.engines import EngineOptions
-    from ashore.engines.registry import make_engine
+    from ashore.engines.cards import make_engine
     from ashore.settings import Home
 
     home, reference, kind = sys.argv[1:]

@@ -25,10 +25,10 @@ from ashore.engines import (
     Sampling,
     Token,
     error_of,
-    fake_model_files,
     host_command,
     write_launch,
 )
+from ashore.engines.fake.files import fake_model_files
 from ashore.errors import AshoreError, Draining, HostDied
 from ashore.serving import MemoryReplica, Replica
 from ashore.serving.ports import OrderEvents

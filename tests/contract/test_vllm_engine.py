@@ -14,7 +14,8 @@ from vllm_double import VllmDouble
 
 from ashore.core import OrderId
 from ashore.engines import EngineOptions, Grammar, ModelFiles, Sampling, ScoreText, Token
-from ashore.engines.vllm import VllmEngine, vllm_command
+from ashore.engines.vllm.command import vllm_command
+from ashore.engines.vllm.engine import VllmEngine
 from ashore.errors import EngineFailed, InvalidSpec, MissingExtra, Unauthenticated, UnsupportedModel
 
 REMOTE = ModelFiles(name="remote", digest="", directory="/nowhere", format="remote")

@@ -15,15 +15,8 @@ from pathlib import Path
 import pytest
 from host_in_thread import collect, echo_order
 
-from ashore.engines import (
-    EngineOptions,
-    Finished,
-    HostClient,
-    HostLaunch,
-    fake_model_files,
-    host_command,
-    write_launch,
-)
+from ashore.engines import EngineOptions, Finished, HostClient, HostLaunch, host_command, write_launch
+from ashore.engines.fake.files import fake_model_files
 from ashore.errors import EngineFailed, HostDied, InvalidSpec
 from ashore.processes.pulse import BEAT_S, PULSE_VARIABLE
 

@@ -21,7 +21,7 @@ from ashore.engines import (
     ScoreText,
     Token,
 )
-from ashore.engines.openvino import OpenVinoEngine
+from ashore.engines.openvino.engine import OpenVinoEngine
 from ashore.engines.openvino.graph import PagedModel
 from ashore.engines.openvino.prepare import prepare_openvino
 from ashore.engines.rounding import RoundOrder

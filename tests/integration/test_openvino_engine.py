@@ -24,7 +24,7 @@ from ashore.engines import (
     ScoreText,
     Token,
 )
-from ashore.engines.openvino import OpenVinoEngine
+from ashore.engines.openvino.engine import OpenVinoEngine
 from ashore.engines.openvino.prepare import prepare_openvino
 from ashore.engines.rounding import RoundOrder
 from ashore.errors import InvalidSpec, UnsupportedByEngine, UnsupportedModel

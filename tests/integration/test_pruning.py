@@ -18,8 +18,8 @@ from tiny_models import make_tiny_model
 from ashore.bootstrap import rebuilder
 from ashore.core import ManualClock
 from ashore.engines import EngineKind, EngineOptions, ModelFiles, RoundOrder, ScoreText
+from ashore.engines.cards import make_engine
 from ashore.engines.openvino.prepare import prepare_openvino
-from ashore.engines.registry import make_engine
 from ashore.errors import AshoreError, BrokenData, Conflict, DiskFull, InvalidRequest, MemoryFull, UnknownModel
 from ashore.optimize.pruning import Kind, Pruner, PruneWish, Sizes, anatomy_of
 from ashore.sealing import MemoryKeeper

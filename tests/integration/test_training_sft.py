@@ -15,7 +15,7 @@ from engine_bench import finish, order, run, token_ids
 from store_making import make_store, pull_tiny
 
 from ashore.engines import EngineOptions, ModelFiles, Sampling
-from ashore.engines.openvino import OpenVinoEngine
+from ashore.engines.openvino.engine import OpenVinoEngine
 from ashore.engines.openvino.prepare import prepare_openvino
 from ashore.engines.rounding import RoundOrder
 from ashore.errors import Conflict, InvalidRequest, MemoryFull, UnsupportedModel

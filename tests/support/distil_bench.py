@@ -18,7 +18,7 @@ from tiny_models import make_tiny_model
 
 from ashore.core import Clock, EngineKind, ManualClock
 from ashore.engines import EngineOptions, ModelFiles
-from ashore.engines.torch import TorchEngine
+from ashore.engines.torch.engine import TorchEngine
 from ashore.evaluation import LocalSubject, Subject
 from ashore.optimize.distilling.distil import Distiller
 from ashore.optimize.distilling.model import DistilWish

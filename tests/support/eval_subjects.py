@@ -7,7 +7,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from ashore.engines import EngineOptions, FakeEngine, ScoredText, ScoreText, TokenLogprob, fake_model_files
+from ashore.engines import EngineOptions, ScoredText, ScoreText, TokenLogprob
+from ashore.engines.fake.engine import FakeEngine
+from ashore.engines.fake.files import fake_model_files
 from ashore.evaluation import Generated, LocalSubject, Told, untold
 from ashore.text import TextModel
 

@@ -10,16 +10,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from ashore.core import OrderId
-from ashore.engines import (
-    EngineEvent,
-    EngineOptions,
-    FakeEngine,
-    GenerateOrder,
-    HostClient,
-    ModelFiles,
-    Sampling,
-    fake_model_files,
-)
+from ashore.engines import EngineEvent, EngineOptions, GenerateOrder, HostClient, ModelFiles, Sampling
+from ashore.engines.fake.engine import FakeEngine
+from ashore.engines.fake.files import fake_model_files
 from ashore.engines.host import HostLoop
 from ashore.errors import AshoreError, EngineFailed
 from ashore.processes import listen_on

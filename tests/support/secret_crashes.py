@@ -16,7 +16,7 @@ from crash_steps import comes_through
 
 from ashore.audit import PRIVATE_KEYS, Checkpoints, SqlSubjectKeys, digest_key
 from ashore.bootstrap import build_store, key_keeper, open_state, rekey
-from ashore.homesecrets import list_home_secrets, seal_home_secrets, unseal_home_secrets
+from ashore.bootstrap.secrets import list_home_secrets, seal_home_secrets, unseal_home_secrets
 from ashore.sealing import SecretFolder, opened_by_keeper
 from ashore.settings import Home, Settings
 

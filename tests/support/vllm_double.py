@@ -13,16 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from ashore.core import OrderId
-from ashore.engines import (
-    EngineOptions,
-    FakeEngine,
-    Finished,
-    GenerateOrder,
-    Sampling,
-    ScoreText,
-    Token,
-    fake_model_files,
-)
+from ashore.engines import EngineOptions, Finished, GenerateOrder, Sampling, ScoreText, Token
+from ashore.engines.fake.engine import FakeEngine
+from ashore.engines.fake.files import fake_model_files
 
 
 class VllmDouble:

@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from ashore.cli.chat import Session, answer_pipe, ask, choose_model
-from ashore.cli.chatclient import Conversation, Piece, Stats, raise_refusal, read_event
+from ashore.cli.chatclient import Conversation, Piece, Stats, read_event
 from ashore.cli.chatscreen import Screen, printable
+from ashore.cli.refusals import raise_refusal
 from ashore.cli.target import ServerTarget, api_base, find_target, is_loopback
 from ashore.errors import (
     AshoreError,

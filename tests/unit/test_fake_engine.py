@@ -9,18 +9,10 @@ from pathlib import Path
 import pytest
 
 from ashore.core import ManualClock, OrderId
-from ashore.engines import (
-    EngineEvent,
-    EngineOptions,
-    Failed,
-    FakeEngine,
-    FakeSpec,
-    Finished,
-    GenerateOrder,
-    Sampling,
-    Token,
-    fake_model_files,
-)
+from ashore.engines import EngineEvent, EngineOptions, Failed, Finished, GenerateOrder, Sampling, Token
+from ashore.engines.fake.engine import FakeEngine
+from ashore.engines.fake.files import fake_model_files
+from ashore.engines.fake.spec import FakeSpec
 from ashore.errors import EngineFailed, InvalidSpec
 
 END = 256

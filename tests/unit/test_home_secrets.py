@@ -22,9 +22,9 @@ from ashore.audit import (
     verify_folder,
 )
 from ashore.bootstrap import audit_opener, build_store, command_recorder, key_keeper, open_state, rekey
+from ashore.bootstrap.secrets import hold_home_secrets, list_home_secrets, seal_home_secrets, unseal_home_secrets
 from ashore.core import Act, Actor, MemoryRecorder, Principal, TenantId
 from ashore.errors import CorruptBlob, InvalidRequest, SealingKeyMissing
-from ashore.homesecrets import hold_home_secrets, list_home_secrets, seal_home_secrets, unseal_home_secrets
 from ashore.sealing import SecretFolder, opened_by_link
 from ashore.settings import Home, Settings
 from ashore.state import execute

@@ -18,14 +18,14 @@ from ashore.engines import (
     EngineOptions,
     EngineStats,
     Failed,
-    FakeEngine,
     Finished,
     HostClient,
     ScoreText,
     Token,
-    fake_model_files,
     frames,
 )
+from ashore.engines.fake.engine import FakeEngine
+from ashore.engines.fake.files import fake_model_files
 from ashore.engines.host import link as host_link
 from ashore.engines.hostlink import HostLink
 from ashore.engines.orderstream import OrderStream

@@ -15,19 +15,10 @@ import pytest
 from host_in_thread import collect, echo_order, host_running, host_runs
 
 from ashore.core import OrderId
-from ashore.engines import (
-    EngineEvent,
-    EngineOptions,
-    EngineStats,
-    Failed,
-    FakeEngine,
-    Finished,
-    HostClient,
-    ScoreText,
-    Token,
-    fake_model_files,
-)
+from ashore.engines import EngineEvent, EngineOptions, EngineStats, Failed, Finished, HostClient, ScoreText, Token
 from ashore.engines import frames as wire
+from ashore.engines.fake.engine import FakeEngine
+from ashore.engines.fake.files import fake_model_files
 from ashore.engines.host import HostLoop
 from ashore.engines.host import loop as host_loop
 from ashore.engines.hostlink import HostLink

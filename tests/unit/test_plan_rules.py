@@ -43,7 +43,8 @@ R1 = ModelFacts(
     name="r1", format="gguf", shape=replace(LLAMA, architecture="deepseek2", latent_rank=576), weight_bytes=10 * GIB
 )
 FAKE = ModelFacts(name="fake:echo", format="fake", shape=None)
-FACTS = {f.name: f for f in (SMOL, BERT, R1, FAKE)}
+MADE = ModelFacts(name="made", format="openvino", shape=LLAMA, weight_bytes=140_000_000)
+FACTS = {f.name: f for f in (SMOL, BERT, R1, FAKE, MADE)}
 
 
 def planned(*wishes: Wish, machine: Inventory = MACHINE, tuned: dict[str, Tuned] | None = None) -> Plan:
@@ -56,6 +57,7 @@ def planned(*wishes: Wish, machine: Inventory = MACHINE, tuned: dict[str, Tuned]
         ("smollm2", "openvino", "int8", False),
         ("minilm", "openvino", "", True),
         ("r1", "llamacpp", "", False),
+        ("made", "openvino", "", False),
         ("fake:echo", "fake", "", False),
     ],
 )
@@ -63,6 +65,21 @@ def test_auto_takes_the_engine_that_fits(name: str, kind: str, variant: str, emb
     (model,) = planned(Wish(name=name)).models
     assert (model.options.kind, model.variant, model.embedder) == (kind, variant, embedder)
     assert model.choices[0].why
+
+
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        ("smollm2", "llama on CPU: INT8 per channel is fastest at equal quality"),
+        ("minilm", "an encoder: it embeds"),
+        ("r1", "deepseek2 is not among llama, qwen2, qwen3, which OpenVINO takes"),
+        ("made", "prepared for OpenVINO"),
+        ("fake:echo", "the name starts with fake:"),
+    ],
+)
+def test_the_reason_is_that_of_the_engines_card(name: str, why: str) -> None:
+    (model,) = planned(Wish(name=name)).models
+    assert model.choices[0].why == why
 
 
 def test_every_choice_has_a_reason_and_the_cache_fits() -> None:
@@ -162,6 +179,7 @@ def test_weights_larger_than_memory_are_told_with_both_numbers() -> None:
         (Wish(name="r1", kind="openvino"), UnsupportedModel, "openvino takes llama, qwen2, qwen3"),
         (Wish(name="minilm", kind="llamacpp"), UnsupportedModel, "llamacpp takes gguf"),
         (Wish(name="smollm2", kind="vllm"), MissingExtra, "not on this machine"),
+        (Wish(name="made", kind="torch"), UnsupportedModel, "made is in openvino; torch takes safetensors and gguf"),
     ],
 )
 def test_a_wish_that_cannot_be_is_refused(wish: Wish, error: type[Exception], words: str) -> None:
@@ -183,7 +201,7 @@ def test_a_vllm_address_goes_to_the_engine() -> None:
 
 
 def test_a_vllm_of_this_machine_is_started_here_and_takes_no_memory_from_the_others() -> None:
-    found = {name: replace(facts, vllm="/opt/vllm/bin/vllm") for name, facts in FACTS.items()}
+    found = {name: replace(facts, programs={"vllm": "/opt/vllm/bin/vllm"}) for name, facts in FACTS.items()}
     found["r1"] = replace(found["r1"], format="safetensors", weight_bytes=100 * GIB)
     small = Inventory(cores=8, memory_bytes=8 * GIB)
     wishes = [Wish(name="smollm2"), Wish(name="r1", kind="vllm", options=(("tensor_parallel_size", 2),))]

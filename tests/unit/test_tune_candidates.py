@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from ashore.engines import EngineKind
-from ashore.engines.tuning import ModelSource, Proposal, computes_in_bf16, engine_cards, multiplies_bytes, propose
-from ashore.engines.tuning.candidates import CHEAP_BYTES, gguf_precision
+from ashore.engines.llamacpp.candidates import gguf_precision
+from ashore.engines.tuning import Here, ModelSource, Proposal, computes_in_bf16, engines_here, multiplies_bytes, propose
+from ashore.engines.tuning.candidates import CHEAP_BYTES
 
 HERE: dict[EngineKind, str] = {"openvino": "", "llamacpp": ""}
 
@@ -30,7 +31,7 @@ def reasons(proposal: Proposal) -> dict[str, str]:
 
 
 def test_a_small_llama_gets_the_whole_grid_with_the_best_guesses_first() -> None:
-    found = propose(source(), installed=HERE, cores=2, bf16=True, byte_products=True)
+    found = propose(source(), installed=HERE, here=Here(cores=2, bf16=True, byte_products=True))
     assert labels(found) == [
         "openvino int8 dq=128 kv=u8 threads=2",
         "openvino int8 dq=64 kv=u8 threads=2",
@@ -50,7 +51,9 @@ def test_a_small_llama_gets_the_whole_grid_with_the_best_guesses_first() -> None
 
 
 def test_a_llamacpp_that_was_built_here_is_measured_before_that_of_the_wheel() -> None:
-    found = propose(source(), installed=HERE, cores=2, bf16=True, byte_products=True, built_llamacpp=True)
+    found = propose(
+        source(), installed=HERE, here=Here(cores=2, bf16=True, byte_products=True, built=frozenset({"llamacpp"}))
+    )
     of_llamacpp = [label for label in labels(found) if label.startswith("llamacpp")]
     assert of_llamacpp == [
         "llamacpp q8_0 library=llama_cpp threads=2",
@@ -61,33 +64,35 @@ def test_a_llamacpp_that_was_built_here_is_measured_before_that_of_the_wheel() -
 
 
 def test_without_bf16_the_other_cache_is_single_precision() -> None:
-    found = labels(propose(source(), installed=HERE, cores=2, bf16=False, byte_products=False))
+    found = labels(propose(source(), installed=HERE, here=Here(cores=2, bf16=False, byte_products=False)))
     assert "openvino int8 kv=f32 second_form=True threads=2" in found
     assert not any("bf16" in label for label in found)
 
 
 def test_without_byte_products_no_activations_are_rounded() -> None:
-    found = labels(propose(source(), installed=HERE, cores=2, bf16=True, byte_products=False))
+    found = labels(propose(source(), installed=HERE, here=Here(cores=2, bf16=True, byte_products=False)))
     assert found[:2] == ["openvino int8 kv=u8 second_form=True threads=2", "openvino int8 dq=0 kv=u8 threads=2"]
     assert not any("dq=128" in label for label in found)
 
 
 def test_what_is_not_installed_is_skipped_with_the_way_to_install_it() -> None:
     found = propose(
-        source(), installed={**HERE, "llamacpp": "pip install xllamacpp"}, cores=2, bf16=True, byte_products=True
+        source(),
+        installed={**HERE, "llamacpp": "pip install xllamacpp"},
+        here=Here(cores=2, bf16=True, byte_products=True),
     )
     assert reasons(found)["llamacpp"] == "pip install xllamacpp"
     assert {c.kind for c in found.candidates} == {"openvino"}
 
 
 def test_latent_attention_goes_to_llamacpp_alone() -> None:
-    found = propose(source(architecture="deepseek2"), installed=HERE, cores=2, bf16=True, byte_products=True)
+    found = propose(source(architecture="deepseek2"), installed=HERE, here=Here(cores=2, bf16=True, byte_products=True))
     assert {c.kind for c in found.candidates} == {"llamacpp"}
     assert "this model is deepseek2" in reasons(found)["openvino"]
 
 
 def test_safetensors_go_to_openvino_alone() -> None:
-    found = propose(source(format="safetensors"), installed=HERE, cores=2, bf16=True, byte_products=True)
+    found = propose(source(format="safetensors"), installed=HERE, here=Here(cores=2, bf16=True, byte_products=True))
     assert {c.kind for c in found.candidates} == {"openvino"}
     assert "it takes gguf" in reasons(found)["llamacpp"]
 
@@ -95,20 +100,20 @@ def test_safetensors_go_to_openvino_alone() -> None:
 @pytest.mark.parametrize(("variants", "made"), [(frozenset(), False), (frozenset({"fp16", "q8_0"}), True)])
 def test_variants_of_a_large_model_are_measured_only_where_they_are_there(variants: frozenset[str], made: bool) -> None:
     large = source(weight_bytes=CHEAP_BYTES + 1, num_parameters=CHEAP_BYTES // 2, variants=variants)
-    found = propose(large, installed=HERE, cores=8, bf16=True, byte_products=True)
+    found = propose(large, installed=HERE, here=Here(cores=8, bf16=True, byte_products=True))
     assert ("openvino fp16" not in reasons(found)) == made
     assert ("llamacpp q8_0" not in reasons(found)) == made
     assert "openvino int8 dq=128 kv=u8 threads=8" in labels(found)
 
 
 def test_a_model_that_is_small_already_is_not_rounded_again() -> None:
-    found = propose(source(weight_bytes=144_000_000), installed=HERE, cores=2, bf16=True, byte_products=True)
+    found = propose(source(weight_bytes=144_000_000), installed=HERE, here=Here(cores=2, bf16=True, byte_products=True))
     assert [label for label in labels(found) if label.startswith("llamacpp")] == ["llamacpp q8_0 threads=2"]
     assert [c.variant for c in found.candidates if c.kind == "llamacpp"] == [""]
 
 
 def test_labels_are_unique() -> None:
-    found = labels(propose(source(), installed=HERE, cores=2, bf16=True, byte_products=True))
+    found = labels(propose(source(), installed=HERE, here=Here(cores=2, bf16=True, byte_products=True)))
     assert len(set(found)) == len(found)
 
 
@@ -130,9 +135,9 @@ def test_bf16_is_read_from_the_processors_flags(tmp_path: Path, flags: str, ther
 
 
 def test_every_engine_kind_has_a_card() -> None:
-    from ashore.engines.registry import engine_kinds
+    from ashore.engines.cards import engine_kinds
 
-    cards = engine_cards()
+    cards = engines_here()
     assert sorted(c.kind for c in cards) == list(engine_kinds())
     assert cards[0].kind == "openvino"
     assert all(c.installed or c.missing for c in cards)

@@ -39,7 +39,7 @@ from ashore.api.underway import Bodies, bodies_of
 from ashore.backup import BackupHome
 from ashore.cache.calls import CacheDesk
 from ashore.core import EngineKind, Recorder, SystemClock
-from ashore.engines import Grammar
+from ashore.engines import Grammar, card_of
 from ashore.errors import AshoreError
 from ashore.jobs.calls import JobOffice
 from ashore.metrics import Metrics
@@ -113,11 +113,9 @@ def waits_for_turns(kinds: Collection[EngineKind]) -> bool:
     token and interrupts one of them for tens of microseconds holds up all: on two cores, 16 streams of the demo model
     came to 0.87 to 0.90 of the engine alone that way, and to 0.96 like this (benchmarks/reports/2026-11-25-xeon.md).
 
-    Not so beside llama.cpp alone. The host hands a token out and then prepares the next step in one thread, while the
-    others turn in place; a worker that wakes at once has their processor for nothing, and one that waits its turn gets
-    it in the middle of the step. On two cores of Zen 4, one stream: 3 to 6 % more tokens (four comparisons).
+    Not so where the card of every engine says otherwise.
     """
-    return set(kinds) != {"llamacpp"}
+    return not kinds or any(card_of(kind).waits_for_turns for kind in kinds)
 
 
 def wait_for_turns() -> None:

@@ -14,11 +14,7 @@ from typing import TYPE_CHECKING, Protocol
 from ashore.backup.code import Code
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-    Bytes = NDArray[np.uint8]
-    """Fragments of one stripe, all of one length."""
+    from ashore.backup.code import Bytes
 
 
 class Coder(Protocol):

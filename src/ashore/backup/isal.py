@@ -15,7 +15,7 @@ from ashore.backup.code import Code
 from ashore.errors import MissingExtra
 
 if TYPE_CHECKING:
-    from ashore.backup.coding import Bytes
+    from ashore.backup.code import Bytes
 
 TABLE_BYTES = 32
 """Of one element of the matrix, expanded. Source: ISA-L, `ec_init_tables`."""

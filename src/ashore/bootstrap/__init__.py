@@ -12,8 +12,8 @@ from ashore.bootstrap.backups import (
     restore_home,
     served_from,
 )
-from ashore.bootstrap.optimizing import FAKE, distiller, open_subject, plan_sft, pruner, rebuilder, sft_run
-from ashore.bootstrap.plans import find_vllm, gather_facts, tuned_choices, vllm_command_lines
+from ashore.bootstrap.optimizing import distiller, open_subject, plan_sft, pruner, rebuilder, sft_run
+from ashore.bootstrap.plans import find_programs, gather_facts, server_command_lines, tuned_choices
 from ashore.bootstrap.records import audit_opener, command_recorder, supervisor_recorder
 from ashore.bootstrap.serving import (
     build_workshop,
@@ -36,7 +36,6 @@ from ashore.bootstrap.stores import (
 from ashore.bootstrap.variants import judge_as_served, make_ready, prepare_variant, quantiser, side_commands
 
 __all__ = [
-    "FAKE",
     "Keeper",
     "audit_opener",
     "backup_contents",
@@ -46,7 +45,7 @@ __all__ = [
     "cache_policy",
     "command_recorder",
     "distiller",
-    "find_vllm",
+    "find_programs",
     "gather_facts",
     "hold_state_secrets",
     "judge_as_served",
@@ -72,10 +71,10 @@ __all__ = [
     "restore_home",
     "sealing_notes",
     "served_from",
+    "server_command_lines",
     "sft_run",
     "side_commands",
     "stored_files",
     "supervisor_recorder",
     "tuned_choices",
-    "vllm_command_lines",
 ]

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from functools import partial
-from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from ashore.bootstrap.stores import stored_files
 from ashore.bootstrap.variants import prepare_variant, quantiser, quietly
-from ashore.core import EngineKind, ModelFormat
+from ashore.core import EngineKind
 from ashore.errors import UnknownModel
 from ashore.settings import Home, Settings
 
@@ -21,14 +20,6 @@ if TYPE_CHECKING:
     from ashore.optimize.pruning import Pruner
     from ashore.store import ModelStore, Progress
     from ashore.training import SftPlan, SftRequest, SftRun
-
-FAKE = "fake:"
-ENGINE_OF: Mapping[ModelFormat, EngineKind] = MappingProxyType({
-    "gguf": "llamacpp", "openvino": "openvino", "safetensors": "torch",
-})  # fmt: skip
-"""The engine that reads a form of weights as it lies in the store."""
-OPENVINO_FAMILIES = ("llama", "qwen2", "qwen3")
-"""Architectures of which `openvino` reads a checkpoint as it was pulled."""
 
 
 def rebuilder(store: ModelStore) -> Rebuilder:
@@ -66,13 +57,14 @@ def distiller(store: ModelStore, home: Home, *, told: Callable[[str, float], Non
 
     A teacher that is named without a variant reads on `openvino` in half precision where that knows its family.
     """
+    from ashore.engines import DEFAULT
     from ashore.optimize.distilling import Distiller
     from ashore.planning import read_inventory
 
     def open_teacher(reference: str, *, kind: EngineKind | None) -> AbstractContextManager[Subject]:
         model = store.resolve(reference)
-        if kind is None and not model.variant and model.shape.architecture in OPENVINO_FAMILIES:
-            kind = "openvino"
+        if kind is None and not model.variant and model.shape.architecture in (DEFAULT.decoders or ()):
+            kind = DEFAULT.kind
         return open_subject(store, home, reference, kind=kind, told=told)
 
     return Distiller(store, home.cache / "distill", open_teacher, free_memory=lambda: read_inventory().memory_bytes)
@@ -118,24 +110,24 @@ def open_subject(
         MemoryFull: it would not fit beside what runs.
         AshoreError: the engine could not load it.
     """
-    from ashore.engines import EngineOptions, fake_model_files
+    from ashore.engines import EngineOptions, card_of, card_reading, files_by_name
     from ashore.evaluation import check_memory, memory_needed, open_hosted
     from ashore.planning import read_inventory
 
     log = home.logs / "evaluate.log"
     log.parent.mkdir(parents=True, exist_ok=True)
-    if name.startswith(FAKE):
-        files = fake_model_files(name, home.run / "fake")
-        with open_hosted(files, EngineOptions(kind="fake"), log=log) as subject:
+    if (files := files_by_name(name, home.run)) is not None:
+        with open_hosted(files, EngineOptions(kind=card_reading(files.format).kind), log=log) as subject:
             yield subject
         return
     try:
         model = store.resolve(name)
     except UnknownModel:
         model = store.pull(name, progress=progress)
-    if kind == "openvino" and model.format != "openvino" and not model.variant:
-        model = prepare_variant(store, model, "fp16", told=told)
-    kind = kind or ENGINE_OF[model.format]
+    card = card_of(kind) if kind is not None else card_reading(model.format)
+    if card.exact and model.format != card.native and not model.variant:
+        model = prepare_variant(store, model, card.exact, told=told)
+    kind = card.kind
     needed = memory_needed(kind=kind, weight_bytes=model.weight_bytes, num_parameters=model.shape.num_parameters)
     check_memory(needed, free_bytes=read_inventory().memory_bytes, name=model.reference)
     files = stored_files(store, model.reference)

@@ -8,9 +8,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ashore.bootstrap.optimizing import FAKE
 from ashore.bootstrap.state import open_state
-from ashore.bootstrap.variants import PREPARED_VARIANTS
+from ashore.bootstrap.variants import is_prepared
+from ashore.core import EngineKind
 from ashore.errors import UnknownModel, UnknownVariant
 from ashore.settings import Home, Settings
 
@@ -25,31 +25,36 @@ def gather_facts(store: ModelStore, wishes: Iterable[Wish]) -> dict[str, ModelFa
     Raises:
         UnknownModel: neither knows it, or it is a source that must be pulled before anything is known.
     """
-    return {wish.name: replace(_facts_of(store, wish), vllm=find_vllm(wish)) for wish in wishes}
+    return {wish.name: replace(_facts_of(store, wish), programs=find_programs(wish)) for wish in wishes}
 
 
-def find_vllm(wish: Wish) -> str:
-    """Return the path of the vLLM executable that this model would be served with; empty where there is none.
+def find_programs(wish: Wish) -> dict[EngineKind, str]:
+    """Return, by engine that starts a server, the path of the executable that this model would be served with.
 
-    It is the one named in `options.executable`, else the `vllm` that the shell would find.
+    It is the one named in `options.executable`, else the one that the shell would find. What is not there is left out.
     """
-    named = Path(str(dict(wish.options).get("executable", "vllm"))).expanduser()
-    return shutil.which(named) or ""
+    from ashore.engines import CARDS
+
+    found = {}
+    for card in CARDS:
+        if card.program is not None:
+            named = Path(str(dict(wish.options).get("executable", card.program.name))).expanduser()
+            if path := shutil.which(named):
+                found[card.kind] = path
+    return found
 
 
-def vllm_command_lines(store: ModelStore, home: Home, plan: Plan) -> dict[str, str]:
-    """Return, by alias, the command of each vLLM server that this plan starts. Makes nothing.
+def server_command_lines(store: ModelStore, home: Home, plan: Plan) -> dict[str, str]:
+    """Return, by alias, the command of each server that an engine of this plan starts. Makes nothing.
 
     `$PORT` stands for a free port, and `$KEY` for a secret, both chosen when the engine host starts.
     """
-    import shlex
-
-    from ashore.engines import ModelFiles
-    from ashore.engines.vllm.command import vllm_command
+    from ashore.engines import ModelFiles, card_of, loaded, reads_store
 
     lines = {}
     for model in plan.models:
-        if model.options.kind != "vllm" or "url" in model.options.extra:
+        program = card_of(model.options.kind).program
+        if program is None or not reads_store(model.options):
             continue
         stored = store.resolve(model.reference) if model.in_store else None
         folder = stored.digest.removeprefix("sha256:") if stored else "DIGEST"
@@ -60,23 +65,23 @@ def vllm_command_lines(store: ModelStore, home: Home, plan: Plan) -> dict[str, s
             format=stored.format if stored else "safetensors",
             weights=stored.weights if stored else "",
         )
-        command = vllm_command(files, model.options, port="$PORT")
-        lines[model.alias] = "VLLM_API_KEY=$KEY " + shlex.join(command).replace("'$PORT'", "$PORT")
+        lines[model.alias] = loaded(program.shell_line)(files, model.options)
     return lines
 
 
 def _facts_of(store: ModelStore, wish: Wish) -> ModelFacts:
+    from ashore.engines import card_by_name
     from ashore.planning import ModelFacts
 
-    if wish.name.startswith(FAKE):
-        return ModelFacts(name=wish.name, format="fake", shape=None)
+    if (card := card_by_name(wish.name)) is not None:
+        return ModelFacts(name=wish.name, format=card.formats[0], shape=None)
     if wish.url:
         return ModelFacts(name=wish.name, format="remote", shape=None)
     try:
         model = store.resolve(wish.name)
     except UnknownVariant:
         name, _, variant = wish.name.partition("@")
-        if variant not in PREPARED_VARIANTS:
+        if not is_prepared(variant):
             raise
         return _stored_facts(store.resolve(name), variant)
     except UnknownModel:

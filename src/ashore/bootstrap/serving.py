@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ashore.bootstrap.plans import gather_facts
 from ashore.bootstrap.state import open_state
 from ashore.core import Recorder, SystemClock
 from ashore.settings import Home, Settings
@@ -95,15 +96,14 @@ def build_workshop(
         privacy: Gives the masking policy of ashore.toml.
         kept: Gives what may be kept.
     """
-    from ashore.releases import digest_of_value
-    from ashore.workshop import StoreWorkshop
+    from ashore.releases import StoreWorkshop, digest_of_value
 
     def policies(alias: str) -> dict[str, str]:
         allowed = kept()
         route = allowed.routes.get(alias, allowed.default)
         return {"masking": digest_of_value(privacy()), "cache": digest_of_value((route, allowed.max_temperature))}
 
-    return StoreWorkshop(store, policies)
+    return StoreWorkshop(store, policies, gather_facts)
 
 
 def release_keeper(

@@ -104,13 +104,11 @@ def open_model_files(store: ModelStore, home: Home, model: ModelPlan) -> ModelFi
         CorruptBlob: a file was altered or cut short.
         UnsupportedModel: there is no tokenizer, without which no worker can ask it anything.
     """
-    from ashore.engines import ModelFiles
+    from ashore.engines import ModelFiles, files_by_name, reads_store
 
-    if model.options.kind == "fake":
-        from ashore.engines.fake import fake_model_files
-
-        return fake_model_files(model.name, home.run / "fake")
-    if model.options.kind == "vllm" and "url" in model.options.extra:
+    if (made_up := files_by_name(model.name, home.run)) is not None:
+        return made_up
+    if not reads_store(model.options):
         files = ModelFiles(name=model.name, digest="", directory=str(home.run), format="remote")
     else:
         files = stored_files(store, model.reference)

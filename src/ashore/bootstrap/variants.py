@@ -14,11 +14,6 @@ if TYPE_CHECKING:
     from ashore.optimize import Losses, Quantiser, QuantizePlan
     from ashore.store import ModelStore, StoredModel
 
-INT8 = "int8"
-Q8_0 = "q8_0"
-PREPARED_VARIANTS = (INT8, "fp16", Q8_0)
-"""What can be made on this machine: the first two of any Llama or Qwen model, for OpenVINO; the last of any GGUF in
-half or full precision, for llama.cpp."""
 KV_BLOCK = 32
 """Tokens that the CPU engine keeps together: a text takes whole ones."""
 
@@ -27,21 +22,30 @@ def quietly(stage: str, share: float) -> None:
     """For callers that show no progress."""
 
 
+def is_prepared(variant: str) -> bool:
+    """Return whether a variant is one that this machine makes when an engine is to serve it."""
+    from ashore.engines import CARDS
+
+    return any(variant in card.prepared for card in CARDS)
+
+
 def make_ready(store: ModelStore, name: str) -> StoredModel:
-    """Return the stored form of `name` that the CPU engine serves: pulled if absent, and prepared once.
+    """Return the stored form of `name` that the default engine serves: pulled if absent, and prepared once.
 
     A decoder gets the variant `int8`, which is kept; an encoder is served as pulled. May be called twice: the second
     call only looks. When the machine dies halfway, the next call starts that step again.
     """
+    from ashore.engines import DEFAULT
+
     try:
         model = store.resolve(name)
     except UnknownModel:
         model = store.pull(name)
     if model.variant and store.is_outdated(model):
         return prepare_variant(store, store.resolve(model.name), model.variant)
-    if model.variant or model.format == "openvino" or model.shape.architecture == "bert":
+    if model.variant or model.format == DEFAULT.native or model.shape.architecture in DEFAULT.encoders:
         return model
-    return prepare_variant(store, model, INT8)
+    return prepare_variant(store, model, DEFAULT.variant)
 
 
 def prepare_variant(
@@ -51,10 +55,10 @@ def prepare_variant(
     each step and the part that is behind it.
 
     Raises:
-        UnknownVariant: it is absent, and not one of `PREPARED_VARIANTS`.
+        UnknownVariant: it is absent, and not one that is prepared (`is_prepared`).
         Conflict: it was made of an earlier model of that name, and is not one of them either.
     """
-    if variant not in PREPARED_VARIANTS:
+    if not is_prepared(variant):
         model = store.resolve(f"{parent.name}@{variant}")
         if store.is_outdated(model):
             raise Conflict(
@@ -76,20 +80,21 @@ def quantiser(store: ModelStore, *, compressor: Path | None = None) -> Quantiser
     Raises:
         MissingExtra: it is no such environment.
     """
-    from ashore.engines.llamacpp.rounding import prepare_gguf
-    from ashore.engines.openvino.mixture import open_mixture
-    from ashore.engines.openvino.prepare import prepare_openvino
+    from ashore.engines import CARDS, loaded
     from ashore.optimize import Quantiser
     from ashore.optimize.compressed import SideCompressor
     from ashore.planning import read_inventory
 
-    rounders: dict[EngineKind, Rounder] = {"openvino": prepare_openvino, "llamacpp": prepare_gguf}
+    roundings = {card.kind: card.rounding for card in CARDS if card.rounding is not None}
+    rounders: dict[EngineKind, Rounder] = {kind: loaded(one.rounder) for kind, one in roundings.items() if one.rounder}
     if compressor is not None:
-        rounders["vllm"] = SideCompressor(compressor)
+        rounders |= dict.fromkeys(
+            (kind for kind, one in roundings.items() if not one.rounder), SideCompressor(compressor)
+        )
     return Quantiser(
         store,
         rounders,
-        open_mixture,
+        loaded(next(one.mixture for one in roundings.values() if one.mixture)),
         judge_as_served,
         free_memory=lambda: read_inventory().memory_bytes,
     )
@@ -120,11 +125,11 @@ def side_commands(store: ModelStore, plan: QuantizePlan) -> tuple[str, ...]:
 
 def judge_as_served(folder: Path, made: Rounded, text: Samples, *, exact: bool = False) -> Losses:
     """Return what each token costs, as `Judge` of `optimize` promises, from a host of its own."""
-    from ashore.engines import EngineOptions, ModelFiles, ScoreText
+    from ashore.engines import EngineOptions, ModelFiles, ScoreText, card_reading
     from ashore.evaluation import open_hosted
 
     longest = max(len(ids) for ids in text)
-    kind: EngineKind = "openvino" if made.format == "openvino" else "llamacpp"
+    kind = card_reading(made.format).kind
     files = ModelFiles(name=folder.name, digest="", directory=str(folder), format=made.format, weights=made.weights)
     extra: dict[str, str | int | float | bool] = {"full_precision": True} if exact else {}
     options = EngineOptions(kind=kind, max_sequences=1, kv_tokens=longest + KV_BLOCK, prefix_cache=False, extra=extra)

@@ -3,29 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Literal
 
 import httpx
 import msgspec
 
+from ashore.cli.refusals import error_words, raise_refusal
 from ashore.cli.target import ServerTarget, api_base, unreachable
-from ashore.errors import (
-    AshoreError,
-    Bug,
-    CapacityError,
-    DeadlineExceeded,
-    InvalidRequest,
-    NotReady,
-    Overloaded,
-    PermissionDenied,
-    RemoteRefused,
-    Unauthenticated,
-    UnknownModel,
-    error_class,
-)
+from ashore.errors import InvalidRequest, RemoteRefused
 
 CONNECT_TIMEOUT_S = 5.0
 SILENCE_TIMEOUT_S = 300.0
@@ -243,44 +231,3 @@ def read_event(data: str, stats: Stats) -> Piece | None:
         if text or reasoning:
             return Piece(text=text, reasoning=reasoning)
     return None
-
-
-_BY_STATUS: Final[Mapping[int, type[AshoreError]]] = {
-    401: Unauthenticated,
-    403: PermissionDenied,
-    404: UnknownModel,
-    429: Overloaded,
-    503: NotReady,
-    504: DeadlineExceeded,
-    507: CapacityError,
-}
-
-
-def raise_refusal(status: int, body: bytes, url: str) -> None:
-    """Return for 200; otherwise raise what the server said: by its code where that is one of ours, else by status.
-
-    A bug of the server is none of this process: it is told as a refusal.
-    """
-    if status == 200:
-        return
-    try:
-        payload = msgspec.json.decode(body)
-    except msgspec.DecodeError:
-        payload = None
-    message, hint = error_words(payload)
-    error = payload.get("error") if isinstance(payload, dict) else None
-    code = error.get("code") if isinstance(error, dict) else None
-    kind = error_class(code) if isinstance(code, str) else None
-    if kind is None or issubclass(kind, Bug):
-        kind = _BY_STATUS.get(status, InvalidRequest if 400 <= status < 500 else RemoteRefused)
-    if status == 401:
-        hint = hint or "set ASHORE_API_KEY to a key of that server"
-    raise kind(message or f"{url} answered {status}", hint=hint)
-
-
-def error_words(payload: object) -> tuple[str, str]:
-    """Return message and hint of an error body in OpenAI's form."""
-    error = payload.get("error") if isinstance(payload, dict) else None
-    if isinstance(error, dict):
-        return str(error.get("message") or ""), str(error.get("hint") or "")
-    return (str(error), "") if error else ("", "")

@@ -11,11 +11,12 @@ from urllib.parse import urlsplit
 import cyclopts
 from cyclopts import Parameter
 
-from ashore.bootstrap import find_vllm
+from ashore.bootstrap import find_programs
 from ashore.cli.target import is_loopback
 from ashore.cli.upplan import Request, wishes_of
 from ashore.deployment import Service, render_unit
 from ashore.edge import Tls, plan_edge, show_files
+from ashore.engines import card_of
 from ashore.sealing import parse_key_source
 from ashore.serving import AdmissionLimits
 from ashore.settings import Settings
@@ -152,7 +153,9 @@ def systemd(
         readable=[_executable(), *_read_from(request, spec, settings)],
         lowest_port=_lowest_port(spec),
         uses_devices=any(
-            wish.kind == "vllm" or (wish.kind == "auto" and find_vllm(wish)) for wish in wishes_of(spec) if not wish.url
+            (card_of(wish.kind).program is not None) if wish.kind != "auto" else find_programs(wish)
+            for wish in wishes_of(spec)
+            if not wish.url
         ),
         waits_for=_waits_for(settings.state_url),
     )

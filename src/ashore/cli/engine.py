@@ -13,21 +13,22 @@ from typing import TYPE_CHECKING, Annotated
 import msgspec
 from cyclopts import App, Parameter
 
-from ashore.bootstrap import FAKE, build_store, open_state, stored_files
+from ashore.bootstrap import build_store, open_state, stored_files
 from ashore.core import SystemClock, human_bytes
-from ashore.engines import EngineKind, ModelFiles
+from ashore.engines import CARDS, EngineKind, ModelFiles, files_by_name
 from ashore.engines.tuning import (
     Candidate,
     Goal,
+    Here,
     HostBench,
     ModelSource,
     Tuner,
+    built_here,
     busy_note,
     computes_in_bf16,
     describe_machine,
     draw_frontier,
-    engine_cards,
-    has_built_llamacpp,
+    engines_here,
     multiplies_bytes,
     propose,
     record_choice,
@@ -68,7 +69,7 @@ def list_(*, as_json: AsJson = False) -> None:
     as_json
         Print JSON.
     """
-    cards = engine_cards()
+    cards = engines_here()
     if as_json:
         print(msgspec.json.format(msgspec.json.encode({"items": [asdict(c) for c in cards]}), indent=2).decode())
         return
@@ -118,14 +119,11 @@ def tune(
     before = {stored.reference for stored in store.list()}
     inventory = read_inventory()
     machine = describe_machine(cpu=inventory.cpu, cores=inventory.cores)
-    missing: dict[EngineKind, str] = {card.kind: card.missing for card in engine_cards()}
+    missing: dict[EngineKind, str] = {card.kind: card.missing for card in engines_here()}
     proposal = propose(
         source,
         installed=missing,
-        cores=inventory.cores,
-        bf16=computes_in_bf16(),
-        byte_products=multiplies_bytes(),
-        built_llamacpp=has_built_llamacpp(),
+        here=Here(cores=inventory.cores, bf16=computes_in_bf16(), byte_products=multiplies_bytes(), built=built_here()),
     )
     notes = [note for note in (busy_note(inventory.cores),) if note]
     bench = HostBench(files_of=open_files, log=home.logs / "engine-tune.log")
@@ -170,18 +168,15 @@ FilesOf = Callable[[Candidate, float], ModelFiles]
 
 def _subject(store: ModelStore, settings: Settings, name: str) -> tuple[ModelSource, str, FilesOf]:
     """Return what is to be tuned: the model, its digest, and how a candidate gets its files."""
-    if name.startswith(FAKE):
-        from ashore.engines.fake import fake_model_files
-
-        files = fake_model_files(name, settings.home.run / "fake")
-        return ModelSource(name=name, format="fake"), name, lambda candidate, limit_s: files
+    if (files := files_by_name(name, settings.home.run)) is not None:
+        return ModelSource(name=name, format=files.format), name, lambda candidate, limit_s: files
     if "@" in name:
         raise InvalidRequest(
             f"{name} names a variant, and tuning tries the variants",
             hint=f"ashore engine tune {name.partition('@')[0]}",
         )
     model = _present(store, settings, name)
-    if model.shape.architecture == "bert":
+    if any(model.shape.architecture in card.encoders for card in CARDS):
         raise UnsupportedModel(f"{name} is an encoder; there is one way to run it, and nothing to tune")
     source = ModelSource(
         name=model.name,

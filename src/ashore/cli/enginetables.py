@@ -11,13 +11,13 @@ from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn
 from rich.table import Table
 from rich.text import Text
 
-from ashore.engines.tuning import Candidate, EngineCard, Trial, TuneReport
+from ashore.engines.tuning import Candidate, EngineHere, Trial, TuneReport
 
 NARROWEST = 100
 """Columns of a table that is not shown on a terminal."""
 
 
-def show_cards(cards: Sequence[EngineCard]) -> None:
+def show_cards(cards: Sequence[EngineHere]) -> None:
     """Print one row for each engine."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in ("engine", "version", "takes", "architectures", "can"):

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 AsJson = Annotated[bool, Parameter(name="--json", negative=())]
 EXIT_GATE_FAILED = 1
 DEFAULT_TASKS = ("reviews-zh", "stdlib-en")
-FAKE = "fake:"
 HARNESS = "lm-eval:"
 
 
@@ -186,6 +185,7 @@ def _candidate(
     progress: TerminalProgress,
 ) -> Iterator[Candidate]:
     from ashore.bootstrap import open_subject
+    from ashore.engines import card_by_name
     from ashore.evaluation import Candidate, Judged
 
     with open_subject(
@@ -198,7 +198,7 @@ def _candidate(
         told=progress.share,
         progress=progress,
     ) as subject:
-        if name.startswith(FAKE):
+        if card_by_name(name) is not None:
             judged = Judged(name=subject.name, digest="", weight_bytes=0)
         else:
             model = store.resolve(subject.name)

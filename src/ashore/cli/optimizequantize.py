@@ -14,7 +14,15 @@ from ashore.cli.model import model_json
 from ashore.cli.progress import TerminalProgress
 from ashore.core import EngineKind, human_bytes
 from ashore.errors import InvalidRequest
-from ashore.optimize import Activations, QuantizePlan, QuantizeReport, QuantizeWish, RebuildReport, parse_loss
+from ashore.optimize import (
+    Activations,
+    QuantizePlan,
+    QuantizeReport,
+    QuantizeWish,
+    RebuildReport,
+    is_made_beside,
+    parse_loss,
+)
 
 if TYPE_CHECKING:
     from ashore.store import ModelStore
@@ -90,8 +98,9 @@ def quantize(
     plan = quantiser.plan(wish)
     for note in plan.notes:
         print(f"note: {note}", file=sys.stderr)
-    if dry_run or (plan.precision.engine == "vllm" and run is None):
-        commands = bootstrap.side_commands(store, plan) if plan.precision.engine == "vllm" else ()
+    beside = is_made_beside(plan.precision)
+    if dry_run or (beside and run is None):
+        commands = bootstrap.side_commands(store, plan) if beside else ()
         return _print(_plan_json(plan, commands)) if as_json else _show_plan(plan, commands)
     with TerminalProgress() as progress:
         report = quantiser.make(plan, told=progress.share)

@@ -16,7 +16,7 @@ from ashore.core import counted
 from ashore.settings import Settings
 
 if TYPE_CHECKING:
-    from ashore.homesecrets import SecretReport
+    from ashore.bootstrap.secrets import SecretReport
 
 app = App(name="secret", help="See which secrets of a home lie sealed, and seal them.")
 
@@ -32,7 +32,7 @@ def list_(*, config: Path | None = None, as_json: AsJson = False) -> None:
         config: An ashore.toml, where it says that the state is elsewhere.
         as_json: Print JSON.
     """
-    from ashore.homesecrets import list_home_secrets
+    from ashore.bootstrap.secrets import list_home_secrets
 
     found = list_home_secrets(settings_of(config))
     if as_json:
@@ -72,8 +72,8 @@ def unseal(*, config: Path | None = None, dry_run: DryRun = False, as_json: AsJs
 
 def _change(verb: Literal["seal", "unseal"], settings: Settings, *, dry_run: bool, as_json: bool) -> None:
     from ashore.bootstrap import command_recorder, key_keeper
+    from ashore.bootstrap.secrets import seal_home_secrets, unseal_home_secrets
     from ashore.core import Act
-    from ashore.homesecrets import seal_home_secrets, unseal_home_secrets
 
     keeper = key_keeper(settings)
     change = seal_home_secrets if verb == "seal" else unseal_home_secrets

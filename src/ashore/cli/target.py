@@ -7,6 +7,7 @@ import ssl
 from dataclasses import dataclass, field, replace
 from urllib.parse import urlsplit
 
+from ashore.cli.refusals import raise_refusal
 from ashore.errors import InvalidRequest, NotReady, SourceUnreachable
 from ashore.settings import Settings, read_settings
 
@@ -137,8 +138,6 @@ def ask_server(target: ServerTarget, method: str, path: str, *, body: bytes | No
         AshoreError: the server refused; its own words.
     """
     import httpx
-
-    from ashore.cli.chatclient import raise_refusal
 
     headers = {"authorization": f"Bearer {target.key}"} if target.key else {}
     try:

@@ -29,6 +29,7 @@ from ashore.bootstrap import (
     sealing_notes,
     supervisor_recorder,
 )
+from ashore.bootstrap.secrets import hold_home_secrets
 from ashore.cli.recorded import os_user
 from ashore.cli.upchecks import refuse_what_cannot_start, sections_of, warnings_of
 from ashore.cli.upplan import (
@@ -47,7 +48,6 @@ from ashore.deployment import Deployment, Listening
 from ashore.edge import find_envoy
 from ashore.engines import EngineInfo
 from ashore.errors import AshoreError, Bug
-from ashore.homesecrets import hold_home_secrets
 from ashore.planning import Plan, read_inventory
 from ashore.processes import Caller, ControlServer, Holder, HomeLock, Supervisor, check_port, tell_manager
 from ashore.settings import Settings

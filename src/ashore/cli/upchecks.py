@@ -11,6 +11,7 @@ from ashore.bootstrap import open_state
 from ashore.cli.target import is_loopback
 from ashore.core import counted, human_bytes, human_seconds
 from ashore.deployment import Listening
+from ashore.engines import reads_store
 from ashore.errors import AshoreError, InvalidSpec, NotFound
 from ashore.planning import Choice, Plan
 from ashore.privacy import PROMPT_DEFAULTS, PrivacyPolicy
@@ -41,7 +42,7 @@ def _faults(spec: Spec, plan: Plan) -> Iterator[AshoreError]:
                 hint=f"write {cores} or fewer, or leave it out",
             )
     for planned in plan.models:
-        if planned.options.kind == "fake" or "url" in planned.options.extra:
+        if not reads_store(planned.options):
             continue  # reads none; of another machine
         for name, place in planned.adapters:
             folder = Path(place)

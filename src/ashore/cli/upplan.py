@@ -13,20 +13,20 @@ from typing import cast, get_args
 import msgspec
 
 from ashore.bootstrap import (
-    FAKE,
     build_store,
     cache_policy,
-    find_vllm,
+    find_programs,
     gather_facts,
     redis_link,
     refuse_half_backups,
+    server_command_lines,
     tuned_choices,
-    vllm_command_lines,
 )
 from ashore.deployment import Listening
 from ashore.edge import edge_choices
+from ashore.engines import card_by_name, card_of
 from ashore.errors import AshoreError, InvalidSpec, SourceUnreachable, UnknownModel
-from ashore.planning import Change, Choice, Inventory, Plan, Wish, make_plan, plan_beside, refuse_without_vllm
+from ashore.planning import Change, Choice, Inventory, Plan, Wish, make_plan, plan_beside, refuse_without_program
 from ashore.settings import Settings, read_settings
 from ashore.spec import EdgeKind, EdgeSpec, HttpSpec, ListenSpec, ModelSpec, Spec, read_spec, redis_url
 from ashore.store import ModelStore, is_source, name_of_source
@@ -213,8 +213,8 @@ def plan_and_fetch(
     """
     store = build_store(settings.home, settings)
     for wish in wishes_of(spec):
-        if wish.kind == "vllm" and not wish.url:
-            refuse_without_vllm(wish.name, find_vllm(wish))  # before anything is fetched for it
+        if wish.kind != "auto" and not wish.url:  # before anything is fetched for it
+            refuse_without_program(card_of(wish.kind), wish.name, find_programs(wish))
     absent = [wish.name for wish in wishes_of(spec) if not wish.url and _must_be_pulled(store, wish.name)]
     if absent:
         _refuse_offline(settings, absent)
@@ -233,7 +233,7 @@ def _must_be_pulled(store: ModelStore, name: str) -> bool:
 
 def _is_absent(store: ModelStore, name: str) -> bool:
     """Tell whether a model is not there, or only as a variant of an earlier model of its name."""
-    if name.startswith(FAKE):
+    if card_by_name(name) is not None:
         return False
     try:
         return store.is_outdated(store.resolve(name))
@@ -270,8 +270,8 @@ def _fetch(settings: Settings, verb: str, names: Sequence[str]) -> None:
 
 
 def commands_of(plan: Plan, settings: Settings) -> dict[str, str]:
-    """Return, by alias, the command of each vLLM server that this plan starts."""
-    return vllm_command_lines(build_store(settings.home, settings), settings.home, plan)
+    """Return, by alias, the command of each server that an engine of this plan starts."""
+    return server_command_lines(build_store(settings.home, settings), settings.home, plan)
 
 
 def edge_of(spec: Spec, cores: int, address: str) -> tuple[Choice, ...]:

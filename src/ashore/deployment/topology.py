@@ -7,9 +7,7 @@ from typing import Final
 
 from ashore.deployment.hosts import Running
 from ashore.deployment.listening import Listening, audit_link, worker_listen
-from ashore.engines import FakeSpec
 from ashore.jobs import JobLimits
-from ashore.planning import ModelPlan
 from ashore.serving import (
     AdmissionLimits,
     BudgetsLink,
@@ -105,15 +103,10 @@ def _served(one: Running) -> ServedModel:
         release=plan.release,
         kind=plan.options.kind,
         sockets=tuple(str(replica.socket) for replica in one.replicas),
-        text_dir=one.files.directory if _has_text(plan) else "",
+        text_dir="" if one.files.plain_bytes else one.files.directory,
         adapters=tuple(name for name, _ in plan.adapters),
         embedder=plan.embedder,
         slot=one.slot,
         created_s=one.created_s,
         content=one.content,
     )
-
-
-def _has_text(plan: ModelPlan) -> bool:
-    """Return whether a model has a tokenizer and a template; a fake is asked in bytes unless its template matters."""
-    return plan.options.kind != "fake" or FakeSpec.parse(plan.name).wrong_template

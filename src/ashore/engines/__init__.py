@@ -5,11 +5,23 @@ models come from.
 """
 
 from ashore.core import EngineKind, Sampling
+from ashore.engines.card import EngineCard, Precision
+from ashore.engines.cards import (
+    CARDS,
+    DEFAULT,
+    MADE_UP,
+    card_by_name,
+    card_of,
+    card_reading,
+    engine_kinds,
+    files_by_name,
+    loaded,
+    make_engine,
+    reads_store,
+)
 from ashore.engines.client import HostClient
 from ashore.engines.content import content_of
 from ashore.engines.failures import error_of
-from ashore.engines.fake import FakeEngine, FakeSpec, fake_model_files
-from ashore.engines.features import ENCODER_ARCHITECTURES, FEATURES, LLAMACPP_KEPT, OPENVINO_ARCHITECTURES
 from ashore.engines.grammar import check_grammar
 from ashore.engines.hostlaunch import HostLaunch, host_command, read_launch, why_file, write_launch
 from ashore.engines.hostprocess import HostProcess, host_process
@@ -29,35 +41,31 @@ from ashore.engines.model import (
     Token,
     TokenLogprob,
 )
-from ashore.engines.options import LIMITS, TUNING, OptionValue, is_passed_on, is_tame, known_options
+from ashore.engines.options import LIMITS, OptionValue, is_tame
 from ashore.engines.ordercheck import check_ids, check_order
 from ashore.engines.orderstream import OrderStream
 from ashore.engines.ports import CanEmbed, CanLoadAdapter, CanScore, CanTellDistributions, CanWait, Engine
-from ashore.engines.registry import engine_kinds, make_engine
 from ashore.engines.rounding import Layer, Rounded, Rounder, RoundOrder, Samples, Told, quietly
 from ashore.engines.torchmodel import TorchDtype, load_torch_model, torch_libraries
 
 __all__ = [
-    "ENCODER_ARCHITECTURES",
-    "FEATURES",
+    "CARDS",
+    "DEFAULT",
     "LIMITS",
-    "LLAMACPP_KEPT",
-    "OPENVINO_ARCHITECTURES",
-    "TUNING",
+    "MADE_UP",
     "CanEmbed",
     "CanLoadAdapter",
     "CanScore",
     "CanTellDistributions",
     "CanWait",
     "Engine",
+    "EngineCard",
     "EngineEvent",
     "EngineInfo",
     "EngineKind",
     "EngineOptions",
     "EngineStats",
     "Failed",
-    "FakeEngine",
-    "FakeSpec",
     "Feature",
     "Finished",
     "GenerateOrder",
@@ -69,6 +77,7 @@ __all__ = [
     "ModelFiles",
     "OptionValue",
     "OrderStream",
+    "Precision",
     "RoundOrder",
     "Rounded",
     "Rounder",
@@ -80,22 +89,25 @@ __all__ = [
     "TokenLogprob",
     "Told",
     "TorchDtype",
+    "card_by_name",
+    "card_of",
+    "card_reading",
     "check_grammar",
     "check_ids",
     "check_order",
     "content_of",
     "engine_kinds",
     "error_of",
-    "fake_model_files",
+    "files_by_name",
     "host_command",
     "host_process",
-    "is_passed_on",
     "is_tame",
-    "known_options",
     "load_torch_model",
+    "loaded",
     "make_engine",
     "quietly",
     "read_launch",
+    "reads_store",
     "torch_libraries",
     "why_file",
     "write_launch",

@@ -46,6 +46,8 @@ class ModelFiles(msgspec.Struct, frozen=True, kw_only=True):
     format: ServedFormat
     weights: str = ""
     """Main weights file inside `directory`: `model.gguf`, `model.safetensors`, `openvino_model.xml`."""
+    plain_bytes: bool = False
+    """Its tokens are the bytes of the text and its template is nobody's: whoever asks it needs no tokenizer."""
     sealed: SealedFiles | None = None
     """Set where the model is sealed: `directory` then lacks the weights, and the host opens all of it in its memory."""
 

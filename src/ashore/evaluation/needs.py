@@ -5,19 +5,19 @@ from __future__ import annotations
 from typing import Final
 
 from ashore.core import EngineKind, human_bytes
+from ashore.engines import card_of
 from ashore.errors import MemoryFull
 
 FIXED_BYTES: Final = 700 << 20
 """Libraries, working memory of a step and some cache; measured 0.5 to 0.65 GiB beyond the weights with SmolLM2."""
-_SINGLE_BYTES: Final = 4
-"""Of a weight in torch, which judges in single precision."""
 
 
 def memory_needed(*, kind: EngineKind, weight_bytes: int, num_parameters: int) -> int:
     """Return about how many bytes the host of a model will hold. A remote engine holds them elsewhere: 0."""
-    if kind in ("vllm", "fake"):
+    memory = card_of(kind).memory
+    if not memory.ours:
         return 0
-    return FIXED_BYTES + (_SINGLE_BYTES * num_parameters if kind == "torch" else weight_bytes)
+    return FIXED_BYTES + (memory.parameter_bytes * num_parameters or weight_bytes)
 
 
 def check_memory(needed: int, *, free_bytes: int, name: str) -> None:

@@ -17,7 +17,7 @@ from ashore.optimize.model import (
 )
 from ashore.optimize.needs import parse_loss
 from ashore.optimize.ports import Judge, Losses, Maker, Mixture, MixtureOpener
-from ashore.optimize.precisions import AUTO, PRECISIONS, Precision
+from ashore.optimize.precisions import AUTO, PRECISIONS, is_made_beside
 from ashore.optimize.quantise import MAKER, Quantiser
 from ashore.optimize.rebuild import Rebuilder, find_parent
 
@@ -33,7 +33,6 @@ __all__ = [
     "Mixture",
     "MixtureOpener",
     "Needs",
-    "Precision",
     "Quantiser",
     "QuantizePlan",
     "QuantizeReport",
@@ -44,5 +43,6 @@ __all__ = [
     "compare_losses",
     "errors_for_looks",
     "find_parent",
+    "is_made_beside",
     "parse_loss",
 ]

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Literal
 
 from ashore.core import Digest, EngineKind
+from ashore.engines import Precision
 from ashore.optimize.increase import Increase
-from ashore.optimize.precisions import Precision
 from ashore.store import StoredModel, VariantRecipe
 
 Activations = Literal["any", "rounded"]

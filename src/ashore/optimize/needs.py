@@ -6,16 +6,15 @@ import math
 from typing import Final
 
 from ashore.core import ModelShape, human_bytes
+from ashore.engines import Precision, card_of
 from ashore.errors import DiskFull, MemoryFull
 from ashore.optimize.model import Needs
-from ashore.optimize.precisions import AUTO, Precision
+from ashore.optimize.precisions import AUTO
 
 HALF_BYTES: Final = 2
 SINGLE_BYTES: Final = 4
 FIXED_BYTES: Final = 512 << 20
 """The libraries themselves."""
-_HALF_COPIES: Final = 3
-"""OpenVINO's reader holds the file and the model that it makes of it; beside them the one that is written."""
 _DEFAULT_WIDTH_FACTOR: Final = 4
 """Inputs of the second matrix of an MLP, as a multiple of the hidden size, where the shape does not tell."""
 
@@ -31,15 +30,14 @@ def estimate_needs(shape: ModelShape, precision: Precision, *, weight_bytes: int
     variant = int(params * precision.bits / 8)
     memory = FIXED_BYTES
     disk = variant + half  # the variant, and a file in half precision that it is read from
-    if precision.engine == "openvino":
-        memory += _HALF_COPIES * half
-        disk += 2 * half  # OpenVINO's copy of it, and that with joined projections
-        if reads_text:
-            width = _DEFAULT_WIDTH_FACTOR * shape.hidden_size
-            memory += shape.num_layers * (3 * shape.hidden_size**2 + width**2) * SINGLE_BYTES
-            memory += params  # codes of eight bits, which wait for the next mixture
-    else:
-        memory += 2 * half
+    rounding = card_of(precision.engine).rounding
+    assert rounding is not None
+    memory += rounding.half_copies * half
+    disk += rounding.scratch_halves * half
+    if rounding.squares and reads_text:
+        width = _DEFAULT_WIDTH_FACTOR * shape.hidden_size
+        memory += shape.num_layers * (3 * shape.hidden_size**2 + width**2) * SINGLE_BYTES
+        memory += params  # codes of eight bits, which wait for the next mixture
     if precision.name == AUTO:
         memory += 2 * params * SINGLE_BYTES
     return Needs(memory_bytes=memory, disk_bytes=disk, variant_bytes=variant)

@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import Final
 
 from ashore.core import EngineKind, human_bytes
-from ashore.engines import Rounder, RoundOrder, Told, quietly
+from ashore.engines import Precision, Rounder, RoundOrder, Told, quietly
 from ashore.errors import InvalidRequest, UnknownVariant, UnsupportedByEngine, UnsupportedModel
 from ashore.optimize.calibration import Calibration, cut_samples, read_text
 from ashore.optimize.mixing import Mixer
 from ashore.optimize.model import QuantizePlan, QuantizeReport, QuantizeWish
 from ashore.optimize.needs import check_needs, estimate_needs
 from ashore.optimize.ports import Judge, MixtureOpener
-from ashore.optimize.precisions import AUTO, Precision, choose_group_size, choose_precision
+from ashore.optimize.precisions import AUTO, choose_group_size, choose_precision
 from ashore.store import DataUsed, ModelStore, StoredModel, VariantRecipe, data_used, parse_reference, versions_of
 from ashore.text import TextModel
 
@@ -77,7 +77,7 @@ class Quantiser:
                 hint="for other forms there is the engine option DYNAMIC_QUANTIZATION_GROUP_SIZE: 0 rounds none",
                 param="activations",
             )
-        if (precision.name == AUTO or precision.engine == "vllm") and wish.calibration is None:
+        if precision.needs_text and wish.calibration is None:
             raise InvalidRequest(
                 f"--to {precision.name} is made with text, and none is given",
                 hint="--calibration FILE: plain UTF-8 text of the kind that the model will see",

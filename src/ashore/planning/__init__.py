@@ -13,7 +13,7 @@ from ashore.planning.rules import (
     make_plan,
     number_releases,
     plan_beside,
-    refuse_without_vllm,
+    refuse_without_program,
     with_kept,
 )
 
@@ -34,6 +34,6 @@ __all__ = [
     "number_releases",
     "plan_beside",
     "read_inventory",
-    "refuse_without_vllm",
+    "refuse_without_program",
     "with_kept",
 ]

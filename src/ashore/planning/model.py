@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -54,8 +55,8 @@ class ModelFacts:
     """None for the fake engine and remote servers, which need no memory here."""
     weight_bytes: int = 0
     in_store: bool = True
-    vllm: str = ""
-    """Path of the `vllm` executable that was found for this model; empty: there is none here."""
+    programs: Mapping[EngineKind, str] = field(default_factory=dict)
+    """By engine that starts a server, the path of the executable that was found for this model."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,19 +10,13 @@ from typing import Final
 import msgspec
 
 from ashore.core import ADAPTER_NAME, ModelShape, human_bytes, kv_bytes_per_token
-from ashore.engines import (
-    ENCODER_ARCHITECTURES,
-    FEATURES,
-    LLAMACPP_KEPT,
-    OPENVINO_ARCHITECTURES,
-    EngineKind,
-    EngineOptions,
-)
+from ashore.engines import CARDS, EngineCard, EngineKind, EngineOptions, card_by_name, card_of, card_reading
 from ashore.errors import InvalidRequest, KvCacheExhausted, MissingExtra, UnsupportedModel
 from ashore.planning.model import Change, Choice, Inventory, ModelFacts, ModelPlan, Plan, Tuned, Wish
 
-ADAPTER_KINDS: Final = frozenset(kind for kind, features in FEATURES.items() if "adapters" in features)
-INT8: Final = "int8"
+ADAPTER_KINDS: Final = frozenset(card.kind for card in CARDS if "adapters" in card.features)
+ENCODERS: Final = frozenset(architecture for card in CARDS for architecture in card.encoders)
+"""Models that embed and do not generate."""
 
 KV_BLOCK_TOKENS: Final = 32
 """Block of OpenVINO's paged attention on CPU."""
@@ -60,13 +54,13 @@ def make_plan(
     Raises:
         UnsupportedModel: no engine here takes the model.
         InvalidRequest: an adapter has a name that clients could not ask for.
-        MissingExtra: vLLM was asked for without an address, and is not on this machine.
+        MissingExtra: an engine was asked for whose server is not on this machine, and no address is given.
         KvCacheExhausted: weights and the smallest useful cache do not fit in memory.
     """
     for wish in wishes:
         check_adapter_names(wish)
     kinds = {w.name: choose_engine(w, facts[w.name], tuned.get(facts[w.name].name)) for w in wishes}
-    here = [w for w in wishes if kinds[w.name][0] != "vllm"]  # vLLM sees to its own memory, that of its devices
+    here = [w for w in wishes if card_of(kinds[w.name][0]).memory.ours]
     decoders = sum(w.replicas for w in here if _needs_cache(facts[w.name]))
     weights = sum(weight_bytes_to_run(facts[w.name], kinds[w.name][1]) * w.replicas for w in here)
     held = [(facts[w.name], w, kept[_alias(w)]) for w in here if _alias(w) in kept and _needs_cache(facts[w.name])]
@@ -173,58 +167,87 @@ def choose_engine(wish: Wish, facts: ModelFacts, tuned: Tuned | None) -> tuple[E
 
 
 def _choose_engine(wish: Wish, facts: ModelFacts, tuned: Tuned | None) -> tuple[EngineKind, str, str]:
-    if facts.format == "fake":
-        return "fake", "", "the name starts with fake:"
+    if (card := card_by_name(facts.name)) is not None:
+        return card.kind, "", f"the name starts with {card.prefix}"
     if wish.url:
-        return "vllm", "", f"an external server at {wish.url}"
-    if wish.kind == "vllm":
-        refuse_without_vllm(wish.name, facts.vllm)
-        if facts.format == "openvino" or facts.variant:
-            raise UnsupportedModel(
-                f"{wish.name} is in {facts.format}; vllm takes a model as it was pulled", hint=f"name {facts.name}"
-            )
-        return "vllm", "", f"asked for; {facts.vllm} is started and watched here"
+        return card_reading("remote").kind, "", f"an external server at {wish.url}"
+    if wish.kind != "auto":
+        return _asked_for(card_of(wish.kind), wish, facts)
     assert facts.shape is not None
     architecture = facts.shape.architecture
-    takes_openvino = architecture in OPENVINO_ARCHITECTURES | ENCODER_ARCHITECTURES or facts.format == "openvino"
-    if wish.kind != "auto":
-        if wish.kind == "openvino" and not takes_openvino:
-            raise UnsupportedModel(
-                f"{wish.name} is {architecture}; openvino takes {_names()}", hint="use llamacpp or vllm"
-            )
-        if wish.kind == "llamacpp" and facts.format != "gguf":
-            raise UnsupportedModel(f"{wish.name} is in {facts.format}; llamacpp takes gguf", hint="pull a GGUF of it")
-        variant = facts.variant or (INT8 if wish.kind == "openvino" and _is_decoder_source(facts) else "")
-        return wish.kind, variant, "asked for"
-    if architecture in ENCODER_ARCHITECTURES:
-        return "openvino", facts.variant, "an encoder: it embeds"
+    ranked = sorted((card for card in CARDS if card.choosing.rank), key=lambda card: card.choosing.rank)
+    for card in ranked:
+        if architecture in card.encoders:
+            return card.kind, facts.variant, card.choosing.why_encoder
     if tuned is not None and not facts.variant and (not wish.adapters or tuned.kind in ADAPTER_KINDS):
         return tuned.kind, tuned.variant, tuned.why or "measured as best on this machine"
-    if facts.format == "openvino":
-        return "openvino", facts.variant, "prepared for OpenVINO"
-    if architecture in OPENVINO_ARCHITECTURES:
-        return "openvino", facts.variant or INT8, f"{architecture} on CPU: INT8 per channel is fastest at equal quality"
-    if facts.format == "gguf":
-        return "llamacpp", facts.variant, f"{architecture} is not among {_names()}, which OpenVINO takes"
-    if facts.vllm and not facts.variant:
-        return "vllm", "", f"{architecture} in {facts.format}; {facts.vllm} is started and watched here"
+    passed = ""
+    for card in ranked:
+        program = facts.programs.get(card.kind, "")
+        if card.program is not None and (not program or facts.variant):
+            continue
+        if facts.format in card.formats and _takes(card, facts):
+            native = card.choosing.why_native if facts.format == card.native else ""
+            why = (native or card.choosing.why).format(
+                architecture=architecture, format=facts.format, program=program, passed=passed
+            )
+            return card.kind, _variant(card, facts), why
+        passed = passed or f"{architecture} is not among {_names(card)}, which {card.title} takes"
     raise UnsupportedModel(
         f"{wish.name} is {architecture} in {facts.format}; no engine of this machine takes that",
-        hint="pull a GGUF of it for llamacpp, or give the address of a vLLM server in [model.engine] url",
+        hint=", or ".join(card.choosing.instead for card in ranked if card.choosing.instead),
     )
 
 
-def refuse_without_vllm(name: str, vllm: str) -> None:
-    """Return where `vllm`, the executable that was found, is not empty.
+def _asked_for(card: EngineCard, wish: Wish, facts: ModelFacts) -> tuple[EngineKind, str, str]:
+    """Return the choice where the operator names the engine, or raise if it does not take the model."""
+    if card.program is not None:
+        refuse_without_program(card, wish.name, facts.programs)
+        if facts.format not in card.formats or facts.variant:
+            raise UnsupportedModel(
+                f"{wish.name} is in {facts.format}; {card.kind} takes a model as it was pulled",
+                hint=f"name {facts.name}",
+            )
+        return card.kind, "", f"asked for; {facts.programs[card.kind]} is started and watched here"
+    assert facts.shape is not None
+    if facts.format not in card.formats:
+        raise UnsupportedModel(
+            f"{wish.name} is in {facts.format}; {card.kind} takes {' and '.join(card.formats)}",
+            hint=card.choosing.instead or f"pull it as {' or '.join(card.formats)}",
+        )
+    if not _takes(card, facts):
+        others = (other.kind for other in CARDS if other.choosing.rank and other.decoders is None)
+        raise UnsupportedModel(
+            f"{wish.name} is {facts.shape.architecture}; {card.kind} takes {_names(card)}",
+            hint=f"use {' or '.join(others)}",
+        )
+    return card.kind, _variant(card, facts), "asked for"
+
+
+def _takes(card: EngineCard, facts: ModelFacts) -> bool:
+    """Return whether an engine runs the architecture of a model."""
+    assert facts.shape is not None
+    if card.decoders is None or facts.format == card.native:
+        return True
+    return facts.shape.architecture in card.decoders | card.encoders
+
+
+def _variant(card: EngineCard, facts: ModelFacts) -> str:
+    """Return the variant that an engine runs: the one that was asked for, else its own of a decoder as pulled."""
+    prepares = _needs_cache(facts) and facts.format != card.native
+    return facts.variant or (card.variant if prepares else "")
+
+
+def refuse_without_program(card: EngineCard, name: str, programs: Mapping[EngineKind, str]) -> None:
+    """Return where the program that an engine starts was found, or where it starts none.
 
     Raises:
-        MissingExtra: it is; the hint says how to get one.
+        MissingExtra: it was not; the hint says how to get it.
     """
-    if not vllm:
+    if card.program is not None and not programs.get(card.kind):
         raise MissingExtra(
-            f"{name} is to be served by vllm, which is not on this machine, and no address is given",
-            hint="install it in an environment of its own (python3 -m venv ~/vllm && ~/vllm/bin/pip install vllm) and "
-            'write options = { executable = "~/vllm/bin/vllm" } in [model.engine], or url = "http://host:8000"',
+            f"{name} is to be served by {card.kind}, which is not on this machine, and no address is given",
+            hint=card.program.how_to_get,
         )
 
 
@@ -232,21 +255,17 @@ def weight_bytes_to_run(facts: ModelFacts, variant: str) -> int:
     """Return the bytes of weights that one replica keeps in memory."""
     if facts.shape is None:
         return 0
-    if variant == INT8 and facts.format != "openvino":
+    if any(variant and variant == card.variant and facts.format != card.native for card in CARDS):  # INT8, with scales
         return facts.shape.num_parameters + facts.shape.num_parameters // 16
     return facts.weight_bytes
 
 
 def _needs_cache(facts: ModelFacts) -> bool:
-    return facts.shape is not None and facts.shape.architecture not in ENCODER_ARCHITECTURES
+    return facts.shape is not None and facts.shape.architecture not in ENCODERS
 
 
-def _is_decoder_source(facts: ModelFacts) -> bool:
-    return _needs_cache(facts) and facts.format != "openvino"
-
-
-def _names() -> str:
-    return ", ".join(sorted(OPENVINO_ARCHITECTURES))
+def _names(card: EngineCard) -> str:
+    return ", ".join(sorted(card.decoders or ()))
 
 
 def _alias(wish: Wish) -> str:
@@ -278,17 +297,18 @@ def _plan_model(
     decoders: int,
     cache_bytes: int,
 ) -> ModelPlan:
-    embedder = facts.shape is not None and facts.shape.architecture in ENCODER_ARCHITECTURES
+    embedder = facts.shape is not None and facts.shape.architecture in ENCODERS
     followed = tuned if tuned is not None and (tuned.kind, tuned.variant) == (kind, variant) else None
     threads = _choose_threads(wish, followed, inventory, decoders, embedder=embedder)
     sequences = wish.max_sequences or MAX_SEQUENCES
     extra = dict(followed.options) if followed else {}
     extra |= dict(wish.options)
+    card = card_of(kind)
     cache = _choose_cache(wish, facts, kind, sequences, cache_bytes, _cache_precision(kind, extra))
     if wish.url:
         extra["url"] = wish.url
-    elif kind == "vllm":
-        extra |= {"executable": facts.vllm, **({"task": "embed"} if embedder else {})}
+    elif card.program is not None:
+        extra |= {"executable": facts.programs[kind], **(card.program.embedding if embedder else {})}
     options = EngineOptions(
         kind=kind,
         context_tokens=wish.context_tokens,
@@ -301,7 +321,7 @@ def _plan_model(
     )
     alias = _alias(wish)
     choices = [engine]
-    if kind not in ("fake", "vllm"):
+    if card.memory.ours:
         choices.append(Choice(field="threads", value=str(threads[0]), why=threads[1]))
     if cache[1]:
         choices.append(Choice(field="kv_tokens", value=f"{cache[0]:,}", why=cache[1]))
@@ -355,7 +375,7 @@ def _choose_cache(
     """Return the tokens of KV cache of one replica, and why; 0 and no reason where there is no cache of ours."""
     if wish.kv_tokens:
         return wish.kv_tokens, "asked for"
-    if not _needs_cache(facts) or kind == "vllm":
+    if not _needs_cache(facts) or not card_of(kind).memory.ours:
         return 0, ""
     assert facts.shape is not None
     per_token = _bytes_per_token(facts.shape, kind, precision, prefix_cache=wish.prefix_cache)
@@ -388,8 +408,10 @@ def _bytes_per_token(shape: ModelShape, kind: EngineKind, precision: str, *, pre
 
 
 def _cache_precision(kind: EngineKind, extra: Mapping[str, object]) -> str:
-    usual = "f32" if extra.get("full_precision") else "u8"
-    return str(extra.get("KV_CACHE_PRECISION", usual)) if kind == "openvino" else ""
+    kv = card_of(kind).memory.kv
+    if kv is None:
+        return ""
+    return str(extra.get(kv.option, kv.exact if extra.get("full_precision") else kv.usual))
 
 
 def _cache_bytes(facts: ModelFacts, wish: Wish, running: ModelPlan) -> int:
@@ -402,7 +424,7 @@ def _cache_bytes(facts: ModelFacts, wish: Wish, running: ModelPlan) -> int:
 
 def with_kept(kind: EngineKind, *, prefix_cache: bool) -> float:
     """Return how much memory an engine takes for the tokens of its KV cache, where the cache itself takes 1."""
-    return 1 + LLAMACPP_KEPT if kind == "llamacpp" and prefix_cache else 1.0
+    return 1 + card_of(kind).memory.kept_share if prefix_cache else 1.0
 
 
 def compare(before: Plan, after: Plan) -> tuple[Change, ...]:

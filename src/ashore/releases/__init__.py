@@ -62,6 +62,7 @@ from ashore.releases.routes import AliasRoute, Shadowing, routes_of
 from ashore.releases.rules import MOVES, choose
 from ashore.releases.sql import ALIASES_EPOCH, load_book
 from ashore.releases.words import verdict_words
+from ashore.releases.workshop import StoreWorkshop
 
 __all__ = [
     "ALIASES_EPOCH",
@@ -111,6 +112,7 @@ __all__ = [
     "Slo",
     "Standing",
     "Sticky",
+    "StoreWorkshop",
     "Tally",
     "Verdict",
     "Wanted",

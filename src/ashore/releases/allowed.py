@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
-from typing import Final, get_args
+from typing import Final
 
 from ashore.core import EngineKind, check_adapter_name, did_you_mean
-from ashore.engines import LIMITS, TUNING, OptionValue, is_passed_on, is_tame, known_options
+from ashore.engines import CARDS, LIMITS, OptionValue, card_of, is_tame
 from ashore.errors import InvalidRequest, PermissionDenied
 from ashore.releases.policy import ReleasePolicy
 
@@ -20,7 +20,7 @@ NEVER_ALLOWED: Final = frozenset({"api_key", "url"})
 
 def kind_named(text: str) -> EngineKind | None:
     """Return the engine kind of that name; None where it is left open, or where there is none, which others tell."""
-    return next((kind for kind in get_args(EngineKind) if kind == text), None)
+    return next((card.kind for card in CARDS if card.kind == text), None)
 
 
 def check_options(options: Options, kind: EngineKind | None, policy: ReleasePolicy) -> None:
@@ -35,11 +35,11 @@ def check_options(options: Options, kind: EngineKind | None, policy: ReleasePoli
         InvalidRequest: the engine has no such option, or its value is no number, flag or word.
         PermissionDenied: the option says what runs.
     """
-    kinds: tuple[EngineKind, ...] = get_args(EngineKind) if kind is None else (kind,)
+    engines = [card.options for card in (CARDS if kind is None else (card_of(kind),))]
     for name, value in options:
         if name in policy.allow_options and name not in NEVER_ALLOWED:
             continue
-        tuning = {*LIMITS, *(one for each in kinds for one in TUNING[each])}
+        tuning = {*LIMITS, *(one for each in engines for one in each.tune)}
         if name in tuning:
             if name not in LIMITS and not is_tame(value):
                 raise InvalidRequest(
@@ -49,7 +49,7 @@ def check_options(options: Options, kind: EngineKind | None, policy: ReleasePoli
                 )
             continue
         whose = kind or "any engine"
-        if any(name in known_options(each) for each in kinds):
+        if any(name in each.known for each in engines):
             raise PermissionDenied(
                 f"engine option {name!r} says what {whose} runs or connects to; a release made over the API only tunes",
                 hint=_how_to_allow(name),
@@ -57,7 +57,7 @@ def check_options(options: Options, kind: EngineKind | None, policy: ReleasePoli
                 resource=f"option/{name}",
             )
         near = did_you_mean(name[:60], tuning)
-        may_be_allowed = any(is_passed_on(each, name) for each in kinds)
+        may_be_allowed = any(each.passes_on(name) for each in engines)
         raise InvalidRequest(
             f"{name[:60]!r} is no option that tunes {whose}",
             hint=f"{near}; {_how_to_allow(name[:60])}" if may_be_allowed else near,

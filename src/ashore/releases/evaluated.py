@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
+from ashore.engines import card_by_name
 from ashore.errors import UnknownModel, UnknownVariant
 from ashore.releases.ports import GateVerdict
 
 if TYPE_CHECKING:
     from ashore.store import ModelStore
-
-FAKE: Final = "fake:"
 
 
 class KeptVerdicts:
@@ -24,7 +23,7 @@ class KeptVerdicts:
     def verdict(self, reference: str, *, digest: str = "") -> GateVerdict:
         from ashore.evaluation import gate_verdict
 
-        if reference.startswith(FAKE):
+        if card_by_name(reference) is not None:
             return GateVerdict(outcome="")  # nothing is stored of it
         store = self._store()
         try:

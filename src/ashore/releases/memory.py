@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-from ashore.engines import EngineOptions
+from ashore.engines import MADE_UP, EngineOptions
 from ashore.errors import UnknownModel
 from ashore.planning import ModelPlan
 from ashore.releases.digests import digest_of_value, engine_digest
@@ -20,15 +20,17 @@ class MemoryWorkshop:
     free: int = 1 << 40
 
     def describe(self, wish: ReleaseWish, *, live: ModelPlan | None) -> Described:
-        if not wish.model.startswith("fake:") and wish.model not in self.needed:
+        if not wish.model.startswith(MADE_UP.prefix) and wish.model not in self.needed:
             raise UnknownModel(f"no model is called {wish.model!r} here", param="model")
-        name, _, variant = wish.model.partition("@") if not wish.model.startswith("fake:") else (wish.model, "", "")
+        name, _, variant = (
+            wish.model.partition("@") if not wish.model.startswith(MADE_UP.prefix) else (wish.model, "", "")
+        )
         base = live or ModelPlan(
             alias=wish.alias,
             release="",
             name=name,
             variant=variant,
-            options=EngineOptions(kind="fake"),
+            options=EngineOptions(kind=MADE_UP.kind),
             replicas=1,
             embedder=False,
             in_store=True,
@@ -40,7 +42,7 @@ class MemoryWorkshop:
                 variant=variant,
                 adapters=wish.adapters,
                 replicas=wish.replicas or base.replicas,
-                options=EngineOptions(kind="fake", extra=dict(wish.options)),
+                options=EngineOptions(kind=MADE_UP.kind, extra=dict(wish.options)),
                 choices=(),
             )
         )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from ashore.engines import EngineOptions
+from ashore.engines import MADE_UP, EngineOptions
 from ashore.errors import Conflict
 from ashore.planning import ModelPlan
 from ashore.releases.betting import Tally
@@ -68,7 +68,7 @@ def _unreadable(name: str, alias: str, fault: Exception) -> tuple[Release, Cours
         release=name,
         name="unreadable",
         variant="",
-        options=EngineOptions(kind="fake"),
+        options=EngineOptions(kind=MADE_UP.kind),
         replicas=1,
         embedder=False,
         in_store=False,

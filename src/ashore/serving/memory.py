@@ -10,6 +10,7 @@ from typing import Final
 
 from ashore.core import SAMPLING_FIELDS
 from ashore.engines import (
+    MADE_UP,
     EngineEvent,
     EngineInfo,
     EngineStats,
@@ -29,7 +30,7 @@ RESTART_S: Final = 0.03
 ALL_FEATURES = (*SAMPLING_FIELDS, "logprobs", "top_logprobs", "grammar", "embed", "score")
 
 ECHO_INFO = EngineInfo(
-    kind="fake",
+    kind=MADE_UP.kind,
     version="memory 1",
     model="memory:echo",
     precision="none",

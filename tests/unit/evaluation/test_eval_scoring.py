@@ -13,7 +13,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ashore.engines import EngineOptions, FakeEngine, ModelFiles, ScoreText, fake_model_files
+from ashore.engines import EngineOptions, ModelFiles, ScoreText
+from ashore.engines.fake.engine import FakeEngine
+from ashore.engines.fake.files import fake_model_files
 from ashore.errors import EngineFailed, InvalidRequest, MemoryFull, UnsupportedByEngine
 from ashore.evaluation import (
     LocalSubject,

@@ -8,28 +8,27 @@ from typing import get_args
 import pytest
 
 from ashore.core import EngineKind
-from ashore.engines import LIMITS, TUNING, known_options
+from ashore.engines import LIMITS, card_of
 from ashore.errors import InvalidRequest, PermissionDenied
 from ashore.releases import ReleasePolicy, check_adapters, check_options
-from ashore.workshop import Limits
+from ashore.releases.workshop import Limits
 
 PLAIN = ReleasePolicy()
 
 
-def test_every_engine_kind_has_its_row_and_the_limits_are_those_of_the_plan() -> None:
-    assert set(TUNING) == set(get_args(EngineKind))
+def test_the_limits_are_those_of_the_plan() -> None:
     assert set(LIMITS) == set(Limits.__annotations__)
 
 
 @pytest.mark.parametrize("kind", get_args(EngineKind))
 def test_whatever_tunes_is_taken_and_limits_are_on_every_engine(kind: EngineKind) -> None:
-    check_options(tuple((name, 1) for name in (*TUNING[kind], *LIMITS)), kind, PLAIN)
-    check_options(tuple((name, 1) for name in TUNING[kind]), None, PLAIN)
+    check_options(tuple((name, 1) for name in (*card_of(kind).options.tune, *LIMITS)), kind, PLAIN)
+    check_options(tuple((name, 1) for name in card_of(kind).options.tune), None, PLAIN)
 
 
 @pytest.mark.parametrize("kind", get_args(EngineKind))
 def test_whatever_says_what_runs_is_refused_on_every_engine(kind: EngineKind) -> None:
-    for name in set(known_options(kind)) - set(TUNING[kind]):
+    for name in card_of(kind).options.operators:
         for asked in (kind, None):
             with pytest.raises(PermissionDenied) as refused:
                 check_options(((name, "/tmp/x"),), asked, PLAIN)

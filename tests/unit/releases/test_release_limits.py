@@ -9,12 +9,13 @@ from pathlib import Path
 import pytest
 from msgspec import structs
 
+from ashore.bootstrap import gather_facts
 from ashore.core import Digest, ModelShape
 from ashore.errors import AshoreError, InvalidRequest
 from ashore.planning import ModelPlan
 from ashore.releases import ReleaseWish
+from ashore.releases.workshop import StoreWorkshop, limits_of
 from ashore.store import StoredModel
-from ashore.workshop import StoreWorkshop, limits_of
 
 
 def test_limits_are_told_from_the_options_of_the_engine() -> None:
@@ -37,7 +38,7 @@ def described(*options: tuple[str, int], live: ModelPlan | None = None) -> Model
     def no_store() -> None:
         return None
 
-    workshop = StoreWorkshop(no_store, lambda alias: {})  # type: ignore[arg-type]
+    workshop = StoreWorkshop(no_store, lambda alias: {}, gather_facts)  # type: ignore[arg-type]
     wish = ReleaseWish(model="fake:echo", alias="chat", options=options)
     return workshop.describe(wish, live=live).plan
 
@@ -68,7 +69,7 @@ def test_what_runs_is_taken_over_from_what_is_live_on_the_same_engine_and_nowher
     program = tmp_path / "vllm"
     program.write_text("#!/bin/sh\n")
     program.chmod(0o755)
-    workshop = StoreWorkshop(Shelf, lambda alias: {})  # type: ignore[arg-type,return-value]
+    workshop = StoreWorkshop(Shelf, lambda alias: {}, gather_facts)  # type: ignore[arg-type,return-value]
     said = (("executable", str(program)), ("trust_remote_code", True), ("dtype", "half"))
     live = workshop.describe(ReleaseWish(model="m", alias="chat", engine="vllm", options=said), live=None).plan
     for engine in ("vllm", ""):

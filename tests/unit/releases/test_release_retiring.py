@@ -15,8 +15,10 @@ from host_in_thread import host_running
 
 from ashore.core import ManualClock, SystemClock
 from ashore.deployment.hosts import Hosts, Replica, Running
-from ashore.engines import EngineOptions, FakeEngine, fake_model_files
+from ashore.engines import EngineOptions
 from ashore.engines.failures import failure_of
+from ashore.engines.fake.engine import FakeEngine
+from ashore.engines.fake.files import fake_model_files
 from ashore.engines.frames import PROTOCOL_VERSION, LoadFailed, encode
 from ashore.errors import AshoreError, EngineFailed, InvalidRequest
 from ashore.planning import ModelPlan

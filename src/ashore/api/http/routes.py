@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Literal
+from typing import Any, Final, Literal
 
 import msgspec
 
@@ -15,9 +15,6 @@ from ashore.access import Principal
 from ashore.api.http.exchange import Exchange
 from ashore.core import nearest_names
 from ashore.errors import MethodNotAllowed, UnknownRoute
-
-if TYPE_CHECKING:
-    from ashore.api.http.app import HttpApp
 
 NOT_HERE: Final = (
     ("/api", "this is no Ollama API: give the client the base URL …/v1, as for OpenAI's"),
@@ -40,7 +37,8 @@ Guard = Literal["open", "key", "infer", "operator", "admin"]
 who sees what). operator: loopback, or a principal that may do `metrics:read`. admin: a principal that may do the
 route's `action`."""
 
-Handler = Callable[["HttpApp", Exchange, Principal], Awaitable[None]]
+Handler = Callable[[Any, Exchange, Principal], Awaitable[None]]
+"""Given the application, whose type would close a circle, the request and who asks."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,9 +3,3 @@
 Owns: `fake:echo` and `fake:random` with their options, and the tiny tokenizer files that make them usable everywhere a
 model is. For load tests, for drills, and for trying ashore with no model at all.
 """
-
-from ashore.engines.fake.engine import FakeEngine
-from ashore.engines.fake.files import fake_model_files
-from ashore.engines.fake.spec import FakeSpec
-
-__all__ = ["FakeEngine", "FakeSpec", "fake_model_files"]

@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 from ashore.core import Clock, OrderId, Sampling, SystemClock
 from ashore.engines.failures import failed
 from ashore.engines.fake import tongue
+from ashore.engines.fake.card import CARD
 from ashore.engines.fake.files import END, USER, VOCAB_SIZE
 from ashore.engines.fake.spec import FakeSpec
-from ashore.engines.features import FEATURES
 from ashore.engines.model import (
     EngineEvent,
     EngineInfo,
@@ -120,7 +120,7 @@ class FakeEngine:
             vocab_size=VOCAB_SIZE,
             kv_tokens=self._kv_tokens,
             max_sequences=spec.sequences,
-            features=FEATURES["fake"],
+            features=CARD.features,
             max_top_logprobs=20,
             embedding_size=spec.embed,
             deterministic_seed=True,

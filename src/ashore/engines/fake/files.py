@@ -46,7 +46,13 @@ def fake_model_files(name: str, directory: Path) -> ModelFiles:
     (directory / "tokenizer.json").write_text(json.dumps(_tokenizer(), ensure_ascii=False, indent=1), encoding="utf-8")
     (directory / "chat_template.jinja").write_text(template, encoding="utf-8")
     (directory / "generation.json").write_text(json.dumps(generation, indent=1), encoding="utf-8")
-    return ModelFiles(name=name, digest=f"fake:{name}", directory=str(directory.absolute()), format="fake")
+    return ModelFiles(
+        name=name,
+        digest=f"fake:{name}",
+        directory=str(directory.absolute()),
+        format="fake",
+        plain_bytes=template is _TEMPLATE,
+    )
 
 
 def _tokenizer() -> dict[str, object]:

@@ -20,6 +20,7 @@ from typing import Final
 
 import msgspec
 
+from ashore.engines.cards import make_engine
 from ashore.engines.failures import failure_of
 from ashore.engines.frames import PROTOCOL_VERSION, LoadFailed
 from ashore.engines.host.lifetime import exit_at_end_of
@@ -28,7 +29,6 @@ from ashore.engines.host.loop import HostLoop
 from ashore.engines.hostlaunch import HostLaunch, read_launch
 from ashore.engines.model import EngineInfo
 from ashore.engines.ports import CanImport, CanLoadAdapter, Engine
-from ashore.engines.registry import make_engine
 from ashore.errors import AshoreError, UnsupportedByEngine
 from ashore.processes import (
     Pulse,

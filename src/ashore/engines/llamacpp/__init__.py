@@ -4,7 +4,3 @@ Owns: llama.cpp's C interface out of the `xllamacpp` wheel, sequences over its m
 Refuses: llama.cpp's own server, whose streams leave out the ids of tokens that end inside a character, whose prompt
 cache knows no partitions, and which listens on a TCP port.
 """
-
-from ashore.engines.llamacpp.engine import LlamaCppEngine
-
-__all__ = ["LlamaCppEngine"]

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from ashore.core import OrderId, did_you_mean
 from ashore.engines.failures import failed
-from ashore.engines.features import FEATURES, LLAMACPP_KEPT
+from ashore.engines.llamacpp.card import CARD, KEPT
 from ashore.engines.llamacpp.context import LlamaContext, LlamaModel
 from ashore.engines.llamacpp.library import BUILT, load_library
 from ashore.engines.llamacpp.memory import Memory
@@ -31,7 +31,6 @@ from ashore.engines.model import (
     ScoredText,
     ScoreText,
 )
-from ashore.engines.options import known_options
 from ashore.engines.ordercheck import check_order, check_scored
 from ashore.engines.sampling import (
     DISTRIBUTION_ROWS,
@@ -125,7 +124,7 @@ class LlamaCppEngine:
         self._max_batch = context.max_batch
         self._can_share_prefixes = model.can_share_prefixes
         keeps = options.prefix_cache and model.can_share_prefixes
-        self._memory = Memory(context, num_slots, most_kept=int(context.kv_tokens * LLAMACPP_KEPT) if keeps else 0)
+        self._memory = Memory(context, num_slots, most_kept=int(context.kv_tokens * KEPT) if keeps else 0)
         self._max_running = num_running
         self._grammars = GrammarCompiler(directory, vocab_size=model.vocab_size)
         self._info = EngineInfo(
@@ -137,7 +136,7 @@ class LlamaCppEngine:
             vocab_size=model.vocab_size,
             kv_tokens=context.kv_tokens,
             max_sequences=num_running,
-            features=FEATURES["llamacpp"],
+            features=CARD.features,
             max_top_logprobs=20,
         )
         return self._info
@@ -397,8 +396,8 @@ def _own_options(options: EngineOptions) -> tuple[str, str]:
         InvalidSpec: another option, or a value that it does not take.
     """
     for name in options.extra:
-        if name not in known_options("llamacpp"):
-            raise InvalidSpec(f"llamacpp has no option {name!r}", hint=did_you_mean(name, known_options("llamacpp")))
+        if name not in CARD.options.known:
+            raise InvalidSpec(f"llamacpp has no option {name!r}", hint=did_you_mean(name, CARD.options.known))
     kv_cache = str(options.extra.get("kv_cache", "f16"))
     if kv_cache not in ("f16", "f32", "q8_0"):
         raise InvalidSpec(f"kv_cache is {kv_cache!r}", hint="f16, f32 and q8_0 are taken")

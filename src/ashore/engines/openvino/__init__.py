@@ -2,7 +2,3 @@
 
 Owns: everything between token ids and the CPU plugin. Refuses: text, processes, where models come from.
 """
-
-from ashore.engines.openvino.engine import OpenVinoEngine
-
-__all__ = ["OpenVinoEngine"]

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 
 from ashore.core import did_you_mean, human_bytes
 from ashore.engines.model import EngineOptions
-from ashore.engines.options import known_options
+from ashore.engines.openvino.card import CARD
 from ashore.errors import InvalidSpec, KvCacheExhausted
 
-_OWN_OPTIONS = tuple(name for name in known_options("openvino") if name != name.upper())
+_OWN_OPTIONS = tuple(name for name in CARD.options.known if name != name.upper())
 
 _LARGEST_DEFAULT_KV_BYTES = 4 << 30
 _SHARE_OF_FREE_MEMORY = 0.25

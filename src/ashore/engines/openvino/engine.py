@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 
 from ashore.core import OrderId
 from ashore.engines.failures import failed
-from ashore.engines.features import FEATURES
 from ashore.engines.model import (
     EngineEvent,
     EngineInfo,
@@ -28,6 +27,7 @@ from ashore.engines.model import (
     ScoreText,
 )
 from ashore.engines.openvino.blocks import BlockPool
+from ashore.engines.openvino.card import CARD
 from ashore.engines.openvino.config import choose_kv_tokens, is_full_precision, run_config
 from ashore.engines.openvino.embedder import BertEmbedder, is_encoder
 from ashore.engines.openvino.graph import BLOCK_TOKENS, Row, make_batch
@@ -132,7 +132,7 @@ class OpenVinoEngine:
             vocab_size=model.facts.vocab_size,
             kv_tokens=num_blocks * BLOCK_TOKENS,
             max_sequences=options.max_sequences,
-            features=FEATURES["openvino"],
+            features=CARD.features,
             max_top_logprobs=_MAX_TOP_LOGPROBS,
             deterministic_seed=full,
         )

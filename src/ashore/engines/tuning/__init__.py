@@ -4,9 +4,9 @@ Owns: the candidates, the course of the measuring, the frontier and the choice, 
 the choice (`planning`), and making variants of a model (`store` and the engines' own preparation).
 """
 
-from ashore.engines.tuning.candidates import ModelSource, Proposal, propose
+from ashore.engines.tuning.candidates import Here, ModelSource, Proposal, propose
 from ashore.engines.tuning.hostbench import HostBench
-from ashore.engines.tuning.inventory import EngineCard, engine_cards, has_built_llamacpp
+from ashore.engines.tuning.inventory import EngineHere, built_here, engines_here
 from ashore.engines.tuning.machine import busy_note, computes_in_bf16, describe_machine, multiplies_bytes
 from ashore.engines.tuning.model import (
     GOALS,
@@ -36,8 +36,9 @@ __all__ = [
     "GOALS",
     "Bench",
     "Candidate",
-    "EngineCard",
+    "EngineHere",
     "Goal",
+    "Here",
     "HostBench",
     "Machine",
     "Measured",
@@ -55,8 +56,8 @@ __all__ = [
     "computes_in_bf16",
     "describe_machine",
     "draw_frontier",
-    "engine_cards",
-    "has_built_llamacpp",
+    "engines_here",
+    "built_here",
     "multiplies_bytes",
     "propose",
     "read_report",

@@ -6,18 +6,17 @@ import shutil
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
-from typing import Final
 
 from ashore import __version__
 from ashore.core import EngineKind
-from ashore.engines.features import ENCODER_ARCHITECTURES, FEATURES, OPENVINO_ARCHITECTURES
-from ashore.engines.llamacpp.library import built_library
+from ashore.engines.card import EngineCard
+from ashore.engines.cards import CARDS, loaded
 from ashore.engines.model import Feature
 from ashore.extras import how_to_install
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class EngineCard:
+class EngineHere:
     """One engine kind as `ashore engine list` shows it."""
 
     kind: EngineKind
@@ -34,95 +33,42 @@ class EngineCard:
     """What to do to use it; empty where nothing is missing."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Kind:
-    kind: EngineKind
-    what: str
-    takes: tuple[str, ...]
-    architectures: str
-    packages: tuple[str, ...] = ()
-    """Distributions it needs, the one whose version is shown first."""
-    modules: tuple[str, ...] = ()
-    install: str = ""
+def engines_here() -> tuple[EngineHere, ...]:
+    """Return what there is of each engine kind on this machine, the default first."""
+    return tuple(_here(card) for card in CARDS)
 
 
-_KINDS: Final[tuple[_Kind, ...]] = (
-    _Kind(
-        kind="openvino",
-        what="CPU, the default: OpenVINO's runtime under ashore's own scheduler and sampler",
-        takes=("gguf", "safetensors", "openvino"),
-        architectures=", ".join((*sorted(OPENVINO_ARCHITECTURES), *sorted(ENCODER_ARCHITECTURES))),
-        packages=("openvino", "nncf"),
-        modules=("openvino", "nncf"),
-        install="pip install openvino nncf",
-    ),
-    _Kind(
-        kind="llamacpp",
-        what="CPU: llama.cpp in process (xllamacpp)",
-        takes=("gguf",),
-        architectures="every GGUF, DeepSeek V2 and V3 included",
-        packages=("xllamacpp",),
-        modules=("xllamacpp",),
-        install="pip install xllamacpp",
-    ),
-    _Kind(
-        kind="torch",
-        what="PyTorch and transformers: the reference for correctness, slow",
-        takes=("safetensors",),
-        architectures="what transformers takes without remote code",
-        packages=("torch", "transformers"),
-        modules=("torch", "transformers"),
-        install=how_to_install("train"),
-    ),
-    _Kind(
-        kind="vllm",
-        what="GPU: an external vLLM server, spoken to over HTTP",
-        takes=("safetensors", "remote"),
-        architectures="what that server takes",
-    ),
-    _Kind(
-        kind="fake",
-        what="no model: fake:echo and fake:random, for load tests and for trying ashore",
-        takes=("fake",),
-        architectures="none",
-    ),
-)
+def built_here() -> frozenset[EngineKind]:
+    """Return the engines of which there is a library that was built for this machine's processor."""
+    return frozenset(card.kind for card in CARDS if card.tuning.built and loaded(card.tuning.built)())
 
 
-def engine_cards() -> tuple[EngineCard, ...]:
-    """Return one card for each engine kind, the default first."""
-    return tuple(_card(kind) for kind in _KINDS)
-
-
-def has_built_llamacpp() -> bool:
-    """Tell whether llama-cpp-python is there, whose llama.cpp was built for this processor as a rule."""
-    return bool(built_library())
-
-
-def _card(kind: _Kind) -> EngineCard:
-    absent = [module for module in kind.modules if find_spec(module) is None]
-    return EngineCard(
-        kind=kind.kind,
+def _here(card: EngineCard) -> EngineHere:
+    absent = [module for module in card.modules if find_spec(module) is None]
+    return EngineHere(
+        kind=card.kind,
         installed=not absent,
-        version=_version(kind),
-        what=kind.what,
-        takes=kind.takes,
-        architectures=kind.architectures,
-        features=FEATURES[kind.kind],
-        missing=f"{', '.join(absent)} is not installed: {kind.install}" if absent else _outside(kind.kind),
+        version=_version(card),
+        what=card.what,
+        takes=card.formats,
+        architectures=card.architectures,
+        features=card.features,
+        missing=f"{', '.join(absent)} is not installed: {_install(card)}" if absent else _outside(card),
     )
 
 
-def _version(kind: _Kind) -> str:
-    if kind.kind == "fake":
+def _version(card: EngineCard) -> str:
+    if card.prefix:
         return __version__
     try:
-        return version(kind.packages[0]) if kind.packages else ""
+        return version(card.packages[0]) if card.packages else ""
     except PackageNotFoundError:
         return ""
 
 
-def _outside(kind: EngineKind) -> str:
-    if kind != "vllm" or shutil.which("vllm"):
-        return ""
-    return "give the address of a server in [model.engine] url, or install vllm on a machine with a GPU"
+def _install(card: EngineCard) -> str:
+    return how_to_install(card.extra) if card.extra else card.install
+
+
+def _outside(card: EngineCard) -> str:
+    return "" if card.program is None or shutil.which(card.program.name) else card.program.outside

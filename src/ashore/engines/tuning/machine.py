@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Final
 
 from ashore import __version__
+from ashore.engines.cards import CARDS
 from ashore.engines.tuning.model import Machine
 
-LIBRARIES: Final = ("llama-cpp-python", "openvino", "torch", "vllm", "xllamacpp")
+LIBRARIES: Final = tuple(sorted(name for card in CARDS for name in card.libraries))
 """Packages whose version may change how fast an engine is."""
 
 BUSY_SHARE: Final = 0.25

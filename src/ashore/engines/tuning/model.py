@@ -7,6 +7,7 @@ from typing import Final, Literal, get_args
 import msgspec
 
 from ashore.core import EngineKind
+from ashore.engines.cards import card_of
 from ashore.engines.model import EngineOptions
 
 Goal = Literal["latency", "throughput", "balanced"]
@@ -15,11 +16,6 @@ GOALS: Final[tuple[Goal, ...]] = get_args(Goal)
 
 MANY_STREAMS: Final = 16
 """Streams of the throughput axis; `one_tok_per_s` is the latency axis."""
-
-_SHORT_NAMES: Final = {
-    "DYNAMIC_QUANTIZATION_GROUP_SIZE": "dq",
-    "KV_CACHE_PRECISION": "kv",
-}
 
 
 class Candidate(msgspec.Struct, frozen=True, kw_only=True):
@@ -35,7 +31,8 @@ class Candidate(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def label(self) -> str:
         """Short name, unique among the candidates of one tuning: `openvino int8 dq=128 kv=u8 threads=2`."""
-        words = [f"{_SHORT_NAMES.get(k, k)}={v}" for k, v in sorted(self.options.extra.items())]
+        short = card_of(self.kind).options.short
+        words = [f"{short.get(k, k)}={v}" for k, v in sorted(self.options.extra.items())]
         return " ".join([self.kind, self.precision, *words, f"threads={self.options.threads}"])
 
 

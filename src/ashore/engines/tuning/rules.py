@@ -7,6 +7,7 @@ from typing import Final, assert_never
 
 import msgspec
 
+from ashore.engines.cards import card_of
 from ashore.engines.tuning.model import GOALS, Candidate, Goal, Machine, Measured, TunedChoice
 
 NOISE: Final = 0.03
@@ -183,7 +184,7 @@ def fewer_threads(best: Sequence[Measured], known: Sequence[str], *, cores: int)
     for threads in thread_counts(cores)[1:]:
         for row in best:
             candidate = with_threads(row.candidate, threads)
-            if candidate.kind != "vllm" and candidate.label not in known:
+            if not card_of(candidate.kind).tuning.why_not and candidate.label not in known:
                 found.setdefault(candidate.label, candidate)
     return tuple(found.values())
 

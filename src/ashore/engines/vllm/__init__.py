@@ -3,8 +3,3 @@
 Owns: the command line of that server, its life, the translation of orders. Refuses: vLLM's Python interface; nothing of
 it is ever imported. Not measured on a GPU: tested against a double that speaks vLLM's form.
 """
-
-from ashore.engines.vllm.command import vllm_command
-from ashore.engines.vllm.engine import VllmEngine
-
-__all__ = ["VllmEngine", "vllm_command"]

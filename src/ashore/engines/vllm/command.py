@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Final
 
 from ashore.engines.model import EngineOptions, ModelFiles
-from ashore.engines.options import OPERATORS
+from ashore.engines.vllm.card import CARD
 from ashore.errors import EngineFailed, MissingExtra, UnsupportedModel
 from ashore.processes import die_with_parent
 
-OWN_OPTIONS: Final = frozenset({*OPERATORS["vllm"], "start_timeout_s", "task"})
+OWN_OPTIONS: Final = frozenset({*CARD.options.operators, "start_timeout_s", "task"})
 """Options that are ours; every other one becomes a flag of `vllm serve`, unchanged."""
 _STOP_S: Final = 20.0
 
@@ -55,6 +55,12 @@ def vllm_command(files: ModelFiles, options: EngineOptions, *, port: int | str) 
         if name not in OWN_OPTIONS:
             command += _flag(name, value)
     return command
+
+
+def shell_line(files: ModelFiles, options: EngineOptions) -> str:
+    """Return that command as a line for people: `$PORT` and `$KEY` stand for what is chosen when the host starts."""
+    line = shlex.join(vllm_command(files, options, port="$PORT"))
+    return "VLLM_API_KEY=$KEY " + line.replace("'$PORT'", "$PORT")
 
 
 def _flag(name: str, value: str | int | float | bool) -> list[str]:

@@ -17,7 +17,6 @@ import msgspec
 
 from ashore.core import OrderId
 from ashore.engines.failures import failed
-from ashore.engines.features import FEATURES
 from ashore.engines.model import (
     EngineEvent,
     EngineInfo,
@@ -32,6 +31,7 @@ from ashore.engines.model import (
 )
 from ashore.engines.ordercheck import check_order, check_scored
 from ashore.engines.vllm import wire
+from ashore.engines.vllm.card import CARD
 from ashore.engines.vllm.command import VllmProcess, free_port, vllm_command
 from ashore.errors import (
     AshoreError,
@@ -128,7 +128,7 @@ class VllmEngine:
             vocab_size=int(options.extra.get("vocab_size", _FALLBACK_VOCAB)),
             kv_tokens=options.kv_tokens or context_tokens * options.max_sequences,
             max_sequences=options.max_sequences,
-            features=("embed",) if embeds else FEATURES["vllm"],
+            features=("embed",) if embeds else CARD.features,
             max_top_logprobs=0 if embeds else 20,
             embedding_size=len(self._embed([[0]])[0]) if embeds else 0,
         )

@@ -10,21 +10,17 @@ import asyncio
 import select
 import sys
 from collections import deque
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Callable, Coroutine
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import Any, Final, Protocol, cast
 from urllib.parse import unquote_to_bytes
 
 import httptools
 
-from ashore.api.http.exchange import Receive, Scope, Send
-from ashore.api.http.server.cycle import Cycle
+from ashore.api.http.exchange import Scope
+from ashore.api.http.server.cycle import Application, Cycle
 from ashore.errors import AshoreError, HeadersTooLarge, InvalidRequest
-
-if TYPE_CHECKING:
-    from ashore.api.http.server.server import HttpServer
-
-Application = Callable[[Scope, Receive, Send], Awaitable[None]]
+from ashore.serving import Limits
 
 MAX_HEADER_BYTES: Final = 65_536
 """Request line and headers together; more is answered with 431 and the connection closed. Trailers have as much."""
@@ -54,6 +50,41 @@ _task: Callable[..., asyncio.Task[None]] = (
     partial(cast("Any", asyncio.Task), eager_start=True) if sys.version_info >= (3, 12) else asyncio.Task
 )
 """Begins at once where Python can: most answers that are kept are written before it returns."""
+
+
+class Server(Protocol):
+    """What a connection asks of the server that accepted it."""
+
+    stopping: bool
+    held: int
+    """Bytes of requests that no application has taken."""
+
+    @property
+    def app(self) -> Application: ...
+
+    @property
+    def limits(self) -> Limits: ...
+
+    @property
+    def buffer(self) -> memoryview:
+        """What the loop reads into, one connection after the other."""
+        ...
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop: ...
+
+    @property
+    def is_short(self) -> bool:
+        """Whether all connections together hold more than they should."""
+        ...
+
+    def opened(self, connection: Connection) -> bool:
+        """Count a connection; return whether its address may have one more."""
+        ...
+
+    def lost(self, connection: Connection) -> None:
+        """Forget a connection."""
+        ...
 
 
 class Connection(asyncio.BufferedProtocol):
@@ -92,7 +123,7 @@ class Connection(asyncio.BufferedProtocol):
         "transport",
     )
 
-    def __init__(self, server: HttpServer) -> None:
+    def __init__(self, server: Server) -> None:
         self._server = server
         self._parser = httptools.HttpRequestParser(self)
         self._cycle: Cycle | None = None

@@ -4,19 +4,43 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Final
+from typing import Final, Protocol
 
-from ashore.api.http.exchange import AsgiMessage, ClientGone, Scope
+from ashore.api.http.exchange import AsgiMessage, ClientGone, Receive, Scope, Send
 from ashore.errors import AshoreError
 
-if TYPE_CHECKING:
-    from ashore.api.http.server.connection import Application, Connection
+Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 _STATUS_LINES: Final = {one.value: f"HTTP/1.1 {one.value} {one.phrase}\r\n".encode() for one in HTTPStatus}
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 _BODILESS: Final = (204, 304)
+
+
+class Line(Protocol):
+    """The connection, as the answer to one of its requests sees it."""
+
+    @property
+    def transport(self) -> asyncio.Transport: ...
+
+    @property
+    def is_clogged(self) -> bool:
+        """Whether the client reads slower than it is written to."""
+        ...
+
+    @property
+    def closes_next(self) -> bool:
+        """Whether no further request is taken."""
+        ...
+
+    async def drain(self) -> None:
+        """Return once the client has read enough."""
+        ...
+
+    def read_more(self) -> None:
+        """Go on reading, where it was paused."""
+        ...
 
 
 class Cycle:
@@ -46,9 +70,7 @@ class Cycle:
         "unread",
     )
 
-    def __init__(
-        self, connection: Connection, scope: Scope, *, keeps: bool, expects: bool, head_bytes: int = 0
-    ) -> None:
+    def __init__(self, connection: Line, scope: Scope, *, keeps: bool, expects: bool, head_bytes: int = 0) -> None:
         self.scope = scope
         self.head_bytes: Final = head_bytes
         scope["ashore.direct"] = self

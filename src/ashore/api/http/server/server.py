@@ -8,7 +8,8 @@ import socket
 from collections import Counter
 from typing import Final
 
-from ashore.api.http.server.connection import Application, Connection
+from ashore.api.http.server.connection import Connection
+from ashore.api.http.server.cycle import Application
 from ashore.serving import Limits
 
 log = logging.getLogger("ashore.http")

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
 
-from ashore.bootstrap import Keeper, hold_state_secrets, open_state
+from ashore.bootstrap.state import hold_state_secrets, open_state
+from ashore.bootstrap.stores import Keeper
 from ashore.errors import InvalidRequest
 from ashore.sealing import KeyInMemory, SecretFolder, hold_secrets_key, secret_rows
 from ashore.settings import Home, Settings

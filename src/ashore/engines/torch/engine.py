@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 
 from ashore.core import OrderId
 from ashore.engines.failures import failed
-from ashore.engines.features import FEATURES
 from ashore.engines.model import (
     EngineEvent,
     EngineInfo,
@@ -30,6 +29,7 @@ from ashore.engines.model import (
 )
 from ashore.engines.ordercheck import check_order, check_scored
 from ashore.engines.sampling import DISTRIBUTION_ROWS, Continuation, by_prefix, common_prefix, log_softmax, score_row
+from ashore.engines.torch.card import CARD
 from ashore.engines.torchmodel import load_torch_model, torch_libraries
 from ashore.errors import (
     AshoreError,
@@ -88,7 +88,7 @@ class TorchEngine:
             vocab_size=int(config.vocab_size),
             kv_tokens=options.kv_tokens or context_tokens * options.max_sequences,
             max_sequences=options.max_sequences,
-            features=FEATURES["torch"],
+            features=CARD.features,
             max_top_logprobs=20,
             deterministic_seed=True,
         )

@@ -1,16 +1,17 @@
-"""How a model would be served as a release, from the store and the machine: the adapter of `releases.Workshop`."""
+"""How a model would be served as a release, from the store and the machine: the adapter of `Workshop`."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Final, TypedDict, cast, get_args
+from typing import TYPE_CHECKING, Final, TypedDict
 
-from ashore.core import EngineKind, did_you_mean, kv_bytes_per_token
-from ashore.engines import LIMITS, TUNING, OptionValue
+from ashore.core import did_you_mean, kv_bytes_per_token
+from ashore.engines import LIMITS, OptionValue, card_of, engine_kinds, reads_store
 from ashore.errors import InvalidRequest
-from ashore.planning import ModelPlan, Wish, make_plan, read_inventory, with_kept
-from ashore.releases import Described, ReleaseWish, digest_of_value, engine_digest
+from ashore.planning import ModelFacts, ModelPlan, Wish, make_plan, read_inventory, with_kept
+from ashore.releases.digests import digest_of_value, engine_digest
+from ashore.releases.ports import Described, ReleaseWish
 from ashore.store import TEXT_FILES
 
 if TYPE_CHECKING:
@@ -20,10 +21,11 @@ AMPLE_BYTES: Final = 1 << 60
 """Memory that a release is planned with; whether there is as much is asked when it is loaded, and not before."""
 KV_ITEM_BYTES: Final = 2
 """Of one number in a KV cache, on the safe side: some engines keep a byte."""
-FAKE: Final = "fake:"
 
 Policies = Callable[[str], dict[str, str]]
 """Digests of what else decides the answers of an alias: masking, kept answers."""
+Facts = Callable[["ModelStore", list[Wish]], Mapping[str, ModelFacts]]
+"""What is known of models, by `Wish.name`, from a store."""
 
 
 Options = tuple[tuple[str, OptionValue], ...]
@@ -42,14 +44,15 @@ class Limits(TypedDict, total=False):
 class StoreWorkshop:
     """Plans releases as `ashore up` plans models. Reads the store; made anew for each process."""
 
-    def __init__(self, store: Callable[[], ModelStore], policies: Policies) -> None:
+    def __init__(self, store: Callable[[], ModelStore], policies: Policies, facts: Facts) -> None:
         self._store = store
         self._policies = policies
+        self._facts = facts
 
     def describe(self, wish: ReleaseWish, *, live: ModelPlan | None) -> Described:
-        if wish.engine and wish.engine not in get_args(EngineKind):
+        if wish.engine and wish.engine not in engine_kinds():
             raise InvalidRequest(
-                f"there is no engine {wish.engine[:40]!r}", hint=did_you_mean(wish.engine, get_args(EngineKind))
+                f"there is no engine {wish.engine[:40]!r}", hint=did_you_mean(wish.engine, engine_kinds())
             )
         said, options = limits_of(wish.options)
         limits = _limits_of_live(live)
@@ -58,7 +61,7 @@ class StoreWorkshop:
             name=wish.model,
             alias=wish.alias,
             replicas=wish.replicas or (live.replicas if live is not None else 1),
-            kind=cast(EngineKind, wish.engine) if wish.engine else "auto",
+            kind=wish.engine or "auto",
             adapters=wish.adapters,
             options=options,
             **limits,
@@ -70,15 +73,13 @@ class StoreWorkshop:
         return self.describe_plan(plan)
 
     def _plan(self, asked: Wish) -> ModelPlan:
-        from ashore.bootstrap import gather_facts
-
-        facts = gather_facts(self._store(), [asked])
+        facts = self._facts(self._store(), [asked])
         return make_plan([asked], facts, replace(read_inventory(), memory_bytes=AMPLE_BYTES), {}).models[0]
 
     def describe_plan(self, plan: ModelPlan) -> Described:
         parts = {"engine": engine_digest(plan), **self._policies(plan.alias)}
         parts |= {f"adapter {name}": digest_of_value((name, folder)) for name, folder in plan.adapters}
-        if plan.options.kind == "fake" or "url" in plan.options.extra:
+        if not reads_store(plan.options):
             return Described(plan=plan, parts={"weights": digest_of_value(plan.name), **parts})
         store = self._store()
         model = store.resolve(plan.reference)
@@ -88,7 +89,7 @@ class StoreWorkshop:
             plan.options.kv_tokens * per_token * with_kept(plan.options.kind, prefix_cache=plan.options.prefix_cache)
         )
         needed = (model.num_bytes + int(cache)) * plan.replicas
-        return Described(plan=plan, parts=parts, needed_bytes=0 if plan.options.kind == "vllm" else needed)
+        return Described(plan=plan, parts=parts, needed_bytes=needed if card_of(plan.options.kind).memory.ours else 0)
 
     def free_bytes(self) -> int:
         return read_inventory().memory_bytes
@@ -117,7 +118,7 @@ def _limits_of_live(live: ModelPlan | None) -> Limits:
     """Return what a release takes over from what is live, so that both are given as much."""
     if live is None:
         return Limits()
-    if live.options.kind == "fake":
+    if card_of(live.options.kind).prefix:
         return Limits(max_sequences=live.options.max_sequences)
     return Limits(
         context_tokens=live.options.context_tokens,
@@ -132,7 +133,8 @@ def _of_the_operator(live: ModelPlan | None) -> Options:
     alias on the same engine, since nobody who makes one may name them. A remote engine belongs to its model alone."""
     if live is None or "url" in live.options.extra:
         return ()
-    return tuple((k, v) for k, v in sorted(live.options.extra.items()) if k not in TUNING[live.options.kind])
+    tunes = card_of(live.options.kind).options.tune
+    return tuple((k, v) for k, v in sorted(live.options.extra.items()) if k not in tunes)
 
 
 def _texts(store: ModelStore, model: StoredModel) -> dict[str, str]:

@@ -1,0 +1,222 @@
+"""What everybody else may ask about an engine without loading it: its card.
+
+`engines/KIND/card.py` declares one, as `CARD`, and `cards.py` is the table of them. Whoever wants to know whether an
+engine takes a model, whose memory it uses or what its options may be, asks the card and never compares names. A card is
+data: decisions are made by pure functions elsewhere (`planning`, `engines/tuning`, `releases`).
+
+What is code is named as `module:name` and loaded by whoever calls it (`cards.loaded`), so that a card costs nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Final, Literal, cast
+
+from ashore.core import SAMPLING_FIELDS, EngineKind, ModelFormat, ServedFormat
+from ashore.engines.model import Feature
+from ashore.extras import Extra
+
+_NOTHING: Final[Mapping[str, str]] = MappingProxyType({})
+
+SAMPLES: Final = cast(tuple[Feature, ...], (*SAMPLING_FIELDS, "logprobs", "top_logprobs"))
+"""The features of an engine that samples as ashore does and reports log-probabilities."""
+
+
+def features(*more: Feature) -> tuple[Feature, ...]:
+    """Return `SAMPLES` and `more`, sorted as cards and hosts list them."""
+    return tuple(sorted((*SAMPLES, *more)))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Precision:
+    """One number format that weights can be rounded to."""
+
+    name: str
+    engine: EngineKind
+    bits: float
+    """Bits for each weight of a matrix, scales included, at the default group size."""
+    summary: str
+    group_sizes: tuple[int, ...] = ()
+    """What may be asked for, the default first, 0 for whole rows; empty where the format leaves no choice."""
+    reads_text: bool = False
+    """True where calibration text makes it better."""
+    needs_text: bool = False
+    """True where it cannot be made without."""
+    ranking: int = 0
+    """Samples of the text on which its layers are compared, one by one; 0 where all are treated alike."""
+    keeps_grids: bool = False
+    """True where weights that lie on a grid of four bits already, as those of an unpacked GGUF do, keep it."""
+    eight_share: float = 0.0
+    """Share of the weights, of the layers that lose most in four bits, that keeps eight where there is text."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Choosing:
+    """When a plan takes this engine where nobody asks for one, and what it says then.
+
+    The texts may name `{architecture}`, `{format}`, `{program}` and `{passed}`: why engines of a better rank were
+    passed over.
+    """
+
+    rank: int = 0
+    """1 is asked first; 0: only where somebody asks for it."""
+    why: str = "{passed}"
+    why_native: str = ""
+    """For a model in the engine's own form; empty: as `why`."""
+    why_encoder: str = ""
+    instead: str = ""
+    """What to do so that this engine can take a model that none takes: part of a hint."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """The options of `[model.engine] options`.
+
+    An option that tunes changes how fast an engine runs, how much memory it takes or how exactly it computes. All
+    others (a program, a library, a file, an address, a secret) say what runs, and only ashore.toml may say that.
+    """
+
+    tune: tuple[str, ...] = ()
+    """A release that somebody makes over the API may have these and no other."""
+    operators: tuple[str, ...] = ()
+    """Those that say what runs, as far as their names are ours."""
+    passed_on: Literal["none", "capitals", "all"] = "none"
+    """Which other names go to the software behind the engine, unchanged. They are the operator's, too."""
+    short: Mapping[str, str] = _NOTHING
+    """Short names in the labels of `engine tune`."""
+
+    @property
+    def known(self) -> tuple[str, ...]:
+        """Every name that the engine knows, sorted."""
+        return tuple(sorted((*self.tune, *self.operators)))
+
+    def passes_on(self, name: str) -> bool:
+        """Return whether the engine hands a name that ashore does not know to the software behind it."""
+        return self.passed_on == "all" or (self.passed_on == "capitals" and name == name.upper())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KvPrecision:
+    """How exactly keys and values are kept where the operator does not say so."""
+
+    option: str
+    """The option that says it."""
+    usual: str
+    exact: str
+    """With the option `full_precision`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Memory:
+    """Whose memory a replica fills, and with what."""
+
+    ours: bool = True
+    """Whether it is this machine's, and its processors compute: the plan divides both. Otherwise it is that of devices,
+    of another machine, or next to none."""
+    parameter_bytes: int = 0
+    """Of each parameter once it is loaded; 0: as it is stored."""
+    kept_share: float = 0.0
+    """Beside the cells of its KV cache it keeps prefixes in ordinary memory, so many tokens for each cell at most."""
+    kv: KvPrecision | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Program:
+    """A server of another maker that the engine's host starts and watches, unless `url` says that it runs elsewhere."""
+
+    name: str
+    """As a shell finds it; the option `executable` names another."""
+    how_to_get: str
+    """Hint where it is absent."""
+    shell_line: str
+    """Function: files, options and a port to the line that starts it."""
+    embedding: Mapping[str, str] = _NOTHING
+    """Options that have it embed."""
+    outside: str = ""
+    """What to do to use the engine on a machine where the program is absent."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tuning:
+    """What `engine tune` tries."""
+
+    candidates: str = ""
+    """Function: what is known of a model and this machine to offers (`tuning.Offer`)."""
+    built: str = ""
+    """Function: whether a library was built for this machine's processor beside that of the wheel."""
+    why_not: str = ""
+    """Why it is never measured; empty where it is."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rounding:
+    """How variants with fewer bits are made for this engine."""
+
+    rounder: str = ""
+    """Function, a `Rounder`; empty: a compressor makes them, in an environment of its own."""
+    mixture: str = ""
+    """Function that opens a model for the precision `auto`; empty: the engine has no such precision."""
+    half_copies: int = 2
+    """Copies of the weights in half precision that are held in memory at once."""
+    scratch_halves: int = 0
+    """The same on the disk, beside the variant and the file that it is read from."""
+    squares: bool = False
+    """Whether reading text takes a square matrix for each input of a product (GPTQ)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineCard:
+    """One engine."""
+
+    kind: EngineKind
+    adapter: str
+    """Class with the methods of `Engine`."""
+    title: str
+    """Its name in sentences."""
+    what: str
+    """One line for `engine list`."""
+    formats: tuple[ServedFormat, ...]
+    native: ModelFormat | None = None
+    """The form that it reads as it lies in the store, whatever the architecture; of engines that share one, the first
+    of the table reads it where nobody asks for another."""
+    architectures: str
+    """For people."""
+    decoders: frozenset[str] | None = None
+    """Architectures that generate; None: whatever the library behind it takes."""
+    encoders: frozenset[str] = frozenset()
+    """Architectures that embed."""
+    variant: str = ""
+    """Variant that a decoder is served as where it is not `native`; empty: as it was pulled."""
+    exact: str = ""
+    """Variant with the weights as they were pulled, where it cannot read these themselves."""
+    prepared: tuple[str, ...] = ()
+    """Variants that this machine makes when they are asked for."""
+    features: tuple[Feature, ...]
+    """What it can do with a model that generates; a loaded host says what it can do with its model."""
+    prefix: str = ""
+    """What names begin with that stand for models of its own making, which lie in no store."""
+    files: str = ""
+    """Function: such a name and a folder to the files there."""
+    packages: tuple[str, ...] = ()
+    """Distributions it needs, the one whose version is shown first."""
+    modules: tuple[str, ...] = ()
+    """Modules without which it cannot run."""
+    install: str = ""
+    """The command that installs them."""
+    extra: Extra | None = None
+    """The extra of ashore that brings them, instead."""
+    libraries: tuple[str, ...] = ()
+    """Distributions whose version may change how fast it is."""
+    waits_for_turns: bool = True
+    """Whether an API worker beside it takes a processor only when one is free (`api/worker.py`)."""
+    choosing: Choosing = field(default_factory=Choosing)
+    options: Options = field(default_factory=Options)
+    memory: Memory = field(default_factory=Memory)
+    program: Program | None = None
+    tuning: Tuning = field(default_factory=Tuning)
+    precisions: tuple[Precision, ...] = ()
+    no_precisions: tuple[str, str] = ("", "")
+    """Why nothing is rounded for it, and a hint; empty where there is nothing to explain."""
+    rounding: Rounding | None = None

@@ -1,0 +1,99 @@
+"""The table of engines. A new engine is a folder with a `CARD`, a line here and its kind in `core/kinds.py`.
+
+Loads no engine's library: a card is data, and what it names as `module:name` is imported when it is called.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from pathlib import Path
+from typing import Any, Final
+
+from ashore.core import EngineKind, ServedFormat, did_you_mean
+from ashore.engines.card import EngineCard
+from ashore.engines.fake.card import CARD as _FAKE
+from ashore.engines.llamacpp.card import CARD as _LLAMACPP
+from ashore.engines.model import EngineOptions, ModelFiles
+from ashore.engines.openvino.card import CARD as _OPENVINO
+from ashore.engines.ports import Engine
+from ashore.engines.torch.card import CARD as _TORCH
+from ashore.engines.vllm.card import CARD as _VLLM
+from ashore.errors import InvalidSpec
+
+CARDS: Final[tuple[EngineCard, ...]] = (_OPENVINO, _LLAMACPP, _TORCH, _VLLM, _FAKE)
+"""Every engine, the default first."""
+DEFAULT: Final = CARDS[0]
+"""The engine that `up` prepares models for."""
+MADE_UP: Final = _FAKE
+"""The engine of models that are only a name."""
+
+
+def engine_kinds() -> tuple[EngineKind, ...]:
+    """Return every kind that `make_engine` takes, sorted."""
+    return tuple(sorted(card.kind for card in CARDS))
+
+
+def card_of(kind: str) -> EngineCard:
+    """Return the card of a kind.
+
+    Raises:
+        InvalidSpec: there is no such kind.
+    """
+    for card in CARDS:
+        if card.kind == kind:
+            return card
+    raise InvalidSpec(f"no engine is called {kind!r}", hint=did_you_mean(kind, engine_kinds()))
+
+
+def card_by_name(name: str) -> EngineCard | None:
+    """Return the engine whose own making a model is, as its name says (`fake:echo`); None: it lies in a store."""
+    return next((card for card in CARDS if card.prefix and name.startswith(card.prefix)), None)
+
+
+def card_reading(form: ServedFormat) -> EngineCard:
+    """Return the engine that reads a form as it is, where nobody asks for another.
+
+    Raises:
+        InvalidSpec: none does.
+    """
+    for card in CARDS:
+        if form == card.native:
+            return card
+    for card in CARDS:
+        if card.native is None and form in card.formats:
+            return card
+    raise InvalidSpec(f"no engine reads the form {form!r}")
+
+
+def reads_store(options: EngineOptions) -> bool:
+    """Return whether a replica reads files of the store: its model is no mere name, and lies on no other machine."""
+    return not card_of(options.kind).prefix and "url" not in options.extra
+
+
+def files_by_name(name: str, folder: Path) -> ModelFiles | None:
+    """Return the files of a model that is only a name, written below `folder`; None where it lies in a store.
+
+    Raises:
+        InvalidSpec: the name has a wrong option.
+    """
+    card = card_by_name(name)
+    if card is None:
+        return None
+    files: ModelFiles = loaded(card.files)(name, folder / card.kind)
+    return files
+
+
+def make_engine(kind: EngineKind) -> Engine:
+    """Return a new engine of `kind`, not loaded yet. Imports its module, and the library behind it at `load`.
+
+    Raises:
+        InvalidSpec: there is no such kind.
+    """
+    engine: Engine = loaded(card_of(kind).adapter)()
+    return engine
+
+
+def loaded(target: str) -> Any:
+    """Return what `module:name` stands for. Imports the module."""
+    module, _, name = target.partition(":")
+    return getattr(import_module(module), name)

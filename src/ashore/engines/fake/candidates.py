@@ -1,0 +1,13 @@
+"""Tuning a fake: one way to run it, so that the tuning itself can be tried without a model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from ashore.engines.fake.card import CARD
+from ashore.engines.tuning.candidates import Here, ModelSource, Offer, candidate
+
+
+def candidates(source: ModelSource, here: Here) -> Iterator[Offer]:
+    """Offer the one way."""
+    yield 0, candidate(source, CARD.kind, "", CARD.kind, here, {})

@@ -1,0 +1,21 @@
+"""The card of the fake engine."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from ashore.engines.card import EngineCard, Memory, Tuning, features
+
+CARD: Final = EngineCard(
+    kind="fake",
+    adapter="ashore.engines.fake.engine:FakeEngine",
+    title="the fake",
+    what="no model: fake:echo and fake:random, for load tests and for trying ashore",
+    formats=("fake",),
+    architectures="none",
+    features=features("adapters", "distributions", "embed", "score"),
+    prefix="fake:",
+    files="ashore.engines.fake.files:fake_model_files",
+    memory=Memory(ours=False),
+    tuning=Tuning(candidates="ashore.engines.fake.candidates:candidates"),
+)

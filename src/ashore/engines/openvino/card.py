@@ -1,0 +1,99 @@
+"""The card of the openvino engine."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from ashore.engines.card import (
+    Choosing,
+    EngineCard,
+    KvPrecision,
+    Memory,
+    Options,
+    Precision,
+    Rounding,
+    Tuning,
+    features,
+)
+
+DECODERS: Final = frozenset({"llama", "qwen2", "qwen3"})
+"""What OpenVINO's GGUF reader takes."""
+ENCODERS: Final = frozenset({"bert"})
+
+CARD: Final = EngineCard(
+    kind="openvino",
+    adapter="ashore.engines.openvino.engine:OpenVinoEngine",
+    title="OpenVINO",
+    what="CPU, the default: OpenVINO's runtime under ashore's own scheduler and sampler",
+    formats=("gguf", "safetensors", "openvino"),
+    native="openvino",
+    architectures=", ".join((*sorted(DECODERS), *sorted(ENCODERS))),
+    decoders=DECODERS,
+    encoders=ENCODERS,
+    variant="int8",
+    exact="fp16",
+    prepared=("int8", "fp16"),
+    features=features("adapters", "distributions", "grammar", "score"),
+    packages=("openvino", "nncf"),
+    modules=("openvino", "nncf"),
+    install="pip install openvino nncf",
+    libraries=("openvino",),
+    choosing=Choosing(
+        rank=1,
+        why="{architecture} on CPU: INT8 per channel is fastest at equal quality",
+        why_native="prepared for OpenVINO",
+        why_encoder="an encoder: it embeds",
+    ),
+    options=Options(
+        tune=(
+            "full_precision", "max_stall_ms", "second_form",
+            # of the CPU plugin
+            "DYNAMIC_QUANTIZATION_GROUP_SIZE", "ENABLE_CPU_PINNING", "ENABLE_CPU_RESERVATION", "ENABLE_HYPER_THREADING",
+            "EXECUTION_MODE_HINT", "INFERENCE_NUM_THREADS", "INFERENCE_PRECISION_HINT", "KEY_CACHE_GROUP_SIZE",
+            "KEY_CACHE_PRECISION", "KV_CACHE_PRECISION", "NUM_STREAMS", "PERFORMANCE_HINT", "SCHEDULING_CORE_TYPE",
+            "VALUE_CACHE_GROUP_SIZE", "VALUE_CACHE_PRECISION",
+        ),
+        passed_on="capitals",
+        short={"DYNAMIC_QUANTIZATION_GROUP_SIZE": "dq", "KV_CACHE_PRECISION": "kv"},
+    ),
+    memory=Memory(kv=KvPrecision(option="KV_CACHE_PRECISION", usual="u8", exact="f32")),
+    tuning=Tuning(candidates="ashore.engines.openvino.candidates:candidates"),
+    precisions=(
+        Precision(name="fp16", engine="openvino", bits=16, summary="half precision: what the others are compared with"),
+        Precision(
+            name="int8",
+            engine="openvino",
+            bits=8.03,
+            group_sizes=(0, 96, 64, 32),
+            summary="a scale for each output channel, or for each group of its weights; the default of `up`",
+        ),
+        Precision(
+            name="int4",
+            engine="openvino",
+            bits=5.3,
+            group_sizes=(64, 32, 96, 128),
+            reads_text=True,
+            ranking=1,
+            eight_share=0.1,
+            summary="four bits with a scale for each group; the head, and with text the worst layers, keep eight",
+        ),
+        Precision(
+            name="auto",
+            engine="openvino",
+            bits=6,
+            group_sizes=(32, 64, 96, 128),
+            reads_text=True,
+            needs_text=True,
+            ranking=1,
+            keeps_grids=True,
+            summary="four or eight bits by layer, the smallest within --max-loss",
+        ),
+    ),
+    rounding=Rounding(
+        rounder="ashore.engines.openvino.prepare:prepare_openvino",
+        mixture="ashore.engines.openvino.mixture:open_mixture",
+        half_copies=3,  # the file, the model that the reader makes of it, and the one that is written
+        scratch_halves=2,  # OpenVINO's copy of it, and that with joined projections
+        squares=True,
+    ),
+)  # fmt: skip

@@ -1,0 +1,65 @@
+"""The card of the vllm engine."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from ashore.engines.card import Choosing, EngineCard, Memory, Options, Precision, Program, Rounding, Tuning, features
+
+CARD: Final = EngineCard(
+    kind="vllm",
+    adapter="ashore.engines.vllm.engine:VllmEngine",
+    title="vLLM",
+    what="GPU: an external vLLM server, spoken to over HTTP",
+    formats=("safetensors", "gguf", "remote"),
+    architectures="what that server takes",
+    features=features("grammar", "score"),
+    libraries=("vllm",),
+    choosing=Choosing(
+        rank=3,
+        why="{architecture} in {format}; {program} is started and watched here",
+        instead="give the address of a vLLM server in [model.engine] url",
+    ),
+    options=Options(
+        tune=(
+            "start_timeout_s", "task",
+            # flags of `vllm serve`
+            "block_size", "cpu_offload_gb", "data_parallel_size", "disable_custom_all_reduce", "dtype",
+            "enable_chunked_prefill", "enable_expert_parallel", "enforce_eager", "gpu_memory_utilization",
+            "kv_cache_dtype", "long_prefill_token_threshold", "max_long_partial_prefills", "max_num_batched_tokens",
+            "max_num_partial_prefills", "max_seq_len_to_capture", "num_scheduler_steps", "pipeline_parallel_size",
+            "quantization", "scheduling_policy", "seed", "swap_space", "tensor_parallel_size",
+        ),
+        operators=("api_key", "executable", "url", "vocab_size"),
+        passed_on="all",
+    ),
+    memory=Memory(ours=False),  # it fills its devices, or another machine
+    program=Program(
+        name="vllm",
+        how_to_get="install it in an environment of its own (python3 -m venv ~/vllm && ~/vllm/bin/pip install vllm) "
+        'and write options = { executable = "~/vllm/bin/vllm" } in [model.engine], or url = "http://host:8000"',
+        shell_line="ashore.engines.vllm.command:shell_line",
+        embedding={"task": "embed"},
+        outside="give the address of a server in [model.engine] url, or install vllm on a machine with a GPU",
+    ),
+    tuning=Tuning(why_not="an external server, measured at its address with `ashore bench serve`"),
+    precisions=(
+        Precision(
+            name="w8a8",
+            engine="vllm",
+            bits=8.03,
+            reads_text=True,
+            needs_text=True,
+            summary="compressed-tensors, INT8 both ways",
+        ),
+        Precision(
+            name="w4a16",
+            engine="vllm",
+            bits=4.2,
+            reads_text=True,
+            needs_text=True,
+            summary="compressed-tensors, INT4 weights (GPTQ)",
+        ),
+    ),
+    rounding=Rounding(),
+)  # fmt: skip
