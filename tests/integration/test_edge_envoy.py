@@ -19,6 +19,7 @@ import pytest
 from edge_rig import Rig, edge_rig
 from rawh2 import CONTINUATION, HEADERS, RawH2, frame, hpack
 
+from ashore.config import EdgeSpec
 from ashore.edge import (
     EdgePlan,
     Machine,
@@ -31,7 +32,6 @@ from ashore.edge import (
 )
 from ashore.edge.clusters import UPSTREAM_IDLE_S
 from ashore.serving import Limits
-from ashore.spec import EdgeSpec
 
 FreePort = Callable[[], int]
 KEY = {"authorization": "Bearer k"}

@@ -29,8 +29,8 @@ from ashore.access.budgets.model import Quota, WindowName
 from ashore.access.budgets.standing import refusal
 from ashore.access.budgets.usage import safe_cell
 from ashore.access.budgets.windows import duration, window_at
+from ashore.config import AccessSpec, PriceSpec, parse_spec
 from ashore.errors import InvalidRequest
-from ashore.spec import AccessSpec, PriceSpec, parse_spec
 
 ALICE = Asker("ash_1", "alice", "acme", "chat")
 

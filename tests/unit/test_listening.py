@@ -7,10 +7,10 @@ from dataclasses import fields, replace
 
 from ashore.access import Issuer
 from ashore.cache import RoutePolicy
+from ashore.config import AccessSpec, AdmissionSpec, BackupSpec, EdgeSpec, HttpSpec, JobsSpec, ListenSpec
 from ashore.deployment.listening import KEPT, TAKEN, Listening
 from ashore.releases import ReleasePolicy
 from ashore.serving import RedisLink
-from ashore.spec import AccessSpec, AdmissionSpec, BackupSpec, EdgeSpec, HttpSpec, JobsSpec, ListenSpec
 
 HERE = Listening(http=HttpSpec(), grpc=ListenSpec(), admission=AdmissionSpec())
 ISSUER = Issuer(name="staff", issuer="https://login.bank.example", audience="ashore", jwks_file="/etc/keys.json")

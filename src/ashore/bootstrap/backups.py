@@ -17,7 +17,7 @@ from ashore.settings import Home, Settings
 
 if TYPE_CHECKING:
     from ashore.backup import BackupService, HomeContents, Restore, RestoreReport
-    from ashore.spec import BackupSpec
+    from ashore.config import BackupSpec
 
 
 def open_backup(home: Home, recorder: Recorder, *, actor: str) -> BackupService:

@@ -13,8 +13,8 @@ from ashore.errors import SealingKeyMissing
 from ashore.settings import Home
 
 if TYPE_CHECKING:
+    from ashore.config import AuditSpec
     from ashore.sealing import OpenEnvelope
-    from ashore.spec import AuditSpec
 
 RECORD_TIMEOUT_S = 10.0
 _log = logging.getLogger("ashore.audit")

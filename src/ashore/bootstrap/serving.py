@@ -14,11 +14,11 @@ from ashore.settings import Home, Settings
 
 if TYPE_CHECKING:
     from ashore.cache import CachePolicy
+    from ashore.config import CacheSpec, RedisSpec
     from ashore.deployment import Listening
     from ashore.privacy import Privacy, PrivacyPolicy
     from ashore.releases import ReleaseKeeper, ReleaseOffice, Workshop
     from ashore.serving import RedisLink
-    from ashore.spec import CacheSpec, RedisSpec
     from ashore.state import Database
     from ashore.store import ModelStore
 
@@ -47,9 +47,9 @@ def open_privacy(settings: Settings, config: Path | None = None) -> tuple[Privac
     Raises:
         InvalidSpec: the file cannot be used.
     """
+    from ashore.config import read_spec
     from ashore.privacy import Privacy, PrivacyPolicy, load_policy, read_secret
     from ashore.serving import read_topology
-    from ashore.spec import read_spec
 
     home = settings.home
     secret = b"no home, no conversation to continue"

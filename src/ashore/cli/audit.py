@@ -235,7 +235,7 @@ def archive(
     """
     import msgspec
 
-    from ashore.spec import AuditSpec, read_spec
+    from ashore.config import AuditSpec, read_spec
 
     spec = read_spec(config).audit if config else AuditSpec()
     place, days = place or spec.archive, after_days or spec.archive_after_days

@@ -45,7 +45,7 @@ def init(*, nodes: str = "", code: str = "", config: Path | None = None, as_json
     """
     from ashore.backup import parse_code
     from ashore.bootstrap import command_recorder, open_backup
-    from ashore.spec import BackupSpec, read_spec
+    from ashore.config import BackupSpec, read_spec
 
     spec = read_spec(config).backup if config else BackupSpec()
     places = tuple(place.strip() for place in nodes.split(",") if place.strip()) or spec.nodes
@@ -85,7 +85,7 @@ def run(
     """
     from ashore.backup import could_be_lost
     from ashore.bootstrap import backup_contents
-    from ashore.spec import BackupSpec, read_spec
+    from ashore.config import BackupSpec, read_spec
 
     spec = read_spec(config).backup if config else BackupSpec()
     settings = _settings(config)
@@ -278,7 +278,7 @@ def _print_scrub(report: ScrubReport, *, as_json: bool) -> int:
 
 
 def _settings(config: Path | None) -> Settings:
-    from ashore.spec import read_spec
+    from ashore.config import read_spec
 
     return read_settings(table=read_spec(config).settings) if config else read_settings()
 

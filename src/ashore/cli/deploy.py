@@ -14,12 +14,12 @@ from cyclopts import Parameter
 from ashore.bootstrap import find_vllm
 from ashore.cli.target import is_loopback
 from ashore.cli.upplan import Request, wishes_of
+from ashore.config import Spec
 from ashore.deployment import Service, render_unit
 from ashore.edge import Tls, plan_edge, show_files
 from ashore.sealing import parse_key_source
 from ashore.serving import AdmissionLimits
 from ashore.settings import Settings
-from ashore.spec import Spec
 
 SERVICE_HOME: Final = Path("/var/lib/ashore")
 

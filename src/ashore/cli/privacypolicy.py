@@ -130,8 +130,8 @@ def read(file: Path) -> tuple[int | None, PrivacyPolicy]:
         InvalidRequest: it cannot be read, is not TOML, or has something else in it.
         InvalidSpec: the policy cannot be used.
     """
-    from ashore.spec.privacy import read_privacy
-    from ashore.spec.table import Table
+    from ashore.config.privacy import read_privacy
+    from ashore.config.table import Table
 
     try:
         document = tomllib.loads(file.read_text(encoding="utf-8"))

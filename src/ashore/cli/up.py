@@ -42,6 +42,7 @@ from ashore.cli.upplan import (
     plan_without_fetching,
     show_plan,
 )
+from ashore.config import Spec
 from ashore.core import SystemClock
 from ashore.deployment import Deployment, Listening
 from ashore.edge import find_envoy
@@ -51,7 +52,6 @@ from ashore.homesecrets import hold_home_secrets
 from ashore.planning import Plan, read_inventory
 from ashore.processes import Caller, ControlServer, Holder, HomeLock, Supervisor, check_port, tell_manager
 from ashore.settings import Settings
-from ashore.spec import Spec
 from ashore.state import EpochWatch
 
 log = logging.getLogger("ashore.up")

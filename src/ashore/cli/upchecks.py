@@ -9,13 +9,13 @@ from typing import Final
 
 from ashore.bootstrap import open_state
 from ashore.cli.target import is_loopback
+from ashore.config import Spec
 from ashore.core import counted, human_bytes, human_seconds
 from ashore.deployment import Listening
 from ashore.errors import AshoreError, InvalidSpec, NotFound
 from ashore.planning import Choice, Plan
 from ashore.privacy import PROMPT_DEFAULTS, PrivacyPolicy
 from ashore.settings import Settings
-from ashore.spec import Spec
 
 ADAPTER_CONFIG: Final = "adapter_config.json"
 WHOSE: Final = "`ashore privacy policy show` tells whether an administrator set another policy"

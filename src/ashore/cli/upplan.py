@@ -23,12 +23,12 @@ from ashore.bootstrap import (
     tuned_choices,
     vllm_command_lines,
 )
+from ashore.config import EdgeKind, EdgeSpec, HttpSpec, ListenSpec, ModelSpec, Spec, read_spec, redis_url
 from ashore.deployment import Listening
 from ashore.edge import edge_choices
 from ashore.errors import AshoreError, InvalidSpec, SourceUnreachable, UnknownModel
 from ashore.planning import Change, Choice, Inventory, Plan, Wish, make_plan, plan_beside, refuse_without_vllm
 from ashore.settings import Settings, read_settings
-from ashore.spec import EdgeKind, EdgeSpec, HttpSpec, ListenSpec, ModelSpec, Spec, read_spec, redis_url
 from ashore.store import ModelStore, is_source, name_of_source
 
 DEFAULT_MODELS = ("smollm2", "minilm")

@@ -7,14 +7,7 @@ from typing import Final
 
 from ashore.audit import AuditLink
 from ashore.cache import CachePolicy
-from ashore.deployment.differences import differences
-from ashore.edge import worker_sockets
-from ashore.jobs import ApiAddress
-from ashore.privacy import PrivacyPolicy
-from ashore.releases import ReleasePolicy
-from ashore.serving import GrpcListen, HttpListen, RedisLink, WorkerListen
-from ashore.settings import Home
-from ashore.spec import (
+from ashore.config import (
     AccessSpec,
     AdmissionSpec,
     AuditSpec,
@@ -25,6 +18,13 @@ from ashore.spec import (
     JobsSpec,
     ListenSpec,
 )
+from ashore.deployment.differences import differences
+from ashore.edge import worker_sockets
+from ashore.jobs import ApiAddress
+from ashore.privacy import PrivacyPolicy
+from ashore.releases import ReleasePolicy
+from ashore.serving import GrpcListen, HttpListen, RedisLink, WorkerListen
+from ashore.settings import Home
 
 KEPT: Final = ("http", "grpc", "redis", "embedded_redis_bytes", "jobs", "egress", "audit", "config")
 """Fields of `Listening` that stay as they were when the server started."""

@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
+from ashore.config import EdgeSpec
 from ashore.core import Clock
 from ashore.edge.binary import EDGE, edge_child, find_envoy, threads_for
 from ashore.edge.certificate import remove_other_keys
@@ -16,7 +17,6 @@ from ashore.edge.service import keep_tls, plan_edge, read_fullness, tell_fullnes
 from ashore.errors import AshoreError
 from ashore.planning import read_inventory
 from ashore.processes import Supervisor, get_from
-from ashore.spec import EdgeSpec
 
 RENEWAL_LOOK_S: Final = 3600.0
 LOOK_S: Final = 0.5

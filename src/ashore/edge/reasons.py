@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from ashore.config import EdgeSpec
 from ashore.edge.binary import threads_for
 from ashore.planning import Choice
-from ashore.spec import EdgeSpec
 
 
 def edge_choices(spec: EdgeSpec, *, num_workers: int, cores: int, address: str) -> tuple[Choice, ...]:

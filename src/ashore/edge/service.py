@@ -7,12 +7,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
+from ashore.config import EdgeSpec
 from ashore.edge.certificate import check_files, keep_certificate, names_for
 from ashore.edge.model import EdgePlan, Machine, Tls, WorkerSockets
 from ashore.edge.rendering import render
 from ashore.errors import InvalidSpec
 from ashore.processes import get_from
-from ashore.spec import EdgeSpec
 
 OPEN_CONNECTIONS: Final = "http.edge.downstream_cx_active"
 """Envoy's own name for what it counts."""

@@ -12,11 +12,11 @@ import pytest
 
 from ashore.backup import BackupHome, read_backup_launch
 from ashore.cli.backupkeeper import AGAIN_S, keep
+from ashore.config import AdmissionSpec, BackupSpec, HttpSpec, ListenSpec
 from ashore.deployment.children import backup_child
 from ashore.deployment.listening import Listening
 from ashore.errors import InvalidSpec
 from ashore.settings import Home, Settings
-from ashore.spec import AdmissionSpec, BackupSpec, HttpSpec, ListenSpec
 
 
 def listening(backup: BackupSpec) -> Listening:

@@ -12,9 +12,9 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
+from ashore.config import EdgeSpec
 from ashore.edge import CertificateFacts, keep_certificate, keep_tls, names_for, needs_renewal, remove_other_keys
 from ashore.errors import InvalidSpec
-from ashore.spec import EdgeSpec
 
 NOW = datetime(2026, 6, 1, tzinfo=UTC)
 

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 import yaml
 
+from ashore.config import EdgeSpec
 from ashore.core import ManualClock
 from ashore.edge import EdgeKeeper, EdgePlan, keeper
 from ashore.processes import Supervisor
-from ashore.spec import EdgeSpec
 
 SPEC = EdgeSpec(kind="envoy")
 DAYS_S = 86_400.0

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
+from ashore.config import EdgeSpec
 from ashore.edge import (
     EdgePlan,
     Machine,
@@ -23,7 +24,6 @@ from ashore.edge import (
 )
 from ashore.edge.replies import REPLIES, error_type
 from ashore.errors import InvalidSpec
-from ashore.spec import EdgeSpec
 
 RUN = Path("/home/a/.ashore/run")
 PLAN = EdgePlan(

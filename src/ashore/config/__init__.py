@@ -4,14 +4,14 @@ Each section is a dataclass and its reader: `models.py` what is served, `intake.
 `front.py` what stands before and beside the models. Refuses: deciding anything from it.
 """
 
-from ashore.spec.access import AccessSpec
-from ashore.spec.audit import AuditSpec
-from ashore.spec.backup import BackupSpec
-from ashore.spec.document import Spec, parse_spec, read_spec
-from ashore.spec.front import CacheRoute, CacheSpec, EdgeKind, EdgeSpec, EgressSpec, JobsSpec, RedisSpec, redis_url
-from ashore.spec.intake import AdmissionSpec, HttpSpec, ListenSpec
-from ashore.spec.models import EngineSpec, ModelSpec
-from ashore.spec.prices import PriceSpec
+from ashore.config.access import AccessSpec
+from ashore.config.audit import AuditSpec
+from ashore.config.backup import BackupSpec
+from ashore.config.document import Spec, parse_spec, read_spec
+from ashore.config.front import CacheRoute, CacheSpec, EdgeKind, EdgeSpec, EgressSpec, JobsSpec, RedisSpec, redis_url
+from ashore.config.intake import AdmissionSpec, HttpSpec, ListenSpec
+from ashore.config.models import EngineSpec, ModelSpec
+from ashore.config.prices import PriceSpec
 
 __all__ = [
     "AccessSpec",

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from ashore.config.table import Table
 from ashore.errors import InvalidSpec
-from ashore.spec.table import Table
 
 
 def read_sealing(table: Table, allow: tuple[str, ...]) -> dict[str, object]:

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from ashore.access import Issuer, check_issuer
+from ashore.config.prices import PriceSpec, read_prices
+from ashore.config.table import Table
 from ashore.errors import InvalidSpec
-from ashore.spec.prices import PriceSpec, read_prices
-from ashore.spec.table import Table
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

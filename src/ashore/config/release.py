@@ -8,12 +8,12 @@ from typing import Final, cast, get_args
 
 import msgspec
 
+from ashore.config.table import Table
 from ashore.errors import InvalidSpec
 from ashore.releases.allowed import NEVER_ALLOWED
 from ashore.releases.burn import FAST_BURN, WINDOW_S, Slo
 from ashore.releases.judges import MOST_JUDGE_S, JudgeSpec, check_judges
 from ashore.releases.policy import DEFAULT_PAIRS, GateRule, ReleasePolicy
-from ashore.spec.table import Table
 
 MOST_FREQUENT_S: Final = 24
 """Shortest long window: its short one is two seconds."""

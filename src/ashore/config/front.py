@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal, cast, get_args
 
+from ashore.config.table import Table
 from ashore.errors import InvalidSpec
-from ashore.spec.table import Table
 
 EdgeKind = Literal["none", "envoy"]
 EdgeTls = Literal["generate", "files", "off"]

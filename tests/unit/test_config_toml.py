@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from ashore.config import AdmissionSpec, EngineSpec, HttpSpec, ListenSpec, ModelSpec, Spec, parse_spec, read_spec
 from ashore.errors import InvalidSpec
-from ashore.spec import AdmissionSpec, EngineSpec, HttpSpec, ListenSpec, ModelSpec, Spec, parse_spec, read_spec
 
 FULL = """
 [[model]]

@@ -7,14 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from ashore.core import foreign_errors
-from ashore.errors import InvalidSpec
-from ashore.privacy import PrivacyPolicy
-from ashore.releases.policy import ReleasePolicy
-from ashore.spec.access import AccessSpec, beside, read_access
-from ashore.spec.audit import AuditSpec, read_audit
-from ashore.spec.backup import BackupSpec, read_backup
-from ashore.spec.front import (
+from ashore.config.access import AccessSpec, beside, read_access
+from ashore.config.audit import AuditSpec, read_audit
+from ashore.config.backup import BackupSpec, read_backup
+from ashore.config.front import (
     CacheSpec,
     EdgeSpec,
     EgressSpec,
@@ -26,12 +22,16 @@ from ashore.spec.front import (
     read_jobs,
     read_redis,
 )
-from ashore.spec.intake import AdmissionSpec, HttpSpec, ListenSpec, read_admission, read_grpc, read_http
-from ashore.spec.models import ModelSpec, read_model
-from ashore.spec.privacy import read_privacy
-from ashore.spec.release import read_release, release_beside
-from ashore.spec.sealing import absolute_key_source, read_sealing
-from ashore.spec.table import Table
+from ashore.config.intake import AdmissionSpec, HttpSpec, ListenSpec, read_admission, read_grpc, read_http
+from ashore.config.models import ModelSpec, read_model
+from ashore.config.privacy import read_privacy
+from ashore.config.release import read_release, release_beside
+from ashore.config.sealing import absolute_key_source, read_sealing
+from ashore.config.table import Table
+from ashore.core import foreign_errors
+from ashore.errors import InvalidSpec
+from ashore.privacy import PrivacyPolicy
+from ashore.releases.policy import ReleasePolicy
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TypeVar, cast, get_args
 
+from ashore.config.table import Table
 from ashore.privacy import (
     KINDS,
     Action,
@@ -17,7 +18,6 @@ from ashore.privacy import (
     PrivacyRoute,
     check_policy,
 )
-from ashore.spec.table import Table
 
 A = TypeVar("A", bound=str)
 

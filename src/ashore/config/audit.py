@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final, Literal, cast, get_args
 
+from ashore.config.table import Table
 from ashore.errors import InvalidSpec
-from ashore.spec.table import Table
 
 AuditDurability = Literal["batched", "strict"]
 AuditContent = Literal["digest", "sealed"]

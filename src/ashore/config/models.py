@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal, cast, get_args
 
+from ashore.config.table import Table
 from ashore.core import EngineKind, check_adapter_name
 from ashore.errors import InvalidRequest, InvalidSpec, PermissionDenied
-from ashore.spec.table import Table
 
 EngineChoice = Literal["auto", EngineKind]
 OptionValue = str | int | float | bool

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from ashore.config import AuditSpec, parse_spec
 from ashore.errors import InvalidSpec
-from ashore.spec import AuditSpec, parse_spec
 
 
 def test_the_defaults_and_every_key() -> None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ashore.config.table import Table
 from ashore.errors import InvalidRequest, InvalidSpec
-from ashore.spec.table import Table
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ashore.spec.table import Table
+from ashore.config.table import Table
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 
+from ashore.config.table import Table
 from ashore.errors import InvalidSpec
-from ashore.spec.table import Table
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
