@@ -12,8 +12,8 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Literal, cast, get_args
 
-from ashore.core import did_you_mean
-from ashore.errors import HomeBusy, InvalidSpec
+from ashore.core import did_you_mean, parse_seconds
+from ashore.errors import HomeBusy, InvalidRequest, InvalidSpec
 
 LogLevel = Literal["debug", "info", "warning", "error"]
 
@@ -178,9 +178,12 @@ def _flag(value: str) -> bool:
 
 
 def _seconds(value: str) -> float:
-    seconds = float(value)
+    try:
+        seconds = parse_seconds(value) if value[-1:].isalpha() else float(value)
+    except (InvalidRequest, ValueError):
+        seconds = 0.0
     if not 0 < seconds <= 86_400:
-        raise ValueError("expected seconds between 0 and 86400")
+        raise ValueError("expected seconds between 0 and 86400, or a duration: 90s, 15m, 2h")
     return seconds
 
 

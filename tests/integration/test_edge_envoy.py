@@ -19,9 +19,9 @@ import pytest
 from edge_rig import Rig, edge_rig
 from rawh2 import CONTINUATION, HEADERS, RawH2, frame, hpack
 
-from ashore.config import EdgeSpec
 from ashore.edge import (
     EdgePlan,
+    EdgeSection,
     Machine,
     find_envoy,
     keep_tls,
@@ -71,7 +71,7 @@ def error_of(answer: bytes | httpx.Response) -> dict[str, str]:
 
 
 def test_envoy_takes_every_form_of_our_configuration(tmp_path: Path, free_port: FreePort) -> None:
-    tls, _ = keep_tls(EdgeSpec(), tmp_path / "edge", now_s=time.time())
+    tls, _ = keep_tls(EdgeSection(), tmp_path / "edge", now_s=time.time())
     for name, machines in (("plain", ()), ("machines", (Machine(host="127.0.0.1", port=9),))):
         run = tmp_path / name
         plan = EdgePlan(

@@ -201,7 +201,7 @@ def _semantic(policy: CachePolicy) -> tuple[MeaningTier, MeaningDistance] | None
     Raises:
         MissingExtra: its embedder is not installed.
     """
-    routes = (policy.default, *policy.routes.values())
+    routes = (policy.default, *policy.routes)
     if all(route.mode != "exact_then_semantic" for route in routes):
         return None
     from ashore.cache.semantic import MeaningDistance, MeaningTier, SemanticIndex
@@ -214,7 +214,7 @@ def _semantic(policy: CachePolicy) -> tuple[MeaningTier, MeaningDistance] | None
 
 
 def _shared(topology: Topology, clock: Clock, metrics: Metrics) -> SharedTier | None:
-    if topology.redis is None:
+    if not topology.redis.url:
         return None
     from ashore.cache.valkey import ValkeyTier, connect
 

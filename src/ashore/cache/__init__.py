@@ -9,7 +9,6 @@ from ashore.cache.embedded import valkey_command
 from ashore.cache.memory import FixedEpochs, MemoryTier
 from ashore.cache.model import (
     Ask,
-    CachePolicy,
     CacheStats,
     Directive,
     EntryStats,
@@ -19,13 +18,13 @@ from ashore.cache.model import (
     Pair,
     Question,
     Ready,
-    RoutePolicy,
     ShareStats,
 )
 from ashore.cache.office import PurgeOffice
 from ashore.cache.pairsfile import read_pairs
 from ashore.cache.ports import Epochs, SemanticTier, SharedTier
 from ashore.cache.rules import CURATED_EPOCH, directive_of, hidden_by
+from ashore.cache.section import CachePolicy, RedisSection, RoutePolicy, check_shared_url
 from ashore.cache.service import AnswerCache
 from ashore.cache.sql import cache_secret, load_pairs, purge, remove_pairs, save_pairs
 
@@ -48,11 +47,13 @@ __all__ = [
     "PurgeOffice",
     "Question",
     "Ready",
+    "RedisSection",
     "RoutePolicy",
     "SemanticTier",
     "ShareStats",
     "SharedTier",
     "cache_secret",
+    "check_shared_url",
     "directive_of",
     "hidden_by",
     "load_pairs",

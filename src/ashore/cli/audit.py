@@ -235,9 +235,10 @@ def archive(
     """
     import msgspec
 
-    from ashore.config import AuditSpec, read_spec
+    from ashore.audit import AuditSection
+    from ashore.config import read_spec
 
-    spec = read_spec(config).audit if config else AuditSpec()
+    spec = read_spec(config).audit if config else AuditSection()
     place, days = place or spec.archive, after_days or spec.archive_after_days
     if not place or days < 1:
         raise InvalidRequest(

@@ -43,11 +43,11 @@ def init(*, nodes: str = "", code: str = "", config: Path | None = None, as_json
         config: An ashore.toml with [backup] nodes and code.
         as_json: Print JSON.
     """
-    from ashore.backup import parse_code
+    from ashore.backup import BackupSection, parse_code
     from ashore.bootstrap import command_recorder, open_backup
-    from ashore.config import BackupSpec, read_spec
+    from ashore.config import read_spec
 
-    spec = read_spec(config).backup if config else BackupSpec()
+    spec = read_spec(config).backup if config else BackupSection()
     places = tuple(place.strip() for place in nodes.split(",") if place.strip()) or spec.nodes
     if not places:
         raise InvalidRequest("no nodes were named", hint="--nodes DIR,DIR,DIR, or --config with [backup] nodes")
@@ -83,11 +83,11 @@ def run(
         take_over: Go on with the backup that this home was restored from; the home that made it is refused then.
         as_json: Print JSON.
     """
-    from ashore.backup import could_be_lost
+    from ashore.backup import BackupSection, could_be_lost
     from ashore.bootstrap import backup_contents
-    from ashore.config import BackupSpec, read_spec
+    from ashore.config import read_spec
 
-    spec = read_spec(config).backup if config else BackupSpec()
+    spec = read_spec(config).backup if config else BackupSection()
     settings = _settings(config)
     with _service(settings.home) as service, TerminalProgress() as progress:
         report = service.run(

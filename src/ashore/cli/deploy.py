@@ -18,7 +18,6 @@ from ashore.config import Spec
 from ashore.deployment import Service, render_unit
 from ashore.edge import Tls, plan_edge, show_files
 from ashore.sealing import parse_key_source
-from ashore.serving import AdmissionLimits
 from ashore.settings import Settings
 
 SERVICE_HOME: Final = Path("/var/lib/ashore")
@@ -76,7 +75,7 @@ def envoy(
         run=home.run,
         tls=tls,
         num_workers=spec.http.workers,
-        longest_answer_s=AdmissionLimits().max_deadline_s,
+        longest_answer_s=spec.admission.max_deadline_s,
         max_file_bytes=spec.jobs.max_file_bytes,
     )
     print(show_files(plan, only="" if file == "all" else file), end="")

@@ -1,60 +1,158 @@
-"""ashore.toml parsed. Unknown keys are errors that name the nearest known one."""
+"""ashore.toml as a whole: its sections, and what they must agree on."""
 
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Annotated, Any, Self
 
-from ashore.config.access import AccessSpec, beside, read_access
-from ashore.config.audit import AuditSpec, read_audit
-from ashore.config.backup import BackupSpec, read_backup
-from ashore.config.front import (
-    CacheSpec,
-    EdgeSpec,
-    EgressSpec,
-    JobsSpec,
-    RedisSpec,
-    read_cache,
-    read_edge,
-    read_egress,
-    read_jobs,
-    read_redis,
-)
-from ashore.config.intake import AdmissionSpec, HttpSpec, ListenSpec, read_admission, read_grpc, read_http
-from ashore.config.models import ModelSpec, read_model
-from ashore.config.privacy import read_privacy
-from ashore.config.release import read_release, release_beside
-from ashore.config.sealing import absolute_key_source, read_sealing
-from ashore.config.table import Table
-from ashore.core import foreign_errors
-from ashore.errors import InvalidSpec
+from msgspec import field
+from msgspec.structs import replace
+
+from ashore.access import AccessSection
+from ashore.audit import AuditSection
+from ashore.backup import BackupSection
+from ashore.cache import CachePolicy, RedisSection
+from ashore.config.differences import differences
+from ashore.core import Section, foreign_errors, read_section, toml
+from ashore.edge import EdgeSection
+from ashore.errors import InvalidSpec, PermissionDenied
+from ashore.jobs import LOOPBACK, EgressSection, JobsSection, check_url, parse_allow
+from ashore.planning import ModelSection
 from ashore.privacy import PrivacyPolicy
-from ashore.releases.policy import ReleasePolicy
+from ashore.releases import ReleasePolicy
+from ashore.sealing import SealingSection, parse_key_source
+from ashore.serving import AdmissionSection, GrpcSection, HttpSection
+from ashore.settings import Home
+from ashore.state import StateSection
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Spec:
-    """What the operator wants deployed."""
+class Listening(Section, frozen=True, kw_only=True):
+    """What a running server goes by beside its models: a section of ashore.toml in each field."""
 
-    models: tuple[ModelSpec, ...] = ()
-    http: HttpSpec = field(default_factory=HttpSpec)
-    grpc: ListenSpec = field(default_factory=lambda: ListenSpec(port=8081))
-    admission: AdmissionSpec = field(default_factory=AdmissionSpec)
-    edge: EdgeSpec = field(default_factory=EdgeSpec)
-    cache: CacheSpec = field(default_factory=CacheSpec)
-    redis: RedisSpec = field(default_factory=RedisSpec)
-    jobs: JobsSpec = field(default_factory=JobsSpec)
-    egress: EgressSpec = field(default_factory=EgressSpec)
-    audit: AuditSpec = field(default_factory=AuditSpec)
-    privacy: PrivacyPolicy = field(default_factory=PrivacyPolicy)
-    release: ReleasePolicy = field(default_factory=ReleasePolicy)
-    access: AccessSpec = field(default_factory=AccessSpec)
-    backup: BackupSpec = field(default_factory=BackupSpec)
-    settings: Mapping[str, object] = field(default_factory=dict)
-    """`[settings]` as written, for `read_settings`; among them `[state] url` as `state_url` and `[sealing] key` as
-    `sealing_key`."""
+    http: HttpSection = HttpSection()
+    grpc: GrpcSection = GrpcSection()
+    admission: AdmissionSection = AdmissionSection()
+    edge: EdgeSection = EdgeSection()
+    cache: CachePolicy = CachePolicy()
+    redis: RedisSection = RedisSection()
+    jobs: JobsSection = JobsSection()
+    egress: EgressSection = EgressSection()
+    audit: AuditSection = AuditSection()
+    privacy: PrivacyPolicy = PrivacyPolicy()
+    release: ReleasePolicy = ReleasePolicy()
+    access: AccessSection = AccessSection()
+    backup: BackupSection = BackupSection()
+
+    def sections(self) -> dict[str, Any]:
+        """Return the sections by name."""
+        return {name: getattr(self, name) for name in Listening.__struct_fields__}
+
+    def reloaded(self, said: Listening) -> Listening:
+        """Return what a running server goes by once the file says `said`: that, but for the keys that it keeps."""
+        then = said.sections()
+        return Listening(**{name: one.reloaded(then[name]) for name, one in self.sections().items()})
+
+    def kept_but_changed(self, said: Listening) -> tuple[str, ...]:
+        """Return, for each key that `said` changes and a running server keeps, `[jobs] result_ttl_s: 3600 -> 1800`."""
+        then = said.sections()
+        return tuple(
+            f"[{name}] {line}"
+            for name, one in self.sections().items()
+            for line in differences(one.kept(), then[name].kept())
+        )
+
+    def keys_to_take(self, said: Listening) -> tuple[str, ...]:
+        """Return, for each key but those of models that `said` changes and a reload takes, `[cache] ttl_s: 60 -> 90`.
+
+        Secrets are not shown."""
+        then = self.reloaded(said).sections()
+        return tuple(
+            f"[{name}] {line}" for name, one in self.sections().items() for line in differences(one, then[name])
+        )
+
+    def sections_to_take(self, said: Listening) -> tuple[str, ...]:
+        """Return the sections of ashore.toml, but for models, in which `said` differs and a reload takes it."""
+        then = self.reloaded(said).sections()
+        return tuple(f"[{name}]" for name, one in self.sections().items() if one != then[name])
+
+    @property
+    def has_edge(self) -> bool:
+        return self.edge.kind != "none"
+
+    @property
+    def address(self) -> str:
+        """Base address for a client on this machine."""
+        where = self.edge if self.has_edge else self.http
+        scheme = "https" if self.has_edge and self.edge.tls != "off" else "http"
+        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(where.host, where.host)
+        return f"{scheme}://[{host}]:{where.port}" if ":" in host else f"{scheme}://{host}:{where.port}"
+
+    def authority(self, home: Home) -> str:
+        """Return the file that clients check the edge's certificate against; empty where ashore did not make it."""
+        return str(home.edge / "ca.pem") if self.has_edge and self.edge.tls == "generate" else ""
+
+
+class Spec(Listening, frozen=True, kw_only=True):
+    """What the operator wants deployed: all of ashore.toml."""
+
+    models: Annotated[tuple[ModelSection, ...], toml("model")] = ()
+    state: StateSection = StateSection()
+    sealing: SealingSection = SealingSection()
+    written: Annotated[dict[str, Any], toml("settings")] = field(default_factory=dict)
+    """`[settings]` as written."""
+
+    @property
+    def settings(self) -> dict[str, object]:
+        """What `read_settings` goes by: `[settings]`, and `[state]` and `[sealing]` where they say something."""
+        settings = dict(self.written)
+        if self.state.url:
+            settings["state_url"] = self.state.url
+        if self.sealing.key:
+            settings["sealing_key"] = self.sealing.key
+        if not self.sealing.state:
+            settings["sealing_state"] = False
+        return settings
+
+    @property
+    def listening(self) -> Listening:
+        """What a running server goes by beside its models."""
+        return Listening(**self.sections())
+
+    def checked(self, where: str) -> Self:
+        aliases = [one.alias or one.name for one in self.models]
+        aliases += [f"{one.alias or one.name}:{adapter}" for one in self.models for adapter in one.adapters]
+        for alias in aliases:
+            if aliases.count(alias) > 1:
+                raise InvalidSpec(f"{where} gives the alias {alias!r} to two models", hint="aliases must differ")
+        for number, model in enumerate(self.models, start=1):
+            if model.engine.url:
+                at = f"{where} [[model]] number {number} [engine] url is at a server"
+                self._refuse_elsewhere(model.engine.url, at, LOOPBACK)
+        if self.sealing.key and (source := parse_key_source(self.sealing.key)).kind == "transit":
+            self._refuse_elsewhere(source.url, f"{where} [sealing] key is at a service")
+        return self
+
+    def _refuse_elsewhere(self, url: str, what: str, own: tuple[str, ...] = ()) -> None:
+        try:
+            check_url(url, parse_allow([*own, *self.egress.allow]))
+        except PermissionDenied as fault:
+            raise InvalidSpec(
+                f"{what} that ashore may not call: {fault.message}", hint="name its host in [egress] allow"
+            ) from fault
+
+    def beside(self, folder: Path) -> Self:
+        """Return the spec with the files and folders that it names as paths that hold anywhere: relative ones are in
+        `folder`. Schemas of judges are read."""
+        models = tuple(one.beside(folder) for one in self.models)
+        adapters = [at for one in models for at in one.adapters.values()]
+        return replace(
+            self,
+            models=models,
+            access=self.access.beside(folder),
+            release=self.release.beside(folder, adapters=adapters),
+            sealing=self.sealing.beside(folder),
+        )
 
 
 def read_spec(path: Path) -> Spec:
@@ -68,64 +166,11 @@ def read_spec(path: Path) -> Spec:
             text = path.read_text(encoding="utf-8")
     except OSError as fault:
         raise InvalidSpec(f"{path}: {fault.strerror}", hint="give an existing file to --config") from fault
-    return _beside(path, parse_spec(text, where=str(path)))
+    return parse_spec(text, where=str(path)).beside(path.absolute().parent)
 
 
 def parse_spec(text: str, *, where: str = "ashore.toml") -> Spec:
     """Return the spec in `text`; `where` stands in messages."""
     with foreign_errors(f"{where} is not TOML", InvalidSpec, hint="correct that line"):
         document = tomllib.loads(text)
-    top = Table(document, where)
-    top.known("model", "state", "sealing", *(name for name in Spec.__dataclass_fields__ if name != "models"))
-    return Spec(
-        models=_models(top, read_egress(top.table("egress")).allow),
-        http=read_http(top.table("http")),
-        grpc=read_grpc(top.table("grpc")),
-        admission=read_admission(top.table("admission")),
-        edge=read_edge(top.table("edge")),
-        cache=read_cache(top.table("cache")),
-        redis=read_redis(top.table("redis")),
-        jobs=read_jobs(top.table("jobs")),
-        egress=read_egress(top.table("egress")),
-        audit=read_audit(top.table("audit")),
-        privacy=read_privacy(top.table("privacy")),
-        release=read_release(top.table("release")),
-        access=read_access(top.table("access")),
-        backup=read_backup(top.table("backup")),
-        settings=_settings(top),
-    )
-
-
-def _beside(path: Path, spec: Spec) -> Spec:
-    """Return the spec with folders of adapters, key files, judges and the key source as paths that hold anywhere:
-    relative ones are beside the file."""
-    folder = path.absolute().parent
-    models = [
-        replace(model, adapters={name: str(folder / Path(at).expanduser()) for name, at in model.adapters.items()})
-        for model in spec.models
-    ]
-    settings = dict(spec.settings)
-    if "sealing_key" in settings:
-        settings["sealing_key"] = absolute_key_source(str(settings["sealing_key"]), folder)
-    release = release_beside(spec.release, folder, adapters=[at for model in models for at in model.adapters.values()])
-    return replace(spec, models=tuple(models), access=beside(spec.access, folder), release=release, settings=settings)
-
-
-def _models(top: Table, allow: tuple[str, ...]) -> tuple[ModelSpec, ...]:
-    models = tuple(read_model(table, allow) for table in top.tables("model"))
-    aliases = [m.alias or m.name for m in models]
-    aliases += [f"{m.alias or m.name}:{adapter}" for m in models for adapter in m.adapters]
-    for alias in aliases:
-        if aliases.count(alias) > 1:
-            raise InvalidSpec(f"{top.where} gives the alias {alias!r} to two models", hint="aliases must differ")
-    return models
-
-
-def _settings(top: Table) -> dict[str, object]:
-    settings = dict(top.table("settings").values)
-    state = top.table("state")
-    state.known("url")
-    if "url" in state.values:
-        settings["state_url"] = state.get("url", str, "")
-    settings |= read_sealing(top.table("sealing"), read_egress(top.table("egress")).allow)
-    return settings
+    return read_section(Spec, document, where)

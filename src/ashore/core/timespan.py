@@ -2,6 +2,26 @@
 
 from __future__ import annotations
 
+import re
+from typing import Final
+
+from ashore.errors import InvalidRequest
+
+UNITS: Final = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
+_SPAN: Final = re.compile(r"(?P<number>[0-9]{1,12}(\.[0-9]{1,6})?)(?P<unit>[smhd])")
+
+
+def parse_seconds(text: str) -> float:
+    """Return the seconds in `90s`, `15m`, `2h`, `1.5h` or `30d`.
+
+    Raises:
+        InvalidRequest: it is not a duration.
+    """
+    found = _SPAN.fullmatch(text.strip())
+    if found is None:
+        raise InvalidRequest(f"{text[:40]!r} is not a duration", hint="write 90s, 15m, 2h or 30d")
+    return float(found["number"]) * UNITS[found["unit"]]
+
 
 def human_seconds(seconds: float) -> str:
     """Return a span in the largest unit of which it has one and a half: 5399 gives `90 min`, 5400 `1.5 h`."""

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
-from typing import Final, get_args
+from typing import TYPE_CHECKING, Final, get_args
 
 from ashore.core import EngineKind, check_adapter_name, did_you_mean
 from ashore.engines import LIMITS, TUNING, OptionValue, is_passed_on, is_tame, known_options
 from ashore.errors import InvalidRequest, PermissionDenied
-from ashore.releases.policy import ReleasePolicy
+
+if TYPE_CHECKING:
+    from ashore.releases.policy import ReleasePolicy
 
 Options = tuple[tuple[str, OptionValue], ...]
 Adapters = tuple[tuple[str, str], ...]

@@ -7,12 +7,11 @@ from pathlib import Path
 import pytest
 import yaml
 
-from ashore.config import EdgeSpec
 from ashore.core import ManualClock
-from ashore.edge import EdgeKeeper, EdgePlan, keeper
+from ashore.edge import EdgeKeeper, EdgePlan, EdgeSection, keeper
 from ashore.processes import Supervisor
 
-SPEC = EdgeSpec(kind="envoy")
+SPEC = EdgeSection(kind="envoy")
 DAYS_S = 86_400.0
 
 

@@ -43,7 +43,7 @@ class Administration:
             metrics,
             ROUTES,
             limits=Limits(),
-            desk=make_desk(self.state, clock, Topology().jobs),
+            desk=make_desk(self.state, clock, Topology().jobs, Topology().egress),
             authority=PolicyAuthority(Policy(bindings=(Binding(subject="everyone", role="security-officer"),))),
             privacy=PrivacyDesk(self.privacy, PrivacyPolicy(), self.state, clock=clock, recorder=self.recorder),
         )

@@ -103,7 +103,7 @@ def test_an_adapter_from_anywhere_else_is_refused(folders: Path, where: str) -> 
 
 @pytest.mark.parametrize("name", ["../y", "a b", "", "x" * 65, "a:b"])
 def test_an_adapter_whose_name_is_none_or_whose_folder_is_not_there_is_refused(folders: Path, name: str) -> None:
-    with pytest.raises(InvalidRequest, match="no name"):
+    with pytest.raises(InvalidRequest, match="not a name"):
         check_adapters(((name, f"{folders}/allowed/tone"),), (str(folders / "allowed"),))
     with pytest.raises(InvalidRequest, match="no such directory"):
         check_adapters((("tone", f"{folders}/allowed/gone"),), (str(folders / "allowed"),))

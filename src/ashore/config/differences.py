@@ -43,6 +43,9 @@ def _parts(value: object) -> Mapping[str, Any] | None:
         return {str(key): one for key, one in value.items()}
     if isinstance(value, msgspec.Struct):
         return {key: getattr(value, key) for key in value.__struct_fields__}
+    if isinstance(value, tuple) and value and all(isinstance(one, msgspec.Struct) for one in value):
+        named = {_named(one): one for one in value}
+        return named if len(named) == len(value) else None
     if dataclasses.is_dataclass(value):
         return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
     return None
@@ -62,4 +65,6 @@ def _shown(value: object) -> str:
 def _named(value: object) -> str:
     """Return an element of a list: one that has parts by its name alone."""
     parts = _parts(value)
-    return str(value) if parts is None else str(parts.get("name", next(iter(parts.values()), "…")))
+    if parts is None:
+        return str(value)
+    return str(parts.get("name") or parts.get("alias") or next(iter(parts.values()), "…"))
