@@ -139,11 +139,13 @@ class Settings:
     """How this process runs."""
 
     home: Home
+    """Where everything of one installation lies."""
     state_url: str = ""
     """SQL database of what must not be lost; empty: SQLite in the home."""
     offline: bool = False
     """Never call a model hub; what is not in the store is an error."""
     log_level: LogLevel = "info"
+    """How much the processes log."""
     api_key: str = field(default="", repr=False)
     """Key that commands send to the API; empty: the one in `first-key`."""
     start_timeout_s: float = 300.0

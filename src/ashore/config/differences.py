@@ -28,8 +28,7 @@ def differences(before: object, after: object, name: str = "") -> tuple[str, ...
         return ()
     old, new = _parts(before), _parts(after)
     if old is None or new is None:
-        hidden = _SECRET.search(name) is not None
-        return (f"{name}: another value" if hidden else f"{name}: {_shown(before)} -> {_shown(after)}",)
+        return (f"{name}: another value" if is_secret(name) else f"{name}: {shown(before)} -> {shown(after)}",)
     return tuple(
         line
         for key in dict.fromkeys((*old, *new))
@@ -51,7 +50,13 @@ def _parts(value: object) -> Mapping[str, Any] | None:
     return None
 
 
-def _shown(value: object) -> str:
+def is_secret(name: str) -> bool:
+    """Return whether a key of this name has a value that is not to be shown."""
+    return _SECRET.search(name) is not None
+
+
+def shown(value: object) -> str:
+    """Return a value in words, without the password of an address; a long one is cut."""
     if value is None or value == "":
         return "not set"
     if isinstance(value, str) and "://" in value and urlsplit(value).password:

@@ -9,6 +9,7 @@ from ashore.core.call import (
     Download,
     Nothing,
     Rights,
+    docs_under,
     field_docs,
     in_loop,
     perform,
@@ -45,12 +46,12 @@ from ashore.core.section import (
     Seconds,
     Section,
     Share,
+    choices_of,
     describe,
     keys_of,
     range_of,
     read_section,
     toml,
-    walk_keys,
 )
 from ashore.core.shapes import ModelShape, kv_bytes_per_token
 from ashore.core.timespan import human_seconds, parse_seconds
@@ -114,10 +115,12 @@ __all__ = [
     "changed_fields",
     "check_adapter_name",
     "check_wanted",
+    "choices_of",
     "compile_re2",
     "counted",
     "describe",
     "did_you_mean",
+    "docs_under",
     "field_docs",
     "foreign_errors",
     "human_bytes",
@@ -136,6 +139,5 @@ __all__ = [
     "read_section",
     "sampling_of",
     "toml",
-    "walk_keys",
     "whole_number",
 ]

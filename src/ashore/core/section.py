@@ -7,7 +7,7 @@ and the page in the reference follow from the struct.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from types import UnionType
@@ -101,6 +101,11 @@ class Key:
         """The struct, where the key holds a list of tables: `[[name]]`."""
         bare = _bare(self.kind)
         return _struct_in(get_args(bare)[0]) if get_origin(bare) is tuple else None
+
+    @property
+    def inner(self) -> type[msgspec.Struct] | None:
+        """The struct of the tables that the key holds in any of these ways."""
+        return self.table or self.tables or _struct_in(self.by_name)
 
     @property
     def by_name(self) -> Any:
@@ -259,18 +264,6 @@ def choices_of(kind: Any) -> tuple[str, ...]:
         found = [choices_of(one) for one in parts]
         return tuple(word for words in found for word in words) if all(found) else ()
     return ()
-
-
-def walk_keys(kind: type[msgspec.Struct], path: Sequence[str] = ()) -> Iterator[tuple[tuple[str, ...], Key]]:
-    """Yield each key of a section and of the tables in it, with the names of the tables that it stands in. A list of
-    tables is `[[name]]`, and what the operator names is `NAME`."""
-    for key in keys_of(kind):
-        inner = key.table or key.tables or _struct_in(key.by_name)
-        if inner is None:
-            yield tuple(path), key
-            continue
-        name = f"[{key.name}]" if key.tables else key.name
-        yield from walk_keys(inner, (*path, name, *(("NAME",) if key.by_name is not None else ())))
 
 
 def _number(value: float) -> str:

@@ -66,7 +66,7 @@ class PrivacyRoute(Section, frozen=True, kw_only=True):
 
 
 class PrivacyPolicy(Section, frozen=True, kw_only=True):
-    """All of it: `[privacy]` of ashore.toml, and the body of `/admin/v1/privacy/policy`."""
+    """What is masked, for whom; also the body of `/admin/v1/privacy/policy`."""
 
     detector: DetectorName = "own"
     """What finds personal data: our own detectors, or Presidio where it is installed."""
