@@ -26,15 +26,18 @@ class AuditSection(Section, frozen=True, kw_only=True):
     durability: Durability = "batched"
     """`batched`: a record is on disk within 50 ms; `strict`: no answer before its record is on disk."""
     content: Literal["digest", "sealed"] = "digest"
-    """`digest`: prompt and answer as keyed digests alone; `sealed`: also as ciphertext under a key of each person."""
+    """`digest`: prompt and answer as keyed digests alone; `sealed`: also as ciphertext under a key of each person,
+    itself sealed with `[sealing] key`, at most 1 MiB each; finished responses are then not repeated by their bytes."""
     retention_days: Annotated[int, Meta(ge=LEAST_RETENTION_DAYS, le=36_500)] = LEAST_RETENTION_DAYS
-    """How long records are kept. The Cybersecurity Law of the PRC, Art. 23(3), asks for six months."""
+    """How long records are kept. The Cybersecurity Law of the PRC, Art. 23(3), asks for six months.
+    ashore deletes no record by itself at any age."""
     checkpoint_s: Annotated[float, Meta(gt=0, le=3600)] = 30.0
     """Longest time between a record and the signed checkpoint that covers it."""
     anchors: tuple[str, ...] = ()
     """Where checkpoints are copied: a folder, `s3://BUCKET/PATH`, `syslog+udp://`, `syslog+tcp://` or `syslog+unix://`."""
     archive: str = ""
-    """Where closed segments go: a folder or `s3://BUCKET/PATH`; empty: they stay here."""
+    """Where closed segments go, by themselves and by `ashore audit archive`: a folder or `s3://BUCKET/PATH`; empty:
+    they stay here."""
     archive_after_days: Days = 30
     """A segment is not removed from this machine before it is so old and its copy has been read back."""
     archive_every_s: Annotated[float, Meta(gt=0, le=86_400)] = 3600.0

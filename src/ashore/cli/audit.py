@@ -236,9 +236,12 @@ def archive(
     import msgspec
 
     from ashore.audit import AuditSection
-    from ashore.config import read_spec
 
-    spec = read_spec(config).audit if config else AuditSection()
+    spec = AuditSection()
+    if config is not None:
+        from ashore.config import read_spec
+
+        spec = read_spec(config).audit
     place, days = place or spec.archive, after_days or spec.archive_after_days
     if not place or days < 1:
         raise InvalidRequest(

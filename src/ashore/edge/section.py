@@ -19,30 +19,32 @@ class EdgeSection(Section, frozen=True, kw_only=True):
     """The proxy in front of the API: TLS, one port for everything, several workers."""
 
     kind: Kept[EdgeKind] = "none"
-    """`envoy`: an edge stands in front; `none`: clients reach the API worker itself."""
+    """`envoy`: an edge stands in front; `none`: clients reach the API worker itself. `--edge` wins."""
     host: Kept[str] = "127.0.0.1"
-    """Address to listen on; 0.0.0.0: every address of this machine."""
+    """Address to listen on; 0.0.0.0: every address of this machine. `--host` wins."""
     port: Kept[Port] = 8443
-    """Port of HTTP/1.1, HTTP/2 and gRPC."""
+    """Port of HTTP/1.1, HTTP/2 and gRPC. `--port` wins."""
     tls: EdgeTls = "generate"
     """`generate`: a certificate of our own making, kept in the home; `files`: `certificate` and `key`, and the default
     where `certificate` is given; `off`: no TLS. A reload takes another certificate, and neither drops nor adds TLS."""
     certificate: str = ""
-    """PEM file with the certificate chain."""
+    """PEM file with your certificate chain. When the file is replaced, the edge takes it within an hour."""
     key: str = ""
-    """PEM file with its key."""
+    """PEM file with its key, without a password."""
     max_body_bytes: Annotated[int, Meta(ge=1024, le=1 << 30)] = 16 << 20
-    """Longest body of a request; uploads to `/v1/files` have `[jobs] max_file_bytes`."""
+    """Longest body of a request; uploads to `/v1/files` have `[jobs] max_file_bytes`. A reload changes it at the edge;
+    workers take bodies longer than at their start once they are started again."""
     flood_per_s: AtLeast1 = 50_000
-    """Requests a second over which the edge refuses all, as a guard against floods."""
+    """Requests a second over which all are refused: a guard against floods, not a share for each client."""
     machines: tuple[str, ...] = ()
     """`host:port` of the edges of other machines that take over what this one cannot answer."""
     machines_ca: str = ""
     """File with the authorities that those edges are checked against; empty: those of the system."""
     names: tuple[str, ...] = ()
-    """More names and addresses for the generated certificate: what clients call this machine."""
+    """More names and addresses for the generated certificate, beside the name of this machine, localhost, loopback and
+    `host`."""
     access_log: bool = True
-    """Whether the edge logs every request."""
+    """One line for each request in `logs/edge.log`."""
     trusted_proxies: Annotated[int, Meta(ge=0, le=16)] = 0
     """Proxies in front of the edge whose `x-forwarded-for` is believed; 0: what clients send there is dropped."""
     threads: Kept[Annotated[int, Meta(ge=0, le=256)]] = 0

@@ -16,11 +16,13 @@ class Intake(Section, frozen=True, kw_only=True):
     """Bounds of connections and bodies that `[http]` sets and each API worker keeps."""
 
     connections_per_address: AtLeast0 = 1024
-    """Connections of one address to a worker with no edge in front; 0: no limit. A proxy or a NAT is one address."""
+    """Connections of one address to a worker with no edge in front; 0: no limit. All behind one proxy or NAT are one
+    address; unix sockets have none."""
     bodies_bytes: AtLeast0 = 0
-    """Request bodies that one worker holds at once, of all tenants; 0: its share of an eighth of the memory."""
+    """Bytes of request bodies that one worker holds at once; 0: an eighth of the memory of the machine, or of the
+    control group, divided by `workers`, and 64 MiB at least."""
     tenant_bodies_bytes: AtLeast0 = 0
-    """Request bodies of one tenant among them; 0: half."""
+    """Bytes of request bodies of one tenant among them; 0: half. Neither limit is below the longest body."""
 
 
 class HttpSection(Intake, frozen=True, kw_only=True):
@@ -44,7 +46,7 @@ class GrpcSection(Section, frozen=True, kw_only=True):
     host: str = "127.0.0.1"
     """Address to listen on."""
     port: Annotated[int, Meta(ge=0, le=65_535)] = 8081
-    """Port of gRPC; 0: no gRPC."""
+    """Port of gRPC; 0: no gRPC. Behind an edge gRPC is always on, at the port of the edge."""
 
 
 class AdmissionSection(Section, frozen=True, kw_only=True):
