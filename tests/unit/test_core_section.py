@@ -33,6 +33,8 @@ class Library(Section, frozen=True, kw_only=True):
     """Loans a second."""
     shelves: Annotated[tuple[Shelf, ...], toml("shelf")] = ()
     wings: dict[str, Shelf] = field(default_factory=dict)
+    ratios: dict[str, float] = field(default_factory=dict)
+    """Numbers without bounds, by name."""
     places_s: dict[str, str] = field(default_factory=dict)
     """Where things are, by name."""
 
@@ -68,6 +70,7 @@ def test_a_table_becomes_the_struct_with_its_defaults() -> None:
         ({"open_s": 0}, "lib.toml open_s = 0; expected above 0, at most 31622400 seconds", ""),
         ({"open_s": float("nan")}, "lib.toml open_s = nan; expected above 0", ""),
         ({"open_s": float("inf")}, "lib.toml open_s = inf; expected above 0", ""),
+        ({"ratios": {"shelf": float("nan")}}, "lib.toml [ratios] shelf = nan; expected a number", ""),
         ({"open_s": True}, "lib.toml open_s = true; expected a number, above 0", ""),
         ({"open_s": "soon"}, "lib.toml open_s: 'soon' is not a duration", "90s, 15m, 2h"),
         ({"loan_days": "36h"}, "lib.toml loan_days = '36h'; expected 7 to 365 days", ""),
