@@ -22,7 +22,7 @@ from benchmarks.row import Row
 
 from ashore.audit import AuditLink
 from ashore.privacy import PrivacyPolicy
-from ashore.serving import BudgetsLink, read_topology, write_topology
+from ashore.serving import read_topology, write_topology
 
 MASK_ALL = '[privacy]\nprompts = { "*" = "mask" }\n'
 SHARE_BAR, SHARE_AIM = 0.75, 0.9
@@ -65,7 +65,7 @@ def strip(served: Front) -> Front:
     path = served.home / "run" / "topology.json"
     topology = read_topology(path)
     bare = msgspec.structs.replace(
-        topology, audit=AuditLink(), budgets=BudgetsLink(), privacy=PrivacyPolicy(prompts={"*": "allow"})
+        topology, audit=AuditLink(), budgets="", privacy=PrivacyPolicy(prompts={"*": "allow"})
     )
     write_topology(bare, path)
     worker = next(pid for pid, kind in family(served.pid).items() if kind == "api worker")

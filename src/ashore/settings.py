@@ -12,8 +12,8 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Literal, cast, get_args
 
-from ashore.core import did_you_mean
-from ashore.errors import HomeBusy, InvalidSpec
+from ashore.core import did_you_mean, parse_seconds
+from ashore.errors import HomeBusy, InvalidRequest, InvalidSpec
 
 LogLevel = Literal["debug", "info", "warning", "error"]
 
@@ -139,11 +139,13 @@ class Settings:
     """How this process runs."""
 
     home: Home
+    """Where everything of one installation lies."""
     state_url: str = ""
     """SQL database of what must not be lost; empty: SQLite in the home."""
     offline: bool = False
     """Never call a model hub; what is not in the store is an error."""
     log_level: LogLevel = "info"
+    """How much the processes log."""
     api_key: str = field(default="", repr=False)
     """Key that commands send to the API; empty: the one in `first-key`."""
     start_timeout_s: float = 300.0
@@ -178,9 +180,12 @@ def _flag(value: str) -> bool:
 
 
 def _seconds(value: str) -> float:
-    seconds = float(value)
+    try:
+        seconds = parse_seconds(value) if value[-1:].isalpha() else float(value)
+    except (InvalidRequest, ValueError):
+        seconds = 0.0
     if not 0 < seconds <= 86_400:
-        raise ValueError("expected seconds between 0 and 86400")
+        raise ValueError("expected seconds between 0 and 86400, or a duration: 90s, 15m, 2h")
     return seconds
 
 

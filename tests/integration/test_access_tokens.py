@@ -16,8 +16,8 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 from http_worker import Worker, http_worker
 
-from ashore.access import Issuer
-from ashore.jobs import JobLimits
+from ashore.access import AccessSection, Issuer
+from ashore.jobs import EgressSection
 from ashore.serving import StateLink
 
 CHAT = json.dumps({"model": "echo", "messages": [{"role": "user", "content": "hi"}]})
@@ -26,7 +26,9 @@ CHAT = json.dumps({"model": "echo", "messages": [{"role": "user", "content": "hi
 @contextmanager
 def token_worker(run: Path, issuer: Issuer, egress: tuple[str, ...] = ()) -> Iterator[Worker]:
     link = StateLink(path=str(run / "state.db"), snapshots=str(run / "snapshots"))
-    with http_worker(run, state=link, issuers=(issuer,), jobs=JobLimits(egress=egress)) as worker:
+    with http_worker(
+        run, state=link, access=AccessSection(issuers=(issuer,)), egress=EgressSection(allow=egress)
+    ) as worker:
         yield worker
 
 

@@ -15,9 +15,9 @@ import pytest
 from http_worker import Worker, http_worker
 from valkey_server import ValkeyServer, free_port
 
-from ashore.cache import purge, read_pairs, save_pairs
+from ashore.cache import RedisSection, purge, read_pairs, save_pairs
 from ashore.core import SystemClock
-from ashore.serving import RedisLink, StateLink
+from ashore.serving import StateLink
 from ashore.state import Database, open_database
 
 
@@ -159,7 +159,7 @@ def test_errors_are_not_kept(worker: Worker) -> None:
 def test_two_workers_share_answers_and_go_on_without_the_server(tmp_path: Path, state: Database) -> None:
     link = StateLink(path=str(tmp_path / "state.db"), snapshots=str(tmp_path / "snapshots"))
     server = ValkeyServer(tmp_path, port=free_port()).start()
-    redis = RedisLink(url=server.url, timeout_s=0.1)
+    redis = RedisSection(url=server.url, timeout_ms=100)
     try:
         with (
             http_worker(tmp_path / "one", state=link, redis=redis) as one,

@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 from http_worker import Worker, http_worker
 
-from ashore.cache import CachePolicy, RoutePolicy, read_pairs, save_pairs
+from ashore.cache import CachePolicy, read_pairs, save_pairs
 from ashore.core import SystemClock
 from ashore.serving import StateLink
 from ashore.state import Database, open_database
 
-POLICY = CachePolicy(default=RoutePolicy(mode="exact_then_reworded"))
+POLICY = CachePolicy(mode="exact_then_reworded")
 
 
 @pytest.fixture

@@ -21,6 +21,7 @@ from rawh2 import CONTINUATION, HEADERS, RawH2, frame, hpack
 
 from ashore.edge import (
     EdgePlan,
+    EdgeSection,
     Machine,
     find_envoy,
     keep_tls,
@@ -31,7 +32,6 @@ from ashore.edge import (
 )
 from ashore.edge.clusters import UPSTREAM_IDLE_S
 from ashore.serving import Limits
-from ashore.spec import EdgeSpec
 
 FreePort = Callable[[], int]
 KEY = {"authorization": "Bearer k"}
@@ -71,7 +71,7 @@ def error_of(answer: bytes | httpx.Response) -> dict[str, str]:
 
 
 def test_envoy_takes_every_form_of_our_configuration(tmp_path: Path, free_port: FreePort) -> None:
-    tls, _ = keep_tls(EdgeSpec(), tmp_path / "edge", now_s=time.time())
+    tls, _ = keep_tls(EdgeSection(), tmp_path / "edge", now_s=time.time())
     for name, machines in (("plain", ()), ("machines", (Machine(host="127.0.0.1", port=9),))):
         run = tmp_path / name
         plan = EdgePlan(

@@ -23,7 +23,7 @@ from ashore.cache import AnswerCache, CachePolicy, FixedEpochs
 from ashore.core import SystemClock, TenantId
 from ashore.errors import PortTaken
 from ashore.metrics import Metrics
-from ashore.serving import AdmissionLimits, BytesText, Limits, MemoryReplica, ServedModel, ServingService, Topology
+from ashore.serving import AdmissionSection, BytesText, Limits, MemoryReplica, ServedModel, ServingService, Topology
 
 KEY, WEAK_KEY = new_key(), new_key()
 KEYS = KeyTable(
@@ -49,14 +49,14 @@ class Running:
 async def running(
     replica: MemoryReplica | None = None,
     *,
-    admission: AdmissionLimits | None = None,
+    admission: AdmissionSection | None = None,
     limits: Limits | None = None,
 ) -> AsyncIterator[Running]:
     replica = replica or MemoryReplica()
     metrics = Metrics()
     model = ServedModel(alias="echo", release="echo-1", kind="fake", sockets=("memory",), created_s=7)
     serving = ServingService(
-        Topology(models=(model,), admission=admission or AdmissionLimits()),
+        Topology(models=(model,), admission=admission or AdmissionSection()),
         make_replica=lambda _: replica,
         load_text=lambda _: BytesText(),
         check_grammar=lambda _: None,
@@ -263,7 +263,7 @@ def test_a_full_queue_refuses_at_once_and_says_when_to_come_back() -> None:
         for call in busy:
             call.cancel()
 
-    run(test, replica=MemoryReplica(token_s=0.02), admission=AdmissionLimits(max_running=1, max_waiting=1))
+    run(test, replica=MemoryReplica(token_s=0.02), admission=AdmissionSection(max_running=1, max_waiting=1))
 
 
 def test_requests_and_errors_are_counted() -> None:
@@ -335,7 +335,7 @@ def test_our_own_deadline_is_the_same_status() -> None:
         assert late.code() == grpc.StatusCode.DEADLINE_EXCEEDED
         assert trailers(late)["ashore-code"] == "deadline_exceeded"
 
-    run(test, replica=MemoryReplica(token_s=30), admission=AdmissionLimits(default_deadline_s=0.2))
+    run(test, replica=MemoryReplica(token_s=30), admission=AdmissionSection(default_deadline_s=0.2))
 
 
 def test_an_answer_cut_short_never_ends_as_ok() -> None:

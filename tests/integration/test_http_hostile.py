@@ -19,7 +19,7 @@ import msgspec
 import pytest
 from http_worker import Worker, http_worker
 
-from ashore.serving import AdmissionLimits, Limits, write_topology
+from ashore.serving import AdmissionSection, Limits, write_topology
 
 CHAT = "/v1/chat/completions"
 
@@ -437,7 +437,7 @@ def test_a_client_that_reads_nothing_is_cut_off(tmp_path: Path) -> None:
 
 
 def test_a_full_server_refuses_within_moments_and_never_hangs(tmp_path: Path) -> None:
-    admission = AdmissionLimits(max_running=2, max_waiting=2)
+    admission = AdmissionSection(max_running=2, max_waiting=2)
     with http_worker(tmp_path, admission=admission) as worker:
         results: list[tuple[int, dict[str, str], float]] = []
         lock = threading.Lock()
@@ -459,7 +459,7 @@ def test_a_full_server_refuses_within_moments_and_never_hangs(tmp_path: Path) ->
 
 
 def test_a_deadline_that_passes_while_waiting(tmp_path: Path) -> None:
-    with http_worker(tmp_path, admission=AdmissionLimits(max_running=1)) as worker, ThreadPoolExecutor(1) as pool:
+    with http_worker(tmp_path, admission=AdmissionSection(max_running=1)) as worker, ThreadPoolExecutor(1) as pool:
         first = pool.submit(worker.request, "POST", CHAT, ask("slow", "x" * 20))
         _wait(lambda: worker.metric('ashore_running_sequences{model="slow"}') == 1)
         status, headers, body = worker.request("POST", CHAT, ask("slow"), headers={"x-ashore-deadline-ms": "50"})

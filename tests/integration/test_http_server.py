@@ -300,7 +300,7 @@ def test_one_that_sends_nothing_more_and_waits_gets_all_of_its_answers() -> None
 
 def test_connections_of_one_address_over_its_share_are_refused_and_others_served() -> None:
     async def body() -> None:
-        async with serving(echo, Limits(max_connections=8, max_connections_per_address=2)) as (_, port):
+        async with serving(echo, Limits(max_connections=8, connections_per_address=2)) as (_, port):
             get = b"GET / HTTP/1.1\r\nhost: x\r\n\r\n"
             held = [await asyncio.open_connection("127.0.0.1", port) for _ in range(2)]
             await asyncio.sleep(0.05)

@@ -16,7 +16,7 @@ from typing import Any
 
 from ashore.access import keep_first_key, make_first_key
 from ashore.core import SystemClock
-from ashore.serving import AdmissionLimits, HttpListen, Limits, ServedModel, StateLink, Topology, write_topology
+from ashore.serving import AdmissionSection, HttpListen, Limits, ServedModel, StateLink, Topology, write_topology
 from ashore.state import open_database
 
 SCRIPT = Path(__file__).with_name("memory_worker.py")
@@ -70,7 +70,7 @@ def http_worker(
     run: Path,
     *,
     limits: Limits | None = None,
-    admission: AdmissionLimits | None = None,
+    admission: AdmissionSection | None = None,
     models: dict[str, str] = MODELS,
     drain_timeout_s: float = 5.0,
     wait: bool = True,
@@ -89,7 +89,7 @@ def http_worker(
         ),
         http=HttpListen(port=port),
         limits=limits or Limits(),
-        admission=admission or AdmissionLimits(),
+        admission=admission or AdmissionSection(),
         first_key_file=str(run / "first-key"),
         drain_timeout_s=drain_timeout_s,
         **topology_fields,

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ashore.access import AccessSection, PriceSection
 from ashore.access.budgets import (
     WINDOWS,
     Asker,
@@ -29,8 +30,8 @@ from ashore.access.budgets.model import Quota, WindowName
 from ashore.access.budgets.standing import refusal
 from ashore.access.budgets.usage import safe_cell
 from ashore.access.budgets.windows import duration, window_at
+from ashore.config import parse_spec
 from ashore.errors import InvalidRequest
-from ashore.spec import AccessSpec, PriceSpec, parse_spec
 
 ALICE = Asker("ash_1", "alice", "acme", "chat")
 
@@ -221,6 +222,6 @@ def test_prices_in_ashore_toml() -> None:
         '[access]\ncharge_hits = true\n[access.price."chat"]\nper_million_prompt_tokens = "0.10"\n'
         'per_million_completion_tokens = 2\ncurrency = "CNY"\n'
     )
-    price = PriceSpec(per_million_prompt_tokens="0.10", per_million_completion_tokens="2", currency="CNY")
+    price = PriceSection(per_million_prompt_tokens="0.10", per_million_completion_tokens="2", currency="CNY")
     assert (spec.access.charge_hits, spec.access.prices) == (True, {"chat": price})
-    assert parse_spec("").access == AccessSpec()
+    assert parse_spec("").access == AccessSection()

@@ -16,7 +16,7 @@ from ashore.api.http import ROUTES, HttpApp
 from ashore.core import SystemClock
 from ashore.metrics import Metrics
 from ashore.serving import (
-    AdmissionLimits,
+    AdmissionSection,
     BytesText,
     ConcurrencyLimit,
     MemoryReplica,
@@ -62,7 +62,7 @@ class Rig:
         models = tuple(
             ServedModel(alias=alias, release=f"{alias}-1", kind="fake", sockets=(alias,)) for alias in ("chat", "code")
         )
-        topology = Topology(models=models, admission=AdmissionLimits(max_running=1, max_waiting=1))
+        topology = Topology(models=models, admission=AdmissionSection(max_running=1, max_waiting=1))
         self.serving = ServingService(
             topology,
             make_replica=lambda socket: MemoryReplica(token_s=30.0 if socket in slow else 0.0),

@@ -15,7 +15,7 @@ from ashore.api.http import ROUTES, HttpApp
 from ashore.api.http.desk import make_desk
 from ashore.audit import RequestNote
 from ashore.core import SystemClock
-from ashore.jobs import JobLimits
+from ashore.jobs import EgressSection, JobsSection
 from ashore.jobs.room import RESERVED_BYTES
 from ashore.metrics import Metrics
 from ashore.serving import BytesText, CountingAuditor, Guards, MemoryReplica, ServedModel, ServingService, Topology
@@ -61,7 +61,7 @@ async def ask(database: Database | None, headers: tuple[tuple[bytes, bytes], ...
     )
     app = HttpApp(
         serving, OpenDoor(), metrics, ROUTES, limits=topology.limits, on_behalf=OnBehalf("inner"),
-        desk=make_desk(database, SystemClock(), JobLimits()),
+        desk=make_desk(database, SystemClock(), JobsSection(), EgressSection()),
     )  # fmt: skip
     await serving.start()
     while not all(card.ready for card in serving.models()):

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from transit_double import TOKEN, running_transit
 
+from ashore.config import parse_spec, read_spec
 from ashore.core import ManualClock
 from ashore.errors import (
     AshoreError,
@@ -31,7 +32,6 @@ from ashore.sealing import (
     no_key_source,
     parse_key_source,
 )
-from ashore.spec import parse_spec, read_spec
 
 TRANSIT = "transit:https://vault.corp:8200/v1/transit/keys/models?token_file=/run/token"
 

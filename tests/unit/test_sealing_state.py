@@ -9,6 +9,7 @@ import pytest
 
 from ashore.bootstrap import build_store, hold_state_secrets, open_state, rekey
 from ashore.cache import cache_secret
+from ashore.config import parse_spec
 from ashore.core import ManualClock
 from ashore.errors import CorruptBlob, SealingKeyMissing
 from ashore.jobs import webhook_secret
@@ -22,7 +23,6 @@ from ashore.sealing import (
     unseal_secrets,
 )
 from ashore.settings import Home, Settings
-from ashore.spec import parse_spec
 from ashore.state import Database, execute, kept_secret, open_database
 
 

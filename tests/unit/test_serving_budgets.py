@@ -10,7 +10,7 @@ import pytest
 from ashore.access import OpenDoor, Principal
 from ashore.access.budgets import BudgetRule, LedgerBudgets, MemoryLedger, Usage
 from ashore.api.http.errors import error_headers
-from ashore.cache import AnswerCache, CachePolicy, FixedEpochs, RoutePolicy
+from ashore.cache import AnswerCache, CachePolicy, FixedEpochs
 from ashore.core import MemoryRecorder, Message, RequestId, SystemClock, TenantId
 from ashore.engines import Sampling
 from ashore.errors import AshoreError, BudgetExceeded
@@ -59,9 +59,7 @@ class Bench:
         self.ledger = MemoryLedger(clock)
         self.replica = MemoryReplica(token_s=token_s, die_after=die_after)
         self.budgets = LedgerBudgets(self.ledger, self.recorder, rules=rules, hits_cost_tokens=hits_cost_tokens)
-        cache = AnswerCache(
-            CachePolicy(default=RoutePolicy(mode="exact")), secret=b"s" * 32, epochs=FixedEpochs(), clock=clock
-        )
+        cache = AnswerCache(CachePolicy(mode="exact"), secret=b"s" * 32, epochs=FixedEpochs(), clock=clock)
         self.service = ServingService(
             Topology(models=(ServedModel(alias="echo", release="echo-1", kind="fake", sockets=("/s/0",)),)),
             make_replica=lambda socket: self.replica,

@@ -11,7 +11,7 @@ import pytest
 
 from ashore.access import OpenDoor, Principal
 from ashore.audit import RequestNote
-from ashore.cache import AnswerCache, CachePolicy, FixedEpochs, RoutePolicy
+from ashore.cache import AnswerCache, CachePolicy, FixedEpochs
 from ashore.core import Message, RequestId, SystemClock
 from ashore.engines import Sampling
 from ashore.metrics import Metrics
@@ -130,7 +130,7 @@ def answered(
     client: Client, request: GenerationRequest, guards: Guards | None = None, *beside: Client, cached: bool = False
 ) -> Client:
     """Have a client, and others at the same time, ask an echo."""
-    policy = CachePolicy(default=RoutePolicy(mode="exact" if cached else "off"))
+    policy = CachePolicy(mode="exact" if cached else "off")
 
     async def scenario() -> None:
         service = ServingService(

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from ashore.access import OpenDoor
-from ashore.cache import AnswerCache, CachePolicy, FixedEpochs, KeptAnswer, RoutePolicy
+from ashore.cache import AnswerCache, CachePolicy, FixedEpochs, KeptAnswer
 from ashore.core import Message, RequestId, SystemClock, ToolCall, ToolSpec
 from ashore.engines import Grammar, Sampling
 from ashore.errors import ContextTooLong
@@ -73,9 +73,7 @@ def serve(reads: Reads, scenario: Callable[[ServingService], Coroutine[Any, Any,
             clock=clock,
             metrics=Metrics(),
             guards=Guards(masker=reads),
-            cache=AnswerCache(
-                CachePolicy(default=RoutePolicy(mode="exact")), secret=b"s" * 32, epochs=FixedEpochs(), clock=clock
-            ),
+            cache=AnswerCache(CachePolicy(mode="exact"), secret=b"s" * 32, epochs=FixedEpochs(), clock=clock),
         )
         await service.start()
         assert await service.connected(10)

@@ -28,7 +28,7 @@ from ashore.errors import (
 )
 from ashore.metrics import Metrics
 from ashore.serving import (
-    AdmissionLimits,
+    AdmissionSection,
     BytesText,
     ChoiceEnded,
     Delta,
@@ -380,7 +380,7 @@ def test_a_deadline_that_passes_before_the_first_token_is_an_error_that_says_whe
             await asyncio.sleep(0.03)
             assert bench.used[0].running == 0
 
-    run(MemoryReplica(token_s=0.5), scenario=scenario, admission=AdmissionLimits(default_deadline_s=0.05))
+    run(MemoryReplica(token_s=0.5), scenario=scenario, admission=AdmissionSection(default_deadline_s=0.05))
 
 
 def test_the_servers_own_deadline_limits_the_wait_and_no_answer_that_goes_on() -> None:
@@ -390,7 +390,7 @@ def test_the_servers_own_deadline_limits_the_wait_and_no_answer_that_goes_on() -
             assert text_of(events) == "x" * 20
             assert ChoiceEnded(choice=0, reason="stop") in events
 
-    run(MemoryReplica(token_s=0.02), scenario=scenario, admission=AdmissionLimits(default_deadline_s=0.1))
+    run(MemoryReplica(token_s=0.02), scenario=scenario, admission=AdmissionSection(default_deadline_s=0.1))
 
 
 class FallsSilent(MemoryReplica):
@@ -407,7 +407,7 @@ def test_an_answer_that_stands_still_does_not_wait_for_ever() -> None:
         await asyncio.sleep(0.01)
         assert bench.used[0].running == 0
 
-    run(FallsSilent(), scenario=scenario, admission=AdmissionLimits(default_deadline_s=0.05))
+    run(FallsSilent(), scenario=scenario, admission=AdmissionSection(default_deadline_s=0.05))
 
 
 def test_closing_the_answer_frees_its_sequences_and_its_slot() -> None:
@@ -500,7 +500,7 @@ def test_embeddings_have_one_deadline_for_the_wait_and_the_run() -> None:
         assert len((await first).vectors) == 1
         assert bench.service.in_flight == 0
 
-    run(SlowEmbedder(), scenario=scenario, admission=AdmissionLimits(max_running=1))
+    run(SlowEmbedder(), scenario=scenario, admission=AdmissionSection(max_running=1))
 
 
 def test_embeddings_wait_by_priority() -> None:
@@ -520,7 +520,7 @@ def test_embeddings_wait_by_priority() -> None:
         await asyncio.gather(*tasks)
         assert ended == ["first", "high", "low"]
 
-    run(SlowEmbedder(), scenario=scenario, admission=AdmissionLimits(max_running=1))
+    run(SlowEmbedder(), scenario=scenario, admission=AdmissionSection(max_running=1))
 
 
 def test_counted_tokens_are_those_that_generation_reads(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -548,7 +548,7 @@ def test_admission_limits_come_from_the_topology() -> None:
     run(
         MemoryReplica(token_s=0.002),
         scenario=scenario,
-        admission=AdmissionLimits(max_running=1, max_waiting=1),
+        admission=AdmissionSection(max_running=1, max_waiting=1),
     )
 
 

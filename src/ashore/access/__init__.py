@@ -25,6 +25,7 @@ from ashore.access.policy import Binding, Policy, Role, Rule, parse_rule
 from ashore.access.ports import Authenticator, Authority
 from ashore.access.records import Account, Group, KeyRecord, PolicyVersion, Tenant
 from ashore.access.roles import BUILT_IN, OFFICERS
+from ashore.access.section import AccessSection, PriceSection
 from ashore.access.sql import KEYS_EPOCH, POLICY_EPOCH, keep_first_key, save_key
 
 __all__ = [
@@ -41,6 +42,7 @@ __all__ = [
     "STORED_REMOVE",
     "STORED_SHOW",
     "SYSTEM",
+    "AccessSection",
     "Account",
     "AccountWish",
     "Action",
@@ -73,6 +75,7 @@ __all__ = [
     "PolicyAuthority",
     "PolicyBook",
     "PolicyVersion",
+    "PriceSection",
     "Principal",
     "Revived",
     "Role",

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final, Self
 from urllib.parse import quote, urlsplit
+
+from msgspec import Meta
 
 from ashore.access.directory import Claims
 from ashore.access.policy import Role
 from ashore.access.roles import BUILT_IN
+from ashore.core import Section
 from ashore.errors import InvalidSpec, Unauthenticated
 
 if TYPE_CHECKING:
@@ -29,31 +31,39 @@ MAX_NAMES: Final = 256
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@:+|-]{0,127}")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Issuer:
+class Issuer(Section, frozen=True, kw_only=True):
     """One issuer whose tokens are believed."""
 
-    name: str
+    name: Annotated[str, Meta(examples=['"corp"'])]
     """Stands before the subject in the principal's id: `corp:alice`."""
-    issuer: str
+    issuer: Annotated[str, Meta(examples=['"https://id.corp.example"'])]
     """`iss` of its tokens, exactly."""
-    audience: str
+    audience: Annotated[str, Meta(examples=['"ashore"'])]
     """What must be in `aud`."""
     jwks_url: str = ""
+    """Where its keys are fetched, by https; this or `jwks_file` is given."""
     jwks_file: str = ""
-    """File with its keys, for machines without a network; one of the two is given."""
+    """File with its keys, for machines without a network."""
     algorithms: tuple[str, ...] = ("RS256",)
-    skew_s: float = 60.0
+    """Signatures that its tokens may have."""
+    skew_s: Annotated[float, Meta(gt=0, le=600)] = 60.0
     """How far its clock and ours may be apart."""
-    longest_s: float = 86_400.0
+    longest_s: Annotated[float, Meta(gt=0, le=31 * 86_400.0)] = 86_400.0
     """Longest life of a token, `exp` minus `iat`; longer ones are refused."""
     subject_claim: str = "sub"
+    """Claim with who it is."""
     tenant: str = "default"
     """Tenant of all its people, unless `tenant_claim` names a claim that says it."""
     tenant_claim: str = ""
+    """Claim with the tenant."""
     groups_claim: str = ""
+    """Claim with groups."""
     roles_claim: str = ""
     """Claim with roles. Those of the three offices never come with a token."""
+
+    def checked(self, where: str) -> Self:
+        check_issuer(self)
+        return self
 
 
 class JwtVerifier:

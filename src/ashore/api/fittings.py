@@ -161,7 +161,7 @@ def load_curated(database: Database) -> tuple[Pair, ...]:
 
 
 def _shared(topology: Topology, clock: Clock, metrics: Metrics) -> SharedTier | None:
-    if topology.redis is None:
+    if not topology.redis.url:
         return None
     from ashore.cache.valkey import ValkeyTier, connect
 

@@ -28,16 +28,15 @@ def budgets_for(
     topology: Topology, fittings: Fittings, clock: Clock, recorder: Recorder, behind: Behind
 ) -> OpenBudgets | None:
     """Return the budgets of this worker; None where there is no state to keep them."""
-    link = topology.budgets
-    if not link.folder or fittings.database is None:
+    if not topology.budgets or fittings.database is None:
         return None
     return open_budgets(
-        Path(link.folder),
+        Path(topology.budgets),
         fittings.database,
         fittings.watch,
         clock,
         recorder,
-        charge_hits=link.charge_hits,
+        charge_hits=topology.access.charge_hits,
         behind=behind,
     )
 
@@ -46,11 +45,11 @@ def prices_of(topology: Topology) -> dict[str, Price]:
     """Return what tokens cost inside the enterprise, by alias."""
     return {
         alias: Price(
-            per_million_prompt_tokens=Decimal(link.per_million_prompt_tokens),
-            per_million_completion_tokens=Decimal(link.per_million_completion_tokens),
-            currency=link.currency,
+            per_million_prompt_tokens=Decimal(price.per_million_prompt_tokens),
+            per_million_completion_tokens=Decimal(price.per_million_completion_tokens),
+            currency=price.currency,
         )
-        for alias, link in topology.budgets.prices.items()
+        for alias, price in topology.access.prices.items()
     }
 
 
@@ -78,4 +77,4 @@ def audit_desk(topology: Topology, recorder: Recorder) -> AuditService | None:
     link = topology.audit
     if not link.path:
         return None
-    return AuditService(Path(link.path), Path(link.keys), recorder, anchors=link.anchors, opener=link.opener)
+    return AuditService(Path(link.path), Path(link.keys), recorder, anchors=link.section.anchors, opener=link.opener)

@@ -189,7 +189,7 @@ async def serve(
     )
     authenticator, authority = keys.authenticator, keys.authority
     issuers = IssuerKeys(keys, clock)
-    await issuers.apply(topology.issuers, topology.jobs.egress)
+    await issuers.apply(topology.access.issuers, topology.egress.allow)
     origins = Origins(_trusted_proxies(topology))
     if audit is not None and audit.keeps_content:
         keep_content(audit, fittings)
@@ -216,7 +216,9 @@ async def serve(
     sock = listen(where.http)
     bodies = bodies_of(topology.limits, num_workers=max(1, len(topology.workers)))
     releases = await open_releases(topology, serving, keys.database, fittings.watch, clock=clock, recorder=recorder)
-    desk = make_desk(fittings.database, clock, topology.jobs, None if opened is None else opened.budgets)
+    desk = make_desk(
+        fittings.database, clock, topology.jobs, topology.egress, None if opened is None else opened.budgets
+    )
     siblings = siblings_of(topology, index)
     desks: dict[str, object] = {
         "cache": CacheDesk(
@@ -297,7 +299,7 @@ async def serve(
         await take_each(
             (
                 keys.reread,
-                partial(issuers.apply, topology.issuers, topology.jobs.egress),
+                partial(issuers.apply, topology.access.issuers, topology.egress.allow),
                 partial(asyncio.to_thread, fittings.privacy.take_file, topology.privacy),
                 partial(serving.apply, topology),
             )

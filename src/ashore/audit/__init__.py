@@ -14,13 +14,14 @@ from ashore.audit.export import Manifest, verify_export
 from ashore.audit.forms import NoteForm
 from ashore.audit.keyseal import PRIVATE_KEYS, rewrap_audit_keys, seal_audit_keys, unseal_audit_keys
 from ashore.audit.launch import AuditLink, open_command_log, open_log
-from ashore.audit.log import AuditLog, Durability, LogOptions, LogStats
+from ashore.audit.log import AuditLog, LogOptions, LogStats
 from ashore.audit.model import ChainName, Head, Kind, Record, RequestNote
 from ashore.audit.notary import Notary
 from ashore.audit.query import Query, read_moment, shown_moment
 from ashore.audit.render import hit_json, hit_line
 from ashore.audit.scribewriter import ScribeWriter
 from ashore.audit.search import Hit
+from ashore.audit.section import AuditSection, Durability
 from ashore.audit.service import AuditService, AuditStatus
 from ashore.audit.signing import PUBLIC_KEYS, PublicKey, SigningKey, load_signing_key, read_public_keys
 from ashore.audit.verify import ChainReport, Problem, verify_local
@@ -40,6 +41,7 @@ __all__ = [
     "Archivist",
     "AuditLink",
     "AuditLog",
+    "AuditSection",
     "AuditService",
     "AuditStatus",
     "ChainName",

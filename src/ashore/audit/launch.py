@@ -8,9 +8,10 @@ from typing import Final
 import msgspec
 
 from ashore.audit.digests import Digester, digest_key
-from ashore.audit.log import AuditLog, Durability, LogOptions
+from ashore.audit.log import AuditLog, LogOptions
 from ashore.audit.model import ChainName
 from ashore.audit.scribewriter import ScribeWriter
+from ashore.audit.section import AuditSection
 from ashore.audit.writer import ChainWriter
 from ashore.errors import HomeBusy
 from ashore.sealing import OpenEnvelope, SecretFolder, opened_by_link
@@ -28,10 +29,8 @@ class AuditLink(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     """Folder of its keys."""
     key: str = ""
     """Leads to what they are sealed with, in the memory of the supervisor; empty: they lie as they are."""
-    durability: Durability = "batched"
-    keeps_content: bool = False
-    anchors: tuple[str, ...] = ()
-    """Where copies of the checkpoints are."""
+    section: AuditSection = AuditSection()
+    """How the operator wants it kept."""
 
     @property
     def opener(self) -> OpenEnvelope | None:
@@ -53,7 +52,7 @@ def open_log(link: AuditLink, chain: str, *, apart: bool = False) -> AuditLog:
         SealingKeyMissing: the keys are sealed, and nobody holds what opens them.
     """
     digester = Digester(digest_key(SecretFolder(Path(link.keys), link.opener)))
-    options = LogOptions(durability=link.durability, keeps_content=link.keeps_content)
+    options = LogOptions(durability=link.section.durability, keeps_content=link.section.content == "sealed")
     kind = ScribeWriter if apart else ChainWriter
     return AuditLog(kind(Path(link.path), ChainName(chain)), options=options, digester=digester).start()
 

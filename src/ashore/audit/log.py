@@ -15,18 +15,17 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import Final, Literal, Protocol
+from typing import Final, Protocol
 
 import msgspec
 
 from ashore.audit.digests import Digester
 from ashore.audit.forms import NoteForm
 from ashore.audit.model import Head, RequestNote, Sealed
+from ashore.audit.section import Durability
 from ashore.audit.writer import Draft
 from ashore.core import Act
 from ashore.errors import AshoreError, AuditUnavailable
-
-Durability = Literal["batched", "strict"]
 
 GATHER_S: Final = 0.02
 """How long a batch grows before it is written; with the write and the sync behind it, well within 50 ms."""

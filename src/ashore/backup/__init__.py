@@ -8,7 +8,7 @@ from ashore.backup.code import Code, could_be_lost, parse_code
 from ashore.backup.contents import HomeContents
 from ashore.backup.finding import find_backup, find_own
 from ashore.backup.home import BackupHome
-from ashore.backup.keeper import Keeper, KeeperRules
+from ashore.backup.keeper import Keeper
 from ashore.backup.keys import read_recovery
 from ashore.backup.launch import BackupLaunch, backup_command, read_backup_launch
 from ashore.backup.memory import MemoryNode
@@ -26,6 +26,7 @@ from ashore.backup.model import (
 from ashore.backup.nodes import NodeOpener, open_node
 from ashore.backup.ports import Keep, KeepNamed, Node, Sink, Source
 from ashore.backup.restoring import STAGING, Restore, refuse_full_home
+from ashore.backup.section import BackupSection
 from ashore.backup.service import KEPT_BACKUPS, BackupService
 from ashore.backup.timetable import Timetable, Turn, TurnKind
 
@@ -34,6 +35,7 @@ __all__ = [
     "STAGING",
     "BackupHome",
     "BackupLaunch",
+    "BackupSection",
     "BackupService",
     "Code",
     "Finding",
@@ -41,7 +43,6 @@ __all__ = [
     "Keep",
     "KeepNamed",
     "Keeper",
-    "KeeperRules",
     "MemoryNode",
     "Node",
     "NodeCondition",

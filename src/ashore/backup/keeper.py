@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from typing import Final, Protocol
 
 import msgspec
@@ -19,6 +18,7 @@ from ashore.backup.contents import HomeContents
 from ashore.backup.home import BackupHome
 from ashore.backup.model import Finding, RunReport
 from ashore.backup.nodes import NodeOpener, open_node
+from ashore.backup.section import BackupSection
 from ashore.backup.service import BackupService
 from ashore.backup.timetable import ScrubSoFar, Timetable, is_due
 from ashore.backup.vault import NodeView, glance
@@ -35,17 +35,6 @@ BREATH_S: Final = 2.0
 """Between two slices, and between two tries for a lock that somebody else holds."""
 LONGEST_REPAIR_WAIT_S: Final = 3600.0
 NO_BACKUP: Final = "no backup was begun for this home: ashore backup init"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class KeeperRules:
-    """What `[backup]` of ashore.toml says."""
-
-    every_s: float
-    scrub_every_s: float
-    scrub_bytes_per_s: int
-    keep: int
-    models: tuple[str, ...] = ()
 
 
 class Work(Protocol):
@@ -81,7 +70,7 @@ class Keeper:
         self._repair_wait_s = GLANCE_EVERY_S
         self._seen: dict[int, str] = {}
 
-    def step(self, rules: KeeperRules) -> float:
+    def step(self, rules: BackupSection) -> float:
         """Do what is due most, and return the seconds until something may be due again. Errors are told and kept."""
         table = self._table(rules)
         if not self._home.has_vault:
@@ -96,7 +85,7 @@ class Keeper:
             self._keep(table)
             return BREATH_S
 
-    def _do(self, table: Timetable, rules: KeeperRules) -> float:
+    def _do(self, table: Timetable, rules: BackupSection) -> float:
         now_s = self._clock.now_s()
         if is_due(table, "run", now_s):
             table = self._back_up(table, rules)
@@ -110,7 +99,7 @@ class Keeper:
 
     # --- the steps
 
-    def _back_up(self, table: Timetable, rules: KeeperRules) -> Timetable:
+    def _back_up(self, table: Timetable, rules: BackupSection) -> Timetable:
         self._keep(table.begun("run", self._clock.now_s()))
         try:
             with self._work.service() as service:
@@ -133,7 +122,7 @@ class Keeper:
             msgspec.structs.replace(table, spare=report.worst - code.k, away=tuple(sorted({*table.away, *lacking})))
         )
 
-    def _scrub(self, table: Timetable, rules: KeeperRules) -> Timetable:
+    def _scrub(self, table: Timetable, rules: BackupSection) -> Timetable:
         if not table.so_far.after:
             table = self._keep(msgspec.structs.replace(table.begun("scrub", self._clock.now_s()), so_far=ScrubSoFar()))
         end_s = self._clock.monotonic_s() + SLICE_S
@@ -209,7 +198,7 @@ class Keeper:
 
     # --- what is kept and told
 
-    def _table(self, rules: KeeperRules) -> Timetable:
+    def _table(self, rules: BackupSection) -> Timetable:
         """Return what was done, with the intervals that hold now."""
         table = self._home.read_timetable()
         if table is None:

@@ -8,7 +8,7 @@ from typing import Final
 
 import msgspec
 
-from ashore.backup.keeper import KeeperRules
+from ashore.backup.section import BackupSection
 from ashore.errors import InvalidSpec
 
 KEEPER_MODULE: Final = "ashore.cli.backupkeeper"
@@ -22,23 +22,8 @@ class BackupLaunch(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     sealing_key: str = ""
     config: str = ""
     """An ashore.toml that is backed up beside the home's own files; empty: none."""
-    every_s: float
-    scrub_every_s: float
-    scrub_bytes_per_s: int
-    keep: int
-    models: tuple[str, ...] = ()
-    without_state: bool = False
-
-    @property
-    def rules(self) -> KeeperRules:
-        """What steps go by."""
-        return KeeperRules(
-            every_s=self.every_s,
-            scrub_every_s=self.scrub_every_s,
-            scrub_bytes_per_s=self.scrub_bytes_per_s,
-            keep=self.keep,
-            models=self.models,
-        )
+    backup: BackupSection
+    """How the operator wants it kept."""
 
 
 def backup_command(launch: Path, log_level: str) -> list[str]:

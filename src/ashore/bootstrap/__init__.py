@@ -17,9 +17,7 @@ from ashore.bootstrap.plans import find_programs, gather_facts, server_command_l
 from ashore.bootstrap.records import audit_opener, command_recorder, supervisor_recorder
 from ashore.bootstrap.serving import (
     build_workshop,
-    cache_policy,
     open_privacy,
-    redis_link,
     release_keeper,
     releases_of_home,
 )
@@ -42,7 +40,6 @@ __all__ = [
     "begin_anew",
     "build_store",
     "build_workshop",
-    "cache_policy",
     "command_recorder",
     "distiller",
     "find_programs",
@@ -63,7 +60,6 @@ __all__ = [
     "pruner",
     "quantiser",
     "rebuilder",
-    "redis_link",
     "refuse_half_backups",
     "rekey",
     "release_keeper",

@@ -16,8 +16,7 @@ from ashore.errors import InvalidRequest, InvalidSpec
 from ashore.settings import Home, Settings
 
 if TYPE_CHECKING:
-    from ashore.backup import BackupService, HomeContents, Restore, RestoreReport
-    from ashore.spec import BackupSpec
+    from ashore.backup import BackupSection, BackupService, HomeContents, Restore, RestoreReport
 
 
 def open_backup(home: Home, recorder: Recorder, *, actor: str) -> BackupService:
@@ -114,7 +113,7 @@ def backup_contents(settings: Settings, *, config: Path | None = None, without_s
     )
 
 
-def refuse_half_backups(spec: BackupSpec, settings: Settings) -> None:
+def refuse_half_backups(spec: BackupSection, settings: Settings) -> None:
     """Raise `InvalidSpec` where a server is to back up by itself, and its state is in Postgres, and nobody said that it
     is backed up elsewhere."""
     from ashore.state import is_postgres_url

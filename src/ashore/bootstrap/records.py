@@ -13,8 +13,8 @@ from ashore.errors import SealingKeyMissing
 from ashore.settings import Home
 
 if TYPE_CHECKING:
+    from ashore.audit import AuditSection
     from ashore.sealing import OpenEnvelope
-    from ashore.spec import AuditSpec
 
 RECORD_TIMEOUT_S = 10.0
 _log = logging.getLogger("ashore.audit")
@@ -62,7 +62,7 @@ def command_recorder(home: Home, keeper: Keeper | None = None) -> Iterator[Recor
 
 
 @contextmanager
-def supervisor_recorder(spec: AuditSpec, home: Home) -> Iterator[Recorder]:
+def supervisor_recorder(spec: AuditSection, home: Home) -> Iterator[Recorder]:
     """Give the recorder of the supervisor, for as long as it runs.
 
     Beside it the notary signs what all processes wrote, and the archivist brings what is closed to the archive.

@@ -8,35 +8,21 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from ashore.bootstrap.plans import gather_facts
 from ashore.bootstrap.state import open_state
 from ashore.core import Recorder, SystemClock
-from ashore.settings import Home, Settings
+from ashore.settings import Settings
 
 if TYPE_CHECKING:
     from ashore.cache import CachePolicy
-    from ashore.deployment import Listening
+    from ashore.config import Listening
     from ashore.privacy import Privacy, PrivacyPolicy
     from ashore.releases import ReleaseKeeper, Workshop
     from ashore.releases.calls import ReleaseDesk
-    from ashore.serving import RedisLink
-    from ashore.spec import CacheSpec, RedisSpec
     from ashore.state import Database
     from ashore.store import ModelStore
-
-
-def cache_policy(spec: CacheSpec) -> CachePolicy:
-    """Return what `[cache]` allows, as the cache reads it."""
-    from ashore.cache import CachePolicy, RoutePolicy
-
-    return CachePolicy(
-        default=RoutePolicy(mode=spec.mode, ttl_s=spec.ttl_s),
-        routes={
-            alias: RoutePolicy(mode=one.mode, ttl_s=one.ttl_s, public=one.public) for alias, one in spec.routes.items()
-        },
-        max_temperature=spec.max_temperature,
-        max_bytes=spec.max_bytes,
-    )
 
 
 def open_privacy(settings: Settings, config: Path | None = None) -> tuple[Privacy, str]:
@@ -48,9 +34,9 @@ def open_privacy(settings: Settings, config: Path | None = None) -> tuple[Privac
     Raises:
         InvalidSpec: the file cannot be used.
     """
+    from ashore.config import read_spec
     from ashore.privacy import Privacy, PrivacyPolicy, load_policy, read_secret
     from ashore.serving import read_topology
-    from ashore.spec import read_spec
 
     home = settings.home
     secret = b"no home, no conversation to continue"
@@ -73,16 +59,6 @@ def open_privacy(settings: Settings, config: Path | None = None) -> tuple[Privac
     return Privacy(policy, secret=secret), source
 
 
-def redis_link(spec: RedisSpec, home: Home) -> RedisLink | None:
-    """Return where the cache that workers share is; None where there is none."""
-    from ashore.serving import RedisLink
-
-    if not spec.url:
-        return None
-    url = f"unix://{home.valkey_socket}" if spec.url == "embedded" else spec.url
-    return RedisLink(url=url, timeout_s=spec.timeout_ms / 1000)
-
-
 def build_workshop(
     store: Callable[[], ModelStore],
     *,
@@ -100,7 +76,8 @@ def build_workshop(
 
     def policies(alias: str) -> dict[str, str]:
         allowed = kept()
-        route = allowed.routes.get(alias, allowed.default)
+        route = msgspec.to_builtins(allowed.route(alias))
+        del route["alias"]
         return {"masking": digest_of_value(privacy()), "cache": digest_of_value((route, allowed.max_temperature))}
 
     return StoreWorkshop(store, policies, gather_facts)

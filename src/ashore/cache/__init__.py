@@ -9,7 +9,6 @@ from ashore.cache.embedded import valkey_command
 from ashore.cache.memory import FixedEpochs, MemoryTier
 from ashore.cache.model import (
     Ask,
-    CachePolicy,
     CacheStats,
     Directive,
     EntryStats,
@@ -19,12 +18,12 @@ from ashore.cache.model import (
     Pair,
     Question,
     Ready,
-    RoutePolicy,
     ShareStats,
 )
 from ashore.cache.pairsfile import read_pairs
 from ashore.cache.ports import Epochs, SharedTier
 from ashore.cache.rules import CURATED_EPOCH, directive_of, hidden_by
+from ashore.cache.section import CachePolicy, RedisSection, RoutePolicy, check_shared_url
 from ashore.cache.service import AnswerCache
 from ashore.cache.sql import cache_secret, load_pairs, purge, remove_pairs, save_pairs
 
@@ -46,10 +45,12 @@ __all__ = [
     "Pair",
     "Question",
     "Ready",
+    "RedisSection",
     "RoutePolicy",
     "ShareStats",
     "SharedTier",
     "cache_secret",
+    "check_shared_url",
     "directive_of",
     "hidden_by",
     "load_pairs",

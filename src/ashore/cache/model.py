@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
 import msgspec
 
+from ashore.cache.section import RoutePolicy
 from ashore.core import TenantId
 
-Mode = Literal["off", "exact", "exact_then_reworded"]
 Tier = Literal["local", "shared", "curated", "reworded"]
 
 EVERYBODY: Final = TenantId("*")
@@ -54,30 +53,6 @@ class Ask:
     masking: bytes = b""
     """Names the policy that the request was masked by, and that its answer is checked by before it is kept."""
     directive: Directive = field(default_factory=Directive)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RoutePolicy:
-    """What one alias may do."""
-
-    mode: Mode = "exact"
-    ttl_s: float = 86_400.0
-    public: bool = False
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CachePolicy:
-    """What the operator allows."""
-
-    default: RoutePolicy = field(default_factory=RoutePolicy)
-    routes: dict[str, RoutePolicy] = field(default_factory=dict)
-    """By alias."""
-    max_temperature: float = 0.0
-    max_bytes: int = 256 << 20
-
-    def route(self, alias: str, behind: Sequence[str] = ()) -> RoutePolicy:
-        """Return what holds for one alias; where nothing is said of it, what is said of a model behind it."""
-        return next((self.routes[name] for name in (alias, *behind) if name in self.routes), self.default)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
 
-from ashore.cache.model import EVERYBODY, Ask, CachePolicy, Directive, Question, RoutePolicy
+from ashore.cache.model import EVERYBODY, Ask, Directive, Question
 from ashore.cache.ports import Epochs
 from ashore.cache.reworded import reworded_key
+from ashore.cache.section import CachePolicy, RoutePolicy
 from ashore.core import whole_number
 
 VERSION: Final = b"ashore answers 2"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import replace
 from typing import Final
 
 import msgspec
@@ -14,7 +13,6 @@ from ashore.cache.curated import CuratedAnswers, plain
 from ashore.cache.model import (
     EVERYBODY,
     Ask,
-    CachePolicy,
     CacheStats,
     Directive,
     EntryStats,
@@ -23,13 +21,13 @@ from ashore.cache.model import (
     Pair,
     Question,
     Ready,
-    RoutePolicy,
     ShareStats,
     Tier,
 )
 from ashore.cache.ports import Epochs, SharedTier
 from ashore.cache.rules import ANY_PURGE_EPOCH, POLICY_EPOCH, hidden_by, is_kept_out, question_of
 from ashore.cache.sealed import Record, decode, encode, seal, unseal
+from ashore.cache.section import CachePolicy, RoutePolicy
 from ashore.cache.shares import Share, Shares
 from ashore.cache.tinylfu import TinyLfu
 from ashore.core import Behind, Clock, TenantId, nothing_behind
@@ -92,7 +90,7 @@ class AnswerCache:
 
     def apply(self, policy: CachePolicy) -> None:
         """Go by another policy from now on. The bound in bytes stays as it was."""
-        self._policy = replace(policy, max_bytes=self._policy.max_bytes)
+        self._policy = msgspec.structs.replace(policy, max_bytes=self._policy.max_bytes)
 
     def keeps_out(
         self, tenant: TenantId, alias: str, directive: Directive, *, temperature: float, storable: bool

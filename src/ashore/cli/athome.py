@@ -12,9 +12,11 @@ from ashore.settings import Home, Settings, read_settings
 
 def settings_of(config: Path | None) -> Settings:
     """Return the settings, with those of an ashore.toml where one is given."""
-    from ashore.spec import read_spec
+    if config is None:
+        return read_settings()
+    from ashore.config import read_spec
 
-    return read_settings(table=read_spec(config).settings if config else None)
+    return read_settings(table=read_spec(config).settings)
 
 
 @contextmanager

@@ -177,9 +177,15 @@ def archive(
         dry_run: Say which segments would be copied and removed, and do nothing.
         as_json: Print JSON.
     """
-    from ashore.spec import AuditSpec, read_spec
+    import msgspec
 
-    spec = read_spec(config).audit if config else AuditSpec()
+    from ashore.audit import AuditSection
+
+    spec = AuditSection()
+    if config is not None:
+        from ashore.config import read_spec
+
+        spec = read_spec(config).audit
     place, days = place or spec.archive, after_days or spec.archive_after_days
     if not place or days < 1:
         raise InvalidRequest(

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 from cyclopts import App, Parameter
 
+from ashore.cli.athome import settings_of
 from ashore.cli.progress import TerminalProgress
 from ashore.cli.recorded import os_user
 from ashore.cli.sure import DryRun, Yes, go_ahead
@@ -22,7 +23,7 @@ from ashore.errors import InvalidRequest, NotFound
 from ashore.settings import Home, Settings, read_settings
 
 if TYPE_CHECKING:
-    from ashore.backup import BackupService, RestoreReport, ScrubReport, StatusReport
+    from ashore.backup import BackupSection, BackupService, RestoreReport, ScrubReport, StatusReport
 
 app = App(name="backup", help="Keep copies that survive lost disks; restore them.")
 
@@ -45,9 +46,8 @@ def init(*, nodes: str = "", code: str = "", config: Path | None = None, as_json
     """
     from ashore.backup import parse_code
     from ashore.bootstrap import command_recorder, open_backup
-    from ashore.spec import BackupSpec, read_spec
 
-    spec = read_spec(config).backup if config else BackupSpec()
+    spec = _section(config)
     places = tuple(place.strip() for place in nodes.split(",") if place.strip()) or spec.nodes
     if not places:
         raise InvalidRequest("no nodes were named", hint="--nodes DIR,DIR,DIR, or --config with [backup] nodes")
@@ -85,10 +85,9 @@ def run(
     """
     from ashore.backup import could_be_lost
     from ashore.bootstrap import backup_contents
-    from ashore.spec import BackupSpec, read_spec
 
-    spec = read_spec(config).backup if config else BackupSpec()
-    settings = _settings(config)
+    spec = _section(config)
+    settings = settings_of(config)
     with _service(settings.home) as service, TerminalProgress() as progress:
         report = service.run(
             backup_contents(settings, config=config, without_state=without_state or spec.without_state),
@@ -277,10 +276,15 @@ def _print_scrub(report: ScrubReport, *, as_json: bool) -> int:
     return 0 if report.ok else EXIT_DAMAGED
 
 
-def _settings(config: Path | None) -> Settings:
-    from ashore.spec import read_spec
+def _section(config: Path | None) -> BackupSection:
+    """Return `[backup]` of an ashore.toml; without one, the defaults."""
+    if config is None:
+        from ashore.backup import BackupSection
 
-    return read_settings(table=read_spec(config).settings) if config else read_settings()
+        return BackupSection()
+    from ashore.config import read_spec
+
+    return read_spec(config).backup
 
 
 def _keys_elsewhere(settings: Settings) -> tuple[str, ...]:

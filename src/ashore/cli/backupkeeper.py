@@ -52,7 +52,7 @@ class _HomeWork:
         from ashore.bootstrap import backup_contents
 
         config = Path(self.launch.config) if self.launch.config else None
-        return backup_contents(self.settings, config=config, without_state=self.launch.without_state)
+        return backup_contents(self.settings, config=config, without_state=self.launch.backup.without_state)
 
     @property
     def settings(self) -> Settings:
@@ -74,7 +74,7 @@ def keep(path: Path, wait: Callable[[float], bool]) -> None:
         while True:
             launch = read_backup_launch(path)
             keeper = Keeper(home, _HomeWork(launch), clock)
-            log.info("a backup every %g s, a scrub every %g s", launch.every_s, launch.scrub_every_s)
+            log.info("a backup every %g s, a scrub every %g s", launch.backup.every_s, launch.backup.scrub_every_s)
             while not wait(_step(keeper, launch)):
                 pass
 
@@ -82,7 +82,7 @@ def keep(path: Path, wait: Callable[[float], bool]) -> None:
 def _step(keeper: Keeper, launch: BackupLaunch) -> float:
     """Do one step; return the seconds until the next one."""
     try:
-        return keeper.step(launch.rules)
+        return keeper.step(launch.backup)
     except Exception:  # the outermost loop: a full disk, a damaged file of ours; backups do not end for it
         log.exception("a step of the backup failed; the next one comes in %g s", AGAIN_S)
         return AGAIN_S

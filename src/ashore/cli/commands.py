@@ -49,6 +49,7 @@ COMMANDS = (
         name="access", target="ashore.cli.access:app", summary="Say who may come in, and what they may do: keys, roles."
     ),
     Command(name="bench", target="ashore.cli.bench:app", summary="Measure what a server gives under load."),
+    Command(name="config", target="ashore.cli.config:app", summary="Show every key of ashore.toml, and what holds."),
     Command(name="deploy", target="ashore.cli.deploy:app", summary="Render configuration from ashore.toml."),
     Command(name="job", target="ashore.cli.job:app", summary="List, show and cancel background work."),
     Command(name="completion", target="ashore.cli.completion:app", summary="Install completion for your shell."),

@@ -14,13 +14,12 @@ from cyclopts import Parameter
 from ashore.bootstrap import find_programs
 from ashore.cli.target import is_loopback
 from ashore.cli.upplan import Request, wishes_of
+from ashore.config import Spec
 from ashore.deployment import Service, render_unit
 from ashore.edge import Tls, plan_edge, show_files
 from ashore.engines import card_of
 from ashore.sealing import parse_key_source
-from ashore.serving import AdmissionLimits
 from ashore.settings import Settings
-from ashore.spec import Spec
 
 SERVICE_HOME: Final = Path("/var/lib/ashore")
 
@@ -77,7 +76,7 @@ def envoy(
         run=home.run,
         tls=tls,
         num_workers=spec.http.workers,
-        longest_answer_s=AdmissionLimits().max_deadline_s,
+        longest_answer_s=spec.admission.max_deadline_s,
         max_file_bytes=spec.jobs.max_file_bytes,
     )
     print(show_files(plan, only="" if file == "all" else file), end="")

@@ -110,6 +110,10 @@ EXAMPLES: Final[Mapping[str, tuple[Example, ...]]] = MappingProxyType(
             Example("ashore bench serve --concurrency 16", "16 users, each asking again when answered"),
             Example("ashore bench serve http://127.0.0.1:8000 --model m --rate 5", "any OpenAI server, 5 requests/s"),
         ),
+        "config": (
+            Example("ashore config example", "a file to begin with: every key, in comments"),
+            Example("ashore config show --config ashore.toml --changed", "what differs from the defaults, and why"),
+        ),
         "deploy": (
             Example("ashore deploy render envoy --config ashore.toml", "the edge's configuration, with its reasons"),
             Example("ashore deploy render systemd --config /etc/ashore/ashore.toml", "a service that starts at boot"),

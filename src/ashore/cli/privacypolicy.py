@@ -127,8 +127,8 @@ def read(file: Path) -> tuple[int | None, PrivacyPolicy]:
         InvalidRequest: it cannot be read, is not TOML, or has something else in it.
         InvalidSpec: the policy cannot be used.
     """
-    from ashore.spec.privacy import read_privacy
-    from ashore.spec.table import Table
+    from ashore.core import read_section
+    from ashore.privacy import PrivacyPolicy
 
     try:
         document = tomllib.loads(file.read_text(encoding="utf-8"))
@@ -145,7 +145,10 @@ def read(file: Path) -> tuple[int | None, PrivacyPolicy]:
     version = document.get("version")
     if version is not None and (not isinstance(version, int) or isinstance(version, bool) or version < 0):
         raise InvalidRequest(f"{file}: version is {version!r}", hint="expected a number, as the server showed it")
-    return version, read_privacy(Table(document, str(file)).table("privacy"))
+    privacy = document["privacy"]
+    if not isinstance(privacy, dict):
+        raise InvalidRequest(f"{file}: privacy is not a table", hint="write [privacy] on a line of its own")
+    return version, read_section(PrivacyPolicy, privacy, f"{file} [privacy]")
 
 
 def differences(before: PrivacyPolicy, after: PrivacyPolicy) -> list[str]:

@@ -10,7 +10,7 @@ import msgspec
 
 from ashore.cli.upchecks import refuse_what_cannot_start
 from ashore.cli.upplan import ReloadOrder, Request, listening_of, plan_and_fetch, plan_without_fetching, show_changes
-from ashore.deployment import Listening
+from ashore.config import Listening
 from ashore.errors import InvalidSpec, RemoteRefused
 from ashore.planning import Change, Plan, compare, number_releases
 from ashore.processes import ask
@@ -42,7 +42,7 @@ def reload(*, dry_run: bool = False, json_: Annotated[bool, cyclopts.Parameter(n
     if settings.home != home:
         raise InvalidSpec(f"the file says home {settings.home.root}", hint=f"set ASHORE_HOME to {home.root} instead")
     serving = msgspec.convert(status["listening"], Listening)
-    wanted = listening_of(spec, settings, config=request.config)
+    wanted = listening_of(spec, settings)
     moved = serving.kept_but_changed(wanted)
     if moved:
         raise InvalidSpec(

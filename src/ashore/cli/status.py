@@ -108,7 +108,7 @@ def look(settings: Settings) -> Status:
             address=target.url,
             answers=answers,
             models=models_of(_book(settings)),
-            anchors=[*topology.audit.anchors],
+            anchors=[*topology.audit.section.anchors],
             accelerators=gpus,
         ),
     )

@@ -43,15 +43,15 @@ from ashore.cli.upplan import (
     plan_without_fetching,
     show_plan,
 )
+from ashore.config import Listening, Spec
 from ashore.core import SystemClock
-from ashore.deployment import Deployment, Listening
+from ashore.deployment import Deployment
 from ashore.edge import find_envoy
 from ashore.engines import EngineInfo
 from ashore.errors import AshoreError, Bug
 from ashore.planning import Plan, read_inventory
 from ashore.processes import Caller, ControlServer, Holder, HomeLock, Supervisor, check_port, tell_manager
 from ashore.settings import Settings
-from ashore.spec import Spec
 from ashore.state import EpochWatch
 
 log = logging.getLogger("ashore.up")
@@ -122,7 +122,7 @@ def up(
         _say(f"warning: {warning}")
     if config is None and Path("ashore.toml").is_file():
         _say("note: the ashore.toml of this folder is not read; --config ashore.toml reads it")
-    listening = listening_of(spec, settings, config=request.config)
+    listening = listening_of(spec, settings)
     if dry_run:
         plan, notes = plan_without_fetching(spec, settings, read_inventory())
         commands = commands_of(plan, settings)
@@ -174,6 +174,7 @@ def _serve(request: Request, spec: Spec, settings: Settings, listening: Listenin
                 home=home,
                 settings=settings,
                 listening=listening,
+                config=request.config,
                 supervisor=supervisor,
                 open_files=partial(open_model_files, store, home),
                 clock=clock,

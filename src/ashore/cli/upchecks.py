@@ -9,14 +9,13 @@ from typing import Final
 
 from ashore.bootstrap import open_state
 from ashore.cli.target import is_loopback
+from ashore.config import Listening, Spec
 from ashore.core import counted, human_bytes, human_seconds
-from ashore.deployment import Listening
 from ashore.engines import reads_store
 from ashore.errors import AshoreError, InvalidSpec, NotFound
 from ashore.planning import Choice, Plan
 from ashore.privacy import PROMPT_DEFAULTS, PrivacyPolicy
 from ashore.settings import Settings
-from ashore.spec import Spec
 
 ADAPTER_CONFIG: Final = "adapter_config.json"
 WHOSE: Final = "`ashore privacy policy show` tells whether an administrator set another policy"
@@ -78,8 +77,8 @@ def sections_of(listening: Listening, settings: Settings) -> tuple[Choice, ...]:
     """Return what the sections beside the models come to. Reads the state where there is one; changes nothing."""
     cache, audit, backup = listening.cache, listening.audit, listening.backup
     aliases = counted(len(cache.routes), "alias", "aliases")
-    kept = f"for {human_seconds(cache.default.ttl_s)}, {human_bytes(cache.max_bytes)} a worker"
-    shared = "; shared by workers" if listening.redis else ""
+    kept = f"for {human_seconds(cache.ttl_s)}, {human_bytes(cache.max_bytes)} a worker"
+    shared = "; shared by workers" if listening.redis.url else ""
     own = f"; {aliases} with rules of their own" if cache.routes else ""
     anchors = ", ".join(audit.anchors) or "no anchor: a tail that is cut off would not show"
     archive = f"; archive {audit.archive}" if audit.archive else ""
@@ -90,7 +89,7 @@ def sections_of(listening: Listening, settings: Settings) -> tuple[Choice, ...]:
     every = f"every {human_seconds(backup.every_s)}" if backup.every_s else "by hand"
     begun = "begun" if _has_backup(settings) else "not begun: `ashore backup init`"
     return (
-        Choice(field="cache", value=cache.default.mode, why=kept + shared + own),
+        Choice(field="cache", value=cache.mode, why=kept + shared + own),
         Choice(field="audit", value=audit.durability, why=f"{what}; {anchors}{archive}"),
         Choice(field="budgets", value=_budgets(settings), why="`ashore access budget list` shows them"),
         Choice(field="masking", value=from_file, why=f"{', '.join(masked) or 'nothing'}; {WHOSE}"),

@@ -11,24 +11,34 @@ from pathlib import Path
 from typing import cast, get_args
 
 import msgspec
+from msgspec import structs
 
 from ashore.bootstrap import (
     build_store,
-    cache_policy,
     find_programs,
     gather_facts,
-    redis_link,
     refuse_half_backups,
     server_command_lines,
     tuned_choices,
 )
-from ashore.deployment import Listening
-from ashore.edge import edge_choices
+from ashore.cache import check_shared_url
+from ashore.config import Listening, Spec, read_spec
+from ashore.edge import EdgeKind, EdgeSection, edge_choices
 from ashore.engines import card_by_name, card_of
 from ashore.errors import AshoreError, InvalidSpec, SourceUnreachable, UnknownModel
-from ashore.planning import Change, Choice, Inventory, Plan, Wish, make_plan, plan_beside, refuse_without_program
+from ashore.planning import (
+    Change,
+    Choice,
+    Inventory,
+    ModelSection,
+    Plan,
+    Wish,
+    make_plan,
+    plan_beside,
+    refuse_without_program,
+)
+from ashore.serving import GrpcSection
 from ashore.settings import Settings, read_settings
-from ashore.spec import EdgeKind, EdgeSpec, HttpSpec, ListenSpec, ModelSpec, Spec, read_spec, redis_url
 from ashore.store import ModelStore, is_source, name_of_source
 
 DEFAULT_MODELS = ("smollm2", "minilm")
@@ -85,45 +95,48 @@ class Request:
         names = self.models or (() if spec.models else DEFAULT_MODELS)
         if len(set(names)) != len(names):
             raise InvalidSpec("a model is named twice", hint="more replicas of one: [[model]] replicas in ashore.toml")
-        http = HttpSpec(
+        http = structs.replace(
+            spec.http,
             host=self.host or spec.http.host,
             port=self.port or spec.http.port,
             workers=self.workers or spec.http.workers,
         )
         grpc_port = self.grpc_port if self.grpc_port >= 0 else spec.grpc.port
-        grpc = ListenSpec(host=self.host or spec.grpc.host, port=grpc_port)
-        models = tuple(map(_with_alias, spec.models or (ModelSpec(name=name) for name in names)))
+        grpc = GrpcSection(host=self.host or spec.grpc.host, port=grpc_port)
+        models = tuple(map(_with_alias, spec.models or (ModelSection(name=name) for name in names)))
         twice = {one.alias for one in models if one.alias and [each.alias for each in models].count(one.alias) > 1}
         if twice:
             raise InvalidSpec(
                 f"two models would be called {', '.join(sorted(twice))}", hint="give each an alias: [[model]] alias"
             )
-        redis = replace(spec.redis, url=redis_url(self.redis, "--redis")) if self.redis else spec.redis
+        if self.redis:
+            check_shared_url(self.redis, "--redis url")
+        redis = structs.replace(spec.redis, url=self.redis or spec.redis.url)
         edge = self._edge(spec.edge)
         if http.workers > 1 and edge.kind == "none":
             raise InvalidSpec(
                 f"{http.workers} API workers need an edge that spreads requests over them",
                 hint='add --edge envoy, or [edge] kind = "envoy"',
             )
-        return replace(spec, models=models, http=http, grpc=grpc, redis=redis, edge=edge)
+        return structs.replace(spec, models=models, http=http, grpc=grpc, redis=redis, edge=edge)
 
-    def _edge(self, found: EdgeSpec) -> EdgeSpec:
+    def _edge(self, found: EdgeSection) -> EdgeSection:
         """Lay the command line's words over `[edge]`: behind an edge, --host and --port mean its address."""
         if self.edge not in ("", *get_args(EdgeKind)):
             raise InvalidSpec(
                 f"--edge is {self.edge!r}; expected envoy or none", hint="envoy is the edge that there is"
             )
-        found = replace(found, kind=cast(EdgeKind, self.edge)) if self.edge else found
+        found = structs.replace(found, kind=cast(EdgeKind, self.edge)) if self.edge else found
         if found.kind == "none":
             return found
-        return replace(found, host=self.host or found.host, port=self.port or found.port)
+        return structs.replace(found, host=self.host or found.host, port=self.port or found.port)
 
 
-def _with_alias(model: ModelSpec) -> ModelSpec:
+def _with_alias(model: ModelSection) -> ModelSection:
     """Return a model that is named by its source with the alias that the store calls it: `./my-llama` is `my-llama`."""
     if model.alias or not is_source(model.name):
         return model
-    return replace(model, alias=name_of_source(model.name))
+    return structs.replace(model, alias=name_of_source(model.name))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,30 +147,14 @@ class ReloadOrder:
     listening: Listening
 
 
-def listening_of(spec: Spec, settings: Settings, *, config: str = "") -> Listening:
+def listening_of(spec: Spec, settings: Settings) -> Listening:
     """Return how the spec has requests taken in, and what stands beside the models.
 
     Raises:
         InvalidSpec: backups are to be made by themselves, of a state that is not in them.
     """
     refuse_half_backups(spec.backup, settings)
-    return Listening(
-        http=spec.http,
-        grpc=spec.grpc,
-        admission=spec.admission,
-        cache=cache_policy(spec.cache),
-        redis=redis_link(spec.redis, settings.home),
-        embedded_redis_bytes=spec.redis.max_bytes if spec.redis.url == "embedded" else 0,
-        edge=spec.edge,
-        jobs=spec.jobs,
-        egress=spec.egress,
-        audit=spec.audit,
-        privacy=spec.privacy,
-        release=spec.release,
-        access=spec.access,
-        backup=spec.backup,
-        config=config,
-    )
+    return spec.listening
 
 
 def wishes_of(spec: Spec) -> tuple[Wish, ...]:

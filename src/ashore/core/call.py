@@ -203,12 +203,13 @@ def field_docs(struct: type[msgspec.Struct]) -> Mapping[str, str]:
     found: dict[str, str] = {}
     for base in reversed(struct.__mro__):
         if issubclass(base, msgspec.Struct) and base is not msgspec.Struct:
-            found |= _own_docs(base)
+            found |= docs_under(base)
     return found
 
 
 @cache
-def _own_docs(struct: type) -> Mapping[str, str]:
+def docs_under(struct: type) -> Mapping[str, str]:
+    """Return the docstring under each field that a class declares itself, on one line, by the field's name."""
     (tree,) = ast.parse(textwrap.dedent(inspect.getsource(struct))).body
     assert isinstance(tree, ast.ClassDef)
     found = {}

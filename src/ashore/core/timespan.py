@@ -2,11 +2,25 @@
 
 from __future__ import annotations
 
+import re
 from typing import Final
 
 from ashore.errors import InvalidRequest
 
-UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+UNITS: Final = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
+_SPAN: Final = re.compile(r"(?P<number>[0-9]{1,12}(\.[0-9]{1,6})?)(?P<unit>[smhd])")
+
+
+def parse_seconds(text: str) -> float:
+    """Return the seconds in `90s`, `15m`, `2h`, `1.5h` or `30d`.
+
+    Raises:
+        InvalidRequest: it is not a duration.
+    """
+    found = _SPAN.fullmatch(text.strip())
+    if found is None:
+        raise InvalidRequest(f"{text[:40]!r} is not a duration", hint="write 90s, 15m, 2h or 30d")
+    return float(found["number"]) * UNITS[found["unit"]]
 
 
 def human_seconds(seconds: float) -> str:
@@ -23,10 +37,7 @@ def seconds_in(text: str) -> int:
     Raises:
         InvalidRequest: it is not one.
     """
-    number, unit = (text[:-1], text[-1:]) if text[-1:] in UNITS else (text, "s")
-    if not (number.isascii() and number.isdecimal()):
-        raise InvalidRequest(f"{text!r} is not a duration", hint="write it as 90s, 15m, 2h or 1d")
-    return int(number) * UNITS[unit]
+    return int(parse_seconds(f"{text}s" if text.isascii() and text.isdecimal() else text))
 
 
 def written_span(seconds: int) -> str:

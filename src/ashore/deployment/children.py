@@ -9,7 +9,8 @@ from typing import Final
 
 from ashore.backup import BackupLaunch, backup_command
 from ashore.cache import valkey_command
-from ashore.deployment.listening import Listening, api_address, worker_listen
+from ashore.config import Listening
+from ashore.deployment.listening import api_address, worker_listen
 from ashore.jobs import JobsLaunch, jobs_command
 from ashore.processes import ChildSpec, Supervisor, write_launch_file
 from ashore.settings import Home, Settings
@@ -71,10 +72,8 @@ def jobs_child(*, listening: Listening, home: Home, settings: Settings) -> Child
             for index in range(1 if not listening.has_edge else listening.http.workers)
         ),
         token_file=str(home.internal_token),
-        concurrency=listening.jobs.concurrency,
-        max_attempts=listening.jobs.max_attempts,
-        result_ttl_s=listening.jobs.result_ttl_s,
-        egress=listening.egress.allow,
+        jobs=listening.jobs,
+        egress=listening.egress,
     )
     write_launch_file(launch, home.run / "jobs.json")
     return ChildSpec(
@@ -87,23 +86,17 @@ def jobs_child(*, listening: Listening, home: Home, settings: Settings) -> Child
     )
 
 
-def backup_child(*, listening: Listening, home: Home, settings: Settings) -> ChildSpec:
+def backup_child(*, listening: Listening, home: Home, settings: Settings, config: str = "") -> ChildSpec:
     """What backs the home up by itself. Stopped first, and at once: what it was at counts for nothing.
 
     Writes its launch file. It has the logins of clouds, which no other child gets: nodes may be buckets.
     """
-    backup = listening.backup
     launch = BackupLaunch(
         home=str(home.root),
         state_url=settings.state_url,
         sealing_key=settings.sealing_key,
-        config=listening.config,
-        every_s=backup.every_s,
-        scrub_every_s=backup.scrub_every_s,
-        scrub_bytes_per_s=backup.scrub_bytes_per_s,
-        keep=backup.keep,
-        models=backup.models,
-        without_state=backup.without_state,
+        config=config,
+        backup=listening.backup,
     )
     write_launch_file(launch, home.run / BACKUP_LAUNCH)
     return ChildSpec(

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from ashore.access import make_internal_token
+from ashore.config import Listening
 from ashore.core import Clock, MemoryRecorder, Recorder
 from ashore.deployment.acts import loaded_act, reload_act, why_of
 from ashore.deployment.children import (
@@ -26,7 +27,7 @@ from ashore.deployment.children import (
 )
 from ashore.deployment.hosting import LOOK_EVERY_S, Epochs, Hosting
 from ashore.deployment.hosts import Hosts, Running
-from ashore.deployment.listening import Listening, worker_listen
+from ashore.deployment.listening import worker_listen
 from ashore.deployment.topology import BOARD, topology_of
 from ashore.edge import EDGE, EdgeKeeper
 from ashore.engines import EngineInfo
@@ -34,7 +35,7 @@ from ashore.errors import AshoreError, Draining, NotReady, UnsupportedModel
 from ashore.planning import Change, ModelPlan, Plan, compare
 from ashore.processes import Supervisor, get_from
 from ashore.releases import ReleaseKeeper
-from ashore.serving import AdmissionLimits, make_board, write_topology
+from ashore.serving import make_board, write_topology
 from ashore.settings import Home, Settings
 
 if TYPE_CHECKING:
@@ -60,6 +61,7 @@ class Deployment:
         home: Home,
         settings: Settings,
         listening: Listening,
+        config: str = "",
         supervisor: Supervisor,
         open_files: Callable[[ModelPlan], ModelFiles],
         clock: Clock,
@@ -72,7 +74,8 @@ class Deployment:
         Args:
             home: Sockets, launch files and logs go there.
             settings: Timeouts.
-            listening: Where to listen.
+            listening: What ashore.toml says of all but the models.
+            config: Absolute path of that file; empty: there is none.
             supervisor: Owns the processes.
             open_files: Gives the files of a planned model, checked.
             clock: Names and deadlines.
@@ -84,6 +87,7 @@ class Deployment:
         self._home = home
         self._settings = settings
         self._listening = listening
+        self._config = config
         self._supervisor = supervisor
         self._open_files = open_files
         self._clock = clock
@@ -121,7 +125,7 @@ class Deployment:
                 clock=clock,
                 say=say,
                 num_workers=listening.http.workers,
-                longest_answer_s=AdmissionLimits().max_deadline_s,
+                longest_answer_s=listening.admission.max_deadline_s,
                 max_file_bytes=listening.jobs.max_file_bytes,
             )
         supervisor.call_every("hosts that end", RETIRE_LOOK_S, self._hosts.look_after_retiring)
@@ -163,8 +167,8 @@ class Deployment:
             self._keeper.adopt(dataclasses.replace(plan, models=models), new_names_alone=True)
         make_internal_token(self._home.internal_token)
         self._write_topology()
-        if self._listening.embedded_redis_bytes:
-            self._supervisor.add(valkey_child(self._home, max_bytes=self._listening.embedded_redis_bytes))
+        if self._listening.redis.is_embedded:
+            self._supervisor.add(valkey_child(self._home, max_bytes=self._listening.redis.max_bytes))
         if self._listening.http.workers > 1:
             make_board(self._home.run / BOARD, num_workers=self._listening.http.workers)
         for index in range(self._listening.http.workers):
@@ -194,7 +198,7 @@ class Deployment:
         """Have the state say what is served, and tell which names are gone with what ashore.toml has no more."""
         assert self._keeper is not None
         for name in self._keeper.adopt(dataclasses.replace(plan, models=tuple(models)), failed=self._failed):
-            why = "gone from ashore.toml" if self._listening.config else "not among the models that were named"
+            why = "gone from ashore.toml" if self._config else "not among the models that were named"
             self._say(f"alias {name} is no more: it is {why}")
 
     def in_turn(self, work: Callable[[], None]) -> None:
@@ -316,7 +320,7 @@ class Deployment:
         New hosts load first; when all are ready the API worker is told; then the old ones drain. A host that cannot
         load ends the change: everything new is stopped, and the old plan goes on.
 
-        Of `listening`, what `kept_for_life` names stays as it was.
+        Of `listening`, the keys that a running server keeps stay as they were.
 
         Raises:
             AshoreError: why the new plan could not be served; `Draining`: a stop was asked for.
@@ -386,7 +390,7 @@ class Deployment:
         if not self._listening.backup.every_s:
             self._supervisor.stop(BACKUP)
             return
-        child = backup_child(listening=self._listening, home=self._home, settings=self._settings)
+        child = backup_child(listening=self._listening, home=self._home, settings=self._settings, config=self._config)
         while self._supervisor.state(BACKUP) == "stopping":
             self._supervisor.tick(0.05)
         if self._supervisor.state(BACKUP) in ("running", "waiting"):

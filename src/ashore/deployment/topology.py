@@ -5,27 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
+from msgspec.structs import replace
+
+from ashore.config import Listening
 from ashore.deployment.hosts import Running
-from ashore.deployment.listening import Listening, audit_link, worker_listen
-from ashore.jobs import JobLimits
-from ashore.serving import (
-    AdmissionLimits,
-    BudgetsLink,
-    EdgeAddress,
-    Limits,
-    PriceLink,
-    ServedModel,
-    StateLink,
-    Topology,
-)
+from ashore.deployment.listening import audit_link, worker_listen
+from ashore.serving import EdgeAddress, Intake, Limits, ServedModel, StateLink, Topology
 from ashore.settings import Home, Settings
 
 BOARD: Final = "board"
 """File in `run` on which API workers tell each other their load."""
 BUDGETS: Final = "budgets"
 """Folder in `run` with the ledger in which API workers count what is used."""
-MAX_DEADLINE_S: Final = 3600.0
-"""Longest deadline that a client may ask for, unless the operator's default is longer."""
 
 
 def topology_of(
@@ -47,22 +38,15 @@ def topology_of(
         )
         if listening.has_edge
         else None,
-        admission=AdmissionLimits(
-            max_waiting=listening.admission.max_waiting,
-            max_tokens_in_flight=listening.admission.max_tokens_in_flight,
-            default_deadline_s=listening.admission.default_deadline_s,
-            max_deadline_s=max(MAX_DEADLINE_S, listening.admission.default_deadline_s),
-        ),
-        limits=Limits(
-            max_connections_per_address=listening.http.connections_per_address,
-            bodies_bytes=listening.http.bodies_bytes,
-            tenant_bodies_bytes=listening.http.tenant_bodies_bytes,
-        ),
+        admission=listening.admission,
+        limits=_limits(listening),
         cache=listening.cache,
         privacy=listening.privacy,
         release=listening.release,
-        issuers=listening.access.issuers,
-        redis=listening.redis,
+        access=listening.access,
+        redis=replace(listening.redis, url=f"unix://{home.valkey_socket}")
+        if listening.redis.is_embedded
+        else listening.redis,
         state=StateLink(
             url=settings.state_url,
             path=str(home.state_db),
@@ -70,30 +54,22 @@ def topology_of(
             secrets_key=str(home.secrets_key),
         ),
         audit=audit_link(listening.audit, home),
-        jobs=JobLimits(
-            max_attempts=listening.jobs.max_attempts,
-            result_ttl_ms=int(listening.jobs.result_ttl_s * 1000),
-            max_file_bytes=listening.jobs.max_file_bytes,
-            egress=listening.egress.allow,
-        ),
-        budgets=BudgetsLink(
-            folder=str(home.run / BUDGETS),
-            charge_hits=listening.access.charge_hits,
-            prices={
-                alias: PriceLink(
-                    per_million_prompt_tokens=price.per_million_prompt_tokens,
-                    per_million_completion_tokens=price.per_million_completion_tokens,
-                    currency=price.currency,
-                )
-                for alias, price in listening.access.prices.items()
-            },
-        ),
+        jobs=listening.jobs,
+        egress=listening.egress,
+        budgets=str(home.run / BUDGETS),
         internal_token_file=str(home.internal_token),
         first_key_file=str(home.first_key),
         home=str(home.root),
         drain_timeout_s=settings.drain_timeout_s,
         start_timeout_s=settings.start_timeout_s,
     )
+
+
+def _limits(listening: Listening) -> Limits:
+    """Return the bounds of requests: the edge and the workers behind it take bodies of the same length."""
+    set_by_file = {name: getattr(listening.http, name) for name in Intake.__struct_fields__}
+    most = listening.edge.max_body_bytes if listening.has_edge else Limits().max_body_bytes
+    return Limits(max_body_bytes=most, **set_by_file)
 
 
 def _served(one: Running) -> ServedModel:

@@ -10,6 +10,7 @@ from ashore.edge.keeper import EdgeKeeper
 from ashore.edge.model import EdgePlan, Machine, Tls, WorkerSockets
 from ashore.edge.reasons import edge_choices
 from ashore.edge.rendering import render
+from ashore.edge.section import EdgeKind, EdgeSection
 from ashore.edge.service import (
     keep_tls,
     plan_edge,
@@ -24,7 +25,9 @@ __all__ = [
     "EDGE",
     "CertificateFacts",
     "EdgeKeeper",
+    "EdgeKind",
     "EdgePlan",
+    "EdgeSection",
     "Machine",
     "Tls",
     "WorkerSockets",

@@ -12,11 +12,11 @@ from ashore.core import Clock
 from ashore.edge.binary import EDGE, edge_child, find_envoy, threads_for
 from ashore.edge.certificate import remove_other_keys
 from ashore.edge.model import EdgePlan
+from ashore.edge.section import EdgeSection
 from ashore.edge.service import keep_tls, plan_edge, read_fullness, tell_fullness, write_files
 from ashore.errors import AshoreError
 from ashore.planning import read_inventory
 from ashore.processes import Supervisor, get_from
-from ashore.spec import EdgeSpec
 
 RENEWAL_LOOK_S: Final = 3600.0
 LOOK_S: Final = 0.5
@@ -61,10 +61,10 @@ class EdgeKeeper:
         self._num_workers = num_workers
         self._longest_answer_s = longest_answer_s
         self._max_file_bytes = max_file_bytes
-        self._spec = EdgeSpec()
+        self._spec = EdgeSection()
         self._fullness = 0.0
 
-    def start(self, spec: EdgeSpec) -> None:
+    def start(self, spec: EdgeSection) -> None:
         """Write the configuration and start Envoy. Returns at once.
 
         Raises:
@@ -81,7 +81,7 @@ class EdgeKeeper:
         self._supervisor.call_every("certificate of the edge", RENEWAL_LOOK_S, self._renew)
         self._supervisor.call_every("fullness of the edge", FULLNESS_LOOK_S, partial(self._tell_fullness, plan))
 
-    def apply(self, spec: EdgeSpec) -> tuple[Path, ...]:
+    def apply(self, spec: EdgeSection) -> tuple[Path, ...]:
         """Write the configuration again; Envoy takes what changed by itself. Returns the files that changed.
 
         Raises:

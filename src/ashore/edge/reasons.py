@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from ashore.edge.binary import threads_for
+from ashore.edge.section import EdgeSection
 from ashore.planning import Choice
-from ashore.spec import EdgeSpec
 
 
-def edge_choices(spec: EdgeSpec, *, num_workers: int, cores: int, address: str) -> tuple[Choice, ...]:
+def edge_choices(spec: EdgeSection, *, num_workers: int, cores: int, address: str) -> tuple[Choice, ...]:
     """Return the choices of an edge, in the order in which they are told."""
     tls = {
         "generate": ("own authority", "no certificate is given; clients check it against edge/ca.pem of the home"),

@@ -10,9 +10,9 @@ from typing import Final
 from ashore.edge.certificate import check_files, keep_certificate, names_for
 from ashore.edge.model import EdgePlan, Machine, Tls, WorkerSockets
 from ashore.edge.rendering import render
+from ashore.edge.section import EdgeSection
 from ashore.errors import InvalidSpec
 from ashore.processes import get_from
-from ashore.spec import EdgeSpec
 
 OPEN_CONNECTIONS: Final = "http.edge.downstream_cx_active"
 """Envoy's own name for what it counts."""
@@ -21,7 +21,7 @@ MAX_SOCKET_PATH: Final = 107
 
 
 def plan_edge(
-    spec: EdgeSpec,
+    spec: EdgeSection,
     *,
     run: Path,
     tls: Tls | None,
@@ -63,7 +63,7 @@ def worker_sockets(run: Path, index: int) -> WorkerSockets:
     return WorkerSockets(http=str(run / f"api-{index}.sock"), grpc=str(run / f"grpc-{index}.sock"))
 
 
-def keep_tls(spec: EdgeSpec, folder: Path, *, now_s: float) -> tuple[Tls | None, str]:
+def keep_tls(spec: EdgeSection, folder: Path, *, now_s: float) -> tuple[Tls | None, str]:
     """Return what the edge shows to clients, and why a certificate was made just now, if one was.
 
     Called at the start, at a reload and now and then: what is good is left alone.

@@ -10,7 +10,7 @@ from ashore.jobs.batchlines import ENDPOINTS
 from ashore.jobs.batchtokens import BatchTokens, add_tokens
 from ashore.jobs.egress import LOOPBACK, check_addresses, check_url, parse_allow
 from ashore.jobs.filesql import PIECE_BYTES, SqlFiles
-from ashore.jobs.launch import ApiAddress, JobLimits, JobsLaunch, jobs_command, read_launch
+from ashore.jobs.launch import ApiAddress, JobsLaunch, jobs_command, read_launch
 from ashore.jobs.memory import MemoryFiles, MemoryJobs
 from ashore.jobs.model import (
     ANY_MODEL,
@@ -34,6 +34,7 @@ from ashore.jobs.queue import JobQueue
 from ashore.jobs.quota import NoQuotas, QuotaKind
 from ashore.jobs.request import Call, CallHandler, Reply
 from ashore.jobs.runner import Lane, Runner
+from ashore.jobs.section import EgressSection, JobsSection
 from ashore.jobs.sql import SqlJobs
 from ashore.jobs.webhook import WebhookHandler, resolve, webhook_secret
 
@@ -55,16 +56,17 @@ __all__ = [
     "Cancelled",
     "CutOff",
     "Done",
+    "EgressSection",
     "Failed",
     "FileStore",
     "Handler",
     "Job",
     "JobBody",
-    "JobLimits",
     "JobQueue",
     "JobState",
     "JobStore",
     "JobsLaunch",
+    "JobsSection",
     "Lane",
     "Lease",
     "MemoryFiles",

@@ -6,23 +6,12 @@ The supervisor writes `run/jobs.json`; the worker reads it once, at its start.
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
 
 from ashore.errors import InvalidSpec
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class JobLimits:
-    """What the API may promise whoever submits a job."""
-
-    max_attempts: int = 10
-    result_ttl_ms: int = 30 * 86_400_000
-    max_file_bytes: int = 512 << 20
-    egress: tuple[str, ...] = ()
-    """`[egress] allow`: hosts that webhooks may name."""
+from ashore.jobs.section import EgressSection, JobsSection
 
 
 class ApiAddress(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -45,10 +34,8 @@ class JobsLaunch(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """Where the supervisor holds the key of the state's secrets, if they are sealed."""
     api: tuple[ApiAddress, ...]
     token_file: str
-    concurrency: int = 8
-    max_attempts: int = 10
-    result_ttl_s: float = 30 * 86_400.0
-    egress: tuple[str, ...] = ()
+    jobs: JobsSection = JobsSection()
+    egress: EgressSection = EgressSection()
     lease_s: float = 30.0
 
 

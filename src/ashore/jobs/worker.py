@@ -65,16 +65,16 @@ async def work(launch: JobsLaunch) -> None:
     doors = [open_door(address) for address in launch.api]
     calls = [CallHandler(door, lambda: read_token(Path(launch.token_file))) for door in doors]
     call = calls[0] if len(calls) == 1 else _InTurn(calls)
-    batch = BatchHandler(queue, files, result_ttl_ms=int(launch.result_ttl_s * 1000), max_attempts=launch.max_attempts)
+    batch = BatchHandler(queue, files, result_ttl_ms=launch.jobs.result_ttl_ms, max_attempts=launch.jobs.max_attempts)
     webhook = WebhookHandler(
-        allow=parse_allow(launch.egress), secret_of=lambda tenant: _secret(database, tenant), clock=clock
+        allow=parse_allow(launch.egress.allow), secret_of=lambda tenant: _secret(database, tenant), clock=clock
     )
     runner = Runner(
         queue,
         {"call": call, "response": call, LINE_KIND: call, BATCH_KIND: batch, WEBHOOK_KIND: webhook},
         lanes=(
-            Lane(kinds=("call", "response"), slots=launch.concurrency),
-            Lane(kinds=(LINE_KIND,), slots=launch.concurrency),
+            Lane(kinds=("call", "response"), slots=launch.jobs.concurrency),
+            Lane(kinds=(LINE_KIND,), slots=launch.jobs.concurrency),
             Lane(kinds=(BATCH_KIND,), slots=BATCHES_AT_ONCE),
             Lane(kinds=(WEBHOOK_KIND,), slots=WEBHOOKS_AT_ONCE),
         ),

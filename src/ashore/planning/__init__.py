@@ -16,13 +16,16 @@ from ashore.planning.rules import (
     refuse_without_program,
     with_kept,
 )
+from ashore.planning.section import EngineSection, ModelSection
 
 __all__ = [
     "Change",
     "Choice",
+    "EngineSection",
     "Inventory",
     "ModelFacts",
     "ModelPlan",
+    "ModelSection",
     "Plan",
     "Tuned",
     "Wish",

@@ -5,10 +5,12 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final, Literal, TypeVar
+from typing import Annotated, Final, Literal, Self, TypeVar
 
 import msgspec
+from msgspec import Meta
 
+from ashore.core import Section, toml
 from ashore.privacy.model import IDENTIFIERS, KINDS, Action
 
 T = TypeVar("T")
@@ -26,44 +28,63 @@ PROMPT_DEFAULTS: Final[Mapping[str, Action]] = dict.fromkeys(IDENTIFIERS, "mask"
 """What a home does that nobody has told otherwise: see docs/adr/0010-masking.md."""
 
 
-class Expression(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Expression(Section, frozen=True, kw_only=True):
     """A kind of the operator's own, by an expression in RE2's syntax."""
 
-    kind: str
-    pattern: str
+    kind: Annotated[str, Meta(examples=['"contract"'])]
+    """Name of the kind."""
+    pattern: Annotated[str, Meta(examples=["'C-[0-9]{6}'"])]
+    """Expression that finds it."""
     ignore_case: bool = False
+    """Whether capital and small letters are the same."""
 
 
-class Dictionary(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Dictionary(Section, frozen=True, kw_only=True):
     """A kind of the operator's own, by its words."""
 
-    kind: str
-    words: tuple[str, ...]
+    kind: Annotated[str, Meta(examples=['"project"'])]
+    """Name of the kind."""
+    words: Annotated[tuple[str, ...], Meta(examples=['["Blue Heron"]'])]
+    """Words and phrases that are of it."""
     ignore_case: bool = True
+    """Whether capital and small letters are the same."""
 
 
-class PrivacyRoute(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class PrivacyRoute(Section, frozen=True, kw_only=True):
     """What holds for one tenant, one alias, or one tenant at one alias."""
 
     tenant: str = EVERY
+    """Tenant that it holds for; `*`: every one."""
     alias: str = EVERY
-    prompts: dict[str, Action] = {}
-    """By kind; `*` is any that is not named."""
-    answers: dict[str, AnswerAction] = {}
+    """Alias that it holds for; `*`: every one."""
+    prompts: dict[str, Action] = msgspec.field(default_factory=dict)
+    """What is done with what prompts contain, by kind; `*` is any that is not named."""
+    answers: dict[str, AnswerAction] = msgspec.field(default_factory=dict)
+    """What is done with what the model utters by itself, by kind."""
     label: LabelMode | None = None
-    """None: as for everybody."""
+    """Left out: as for everybody."""
 
 
-class PrivacyPolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """All of it: `[privacy]` of ashore.toml, and the body of `/admin/v1/privacy/policy`."""
+class PrivacyPolicy(Section, frozen=True, kw_only=True):
+    """What is masked, for whom; also the body of `/admin/v1/privacy/policy`."""
 
     detector: DetectorName = "own"
-    prompts: dict[str, Action] = {}
-    answers: dict[str, AnswerAction] = {}
+    """What finds personal data: our own detectors, or Presidio where it is installed."""
+    prompts: dict[str, Action] = msgspec.field(default_factory=dict)
+    """What is done with what prompts contain, by kind; `*` is any that is not named."""
+    answers: dict[str, AnswerAction] = msgspec.field(default_factory=dict)
+    """What is done with what the model utters by itself, by kind."""
     label: LabelMode = "off"
-    routes: tuple[PrivacyRoute, ...] = ()
-    expressions: tuple[Expression, ...] = ()
-    dictionaries: tuple[Dictionary, ...] = ()
+    """Whether answers say that they were generated: `metadata`, or `notice` in the text too."""
+    routes: Annotated[tuple[PrivacyRoute, ...], toml("route")] = ()
+    expressions: Annotated[tuple[Expression, ...], toml("expression")] = ()
+    dictionaries: Annotated[tuple[Dictionary, ...], toml("dictionary")] = ()
+
+    def checked(self, where: str) -> Self:
+        from ashore.privacy.custom import check_policy
+
+        check_policy(self)
+        return self
 
     def custom_kinds(self) -> tuple[str, ...]:
         """Return the operator's own kinds, each once."""

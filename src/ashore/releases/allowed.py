@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from ashore.core import EngineKind, check_adapter_name, did_you_mean
 from ashore.engines import CARDS, LIMITS, OptionValue, card_of, is_tame
 from ashore.errors import InvalidRequest, PermissionDenied
-from ashore.releases.policy import ReleasePolicy
+
+if TYPE_CHECKING:
+    from ashore.releases.policy import ReleasePolicy
 
 Options = tuple[tuple[str, OptionValue], ...]
 Adapters = tuple[tuple[str, str], ...]

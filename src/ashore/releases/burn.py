@@ -12,9 +12,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Annotated, Final, Literal, Self
 
-import msgspec
+from msgspec import Meta
+
+from ashore.core import Section
+from ashore.errors import InvalidSpec
+
+Percent = Annotated[float, Meta(ge=0, le=100)]
 
 Objective = Literal["errors", "ttft"]
 ALONE: Final = " alone"
@@ -25,6 +30,8 @@ FAST_BURN: Final = 14.4
 """Two percent of what 30 days allow, in an hour."""
 SLOW_BURN: Final = 6.0
 """Five percent of it, in six hours."""
+MOST_FREQUENT_S: Final = 24
+"""Shortest long window: its short one is two seconds."""
 SHORT: Final = 12
 """A short window is the twelfth part of the long one."""
 SLOW_WINDOWS: Final = 6
@@ -35,16 +42,27 @@ LEAST_BAD: Final = 5
 """With fewer bad requests in the long window, no rate means anything."""
 
 
-class Slo(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Slo(Section, frozen=True, kw_only=True):
     """What is promised. An objective of 0 is none."""
 
-    errors_percent: float = 0.0
-    """So many requests may fail."""
-    ttft_ms: int = 0
-    """Time to the first token that `ttft_percent` of the answers keep to."""
-    ttft_percent: float = 95.0
-    window_s: int = WINDOW_S
+    errors_percent: Percent = 0.0
+    """Share of requests that may fail; 0: no such objective."""
+    ttft_ms: Annotated[int, Meta(ge=0, le=3_600_000)] = 0
+    """Time to the first token that `ttft_percent` of the answers keep to; 0: no such objective."""
+    ttft_percent: Percent = 95.0
+    """Share of answers that keep to `ttft_ms`."""
+    window_s: Annotated[int, Meta(ge=MOST_FREQUENT_S, le=7 * 86_400)] = WINDOW_S
     """Long window of the fast rule; the others follow from it."""
+
+    def checked(self, where: str) -> Self:
+        for objective, allowed in self.allowed.items():
+            if not 0 < allowed * FAST_BURN <= 1:
+                raise InvalidSpec(
+                    f"{where} allows {allowed * 100:g} % of the requests to miss {objective}; {FAST_BURN:g} times as "
+                    "much, at which a canary is rolled back, is no part of them",
+                    hint=f"allow more than 0 and at most {100 / FAST_BURN:.1f} %",
+                )
+        return self
 
     @property
     def allowed(self) -> Mapping[Objective, float]:

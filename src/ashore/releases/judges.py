@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
-import msgspec
+from msgspec import Meta
 
+from ashore.core import Section
 from ashore.errors import InvalidSpec
 from ashore.releases.schemas import AnswerSchema, compiled
 
@@ -17,22 +18,24 @@ MOST_JUDGE_S: Final = 60.0
 _NAME: Final = re.compile(r"[a-z][a-z0-9-]{0,31}")
 
 
-class JudgeSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class JudgeSpec(Section, frozen=True, kw_only=True):
     """One of them. Exactly one of `schema`, `must_match`, `must_not_match` and `command` is given."""
 
-    name: str
+    name: str = ""
+    """Name in reports: lower-case letters, digits and -."""
     alias: str = ""
-    """Empty: answers of every alias."""
+    """Alias whose answers it judges; empty: every one."""
     schema: str = ""
-    """JSON Schema that answers satisfy, as text."""
+    """File with a JSON Schema that answers satisfy; once read, its text."""
     must_match: str = ""
     """Expression in RE2's syntax that is found in answers."""
     must_not_match: str = ""
+    """Expression that is not."""
     command: tuple[str, ...] = ()
     """Program and arguments. It reads `{"prompt", "live", "candidate"}` as JSON on its standard input and prints how
     good the candidate's answer is beside the live one: 0.5 as good, less is worse, 0 to 1."""
-    timeout_s: float = 5.0
-    """Of a command."""
+    timeout_s: Annotated[float, Meta(gt=0, le=MOST_JUDGE_S)] = 5.0
+    """Longest run of a command."""
 
 
 def check_judges(judges: Sequence[JudgeSpec], where: str) -> None:

@@ -47,6 +47,7 @@ from ashore.sealing.scratch import memory_scratch
 from ashore.sealing.sealedfile import hash_of_sealed, open_file, read_sealed_header, seal_file
 from ashore.sealing.secretfolder import ENVELOPE as ENVELOPE_FILE
 from ashore.sealing.secretfolder import OpenEnvelope, SecretFolder, opened_by_keeper, opened_by_link
+from ashore.sealing.section import SealingSection
 from ashore.sealing.statesecrets import (
     are_secrets_sealed,
     hold_secrets_key,
@@ -79,6 +80,7 @@ __all__ = [
     "PassphraseKeeper",
     "SealedFile",
     "SealedFiles",
+    "SealingSection",
     "SecretBox",
     "SecretFolder",
     "TransitKeeper",

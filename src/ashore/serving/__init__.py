@@ -39,16 +39,13 @@ from ashore.serving.model import (
 )
 from ashore.serving.models import ModelCard, ServingState
 from ashore.serving.ports import Replica, ServedText
+from ashore.serving.section import AdmissionSection, GrpcSection, HttpSection, Intake
 from ashore.serving.service import ServingService
 from ashore.serving.topology import (
-    AdmissionLimits,
-    BudgetsLink,
     EdgeAddress,
     GrpcListen,
     HttpListen,
     Limits,
-    PriceLink,
-    RedisLink,
     ServedModel,
     StateLink,
     Topology,
@@ -60,12 +57,11 @@ from ashore.serving.topology import (
 __all__ = [
     "BEAT_S",
     "NOWHERE",
-    "AdmissionLimits",
+    "AdmissionSection",
     "Arrival",
     "Auditor",
     "Board",
     "Budgets",
-    "BudgetsLink",
     "BytesText",
     "Capacity",
     "ChoiceEnded",
@@ -80,8 +76,11 @@ __all__ = [
     "Gate",
     "GenerationRequest",
     "GrpcListen",
+    "GrpcSection",
     "Guards",
     "HttpListen",
+    "HttpSection",
+    "Intake",
     "Limits",
     "Load",
     "LoopMeter",
@@ -89,9 +88,7 @@ __all__ = [
     "Masker",
     "MemoryReplica",
     "ModelCard",
-    "PriceLink",
     "PrivacyMasker",
-    "RedisLink",
     "Replica",
     "Reservation",
     "SeesNothing",

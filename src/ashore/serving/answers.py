@@ -18,7 +18,6 @@ from ashore.cache import (
     KeptAnswer,
     KeptChoice,
     Question,
-    RoutePolicy,
 )
 from ashore.core import Clock, Message
 from ashore.serving.guards import Masked
@@ -95,7 +94,7 @@ def _split(request: GenerationRequest) -> tuple[tuple[Message, ...], str]:
 
 def no_cache(clock: Clock) -> AnswerCache:
     """Return a cache that keeps nothing."""
-    policy = CachePolicy(default=RoutePolicy(mode="off"))
+    policy = CachePolicy(mode="off")
     return AnswerCache(policy, secret=secrets.token_bytes(32), epochs=FixedEpochs(), clock=clock)
 
 

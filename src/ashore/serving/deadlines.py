@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from ashore.serving.model import ChoiceEnded, CutBy, Delta, ServingEvent, Started, Usage
-from ashore.serving.topology import AdmissionLimits
+from ashore.serving.section import AdmissionSection
 
 
 class Deadline(NamedTuple):
@@ -23,7 +23,7 @@ class Deadline(NamedTuple):
     """How long an answer that has begun may stand still, about."""
 
 
-def deadline_of(limits: AdmissionLimits, asked_s: float | None, arrived_at: float) -> Deadline:
+def deadline_of(limits: AdmissionSection, asked_s: float | None, arrived_at: float) -> Deadline:
     """Return the deadline of a request that asked for so many seconds, None: for none."""
     allowed_s = min(limits.max_deadline_s, asked_s or limits.default_deadline_s)
     by = arrived_at + allowed_s

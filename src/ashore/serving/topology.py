@@ -10,14 +10,15 @@ from pathlib import Path
 
 import msgspec
 
-from ashore.access import Issuer
+from ashore.access import AccessSection
 from ashore.audit import AuditLink
-from ashore.cache import CachePolicy
+from ashore.cache import CachePolicy, RedisSection
 from ashore.engines import EngineKind
 from ashore.errors import InvalidSpec
-from ashore.jobs import JobLimits
+from ashore.jobs import EgressSection, JobsSection
 from ashore.privacy import PrivacyPolicy
 from ashore.releases import ReleasePolicy
+from ashore.serving.section import AdmissionSection, Intake
 
 
 class ServedModel(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -82,20 +83,7 @@ class EdgeAddress(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """Proxies in front of it whose word about the client's address is taken."""
 
 
-class AdmissionLimits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How much is taken in before a request is refused. Each alias has bounds of its own."""
-
-    max_running: int = 0
-    """Sequences given to the engines at once; 0: what the replicas say they run."""
-    max_waiting: int = 512
-    """Sequences that wait for a slot."""
-    max_tokens_in_flight: int = 0
-    """Prompt tokens plus expected answer tokens, running and waiting; 0: 2^20, or 8 KV caches if more."""
-    default_deadline_s: float = 600.0
-    max_deadline_s: float = 3600.0
-
-
-class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Limits(Intake, frozen=True, kw_only=True):
     """Bounds of one HTTP request and connection."""
 
     max_body_bytes: int = 16 << 20
@@ -106,12 +94,6 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     write_stall_timeout_s: float = 60.0
     """A client that reads nothing of its stream for so long is cut off."""
     max_connections: int = 8192
-    max_connections_per_address: int = 512
-    """Of them, those from one address; 0: as many as there are. Unix sockets have no address."""
-    bodies_bytes: int = 0
-    """Bodies of requests that a worker holds at once, of all tenants; 0: its share of an eighth of the memory."""
-    tenant_bodies_bytes: int = 0
-    """Of them, those of one tenant; 0: half."""
 
 
 class StateLink(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -124,32 +106,6 @@ class StateLink(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     snapshots: str = ""
     secrets_key: str = ""
     """Where the supervisor holds the key of the state's secrets, if they are sealed. Not the key."""
-
-
-class RedisLink(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The cache that workers share."""
-
-    url: str
-    timeout_s: float = 0.005
-
-
-class PriceLink(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What tokens of one alias cost inside the enterprise; decimals as texts."""
-
-    per_million_prompt_tokens: str
-    per_million_completion_tokens: str
-    currency: str
-
-
-class BudgetsLink(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How what is used is counted."""
-
-    folder: str = ""
-    """Of the ledger that the workers share; empty, or without a state: nothing is bounded and nothing counted."""
-    charge_hits: bool = False
-    """True charges an answer from the cache like one made afresh; else it counts as one request and no tokens."""
-    prices: dict[str, PriceLink] = {}
-    """By alias."""
 
 
 class Topology(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -168,21 +124,21 @@ class Topology(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """None: clients reach the worker itself."""
     board: str = ""
     """File on which several workers tell each other their load; empty: there is one."""
-    admission: AdmissionLimits = AdmissionLimits()
+    admission: AdmissionSection = AdmissionSection()
     limits: Limits = Limits()
     cache: CachePolicy = CachePolicy()
-    redis: RedisLink | None = None
-    """None: every worker has its own answers."""
+    redis: RedisSection = RedisSection()
+    """With an empty `url` every worker has its own answers."""
     state: StateLink = StateLink()
     audit: AuditLink = AuditLink()
-    jobs: JobLimits = JobLimits()
+    jobs: JobsSection = JobsSection()
+    egress: EgressSection = EgressSection()
     privacy: PrivacyPolicy = PrivacyPolicy()
     """What ashore.toml says; a policy in the state goes before it."""
     release: ReleasePolicy = ReleasePolicy()
-    """How candidates are tried."""
-    issuers: tuple[Issuer, ...] = ()
-    """Whose tokens are believed."""
-    budgets: BudgetsLink = BudgetsLink()
+    access: AccessSection = AccessSection()
+    budgets: str = ""
+    """Folder of the ledger that the workers share; empty, or without a state: nothing is limited or counted."""
     internal_token_file: str = ""
     """File with the token of the job worker; empty: nobody acts for somebody else."""
     first_key_file: str = ""

@@ -23,6 +23,7 @@ from ashore.state.secrets import (
     write_note,
     written_secret,
 )
+from ashore.state.section import StateSection
 from ashore.state.sqlite import copy_database, open_database, path_of_url
 from ashore.state.statement import announce, execute, execute_many, is_postgres, row_lock
 from ashore.state.tables import load_tuning, save_tuning
@@ -35,6 +36,7 @@ __all__ = [
     "SealOf",
     "SecretRow",
     "SecretSeal",
+    "StateSection",
     "TuningRow",
     "announce",
     "bump",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import subprocess
 import sys
@@ -10,18 +9,16 @@ from pathlib import Path
 
 import pytest
 
-from ashore.backup import BackupHome, read_backup_launch
+from ashore.backup import BackupHome, BackupSection, read_backup_launch
 from ashore.cli.backupkeeper import AGAIN_S, keep
+from ashore.config import Listening
 from ashore.deployment.children import backup_child
-from ashore.deployment.listening import Listening
 from ashore.errors import InvalidSpec
 from ashore.settings import Home, Settings
-from ashore.spec import AdmissionSpec, BackupSpec, HttpSpec, ListenSpec
 
 
-def listening(backup: BackupSpec) -> Listening:
-    where = Listening(http=HttpSpec(), grpc=ListenSpec(), admission=AdmissionSpec(), backup=backup)
-    return dataclasses.replace(where, config="/etc/ashore.toml")
+def listening(backup: BackupSection) -> Listening:
+    return Listening(backup=backup)
 
 
 def test_it_gets_the_schedule_and_the_logins_of_buckets_and_of_nothing_else(
@@ -31,15 +28,15 @@ def test_it_gets_the_schedule_and_the_logins_of_buckets_and_of_nothing_else(
     monkeypatch.setenv("HF_TOKEN", "secret")
     home = Home(root=tmp_path)
     home.create()
-    spec = BackupSpec(every_s=60, scrub_every_s=600, scrub_bytes_per_s=5000, keep=3, models=("smollm2",))
+    spec = BackupSection(every_s=60, scrub_every_s=600, scrub_bytes_per_s=5000, keep=3, models=("smollm2",))
     settings = Settings(home=home, state_url="sqlite:///x.db")
-    child = backup_child(listening=listening(spec), home=home, settings=settings)
+    child = backup_child(listening=listening(spec), home=home, settings=settings, config="/etc/ashore.toml")
     assert child.env["AWS_ACCESS_KEY_ID"] == "who" and all(name.startswith("AWS_") for name in child.env)
     assert not child.essential
     path = Path(child.argv[child.argv.index("--launch") + 1])
     assert path.stat().st_mode & 0o777 == 0o600
     launch = read_backup_launch(path)
-    assert (launch.rules.every_s, launch.rules.keep, launch.rules.models) == (60, 3, ("smollm2",))
+    assert (launch.backup.every_s, launch.backup.keep, launch.backup.models) == (60, 3, ("smollm2",))
     assert (launch.config, launch.state_url, launch.home) == ("/etc/ashore.toml", "sqlite:///x.db", str(tmp_path))
 
 
@@ -49,7 +46,7 @@ def test_a_schedule_that_is_written_anew_is_taken(tmp_path: Path, caplog: pytest
 
     def write(every_s: int) -> Path:
         child = backup_child(
-            listening=listening(BackupSpec(every_s=every_s)), home=home, settings=Settings(home=home, state_url="")
+            listening=listening(BackupSection(every_s=every_s)), home=home, settings=Settings(home=home, state_url="")
         )
         return Path(child.argv[child.argv.index("--launch") + 1])
 
@@ -77,7 +74,7 @@ def test_a_step_that_fails_ends_no_backups(tmp_path: Path, caplog: pytest.LogCap
     home = Home(root=tmp_path)
     home.create()
     child = backup_child(
-        listening=listening(BackupSpec(every_s=3600)), home=home, settings=Settings(home=home, state_url="")
+        listening=listening(BackupSection(every_s=3600)), home=home, settings=Settings(home=home, state_url="")
     )
     timetable = BackupHome(tmp_path).folder / "schedule.json"
     timetable.mkdir(parents=True)  # it can be neither read nor written

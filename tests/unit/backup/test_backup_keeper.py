@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 from backup_rig import Rig, fill_home, same_files
 
-from ashore.backup import BackupService, HomeContents, Keeper, KeeperRules
+from ashore.backup import BackupSection, BackupService, HomeContents, Keeper
 from ashore.backup import keeper as module
 from ashore.backup.vault import MARK
 
-RULES = KeeperRules(every_s=3600, scrub_every_s=7200, scrub_bytes_per_s=10**12, keep=3)
+RULES = BackupSection(every_s=3600, scrub_every_s=7200, scrub_bytes_per_s=10**12, keep=3)
 
 
 class Work:
@@ -38,7 +38,7 @@ class Kept:
         self.rig = Rig(root)
         self.keeper = Keeper(self.rig.home, Work(self.rig), self.rig.clock, opener=self.rig.nodes.__getitem__)
 
-    def step(self, rules: KeeperRules = RULES) -> float:
+    def step(self, rules: BackupSection = RULES) -> float:
         return self.keeper.step(rules)
 
     def after(self, seconds: float) -> None:
@@ -201,7 +201,7 @@ def test_it_waits_for_whoever_works_on_the_backup_by_hand(kept: Kept) -> None:
 def test_new_intervals_hold_at_once(kept: Kept) -> None:
     kept.step()
     kept.rig.clock.advance(600)
-    kept.step(KeeperRules(every_s=600, scrub_every_s=7200, scrub_bytes_per_s=10**12, keep=1))
+    kept.step(BackupSection(every_s=600, scrub_every_s=7200, scrub_bytes_per_s=10**12, keep=1))
     assert kept.rig.home.read().generation == 2
     assert len([name for name in kept.rig.twin(0).files if name.startswith("commits/")]) == 1
 

@@ -128,9 +128,9 @@ def test_epochs_of_others_hide_nothing() -> None:
         (ask(temperature=0.7), {"max_temperature": 1.0}, False),
         (ask(directive=Directive(no_store=True)), {}, True),
         (ask(storable=False), {}, True),
-        (ASK, {"default": RoutePolicy(mode="off")}, True),
-        (ASK, {"routes": {"chat": RoutePolicy(mode="off")}}, True),
-        (ASK, {"routes": {"other": RoutePolicy(mode="off")}}, False),
+        (ASK, {"mode": "off"}, True),
+        (ASK, {"routes": (RoutePolicy(alias="chat", mode="off"),)}, True),
+        (ASK, {"routes": (RoutePolicy(alias="other", mode="off"),)}, False),
     ],
 )
 def test_what_the_policy_keeps_out(asked: Ask, policy: dict[str, Any], kept_out: bool) -> None:
@@ -141,7 +141,7 @@ def test_what_the_policy_keeps_out(asked: Ask, policy: dict[str, Any], kept_out:
 
 def test_an_answer_lives_as_long_as_its_route_says_and_no_older_than_the_client_takes() -> None:
     async def scenario() -> None:
-        bench = Bench(default=RoutePolicy(ttl_s=100.0))
+        bench = Bench(ttl_s=100.0)
         await bench.keep()
         bench.clock.advance(60)
         question = bench.question()
@@ -160,7 +160,7 @@ def test_an_answer_lives_as_long_as_its_route_says_and_no_older_than_the_client_
 
 def test_tenants_share_a_public_route_and_nothing_else() -> None:
     async def scenario() -> None:
-        bench = Bench(routes={"chat": RoutePolicy(public=True)})
+        bench = Bench(routes=(RoutePolicy(alias="chat", public=True),))
         await bench.keep()
         assert await bench.label(ask(tenant=TenantId("rival"))) == "local"
         assert await bench.label(ask(tenant=TenantId("rival"), alias="other")) == "none"

@@ -110,7 +110,7 @@ def test_a_look_that_the_client_forbade_is_not_counted() -> None:
 
 def test_answers_of_a_public_route_belong_to_nobody_and_are_found_by_somebody() -> None:
     async def scenario() -> None:
-        bench = Bench(default=RoutePolicy(public=True))
+        bench = Bench(routes=(RoutePolicy(alias="chat", public=True),))
         await bench.ask()
         await bench.ask(tenant=TenantId("rival"))
         assert bench.held() == {("*", "chat"): 1}
@@ -133,7 +133,7 @@ def test_what_came_from_the_shared_tier_is_an_exact_hit_and_held_here() -> None:
 
 def test_counts_and_the_map_agree_while_entries_are_pushed_out_and_expire() -> None:
     async def scenario() -> None:
-        bench = Bench(max_bytes=60_000, default=RoutePolicy(ttl_s=50.0))
+        bench = Bench(max_bytes=60_000, ttl_s=50.0)
         rng = random.Random(3)
         for step in range(1500):
             tenant, alias = rng.choice(("bank", "rival")), rng.choice(("chat", "other"))
@@ -204,7 +204,7 @@ def test_an_entry_is_purged_again_under_the_name_that_it_has_after_a_purge() -> 
 
 def test_an_entry_tells_whose_it_is_until_it_expires() -> None:
     async def scenario() -> None:
-        bench = Bench(default=RoutePolicy(ttl_s=50.0))
+        bench = Bench(ttl_s=50.0)
         name = await bench.ask()
         bench.clock.advance(20.0)
         found = await bench.cache.entry(name)

@@ -12,9 +12,16 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
-from ashore.edge import CertificateFacts, keep_certificate, keep_tls, names_for, needs_renewal, remove_other_keys
+from ashore.edge import (
+    CertificateFacts,
+    EdgeSection,
+    keep_certificate,
+    keep_tls,
+    names_for,
+    needs_renewal,
+    remove_other_keys,
+)
 from ashore.errors import InvalidSpec
-from ashore.spec import EdgeSpec
 
 NOW = datetime(2026, 6, 1, tzinfo=UTC)
 
@@ -152,13 +159,13 @@ def test_files_of_the_operator_are_checked(tmp_path: Path) -> None:
     ours = keep_certificate(tmp_path / "ours", ("a",), NOW)
     other = keep_certificate(tmp_path / "other", ("a",), NOW)
     chain = str(tmp_path / "ours" / "edge.pem")
-    spec = EdgeSpec(tls="files", certificate=chain, key=str(ours.key_file))
+    spec = EdgeSection(tls="files", certificate=chain, key=str(ours.key_file))
     tls, _ = keep_tls(spec, tmp_path, now_s=NOW.timestamp())
     assert tls is not None and tls.certificate_pem == ours.chain_pem
     cases = {
-        "is not that of": EdgeSpec(tls="files", certificate=chain, key=str(other.key_file)),
-        "cannot be read": EdgeSpec(tls="files", certificate=chain, key=chain),
-        "No such file": EdgeSpec(tls="files", certificate=chain, key=str(tmp_path / "absent")),
+        "is not that of": EdgeSection(tls="files", certificate=chain, key=str(other.key_file)),
+        "cannot be read": EdgeSection(tls="files", certificate=chain, key=chain),
+        "No such file": EdgeSection(tls="files", certificate=chain, key=str(tmp_path / "absent")),
     }
     for words, wrong in cases.items():
         with pytest.raises(InvalidSpec, match=words):

@@ -8,11 +8,10 @@ import pytest
 import yaml
 
 from ashore.core import ManualClock
-from ashore.edge import EdgeKeeper, EdgePlan, keeper
+from ashore.edge import EdgeKeeper, EdgePlan, EdgeSection, keeper
 from ashore.processes import Supervisor
-from ashore.spec import EdgeSpec
 
-SPEC = EdgeSpec(kind="envoy")
+SPEC = EdgeSection(kind="envoy")
 DAYS_S = 86_400.0
 
 

@@ -11,6 +11,7 @@ import yaml
 
 from ashore.edge import (
     EdgePlan,
+    EdgeSection,
     Machine,
     Tls,
     edge_child,
@@ -23,7 +24,6 @@ from ashore.edge import (
 )
 from ashore.edge.replies import REPLIES, error_type
 from ashore.errors import InvalidSpec
-from ashore.spec import EdgeSpec
 
 RUN = Path("/home/a/.ashore/run")
 PLAN = EdgePlan(
@@ -225,7 +225,9 @@ def test_files_are_replaced_whole_and_only_when_they_differ(tmp_path: Path) -> N
 
 def test_a_home_too_deep_for_a_socket_is_told_before_anything_starts() -> None:
     with pytest.raises(InvalidSpec, match="too long for a unix socket"):
-        plan_edge(EdgeSpec(), run=Path("/" + "d" * 100), tls=None, num_workers=1, longest_answer_s=1, max_file_bytes=1)
+        plan_edge(
+            EdgeSection(), run=Path("/" + "d" * 100), tls=None, num_workers=1, longest_answer_s=1, max_file_bytes=1
+        )
 
 
 def test_envoy_stops_after_the_workers_whose_streams_run_through_it() -> None:
@@ -237,7 +239,7 @@ def test_envoy_stops_after_the_workers_whose_streams_run_through_it() -> None:
 
 def test_a_plan_says_why() -> None:
     choices = {
-        one.field: one for one in edge_choices(EdgeSpec(tls="off"), num_workers=2, cores=4, address="http://a:1")
+        one.field: one for one in edge_choices(EdgeSection(tls="off"), num_workers=2, cores=4, address="http://a:1")
     }
     assert choices["workers"].value == "2" and "plain text" in choices["tls"].why
     assert choices["threads"].value == "2" and "four cores" in choices["threads"].why

@@ -11,7 +11,7 @@ import pytest
 
 from ashore.access import OpenDoor
 from ashore.audit import RequestNote
-from ashore.cache import AnswerCache, CachePolicy, FixedEpochs, KeptAnswer, KeptChoice, RoutePolicy
+from ashore.cache import AnswerCache, CachePolicy, FixedEpochs, KeptAnswer, KeptChoice
 from ashore.core import Message, RequestId, SystemClock, ToolCall, ToolSpec
 from ashore.engines import Sampling
 from ashore.errors import PersonalDataBlocked
@@ -65,9 +65,7 @@ class Bench:
             check_grammar=lambda grammar: None,
             clock=clock,
             metrics=self.metrics,
-            cache=AnswerCache(
-                CachePolicy(default=RoutePolicy(mode="exact")), secret=b"c" * 32, epochs=self.epochs, clock=clock
-            ),
+            cache=AnswerCache(CachePolicy(mode="exact"), secret=b"c" * 32, epochs=self.epochs, clock=clock),
             guards=Guards(masker=PrivacyMasker(self.privacy, self.metrics), auditor=self.notes),
         )
 

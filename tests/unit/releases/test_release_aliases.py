@@ -45,7 +45,7 @@ class Bench:
 
     def __init__(
         self, *, policy: Policy | None = None, privacy: PrivacyPolicy | None = None, rules: tuple[BudgetRule, ...] = (),
-        kept: dict[str, RoutePolicy] | None = None,
+        kept: tuple[RoutePolicy, ...] = (),
     ) -> None:  # fmt: skip
         clock, metrics = SystemClock(), Metrics()
         self.replicas = {"chat": MemoryReplica(), "other": MemoryReplica(), "canary": MemoryReplica()}
@@ -55,7 +55,7 @@ class Bench:
 
         self.masker = PrivacyMasker(Privacy(privacy or PrivacyPolicy(), secret=b"s" * 32), metrics, behind)
         self.budgets = LedgerBudgets(MemoryLedger(clock), MemoryRecorder(), rules=rules, behind=behind)
-        kept_by = CachePolicy(default=RoutePolicy(mode="exact"), routes=kept or {})
+        kept_by = CachePolicy(mode="exact", routes=kept)
         models = tuple(served(alias, "1") for alias in ("chat", "other"))
         self.topology = Topology(models=models, cache=kept_by)
         self.service = ServingService(
@@ -175,7 +175,7 @@ def test_what_is_not_kept_of_a_model_is_not_kept_under_an_alias_of_it() -> None:
             await bench.ask(name, text="again")
             assert (await bench.ask(name, text="again")).cache == found, name
 
-    run(scenario, Bench(kept={"chat": RoutePolicy(mode="off")}))
+    run(scenario, Bench(kept=(RoutePolicy(alias="chat", mode="off"),)))
 
 
 def test_an_adapter_answers_under_its_name_while_a_heavier_canary_lacks_it() -> None:

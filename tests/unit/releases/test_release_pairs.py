@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from test_release_serving import Bench, ask, run
 
 from ashore.cache import Directive
+from ashore.config import parse_spec
 from ashore.core import Message
 from ashore.engines import GenerateOrder
 from ashore.errors import InvalidSpec
@@ -21,7 +22,6 @@ from ashore.releases import EVERYTHING, AliasRoute, Pair, ReleasePolicy, Shadowi
 from ashore.serving import GenerationRequest, Guards, MemoryReplica, PrivacyMasker
 from ashore.serving.memory import ECHO_INFO
 from ashore.serving.ports import OrderEvents
-from ashore.spec import parse_spec
 
 ID = "11010519491231002X"
 PHONE = "13800138000"

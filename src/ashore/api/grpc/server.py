@@ -102,7 +102,7 @@ class GrpcServer:
                 ("grpc.http2.lookahead_bytes", WINDOW_BYTES),
                 ("grpc.server_handshake_timeout_ms", HANDSHAKE_MS),
                 ("grpc.max_connection_idle_ms", IDLE_MS),
-                ("grpc.max_allowed_incoming_connections", self._limits.max_connections_per_address or 1 << 20),
+                ("grpc.max_allowed_incoming_connections", self._limits.connections_per_address or 1 << 20),
             ),
             interceptors=(Gate(),),
         )

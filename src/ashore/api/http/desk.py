@@ -15,10 +15,11 @@ from ashore.api.http.openai.common import priority_of
 from ashore.errors import AshoreError, DeadlineExceeded, HostDied, InvalidRequest, NotReady, Overloaded
 from ashore.jobs import (
     Call,
+    EgressSection,
     FileStore,
     Job,
-    JobLimits,
     JobQueue,
+    JobsSection,
     MemoryFiles,
     MemoryJobs,
     NewJob,
@@ -48,7 +49,8 @@ class JobDesk:
 
     queue: JobQueue
     files: FileStore
-    limits: JobLimits = field(default_factory=JobLimits)
+    limits: JobsSection = field(default_factory=JobsSection)
+    egress: EgressSection = field(default_factory=EgressSection)
     quotas: Quotas = field(default_factory=NoQuotas)
     worked: bool = True
     """Whether there is a worker that will run what is submitted."""
@@ -81,13 +83,21 @@ class JobDesk:
             raise NotReady("this server runs no jobs: it has no state", hint="start it with `ashore up`")
 
 
-def make_desk(database: Database | None, clock: Clock, limits: JobLimits, quotas: Quotas | None = None) -> JobDesk:
+def make_desk(
+    database: Database | None,
+    clock: Clock,
+    limits: JobsSection,
+    egress: EgressSection,
+    quotas: Quotas | None = None,
+) -> JobDesk:
     """Return the desk over the state; without one, over memory, where nothing can be submitted."""
     if database is None:
-        return JobDesk(queue=JobQueue(MemoryJobs(), clock), files=MemoryFiles(), limits=limits, worked=False)
+        return JobDesk(
+            queue=JobQueue(MemoryJobs(), clock), files=MemoryFiles(), limits=limits, egress=egress, worked=False
+        )
     quotas = quotas or NoQuotas()
     queue = JobQueue(SqlJobs(database), clock, quotas=quotas)
-    return JobDesk(queue=queue, files=SqlFiles(database), limits=limits, quotas=quotas)
+    return JobDesk(queue=queue, files=SqlFiles(database), limits=limits, egress=egress, quotas=quotas)
 
 
 def new_call(
@@ -139,7 +149,7 @@ def webhook_of(desk: JobDesk, exchange: Exchange) -> str:
     """Return what `x-ashore-webhook` says, once it is known to be allowed."""
     url = exchange.headers.get(b"x-ashore-webhook", b"").decode("latin-1")
     if url:
-        check_url(url, parse_allow(desk.limits.egress))
+        check_url(url, parse_allow(desk.egress.allow))
     return url
 
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final
-
-import numpy as np
-import numpy.typing as npt
+from typing import TYPE_CHECKING, Any, Final
 
 from ashore.store.conversion.ggufmeta import gguf_reader
 from ashore.store.conversion.safetensorsgguf import LAYER, TOP
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
 
 FAMILIES: Final = ("llama", "qwen2", "qwen3")
 _PLAIN: Final = ("F16", "F32")
@@ -28,6 +28,8 @@ def read_gguf_state(path: Path) -> Mapping[str, npt.NDArray[Any]] | None:
     Raises:
         CorruptBlob: not a whole GGUF file.
     """
+    import numpy as np
+
     with gguf_reader(path) as reader:
         family = str(reader.fields["general.architecture"].contents())
         if family not in FAMILIES or any(t.tensor_type.name not in _PLAIN for t in reader.tensors):
@@ -47,6 +49,8 @@ def read_gguf_state(path: Path) -> Mapping[str, npt.NDArray[Any]] | None:
 
 def pairs_to_halves(values: npt.NDArray[Any], heads: int) -> npt.NDArray[Any]:
     """Undo `halves_to_pairs`."""
+    import numpy as np
+
     half = values.shape[0] // heads // 2
     return np.ascontiguousarray(values.reshape(heads, half, 2, *values.shape[1:]).swapaxes(1, 2).reshape(values.shape))
 

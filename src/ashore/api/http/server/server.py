@@ -87,7 +87,7 @@ class HttpServer:
             return True
         host = connection.client[0]
         self._by_address[host] += 1
-        most = self.limits.max_connections_per_address
+        most = self.limits.connections_per_address
         return not most or self._by_address[host] <= most
 
     def lost(self, connection: Connection) -> None:

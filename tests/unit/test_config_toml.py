@@ -6,8 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from ashore.config import Spec, parse_spec, read_spec
 from ashore.errors import InvalidSpec
-from ashore.spec import AdmissionSpec, EngineSpec, HttpSpec, ListenSpec, ModelSpec, Spec, parse_spec, read_spec
+from ashore.planning import EngineSection, ModelSection
+from ashore.serving import AdmissionSection, GrpcSection, HttpSection
+from ashore.state import StateSection
 
 FULL = """
 [[model]]
@@ -36,14 +39,16 @@ url = "sqlite:////srv/state.db"
 
 
 def test_a_full_spec_is_read() -> None:
-    engine = EngineSpec(kind="openvino", kv_tokens=4096, options={"DYNAMIC_QUANTIZATION_GROUP_SIZE": 128})
+    engine = EngineSection(kind="openvino", kv_tokens=4096, options={"DYNAMIC_QUANTIZATION_GROUP_SIZE": 128})
     assert parse_spec(FULL) == Spec(
-        models=(ModelSpec(name="smollm2", alias="chat", replicas=2, engine=engine), ModelSpec(name="minilm")),
-        http=HttpSpec(host="0.0.0.0", port=9000),
-        grpc=ListenSpec(port=0),
-        admission=AdmissionSpec(max_waiting=8, default_deadline_s=5.0),
-        settings={"offline": True, "state_url": "sqlite:////srv/state.db"},
+        models=(ModelSection(name="smollm2", alias="chat", replicas=2, engine=engine), ModelSection(name="minilm")),
+        http=HttpSection(host="0.0.0.0", port=9000),
+        grpc=GrpcSection(port=0),
+        admission=AdmissionSection(max_waiting=8, default_deadline_s=5.0),
+        written={"offline": True},
+        state=StateSection(url="sqlite:////srv/state.db"),
     )
+    assert parse_spec(FULL).settings == {"offline": True, "state_url": "sqlite:////srv/state.db"}
 
 
 def test_an_empty_spec_is_the_default() -> None:
@@ -63,8 +68,8 @@ def test_an_empty_spec_is_the_default() -> None:
         ('[[model]]\nname = "a"\n[model.engine]\noptions = {url = "http://h"}', "options has a url", "beside options"),
         ('[release]\nallow_options = ["url"]', "allow_options names 'url'", "[model.engine]"),
         ("[http]\nport = 70000", "port = 70000; expected 1 to 65535", "correct"),
-        ("[http]\nport = '8080'", "port is '8080', a str; expected a int", "correct"),
-        ("[admission]\nmax_waiting = true", "max_waiting is True", "correct"),
+        ("[http]\nport = '8080'", "port = '8080'; expected a whole number, 1 to 65535", "correct"),
+        ("[admission]\nmax_waiting = true", "max_waiting = true; expected a whole number", "correct"),
         ("[admission]\ndefault_deadline_s = 0", "default_deadline_s = 0", ""),
         ('[backup]\nnodes = ["/a", "/b"]', "names 2 places, and the code 2+1 needs 3", "K+M"),
         ('[backup]\ncode = "9"', "the code '9' is not K+M", "2+1"),

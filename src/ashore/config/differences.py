@@ -28,8 +28,7 @@ def differences(before: object, after: object, name: str = "") -> tuple[str, ...
         return ()
     old, new = _parts(before), _parts(after)
     if old is None or new is None:
-        hidden = _SECRET.search(name) is not None
-        return (f"{name}: another value" if hidden else f"{name}: {_shown(before)} -> {_shown(after)}",)
+        return (f"{name}: another value" if is_secret(name) else f"{name}: {shown(before)} -> {shown(after)}",)
     return tuple(
         line
         for key in dict.fromkeys((*old, *new))
@@ -43,12 +42,21 @@ def _parts(value: object) -> Mapping[str, Any] | None:
         return {str(key): one for key, one in value.items()}
     if isinstance(value, msgspec.Struct):
         return {key: getattr(value, key) for key in value.__struct_fields__}
+    if isinstance(value, tuple) and value and all(isinstance(one, msgspec.Struct) for one in value):
+        named = {_named(one): one for one in value}
+        return named if len(named) == len(value) else None
     if dataclasses.is_dataclass(value):
         return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
     return None
 
 
-def _shown(value: object) -> str:
+def is_secret(name: str) -> bool:
+    """Return whether a key of this name has a value that is not to be shown."""
+    return _SECRET.search(name) is not None
+
+
+def shown(value: object) -> str:
+    """Return a value in words, without the password of an address; a long one is cut."""
     if value is None or value == "":
         return "not set"
     if isinstance(value, str) and "://" in value and urlsplit(value).password:
@@ -62,4 +70,6 @@ def _shown(value: object) -> str:
 def _named(value: object) -> str:
     """Return an element of a list: one that has parts by its name alone."""
     parts = _parts(value)
-    return str(value) if parts is None else str(parts.get("name", next(iter(parts.values()), "…")))
+    if parts is None:
+        return str(value)
+    return str(parts.get("name") or parts.get("alias") or next(iter(parts.values()), "…"))

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import pytest
 
+from ashore.audit import AuditSection
+from ashore.config import parse_spec
 from ashore.errors import InvalidSpec
-from ashore.spec import AuditSpec, parse_spec
 
 
 def test_the_defaults_and_every_key() -> None:
-    assert parse_spec("").audit == AuditSpec() == parse_spec("[audit]").audit
+    assert parse_spec("").audit == AuditSection() == parse_spec("[audit]").audit
     told = parse_spec(
         '[audit]\ndurability = "strict"\ncontent = "sealed"\nretention_days = 1095\ncheckpoint_s = 5\n'
         'anchors = ["/mnt/anchor", "s3://audit/anchor", "syslog+tcp://10.0.0.9:6514"]\n'
         'archive = "s3://audit/old"\narchive_after_days = 60\n'
         "archive_every_s = 600\n"
     ).audit
-    assert told == AuditSpec(
+    assert told == AuditSection(
         durability="strict",
         content="sealed",
         retention_days=1095,
@@ -32,7 +33,8 @@ def test_the_defaults_and_every_key() -> None:
     ("line", "words"),
     [
         ("retention_days = 179", r"six months.*Art\. 23\(3\)"),
-        ("retention_days = 0", "expected 1 to"),
+        ("retention_days = 0", "six months"),
+        ("retention_days = true", "expected a whole number, 180 to 36500"),
         ("enabled = false", "cannot be switched off"),
         ("enabled = true", "cannot be switched off"),
         ('durability = "none"', "durability"),

@@ -1,0 +1,83 @@
+"""`[access]`: whose tokens are believed, and what tokens cost."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from decimal import Decimal, InvalidOperation
+from pathlib import Path
+from typing import Annotated, Self
+
+from msgspec import Meta, field
+from msgspec.structs import replace
+
+from ashore.access.jwt import Issuer
+from ashore.core import Kept, Section, toml
+from ashore.errors import InvalidSpec
+
+AMOUNTS = ("per_million_prompt_tokens", "per_million_completion_tokens")
+
+
+class PriceSection(Section, frozen=True, kw_only=True):
+    """What tokens of one alias cost inside the enterprise."""
+
+    per_million_prompt_tokens: str = "0"
+    """Price of a million prompt tokens: a number, or between quotes so that no digit is lost."""
+    per_million_completion_tokens: str = "0"
+    """Price of a million answer tokens."""
+    currency: Annotated[str, Meta(examples=['"CNY"'])]
+    """Code of ISO 4217."""
+
+    @classmethod
+    def prepared(cls, values: Mapping[str, object], where: str) -> Mapping[str, object]:
+        return {**values, **{name: _amount(values[name], f"{where} {name}") for name in AMOUNTS if name in values}}
+
+    def checked(self, where: str) -> Self:
+        code = self.currency
+        if not code.isalpha() or not code.isascii() or not code.isupper() or len(code) != 3:
+            raise InvalidSpec(f"{where} currency = {code!r}", hint='a code of ISO 4217, "CNY"')
+        return self
+
+
+class AccessSection(Section, frozen=True, kw_only=True):
+    """Whose tokens are believed, and what is charged."""
+
+    issuers: Annotated[tuple[Issuer, ...], toml("issuer")] = ()
+    charge_hits: Kept[bool] = False
+    """Whether an answer from the cache is charged like one made afresh; else it counts as one request and no tokens."""
+    prices: Kept[Annotated[dict[str, PriceSection], toml("price")]] = field(default_factory=dict)
+
+    @classmethod
+    def prepared(cls, values: Mapping[str, object], where: str) -> Mapping[str, object]:
+        if "policy" in values:
+            raise InvalidSpec(
+                f"{where} names a policy; that is the security officer's, and ashore.toml the system administrator's",
+                hint="a security officer puts it in force: `ashore access policy apply FILE`",
+            )
+        return values
+
+    def checked(self, where: str) -> Self:
+        for what in ("name", "issuer"):
+            values = [getattr(issuer, what) for issuer in self.issuers]
+            twice = next((value for value in values if values.count(value) > 1), None)
+            if twice is not None:
+                raise InvalidSpec(f"{where} has two issuers with the {what} {twice!r}", hint=f"each has its own {what}")
+        return self
+
+    def beside(self, folder: Path) -> Self:
+        """Return the section with files as paths that hold anywhere: relative ones are in `folder`."""
+        issuers = (
+            replace(one, jwks_file=str(folder / Path(one.jwks_file).expanduser())) if one.jwks_file else one
+            for one in self.issuers
+        )
+        return replace(self, issuers=tuple(issuers))
+
+
+def _amount(given: object, where: str) -> str:
+    """Return a number that is written plainly, or between quotes so that no digit of it is lost."""
+    try:
+        amount = Decimal(str(given)) if isinstance(given, int | float | str) and not isinstance(given, bool) else None
+    except InvalidOperation:
+        amount = None
+    if amount is None or not amount.is_finite() or not 0 <= amount <= 10**12:
+        raise InvalidSpec(f"{where} = {given!r}", hint='a number of at least 0, "12.50"')
+    return f"{amount:f}"

@@ -1,0 +1,122 @@
+"""`[cache]` and `[redis]`: which answers are worth keeping, and where workers share them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Annotated, ClassVar, Final, Literal, Self
+
+from msgspec import Meta
+
+from ashore.core import Kept, Seconds, Section, toml
+from ashore.errors import InvalidSpec
+
+Mode = Literal["off", "exact", "exact_then_reworded"]
+Bytes = Annotated[int, Meta(ge=1 << 20, le=2**40)]
+REDIS_SCHEMES: Final = ("redis://", "rediss://", "redis+sentinel://", "unix://")
+EMBEDDED: Final = "embedded"
+
+
+class RouteRules(Section, frozen=True, kw_only=True):
+    """What may differ from alias to alias."""
+
+    mode: Mode = "exact"
+    """`off`; `exact`: answers of the same request; `exact_then_reworded`: also of the same question
+    in other words."""
+    ttl_s: Seconds = 86_400.0
+    """Life of a cached answer."""
+
+
+class RoutePolicy(RouteRules, frozen=True, kw_only=True):
+    """What one alias may do. What it leaves out is as `[cache]` says."""
+
+    alias: str = ""
+    """Whose rules these are. Each route names another alias."""
+    public: bool = False
+    """Whether all tenants share the answers of this alias."""
+
+
+class CachePolicy(RouteRules, frozen=True, kw_only=True):
+    """Answers worth keeping."""
+
+    max_bytes: Kept[Bytes] = 256 << 20
+    """Memory that each API worker gives to answers."""
+    max_temperature: Annotated[float, Meta(ge=0, le=2)] = 0.0
+    """Requests above it are answered afresh, unless they ask for the cache."""
+    routes: Annotated[tuple[RoutePolicy, ...], toml("route")] = ()
+
+    @classmethod
+    def prepared(cls, values: Mapping[str, object], where: str) -> Mapping[str, object]:
+        routes = values.get("route")
+        if not isinstance(routes, list):
+            return values
+        own = {key: values[key] for key in RouteRules.__struct_fields__ if key in values}
+        return {**values, "route": [{**own, **one} if isinstance(one, dict) else one for one in routes]}
+
+    def checked(self, where: str) -> Self:
+        seen: set[str] = set()
+        for number, one in enumerate(self.routes, start=1):
+            if not one.alias or one.alias in seen:
+                raise InvalidSpec(
+                    f"{where} [[route]] number {number} has the alias {one.alias!r}",
+                    hint="each route names another alias",
+                )
+            seen.add(one.alias)
+        return self
+
+    @property
+    def default(self) -> RoutePolicy:
+        """What holds for an alias that has no route."""
+        return RoutePolicy(mode=self.mode, ttl_s=self.ttl_s)
+
+    def route(self, alias: str, behind: Sequence[str] = ()) -> RoutePolicy:
+        """Return what holds for one alias; where nothing is said of it, what is said of a model behind it."""
+        if self.routes:
+            for name in (alias, *behind):
+                for one in self.routes:
+                    if one.alias == name:
+                        return one
+        return self.default
+
+
+class RedisSection(Section, frozen=True, kw_only=True):
+    """The cache that workers and machines share. It holds cached answers and nothing else."""
+
+    WHOLE_KEPT: ClassVar[bool] = True
+
+    url: str = ""
+    """Empty: none; `embedded`: a server of our own under the supervisor; else `redis://`, `rediss://`,
+    `redis+sentinel://` or `unix://`."""
+    timeout_ms: Annotated[float, Meta(gt=0, le=1000)] = 5.0
+    """Longest wait for it before the local tier answers alone."""
+    max_bytes: Bytes = 256 << 20
+    """Memory of the embedded server."""
+
+    def checked(self, where: str) -> Self:
+        check_shared_url(self.url, f"{where} url")
+        return self
+
+    @property
+    def timeout_s(self) -> float:
+        return self.timeout_ms / 1000
+
+    @property
+    def is_embedded(self) -> bool:
+        return self.url == EMBEDDED
+
+
+def check_shared_url(url: str, where: str) -> None:
+    """Return when `url` is empty or has a form that we speak.
+
+    Raises:
+        InvalidSpec: it has not. The message leaves out what may be a password.
+    """
+    if not url or url == EMBEDDED:
+        return
+    if not url.startswith(REDIS_SCHEMES):
+        raise InvalidSpec(
+            f"{where} starts with {url.partition(':')[0][:20]!r}",
+            hint=f'expected "{EMBEDDED}" or one of {", ".join(REDIS_SCHEMES)}',
+        )
+    from ashore.cache.redisurl import check_redis_url
+
+    check_redis_url(url, where)

@@ -1,0 +1,54 @@
+"""`ashore config`: what ashore.toml may say, and what holds in the end."""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+from cyclopts import App, Parameter
+
+app = App(name="config", help="Show every key of ashore.toml, and what holds in the end.")
+
+
+@app.command
+def show(
+    *,
+    config: Path | None = None,
+    changed: bool = False,
+    as_json: Annotated[bool, Parameter(name="--json", negative=())] = False,
+) -> None:
+    """Show the value of every key, and whether it is the default, from the file, or from the environment.
+
+    Passwords and keys are not shown. `ashore up` has options that win over all of these.
+
+    Args:
+        config: An ashore.toml; default: none, so that the defaults and the environment are shown.
+        changed: Leave out what is the default.
+        as_json: Print JSON.
+    """
+    from ashore.config import Spec, read_spec
+    from ashore.config.effective import effective
+
+    spec = read_spec(config) if config else Spec()
+    document = tomllib.loads(config.read_text(encoding="utf-8")) if config else {}
+    held = [one for one in effective(spec, document, os.environ) if not changed or one.source != "default"]
+    if as_json:
+        print(msgspec.json.format(msgspec.json.encode({"items": held}), indent=2).decode())
+        return
+    table = ""
+    for one in held:
+        if one.table != table:
+            print(f"{chr(10) if table else ''}{one.table}")
+            table = one.table
+        print(f"{one.key} = {one.value}  ({one.source})")
+
+
+@app.command
+def example() -> None:
+    """Print an ashore.toml with every key and its default in a comment. It changes nothing as it stands."""
+    from ashore.config.reference import example as text
+
+    print(text(), end="")

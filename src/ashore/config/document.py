@@ -1,0 +1,176 @@
+"""ashore.toml as a whole: its sections, and what they must agree on."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Self
+
+from msgspec import field
+from msgspec.structs import replace
+
+from ashore.access import AccessSection
+from ashore.audit import AuditSection
+from ashore.backup import BackupSection
+from ashore.cache import CachePolicy, RedisSection
+from ashore.config.differences import differences
+from ashore.core import Section, foreign_errors, read_section, toml
+from ashore.edge import EdgeSection
+from ashore.errors import InvalidSpec, PermissionDenied
+from ashore.jobs import LOOPBACK, EgressSection, JobsSection, check_url, parse_allow
+from ashore.planning import ModelSection
+from ashore.privacy import PrivacyPolicy
+from ashore.releases import ReleasePolicy
+from ashore.sealing import SealingSection, parse_key_source
+from ashore.serving import AdmissionSection, GrpcSection, HttpSection
+from ashore.settings import Home
+from ashore.state import StateSection
+
+
+class Listening(Section, frozen=True, kw_only=True):
+    """What a running server goes by beside its models: a section of ashore.toml in each field."""
+
+    http: HttpSection = HttpSection()
+    grpc: GrpcSection = GrpcSection()
+    admission: AdmissionSection = AdmissionSection()
+    edge: EdgeSection = EdgeSection()
+    cache: CachePolicy = CachePolicy()
+    redis: RedisSection = RedisSection()
+    jobs: JobsSection = JobsSection()
+    egress: EgressSection = EgressSection()
+    audit: AuditSection = AuditSection()
+    privacy: PrivacyPolicy = PrivacyPolicy()
+    release: ReleasePolicy = ReleasePolicy()
+    access: AccessSection = AccessSection()
+    backup: BackupSection = BackupSection()
+
+    def sections(self) -> dict[str, Any]:
+        """Return the sections by name."""
+        return {name: getattr(self, name) for name in Listening.__struct_fields__}
+
+    def reloaded(self, said: Listening) -> Listening:
+        """Return what a running server goes by once the file says `said`: that, but for the keys that it keeps."""
+        then = said.sections()
+        return Listening(**{name: one.reloaded(then[name]) for name, one in self.sections().items()})
+
+    def kept_but_changed(self, said: Listening) -> tuple[str, ...]:
+        """Return, for each key that `said` changes and a running server keeps, `[jobs] result_ttl_s: 3600 -> 1800`."""
+        then = said.sections()
+        return tuple(
+            f"[{name}] {line}"
+            for name, one in self.sections().items()
+            for line in differences(one.kept(), then[name].kept())
+        )
+
+    def keys_to_take(self, said: Listening) -> tuple[str, ...]:
+        """Return, for each key but those of models that `said` changes and a reload takes, `[cache] ttl_s: 60 -> 90`.
+
+        Secrets are not shown."""
+        then = self.reloaded(said).sections()
+        return tuple(
+            f"[{name}] {line}" for name, one in self.sections().items() for line in differences(one, then[name])
+        )
+
+    def sections_to_take(self, said: Listening) -> tuple[str, ...]:
+        """Return the sections of ashore.toml, but for models, in which `said` differs and a reload takes it."""
+        then = self.reloaded(said).sections()
+        return tuple(f"[{name}]" for name, one in self.sections().items() if one != then[name])
+
+    @property
+    def has_edge(self) -> bool:
+        return self.edge.kind != "none"
+
+    @property
+    def address(self) -> str:
+        """Base address for a client on this machine."""
+        where = self.edge if self.has_edge else self.http
+        scheme = "https" if self.has_edge and self.edge.tls != "off" else "http"
+        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(where.host, where.host)
+        return f"{scheme}://[{host}]:{where.port}" if ":" in host else f"{scheme}://{host}:{where.port}"
+
+    def authority(self, home: Home) -> str:
+        """Return the file that clients check the edge's certificate against; empty where ashore did not make it."""
+        return str(home.edge / "ca.pem") if self.has_edge and self.edge.tls == "generate" else ""
+
+
+class Spec(Listening, frozen=True, kw_only=True):
+    """What the operator wants deployed: all of ashore.toml."""
+
+    models: Annotated[tuple[ModelSection, ...], toml("model")] = ()
+    state: StateSection = StateSection()
+    sealing: SealingSection = SealingSection()
+    written: Annotated[dict[str, Any], toml("settings")] = field(default_factory=dict)
+    """`[settings]` as written."""
+
+    @property
+    def settings(self) -> dict[str, object]:
+        """What `read_settings` goes by: `[settings]`, and `[state]` and `[sealing]` where they say something."""
+        settings = dict(self.written)
+        if self.state.url:
+            settings["state_url"] = self.state.url
+        if self.sealing.key:
+            settings["sealing_key"] = self.sealing.key
+        if not self.sealing.state:
+            settings["sealing_state"] = False
+        return settings
+
+    @property
+    def listening(self) -> Listening:
+        """What a running server goes by beside its models."""
+        return Listening(**self.sections())
+
+    def checked(self, where: str) -> Self:
+        aliases = [one.alias or one.name for one in self.models]
+        aliases += [f"{one.alias or one.name}:{adapter}" for one in self.models for adapter in one.adapters]
+        for alias in aliases:
+            if aliases.count(alias) > 1:
+                raise InvalidSpec(f"{where} gives the alias {alias!r} to two models", hint="aliases must differ")
+        for number, model in enumerate(self.models, start=1):
+            if model.engine.url:
+                at = f"{where} [[model]] number {number} [engine] url is at a server"
+                self._refuse_elsewhere(model.engine.url, at, LOOPBACK)
+        if self.sealing.key and (source := parse_key_source(self.sealing.key)).kind == "transit":
+            self._refuse_elsewhere(source.url, f"{where} [sealing] key is at a service")
+        return self
+
+    def _refuse_elsewhere(self, url: str, what: str, own: tuple[str, ...] = ()) -> None:
+        try:
+            check_url(url, parse_allow([*own, *self.egress.allow]))
+        except PermissionDenied as fault:
+            raise InvalidSpec(
+                f"{what} that ashore may not call: {fault.message}", hint="name its host in [egress] allow"
+            ) from fault
+
+    def beside(self, folder: Path) -> Self:
+        """Return the spec with the files and folders that it names as paths that hold anywhere: relative ones are in
+        `folder`. Schemas of judges are read."""
+        models = tuple(one.beside(folder) for one in self.models)
+        adapters = [at for one in models for at in one.adapters.values()]
+        return replace(
+            self,
+            models=models,
+            access=self.access.beside(folder),
+            release=self.release.beside(folder, adapters=adapters),
+            sealing=self.sealing.beside(folder),
+        )
+
+
+def read_spec(path: Path) -> Spec:
+    """Return what the file says.
+
+    Raises:
+        InvalidSpec: it is missing, is not TOML, or says something that ashore does not know or cannot do yet.
+    """
+    try:
+        with foreign_errors(f"{path} is not TOML", InvalidSpec, hint="give an ashore.toml to --config"):
+            text = path.read_text(encoding="utf-8")
+    except OSError as fault:
+        raise InvalidSpec(f"{path}: {fault.strerror}", hint="give an existing file to --config") from fault
+    return parse_spec(text, where=str(path)).beside(path.absolute().parent)
+
+
+def parse_spec(text: str, *, where: str = "ashore.toml") -> Spec:
+    """Return the spec in `text`; `where` stands in messages."""
+    with foreign_errors(f"{where} is not TOML", InvalidSpec, hint="correct that line"):
+        document = tomllib.loads(text)
+    return read_section(Spec, document, where)

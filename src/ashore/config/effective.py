@@ -1,0 +1,86 @@
+"""What holds in the end, and where each value comes from: the default, ashore.toml, or the environment. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import msgspec
+
+from ashore.config.differences import is_secret, shown
+from ashore.config.document import Spec
+from ashore.core import keys_of
+from ashore.settings import READERS, read_settings
+
+Source = Literal["default", "file", "environment"]
+ELSEWHERE = {
+    "state_url": ("[state]", "url"),
+    "sealing_key": ("[sealing]", "key"),
+    "sealing_state": ("[sealing]", "state"),
+}
+"""Settings that the file has outside `[settings]`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Held:
+    """One key and what it is."""
+
+    table: str
+    """`[cache]`, `[[model]] 1`, `[settings]`."""
+    key: str
+    value: str
+    """In words; secrets are not shown."""
+    source: Source
+
+
+def effective(spec: Spec, document: Mapping[str, Any], environ: Mapping[str, str]) -> tuple[Held, ...]:
+    """Return every key that `ashore up` would go by.
+
+    Args:
+        spec: The file as it was read.
+        document: The same as it was written, parsed; empty: there is no file.
+        environ: Environment of the process.
+
+    Raises:
+        InvalidSpec: a setting is malformed.
+    """
+    found = [held for held in _walk(spec, document, "") if held.table not in ("[settings]", "[state]", "[sealing]")]
+    settings = read_settings(environ, spec.settings)
+    for name in READERS:
+        table, key = ELSEWHERE.get(name, ("[settings]", name))
+        written = document.get(table.strip("[]"), {})
+        source: Source = "file" if key in written else "default"
+        if f"ASHORE_{name.upper()}" in environ:
+            source = "environment"
+        value = settings.home.root if name == "home" else getattr(settings, name)
+        found.append(_held(table, key, str(value) if name == "home" else value, source))
+    return tuple(found)
+
+
+def _walk(struct: msgspec.Struct, written: Mapping[str, Any], path: str) -> Iterator[Held]:
+    inner: list[Held] = []
+    for key in keys_of(type(struct)):
+        value, raw = getattr(struct, key.field), written.get(key.name)
+        name = f"{path}.{key.name}" if path else key.name
+        if key.table is not None:
+            inner += _walk(value, raw or {}, name)
+        elif key.tables is not None:
+            for number, one in enumerate(value, start=1):
+                inner += _walk(one, (raw or [])[number - 1], f"[{name}] {number}")
+        elif key.inner is not None:
+            for label, one in value.items():
+                inner += _walk(one, raw[label] if raw else {}, f"{name}.{label}")
+        elif path:
+            yield _held(_title(path), key.name, value, "default" if raw is None else "file")
+    yield from inner
+
+
+def _title(path: str) -> str:
+    name, space, number = path.rpartition(" ")
+    return f"[{name}] {number}" if space else f"[{path}]"
+
+
+def _held(table: str, key: str, value: object, source: Source) -> Held:
+    words = "another value than the default" if is_secret(key) and value else shown(value)
+    return Held(table=table, key=key, value=words, source=source)

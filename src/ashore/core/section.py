@@ -1,0 +1,297 @@
+"""One part of ashore.toml, declared once: types with bounds, each default, and the help under each field.
+
+A room declares its part in `ROOM/section.py`. Reading, what a reload takes, what children of the supervisor are told,
+and the page in the reference follow from the struct.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from types import UnionType
+from typing import Annotated, Any, ClassVar, Final, Literal, Self, TypeVar, Union, cast, get_args, get_origin
+
+import msgspec
+
+from ashore.core.nearest import did_you_mean
+from ashore.core.timespan import parse_seconds
+from ashore.errors import InvalidRequest, InvalidSpec
+
+T = TypeVar("T")
+S = TypeVar("S", bound=msgspec.Struct)
+
+Kept = Annotated[T, msgspec.Meta(extra={"kept": True})]
+"""A key that a running server keeps: a reload that finds it changed is refused."""
+Seconds = Annotated[float, msgspec.Meta(gt=0, le=366 * 86_400.0)]
+Port = Annotated[int, msgspec.Meta(ge=1, le=65_535)]
+Share = Annotated[float, msgspec.Meta(gt=0, lt=1)]
+AtLeast0 = Annotated[int, msgspec.Meta(ge=0, le=2**40)]
+AtLeast1 = Annotated[int, msgspec.Meta(ge=1, le=2**40)]
+
+_UNITS: Final = {"_s": 1, "_days": 86_400}
+"""What a duration is counted in, by how its key ends."""
+_MOST_SHOWN: Final = 60
+_PLAIN: Final[Mapping[Any, str]] = {
+    int: "a whole number", float: "a number", bool: "true or false", str: "text", Any: "any value", object: "any value",
+}  # fmt: skip
+
+
+class Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A table of ashore.toml."""
+
+    WHOLE_KEPT: ClassVar[bool] = False
+    """Whether a running server keeps every key of it, as if each were `Kept`."""
+
+    @classmethod
+    def prepared(cls, values: Mapping[str, object], where: str) -> Mapping[str, object]:
+        """Return a table before its keys are read: refuse what needs words of its own, or fill in what other keys say.
+
+        Raises:
+            InvalidSpec: with the place, `where`.
+        """
+        return values
+
+    def checked(self, where: str) -> Self:
+        """Return the section once it is sure that its keys fit each other, which no type says.
+
+        Raises:
+            InvalidSpec: they do not; the message has the place, `where`.
+        """
+        return self
+
+    def kept(self) -> dict[str, object]:
+        """Return what a running server does not change, by key."""
+        return {key.field: getattr(self, key.field) for key in keys_of(type(self)) if key.kept}
+
+    def reloaded(self, said: Self) -> Self:
+        """Return what a running server goes by once the file says `said`: that, but for what is kept."""
+        kept = {key.field: getattr(self, key.field) for key in keys_of(type(self)) if key.kept}
+        return msgspec.structs.replace(said, **kept)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Key:
+    """One key of a section, as it was declared."""
+
+    name: str
+    """In ashore.toml."""
+    field: str
+    """In the struct."""
+    kind: Any
+    """Its type, bounds included."""
+    default: object
+    """`msgspec.NODEFAULT`: it must be given."""
+    kept: bool
+    example: str
+    """A value as an operator would write it; empty: none was declared."""
+
+    @property
+    def required(self) -> bool:
+        return self.default is msgspec.NODEFAULT
+
+    @property
+    def table(self) -> type[msgspec.Struct] | None:
+        """The struct, where the key holds a table of its own: `[name]`."""
+        return _struct_in(self.kind)
+
+    @property
+    def tables(self) -> type[msgspec.Struct] | None:
+        """The struct, where the key holds a list of tables: `[[name]]`."""
+        bare = _bare(self.kind)
+        return _struct_in(get_args(bare)[0]) if get_origin(bare) is tuple else None
+
+    @property
+    def inner(self) -> type[msgspec.Struct] | None:
+        """The struct of the tables that the key holds in any of these ways."""
+        return self.table or self.tables or _struct_in(self.by_name)
+
+    @property
+    def by_name(self) -> Any:
+        """The type of the values, where the key holds a table whose keys the operator makes up; else None."""
+        bare = _bare(self.kind)
+        return get_args(bare)[1] if get_origin(bare) in (dict, Mapping) and get_args(bare) else None
+
+
+@cache
+def keys_of(kind: type[msgspec.Struct]) -> tuple[Key, ...]:
+    """Return the keys of a section in the order in which they were declared."""
+    whole = bool(getattr(kind, "WHOLE_KEPT", False))
+    keys = []
+    for field in msgspec.structs.fields(kind):
+        metas = _metas(field.type)
+        extra = {name: value for meta in metas for name, value in (meta.extra or {}).items()}
+        examples = [one for meta in metas for one in meta.examples or ()]
+        default = field.default
+        if field.default_factory is not msgspec.NODEFAULT:
+            default = field.default_factory()
+        keys.append(
+            Key(
+                name=extra.get("toml", field.name),
+                field=field.name,
+                kind=field.type,
+                default=default,
+                kept=whole or bool(extra.get("kept", False)),
+                example=str(examples[0]) if examples else "",
+            )
+        )
+    return tuple(keys)
+
+
+def toml(name: str) -> msgspec.Meta:
+    """Return the mark of a field that ashore.toml calls by another name: `[[route]]` of the field `routes`."""
+    return msgspec.Meta(extra={"toml": name})
+
+
+def read_section(kind: type[S], values: Mapping[str, object], where: str) -> S:
+    """Return a table of ashore.toml as its section. `where` stands in messages: `ashore.toml [cache]`.
+
+    Raises:
+        InvalidSpec: a key is unknown or missing, a value has the wrong type or is out of bounds, or keys do not fit
+            each other. The message names the place, the hint the nearest known name or what to write.
+    """
+    if issubclass(kind, Section):
+        values = kind.prepared(values, where)
+    keys = keys_of(kind)
+    known = {key.name: key for key in keys}
+    for name in values:
+        if name not in known:
+            raise InvalidSpec(f"{where} has an unknown key {name!r}", hint=did_you_mean(name, known))
+    for key in keys:
+        if key.required and key.name not in values:
+            raise InvalidSpec(f"{where} has no {key.name}", hint=f"write {key.name} = {key.example or '…'}")
+    section = kind(**{known[name].field: _value(known[name], value, where) for name, value in values.items()})
+    return cast(S, section.checked(where)) if isinstance(section, Section) else section
+
+
+def _value(key: Key, value: object, where: str) -> object:
+    if (table := key.table) is not None:
+        return read_section(table, _table(key.name, value, where), f"{where} [{key.name}]")
+    if (one := key.tables) is not None:
+        if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
+            raise InvalidSpec(
+                f"{where} {key.name} is not a list of tables", hint=f"write [[{key.name}]] with two brackets"
+            )
+        return tuple(
+            read_section(one, item, f"{where} [[{key.name}]] number {number}")
+            for number, item in enumerate(value, start=1)
+        )
+    if key.by_name is not None:
+        inside = f"{where} [{key.name}]"
+        struct = _struct_in(key.by_name)
+        return {
+            name: _leaf(name, key.by_name, item, inside)
+            if struct is None
+            else read_section(struct, _table(name, item, inside), f"{inside} [{name}]")
+            for name, item in _table(key.name, value, where).items()
+        }
+    return _leaf(key.name, key.kind, value, where)
+
+
+def _table(name: str, value: object, where: str) -> Mapping[str, object]:
+    if not isinstance(value, dict):
+        raise InvalidSpec(
+            f"{where} {name} = {_shown(value)}; expected a table", hint=f"write [{name}] on a line of its own"
+        )
+    return value
+
+
+def _leaf(name: str, kind: Any, value: object, where: str) -> object:
+    given: object = value
+    unit = _unit_of(name) if _number_in(kind) else 0
+    if unit and isinstance(value, str):
+        try:
+            span = parse_seconds(value) / unit
+            given = int(span) if span.is_integer() else span
+        except InvalidRequest as fault:
+            raise InvalidSpec(f"{where} {name}: {fault.message}", hint=fault.hint) from fault
+    try:
+        if isinstance(given, float) and not math.isfinite(given):
+            raise msgspec.ValidationError("not a finite number")
+        return msgspec.convert(given, kind)
+    except msgspec.ValidationError as fault:
+        choices = choices_of(kind)
+        hint = did_you_mean(value, choices) if isinstance(value, str) and choices else "correct that line"
+        ranged = isinstance(given, int | float) and not isinstance(given, bool) and _number_in(kind)
+        words = (range_of(kind) if ranged else "") or describe(kind)
+        if unit:
+            words += f" {'seconds' if unit == 1 else 'days'}" if ranged else ", or a duration: 90s, 15m, 2h, 30d"
+        raise InvalidSpec(f"{where} {name} = {_shown(value)}; expected {words}", hint=hint) from fault
+
+
+def _unit_of(name: str) -> int:
+    """Return the seconds in the unit that a key's name ends with; 0: it is not a duration."""
+    return 0 if name.endswith("_per_s") else next((size for end, size in _UNITS.items() if name.endswith(end)), 0)
+
+
+def describe(kind: Any) -> str:
+    """Return what a key takes, in words: `a whole number, 1 to 65535`."""
+    if choices := choices_of(kind):
+        return " or ".join(choices)
+    bare, bounds = _bare(kind), range_of(kind)
+    if get_origin(bare) in (Union, UnionType):
+        words = " or ".join(dict.fromkeys(describe(one) for one in get_args(bare) if one is not type(None)))
+    elif get_origin(bare) is tuple:
+        words = f"a list of {describe(get_args(bare)[0])}"
+    elif get_origin(bare) in (dict, Mapping):
+        words = "a table"
+    else:
+        words = _PLAIN.get(bare, "a table")
+    return f"{words}, {bounds}" if bounds else words
+
+
+def range_of(kind: Any) -> str:
+    """Return the bounds of a number: `1 to 65535`, `above 0, at most 3600`; empty where it has none."""
+    found: dict[str, float] = {}
+    for meta in _metas(kind):
+        for name in ("ge", "gt", "le", "lt"):
+            if (bound := getattr(meta, name)) is not None:
+                found[name] = bound
+    if "ge" in found and "le" in found:
+        return f"{_number(found['ge'])} to {_number(found['le'])}"
+    words = {"ge": "at least", "gt": "above", "le": "at most", "lt": "below"}
+    return ", ".join(f"{words[name]} {_number(found[name])}" for name in words if name in found)
+
+
+def choices_of(kind: Any) -> tuple[str, ...]:
+    """Return the words that a key takes; empty where it takes others."""
+    bare = _bare(kind)
+    if get_origin(bare) is Literal:
+        return tuple(str(value) for value in get_args(bare))
+    if get_origin(bare) in (Union, UnionType):
+        parts = [one for one in get_args(bare) if one is not type(None)]
+        found = [choices_of(one) for one in parts]
+        return tuple(word for words in found for word in words) if all(found) else ()
+    return ()
+
+
+def _number(value: float) -> str:
+    return f"{value:g}" if isinstance(value, float) and not value.is_integer() else str(int(value))
+
+
+def _shown(value: object) -> str:
+    text = str(value).lower() if isinstance(value, bool) else repr(value)
+    return text if len(text) <= _MOST_SHOWN else text[: _MOST_SHOWN - 1] + "…"
+
+
+def _metas(kind: Any) -> tuple[msgspec.Meta, ...]:
+    if get_origin(kind) is not Annotated:
+        return ()
+    inner, *marks = get_args(kind)
+    return (*_metas(inner), *(mark for mark in marks if isinstance(mark, msgspec.Meta)))
+
+
+def _bare(kind: Any) -> Any:
+    while get_origin(kind) is Annotated:
+        kind = get_args(kind)[0]
+    return kind
+
+
+def _number_in(kind: Any) -> bool:
+    return _bare(kind) in (int, float)
+
+
+def _struct_in(kind: Any) -> type[msgspec.Struct] | None:
+    bare = _bare(kind)
+    return bare if isinstance(bare, type) and issubclass(bare, msgspec.Struct) else None

@@ -1,0 +1,70 @@
+"""`[[model]]` and `[model.engine]`: what is served, and how."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from msgspec import Meta, field
+from msgspec.structs import replace
+
+from ashore.core import AtLeast0, EngineKind, Section, check_adapter_name
+from ashore.errors import InvalidRequest, InvalidSpec
+
+EngineChoice = Literal["auto", EngineKind]
+OptionValue = str | int | float | bool
+
+
+class EngineSection(Section, frozen=True, kw_only=True):
+    """How a model is run. What is left out the plan chooses."""
+
+    kind: EngineChoice = "auto"
+    """Engine; `auto`: the plan chooses."""
+    url: str = ""
+    """Address of an external vLLM server, a host that `[egress] allow` names."""
+    context_tokens: AtLeast0 = 0
+    """Longest prompt and answer together; 0: the plan chooses."""
+    kv_tokens: AtLeast0 = 0
+    """Tokens that the KV cache of one replica holds; 0: the plan chooses."""
+    max_sequences: AtLeast0 = 0
+    """Sequences that one replica runs at once; 0: the plan chooses."""
+    threads: Annotated[int, Meta(ge=0, le=4096)] = 0
+    """Threads of one replica; 0: the plan chooses."""
+    prefix_cache: bool = True
+    """Whether equal beginnings of prompts are computed once."""
+    options: dict[str, OptionValue] = field(default_factory=dict)
+    """Passed to the engine unchanged."""
+
+    def checked(self, where: str) -> Self:
+        if self.url and not self.url.startswith(("http://", "https://")):
+            raise InvalidSpec(f"{where} url = {self.url!r}; expected http:// or https://", hint="give vLLM's address")
+        if "url" in self.options:
+            raise InvalidSpec(f"{where} options has a url", hint="write url beside options: it is no option")
+        return self
+
+
+class ModelSection(Section, frozen=True, kw_only=True):
+    """One model to serve."""
+
+    name: Annotated[str, Meta(min_length=1, examples=['"smollm2", a store name or a source'])]
+    """Name in the store, or a source such as `hf:deepseek-ai/DeepSeek-R1-Distill-Qwen-7B`."""
+    alias: str = ""
+    """What clients ask for; empty: the name."""
+    replicas: Annotated[int, Meta(ge=1, le=64)] = 1
+    """Engine hosts that serve it."""
+    adapters: dict[str, str] = field(default_factory=dict)
+    """LoRA folders by name, as peft saves them. Clients ask for `ALIAS:NAME`."""
+    engine: EngineSection = EngineSection()
+
+    def checked(self, where: str) -> Self:
+        for name in self.adapters:
+            try:
+                check_adapter_name(name)
+            except InvalidRequest as fault:
+                raise InvalidSpec(f"{where} [adapters]: {fault.message}", hint=fault.hint) from fault
+        return self
+
+    def beside(self, folder: Path) -> Self:
+        """Return the model with folders of adapters as paths that hold anywhere: relative ones are in `folder`."""
+        adapters = {name: str(folder / Path(at).expanduser()) for name, at in self.adapters.items()}
+        return replace(self, adapters=adapters)

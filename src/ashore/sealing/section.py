@@ -1,0 +1,29 @@
+"""`[sealing]`: where the keys of sealed models are."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Self
+
+from msgspec.structs import replace
+
+from ashore.core import Section
+from ashore.sealing.keysource import format_key_source, parse_key_source
+
+
+class SealingSection(Section, frozen=True, kw_only=True):
+    """Where the keys of sealed models are, and whether the home's own secrets are sealed too."""
+
+    key: str = ""
+    """`keyring:FILE`, `passphrase:FILE` or `transit:URL`; empty: nothing is sealed."""
+    state: bool = True
+    """Whether the secrets of the state and of the audit log are sealed as well, where `key` is set."""
+
+    def checked(self, where: str) -> Self:
+        if self.key:
+            parse_key_source(self.key, where=f"{where} key")
+        return self
+
+    def beside(self, folder: Path) -> Self:
+        """Return the section with a key file as a path that holds anywhere: a relative one is in `folder`."""
+        return replace(self, key=format_key_source(parse_key_source(self.key, folder=folder))) if self.key else self

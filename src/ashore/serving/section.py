@@ -1,0 +1,67 @@
+"""`[http]`, `[grpc]` and `[admission]`: where requests come in, and how many are taken."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar, Final
+
+from msgspec import Meta
+
+from ashore.core import AtLeast0, Port, Section
+
+MAX_DEADLINE_S: Final = 3600.0
+"""Longest deadline that a client may ask for, unless the operator's default is longer."""
+
+
+class Intake(Section, frozen=True, kw_only=True):
+    """Bounds of connections and bodies that `[http]` sets and each API worker keeps."""
+
+    connections_per_address: AtLeast0 = 512
+    """Connections of one address to a worker with no edge in front; 0: no limit. All behind one proxy or NAT are one
+    address; unix sockets have none."""
+    bodies_bytes: AtLeast0 = 0
+    """Bytes of request bodies that one worker holds at once; 0: an eighth of the memory of the machine, or of the
+    control group, divided by `workers`, and 64 MiB at least."""
+    tenant_bodies_bytes: AtLeast0 = 0
+    """Bytes of request bodies of one tenant among them; 0: half. Neither limit is below the longest body."""
+
+
+class HttpSection(Intake, frozen=True, kw_only=True):
+    """Where the API listens when no edge stands in front, and how many workers answer."""
+
+    WHOLE_KEPT: ClassVar[bool] = True
+
+    host: str = "127.0.0.1"
+    """Address to listen on; 0.0.0.0: every address of this machine."""
+    port: Port = 8080
+    """Port of HTTP."""
+    workers: Annotated[int, Meta(ge=1, le=64)] = 1
+    """API workers. More than one needs an edge, which spreads the requests."""
+
+
+class GrpcSection(Section, frozen=True, kw_only=True):
+    """Where gRPC listens when no edge stands in front."""
+
+    WHOLE_KEPT: ClassVar[bool] = True
+
+    host: str = "127.0.0.1"
+    """Address to listen on."""
+    port: Annotated[int, Meta(ge=0, le=65_535)] = 8081
+    """Port of gRPC; 0: no gRPC. Behind an edge gRPC is always on, at the port of the edge."""
+
+
+class AdmissionSection(Section, frozen=True, kw_only=True):
+    """When a request is refused at once instead of waiting. Each alias has limits of its own."""
+
+    max_running: AtLeast0 = 0
+    """Sequences that the engines of an alias run at once; 0: what its replicas say they can run."""
+    max_waiting: AtLeast0 = 256
+    """Sequences of an alias that wait for room; more are refused with 429."""
+    max_tokens_in_flight: AtLeast0 = 0
+    """Prompt and expected answer tokens, running and waiting; 0: 2^20, or 8 KV caches if that is more."""
+    default_deadline_s: Annotated[float, Meta(gt=0, le=86_400)] = 120.0
+    """Longest wait for the first token of a request that names no deadline."""
+
+    @property
+    def max_deadline_s(self) -> float:
+        """Longest deadline that a client may ask for."""
+        return max(MAX_DEADLINE_S, self.default_deadline_s)
