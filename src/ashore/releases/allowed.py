@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from ashore.core import EngineKind, check_adapter_name, did_you_mean
 from ashore.engines import CARDS, LIMITS, OptionValue, card_of, is_tame
 from ashore.errors import InvalidRequest, PermissionDenied
-
-if TYPE_CHECKING:
-    from ashore.releases.policy import ReleasePolicy
 
 Options = tuple[tuple[str, OptionValue], ...]
 Adapters = tuple[tuple[str, str], ...]
@@ -25,13 +22,13 @@ def kind_named(text: str) -> EngineKind | None:
     return next((card.kind for card in CARDS if card.kind == text), None)
 
 
-def check_options(options: Options, kind: EngineKind | None, policy: ReleasePolicy) -> None:
+def check_options(options: Options, kind: EngineKind | None, allow_options: Sequence[str]) -> None:
     """Return when a caller may give these options to an engine.
 
     Args:
         options: As the caller named them.
         kind: Of the engine; None where it is not known yet: then what tunes any kind may pass.
-        policy: What the operator allows beyond tuning.
+        allow_options: Options that the operator allows beyond tuning.
 
     Raises:
         InvalidRequest: the engine has no such option, or its value is no number, flag or word.
@@ -39,7 +36,7 @@ def check_options(options: Options, kind: EngineKind | None, policy: ReleasePoli
     """
     engines = [card.options for card in (CARDS if kind is None else (card_of(kind),))]
     for name, value in options:
-        if name in policy.allow_options and name not in NEVER_ALLOWED:
+        if name in allow_options and name not in NEVER_ALLOWED:
             continue
         tuning = {*LIMITS, *(one for each in engines for one in each.tune)}
         if name in tuning:

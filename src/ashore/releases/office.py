@@ -206,11 +206,13 @@ class ReleaseOffice:
             looking.require(RELEASE_WRITE, f"release/{name or next_name(wish.alias, seen.releases)}")
         live = _live_plan(seen, wish.alias)
         policy = self._policy()
-        check_options(wish.options, kind_named(wish.engine), policy)  # before anything is looked for by them
+        check_options(
+            wish.options, kind_named(wish.engine), policy.allow_options
+        )  # before anything is looked for by them
         named = check_adapters(wish.adapters, policy.adapter_folders)
         wish = replace(wish, adapters=adapters_of(live.adapters, named, wish.drop_adapters))
         described = self._workshop.describe(wish, live=live)  # reads the store
-        check_options(wish.options, described.plan.options.kind, policy)
+        check_options(wish.options, described.plan.options.kind, policy.allow_options)
         gate = self._check_gate(described.plan.reference, override)
         with self._act(actor, "release:create", f"release/{name}" if name else f"alias/{wish.alias}") as act:
             chosen = name or next_name(wish.alias, act.book.releases)

@@ -11,10 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from test_cache_answers import ASK, Bench, ask
 
-from ashore.cache import Pair, RoutePolicy
+from ashore.cache import Pair
 from ashore.cache.reworded import LONGEST_QUESTION, reworded_key
 
-REWORDED = RoutePolicy(mode="exact_then_reworded")
 BLIND = Path(__file__).parents[3] / "benchmarks" / "data" / "cache" / "fourth"
 
 
@@ -85,14 +84,14 @@ def test_the_blind_set_finds_no_wrong_answer() -> None:
 
 def test_another_wording_finds_the_answer_and_is_told_apart() -> None:
     async def scenario() -> None:
-        bench = Bench(default=REWORDED)
+        bench = Bench(mode="exact_then_reworded")
         await bench.keep()
         assert await bench.label() == "local"
         assert await bench.label(ask(question="what is a share")) == "none"
         assert await bench.label(ask(question="What's a bond")) == "reworded"
         assert await bench.label(ask(question="What's a bond", frame=b"other")) == "none"
         assert await bench.label(ask(question="What's a bond", rewordable=False)) == "none"
-        assert await Bench(default=RoutePolicy(mode="exact")).label(ask(question="What's a bond")) == "none"
+        assert await Bench(mode="exact").label(ask(question="What's a bond")) == "none"
 
     asyncio.run(scenario())
 
@@ -104,7 +103,7 @@ def test_a_curated_answer_is_found_in_other_words_and_one_of_the_same_words_goes
     ]
 
     async def scenario() -> None:
-        bench = Bench(pairs=pairs, default=REWORDED)
+        bench = Bench(pairs=pairs, mode="exact_then_reworded")
         assert await bench.label(ASK) == "curated"
         assert await bench.label(ask(question="what's the bond")) == "reworded"
 
