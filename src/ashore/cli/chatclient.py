@@ -12,6 +12,7 @@ import httpx
 import msgspec
 
 from ashore.cli.target import ServerTarget, api_base, unreachable
+from ashore.core import UNDECODABLE
 from ashore.errors import (
     AshoreError,
     Bug,
@@ -115,7 +116,7 @@ class Conversation:
             raise InvalidRequest(f"{name} cannot be set here", hint="/model and /system change model and system prompt")
         try:
             self.params[name] = msgspec.json.decode(value.encode())
-        except msgspec.DecodeError as fault:
+        except UNDECODABLE as fault:
             raise InvalidRequest(
                 f"{value!r} is no JSON value: {fault}", hint='/params temperature 0.7   /params stop ["END"]'
             ) from fault
@@ -142,7 +143,7 @@ class Conversation:
             saved = msgspec.json.decode(path.read_bytes(), type=SavedChat)
         except OSError as fault:
             raise InvalidRequest(f"cannot read {path}: {fault.strerror}", hint="/load FILE") from fault
-        except msgspec.DecodeError as fault:
+        except UNDECODABLE as fault:
             raise InvalidRequest(f"{path} is no saved conversation: {fault}", hint="/save writes one") from fault
         self.system = "\n".join(t.content for t in saved.turns if t.role == "system")
         self.turns = [t for t in saved.turns if t.role != "system"]
@@ -225,7 +226,7 @@ def read_event(data: str, stats: Stats) -> Piece | None:
     """
     try:
         event = msgspec.json.decode(data.encode())
-    except msgspec.DecodeError as fault:
+    except UNDECODABLE as fault:
         raise RemoteRefused(f"the server sent an event that is no JSON: {data[:100]!r}") from fault
     if not isinstance(event, dict):
         return None
@@ -265,7 +266,7 @@ def raise_refusal(status: int, body: bytes, url: str) -> None:
         return
     try:
         payload = msgspec.json.decode(body)
-    except msgspec.DecodeError:
+    except UNDECODABLE:
         payload = None
     message, hint = error_words(payload)
     error = payload.get("error") if isinstance(payload, dict) else None

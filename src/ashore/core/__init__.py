@@ -16,6 +16,7 @@ from ashore.core.call import (
 from ashore.core.chat import Message, Role, ToolCall, ToolSpec
 from ashore.core.clock import Clock, ManualClock, SystemClock
 from ashore.core.counted import counted
+from ashore.core.decode import UNDECODABLE
 from ashore.core.expressions import MOST_PATTERN_BYTES, MOST_PATTERN_CHARS, compile_re2
 from ashore.core.foreign import foreign_errors
 from ashore.core.ids import ADAPTER_NAME, Digest, OrderId, RequestId, TenantId, check_adapter_name, new_request_id
@@ -53,6 +54,7 @@ __all__ = [
     "NOBODY",
     "RECOMMENDABLE",
     "SAMPLING_FIELDS",
+    "UNDECODABLE",
     "WANT",
     "WIDE",
     "Act",

@@ -18,6 +18,10 @@ T = TypeVar("T", bound=msgspec.Struct)
 MAX_NAME_CHARS: Final = 100
 """Of a field name that a client made up: an error says no more of it."""
 
+UNDECODABLE: Final = (msgspec.DecodeError, UnicodeError, RecursionError)
+"""What a decoder of msgspec raises for what it cannot read: bytes that are not UTF-8 and what is nested too deeply come
+as Python's own errors, beside msgspec's."""
+
 _AT: Final = re.compile(r" - at `(?P<path>[^`]*)`$")
 _UNKNOWN: Final = re.compile(r"^Object contains unknown field `(?P<field>.*?)`")
 _MISSING: Final = re.compile(r"^Object missing required field `(?P<field>.*?)`")
@@ -37,7 +41,7 @@ def decode(body: bytes, decoder: msgspec.json.Decoder[T]) -> T:
         return decoder.decode(body)
     except msgspec.ValidationError as fault:
         raise _translate(str(fault), decoder.type) from fault
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as fault:
+    except UNDECODABLE as fault:
         what = "it is empty" if not body else str(fault).removeprefix("JSON is malformed: ")
         raise InvalidRequest(f"the body is not valid JSON: {what}", hint="send one JSON object in UTF-8") from fault
 
