@@ -280,12 +280,17 @@ class Connection(asyncio.BufferedProtocol):
             self._fault = 400  # the next server on the way may read it otherwise
         if self._fault:
             return
+        try:
+            scope = _scope(self._parser.get_method(), self._target, self._headers, version, self.client)
+        except httptools.HttpParserInvalidURLError:
+            self._fault = 400
+            return
         head_bytes = len(self._target) + self._head_size
         self._in_head = False
         self._head_size = self._quiet_bytes = self._num_trailers = 0
         self._parsed = Cycle(
             self,
-            _scope(self._parser.get_method(), self._target, self._headers, version, self.client),
+            scope,
             keeps=self._parser.should_keep_alive() and not self._parser.should_upgrade(),
             expects=self._expects,
             head_bytes=head_bytes,
@@ -494,7 +499,8 @@ def _scope(
     method: bytes, target: bytes, headers: list[tuple[bytes, bytes]], version: str, client: tuple[str, int] | None
 ) -> Scope:
     if not target.startswith(b"/") and target != b"*":  # absolute form, or the authority of a CONNECT
-        target = httptools.parse_url(target).path or b"/" if b"://" in target else b"/"
+        url = httptools.parse_url(target) if b"://" in target else None
+        target = b"/" if url is None else b"%b?%b" % (url.path or b"/", url.query or b"")
     raw_path, _, query = target.partition(b"?")
     path = unquote_to_bytes(raw_path) if b"%" in raw_path else raw_path
     return {
