@@ -18,7 +18,7 @@ from ashore.core.clock import Clock, ManualClock, SystemClock
 from ashore.core.counted import counted
 from ashore.core.decode import UNDECODABLE
 from ashore.core.expressions import MOST_PATTERN_BYTES, MOST_PATTERN_CHARS, compile_re2
-from ashore.core.foreign import foreign_errors
+from ashore.core.foreign import foreign_errors, short_reason
 from ashore.core.ids import ADAPTER_NAME, Digest, OrderId, RequestId, TenantId, check_adapter_name, new_request_id
 from ashore.core.kinds import EngineKind, ModelFormat, ServedFormat
 from ashore.core.nearest import did_you_mean, nearest_names
@@ -108,5 +108,6 @@ __all__ = [
     "number_range",
     "perform",
     "sampling_of",
+    "short_reason",
     "whole_number",
 ]
