@@ -13,12 +13,21 @@ import pytest
 from ashore.access import Binding, OpenDoor, Policy, PolicyAuthority
 from ashore.api.http import ROUTES, HttpApp, make_desk
 from ashore.core import MemoryRecorder, SystemClock
+from ashore.errors import MissingExtra
 from ashore.metrics import Metrics
-from ashore.privacy import Privacy, PrivacyDesk, PrivacyPolicy
+from ashore.privacy import Finder, Privacy, PrivacyDesk, PrivacyPolicy
+from ashore.privacy.service import finder_of
 from ashore.serving import BytesText, Limits, MemoryReplica, ServingService, Topology
 from ashore.state import open_database
 
 ID = "11010519491231002X"
+
+
+def own_only(policy: PrivacyPolicy) -> Finder:
+    """Open what a policy finds with, on a machine without Presidio."""
+    if policy.detector == "presidio":
+        raise MissingExtra("the detector is not installed")
+    return finder_of(policy)
 
 
 class Administration:
@@ -28,7 +37,7 @@ class Administration:
         clock, metrics = SystemClock(), Metrics()
         self.recorder = MemoryRecorder()
         self.state = open_database(folder / "state.db", snapshots=folder / "snapshots", clock=clock)
-        self.privacy = Privacy(PrivacyPolicy(), secret=b"s" * 32)
+        self.privacy = Privacy(PrivacyPolicy(), secret=b"s" * 32, make_finder=own_only)
         serving = ServingService(
             Topology(),
             make_replica=lambda socket: MemoryReplica(),
@@ -140,6 +149,7 @@ def test_a_policy_that_cannot_be_used_changes_nothing(one: Administration) -> No
         ({"expressions": [{"kind": "x", "pattern": "(a+"}]}, "invalid_spec"),
         ({"expressions": [{"kind": "x", "pattern": "((a{1000}){1000}){1000}"}]}, "invalid_spec"),
         ({"expressions": [{"kind": "phone", "pattern": "a"}]}, "invalid_spec"),
+        ({"detector": "presidio"}, "invalid_spec"),
     ):
         status, answer = one.call("PUT", "/admin/v1/privacy/policy", {"replaces": 0, "policy": policy})
         assert (status, answer["error"]["code"]) == (400, code), policy
