@@ -14,7 +14,8 @@ from ashore.api.http.admin.calls import routes_of
 from ashore.api.http.openapi import describe
 from ashore.cli import calls as face
 from ashore.core import Actor, Call, Download
-from ashore.errors import AshoreError, NotFound
+from ashore.core.decode import decode
+from ashore.errors import AshoreError, InvalidRequest, NotFound, UnknownField
 
 
 @dataclass
@@ -175,3 +176,14 @@ def test_the_help_is_the_docstrings(command: face.App, capsys: pytest.CaptureFix
         "--url",
     ):
         assert part in said, part
+
+
+class _Nothing(msgspec.Struct, forbid_unknown_fields=True):
+    """Takes no field."""
+
+
+@pytest.mark.parametrize("name", ["[" * 5000 + "\n", "a\nb", "`" * 5000, "\n" * 5000])
+def test_a_field_name_that_a_client_made_up_makes_no_error_long(name: str) -> None:
+    with pytest.raises((UnknownField, InvalidRequest)) as caught:
+        decode(json.dumps({name: 1}).encode(), msgspec.json.Decoder(_Nothing))
+    assert len(caught.value.message) < 500
