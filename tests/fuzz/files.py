@@ -18,7 +18,7 @@ from tests.fuzz.target import Check, Target
 from tiny_models import make_small_gguf, make_tiny_model
 
 from ashore.errors import InvalidSpec
-from ashore.spec import parse_spec
+from ashore.spec import read_spec
 from ashore.store.archive import unpack_archive
 from ashore.store.conversion.safetensorsmeta import read_header
 from ashore.store.layout import IndexEntry
@@ -244,9 +244,12 @@ ARCHIVE: Final = Target(
 
 
 def _spec_check(folder: Path, at_end: ExitStack) -> Check:
+    path = folder / "ashore.toml"
+
     def check(data: bytes) -> None:
+        path.write_bytes(data)
         try:
-            parse_spec(data.decode("utf-8", "surrogateescape"))
+            read_spec(path)
         except InvalidSpec as fault:
             assert len(fault.message) < 1000 and "\n" not in fault.message, fault.message
 
