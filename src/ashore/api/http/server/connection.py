@@ -269,6 +269,8 @@ class Connection(asyncio.BufferedProtocol):
             self._expects = self._expects or value.lower() == b"100-continue"
 
     def on_headers_complete(self) -> None:
+        if self._fault:
+            return  # what a broken message is followed by changes nothing of why it is refused
         version = self._parser.get_http_version()
         if len(self._target) + self._head_size > MAX_HEADER_BYTES or len(self._headers) > MAX_HEADERS:
             self._fault = 431
