@@ -164,10 +164,11 @@ class Connection(asyncio.BufferedProtocol):
         The end of what a client sends looks the same whether it waits for its answer or is gone. Who is gone answers
         the next bytes with a reset: pieces of a stream, or, where no head was written yet, an interim response.
         """
-        if self._cycle is None or not self._cycle.is_read or self._parsed is not None or self._hung_up:
+        cycle = self._cycle or (self._ahead[0] if self._ahead else None)  # the next one, between two answers
+        if cycle is None or not cycle.is_read or self._parsed is not None or self._hung_up:
             return False
         self._last = self._half_closed = True
-        if not self._cycle.say_wait():
+        if not cycle.say_wait():
             return False
         self._server.loop.call_later(GONE_LOOK_S, self._look_whether_gone)
         return True
