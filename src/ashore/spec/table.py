@@ -23,7 +23,7 @@ class Table:
         """Refuse every key but these."""
         for key in self.values:
             if key not in names:
-                raise InvalidSpec(f"{self.where} has an unknown key {key!r}", hint=did_you_mean(key, names))
+                raise InvalidSpec(f"{self.where} has an unknown key {key[:100]!r}", hint=did_you_mean(key, names))
 
     def get(self, key: str, kind: type[T], default: T) -> T:
         """Return the value of a key, checked for its type; whole numbers are floats too."""
