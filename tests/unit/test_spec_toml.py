@@ -142,7 +142,7 @@ def test_adapters_are_named_folders_beside_the_file(tmp_path: Path) -> None:
     path.write_text('[[model]]\nname = "smollm2"\n[model.adapters]\nlegal = "adapters/legal"\ntone = "/srv/tone"\n')
     (model,) = read_spec(path).models
     assert model.adapters == {"legal": f"{tmp_path}/adapters/legal", "tone": "/srv/tone"}
-    with pytest.raises(InvalidSpec, match="'a:b' is no name for an adapter"):
+    with pytest.raises(InvalidSpec, match="'a:b' is not a name for an adapter"):
         parse_spec('[[model]]\nname = "x"\n[model.adapters]\n"a:b" = "/x"\n')
     clash = '[[model]]\nname = "x"\n[model.adapters]\nb = "/x"\n[[model]]\nname = "y"\nalias = "x:b"\n'
     with pytest.raises(InvalidSpec, match="'x:b' to two models"):
