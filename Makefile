@@ -8,7 +8,7 @@ DEV := $(VENV)/.stamps/dev
 PIP_FLAGS := --disable-pip-version-check --no-input --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help setup up up-front test check bench bench-optimise bench-front trace docs train test-train test-full bundle test-bundle lock proto format clean
+.PHONY: help setup up up-front test fuzz check bench bench-optimise bench-front trace docs train test-train test-full bundle test-bundle lock proto format clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -49,6 +49,9 @@ dev: $(DEV)-$(DEV_HASH)
 
 test: dev ## Run the tests (no torch, no network but the package index; ARGS="tests/unit/releases", ARGS="-k cache")
 	@$(BIN)/python $(if $(ARGS),-m pytest,tests/lanes.py) -m "not full and not train" $(ARGS)
+
+fuzz: dev ## Search for inputs that break a reader, guided by coverage (ARGS="frames --seconds 600"; default: every reader, 3 minutes each)
+	@$(BIN)/python -m tests.fuzz $(ARGS)
 
 train: ## Install torch and what else training needs into .venv, with the Python for which a build of torch is at hand
 	@[ -x $(BIN)/python ] || PYTHON="$${PYTHON:-$$(sh deploy/torch.sh python || true)}" sh deploy/venv.sh $(VENV)

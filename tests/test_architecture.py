@@ -6,6 +6,7 @@ import ast
 import importlib
 import importlib.util
 import pkgutil
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -119,6 +120,13 @@ def test_no_module_works_at_import_or_swallows_everything() -> None:
                 raise AssertionError(f"{file}:{node.lineno} has a bare except")
             if isinstance(node, ast.Name) and node.id in ("TODO", "FIXME"):
                 raise AssertionError(f"{file}:{node.lineno} is unfinished")
+
+
+def test_who_decodes_also_expects_what_python_says_of_it() -> None:
+    """Bytes that are not UTF-8, and what is nested too deeply, come as Python's errors: `UNDECODABLE` holds all."""
+    partial = re.compile(r"except .*msgspec\.(DecodeError|MsgspecError)")
+    found = [str(path) for path in SOURCE.rglob("*.py") if partial.search(path.read_text())]
+    assert not found
 
 
 def test_what_stands_beside_the_package_asks_it_for_names_that_it_has() -> None:

@@ -219,6 +219,27 @@ def test_what_smuggles_a_request_past_an_edge_is_refused(head: bytes) -> None:
     run(body)
 
 
+@pytest.mark.parametrize(
+    ("asked", "end"),
+    [
+        (b"GET http://x:1/a%20b?c=d", b"GET /a b c=d "),
+        (b"GET http://x", b"GET /  "),
+        (b"GET http://x?c", b"GET / c "),
+        (b"OPTIONS *", b"OPTIONS *  "),
+        (b"GET http://a://b/c", b""),
+        (b"GET http://x:99999/c", b""),
+    ],
+)
+def test_a_target_in_absolute_form_is_read_whole_or_refused(asked: bytes, end: bytes) -> None:
+    async def body() -> None:
+        async with serving(echo) as (_, port):
+            seen = await talk(port, asked + b" HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
+        assert seen.startswith(b"HTTP/1.1 200" if end else b"HTTP/1.1 400")
+        assert seen.endswith(end)
+
+    run(body)
+
+
 def test_chunks_in_a_request_of_http_1_0_are_refused() -> None:
     async def body() -> None:
         async with serving(echo) as (_, port):

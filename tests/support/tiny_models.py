@@ -183,3 +183,25 @@ def tiny_tokenizer(split: str) -> dict[str, Any]:
             "merges": merges,
         },
     }
+
+
+def make_small_gguf(path: Path) -> Path:
+    """Write a GGUF file of one small tensor and four tokens, and return it."""
+    import gguf
+
+    writer = gguf.GGUFWriter(path, "llama")
+    for name, value in (("block_count", 1), ("context_length", 64), ("embedding_length", 8), ("head_count", 2)):
+        writer.add_uint32(f"llama.{'attention.' if name == 'head_count' else ''}{name}", value)
+    writer.add_tokenizer_model("gpt2")
+    writer.add_tokenizer_pre("gpt-2")
+    writer.add_token_list(["a", "b", "ab", "<|im_end|>"])
+    writer.add_token_merges(["a b"])
+    writer.add_token_types([1, 1, 1, 3])
+    writer.add_eos_token_id(3)
+    writer.add_chat_template("{{ messages }}")
+    writer.add_tensor("token_embd.weight", np.zeros((4, 8), np.float16))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return path

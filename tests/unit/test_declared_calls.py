@@ -19,7 +19,8 @@ from ashore.api.http.admin.calls import routes_of
 from ashore.api.http.openapi import describe
 from ashore.cli import calls as face
 from ashore.core import Actor, Call, Download
-from ashore.errors import AshoreError, NotFound, NotReady, SourceUnreachable
+from ashore.core.decode import decode
+from ashore.errors import AshoreError, InvalidRequest, NotFound, NotReady, SourceUnreachable, UnknownField
 from ashore.settings import read_settings
 
 Twice = Annotated[bool, Parameter(negative=(), help="Do it twice.")]
@@ -461,3 +462,14 @@ def test_the_owner_of_the_home_works_on_its_state_where_no_server_runs(
     if isinstance(fault, NotReady):
         with pytest.raises(NotReady):  # a server that runs said so
             run(command, "lend", "first", "x")
+
+
+class _Nothing(msgspec.Struct, forbid_unknown_fields=True):
+    """Takes no field."""
+
+
+@pytest.mark.parametrize("name", ["[" * 5000 + "\n", "a\nb", "`" * 5000, "\n" * 5000])
+def test_a_field_name_that_a_client_made_up_makes_no_error_long(name: str) -> None:
+    with pytest.raises((UnknownField, InvalidRequest)) as caught:
+        decode(json.dumps({name: 1}).encode(), msgspec.json.Decoder(_Nothing))
+    assert len(caught.value.message) < 500

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import socket
+
 import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ashore.core import OrderId
+from ashore.core import UNDECODABLE, OrderId
 from ashore.engines import Failed, Finished, GenerateOrder, Grammar, Sampling, Token, TokenLogprob, error_of, frames
 from ashore.engines.failures import failed, failure_of
+from ashore.engines.host.link import Link, LinkClosed
 from ashore.errors import AshoreError, ContextTooLong, EngineFailed, InvalidRequest, Overloaded
 
 ORDER = GenerateOrder(
@@ -64,10 +67,23 @@ def test_a_message_too_large_for_a_frame_is_refused() -> None:
         frames.encode(frames.Vectors(1, [[0.5] * 1_000_000] * 8))
 
 
-@pytest.mark.parametrize("body", [b"", b"\xc1", msgspec.msgpack.encode(["surprise", 1]), b"cos\nsystem\n(S'id'\ntR."])
-def test_what_is_no_message_is_refused(body: bytes) -> None:
-    with pytest.raises(msgspec.DecodeError):
+@pytest.mark.parametrize(
+    "body",
+    [
+        *(b"", b"\xc1", msgspec.msgpack.encode(["surprise", 1]), b"cos\nsystem\n(S'id'\ntR."),
+        *(b"\x92\xa6cancel\xa2\xff\xfe", b"\x92\xa2\xff\xfe\x01", b"\x91" * 100_000),
+    ],
+)
+def test_what_is_no_message_ends_the_connection_that_sent_it(body: bytes) -> None:
+    with pytest.raises(UNDECODABLE):
         frames.decode_to_host(body)
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        theirs.sendall(len(body).to_bytes(4, "little") + body)
+        link = Link(ours)
+        with pytest.raises(LinkClosed, match="not a frame of ours"):
+            for _ in range(10):  # a large frame comes in pieces
+                link.receive()
 
 
 def test_a_host_does_not_take_what_only_hosts_say() -> None:

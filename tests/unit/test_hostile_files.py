@@ -5,7 +5,6 @@ Small real files, changed by a seeded chance: bytes flipped, cut, repeated; valu
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import io
 import json
@@ -14,15 +13,14 @@ import random
 import shutil
 import struct
 import tarfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import gguf
-import numpy as np
 import pytest
+from odd_inputs import DEEP, odd_bytes, odd_document, one_clear_error
 from store_making import make_store, pull_tiny
-from tiny_models import make_tiny_model
+from tiny_models import make_small_gguf, make_tiny_model
 
 from ashore.engines.openvino.peft import read_adapter
 from ashore.errors import AshoreError, CorruptBlob, InvalidRequest, UnsupportedModel
@@ -36,69 +34,6 @@ from ashore.store.progress import silent
 from ashore.text import TextModel
 
 FOUR_TOKENS = b"tokens\x09\0\0\0\x08\0\0\0\x04\0\0\0\0\0\0\0"
-DEEP = "[" * 100_000 + "]" * 100_000
-ODD: tuple[Any, ...] = (
-    *(None, True, -1, 0, 1, 7, 2**31, 2**63, 2**70, 10**400, 1.5, -0.0, float("nan"), float("inf"), 1e308),
-    *("", "12", "x" * 5000, "../../etc/passwd", "/etc/passwd", "\0", "\ud800", "a\nb", "config.json/x"),
-    *([], {}, [[]], [None], {"": None}, [1] * 300, ["a", "b"], {"a": {"b": [1]}}),
-)
-
-
-@contextlib.contextmanager
-def one_clear_error() -> Iterator[None]:
-    """Let the block read what it is given, or end in one error of ours that somebody can act on."""
-    try:
-        yield
-    except AshoreError as error:
-        assert error.exit_code in (2, 4), error
-        assert 10 < len(error.message) < 700 and "\n" not in error.message, error.message
-        assert error.message.isprintable(), error.message
-
-
-def odd_bytes(data: bytes, rng: random.Random) -> bytes:
-    """Return `data` with a few bytes changed, lost, repeated or made large."""
-    out = bytearray(data)
-    for _ in range(rng.randint(1, 4)):
-        at = rng.randrange(max(1, len(out)))
-        match rng.randrange(6):
-            case 0:
-                del out[at:]
-            case 1:
-                out[at : at + 8] = struct.pack("<Q", rng.choice((0, 1 << 20, 1 << 32, 1 << 40, (1 << 64) - 1)))
-            case 2:
-                out[at : at + 4] = struct.pack("<I", rng.choice((0, 9, 0xFFFF, 0xFFFFFFFF)))
-            case 3:
-                out[at:at] = out[at : at + rng.randint(1, 64)]
-            case 4:
-                del out[at : at + rng.randint(1, 16)]
-            case _:
-                out[at : at + 1] = bytes((rng.randrange(256),))
-    return bytes(out)
-
-
-def odd_document(document: Any, rng: random.Random) -> str:
-    """Return JSON with one or two of its values exchanged for odd ones, renamed, or gone."""
-    out = copy.deepcopy(document)
-    for _ in range(rng.randint(1, 2)):
-        holder, key = rng.choice(list(_places(out)))
-        match rng.randrange(8):
-            case 0 if isinstance(holder, dict):
-                holder.pop(key, None)
-            case 1 if isinstance(holder, dict):
-                holder[rng.choice(("", "../x", "a" * 300))] = holder.pop(key, None)
-            case _:
-                holder[key] = copy.deepcopy(rng.choice(ODD))
-    text = json.dumps(out)
-    return text if rng.randrange(20) else text.replace(":", f':{DEEP},"q":' if rng.randrange(2) else ":[", 1)
-
-
-def _places(node: Any, depth: int = 0) -> Iterator[tuple[Any, Any]]:
-    """Give what holds a value, and under which key; of a long list or table only the first few."""
-    items = list(node.items() if isinstance(node, dict) else enumerate(node))[:12]
-    for key, value in items:
-        yield node, key
-        if isinstance(value, dict | list) and depth < 6:
-            yield from _places(value, depth + 1)
 
 
 @pytest.fixture(scope="module")
@@ -108,23 +43,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def small_gguf(tmp_path_factory: pytest.TempPathFactory) -> bytes:
-    path = tmp_path_factory.mktemp("hostile") / "small.gguf"
-    writer = gguf.GGUFWriter(path, "llama")
-    for name, value in (("block_count", 1), ("context_length", 64), ("embedding_length", 8), ("head_count", 2)):
-        writer.add_uint32(f"llama.{'attention.' if name == 'head_count' else ''}{name}", value)
-    writer.add_tokenizer_model("gpt2")
-    writer.add_tokenizer_pre("gpt-2")
-    writer.add_token_list(["a", "b", "ab", "<|im_end|>"])
-    writer.add_token_merges(["a b"])
-    writer.add_token_types([1, 1, 1, 3])
-    writer.add_eos_token_id(3)
-    writer.add_chat_template("{{ messages }}")
-    writer.add_tensor("token_embd.weight", np.zeros((4, 8), np.float16))
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
-    return path.read_bytes()
+    return make_small_gguf(tmp_path_factory.mktemp("hostile") / "small.gguf").read_bytes()
 
 
 def prepared(raw: Path, tmp_path: Path) -> None:

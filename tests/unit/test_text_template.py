@@ -197,3 +197,12 @@ def test_fields_that_a_message_lacks_are_undefined() -> None:
 def test_a_conversation_of_a_thousand_turns_is_within_the_budget() -> None:
     turns = tuple(Message(role="user" if i % 2 == 0 else "assistant", content="word " * 200) for i in range(1_000))
     assert len(render(LLAMA3, turns)) > 1_000_000
+
+
+@pytest.mark.parametrize(
+    "source", ["{% " + "x" * 5000 + " %}", "{{ raise_exception('x' * 900 ~ '\n') }}", "{{ 1 | " + "y" * 900 + " }}"]
+)
+def test_what_a_template_makes_an_error_say_is_short_and_one_line(source: str) -> None:
+    with pytest.raises((UnsupportedModel, InvalidRequest)) as caught:
+        render(source)
+    assert len(caught.value.message) < 300 and "\n" not in caught.value.message

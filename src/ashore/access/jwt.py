@@ -155,20 +155,23 @@ class JwtVerifier:
 
     def _claims(self, issuer: Issuer, claims: Mapping[str, Any], expires_s: float) -> Claims:
         subject = claims[issuer.subject_claim]
-        if not isinstance(subject, str) or not 0 < len(subject) <= 100:
-            raise Unauthenticated(f"the token of {issuer.name} has no {issuer.subject_claim} of at most 100 characters")
+        if not isinstance(subject, str) or not 0 < len(subject) <= 100 or not subject.isprintable():
+            raise Unauthenticated(
+                f"the token of {issuer.name} has no {issuer.subject_claim} of 1 to 100 printable characters"
+            )
         tenant = claims.get(issuer.tenant_claim, "") if issuer.tenant_claim else issuer.tenant
         if not isinstance(tenant, str) or not _NAME.fullmatch(tenant):
             raise Unauthenticated(f"the token of {issuer.name} has no tenant in its claim {issuer.tenant_claim}")
         roles = _names(issuer, claims, issuer.roles_claim)
         factors = claims.get("amr", ())
+        factors = [one for one in factors[:16] if isinstance(one, str)] if isinstance(factors, list) else []
         return Claims(
             issuer=issuer.name,
             subject=quote(subject, safe="@.+-_|"),
             tenant=tenant,
             groups=_names(issuer, claims, issuer.groups_claim),
             roles=roles - self._office_roles,
-            factors=tuple(str(one)[:32] for one in factors[:16]) if isinstance(factors, list) else (),
+            factors=tuple(one[:32] for one in factors if one.isprintable()),
             expires_s=expires_s,
         )
 

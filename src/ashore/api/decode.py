@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
+from ashore.core import UNDECODABLE
 from ashore.core.decode import convert, decode
 
 __all__ = ["convert", "decode", "model_in"]
@@ -20,5 +21,5 @@ def model_in(body: bytes) -> str:
     """Return the model that a body names, without looking at anything else in it; empty where it names none."""
     try:
         return _decode_named(body).model
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    except UNDECODABLE:
         return ""

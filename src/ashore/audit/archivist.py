@@ -17,7 +17,7 @@ import msgspec
 from ashore.audit.archive import Archive, Archived, archive_segments
 from ashore.audit.checkpoints import Checkpoints
 from ashore.audit.segments import chains_in, segments_of
-from ashore.core import Act, ActOutcome, Clock, Recorder
+from ashore.core import UNDECODABLE, Act, ActOutcome, Clock, Recorder
 from ashore.errors import AshoreError
 
 ARCHIVED: Final = "archived.json"
@@ -52,7 +52,7 @@ def read_standing(root: Path) -> ArchiveStanding | None:
     """Return how archiving stands; None where it never ran, or its file is not what was written."""
     try:
         return msgspec.json.decode((root / ARCHIVED).read_bytes(), type=ArchiveStanding)
-    except (OSError, msgspec.DecodeError):
+    except (OSError, *UNDECODABLE):
         return None
 
 

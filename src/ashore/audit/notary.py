@@ -12,7 +12,7 @@ import msgspec
 
 from ashore.audit.anchors import Anchor
 from ashore.audit.checkpoints import Checkpoints, SignedLine, read_checkpoints
-from ashore.core import Act, Clock, Recorder
+from ashore.core import UNDECODABLE, Act, Clock, Recorder
 from ashore.errors import AshoreError
 
 ANCHORED: Final = "anchored.json"
@@ -126,7 +126,7 @@ class Notary:
     def _reached(self) -> dict[str, int]:
         try:
             return msgspec.json.decode((self._root / ANCHORED).read_bytes(), type=dict[str, int])
-        except (OSError, msgspec.DecodeError):
+        except (OSError, *UNDECODABLE):
             return {}
 
     def _tell(self, anchor: Anchor, fault: AshoreError | None) -> None:

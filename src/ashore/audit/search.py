@@ -12,8 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-import msgspec
-
 from ashore.audit.canonical import decode, needle
 from ashore.audit.chain import HASH_CHARS
 from ashore.audit.model import ChainName, Place, Record
@@ -21,6 +19,7 @@ from ashore.audit.query import Query, matches
 from ashore.audit.records import CLOCK_SLACK_US
 from ashore.audit.segments import Shelf, read_lines
 from ashore.audit.writer import DAY_US
+from ashore.core import UNDECODABLE
 
 SAMPLE_BYTES: Final = 1 << 18
 """Of a segment, to see which part of a query is rarest."""
@@ -71,7 +70,7 @@ def find_record(shelf: Shelf, chain: ChainName, seq: int) -> Record | None:
             start = data.rfind(b"\n", 0, at) + 1
             try:
                 record = decode(data[start + HASH_CHARS + 1 : data.find(b"\n", at)])
-            except msgspec.DecodeError:
+            except UNDECODABLE:
                 record = None
             if record is not None and record.seq == seq:
                 return record
@@ -103,7 +102,7 @@ def _hits(path: Path, chain: ChainName, number: int, query: Query) -> Iterator[H
     for start, end in _candidates(data, query):
         try:
             record = decode(data[start + HASH_CHARS + 1 : end])
-        except msgspec.DecodeError:
+        except UNDECODABLE:
             continue  # `verify` names it
         if matches(query, record, exact):
             place = Place(chain=chain, segment=number, offset=start)
@@ -118,7 +117,7 @@ def _ends_before(path: Path, since_us: int) -> bool:
         return False
     try:
         opened_us = decode(first.body).at_us
-    except msgspec.DecodeError:
+    except UNDECODABLE:
         return False
     return since_us > (opened_us // DAY_US + 1) * DAY_US + SLACK_US
 

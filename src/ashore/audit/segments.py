@@ -9,11 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Final, Protocol
 
-import msgspec
-
 from ashore.audit.canonical import MAX_LINE_BYTES, decode
 from ashore.audit.chain import HASH_CHARS, MerkleTree, genesis, linked
 from ashore.audit.model import ChainName, Head, Record
+from ashore.core import UNDECODABLE
 
 CHAINS: Final = "chains"
 SEGMENT: Final = re.compile(r"(\d{8})\.log")
@@ -200,7 +199,7 @@ def _go_on_from_before(tail: Tail, root: Path, chain: ChainName, number: int) ->
         return
     try:
         tail.last = decode(line.body)
-    except msgspec.DecodeError:
+    except UNDECODABLE:
         return
     tail.hash, tail.reference = line.hash, tail.last
     tail.head = Head(chain=chain, segment=number, seq=tail.last.seq, hash=line.hash.hex())
@@ -212,7 +211,7 @@ def _named_before(line: Line) -> bytes:
     """Return the hash that the first line of a segment names as the end of the one before it."""
     try:
         return bytes.fromhex(str(decode(line.body).detail.get("previous", "")))
-    except (msgspec.DecodeError, ValueError):
+    except (*UNDECODABLE, ValueError):
         return b""
 
 
@@ -221,7 +220,7 @@ def _good(line: Line, before: bytes) -> Record | None:
         return None
     try:
         return decode(line.body)
-    except msgspec.DecodeError:
+    except UNDECODABLE:
         return None
 
 
@@ -257,5 +256,5 @@ def last_record(path: Path) -> tuple[Line, Record] | None:
         return None
     try:
         return line, decode(line.body)
-    except msgspec.DecodeError:
+    except UNDECODABLE:
         return None

@@ -9,12 +9,11 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import msgspec
-
 from ashore.audit.canonical import MAX_LINE_BYTES, decode
 from ashore.audit.chain import MerkleTree, genesis, linked
 from ashore.audit.model import FORMAT, ChainName, Record
 from ashore.audit.segments import Line, is_closing, read_lines, segment_path, segments_of
+from ashore.core import UNDECODABLE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -176,7 +175,7 @@ def _walk_line(path: Path, number: int, line: Line, walk: _Walk) -> None:
         )
     try:
         record = decode(line.body)
-    except msgspec.DecodeError as fault:
+    except UNDECODABLE as fault:
         raise _wrong(path, line.number, walk, f"it is no record: {fault}") from fault
     if record.seq != walk.seq + 1:
         raise _wrong(path, line.number, walk, f"its number is {record.seq}; expected {walk.seq + 1}")

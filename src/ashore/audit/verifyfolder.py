@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-import msgspec
-
 from ashore.audit.anchors import open_anchor
 from ashore.audit.checkpoints import CHECKPOINTS, ChainHead, read_checkpoints
 from ashore.audit.model import ChainName
@@ -16,6 +14,7 @@ from ashore.audit.segments import LocalShelf, Shelf
 from ashore.audit.signing import PublicKey
 from ashore.audit.verify import ChainReport, Problem, verify_chain
 from ashore.audit.vouching import CheckpointReport, verify_checkpoints, vouched_of
+from ashore.core import UNDECODABLE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,6 +92,6 @@ def _home(path: Path, trusted: Sequence[PublicKey]) -> str:
     first: Iterator[str] = (line.checkpoint().home for line in read_checkpoints(path) if line.whole)
     try:
         named = next(first, "")
-    except msgspec.DecodeError:
+    except UNDECODABLE:
         named = ""
     return named or (trusted[0].key_id if trusted else "")

@@ -6,12 +6,11 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import msgspec
-
 from ashore.audit.checkpoints import BEGINNING, Checkpoint, SignedLine, heads_root, read_checkpoints
 from ashore.audit.model import FORMAT
 from ashore.audit.signing import PublicKey
 from ashore.audit.verify import Problem, Vouched
+from ashore.core import UNDECODABLE
 
 
 @dataclass(slots=True, kw_only=True)
@@ -60,7 +59,7 @@ class _Anchored:
         self.next_ = SignedLine(0, raw, True)
         try:
             self.number = self.next_.checkpoint().number
-        except msgspec.DecodeError as fault:
+        except UNDECODABLE as fault:
             raise _Wrong("the anchor", 0, f"it holds something that is no checkpoint: {fault}") from fault
 
 
@@ -112,7 +111,7 @@ def verify_checkpoints(
 def _read(path: Path, line: SignedLine, state: _State) -> Checkpoint:
     try:
         checkpoint = line.checkpoint()
-    except msgspec.DecodeError as fault:
+    except UNDECODABLE as fault:
         raise _Wrong(str(path), line.number, f"it is no checkpoint: {fault}", state.number + 1) from fault
     wrong = ""
     if checkpoint.format != FORMAT:

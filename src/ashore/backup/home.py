@@ -29,6 +29,7 @@ from ashore.backup.keys import VaultKey
 from ashore.backup.model import FORMAT, ObjectRef, Vault
 from ashore.backup.ports import read_small, write_small
 from ashore.backup.timetable import Timetable
+from ashore.core import UNDECODABLE
 from ashore.errors import BackupDamaged, HomeBusy, NotFound, SealingKeyMissing
 from ashore.sealing import read_secret_file
 
@@ -65,7 +66,7 @@ class BackupHome:
         path = self.folder / "vault.json"
         try:
             vault = msgspec.json.decode(path.read_bytes(), type=Vault)
-        except msgspec.DecodeError as error:
+        except UNDECODABLE as error:
             raise BackupDamaged(
                 f"{path} cannot be read: {error}", hint="restore into a new home with the recovery key"
             ) from error
@@ -178,7 +179,7 @@ class BackupHome:
         """Return what a server did by itself; None where none ever did, or what it wrote cannot be read."""
         try:
             return msgspec.json.decode((self.folder / "schedule.json").read_bytes(), type=Timetable)
-        except (FileNotFoundError, msgspec.DecodeError):
+        except (FileNotFoundError, *UNDECODABLE):
             return None
 
     def write_timetable(self, table: Timetable) -> None:
@@ -205,7 +206,7 @@ class BackupHome:
         for line in lines[:-1]:
             try:
                 found.append(msgspec.json.decode(line, type=ObjectRef))
-            except msgspec.DecodeError:
+            except UNDECODABLE:
                 break
         return tuple(found)
 

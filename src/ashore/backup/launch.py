@@ -9,6 +9,7 @@ from typing import Final
 import msgspec
 
 from ashore.backup.section import BackupSection
+from ashore.core import UNDECODABLE
 from ashore.errors import InvalidSpec
 
 KEEPER_MODULE: Final = "ashore.cli.backupkeeper"
@@ -39,5 +40,5 @@ def read_backup_launch(path: Path) -> BackupLaunch:
     """
     try:
         return msgspec.json.decode(path.read_bytes(), type=BackupLaunch)
-    except (OSError, msgspec.DecodeError) as fault:
+    except (OSError, *UNDECODABLE) as fault:
         raise InvalidSpec(f"{path} cannot be read: {fault}", hint="`ashore up` writes it") from fault

@@ -12,6 +12,7 @@ from ashore.backup.coding import coder_of
 from ashore.backup.model import FORMAT, Commit, Listing, ObjectRef
 from ashore.backup.reading import ObjectReader, open_object
 from ashore.backup.vault import Reading, header_of
+from ashore.core import UNDECODABLE
 from ashore.errors import BackupDamaged
 
 
@@ -47,7 +48,7 @@ class Objects:
             data = file.read()
         try:
             listing = msgspec.json.decode(data, type=Listing)
-        except msgspec.DecodeError as error:
+        except UNDECODABLE as error:
             raise BackupDamaged(f"{what} cannot be read: {error}", hint="use the ashore that wrote it") from error
         if listing.format != FORMAT:
             raise BackupDamaged(f"{what} is of format {listing.format}; this ashore reads {FORMAT}")

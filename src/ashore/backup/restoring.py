@@ -32,7 +32,7 @@ from ashore.backup.model import (
 )
 from ashore.backup.objects import Objects, open_objects
 from ashore.backup.running import Told
-from ashore.core import Digest, did_you_mean, human_bytes
+from ashore.core import UNDECODABLE, Digest, did_you_mean, human_bytes
 from ashore.errors import (
     Conflict,
     CorruptBlob,
@@ -260,7 +260,7 @@ def _refuse_without_room(root: Path, listing: Listing) -> None:
 def _read_begun(staging: Path) -> _Begun | None:
     try:
         return msgspec.json.decode((staging / "begun.json").read_bytes(), type=_Begun)
-    except (FileNotFoundError, msgspec.DecodeError):
+    except (FileNotFoundError, *UNDECODABLE):
         return None
 
 

@@ -23,6 +23,7 @@ from ashore.backup.lanes import Lane, open_lanes
 from ashore.backup.model import FORMAT, Commit, Finding, NodeCondition, NodeMark, NodeReport, ObjectRef, Vault
 from ashore.backup.ports import Node, read_small, write_small
 from ashore.backup.shards import ShardHeader, checksum
+from ashore.core import UNDECODABLE
 from ashore.errors import AshoreError, BackupDamaged, Conflict, InvalidRequest, NotFound, TooFewNodes
 from ashore.sealing import CHUNK_BYTES, SALT_BYTES, Header
 
@@ -129,7 +130,7 @@ def read_mark(node: Node) -> NodeMark:
     try:
         mark = msgspec.json.decode(body, type=NodeMark)
         parse_code(mark.code)
-    except (msgspec.DecodeError, AshoreError) as error:
+    except (*UNDECODABLE, AshoreError) as error:
         raise BackupDamaged(f"{what} cannot be read: {error}", hint="read it with the ashore that wrote it") from error
     if mark.format != FORMAT:
         raise BackupDamaged(f"{what} is of format {mark.format}; this ashore reads {FORMAT}", hint="use a newer ashore")

@@ -9,6 +9,7 @@ import msgspec
 
 from ashore.bench.client import Reply, has_text
 from ashore.bench.model import RequestRecord
+from ashore.core import UNDECODABLE
 
 
 def event_json(event: bytes) -> dict[str, Any] | None:
@@ -21,7 +22,7 @@ def json_object(data: bytes) -> dict[str, Any] | None:
     """Return `data` as a JSON object, or None where it is none."""
     try:
         value = msgspec.json.decode(data)
-    except msgspec.DecodeError:
+    except UNDECODABLE:
         return None
     return value if isinstance(value, dict) else None
 

@@ -10,6 +10,7 @@ import msgspec
 
 from ashore.cache.curated import MAX_QUESTION_CHARS, plain
 from ashore.cache.model import EVERYBODY, Pair
+from ashore.core import UNDECODABLE
 from ashore.errors import InvalidRequest
 
 MAX_ANSWER_CHARS: Final = 65_536
@@ -48,7 +49,7 @@ def read_pairs(lines: Iterable[bytes], *, now_s: float) -> list[Pair]:
 def _pair(line: bytes, number: int, now_s: float) -> Pair:
     try:
         found = _decoder.decode(line)
-    except (msgspec.DecodeError, UnicodeDecodeError) as fault:
+    except UNDECODABLE as fault:
         raise _wrong(number, str(fault)) from fault
     if not plain(found.question):
         raise _wrong(number, "the question is empty")

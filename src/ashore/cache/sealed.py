@@ -9,6 +9,7 @@ from typing import Final
 import msgspec
 
 from ashore.cache.model import KeptAnswer
+from ashore.core import UNDECODABLE
 
 MAC_BYTES: Final = 16
 _encode = msgspec.msgpack.Encoder().encode
@@ -40,7 +41,7 @@ def unseal(key: bytes, sealed: bytes, secret: bytes) -> Record | None:
         return None
     try:
         return _decoder.decode(payload)
-    except msgspec.DecodeError:  # written by another version
+    except UNDECODABLE:  # written by another version
         return None
 
 

@@ -13,6 +13,7 @@ import msgspec
 
 from ashore.cli.refusals import error_words, raise_refusal
 from ashore.cli.target import ServerTarget, api_base, unreachable
+from ashore.core import UNDECODABLE
 from ashore.errors import InvalidRequest, RemoteRefused
 
 CONNECT_TIMEOUT_S = 5.0
@@ -103,7 +104,7 @@ class Conversation:
             raise InvalidRequest(f"{name} cannot be set here", hint="/model and /system change model and system prompt")
         try:
             self.params[name] = msgspec.json.decode(value.encode())
-        except msgspec.DecodeError as fault:
+        except UNDECODABLE as fault:
             raise InvalidRequest(
                 f"{value!r} is no JSON value: {fault}", hint='/params temperature 0.7   /params stop ["END"]'
             ) from fault
@@ -130,7 +131,7 @@ class Conversation:
             saved = msgspec.json.decode(path.read_bytes(), type=SavedChat)
         except OSError as fault:
             raise InvalidRequest(f"cannot read {path}: {fault.strerror}", hint="/load FILE") from fault
-        except msgspec.DecodeError as fault:
+        except UNDECODABLE as fault:
             raise InvalidRequest(f"{path} is no saved conversation: {fault}", hint="/save writes one") from fault
         self.system = "\n".join(t.content for t in saved.turns if t.role == "system")
         self.turns = [t for t in saved.turns if t.role != "system"]
@@ -213,7 +214,7 @@ def read_event(data: str, stats: Stats) -> Piece | None:
     """
     try:
         event = msgspec.json.decode(data.encode())
-    except msgspec.DecodeError as fault:
+    except UNDECODABLE as fault:
         raise RemoteRefused(f"the server sent an event that is no JSON: {data[:100]!r}") from fault
     if not isinstance(event, dict):
         return None

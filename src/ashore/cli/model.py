@@ -19,7 +19,7 @@ from ashore.cli.columns import table
 from ashore.cli.progress import TerminalProgress
 from ashore.cli.recorded import os_user
 from ashore.cli.sure import DryRun, Yes, go_ahead
-from ashore.core import counted, human_bytes
+from ashore.core import UNDECODABLE, counted, human_bytes
 from ashore.errors import Conflict, HomeBusy, InvalidRequest
 from ashore.settings import read_settings
 from ashore.store import CatalogEntry, ModelStore, StoredModel
@@ -438,7 +438,7 @@ def _sampling(store: ModelStore, model: StoredModel) -> dict[str, Any]:
         return {}
     try:
         facts = msgspec.json.decode(store.blob_path(file.digest).read_bytes(), type=GenerationFacts)
-    except (OSError, msgspec.DecodeError):
+    except (OSError, *UNDECODABLE):
         return {"sampling_defaults": {}, "sampling_defaults_from": "unreadable: see ashore model verify"}
     return {"sampling_defaults": facts.defaults, "sampling_defaults_from": facts.defaults_told_by}
 

@@ -128,7 +128,7 @@ def read(file: Path) -> tuple[int | None, PrivacyPolicy]:
         InvalidSpec: the policy cannot be used.
     """
     from ashore.core import read_section
-    from ashore.privacy import PrivacyPolicy
+    from ashore.privacy import PrivacyPolicy, check_policy
 
     try:
         document = tomllib.loads(file.read_text(encoding="utf-8"))
@@ -148,7 +148,9 @@ def read(file: Path) -> tuple[int | None, PrivacyPolicy]:
     privacy = document["privacy"]
     if not isinstance(privacy, dict):
         raise InvalidRequest(f"{file}: privacy is not a table", hint="write [privacy] on a line of its own")
-    return version, read_section(PrivacyPolicy, privacy, f"{file} [privacy]")
+    policy = read_section(PrivacyPolicy, privacy, f"{file} [privacy]")
+    check_policy(policy)
+    return version, policy
 
 
 def differences(before: PrivacyPolicy, after: PrivacyPolicy) -> list[str]:

@@ -7,6 +7,7 @@ from typing import Final
 
 import msgspec
 
+from ashore.core import UNDECODABLE
 from ashore.errors import (
     AshoreError,
     Bug,
@@ -42,7 +43,7 @@ def raise_refusal(status: int, body: bytes, url: str) -> None:
         return
     try:
         payload = msgspec.json.decode(body)
-    except msgspec.DecodeError:
+    except UNDECODABLE:
         payload = None
     message, hint = error_words(payload)
     error = payload.get("error") if isinstance(payload, dict) else None

@@ -19,7 +19,7 @@ from ashore.edge import EdgeSection
 from ashore.errors import InvalidSpec, PermissionDenied
 from ashore.jobs import LOOPBACK, EgressSection, JobsSection, check_url, parse_allow
 from ashore.planning import ModelSection
-from ashore.privacy import PrivacyPolicy
+from ashore.privacy import PrivacyPolicy, check_policy
 from ashore.releases import ReleasePolicy
 from ashore.sealing import SealingSection, parse_key_source
 from ashore.serving import AdmissionSection, GrpcSection, HttpSection
@@ -120,6 +120,7 @@ class Spec(Listening, frozen=True, kw_only=True):
         return Listening(**self.sections())
 
     def checked(self, where: str) -> Self:
+        check_policy(self.privacy)
         aliases = [one.alias or one.name for one in self.models]
         aliases += [f"{one.alias or one.name}:{adapter}" for one in self.models for adapter in one.adapters]
         for alias in aliases:

@@ -19,8 +19,9 @@ from ashore.core.call import (
 from ashore.core.chat import Message, Role, ToolCall, ToolSpec
 from ashore.core.clock import Clock, ManualClock, SystemClock
 from ashore.core.counted import counted
+from ashore.core.decode import UNDECODABLE
 from ashore.core.expressions import MOST_PATTERN_BYTES, MOST_PATTERN_CHARS, compile_re2
-from ashore.core.foreign import foreign_errors
+from ashore.core.foreign import foreign_errors, short_reason
 from ashore.core.ids import ADAPTER_NAME, Digest, OrderId, RequestId, TenantId, check_adapter_name, new_request_id
 from ashore.core.kinds import EngineKind, ModelFormat, ServedFormat
 from ashore.core.nearest import did_you_mean, nearest_names
@@ -74,6 +75,7 @@ __all__ = [
     "RECOMMENDABLE",
     "SAMPLING_FIELDS",
     "SERVER",
+    "UNDECODABLE",
     "WANT",
     "WIDE",
     "Act",
@@ -149,6 +151,7 @@ __all__ = [
     "sampling_of",
     "seconds_in",
     "sees_tenant",
+    "short_reason",
     "toml",
     "whole_number",
     "written_span",

@@ -18,8 +18,15 @@ T = TypeVar("T", bound=msgspec.Struct)
 MAX_NAME_CHARS: Final = 100
 """Of a field name that a client made up: an error says no more of it."""
 
+UNDECODABLE: Final = (msgspec.DecodeError, UnicodeError, RecursionError)
+"""What a decoder of msgspec raises for what it cannot read: bytes that are not UTF-8 and what is nested too deeply come
+as Python's own errors, beside msgspec's."""
+
+MAX_WORDS_CHARS: Final = 300
+"""Of what msgspec says: it may repeat what the client sent."""
+
 _AT: Final = re.compile(r" - at `(?P<path>[^`]*)`$")
-_UNKNOWN: Final = re.compile(r"^Object contains unknown field `(?P<field>.*?)`")
+_UNKNOWN: Final = re.compile(r"^Object contains unknown field `(?P<field>.*?)`", re.DOTALL)
 _MISSING: Final = re.compile(r"^Object missing required field `(?P<field>.*?)`")
 _TAG: Final = re.compile(r"^Invalid value '(?P<value>.*)'$", re.DOTALL)
 _CHOICE: Final = re.compile(r"^Invalid enum value (?P<value>.*)$", re.DOTALL)
@@ -37,7 +44,7 @@ def decode(body: bytes, decoder: msgspec.json.Decoder[T]) -> T:
         return decoder.decode(body)
     except msgspec.ValidationError as fault:
         raise _translate(str(fault), decoder.type) from fault
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as fault:
+    except UNDECODABLE as fault:
         what = "it is empty" if not body else str(fault).removeprefix("JSON is malformed: ")
         raise InvalidRequest(f"the body is not valid JSON: {what}", hint="send one JSON object in UTF-8") from fault
 
@@ -79,7 +86,7 @@ def _translate(message: str, kind: Any) -> InvalidRequest | UnknownField:
         return InvalidRequest(
             f"{path} is {choice['value'][:MAX_NAME_CHARS]}; expected {' or '.join(takes)}", param=path or None
         )
-    subject = f"{path}: " if path else ""
+    subject, words = f"{path}: " if path else "", words[:MAX_WORDS_CHARS]
     return InvalidRequest(f"{subject}{words[:1].lower()}{words[1:]}".replace("`", ""), param=path or None)
 
 

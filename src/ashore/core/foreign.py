@@ -35,7 +35,7 @@ def foreign_errors(
     except BaseException as fault:
         if not _is_stumble(fault):
             raise
-        raise error(f"{what}: {_reason(fault)}", hint=hint) from fault
+        raise error(f"{what}: {short_reason(fault)}", hint=hint) from fault
 
 
 def _is_stumble(fault: BaseException) -> bool:
@@ -45,7 +45,8 @@ def _is_stumble(fault: BaseException) -> bool:
     return isinstance(fault, _STUMBLES) or type(fault) is Exception or type(fault).__module__ == "pyo3_runtime"
 
 
-def _reason(fault: BaseException) -> str:
+def short_reason(fault: BaseException) -> str:
+    """Return what a reader of foreign data said, in one short line that can be printed."""
     match fault:
         case RecursionError():
             return "it is nested too deeply"

@@ -157,7 +157,7 @@ def read_section(kind: type[S], values: Mapping[str, object], where: str) -> S:
     known = {key.name: key for key in keys}
     for name in values:
         if name not in known:
-            raise InvalidSpec(f"{where} has an unknown key {name!r}", hint=did_you_mean(name, known))
+            raise InvalidSpec(f"{where} has an unknown key {name[:100]!r}", hint=did_you_mean(name, known))
     for key in keys:
         if key.required and key.name not in values:
             raise InvalidSpec(f"{where} has no {key.name}", hint=f"write {key.name} = {key.example or '…'}")

@@ -14,7 +14,7 @@ import msgspec
 
 from ashore.access import make_internal_token
 from ashore.config import Listening
-from ashore.core import Clock, MemoryRecorder, Recorder
+from ashore.core import UNDECODABLE, Clock, MemoryRecorder, Recorder
 from ashore.deployment.acts import loaded_act, reload_act, why_of
 from ashore.deployment.children import (
     BACKUP,
@@ -484,5 +484,5 @@ def releases_of(models: bytes | None) -> Mapping[str, str]:
     try:
         items = msgspec.json.decode(models)["data"]
         return {item["id"]: item["release"] for item in items}
-    except (msgspec.DecodeError, KeyError, TypeError):
+    except (*UNDECODABLE, KeyError, TypeError):
         return {}

@@ -168,12 +168,12 @@ def encode(message: ToHost | ToWorker) -> bytes:
 
 
 def decode_to_host(body: bytes | memoryview) -> ToHost:
-    """Return the message in `body`. Raises `msgspec.ValidationError` or `DecodeError` for anything else."""
+    """Return the message in `body`. Raises one of `UNDECODABLE` for anything else."""
     return _to_host.decode(body)
 
 
 def decode_to_worker(body: bytes | memoryview) -> ToWorker:
-    """Return the message in `body`. Raises `msgspec.ValidationError` or `DecodeError` for anything else."""
+    """Return the message in `body`. Raises one of `UNDECODABLE` for anything else."""
     return _to_worker.decode(body)
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import msgspec
 
+from ashore.core import UNDECODABLE
 from ashore.engines.model import EngineOptions, ModelFiles
 from ashore.errors import InvalidSpec
 from ashore.processes import write_launch_file
@@ -49,7 +50,7 @@ def read_launch(path: Path) -> HostLaunch:
         return msgspec.json.decode(path.read_bytes(), type=HostLaunch)
     except OSError as error:
         raise InvalidSpec(f"launch file {path}: {error.strerror}", hint="the supervisor writes it") from error
-    except msgspec.DecodeError as error:
+    except UNDECODABLE as error:
         raise InvalidSpec(f"launch file {path}: {error}", hint="stop `ashore up` and start it again") from error
 
 

@@ -15,9 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-import msgspec
-
-from ashore.core import OrderId
+from ashore.core import UNDECODABLE, OrderId
 from ashore.engines.failures import error_of
 from ashore.engines.frames import (
     PROTOCOL_VERSION,
@@ -168,7 +166,7 @@ class HostLink(asyncio.Protocol):
         try:
             for body in self._reader.feed(data):
                 self._take(decode_to_worker(body))
-        except (msgspec.DecodeError, InvalidRequest) as error:
+        except (*UNDECODABLE, InvalidRequest) as error:
             self._lose(f"sent what is no frame of ours ({error})")
 
     def eof_received(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
+from ashore.core import UNDECODABLE
 from ashore.errors import CorruptBlob
 from ashore.evaluation.gate import ATTACHED_KIND, VERDICT_FILE, verdict_json
 from ashore.evaluation.model import Report, Verdict, read_report
@@ -34,7 +35,7 @@ def kept_reports(store: ModelStore, model: StoredModel) -> tuple[Report, ...]:
     for attachment in store.attachments(model, EVALUATION):
         try:
             found.append(read_report(store.read_attachment(attachment, REPORT_FILE)))
-        except msgspec.DecodeError as error:
+        except UNDECODABLE as error:
             raise _unreadable(attachment, model, error) from error
     return tuple(found)
 
@@ -52,7 +53,7 @@ def gate_verdict(store: ModelStore, ref: str) -> Verdict | None:
     for attachment in store.attachments(model, ATTACHED_KIND):
         try:
             return msgspec.json.decode(store.read_attachment(attachment, VERDICT_FILE), type=Verdict)
-        except msgspec.DecodeError as error:
+        except UNDECODABLE as error:
             raise _unreadable(attachment, model, error) from error
     return None
 

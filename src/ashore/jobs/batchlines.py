@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import msgspec
 
+from ashore.core import UNDECODABLE
 from ashore.errors import InvalidRequest
 
 ENDPOINTS: Final = ("/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/v1/responses")
@@ -91,7 +92,7 @@ def check_line(raw: bytes, endpoint: str) -> LineIn:
         line = _line.decode(raw)
     except msgspec.ValidationError as fault:
         raise _Fault("invalid_line", str(fault).replace("`", "'")) from fault
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as fault:
+    except UNDECODABLE as fault:
         raise _Fault("invalid_json_line", f"this line is no JSON object: {fault}") from fault
     if not 0 < len(line.custom_id) <= MAX_CUSTOM_ID:
         raise _Fault("invalid_custom_id", f"custom_id must have 1 to {MAX_CUSTOM_ID} characters", "custom_id")
@@ -101,7 +102,7 @@ def check_line(raw: bytes, endpoint: str) -> LineIn:
         raise _Fault("mismatched_url", f"url is {line.url[:80]!r}; the batch is for {endpoint!r}", "url")
     try:
         body = _body.decode(line.body)
-    except (msgspec.DecodeError, UnicodeDecodeError) as fault:
+    except UNDECODABLE as fault:
         raise _Fault("invalid_body", "body must be a JSON object in UTF-8", "body") from fault
     if not isinstance(body.model, str) or not body.model:
         raise _Fault("missing_model", "body names no model", "body.model")

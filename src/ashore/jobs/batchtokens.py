@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import msgspec
 
+from ashore.core import UNDECODABLE
+
 
 class BatchTokens(msgspec.Struct, frozen=True, kw_only=True):
     """Tokens of many answers."""
@@ -43,7 +45,7 @@ def add_tokens(sum_: BatchTokens, body: msgspec.Raw) -> BatchTokens:
     """Return `sum_` and what an answer cost, whichever route it is of; one that says nothing costs nothing."""
     try:
         usage = _used.decode(body).usage
-    except msgspec.DecodeError:
+    except UNDECODABLE:
         return sum_
     if usage is None:
         return sum_

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import msgspec
 
+from ashore.core import UNDECODABLE
 from ashore.errors import InvalidSpec
 from ashore.jobs.section import EgressSection, JobsSection
 
@@ -54,5 +55,5 @@ def read_launch(path: Path) -> JobsLaunch:
         return msgspec.json.decode(path.read_bytes(), type=JobsLaunch)
     except OSError as fault:
         raise InvalidSpec(f"{path}: {fault.strerror}", hint="`ashore up` writes it") from fault
-    except msgspec.DecodeError as fault:
+    except UNDECODABLE as fault:
         raise InvalidSpec(f"{path}: {fault}", hint="stop `ashore up` and start it again") from fault

@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 import msgspec
 
-from ashore.core import whole_number
+from ashore.core import UNDECODABLE, whole_number
 from ashore.errors import AshoreError
 from ashore.jobs.model import Again, CutOff, Done, Failed, Lease, Outcome
 
@@ -141,7 +141,7 @@ def outcome_of(status: int, body: bytes, request_id: str, *, reset_s: int | None
 def _words(body: bytes) -> tuple[str, str]:
     try:
         error = _error.decode(body).error
-    except msgspec.DecodeError:
+    except UNDECODABLE:
         return "", ""
     return ("", "") if error is None else (error.code, error.message)
 
@@ -149,6 +149,6 @@ def _words(body: bytes) -> tuple[str, str]:
 def _is_json(body: bytes) -> bool:
     try:
         msgspec.json.decode(body, type=msgspec.Raw)
-    except msgspec.DecodeError:
+    except UNDECODABLE:
         return False
     return True

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Annotated, Final, Literal, Self, TypeVar
+from typing import Annotated, Final, Literal, TypeVar
 
 import msgspec
 from msgspec import Meta
@@ -79,12 +79,6 @@ class PrivacyPolicy(Section, frozen=True, kw_only=True):
     routes: Annotated[tuple[PrivacyRoute, ...], toml("route")] = ()
     expressions: Annotated[tuple[Expression, ...], toml("expression")] = ()
     dictionaries: Annotated[tuple[Dictionary, ...], toml("dictionary")] = ()
-
-    def checked(self, where: str) -> Self:
-        from ashore.privacy.custom import check_policy
-
-        check_policy(self)
-        return self
 
     def custom_kinds(self) -> tuple[str, ...]:
         """Return the operator's own kinds, each once."""

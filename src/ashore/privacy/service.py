@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Final
 
+from ashore.errors import InvalidSpec, MissingExtra
 from ashore.privacy.custom import CustomFinder
 from ashore.privacy.detect import Detectors
 from ashore.privacy.model import Action, Entity, Finder
@@ -79,10 +80,12 @@ class Privacy:
         """Return when a policy could be applied.
 
         Raises:
-            InvalidSpec: an expression of the operator's cannot be used.
-            MissingExtra: the detector is not installed.
+            InvalidSpec: an expression of the operator's cannot be used, or the detector is not installed here.
         """
-        self._prepare(policy)
+        try:
+            self._prepare(policy)
+        except MissingExtra as fault:
+            raise InvalidSpec(fault.message, hint=fault.hint) from fault
 
     def examine(self, text: str, *, tenant: str, alias: str, behind: tuple[str, ...] = ()) -> Examination:
         """Return what would be done with a text that is sent to a model, without sending it."""

@@ -14,6 +14,7 @@ from typing import Final
 
 import msgspec
 
+from ashore.core import UNDECODABLE
 from ashore.errors import PersonalDataBlocked
 from ashore.privacy.folding import fold
 from ashore.privacy.model import Entity, Finder
@@ -112,7 +113,7 @@ class Table:
         """
         try:
             value = msgspec.json.decode(text)
-        except (msgspec.DecodeError, RecursionError):
+        except UNDECODABLE:
             return self.mask(text)
         masked = self._mask_value(value)
         if masked == value:

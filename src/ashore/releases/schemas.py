@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import msgspec
 
-from ashore.core import MOST_PATTERN_CHARS, compile_re2
+from ashore.core import MOST_PATTERN_CHARS, UNDECODABLE, compile_re2
 from ashore.errors import InvalidSpec
 
 _Keyword = Callable[[Any, Any, Any, Any], Iterator[Exception] | None]
@@ -41,7 +41,7 @@ class AnswerSchema:
             kind = validator_for(schema)
             kind.check_schema(schema)
             patterns = {text: compiled(text, where) for text in _patterns(schema, where)}
-        except (msgspec.DecodeError, RecursionError) as fault:
+        except UNDECODABLE as fault:
             raise InvalidSpec(f"{where} is no JSON: {fault}", hint="correct it") from fault
         except SchemaError as fault:
             raise InvalidSpec(f"{where} is no JSON Schema: {fault.message}", hint="correct it") from fault
@@ -56,7 +56,7 @@ class AnswerSchema:
         self._steps = 0
         try:
             return bool(self._validator.is_valid(json_in(text)))
-        except (msgspec.DecodeError, RecursionError):
+        except UNDECODABLE:
             return False
         except _Enough:
             return True

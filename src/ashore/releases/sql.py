@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
+from ashore.core import UNDECODABLE
 from ashore.engines import MADE_UP, EngineOptions
 from ashore.errors import Conflict
 from ashore.planning import ModelPlan
@@ -45,14 +46,14 @@ def load_book(connection: Connection) -> Book:
     for row in rows:
         try:
             release, course = _release(row["document"]), _course(row["course"])
-        except (msgspec.DecodeError, UnicodeDecodeError) as fault:
+        except UNDECODABLE as fault:
             release, course = _unreadable(str(row["name"]), str(row["alias"]), fault)
         releases[release.name], courses[release.name] = release, course
     aliases = {}
     for row in execute(connection, "SELECT name, document, version FROM release_alias ORDER BY name").mappings():
         try:
             alias = _alias(row["document"])
-        except (msgspec.DecodeError, UnicodeDecodeError):
+        except UNDECODABLE:
             led = _led(str(row["name"]), releases, courses)
             if not led:
                 continue

@@ -16,6 +16,7 @@ from typing import Final
 
 import msgspec
 
+from ashore.core import UNDECODABLE
 from ashore.errors import CorruptBlob, SealingKeyMissing
 from ashore.sealing.chunks import KEY_BYTES, KEY_ID_BYTES
 from ashore.sealing.ports import KeyKeeper, Wrapped
@@ -79,7 +80,7 @@ def read_envelope(data: bytes, *, key_id: str) -> Envelope:
     """Return an envelope, whose key is not yet proven. Raises `CorruptBlob` where it is none, or another key's."""
     try:
         envelope = msgspec.json.decode(data, type=Envelope)
-    except msgspec.DecodeError as error:
+    except UNDECODABLE as error:
         raise CorruptBlob(f"the envelope of the data key {key_id} cannot be read: {error}", hint=_HINT) from error
     if envelope.version != 1 or envelope.key_id != key_id:
         raise CorruptBlob(
@@ -93,7 +94,7 @@ def envelope_key_id(data: bytes) -> str:
     """Return which data key an envelope says it holds. Raises `CorruptBlob` where it is none."""
     try:
         return msgspec.json.decode(data, type=Envelope).key_id
-    except msgspec.DecodeError as error:
+    except UNDECODABLE as error:
         raise CorruptBlob(f"an envelope cannot be read: {error}", hint=_HINT) from error
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import msgspec
 
-from ashore.core import Clock
+from ashore.core import UNDECODABLE, Clock
 from ashore.errors import DiskFull, EnvironmentFault, InvalidSpec, SealingKeyMissing
 from ashore.sealing.keyfile import read_secret_file
 from ashore.sealing.ports import KeeperKind, Wrapped
@@ -81,7 +81,7 @@ class KeyringKeeper:
         data = read_secret_file(self._path, what="the keyring")
         try:
             ring = msgspec.json.decode(data, type=_Ring)
-        except msgspec.DecodeError as error:
+        except UNDECODABLE as error:
             # The library's words name the place in the file, never a value.
             raise InvalidSpec(f"the keyring {self._path} cannot be read: {error}", hint="bring back a copy") from error
         if ring.version != 1:

@@ -8,8 +8,7 @@ from contextlib import suppress
 from functools import partial
 from typing import Final
 
-import msgspec
-
+from ashore.core import UNDECODABLE
 from ashore.engines import Grammar
 from ashore.errors import AshoreError
 from ashore.releases.schemas import AnswerSchema, json_in
@@ -71,5 +70,5 @@ def is_json(text: str, *, kind: type = object) -> bool:
     """Return whether a text is JSON, of this kind."""
     try:
         return isinstance(json_in(text), kind)
-    except (msgspec.DecodeError, RecursionError):
+    except UNDECODABLE:
         return False

@@ -13,6 +13,7 @@ import msgspec
 from ashore.access import AccessSection
 from ashore.audit import AuditLink
 from ashore.cache import CachePolicy, RedisSection
+from ashore.core import UNDECODABLE
 from ashore.engines import EngineKind
 from ashore.errors import InvalidSpec
 from ashore.jobs import EgressSection, JobsSection
@@ -186,7 +187,7 @@ def read_topology(path: Path) -> Topology:
         topology = msgspec.json.decode(path.read_bytes(), type=Topology)
     except OSError as fault:
         raise InvalidSpec(f"topology {path}: {fault.strerror}", hint="`ashore up` writes it") from fault
-    except msgspec.DecodeError as fault:
+    except UNDECODABLE as fault:
         raise InvalidSpec(f"topology {path}: {fault}", hint="stop `ashore up` and start it again") from fault
     aliases = [model.alias for model in topology.models]
     twice = sorted({alias for alias in aliases if aliases.count(alias) > 1})

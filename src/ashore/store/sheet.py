@@ -12,7 +12,7 @@ from collections.abc import Mapping
 
 import msgspec
 
-from ashore.core import Digest
+from ashore.core import UNDECODABLE, Digest
 from ashore.errors import CorruptBlob
 from ashore.sealing import DataKey, SecretBox
 from ashore.store.manifest import SEALED, config_bytes, hash_of, manifest_bytes, media_type_of
@@ -87,7 +87,7 @@ def read_sheet(model: StoredModel, key: DataKey) -> Sheet:
     assert model.sealed is not None
     try:
         sheet = msgspec.json.decode(SecretBox(key).open(_NAME, model.sealed.sheet), type=Sheet)
-    except (CorruptBlob, msgspec.DecodeError) as error:
+    except (CorruptBlob, *UNDECODABLE) as error:
         raise CorruptBlob(f"the sheet of {model.reference} was altered", hint=_HINT) from error
     if {f.path for f in model.files} != set(sheet.files) or digest_of(open_model(model, sheet)) != sheet.manifest:
         raise CorruptBlob(

@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from ashore.core import Clock, Message, SystemClock, ToolSpec, foreign_errors
+from ashore.core import UNDECODABLE, Clock, Message, SystemClock, ToolSpec, foreign_errors
 from ashore.errors import InvalidRequest, UnsupportedModel
 from ashore.text.answer import AnswerParser
 from ashore.text.encoder import Encoder
@@ -279,7 +279,7 @@ def _read_spec(path: Path) -> dict[str, Any]:
         raise UnsupportedModel(f"{path.parent} has no tokenizer.json", hint="pull the model again")
     try:
         spec = msgspec.json.decode(path.read_bytes())
-    except msgspec.MsgspecError as fault:
+    except UNDECODABLE as fault:
         raise UnsupportedModel(f"{path} is no JSON: {fault}", hint="pull the model again") from fault
     if not isinstance(spec, dict) or not isinstance(spec.get("model"), dict):
         raise UnsupportedModel(f"{path} has no tokenizer model in it", hint="pull the model again")
@@ -291,7 +291,7 @@ def _read_facts(path: Path) -> GenerationFacts | None:
         return None
     try:
         return msgspec.json.decode(path.read_bytes(), type=GenerationFacts)
-    except msgspec.MsgspecError as fault:
+    except UNDECODABLE as fault:
         raise UnsupportedModel(f"{path} cannot be read: {fault}", hint="pull the model again") from fault
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from jinja2 import TemplateError, TemplateSyntaxError
 
-from ashore.core import Clock, Message, ToolSpec
+from ashore.core import Clock, Message, ToolSpec, short_reason
 from ashore.errors import InvalidRequest, UnsupportedModel
 from ashore.text.guard import MARK, Guard, shield_values
 from ashore.text.sandbox import BudgetSpent, RefusedByTemplate, Sandbox, full_budget
@@ -56,7 +56,7 @@ class ChatTemplate:
             self._template = Sandbox(now_s=clock.now_s).from_string(source)
         except TemplateSyntaxError as fault:
             raise UnsupportedModel(
-                f"{name}, line {fault.lineno}: {fault.message}", hint="mend the template and pull the model again"
+                f"{name}, line {fault.lineno}: {short_reason(fault)}", hint="mend the template and pull the model again"
             ) from fault
         self._knows_none = _KNOWS_NONE.search(source) is not None
         self._tools = lru_cache(maxsize=64)(self._tool_dicts)
@@ -179,7 +179,7 @@ class ChatTemplate:
             parameters = json.loads(tool.parameters or "{}")
         except (ValueError, RecursionError) as fault:
             raise InvalidRequest(
-                f"the parameters of the tool {tool.name!r} are no JSON: {fault}", param="tools"
+                f"the parameters of the tool {tool.name!r} are no JSON: {short_reason(fault)}", param="tools"
             ) from fault
         shield = self._own.shield
         function = {
@@ -191,4 +191,4 @@ class ChatTemplate:
 
 
 def _clean(fault: Exception) -> str:
-    return str(fault).replace(MARK, "")
+    return short_reason(fault).replace(MARK, "")

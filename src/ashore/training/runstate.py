@@ -18,7 +18,7 @@ from typing import Any, Final
 import msgspec
 from blake3 import blake3
 
-from ashore.core import human_bytes
+from ashore.core import UNDECODABLE, human_bytes
 from ashore.errors import Conflict, DiskFull
 
 KEPT: Final = 2
@@ -78,7 +78,7 @@ class RunState:
             _sync(temporary)
             os.replace(temporary, target)
             _sync(self.folder)
-        except (OSError, msgspec.MsgspecError, _safetensors_error()) as error:
+        except (OSError, *UNDECODABLE, _safetensors_error()) as error:
             temporary.unlink(missing_ok=True)
             need = human_bytes(sum(t.numel() * t.element_size() for t in tensors.values()))
             raise DiskFull(
@@ -147,7 +147,7 @@ def _read(path: Path) -> Checkpoint | None:
         with safe_open(path, framework="pt") as file:
             position = msgspec.json.decode((file.metadata() or {}).get("ashore", ""), type=Position)
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
-    except (OSError, msgspec.MsgspecError, _safetensors_error()):
+    except (OSError, *UNDECODABLE, _safetensors_error()):
         return None
     if position.form != _FORM or position.hash != _hash_of(tensors):
         return None

@@ -140,6 +140,8 @@ FORGED: dict[str, Callable[[], str]] = {
     "an endless end": lambda: by_hand({"alg": "RS256", "kid": "k1"}, claims(exp=1e400), b"x"),
     "no subject": lambda: token(sub=None),
     "an empty subject": lambda: token(sub=""),
+    "a subject of half a character": lambda: token(sub="\ud800"),
+    "a subject with a line end": lambda: token(sub="a\nb"),
     "groups that are no list": lambda: token(groups={"dev": 1}),
     "truncated": lambda: token()[:-10],
     "without its signature": lambda: token().rpartition(".")[0] + ".",

@@ -12,11 +12,19 @@ from admin_app import AdminApp, run_command
 
 from ashore.cli.privacy import app as command
 from ashore.core import SystemClock
-from ashore.errors import AshoreError
-from ashore.privacy import Privacy, PrivacyDesk, PrivacyPolicy
+from ashore.errors import AshoreError, MissingExtra
+from ashore.privacy import Finder, Privacy, PrivacyDesk, PrivacyPolicy
+from ashore.privacy.service import finder_of
 from ashore.state import open_database
 
 ID = "11010519491231002X"
+
+
+def own_only(policy: PrivacyPolicy) -> Finder:
+    """Open what a policy finds with, on a machine without Presidio."""
+    if policy.detector == "presidio":
+        raise MissingExtra("the detector is not installed")
+    return finder_of(policy)
 
 
 class Administration(AdminApp):
@@ -26,7 +34,7 @@ class Administration(AdminApp):
         super().__init__("security-officer")
         clock = SystemClock()
         self.state = open_database(folder / "state.db", snapshots=folder / "snapshots", clock=clock)
-        self.privacy = Privacy(PrivacyPolicy(), secret=b"s" * 32)
+        self.privacy = Privacy(PrivacyPolicy(), secret=b"s" * 32, make_finder=own_only)
         self.desks["privacy"] = PrivacyDesk(
             self.privacy, PrivacyPolicy(), self.state, clock=clock, recorder=self.recorder
         )
@@ -107,6 +115,7 @@ def test_a_policy_that_cannot_be_used_changes_nothing(one: Administration) -> No
         ({"expressions": [{"kind": "x", "pattern": "(a+"}]}, "invalid_spec"),
         ({"expressions": [{"kind": "x", "pattern": "((a{1000}){1000}){1000}"}]}, "invalid_spec"),
         ({"expressions": [{"kind": "phone", "pattern": "a"}]}, "invalid_spec"),
+        ({"detector": "presidio"}, "invalid_spec"),
     ):
         status, answer = one.call("PUT", "/admin/v1/privacy/policy", {"replaces": 0, "policy": policy})
         assert (status, answer["error"]["code"]) == (400, code), policy

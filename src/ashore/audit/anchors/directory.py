@@ -9,9 +9,8 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-import msgspec
-
 from ashore.audit.checkpoints import SignedLine, read_checkpoints
+from ashore.core import UNDECODABLE
 from ashore.errors import SourceUnreachable, TamperedAudit
 
 
@@ -57,7 +56,7 @@ class FolderAnchor:
         for line in read_checkpoints(self._file):
             try:
                 line.checkpoint()
-            except msgspec.DecodeError:
+            except UNDECODABLE:
                 continue  # half a line of a writer that died; a checkpoint that matters is missed by its number
             if line.whole:
                 yield line
@@ -73,7 +72,7 @@ class FolderAnchor:
             line = SignedLine(0, raw, True)
             try:
                 line.checkpoint()
-            except msgspec.DecodeError:
+            except UNDECODABLE:
                 continue
             return line
         return None

@@ -7,9 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-import msgspec
-
 from ashore.audit.checkpoints import SignedLine
+from ashore.core import UNDECODABLE
 from ashore.errors import InvalidRequest, SourceUnreachable
 
 _CHECKPOINT: Final = re.compile(rb"[A-Za-z0-9+/]{86}== \{.*\}")
@@ -40,7 +39,7 @@ class FileOfLines:
                         continue
                     try:
                         checkpoint = SignedLine(0, found[0], True).checkpoint()
-                    except msgspec.DecodeError:
+                    except UNDECODABLE:
                         continue
                     if checkpoint.home == self._home:
                         where.setdefault(checkpoint.number, file.tell() - len(raw))

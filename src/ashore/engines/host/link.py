@@ -6,9 +6,7 @@ import socket
 from collections import deque
 from typing import Final
 
-import msgspec
-
-from ashore.core import OrderId
+from ashore.core import UNDECODABLE, OrderId
 from ashore.engines.frames import FrameReader, ToHost, ToWorker, decode_to_host, encode
 from ashore.errors import InvalidRequest
 
@@ -56,7 +54,7 @@ class Link:
             raise LinkClosed("closed by the worker")
         try:
             return [decode_to_host(body) for body in self._reader.feed(data)]
-        except (msgspec.DecodeError, InvalidRequest) as error:
+        except (*UNDECODABLE, InvalidRequest) as error:
             raise LinkClosed(f"not a frame of ours: {error}") from error
 
     def send(self, message: ToWorker) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from ashore.core import UNDECODABLE
 from ashore.engines.tuning.model import GOALS, Goal, Machine, TunedChoice, TuneReport
 from ashore.engines.tuning.rules import stale
 from ashore.errors import Bug
@@ -91,7 +92,7 @@ def recorded_choice(
     last = max(rows, key=lambda row: row.measured_at_s)
     try:
         choice = msgspec.json.decode(last.choice, type=TunedChoice)
-    except msgspec.DecodeError as error:
+    except UNDECODABLE as error:
         return Unused(reason=f"the record of {model} cannot be read ({error}); run `ashore engine tune {model}` again")
     reason = stale(choice, model_digest=model_digest, here=here)
     return Unused(reason=f"{reason}; run `ashore engine tune {model}` again") if reason else choice

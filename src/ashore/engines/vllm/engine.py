@@ -15,7 +15,7 @@ from typing import Any, Final, TypeVar
 
 import msgspec
 
-from ashore.core import OrderId
+from ashore.core import UNDECODABLE, OrderId
 from ashore.engines.failures import failed
 from ashore.engines.model import (
     EngineEvent,
@@ -427,7 +427,7 @@ async def _translated() -> Any:
         yield
     except httpx.HTTPError as error:
         raise SourceUnreachable(f"vLLM cannot be reached: {type(error).__name__} {error}") from error
-    except msgspec.DecodeError as error:
+    except UNDECODABLE as error:
         raise EngineFailed(f"vLLM sent what is not its form: {error}") from error
 
 

@@ -17,7 +17,7 @@ from typing import BinaryIO, Final, Protocol, TypeVar
 import msgspec
 from blake3 import blake3
 
-from ashore.core import Digest, Message
+from ashore.core import UNDECODABLE, Digest, Message
 from ashore.errors import Conflict, CorruptBlob
 from ashore.evaluation import Subject, Told, untold
 from ashore.store import disk_errors
@@ -166,7 +166,7 @@ def _read(file: BinaryIO, path: Path, key: AnswerKey) -> dict[int, Answer]:
 def _decoded(line: bytes, kind: type[_Kind], path: Path, number: int) -> _Kind:
     try:
         return msgspec.json.decode(line, type=kind)
-    except msgspec.DecodeError as error:
+    except UNDECODABLE as error:
         raise CorruptBlob(f"{path}, line {number}: {error}", hint=f"delete the line, or {path.parent}") from error
 
 

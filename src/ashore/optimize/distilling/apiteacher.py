@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 import httpx
 import msgspec
 
+from ashore.core import UNDECODABLE
 from ashore.errors import PermissionDenied, RemoteRefused, SourceUnreachable
 from ashore.jobs import LOOPBACK, check_addresses, check_url, parse_allow
 from ashore.optimize.distilling.answers import Answer, Keep, Question
@@ -105,7 +106,7 @@ class ApiTeacher:
         reply = await self._post(client, path, body)
         try:
             choice = msgspec.json.decode(reply, type=_Reply).choices[0]
-        except (msgspec.DecodeError, IndexError) as error:
+        except (*UNDECODABLE, IndexError) as error:
             raise RemoteRefused(f"{self.name} answered what is no completion: {reply[:200]!r}") from error
         text = choice.message.get("content") or "" if question.messages else choice.text
         return Answer(number=number, answer=str(text), reason=choice.finish_reason or "unknown")

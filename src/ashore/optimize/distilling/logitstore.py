@@ -23,7 +23,7 @@ from typing import Any, BinaryIO, Final
 import msgspec
 from blake3 import blake3
 
-from ashore.core import Digest
+from ashore.core import UNDECODABLE, Digest
 from ashore.errors import Conflict, CorruptBlob, NotFound
 from ashore.optimize.distilling.toprows import TopRows, decode_rows, encode_rows
 from ashore.store import disk_errors
@@ -324,7 +324,7 @@ def _check_key(folder: Path, key: StoreKey) -> None:
         found = msgspec.json.decode(path.read_bytes(), type=StoreKey)
     except FileNotFoundError as error:
         raise NotFound(f"{folder} holds no log-probabilities", hint="let the teacher say them first") from error
-    except msgspec.DecodeError as error:
+    except UNDECODABLE as error:
         raise CorruptBlob(f"{path} cannot be read: {error}", hint=f"delete {folder}") from error
     for name in StoreKey.__struct_fields__:
         seen: Any = getattr(found, name)

@@ -9,6 +9,7 @@ from typing import Final, Literal
 
 import msgspec
 
+from ashore.core import UNDECODABLE
 from ashore.errors import InvalidRequest
 from ashore.optimize.surgery import LossMix
 
@@ -107,5 +108,5 @@ class DistilSettings(msgspec.Struct, frozen=True, kw_only=True):
         known = {name: parameters[name] for name in cls.__struct_fields__ if name in parameters}
         try:
             return msgspec.convert({name: msgspec.json.decode(value) for name, value in known.items()}, cls)
-        except msgspec.MsgspecError as error:
+        except UNDECODABLE as error:
             raise InvalidRequest(f"the recipe's settings cannot be read: {error}") from error

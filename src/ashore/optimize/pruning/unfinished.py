@@ -10,7 +10,7 @@ from pathlib import Path
 
 import msgspec
 
-from ashore.core import human_bytes
+from ashore.core import UNDECODABLE, human_bytes
 from ashore.errors import DiskFull
 from ashore.optimize.surgery import StudentPlan
 from ashore.training import RunState
@@ -40,7 +40,7 @@ class Unfinished:
         """Return the parts that were chosen; None where that was not reached, or the file is not whole."""
         try:
             return msgspec.json.decode((self._folder / "cut.json").read_bytes(), type=StudentPlan)
-        except (OSError, msgspec.MsgspecError):
+        except (OSError, *UNDECODABLE):
             return None
 
     def keep_cut(self, cut: StudentPlan) -> None:

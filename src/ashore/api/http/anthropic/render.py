@@ -11,6 +11,7 @@ from ashore.api.http.errors import anthropic_error
 from ashore.api.http.exchange import Exchange
 from ashore.api.http.openai.common import cut_of, id_for
 from ashore.api.http.streaming import WholeAnswer
+from ashore.core import UNDECODABLE
 from ashore.errors import AshoreError
 from ashore.serving import ChoiceEnded, Delta, Started, ToolCallDelta, Usage
 
@@ -161,5 +162,5 @@ def _parsed(arguments: str) -> Any:
     """Return the arguments as JSON; the text itself where the model wrote none."""
     try:
         return msgspec.json.decode(arguments)
-    except msgspec.DecodeError:
+    except UNDECODABLE:
         return {"text": arguments}

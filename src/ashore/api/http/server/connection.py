@@ -195,10 +195,11 @@ class Connection(asyncio.BufferedProtocol):
         The end of what a client sends looks the same whether it waits for its answer or is gone. Who is gone answers
         the next bytes with a reset: pieces of a stream, or, where no head was written yet, an interim response.
         """
-        if self._cycle is None or not self._cycle.is_read or self._parsed is not None or self._hung_up:
+        cycle = self._cycle or (self._ahead[0] if self._ahead else None)  # the next one, between two answers
+        if cycle is None or not cycle.is_read or self._parsed is not None or self._hung_up:
             return False
         self._last = self._half_closed = True
-        if not self._cycle.say_wait():
+        if not cycle.say_wait():
             return False
         self._server.loop.call_later(GONE_LOOK_S, self._look_whether_gone)
         return True
@@ -300,6 +301,8 @@ class Connection(asyncio.BufferedProtocol):
             self._expects = self._expects or value.lower() == b"100-continue"
 
     def on_headers_complete(self) -> None:
+        if self._fault:
+            return  # what a broken message is followed by changes nothing of why it is refused
         version = self._parser.get_http_version()
         if len(self._target) + self._head_size > MAX_HEADER_BYTES or len(self._headers) > MAX_HEADERS:
             self._fault = 431
@@ -311,12 +314,17 @@ class Connection(asyncio.BufferedProtocol):
             self._fault = 400  # the next server on the way may read it otherwise
         if self._fault:
             return
+        try:
+            scope = _scope(self._parser.get_method(), self._target, self._headers, version, self.client)
+        except httptools.HttpParserInvalidURLError:
+            self._fault = 400
+            return
         head_bytes = len(self._target) + self._head_size
         self._in_head = False
         self._head_size = self._quiet_bytes = self._num_trailers = 0
         self._parsed = Cycle(
             self,
-            _scope(self._parser.get_method(), self._target, self._headers, version, self.client),
+            scope,
             keeps=self._parser.should_keep_alive() and not self._parser.should_upgrade(),
             expects=self._expects,
             head_bytes=head_bytes,
@@ -525,7 +533,8 @@ def _scope(
     method: bytes, target: bytes, headers: list[tuple[bytes, bytes]], version: str, client: tuple[str, int] | None
 ) -> Scope:
     if not target.startswith(b"/") and target != b"*":  # absolute form, or the authority of a CONNECT
-        target = httptools.parse_url(target).path or b"/" if b"://" in target else b"/"
+        url = httptools.parse_url(target) if b"://" in target else None
+        target = b"/" if url is None else b"%b?%b" % (url.path or b"/", url.query or b"")
     raw_path, _, query = target.partition(b"?")
     path = unquote_to_bytes(raw_path) if b"%" in raw_path else raw_path
     return {
