@@ -192,6 +192,21 @@ def test_an_end_of_a_candidate_leaves_the_live_one_all(house: House) -> None:
     assert house.weights() == {"chat-2": 1000}
 
 
+def test_a_second_rollback_says_what_it_would_bring_back(house: House) -> None:
+    house.up("chat=fake:echo")
+    house.send(house.make(), "live", standby_s=600)
+    house.office.roll_back(SYSTEM, "chat", why="users complain")
+    with pytest.raises(Conflict, match="was rolled back to chat-1 already; another rollback would bring chat-2 back"):
+        house.office.roll_back(SYSTEM, "chat", why="and again")
+    assert house.weights() == {"chat-1": 1000}
+    house.office.roll_back(SYSTEM, "chat", to="chat-2")
+    assert house.weights() == {"chat-2": 1000}
+    house.send(house.make(), "canary", share=300)
+    house.office.roll_back(SYSTEM, "chat")  # ends the candidate, so the next one undoes nothing
+    house.office.roll_back(SYSTEM, "chat")
+    assert house.weights() == {"chat-1": 1000}
+
+
 def test_a_candidate_that_falls_has_failed_and_stays_so(house: House) -> None:
     house.up("chat=fake:echo")
     house.send(house.make(), "canary", share=300)

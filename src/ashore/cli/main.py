@@ -25,14 +25,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code: 0 ok, 2 input, 3 capacity, 4 environment, 5 denied, 70 our bug."""
     words = list(sys.argv[1:] if argv is None else argv)
     if words in ([], ["--help"], ["-h"], ["help"]):
-        print(overview())
-        return EXIT_OK
+        return report(lambda: _say(overview()))
     if words in (["--version"], ["version"]):
-        print(f"ashore {__version__}")
-        return EXIT_OK
+        return report(lambda: _say(f"ashore {__version__}"))
     if words[0] == "help":
         words = [*words[1:], "--help"]
     return report(lambda: _dispatch(words))
+
+
+def _say(text: str) -> int:
+    print(text)
+    return EXIT_OK
 
 
 def report(work: Callable[[], int]) -> int:

@@ -73,6 +73,10 @@ class _Open:
         return changes.applied(self.book, moved)
 
 
+MOVES_LIVE: Final = frozenset(("promote", "rollback", "alias", "warm"))
+"""What an alias may lead somewhere else by."""
+
+
 class ReleaseOffice:
     """Moves releases and aliases, for whoever may. Calls do a transaction each; not for an event loop.
 
@@ -206,9 +210,8 @@ class ReleaseOffice:
             looking.require(RELEASE_WRITE, f"release/{name or next_name(wish.alias, seen.releases)}")
         live = _live_plan(seen, wish.alias)
         policy = self._policy()
-        check_options(
-            wish.options, kind_named(wish.engine), policy.allow_options
-        )  # before anything is looked for by them
+        kind = kind_named(wish.engine)
+        check_options(wish.options, kind, policy.allow_options)  # before anything is looked for by them
         named = check_adapters(wish.adapters, policy.adapter_folders)
         wish = replace(wish, adapters=adapters_of(live.adapters, named, wish.drop_adapters))
         described = self._workshop.describe(wish, live=live)  # reads the store
@@ -286,7 +289,8 @@ class ReleaseOffice:
 
         Raises:
             NotFound: there is nothing to go back to.
-            Conflict: what was asked for has failed, or has never answered; or the alias was moved meanwhile.
+            Conflict: what was asked for has failed, or has never answered; or the alias was moved meanwhile; or the
+                last thing that happened to it was a rollback, and another one would undo that.
             MemoryFull: an earlier release has to load, and there is no memory for two.
         """
         with self._act(actor, "release:rollback", f"alias/{alias}", why=why) as act:
@@ -296,6 +300,8 @@ class ReleaseOffice:
                     f"{to} has never answered for {alias}: there is no way back to it",
                     hint=f"try it first, or promote it: `ashore release promote {to}`",
                 )
+            if not to and act.book.candidate_of(alias) is None:
+                _refuse_forward(act, alias)
             moved = moves.roll_back(act.book, alias, act.by, to=to, seen=seen)
             loads = next((course for course in moved.courses if course.state == "warming"), None)
             if loads is not None and act.book.courses[loads.release].state not in HOSTED:
@@ -456,3 +462,19 @@ def _standing(book: Book, name: str) -> Standing:
     release = changes.release_of(book, name)
     weights = {alias.name: alias.weight(name) for alias in book.aliases.values() if alias.weight(name)}
     return Standing(release=release, course=book.courses[name], weights=weights)
+
+
+def _refuse_forward(act: _Open, alias: str) -> None:
+    """Refuse a second rollback that names no release: it would bring back what the first one left.
+
+    Raises:
+        Conflict: nothing but a rollback has happened to the alias last.
+    """
+    events = [one for one in sql.load_history(act.desk.connection, alias=alias, limit=10) if one.verb in MOVES_LIVE]
+    if not events or events[0].verb != "rollback" or not act.book.aliases[alias].weight(events[0].release):
+        return  # a rollback that ended a candidate leads nobody elsewhere: its release answers nobody now
+    now, left = events[0].release, next((one.release for one in events[1:] if one.release != events[0].release), "")
+    raise Conflict(
+        f"{alias} was rolled back to {now} already" + (f"; another rollback would bring {left} back" if left else ""),
+        hint=f"`ashore release rollback {alias} --to {left or 'RELEASE'}` does it all the same",
+    )
