@@ -192,6 +192,20 @@ def test_an_end_of_a_candidate_leaves_the_live_one_all(house: House) -> None:
     assert house.weights() == {"chat-2": 1000}
 
 
+def test_an_alias_leads_by_hand_to_what_was_never_compared_only_with_a_reason(house: House) -> None:
+    house.up("chat=fake:echo")
+    house.send(house.make(), "standby", standby_s=600)
+    with pytest.raises(Conflict, match="chat-2 was never compared") as caught:
+        house.office.set_alias(SYSTEM, "prod", {"chat-1": 900, "chat-2": 100})
+    assert "--why" in caught.value.hint
+    house.office.set_alias(SYSTEM, "prod", {"chat-1": 1000})
+    with pytest.raises(Conflict, match="chat-2 was never compared"):
+        house.office.set_alias(SYSTEM, "prod", {"chat-2": 1000})
+    house.office.set_alias(SYSTEM, "prod", {"chat-1": 900, "chat-2": 100}, why="the vendor asks for it")
+    house.office.set_alias(SYSTEM, "prod", {"chat-1": 500, "chat-2": 500})  # it answers already
+    assert house.office.book(SYSTEM, "release/chat-2").aliases["prod"].weight("chat-2") == 500
+
+
 def test_a_second_rollback_says_what_it_would_bring_back(house: House) -> None:
     house.up("chat=fake:echo")
     house.send(house.make(), "live", standby_s=600)

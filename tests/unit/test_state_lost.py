@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import random
+import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -13,7 +15,7 @@ from ashore.bootstrap import begin_anew, open_state
 from ashore.core import ManualClock, MemoryRecorder
 from ashore.errors import AshoreError, Conflict, EnvironmentFault, StateLost
 from ashore.settings import Home, Settings
-from ashore.state import open_database
+from ashore.state import has_state, open_database
 
 
 @pytest.fixture
@@ -41,7 +43,14 @@ def empty(home: Home) -> None:
     home.state_db.touch()
 
 
-@pytest.mark.parametrize("harm", [lose, empty])
+def replace_with_a_strangers(home: Home) -> None:
+    lose(home)
+    with closing(sqlite3.connect(home.state_db)) as connection:
+        connection.execute("CREATE TABLE shopping (item TEXT)")
+        connection.commit()
+
+
+@pytest.mark.parametrize("harm", [lose, empty, replace_with_a_strangers])
 def test_a_lost_state_is_no_new_home(used: Settings, harm: Callable[[Home], None]) -> None:
     home = used.home
     harm(home)
@@ -55,7 +64,7 @@ def test_a_lost_state_is_no_new_home(used: Settings, harm: Callable[[Home], None
     with pytest.raises(StateLost) as caught:
         open_state(used)
     assert str(home.snapshots / "state-v3-10.db") in caught.value.hint and "backup restore" in caught.value.hint
-    assert not home.state_db.exists() or home.state_db.stat().st_size == 0
+    assert not has_state(home.state_db)
 
 
 def test_one_begins_anew_by_saying_so_and_it_is_recorded(used: Settings) -> None:

@@ -48,8 +48,10 @@ def _open(settings: Settings, say: Callable[[str], None]) -> Database:
 def _refuse_lost(home: Home) -> None:
     """Raise `StateLost` rather than take a home whose state is gone for a new one: its keys would open nothing, and a
     new first key would."""
+    from ashore.state import has_state
+
     path = home.state_db
-    if path.exists() and path.stat().st_size:
+    if has_state(path):
         return
     seen = _traces_of_a_state(home)
     if not seen:
@@ -70,20 +72,25 @@ def _refuse_lost(home: Home) -> None:
 
 
 def begin_anew(settings: Settings, recorder: Recorder, *, actor: str) -> None:
-    """Make an empty state in a home that lost its own; what is left of the old one goes, and its first key too.
+    """Make an empty state in a home that lost its own. Its first key goes; a file in the place of the state is kept as
+    `state.db.replaced`.
 
     Raises:
         Conflict: the state is not lost.
     """
+    from ashore.state import has_state
+
     home = settings.home
-    if settings.state_url or (home.state_db.exists() and home.state_db.stat().st_size):
+    if settings.state_url or has_state(home.state_db):
         raise Conflict(
             f"the state {settings.state_url or home.state_db} is not lost",
             hint="leave out --new-state; to begin in an empty home, set ASHORE_HOME to another folder",
         )
     recorder.record(Act(action="state:begin-anew", actor=actor, resource="state"))
-    for name in ("state.db-wal", "state.db-shm", "state.db"):
+    for name in ("state.db-wal", "state.db-shm"):
         home.state_db.with_name(name).unlink(missing_ok=True)
+    if home.state_db.exists():
+        home.state_db.replace(home.state_db.with_name("state.db.replaced"))
     home.first_key.unlink(missing_ok=True)
     _open(settings, lambda line: None).close()
 
@@ -91,7 +98,8 @@ def begin_anew(settings: Settings, recorder: Recorder, *, actor: str) -> None:
 def _traces_of_a_state(home: Home) -> list[str]:
     """Return what only a home has that had a state: a server ran in it, or keys or copies of the state were made."""
     chains = [p for p in (home.audit / "chains").glob("*/*.log") if p.parent.name != "cli" and p.stat().st_size]
-    files = [home.first_key, home.state_db.with_name("state.db-wal"), *home.snapshots.glob("state-v*.db")]
+    journal = home.state_db.with_name("state.db-wal")
+    files = [home.first_key, *home.snapshots.glob("state-v*.db"), *(() if home.state_db.exists() else (journal,))]
     servers = sorted({p.parent.name for p in chains})
     return [
         *([f"audit records of {', '.join(servers)}"] if servers else ()),

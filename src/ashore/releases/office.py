@@ -358,11 +358,13 @@ class ReleaseOffice:
         Raises:
             InvalidRequest: the weights do not come to 1000, or the name may not be one.
             NotFound: there is no such release.
-            Conflict: a release is not warm, a canary runs, or the alias was moved meanwhile.
+            Conflict: a release is not warm, a canary runs, the alias was moved meanwhile; or, with no reason given, a
+                release would answer that was found worse, or never compared.
         """
         check_name(name, "an alias")
         with self._act(actor, "alias:set", f"alias/{name}", why=why) as act:
             act.require(resources_of("set", act.book, alias=name, releases=weights))
+            self._check_compared(act, name, weights)
             return act.write(moves.set_alias(act.book, name, weights, act.by, sticky=sticky, seen=seen)).aliases[name]
 
     def remove_alias(self, actor: Actor, name: str, *, why: str = "") -> None:
@@ -420,6 +422,17 @@ class ReleaseOffice:
             )
         act.desk.detail.update(override=override, overridden=reason)
         return replace(act.by, evidence={"override": override, "overridden": reason})
+
+    def _check_compared(self, act: _Open, alias: str, weights: Mapping[str, int]) -> None:
+        """Refuse to lead an alias by hand to what `promote` would ask an override for, where nobody says why."""
+        if act.by.why:
+            return
+        connection, now = act.desk.connection, act.book.aliases.get(alias)
+        joining = [release for release, weight in weights.items() if weight and not (now and now.weight(release))]
+        for release in joining:
+            found = _findings(connection, act.book.courses[changes.release_of(act.book, release).name])
+            if reason := needs_override(release, found, answered=sql.has_been(connection, release, "live")):
+                raise Conflict(reason, hint="--why 'WHY' leads the alias there all the same, and is recorded")
 
     def _check_memory(self, book: Book, name: str, *, cold: bool) -> None:
         release = book.releases[name]

@@ -24,7 +24,7 @@ from ashore.state.secrets import (
     written_secret,
 )
 from ashore.state.section import StateSection
-from ashore.state.sqlite import copy_database, open_database, path_of_url
+from ashore.state.sqlite import copy_database, has_state, open_database, path_of_url
 from ashore.state.statement import announce, execute, execute_many, is_postgres, row_lock
 from ashore.state.tables import load_tuning, save_tuning
 
@@ -45,6 +45,7 @@ __all__ = [
     "exchange_secrets",
     "execute",
     "execute_many",
+    "has_state",
     "is_postgres",
     "is_postgres_url",
     "kept_secret",

@@ -209,7 +209,7 @@ def test_a_full_disk_loses_nothing_that_was_written(tmp_path: Path) -> None:
         size = (tmp_path / "000000.seg").stat().st_size
         resource.setrlimit(resource.RLIMIT_FSIZE, (size + 500, limits[1]))
         try:
-            with pytest.raises(DiskFull, match=r"disk of .* is full"):
+            with pytest.raises(DiskFull, match=r"disk of .* takes no more"):
                 writer.append(rows_of(3))
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, limits)
