@@ -162,9 +162,6 @@ class Deployment:
                 self._running[asked.alias] = self._instead(asked, model, fault)
         if self._hosting is not None:
             self._hosting.take(self._running.values())
-        if self._keeper is not None:
-            models = tuple(one.plan for one in self._running.values())
-            self._keeper.adopt(dataclasses.replace(plan, models=models), new_names_alone=True)
         make_internal_token(self._home.internal_token)
         self._write_topology()
         if self._listening.redis.is_embedded:
@@ -249,6 +246,9 @@ class Deployment:
             if info is not None:
                 loaded.append((self._running[asked.alias], info, self._clock.monotonic_s() - started_s))
                 told(asked.alias, info, loaded[-1][2])
+        if self._keeper is not None and len(loaded) == len(self.plan.models):
+            models = tuple(one.plan for one in self._running.values())
+            self._keeper.adopt(dataclasses.replace(self.plan, models=models), new_names_alone=True)
         if self._failed:  # what took their place had its own time
             deadline_s = self._clock.monotonic_s() + self._settings.start_timeout_s
         while not self._supervisor.stop_requested and not self._api_is_ready():

@@ -94,7 +94,7 @@ class ReleaseKeeper:
             plan: From `propose`.
             why: Kept with the history.
             failed: Releases in whose place others of the plan answer, with why those could not.
-            new_names_alone: Leave every alias that there is as it is: what the plan says has not loaded yet, and a
+            new_names_alone: Leave every alias that there is as it is: no worker has answered for the plan yet, and a
                 start that fails must not have taken anything back.
 
         Returns the aliases that were forgotten, those with them that were led by hand to their releases alone.
