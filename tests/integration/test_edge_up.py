@@ -373,7 +373,7 @@ def test_a_reload_changes_edge_and_models_under_running_streams(edge: Start) -> 
         [sys.executable, "-m", "ashore.cli.main", "reload"],
         env={**os.environ, "ASHORE_HOME": str(server.home)}, capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip
-    assert refused.returncode == 2 and "number of workers" in refused.stderr
+    assert refused.returncode == 2 and "[http] workers: 2 -> 3" in refused.stderr
 
 
 def test_what_cannot_be_is_told_before_anything_starts(

@@ -74,7 +74,7 @@ def test_wherever_a_command_meets_it_a_full_disk_is_no_bug_of_ours(
 
     assert report(work) == DiskFull.exit_code
     said = capsys.readouterr().err
-    assert "error: there is no room to write" in said and "Traceback" not in said
+    assert "error: no room left on the disk" in said and "Traceback" not in said
 
 
 def test_a_model_without_a_tokenizer_is_refused_before_a_host_is_started_for_it(tmp_path: Path) -> None:

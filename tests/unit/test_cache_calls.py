@@ -86,7 +86,7 @@ def test_a_right_on_one_tenant_purges_that_one_alone(state: Database) -> None:
 
 
 def test_figures_of_all_workers_are_added_up_and_a_worker_beside_asks_no_further(state: Database) -> None:
-    share = dict.fromkeys(("entries", "num_bytes", "lookups", "misses", "hits_exact", "hits_semantic", "stored"), 1)
+    share = dict.fromkeys(("entries", "num_bytes", "lookups", "misses", "hits_exact", "hits_reworded", "stored"), 1)
     share |= {"tenant": "acme", "model": "chat", "refused": 0, "evictions": 0}
     beside = Beside()
     app = desk_of(state, "system-administrator", beside=beside)

@@ -97,7 +97,11 @@ def begin_anew(settings: Settings, recorder: Recorder, *, actor: str) -> None:
 
 def _traces_of_a_state(home: Home) -> list[str]:
     """Return what only a home has that had a state: a server ran in it, or keys or copies of the state were made."""
-    chains = [p for p in (home.audit / "chains").glob("*/*.log") if p.parent.name != "cli" and p.stat().st_size]
+    chains = [
+        p
+        for p in (home.audit / "chains").glob("*/*.log")
+        if p.parent.name.partition("-")[0] != "cli" and p.stat().st_size
+    ]
     journal = home.state_db.with_name("state.db-wal")
     files = [home.first_key, *home.snapshots.glob("state-v*.db"), *(() if home.state_db.exists() else (journal,))]
     servers = sorted({p.parent.name for p in chains})
