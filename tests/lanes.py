@@ -9,6 +9,7 @@ passed.
 from __future__ import annotations
 
 import re
+import signal
 import subprocess
 import sys
 import threading
@@ -59,6 +60,7 @@ class Lane:
 
 def main(options: list[str]) -> int:
     """Run the lanes and return the exit status."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # in the background a shell has it ignored; tests send it
     lanes = [Lane(name, paths, options, live=name == "rest") for name, paths in LANES]
     total: Counter[str] = Counter()
     status = 0

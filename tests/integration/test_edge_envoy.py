@@ -52,7 +52,7 @@ def raw(rig: Rig, sent: bytes, *, timeout_s: float = 15) -> bytes:
         try:
             while piece := connection.recv(65_536):
                 received += piece
-        except TimeoutError:
+        except (TimeoutError, ConnectionResetError):  # a reset: it was refused before all of it was read
             pass
         return received
 
