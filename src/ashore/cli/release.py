@@ -194,8 +194,7 @@ def _tell_pairs(found: PairList) -> None:
     for one in found.items:
         moment = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(one.at))
         turns = f", after {one.turns - 1} turns" if one.turns > 1 else ""
-        meaning = "" if one.meaning is None else f", in meaning {one.meaning:.3f}"
-        print(f"{one.distance:.2f}{meaning}  {moment}  tenant {one.tenant} {one.route}{turns}")
+        print(f"{one.distance:.2f}  {moment}  tenant {one.tenant} {one.route}{turns}")
         print(f"  asked      {_indented(one.prompt)}")
         print(f"  live       {_indented(one.live)}")
         print(f"  candidate  {'failed' if one.candidate_failed else _indented(one.candidate)}")

@@ -45,7 +45,7 @@ from ashore.releases.model import (
     Sticky,
 )
 from ashore.releases.office import ReleaseOffice, Standing
-from ashore.releases.pairs import MOST_READ_CHARS, Pair, Widest, cut, distance_of, pair_id_of, wording_distance
+from ashore.releases.pairs import MOST_READ_CHARS, Pair, Widest, cut, pair_id_of, wording_distance
 from ashore.releases.policy import ReleasePolicy
 from ashore.releases.ports import (
     Described,
@@ -128,7 +128,6 @@ __all__ = [
     "content_of_parts",
     "cut",
     "digest_of_value",
-    "distance_of",
     "engine_digest",
     "load_book",
     "look",

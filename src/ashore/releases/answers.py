@@ -146,8 +146,6 @@ class PairOut(msgspec.Struct, frozen=True, kw_only=True):
     at: int
     distance: float
     """From 0, the same answer, to 1."""
-    meaning: float | None
-    """Cosine distance of their meaning; null where no embedder is loaded."""
     tenant: str
     route: str
     turns: int
@@ -292,7 +290,6 @@ def pair_out(one: Pair) -> PairOut:
     return PairOut(
         at=one.at_s,
         distance=round(one.distance, 4),
-        meaning=one.meaning,
         tenant=one.tenant,
         route=one.route,
         turns=one.turns,

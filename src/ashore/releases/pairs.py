@@ -17,9 +17,6 @@ MOST_READ_CHARS: Final = 65_536
 """Pairs with a longer text are not kept: nobody would mask and read it."""
 KEPT_S: Final = 30 * 86_400
 """Pairs are forgotten after 30 days."""
-UNLIKE: Final = 0.25
-"""Cosine distance of texts that have nothing in common: multilingual-e5-small gives 0.22 to 0.26 for such, and 0.03 to
-0.07 for the same in other words."""
 GRAM: Final = 3
 """Characters of one piece of wording; two answers in Chinese differ by them as well as two in English."""
 
@@ -31,9 +28,7 @@ class Pair:
     pair_id: str
     """Begins with the second in which it was made, so that what is old is found by it."""
     distance: float
-    """From 0, the same answer, to 1."""
-    meaning: float | None = None
-    """Cosine distance of the answers in what they say; None where no embedder is loaded, or the candidate failed."""
+    """Of wording, from 0, the same answer, to 1."""
     at_s: int
     tenant: str
     route: str = ""
@@ -78,11 +73,6 @@ def wording_distance(one: str, other: str) -> float:
     a, b = _grams(one), _grams(other)
     total = a.total() + b.total()
     return 1.0 - 2.0 * (a & b).total() / total if total else 1.0
-
-
-def distance_of(wording: float, meaning: float | None) -> float:
-    """Return how different two answers are, from 0 to 1: by wording, and half by what they say where that is known."""
-    return wording if meaning is None else (wording + min(1.0, meaning / UNLIKE)) / 2
 
 
 def cut(text: str) -> str:

@@ -43,7 +43,6 @@ from ashore.serving.recommended import with_recommended
 from ashore.serving.recording import Told, Watch, prompt_bytes
 from ashore.serving.replicas import ReplicaFactory, deaths_of, died
 from ashore.serving.roster import Roster, TextLoader
-from ashore.serving.shadow import Apart, nothing_known
 from ashore.serving.tools import prepare_tools
 from ashore.serving.topology import Topology
 from ashore.serving.trials import Trials
@@ -73,7 +72,6 @@ class ServingService:
         authority: Authority | None = None,
         board: Board | None = None,
         limit: ConcurrencyLimit | None = None,
-        apart: Apart = nothing_known,
     ) -> None:
         limit = limit or ConcurrencyLimit()
         self._roster = Roster(
@@ -118,9 +116,7 @@ class ServingService:
             metrics=Metrics(),
             aside=True,
         )
-        self.trials = Trials(
-            aside, self._roster.release, clock, masker=self._guards.masker, policy=topology.release, apart=apart
-        )
+        self.trials = Trials(aside, self._roster.release, clock, masker=self._guards.masker, policy=topology.release)
         self.embeddings = Embeddings(
             self.reception,
             self._roster,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Final
 
@@ -18,7 +18,6 @@ from ashore.releases import (
     Pair,
     Widest,
     cut,
-    distance_of,
     pair_id_of,
     wording_distance,
 )
@@ -31,11 +30,7 @@ from ashore.serving.models import LoadedModel
 
 SHADOW_S: Final = 60.0
 """Longest that a shadow works on a copy."""
-MEANING_S: Final = 10.0
-"""Longest wait for an embedder."""
 ASIDE: Final = "shadow"
-
-Apart = Callable[[str, str], Awaitable[float | None]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,11 +53,6 @@ class Compared:
     pair: Pair | None = None
 
 
-async def nothing_known(one: str, other: str) -> float | None:
-    """Return None: no embedder is loaded."""
-    return None
-
-
 class Shadow:
     """Answers copies with candidates, and compares."""
 
@@ -73,14 +63,12 @@ class Shadow:
         clock: Clock,
         *,
         masker: Masker,
-        apart: Apart,
     ) -> None:
         """Make it; see `Trials`."""
         self._fresh = fresh
         self._release_of = release_of
         self._clock = clock
         self._masker = masker
-        self._apart = apart
         self._widest: dict[str, Widest] = {}
 
     async def compare(self, copy: Copy, judges: Judges, *, most_pairs: int) -> Compared | None:
@@ -96,14 +84,12 @@ class Shadow:
         seen = await self._answered(trial, candidate)
         values = compared(copy.live, seen, timed=False)
         if seen.failed or copy.live.failed:
-            pair = None if copy.live.failed else await self._pair(copy, seen, None, most_pairs)
+            pair = None if copy.live.failed else await self._pair(copy, seen, most_pairs)
             return Compared(failed=seen.failed, values=values, pair=pair)
         if (drift := await self._likelihood(trial, candidate)) is not None:
             values["likelihood"] = drift
-        if (meaning := await self._meaning(copy.live.text, seen.text)) is not None:
-            values["meaning"] = meaning
         values |= await judges.values(alias, copy.live.text, seen.text, prompt=question_of(trial.request))
-        return Compared(failed=False, values=values, pair=await self._pair(copy, seen, meaning, most_pairs))
+        return Compared(failed=False, values=values, pair=await self._pair(copy, seen, most_pairs))
 
     async def succeeds(self, trial: Trial, name: str) -> bool:
         """Return whether a release answers a request; False also where it has no host here.
@@ -147,23 +133,13 @@ class Shadow:
         for release in self._widest.keys() - set(but):
             del self._widest[release]
 
-    async def _meaning(self, live: str, other: str) -> float | None:
-        """Return how far apart two answers are in what they say; None where no embedder is loaded or it is slow."""
-        try:
-            async with asyncio.timeout(MEANING_S):
-                apart = await self._apart(live, other) if plain(live) != plain(other) else 0.0
-        except TimeoutError:
-            return None
-        return apart
-
-    async def _pair(self, copy: Copy, seen: Observation, meaning: float | None, most: int) -> Pair | None:
+    async def _pair(self, copy: Copy, seen: Observation, most: int) -> Pair | None:
         """Return both answers, masked, where they are among the most different ones and may be kept."""
         request = copy.trial.request
         texts = (question_of(request), copy.live.text, seen.text)
         if not most or request.cache.no_store or not texts[0] or max(map(len, texts)) > MOST_READ_CHARS:
             return None
-        worded = 1.0 if seen.failed else wording_distance(plain(copy.live.text), plain(seen.text))
-        distance = distance_of(worded, meaning)
+        distance = 1.0 if seen.failed else wording_distance(plain(copy.live.text), plain(seen.text))
         if not self._widest.setdefault(copy.release, Widest(most)).takes(distance):
             return None
         prompt, live, candidate = await asyncio.to_thread(self._masker.blacken, texts)
@@ -171,7 +147,6 @@ class Shadow:
         return Pair(
             pair_id=pair_id_of(at_s, secrets.token_hex(4)),
             distance=distance,
-            meaning=meaning,
             at_s=at_s,
             tenant=copy.trial.principal.tenant,
             route=request.arrival.route,

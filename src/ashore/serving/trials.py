@@ -45,7 +45,7 @@ from ashore.serving.models import LoadedModel
 from ashore.serving.neighbours import Neighbours
 from ashore.serving.replicas import died
 from ashore.serving.schemas import AnswerSchemas
-from ashore.serving.shadow import Apart, Copy, Shadow
+from ashore.serving.shadow import Copy, Shadow
 
 HEAR_EVERY_S: Final = 0.1
 """Where nothing is tried, an answer of an alias is heard so often, for the release that comes next."""
@@ -91,7 +91,6 @@ class Trials:
         *,
         masker: Masker,
         policy: ReleasePolicy,
-        apart: Apart,
         chance: Callable[[], float] = random.random,
     ) -> None:
         """Make it.
@@ -105,7 +104,7 @@ class Trials:
             apart: Gives the distance of two texts in what they say; None where no embedder is loaded.
             chance: Draws what is copied.
         """
-        self._shadow = Shadow(fresh, release_of, clock, masker=masker, apart=apart)
+        self._shadow = Shadow(fresh, release_of, clock, masker=masker)
         self._clock = clock
         self._chance = chance
         self._schemas = AnswerSchemas()

@@ -18,7 +18,7 @@ from ashore.engines import GenerateOrder
 from ashore.errors import InvalidSpec
 from ashore.metrics import Metrics
 from ashore.privacy import Privacy, PrivacyPolicy
-from ashore.releases import EVERYTHING, AliasRoute, Pair, ReleasePolicy, Shadowing, Widest, wording_distance
+from ashore.releases import AliasRoute, Pair, ReleasePolicy, Shadowing, Widest, wording_distance
 from ashore.serving import GenerationRequest, Guards, MemoryReplica, PrivacyMasker
 from ashore.serving.memory import ECHO_INFO
 from ashore.serving.ports import OrderEvents
@@ -117,44 +117,6 @@ def test_wording_distance_grows_with_what_is_different() -> None:
     live = "北京是中华人民共和国的首都。"
     near, far = wording_distance(live, "北京是中国的首都。"), wording_distance(live, "I cannot answer that.")
     assert 0 < near < far == 1.0
-
-
-def test_the_distance_in_meaning_is_observed_where_an_embedder_is_loaded() -> None:
-    async def apart(one: str, other: str) -> float | None:
-        assert one != other, "equal words are not embedded"
-        return 0.125
-
-    async def scenario(bench: Bench) -> None:
-        bench.service.take_routes(SHADOWED)
-        await bench.answer(ask("first of all"))
-        assert (await bench.observed("shadow"))["meaning", EVERYTHING] == 0.0
-        bench.replicas["2"].say = b"something else"  # type: ignore[attr-defined]
-        await bench.answer(ask("what is said"))
-        means = await bench.observed("shadow")
-        assert means["meaning", EVERYTHING] == 0.125 and ("meaning", "tenant acme") not in means
-        assert means["exact", EVERYTHING] == 0 and means["tokens of candidate", EVERYTHING] == 14
-        await asyncio.sleep(0.05)
-        ((pair,),) = bench.service.trials.take_pairs().values()
-        assert pair.meaning == 0.125 and pair.distance == 0.75, "no wording in common, and half of the way in meaning"
-
-    run(scenario, Bench(second=Says(), apart=apart))
-
-
-def test_an_embedder_that_hangs_holds_up_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    from ashore.serving import shadow
-
-    monkeypatch.setattr(shadow, "MEANING_S", 0.01)
-
-    async def hangs(one: str, other: str) -> float | None:
-        await asyncio.sleep(3600)
-        return None
-
-    async def scenario(bench: Bench) -> None:
-        bench.service.take_routes(SHADOWED)
-        await bench.answer(ask("what is said"))
-        assert ("meaning", EVERYTHING) not in await bench.observed("shadow")
-
-    run(scenario, Bench(second=Says(b"no"), apart=hangs))
 
 
 def test_only_as_many_are_masked_as_can_be_among_the_most_different() -> None:

@@ -30,7 +30,6 @@ from ashore.serving import (
 )
 from ashore.serving.ports import OrderEvents
 from ashore.serving.replicas import Seat
-from ashore.serving.shadow import Apart, nothing_known
 
 ALICE = Principal(id="alice", tenant=TenantId("acme"), roles=frozenset({"developer"}))
 LIVE_ALONE = AliasRoute(weights=(("chat-1", 1000),))
@@ -87,7 +86,6 @@ class Bench:
         first: MemoryReplica | None = None,
         second: MemoryReplica | None = None,
         guards: Guards | None = None,
-        apart: Apart = nothing_known,
         start_timeout_s: float = 300.0,
     ) -> None:
         self.replicas = {"1": first or MemoryReplica(), "2": second or MemoryReplica()}
@@ -103,7 +101,6 @@ class Bench:
             clock=SystemClock(),
             metrics=self.metrics,
             guards=guards,
-            apart=apart,
         )
 
     async def answer(self, request: GenerationRequest | None = None) -> list[ServingEvent]:
