@@ -51,7 +51,15 @@ def test_every_command_of_the_table_was_run(runs: list[dict[str, Any]]) -> None:
     assert len({tuple(word for word in words[:3] if word.isalpha()) for words in foreign}) > 100
 
 
-FROM_HOME = [("model", "list"), ("up",), ("audit", "status"), ("job", "list"), ("secret", "list")]
+FROM_HOME = [
+    ("model", "list"),
+    ("up",),
+    ("audit", "status"),
+    ("job", "list"),
+    ("secret", "list"),
+    ("status",),
+    ("reload",),
+]
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can make a home that belongs to another user")

@@ -316,8 +316,8 @@ def disk_faults(where: Path) -> Iterator[None]:
     try:
         yield
     except OSError as fault:
-        full = fault.errno in (errno.ENOSPC, errno.EDQUOT)
+        ways = {errno.ENOSPC: "free some space", errno.EDQUOT: "free some space", errno.EACCES: "be the owner of it"}
         raise AuditUnavailable(
             f"the audit in {where} cannot be written: {fault.strerror or fault}",
-            hint="free some space" if full else "mend the disk; nothing is answered without its record",
+            hint=ways.get(fault.errno or 0, "mend the disk") + "; nothing is done without its record",
         ) from fault

@@ -87,6 +87,7 @@ def ask(path: Path, question: Mapping[str, object]) -> Iterator[dict[str, object
 
     Raises:
         NotReady: nobody listens there.
+        PermissionError: it is somebody else's.
         RemoteRefused: the answer broke off.
     """
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
@@ -94,6 +95,8 @@ def ask(path: Path, question: Mapping[str, object]) -> Iterator[dict[str, object
         try:
             with unix_address(path) as address:
                 connection.connect(address)
+        except PermissionError as fault:
+            raise PermissionError(fault.errno, fault.strerror, str(path)) from None  # which file: connect does not say
         except OSError as fault:
             raise NotReady(f"no `ashore up` listens on {path}", hint="start it with `ashore up`") from fault
         connection.sendall(json.dumps(question).encode() + b"\n")
