@@ -174,7 +174,7 @@ def _name_by_place(model: Any) -> None:
 def to_int8(model: Any) -> Any:
     """Return the model with all weights of products and embeddings in eight bits, a scale for each output channel."""
     nncf = import_openvino("nncf")
-    nncf.set_log_level(logging.ERROR)
+    logging.getLogger("nncf").setLevel(logging.ERROR)  # its own way sets handlers of others, too
     try:
         with contextlib.redirect_stdout(io.StringIO()):  # its progress bar; standard output is for results
             return nncf.compress_weights(model, mode=nncf.CompressWeightsMode.INT8_SYM)
