@@ -750,6 +750,8 @@ def test_one_goes_back_to_a_standby_whose_time_is_over_by_loading_it(house: Hous
     assert (back.release.name, back.course.state, back.course.cold) == ("chat-1", "warming", False)
     house.keeper.warmed("chat-1")
     assert (house.state("chat-1"), house.state("chat-2")) == ("live", "standby")
+    with pytest.raises(Conflict, match="another rollback would bring chat-2 back"):
+        house.office.roll_back(SYSTEM, "chat")
 
 
 def test_a_failed_evaluation_stops_a_release_unless_it_is_overridden(house: House) -> None:

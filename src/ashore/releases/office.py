@@ -73,10 +73,6 @@ class _Open:
         return changes.applied(self.book, moved)
 
 
-MOVES_LIVE: Final = frozenset(("promote", "rollback", "alias", "warm"))
-"""What an alias may lead somewhere else by."""
-
-
 class ReleaseOffice:
     """Moves releases and aliases, for whoever may. Calls do a transaction each; not for an event loop.
 
@@ -483,7 +479,10 @@ def _refuse_forward(act: _Open, alias: str) -> None:
     Raises:
         Conflict: nothing but a rollback has happened to the alias last.
     """
-    events = [one for one in sql.load_history(act.desk.connection, alias=alias, limit=10) if one.verb in MOVES_LIVE]
+    history = sql.load_history(act.desk.connection, alias=alias, limit=10)
+    events = [one for one in history if one.verb in ("promote", "rollback", "alias")]
+    if [one.verb for one in events[:2]] == ["promote", "rollback"] and events[0].release == events[1].release:
+        del events[0]  # the rollback had to load it first
     if not events or events[0].verb != "rollback" or not act.book.aliases[alias].weight(events[0].release):
         return  # a rollback that ended a candidate leads nobody elsewhere: its release answers nobody now
     now, left = events[0].release, next((one.release for one in events[1:] if one.release != events[0].release), "")
