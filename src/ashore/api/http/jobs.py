@@ -8,8 +8,7 @@ import msgspec
 
 from ashore.access import STORED_REMOVE, Principal
 from ashore.api.http.exchange import Exchange
-from ashore.api.http.openai.paging import page_of
-from ashore.api.http.stored import find_job, shown
+from ashore.api.http.stored import find_job, page_of_jobs
 from ashore.jobs import Job, JobState, Reply
 
 if TYPE_CHECKING:
@@ -58,28 +57,8 @@ class JobList(msgspec.Struct, frozen=True, kw_only=True):
 
 async def list_jobs(app: HttpApp, exchange: Exchange, principal: Principal) -> None:
     """`GET /v1/jobs`: the caller's, and those of others that a right opens, without the lines of batches."""
-    desk = app.desk
-    page = page_of(exchange, default=20, most=100)
-    after = None
-    if page.after:
-        last = await find_job(app, page.after, principal)
-        after = (last.created_ms, last.job_id)
-    jobs = await shown(
-        app,
-        principal,
-        lambda account, behind, limit: desk.queue.store.select(
-            tenant=principal.tenant,
-            account=account,
-            parent_id="",
-            limit=limit,
-            after=behind,
-            oldest_first=page.oldest_first,
-        ),
-        lambda job: (job.created_ms, job.job_id),
-        after,
-        page.limit + 1,
-    )
-    answer = JobList(items=[job_out(job) for job in jobs[: page.limit]], has_more=len(jobs) > page.limit)
+    jobs, has_more = await page_of_jobs(app, exchange, principal)
+    answer = JobList(items=[job_out(job) for job in jobs], has_more=has_more)
     await exchange.respond(200, [JSON], _encode(answer))
 
 

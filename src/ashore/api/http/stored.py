@@ -11,6 +11,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from ashore.access import STORED_SHOW, Authority, Principal
+from ashore.api.http.exchange import Exchange
+from ashore.api.http.openai.paging import page_of
 from ashore.errors import NotFound
 from ashore.jobs import ANY_MODEL, Job, StoredFile
 
@@ -87,3 +89,37 @@ async def shown(
             break
         after = place(page[-1])
     return found[:limit]
+
+
+async def page_of_jobs(
+    app: HttpApp, exchange: Exchange, principal: Principal, *, kinds: Sequence[str] = ()
+) -> tuple[list[Job], bool]:
+    """Return the jobs that a list asks for, without the lines of batches, and whether there are more.
+
+    Raises:
+        InvalidRequest: the query is malformed.
+        NotFound: there is no job of these kinds to go on from.
+    """
+    page = page_of(exchange, default=20, most=100)
+    after = _place(await find_job(app, page.after, principal, kinds=kinds)) if page.after else None
+    jobs = await shown(
+        app,
+        principal,
+        lambda account, behind, limit: app.desk.queue.store.select(
+            tenant=principal.tenant,
+            account=account,
+            kinds=kinds,
+            parent_id="",
+            limit=limit,
+            after=behind,
+            oldest_first=page.oldest_first,
+        ),
+        _place,
+        after,
+        page.limit + 1,
+    )
+    return jobs[: page.limit], len(jobs) > page.limit
+
+
+def _place(job: Job) -> tuple[int, str]:
+    return job.created_ms, job.job_id

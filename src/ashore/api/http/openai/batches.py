@@ -14,9 +14,8 @@ from ashore.api.http.desk import idempotency_key, webhook_of
 from ashore.api.http.exchange import Exchange
 from ashore.api.http.openai.common import priority_of
 from ashore.api.http.openai.files import LONGEST_LIFE_S, SHORTEST_LIFE_S, find_file
-from ashore.api.http.openai.paging import page_of
 from ashore.api.http.openai.responses_types import InputDetails, OutputDetails, ResponsesUsage
-from ashore.api.http.stored import find_job, models_of, shown
+from ashore.api.http.stored import find_job, models_of, page_of_jobs
 from ashore.errors import InvalidRequest
 from ashore.jobs import BATCH_KIND, ENDPOINTS, BatchOrder, BatchTokens, Job, NewJob, expires_of, new_id, progress_of
 
@@ -176,31 +175,11 @@ async def cancel(app: HttpApp, exchange: Exchange, principal: Principal) -> None
 
 async def list_batches(app: HttpApp, exchange: Exchange, principal: Principal) -> None:
     """`GET /v1/batches`."""
-    desk = app.desk
-    page = page_of(exchange, default=20, most=100)
-    after = None
-    if page.after:
-        last = await find_job(app, page.after, principal, kinds=KINDS)
-        after = (last.created_ms, last.job_id)
-    jobs = await shown(
-        app,
-        principal,
-        lambda account, behind, limit: desk.queue.store.select(
-            tenant=principal.tenant,
-            account=account,
-            kinds=KINDS,
-            limit=limit,
-            after=behind,
-            oldest_first=page.oldest_first,
-        ),
-        lambda job: (job.created_ms, job.job_id),
-        after,
-        page.limit + 1,
-    )
-    data = [await _render(app, job) for job in jobs[: page.limit]]
+    jobs, has_more = await page_of_jobs(app, exchange, principal, kinds=KINDS)
+    data = [await _render(app, job) for job in jobs]
     answer = BatchList(
         data=data,
-        has_more=len(jobs) > page.limit,
+        has_more=has_more,
         first_id=data[0].id if data else None,
         last_id=data[-1].id if data else None,
     )
