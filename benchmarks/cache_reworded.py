@@ -25,9 +25,9 @@ from ashore.cache.reworded import reworded_key
 
 DATA = Path(__file__).parent / "data" / "cache"
 SETS = (
-    ("first", DATA, "seen by whoever wrote the rules"),
-    ("second", DATA / "second", "seen by whoever wrote the rules"),
-    ("third", DATA / "third", "seen by whoever wrote the rules"),
+    ("first", DATA, "the rules were written with it in view"),
+    ("second", DATA / "second", "the rules were written with it in view"),
+    ("third", DATA / "third", "the rules were written with it in view"),
     ("fourth", DATA / "fourth", "blind"),
 )
 COSINES = (0.9, 0.95, 0.98)
