@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import dataclasses
 import importlib
 import importlib.util
 import pkgutil
@@ -12,6 +13,7 @@ import sys
 from collections.abc import Iterator
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
+from types import MappingProxyType
 
 import grimp
 import pytest
@@ -151,3 +153,20 @@ def test_no_module_imports_what_imports_it() -> None:
         TopologicalSorter(imports).prepare()
     except CycleError as fault:
         pytest.fail(" <- ".join(fault.args[1]))
+
+
+def test_no_default_of_a_dataclass_is_one_that_the_oldest_python_refuses() -> None:
+    """Python 3.11 takes a `MappingProxyType` for a mutable default, later ones do not."""
+    found = []
+    for module in pkgutil.walk_packages([str(SOURCE)], "ashore."):
+        path = SOURCE.joinpath(*module.name.split(".")[1:])
+        file = path / "__init__.py" if module.ispkg else path.with_suffix(".py")
+        if "@dataclass" in file.read_text():
+            found += [
+                f"{module.name}: {kind.__name__}.{field.name}"
+                for kind in vars(importlib.import_module(module.name)).values()
+                if isinstance(kind, type) and dataclasses.is_dataclass(kind)
+                for field in dataclasses.fields(kind)
+                if isinstance(field.default, MappingProxyType)
+            ]
+    assert found == []

@@ -11,14 +11,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from types import MappingProxyType
 from typing import Final, Literal, cast
 
 from ashore.core import SAMPLING_FIELDS, EngineKind, ModelFormat, ServedFormat
 from ashore.engines.model import Feature
 from ashore.extras import Extra
-
-_NOTHING: Final[Mapping[str, str]] = MappingProxyType({})
 
 SAMPLES: Final = cast(tuple[Feature, ...], (*SAMPLING_FIELDS, "logprobs", "top_logprobs"))
 """The features of an engine that samples as ashore does and reports log-probabilities."""
@@ -84,7 +81,7 @@ class Options:
     """Those that say what runs, as far as their names are ours."""
     passed_on: Literal["none", "capitals", "all"] = "none"
     """Which other names go to the software behind the engine, unchanged. They are the operator's, too."""
-    short: Mapping[str, str] = _NOTHING
+    short: Mapping[str, str] = field(default_factory=dict)
     """Short names in the labels of `engine tune`."""
 
     @property
@@ -132,7 +129,7 @@ class Program:
     """Hint where it is absent."""
     shell_line: str
     """Function: files, options and a port to the line that starts it."""
-    embedding: Mapping[str, str] = _NOTHING
+    embedding: Mapping[str, str] = field(default_factory=dict)
     """Options that have it embed."""
     outside: str = ""
     """What to do to use the engine on a machine where the program is absent."""
