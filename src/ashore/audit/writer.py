@@ -21,7 +21,7 @@ from ashore.audit.forms import NoteForm
 from ashore.audit.model import FORMAT, ChainName, Head, Record, RequestNote, Sealed
 from ashore.audit.records import act_record, chain_record, jumped, request_record
 from ashore.audit.segments import chain_folder, read_lines, read_tail, segment_path, segments_of
-from ashore.core import Act
+from ashore.core import Act, make_folder
 from ashore.errors import AuditUnavailable, HomeBusy
 
 SEGMENT_BYTES: Final = 64 << 20
@@ -93,7 +93,7 @@ class ChainWriter:
         self._dirty = False
         folder = chain_folder(root, chain)
         with disk_faults(folder):
-            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            make_folder(folder, mode=0o700)
             self._lock = _hold(folder / "lock", chain)
             try:
                 self._begin()

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from ashore.core import Clock
+from ashore.core import Clock, make_folder
 from ashore.errors import DiskFull, EnvironmentFault, HomeTooNew, InvalidSpec, Overloaded, StateLost
 from ashore.state.ports import Changes
 from ashore.state.schema import MIGRATIONS, Migration
@@ -147,7 +147,7 @@ def open_database(
                 f"{path} is gone or empty, and was there when this server started", hint="stop ashore; start it again"
             )
         if not path.exists():
-            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            make_folder(path.parent, mode=0o700)
             os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
         _migrate(path, snapshots, clock, say, migrations)
         return SqliteDatabase(_make_engine(path, secrets), path, snapshots)
@@ -217,7 +217,7 @@ def _version(connection: sqlite3.Connection) -> int:
 
 
 def _snapshot(connection: sqlite3.Connection, version: int, snapshots: Path, clock: Clock) -> Path:
-    snapshots.mkdir(parents=True, exist_ok=True, mode=0o700)
+    make_folder(snapshots, mode=0o700)
     number = 0
     while True:
         suffix = f"-{number}" if number else ""

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ashore.core import make_folder
 from ashore.engines.openvino.fourbits import FourBitLayers, put_grouped_int8
 from ashore.engines.openvino.fusion import fuse_projections
 from ashore.engines.openvino.rotation import frequencies_of, set_frequencies
@@ -89,7 +90,7 @@ class FusedModel:
 def fused_model(source: Path, weights: str, out: Path, *, told: Told = quietly) -> Iterator[FusedModel]:
     """Give the model of `source / weights` as OpenVINO reads it, projections joined; raises as `prepare_openvino`."""
     with _disk_errors(out):
-        out.mkdir(parents=True, exist_ok=True)
+        make_folder(out)
         with tempfile.TemporaryDirectory(prefix=".reading-", dir=out) as folder:
             scratch = Path(folder)
             gguf = _as_gguf(source, weights, scratch, told)

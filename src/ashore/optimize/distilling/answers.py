@@ -17,7 +17,7 @@ from typing import BinaryIO, Final, Protocol, TypeVar
 import msgspec
 from blake3 import blake3
 
-from ashore.core import UNDECODABLE, Digest, Message
+from ashore.core import UNDECODABLE, Digest, Message, make_folder
 from ashore.errors import Conflict, CorruptBlob
 from ashore.evaluation import Subject, Told, untold
 from ashore.store import disk_errors
@@ -92,7 +92,7 @@ def gather_answers(
         CorruptBlob: a line in the middle of the file cannot be read. DiskFull. Whatever the teacher raises.
     """
     with disk_errors(folder):
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         with (folder / "answers.jsonl").open("a+b", buffering=0) as file:
             _lock(file, folder)
             known = _read(file, folder / "answers.jsonl", key)

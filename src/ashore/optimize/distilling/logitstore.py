@@ -23,7 +23,7 @@ from typing import Any, BinaryIO, Final
 import msgspec
 from blake3 import blake3
 
-from ashore.core import UNDECODABLE, Digest
+from ashore.core import UNDECODABLE, Digest, make_folder
 from ashore.errors import Conflict, CorruptBlob, NotFound
 from ashore.optimize.distilling.toprows import TopRows, decode_rows, encode_rows
 from ashore.store import disk_errors
@@ -87,7 +87,7 @@ class LogitWriter:
         """
         self._folder, self._key, self._segment_bytes = folder, key, segment_bytes
         with ExitStack() as stack, disk_errors(folder):
-            folder.mkdir(parents=True, exist_ok=True)
+            make_folder(folder)
             self._lock = stack.enter_context(_locked(folder))
             _write_key(folder, key)
             places, end = _scan(folder, key)
