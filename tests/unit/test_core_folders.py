@@ -32,14 +32,16 @@ def test_a_file_in_the_way_is_named(tmp_path: Path) -> None:
 
 def test_a_file_above_it_is_named(tmp_path: Path) -> None:
     (tmp_path / "audit").write_text("")
-    with pytest.raises(EnvironmentFault, match="audit is a file; the directory .*/audit/chains/x cannot be made below"):
+    with pytest.raises(
+        EnvironmentFault, match=r"audit is a file; the directory .*/audit/chains/x cannot be made below"
+    ):
         make_folder(tmp_path / "audit" / "chains" / "x")
 
 
 @pytest.mark.parametrize("below", ["", "deeper"])
 def test_a_link_to_nowhere_is_named(tmp_path: Path, below: str) -> None:
     (tmp_path / "logs").symlink_to(tmp_path / "gone")
-    with pytest.raises(EnvironmentFault, match="logs is a symbolic link to .*/gone, which does not exist") as told:
+    with pytest.raises(EnvironmentFault, match=r"logs is a symbolic link to .*/gone, which does not exist") as told:
         make_folder(tmp_path / "logs" / below)
     assert told.value.hint == "make its target, or remove it"
 

@@ -60,6 +60,7 @@ from ashore.core.section import (
 )
 from ashore.core.shapes import ModelShape, kv_bytes_per_token
 from ashore.core.timespan import human_seconds, parse_seconds, seconds_in, written_span
+from ashore.core.visible import check_line, first_hidden
 from ashore.core.wanted import WANT, NoLongerWanted, Want, check_wanted
 from ashore.core.wholenumber import whole_number
 
@@ -124,6 +125,7 @@ __all__ = [
     "blocked_folder",
     "changed_fields",
     "check_adapter_name",
+    "check_line",
     "check_on",
     "check_tenant",
     "check_wanted",
@@ -134,6 +136,7 @@ __all__ = [
     "did_you_mean",
     "docs_under",
     "field_docs",
+    "first_hidden",
     "foreign_errors",
     "human_bytes",
     "human_seconds",

@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from ashore.access import Actor, Acts
-from ashore.errors import Conflict, InvalidRequest
+from ashore.core import check_line
+from ashore.errors import Conflict
 from ashore.releases import changes, moves, sql
 from ashore.releases.allowed import check_adapters, check_options, kind_named
 from ashore.releases.betting import EVERYTHING, Finding, look, step_slice
@@ -380,8 +381,8 @@ class ReleaseOffice:
     def _act(self, actor: Actor, what: str, resource: str, *, why: str = "") -> Iterator[_Open]:
         with self._acts.write(actor, what, resource) as desk:
             desk.require(RELEASE_WRITE, resource)
-            if why:
-                desk.detail["why"] = check_reason(why)
+            if why := check_reason(why):
+                desk.detail["why"] = why
             by = By(actor=actor.principal.id, now_s=desk.now_s, why=why)
             yield _Open(desk, sql.load_book(desk.connection), by)
 
@@ -442,14 +443,9 @@ def check_reason(text: str) -> str:
     """Return why something is done, in one line.
 
     Raises:
-        InvalidRequest: it is too long, or not one line.
+        InvalidRequest: it is too long, or has characters that are not seen.
     """
-    text = text.strip()
-    if len(text) > MOST_REASON_CHARS or any(ord(one) < 32 for one in text):
-        raise InvalidRequest(
-            f"a reason of {len(text)} characters; one line of at most {MOST_REASON_CHARS} is expected", param="why"
-        )
-    return text
+    return check_line(text.strip(), "the reason", most=MOST_REASON_CHARS, param="why")
 
 
 def _findings(connection: Connection, course: Course) -> tuple[tuple[str, Finding], ...]:
