@@ -81,6 +81,8 @@ class Options:
     """Those that say what runs, as far as their names are ours."""
     passed_on: Literal["none", "capitals", "all"] = "none"
     """Which other names go to the software behind the engine, unchanged. They are the operator's, too."""
+    unused: tuple[str, ...] = ()
+    """Limits of `[model.engine]` that mean nothing to it."""
     short: Mapping[str, str] = field(default_factory=dict)
     """Short names in the labels of `engine tune`."""
 
