@@ -287,9 +287,9 @@ def _cache_bytes_per_replica(inventory: Inventory, weights: int, decoders: int, 
 
 
 def _check_options(card: EngineCard, wish: Wish) -> None:
-    """Return where an engine knows every option that is asked for, or hands it on."""
+    """Return when an engine knows every option that is asked for, or hands it on."""
     for name, _ in wish.options:
-        if name not in card.options.known and not card.options.passes_on(name):
+        if name not in (*card.options.known, *wish.taken_over) and not card.options.passes_on(name):
             raise InvalidRequest(
                 f"{_alias(wish)}: the engine {card.kind} has no option {name[:60]!r}",
                 hint=did_you_mean(name[:60], card.options.known) if card.options.known else "it has none: leave it out",

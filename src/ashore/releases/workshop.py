@@ -67,7 +67,8 @@ class StoreWorkshop:
             **limits,
         )
         taken_over = _of_the_operator(live)
-        plan = self._plan(replace(asked, options=(*taken_over, *options)))
+        names = frozenset(name for name, _ in taken_over)
+        plan = self._plan(replace(asked, options=(*taken_over, *options), taken_over=names))
         if live is None or plan.options.kind != live.options.kind:
             plan = self._plan(asked)
         return self.describe_plan(plan)
