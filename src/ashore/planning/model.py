@@ -40,6 +40,8 @@ class Wish:
     adapters: tuple[tuple[str, str], ...] = ()
     """LoRA adapters: name and folder of each."""
     options: tuple[tuple[str, str | int | float | bool], ...] = ()
+    taken_over: frozenset[str] = frozenset()
+    """Of these options, those that come from what is live, for whatever engine that has: nobody asked for them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
