@@ -92,6 +92,15 @@ TABLE: Final[tuple[tuple[str, Kind, str, tuple[str, ...], tuple[float, ...]], ..
         (),
     ),
     ("ashore_audit_archive_failures", "gauge", "Rounds of archiving the audit that failed in a row.", (), ()),
+    (
+        "ashore_audit_anchor_time_seconds",
+        "gauge",
+        "Unix time at which an anchor last had every checkpoint of the audit (`good`), and since which it takes none "
+        "(`silent`; 0: it takes them).",
+        ("anchor", "what"),
+        (),
+    ),
+    ("ashore_audit_anchor_failures", "gauge", "Rounds in a row in which an anchor took nothing.", ("anchor",), ()),
     ("ashore_open_requests", "gauge", "HTTP requests in progress.", (), ()),
     ("ashore_workers", "gauge", "API workers of this machine that answered for this page.", (), ()),
 )

@@ -47,6 +47,7 @@ class Wish:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelFacts:
     """What is known of a model before it is planned: from the store, or from the catalogue while it is not there."""
+
     taken_over: frozenset[str] = frozenset()
     """Of these options, those that come from what is live, for whatever engine that has: nobody asked for them."""
 

@@ -93,7 +93,7 @@ async def _page(app: HttpApp, *, own: bool) -> bytes:
     if app.number == 0:
         await _count_jobs(app)
         _tell_backups(app, await asyncio.to_thread(app.backups))
-        await _tell_archive(app)
+        await _tell_copies(app)
     app.metrics.set("ashore_workers", 1)
     page = app.metrics.page()
     others = [] if own else await app.siblings.ask("/metrics")
@@ -129,13 +129,19 @@ def _tell_backups(app: HttpApp, table: Timetable | None) -> None:
     app.metrics.set("ashore_backup_nodes", table.spare, "spare")
 
 
-async def _tell_archive(app: HttpApp) -> None:
-    """Bring the gauges of the archive of the audit up to date."""
+async def _tell_copies(app: HttpApp) -> None:
+    """Bring the gauges of the audit's archive and anchors up to date."""
     desk = app.desks.get("audit")
-    standing = await asyncio.to_thread(desk.archiving) if isinstance(desk, AuditService) else None
+    if not isinstance(desk, AuditService):
+        return
+    standing = await asyncio.to_thread(desk.archiving)
     if standing is not None:
         app.metrics.set("ashore_audit_archive_time_seconds", standing.good_us / 1e6)
         app.metrics.set("ashore_audit_archive_failures", standing.failures)
+    for one in await asyncio.to_thread(desk.anchoring):
+        app.metrics.set("ashore_audit_anchor_time_seconds", one.good_us / 1e6, one.place, "good")
+        app.metrics.set("ashore_audit_anchor_time_seconds", one.silent_us / 1e6, one.place, "silent")
+        app.metrics.set("ashore_audit_anchor_failures", one.failures, one.place)
 
 
 async def openapi(app: HttpApp, exchange: Exchange, principal: Principal) -> None:
