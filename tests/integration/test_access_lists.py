@@ -190,7 +190,7 @@ class Desk:
         self.authority = PolicyAuthority()
         office = BudgetOffice(
             authority=house.budgets, rights=self.authority, recorder=MemoryRecorder(), clock=ManualClock(), prices={},
-            names=MemoryNames({}),
+            names=MemoryNames({}), reread=lambda: None,
         )  # fmt: skip
         self.app = HttpApp(
             serving, self, Metrics(), ROUTES, limits=Limits(), authority=self.authority, desks={"budgets": office}

@@ -22,10 +22,8 @@ from ashore.releases.calls import ReleaseDesk
 from ashore.releases.evaluated import KeptVerdicts
 from ashore.serving import ServingService, Topology
 from ashore.settings import Home
-from ashore.state import Database, EpochWatch
+from ashore.state import IN_FORCE_S, Database, EpochWatch
 
-IN_FORCE_S: Final = 0.2
-"""Within this time other processes know of a change (`EpochWatch`)."""
 JUDGE_EVERY_S: Final = 0.5
 """How late the state hears what was observed of a candidate."""
 MOST_WHY_CHARS: Final = 300

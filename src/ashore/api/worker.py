@@ -220,6 +220,7 @@ async def serve(
         fittings.database, clock, topology.jobs, topology.egress, None if opened is None else opened.budgets
     )
     siblings = siblings_of(topology, index)
+    alone = len(topology.workers) < 2 and not topology.state.url
     desks: dict[str, object] = {
         "cache": CacheDesk(
             rights=authority,
@@ -241,13 +242,14 @@ async def serve(
             clock=clock,
             prices=prices_of(topology),
             names=SqlNames(fittings.database, partial(names_of_models, serving, fittings.database)),
+            reread=opened.reread,
+            alone=alone,
         )
     if desk.worked:
         desks["jobs"] = JobOffice(queue=desk.queue, rights=authority, recorder=recorder)
     if releases is not None:
         desks["releases"] = releases.desk
     if keys.database is not None:
-        alone = len(topology.workers) < 2 and not topology.state.url
         desks["access"] = open_desk(
             keys.database, clock, recorder, reread=partial(keys.reread, whole=False), alone=alone
         )

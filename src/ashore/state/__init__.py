@@ -4,7 +4,7 @@ Owns: opening, transactions, versions, snapshots before a migration, and telling
 Refuses: what a row means to its room.
 """
 
-from ashore.state.epochs import EpochWatch, bump, read_epochs
+from ashore.state.epochs import IN_FORCE_S, EpochWatch, bump, read_epochs
 from ashore.state.model import TuningRow
 from ashore.state.opening import open_state
 from ashore.state.ports import Changes, Database
@@ -29,6 +29,7 @@ from ashore.state.statement import announce, execute, execute_many, is_postgres,
 from ashore.state.tables import load_tuning, save_tuning
 
 __all__ = [
+    "IN_FORCE_S",
     "SCHEMA_VERSION",
     "Changes",
     "Database",
