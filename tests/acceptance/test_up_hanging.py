@@ -17,6 +17,8 @@ import httpx
 import pytest
 from served import Served, start_served, words_of
 
+from ashore.processes import get_from
+
 CONFIG = """
 [[model]]
 name = "fake:random?tok_per_s=20&tokens=4000"
@@ -35,6 +37,9 @@ STORY_TOKENS = 260
 STOPPED_S = 2.0
 NOTICED_S, ANSWERED_S = 10.0, 12.0
 """What is promised of an engine host that hangs. A machine that tests eight things at once gets twice as long."""
+
+WORKER_S = 25.0
+"""An API worker of which nothing runs is killed after 10 s; one that took as long as its loop may would take 30."""
 
 
 @pytest.fixture(scope="module")
@@ -134,7 +139,7 @@ def readiness(server: Served, worker: int) -> dict[str, object]:
 
 
 def is_ready(server: Served) -> bool:
-    return all(readiness(server, worker)["status"] == "ready" for worker in range(2))
+    return all(get_from(server.home / "run" / f"api-{worker}.sock", "/readyz") is not None for worker in range(2))
 
 
 def test_engine_hosts_that_hang_are_noticed_and_replaced_and_what_waited_there_is_answered_elsewhere(
@@ -192,6 +197,24 @@ def test_whatever_stood_still_for_a_while_requests_are_answered_after_it(
     eventually(lambda: is_ready(server))
     assert hosts(server, "pair") + hosts(server, "stuck") + pids(server, "ashore.api.worker") == everything
     assert server.said().count("it hung: ") == told, "two seconds are no reason to kill anything"
+
+
+def test_an_api_worker_that_hangs_is_replaced_and_the_other_one_answers(server: Served) -> None:
+    told = server.said().count("it hung: ")
+    workers = pids(server, "ashore.api.worker")
+    pid = workers[0]
+    os.kill(pid, signal.SIGSTOP)
+    stopped_s = time.monotonic()
+    with ThreadPoolExecutor(8) as pool:
+        first = [pool.submit(ask, server, "pair", f"while it hangs, {n}") for n in range(8)]
+        statuses = [one.result().status_code for one in first]
+        took_s = time.monotonic() - stopped_s
+    assert set(statuses) <= {200, 503} and 200 in statuses, statuses
+    assert took_s < WORKER_S, "what the hung worker had got an error when that was killed"
+    eventually(lambda: server.said().count("it hung: ") == told + 1)
+    assert [ask(server, "pair", f"after it hung, {n}").status_code for n in range(4)] == [200] * 4
+    eventually(lambda: pid not in (now := pids(server, "ashore.api.worker")) and len(now) == len(workers))
+    eventually(lambda: is_ready(server))
 
 
 def test_a_worker_whose_scribe_stands_still_gets_no_requests_until_it_can_record_again(server: Served) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -101,6 +101,52 @@ def test_what_may_be_leased_is_told_by_kind(queue: JobQueue, clock: ManualClock)
     assert queue.ready() == {"batch"}
     clock.advance(3600)
     assert queue.ready() == {"call", "batch"}
+
+
+def steps_of(database: Database, work: Callable[[], object]) -> int:
+    """Return how many steps SQLite takes for what `work` asks it, on this thread."""
+    steps = 0
+
+    def count() -> int:
+        nonlocal steps
+        steps += 1
+        return 0
+
+    with database.read() as connection:
+        raw = connection.connection.driver_connection
+    assert raw is not None
+    raw.set_progress_handler(count, 1)
+    work()
+    raw.set_progress_handler(None, 1)
+    return steps
+
+
+def test_who_goes_next_is_found_in_as_many_steps_however_many_wait(tmp_path: Path, clock: ManualClock) -> None:
+    """A long batch made every lease read and sort all of its lines, under the one lock there is for writing."""
+    database = open_database(tmp_path / "state.db", snapshots=tmp_path, clock=clock)
+    queue = queue_over(SqlJobs(database), clock)
+    queue.store.add([new("b1", kind="batch"), new("c1", tenant="b")], queue.now_ms())
+
+    def steps_of_each() -> dict[str, int]:
+        asked: dict[str, Callable[[], object]] = {
+            "ready": queue.ready,
+            "lease": lambda: lease(queue, 1, kinds=("line", "call")),
+            "sweep": queue.sweep,
+            "submit": lambda: queue.store.add([new("b1", kind="batch")], queue.now_ms(), most_queued=9),
+        }
+        return {name: steps_of(database, work) for name, work in asked.items()}
+
+    counted = []
+    for so_many in range(0, 4000, 1000):
+        lines = [
+            new(f"b1.{so_many + at:06}", kind="line", parent_id="b1", item=so_many + at, deadline_ms=1 << 50)
+            for at in range(1000)
+        ]
+        queue.store.add(lines, queue.now_ms())
+        counted.append(steps_of_each())
+    first, last = counted[0], counted[-1]
+    assert all(0 < last[name] < 2 * first[name] for name in first), (first, last)
+    database.close()
 
 
 def test_the_same_id_or_key_gives_the_first_job_and_another_payload_is_refused(queue: JobQueue) -> None:

@@ -71,7 +71,8 @@ GRPC_END_S, HTTP_END_S, RECORD_END_S = 1.0, 5.0, 10.0
 """How long calls, connections and the record may take to end, once requests have, or had their time."""
 
 PATIENCE_S = 30
-"""A loop that turns no more for so long hangs, and the supervisor starts this worker again."""
+"""A loop that turns no more for so long hangs, and the supervisor starts this worker again. One of whose threads none
+runs any more is missed much sooner."""
 
 CONNECTED_S = 1.0
 """How long a worker that begins lets those wait that ask already, until its hosts have greeted. One that comes back
