@@ -21,6 +21,10 @@ settings.register_profile("busy machine", deadline=None, suppress_health_check=[
 settings.load_profile("busy machine")
 """How fast examples are made and run says something of the machine, not of what is tested."""
 
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
+"""Images of containers forbid it. Here hundreds of processes start, and each would compile all that it imports."""
+
 LOOPBACK = ("127.", "::1", "localhost")
 
 
