@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from commands import run_command
 from demo_home import demo_home_path
 from hypothesis import HealthCheck, settings
 from s3_server import s3_server
@@ -119,23 +120,7 @@ def free_port() -> Callable[[], int]:
 @pytest.fixture
 def ashore() -> Callable[..., subprocess.CompletedProcess[str]]:
     """Return a function that runs the command line in a process of its own: `ashore("model", "list", home=path)`."""
-
-    def run(
-        *words: str, home: Path | None = None, timeout_s: float = 120, env: dict[str, str] | None = None
-    ) -> subprocess.CompletedProcess[str]:
-        environ = {**os.environ, **(env or {})}
-        if home is not None:
-            environ["ASHORE_HOME"] = str(home)
-        return subprocess.run(
-            [sys.executable, "-m", "ashore.cli.main", *words],
-            env=environ,
-            capture_output=True,
-            text=True,
-            timeout=timeout_s,
-            check=False,
-        )
-
-    return run
+    return run_command
 
 
 @pytest.fixture

@@ -20,6 +20,7 @@ import grpc
 import httpx
 import openai
 import pytest
+from commands import run_command
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from prometheus_client.parser import text_string_to_metric_families
@@ -232,11 +233,7 @@ def test_every_protocol_on_one_port_and_the_limits_of_two_workers(edge: Start) -
 
 def test_chat_and_reload_find_an_edge_by_themselves(edge: Start) -> None:
     server = edge("fake:echo")
-    environ = {**os.environ, "ASHORE_HOME": str(server.home)}
-    said = subprocess.run(
-        [sys.executable, "-m", "ashore.cli.main", "bench", "serve", "--requests", "4", "--prompt-tokens", "8"],
-        env=environ, capture_output=True, text=True, timeout=100, check=False,
-    )  # fmt: skip
+    said = run_command("bench", "serve", "--requests", "4", "--prompt-tokens", "8", home=server.home)
     assert said.returncode == 0, said.stderr
 
 
@@ -343,10 +340,7 @@ def test_a_reload_changes_edge_and_models_under_running_streams(edge: Start) -> 
     certificate = (server.home / "edge" / "edge.pem").read_bytes()
     text = config(model="fake:echo", max_body_bytes=20_000, more='names = ["models.example"]')
     (server.home / "ashore.toml").write_text(text)
-    done = subprocess.run(
-        [sys.executable, "-m", "ashore.cli.main", "reload"],
-        env={**os.environ, "ASHORE_HOME": str(server.home)}, capture_output=True, text=True, timeout=60, check=False,
-    )  # fmt: skip
+    done = run_command("reload", home=server.home)
     assert done.returncode == 0, done.stderr
     assert "applied" in done.stderr
 
@@ -369,10 +363,7 @@ def test_a_reload_changes_edge_and_models_under_running_streams(edge: Start) -> 
     assert whole[-1] == "length" or "length" in whole, "the stream that ran was not cut"
 
     (server.home / "ashore.toml").write_text(config().replace("workers = 2", "workers = 3"))
-    refused = subprocess.run(
-        [sys.executable, "-m", "ashore.cli.main", "reload"],
-        env={**os.environ, "ASHORE_HOME": str(server.home)}, capture_output=True, text=True, timeout=60, check=False,
-    )  # fmt: skip
+    refused = run_command("reload", home=server.home)
     assert refused.returncode == 2 and "[http] workers: 2 -> 3" in refused.stderr
 
 

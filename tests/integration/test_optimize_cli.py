@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from commands import run_command
 from tiny_models import make_tiny_model
 
 from ashore.core import ManualClock
@@ -34,9 +35,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def ashore(folder: Path, *words: str, code: int = 0) -> subprocess.CompletedProcess[str]:
-    env = {**os.environ, "ASHORE_HOME": str(folder / "home")}
-    command = [sys.executable, "-m", "ashore.cli.main", *words]
-    ended = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, timeout=240)
+    ended = run_command(*words, home=folder / "home", cwd=folder, timeout_s=240)
     assert ended.returncode == code, ended.stderr
     return ended
 
