@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -105,7 +106,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def free_port() -> Callable[[], int]:
     """Return a function that gives a TCP port nobody listens on."""
 
@@ -132,6 +133,23 @@ def served(
     `served("fake:echo")` needs no model. With real names the home shares the store of `demo_home`. More words for the
     command line go into `options`, an environment into `env`, the text of an ashore.toml into `config`.
     """
+    with _servers(tmp_path, free_port, request) as start:
+        yield start
+
+
+@pytest.fixture(scope="module")
+def served_for_all(
+    tmp_path_factory: pytest.TempPathFactory, free_port: Callable[[], int], request: pytest.FixtureRequest
+) -> Iterator[Callable[..., Served]]:
+    """Return what `served` does; its servers stop after the last test of the file."""
+    with _servers(tmp_path_factory.mktemp("served"), free_port, request) as start:
+        yield start
+
+
+@contextmanager
+def _servers(
+    folder: Path, free_port: Callable[[], int], request: pytest.FixtureRequest
+) -> Iterator[Callable[..., Served]]:
     running: list[Served] = []
 
     def start(*models: str, **options: object) -> Served:
@@ -139,7 +157,7 @@ def served(
         if any(not m.startswith("fake:") for m in models) or not (models or options.get("config")):
             store = request.getfixturevalue("demo_home") / "store"
         one = start_served(
-            tmp_path / f"home-{len(running)}",
+            folder / f"home-{len(running)}",
             models,
             store=store,
             port=free_port(),
@@ -149,9 +167,11 @@ def served(
         running.append(one)
         return one
 
-    yield start
-    for one in running:
-        one.stop()
+    try:
+        yield start
+    finally:
+        for one in running:
+            one.stop()
 
 
 @pytest.fixture(scope="module")

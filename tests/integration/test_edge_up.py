@@ -23,8 +23,10 @@ import pytest
 from commands import run_command
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+from home_processes import processes_of
 from prometheus_client.parser import text_string_to_metric_families
 from served import Served
+from waiting import eventually
 
 from ashore.api.grpc.gen import inference_pb2 as pb
 from ashore.api.grpc.gen import inference_pb2_grpc, status_pb2
@@ -45,13 +47,6 @@ def edge(served: Start) -> Callable[..., Served]:
         return server
 
     return start
-
-
-def eventually(what: Callable[[], object], limit_s: float = 40) -> None:
-    end_s = time.monotonic() + limit_s
-    while not what():
-        assert time.monotonic() < end_s, "it did not happen in time"
-        time.sleep(0.05)
 
 
 def authority(server: Served) -> str:
@@ -96,28 +91,12 @@ def chat(text: str, model: str) -> pb.ChatRequest:
     return pb.ChatRequest(model=model, messages=[pb.Message(role=pb.ROLE_USER, content=text)])
 
 
-def processes(server: Served, word: str = "") -> list[int]:
-    """Return the live processes of this home whose command line has `word`."""
-    found = []
-    for folder in Path("/proc").iterdir():
-        if folder.name.isdigit():
-            try:
-                command = (folder / "cmdline").read_bytes()
-                text = command + (folder / "environ").read_bytes()
-                state = (folder / "stat").read_text().rpartition(")")[2].split()[0]
-            except OSError:
-                continue
-            if str(server.home).encode() in text and word.encode() in command and state != "Z":
-                found.append(int(folder.name))
-    return found
-
-
 def worker_pid(server: Served, index: int) -> int:
-    return processes(server, f"ashore.api.worker\0--run\0{server.home}/run\0--index\0{index}")[0]
+    return processes_of(server.home, f"ashore.api.worker\0--run\0{server.home}/run\0--index\0{index}")[0]
 
 
 def envoy_pid(server: Served) -> int:
-    return processes(server, "--disable-hot-restart")[0]
+    return processes_of(server.home, "--disable-hot-restart")[0]
 
 
 def well(server: Served) -> set[str]:
@@ -131,7 +110,7 @@ def well(server: Served) -> set[str]:
 def tcp_ports(server: Served) -> set[int]:
     """Return the TCP ports on which processes of this home listen."""
     held = set()
-    for pid in processes(server):
+    for pid in processes_of(server.home):
         for link in Path(f"/proc/{pid}/fd").iterdir():
             with contextlib.suppress(OSError):  # it was closed meanwhile
                 held.add(os.readlink(link))
@@ -228,7 +207,7 @@ def test_every_protocol_on_one_port_and_the_limits_of_two_workers(edge: Start) -
     refused = httpx.get(url(server) + "/metrics", verify=False, trust_env=False)
     assert refused.status_code == 401, "loopback behind an edge is not trusted"
     assert server.stop() == 0
-    assert processes(server) == []
+    assert processes_of(server.home) == []
 
 
 def test_chat_and_reload_find_an_edge_by_themselves(edge: Start) -> None:
@@ -265,7 +244,7 @@ def test_a_killed_envoy_comes_back_and_a_killed_worker_costs_nothing_elsewhere(e
     eventually(lambda: worker_pid(server, 0) != first)
 
     os.kill(envoy, signal.SIGKILL)
-    eventually(lambda: processes(server, "--disable-hot-restart") not in ([], [envoy]))
+    eventually(lambda: processes_of(server.home, "--disable-hot-restart") not in ([], [envoy]))
 
     def answers() -> bool:
         try:
@@ -276,7 +255,7 @@ def test_a_killed_envoy_comes_back_and_a_killed_worker_costs_nothing_elsewhere(e
     eventually(answers)
     assert "edge was killed by SIGKILL; starting it again" in server.said()
     assert server.stop() == 0
-    assert processes(server) == []
+    assert processes_of(server.home) == []
 
 
 def requests_in_flight(server: Served) -> float:
@@ -286,10 +265,10 @@ def requests_in_flight(server: Served) -> float:
 
 def test_nothing_outlives_a_killed_supervisor(edge: Start) -> None:
     server = edge("fake:echo")
-    assert len(processes(server)) >= 4
+    assert len(processes_of(server.home)) >= 4
     os.kill(server.process.pid, signal.SIGKILL)
     server.process.wait()
-    eventually(lambda: processes(server) == [], 10)
+    eventually(lambda: processes_of(server.home) == [], 10)
     sink = open(server.output, "wb")  # noqa: SIM115
     again = subprocess.Popen(
         [sys.executable, "-m", "ashore.cli.main", "up", "fake:echo", *EDGE, "--port", str(server.port)],

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from commands import run_command
 from tiny_models import make_tiny_model
+from waiting import eventually
 
 from ashore.core import ManualClock
 from ashore.evaluation import gate_verdict
@@ -144,9 +145,7 @@ def test_interrupted_it_leaves_nothing_behind(folder: Path) -> None:
     command = [sys.executable, "-m", "ashore.cli.main", "optimize", "evaluate", "fake:echo?context=1024&delay_s=60",
                "--text", "rain.txt", "--out", "page"]  # fmt: skip
     process = subprocess.Popen(command, cwd=folder, env=env, stderr=subprocess.PIPE, start_new_session=True)
-    end_s = time.monotonic() + 60
-    while not list((folder / "tmp").glob("ashore-host-*/host.sock")) and time.monotonic() < end_s:
-        time.sleep(0.05)
+    eventually(lambda: list((folder / "tmp").glob("ashore-host-*/host.sock")))
     time.sleep(0.5)
     os.killpg(process.pid, signal.SIGINT)
     _, told = process.communicate(timeout=60)
