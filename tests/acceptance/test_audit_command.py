@@ -17,7 +17,9 @@ import grpc
 import httpx
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from home_processes import processes_of
 from served import Served, start_served
+from waiting import eventually
 
 Start = Callable[..., Served]
 Run = Callable[..., subprocess.CompletedProcess[str]]
@@ -104,41 +106,20 @@ def test_no_audit_no_service(served: Start) -> None:
     server = served("fake:echo", config="")
     assert ask(server, "one").status_code == 200
     limit = (server.home / "audit" / "chains" / "api-0" / "00000001.log").stat().st_size
-    for folder in Path("/proc").iterdir():
-        if folder.name.isdigit() and _is_scribe(folder, server.home):
-            scribe = int(folder.name)
+    scribe = processes_of(server.home, "ashore.audit.scribe", "api-0")[0]
     free = resource.prlimit(scribe, resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))  # a quota that is used up
     seen = [ask(server, f"question {number}") for number in range(3)]
-    deadline = time.monotonic() + 5
-    while seen[-1].status_code == 200 and time.monotonic() < deadline:
-        time.sleep(0.05)
-        seen.append(ask(server, "again"))
-    assert seen[-1].status_code == 503
+    seen.append(eventually(lambda: (said := ask(server, "again")).status_code == 503 and said))
     assert seen[-1].json()["error"]["code"] == "audit_unavailable" and "cannot be written" in seen[-1].text
     told = httpx.get(server.root_url + "/readyz")
     assert told.status_code == 503 and told.json()["status"] == "not-recording" and told.json()["items"][0]["ready"]
     assert "audit log cannot be written" in told.json()["why"] and str(server.home) not in told.text
     with grpc.insecure_channel(server.grpc_address) as channel:
         health, away = health_pb2_grpc.HealthStub(channel), health_pb2.HealthCheckResponse.NOT_SERVING
-        _eventually(lambda: health.Check(health_pb2.HealthCheckRequest()).status == away)
+        eventually(lambda: health.Check(health_pb2.HealthCheckRequest()).status == away)
     resource.prlimit(scribe, resource.RLIMIT_FSIZE, free)
     server.wait_ready(10)  # by itself
     assert ask(server, "and again").status_code == 200
-
-
-def _eventually(what: Callable[[], bool], limit_s: float = 10) -> None:
-    end_s = time.monotonic() + limit_s
-    while not what():
-        assert time.monotonic() < end_s, "it did not happen in time"
-        time.sleep(0.05)
-
-
-def _is_scribe(folder: Path, home: Path) -> bool:
-    try:
-        words = (folder / "cmdline").read_bytes()
-    except OSError:
-        return False
-    return b"ashore.audit.scribe" in words and b"api-0" in words and str(home).encode() in words
 
 
 def test_sealed_content_is_read_and_erased_and_exports_verify(served: Start, ashore: Run, tmp_path: Path) -> None:

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from commands import run_command
 from tiny_models import make_tiny_model
 
 
 def ashore(home: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    environ = {k: v for k, v in os.environ.items() if not k.startswith("ASHORE_")} | {"ASHORE_HOME": str(home)}
-    command = [sys.executable, "-m", "ashore.cli.main", *words]
-    return subprocess.run(command, env=environ, capture_output=True, text=True, timeout=240)
+    return run_command(*words, home=home, timeout_s=240)
 
 
 @pytest.fixture

@@ -8,14 +8,15 @@ import signal
 import socket
 import ssl
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from pathlib import Path
 
 import httpx
 import pytest
-from served import Served, start_served, words_of
+from home_processes import processes_of
+from served import Served, start_served
+from waiting import eventually
 
 from ashore.processes import get_from
 
@@ -69,34 +70,10 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
         running.stop()
 
 
-def eventually(what: Callable[[], object], limit_s: float = 20) -> None:
-    end_s = time.monotonic() + limit_s
-    while not what():
-        assert time.monotonic() < end_s, "it did not happen in time"
-        time.sleep(0.05)
-
-
-def pids(server: Served, *words: str) -> list[int]:
-    """Return the processes of this home in whose command line all of these stand."""
-    found = []
-    for folder in Path("/proc").iterdir():
-        if folder.name.isdigit():
-            line = words_of(folder)
-            environ = b""
-            try:
-                environ = (folder / "environ").read_bytes()
-            except OSError:
-                continue
-            ours = any(str(server.home) in word for word in line) or str(server.home).encode() in environ
-            if ours and all(any(word in part for part in line) for word in words):
-                found.append(int(folder.name))
-    return sorted(found)
-
-
 def hosts(server: Served, alias: str) -> list[int]:
     topology = json.loads((server.home / "run" / "topology.json").read_text())
     sockets = next(one["sockets"] for one in topology["models"] if one["alias"] == alias)
-    return [pid for one in sockets for pid in pids(server, "ashore.engines.host", one)]
+    return [pid for one in sockets for pid in processes_of(server.home, "ashore.engines.host", one)]
 
 
 @contextmanager
@@ -186,8 +163,8 @@ def test_whatever_stood_still_for_a_while_requests_are_answered_after_it(
     server: Served, words: tuple[str, ...]
 ) -> None:
     told = server.said().count("it hung: ")
-    everything = hosts(server, "pair") + hosts(server, "stuck") + pids(server, "ashore.api.worker")
-    pid = pids(server, *words)[0]
+    everything = hosts(server, "pair") + hosts(server, "stuck") + processes_of(server.home, "ashore.api.worker")
+    pid = processes_of(server.home, *words)[0]
     os.kill(pid, signal.SIGSTOP)
     try:
         time.sleep(STOPPED_S)
@@ -195,7 +172,7 @@ def test_whatever_stood_still_for_a_while_requests_are_answered_after_it(
         os.kill(pid, signal.SIGCONT)
     assert [ask(server, "pair", f"after {words}, {n}").status_code for n in range(4)] == [200] * 4
     eventually(lambda: is_ready(server))
-    assert hosts(server, "pair") + hosts(server, "stuck") + pids(server, "ashore.api.worker") == everything
+    assert hosts(server, "pair") + hosts(server, "stuck") + processes_of(server.home, "ashore.api.worker") == everything
     assert server.said().count("it hung: ") == told, "two seconds are no reason to kill anything"
 
 
@@ -218,7 +195,7 @@ def test_an_api_worker_that_hangs_is_replaced_and_the_other_one_answers(server: 
 
 
 def test_a_worker_whose_scribe_stands_still_gets_no_requests_until_it_can_record_again(server: Served) -> None:
-    scribe = pids(server, "ashore.audit.scribe", "api-0")[0]
+    scribe = processes_of(server.home, "ashore.audit.scribe", "api-0")[0]
     os.kill(scribe, signal.SIGSTOP)
     try:
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from waiting import eventually
 
 from ashore.access import KeyRecord, digest_of, make_first_key, new_key, save_key
 from ashore.api.keys import Keys
@@ -41,13 +41,6 @@ def put(database: Database, key_id: str, key: str, *, revoked_s: int | None = No
 
 def keys_of(topology: Topology, database: Database | None, watch: EpochWatch | None = None) -> Keys:
     return Keys(topology, database, watch, clock=ManualClock(), recorder=MemoryRecorder())
-
-
-def eventually(what: Callable[[], bool]) -> None:
-    end_s = time.monotonic() + 5
-    while not what():
-        assert time.monotonic() < end_s, "it did not happen in time"
-        time.sleep(0.02)
 
 
 def known(keys: Keys, key: str) -> bool:
