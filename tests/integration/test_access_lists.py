@@ -40,6 +40,7 @@ from ashore.metrics import Metrics
 from ashore.planning import Inventory, ModelPlan, Plan
 from ashore.releases import ReleaseKeeper, ReleaseOffice
 from ashore.releases.memory import MemoryWorkshop
+from ashore.rooms import Rooms
 from ashore.serving import BytesText, Limits, MemoryReplica, ServingService, Topology
 from ashore.state import Database, open_database
 
@@ -192,9 +193,9 @@ class Desk:
             authority=house.budgets, rights=self.authority, recorder=MemoryRecorder(), clock=ManualClock(), prices={},
             names=MemoryNames({}), reread=lambda: None,
         )  # fmt: skip
-        self.app = HttpApp(
-            serving, self, Metrics(), ROUTES, limits=Limits(), authority=self.authority, desks={"budgets": office}
-        )
+        rooms = Rooms()
+        rooms.desks["budgets"] = office
+        self.app = HttpApp(serving, self, Metrics(), ROUTES, limits=Limits(), authority=self.authority, rooms=rooms)
 
     def authenticate(self, token: str | None, origin: str = "") -> Principal:
         return READER.principal

@@ -8,6 +8,7 @@ from ashore.jobs.batch import KIND as BATCH_KIND
 from ashore.jobs.batch import BatchHandler, BatchOrder, BatchProgress, expires_of, progress_of
 from ashore.jobs.batchlines import ENDPOINTS
 from ashore.jobs.batchtokens import BatchTokens, add_tokens
+from ashore.jobs.desk import JobDesk, make_desk
 from ashore.jobs.egress import LOOPBACK, check_addresses, check_url, parse_allow
 from ashore.jobs.filesql import PIECE_BYTES, SqlFiles
 from ashore.jobs.launch import ApiAddress, JobsLaunch, jobs_command, read_launch
@@ -62,6 +63,7 @@ __all__ = [
     "Handler",
     "Job",
     "JobBody",
+    "JobDesk",
     "JobQueue",
     "JobState",
     "JobStore",
@@ -87,6 +89,7 @@ __all__ = [
     "check_url",
     "expires_of",
     "jobs_command",
+    "make_desk",
     "new_id",
     "parse_allow",
     "progress_of",

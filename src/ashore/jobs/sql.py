@@ -14,7 +14,7 @@ from ashore.jobs import rules
 from ashore.jobs.fairness import Turns, choose
 from ashore.jobs.model import FINAL, Change, Job, JobBody, JobState, Lease, NewJob
 from ashore.jobs.quota import tenant_lock, too_many_jobs
-from ashore.jobs.room import check_room
+from ashore.jobs.reserve import check_room
 from ashore.jobs.rules import Rule
 from ashore.state import Database, announce, execute, execute_many, row_lock
 
