@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+import tomllib
+
 import pytest
 
 from deploy.check_docs import ROOT, findings, findings_in, lost_files, missing_word, modules, pages
@@ -32,3 +35,20 @@ def test_a_file_that_is_gone_is_found(text: str, lost: list[str]) -> None:
 def test_a_command_that_is_gone_is_found() -> None:
     assert missing_word(["model", "teleport"]) == "teleport"
     assert missing_word(["model", "pull"]) == ""
+
+
+def test_the_architecture_draws_the_floors_that_are_held_and_names_every_room() -> None:
+    layers = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"][0]["layers"]
+    rooms = {one.stem for one in (ROOT / "src/ashore").iterdir() if one.name[0].isalpha() and one.suffix != ".typed"}
+    floors = [sorted(name for name in re.findall(r"\w+", layer) if name in rooms) for layer in layers]
+    page = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8")
+    drawn = page.partition("## Rooms")[2].partition("```\n")[2].partition("```")[0]
+    assert [sorted(line.split(" · ")) for line in drawn.splitlines()] == [floor for floor in floors if floor]
+    table = page.partition("## Rooms")[2].partition("Floors:")[0]
+    assert {name for floor in floors for name in floor} == set(re.findall(r"`(\w+)`", table))
+
+
+def test_the_first_pages_stay_short() -> None:
+    assert len((ROOT / "ARCHITECTURE.md").read_bytes()) <= 8000
+    for page in ("README.md", "README.zh-CN.md"):
+        assert len((ROOT / page).read_text(encoding="utf-8").splitlines()) <= 90, page
