@@ -6,7 +6,6 @@ import re
 import tomllib
 
 import pytest
-
 from deploy.check_docs import ROOT, findings, findings_in, lost_files, missing_word, modules, pages
 
 
