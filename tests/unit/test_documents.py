@@ -51,3 +51,19 @@ def test_the_first_pages_stay_short() -> None:
     assert len((ROOT / "ARCHITECTURE.md").read_bytes()) <= 8000
     for page in ("README.md", "README.zh-CN.md"):
         assert len((ROOT / page).read_text(encoding="utf-8").splitlines()) <= 90, page
+
+
+def figures(line: str) -> list[str]:
+    """Return the figures of a line of two digits or more, without those of its links."""
+    return sorted(re.findall(r"(?<![\w./-])\d[\d,.]*\d(?![\w-])", re.sub(r"\]\([^)]*\)", "]", line)))
+
+
+def test_both_readmes_show_the_same_figures_and_each_stands_among_the_benchmarks() -> None:
+    pages = [(ROOT / name).read_text(encoding="utf-8").splitlines() for name in ("README.md", "README.zh-CN.md")]
+    english, chinese = ([figures(line) for line in page if line.startswith("| ")] for page in pages)
+    assert english == chinese and len(english) > 8
+    measured = {
+        one for line in (ROOT / "docs/benchmarks.md").read_text(encoding="utf-8").splitlines() for one in figures(line)
+    }
+    said = {one for line in english for one in line}
+    assert said - measured == {"40"}  # moves: 20 promotions and 20 rollbacks
