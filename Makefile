@@ -89,7 +89,10 @@ bench-front: dev ## Measure the edge, the answer cache, overload and memory (ARG
 trace: dev ## Drive the front while every process is killed in turn, and judge (ARGS="short", "fake real --report FILE")
 	@$(BIN)/python -m benchmarks.live_trace $(ARGS)
 
-docs: dev ## Check the links and the commands that the documentation names
+docs: dev ## Write the generated references, then check the links, paths and commands that the documentation names
+	@$(BIN)/python -m ashore.config.reference > docs/reference/ashore-toml.md
+	@$(BIN)/python -m ashore.cli.reference > docs/reference/commands.md
+	@$(BIN)/python -m ashore.api.reference > docs/reference/errors.md
 	@$(BIN)/python deploy/check_docs.py
 
 bundle: dev ## Write one tar that installs and answers with no network

@@ -23,6 +23,15 @@
 
 A message says what, which object, what was seen and what was expected; `hint` says the next action. `code` is stable:
 it appears in JSON, logs and documentation. Foreign errors are translated at the seam of each adapter, with `from`.
+
+The docstring of a class has two paragraphs: what the error means, and what to do about it. `docs/reference/errors.md`
+is written from them.
+
+To add an error, write a class with a `code` of its own in the group of the person who must act, name it in the tree
+above, and run `make docs`. HTTP takes its `http_status`, gRPC the status that belongs to that (`CODE_NAMES` in
+`api/grpc/status.py`), the command line its `exit_code`. From another process it comes back by its code (`error_class`):
+over an engine's socket by `engines/failures.py`, from a server by `raise_refusal` in `cli/refusals.py`.
+Whether a job tries again says `jobs/request.py`.
 """
 
 from __future__ import annotations
@@ -50,20 +59,33 @@ class AshoreError(Exception):
         """Make the error.
 
         Args:
-            message: What happened, to which object, what was seen, what was expected. Default: the class docstring.
+            message: What happened, to which object, what was seen, what was expected. Default: `meaning()`.
             hint: The next action of whoever must act.
             param: Name of the request field at fault, in the caller's own words (`messages[0].role`).
             retry_after_s: Seconds after which a retry makes sense, where we know.
         """
-        self.message = message or (self.__doc__ or "").strip()
+        self.message = message or self.meaning()
         super().__init__(self.message)
         self.hint = hint
         self.param = param
         self.retry_after_s = retry_after_s
 
+    @classmethod
+    def meaning(cls) -> str:
+        """Return what it means: the first paragraph of the class docstring."""
+        return " ".join((cls.__doc__ or "").partition("\n\n")[0].split())
+
+    @classmethod
+    def remedy(cls) -> str:
+        """Return what to do about it: the second paragraph."""
+        return " ".join((cls.__doc__ or "").partition("\n\n")[2].split())
+
 
 class UserError(AshoreError):
-    """The request cannot be served as it stands."""
+    """The request cannot be served as it stands.
+
+    Change the request as the message says, then send it again.
+    """
 
     code = "invalid_request"
     http_status = 400
@@ -71,138 +93,204 @@ class UserError(AshoreError):
 
 
 class InvalidRequest(UserError):
-    """The request is malformed."""
+    """The request is malformed.
+
+    Mend the field that `param` names; the message says what it takes.
+    """
 
 
 class UnknownField(UserError):
-    """The request has a field that ashore does not know."""
+    """The request has a field that ashore does not know.
+
+    Remove the field, or correct its name. `/openapi.json` lists the fields of each route.
+    """
 
     code = "unknown_field"
 
 
 class UnsupportedByEngine(UserError):
-    """The engine behind this model cannot do what was asked."""
+    """The engine behind this model cannot do what was asked.
+
+    Leave the feature out, or serve the model with an engine that has it; the table of fields in http.md says which.
+    """
 
     code = "unsupported_by_engine"
 
 
 class InvalidGrammar(UserError):
-    """The JSON schema or grammar cannot be compiled."""
+    """The JSON schema or grammar cannot be compiled.
+
+    Simplify the schema at the place that the message names.
+    """
 
     code = "invalid_grammar"
 
 
 class ContextTooLong(UserError):
-    """Prompt and answer together are longer than the model's context."""
+    """Prompt and answer together are longer than the model's context.
+
+    Shorten the prompt, or ask for fewer tokens; the message has both numbers.
+    """
 
     code = "context_length_exceeded"
 
 
 class PayloadTooLarge(UserError):
-    """The request body is larger than this server accepts."""
+    """The request body is larger than this server accepts.
+
+    Send less in one request, or let the operator raise `[edge] max_body_bytes`.
+    """
 
     code = "payload_too_large"
     http_status = 413
 
 
 class HeadersTooLarge(UserError):
-    """The request headers are larger than this server accepts."""
+    """The request headers are larger than this server accepts.
+
+    Send fewer or shorter headers; cookies are the usual cause.
+    """
 
     code = "headers_too_large"
     http_status = 431
 
 
 class RequestTimeout(UserError):
-    """The client took too long to send its request."""
+    """The client took too long to send its request.
+
+    Send the whole request without pauses; look for a slow proxy on the way.
+    """
 
     code = "request_timeout"
     http_status = 408
 
 
 class NotFound(UserError):
-    """The named object does not exist."""
+    """The named object does not exist.
+
+    Check the name. The `list` command of its noun shows what there is.
+    """
 
     code = "not_found"
     http_status = 404
 
 
 class UnknownModel(NotFound):
-    """No model has this name."""
+    """No model has this name.
+
+    Check the name against `GET /v1/models`, or add the model to ashore.toml.
+    """
 
     code = "model_not_found"
 
 
 class UnknownVariant(NotFound):
-    """The model has no such variant."""
+    """The model has no such variant.
+
+    `ashore model show NAME` lists the variants; `ashore optimize quantize` makes one.
+    """
 
     code = "variant_not_found"
 
 
 class UnknownRoute(NotFound):
-    """No such path."""
+    """No such path.
+
+    Check the path; `/openapi.json` lists every route.
+    """
 
     code = "unknown_route"
 
 
 class MethodNotAllowed(UserError):
-    """The path exists and takes another method."""
+    """The path exists and takes another method.
+
+    Use a method that `/openapi.json` has for the path.
+    """
 
     code = "method_not_allowed"
     http_status = 405
 
 
 class InvalidSpec(UserError):
-    """ashore.toml or a setting is wrong."""
+    """ashore.toml or a setting is wrong.
+
+    Correct the key that the message names; ashore-toml.md says what each one takes.
+    """
 
     code = "invalid_spec"
 
 
 class UnsafeWeights(UserError):
-    """The weights are in a form that can run code (pickle); ashore reads safetensors and GGUF."""
+    """The weights are in a form that can run code (pickle); ashore reads safetensors and GGUF.
+
+    Convert the weights to safetensors, or take a repository that has them.
+    """
 
     code = "unsafe_weights"
 
 
 class UnsupportedModel(UserError):
-    """No engine here takes this architecture or file."""
+    """No engine here takes this architecture or file.
+
+    Take a model of an architecture that an engine runs; `ashore engine list` shows the engines.
+    """
 
     code = "unsupported_model"
 
 
 class BrokenData(UserError):
-    """A line of a data file is not what the file's form asks for."""
+    """A line of a data file is not what the file's form asks for.
+
+    Correct the line that the message names.
+    """
 
     code = "broken_data"
 
 
 class TrainingDiverged(UserError):
-    """The loss of a training run is no number any more."""
+    """The loss of a training run is not a number any more.
+
+    Train again with a lower learning rate, or look for broken examples in the data.
+    """
 
     code = "training_diverged"
 
 
 class LicenceNotAccepted(UserError):
-    """The model's licence must be accepted first."""
+    """The model's licence must be accepted first.
+
+    Read the licence, then pull the model with `--accept-licence`.
+    """
 
     code = "licence_not_accepted"
     http_status = 403
 
 
 class Conflict(UserError):
-    """The object exists already, or changed since it was read."""
+    """The object exists already, or changed since it was read.
+
+    Read the object again, then decide whether the change still applies.
+    """
 
     code = "conflict"
     http_status = 409
 
 
 class RecoveryKeyWrong(UserError):
-    """This is not the recovery key of this backup."""
+    """This is not the recovery key of this backup.
+
+    Give the newest recovery key of this backup; `ashore backup rekey` makes older ones useless.
+    """
 
     code = "recovery_key_wrong"
 
 
 class DeniedError(AshoreError):
-    """Not allowed."""
+    """Not allowed.
+
+    Ask an administrator for the right.
+    """
 
     code = "permission_denied"
     http_status = 403
@@ -210,7 +298,10 @@ class DeniedError(AshoreError):
 
 
 class Unauthenticated(DeniedError):
-    """No valid key was given."""
+    """No valid key was given.
+
+    Send a valid key as `authorization: Bearer KEY`; `ashore access key create` makes one.
+    """
 
     code = "invalid_api_key"
     http_status = 401
@@ -230,7 +321,11 @@ class Unauthenticated(DeniedError):
 
 
 class PermissionDenied(DeniedError):
-    """This key may not do that."""
+    """This key may not do that.
+
+    Ask an administrator for a role with the action that the message names; `ashore access can --explain` shows the
+    rule.
+    """
 
     def __init__(
         self,
@@ -251,20 +346,29 @@ class PermissionDenied(DeniedError):
 
 
 class TooManyAttempts(DeniedError):
-    """Too many wrong keys came from this address."""
+    """Too many wrong keys came from this address.
+
+    Correct the key, then wait as long as `retry-after` says.
+    """
 
     code = "too_many_attempts"
     http_status = 429
 
 
 class PersonalDataBlocked(DeniedError):
-    """The privacy policy does not let this personal data through."""
+    """The privacy policy does not let this personal data through.
+
+    Remove the personal data that the message names by kind, or change the policy with `ashore privacy policy set`.
+    """
 
     code = "personal_data_blocked"
 
 
 class CapacityError(AshoreError):
-    """There is no room for this now."""
+    """There is no room for this now.
+
+    Wait and send it again, or add machines.
+    """
 
     code = "overloaded"
     http_status = 503
@@ -273,38 +377,56 @@ class CapacityError(AshoreError):
 
 
 class Overloaded(CapacityError):
-    """The queue is full."""
+    """The queue is full.
+
+    Wait as long as `retry-after` says; allow deferral with `x-ashore-defer: allow`.
+    """
 
     http_status = 429
 
 
 class DeadlineExceeded(CapacityError):
-    """The request's deadline passed before its answer was whole."""
+    """The request's deadline passed before its answer was whole.
+
+    Allow more time with `x-ashore-deadline-ms`, ask for fewer tokens, or add replicas.
+    """
 
     code = "deadline_exceeded"
     http_status = 504
 
 
 class KvCacheExhausted(CapacityError):
-    """The request needs more KV cache than this replica has."""
+    """The request needs more KV cache than this replica has.
+
+    Serve fewer models or replicas, or a smaller variant; or use a machine with more memory.
+    """
 
     code = "kv_cache_exhausted"
 
 
 class Draining(CapacityError):
-    """The server is stopping and takes no new requests."""
+    """The server is stopping and takes no new requests.
+
+    Send it to another machine, or again once the server is back.
+    """
 
     code = "draining"
 
 
 class Preempted(CapacityError):
-    """A line of a batch gave its slot to an interactive request."""
+    """A line of a batch gave its slot to an interactive request.
+
+    Nothing: the line goes on by itself when there is room.
+    """
 
     code = "preempted"
 
 
 class BudgetExceeded(CapacityError):
-    """A budget does not allow this request now."""
+    """A budget does not allow this request now.
+
+    Wait for the next window of the budget, or let an administrator raise it with `ashore access budget set`.
+    """
 
     code = "budget_exceeded"
     http_status = 429
@@ -331,21 +453,30 @@ class BudgetExceeded(CapacityError):
 
 
 class DiskFull(CapacityError):
-    """There is not enough room on the disk."""
+    """There is not enough room on the disk.
+
+    Free space on the disk that the message names; `ashore model gc` removes what no model needs.
+    """
 
     code = "disk_full"
     http_status = 507
 
 
 class MemoryFull(CapacityError):
-    """There is not enough memory on this machine."""
+    """There is not enough memory on this machine.
+
+    Serve fewer or smaller models, or give the machine more memory.
+    """
 
     code = "memory_full"
     http_status = 507
 
 
 class EnvironmentFault(AshoreError):
-    """Something on this machine, or a machine it depends on, is not as it must be."""
+    """Something on this machine, or a machine it depends on, is not as it must be.
+
+    Let the operator mend what the message names.
+    """
 
     code = "environment"
     http_status = 500
@@ -353,43 +484,64 @@ class EnvironmentFault(AshoreError):
 
 
 class MissingExtra(EnvironmentFault):
-    """A part that is not in the base install is needed."""
+    """A part that is not in the base install is needed.
+
+    Install the extra with the command that the hint shows.
+    """
 
     code = "missing_extra"
 
 
 class PortTaken(EnvironmentFault):
-    """Another program listens on this port."""
+    """Another program listens on this port.
+
+    Stop the other program, or choose another port with `--port`.
+    """
 
     code = "port_taken"
 
 
 class HomeBusy(EnvironmentFault):
-    """Another ashore process holds this home."""
+    """Another ashore process holds this home.
+
+    Stop the other process, or use another home with `ASHORE_HOME`.
+    """
 
     code = "home_busy"
 
 
 class HomeTooNew(EnvironmentFault):
-    """This home was written by a newer ashore."""
+    """This home was written by a newer ashore.
+
+    Install the version of ashore that wrote the home, or a newer one.
+    """
 
     code = "home_too_new"
 
 
 class HomeNotOurs(EnvironmentFault):
-    """This home belongs to another user."""
+    """This home belongs to another user.
+
+    Run the command as the owner of the home, or use another home with `ASHORE_HOME`.
+    """
 
     code = "home_not_ours"
 
 
 class StateLost(EnvironmentFault):
-    """The state of this home is gone, and it is not a new home."""
+    """The state of this home is gone, and it is not a new home.
+
+    Restore it with `ashore backup restore`, or begin anew with `ashore up --new-state`.
+    """
 
     code = "state_lost"
 
 
 class SourceUnreachable(EnvironmentFault):
-    """A model source could not be reached."""
+    """A model source could not be reached.
+
+    Check the network and the proxy, or set a mirror with `hf_endpoint` or `ms_endpoint`.
+    """
 
     code = "source_unreachable"
     http_status = 502
@@ -397,26 +549,38 @@ class SourceUnreachable(EnvironmentFault):
 
 
 class RemoteRefused(EnvironmentFault):
-    """A remote server answered with a refusal."""
+    """A remote server answered with a refusal.
+
+    Check the address and the credentials for that server.
+    """
 
     code = "remote_refused"
     http_status = 502
 
 
 class CorruptBlob(EnvironmentFault):
-    """A stored file is not what it was when it was written. Never retried, never ignored."""
+    """A stored file is not what it was when it was written. Never retried, never ignored.
+
+    Pull the model again, or restore it from a backup; then test the disk.
+    """
 
     code = "corrupt_blob"
 
 
 class SealingKeyMissing(EnvironmentFault):
-    """What is sealed cannot be opened, for its key is not where it was looked for."""
+    """What is sealed cannot be opened, for its key is not where it was looked for.
+
+    Put the key back where `[sealing] key` names it.
+    """
 
     code = "sealing_key_missing"
 
 
 class KeyServiceUnreachable(EnvironmentFault):
-    """The service that keeps the sealing keys could not be reached."""
+    """The service that keeps the sealing keys could not be reached.
+
+    Check the address and the token of the key service, and that it runs.
+    """
 
     code = "key_service_unreachable"
     http_status = 502
@@ -424,14 +588,20 @@ class KeyServiceUnreachable(EnvironmentFault):
 
 
 class EngineFailed(EnvironmentFault):
-    """The engine could not run this request."""
+    """The engine could not run this request.
+
+    Read the log of the engine host in `logs/` of the home; the same request may fail again.
+    """
 
     code = "engine_failed"
     http_status = 502
 
 
 class HostDied(EnvironmentFault):
-    """The engine host died while it worked on this request."""
+    """The engine host died while it worked on this request.
+
+    Send it again. If it recurs, read the log of the engine host in `logs/` of the home.
+    """
 
     code = "host_died"
     http_status = 503
@@ -443,14 +613,20 @@ class HostDied(EnvironmentFault):
 
 
 class KillsHosts(EnvironmentFault):
-    """Two engine hosts died while they worked on this request, so it is given to no third one."""
+    """Two engine hosts died while they worked on this request, so it is given to no third one.
+
+    Do not send it again. Report it with the log of the engine host.
+    """
 
     code = "kills_hosts"
     http_status = 500
 
 
 class WorkerDied(EnvironmentFault):
-    """The API worker died while it worked on this request. The edge answers it."""
+    """The API worker died while it worked on this request. The edge answers it.
+
+    Send it again. If it recurs, read the log of the worker in `logs/` of the home.
+    """
 
     code = "worker_died"
     http_status = 503
@@ -458,7 +634,10 @@ class WorkerDied(EnvironmentFault):
 
 
 class NotReady(EnvironmentFault):
-    """The model is still loading."""
+    """The model is still loading.
+
+    Wait; `/readyz` and `ashore status` show what is still missing.
+    """
 
     code = "not_ready"
     http_status = 503
@@ -466,7 +645,10 @@ class NotReady(EnvironmentFault):
 
 
 class AuditUnavailable(EnvironmentFault):
-    """What happens cannot be recorded, so nothing is answered."""
+    """What happens cannot be recorded, so nothing is answered.
+
+    Free the disk that holds the audit log, or restart its writer; the worker is ready again by itself.
+    """
 
     code = "audit_unavailable"
     http_status = 503
@@ -474,13 +656,19 @@ class AuditUnavailable(EnvironmentFault):
 
 
 class TamperedAudit(EnvironmentFault):
-    """The audit is not what was written."""
+    """The audit is not what was written.
+
+    Keep the files as they are, and compare them with the anchor and the archive: `ashore audit verify`.
+    """
 
     code = "tampered_audit"
 
 
 class NodeUnavailable(EnvironmentFault):
-    """A node of the backup is not there, or does not work."""
+    """A node of the backup is not there, or does not work.
+
+    Mount or reach the node again, or put another in its place with `ashore backup replace`.
+    """
 
     code = "node_unavailable"
     http_status = 503
@@ -488,7 +676,10 @@ class NodeUnavailable(EnvironmentFault):
 
 
 class TooFewNodes(EnvironmentFault):
-    """Fewer nodes of the backup work than are needed."""
+    """Fewer nodes of the backup work than are needed.
+
+    Bring back enough nodes; the message says how many are needed.
+    """
 
     code = "too_few_nodes"
     http_status = 503
@@ -496,13 +687,19 @@ class TooFewNodes(EnvironmentFault):
 
 
 class BackupDamaged(EnvironmentFault):
-    """What lies on a node of the backup is not what was written there."""
+    """What lies on a node of the backup is not what was written there.
+
+    Run `ashore backup scrub`, which rebuilds the damaged parts from the other nodes.
+    """
 
     code = "backup_damaged"
 
 
 class Bug(AshoreError):
-    """An invariant of ashore broke. Please report it."""
+    """An invariant of ashore broke. Please report it.
+
+    Report it, with the traceback in the log.
+    """
 
     code = "internal_error"
 

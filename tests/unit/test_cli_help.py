@@ -3,52 +3,47 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator
+from pathlib import Path
 
 import cyclopts
 import pytest
-from cyclopts.help import HelpEntry
 
 from ashore import __version__
 from ashore.cli.commands import COMMANDS, USUAL_ELSEWHERE
-from ashore.cli.examples import EXAMPLES
-from ashore.cli.helptext import examples_of, plain, text_of
+from ashore.cli.examples import EXAMPLES, MORE
+from ashore.cli.helptext import examples_of, text_of
 from ashore.cli.main import build_app, main
+from ashore.cli.reference import commands_of, entries_of, reference
 
 APP = build_app()
 
 
-def commands(app: cyclopts.App, words: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
-    """Give the words of every command that does something."""
-    for name in app:
-        if name.startswith("-"):
-            continue
-        below = app[name]
-        if below.default_command is not None:
-            yield (*words, name)
-        yield from commands(below, (*words, name))
+PAGE = Path(__file__).parents[2] / "docs/reference/commands.md"
+ALL = tuple(commands_of(APP))
+LINES = [one.line for table in (EXAMPLES, MORE) for examples in table.values() for one in examples]
 
 
-ALL = tuple(commands(APP))
+def words_of(line: str) -> list[str]:
+    """Return what the `ashore` of an example gets, without what a shell does around it."""
+    words = shlex.split(line.rpartition("| ")[2].partition(" > ")[0])
+    assert words.pop(0) == "ashore"
+    return words
 
 
-def entries(words: tuple[str, ...]) -> list[HelpEntry]:
-    """Return what the help of a command shows, row by row."""
-    _, apps, _ = APP.parse_commands(list(words))
-    with APP.app_stack(apps):
-        panels = APP._assemble_help_panels(list(words), "markdown")
-    return [plain(entry) for _, panel in panels if panel.format == "parameter" for entry in panel.entries]
+def test_the_page_is_what_the_commands_say() -> None:
+    again = "python -m ashore.cli.reference > docs/reference/commands.md"
+    assert PAGE.read_text(encoding="utf-8") == reference(), f"write it again: {again}"
 
 
 @pytest.mark.parametrize("words", ALL, ids=" ".join)
 def test_every_option_and_argument_is_explained(words: tuple[str, ...]) -> None:
-    silent = [entry.display_labels for entry in entries(words) if not text_of(entry)]
+    silent = [entry.display_labels for entry in entries_of(APP, words) if not text_of(entry)]
     assert silent == []
 
 
 @pytest.mark.parametrize("words", ALL, ids=" ".join)
 def test_no_default_contradicts_the_text_and_no_switch_has_two_spellings_for_off(words: tuple[str, ...]) -> None:
-    for entry in entries(words):
+    for entry in entries_of(APP, words):
         assert entry.default not in ("False", "True", '""', "()", "-1"), entry.display_labels
         if entry.default in ("0", "0.0"):
             assert "default" not in text_of(entry).lower(), entry.display_labels
@@ -57,13 +52,18 @@ def test_no_default_contradicts_the_text_and_no_switch_has_two_spellings_for_off
 
 def test_every_noun_is_shown_in_use() -> None:
     assert list(EXAMPLES) == [command.name for command in COMMANDS]
+    assert set(MORE) <= set(EXAMPLES)
 
 
-@pytest.mark.parametrize("line", [one.line for examples in EXAMPLES.values() for one in examples])
+@pytest.mark.parametrize("words", ALL, ids=" ".join)
+def test_every_command_has_an_example(words: tuple[str, ...]) -> None:
+    shown = [words_of(one.line) for one in examples_of(words)]
+    assert any(line[: len(words)] == list(words) for line in shown), "add one to ashore/cli/examples.py"
+
+
+@pytest.mark.parametrize("line", LINES)
 def test_an_example_names_only_commands_and_options_that_there_are(line: str) -> None:
-    words = shlex.split(line.rpartition("| ")[2])
-    assert words.pop(0) == "ashore"
-    APP.parse_args(words, exit_on_error=False, print_error=False)
+    APP.parse_args(words_of(line), exit_on_error=False, print_error=False)
 
 
 @pytest.mark.parametrize(
@@ -86,8 +86,8 @@ def test_help_of_a_command_ends_with_its_own_examples(capsys: pytest.CaptureFixt
     assert "ashore cache stats" not in shown.partition("Examples:")[2]
     assert main(["cache"]) == 0
     assert "ashore cache stats" in capsys.readouterr().out.partition("Examples:")[2]
-    assert examples_of(["cache", "stats", "--json"]).count("ashore cache") == 1
-    assert examples_of(["model", "gc"]) == examples_of(["model"]) != ""
+    assert len(examples_of(["cache", "stats", "--json"])) == 1
+    assert examples_of(["model", "nothing"]) == examples_of(["model"]) == EXAMPLES["model"]
 
 
 def test_an_example_that_does_not_parse_would_be_found() -> None:

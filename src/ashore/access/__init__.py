@@ -2,6 +2,14 @@
 
 Owns: what a key looks like, how it is kept and compared, what an action is called, which rule decides. Refuses to own:
 requests, HTTP headers, and what a right protects (each use case asks for its own).
+
+Where to add what:
+
+- An action that is protected: a row in access/actions.py with its office; the built-in roles that have it in
+  access/roles.py; `action=` of its route, or `authority.require` in its use case.
+- A built-in role: a row in access/roles.py. A custom one needs no code (`ashore access role put`).
+- A list: show each row by the decision that a look at it alone takes (`page_of` and `Desk.allows` in access/acts.py,
+  `may_on` in core/rights.py), and add a line to tests/integration/test_access_lists.py.
 """
 
 from ashore.access.actions import ACTIONS, INFER, METRICS_READ, STORED_REMOVE, STORED_SHOW, Action

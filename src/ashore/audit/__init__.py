@@ -2,6 +2,13 @@
 
 Owns: the lines on disk and their hashes, the writer of each process, checkpoints and anchors, verifying, searching,
 exporting, archiving. Refuses to own: what is worth an act (each room tells it through `core.Recorder`), who may read.
+
+Where to add what:
+
+- Something an auditor must find: an `Act` (core/recorder.py) told to the `Recorder` that a use case was given.
+- An anchor or an archive: audit/anchors/ (its `__init__` opens by the form of the place), the form in
+  audit/section.py, audit/archive.py (by itself: archivist.py), and a parameter of
+  tests/contract/test_audit_anchors.py.
 """
 
 from ashore.audit.anchors import Anchor, open_anchor

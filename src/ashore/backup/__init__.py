@@ -2,6 +2,14 @@
 
 Owns: the form of shards and commits, the nodes they lie on, what of a home is backed up, repair and restore, the keys
 of a backup. Refuses to know what a release is (it is told which manifests to keep) and to compute in fields itself.
+
+Where to add what:
+
+- Something that a server does by itself for its backup: a step of backup/keeper.py, when in backup/timetable.py; its
+  process is cli/backupkeeper.py.
+- A place that backups lie in: a class with the `Node` methods here, and a form in backup/nodes.py.
+- Something that is backed up: backup/contents.py. The format stands in docs/reference/backup-format.md, and its
+  reader in docs/backup_restore_alone.py.
 """
 
 from ashore.backup.code import Code, could_be_lost, parse_code

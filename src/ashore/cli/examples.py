@@ -1,4 +1,9 @@
-"""What `--help` shows of each noun in use. A test parses every line, so that none names an option that is gone."""
+"""Examples of every command, which `--help` and the reference show. A test parses each, so that none names an option
+that is gone, and asks for one of every command.
+
+To add one, put it under its noun: in `EXAMPLES` where it shows what the noun is for (`ashore NOUN --help` prints
+those), else in `MORE`.
+"""
 
 from __future__ import annotations
 
@@ -122,8 +127,101 @@ EXAMPLES: Final[Mapping[str, tuple[Example, ...]]] = MappingProxyType(
             Example("ashore job list --state running", "batches and background answers"),
             Example("ashore job cancel batch_0123456789abcdef", "what is done stays"),
         ),
-        "completion": (
-            Example("ashore completion install", "for the shell that you use"),
-        ),
+        "completion": (Example("ashore completion install", "for the shell that you use"),),
     }
-)  # fmt: skip
+)
+"""What each noun is for: the commands that one uses first."""
+
+MORE: Final[Mapping[str, tuple[Example, ...]]] = MappingProxyType(
+    {
+        "model": (
+            Example("ashore model verify smollm2", "hash its files again; without a name: those of all models"),
+            Example("ashore model gc --dry-run", "what would be deleted, and how many bytes that frees"),
+            Example("ashore model import smollm2.tar", "what ashore model export wrote on another machine"),
+            Example("ashore model seal smollm2 --config ashore.toml", "encrypt its weights on the disk"),
+            Example("ashore model unseal smollm2 --dry-run", "what would lie readable again"),
+            Example("ashore model rekey --new-key", "wrap all data keys in a fresh key; rewrites no weights"),
+        ),
+        "release": (
+            Example("ashore release list --alias chat", "the releases of one alias, the newest first"),
+            Example("ashore release status chat --watch", "drawn again every second"),
+            Example("ashore release show chat-2", "model, engine, adapters, state"),
+            Example("ashore release evidence chat-2", "errors, latency and answers compared with the live release"),
+            Example("ashore release burn chat-2", "how fast it uses up its objectives"),
+            Example("ashore release pairs chat-2", "the most different answers side by side, masked"),
+            Example(
+                "ashore release retire chat-2 --why 'worse at tables'",
+                "free its memory; the history keeps why",
+            ),
+        ),
+        "alias": (
+            Example("ashore alias show chat", "its releases and their weights"),
+            Example("ashore alias history chat --limit 10", "its last ten steps, and who made them"),
+            Example("ashore alias remove old-name", "requests that name it are refused from then on"),
+        ),
+        "backup": (
+            Example("ashore backup scrub --rate 50", "read at most 50 MB/s; rebuild what is damaged"),
+            Example("ashore backup replace /mnt/b /mnt/c", "a new disk in the place of a lost one"),
+            Example("ashore backup confirm recovery.key", "try the recovery key on every node"),
+            Example("ashore backup rekey --dry-run", "what a new recovery key would change"),
+        ),
+        "audit": (
+            Example("ashore audit content worker-0#1042", "the sealed prompt and answer of one record"),
+            Example("ashore audit erase alice --dry-run", "how much of hers nobody could read any more"),
+            Example("ashore audit status", "how far it goes, and how far it is signed"),
+            Example("ashore audit archive --place s3://audit/a --after-days 30", "move what is older than a month"),
+            Example("ashore audit rotate-key", "sign with a new key from now on"),
+        ),
+        "secret": (Example("ashore secret unseal --dry-run", "what would lie readable again"),),
+        "privacy": (
+            Example("ashore privacy detect letter.txt --tenant bank-a", "kinds and places, never the values"),
+            Example("ashore privacy policy set policy.toml --dry-run", "what the file would change"),
+            Example("ashore privacy policy reset --replaces 3", "the policy of ashore.toml again, not version 3"),
+        ),
+        "access": (
+            Example("ashore access tenant list", "tenants, and which are disabled"),
+            Example("ashore access tenant create bank-a --title 'Bank A'", "users, keys and budgets can belong to it"),
+            Example("ashore access tenant disable bank-a --dry-run", "who would be shut out"),
+            Example("ashore access tenant enable bank-a", "its keys work again"),
+            Example("ashore access user list --tenant bank-a", "people, and which are disabled"),
+            Example("ashore access user show alice", "her tenant, groups and roles"),
+            Example("ashore access user disable alice", "her keys and tokens stop working within one second"),
+            Example("ashore access user enable alice", "they work again"),
+            Example("ashore access user remove alice", "with her keys and roles; the audit log keeps what she did"),
+            Example("ashore access service list", "programs"),
+            Example("ashore access service show app", "its tenant, groups and roles"),
+            Example("ashore access service disable app", "its keys stop working within one second"),
+            Example("ashore access service enable app", "they work again"),
+            Example("ashore access service remove app", "with its keys and roles"),
+            Example("ashore access group list", "groups and their members"),
+            Example("ashore access group create analysts --title 'Risk analysts'", "an empty group"),
+            Example("ashore access group add analysts alice app", "a user and a service account"),
+            Example("ashore access group drop analysts app", "the account itself stays"),
+            Example("ashore access group remove analysts --dry-run", "who would lose which roles"),
+            Example("ashore access key list --owner app", "its keys, when last used, until when"),
+            Example("ashore access key rotate ash_0123abcd --overlap 7d", "both keys are valid for a week"),
+            Example("ashore access key revoke ash_0123abcd", "refused everywhere within one second"),
+            Example("ashore access role list", "built-in and custom roles"),
+            Example("ashore access role put chat-only --rule 'infer on model/chat'", "a role that may ask one model"),
+            Example("ashore access role grant group/analysts chat-only", "every member has it from now on"),
+            Example("ashore access role revoke group/analysts chat-only", "no member has it by the group any more"),
+            Example("ashore access role holders", "who has which role"),
+            Example("ashore access role actions", "what rules can name"),
+            Example("ashore access role remove chat-only", "a custom role"),
+            Example("ashore access policy show > policy.json", "the policy in force, as a file that apply takes"),
+            Example("ashore access policy apply policy.json --dry-run", "what the file would change"),
+            Example("ashore access policy history --limit 5", "the last five versions, and who made them"),
+            Example("ashore access budget list", "every budget and its name"),
+            Example("ashore access budget show b-0a1b2c3d4e5f", "used and left in this window"),
+            Example("ashore access budget remove b-0a1b2c3d4e5f", "it limits nothing within 200 ms"),
+            Example("ashore access consent alice", "let a security officer change this auditor's account for 24 hours"),
+            Example("ashore access revive", "with the server down: an office that nobody can use any more"),
+        ),
+        "job": (
+            Example("ashore job show batch_0123456789abcdef", "state, counts and times; never what is in it"),
+            Example("ashore job webhook-secret --tenant bank-a", "what the receiver verifies signatures with"),
+        ),
+        "completion": (Example("ashore completion show zsh", "the script itself, to put where you like"),),
+    }
+)
+"""The other commands of a noun."""

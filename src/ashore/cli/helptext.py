@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from cyclopts.help import DefaultFormatter
 
-from ashore.cli.examples import EXAMPLES
+from ashore.cli.examples import EXAMPLES, MORE, Example
 
 if TYPE_CHECKING:
     from cyclopts.help import HelpEntry, HelpPanel
@@ -45,13 +45,21 @@ def text_of(entry: HelpEntry) -> str:
     return str(getattr(written, "markup", None) or getattr(written, "plain", None) or "").strip()
 
 
-def examples_of(words: Sequence[str]) -> str:
-    """Return the examples of a command: those that begin with its words, else those of its noun; empty for none."""
+def examples_of(words: Sequence[str]) -> tuple[Example, ...]:
+    """Return the examples of a command: what its noun is for, or those that begin with its words; else those of the
+    noun."""
     named = [word for word in words if not word.startswith("-")]
-    found = EXAMPLES.get(named[0], ()) if named else ()
-    for length in range(len(named), 0, -1):
+    if not named:
+        return ()
+    usual = EXAMPLES.get(named[0], ())
+    for length in range(len(named), 1, -1):
         start = " ".join(("ashore", *named[:length])) + " "
-        if nearest := [one for one in found if (one.line + " ").startswith(start)]:
-            found = tuple(nearest)
-            break
+        if nearest := [one for one in (*usual, *MORE.get(named[0], ())) if (one.line + " ").startswith(start)]:
+            return tuple(nearest)
+    return usual
+
+
+def examples_text(words: Sequence[str]) -> str:
+    """Return the examples of a command as its help prints them; empty for none."""
+    found = examples_of(words)
     return "".join(["Examples:\n", *(f"  {one.line}\n      {one.what}\n" for one in found)]) if found else ""

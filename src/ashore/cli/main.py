@@ -71,7 +71,7 @@ def report(work: Callable[[], int]) -> int:
 def _dispatch(words: list[str]) -> int:
     import cyclopts
 
-    from ashore.cli.helptext import examples_of
+    from ashore.cli.helptext import examples_text
     from ashore.cli.recorded import acts_as_owner, note_owner, recorded
     from ashore.processes import silence_dependencies
 
@@ -87,7 +87,7 @@ def _dispatch(words: list[str]) -> int:
     except cyclopts.CycloptsError:
         return EXIT_USER
     if _was_help(app, words):
-        print(examples_of(words), end="")
+        print(examples_text(words), end="")
     return result if isinstance(result, int) and not isinstance(result, bool) else EXIT_OK
 
 

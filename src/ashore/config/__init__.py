@@ -2,6 +2,15 @@
 
 Each part is declared once, as a struct in `ROOM/section.py`; `document.py` puts them together. Refuses: deciding
 anything from it.
+
+Where to add what:
+
+- A part of ashore.toml: a struct in ROOM/section.py (types with bounds, defaults, the help under each field; what no
+  type says in `checked`), and a line in config/document.py.
+- A key: a field of its section, marked `Kept` where a running server keeps it. Children of the supervisor get the
+  section as it is (serving/topology.py, the launch files).
+- A setting of a process: a field in settings.py, and its reader in the table below it.
+- `make docs` writes docs/reference/ashore-toml.md again.
 """
 
 from ashore.config.document import Listening, Spec, parse_spec, read_spec

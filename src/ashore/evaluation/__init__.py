@@ -2,6 +2,13 @@
 
 Owns: perplexity, divergence, tasks, statistics, reports, gates. Refuses: how a model was made, where it is stored, and
 which of them is released. A model under test is a `Subject`, behind the engine that serves it.
+
+Where to add what:
+
+- A kind of task: its name in evaluation/tasks/model.py, what an item needs in evaluation/tasks/reader.py, its judge
+  in evaluation/tasks/answers.py or likelihood.py, a row in docs/how-to/evaluate-a-model.md.
+- A limit of the gate: a row of `METRICS` in evaluation/gate.py.
+- A task that ships: a builder in deploy/make_task_sets.py.
 """
 
 from ashore.evaluation.attached import gate_verdict, keep_report, keep_verdict, kept_reports

@@ -2,6 +2,12 @@
 
 Owns: leases, retries, dead letters, fairness, deadlines, results with an end, batches, webhooks and where they may go.
 Refuses to own: what a job does (it knows only a `Handler`), HTTP routes, keys.
+
+Where to add what:
+
+- A kind of job: a `Handler` (jobs/ports.py) in the map and in a lane of jobs/worker.py (without a lane it waits for
+  ever); who hands it in: api/http/desk.py and a route; whether its result is shown: `job_out` in api/http/jobs.py;
+  the noun of its webhook: jobs/rules.py.
 """
 
 from ashore.jobs.batch import KIND as BATCH_KIND

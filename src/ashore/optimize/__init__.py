@@ -3,6 +3,15 @@
 Owns: which precision a model gets and where, how that is found, what it will take, and what a rebuild compares.
 Refuses: the arithmetic of a number format (the engine that runs it), judging a model (`evaluation`), and changing
 weights by learning (`training`).
+
+Where to add what:
+
+- A way of pruning: how many of which part stay in pruning/planning.py, which ones in pruning/cutting.py; a family of
+  models in surgery/anatomy.py and surgery/students.py.
+- A way of distilling: `Way` in distilling/settings.py; where its lessons come from in distilling/distil.py. A teacher
+  that only answers is an `Answerer` (distilling/answers.py).
+- A maker of variants or derived models: a `Maker` (optimize/ports.py) in `rebuilder` of bootstrap/optimizing.py.
+- A row of the table of optimising: a stage in benchmarks/optimise/road.py, its judge in benchmarks/optimise/table.py.
 """
 
 from ashore.optimize.increase import Increase, compare_losses, errors_for_looks

@@ -1,6 +1,10 @@
 """Our own processes: start, watch, restart, stop; and the lock on a home.
 
 Owns: lifetimes of children, their environment, logs and limits. Refuses: what a child does, and what a model is.
+
+Where to add what:
+
+- What systemd is told: processes/notify.py, called in cli/up.py.
 """
 
 from ashore.processes.allowance import allowed_cores, allowed_memory_bytes, free_memory_bytes

@@ -3,6 +3,21 @@
 Owns: releases and where each of them stands, aliases and their weights, the moves between states, the comparison of a
 candidate with what is live, and the verdict on it. Refuses to own: engine hosts (`deployment` starts them), requests
 (`serving` routes them), whether a model is good (`evaluation`).
+
+Where to add what:
+
+- A state: `ReleaseState` and its sets (`HOSTED`, `WARM`, `CANDIDATE`) in releases/model.py, the moves in and out of
+  it in releases/rules.py.
+- A move: its states in releases/rules.py (`MOVES`); what it changes (pure) in releases/moves.py where people make it,
+  in releases/byitself.py where it comes about, of pieces in releases/changes.py; which rights it wants in
+  releases/rights.py; its use case in releases/office.py or keeper.py; its call in releases/calls.py.
+- What a release is rolled back for: a `Measure` in releases/betting.py (their stakes come to 1), observed under the
+  same name in `compared` (serving/comparing.py), a row in docs/reference/releases.md. Of what was promoted only
+  errors and slowness count, since releases/given.py keeps nothing else.
+- What a comparison says of two answers: serving/comparing.py; what needs a model or a process in serving/shadow.py
+  and judging.py; when copies run in serving/aside.py.
+- Something that is bound to a model by its name (a right, a rule, a route): it also asks `core.Behind`, so that an
+  alias made by command escapes nothing.
 """
 
 from ashore.releases.allowed import check_adapters, check_options

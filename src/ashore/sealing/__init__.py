@@ -2,6 +2,12 @@
 
 Owns: the form of a sealed file, data keys and the envelopes they lie in, the places that key-encryption keys come from,
 clear files in memory, small secrets. Refuses to know what a model is, and where its files belong.
+
+Where to add what:
+
+- A place that keeps sealing keys: a class with the `KeyKeeper` methods here, its kind in sealing/ports.py, a form and
+  a case in sealing/keysource.py, config/document.py where it is remote (`[egress]`), and a parameter in
+  tests/contract/test_sealing_keepers.py.
 """
 
 from ashore.sealing.box import SecretBox, is_boxed

@@ -2,6 +2,20 @@
 
 Owns: what happens between a parsed request and its answer, whatever protocol carries them; the topology that a worker
 serves. Refuses to own: protocols, keys, engines, where models come from.
+
+Where to add what:
+
+- A request field: api/http/openai/types.py and proto/ (parse), serving/model.py (carry), the stage that acts on it, and
+  a row in docs/reference/http.md. The address of a cached answer follows. A field of sampling: core/sampling.py.
+- What reads every character of a request: `PromptReader.read` (serving/prompt.py), with its length counted in
+  `num_chars` and `check_wanted` (core/wanted.py) between its pieces. A tokenizer of another nature: text/fewest.py,
+  or nothing is refused by length.
+- How long a request waits and an answer goes on: serving/deadlines.py. What cuts an answer: `CutBy` in
+  serving/model.py, and the table in docs/reference/http.md.
+- When admission refuses: `verdict` in serving/admission.py (room), queueing.py (too late), concurrency.py (what the
+  loop keeps up with); asked before the body is read in api/http/app.py and after it in serving/reception.py.
+- Another keeper of budgets, masker or auditor: an implementation of its port in serving/guards.py, handed to
+  `ServingService` where the API worker is wired.
 """
 
 from ashore.serving.admission import Capacity, Cost, Gate, Load

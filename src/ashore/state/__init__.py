@@ -2,6 +2,14 @@
 
 Owns: opening, transactions, versions, snapshots before a migration, and telling processes that something changed.
 Refuses: what a row means to its room.
+
+Where to add what:
+
+- A secret of a home: `kept_secret` for one of the state, `written_secret` for rows of a table of yours (`_TABLES` in
+  state/secrets.py), a `SecretFolder` for files; its row in docs/reference/sealing.md, and in bootstrap/secrets.py
+  where it stays clear.
+- Something kept for clients: `account` and `models` in its row (whose it is, and what a narrowed key must be able to
+  ask), found and listed through api/http/stored.py.
 """
 
 from ashore.state.epochs import IN_FORCE_S, EpochWatch, bump, read_epochs

@@ -2,6 +2,10 @@
 
 Owns the loop that fine-tuning, healing and distilling go through, its data, and adapters. Refuses to know how a variant
 is quantised or judged, and who may use it.
+
+Where to add what:
+
+- A kind of training: a `Loss` (and, where data is more than tokens, a `BatchSource`) given to `train`.
 """
 
 from ashore.training.adapters import LoraOptions, add_lora

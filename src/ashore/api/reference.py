@@ -1,0 +1,60 @@
+"""The reference of errors, from their classes.
+
+`python -m ashore.api.reference > docs/reference/errors.md` writes the page, and a test compares them.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from typing import Final
+
+from ashore.api.grpc.status import CODE_NAMES
+from ashore.errors import AshoreError, Bug, CapacityError, DeniedError, EnvironmentFault, UserError
+
+_INTRO: Final = """# Errors
+
+Written by `python -m ashore.api.reference` from the classes in the code; do not edit.
+
+Every error has a `code`, which does not change between versions. Look it up here; the message and the hint of the
+error itself say more, for they know the object. HTTP answers
+`{"error": {"message", "type", "param", "code", "hint"}}`, on the Anthropic routes in Anthropic's form. gRPC has the
+code in the trailing metadata, as `ashore-code`. A command prints the message and the hint, and ends with the exit
+code.
+
+*Send again*: "yes", the same request may succeed later.
+"""
+_GROUPS: Final[tuple[tuple[type[AshoreError], str, str], ...]] = (
+    (UserError, "The caller changes the request", "The request, the command or the file cannot be used as it stands."),
+    (DeniedError, "An administrator grants the right", "The caller may not do that."),
+    (CapacityError, "Wait, or add machines", "There is no room or no time now."),
+    (EnvironmentFault, "The operator mends the machine", "Something that ashore needs is missing, taken or broken."),
+    (Bug, "Report it", "An invariant of ashore broke."),
+)
+
+
+def reference() -> str:
+    """Return `docs/reference/errors.md`."""
+    return _INTRO + "".join("".join(_group(*group)) for group in _GROUPS)
+
+
+def _group(group: type[AshoreError], title: str, words: str) -> Iterator[str]:
+    yield f"\n## {title}\n\n{words} Exit code {group.exit_code}.\n\n"
+    yield "| code | HTTP | gRPC | send again | meaning | what to do |\n|---|---|---|---|---|---|\n"
+    for code, kind in sorted(_leaves(group).items()):
+        grpc = CODE_NAMES.get(kind.http_status, "INTERNAL")
+        again = "yes" if kind.retryable else "no"
+        yield f"| `{code}` | {kind.http_status} | `{grpc}` | {again} | {kind.meaning()} | {kind.remedy()} |\n"
+
+
+def _leaves(group: type[AshoreError]) -> dict[str, type[AshoreError]]:
+    """Return the classes of a group by their code; where the group and a leaf share one, the leaf."""
+    found = {group.code: group}
+    for kind in group.__subclasses__():
+        if kind.__module__ == group.__module__:
+            found |= _leaves(kind)
+    return found
+
+
+if __name__ == "__main__":
+    sys.stdout.write(reference())

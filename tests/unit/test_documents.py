@@ -1,0 +1,69 @@
+"""Links, files and commands that the documentation and the docstrings name exist."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+
+import pytest
+from deploy.check_docs import ROOT, findings, findings_in, lost_files, missing_word, modules, pages
+
+
+def test_every_link_file_and_command_of_a_page_exists() -> None:
+    assert [line for page in pages() for line in findings(page)] == []
+
+
+def test_every_file_that_a_docstring_or_comment_names_exists() -> None:
+    assert [line for module in modules() for line in findings_in(module)] == []
+
+
+@pytest.mark.parametrize(
+    ("text", "lost"),
+    [
+        ("`engines/cards.py`, serving/flights.py and `docs/adr/0008`", []),
+        ("a folder `engines/KIND/` with `ROOM/section.py` and 2026_DATE.md", []),
+        ("`engines/no_such.py`", ["engines/no_such.py"]),
+        ("tests/unit/test_no_such.py, or docs/nowhere", ["docs/nowhere", "tests/unit/test_no_such.py"]),
+        ("see nobody_has_this.py.", ["nobody_has_this.py"]),
+    ],
+)
+def test_a_file_that_is_gone_is_found(text: str, lost: list[str]) -> None:
+    assert lost_files(text, ROOT / "docs") == lost
+
+
+def test_a_command_that_is_gone_is_found() -> None:
+    assert missing_word(["model", "teleport"]) == "teleport"
+    assert missing_word(["model", "pull"]) == ""
+
+
+def test_the_architecture_draws_the_floors_that_are_held_and_names_every_room() -> None:
+    layers = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"][0]["layers"]
+    rooms = {one.stem for one in (ROOT / "src/ashore").iterdir() if one.name[0].isalpha() and one.suffix != ".typed"}
+    floors = [sorted(name for name in re.findall(r"\w+", layer) if name in rooms) for layer in layers]
+    page = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8")
+    drawn = page.partition("## Rooms")[2].partition("```\n")[2].partition("```")[0]
+    assert [sorted(line.split(" · ")) for line in drawn.splitlines()] == [floor for floor in floors if floor]
+    table = page.partition("## Rooms")[2].partition("Floors:")[0]
+    assert {name for floor in floors for name in floor} == set(re.findall(r"`(\w+)`", table))
+
+
+def test_the_first_pages_stay_short() -> None:
+    assert len((ROOT / "ARCHITECTURE.md").read_bytes()) <= 8000
+    for page in ("README.md", "README.zh-CN.md"):
+        assert len((ROOT / page).read_text(encoding="utf-8").splitlines()) <= 90, page
+
+
+def figures(line: str) -> list[str]:
+    """Return the figures of a line of two digits or more, without those of its links."""
+    return sorted(re.findall(r"(?<![\w./-])\d[\d,.]*\d(?![\w-])", re.sub(r"\]\([^)]*\)", "]", line)))
+
+
+def test_both_readmes_show_the_same_figures_and_each_stands_among_the_benchmarks() -> None:
+    pages = [(ROOT / name).read_text(encoding="utf-8").splitlines() for name in ("README.md", "README.zh-CN.md")]
+    english, chinese = ([figures(line) for line in page if line.startswith("| ")] for page in pages)
+    assert english == chinese and len(english) > 8
+    measured = {
+        one for line in (ROOT / "docs/benchmarks.md").read_text(encoding="utf-8").splitlines() for one in figures(line)
+    }
+    said = {one for line in english for one in line}
+    assert said - measured == {"40"}  # moves: 20 promotions and 20 rollbacks
