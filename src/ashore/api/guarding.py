@@ -21,7 +21,7 @@ def audit_of(topology: Topology, index: int) -> AuditLog | None:
     Raises:
         AuditUnavailable: it cannot be written; a worker without a record serves nobody.
     """
-    return open_log(topology.audit, f"api-{index}", apart=True) if topology.audit.path else None
+    return open_log(topology.audit, f"api-{index}") if topology.audit.path else None
 
 
 def budgets_for(
