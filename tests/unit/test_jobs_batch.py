@@ -19,25 +19,26 @@ from ashore.jobs import (
     Done,
     Failed,
     JobQueue,
-    MemoryFiles,
-    MemoryJobs,
     NewJob,
     Outcome,
     Reply,
+    SqlFiles,
+    SqlJobs,
     StoredFile,
     add_tokens,
     progress_of,
 )
 from ashore.jobs.batch import LINES_AT_ONCE
+from ashore.state import open_scratch
 
 LINES = LINES_AT_ONCE + 50
 
 
-class LeakyFiles(MemoryFiles):
+class LeakyFiles(SqlFiles):
     """Forgets the input once it was read so often."""
 
     def __init__(self, reads: int) -> None:
-        super().__init__()
+        super().__init__(open_scratch())
         self.reads = reads
 
     def piece(self, file_id: str, number: int) -> bytes | None:
@@ -48,7 +49,7 @@ class LeakyFiles(MemoryFiles):
         return super().piece(file_id, number)
 
 
-def store(files: MemoryFiles, lines: int) -> None:
+def store(files: SqlFiles, lines: int) -> None:
     file = StoredFile(
         file_id="file-in", tenant="t", filename="in", purpose="batch", num_bytes=1, created_ms=0, expires_ms=None,
         complete=False, account="p",
@@ -60,9 +61,9 @@ def store(files: MemoryFiles, lines: int) -> None:
     files.complete(file)
 
 
-def run_batch(files: MemoryFiles) -> tuple[Outcome, JobQueue]:
+def run_batch(files: SqlFiles) -> tuple[Outcome, JobQueue]:
     """Run a batch to its end; each line that was given out is answered."""
-    queue = JobQueue(MemoryJobs(), ManualClock(), jitter=lambda: 0.0)
+    queue = JobQueue(SqlJobs(open_scratch()), ManualClock(), jitter=lambda: 0.0)
     order = BatchOrder(
         endpoint="/v1/completions", input_file_id="file-in", completion_window="1d", window_ms=86_400_000
     )
@@ -106,7 +107,7 @@ def test_lines_that_went_with_their_file_are_no_completed_batch() -> None:
 
 
 def test_a_whole_batch_tells_what_its_answers_cost() -> None:
-    files = MemoryFiles()
+    files = SqlFiles(open_scratch())
     store(files, LINES)
     outcome, queue = run_batch(files)
     assert isinstance(outcome, Done)

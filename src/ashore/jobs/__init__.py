@@ -11,7 +11,6 @@ from ashore.jobs.batchtokens import BatchTokens, add_tokens
 from ashore.jobs.egress import LOOPBACK, check_addresses, check_url, parse_allow
 from ashore.jobs.filesql import PIECE_BYTES, SqlFiles
 from ashore.jobs.launch import ApiAddress, JobsLaunch, jobs_command, read_launch
-from ashore.jobs.memory import MemoryFiles, MemoryJobs
 from ashore.jobs.model import (
     ANY_MODEL,
     FINAL,
@@ -69,8 +68,6 @@ __all__ = [
     "JobsSection",
     "Lane",
     "Lease",
-    "MemoryFiles",
-    "MemoryJobs",
     "NewJob",
     "NoQuotas",
     "Outcome",

@@ -20,8 +20,6 @@ from ashore.jobs import (
     Job,
     JobQueue,
     JobsSection,
-    MemoryFiles,
-    MemoryJobs,
     NewJob,
     NoQuotas,
     Quotas,
@@ -31,10 +29,10 @@ from ashore.jobs import (
     new_id,
     parse_allow,
 )
+from ashore.state import Database, open_scratch
 
 if TYPE_CHECKING:
     from ashore.core import Clock
-    from ashore.state import Database
 
 T = TypeVar("T")
 
@@ -90,14 +88,11 @@ def make_desk(
     egress: EgressSection,
     quotas: Quotas | None = None,
 ) -> JobDesk:
-    """Return the desk over the state; without one, over memory, where nothing can be submitted."""
-    if database is None:
-        return JobDesk(
-            queue=JobQueue(MemoryJobs(), clock), files=MemoryFiles(), limits=limits, egress=egress, worked=False
-        )
-    quotas = quotas or NoQuotas()
+    """Return the desk over the state; without one, over a scratch one, where nothing can be submitted."""
+    quotas, worked = quotas or NoQuotas(), database is not None
+    database = database or open_scratch()
     queue = JobQueue(SqlJobs(database), clock, quotas=quotas)
-    return JobDesk(queue=queue, files=SqlFiles(database), limits=limits, egress=egress, quotas=quotas)
+    return JobDesk(queue=queue, files=SqlFiles(database), limits=limits, egress=egress, quotas=quotas, worked=worked)
 
 
 def new_call(
