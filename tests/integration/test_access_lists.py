@@ -31,7 +31,7 @@ from ashore.access import (
     parse_rule,
 )
 from ashore.access import sql as access_sql
-from ashore.access.budgets import BudgetOffice, BudgetRule, MemoryAuthority, MemoryNames, Usage
+from ashore.access.budgets import BudgetOffice, BudgetRule, MemoryNames, SqlAuthority, Usage
 from ashore.api.http import ROUTES, HttpApp
 from ashore.core import ManualClock, MemoryRecorder, TenantId
 from ashore.engines import EngineOptions
@@ -85,7 +85,7 @@ class House:
                 self.people.create_account(SYSTEM, wish)
         keeper = ReleaseKeeper(self.acts, MemoryWorkshop(needed={}))
         keeper.adopt(keeper.propose(plan()))
-        self.budgets = MemoryAuthority()
+        self.budgets = SqlAuthority(self.database)
         for rule in BUDGETS:
             self.budgets.put_rule(rule)
         used = [Usage(day="2026-11-01", tenant=name, user=f"u-{name}", model="chat", requests=1) for name in TENANTS]

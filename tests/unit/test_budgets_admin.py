@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from admin_app import AdminApp, run_command
+from scratch import a_ledger
 
 from ashore.access import PolicyAuthority, Principal
 from ashore.access.budgets import (
@@ -18,10 +19,9 @@ from ashore.access.budgets import (
     BudgetRule,
     CountRow,
     LedgerBudgets,
-    MemoryAuthority,
-    MemoryLedger,
     MemoryNames,
     Price,
+    SqlAuthority,
     Usage,
     check_rule,
 )
@@ -30,8 +30,8 @@ from ashore.access.budgets.opening import open_budgets
 from ashore.cli.access import app as access
 from ashore.core import ManualClock, MemoryRecorder, SystemClock, TenantId
 from ashore.errors import BudgetExceeded, InvalidRequest
-from ashore.jobs import JobQueue, MemoryFiles, MemoryJobs, NewJob, StoredFile
-from ashore.state import open_state
+from ashore.jobs import JobQueue, NewJob, SqlFiles, SqlJobs, StoredFile
+from ashore.state import open_scratch, open_state
 
 CHAT = Price(per_million_prompt_tokens=Decimal(1), per_million_completion_tokens=Decimal(2), currency="CNY")
 
@@ -41,7 +41,7 @@ class Desk(AdminApp):
 
     def __init__(self, *roles: str) -> None:
         super().__init__(principal=Principal(id="sam", tenant=TenantId("ops"), roles=frozenset(roles)))
-        self.budgets = MemoryAuthority()
+        self.budgets = SqlAuthority(open_scratch())
         self.desks["budgets"] = BudgetOffice(
             authority=self.budgets,
             rights=self.authority,
@@ -207,9 +207,9 @@ def test_every_kind_of_budget_is_enforced() -> None:
     for kind in KINDS:
         tenant = "acme" if kind in QUOTA_KINDS else ""
         rule = check_rule(BudgetRule(kind=kind, window="now" if kind in NOW_KINDS else "day", cap=0, tenant=tenant))
-        budgets = LedgerBudgets(MemoryLedger(ManualClock()), MemoryRecorder(), rules=[rule])
-        queue = JobQueue(MemoryJobs(), ManualClock(), quotas=budgets)
-        files = MemoryFiles()
+        budgets = LedgerBudgets(a_ledger(ManualClock()), MemoryRecorder(), rules=[rule])
+        queue = JobQueue(SqlJobs(open_scratch()), ManualClock(), quotas=budgets)
+        files = SqlFiles(open_scratch())
         stored = StoredFile(
             file_id="f", tenant="acme", filename="f", purpose="batch", num_bytes=1, created_ms=1, expires_ms=None,
             complete=False, account="al",

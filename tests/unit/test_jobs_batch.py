@@ -21,26 +21,27 @@ from ashore.jobs import (
     Failed,
     Job,
     JobQueue,
-    MemoryFiles,
-    MemoryJobs,
     NewJob,
     Outcome,
     Reply,
+    SqlFiles,
+    SqlJobs,
     StoredFile,
     add_tokens,
     progress_of,
 )
 from ashore.jobs.batch import LINES_AT_ONCE
 from ashore.jobs.rules import Rule
+from ashore.state import open_scratch
 
 LINES = LINES_AT_ONCE + 50
 
 
-class LeakyFiles(MemoryFiles):
+class LeakyFiles(SqlFiles):
     """Forgets the input once it was read so often."""
 
     def __init__(self, reads: int) -> None:
-        super().__init__()
+        super().__init__(open_scratch())
         self.reads = reads
 
     def piece(self, file_id: str, number: int) -> bytes | None:
@@ -51,7 +52,7 @@ class LeakyFiles(MemoryFiles):
         return super().piece(file_id, number)
 
 
-def store(files: MemoryFiles, lines: int) -> None:
+def store(files: SqlFiles, lines: int) -> None:
     file = StoredFile(
         file_id="file-in", tenant="t", filename="in", purpose="batch", num_bytes=1, created_ms=0, expires_ms=None,
         complete=False, account="p",
@@ -64,10 +65,10 @@ def store(files: MemoryFiles, lines: int) -> None:
 
 
 def run_batch(
-    files: MemoryFiles, *, store: MemoryJobs | None = None, rest: Callable[[float], None] = lambda seconds: None
+    files: SqlFiles, *, store: SqlJobs | None = None, rest: Callable[[float], None] = lambda seconds: None
 ) -> tuple[Outcome, JobQueue]:
     """Run a batch to its end; each line that was given out is answered."""
-    queue = JobQueue(store or MemoryJobs(), ManualClock(), jitter=lambda: 0.0)
+    queue = JobQueue(store or SqlJobs(open_scratch()), ManualClock(), jitter=lambda: 0.0)
     order = BatchOrder(
         endpoint="/v1/completions", input_file_id="file-in", completion_window="1d", window_ms=86_400_000
     )
@@ -114,7 +115,7 @@ def test_a_batch_writes_once_for_each_page_and_lets_others_write_in_between() ->
     written: list[int] = []
     rested: list[int] = []
 
-    class CountingJobs(MemoryJobs):
+    class CountingJobs(SqlJobs):
         def update(self, job_ids: Sequence[str], rule: Rule, now_ms: int) -> list[Job]:
             before = len(self.select(limit=99 * LINES, parent_id="batch_1"))
             changed = super().update(job_ids, rule, now_ms)
@@ -122,15 +123,15 @@ def test_a_batch_writes_once_for_each_page_and_lets_others_write_in_between() ->
                 written.append(grown)
             return changed
 
-    files = MemoryFiles()
+    files = SqlFiles(open_scratch())
     store(files, 3 * LINES_AT_ONCE)
-    outcome, _ = run_batch(files, store=CountingJobs(), rest=lambda seconds: rested.append(len(written)))
+    outcome, _ = run_batch(files, store=CountingJobs(open_scratch()), rest=lambda seconds: rested.append(len(written)))
     assert isinstance(outcome, Done)
     assert written == [LINES_AT_ONCE] * 3 and rested == [1, 2, 3]
 
 
 def test_a_whole_batch_tells_what_its_answers_cost() -> None:
-    files = MemoryFiles()
+    files = SqlFiles(open_scratch())
     store(files, LINES)
     outcome, queue = run_batch(files)
     assert isinstance(outcome, Done)

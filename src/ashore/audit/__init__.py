@@ -26,7 +26,6 @@ from ashore.audit.model import ChainName, Head, Kind, Record, RequestNote
 from ashore.audit.notary import AnchorStanding, Notary, read_anchors
 from ashore.audit.query import Query, read_moment, shown_moment
 from ashore.audit.render import hit_json, hit_line
-from ashore.audit.scribewriter import ScribeWriter
 from ashore.audit.search import Hit
 from ashore.audit.section import AuditSection, Durability
 from ashore.audit.service import AuditService, AuditStatus
@@ -76,7 +75,6 @@ __all__ = [
     "Query",
     "Record",
     "RequestNote",
-    "ScribeWriter",
     "SigningKey",
     "SqlSubjectKeys",
     "SubjectKeys",

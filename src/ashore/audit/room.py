@@ -48,7 +48,7 @@ async def open_audit(context: Context) -> Opened:
     link: AuditLink = context.told("audit")
     if not link.path:
         return Opened()
-    log = await asyncio.to_thread(partial(open_log, link, f"api-{context.worker}", apart=True))
+    log = await asyncio.to_thread(partial(open_log, link, f"api-{context.worker}"))
     desk = AuditService(Path(link.path), Path(link.keys), log, anchors=link.section.anchors, opener=link.opener)
     return Opened(
         desk=desk,

@@ -18,7 +18,6 @@ from ashore.jobs.desk import JobDesk, make_desk
 from ashore.jobs.egress import LOOPBACK, check_addresses, check_url, parse_allow
 from ashore.jobs.filesql import PIECE_BYTES, SqlFiles
 from ashore.jobs.launch import ApiAddress, JobsLaunch, jobs_command, read_launch
-from ashore.jobs.memory import MemoryFiles, MemoryJobs
 from ashore.jobs.model import (
     ANY_MODEL,
     FINAL,
@@ -77,8 +76,6 @@ __all__ = [
     "JobsSection",
     "Lane",
     "Lease",
-    "MemoryFiles",
-    "MemoryJobs",
     "NewJob",
     "NoQuotas",
     "Outcome",

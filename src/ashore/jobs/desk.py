@@ -10,14 +10,13 @@ from typing import TypeVar
 from ashore.core import Clock
 from ashore.errors import NotReady
 from ashore.jobs.filesql import SqlFiles
-from ashore.jobs.memory import MemoryFiles, MemoryJobs
 from ashore.jobs.model import Job, NewJob
 from ashore.jobs.ports import FileStore, Quotas
 from ashore.jobs.queue import JobQueue
 from ashore.jobs.quota import NoQuotas
 from ashore.jobs.section import EgressSection, JobsSection
 from ashore.jobs.sql import SqlJobs
-from ashore.state import Database
+from ashore.state import Database, open_scratch
 
 T = TypeVar("T")
 
@@ -69,11 +68,8 @@ def make_desk(
     egress: EgressSection,
     quotas: Quotas | None = None,
 ) -> JobDesk:
-    """Return the desk over the state; without one, over memory, where nothing can be submitted."""
-    if database is None:
-        return JobDesk(
-            queue=JobQueue(MemoryJobs(), clock), files=MemoryFiles(), limits=limits, egress=egress, worked=False
-        )
-    quotas = quotas or NoQuotas()
+    """Return the desk over the state; without one, over a scratch one, where nothing can be submitted."""
+    quotas, worked = quotas or NoQuotas(), database is not None
+    database = database or open_scratch()
     queue = JobQueue(SqlJobs(database), clock, quotas=quotas)
-    return JobDesk(queue=queue, files=SqlFiles(database), limits=limits, egress=egress, quotas=quotas)
+    return JobDesk(queue=queue, files=SqlFiles(database), limits=limits, egress=egress, quotas=quotas, worked=worked)

@@ -32,7 +32,7 @@ from ashore.state.secrets import (
     written_secret,
 )
 from ashore.state.section import StateSection
-from ashore.state.sqlite import copy_database, has_state, open_database, path_of_url
+from ashore.state.sqlite import copy_database, has_state, open_database, open_scratch, path_of_url
 from ashore.state.statement import announce, execute, execute_many, is_postgres, row_lock
 from ashore.state.tables import load_tuning, save_tuning
 
@@ -62,6 +62,7 @@ __all__ = [
     "load_tuning",
     "open_database",
     "open_postgres",
+    "open_scratch",
     "open_state",
     "opened_secret",
     "path_of_url",

@@ -176,7 +176,7 @@ class LogitReader:
             Conflict: it is of another teacher, other data or other settings.
             CorruptBlob: it was damaged.
         """
-        self._folder, self._key = folder, key
+        self._folder, self.key = folder, key
         _check_key(folder, key)
         self._places, _ = _scan(folder, key)
         if len(self._places) != key.num_examples:
@@ -217,7 +217,7 @@ class LogitReader:
         data = file.read(_RECORD.size + place.num_bytes)
         if len(data) != _RECORD.size + place.num_bytes or not _is_whole(data, number):
             raise _damaged(_segment_path(self._folder, place.segment), number)
-        return decode_rows(data[_RECORD.size :], id_bits=self._key.id_bits)
+        return decode_rows(data[_RECORD.size :], id_bits=self.key.id_bits)
 
 
 def _scan(folder: Path, key: StoreKey) -> tuple[list[_Place], _Place | None]:
