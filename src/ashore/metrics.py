@@ -32,6 +32,13 @@ TABLE: Final[tuple[tuple[str, Kind, str, tuple[str, ...], tuple[float, ...]], ..
     ),
     ("ashore_request_seconds", "histogram", "From the first byte read to the last one sent.", ("route",), _SECONDS),
     ("ashore_errors", "counter", "Errors answered, by code of the error tree.", ("code",), ()),
+    (
+        "ashore_ignored_fields",
+        "counter",
+        "Fields of requests that were left out, by route and path; `other`: one that is on no list.",
+        ("route", "field"),
+        (),
+    ),
     ("ashore_ttft_seconds", "histogram", "From arrival to the first piece of the answer.", ("model",), _SECONDS),
     (
         "ashore_time_per_token_seconds",
