@@ -42,6 +42,12 @@ TABLE: Final[tuple[Metric, ...]] = (
         ("route", "status"),
     ),
     Metric(
+        "ashore_ignored_fields",
+        "counter",
+        "Fields of requests that were left out, by route and path; `other`: one that is on no list.",
+        ("route", "field"),
+    ),
+    Metric(
         "ashore_request_seconds", "histogram", "From the first byte read to the last one sent.", ("route",), _SECONDS
     ),
     Metric("ashore_errors", "counter", "Errors answered, by code of the error tree.", ("code",)),

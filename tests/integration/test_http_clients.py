@@ -52,6 +52,29 @@ def test_chat_streams_and_counts(client: openai.OpenAI) -> None:
     assert len({c.id for c in chunks}) == 1
 
 
+def test_what_changes_nothing_is_left_out_and_named(client: openai.OpenAI, claude: anthropic.Anthropic) -> None:
+    whole = client.chat.completions.with_raw_response.create(
+        model="echo", messages=user("Hi"), extra_body={"usage": {"include": True}, "seed": None}
+    )
+    assert whole.headers["x-ashore-ignored"] == "usage"
+    streamed = client.chat.completions.with_raw_response.create(
+        model="echo", messages=user("Hi"), stream=True, extra_body={"keep_alive": "5m"}
+    )
+    assert streamed.headers["x-ashore-ignored"] == "keep_alive"
+    message = claude.messages.with_raw_response.create(
+        model="echo", max_tokens=9, messages=user("Hi"), extra_body={"context_management": {}, "of_tomorrow": 1}
+    )
+    assert message.headers["x-ashore-ignored"] == "context_management, of_tomorrow"
+    response = client.responses.with_raw_response.create(
+        model="echo", input=user("Hi"), extra_body={"client_metadata": {"a": "b"}}
+    )
+    assert response.headers["x-ashore-ignored"] == "client_metadata"
+    assert (
+        "x-ashore-ignored"
+        not in client.chat.completions.with_raw_response.create(model="echo", messages=user("Hi")).headers
+    )
+
+
 def test_chat_whole_with_every_parameter(client: openai.OpenAI) -> None:
     answer = client.chat.completions.create(
         model="echo",
