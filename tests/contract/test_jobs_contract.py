@@ -127,6 +127,7 @@ def test_who_goes_next_is_found_in_as_many_steps_however_many_wait(tmp_path: Pat
             "ready": queue.ready,
             "lease": lambda: lease(queue, 1, kinds=("line", "call")),
             "sweep": queue.sweep,
+            "cancel": lambda: queue.store.select(limit=9, parent_id="c1", states=("queued", "running")),
             "submit": lambda: queue.store.add([new("b1", kind="batch")], queue.now_ms(), most_queued=9),
         }
         return {name: steps_of(database, work) for name, work in asked.items()}

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -233,7 +234,9 @@ def test_a_host_is_silent_and_leaves_no_core(tmp_path: Path) -> None:
     assert result.stdout.split() == ["1", "True"]
 
 
-def test_a_host_promises_to_beat_until_a_step_takes_too_long(tmp_path: Path) -> None:
+@contextmanager
+def beating_host(tmp_path: Path) -> Iterator[int]:
+    """Start a host that hangs in its second step; give the pipe that its beats come from."""
     pulse, beats = os.pipe()
     launch = tmp_path / "launch.json"
     files = fake_model_files("fake:echo?load_s=0.1&hang_after=1", tmp_path / "files")
@@ -246,6 +249,28 @@ def test_a_host_promises_to_beat_until_a_step_takes_too_long(tmp_path: Path) -> 
     )
     os.close(beats)
     try:
+        yield pulse
+    finally:
+        host.kill()
+        host.wait()
+        os.close(pulse)
+
+
+def test_a_host_that_greets_is_held_to_seconds_from_then_on(tmp_path: Path) -> None:
+    """One that was stopped before its next beat was missed after the four minutes that loading may take."""
+
+    async def greeted() -> None:
+        client = HostClient(tmp_path / "host.sock")
+        await client.connect(15.0)
+        await client.close()
+
+    with beating_host(tmp_path) as pulse:
+        asyncio.run(greeted())
+        assert os.read(pulse, 4096)[-1] < 10
+
+
+def test_a_host_promises_to_beat_until_a_step_takes_too_long(tmp_path: Path) -> None:
+    with beating_host(tmp_path) as pulse:
         assert os.read(pulse, 1)[0] >= 60, "a library may hold the interpreter while it loads"
         while (promised_s := os.read(pulse, 1)[0]) >= 60:
             pass
@@ -264,7 +289,3 @@ def test_a_host_promises_to_beat_until_a_step_takes_too_long(tmp_path: Path) -> 
         while select.select([pulse], [], [], 0)[0]:
             os.read(pulse, 4096)
         assert not select.select([pulse], [], [], 2 * BEAT_S)[0], "its engine hangs, and a thread beside says otherwise"
-    finally:
-        host.kill()
-        host.wait()
-        os.close(pulse)

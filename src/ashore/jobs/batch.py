@@ -30,8 +30,8 @@ LINE_KIND: Final = "line"
 LINES_AT_ONCE: Final = 500
 GATHERED_AT_ONCE: Final = 50
 GIVE_WAY_S: Final = 0.02
-"""Between two pages of lines. SQLite has one writer, and its lock goes to whoever happens to ask: a batch that asked
-again at once would keep everybody else from writing until all of it is read."""
+"""Between two pages of lines, given out or cancelled. SQLite has one writer, and its lock goes to whoever happens to
+ask: a batch that asked again at once would keep everybody else from writing until it is through."""
 LOOK_AGAIN_S: Final = 30.0
 """The last line wakes its batch; this is for the case that none does."""
 
@@ -137,6 +137,7 @@ class BatchHandler:
         if lease.job.cancel_requested:
             while self._queue.cancel_children(lease.job.job_id):
                 self._renew(lease, progress)
+                self._rest(GIVE_WAY_S)
         elif progress.phase == "validating":
             progress = self._validate(lease, order, progress)
             if progress.errors:

@@ -163,6 +163,7 @@ class SqlJobs:
             where.append("parent_id = :parent")
             values["parent"] = parent_id
         if parent_id:
+            where.append("parent_id <> ''")  # so that SQLite takes `job_child`, which has no others
             order = "item"
             if after is not None:
                 where.append("item > :item")

@@ -63,11 +63,17 @@ class _Life:
         """Begin to beat, for a host that loads."""
         self._loop: HostLoop | None = None
         self._step_timeout_s = 0.0
+        self._pulse = pulse
         beat_in_thread(pulse, self._patience_s)
 
     def serve(self, loop: HostLoop, step_timeout_s: float) -> None:
-        """Go on beating as long as no turn of `loop` takes longer than that."""
+        """Go on beating as long as no turn of `loop` takes longer than that.
+
+        The first beat comes at once, before a worker can ask: one that is stopped before the next would be held to the
+        minutes that were promised for loading.
+        """
         self._step_timeout_s, self._loop = step_timeout_s, loop
+        self._pulse.beat(_PATIENCE_S)
 
     def _patience_s(self) -> int | None:
         if self._loop is None:
