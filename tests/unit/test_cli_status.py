@@ -96,7 +96,7 @@ def test_a_key_that_is_not_used_is_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("ASHORE_HOME", str(tmp_path))
-    purge = ["cache", "purge", "--tenant", "acme"]
+    purge = ["cache", "purge", "--tenant", "default"]
     assert main(purge) == 0
     assert "acting as the owner" not in capsys.readouterr().err
     monkeypatch.setenv("ASHORE_API_KEY", "ash_x")

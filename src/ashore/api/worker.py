@@ -38,7 +38,7 @@ from ashore.api.rereading import keep_rereading, take_each
 from ashore.api.underway import Bodies, bodies_of
 from ashore.backup import BackupHome
 from ashore.cache.calls import CacheDesk
-from ashore.core import EngineKind, Recorder, SystemClock
+from ashore.core import EVERY_NAME, EngineKind, Names, Recorder, SystemClock
 from ashore.engines import Grammar, card_of
 from ashore.errors import AshoreError
 from ashore.jobs.calls import JobOffice
@@ -221,11 +221,16 @@ async def serve(
     )
     siblings = siblings_of(topology, index)
     alone = len(topology.workers) < 2 and not topology.state.url
+    names: Names = EVERY_NAME
+    if fittings.database is not None:
+        names = SqlNames(fittings.database, partial(names_of_models, serving, fittings.database))
+        fittings.privacy.names = names
     desks: dict[str, object] = {
         "cache": CacheDesk(
             rights=authority,
             recorder=recorder,
             database=fittings.database,
+            names=names,
             cache=fittings.cache,
             worker=index,
             siblings=siblings,
@@ -241,7 +246,7 @@ async def serve(
             recorder=recorder,
             clock=clock,
             prices=prices_of(topology),
-            names=SqlNames(fittings.database, partial(names_of_models, serving, fittings.database)),
+            names=names,
             reread=opened.reread,
             alone=alone,
         )

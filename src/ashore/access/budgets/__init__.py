@@ -24,7 +24,7 @@ from ashore.access.budgets.model import (
     WindowName,
     check_rule,
 )
-from ashore.access.budgets.names import MemoryNames, Names, SqlNames, check_names
+from ashore.access.budgets.names import SqlNames, check_names
 from ashore.access.budgets.opening import OpenBudgets, open_budgets
 from ashore.access.budgets.ports import (
     Authority,
@@ -70,8 +70,6 @@ __all__ = [
     "MemoryAuthority",
     "MemoryLeases",
     "MemoryLedger",
-    "MemoryNames",
-    "Names",
     "OpenBudgets",
     "Part",
     "Price",

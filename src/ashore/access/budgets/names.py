@@ -1,44 +1,14 @@
-"""Whom a budget can be about: names that exist. A budget for a name that was mistyped bounds nobody."""
+"""Which names the state knows: whom a budget, a purge or a policy can be about."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
-from typing import Final, Literal, Protocol, get_args
+from collections.abc import Callable, Collection
 
 from ashore.access import sql
-from ashore.access.budgets.model import EACH, BudgetRule
+from ashore.access.budgets.model import BudgetRule
 from ashore.access.records import FIRST_KEY_ID
-from ashore.core import did_you_mean
-from ashore.errors import NotFound
+from ashore.core import NOUNS, Names, Noun, check_named
 from ashore.state import Database
-
-Noun = Literal["tenant", "user", "key", "model"]
-NOUNS: Final[tuple[Noun, ...]] = get_args(Noun)
-
-
-class Names(Protocol):
-    """Which tenants, accounts, keys and models there are."""
-
-    def has(self, noun: Noun, name: str) -> bool:
-        """Return whether there is one of this name."""
-        ...
-
-    def some(self, noun: Noun) -> Collection[str]:
-        """Return names among which one that looks like a mistyped one may be; not all, where there are very many."""
-        ...
-
-
-class MemoryNames:
-    """Names in the process: the twin."""
-
-    def __init__(self, names: Mapping[Noun, Collection[str]]) -> None:
-        self._names = names
-
-    def has(self, noun: Noun, name: str) -> bool:
-        return name in self.some(noun)
-
-    def some(self, noun: Noun) -> Collection[str]:
-        return self._names.get(noun, ())
 
 
 class SqlNames:
@@ -77,16 +47,10 @@ class SqlNames:
 
 
 def check_names(rule: BudgetRule, names: Names) -> None:
-    """Return where everything that a rule names is there.
+    """Return when everything that a rule names is there.
 
     Raises:
         NotFound: something is not; the hint has a name that looks like it.
     """
     for noun in NOUNS:
-        value: str = getattr(rule, noun)
-        if value and value != EACH and not names.has(noun, value):
-            raise NotFound(
-                f"there is no {noun} {value[:100]!r} for a budget to be about",
-                hint=did_you_mean(value[:100], names.some(noun)),
-                param=noun,
-            )
+        check_named(names, noun, getattr(rule, noun), to="for a budget to be about")
