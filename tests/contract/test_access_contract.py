@@ -30,6 +30,7 @@ from ashore.access import (
     Principal,
     Revived,
     Role,
+    SqlNames,
     digest_of,
     keep_first_key,
     new_key,
@@ -37,7 +38,7 @@ from ashore.access import (
     revive_first_key,
 )
 from ashore.access import sql as access_sql
-from ashore.access.budgets import BudgetRule, SqlNames, check_names
+from ashore.access.budgets import BudgetRule, check_names
 from ashore.core import ManualClock, MemoryRecorder, TenantId
 from ashore.errors import Conflict, InvalidRequest, NotFound, PermissionDenied, Unauthenticated
 from ashore.state import Database, open_state, read_epochs

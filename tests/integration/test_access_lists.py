@@ -31,9 +31,9 @@ from ashore.access import (
     parse_rule,
 )
 from ashore.access import sql as access_sql
-from ashore.access.budgets import BudgetOffice, BudgetRule, MemoryNames, SqlAuthority, Usage
+from ashore.access.budgets import BudgetOffice, BudgetRule, SqlAuthority, Usage
 from ashore.api.http import ROUTES, HttpApp
-from ashore.core import ManualClock, MemoryRecorder, TenantId
+from ashore.core import ManualClock, MemoryNames, MemoryRecorder, TenantId
 from ashore.engines import EngineOptions
 from ashore.errors import PermissionDenied
 from ashore.metrics import Metrics

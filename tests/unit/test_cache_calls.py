@@ -16,7 +16,7 @@ from ashore.cache import AnswerCache, CachePolicy, CuratedAnswers, FixedEpochs
 from ashore.cache.calls import CacheDesk
 from ashore.cli.cache import app as command
 from ashore.cli.main import main
-from ashore.core import ManualClock
+from ashore.core import ManualClock, MemoryNames
 from ashore.state import Database, open_database
 
 PATH = "/admin/v1/cache"
@@ -48,7 +48,12 @@ def desk_of(state: Database | None, *roles: str, own: tuple[Role, ...] = (), bes
         CachePolicy(), secret=b"x" * 32, epochs=FixedEpochs(), clock=ManualClock(), curated=CuratedAnswers(())
     )
     app.desks["cache"] = CacheDesk(
-        rights=app.authority, recorder=app.recorder, database=state, cache=cache, siblings=beside
+        rights=app.authority,
+        recorder=app.recorder,
+        database=state,
+        cache=cache,
+        siblings=beside,
+        names=MemoryNames({"tenant": ["acme", "default"], "model": ["chat"]}),
     )
     return app
 
@@ -121,10 +126,10 @@ def test_without_a_server_the_owner_purges_and_the_audit_log_says_the_same(
     pairs = tmp_path / "pairs.jsonl"
     pairs.write_text('{"question": "Hello?", "answer": "Good day."}\n')
     for words in (
-        ("purge", "--tenant", "acme", "--model", "chat"),
+        ("purge", "--tenant", "default"),
         ("purge", "--all", "--yes"),
         ("import", str(pairs)),
-        ("purge", "--curated", "--tenant", "acme"),
+        ("purge", "--curated", "--tenant", "default"),
     ):
         assert main(["cache", *words]) == 0
     assert main(["cache", "import", str(tmp_path / "none")]) == 2
@@ -133,10 +138,38 @@ def test_without_a_server_the_owner_purges_and_the_audit_log_says_the_same(
     assert main(["audit", "search", "--action", "cache:*", "--json"]) == 0
     items = json.loads(capsys.readouterr().out)["items"]
     assert [(one["action"], one["outcome"], one.get("detail", {})) for one in reversed(items)] == [
-        ("cache:purge", "done", {"tenant": "acme", "model": "chat"}),
+        ("cache:purge", "done", {"tenant": "default"}),
         ("cache:purge", "done", {"all": 1}),
         ("cache:import", "done", {"curated": 1}),
-        ("cache:purge", "done", {"tenant": "acme", "curated": 0}),
+        ("cache:purge", "done", {"tenant": "default", "curated": 0}),
         ("cache:import", "failed", {}),
     ]
     assert {one["actor"][:3] for one in items} == {"os:"}
+
+
+@pytest.mark.parametrize(
+    ("asked", "noun", "near"), [({"tenant": "acne"}, "tenant", "acme"), ({"model": "chta"}, "model", "chat")]
+)
+def test_a_name_that_was_mistyped_is_no_purge(state: Database, asked: dict[str, Any], noun: str, near: str) -> None:
+    app = desk_of(state, "system-administrator")
+    refused = app.ask("POST", f"{PATH}/purge", asked)
+    assert (refused["status"], refused["param"]) == (404, noun) and f"did you mean '{near}'" in refused["hint"]
+    assert not app.recorder.acts
+    (name,) = asked.items()
+    assert app.ask("GET", PATH, query="=".join(name))["status"] == 404, "nor are its figures zero"
+
+
+def test_the_owner_of_a_home_purges_and_imports_for_who_is_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("ASHORE_HOME", str(tmp_path / "home"))
+    for words in (["--tenant", "acne"], ["--model", "chta"], ["--curated", "--tenant", "acne"]):
+        assert main(["cache", "purge", *words]) == 2
+        assert f"there is no {words[-2].removeprefix('--')} '{words[-1]}'" in capsys.readouterr().err
+    assert main(["cache", "purge", "--tenant", "default"]) == 0
+    pairs = tmp_path / "pairs.jsonl"
+    pairs.write_text('{"question": "a", "answer": "b", "tenant": "acne"}\n')
+    assert main(["cache", "import", str(pairs)]) == 2
+    assert "there is no tenant 'acne'" in capsys.readouterr().err
+    pairs.write_text('{"question": "a", "answer": "b"}\n')
+    assert main(["cache", "import", str(pairs)]) == 0

@@ -50,6 +50,17 @@ def test_no_default_contradicts_the_text_and_no_switch_has_two_spellings_for_off
         assert not entry.negative_names or entry.default == "on" or entry.type == bool | None, entry.display_labels
 
 
+def test_every_usage_line_names_its_arguments(capsys: pytest.CaptureFixture[str]) -> None:
+    lines = {}
+    for words in ALL:
+        assert main([*words, "--help"]) == 0
+        lines[words] = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("Usage: "))
+    assert [line for line in lines.values() if "ARGS" in line] == []
+    assert lines["access", "group", "add"] == "Usage: ashore access group add [OPTIONS] GROUP [ACCOUNTS...]"
+    assert lines["up",] == "Usage: ashore up [OPTIONS] [MODELS...]"
+    assert lines["release", "create"] == "Usage: ashore release create --model STR [OPTIONS] [NAME]"
+
+
 def test_every_noun_is_shown_in_use() -> None:
     assert list(EXAMPLES) == [command.name for command in COMMANDS]
     assert set(MORE) <= set(EXAMPLES)

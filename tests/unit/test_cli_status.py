@@ -13,7 +13,7 @@ from ashore.cli.status import Status, accelerators, figures, models_of
 from ashore.engines import EngineOptions
 from ashore.metrics import Metrics
 from ashore.planning import ModelPlan
-from ashore.releases.model import Book, Course, Release
+from ashore.releases.model import Alias, Book, Course, Release
 
 RUNNING = Status(running=True, home="/h")
 
@@ -53,6 +53,22 @@ def test_models_that_answer_or_are_on_their_way() -> None:
         ("chat-2", "smollm2@int4", "openvino", "canary"),
     ]
     assert {(one.memory_bytes, one.why) for one in found} == {(5, "x")}
+
+
+def test_aliases_that_were_set_by_hand_are_shown_where_they_lead() -> None:
+    releases = [release("chat-1", "chat"), release("chat-2", "chat", "int4")]
+    courses = {one.name: Course(release=one.name, state="live", why="x") for one in releases}
+    aliases = {
+        "chat": Alias(name="chat", weights=(("chat-2", 1000),)),
+        "prod": Alias(name="prod", weights=(("chat-2", 1000),)),
+        "old": Alias(name="old", weights=(("chat-1", 1000),)),
+    }
+    found = models_of(Book(releases={one.name: one for one in releases}, courses=courses, aliases=aliases))
+    assert [(one.alias, one.release, one.memory_bytes) for one in found] == [
+        ("chat", "chat-2", 5),
+        ("old", "chat-1", 5),
+        ("prod", "chat-2", 0),
+    ]
 
 
 def test_accelerators_are_found_by_what_their_drivers_show(tmp_path: Path) -> None:
@@ -96,7 +112,7 @@ def test_a_key_that_is_not_used_is_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("ASHORE_HOME", str(tmp_path))
-    purge = ["cache", "purge", "--tenant", "acme"]
+    purge = ["cache", "purge", "--tenant", "default"]
     assert main(purge) == 0
     assert "acting as the owner" not in capsys.readouterr().err
     monkeypatch.setenv("ASHORE_API_KEY", "ash_x")

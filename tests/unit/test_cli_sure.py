@@ -93,7 +93,7 @@ def prepare(ashore: Run, tmp_path: Path, noun: str) -> None:
         from ashore.bootstrap import open_state
         from ashore.settings import read_settings
 
-        assert ashore("cache", "purge", "--tenant", "nobody")[0] == 0  # begins the record
+        assert ashore("cache", "purge", "--tenant", "default")[0] == 0  # begins the record
         state = open_state(read_settings())
         SqlSubjectKeys(state).current("os:somebody")
         state.close()

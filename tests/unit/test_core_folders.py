@@ -52,6 +52,11 @@ def test_a_link_to_itself_is_named(tmp_path: Path) -> None:
         make_folder(tmp_path / "loop" / "deeper")
 
 
+def test_a_place_without_a_disk_is_named() -> None:
+    with pytest.raises(EnvironmentFault, match="/proc/x cannot be made: /proc takes no folders"):
+        make_folder(Path("/proc/x"))
+
+
 @pytest.mark.parametrize("name", ["store", "run", "logs", "cache"])
 def test_a_home_with_a_file_for_a_folder_is_refused(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_text("")

@@ -27,6 +27,7 @@ from ashore.access.keyring import Keyring, KeyWish, NewKey
 from ashore.access.keys import KeyDigest, digest_of, looks_like_key, new_key
 from ashore.access.memory import KeyTable, OpenDoor
 from ashore.access.model import DEFAULT_TENANT, NOBODY, KeyScope, Principal
+from ashore.access.names import SqlNames
 from ashore.access.offices import missing_offices
 from ashore.access.onbehalf import OURSELVES, OnBehalf, make_internal_token, read_internal_token
 from ashore.access.people import AccountWish, People
@@ -38,6 +39,7 @@ from ashore.access.section import AccessSection, PriceSection
 from ashore.access.sql import KEYS_EPOCH, POLICY_EPOCH, keep_first_key, save_key
 
 __all__ = [
+    "SqlNames",
     "ACTIONS",
     "BUILT_IN",
     "DEFAULT_TENANT",

@@ -10,9 +10,10 @@ from typing import Final
 from ashore.access.calls import CALLS, open_desk
 from ashore.access.issuers import Fetch, IssuerKeys
 from ashore.access.keeping import Keys
+from ashore.access.names import SqlNames
 from ashore.access.onbehalf import OnBehalf, read_internal_token
 from ashore.access.ports import Authenticator, Authority
-from ashore.core import Rights
+from ashore.core import EVERY_NAME, Names, Rights
 from ashore.rooms import Context, Opened, Room
 
 
@@ -42,7 +43,12 @@ async def open_access(context: Context) -> Opened:
         await issuers.apply(context.told("access").issuers, context.told("egress").allow)
 
     await believe(context)
-    gives: dict[type, object] = {Authenticator: keys.authenticator, Authority: keys.authority, Rights: keys.authority}
+    gives: dict[type, object] = {
+        Authenticator: keys.authenticator,
+        Authority: keys.authority,
+        Rights: keys.authority,
+        Names: EVERY_NAME if keys.database is None else SqlNames(keys.database, context.names),
+    }
     token: str = context.told("internal_token_file")
     if token:
         secret = read_internal_token(Path(token))

@@ -144,10 +144,9 @@ def export(root: Path, into: Path, order: Order, key: SigningKey) -> Manifest:
     Raises:
         Conflict: the folder exists.
     """
-    try:
-        into.mkdir(parents=True, mode=0o700)
-    except FileExistsError as fault:
-        raise Conflict(f"{into} exists", hint="name a folder that does not") from fault
+    if into.exists() or into.is_symlink():
+        raise Conflict(f"{into} exists", hint="name a folder that does not")
+    make_folder(into, mode=0o700)
     name = f"records.{order.form}"
     with (into / name).open("xb") as file:
         written = write_rows(file, oldest_first(LocalShelf(root), order.query), order.form)
@@ -208,10 +207,9 @@ def copy_chains(root: Path, into: Path) -> int:
     Raises:
         Conflict: the folder exists.
     """
-    try:
-        into.mkdir(parents=True, mode=0o700)
-    except FileExistsError as fault:
-        raise Conflict(f"{into} exists", hint="name a folder that does not") from fault
+    if into.exists() or into.is_symlink():
+        raise Conflict(f"{into} exists", hint="name a folder that does not")
+    make_folder(into, mode=0o700)
     files = [root / CHECKPOINTS]
     files += [segment_path(root, chain, number) for chain in chains_in(root) for number in segments_of(root, chain)]
     for file in files:

@@ -6,12 +6,14 @@ Whoever reads is recorded before being answered, so every use case names its rea
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Final
 
 import msgspec
 
+from ashore.audit.actions import ACTIONS, is_known
 from ashore.audit.archive import Archived, ArchiveShelf, archivable, archive_segments, open_archive
 from ashore.audit.archivist import ArchiveStanding, read_standing, waiting_segments
 from ashore.audit.checkpoints import Checkpoints
@@ -29,6 +31,7 @@ from ashore.errors import InvalidRequest, NotFound
 from ashore.sealing import OpenEnvelope, SecretFolder
 
 SETTLE_S = 5.0
+_NAMED: Final = ("actor", "tenant", "model", "key")
 NAMES_FROM = 10_000
 """Newest records whose actors are looked through for a name like one that was mistyped."""
 
@@ -80,7 +83,20 @@ class AuditService:
         with self._shelf(archive) as shelf:
             check_query(query, shelf.chains())
             self._tell("audit:search", reader, detail=asked(query))
-            return search(shelf, query)
+            hits = search(shelf, query)
+            if not hits:
+                _check_action(shelf, query)
+            return hits
+
+    def unseen(self, query: Query, *, archive: str = "") -> list[str]:
+        """Return which names of a query are nowhere in the audit log, in words: each may be a typo, or never did
+        anything."""
+        with self._shelf(archive) as shelf:
+            return [
+                f"no record has the {noun} {value[:100]!r}: {_near(shelf, noun, value)}"
+                for noun in _NAMED
+                if (value := getattr(query, noun)) and not search(shelf, Query(**{noun: value, "limit": 1}))
+            ]
 
     def verify(
         self,
@@ -130,6 +146,7 @@ class AuditService:
             InvalidRequest: it asks for a value that no record has.
         """
         check_query(query)
+        _check_action(LocalShelf(self._root), query)
         signer = load_signing_key(self._keys)
         self._tell("audit:export", reader, detail={**asked(query), "form": form})
         last = self._checkpoints.last()
@@ -188,10 +205,9 @@ class AuditService:
         if subject not in known:
             shelf = LocalShelf(self._root)
             if not search(shelf, Query(actor=subject, limit=1)):
-                seen = {hit.record.actor for hit in search(shelf, Query(limit=NAMES_FROM))}
                 raise NotFound(
                     f"nobody of the name {subject[:100]!r} is in the audit log",
-                    hint=did_you_mean(subject[:100], {*known, *seen}),
+                    hint=_near(shelf, "actor", subject, known),
                 )
         return known.get(subject, 0)
 
@@ -285,3 +301,22 @@ def asked(query: Query) -> dict[str, str | int]:
     """Return what a query asks, for the record."""
     plain = Query()
     return {name: value for name, value in msgspec.to_builtins(query).items() if value != getattr(plain, name)}
+
+
+def _check_action(shelf: Shelf, query: Query) -> None:
+    """Return where there is an action as a query names it, or a record has it: of another version of ashore, maybe.
+
+    Raises:
+        InvalidRequest: there is none.
+    """
+    action = query.action
+    if action and not is_known(action) and not search(shelf, Query(action=action, limit=1)):
+        raise InvalidRequest(
+            f"there is no action {action[:60]!r}", hint=did_you_mean(action[:60], ACTIONS), param="action"
+        )
+
+
+def _near(shelf: Shelf, noun: str, name: str, more: Iterable[str] = ()) -> str:
+    """Return names that look like one which no record has."""
+    seen = {getattr(hit.record, noun) for hit in search(shelf, Query(limit=NAMES_FROM))}
+    return did_you_mean(name[:100], {*more, *seen} - {""})

@@ -72,6 +72,7 @@ def server_command_lines(store: ModelStore, home: Home, plan: Plan) -> dict[str,
 def _facts_of(store: ModelStore, wish: Wish) -> ModelFacts:
     from ashore.engines import card_by_name
     from ashore.planning import ModelFacts
+    from ashore.store import is_source
 
     if (card := card_by_name(wish.name)) is not None:
         return ModelFacts(name=wish.name, format=card.formats[0], shape=None)
@@ -87,6 +88,11 @@ def _facts_of(store: ModelStore, wish: Wish) -> ModelFacts:
     except UnknownModel:
         name, _, variant = wish.name.partition("@")
         entry = next((e for e in store.catalog.entries if e.name == name), None)
+        if (entry is None or entry.shape is None) and is_source(wish.name):
+            raise UnknownModel(
+                f"{wish.name} is not in the store yet, and nothing is known of it before",
+                hint=f"`ashore model pull {wish.name}` brings it there",
+            ) from None
         if entry is None or entry.shape is None:
             raise
         return ModelFacts(

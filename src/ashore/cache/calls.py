@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Annotated, Final
@@ -11,7 +12,20 @@ import msgspec
 
 from ashore.cache.model import EntryStats, Pair, ShareStats
 from ashore.cache.sql import purge, remove_pairs, save_pairs
-from ashore.core import ADMIN, SERVER, Actor, Call, Principal, Recorder, Rights, check_tenant, sees_tenant
+from ashore.core import (
+    ADMIN,
+    EVERY_NAME,
+    SERVER,
+    Actor,
+    Call,
+    Names,
+    Principal,
+    Recorder,
+    Rights,
+    check_named,
+    check_tenant,
+    sees_tenant,
+)
 from ashore.errors import InvalidRequest, NotReady
 from ashore.rooms import Siblings
 
@@ -34,6 +48,8 @@ class CacheDesk:
     recorder: Recorder
     database: Database | None
     """Tells every worker of a purge; None where there is no state."""
+    names: Names = EVERY_NAME
+    """Of tenants and models: nothing is purged, kept or asked for one that does not exist."""
     cache: AnswerCache | None = None
     """That of this worker; a command has none."""
     worker: int = 0
@@ -168,6 +184,8 @@ async def show_cache(desk: CacheDesk, actor: Actor, asked: CacheIn) -> CacheList
         desk.rights.require(principal, READ, SERVER)
         if asked.tenant != PUBLIC:
             check_tenant(desk.rights, principal, READ, asked.tenant)
+    if not actor.sibling:
+        await asyncio.to_thread(_check_names, desk, asked.tenant, asked.model)
     parts = [await _own(desk, asked)]
     if desk.siblings is not None and not actor.sibling:
         bodies = await desk.siblings.ask(f"{ADMIN}/cache?{urlencode(given)}".rstrip("?"))
@@ -188,6 +206,7 @@ def purge_answers(desk: CacheDesk, actor: Actor, asked: PurgeIn) -> Purged:
     what = asked.named()
     for resource in asked.resources():
         desk.rights.require(actor.principal, PURGE, resource)
+    _check_names(desk, asked.tenant, asked.model)
     with desk.state().write() as connection:
         raised = purge(connection, tenant=asked.tenant, alias=asked.model, entry_id=asked.entry)
     actor.record(desk.recorder, PURGE, "cache", detail=what)
@@ -199,12 +218,16 @@ def remove_curated(desk: CacheDesk, actor: Actor, asked: PurgeIn) -> int:
     what = asked.named()
     with desk.state().write() as connection:
         removed = remove_pairs(connection, tenant=asked.tenant)
+    if not removed:
+        _check_names(desk, asked.tenant)
     actor.record(desk.recorder, PURGE, "cache", detail={**what, "curated": removed})
     return removed
 
 
 def import_pairs(desk: CacheDesk, actor: Actor, pairs: Sequence[Pair], source: str) -> None:
     """Keep curated pairs from a file. For the owner of the home."""
+    for tenant, model in sorted({(pair.tenant, pair.alias) for pair in pairs}):
+        _check_names(desk, tenant, model)
     with desk.state().write() as connection:
         save_pairs(connection, pairs)
     actor.record(desk.recorder, "cache:import", f"cache/{source}", detail={"curated": len(pairs)})
@@ -214,6 +237,16 @@ CALLS: Final = (
     Call("cache", "stats", "GET", "/cache", READ, show_cache, operator=True),
     Call("cache", "purge", "POST", "/cache/purge", PURGE, purge_answers),
 )
+
+
+def _check_names(desk: CacheDesk, tenant: str, model: str = "") -> None:
+    """Return when there is such a tenant and such a model; `*` and nothing are every one.
+
+    Raises:
+        NotFound: there is none.
+    """
+    check_named(desk.names, "tenant", tenant, every=PUBLIC)
+    check_named(desk.names, "model", model, every=PUBLIC)
 
 
 def _sees(desk: CacheDesk, principal: Principal, tenant: str) -> bool:

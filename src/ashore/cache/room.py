@@ -17,6 +17,7 @@ from ashore.cache.rules import CURATED_EPOCH, hidden_by
 from ashore.cache.section import RedisSection
 from ashore.cache.service import AnswerCache
 from ashore.cache.sql import cache_secret, load_pairs
+from ashore.core import Names
 from ashore.metrics import Metrics
 from ashore.rooms import Context, Opened, Room, Siblings
 from ashore.state import Database
@@ -47,6 +48,7 @@ async def open_cache(context: Context) -> Opened:
         rights=context.rights,
         recorder=context.recorder,
         database=database,
+        names=context.need(Names),
         cache=cache,
         worker=context.worker,
         siblings=context.find(Siblings),

@@ -73,11 +73,18 @@ class ExportHere(Which, frozen=True, kw_only=True):
 @app.command(name="search")
 @taking(SearchHere)
 def search_(asked: SearchHere, as_json: bool) -> None:
-    """Find records of this home, newest first. Everything given must hold; that you looked is recorded."""
+    """Find records of this home, newest first. Everything given must hold; that you looked is recorded.
+
+    An action that does not exist is an error. A person, tenant, model or key that no record names is no error, since
+    names come and go: a note on stderr says so.
+    """
     from ashore.audit import hit_json, hit_line
 
     with _service() as service:
-        hits = service.search(asked.query(), owner(), archive=asked.archive)
+        query = asked.query()
+        hits = service.search(query, owner(), archive=asked.archive)
+        for line in [] if hits else service.unseen(query, archive=asked.archive):
+            print(f"note: {line}", file=sys.stderr)
     if as_json:
         print(json.dumps({"items": [hit_json(hit) for hit in hits]}, ensure_ascii=False))
         return

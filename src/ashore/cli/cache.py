@@ -237,12 +237,18 @@ def _read(file: Path) -> list[Pair]:
 @contextmanager
 def _at_home(action: str, resource: str) -> Iterator[CacheDesk]:
     """Give the desk of this home to its owner; an error inside is recorded."""
+    from ashore.access import SqlNames
     from ashore.bootstrap import open_state
+    from ashore.releases import load_book
+
+    def aliases() -> set[str]:
+        with state.read() as connection:
+            return {*load_book(connection).aliases}
 
     note_owner()
     with acting(action, resource) as recorder:
         state = open_state(read_settings(), say=lambda line: print(line, file=sys.stderr))
         try:
-            yield CacheDesk(rights=Owned(), recorder=recorder, database=state)
+            yield CacheDesk(rights=Owned(), recorder=recorder, database=state, names=SqlNames(state, aliases))
         finally:
             state.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import takewhile
 from typing import TYPE_CHECKING, Any, Final
 
 from cyclopts.help import DefaultFormatter
@@ -10,6 +11,7 @@ from cyclopts.help import DefaultFormatter
 from ashore.cli.examples import EXAMPLES, MORE, Example
 
 if TYPE_CHECKING:
+    from cyclopts import Argument
     from cyclopts.help import HelpEntry, HelpPanel
 
 NOTHING: Final = frozenset({'""', "()", "{}", "None", "False"})
@@ -19,11 +21,35 @@ STAND_INS: Final = frozenset({"0", "0.0", "-1"})
 
 
 class HelpFormatter(DefaultFormatter):
-    """Cyclopts' own, given entries that say each thing once."""
+    """Cyclopts' own, given entries that say each thing once, and a usage line that names each argument."""
+
+    def render_usage(self, console: Any, options: Any, usage: Any) -> None:
+        """Print the usage line of a command."""
+        super().render_usage(console, options, named_usage(str(usage)) if usage else usage)
 
     def __call__(self, console: Any, options: Any, panel: HelpPanel) -> None:
         """Draw one panel."""
         super().__call__(console, options, panel.copy(entries=[plain(entry) for entry in panel.entries]))
+
+
+def named_usage(usage: str) -> str:
+    """Return a usage line, as cyclopts writes it, with the names of the arguments that may be left out."""
+    from ashore.cli.main import build_app
+
+    if "[ARGS" not in usage:
+        return usage
+    words = takewhile(lambda word: word == word.lower() and word[0] not in "-[", usage.split()[1:])
+    _, apps, _ = build_app().parse_commands(list(words))
+    shown = [
+        f"[{_label(one)}{'...' if one.token_count()[1] else ''}]"
+        for one in apps[-1].assemble_argument_collection(parse_docstring=False)
+        if one.show and not one.required and one.index is not None
+    ]
+    return usage.partition("[ARGS")[0] + " ".join(shown) + "\n"
+
+
+def _label(argument: Argument) -> str:
+    return next((name for name in argument.names if name.startswith("--")), argument.name).lstrip("-").upper()
 
 
 def plain(entry: HelpEntry) -> HelpEntry:

@@ -156,7 +156,10 @@ def compare(
     for name in models:
         kept = kept_reports(store, store.resolve(name))
         if not kept:
-            raise NotFound(f"{name} was never evaluated", hint=f"ashore optimize evaluate {name}")
+            raise NotFound(
+                f"{name} was never evaluated",
+                hint=f"`ashore optimize evaluate {name}`, without --against: then it needs memory for itself alone",
+            )
         verdict = kept[0].gate or gate_verdict(store, name)  # what the gate said of these bytes earlier still holds
         reports.append(msgspec.structs.replace(kept[0], gate=verdict))
     if out is not None:

@@ -39,7 +39,7 @@ class ModelStatus(msgspec.Struct, frozen=True, kw_only=True):
     state: str
     why: str
     memory_bytes: int
-    """That its hosts need; 0 where nothing is needed here."""
+    """That its hosts need; 0 where nothing is needed here, and at every alias of a release but the first."""
 
 
 class SilentAnchor(msgspec.Struct, frozen=True, kw_only=True):
@@ -152,23 +152,26 @@ def figures(page: str, status: Status) -> Status:
 
 
 def models_of(book: Book) -> list[ModelStatus]:
-    """Return the releases that answer or are on their way, by alias."""
+    """Return the releases that answer or are on their way, once for each alias that leads to them."""
     shown = []
     for name, release in book.releases.items():
         course = book.courses[name]
         if course.state in ("created", "retired"):
             continue
-        shown.append(
-            ModelStatus(
-                alias=release.alias,
-                release=name,
-                model=release.plan.reference,
-                engine=release.plan.options.kind,
-                state=course.state,
-                why=course.why,
-                memory_bytes=release.needed_bytes,
+        led = [one.name for one in book.aliases.values() if one.weight(name)] or [release.alias]
+        led.sort(key=lambda alias: alias != release.alias)
+        for alias in led:
+            shown.append(
+                ModelStatus(
+                    alias=alias,
+                    release=name,
+                    model=release.plan.reference,
+                    engine=release.plan.options.kind,
+                    state=course.state,
+                    why=course.why,
+                    memory_bytes=release.needed_bytes if alias == led[0] else 0,
+                )
             )
-        )
     return sorted(shown, key=lambda one: (one.alias, one.state != "live", one.release))
 
 

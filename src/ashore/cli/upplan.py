@@ -39,7 +39,7 @@ from ashore.planning import (
 )
 from ashore.serving import GrpcSection
 from ashore.settings import Settings, read_settings
-from ashore.store import ModelStore, is_source, name_of_source
+from ashore.store import ModelStore, check_local, is_source, name_of_source
 
 DEFAULT_MODELS = ("smollm2", "minilm")
 """What `ashore up` serves when it is told nothing: the demo decoder, and an embedder beside it."""
@@ -190,7 +190,12 @@ def plan_without_fetching(
     """
     store = build_store(settings.home, settings)
     wishes = wishes_of(spec)
-    facts = gather_facts(store, wishes)
+    try:
+        facts = gather_facts(store, wishes)
+    except UnknownModel:
+        for wish in wishes:
+            check_local(wish.name)  # says what is wrong with a folder, as a start would
+        raise
     tuned, notes = tuned_choices(settings, store, facts, inventory)
     if running is not None:
         return plan_beside(running, wishes, facts, tuned), notes

@@ -25,6 +25,7 @@ from ashore.core.folders import blocked_folder, make_folder
 from ashore.core.foreign import foreign_errors, short_reason
 from ashore.core.ids import ADAPTER_NAME, Digest, OrderId, RequestId, TenantId, check_adapter_name, new_request_id
 from ashore.core.kinds import EngineKind, ModelFormat, ServedFormat
+from ashore.core.names import EVERY_NAME, NOUNS, MemoryNames, Names, Noun, check_named
 from ashore.core.nearest import did_you_mean, nearest_names
 from ashore.core.principal import DEFAULT_TENANT, NOBODY, WIDE, KeyScope, Principal, PrincipalKind
 from ashore.core.recorder import Act, ActOutcome, MemoryRecorder, Recorder
@@ -68,12 +69,14 @@ __all__ = [
     "ADAPTER_NAME",
     "ADMIN",
     "DEFAULT_TENANT",
+    "EVERY_NAME",
     "HIGHEST_BIAS",
     "MOST_BIASES",
     "MOST_PATTERN_BYTES",
     "MOST_PATTERN_CHARS",
     "NEUTRAL",
     "NOBODY",
+    "NOUNS",
     "RECOMMENDABLE",
     "SAMPLING_FIELDS",
     "SERVER",
@@ -95,13 +98,16 @@ __all__ = [
     "Key",
     "KeyScope",
     "ManualClock",
+    "MemoryNames",
     "MemoryRecorder",
     "Message",
     "Method",
     "ModelFormat",
     "ModelShape",
+    "Names",
     "NoLongerWanted",
     "Nothing",
+    "Noun",
     "OrderId",
     "Port",
     "Principal",
@@ -126,6 +132,7 @@ __all__ = [
     "changed_fields",
     "check_adapter_name",
     "check_line",
+    "check_named",
     "check_on",
     "check_tenant",
     "check_wanted",

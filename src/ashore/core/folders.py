@@ -15,11 +15,17 @@ def make_folder(folder: Path, *, mode: int = 0o777) -> None:
     """Make a folder, and those above it that are missing. May be called twice; `mode` holds for the folder alone.
 
     Raises:
-        EnvironmentFault: a file or a broken link stands where the folder, or one above it, must be.
+        EnvironmentFault: a file or a broken link stands where the folder, or one above it, must be, or there is no
+            disk behind it.
         OSError: anything else that the system refuses.
     """
     try:
         folder.mkdir(mode=mode, parents=True, exist_ok=True)
+    except FileNotFoundError as fault:  # nothing is missing, or it would have been made
+        raise EnvironmentFault(
+            f"{folder} cannot be made: {folder.parent} takes no folders",
+            hint="name a folder on a disk that can be written",
+        ) from fault
     except OSError as fault:
         if fault.errno not in _IN_THE_WAY:
             raise

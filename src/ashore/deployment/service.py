@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import signal
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -376,7 +376,7 @@ class Deployment:
         self._listening = self._listening.reloaded(listening)
         self._keep_backups()
         self._publish()
-        self._wait_switched()
+        self._wait_switched(fresh.values(), gone)
         for running in gone:
             self._hosts.retire(running)
         return changes
@@ -443,17 +443,18 @@ class Deployment:
         answer = all(self._get(index, "/readyz") is not None for index in indexes)
         return answer and (self._edge is None or self._edge.is_ready())
 
-    def _wait_switched(self) -> None:
-        """Wait until the API worker serves the releases of the topology, or a little while."""
-        wanted = {
-            name: running.plan.release
-            for alias, running in self._running.items()
-            for name in (alias, *(f"{alias}:{adapter}" for adapter, _ in running.plan.adapters))
-        }
+    def _wait_switched(self, fresh: Iterable[Running], gone: Iterable[Running]) -> None:
+        """Wait until every API worker answers for what is new, and by nothing that goes, or a little while.
+
+        What else a worker says is no matter here: an alias may have been set by hand.
+        """
+        plans = [running.plan for running in fresh]
+        names = {name for one in plans for name in (one.alias, *(f"{one.alias}:{key}" for key, _ in one.adapters))}
+        old = {(running.plan.alias, running.plan.release) for running in gone}
         deadline_s = self._clock.monotonic_s() + SWITCHED_S
         while self._clock.monotonic_s() < deadline_s and not self._supervisor.stop_requested:
-            indexes = range(self._listening.http.workers)
-            if all(self._releases_of(index) == wanted for index in indexes):
+            found = [self._releases_of(index) for index in range(self._listening.http.workers)]
+            if all(has_switched(releases, names, old) for releases in found):
                 return
             self._supervisor.tick(0.05)
         self._say(f"the API did not confirm the new topology within {SWITCHED_S:g} s; see its log")
@@ -475,6 +476,17 @@ class Deployment:
         for pattern in ("host-*", ".host-*", "valkey.sock", "api-*.sock", "grpc-*.sock"):
             for path in self._home.run.glob(pattern):
                 path.unlink(missing_ok=True)
+
+
+def has_switched(releases: Mapping[str, str], names: Set[str], old: Set[tuple[str, str]]) -> bool:
+    """Return whether a worker answers for every one of `names`, and by no release of `old` under its alias.
+
+    Args:
+        releases: What the worker says answers, by alias; empty where it says nothing.
+        names: Aliases, those of adapters too, that must be there.
+        old: Aliases and releases that must not.
+    """
+    return bool(releases or not names) and names <= releases.keys() and not old & set(releases.items())
 
 
 def releases_of(models: bytes | None) -> Mapping[str, str]:

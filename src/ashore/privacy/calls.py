@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Final, Literal
 
 import msgspec
 
-from ashore.core import Actor, Call, Nothing
+from ashore.core import Actor, Call, Nothing, check_named
 from ashore.privacy.policy import PrivacyPolicy
 
 if TYPE_CHECKING:
@@ -67,6 +67,7 @@ class PolicyChange(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
 def detect(desk: PrivacyDesk, actor: Actor, asked: DetectRequest) -> Detected:
     """Try the privacy policy on a text."""
+    check_named(desk.names, "tenant", asked.tenant)
     tenant = asked.tenant or actor.principal.tenant
     behind = desk.behind(asked.model)
     return detected(desk.privacy.examine(asked.text, tenant=tenant, alias=asked.model, behind=behind))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING
 
-from ashore.core import Actor, Behind, Clock, Recorder, nothing_behind
+from ashore.core import EVERY_NAME, Actor, Behind, Clock, Names, Recorder, check_named, nothing_behind
 from ashore.errors import NotReady
 from ashore.privacy.custom import check_policy
 from ashore.privacy.policy import PrivacyPolicy
@@ -28,8 +28,11 @@ class PrivacyDesk:
         clock: Clock,
         recorder: Recorder,
         behind: Behind = nothing_behind,
+        names: Names = EVERY_NAME,
     ) -> None:
         self.privacy = privacy
+        self.names = names
+        """Of tenants: a policy for one that was mistyped masks nothing."""
         self.behind = behind
         """The models behind an alias, whose policies hold too."""
         self._from_file = from_file
@@ -73,6 +76,7 @@ class PrivacyDesk:
         seen = self.stored()
         if seen.policy == policy:
             return seen
+        self._check_tenants(policy)
         refuse_older(seen, replaces)
         return StoredPolicy(policy=policy, version=replaces + 1)
 
@@ -83,11 +87,14 @@ class PrivacyDesk:
         Raises:
             NotReady: this server has no state.
             InvalidSpec: the policy cannot be used.
+            NotFound: it has a route for a tenant that does not exist.
             Conflict: somebody else changed it in between.
         """
         if self._database is None:
             raise NotReady("this server has no state to keep a policy in", hint="start it with `ashore up`")
         self.privacy.check(policy or self._from_file)
+        if self.stored().policy != policy:
+            self._check_tenants(policy)
         with self._database.write() as connection:
             seen = read_policy(connection)
             if seen.policy == policy:
@@ -104,6 +111,10 @@ class PrivacyDesk:
         )
         self.refresh()
         return stored
+
+    def _check_tenants(self, policy: PrivacyPolicy | None) -> None:
+        for route in policy.routes if policy is not None else ():
+            check_named(self.names, "tenant", route.tenant, to="for a route of the policy to be about")
 
 
 def read_secret(database: Database) -> bytes:

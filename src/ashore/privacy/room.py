@@ -8,6 +8,7 @@ import secrets
 from functools import partial
 from typing import Final
 
+from ashore.core import Names
 from ashore.errors import InvalidSpec, MissingExtra
 from ashore.privacy.calls import CALLS
 from ashore.privacy.desk import PrivacyDesk, read_secret
@@ -42,6 +43,7 @@ def _desk(context: Context) -> PrivacyDesk:
         clock=context.clock,
         recorder=context.recorder,
         behind=context.behind,
+        names=context.need(Names),
     )
     if context.watch is not None:
         context.watch.on_change(partial(_changed, desk))

@@ -29,7 +29,7 @@ from ashore.store.recipe import DataUsed, VariantRecipe, data_used, find_data, v
 from ashore.store.refs import Reference, parse_reference
 from ashore.store.reports import BadFile, GcReport, ModelFilesOnDisk, RekeyReport, SealReport, VerifyReport
 from ashore.store.service import ModelStore
-from ashore.store.sources import Endpoints, is_source, name_of_source, open_source
+from ashore.store.sources import Endpoints, check_local, is_source, name_of_source, open_source
 
 __all__ = [
     "DERIVED",
@@ -58,6 +58,7 @@ __all__ = [
     "StoredModel",
     "VariantRecipe",
     "VerifyReport",
+    "check_local",
     "convert_safetensors_to_gguf",
     "data_used",
     "disk_errors",

@@ -106,16 +106,16 @@ def test_the_commands_find_and_export_by_the_same_fields(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("ASHORE_HOME", str(tmp_path / "home"))
-    for tenant in ("acme", "beta"):
-        assert main(["cache", "purge", "--tenant", tenant]) == 0
+    for which in (["--tenant", "default"], ["--all", "--yes"]):
+        assert main(["cache", "purge", *which]) == 0
     capsys.readouterr()
-    assert main(["audit", "search", "tenant=acme", "purge", "--action", "cache:*", "--since", "1h", "--json"]) == 0
+    assert main(["audit", "search", "tenant=default", "purge", "--action", "cache:*", "--since", "1h", "--json"]) == 0
     (found,) = json.loads(capsys.readouterr().out)["items"]
-    assert found["detail"] == {"tenant": "acme"}
-    export = ["audit", "export", str(tmp_path / "out"), "tenant=beta", "--action", "cache:*"]
+    assert found["detail"] == {"tenant": "default"}
+    export = ["audit", "export", str(tmp_path / "out"), "all=1", "--action", "cache:*"]
     assert main([*export, "--form", "csv", "--json"]) == 0
     manifest = json.loads(capsys.readouterr().out)
-    assert (manifest["records"], manifest["query"]["text"]) == (1, "tenant=beta")
+    assert (manifest["records"], manifest["query"]["text"]) == (1, "all=1")
     assert main(["audit", "export", str(tmp_path / "copy"), "--form", "chains"]) == 0
     assert main(["audit", "verify", "--path", str(tmp_path / "copy")]) == 0
     assert main(["audit", "search", "--text-file", str(tmp_path / "none")]) == 2

@@ -15,6 +15,8 @@ from audit_notes import a_note, an_act, write_chain
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import ashore
+from ashore.access import ACTIONS as RIGHTS
 from ashore.audit import (
     AuditLog,
     AuditService,
@@ -31,6 +33,7 @@ from ashore.audit import (
     verify_export,
     verify_folder,
 )
+from ashore.audit.actions import ACTIONS, is_known
 from ashore.audit.archive import ArchiveShelf, FolderArchive
 from ashore.audit.export import cef_row, csv_row, jsonl_row
 from ashore.audit.model import Place
@@ -351,3 +354,45 @@ def test_an_altered_archive_is_found(tmp_path: Path) -> None:
     del archive.kept[name]
     assert "is missing" in verify_folder(root, trusted=trusted, shelf=shelf).problems[0].what
     shelf.close()
+
+
+def test_every_action_of_the_source_can_be_asked_for() -> None:
+    assert {right.name for right in RIGHTS} <= ACTIONS
+    nouns = {action.partition(":")[0] for action in ACTIONS}
+    source = Path(ashore.__file__).parent
+    named = {word for file in source.rglob("*.py") for word in re.findall(r'"([a-z-]+:[a-z-]+)"', file.read_text())}
+    assert {word for word in named if word.partition(":")[0] in nouns} <= ACTIONS
+    assert is_known("key:*") and is_known("key:re*") and not is_known("kye:*") and not is_known("key:creat")
+
+
+@pytest.fixture
+def service(root: Path, tmp_path: Path) -> AuditService:
+    return AuditService(root, tmp_path / "keys", MemoryRecorder())
+
+
+def test_an_action_that_does_not_exist_is_an_error_with_a_near_one(service: AuditService, tmp_path: Path) -> None:
+    for ask in (
+        lambda query: service.search(query, READER),
+        lambda query: service.export(tmp_path / "out", query, "jsonl", READER),
+    ):
+        with pytest.raises(InvalidRequest, match="there is no action 'key:creat'") as told:
+            ask(Query(action="key:creat"))
+        assert "'key:create'" in told.value.hint and told.value.param == "action"
+    assert service.search(Query(action="backup:restore"), READER) == [], "it exists, and nobody did it"
+    with pytest.raises(InvalidRequest, match=r"there is no action 'kye:\*'"):
+        service.search(Query(action="kye:*"), READER)
+
+
+def test_what_the_log_holds_is_found_whatever_the_list_says(tmp_path: Path) -> None:
+    writer = ChainWriter(tmp_path / "audit", ChainName("cli"))
+    writer.append([Draft(1_700_000_000_000_000, 1, an_act(action="key:forge"))])
+    writer.close()
+    service = AuditService(tmp_path / "audit", tmp_path / "keys", MemoryRecorder())
+    assert len(service.search(Query(action="key:forge"), READER)) == 1
+    assert service.search(Query(action="key:forge", actor="nobody"), READER) == []
+
+
+def test_names_that_no_record_has_are_told(service: AuditService) -> None:
+    (told,) = service.unseen(Query(actor="user-33x", tenant=""))
+    assert told.startswith("no record has the actor 'user-33x': did you mean 'user-3'")
+    assert service.unseen(Query(outcome="failed")) == []

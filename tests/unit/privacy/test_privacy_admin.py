@@ -11,7 +11,7 @@ import pytest
 from admin_app import AdminApp, run_command
 
 from ashore.cli.privacy import app as command
-from ashore.core import SystemClock
+from ashore.core import MemoryNames, SystemClock
 from ashore.errors import AshoreError, MissingExtra
 from ashore.privacy import Finder, Privacy, PrivacyDesk, PrivacyPolicy
 from ashore.privacy.service import finder_of
@@ -36,7 +36,12 @@ class Administration(AdminApp):
         self.state = open_database(folder / "state.db", snapshots=folder / "snapshots", clock=clock)
         self.privacy = Privacy(PrivacyPolicy(), secret=b"s" * 32, make_finder=own_only)
         self.desks["privacy"] = PrivacyDesk(
-            self.privacy, PrivacyPolicy(), self.state, clock=clock, recorder=self.recorder
+            self.privacy,
+            PrivacyPolicy(),
+            self.state,
+            clock=clock,
+            recorder=self.recorder,
+            names=MemoryNames({"tenant": ["acme", "bank-a"]}),
         )
 
     def call(self, method: str, path: str, body: Any = None) -> tuple[int, Any]:
@@ -139,3 +144,15 @@ def test_the_commands_print_compare_and_set_it(
     assert "at version 2, from ashore.toml" in capsys.readouterr().out
     with pytest.raises(AshoreError, match="has version 2, and this change replaces version 0"):
         run_command(command, "policy", "set", str(file))
+
+
+def test_a_policy_for_a_tenant_that_does_not_exist_is_refused(one: Administration) -> None:
+    asked = {"replaces": 0, "policy": {"routes": [{"tenant": "acne", "prompts": {"phone": "mask"}}]}}
+    for dry_run in (True, False):
+        status, answer = one.call("PUT", "/admin/v1/privacy/policy", asked | {"dry_run": dry_run})
+        assert (status, answer["error"]["param"]) == (404, "tenant")
+        assert answer["error"]["message"] == "there is no tenant 'acne' for a route of the policy to be about"
+        assert answer["error"]["hint"].startswith("did you mean 'acme'") and "tenant create" in answer["error"]["hint"]
+    assert one.call("GET", "/admin/v1/privacy/policy")[1]["version"] == 0
+    status, answer = one.call("POST", "/admin/v1/privacy/detect", {"text": "hi", "tenant": "acne"})
+    assert (status, answer["error"]["param"]) == (404, "tenant")

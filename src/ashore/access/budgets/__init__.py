@@ -30,9 +30,9 @@ from ashore.access.budgets.model import (
     Standing,
     Usage,
     WindowName,
+    check_names,
     check_rule,
 )
-from ashore.access.budgets.names import MemoryNames, Names, SqlNames, check_names
 from ashore.access.budgets.opening import OpenBudgets, open_budgets
 from ashore.access.budgets.ports import (
     Authority,
@@ -75,8 +75,6 @@ __all__ = [
     "Line",
     "MachineLender",
     "MappedLedger",
-    "MemoryNames",
-    "Names",
     "OpenBudgets",
     "Part",
     "Price",
@@ -88,7 +86,6 @@ __all__ = [
     "Short",
     "SqlAuthority",
     "SqlLeases",
-    "SqlNames",
     "Standing",
     "Usage",
     "UsageLine",

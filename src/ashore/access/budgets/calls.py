@@ -10,8 +10,7 @@ from typing import Annotated, Final, Literal
 
 import msgspec
 
-from ashore.access.budgets.model import NOW_KINDS, BudgetRule, Count, Kind, WindowName, check_rule
-from ashore.access.budgets.names import Names, check_names
+from ashore.access.budgets.model import NOW_KINDS, BudgetRule, Count, Kind, WindowName, check_names, check_rule
 from ashore.access.budgets.ports import Authority
 from ashore.access.budgets.usage import COLUMNS, Price, UsageSum, as_csv, columns_of, sum_by
 from ashore.core import (
@@ -19,6 +18,7 @@ from ashore.core import (
     Call,
     Clock,
     Download,
+    Names,
     Nothing,
     Recorder,
     Rights,

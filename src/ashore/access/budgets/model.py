@@ -6,7 +6,7 @@ import hashlib
 from dataclasses import dataclass
 from typing import Final, Literal, NamedTuple, get_args
 
-from ashore.core import check_line
+from ashore.core import NOUNS, Names, check_line, check_named
 from ashore.errors import InvalidRequest
 
 CountedKind = Literal["tokens", "requests", "concurrency"]
@@ -125,6 +125,16 @@ def check_rule(rule: BudgetRule) -> BudgetRule:
     for name in ("key", "user", "tenant", "model"):
         check_line(getattr(rule, name), name, most=MAX_SELECTOR_CHARS, param=name)
     return rule
+
+
+def check_names(rule: BudgetRule, names: Names) -> None:
+    """Return when everything that a rule names is there.
+
+    Raises:
+        NotFound: something is not; the hint has a name that looks like it.
+    """
+    for noun in NOUNS:
+        check_named(names, noun, getattr(rule, noun), to="for a budget to be about")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

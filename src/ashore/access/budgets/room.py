@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Final
 
 from ashore.access.budgets.calls import CALLS, BudgetOffice
-from ashore.access.budgets.names import SqlNames
 from ashore.access.budgets.opening import open_budgets
 from ashore.access.budgets.service import LedgerBudgets
 from ashore.access.budgets.usage import Price
 from ashore.access.section import AccessSection
+from ashore.core import Names
 from ashore.rooms import Context, Opened, Room
 
 
@@ -42,7 +42,7 @@ async def open_room(context: Context) -> Opened:
         recorder=context.recorder,
         clock=context.clock,
         prices=prices_of(section),
-        names=SqlNames(database, context.names),
+        names=context.need(Names),
         reread=opened.reread,
         alone=context.alone,
     )

@@ -85,6 +85,19 @@ def is_path(text: str) -> bool:
     return text.startswith(("file:", "/", "./", "../", "~")) or text.endswith(".gguf")
 
 
+def check_local(text: str) -> None:
+    """Return when a source is no folder and no file, or one that a model can be pulled from.
+
+    Raises:
+        UnknownModel: there is none.
+        UnsupportedModel, UnsafeWeights: it has no weights that ashore reads.
+    """
+    if is_path(text):
+        from ashore.store.sources.local import LocalSource
+
+        LocalSource(Path(text.removeprefix("file:")).expanduser()).resolve()
+
+
 def name_of_source(source: str) -> str:
     """Return the name that a model of this source gets where nobody gives another: `./my-llama` is `my-llama`.
 

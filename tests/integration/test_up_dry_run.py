@@ -1,0 +1,28 @@
+"""`ashore up SOURCE --dry-run` says what is wrong with a source as a start would."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from ashore.cli.main import main
+
+
+def test_a_source_that_cannot_be_planned_is_told_as_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("ASHORE_HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "model.safetensors").write_bytes(b"")
+    for source, told in (
+        ("./nope", "nope does not exist"),
+        ("./empty", "empty has no weights"),
+        ("./full", "`ashore model pull ./full` brings it there"),
+        ("hf:a/b", "hf:a/b is not in the store yet"),
+        ("smolm2", "did you mean 'smollm2'"),
+    ):
+        assert main(["up", source, "--dry-run"]) == 2
+        assert told in capsys.readouterr().err
