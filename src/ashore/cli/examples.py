@@ -96,7 +96,7 @@ EXAMPLES: Final[Mapping[str, tuple[Example, ...]]] = MappingProxyType(
             Example("ashore audit export out --form csv --since 2026-11-01", "for an auditor, with a signed manifest"),
         ),
         "secret": (
-            Example("ashore secret list", "which secrets lie sealed; shows no value"),
+            Example("ashore secret list", "which secrets are sealed; shows no value"),
             Example("ashore secret seal --config ashore.toml --dry-run", "what would be sealed"),
         ),
         "privacy": (
