@@ -8,9 +8,11 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from commands import run_command
 from demo_home import demo_home_path
 from hypothesis import HealthCheck, settings
 from s3_server import s3_server
@@ -20,6 +22,10 @@ from signalstack import use_ordinary_signal_stack
 settings.register_profile("busy machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("busy machine")
 """How fast examples are made and run says something of the machine, not of what is tested."""
+
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
+"""Images of containers forbid it. Here hundreds of processes start, and each would compile all that it imports."""
 
 LOOPBACK = ("127.", "::1", "localhost")
 
@@ -100,7 +106,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def free_port() -> Callable[[], int]:
     """Return a function that gives a TCP port nobody listens on."""
 
@@ -115,23 +121,7 @@ def free_port() -> Callable[[], int]:
 @pytest.fixture
 def ashore() -> Callable[..., subprocess.CompletedProcess[str]]:
     """Return a function that runs the command line in a process of its own: `ashore("model", "list", home=path)`."""
-
-    def run(
-        *words: str, home: Path | None = None, timeout_s: float = 120, env: dict[str, str] | None = None
-    ) -> subprocess.CompletedProcess[str]:
-        environ = {**os.environ, **(env or {})}
-        if home is not None:
-            environ["ASHORE_HOME"] = str(home)
-        return subprocess.run(
-            [sys.executable, "-m", "ashore.cli.main", *words],
-            env=environ,
-            capture_output=True,
-            text=True,
-            timeout=timeout_s,
-            check=False,
-        )
-
-    return run
+    return run_command
 
 
 @pytest.fixture
@@ -143,6 +133,23 @@ def served(
     `served("fake:echo")` needs no model. With real names the home shares the store of `demo_home`. More words for the
     command line go into `options`, an environment into `env`, the text of an ashore.toml into `config`.
     """
+    with _servers(tmp_path, free_port, request) as start:
+        yield start
+
+
+@pytest.fixture(scope="module")
+def served_for_all(
+    tmp_path_factory: pytest.TempPathFactory, free_port: Callable[[], int], request: pytest.FixtureRequest
+) -> Iterator[Callable[..., Served]]:
+    """Return what `served` does; its servers stop after the last test of the file."""
+    with _servers(tmp_path_factory.mktemp("served"), free_port, request) as start:
+        yield start
+
+
+@contextmanager
+def _servers(
+    folder: Path, free_port: Callable[[], int], request: pytest.FixtureRequest
+) -> Iterator[Callable[..., Served]]:
     running: list[Served] = []
 
     def start(*models: str, **options: object) -> Served:
@@ -150,7 +157,7 @@ def served(
         if any(not m.startswith("fake:") for m in models) or not (models or options.get("config")):
             store = request.getfixturevalue("demo_home") / "store"
         one = start_served(
-            tmp_path / f"home-{len(running)}",
+            folder / f"home-{len(running)}",
             models,
             store=store,
             port=free_port(),
@@ -160,9 +167,11 @@ def served(
         running.append(one)
         return one
 
-    yield start
-    for one in running:
-        one.stop()
+    try:
+        yield start
+    finally:
+        for one in running:
+            one.stop()
 
 
 @pytest.fixture(scope="module")

@@ -26,7 +26,6 @@ TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 KINDS = {
     "ashore.cli.main": "supervisor",
     "ashore.api.worker": "api worker",
-    "ashore.audit.scribe": "scribe",
     "ashore.engines": "engine host",
     "ashore.jobs": "job worker",
     "valkey": "valkey",

@@ -1,12 +1,11 @@
 """The rows on quantising of the optimising table: bytes, perplexity and speed of each form beside its peers.
 
     python -m benchmarks.optimise.quantise --home HOME --work FOLDER [--out FOLDER] [--tokens 8192] [--rounds 5]
-                                           [--tuned NAME] [--second NAME] [--only STAGE ...] [--again STAGE ...]
+                                           [--second NAME] [--only STAGE ...] [--again STAGE ...]
 
 HOME is a home with the demo model (it is pulled if it is not there). Stages leave their facts in FOLDER and are not
 done twice; `--out` receives the rows as Markdown and JSON. "F16" is the demo weights dequantised, "FP32" four bytes a
-parameter. `--tuned` names a model of that home whose weights lie on no grid of four bits, such as the demo model after
-`ashore train sft smollm2 --method full`: `auto` is judged on it, its own half precision being the reference.
+parameter.
 `--second` names a model of another architecture in that home, in F16 GGUF: it gets the forms of llama.cpp.
 
 Calibration text: the language reference in Python's `pydoc_data` and licences that Debian ships, none of them of the
@@ -22,12 +21,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
 from benchmarks.optimise import decode
+from benchmarks.optimise.judging import judge_as_served
 from benchmarks.optimise.stages import Facts, Outcome, Stage, run_stages
 from benchmarks.row import Row
 
@@ -37,12 +36,10 @@ JUDGED_ON: Final = "GPL-3"
 REFERENCE_CHARACTERS: Final = 120_000
 WINDOW: Final = 1024
 """Tokens that are scored with each other as context."""
-AUTO_LOSS: Final = 0.01
 DEMO: Final = "smollm2"
 GROUPED: Final = "int8-g96"
 """Eight bits with a scale for each 96 weights: 1.4 % larger than with one for each row."""
-GRIDS: Final = "four bits that the model was published in, found again: not judged, ADR 17 has the figure without"
-OPENVINO: Final = ("fp16", "int8", GROUPED, "int4", "auto")
+OPENVINO: Final = ("fp16", "int8", GROUPED, "int4")
 GGUF: Final = ("q8_0", "q5_k_m", "q4_k_m")
 
 
@@ -103,10 +100,6 @@ class Bench:
         speed = Stage(name="speed", run=self.speed, needs=timed, settings={"rounds": self.rounds})
         return [*forms, speed, *torch]
 
-    def auto_stages(self) -> list[Stage]:
-        """Return the stages that `auto` is judged by."""
-        return [stage for to in ("fp16", "int8", "auto") for stage in self._form(to)]
-
     def _form(self, to: str) -> tuple[Stage, Stage]:
         judged = {"tokens": self.tokens, "window": WINDOW}
         return (
@@ -118,10 +111,8 @@ class Bench:
         """Make one form by the command that users give; return its size and how long it took."""
         words = [sys.executable, "-m", "ashore.cli.main", "optimize", "quantize", self.model, "--json"]
         words += ["--to", "int8", "--group-size", "96", "--name", to] if to == GROUPED else ["--to", to]
-        if to in ("int4", "auto", "q5_k_m", "q4_k_m"):
+        if to in ("int4", "q5_k_m", "q4_k_m"):
             words += ["--calibration", str(self.text)]
-        if to == "auto":
-            words += ["--max-loss", f"{AUTO_LOSS:.2%}"]
         begun = time.monotonic()
         ended = subprocess.run(words, env=_environ(self.home), capture_output=True, text=True, check=False)
         if ended.returncode:
@@ -133,14 +124,11 @@ class Bench:
             "parameters": made["shape"]["num_parameters"],
             "seconds": round(time.monotonic() - begun, 1),
             "recipe": {k: v for k, v in made["recipe"].items() if not k.startswith("parameter.four_bit")},
-            "increase_on_held_out": made["perplexity_increase"],
-            "error_on_held_out": made["perplexity_increase_error"],
             "digest": made["digest"],
         }
 
     def judge(self, to: str, facts: Mapping[str, Facts]) -> Facts:
         """Return the perplexity of one form as served, and in exact arithmetic where its engine has it."""
-        from ashore.bootstrap import judge_as_served
         from ashore.engines import Rounded
 
         files = self.store.open(f"{self.model}@{to}" if to else self.model)
@@ -170,14 +158,8 @@ class Bench:
         return dict(json.loads(ended.stdout.splitlines()[-1]))
 
 
-def auto_row(outcome: Outcome, *, model: str) -> Row:
-    """Return the row on `auto` of a model whose weights lie on no grid."""
-    found = rows(outcome, model=model)[-1]
-    return replace(found, bar=0.9, aim=0.75, detail=found.detail.removesuffix(f"; {GRIDS}"))
-
-
 def rows(outcome: Outcome, *, model: str) -> list[Row]:
-    """Return the rows on quantising, that on `auto` last; one whose stages failed says why."""
+    """Return the rows on quantising; one whose stages failed says why."""
     facts: Mapping[str, Any] = outcome.facts
 
     def row(what: str, needs: str, judge: Any, **judged: Any) -> Row:
@@ -205,14 +187,6 @@ def rows(outcome: Outcome, *, model: str) -> list[Row]:
         theirs, exact = facts["torch_dynamic"]["perplexity"], facts["judge_fp16"]["exact"]
         return value, f"{detail}; its perplexity {theirs:.2f}, {100 * (theirs / exact - 1):+.0f} %"
 
-    def below_int8() -> tuple[float, str]:
-        mine, int8 = facts["make_auto"], facts["make_int8"]
-        share = mine["weight_bytes"] / int8["weight_bytes"]
-        seen = worse("auto", "served")[0]
-        kept, error = 100 * mine["increase_on_held_out"], 100 * mine["error_on_held_out"]
-        found = f"held out {kept:+.2f} % with standard error {error:.2f} %, {JUDGED_ON} {seen:+.2f} % as served"
-        return share, f"{found}; {GRIDS}"
-
     less: dict[str, Any] = {"unit": "%", "lower_is_better": True}
     return [
         row("INT8, times smaller than FP32", "make_int8", partial(smaller, "int8"), unit="x", bar=3.9),
@@ -237,8 +211,6 @@ def rows(outcome: Outcome, *, model: str) -> list[Row]:
         row("INT4, times smaller than FP32", "make_int4", partial(smaller, "int4"), unit="x", bar=5.9, aim=6.3),
         row("INT4 as served, perplexity above F16", "judge_fp16 judge_int4", partial(worse, "int4", "served"),
             bar=12, aim=6, **less),
-        row(f"auto within {AUTO_LOSS:.0%}, bytes of uniform INT8", "make_auto make_int8 judge_auto judge_fp16",
-            below_int8, unit="x", bar=None, lower_is_better=True),
     ]  # fmt: skip
 
 
@@ -272,7 +244,6 @@ def main() -> int:
     parser.add_argument("--home", type=Path, required=True)
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--out", type=Path)
-    parser.add_argument("--tuned")
     parser.add_argument("--second")
     parser.add_argument("--tokens", type=int, default=8192)
     parser.add_argument("--rounds", type=int, default=5)
@@ -287,11 +258,6 @@ def main() -> int:
         *gguf_rows(outcome, model=DEMO, reference="judge_fp16", how="exact"),
     ]
     outcomes = {DEMO: outcome}
-    if words.tuned:
-        work = words.work / words.tuned
-        tuned = Bench(words.home, work, model=words.tuned, tokens=words.tokens, rounds=words.rounds)
-        outcomes[words.tuned] = run_stages(tuned.auto_stages(), work, only=words.only, again=words.again)
-        table.append(auto_row(outcomes[words.tuned], model=words.tuned))
     if words.second:
         work = words.work / words.second
         second = Bench(words.home, work, model=words.second, tokens=words.tokens, rounds=words.rounds)

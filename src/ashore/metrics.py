@@ -1,4 +1,4 @@
-"""Every metric of an API worker, in one table, and the page that `/metrics` shows.
+"""The metrics of an API worker: those of the request path in one table, those of rooms, and the page that shows them.
 
 Labels come from closed sets (aliases that are served, route patterns, HTTP status, error codes), so the number of
 series is bounded whatever clients send. Nothing here runs per token.
@@ -10,10 +10,10 @@ import threading
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import accumulate
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
 if TYPE_CHECKING:
-    from prometheus_client.core import Metric
+    from prometheus_client.core import Metric as Family
 
     from ashore.engines import EngineStats
 
@@ -22,81 +22,73 @@ Kind = Literal["counter", "gauge", "histogram"]
 _SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
 _TOKEN_SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1)
 
-TABLE: Final[tuple[tuple[str, Kind, str, tuple[str, ...], tuple[float, ...]], ...]] = (
-    (
+
+class Metric(NamedTuple):
+    """One metric of a worker."""
+
+    name: str
+    kind: Kind
+    help: str
+    labels: tuple[str, ...] = ()
+    bounds: tuple[float, ...] = ()
+    """Of the buckets of a histogram."""
+
+
+TABLE: Final[tuple[Metric, ...]] = (
+    Metric(
         "ashore_requests",
         "counter",
         "Requests answered, by route and status (HTTP number or gRPC name).",
         ("route", "status"),
-        (),
     ),
-    ("ashore_request_seconds", "histogram", "From the first byte read to the last one sent.", ("route",), _SECONDS),
-    ("ashore_errors", "counter", "Errors answered, by code of the error tree.", ("code",), ()),
-    ("ashore_ttft_seconds", "histogram", "From arrival to the first piece of the answer.", ("model",), _SECONDS),
-    (
+    Metric(
+        "ashore_ignored_fields",
+        "counter",
+        "Fields of requests that were left out, by route and path; `other`: one that is on no list.",
+        ("route", "field"),
+    ),
+    Metric(
+        "ashore_request_seconds", "histogram", "From the first byte read to the last one sent.", ("route",), _SECONDS
+    ),
+    Metric("ashore_errors", "counter", "Errors answered, by code of the error tree.", ("code",)),
+    Metric("ashore_ttft_seconds", "histogram", "From arrival to the first piece of the answer.", ("model",), _SECONDS),
+    Metric(
         "ashore_time_per_token_seconds",
         "histogram",
         "Mean per request, after its first token.",
         ("model",),
         _TOKEN_SECONDS,
     ),
-    ("ashore_stage_seconds", "histogram", "Time in one stage of the request path.", ("stage",), _SECONDS),
-    ("ashore_prompt_tokens", "counter", "Prompt tokens of whole answers.", ("model",), ()),
-    ("ashore_cached_tokens", "counter", "Prompt tokens that came from the prefix cache.", ("model",), ()),
-    ("ashore_completion_tokens", "counter", "Tokens generated in whole answers.", ("model",), ()),
-    ("ashore_cache_lookups", "counter", "Requests that could be kept, by what was found.", ("model", "result"), ()),
-    ("ashore_cache_bytes", "gauge", "Memory that kept answers take in this worker.", (), ()),
-    ("ashore_cache_entries", "gauge", "Kept answers and finished responses in this worker.", (), ()),
-    ("ashore_cache_evictions", "gauge", "Entries that left the cache of this worker for want of room.", (), ()),
-    ("ashore_shared_cache_up", "gauge", "1 while the shared cache answers, 0 while it is left alone.", (), ()),
-    (
+    Metric("ashore_stage_seconds", "histogram", "Time in one stage of the request path.", ("stage",), _SECONDS),
+    Metric("ashore_prompt_tokens", "counter", "Prompt tokens of whole answers.", ("model",)),
+    Metric("ashore_cached_tokens", "counter", "Prompt tokens that came from the prefix cache.", ("model",)),
+    Metric("ashore_completion_tokens", "counter", "Tokens generated in whole answers.", ("model",)),
+    Metric("ashore_cache_lookups", "counter", "Requests that could be kept, by what was found.", ("model", "result")),
+    Metric("ashore_cache_bytes", "gauge", "Memory that kept answers take in this worker."),
+    Metric("ashore_cache_entries", "gauge", "Kept answers and finished responses in this worker."),
+    Metric("ashore_cache_evictions", "gauge", "Entries that left the cache of this worker for want of room."),
+    Metric("ashore_shared_cache_up", "gauge", "1 while the shared cache answers, 0 while it is left alone."),
+    Metric(
         "ashore_masked_entities",
         "counter",
         "Personal data met in prompts and answers, by kind and what was done.",
         ("kind", "action", "where"),
-        (),
     ),
-    ("ashore_retries", "counter", "Requests sent to another replica because a host died.", ("model",), ()),
-    ("ashore_cancelled", "counter", "Answers that the client did not wait for.", ("model",), ()),
-    ("ashore_running_sequences", "gauge", "Sequences given to engines.", ("model",), ()),
-    ("ashore_waiting_sequences", "gauge", "Sequences that wait for a slot.", ("model",), ()),
-    ("ashore_tokens_in_flight", "gauge", "Prompt and expected answer tokens, running and waiting.", ("model",), ()),
-    ("ashore_replicas_ready", "gauge", "Replicas that are connected.", ("model",), ()),
-    ("ashore_refused", "counter", "Requests refused for want of room, by why.", ("model", "reason"), ()),
-    ("ashore_running_limit", "gauge", "Sequences that this worker drives at most.", (), ()),
-    ("ashore_loop_busy_share", "gauge", "Share of the time in which this worker's loop had no rest.", (), ()),
-    ("ashore_loop_lag_seconds", "gauge", "What an event waits until this worker's loop comes to it.", (), ()),
-    ("ashore_deferred", "counter", "Requests that became jobs for want of room, by route.", ("route",), ()),
-    ("ashore_jobs", "gauge", "Jobs in the queue, by kind and state; the same in every worker.", ("kind", "state"), ()),
-    (
-        "ashore_backup_time_seconds",
-        "gauge",
-        "Of backups and scrubs made by themselves: Unix time of the last good end (`good`), of the next one (`due`).",
-        ("kind", "what"),
-        (),
-    ),
-    ("ashore_backup_failures", "gauge", "Backups and scrubs made by themselves that failed in a row.", ("kind",), ()),
-    ("ashore_backup_harms", "gauge", "Harms that scrub and repair have found, and have repaired.", ("what",), ()),
-    (
-        "ashore_backup_nodes",
-        "gauge",
-        "Nodes of the backup that lack something (`away`), that may still be lost (`spare`; below 0: something is).",
-        ("what",),
-        (),
-    ),
-    (
-        "ashore_audit_archive_time_seconds",
-        "gauge",
-        "Unix time at which a round of archiving the audit last ended well; 0: none did.",
-        (),
-        (),
-    ),
-    ("ashore_audit_archive_failures", "gauge", "Rounds of archiving the audit that failed in a row.", (), ()),
-    ("ashore_open_requests", "gauge", "HTTP requests in progress.", (), ()),
-    ("ashore_workers", "gauge", "API workers of this machine that answered for this page.", (), ()),
+    Metric("ashore_retries", "counter", "Requests sent to another replica because a host died.", ("model",)),
+    Metric("ashore_cancelled", "counter", "Answers that the client did not wait for.", ("model",)),
+    Metric("ashore_running_sequences", "gauge", "Sequences given to engines.", ("model",)),
+    Metric("ashore_waiting_sequences", "gauge", "Sequences that wait for a slot.", ("model",)),
+    Metric("ashore_tokens_in_flight", "gauge", "Prompt and expected answer tokens, running and waiting.", ("model",)),
+    Metric("ashore_replicas_ready", "gauge", "Replicas that are connected.", ("model",)),
+    Metric("ashore_refused", "counter", "Requests refused for want of room, by why.", ("model", "reason")),
+    Metric("ashore_running_limit", "gauge", "Sequences that this worker drives at most."),
+    Metric("ashore_loop_busy_share", "gauge", "Share of the time in which this worker's loop had no rest."),
+    Metric("ashore_loop_lag_seconds", "gauge", "What an event waits until this worker's loop comes to it."),
+    Metric("ashore_deferred", "counter", "Requests that became jobs for want of room, by route.", ("route",)),
+    Metric("ashore_open_requests", "gauge", "HTTP requests in progress."),
+    Metric("ashore_workers", "gauge", "API workers of this machine that answered for this page."),
 )
-"""Name, kind, help, labels, buckets."""
-_NUM_LABELS: Final = {name: len(labels) for name, _, _, labels, _ in TABLE}
+"""What the request path measures; each room brings its own beside it."""
 
 HOST_TABLE: Final[tuple[tuple[str, Kind, str], ...]] = (
     ("running", "gauge", "Sequences in the engine's batch."),
@@ -119,7 +111,10 @@ class Metrics:
     A request tells a dozen of them, so they are plain numbers here; `prometheus_client` writes the page.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, more: Iterable[Metric] = ()) -> None:
+        """Begin with what is in `TABLE`, and with `more`."""
+        self.table: Final = (*TABLE, *more)
+        self._num_labels = {one.name: len(one.labels) for one in self.table}
         self._host_stats: Mapping[tuple[str, str], EngineStats] = {}
         self._values: dict[tuple[str, tuple[str, ...]], float] = {}
         """Of counters and gauges, by name and labels."""
@@ -127,7 +122,7 @@ class Metrics:
         """Of histograms."""
         self._bounds: dict[str, tuple[float, ...]] = {}
         self._lock = threading.Lock()
-        for name, kind, _, labels, bounds in TABLE:
+        for name, kind, _, labels, bounds in self.table:
             if kind == "histogram":
                 self._bounds[name] = bounds
             elif not labels:
@@ -138,7 +133,7 @@ class Metrics:
         key = (name, labels)
         with self._lock:
             so_far = self._values.get(key)
-            self._values[key] = amount + (_begun(name, labels) if so_far is None else so_far)
+            self._values[key] = amount + (self._begun(name, labels) if so_far is None else so_far)
 
     def observe(self, name: str, value: float, *labels: str) -> None:
         """Put a value into a histogram."""
@@ -146,7 +141,7 @@ class Metrics:
         with self._lock:
             spread = self._spreads.get(key)
             if spread is None:
-                _begun(name, labels)
+                self._begun(name, labels)
                 spread = self._spreads[key] = _Spread(self._bounds[name])
             spread.observe(value)
 
@@ -155,8 +150,13 @@ class Metrics:
         key = (name, labels)
         with self._lock:
             if key not in self._values:
-                _begun(name, labels)
+                self._begun(name, labels)
             self._values[key] = value
+
+    def _begun(self, name: str, labels: tuple[str, ...]) -> float:
+        """Return what a metric begins with. That the table has it with so many labels is our own affair."""
+        assert len(labels) == self._num_labels[name], f"{name} has {self._num_labels[name]} labels, not {labels}"
+        return 0.0
 
     def drop(self, name: str, *labels: str) -> None:
         """Forget a gauge with these labels: what it was of is gone. Nothing happens where there is none."""
@@ -200,12 +200,6 @@ class Metrics:
             ]
 
 
-def _begun(name: str, labels: tuple[str, ...]) -> float:
-    """Return what a metric begins with. That the table has it with so many labels is our own affair."""
-    assert len(labels) == _NUM_LABELS[name], f"{name} has {_NUM_LABELS[name]} labels, not {labels}"
-    return 0.0
-
-
 class _Spread:
     """A histogram with one set of labels."""
 
@@ -228,14 +222,14 @@ class _Own:
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
 
-    def describe(self) -> list[Metric]:
+    def describe(self) -> list[Family]:
         return []
 
-    def collect(self) -> Iterator[Metric]:
+    def collect(self) -> Iterator[Family]:
         from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
         from prometheus_client.utils import floatToGoString
 
-        for name, kind, text, names, bounds in TABLE:
+        for name, kind, text, names, bounds in self._metrics.table:
             if kind == "histogram":
                 spread = HistogramMetricFamily(name, text, labels=names)
                 written = [floatToGoString(bound) for bound in (*bounds, float("inf"))]  # type: ignore[no-untyped-call]
@@ -256,10 +250,10 @@ class _Hosts:
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
 
-    def describe(self) -> list[Metric]:
+    def describe(self) -> list[Family]:
         return []
 
-    def collect(self) -> Iterator[Metric]:
+    def collect(self) -> Iterator[Family]:
         from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
         stats = list(self._metrics.host_stats())

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Literal, cast, get_args
 
-from ashore.core import did_you_mean, parse_seconds
+from ashore.core import did_you_mean, make_folder, parse_seconds
 from ashore.errors import HomeBusy, InvalidRequest, InvalidSpec
 
 LogLevel = Literal["debug", "info", "warning", "error"]
@@ -131,7 +131,7 @@ class Home:
                 hint="give that `ashore backup restore` again: it goes on; or delete the home",
             )
         for folder in (self.root, self.store, self.run, self.run_models, self.logs, self.cache):
-            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            make_folder(folder, mode=0o700)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

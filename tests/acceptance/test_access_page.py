@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 from page_run import blocks_of, run_block
 from served import Served, start_served
+from waiting import eventually
 
 PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "separate-administrators.md"
 
@@ -31,9 +31,7 @@ def test_the_page_about_separated_administrators(served: Callable[..., Served], 
     server.stop()
     again = start_served(server.home, ("fake:echo",), store=None, port=server.port, grpc_port=server.grpc_port)
     try:
-        end = time.monotonic() + 20
-        while "Ctrl-C stops it" not in again.said() and time.monotonic() < end:
-            time.sleep(0.05)
+        eventually(lambda: "Ctrl-C stops it" in again.said())
         assert "the first key is dead" in again.said() and "the key is in" not in again.said()
     finally:
         again.stop()

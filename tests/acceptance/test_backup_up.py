@@ -6,12 +6,13 @@ import json
 import os
 import signal
 import subprocess
-import time
 import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 
+from home_processes import processes_of
 from served import Served
+from waiting import eventually
 
 CONFIG = """
 [[model]]
@@ -21,13 +22,6 @@ alias = "chat"
 
 Start = Callable[..., Served]
 Run = Callable[..., subprocess.CompletedProcess[str]]
-
-
-def eventually(what: Callable[[], bool], told: Callable[[], str], limit_s: float = 60) -> None:
-    end_s = time.monotonic() + limit_s
-    while not what():
-        assert time.monotonic() < end_s, told()
-        time.sleep(0.1)
 
 
 def begun(home: Path, ashore: Run) -> list[Path]:
@@ -44,15 +38,7 @@ def table_of(home: Path) -> dict[str, dict[str, object]]:
 
 
 def backup_pid(home: Path) -> int | None:
-    for folder in Path("/proc").iterdir():
-        if folder.name.isdigit():
-            try:
-                words = (folder / "cmdline").read_bytes()
-            except OSError:
-                continue
-            if b"ashore.cli.backupkeeper" in words and str(home).encode() in words:
-                return int(folder.name)
-    return None
+    return next(iter(processes_of(home, "ashore.cli.backupkeeper")), None)
 
 
 def metrics_of(server: Served) -> str:
@@ -66,7 +52,7 @@ def test_a_server_backs_up_scrubs_and_repairs_by_itself(served: Start, ashore: R
     home.mkdir()
     nodes = begun(home, ashore)
     server = served(config=CONFIG + "[backup]\nevery_s = 1\nscrub_every_s = 2\nkeep = 2\n")
-    eventually(lambda: table_of(home)["scrub"].get("end") == "done", server.everything_said)
+    eventually(lambda: table_of(home)["scrub"].get("end") == "done", told=server.everything_said)
 
     told = ashore("backup", "status", home=home)
     assert "a backup every 1 s: " in told.stdout and "a scrub every 2 s: " in told.stdout, told.stdout
@@ -78,27 +64,29 @@ def test_a_server_backs_up_scrubs_and_repairs_by_itself(served: Start, ashore: R
     data[len(data) // 2] ^= 1
     shard.write_bytes(data)
     log = home / "logs" / "backup.log"
-    eventually(lambda: f"on {nodes[1]}" in log.read_text() and "repaired: " in log.read_text(), server.everything_said)
+    eventually(
+        lambda: f"on {nodes[1]}" in log.read_text() and "repaired: " in log.read_text(), told=server.everything_said
+    )
     page = metrics_of(server)
     assert 'ashore_backup_harms{what="repaired"} ' in page and 'ashore_backup_harms{what="repaired"} 0.0' not in page
     assert 'ashore_backup_nodes{what="spare"} 1.0' in page
     assert 'ashore_backup_time_seconds{kind="scrub",what="due"} ' in page
 
     nodes[2].rename(tmp_path / "unplugged")
-    eventually(lambda: "is away" in log.read_text() or "is not there" in log.read_text(), server.everything_said)
+    eventually(lambda: "is away" in log.read_text() or "is not there" in log.read_text(), told=server.everything_said)
     (tmp_path / "unplugged").rename(nodes[2])
-    eventually(lambda: "lose nothing" in str(table_of(home)["run"]["says"]), server.everything_said)
+    eventually(lambda: "lose nothing" in str(table_of(home)["run"]["says"]), told=server.everything_said)
 
     off = CONFIG + "[backup]\nevery_s = 3600\n"
     (home / "ashore.toml").write_text(off)
     reloaded = ashore("reload", home=home)
     assert reloaded.returncode == 0 and "~ [backup] every_s: " in reloaded.stdout, reloaded.stderr
-    eventually(lambda: table_of(home).get("every_s") == 3600.0, server.everything_said)
+    eventually(lambda: table_of(home).get("every_s") == 3600.0, told=server.everything_said)
     assert backup_pid(home) == pid
-    eventually(lambda: "due in 60 min" in ashore("backup", "status", home=home).stdout, server.everything_said)
+    eventually(lambda: "due in 60 min" in ashore("backup", "status", home=home).stdout, told=server.everything_said)
     (home / "ashore.toml").write_text(CONFIG)
     assert ashore("reload", home=home).returncode == 0
-    eventually(lambda: backup_pid(home) is None, server.everything_said)
+    eventually(lambda: backup_pid(home) is None, told=server.everything_said)
     assert "no server runs that backs up by itself" in ashore("backup", "status", home=home).stdout
 
     assert server.stop() == 0
@@ -115,17 +103,17 @@ def test_of_a_hand_and_a_server_that_back_up_at_once_one_is_told(served: Start, 
     (home / "notes").mkdir()
     (home / "notes" / "large.bin").write_bytes(os.urandom(30_000_000))
     server = served(config=CONFIG + "[backup]\nevery_s = 3600\nscrub_every_s = 1\nscrub_bytes_per_s = 100000\n")
-    eventually(lambda: table_of(home)["scrub"].get("end") == "running", server.everything_said)
+    eventually(lambda: table_of(home)["scrub"].get("end") == "running", told=server.everything_said)
     refused = ashore("backup", "run", home=home)
     pid = backup_pid(home)
     assert refused.returncode != 0
     assert f"another process works on this backup: scrub, process {pid}" in refused.stderr, refused.stderr
     assert pid is not None
     os.kill(pid, signal.SIGKILL)  # it is started again, and goes on
-    eventually(lambda: backup_pid(home) not in (None, pid), server.everything_said)
+    eventually(lambda: backup_pid(home) not in (None, pid), told=server.everything_said)
     (home / "ashore.toml").write_text(CONFIG)
     assert ashore("reload", home=home).returncode == 0
-    eventually(lambda: backup_pid(home) is None, server.everything_said)
+    eventually(lambda: backup_pid(home) is None, told=server.everything_said)
     assert ashore("backup", "run", home=home).returncode == 0
 
 

@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 from openai import BadRequestError, ConflictError, OpenAI
-from openai_jobs import begin_batch, ended_batch, lines_of, rows_of, wait_for
+from openai_jobs import begin_batch, ended_batch, lines_of, rows_of
 from served import Served, start_served
+from waiting import eventually
 
 CONFIG = """
 [jobs]
@@ -58,7 +59,7 @@ def test_a_batch_ends_with_its_window_and_keeps_what_is_done(client: OpenAI) -> 
 
 def test_a_cancelled_batch_keeps_what_is_done(client: OpenAI) -> None:
     batch = begin_batch(client, lines_of(ask("quick"), ask("x" * 900, 900), ask("never")))
-    wait_for(lambda: client.batches.retrieve(batch.id).request_counts.completed == 1)  # type: ignore[union-attr]
+    eventually(lambda: client.batches.retrieve(batch.id).request_counts.completed == 1)  # type: ignore[union-attr]
     assert client.batches.cancel(batch.id).status == "cancelling"
     ended = ended_batch(client, batch.id)
     assert (ended.status, ended.cancelled_at is not None, ended.error_file_id) == ("cancelled", True, None)
@@ -119,13 +120,13 @@ def test_what_is_urgent_goes_first_and_what_nobody_wants_any_more_never(client: 
         return told.id
 
     running = begin("x" * 200, 200)
-    wait_for(lambda: client.responses.retrieve(running).status == "in_progress")
+    eventually(lambda: client.responses.retrieve(running).status == "in_progress")
     calm = begin("calm" * 10, 40)
     late = begin("late" * 10, 40, **{"deadline-ms": "1"})
     urgent = begin("urgent" * 10, 40, priority="7")
-    wait_for(lambda: client.responses.retrieve(calm).status == "in_progress")
+    eventually(lambda: client.responses.retrieve(calm).status == "in_progress")
     assert client.responses.retrieve(urgent).status == "incomplete", "it was cut by its limit, and before the calm one"
-    passed = wait_for(lambda: (told := client.responses.retrieve(late)).status == "failed" and told)
+    passed = eventually(lambda: (told := client.responses.retrieve(late)).status == "failed" and told)
     assert passed.error is not None and passed.error.code == "deadline_exceeded"
     job = client.get(f"/jobs/{late}", cast_to=dict)
     assert (job["status"], job["attempts"]) == ("expired", 0)  # type: ignore[index]

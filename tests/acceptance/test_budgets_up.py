@@ -8,12 +8,13 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+from home_processes import processes_of
 from served import Served
+from waiting import eventually
 
 from ashore.access.budgets import BudgetRule, SqlAuthority
 from ashore.core import SystemClock
@@ -35,25 +36,6 @@ def authority_of(server: Served) -> Iterator[SqlAuthority]:
 def post(server: Served, path: str, **body: Any) -> httpx.Response:
     headers = {"authorization": f"Bearer {server.key}"}
     return httpx.post(f"{server.base_url}{path}", json=body, headers=headers, timeout=30, trust_env=False)
-
-
-def worker_of(home: Path) -> int:
-    for folder in Path("/proc").iterdir():
-        if folder.name.isdigit():
-            try:
-                words = (folder / "cmdline").read_bytes()
-            except OSError:
-                continue
-            if b"ashore.api.worker" in words and str(home).encode() in words:
-                return int(folder.name)
-    raise AssertionError("no API worker")
-
-
-def eventually(what: Callable[[], bool], limit_s: float = 30) -> None:
-    end_s = time.monotonic() + limit_s
-    while not what():
-        assert time.monotonic() < end_s, "it did not happen in time"
-        time.sleep(0.05)
 
 
 def test_a_refusal_in_every_protocol_and_usage_at_the_end(served: Start) -> None:
@@ -114,7 +96,7 @@ def test_an_answer_cut_off_by_a_kill_is_charged_as_far_as_it_went(served: Start)
                     pieces += 1
                 if pieces == 10 and not killed:
                     killed = True
-                    os.kill(worker_of(server.home), signal.SIGKILL)
+                    os.kill(processes_of(server.home, "ashore.api.worker")[0], signal.SIGKILL)
         assert pieces >= 10
         eventually(server.ready)
         eventually(lambda: bool(authority.counts(rule.rule_id, 0)) and authority.counts(rule.rule_id, 0)[0].open == 0)

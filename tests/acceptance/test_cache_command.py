@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import signal
@@ -11,7 +12,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import httpx
+from home_processes import processes_of
 from served import Served
+from waiting import eventually
 
 Start = Callable[..., Served]
 Run = Callable[..., subprocess.CompletedProcess[str]]
@@ -47,18 +50,6 @@ def ask(server: Served, text: str, *, model: str = "fake:echo") -> httpx.Respons
     )
     answer.raise_for_status()
     return answer
-
-
-def valkey_pid(home: Path) -> int | None:
-    for folder in Path("/proc").iterdir():
-        if folder.name.isdigit():
-            try:
-                words = (folder / "cmdline").read_bytes()
-            except OSError:
-                continue
-            if b"valkey-server" in words and str(home).encode() in words.split(b"\0")[0] + words:
-                return int(folder.name)
-    return None
 
 
 def test_answers_are_seen_purged_and_imported(served: Start, ashore: Run, tmp_path: Path) -> None:
@@ -107,19 +98,15 @@ def test_answers_are_seen_purged_and_imported(served: Start, ashore: Run, tmp_pa
 
 def test_a_killed_valkey_is_started_again_and_costs_no_answer(served: Start) -> None:
     server = served("fake:echo", "--redis", "embedded")
-    before = valkey_pid(server.home)
-    assert before is not None
+    (before,) = processes_of(server.home, "valkey-server")
     os.kill(before, signal.SIGKILL)
-    deadline = time.monotonic() + 20
-    number = 0
-    while time.monotonic() < deadline:
-        number += 1
-        assert ask(server, f"question {number}").status_code == 200
-        now = valkey_pid(server.home)
-        if now not in (None, before):
-            return
-        time.sleep(0.1)
-    raise AssertionError("valkey did not come back")
+    numbers = itertools.count()
+
+    def back() -> bool:
+        assert ask(server, f"question {next(numbers)}").status_code == 200
+        return processes_of(server.home, "valkey-server") not in ([], [before])
+
+    eventually(back)
 
 
 def test_a_route_of_the_file_has_a_mode_and_a_life_of_its_own(served: Start, ashore: Run) -> None:

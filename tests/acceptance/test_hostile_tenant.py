@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from home_processes import processes_of
 from served import Served, start_served
 
 from ashore.api.http.table import ROUTES
@@ -146,12 +147,5 @@ def test_a_body_that_would_grow_is_not_unpacked(house: House, squeeze: Callable[
 
 def resident_kib(home: Path) -> int:
     """Return the memory of the API worker of a home."""
-    for folder in Path("/proc").iterdir():
-        if folder.name.isdigit():
-            try:
-                words = (folder / "cmdline").read_bytes()
-                if b"ashore.api.worker" in words and str(home).encode() in words:
-                    return int(re.findall(r"VmRSS:\s+(\d+)", (folder / "status").read_text())[0])
-            except (OSError, IndexError):
-                continue
-    raise AssertionError("no worker runs")
+    (worker,) = processes_of(home, "ashore.api.worker")
+    return int(re.findall(r"VmRSS:\s+(\d+)", Path(f"/proc/{worker}/status").read_text())[0])

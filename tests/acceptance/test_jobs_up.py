@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 from openai import AuthenticationError, BadRequestError, NotFoundError, OpenAI, PermissionDeniedError
-from openai_jobs import lines_of, wait_for
+from openai_jobs import lines_of
 from served import Served, start_served
+from waiting import eventually
 
 ECHO = "fake:echo"
 
@@ -66,7 +67,7 @@ def test_a_batch_answers_every_line_and_tells_which_failed(client: OpenAI) -> No
         input_file_id=file.id, endpoint="/v1/chat/completions", completion_window="24h", metadata={"k": "v"}
     )
     assert batch.status == "validating" and batch.metadata == {"k": "v"}
-    done = wait_for(lambda: (b := client.batches.retrieve(batch.id)).status == "completed" and b)
+    done = eventually(lambda: (b := client.batches.retrieve(batch.id)).status == "completed" and b)
     assert done.request_counts.model_dump() == {"total": 3, "completed": 2, "failed": 1}  # type: ignore[attr-defined]
     out = [json.loads(line) for line in client.files.content(done.output_file_id).text.splitlines()]  # type: ignore[attr-defined]
     assert [line["custom_id"] for line in out] == ["q0", "q2"]
@@ -88,7 +89,7 @@ def test_a_batch_answers_every_line_and_tells_which_failed(client: OpenAI) -> No
 def test_a_batch_may_go_to_other_routes(client: OpenAI, url: str, body: dict[str, object]) -> None:
     file = client.files.create(file=("in.jsonl", lines_of(body, url=url)), purpose="batch")
     batch = client.batches.create(input_file_id=file.id, endpoint=url, completion_window="24h")  # type: ignore[arg-type]
-    done = wait_for(lambda: (b := client.batches.retrieve(batch.id)).status == "completed" and b)
+    done = eventually(lambda: (b := client.batches.retrieve(batch.id)).status == "completed" and b)
     assert done.request_counts.completed == 1  # type: ignore[attr-defined]
 
 
@@ -97,7 +98,7 @@ def test_a_batch_whose_lines_are_wrong_says_which(client: OpenAI) -> None:
     lines += b'{"custom_id":"z","method":"GET","url":"/v1/chat/completions","body":{"model":"m"}}\n'
     file = client.files.create(file=("in.jsonl", lines), purpose="batch")
     batch = client.batches.create(input_file_id=file.id, endpoint="/v1/chat/completions", completion_window="24h")
-    failed = wait_for(lambda: (b := client.batches.retrieve(batch.id)).status == "failed" and b)
+    failed = eventually(lambda: (b := client.batches.retrieve(batch.id)).status == "failed" and b)
     errors = {(e.line, e.code) for e in failed.errors.data}  # type: ignore[attr-defined]
     assert errors == {
         (2, "invalid_json_line"), (3, "duplicate_custom_id"), (4, "invalid_body"), (5, "invalid_method"),
@@ -195,7 +196,7 @@ def test_tokens_of_a_response_are_counted_as_it_is_charged(client: OpenAI) -> No
 def test_a_background_response_is_kept_and_can_be_followed(client: OpenAI) -> None:
     begun = client.responses.create(model=ECHO, input="think of it", background=True)
     assert begun.status == "queued" and begun.id.startswith("resp_")
-    done = wait_for(lambda: (r := client.responses.retrieve(begun.id)).status == "completed" and r)
+    done = eventually(lambda: (r := client.responses.retrieve(begun.id)).status == "completed" and r)
     assert "think of it" in done.output_text and done.id == begun.id and done.background  # type: ignore[attr-defined]
     after = client.responses.create(model=ECHO, input="and more", previous_response_id=begun.id)
     assert after.output_text == "and more" and after.previous_response_id == begun.id
@@ -225,7 +226,7 @@ def test_the_command_lists_shows_and_cancels(
     client: OpenAI, server: Served, ashore: Callable[..., subprocess.CompletedProcess[str]]
 ) -> None:
     begun = client.responses.create(model=ECHO, input="seen from the shell", background=True)
-    wait_for(lambda: client.responses.retrieve(begun.id).status == "completed")
+    eventually(lambda: client.responses.retrieve(begun.id).status == "completed")
     listed = ashore("job", "list", "--json", "--limit", "1000", home=server.home)
     items = {item["id"]: item for item in json.loads(listed.stdout)["items"]}
     assert items[begun.id]["state"] == "succeeded" and items[begun.id]["kind"] == "response"
@@ -281,7 +282,7 @@ alias = "slow"
         with OpenAI(base_url=one.base_url, api_key=one.key, max_retries=0) as client:
             body = {"model": "slow", "messages": [{"role": "user", "content": "x" * 400}], "max_tokens": 400}
             running = client.responses.create(model="slow", input="y" * 600, background=True)
-            wait_for(lambda: client.responses.retrieve(running.id).status == "in_progress")
+            eventually(lambda: client.responses.retrieve(running.id).status == "in_progress")
             assert client.responses.cancel(running.id).status == "cancelled"
             assert client.responses.retrieve(running.id).status == "cancelled"
 
@@ -290,7 +291,7 @@ alias = "slow"
             batch = client.batches.create(
                 input_file_id=file.id, endpoint="/v1/chat/completions", completion_window="24h"
             )
-            wait_for(lambda: client.batches.retrieve(batch.id).status == "in_progress")
+            eventually(lambda: client.batches.retrieve(batch.id).status == "in_progress")
             time.sleep(0.5)
             began = time.monotonic()
             answer = client.chat.completions.create(
@@ -298,7 +299,7 @@ alias = "slow"
             )
             assert answer.choices and time.monotonic() - began < 2, "a batch of 18 s gave its slot up"
             assert client.batches.cancel(batch.id).status == "cancelling"
-            wait_for(lambda: client.batches.retrieve(batch.id).status == "cancelled")
+            eventually(lambda: client.batches.retrieve(batch.id).status == "cancelled")
 
             streams = [
                 client.chat.completions.create(**body, stream=True)  # type: ignore[call-overload]
@@ -320,14 +321,14 @@ alias = "slow"
             )  # fmt: skip
             for stream in streams:
                 stream.close()
-            said = wait_for(
+            said = eventually(
                 lambda: (
                     (job := client.get(message["status_url"].removeprefix("/v1"), cast_to=dict)).get("response")  # type: ignore[index, attr-defined]
                     and job
                 )
             )
             assert said["priority"] == 3 and said["response"]["body"]["type"] == "message"  # type: ignore[index]
-            got = wait_for(
+            got = eventually(
                 lambda: (job := client.get(f"/jobs/{told['id']}", cast_to=dict)).get("status") == "succeeded" and job  # type: ignore[attr-defined]
             )
             assert got["response"]["status"] == 200  # type: ignore[index]

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import subprocess
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import httpx
 from served import Served, call
+from waiting import eventually
 
 from ashore.core import Actor, MemoryRecorder, Principal, SystemClock, TenantId
 from ashore.privacy import Privacy, PrivacyDesk, PrivacyPolicy
@@ -96,10 +96,7 @@ def test_the_policy_of_a_server_is_printed_changed_and_given_back(
     done = json.loads(policy("set", str(file), "--json").stdout)
     assert (done["version"], done["source"]) == (1, "state")
     assert done["changes"] == ["tenant *, model *: phone in prompts: allow -> block"]
-    deadline = time.monotonic() + 1.0
-    while echoed() == "answered" and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert echoed() == "refused"
+    eventually(lambda: echoed() == "refused", 10)
     assert "nothing differs; the policy stays at version 1" in policy("set", str(file)).stdout
     file.write_text(file.read_text().replace('phone = "block"', 'phone = "mask"'))
     second = policy("set", str(file))

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from commands import run_command
 from served import Served, start_served
 from test_release_page import call, owner_key
 
@@ -38,13 +36,7 @@ alias = "chat"
 
 
 def ashore(server: Served, key: str, *words: str) -> str:
-    done = subprocess.run(
-        [sys.executable, "-m", "ashore.cli.main", *words],
-        env={**os.environ, "ASHORE_HOME": str(server.home), "ASHORE_API_KEY": key},
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
+    done = run_command(*words, home=server.home, env={"ASHORE_API_KEY": key})
     assert done.returncode == 0, done.stderr
     return done.stdout
 

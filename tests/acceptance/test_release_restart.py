@@ -8,20 +8,11 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from home_processes import processes_of
 from release_load import clients
-from served import Served, call, owner_key, start_served, words_of
+from served import Served, call, owner_key, start_served
 
 FAKE = "fake:random?tokens=6&tok_per_s={speed}&seed={seed}"
-
-
-def worker_of(server: Served) -> int:
-    """Return the process of the API worker; 0 while there is none."""
-    for process in Path("/proc").iterdir():
-        if process.name.isdigit():
-            words = words_of(process)
-            if "ashore.api.worker" in words and f"{server.home}/run" in words:
-                return int(process.name)
-    return 0
 
 
 def promoted(server: Served, key: str) -> None:
@@ -44,10 +35,10 @@ def test_what_is_live_and_slower_is_taken_back_by_a_worker_that_began_after_the_
             time.sleep(8.0)  # ten answers a second are heard, and the state is told every five seconds
         assert all(one.whole for one in asked)
         promoted(server, key)
-        old = worker_of(server)
+        old = processes_of(server.home, "ashore.api.worker")
         os.kill(old, signal.SIGKILL)
         server.wait_ready()
-        assert worker_of(server) not in (0, old)
+        assert processes_of(server.home, "ashore.api.worker") not in ([], old)
         with clients(server, key, "chat", streams=4):
             until_s = time.monotonic() + 40
             while (found := call(server, "GET", "/admin/v1/releases/chat-2", key))["state"] == "live":

@@ -8,7 +8,6 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from pathlib import Path
 from stat import S_ISREG
 
 import pytest
+from commands import run_command
 from served import Served, start_served
 
 pytestmark = pytest.mark.model
@@ -39,10 +39,9 @@ class SealedHome:
         return {"ASHORE_HOME": str(self.home), "ASHORE_SEALING_KEY": f"keyring:{self.ring}"}
 
     def run(self, *words: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "ashore.cli.main", *words]
-        return subprocess.run(
-            command, env={**os.environ, **self.env}, capture_output=True, text=True, timeout=300, check=True
-        )
+        done = run_command(*words, env=self.env, timeout_s=300)
+        assert done.returncode == 0, done.stderr
+        return done
 
 
 @pytest.fixture(scope="module")
@@ -189,7 +188,7 @@ def test_after_a_kill_nothing_clear_is_left_and_it_starts_again(sealed: SealedHo
 def test_without_the_key_it_says_which_is_missing_and_where_it_was_looked_for(
     sealed: SealedHome, free_port: Callable[[], int]
 ) -> None:
-    command = [sys.executable, "-m", "ashore.cli.main", "up", "minilm", "--port", str(free_port()), "--grpc-port", "0"]
+    command = ["up", "minilm", "--port", str(free_port()), "--grpc-port", "0"]
     other = sealed.home.parent / "other-ring"
     subprocess.run(["cp", "-p", str(sealed.ring), str(other)], check=True)
     document = json.loads(other.read_text())
@@ -202,20 +201,15 @@ def test_without_the_key_it_says_which_is_missing_and_where_it_was_looked_for(
         (f"keyring:{other}", f"is not in the keyring {other}"),
         (f"keyring:{other}-gone", "No such file"),
     ):
-        environ = {**os.environ, **sealed.env, "ASHORE_SEALING_KEY": source}
-        done = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=60, check=False)
+        done = run_command(*command, env={**sealed.env, "ASHORE_SEALING_KEY": source})
         assert done.returncode == 4, done.stderr
         assert words in done.stderr
 
 
 def test_it_cannot_be_unsealed_under_a_running_server(sealed: SealedHome, up: Callable[..., Served]) -> None:
     up("minilm", env=sealed.env)
-    environ = {**os.environ, **sealed.env}
     for verb in (("seal",), ("unseal", "--yes")):
-        done = subprocess.run(
-            [sys.executable, "-m", "ashore.cli.main", "model", *verb, "minilm"],
-            env=environ, capture_output=True, text=True, timeout=60, check=False,
-        )  # fmt: skip
+        done = run_command("model", *verb, "minilm", env=sealed.env)
         assert done.returncode == 4
         assert "is held by process" in done.stderr
     assert "4 data keys wrapped anew" in sealed.run("model", "rekey", "--new-key").stdout
@@ -225,11 +219,7 @@ def test_unsealing_gives_back_the_digests_of_the_clear_home(sealed: SealedHome, 
     """The variant was made of a sealed model, in memory: it is the same to the byte as one made on a disk."""
     sealed.run("model", "unseal", "smollm2", "--yes")
     items = json.loads(sealed.run("model", "list", "--json").stdout)["items"]
-    clear = {**os.environ, "ASHORE_HOME": str(demo_home)}
-    told = subprocess.run(
-        [sys.executable, "-m", "ashore.cli.main", "model", "list", "--json"],
-        env=clear, capture_output=True, text=True, timeout=60, check=True,
-    ).stdout  # fmt: skip
+    told = run_command("model", "list", "--json", home=demo_home).stdout
     wanted = {m["reference"]: m["digest"] for m in json.loads(told)["items"] if m["name"] == "smollm2"}
     assert {m["reference"]: m["digest"] for m in items if m["name"] == "smollm2"} == wanted
     assert "all whole" in sealed.run("model", "verify").stdout

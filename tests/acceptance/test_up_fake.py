@@ -12,13 +12,14 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import openai
 import pytest
-from openai_jobs import wait_for
+from home_processes import processes_of
 from served import Served, start_served
+from waiting import eventually
 
 from ashore.access import KeyRecord, digest_of, new_key, save_key
 from ashore.core import SystemClock
@@ -56,30 +57,8 @@ def stream(server: Served, model: str, begun: Callable[[], None] = lambda: None)
     return pieces, reason
 
 
-def processes_of(home: Path) -> list[int]:
-    """Return the live processes whose command line or environment names this home."""
-    found = []
-    for folder in Path("/proc").iterdir():
-        if folder.name.isdigit():
-            try:
-                text = (folder / "cmdline").read_bytes() + (folder / "environ").read_bytes()
-                state = (folder / "stat").read_text().rpartition(")")[2].split()[0]
-            except OSError:
-                continue
-            if str(home).encode() in text and state != "Z":
-                found.append(int(folder.name))
-    return found
-
-
 def host_pids(home: Path) -> list[int]:
-    return [p for p in processes_of(home) if b"ashore.engines.host" in Path(f"/proc/{p}/cmdline").read_bytes()]
-
-
-def eventually(what: Callable[[], bool], limit_s: float = 30) -> None:
-    end_s = time.monotonic() + limit_s
-    while not what():
-        assert time.monotonic() < end_s, "it did not happen in time"
-        time.sleep(0.05)
+    return processes_of(home, "ashore.engines.host")
 
 
 def test_it_serves_says_where_and_stops(served: Start) -> None:
@@ -97,8 +76,14 @@ def test_it_serves_says_where_and_stops(served: Start) -> None:
     assert processes_of(server.home) == []
 
 
-def test_keys_are_those_of_the_state(served: Start) -> None:
-    server = served("fake:echo")
+@pytest.fixture(scope="module")
+def echo(served_for_all: Start) -> Served:
+    """A server for the tests that leave it as it was."""
+    return served_for_all("fake:echo")
+
+
+def test_keys_are_those_of_the_state(echo: Served) -> None:
+    server = echo
     key = new_key()
     state = open_database(server.home / "state.db", snapshots=server.home / "snapshots", clock=SystemClock())
     try:
@@ -125,10 +110,9 @@ def models_status(server: Served, key: str) -> int:
             return refused.code
 
 
-def test_the_printed_curl_works_as_it_stands(served: Start) -> None:
-    server = served("fake:echo")
-    eventually(lambda: "Ctrl-C stops it" in server.said())
-    lines = server.said().splitlines()
+def test_the_printed_curl_works_as_it_stands(echo: Served) -> None:
+    eventually(lambda: "Ctrl-C stops it" in echo.said())
+    lines = echo.said().splitlines()
     first = next(i for i, line in enumerate(lines) if "curl -N" in line)
     result = subprocess.run(
         ["sh", "-c", "\n".join(lines[first : first + 3])], capture_output=True, text=True, check=True
@@ -136,15 +120,16 @@ def test_the_printed_curl_works_as_it_stands(served: Start) -> None:
     assert "data: [DONE]" in result.stdout
 
 
-def test_a_second_up_on_one_home_is_told_who_holds_it(served: Start, ashore: Run, free_port: Callable[[], int]) -> None:
-    server = served("fake:echo")
+def test_a_second_up_on_one_home_is_told_who_holds_it(echo: Served, ashore: Run, free_port: Callable[[], int]) -> None:
+    server = echo
     second = ashore("up", "fake:echo", "--port", str(free_port()), "--grpc-port", "0", home=server.home)
     assert second.returncode == 4
     assert f"process {server.process.pid} (http://127.0.0.1:{server.port})" in second.stderr
     assert "ASHORE_HOME" in second.stderr
     assert server.ready()
-    (server.home / "first-key").unlink()
+    key = (server.home / "first-key").rename(server.home / "away")
     shown = ashore("status", "--json", home=server.home)  # with no key at all
+    key.rename(server.home / "first-key")
     told = json.loads(shown.stdout)
     assert shown.returncode == 0 and told["running"] and told["answers"] and told["requests_waiting"] == 0
     assert told["address"] == f"http://127.0.0.1:{server.port}"
@@ -263,9 +248,19 @@ alias = "other"
 """
 
 
+@pytest.fixture(scope="module")
+def standing(served_for_all: Start) -> Served:
+    return served_for_all(config=CONFIG.format(name=SLOW))
+
+
 @pytest.fixture
-def configured(served: Start) -> Iterator[Served]:
-    yield served(config=CONFIG.format(name=SLOW))
+def configured(standing: Served, ashore: Run) -> Served:
+    """A server with the configuration above, whatever the test before made of it."""
+    (standing.home / "ashore.toml").write_text(CONFIG.format(name=SLOW))
+    done = ashore("reload", home=standing.home)
+    assert done.returncode == 0, done.stderr
+    eventually(lambda: len(host_pids(standing.home)) == 2)
+    return standing
 
 
 def test_reload_changes_over_without_dropping_a_stream(configured: Served, ashore: Run) -> None:
@@ -317,9 +312,8 @@ def test_a_reload_takes_what_the_cache_may_and_says_what_it_cannot_take(configur
         assert "start it again" in refused.stderr
 
 
-def test_a_reload_with_no_file_or_no_change_says_so(served: Start, ashore: Run) -> None:
-    server = served("fake:echo")
-    told = ashore("reload", home=server.home)
+def test_a_reload_with_no_file_or_no_change_says_so(echo: Served, ashore: Run) -> None:
+    told = ashore("reload", home=echo.home)
     assert told.returncode == 0 and told.stdout.startswith("= fake:")
     assert "without --config" in told.stderr and "nothing differs from what runs" in told.stderr
 
@@ -353,8 +347,8 @@ def test_a_reload_in_the_middle_of_another_comes_after_it(configured: Served, as
         assert sorted(m.id for m in api.models.list()) == ["chat", "third"]
 
 
-def test_a_reload_in_the_middle_of_which_the_server_stops_is_not_made(configured: Served, ashore: Run) -> None:
-    server = configured
+def test_a_reload_in_the_middle_of_which_the_server_stops_is_not_made(served: Start, ashore: Run) -> None:
+    server = served(config=CONFIG.format(name=SLOW))
     started = server.everything_said().count("ready in")
     (server.home / "ashore.toml").write_text(CONFIG.format(name="fake:echo?load_s=60"))
     with concurrent.futures.ThreadPoolExecutor(2) as pool:
@@ -433,7 +427,7 @@ def test_a_failed_start_changes_no_state_and_one_that_succeeds_says_what_is_gone
     again = start_served(server.home, ["fake:echo"], store=None, port=server.port, grpc_port=0)
     try:
         gone = "alias fake:echo?seed=1 is no more: it is not among the models that were named"
-        wait_for(lambda: gone in again.said(), timeout_s=20)
+        eventually(lambda: gone in again.said())
         assert aliases() == {"fake:echo": before["fake:echo"]}
     finally:
         again.stop()

@@ -17,8 +17,6 @@ from ashore.access.budgets import (
     CountRow,
     Ledger,
     MappedLedger,
-    MemoryAuthority,
-    MemoryLedger,
     RuleBook,
     Short,
     SqlAuthority,
@@ -39,9 +37,9 @@ def clock() -> ManualClock:
     return ManualClock(now_s=NOW_MS / 1000)
 
 
-@pytest.fixture(params=["memory", "mapped"])
-def ledger(request: pytest.FixtureRequest, tmp_path: Path, clock: ManualClock) -> Iterator[Ledger]:
-    one: Ledger = MemoryLedger(clock) if request.param == "memory" else MappedLedger(tmp_path / "budgets", clock)
+@pytest.fixture
+def ledger(tmp_path: Path, clock: ManualClock) -> Iterator[Ledger]:
+    one = MappedLedger(tmp_path / "budgets", clock)
     yield one
     one.close()
 
@@ -149,11 +147,8 @@ class TestLedger:
                 ledger.charge(sheet.lines, sheet.usage, 0)
 
 
-@pytest.fixture(params=["memory", "sqlite", "postgres"])
+@pytest.fixture(params=["sqlite", "postgres"])
 def authority(request: pytest.FixtureRequest, tmp_path: Path, clock: ManualClock) -> Iterator[Authority]:
-    if request.param == "memory":
-        yield MemoryAuthority()
-        return
     database = open_one(request, tmp_path, clock)
     yield SqlAuthority(database)
     database.close()

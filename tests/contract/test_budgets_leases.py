@@ -22,8 +22,6 @@ from ashore.access.budgets import (
     Line,
     MachineLender,
     MappedLedger,
-    MemoryAuthority,
-    MemoryLeases,
     Part,
     Pulse,
     Reporter,
@@ -32,7 +30,7 @@ from ashore.access.budgets import (
 )
 from ashore.core import MemoryRecorder, SystemClock, TenantId
 from ashore.errors import BudgetExceeded, EnvironmentFault, NotReady
-from ashore.state import open_state
+from ashore.state import open_scratch, open_state
 
 SUBJECT = ("", "", "acme", "")
 _names = itertools.count()
@@ -42,13 +40,9 @@ def line(part: Part = Part.TOKENS, *, cap: int = 100) -> Line:
     return Line(rule_id="b-1", subject=SUBJECT, part=part, cap=cap, starts_ms=0, ends_ms=0)
 
 
-@pytest.fixture(params=["memory", "sqlite", "postgres"])
+@pytest.fixture(params=["sqlite", "postgres"])
 def both(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[Authority, Leases]]:
     clock = SystemClock()
-    if request.param == "memory":
-        memory = MemoryAuthority()
-        yield memory, MemoryLeases(memory, clock)
-        return
     url = ""
     if request.param == "postgres":
         url = fresh_database(request.getfixturevalue("postgres_url"), f"leases_{next(_names)}")
@@ -162,7 +156,7 @@ class Machine:
 ALICE = Principal(id="alice", tenant=TenantId("acme"))
 
 
-class Telling(MemoryLeases):
+class Telling(SqlLeases):
     """Tells the other machines at once that one wants something, as the epoch of the state does."""
 
     machines: tuple[Machine, ...] = ()
@@ -177,8 +171,8 @@ class Telling(MemoryLeases):
 
 @pytest.fixture
 def machines(tmp_path: Path) -> Iterator[tuple[Machine, Machine]]:
-    authority = MemoryAuthority()
-    leases = Telling(authority, SystemClock())
+    database = open_scratch()
+    authority, leases = SqlAuthority(database), Telling(database)
     rules = [
         BudgetRule(kind="tokens", window="total", cap=1000, tenant="acme"),
         BudgetRule(kind="concurrency", window="now", cap=4, user="*"),
@@ -285,7 +279,7 @@ class Slow(Telling):
     late_s: float | None = None
 
     def want(self, source: str, line: Line) -> int:
-        asked_ms = MemoryLeases.want(self, source, line)
+        asked_ms = SqlLeases.want(self, source, line)
         for machine in self.machines:
             if machine.ledger.source != source and self.late_s is not None:
                 threading.Timer(self.late_s, machine.lender.give_back_soon).start()
@@ -335,8 +329,8 @@ class Gone(Telling):
 
 def test_while_the_authority_is_away_what_was_granted_serves_and_more_is_not_ready(tmp_path: Path) -> None:
     async def scenario() -> None:
-        authority = MemoryAuthority()
-        leases = Telling(authority, SystemClock())
+        database = open_scratch()
+        authority, leases = SqlAuthority(database), Telling(database)
         rules = [BudgetRule(kind="tokens", window="total", cap=1000)]
         machine = Machine(tmp_path / "m", authority, leases, rules)
         await machine.budgets.reserve(ALICE, "chat", 10)
@@ -351,8 +345,8 @@ def test_while_the_authority_is_away_what_was_granted_serves_and_more_is_not_rea
 
 def test_grants_are_dead_when_the_lease_is(tmp_path: Path) -> None:
     async def scenario() -> None:
-        authority = MemoryAuthority()
-        leases = Telling(authority, SystemClock(), lease_s=0.05)
+        database = open_scratch()
+        authority, leases = SqlAuthority(database), Telling(database, lease_s=0.05)
         rules = [
             BudgetRule(kind="tokens", window="total", cap=1000),
             BudgetRule(kind="requests", window="total", cap=1000),

@@ -19,13 +19,6 @@ SOURCE = Path(ashore.__file__).parent
 SUITES = Path(__file__).parent
 
 COVERED = {
-    "access/budgets:Authority": (
-        "test_budgets_contract.py", {"MemoryAuthority": "MemoryAuthority", "SqlAuthority": "SqlAuthority"},
-    ),
-    "access/budgets:Leases": ("test_budgets_leases.py", {"MemoryLeases": "MemoryLeases", "SqlLeases": "SqlLeases"}),
-    "access/budgets:Ledger": (
-        "test_budgets_contract.py", {"MappedLedger": "MappedLedger", "MemoryLedger": "MemoryLedger"},
-    ),
     "audit/anchors:Anchor": (
         "test_audit_anchors.py",
         {"BucketAnchor": "s3", "FolderAnchor": "folder", "MemoryAnchor": "memory", "SyslogAnchor": "syslog+"},
@@ -44,8 +37,6 @@ COVERED = {
         "test_engine_contract.py",
         dict.fromkeys(("FakeEngine", "LlamaCppEngine", "OpenVinoEngine", "TorchEngine", "VllmEngine"), "CARDS"),
     ),
-    "jobs:FileStore": ("test_jobs_contract.py", {"MemoryFiles": "MemoryFiles", "SqlFiles": "SqlFiles"}),
-    "jobs:JobStore": ("test_jobs_contract.py", {"MemoryJobs": "MemoryJobs", "SqlJobs": "SqlJobs"}),
     "sealing:KeyKeeper": (
         "test_sealing_keepers.py",
         {

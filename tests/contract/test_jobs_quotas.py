@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 from postgres_server import fresh_database
+from scratch import a_ledger
 
-from ashore.access.budgets import BudgetRule, LedgerBudgets, MemoryLedger, check_rule
+from ashore.access.budgets import BudgetRule, LedgerBudgets, check_rule
 from ashore.core import ManualClock, MemoryRecorder
 from ashore.errors import BudgetExceeded, InvalidRequest
 from ashore.jobs import (
@@ -17,8 +18,6 @@ from ashore.jobs import (
     FileStore,
     JobQueue,
     JobStore,
-    MemoryFiles,
-    MemoryJobs,
     NewJob,
     SqlFiles,
     SqlJobs,
@@ -27,11 +26,8 @@ from ashore.jobs import (
 from ashore.state import open_state
 
 
-@pytest.fixture(params=["memory", "sqlite", "postgres"])
+@pytest.fixture(params=["sqlite", "postgres"])
 def stores(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[JobStore, FileStore]]:
-    if request.param == "memory":
-        yield MemoryJobs(), MemoryFiles()
-        return
     url = ""
     if request.param == "postgres":
         url = fresh_database(request.getfixturevalue("postgres_url"), "jobs_quotas")
@@ -45,7 +41,7 @@ def quota(kind: str, cap: int, tenant: str = "*") -> BudgetRule:
 
 
 def quotas(*rules: BudgetRule) -> LedgerBudgets:
-    return LedgerBudgets(MemoryLedger(ManualClock()), MemoryRecorder(), rules=rules)
+    return LedgerBudgets(a_ledger(ManualClock()), MemoryRecorder(), rules=rules)
 
 
 def new(job_id: str, *, tenant: str = "acme", **options: object) -> NewJob:

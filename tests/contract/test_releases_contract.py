@@ -952,6 +952,71 @@ def test_a_name_of_ones_own_opens_neither_another_alias_nor_another_release(hous
     assert office.roll_out(both, "mine-9", Way(goal="shadow", share=10)).course.state == "warming"
 
 
+def narrowed(house: House, user: str, *rules: str) -> Actor:
+    """Return a new user with these rules alone."""
+    PolicyBook(house.acts).put_role(SYSTEM, Role(name=f"role-{user}", rules=tuple(map(parse_rule, rules))))
+    People(house.acts).create_account(SYSTEM, AccountWish(id=user, roles=(f"role-{user}",), key=KeyWish()))
+    return Actor(principal=Principal(id=user, tenant=TenantId("default")))
+
+
+MINE = ("release:write on release/mine*", "release:write on alias/mine", "infer on model/mine")
+
+
+@pytest.mark.parametrize("model", ["big", "big@int8", "tuned", "copied"])
+def test_a_release_opens_no_model_that_its_maker_may_not_ask(house: House, model: str) -> None:
+    """Whatever its maker calls it: a variant of the model, one made from it, the same bytes under another name."""
+    house.workshop.needed = {**house.workshop.needed, "big@int8": 0, "tuned": 0, "copied": 0}
+    house.workshop.origins = {"tuned": ("big", "tuned"), "copied": ("big", "copied")}
+    house.up("hr=big", "mine=fake:echo")
+    wish = ReleaseWish(model=model, alias="mine")
+    asks = "infer on model/hr"
+    for user, rules, missing in (
+        ("neither", MINE, "model/hr"),
+        ("writes", (*MINE, "release:write on alias/hr"), "model/hr"),
+        ("asks", (*MINE, asks), "alias/hr"),
+        ("denied", (*MINE, "infer on *", "release:write on *", "deny infer on model/big"), "model/big"),
+    ):
+        with pytest.raises(PermissionDenied) as refused:
+            house.office.create(narrowed(house, user, *rules), wish)
+        assert refused.value.resource == missing
+    both = narrowed(house, "both", *MINE, asks, "release:write on alias/hr")
+    assert house.office.create(both, wish, name="mine-2").course.state == "created"
+    neither = Actor(principal=Principal(id="neither", tenant=TenantId("default")))
+    for goal in ("shadow", "live"):
+        with pytest.raises(PermissionDenied, match="model/hr"):
+            house.office.roll_out(neither, "mine-2", Way(goal=goal, share=10), override="why")  # type: ignore[arg-type]
+    assert house.office.create(neither, ReleaseWish(model="new", alias="mine")).release.name == "mine-3"
+
+
+def test_what_a_model_is_counts_when_it_is_rolled_out_too_and_not_what_its_alias_has_already(house: House) -> None:
+    house.up("mine=fake:echo")
+    maker = narrowed(house, "maker", *MINE)
+    house.office.create(maker, ReleaseWish(model="big", alias="mine"))
+    house.up("mine=fake:echo", "hr=big")
+    with pytest.raises(PermissionDenied, match="model/hr"):  # nobody answered with it when the release was made
+        house.office.roll_out(maker, "mine-2", Way(goal="shadow", share=10))
+    house.up("mine=big", "hr=big")
+    assert house.office.create(maker, ReleaseWish(model="big", alias="mine")).release.name == "mine-4"
+
+
+def test_an_alias_that_was_set_by_hand_has_no_release_that_would_wait_for_hosts_for_ever(house: House) -> None:
+    house.up("chat=fake:echo", "prod=fake:echo")
+    house.office.create(SYSTEM, ReleaseWish(model="fake:random", alias="prod"))
+    house.adopt("chat=fake:echo")  # ashore.toml has no `prod` any more
+    house.office.set_alias(SYSTEM, "prod", {"chat-1": 1000})
+    for refused in (
+        lambda: house.office.create(SYSTEM, ReleaseWish(model="fake:random", alias="prod")),
+        lambda: house.office.roll_out(SYSTEM, "prod-2", Way(goal="shadow", share=10)),
+        lambda: house.office.roll_back(SYSTEM, "prod", to="prod-1"),
+    ):
+        with pytest.raises(Conflict, match="set by hand") as told:
+            refused()
+        assert "--alias chat" in told.value.hint
+    assert {house.state("prod-1"), house.state("prod-2")} == {"retired", "created"}
+    house.up("chat=fake:echo", "prod=fake:echo")
+    assert house.send("prod-2", "shadow", share=10) == "shadow", "a [[model]] gives it hosts"
+
+
 def test_a_release_that_somebody_may_not_read_is_in_no_list(house: House) -> None:
     house.up("chat=fake:echo", "secret=fake:echo")
     rules = tuple(map(parse_rule, ("release:read on *", "deny release:read on release/secret*")))

@@ -12,11 +12,12 @@ from tests.fuzz.files import ODD_JSON
 from tests.fuzz.target import Target
 
 from ashore.access import OnBehalf, OpenDoor
-from ashore.api.http import ROUTES, HttpApp, make_desk
+from ashore.api.http import ROUTES, HttpApp
 from ashore.core import SystemClock
 from ashore.engines import check_grammar
-from ashore.jobs import EgressSection, JobsSection
+from ashore.jobs import EgressSection, JobDesk, JobsSection, make_desk
 from ashore.metrics import Metrics
+from ashore.rooms import Rooms
 from ashore.serving import BytesText, MemoryReplica, ServedModel, ServingService, Topology
 from ashore.state import open_database
 
@@ -48,9 +49,10 @@ class _Rig:
             clock=SystemClock(),
             metrics=metrics,
         )
+        desk = make_desk(database, SystemClock(), JobsSection(), EgressSection())
         self.app = HttpApp(
-            self.serving, OpenDoor(), metrics, ROUTES, limits=topology.limits, on_behalf=OnBehalf("inner"),
-            desk=make_desk(database, SystemClock(), JobsSection(), EgressSection()),
+            self.serving, OpenDoor(), metrics, ROUTES, limits=topology.limits,
+            rooms=Rooms(gives={OnBehalf: OnBehalf("inner"), JobDesk: desk}),
         )  # fmt: skip
         self.loop.run_until_complete(self._start())
         at_end.callback(lambda: self.loop.run_until_complete(self.serving.close()))

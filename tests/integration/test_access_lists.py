@@ -31,7 +31,7 @@ from ashore.access import (
     parse_rule,
 )
 from ashore.access import sql as access_sql
-from ashore.access.budgets import BudgetOffice, BudgetRule, MemoryAuthority, MemoryNames, Usage
+from ashore.access.budgets import BudgetOffice, BudgetRule, MemoryNames, SqlAuthority, Usage
 from ashore.api.http import ROUTES, HttpApp
 from ashore.core import ManualClock, MemoryRecorder, TenantId
 from ashore.engines import EngineOptions
@@ -40,6 +40,7 @@ from ashore.metrics import Metrics
 from ashore.planning import Inventory, ModelPlan, Plan
 from ashore.releases import ReleaseKeeper, ReleaseOffice
 from ashore.releases.memory import MemoryWorkshop
+from ashore.rooms import Rooms
 from ashore.serving import BytesText, Limits, MemoryReplica, ServingService, Topology
 from ashore.state import Database, open_database
 
@@ -84,7 +85,7 @@ class House:
                 self.people.create_account(SYSTEM, wish)
         keeper = ReleaseKeeper(self.acts, MemoryWorkshop(needed={}))
         keeper.adopt(keeper.propose(plan()))
-        self.budgets = MemoryAuthority()
+        self.budgets = SqlAuthority(self.database)
         for rule in BUDGETS:
             self.budgets.put_rule(rule)
         used = [Usage(day="2026-11-01", tenant=name, user=f"u-{name}", model="chat", requests=1) for name in TENANTS]
@@ -190,11 +191,11 @@ class Desk:
         self.authority = PolicyAuthority()
         office = BudgetOffice(
             authority=house.budgets, rights=self.authority, recorder=MemoryRecorder(), clock=ManualClock(), prices={},
-            names=MemoryNames({}),
+            names=MemoryNames({}), reread=lambda: None,
         )  # fmt: skip
-        self.app = HttpApp(
-            serving, self, Metrics(), ROUTES, limits=Limits(), authority=self.authority, desks={"budgets": office}
-        )
+        rooms = Rooms()
+        rooms.desks["budgets"] = office
+        self.app = HttpApp(serving, self, Metrics(), ROUTES, limits=Limits(), authority=self.authority, rooms=rooms)
 
     def authenticate(self, token: str | None, origin: str = "") -> Principal:
         return READER.principal

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
@@ -15,6 +15,7 @@ import oidc_provider_mock
 import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 from http_worker import Worker, http_worker
+from waiting import eventually
 
 from ashore.access import AccessSection, Issuer
 from ashore.jobs import EgressSection
@@ -49,13 +50,6 @@ def administrators(worker: Worker) -> str:
 def admin(worker: Worker, key: str, method: str, path: str, body: object) -> int:
     sent = json.dumps(body)
     return worker.request(method, f"/admin/v1{path}", sent, {"authorization": f"Bearer {key}"})[0]
-
-
-def eventually(what: Callable[[], bool], seconds: float = 5) -> None:
-    end = time.monotonic() + seconds
-    while not what():
-        assert time.monotonic() < end, "it did not happen in time"
-        time.sleep(0.05)
 
 
 def id_token(provider: str, subject: str, client: str) -> str:

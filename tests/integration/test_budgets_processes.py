@@ -17,7 +17,6 @@ from ashore.access.budgets import (
     Asker,
     BudgetRule,
     MappedLedger,
-    MemoryAuthority,
     Reporter,
     RuleBook,
     Short,
@@ -26,7 +25,7 @@ from ashore.access.budgets import (
 from ashore.access.budgets.layout import Sizes
 from ashore.core import ManualClock, SystemClock
 from ashore.errors import EnvironmentFault, Overloaded
-from ashore.state import open_state
+from ashore.state import open_scratch, open_state
 
 ALICE = Asker("ash_1", "alice", "acme", "chat")
 DAY = BudgetRule(kind="tokens", window="day", cap=100, tenant="acme")
@@ -155,7 +154,7 @@ def ledger_now(clock: SystemClock) -> int:
     return int(clock.now_s() * 1000)
 
 
-class Away(MemoryAuthority):
+class Away(SqlAuthority):
     """An authority that cannot be reached for a while."""
 
     away = True
@@ -167,7 +166,7 @@ class Away(MemoryAuthority):
 
 
 def test_while_the_authority_is_away_the_ledger_keeps_what_it_counts(tmp_path: Path) -> None:
-    clock, authority, folder = SystemClock(), Away(), tmp_path / "budgets"
+    clock, authority, folder = SystemClock(), Away(open_scratch()), tmp_path / "budgets"
     ledger = MappedLedger(folder, clock)
     sheet = RuleBook([DAY]).sheet(ALICE, ledger.now_ms())
     reporter = Reporter(folder, lambda: MappedLedger(folder, clock, takes_row=False), authority)

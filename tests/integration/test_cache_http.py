@@ -14,6 +14,7 @@ import openai
 import pytest
 from http_worker import Worker, http_worker
 from valkey_server import ValkeyServer, free_port
+from waiting import eventually
 
 from ashore.cache import RedisSection, purge, read_pairs, save_pairs
 from ashore.core import SystemClock
@@ -177,16 +178,9 @@ def test_two_workers_share_answers_and_go_on_without_the_server(tmp_path: Path, 
             assert one.metric("ashore_shared_cache_up") in (0.0, 1.0)
             assert two.metric("ashore_shared_cache_up") == 0.0
             server.start()
-            deadline = time.monotonic() + 10
-            while time.monotonic() < deadline and not two.metric("ashore_shared_cache_up"):
-                time.sleep(0.1)
-            assert two.metric("ashore_shared_cache_up") == 1.0
+            eventually(lambda: two.metric("ashore_shared_cache_up") == 1.0)
             assert label(two, body("back")) == "miss"
-            time.sleep(0.2)
-            deadline = time.monotonic() + 10
-            while time.monotonic() < deadline and label(one, body("back")) != "hit-exact":
-                time.sleep(0.2)
-            assert label(one, body("back")) == "hit-exact"
+            eventually(lambda: label(one, body("back")) == "hit-exact")
     finally:
         server.kill()
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from http_worker import Worker, http_worker
+from waiting import eventually
 
 from ashore.cache import CachePolicy, read_pairs, save_pairs
 from ashore.core import SystemClock
@@ -74,9 +75,7 @@ def test_curated_pairs_answer_in_other_words_too(worker: Worker, state: Database
     pair = '{"question": "When does the branch open on Saturday?", "answer": "At ten."}'
     with state.write() as connection:
         save_pairs(connection, read_pairs([pair.encode()], now_s=time.time()))
-    deadline = time.monotonic() + 5
-    while time.monotonic() < deadline and ask(worker, "when does the branch open on saturday")[1] != "At ten.":
-        time.sleep(0.1)
+    eventually(lambda: ask(worker, "when does the branch open on saturday")[1] == "At ten.")
     assert ask(worker, "Please tell me when does the branch open on Saturday", system="Be brief.") == (
         "hit-reworded",
         "At ten.",

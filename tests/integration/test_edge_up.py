@@ -20,10 +20,13 @@ import grpc
 import httpx
 import openai
 import pytest
+from commands import run_command
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+from home_processes import processes_of
 from prometheus_client.parser import text_string_to_metric_families
 from served import Served
+from waiting import eventually
 
 from ashore.api.grpc.gen import inference_pb2 as pb
 from ashore.api.grpc.gen import inference_pb2_grpc, status_pb2
@@ -44,13 +47,6 @@ def edge(served: Start) -> Callable[..., Served]:
         return server
 
     return start
-
-
-def eventually(what: Callable[[], object], limit_s: float = 40) -> None:
-    end_s = time.monotonic() + limit_s
-    while not what():
-        assert time.monotonic() < end_s, "it did not happen in time"
-        time.sleep(0.05)
 
 
 def authority(server: Served) -> str:
@@ -95,28 +91,12 @@ def chat(text: str, model: str) -> pb.ChatRequest:
     return pb.ChatRequest(model=model, messages=[pb.Message(role=pb.ROLE_USER, content=text)])
 
 
-def processes(server: Served, word: str = "") -> list[int]:
-    """Return the live processes of this home whose command line has `word`."""
-    found = []
-    for folder in Path("/proc").iterdir():
-        if folder.name.isdigit():
-            try:
-                command = (folder / "cmdline").read_bytes()
-                text = command + (folder / "environ").read_bytes()
-                state = (folder / "stat").read_text().rpartition(")")[2].split()[0]
-            except OSError:
-                continue
-            if str(server.home).encode() in text and word.encode() in command and state != "Z":
-                found.append(int(folder.name))
-    return found
-
-
 def worker_pid(server: Served, index: int) -> int:
-    return processes(server, f"ashore.api.worker\0--run\0{server.home}/run\0--index\0{index}")[0]
+    return processes_of(server.home, f"ashore.api.worker\0--run\0{server.home}/run\0--index\0{index}")[0]
 
 
 def envoy_pid(server: Served) -> int:
-    return processes(server, "--disable-hot-restart")[0]
+    return processes_of(server.home, "--disable-hot-restart")[0]
 
 
 def well(server: Served) -> set[str]:
@@ -130,7 +110,7 @@ def well(server: Served) -> set[str]:
 def tcp_ports(server: Served) -> set[int]:
     """Return the TCP ports on which processes of this home listen."""
     held = set()
-    for pid in processes(server):
+    for pid in processes_of(server.home):
         for link in Path(f"/proc/{pid}/fd").iterdir():
             with contextlib.suppress(OSError):  # it was closed meanwhile
                 held.add(os.readlink(link))
@@ -227,16 +207,12 @@ def test_every_protocol_on_one_port_and_the_limits_of_two_workers(edge: Start) -
     refused = httpx.get(url(server) + "/metrics", verify=False, trust_env=False)
     assert refused.status_code == 401, "loopback behind an edge is not trusted"
     assert server.stop() == 0
-    assert processes(server) == []
+    assert processes_of(server.home) == []
 
 
 def test_chat_and_reload_find_an_edge_by_themselves(edge: Start) -> None:
     server = edge("fake:echo")
-    environ = {**os.environ, "ASHORE_HOME": str(server.home)}
-    said = subprocess.run(
-        [sys.executable, "-m", "ashore.cli.main", "bench", "serve", "--requests", "4", "--prompt-tokens", "8"],
-        env=environ, capture_output=True, text=True, timeout=100, check=False,
-    )  # fmt: skip
+    said = run_command("bench", "serve", "--requests", "4", "--prompt-tokens", "8", home=server.home)
     assert said.returncode == 0, said.stderr
 
 
@@ -268,7 +244,7 @@ def test_a_killed_envoy_comes_back_and_a_killed_worker_costs_nothing_elsewhere(e
     eventually(lambda: worker_pid(server, 0) != first)
 
     os.kill(envoy, signal.SIGKILL)
-    eventually(lambda: processes(server, "--disable-hot-restart") not in ([], [envoy]))
+    eventually(lambda: processes_of(server.home, "--disable-hot-restart") not in ([], [envoy]))
 
     def answers() -> bool:
         try:
@@ -279,7 +255,7 @@ def test_a_killed_envoy_comes_back_and_a_killed_worker_costs_nothing_elsewhere(e
     eventually(answers)
     assert "edge was killed by SIGKILL; starting it again" in server.said()
     assert server.stop() == 0
-    assert processes(server) == []
+    assert processes_of(server.home) == []
 
 
 def requests_in_flight(server: Served) -> float:
@@ -289,10 +265,10 @@ def requests_in_flight(server: Served) -> float:
 
 def test_nothing_outlives_a_killed_supervisor(edge: Start) -> None:
     server = edge("fake:echo")
-    assert len(processes(server)) >= 4
+    assert len(processes_of(server.home)) >= 4
     os.kill(server.process.pid, signal.SIGKILL)
     server.process.wait()
-    eventually(lambda: processes(server) == [], 10)
+    eventually(lambda: processes_of(server.home) == [], 10)
     sink = open(server.output, "wb")  # noqa: SIM115
     again = subprocess.Popen(
         [sys.executable, "-m", "ashore.cli.main", "up", "fake:echo", *EDGE, "--port", str(server.port)],
@@ -343,10 +319,7 @@ def test_a_reload_changes_edge_and_models_under_running_streams(edge: Start) -> 
     certificate = (server.home / "edge" / "edge.pem").read_bytes()
     text = config(model="fake:echo", max_body_bytes=20_000, more='names = ["models.example"]')
     (server.home / "ashore.toml").write_text(text)
-    done = subprocess.run(
-        [sys.executable, "-m", "ashore.cli.main", "reload"],
-        env={**os.environ, "ASHORE_HOME": str(server.home)}, capture_output=True, text=True, timeout=60, check=False,
-    )  # fmt: skip
+    done = run_command("reload", home=server.home)
     assert done.returncode == 0, done.stderr
     assert "applied" in done.stderr
 
@@ -369,10 +342,7 @@ def test_a_reload_changes_edge_and_models_under_running_streams(edge: Start) -> 
     assert whole[-1] == "length" or "length" in whole, "the stream that ran was not cut"
 
     (server.home / "ashore.toml").write_text(config().replace("workers = 2", "workers = 3"))
-    refused = subprocess.run(
-        [sys.executable, "-m", "ashore.cli.main", "reload"],
-        env={**os.environ, "ASHORE_HOME": str(server.home)}, capture_output=True, text=True, timeout=60, check=False,
-    )  # fmt: skip
+    refused = run_command("reload", home=server.home)
     assert refused.returncode == 2 and "[http] workers: 2 -> 3" in refused.stderr
 
 

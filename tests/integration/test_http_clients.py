@@ -13,6 +13,7 @@ import anthropic
 import openai
 import pytest
 from http_worker import Worker, http_worker
+from waiting import eventually
 
 
 @pytest.fixture(scope="module")
@@ -49,6 +50,29 @@ def test_chat_streams_and_counts(client: openai.OpenAI) -> None:
     assert chunks[-1].choices == []
     assert chunks[-1].usage.total_tokens == 2 * len("Grüezi 你好 🙂".encode())
     assert len({c.id for c in chunks}) == 1
+
+
+def test_what_changes_nothing_is_left_out_and_named(client: openai.OpenAI, claude: anthropic.Anthropic) -> None:
+    whole = client.chat.completions.with_raw_response.create(
+        model="echo", messages=user("Hi"), extra_body={"usage": {"include": True}, "seed": None}
+    )
+    assert whole.headers["x-ashore-ignored"] == "usage"
+    streamed = client.chat.completions.with_raw_response.create(
+        model="echo", messages=user("Hi"), stream=True, extra_body={"keep_alive": "5m"}
+    )
+    assert streamed.headers["x-ashore-ignored"] == "keep_alive"
+    message = claude.messages.with_raw_response.create(
+        model="echo", max_tokens=9, messages=user("Hi"), extra_body={"context_management": {}, "of_tomorrow": 1}
+    )
+    assert message.headers["x-ashore-ignored"] == "context_management, of_tomorrow"
+    response = client.responses.with_raw_response.create(
+        model="echo", input=user("Hi"), extra_body={"client_metadata": {"a": "b"}}
+    )
+    assert response.headers["x-ashore-ignored"] == "client_metadata"
+    assert (
+        "x-ashore-ignored"
+        not in client.chat.completions.with_raw_response.create(model="echo", messages=user("Hi")).headers
+    )
 
 
 def test_chat_whole_with_every_parameter(client: openai.OpenAI) -> None:
@@ -299,11 +323,7 @@ def test_openapi_is_whole(worker: Worker) -> None:
 
 def test_the_access_log_has_no_word_of_a_prompt(worker: Worker, client: openai.OpenAI, tmp_path: Path) -> None:
     client.chat.completions.create(model="echo", messages=user("a-very-secret-word"))
-    import time
-
-    deadline = time.monotonic() + 5
-    while '"route":"/v1/chat/completions"' not in worker.said() and time.monotonic() < deadline:
-        time.sleep(0.05)
+    eventually(lambda: '"route":"/v1/chat/completions"' in worker.said())
     assert '"by":"first-key"' in worker.said()
     assert "secret" not in worker.said()
     assert worker.key not in worker.said()

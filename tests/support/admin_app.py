@@ -16,6 +16,7 @@ from ashore.api.http.routes import Route
 from ashore.core import MemoryRecorder, Recorder, SystemClock
 from ashore.errors import AshoreError
 from ashore.metrics import Metrics
+from ashore.rooms import Rooms
 from ashore.serving import BytesText, Limits, MemoryReplica, ServingService, Topology
 
 
@@ -56,7 +57,8 @@ class AdminApp:
         self.authority = PolicyAuthority(Policy(bindings=bindings, roles=tuple(own)))
         self.recorder = MemoryRecorder()
         """Of what was recorded, unless another recorder was given."""
-        self.desks: dict[str, object] = {}
+        rooms = Rooms()
+        self.desks = rooms.desks
         self.headers: dict[bytes, bytes] = {}
         metrics = Metrics()
         serving = ServingService(
@@ -75,7 +77,7 @@ class AdminApp:
             limits=Limits(),
             authority=self.authority,
             recorder=recorder or self.recorder,
-            desks=self.desks,
+            rooms=rooms,
         )
 
     def send(

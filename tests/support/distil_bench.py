@@ -125,7 +125,7 @@ def make_distiller(root: Path, *, free_memory: int = PLENTY_BYTES, clock: Clock 
 
 def wish_for(root: Path, **change: Any) -> DistilWish:
     """Return a small wish; `change` names fields of `DistilWish` or of `DistilSettings`."""
-    settings = {"layers": 1, "batch_tokens": 128, "window_tokens": 64, "answer_tokens": 6, "seed": 3, "epochs": 2.0}
+    settings = {"layers": 1, "batch_tokens": 128, "window_tokens": 64, "seed": 3, "epochs": 2.0}
     wish: dict[str, Any] = {"teacher": "tiny", "data": (root / "data.jsonl",), "text": (root / "text.txt",)}
     for name, value in change.items():
         (settings if name in DistilSettings.__struct_fields__ else wish)[name] = value  # type: ignore[index]
@@ -133,8 +133,8 @@ def wish_for(root: Path, **change: Any) -> DistilWish:
 
 
 if __name__ == "__main__":
-    home, way, kill = Path(sys.argv[1]), sys.argv[2], sys.argv[3]
+    home, kill = Path(sys.argv[1]), sys.argv[2]
     clock = ManualClock()
     distiller = make_distiller(home, clock=clock)
-    report = distiller.distil(distiller.plan(wish_for(home, way=way)), Killing(kill, clock))
+    report = distiller.distil(distiller.plan(wish_for(home)), Killing(kill, clock))
     print(f"resumed at {report.resumed_at}")

@@ -3,24 +3,11 @@
 from __future__ import annotations
 
 import json
-import time
-from collections.abc import Callable, Collection
-from typing import Any, TypeVar
+from collections.abc import Collection
+from typing import Any
 
 from openai import OpenAI
-
-T = TypeVar("T")
-
-
-def wait_for(what: Callable[[], T], timeout_s: float = 60) -> T:
-    """Return what `what` says as soon as it says anything."""
-    deadline = time.monotonic() + timeout_s
-    while time.monotonic() < deadline:
-        found = what()
-        if found:
-            return found
-        time.sleep(0.05)
-    raise AssertionError(f"not within {timeout_s} s")
+from waiting import eventually
 
 
 def lines_of(*bodies: dict[str, object], url: str = "/v1/chat/completions") -> bytes:
@@ -41,7 +28,7 @@ def begin_batch(client: OpenAI, lines: bytes, **options: Any) -> Any:
 def ended_batch(client: OpenAI, batch_id: str) -> Any:
     """Return the batch once it has ended."""
     ends: Collection[str] = ("completed", "failed", "expired", "cancelled")
-    return wait_for(lambda: (batch := client.batches.retrieve(batch_id)).status in ends and batch)
+    return eventually(lambda: (batch := client.batches.retrieve(batch_id)).status in ends and batch)
 
 
 def rows_of(client: OpenAI, file_id: str | None) -> list[dict[str, Any]]:

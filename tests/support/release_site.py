@@ -17,7 +17,7 @@ from ashore.access import SYSTEM, AccountWish, Acts, KeyWish, People
 from ashore.core import ADMIN, MemoryRecorder, SystemClock
 from ashore.engines import EngineOptions
 from ashore.planning import Inventory, ModelPlan, Plan
-from ashore.releases import ReleaseKeeper, ReleasePolicy
+from ashore.releases import ReleaseKeeper
 from ashore.releases.calls import CALLS
 from ashore.releases.memory import MemoryWorkshop
 from ashore.serving import StateLink
@@ -99,7 +99,6 @@ def release_site(run: Path) -> Iterator[Site]:
             models={"chat": "echo"},
             state=link,
             home=str(run / "home"),
-            release=ReleasePolicy(allow_options=("fast", "mode", "n", "rate", "tokens")),
         ) as worker:
             yield Site(worker, keeper, keys["owner"], keys["dev"])
     finally:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
+from commands import run_command
 from served import Served, start_served
 
 MODELS = ("smollm2", "minilm")
@@ -94,13 +93,7 @@ def ask(server: Served) -> tuple[str, list[float]]:
 
 def ashore(home: Path, *words: str) -> str:
     """Run the command line, which must succeed; return what it printed."""
-    done = subprocess.run(
-        [sys.executable, "-m", "ashore.cli.main", *words],
-        env={**os.environ, "ASHORE_HOME": str(home)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = run_command(*words, home=home, timeout_s=900)
     if done.returncode:
         raise RuntimeError(f"ashore {' '.join(words)} ended with {done.returncode}:\n{done.stderr}")
     return done.stdout

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from waiting import eventually
 
 from ashore.access import KeyRecord, digest_of, make_first_key, new_key, save_key
-from ashore.api.keys import Keys
+from ashore.access.keeping import Keys
 from ashore.core import ManualClock, MemoryRecorder
 from ashore.errors import InvalidSpec, Unauthenticated
-from ashore.serving import Topology
 from ashore.state import Database, EpochWatch, open_database
 
-TOPOLOGY = Topology(first_key_file="/nowhere/first-key")
+FIRST_KEY = Path("/nowhere/first-key")
 
 
 @pytest.fixture
@@ -39,15 +38,8 @@ def put(database: Database, key_id: str, key: str, *, revoked_s: int | None = No
         save_key(connection, row)
 
 
-def keys_of(topology: Topology, database: Database | None, watch: EpochWatch | None = None) -> Keys:
-    return Keys(topology, database, watch, clock=ManualClock(), recorder=MemoryRecorder())
-
-
-def eventually(what: Callable[[], bool]) -> None:
-    end_s = time.monotonic() + 5
-    while not what():
-        assert time.monotonic() < end_s, "it did not happen in time"
-        time.sleep(0.02)
+def keys_of(first_key: Path | None, database: Database | None, watch: EpochWatch | None = None) -> Keys:
+    return Keys(first_key, database, watch, clock=ManualClock(), recorder=MemoryRecorder())
 
 
 def known(keys: Keys, key: str) -> bool:
@@ -62,7 +54,7 @@ def test_keys_of_the_state_are_taken_with_tenant_and_scopes(database: Database) 
     key, revoked = new_key(), new_key()
     put(database, "app", key)
     put(database, "gone", revoked, revoked_s=5)
-    keys = keys_of(TOPOLOGY, database)
+    keys = keys_of(FIRST_KEY, database)
     principal = keys.authenticator.authenticate(key)
     assert (principal.id, principal.tenant, principal.scope.actions) == ("app", "bank-a", ("infer",))
     assert not known(keys, revoked) and not known(keys, new_key())
@@ -71,7 +63,7 @@ def test_keys_of_the_state_are_taken_with_tenant_and_scopes(database: Database) 
 def test_a_reload_reads_them_again(database: Database) -> None:
     old, new = new_key(), new_key()
     put(database, "app", old)
-    keys = keys_of(TOPOLOGY, database)
+    keys = keys_of(FIRST_KEY, database)
     put(database, "app", new)
     assert known(keys, old)
     asyncio.run(keys.reread())
@@ -82,7 +74,7 @@ def test_a_revoked_key_is_refused_as_soon_as_the_epoch_moves(database: Database)
     key = new_key()
     put(database, "app", key)
     watch = EpochWatch(database).start()
-    keys = keys_of(TOPOLOGY, database, watch)
+    keys = keys_of(FIRST_KEY, database, watch)
     try:
         assert known(keys, key)
         put(database, "app", key, revoked_s=9)
@@ -93,7 +85,7 @@ def test_a_revoked_key_is_refused_as_soon_as_the_epoch_moves(database: Database)
 
 def test_without_a_state_the_file_holds_the_key_and_without_both_the_door_is_open(tmp_path: Path) -> None:
     key = make_first_key(tmp_path / "first-key")
-    assert known(keys_of(Topology(first_key_file=str(tmp_path / "first-key")), None), key)
-    assert keys_of(Topology(), None).authenticator.authenticate(None).id == "anyone"
+    assert known(keys_of(tmp_path / "first-key", None), key)
+    assert keys_of(None, None).authenticator.authenticate(None).id == "anyone"
     with pytest.raises(InvalidSpec):
-        keys_of(TOPOLOGY, None)
+        keys_of(FIRST_KEY, None)

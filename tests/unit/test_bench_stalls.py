@@ -7,7 +7,7 @@ import random
 import pytest
 from benchmarks.front.stalls import Stalls, queued_p99_ms, read_stalls
 
-CALM = Stalls(seconds=20.0, by_processor={0: [], 1: []})
+CALM = Stalls(seconds=5.0, by_processor={0: [], 1: []})
 
 
 def _queued(stalls: Stalls, *, edge_us: float = 120, worker_us: float = 100, generator_us: float = 40) -> float:
@@ -38,9 +38,9 @@ def test_a_queue_with_one_customer_at_a_time_takes_its_work_alone() -> None:
 
 def test_stalls_for_over_a_hundredth_of_the_time_decide_the_percentile() -> None:
     at = random.Random(2)
-    stalls = [(second + at.random() * 0.9, 0.020) for second in range(20)]
+    stalls = [(second + at.random() * 0.9, 0.020) for second in range(5)]
     for processor in (0, 1):
-        stalled = Stalls(seconds=20.0, by_processor={processor: stalls, 1 - processor: []})
+        stalled = Stalls(seconds=5.0, by_processor={processor: stalls, 1 - processor: []})
         assert stalled.worst_share == pytest.approx(0.02)
         assert 10 < _queued(stalled, edge_us=2, worker_us=2, generator_us=2) < 20, "the work is next to nothing"
         assert _queued(stalled) > _queued(CALM)

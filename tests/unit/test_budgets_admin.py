@@ -5,30 +5,33 @@ from __future__ import annotations
 import asyncio
 import json
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import pytest
 from admin_app import AdminApp, run_command
+from scratch import a_ledger
 
-from ashore.access import Principal
+from ashore.access import PolicyAuthority, Principal
 from ashore.access.budgets import (
     KINDS,
     BudgetOffice,
     BudgetRule,
     CountRow,
     LedgerBudgets,
-    MemoryAuthority,
-    MemoryLedger,
     MemoryNames,
     Price,
+    SqlAuthority,
     Usage,
     check_rule,
 )
 from ashore.access.budgets.model import NOW_KINDS, QUOTA_KINDS
+from ashore.access.budgets.opening import open_budgets
 from ashore.cli.access import app as access
 from ashore.core import ManualClock, MemoryRecorder, SystemClock, TenantId
 from ashore.errors import BudgetExceeded, InvalidRequest
-from ashore.jobs import JobQueue, MemoryFiles, MemoryJobs, NewJob, StoredFile
+from ashore.jobs import JobQueue, NewJob, SqlFiles, SqlJobs, StoredFile
+from ashore.state import open_scratch, open_state
 
 CHAT = Price(per_million_prompt_tokens=Decimal(1), per_million_completion_tokens=Decimal(2), currency="CNY")
 
@@ -38,7 +41,7 @@ class Desk(AdminApp):
 
     def __init__(self, *roles: str) -> None:
         super().__init__(principal=Principal(id="sam", tenant=TenantId("ops"), roles=frozenset(roles)))
-        self.budgets = MemoryAuthority()
+        self.budgets = SqlAuthority(open_scratch())
         self.desks["budgets"] = BudgetOffice(
             authority=self.budgets,
             rights=self.authority,
@@ -46,7 +49,13 @@ class Desk(AdminApp):
             clock=SystemClock(),
             prices={"chat": CHAT},
             names=MemoryNames({"tenant": ["acme"], "user": ["alice"], "key": ["ash_0a1b2c3d"], "model": ["chat"]}),
+            reread=self.reread,
         )
+        self.in_force: list[int] = []
+        """How many rules this process took at each reading."""
+
+    def reread(self) -> None:
+        self.in_force.append(len(self.budgets.rules()))
 
 
 ADMIN = "system-administrator"
@@ -198,9 +207,9 @@ def test_every_kind_of_budget_is_enforced() -> None:
     for kind in KINDS:
         tenant = "acme" if kind in QUOTA_KINDS else ""
         rule = check_rule(BudgetRule(kind=kind, window="now" if kind in NOW_KINDS else "day", cap=0, tenant=tenant))
-        budgets = LedgerBudgets(MemoryLedger(ManualClock()), MemoryRecorder(), rules=[rule])
-        queue = JobQueue(MemoryJobs(), ManualClock(), quotas=budgets)
-        files = MemoryFiles()
+        budgets = LedgerBudgets(a_ledger(ManualClock()), MemoryRecorder(), rules=[rule])
+        queue = JobQueue(SqlJobs(open_scratch()), ManualClock(), quotas=budgets)
+        files = SqlFiles(open_scratch())
         stored = StoredFile(
             file_id="f", tenant="acme", filename="f", purpose="batch", num_bytes=1, created_ms=1, expires_ms=None,
             complete=False, account="al",
@@ -220,3 +229,30 @@ def test_every_kind_of_budget_is_enforced() -> None:
             except BudgetExceeded:
                 refused.append(name)
         assert len(refused) == 1, f"{kind} is enforced on {refused or 'nothing'}"
+
+
+def test_the_answer_comes_when_the_budget_is_in_force_here() -> None:
+    desk = Desk(ADMIN)
+    made = desk.ask("PUT", "/admin/v1/budgets", IN)
+    assert desk.in_force == [1], "read again after it was written, and before the answer"
+    desk.ask("GET", "/admin/v1/budgets")
+    assert desk.in_force == [1], "who only looks waits for nothing"
+    desk.ask("DELETE", f"/admin/v1/budgets/{made['id']}")
+    assert desk.in_force == [1, 0]
+
+
+def test_a_worker_goes_by_the_rules_of_the_state_as_soon_as_it_is_told_to(tmp_path: Path) -> None:
+    state = open_state("", default=tmp_path / "state.db", snapshots=tmp_path / "snapshots", clock=SystemClock())
+    opened = open_budgets(tmp_path, state, None, SystemClock(), MemoryRecorder(), charge_hits=False)
+    try:
+        office = BudgetOffice(
+            authority=opened.authority, rights=PolicyAuthority(), recorder=MemoryRecorder(), clock=SystemClock(),
+            prices={}, names=MemoryNames({}), reread=opened.reread,
+        )  # fmt: skip
+        opened.authority.put_rule(BudgetRule(kind="tokens", window="day", cap=5))
+        asyncio.run(office.settle())
+        with pytest.raises(BudgetExceeded):
+            asyncio.run(opened.budgets.reserve(Principal(id="al", tenant=TenantId("t")), "chat", 6))
+    finally:
+        opened.close()
+        state.close()

@@ -95,7 +95,7 @@ def test_the_cards_cost_no_library() -> None:
 def test_what_a_card_names_is_there(card: EngineCard) -> None:
     named = [card.adapter, card.files, card.tuning.candidates, card.tuning.built]
     named += [card.program.shell_line] if card.program else []
-    named += [card.rounding.rounder, card.rounding.mixture] if card.rounding else []
+    named += [card.rounding.rounder] if card.rounding else []
     for target in filter(None, named):
         module, _, name = target.partition(":")
         spec = find_spec(module)

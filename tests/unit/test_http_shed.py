@@ -15,6 +15,7 @@ from ashore.api.decode import model_in
 from ashore.api.http import ROUTES, HttpApp
 from ashore.core import SystemClock
 from ashore.metrics import Metrics
+from ashore.rooms import Rooms
 from ashore.serving import (
     AdmissionSection,
     BytesText,
@@ -73,7 +74,12 @@ class Rig:
             limit=self.limit,
         )
         self.app = HttpApp(
-            self.serving, OpenDoor(), self.metrics, ROUTES, limits=topology.limits, on_behalf=OnBehalf("inner")
+            self.serving,
+            OpenDoor(),
+            self.metrics,
+            ROUTES,
+            limits=topology.limits,
+            rooms=Rooms(gives={OnBehalf: OnBehalf("inner")}),
         )
 
     @property

@@ -7,13 +7,14 @@ from admin_app import AdminApp
 
 from ashore.access import Role, parse_rule
 from ashore.core import ManualClock
-from ashore.jobs import JobQueue, MemoryJobs, NewJob
+from ashore.jobs import JobQueue, NewJob, SqlJobs
 from ashore.jobs.calls import JobOffice
+from ashore.state import open_scratch
 
 
 def office(*roles: str, own: tuple[Role, ...] = ()) -> AdminApp:
     app = AdminApp(*roles, own=own)
-    queue = JobQueue(MemoryJobs(), ManualClock())
+    queue = JobQueue(SqlJobs(open_scratch()), ManualClock())
     for tenant in ("acme", "beta"):
         queue.submit(
             NewJob(job_id=f"job_{tenant}", kind="call", tenant=tenant, principal=f"ann#{tenant}", payload=b"secret")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Callable, Sequence
 
 import msgspec
 import pytest
@@ -18,26 +19,29 @@ from ashore.jobs import (
     Call,
     Done,
     Failed,
+    Job,
     JobQueue,
-    MemoryFiles,
-    MemoryJobs,
     NewJob,
     Outcome,
     Reply,
+    SqlFiles,
+    SqlJobs,
     StoredFile,
     add_tokens,
     progress_of,
 )
 from ashore.jobs.batch import LINES_AT_ONCE
+from ashore.jobs.rules import Rule
+from ashore.state import open_scratch
 
 LINES = LINES_AT_ONCE + 50
 
 
-class LeakyFiles(MemoryFiles):
+class LeakyFiles(SqlFiles):
     """Forgets the input once it was read so often."""
 
     def __init__(self, reads: int) -> None:
-        super().__init__()
+        super().__init__(open_scratch())
         self.reads = reads
 
     def piece(self, file_id: str, number: int) -> bytes | None:
@@ -48,7 +52,7 @@ class LeakyFiles(MemoryFiles):
         return super().piece(file_id, number)
 
 
-def store(files: MemoryFiles, lines: int) -> None:
+def store(files: SqlFiles, lines: int) -> None:
     file = StoredFile(
         file_id="file-in", tenant="t", filename="in", purpose="batch", num_bytes=1, created_ms=0, expires_ms=None,
         complete=False, account="p",
@@ -60,15 +64,17 @@ def store(files: MemoryFiles, lines: int) -> None:
     files.complete(file)
 
 
-def run_batch(files: MemoryFiles) -> tuple[Outcome, JobQueue]:
+def run_batch(
+    files: SqlFiles, *, store: SqlJobs | None = None, rest: Callable[[float], None] = lambda seconds: None
+) -> tuple[Outcome, JobQueue]:
     """Run a batch to its end; each line that was given out is answered."""
-    queue = JobQueue(MemoryJobs(), ManualClock(), jitter=lambda: 0.0)
+    queue = JobQueue(store or SqlJobs(open_scratch()), ManualClock(), jitter=lambda: 0.0)
     order = BatchOrder(
         endpoint="/v1/completions", input_file_id="file-in", completion_window="1d", window_ms=86_400_000
     )
     payload = msgspec.json.encode(order)
     queue.submit(NewJob(job_id="batch_1", kind=BATCH_KIND, tenant="t", principal="p", payload=payload))
-    handler = BatchHandler(queue, files, result_ttl_ms=1000, max_attempts=1)
+    handler = BatchHandler(queue, files, result_ttl_ms=1000, max_attempts=1, rest=rest)
     body = msgspec.Raw(b'{"usage": {"prompt_tokens": 3, "completion_tokens": 2}}')
     for _ in range(9):
         [lease] = queue.lease(kinds=(BATCH_KIND,), limit=1, owner="w")
@@ -76,7 +82,7 @@ def run_batch(files: MemoryFiles) -> tuple[Outcome, JobQueue]:
         queue.settle(lease, outcome)
         if not isinstance(outcome, Again):
             return outcome, queue
-        for line in queue.lease(kinds=("line",), limit=LINES, owner="w"):
+        for line in queue.lease(kinds=("line",), limit=3 * LINES, owner="w"):
             assert msgspec.json.decode(line.payload, type=Call).path == "/v1/completions"
             reply = Reply(status=200, request_id="r", body=body)
             queue.settle(line, Done(result=msgspec.json.encode(reply)))
@@ -105,8 +111,27 @@ def test_lines_that_went_with_their_file_are_no_completed_batch() -> None:
     assert str(progress.given_out) in progress.errors[0].message
 
 
+def test_a_batch_writes_once_for_each_page_and_lets_others_write_in_between() -> None:
+    written: list[int] = []
+    rested: list[int] = []
+
+    class CountingJobs(SqlJobs):
+        def update(self, job_ids: Sequence[str], rule: Rule, now_ms: int) -> list[Job]:
+            before = len(self.select(limit=99 * LINES, parent_id="batch_1"))
+            changed = super().update(job_ids, rule, now_ms)
+            if grown := len(self.select(limit=99 * LINES, parent_id="batch_1")) - before:
+                written.append(grown)
+            return changed
+
+    files = SqlFiles(open_scratch())
+    store(files, 3 * LINES_AT_ONCE)
+    outcome, _ = run_batch(files, store=CountingJobs(open_scratch()), rest=lambda seconds: rested.append(len(written)))
+    assert isinstance(outcome, Done)
+    assert written == [LINES_AT_ONCE] * 3 and rested == [1, 2, 3]
+
+
 def test_a_whole_batch_tells_what_its_answers_cost() -> None:
-    files = MemoryFiles()
+    files = SqlFiles(open_scratch())
     store(files, LINES)
     outcome, queue = run_batch(files)
     assert isinstance(outcome, Done)

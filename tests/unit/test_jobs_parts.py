@@ -19,11 +19,12 @@ from ashore.access import OnBehalf
 from ashore.api.http.multipart import Data, FormReader, Part, boundary_of
 from ashore.core import ManualClock
 from ashore.errors import InvalidRequest, InvalidSpec, PermissionDenied
-from ashore.jobs import Again, CutOff, Done, Failed, JobQueue, MemoryJobs, NewJob, Outcome, WebhookHandler
+from ashore.jobs import Again, CutOff, Done, Failed, JobQueue, NewJob, Outcome, SqlJobs, WebhookHandler
 from ashore.jobs.batchlines import MAX_LINE_BYTES, check_lines, split_lines
 from ashore.jobs.egress import check_addresses, check_url, parse_allow
 from ashore.jobs.request import Call, CallHandler, outcome_of
 from ashore.jobs.retry import LONGEST_PAUSE_S, backoff_s
+from ashore.state import open_scratch
 
 SECRET = "whsec_" + "A" * 43 + "="
 
@@ -132,7 +133,7 @@ def receiver() -> Iterator[Receiver]:
 
 def deliver(url: str, allow: list[str], addresses: Sequence[str] = ()) -> Outcome:
     clock = ManualClock()
-    queue = JobQueue(MemoryJobs(), clock, jitter=lambda: 0.0)
+    queue = JobQueue(SqlJobs(open_scratch()), clock, jitter=lambda: 0.0)
     queue.submit(NewJob(job_id="resp_1", kind="response", tenant="t", principal="p", payload=b"{}", webhook=url))
     [lease] = queue.lease(kinds=("response",), limit=1, owner="w")
     queue.settle(lease, Done(result=b"{}"))
@@ -226,7 +227,7 @@ def test_a_job_runs_as_who_submitted_it_whatever_they_are_called(principal: str,
         return httpx.Response(200, content=b"{}")
 
     async def scenario() -> Outcome:
-        queue = JobQueue(MemoryJobs(), ManualClock())
+        queue = JobQueue(SqlJobs(open_scratch()), ManualClock())
         payload = msgspec.json.encode(Call(path="/v1/responses", body=msgspec.Raw(b"{}")))
         queue.submit(NewJob(job_id="job_1", kind="call", tenant=tenant, principal=principal, payload=payload))
         lease = queue.lease(kinds=("call",), limit=1, owner="w")[0]
@@ -257,7 +258,7 @@ def test_only_what_the_request_did_itself_counts(fault: httpx.HTTPError, kind: t
         raise fault
 
     async def scenario() -> Outcome:
-        queue = JobQueue(MemoryJobs(), ManualClock())
+        queue = JobQueue(SqlJobs(open_scratch()), ManualClock())
         payload = msgspec.json.encode(Call(path="/v1/responses", body=msgspec.Raw(b"{}")))
         queue.submit(NewJob(job_id="job_1", kind="call", tenant="t", principal="p", payload=payload))
         lease = queue.lease(kinds=("call",), limit=1, owner="w")[0]

@@ -12,7 +12,8 @@ import pytest
 
 from ashore.core import SystemClock
 from ashore.errors import DiskFull, HostDied, InvalidRequest
-from ashore.jobs import Again, Done, Job, JobQueue, Lane, Lease, MemoryFiles, MemoryJobs, NewJob, Outcome, Runner
+from ashore.jobs import Again, Done, Job, JobQueue, Lane, Lease, NewJob, Outcome, Runner, SqlFiles, SqlJobs
+from ashore.state import open_scratch
 
 Work = Callable[[Lease], Coroutine[Any, Any, Outcome]]
 
@@ -45,7 +46,7 @@ def run_jobs(
     work: Work, jobs: list[NewJob], until: Callable[[JobQueue], bool], *, queue: JobQueue | None = None, slots: int = 2
 ) -> JobQueue:
     """Run jobs until something holds, and stop the runner."""
-    queue = queue or JobQueue(MemoryJobs(), SystemClock(), lease_s=30, jitter=lambda: 0.0)
+    queue = queue or JobQueue(SqlJobs(open_scratch()), SystemClock(), lease_s=30, jitter=lambda: 0.0)
     for job in jobs:
         queue.submit(job)
 
@@ -56,7 +57,7 @@ def run_jobs(
             lanes=(Lane(kinds=("call",), slots=slots),),
             owner="me",
             changes=Quiet,
-            files=MemoryFiles(),
+            files=SqlFiles(open_scratch()),
         )
         task = asyncio.create_task(runner.run())
         async with asyncio.timeout(20):
@@ -133,9 +134,8 @@ def test_a_result_that_is_being_recorded_when_the_worker_stops_is_kept() -> None
     async def work(lease: Lease) -> Outcome:
         return Done(result=b"done")
 
-    queue = run_jobs(
-        work, [new("j")], lambda queue: recording.is_set(), queue=Slow(MemoryJobs(), SystemClock(), lease_s=30)
-    )
+    slow = Slow(SqlJobs(open_scratch()), SystemClock(), lease_s=30)
+    queue = run_jobs(work, [new("j")], lambda queue: recording.is_set(), queue=slow)
     assert (job_of(queue, "j").state, queue.body("j").result) == ("succeeded", b"done")
 
 
@@ -172,7 +172,7 @@ def test_a_stop_gives_back_what_runs_uncounted() -> None:
 
 
 def test_what_an_earlier_worker_held_is_taken_over() -> None:
-    queue = JobQueue(MemoryJobs(), SystemClock(), lease_s=3600)
+    queue = JobQueue(SqlJobs(open_scratch()), SystemClock(), lease_s=3600)
     queue.submit(new("j"))
     queue.lease(kinds=("call",), limit=1, owner="me")
 
@@ -183,11 +183,11 @@ def test_what_an_earlier_worker_held_is_taken_over() -> None:
     assert queue.body("j").result == b"done"
 
 
-class FullForAWhile(MemoryJobs):
+class FullForAWhile(SqlJobs):
     """A disk that is full when results are to be written."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__(open_scratch())
         self.refusals = 0
 
     def update(self, job_ids: Any, rule: Any, now_ms: int) -> list[Job]:
@@ -224,7 +224,7 @@ def test_a_chore_that_fails_goes_on(caplog: pytest.LogCaptureFixture) -> None:
                 raise ZeroDivisionError("a bug of ours")
             return super().holding(leases)
 
-    queue = Faulty(MemoryJobs(), SystemClock(), lease_s=30, jitter=lambda: 0.0)
+    queue = Faulty(SqlJobs(open_scratch()), SystemClock(), lease_s=30, jitter=lambda: 0.0)
 
     async def work(lease: Lease) -> Outcome:
         while queue.looks < 2:

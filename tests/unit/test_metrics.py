@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics, generate_latest
 
+from ashore.jobs.room import JOBS
 from ashore.metrics import HOST_TABLE, TABLE, Metrics
 
 
@@ -18,7 +19,7 @@ def page_of_theirs(seconds: tuple[float, ...]) -> str:
         else Gauge(name, text, labels, registry=registry)
         if kind == "gauge"
         else Histogram(name, text, labels, buckets=bounds, registry=registry)
-        for name, kind, text, labels, bounds in TABLE
+        for name, kind, text, labels, bounds in (*TABLE, JOBS)
     }
     made["ashore_requests"].labels("/v1/models", "200").inc()
     made["ashore_requests"].labels("/v1/models", "404").inc(3)
@@ -34,7 +35,7 @@ def page_of_theirs(seconds: tuple[float, ...]) -> str:
 
 def test_the_page_is_what_the_library_writes_of_the_same() -> None:
     seconds = (0.0, 0.001, 0.0011, 0.3, 119.9, 120.0, 500.0)
-    metrics = Metrics()
+    metrics = Metrics([JOBS])
     metrics.add("ashore_requests", 1, "/v1/models", "200")
     metrics.add("ashore_requests", 1, "/v1/models", "404")
     metrics.add("ashore_requests", 2, "/v1/models", "404")

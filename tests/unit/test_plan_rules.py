@@ -291,3 +291,9 @@ def test_what_was_asked_for_or_measured_is_not_kept_from_a_reload(wish: Wish, tu
     before = planned(CHAT)
     changes = compare(before, reloaded(before, wish, Wish(name="second"), tuned=tuned))
     assert [change.kind for change in changes] == ["replace", "add"]
+
+
+def test_an_option_that_the_engine_does_not_know_is_refused_by_name() -> None:
+    facts = {"fake:echo": FAKE}
+    with pytest.raises(InvalidRequest, match="fake:echo: the engine fake has no option 'bogus'"):
+        make_plan([Wish(name="fake:echo", options=(("bogus", 1),))], facts, MACHINE, {})

@@ -12,12 +12,12 @@ import pytest
 
 from ashore.access import OnBehalf, OpenDoor
 from ashore.api.http import ROUTES, HttpApp
-from ashore.api.http.desk import make_desk
 from ashore.audit import RequestNote
 from ashore.core import SystemClock
-from ashore.jobs import EgressSection, JobsSection
-from ashore.jobs.room import RESERVED_BYTES
+from ashore.jobs import EgressSection, JobDesk, JobsSection, make_desk
+from ashore.jobs.reserve import RESERVED_BYTES
 from ashore.metrics import Metrics
+from ashore.rooms import Rooms
 from ashore.serving import BytesText, CountingAuditor, Guards, MemoryReplica, ServedModel, ServingService, Topology
 from ashore.state import Database, open_database
 
@@ -59,9 +59,10 @@ async def ask(database: Database | None, headers: tuple[tuple[bytes, bytes], ...
         metrics=metrics,
         guards=Guards(auditor=auditor),
     )
+    desk = make_desk(database, SystemClock(), JobsSection(), EgressSection())
     app = HttpApp(
-        serving, OpenDoor(), metrics, ROUTES, limits=topology.limits, on_behalf=OnBehalf("inner"),
-        desk=make_desk(database, SystemClock(), JobsSection(), EgressSection()),
+        serving, OpenDoor(), metrics, ROUTES, limits=topology.limits,
+        rooms=Rooms(gives={OnBehalf: OnBehalf("inner"), JobDesk: desk}),
     )  # fmt: skip
     await serving.start()
     while not all(card.ready for card in serving.models()):

@@ -6,9 +6,10 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 import pytest
+from scratch import a_ledger, usages
 
 from ashore.access import OpenDoor, Principal
-from ashore.access.budgets import BudgetRule, LedgerBudgets, MemoryLedger, Usage
+from ashore.access.budgets import BudgetRule, LedgerBudgets, Usage
 from ashore.api.http.errors import error_headers
 from ashore.cache import AnswerCache, CachePolicy, FixedEpochs
 from ashore.core import MemoryRecorder, Message, RequestId, SystemClock, TenantId
@@ -56,7 +57,7 @@ class Bench:
     ) -> None:
         clock = SystemClock()
         self.recorder = MemoryRecorder()
-        self.ledger = MemoryLedger(clock)
+        self.ledger = a_ledger(clock)
         self.replica = MemoryReplica(token_s=token_s, die_after=die_after)
         self.budgets = LedgerBudgets(self.ledger, self.recorder, rules=rules, hits_cost_tokens=hits_cost_tokens)
         cache = AnswerCache(CachePolicy(mode="exact"), secret=b"s" * 32, epochs=FixedEpochs(), clock=clock)
@@ -82,7 +83,7 @@ class Bench:
 
     @property
     def usage(self) -> Usage:
-        (one,) = self.ledger.usages()
+        (one,) = usages(self.ledger)
         return one
 
 
@@ -270,7 +271,7 @@ def test_who_shares_a_generation_pays_a_request_and_who_began_it_the_tokens() ->
         assert len(bench.replica.orders) == 1
         assert bench.left(who=BOB) == 1000 and bench.left(who=ALICE) < 1000
         assert bench.left("requests", BOB) == 8
-        assert {one.user: (one.requests, one.hits) for one in bench.ledger.usages()} == {
+        assert {one.user: (one.requests, one.hits) for one in usages(bench.ledger)} == {
             ALICE.id: (1, 0),
             "bob": (2, 2),
         }

@@ -8,11 +8,11 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from ashore.access import Principal
-from ashore.api.releasing import keep_judging
 from ashore.core import Message, RequestId, SystemClock, TenantId
 from ashore.engines import Sampling
 from ashore.errors import CorruptBlob, NotReady, Overloaded
 from ashore.metrics import Metrics
+from ashore.releases.room import keep_judging
 from ashore.serving import (
     BytesText,
     GenerationRequest,

@@ -10,6 +10,7 @@ from store_making import make_store, pull_tiny
 from tiny_models import make_tiny_model
 
 from ashore.errors import Conflict, InvalidRequest, UnsupportedModel
+from ashore.releases.workshop import origins_of
 
 
 def _checkpoint(folder: Path, *, seed: int, layers: int = 2) -> Path:
@@ -32,6 +33,17 @@ def test_a_derived_model_has_its_parent_and_its_text_files(tmp_path: Path) -> No
     assert all(f.digest == shared[f.path] for f in made.files if f.path in ("tokenizer.json", "chat_template.jinja"))
     assert store.resolve("tiny-pruned") == made
     assert store.verify("tiny-pruned").bad == ()
+
+
+def test_its_origins_are_every_name_of_what_it_was_made_from(tmp_path: Path) -> None:
+    store = make_store(tmp_path)
+    tiny = pull_tiny(store, tmp_path)
+    tuned = store.add_derived(tiny, "tuned", _checkpoint(tmp_path / "a", seed=1), recipe={})
+    small = store.add_derived(tuned, "small", _checkpoint(tmp_path / "b", seed=2, layers=1), recipe={})
+    assert origins_of(store, small) == ("small", "tiny", "tuned")
+    assert (origins_of(store, tiny), origins_of(store, tuned)) == (("tiny",), ("tiny", "tuned"))
+    store.remove("tuned")
+    assert origins_of(store, small) == ("small", "tuned"), "its name is known when it is gone"
 
 
 def test_its_shape_is_its_own(tmp_path: Path) -> None:

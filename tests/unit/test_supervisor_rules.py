@@ -16,10 +16,12 @@ import pytest
 from ashore.core import ManualClock
 from ashore.errors import EngineFailed, HomeBusy, InvalidSpec, PortTaken
 from ashore.processes import (
+    SILENCE_S,
     ChildSpec,
     GiveUp,
     Holder,
     HomeLock,
+    LoopLife,
     Restart,
     RestartPolicy,
     Supervisor,
@@ -254,3 +256,18 @@ def test_telemetry_of_openvino_is_a_stub_in_children() -> None:
         [sys.executable, "-c", program], env=child_environment(), capture_output=True, text=True, check=True
     )
     assert "processes/quiet" in result.stdout
+
+
+def test_a_process_with_a_loop_is_heard_of_soon_until_that_has_not_turned_for_long() -> None:
+    """Silence of the whole process is noticed after seconds; a loop that is busy has half a minute."""
+    clock = ManualClock()
+    life = LoopLife(30, clock)
+    for _ in range(3):
+        for _ in range(30 - SILENCE_S):
+            assert life.promise_s() == SILENCE_S
+            clock.advance(1)
+        life.turned()
+    clock.advance(30 - SILENCE_S + 0.1)
+    assert life.promise_s() is None, "with the last promise that is 30 s of silence"
+    life.turned()
+    assert life.promise_s() == SILENCE_S

@@ -14,7 +14,7 @@ from ashore.access.model import DEFAULT_TENANT, Principal
 from ashore.access.policy import Binding, Policy, Role, check_policy, check_role, check_subject
 from ashore.access.records import PolicyVersion
 from ashore.access.roles import BUILT_IN
-from ashore.core import did_you_mean
+from ashore.core import check_line, did_you_mean
 from ashore.errors import Conflict, InvalidRequest, NotFound
 
 MAX_TOLD_CHANGES: Final = 20
@@ -190,8 +190,7 @@ def save(desk: Desk, policy: Policy, *, comment: str, checked: bool = True) -> C
 
     `checked` False: what only takes away was checked by the caller.
     """
-    if len(comment) > 500 or not comment.isprintable():
-        raise InvalidRequest("the comment is longer than 500 characters, or not on one line", param="comment")
+    check_line(comment, "the comment", most=500, param="comment")
     policy = replace(check_policy(policy, BUILT_IN), version=desk.compiled.policy.version + 1)
     after = _check(desk, policy) if checked else Compiled(policy)
     sql.save_policy(desk.connection, policy, author=desk.principal.id, comment=comment, now_s=desk.now_s)

@@ -16,7 +16,7 @@ from msgspec import Meta
 from ashore.access.directory import Claims
 from ashore.access.policy import Role
 from ashore.access.roles import BUILT_IN
-from ashore.core import Section
+from ashore.core import Section, first_hidden
 from ashore.errors import InvalidSpec, Unauthenticated
 
 if TYPE_CHECKING:
@@ -155,7 +155,7 @@ class JwtVerifier:
 
     def _claims(self, issuer: Issuer, claims: Mapping[str, Any], expires_s: float) -> Claims:
         subject = claims[issuer.subject_claim]
-        if not isinstance(subject, str) or not 0 < len(subject) <= 100 or not subject.isprintable():
+        if not isinstance(subject, str) or not 0 < len(subject) <= 100 or first_hidden(subject):
             raise Unauthenticated(
                 f"the token of {issuer.name} has no {issuer.subject_claim} of 1 to 100 printable characters"
             )
@@ -171,7 +171,7 @@ class JwtVerifier:
             tenant=tenant,
             groups=_names(issuer, claims, issuer.groups_claim),
             roles=roles - self._office_roles,
-            factors=tuple(one[:32] for one in factors if one.isprintable()),
+            factors=tuple(one[:32] for one in factors if not first_hidden(one)),
             expires_s=expires_s,
         )
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from ashore.access.actions import ACTIONS, Office, matches_action, offices_of
-from ashore.core import did_you_mean
+from ashore.core import check_line, did_you_mean
 from ashore.errors import InvalidRequest
 
 Effect = Literal["allow", "deny"]
@@ -139,15 +139,9 @@ def check_title(title: str) -> str:
     """Return a title that may be kept and shown.
 
     Raises:
-        InvalidRequest: it is too long, or has control characters.
+        InvalidRequest: it is too long, or has characters that are not seen.
     """
-    if len(title) > MAX_TITLE_CHARS or not title.isprintable():
-        raise InvalidRequest(
-            f"the title has {len(title)} characters, or control characters in it",
-            hint=f"at most {MAX_TITLE_CHARS}, on one line",
-            param="title",
-        )
-    return title
+    return check_line(title, "the title", most=MAX_TITLE_CHARS, param="title")
 
 
 def check_subject(subject: str) -> str:

@@ -1,98 +1,20 @@
-"""The signing keys of the enterprise's issuers: fetched beside the requests, never because of one."""
+"""Fetches the signing keys of the enterprise's issuers, where `[egress]` allows it."""
 
 from __future__ import annotations
 
 import asyncio
-import json
-import logging
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Final
 from urllib.parse import urlsplit
 
-from ashore.access import Issuer, JwtVerifier
-from ashore.api.keys import Keys
-from ashore.core import Clock
-from ashore.errors import AshoreError, InvalidSpec, SourceUnreachable
+from ashore.access import MAX_KEYS_BYTES
+from ashore.errors import SourceUnreachable
 from ashore.jobs import check_addresses, check_url, parse_allow, resolve
 
-log = logging.getLogger("ashore.worker")
-
-REFRESH_S: Final = 300.0
-RETRY_S: Final = 15.0
-"""Pause after keys could not be fetched, and between two looks for a key that is not known."""
-LOOK_EVERY_S: Final = 1.0
 FETCH_TIMEOUT_S: Final = 10.0
-MAX_BYTES: Final = 1 << 20
-
-Fetch = Callable[[str, Sequence[str]], Awaitable[bytes]]
-"""Returns what is at an address, where `[egress]` allows it."""
 
 
-@dataclass(slots=True)
-class _Due:
-    at_s: float = 0.0
-    fetched: bytes = b""
-
-
-class IssuerKeys:
-    """Keeps a `JwtVerifier` in keys, and hands it to those who authenticate. Runs in the worker's event loop."""
-
-    def __init__(self, keys: Keys, clock: Clock, *, fetch: Fetch | None = None) -> None:
-        self._keys = keys
-        self._clock = clock
-        self._fetch = fetch or fetch_jwks
-        self._issuers: tuple[Issuer, ...] = ()
-        self._egress: tuple[str, ...] = ()
-        self._verifier = JwtVerifier(())
-        self._due: dict[str, _Due] = {}
-
-    async def apply(self, issuers: Sequence[Issuer], egress: Sequence[str]) -> None:
-        """Believe these issuers from now on; return when their keys are there, or could not be fetched."""
-        if (tuple(issuers), tuple(egress)) == (self._issuers, self._egress):
-            return
-        self._issuers, self._egress = tuple(issuers), tuple(egress)
-        self._verifier = JwtVerifier(self._issuers)
-        self._due = {issuer.name: _Due() for issuer in self._issuers}
-        await self.look()
-        self._keys.use(self._verifier if self._issuers else None)
-
-    async def keep_fetching(self) -> None:
-        """Fetch keys when their time has come, or a token named one that is not known. Ends when it is cancelled."""
-        while True:
-            await asyncio.sleep(LOOK_EVERY_S)
-            await self.look()
-
-    async def look(self) -> None:
-        """Fetch the keys that are due, of all issuers at once."""
-        now_s = self._clock.monotonic_s()
-        missed, self._verifier.missed = self._verifier.missed, set()
-        await asyncio.gather(*(self._renew(issuer, now_s, missed=issuer.name in missed) for issuer in self._issuers))
-
-    async def _renew(self, issuer: Issuer, now_s: float, *, missed: bool) -> None:
-        due = self._due[issuer.name]
-        early_s = REFRESH_S - RETRY_S if missed else 0.0
-        if now_s < due.at_s - early_s:
-            return
-        try:
-            raw = await self._read(issuer)
-            if raw != due.fetched:
-                number = self._verifier.take_keys(issuer.name, json.loads(raw))
-                self._keys.forget()
-                log.info("took %d keys of the issuer %s", number, issuer.name)
-            due.fetched, due.at_s = raw, now_s + (LOOK_EVERY_S if issuer.jwks_file else REFRESH_S)
-        except (AshoreError, ValueError, RecursionError) as fault:
-            due.at_s = now_s + RETRY_S
-            log.warning("the keys of the issuer %s stay as they were: %s", issuer.name, fault)
-
-    async def _read(self, issuer: Issuer) -> bytes:
-        if issuer.jwks_file:
-            return await asyncio.to_thread(_read_file, Path(issuer.jwks_file))
-        return await self._fetch(issuer.jwks_url, self._egress)
-
-
-async def fetch_jwks(url: str, egress: Sequence[str]) -> bytes:
+async def fetch_jwks(url: str, egress: Sequence[str], /) -> bytes:
     """Return what is at `url`: at an address that was checked, by no proxy and no redirect.
 
     Raises:
@@ -120,19 +42,10 @@ async def fetch_jwks(url: str, egress: Sequence[str]) -> bytes:
                 async for part in answer.aiter_bytes():
                     parts.append(part)
                     length += len(part)
-                    if length > MAX_BYTES:
-                        raise SourceUnreachable(f"{url} sends more than {MAX_BYTES:,} bytes")
+                    if length > MAX_KEYS_BYTES:
+                        raise SourceUnreachable(f"{url} sends more than {MAX_KEYS_BYTES:,} bytes")
                 if answer.status_code != 200:
                     raise SourceUnreachable(f"{url} answers {answer.status_code}; expected 200")
                 return b"".join(parts)
     except (httpx.HTTPError, OSError, TimeoutError) as fault:
         raise SourceUnreachable(f"{urlsplit(url).hostname} does not answer: {type(fault).__name__} {fault}") from fault
-
-
-def _read_file(path: Path) -> bytes:
-    try:
-        if path.stat().st_size > MAX_BYTES:
-            raise InvalidSpec(f"{path} has more than {MAX_BYTES:,} bytes")
-        return path.read_bytes()
-    except OSError as fault:
-        raise InvalidSpec(f"{path}: {fault.strerror}", hint="jwks_file of [[access.issuer]]") from fault

@@ -18,32 +18,34 @@ import sys
 from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Protocol
 
-from ashore.access import Authenticator, OnBehalf, read_internal_token
-from ashore.access.budgets import BudgetOffice, SqlNames
-from ashore.access.calls import open_desk
+from ashore.access import Authenticator, Authority, Fetch
+from ashore.access.budgets import LedgerBudgets
 from ashore.api.background import Background
-from ashore.api.fittings import fit
-from ashore.api.guarding import audit_desk, audit_of, budgets_for, keep_content, names_of_models, prices_of
-from ashore.api.http import ROUTES, AccessLog, HttpApp, HttpServer, Siblings, listen, make_desk
-from ashore.api.issuers import IssuerKeys
-from ashore.api.keys import Keys
+from ashore.api.http import ROUTES, AccessLog, HttpApp, HttpServer, Siblings, listen
+from ashore.api.issuers import fetch_jwks
 from ashore.api.origin import Origins
 from ashore.api.recording import LogRecorder
-from ashore.api.releasing import keep_judging, open_releases
 from ashore.api.rereading import keep_rereading, take_each
 from ashore.api.underway import Bodies, bodies_of
-from ashore.backup import BackupHome
-from ashore.cache.calls import CacheDesk
-from ashore.core import EngineKind, Recorder, SystemClock
+from ashore.audit import AuditLog
+from ashore.bootstrap import build_store, build_workshop
+from ashore.cache import AnswerCache
+from ashore.core import Clock, EngineKind, Recorder, SystemClock
 from ashore.engines import Grammar, card_of
 from ashore.errors import AshoreError
-from ashore.jobs.calls import JobOffice
+from ashore.jobs import Quotas
 from ashore.metrics import Metrics
+from ashore.privacy import Privacy
 from ashore.processes import Pulse, keep_beating, take_hangups, take_pulse
+from ashore.releases import EvaluationGate, KeptVerdicts, Workshop, load_book
+from ashore.releases.room import RequestPath
+from ashore.rooms import Context, Rooms, rooms
+from ashore.rooms import Siblings as SiblingsPort
+from ashore.sealing import secrets_by_link
 from ashore.serving import (
     BEAT_S,
     Board,
@@ -61,17 +63,20 @@ from ashore.serving import (
     Topology,
     read_topology,
 )
+from ashore.settings import Home
+from ashore.state import Database, EpochWatch, open_state
 
 log = logging.getLogger("ashore.worker")
 
 ASIDE_THREADS = 2
 """Threads for what would hold up the streams: long prompts, grammars, writes of the access log."""
 
-GRPC_END_S, HTTP_END_S, RECORD_END_S = 1.0, 5.0, 10.0
-"""How long calls, connections and the record may take to end, once requests have, or had their time."""
+GRPC_END_S, HTTP_END_S = 1.0, 5.0
+"""How long calls and connections may take to end, once requests have, or had their time."""
 
 PATIENCE_S = 30
-"""A loop that turns no more for so long hangs, and the supervisor starts this worker again."""
+"""A loop that turns no more for so long hangs, and the supervisor starts this worker again. One of whose threads none
+runs any more is missed much sooner."""
 
 CONNECTED_S = 1.0
 """How long a worker that begins lets those wait that ask already, until its hosts have greeted. One that comes back
@@ -150,17 +155,64 @@ def check_grammar(grammar: Grammar) -> None:
     check(grammar)
 
 
-def on_behalf_for(topology: Topology, keys: Keys) -> OnBehalf | None:
-    """Return who may act for somebody else: whoever has the token in the topology's file."""
-    if not topology.internal_token_file:
-        return None
-    token = read_internal_token(Path(topology.internal_token_file))
-    return OnBehalf(token) if keys.database is None else OnBehalf(token, keys.acting)
-
-
 def siblings_of(topology: Topology, index: int) -> Siblings:
     """Return the other workers of this machine."""
     return Siblings([where.http.uds for at, where in enumerate(topology.workers) if at != index and where.http.uds])
+
+
+async def open_the_state(topology: Topology, opened: Rooms) -> None:
+    """Give the rooms the state and what watches it; nothing where the topology names none.
+
+    Raises:
+        AshoreError: the state cannot be opened, or a room that is open already cannot go by it.
+    """
+    link = topology.state
+    if link.url or link.path:
+        database = await asyncio.to_thread(
+            partial(
+                open_state,
+                link.url,
+                default=Path(link.path),
+                snapshots=Path(link.snapshots),
+                clock=opened.context.clock,
+                say=log.info,
+                secrets=secrets_by_link(Path(link.secrets_key)),
+                create=False,
+            )
+        )
+        watch = await asyncio.to_thread(EpochWatch(database).start)
+        opened.before_closing(partial(asyncio.to_thread, database.close))
+        opened.before_closing(partial(asyncio.to_thread, watch.close))
+        opened.give({Database: database, EpochWatch: watch})
+    await opened.go_over_state()
+
+
+def guards_of(context: Context) -> Guards:
+    """Return what of the rooms guards requests."""
+    guards = Guards(masker=PrivacyMasker(context.need(Privacy), context.metrics, context.behind))
+    if (audit := context.find(AuditLog)) is not None:
+        guards = replace(guards, auditor=audit)
+    if (budgets := context.find(LedgerBudgets)) is not None:
+        guards = replace(guards, budgets=budgets)
+    return guards
+
+
+def releasing_of(topology: Topology) -> dict[type, object]:
+    """Return what releases need of the home, where there is one."""
+    if not topology.home:
+        return {}
+    store = cache(lambda: build_store(Home(root=Path(topology.home))))
+    workshop = build_workshop(store, privacy=lambda: topology.privacy, kept=lambda: topology.cache)
+    return {Workshop: workshop, EvaluationGate: KeptVerdicts(store)}
+
+
+def names_of_models(serving: ServingService, database: Database | None) -> set[str]:
+    """Return the names that clients may ask for; another home on the same state may serve what this one does not."""
+    known = {card.alias for card in serving.models()}
+    if database is None:
+        return known
+    with database.read() as connection:
+        return {*known, *load_book(connection).aliases}
 
 
 async def serve(
@@ -174,31 +226,33 @@ async def serve(
     """Serve until SIGTERM or SIGINT; return the exit code. `meter` is the selector of the loop that this runs in;
     `pulse` beats as long as that loop turns."""
     topology = read_topology(topology_path)
-    metrics = Metrics()
-    clock = SystemClock()
-    audit = await asyncio.to_thread(audit_of, topology, index)
-    recorder: Recorder = audit or LogRecorder()
+    clock, metrics = SystemClock(), Metrics(metric for room in rooms() for metric in room.metrics)
+    siblings = siblings_of(topology, index)
 
     def behind(name: str) -> tuple[str, ...]:
         """Return the models behind an alias. Asked with the first request, when `serving` is there."""
         return serving.behind(name)
 
-    fittings = await fit(topology, clock, metrics, recorder, behind=behind)
-    keys = await asyncio.to_thread(
-        partial(Keys, topology, fittings.database, fittings.watch, clock=clock, recorder=recorder)
+    def names() -> set[str]:
+        """Return the names that clients may ask for. Asked with the first request, too."""
+        return names_of_models(serving, opened.context.database)
+
+    opened = Rooms(
+        Context(
+            told=topology.told,
+            gives={Clock: clock, Metrics: metrics, Recorder: LogRecorder(), SiblingsPort: siblings, Fetch: fetch_jwks},
+            worker=index,
+            alone=len(topology.workers) < 2 and not topology.state.url,
+            behind=behind,
+            names=names,
+        )
     )
-    authenticator, authority = keys.authenticator, keys.authority
-    issuers = IssuerKeys(keys, clock)
-    await issuers.apply(topology.access.issuers, topology.egress.allow)
+    await opened.open("record")
+    await open_the_state(topology, opened)
+    await opened.open("state")
+    authenticator, authority = opened.context.need(Authenticator), opened.context.need(Authority)
     origins = Origins(_trusted_proxies(topology))
-    if audit is not None and audit.keeps_content:
-        keep_content(audit, fittings)
-    masker = PrivacyMasker(fittings.privacy.privacy, metrics, behind)
-    guards = Guards(masker=masker) if audit is None else Guards(masker=masker, auditor=audit)
     board = Board(Path(topology.board), index) if topology.board else None
-    opened = await asyncio.to_thread(budgets_for, topology, fittings, clock, recorder, behind)
-    if opened is not None:
-        guards = replace(guards, budgets=opened.budgets)
     serving = ServingService(
         topology,
         make_replica=make_replica,
@@ -206,51 +260,17 @@ async def serve(
         check_grammar=check_grammar,
         clock=clock,
         metrics=metrics,
-        cache=fittings.cache,
+        cache=opened.context.need(AnswerCache),
         authority=authority,
-        guards=guards,
+        guards=guards_of(opened.context),
         board=board,
         limit=ConcurrencyLimit(meter),
     )
     where = topology.listens(index)
     sock = listen(where.http)
     bodies = bodies_of(topology.limits, num_workers=max(1, len(topology.workers)))
-    releases = await open_releases(topology, serving, keys.database, fittings.watch, clock=clock, recorder=recorder)
-    desk = make_desk(
-        fittings.database, clock, topology.jobs, topology.egress, None if opened is None else opened.budgets
-    )
-    siblings = siblings_of(topology, index)
-    desks: dict[str, object] = {
-        "cache": CacheDesk(
-            rights=authority,
-            recorder=recorder,
-            database=fittings.database,
-            cache=fittings.cache,
-            worker=index,
-            siblings=siblings,
-        ),
-        "privacy": fittings.privacy,
-    }
-    if (auditing := audit_desk(topology, recorder)) is not None:
-        desks["audit"] = auditing
-    if opened is not None and fittings.database is not None:
-        desks["budgets"] = BudgetOffice(
-            authority=opened.authority,
-            rights=authority,
-            recorder=recorder,
-            clock=clock,
-            prices=prices_of(topology),
-            names=SqlNames(fittings.database, partial(names_of_models, serving, fittings.database)),
-        )
-    if desk.worked:
-        desks["jobs"] = JobOffice(queue=desk.queue, rights=authority, recorder=recorder)
-    if releases is not None:
-        desks["releases"] = releases.desk
-    if keys.database is not None:
-        alone = len(topology.workers) < 2 and not topology.state.url
-        desks["access"] = open_desk(
-            keys.database, clock, recorder, reread=partial(keys.reread, whole=False), alone=alone
-        )
+    opened.give({RequestPath: serving, Quotas: opened.find(LedgerBudgets), **releasing_of(topology)})
+    await opened.open("serving")
     app = HttpApp(
         serving,
         authenticator,
@@ -260,13 +280,10 @@ async def serve(
         access_log=AccessLog() if topology.access_log else None,
         number=index,
         siblings=siblings,
-        desk=desk,
-        on_behalf=on_behalf_for(topology, keys),
         authority=authority,
-        recorder=recorder,
+        recorder=opened.context.recorder,
         origins=origins,
-        backups=BackupHome(Path(topology.home)).read_timetable if topology.home else lambda: None,
-        desks=desks,
+        rooms=opened,
         bodies=bodies,
     )
     loop = asyncio.get_running_loop()
@@ -288,7 +305,7 @@ async def serve(
         serving,
         authenticator,
         metrics,
-        recorder=recorder,
+        recorder=opened.context.recorder,
         origins=origins,
         limits=topology.limits,
         bodies=bodies,
@@ -296,24 +313,15 @@ async def serve(
     rereading, background = Background(), Background()
 
     async def take(topology: Topology) -> None:
-        await take_each(
-            (
-                keys.reread,
-                partial(issuers.apply, topology.access.issuers, topology.egress.allow),
-                partial(asyncio.to_thread, fittings.privacy.take_file, topology.privacy),
-                partial(serving.apply, topology),
-            )
-        )
+        await take_each((*opened.reloads(topology.told), partial(serving.apply, topology)))
         origins.trusted_proxies = _trusted_proxies(topology)
 
     rereading.keep("topology", partial(keep_rereading, reread, topology_path, take))
     background.keep("pulse", partial(keep_beating, pulse or Pulse(None), PATIENCE_S))
-    background.keep("last uses of keys", keys.keep_flushing)
-    background.keep("keys of issuers", issuers.keep_fetching)
+    for name, work in opened.background():
+        background.keep(name, work)
     if board is not None:
         background.keep("beat on the board", partial(_beat, board))
-    if releases is not None:
-        background.keep("judge candidates", partial(keep_judging, serving, releases.keeper, releases.routes))
     gc.collect()
     gc.freeze()
     log.info("serving %s", ", ".join(model.alias for model in topology.models))
@@ -330,11 +338,7 @@ async def serve(
     await server.stop(HTTP_END_S)
     await app.close()
     await background.stop()
-    if opened is not None:
-        await asyncio.to_thread(opened.close)
-    await fittings.close()
-    if audit is not None:
-        await asyncio.to_thread(audit.close, RECORD_END_S)
+    await opened.close()
     if board is not None:
         board.close()
     return 0

@@ -23,10 +23,9 @@ from ashore.audit.keyseal import PRIVATE_KEYS, rewrap_audit_keys, seal_audit_key
 from ashore.audit.launch import AuditLink, open_command_log, open_log
 from ashore.audit.log import AuditLog, LogOptions, LogStats
 from ashore.audit.model import ChainName, Head, Kind, Record, RequestNote
-from ashore.audit.notary import Notary
+from ashore.audit.notary import AnchorStanding, Notary, read_anchors
 from ashore.audit.query import Query, read_moment, shown_moment
 from ashore.audit.render import hit_json, hit_line
-from ashore.audit.scribewriter import ScribeWriter
 from ashore.audit.search import Hit
 from ashore.audit.section import AuditSection, Durability
 from ashore.audit.service import AuditService, AuditStatus
@@ -42,6 +41,7 @@ __all__ = [
     "PUBLIC_KEYS",
     "SUBJECTS_EPOCH",
     "Anchor",
+    "AnchorStanding",
     "Archive",
     "ArchiveStanding",
     "Archived",
@@ -75,7 +75,6 @@ __all__ = [
     "Query",
     "Record",
     "RequestNote",
-    "ScribeWriter",
     "SigningKey",
     "SqlSubjectKeys",
     "SubjectKeys",
@@ -89,6 +88,7 @@ __all__ = [
     "open_archive",
     "open_command_log",
     "open_log",
+    "read_anchors",
     "read_moment",
     "read_public_keys",
     "rewrap_audit_keys",

@@ -31,6 +31,7 @@ from ashore.audit.segments import (
     segment_path,
     segments_of,
 )
+from ashore.core import make_folder
 from ashore.errors import NotFound, SourceUnreachable, TamperedAudit
 
 DAY_US: Final = 86_400_000_000
@@ -101,7 +102,7 @@ class FolderArchive:
     def keep(self, name: str, data: bytes) -> None:
         target = self._folder / name
         try:
-            target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            make_folder(target.parent, mode=0o700)
             if target.exists():
                 if target.read_bytes() != data:
                     raise TamperedAudit(f"{target} exists and holds something else", hint="run `ashore audit verify`")

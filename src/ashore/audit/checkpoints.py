@@ -34,6 +34,7 @@ from ashore.audit.signing import (
     write_copy,
 )
 from ashore.audit.writer import disk_faults
+from ashore.core import make_folder
 from ashore.sealing import OpenEnvelope, SecretFolder
 
 CHECKPOINTS: Final = "checkpoints.log"
@@ -305,7 +306,7 @@ class Checkpoints:
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Keep everybody else from signing, and from changing the keys."""
-        self._root.mkdir(parents=True, exist_ok=True, mode=0o700)
+        make_folder(self._root, mode=0o700)
         descriptor = os.open(self._root / "checkpoints.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX)

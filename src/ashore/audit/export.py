@@ -27,6 +27,7 @@ from ashore.audit.search import Hit, oldest_first
 from ashore.audit.segments import LocalShelf, chains_in, segment_path, segments_of
 from ashore.audit.signing import PublicKey, SigningKey
 from ashore.audit.verify import Problem
+from ashore.core import make_folder
 from ashore.errors import Conflict, NotFound
 
 Format = Literal["csv", "jsonl", "cef"]
@@ -215,7 +216,7 @@ def copy_chains(root: Path, into: Path) -> int:
     files += [segment_path(root, chain, number) for chain in chains_in(root) for number in segments_of(root, chain)]
     for file in files:
         target = into / file.relative_to(root)
-        target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        make_folder(target.parent, mode=0o700)
         shutil.copyfile(file, target)
     return len(files)
 

@@ -6,7 +6,6 @@ fields of a record stand in the order of the alphabet, so those four stand in th
 
 from __future__ import annotations
 
-import itertools
 from typing import Final
 
 import msgspec
@@ -17,7 +16,6 @@ from ashore.audit.records import request_record
 
 _AT, _MONO, _ID, _SEQ = b'"at_us":', b'"mono_us":', b'"request_id":', b'"seq":'
 _BLANK: Final = 1
-_NUMBERS: Final = itertools.count(1)
 _NOBODY: Final = "-"
 """An empty id would be left out."""
 
@@ -25,12 +23,10 @@ _NOBODY: Final = "-"
 class NoteForm:
     """The record of one principal's request for one kept answer, with blanks."""
 
-    __slots__ = ("_at", "_end", "_id", "_mono", "_seq", "note", "number")
+    __slots__ = ("_at", "_end", "_id", "_mono", "_seq", "note")
 
     def __init__(self, note: RequestNote) -> None:
         """Take a note without content; its request id does not matter."""
-        self.number = next(_NUMBERS)
-        """Of no other form of this process."""
         self.note = note = msgspec.structs.replace(note, request_id=_NOBODY)
         line = encode(request_record(note, seq=_BLANK, at_us=_BLANK, mono_us=_BLANK))
         # A quote inside a text is escaped, so `"seq":` is a key. Only `masked` has keys that somebody chose: it stands

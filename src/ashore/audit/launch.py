@@ -10,7 +10,6 @@ import msgspec
 from ashore.audit.digests import Digester, digest_key
 from ashore.audit.log import AuditLog, LogOptions
 from ashore.audit.model import ChainName
-from ashore.audit.scribewriter import ScribeWriter
 from ashore.audit.section import AuditSection
 from ashore.audit.writer import ChainWriter
 from ashore.errors import HomeBusy
@@ -38,13 +37,8 @@ class AuditLink(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         return opened_by_link(Path(self.key)) if self.key else None
 
 
-def open_log(link: AuditLink, chain: str, *, apart: bool = False) -> AuditLog:
-    """Return the log of a process, running. `close` gives the chain back.
-
-    Args:
-        link: Where the record of the home is.
-        chain: Of this process.
-        apart: Whether lines are made in a process of its own, so that this one's interpreter is left to its work.
+def open_log(link: AuditLink, chain: str) -> AuditLog:
+    """Return the log of the process that writes `chain`, running. `close` gives the chain back.
 
     Raises:
         HomeBusy: another process has this chain.
@@ -53,8 +47,7 @@ def open_log(link: AuditLink, chain: str, *, apart: bool = False) -> AuditLog:
     """
     digester = Digester(digest_key(SecretFolder(Path(link.keys), link.opener)))
     options = LogOptions(durability=link.section.durability, keeps_content=link.section.content == "sealed")
-    kind = ScribeWriter if apart else ChainWriter
-    return AuditLog(kind(Path(link.path), ChainName(chain)), options=options, digester=digester).start()
+    return AuditLog(ChainWriter(Path(link.path), ChainName(chain)), options=options, digester=digester).start()
 
 
 def open_command_log(link: AuditLink) -> AuditLog:

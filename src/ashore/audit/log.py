@@ -12,7 +12,7 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Final, Protocol
@@ -23,7 +23,7 @@ from ashore.audit.digests import Digester
 from ashore.audit.forms import NoteForm
 from ashore.audit.model import Head, RequestNote, Sealed
 from ashore.audit.section import Durability
-from ashore.audit.writer import Draft
+from ashore.audit.writer import ChainWriter, Draft
 from ashore.core import Act
 from ashore.errors import AshoreError, AuditUnavailable
 
@@ -66,40 +66,6 @@ class LogStats:
     last_fault: str = ""
 
 
-class Writer(Protocol):
-    """Brings drafts to the disk: `ChainWriter` in this process, `ScribeWriter` through one of its own.
-
-    Used by one thread.
-    """
-
-    @property
-    def torn_bytes(self) -> int:
-        """Cut from the end when the chain was taken."""
-        ...
-
-    @property
-    def damaged_line(self) -> int:
-        """A line of the last segment that somebody changed; 0: none."""
-        ...
-
-    @property
-    def head(self) -> Head:
-        """How far the disk has the chain."""
-        ...
-
-    def append(self, drafts: Sequence[Draft]) -> None:
-        """Return when all of them are on the disk, in this order. After an error none of them counts: call it again.
-
-        Raises:
-            AuditUnavailable: the disk is full or cannot be written.
-        """
-        ...
-
-    def close(self) -> None:
-        """Let go of the chain. May be called twice."""
-        ...
-
-
 class Sealer(Protocol):
     """Makes ciphertext of what somebody asked and got."""
 
@@ -113,7 +79,7 @@ class AuditLog:
 
     def __init__(
         self,
-        writer: Writer,
+        writer: ChainWriter,
         *,
         options: LogOptions | None = None,
         digester: Digester | None = None,

@@ -87,6 +87,8 @@ class RequestNote(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     completion_tokens: int = 0
     cached_tokens: int = 0
     masked: dict[str, int] = {}
+    ignored: tuple[str, ...] = ()
+    """Fields of the request that were left out."""
     error_code: str = ""
     latency_ms: float = 0.0
     prompt: str = ""

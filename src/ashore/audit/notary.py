@@ -16,9 +16,38 @@ from ashore.core import UNDECODABLE, Act, Clock, Recorder
 from ashore.errors import AshoreError
 
 ANCHORED: Final = "anchored.json"
-"""How far each anchor got: spares a search, proves nothing."""
+"""How far each anchor got, and how it stands: spares a search, proves nothing."""
 
 log = logging.getLogger("ashore.audit")
+
+
+class AnchorStanding(msgspec.Struct, frozen=True, kw_only=True):
+    """How an anchor stands."""
+
+    place: str
+    number: int = 0
+    """Last checkpoint that it has; 0: none that is known."""
+    good_us: int = 0
+    """When it last had every checkpoint; 0: never."""
+    silent_us: int = 0
+    """Since when it takes none; 0: it takes them."""
+    failures: int = 0
+    """Rounds in a row that failed."""
+    error: str = ""
+    """What the last round that failed said; empty where it takes them."""
+
+
+def read_anchors(root: Path) -> tuple[AnchorStanding, ...]:
+    """Return how the anchors stand that are in use; empty where there are none, or nothing is known of them."""
+    return tuple(one for one in _read_anchored(root).values() if isinstance(one, AnchorStanding))
+
+
+def _read_anchored(root: Path) -> dict[str, AnchorStanding | int]:
+    """Return what is known by place; of a place that is not in use, how far it got."""
+    try:
+        return msgspec.json.decode((root / ANCHORED).read_bytes(), type=dict[str, AnchorStanding | int])
+    except (OSError, *UNDECODABLE):
+        return {}
 
 
 class Notary:
@@ -95,39 +124,45 @@ class Notary:
             )
 
     def _deliver(self) -> None:
-        reached = self._reached()
-        before = dict(reached)
-        for anchor in self._anchors:
-            try:
-                for line in self._new_for(reached.get(anchor.place)):
-                    number = line.checkpoint().number
-                    anchor.put(number, line.raw)
-                    reached[anchor.place] = number
-                self._tell(anchor, None)
-            except AshoreError as fault:
-                self._tell(anchor, fault)
-        if reached != before:
+        before = _read_anchored(self._root)
+        now = {place: one.number if isinstance(one, AnchorStanding) else one for place, one in before.items()}
+        standings = {anchor.place: self._brought(anchor, before.get(anchor.place, 0)) for anchor in self._anchors}
+        if {**now, **standings} != before:
             scratch = self._root / f".{ANCHORED}"
-            scratch.write_bytes(msgspec.json.encode(reached))
+            scratch.write_bytes(msgspec.json.encode({**now, **standings}))
             scratch.replace(self._root / ANCHORED)
 
-    def _new_for(self, reached: int | None) -> list[SignedLine]:
+    def _brought(self, anchor: Anchor, before: AnchorStanding | int) -> AnchorStanding:
+        """Bring an anchor what it does not have, and return how it stands then."""
+        if isinstance(before, int):
+            before = AnchorStanding(place=anchor.place, number=before)
+        number = before.number
+        try:
+            for line in self._new_for(number):
+                anchor.put(line.checkpoint().number, line.raw)
+                number = line.checkpoint().number
+        except AshoreError as fault:
+            self._tell(anchor, fault)
+            return msgspec.structs.replace(
+                before, number=number, silent_us=before.silent_us or self._now_us(), failures=before.failures + 1,
+                error=f"{fault.code}: {fault.message}",
+            )  # fmt: skip
+        self._tell(anchor, None)
+        if number == before.number and not before.failures and before.good_us:
+            return before
+        return AnchorStanding(place=anchor.place, number=number, good_us=self._now_us())
+
+    def _new_for(self, reached: int) -> list[SignedLine]:
         """Return the checkpoints that an anchor does not have; of one that is new here, the last, which covers all."""
         last = self._checkpoints.last()
         if last is None:
             return []
         number = last.checkpoint().number
-        if reached is None or reached == number - 1:
+        if reached in (0, number - 1):
             return [last]
         if reached >= number:
             return []
         return [line for line in read_checkpoints(self._checkpoints.path) if line.whole and line.number > reached]
-
-    def _reached(self) -> dict[str, int]:
-        try:
-            return msgspec.json.decode((self._root / ANCHORED).read_bytes(), type=dict[str, int])
-        except (OSError, *UNDECODABLE):
-            return {}
 
     def _tell(self, anchor: Anchor, fault: AshoreError | None) -> None:
         """Record that an anchor fell silent, and that it is back; not every round."""

@@ -25,6 +25,7 @@ def request_record(note: RequestNote, *, seq: int, at_us: int, mono_us: int, con
         cached_tokens=note.cached_tokens,
         completion_tokens=note.completion_tokens,
         content=content,
+        detail={"ignored": short(", ".join(note.ignored))} if note.ignored else {},
         error=note.error_code,
         key=note.key,
         kind="request",

@@ -18,6 +18,7 @@ from ashore.audit.checkpoints import Checkpoints
 from ashore.audit.content import ContentSealer, SubjectKeys
 from ashore.audit.export import Format, Manifest, Order, copy_chains, export
 from ashore.audit.model import ChainName, Record
+from ashore.audit.notary import AnchorStanding, read_anchors
 from ashore.audit.query import Query, check_query
 from ashore.audit.search import Hit, find_record, search
 from ashore.audit.segments import LocalShelf, Shelf, chains_in
@@ -45,6 +46,8 @@ class AuditStatus(msgspec.Struct, frozen=True, kw_only=True):
     """Of all segments on this machine."""
     archive: ArchiveStanding | None = None
     """How archiving by itself stands; null: it never ran."""
+    anchors: tuple[AnchorStanding, ...] = ()
+    """How each anchor stands."""
     unarchived: int = 0
     """Closed segments that are not in the archive yet."""
 
@@ -237,12 +240,17 @@ class AuditService:
             key_id=checkpoint.key_id if checkpoint else "",
             num_bytes=sum(file.stat().st_size for file in files),
             archive=standing,
+            anchors=read_anchors(self._root),
             unarchived=waiting_segments(self._root, standing) if standing else 0,
         )
 
     def archiving(self) -> ArchiveStanding | None:
         """Return how archiving by itself stands; None where it never ran. Reads one small file."""
         return read_standing(self._root)
+
+    def anchoring(self) -> tuple[AnchorStanding, ...]:
+        """Return how the anchors stand. Reads one small file."""
+        return read_anchors(self._root)
 
     def public_keys(self) -> tuple[PublicKey, ...]:
         """Return the keys that signed in this home."""

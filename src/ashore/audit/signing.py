@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from ashore.core import make_folder
 from ashore.errors import CorruptBlob, InvalidSpec, NotFound, SealingKeyMissing
 from ashore.sealing import SecretFolder
 
@@ -106,7 +107,7 @@ def load_signing_key(folder: SecretFolder) -> SigningKey:
 
 def keep_signing_key(folder: SecretFolder, key: SigningKey) -> None:
     """Make `key` the one that signs from now on. The public halves are written first, so that none is ever missing."""
-    folder.path.mkdir(parents=True, exist_ok=True, mode=0o700)
+    make_folder(folder.path, mode=0o700)
     path = folder.path / PUBLIC_KEYS
     known = read_public_keys(path) if path.exists() else ()
     if key.public not in known:

@@ -15,13 +15,13 @@ from typing import Final
 
 import msgspec
 
-from ashore.audit.canonical import decode, encode
+from ashore.audit.canonical import encode
 from ashore.audit.chain import MerkleTree, linked
 from ashore.audit.forms import NoteForm
 from ashore.audit.model import FORMAT, ChainName, Head, Record, RequestNote, Sealed
 from ashore.audit.records import act_record, chain_record, jumped, request_record
-from ashore.audit.segments import chain_folder, read_lines, read_tail, segment_path, segments_of
-from ashore.core import Act
+from ashore.audit.segments import chain_folder, read_tail, segment_path
+from ashore.core import Act, make_folder
 from ashore.errors import AuditUnavailable, HomeBusy
 
 SEGMENT_BYTES: Final = 64 << 20
@@ -31,8 +31,6 @@ CLOSE: Final = "segment:close"
 JUMP: Final = "clock:jump"
 FRAMES: Final = (OPEN, CLOSE)
 """A segment begins and ends with these and nothing else, so a jump of the clock is told with the record behind them."""
-_OWN: Final = (OPEN, CLOSE, JUMP)
-"""What a writer puts between the drafts by itself."""
 YIELD_EVERY: Final = 200
 """Lines made between two offers of the interpreter lock to the threads that answer requests."""
 
@@ -93,7 +91,7 @@ class ChainWriter:
         self._dirty = False
         folder = chain_folder(root, chain)
         with disk_faults(folder):
-            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            make_folder(folder, mode=0o700)
             self._lock = _hold(folder / "lock", chain)
             try:
                 self._begin()
@@ -128,20 +126,6 @@ class ChainWriter:
     def segment(self) -> Path:
         """The file that is being written."""
         return segment_path(self._root, self.chain, self._number)
-
-    def num_drafts_since(self, seq: int) -> int:
-        """Return how many drafts the disk has behind a record. Reads back to it, segment by segment."""
-        count = 0
-        with disk_faults(self._root):
-            for number in reversed(segments_of(self._root, self.chain)):
-                reached = False
-                with segment_path(self._root, self.chain, number).open("rb") as file:
-                    for record in (decode(line.body) for line in read_lines(file) if line.whole):
-                        reached = reached or record.seq <= seq + 1
-                        count += record.seq > seq and record.action not in _OWN
-                if reached:
-                    break
-        return count
 
     def append(self, drafts: Sequence[Draft]) -> None:
         """Return when all of them are on the disk, in this order. After an error none of them counts: call it again.

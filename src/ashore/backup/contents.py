@@ -19,7 +19,7 @@ from typing import Final
 
 from ashore.backup.home import FOLDER, RECOVERY_KEY
 from ashore.backup.ports import Keep
-from ashore.core import Digest
+from ashore.core import Digest, make_folder
 from ashore.errors import Conflict, CorruptBlob
 from ashore.sealing import ENVELOPE_FILE
 from ashore.state import copy_database
@@ -93,7 +93,7 @@ class HomeContents:
             CorruptBlob: a file was cut short meanwhile.
             Conflict: the record was being archived all the time.
         """
-        scratch.mkdir(parents=True, exist_ok=True, mode=0o700)
+        make_folder(scratch, mode=0o700)
         if self._state is not None and self._state.is_file():
             copy = scratch / "state.db"
             copy.unlink(missing_ok=True)

@@ -32,7 +32,7 @@ from ashore.backup.model import (
 )
 from ashore.backup.objects import Objects, open_objects
 from ashore.backup.running import Told
-from ashore.core import UNDECODABLE, Digest, did_you_mean, human_bytes
+from ashore.core import UNDECODABLE, Digest, did_you_mean, human_bytes, make_folder
 from ashore.errors import (
     Conflict,
     CorruptBlob,
@@ -95,7 +95,7 @@ class Restore:
         """
         refuse_full_home(root)
         staging = root / STAGING
-        staging.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_folder(staging, mode=0o700)
         self._go_on(root, staging)
         with open_objects(self._found.reading) as objects:
             listing = objects.listing(self._commit)
@@ -155,7 +155,7 @@ class Restore:
         """Write an object to a file, whole or not at all; one that is there already is whole."""
         if target.exists() and target.stat().st_size == ref.num_bytes:
             return
-        target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        make_folder(target.parent, mode=0o700)
         part = target.with_name(target.name + ".part")
         done = 0
 
@@ -307,7 +307,7 @@ def _move_in(root: Path, staging: Path, files: Iterable[FileEntry]) -> None:
         if not source.exists():
             continue
         folder = target.parent
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        make_folder(folder, mode=0o700)
         source.chmod(entry.mode)
         os.replace(source, target)
         Disk().sync_folder(folder)

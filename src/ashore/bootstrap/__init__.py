@@ -31,7 +31,7 @@ from ashore.bootstrap.stores import (
     sealing_notes,
     stored_files,
 )
-from ashore.bootstrap.variants import judge_as_served, make_ready, prepare_variant, quantiser, side_commands
+from ashore.bootstrap.variants import make_ready, prepare_variant, quantiser, side_commands
 
 __all__ = [
     "Keeper",
@@ -45,7 +45,6 @@ __all__ = [
     "find_programs",
     "gather_facts",
     "hold_state_secrets",
-    "judge_as_served",
     "key_keeper",
     "make_ready",
     "manifests_in_use",

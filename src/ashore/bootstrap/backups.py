@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from ashore.bootstrap.state import open_state
 from ashore.bootstrap.stores import build_store
-from ashore.core import Recorder, SystemClock
+from ashore.core import Recorder, SystemClock, make_folder
 from ashore.errors import InvalidRequest, InvalidSpec
 from ashore.settings import Home, Settings
 
@@ -136,7 +136,7 @@ def restore_home(restore: Restore, settings: Settings) -> RestoreReport:
     from ashore.store import ModelStore
 
     home = settings.home
-    home.root.mkdir(parents=True, exist_ok=True, mode=0o700)
+    make_folder(home.root, mode=0o700)
     lock = HomeLock.acquire(home.lock, Holder(pid=os.getpid(), address="ashore backup restore"))
     try:
         return restore.home(home.root, lambda: ModelStore(home.store, home.run_models, SystemClock()))

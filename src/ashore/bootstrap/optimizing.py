@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from ashore.bootstrap.stores import stored_files
 from ashore.bootstrap.variants import prepare_variant, quantiser, quietly
-from ashore.core import EngineKind
+from ashore.core import EngineKind, make_folder
 from ashore.errors import UnknownModel
 from ashore.settings import Home, Settings
 
@@ -115,7 +115,7 @@ def open_subject(
     from ashore.planning import read_inventory
 
     log = home.logs / "evaluate.log"
-    log.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(log.parent)
     if (files := files_by_name(name, home.run)) is not None:
         with open_hosted(files, EngineOptions(kind=card_reading(files.format).kind), log=log) as subject:
             yield subject

@@ -10,12 +10,9 @@ from ashore.core import EngineKind
 from ashore.errors import Conflict, UnknownModel
 
 if TYPE_CHECKING:
-    from ashore.engines import Rounded, Rounder, Samples
-    from ashore.optimize import Losses, Quantiser, QuantizePlan
+    from ashore.engines import Rounder
+    from ashore.optimize import Quantiser, QuantizePlan
     from ashore.store import ModelStore, StoredModel
-
-KV_BLOCK = 32
-"""Tokens that the CPU engine keeps together: a text takes whole ones."""
 
 
 def quietly(stage: str, share: float) -> None:
@@ -91,13 +88,7 @@ def quantiser(store: ModelStore, *, compressor: Path | None = None) -> Quantiser
         rounders |= dict.fromkeys(
             (kind for kind, one in roundings.items() if not one.rounder), SideCompressor(compressor)
         )
-    return Quantiser(
-        store,
-        rounders,
-        loaded(next(one.mixture for one in roundings.values() if one.mixture)),
-        judge_as_served,
-        free_memory=lambda: read_inventory().memory_bytes,
-    )
+    return Quantiser(store, rounders, free_memory=lambda: read_inventory().memory_bytes)
 
 
 def side_commands(store: ModelStore, plan: QuantizePlan) -> tuple[str, ...]:
@@ -121,18 +112,3 @@ def side_commands(store: ModelStore, plan: QuantizePlan) -> tuple[str, ...]:
         shlex.join(compress_command(environment, files.directory, Path(plan.variant), scheme, text, plan.seed)),
         shlex.join([*ours, "--run", str(environment)]),
     )
-
-
-def judge_as_served(folder: Path, made: Rounded, text: Samples, *, exact: bool = False) -> Losses:
-    """Return what each token costs, as `Judge` of `optimize` promises, from a host of its own."""
-    from ashore.engines import EngineOptions, ModelFiles, ScoreText, card_reading
-    from ashore.evaluation import open_hosted
-
-    longest = max(len(ids) for ids in text)
-    kind = card_reading(made.format).kind
-    files = ModelFiles(name=folder.name, digest="", directory=str(folder), format=made.format, weights=made.weights)
-    extra: dict[str, str | int | float | bool] = {"full_precision": True} if exact else {}
-    options = EngineOptions(kind=kind, max_sequences=1, kv_tokens=longest + KV_BLOCK, prefix_cache=False, extra=extra)
-    with open_hosted(files, options) as subject:
-        scored = subject.score([ScoreText(list(ids)) for ids in text])
-    return tuple(tuple(-position[0].logprob for position in rows) for rows in scored)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Annotated, Final, Protocol
+from typing import TYPE_CHECKING, Annotated, Final
 from urllib.parse import urlencode
 
 import msgspec
@@ -13,6 +13,7 @@ from ashore.cache.model import EntryStats, Pair, ShareStats
 from ashore.cache.sql import purge, remove_pairs, save_pairs
 from ashore.core import ADMIN, SERVER, Actor, Call, Principal, Recorder, Rights, check_tenant, sees_tenant
 from ashore.errors import InvalidRequest, NotReady
+from ashore.rooms import Siblings
 
 if TYPE_CHECKING:
     from ashore.cache.service import AnswerCache
@@ -23,14 +24,6 @@ PURGE: Final = "cache:purge"
 PUBLIC: Final = "*"
 
 Name = Annotated[str, msgspec.Meta(max_length=200)]
-
-
-class Siblings(Protocol):
-    """The other API workers of this machine."""
-
-    async def ask(self, path: str) -> Sequence[bytes]:
-        """Return what those that answer say of their own caches."""
-        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -271,6 +271,11 @@ def status(*, as_json: AsJson = False) -> None:
     print(f"{counted(found.checkpoints, 'checkpoint')}, {last}")
     for chain, seq in found.chains.items():
         print(f"  {chain}: signed up to number {seq:,}")
+    for one in found.anchors:
+        if one.failures:
+            print(f"anchor {one.place}: TAKES NOTHING since {shown_moment(one.silent_us)}: {one.error}")
+        else:
+            print(f"anchor {one.place}: has every checkpoint up to {one.number:,}, since {shown_moment(one.good_us)}")
     archive = found.archive
     if archive is not None:
         when = f"all well at {shown_moment(archive.good_us)}" if archive.good_us else "no round ended well yet"

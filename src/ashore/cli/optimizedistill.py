@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -13,16 +12,14 @@ from cyclopts import Parameter
 from ashore.cli.model import model_json
 from ashore.cli.progress import TerminalProgress
 from ashore.core import EngineKind, human_bytes
-from ashore.errors import InvalidRequest
 
 if TYPE_CHECKING:
-    from ashore.optimize.distilling import ApiSource, DistilPlan, DistilReport, Way
+    from ashore.optimize.distilling import DistilPlan, DistilReport
     from ashore.training import StepReport
 
 AsJson = Annotated[bool, Parameter(name="--json", negative=())]
 Flag = Annotated[bool, Parameter(negative=())]
 Files = Annotated[tuple[Path, ...], Parameter(negative=())]
-KEY_VARIABLE = "ASHORE_TEACHER_KEY"
 
 
 def distill(
@@ -36,19 +33,13 @@ def distill(
     data: Files = (),
     text: Files = (),
     name: str | None = None,
-    on_policy: Flag = False,
-    sequence_level: Flag = False,
     method: Literal["full", "lora"] = "full",
     rank: int = 16,
     teacher_engine: EngineKind | None = None,
-    teacher_url: str | None = None,
-    teacher_model: str | None = None,
-    allow_egress: Annotated[tuple[str, ...], Parameter(negative=())] = (),
     top: int = 64,
     temperature: float = 1.0,
     text_share: float = 0.0,
     input_share: float = 0.3,
-    answer_tokens: int = 64,
     epochs: float = 1.0,
     max_tokens: int = 0,
     learning_rate: float = 5e-4,
@@ -65,7 +56,7 @@ def distill(
     Parameters
     ----------
     teacher
-        Name[@variant] in the store; with --teacher-url the name that the student's is made of.
+        Name[@variant] in the store.
     student
         A smaller model of the store, such as a pruned one; otherwise the student is cut out of the teacher.
     layers
@@ -80,23 +71,12 @@ def distill(
         Plain UTF-8 text: language that it shall keep. May be given several times.
     name
         Of the new model; default: TEACHER-distilled.
-    on_policy
-        The student answers, and the teacher corrects each token. For a student that can already answer.
-    sequence_level
-        Learn from the teacher's answers alone. For other tokenizers, and for teachers behind a server.
     method
         Train the student's own weights (full), or adapters that are merged into them at the end (lora: less memory).
     rank
         Of the adapters.
     teacher_engine
         Engine that reads for the teacher; default: the one that evaluates it.
-    teacher_url
-        An OpenAI-compatible server that answers instead; needs --teacher-model, --student and --sequence-level. Its
-        key, where it wants one, is read from ASHORE_TEACHER_KEY.
-    teacher_model
-        Name of the model on that server.
-    allow_egress
-        HOST[:PORT] that the prompts of --data may be sent to; a server on this machine needs none.
     top
         Tokens that the teacher tells of at each position, 1 to 255.
     temperature
@@ -105,8 +85,6 @@ def distill(
         Weight of what the data itself says beside what the teacher says.
     input_share
         Part of the loss that is for what stands before the answers.
-    answer_tokens
-        Longest answer, with --on-policy and --sequence-level.
     epochs
         How often the data is gone through.
     max_tokens
@@ -137,9 +115,7 @@ def distill(
         text=text,
         name=name,
         teacher_engine=teacher_engine,
-        api=_api(teacher_url, teacher_model, allow_egress, sequence_level=sequence_level),
         settings=DistilSettings(
-            way=_way(on_policy=on_policy, sequence_level=sequence_level),
             layers=layers,
             hidden=hidden,
             intermediate=intermediate,
@@ -149,7 +125,6 @@ def distill(
             temperature=temperature,
             text_share=text_share,
             input_share=input_share,
-            answer_tokens=answer_tokens,
             epochs=epochs,
             max_tokens=max_tokens,
             learning_rate=learning_rate,
@@ -190,38 +165,12 @@ class _Shown:
         )
 
 
-def _way(*, on_policy: bool, sequence_level: bool) -> Way:
-    if on_policy and sequence_level:
-        raise InvalidRequest(
-            "--on-policy and --sequence-level are two ways to learn", hint="give one of them", param="on_policy"
-        )
-    return "on_policy" if on_policy else "sequence" if sequence_level else "offline"
-
-
-def _api(url: str | None, model: str | None, allow: tuple[str, ...], *, sequence_level: bool) -> ApiSource | None:
-    from ashore.optimize.distilling import ApiSource
-
-    if url is None:
-        if model or allow:
-            raise InvalidRequest(
-                "--teacher-model and --allow-egress belong to --teacher-url", hint="give --teacher-url"
-            )
-        return None
-    if not model or not sequence_level:
-        raise InvalidRequest(
-            f"the teacher at {url} tells its answers and no log-probabilities of all tokens",
-            hint="give --sequence-level and --teacher-model NAME with --teacher-url",
-            param="teacher_url",
-        )
-    return ApiSource(url=url, model=model, allow=allow, key=os.environ.get(KEY_VARIABLE, ""))
-
-
 def _plan_json(plan: DistilPlan) -> dict[str, Any]:
     return {
         "name": plan.name,
         "teacher": plan.wish.teacher,
         "parent": plan.parent.reference,
-        "teacher_parameters": plan.teacher_parameters,
+        "teacher_parameters": plan.teacher.shape.num_parameters,
         "student_parameters": plan.sizes.student_parameters,
         "examples": plan.num_examples,
         "tokens": plan.num_tokens,
@@ -234,7 +183,7 @@ def _plan_json(plan: DistilPlan) -> dict[str, Any]:
 def _report_json(plan: DistilPlan, report: DistilReport) -> dict[str, Any]:
     return {
         "model": model_json(report.student),
-        "teacher_parameters": plan.teacher_parameters,
+        "teacher_parameters": plan.teacher.shape.num_parameters,
         "student_parameters": plan.sizes.student_parameters,
         "tokens": report.tokens,
         "seconds": round(report.seconds, 1),
@@ -256,8 +205,7 @@ def _show_report(plan: DistilPlan, report: DistilReport) -> None:
     print(f"{report.student.reference}: {_size(plan)}")
     took = f"{report.tokens:,} tokens in {report.seconds:.0f} s"
     print(f"loss {report.first_loss:.3f} -> {report.last_loss:.3f} over {took}")
-    if report.logit_bytes_per_token:
-        print(f"the teacher's words: {report.logit_bytes_per_token:.0f} bytes a token, kept for the next student")
+    print(f"the teacher's words: {report.logit_bytes_per_token:.0f} bytes a token, kept for the next student")
     print(f"next: ashore optimize evaluate {report.student.reference} --against {plan.wish.teacher}")
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 
 from ashore.cli.progress import TerminalProgress
-from ashore.core import EngineKind
+from ashore.core import EngineKind, make_folder
 from ashore.errors import InvalidRequest, NotFound
 from ashore.settings import Settings
 
@@ -276,7 +276,7 @@ def _write(folder: Path, files: Mapping[str, bytes]) -> None:
     """Write files, each whole or not at all."""
     from ashore.store import write_file
 
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     for name, data in files.items():
         write_file(folder / name, data)
     print(f"written: {folder}", file=sys.stderr)

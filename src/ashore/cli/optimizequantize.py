@@ -13,15 +13,12 @@ from cyclopts import Parameter
 from ashore.cli.model import model_json
 from ashore.cli.progress import TerminalProgress
 from ashore.core import EngineKind, human_bytes
-from ashore.errors import InvalidRequest
 from ashore.optimize import (
-    Activations,
     QuantizePlan,
     QuantizeReport,
     QuantizeWish,
     RebuildReport,
     is_made_beside,
-    parse_loss,
 )
 
 if TYPE_CHECKING:
@@ -40,8 +37,6 @@ def quantize(
     engine: EngineKind | None = None,
     calibration: Path | None = None,
     group_size: int | None = None,
-    max_loss: str | None = None,
-    activations: Activations = "any",
     name: str | None = None,
     seed: int = 0,
     run: Path | None = None,
@@ -55,20 +50,14 @@ def quantize(
     model
         Name in the store, as pulled or derived.
     to
-        int8, int4, fp16, or auto for OpenVINO; q8_0, q6_k, q5_k_m, q4_k_m, q4_0 for llama.cpp; w8a8, w4a16 for vLLM.
+        int8, int4 or fp16 for OpenVINO; q8_0, q6_k, q5_k_m, q4_k_m, q4_0 for llama.cpp; w8a8, w4a16 for vLLM.
     engine
         Refuse a precision that another engine runs.
     calibration
-        Plain UTF-8 text of the kind that the model will see; int4 and the K formats get better with it, auto needs it.
+        Plain UTF-8 text of the kind that the model will see; int4 and the K formats get better with it.
     group_size
-        Weights that share one scale, for int8 (default: a whole row), int4 and auto: 32, 64, 96 or 128. Smaller is
-        better and larger.
-    max_loss
-        Increase of the perplexity that auto may cost, such as 1%: measured as served, on a part of the calibration
-        text that is set aside, with one standard error added.
-    activations
-        For auto: `any` may leave the activations into some products as they are, where that lets more layers have four
-        bits; `rounded` may not, and keeps many streams and long prompts fast.
+        Weights that share one scale, for int8 (default: a whole row) and int4: 32, 64, 96 or 128. Smaller groups:
+        better quality, larger files.
     name
         Name of the variant; default: that of the precision.
     seed
@@ -88,8 +77,6 @@ def quantize(
         engine=engine,
         calibration=calibration,
         group_size=group_size,
-        max_loss=_share(max_loss),
-        activations=activations,
         name=name,
         seed=seed,
     )
@@ -135,17 +122,6 @@ def rebuild(
     return 0 if report.identical else EXIT_DIFFERS
 
 
-def _share(text: str | None) -> float | None:
-    if text is None:
-        return None
-    try:
-        return parse_loss(text)
-    except ValueError as error:
-        raise InvalidRequest(
-            f"--max-loss is {text!r}; expected a share between 0 and 100 %", hint="for example 1%", param="max_loss"
-        ) from error
-
-
 def _store() -> ModelStore:
     from ashore.bootstrap import build_store
     from ashore.settings import read_settings
@@ -161,7 +137,6 @@ def _plan_json(plan: QuantizePlan, commands: tuple[str, ...]) -> dict[str, Any]:
         "precision": plan.precision.name,
         "engine": plan.precision.engine,
         "group_size": plan.group_size,
-        "max_loss": plan.max_loss,
         "calibration": None if plan.calibration is None else str(plan.calibration),
         "seed": plan.seed,
         **asdict(plan.needs),
@@ -183,14 +158,7 @@ def _show_plan(plan: QuantizePlan, commands: tuple[str, ...]) -> None:
 
 
 def _report_json(report: QuantizeReport) -> dict[str, Any]:
-    found = report.increase
-    return {
-        **model_json(report.variant),
-        "parent_bytes": report.parent_bytes,
-        "perplexity_increase": None if found is None else found.mean,
-        "perplexity_increase_error": None if found is None else found.error,
-        "judged_tokens": None if found is None else found.num_tokens,
-    }
+    return {**model_json(report.variant), "parent_bytes": report.parent_bytes}
 
 
 def _show_report(report: QuantizeReport) -> None:

@@ -42,6 +42,16 @@ class ModelStatus(msgspec.Struct, frozen=True, kw_only=True):
     """That its hosts need; 0 where nothing is needed here."""
 
 
+class SilentAnchor(msgspec.Struct, frozen=True, kw_only=True):
+    """A place that takes no copies of the checkpoints now."""
+
+    place: str
+    since: int
+    """Seconds since 1970."""
+    error: str
+    """What the last try said."""
+
+
 class Status(msgspec.Struct, frozen=True, kw_only=True):
     """How a server stands. Figures that it did not tell are null."""
 
@@ -59,6 +69,8 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     """Seconds since 1970; null: none was made by the server itself."""
     anchors: list[str] = []
     """Where copies of the checkpoints of the audit log go."""
+    silent_anchors: list[SilentAnchor] = []
+    """Those that take none now."""
     accelerators: list[str] = []
 
 
@@ -109,6 +121,7 @@ def look(settings: Settings) -> Status:
             answers=answers,
             models=models_of(_book(settings)),
             anchors=[*topology.audit.section.anchors],
+            silent_anchors=silent_anchors(settings.home.audit),
             accelerators=gpus,
         ),
     )
@@ -159,6 +172,17 @@ def models_of(book: Book) -> list[ModelStatus]:
     return sorted(shown, key=lambda one: (one.alias, one.state != "live", one.release))
 
 
+def silent_anchors(audit: Path) -> list[SilentAnchor]:
+    """Return the anchors that take nothing now, as the folder of the audit says."""
+    from ashore.audit import read_anchors
+
+    return [
+        SilentAnchor(place=one.place, since=one.silent_us // 1_000_000, error=one.error)
+        for one in read_anchors(audit)
+        if one.failures
+    ]
+
+
 def accelerators(root: Path = Path("/")) -> list[str]:
     """Return the accelerators whose drivers show themselves on this machine, by name where the driver says it."""
     named = [
@@ -204,6 +228,8 @@ def _show(found: Status) -> None:
     _line("cache", "no look-up yet" if found.cache_hit_rate is None else f"{found.cache_hit_rate:.0%} of look-ups hit")
     _line("backup", "none by the server itself" if found.last_backup_at is None else _moment(found.last_backup_at))
     _line("anchors", ", ".join(found.anchors) or "none: nobody outside keeps the checkpoints of the audit log")
+    for one in found.silent_anchors:
+        _line("", f"{one.place} TAKES NOTHING since {_time(one.since)}: {one.error}")
     _line("GPU", ", ".join(found.accelerators) or "none found")
     print()
     head = ("alias", "release", "model", "engine", "state", "memory", "why")
@@ -224,4 +250,8 @@ def _or(value: int | None) -> str:
 
 
 def _moment(seconds: int) -> str:
-    return f"last one {time.strftime('%Y-%m-%d %H:%MZ', time.gmtime(seconds))}"
+    return f"last one {_time(seconds)}"
+
+
+def _time(seconds: int) -> str:
+    return time.strftime("%Y-%m-%d %H:%MZ", time.gmtime(seconds))

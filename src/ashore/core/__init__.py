@@ -1,4 +1,4 @@
-"""Shared vocabulary: ids, chat messages, model shapes, clocks, sizes. Pure: no file, no network, no process."""
+"""Shared vocabulary: ids, chat messages, model shapes, clocks, sizes. No network, no process, no file but folders."""
 
 from ashore.core.behind import Behind, nothing_behind
 from ashore.core.bytesize import human_bytes
@@ -21,6 +21,7 @@ from ashore.core.clock import Clock, ManualClock, SystemClock
 from ashore.core.counted import counted
 from ashore.core.decode import UNDECODABLE
 from ashore.core.expressions import MOST_PATTERN_BYTES, MOST_PATTERN_CHARS, compile_re2
+from ashore.core.folders import blocked_folder, make_folder
 from ashore.core.foreign import foreign_errors, short_reason
 from ashore.core.ids import ADAPTER_NAME, Digest, OrderId, RequestId, TenantId, check_adapter_name, new_request_id
 from ashore.core.kinds import EngineKind, ModelFormat, ServedFormat
@@ -59,6 +60,7 @@ from ashore.core.section import (
 )
 from ashore.core.shapes import ModelShape, kv_bytes_per_token
 from ashore.core.timespan import human_seconds, parse_seconds, seconds_in, written_span
+from ashore.core.visible import check_line, first_hidden
 from ashore.core.wanted import WANT, NoLongerWanted, Want, check_wanted
 from ashore.core.wholenumber import whole_number
 
@@ -120,8 +122,10 @@ __all__ = [
     "ToolCall",
     "ToolSpec",
     "Want",
+    "blocked_folder",
     "changed_fields",
     "check_adapter_name",
+    "check_line",
     "check_on",
     "check_tenant",
     "check_wanted",
@@ -132,6 +136,7 @@ __all__ = [
     "did_you_mean",
     "docs_under",
     "field_docs",
+    "first_hidden",
     "foreign_errors",
     "human_bytes",
     "human_seconds",
@@ -139,6 +144,7 @@ __all__ = [
     "keys_of",
     "kv_bytes_per_token",
     "left_out",
+    "make_folder",
     "may_on",
     "nearest_names",
     "new_request_id",

@@ -22,8 +22,8 @@ BACKUP_LAUNCH: Final = "backup.json"
 DRAIN_MARGIN_S: Final = 5.0
 """Between a child's own deadline for draining and the moment it is killed."""
 API_MARGIN_S: Final = 20.0
-"""The same for an API worker, which has more to end: `GRPC_END_S`, `HTTP_END_S` and `RECORD_END_S` of it, one after the
-other, and what it writes last. Seldom more than a second is used."""
+"""The same for an API worker, which has more to end: `GRPC_END_S` and `HTTP_END_S` of it and `RECORD_END_S` of its log,
+one after the other, and what it writes last. Seldom more than a second is used."""
 START_ATTEMPTS: Final = 3
 
 

@@ -15,6 +15,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from ashore.core import make_folder
 from ashore.errors import InvalidSpec, MissingExtra
 from ashore.extras import how_to_install
 
@@ -78,7 +79,7 @@ def keep_certificate(folder: Path, names: Sequence[str], now: datetime) -> Gener
         InvalidSpec: a file of the authority is none of ours.
         MissingExtra: `cryptography` is not installed.
     """
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    make_folder(folder, mode=0o700)
     authority, authority_key = folder / "ca.pem", folder / "ca.key"
     chain = folder / "edge.pem"
     with _cryptography():

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
+from ashore.core import make_folder
 from ashore.edge.certificate import check_files, keep_certificate, names_for
 from ashore.edge.model import EdgePlan, Machine, Tls, WorkerSockets
 from ashore.edge.rendering import render
@@ -89,7 +90,7 @@ def write_files(plan: EdgePlan) -> tuple[Path, ...]:
 
     Envoy takes watched files at once, in this order: certificate, clusters, listener.
     """
-    plan.files.mkdir(parents=True, exist_ok=True, mode=0o700)
+    make_folder(plan.files, mode=0o700)
     if not plan.fullness.exists():
         tell_fullness(plan, 0.0)
     rendered = render(plan)

@@ -53,7 +53,7 @@ from ashore.engines.options import LIMITS, OptionValue, is_tame
 from ashore.engines.ordercheck import check_ids, check_order
 from ashore.engines.orderstream import OrderStream
 from ashore.engines.ports import CanEmbed, CanLoadAdapter, CanScore, CanTellDistributions, CanWait, Engine
-from ashore.engines.rounding import Layer, Rounded, Rounder, RoundOrder, Samples, Told, quietly
+from ashore.engines.rounding import Rounded, Rounder, RoundOrder, Samples, Told, quietly
 from ashore.engines.torchmodel import TorchDtype, load_torch_model, torch_libraries
 
 __all__ = [
@@ -81,7 +81,6 @@ __all__ = [
     "HostClient",
     "HostLaunch",
     "HostProcess",
-    "Layer",
     "ModelFiles",
     "OptionValue",
     "OrderStream",

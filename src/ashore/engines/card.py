@@ -43,8 +43,6 @@ class Precision:
     """True where it cannot be made without."""
     ranking: int = 0
     """Samples of the text on which its layers are compared, one by one; 0 where all are treated alike."""
-    keeps_grids: bool = False
-    """True where weights that lie on a grid of four bits already, as those of an unpacked GGUF do, keep it."""
     eight_share: float = 0.0
     """Share of the weights, of the layers that lose most in four bits, that keeps eight where there is text."""
 
@@ -81,6 +79,8 @@ class Options:
     """Those that say what runs, as far as their names are ours."""
     passed_on: Literal["none", "capitals", "all"] = "none"
     """Which other names go to the software behind the engine, unchanged. They are the operator's, too."""
+    unused: tuple[str, ...] = ()
+    """Limits of `[model.engine]` that mean nothing to it."""
     short: Mapping[str, str] = field(default_factory=dict)
     """Short names in the labels of `engine tune`."""
 
@@ -153,8 +153,6 @@ class Rounding:
 
     rounder: str = ""
     """Function, a `Rounder`; empty: a compressor makes them, in an environment of its own."""
-    mixture: str = ""
-    """Function that opens a model for the precision `auto`; empty: the engine has no such precision."""
     half_copies: int = 2
     """Copies of the weights in half precision that are held in memory at once."""
     scratch_halves: int = 0

@@ -26,15 +26,15 @@ class RoundOrder:
     """Weights of a row that share one scale; 0 where the precision has only one way."""
     samples: Samples = ()
     """Calibration text; empty where the weights alone decide."""
+    ranking: Samples = ()
+    """Text on which layers are compared, one by one; empty where all are treated alike, or `small` is known."""
+    eight_share: float = 0.0
+    """Share of the weights, of the layers that lose most on `ranking`, that keeps eight bits."""
     text: Path | None = None
     """The file that the samples are from, for tools that cut their own."""
     seed: int = 0
     small: frozenset[str] | None = None
-    """Layers that get four bits where the precision is `mixed`; the others get eight."""
-    unrounded: frozenset[str] = frozenset()
-    """Layers whose inputs the engine is to take as they are, where it rounds activations as they come."""
-    keep_grids: bool = False
-    """Whether weights that lie on a grid of four bits already, as those of an unpacked GGUF do, keep it."""
+    """Layers that get four bits where that was decided before; the others get eight."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,6 +48,8 @@ class Rounded:
     """What is worth reading of how it went; `precision` is among them."""
     packages: tuple[str, ...] = ()
     """Python packages that the bytes depend on."""
+    small: frozenset[str] | None = None
+    """Layers that got four bits, where layers were compared; a rebuild is told."""
 
 
 class Rounder(Protocol):
@@ -64,17 +66,6 @@ class Rounder(Protocol):
             DiskFull: no room.
         """
         ...
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Layer:
-    """A product of weights and activations whose precision can be chosen."""
-
-    name: str
-    """`0.q+k+v`, `7.down`: number of the block, projections."""
-    num_weights: int
-    saved_bytes: int
-    """Bytes that four bits save over eight, scales included."""
 
 
 def quietly(stage: str, share: float) -> None:

@@ -14,10 +14,10 @@ from ashore.jobs.batch import KIND as BATCH_KIND
 from ashore.jobs.batch import BatchHandler, BatchOrder, BatchProgress, expires_of, progress_of
 from ashore.jobs.batchlines import ENDPOINTS
 from ashore.jobs.batchtokens import BatchTokens, add_tokens
+from ashore.jobs.desk import JobDesk, make_desk
 from ashore.jobs.egress import LOOPBACK, check_addresses, check_url, parse_allow
 from ashore.jobs.filesql import PIECE_BYTES, SqlFiles
 from ashore.jobs.launch import ApiAddress, JobsLaunch, jobs_command, read_launch
-from ashore.jobs.memory import MemoryFiles, MemoryJobs
 from ashore.jobs.model import (
     ANY_MODEL,
     FINAL,
@@ -68,6 +68,7 @@ __all__ = [
     "Handler",
     "Job",
     "JobBody",
+    "JobDesk",
     "JobQueue",
     "JobState",
     "JobStore",
@@ -75,8 +76,6 @@ __all__ = [
     "JobsSection",
     "Lane",
     "Lease",
-    "MemoryFiles",
-    "MemoryJobs",
     "NewJob",
     "NoQuotas",
     "Outcome",
@@ -93,6 +92,7 @@ __all__ = [
     "check_url",
     "expires_of",
     "jobs_command",
+    "make_desk",
     "new_id",
     "parse_allow",
     "progress_of",

@@ -10,7 +10,8 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import itertools
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Final, Literal
 
@@ -26,8 +27,11 @@ from ashore.jobs.request import Call, Reply
 
 KIND: Final = "batch"
 LINE_KIND: Final = "line"
-LINES_AT_ONCE: Final = 200
+LINES_AT_ONCE: Final = 500
 GATHERED_AT_ONCE: Final = 50
+GIVE_WAY_S: Final = 0.02
+"""Between two pages of lines. SQLite has one writer, and its lock goes to whoever happens to ask: a batch that asked
+again at once would keep everybody else from writing until all of it is read."""
 LOOK_AGAIN_S: Final = 30.0
 """The last line wakes its batch; this is for the case that none does."""
 
@@ -106,8 +110,18 @@ def expires_of(job: Job, order: BatchOrder) -> int:
 class BatchHandler:
     """A `Handler` of batches. Holds one page of lines or results at a time, whatever the size of the batch."""
 
-    def __init__(self, queue: JobQueue, files: FileStore, *, result_ttl_ms: int, max_attempts: int) -> None:
+    def __init__(
+        self,
+        queue: JobQueue,
+        files: FileStore,
+        *,
+        result_ttl_ms: int,
+        max_attempts: int,
+        rest: Callable[[float], None] = time.sleep,
+    ) -> None:
+        """Make it. `rest` waits so many seconds, on the thread that reads."""
         self._queue = queue
+        self._rest = rest
         self._files = files
         self._ttl_ms = result_ttl_ms
         self._max_attempts = max_attempts
@@ -159,6 +173,7 @@ class BatchHandler:
             progress = msgspec.structs.replace(progress, given_out=progress.given_out + len(page))
             if not self._queue.adopt(lease, children, _encode(progress).decode()):
                 raise LeaseLost
+            self._rest(GIVE_WAY_S)
         if progress.given_out < progress.total:
             return msgspec.structs.replace(progress, errors=[_input_gone(order, progress.given_out)])
         return progress

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ashore.jobs.model import StoredFile
 from ashore.jobs.quota import tenant_lock, too_many_bytes
-from ashore.jobs.room import check_room
+from ashore.jobs.reserve import check_room
 from ashore.state import Database, execute, execute_many
 
 if TYPE_CHECKING:

@@ -1,29 +1,51 @@
-"""What work that clients hand in leaves on the disk: the state also holds keys, and the ends of what already runs.
-
-SQLite keeps everything in one file. One that has filled its disk cannot even delete, for that is written first too; so
-new work stops early, and what is there can still end, expire and be removed.
-"""
+"""The queue as an API worker has it: what it hands in, and what administrators ask of it."""
 
 from __future__ import annotations
 
+import asyncio
+import logging
+from functools import partial
 from typing import Final
 
-from ashore.errors import DiskFull
-from ashore.state import Database
+from ashore.errors import AshoreError
+from ashore.jobs.calls import CALLS, JobOffice
+from ashore.jobs.desk import JobDesk, make_desk
+from ashore.jobs.ports import Quotas
+from ashore.metrics import Metric, Metrics
+from ashore.rooms import Context, Opened, Room
 
-RESERVED_BYTES: Final = 256 << 20
-"""Room for the write-ahead log of some large transactions, and for results of what runs."""
+log = logging.getLogger("ashore.worker")
+
+JOBS: Final = Metric(
+    "ashore_jobs", "gauge", "Jobs in the queue, by kind and state; the same in every worker.", ("kind", "state")
+)
 
 
-def check_room(database: Database, num_bytes: int) -> None:
-    """Return when `num_bytes` of new work may be kept.
+async def open_jobs(context: Context) -> Opened:
+    """Open the queue; without a state nothing can be submitted."""
+    desk = make_desk(
+        context.database, context.clock, context.told("jobs"), context.told("egress"), context.find(Quotas)
+    )
+    office = JobOffice(queue=desk.queue, rights=context.rights, recorder=context.recorder)
+    return Opened(
+        desk=office if desk.worked else None,
+        gives={JobDesk: desk},
+        measure=partial(asyncio.to_thread, _count, desk, context.metrics),
+    )
 
-    Raises:
-        DiskFull: the rest of the disk is reserved.
-    """
-    free = database.free_bytes()
-    if free is not None and free < RESERVED_BYTES + num_bytes:
-        raise DiskFull(
-            f"{free >> 20:,} MiB are left on the disk of the state; uploads and jobs leave {RESERVED_BYTES >> 20}",
-            hint="free some space, or delete files and results that nobody needs",
-        )
+
+def _count(desk: JobDesk, metrics: Metrics) -> None:
+    """Bring the gauges of the queue up to date; one worker does, because the pages of all are added up."""
+    try:
+        found = desk.queue.counts()
+    except AshoreError as fault:
+        log.warning("the queue cannot be counted: %s", fault.message)
+        return
+    for labels, _ in metrics.values_of(JOBS.name):
+        if labels not in found:
+            metrics.set(JOBS.name, 0, *labels)
+    for labels, number in found.items():
+        metrics.set(JOBS.name, number, *labels)
+
+
+ROOM: Final = Room(name="jobs", calls=CALLS, metrics=(JOBS,), open=open_jobs, stage="serving")

@@ -14,9 +14,7 @@ Where to add what:
 - A row of the table of optimising: a stage in benchmarks/optimise/road.py, its judge in benchmarks/optimise/table.py.
 """
 
-from ashore.optimize.increase import Increase, compare_losses, errors_for_looks
 from ashore.optimize.model import (
-    Activations,
     Needs,
     QuantizePlan,
     QuantizeReport,
@@ -24,23 +22,15 @@ from ashore.optimize.model import (
     RebuildReport,
     RebuiltFile,
 )
-from ashore.optimize.needs import parse_loss
-from ashore.optimize.ports import Judge, Losses, Maker, Mixture, MixtureOpener
-from ashore.optimize.precisions import AUTO, PRECISIONS, is_made_beside
+from ashore.optimize.ports import Maker
+from ashore.optimize.precisions import PRECISIONS, is_made_beside
 from ashore.optimize.quantise import MAKER, Quantiser
 from ashore.optimize.rebuild import Rebuilder, find_parent
 
 __all__ = [
-    "AUTO",
     "MAKER",
     "PRECISIONS",
-    "Activations",
-    "Increase",
-    "Judge",
-    "Losses",
     "Maker",
-    "Mixture",
-    "MixtureOpener",
     "Needs",
     "Quantiser",
     "QuantizePlan",
@@ -49,9 +39,6 @@ __all__ = [
     "RebuildReport",
     "Rebuilder",
     "RebuiltFile",
-    "compare_losses",
-    "errors_for_looks",
     "find_parent",
     "is_made_beside",
-    "parse_loss",
 ]

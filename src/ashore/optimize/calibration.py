@@ -1,4 +1,4 @@
-"""Calibration text: read with care, cut into samples, and a part of it set aside that nothing is tuned on."""
+"""Calibration text: read with care and cut into samples."""
 
 from __future__ import annotations
 
@@ -21,11 +21,6 @@ RANKING_TOKENS: Final = 256
 """Tokens of a ranking sample: it is read once for each layer, and at each token whole distributions are compared."""
 FEWEST_TOKENS: Final = 4096
 """Below this the statistics of a product with 1,536 inputs have no full rank, and the text tells too little."""
-HELD_OUT: Final = 4
-"""One sample in so many is set aside where the choice must be checked on text that it was not made on."""
-MORE_HELD_OUT: Final = 49
-"""Samples that are set aside beside those, of what a long text has left: seven times as many. They are read by a few
-trials and by nothing else, at a thousand tokens a second and more."""
 MOST_BYTES: Final = 64 << 20
 
 
@@ -37,8 +32,6 @@ class Calibration:
     """What weights are rounded by."""
     ranking: Samples = ()
     """What layers are compared on; empty where none is compared."""
-    held_out: Samples = ()
-    """What the choice is judged on, and nothing else."""
 
 
 def read_text(path: Path) -> str:
@@ -79,7 +72,6 @@ def cut_samples(
     context_tokens: int,
     seed: int,
     ranking: int = 0,
-    hold_out: bool = False,
 ) -> Calibration:
     """Return samples of a text, chosen over its whole length by the seed.
 
@@ -89,7 +81,6 @@ def cut_samples(
         context_tokens: What the model takes; samples are no longer.
         seed: Equal seeds give equal samples.
         ranking: Samples to set aside for comparing layers.
-        hold_out: Set one sample in `HELD_OUT` aside for judging, and `MORE_HELD_OUT` of what is not used otherwise.
 
     Raises:
         InvalidRequest: fewer than `FEWEST_TOKENS` tokens.
@@ -102,18 +93,7 @@ def cut_samples(
         )
     length = min(SAMPLE_TOKENS, context_tokens)
     pieces = [tuple(ids[at : at + length]) for at in range(0, len(ids) - length + 1, length)]
-    held_out_too: list[tuple[int, ...]] = []
     if len(pieces) > MOST_SAMPLES:
-        chance = random.Random(seed)
-        chosen = sorted(chance.sample(range(len(pieces)), MOST_SAMPLES))
-        left = sorted(set(range(len(pieces))) - set(chosen))
-        if hold_out:
-            held_out_too = [pieces[i] for i in sorted(chance.sample(left, min(MORE_HELD_OUT, len(left))))]
-        pieces = [pieces[i] for i in chosen]
-    aside = range(HELD_OUT - 1, len(pieces), HELD_OUT) if hold_out else range(0)
-    rest = tuple(p for i, p in enumerate(pieces) if i not in aside)
-    return Calibration(
-        tuning=rest[ranking:],
-        ranking=tuple(p[:RANKING_TOKENS] for p in rest[:ranking]),
-        held_out=(*(pieces[i] for i in aside), *held_out_too),
-    )
+        pieces = [pieces[i] for i in sorted(random.Random(seed).sample(range(len(pieces)), MOST_SAMPLES))]
+    ranked = tuple(piece[:RANKING_TOKENS] for piece in pieces[:ranking])
+    return Calibration(tuning=tuple(pieces[ranking:]), ranking=ranked)

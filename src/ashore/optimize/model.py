@@ -4,15 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
 
 from ashore.core import Digest, EngineKind
 from ashore.engines import Precision
-from ashore.optimize.increase import Increase
 from ashore.store import StoredModel, VariantRecipe
-
-Activations = Literal["any", "rounded"]
-"""What `auto` may do with the inputs of layers."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,10 +20,6 @@ class QuantizeWish:
     engine: EngineKind | None = None
     calibration: Path | None = None
     group_size: int | None = None
-    max_loss: float | None = None
-    """Relative increase of the perplexity that `auto` may cost, 0.01 is one per cent."""
-    activations: Activations = "any"
-    """`rounded`: `auto` may not leave the inputs of any layer as they are, so that many streams stay fast."""
     name: str | None = None
     """Of the variant; default: that of the precision."""
     seed: int = 0
@@ -52,8 +43,6 @@ class QuantizePlan:
     precision: Precision
     variant: str
     group_size: int
-    max_loss: float | None
-    activations: Activations
     calibration: Path | None
     seed: int
     needs: Needs
@@ -72,8 +61,6 @@ class QuantizeReport:
     variant: StoredModel
     parent_bytes: int
     recipe: VariantRecipe
-    increase: Increase | None = None
-    """Of the perplexity on held-out calibration text, as served, against half precision; `auto` alone measures it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from typing import Final
 
 from ashore.core import ModelShape, human_bytes
 from ashore.engines import Precision, card_of
 from ashore.errors import DiskFull, MemoryFull
 from ashore.optimize.model import Needs
-from ashore.optimize.precisions import AUTO
 
 HALF_BYTES: Final = 2
 SINGLE_BYTES: Final = 4
@@ -23,7 +21,7 @@ def estimate_needs(shape: ModelShape, precision: Precision, *, weight_bytes: int
     """Return memory, disk and size, from the shape alone.
 
     GPTQ holds one square matrix for each input of a product: three of the hidden size and one of the MLP's width in
-    each block. `auto` measures with the weights in single precision, twice, and holds one text's logits.
+    each block. Where layers are compared, the weights are held in single precision, twice.
     """
     params = shape.num_parameters or weight_bytes // HALF_BYTES
     half = params * HALF_BYTES
@@ -37,8 +35,8 @@ def estimate_needs(shape: ModelShape, precision: Precision, *, weight_bytes: int
     if rounding.squares and reads_text:
         width = _DEFAULT_WIDTH_FACTOR * shape.hidden_size
         memory += shape.num_layers * (3 * shape.hidden_size**2 + width**2) * SINGLE_BYTES
-        memory += params  # codes of eight bits, which wait for the next mixture
-    if precision.name == AUTO:
+        memory += params  # codes of eight bits
+    if precision.ranking and reads_text:
         memory += 2 * params * SINGLE_BYTES
     return Needs(memory_bytes=memory, disk_bytes=disk, variant_bytes=variant)
 
@@ -68,16 +66,3 @@ def check_needs(needs: Needs, *, free_memory_bytes: int, free_disk_bytes: int, w
             f"{human_bytes(free_disk_bytes)} are free",
             hint="`ashore model gc` frees what nothing needs; or move the home to a larger disk (ASHORE_HOME)",
         )
-
-
-def parse_loss(text: str) -> float:
-    """Return `1%`, `0.5 %` or `0.01` as a share.
-
-    Raises:
-        ValueError: it is none of these, or not between 0 and 1.
-    """
-    cleaned = text.strip()
-    share = float(cleaned.removesuffix("%")) / 100 if cleaned.endswith("%") else float(cleaned)
-    if not (math.isfinite(share) and 0 < share < 1):
-        raise ValueError(text)
-    return share

@@ -8,9 +8,6 @@ from ashore.core import EngineKind, did_you_mean
 from ashore.engines import CARDS, Precision, card_of
 from ashore.errors import InvalidRequest
 
-AUTO: Final = "auto"
-
-
 PRECISIONS: Final = tuple(precision for card in CARDS for precision in card.precisions)
 
 
@@ -24,6 +21,12 @@ def choose_precision(to: str, engine: EngineKind | None) -> Precision:
     Raises:
         InvalidRequest: there is none of this name, or another engine runs it.
     """
+    if to.lower() == "auto":
+        raise InvalidRequest(
+            "ashore no longer searches for a mixture of four and eight bits (auto)",
+            hint="use int8, which keeps quality and is fastest, or int4 with --calibration FILE, which is smallest",
+            param="to",
+        )
     found = next((p for p in PRECISIONS if p.name == to.lower()), None)
     if found is None:
         raise InvalidRequest(

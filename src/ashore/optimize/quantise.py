@@ -11,18 +11,14 @@ from ashore.core import EngineKind, human_bytes
 from ashore.engines import Precision, Rounder, RoundOrder, Told, quietly
 from ashore.errors import InvalidRequest, UnknownVariant, UnsupportedByEngine, UnsupportedModel
 from ashore.optimize.calibration import Calibration, cut_samples, read_text
-from ashore.optimize.mixing import Mixer
 from ashore.optimize.model import QuantizePlan, QuantizeReport, QuantizeWish
 from ashore.optimize.needs import check_needs, estimate_needs
-from ashore.optimize.ports import Judge, MixtureOpener
-from ashore.optimize.precisions import AUTO, choose_group_size, choose_precision
+from ashore.optimize.precisions import choose_group_size, choose_precision
 from ashore.store import DataUsed, ModelStore, StoredModel, VariantRecipe, data_used, parse_reference, versions_of
 from ashore.text import TextModel
 
 MAKER: Final = "quantize"
 _LAYERS: Final = "four_bit_layers"
-_UNROUNDED: Final = "unrounded_inputs"
-_GRIDS: Final = "keep_grids"
 
 
 class Quantiser:
@@ -32,8 +28,6 @@ class Quantiser:
         self,
         store: ModelStore,
         rounders: Mapping[EngineKind, Rounder],
-        open_mixture: MixtureOpener,
-        judge: Judge,
         *,
         free_memory: Callable[[], int],
     ) -> None:
@@ -42,14 +36,10 @@ class Quantiser:
         Args:
             store: Where the models are.
             rounders: By engine, what rounds weights for it.
-            open_mixture: Opens a model for `auto`.
-            judge: Scores text as served, for `auto`.
             free_memory: Bytes that this process may still take.
         """
         self._store = store
         self._rounders = rounders
-        self._open_mixture = open_mixture
-        self._judge = judge
         self._free_memory = free_memory
 
     def plan(self, wish: QuantizeWish) -> QuantizePlan:
@@ -57,26 +47,12 @@ class Quantiser:
 
         Raises:
             UnknownModel: the store has no such model.
-            InvalidRequest: precision, group size, floor, name or calibration text cannot be used.
+            InvalidRequest: precision, group size, name or calibration text cannot be used.
             UnsupportedModel: the model has no weights that can be rounded.
         """
         precision = choose_precision(wish.to, wish.engine)
         group_size = choose_group_size(precision, wish.group_size)
         parent = self._parent(wish.model)
-        if (wish.max_loss is not None) != (precision.name == AUTO):
-            raise InvalidRequest(
-                "--to auto needs --max-loss"
-                if precision.name == AUTO
-                else f"--max-loss is for --to auto, not {wish.to}",
-                hint="for example: --to auto --max-loss 1%",
-                param="max_loss",
-            )
-        if wish.activations != "any" and precision.name != AUTO:
-            raise InvalidRequest(
-                f"--activations is for --to auto, not {wish.to}",
-                hint="for other forms there is the engine option DYNAMIC_QUANTIZATION_GROUP_SIZE: 0 rounds none",
-                param="activations",
-            )
         if precision.needs_text and wish.calibration is None:
             raise InvalidRequest(
                 f"--to {precision.name} is made with text, and none is given",
@@ -98,8 +74,6 @@ class Quantiser:
             precision=precision,
             variant=variant,
             group_size=group_size,
-            max_loss=wish.max_loss,
-            activations=wish.activations,
             calibration=wish.calibration,
             seed=wish.seed,
             needs=estimate_needs(
@@ -118,7 +92,7 @@ class Quantiser:
 
         Raises:
             MemoryFull, DiskFull: told before anything is made where the estimate says so.
-            InvalidRequest: the calibration text is too short; `auto` finds nothing within the floor.
+            InvalidRequest: the calibration text is too short.
             UnsupportedModel, UnsupportedByEngine, EngineFailed, CorruptBlob.
         """
         check_needs(
@@ -147,19 +121,17 @@ class Quantiser:
     def make_again(
         self, parent: StoredModel, recipe: VariantRecipe, data: tuple[Path, ...], out: Path, *, told: Told
     ) -> None:
-        """Write to `out` what `recipe` describes. A `Maker`; what a search chose is taken from the recipe."""
+        """Write to `out` what `recipe` describes. A `Maker`; which layers got four bits is taken from the recipe."""
         told_what = recipe.parameters
-        small = told_what.get(_LAYERS)
         precision = choose_precision(told_what["to"], None)
+        small = told_what.get(_LAYERS)
         with self._store.reading(f"{parent.name}@{parent.digest}") as files:
             calibration = self._calibration(files.directory, data[0] if data else None, recipe.seed, parent, precision)
             order = RoundOrder(
-                precision="mixed" if small is not None else told_what["to"],
+                precision=precision.name,
                 group_size=int(told_what["group_size"]),
                 samples=calibration.tuning,
                 small=None if small is None else frozenset(small.split()),
-                unrounded=frozenset(told_what.get(_UNROUNDED, "").split()),
-                keep_grids=_GRIDS in told_what,
                 text=data[0] if data else None,
                 seed=recipe.seed,
             )
@@ -170,32 +142,23 @@ class Quantiser:
         data: tuple[DataUsed, ...] = ()
         if plan.calibration is not None:
             data = (data_used(plan.calibration, "calibration"),)
-        increase = None
         rounder = self._rounder(plan.precision.engine)
         with self._store.reading(plan.parent.reference) as files, self._store.scratch(plan.parent) as scratch:
             calibration = self._calibration(files.directory, plan.calibration, plan.seed, plan.parent, plan.precision)
             out = scratch / "variant"
             out.mkdir()
-            if calibration.ranking:
-                mixer = Mixer(self._open_mixture, self._judge, rounder, told=told)
-                found = mixer.mix(files, calibration, plan, scratch, out)
-                made, increase = found.made, found.increase
-                parameters[_LAYERS] = " ".join(sorted(found.small))
-                if found.way.unrounded:
-                    parameters[_UNROUNDED] = " ".join(sorted(found.way.unrounded))
-                if plan.precision.keeps_grids:
-                    parameters[_GRIDS] = "yes"
-                if plan.max_loss is not None:
-                    parameters["max_loss"] = str(plan.max_loss)
-            else:
-                order = RoundOrder(
-                    precision=plan.precision.name,
-                    group_size=plan.group_size,
-                    samples=calibration.tuning,
-                    text=plan.calibration,
-                    seed=plan.seed,
-                )
-                made = rounder(files.directory, files.weights, order, out, told=told)
+            order = RoundOrder(
+                precision=plan.precision.name,
+                group_size=plan.group_size,
+                samples=calibration.tuning,
+                ranking=calibration.ranking,
+                eight_share=plan.precision.eight_share,
+                text=plan.calibration,
+                seed=plan.seed,
+            )
+            made = rounder(files.directory, files.weights, order, out, told=told)
+            if made.small is not None:
+                parameters[_LAYERS] = " ".join(sorted(made.small))
             recipe = VariantRecipe(
                 maker=MAKER,
                 parameters=parameters,
@@ -207,7 +170,7 @@ class Quantiser:
             variant = self._store.add_variant(
                 plan.parent, plan.variant, out, format=made.format, weights=made.weights, recipe=recipe.to_notes()
             )
-        return QuantizeReport(variant=variant, parent_bytes=plan.parent.num_bytes, recipe=recipe, increase=increase)
+        return QuantizeReport(variant=variant, parent_bytes=plan.parent.num_bytes, recipe=recipe)
 
     def _parent(self, name: str) -> StoredModel:
         parent = self._store.resolve(name)
@@ -244,7 +207,6 @@ class Quantiser:
             context_tokens=parent.shape.context_tokens,
             seed=seed,
             ranking=precision.ranking,
-            hold_out=precision.name == AUTO,
         )
 
     def _notes(self, parent: StoredModel, variant: str, wish: QuantizeWish, *, reads_text: bool) -> list[str]:
@@ -260,8 +222,6 @@ class Quantiser:
 
 
 def _smaller(plan: QuantizePlan) -> str:
-    if plan.precision.name == AUTO:
-        return "int4 takes less than auto; or stop a server that runs here"
     if plan.calibration is not None:
         return "leave --calibration out: reading it takes much of this; or stop a server that runs here"
     return f"q8_0 for llamacpp takes {human_bytes(plan.parent.num_bytes)} or so; or stop a server that runs here"

@@ -40,11 +40,16 @@ class Wish:
     adapters: tuple[tuple[str, str], ...] = ()
     """LoRA adapters: name and folder of each."""
     options: tuple[tuple[str, str | int | float | bool], ...] = ()
+    taken_over: frozenset[str] = frozenset()
+    """Of these options, those that come from what is live, for whatever engine that has: nobody asked for them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelFacts:
     """What is known of a model before it is planned: from the store, or from the catalogue while it is not there."""
+
+    taken_over: frozenset[str] = frozenset()
+    """Of these options, those that come from what is live, for whatever engine that has: nobody asked for them."""
 
     name: str
     """Store name without variant."""

@@ -9,7 +9,7 @@ from typing import Final
 
 import msgspec
 
-from ashore.core import ADAPTER_NAME, ModelShape, human_bytes, kv_bytes_per_token
+from ashore.core import ADAPTER_NAME, ModelShape, did_you_mean, human_bytes, kv_bytes_per_token
 from ashore.engines import CARDS, EngineCard, EngineKind, EngineOptions, card_by_name, card_of, card_reading
 from ashore.errors import InvalidRequest, KvCacheExhausted, MissingExtra, UnsupportedModel
 from ashore.planning.model import Change, Choice, Inventory, ModelFacts, ModelPlan, Plan, Tuned, Wish
@@ -286,6 +286,17 @@ def _cache_bytes_per_replica(inventory: Inventory, weights: int, decoders: int, 
     return max(0, int((free * KV_SHARE - held_bytes) / decoders))
 
 
+def _check_options(card: EngineCard, wish: Wish) -> None:
+    """Return when an engine knows every option that is asked for, or hands it on."""
+    for name, _ in wish.options:
+        if name not in (*card.options.known, *wish.taken_over) and not card.options.passes_on(name):
+            raise InvalidRequest(
+                f"{_alias(wish)}: the engine {card.kind} has no option {name[:60]!r}",
+                hint=did_you_mean(name[:60], card.options.known) if card.options.known else "it has none: leave it out",
+                param="options",
+            )
+
+
 def _plan_model(
     wish: Wish,
     facts: ModelFacts,
@@ -304,6 +315,7 @@ def _plan_model(
     extra = dict(followed.options) if followed else {}
     extra |= dict(wish.options)
     card = card_of(kind)
+    _check_options(card, wish)
     cache = _choose_cache(wish, facts, kind, sequences, cache_bytes, _cache_precision(kind, extra))
     if wish.url:
         extra["url"] = wish.url

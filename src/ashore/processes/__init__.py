@@ -22,7 +22,7 @@ from ashore.processes.look import get_from
 from ashore.processes.notify import tell_manager
 from ashore.processes.ports import check_port, owner_of_port
 from ashore.processes.priority import become_idle, set_idle
-from ashore.processes.pulse import Pulse, beat_in_thread, keep_beating, take_pulse
+from ashore.processes.pulse import SILENCE_S, LoopLife, Pulse, beat_in_thread, keep_beating, take_pulse
 from ashore.processes.restart import GiveUp, Restart, RestartPolicy, decide
 from ashore.processes.room import is_no_room, no_room, room_needed
 from ashore.processes.silence import forbid_core_dumps, silence_dependencies, silence_host
@@ -38,9 +38,11 @@ __all__ = [
     "Holder",
     "HomeLock",
     "Idleness",
+    "LoopLife",
     "Pulse",
     "Restart",
     "RestartPolicy",
+    "SILENCE_S",
     "Supervisor",
     "allowed_cores",
     "allowed_memory_bytes",

@@ -6,6 +6,8 @@ import os
 from pathlib import Path
 from typing import Final
 
+from ashore.core import make_folder
+
 MAX_LOG_BYTES: Final = 16 << 20
 MOST_READ_BYTES: Final = 64 << 20
 KEPT: Final = 3
@@ -14,7 +16,7 @@ KEPT: Final = 3
 
 def open_log(path: Path) -> int:
     """Return a descriptor that appends to `path`, made with mode 0600 if absent."""
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    make_folder(path.parent, mode=0o700)
     return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
 
 

@@ -14,10 +14,15 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Final, NoReturn
 
+from ashore.core import Clock, SystemClock
+
 PULSE_VARIABLE: Final = "ASHORE_CHILD_PULSE_FD"
 """Names the descriptor of the pipe in the environment of a child."""
 BEAT_S: Final = 1.0
 """Between two beats, and between two looks of the supervisor."""
+SILENCE_S: Final = 10
+"""Of a process with an event loop. Nothing holds its interpreter for longer: reading a body of millions of tiny values,
+which nothing interrupts, takes a second, and several on a machine with too much to do."""
 MOST_PATIENCE_S: Final = 255
 """The longest promise that fits in a byte."""
 IDLE_FACTOR: Final = 10
@@ -34,6 +39,11 @@ class Pulse:
             os.set_inheritable(descriptor, False)
             os.set_blocking(descriptor, False)
 
+    @property
+    def is_heard(self) -> bool:
+        """Whether a supervisor listens."""
+        return self._descriptor is not None
+
     def beat(self, patience_s: int) -> None:
         """Promise to beat again within `patience_s`. Returns at once; a supervisor that is gone hears nothing."""
         if self._descriptor is not None:
@@ -48,10 +58,35 @@ def take_pulse() -> Pulse:
     return Pulse(int(descriptor) if descriptor else None)
 
 
+class LoopLife:
+    """What may be promised for a process with an event loop."""
+
+    def __init__(self, patience_s: int, clock: Clock) -> None:
+        """Make it, for a loop that hangs once it has not turned for `patience_s`."""
+        self._longest_turn_s = patience_s - SILENCE_S
+        self._clock = clock
+        self.turned()
+
+    def turned(self) -> None:
+        """Tell that the loop turns."""
+        self._turned_s = self._clock.monotonic_s()
+
+    def promise_s(self) -> int | None:
+        """Return within how many seconds this process is heard again; None: its loop hangs. From any thread."""
+        return SILENCE_S if self._clock.monotonic_s() - self._turned_s <= self._longest_turn_s else None
+
+
 async def keep_beating(pulse: Pulse, patience_s: int) -> NoReturn:
-    """Beat for as long as the event loop turns."""
+    """Beat for as long as the event loop turns at least every `patience_s`.
+
+    The beats come from a thread. A loop may be busy for long; but a process in which no thread runs was stopped, or
+    will never go on, and is replaced after `SILENCE_S`. What was sent to it gets an error then, and not before.
+    """
+    life = LoopLife(patience_s, SystemClock())
+    if pulse.is_heard:
+        beat_in_thread(pulse, life.promise_s)
     while True:
-        pulse.beat(patience_s)
+        life.turned()
         await asyncio.sleep(BEAT_S)
 
 

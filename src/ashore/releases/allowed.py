@@ -31,14 +31,17 @@ def check_options(options: Options, kind: EngineKind | None, allow_options: Sequ
         allow_options: Options that the operator allows beyond tuning.
 
     Raises:
-        InvalidRequest: the engine has no such option, or its value is no number, flag or word.
+        InvalidRequest: the engine has no such option, or it means nothing there, whatever the operator allows; or its
+            value is no number, flag or word.
         PermissionDenied: the option says what runs.
     """
     engines = [card.options for card in (CARDS if kind is None else (card_of(kind),))]
     for name, value in options:
-        if name in allow_options and name not in NEVER_ALLOWED:
+        is_ours = any(name in each.known or each.passes_on(name) for each in engines)
+        if name in allow_options and name not in NEVER_ALLOWED and is_ours:
             continue
-        tuning = {*LIMITS, *(one for each in engines for one in each.tune)}
+        limits = [one for one in LIMITS if any(one not in each.unused for each in engines)]
+        tuning = {*limits, *(one for each in engines for one in each.tune)}
         if name in tuning:
             if name not in LIMITS and not is_tame(value):
                 raise InvalidRequest(
@@ -56,10 +59,9 @@ def check_options(options: Options, kind: EngineKind | None, allow_options: Sequ
                 resource=f"option/{name}",
             )
         near = did_you_mean(name[:60], tuning)
-        may_be_allowed = any(each.passes_on(name) for each in engines)
         raise InvalidRequest(
             f"{name[:60]!r} is no option that tunes {whose}",
-            hint=f"{near}; {_how_to_allow(name[:60])}" if may_be_allowed else near,
+            hint=f"{near}; {_how_to_allow(name[:60])}" if is_ours else near,
             param="options",
         )
 

@@ -62,6 +62,24 @@ def alias_of(book: Book, name: str) -> Alias:
     return found
 
 
+def declared_of(book: Book, name: str) -> Alias:
+    """Return the alias of this name, whose own releases get engine hosts.
+
+    Raises:
+        NotFound: there is none.
+        Conflict: it was set by hand. No machine has hosts for it: a release of its own would wait for them for ever.
+    """
+    alias = alias_of(book, name)
+    if not alias.spec_content:
+        led = sorted({book.releases[one].alias for one in alias.releases})
+        raise Conflict(
+            f"the alias {name} was set by hand, and leads to releases of {', '.join(led)}; it can have none of its own",
+            hint=f"make the release for {led[0]} (`ashore release create MODEL --alias {led[0]}`), promote it, and "
+            f"`ashore alias set {name} RELEASE`; or give ashore.toml a [[model]] with the alias {name}",
+        )
+    return alias
+
+
 def check_version(alias: Alias, seen: int | None) -> None:
     """Return when an alias is as whoever moves it saw it.
 

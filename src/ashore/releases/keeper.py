@@ -131,6 +131,7 @@ class ReleaseKeeper:
                     plan=model,
                     parts=made.parts,
                     content=content_of_parts(made.parts),
+                    origins=made.origins,
                     needed_bytes=made.needed_bytes,
                     gate="not asked: ashore.toml",
                     created_s=desk.now_s,

@@ -17,6 +17,8 @@ class MemoryWorkshop:
     """Knows `fake:` models, and those it is told of with the bytes that they need."""
 
     needed: Mapping[str, int] = field(default_factory=dict)
+    origins: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Of models that were made from others: the names of those."""
     free: int = 1 << 40
 
     def describe(self, wish: ReleaseWish, *, live: ModelPlan | None) -> Described:
@@ -50,7 +52,12 @@ class MemoryWorkshop:
     def describe_plan(self, plan: ModelPlan) -> Described:
         parts = {"weights": digest_of_value(plan.reference), "engine": engine_digest(plan)}
         parts |= {f"adapter {name}": digest_of_value(folder) for name, folder in plan.adapters}
-        return Described(plan=plan, parts=parts, needed_bytes=self.needed.get(plan.reference, 0) * plan.replicas)
+        return Described(
+            plan=plan,
+            parts=parts,
+            origins=self.origins.get(plan.name, ()),
+            needed_bytes=self.needed.get(plan.reference, 0) * plan.replicas,
+        )
 
     def free_bytes(self) -> int:
         return self.free

@@ -44,10 +44,17 @@ class Release:
     """One digest over all of that."""
     needed_bytes: int = 0
     """Memory that its hosts need: weights and KV cache of every replica; 0 where nothing is needed here."""
+    origins: tuple[str, ...] = ()
+    """Names in the store of its model and of each model that was made from; empty: an older ashore made the release."""
     gate: str = ""
     """How its evaluation stood when it was made: `passed`, `overridden: WHY`, `not evaluated`."""
     created_s: int = 0
     created_by: str = ""
+
+    @property
+    def models(self) -> frozenset[str]:
+        """What it is: the names of its model and of what that was made from."""
+        return frozenset((self.plan.name, *self.origins))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,6 +14,7 @@ from ashore.releases.changes import (
     arrive,
     check_version,
     checked,
+    declared_of,
     end_of,
     event_of,
     go_live,
@@ -46,11 +47,12 @@ def roll_out(book: Book, name: str, way: Way, by: By, *, seen: int | None = None
     """Send a release towards `way.goal`: there at once where its hosts are warm, else by way of `warming`.
 
     Raises:
-        Conflict: another release is on its way to the alias, the alias was moved since, or there is no such move.
+        Conflict: another release is on its way to the alias, the alias was moved since or set by hand, or there is no
+            such move.
         InvalidRequest: a share makes no sense.
     """
     release, course = release_of(book, name), book.courses[name]
-    alias = alias_of(book, release.alias)
+    alias = declared_of(book, release.alias)
     check_version(alias, seen)
     other = book.candidate_of(alias.name)
     if other is not None and other.release != name:

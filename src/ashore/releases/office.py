@@ -7,8 +7,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
-from ashore.access import Actor, Acts
-from ashore.errors import Conflict, InvalidRequest
+from ashore.access import INFER, Actor, Acts
+from ashore.core import check_line
+from ashore.errors import Conflict
 from ashore.releases import changes, moves, sql
 from ashore.releases.allowed import check_adapters, check_options, kind_named
 from ashore.releases.betting import EVERYTHING, Finding, look, step_slice
@@ -20,7 +21,7 @@ from ashore.releases.model import HOSTED, Alias, Book, Course, Event, Moved, Rel
 from ashore.releases.pairs import Pair
 from ashore.releases.policy import ReleasePolicy
 from ashore.releases.ports import EvaluationGate, GateVerdict, NoGate, ReleaseWish, Workshop
-from ashore.releases.rights import Move, resources_of
+from ashore.releases.rights import Move, opened_by, resources_of
 from ashore.releases.rules import MemoryFigures, check_memory, check_name, next_name
 from ashore.releases.words import needs_override
 
@@ -64,6 +65,20 @@ class _Open:
         """
         for resource in resources:
             self.desk.require(RELEASE_WRITE, resource)
+
+    def require_models(self, release: Release) -> None:
+        """Return when the actor may have a release answer under its alias: it may ask the models that it opens there,
+        and has the say over the aliases that they answer under now.
+
+        Raises:
+            PermissionDenied: it may not; or a rule denies it the model by the name that the store has for it.
+        """
+        for alias in opened_by(self.book, release):
+            self.desk.require(INFER, f"model/{alias}")
+            self.desk.require(RELEASE_WRITE, f"alias/{alias}")
+        for name in sorted(release.models):
+            if self.desk.denies(INFER, f"model/{name}"):
+                self.desk.require(INFER, f"model/{name}")
 
     def write(self, moved: Moved) -> Book:
         """Write a move, tell it to the record, and return the book after it."""
@@ -190,12 +205,12 @@ class ReleaseOffice:
                 stays with the release, and in the record.
 
         Raises:
-            Conflict: there is a release of this name, or its evaluation failed or is required, and nothing overrides
-                that.
+            Conflict: there is a release of this name, or the alias was set by hand, or its evaluation failed or is
+                required, and nothing overrides that.
             NotFound: there is no such alias or model.
             InvalidRequest: the engine has no such option.
-            PermissionDenied: the actor may not, or wants what only ashore.toml may say: what runs, and from where it is
-                loaded.
+            PermissionDenied: the actor may not, or may not ask the model that would answer, or wants what only
+                ashore.toml may say: what runs, and from where it is loaded.
         """
         override = check_reason(override)
         if name:
@@ -221,12 +236,14 @@ class ReleaseOffice:
                 alias=wish.alias,
                 plan=replace(described.plan, alias=wish.alias, release=chosen),
                 parts=described.parts,
+                origins=described.origins,
                 content=content_of_parts(described.parts),
                 needed_bytes=described.needed_bytes,
                 gate=gate,
                 created_s=act.by.now_s,
                 created_by=act.by.actor,
             )
+            act.require_models(release)
             act.desk.detail.update(release=chosen, content=release.content, model=release.plan.reference, gate=gate)
             moved = moves.create(act.book, release, act.by)
             sql.insert_release(act.desk.connection, release, moved.courses[0])
@@ -266,6 +283,7 @@ class ReleaseOffice:
         with self._act(actor, f"release:{move}", f"release/{name}", why=why) as act:
             act.require(resources_of(move, act.book, release=name))
             moved = moves.roll_out(act.book, name, way, act.by, seen=seen)
+            act.require_models(act.book.releases[name])
             if act.book.courses[name].state not in HOSTED:
                 self._check_memory(act.book, name, cold=way.cold)
             if way.goal == "live" or way.then_promote:
@@ -380,8 +398,8 @@ class ReleaseOffice:
     def _act(self, actor: Actor, what: str, resource: str, *, why: str = "") -> Iterator[_Open]:
         with self._acts.write(actor, what, resource) as desk:
             desk.require(RELEASE_WRITE, resource)
-            if why:
-                desk.detail["why"] = check_reason(why)
+            if why := check_reason(why):
+                desk.detail["why"] = why
             by = By(actor=actor.principal.id, now_s=desk.now_s, why=why)
             yield _Open(desk, sql.load_book(desk.connection), by)
 
@@ -442,14 +460,9 @@ def check_reason(text: str) -> str:
     """Return why something is done, in one line.
 
     Raises:
-        InvalidRequest: it is too long, or not one line.
+        InvalidRequest: it is too long, or has characters that are not seen.
     """
-    text = text.strip()
-    if len(text) > MOST_REASON_CHARS or any(ord(one) < 32 for one in text):
-        raise InvalidRequest(
-            f"a reason of {len(text)} characters; one line of at most {MOST_REASON_CHARS} is expected", param="why"
-        )
-    return text
+    return check_line(text.strip(), "the reason", most=MOST_REASON_CHARS, param="why")
 
 
 def _findings(connection: Connection, course: Course) -> tuple[tuple[str, Finding], ...]:
@@ -463,7 +476,7 @@ def _findings(connection: Connection, course: Course) -> tuple[tuple[str, Findin
 
 def _live_plan(book: Book, alias: str) -> ModelPlan:
     """Return the plan of what answers for an alias, a canary aside."""
-    releases = changes.alias_of(book, alias).releases
+    releases = changes.declared_of(book, alias).releases
     return book.releases[next((course.release for course in book.live_of(alias)), releases[0])].plan
 
 

@@ -34,6 +34,8 @@ class Described:
     plan: ModelPlan
     parts: dict[str, str]
     """Digests, as `Release.parts` says."""
+    origins: tuple[str, ...] = ()
+    """As `Release.origins` says."""
     needed_bytes: int = 0
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from typing import Literal
 
 from ashore.releases.changes import alias_of, release_of
-from ashore.releases.model import Book
+from ashore.releases.model import Book, Release
 from ashore.releases.moves import release_before
 
 Move = Literal["create", "shadow", "canary", "promote", "standby", "retire", "rollback", "set", "remove"]
@@ -50,6 +50,18 @@ def resources_of(
             return f"alias/{alias}", *(f"release/{one}" for one in sorted(releases))
         case "remove":
             return (f"alias/{alias}",)
+
+
+def opened_by(book: Book, release: Release) -> tuple[str, ...]:
+    """Return the other aliases whose model a release would have answer under its own alias too.
+
+    Those under which its model answers now, or one that it was made from, under whatever name the store has it. What
+    its own alias leads to already is not opened by it.
+    """
+    led = book.aliases[release.alias].releases
+    opened = release.models.difference(*(book.releases[name].models for name in led))
+    answering = (book.releases[name] for alias in book.aliases.values() for name in alias.releases)
+    return tuple(sorted({one.alias for one in answering if one.plan.name in opened} - {release.alias}))
 
 
 def _moved_back(book: Book, alias: str, to: str) -> tuple[str, ...]:

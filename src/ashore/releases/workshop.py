@@ -12,7 +12,7 @@ from ashore.errors import InvalidRequest
 from ashore.planning import ModelFacts, ModelPlan, Wish, make_plan, read_inventory, with_kept
 from ashore.releases.digests import digest_of_value, engine_digest
 from ashore.releases.ports import Described, ReleaseWish
-from ashore.store import TEXT_FILES
+from ashore.store import DERIVED, TEXT_FILES
 
 if TYPE_CHECKING:
     from ashore.store import ModelStore, StoredModel
@@ -67,7 +67,8 @@ class StoreWorkshop:
             **limits,
         )
         taken_over = _of_the_operator(live)
-        plan = self._plan(replace(asked, options=(*taken_over, *options)))
+        names = frozenset(name for name, _ in taken_over)
+        plan = self._plan(replace(asked, options=(*taken_over, *options), taken_over=names))
         if live is None or plan.options.kind != live.options.kind:
             plan = self._plan(asked)
         return self.describe_plan(plan)
@@ -89,10 +90,29 @@ class StoreWorkshop:
             plan.options.kv_tokens * per_token * with_kept(plan.options.kind, prefix_cache=plan.options.prefix_cache)
         )
         needed = (model.num_bytes + int(cache)) * plan.replicas
-        return Described(plan=plan, parts=parts, needed_bytes=needed if card_of(plan.options.kind).memory.ours else 0)
+        return Described(
+            plan=plan,
+            parts=parts,
+            origins=origins_of(store, model),
+            needed_bytes=needed if card_of(plan.options.kind).memory.ours else 0,
+        )
 
     def free_bytes(self) -> int:
         return read_inventory().memory_bytes
+
+
+def origins_of(store: ModelStore, model: StoredModel) -> tuple[str, ...]:
+    """Return every name that a stored model, and each that it was made from, has in the store."""
+    stored = store.list()
+    lineage, names = {model.digest}, {model.name}
+    while model.parent is not None and model.parent not in lineage:
+        names.add(model.source.removeprefix(DERIVED) if model.source.startswith(DERIVED) else model.name)
+        lineage.add(model.parent)
+        parent = next((one for one in stored if one.digest == model.parent), None)
+        if parent is None:  # it was removed; its name is known still
+            break
+        model = parent
+    return tuple(sorted(names | {one.name for one in stored if one.digest in lineage}))
 
 
 def limits_of(options: Options) -> tuple[Limits, Options]:

@@ -18,7 +18,7 @@ from typing import Final
 
 import msgspec
 
-from ashore.core import human_bytes
+from ashore.core import human_bytes, make_folder
 from ashore.errors import EnvironmentFault, MemoryFull, SealingKeyMissing
 from ashore.processes import free_memory_bytes
 from ashore.sealing.chunks import KEY_BYTES
@@ -134,7 +134,7 @@ class ClearFiles:
         self._descriptors: dict[str, int] = {}
         self._end = weakref.finalize(self, _close_all, self._descriptors)
         try:
-            root.mkdir(mode=0o700, parents=True, exist_ok=True)
+            make_folder(root, mode=0o700)
             self._folder = OwnFolder(root, FOLDER_PREFIX)
         except OSError as error:
             raise EnvironmentFault(f"no folder of links under {root}: {error.strerror}", hint="make room") from error
@@ -177,7 +177,7 @@ class ClearFiles:
         if not self._writable:
             _make_immutable(descriptor)
         link = self.path / file.path
-        link.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(link.parent)
         link.symlink_to(f"/proc/{os.getpid()}/fd/{descriptor}")
 
 

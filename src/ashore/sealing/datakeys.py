@@ -16,7 +16,7 @@ from typing import Final
 
 import msgspec
 
-from ashore.core import UNDECODABLE
+from ashore.core import UNDECODABLE, make_folder
 from ashore.errors import CorruptBlob, SealingKeyMissing
 from ashore.sealing.chunks import KEY_BYTES, KEY_ID_BYTES
 from ashore.sealing.ports import KeyKeeper, Wrapped
@@ -170,7 +170,7 @@ class DataKeys:
     def write(self, key_id: str, data: bytes) -> None:
         """Replace an envelope so that a crash leaves the old one or the new one."""
         path = self.path(key_id)
-        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_folder(self._folder, mode=0o700)
         handle, name = tempfile.mkstemp(dir=self._folder, prefix=".tmp-")
         try:
             with os.fdopen(handle, "wb") as file:

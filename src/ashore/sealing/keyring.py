@@ -14,7 +14,7 @@ from pathlib import Path
 
 import msgspec
 
-from ashore.core import UNDECODABLE, Clock
+from ashore.core import UNDECODABLE, Clock, make_folder
 from ashore.errors import DiskFull, EnvironmentFault, InvalidSpec, SealingKeyMissing
 from ashore.sealing.keyfile import read_secret_file
 from ashore.sealing.ports import KeeperKind, Wrapped
@@ -119,7 +119,7 @@ class KeyringKeeper:
     def _locked(self) -> Iterator[None]:
         """Hold the folder of the keyring, so that two processes never lose one another's keys."""
         try:
-            self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            make_folder(self._path.parent, mode=0o700)
             folder = os.open(self._path.parent, os.O_RDONLY | os.O_CLOEXEC)
         except OSError as error:
             raise EnvironmentFault(

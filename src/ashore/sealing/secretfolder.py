@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
+from ashore.core import make_folder
 from ashore.errors import CorruptBlob, SealingKeyMissing
 from ashore.sealing.box import PREFIX, SecretBox
 from ashore.sealing.clearfiles import read_key
@@ -97,7 +98,7 @@ class SecretFolder:
         Raises:
             SealingKeyMissing, CorruptBlob: the folder is sealed, and the keeper cannot open its key.
         """
-        self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
+        make_folder(self.path, mode=0o700)
         if self.is_sealed:
             key = self._key = opened_by_keeper(lambda: keeper)(self._envelope())
         else:
@@ -161,7 +162,7 @@ class SecretFolder:
         self._sync()
 
     def _scratch(self, name: str, data: bytes) -> Path:
-        self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
+        make_folder(self.path, mode=0o700)
         scratch = self.path / f".tmp-{name}.{os.getpid()}.{secrets.token_hex(4)}"
         descriptor = os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         with os.fdopen(descriptor, "wb") as file:

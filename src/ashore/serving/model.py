@@ -28,6 +28,8 @@ class Arrival:
     origin: str = ""
     """Address of the client as the edge says, or `job/ID`."""
     route: str = ""
+    ignored: tuple[str, ...] = ()
+    """Fields of the request that were left out because they change nothing here, or because nobody knows them."""
 
 
 NOWHERE: Final = Arrival()

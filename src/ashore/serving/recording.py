@@ -132,6 +132,7 @@ class Watch:
             completion_tokens=self._completion_tokens,
             cached_tokens=self._cached_tokens,
             masked=dict(self.masked),
+            ignored=self._arrival.ignored,
             error_code=self._error_code,
             latency_ms=(self._clock.monotonic_s() - self._arrived_at) * 1e3,
             prompt=digest(self._prompt),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Final
+from typing import Annotated, ClassVar, Final, Literal
 
 from msgspec import Meta
 
@@ -10,6 +10,26 @@ from ashore.core import AtLeast0, Port, Section
 
 MAX_DEADLINE_S: Final = 3600.0
 """Longest deadline that a client may ask for, unless the operator's default is longer."""
+
+
+Unknown = Literal["refuse", "report"]
+"""refuse: the request is a 400. report: the field is left out, and the answer and the audit log name it."""
+
+
+class UnknownFields(Section, frozen=True, kw_only=True):
+    """What becomes of a request with a field that ashore does not know. Fields that clients are known to send and that
+    change no answer are left out in any case, and the answer names them in `x-ashore-ignored`."""
+
+    chat: Unknown = "refuse"
+    """On `/v1/chat/completions`."""
+    completions: Unknown = "refuse"
+    """On `/v1/completions`."""
+    embeddings: Unknown = "refuse"
+    """On `/v1/embeddings`."""
+    messages: Unknown = "report"
+    """On `/v1/messages`, whose clients bring new fields with each version."""
+    responses: Unknown = "report"
+    """On `/v1/responses`, likewise."""
 
 
 class Intake(Section, frozen=True, kw_only=True):
@@ -23,6 +43,7 @@ class Intake(Section, frozen=True, kw_only=True):
     control group, divided by `workers`, and 64 MiB at least."""
     tenant_bodies_bytes: AtLeast0 = 0
     """Bytes of request bodies of one tenant among them; 0: half. Neither limit is below the longest body."""
+    unknown_fields: UnknownFields = UnknownFields()
 
 
 class HttpSection(Intake, frozen=True, kw_only=True):

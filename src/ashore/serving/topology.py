@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -152,6 +153,10 @@ class Topology(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     shared_prefix_cache: bool = False
     """True lets tenants share blocks of the prefix cache."""
     access_log: bool = True
+
+    def told(self, name: str) -> Any:
+        """Return a field by its name."""
+        return getattr(self, name)
 
     def listens(self, index: int) -> WorkerListen:
         """Return where worker `index` listens.

@@ -12,7 +12,7 @@ Where to add what:
   ask), found and listed through api/http/stored.py.
 """
 
-from ashore.state.epochs import EpochWatch, bump, read_epochs
+from ashore.state.epochs import IN_FORCE_S, EpochWatch, bump, read_epochs
 from ashore.state.model import TuningRow
 from ashore.state.opening import open_state
 from ashore.state.ports import Changes, Database
@@ -32,11 +32,12 @@ from ashore.state.secrets import (
     written_secret,
 )
 from ashore.state.section import StateSection
-from ashore.state.sqlite import copy_database, has_state, open_database, path_of_url
+from ashore.state.sqlite import copy_database, has_state, open_database, open_scratch, path_of_url
 from ashore.state.statement import announce, execute, execute_many, is_postgres, row_lock
 from ashore.state.tables import load_tuning, save_tuning
 
 __all__ = [
+    "IN_FORCE_S",
     "SCHEMA_VERSION",
     "Changes",
     "Database",
@@ -61,6 +62,7 @@ __all__ = [
     "load_tuning",
     "open_database",
     "open_postgres",
+    "open_scratch",
     "open_state",
     "opened_secret",
     "path_of_url",

@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 log = logging.getLogger("ashore.state")
 
 LOOK_EVERY_S = 0.1
-"""Longest time between two looks; with the read that follows, a change is known within 200 ms."""
+"""Longest time between two looks; with the read that follows, a change is known within `IN_FORCE_S`."""
+IN_FORCE_S = 0.2
+"""Within this time every process of the state knows of a change."""
 RETRY_S = 1.0
 """Pause after the database could not be asked."""
 

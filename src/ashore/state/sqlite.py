@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sqlite3
+import tempfile
 import time
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from ashore.core import Clock
+from ashore.core import Clock, SystemClock, make_folder
 from ashore.errors import DiskFull, EnvironmentFault, HomeTooNew, InvalidSpec, Overloaded, StateLost
 from ashore.state.ports import Changes
 from ashore.state.schema import MIGRATIONS, Migration
@@ -147,10 +150,27 @@ def open_database(
                 f"{path} is gone or empty, and was there when this server started", hint="stop ashore; start it again"
             )
         if not path.exists():
-            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            make_folder(path.parent, mode=0o700)
             os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
         _migrate(path, snapshots, clock, say, migrations)
         return SqliteDatabase(_make_engine(path, secrets), path, snapshots)
+
+
+def open_scratch() -> SqliteDatabase:
+    """Open a new state of this process alone, which is deleted with the object: for tests, and for a server that has no
+    state and needs none."""
+    from sqlalchemy import event
+
+    folder = Path(tempfile.mkdtemp(prefix="ashore-state-"))
+    database = open_database(folder / "state.db", snapshots=folder, clock=SystemClock())
+    event.listen(database._engine, "connect", lambda connection, _: connection.execute("PRAGMA synchronous=OFF"))
+    weakref.finalize(database, _drop, database._engine, folder)
+    return database
+
+
+def _drop(engine: Engine, folder: Path) -> None:
+    engine.dispose()
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def _migrate(
@@ -217,7 +237,7 @@ def _version(connection: sqlite3.Connection) -> int:
 
 
 def _snapshot(connection: sqlite3.Connection, version: int, snapshots: Path, clock: Clock) -> Path:
-    snapshots.mkdir(parents=True, exist_ok=True, mode=0o700)
+    make_folder(snapshots, mode=0o700)
     number = 0
     while True:
         suffix = f"-{number}" if number else ""

@@ -22,7 +22,7 @@ from ashore.store.conversion.safetensorsgguf import convert_safetensors_to_gguf
 from ashore.store.copies import AttachedCopy, BlobCopy, ModelCopy
 from ashore.store.diskerrors import disk_errors
 from ashore.store.layout import write_atomic as write_file
-from ashore.store.model import TEXT_FILES, Attachment, StoredFile, StoredModel
+from ashore.store.model import DERIVED, TEXT_FILES, Attachment, StoredFile, StoredModel
 from ashore.store.ports import FileSource, ManifestRemote, Origin, Source
 from ashore.store.progress import Progress, silent
 from ashore.store.recipe import DataUsed, VariantRecipe, data_used, find_data, versions_of
@@ -32,6 +32,7 @@ from ashore.store.service import ModelStore
 from ashore.store.sources import Endpoints, is_source, name_of_source, open_source
 
 __all__ = [
+    "DERIVED",
     "TEXT_FILES",
     "AttachedCopy",
     "Attachment",

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
-from ashore.core import Digest, foreign_errors
+from ashore.core import Digest, foreign_errors, make_folder
 from ashore.errors import CorruptBlob
 from ashore.sealing import MAX_ENVELOPE_BYTES, is_key_id
 from ashore.store.diskerrors import disk_errors
@@ -113,7 +113,7 @@ def _take(layout: Layout, name: str, num_bytes: int, source: IO[bytes], tar_path
     if folder == ENVELOPES and digest.endswith(".json") and is_key_id(digest.removesuffix(".json")):
         if num_bytes > MAX_ENVELOPE_BYTES:
             raise CorruptBlob(f"{tar_path.name}: {name} has {num_bytes} bytes", hint=_HINT)
-        (layout.root / ENVELOPES).mkdir(exist_ok=True)
+        make_folder(layout.root / ENVELOPES)
         (layout.root / name).write_bytes(source.read())
         return
     if folder != "blobs/sha256" or len(digest) != 64:

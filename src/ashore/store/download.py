@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ashore.core import make_folder
 from ashore.errors import CorruptBlob, RemoteRefused, SourceUnreachable
 from ashore.store.diskerrors import disk_errors
 from ashore.store.layout import fsync_file
@@ -52,7 +53,7 @@ def download(
     if target.exists():
         return
     part = target.with_name(target.name + ".part")
-    part.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(part.parent)
     fruitless = 0
     while True:
         have = part.stat().st_size if part.exists() else 0

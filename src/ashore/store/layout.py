@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ashore.core import Digest, foreign_errors
+from ashore.core import Digest, foreign_errors, make_folder
 from ashore.errors import CorruptBlob, EnvironmentFault
 from ashore.store.diskerrors import disk_errors
 from ashore.store.fingerprint import Fingerprint, sha256_file, take_fingerprint
@@ -73,7 +73,7 @@ class Layout:
         """Make the folders and the two fixed files where they are missing. May be called twice."""
         with disk_errors(self.root):
             for folder in (self.blobs, self.facts, self.staging):
-                folder.mkdir(parents=True, exist_ok=True)
+                make_folder(folder)
             if not (self.root / "oci-layout").exists():
                 write_atomic(self.root / "oci-layout", b'{"imageLayoutVersion":"1.0.0"}')
             with self.locked():

@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Collection
 from pathlib import Path
 
+from ashore.core import make_folder
 from ashore.store.diskerrors import disk_errors
 from ashore.store.layout import Layout
 from ashore.store.model import StoredModel
@@ -20,10 +21,10 @@ def link_model(model: StoredModel, layout: Layout, run_models: Path) -> Path:
     if _is_right(target, wanted):
         return target
     with disk_errors(run_models):
-        run_models.mkdir(parents=True, exist_ok=True)
+        make_folder(run_models)
         scratch = Path(tempfile.mkdtemp(dir=run_models, prefix=".tmp-"))
         for path, blob in wanted.items():
-            (scratch / path).parent.mkdir(parents=True, exist_ok=True)
+            make_folder((scratch / path).parent)
             (scratch / path).symlink_to(blob)
         try:
             scratch.rename(target)

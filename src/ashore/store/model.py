@@ -8,6 +8,8 @@ from typing import Final
 from ashore.core import Digest, ModelFormat, ModelShape
 
 WEIGHT_SUFFIXES: Final = (".gguf", ".safetensors", ".bin")
+DERIVED: Final = "derived:"
+"""Before the name of its parent: the source of a model with other weights that was made from another one."""
 TEXT_FILES: Final = ("tokenizer.json", "chat_template.jinja", "generation.json")
 """What a decoder has beside its weights; a variant that lacks one takes that of its parent."""
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ashore.core import ModelFormat, ModelShape, foreign_errors
+from ashore.core import ModelFormat, ModelShape, foreign_errors, make_folder
 from ashore.errors import UnsafeWeights, UnsupportedModel
 from ashore.store.conversion.configshape import shape_of_config
 from ashore.store.conversion.dequantise import dequantise
@@ -85,7 +85,7 @@ def prepare(
     tensors = [p for p in files if p.suffix == ".safetensors"]
     unknown = "it is broken, or of a kind of model that is not known here"
     with disk_errors(scratch), foreign_errors(f"the model in {raw} cannot be read", UnsupportedModel, hint=unknown):
-        scratch.mkdir(parents=True, exist_ok=True)
+        make_folder(scratch)
         if ggufs:
             return _from_gguf(ggufs, files, scratch, to_f16, recommended, progress)
         if tensors:

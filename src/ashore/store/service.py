@@ -26,7 +26,7 @@ from ashore.store.conversion.safetensorsmeta import INDEX, check_shards
 from ashore.store.copies import ModelCopy, list_copies, put_back
 from ashore.store.links import drop_links, link_model
 from ashore.store.manifest import DOC, WEIGHT, media_type_of
-from ashore.store.model import TEXT_FILES, Attachment, StoredModel
+from ashore.store.model import DERIVED, TEXT_FILES, Attachment, StoredModel
 from ashore.store.ports import SourceOpener
 from ashore.store.prepare import Part, Prepared, prepare_derived
 from ashore.store.progress import Progress, silent
@@ -294,7 +294,7 @@ class ModelStore:
         prepared = prepare_derived(directory)
         inherited = [f for f in parent.files if f.path in TEXT_FILES or media_type_of(f.path) == DOC]
         draft = dataclasses.replace(
-            draft_of(name, prepared, f"derived:{parent.name}", parent.licence),
+            draft_of(name, prepared, f"{DERIVED}{parent.name}", parent.licence),
             recipe=dict(recipe),
             parent=parent.digest,
         )

@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from ashore.core import Clock, Digest, did_you_mean, nearest_names
+from ashore.core import Clock, Digest, did_you_mean, make_folder, nearest_names
 from ashore.errors import Conflict, CorruptBlob, UnknownModel, UnknownVariant
 from ashore.store.catalog import Catalog
 from ashore.store.diskerrors import disk_errors
@@ -209,7 +209,7 @@ def _copy_in(part: Part, staging: Path, progress: Progress) -> Path:
     """Copy a file of the user's into staging, so that the store owns its bytes."""
     target = staging / "copied" / part.path
     with disk_errors(target):
-        target.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(target.parent)
         target.unlink(missing_ok=True)
         total = part.file.stat().st_size
         done = 0

@@ -14,6 +14,7 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Final
 
+from ashore.core import make_folder
 from ashore.store.diskerrors import disk_errors
 
 _SCRATCH: Final = ".preparing-"
@@ -27,13 +28,13 @@ def staging_folder(parent: Path, source: str) -> Iterator[Path]:
     """
     key = hashlib.sha256(source.encode()).hexdigest()[:24]
     with disk_errors(parent):
-        parent.mkdir(parents=True, exist_ok=True)
+        make_folder(parent)
         lock = (parent / f"{key}.lock").open("a+b")
     with lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         folder = parent / key
         with disk_errors(parent):
-            folder.mkdir(exist_ok=True)
+            make_folder(folder)
             (folder / "source").write_text(source, encoding="utf-8")
         yield folder
         shutil.rmtree(folder)

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, cast
 
+from ashore.core import make_folder
 from ashore.engines import torch_libraries
 from ashore.errors import MissingExtra, UnsupportedModel
 from ashore.extras import how_to_install
@@ -103,7 +104,7 @@ def keep_adapter(made: Path, home: Path, name: str, *, parent: StoredModel, reci
     (made / RECIPE).write_text(json.dumps(notes, indent=1, ensure_ascii=False), encoding="utf-8")
     for path in (*made.iterdir(), made):
         _sync(path)
-    home.mkdir(parents=True, exist_ok=True, mode=0o700)
+    make_folder(home, mode=0o700)
     target, old = home / name, home / f".{name}.old"
     shutil.rmtree(old, ignore_errors=True)
     if target.exists():

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from ashore.core import make_folder
 from ashore.engines import TorchDtype, load_torch_model, torch_libraries
 from ashore.errors import DiskFull, UnsupportedModel
 from ashore.store import ModelFilesOnDisk
@@ -58,7 +59,7 @@ def save_checkpoint(model: Any, parent: ModelFilesOnDisk, folder: Path) -> Path:
     largest = max(float(t.abs().max()) for t in floats)
     dtype = torch.float16 if largest <= torch.finfo(torch.float16).max else torch.bfloat16
     generation = json.loads((parent.directory / "generation.json").read_text(encoding="utf-8"))
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     halves = {name: t.to(dtype) if t.is_floating_point() else t for name, t in state.items()}
     try:
         model.save_pretrained(folder, state_dict=halves, safe_serialization=True)

@@ -18,7 +18,7 @@ from typing import Any, Final
 import msgspec
 from blake3 import blake3
 
-from ashore.core import UNDECODABLE, human_bytes
+from ashore.core import UNDECODABLE, human_bytes, make_folder
 from ashore.errors import Conflict, DiskFull
 
 KEPT: Final = 2
@@ -73,7 +73,7 @@ class RunState:
         header = {"ashore": msgspec.json.encode(position).decode()}
         temporary = self.folder / f".{target.name}.new"
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
+            make_folder(self.folder)
             save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, temporary, metadata=header)
             _sync(temporary)
             os.replace(temporary, target)

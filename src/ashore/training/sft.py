@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from ashore.core import Digest
+from ashore.core import Digest, make_folder
 from ashore.engines import Told, torch_libraries
 from ashore.errors import Conflict, UnsupportedModel
 from ashore.store import ModelStore, StoredModel, VariantRecipe
@@ -142,7 +142,7 @@ class SftRun:
     @contextmanager
     def _alone(self) -> Iterator[None]:
         """Hold the lock of the run's folder, which is deleted when nothing is left in it."""
-        self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        make_folder(self._folder, mode=0o700)
         with (self._folder / "lock").open("w") as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

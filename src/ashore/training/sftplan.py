@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from ashore.errors import Conflict, InvalidRequest, UnknownModel, UnsupportedModel
-from ashore.store import ModelStore, StoredModel, parse_reference
+from ashore.store import DERIVED, ModelStore, StoredModel, parse_reference
 from ashore.text import TextModel
 from ashore.training.batches import PackedBatches
 from ashore.training.checkpoints import TRAINABLE
@@ -107,5 +107,5 @@ def _check_name(store: ModelStore, name: str, parent: StoredModel, kind: str) ->
         there = store.resolve(name)
     except UnknownModel:
         return
-    if there.source != f"derived:{parent.name}":
+    if there.source != f"{DERIVED}{parent.name}":
         raise Conflict(f"the name {name!r} is taken by a model from {there.source}", hint="give another: --name NAME")

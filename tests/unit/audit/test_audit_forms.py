@@ -58,3 +58,19 @@ def test_a_form_gives_the_bytes_of_the_record(note: RequestNote, request_id: str
     if request_id:  # an empty one is left out of a record; a request always has one
         assert NoteForm(note).line(request_id, seq=seq, at_us=at, mono_us=mono) == written
         assert decode(written).seq == seq
+
+
+def test_fields_that_were_left_out_stand_in_the_record_of_a_repeated_answer_too() -> None:
+    note = RequestNote(
+        request_id="",
+        principal="alice",
+        tenant="acme",
+        alias="m",
+        release="r",
+        outcome="answered",
+        cache="hit-exact",
+        ignored=('of "tomorrow', "usage"),
+    )
+    line = NoteForm(note).line("req_1", seq=7, at_us=8, mono_us=9)
+    assert line == encode(request_record(msgspec.structs.replace(note, request_id="req_1"), seq=7, at_us=8, mono_us=9))
+    assert decode(line).detail == {"ignored": 'of "tomorrow, usage'}

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from backup_rig import Rig, fill_home, same_files
 from store_making import make_store, pull_tiny
+from thrift import some_or_all
 
 from ashore.backup import STAGING, Restore, find_backup
 from ashore.backup import restoring as module
@@ -50,12 +51,15 @@ def rig(tmp_path: Path) -> Rig:
     return rig
 
 
-def test_a_restore_may_be_cut_off_at_every_rename(rig: Rig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@some_or_all("every", 4, 1)
+def test_a_restore_may_be_cut_off_at_every_rename(
+    rig: Rig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, every: int
+) -> None:
     with monkeypatch.context() as patch:
         count = cut_at(patch, 0)
         restore(rig, tmp_path / "whole")
     assert count[0] > 20
-    for number in range(1, count[0] + 1):
+    for number in {1, *range(count[0], 0, -every)}:
         target = tmp_path / f"cut-{number}"
         with monkeypatch.context() as patch:
             cut_at(patch, number)

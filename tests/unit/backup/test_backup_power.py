@@ -7,9 +7,9 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-import pytest
 from backup_rig import Rig, fill_home, same_files
 from crash_disk import CrashDisk
+from thrift import some_or_all
 
 from ashore.backup.directory import DirectoryNode
 from ashore.backup.disk import Disk
@@ -34,7 +34,7 @@ def stopped(folder: Path, act: Callable[[Rig], object], stop_at: int | None) -> 
     return disk
 
 
-EVERY = pytest.mark.parametrize("every", [5, pytest.param(1, marks=pytest.mark.full)])
+EVERY = some_or_all("every", 5, 1)
 """Lose power at each fifth operation here, and at every one in `make test-full`."""
 
 

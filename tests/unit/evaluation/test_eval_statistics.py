@@ -6,20 +6,22 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from thrift import some_or_all
 
 from ashore.errors import InvalidRequest
 from ashore.evaluation import mean, mean_difference, ratio, ratio_change
 from ashore.evaluation.statistics import mcnemar
 
 
-def test_nineteen_intervals_of_twenty_hold_the_truth() -> None:
+@some_or_all("seeds", 60, 150)
+def test_nineteen_intervals_of_twenty_hold_the_truth(seeds: int) -> None:
     random = np.random.default_rng(1)
     for draw, truth in (
         (lambda: (random.random(150) < 0.8).astype(float), 0.8),
         (lambda: random.exponential(2.0, 150), 2.0),
     ):
-        hits = sum(found.low <= truth <= found.high for found in (mean(draw(), seed=n) for n in range(150)))
-        assert 0.90 <= hits / 150 <= 0.985
+        hits = sum(found.low <= truth <= found.high for found in (mean(draw(), seed=n) for n in range(seeds)))
+        assert 0.90 <= hits / seeds <= 0.985
 
 
 def test_a_perplexity_is_drawn_by_windows() -> None:

@@ -9,9 +9,8 @@ import pytest
 from ashore.errors import InvalidRequest
 from ashore.optimize.calibration import (
     FEWEST_TOKENS,
-    HELD_OUT,
-    MORE_HELD_OUT,
     MOST_SAMPLES,
+    RANKING_TOKENS,
     SAMPLE_TOKENS,
     cut_samples,
     read_text,
@@ -60,38 +59,16 @@ def test_a_short_text_is_refused_with_its_length() -> None:
 def test_samples_are_pieces_of_the_text_and_chosen_by_the_seed() -> None:
     text = numbers(100 * SAMPLE_TOKENS)
     cut = cut_samples(text, words, context_tokens=8192, seed=1)
-    assert len(cut.tuning) == MOST_SAMPLES and not cut.held_out
+    assert len(cut.tuning) == MOST_SAMPLES
     assert all(len(s) == SAMPLE_TOKENS and list(s) == list(range(s[0], s[0] + SAMPLE_TOKENS)) for s in cut.tuning)
     assert cut == cut_samples(text, words, context_tokens=8192, seed=1)
     assert cut != cut_samples(text, words, context_tokens=8192, seed=2)
 
 
-def test_what_is_held_out_is_not_tuned_on() -> None:
-    cut = cut_samples(numbers(20 * SAMPLE_TOKENS), words, context_tokens=8192, seed=0, ranking=2, hold_out=True)
-    assert len(cut.tuning) == 13 and len(cut.ranking) == 2 and len(cut.held_out) == 5
-    assert len({*cut.tuning, *cut.ranking, *cut.held_out}) == 20
-
-
-def test_a_long_text_has_more_held_out_and_is_tuned_on_as_much() -> None:
-    def cut(pieces: int) -> tuple[int, int, int]:
-        made = cut_samples(
-            numbers(pieces * SAMPLE_TOKENS), words, context_tokens=8192, seed=0, ranking=1, hold_out=True
-        )
-        firsts = [sample[0] for part in (made.tuning, made.ranking, made.held_out) for sample in part]
-        assert len(set(firsts)) == len(firsts), "no sample serves twice"
-        return len(made.tuning), len(made.ranking), len(made.held_out)
-
-    usual = MOST_SAMPLES // HELD_OUT
-    tuned_on = MOST_SAMPLES - usual - 1
-    assert cut(MOST_SAMPLES) == (tuned_on, 1, usual)
-    assert cut(MOST_SAMPLES + 3) == (tuned_on, 1, usual + 3)
-    assert cut(MOST_SAMPLES + MORE_HELD_OUT + 2) == (tuned_on, 1, usual + MORE_HELD_OUT)
-    assert cut(100) == (tuned_on, 1, usual + MORE_HELD_OUT)
-
-
-def test_the_shortest_text_has_windows_enough_to_tell_their_spread() -> None:
-    cut = cut_samples(numbers(FEWEST_TOKENS), words, context_tokens=8192, seed=0, ranking=1, hold_out=True)
-    assert len(cut.held_out) >= 2
+def test_what_layers_are_ranked_on_is_not_tuned_on() -> None:
+    cut = cut_samples(numbers(20 * SAMPLE_TOKENS), words, context_tokens=8192, seed=0, ranking=2)
+    assert len(cut.tuning) == 18 and [len(piece) for piece in cut.ranking] == [RANKING_TOKENS] * 2
+    assert not {piece[0] for piece in cut.ranking} & {piece[0] for piece in cut.tuning}
 
 
 def test_a_short_context_shortens_the_samples() -> None:

@@ -79,7 +79,7 @@ def test_what_memory_says_would_fit_does_fit() -> None:
 
 
 def test_settings_go_into_a_recipe_and_come_back() -> None:
-    settings = DistilSettings(way="sequence", layers=3, text_share=0.25, method="lora", max_tokens=300_000)
+    settings = DistilSettings(layers=3, text_share=0.25, method="lora", max_tokens=300_000)
     assert DistilSettings.from_parameters({**settings.to_parameters(), "teacher": "x"}) == settings
     with pytest.raises(InvalidRequest, match="cannot be read"):
         DistilSettings.from_parameters({"layers": '"many"'})

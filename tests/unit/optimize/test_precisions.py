@@ -8,7 +8,7 @@ import pytest
 
 from ashore.core import ModelShape
 from ashore.errors import DiskFull, InvalidRequest, MemoryFull
-from ashore.optimize import PRECISIONS, parse_loss
+from ashore.optimize import PRECISIONS
 from ashore.optimize.needs import check_needs, estimate_needs
 from ashore.optimize.precisions import choose_group_size, choose_precision
 
@@ -29,6 +29,12 @@ def test_a_mistyped_precision_gets_the_nearest() -> None:
     with pytest.raises(InvalidRequest, match="'int9'") as caught:
         choose_precision("int9", None)
     assert "'int8'" in str(caught.value.hint)
+
+
+def test_the_search_that_was_taken_back_names_what_to_use() -> None:
+    with pytest.raises(InvalidRequest, match="no longer searches") as caught:
+        choose_precision("auto", None)
+    assert "int8" in caught.value.hint and "int4 with --calibration" in caught.value.hint
 
 
 def test_case_does_not_matter() -> None:
@@ -57,17 +63,6 @@ def test_group_sizes_are_those_of_the_format() -> None:
         choose_group_size(q4, 32)
 
 
-@pytest.mark.parametrize(("text", "share"), [("1%", 0.01), ("0.5 %", 0.005), ("0.02", 0.02)])
-def test_a_loss_is_a_share(text: str, share: float) -> None:
-    assert parse_loss(text) == pytest.approx(share)
-
-
-@pytest.mark.parametrize("text", ["", "much", "0%", "-1%", "100%", "nan", "1%%"])
-def test_what_is_no_share_is_refused(text: str) -> None:
-    with pytest.raises(ValueError):
-        parse_loss(text)
-
-
 @pytest.mark.parametrize("precision", PRECISIONS, ids=lambda p: p.name)
 def test_needs_grow_with_the_model(precision: object) -> None:
     large = dataclasses.replace(DEMO, num_parameters=10 * DEMO.num_parameters)
@@ -81,9 +76,9 @@ def test_the_size_of_the_demo_model_is_told_within_two_per_cent() -> None:
 
 
 def test_too_little_memory_or_disk_is_told_before_anything_starts() -> None:
-    needs = estimate_needs(DEMO, choose_precision("auto", None), weight_bytes=0, reads_text=True)
+    needs = estimate_needs(DEMO, choose_precision("int4", None), weight_bytes=0, reads_text=True)
     plenty = 1 << 60
-    with pytest.raises(MemoryFull, match=r"x@auto needs about .* of memory; 1 MiB are free"):
-        check_needs(needs, free_memory_bytes=1 << 20, free_disk_bytes=plenty, what="x@auto", smaller="less")
+    with pytest.raises(MemoryFull, match=r"x@int4 needs about .* of memory; 1 MiB are free"):
+        check_needs(needs, free_memory_bytes=1 << 20, free_disk_bytes=plenty, what="x@int4", smaller="less")
     with pytest.raises(DiskFull, match=r"disk of the store; 1 MiB are free"):
-        check_needs(needs, free_memory_bytes=plenty, free_disk_bytes=1 << 20, what="x@auto", smaller="less")
+        check_needs(needs, free_memory_bytes=plenty, free_disk_bytes=1 << 20, what="x@int4", smaller="less")

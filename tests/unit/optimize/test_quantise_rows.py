@@ -4,23 +4,15 @@ missing."""
 from __future__ import annotations
 
 import pytest
-from benchmarks.optimise.quantise import auto_row, gguf_rows, rows
+from benchmarks.optimise.quantise import gguf_rows, rows
 from benchmarks.optimise.stages import Outcome
 
 FACTS = {
     "make_int8": {"weight_bytes": 100, "parameters": 98, "seconds": 3},
     "make_int4": {"weight_bytes": 65, "parameters": 98, "seconds": 3},
-    "make_auto": {
-        "weight_bytes": 80,
-        "parameters": 98,
-        "seconds": 3,
-        "increase_on_held_out": 0.0085,
-        "error_on_held_out": 0.0012,
-    },
     "judge_fp16": {"served": 20.01, "exact": 20.0},
     "judge_int8": {"served": 20.1, "exact": 20.02},
     "judge_int4": {"served": 21.0, "exact": 20.9},
-    "judge_auto": {"served": 20.2, "exact": 20.15},
     "speed": {"median": {"int8": 130.0, "int8-g96": 120.0, "fp16": 70.0, "int4": 150.0}},
     "torch_eager": {"tok_per_s": 20.0, "perplexity": 20.0},
     "torch_compile": {"tok_per_s": 26.0, "perplexity": 20.0},
@@ -43,19 +35,6 @@ def test_each_row_divides_the_right_figures() -> None:
     assert value == pytest.approx(2.6) and verdict == "bar met" and "60.00, +200 %" in detail
     assert table["INT4, times smaller than FP32"][1] == "bar met"
     assert table["INT4 as served, perplexity above F16"][:2] == (pytest.approx(5.0), "aim met")
-    value, verdict, detail = table["auto within 1%, bytes of uniform INT8"]
-    assert (
-        value == pytest.approx(0.8)
-        and verdict == "-"
-        and "held out +0.85 % with standard error 0.12 %" in detail
-        and "ADR 17" in detail
-    )
-
-
-def test_auto_is_judged_on_a_model_that_lies_on_no_grid() -> None:
-    row = auto_row(Outcome(facts=dict(FACTS), failed={}), model="tuned")  # type: ignore[arg-type]
-    assert row.verdict == "bar met" and row.value == pytest.approx(0.8)
-    assert row.what.startswith("tuned: auto") and row.detail.endswith("GPL-3 +1.00 % as served")
 
 
 def test_a_row_without_its_stage_says_why() -> None:

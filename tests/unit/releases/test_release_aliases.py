@@ -7,9 +7,10 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 from msgspec import structs
+from scratch import a_ledger
 
 from ashore.access import KeyScope, PolicyAuthority, Principal
-from ashore.access.budgets import BudgetRule, LedgerBudgets, MemoryLedger
+from ashore.access.budgets import BudgetRule, LedgerBudgets
 from ashore.access.policy import Binding, Policy, Role, parse_rule
 from ashore.cache import AnswerCache, CachePolicy, FixedEpochs, RoutePolicy
 from ashore.core import MemoryRecorder, Message, RequestId, SystemClock, TenantId
@@ -54,7 +55,7 @@ class Bench:
             return self.service.behind(name)
 
         self.masker = PrivacyMasker(Privacy(privacy or PrivacyPolicy(), secret=b"s" * 32), metrics, behind)
-        self.budgets = LedgerBudgets(MemoryLedger(clock), MemoryRecorder(), rules=rules, behind=behind)
+        self.budgets = LedgerBudgets(a_ledger(clock), MemoryRecorder(), rules=rules, behind=behind)
         kept_by = CachePolicy(mode="exact", routes=kept)
         models = tuple(served(alias, "1") for alias in ("chat", "other"))
         self.topology = Topology(models=models, cache=kept_by)

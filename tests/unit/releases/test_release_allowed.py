@@ -21,9 +21,19 @@ def test_the_limits_are_those_of_the_plan() -> None:
 
 
 @pytest.mark.parametrize("kind", get_args(EngineKind))
-def test_whatever_tunes_is_taken_and_limits_are_on_every_engine(kind: EngineKind) -> None:
-    check_options(tuple((name, 1) for name in (*card_of(kind).options.tune, *LIMITS)), kind, ())
-    check_options(tuple((name, 1) for name in card_of(kind).options.tune), None, ())
+def test_whatever_tunes_is_taken_and_so_are_limits_that_mean_something(kind: EngineKind) -> None:
+    options = card_of(kind).options
+    check_options(tuple((name, 1) for name in (*options.tune, *LIMITS) if name not in options.unused), kind, ())
+    check_options(tuple((name, 1) for name in (*options.tune, *LIMITS)), None, ())
+    for name in options.unused:
+        with pytest.raises(InvalidRequest, match=f"'{name}' is no option that tunes {kind}"):
+            check_options(((name, 1),), kind, ())
+
+
+@pytest.mark.parametrize("name", ["bogus", "library", "NUM_STREAMS"])
+def test_nobody_can_allow_what_the_engine_does_not_know(name: str) -> None:
+    with pytest.raises(InvalidRequest, match=f"'{name}' is no option that tunes fake"):
+        check_options(((name, 1),), "fake", (name,))
 
 
 @pytest.mark.parametrize("kind", get_args(EngineKind))

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from thrift import some_or_all
 
 from ashore.releases.betting import (
     ALPHA,
@@ -59,17 +60,19 @@ def equal(rng: random.Random) -> dict[str, float]:
     }
 
 
-def test_an_equal_candidate_is_seldom_called_worse_although_every_look_counts() -> None:
-    alarms = sum(run(equal, random.Random(seed), 600, ("a", "b"))[0] == "worse" for seed in range(200))
-    assert alarms <= 200 * ALPHA
+@some_or_all("seeds", 40, 200)
+def test_an_equal_candidate_is_seldom_called_worse_although_every_look_counts(seeds: int) -> None:
+    alarms = sum(run(equal, random.Random(seed), 600, ("a", "b"))[0] == "worse" for seed in range(seeds))
+    assert alarms <= seeds * ALPHA
 
 
-def test_at_the_very_edge_of_what_is_tolerated_the_bound_holds() -> None:
+@some_or_all("seeds", 60, 200)
+def test_at_the_very_edge_of_what_is_tolerated_the_bound_holds(seeds: int) -> None:
     def edge(rng: random.Random) -> dict[str, float]:
         return {"slower": float(rng.random() < 0.5), "likelihood": rng.choice((-0.95, 1.05)) + 0.0}
 
-    alarms = sum(run(edge, random.Random(seed), 400)[0] == "worse" for seed in range(200))
-    assert alarms <= 200 * ALPHA
+    alarms = sum(run(edge, random.Random(seed), 400)[0] == "worse" for seed in range(seeds))
+    assert alarms <= seeds * ALPHA
 
 
 @pytest.mark.parametrize(
@@ -89,13 +92,16 @@ def test_regressions_are_found_in_time(draw: Draw, most: int) -> None:
     assert sorted(when for _, when in found)[len(found) // 2] <= most
 
 
+@some_or_all("seeds", 30, 100)
 @pytest.mark.parametrize("spread", [0.1, 0.2, 0.3])
-def test_what_takes_a_tenth_longer_is_seldom_called_slower_although_every_look_counts(spread: float) -> None:
+def test_what_takes_a_tenth_longer_is_seldom_called_slower_although_every_look_counts(
+    spread: float, seeds: int
+) -> None:
     def tenth(rng: random.Random) -> dict[str, float]:
         return {"slower": slowness(1.1 * rng.lognormvariate(0, spread), rng.lognormvariate(0, spread))}
 
-    alarms = sum(run(tenth, random.Random(seed), 800)[0] == "worse" for seed in range(100))
-    assert alarms <= 100 * ALPHA
+    alarms = sum(run(tenth, random.Random(seed), 800)[0] == "worse" for seed in range(seeds))
+    assert alarms <= seeds * ALPHA
 
 
 def test_a_good_candidate_is_found_no_worse_in_the_end() -> None:
@@ -103,11 +109,14 @@ def test_a_good_candidate_is_found_no_worse_in_the_end() -> None:
     assert run(quiet, random.Random(1), 600)[0] == "no worse"
 
 
+@some_or_all("seeds", 60, 200)
 @pytest.mark.parametrize(("rate", "live"), [(0.02, 0.0), (0.03, 0.0)])
-def test_two_errors_in_a_hundred_are_found_within_500_requests_nine_times_in_ten(rate: float, live: float) -> None:
-    found = [run(lambda rng: {"errors": pair(rng, rate, live)}, random.Random(seed), 1500) for seed in range(200)]
+def test_two_errors_in_a_hundred_are_found_within_500_requests_nine_times_in_ten(
+    rate: float, live: float, seeds: int
+) -> None:
+    found = [run(lambda rng: {"errors": pair(rng, rate, live)}, random.Random(seed), 1500) for seed in range(seeds)]
     times = sorted(when for verdict, when in found if verdict == "worse")
-    assert len(times) == 200 and times[100] <= 330 and times[180] <= 500
+    assert len(times) == seeds and times[seeds // 2] <= 330 and times[seeds * 9 // 10] <= 500
 
 
 def failures(rng: random.Random, rate: float, live: float, beside: int, most: int) -> int:
@@ -121,11 +130,12 @@ def failures(rng: random.Random, rate: float, live: float, beside: int, most: in
     return 0
 
 
-def test_a_small_share_is_laid_beside_all_that_answers_meanwhile() -> None:
+@some_or_all("seeds", 40, 100)
+def test_a_small_share_is_laid_beside_all_that_answers_meanwhile(seeds: int) -> None:
     """A canary of 5 % has nineteen live answers beside each of its own: two or three errors say enough."""
-    found = sorted(failures(random.Random(seed), 0.02, 0.0, 19, 1500) for seed in range(100))
-    assert found[0] > 0 and found[50] <= 200 and found[90] <= 350
-    assert sum(failures(random.Random(seed), 0.02, 0.02, 19, 400) > 0 for seed in range(100)) <= 100 * ALPHA
+    found = sorted(failures(random.Random(seed), 0.02, 0.0, 19, 1500) for seed in range(seeds))
+    assert found[0] > 0 and found[seeds // 2] <= 200 and found[seeds * 9 // 10] <= 350
+    assert sum(failures(random.Random(seed), 0.02, 0.02, 19, 400) > 0 for seed in range(seeds)) <= seeds * ALPHA
 
 
 def as_they_come(rng: random.Random, rate: float, live: float, share: int, most: int) -> tuple[int, int]:
@@ -155,10 +165,13 @@ def test_two_errors_in_a_hundred_are_found_where_chance_says_who_answers(share: 
     assert found[0] > 0 and found[50] <= median and found[90] <= most
 
 
-def test_equal_ones_are_seldom_called_worse_where_chance_says_who_answers_and_few_have_none_beside_them() -> None:
-    runs = [as_they_come(random.Random(seed), 0.02, 0.02, 500, 500) for seed in range(200)]
-    assert sum(own > 0 for own, _ in runs) <= 200 * ALPHA
-    assert sum(alone for _, alone in runs) <= 0.12 * 200 * 500
+@some_or_all("seeds", 60, 200)
+def test_equal_ones_are_seldom_called_worse_where_chance_says_who_answers_and_few_have_none_beside_them(
+    seeds: int,
+) -> None:
+    runs = [as_they_come(random.Random(seed), 0.02, 0.02, 500, 500) for seed in range(seeds)]
+    assert sum(own > 0 for own, _ in runs) <= seeds * ALPHA
+    assert sum(alone for _, alone in runs) <= 0.12 * seeds * 500
 
 
 @pytest.mark.parametrize("beside", [1, 2, 5, 19, 32])

@@ -64,6 +64,9 @@ class Shelf:
             files=(), shape=shape, licence="", source="", created_s=0,
         )  # fmt: skip
 
+    def list(self) -> tuple[StoredModel, ...]:
+        return ()
+
 
 def test_what_runs_is_taken_over_from_what_is_live_on_the_same_engine_and_nowhere_else(tmp_path: Path) -> None:
     program = tmp_path / "vllm"

@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ashore.api.releasing import RouteKeeper
 from ashore.core import ManualClock
 from ashore.releases import ALIASES_EPOCH, Alias, AliasRoute
 from ashore.releases.model import Moved
+from ashore.releases.room import RouteKeeper
 from ashore.releases.sql import write_moved
 from ashore.state import Database, open_database
 

@@ -18,8 +18,6 @@ from ashore.access.budgets.calls import BudgetOffice
 from ashore.access.budgets.leases import SqlLeases
 from ashore.access.budgets.ledger import MappedLedger
 from ashore.access.budgets.lender import MachineLender
-from ashore.access.budgets.memory import MemoryAuthority, MemoryLedger
-from ashore.access.budgets.memoryleases import MemoryLeases
 from ashore.access.budgets.model import (
     EACH,
     KINDS,
@@ -77,9 +75,6 @@ __all__ = [
     "Line",
     "MachineLender",
     "MappedLedger",
-    "MemoryAuthority",
-    "MemoryLeases",
-    "MemoryLedger",
     "MemoryNames",
     "Names",
     "OpenBudgets",

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import asyncio
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, date, datetime
 from typing import Annotated, Final, Literal
@@ -27,6 +28,7 @@ from ashore.core import (
     sees_tenant,
 )
 from ashore.errors import InvalidRequest, NotFound
+from ashore.state import IN_FORCE_S
 
 READ: Final = "budget:read"
 WRITE: Final = "budget:write"
@@ -44,6 +46,16 @@ class BudgetOffice:
     clock: Clock
     prices: Mapping[str, Price]
     names: Names
+    reread: Callable[[], None]
+    """Makes this process go by the rules that are in the state now."""
+    alone: bool = True
+    """Whether no other process of this machine goes by the same state."""
+
+    async def settle(self) -> None:
+        """Return when a changed budget is in force in every process of this machine."""
+        await asyncio.to_thread(self.reread)
+        if not self.alone:
+            await asyncio.sleep(IN_FORCE_S)
 
 
 def minutes_of(offset: str) -> int:
@@ -184,7 +196,7 @@ def list_budgets(office: BudgetOffice, actor: Actor, asked: Nothing) -> BudgetLi
 
 
 def set_budget(office: BudgetOffice, actor: Actor, asked: BudgetIn) -> BudgetOut:
-    """Set a budget, or change its cap. In force everywhere within 200 ms.
+    """Set a budget, or change its cap. In force on this machine when it answers, and on others within 200 ms.
 
     With nothing but a cap the budget is for everybody together. A name limits that one; `*` limits each one apart, so
     `--tenant acme --user '*'` gives every user of acme as much. A request must fit every budget that it is under.
@@ -205,7 +217,7 @@ def set_budget(office: BudgetOffice, actor: Actor, asked: BudgetIn) -> BudgetOut
 
 
 def remove_budget(office: BudgetOffice, actor: Actor, asked: BudgetNamed) -> BudgetRemoved:
-    """Remove a budget. It limits nothing any more within 200 ms."""
+    """Remove a budget. It limits nothing on this machine when this answers, and nothing on others within 200 ms."""
     check_on(office.rights, actor.principal, WRITE, f"budget/{asked.budget}")
     if not office.authority.remove_rule(asked.budget):
         raise _no_rule(asked.budget)

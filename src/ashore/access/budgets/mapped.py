@@ -19,6 +19,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final, Protocol
 
+from ashore.core import make_folder
 from ashore.errors import DiskFull, EnvironmentFault
 
 WORD: Final = 8
@@ -74,7 +75,7 @@ class MappedWords:
         self._flock = ctypes.PyDLL(None).flock
         self._flock.argtypes = (ctypes.c_int, ctypes.c_int)
         try:
-            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            make_folder(folder, mode=0o700)
             self._lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as fault:
             raise _ours(fault, folder) from fault

@@ -6,6 +6,7 @@ import hashlib
 from dataclasses import dataclass
 from typing import Final, Literal, NamedTuple, get_args
 
+from ashore.core import check_line
 from ashore.errors import InvalidRequest
 
 CountedKind = Literal["tokens", "requests", "concurrency"]
@@ -122,13 +123,7 @@ def check_rule(rule: BudgetRule) -> BudgetRule:
             param="offset_min",
         )
     for name in ("key", "user", "tenant", "model"):
-        value: str = getattr(rule, name)
-        if len(value) > MAX_SELECTOR_CHARS or not value.isprintable():
-            raise InvalidRequest(
-                f"{name} has {len(value)} characters, or some that cannot be shown; at most {MAX_SELECTOR_CHARS}",
-                hint="give the name as it stands in the list of that thing",
-                param=name,
-            )
+        check_line(getattr(rule, name), name, most=MAX_SELECTOR_CHARS, param=name)
     return rule
 
 

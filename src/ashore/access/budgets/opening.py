@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,6 +28,8 @@ class OpenBudgets:
     reporter: Reporter
     lender: MachineLender | None
     """Where several machines share the windows."""
+    reread: Callable[[], None]
+    """Takes the rules that are in the state now; for any thread."""
 
     def close(self) -> None:
         """Give back what is set aside, report the rest, and leave. May be called twice."""
@@ -94,4 +97,6 @@ def open_budgets(
         if lender is not None:
             lender.close()
         raise
-    return OpenBudgets(budgets=budgets, authority=authority, ledger=ledger, reporter=reporter, lender=lender)
+    return OpenBudgets(
+        budgets=budgets, authority=authority, ledger=ledger, reporter=reporter, lender=lender, reread=take
+    )

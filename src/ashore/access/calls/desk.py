@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 
@@ -14,12 +14,11 @@ from ashore.access.book import PolicyBook
 from ashore.access.keyring import Keyring
 from ashore.access.people import People
 from ashore.core import Clock, Recorder
+from ashore.state import IN_FORCE_S
 
 if TYPE_CHECKING:
     from ashore.state import Database
 
-IN_FORCE_S: Final = 0.2
-"""Within this time other processes know of a change (`EpochWatch`)."""
 
 Name = Annotated[str, msgspec.Meta(max_length=128)]
 Argument = Annotated[Name, msgspec.Meta(extra={"positional": True})]

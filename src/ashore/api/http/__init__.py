@@ -2,9 +2,8 @@
 
 from ashore.api.http.accesslog import AccessLog
 from ashore.api.http.app import HttpApp
-from ashore.api.http.desk import JobDesk, make_desk
 from ashore.api.http.server import HttpServer, listen
 from ashore.api.http.siblings import Siblings
 from ashore.api.http.table import ROUTES
 
-__all__ = ["ROUTES", "AccessLog", "HttpApp", "HttpServer", "JobDesk", "Siblings", "listen", "make_desk"]
+__all__ = ["ROUTES", "AccessLog", "HttpApp", "HttpServer", "Siblings", "listen"]

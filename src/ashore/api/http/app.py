@@ -6,8 +6,8 @@ import asyncio
 import ipaddress
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Final
+from collections.abc import Sequence
+from typing import Final
 from urllib.parse import urlsplit
 
 from ashore.access import (
@@ -25,7 +25,7 @@ from ashore.access import (
 from ashore.api.adminguard import SERVER, check_admin
 from ashore.api.decode import model_in
 from ashore.api.http.accesslog import AccessLog
-from ashore.api.http.desk import JobDesk, defer, may_defer
+from ashore.api.http.desk import defer, may_defer
 from ashore.api.http.errors import anthropic_error, error_headers, is_ours_to_mend, openai_error
 from ashore.api.http.exchange import ClientGone, Exchange, Receive, Scope, Send
 from ashore.api.http.routes import Route, RouteTable
@@ -37,11 +37,10 @@ from ashore.api.underway import Bodies, bodies_of
 from ashore.cache import directive_of
 from ashore.core import Recorder
 from ashore.errors import AshoreError, Bug, NotReady, PermissionDenied
+from ashore.jobs import JobDesk
 from ashore.metrics import Metrics
+from ashore.rooms import Rooms
 from ashore.serving import Limits, ServingService
-
-if TYPE_CHECKING:
-    from ashore.backup import Timetable
 
 log = logging.getLogger("ashore.http")
 
@@ -69,14 +68,11 @@ class HttpApp:
         limits: Limits,
         access_log: AccessLog | None = None,
         number: int = 0,
-        desk: JobDesk | None = None,
-        on_behalf: OnBehalf | None = None,
         siblings: Siblings | None = None,
         authority: Authority | None = None,
         recorder: Recorder | None = None,
         origins: Origins | None = None,
-        backups: Callable[[], Timetable | None] = lambda: None,
-        desks: Mapping[str, object] | None = None,
+        rooms: Rooms | None = None,
         bodies: Bodies | None = None,
     ) -> None:
         self.serving: Final = serving
@@ -89,19 +85,14 @@ class HttpApp:
         self.authority: Final = authority or PolicyAuthority()
         self.recorder: Final = recorder or LogRecorder()
         self._origins = origins or Origins()
-        self._desk = desk
         self._bodies = bodies or bodies_of(limits)
-        self.backups: Final = backups
-        """Tells what the server does by itself for the backup of its home."""
-        self.desks: Final = {} if desks is None else desks
-        """What does the declared calls of each room, by the room's name; a room that this server lacks is left out."""
+        self.rooms: Final = rooms or Rooms()
+        self._desk = self.rooms.find(JobDesk)
+        self._on_behalf = self.rooms.find(OnBehalf)
         self.making_metrics: dict[bool, asyncio.Task[bytes]] = {}
         """Pages of metrics that are being made: of this worker alone (True), of all."""
         self.description = b""
         """The OpenAPI document, once somebody has asked for it."""
-        self.counted_jobs: set[tuple[str, str]] = set()
-        """Kinds and states of jobs that the metrics have shown."""
-        self._on_behalf = on_behalf
         self._authenticator = authenticator
         self._access_log = access_log
         self._open: dict[Exchange, asyncio.Task[object]] = {}

@@ -1,11 +1,6 @@
-"""Where the routes hand in work that may wait, and ask what became of it."""
+"""How the routes hand in work that may wait."""
 
 from __future__ import annotations
-
-import asyncio
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
 
@@ -13,91 +8,11 @@ from ashore.access import Principal
 from ashore.api.http.exchange import Exchange
 from ashore.api.http.openai.common import priority_of
 from ashore.errors import AshoreError, DeadlineExceeded, HostDied, InvalidRequest, NotReady, Overloaded
-from ashore.jobs import (
-    Call,
-    EgressSection,
-    FileStore,
-    Job,
-    JobQueue,
-    JobsSection,
-    MemoryFiles,
-    MemoryJobs,
-    NewJob,
-    NoQuotas,
-    Quotas,
-    SqlFiles,
-    SqlJobs,
-    check_url,
-    new_id,
-    parse_allow,
-)
-
-if TYPE_CHECKING:
-    from ashore.core import Clock
-    from ashore.state import Database
-
-T = TypeVar("T")
+from ashore.jobs import Call, JobDesk, NewJob, check_url, new_id, parse_allow
 
 CALL_KIND = "call"
 RESPONSE_KIND = "response"
 MAX_KEY_CHARS = 255
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class JobDesk:
-    """The queue, the files, and what may be asked of them."""
-
-    queue: JobQueue
-    files: FileStore
-    limits: JobsSection = field(default_factory=JobsSection)
-    egress: EgressSection = field(default_factory=EgressSection)
-    quotas: Quotas = field(default_factory=NoQuotas)
-    worked: bool = True
-    """Whether there is a worker that will run what is submitted."""
-
-    async def call(self, work: Callable[[], T]) -> T:
-        """Do something with the state, on a thread."""
-        return await asyncio.to_thread(work)
-
-    async def check(self, job: NewJob) -> None:
-        """Return when a job could be kept now. Costs a look at the disk.
-
-        Raises:
-            NotReady: this server runs no jobs. DiskFull: there is no room for it.
-        """
-        self._require_state()
-        await self.call(lambda: self.queue.store.check_room(len(job.payload)))
-
-    async def submit(self, job: NewJob) -> Job:
-        """Keep a job durably.
-
-        Raises:
-            NotReady: this server runs no jobs.
-            Conflict: its idempotency key was used for something else.
-        """
-        self._require_state()
-        return await self.call(lambda: self.queue.submit(job))
-
-    def _require_state(self) -> None:
-        if not self.worked:
-            raise NotReady("this server runs no jobs: it has no state", hint="start it with `ashore up`")
-
-
-def make_desk(
-    database: Database | None,
-    clock: Clock,
-    limits: JobsSection,
-    egress: EgressSection,
-    quotas: Quotas | None = None,
-) -> JobDesk:
-    """Return the desk over the state; without one, over memory, where nothing can be submitted."""
-    if database is None:
-        return JobDesk(
-            queue=JobQueue(MemoryJobs(), clock), files=MemoryFiles(), limits=limits, egress=egress, worked=False
-        )
-    quotas = quotas or NoQuotas()
-    queue = JobQueue(SqlJobs(database), clock, quotas=quotas)
-    return JobDesk(queue=queue, files=SqlFiles(database), limits=limits, egress=egress, quotas=quotas)
 
 
 def new_call(

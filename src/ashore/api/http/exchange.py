@@ -13,6 +13,7 @@ from urllib.parse import parse_qsl
 
 from ashore.api.underway import NO_HOLD, Hold
 from ashore.core import RequestId, new_request_id, whole_number
+from ashore.core.decode import MAX_NAME_CHARS
 from ashore.errors import AshoreError, PayloadTooLarge, RequestTimeout
 from ashore.serving import Arrival, Limits, Started, Urgency
 
@@ -55,6 +56,8 @@ class Direct(Protocol):
 LINGER_S: Final = 2.0
 """After answering with the body unread, how long the rest is read and thrown away, so that the answer arrives."""
 LINGER_BYTES: Final = 256 << 20
+MOST_TOLD: Final = 16
+"""Fields left out of a request that the header of its answer names."""
 
 _REQUEST_ID: Final = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
 
@@ -98,6 +101,7 @@ class Exchange:
         "gone",
         "headers",
         "hold",
+        "ignored",
         "job_id",
         "method",
         "model",
@@ -139,6 +143,8 @@ class Exchange:
         self.model = "-"
         self.urgency: Urgency = "interactive"
         """Anything else only for a process of ours, which runs a job."""
+        self.ignored: tuple[str, ...] = ()
+        """Paths of fields of the body that change nothing here, or that nobody knows."""
         self.job_id = ""
         """The job that this request is, where it is one."""
         self.error_code = ""
@@ -164,7 +170,7 @@ class Exchange:
     @property
     def arrival(self) -> Arrival:
         """Return where the request came from, for the record."""
-        return Arrival(f"job/{self.job_id}" if self.job_id else self.origin, self.route)
+        return Arrival(f"job/{self.job_id}" if self.job_id else self.origin, self.route, self.ignored)
 
     async def body(self, limits: Limits) -> bytes:
         """Return the whole body; read once, and the same from then on.
@@ -271,6 +277,7 @@ class Exchange:
     async def respond(self, status: int, headers: Headers, body: bytes) -> None:
         """Send a whole response."""
         self.status = status
+        headers = self._told(headers)
         if self._taken is not None:
             self._taken.headers, self._taken.whole = tuple(headers), True
             self._taken.parts.append(body)
@@ -289,6 +296,15 @@ class Exchange:
             await self._send({"type": "http.response.body", "body": body, "more_body": False})
         self.writing_since = 0.0
 
+    def _told(self, headers: Headers) -> Headers:
+        """Return the headers of an answer, with what was left out of its request."""
+        if not self.ignored:
+            return headers
+        shown = [path for path in self.ignored if path.isascii() and path.isprintable() and len(path) <= MAX_NAME_CHARS]
+        more = len(self.ignored) - len(shown[:MOST_TOLD])
+        names = [*shown[:MOST_TOLD], *([f"and {more} more"] if more else [])]
+        return [*headers, (b"x-ashore-ignored", ", ".join(names).encode())]
+
     async def start_download(self, headers: Headers) -> None:
         """Send the head of an answer whose body follows in pieces."""
         self.status = 200
@@ -298,7 +314,7 @@ class Exchange:
     async def start_stream(self, headers: Headers) -> None:
         """Send the head of an event stream."""
         self.status = 200
-        headers = [*EVENT_STREAM, *headers]
+        headers = self._told([*EVENT_STREAM, *headers])
         if self._taken is not None:
             self._taken.headers = tuple(headers)
         await self._send(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
@@ -14,13 +13,10 @@ from ashore.api.http.exchange import Exchange
 from ashore.api.http.mergedmetrics import merge_pages
 from ashore.api.http.openapi import describe
 from ashore.api.http.siblings import OWN_ONLY
-from ashore.audit import AuditService
-from ashore.errors import AshoreError
 from ashore.serving import ServingState
 
 if TYPE_CHECKING:
     from ashore.api.http.app import HttpApp
-    from ashore.backup import Timetable, Turn, TurnKind
 
 JSON = (b"content-type", b"application/json")
 WHY_NOT: Mapping[ServingState, str] = {
@@ -29,7 +25,6 @@ WHY_NOT: Mapping[ServingState, str] = {
     "draining": "the worker stops once its answers have ended",
     "not-recording": "the audit log cannot be written, and nothing is answered without it; the worker's log says why",
 }
-log = logging.getLogger("ashore.http")
 _encode = msgspec.json.Encoder().encode
 
 
@@ -91,51 +86,12 @@ async def _page(app: HttpApp, *, own: bool) -> bytes:
     """Return the page of this worker, or of all of the machine."""
     await app.serving.measure()
     if app.number == 0:
-        await _count_jobs(app)
-        _tell_backups(app, await asyncio.to_thread(app.backups))
-        await _tell_archive(app)
+        for measure in app.rooms.measures:
+            await measure()
     app.metrics.set("ashore_workers", 1)
     page = app.metrics.page()
     others = [] if own else await app.siblings.ask("/metrics")
     return merge_pages([page, *others]) if others else page
-
-
-async def _count_jobs(app: HttpApp) -> None:
-    """Bring the gauges of the queue up to date; one worker does, because the pages of all are added up."""
-    try:
-        found = await app.desk.call(app.desk.queue.counts)
-    except AshoreError as fault:
-        log.warning("the queue cannot be counted: %s", fault.message)
-        return
-    for key in app.counted_jobs - set(found):
-        app.metrics.set("ashore_jobs", 0, *key)
-    for key, number in found.items():
-        app.metrics.set("ashore_jobs", number, *key)
-    app.counted_jobs |= set(found)
-
-
-def _tell_backups(app: HttpApp, table: Timetable | None) -> None:
-    """Bring the gauges of the backups up to date that the server makes by itself."""
-    if table is None:
-        return
-    turns: tuple[tuple[TurnKind, Turn], ...] = (("run", table.run), ("scrub", table.scrub))
-    for kind, turn in turns:
-        app.metrics.set("ashore_backup_time_seconds", turn.good_s, kind, "good")
-        app.metrics.set("ashore_backup_time_seconds", table.due_s(kind), kind, "due")
-        app.metrics.set("ashore_backup_failures", turn.failures, kind)
-    app.metrics.set("ashore_backup_harms", table.found, "found")
-    app.metrics.set("ashore_backup_harms", table.repaired, "repaired")
-    app.metrics.set("ashore_backup_nodes", len(table.away), "away")
-    app.metrics.set("ashore_backup_nodes", table.spare, "spare")
-
-
-async def _tell_archive(app: HttpApp) -> None:
-    """Bring the gauges of the archive of the audit up to date."""
-    desk = app.desks.get("audit")
-    standing = await asyncio.to_thread(desk.archiving) if isinstance(desk, AuditService) else None
-    if standing is not None:
-        app.metrics.set("ashore_audit_archive_time_seconds", standing.good_us / 1e6)
-        app.metrics.set("ashore_audit_archive_failures", standing.failures)
 
 
 async def openapi(app: HttpApp, exchange: Exchange, principal: Principal) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from ashore.access.budgets.calls import CALLS as BUDGET_CALLS
-from ashore.access.calls import CALLS as ACCESS_CALLS
 from ashore.api.http import jobs, operate
 from ashore.api.http.admin.calls import routes_of
 from ashore.api.http.anthropic import handlers as anthropic
@@ -25,11 +23,7 @@ from ashore.api.http.openai.responses_types import (
 )
 from ashore.api.http.openai.types import ChatRequest, CompletionRequest, EmbeddingRequest
 from ashore.api.http.routes import Route
-from ashore.audit.calls import CALLS as AUDIT_CALLS
-from ashore.cache.calls import CALLS as CACHE_CALLS
-from ashore.jobs.calls import CALLS as JOB_CALLS
-from ashore.privacy.calls import CALLS as PRIVACY_CALLS
-from ashore.releases.calls import CALLS as RELEASE_CALLS
+from ashore.rooms import rooms
 
 ROUTES: tuple[Route, ...] = (
     Route(
@@ -153,15 +147,9 @@ ROUTES: tuple[Route, ...] = (
         method="GET", path="/metrics", guard="operator", handler=operate.metrics, tag="Operation",
         summary="Metrics in Prometheus' form", content_type="text/plain",
     ),
-    *routes_of("cache", CACHE_CALLS),
-    *routes_of("privacy", PRIVACY_CALLS),
-    *routes_of("budgets", BUDGET_CALLS),
-    *routes_of("releases", RELEASE_CALLS),
-    *routes_of("jobs", JOB_CALLS),
-    *routes_of("audit", AUDIT_CALLS),
     Route(
         method="GET", path="/openapi.json", guard="operator", handler=operate.openapi, tag="Operation",
         summary="This document",
     ),
-    *routes_of("access", ACCESS_CALLS),
+    *(route for room in rooms() for route in routes_of(room.name, room.calls)),
 )  # fmt: skip

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from ashore.engines.card import EngineCard, Memory, Tuning, features
+from ashore.engines.card import EngineCard, Memory, Options, Tuning, features
 
 CARD: Final = EngineCard(
     kind="fake",
@@ -16,6 +16,7 @@ CARD: Final = EngineCard(
     features=features("adapters", "distributions", "embed", "score"),
     prefix="fake:",
     files="ashore.engines.fake.files:fake_model_files",
+    options=Options(unused=("max_sequences", "threads")),  # its name says them: fake:echo?sequences=4
     memory=Memory(ours=False),
     tuning=Tuning(candidates="ashore.engines.fake.candidates:candidates"),
 )

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Final
 
+from ashore.core import make_folder
 from ashore.engines.fake.spec import FakeSpec
 from ashore.engines.model import ModelFiles
 
@@ -35,7 +36,7 @@ def fake_model_files(name: str, directory: Path) -> ModelFiles:
     template = _TEMPLATE
     if FakeSpec.parse(name).wrong_template:  # in a folder of its own: all other fakes share theirs
         directory, template = directory / "wrong-template", _WRONG_TEMPLATE
-    directory.mkdir(parents=True, exist_ok=True)
+    make_folder(directory)
     generation: dict[str, object] = {
         "eos_token_ids": [END],
         "bos_token_id": None,

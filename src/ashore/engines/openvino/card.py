@@ -77,21 +77,9 @@ CARD: Final = EngineCard(
             eight_share=0.1,
             summary="four bits with a scale for each group; the head, and with text the worst layers, keep eight",
         ),
-        Precision(
-            name="auto",
-            engine="openvino",
-            bits=6,
-            group_sizes=(32, 64, 96, 128),
-            reads_text=True,
-            needs_text=True,
-            ranking=1,
-            keeps_grids=True,
-            summary="four or eight bits by layer, the smallest within --max-loss",
-        ),
     ),
     rounding=Rounding(
         rounder="ashore.engines.openvino.prepare:prepare_openvino",
-        mixture="ashore.engines.openvino.mixture:open_mixture",
         half_copies=3,  # the file, the model that the reader makes of it, and the one that is written
         scratch_halves=2,  # OpenVINO's copy of it, and that with joined projections
         squares=True,

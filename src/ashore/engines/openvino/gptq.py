@@ -39,19 +39,15 @@ _SHRINKS: Final = tuple(float(x) for x in np.linspace(1.0, 0.65, 15))
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FourBits:
-    """A matrix in four bits: `(codes - zeros) * scales`, group by group."""
+    """A matrix in four bits: `codes * scales`, group by group."""
 
     codes_NK: NDArray[np.int8]
     scales_NG: NDArray[np.float16]
-    zeros_NG: NDArray[np.float16] | None = None
-    """The codes that stand for 0; None where it is the code 0, and then codes have a sign."""
 
     def values(self) -> Floats:
         """Return the matrix [N, K] that this stands for."""
         n, k = self.codes_NK.shape
         groups = self.codes_NK.reshape(n, self.scales_NG.shape[1], -1).astype(np.float32)
-        if self.zeros_NG is not None:
-            groups -= self.zeros_NG[:, :, None].astype(np.float32)
         result: Floats = (groups * self.scales_NG[:, :, None].astype(np.float32)).reshape(n, k)
         return result
 

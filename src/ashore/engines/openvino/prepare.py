@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ashore.core import make_folder
 from ashore.engines.openvino.fourbits import FourBitLayers, put_grouped_int8
 from ashore.engines.openvino.fusion import fuse_projections
 from ashore.engines.openvino.rotation import frequencies_of, set_frequencies
@@ -24,7 +25,7 @@ from ashore.errors import DiskFull, EngineFailed, UnsupportedModel
 from ashore.store import TEXT_FILES
 
 XML = "openvino_model.xml"
-PRECISIONS = ("fp16", "int8", "int4", "mixed")
+PRECISIONS = ("fp16", "int8", "int4")
 PACKAGES = ("openvino", "openvino-genai", "nncf", "numpy")
 """What the bytes of a prepared model depend on."""
 
@@ -37,9 +38,8 @@ def prepare_openvino(source: Path, weights: str, order: RoundOrder, out: Path, *
     `int8` rounds symmetrically to eight bits with one scale for each output channel, or, with a group size, for each
     group of its weights; activations are not touched.
     `int4` gives every product but the output head four bits with a scale for each group, by GPTQ where there is
-    calibration text and to the nearest where there is none; `mixed` does so with the layers of `order.small` alone.
-    Where there is text, what keeps eight bits beside them is rounded by GPTQ too. The plugin leaves the activations
-    into the layers of `order.unrounded` as they are.
+    calibration text and to the nearest where there is none. With `order.ranking` the layers that lose most keep eight
+    bits; with `order.small` all others do. Where there is text, eight bits are rounded by GPTQ too.
     `out` is made if it does not exist; files of an earlier attempt in it are written over.
 
     Raises:
@@ -57,17 +57,18 @@ def prepare_openvino(source: Path, weights: str, order: RoundOrder, out: Path, *
             if order.precision == "int8" and order.group_size:
                 count = put_grouped_int8(model, fused.read(), order.group_size)
                 facts["rounding"] = f"INT8_SYM, {count} products in groups of {order.group_size}, the head per channel"
-        if order.precision in ("int4", "mixed"):
-            layers = FourBitLayers(fused.read(), order.group_size, keep_grids=order.keep_grids)
+        small = order.small
+        if order.precision == "int4":
+            layers = FourBitLayers(fused.read(), order.group_size)
             layers.round(order.samples, told=told)
-            small = layers.names if order.small is None else order.small
-            layers.put_into(model, small)
-            layers.leave_inputs(model, order.unrounded)
-            facts["rounding"] = layers.described(small)
+            if small is None:
+                small = layers.all_but_worst(order.ranking, order.eight_share, told=told) if order.ranking else None
+            layers.put_into(model, layers.names if small is None else small)
+            facts["rounding"] = layers.described(layers.names if small is None else small)
         told("write", 0.95)
         write_model(model, fused, out)
     told("done", 1.0)
-    return Rounded(format="openvino", weights=XML, facts=facts, packages=PACKAGES)
+    return Rounded(format="openvino", weights=XML, facts=facts, packages=PACKAGES, small=small)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,7 +90,7 @@ class FusedModel:
 def fused_model(source: Path, weights: str, out: Path, *, told: Told = quietly) -> Iterator[FusedModel]:
     """Give the model of `source / weights` as OpenVINO reads it, projections joined; raises as `prepare_openvino`."""
     with _disk_errors(out):
-        out.mkdir(parents=True, exist_ok=True)
+        make_folder(out)
         with tempfile.TemporaryDirectory(prefix=".reading-", dir=out) as folder:
             scratch = Path(folder)
             gguf = _as_gguf(source, weights, scratch, told)

@@ -15,8 +15,6 @@ from ashore.engines.openvino.runtime import import_openvino
 HEAD: Final = "head"
 """Name of the product with the vocabulary; where embeddings are tied, its weights are theirs too."""
 
-_SIGNED: Final = {"i8": ("u8", 128), "i4": ("u4", 8)}
-"""Codes with a sign: the same without one, and what stands for 0 then."""
 _BLOCK: Final = re.compile(r"layers?[.\[](\d+)")
 _PROJECTION: Final = re.compile(r"([a-z]+)_proj")
 
@@ -65,18 +63,14 @@ def put_codes(node: Any, rounded: FourBits, *, bits: int) -> None:
     op = import_openvino("openvino.opset13")
     n, k = rounded.codes_NK.shape
     groups = rounded.scales_NG.shape[1]
-    four = ov.Type.i4 if rounded.zeros_NG is None else ov.Type.u4
-    packed = ov.Tensor(four if bits == 4 else ov.Type.i8, ov.Shape([n, groups, k // groups]))
+    packed = ov.Tensor(ov.Type.i4 if bits == 4 else ov.Type.i8, ov.Shape([n, groups, k // groups]))
     values = pack_four_bits(rounded.codes_NK) if bits == 4 else rounded.codes_NK
     packed.data[...] = values.reshape(packed.data.shape)
     old = node.input_value(1)
     codes = op.constant(packed, shared_memory=False)
     codes.set_friendly_name(f"{node.get_friendly_name()}/codes")
     scales = op.constant(rounded.scales_NG[:, :, None])
-    wide = op.convert(codes, "f16")
-    if rounded.zeros_NG is not None:
-        wide = op.subtract(wide, op.constant(rounded.zeros_NG[:, :, None]))
-    wide = op.multiply(wide, scales)
+    wide = op.multiply(op.convert(codes, "f16"), scales)
     flat = op.reshape(wide, np.array([n, k], np.int64), special_zero=False)
     node.input(1).replace_source_output(op.convert(flat, old.get_element_type().get_type_name()).output(0))
 
@@ -98,38 +92,6 @@ def put_rows(node: Any, rounded: FourBits) -> None:
         new.set_friendly_name(old.get_friendly_name())
         for target in old.output(0).get_target_inputs():
             target.replace_source_output(new.output(0))
-
-
-def leave_inputs(node: Any) -> None:
-    """Make the plugin take the inputs of the MatMul `node`, whose weights are rounded, as they are, in place.
-
-    It rounds them where codes have no zeros or zeros that are bytes, and multiplies bytes then; where zeros are in half
-    precision it does not. So codes with a sign become codes without one and half their range as the zero: the weights
-    stay what they are. Codes with zeros of their own are left alone. May be called twice.
-
-    Source: openvino 2026.4, `useDynamicQuantizationImpl` in `dnnl_fullyconnected_primitive.cpp` of the CPU plugin.
-    """
-    ov = import_openvino()
-    op = import_openvino("openvino.opset13")
-    wide = node.input_value(1).get_node()
-    while wide.input_value(0).get_node().get_type_name() != "Constant":
-        wide = wide.input_value(0).get_node()
-    old = wide.input_value(0).get_node()
-    kind = old.get_element_type().get_type_name()
-    if kind not in _SIGNED:
-        return
-    flipped, zero = _SIGNED[kind]
-    codes = ov.Tensor(getattr(ov.Type, flipped), old.get_output_shape(0))
-    sign = np.uint8(0x80 if kind == "i8" else 0x88)
-    codes.data[...] = (old.data.view(np.uint8) ^ sign).reshape(codes.data.shape)
-    new = op.constant(codes, shared_memory=False)
-    new.set_friendly_name(old.get_friendly_name())
-    targets = wide.output(0).get_target_inputs()
-    wide.input(0).replace_source_output(new.output(0))
-    wide.validate_and_infer_types()
-    centred = op.subtract(wide, op.constant(np.full([1] * len(old.get_output_shape(0)), zero, np.float16)))
-    for target in targets:
-        target.replace_source_output(centred.output(0))
 
 
 def pack_four_bits(codes_NK: NDArray[np.int8]) -> NDArray[np.uint8]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from ashore.core import UNDECODABLE
+from ashore.core import UNDECODABLE, make_folder
 from ashore.engines.tuning.model import GOALS, Goal, Machine, TunedChoice, TuneReport
 from ashore.engines.tuning.rules import stale
 from ashore.errors import Bug
@@ -31,7 +31,7 @@ def report_path(folder: Path, model: str) -> Path:
 
 def save_report(report: TuneReport, folder: Path) -> Path:
     """Write the report as JSON and return its path; the last report of the same model is replaced, atomically."""
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    make_folder(folder, mode=0o700)
     path = report_path(folder, report.model)
     scratch = path.with_name(f".{path.name}.new")
     scratch.write_bytes(report_json(report))

@@ -32,6 +32,7 @@ CARD: Final = EngineCard(
         ),
         operators=("api_key", "executable", "url", "vocab_size"),
         passed_on="all",
+        unused=("threads",),
     ),
     memory=Memory(ours=False),  # it fills its devices, or another machine
     program=Program(

@@ -4,16 +4,14 @@ Owns the teacher's log-probabilities on disk, how a student is cut out of a teac
 the steps of training themselves (`training`) and judging the student (`evaluation`).
 """
 
-from ashore.optimize.distilling.curriculum import TeacherOpener
-from ashore.optimize.distilling.distil import MAKER, Distiller, Watcher
+from ashore.optimize.distilling.distil import MAKER, Distiller, TeacherOpener, Watcher
 from ashore.optimize.distilling.logitstore import LogitReader, LogitWriter, StoreKey
-from ashore.optimize.distilling.model import ApiSource, DistilPlan, DistilReport, DistilWish
-from ashore.optimize.distilling.settings import DistilSettings, Way
+from ashore.optimize.distilling.model import DistilPlan, DistilReport, DistilWish
+from ashore.optimize.distilling.settings import DistilSettings
 from ashore.optimize.distilling.toprows import TopRows, decode_rows, encode_rows, top_rows
 
 __all__ = [
     "MAKER",
-    "ApiSource",
     "DistilPlan",
     "DistilReport",
     "DistilSettings",
@@ -25,7 +23,6 @@ __all__ = [
     "TeacherOpener",
     "TopRows",
     "Watcher",
-    "Way",
     "decode_rows",
     "encode_rows",
     "top_rows",

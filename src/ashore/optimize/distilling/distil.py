@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, Protocol
@@ -12,16 +13,18 @@ import msgspec
 import numpy as np
 from blake3 import blake3
 
-from ashore.core import Clock, SystemClock
+from ashore.core import Clock, EngineKind, SystemClock
 from ashore.engines import torch_libraries
 from ashore.errors import UnsupportedModel
-from ashore.evaluation import Told
-from ashore.optimize.distilling.curriculum import TeacherOpener, ask_teacher, make_lessons
+from ashore.evaluation import Subject, Told
+from ashore.optimize.distilling.lessons import DistilLoss, StoredTeacher, position_weights
+from ashore.optimize.distilling.logitstore import LogitReader
 from ashore.optimize.distilling.model import DistilPlan, DistilReport, DistilWish
 from ashore.optimize.distilling.planning import plan_distilling
 from ashore.optimize.distilling.samples import Samples, load_samples
 from ashore.optimize.distilling.settings import DistilSettings
 from ashore.optimize.distilling.sizes import StudentSizes
+from ashore.optimize.distilling.teaching import logits_key, vocabulary_digest, write_logits
 from ashore.optimize.surgery import cut_student, freeze_vocabulary, measure_teacher, plan_student, refit
 from ashore.store import ModelStore, StoredModel, VariantRecipe, data_used, versions_of
 from ashore.text import TextModel
@@ -30,6 +33,7 @@ from ashore.training import (
     LoopOptions,
     LoopResult,
     LoraOptions,
+    PackedBatches,
     RunState,
     StepReport,
     add_lora,
@@ -39,6 +43,8 @@ from ashore.training import (
 )
 
 MAKER: Final = "distill"
+OFFLINE: Final = '"offline"'
+"""The way in recipes of versions that had several: the teacher reads before training begins."""
 MEASURED_EXAMPLES: Final = 64
 """Examples that the teacher's parts are measured on before a student is cut out of it."""
 FITTED_SAMPLES, FITTED_TOKENS = 32, 256
@@ -49,12 +55,18 @@ class Watcher(Protocol):
     """Hears how far it is."""
 
     def stage(self, name: str, done: int, total: int) -> None:
-        """Told of examples read by the teacher, and of questions it answered."""
+        """Told of examples read by the teacher."""
         ...
 
     def step(self, report: StepReport) -> None:
         """Told after each step of training."""
         ...
+
+
+class TeacherOpener(Protocol):
+    """Opens a teacher behind its engine."""
+
+    def __call__(self, reference: str, *, kind: EngineKind | None) -> AbstractContextManager[Subject]: ...
 
 
 class Distiller:
@@ -93,17 +105,16 @@ class Distiller:
 
         Raises:
             DiskFull: what was written before is kept. TrainingDiverged. HostDied, EngineFailed: the teacher's engine.
-            SourceUnreachable, RemoteRefused: the teacher's server.
         """
         wish = plan.wish
         data = (*(data_used(p, "train") for p in wish.data), *(data_used(p, "text") for p in wish.text))
-        identity = plan.teacher.digest if plan.teacher else f"{wish.api.model} at {wish.api.url}" if wish.api else ""
-        parameters = {**wish.settings.to_parameters(), "teacher": wish.teacher, "teacher_digest": identity}
+        told = {"teacher": wish.teacher, "teacher_digest": plan.teacher.digest}
+        parameters = {**wish.settings.to_parameters(), **told}
         if wish.teacher_engine:
             parameters["teacher_engine"] = wish.teacher_engine
         facts = {**parameters, "parent": plan.parent.digest, "data": " ".join(used.digest for used in data)}
         with self._store.scratch(plan.parent) as out:
-            sealed = plan.parent.sealed or (plan.teacher and plan.teacher.sealed)
+            sealed = plan.parent.sealed or plan.teacher.sealed
             work = out / ".work" if sealed else self._work  # what is clear of a sealed model stays in memory
             run = work / f"run-{_short_digest(facts)}"
             result, found = self._make(plan, out / "model", work, RunState(folder=run, facts=facts), watch)
@@ -129,7 +140,7 @@ class Distiller:
             last_loss=_last_loss(result),
             tokens=result.tokens,
             seconds=result.seconds,
-            logit_bytes_per_token=float(found.get("logit_bytes_per_token", 0)),
+            logit_bytes_per_token=float(found["logit_bytes_per_token"]),
             resumed_at=result.resumed_at,
         )
 
@@ -139,15 +150,20 @@ class Distiller:
         """Make a student again from its recipe, into the folder `out`: a `Maker` for `ashore optimize rebuild`.
 
         Raises:
-            UnsupportedModel: it learned from a server's answers, which nobody can ask for again.
-            UnknownModel: its teacher is not in the store any more.
+            UnsupportedModel: its teacher is not in the store any more, or it learned from answers, as students of an
+                earlier version could.
         """
+        if recipe.parameters.get("way", OFFLINE) != OFFLINE:
+            raise UnsupportedModel(
+                f"this student learned from answers ({recipe.parameters['way']}), which this version cannot repeat",
+                hint="the student itself can still be served; ADR 20 says what to do instead",
+            )
         digest = recipe.parameters["teacher_digest"]
         teacher = next((model for model in self._store.list() if model.digest == digest), None)
         if teacher is None:
             raise UnsupportedModel(
                 f"the teacher {recipe.parameters['teacher']} ({digest}) is not in the store",
-                hint="what a server answered cannot be asked again" if " at " in digest else "pull it again",
+                hint="pull it again",
             )
         files = list(zip(recipe.data, data, strict=True))
         wish = DistilWish(
@@ -171,8 +187,10 @@ class Distiller:
         torch, _ = torch_libraries()
         text = TextModel.load(store.open(plan.parent.reference).directory)
         samples = load_samples(plan.wish.data, plan.wish.text, text, window_tokens=settings.window_tokens)
-        kept = ask_teacher(plan, samples, text, work, self._open_teacher, watch.stage)
-        with store.reading(plan.parent.reference) as files:
+        with (
+            self._ask_teacher(plan, samples, text, work, watch) as reader,
+            store.reading(plan.parent.reference) as files,
+        ):
             torch.manual_seed(settings.seed)
             model = load_checkpoint(files)
             if plan.sizes.cut:
@@ -181,21 +199,38 @@ class Distiller:
                 student = model.requires_grad_(True)
             del model
             adapted = _adapted(student, settings) if settings.method == "lora" else None
-            lessons = make_lessons(store, plan, samples, student, text, kept)
-            try:
-                result = train(
-                    student,
-                    lessons.source,
-                    lessons.loss,
-                    loop_options(settings),
-                    state=state,
-                    watch=watch.step,
-                    clock=self._clock,
-                )
-            finally:
-                lessons.close()
+            corpus = samples.corpus
+            weights_T = position_weights(corpus, samples.answers_T, input_share=settings.input_share)
+            result = train(
+                student,
+                batches_of(corpus, settings),
+                DistilLoss(StoredTeacher(reader), settings.mix, corpus=corpus, weights_T=weights_T),
+                loop_options(settings),
+                state=state,
+                watch=watch.step,
+                clock=self._clock,
+            )
             save_checkpoint(adapted.merge_and_unload() if adapted else student, files, out)
-        return result, lessons.facts
+            per_token = reader.num_bytes / corpus.num_targets
+            return result, {"logit_bytes_per_token": f"{per_token:.1f}", "teacher_engine_used": reader.key.engine}
+
+    def _ask_teacher(
+        self, plan: DistilPlan, samples: Samples, text: TextModel, work: Path, watch: Watcher
+    ) -> LogitReader:
+        """Let the teacher read every example that it has not read yet, and return what it said."""
+        settings, corpus = plan.wish.settings, samples.corpus
+        with self._open_teacher(plan.teacher.reference, kind=plan.wish.teacher_engine) as subject:
+            key = logits_key(
+                subject,
+                plan.teacher.digest,
+                corpus,
+                most=settings.most,
+                tail=settings.tail,
+                tokenizer=vocabulary_digest(text),
+            )
+            folder = work / f"logits-{key.folder_name}"
+            write_logits(folder, key, subject, corpus, told=partial(watch.stage, "teacher reads"))
+        return LogitReader(folder, key)
 
 
 class Unwatched:
@@ -211,6 +246,19 @@ class Unwatched:
 def _adapted(student: Any, settings: DistilSettings) -> Any:
     """Put adapters into `student`, which are all that is trained then, and return peft's model around it."""
     return add_lora(student, LoraOptions(rank=settings.rank, alpha=2 * settings.rank), seed=settings.seed)
+
+
+def batches_of(corpus: Corpus, settings: DistilSettings) -> PackedBatches:
+    """Return the steps of a run over `corpus`."""
+    row = max(int(corpus.lengths.max()), min(settings.batch_tokens, settings.row_tokens))
+    return PackedBatches(
+        corpus,
+        row_tokens=row,
+        batch_tokens=settings.batch_tokens,
+        seed=settings.seed,
+        epochs=settings.epochs,
+        max_tokens=settings.max_tokens,
+    )
 
 
 def loop_options(settings: DistilSettings) -> LoopOptions:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,16 +16,8 @@ from ashore.engines import torch_libraries
 from ashore.errors import CorruptBlob
 from ashore.optimize.distilling.logitstore import LogitReader
 from ashore.optimize.distilling.toprows import NOTHING, TopRows
-from ashore.optimize.surgery import ROWS_AT_ONCE, Lesson, LossMix, lesson_loss
-from ashore.training import Batch, Corpus, hidden_states, packed_attention
-
-
-class LessonSource(Protocol):
-    """A teacher, as the loss asks it."""
-
-    def rows(self, batch: Batch) -> TopRows:
-        """Return what the teacher expects at each target of `batch`, in order."""
-        ...
+from ashore.optimize.surgery import Lesson, LossMix, lesson_loss
+from ashore.training import Batch, Corpus, hidden_states
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,30 +32,6 @@ class StoredTeacher:
             if len(part) != length - 1:
                 raise CorruptBlob(f"the teacher told {len(part)} rows of example {example}; expected {length - 1}")
         return join_rows(parts)
-
-
-@dataclass(frozen=True, slots=True)
-class LiveTeacher:
-    """A teacher in this process, asked as the student goes: for text that nobody has seen before."""
-
-    model: Any
-    most: int
-    tail: float
-
-    def rows(self, batch: Batch) -> TopRows:
-        torch, _ = torch_libraries()
-        (at,) = np.nonzero(batch.targets_T)
-        ids, logprobs, rest = [], [], []
-        with torch.inference_mode(), packed_attention(self.model):
-            hidden_NH = hidden_states(self.model, batch)[torch.from_numpy(at - 1)]
-            head_VH = self.model.get_output_embeddings().weight
-            for start in range(0, len(hidden_NH), ROWS_AT_ONCE):
-                logits_nV = (hidden_NH[start : start + ROWS_AT_ONCE] @ head_VH.T).float()
-                best = torch.log_softmax(logits_nV, dim=-1).topk(min(self.most, logits_nV.shape[1]), dim=-1)
-                ids.append(best.indices)
-                logprobs.append(best.values)
-                rest.append(torch.log((1 - best.values.exp().sum(-1)).clamp_min(float(np.exp(NOTHING)))))
-        return TopRows(torch.cat(ids).numpy(), torch.cat(logprobs).numpy(), torch.cat(rest).numpy())
 
 
 def join_rows(parts: Sequence[TopRows]) -> TopRows:
@@ -115,7 +83,7 @@ class DistilLoss:
     """A `training.Loss`: how far the student is from what its teacher expects, summed over the targets of a row."""
 
     def __init__(
-        self, teacher: LessonSource, mix: LossMix, *, corpus: Corpus | None = None, weights_T: Any = None
+        self, teacher: StoredTeacher, mix: LossMix, *, corpus: Corpus | None = None, weights_T: Any = None
     ) -> None:
         """Make it; without `corpus` and its `weights_T` every target counts the same."""
         self._teacher, self._mix, self._corpus, self._weights_T = teacher, mix, corpus, weights_T

@@ -23,7 +23,7 @@ from typing import Any, BinaryIO, Final
 import msgspec
 from blake3 import blake3
 
-from ashore.core import UNDECODABLE, Digest
+from ashore.core import UNDECODABLE, Digest, make_folder
 from ashore.errors import Conflict, CorruptBlob, NotFound
 from ashore.optimize.distilling.toprows import TopRows, decode_rows, encode_rows
 from ashore.store import disk_errors
@@ -87,7 +87,7 @@ class LogitWriter:
         """
         self._folder, self._key, self._segment_bytes = folder, key, segment_bytes
         with ExitStack() as stack, disk_errors(folder):
-            folder.mkdir(parents=True, exist_ok=True)
+            make_folder(folder)
             self._lock = stack.enter_context(_locked(folder))
             _write_key(folder, key)
             places, end = _scan(folder, key)
@@ -176,7 +176,7 @@ class LogitReader:
             Conflict: it is of another teacher, other data or other settings.
             CorruptBlob: it was damaged.
         """
-        self._folder, self._key = folder, key
+        self._folder, self.key = folder, key
         _check_key(folder, key)
         self._places, _ = _scan(folder, key)
         if len(self._places) != key.num_examples:
@@ -217,7 +217,7 @@ class LogitReader:
         data = file.read(_RECORD.size + place.num_bytes)
         if len(data) != _RECORD.size + place.num_bytes or not _is_whole(data, number):
             raise _damaged(_segment_path(self._folder, place.segment), number)
-        return decode_rows(data[_RECORD.size :], id_bits=self._key.id_bits)
+        return decode_rows(data[_RECORD.size :], id_bits=self.key.id_bits)
 
 
 def _scan(folder: Path, key: StoreKey) -> tuple[list[_Place], _Place | None]:

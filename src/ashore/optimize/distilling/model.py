@@ -12,22 +12,11 @@ from ashore.store import StoredModel, VariantRecipe
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ApiSource:
-    """A teacher behind an OpenAI-compatible server."""
-
-    url: str
-    model: str
-    allow: tuple[str, ...] = ()
-    """Entries as of `[egress] allow`."""
-    key: str = ""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class DistilWish:
     """What the user asks for."""
 
     teacher: str
-    """Name in the store, with a variant or without; with `api` only what the recipe calls it."""
+    """Name in the store, with a variant or without."""
     student: str | None = None
     """A smaller model of the store; None: it is cut out of the teacher."""
     data: tuple[Path, ...] = ()
@@ -36,7 +25,6 @@ class DistilWish:
     """Plain UTF-8 text."""
     name: str | None = None
     teacher_engine: EngineKind | None = None
-    api: ApiSource | None = None
     settings: DistilSettings = field(default_factory=DistilSettings)
 
 
@@ -48,10 +36,7 @@ class DistilPlan:
     name: str
     parent: StoredModel
     """What the student starts from: the model that was named, or the teacher."""
-    teacher: StoredModel | None
-    """None where it is behind a server."""
-    teacher_parameters: int
-    """0 where nobody knows."""
+    teacher: StoredModel
     sizes: StudentSizes
     num_examples: int
     num_tokens: int
@@ -63,7 +48,8 @@ class DistilPlan:
     @property
     def share(self) -> float:
         """Parameters of the student as a share of the teacher's; 0 where those are not known."""
-        return self.sizes.student_parameters / self.teacher_parameters if self.teacher_parameters else 0.0
+        before = self.teacher.shape.num_parameters
+        return self.sizes.student_parameters / before if before else 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,5 +64,5 @@ class DistilReport:
     tokens: int
     seconds: float
     logit_bytes_per_token: float
-    """Of the teacher's kept words; 0 where none were kept."""
+    """Of the teacher's kept words."""
     resumed_at: int

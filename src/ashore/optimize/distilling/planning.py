@@ -7,9 +7,8 @@ from dataclasses import replace
 import msgspec
 
 from ashore.errors import Conflict, InvalidRequest
-from ashore.optimize.distilling.apiteacher import open_api
 from ashore.optimize.distilling.model import DistilPlan, DistilWish
-from ashore.optimize.distilling.samples import Samples, load_samples, read_questions
+from ashore.optimize.distilling.samples import load_samples
 from ashore.optimize.distilling.settings import DistilSettings
 from ashore.optimize.distilling.sizes import half_sizes, require_memory, student_sizes
 from ashore.optimize.distilling.teaching import vocabulary_digest
@@ -26,20 +25,17 @@ def plan_distilling(store: ModelStore, wish: DistilWish, *, free_bytes: int) -> 
         BrokenData: a line of the data is not of a known form.
         UnknownModel, UnsupportedModel: teacher or student is not there, or not of a family that is known.
         Conflict: the name is taken by another model.
-    PermissionDenied: the teacher is outside, and nobody allowed that.
         MemoryFull: training would not fit; what would is in the hint.
     """
     wish.settings.check()
     parent = parent_of(store, wish)
-    teacher = None if wish.api else store.resolve(wish.teacher)
-    if wish.api:
-        open_api(wish.api)
+    teacher = store.resolve(wish.teacher)
     name = wish.name or f"{wish.teacher.partition('@')[0]}-distilled"
     _require_free_name(store, name, parent)
     text = TextModel.load(store.open(parent.reference).directory)
-    if teacher is not None and wish.settings.way != "sequence" and teacher.name != parent.name:
+    if teacher.name != parent.name:
         _require_same_tokens(store, teacher, parent, text)
-    samples = samples_of(wish, text)
+    samples = load_samples(wish.data, wish.text, text, window_tokens=wish.settings.window_tokens)
     with store.reading(parent.reference) as files:
         anatomy = anatomy_of(files, parent.shape.num_parameters)
     notes = []
@@ -48,14 +44,11 @@ def plan_distilling(store: ModelStore, wish: DistilWish, *, free_bytes: int) -> 
         notes.append("no size was given: the student gets at most half of the teacher's parameters")
     sizes = student_sizes(anatomy, wish.settings)
     tokens = round(wish.settings.epochs * samples.corpus.num_tokens)
-    if wish.api and wish.api.allow:
-        notes.append(f"the questions of {len(wish.data)} file(s) are sent to {wish.api.url}")
     plan = DistilPlan(
         wish=wish,
         name=name,
         parent=parent,
         teacher=teacher,
-        teacher_parameters=teacher.shape.num_parameters if teacher else 0,
         sizes=sizes,
         num_examples=samples.corpus.num_examples,
         num_tokens=samples.corpus.num_tokens,
@@ -66,26 +59,12 @@ def plan_distilling(store: ModelStore, wish: DistilWish, *, free_bytes: int) -> 
     return plan
 
 
-def samples_of(wish: DistilWish, text: TextModel) -> Samples:
-    if wish.settings.way != "offline" and not read_questions(wish.data):
-        raise InvalidRequest(
-            "there are no questions to answer: --on-policy and --sequence-level learn from --data with prompts",
-            hint="give --data FILE with messages, or prompt and completion, in each line",
-        )
-    return load_samples(wish.data, wish.text, text, window_tokens=wish.settings.window_tokens)
-
-
 def parent_of(store: ModelStore, wish: DistilWish) -> StoredModel:
     """Return what the student starts from."""
     if wish.student and wish.settings.shape.changes:
         raise InvalidRequest(
             f"--student {wish.student} is a model, and --layers, --hidden, --intermediate cut one from the teacher",
             hint="give one or the other",
-        )
-    if wish.api and not wish.student:
-        raise InvalidRequest(
-            "there is no student: nothing can be cut out of a teacher behind a server",
-            hint="name a smaller model with --student",
         )
     return store.resolve(wish.student or wish.teacher.partition("@")[0])
 
@@ -103,7 +82,7 @@ def _require_same_tokens(store: ModelStore, teacher: StoredModel, parent: Stored
         raise InvalidRequest(
             f"{teacher.reference} and {parent.reference} have different tokenizers ({theirs.vocab_size:,} and "
             f"{text.vocab_size:,} tokens), so that what one expects next means nothing to the other",
-            hint="learn from answers alone: --sequence-level",
+            hint="let the teacher answer questions, and train on its answers: ashore train sft STUDENT --data FILE",
         )
 
 

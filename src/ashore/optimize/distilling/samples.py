@@ -1,4 +1,4 @@
-"""The user's data as a student learns from it: lines and plain text as examples, and the questions in them."""
+"""The user's data as a student learns from it: lines and plain text as examples."""
 
 from __future__ import annotations
 
@@ -6,14 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from ashore.errors import InvalidRequest
-from ashore.optimize.distilling.answers import Question
 from ashore.text import TextModel
-from ashore.training import ChatExample, CompletionExample, Corpus, Example, load_data, make_corpus, read_examples
+from ashore.training import Corpus, load_data, make_corpus
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -22,11 +20,6 @@ class Samples:
 
     corpus: Corpus
     answers_T: NDArray[np.bool_]
-
-    @property
-    def only_answers(self) -> Corpus:
-        """The corpus with nothing but answers to learn."""
-        return replace(self.corpus, targets=self.corpus.targets & self.answers_T)
 
 
 def load_samples(data: Sequence[Path], texts: Sequence[Path], text: TextModel, *, window_tokens: int) -> Samples:
@@ -48,34 +41,6 @@ def load_samples(data: Sequence[Path], texts: Sequence[Path], text: TextModel, *
     return Samples(replace(marked, targets=inner_T), marked.targets)
 
 
-def read_questions(data: Sequence[Path]) -> tuple[Question, ...]:
-    """Return what a teacher can be asked: prompts, and conversations up to the assistant's last turn.
-
-    Raises:
-        InvalidRequest, BrokenData: as `training.read_examples`.
-    """
-    found = (_question(example) for path in data for _, example in read_examples(path))
-    return tuple(question for question in found if question is not None)
-
-
-def write_answered(path: Path, questions: Sequence[Question], answers: Sequence[str]) -> Path:
-    """Write a training file of questions with a teacher's answers, and return it. Equal ones give equal bytes."""
-    rows: list[dict[str, object]] = []
-    for question, answer in zip(questions, answers, strict=True):
-        if question.messages:
-            turns = [*question.messages, ("assistant", answer)]
-            rows.append({"messages": [{"role": role, "content": content} for role, content in turns]})
-        else:
-            rows.append({"prompt": question.prompt, "completion": answer})
-    path.write_bytes(b"".join(msgspec.json.encode(row) + b"\n" for row in rows))
-    return path
-
-
-def encode_question(question: Question, text: TextModel) -> list[int]:
-    """Return the tokens of a question, up to where its answer begins."""
-    return text.encode_chat(question.as_messages) if question.messages else text.encode(question.prompt)
-
-
 def read_text(path: Path) -> str:
     """Return a text file. Raises `InvalidRequest` where it is empty, is not UTF-8, or cannot be read."""
     try:
@@ -90,17 +55,6 @@ def read_text(path: Path) -> str:
     if not text.strip():
         raise InvalidRequest(f"{path} is empty", hint="give text of the kind that the student will see")
     return text
-
-
-def _question(example: Example) -> Question | None:
-    match example:
-        case CompletionExample():
-            return Question(prompt=example.prompt)
-        case ChatExample():
-            last = max(at for at, message in enumerate(example.messages) if message.role == "assistant")
-            return Question(messages=tuple((m.role, m.content) for m in example.messages[:last])) if last else None
-        case _:
-            return None
 
 
 def _pieces(ids: Sequence[int], size: int) -> Corpus:

@@ -13,9 +13,6 @@ from ashore.core import UNDECODABLE
 from ashore.errors import InvalidRequest
 from ashore.optimize.surgery import LossMix
 
-Way = Literal["offline", "on_policy", "sequence"]
-"""Where the lessons come from: kept log-probabilities of given text, of the student's own answers, or answers alone."""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StudentShape:
@@ -33,7 +30,7 @@ class StudentShape:
 RANGES: Final[Mapping[str, tuple[float, float]]] = MappingProxyType({
     "rank": (1, 1024), "most": (1, 255), "tail": (0, 0.5), "input_share": (0, 1), "epochs": (0.001, 1_000),
     "max_tokens": (0, 1e15), "learning_rate": (0, 1), "batch_tokens": (1, 1 << 20), "row_tokens": (1, 1 << 20),
-    "window_tokens": (2, 1 << 17), "answer_tokens": (1, 1 << 15), "draw_temperature": (0, 10),
+    "window_tokens": (2, 1 << 17),
 })  # fmt: skip
 """What numbers may be, both ends included."""
 FLAGS: Final[Mapping[str, str]] = MappingProxyType({"most": "top"})
@@ -43,7 +40,6 @@ FLAGS: Final[Mapping[str, str]] = MappingProxyType({"most": "top"})
 class DistilSettings(msgspec.Struct, frozen=True, kw_only=True):
     """All that the student's weights depend on beside models and data; defaults are written into its recipe."""
 
-    way: Way = "offline"
     layers: int | None = None
     hidden: int | None = None
     intermediate: int | None = None
@@ -70,10 +66,6 @@ class DistilSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Most tokens of one forward pass, which memory bounds."""
     window_tokens: int = 256
     """Pieces that plain text is cut into, and the longest example."""
-    answer_tokens: int = 64
-    """Longest answer that is asked for or drawn."""
-    draw_temperature: float = 1.0
-    """Of the student's own answers; 0 takes the likeliest token."""
     precision: Literal["float32", "bfloat16"] = "float32"
     seed: int = 0
 

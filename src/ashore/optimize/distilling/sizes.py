@@ -41,14 +41,13 @@ class StudentSizes:
         """Return what making this student takes at most: cutting it, or training it."""
         student = self.student_parameters * SINGLE_BYTES
         source = self.before.parameters() * SINGLE_BYTES
-        teacher = source if settings.way == "on_policy" else 0
         row = max(settings.window_tokens, min(settings.batch_tokens, settings.row_tokens))
         sizes = self.after.sizes
         numbers = sizes.layers * row * (_HIDDEN_ROWS * self.after.hidden_size + _CHANNEL_ROWS * sizes.channels)
         logits = 4 * ROWS_AT_ONCE * self.after.vocab_size
         head = self.after.vocab_size * self.after.hidden_size
         copies = _KEPT_COPIES if settings.method == "full" else 1
-        training = copies * student + teacher + SINGLE_BYTES * (numbers + logits + head)
+        training = copies * student + SINGLE_BYTES * (numbers + logits + head)
         return FIXED_BYTES + max(source + student if self.cut else 0, training)
 
 

@@ -36,7 +36,7 @@ def most_told(subject: Subject, wanted: int) -> int:
         return min(wanted, info.max_top_logprobs)
     raise UnsupportedByEngine(
         f"the engine {info.kind!r} of {subject.name} does not tell how likely tokens are",
-        hint="choose another one (--teacher-engine openvino), or learn from answers alone: --sequence-level",
+        hint="choose another one: --teacher-engine openvino",
     )
 
 

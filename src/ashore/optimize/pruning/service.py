@@ -20,6 +20,7 @@ from ashore.optimize.pruning.planning import KINDS, Kind, PrunePlan, plan_prunin
 from ashore.optimize.pruning.unfinished import Unfinished
 from ashore.optimize.surgery import anatomy_of
 from ashore.store import (
+    DERIVED,
     ModelFilesOnDisk,
     ModelStore,
     StoredModel,
@@ -145,7 +146,7 @@ class Pruner:
             there = self._store.resolve(name)
         except UnknownModel:
             return
-        if there.source != f"derived:{parent.name}":
+        if there.source != f"{DERIVED}{parent.name}":
             raise Conflict(
                 f"the name {name} is taken by a model from {there.source}", hint="choose another with --name"
             )

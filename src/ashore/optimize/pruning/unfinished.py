@@ -10,7 +10,7 @@ from pathlib import Path
 
 import msgspec
 
-from ashore.core import UNDECODABLE, human_bytes
+from ashore.core import UNDECODABLE, human_bytes, make_folder
 from ashore.errors import DiskFull
 from ashore.optimize.surgery import StudentPlan
 from ashore.training import RunState
@@ -48,7 +48,7 @@ class Unfinished:
         data = msgspec.json.encode(cut)
         temporary = self._folder / ".cut.json.new"
         try:
-            self._folder.mkdir(parents=True, exist_ok=True)
+            make_folder(self._folder)
             with temporary.open("wb") as file:
                 file.write(data)
                 os.fsync(file.fileno())

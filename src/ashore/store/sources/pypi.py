@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urljoin
 
-from ashore.core import foreign_errors
+from ashore.core import foreign_errors, make_folder
 from ashore.errors import CorruptBlob, InvalidRequest, RemoteRefused, SourceUnreachable, UnknownModel
 from ashore.store.diskerrors import disk_errors
 from ashore.store.download import download, refused, unreachable
@@ -274,7 +274,7 @@ def unzip(archive: Path, target: Path, progress: Progress) -> None:
             for member in members:
                 check_path(member.filename)
                 out = scratch / member.filename
-                out.parent.mkdir(parents=True, exist_ok=True)
+                make_folder(out.parent)
                 with wheel.open(member) as source, out.open("wb") as file:
                     while chunk := source.read(1 << 20):
                         file.write(chunk)

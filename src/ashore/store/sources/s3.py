@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from ashore.core import Digest, foreign_errors
+from ashore.core import Digest, foreign_errors, make_folder
 from ashore.errors import CorruptBlob, InvalidRequest, RemoteRefused, SourceUnreachable, UnknownModel
 from ashore.store.diskerrors import disk_errors
 from ashore.store.fingerprint import sha256_file
@@ -103,7 +103,7 @@ class Bucket:
     def download(self, key: str, target: Path, num_bytes: int, stage: str, progress: Progress) -> None:
         """Bring an object to `target` through `target.part`, going on from what lies there."""
         part = target.with_name(target.name + ".part")
-        part.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(part.parent)
         fruitless = 0
         while not target.exists():
             have = part.stat().st_size if part.exists() else 0

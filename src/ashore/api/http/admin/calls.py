@@ -25,7 +25,7 @@ _encode = msgspec.json.Encoder().encode
 
 
 def routes_of(room: str, calls: Iterable[Call]) -> tuple[Route, ...]:
-    """Return the routes of the calls of one room, whose desk the app holds under the room's name."""
+    """Return the routes of the calls of one room, whose desk the app has under the room's name."""
     return tuple(_route(room, call) for call in calls)
 
 
@@ -80,7 +80,7 @@ def _handler(room: str, call: Call, takes: type[msgspec.Struct]) -> Handler:
     decoder = msgspec.json.Decoder(takes)
 
     async def handle(app: HttpApp, exchange: Exchange, principal: Principal) -> None:
-        desk = app.desks.get(room)
+        desk = app.rooms.desks.get(room)
         if desk is None:
             raise NotReady(f"{room} needs a state, and this server has none", hint="start it with `ashore up`")
         if call.has_body:

@@ -8,25 +8,23 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from ashore.access import Principal
-from ashore.api.decode import decode
+from ashore.api.http.anthropic.dialects import COUNT_READER, MESSAGES_READER
 from ashore.api.http.anthropic.parse import to_count, to_generation
 from ashore.api.http.anthropic.render import MessageEvents, render_message
-from ashore.api.http.anthropic.types import CountOut, CountRequest, MessagesRequest
+from ashore.api.http.anthropic.types import CountOut
 from ashore.api.http.exchange import Exchange
 from ashore.api.http.streaming import JSON, send_answer, standing_headers, stream_answer, whole_answer
 
 if TYPE_CHECKING:
     from ashore.api.http.app import HttpApp
 
-_messages_decoder = msgspec.json.Decoder(MessagesRequest)
-_count_decoder = msgspec.json.Decoder(CountRequest)
 _encode = msgspec.json.Encoder().encode
 
 
 async def messages(app: HttpApp, exchange: Exchange, principal: Principal) -> None:
     """`POST /v1/messages`."""
     exchange.extra_headers.append((b"request-id", exchange.request_id.encode()))
-    request = decode(await exchange.body(app.limits), _messages_decoder)
+    request = await MESSAGES_READER.body_of(app, exchange)
     generation = to_generation(request, exchange)
     exchange.model = generation.model[:64]
     begin = partial(app.serving.generate, generation, principal)
@@ -40,7 +38,7 @@ async def messages(app: HttpApp, exchange: Exchange, principal: Principal) -> No
 
 async def count_tokens(app: HttpApp, exchange: Exchange, principal: Principal) -> None:
     """`POST /v1/messages/count_tokens`."""
-    request = decode(await exchange.body(app.limits), _count_decoder)
+    request = await COUNT_READER.body_of(app, exchange)
     exchange.model = request.model[:64]
     tokens = await app.serving.count_tokens(to_count(request, exchange), principal)
     headers = [JSON, *standing_headers(app.serving.standing(principal, request.model))]

@@ -16,7 +16,7 @@ from ashore.api.http.anthropic.types import (
     ToolUseBlock,
 )
 from ashore.api.http.exchange import Exchange
-from ashore.api.http.openai.common import deadline_of, directive_for, priority_of
+from ashore.api.http.openai.common import deadline_of, directive_for, priority_of, schema_grammar
 from ashore.api.http.tools import tool_spec
 from ashore.core import Message, ToolCall, ToolSpec, left_out, sampling_of
 from ashore.errors import InvalidRequest
@@ -43,6 +43,9 @@ def to_generation(request: MessagesRequest, exchange: Exchange) -> GenerationReq
         left_out=left_out(request),
         max_tokens=request.max_tokens,
         stop=tuple(dict.fromkeys(request.stop_sequences or ())),
+        grammar=None
+        if request.output_format is None
+        else schema_grammar(request.output_format.schema, "output_format"),
         priority=priority_of(exchange),
         deadline_s=deadline_of(exchange),
         cache=directive_for(exchange),
@@ -133,7 +136,8 @@ def _tool_choice(choice: ToolChoice | None) -> str:
 
 def _template_options(request: CountRequest) -> dict[str, object]:
     """Return what chat templates call reasoning: `enable_thinking` in Qwen's, `thinking` in DeepSeek's."""
-    if request.thinking is None:
-        return {}
-    wanted = request.thinking.type != "disabled"
-    return {"enable_thinking": wanted, "thinking": wanted}
+    options: dict[str, object] = {} if request.effort is None else {"reasoning_effort": request.effort}
+    if request.thinking is not None:
+        wanted = request.thinking.type != "disabled"
+        options |= {"enable_thinking": wanted, "thinking": wanted}
+    return options

@@ -8,7 +8,7 @@ import msgspec
 from msgspec import Meta
 
 from ashore.api.bounds import MOST_MESSAGES, MOST_STOPS, MOST_TOOLS
-from ashore.api.http.openai.types import Name, StopText, TokenCount, ToolName
+from ashore.api.http.openai.types import Effort, Name, StopText, TokenCount, ToolName
 from ashore.core.sampling import MOST_TOP_K, Probability
 
 
@@ -104,7 +104,16 @@ class CountRequest(_Strict, frozen=True, kw_only=True):
     tools: Annotated[list[ToolIn], Meta(max_length=MOST_TOOLS)] | None = None
     tool_choice: ToolChoice | None = None
     thinking: Thinking | None = None
+    effort: Effort | None = None
+    """What `output_config.effort` says; goes to the chat template as `reasoning_effort`."""
     cache_control: Any = None
+
+
+class OutputFormat(_Strict, frozen=True, kw_only=True):
+    """The schema that the answer must follow."""
+
+    type: Literal["json_schema"]
+    schema: dict[str, Any]
 
 
 class MessagesRequest(CountRequest, frozen=True, kw_only=True):
@@ -116,6 +125,8 @@ class MessagesRequest(CountRequest, frozen=True, kw_only=True):
     temperature: Probability | None = None
     top_p: Probability | None = None
     top_k: Annotated[int, Meta(ge=0, le=MOST_TOP_K)] | None = None
+    output_format: OutputFormat | None = None
+    """What `output_config.format` says."""
     metadata: Any = None
     service_tier: Any = None
 

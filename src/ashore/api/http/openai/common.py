@@ -89,9 +89,14 @@ def grammar_of(wanted: TextFormat | JsonObjectFormat | JsonSchemaFormat | None) 
         case JsonSchemaFormat():
             if wanted.json_schema.schema is None:
                 return Grammar(kind="json_object")
-            schema = msgspec.json.encode(wanted.json_schema.schema)
-            check_schema_size(len(schema), "response_format.json_schema.schema")
-            return Grammar(kind="json_schema", text=schema.decode())
+            return schema_grammar(wanted.json_schema.schema, "response_format.json_schema.schema")
+
+
+def schema_grammar(schema: object, param: str) -> Grammar:
+    """Return the language of a JSON schema, which stands in the request at `param`."""
+    text = msgspec.json.encode(schema)
+    check_schema_size(len(text), param)
+    return Grammar(kind="json_schema", text=text.decode())
 
 
 def prompts_of(inputs: Inputs, param: str) -> list[str | tuple[int, ...]]:

@@ -13,7 +13,7 @@ from ashore.api.http.exchange import Exchange
 from ashore.api.http.multipart import Data, FormReader, Part, boundary_of
 from ashore.api.http.openai.paging import Page, page_of
 from ashore.api.http.stored import may, models_of, shown
-from ashore.core import whole_number
+from ashore.core import first_hidden, whole_number
 from ashore.errors import InvalidRequest, NotFound
 from ashore.jobs import PIECE_BYTES, StoredFile, new_id
 
@@ -152,7 +152,7 @@ class _Upload:
             tenant=self._principal.tenant,
             account=self._principal.id,
             models=models_of(self._principal),
-            filename="".join(char for char in part.filename or "" if char.isprintable())[:256] or "upload",
+            filename="".join(char for char in part.filename or "" if not first_hidden(char))[:256] or "upload",
             purpose="",
             num_bytes=0,
             created_ms=self._desk.queue.now_ms(),

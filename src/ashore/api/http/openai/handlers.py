@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from ashore.access import Principal
-from ashore.api.decode import decode
 from ashore.api.http.exchange import Exchange
 from ashore.api.http.openai.chat import ChatChunks, render_chat, to_generation
 from ashore.api.http.openai.common import deadline_of, priority_of, prompts_of
 from ashore.api.http.openai.completions import CompletionChunks, render_completion, to_generations
+from ashore.api.http.openai.dialects import CHAT_READER, COMPLETION_READER, EMBEDDING_READER
 from ashore.api.http.openai.embeddings import ModelList, model_out, render_embeddings
-from ashore.api.http.openai.types import ChatRequest, CompletionRequest, EmbeddingRequest
 from ashore.api.http.streaming import (
     JSON,
     answer_headers,
@@ -30,15 +29,12 @@ from ashore.errors import UnknownModel
 if TYPE_CHECKING:
     from ashore.api.http.app import HttpApp
 
-_chat_decoder = msgspec.json.Decoder(ChatRequest)
-_completion_decoder = msgspec.json.Decoder(CompletionRequest)
-_embedding_decoder = msgspec.json.Decoder(EmbeddingRequest)
 _encode = msgspec.json.Encoder().encode
 
 
 async def chat(app: HttpApp, exchange: Exchange, principal: Principal) -> None:
     """`POST /v1/chat/completions`."""
-    request = decode(await exchange.body(app.limits), _chat_decoder)
+    request = await CHAT_READER.body_of(app, exchange)
     generation = to_generation(request, exchange)
     exchange.model = generation.model[:64]
     begin = partial(app.serving.generate, generation, principal)
@@ -54,7 +50,7 @@ async def chat(app: HttpApp, exchange: Exchange, principal: Principal) -> None:
 
 async def completions(app: HttpApp, exchange: Exchange, principal: Principal) -> None:
     """`POST /v1/completions`. Several prompts are answered one after the other."""
-    request = decode(await exchange.body(app.limits), _completion_decoder)
+    request = await COMPLETION_READER.body_of(app, exchange)
     generations = to_generations(request, exchange)
     exchange.model = request.model[:64]
     if request.stream:
@@ -77,7 +73,7 @@ async def completions(app: HttpApp, exchange: Exchange, principal: Principal) ->
 
 async def embeddings(app: HttpApp, exchange: Exchange, principal: Principal) -> None:
     """`POST /v1/embeddings`."""
-    request = decode(await exchange.body(app.limits), _embedding_decoder)
+    request = await EMBEDDING_READER.body_of(app, exchange)
     exchange.model = request.model[:64]
     inputs = prompts_of(request.input, "input")
     priority, deadline_s = priority_of(exchange), deadline_of(exchange)

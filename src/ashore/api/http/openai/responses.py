@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from ashore.access import INFER, STORED_REMOVE, Principal
-from ashore.api.decode import decode
 from ashore.api.http.desk import RESPONSE_KIND, new_call
 from ashore.api.http.exchange import Exchange
 from ashore.api.http.openai.common import deadline_of
+from ashore.api.http.openai.dialects import RESPONSES_READER
 from ashore.api.http.openai.paging import page_of
 from ashore.api.http.openai.responses_parse import item_of, items_of, listed, messages_of, to_generation
 from ashore.api.http.openai.responses_render import ResponseWriter, response_out
@@ -43,7 +43,6 @@ MOST_ITEMS: Final = 100
 RETRIEVED_WITH: Final = ("include", "include[]", "include_obfuscation", "starting_after", "stream")
 """Parameters of `GET /v1/responses/{id}`. A stored response has what its request included, whatever is said here."""
 
-_decoder = msgspec.json.Decoder(ResponsesRequest)
 _call = msgspec.json.Decoder(Call)
 _reply = msgspec.json.Decoder(Reply)
 _output = msgspec.json.Decoder(dict[str, Any])
@@ -53,7 +52,7 @@ _encode = msgspec.json.Encoder().encode
 async def create(app: HttpApp, exchange: Exchange, principal: Principal) -> None:
     """`POST /v1/responses`."""
     body = await exchange.body(app.limits)
-    request = decode(body, _decoder)
+    request = await RESPONSES_READER.body_of(app, exchange)
     exchange.model = request.model[:64]
     if request.background and not exchange.job_id:
         app.authority.require(principal, INFER, f"model/{request.model}")
@@ -180,7 +179,7 @@ async def _keep(app: HttpApp, generation: GenerationRequest, call: NewJob, respo
 
 async def input_tokens(app: HttpApp, exchange: Exchange, principal: Principal) -> None:
     """`POST /v1/responses/input_tokens`: the tokens that the model would read, with what came before."""
-    request = decode(await exchange.body(app.limits), _decoder)
+    request = await RESPONSES_READER.body_of(app, exchange)
     exchange.model = request.model[:64]
     history = await _history(app, request.previous_response_id, principal)
     tokens = await app.serving.count_tokens(to_generation(request, exchange, history), principal)
@@ -247,7 +246,7 @@ async def input_items(app: HttpApp, exchange: Exchange, principal: Principal) ->
 async def _stored(app: HttpApp, job: Job) -> tuple[ResponsesRequest, Reply | None, int]:
     """Return what was asked, what was answered, and the bytes of both."""
     body = await app.desk.call(lambda: app.desk.queue.body(job.job_id))
-    request = _decoder.decode(_call.decode(body.payload).body)
+    request = RESPONSES_READER.again(_call.decode(body.payload).body)
     reply = None if body.result is None else _reply.decode(body.result)
     return request, reply, len(body.payload) + len(body.result or b"")
 

@@ -30,11 +30,14 @@ from ashore.errors import InvalidRequest, UnknownField
 from ashore.serving import GenerationRequest
 
 _encode = msgspec.json.Encoder().encode
+ITEM_TYPES: Final[dict[str, type[msgspec.Struct]]] = {
+    "message": MessageItem,
+    "function_call": FunctionCallItem,
+    "function_call_output": FunctionOutputItem,
+    "reasoning": ReasoningItem,
+}
 _DECODERS: Final[dict[str, msgspec.json.Decoder[Any]]] = {
-    "message": msgspec.json.Decoder(MessageItem),
-    "function_call": msgspec.json.Decoder(FunctionCallItem),
-    "function_call_output": msgspec.json.Decoder(FunctionOutputItem),
-    "reasoning": msgspec.json.Decoder(ReasoningItem),
+    name: msgspec.json.Decoder(kind) for name, kind in ITEM_TYPES.items()
 }
 
 

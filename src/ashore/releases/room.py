@@ -5,27 +5,31 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import partial
 from pathlib import Path
 from typing import Final, Protocol
 
 from msgspec import structs
 
 from ashore.access import Acts
-from ashore.bootstrap import build_store, build_workshop
-from ashore.core import Clock, Recorder
 from ashore.errors import AshoreError
-from ashore.releases import ALIASES_EPOCH, AliasRoute, ReleaseKeeper, ReleaseOffice, ReleasePolicy, load_book, routes_of
-from ashore.releases.calls import ReleaseDesk
-from ashore.releases.evaluated import KeptVerdicts
-from ashore.serving import ServingService, Topology
+from ashore.releases.betting import Tally
+from ashore.releases.burn import Count
+from ashore.releases.calls import CALLS, ReleaseDesk
+from ashore.releases.given import GivenLevel
+from ashore.releases.keeper import ReleaseKeeper
+from ashore.releases.office import ReleaseOffice
+from ashore.releases.pairs import Pair
+from ashore.releases.policy import ReleasePolicy
+from ashore.releases.ports import EvaluationGate, Workshop
+from ashore.releases.routes import AliasRoute, routes_of
+from ashore.releases.sql import ALIASES_EPOCH, load_book
+from ashore.rooms import Context, Opened, Room
 from ashore.settings import Home
-from ashore.state import Database, EpochWatch
+from ashore.state import IN_FORCE_S, Database, EpochWatch
 
-IN_FORCE_S: Final = 0.2
-"""Within this time other processes know of a change (`EpochWatch`)."""
 JUDGE_EVERY_S: Final = 0.5
 """How late the state hears what was observed of a candidate."""
 MOST_WHY_CHARS: Final = 300
@@ -34,10 +38,40 @@ log = logging.getLogger("ashore.worker")
 
 
 class TakesRoutes(Protocol):
-    """Leads requests: `ServingService`."""
+    """Leads requests."""
 
     def take_routes(self, routes: Mapping[str, AliasRoute]) -> None:
         """Lead every alias there, from the next request on."""
+        ...
+
+
+class Trials(Protocol):
+    """What was observed of releases in this worker. What is taken is given once."""
+
+    @property
+    def policy(self) -> ReleasePolicy: ...
+    def take(self) -> Mapping[tuple[str, str], Mapping[tuple[str, str], Tally]]: ...
+    def take_pairs(self) -> Mapping[str, Sequence[Pair]]: ...
+    def take_counts(self) -> Mapping[str, Sequence[Count]]: ...
+    def take_given(self) -> Mapping[str, Sequence[GivenLevel]]: ...
+    def take_former(self, release: str, levels: Iterable[GivenLevel]) -> None:
+        """Hear what a release gave before this worker began."""
+        ...
+
+
+class RequestPath(TakesRoutes, Protocol):
+    """Leads requests and compares what answers them: `ServingService`."""
+
+    @property
+    def trials(self) -> Trials: ...
+
+    @property
+    def unreadable(self) -> Mapping[tuple[str, str], Exception]:
+        """Models that are left out, by alias and release, with why."""
+        ...
+
+    def unknown_formers(self) -> tuple[str, ...]:
+        """Return the releases that what is live is compared with, and of which this worker knows nothing."""
         ...
 
 
@@ -81,7 +115,7 @@ class RouteKeeper:
 
 
 async def keep_judging(
-    serving: ServingService, keeper: ReleaseKeeper, routes: RouteKeeper, *, every_s: float = JUDGE_EVERY_S
+    serving: RequestPath, keeper: ReleaseKeeper, routes: RouteKeeper, *, every_s: float = JUDGE_EVERY_S
 ) -> None:
     """Give what was observed of candidates to the state every so often; one found worse is taken back there, and one
     that this worker cannot read has failed."""
@@ -108,7 +142,7 @@ async def keep_judging(
 
 
 async def _fail_unreadable(
-    serving: ServingService, keeper: ReleaseKeeper, routes: RouteKeeper, told: set[tuple[str, str]]
+    serving: RequestPath, keeper: ReleaseKeeper, routes: RouteKeeper, told: set[tuple[str, str]]
 ) -> None:
     """Have the state know of releases that were left out of this worker, each once."""
     for (alias, release), fault in serving.unreadable.items():
@@ -125,7 +159,7 @@ async def _fail_unreadable(
     told &= serving.unreadable.keys()
 
 
-async def _remember(serving: ServingService, keeper: ReleaseKeeper) -> None:
+async def _remember(serving: RequestPath, keeper: ReleaseKeeper) -> None:
     """Have the state keep what is live gave, and learn from it what the one before gave where nobody here knows."""
     given = serving.trials.take_given()
     try:
@@ -137,7 +171,7 @@ async def _remember(serving: ServingService, keeper: ReleaseKeeper) -> None:
         log.warning("what releases gave is not kept: %s", fault.message)
 
 
-async def _guard(serving: ServingService, keeper: ReleaseKeeper, routes: RouteKeeper) -> None:
+async def _guard(serving: RequestPath, keeper: ReleaseKeeper, routes: RouteKeeper) -> None:
     """Have a canary taken back that uses up its objective too fast."""
     counts = serving.trials.take_counts()
     if not counts:
@@ -156,7 +190,7 @@ async def _guard(serving: ServingService, keeper: ReleaseKeeper, routes: RouteKe
 class AllWorkers:
     """The port `Workers` of releases, from within one of them."""
 
-    serving: ServingService
+    serving: RequestPath
     routes: RouteKeeper
     alone: bool
     """Whether this is the only worker."""
@@ -172,44 +206,29 @@ class AllWorkers:
             await asyncio.sleep(IN_FORCE_S)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Releasing:
-    """What moves releases in this worker: for administrators, and by itself."""
-
-    desk: ReleaseDesk
-    keeper: ReleaseKeeper
-    routes: RouteKeeper
-
-
-async def open_releases(
-    topology: Topology,
-    serving: ServingService,
-    database: Database | None,
-    watch: EpochWatch | None,
-    *,
-    clock: Clock,
-    recorder: Recorder,
-) -> Releasing | None:
-    """Return what moves releases, with the aliases in force; None where there is no state or no home.
+async def open_room(context: Context) -> Opened:
+    """Open what moves releases, with the aliases in force; nothing where there is no state or no home.
 
     Raises:
         AshoreError: the state cannot be read.
     """
-    if database is None or not topology.home:
-        return None
-    store = cache(lambda: build_store(Home(root=Path(topology.home))))
-    workshop = build_workshop(store, privacy=lambda: topology.privacy, kept=lambda: topology.cache)
+    database, home = context.database, context.told("home")
+    if database is None or not home or not context.told("first_key_file"):
+        return Opened()
+    serving, workshop = context.need(RequestPath), context.need(Workshop)
     routes = RouteKeeper(serving, database)
-    await routes.start(watch)
-    acts = Acts(database, recorder, clock)
-    adapters = str(Home(root=Path(topology.home)).adapters)
+    await routes.start(context.watch)
+    acts = Acts(database, context.recorder, context.clock)
+    adapters = str(Home(root=Path(home)).adapters)
 
     def policy() -> ReleasePolicy:
         said = serving.trials.policy
         return structs.replace(said, adapter_folders=(*said.adapter_folders, adapters))  # what was trained here
 
-    office = ReleaseOffice(acts, workshop, KeptVerdicts(store), policy=policy)
-    workers = AllWorkers(serving=serving, routes=routes, alone=len(topology.workers) < 2 and not topology.state.url)
-    return Releasing(
-        desk=ReleaseDesk(office=office, workers=workers), keeper=ReleaseKeeper(acts, workshop), routes=routes
-    )
+    office = ReleaseOffice(acts, workshop, context.find(EvaluationGate), policy=policy)
+    workers = AllWorkers(serving=serving, routes=routes, alone=context.alone)
+    judging = partial(keep_judging, serving, ReleaseKeeper(acts, workshop), routes)
+    return Opened(desk=ReleaseDesk(office=office, workers=workers), background={"judge candidates": judging})
+
+
+ROOM: Final = Room(name="releases", calls=CALLS, open=open_room, stage="serving")

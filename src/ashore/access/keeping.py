@@ -1,7 +1,7 @@
 """Who may come into one worker, and what they may do there, kept as the state has it.
 
-Read whole at the start and on reload; when the epoch of keys or of the policy moves, what changed is read. Where the
-topology names no state, the first key's own file takes its place; where it names no key either, the door is open.
+Read whole at the start and on reload; when the epoch of keys or of the policy moves, what changed is read. Where
+there is no state, the first key's own file takes its place; where there is no key either, the door is open.
 """
 
 from __future__ import annotations
@@ -12,23 +12,17 @@ import threading
 from pathlib import Path
 from typing import Final
 
-from ashore.access import (
-    KEYS_EPOCH,
-    POLICY_EPOCH,
-    Authenticator,
-    Directory,
-    Doorkeeper,
-    KeyTable,
-    OpenDoor,
-    PolicyAuthority,
-    Principal,
-    TokenVerifier,
-    read_first_key,
-)
 from ashore.access import sql as access_sql
+from ashore.access.authority import PolicyAuthority
+from ashore.access.directory import Directory
+from ashore.access.doorkeeper import Doorkeeper, TokenVerifier
+from ashore.access.first_key import read_first_key
+from ashore.access.memory import KeyTable, OpenDoor
+from ashore.access.model import Principal
+from ashore.access.ports import Authenticator
+from ashore.access.sql import KEYS_EPOCH, POLICY_EPOCH
 from ashore.core import Clock, Recorder
 from ashore.errors import AshoreError
-from ashore.serving import Topology
 from ashore.state import Database, EpochWatch, read_epochs
 
 FLUSH_EVERY_S: Final = 15.0
@@ -42,7 +36,7 @@ class Keys:
 
     def __init__(
         self,
-        topology: Topology,
+        first_key: Path | None,
         database: Database | None,
         watch: EpochWatch | None = None,
         *,
@@ -50,12 +44,14 @@ class Keys:
         recorder: Recorder,
         verifier: TokenVerifier | None = None,
     ) -> None:
-        """Read everything, and what changed whenever `watch` sees an epoch move, which it tells on its own thread.
+        """Begin. `first_key`: the file of the first key; None: requests need no key.
+
+        Read everything, and what changed whenever `watch` sees an epoch move, which it tells on its own thread.
 
         Raises:
             AshoreError: the state cannot be read, or there is neither a state nor a readable first key.
         """
-        self._database = database if topology.first_key_file else None
+        self._database = None if first_key is None else database
         self._clock = clock
         self._reading = threading.Lock()
         self._seen = -1
@@ -63,10 +59,10 @@ class Keys:
         self.authority: Final = PolicyAuthority()
         self._doorkeeper = Doorkeeper(self.directory, clock, recorder, verifier=verifier)
         self.authenticator: Authenticator = self._doorkeeper
-        if not topology.first_key_file:
+        if first_key is None:
             self.authenticator = OpenDoor()
         elif database is None:
-            self.authenticator = KeyTable.with_first_key(read_first_key(Path(topology.first_key_file)))
+            self.authenticator = KeyTable.with_first_key(read_first_key(first_key))
         else:
             if watch is not None:
                 watch.on_change(self._changed)

@@ -1,0 +1,65 @@
+"""The budgets of an API worker, in the ledger that the workers of a machine share."""
+
+from __future__ import annotations
+
+import asyncio
+from decimal import Decimal
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+from ashore.access.budgets.calls import CALLS, BudgetOffice
+from ashore.access.budgets.names import SqlNames
+from ashore.access.budgets.opening import open_budgets
+from ashore.access.budgets.service import LedgerBudgets
+from ashore.access.budgets.usage import Price
+from ashore.access.section import AccessSection
+from ashore.rooms import Context, Opened, Room
+
+
+async def open_room(context: Context) -> Opened:
+    """Open them; nothing where there is no state to keep them, or no ledger."""
+    folder: str = context.told("budgets")
+    section: AccessSection = context.told("access")
+    database = context.database
+    if not folder or database is None:
+        return Opened()
+    opened = await asyncio.to_thread(
+        partial(
+            open_budgets,
+            Path(folder),
+            database,
+            context.watch,
+            context.clock,
+            context.recorder,
+            charge_hits=section.charge_hits,
+            behind=context.behind,
+        )
+    )
+    desk = BudgetOffice(
+        authority=opened.authority,
+        rights=context.rights,
+        recorder=context.recorder,
+        clock=context.clock,
+        prices=prices_of(section),
+        names=SqlNames(database, context.names),
+        reread=opened.reread,
+        alone=context.alone,
+    )
+    close = partial(asyncio.to_thread, opened.close)
+    return Opened(desk=desk, gives={LedgerBudgets: opened.budgets}, close=close)
+
+
+def prices_of(section: AccessSection) -> dict[str, Price]:
+    """Return what tokens cost inside the enterprise, by alias."""
+    return {
+        alias: Price(
+            per_million_prompt_tokens=Decimal(price.per_million_prompt_tokens),
+            per_million_completion_tokens=Decimal(price.per_million_completion_tokens),
+            currency=price.currency,
+        )
+        for alias, price in section.prices.items()
+    }
+
+
+ROOM: Final = Room(name="budgets", calls=CALLS, open=open_room)

@@ -1,0 +1,66 @@
+"""Who may come into an API worker, and what they may do there."""
+
+from __future__ import annotations
+
+import asyncio
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+from ashore.access.calls import CALLS, open_desk
+from ashore.access.issuers import Fetch, IssuerKeys
+from ashore.access.keeping import Keys
+from ashore.access.onbehalf import OnBehalf, read_internal_token
+from ashore.access.ports import Authenticator, Authority
+from ashore.core import Rights
+from ashore.rooms import Context, Opened, Room
+
+
+async def open_access(context: Context) -> Opened:
+    """Read who there is and the policy, and fetch the keys of issuers.
+
+    Raises:
+        AshoreError: the state cannot be read, or there is neither a state nor a readable first key.
+    """
+    first_key: str = context.told("first_key_file")
+    keys = await asyncio.to_thread(
+        partial(
+            Keys,
+            Path(first_key) if first_key else None,
+            context.database,
+            context.watch,
+            clock=context.clock,
+            recorder=context.recorder,
+        )
+    )
+    issuers = IssuerKeys(keys, context.clock, fetch=context.need(Fetch))
+
+    async def reread(context: Context) -> None:
+        await keys.reread()
+
+    async def believe(context: Context) -> None:
+        await issuers.apply(context.told("access").issuers, context.told("egress").allow)
+
+    await believe(context)
+    gives: dict[type, object] = {Authenticator: keys.authenticator, Authority: keys.authority, Rights: keys.authority}
+    token: str = context.told("internal_token_file")
+    if token:
+        secret = read_internal_token(Path(token))
+        gives[OnBehalf] = OnBehalf(secret) if keys.database is None else OnBehalf(secret, keys.acting)
+    return Opened(
+        desk=None
+        if keys.database is None
+        else open_desk(
+            keys.database,
+            context.clock,
+            context.recorder,
+            reread=partial(keys.reread, whole=False),
+            alone=context.alone,
+        ),
+        gives=gives,
+        reload=(reread, believe),
+        background={"last uses of keys": keys.keep_flushing, "keys of issuers": issuers.keep_fetching},
+    )
+
+
+ROOM: Final = Room(name="access", calls=CALLS, open=open_access)

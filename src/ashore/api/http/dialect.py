@@ -1,0 +1,196 @@
+"""What clients send beside what a route knows: ignored and said, reported, or refused.
+
+A body that fits its type is read in one step, as ever. Only one that does not is looked at again, against the list of
+its route: what tells of a client and changes no answer is left out, and the answer says so; what would change the
+answer is refused; what nobody knows goes by `[http] unknown_fields`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
+
+import msgspec
+from msgspec import inspect
+
+from ashore.api.http.exchange import Exchange
+from ashore.core import UNDECODABLE, did_you_mean
+from ashore.core.decode import MAX_NAME_CHARS, convert, decode
+from ashore.errors import InvalidRequest, UnknownField
+from ashore.serving import UnknownFields
+
+if TYPE_CHECKING:
+    from ashore.api.http.app import HttpApp
+
+T = TypeVar("T", bound=msgspec.Struct)
+Json = dict[str, Any]
+
+REPORT_ALL: Final = convert(dict.fromkeys(UnknownFields.__struct_fields__, "report"), UnknownFields)
+MOST_OBJECTS: Final = 50_000
+"""Objects of a body that are looked at one by one; one with more must fit its type at once."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dialect:
+    """What a route does with what its type lacks. A path has `[]` for every place of a list; `*.name` is anywhere."""
+
+    name: str
+    """Of the key in `[http.unknown_fields]`."""
+    ignored: Mapping[str, str] = field(default_factory=dict)
+    """Fields that change no answer, and who sends them."""
+    refused: Mapping[str, str] = field(default_factory=dict)
+    """Fields that would change the answer and cannot be had here, and what to do instead."""
+    adapt: Callable[[Json, list[str]], None] = lambda body, said: None
+    """Rewrites what other servers take in another form, and adds to the list what it left out."""
+    is_loose: Callable[[Any], bool] = lambda request: False
+    """Whether a request has parts that its type does not describe, so that `adapt` must see them in any case."""
+
+
+class Reader(Generic[T]):
+    """Reads the bodies of one route."""
+
+    def __init__(self, kind: type[T], dialect: Dialect) -> None:
+        self._kind = kind
+        self._dialect = dialect
+        self._decoder = msgspec.json.Decoder(kind)
+
+    async def body_of(self, app: HttpApp, exchange: Exchange) -> T:
+        """Return the body of a request. What was left out of it stands in `exchange.ignored` and is counted.
+
+        Raises:
+            As `read` does, and as `Exchange.body`.
+        """
+        body = await exchange.body(app.limits)
+        try:
+            request = self._decoder.decode(body)
+            if not self._dialect.is_loose(request):
+                return request
+        except UNDECODABLE:
+            pass
+        request, ignored = self.read(body, app.limits.unknown_fields)
+        exchange.ignored = ignored
+        for path in ignored:
+            app.metrics.add("ashore_ignored_fields", 1, exchange.route, path if self._is_known(path) else "other")
+        return request
+
+    def read(self, body: bytes, unknown: UnknownFields) -> tuple[T, tuple[str, ...]]:
+        """Return `body` as the type of the route, and the paths of what was left out of it.
+
+        Raises:
+            UnknownField: it has a field that is neither known nor to be ignored.
+            InvalidRequest: it is no JSON, or a value has the wrong type, is out of range, or cannot be had here.
+        """
+        try:
+            given = msgspec.json.decode(body)
+        except UNDECODABLE:
+            given = None
+        if not isinstance(given, dict):
+            return decode(body, self._decoder), ()  # which says what is wrong
+        said: list[str] = []
+        self._dialect.adapt(given, said)
+        for path, known in taken_out(given, self._kind).items():
+            self._judge(path, known, unknown)
+            said.append(path)
+        return convert(given, self._kind), tuple(dict.fromkeys(said))
+
+    def again(self, body: bytes) -> T:
+        """Return a body that was taken before, whatever is to become of unknown fields by now."""
+        return self.read(body, REPORT_ALL)[0]
+
+    def _judge(self, path: str, known: frozenset[str], unknown: UnknownFields) -> None:
+        name = path.rpartition(".")[2]
+        if (remedy := _listed(self._dialect.refused, path)) is not None:
+            raise InvalidRequest(f"{path} cannot be had here", hint=remedy, param=path)
+        if not self._is_known(path) and getattr(unknown, self._dialect.name) == "refuse":
+            shown = path[-MAX_NAME_CHARS:]
+            raise UnknownField(f"unknown field {shown!r}", hint=did_you_mean(name[:MAX_NAME_CHARS], known), param=shown)
+
+    def _is_known(self, path: str) -> bool:
+        return _listed(self._dialect.ignored, path) is not None
+
+
+def _listed(table: Mapping[str, str], path: str) -> str | None:
+    return table.get(path, table.get("*." + path.rpartition(".")[2]))
+
+
+def taken_out(value: Json, kind: type[msgspec.Struct], path: str = "") -> dict[str, frozenset[str]]:
+    """Take out of plain values what a type has no place for: fields that it lacks, and null where null is no value.
+
+    Returns:
+        The paths of the fields that the type lacks, with the names that are known beside each.
+    """
+    fitted = _Fitted()
+    fitted.fit(value, inspect_type(kind), path)
+    return fitted.unknown
+
+
+class _Fitted:
+    def __init__(self) -> None:
+        self.unknown: dict[str, frozenset[str]] = {}
+        """Paths of the fields that were taken out, with the names that are known beside each."""
+        self._objects = 0
+
+    def fit(self, value: Any, kind: inspect.Type, path: str) -> None:
+        if isinstance(value, list):
+            for part in _parts(kind):
+                if isinstance(part, inspect.ListType):
+                    for one in value:
+                        self.fit(one, part.item_type, f"{path}[]")
+                    return
+        elif isinstance(value, dict) and (struct := _struct_for(value, kind)) is not None:
+            self._fit_struct(value, struct, path)
+
+    def _fit_struct(self, value: Json, kind: inspect.StructType, path: str) -> None:
+        self._objects += 1
+        if self._objects > MOST_OBJECTS:
+            raise InvalidRequest(
+                f"the body has unknown fields and more than {MOST_OBJECTS:,} objects",
+                hint="send fields that ashore knows, see /openapi.json",
+            )
+        fields = _fields(kind)
+        for name in list(value):
+            at = f"{path}.{name}" if path else name
+            if name not in fields:
+                if name != kind.tag_field and value.pop(name) is not None:
+                    self.unknown[at] = frozenset(fields)
+            elif value[name] is None and not fields[name].required and not _takes_none(fields[name].type):
+                del value[name]
+            else:
+                self.fit(value[name], fields[name].type, at)
+
+
+@cache
+def inspect_type(kind: type) -> inspect.Type:
+    """Return what msgspec knows of a type."""
+    return inspect.type_info(kind)
+
+
+def _parts(kind: inspect.Type) -> tuple[inspect.Type, ...]:
+    if isinstance(kind, inspect.Metadata):
+        return _parts(kind.type)
+    return kind.types if isinstance(kind, inspect.UnionType) else (kind,)
+
+
+def _takes_none(kind: inspect.Type) -> bool:
+    return any(isinstance(part, inspect.NoneType | inspect.AnyType) for part in _parts(kind))
+
+
+def _struct_for(value: Json, kind: inspect.Type) -> inspect.StructType | None:
+    """Return the structure that an object is meant for: the one of its tag, or the only one without."""
+    structs = [part for part in _parts(kind) if isinstance(part, inspect.StructType)]
+    for one in structs:
+        if one.tag_field is None or value.get(one.tag_field) == one.tag:
+            return one
+    return None
+
+
+_FIELDS: dict[type, dict[str, inspect.Field]] = {}
+
+
+def _fields(kind: inspect.StructType) -> dict[str, inspect.Field]:
+    known = _FIELDS.get(kind.cls)
+    if known is None:
+        known = _FIELDS[kind.cls] = {one.encode_name: one for one in kind.fields}
+    return known

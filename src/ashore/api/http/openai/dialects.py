@@ -1,0 +1,327 @@
+"""What clients of the OpenAI routes send beside what the routes know, client by client."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Final
+
+from ashore.api.http.dialect import Dialect, Json, Reader, taken_out
+from ashore.api.http.openai.responses_parse import ITEM_TYPES
+from ashore.api.http.openai.responses_types import ResponsesRequest
+from ashore.api.http.openai.types import ChatRequest, CompletionRequest, EmbeddingRequest
+from ashore.core.decode import MAX_NAME_CHARS
+from ashore.errors import InvalidRequest
+
+ANYWHERE: Final = {
+    "*.cache_control": "Cline, Roo Code, aider, LiteLLM: where a hosted API is to cut its prompt cache",
+    "*.provider_specific_fields": "LiteLLM sends back what it was given",
+    "*.thought_signature": "clients of Gemini send it back",
+}
+"""Hints inside of messages and tools, whichever route they come by."""
+
+SAMPLED: Final = {
+    **ANYWHERE,
+    "request_id": "vLLM's clients; x-request-id names a request here",
+    "priority": "vLLM's clients; x-ashore-priority says it here",
+    "add_special_tokens": "vLLM's clients",
+    "spaces_between_special_tokens": "vLLM's clients",
+    "include_stop_str_in_output": "vLLM's clients",
+    "return_tokens_as_token_ids": "vLLM's clients",
+    "cache_salt": "vLLM's clients; answers are cached by tenant here",
+    "mm_processor_kwargs": "vLLM's clients",
+    "kv_transfer_params": "vLLM's routers",
+    "rid": "SGLang's clients",
+    "usage": "clients of OpenRouter",
+    "transforms": "clients of OpenRouter",
+    "provider": "clients of OpenRouter",
+    "plugins": "clients of OpenRouter",
+    "route": "clients of OpenRouter",
+    "keep_alive": "clients of Ollama",
+    "user_id": "clients of Zhipu and Moonshot",
+    "drop_params": "LiteLLM",
+    "extra_headers": "LiteLLM",
+    "tags": "LiteLLM",
+}
+
+CHAT: Final = {
+    **SAMPLED,
+    "add_generation_prompt": "vLLM's clients; an answer always begins a turn",
+    "prediction": "OpenAI's clients; it makes an answer faster, not another one",
+    "messages[].reasoning": "clients of OpenRouter send it back",
+    "messages[].reasoning_details": "clients of OpenRouter send it back",
+    "messages[].id": "the Vercel AI SDK",
+    "messages[].createdAt": "the Vercel AI SDK",
+    "messages[].metadata": "n8n, Open WebUI",
+    "messages[].timestamp": "Open WebUI",
+    "messages[].info": "Open WebUI",
+    "messages[].sources": "Open WebUI",
+    "session_id": "Open WebUI",
+    "chat_id": "Open WebUI",
+    "background_tasks": "Open WebUI",
+    "features": "Open WebUI",
+    "variables": "Open WebUI",
+    "model_item": "Open WebUI",
+    "client_metadata": "Codex CLI",
+}
+
+REFUSED: Final = {
+    "audio": "models here write text",
+    "web_search_options": "give the model a tool that searches; ashore calls nothing by itself",
+    "functions": "send tools, which took the place of functions",
+    "function_call": "send tool_choice, which took the place of function_call",
+    "options": "this is Ollama's form: send temperature, top_p and their like by themselves",
+    "min_tokens": "leave it out; no engine here forces a length",
+    "bad_words": "use logit_bias",
+    "use_beam_search": "leave it out; answers are sampled",
+    "length_penalty": "leave it out; answers are sampled",
+    "truncate_prompt_tokens": "shorten the prompt; ashore cuts none silently",
+    "logits_processors": "use logit_bias or response_format",
+    "allowed_token_ids": "use response_format",
+    "prompt_logprobs": "ask /v1/completions with echo and logprobs",
+}
+"""Fields that would change the answer."""
+
+
+def _take_no_limit(body: Json, *names: str) -> None:
+    """`max_tokens: -1`, as Cline and Roo Code send it, is what every server means by leaving it out."""
+    for name in names:
+        if body.get(name) == -1:
+            del body[name]
+
+
+def _take_thinking(body: Json) -> None:
+    """`enable_thinking` of Qwen's servers and `thinking` of DeepSeek's go where the chat template finds them."""
+    wanted: Any = body.pop("enable_thinking", None)
+    thinking = body.pop("thinking", None)
+    if isinstance(thinking, dict) and thinking.get("type") in ("enabled", "disabled", "adaptive", "auto"):
+        wanted = thinking["type"] != "disabled"
+    elif thinking is not None:
+        raise InvalidRequest(
+            "thinking is none of the forms that ashore knows", hint='send {"type": "enabled"}', param="thinking"
+        )
+    effort = body.pop("reasoning", None)
+    if isinstance(effort, dict):
+        if effort.get("enabled") is not None:
+            wanted = bool(effort["enabled"])
+        if effort.get("effort") is not None:
+            body.setdefault("reasoning_effort", effort["effort"])
+    if isinstance(wanted, bool):
+        options = body.setdefault("chat_template_kwargs", {})
+        if isinstance(options, dict):
+            options.setdefault("enable_thinking", wanted)
+            options.setdefault("thinking", wanted)
+
+
+def _take_grammars(body: Json) -> None:
+    """vLLM's `structured_outputs` and `guided_*`, as far as `response_format` says the same."""
+    wanted = body.pop("structured_outputs", None)
+    found = dict(wanted) if isinstance(wanted, dict) else {}
+    for name in ("json", "regex", "choice", "grammar", "json_object"):
+        if (one := body.pop(f"guided_{name}", None)) is not None:
+            found[name] = one
+    body.pop("guided_decoding_backend", None)
+    body.pop("guided_whitespace_pattern", None)
+    found = {name: one for name, one in found.items() if one is not None}
+    if not found:
+        return
+    if len(found) > 1 or body.get("response_format") is not None:
+        raise InvalidRequest("the answer is bound to more than one grammar", hint="send one", param="response_format")
+    ((kind, value),) = found.items()
+    if kind == "json":
+        body["response_format"] = {"type": "json_schema", "json_schema": {"schema": value}}
+    elif kind == "json_object":
+        body["response_format"] = {"type": "json_object"}
+    elif kind == "choice":
+        body["response_format"] = {"type": "json_schema", "json_schema": {"schema": {"enum": value}}}
+    else:
+        raise InvalidRequest(f"guided_{kind} cannot be had here", hint="use a JSON schema", param=f"guided_{kind}")
+
+
+def _chat(body: Json, said: list[str]) -> None:
+    _take_no_limit(body, "max_tokens", "max_completion_tokens")
+    _take_thinking(body)
+    _take_grammars(body)
+    choice = body.get("tool_choice")
+    if isinstance(choice, dict) and choice.get("type") == "allowed_tools":
+        allowed = choice.get("allowed_tools")
+        keep_allowed(body, allowed if isinstance(allowed, dict) else choice)
+    elif isinstance(choice, dict) and choice.get("type") == "custom" and isinstance(choice.get("custom"), dict):
+        body["tool_choice"] = {"type": "function", "function": {"name": choice["custom"].get("name")}}
+    if isinstance(body.get("tools"), list):
+        body["tools"] = [tool for one in body["tools"] for tool in _chat_tool(one, body, said)]
+        if not body["tools"]:
+            del body["tools"]
+
+
+def _chat_tool(tool: Any, body: Json, said: list[str]) -> list[Any]:
+    """Return a tool as functions: one of free text takes one string, one that only its maker can run is left out."""
+    if not isinstance(tool, dict) or tool.get("type", "function") == "function":
+        return [tool]
+    if tool["type"] == "custom" and isinstance(tool.get("custom"), dict):
+        made = tool["custom"]
+        return [{"type": "function", "function": free_text(made.get("name"), made.get("description"))}]
+    return left_out(tool, body, said)
+
+
+def free_text(name: Any, description: Any) -> Json:
+    """Return a tool of free text as a function of one string."""
+    return {
+        "name": name,
+        "description": description,
+        "parameters": {
+            "type": "object",
+            "properties": {"input": {"type": "string"}},
+            "required": ["input"],
+            "additionalProperties": False,
+        },
+    }
+
+
+def left_out(tool: Json, body: Json, said: list[str]) -> list[Any]:
+    """Leave out a tool that cannot be run here.
+
+    Raises:
+        InvalidRequest: the request insists on it.
+    """
+    kind, choice = str(tool.get("type"))[:40], body.get("tool_choice")
+    insists = isinstance(choice, dict) and (
+        choice.get("type") == kind or choice.get("name") in (kind, tool.get("name"))
+    )
+    if insists:
+        raise InvalidRequest(
+            f"tool_choice asks for {kind!r}, which ashore cannot run",
+            hint="give the model a function that does it",
+            param="tool_choice",
+        )
+    said.append(f"tools[].{kind}")
+    return []
+
+
+def keep_allowed(body: Json, allowed: Json) -> None:
+    """Take the tools that `allowed_tools` names, and its mode for the choice."""
+    tools, wanted = body.get("tools"), allowed.get("tools")
+    if isinstance(tools, list) and isinstance(wanted, list):
+        names = [_name_of(one) for one in wanted]
+        body["tools"] = [one for one in tools if _name_of(one) in names]
+    body["tool_choice"] = allowed.get("mode", "auto")
+
+
+def _name_of(tool: Any) -> Any:
+    """Return the name of a tool, whichever of the two forms it has."""
+    if not isinstance(tool, dict):
+        return None
+    inner = tool.get("function")
+    return inner.get("name") if isinstance(inner, dict) else tool.get("name")
+
+
+def _completions(body: Json, said: list[str]) -> None:
+    _take_no_limit(body, "max_tokens")
+    _take_grammars(body)
+
+
+CHAT_READER: Final = Reader(ChatRequest, Dialect(name="chat", ignored=CHAT, refused=REFUSED, adapt=_chat))
+COMPLETION_READER: Final = Reader(
+    CompletionRequest, Dialect(name="completions", ignored=SAMPLED, refused=REFUSED, adapt=_completions)
+)
+EMBEDDING_READER: Final = Reader(
+    EmbeddingRequest,
+    Dialect(
+        name="embeddings",
+        ignored={
+            "input_type": "clients of NVIDIA and Voyage: for models that tell questions from passages",
+            "keep_alive": "clients of Ollama",
+            "timeout": "LiteLLM",
+            "priority": "vLLM's clients; x-ashore-priority says it here",
+            "request_id": "vLLM's clients; x-request-id names a request here",
+            "add_special_tokens": "vLLM's clients",
+            "truncate": "clients of NVIDIA and TEI; a text that is too long is refused",
+        },
+        refused={"truncate_prompt_tokens": "shorten the texts; ashore cuts none silently"},
+    ),
+)
+
+
+RESPONSES: Final = {
+    **ANYWHERE,
+    "client_metadata": "Codex CLI, with every request",
+    "prompt_cache_breakpoints": "OpenAI's clients",
+    "context_management": "OpenAI's clients; nothing is compacted here, and a prompt that is too long is refused",
+    "input[].internal_chat_message_metadata_passthrough": "Codex CLI",
+    "input[].encrypted_content": "Codex CLI sends reasoning of other servers back; it cannot be read here",
+    "input[].namespace": "Codex CLI, of the tool that was called",
+    "tools[].defer_loading": "Codex CLI",
+    "reasoning.context": "OpenAI's clients",
+    "text.verbosity": "Codex CLI",
+}
+ITEMS_LEFT_OUT: Final = (
+    "web_search_call", "file_search_call", "code_interpreter_call", "image_generation_call", "computer_call",
+    "computer_call_output", "local_shell_call", "local_shell_call_output", "mcp_call", "mcp_list_tools",
+    "mcp_approval_request", "mcp_approval_response", "tool_search_call", "tool_search_output", "compaction",
+)  # fmt: skip
+"""Items of tools that OpenAI's servers run themselves: what they found does not come along."""
+
+
+def _responses(body: Json, said: list[str]) -> None:
+    if body.get("truncation") == "auto":
+        del body["truncation"]
+        said.append("truncation")
+    include = body.get("include")
+    if isinstance(include, list):
+        known = [one for one in include if one in ("message.output_text.logprobs", "reasoning.encrypted_content")]
+        said.extend(f"include.{one}"[:MAX_NAME_CHARS] for one in include if one not in known)
+        body["include"] = known
+    choice = body.get("tool_choice")
+    if isinstance(choice, dict) and choice.get("type") == "allowed_tools":
+        keep_allowed(body, choice)
+    elif isinstance(choice, dict) and choice.get("type") == "custom":
+        body["tool_choice"] = {"type": "function", "name": choice.get("name")}
+    if isinstance(body.get("tools"), list):
+        body["tools"] = [tool for one in body["tools"] for tool in _flat_tool(one, body, said)]
+    if isinstance(body.get("input"), list):
+        body["input"] = [kept for one in body["input"] for kept in _item(one, said)]
+
+
+def _flat_tool(tool: Any, body: Json, said: list[str]) -> list[Any]:
+    if not isinstance(tool, dict) or tool.get("type", "function") == "function":
+        return [tool]
+    if tool["type"] == "namespace" and isinstance(tool.get("tools"), list):
+        return [made for one in tool["tools"] for made in _flat_tool(one, body, said)]
+    if tool["type"] == "custom":
+        return [{"type": "function", **free_text(tool.get("name"), tool.get("description"))}]
+    return left_out(tool, body, said)
+
+
+def _item(item: Any, said: list[str]) -> list[Any]:
+    """Return an item in a form that ashore knows, none where nothing of it can be read here."""
+    if not isinstance(item, dict):
+        return [item]
+    kind = item.get("type", "message")
+    if kind == "custom_tool_call":
+        item = {**item, "type": "function_call", "arguments": json.dumps({"input": item.get("input", "")})}
+        item.pop("input", None)
+    elif kind == "custom_tool_call_output":
+        item = {**item, "type": "function_call_output"}
+    elif kind == "reasoning" and item.get("encrypted_content") is not None:
+        item = {**item, "encrypted_content": None}
+        said.append("input[].encrypted_content")
+    elif kind in ITEMS_LEFT_OUT:
+        said.append(f"input[].{kind}")
+        return []
+    if isinstance(kind := item.get("type", "message"), str) and kind in ITEM_TYPES:
+        said.extend(taken_out(item, ITEM_TYPES[kind], "input[]"))
+    return [item]
+
+
+RESPONSES_READER: Final = Reader(
+    ResponsesRequest,
+    Dialect(
+        name="responses",
+        ignored=RESPONSES,
+        refused={
+            "prompt": "send the text of the prompt itself: ashore keeps no prompts",
+            "conversation": "use previous_response_id with store: true",
+        },
+        adapt=_responses,
+        is_loose=lambda request: not isinstance(request.input, str),
+    ),
+)

@@ -1,0 +1,92 @@
+"""The audit log of an API worker, and what reads the record of the home."""
+
+from __future__ import annotations
+
+import asyncio
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+from ashore.audit.calls import CALLS
+from ashore.audit.content import SUBJECTS_EPOCH, ContentSealer, SqlSubjectKeys
+from ashore.audit.launch import AuditLink, open_log
+from ashore.audit.log import AuditLog
+from ashore.audit.service import AuditService
+from ashore.core import Recorder
+from ashore.errors import InvalidSpec
+from ashore.metrics import Metric, Metrics
+from ashore.rooms import Context, Opened, Room
+
+RECORD_END_S: Final = 10.0
+"""How long the log of a worker that stops may take to write what it was told."""
+_TIME: Final = Metric(
+    "ashore_audit_archive_time_seconds",
+    "gauge",
+    "Unix time at which a round of archiving the audit last ended well; 0: none did.",
+)
+_FAILURES: Final = Metric(
+    "ashore_audit_archive_failures", "gauge", "Rounds of archiving the audit that failed in a row."
+)
+_ANCHOR_TIME: Final = Metric(
+    "ashore_audit_anchor_time_seconds",
+    "gauge",
+    "Unix time at which an anchor last had every checkpoint of the audit (`good`), and since which it takes none "
+    "(`silent`; 0: it takes them).",
+    ("anchor", "what"),
+)
+_ANCHOR_FAILURES: Final = Metric(
+    "ashore_audit_anchor_failures", "gauge", "Rounds in a row in which an anchor took nothing.", ("anchor",)
+)
+
+
+async def open_audit(context: Context) -> Opened:
+    """Open the log of this worker; nothing where the topology names no audit.
+
+    Raises:
+        AuditUnavailable: it cannot be written; a worker without a record serves nobody.
+    """
+    link: AuditLink = context.told("audit")
+    if not link.path:
+        return Opened()
+    log = await asyncio.to_thread(partial(open_log, link, f"api-{context.worker}"))
+    desk = AuditService(Path(link.path), Path(link.keys), log, anchors=link.section.anchors, opener=link.opener)
+    return Opened(
+        desk=desk,
+        gives={Recorder: log, AuditLog: log},
+        over_state=partial(_keep_content, log) if log.keeps_content else None,
+        measure=partial(asyncio.to_thread, _measure, desk, context.metrics),
+        close=partial(asyncio.to_thread, log.close, RECORD_END_S),
+    )
+
+
+def _keep_content(log: AuditLog, context: Context) -> None:
+    """Have prompts and answers sealed under keys of the state; when somebody is erased, keys in memory go too.
+
+    Raises:
+        InvalidSpec: there is no state.
+    """
+    if context.database is None or context.watch is None:
+        raise InvalidSpec('[audit] content = "sealed" needs a state', hint="name one under [state]")
+    sealer = ContentSealer(SqlSubjectKeys(context.database))
+    context.watch.on_change(lambda kind, value: sealer.forget() if kind == SUBJECTS_EPOCH else None)
+    log.seal_content_with(sealer)
+
+
+def _measure(desk: AuditService, metrics: Metrics) -> None:
+    """Bring the gauges of the archive and of the anchors up to date."""
+    if (standing := desk.archiving()) is not None:
+        metrics.set(_TIME.name, standing.good_us / 1e6)
+        metrics.set(_FAILURES.name, standing.failures)
+    for one in desk.anchoring():
+        metrics.set(_ANCHOR_TIME.name, one.good_us / 1e6, one.place, "good")
+        metrics.set(_ANCHOR_TIME.name, one.silent_us / 1e6, one.place, "silent")
+        metrics.set(_ANCHOR_FAILURES.name, one.failures, one.place)
+
+
+ROOM: Final = Room(
+    name="audit",
+    calls=CALLS,
+    metrics=(_TIME, _FAILURES, _ANCHOR_TIME, _ANCHOR_FAILURES),
+    open=open_audit,
+    stage="record",
+)

@@ -1,0 +1,57 @@
+"""What an API worker shows of the backups that the server makes by itself."""
+
+from __future__ import annotations
+
+import asyncio
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+from ashore.backup.home import BackupHome
+from ashore.backup.timetable import Turn, TurnKind
+from ashore.metrics import Metric, Metrics
+from ashore.rooms import Context, Opened, Room
+
+METRICS: Final = (
+    Metric(
+        "ashore_backup_time_seconds",
+        "gauge",
+        "Of backups and scrubs made by themselves: Unix time of the last good end (`good`), of the next one (`due`).",
+        ("kind", "what"),
+    ),
+    Metric("ashore_backup_failures", "gauge", "Backups and scrubs made by themselves that failed in a row.", ("kind",)),
+    Metric("ashore_backup_harms", "gauge", "Harms that scrub and repair have found, and have repaired.", ("what",)),
+    Metric(
+        "ashore_backup_nodes",
+        "gauge",
+        "Nodes of the backup that lack something (`away`), that may still be lost (`spare`; below 0: something is).",
+        ("what",),
+    ),
+)
+
+
+async def open_backup(context: Context) -> Opened:
+    """Show how the backup of the home stands, where there is a home."""
+    home: str = context.told("home")
+    if not home:
+        return Opened()
+    return Opened(measure=partial(asyncio.to_thread, _measure, BackupHome(Path(home)), context.metrics))
+
+
+def _measure(home: BackupHome, metrics: Metrics) -> None:
+    """Bring the gauges up to date."""
+    table = home.read_timetable()
+    if table is None:
+        return
+    turns: tuple[tuple[TurnKind, Turn], ...] = (("run", table.run), ("scrub", table.scrub))
+    for kind, turn in turns:
+        metrics.set("ashore_backup_time_seconds", turn.good_s, kind, "good")
+        metrics.set("ashore_backup_time_seconds", table.due_s(kind), kind, "due")
+        metrics.set("ashore_backup_failures", turn.failures, kind)
+    metrics.set("ashore_backup_harms", table.found, "found")
+    metrics.set("ashore_backup_harms", table.repaired, "repaired")
+    metrics.set("ashore_backup_nodes", len(table.away), "away")
+    metrics.set("ashore_backup_nodes", table.spare, "spare")
+
+
+ROOM: Final = Room(name="backup", metrics=METRICS, open=open_backup)

@@ -1,0 +1,53 @@
+"""Which texts people may be shown: none with a character that is not seen, or that turns what stands around it."""
+
+from __future__ import annotations
+
+import unicodedata
+from typing import Final
+
+from ashore.errors import InvalidRequest
+
+_BLANK_LETTERS: Final = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u3164\uffa0")
+"""Letters and marks by their category, and yet nothing is seen of them."""
+_SPACES: Final = "Zs"
+
+
+def first_hidden(text: str) -> str:
+    """Return the first character of a text that is not seen, such as `U+202E RIGHT-TO-LEFT OVERRIDE`; empty: none.
+
+    Controls, line ends, format characters (bidirectional marks, zero widths, tags), surrogates and code points that
+    nobody has assigned are not seen. Spaces of every width are.
+    """
+    if text.isascii() and text.isprintable():
+        return ""
+    for one in text:
+        if one in _BLANK_LETTERS or not (one.isprintable() or unicodedata.category(one) == _SPACES):
+            return f"U+{ord(one):04X} {unicodedata.name(one, '')}".rstrip()
+    return ""
+
+
+def check_line(text: str, what: str, *, most: int, param: str = "") -> str:
+    """Return a text of one line that an operator or an auditor can read as it is.
+
+    Args:
+        text: What somebody gave.
+        what: What it is, for the error: `the title`.
+        most: Characters that it may have.
+        param: Name of the field that it came in.
+
+    Raises:
+        InvalidRequest: it is longer, or has a character that is not seen, which the message names.
+    """
+    if hidden := first_hidden(text):
+        raise InvalidRequest(
+            f"{what} has the character {hidden}, which nobody who reads it would see",
+            hint="leave it out; one line of visible text is expected",
+            param=param or None,
+        )
+    if len(text) > most:
+        raise InvalidRequest(
+            f"{what} has {len(text):,} characters",
+            hint=f"at most {most:,}, on one line",
+            param=param or None,
+        )
+    return text

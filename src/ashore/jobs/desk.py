@@ -1,0 +1,75 @@
+"""Where an API worker hands in work that may wait, and asks what became of it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from ashore.core import Clock
+from ashore.errors import NotReady
+from ashore.jobs.filesql import SqlFiles
+from ashore.jobs.model import Job, NewJob
+from ashore.jobs.ports import FileStore, Quotas
+from ashore.jobs.queue import JobQueue
+from ashore.jobs.quota import NoQuotas
+from ashore.jobs.section import EgressSection, JobsSection
+from ashore.jobs.sql import SqlJobs
+from ashore.state import Database, open_scratch
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobDesk:
+    """The queue, the files, and what may be asked of them."""
+
+    queue: JobQueue
+    files: FileStore
+    limits: JobsSection = field(default_factory=JobsSection)
+    egress: EgressSection = field(default_factory=EgressSection)
+    quotas: Quotas = field(default_factory=NoQuotas)
+    worked: bool = True
+    """Whether there is a worker that will run what is submitted."""
+
+    async def call(self, work: Callable[[], T]) -> T:
+        """Do something with the state, on a thread."""
+        return await asyncio.to_thread(work)
+
+    async def check(self, job: NewJob) -> None:
+        """Return when a job could be kept now. Costs a look at the disk.
+
+        Raises:
+            NotReady: this server runs no jobs. DiskFull: there is no room for it.
+        """
+        self._require_state()
+        await self.call(lambda: self.queue.store.check_room(len(job.payload)))
+
+    async def submit(self, job: NewJob) -> Job:
+        """Keep a job durably.
+
+        Raises:
+            NotReady: this server runs no jobs.
+            Conflict: its idempotency key was used for something else.
+        """
+        self._require_state()
+        return await self.call(lambda: self.queue.submit(job))
+
+    def _require_state(self) -> None:
+        if not self.worked:
+            raise NotReady("this server runs no jobs: it has no state", hint="start it with `ashore up`")
+
+
+def make_desk(
+    database: Database | None,
+    clock: Clock,
+    limits: JobsSection,
+    egress: EgressSection,
+    quotas: Quotas | None = None,
+) -> JobDesk:
+    """Return the desk over the state; without one, over a scratch one, where nothing can be submitted."""
+    quotas, worked = quotas or NoQuotas(), database is not None
+    database = database or open_scratch()
+    queue = JobQueue(SqlJobs(database), clock, quotas=quotas)
+    return JobDesk(queue=queue, files=SqlFiles(database), limits=limits, egress=egress, quotas=quotas, worked=worked)

@@ -1,0 +1,206 @@
+"""The rooms, in the order in which an API worker opens them, and what each of them brings in its own folder.
+
+A room is a folder with a line in `LISTED`; its `room.py` says `ROOM = Room(...)`. The worker opens and closes the rooms
+of this list, HTTP serves their calls, and nobody else names them. A room is imported when its things are needed.
+"""
+
+from __future__ import annotations
+
+from asyncio import to_thread
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from importlib import import_module
+from types import MappingProxyType
+from typing import Any, Final, Literal, Protocol, TypeVar
+
+from ashore.core import Behind, Call, Clock, Recorder, Rights, nothing_behind
+from ashore.metrics import Metric, Metrics
+from ashore.state import Database, EpochWatch
+
+T = TypeVar("T")
+
+Stage = Literal["record", "state", "serving"]
+"""When a room opens: before the state, over the state, or beside the request path."""
+Work = Callable[[], Awaitable[None]]
+
+LISTED: Final = ("audit", "access", "cache", "privacy", "access.budgets", "jobs", "releases", "backup")
+"""Folders of the rooms, in the order in which they open; they close in the reverse one."""
+
+
+class Siblings(Protocol):
+    """The other API workers of this machine."""
+
+    async def ask(self, path: str) -> Sequence[bytes]:
+        """Return what those that answer say of themselves."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Context:
+    """What a room may use to open itself in an API worker."""
+
+    told: Callable[[str], Any]
+    """Gives what the supervisor told the worker: a field of the topology, or a section of ashore.toml, by its name."""
+    gives: Mapping[Any, Any] = field(default_factory=dict)
+    """What the rooms before and the worker give, by the type or Protocol that it is asked for by."""
+    worker: int = 0
+    """Which of the machine's workers this is."""
+    alone: bool = True
+    """Whether no other process goes by the same state."""
+    behind: Behind = nothing_behind
+    """Gives the models behind an alias, from the first request on."""
+    names: Callable[[], Collection[str]] = frozenset
+    """Gives the names that clients may ask for, from the first request on. May wait on the database."""
+
+    def find(self, kind: type[T]) -> T | None:
+        """Return what is given as `kind`; None where nothing is."""
+        found: T | None = self.gives.get(kind)
+        return found
+
+    def need(self, kind: type[T]) -> T:
+        """Return what is given as `kind`: what every worker has."""
+        found = self.find(kind)
+        assert found is not None, f"nobody gives {kind.__name__}"
+        return found
+
+    @property
+    def clock(self) -> Clock:
+        return self.need(Clock)
+
+    @property
+    def metrics(self) -> Metrics:
+        return self.need(Metrics)
+
+    @property
+    def recorder(self) -> Recorder:
+        return self.need(Recorder)
+
+    @property
+    def rights(self) -> Rights:
+        """Decides what principals may do; from the room `access` on."""
+        return self.need(Rights)
+
+    @property
+    def database(self) -> Database | None:
+        """The state; None where the worker was told of none, and before it is open."""
+        return self.find(Database)
+
+    @property
+    def watch(self) -> EpochWatch | None:
+        """Tells of changes of the state. What registers before it reads misses none."""
+        return self.find(EpochWatch)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Opened:
+    """What a room does and gives in one worker."""
+
+    desk: object | None = None
+    """What does its calls; None: this server cannot."""
+    gives: Mapping[Any, Any] = field(default_factory=dict)
+    """What the request path and later rooms may ask the context for."""
+    over_state: Callable[[Context], object] | None = None
+    """What a room that opens before the state does once that is open, on a thread."""
+    reload: tuple[Callable[[Context], Awaitable[None]], ...] = ()
+    """Each takes what the supervisor says after a reload; one that cannot keeps none of the others from it."""
+    background: Mapping[str, Work] = field(default_factory=dict)
+    """What goes on until the worker ends, by what the log calls it."""
+    measure: Work | None = None
+    """Brings gauges up to date before a page of metrics is made, in the first worker of a machine."""
+    close: Work | None = None
+
+
+async def open_nothing(context: Context) -> Opened:
+    """Open a room that has nothing to do in a worker."""
+    return Opened()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Room:
+    """What a room brings."""
+
+    name: str
+    """The tag of its calls in the OpenAPI document, in lower case."""
+    calls: tuple[Call, ...] = ()
+    metrics: tuple[Metric, ...] = ()
+    open: Callable[[Context], Awaitable[Opened]] = open_nothing
+    stage: Stage = "state"
+
+
+def rooms() -> Iterator[Room]:
+    """Import the rooms that are listed, and yield them in their order."""
+    for name in LISTED:
+        room: Room = import_module(f"ashore.{name}.room").ROOM
+        yield room
+
+
+class Rooms:
+    """The rooms that are open in one worker."""
+
+    def __init__(self, context: Context | None = None, *, gives: Mapping[Any, Any] = MappingProxyType({})) -> None:
+        """Begin with none. `gives`: what others may ask for, beside what the context has."""
+        self.context = context or Context(told={"": None}.__getitem__)
+        self.desks: Final[dict[str, object]] = {}
+        """What does the calls of each room, by the room's name; one that this server lacks is left out."""
+        self.measures: Final[list[Work]] = []
+        self.opened: Final[list[Opened]] = []
+        self._closing: list[Work] = []
+        self.give(gives)
+
+    def find(self, kind: type[T]) -> T | None:
+        """Return what is given as `kind`; None where nothing is."""
+        return self.context.find(kind)
+
+    def give(self, gives: Mapping[Any, Any]) -> None:
+        """Have rooms that open from now on, and the request path, find this."""
+        self.context = replace(self.context, gives={**self.context.gives, **gives})
+
+    def before_closing(self, work: Work) -> None:
+        """Have `work` done by `close` once everything is closed that opens from now on."""
+        self._closing.append(work)
+
+    async def open(self, stage: Stage) -> None:
+        """Open the rooms of a stage.
+
+        Raises:
+            AshoreError: one cannot be opened; a worker without it serves nobody.
+        """
+        for room in rooms():
+            if room.stage == stage:
+                self._take(room, await room.open(self.context))
+
+    def _take(self, room: Room, opened: Opened) -> None:
+        self.opened.append(opened)
+        self.give(opened.gives)
+        if opened.desk is not None:
+            self.desks[room.name] = opened.desk
+        if opened.measure is not None:
+            self.measures.append(opened.measure)
+        if opened.close is not None:
+            self._closing.append(opened.close)
+
+    async def go_over_state(self) -> None:
+        """Have the rooms that are open go by the state, which is open now.
+
+        Raises:
+            AshoreError: one cannot.
+        """
+        for opened in self.opened:
+            if opened.over_state is not None:
+                await to_thread(opened.over_state, self.context)
+
+    def background(self) -> Iterator[tuple[str, Work]]:
+        """Yield what goes on until the worker ends, with what the log calls it."""
+        for opened in self.opened:
+            yield from opened.background.items()
+
+    def reloads(self, told: Callable[[str], Any]) -> list[Work]:
+        """Return what takes a reload in each room, after which the supervisor says what `told` gives."""
+        self.context = replace(self.context, told=told)
+        return [partial(part, self.context) for opened in self.opened for part in opened.reload]
+
+    async def close(self) -> None:
+        """Close them in the reverse order."""
+        while self._closing:
+            await self._closing.pop()()

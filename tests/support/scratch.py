@@ -1,0 +1,27 @@
+"""Budgets on the real ledger and authority, in folders that are gone when the objects are."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import weakref
+from pathlib import Path
+
+from ashore.access.budgets import MappedLedger, SqlAuthority, Usage
+from ashore.access.budgets.reporter import Reporter
+from ashore.core import Clock
+from ashore.state import open_scratch
+
+
+def a_ledger(clock: Clock) -> MappedLedger:
+    folder = Path(tempfile.mkdtemp(prefix="ledger-"))
+    ledger = MappedLedger(folder, clock)
+    weakref.finalize(ledger, shutil.rmtree, folder, ignore_errors=True)
+    return ledger
+
+
+def usages(ledger: MappedLedger) -> tuple[Usage, ...]:
+    """Return what a ledger counted, as it is reported."""
+    authority = SqlAuthority(open_scratch())
+    Reporter(Path(), lambda: ledger, authority).report(ledger)
+    return authority.usage(first_day="0001-01-01", last_day="9999-12-31")

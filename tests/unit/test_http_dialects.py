@@ -1,0 +1,236 @@
+"""Bodies in the shape that real clients send, and what becomes of fields that ashore does not know."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ashore.api.http.anthropic.dialects import COUNT_READER, IMAGE, MESSAGES_READER
+from ashore.api.http.dialect import REPORT_ALL, Reader
+from ashore.api.http.openai.dialects import CHAT_READER, COMPLETION_READER, EMBEDDING_READER, RESPONSES_READER
+from ashore.api.http.openai.responses_parse import items_of
+from ashore.errors import AshoreError, InvalidRequest, UnknownField
+from ashore.serving import UnknownFields
+
+HI: list[Any] = [{"role": "user", "content": "Hi"}]
+CHAT: dict[str, Any] = {"model": "m", "messages": HI}
+MESSAGES: dict[str, Any] = {"model": "m", "max_tokens": 9, "messages": HI}
+RESPONSES: dict[str, Any] = {"model": "m", "input": "Hi"}
+PROMPT: dict[str, Any] = {"model": "m", "prompt": "Hi"}
+SCHEMA = {"type": "object", "properties": {"a": {"type": "integer"}}}
+NAMESPACE = {"type": "namespace", "name": "n", "tools": [{"type": "function", "name": "f", "parameters": SCHEMA}]}
+CLAUDE_TOOL = {"name": "t", "input_schema": {}, "defer_loading": True, "allowed_callers": ["direct"]}
+
+TAKEN: list[tuple[str, Reader[Any], dict[str, Any], str]] = [
+    ("codex", RESPONSES_READER, {**RESPONSES, "client_metadata": {"a": "b"}}, "client_metadata"),
+    ("codex null", RESPONSES_READER, {**RESPONSES, "prompt": None, "conversation": None}, ""),
+    (
+        "codex search",
+        RESPONSES_READER,
+        {**RESPONSES, "tools": [{"type": "web_search"}]},
+        "tools[].web_search",
+    ),
+    (
+        "codex mcp",
+        RESPONSES_READER,
+        {**RESPONSES, "tools": [NAMESPACE]},
+        "",
+    ),
+    ("codex patch", RESPONSES_READER, {**RESPONSES, "tools": [{"type": "custom", "name": "p", "format": {}}]}, ""),
+    ("codex truncation", RESPONSES_READER, {**RESPONSES, "truncation": "auto"}, "truncation"),
+    (
+        "codex reasoning",
+        RESPONSES_READER,
+        {**RESPONSES, "input": [{"type": "reasoning", "summary": [], "encrypted_content": "x"}, *HI]},
+        "input[].encrypted_content",
+    ),
+    (
+        "codex patched",
+        RESPONSES_READER,
+        {
+            **RESPONSES,
+            "input": [
+                {"type": "custom_tool_call", "call_id": "c", "name": "p", "input": "text"},
+                {"type": "custom_tool_call_output", "call_id": "c", "output": "done"},
+            ],
+        },
+        "",
+    ),
+    ("a new field", RESPONSES_READER, {**RESPONSES, "of_tomorrow": 1}, "of_tomorrow"),
+    ("claude", MESSAGES_READER, {**MESSAGES, "context_management": {"edits": []}}, "context_management"),
+    ("claude effort", MESSAGES_READER, {**MESSAGES, "output_config": {"effort": "high"}}, ""),
+    ("claude speed", MESSAGES_READER, {**MESSAGES, "speed": "fast", "diagnostics": {}}, "speed"),
+    ("claude geo", MESSAGES_READER, {**MESSAGES, "inference_geo": "eu"}, "inference_geo"),
+    (
+        "claude tools",
+        MESSAGES_READER,
+        {
+            **MESSAGES,
+            "tools": [{"name": "t", "input_schema": {}, "defer_loading": True, "allowed_callers": ["direct"]}],
+        },
+        "tools[].defer_loading",
+    ),
+    (
+        "claude search",
+        MESSAGES_READER,
+        {**MESSAGES, "tools": [{"type": "web_search_20250305", "name": "web_search"}]},
+        "tools[].web_search_20250305",
+    ),
+    ("claude count", COUNT_READER, {"model": "m", "messages": HI, "context_management": {}}, "context_management"),
+    ("qwen", CHAT_READER, {**CHAT, "enable_thinking": False}, ""),
+    ("deepseek", CHAT_READER, {**CHAT, "thinking": {"type": "enabled"}}, ""),
+    ("openrouter", CHAT_READER, {**CHAT, "reasoning": {"effort": "low"}, "usage": {"include": True}}, "usage"),
+    ("cline", CHAT_READER, {**CHAT, "max_tokens": -1}, ""),
+    (
+        "aider",
+        CHAT_READER,
+        {
+            **CHAT,
+            "messages": [
+                {"role": "user", "content": [{"type": "text", "text": "Hi", "cache_control": {"type": "ephemeral"}}]}
+            ],
+        },
+        "messages[].content[].cache_control",
+    ),
+    (
+        "roo",
+        CHAT_READER,
+        {**CHAT, "messages": [{"role": "assistant", "content": "a", "reasoning": "b"}, *HI]},
+        "messages[].reasoning",
+    ),
+    ("vllm json", CHAT_READER, {**CHAT, "guided_json": SCHEMA}, ""),
+    ("vllm structured", CHAT_READER, {**CHAT, "structured_outputs": {"choice": ["a", "b"]}}, ""),
+    ("vllm rest", CHAT_READER, {**CHAT, "add_generation_prompt": True, "request_id": "r"}, "request_id"),
+    ("predicted", CHAT_READER, {**CHAT, "prediction": {"type": "content", "content": "x"}}, "prediction"),
+    ("custom tool", CHAT_READER, {**CHAT, "tools": [{"type": "custom", "custom": {"name": "c"}}]}, ""),
+    ("vllm prompt", COMPLETION_READER, {**PROMPT, "priority": 3}, "priority"),
+    ("input type", EMBEDDING_READER, {"model": "m", "input": "a", "input_type": "query"}, "input_type"),
+]
+
+
+@pytest.mark.parametrize(("reader", "body", "said"), [row[1:] for row in TAKEN], ids=[row[0] for row in TAKEN])
+def test_what_clients_send_is_taken_and_what_it_changes_nothing_is_said(
+    reader: Reader[Any], body: dict[str, Any], said: str
+) -> None:
+    _, ignored = reader.read(json.dumps(body).encode(), UnknownFields())
+    assert said in ignored if said else ignored == ()
+
+
+REFUSED = [
+    (CHAT_READER, {**CHAT, "of_tomorrow": 1}, "of_tomorrow"),
+    (CHAT_READER, {**CHAT, "temprature": 1}, "temprature"),
+    (CHAT_READER, {**CHAT, "functions": []}, "functions"),
+    (CHAT_READER, {**CHAT, "min_tokens": 3}, "min_tokens"),
+    (CHAT_READER, {**CHAT, "guided_json": SCHEMA, "response_format": {"type": "json_object"}}, "grammar"),
+    (CHAT_READER, {**CHAT, "messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, "image_url"),
+    (CHAT_READER, {**CHAT, "n": "two", "request_id": "r"}, "n"),
+    (COMPLETION_READER, {**PROMPT, "truncate_prompt_tokens": 3}, "truncate_prompt_tokens"),
+    (
+        RESPONSES_READER,
+        {**RESPONSES, "tools": [{"type": "web_search"}], "tool_choice": {"type": "web_search"}},
+        "web_search",
+    ),
+    (RESPONSES_READER, {**RESPONSES, "conversation": "conv_1"}, "conversation"),
+    (
+        MESSAGES_READER,
+        {**MESSAGES, "tools": [{"type": "bash_1", "name": "b"}], "tool_choice": {"type": "tool", "name": "b"}},
+        "bash_1",
+    ),
+    (MESSAGES_READER, {**MESSAGES, "messages": [{"role": "user", "content": [{"type": "image"}]}]}, "image"),
+]
+
+
+@pytest.mark.parametrize(("reader", "body", "word"), REFUSED)
+def test_what_would_change_the_answer_is_refused(reader: Reader[Any], body: dict[str, Any], word: str) -> None:
+    with pytest.raises((InvalidRequest, UnknownField), match=word):
+        reader.read(json.dumps(body).encode(), UnknownFields())
+
+
+def test_the_operator_says_what_becomes_of_fields_that_nobody_knows() -> None:
+    chat, messages = ({**body, "of_tomorrow": 1} for body in (CHAT, MESSAGES))
+    assert CHAT_READER.read(json.dumps(chat).encode(), UnknownFields(chat="report"))[1] == ("of_tomorrow",)
+    with pytest.raises(UnknownField):
+        MESSAGES_READER.read(json.dumps(messages).encode(), UnknownFields(messages="refuse"))
+
+
+def test_grammars_of_vllm_are_response_formats() -> None:
+    asked, _ = CHAT_READER.read(json.dumps({**CHAT, "guided_choice": ["yes", "no"]}).encode(), UnknownFields())
+    same, _ = CHAT_READER.read(
+        json.dumps(
+            {
+                **CHAT,
+                "response_format": {"type": "json_schema", "json_schema": {"schema": {"enum": ["yes", "no"]}}},
+            }
+        ).encode(),
+        UnknownFields(),
+    )
+    assert asked == same
+
+
+def test_a_tool_of_free_text_becomes_a_function_of_one_string() -> None:
+    body = {**CHAT, "tools": [{"type": "custom", "custom": {"name": "patch", "description": "d"}}]}
+    request, _ = CHAT_READER.read(json.dumps(body).encode(), UnknownFields())
+    assert request.tools is not None
+    assert request.tools[0].function.name == "patch"
+    assert request.tools[0].function.parameters["required"] == ["input"]
+
+
+def test_allowed_tools_leave_the_others_out() -> None:
+    tools = [{"type": "function", "function": {"name": name}} for name in ("a", "b")]
+    choice = {
+        "type": "allowed_tools",
+        "allowed_tools": {"mode": "required", "tools": [{"type": "function", "function": {"name": "b"}}]},
+    }
+    request, _ = CHAT_READER.read(json.dumps({**CHAT, "tools": tools, "tool_choice": choice}).encode(), UnknownFields())
+    assert request.tool_choice == "required"
+    assert [tool.function.name for tool in request.tools or ()] == ["b"]
+
+
+def test_a_screenshot_that_a_tool_gave_is_a_line_of_text() -> None:
+    result = {"type": "tool_result", "tool_use_id": "t", "content": [{"type": "image", "source": {}}]}
+    body = {**MESSAGES, "messages": [{"role": "user", "content": [result]}]}
+    request, ignored = MESSAGES_READER.read(json.dumps(body).encode(), UnknownFields())
+    assert ignored == ("messages[].content[].content[].image",)
+    assert request.messages[0].content[0].content[0].text == IMAGE
+
+
+def test_what_codex_sends_back_of_a_custom_tool_is_a_call_and_its_answer() -> None:
+    items = [
+        {"type": "custom_tool_call", "call_id": "c", "name": "p", "input": "+ a", "status": "completed"},
+        {"type": "custom_tool_call_output", "call_id": "c", "output": "done"},
+        {"type": "web_search_call", "id": "ws_1"},
+    ]
+    request, ignored = RESPONSES_READER.read(json.dumps({**RESPONSES, "input": items}).encode(), UnknownFields())
+    assert [item.type for item in items_of(request)] == ["function_call", "function_call_output"]
+    assert ignored == ("input[].web_search_call",)
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers(-9, 9) | st.text(max_size=4),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["type", "name", "tools", "content"]), inner)
+    ),
+    max_leaves=8,
+)
+
+
+@given(st.sampled_from(TAKEN), st.data())
+def test_whatever_stands_in_a_field_the_error_is_one_of_ours(row: tuple[Any, ...], data: st.DataObject) -> None:
+    _, reader, body, _ = row
+    names = [*body, "tools", "tool_choice", "thinking", "reasoning", "output_config", "structured_outputs", "include"]
+    broken = {**body, "unknown": 1, data.draw(st.sampled_from(names)): data.draw(json_values)}
+    try:
+        reader.read(json.dumps(broken).encode(), REPORT_ALL)
+    except AshoreError:
+        return
+
+
+def test_many_objects_with_an_unknown_field_are_refused_before_each_is_looked_at() -> None:
+    parts = [{"type": "text", "text": "a", "x": 1}] * 60_000
+    body = {**MESSAGES, "messages": [{"role": "user", "content": parts}]}
+    with pytest.raises(InvalidRequest, match="50,000 objects"):
+        MESSAGES_READER.read(json.dumps(body).encode(), UnknownFields())
