@@ -70,5 +70,11 @@ def test_both_readmes_show_the_same_figures_and_each_stands_among_the_benchmarks
     assert said - measured == {"40"}  # moves: 20 promotions and 20 rollbacks
 
 
+def test_a_line_of_a_decision_fits_the_width_of_the_code() -> None:
+    for page in (ROOT / "docs/adr").glob("*.md"):
+        lines = page.read_text(encoding="utf-8").splitlines()
+        assert [line for line in lines if len(line) > 120 and not line.startswith("|")] == [], page.name
+
+
 def test_the_picture_shows_the_session_beside_it() -> None:
     assert draw((ROOT / "docs/session.txt").read_text("utf-8")) == (ROOT / "docs/session.svg").read_text("utf-8")
