@@ -30,6 +30,7 @@ from ashore.processes.supervisor import ChildState, Supervisor
 from ashore.processes.unixsocket import listen_on, unix_address
 
 __all__ = [
+    "SILENCE_S",
     "Caller",
     "ChildSpec",
     "ChildState",
@@ -42,7 +43,6 @@ __all__ = [
     "Pulse",
     "Restart",
     "RestartPolicy",
-    "SILENCE_S",
     "Supervisor",
     "allowed_cores",
     "allowed_memory_bytes",

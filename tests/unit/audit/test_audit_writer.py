@@ -11,7 +11,7 @@ from ashore.audit import ChainName, ChainWriter, NoteForm, verify_local
 from ashore.audit.model import Sealed
 from ashore.audit.segments import segment_path
 from ashore.audit.writer import DAY_US, Draft
-from ashore.errors import AuditUnavailable
+from ashore.errors import AuditUnavailable, EnvironmentFault
 
 CHAIN = ChainName("api-0")
 
@@ -74,5 +74,5 @@ def test_a_file_that_somebody_removed_is_refused_and_nothing_counts(tmp_path: Pa
 
 def test_a_folder_that_is_a_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
-    with pytest.raises(AuditUnavailable, match="cannot be written"):
+    with pytest.raises(EnvironmentFault, match="is a file"):
         ChainWriter(tmp_path / "file", CHAIN)
