@@ -20,6 +20,7 @@ def draw(session: str) -> str:
     console = Console(width=WIDTH, record=True, file=io.StringIO(), force_terminal=True, color_system="truecolor")
     for line in session.rstrip("\n").splitlines():
         console.print(Text(line, style="bold green" if line.startswith("$ ") else ""), soft_wrap=True)
+    console.print()
     picture = console.export_svg(title="ashore", unique_id="session")
     return re.sub(r"@font-face \{.*?\}\s*", "", picture, flags=re.DOTALL).replace("Fira Code", "ui-monospace")
 

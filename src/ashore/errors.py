@@ -102,7 +102,8 @@ class InvalidRequest(UserError):
 class UnknownField(UserError):
     """The request has a field that ashore does not know.
 
-    Remove the field, or correct its name. `/openapi.json` lists the fields of each route.
+    Remove the field, or correct its name; `/openapi.json` lists the fields of each route.
+    `[http.unknown_fields]` can leave such fields out instead.
     """
 
     code = "unknown_field"

@@ -7,6 +7,7 @@ import tomllib
 
 import pytest
 from deploy.check_docs import ROOT, findings, findings_in, lost_files, missing_word, modules, pages
+from deploy.draw_session import draw
 
 
 def test_every_link_file_and_command_of_a_page_exists() -> None:
@@ -67,3 +68,13 @@ def test_both_readmes_show_the_same_figures_and_each_stands_among_the_benchmarks
     }
     said = {one for line in english for one in line}
     assert said - measured == {"40"}  # moves: 20 promotions and 20 rollbacks
+
+
+def test_a_line_of_a_decision_fits_the_width_of_the_code() -> None:
+    for page in (ROOT / "docs/adr").glob("*.md"):
+        lines = page.read_text(encoding="utf-8").splitlines()
+        assert [line for line in lines if len(line) > 120 and not line.startswith("|")] == [], page.name
+
+
+def test_the_picture_shows_the_session_beside_it() -> None:
+    assert draw((ROOT / "docs/session.txt").read_text("utf-8")) == (ROOT / "docs/session.svg").read_text("utf-8")

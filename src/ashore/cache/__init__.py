@@ -7,7 +7,8 @@ Where to add what:
 
 - What may be cached: the question in cache/rules.py and serving/answers.py (`find_question`), the answer in
   `AnswerRecorder` there and in the masker's `may_keep`, repeated bytes by `Route.repeats`.
-- A tier: a class with the methods of cache/ports.py, and a parameter of tests/contract/test_cache_shared_tier.py.
+- A tier: a class with the methods of cache/ports.py, opened in cache/room.py, and a parameter of
+  tests/contract/test_cache_shared_tier.py.
 - A column of `ashore cache stats`: `_show_shares` in cli/cache.py. A new count goes through `Share`
   (cache/shares.py), `ShareStats` (cache/model.py) and `ShareOut` (cache/calls.py), which are added up over workers.
 """

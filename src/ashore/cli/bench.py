@@ -13,7 +13,7 @@ import cyclopts
 from ashore.cli.target import find_target
 from ashore.errors import InvalidRequest
 
-app = cyclopts.App(name="bench", help="Measure what a server gives under load.")
+app = cyclopts.App(name="bench", help="Measure a server under load.")
 
 
 @app.command

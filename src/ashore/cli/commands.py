@@ -19,7 +19,9 @@ class Command:
 
 COMMANDS = (
     Command(name="up", target="ashore.cli.up:app", summary="Serve models on this machine until Ctrl-C."),
-    Command(name="status", target="ashore.cli.status:app", summary="Show how the server of this home stands, keyless."),
+    Command(
+        name="status", target="ashore.cli.status:app", summary="Show what the server of this home runs; needs no key."
+    ),
     Command(name="reload", target="ashore.cli.reload:app", summary="Apply a changed ashore.toml to a running server."),
     Command(name="chat", target="ashore.cli.chat:app", summary="Talk to a model, here or at another address."),
     Command(name="model", target="ashore.cli.model:app", summary="Pull, list, verify and move models."),
@@ -27,29 +29,27 @@ COMMANDS = (
         name="engine", target="ashore.cli.engine:app", summary="List engines; measure which one suits this machine."
     ),
     Command(
-        name="optimize", target="ashore.cli.optimize:app", summary="Make smaller, faster variants; prove them; rebuild."
+        name="optimize", target="ashore.cli.optimize:app", summary="Make models smaller and faster; evaluate; rebuild."
     ),
-    Command(name="train", target="ashore.cli.train:app", summary="Teach a model from your own examples."),
+    Command(name="train", target="ashore.cli.train:app", summary="Fine-tune a model on your own examples."),
     Command(
-        name="release", target="ashore.cli.release:app", summary="Ship a new release beside the old one, and go back."
+        name="release", target="ashore.cli.release:app", summary="Roll out a release beside the live one; roll back."
     ),
-    Command(name="alias", target="ashore.cli.alias:app", summary="Lead the names that clients ask for to releases."),
-    Command(name="cache", target="ashore.cli.cache:app", summary="See, purge and fill the cache of answers."),
+    Command(name="alias", target="ashore.cli.alias:app", summary="Point the names that clients use at releases."),
+    Command(name="cache", target="ashore.cli.cache:app", summary="Show, purge and fill the answer cache."),
     Command(
         name="backup", target="ashore.cli.backup:app", summary="Keep copies that survive lost disks; restore them."
     ),
-    Command(name="audit", target="ashore.cli.audit:app", summary="Search and verify the record of who did what."),
+    Command(name="audit", target="ashore.cli.audit:app", summary="Search, verify and export the audit log."),
     Command(
-        name="secret", target="ashore.cli.secret:app", summary="See which secrets of a home lie sealed, and seal them."
+        name="secret", target="ashore.cli.secret:app", summary="Show which secrets of a home are sealed; seal them."
     ),
     Command(
-        name="privacy", target="ashore.cli.privacy:app", summary="See what masking does with a text; set its policy."
+        name="privacy", target="ashore.cli.privacy:app", summary="Show what masking does to a text; set its policy."
     ),
-    Command(
-        name="access", target="ashore.cli.access:app", summary="Say who may come in, and what they may do: keys, roles."
-    ),
-    Command(name="bench", target="ashore.cli.bench:app", summary="Measure what a server gives under load."),
-    Command(name="config", target="ashore.cli.config:app", summary="Show every key of ashore.toml, and what holds."),
+    Command(name="access", target="ashore.cli.access:app", summary="Manage accounts, keys, roles, policy and budgets."),
+    Command(name="bench", target="ashore.cli.bench:app", summary="Measure a server under load."),
+    Command(name="config", target="ashore.cli.config:app", summary="Show every key of ashore.toml and its value."),
     Command(name="deploy", target="ashore.cli.deploy:app", summary="Render configuration from ashore.toml."),
     Command(name="job", target="ashore.cli.job:app", summary="List, show and cancel background work."),
     Command(name="completion", target="ashore.cli.completion:app", summary="Install completion for your shell."),

@@ -10,7 +10,7 @@ from typing import Annotated
 import msgspec
 from cyclopts import App, Parameter
 
-app = App(name="config", help="Show every key of ashore.toml, and what holds in the end.")
+app = App(name="config", help="Show every key of ashore.toml and its value.")
 
 
 @app.command

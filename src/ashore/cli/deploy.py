@@ -117,7 +117,7 @@ def systemd(
     edge
         envoy puts Envoy in front; default: what the file says, else none.
     redis
-        Share kept answers: embedded, redis://, rediss:// or redis+sentinel://.
+        Share cached answers: embedded, redis://, rediss:// or redis+sentinel://.
     workers
         API workers behind the edge; default 1.
     host

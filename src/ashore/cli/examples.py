@@ -25,9 +25,9 @@ EXAMPLES: Final[Mapping[str, tuple[Example, ...]]] = MappingProxyType(
     {
         "up": (
             Example("ashore up", "serve the demo model and an embedder on 127.0.0.1:8080"),
-            Example("ashore up --dry-run --config ashore.toml", "say what the file would start, and why"),
+            Example("ashore up --dry-run --config ashore.toml", "show what the file would start, and why"),
             Example("ashore up smollm2 --edge envoy --workers 2 --redis embedded", "TLS, two workers, a shared cache"),
-            Example("ashore up 'fake:echo?tok_per_s=20'", "try it with no model at all"),
+            Example("ashore up 'fake:echo?tok_per_s=20'", "try it without a model"),
         ),
         "status": (
             Example("ashore status", "what runs, what waits, what the cache gives; needs no key"),
@@ -35,7 +35,7 @@ EXAMPLES: Final[Mapping[str, tuple[Example, ...]]] = MappingProxyType(
         ),
         "reload": (
             Example("ashore reload --dry-run", "show what the changed ashore.toml would change"),
-            Example("ashore reload", "change it, while requests go on"),
+            Example("ashore reload", "apply it, while requests go on"),
         ),
         "chat": (
             Example("ashore chat", "talk to the server of this home; /exit leaves"),
@@ -44,7 +44,7 @@ EXAMPLES: Final[Mapping[str, tuple[Example, ...]]] = MappingProxyType(
             Example("ashore chat --url https://models.example.com/v1", "another server; the key is in ASHORE_API_KEY"),
         ),
         "model": (
-            Example("ashore model pull smollm2", "bring a model of the catalogue into the store"),
+            Example("ashore model pull smollm2", "a model of the catalogue"),
             Example("ashore model pull ./my-checkpoint --name mine", "a folder in Hugging Face form, or a .gguf file"),
             Example("ashore model list --catalog", "the models that ashore knows by name"),
             Example("ashore model show smollm2", "files, digests, licence, what its makers recommend"),
@@ -58,45 +58,48 @@ EXAMPLES: Final[Mapping[str, tuple[Example, ...]]] = MappingProxyType(
         ),
         "optimize": (
             Example("ashore optimize quantize smollm2 --to int8", "a variant that ashore up smollm2@int8 serves"),
-            Example("ashore optimize evaluate smollm2@int8 --against parent", "what the fewer bits cost"),
-            Example("ashore optimize prune smollm2 --remove 30% --heal text.txt --dry-run", "what would go"),
+            Example("ashore optimize evaluate smollm2@int8 --against parent", "what that costs in quality"),
+            Example("ashore optimize prune smollm2 --remove 30% --heal text.txt --dry-run", "what would be removed"),
             Example("ashore optimize distill my-teacher --data task.jsonl", "a student of half the parameters"),
             Example("ashore optimize compare smollm2 smollm2@int8 --out page", "kept evaluations on one page"),
-            Example("ashore optimize rebuild smollm2@int8", "the same bytes again?"),
+            Example("ashore optimize rebuild smollm2@int8", "check that its recipe gives the same bytes"),
         ),
         "train": (
-            Example("ashore train sft smollm2 --data chats.jsonl --dry-run", "steps, memory and what would come out"),
+            Example("ashore train sft smollm2 --data chats.jsonl --dry-run", "steps, memory and the result to expect"),
             Example("ashore train sft smollm2 --data chats.jsonl --name tone", "an adapter for ashore.toml"),
         ),
         "release": (
             Example("ashore release create --model smollm2@int4 --alias chat", "make chat-2; nothing is loaded yet"),
-            Example("ashore release shadow chat-2 --share 10", "it answers copies; nobody sees its answers"),
-            Example("ashore release canary chat-2 --share 5 --steps 20,50 --every 10m", "then a part of the requests"),
-            Example("ashore release promote chat-2", "all of them; the one before stays warm for an hour"),
-            Example("ashore release rollback chat", "back, in a second while that is warm"),
+            Example("ashore release shadow chat-2 --share 10", "it answers copies; clients never see them"),
+            Example(
+                "ashore release canary chat-2 --share 5 --steps 20,50 --every 10m",
+                "then a share of all requests",
+            ),
+            Example("ashore release promote chat-2", "all requests; the one before stays loaded for an hour"),
+            Example("ashore release rollback chat", "within a second while the one before is loaded"),
         ),
         "alias": (
             Example("ashore alias list", "which release answers under which name"),
-            Example("ashore alias set chat chat-1=90 chat-2=10", "divide a name by hand"),
+            Example("ashore alias set chat chat-1=90 chat-2=10", "split an alias by hand"),
         ),
         "cache": (
             Example("ashore cache stats", "look-ups, hits and bytes, by worker, tenant and model"),
-            Example("ashore cache purge --tenant bank-a", "forget what one tenant's answers were"),
+            Example("ashore cache purge --tenant bank-a", "purge the cached answers of one tenant"),
             Example("ashore cache import pairs.jsonl --dry-run", "check curated answers before they are given"),
         ),
         "backup": (
             Example("ashore backup init --nodes /mnt/a,/mnt/b,s3://backups/ashore --code 2+1", "any one may be lost"),
             Example("ashore backup run", "make one now"),
-            Example("ashore backup status", "what could be lost now"),
+            Example("ashore backup status", "how many nodes may be lost now"),
             Example("ashore backup restore --nodes /mnt/a,/mnt/b --key recovery.key", "onto an empty home"),
         ),
         "audit": (
             Example("ashore audit search --tenant bank-a --since 3h", "who asked what, newest first"),
-            Example("ashore audit verify", "is every record what was written?"),
+            Example("ashore audit verify", "check every record"),
             Example("ashore audit export out --form csv --since 2026-11-01", "for an auditor, with a signed manifest"),
         ),
         "secret": (
-            Example("ashore secret list", "which secrets lie sealed; shows no value"),
+            Example("ashore secret list", "which secrets are sealed; shows no value"),
             Example("ashore secret seal --config ashore.toml --dry-run", "what would be sealed"),
         ),
         "privacy": (
@@ -107,9 +110,9 @@ EXAMPLES: Final[Mapping[str, tuple[Example, ...]]] = MappingProxyType(
             Example("ashore access user create alice --role auditor", "a person with a key, shown this once"),
             Example("ashore access service create app --tenant bank-a --role developer", "a program"),
             Example("ashore access key create app --model smollm2 --expires 90d", "its key, for one model"),
-            Example("ashore access budget set tokens 1000000 --per day --tenant bank-a", "bound a tenant"),
-            Example("ashore access can alice infer model/smollm2 --explain", "may she, and by which rule?"),
-            Example("ashore access usage --by tenant,day --csv", "who used how much"),
+            Example("ashore access budget set tokens 1000000 --per day --tenant bank-a", "limit a tenant"),
+            Example("ashore access can alice infer model/smollm2 --explain", "whether she may, and by which rule"),
+            Example("ashore access usage --by tenant,day --csv", "usage as a table for billing"),
         ),
         "bench": (
             Example("ashore bench serve --concurrency 16", "16 users, each asking again when answered"),
@@ -125,7 +128,7 @@ EXAMPLES: Final[Mapping[str, tuple[Example, ...]]] = MappingProxyType(
         ),
         "job": (
             Example("ashore job list --state running", "batches and background answers"),
-            Example("ashore job cancel batch_0123456789abcdef", "what is done stays"),
+            Example("ashore job cancel batch_0123456789abcdef", "what is finished stays"),
         ),
         "completion": (Example("ashore completion install", "for the shell that you use"),),
     }
@@ -139,12 +142,12 @@ MORE: Final[Mapping[str, tuple[Example, ...]]] = MappingProxyType(
             Example("ashore model gc --dry-run", "what would be deleted, and how many bytes that frees"),
             Example("ashore model import smollm2.tar", "what ashore model export wrote on another machine"),
             Example("ashore model seal smollm2 --config ashore.toml", "encrypt its weights on the disk"),
-            Example("ashore model unseal smollm2 --dry-run", "what would lie readable again"),
+            Example("ashore model unseal smollm2 --dry-run", "what would be decrypted"),
             Example("ashore model rekey --new-key", "wrap all data keys in a fresh key; rewrites no weights"),
         ),
         "release": (
             Example("ashore release list --alias chat", "the releases of one alias, the newest first"),
-            Example("ashore release status chat --watch", "drawn again every second"),
+            Example("ashore release status chat --watch", "drawn again each second"),
             Example("ashore release show chat-2", "model, engine, adapters, state"),
             Example("ashore release evidence chat-2", "errors, latency and answers compared with the live release"),
             Example("ashore release burn chat-2", "how fast it uses up its objectives"),
@@ -167,16 +170,16 @@ MORE: Final[Mapping[str, tuple[Example, ...]]] = MappingProxyType(
         ),
         "audit": (
             Example("ashore audit content worker-0#1042", "the sealed prompt and answer of one record"),
-            Example("ashore audit erase alice --dry-run", "how much of hers nobody could read any more"),
+            Example("ashore audit erase alice --dry-run", "how many of her prompts and answers would be lost"),
             Example("ashore audit status", "how far it goes, and how far it is signed"),
             Example("ashore audit archive --place s3://audit/a --after-days 30", "move what is older than a month"),
             Example("ashore audit rotate-key", "sign with a new key from now on"),
         ),
-        "secret": (Example("ashore secret unseal --dry-run", "what would lie readable again"),),
+        "secret": (Example("ashore secret unseal --dry-run", "what would be decrypted"),),
         "privacy": (
             Example("ashore privacy detect letter.txt --tenant bank-a", "kinds and places, never the values"),
             Example("ashore privacy policy set policy.toml --dry-run", "what the file would change"),
-            Example("ashore privacy policy reset --replaces 3", "the policy of ashore.toml again, not version 3"),
+            Example("ashore privacy policy reset --replaces 3", "back to the policy of ashore.toml, from version 3"),
         ),
         "access": (
             Example("ashore access tenant list", "tenants, and which are disabled"),
@@ -200,7 +203,7 @@ MORE: Final[Mapping[str, tuple[Example, ...]]] = MappingProxyType(
             Example("ashore access group remove analysts --dry-run", "who would lose which roles"),
             Example("ashore access key list --owner app", "its keys, when last used, until when"),
             Example("ashore access key rotate ash_0123abcd --overlap 7d", "both keys are valid for a week"),
-            Example("ashore access key revoke ash_0123abcd", "refused everywhere within one second"),
+            Example("ashore access key revoke ash_0123abcd", "it is refused everywhere within one second"),
             Example("ashore access role list", "built-in and custom roles"),
             Example("ashore access role put chat-only --rule 'infer on model/chat'", "a role that may ask one model"),
             Example("ashore access role grant group/analysts chat-only", "every member has it from now on"),
@@ -213,9 +216,9 @@ MORE: Final[Mapping[str, tuple[Example, ...]]] = MappingProxyType(
             Example("ashore access policy history --limit 5", "the last five versions, and who made them"),
             Example("ashore access budget list", "every budget and its name"),
             Example("ashore access budget show b-0a1b2c3d4e5f", "used and left in this window"),
-            Example("ashore access budget remove b-0a1b2c3d4e5f", "it limits nothing within 200 ms"),
+            Example("ashore access budget remove b-0a1b2c3d4e5f", "it stops limiting within 200 ms"),
             Example("ashore access consent alice", "let a security officer change this auditor's account for 24 hours"),
-            Example("ashore access revive", "with the server down: an office that nobody can use any more"),
+            Example("ashore access revive", "an office that nobody can use any more; with the server down"),
         ),
         "job": (
             Example("ashore job show batch_0123456789abcdef", "state, counts and times; never what is in it"),

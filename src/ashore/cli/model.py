@@ -362,7 +362,7 @@ def rekey(
     config: Path | None = None,
     as_json: AsJson = False,
 ) -> None:
-    """Wrap the keys of all that is sealed anew: models, state, audit. Rewrites no weights and disturbs no server.
+    """Wrap the keys of all that is sealed again: models, state, audit. Rewrites no weights and disturbs no server.
 
     Args:
         new_key: Make a fresh key in the keyring, or in the key service, first.

@@ -15,7 +15,7 @@ from ashore.errors import InvalidRequest
 from ashore.privacy.calls import Detected, detected
 from ashore.settings import read_settings
 
-app = App(name="privacy", help="See what the privacy policy does with a text, and change it.")
+app = App(name="privacy", help="Show what masking does to a text; set its policy.")
 app.command(policy_app)
 
 TextFile = Annotated[Path, Parameter(allow_leading_hyphen=True)]

@@ -69,7 +69,7 @@ def set_(
 ) -> None:
     """Put the policy in a file in force on a server, in every process within a second, before that of ashore.toml.
 
-    Refused where somebody else changed the policy since the file was printed; the record keeps who changed it.
+    Refused where somebody else changed the policy since the file was printed; the audit log says who changed it.
 
     Args:
         file: `[privacy]` as in ashore.toml, and `version`, as `policy show --toml` prints them.

@@ -243,7 +243,7 @@ def _indented(text: str) -> str:
 
 app = noun_of(
     "release",
-    "Ship a new release beside the old one, and go back in a second.",
+    "Roll out a release beside the live one; roll back within a second.",
     CALLS,
     dict.fromkeys(("create", "shadow", "canary", "promote", "retire"), _tell_line)
     | {

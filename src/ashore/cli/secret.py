@@ -18,7 +18,7 @@ from ashore.settings import Settings
 if TYPE_CHECKING:
     from ashore.bootstrap.secrets import SecretReport
 
-app = App(name="secret", help="See which secrets of a home lie sealed, and seal them.")
+app = App(name="secret", help="Show which secrets of a home are sealed; seal them.")
 
 AsJson = Annotated[bool, Parameter(name="--json", negative=())]
 DryRun = Annotated[bool, Parameter(negative=())]
@@ -26,7 +26,7 @@ DryRun = Annotated[bool, Parameter(negative=())]
 
 @app.command(name="list")
 def list_(*, config: Path | None = None, as_json: AsJson = False) -> None:
-    """List the secrets of this home, and which of them lie sealed; shows no value and needs no key.
+    """List the secrets of this home, and which of them are sealed; shows no value and needs no key.
 
     Args:
         config: An ashore.toml, where it says that the state is elsewhere.
@@ -52,7 +52,7 @@ def seal(*, config: Path | None = None, dry_run: DryRun = False, as_json: AsJson
 
     Args:
         config: An ashore.toml whose [sealing] says where the keys are; default: ASHORE_SEALING_KEY.
-        dry_run: Tell what would be sealed, and change nothing.
+        dry_run: Show what would be sealed, and change nothing.
         as_json: Print JSON.
     """
     _change("seal", settings_of(config), dry_run=dry_run, as_json=as_json)
@@ -64,7 +64,7 @@ def unseal(*, config: Path | None = None, dry_run: DryRun = False, as_json: AsJs
 
     Args:
         config: An ashore.toml whose [sealing] says where the keys are; default: ASHORE_SEALING_KEY.
-        dry_run: Tell what would be unsealed, and change nothing.
+        dry_run: Show what would be unsealed, and change nothing.
         as_json: Print JSON.
     """
     _change("unseal", settings_of(config), dry_run=dry_run, as_json=as_json)

@@ -19,7 +19,7 @@ from ashore.settings import Settings, read_settings
 if TYPE_CHECKING:
     from ashore.releases import Book
 
-app = App(name="status", help="Show how the server of this home stands; no key is needed.")
+app = App(name="status", help="Show what the server of this home runs; needs no key.")
 
 EXIT_NOT_RUNNING: Final = NotReady.exit_code
 AsJson = Annotated[bool, Parameter(name="--json", negative=())]

@@ -19,7 +19,7 @@ from ashore.core import human_bytes
 if TYPE_CHECKING:
     from ashore.training import SftPlan, SftReport
 
-app = App(name="train", help="Teach a model from your own examples: adapters and full fine-tuning.")
+app = App(name="train", help="Fine-tune a model on your own examples: adapters or all weights.")
 
 AsJson = Annotated[bool, Parameter(name="--json", negative=())]
 Flag = Annotated[bool, Parameter(negative=())]
@@ -62,7 +62,7 @@ def sft(
     data
         JSONL of chats, prompts with completions, or texts.
     validation
-        The same, not learned from: its loss is told from before and after.
+        The same, not learned from: its loss before and after is reported.
     method
         lora: small matrices beside frozen weights; full: all weights, with three times the memory.
     epochs
@@ -74,7 +74,7 @@ def sft(
     batch_tokens
         Tokens of one step.
     max_length
-        Longest example in tokens: longer ones lose their end, which is told; texts are divided.
+        Longest example in tokens: longer ones lose their end, which is reported; texts are divided.
     rank
         Of the adapter.
     seed

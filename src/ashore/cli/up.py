@@ -96,7 +96,7 @@ def up(
     offline
         Fetch nothing: what is not in the store is an error.
     redis
-        Share kept answers between workers: embedded for a Valkey server of our own, or redis://, rediss://,
+        Share cached answers between workers: embedded for a Valkey server of our own, or redis://, rediss://,
         redis+sentinel://.
     edge
         envoy puts Envoy in front: TLS, and HTTP/1.1, HTTP/2 and gRPC on one port (default 8443; --host and --port

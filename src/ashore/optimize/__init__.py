@@ -8,8 +8,7 @@ Where to add what:
 
 - A way of pruning: how many of which part stay in pruning/planning.py, which ones in pruning/cutting.py; a family of
   models in surgery/anatomy.py and surgery/students.py.
-- A way of distilling: `Way` in distilling/settings.py; where its lessons come from in distilling/distil.py. A teacher
-  that only answers is an `Answerer` (distilling/answers.py).
+- What a student learns from its teacher: distilling/lessons.py, called in distilling/distil.py.
 - A maker of variants or derived models: a `Maker` (optimize/ports.py) in `rebuilder` of bootstrap/optimizing.py.
 - A row of the table of optimising: a stage in benchmarks/optimise/road.py, its judge in benchmarks/optimise/table.py.
 """

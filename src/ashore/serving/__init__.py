@@ -14,8 +14,8 @@ Where to add what:
   serving/model.py, and the table in docs/reference/http.md.
 - When admission refuses: `verdict` in serving/admission.py (room), queueing.py (too late), concurrency.py (what the
   loop keeps up with); asked before the body is read in api/http/app.py and after it in serving/reception.py.
-- Another keeper of budgets, masker or auditor: an implementation of its port in serving/guards.py, handed to
-  `ServingService` where the API worker is wired.
+- Another keeper of budgets, masker or auditor: an implementation of its port in serving/guards.py, given by its room
+  (ROOM/room.py) and handed to `ServingService` in api/worker.py.
 """
 
 from ashore.serving.admission import Capacity, Cost, Gate, Load
