@@ -22,8 +22,9 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Protocol
 
-from ashore.access import Authenticator, Authority, Fetch
+from ashore.access import Authenticator, Authority
 from ashore.access.budgets import LedgerBudgets
+from ashore.access.issuers import Fetch
 from ashore.api.background import Background
 from ashore.api.http import ROUTES, AccessLog, HttpApp, HttpServer, Siblings, listen
 from ashore.api.issuers import fetch_jwks

@@ -4,6 +4,6 @@ Each part is declared once, as a struct in `ROOM/section.py`; `document.py` puts
 anything from it.
 """
 
-from ashore.config.document import Listening, Spec, parse_spec, read_spec
+from ashore.config.document import BROUGHT, Listening, Spec, parse_spec, read_spec
 
-__all__ = ["Listening", "Spec", "parse_spec", "read_spec"]
+__all__ = ["BROUGHT", "Listening", "Spec", "parse_spec", "read_spec"]

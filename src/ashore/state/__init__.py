@@ -9,7 +9,7 @@ from ashore.state.model import TuningRow
 from ashore.state.opening import open_state
 from ashore.state.ports import Changes, Database
 from ashore.state.postgres import is_postgres_url, open_postgres
-from ashore.state.schema import SCHEMA_VERSION
+from ashore.state.schema import schema_version
 from ashore.state.secrets import (
     SealOf,
     SecretRow,
@@ -29,7 +29,6 @@ from ashore.state.statement import announce, execute, execute_many, is_postgres,
 from ashore.state.tables import load_tuning, save_tuning
 
 __all__ = [
-    "SCHEMA_VERSION",
     "Changes",
     "Database",
     "EpochWatch",
@@ -60,6 +59,7 @@ __all__ = [
     "read_note",
     "row_lock",
     "save_tuning",
+    "schema_version",
     "write_note",
     "written_secret",
 ]
