@@ -12,7 +12,7 @@ The worker, HTTP, the command line, ashore.toml, the policy and the state take t
 from __future__ import annotations
 
 from asyncio import to_thread
-from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from importlib import import_module
@@ -154,13 +154,20 @@ def rooms() -> Iterator[Room]:
 class Rooms:
     """The rooms that are open in one worker."""
 
-    def __init__(self, context: Context | None = None, *, gives: Mapping[Any, Any] = MappingProxyType({})) -> None:
+    def __init__(
+        self,
+        context: Context | None = None,
+        *,
+        gives: Mapping[Any, Any] = MappingProxyType({}),
+        listed: Callable[[], Iterable[Room]] = rooms,
+    ) -> None:
         """Begin with none. `gives`: what others may ask for, beside what the context has."""
         self.context = context or Context(told={"": None}.__getitem__)
         self.desks: Final[dict[str, object]] = {}
         """What does the calls of each room, by the room's name; one that this server lacks is left out."""
         self.measures: Final[list[Work]] = []
         self.opened: Final[list[Opened]] = []
+        self._listed = listed
         self._closing: list[Work] = []
         self.give(gives)
 
@@ -182,7 +189,7 @@ class Rooms:
         Raises:
             AshoreError: one cannot be opened; a worker without it serves nobody.
         """
-        for room in rooms():
+        for room in self._listed():
             if room.stage == stage:
                 self._take(room, await room.open(self.context))
 
