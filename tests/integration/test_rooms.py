@@ -6,6 +6,8 @@ from pathlib import Path
 
 from scratch_package import SUPPORT, ScratchPackage
 
+from ashore.state import schema_version
+
 LINE = '    Listed("library", noun="book", summary="Write notes on books.", section="library"),\n'
 STRUCT = '''
 class ReleaseNoteIn(ReleaseIn, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -30,6 +32,8 @@ CALL = '    Call("release", "note", "POST", "/releases/{release}/notes", WRITE, 
 def test_a_room_is_found_everywhere_by_one_line_outside_its_folder(tmp_path: Path) -> None:
     scratch = ScratchPackage(tmp_path)
     scratch.add(SUPPORT / "toy_room", "library")
+    tables = scratch.package / "library" / "tables"
+    (tables / "next.sql").rename(tables / f"{schema_version() + 1:04}.sql")
     scratch.put_before("listed.py", '    Listed("backup")', LINE)
     assert [one for one in scratch.changed() if not one.startswith("library/")] == ["listed.py"]
     found = scratch.run("toy_room_checks.py")
