@@ -36,9 +36,7 @@ class Metric(NamedTuple):
 
 TABLE: Final[tuple[Metric, ...]] = (
     Metric(
-        "ashore_requests",
-        "counter",
-        "Requests answered, by route and status (HTTP number or gRPC name).",
+        "ashore_requests", "counter", "Requests answered, by route and status (HTTP number or gRPC name).",
         ("route", "status"),
     ),
     Metric(
@@ -48,16 +46,13 @@ TABLE: Final[tuple[Metric, ...]] = (
         ("route", "field"),
     ),
     Metric(
-        "ashore_request_seconds", "histogram", "From the first byte read to the last one sent.", ("route",), _SECONDS
+        "ashore_request_seconds", "histogram", "From the first byte read to the last one sent.", ("route",), _SECONDS,
     ),
     Metric("ashore_errors", "counter", "Errors answered, by code of the error tree.", ("code",)),
     Metric("ashore_ttft_seconds", "histogram", "From arrival to the first piece of the answer.", ("model",), _SECONDS),
     Metric(
-        "ashore_time_per_token_seconds",
-        "histogram",
-        "Mean per request, after its first token.",
-        ("model",),
-        _TOKEN_SECONDS,
+        "ashore_time_per_token_seconds", "histogram", "Mean per request, after its first token.",
+        ("model",), _TOKEN_SECONDS,
     ),
     Metric("ashore_stage_seconds", "histogram", "Time in one stage of the request path.", ("stage",), _SECONDS),
     Metric("ashore_prompt_tokens", "counter", "Prompt tokens of whole answers.", ("model",)),
@@ -69,9 +64,7 @@ TABLE: Final[tuple[Metric, ...]] = (
     Metric("ashore_cache_evictions", "gauge", "Entries that left the cache of this worker for want of room."),
     Metric("ashore_shared_cache_up", "gauge", "1 while the shared cache answers, 0 while it is left alone."),
     Metric(
-        "ashore_masked_entities",
-        "counter",
-        "Personal data met in prompts and answers, by kind and what was done.",
+        "ashore_masked_entities", "counter", "Personal data met in prompts and answers, by kind and what was done.",
         ("kind", "action", "where"),
     ),
     Metric("ashore_retries", "counter", "Requests sent to another replica because a host died.", ("model",)),
@@ -87,7 +80,7 @@ TABLE: Final[tuple[Metric, ...]] = (
     Metric("ashore_deferred", "counter", "Requests that became jobs for want of room, by route.", ("route",)),
     Metric("ashore_open_requests", "gauge", "HTTP requests in progress."),
     Metric("ashore_workers", "gauge", "API workers of this machine that answered for this page."),
-)
+)  # fmt: skip
 """What the request path measures; each room brings its own beside it."""
 
 HOST_TABLE: Final[tuple[tuple[str, Kind, str], ...]] = (

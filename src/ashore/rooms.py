@@ -1,31 +1,37 @@
-"""The rooms, in the order in which an API worker opens them, and what each of them brings in its own folder.
+"""What a room brings from its own folder, and the rooms that are open in an API worker.
 
-A room is a folder with a line in `LISTED`; its `room.py` says `ROOM = Room(...)`. The worker opens and closes the rooms
-of this list, HTTP serves their calls, and nobody else names them. A room is imported when its things are needed.
+A room is a folder with a line in `listed.py`. In it:
+
+- `room.py`: `ROOM = Room(...)`, its calls, metrics, part of ashore.toml and what it does in a worker;
+- `actions.toml`: what one may do there, and which built-in roles may;
+- `tables/0018.sql`: a step of the schema that brings its tables, by the version that the state has afterwards.
+
+The worker, HTTP, the command line, ashore.toml, the policy and the state take them from there, and name no room.
 """
 
 from __future__ import annotations
 
 from asyncio import to_thread
-from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from importlib import import_module
 from types import MappingProxyType
 from typing import Any, Final, Literal, Protocol, TypeVar
 
-from ashore.core import Behind, Call, Clock, Recorder, Rights, nothing_behind
+import msgspec
+
+from ashore.core import Behind, Call, Clock, Recorder, Rights, Section, nothing_behind
+from ashore.listed import LISTED
 from ashore.metrics import Metric, Metrics
 from ashore.state import Database, EpochWatch
 
 T = TypeVar("T")
+S = TypeVar("S", bound=Section)
 
 Stage = Literal["record", "state", "serving"]
 """When a room opens: before the state, over the state, or beside the request path."""
 Work = Callable[[], Awaitable[None]]
-
-LISTED: Final = ("audit", "access", "cache", "privacy", "access.budgets", "jobs", "releases", "backup")
-"""Folders of the rooms, in the order in which they open; they close in the reverse one."""
 
 
 class Siblings(Protocol):
@@ -52,6 +58,10 @@ class Context:
     """Gives the models behind an alias, from the first request on."""
     names: Callable[[], Collection[str]] = frozenset
     """Gives the names that clients may ask for, from the first request on. May wait on the database."""
+
+    def section(self, name: str, kind: type[S]) -> S:
+        """Return the part of ashore.toml that a room brings."""
+        return msgspec.convert(self.told(name), kind)
 
     def find(self, kind: type[T]) -> T | None:
         """Return what is given as `kind`; None where nothing is."""
@@ -124,27 +134,40 @@ class Room:
     """The tag of its calls in the OpenAPI document, in lower case."""
     calls: tuple[Call, ...] = ()
     metrics: tuple[Metric, ...] = ()
+    section: type[Section] | None = None
+    """Its part of ashore.toml, which `listed.py` gives a name."""
     open: Callable[[Context], Awaitable[Opened]] = open_nothing
     stage: Stage = "state"
 
 
+def room_in(folder: str) -> Room:
+    """Import a room and return it."""
+    room: Room = import_module(f"ashore.{folder}.room").ROOM
+    return room
+
+
 def rooms() -> Iterator[Room]:
     """Import the rooms that are listed, and yield them in their order."""
-    for name in LISTED:
-        room: Room = import_module(f"ashore.{name}.room").ROOM
-        yield room
+    return (room_in(one.folder) for one in LISTED)
 
 
 class Rooms:
     """The rooms that are open in one worker."""
 
-    def __init__(self, context: Context | None = None, *, gives: Mapping[Any, Any] = MappingProxyType({})) -> None:
+    def __init__(
+        self,
+        context: Context | None = None,
+        *,
+        gives: Mapping[Any, Any] = MappingProxyType({}),
+        listed: Callable[[], Iterable[Room]] = rooms,
+    ) -> None:
         """Begin with none. `gives`: what others may ask for, beside what the context has."""
         self.context = context or Context(told={"": None}.__getitem__)
         self.desks: Final[dict[str, object]] = {}
         """What does the calls of each room, by the room's name; one that this server lacks is left out."""
         self.measures: Final[list[Work]] = []
         self.opened: Final[list[Opened]] = []
+        self._listed = listed
         self._closing: list[Work] = []
         self.give(gives)
 
@@ -166,7 +189,7 @@ class Rooms:
         Raises:
             AshoreError: one cannot be opened; a worker without it serves nobody.
         """
-        for room in rooms():
+        for room in self._listed():
             if room.stage == stage:
                 self._take(room, await room.open(self.context))
 

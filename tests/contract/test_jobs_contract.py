@@ -34,7 +34,7 @@ from ashore.jobs import (
 )
 from ashore.jobs.reserve import RESERVED_BYTES
 from ashore.state import Database, execute, open_database, open_postgres, open_state
-from ashore.state.schema import MIGRATIONS
+from ashore.state.schema import migrations
 
 
 def new(job_id: str, **options: object) -> NewJob:
@@ -660,10 +660,10 @@ def test_jobs_and_files_of_an_older_ashore_get_their_owners(
     kind: str, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
     url = fresh_database(request.getfixturevalue("postgres_url"), "jobs_owners") if kind == "postgres" else ""
-    then = next(n for n, steps in enumerate(MIGRATIONS) if any("ADD COLUMN account" in step for step in steps))
+    then = next(n for n, steps in enumerate(migrations()) if any("ADD COLUMN account" in step for step in steps))
 
     def opened(version: int) -> Database:
-        steps = MIGRATIONS[:version]
+        steps = migrations()[:version]
         if url:
             return open_postgres(url, migrations=steps)
         return open_database(tmp_path / "state.db", snapshots=tmp_path, clock=ManualClock(), migrations=steps)
@@ -706,7 +706,7 @@ def test_jobs_and_files_of_an_older_ashore_get_their_owners(
                 purpose=purpose,
             )
     old.close()
-    new_state = opened(len(MIGRATIONS))
+    new_state = opened(len(migrations()))
     jobs, files = SqlJobs(new_state), SqlFiles(new_state)
     assert {job.job_id: job.account for job in jobs.select(limit=9)} == {
         "j1": "alice",

@@ -12,7 +12,6 @@ from postgres_server import fresh_database
 from ashore.core import ManualClock
 from ashore.errors import EnvironmentFault, HomeTooNew, Overloaded
 from ashore.state import (
-    SCHEMA_VERSION,
     Database,
     EpochWatch,
     TuningRow,
@@ -24,8 +23,9 @@ from ashore.state import (
     read_epochs,
     row_lock,
     save_tuning,
+    schema_version,
 )
-from ashore.state.schema import MIGRATIONS
+from ashore.state.schema import migrations
 
 Opener = Callable[[], Database]
 
@@ -170,19 +170,19 @@ def test_two_that_open_a_new_database_at_once_make_it_once(opened: Opener) -> No
     assert faults == []
     with opened().read() as connection:
         version = execute(connection, "SELECT value FROM meta WHERE key = 'schema_version'").scalar_one()
-    assert version == str(SCHEMA_VERSION)
+    assert version == str(schema_version())
 
 
 def test_postgres_says_what_it_migrated_and_refuses_a_newer_one(postgres_url: str) -> None:
     url = fresh_database(postgres_url, "migrations")
     said: list[str] = []
-    open_postgres(url, migrations=MIGRATIONS[:1]).close()
+    open_postgres(url, migrations=migrations()[:1]).close()
     open_postgres(url, say=said.append).close()
-    assert len(said) == 1 and f"from schema version 1 to {SCHEMA_VERSION}" in said[0]
+    assert len(said) == 1 and f"from schema version 1 to {schema_version()}" in said[0]
     with pytest.raises(HomeTooNew):
-        open_postgres(url, migrations=MIGRATIONS[:1])
+        open_postgres(url, migrations=migrations()[:1])
     with pytest.raises(EnvironmentFault, match="syntax error"):
-        open_postgres(url, migrations=(*MIGRATIONS, ("CREATE TABLE extra (a INTEGER)", "THIS IS NOT SQL")))
+        open_postgres(url, migrations=(*migrations(), ("CREATE TABLE extra (a INTEGER)", "THIS IS NOT SQL")))
     state = open_postgres(url)
     with pytest.raises(EnvironmentFault, match="extra"), state.read() as connection:
         execute(connection, "SELECT * FROM extra")

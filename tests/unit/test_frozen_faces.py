@@ -1,4 +1,4 @@
-"""What must not change by accident: every route with its fields, every command with its options.
+"""What must not change by accident: routes and their fields, commands and their options, rights of built-in roles.
 
 Changed on purpose? `python tests/unit/test_frozen_faces.py` writes the golden files again, and the diff is reviewed.
 """
@@ -11,6 +11,7 @@ from typing import Any
 
 import cyclopts
 
+from ashore.access import ACTIONS, BUILT_IN
 from ashore.api.http import ROUTES
 from ashore.api.http.openapi import describe
 from ashore.cli.main import build_app
@@ -59,6 +60,17 @@ def commands() -> dict[str, list[str]]:
     return found
 
 
+def roles() -> dict[str, list[str]]:
+    """Return what every built-in role may do."""
+    return {role.name: sorted(map(str, role.rules)) for role in BUILT_IN}
+
+
+def test_no_built_in_role_may_more_or_less_unnoticed() -> None:
+    assert roles() == json.loads((GOLDEN / "roles.json").read_text())
+    named = {one.partition(" on ")[0] for action in ACTIONS for one in action.roles}
+    assert named <= set(roles()), "an action names a role that there is not"
+
+
 def test_no_route_and_no_field_came_or_went_unnoticed() -> None:
     assert routes() == json.loads((GOLDEN / "routes.json").read_text())
 
@@ -68,6 +80,6 @@ def test_no_command_and_no_option_came_or_went_unnoticed() -> None:
 
 
 if __name__ == "__main__":
-    for name, made in (("routes", routes()), ("commands", commands())):
+    for name, made in (("routes", routes()), ("commands", commands()), ("roles", roles())):
         lines = [f"{json.dumps(key)}: {json.dumps(made[key])}" for key in sorted(made)]
         (GOLDEN / f"{name}.json").write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="utf-8")

@@ -12,16 +12,16 @@ import pytest
 from ashore.core import ManualClock
 from ashore.errors import EnvironmentFault, HomeTooNew, InvalidSpec, Overloaded
 from ashore.state import (
-    SCHEMA_VERSION,
     Database,
     TuningRow,
     load_tuning,
     open_database,
     path_of_url,
     save_tuning,
+    schema_version,
     sqlite,
 )
-from ashore.state.schema import MIGRATIONS
+from ashore.state.schema import migrations
 
 ROW = TuningRow(model="k1", goal="latency", choice="1", report="[]", measured_at_s=7)
 
@@ -34,7 +34,7 @@ def test_a_fresh_database_has_the_newest_version_and_no_snapshot(tmp_path: Path)
     said: list[str] = []
     opened(tmp_path, say=said.append).close()
     with sqlite3.connect(tmp_path / "state.db") as raw:
-        assert raw.execute("SELECT value FROM meta WHERE key = 'schema_version'").fetchone() == (str(SCHEMA_VERSION),)
+        assert raw.execute("SELECT value FROM meta WHERE key = 'schema_version'").fetchone() == (str(schema_version()),)
         assert raw.execute("PRAGMA journal_mode").fetchone() == ("wal",)
     raw.close()
     assert said == [] and not (tmp_path / "snapshots").exists()
@@ -103,7 +103,7 @@ def test_an_older_home_is_migrated_after_a_snapshot_and_can_go_back(tmp_path: Pa
     with state.write() as connection:
         save_tuning(connection, ROW)
     state.close()
-    newer = (*MIGRATIONS, ("ALTER TABLE access_key ADD COLUMN note TEXT",))
+    newer = (*migrations(), ("ALTER TABLE access_key ADD COLUMN note TEXT",))
     said: list[str] = []
     opened(tmp_path, say=said.append, migrations=newer).close()
     snapshot = next((tmp_path / "snapshots").iterdir())
@@ -134,7 +134,7 @@ def test_a_hand_made_version_zero_is_snapshotted_and_keeps_its_rows(tmp_path: Pa
 
 def test_a_migration_that_fails_leaves_the_old_version_whole(tmp_path: Path) -> None:
     opened(tmp_path).close()
-    broken = (*MIGRATIONS, ("CREATE TABLE extra (a)", "THIS IS NOT SQL"))
+    broken = (*migrations(), ("CREATE TABLE extra (a)", "THIS IS NOT SQL"))
     with pytest.raises(EnvironmentFault, match="syntax error"):
         opened(tmp_path, migrations=broken)
     state = opened(tmp_path)

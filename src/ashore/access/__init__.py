@@ -21,7 +21,6 @@ from ashore.access.directory import Claims, Directory
 from ashore.access.doorkeeper import Doorkeeper, TokenVerifier
 from ashore.access.first_key import Revived, make_first_key, read_first_key, revive_first_key
 from ashore.access.guessing import Guesses
-from ashore.access.issuers import MAX_KEYS_BYTES, Fetch
 from ashore.access.jwt import Issuer, JwtVerifier, check_issuer
 from ashore.access.keyring import Keyring, KeyWish, NewKey
 from ashore.access.keys import KeyDigest, digest_of, looks_like_key, new_key
@@ -45,7 +44,6 @@ __all__ = [
     "DEFAULT_TENANT",
     "INFER",
     "KEYS_EPOCH",
-    "MAX_KEYS_BYTES",
     "METRICS_READ",
     "NOBODY",
     "OFFICERS",
@@ -69,7 +67,6 @@ __all__ = [
     "Decision",
     "Directory",
     "Doorkeeper",
-    "Fetch",
     "Group",
     "Guesses",
     "Issuer",

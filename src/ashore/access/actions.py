@@ -1,15 +1,21 @@
-"""Every action that ashore asks the authority about, and which of the three offices it belongs to.
+"""Every action that ashore asks the authority about, which of the three offices it belongs to, and who may do it.
 
 An action is `noun:verb`, or one word. The three offices are those of the separation of duties: whoever may do an action
 of one of them may do none of another's. Actions of no office are for anybody who gets them.
+
+A room says its own in `actions.json` of its folder. That is read once, as Python would import it: commands that decide
+something at home need the actions of rooms, and not the rooms.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final, Literal
+
+import msgspec
+
+from ashore.listed import LISTED, PACKAGE
 
 Office = Literal["system", "security", "audit"]
 
@@ -24,16 +30,20 @@ POLICY_READ: Final = "policy:read"
 POLICY_WRITE: Final = "policy:write"
 ROLE_GRANT: Final = "role:grant"
 AUDITOR_CONSENT: Final = "auditor:consent"
+FIRST_ADMINISTRATORS: Final = "first-administrators"
+"""Resource of the one thing that the first key may administer: `first-administrators/ROLE`."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Action:
+class Action(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One action."""
 
     name: str
     protects: str
     """What one may do with it, and on which resources."""
     office: Office | None = None
+    roles: tuple[str, ...] = ()
+    """Built-in roles that may do it, some on certain resources only: `viewer on server`. Not named are the role of its
+    office, and those that read everything."""
 
     @property
     def is_read(self) -> bool:
@@ -41,10 +51,17 @@ class Action:
         return self.name.endswith(":read")
 
 
+def brought(folder: str) -> tuple[Action, ...]:
+    """Return the actions that the room in a folder brings."""
+    file = PACKAGE / folder.replace(".", "/") / "actions.json"
+    return msgspec.json.decode(file.read_bytes(), type=tuple[Action, ...]) if file.is_file() else ()
+
+
 ACTIONS: Final = (
     Action(
         name=INFER,
         protects="answers, embeddings and token counts of `model/ALIAS`; one's own files, responses and jobs",
+        roles=("model-owner", "developer", "first-key"),
     ),
     Action(
         name=STORED_SHOW,
@@ -54,15 +71,32 @@ ACTIONS: Final = (
         name=STORED_REMOVE,
         protects="cancelling and deleting others' files, batches, responses and jobs: `tenant/NAME/stored/OWNER`",
     ),
-    Action(name=METRICS_READ, protects="`/metrics`, `/openapi.json` and the counters of the cache from elsewhere"),
-    Action(name=ACCESS_READ, protects="the list of tenants, users, service accounts, groups and keys (never secrets)"),
+    Action(
+        name=METRICS_READ,
+        protects="`/metrics`, `/openapi.json` and the counters of the cache from elsewhere",
+        roles=("system-administrator", "model-owner", "viewer", "internal"),
+    ),
+    Action(
+        name=ACCESS_READ,
+        protects="the list of tenants, users, service accounts, groups and keys (never secrets)",
+        roles=("system-administrator", "security-officer"),
+    ),
     Action(
         name=ACCESS_WRITE,
         protects="tenants, users, service accounts, groups, and the keys of others: `tenant/NAME/…`",
         office="security",
+        roles=(f"first-key on {FIRST_ADMINISTRATORS}/*",),
     ),
-    Action(name=KEY_ROTATE_OWN, protects="replacing the key that one is using: `key/ID`"),
-    Action(name=POLICY_READ, protects="roles, bindings, the history of the policy, and asking what others may do"),
+    Action(
+        name=KEY_ROTATE_OWN,
+        protects="replacing the key that one is using: `key/ID`",
+        roles=("system-administrator", "security-officer", "auditor", "model-owner", "developer", "viewer"),
+    ),
+    Action(
+        name=POLICY_READ,
+        protects="roles, bindings, the history of the policy, and asking what others may do",
+        roles=("system-administrator", "security-officer"),
+    ),
     Action(name=POLICY_WRITE, protects="custom roles and the whole policy: `role/NAME`, `policy`", office="security"),
     Action(name=ROLE_GRANT, protects="giving a role to a subject and taking it away: `role/NAME`", office="security"),
     Action(
@@ -70,45 +104,13 @@ ACTIONS: Final = (
         protects="agreeing to what a security officer does to an auditor's account: `tenant/NAME/user/ID`",
         office="system",
     ),
-    Action(name="budget:read", protects="budgets: `budget/NAME`"),
-    Action(name="budget:write", protects="setting budgets: `budget/NAME`", office="system"),
-    Action(
-        name="usage:read",
-        protects="usage by user, model and day: of the own tenant by `server`, of others by `tenant/NAME`",
-    ),
-    Action(name="audit:search", protects="reading the record", office="audit"),
-    Action(name="audit:verify", protects="checking the record", office="audit"),
-    Action(name="audit:export", protects="taking the record out, signed", office="audit"),
-    Action(name="audit:content", protects="turning the logging of prompts and answers on or off", office="security"),
-    Action(name="privacy:detect", protects="trying the masking policy on a text"),
-    Action(name="privacy:read", protects="the masking policy"),
-    Action(name="privacy:write", protects="changing the masking policy", office="security"),
     Action(name="model:pull", protects="bringing models into the store: `model/NAME`", office="system"),
     Action(name="model:seal", protects="sealing, unsealing and re-keying models: `model/NAME`", office="system"),
     Action(name="model:remove", protects="removing models from the store: `model/NAME`", office="system"),
-    Action(
-        name="cache:read",
-        protects="what the cache of answers holds and did: of the own tenant by `server`, of others by `tenant/NAME`",
-    ),
-    Action(
-        name="cache:purge",
-        protects="making kept answers be found no more: `tenant/NAME`, `model/ALIAS`, one entry or all: `server`",
-    ),
-    Action(name="job:read", protects="the queue of all tenants, without what is in the jobs"),
-    Action(name="job:cancel", protects="cancelling jobs of all tenants", office="system"),
     Action(name="server:reload", protects="applying a changed ashore.toml", office="system"),
-    Action(name="release:read", protects="releases and their state: `release/NAME`"),
-    Action(
-        name="release:pairs",
-        protects="masked questions and answers on which two releases differ: `release/NAME`, and of other tenants "
-        "`tenant/NAME` beside it",
-    ),
-    Action(
-        name="release:write",
-        protects="making and moving releases: `release/NAME` and `alias/ALIAS`, both for one move",
-        office="system",
-    ),
+    *(action for one in LISTED for action in brought(one.folder)),
 )
+"""The request path's, this room's, and those that the other rooms bring."""
 
 BY_NAME: Final[Mapping[str, Action]] = MappingProxyType({action.name: action for action in ACTIONS})
 

@@ -12,12 +12,19 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from ashore.access import sql
-from ashore.access.actions import ACCESS_WRITE, POLICY_WRITE, ROLE_GRANT, matches_action, offices_of
+from ashore.access.actions import (
+    ACCESS_WRITE,
+    FIRST_ADMINISTRATORS,
+    POLICY_WRITE,
+    ROLE_GRANT,
+    matches_action,
+    offices_of,
+)
 from ashore.access.authority import Compiled
 from ashore.access.model import DEFAULT_TENANT, Principal
 from ashore.access.policy import Binding, Policy, Role
 from ashore.access.records import FIRST_KEY_ID, Account
-from ashore.access.roles import BUILT_IN, FIRST_ADMINISTRATORS, FIRST_KEY, OFFICERS, SECURITY_OFFICER
+from ashore.access.roles import BUILT_IN, FIRST_KEY, OFFICERS, SECURITY_OFFICER
 from ashore.core import TenantId
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 from ashore.access import sql
-from ashore.access.actions import ACCESS_READ, ACCESS_WRITE, AUDITOR_CONSENT, ROLE_GRANT
+from ashore.access.actions import ACCESS_READ, ACCESS_WRITE, AUDITOR_CONSENT, FIRST_ADMINISTRATORS, ROLE_GRANT
 from ashore.access.acts import MAX_PAGE, Actor, Acts, Desk, check_separated, is_officer, page_of, principal_of
 from ashore.access.authority import Compiled
 from ashore.access.book import bind, save, unbind
@@ -15,7 +15,7 @@ from ashore.access.model import Principal
 from ashore.access.offices import bootstrap_hint, missing_offices
 from ashore.access.policy import Binding, check_account_id, check_name, check_title
 from ashore.access.records import Account, AccountKind, Group, Tenant
-from ashore.access.roles import FIRST_ADMINISTRATORS, OFFICERS
+from ashore.access.roles import OFFICERS
 from ashore.core import did_you_mean, nearest_names
 from ashore.errors import Conflict, NotFound, PermissionDenied
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Final
 from urllib.parse import urlsplit
 
-from ashore.access import MAX_KEYS_BYTES
+from ashore.access.issuers import MAX_KEYS_BYTES
 from ashore.errors import SourceUnreachable
 from ashore.jobs import check_addresses, check_url, parse_allow, resolve
 

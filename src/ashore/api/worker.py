@@ -22,15 +22,16 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Protocol
 
-from ashore.access import Authenticator, Authority, Fetch
+from ashore.access import Authenticator, Authority
 from ashore.access.budgets import LedgerBudgets
+from ashore.access.issuers import Fetch
 from ashore.api.background import Background
 from ashore.api.http import ROUTES, AccessLog, HttpApp, HttpServer, Siblings, listen
 from ashore.api.issuers import fetch_jwks
 from ashore.api.origin import Origins
 from ashore.api.recording import LogRecorder
 from ashore.api.rereading import keep_rereading, take_each
-from ashore.api.underway import Bodies, bodies_of
+from ashore.api.underway import bodies_of
 from ashore.audit import AuditLog
 from ashore.bootstrap import build_store, build_workshop
 from ashore.cache import AnswerCache
@@ -51,9 +52,7 @@ from ashore.serving import (
     Board,
     BytesText,
     ConcurrencyLimit,
-    GrpcListen,
     Guards,
-    Limits,
     LoopMeter,
     PrivacyMasker,
     Replica,
@@ -168,18 +167,10 @@ async def open_the_state(topology: Topology, opened: Rooms) -> None:
     """
     link = topology.state
     if link.url or link.path:
-        database = await asyncio.to_thread(
-            partial(
-                open_state,
-                link.url,
-                default=Path(link.path),
-                snapshots=Path(link.snapshots),
-                clock=opened.context.clock,
-                say=log.info,
-                secrets=secrets_by_link(Path(link.secrets_key)),
-                create=False,
-            )
-        )
+        file, snapshots, clock = Path(link.path), Path(link.snapshots), opened.context.clock
+        secrets = secrets_by_link(Path(link.secrets_key))
+        work = partial(open_state, link.url, default=file, snapshots=snapshots, clock=clock, say=log.info)
+        database = await asyncio.to_thread(work, secrets=secrets, create=False)
         watch = await asyncio.to_thread(EpochWatch(database).start)
         opened.before_closing(partial(asyncio.to_thread, database.close))
         opened.before_closing(partial(asyncio.to_thread, watch.close))
@@ -206,15 +197,6 @@ def releasing_of(topology: Topology) -> dict[type, object]:
     return {Workshop: workshop, EvaluationGate: KeptVerdicts(store)}
 
 
-def names_of_models(serving: ServingService, database: Database | None) -> set[str]:
-    """Return the names that clients may ask for; another home on the same state may serve what this one does not."""
-    known = {card.alias for card in serving.models()}
-    if database is None:
-        return known
-    with database.read() as connection:
-        return {*known, *load_book(connection).aliases}
-
-
 async def serve(
     topology_path: Path,
     *,
@@ -234,8 +216,12 @@ async def serve(
         return serving.behind(name)
 
     def names() -> set[str]:
-        """Return the names that clients may ask for. Asked with the first request, too."""
-        return names_of_models(serving, opened.context.database)
+        """Return the names that clients may ask for; another home on the same state may serve others."""
+        known = {card.alias for card in serving.models()}
+        if (database := opened.context.database) is not None:
+            with database.read() as connection:
+                known |= load_book(connection).aliases.keys()
+        return known
 
     opened = Rooms(
         Context(
@@ -254,38 +240,20 @@ async def serve(
     origins = Origins(_trusted_proxies(topology))
     board = Board(Path(topology.board), index) if topology.board else None
     serving = ServingService(
-        topology,
-        make_replica=make_replica,
-        load_text=load_text,
-        check_grammar=check_grammar,
-        clock=clock,
-        metrics=metrics,
-        cache=opened.context.need(AnswerCache),
-        authority=authority,
-        guards=guards_of(opened.context),
-        board=board,
-        limit=ConcurrencyLimit(meter),
-    )
+        topology, make_replica=make_replica, load_text=load_text, check_grammar=check_grammar, clock=clock,
+        metrics=metrics, cache=opened.context.need(AnswerCache), authority=authority, board=board,
+        guards=guards_of(opened.context), limit=ConcurrencyLimit(meter),
+    )  # fmt: skip
     where = topology.listens(index)
     sock = listen(where.http)
     bodies = bodies_of(topology.limits, num_workers=max(1, len(topology.workers)))
     opened.give({RequestPath: serving, Quotas: opened.find(LedgerBudgets), **releasing_of(topology)})
     await opened.open("serving")
     app = HttpApp(
-        serving,
-        authenticator,
-        metrics,
-        ROUTES,
-        limits=topology.limits,
-        access_log=AccessLog() if topology.access_log else None,
-        number=index,
-        siblings=siblings,
-        authority=authority,
+        serving, authenticator, metrics, ROUTES, limits=topology.limits, rooms=opened, number=index, siblings=siblings,
+        access_log=AccessLog() if topology.access_log else None, authority=authority, origins=origins, bodies=bodies,
         recorder=opened.context.recorder,
-        origins=origins,
-        rooms=opened,
-        bodies=bodies,
-    )
+    )  # fmt: skip
     loop = asyncio.get_running_loop()
     loop.set_default_executor(ThreadPoolExecutor(ASIDE_THREADS, thread_name_prefix="aside"))
     stop = asyncio.Event()
@@ -300,16 +268,15 @@ async def serve(
     server = HttpServer(app, sock, topology.limits)
     app.start()
     server.start()
-    beside = await _start_grpc(
-        where.grpc,
-        serving,
-        authenticator,
-        metrics,
-        recorder=opened.context.recorder,
-        origins=origins,
-        limits=topology.limits,
-        bodies=bodies,
-    )
+    beside: BesideHttp | None = None
+    if where.grpc is not None:
+        from ashore.api.grpc import GrpcServer
+
+        beside = GrpcServer(
+            serving, authenticator, where.grpc.host, where.grpc.port, metrics=metrics, uds=where.grpc.uds,
+            recorder=opened.context.recorder, origins=origins, limits=topology.limits, bodies=bodies,
+        )  # fmt: skip
+        await beside.start()
     rereading, background = Background(), Background()
 
     async def take(topology: Topology) -> None:
@@ -342,37 +309,6 @@ async def serve(
     if board is not None:
         board.close()
     return 0
-
-
-async def _start_grpc(
-    where: GrpcListen | None,
-    serving: ServingService,
-    authenticator: Authenticator,
-    metrics: Metrics,
-    *,
-    recorder: Recorder,
-    origins: Origins,
-    limits: Limits,
-    bodies: Bodies,
-) -> BesideHttp | None:
-    if where is None:
-        return None
-    from ashore.api.grpc import GrpcServer
-
-    server: BesideHttp = GrpcServer(
-        serving,
-        authenticator,
-        where.host,
-        where.port,
-        metrics=metrics,
-        uds=where.uds,
-        recorder=recorder,
-        origins=origins,
-        limits=limits,
-        bodies=bodies,
-    )
-    await server.start()
-    return server
 
 
 async def _beat(board: Board) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ashore import __version__
+from ashore.listed import LISTED
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,6 +53,7 @@ COMMANDS = (
     Command(name="config", target="ashore.cli.config:app", summary="Show every key of ashore.toml and its value."),
     Command(name="deploy", target="ashore.cli.deploy:app", summary="Render configuration from ashore.toml."),
     Command(name="job", target="ashore.cli.job:app", summary="List, show and cancel background work."),
+    *(Command(name=one.noun, target=f"ashore.cli.nouns:{one.noun}", summary=one.summary) for one in LISTED if one.noun),
     Command(name="completion", target="ashore.cli.completion:app", summary="Install completion for your shell."),
 )
 

@@ -13,6 +13,6 @@ Where to add what:
 - `make docs` writes docs/reference/ashore-toml.md again.
 """
 
-from ashore.config.document import Listening, Spec, parse_spec, read_spec
+from ashore.config.document import BROUGHT, Listening, Spec, parse_spec, read_spec
 
-__all__ = ["Listening", "Spec", "parse_spec", "read_spec"]
+__all__ = ["BROUGHT", "Listening", "Spec", "parse_spec", "read_spec"]

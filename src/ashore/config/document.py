@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Final, Self
 
-from msgspec import field
+from msgspec import defstruct, field
 from msgspec.structs import replace
 
 from ashore.access import AccessSection
@@ -18,9 +18,11 @@ from ashore.core import Section, foreign_errors, read_section, toml
 from ashore.edge import EdgeSection
 from ashore.errors import InvalidSpec, PermissionDenied
 from ashore.jobs import LOOPBACK, EgressSection, JobsSection, check_url, parse_allow
+from ashore.listed import LISTED
 from ashore.planning import ModelSection
 from ashore.privacy import PrivacyPolicy, check_policy
 from ashore.releases import ReleasePolicy
+from ashore.rooms import room_in
 from ashore.sealing import SealingSection, parse_key_source
 from ashore.serving import AdmissionSection, GrpcSection, HttpSection
 from ashore.settings import Home
@@ -91,6 +93,16 @@ class Listening(Section, frozen=True, kw_only=True):
     def authority(self, home: Home) -> str:
         """Return the file that clients check the edge's certificate against; empty where ashore did not make it."""
         return str(home.edge / "ca.pem") if self.has_edge and self.edge.tls == "generate" else ""
+
+
+BROUGHT: Final = tuple(one.section for one in LISTED if one.section)
+"""The sections that rooms bring beside those above."""
+if BROUGHT:
+    kinds: list[Any] = [(one.section, room_in(one.folder).section) for one in LISTED if one.section]
+    Listening = defstruct(  # type: ignore[misc, assignment]
+        "Listening", [(name, kind, kind()) for name, kind in kinds], bases=(Listening,), frozen=True, kw_only=True,
+        module=__name__,
+    )  # fmt: skip
 
 
 class Spec(Listening, frozen=True, kw_only=True):

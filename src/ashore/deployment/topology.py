@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
+from msgspec import to_builtins
 from msgspec.structs import replace
 
-from ashore.config import Listening
+from ashore.config import BROUGHT, Listening
 from ashore.deployment.hosts import Running
 from ashore.deployment.listening import audit_link, worker_listen
 from ashore.serving import EdgeAddress, Intake, Limits, ServedModel, StateLink, Topology
@@ -62,6 +63,7 @@ def topology_of(
         home=str(home.root),
         drain_timeout_s=settings.drain_timeout_s,
         start_timeout_s=settings.start_timeout_s,
+        sections={name: to_builtins(getattr(listening, name)) for name in BROUGHT},
     )
 
 

@@ -153,10 +153,12 @@ class Topology(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     shared_prefix_cache: bool = False
     """True lets tenants share blocks of the prefix cache."""
     access_log: bool = True
+    sections: dict[str, dict[str, Any]] = {}
+    """Sections of ashore.toml that rooms bring and that stand in no field above."""
 
     def told(self, name: str) -> Any:
-        """Return a field by its name."""
-        return getattr(self, name)
+        """Return a field, or a section that a room brings, by its name."""
+        return getattr(self, name) if name in self.__struct_fields__ else self.sections[name]
 
     def listens(self, index: int) -> WorkerListen:
         """Return where worker `index` listens.

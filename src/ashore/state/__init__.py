@@ -17,7 +17,7 @@ from ashore.state.model import TuningRow
 from ashore.state.opening import open_state
 from ashore.state.ports import Changes, Database
 from ashore.state.postgres import is_postgres_url, open_postgres
-from ashore.state.schema import SCHEMA_VERSION
+from ashore.state.schema import schema_version
 from ashore.state.secrets import (
     SealOf,
     SecretRow,
@@ -38,7 +38,6 @@ from ashore.state.tables import load_tuning, save_tuning
 
 __all__ = [
     "IN_FORCE_S",
-    "SCHEMA_VERSION",
     "Changes",
     "Database",
     "EpochWatch",
@@ -70,6 +69,7 @@ __all__ = [
     "read_note",
     "row_lock",
     "save_tuning",
+    "schema_version",
     "write_note",
     "written_secret",
 ]

@@ -14,8 +14,8 @@ from urllib.parse import urlsplit
 
 from ashore.errors import DiskFull, EnvironmentFault, HomeTooNew, InvalidSpec, MissingExtra, Overloaded
 from ashore.extras import how_to_install
+from ashore.state import schema
 from ashore.state.ports import Changes, Database
-from ashore.state.schema import MIGRATIONS, Migration
 from ashore.state.secrets import OPTION, SealOf
 from ashore.state.statement import CHANNEL, execute
 
@@ -39,7 +39,7 @@ def is_postgres_url(url: str) -> bool:
 
 
 def postgres_ddl(statement: str) -> str:
-    """Return a statement of `MIGRATIONS` in Postgres' words: only the names of three types differ."""
+    """Return a statement of a step in Postgres' words: only the names of three types differ."""
     return _TYPE.sub(lambda found: _TYPES[found[1]], statement)
 
 
@@ -115,7 +115,7 @@ def open_postgres(
     url: str,
     *,
     say: Callable[[str], None] = lambda line: None,
-    migrations: Sequence[Migration] = MIGRATIONS,
+    migrations: Sequence[schema.Migration] | None = None,
     secrets: SealOf | None = None,
 ) -> Database:
     """Open the state on a Postgres server, made or brought to this version first, in one transaction.
@@ -148,18 +148,18 @@ def open_postgres(
     )
     try:
         with _translated(place), engine.begin() as connection:
-            _migrate(connection, place, say, migrations)
+            _migrate(connection, place, say, schema.migrations() if migrations is None else migrations)
     except BaseException:
         engine.dispose()
         raise
     return PostgresDatabase(engine, place, conninfo)
 
 
-def _migrate(connection: Connection, place: str, say: Callable[[str], None], migrations: Sequence[Migration]) -> None:
+def _migrate(connection: Connection, place: str, say: Callable[[str], None], steps: Sequence[schema.Migration]) -> None:
     execute(connection, "SELECT pg_advisory_xact_lock(:number)", number=MIGRATION_LOCK)
     connection.exec_driver_sql("CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value TEXT NOT NULL)")
     found = int(execute(connection, "SELECT value FROM meta WHERE key = 'schema_version'").scalar() or 0)
-    wanted = len(migrations)
+    wanted = len(steps)
     if found > wanted:
         raise HomeTooNew(
             f"{place} has schema version {found}; this ashore knows versions up to {wanted}",
@@ -167,7 +167,7 @@ def _migrate(connection: Connection, place: str, say: Callable[[str], None], mig
         )
     if found == wanted:
         return
-    for step in migrations[found:]:
+    for step in steps[found:]:
         for statement in step:
             connection.exec_driver_sql(postgres_ddl(statement))
     execute(

@@ -16,8 +16,8 @@ from urllib.parse import quote
 
 from ashore.core import Clock, SystemClock, make_folder
 from ashore.errors import DiskFull, EnvironmentFault, HomeTooNew, InvalidSpec, Overloaded, StateLost
+from ashore.state import schema
 from ashore.state.ports import Changes
-from ashore.state.schema import MIGRATIONS, Migration
 from ashore.state.secrets import OPTION, SealOf
 
 if TYPE_CHECKING:
@@ -121,7 +121,7 @@ def open_database(
     snapshots: Path,
     clock: Clock,
     say: Callable[[str], None] = lambda line: None,
-    migrations: Sequence[Migration] = MIGRATIONS,
+    migrations: Sequence[schema.Migration] | None = None,
     secrets: SealOf | None = None,
     create: bool = True,
 ) -> SqliteDatabase:
@@ -135,7 +135,7 @@ def open_database(
         snapshots: Folder for the copy that is made before an existing database is migrated.
         clock: Names the snapshot.
         say: Told what was migrated, and how to go back.
-        migrations: Steps from version 0 on.
+        migrations: Steps from version 0 on; None: those of the rooms.
         secrets: Opens what `kept_secret` finds sealed.
         create: Make it where it is not there, or empty.
 
@@ -152,7 +152,7 @@ def open_database(
         if not path.exists():
             make_folder(path.parent, mode=0o700)
             os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
-        _migrate(path, snapshots, clock, say, migrations)
+        _migrate(path, snapshots, clock, say, schema.migrations() if migrations is None else migrations)
         return SqliteDatabase(_make_engine(path, secrets), path, snapshots)
 
 
@@ -174,14 +174,14 @@ def _drop(engine: Engine, folder: Path) -> None:
 
 
 def _migrate(
-    path: Path, snapshots: Path, clock: Clock, say: Callable[[str], None], migrations: Sequence[Migration]
+    path: Path, snapshots: Path, clock: Clock, say: Callable[[str], None], steps: Sequence[schema.Migration]
 ) -> None:
     connection = sqlite3.connect(path, timeout=BUSY_TIMEOUT_S, isolation_level=None)
     try:
         connection.execute("PRAGMA journal_mode=WAL")
         connection.execute("PRAGMA synchronous=FULL")
         found = _version(connection)
-        wanted = len(migrations)
+        wanted = len(steps)
         if found > wanted:
             raise HomeTooNew(
                 f"{path} has schema version {found}; this ashore knows versions up to {wanted}",
@@ -194,7 +194,7 @@ def _migrate(
         connection.execute("BEGIN IMMEDIATE")
         try:
             found = _version(connection)
-            for step in migrations[found:]:
+            for step in steps[found:]:
                 for statement in step:
                     connection.execute(statement)
             connection.execute("CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value TEXT NOT NULL)")

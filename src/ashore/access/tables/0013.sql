@@ -1,0 +1,1 @@
+ALTER TABLE budget_count ADD COLUMN answered_ms BIGINT NOT NULL DEFAULT 0;

@@ -1,0 +1,36 @@
+"""The rooms of this package: the one place outside its folder that names a room. Loads nothing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+PACKAGE: Final = Path(__file__).parent
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """One room."""
+
+    folder: str
+    """Package below `ashore`; its `room.py` says what the room brings."""
+    noun: str = ""
+    """The word after `ashore` for its calls; empty: `cli/commands.py` has it, or it has none."""
+    summary: str = ""
+    """What `ashore --help` says of that."""
+    section: str = ""
+    """The part of ashore.toml that it brings; empty: `config/document.py` has it, for others read it too, or none."""
+
+
+LISTED: Final = (
+    Listed("audit"),
+    Listed("access"),
+    Listed("cache"),
+    Listed("privacy"),
+    Listed("access.budgets"),
+    Listed("jobs"),
+    Listed("releases"),
+    Listed("backup"),
+)
+"""In the order in which an API worker opens them; it closes them in the reverse one."""

@@ -1,0 +1,3 @@
+"""A room that is nowhere but in tests: books and notes on them."""
+
+__all__: list[str] = []

@@ -1,0 +1,1 @@
+CREATE TABLE library_note (book TEXT NOT NULL, text TEXT NOT NULL);
