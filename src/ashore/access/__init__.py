@@ -38,7 +38,6 @@ from ashore.access.section import AccessSection, PriceSection
 from ashore.access.sql import KEYS_EPOCH, POLICY_EPOCH, keep_first_key, save_key
 
 __all__ = [
-    "SqlNames",
     "ACTIONS",
     "BUILT_IN",
     "DEFAULT_TENANT",
@@ -90,6 +89,7 @@ __all__ = [
     "Revived",
     "Role",
     "Rule",
+    "SqlNames",
     "Tenant",
     "TokenVerifier",
     "check_issuer",
