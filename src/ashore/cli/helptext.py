@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import takewhile
 from typing import TYPE_CHECKING, Any, Final
 
@@ -11,7 +11,7 @@ from cyclopts.help import DefaultFormatter
 from ashore.cli.examples import EXAMPLES
 
 if TYPE_CHECKING:
-    from cyclopts import Argument
+    from cyclopts import App, Argument
     from cyclopts.help import HelpEntry, HelpPanel
 
 NOTHING: Final = frozenset({'""', "()", "{}", "None", "False"})
@@ -23,23 +23,26 @@ STAND_INS: Final = frozenset({"0", "0.0", "-1"})
 class HelpFormatter(DefaultFormatter):
     """Cyclopts' own, given entries that say each thing once, and a usage line that names each argument."""
 
+    def __init__(self, root: Callable[[], App]) -> None:
+        """Make it; `root` gives the whole command tree."""
+        super().__init__()
+        self._root = root
+
     def render_usage(self, console: Any, options: Any, usage: Any) -> None:
         """Print the usage line of a command."""
-        super().render_usage(console, options, named_usage(str(usage)) if usage else usage)
+        super().render_usage(console, options, named_usage(self._root(), str(usage)) if usage else usage)
 
     def __call__(self, console: Any, options: Any, panel: HelpPanel) -> None:
         """Draw one panel."""
         super().__call__(console, options, panel.copy(entries=[plain(entry) for entry in panel.entries]))
 
 
-def named_usage(usage: str) -> str:
+def named_usage(root: App, usage: str) -> str:
     """Return a usage line, as cyclopts writes it, with the names of the arguments that may be left out."""
-    from ashore.cli.main import build_app
-
     if "[ARGS" not in usage:
         return usage
     words = takewhile(lambda word: word == word.lower() and word[0] not in "-[", usage.split()[1:])
-    _, apps, _ = build_app().parse_commands(list(words))
+    _, apps, _ = root.parse_commands(list(words))
     shown = [
         f"[{_label(one)}{'...' if one.token_count()[1] else ''}]"
         for one in apps[-1].assemble_argument_collection(parse_docstring=False)

@@ -110,7 +110,7 @@ def build_app() -> cyclopts.App:
         help=overview(),
         version=__version__,
         suppress_keyboard_interrupt=False,
-        help_formatter=HelpFormatter(),
+        help_formatter=HelpFormatter(lambda: app),
     )
     for command in COMMANDS:
         app.command(command.target, name=command.name, help=command.summary)
