@@ -355,6 +355,46 @@ def test_one_who_administers_a_tenant_sees_and_changes_that_tenant_alone(house: 
             beyond()
 
 
+def test_who_may_not_grant_an_office_gives_it_to_nobody_by_any_way(house: House) -> None:
+    _, security, _ = house.three()
+    sec = house.actor(security)
+    house.people.create_tenant(sec, "bank-a")
+    for group in ("owners", "readers"):
+        house.people.create_group(sec, group)
+    rules = ("access:write on tenant/bank-a/*", "access:write on group/*", "role:grant on role/developer")
+    house.book.put_role(sec, Role(name="bank-a-desk", rules=tuple(parse_rule(rule) for rule in rules)))
+    desk = house.actor(house.make(sec, "dee", "bank-a-desk", tenant="bank-a"))
+    house.make(sec, "olga", "model-owner", tenant="bank-a")
+    house.make(sec, "omar", "model-owner", tenant="bank-a")
+    house.make(desk, "alice", "developer", tenant="bank-a")
+    ahead = [Binding("user/corp:zoe", "security-officer"), Binding("group/owners", "model-owner")]
+    house.book.grant(sec, add=ahead)
+    current = house.book.show(sec)
+    later = (Binding("service/nightly", "auditor"), Binding("user/future", "viewer"))
+    house.book.apply(sec, replace(current, bindings=(*current.bindings, *later)), base_version=current.version)
+    (olgas,) = house.keyring.keys(sec, owner="olga")
+    house.keyring.revoke(desk, olgas.key_id)
+    house.people.change_account(desk, "user", "omar", disabled=True)
+    wish = AccountWish(id="corp:zoe", tenant="bank-a", key=KeyWish())
+    ways = (
+        lambda who: house.people.create_account(who, wish),
+        lambda who: house.people.create_account(who, replace(wish, id="nightly", kind="service")),
+        lambda who: house.people.create_account(who, replace(wish, id="future")),
+        lambda who: house.people.create_account(who, replace(wish, id="corp:yan")),
+        lambda who: house.keyring.create(who, "olga", KeyWish()),
+        lambda who: house.people.change_account(who, "user", "omar", disabled=False),
+        lambda who: house.people.change_members(who, "owners", add=["alice"]),
+        lambda who: house.people.create_account(who, AccountWish(id="mia", tenant="bank-a", groups=("owners",))),
+    )
+    for way in ways:
+        with pytest.raises(PermissionDenied):
+            way(desk)
+    house.people.change_members(desk, "readers", add=["alice"])
+    assert house.keyring.create(desk, "alice", KeyWish())
+    for way in ways:
+        way(sec)
+
+
 def test_disabled_accounts_and_tenants_are_let_in_nowhere(house: House) -> None:
     _, security, _ = house.three()
     sec = house.actor(security)

@@ -12,9 +12,18 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from ashore.access import sql
+from ashore.access.actions import ROLE_GRANT
 from ashore.access.authority import Compiled, raised_by, refusal
 from ashore.access.model import Principal
-from ashore.access.offices import CONSENT_S, Standing, bootstrap_hint, lost_between, makers_of, standing_of
+from ashore.access.offices import (
+    CONSENT_S,
+    Standing,
+    bootstrap_hint,
+    lost_between,
+    makers_of,
+    roles_gained,
+    standing_of,
+)
 from ashore.access.policy import check_separation
 from ashore.access.records import Account
 from ashore.access.roles import AUDITOR, OFFICERS
@@ -95,10 +104,12 @@ class Desk:
 
     def keep_administrable(self, after: Compiled) -> None:
         """Return when what is so now, under the policy `after`, can be changed again by somebody, as it could before
-        this act; when every office that could be used still can; and when an auditor that loses theirs was consented
-        to. Every change is asked so at its end, whatever it changed; only a dry run asks by itself.
+        this act; when every office that could be used still can; when an auditor that loses theirs was consented to;
+        and when whoever gains an office, or a key that opens one, gains it from somebody who may grant it. Every change
+        is asked so at its end, whatever it changed; only a dry run asks by itself.
 
         Raises:
+            PermissionDenied: somebody gains an office that the actor may not grant.
             Conflict: nobody could change something any more, the last holder of an office would be gone, or the
                 consent is missing.
         """
@@ -118,6 +129,9 @@ class Desk:
             )
         for account in sorted(before.officers[AUDITOR] - then.officers[AUDITOR]):
             self._use_consent(account)
+        if self.principal.kind != "first-key":
+            for role in roles_gained(before, then):
+                self.require(ROLE_GRANT, f"role/{role}")
 
     def _use_consent(self, account: str) -> None:
         subject = f"user/{account}"

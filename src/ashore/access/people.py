@@ -119,6 +119,8 @@ class People:
             Conflict: there is an account of this id.
             NotFound: the tenant or a group does not exist.
             InvalidRequest: a name is malformed, or it would hold two offices.
+            PermissionDenied: the actor may not, may not grant a role that the account has or gets, or it is for
+                somebody of an issuer and the actor does not administer every tenant.
         """
         account = Account(
             id=check_account_id(wish.id, wish.kind),
@@ -133,7 +135,10 @@ class People:
                 _check_first_administrator(desk, wish)
             else:
                 desk.require(ACCESS_WRITE, account.resource)
-                for role in wish.roles:
+                if ":" in account.id:  # somebody of an issuer, of the tenant that their token says
+                    desk.require(ACCESS_WRITE, "tenant/*")
+                has = [one.role for one in desk.compiled.policy.bindings if one.subject == account.subject]
+                for role in (*wish.roles, *has):
                     desk.require(ROLE_GRANT, f"role/{role}")
                 for group in wish.groups:
                     desk.require(ACCESS_WRITE, f"group/{group}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, Literal
 
 from ashore.access.actions import ACTIONS, Office, matches_action, offices_of
@@ -61,11 +61,12 @@ class Role:
     """Its rights cannot be denied by any rule of another role."""
     grantable: bool = True
     """False: it comes with a credential and can be given to nobody."""
+    offices: frozenset[Office] = field(init=False, repr=False, compare=False)
+    """The offices whose powers it gives. Told once: it is asked for each binding of a policy."""
 
-    @property
-    def offices(self) -> frozenset[Office]:
-        """The offices whose powers it gives."""
-        return frozenset(o for rule in self.rules if rule.effect == "allow" for o in offices_of(rule.action))
+    def __post_init__(self) -> None:
+        actions = {rule.action for rule in self.rules if rule.effect == "allow"}
+        object.__setattr__(self, "offices", frozenset(office for one in actions for office in offices_of(one)))
 
 
 @dataclass(frozen=True, slots=True)
