@@ -20,6 +20,7 @@ from ashore.access import (
     Binding,
     Compiled,
     Directory,
+    Group,
     Keyring,
     KeyScope,
     KeyWish,
@@ -393,6 +394,34 @@ def test_who_may_not_grant_an_office_gives_it_to_nobody_by_any_way(house: House)
     assert house.keyring.create(desk, "alice", KeyWish())
     for way in ways:
         way(sec)
+
+
+def test_what_an_act_costs_does_not_grow_with_the_policy_and_the_groups(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, security, _ = house.three()
+    sec = house.actor(security)
+    for number in range(20):
+        house.people.create_group(sec, f"g{number}")
+    house.make(sec, "alice", groups=("g1", "g2"))
+    house.people.accounts(sec, "user")  # knows the policy from now on
+    read: list[str] = []
+
+    def noted(name: str) -> Callable[..., object]:
+        real = getattr(access_sql, name)
+        return lambda *given, **named: (read.append(name), real(*given, **named))[1]
+
+    for name in ("load_policy", "members"):
+        monkeypatch.setattr(access_sql, name, noted(name))
+    assert dict(house.people.groups(sec))[Group(name="g2", created_s=int(house.clock.now_s()))] == ("alice",)
+    (key,) = house.keyring.keys(sec, owner="alice")
+    house.keyring.revoke(sec, key.key_id)
+    assert read == ["members"]
+    house.book.grant(sec, add=[Binding("user/alice", "developer")])
+    assert house.book.can(sec, "user/alice", "infer", "model/chat")[0].allowed
+    assert read == ["members", "load_policy"]  # another policy is read, once
+    held = Compiled(Policy()).roles_of(Principal(id="x", tenant=TenantId("t"), roles=frozenset(("auditor",))))[0][0]
+    assert held.offices is held.offices
 
 
 def test_disabled_accounts_and_tenants_are_let_in_nowhere(house: House) -> None:

@@ -185,11 +185,13 @@ def _candidates(connection: Connection, policy: Policy) -> list[Account]:
     """Return the accounts that a binding gives powers of an office, by themselves or by a group."""
     roles = _ROLES | {role.name: role for role in policy.roles}
     found: dict[str, Account] = {}
+    members: dict[str, list[Account]] | None = None
     powerful = {name for name, role in roles.items() if role.offices}
     for subject in {binding.subject for binding in policy.bindings if binding.role in powerful}:
         kind, _, name = subject.partition("/")
         if kind == "group":
-            found.update({account.id: account for account in sql.members_of(connection, name)})
+            members = sql.members(connection) if members is None else members
+            found.update({account.id: account for account in members.get(name, ())})
         else:
             account = sql.find_account(connection, name)
             if account is not None:
