@@ -20,6 +20,7 @@ from ashore.access import (
     Binding,
     Compiled,
     Directory,
+    Group,
     Keyring,
     KeyScope,
     KeyWish,
@@ -354,6 +355,74 @@ def test_one_who_administers_a_tenant_sees_and_changes_that_tenant_alone(house: 
     ):
         with pytest.raises(PermissionDenied):
             beyond()
+
+
+def test_who_may_not_grant_an_office_gives_it_to_nobody_by_any_way(house: House) -> None:
+    _, security, _ = house.three()
+    sec = house.actor(security)
+    house.people.create_tenant(sec, "bank-a")
+    for group in ("owners", "readers"):
+        house.people.create_group(sec, group)
+    rules = ("access:write on tenant/bank-a/*", "access:write on group/*", "role:grant on role/developer")
+    house.book.put_role(sec, Role(name="bank-a-desk", rules=tuple(parse_rule(rule) for rule in rules)))
+    desk = house.actor(house.make(sec, "dee", "bank-a-desk", tenant="bank-a"))
+    house.make(sec, "olga", "model-owner", tenant="bank-a")
+    house.make(sec, "omar", "model-owner", tenant="bank-a")
+    house.make(desk, "alice", "developer", tenant="bank-a")
+    ahead = [Binding("user/corp:zoe", "security-officer"), Binding("group/owners", "model-owner")]
+    house.book.grant(sec, add=ahead)
+    current = house.book.show(sec)
+    later = (Binding("service/nightly", "auditor"), Binding("user/future", "viewer"))
+    house.book.apply(sec, replace(current, bindings=(*current.bindings, *later)), base_version=current.version)
+    (olgas,) = house.keyring.keys(sec, owner="olga")
+    house.keyring.revoke(desk, olgas.key_id)
+    house.people.change_account(desk, "user", "omar", disabled=True)
+    wish = AccountWish(id="corp:zoe", tenant="bank-a", key=KeyWish())
+    ways = (
+        lambda who: house.people.create_account(who, wish),
+        lambda who: house.people.create_account(who, replace(wish, id="nightly", kind="service")),
+        lambda who: house.people.create_account(who, replace(wish, id="future")),
+        lambda who: house.people.create_account(who, replace(wish, id="corp:yan")),
+        lambda who: house.keyring.create(who, "olga", KeyWish()),
+        lambda who: house.people.change_account(who, "user", "omar", disabled=False),
+        lambda who: house.people.change_members(who, "owners", add=["alice"]),
+        lambda who: house.people.create_account(who, AccountWish(id="mia", tenant="bank-a", groups=("owners",))),
+    )
+    for way in ways:
+        with pytest.raises(PermissionDenied):
+            way(desk)
+    house.people.change_members(desk, "readers", add=["alice"])
+    assert house.keyring.create(desk, "alice", KeyWish())
+    for way in ways:
+        way(sec)
+
+
+def test_what_an_act_costs_does_not_grow_with_the_policy_and_the_groups(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, security, _ = house.three()
+    sec = house.actor(security)
+    for number in range(20):
+        house.people.create_group(sec, f"g{number}")
+    house.make(sec, "alice", groups=("g1", "g2"))
+    house.people.accounts(sec, "user")  # knows the policy from now on
+    read: list[str] = []
+
+    def noted(name: str) -> Callable[..., object]:
+        real = getattr(access_sql, name)
+        return lambda *given, **named: (read.append(name), real(*given, **named))[1]
+
+    for name in ("load_policy", "members"):
+        monkeypatch.setattr(access_sql, name, noted(name))
+    assert dict(house.people.groups(sec))[Group(name="g2", created_s=int(house.clock.now_s()))] == ("alice",)
+    (key,) = house.keyring.keys(sec, owner="alice")
+    house.keyring.revoke(sec, key.key_id)
+    assert read == ["members"]
+    house.book.grant(sec, add=[Binding("user/alice", "developer")])
+    assert house.book.can(sec, "user/alice", "infer", "model/chat")[0].allowed
+    assert read == ["members", "load_policy"]  # another policy is read, once
+    held = Compiled(Policy()).roles_of(Principal(id="x", tenant=TenantId("t"), roles=frozenset(("auditor",))))[0][0]
+    assert held.offices is held.offices
 
 
 def test_disabled_accounts_and_tenants_are_let_in_nowhere(house: House) -> None:

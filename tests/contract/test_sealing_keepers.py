@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 from transit_double import TOKEN, running_transit
 
 from ashore.core import ManualClock
-from ashore.errors import CorruptBlob, InvalidRequest, SealingKeyMissing
+from ashore.errors import CorruptBlob, InvalidRequest, KeyServiceUnreachable, RemoteRefused, SealingKeyMissing
 from ashore.sealing import (
     KeyKeeper,
     KeyringKeeper,
@@ -116,3 +117,18 @@ def test_an_envelope_tells_no_secret(place: Place) -> None:
     for secret in (key.secret.hex().encode(), key.secret, PASSPHRASE.encode(), TOKEN.encode()):
         assert secret not in told
     assert open_envelope(envelope, place.keeper(), key_id=key.key_id) == key
+
+
+def test_a_key_service_whose_answer_does_not_end_is_given_up(tmp_path: Path) -> None:
+    token = tmp_path / "token"
+    token.write_text(TOKEN, encoding="utf-8")
+    token.chmod(0o600)
+    later = itertools.count(step=6.0)
+    with running_transit("mine") as transit:
+        transit.pours = b" " * (1 << 16)
+        keeper = TransitKeeper(transit.url, "mine", token_file=token)
+        with pytest.raises(RemoteRefused, match="more than 1,048,576 bytes"):
+            keeper.wrap(bytes(32), bound_to="one")
+        slow = TransitKeeper(transit.url, "mine", token_file=token, monotonic_s=lambda: next(later))
+        with pytest.raises(KeyServiceUnreachable, match="had not ended after 10 s"):
+            slow.wrap(bytes(32), bound_to="one")

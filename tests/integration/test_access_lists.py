@@ -94,7 +94,7 @@ class House:
     def take(self, role: Role) -> Compiled:
         """Put a policy in force in which the reader has one role, and return it."""
         with self.database.write() as connection:
-            version = access_sql.policy_version(connection) + 1
+            version = access_sql.policy_mark(connection)[0] + 1
             policy = Policy(roles=(role,), bindings=(Binding("user/reader", "mine"),), version=version)
             access_sql.save_policy(connection, policy, author="x", comment="", now_s=1)
         return Compiled(policy)

@@ -84,6 +84,12 @@ class AdminApp:
         self, method: str, path: str, body: bytes = b"", query: str = "", headers: Sequence[tuple[bytes, bytes]] = ()
     ) -> tuple[int, bytes]:
         """Return status and body of the answer; its headers are then in `headers`."""
+        return asyncio.run(self.asked(method, path, body, query, headers))
+
+    async def asked(
+        self, method: str, path: str, body: bytes = b"", query: str = "", headers: Sequence[tuple[bytes, bytes]] = ()
+    ) -> tuple[int, bytes]:
+        """Do the same on the loop that runs."""
         path, _, in_path = path.partition("?")
         sent: list[dict[str, Any]] = []
 
@@ -101,7 +107,7 @@ class AdminApp:
             "headers": [(b"authorization", b"Bearer x"), *headers],
             "client": ("10.0.0.9", 1),
         }
-        asyncio.run(self.app(scope, receive, send))
+        await self.app(scope, receive, send)
         self.headers = dict(sent[0]["headers"])
         return sent[0]["status"], b"".join(m.get("body", b"") for m in sent)
 

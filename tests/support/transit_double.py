@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import os
 import threading
@@ -27,6 +28,8 @@ class Transit:
     asked: list[str] = field(default_factory=list)
     fails_with: int = 0
     """Status that every call gets; 0: none."""
+    pours: bytes = b""
+    """What is sent again and again in place of an answer, for as long as somebody reads; empty: nothing is."""
 
     def answer(self, path: str, body: dict[str, str], token: str) -> tuple[int, dict[str, object]]:
         self.asked.append(path)
@@ -66,6 +69,12 @@ def running_transit(*names: str) -> Iterator[Transit]:
             status, document = transit.answer(self.path, body, self.headers.get("X-Vault-Token", ""))
             data = json.dumps(document).encode()
             self.send_response(status)
+            if transit.pours:
+                self.end_headers()
+                with contextlib.suppress(OSError):
+                    while True:
+                        self.wfile.write(transit.pours)
+                return
             self.send_header("content-length", str(len(data)))
             self.end_headers()
             self.wfile.write(data)

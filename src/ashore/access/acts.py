@@ -12,9 +12,18 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from ashore.access import sql
+from ashore.access.actions import ROLE_GRANT
 from ashore.access.authority import Compiled, raised_by, refusal
 from ashore.access.model import Principal
-from ashore.access.offices import CONSENT_S, Standing, bootstrap_hint, lost_between, makers_of, standing_of
+from ashore.access.offices import (
+    CONSENT_S,
+    Standing,
+    bootstrap_hint,
+    lost_between,
+    makers_of,
+    roles_gained,
+    standing_of,
+)
 from ashore.access.policy import check_separation
 from ashore.access.records import Account
 from ashore.access.roles import AUDITOR, OFFICERS
@@ -46,6 +55,8 @@ class Desk:
     detail: dict[str, str | int] = field(default_factory=dict)
     before: Standing | None = None
     """Who could administer before this act, where it changes something."""
+    after: Compiled | None = None
+    """The policy as this act has left it; None: as it was."""
     dry: bool = False
     """Whether this only shows what would be: a consent is looked for, and not used up."""
 
@@ -95,10 +106,12 @@ class Desk:
 
     def keep_administrable(self, after: Compiled) -> None:
         """Return when what is so now, under the policy `after`, can be changed again by somebody, as it could before
-        this act; when every office that could be used still can; and when an auditor that loses theirs was consented
-        to. Every change is asked so at its end, whatever it changed; only a dry run asks by itself.
+        this act; when every office that could be used still can; when an auditor that loses theirs was consented to;
+        and when whoever gains an office, or a key that opens one, gains it from somebody who may grant it. Every change
+        is asked so at its end, whatever it changed; only a dry run asks by itself.
 
         Raises:
+            PermissionDenied: somebody gains an office that the actor may not grant.
             Conflict: nobody could change something any more, the last holder of an office would be gone, or the
                 consent is missing.
         """
@@ -118,6 +131,9 @@ class Desk:
             )
         for account in sorted(before.officers[AUDITOR] - then.officers[AUDITOR]):
             self._use_consent(account)
+        if self.principal.kind != "first-key":
+            for role in roles_gained(before, then):
+                self.require(ROLE_GRANT, f"role/{role}")
 
     def _use_consent(self, account: str) -> None:
         subject = f"user/{account}"
@@ -143,6 +159,8 @@ class Acts:
         self._database: Final = database
         self._recorder: Final = recorder
         self._clock: Final = clock
+        self._held: tuple[tuple[int, int], Compiled] | None = None
+        """The policy in force when it was last asked for, and the mark that it has in the state."""
 
     @property
     def now_s(self) -> int:
@@ -175,7 +193,7 @@ class Acts:
                 desk = self._desk(connection, actor, detail)
                 desk.before = standing_of(connection, desk.compiled, desk.now_s)
                 yield desk
-                after = _policy_now(desk)
+                after = desk.after or desk.compiled
                 desk.keep_administrable(after)
                 self._end_first_key(desk, after)
         except PermissionDenied:
@@ -197,8 +215,14 @@ class Acts:
         self._tell(actor, what, resource, "done", "", detail)
 
     def _desk(self, connection: Connection, actor: Actor, detail: dict[str, str | int] | None = None) -> Desk:
-        compiled, now_s = Compiled(sql.load_policy(connection)), self.now_s
-        return Desk(connection, compiled, actor, now_s, {} if detail is None else detail)
+        return Desk(connection, self._in_force(connection), actor, self.now_s, {} if detail is None else detail)
+
+    def _in_force(self, connection: Connection) -> Compiled:
+        """Return the policy as the state has it. It may be long: it is read where it is another than last time."""
+        mark, held = sql.policy_mark(connection), self._held
+        if held is None or held[0] != mark:
+            held = self._held = (mark, Compiled(sql.load_policy(connection)))
+        return held[1]
 
     def _end_first_key(self, desk: Desk, after: Compiled) -> None:
         if sql.first_key_is_dead(desk.connection):
@@ -246,12 +270,6 @@ def page_of(
             break
         after = place(page[-1])
     return tuple(found[:limit])
-
-
-def _policy_now(desk: Desk) -> Compiled:
-    """Return the policy as the act has left it."""
-    unchanged = sql.policy_version(desk.connection) == desk.compiled.policy.version
-    return desk.compiled if unchanged else Compiled(sql.load_policy(desk.connection))
 
 
 def principal_of(account: Account) -> Principal:

@@ -194,7 +194,7 @@ def save(desk: Desk, policy: Policy, *, comment: str, checked: bool = True) -> C
     policy = replace(check_policy(policy, BUILT_IN), version=desk.compiled.policy.version + 1)
     after = _check(desk, policy) if checked else Compiled(policy)
     sql.save_policy(desk.connection, policy, author=desk.principal.id, comment=comment, now_s=desk.now_s)
-    desk.detail["policy_version"] = policy.version
+    desk.detail["policy_version"], desk.after = policy.version, after
     return after
 
 

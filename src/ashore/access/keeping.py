@@ -55,6 +55,8 @@ class Keys:
         self._clock = clock
         self._reading = threading.Lock()
         self._seen = -1
+        self._mark = (-1, -1)
+        """Of the policy that was read last."""
         self.directory: Final = Directory()
         self.authority: Final = PolicyAuthority()
         self._doorkeeper = Doorkeeper(self.directory, clock, recorder, verifier=verifier)
@@ -137,9 +139,10 @@ class Keys:
                 tenants = access_sql.list_tenants(connection)
                 accounts, gone = access_sql.changed_accounts(connection, since)
                 keys = access_sql.changed_keys(connection, since)
-                policy = access_sql.load_policy(connection)
+                mark = access_sql.policy_mark(connection)
+                policy = access_sql.load_policy(connection) if whole or mark != self._mark else None
             self.directory.take(tenants=tenants, accounts=accounts, gone=gone, keys=keys, whole=whole)
-            if policy != self.authority.compiled.policy:
+            if policy is not None and policy != self.authority.compiled.policy:
                 self.authority.take(policy)
-            self._seen = seen
+            self._seen, self._mark = seen, mark
             self._doorkeeper.forget()

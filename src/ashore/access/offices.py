@@ -55,13 +55,19 @@ class Standing:
     """Who may do all of `ADMINISTERING`."""
     officers: Mapping[str, frozenset[str]]
     """Ids of accounts by office. A security officer who may not administer is none."""
+    powers: frozenset[tuple[str, str, bool]]
+    """Which enabled account has which role with powers of an office, and whether a live key opens them."""
 
 
 def standing_of(connection: Connection, compiled: Compiled, now_s: int) -> Standing:
     """Return who could administer, with the accounts and keys as this transaction sees them."""
     holders: dict[str, set[str]] = {role: set() for role in OFFICERS}
     administrators = []
-    for who in _with_keys(connection, compiled, now_s):
+    powers: set[tuple[str, str, bool]] = set()
+    for who in _holders(connection, compiled, now_s):
+        powers |= {(who.id, role.name, bool(who.key_id)) for role, _ in compiled.roles_of(who) if role.offices}
+        if not who.key_id:
+            continue
         administers = _administers(compiled, who)
         if administers:
             administrators.append(who)
@@ -69,7 +75,14 @@ def standing_of(connection: Connection, compiled: Compiled, now_s: int) -> Stand
             if role.name in holders and (administers if role.name == SECURITY_OFFICER else _admits(who, role)):
                 holders[role.name].add(who.id)
     officers = {role: frozenset(ids) for role, ids in holders.items()}
-    return Standing(compiled=compiled, administrators=tuple(administrators), officers=officers)
+    return Standing(
+        compiled=compiled, administrators=tuple(administrators), officers=officers, powers=frozenset(powers)
+    )
+
+
+def roles_gained(before: Standing, after: Standing) -> tuple[str, ...]:
+    """Return the roles with powers of an office that somebody has now and had not, or can use now by a key."""
+    return tuple(sorted({role for _, role, _ in after.powers - before.powers}))
 
 
 def lost_between(before: Standing, after: Standing) -> tuple[str, ...]:
@@ -162,32 +175,30 @@ def _admits(who: Principal, role: Role) -> bool:
     return not scope or all(any(matches_action(one, action) for one in scope) for action in powers)
 
 
-def _with_keys(connection: Connection, compiled: Compiled, now_s: int) -> Iterator[Principal]:
-    """Return, for each live key of an enabled account that a binding gives an office, whom it lets in."""
+def _holders(connection: Connection, compiled: Compiled, now_s: int) -> Iterator[Principal]:
+    """Return each enabled account that a binding gives an office, and for each of its live keys whom it lets in."""
     shut = {tenant.name for tenant in sql.list_tenants(connection) if tenant.disabled}
     for account in _candidates(connection, compiled.policy):
         if account.disabled or account.tenant in shut:
             continue
+        who = Principal(id=account.id, kind=account.kind, tenant=TenantId(account.tenant), groups=account.groups)
+        yield who
         for key in sql.list_keys(connection, owner=account.id, limit=10_000):
             if key.is_live(now_s):
-                yield Principal(
-                    id=account.id,
-                    kind=account.kind,
-                    tenant=TenantId(account.tenant),
-                    groups=account.groups,
-                    key_id=key.key_id,
-                    scope=key.scope,
-                )
+                yield replace(who, key_id=key.key_id, scope=key.scope)
 
 
 def _candidates(connection: Connection, policy: Policy) -> list[Account]:
     """Return the accounts that a binding gives powers of an office, by themselves or by a group."""
     roles = _ROLES | {role.name: role for role in policy.roles}
     found: dict[str, Account] = {}
-    for subject in {binding.subject for binding in policy.bindings if roles[binding.role].offices}:
+    members: dict[str, list[Account]] | None = None
+    powerful = {name for name, role in roles.items() if role.offices}
+    for subject in {binding.subject for binding in policy.bindings if binding.role in powerful}:
         kind, _, name = subject.partition("/")
         if kind == "group":
-            found.update({account.id: account for account in sql.members_of(connection, name)})
+            members = sql.members(connection) if members is None else members
+            found.update({account.id: account for account in members.get(name, ())})
         else:
             account = sql.find_account(connection, name)
             if account is not None:

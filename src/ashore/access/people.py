@@ -119,6 +119,8 @@ class People:
             Conflict: there is an account of this id.
             NotFound: the tenant or a group does not exist.
             InvalidRequest: a name is malformed, or it would hold two offices.
+            PermissionDenied: the actor may not, may not grant a role that the account has or gets, or it is for
+                somebody of an issuer and the actor does not administer every tenant.
         """
         account = Account(
             id=check_account_id(wish.id, wish.kind),
@@ -133,7 +135,10 @@ class People:
                 _check_first_administrator(desk, wish)
             else:
                 desk.require(ACCESS_WRITE, account.resource)
-                for role in wish.roles:
+                if ":" in account.id:  # somebody of an issuer, of the tenant that their token says
+                    desk.require(ACCESS_WRITE, "tenant/*")
+                has = [one.role for one in desk.compiled.policy.bindings if one.subject == account.subject]
+                for role in (*wish.roles, *has):
                     desk.require(ROLE_GRANT, f"role/{role}")
                 for group in wish.groups:
                     desk.require(ACCESS_WRITE, f"group/{group}")
@@ -216,7 +221,8 @@ class People:
             groups = [
                 group for group in sql.list_groups(desk.connection) if desk.allows(ACCESS_READ, f"group/{group.name}")
             ]
-            return tuple((group, _members_seen(desk, group.name)) for group in groups)
+            members = sql.members(desk.connection)
+            return tuple((group, _seen(desk, members.get(group.name, ()))) for group in groups)
 
     def create_group(self, actor: Actor, name: str, title: str = "") -> Group:
         """Make a group.
@@ -257,7 +263,7 @@ class People:
                     desk.forbid_raising(desk.compiled, _principal_after(actor.principal, changed, name))
                 sql.save_account(desk.connection, changed)
             desk.detail.update(added=", ".join(add)[:1000], removed=", ".join(remove)[:1000])
-            return _members_seen(desk, name)
+            return _seen(desk, sql.members_of(desk.connection, name))
 
     def remove_group(self, actor: Actor, name: str) -> None:
         """Remove a group: from its accounts, and its bindings.
@@ -279,9 +285,8 @@ class People:
             sql.remove_group(desk.connection, name)
 
 
-def _members_seen(desk: Desk, group: str) -> tuple[str, ...]:
-    """Return the ids of the accounts in a group that the actor may see or administer."""
-    members = sql.members_of(desk.connection, group)
+def _seen(desk: Desk, members: Iterable[Account]) -> tuple[str, ...]:
+    """Return the ids of the accounts that the actor may see or administer."""
     return tuple(
         sorted(
             one.id

@@ -133,8 +133,17 @@ def list_accounts(
 
 def members_of(connection: Connection, group: str) -> tuple[Account, ...]:
     """Return the accounts in a group."""
+    return tuple(members(connection).get(group, ()))
+
+
+def members(connection: Connection) -> dict[str, list[Account]]:
+    """Return the accounts in each group that has any."""
     rows = execute(connection, "SELECT * FROM access_account WHERE removed = 0 AND groups <> ''").mappings()
-    return tuple(account for account in map(_account, rows) if group in account.groups)
+    found: dict[str, list[Account]] = {}
+    for account in map(_account, rows):
+        for group in account.groups:
+            found.setdefault(group, []).append(account)
+    return found
 
 
 def changed_accounts(connection: Connection, since: int) -> tuple[tuple[Account, ...], tuple[str, ...]]:
@@ -322,9 +331,11 @@ def load_policy(connection: Connection, version: int | None = None) -> Policy:
     )
 
 
-def policy_version(connection: Connection) -> int:
-    """Return the version of the policy in force, 0 where there is none."""
-    return int(execute(connection, "SELECT COALESCE(MAX(version), 0) FROM access_policy").scalar_one())
+def policy_mark(connection: Connection) -> tuple[int, int]:
+    """Return the version of the policy in force and when it was made; zeros where there is none."""
+    query = "SELECT version, created_s FROM access_policy ORDER BY version DESC LIMIT 1"
+    row = execute(connection, query).mappings().first()
+    return (0, 0) if row is None else (int(row["version"]), int(row["created_s"]))
 
 
 def save_policy(connection: Connection, policy: Policy, *, author: str, comment: str, now_s: int) -> None:

@@ -135,6 +135,9 @@ class Call:
     """What the command line asks about before it sends anything: `destroy the keys of {person}`. Empty: nothing."""
     at_home: bool = False
     """Whether its command works on the state of the home where no server runs from there."""
+    reads_text: bool = False
+    """Whether it reads a text as long as the caller likes. A server then does it where prompts are read, in the line of
+    the caller's tenant, and not on the threads that everything else shares."""
     help: str = ""
     """In place of the docstring of `do`, where one function serves several nouns (`partial(do, kind=...)`)."""
 
@@ -229,13 +232,31 @@ def in_loop(call: Call) -> bool:
     return inspect.iscoroutinefunction(call.do)
 
 
-async def perform(call: Call, desk: object, actor: Actor, asked: msgspec.Struct) -> Any:
-    """Do a call, on a thread unless it is a coroutine function. A change is in force when this returns."""
+class Aside(Protocol):
+    """Runs what reads a long text where nobody else waits for it."""
+
+    async def __call__(self, principal: Principal, work: Callable[[], Any], /) -> Any:
+        """Return what `work` returns, done for a principal on a thread."""
+        ...
+
+
+async def perform(call: Call, desk: object, actor: Actor, asked: msgspec.Struct, *, aside: Aside | None = None) -> Any:
+    """Do a call, on a thread unless it is a coroutine function. A change is in force when this returns.
+
+    Args:
+        call: What is done.
+        desk: What its room opened.
+        actor: Who does it.
+        asked: What it takes.
+        aside: Where a call that reads a long text is done; None: on a thread like any other.
+    """
     import asyncio
 
     if in_loop(call):
         awaited: Awaitable[Any] = call.do(desk, actor, asked)
         answer = await awaited
+    elif call.reads_text and aside is not None:
+        answer = await aside(actor.principal, partial(call.do, desk, actor, asked))
     else:
         answer = await asyncio.to_thread(call.do, desk, actor, asked)
     if call.changes and isinstance(desk, Settles):

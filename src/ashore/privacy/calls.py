@@ -85,7 +85,9 @@ def change_policy(desk: PrivacyDesk, actor: Actor, asked: PolicyChange) -> Polic
     return _shown(desk, desk.change(asked.policy, replaces=asked.replaces, actor=actor))
 
 
-DETECT: Final = Call("privacy", "detect", "POST", "/privacy/detect", "privacy:detect", detect, on_server=True)
+DETECT: Final = Call(
+    "privacy", "detect", "POST", "/privacy/detect", "privacy:detect", detect, on_server=True, reads_text=True
+)
 SHOW: Final = Call("privacy policy", "show", "GET", "/privacy/policy", "privacy:read", show_policy, on_server=True)
 CHANGE: Final = Call("privacy policy", "set", "PUT", "/privacy/policy", "privacy:write", change_policy, on_server=True)
 CALLS: Final = (DETECT, SHOW, CHANGE)

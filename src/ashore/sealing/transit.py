@@ -6,8 +6,10 @@ Source: Vault HTTP API, secret/transit: encrypt, decrypt and rotate, with `assoc
 from __future__ import annotations
 
 import base64
+import json
 import re
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
@@ -29,7 +31,16 @@ class TransitKeeper:
 
     kind: KeeperKind = "transit"
 
-    def __init__(self, engine_url: str, key: str, *, token_file: Path, ca_file: str = "", namespace: str = "") -> None:
+    def __init__(
+        self,
+        engine_url: str,
+        key: str,
+        *,
+        token_file: Path,
+        ca_file: str = "",
+        namespace: str = "",
+        monotonic_s: Callable[[], float] = time.monotonic,
+    ) -> None:
         """Make the object; calls nothing.
 
         Args:
@@ -38,12 +49,14 @@ class TransitKeeper:
             token_file: File with the token, mode 0600; read at every call, so that an agent may renew it.
             ca_file: Certificates that the service is checked against; empty: those of the system.
             namespace: Vault's namespace; empty: none.
+            monotonic_s: Tells how long an answer takes.
         """
         self._engine_url = engine_url.rstrip("/")
         self._key = key
         self._token_file = token_file
         self._ca_file = ca_file
         self._namespace = namespace
+        self._monotonic_s = monotonic_s
 
     @property
     def place(self) -> str:
@@ -81,19 +94,38 @@ class TransitKeeper:
         key = quote(self._key, safe="")
         path = f"keys/{key}/rotate" if verb == "rotate" else f"{verb}/{key}"
         token = read_secret_file(self._token_file, what="the token of the key service").decode("ascii", "replace")
-        headers = {"X-Vault-Token": token.strip(), "X-Vault-Request": "true"}
+        headers = {"X-Vault-Token": token.strip(), "X-Vault-Request": "true", "Accept-Encoding": "identity"}
         if self._namespace:
             headers["X-Vault-Namespace"] = self._namespace
         try:
-            with httpx.Client(timeout=TIMEOUT_S, trust_env=False, verify=self._trust()) as client:
-                answer = client.post(f"{self._engine_url}/{path}", json=body, headers=headers)
+            with (
+                httpx.Client(timeout=TIMEOUT_S, trust_env=False, verify=self._trust()) as client,
+                client.stream("POST", f"{self._engine_url}/{path}", json=body, headers=headers) as answer,
+            ):
+                content = self._content(answer)
         except (httpx.TransportError, httpx.InvalidURL) as error:
             raise KeyServiceUnreachable(
                 f"{self.place} cannot be reached: {error}", hint="is the service up, and unsealed itself?"
             ) from error
-        return self._answer(verb, answer)
+        return self._answer(verb, answer, content)
 
-    def _answer(self, verb: str, answer: httpx.Response) -> dict[str, Any]:
+    def _content(self, answer: httpx.Response) -> bytes:
+        """Return the body of an answer, of which a service that is none may send any amount in any time."""
+        content, until_s = bytearray(), self._monotonic_s() + TIMEOUT_S
+        for part in answer.iter_raw():
+            content += part
+            if len(content) > MAX_ANSWER_BYTES:
+                raise RemoteRefused(
+                    f"{self.place} answered with more than {MAX_ANSWER_BYTES:,} bytes", hint="is this a transit engine?"
+                )
+            if self._monotonic_s() > until_s:
+                raise KeyServiceUnreachable(
+                    f"the answer of {self.place} had not ended after {TIMEOUT_S:g} s",
+                    hint="is the service up, and unsealed itself?",
+                )
+        return bytes(content)
+
+    def _answer(self, verb: str, answer: httpx.Response, content: bytes) -> dict[str, Any]:
         match answer.status_code:
             case 200 | 204:
                 pass
@@ -116,11 +148,11 @@ class TransitKeeper:
                 raise KeyServiceUnreachable(f"{self.place} answered {answer.status_code}", hint="is it sealed itself?")
             case other:
                 raise RemoteRefused(f"{self.place} answered {verb} with {other}", hint="see the service's own log")
-        if verb == "rotate" or len(answer.content) > MAX_ANSWER_BYTES:
+        if verb == "rotate":
             return {}
         try:
-            data = answer.json()["data"]
-        except (ValueError, KeyError, TypeError):
+            data = json.loads(content)["data"]
+        except (ValueError, KeyError, TypeError, RecursionError):
             data = None
         return data if isinstance(data, dict) else {}
 

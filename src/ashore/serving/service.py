@@ -11,6 +11,7 @@ import asyncio
 import math
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing, suppress
+from typing import Final, TypeVar
 
 from msgspec.structs import replace
 
@@ -47,6 +48,10 @@ from ashore.serving.tools import prepare_tools
 from ashore.serving.topology import Topology
 from ashore.serving.trials import Trials
 
+_T = TypeVar("_T")
+
+ASIDE_S: Final = 60.0
+"""How long a text that is no prompt may wait for its turn and be read."""
 DEADLINE_GRACE_S = 0.05
 """A generation notices its own deadline, and says so in better words, before whoever shares it does."""
 
@@ -558,6 +563,14 @@ class ServingService:
         except TimeoutError:
             return False
         return True
+
+    async def read_aside(self, principal: Principal, work: Callable[[], _T], /) -> _T:
+        """Return what `work` returns, which reads a long text that is no prompt. It waits in the same line as those.
+
+        Raises:
+            DeadlineExceeded: its turn did not come, or it did not end, within `ASIDE_S`.
+        """
+        return await self._texts.run(principal, work, deadline_at=self._clock.monotonic_s() + ASIDE_S)
 
     async def close(self) -> None:
         """Disconnect from every host. May be called twice."""

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +16,7 @@ from admin_app import AdminApp, run_command
 from ashore.cli.privacy import app as command
 from ashore.core import MemoryNames, SystemClock
 from ashore.errors import AshoreError, MissingExtra
-from ashore.privacy import Finder, Privacy, PrivacyDesk, PrivacyPolicy
+from ashore.privacy import Entity, Finder, Privacy, PrivacyDesk, PrivacyPolicy
 from ashore.privacy.service import finder_of
 from ashore.state import open_database
 
@@ -68,6 +71,42 @@ def test_a_text_is_tried_and_its_values_are_not_repeated_among_the_items(one: Ad
         "masked": "😀我是[ID_CARD_1]，电话13812345678",
         "blocked": False,
     }
+
+
+class Blocked:
+    """Finds nothing, and takes until it is let go."""
+
+    kinds: tuple[str, ...] = ()
+    name = "blocked"
+
+    def __init__(self) -> None:
+        self.began, self.free = threading.Event(), threading.Event()
+
+    def find(self, text: str) -> tuple[Entity, ...]:
+        self.began.set()
+        assert self.free.wait(20)
+        return ()
+
+
+def test_a_long_text_that_is_tried_holds_no_thread_that_others_wait_for(one: Administration) -> None:
+    finder = Blocked()
+    one.privacy = Privacy(PrivacyPolicy(), secret=b"s" * 32, make_finder=lambda policy: finder)
+    one.desks["privacy"] = PrivacyDesk(
+        one.privacy, PrivacyPolicy(), one.state, clock=SystemClock(), recorder=one.recorder
+    )
+
+    async def both() -> tuple[int, int]:
+        asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(1))
+        tried = asyncio.ensure_future(one.asked("POST", "/admin/v1/privacy/detect", b'{"text": "x"}'))
+        try:
+            while not finder.began.is_set():
+                await asyncio.sleep(0.001)
+            read = await asyncio.wait_for(one.asked("GET", "/admin/v1/privacy/policy"), 10)
+        finally:
+            finder.free.set()
+        return read[0], (await tried)[0]
+
+    assert asyncio.run(both()) == (200, 200)
 
 
 def test_a_policy_is_read_changed_and_given_back(one: Administration) -> None:

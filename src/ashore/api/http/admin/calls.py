@@ -97,7 +97,7 @@ def _handler(room: str, call: Call, takes: type[msgspec.Struct]) -> Handler:
             request_id=exchange.request_id,
             sibling=OWN_ONLY in exchange.headers,
         )
-        answer = await perform(call, desk, actor, asked)
+        answer = await perform(call, desk, actor, asked, aside=app.serving.read_aside)
         if isinstance(answer, Download):
             disposition = f'attachment; filename="{answer.file_name}"'.encode()
             headers = [(b"content-type", answer.content_type.encode()), (b"content-disposition", disposition)]
