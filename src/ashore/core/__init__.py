@@ -1,6 +1,7 @@
 """Shared vocabulary: ids, chat messages, model shapes, clocks, sizes. Pure: no file, no network, no process."""
 
 from ashore.core.behind import Behind, nothing_behind
+from ashore.core.bucket import S3_HINT, Bucket
 from ashore.core.bytesize import human_bytes
 from ashore.core.call import (
     ADMIN,
@@ -63,6 +64,8 @@ from ashore.core.wanted import WANT, NoLongerWanted, Want, check_wanted
 from ashore.core.wholenumber import whole_number
 
 __all__ = [
+    "S3_HINT",
+    "Bucket",
     "ADAPTER_NAME",
     "ADMIN",
     "DEFAULT_TENANT",
