@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from scratch import FewNames
 
 from ashore.access import (
     SYSTEM,
@@ -31,7 +32,7 @@ from ashore.access import (
     parse_rule,
 )
 from ashore.access import sql as access_sql
-from ashore.access.budgets import BudgetOffice, BudgetRule, MemoryNames, SqlAuthority, Usage
+from ashore.access.budgets import BudgetOffice, BudgetRule, SqlAuthority, Usage
 from ashore.api.http import ROUTES, HttpApp
 from ashore.core import ManualClock, MemoryRecorder, TenantId
 from ashore.engines import EngineOptions
@@ -190,7 +191,7 @@ class Desk:
         self.authority = PolicyAuthority()
         office = BudgetOffice(
             authority=house.budgets, rights=self.authority, recorder=MemoryRecorder(), clock=ManualClock(), prices={},
-            names=MemoryNames({}),
+            names=FewNames({}),
         )  # fmt: skip
         self.app = HttpApp(
             serving, self, Metrics(), ROUTES, limits=Limits(), authority=self.authority, desks={"budgets": office}

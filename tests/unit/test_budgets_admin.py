@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from admin_app import AdminApp, run_command
-from scratch import a_ledger
+from scratch import FewNames, a_ledger
 
 from ashore.access import Principal
 from ashore.access.budgets import (
@@ -18,7 +18,6 @@ from ashore.access.budgets import (
     BudgetRule,
     CountRow,
     LedgerBudgets,
-    MemoryNames,
     Price,
     SqlAuthority,
     Usage,
@@ -46,7 +45,7 @@ class Desk(AdminApp):
             recorder=self.recorder,
             clock=SystemClock(),
             prices={"chat": CHAT},
-            names=MemoryNames({"tenant": ["acme"], "user": ["alice"], "key": ["ash_0a1b2c3d"], "model": ["chat"]}),
+            names=FewNames({"tenant": ["acme"], "user": ["alice"], "key": ["ash_0a1b2c3d"], "model": ["chat"]}),
         )
 
 

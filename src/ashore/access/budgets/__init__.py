@@ -22,7 +22,7 @@ from ashore.access.budgets.model import (
     WindowName,
     check_rule,
 )
-from ashore.access.budgets.names import MemoryNames, Names, SqlNames, check_names
+from ashore.access.budgets.names import Names, SqlNames, check_names
 from ashore.access.budgets.opening import OpenBudgets, open_budgets
 from ashore.access.budgets.ports import (
     Authority,
@@ -65,7 +65,6 @@ __all__ = [
     "Line",
     "MachineLender",
     "MappedLedger",
-    "MemoryNames",
     "Names",
     "OpenBudgets",
     "Part",
