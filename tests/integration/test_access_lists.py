@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from scratch import FewNames
 
 from ashore.access import (
     SYSTEM,
@@ -33,7 +34,7 @@ from ashore.access import (
 from ashore.access import sql as access_sql
 from ashore.access.budgets import BudgetOffice, BudgetRule, SqlAuthority, Usage
 from ashore.api.http import ROUTES, HttpApp
-from ashore.core import ManualClock, MemoryNames, MemoryRecorder, TenantId
+from ashore.core import ManualClock, MemoryRecorder, TenantId
 from ashore.engines import EngineOptions
 from ashore.errors import PermissionDenied
 from ashore.metrics import Metrics
@@ -191,7 +192,7 @@ class Desk:
         self.authority = PolicyAuthority()
         office = BudgetOffice(
             authority=house.budgets, rights=self.authority, recorder=MemoryRecorder(), clock=ManualClock(), prices={},
-            names=MemoryNames({}), reread=lambda: None,
+            names=FewNames({}), reread=lambda: None,
         )  # fmt: skip
         rooms = Rooms()
         rooms.desks["budgets"] = office

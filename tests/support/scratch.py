@@ -5,12 +5,26 @@ from __future__ import annotations
 import shutil
 import tempfile
 import weakref
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from ashore.access.budgets import MappedLedger, SqlAuthority, Usage
 from ashore.access.budgets.reporter import Reporter
 from ashore.core import Clock
 from ashore.state import open_scratch
+
+
+class FewNames:
+    """`Names` of a test."""
+
+    def __init__(self, names: Mapping[str, Collection[str]]) -> None:
+        self._names = names
+
+    def has(self, noun: str, name: str) -> bool:
+        return name in self.some(noun)
+
+    def some(self, noun: str) -> Collection[str]:
+        return self._names.get(noun, ())
 
 
 def a_ledger(clock: Clock) -> MappedLedger:

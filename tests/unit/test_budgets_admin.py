@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from admin_app import AdminApp, run_command
-from scratch import a_ledger
+from scratch import FewNames, a_ledger
 
 from ashore.access import PolicyAuthority, Principal
 from ashore.access.budgets import (
@@ -27,7 +27,7 @@ from ashore.access.budgets import (
 from ashore.access.budgets.model import NOW_KINDS, QUOTA_KINDS
 from ashore.access.budgets.opening import open_budgets
 from ashore.cli.access import app as access
-from ashore.core import ManualClock, MemoryNames, MemoryRecorder, SystemClock, TenantId
+from ashore.core import ManualClock, MemoryRecorder, SystemClock, TenantId
 from ashore.errors import BudgetExceeded, InvalidRequest
 from ashore.jobs import JobQueue, NewJob, SqlFiles, SqlJobs, StoredFile
 from ashore.state import open_scratch, open_state
@@ -47,7 +47,7 @@ class Desk(AdminApp):
             recorder=self.recorder,
             clock=SystemClock(),
             prices={"chat": CHAT},
-            names=MemoryNames({"tenant": ["acme"], "user": ["alice"], "key": ["ash_0a1b2c3d"], "model": ["chat"]}),
+            names=FewNames({"tenant": ["acme"], "user": ["alice"], "key": ["ash_0a1b2c3d"], "model": ["chat"]}),
             reread=self.reread,
         )
         self.in_force: list[int] = []
@@ -246,7 +246,7 @@ def test_a_worker_goes_by_the_rules_of_the_state_as_soon_as_it_is_told_to(tmp_pa
     try:
         office = BudgetOffice(
             authority=opened.authority, rights=PolicyAuthority(), recorder=MemoryRecorder(), clock=SystemClock(),
-            prices={}, names=MemoryNames({}), reread=opened.reread,
+            prices={}, names=FewNames({}), reread=opened.reread,
         )  # fmt: skip
         opened.authority.put_rule(BudgetRule(kind="tokens", window="day", cap=5))
         asyncio.run(office.settle())

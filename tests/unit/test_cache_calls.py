@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from admin_app import AdminApp, run_command
+from scratch import FewNames
 
 from ashore.access import Role, parse_rule
 from ashore.api.http.siblings import OWN_ONLY
@@ -16,7 +17,7 @@ from ashore.cache import AnswerCache, CachePolicy, CuratedAnswers, FixedEpochs
 from ashore.cache.calls import CacheDesk
 from ashore.cli.cache import app as command
 from ashore.cli.main import main
-from ashore.core import ManualClock, MemoryNames
+from ashore.core import ManualClock
 from ashore.state import Database, open_database
 
 PATH = "/admin/v1/cache"
@@ -53,7 +54,7 @@ def desk_of(state: Database | None, *roles: str, own: tuple[Role, ...] = (), bes
         database=state,
         cache=cache,
         siblings=beside,
-        names=MemoryNames({"tenant": ["acme", "default"], "model": ["chat"]}),
+        names=FewNames({"tenant": ["acme", "default"], "model": ["chat"]}),
     )
     return app
 

@@ -23,7 +23,7 @@ from ashore.jobs import Again, CutOff, Done, Failed, JobQueue, NewJob, Outcome, 
 from ashore.jobs.batchlines import MAX_LINE_BYTES, check_lines, split_lines
 from ashore.jobs.egress import check_addresses, check_url, parse_allow
 from ashore.jobs.request import Call, CallHandler, outcome_of
-from ashore.jobs.retry import LONGEST_PAUSE_S, backoff_s
+from ashore.jobs.rules import LONGEST_PAUSE_S, backoff_s
 from ashore.state import open_scratch
 
 SECRET = "whsec_" + "A" * 43 + "="

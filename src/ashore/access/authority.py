@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import Final, Protocol
+from typing import Final
 
 from ashore.access.actions import matches_action
 from ashore.access.model import WIDE, KeyScope, Principal
@@ -38,12 +38,6 @@ class Decision:
     """The role it is in."""
     subject: str = ""
     """The subject to which that role was given; `credential` where it came with the key or token."""
-
-
-class Decider(Protocol):
-    """Whatever decides: the policy compiled, or an authority."""
-
-    def decide(self, principal: Principal, action: str, resource: str) -> Decision: ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
@@ -11,7 +10,6 @@ from ashore.access.model import WIDE, KeyScope
 AccountKind = Literal["user", "service"]
 
 FIRST_KEY_ID: Final = "first-key"
-KEY_ID: Final = re.compile(r"ash_[0-9a-f]{8}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

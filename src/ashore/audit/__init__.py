@@ -15,7 +15,7 @@ from ashore.audit.anchors import Anchor, open_anchor
 from ashore.audit.archive import Archive, Archived, MemoryArchive, archive_segments, open_archive
 from ashore.audit.archivist import ArchiveStanding, Archivist
 from ashore.audit.checkpoints import Checkpoint, Checkpoints
-from ashore.audit.content import SUBJECTS_EPOCH, ContentSealer, MemorySubjectKeys, SqlSubjectKeys, SubjectKeys
+from ashore.audit.content import SUBJECTS_EPOCH, ContentSealer, SqlSubjectKeys
 from ashore.audit.digests import DIGEST_KEY, Digester, digest_key
 from ashore.audit.export import Manifest, verify_export
 from ashore.audit.forms import NoteForm
@@ -67,7 +67,6 @@ __all__ = [
     "LogStats",
     "Manifest",
     "MemoryArchive",
-    "MemorySubjectKeys",
     "Notary",
     "NoteForm",
     "Problem",
@@ -77,7 +76,6 @@ __all__ = [
     "RequestNote",
     "SigningKey",
     "SqlSubjectKeys",
-    "SubjectKeys",
     "VerifyReport",
     "archive_segments",
     "digest_key",

@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final
 
 from ashore.audit.model import Sealed
 from ashore.errors import NotFound, TamperedAudit
@@ -36,48 +36,6 @@ class SubjectKey:
     secret: bytes = field(repr=False)
 
 
-class SubjectKeys(Protocol):
-    """Keeps the keys."""
-
-    def current(self, subject: str) -> SubjectKey:
-        """Return the key of a person, made now if there is none. Several processes get the same one."""
-        ...
-
-    def find(self, key_id: str) -> SubjectKey | None:
-        """Return a key by its name; None when it was destroyed or never was."""
-        ...
-
-    def subjects(self) -> Mapping[str, int]:
-        """Return everybody who ever had a key, with how many are there still: 0 of who was erased."""
-        ...
-
-    def erase(self, subject: str) -> int:
-        """Destroy every key of a person, and return how many. May be called twice."""
-        ...
-
-
-class MemorySubjectKeys:
-    """Keys in the process: the twin."""
-
-    def __init__(self) -> None:
-        self._keys: dict[str, SubjectKey] = {}
-        self._erased: set[str] = set()
-
-    def current(self, subject: str) -> SubjectKey:
-        return self._keys.setdefault(subject, new_subject_key())
-
-    def find(self, key_id: str) -> SubjectKey | None:
-        return next((key for key in self._keys.values() if key.key_id == key_id), None)
-
-    def subjects(self) -> Mapping[str, int]:
-        return dict.fromkeys(self._erased, 0) | dict.fromkeys(self._keys, 1)
-
-    def erase(self, subject: str) -> int:
-        if subject in self._keys:
-            self._erased.add(subject)
-        return int(self._keys.pop(subject, None) is not None)
-
-
 class SqlSubjectKeys:
     """Keys in the state, sealed where its other secrets are."""
 
@@ -85,6 +43,7 @@ class SqlSubjectKeys:
         self._database = database
 
     def current(self, subject: str) -> SubjectKey:
+        """Return the key of a person, made now if there is none. Several processes get the same one."""
         with self._database.write() as connection:
             found = self._live(connection, subject)
             if found is None:
@@ -103,17 +62,20 @@ class SqlSubjectKeys:
         return found
 
     def find(self, key_id: str) -> SubjectKey | None:
+        """Return a key by its name; None when it was destroyed or never was."""
         with self._database.read() as connection:
             statement = "SELECT secret FROM audit_subject WHERE key_id = :key_id AND erased_s IS NULL"
             secret = execute(connection, statement, key_id=key_id).scalar()
             return None if secret is None else _opened(connection, key_id, str(secret))
 
     def subjects(self) -> Mapping[str, int]:
+        """Return everybody who ever had a key, with how many are there still: 0 of who was erased."""
         statement = "SELECT subject, COUNT(secret) - COUNT(erased_s) AS living FROM audit_subject GROUP BY subject"
         with self._database.read() as connection:
             return {str(row.subject): int(row.living) for row in execute(connection, statement)}
 
     def erase(self, subject: str) -> int:
+        """Destroy every key of a person, and return how many. May be called twice."""
         with self._database.write() as connection:
             live = "SELECT key_id, secret FROM audit_subject WHERE subject = :subject AND erased_s IS NULL"
             gone = execute(connection, live, subject=subject).all()
@@ -139,7 +101,7 @@ class SqlSubjectKeys:
 class ContentSealer:
     """A `Sealer` for the writer, and the way back. Safe to use from several threads."""
 
-    def __init__(self, keys: SubjectKeys) -> None:
+    def __init__(self, keys: SqlSubjectKeys) -> None:
         self._keys = keys
         self._known: dict[str, SubjectKey] = {}
         self._lock = threading.Lock()

@@ -17,7 +17,7 @@ from ashore.audit.actions import ACTIONS, is_known
 from ashore.audit.archive import Archived, ArchiveShelf, archivable, archive_segments, open_archive
 from ashore.audit.archivist import ArchiveStanding, read_standing, waiting_segments
 from ashore.audit.checkpoints import Checkpoints
-from ashore.audit.content import ContentSealer, SubjectKeys
+from ashore.audit.content import ContentSealer, SqlSubjectKeys
 from ashore.audit.export import Format, Manifest, Order, copy_chains, export
 from ashore.audit.model import ChainName, Record
 from ashore.audit.notary import AnchorStanding, read_anchors
@@ -195,7 +195,7 @@ class AuditService:
         prompt, answer = sealer.open(record.content)
         return record, prompt, answer
 
-    def erasable(self, subject: str, keys: SubjectKeys) -> int:
+    def erasable(self, subject: str, keys: SqlSubjectKeys) -> int:
         """Return how many keys `erase` would destroy; 0 of somebody who was erased, or whose content was never kept.
 
         Raises:
@@ -211,7 +211,7 @@ class AuditService:
                 )
         return known.get(subject, 0)
 
-    def erase(self, subject: str, keys: SubjectKeys, reader: Actor) -> int:
+    def erase(self, subject: str, keys: SqlSubjectKeys, reader: Actor) -> int:
         """Destroy what the content of a person is sealed with, and return how many keys; the chain stays whole.
 
         Raises:

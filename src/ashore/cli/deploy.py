@@ -13,7 +13,7 @@ from cyclopts import Parameter
 
 from ashore.bootstrap import find_programs
 from ashore.cli.target import is_loopback
-from ashore.cli.upplan import Request, wishes_of
+from ashore.cli.upplan import NOTHING_ASKED, Asked, Request, wishes_of
 from ashore.config import Spec
 from ashore.deployment import Service, render_unit
 from ashore.edge import Tls, plan_edge, show_files
@@ -56,7 +56,7 @@ def envoy(
     """
     request = Request(
         models=("fake:echo",) if config is None else (),
-        config=str(config.absolute()) if config else "",
+        config=config.absolute() if config else None,
         host=host,
         port=port,
         workers=workers,
@@ -84,19 +84,7 @@ def envoy(
 
 
 @render.command
-def systemd(
-    *models: str,
-    config: Path | None = None,
-    home: Path | None = None,
-    user: str = "ashore",
-    offline: bool = False,
-    edge: str = "",
-    redis: str = "",
-    workers: int = 0,
-    host: str = "",
-    port: int = 0,
-    grpc_port: int = -1,
-) -> int:
+def systemd(*models: str, asked: Asked = NOTHING_ASKED, home: Path | None = None, user: str = "ashore") -> int:
     """Print a unit for systemd that runs `ashore up` with these words as a service. Starts and writes nothing.
 
     The service counts as started when every model answers, is reloaded without dropping a stream, and may write to
@@ -106,38 +94,14 @@ def systemd(
     ----------
     models
         As for `ashore up`.
-    config
-        An ashore.toml; the options below win over it.
+    asked
+        As for `ashore up`.
     home
         Home of the service; default: ASHORE_HOME, else /var/lib/ashore, which systemd then makes.
     user
         System user that it runs as; default ashore.
-    offline
-        Fetch nothing: what is not in the store is an error.
-    edge
-        envoy puts Envoy in front; default: what the file says, else none.
-    redis
-        Share cached answers: embedded, redis://, rediss:// or redis+sentinel://.
-    workers
-        API workers behind the edge; default 1.
-    host
-        Address to listen on; default 127.0.0.1.
-    port
-        Port of the HTTP API, or of the edge; default 8080, or 8443.
-    grpc_port
-        Port of the gRPC API; default 8081; 0 switches it off.
     """
-    request = Request(
-        models=models,
-        config=str(config.absolute()) if config else "",
-        host=host,
-        port=port,
-        grpc_port=grpc_port,
-        offline=offline,
-        redis=redis,
-        edge=edge,
-        workers=workers,
-    )
+    request = asked.request(models)
     spec, settings = request.spec(), request.settings()
     if home is None:
         home = settings.home.root if os.environ.get("ASHORE_HOME") else SERVICE_HOME

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from cyclopts.help import DefaultFormatter
 
-from ashore.cli.examples import EXAMPLES
+from ashore.cli.examples import EXAMPLES, MORE, Example
 
 if TYPE_CHECKING:
     from cyclopts import App, Argument
@@ -23,26 +23,26 @@ STAND_INS: Final = frozenset({"0", "0.0", "-1"})
 class HelpFormatter(DefaultFormatter):
     """Cyclopts' own, given entries that say each thing once, and a usage line that names each argument."""
 
-    def __init__(self, root: Callable[[], App]) -> None:
-        """Make it; `root` gives the whole command tree."""
+    def __init__(self, tree: Callable[[], App]) -> None:
+        """`tree` gives the whole command tree, once there is one."""
         super().__init__()
-        self._root = root
+        self._tree = tree
 
     def render_usage(self, console: Any, options: Any, usage: Any) -> None:
         """Print the usage line of a command."""
-        super().render_usage(console, options, named_usage(self._root(), str(usage)) if usage else usage)
+        super().render_usage(console, options, named_usage(str(usage), self._tree()) if usage else usage)
 
     def __call__(self, console: Any, options: Any, panel: HelpPanel) -> None:
         """Draw one panel."""
         super().__call__(console, options, panel.copy(entries=[plain(entry) for entry in panel.entries]))
 
 
-def named_usage(root: App, usage: str) -> str:
+def named_usage(usage: str, tree: App) -> str:
     """Return a usage line, as cyclopts writes it, with the names of the arguments that may be left out."""
     if "[ARGS" not in usage:
         return usage
     words = takewhile(lambda word: word == word.lower() and word[0] not in "-[", usage.split()[1:])
-    _, apps, _ = root.parse_commands(list(words))
+    _, apps, _ = tree.parse_commands(list(words))
     shown = [
         f"[{_label(one)}{'...' if one.token_count()[1] else ''}]"
         for one in apps[-1].assemble_argument_collection(parse_docstring=False)
@@ -74,13 +74,21 @@ def text_of(entry: HelpEntry) -> str:
     return str(getattr(written, "markup", None) or getattr(written, "plain", None) or "").strip()
 
 
-def examples_of(words: Sequence[str]) -> str:
-    """Return the examples of a command: those that begin with its words, else those of its noun; empty for none."""
+def examples_of(words: Sequence[str]) -> tuple[Example, ...]:
+    """Return the examples of a command: what its noun is for, or those that begin with its words; else those of the
+    noun."""
     named = [word for word in words if not word.startswith("-")]
-    found = EXAMPLES.get(named[0], ()) if named else ()
-    for length in range(len(named), 0, -1):
+    if not named:
+        return ()
+    usual = EXAMPLES.get(named[0], ())
+    for length in range(len(named), 1, -1):
         start = " ".join(("ashore", *named[:length])) + " "
-        if nearest := [one for one in found if (one.line + " ").startswith(start)]:
-            found = tuple(nearest)
-            break
+        if nearest := [one for one in (*usual, *MORE.get(named[0], ())) if (one.line + " ").startswith(start)]:
+            return tuple(nearest)
+    return usual
+
+
+def examples_text(words: Sequence[str]) -> str:
+    """Return the examples of a command as its help prints them; empty for none."""
+    found = examples_of(words)
     return "".join(["Examples:\n", *(f"  {one.line}\n      {one.what}\n" for one in found)]) if found else ""

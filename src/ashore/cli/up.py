@@ -33,6 +33,8 @@ from ashore.bootstrap.secrets import hold_home_secrets
 from ashore.cli.recorded import os_user
 from ashore.cli.upchecks import refuse_what_cannot_start, sections_of, warnings_of
 from ashore.cli.upplan import (
+    NOTHING_ASKED,
+    Asked,
     ReloadOrder,
     Request,
     commands_of,
@@ -63,16 +65,9 @@ app = cyclopts.App(name="up", help="Serve models on this machine until Ctrl-C.")
 @app.default
 def up(
     *models: str,
-    host: str = "",
-    port: int = 0,
-    grpc_port: int = -1,
-    config: Path | None = None,
+    asked: Asked = NOTHING_ASKED,
     dry_run: bool = False,
     json_: Annotated[bool, cyclopts.Parameter(name="--json")] = False,
-    offline: bool = False,
-    redis: str = "",
-    edge: str = "",
-    workers: int = 0,
     new_state: bool = False,
 ) -> int:
     """Serve models over HTTP and gRPC until Ctrl-C or SIGTERM, which let running answers end; a second one hurries.
@@ -81,46 +76,20 @@ def up(
     ----------
     models
         Catalogue names, store names, sources, or fake:echo for no model at all. Default: smollm2 and minilm.
-    host
-        Address to listen on; default 127.0.0.1.
-    port
-        Port of the HTTP API; default 8080.
-    grpc_port
-        Port of the gRPC API; default 8081; 0 switches it off.
-    config
-        An ashore.toml; the options above win over it.
+    asked
+        What is said beside the models.
     dry_run
         Print the plan with the reason of every choice, refuse what a start would refuse, and start nothing.
     json_
         Print the plan of --dry-run as JSON.
-    offline
-        Fetch nothing: what is not in the store is an error.
-    redis
-        Share cached answers between workers: embedded for a Valkey server of our own, or redis://, rediss://,
-        redis+sentinel://.
-    edge
-        envoy puts Envoy in front: TLS, and HTTP/1.1, HTTP/2 and gRPC on one port (default 8443; --host and --port
-        mean its address then). Default: what the file says, else none.
-    workers
-        API workers behind the edge; default 1.
     new_state
         Begin with an empty state where that of this home is lost. Keys, policy, budgets and releases are gone.
     """
-    request = Request(
-        models=models,
-        config=str(config.absolute()) if config else "",
-        host=host,
-        port=port,
-        grpc_port=grpc_port,
-        offline=offline,
-        redis=redis,
-        edge=edge,
-        workers=workers,
-    )
+    request = asked.request(models)
     spec, settings = request.spec(), request.settings()
     for warning in settings.warnings:
         _say(f"warning: {warning}")
-    if config is None and Path("ashore.toml").is_file():
+    if asked.config is None and Path("ashore.toml").is_file():
         _say("note: the ashore.toml of this folder is not read; --config ashore.toml reads it")
     listening = listening_of(spec, settings)
     if dry_run:
@@ -174,7 +143,7 @@ def _serve(request: Request, spec: Spec, settings: Settings, listening: Listenin
                 home=home,
                 settings=settings,
                 listening=listening,
-                config=request.config,
+                config=str(request.config or ""),
                 supervisor=supervisor,
                 open_files=partial(open_model_files, store, home),
                 clock=clock,

@@ -6,11 +6,12 @@ import os
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import cast, get_args
+from typing import Annotated, Final, cast, get_args
 
 import msgspec
+from cyclopts import Parameter
 from msgspec import structs
 
 from ashore.bootstrap import (
@@ -46,26 +47,52 @@ DEFAULT_MODELS = ("smollm2", "minilm")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Request:
-    """What the operator asked `up` for; kept by the running server, so that `reload` can ask again."""
+class Words:
+    """What the operator says of a server, beside its models; words win over the file.
 
-    models: tuple[str, ...] = ()
-    """Given on the command line; they win over the file's list only by being the only ones."""
-    config: str = ""
-    """Absolute path of ashore.toml, or empty."""
+    Args:
+        config: An ashore.toml; the other options win over it.
+        host: Address to listen on; default 127.0.0.1.
+        port: Port of the HTTP API; default 8080.
+        grpc_port: Port of the gRPC API; default 8081; 0 switches it off.
+        offline: Fetch nothing: what is not in the store is an error.
+        redis: Share cached answers between workers: embedded for a Valkey server of our own, or redis://, rediss://,
+            redis+sentinel://.
+        edge: envoy puts Envoy in front: TLS, and HTTP/1.1, HTTP/2 and gRPC on one port (default 8443; --host and --port
+            mean its address then). Default: what the file says, else none.
+        workers: API workers behind the edge; default 1.
+    """
+
+    config: Path | None = None
     host: str = ""
     port: int = 0
     grpc_port: int = -1
     offline: bool = False
     redis: str = ""
     edge: str = ""
-    """`envoy`, `none`, or empty: what the file says."""
     workers: int = 0
+
+    def request(self, models: tuple[str, ...]) -> Request:
+        """Return them as the server keeps them."""
+        words = {each.name: getattr(self, each.name) for each in fields(self)}
+        return Request(models=models, **{**words, "config": self.config.absolute() if self.config else None})
+
+
+Asked = Annotated[Words, Parameter(name="*")]
+NOTHING_ASKED: Final = Words()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request(Words):
+    """What the operator asked `up` for; kept by the running server, so that `reload` can ask again."""
+
+    models: tuple[str, ...] = ()
+    """Given on the command line; they win over the file's list only by being the only ones."""
 
     def words(self) -> list[str]:
         """Return the command line of `ashore up` that asks for the same, with paths that hold in any folder."""
         options = {
-            "--config": self.config,
+            "--config": self.config or "",
             "--host": self.host,
             "--port": self.port or "",
             "--grpc-port": self.grpc_port if self.grpc_port >= 0 else "",
@@ -87,7 +114,7 @@ class Request:
         Raises:
             InvalidSpec: the file is wrong, or models are named in both places.
         """
-        spec = read_spec(Path(self.config)) if self.config else Spec()
+        spec = read_spec(self.config) if self.config else Spec()
         if spec.models and self.models:
             raise InvalidSpec(
                 f"models are named on the command line and in {self.config}", hint="name them in one place only"

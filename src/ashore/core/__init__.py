@@ -1,6 +1,7 @@
 """Shared vocabulary: ids, chat messages, model shapes, clocks, sizes. No network, no process, no file but folders."""
 
 from ashore.core.behind import Behind, nothing_behind
+from ashore.core.bucket import S3_HINT, Bucket
 from ashore.core.bytesize import human_bytes
 from ashore.core.call import (
     ADMIN,
@@ -25,7 +26,7 @@ from ashore.core.folders import blocked_folder, make_folder
 from ashore.core.foreign import foreign_errors, short_reason
 from ashore.core.ids import ADAPTER_NAME, Digest, OrderId, RequestId, TenantId, check_adapter_name, new_request_id
 from ashore.core.kinds import EngineKind, ModelFormat, ServedFormat
-from ashore.core.names import EVERY_NAME, NOUNS, MemoryNames, Names, Noun, check_named
+from ashore.core.names import EVERY_NAME, NOUNS, Names, Noun, check_named
 from ashore.core.nearest import did_you_mean, nearest_names
 from ashore.core.principal import DEFAULT_TENANT, NOBODY, WIDE, KeyScope, Principal, PrincipalKind
 from ashore.core.recorder import Act, ActOutcome, MemoryRecorder, Recorder
@@ -66,6 +67,8 @@ from ashore.core.wanted import WANT, NoLongerWanted, Want, check_wanted
 from ashore.core.wholenumber import whole_number
 
 __all__ = [
+    "S3_HINT",
+    "Bucket",
     "ADAPTER_NAME",
     "ADMIN",
     "DEFAULT_TENANT",
@@ -98,7 +101,6 @@ __all__ = [
     "Key",
     "KeyScope",
     "ManualClock",
-    "MemoryNames",
     "MemoryRecorder",
     "Message",
     "Method",

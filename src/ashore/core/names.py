@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from typing import Final, Literal, Protocol, get_args
 
 from ashore.core.nearest import did_you_mean
@@ -23,19 +23,6 @@ class Names(Protocol):
     def some(self, noun: Noun) -> Collection[str]:
         """Return names among which one that looks like a mistyped one may be; not all, where there are very many."""
         ...
-
-
-class MemoryNames:
-    """Names in the process: the twin."""
-
-    def __init__(self, names: Mapping[Noun, Collection[str]]) -> None:
-        self._names = names
-
-    def has(self, noun: Noun, name: str) -> bool:
-        return name in self.some(noun)
-
-    def some(self, noun: Noun) -> Collection[str]:
-        return self._names.get(noun, ())
 
 
 class _EveryName:

@@ -25,7 +25,6 @@ from ashore.jobs.model import (
     NewJob,
     Outcome,
 )
-from ashore.jobs.retry import backoff_s
 
 Rule = Callable[[Job], Change | None]
 """Given a job as it stands, returns what becomes of it; None: nothing."""
@@ -247,3 +246,18 @@ def _webhook(job: Job, now_ms: int) -> NewJob:
         max_attempts=WEBHOOK_ATTEMPTS,
         ttl_ms=WEBHOOK_TTL_MS,
     )
+
+
+FIRST_PAUSE_S: Final = 0.5
+LONGEST_PAUSE_S: Final = 600.0
+
+
+def backoff_s(attempts: int, jitter: float) -> float:
+    """Return the pause after `attempts` attempts: between half of the full pause and all of it.
+
+    Args:
+        attempts: Attempts so far, at least 1.
+        jitter: A random number in [0, 1).
+    """
+    full_s = min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2.0 ** (min(attempts, 32) - 1))
+    return full_s * (0.5 + 0.5 * jitter)

@@ -115,11 +115,6 @@ def keep_adapter(made: Path, home: Path, name: str, *, parent: StoredModel, reci
     return target
 
 
-def adapter_bytes(folder: Path) -> int:
-    """Return the size of an adapter's files in bytes."""
-    return sum(path.stat().st_size for path in folder.iterdir())
-
-
 def _peft() -> Any:
     try:
         import peft

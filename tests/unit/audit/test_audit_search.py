@@ -26,8 +26,8 @@ from ashore.audit import (
     ContentSealer,
     LogOptions,
     MemoryArchive,
-    MemorySubjectKeys,
     Query,
+    SqlSubjectKeys,
     archive_segments,
     read_moment,
     verify_export,
@@ -44,6 +44,7 @@ from ashore.audit.segments import LocalShelf, segment_path, segments_of
 from ashore.audit.writer import DAY_US, Draft
 from ashore.core import Actor, MemoryRecorder, Principal, TenantId
 from ashore.errors import AuditUnavailable, Conflict, InvalidRequest, NotFound, TamperedAudit
+from ashore.state import open_scratch
 
 READER = Actor(principal=Principal(id="auditor", tenant=TenantId("")), origin="10.0.0.9")
 NASTY = '=cmd|"x"\n{"a":1}\r\u2028\u202e,;\t|\\="'
@@ -245,7 +246,7 @@ def test_a_cell_that_begins_like_a_formula_is_quoted(beginning: str) -> None:
 # --- content
 
 
-def sealed_log(root: Path, keys: MemorySubjectKeys) -> None:
+def sealed_log(root: Path, keys: SqlSubjectKeys) -> None:
     log = AuditLog(ChainWriter(root, ChainName("api-0")), options=LogOptions(keeps_content=True, gather_s=0.0)).start()
     log.seal_content_with(ContentSealer(keys))
     log.note(a_note(1, principal="alice", content=(b"her question", b"her answer")))
@@ -254,7 +255,7 @@ def sealed_log(root: Path, keys: MemorySubjectKeys) -> None:
 
 
 def test_content_is_sealed_and_vanishes_with_its_key(tmp_path: Path) -> None:
-    root, keys = tmp_path / "audit", MemorySubjectKeys()
+    root, keys = tmp_path / "audit", SqlSubjectKeys(open_scratch())
     sealed_log(root, keys)
     assert b"question" not in segment_path(root, ChainName("api-0"), 1).read_bytes()
     service, recorder = a_service(root, tmp_path)
@@ -273,7 +274,7 @@ def test_content_is_sealed_and_vanishes_with_its_key(tmp_path: Path) -> None:
 
 
 def test_changed_ciphertext_and_records_without_content_say_so(tmp_path: Path) -> None:
-    root, keys = tmp_path / "audit", MemorySubjectKeys()
+    root, keys = tmp_path / "audit", SqlSubjectKeys(open_scratch())
     sealed_log(root, keys)
     service, _ = a_service(root, tmp_path)
     sealer = ContentSealer(keys)

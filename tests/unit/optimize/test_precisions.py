@@ -9,8 +9,8 @@ import pytest
 from ashore.core import ModelShape
 from ashore.errors import DiskFull, InvalidRequest, MemoryFull
 from ashore.optimize import PRECISIONS
-from ashore.optimize.needs import check_needs, estimate_needs
 from ashore.optimize.precisions import choose_group_size, choose_precision
+from ashore.optimize.quantise import check_needs, estimate_needs
 
 DEMO = ModelShape(
     architecture="llama",

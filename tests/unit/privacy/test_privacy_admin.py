@@ -12,9 +12,10 @@ from typing import Any
 
 import pytest
 from admin_app import AdminApp, run_command
+from scratch import FewNames
 
 from ashore.cli.privacy import app as command
-from ashore.core import MemoryNames, SystemClock
+from ashore.core import SystemClock
 from ashore.errors import AshoreError, MissingExtra
 from ashore.privacy import Entity, Finder, Privacy, PrivacyDesk, PrivacyPolicy
 from ashore.privacy.service import finder_of
@@ -44,7 +45,7 @@ class Administration(AdminApp):
             self.state,
             clock=clock,
             recorder=self.recorder,
-            names=MemoryNames({"tenant": ["acme", "bank-a"]}),
+            names=FewNames({"tenant": ["acme", "bank-a"]}),
         )
 
     def call(self, method: str, path: str, body: Any = None) -> tuple[int, Any]:

@@ -127,10 +127,6 @@ class MappedWords:
         """Return bytes that lie from a word on."""
         return bytes(self._memory[word * WORD : word * WORD + length])
 
-    def put_bytes(self, word: int, content: bytes) -> None:
-        """Write bytes from a word on, where nobody looks yet."""
-        self._memory[word * WORD : word * WORD + len(content)] = content
-
     def close(self) -> None:
         """Let go of the memory and the lock, as the end of the process would. May be called twice."""
         if self._lock >= 0:

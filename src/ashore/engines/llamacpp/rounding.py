@@ -4,18 +4,18 @@ are when the model reads the calibration text."""
 from __future__ import annotations
 
 import ctypes
+import re
 import shutil
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ashore.engines.llamacpp.importance import read_importance
 from ashore.engines.llamacpp.library import LlamaLibrary, load_library
-from ashore.engines.llamacpp.mixes import Kind, kind_of
 from ashore.engines.rounding import Rounded, RoundOrder, Told, quietly
 from ashore.errors import DiskFull, EngineFailed, UnsupportedModel
 from ashore.store import TEXT_FILES, convert_safetensors_to_gguf
@@ -154,3 +154,55 @@ def _copy_field(writer: Any, field: Any) -> None:
         return
     sub_type = types[-1] if types[0].name == "ARRAY" else None
     writer.add_key_value(name, field.contents(), types[0], sub_type=sub_type)
+
+
+Kind = Literal["Q4_0", "Q5_0", "Q5_1", "Q8_0", "Q4_K", "Q5_K", "Q6_K"]
+
+MIXES: Final[dict[str, tuple[Kind, bool]]] = {
+    "q8_0": ("Q8_0", False),
+    "q6_k": ("Q6_K", False),
+    "q5_k_m": ("Q5_K", True),
+    "q4_k_m": ("Q4_K", True),
+    "q4_0": ("Q4_0", False),
+}
+"""By name: format of most tensors, and whether some get more bits."""
+
+BLOCK: Final[dict[Kind, int]] = {
+    "Q4_0": 32, "Q5_0": 32, "Q5_1": 32, "Q8_0": 32, "Q4_K": 256, "Q5_K": 256, "Q6_K": 256,
+}  # fmt: skip
+"""Weights of a row that are packed together."""
+
+_INSTEAD: Final[dict[Kind, Kind]] = {"Q4_K": "Q5_0", "Q5_K": "Q5_1", "Q6_K": "Q8_0"}
+_NUMBER: Final = re.compile(r"blk\.(\d+)\.")
+
+
+def kind_of(mix: str, tensor: str, *, row_length: int, num_blocks: int, tied: bool) -> Kind | None:
+    """Return the format of a matrix; None where it stays as it is.
+
+    Args:
+        mix: One of `MIXES`.
+        tensor: Its name in the file.
+        row_length: Numbers in a row.
+        num_blocks: Transformer blocks of the model.
+        tied: True where the embeddings serve as output head too.
+    """
+    if not tensor.endswith(".weight") or "ffn_gate_inp" in tensor:
+        return None  # a router is tiny, and decides everything
+    most, mixed = MIXES[mix]
+    kind: Kind = most
+    if tensor == "output.weight" or (tied and tensor == "token_embd.weight"):
+        kind = "Q8_0" if most == "Q8_0" else "Q6_K"
+    elif mixed and any(part in tensor for part in ("attn_v.", "ffn_down")) and _matters(tensor, num_blocks):
+        kind = "Q6_K"
+    if row_length % BLOCK[kind]:
+        kind = _INSTEAD.get(kind, kind)
+    return kind if row_length % BLOCK[kind] == 0 else None
+
+
+def _matters(tensor: str, num_blocks: int) -> bool:
+    """Tell whether a block is among those that get more bits: the first eighth, the last, every third between."""
+    found = _NUMBER.search(tensor)
+    if found is None:
+        return False
+    number, eighth = int(found[1]), num_blocks // 8
+    return number < eighth or number >= 7 * num_blocks // 8 or (number - eighth) % 3 == 2

@@ -6,15 +6,16 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from ashore.engines import Told
+import numpy as np
+
+from ashore.engines import Samples, Told, torch_libraries
 from ashore.errors import Bug
-from ashore.optimize.pruning.cutting import choose_cut
 from ashore.optimize.pruning.healing import HealOptions, heal
 from ashore.optimize.pruning.lessons import Lessons
+from ashore.optimize.pruning.measuring import choose_layers
 from ashore.optimize.pruning.planning import PrunePlan
 from ashore.optimize.pruning.unfinished import Unfinished
-from ashore.optimize.pruning.zeroing import zero_smallest
-from ashore.optimize.surgery import anatomy_of_config, cut_student, refit
+from ashore.optimize.surgery import StudentPlan, anatomy_of_config, cut_student, measure_teacher, refit
 from ashore.training import Watcher, answer_loss, mean_loss
 
 
@@ -105,3 +106,62 @@ def _require_size(child: Any, plan: PrunePlan) -> None:
     has = sum(p.numel() for p in child.parameters())
     if has != plan.parameters_after or anatomy_of_config(child.config.to_dict(), name="it").sizes != plan.after:
         raise Bug(f"the model that was cut has {has:,} parameters; planned were {plan.parameters_after:,}")
+
+
+def zero_smallest(model: Any, zeros: int) -> int:
+    """Set the smallest weights of the layers' matrices to 0, in place, the same share of each; return how many.
+
+    A dense product multiplies by 0 as it does by any number: the model is as large and as fast as before.
+
+    Args:
+        model: A `PreTrainedModel`.
+        zeros: How many weights, of all layers together.
+
+    Source: Han and others, "Learning both Weights and Connections" (arXiv 1506.02626), section 3.
+    """
+    torch, _ = torch_libraries()
+    weights = [m.weight for layer in model.model.layers for m in layer.modules() if isinstance(m, torch.nn.Linear)]
+    total = sum(w.numel() for w in weights)
+    done = 0
+    with torch.inference_mode():
+        for weight in weights:
+            here = round(zeros * weight.numel() / total)
+            if here:
+                smallest = weight.abs().flatten().topk(here, largest=False).indices
+                weight.view(-1)[smallest] = 0
+                done += here
+    return done
+
+
+MEASURED_SAMPLES = 16
+"""Samples on which parts are measured; refitting and healing see more."""
+
+
+def choose_cut(model: Any, plan: PrunePlan, samples: Samples, told: Told) -> StudentPlan:
+    """Return the parts of `model` that stay, in the numbers of `plan`.
+
+    Layers go greedily by measured loss. Of every layer that stays, the channels and groups that do most stay: root mean
+    square of what they give times the norm of the weights that it goes through.
+
+    Args:
+        model: A `PreTrainedModel`, which is not changed.
+        plan: How many of each part.
+        samples: Token ids, all of one length.
+        told: Hears of the progress.
+    """
+    some = samples[:MEASURED_SAMPLES]
+    gone = plan.before.layers - plan.after.layers
+    layers = choose_layers(model, some, gone, told) if gone else tuple(range(plan.before.layers))
+    told("measure parts", 0.0)
+    measure = measure_teacher(model, some)
+    return StudentPlan(
+        layers=layers,
+        channels=tuple(_best(measure.channels_LI[layer], plan.after.channels) for layer in layers),
+        hidden=tuple(range(len(measure.hidden_H))),
+        groups=tuple(_best(measure.groups_LG[layer], plan.after.groups) for layer in layers),
+    )
+
+
+def _best(importance: np.ndarray[Any, np.dtype[np.float64]], count: int) -> tuple[int, ...]:
+    """Return the places of the `count` largest numbers, in rising order; of equal ones the first."""
+    return tuple(int(i) for i in np.sort(np.argsort(-importance, kind="stable")[:count]))

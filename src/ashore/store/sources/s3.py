@@ -7,14 +7,11 @@ one model, so two pushes never write one index.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
-from ashore.core import Digest, foreign_errors, make_folder
-from ashore.errors import CorruptBlob, InvalidRequest, RemoteRefused, SourceUnreachable, UnknownModel
+from ashore.core import S3_HINT, Bucket, Digest, foreign_errors, make_folder
+from ashore.errors import AshoreError, CorruptBlob, RemoteRefused, SourceUnreachable, UnknownModel
 from ashore.store.diskerrors import disk_errors
 from ashore.store.fingerprint import sha256_file
 from ashore.store.layout import MANIFEST_MEDIA_TYPE, IndexEntry, index_bytes
@@ -25,74 +22,33 @@ from ashore.store.progress import Progress
 from ashore.store.refs import checked_digest, name_from, parse_reference
 from ashore.store.sources.selection import RemoteFile, choose_files
 
-HINT = "set AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY for your S3 server"
-LOGIN_SERVICE = "169.254.169.254"
-"""Where Amazon gives its machines a login; the client asks there when none is set."""
 INDEX_HINT = "push the model again from a good store"
 CHUNK_BYTES = 4 << 20
 MAX_FRUITLESS_TRIES = 4
 _ABOUT = "ashore.attached.to"
 
 
-class Bucket:
-    """A prefix of a bucket."""
+class ModelBucket(Bucket):
+    """A prefix of a bucket, with models."""
 
-    def __init__(self, text: str) -> None:
-        bucket, _, prefix = text.removeprefix("s3://").partition("/")
-        if not bucket or not prefix.strip("/"):
-            raise InvalidRequest(f"{text!r} is malformed", hint="expected s3://BUCKET/PATH")
-        self.bucket = bucket
-        self.prefix = prefix.strip("/")
-        self.endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or ""
-        self._store: Any = None
-
-    @property
-    def store(self) -> Any:
-        if self._store is None:
-            from obstore.store import S3Store
-
-            options: dict[str, Any] = {"connect_timeout": "15s", "timeout": "300s"}
-            if self.endpoint.startswith("http://"):
-                options["allow_http"] = True
-            where = {"endpoint": self.endpoint} if self.endpoint else {}
-            self._store = S3Store(
-                self.bucket,
-                client_options=options,
-                retry_config={"max_retries": 3, "retry_timeout": _seconds(20)},
-                **where,
-            )
-        return self._store
+    connect_s, timeout_s = 15, 300
 
     @property
     def server(self) -> str:
         """Which server is asked, for people."""
         return self.endpoint or "amazonaws.com (AWS_ENDPOINT_URL is not set)"
 
-    def key(self, path: str) -> str:
-        return f"{self.prefix}/{path}"
+    def missing(self, key: str) -> AshoreError:
+        return UnknownModel(
+            f"s3://{self.bucket}/{key} does not exist",
+            hint="for a folder of plain files end the address with a slash: s3://BUCKET/FOLDER/",
+        )
 
-    @contextmanager
-    def translated(self, key: str) -> Iterator[None]:
-        """Turn the client's complaints into ashore's errors."""
-        from obstore import exceptions
+    def refused(self, key: str) -> AshoreError:
+        return RemoteRefused(f"{self.server} does not let us read or write {key}", hint=S3_HINT)
 
-        try:
-            yield
-        except (FileNotFoundError, exceptions.NotFoundError) as error:
-            raise UnknownModel(
-                f"s3://{self.bucket}/{key} does not exist",
-                hint="for a folder of plain files end the address with a slash: s3://BUCKET/FOLDER/",
-            ) from error
-        except (exceptions.PermissionDeniedError, exceptions.UnauthenticatedError, PermissionError) as error:
-            raise RemoteRefused(f"{self.server} does not let us read or write {key}", hint=HINT) from error
-        except exceptions.BaseError as error:
-            raise SourceUnreachable(f"cannot reach {self.server}: {_short(error)}", hint=HINT) from error
-
-    def read(self, path: str) -> bytes:
-        import obstore
-
-        with self.translated(self.key(path)):
-            return bytes(obstore.get(self.store, self.key(path)).bytes())
+    def away(self, key: str, said: str) -> AshoreError:
+        return SourceUnreachable(f"cannot reach {self.server}: {said}", hint=S3_HINT)
 
     def write(self, path: str, data: bytes) -> None:
         import obstore
@@ -133,7 +89,7 @@ class S3LayoutRemote:
     """`s3://BUCKET/PATH`: an OCI layout under a prefix."""
 
     def __init__(self, text: str) -> None:
-        self._bucket = Bucket(text)
+        self._bucket = ModelBucket(text)
 
     @property
     def suggested_name(self) -> str:
@@ -220,7 +176,7 @@ class S3FilesSource:
 
     def __init__(self, text: str) -> None:
         self._text = text
-        self._bucket = Bucket(text)
+        self._bucket = ModelBucket(text)
         self._chosen: tuple[RemoteFile, ...] = ()
 
     def resolve(self) -> Origin:
@@ -232,10 +188,7 @@ class S3FilesSource:
                 size = int(obstore.head(self._bucket.store, prefix)["size"])
                 self._chosen = (RemoteFile(path="", num_bytes=size),)
             else:
-                listed = [o for page in obstore.list(self._bucket.store, prefix=prefix + "/") for o in page]
-                offered = [
-                    RemoteFile(path=str(o["path"]).removeprefix(prefix + "/"), num_bytes=int(o["size"])) for o in listed
-                ]
+                offered = [RemoteFile(path=path, num_bytes=size) for path, size in self._bucket.sizes("")]
                 if not offered:
                     raise UnknownModel(f"{self._text} has no files", hint="check bucket and path")
                 self._chosen = choose_files(offered, "", self._text)
@@ -267,16 +220,3 @@ def _digest(data: bytes) -> Digest:
     import hashlib
 
     return Digest(f"sha256:{hashlib.sha256(data).hexdigest()}")
-
-
-def _seconds(count: int) -> Any:
-    from datetime import timedelta
-
-    return timedelta(seconds=count)
-
-
-def _short(error: Exception) -> str:
-    """Return the first line of a long message."""
-    if LOGIN_SERVICE in str(error):
-        return f"no login is set, and none is given to this machine by {LOGIN_SERVICE}"
-    return str(error).strip().splitlines()[0][:300] if str(error).strip() else type(error).__name__

@@ -1,0 +1,121 @@
+"""A prefix in a bucket of any S3 server. Address and login come from the usual `AWS_*` variables."""
+
+from __future__ import annotations
+
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any, ClassVar, Final
+
+from ashore.errors import AshoreError, InvalidRequest
+
+S3_HINT: Final = "set AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY for your S3 server"
+LOGIN_SERVICE: Final = "169.254.169.254"
+"""Where Amazon gives its machines a login; the client asks there when none is set."""
+
+
+class Bucket(ABC):
+    """`s3://BUCKET/PATH`, and what its user is told of a fault there."""
+
+    connect_s: ClassVar[int] = 10
+    timeout_s: ClassVar[int] = 120
+    also: ClassVar[tuple[type[Exception], ...]] = ()
+    """Faults, beside those of the client, that mean that the server is away."""
+
+    def __init__(self, place: str) -> None:
+        """Take the place; nothing is reached yet.
+
+        Raises:
+            InvalidRequest: it is malformed.
+        """
+        bucket, _, prefix = place.removeprefix("s3://").partition("/")
+        if not bucket or not prefix.strip("/"):
+            raise InvalidRequest(f"{place!r} is malformed", hint="expected s3://BUCKET/PATH")
+        self.place = place.rstrip("/")
+        self.bucket, self.prefix = bucket, prefix.strip("/")
+        self.endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or ""
+        self._made: Any = None
+
+    @abstractmethod
+    def missing(self, key: str) -> AshoreError:
+        """Return what is raised where there is no object of this key."""
+
+    @abstractmethod
+    def refused(self, key: str) -> AshoreError:
+        """Return what is raised where the server does not let us at it."""
+
+    @abstractmethod
+    def away(self, key: str, said: str) -> AshoreError:
+        """Return what is raised where the server cannot be reached; `said`: the first line of why."""
+
+    @property
+    def store(self) -> Any:
+        """The client, made when it is first wanted."""
+        if self._made is None:
+            from obstore.store import S3Store
+
+            options: dict[str, Any] = {"connect_timeout": f"{self.connect_s}s", "timeout": f"{self.timeout_s}s"}
+            if self.endpoint.startswith("http://"):
+                options["allow_http"] = True
+            where = {"endpoint": self.endpoint} if self.endpoint else {}
+            retries = {"max_retries": 2, "retry_timeout": timedelta(seconds=15)}
+            self._made = S3Store(self.bucket, client_options=options, retry_config=retries, **where)
+        return self._made
+
+    def key(self, name: str) -> str:
+        return f"{self.prefix}/{name}"
+
+    def read(self, name: str) -> bytes:
+        """Return an object."""
+        import obstore
+
+        key = self.key(name)
+        with self.translated(key):
+            return bytes(obstore.get(self.store, key).bytes())
+
+    def make(self, name: str, data: bytes) -> bool:
+        """Make an object; returns False where there is one of this name, which stays as it is."""
+        import obstore
+        from obstore import exceptions
+
+        key = self.key(name)
+        with self.translated(key):
+            try:
+                obstore.put(self.store, key, data, mode="create", use_multipart=False)
+            except (FileExistsError, exceptions.AlreadyExistsError):
+                return False
+        return True
+
+    def sizes(self, under: str) -> Iterator[tuple[str, int]]:
+        """Yield name and size of the objects under a folder, in the order of the alphabet as S3 lists them."""
+        import obstore
+
+        key = self.key(under) if under else self.prefix
+        with self.translated(key):
+            for page in obstore.list(self.store, prefix=key + "/"):
+                for one in page:
+                    yield str(one["path"]).removeprefix(self.prefix + "/"), int(one["size"])
+
+    @contextmanager
+    def translated(self, key: str) -> Iterator[None]:
+        """Turn the client's complaints into ashore's errors."""
+        from obstore import exceptions
+
+        faults: tuple[type[Exception], ...] = (exceptions.BaseError, *self.also)
+        try:
+            yield
+        except (FileNotFoundError, exceptions.NotFoundError) as fault:
+            raise self.missing(key) from fault
+        except (exceptions.PermissionDeniedError, exceptions.UnauthenticatedError, PermissionError) as fault:
+            raise self.refused(key) from fault
+        except faults as fault:
+            raise self.away(key, _short(fault)) from fault
+
+
+def _short(fault: Exception) -> str:
+    """Return the first line of a long message."""
+    if LOGIN_SERVICE in str(fault):
+        return f"no login is set, and none is given to this machine by {LOGIN_SERVICE}"
+    return str(fault).strip().splitlines()[0][:300] if str(fault).strip() else type(fault).__name__
