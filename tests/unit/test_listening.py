@@ -105,7 +105,7 @@ def test_a_reload_names_the_sections_that_it_takes_and_no_others() -> None:
 def test_words_on_the_command_line_leave_the_other_keys_as_the_file_says(tmp_path: Path) -> None:
     path = tmp_path / "ashore.toml"
     path.write_text("[http]\nport = 9000\nbodies_bytes = 4096\nconnections_per_address = 3\n")
-    http = Request(config=str(path), port=9001).spec().http
+    http = Request(config=path, port=9001).spec().http
     assert http == HttpSection(port=9001, bodies_bytes=4096, connections_per_address=3)
 
 

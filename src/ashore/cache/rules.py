@@ -13,7 +13,7 @@ from ashore.cache.reworded import reworded_key
 from ashore.cache.section import CachePolicy, RoutePolicy
 from ashore.core import whole_number
 
-VERSION: Final = b"ashore answers 2"
+VERSION: Final = b"ashore answers 3"
 
 POLICY_EPOCH: Final = "policy"
 PURGE_EPOCH: Final = "cache"
