@@ -46,7 +46,7 @@ class Siblings(Protocol):
 class Context:
     """What a room may use to open itself in an API worker."""
 
-    told: Callable[[str], Any]
+    told: Callable[[str], Any] = lambda name: None
     """Gives what the supervisor told the worker: a field of the topology, or a section of ashore.toml, by its name."""
     gives: Mapping[Any, Any] = field(default_factory=dict)
     """What the rooms before and the worker give, by the type or Protocol that it is asked for by."""
@@ -162,7 +162,7 @@ class Rooms:
         listed: Callable[[], Iterable[Room]] = rooms,
     ) -> None:
         """Begin with none. `gives`: what others may ask for, beside what the context has."""
-        self.context = context or Context(told={"": None}.__getitem__)
+        self.context = context or Context()
         self.desks: Final[dict[str, object]] = {}
         """What does the calls of each room, by the room's name; one that this server lacks is left out."""
         self.measures: Final[list[Work]] = []
