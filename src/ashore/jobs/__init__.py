@@ -28,7 +28,7 @@ from ashore.jobs.model import (
     StoredFile,
     new_id,
 )
-from ashore.jobs.ports import FileStore, Handler, JobStore, Quotas
+from ashore.jobs.ports import Handler, Quotas
 from ashore.jobs.queue import JobQueue
 from ashore.jobs.quota import NoQuotas, QuotaKind
 from ashore.jobs.request import Call, CallHandler, Reply
@@ -57,13 +57,11 @@ __all__ = [
     "Done",
     "EgressSection",
     "Failed",
-    "FileStore",
     "Handler",
     "Job",
     "JobBody",
     "JobQueue",
     "JobState",
-    "JobStore",
     "JobsLaunch",
     "JobsSection",
     "Lane",

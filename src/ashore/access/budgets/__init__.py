@@ -25,12 +25,9 @@ from ashore.access.budgets.model import (
 from ashore.access.budgets.names import Names, SqlNames, check_names
 from ashore.access.budgets.opening import OpenBudgets, open_budgets
 from ashore.access.budgets.ports import (
-    Authority,
     CountRow,
     Hold,
     Lease,
-    Leases,
-    Ledger,
     Line,
     Part,
     Short,
@@ -50,7 +47,6 @@ __all__ = [
     "KINDS",
     "WINDOWS",
     "Asker",
-    "Authority",
     "BudgetOffice",
     "BudgetRule",
     "Column",
@@ -59,8 +55,6 @@ __all__ = [
     "Hold",
     "Kind",
     "Lease",
-    "Leases",
-    "Ledger",
     "LedgerBudgets",
     "Line",
     "MachineLender",

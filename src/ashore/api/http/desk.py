@@ -16,7 +16,6 @@ from ashore.errors import AshoreError, DeadlineExceeded, HostDied, InvalidReques
 from ashore.jobs import (
     Call,
     EgressSection,
-    FileStore,
     Job,
     JobQueue,
     JobsSection,
@@ -46,7 +45,7 @@ class JobDesk:
     """The queue, the files, and what may be asked of them."""
 
     queue: JobQueue
-    files: FileStore
+    files: SqlFiles
     limits: JobsSection = field(default_factory=JobsSection)
     egress: EgressSection = field(default_factory=EgressSection)
     quotas: Quotas = field(default_factory=NoQuotas)
