@@ -59,11 +59,13 @@ from ashore.core.section import (
     toml,
 )
 from ashore.core.shapes import ModelShape, kv_bytes_per_token
+from ashore.core.textfile import read_text_file
 from ashore.core.timespan import human_seconds, parse_seconds, seconds_in, written_span
 from ashore.core.wanted import WANT, NoLongerWanted, Want, check_wanted
 from ashore.core.wholenumber import whole_number
 
 __all__ = [
+    "read_text_file",
     "S3_HINT",
     "Bucket",
     "ADAPTER_NAME",
