@@ -5,31 +5,21 @@ Refuses: the arithmetic of a number format (the engine that runs it), judging a 
 weights by learning (`training`).
 """
 
-from ashore.optimize.model import (
-    Needs,
-    QuantizePlan,
-    QuantizeReport,
-    QuantizeWish,
-    RebuildReport,
-    RebuiltFile,
-)
+from ashore.optimize.model import QuantizePlan, QuantizeReport, QuantizeWish, RebuildReport
 from ashore.optimize.ports import Maker
 from ashore.optimize.precisions import PRECISIONS, is_made_beside
 from ashore.optimize.quantise import MAKER, Quantiser
-from ashore.optimize.rebuild import Rebuilder, find_parent
+from ashore.optimize.rebuild import Rebuilder
 
 __all__ = [
     "MAKER",
     "PRECISIONS",
     "Maker",
-    "Needs",
     "Quantiser",
     "QuantizePlan",
     "QuantizeReport",
     "QuantizeWish",
     "RebuildReport",
     "Rebuilder",
-    "RebuiltFile",
-    "find_parent",
     "is_made_beside",
 ]

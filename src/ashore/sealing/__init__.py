@@ -4,7 +4,7 @@ Owns: the form of a sealed file, data keys and the envelopes they lie in, the pl
 clear files in memory, small secrets. Refuses to know what a model is, and where its files belong.
 """
 
-from ashore.sealing.box import SecretBox, is_boxed
+from ashore.sealing.box import SecretBox
 from ashore.sealing.chunks import (
     CHUNK_BYTES,
     SALT_BYTES,
@@ -39,7 +39,7 @@ from ashore.sealing.datakeys import (
 )
 from ashore.sealing.keyfile import read_secret_file
 from ashore.sealing.keyring import KeyringKeeper
-from ashore.sealing.keysource import KeySource, format_key_source, no_key_source, open_keeper, parse_key_source
+from ashore.sealing.keysource import format_key_source, no_key_source, open_keeper, parse_key_source
 from ashore.sealing.memory import MemoryKeeper
 from ashore.sealing.passphrase import PassphraseKeeper
 from ashore.sealing.ports import KeyKeeper, Wrapped
@@ -73,7 +73,6 @@ __all__ = [
     "Header",
     "KeyInMemory",
     "KeyKeeper",
-    "KeySource",
     "KeyringKeeper",
     "MemoryKeeper",
     "OpenEnvelope",
@@ -93,7 +92,6 @@ __all__ = [
     "format_key_source",
     "hash_of_sealed",
     "hold_secrets_key",
-    "is_boxed",
     "is_key_id",
     "memory_scratch",
     "new_data_key",

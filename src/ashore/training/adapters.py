@@ -114,9 +114,6 @@ def keep_adapter(made: Path, home: Path, name: str, *, parent: StoredModel, reci
     return target
 
 
-
-
-
 def _peft() -> Any:
     try:
         import peft

@@ -8,65 +8,35 @@ from ashore.access.budgets.calls import BudgetOffice
 from ashore.access.budgets.leases import SqlLeases
 from ashore.access.budgets.ledger import MappedLedger
 from ashore.access.budgets.lender import MachineLender
-from ashore.access.budgets.model import (
-    EACH,
-    KINDS,
-    WINDOWS,
-    Asker,
-    BudgetRule,
-    Count,
-    Kind,
-    Quota,
-    Standing,
-    Usage,
-    WindowName,
-    check_rule,
-)
-from ashore.access.budgets.names import Names, SqlNames, check_names
+from ashore.access.budgets.model import KINDS, WINDOWS, Asker, BudgetRule, Count, Standing, Usage, check_rule
+from ashore.access.budgets.names import SqlNames, check_names
 from ashore.access.budgets.opening import OpenBudgets, open_budgets
-from ashore.access.budgets.ports import (
-    CountRow,
-    Hold,
-    Lease,
-    Line,
-    Part,
-    Short,
-    UsageLine,
-)
+from ashore.access.budgets.ports import CountRow, Hold, Line, Part, Short
 from ashore.access.budgets.reporter import Pulse, Reporter
 from ashore.access.budgets.rulebook import RuleBook
-from ashore.access.budgets.service import LedgerBudgets, Reserved
-from ashore.access.budgets.sql import BUDGETS_EPOCH, SqlAuthority
+from ashore.access.budgets.service import LedgerBudgets
+from ashore.access.budgets.sql import SqlAuthority
 from ashore.access.budgets.standing import rate_headers
-from ashore.access.budgets.usage import COLUMNS, Column, Price, UsageSum, as_csv, columns_of, sum_by
+from ashore.access.budgets.usage import Price, as_csv, columns_of, sum_by
 
 __all__ = [
-    "BUDGETS_EPOCH",
-    "COLUMNS",
-    "EACH",
     "KINDS",
     "WINDOWS",
     "Asker",
     "BudgetOffice",
     "BudgetRule",
-    "Column",
     "Count",
     "CountRow",
     "Hold",
-    "Kind",
-    "Lease",
     "LedgerBudgets",
     "Line",
     "MachineLender",
     "MappedLedger",
-    "Names",
     "OpenBudgets",
     "Part",
     "Price",
     "Pulse",
-    "Quota",
     "Reporter",
-    "Reserved",
     "RuleBook",
     "Short",
     "SqlAuthority",
@@ -74,9 +44,6 @@ __all__ = [
     "SqlNames",
     "Standing",
     "Usage",
-    "UsageLine",
-    "UsageSum",
-    "WindowName",
     "as_csv",
     "check_names",
     "check_rule",
