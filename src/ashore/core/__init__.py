@@ -65,9 +65,6 @@ from ashore.core.wanted import WANT, NoLongerWanted, Want, check_wanted
 from ashore.core.wholenumber import whole_number
 
 __all__ = [
-    "read_text_file",
-    "S3_HINT",
-    "Bucket",
     "ADAPTER_NAME",
     "ADMIN",
     "DEFAULT_TENANT",
@@ -78,6 +75,7 @@ __all__ = [
     "NEUTRAL",
     "NOBODY",
     "RECOMMENDABLE",
+    "S3_HINT",
     "SAMPLING_FIELDS",
     "SERVER",
     "UNDECODABLE",
@@ -89,6 +87,7 @@ __all__ = [
     "AtLeast0",
     "AtLeast1",
     "Behind",
+    "Bucket",
     "Call",
     "Clock",
     "Digest",
@@ -153,6 +152,7 @@ __all__ = [
     "perform",
     "range_of",
     "read_section",
+    "read_text_file",
     "sampling_of",
     "seconds_in",
     "sees_tenant",
