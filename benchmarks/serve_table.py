@@ -26,7 +26,7 @@ from benchmarks.peers import PeerDidNotStart, PeerServer, build_llama_cpp, llama
 from benchmarks.row import Row
 from benchmarks.serve_report import about, write
 
-from ashore.bootstrap import build_store, prepare_variant
+from ashore.bootstrap import build_store, make_ready, prepare_variant
 from ashore.engines.tuning import TunedChoice, read_report, report_path
 from ashore.settings import Home
 
@@ -308,8 +308,8 @@ def prepare(given: argparse.Namespace, logs: Path) -> Run:
     from ashore.text import TextModel
 
     store = build_store(Home(root=given.home))
-    parent = store.pull(MODEL)
-    prepare_variant(store, parent, "int8")
+    make_ready(store, MODEL)
+    parent = store.resolve(MODEL)
     q8 = store.open(prepare_variant(store, parent, "q8_0").reference)
     folder = Path(q8.directory)
     system = PromptMaker(seed=0, count_tokens=tokenizer_counter(folder / "tokenizer.json")).system(cases.SYSTEM_TOKENS)

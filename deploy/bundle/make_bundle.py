@@ -24,7 +24,8 @@ from email.message import Message
 from pathlib import Path
 
 from ashore import __version__
-from ashore.bootstrap import build_store, make_ready
+from ashore.bootstrap import build_store
+from ashore.bootstrap.variants import make_ready
 from ashore.settings import Home, read_settings
 
 PROJECT = Path(__file__).resolve().parents[2]

@@ -11,11 +11,9 @@ from postgres_server import fresh_database
 
 from ashore.access.budgets import (
     Asker,
-    Authority,
     BudgetRule,
     Count,
     CountRow,
-    Ledger,
     MappedLedger,
     RuleBook,
     Short,
@@ -38,7 +36,7 @@ def clock() -> ManualClock:
 
 
 @pytest.fixture
-def ledger(tmp_path: Path, clock: ManualClock) -> Iterator[Ledger]:
+def ledger(tmp_path: Path, clock: ManualClock) -> Iterator[MappedLedger]:
     one = MappedLedger(tmp_path / "budgets", clock)
     yield one
     one.close()
@@ -51,7 +49,7 @@ def book(*rules: BudgetRule) -> RuleBook:
 class TestLedger:
     """What every `Ledger` does."""
 
-    def test_what_is_set_aside_is_not_there_for_others_and_comes_back(self, ledger: Ledger) -> None:
+    def test_what_is_set_aside_is_not_there_for_others_and_comes_back(self, ledger: MappedLedger) -> None:
         sheet = book(BudgetRule(kind="tokens", window="total", cap=100, tenant="acme")).sheet(ALICE, ledger.now_ms())
         hold = ledger.reserve(sheet.lines, sheet.usage, 80)
         with pytest.raises(Short) as short:
@@ -63,7 +61,7 @@ class TestLedger:
         ledger.reserve(sheet.lines, sheet.usage, 75)
         assert ledger.used(sheet.lines[0]) == 100
 
-    def test_a_request_fits_all_of_its_budgets_or_takes_nothing(self, ledger: Ledger) -> None:
+    def test_a_request_fits_all_of_its_budgets_or_takes_nothing(self, ledger: MappedLedger) -> None:
         rules = book(
             BudgetRule(kind="tokens", window="day", cap=1000, tenant="acme"),
             BudgetRule(kind="tokens", window="minute", cap=10, user="*"),
@@ -76,7 +74,7 @@ class TestLedger:
         bob = rules.sheet(BOB, ledger.now_ms())
         assert sorted(ledger.used(line) for line in bob.lines) == [0, 10]
 
-    def test_of_several_the_one_that_resets_last_is_named(self, ledger: Ledger) -> None:
+    def test_of_several_the_one_that_resets_last_is_named(self, ledger: MappedLedger) -> None:
         rules = [BudgetRule(kind="requests", window=window, cap=0) for window in ("minute", "day", "hour")]
         sheet = book(*rules).sheet(ALICE, ledger.now_ms())
         with pytest.raises(Short) as short:
@@ -84,7 +82,7 @@ class TestLedger:
         assert short.value.line.rule_id == rules[1].rule_id
 
     def test_a_new_window_begins_empty_and_an_old_one_takes_what_it_began(
-        self, ledger: Ledger, clock: ManualClock
+        self, ledger: MappedLedger, clock: ManualClock
     ) -> None:
         rules = book(BudgetRule(kind="tokens", window="minute", cap=100))
         sheet = rules.sheet(ALICE, ledger.now_ms())
@@ -97,7 +95,7 @@ class TestLedger:
         assert (ledger.used(sheet.lines[0]), ledger.used(later.lines[0])) == (40, 100)
         ledger.settle(other, 0, 0, 0, counts=False)
 
-    def test_a_place_among_the_concurrent_ones_is_free_when_the_client_leaves(self, ledger: Ledger) -> None:
+    def test_a_place_among_the_concurrent_ones_is_free_when_the_client_leaves(self, ledger: MappedLedger) -> None:
         sheet = book(
             BudgetRule(kind="concurrency", window="now", cap=1), BudgetRule(kind="tokens", window="total", cap=10)
         ).sheet(ALICE, ledger.now_ms())
@@ -113,7 +111,7 @@ class TestLedger:
         ledger.settle(other, 0, 5, 0, counts=True)
         assert sorted(ledger.used(line) for line in sheet.lines) == [0, 10]
 
-    def test_a_lowered_cap_holds_at_once(self, ledger: Ledger) -> None:
+    def test_a_lowered_cap_holds_at_once(self, ledger: MappedLedger) -> None:
         sheet = book(BudgetRule(kind="tokens", window="total", cap=100)).sheet(ALICE, ledger.now_ms())
         ledger.settle(ledger.reserve(sheet.lines, sheet.usage, 60), 0, 60, 0, counts=True)
         lower = book(BudgetRule(kind="tokens", window="total", cap=50)).sheet(ALICE, ledger.now_ms())
@@ -121,7 +119,7 @@ class TestLedger:
             ledger.reserve(lower.lines, lower.usage, 1)
         assert short.value.left == -10
 
-    def test_time_does_not_go_back_with_the_clock(self, ledger: Ledger, clock: ManualClock) -> None:
+    def test_time_does_not_go_back_with_the_clock(self, ledger: MappedLedger, clock: ManualClock) -> None:
         clock.advance(3600)
         before = ledger.now_ms()
         clock._now_s -= 7200
@@ -129,7 +127,7 @@ class TestLedger:
         clock.advance(5)
         assert ledger.now_ms() == before + 5000
 
-    def test_more_rules_than_a_slot_has_references(self, ledger: Ledger) -> None:
+    def test_more_rules_than_a_slot_has_references(self, ledger: MappedLedger) -> None:
         rules = [BudgetRule(kind="tokens", window="day", cap=100, offset_min=offset) for offset in range(-60, 60, 2)]
         sheet = book(*rules).sheet(ALICE, ledger.now_ms())
         assert len(sheet.lines) == 60
@@ -138,7 +136,7 @@ class TestLedger:
         ledger.settle(hold, 1, 2, 0, counts=True)
         assert {ledger.used(line) for line in sheet.lines} == {3}
 
-    def test_names_of_any_length_and_script_are_told_apart(self, ledger: Ledger) -> None:
+    def test_names_of_any_length_and_script_are_told_apart(self, ledger: MappedLedger) -> None:
         rules = book(BudgetRule(kind="requests", window="total", cap=1, user="*", tenant="*", key="*", model="*"))
         for name in ("a", "a" * 5000, "a" * 5001, "王" * 300, '"; DROP TABLE budget_rule; --', "\ud800\x00\n"):
             sheet = rules.sheet(Asker(name, name, name, name), ledger.now_ms())
@@ -148,7 +146,7 @@ class TestLedger:
 
 
 @pytest.fixture(params=["sqlite", "postgres"])
-def authority(request: pytest.FixtureRequest, tmp_path: Path, clock: ManualClock) -> Iterator[Authority]:
+def authority(request: pytest.FixtureRequest, tmp_path: Path, clock: ManualClock) -> Iterator[SqlAuthority]:
     database = open_one(request, tmp_path, clock)
     yield SqlAuthority(database)
     database.close()
@@ -168,7 +166,7 @@ def row(settled: int, open_: int = 0, *, starts_ms: int = 0, ends_ms: int = 0, r
 class TestAuthority:
     """What every `Authority` does."""
 
-    def test_rules_are_set_changed_and_removed(self, authority: Authority) -> None:
+    def test_rules_are_set_changed_and_removed(self, authority: SqlAuthority) -> None:
         one = BudgetRule(kind="tokens", window="day", cap=5, tenant="acme", user="*", offset_min=480)
         two = BudgetRule(kind="concurrency", window="now", cap=2, model="chat", key="ash_1")
         assert authority.put_rule(one) and authority.put_rule(two)
@@ -178,7 +176,7 @@ class TestAuthority:
         assert authority.remove_rule(two.rule_id) and not authority.remove_rule(two.rule_id)
         assert authority.rules() == (changed,)
 
-    def test_a_repeated_report_changes_nothing(self, authority: Authority) -> None:
+    def test_a_repeated_report_changes_nothing(self, authority: SqlAuthority) -> None:
         usage = Usage(day="2026-11-24", tenant="acme", user="alice", model="chat", requests=3, prompt_tokens=7)
         for _ in range(2):
             authority.report("one", [row(5, 2)], [usage])
@@ -189,7 +187,7 @@ class TestAuthority:
         assert authority.usage(first_day="2026-11-25", last_day="2026-11-26") == ()
         assert authority.usage(first_day="2026-11-24", last_day="2026-11-24", tenant="other") == ()
 
-    def test_what_earlier_ledgers_counted_is_settled_once(self, authority: Authority) -> None:
+    def test_what_earlier_ledgers_counted_is_settled_once(self, authority: SqlAuthority) -> None:
         ended, running = (0, NOW_MS), (NOW_MS, NOW_MS + 1)
         authority.report("one", [row(5, 2), row(1, starts_ms=ended[0], ends_ms=ended[1], rule_id="b-2")], [])
         authority.report("two", [row(10), row(4, 1, starts_ms=running[0], ends_ms=running[1], rule_id="b-3")], [])
@@ -199,7 +197,7 @@ class TestAuthority:
         authority.report("three", [row(3)], [])
         assert [count.settled for count in authority.counts("b-1", NOW_MS)] == [20]
 
-    def test_ended_windows_are_forgotten(self, authority: Authority) -> None:
+    def test_ended_windows_are_forgotten(self, authority: SqlAuthority) -> None:
         authority.report("one", [row(5), row(1, ends_ms=NOW_MS - 10, rule_id="b-2")], [])
         authority.forget(NOW_MS)
         assert authority.counts("b-2", 0) == ()

@@ -14,10 +14,8 @@ from postgres_server import fresh_database
 
 from ashore.access import Principal
 from ashore.access.budgets import (
-    Authority,
     BudgetRule,
     CountRow,
-    Leases,
     LedgerBudgets,
     Line,
     MachineLender,
@@ -41,7 +39,7 @@ def line(part: Part = Part.TOKENS, *, cap: int = 100) -> Line:
 
 
 @pytest.fixture(params=["sqlite", "postgres"])
-def both(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[Authority, Leases]]:
+def both(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[SqlAuthority, SqlLeases]]:
     clock = SystemClock()
     url = ""
     if request.param == "postgres":
@@ -54,7 +52,7 @@ def both(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[Autho
 class TestLeases:
     """What all `Leases` do."""
 
-    def test_all_machines_together_never_get_more_than_the_cap(self, both: tuple[Authority, Leases]) -> None:
+    def test_all_machines_together_never_get_more_than_the_cap(self, both: tuple[SqlAuthority, SqlLeases]) -> None:
         _, leases = both
         granted = {"a": 0, "b": 0, "c": 0}
         for source in granted:
@@ -66,7 +64,7 @@ class TestLeases:
                 assert sum(granted.values()) <= 100
         assert sum(granted.values()) > 93
 
-    def test_a_machine_gets_a_block_or_nothing(self, both: tuple[Authority, Leases]) -> None:
+    def test_a_machine_gets_a_block_or_nothing(self, both: tuple[SqlAuthority, SqlLeases]) -> None:
         _, leases = both
         leases.beat("a"), leases.beat("b")
         first = leases.lease("a", line(), granted=0, wanted=10)
@@ -74,7 +72,7 @@ class TestLeases:
         second = leases.lease("b", line(), granted=0, wanted=101)
         assert (second.granted, second.others) == (0, True)
 
-    def test_what_is_given_back_is_there_for_others(self, both: tuple[Authority, Leases]) -> None:
+    def test_what_is_given_back_is_there_for_others(self, both: tuple[SqlAuthority, SqlLeases]) -> None:
         _, leases = both
         leases.beat("a"), leases.beat("b")
         leases.lease("a", line(), granted=0, wanted=90)
@@ -86,7 +84,7 @@ class TestLeases:
         leases.give_back("a", [(wanted, 30)])
         assert leases.lease("b", line(), granted=0, wanted=50).granted == 50, "no more than it needs: others wait"
 
-    def test_who_was_asked_and_has_a_share_is_waited_for(self, both: tuple[Authority, Leases]) -> None:
+    def test_who_was_asked_and_has_a_share_is_waited_for(self, both: tuple[SqlAuthority, SqlLeases]) -> None:
         authority, leases = both
         leases.beat("a"), leases.beat("b")
         leases.lease("a", line(), granted=0, wanted=90)
@@ -105,7 +103,9 @@ class TestLeases:
         authority.report("a", [row], [])
         assert not leases.lease("b", line(), granted=0, wanted=50).others, "all of it is used for good"
 
-    def test_what_a_machine_reported_as_open_is_no_more_than_its_share(self, both: tuple[Authority, Leases]) -> None:
+    def test_what_a_machine_reported_as_open_is_no_more_than_its_share(
+        self, both: tuple[SqlAuthority, SqlLeases]
+    ) -> None:
         authority, leases = both
         leases.beat("a"), leases.beat("b")
         leases.lease("a", line(), granted=0, wanted=90)
@@ -114,7 +114,7 @@ class TestLeases:
         leases.give_back("a", [(line(), 15)])
         assert leases.lease("b", line(), granted=0, wanted=85).granted == 85
 
-    def test_a_machine_that_never_said_it_is_there_counts_as_gone(self, both: tuple[Authority, Leases]) -> None:
+    def test_a_machine_that_never_said_it_is_there_counts_as_gone(self, both: tuple[SqlAuthority, SqlLeases]) -> None:
         authority, leases = both
         leases.beat("a")
         leases.lease("lost", line(), granted=0, wanted=90)
@@ -123,13 +123,13 @@ class TestLeases:
         assert leases.lease("a", line(), granted=0, wanted=75).granted == 75
         assert leases.lease("a", line(), granted=75, wanted=1).granted == 75
 
-    def test_what_a_lost_machine_ran_is_not_counted_as_concurrent(self, both: tuple[Authority, Leases]) -> None:
+    def test_what_a_lost_machine_ran_is_not_counted_as_concurrent(self, both: tuple[SqlAuthority, SqlLeases]) -> None:
         _, leases = both
         leases.beat("a")
         leases.lease("lost", line(Part.CONCURRENCY, cap=3), granted=0, wanted=3)
         assert leases.lease("a", line(Part.CONCURRENCY, cap=3), granted=0, wanted=3).granted == 3
 
-    def test_a_lowered_cap_grants_nothing_more(self, both: tuple[Authority, Leases]) -> None:
+    def test_a_lowered_cap_grants_nothing_more(self, both: tuple[SqlAuthority, SqlLeases]) -> None:
         _, leases = both
         leases.beat("a"), leases.beat("b")
         leases.lease("a", line(), granted=0, wanted=60)
@@ -139,7 +139,7 @@ class TestLeases:
 class Machine:
     """One machine with one process, sharing leases with others by direct calls."""
 
-    def __init__(self, folder: Path, authority: Authority, leases: Leases, rules: list[BudgetRule]) -> None:
+    def __init__(self, folder: Path, authority: SqlAuthority, leases: SqlLeases, rules: list[BudgetRule]) -> None:
         clock = SystemClock()
         self.ledger = MappedLedger(folder, clock, shared=True)
         self.hand = lambda: MappedLedger(folder, clock, takes_row=False, shared=True, owner=self.ledger.owner)

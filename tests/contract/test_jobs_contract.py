@@ -21,10 +21,8 @@ from ashore.jobs import (
     CutOff,
     Done,
     Failed,
-    FileStore,
     Job,
     JobQueue,
-    JobStore,
     Lease,
     NewJob,
     Outcome,
@@ -42,12 +40,12 @@ def new(job_id: str, **options: object) -> NewJob:
     return NewJob(job_id=job_id, **values)  # type: ignore[arg-type]
 
 
-def queue_over(store: JobStore, clock: ManualClock) -> JobQueue:
+def queue_over(store: SqlJobs, clock: ManualClock) -> JobQueue:
     return JobQueue(store, clock, lease_s=30, jitter=lambda: 0.0)
 
 
 @pytest.fixture(params=["sqlite", "postgres"])
-def stores(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[JobStore, FileStore]]:
+def stores(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[SqlJobs, SqlFiles]]:
     url = ""
     if request.param == "postgres":
         url = fresh_database(request.getfixturevalue("postgres_url"), "jobs_contract")
@@ -62,7 +60,7 @@ def clock() -> ManualClock:
 
 
 @pytest.fixture
-def queue(stores: tuple[JobStore, FileStore], clock: ManualClock) -> JobQueue:
+def queue(stores: tuple[SqlJobs, SqlFiles], clock: ManualClock) -> JobQueue:
     return queue_over(stores[0], clock)
 
 
@@ -433,7 +431,7 @@ def test_deleting_takes_the_children_along_and_waits_for_a_handler(queue: JobQue
 
 
 def test_many_workers_share_the_work_without_a_job_taken_twice(
-    stores: tuple[JobStore, FileStore], clock: ManualClock
+    stores: tuple[SqlJobs, SqlFiles], clock: ManualClock
 ) -> None:
     queue = queue_over(stores[0], clock)
     for number in range(60):
@@ -463,7 +461,7 @@ def test_many_workers_share_the_work_without_a_job_taken_twice(
     assert sorted(taken) == [f"j{n:02}" for n in range(60)]
 
 
-def test_files_come_back_piece_by_piece_and_only_when_whole(stores: tuple[JobStore, FileStore]) -> None:
+def test_files_come_back_piece_by_piece_and_only_when_whole(stores: tuple[SqlJobs, SqlFiles]) -> None:
     files = stores[1]
     file = StoredFile(
         file_id="file-1", tenant="a", filename="in.jsonl", purpose="batch", num_bytes=0, created_ms=1,
@@ -491,7 +489,7 @@ def test_files_come_back_piece_by_piece_and_only_when_whole(stores: tuple[JobSto
     assert files.piece("file-1", 0) is None and not files.delete("file-1")
 
 
-def test_ids_that_no_database_takes_are_not_there(stores: tuple[JobStore, FileStore]) -> None:
+def test_ids_that_no_database_takes_are_not_there(stores: tuple[SqlJobs, SqlFiles]) -> None:
     jobs, files = stores
     for strange in ("a\0b", "' OR 1=1 --", "", "\U0001f4a9" * 4000):
         assert jobs.get(strange) is None

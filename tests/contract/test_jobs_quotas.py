@@ -15,9 +15,7 @@ from ashore.core import ManualClock, MemoryRecorder
 from ashore.errors import BudgetExceeded, InvalidRequest
 from ashore.jobs import (
     Done,
-    FileStore,
     JobQueue,
-    JobStore,
     NewJob,
     SqlFiles,
     SqlJobs,
@@ -27,7 +25,7 @@ from ashore.state import open_state
 
 
 @pytest.fixture(params=["sqlite", "postgres"])
-def stores(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[JobStore, FileStore]]:
+def stores(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[SqlJobs, SqlFiles]]:
     url = ""
     if request.param == "postgres":
         url = fresh_database(request.getfixturevalue("postgres_url"), "jobs_quotas")
@@ -49,7 +47,7 @@ def new(job_id: str, *, tenant: str = "acme", **options: object) -> NewJob:
     return NewJob(job_id=job_id, tenant=tenant, **values)  # type: ignore[arg-type]
 
 
-def test_jobs_that_have_not_ended_are_bounded_for_each_tenant(stores: tuple[JobStore, FileStore]) -> None:
+def test_jobs_that_have_not_ended_are_bounded_for_each_tenant(stores: tuple[SqlJobs, SqlFiles]) -> None:
     bound = quotas(
         quota("queued_jobs", 3), quota("queued_jobs", 2, "acme"), BudgetRule(kind="tokens", window="day", cap=1)
     )
@@ -86,7 +84,7 @@ def stored(name: str, num_bytes: int, tenant: str = "acme") -> StoredFile:
     )
 
 
-def test_bytes_of_files_are_bounded_and_what_does_not_fit_is_dropped(stores: tuple[JobStore, FileStore]) -> None:
+def test_bytes_of_files_are_bounded_and_what_does_not_fit_is_dropped(stores: tuple[SqlJobs, SqlFiles]) -> None:
     files = stores[1]
     for name, num_bytes in (("f1", 60), ("f2", 40)):
         files.create(stored(name, 0))
@@ -105,7 +103,7 @@ def test_bytes_of_files_are_bounded_and_what_does_not_fit_is_dropped(stores: tup
     assert files.complete(stored("f4", 60), most_bytes=100) is not None
 
 
-def test_two_that_submit_at_once_do_not_both_get_the_last_place(stores: tuple[JobStore, FileStore]) -> None:
+def test_two_that_submit_at_once_do_not_both_get_the_last_place(stores: tuple[SqlJobs, SqlFiles]) -> None:
     queue = JobQueue(stores[0], ManualClock(), quotas=quotas(quota("queued_jobs", 5)))
     refused: list[str] = []
 

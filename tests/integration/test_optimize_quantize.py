@@ -15,7 +15,7 @@ from benchmarks.optimise.judging import judge_as_served
 from store_making import alter, blob_of, make_store, pull_tiny
 from tiny_models import make_tiny_model
 
-from ashore.bootstrap import prepare_variant, quantiser, rebuilder
+from ashore.bootstrap import make_ready, prepare_variant, quantiser, rebuilder
 from ashore.engines import Rounded, RoundOrder
 from ashore.engines.llamacpp.importance import read_importance
 from ashore.engines.openvino.gptq import round_nearest
@@ -152,6 +152,7 @@ def test_a_variant_of_an_earlier_model_is_not_served_as_one_of_the_new(store: Mo
     assert store.is_outdated(store.resolve("tiny@int8"))
     made = prepare_variant(store, new, "int8")
     assert made.parent == new.digest and made.digest != old.digest
+    assert make_ready(store, "tiny@int8").digest == made.digest
     with pytest.raises(Conflict, match="tiny@int4 was made of an earlier tiny"):
         prepare_variant(store, new, "int4")
 

@@ -14,6 +14,7 @@ from ashore.engines import EngineOptions
 from ashore.metrics import Metrics
 from ashore.planning import ModelPlan
 from ashore.releases.model import Alias, Book, Course, Release
+from ashore.rooms import rooms
 
 RUNNING = Status(running=True, home="/h")
 
@@ -27,7 +28,7 @@ def release(name: str, alias: str, variant: str = "int8") -> Release:
 
 
 def test_what_the_page_of_metrics_tells() -> None:
-    metrics = Metrics()
+    metrics = Metrics(metric for room in rooms() for metric in room.metrics)
     metrics.set("ashore_running_sequences", 2, "chat")
     metrics.set("ashore_running_sequences", 1, "embed")
     metrics.set("ashore_waiting_sequences", 0, "chat")

@@ -12,27 +12,25 @@ Where to add what:
   `may_on` in core/rights.py), and add a line to tests/integration/test_access_lists.py.
 """
 
-from ashore.access.actions import ACTIONS, INFER, METRICS_READ, STORED_REMOVE, STORED_SHOW, Action
+from ashore.access.actions import ACTIONS, INFER, METRICS_READ, STORED_REMOVE, STORED_SHOW
 from ashore.access.acts import SYSTEM, Actor, Acts
 from ashore.access.authority import Compiled, Decision, PolicyAuthority, raised_by
-from ashore.access.book import Applied, PolicyBook, policy_changes
+from ashore.access.book import PolicyBook
 from ashore.access.denials import denial_of
-from ashore.access.directory import Claims, Directory
+from ashore.access.directory import Directory
 from ashore.access.doorkeeper import Doorkeeper, TokenVerifier
 from ashore.access.first_key import Revived, make_first_key, read_first_key, revive_first_key
-from ashore.access.guessing import Guesses
 from ashore.access.jwt import Issuer, JwtVerifier, check_issuer
 from ashore.access.keyring import Keyring, KeyWish, NewKey
-from ashore.access.keys import KeyDigest, digest_of, looks_like_key, new_key
+from ashore.access.keys import digest_of, looks_like_key, new_key
 from ashore.access.memory import KeyTable, OpenDoor
 from ashore.access.model import DEFAULT_TENANT, NOBODY, KeyScope, Principal
 from ashore.access.names import SqlNames
-from ashore.access.offices import missing_offices
 from ashore.access.onbehalf import OURSELVES, OnBehalf, make_internal_token, read_internal_token
 from ashore.access.people import AccountWish, People
 from ashore.access.policy import Binding, Policy, Role, Rule, parse_rule
 from ashore.access.ports import Authenticator, Authority
-from ashore.access.records import Account, Group, KeyRecord, PolicyVersion, Tenant
+from ashore.access.records import Account, KeyRecord, Tenant
 from ashore.access.roles import BUILT_IN, OFFICERS
 from ashore.access.section import AccessSection, PriceSection
 from ashore.access.sql import KEYS_EPOCH, POLICY_EPOCH, keep_first_key, save_key
@@ -54,23 +52,17 @@ __all__ = [
     "AccessSection",
     "Account",
     "AccountWish",
-    "Action",
     "Actor",
     "Acts",
-    "Applied",
     "Authenticator",
     "Authority",
     "Binding",
-    "Claims",
     "Compiled",
     "Decision",
     "Directory",
     "Doorkeeper",
-    "Group",
-    "Guesses",
     "Issuer",
     "JwtVerifier",
-    "KeyDigest",
     "KeyRecord",
     "KeyScope",
     "KeyTable",
@@ -83,7 +75,6 @@ __all__ = [
     "Policy",
     "PolicyAuthority",
     "PolicyBook",
-    "PolicyVersion",
     "PriceSection",
     "Principal",
     "Revived",
@@ -99,10 +90,8 @@ __all__ = [
     "looks_like_key",
     "make_first_key",
     "make_internal_token",
-    "missing_offices",
     "new_key",
     "parse_rule",
-    "policy_changes",
     "raised_by",
     "read_first_key",
     "read_internal_token",

@@ -12,69 +12,52 @@ Where to add what:
 """
 
 from ashore.audit.anchors import Anchor, open_anchor
-from ashore.audit.archive import Archive, Archived, MemoryArchive, archive_segments, open_archive
-from ashore.audit.archivist import ArchiveStanding, Archivist
-from ashore.audit.checkpoints import Checkpoint, Checkpoints
+from ashore.audit.archive import Archive, MemoryArchive, archive_segments, open_archive
+from ashore.audit.archivist import Archivist
+from ashore.audit.checkpoints import Checkpoints
 from ashore.audit.content import SUBJECTS_EPOCH, ContentSealer, SqlSubjectKeys
-from ashore.audit.digests import DIGEST_KEY, Digester, digest_key
-from ashore.audit.export import Manifest, verify_export
+from ashore.audit.digests import Digester, digest_key
+from ashore.audit.export import verify_export
 from ashore.audit.forms import NoteForm
 from ashore.audit.keyseal import PRIVATE_KEYS, rewrap_audit_keys, seal_audit_keys, unseal_audit_keys
 from ashore.audit.launch import AuditLink, open_command_log, open_log
-from ashore.audit.log import AuditLog, LogOptions, LogStats
-from ashore.audit.model import ChainName, Head, Kind, Record, RequestNote
+from ashore.audit.log import AuditLog, LogOptions
+from ashore.audit.model import ChainName, Record, RequestNote
 from ashore.audit.notary import AnchorStanding, Notary, read_anchors
 from ashore.audit.query import Query, read_moment, shown_moment
 from ashore.audit.render import hit_json, hit_line
-from ashore.audit.search import Hit
-from ashore.audit.section import AuditSection, Durability
-from ashore.audit.service import AuditService, AuditStatus
-from ashore.audit.signing import PUBLIC_KEYS, PublicKey, SigningKey, load_signing_key, read_public_keys
-from ashore.audit.verify import ChainReport, Problem, verify_local
+from ashore.audit.section import AuditSection
+from ashore.audit.service import AuditService
+from ashore.audit.signing import PUBLIC_KEYS, PublicKey, load_signing_key, read_public_keys
+from ashore.audit.verify import verify_local
 from ashore.audit.verifyfolder import VerifyReport, verify_folder
-from ashore.audit.vouching import CheckpointReport
 from ashore.audit.writer import ChainWriter
 
 __all__ = [
-    "DIGEST_KEY",
     "PRIVATE_KEYS",
     "PUBLIC_KEYS",
     "SUBJECTS_EPOCH",
     "Anchor",
     "AnchorStanding",
     "Archive",
-    "ArchiveStanding",
-    "Archived",
     "Archivist",
     "AuditLink",
     "AuditLog",
     "AuditSection",
     "AuditService",
-    "AuditStatus",
     "ChainName",
-    "ChainReport",
     "ChainWriter",
-    "Checkpoint",
-    "CheckpointReport",
     "Checkpoints",
     "ContentSealer",
     "Digester",
-    "Durability",
-    "Head",
-    "Hit",
-    "Kind",
     "LogOptions",
-    "LogStats",
-    "Manifest",
     "MemoryArchive",
     "Notary",
     "NoteForm",
-    "Problem",
     "PublicKey",
     "Query",
     "Record",
     "RequestNote",
-    "SigningKey",
     "SqlSubjectKeys",
     "VerifyReport",
     "archive_segments",

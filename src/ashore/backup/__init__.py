@@ -20,54 +20,34 @@ from ashore.backup.keeper import Keeper
 from ashore.backup.keys import read_recovery
 from ashore.backup.launch import BackupLaunch, backup_command, read_backup_launch
 from ashore.backup.memory import MemoryNode
-from ashore.backup.model import (
-    Finding,
-    NodeCondition,
-    NodeReport,
-    RepairReport,
-    RestoreReport,
-    RunReport,
-    ScrubReport,
-    StatusReport,
-    Vault,
-)
-from ashore.backup.nodes import NodeOpener, open_node
-from ashore.backup.ports import Keep, KeepNamed, Node, Sink, Source
-from ashore.backup.restoring import STAGING, Restore, refuse_full_home
+from ashore.backup.model import RestoreReport, ScrubReport, StatusReport
+from ashore.backup.nodes import open_node
+from ashore.backup.ports import Keep, KeepNamed, Node
+from ashore.backup.restoring import STAGING, Restore
 from ashore.backup.section import BackupSection
-from ashore.backup.service import KEPT_BACKUPS, BackupService
+from ashore.backup.service import BackupService
 from ashore.backup.timetable import Timetable, Turn, TurnKind
 
 __all__ = [
-    "KEPT_BACKUPS",
     "STAGING",
     "BackupHome",
     "BackupLaunch",
     "BackupSection",
     "BackupService",
     "Code",
-    "Finding",
     "HomeContents",
     "Keep",
     "KeepNamed",
     "Keeper",
     "MemoryNode",
     "Node",
-    "NodeCondition",
-    "NodeOpener",
-    "NodeReport",
-    "RepairReport",
     "Restore",
     "RestoreReport",
-    "RunReport",
     "ScrubReport",
-    "Sink",
-    "Source",
     "StatusReport",
     "Timetable",
     "Turn",
     "TurnKind",
-    "Vault",
     "backup_command",
     "could_be_lost",
     "find_backup",
@@ -76,5 +56,4 @@ __all__ = [
     "parse_code",
     "read_backup_launch",
     "read_recovery",
-    "refuse_full_home",
 ]

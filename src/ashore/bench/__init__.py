@@ -5,23 +5,19 @@ length, arrival schedules and the arithmetic of the report. Refuses to own: star
 (`evaluation`), and drawing (`cli`).
 """
 
-from ashore.bench.model import Distribution, Goodput, LoadPlan, LoadReport, RequestRecord, Slo
+from ashore.bench.model import LoadPlan, LoadReport, Slo
 from ashore.bench.prompts import PromptMaker
-from ashore.bench.report import percentile, report_json, summarise
+from ashore.bench.report import percentile, report_json
 from ashore.bench.run import run_load
 from ashore.bench.schedule import poisson_arrivals
 
 __all__ = [
-    "Distribution",
-    "Goodput",
     "LoadPlan",
     "LoadReport",
     "PromptMaker",
-    "RequestRecord",
     "Slo",
     "percentile",
     "poisson_arrivals",
     "report_json",
     "run_load",
-    "summarise",
 ]

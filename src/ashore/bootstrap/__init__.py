@@ -31,7 +31,7 @@ from ashore.bootstrap.stores import (
     sealing_notes,
     stored_files,
 )
-from ashore.bootstrap.variants import prepare_variant, quantiser, side_commands
+from ashore.bootstrap.variants import make_ready, prepare_variant, quantiser, side_commands
 
 __all__ = [
     "Keeper",
@@ -46,6 +46,7 @@ __all__ = [
     "gather_facts",
     "hold_state_secrets",
     "key_keeper",
+    "make_ready",
     "manifests_in_use",
     "open_backup",
     "open_key_source",

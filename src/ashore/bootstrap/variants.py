@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ashore.core import EngineKind
-from ashore.errors import Conflict
+from ashore.errors import Conflict, UnknownModel
 
 if TYPE_CHECKING:
     from ashore.engines import Rounder
@@ -24,6 +24,25 @@ def is_prepared(variant: str) -> bool:
     from ashore.engines import CARDS
 
     return any(variant in card.prepared for card in CARDS)
+
+
+def make_ready(store: ModelStore, name: str) -> StoredModel:
+    """Return the stored form of `name` that the default engine serves: pulled if absent, and prepared once.
+
+    A decoder gets the variant `int8`, which is kept; an encoder is served as pulled. May be called twice: the second
+    call only looks. When the machine dies halfway, the next call starts that step again.
+    """
+    from ashore.engines import DEFAULT
+
+    try:
+        model = store.resolve(name)
+    except UnknownModel:
+        model = store.pull(name)
+    if model.variant and store.is_outdated(model):
+        return prepare_variant(store, store.resolve(model.name), model.variant)
+    if model.variant or model.format == DEFAULT.native or model.shape.architecture in DEFAULT.encoders:
+        return model
+    return prepare_variant(store, model, DEFAULT.variant)
 
 
 def prepare_variant(

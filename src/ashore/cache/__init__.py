@@ -16,36 +16,21 @@ Where to add what:
 from ashore.cache.curated import CuratedAnswers
 from ashore.cache.embedded import valkey_command
 from ashore.cache.memory import FixedEpochs, MemoryTier
-from ashore.cache.model import (
-    Ask,
-    CacheStats,
-    Directive,
-    EntryStats,
-    Found,
-    KeptAnswer,
-    KeptChoice,
-    Pair,
-    Question,
-    Ready,
-    ShareStats,
-)
+from ashore.cache.model import Ask, Directive, Found, KeptAnswer, KeptChoice, Pair, Question, Ready, ShareStats
 from ashore.cache.pairsfile import read_pairs
-from ashore.cache.ports import Epochs, SharedTier
+from ashore.cache.ports import SharedTier
 from ashore.cache.rules import CURATED_EPOCH, directive_of, hidden_by
 from ashore.cache.section import CachePolicy, RedisSection, RoutePolicy, check_shared_url
 from ashore.cache.service import AnswerCache
-from ashore.cache.sql import cache_secret, load_pairs, purge, remove_pairs, save_pairs
+from ashore.cache.sql import cache_secret, load_pairs, purge, save_pairs
 
 __all__ = [
     "CURATED_EPOCH",
     "AnswerCache",
     "Ask",
     "CachePolicy",
-    "CacheStats",
     "CuratedAnswers",
     "Directive",
-    "EntryStats",
-    "Epochs",
     "FixedEpochs",
     "Found",
     "KeptAnswer",
@@ -65,7 +50,6 @@ __all__ = [
     "load_pairs",
     "purge",
     "read_pairs",
-    "remove_pairs",
     "save_pairs",
     "valkey_command",
 ]

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 
 from ashore.cli.progress import TerminalProgress
-from ashore.core import EngineKind, make_folder
+from ashore.core import EngineKind, make_folder, read_text_file
 from ashore.errors import InvalidRequest, NotFound
 from ashore.settings import Settings
 
@@ -229,17 +229,7 @@ def _stored(store: ModelStore, report: Report) -> StoredModel | None:
 def _read_text(path: Path) -> NamedText:
     from ashore.evaluation import NamedText
 
-    try:
-        text = path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise InvalidRequest(f"text file {path}: {error.strerror}", hint="give a file of UTF-8 text") from error
-    except UnicodeDecodeError as error:
-        raise InvalidRequest(
-            f"text file {path} is not UTF-8: byte {error.start} is {error.object[error.start]:#04x}",
-            hint="convert it first, with iconv for example",
-        ) from error
-    if not text.strip():
-        raise InvalidRequest(f"text file {path} is empty", hint="give text that the model is to be good at")
+    text = read_text_file(path, "text file", hint="give UTF-8 text that the model is to be good at")
     return NamedText(name=path.name, text=text)
 
 

@@ -24,8 +24,8 @@ def system_errors() -> Iterator[None]:
     """Turn what the system refuses into an error that says who must act. Anything else passes."""
     try:
         yield
-    except BrokenPipeError:
-        raise  # whoever read our output has what they wanted
+    except (BrokenPipeError, AshoreError):
+        raise  # whoever read our output has what they wanted; an error of ours says who must act
     except OSError as error:
         fault = fault_of(error)
         if fault is None:

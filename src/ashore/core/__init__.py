@@ -61,14 +61,13 @@ from ashore.core.section import (
     toml,
 )
 from ashore.core.shapes import ModelShape, kv_bytes_per_token
+from ashore.core.textfile import read_text_file
 from ashore.core.timespan import human_seconds, parse_seconds, seconds_in, written_span
 from ashore.core.visible import check_line, first_hidden
 from ashore.core.wanted import WANT, NoLongerWanted, Want, check_wanted
 from ashore.core.wholenumber import whole_number
 
 __all__ = [
-    "S3_HINT",
-    "Bucket",
     "ADAPTER_NAME",
     "ADMIN",
     "DEFAULT_TENANT",
@@ -81,6 +80,7 @@ __all__ = [
     "NOBODY",
     "NOUNS",
     "RECOMMENDABLE",
+    "S3_HINT",
     "SAMPLING_FIELDS",
     "SERVER",
     "UNDECODABLE",
@@ -92,6 +92,7 @@ __all__ = [
     "AtLeast0",
     "AtLeast1",
     "Behind",
+    "Bucket",
     "Call",
     "Clock",
     "Digest",
@@ -163,6 +164,7 @@ __all__ = [
     "perform",
     "range_of",
     "read_section",
+    "read_text_file",
     "sampling_of",
     "seconds_in",
     "sees_tenant",

@@ -11,28 +11,40 @@ from ashore.errors import EnvironmentFault
 _IN_THE_WAY: Final = (errno.EEXIST, errno.ENOTDIR, errno.ELOOP)
 
 
+class FolderBlocked(EnvironmentFault, OSError):
+    """A folder cannot be made where it must be.
+
+    Move away what stands there. It is an `OSError` too, so that whoever takes what the system refuses takes it.
+    """
+
+    def __init__(self, message: str, number: int, *, hint: str) -> None:
+        super().__init__(message, hint=hint)
+        self.errno, self.strerror = number, message
+
+
 def make_folder(folder: Path, *, mode: int = 0o777) -> None:
     """Make a folder, and those above it that are missing. May be called twice; `mode` holds for the folder alone.
 
     Raises:
-        EnvironmentFault: a file or a broken link stands where the folder, or one above it, must be, or there is no
+        FolderBlocked: a file or a broken link stands where the folder, or one above it, must be, or there is no
             disk behind it.
         OSError: anything else that the system refuses.
     """
     try:
         folder.mkdir(mode=mode, parents=True, exist_ok=True)
     except FileNotFoundError as fault:  # nothing is missing, or it would have been made
-        raise EnvironmentFault(
+        raise FolderBlocked(
             f"{folder} cannot be made: {folder.parent} takes no folders",
+            errno.ENOENT,
             hint="name a folder on a disk that can be written",
         ) from fault
     except OSError as fault:
         if fault.errno not in _IN_THE_WAY:
             raise
-        raise blocked_folder(folder) from fault
+        raise blocked_folder(folder, fault.errno) from fault
 
 
-def blocked_folder(folder: Path) -> EnvironmentFault:
+def blocked_folder(folder: Path, number: int = errno.EEXIST) -> FolderBlocked:
     """Return what to raise for a folder that cannot be made: which path is in its way, and what that is."""
     place = next((one for one in (folder, *folder.parents) if one.is_symlink() or one.exists()), folder)
     if place.is_symlink() and not place.exists():
@@ -40,4 +52,4 @@ def blocked_folder(folder: Path) -> EnvironmentFault:
     else:
         what, remedy = "a file" if place.is_file() else "not a directory", "move it away, or name another folder"
     where = "a directory is expected there" if place == folder else f"the directory {folder} cannot be made below it"
-    return EnvironmentFault(f"{place} is {what}; {where}", hint=remedy)
+    return FolderBlocked(f"{place} is {what}; {where}", number, hint=remedy)

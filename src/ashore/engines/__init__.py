@@ -8,7 +8,7 @@ Where to add what:
 - An option of an engine: `options` of its card, which says whether a release made over the API may have it; its
   reader in the adapter; the table in docs/reference/releases.md.
 - A precision: a row in `precisions` of its engine's card; the arithmetic in its engine's `Rounder`
-  (openvino/prepare.py, llamacpp/mixes.py).
+  (openvino/prepare.py, llamacpp/rounding.py).
 - What `engine tune` tries: candidates.py in the engine's folder.
 """
 

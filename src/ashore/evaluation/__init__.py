@@ -6,31 +6,21 @@ which of them is released. A model under test is a `Subject`, behind the engine 
 Where to add what:
 
 - A kind of task: its name in evaluation/tasks/model.py, what an item needs in evaluation/tasks/reader.py, its judge
-  in evaluation/tasks/answers.py or likelihood.py, a row in docs/how-to/evaluate-a-model.md.
+  in evaluation/tasks/answers.py or run.py, a row in docs/how-to/evaluate-a-model.md.
 - A limit of the gate: a row of `METRICS` in evaluation/gate.py.
 - A task that ships: a builder in deploy/make_task_sets.py.
 """
 
 from ashore.evaluation.attached import gate_verdict, keep_report, keep_verdict, kept_reports
 from ashore.evaluation.compare import compare
-from ashore.evaluation.divergence import Divergence, divergence
-from ashore.evaluation.gate import METRICS, Gate, decide, parse_gate, read_gate
+from ashore.evaluation.divergence import divergence
+from ashore.evaluation.gate import METRICS, decide, parse_gate, read_gate
 from ashore.evaluation.harness import HarnessTask
 from ashore.evaluation.hosted import open_hosted
 from ashore.evaluation.local import LocalSubject
-from ashore.evaluation.model import (
-    Comparison,
-    Conditions,
-    Judged,
-    Line,
-    Report,
-    TextResult,
-    Verdict,
-    read_report,
-    report_json,
-)
+from ashore.evaluation.model import Judged, Report, Verdict, read_report
 from ashore.evaluation.needs import check_memory, memory_needed
-from ashore.evaluation.perplexity import Block, Perplexity, perplexity, perplexity_increase
+from ashore.evaluation.perplexity import perplexity, perplexity_increase
 from ashore.evaluation.ports import Generated, Subject, Told, untold
 from ashore.evaluation.rendering import (
     comparison_markdown,
@@ -38,17 +28,13 @@ from ashore.evaluation.rendering import (
     comparison_png,
     report_files,
     report_markdown,
-    report_page,
 )
 from ashore.evaluation.service import Candidate, NamedText, evaluate
-from ashore.evaluation.speed import Speed, measure_speed
-from ashore.evaluation.statistics import Difference, Estimate, mean, mean_difference, ratio, ratio_change
+from ashore.evaluation.statistics import mean, mean_difference, ratio, ratio_change
 from ashore.evaluation.tasks import (
     ConfinedRunner,
     Item,
-    ItemResult,
     Program,
-    Runner,
     Task,
     TaskHeader,
     TaskResult,
@@ -61,33 +47,20 @@ from ashore.evaluation.tasks import (
 
 __all__ = [
     "METRICS",
-    "Block",
     "Candidate",
-    "Comparison",
-    "Conditions",
     "ConfinedRunner",
-    "Difference",
-    "Divergence",
-    "Estimate",
-    "Gate",
     "Generated",
     "HarnessTask",
     "Item",
-    "ItemResult",
     "Judged",
-    "Line",
     "LocalSubject",
     "NamedText",
-    "Perplexity",
     "Program",
     "Report",
-    "Runner",
-    "Speed",
     "Subject",
     "Task",
     "TaskHeader",
     "TaskResult",
-    "TextResult",
     "Told",
     "Verdict",
     "accuracy_change",
@@ -105,7 +78,6 @@ __all__ = [
     "kept_reports",
     "mean",
     "mean_difference",
-    "measure_speed",
     "memory_needed",
     "open_hosted",
     "open_task",
@@ -118,9 +90,7 @@ __all__ = [
     "read_gate",
     "read_report",
     "report_files",
-    "report_json",
     "report_markdown",
-    "report_page",
     "run_task",
     "shipped_tasks",
     "untold",

@@ -11,23 +11,21 @@ Where to add what:
 """
 
 from ashore.jobs.batch import KIND as BATCH_KIND
-from ashore.jobs.batch import BatchHandler, BatchOrder, BatchProgress, expires_of, progress_of
+from ashore.jobs.batch import BatchHandler, BatchOrder, expires_of, progress_of
 from ashore.jobs.batchlines import ENDPOINTS
 from ashore.jobs.batchtokens import BatchTokens, add_tokens
 from ashore.jobs.desk import JobDesk, make_desk
 from ashore.jobs.egress import LOOPBACK, check_addresses, check_url, parse_allow
 from ashore.jobs.filesql import PIECE_BYTES, SqlFiles
-from ashore.jobs.launch import ApiAddress, JobsLaunch, jobs_command, read_launch
+from ashore.jobs.launch import ApiAddress, JobsLaunch, jobs_command
 from ashore.jobs.model import (
     ANY_MODEL,
-    FINAL,
     Again,
     Cancelled,
     CutOff,
     Done,
     Failed,
     Job,
-    JobBody,
     JobState,
     Lease,
     NewJob,
@@ -35,10 +33,10 @@ from ashore.jobs.model import (
     StoredFile,
     new_id,
 )
-from ashore.jobs.ports import FileStore, Handler, JobStore, Quotas
+from ashore.jobs.ports import Quotas
 from ashore.jobs.queue import JobQueue
-from ashore.jobs.quota import NoQuotas, QuotaKind
-from ashore.jobs.request import Call, CallHandler, Reply
+from ashore.jobs.quota import NoQuotas
+from ashore.jobs.request import Call, Reply
 from ashore.jobs.runner import Lane, Runner
 from ashore.jobs.section import EgressSection, JobsSection
 from ashore.jobs.sql import SqlJobs
@@ -48,30 +46,23 @@ __all__ = [
     "ANY_MODEL",
     "BATCH_KIND",
     "ENDPOINTS",
-    "FINAL",
     "LOOPBACK",
     "PIECE_BYTES",
     "Again",
     "ApiAddress",
     "BatchHandler",
     "BatchOrder",
-    "BatchProgress",
     "BatchTokens",
     "Call",
-    "CallHandler",
     "Cancelled",
     "CutOff",
     "Done",
     "EgressSection",
     "Failed",
-    "FileStore",
-    "Handler",
     "Job",
-    "JobBody",
     "JobDesk",
     "JobQueue",
     "JobState",
-    "JobStore",
     "JobsLaunch",
     "JobsSection",
     "Lane",
@@ -79,7 +70,6 @@ __all__ = [
     "NewJob",
     "NoQuotas",
     "Outcome",
-    "QuotaKind",
     "Quotas",
     "Reply",
     "Runner",
@@ -96,7 +86,6 @@ __all__ = [
     "new_id",
     "parse_allow",
     "progress_of",
-    "read_launch",
     "resolve",
     "webhook_secret",
 ]

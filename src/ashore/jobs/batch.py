@@ -19,9 +19,8 @@ import msgspec
 
 from ashore.jobs.batchlines import BatchError, check_line, check_lines, requests_of, split_lines
 from ashore.jobs.batchtokens import BatchTokens, add_tokens
-from ashore.jobs.filesql import PIECE_BYTES
+from ashore.jobs.filesql import PIECE_BYTES, SqlFiles
 from ashore.jobs.model import Again, Cancelled, Done, Failed, Job, JobBody, Lease, NewJob, Outcome, StoredFile
-from ashore.jobs.ports import FileStore
 from ashore.jobs.queue import JobQueue
 from ashore.jobs.request import Call, Reply
 
@@ -113,7 +112,7 @@ class BatchHandler:
     def __init__(
         self,
         queue: JobQueue,
-        files: FileStore,
+        files: SqlFiles,
         *,
         result_ttl_ms: int,
         max_attempts: int,
@@ -258,7 +257,7 @@ class BatchHandler:
 class _Sink:
     """Writes lines into a file piece by piece. A file that gets none is not made."""
 
-    def __init__(self, files: FileStore, batch: Job, name: str, now_ms: int, ttl_ms: int) -> None:
+    def __init__(self, files: SqlFiles, batch: Job, name: str, now_ms: int, ttl_ms: int) -> None:
         digest = hashlib.sha256(f"{batch.job_id} {name}".encode()).hexdigest()
         self._file = StoredFile(
             file_id=f"file-{digest[:32]}",

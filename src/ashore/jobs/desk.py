@@ -11,7 +11,7 @@ from ashore.core import Clock
 from ashore.errors import NotReady
 from ashore.jobs.filesql import SqlFiles
 from ashore.jobs.model import Job, NewJob
-from ashore.jobs.ports import FileStore, Quotas
+from ashore.jobs.ports import Quotas
 from ashore.jobs.queue import JobQueue
 from ashore.jobs.quota import NoQuotas
 from ashore.jobs.section import EgressSection, JobsSection
@@ -26,7 +26,7 @@ class JobDesk:
     """The queue, the files, and what may be asked of them."""
 
     queue: JobQueue
-    files: FileStore
+    files: SqlFiles
     limits: JobsSection = field(default_factory=JobsSection)
     egress: EgressSection = field(default_factory=EgressSection)
     quotas: Quotas = field(default_factory=NoQuotas)

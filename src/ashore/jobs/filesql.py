@@ -18,12 +18,13 @@ _COLUMNS: Final = "file_id, tenant, filename, purpose, num_bytes, created_ms, ex
 
 
 class SqlFiles:
-    """A `FileStore` in the state. Each piece is a transaction of its own, so a slow upload holds nobody up."""
+    """Files in the state, in pieces. Each piece is a transaction of its own, so a slow upload holds nobody up."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     def create(self, file: StoredFile) -> None:
+        """Begin a file; it is empty and not complete. The same id again begins it anew."""
         with self._database.write() as connection:
             _drop(connection, file.file_id)
             execute(
@@ -41,6 +42,7 @@ class SqlFiles:
             )
 
     def append(self, file_id: str, number: int, piece: bytes) -> None:
+        """Keep one piece; the same number again replaces it."""
         assert len(piece) <= PIECE_BYTES
         check_room(self._database, len(piece))
         statement = (
@@ -52,6 +54,11 @@ class SqlFiles:
             execute(connection, statement, id=file_id, number=number, piece=piece)
 
     def complete(self, file: StoredFile, *, most_bytes: int | None = None) -> StoredFile | None:
+        """Say that the file is whole, and what it is: purpose, name, length and expiry as given. None: it is gone.
+
+        Raises:
+            BudgetExceeded: the files of its tenant would be longer than `most_bytes` together; this one is dropped.
+        """
         statement = (
             "UPDATE stored_file SET complete = 1, num_bytes = :num_bytes, purpose = :purpose, filename = :filename, "
             "expires_ms = :expires_ms WHERE file_id = :id"
@@ -77,6 +84,7 @@ class SqlFiles:
         return self.get(file.file_id)
 
     def get(self, file_id: str) -> StoredFile | None:
+        """Return what is known of a file that is complete."""
         if "\0" in file_id:  # which Postgres cannot even be asked for
             return None
         statement = f"SELECT {_COLUMNS} FROM stored_file WHERE file_id = :id AND complete = 1"
@@ -85,6 +93,7 @@ class SqlFiles:
             return None if row is None else _file(row)
 
     def piece(self, file_id: str, number: int) -> bytes | None:
+        """Return one piece, None after the last."""
         statement = "SELECT piece FROM file_piece WHERE file_id = :id AND number = :number"
         with self._database.read() as connection:
             piece = execute(connection, statement, id=file_id, number=number).scalar()
@@ -100,6 +109,7 @@ class SqlFiles:
         account: str | None = None,
         oldest_first: bool = False,
     ) -> list[StoredFile]:
+        """Return complete files of a tenant, or of one account in it, by age, the newest first."""
         way, beyond = ("ASC", ">") if oldest_first else ("DESC", "<")
         where, values = "tenant = :tenant AND complete = 1", dict[str, object](tenant=tenant, limit=limit)
         if account is not None:
@@ -120,11 +130,13 @@ class SqlFiles:
             return [_file(row) for row in execute(connection, statement, **values).mappings()]
 
     def delete(self, file_id: str) -> bool:
+        """Drop a file with its bytes; False where there was none."""
         with self._database.write() as connection:
             execute(connection, "DELETE FROM file_piece WHERE file_id = :id", id=file_id)
             return bool(execute(connection, "DELETE FROM stored_file WHERE file_id = :id", id=file_id).rowcount)
 
     def prune(self, *, now_ms: int, abandoned_before_ms: int, limit: int) -> int:
+        """Drop files that have expired, and uploads that broke off before a moment; return how many went."""
         statement = (
             "SELECT file_id FROM stored_file WHERE expires_ms <= :now "
             "OR (complete = 0 AND created_ms <= :abandoned) LIMIT :limit"

@@ -10,8 +10,9 @@ from ashore.core import Clock
 from ashore.errors import Conflict, NotFound
 from ashore.jobs import rules
 from ashore.jobs.model import Change, Job, JobBody, JobState, Lease, NewJob, Outcome
-from ashore.jobs.ports import JobStore, Quotas
+from ashore.jobs.ports import Quotas
 from ashore.jobs.quota import NoQuotas
+from ashore.jobs.sql import SqlJobs
 
 LEASE_S: Final = 30.0
 """A worker that is silent for so long has lost its job."""
@@ -20,11 +21,11 @@ MOST_AT_ONCE: Final = 500
 
 
 class JobQueue:
-    """A durable queue over a `JobStore`."""
+    """A durable queue over the state."""
 
     def __init__(
         self,
-        store: JobStore,
+        store: SqlJobs,
         clock: Clock,
         *,
         lease_s: float = LEASE_S,

@@ -13,8 +13,9 @@ from dataclasses import dataclass, field
 from typing import Final, TypeVar
 
 from ashore.errors import AshoreError
+from ashore.jobs.filesql import SqlFiles
 from ashore.jobs.model import Again, CutOff, Done, Failed, Lease, Outcome
-from ashore.jobs.ports import FileStore, Handler
+from ashore.jobs.ports import Handler
 from ashore.jobs.queue import JobQueue
 from ashore.state import Changes
 
@@ -56,7 +57,7 @@ class Runner:
         lanes: Sequence[Lane],
         owner: str,
         changes: Callable[[], Changes],
-        files: FileStore | None = None,
+        files: SqlFiles | None = None,
     ) -> None:
         """Make it.
 

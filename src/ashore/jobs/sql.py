@@ -55,12 +55,24 @@ PRESENT: Final = ""
 
 
 class SqlJobs:
-    """A `JobStore` in the state."""
+    """Jobs in the state. Every method is one transaction, and blocks; an event loop calls it on a thread."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     def add(self, jobs: Sequence[NewJob], now_ms: int, *, most_queued: int | None = None) -> list[Job]:
+        """Keep new jobs, all or none. For one whose id or idempotency key is there already, the first one is returned.
+
+        When it returns, they outlive a power cut.
+
+        Args:
+            jobs: Of one tenant, where there is a bound.
+            now_ms: The time.
+            most_queued: Jobs of the tenant that have not ended, these included, without the lines of batches.
+
+        Raises:
+            BudgetExceeded: there would be more; none was kept.
+        """
         self.check_room(sum(len(job.payload) for job in jobs))
         with self._database.write() as connection:
             if most_queued is not None:
@@ -73,25 +85,30 @@ class SqlJobs:
             return kept
 
     def check_room(self, num_bytes: int) -> None:
+        """Return when jobs of so many bytes may be kept now. Raises `DiskFull`."""
         check_room(self._database, num_bytes)
 
     def get(self, job_id: str) -> Job | None:
+        """Return one job; None where there is none, or no longer."""
         if "\0" in job_id:  # which Postgres cannot even be asked for
             return None
         with self._database.read() as connection:
             return _one(connection, job_id)
 
     def body(self, job_id: str) -> JobBody | None:
+        """Return payload and result of one job."""
         with self._database.read() as connection:
             statement = "SELECT payload, result FROM job_body WHERE job_id = :id"
             row = execute(connection, statement, id=job_id).mappings().first()
             return None if row is None else _body(row["payload"], row["result"])
 
     def ready(self, now_ms: int) -> set[str]:
+        """Return the kinds of which a job may be leased now. Only reads."""
         with self._database.read() as connection:
             return set(_waiting(connection, "kind", now_ms))
 
     def lease(self, *, kinds: Sequence[str], limit: int, owner: str, now_ms: int, lease_ms: int) -> list[Lease]:
+        """Lease the jobs that go next (`fairness.choose`), at most `limit`; no two callers get the same one."""
         with self._database.write() as connection:
             heads = {
                 tenant: _heads(connection, tenant, kinds, now_ms, limit)
@@ -111,6 +128,11 @@ class SqlJobs:
             return leases
 
     def update(self, job_ids: Sequence[str], rule: Rule, now_ms: int) -> list[Job]:
+        """Apply a rule to each job, and keep all that follows from it, in one transaction; return the changed ones.
+
+        What follows: its result, its spawn, and the count of the parent when the job has ended. The rule may be called
+        again where the database asks for it, so it has no effects.
+        """
         if not job_ids:
             return []
         with self._database.write() as connection:
@@ -128,6 +150,7 @@ class SqlJobs:
             return changed
 
     def due(self, *, now_ms: int, limit: int, owner: str | None = None) -> list[str]:
+        """Return jobs that `rules.sweep` would change; with `owner`, those that this owner has leased instead."""
         with self._database.read() as connection:
             if owner is not None:
                 statement = "SELECT job_id FROM job WHERE state = 'running' AND owner = :owner LIMIT :limit"
@@ -151,6 +174,12 @@ class SqlJobs:
         after: tuple[int, str] | None = None,
         oldest_first: bool = False,
     ) -> list[Job]:
+        """Return jobs by age, the newest first, or children by their item.
+
+        Args:
+            parent_id: Children of this job, by item; "" for jobs without a parent; None for any.
+            after: (created_ms, job_id) of the last one of an earlier page, or (item, "") of children.
+        """
         where, values = ["1 = 1"], dict[str, object](limit=limit)
         if tenant is not None:
             where.append("tenant = :tenant")
@@ -179,6 +208,7 @@ class SqlJobs:
             return [_job(row) for row in execute(connection, statement, **values).mappings()]
 
     def bodies(self, parent_id: str, *, after_item: int, limit: int) -> list[tuple[Job, JobBody]]:
+        """Return children that have ended, by item, with their bodies."""
         names = ", ".join(f"job.{name}" for name in _COLUMNS)
         statement = (
             f"SELECT {names}, payload, result FROM job JOIN job_body ON job_body.job_id = job.job_id "
@@ -189,6 +219,10 @@ class SqlJobs:
             return [(_job(row), _body(row["payload"], row["result"])) for row in rows]
 
     def prune(self, *, now_ms: int, limit: int) -> int:
+        """Drop jobs whose results nobody may ask for any more, and the children of parents that have ended.
+
+        Returns how many went.
+        """
         statement = (
             "SELECT job_id FROM job WHERE expires_ms IS NOT NULL AND expires_ms <= :now "
             f"UNION SELECT job_id FROM job WHERE {_DEAD_CHILD} LIMIT :limit"
@@ -202,6 +236,7 @@ class SqlJobs:
         return len(gone)
 
     def delete(self, job_id: str) -> bool:
+        """Drop a job that has ended, with its children; False where there is none such."""
         with self._database.write() as connection:
             job = _one(connection, job_id, lock=True)
             if job is None or not job.final:
@@ -218,6 +253,7 @@ class SqlJobs:
             return True
 
     def counts(self) -> dict[tuple[str, JobState], int]:
+        """Return how many jobs there are, by kind and state."""
         with self._database.read() as connection:
             statement = "SELECT kind, state, count(*) AS num FROM job GROUP BY kind, state"
             rows = execute(connection, statement).mappings()

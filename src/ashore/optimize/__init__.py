@@ -6,38 +6,28 @@ weights by learning (`training`).
 
 Where to add what:
 
-- A way of pruning: how many of which part stay in pruning/planning.py, which ones in pruning/cutting.py; a family of
+- A way of pruning: how many of which part stay in pruning/planning.py, which ones in surgery/students.py; a family of
   models in surgery/anatomy.py and surgery/students.py.
 - What a student learns from its teacher: distilling/lessons.py, called in distilling/distil.py.
 - A maker of variants or derived models: a `Maker` (optimize/ports.py) in `rebuilder` of bootstrap/optimizing.py.
 - A row of the table of optimising: a stage in benchmarks/optimise/road.py, its judge in benchmarks/optimise/table.py.
 """
 
-from ashore.optimize.model import (
-    Needs,
-    QuantizePlan,
-    QuantizeReport,
-    QuantizeWish,
-    RebuildReport,
-    RebuiltFile,
-)
+from ashore.optimize.model import QuantizePlan, QuantizeReport, QuantizeWish, RebuildReport
 from ashore.optimize.ports import Maker
 from ashore.optimize.precisions import PRECISIONS, is_made_beside
 from ashore.optimize.quantise import MAKER, Quantiser
-from ashore.optimize.rebuild import Rebuilder, find_parent
+from ashore.optimize.rebuild import Rebuilder
 
 __all__ = [
     "MAKER",
     "PRECISIONS",
     "Maker",
-    "Needs",
     "Quantiser",
     "QuantizePlan",
     "QuantizeReport",
     "QuantizeWish",
     "RebuildReport",
     "Rebuilder",
-    "RebuiltFile",
-    "find_parent",
     "is_made_beside",
 ]

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from ashore.core import human_bytes
+from ashore.core import read_text_file
 from ashore.engines import Samples
 from ashore.errors import InvalidRequest
 
@@ -21,7 +21,6 @@ RANKING_TOKENS: Final = 256
 """Tokens of a ranking sample: it is read once for each layer, and at each token whole distributions are compared."""
 FEWEST_TOKENS: Final = 4096
 """Below this the statistics of a product with 1,536 inputs have no full rank, and the text tells too little."""
-MOST_BYTES: Final = 64 << 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,29 +39,8 @@ def read_text(path: Path) -> str:
     Raises:
         InvalidRequest: it cannot be read, is empty, is no text in UTF-8, or is far too large.
     """
-    hint = "give plain UTF-8 text of the kind that the model will see, 50 kB or more"
-    try:
-        size = path.stat().st_size
-        if size > MOST_BYTES:
-            raise InvalidRequest(
-                f"the calibration text {path} has {human_bytes(size)}; at most {human_bytes(MOST_BYTES)} are read",
-                hint="cut out a part of it: a few hundred kilobytes are plenty",
-            )
-        data = path.read_bytes()
-    except OSError as error:
-        why = error.strerror or str(error)
-        raise InvalidRequest(f"the calibration text {path} cannot be read: {why}", hint="check its path") from error
-    try:
-        text = data.decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise InvalidRequest(
-            f"the calibration text {path} is not UTF-8: byte {error.start} is 0x{data[error.start]:02x}", hint=hint
-        ) from error
-    if "\0" in text:
-        raise InvalidRequest(f"the calibration text {path} is binary: it has a zero byte", hint=hint)
-    if not text.strip():
-        raise InvalidRequest(f"the calibration text {path} is empty", hint=hint)
-    return text
+    hint = "give plain UTF-8 text of the kind that the model will see; 50 kB to a few hundred kB are plenty"
+    return read_text_file(path, "the calibration text", hint=hint)
 
 
 def cut_samples(

@@ -5,17 +5,7 @@ Owns: the plan and the reason of every choice in it. Refuses: starting anything,
 
 from ashore.planning.inventory import read_inventory
 from ashore.planning.model import Change, Choice, Inventory, ModelFacts, ModelPlan, Plan, Tuned, Wish
-from ashore.planning.rules import (
-    choose_engine,
-    compare,
-    describe,
-    differs,
-    make_plan,
-    number_releases,
-    plan_beside,
-    refuse_without_program,
-    with_kept,
-)
+from ashore.planning.rules import compare, make_plan, number_releases, plan_beside, refuse_without_program, with_kept
 from ashore.planning.section import EngineSection, ModelSection
 
 __all__ = [
@@ -29,10 +19,7 @@ __all__ = [
     "Plan",
     "Tuned",
     "Wish",
-    "choose_engine",
     "compare",
-    "describe",
-    "differs",
     "make_plan",
     "number_releases",
     "plan_beside",

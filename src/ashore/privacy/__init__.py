@@ -17,37 +17,29 @@ from ashore.privacy.custom import check_policy
 from ashore.privacy.desk import PrivacyDesk, read_secret
 from ashore.privacy.detect import Detectors
 from ashore.privacy.matching import StandIns
-from ashore.privacy.model import IDENTIFIERS, KINDS, Action, Entity, Finder
+from ashore.privacy.model import KINDS, Entity, Finder
 from ashore.privacy.outlet import AnswerGuard, Outlet
 from ashore.privacy.policy import (
     PROMPT_DEFAULTS,
-    AnswerAction,
-    DetectorName,
     Dictionary,
     Expression,
     LabelMode,
     PrivacyPolicy,
     PrivacyRoute,
-    Rules,
     rules_for,
 )
-from ashore.privacy.service import Examination, InForce, Privacy, finder_of, with_custom
-from ashore.privacy.sql import POLICY_EPOCH, StoredPolicy, load_policy
+from ashore.privacy.service import InForce, Privacy, finder_of
+from ashore.privacy.sql import POLICY_EPOCH, load_policy
 from ashore.privacy.table import Table
 
 __all__ = [
-    "IDENTIFIERS",
     "KINDS",
     "POLICY_EPOCH",
     "PROMPT_DEFAULTS",
-    "Action",
-    "AnswerAction",
     "AnswerGuard",
-    "DetectorName",
     "Detectors",
     "Dictionary",
     "Entity",
-    "Examination",
     "Expression",
     "Finder",
     "InForce",
@@ -57,14 +49,11 @@ __all__ = [
     "PrivacyDesk",
     "PrivacyPolicy",
     "PrivacyRoute",
-    "Rules",
     "StandIns",
-    "StoredPolicy",
     "Table",
     "check_policy",
     "finder_of",
     "load_policy",
     "read_secret",
     "rules_for",
-    "with_custom",
 ]

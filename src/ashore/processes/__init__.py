@@ -20,20 +20,19 @@ from ashore.processes.lock import Holder, HomeLock, read_holder
 from ashore.processes.logs import open_log, rotate, tail
 from ashore.processes.look import get_from
 from ashore.processes.notify import tell_manager
-from ashore.processes.ports import check_port, owner_of_port
+from ashore.processes.ports import check_port
 from ashore.processes.priority import become_idle, set_idle
 from ashore.processes.pulse import SILENCE_S, LoopLife, Pulse, beat_in_thread, keep_beating, take_pulse
 from ashore.processes.restart import GiveUp, Restart, RestartPolicy, decide
-from ashore.processes.room import is_no_room, no_room, room_needed
+from ashore.processes.room import is_no_room, no_room
 from ashore.processes.silence import forbid_core_dumps, silence_dependencies, silence_host
-from ashore.processes.supervisor import ChildState, Supervisor
+from ashore.processes.supervisor import Supervisor
 from ashore.processes.unixsocket import listen_on, unix_address
 
 __all__ = [
     "SILENCE_S",
     "Caller",
     "ChildSpec",
-    "ChildState",
     "ControlServer",
     "GiveUp",
     "Holder",
@@ -62,9 +61,7 @@ __all__ = [
     "listen_on",
     "no_room",
     "open_log",
-    "owner_of_port",
     "read_holder",
-    "room_needed",
     "rotate",
     "set_idle",
     "silence_dependencies",

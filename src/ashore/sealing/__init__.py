@@ -10,7 +10,7 @@ Where to add what:
   tests/contract/test_sealing_keepers.py.
 """
 
-from ashore.sealing.box import SecretBox, is_boxed
+from ashore.sealing.box import SecretBox
 from ashore.sealing.chunks import (
     CHUNK_BYTES,
     SALT_BYTES,
@@ -45,7 +45,7 @@ from ashore.sealing.datakeys import (
 )
 from ashore.sealing.keyfile import read_secret_file
 from ashore.sealing.keyring import KeyringKeeper
-from ashore.sealing.keysource import KeySource, format_key_source, no_key_source, open_keeper, parse_key_source
+from ashore.sealing.keysource import format_key_source, no_key_source, open_keeper, parse_key_source
 from ashore.sealing.memory import MemoryKeeper
 from ashore.sealing.passphrase import PassphraseKeeper
 from ashore.sealing.ports import KeyKeeper, Wrapped
@@ -79,7 +79,6 @@ __all__ = [
     "Header",
     "KeyInMemory",
     "KeyKeeper",
-    "KeySource",
     "KeyringKeeper",
     "MemoryKeeper",
     "OpenEnvelope",
@@ -99,7 +98,6 @@ __all__ = [
     "format_key_source",
     "hash_of_sealed",
     "hold_secrets_key",
-    "is_boxed",
     "is_key_id",
     "memory_scratch",
     "new_data_key",

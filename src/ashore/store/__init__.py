@@ -22,12 +22,12 @@ from ashore.store.conversion.safetensorsgguf import convert_safetensors_to_gguf
 from ashore.store.copies import AttachedCopy, BlobCopy, ModelCopy
 from ashore.store.diskerrors import disk_errors
 from ashore.store.layout import write_atomic as write_file
-from ashore.store.model import DERIVED, TEXT_FILES, Attachment, StoredFile, StoredModel
-from ashore.store.ports import FileSource, ManifestRemote, Origin, Source
+from ashore.store.model import DERIVED, TEXT_FILES, Attachment, StoredModel
+from ashore.store.ports import ManifestRemote
 from ashore.store.progress import Progress, silent
 from ashore.store.recipe import DataUsed, VariantRecipe, data_used, find_data, versions_of
-from ashore.store.refs import Reference, parse_reference
-from ashore.store.reports import BadFile, GcReport, ModelFilesOnDisk, RekeyReport, SealReport, VerifyReport
+from ashore.store.refs import parse_reference
+from ashore.store.reports import ModelFilesOnDisk, RekeyReport
 from ashore.store.service import ModelStore
 from ashore.store.sources import Endpoints, check_local, is_source, name_of_source, open_source
 
@@ -36,28 +36,19 @@ __all__ = [
     "TEXT_FILES",
     "AttachedCopy",
     "Attachment",
-    "BadFile",
     "BlobCopy",
     "Catalog",
     "CatalogEntry",
     "DataUsed",
     "Endpoints",
-    "FileSource",
-    "GcReport",
     "ManifestRemote",
     "ModelCopy",
     "ModelFilesOnDisk",
     "ModelStore",
-    "Origin",
     "Progress",
-    "Reference",
     "RekeyReport",
-    "SealReport",
-    "Source",
-    "StoredFile",
     "StoredModel",
     "VariantRecipe",
-    "VerifyReport",
     "check_local",
     "convert_safetensors_to_gguf",
     "data_used",

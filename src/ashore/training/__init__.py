@@ -10,15 +10,13 @@ Where to add what:
 
 from ashore.training.adapters import LoraOptions, add_lora
 from ashore.training.attention import packed_attention
-from ashore.training.batches import Batch, BatchSource, Corpus, PackedBatches, make_corpus
+from ashore.training.batches import Batch, Corpus, PackedBatches, make_corpus
 from ashore.training.checkpoints import load_checkpoint, save_checkpoint
-from ashore.training.data import TrainingData, load_data
-from ashore.training.datalines import ChatExample, CompletionExample, Example, TextExample, read_examples
-from ashore.training.loop import LoopOptions, LoopResult, Loss, Precision, StepReport, Watcher, mean_loss, train
+from ashore.training.data import load_data
+from ashore.training.loop import LoopOptions, LoopResult, Loss, StepReport, Watcher, mean_loss, train
 from ashore.training.losses import answer_loss, hidden_states
-from ashore.training.memory import Method
 from ashore.training.runstate import RunState
-from ashore.training.sft import SftMaker, SftRun, peak_memory_bytes
+from ashore.training.sft import SftMaker, SftRun
 from ashore.training.sftmodel import SftPlan, SftReport, SftRequest
 from ashore.training.sftplan import plan_sft
 from ashore.training.trainee import MAKER
@@ -26,18 +24,12 @@ from ashore.training.trainee import MAKER
 __all__ = [
     "MAKER",
     "Batch",
-    "BatchSource",
-    "ChatExample",
-    "CompletionExample",
     "Corpus",
-    "Example",
     "LoopOptions",
     "LoopResult",
     "LoraOptions",
     "Loss",
-    "Method",
     "PackedBatches",
-    "Precision",
     "RunState",
     "SftMaker",
     "SftPlan",
@@ -45,8 +37,6 @@ __all__ = [
     "SftRequest",
     "SftRun",
     "StepReport",
-    "TextExample",
-    "TrainingData",
     "Watcher",
     "add_lora",
     "answer_loss",
@@ -56,9 +46,7 @@ __all__ = [
     "make_corpus",
     "mean_loss",
     "packed_attention",
-    "peak_memory_bytes",
     "plan_sft",
-    "read_examples",
     "save_checkpoint",
     "train",
 ]

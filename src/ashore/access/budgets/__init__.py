@@ -19,58 +19,34 @@ from ashore.access.budgets.leases import SqlLeases
 from ashore.access.budgets.ledger import MappedLedger
 from ashore.access.budgets.lender import MachineLender
 from ashore.access.budgets.model import (
-    EACH,
     KINDS,
     WINDOWS,
     Asker,
     BudgetRule,
     Count,
-    Kind,
-    Quota,
     Standing,
     Usage,
-    WindowName,
     check_names,
     check_rule,
 )
 from ashore.access.budgets.opening import OpenBudgets, open_budgets
-from ashore.access.budgets.ports import (
-    Authority,
-    CountRow,
-    Hold,
-    Lease,
-    Leases,
-    Ledger,
-    Line,
-    Part,
-    Short,
-    UsageLine,
-)
+from ashore.access.budgets.ports import CountRow, Hold, Line, Part, Short
 from ashore.access.budgets.reporter import Pulse, Reporter
 from ashore.access.budgets.rulebook import RuleBook
-from ashore.access.budgets.service import LedgerBudgets, Reserved
-from ashore.access.budgets.sql import BUDGETS_EPOCH, SqlAuthority
+from ashore.access.budgets.service import LedgerBudgets
+from ashore.access.budgets.sql import SqlAuthority
 from ashore.access.budgets.standing import rate_headers
-from ashore.access.budgets.usage import COLUMNS, Column, Price, UsageSum, as_csv, columns_of, sum_by
+from ashore.access.budgets.usage import Price, as_csv, columns_of, sum_by
 
 __all__ = [
-    "BUDGETS_EPOCH",
-    "COLUMNS",
-    "EACH",
     "KINDS",
     "WINDOWS",
     "Asker",
-    "Authority",
     "BudgetOffice",
     "BudgetRule",
-    "Column",
     "Count",
     "CountRow",
     "Hold",
-    "Kind",
-    "Lease",
-    "Leases",
-    "Ledger",
     "LedgerBudgets",
     "Line",
     "MachineLender",
@@ -79,18 +55,13 @@ __all__ = [
     "Part",
     "Price",
     "Pulse",
-    "Quota",
     "Reporter",
-    "Reserved",
     "RuleBook",
     "Short",
     "SqlAuthority",
     "SqlLeases",
     "Standing",
     "Usage",
-    "UsageLine",
-    "UsageSum",
-    "WindowName",
     "as_csv",
     "check_names",
     "check_rule",

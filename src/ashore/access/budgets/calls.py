@@ -11,7 +11,7 @@ from typing import Annotated, Final, Literal
 import msgspec
 
 from ashore.access.budgets.model import NOW_KINDS, BudgetRule, Count, Kind, WindowName, check_names, check_rule
-from ashore.access.budgets.ports import Authority
+from ashore.access.budgets.sql import SqlAuthority
 from ashore.access.budgets.usage import COLUMNS, Price, UsageSum, as_csv, columns_of, sum_by
 from ashore.core import (
     Actor,
@@ -40,7 +40,7 @@ LONGEST_REPORT_DAYS: Final = 366
 class BudgetOffice:
     """Budgets and usage, who may touch them, and the audit log of who did."""
 
-    authority: Authority
+    authority: SqlAuthority
     rights: Rights
     recorder: Recorder
     clock: Clock

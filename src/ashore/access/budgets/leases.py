@@ -25,13 +25,15 @@ _subject = msgspec.json.Decoder(tuple[str, str, str, str]).decode
 
 
 class SqlLeases:
-    """`Leases` in the state. The clock is that of the database."""
+    """Shares of windows, for several machines that have one authority. Each call is one transaction, and the clock is
+    that of the database."""
 
     def __init__(self, database: Database, *, lease_s: float = LEASE_S) -> None:
         self._database = database
         self._lease_ms = int(lease_s * 1000)
 
     def beat(self, source: str) -> bool:
+        """Say that a machine is there; return whether it was, all the time since it last said so."""
         with self._database.write() as connection:
             now_ms = _now_ms(connection)
             before = execute(
@@ -47,6 +49,15 @@ class SqlLeases:
             return before is not None and int(before) > now_ms
 
     def lease(self, source: str, line: Line, *, granted: int, wanted: int, asked_ms: int = 0) -> Lease:
+        """Give a machine that was granted so much at least `wanted` more of a count; where there is less, nothing.
+
+        Args:
+            source: The machine.
+            line: The count.
+            granted: What it has.
+            wanted: More than that.
+            asked_ms: When it asked the others by `want`; 0: not yet.
+        """
         subject = _stored(line)
         with self._database.write() as connection:
             if is_postgres(connection):
@@ -110,6 +121,7 @@ class SqlLeases:
         return free // (2 * max(1, int(execute(connection, count, now_ms=now_ms).scalar_one())))
 
     def want(self, source: str, line: Line) -> int:
+        """Ask the other machines to give back what they do not use of a count; return when, by the authority's time."""
         with self._database.write() as connection:
             now_ms = _now_ms(connection)
             execute(connection, "DELETE FROM budget_want WHERE asked_ms < :old", old=now_ms - 10 * WANT_LASTS_MS)
@@ -129,6 +141,7 @@ class SqlLeases:
             return now_ms
 
     def wanted(self, source: str) -> tuple[int, Sequence[Line]]:
+        """Return the authority's time, and of which counts other machines asked this one to give back, lately."""
         with self._database.read() as connection:
             now_ms = _now_ms(connection)
             rows = execute(
@@ -150,6 +163,14 @@ class SqlLeases:
             ]
 
     def give_back(self, source: str, given: Iterable[tuple[Line, int]], *, heard_ms: int = 0) -> None:
+        """Note what a machine keeps of counts, after it stopped using more.
+
+        Args:
+            source: The machine.
+            given: Of each count, what it keeps.
+            heard_ms: The time that `wanted` returned, before it looked at what it uses: whoever asked until then has
+                its answer. 0: this is no answer.
+        """
         rows: list[dict[str, object]] = [
             {
                 "granted": left,

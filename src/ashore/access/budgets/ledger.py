@@ -27,7 +27,11 @@ SLACK_MS: Final = 50
 
 
 class MappedLedger:
-    """One process's hand on the ledger. For one thread: another thread opens another one."""
+    """One process's hand on the ledger. For one thread: another thread opens another one.
+
+    Every method returns within microseconds and waits for nobody. What it does is done whole or not at all, whenever
+    its process dies.
+    """
 
     def __init__(
         self,
@@ -89,6 +93,7 @@ class MappedLedger:
         return self._owner
 
     def now_ms(self) -> int:
+        """Return the time by which windows run. Never goes back, whatever happens to the clock."""
         wall_ms = int(self._clock.now_s() * 1000)
         mono_ms = int(self._clock.monotonic_s() * 1000)
         words = self._words
@@ -105,6 +110,12 @@ class MappedLedger:
         return wall_ms
 
     def reserve(self, lines: Sequence[Line], usage: UsageLine, tokens: int) -> Hold:
+        """Set aside what a request may need, in all of its counts or in none.
+
+        Raises:
+            Short: a count has less left; of several, the one that resets last.
+            Overloaded: there is no room for another count or another hold.
+        """
         self._memory.acquire()
         try:
             self._check(lines, tokens)
@@ -146,6 +157,11 @@ class MappedLedger:
             self._memory.release()
 
     def charge(self, lines: Sequence[Line], usage: UsageLine, tokens: int) -> None:
+        """Charge a request that was answered already (a hit), in all of its counts or in none.
+
+        Raises:
+            Short, Overloaded: as `reserve`.
+        """
         self._memory.acquire()
         try:
             self._check(lines, tokens)
@@ -163,6 +179,7 @@ class MappedLedger:
             self._memory.release()
 
     def made(self, hold: Hold, prompt_tokens: int, completion_tokens: int) -> None:
+        """Say how much of an answer exists: so much is charged when this process dies now. Nothing: it never began."""
         hold.made, hold.begun = (prompt_tokens, completion_tokens), prompt_tokens + completion_tokens > 0
         if hold.over:
             return
@@ -174,6 +191,7 @@ class MappedLedger:
             words[slot + at.SLOT_BEGUN] = int(hold.begun)
 
     def leave(self, hold: Hold) -> None:
+        """Free its place among the concurrent ones; tokens stay set aside. May be called twice."""
         if hold.over or hold.left:
             return
         hold.left = True
@@ -203,6 +221,16 @@ class MappedLedger:
         counts: bool,
         hit: bool = False,
     ) -> None:
+        """Charge what was used and give the rest back. May be called twice; the first call holds.
+
+        Args:
+            hold: What was set aside.
+            prompt_tokens: Read.
+            completion_tokens: Made.
+            cached_tokens: Of the prompt, those an engine had already.
+            counts: Whether it counts as a request.
+            hit: Whether somebody else's generation gave the answer.
+        """
         if hold.over:
             return
         hold.over = True
@@ -217,6 +245,7 @@ class MappedLedger:
             self._memory.release()
 
     def refused(self, usage: UsageLine) -> None:
+        """Count a refusal."""
         self._memory.acquire()
         try:
             word = self._sizes.cell(self._usage_cell(usage)) + at.REFUSED
@@ -225,6 +254,7 @@ class MappedLedger:
             self._memory.release()
 
     def used(self, line: Line) -> int:
+        """Return what is settled and open in a count; read without the lock."""
         words = self._words
         cell = self._sizes.cell(line.cell)
         if line.cell < 0 or words[cell] != line.birth:
@@ -234,6 +264,7 @@ class MappedLedger:
         return words[cell + at.BASE] + words[cell + at.SETTLED] + words[cell + at.OPEN]
 
     def reclaim(self) -> int:
+        """Settle what dead processes left open; return how many died. Cheap where none did."""
         self._memory.acquire()
         try:
             return sum(self._bury(row) for row in range(at.ROWS) if row != self._row and self._words[at.ROW + row])
@@ -241,6 +272,7 @@ class MappedLedger:
             self._memory.release()
 
     def close(self) -> None:
+        """Give what is open back as `settle` of what was made would, and leave. May be called twice."""
         if self._alive >= 0:
             self._memory.acquire()
             try:

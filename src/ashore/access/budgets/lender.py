@@ -21,8 +21,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, TypeVar
 
+from ashore.access.budgets.leases import SqlLeases
 from ashore.access.budgets.ledger import MappedLedger
-from ashore.access.budgets.ports import Leases, Ledger, Line, Short
+from ashore.access.budgets.ports import Line, Short
 from ashore.errors import AshoreError, NotReady
 
 ROUND_S: Final = 0.05
@@ -53,7 +54,7 @@ class _Round:
 class MachineLender:
     """Gets shares for one process of a machine, and gives back for all of them. Works on a thread of its own."""
 
-    def __init__(self, folder: Path, open_ledger: Callable[[], MappedLedger], leases: Leases) -> None:
+    def __init__(self, folder: Path, open_ledger: Callable[[], MappedLedger], leases: SqlLeases) -> None:
         """Make it.
 
         Args:
@@ -72,7 +73,7 @@ class MachineLender:
         self._getting = ThreadPoolExecutor(GETTERS, thread_name_prefix="budget leases")
         self._giving = ThreadPoolExecutor(1, thread_name_prefix="budget shares")
 
-    async def fit(self, attempt: Callable[[Ledger], _T], undo: Callable[[_T], None]) -> _T:
+    async def fit(self, attempt: Callable[[MappedLedger], _T], undo: Callable[[_T], None]) -> _T:
         """Return what an attempt gives, with more of whatever it is short of.
 
         Args:
@@ -98,7 +99,7 @@ class MachineLender:
                 retry_after_s=1,
             ) from fault
 
-    def fit_now(self, attempt: Callable[[Ledger], _T]) -> _T:
+    def fit_now(self, attempt: Callable[[MappedLedger], _T]) -> _T:
         """As `fit`, on the thread of the caller.
 
         Raises:

@@ -16,9 +16,11 @@ from pathlib import Path
 from typing import Final
 
 from ashore.access.budgets import layout as at
+from ashore.access.budgets.leases import SqlLeases
 from ashore.access.budgets.ledger import MappedLedger
 from ashore.access.budgets.model import Usage
-from ashore.access.budgets.ports import Authority, CountRow, Leases
+from ashore.access.budgets.ports import CountRow
+from ashore.access.budgets.sql import SqlAuthority
 from ashore.errors import AshoreError
 
 EVERY_S: Final = 0.25
@@ -38,7 +40,7 @@ log = logging.getLogger("ashore.budgets")
 class Pulse:
     """Keeps the lease of a machine: while it runs, what the machine was granted is its own."""
 
-    def __init__(self, leases: Leases, *, lease_s: float) -> None:
+    def __init__(self, leases: SqlLeases, *, lease_s: float) -> None:
         self._leases = leases
         self._lease_s = lease_s
         self._next_at = 0.0
@@ -66,7 +68,7 @@ class Reporter:
         self,
         folder: Path,
         open_ledger: Callable[[], MappedLedger],
-        authority: Authority,
+        authority: SqlAuthority,
         *,
         pulse: Pulse | None = None,
     ) -> None:

@@ -6,8 +6,9 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Protocol, TypeVar
 
+from ashore.access.budgets.ledger import MappedLedger
 from ashore.access.budgets.model import Asker, BudgetRule, Kind, Standing
-from ashore.access.budgets.ports import Hold, Ledger, Line, Part, Short
+from ashore.access.budgets.ports import Hold, Line, Part, Short
 from ashore.access.budgets.rulebook import RuleBook, Sheet
 from ashore.access.budgets.standing import refusal, standing_of
 from ashore.access.model import Principal
@@ -21,13 +22,13 @@ _T_co = TypeVar("_T_co", covariant=True)
 class Attempt(Protocol[_T_co]):
     """Takes what a request needs out of a ledger."""
 
-    def __call__(self, ledger: Ledger, sheet: Sheet) -> _T_co: ...
+    def __call__(self, ledger: MappedLedger, sheet: Sheet) -> _T_co: ...
 
 
 class Lender(Protocol):
     """Gets more of a window for this machine, where several machines share it."""
 
-    async def fit(self, attempt: Callable[[Ledger], _T], undo: Callable[[_T], None]) -> _T:
+    async def fit(self, attempt: Callable[[MappedLedger], _T], undo: Callable[[_T], None]) -> _T:
         """Return what an attempt gives in a ledger, with more of whatever it is short of; one round at most.
 
         Raises:
@@ -41,7 +42,7 @@ class Reserved:
 
     __slots__ = ("_hold", "_ledger")
 
-    def __init__(self, ledger: Ledger, hold: Hold) -> None:
+    def __init__(self, ledger: MappedLedger, hold: Hold) -> None:
         self._ledger = ledger
         self._hold = hold
 
@@ -76,7 +77,7 @@ class LedgerBudgets:
 
     def __init__(
         self,
-        ledger: Ledger,
+        ledger: MappedLedger,
         recorder: Recorder,
         *,
         rules: Iterable[BudgetRule] = (),
@@ -245,5 +246,5 @@ class _Declined(Exception):
         self.short, self.book, self.sheet, self.now_ms = short, book, sheet, now_ms
 
 
-def _reserved(ledger: Ledger, sheet: Sheet, *, joins: bool, tokens: int) -> Hold:
+def _reserved(ledger: MappedLedger, sheet: Sheet, *, joins: bool, tokens: int) -> Hold:
     return ledger.reserve(sheet.join_lines if joins else sheet.lines, sheet.usage, tokens)

@@ -20,12 +20,13 @@ _subject = msgspec.json.Decoder(tuple[str, str, str, str]).decode
 
 
 class SqlAuthority:
-    """An `Authority` in the state."""
+    """Rules, counts and usage where they are not lost. Each call is one transaction; all of them may be repeated."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     def rules(self) -> tuple[BudgetRule, ...]:
+        """Return every rule, sorted by name."""
         with self._database.read() as connection:
             rows = execute(connection, "SELECT * FROM budget_rule ORDER BY rule_id").mappings()
             return tuple(
@@ -43,6 +44,7 @@ class SqlAuthority:
             )
 
     def put_rule(self, rule: BudgetRule) -> bool:
+        """Set a rule, and tell every process; return whether it is new."""
         with self._database.write() as connection:
             known = execute(connection, "SELECT 1 FROM budget_rule WHERE rule_id = :name", name=rule.rule_id).first()
             execute(
@@ -63,6 +65,7 @@ class SqlAuthority:
             return known is None
 
     def remove_rule(self, rule_id: str) -> bool:
+        """Remove a rule, and tell every process; return whether there was one. Its counts stay on record."""
         with self._database.write() as connection:
             gone = execute(connection, "DELETE FROM budget_rule WHERE rule_id = :name", name=rule_id).rowcount
             if gone:
@@ -70,6 +73,10 @@ class SqlAuthority:
             return bool(gone)
 
     def earlier(self, now_ms: int) -> tuple[CountRow, ...]:
+        """Return what ledgers before this one counted in windows that have not ended, open or settled.
+
+        What was open is settled by this: nobody is left who could give it back.
+        """
         with self._database.write() as connection:
             rows = execute(
                 connection,
@@ -97,6 +104,7 @@ class SqlAuthority:
         )
 
     def report(self, source: str, counts: Iterable[CountRow], usages: Iterable[Usage]) -> None:
+        """Take over what one ledger counts. The figures are totals of that ledger, so a repeated report is harmless."""
         count_rows: list[dict[str, object]] = [
             {
                 "rule_id": row.rule_id,
@@ -141,10 +149,12 @@ class SqlAuthority:
             )
 
     def forget(self, before_ms: int) -> None:
+        """Forget the counts of windows that ended before a moment. Usage stays."""
         with self._database.write() as connection:
             execute(connection, "DELETE FROM budget_count WHERE ends_ms <> 0 AND ends_ms < :ms", ms=before_ms)
 
     def counts(self, rule_id: str, now_ms: int) -> tuple[Count, ...]:
+        """Return the counts of a rule in windows that have not ended, over all ledgers."""
         with self._database.read() as connection:
             rows = execute(
                 connection,
@@ -166,6 +176,7 @@ class SqlAuthority:
             )
 
     def usage(self, *, first_day: str, last_day: str, tenant: str = "") -> tuple[Usage, ...]:
+        """Return usage by day, tenant, user and model, both days included."""
         sums = ", ".join(f"SUM({name}) AS {name}" for name in NUMBERS)
         with self._database.read() as connection:
             rows = execute(

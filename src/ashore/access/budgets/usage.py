@@ -9,8 +9,7 @@ from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Final, Literal, get_args
 
-from ashore.access.budgets.model import Count, Usage
-from ashore.access.budgets.ports import CountRow
+from ashore.access.budgets.model import Usage
 from ashore.errors import InvalidRequest
 
 Column = Literal["day", "tenant", "user", "model"]
@@ -37,30 +36,6 @@ class UsageSum:
     cost: Decimal | None
     """None where a model in it has no price, or two have other currencies."""
     currency: str
-
-
-def merged_counts(rows: Iterable[CountRow]) -> tuple[Count, ...]:
-    """Return what several ledgers count, added up by subject and window."""
-    found: dict[tuple[tuple[str, str, str, str], int], Count] = {}
-    for row in rows:
-        before = found.get((row.subject, row.starts_ms))
-        found[row.subject, row.starts_ms] = Count(
-            subject=row.subject,
-            starts_ms=row.starts_ms,
-            ends_ms=row.ends_ms,
-            settled=row.settled + (before.settled if before else 0),
-            open=row.open + (before.open if before else 0),
-        )
-    return tuple(found[key] for key in sorted(found))
-
-
-def merged_usage(usages: Iterable[Usage]) -> tuple[Usage, ...]:
-    """Return usage added up by day, tenant, user and model, in this order."""
-    found: dict[tuple[str, str, str, str], Usage] = {}
-    for usage in usages:
-        key = usage.day, usage.tenant, usage.user, usage.model
-        found[key] = added(found[key], usage) if key in found else usage
-    return tuple(found[key] for key in sorted(found))
 
 
 def added(one: Usage, other: Usage) -> Usage:

@@ -20,7 +20,7 @@ from ashore.engines.tuning.model import (
     TuneReport,
 )
 from ashore.engines.tuning.picture import draw_frontier
-from ashore.engines.tuning.ports import Bench, Trial, Watcher
+from ashore.engines.tuning.ports import Trial
 from ashore.engines.tuning.records import (
     Unused,
     read_report,
@@ -34,7 +34,6 @@ from ashore.engines.tuning.tuner import Tuner, require_choices
 
 __all__ = [
     "GOALS",
-    "Bench",
     "Candidate",
     "EngineHere",
     "Goal",
@@ -51,7 +50,6 @@ __all__ = [
     "TunedChoice",
     "Tuner",
     "Unused",
-    "Watcher",
     "built_here",
     "busy_note",
     "computes_in_bf16",

@@ -6,12 +6,10 @@ Owns the form of task files, how items are asked and judged, and the sets that s
 from ashore.evaluation.tasks.model import Item, Task, TaskHeader
 from ashore.evaluation.tasks.program import ConfinedRunner, Program, Runner
 from ashore.evaluation.tasks.reader import open_task, parse_task, shipped_tasks
-from ashore.evaluation.tasks.results import Bin, Calibration, ItemResult, TaskResult, accuracy_change
+from ashore.evaluation.tasks.results import ItemResult, TaskResult, accuracy_change
 from ashore.evaluation.tasks.run import run_task
 
 __all__ = [
-    "Bin",
-    "Calibration",
     "ConfinedRunner",
     "Item",
     "ItemResult",

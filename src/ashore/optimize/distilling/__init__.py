@@ -4,7 +4,7 @@ Owns the teacher's log-probabilities on disk, how a student is cut out of a teac
 the steps of training themselves (`training`) and judging the student (`evaluation`).
 """
 
-from ashore.optimize.distilling.distil import MAKER, Distiller, TeacherOpener, Watcher
+from ashore.optimize.distilling.distil import MAKER, Distiller
 from ashore.optimize.distilling.logitstore import LogitReader, LogitWriter, StoreKey
 from ashore.optimize.distilling.model import DistilPlan, DistilReport, DistilWish
 from ashore.optimize.distilling.settings import DistilSettings
@@ -20,9 +20,7 @@ __all__ = [
     "LogitReader",
     "LogitWriter",
     "StoreKey",
-    "TeacherOpener",
     "TopRows",
-    "Watcher",
     "decode_rows",
     "encode_rows",
     "top_rows",

@@ -5,13 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ashore.core import read_text_file
 from ashore.errors import InvalidRequest
 from ashore.text import TextModel
 from ashore.training import Corpus, load_data, make_corpus
+
+TEXT_HINT: Final = "give plain UTF-8 text of the kind that the student will see; JSONL goes to --data"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -32,29 +36,13 @@ def load_samples(data: Sequence[Path], texts: Sequence[Path], text: TextModel, *
         BrokenData: a line of a training file is not what it must be.
     """
     parts = [load_data(path, text, max_length=window_tokens).corpus for path in data]
-    parts += [_pieces(text.encode(read_text(path)), window_tokens) for path in texts]
+    parts += [_pieces(text.encode(read_text_file(path, "the text", hint=TEXT_HINT)), window_tokens) for path in texts]
     if not parts:
         raise InvalidRequest("there is nothing to learn from", hint="give --data FILE or --text FILE")
     marked = _joined(parts)
     inner_T = np.ones(marked.num_tokens, np.bool_)
     inner_T[marked.starts[:-1]] = False
     return Samples(replace(marked, targets=inner_T), marked.targets)
-
-
-def read_text(path: Path) -> str:
-    """Return a text file. Raises `InvalidRequest` where it is empty, is not UTF-8, or cannot be read."""
-    try:
-        text = path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise InvalidRequest(f"{path} cannot be read: {error.strerror}", hint="check its path") from error
-    except UnicodeDecodeError as error:
-        raise InvalidRequest(
-            f"{path} is not UTF-8 text: {error.reason} at byte {error.start}",
-            hint="give plain text; JSONL goes to --data",
-        ) from error
-    if not text.strip():
-        raise InvalidRequest(f"{path} is empty", hint="give text of the kind that the student will see")
-    return text
 
 
 def _pieces(ids: Sequence[int], size: int) -> Corpus:

@@ -3,22 +3,17 @@
 Owns what is counted, what goes, and what the rest is taught afterwards. Refuses the steps of training (`training`).
 """
 
-from ashore.optimize.pruning.making import Losses
 from ashore.optimize.pruning.model import PruneWish
-from ashore.optimize.pruning.planning import KINDS, Kind, PartCount, PrunePlan, plan_pruning, read_share
+from ashore.optimize.pruning.planning import KINDS, Kind, plan_pruning, read_share
 from ashore.optimize.pruning.service import MAKER, PruneOrder, Pruner, PruneReport, make_again
-from ashore.optimize.surgery import FAMILIES, Anatomy, Sizes, anatomy_of, anatomy_of_config
+from ashore.optimize.surgery import Anatomy, Sizes, anatomy_of, anatomy_of_config
 
 __all__ = [
-    "FAMILIES",
     "KINDS",
     "MAKER",
     "Anatomy",
     "Kind",
-    "Losses",
-    "PartCount",
     "PruneOrder",
-    "PrunePlan",
     "PruneReport",
     "PruneWish",
     "Pruner",

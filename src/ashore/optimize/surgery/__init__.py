@@ -9,7 +9,6 @@ from ashore.optimize.surgery.losses import ROWS_AT_ONCE, Lesson, LossMix, hidden
 from ashore.optimize.surgery.refitting import refit
 from ashore.optimize.surgery.students import (
     StudentPlan,
-    TeacherMeasure,
     cut_student,
     even_layers,
     freeze_vocabulary,
@@ -25,7 +24,6 @@ __all__ = [
     "LossMix",
     "Sizes",
     "StudentPlan",
-    "TeacherMeasure",
     "anatomy_of",
     "anatomy_of_config",
     "cut_student",
