@@ -44,8 +44,8 @@ COVERED = {
         "test_engine_contract.py",
         dict.fromkeys(("FakeEngine", "LlamaCppEngine", "OpenVinoEngine", "TorchEngine", "VllmEngine"), "CARDS"),
     ),
-    "jobs:FileStore": ("test_jobs_contract.py", {"MemoryFiles": "MemoryFiles", "SqlFiles": "SqlFiles"}),
-    "jobs:JobStore": ("test_jobs_contract.py", {"MemoryJobs": "MemoryJobs", "SqlJobs": "SqlJobs"}),
+    "jobs:FileStore": ("jobs/conftest.py", {"MemoryFiles": "MemoryFiles", "SqlFiles": "SqlFiles"}),
+    "jobs:JobStore": ("jobs/conftest.py", {"MemoryJobs": "MemoryJobs", "SqlJobs": "SqlJobs"}),
     "sealing:KeyKeeper": (
         "test_sealing_keepers.py",
         {
