@@ -22,8 +22,8 @@ from pathlib import Path
 TESTS = Path(__file__).parent
 LANES = 3
 """One more than processors of the smallest machine: some always wait."""
-PARTS = {"acceptance": 4, "integration": 3, "unit": 2}
-"""Into how many parts a folder is cut; 1 where it does not stand here."""
+PARTS = {"acceptance": 3, "integration": 2, "unit": 2}
+"""Into how many parts a folder is cut; what does not stand here is one together."""
 NOTHING_CHOSEN = 5
 """Exit status of a pytest whose options leave no test."""
 CLOSING = re.compile(r"^(=+ )?(\d+ \w+(, )?)+ in [0-9.]+s")
@@ -34,9 +34,10 @@ def parts() -> Iterator[tuple[str, list[Path]]]:
     """Yield names and files of the parts, of each folder one in turn, so that what waits is beside what computes."""
     folders = defaultdict(list)
     for file in sorted(TESTS.rglob("test_*.py")):
-        folders[file.relative_to(TESTS).parts[0].removesuffix(".py")].append(file)
+        folder = file.relative_to(TESTS).parts[0]
+        folders[folder if folder in PARTS else "rest"].append(file)
     cut = []
-    for folder, files in sorted(folders.items(), key=lambda one: -PARTS.get(one[0], 1)):
+    for folder, files in sorted(folders.items()):
         count = PARTS.get(folder, 1)
         cut.append([(f"{folder} {n + 1}/{count}", files[n::count]) for n in range(count)])
     for turn in zip_longest(*cut):

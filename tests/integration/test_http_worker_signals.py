@@ -99,7 +99,7 @@ def test_what_does_not_end_in_time_is_cut_off_and_told_so(tmp_path: Path) -> Non
         assert b'"error"' in answer
         assert b"[DONE]" not in answer
         assert worker.process.wait(10) == 0
-        assert time.monotonic() - began < 4
+        assert time.monotonic() - began < 8, "the answer takes ten seconds"
 
 
 def test_sighup_takes_the_new_topology_and_keeps_streams(tmp_path: Path) -> None:
