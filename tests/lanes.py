@@ -73,8 +73,13 @@ def main(options: list[str]) -> int:
     lanes = [threading.Thread(target=lane) for _ in range(LANES)]
     for one in lanes:
         one.start()
-    for one in lanes:
-        one.join()
+    try:
+        for one in lanes:
+            one.join()
+    except KeyboardInterrupt:  # the parts that run hear of it themselves
+        with lock:
+            left = iter(())
+        raise
     print(f"{total['passed']} passed, {total['failed'] + total['error']} failed, {total['skipped']} skipped")
     return 1 if total["bad"] or not total["passed"] else 0
 
