@@ -1,9 +1,9 @@
-"""Run the suite in two lanes side by side: half of it waits for servers to start, the other half computes.
+"""Run the suite in lanes side by side: half of it waits for servers to start, the other half computes.
 
     python tests/lanes.py [PYTEST OPTION ...]
 
-One lane prints as it goes, the other when it has ended. The last line adds both up; the exit status is 0 only if both
-passed.
+The suite is cut into parts, each a pytest of its own; a lane that has ended one takes the next. The output of a part is
+printed when it has ended. The last line adds all up; the exit status is 0 only if every part passed.
 """
 
 from __future__ import annotations
@@ -13,65 +13,75 @@ import signal
 import subprocess
 import sys
 import threading
-from collections import Counter
+import time
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from itertools import zip_longest
 from pathlib import Path
 
 TESTS = Path(__file__).parent
-LANES = (("servers", ["acceptance"]), ("rest", [".", "--ignore", str(TESTS / "acceptance")]))
+LANES = 3
+"""One more than processors of the smallest machine: some always wait."""
+PARTS = {"acceptance": 3, "integration": 2, "unit": 2}
+"""Into how many parts a folder is cut; what does not stand here is one together."""
+NOTHING_CHOSEN = 5
+"""Exit status of a pytest whose options leave no test."""
 CLOSING = re.compile(r"^(=+ )?(\d+ \w+(, )?)+ in [0-9.]+s")
 COUNT = re.compile(r"(\d+) (passed|failed|skipped|error)")
 
 
-class Lane:
-    """One pytest process."""
+def parts() -> Iterator[tuple[str, list[Path]]]:
+    """Yield names and files of the parts, of each folder one in turn, so that what waits is beside what computes."""
+    folders = defaultdict(list)
+    for file in sorted(TESTS.rglob("test_*.py")):
+        folder = file.relative_to(TESTS).parts[0]
+        folders[folder if folder in PARTS else "rest"].append(file)
+    cut = []
+    for folder, files in sorted(folders.items()):
+        count = PARTS.get(folder, 1)
+        cut.append([(f"{folder} {n + 1}/{count}", files[n::count]) for n in range(count)])
+    for turn in zip_longest(*cut):
+        yield from (part for part in turn if part is not None)
 
-    def __init__(self, name: str, paths: list[str], options: list[str], *, live: bool) -> None:
-        self.name = name
-        self.lines: list[str] = []
-        self._live = live
-        tests, *more = paths
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *options, str(TESTS / tests), *more],
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace", bufsize=1,
-        )  # fmt: skip
-        self._reader = threading.Thread(target=self._read)
-        self._reader.start()
 
-    def _read(self) -> None:
-        assert self._process.stdout is not None
-        for line in self._process.stdout:
-            self.lines.append(line)
-            if self._live:
-                print(line, end="", flush=True)
-
-    def wait(self) -> int:
-        """Return the exit status once it has ended; prints what was not printed yet."""
-        code = self._process.wait()
-        self._reader.join(timeout=10)  # a process that outlives its test may hold the pipe
-        if not self._live:
-            print("".join(self.lines), end="", flush=True)
-        return code
-
-    def counts(self) -> Counter[str]:
-        """Return how many tests passed, failed and so on; empty where pytest never came to its closing line."""
-        closing = [line for line in self.lines if CLOSING.match(line)]
-        return Counter({what: int(number) for number, what in COUNT.findall(closing[-1])} if closing else {})
+def run(name: str, files: list[Path], options: list[str], total: Counter[str]) -> None:
+    """Run one part, print what it said, and add its counts to the total; a part that did not pass counts as `bad`."""
+    began_s = time.monotonic()
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *options, *map(str, files)]
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace")
+    closing = [line for line in done.stdout.splitlines() if CLOSING.match(line)]
+    counts = Counter({what: int(number) for number, what in COUNT.findall(closing[-1])} if closing else {})
+    good = bool(done.returncode == 0 and counts["passed"]) or done.returncode == NOTHING_CHOSEN
+    told = "" if good else f": pytest ended with {done.returncode}"
+    print(f"{done.stdout}--- {name}, {time.monotonic() - began_s:.0f} s{told}\n", flush=True)
+    total.update(counts + Counter(bad=not good))
 
 
 def main(options: list[str]) -> int:
-    """Run the lanes and return the exit status."""
+    """Run all parts and return the exit status."""
     signal.signal(signal.SIGINT, signal.default_int_handler)  # in the background a shell has it ignored; tests send it
-    lanes = [Lane(name, paths, options, live=name == "rest") for name, paths in LANES]
-    total: Counter[str] = Counter()
-    status = 0
-    for lane in reversed(lanes):
-        code, counts = lane.wait(), lane.counts()
-        if code or not counts["passed"]:
-            status = 1
-            print(f"lane {lane.name}: pytest ended with {code}")
-        total += counts
+    left, lock, total = parts(), threading.Lock(), Counter[str]()
+
+    def lane() -> None:
+        while True:
+            with lock:
+                part = next(left, None)
+            if part is None:
+                return
+            run(*part, options, total)
+
+    lanes = [threading.Thread(target=lane) for _ in range(LANES)]
+    for one in lanes:
+        one.start()
+    try:
+        for one in lanes:
+            one.join()
+    except KeyboardInterrupt:  # the parts that run hear of it themselves
+        with lock:
+            left = iter(())
+        raise
     print(f"{total['passed']} passed, {total['failed'] + total['error']} failed, {total['skipped']} skipped")
-    return status
+    return 1 if total["bad"] or not total["passed"] else 0
 
 
 if __name__ == "__main__":

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 import ssl
 import time
 import urllib.request
@@ -16,6 +15,7 @@ import psutil
 import pytest
 from floods import OVER_GRPC, OVER_HTTP1, OVER_HTTP2, Flood, Target
 from served import Served, start_served
+from valkey_server import free_port
 
 BAR_BYTES = 64 << 20
 SECONDS, FULL_SECONDS = 1.0, 60.0
@@ -89,12 +89,6 @@ def _wait(is_ready: Callable[[], bool], server: Served) -> None:
         except OSError as fault:
             assert time.monotonic() < deadline, f"{fault}\n{server.everything_said()}"
         time.sleep(0.1)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @pytest.fixture(scope="module")

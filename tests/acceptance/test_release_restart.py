@@ -36,7 +36,7 @@ def test_what_is_live_and_slower_is_taken_back_by_a_worker_that_began_after_the_
         assert all(one.whole for one in asked)
         promoted(server, key)
         old = processes_of(server.home, "ashore.api.worker")
-        os.kill(old, signal.SIGKILL)
+        os.kill(old[0], signal.SIGKILL)
         server.wait_ready()
         assert processes_of(server.home, "ashore.api.worker") not in ([], old)
         with clients(server, key, "chat", streams=4):

@@ -104,6 +104,7 @@ def _classes() -> dict[str, list[ast.ClassDef]]:
     return found
 
 
+@cache
 def _names(node: ast.ClassDef, seen: frozenset[str] = frozenset()) -> set[str]:
     """Return what an object of a class has by name: methods and attributes, those of its bases with them."""
     found = _methods(node)

@@ -184,7 +184,7 @@ def demo(demo_home: Path) -> Iterator[tuple[Engine, Any]]:
 
     files = demo_files(demo_home)
     engine = make_engine("llamacpp")
-    engine.load(files, EngineOptions(kind="llamacpp", context_tokens=1024, kv_tokens=4096))
+    engine.load(files, EngineOptions(kind="llamacpp", threads=1, context_tokens=1024, kv_tokens=4096))
     yield engine, TextModel.load(Path(files.directory))
     engine.close()
 

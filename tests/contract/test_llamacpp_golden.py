@@ -41,7 +41,7 @@ def test_latent_attention_and_experts_agree_with_torch(tiny: tuple[str, Engine])
 @pytest.mark.parametrize("tokens", [12, pytest.param(40, marks=pytest.mark.full)])
 def test_demo_model_in_half_precision_agrees_with_torch(demo_home: Path, tokens: int) -> None:
     engine = make_engine("llamacpp")
-    engine.load(demo_files(demo_home), EngineOptions(kind="llamacpp"))
+    engine.load(demo_files(demo_home), EngineOptions(kind="llamacpp", threads=1))
     try:
         assert compare_with_golden(engine, golden_cases("greedy.json"), near_tie=DEMO_NEAR_TIE, tokens=tokens) == []
     finally:

@@ -11,11 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from http_worker import Worker, http_worker
+from http_worker import Worker, http_worker, state_link
 
 from ashore.access import OFFICERS, make_internal_token, new_key, read_internal_token
 from ashore.cli.main import main
-from ashore.serving import StateLink
 
 CHAT = "/v1/chat/completions"
 NAMES = ("sam", "sec", "ann")
@@ -59,9 +58,8 @@ class Site:
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     run = tmp_path_factory.mktemp("worker")
-    link = StateLink(path=str(run / "state.db"), snapshots=str(run / "snapshots"))
     make_internal_token(run / "internal-token")
-    with http_worker(run, state=link, internal_token_file=str(run / "internal-token")) as worker:
+    with http_worker(run, state=state_link(run), internal_token_file=str(run / "internal-token")) as worker:
         yield Site(worker)
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import schemathesis
-from http_worker import Worker, http_worker
+from http_worker import Worker, http_worker, state_link
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis.stateful import run_state_machine_as_test
 from schemathesis.checks import not_a_server_error
@@ -20,7 +20,6 @@ from schemathesis.generation.stateful.state_machine import APIStateMachine
 from schemathesis.specs.openapi.checks import response_schema_conformance, status_code_conformance
 
 from ashore.access import OFFICERS
-from ashore.serving import StateLink
 
 EXAMPLES = int(os.environ.get("ASHORE_TEST_SCHEMA_EXAMPLES", "6"))
 """Requests for each route."""
@@ -34,8 +33,7 @@ CHECKS = [not_a_server_error, response_schema_conformance, status_code_conforman
 def officer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Worker, str, str]]:
     """A worker, the key of a security officer, and that of a developer."""
     run = tmp_path_factory.mktemp("worker")
-    link = StateLink(path=str(run / "state.db"), snapshots=str(run / "snapshots"))
-    with http_worker(run, state=link, models={"echo": "echo"}) as worker:
+    with http_worker(run, state=state_link(run), models={"echo": "echo"}) as worker:
         keys = []
         for role in OFFICERS:
             body = json.dumps({"id": role, "roles": [role], "key": {}})

@@ -7,10 +7,9 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from http_worker import Worker, http_worker
+from http_worker import Worker, http_worker, state_link
 
 from ashore.access import OFFICERS
-from ashore.serving import StateLink
 
 BOUNDARY = "b"
 LINE = {"custom_id": "1", "method": "POST", "url": "/v1/responses", "body": {"model": "echo", "input": "hi"}}
@@ -111,8 +110,7 @@ class House:
 @pytest.fixture(scope="module")
 def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
     run = tmp_path_factory.mktemp("worker")
-    link = StateLink(path=str(run / "state.db"), snapshots=str(run / "snapshots"))
-    with http_worker(run, state=link) as worker:
+    with http_worker(run, state=state_link(run)) as worker:
         yield House(worker)
 
 

@@ -14,21 +14,19 @@ import jwt
 import oidc_provider_mock
 import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
-from http_worker import Worker, http_worker
+from http_worker import Worker, http_worker, state_link
 from waiting import eventually
 
 from ashore.access import AccessSection, Issuer
 from ashore.jobs import EgressSection
-from ashore.serving import StateLink
 
 CHAT = json.dumps({"model": "echo", "messages": [{"role": "user", "content": "hi"}]})
 
 
 @contextmanager
 def token_worker(run: Path, issuer: Issuer, egress: tuple[str, ...] = ()) -> Iterator[Worker]:
-    link = StateLink(path=str(run / "state.db"), snapshots=str(run / "snapshots"))
     with http_worker(
-        run, state=link, access=AccessSection(issuers=(issuer,)), egress=EgressSection(allow=egress)
+        run, state=state_link(run), access=AccessSection(issuers=(issuer,)), egress=EgressSection(allow=egress)
     ) as worker:
         yield worker
 

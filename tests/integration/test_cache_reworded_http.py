@@ -8,28 +8,18 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from http_worker import Worker, http_worker
+from http_worker import Worker, http_worker, state_link
 from waiting import eventually
 
 from ashore.cache import CachePolicy, read_pairs, save_pairs
-from ashore.core import SystemClock
-from ashore.serving import StateLink
-from ashore.state import Database, open_database
+from ashore.state import Database
 
 POLICY = CachePolicy(mode="exact_then_reworded")
 
 
 @pytest.fixture
-def state(tmp_path: Path) -> Iterator[Database]:
-    database = open_database(tmp_path / "state.db", snapshots=tmp_path / "snapshots", clock=SystemClock())
-    yield database
-    database.close()
-
-
-@pytest.fixture
 def worker(tmp_path: Path, state: Database) -> Iterator[Worker]:
-    link = StateLink(path=str(tmp_path / "state.db"), snapshots=str(tmp_path / "snapshots"))
-    with http_worker(tmp_path / "run", state=link, cache=POLICY) as made:
+    with http_worker(tmp_path / "run", state=state_link(tmp_path), cache=POLICY) as made:
         yield made
 
 

@@ -42,7 +42,7 @@ def ashore(folder: Path, *words: str, code: int = 0) -> subprocess.CompletedProc
 
 
 def evaluate(folder: Path, *words: str, code: int = 0) -> subprocess.CompletedProcess[str]:
-    return ashore(folder, "optimize", "evaluate", *words, code=code)
+    return ashore(folder, "optimize", "evaluate", *words, "--threads", "1", code=code)
 
 
 def parsed(ended: subprocess.CompletedProcess[str]) -> Any:

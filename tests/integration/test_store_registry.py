@@ -19,6 +19,7 @@ from pathlib import Path
 import pytest
 from store_making import make_store
 from tiny_models import make_tiny_model
+from valkey_server import free_port
 
 from ashore.errors import AshoreError, RemoteRefused, UnknownModel
 
@@ -50,12 +51,6 @@ class Registry:
     @property
     def host(self) -> str:
         return f"127.0.0.1:{self.line}"
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @contextlib.contextmanager

@@ -84,3 +84,13 @@ def echo_order(order_id: str, text: str, **fields: Any) -> GenerateOrder:
 async def collect(stream: Any) -> list[EngineEvent]:
     """Return every event of a stream."""
     return [event async for event in stream]
+
+
+class Nowhere(asyncio.Transport):
+    """A transport whose bytes nobody reads."""
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        return
+
+    def abort(self) -> None:
+        return

@@ -65,6 +65,11 @@ class Worker:
         return 0.0
 
 
+def state_link(folder: Path) -> StateLink:
+    """Return the way to a state of its own in `folder`."""
+    return StateLink(path=str(folder / "state.db"), snapshots=str(folder / "snapshots"))
+
+
 @contextmanager
 def http_worker(
     run: Path,

@@ -11,7 +11,7 @@ from typing import Any
 from urllib.parse import quote, urlencode
 
 import pytest
-from http_worker import Worker, http_worker
+from http_worker import Worker, http_worker, state_link
 
 from ashore.access import SYSTEM, AccountWish, Acts, KeyWish, People
 from ashore.core import ADMIN, MemoryRecorder, SystemClock
@@ -20,7 +20,6 @@ from ashore.planning import Inventory, ModelPlan, Plan
 from ashore.releases import ReleaseKeeper
 from ashore.releases.calls import CALLS
 from ashore.releases.memory import MemoryWorkshop
-from ashore.serving import StateLink
 from ashore.state import Database, open_state
 
 
@@ -79,7 +78,7 @@ class Site:
 def release_site(run: Path) -> Iterator[Site]:
     """Start one."""
     run.mkdir(parents=True, exist_ok=True)
-    link = StateLink(path=str(run / "state.db"), snapshots=str(run / "snapshots"))
+    link = state_link(run)
     database: Database = open_state("", default=Path(link.path), snapshots=Path(link.snapshots), clock=SystemClock())
     acts = Acts(database, MemoryRecorder(), SystemClock())
     keeper, people = ReleaseKeeper(acts, MemoryWorkshop()), People(acts)

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from host_in_thread import collect, echo_order, host_running, with_fake
+from host_in_thread import Nowhere, collect, echo_order, host_running, with_fake
 
 from ashore.core import OrderId
 from ashore.engines import (
@@ -389,16 +389,6 @@ def test_order_ids_may_be_used_again_after_their_end(tmp_path: Path) -> None:
             assert events[-1].order_id == OrderId("same")
 
     with_fake(tmp_path, "fake:echo", use)
-
-
-class Nowhere(asyncio.Transport):
-    """A transport whose bytes nobody reads."""
-
-    def write(self, data: bytes | bytearray | memoryview) -> None:
-        return
-
-    def abort(self) -> None:
-        return
 
 
 def open_link(sent: list[bytes]) -> HostLink:

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from host_in_thread import collect, echo_order, host_running, host_runs
+from host_in_thread import Nowhere, collect, echo_order, host_running, host_runs
 from waiting import eventually
 
 from ashore.core import OrderId
@@ -259,16 +259,6 @@ def test_after_the_farewell_a_worker_sends_nothing_more() -> None:
         theirs.close()
 
     asyncio.run(use())
-
-
-class Nowhere(asyncio.Transport):
-    """A transport whose bytes nobody reads."""
-
-    def write(self, data: bytes | bytearray | memoryview) -> None:
-        return
-
-    def abort(self) -> None:
-        return
 
 
 def test_an_order_that_was_not_sent_when_the_host_died_is_not_what_it_died_of() -> None:

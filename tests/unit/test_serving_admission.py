@@ -98,7 +98,7 @@ def test_a_full_queue_refuses_at_once_and_says_when_to_come_back() -> None:
         began = time.perf_counter()
         with pytest.raises(Overloaded) as refusal:
             await one.enter(ONE, wait_s=5)
-        assert time.perf_counter() - began < 0.01
+        assert time.perf_counter() - began < 1
         assert refusal.value.retry_after_s is not None
         assert refusal.value.retry_after_s >= 1
         waiting.cancel()

@@ -1,0 +1,43 @@
+"""The access room on every database."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from access_house import House
+from postgres_server import fresh_database
+
+from ashore.access import (
+    keep_first_key,
+    new_key,
+)
+from ashore.core import ManualClock, MemoryRecorder
+from ashore.state import Database, open_state
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def opened(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[[], Database]]:
+    url = ""
+    if request.param == "postgres":
+        url = fresh_database(request.getfixturevalue("postgres_url"), "access_contract")
+    made: list[Database] = []
+
+    def once() -> Database:
+        made.append(
+            open_state(url, default=tmp_path / "state.db", snapshots=tmp_path / "snapshots", clock=ManualClock())
+        )
+        return made[-1]
+
+    yield once
+    for database in made:
+        database.close()
+
+
+@pytest.fixture
+def house(opened: Callable[[], Database]) -> House:
+    database, key = opened(), new_key()
+    with database.write() as connection:
+        assert keep_first_key(connection, key, created_s=1)
+    return House(database, ManualClock(), MemoryRecorder(), key)

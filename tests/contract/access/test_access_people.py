@@ -1,0 +1,146 @@
+"""Users, tenants and groups on every database, and which names they may have."""
+
+from __future__ import annotations
+
+import pytest
+from access_house import House
+
+from ashore.access import (
+    SYSTEM,
+    AccountWish,
+    Binding,
+    KeyWish,
+    Role,
+    parse_rule,
+)
+from ashore.access.budgets import BudgetRule, SqlNames, check_names
+from ashore.errors import Conflict, InvalidRequest, NotFound, PermissionDenied, Unauthenticated
+
+
+def test_a_user_of_a_tenant_with_a_group_gets_what_each_of_them_has(house: House) -> None:
+    _, security, _ = house.three()
+    sec = house.actor(security)
+    house.people.create_tenant(sec, "bank-a", "Bank A")
+    house.people.create_group(sec, "dev")
+    house.book.put_role(sec, Role(name="reader", rules=(parse_rule("infer on model/chat"),)))
+    house.book.grant(sec, add=[Binding("group/dev", "reader"), Binding("tenant/bank-a", "viewer")])
+    key = house.make(sec, "alice", tenant="bank-a", groups=("dev",))
+    assert house.may(key, "infer", "model/chat") and not house.may(key, "infer", "model/other")
+    assert house.may(key, "metrics:read", "server")
+    assert house.people.change_members(sec, "dev", remove=["alice"]) == ()
+    assert not house.may(key, "infer", "model/chat")
+    assert house.people.change_members(sec, "dev", add=["alice"]) == ("alice",)
+    assert house.people.groups(sec)[0][1] == ("alice",)
+    house.people.remove_group(sec, "dev")
+    assert not house.may(key, "infer", "model/chat")
+    assert Binding("group/dev", "reader") not in house.book.bindings(sec)
+    account, roles = house.people.account(sec, "user", "alice")
+    assert (account.groups, roles) == (frozenset(), ("viewer",))
+
+
+def test_one_who_administers_a_tenant_sees_and_changes_that_tenant_alone(house: House) -> None:
+    _, security, _ = house.three()
+    sec = house.actor(security)
+    for name in ("bank-a", "bank-b"):
+        house.people.create_tenant(sec, name)
+    rules = ("access:read on tenant/bank-a/*", "access:write on tenant/bank-a/*", "role:grant on role/developer")
+    house.book.put_role(sec, Role(name="bank-a-desk", rules=tuple(parse_rule(rule) for rule in rules)))
+    desk = house.actor(house.make(sec, "dee", "bank-a-desk", tenant="bank-a"))
+    key = house.make(desk, "alice", "developer", tenant="bank-a")
+    assert house.may(key, "infer", "model/chat")
+    house.make(sec, "bert", tenant="bank-b")
+    assert {one.id for one in house.people.accounts(desk, "user", tenant="bank-a")} == {"alice", "dee"}
+    assert house.people.account(desk, "user", "alice")[1] == ("developer",)
+    assert {one.owner for one in house.keyring.keys(desk, tenant="bank-a")} == {"alice", "dee"}
+    for beyond in (
+        lambda: house.people.accounts(desk, "user"),
+        lambda: house.people.accounts(desk, "user", tenant="bank-b"),
+        lambda: house.people.account(desk, "user", "bert"),
+        lambda: house.people.account(desk, "user", "nobody"),
+        lambda: house.keyring.keys(desk, tenant="bank-b"),
+        lambda: house.keyring.create(desk, "bert", KeyWish()),
+        lambda: house.people.create_account(desk, AccountWish(id="x", tenant="bank-b")),
+        lambda: house.people.create_account(desk, AccountWish(id="x", tenant="bank-a", roles=("auditor",))),
+        lambda: house.people.change_account(desk, "user", "bert", disabled=True),
+        lambda: house.people.change_tenant(desk, "bank-a", disabled=True),
+        lambda: house.people.tenants(desk),
+        lambda: house.book.grant(desk, add=[Binding("user/dee", "developer")]),
+    ):
+        with pytest.raises(PermissionDenied):
+            beyond()
+
+
+def test_disabled_accounts_and_tenants_are_let_in_nowhere(house: House) -> None:
+    _, security, _ = house.three()
+    sec = house.actor(security)
+    house.people.create_tenant(sec, "bank-a")
+    key = house.make(sec, "alice", "developer", tenant="bank-a")
+    house.people.change_account(sec, "user", "alice", disabled=True)
+    with pytest.raises(Unauthenticated, match="alice is disabled"):
+        house.who(key)
+    house.people.change_account(sec, "user", "alice", disabled=False)
+    house.people.change_tenant(sec, "bank-a", disabled=True)
+    with pytest.raises(Unauthenticated, match="bank-a is disabled"):
+        house.who(key)
+    house.people.change_tenant(sec, "bank-a", disabled=False)
+    assert house.who(key).tenant == "bank-a"
+    with pytest.raises(Conflict, match="holds an office"):
+        house.people.change_tenant(sec, "default", disabled=True)
+
+
+def test_a_removed_account_takes_its_keys_and_bindings_along(house: House) -> None:
+    _, security, _ = house.three()
+    sec = house.actor(security)
+    key = house.make(sec, "alice", "developer")
+    house.people.remove_account(sec, "user", "alice")
+    with pytest.raises(Unauthenticated):
+        house.who(key)
+    with pytest.raises(NotFound):
+        house.people.account(sec, "user", "alice")
+    again = house.make(sec, "alice")  # a namesake inherits nothing
+    assert not house.may(again, "infer", "model/chat")
+    with pytest.raises(Unauthenticated):
+        house.who(key)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["", "a b", "a/b", "../x", "x" * 129, "a'; DROP TABLE access_key; --", "{{7*7}}", "a\nb", "张三", "-x", "a#key=x"],
+)
+def test_names_that_could_mean_something_else_are_refused(house: House, name: str) -> None:
+    for make in (
+        lambda: house.people.create_account(SYSTEM, AccountWish(id=name)),
+        lambda: house.people.create_tenant(SYSTEM, name),
+        lambda: house.people.create_group(SYSTEM, name),
+        lambda: house.book.put_role(SYSTEM, Role(name=name)),
+    ):
+        with pytest.raises(InvalidRequest):
+            make()
+
+
+def test_strings_that_are_kept_as_they_are(house: House) -> None:
+    title = "Robert'); DROP TABLE access_account; -- {{7*7}} 张三 %s"
+    house.people.create_account(SYSTEM, AccountWish(id="bob", title=title))
+    assert house.people.account(SYSTEM, "user", "bob")[0].title == title
+    with pytest.raises(InvalidRequest, match=r"the title has the character U\+000A"):
+        house.people.create_account(SYSTEM, AccountWish(id="eve", title="x\n2026-11-24 INFO all is well"))
+
+
+def test_the_state_knows_whom_a_budget_can_be_about(house: House) -> None:
+    _, security, _ = house.three()
+    house.people.create_tenant(house.actor(security), "acme")
+    key = house.make(house.actor(security), "alice", tenant="acme").partition("_")
+    names = SqlNames(house.database, lambda: ["chat", "fake:echo"])
+    key_id = f"ash_{key[2][:8]}"
+    for noun, known, unknown in (
+        ("tenant", ("default", "acme"), "acne"),
+        ("user", ("sam", "alice", "first-key", "corp:bob"), "alcie"),
+        ("key", (key_id, "first-key"), "ash_00000000"),
+        ("model", ("chat", "chat:tone", "fake:echo"), "chta"),
+    ):
+        assert all(names.has(noun, name) for name in known), noun  # type: ignore[arg-type]
+        assert not names.has(noun, unknown)  # type: ignore[arg-type]
+        assert known[0] in names.some(noun) or noun == "key"  # type: ignore[arg-type]
+    with pytest.raises(NotFound, match="there is no user 'alcie'") as caught:
+        check_names(BudgetRule(kind="tokens", window="total", cap=1, tenant="acme", user="alcie"), names)
+    assert caught.value.hint == "did you mean 'alice'?" and caught.value.param == "user"

@@ -1,0 +1,38 @@
+"""Stores of jobs and files on every database."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from job_queues import queue_over
+from postgres_server import fresh_database
+
+from ashore.core import ManualClock
+from ashore.jobs import (
+    JobQueue,
+    SqlFiles,
+    SqlJobs,
+)
+from ashore.state import open_state
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def stores(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[SqlJobs, SqlFiles]]:
+    url = ""
+    if request.param == "postgres":
+        url = fresh_database(request.getfixturevalue("postgres_url"), "jobs_contract")
+    database = open_state(url, default=tmp_path / "state.db", snapshots=tmp_path, clock=ManualClock())
+    yield SqlJobs(database), SqlFiles(database)
+    database.close()
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    return ManualClock()
+
+
+@pytest.fixture
+def queue(stores: tuple[SqlJobs, SqlFiles], clock: ManualClock) -> JobQueue:
+    return queue_over(stores[0], clock)
