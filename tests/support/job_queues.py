@@ -7,6 +7,7 @@ from ashore.jobs import (
     JobQueue,
     Lease,
     NewJob,
+    SqlJobs,
 )
 
 

@@ -15,7 +15,6 @@ from ashore.access import (
     Acts,
     Binding,
     Compiled,
-    Group,
     KeyScope,
     KeyWish,
     Policy,
@@ -28,6 +27,7 @@ from ashore.access import (
     revive_first_key,
 )
 from ashore.access import sql as access_sql
+from ashore.access.records import Group
 from ashore.core import TenantId
 from ashore.errors import Conflict, InvalidRequest, PermissionDenied, Unauthenticated
 

@@ -11,9 +11,10 @@ from ashore.access import (
     Binding,
     KeyWish,
     Role,
+    SqlNames,
     parse_rule,
 )
-from ashore.access.budgets import BudgetRule, SqlNames, check_names
+from ashore.access.budgets import BudgetRule, check_names
 from ashore.errors import Conflict, InvalidRequest, NotFound, PermissionDenied, Unauthenticated
 
 

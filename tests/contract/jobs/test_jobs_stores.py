@@ -17,7 +17,7 @@ from ashore.jobs import (
     SqlJobs,
     StoredFile,
 )
-from ashore.jobs.room import RESERVED_BYTES
+from ashore.jobs.reserve import RESERVED_BYTES
 from ashore.state import Database, execute, open_database, open_postgres
 from ashore.state.schema import migrations
 
