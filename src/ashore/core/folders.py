@@ -17,10 +17,6 @@ class FolderBlocked(EnvironmentFault, OSError):
     Move away what stands there. It is an `OSError` too, so that whoever takes what the system refuses takes it.
     """
 
-    def __init__(self, message: str, number: int, *, hint: str) -> None:
-        super().__init__(message, hint=hint)
-        self.errno, self.strerror = number, message
-
 
 def make_folder(folder: Path, *, mode: int = 0o777) -> None:
     """Make a folder, and those above it that are missing. May be called twice; `mode` holds for the folder alone.
@@ -33,7 +29,7 @@ def make_folder(folder: Path, *, mode: int = 0o777) -> None:
     try:
         folder.mkdir(mode=mode, parents=True, exist_ok=True)
     except FileNotFoundError as fault:  # nothing is missing, or it would have been made
-        raise FolderBlocked(
+        raise _blocked(
             f"{folder} cannot be made: {folder.parent} takes no folders",
             errno.ENOENT,
             hint="name a folder on a disk that can be written",
@@ -52,4 +48,10 @@ def blocked_folder(folder: Path, number: int = errno.EEXIST) -> FolderBlocked:
     else:
         what, remedy = "a file" if place.is_file() else "not a directory", "move it away, or name another folder"
     where = "a directory is expected there" if place == folder else f"the directory {folder} cannot be made below it"
-    return FolderBlocked(f"{place} is {what}; {where}", number, hint=remedy)
+    return _blocked(f"{place} is {what}; {where}", number, hint=remedy)
+
+
+def _blocked(message: str, number: int, *, hint: str) -> FolderBlocked:
+    fault = FolderBlocked(message, hint=hint)
+    fault.errno, fault.strerror = number, message
+    return fault
