@@ -43,7 +43,7 @@ from ashore.engines.model import (
 )
 from ashore.engines.options import LIMITS, OptionValue, is_tame
 from ashore.engines.ordercheck import check_ids, check_order
-from ashore.engines.orderstream import OrderStream
+from ashore.engines.orderstream import CancelOrder, OrderHearer, OrderStream
 from ashore.engines.ports import CanEmbed, CanLoadAdapter, CanScore, CanTellDistributions, CanWait, Engine
 from ashore.engines.rounding import Layer, Rounded, Rounder, RoundOrder, Samples, Told, quietly
 from ashore.engines.torchmodel import TorchDtype, load_torch_model, torch_libraries
@@ -58,6 +58,7 @@ __all__ = [
     "CanScore",
     "CanTellDistributions",
     "CanWait",
+    "CancelOrder",
     "Engine",
     "EngineCard",
     "EngineEvent",
@@ -76,6 +77,7 @@ __all__ = [
     "Layer",
     "ModelFiles",
     "OptionValue",
+    "OrderHearer",
     "OrderStream",
     "Precision",
     "RoundOrder",
