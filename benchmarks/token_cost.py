@@ -4,8 +4,7 @@
 
 One process: a host that sends frames made beforehand, the whole request path behind the HTTP server, and clients in
 another process that only read. Microseconds of this thread's processor time, user and system together; the end of the
-answers is counted with their tokens, what comes before the first frame is not. Compare two versions in alternation, or
-their instructions: `valgrind --tool=none`'s sibling `cachegrind`, the difference of two lengths by the tokens between.
+answers is counted with their tokens, what comes before the first frame is not. Compare two versions in alternation.
 """
 
 from __future__ import annotations

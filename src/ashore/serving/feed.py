@@ -12,7 +12,7 @@ from ashore.engines import CancelOrder, EngineEvent, Failed, Finished, GenerateO
 from ashore.errors import DeadlineExceeded
 from ashore.serving.answer import Answer
 from ashore.serving.assembly import cut_short
-from ashore.serving.model import CutBy, Hear, ServingEvent
+from ashore.serving.model import ChoiceEnded, CutBy, Hear, ServingEvent
 from ashore.serving.ports import Replica
 
 
@@ -50,7 +50,10 @@ class Feed:
         """Raises HostDied: the replica is gone; DeadlineExceeded: too late; another AshoreError: a sequence failed."""
         self.told = False
         """Whether anything was."""
-        self._answers, self._hear, self._made, self._begin = answers, hear, made, begin
+        self.made: Final = made
+        self.is_single: Final = len(answers) == 1
+        self.tell: Hear = self._tell_first
+        self._answers, self._hear, self._begin = answers, hear, begin
         self._growing = len(answers)
         self._seen, self._silence_s, self._goes_on = 0, silence_s, goes_on
         self._alarm = loop.call_later(within_s, self._expire)
@@ -64,27 +67,10 @@ class Feed:
         """Tokens that were made so far."""
         return sum([answer.completion_tokens for answer in self._answers])
 
-    def take(self, answer: Answer, events: list[EngineEvent]) -> None:
-        """Tell what events mean for the client, in one `Delta` for all tokens that came together.
-
-        Raises:
-            AshoreError: the sequence failed; tokens that came with the failure are lost with it.
-        """
-        last = events[-1]
-        if isinstance(last, Failed):
-            raise error_of(last)
-        delta = answer.take(events)
-        rest = answer.finish(last) if isinstance(last, Finished) and answer.ended is None else None
-        self._made(answer.completion_tokens if len(self._answers) == 1 else self.num_tokens)
-        if delta is not None:
-            self._tell(delta)
-        if answer.ended is None:
-            return
-        if rest is not None:
-            self._tell(rest)
-        self._tell(answer.ended)
-        if not isinstance(last, Finished):  # a stop string was met
-            self._cancels[self._answers.index(answer)]()
+    def end(self, answer: Answer, ended: ChoiceEnded) -> None:
+        """Tell the end of one choice. Of a stop string the engine does not know."""
+        self.tell(ended)
+        self._cancels[self._answers.index(answer)]()
         self._growing -= 1
         if not self._growing:
             self.over.set_result(None)
@@ -92,7 +78,7 @@ class Feed:
     def cut(self, cut_by: CutBy) -> None:
         """Tell the end of every choice that has none yet, with what was held back of it."""
         for event in cut_short(self._answers, cut_by):
-            self._tell(event)
+            self.tell(event)
 
     def stop(self, error: Exception) -> None:
         """End it by `error`, unless it is over."""
@@ -107,10 +93,9 @@ class Feed:
             self.over.exception()  # whether or not anybody still waits for it
         self._cancel()
 
-    def _tell(self, event: ServingEvent) -> None:
-        if not self.told:
-            self.told = True
-            self._begin()
+    def _tell_first(self, event: ServingEvent) -> None:
+        self.told, self.tell = True, self._hear
+        self._begin()
         self._hear(event)
 
     def _cancel(self) -> None:
@@ -134,11 +119,23 @@ class _Line:
         self._feed, self._answer = feed, answer
 
     def hear(self, events: list[EngineEvent]) -> None:
-        feed = self._feed
-        if feed.over.done() or self._answer.ended is not None:
+        """Tell what events mean for the client, in one `Delta` for all tokens that came together. Tokens that come with
+        a failure are lost with it."""
+        feed, answer, last = self._feed, self._answer, events[-1]
+        if feed.over.done() or answer.ended is not None:
             return
         try:
-            feed.take(self._answer, events)
+            if type(last) is Failed:
+                raise error_of(last)
+            delta = answer.take(events)
+            rest = answer.finish(last) if type(last) is Finished and answer.ended is None else None
+            feed.made(answer.completion_tokens if feed.is_single else feed.num_tokens)
+            if delta is not None:
+                feed.tell(delta)
+            if rest is not None:
+                feed.tell(rest)
+            if answer.ended is not None:
+                feed.end(answer, answer.ended)
         except Exception as fault:  # noqa: BLE001 - raised to who waits, and not for other orders of the frame
             feed.stop(fault)
 

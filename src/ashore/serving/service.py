@@ -280,15 +280,12 @@ class ServingService:
                     trial = None  # nothing was made for it
                 else:
                     trial.hear(event, self._clock.monotonic_s())
-            if outward is None:
-                told(event)
-            else:
-                for one in outward.take(event):
-                    told(one)
+            for one in (event,) if outward is None else outward.take(event):
+                told(one)
 
         def told(event: ServingEvent) -> None:
             watch.hear(event)
-            if isinstance(event, Started):
+            if type(event) is Started:
                 if dam is not None:
                     watch.begin()
                 event = self._with_standing(event, principal)
@@ -297,7 +294,8 @@ class ServingService:
             out(event)
 
         fault: AshoreError | None = None
-        answer = self._kept_or_fresh(model, masked, request, question, principal, arrived_at, tell)
+        first = told if trial is None and outward is None else tell
+        answer = self._kept_or_fresh(model, masked, request, question, principal, arrived_at, first)
         try:
             usage = await (answer if dam is None else dam.hold(answer, auditor.durable))
             if trial is not None:

@@ -122,18 +122,20 @@ class _Page:
         """Sent with what comes next: no piece goes out alone that the client can do nothing with."""
         self.begun = False
         self._exchange, self._renderer = exchange, renderer
+        self._put, self._render = exchange.put, renderer.delta  # what a token is
         self._started: Started | None = None
 
     def hear(self, event: ServingEvent) -> None:
         """Take the next event of the answer."""
         if not self.begun:
             self._begin(event)
+        if isinstance(event, Delta):
+            piece = self._render(event)
+            if self.held:
+                piece, self.held = self.held + piece, b""
+            self._put(piece)
+            return
         match event:
-            case Delta():
-                piece = self._renderer.delta(event)
-                if self.held:
-                    piece, self.held = self.held + piece, b""
-                self._exchange.put(piece)
             case ChoiceEnded():
                 self.held += self._renderer.ended(event)
             case Usage():
