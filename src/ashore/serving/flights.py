@@ -1,7 +1,7 @@
-"""Single flight: identical questions at one moment share one generation, each reading it at its own pace.
+"""Single flight: identical questions at one moment share one generation; who comes late is told first what was made.
 
 The generation runs in a task of its own, so it does not end when the client that began it goes away while others still
-read. It ends when nobody reads any more. Nobody comes aboard a generation that is served worse than one of its own
+listen. It ends when nobody listens any more. Nobody comes aboard a generation that is served worse than one of its own
 would be: with less time, or from a place further back in line.
 """
 
@@ -9,20 +9,20 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 from msgspec.structs import replace
 
 from ashore.errors import AshoreError, BudgetExceeded, Bug
-from ashore.serving.answers import AnswerRecorder
-from ashore.serving.flow import Flow
-from ashore.serving.model import Delta, ServingEvent, Started
+from ashore.serving.model import Hear, ServingEvent, Started, Usage
 
 log = logging.getLogger("ashore.serving")
 
-Start = Callable[[Flow | None], AsyncGenerator[ServingEvent, None]]
-"""Begins an answer, whose pieces go by a flow while that is open."""
+Answering = Callable[[Hear], Awaitable[Usage]]
+"""Makes an answer, which is told as it grows, and returns what it took."""
+Landed = Callable[[Sequence[ServingEvent], Usage], Awaitable[None]]
+"""Called once with a whole answer."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,60 +45,55 @@ class Terms:
 
 
 class _Rider:
-    """One who reads a generation."""
+    """One who listens to a generation."""
 
-    def __init__(self, flow: Flow | None) -> None:
-        self.read = 0
-        """Events that it has."""
-        self._flow = flow
-        self._moved: asyncio.Future[None] | None = None
-        self._fault: Exception | None = None
-
-    async def wait(self) -> None:
-        """Return at the next event that it has to read, or when the flight has landed."""
-        self._moved = asyncio.get_running_loop().create_future()
-        await self._moved
-        if self._fault is not None:
-            raise self._fault
+    def __init__(self, hear: Hear, *, pilot: bool) -> None:
+        self.over: asyncio.Future[Usage] = asyncio.get_running_loop().create_future()
+        self.told = False
+        self._hear = hear
+        self._is_pilot = pilot
 
     def hear(self, event: ServingEvent) -> None:
-        """Take the next event the short way, or be woken for it; who reads will come to it."""
-        if self._moved is None or self._moved.done():
+        if self.over.done():
             return
-        if self._flow is not None and self._flow.is_open and isinstance(event, Delta):
-            self.read += 1
-            try:
-                self._flow.tell(event)
-                return
-            except Exception as fault:  # noqa: BLE001 - of this one: raised there, and not for the others
-                self._fault = fault
-        self.wake()
+        if not self.told:
+            self.told = True
+            if not self._is_pilot and isinstance(event, Started):
+                event = replace(event, cache="hit-exact")
+        try:
+            self._hear(event)
+        except Exception as fault:  # noqa: BLE001 - of this one: raised there, and not for the others
+            self.over.set_exception(fault)
 
-    def wake(self) -> None:
-        if self._moved is not None and not self._moved.done():
-            self._moved.set_result(None)
+    def leave(self) -> None:
+        if not self.over.cancel() and not self.over.cancelled():
+            self.over.exception()  # whether or not anybody still waits for it
 
 
 class _Flight:
-    """One generation and those who read it."""
+    """One generation and those who listen to it."""
 
     def __init__(self, terms: Terms) -> None:
         self.terms = terms
         self.events: list[ServingEvent] = []
         self.riders: list[_Rider] = []
         self.landed = False
-        self.fault: BaseException | None = None
         self.task: asyncio.Task[None] | None = None
 
-    def add(self, event: ServingEvent) -> None:
+    def hear(self, event: ServingEvent) -> None:
         self.events.append(event)
         for rider in self.riders:
             rider.hear(event)
 
-    def land(self, fault: BaseException | None) -> None:
-        self.landed, self.fault = True, fault
+    def land(self, ended: Usage | Exception) -> None:
+        self.landed = True
         for rider in self.riders:
-            rider.wake()
+            if rider.over.done():
+                continue
+            if isinstance(ended, Exception):
+                rider.over.set_exception(ended)
+            else:
+                rider.over.set_result(ended)
 
 
 def _concerns_the_pilot(fault: AshoreError) -> bool:
@@ -120,17 +115,8 @@ class Flights:
         flight = self._flights.get(key)
         return flight is not None and flight.terms.cover(terms)
 
-    async def ride(
-        self,
-        key: bytes,
-        start: Start,
-        *,
-        terms: Terms,
-        num_choices: int,
-        landed: Callable[[AnswerRecorder], Awaitable[None]],
-        flow: Flow | None = None,
-    ) -> AsyncGenerator[ServingEvent, None]:
-        """Yield the events of the one generation under `key`, begun now if there is none on terms as good.
+    async def ride(self, key: bytes, answer: Answering, hear: Hear, *, terms: Terms, landed: Landed) -> Usage:
+        """Tell the one generation under `key`, begun now if there is none on terms as good.
 
         One that comes aboard is told `hit-exact` in its `Started`. When the generation fails before it gave anything,
         with an error that another try may mend, or over the budget of who began it, those who came aboard generate for
@@ -138,11 +124,10 @@ class Flights:
 
         Args:
             key: Address of the question.
-            start: Begins a generation.
+            answer: Makes the answer.
+            hear: Told it.
             terms: On which this one must be served.
-            num_choices: Of the answer.
-            landed: Called once with a whole answer, before the flight is over; so that whoever asks next finds it kept.
-            flow: Takes pieces for this one while it is open.
+            landed: Called before the flight is over, so that whoever asks next finds it kept.
 
         Raises:
             AshoreError: the generation failed.
@@ -152,74 +137,40 @@ class Flights:
         if flight is None or pilot:
             flight = self._flights[key] = _Flight(terms)
             flight.task = asyncio.get_running_loop().create_task(
-                self._fly(key, flight, start, num_choices, landed), name="shared generation"
+                self._fly(key, flight, answer, landed), name="shared generation"
             )
-        rider = _Rider(flow)
+        rider = _Rider(hear, pilot=pilot)
+        for event in flight.events:
+            rider.hear(event)
         flight.riders.append(rider)
         try:
-            while True:
-                while rider.read < len(flight.events):
-                    event = flight.events[rider.read]
-                    rider.read += 1
-                    if not pilot and isinstance(event, Started):
-                        event = replace(event, cache="hit-exact")
-                    yield event
-                if flight.landed:
-                    break
-                await rider.wait()
+            return await rider.over
+        except AshoreError as fault:
+            if pilot or rider.told or not _concerns_the_pilot(fault):
+                raise
         finally:
             flight.riders.remove(rider)
+            rider.leave()
             if not flight.riders and not flight.landed and flight.task is not None:
                 self._forget(key, flight)
                 flight.task.cancel()
                 await asyncio.wait({flight.task})  # its sequences have ended when we have
-        if flight.fault is None:
-            return
-        if pilot or rider.read or not (isinstance(flight.fault, AshoreError) and _concerns_the_pilot(flight.fault)):
-            raise flight.fault
-        alone = start(flow)
+        return await answer(hear)
+
+    async def _fly(self, key: bytes, flight: _Flight, answer: Answering, landed: Landed) -> None:
+        ended: Usage | Exception = Bug("a shared generation was cancelled while somebody listened to it")
         try:
-            async for event in alone:
-                yield event
-        finally:
-            await alone.aclose()
-
-    async def _fly(
-        self,
-        key: bytes,
-        flight: _Flight,
-        start: Start,
-        num_choices: int,
-        landed: Callable[[AnswerRecorder], Awaitable[None]],
-    ) -> None:
-        recorder = AnswerRecorder(num_choices)
-        fault: BaseException | None = None
-
-        def take(event: ServingEvent) -> bool:
-            recorder.hear(event)
-            flight.add(event)
-            return True
-
-        flow = Flow(take)
-        events = start(flow)
-        try:
-            async for event in events:
-                take(event)
-                if isinstance(event, Delta):
-                    flow.open()
-            await landed(recorder)
-        except asyncio.CancelledError:
-            fault = Bug("a shared generation was cancelled while somebody read it")
-            raise
-        except AshoreError as caught:
-            fault = caught
-        except Exception as caught:  # our bug: shown here, and raised again for everybody who reads
+            usage = await answer(flight.hear)
+            await landed(flight.events, usage)
+            ended = usage
+        except AshoreError as fault:
+            ended = fault
+        except Exception as fault:  # our bug: shown here, and raised again for everybody who listens
             log.exception("a shared generation failed")
-            fault = caught
+            ended = fault
         finally:
             self._forget(key, flight)
-            flight.land(fault)
-            await events.aclose()
+            flight.land(ended)
 
     def _forget(self, key: bytes, flight: _Flight) -> None:
         if self._flights.get(key) is flight:
