@@ -35,7 +35,7 @@ from ashore.serving import (
     Unlimited,
     Usage,
 )
-from ashore.serving.answers import NOT_IN_FRAME, ask_of, worth_keeping
+from ashore.serving.cached_answers import NOT_IN_FRAME, ask_of, worth_keeping
 
 ANYONE = OpenDoor().authenticate(None)
 GREEDY = Sampling(temperature=0.0)

@@ -24,29 +24,29 @@ from ashore.engines import EngineStats, Grammar
 from ashore.errors import AshoreError, AuditUnavailable, DeadlineExceeded
 from ashore.metrics import Metrics
 from ashore.releases import AliasRoute
-from ashore.serving.answers import find_question, no_cache, replay, worth_keeping
 from ashore.serving.board import Board
+from ashore.serving.cached_answers import find_question, no_cache, replay, worth_keeping
+from ashore.serving.canary import Trials
 from ashore.serving.concurrency import ConcurrencyLimit
 from ashore.serving.deadlines import Deadline, Heard, deadline_of
 from ashore.serving.embedding import Embeddings
 from ashore.serving.fairthreads import FairThreads
 from ashore.serving.feed import too_late
-from ashore.serving.flights import Answering, Flights, Terms
-from ashore.serving.fresh import FreshAnswers, Place, Shortened
+from ashore.serving.generation import FreshAnswers, Place, Shortened
 from ashore.serving.guards import Guards, Masked, Reservation, Unlimited
+from ashore.serving.held_pieces import Dam, pulled
 from ashore.serving.model import NOWHERE, Arrival, GenerationRequest, Hear, ServingEvent, Started, Usage
+from ashore.serving.model_registry import Roster, TextLoader
 from ashore.serving.models import LoadedModel, ModelCard, ServingState
 from ashore.serving.orders import check_writes
 from ashore.serving.prompt import COUNTED_CONTEXTS, INLINE_CHARS, PromptReader, check_length, num_chars
-from ashore.serving.pulling import Dam, pulled
 from ashore.serving.reception import MOST_RELEASES, Reception
 from ashore.serving.recommended import with_recommended
 from ashore.serving.recording import Told, Watch, prompt_bytes
 from ashore.serving.replicas import ReplicaFactory, deaths_of, died
-from ashore.serving.roster import Roster, TextLoader
+from ashore.serving.single_flight import Answering, Flights, Terms
 from ashore.serving.tools import prepare_tools
 from ashore.serving.topology import Topology
-from ashore.serving.trials import Trials
 
 _T = TypeVar("_T")
 

@@ -21,11 +21,11 @@ from ashore.releases import (
     pair_id_of,
     wording_distance,
 )
-from ashore.serving.comparing import Beside, Observation, compared, plain, question_of
-from ashore.serving.fresh import FreshAnswers, Place
+from ashore.serving.answer_listener import Trial
+from ashore.serving.differences import Beside, Observation, compared, plain, question_of
+from ashore.serving.generation import FreshAnswers, Place
 from ashore.serving.guards import Masker
-from ashore.serving.hearing import Trial
-from ashore.serving.judging import Judges
+from ashore.serving.judges import Judges
 from ashore.serving.model import ServingEvent
 from ashore.serving.models import LoadedModel
 

@@ -443,7 +443,7 @@ def test_gauges_of_a_release_that_is_gone_are_dropped() -> None:
 
 def test_who_waits_already_has_that_patience_too_once_this_worker_hears_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
     """The supervisor may end hosts before a busy worker has read why."""
-    monkeypatch.setattr("ashore.serving.fresh.REPLICA_WAIT_S", 1.0)
+    monkeypatch.setattr("ashore.serving.generation.REPLICA_WAIT_S", 1.0)
 
     async def scenario(bench: Bench) -> None:
         bench.service.take_routes({"chat": LIVE_ALONE})

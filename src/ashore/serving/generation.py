@@ -24,12 +24,12 @@ from ashore.serving.fairthreads import FairThreads
 from ashore.serving.feed import Feed
 from ashore.serving.guards import Budgets, Reservation
 from ashore.serving.model import GenerationRequest, Hear, ServingEvent, Started, Usage
+from ashore.serving.model_registry import Roster
 from ashore.serving.models import LoadedModel
 from ashore.serving.orders import Prompt, check_features, make_orders
 from ashore.serving.ports import Replica, ServedText
 from ashore.serving.prompt import PromptReader
 from ashore.serving.replicas import died
-from ashore.serving.roster import Roster
 from ashore.serving.scoring import Scores, check_scores, wants_scores
 
 log = logging.getLogger("ashore.serving")
