@@ -5,10 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from pathlib import Path
-from typing import Final, TypeVar
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from ashore.engines.frames import (
     Distribute,
@@ -26,6 +23,10 @@ from ashore.engines.model import EngineInfo, EngineStats, GenerateOrder, ScoredT
 from ashore.engines.orderstream import CancelOrder, OrderHearer, OrderStream
 from ashore.errors import EngineFailed, HostDied, NotReady
 from ashore.processes import unix_address
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 _FIRST_RETRY_S: Final = 0.01
 _LONGEST_RETRY_S: Final = 0.2
@@ -132,6 +133,8 @@ class HostClient:
             Draining: the host ended of its own accord before it answered.
         """
         parts = await self._open_link().call_for_rows(lambda call_id: Distribute(call_id, text))
+        import numpy as np
+
         rows: NDArray[np.float32] = np.frombuffer(b"".join(parts), dtype="<f4")
         return rows.reshape(-1, self.info.vocab_size)
 
