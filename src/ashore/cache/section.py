@@ -22,31 +22,31 @@ EMBEDDED: Final = "embedded"
 
 
 class RouteRules(Section, frozen=True, kw_only=True):
-    """What may differ from alias to alias."""
+    """Rules that may differ between aliases."""
 
     mode: Mode = "exact"
-    """`off`; `exact`: answers of the same request; `exact_then_reworded`: also of the same question
-    in other words."""
+    """`off`; `exact`: reuse the answer to the same request; `exact_then_reworded`: also to the same question in other
+    words."""
     ttl_s: Seconds = 86_400.0
-    """Life of a cached answer."""
+    """How long a cached answer is kept."""
 
 
 class RoutePolicy(RouteRules, frozen=True, kw_only=True):
-    """What one alias may do. What it leaves out is as `[cache]` says."""
+    """Rules for one alias. Keys that are left out are inherited from `[cache]`."""
 
     alias: str = ""
-    """Whose rules these are. Each route names another alias."""
+    """Alias that the rules are for. Each route names another alias."""
     public: bool = False
-    """Whether all tenants share the answers of this alias."""
+    """Share the cached answers of this alias between all tenants."""
 
 
 class CachePolicy(RouteRules, frozen=True, kw_only=True):
-    """Answers worth keeping."""
+    """The answer cache."""
 
     max_bytes: Kept[Bytes] = 256 << 20
-    """Memory that each API worker gives to answers."""
+    """Memory for cached answers in each API worker."""
     max_temperature: Annotated[float, Meta(ge=0, le=2)] = 0.0
-    """Requests above it are answered afresh, unless they ask for the cache."""
+    """Requests with a higher temperature are not answered from the cache, unless they ask for it."""
     routes: Annotated[tuple[RoutePolicy, ...], toml("route")] = ()
 
     @classmethod
@@ -84,15 +84,15 @@ class CachePolicy(RouteRules, frozen=True, kw_only=True):
 
 
 class RedisSection(Section, frozen=True, kw_only=True):
-    """The cache that workers and machines share. It holds cached answers and nothing else."""
+    """The cache that workers and machines share. It holds only cached answers."""
 
     WHOLE_KEPT: ClassVar[bool] = True
 
     url: str = ""
-    """Empty: none; `embedded`: a server of our own under the supervisor; else `redis://`, `rediss://`,
+    """Empty: no shared cache; `embedded`: ashore runs a Valkey server; else `redis://`, `rediss://`,
     `redis+sentinel://` or `unix://`."""
     timeout_ms: Annotated[float, Meta(gt=0, le=1000)] = 5.0
-    """Longest wait for it before the local tier answers alone."""
+    """Longest wait for the shared cache before only the local one is used."""
     max_bytes: Bytes = 256 << 20
     """Memory of the embedded server."""
 

@@ -22,7 +22,7 @@ def show(
 ) -> None:
     """Show the value of every key, and whether it is the default, from the file, or from the environment.
 
-    Passwords and keys are not shown. `ashore up` has options that win over all of these.
+    Passwords and keys are not shown. Options of `ashore up` override all of these.
 
     Args:
         config: An ashore.toml; default: none, so that the defaults and the environment are shown.
