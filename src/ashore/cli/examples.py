@@ -121,7 +121,7 @@ EXAMPLES: Final[Mapping[str, tuple[Example, ...]]] = MappingProxyType(
             Example("ashore bench serve http://127.0.0.1:8000 --model m --rate 5", "any OpenAI server, 5 requests/s"),
         ),
         "config": (
-            Example("ashore config example", "a file to begin with: every key, in comments"),
+            Example("ashore config example", "a file to start from: every key, commented out"),
             Example("ashore config show --config ashore.toml --changed", "what differs from the defaults, and why"),
         ),
         "deploy": (

@@ -44,7 +44,7 @@ def evaluate(
 ) -> int:
     """Evaluate a model in the engine that serves it, and store the report with the model.
 
-    Exit code 1 means that the model did not pass the gate.
+    Exits with 1 if the model did not pass the gate.
 
     Args:
         model: Name[@variant]; pulled first if it is only in the catalogue.
