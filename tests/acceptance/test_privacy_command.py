@@ -97,7 +97,7 @@ def test_the_policy_of_a_server_is_printed_changed_and_given_back(
     assert (done["version"], done["source"]) == (1, "state")
     assert done["changes"] == ["tenant *, model *: phone in prompts: allow -> block"]
     eventually(lambda: echoed() == "refused", 10)
-    assert "nothing differs; the policy stays at version 1" in policy("set", str(file)).stdout
+    assert "nothing to change; the policy stays at version 1" in policy("set", str(file)).stdout
     file.write_text(file.read_text().replace('phone = "block"', 'phone = "mask"'))
     second = policy("set", str(file))
     assert second.returncode != 0 and "has version 1, and this change replaces version 0" in second.stderr

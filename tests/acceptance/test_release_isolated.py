@@ -97,7 +97,7 @@ def test_bad_releases_fail_while_the_server_runs_and_when_it_starts_with_them(
         database.close()
 
     done = ashore("release", "rollback", "chat", "--why", "second thoughts", home=home)
-    assert done.returncode == 0 and "no server answers" in done.stderr, done.stderr
+    assert done.returncode == 0 and "no server is running" in done.stderr, done.stderr
     done = ashore("release", "retire", broken, home=home)
     assert done.returncode == 2 and f"{broken} answers for chat" in done.stderr
 

@@ -60,8 +60,8 @@ def test_a_value_that_is_none_of_a_few_is_told_which_would_do(body: dict[str, An
         decode(json.dumps({"model": "m", **body}).encode(), CHAT)
     assert refused.value.param == param
     assert said in refused.value.message
-    if "which ashore does not take" in refused.value.message:
-        assert refused.value.hint == "it takes json_object, json_schema, text"
+    if "which ashore does not accept" in refused.value.message:
+        assert refused.value.hint == "expected json_object, json_schema, text"
 
 
 def test_a_built_in_tool_of_responses_is_refused_with_what_there_is() -> None:

@@ -49,7 +49,7 @@ def test_a_terminal_is_asked(typed: str, sure: bool, monkeypatch: pytest.MonkeyP
     if sure:
         assert go_ahead("burn it")
     else:
-        with pytest.raises(InvalidRequest, match="nothing was done"):
+        with pytest.raises(InvalidRequest, match="nothing was changed"):
             go_ahead("burn it")
 
 
@@ -107,7 +107,7 @@ def test_nobody_is_erased_by_a_typo(ashore: Run, tmp_path: Path) -> None:
         assert "did you mean 'os:somebody'" in told
     assert (
         ashore("audit", "erase", "os:somebody", "--dry-run")[1]
-        == "dry run: would destroy 1 key of os:somebody for good\n"
+        == "dry run: would permanently destroy 1 key of os:somebody\n"
     )
     assert ashore("audit", "erase", "os:somebody", typed="y\n")[1] == "destroyed 1 key of os:somebody\n"
     assert "destroyed 0 keys" in ashore("audit", "erase", "os:somebody", "--yes")[1], "it may be called twice"

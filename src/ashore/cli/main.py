@@ -64,7 +64,7 @@ def report(work: Callable[[], int]) -> int:
             _tell(full.message, hint=full.hint)
             return full.exit_code
         traceback.print_exc()
-        _tell(f"{type(error).__name__}: {error}", hint="this is a bug of ashore; please report the lines above")
+        _tell(f"{type(error).__name__}: {error}", hint="this is a bug in ashore; please report the lines above")
         return EXIT_BUG
 
 
@@ -77,7 +77,7 @@ def _dispatch(words: list[str]) -> int:
 
     silence_dependencies()
     if words[0] in USUAL_ELSEWHERE:
-        raise InvalidRequest(f"there is no command {words[0]!r}", hint=f"here it is `{USUAL_ELSEWHERE[words[0]]}`")
+        raise InvalidRequest(f"unknown command {words[0]!r}", hint=f"use `{USUAL_ELSEWHERE[words[0]]}`")
     if acts_as_owner(words):
         note_owner()
     app = build_app()

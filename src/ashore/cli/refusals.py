@@ -52,7 +52,7 @@ def raise_refusal(status: int, body: bytes, url: str) -> None:
     if kind is None or issubclass(kind, Bug):
         kind = _BY_STATUS.get(status, InvalidRequest if 400 <= status < 500 else RemoteRefused)
     if status == 401:
-        hint = hint or "set ASHORE_API_KEY to a key of that server"
+        hint = hint or "set ASHORE_API_KEY to a key for that server"
     raise kind(message or f"{url} answered {status}", hint=hint)
 
 

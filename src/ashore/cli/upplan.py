@@ -51,15 +51,15 @@ class Words:
     """What the operator says of a server, beside its models; words win over the file.
 
     Args:
-        config: An ashore.toml; the other options win over it.
+        config: Path of an ashore.toml. The other options override it.
         host: Address to listen on; default 127.0.0.1.
         port: Port of the HTTP API; default 8080.
-        grpc_port: Port of the gRPC API; default 8081; 0 switches it off.
-        offline: Fetch nothing: what is not in the store is an error.
-        redis: Share cached answers between workers: embedded for a Valkey server of our own, or redis://, rediss://,
-            redis+sentinel://.
-        edge: envoy puts Envoy in front: TLS, and HTTP/1.1, HTTP/2 and gRPC on one port (default 8443; --host and --port
-            mean its address then). Default: what the file says, else none.
+        grpc_port: Port of the gRPC API; default 8081; 0 disables it.
+        offline: Download nothing. A model that is not in the store is an error.
+        redis: Share cached answers between workers: embedded starts a Valkey server; or give a redis://, rediss:// or
+            redis+sentinel:// URL.
+        edge: envoy: run Envoy in front, with TLS, and with HTTP/1.1, HTTP/2 and gRPC on one port (default 8443). --host
+            and --port then set its address. Default: as in the file, else none.
         workers: API workers behind the edge; default 1.
     """
 
@@ -121,7 +121,7 @@ class Request(Words):
             )
         names = self.models or (() if spec.models else DEFAULT_MODELS)
         if len(set(names)) != len(names):
-            raise InvalidSpec("a model is named twice", hint="more replicas of one: [[model]] replicas in ashore.toml")
+            raise InvalidSpec("a model is named twice", hint="for more replicas, set [[model]] replicas in ashore.toml")
         http = structs.replace(
             spec.http,
             host=self.host or spec.http.host,
@@ -134,7 +134,8 @@ class Request(Words):
         twice = {one.alias for one in models if one.alias and [each.alias for each in models].count(one.alias) > 1}
         if twice:
             raise InvalidSpec(
-                f"two models would be called {', '.join(sorted(twice))}", hint="give each an alias: [[model]] alias"
+                f"two models would have the alias {', '.join(sorted(twice))}",
+                hint="give each model its own [[model]] alias",
             )
         if self.redis:
             check_shared_url(self.redis, "--redis url")
@@ -142,7 +143,7 @@ class Request(Words):
         edge = self._edge(spec.edge)
         if http.workers > 1 and edge.kind == "none":
             raise InvalidSpec(
-                f"{http.workers} API workers need an edge that spreads requests over them",
+                f"{http.workers} API workers need an edge to distribute requests",
                 hint='add --edge envoy, or [edge] kind = "envoy"',
             )
         return structs.replace(spec, models=models, http=http, grpc=grpc, redis=redis, edge=edge)
@@ -150,9 +151,7 @@ class Request(Words):
     def _edge(self, found: EdgeSection) -> EdgeSection:
         """Lay the command line's words over `[edge]`: behind an edge, --host and --port mean its address."""
         if self.edge not in ("", *get_args(EdgeKind)):
-            raise InvalidSpec(
-                f"--edge is {self.edge!r}; expected envoy or none", hint="envoy is the edge that there is"
-            )
+            raise InvalidSpec(f"--edge is {self.edge!r}; expected envoy or none", hint="Envoy is the only edge")
         found = structs.replace(found, kind=cast(EdgeKind, self.edge)) if self.edge else found
         if found.kind == "none":
             return found
@@ -296,7 +295,7 @@ def _refuse_offline(settings: Settings, absent: Sequence[str]) -> None:
     if settings.offline:
         raise SourceUnreachable(
             f"not in the store, and ashore is offline: {', '.join(absent)}",
-            hint="run once without --offline, or bring a model in with `ashore model import FILE.tar`",
+            hint="run once without --offline, or import the model with `ashore model import FILE.tar`",
         )
 
 

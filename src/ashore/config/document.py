@@ -137,13 +137,15 @@ class Spec(Listening, frozen=True, kw_only=True):
         aliases += [f"{one.alias or one.name}:{adapter}" for one in self.models for adapter in one.adapters]
         for alias in aliases:
             if aliases.count(alias) > 1:
-                raise InvalidSpec(f"{where} gives the alias {alias!r} to two models", hint="aliases must differ")
+                raise InvalidSpec(
+                    f"{where} has two models with the alias {alias!r}", hint="give each model its own alias"
+                )
         for number, model in enumerate(self.models, start=1):
             if model.engine.url:
-                at = f"{where} [[model]] number {number} [engine] url is at a server"
+                at = f"{where} [[model]] number {number} [engine] url names a server"
                 self._refuse_elsewhere(model.engine.url, at, LOOPBACK)
         if self.sealing.key and (source := parse_key_source(self.sealing.key)).kind == "transit":
-            self._refuse_elsewhere(source.url, f"{where} [sealing] key is at a service")
+            self._refuse_elsewhere(source.url, f"{where} [sealing] key names a service")
         return self
 
     def _refuse_elsewhere(self, url: str, what: str, own: tuple[str, ...] = ()) -> None:
@@ -151,7 +153,7 @@ class Spec(Listening, frozen=True, kw_only=True):
             check_url(url, parse_allow([*own, *self.egress.allow]))
         except PermissionDenied as fault:
             raise InvalidSpec(
-                f"{what} that ashore may not call: {fault.message}", hint="name its host in [egress] allow"
+                f"{what} that ashore may not call: {fault.message}", hint="add its host to [egress] allow"
             ) from fault
 
     def beside(self, folder: Path) -> Self:

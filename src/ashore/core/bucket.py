@@ -117,5 +117,5 @@ class Bucket(ABC):
 def _short(fault: Exception) -> str:
     """Return the first line of a long message."""
     if LOGIN_SERVICE in str(fault):
-        return f"no login is set, and none is given to this machine by {LOGIN_SERVICE}"
+        return f"no credentials are set, and {LOGIN_SERVICE} gives this machine none"
     return str(fault).strip().splitlines()[0][:300] if str(fault).strip() else type(fault).__name__
