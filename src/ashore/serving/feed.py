@@ -8,7 +8,7 @@ from typing import Any
 
 from ashore.engines import EngineEvent, Failed, Finished, GenerateOrder
 from ashore.errors import AshoreError, DeadlineExceeded, EngineFailed
-from ashore.serving.ports import OrderEvents, Replica
+from ashore.serving.ports import OrderEvents, StartsOrders
 
 
 class Feed:
@@ -19,7 +19,7 @@ class Feed:
 
     def __init__(
         self,
-        replica: Replica,
+        replica: StartsOrders,
         orders: Sequence[GenerateOrder],
         *,
         within_s: float,

@@ -28,11 +28,12 @@ from ashore.serving.guards import Budgets, Reservation
 from ashore.serving.model import GenerationRequest, ServingEvent, Started, Usage
 from ashore.serving.models import LoadedModel
 from ashore.serving.orders import Prompt, check_features, make_orders
-from ashore.serving.ports import Replica, ServedText
+from ashore.serving.ports import Replica, ServedText, StartsOrders
 from ashore.serving.prompt import PromptReader
 from ashore.serving.replicas import died
 from ashore.serving.roster import Roster
 from ashore.serving.scoring import Scores, check_scores, wants_scores
+from ashore.serving.thinking import ThinksAtMost
 
 log = logging.getLogger("ashore.serving")
 _T = TypeVar("_T")
@@ -252,7 +253,7 @@ class FreshAnswers:
                 request,
                 prompt,
                 order_prefix=f"{self._prefix}.{next(self._serial):x}",
-                stop_token_ids=model.text.eos_token_ids,
+                stop_token_ids=(*model.text.eos_token_ids, *(model.text.gap_stop_ids if request.suffix else ())),
                 tenant=principal.tenant,
                 shared_prefix_cache=self._roster.topology.shared_prefix_cache,
                 adapter=model.served.adapter,
@@ -260,7 +261,7 @@ class FreshAnswers:
             answers = [self._answer(choice, request, prompt, model.text) for choice in range(request.num_choices)]
             made = partial(_made, answers)
             feed = Feed(
-                replica,
+                self._bounded(replica, request, prompt, model.text),
                 orders,
                 within_s=max(0.0, deadline.begin_by - self._clock.monotonic_s()),
                 silence_s=deadline.silence_s,
@@ -407,6 +408,15 @@ class FreshAnswers:
         route = self._roster.routes.get(name)
         loads = route is not None and route.loads_in_place
         return min(most_s, self._roster.topology.start_timeout_s if loads else REPLICA_WAIT_S)
+
+    @staticmethod
+    def _bounded(replica: Replica, request: GenerationRequest, prompt: Prompt, text: ServedText) -> StartsOrders:
+        """Return where the orders of a request start. What follows a grammar does not think."""
+        if request.thinking_tokens is None or request.prompt is not None or request.grammar is not None:
+            return replica
+        if not text.thinks:
+            return replica
+        return ThinksAtMost(replica, text, tokens=request.thinking_tokens, opens_reasoning=prompt.opens_reasoning)
 
     def _answer(self, choice: int, request: GenerationRequest, prompt: Prompt, text: ServedText) -> Answer:
         parser = text.answer_parser(

@@ -149,8 +149,8 @@ class Watch:
 def prompt_bytes(request: GenerationRequest) -> bytes:
     """Return what was asked, as the record makes a digest of it.
 
-    A raw prompt is its text. A conversation of one user message is that message. Anything else is the JSON of all
-    turns, or of the token ids.
+    A raw prompt is its text, one with a gap the JSON of both texts. A conversation of one user message is that message.
+    Anything else is the JSON of all turns, or of the token ids.
     """
     asked = request.prompt
     if asked is None:
@@ -158,6 +158,8 @@ def prompt_bytes(request: GenerationRequest) -> bytes:
             asked = request.messages[0].content
         else:
             return _safe_json(request.messages)
+    elif request.suffix:
+        return _safe_json((asked, request.suffix))
     return asked.encode("utf-8", "surrogatepass") if isinstance(asked, str) else _safe_json(asked)
 
 

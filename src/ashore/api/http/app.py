@@ -50,7 +50,7 @@ CACHE_HEADERS: Final = (b"cache-control", b"x-ashore-cache")
 OF_THE_MOMENT: Final = (b"age", b"x-ashore-cache")
 """Headers that a repeated answer gets anew, as it does those that begin with `RATES`."""
 RATES: Final = b"x-ratelimit-"
-PROBES: Final = ("/healthz", "/health", "/readyz")
+PROBES: Final = ("/healthz", "/health", "/ping", "/readyz")
 """Asked every second by an edge; only their refusals are written down."""
 FORWARDED: Final = (b"x-forwarded-for", b"forwarded", b"x-real-ip", b"via")
 

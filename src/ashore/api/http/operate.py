@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from ashore import __version__
 from ashore.access import Principal
 from ashore.api.http.exchange import Exchange
 from ashore.api.http.mergedmetrics import merge_pages
@@ -34,6 +35,14 @@ class Health(msgspec.Struct, frozen=True):
     status: str
 
 
+class Version(msgspec.Struct, frozen=True):
+    """Answer of `/version`."""
+
+    version: str
+    """Of ashore."""
+    server: str = "ashore"
+
+
 class ModelReadiness(msgspec.Struct, frozen=True):
     """Whether one model can answer now."""
 
@@ -58,6 +67,16 @@ async def healthz(app: HttpApp, exchange: Exchange, principal: Principal) -> Non
 async def health(app: HttpApp, exchange: Exchange, principal: Principal) -> None:
     """`GET /health`: what vLLM's clients and routers ask for."""
     await healthz(app, exchange, principal)
+
+
+async def ping(app: HttpApp, exchange: Exchange, principal: Principal) -> None:
+    """`GET /ping`: what SageMaker and other platforms ask for."""
+    await healthz(app, exchange, principal)
+
+
+async def version(app: HttpApp, exchange: Exchange, principal: Principal) -> None:
+    """`GET /version`."""
+    await exchange.respond(200, [JSON], _encode(Version(__version__)))
 
 
 async def readyz(app: HttpApp, exchange: Exchange, principal: Principal) -> None:

@@ -1,0 +1,110 @@
+"""Reasoning that is ended by force, over a replica that thinks as long as it may."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+
+from tiny_text import R1, byte_level
+
+from ashore.core import OrderId
+from ashore.engines import EngineEvent, Finished, GenerateOrder, Token
+from ashore.serving.thinking import ThinksAtMost
+from ashore.text import TextModel
+
+
+class Scripted:
+    """Writes one text behind the prompt: all of it that is not there yet, as far as the order goes."""
+
+    def __init__(self, model: TextModel, *texts: str) -> None:
+        self._texts = [model.encode(text, allow_special=True) for text in texts]
+        self.orders: list[GenerateOrder] = []
+
+    def generate(self, order: GenerateOrder) -> _Stream:
+        self.orders.append(order)
+        return _Stream(order, self._texts[len(self.orders) - 1])
+
+
+class _Stream:
+    def __init__(self, order: GenerateOrder, ids: list[int]) -> None:
+        made = ids[: order.max_new_tokens]
+        reason = "length" if len(made) == order.max_new_tokens else "stop"
+        end = Finished(order.order_id, reason, len(order.prompt_ids), 3, len(made))  # type: ignore[arg-type]
+        self._events: list[EngineEvent] = [*(Token(order.order_id, one) for one in made), end]
+
+    async def take(self, pour: Callable[[list[EngineEvent]], bool] | None = None) -> list[EngineEvent]:
+        while self._events:
+            one = [self._events.pop(0)]
+            if pour is None or not isinstance(one[0], Token) or not pour(one):
+                return one
+        return []
+
+    async def aclose(self) -> None:
+        self._events = []
+
+
+def told(
+    model: TextModel, replica: Scripted, *, opens: bool, tokens: int, most: int = 400, poured: bool = False
+) -> tuple[str, Finished]:
+    async def whole() -> tuple[str, Finished]:
+        order = GenerateOrder(order_id=OrderId("a"), prompt_ids=[1, 2], max_new_tokens=most)
+        bounded = ThinksAtMost(replica, model, tokens=tokens, opens_reasoning=opens)  # type: ignore[arg-type]
+        stream = bounded.generate(order)
+        ids: list[int] = []
+
+        def pour(events: list[EngineEvent]) -> bool:
+            ids.extend(one.token_id for one in events if isinstance(one, Token))
+            return True
+
+        while True:
+            events = await stream.take(pour if poured else None)
+            ids.extend(one.token_id for one in events if isinstance(one, Token))
+            assert {one.order_id for one in events} == {"a"}
+            if isinstance(events[-1], Finished):
+                assert events[-1].completion_tokens == len(ids)
+                assert events[-1].prompt_tokens == 2
+                return b"".join(map(model.token_bytes, ids)).decode(), events[-1]
+
+    return asyncio.run(whole())
+
+
+def test_reasoning_ends_after_its_budget_and_the_answer_follows(tmp_path: Path) -> None:
+    model = byte_level(tmp_path, R1)
+    for poured in (False, True):
+        replica = Scripted(model, "abcdefgh" * 9, "Paris.")
+        text, finished = told(model, replica, opens=True, tokens=5, poured=poured)
+        thought, _, answer = text.partition("\n</think>\n\n")
+        assert answer == "Paris."
+        assert len(model.encode(thought)) <= 5 and thought.startswith("ab")
+        assert finished.reason == "stop" and finished.cached_tokens == 3
+        first, second = replica.orders
+        assert first.max_new_tokens == 5
+        assert second.prompt_ids[:2] == [1, 2] and second.order_id != first.order_id
+        assert second.max_new_tokens == 400 - (len(second.prompt_ids) - 2)
+
+
+def test_a_model_that_opens_its_own_thoughts_is_bound_too(tmp_path: Path) -> None:
+    model = byte_level(tmp_path)
+    text, _ = told(model, Scripted(model, "<think>" + "abc" * 20, "Yes."), opens=False, tokens=6)
+    assert text.startswith("<think>ab") and text.endswith("\n</think>\n\nYes.")
+
+
+def test_who_has_ended_thinking_or_never_began_just_goes_on(tmp_path: Path) -> None:
+    model = byte_level(tmp_path, R1)
+    ended, _ = told(model, Scripted(model, "a</think>b" + "c" * 90, "d"), opens=True, tokens=6)
+    assert ended.count("</think>") == 1 and ended.endswith("d")
+    plain, _ = told(model, Scripted(model, "abc" * 30, "d"), opens=False, tokens=6)
+    assert "think" not in plain and plain.endswith("d")
+    replica = Scripted(model, "ab")
+    assert told(model, replica, opens=True, tokens=6)[0] == "ab"
+    assert len(replica.orders) == 1, "it had ended by itself"
+
+
+def test_no_answer_is_longer_than_it_may_be(tmp_path: Path) -> None:
+    model = byte_level(tmp_path, R1)
+    replica = Scripted(model, "abc" * 30, "d" * 50)
+    text, finished = told(model, replica, opens=True, tokens=6, most=7)
+    assert finished == Finished("a", "length", 2, 3, 7)  # type: ignore[arg-type]
+    assert len(replica.orders) == 1
+    assert "d" not in text
