@@ -77,3 +77,17 @@ def test_stop_tokens_are_tokens_of_the_model(worker: Worker) -> None:
     for extra in ({"stop_token_ids": [999]}, {"stop_token_ids": [98], "ignore_eos": True}):
         status, fault = post(worker, "/v1/chat/completions", **chat, **extra)
         assert (status, fault["error"]["param"]) == (400, "stop_token_ids")
+
+
+def test_the_names_of_vllm_stand_beside_ours(worker: Worker) -> None:
+    name = 'vllm:request_success_total{model_name="echo",engine="0",finished_reason="stop"}'
+    before = worker.metric(name)
+    post(worker, "/v1/chat/completions", model="echo", messages=[{"role": "user", "content": "count me"}])
+    assert worker.metric(name) == before + 1
+    for path in ("/metrics", "/v1/metrics"):
+        page = worker.request("GET", path)[2]
+        for expected in (
+            b"vllm:num_requests_waiting{", b"vllm:request_queue_time_seconds_bucket{",
+            b"vllm:request_generation_tokens_sum{", b"ashore_answer_seconds_count{", b"ashore_answers_total{",
+        ):  # fmt: skip
+            assert expected in page

@@ -66,7 +66,7 @@ class _Retiring:
 
 
 def _made_s(files: ModelFiles) -> int:
-    """Return when a model came into the store, by its newest file; 0 where it has none. It is the same after a start."""
+    """Return when a model came into the store, by its newest file; 0 where it has none. The same after each start."""
     if not files.directory:
         return 0
     try:

@@ -8,6 +8,7 @@ import logging
 import math
 import secrets
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from operator import attrgetter
 from typing import Final, TypeVar
@@ -64,6 +65,27 @@ class Place:
         self._left = True
         if self._reservation is not None:
             self._reservation.leave()
+
+
+@dataclass(frozen=True, slots=True)
+class _Times:
+    """When a request reached each stage, in seconds of the same clock."""
+
+    arrived: float
+    encoded: float
+    admitted: float
+
+    def told(self, first_at: float, last_at: float, usage: Usage) -> dict[str, float]:
+        """Return what is measured of a whole answer."""
+        return {
+            "ashore_answer_seconds": last_at - self.arrived,
+            "ashore_queue_seconds": self.admitted - self.encoded,
+            "ashore_prefill_seconds": first_at - self.admitted,
+            "ashore_decode_seconds": last_at - first_at,
+            "ashore_inference_seconds": last_at - self.admitted,
+            "ashore_prompt_length": usage.prompt_tokens,
+            "ashore_answer_length": usage.completion_tokens,
+        }
 
 
 class Shortened(BudgetExceeded):
@@ -173,9 +195,8 @@ class FreshAnswers:
                             self._count(request.model, event.prompt_tokens, 0, 0)
                         yield event
                     return
-                answer = self._run(
-                    model, request, prompt, principal, arrived_at, deadline, background, reservation, flow
-                )
+                times = _Times(arrived_at, encoded_at, admitted_at)
+                answer = self._run(model, request, prompt, principal, times, deadline, background, reservation, flow)
                 try:
                     async for event in answer:
                         for held in head:  # until here another release could have answered
@@ -229,7 +250,7 @@ class FreshAnswers:
         request: GenerationRequest,
         prompt: Prompt,
         principal: Principal,
-        arrived_at: float,
+        times: _Times,
         deadline: Deadline,
         background: Background | None,
         reservation: Reservation,
@@ -288,7 +309,7 @@ class FreshAnswers:
                     reservation.made(len(prompt.ids), made())
                     if events and not told:
                         told, first_at = True, self._clock.monotonic_s()
-                        self._metrics.observe("ashore_ttft_seconds", first_at - arrived_at, request.model)
+                        self._metrics.observe("ashore_ttft_seconds", first_at - times.arrived, request.model)
                     for event in events:
                         yield event
                 last_at = self._clock.monotonic_s()
@@ -298,15 +319,21 @@ class FreshAnswers:
                 if per_choice > 1:
                     per_token_s = (last_at - first_at) / (per_choice - 1)
                     self._metrics.observe("ashore_time_per_token_seconds", per_token_s, request.model)
+                self._metrics.observe_all(times.told(first_at, last_at, usage), request.model)
+                for answer in answers:
+                    if answer.ended is not None:
+                        self._metrics.add("ashore_answers", 1, request.model, answer.ended.reason)
                 yield usage
                 return
             except AshoreError as fault:
                 if not told:
                     reservation.made(0, 0)  # it failed here, and gave nothing
                 if not died(fault):
+                    self._metrics.add("ashore_answers", 1, request.model, "error")
                     raise
                 seat.suspect(replica, fault)
                 if told or self.draining or attempt == MOST_ATTEMPTS:
+                    self._metrics.add("ashore_answers", 1, request.model, "error")
                     raise
                 deaths = one_more_death(fault, deaths, request.model)
                 check()
@@ -314,6 +341,7 @@ class FreshAnswers:
                 self._metrics.add("ashore_retries", 1, request.model)
             except (GeneratorExit, asyncio.CancelledError):
                 self._metrics.add("ashore_cancelled", 1, request.model)
+                self._metrics.add("ashore_answers", request.num_choices, request.model, "cancelled")
                 raise
             finally:
                 seat.in_flight -= len(orders)

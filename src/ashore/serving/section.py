@@ -70,6 +70,15 @@ class GrpcSection(Section, frozen=True, kw_only=True):
     """Port of gRPC; 0: no gRPC. Behind an edge gRPC is always on, at the port of the edge."""
 
 
+class MetricsSection(Section, frozen=True, kw_only=True):
+    """What `/metrics` shows."""
+
+    WHOLE_KEPT: ClassVar[bool] = True
+
+    vllm_names: bool = True
+    """vLLM's names beside ashore's own, for dashboards, autoscalers and routers that know those."""
+
+
 class AdmissionSection(Section, frozen=True, kw_only=True):
     """When a request is refused at once instead of waiting. Each alias has limits of its own."""
 

@@ -66,6 +66,7 @@ class HttpApp:
         routes: Sequence[Route],
         *,
         limits: Limits,
+        vllm_names: bool = True,
         access_log: AccessLog | None = None,
         number: int = 0,
         siblings: Siblings | None = None,
@@ -78,6 +79,8 @@ class HttpApp:
         self.serving: Final = serving
         self.metrics: Final = metrics
         self.limits: Final = limits
+        self.vllm_names: Final = vllm_names
+        """Whether `/metrics` has vLLM's names, too."""
         self.number: Final = number
         """Of this worker among those of the machine."""
         self.table: Final = RouteTable(routes)

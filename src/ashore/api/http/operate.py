@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,7 @@ from ashore.api.http.exchange import Exchange
 from ashore.api.http.mergedmetrics import merge_pages
 from ashore.api.http.openapi import describe
 from ashore.api.http.siblings import OWN_ONLY
+from ashore.api.http.vllmnames import with_vllm_names
 from ashore.serving import ServingState
 
 if TYPE_CHECKING:
@@ -109,8 +111,11 @@ async def _page(app: HttpApp, *, own: bool) -> bytes:
             await measure()
     app.metrics.set("ashore_workers", 1)
     page = app.metrics.page()
-    others = [] if own else await app.siblings.ask("/metrics")
-    return merge_pages([page, *others]) if others else page
+    if own:
+        return page
+    others = await app.siblings.ask("/metrics")
+    page = merge_pages([page, *others]) if others else page
+    return with_vllm_names(page, time.time()) if app.vllm_names else page
 
 
 async def openapi(app: HttpApp, exchange: Exchange, principal: Principal) -> None:

@@ -165,6 +165,10 @@ ROUTES: tuple[Route, ...] = (
         summary="Metrics in Prometheus' form", content_type="text/plain",
     ),
     Route(
+        method="GET", path="/v1/metrics", guard="operator", handler=operate.metrics, tag="Operation",
+        operation="metrics_v1", summary="The same, where NVIDIA's servers have them", content_type="text/plain",
+    ),
+    Route(
         method="GET", path="/openapi.json", guard="operator", handler=operate.openapi, tag="Operation",
         summary="This document",
     ),
