@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from http_worker import Worker, http_worker
+from waiting import eventually
 
 
 @pytest.fixture(scope="module")
@@ -91,3 +92,12 @@ def test_the_names_of_vllm_stand_beside_ours(worker: Worker) -> None:
             b"vllm:request_generation_tokens_sum{", b"ashore_answer_seconds_count{", b"ashore_answers_total{",
         ):  # fmt: skip
             assert expected in page
+
+
+def test_the_trace_of_a_caller_comes_back_and_is_logged(worker: Worker) -> None:
+    trace = "4bf92f3577b34da6a3ce929d0e0e4736"
+    given = f"00-{trace}-00f067aa0ba902b7-01"
+    _, headers, _ = worker.request("GET", "/v1/models", headers={"traceparent": given})
+    assert headers["traceparent"] == given
+    assert "traceparent" not in worker.request("GET", "/v1/models", headers={"traceparent": "broken"})[1]
+    eventually(lambda: f'"trace":"{trace}"' in worker.said())

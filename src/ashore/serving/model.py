@@ -30,6 +30,8 @@ class Arrival:
     route: str = ""
     ignored: tuple[str, ...] = ()
     """Fields of the request that were left out because they change nothing here, or because nobody knows them."""
+    trace: str = ""
+    """Id of the caller's trace."""
 
 
 NOWHERE: Final = Arrival()

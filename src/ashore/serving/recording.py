@@ -133,6 +133,7 @@ class Watch:
             cached_tokens=self._cached_tokens,
             masked=dict(self.masked),
             ignored=self._arrival.ignored,
+            trace=self._arrival.trace,
             error_code=self._error_code,
             latency_ms=(self._clock.monotonic_s() - self._arrived_at) * 1e3,
             prompt=digest(self._prompt),
@@ -174,7 +175,10 @@ class Told:
         self._form: NoteForm | None = None
 
     def form(self, ready: Ready, principal: Principal, arrival: Arrival) -> NoteForm:
-        """Return the form for whoever asks now: mostly the same client by the same road as the time before."""
+        """Return the form for whoever asks now: mostly the same client by the same road as the time before. A request
+        of a trace has one of its own."""
+        if arrival.trace:
+            return NoteForm(self._noted(ready, principal, arrival))
         asked = (principal, arrival.origin, arrival.route)
         if self._form is None or self._for != asked:
             self._for, self._form = asked, NoteForm(self._noted(ready, principal, arrival))
@@ -194,6 +198,7 @@ class Told:
             key=principal.key_id,
             origin=arrival.origin,
             route=arrival.route,
+            trace=arrival.trace,
             latency_ms=0.0,
             error_code="",
             content=None,
