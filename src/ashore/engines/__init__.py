@@ -28,6 +28,7 @@ from ashore.engines.cards import (
     reads_store,
 )
 from ashore.engines.client import HostClient
+from ashore.engines.closing import JSON_STYLE, closed_arguments
 from ashore.engines.content import content_of
 from ashore.engines.failures import error_of
 from ashore.engines.grammar import check_grammar
@@ -100,6 +101,8 @@ __all__ = [
     "card_of",
     "card_reading",
     "check_grammar",
+    "closed_arguments",
+    "JSON_STYLE",
     "check_ids",
     "check_order",
     "content_of",
