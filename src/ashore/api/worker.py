@@ -252,7 +252,7 @@ async def serve(
     app = HttpApp(
         serving, authenticator, metrics, ROUTES, limits=topology.limits, rooms=opened, number=index, siblings=siblings,
         access_log=AccessLog() if topology.access_log else None, authority=authority, origins=origins, bodies=bodies,
-        recorder=opened.context.recorder,
+        recorder=opened.context.recorder, vllm_names=topology.metrics.vllm_names,
     )  # fmt: skip
     loop = asyncio.get_running_loop()
     loop.set_default_executor(ThreadPoolExecutor(ASIDE_THREADS, thread_name_prefix="aside"))

@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager
 from typing import Any, Final
 
 from ashore.core import foreign_errors
+from ashore.engines.closing import JSON_STYLE, closed
 from ashore.engines.model import Grammar
 from ashore.errors import InvalidGrammar
 
@@ -99,18 +100,14 @@ def matcher_source(grammar: Grammar) -> str:
     with compiling(grammar):
         match grammar.kind:
             case "json_schema":
-                source = matcher.grammar_from_json_schema(_parsed(grammar.text), overrides=_JSON_STYLE)
+                source = matcher.grammar_from_json_schema(closed(_parsed(grammar.text)), overrides=JSON_STYLE)
             case "json_object":
-                source = matcher.grammar_from_json_schema({"type": "object"}, overrides=_JSON_STYLE)
+                source = matcher.grammar_from_json_schema({"type": "object"}, overrides=JSON_STYLE)
             case "regex":
                 source = matcher.grammar_from_regex(grammar.text)
             case "lark":
                 source = matcher.grammar_from_lark(grammar.text)
         return str(source)
-
-
-_JSON_STYLE: Final[dict[str, Any]] = {"whitespace_pattern": r"[ ]|\n[ ]{0,16}"}
-"""One space, or a new line with its indent: a small model cannot fill an answer with blanks."""
 
 
 def _parsed(text: str) -> dict[str, Any]:

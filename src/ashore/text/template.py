@@ -14,6 +14,7 @@ from jinja2 import TemplateError, TemplateSyntaxError
 from ashore.core import Clock, Message, ToolSpec, short_reason
 from ashore.errors import InvalidRequest, UnsupportedModel
 from ashore.text.guard import MARK, Guard, shield_values
+from ashore.text.markup import THINK, THINK_END
 from ashore.text.sandbox import BudgetSpent, RefusedByTemplate, Sandbox, full_budget
 
 _RESERVED = frozenset({"messages", "tools", "documents", "add_generation_prompt", "bos_token", "eos_token"})
@@ -86,6 +87,18 @@ class ChatTemplate:
             **self._tokens,
             **{k: shield_values(v, self._own.shield) for k, v in options.items()},
         )
+
+    def begun(self, message: Message, opened: str) -> str:
+        """Return the beginning of an answer as it stands behind `opened`, a rendering that ends where it begins.
+
+        What was thought comes first. Where the template begins an answer with `<think>`, it is ended here.
+        """
+        thinks = opened.rstrip().endswith(THINK)
+        before = ""
+        if message.reasoning or thinks:
+            opener = "" if thinks else f"{THINK}\n"
+            before = f"{opener}{self._own.shield(message.reasoning)}\n{THINK_END}\n\n"
+        return before + self._own.shield(message.content)
 
     def _render(self, **variables: Any) -> str:
         try:

@@ -50,7 +50,7 @@ CACHE_HEADERS: Final = (b"cache-control", b"x-ashore-cache")
 OF_THE_MOMENT: Final = (b"age", b"x-ashore-cache")
 """Headers that a repeated answer gets anew, as it does those that begin with `RATES`."""
 RATES: Final = b"x-ratelimit-"
-PROBES: Final = ("/healthz", "/health", "/readyz")
+PROBES: Final = ("/healthz", "/health", "/ping", "/readyz")
 """Asked every second by an edge; only their refusals are written down."""
 FORWARDED: Final = (b"x-forwarded-for", b"forwarded", b"x-real-ip", b"via")
 
@@ -66,6 +66,7 @@ class HttpApp:
         routes: Sequence[Route],
         *,
         limits: Limits,
+        vllm_names: bool = True,
         access_log: AccessLog | None = None,
         number: int = 0,
         siblings: Siblings | None = None,
@@ -78,6 +79,8 @@ class HttpApp:
         self.serving: Final = serving
         self.metrics: Final = metrics
         self.limits: Final = limits
+        self.vllm_names: Final = vllm_names
+        """Whether `/metrics` has vLLM's names, too."""
         self.number: Final = number
         """Of this worker among those of the machine."""
         self.table: Final = RouteTable(routes)

@@ -11,6 +11,7 @@ from functools import partial
 from typing import Any, Final, Protocol
 from urllib.parse import parse_qsl
 
+from ashore.api.trace import trace_id_of
 from ashore.api.underway import NO_HOLD, Hold
 from ashore.core import RequestId, new_request_id, whole_number
 from ashore.core.decode import MAX_NAME_CHARS
@@ -121,6 +122,7 @@ class Exchange:
         "started_at",
         "status",
         "tokens",
+        "trace",
         "unread",
         "urgency",
         "writing_since",
@@ -135,6 +137,12 @@ class Exchange:
         self.request_id = RequestId(given.decode()) if _REQUEST_ID.fullmatch(given) else new_request_id()
         self.extra_headers: list[tuple[bytes, bytes]] = []
         """Sent with whatever answer follows."""
+        self.trace = ""
+        """Id of the caller's trace that the request belongs to."""
+        if (traceparent := self.headers.get(b"traceparent")) is not None:
+            self.trace = trace_id_of(traceparent.decode("latin-1"))
+            if self.trace:
+                self.extra_headers.append((b"traceparent", traceparent))
         self.started_at = time.perf_counter()
         self.status = 0
         """Of the response, once it has begun; 0 before."""
@@ -183,7 +191,7 @@ class Exchange:
     @property
     def arrival(self) -> Arrival:
         """Return where the request came from, for the record."""
-        return Arrival(f"job/{self.job_id}" if self.job_id else self.origin, self.route, self.ignored)
+        return Arrival(f"job/{self.job_id}" if self.job_id else self.origin, self.route, self.ignored, self.trace)
 
     async def body(self, limits: Limits) -> bytes:
         """Return the whole body; read once, and the same from then on.

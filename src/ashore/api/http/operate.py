@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import msgspec
 
+from ashore import __version__
 from ashore.access import Principal
 from ashore.api.http.exchange import Exchange
 from ashore.api.http.mergedmetrics import merge_pages
 from ashore.api.http.openapi import describe
 from ashore.api.http.siblings import OWN_ONLY
+from ashore.api.http.vllmnames import with_vllm_names
 from ashore.serving import ServingState
 
 if TYPE_CHECKING:
@@ -32,6 +35,14 @@ class Health(msgspec.Struct, frozen=True):
     """Answer of `/healthz`: the process answers."""
 
     status: str
+
+
+class Version(msgspec.Struct, frozen=True):
+    """Answer of `/version`."""
+
+    version: str
+    """Of ashore."""
+    server: str = "ashore"
 
 
 class ModelReadiness(msgspec.Struct, frozen=True):
@@ -58,6 +69,16 @@ async def healthz(app: HttpApp, exchange: Exchange, principal: Principal) -> Non
 async def health(app: HttpApp, exchange: Exchange, principal: Principal) -> None:
     """`GET /health`: what vLLM's clients and routers ask for."""
     await healthz(app, exchange, principal)
+
+
+async def ping(app: HttpApp, exchange: Exchange, principal: Principal) -> None:
+    """`GET /ping`: what SageMaker and other platforms ask for."""
+    await healthz(app, exchange, principal)
+
+
+async def version(app: HttpApp, exchange: Exchange, principal: Principal) -> None:
+    """`GET /version`."""
+    await exchange.respond(200, [JSON], _encode(Version(__version__)))
 
 
 async def readyz(app: HttpApp, exchange: Exchange, principal: Principal) -> None:
@@ -90,8 +111,11 @@ async def _page(app: HttpApp, *, own: bool) -> bytes:
             await measure()
     app.metrics.set("ashore_workers", 1)
     page = app.metrics.page()
-    others = [] if own else await app.siblings.ask("/metrics")
-    return merge_pages([page, *others]) if others else page
+    if own:
+        return page
+    others = await app.siblings.ask("/metrics")
+    page = merge_pages([page, *others]) if others else page
+    return with_vllm_names(page, time.time()) if app.vllm_names else page
 
 
 async def openapi(app: HttpApp, exchange: Exchange, principal: Principal) -> None:

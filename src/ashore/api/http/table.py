@@ -7,7 +7,7 @@ from ashore.api.http.admin.calls import routes_of
 from ashore.api.http.anthropic import handlers as anthropic
 from ashore.api.http.anthropic.types import CountOut, CountRequest, MessageOut, MessagesRequest
 from ashore.api.http.jobs import JobList, JobOut
-from ashore.api.http.openai import batches, files, responses
+from ashore.api.http.openai import batches, files, responses, tokens
 from ashore.api.http.openai import handlers as openai
 from ashore.api.http.openai.batches import BatchList, BatchOut, BatchRequest
 from ashore.api.http.openai.chat import ChatCompletion
@@ -21,6 +21,7 @@ from ashore.api.http.openai.responses_types import (
     ResponseOut,
     ResponsesRequest,
 )
+from ashore.api.http.openai.tokens import DetokenizeOut, DetokenizeRequest, TokenizeOut, TokenizeRequest
 from ashore.api.http.openai.types import ChatRequest, CompletionRequest, EmbeddingRequest
 from ashore.api.http.routes import Route
 from ashore.rooms import rooms
@@ -132,6 +133,22 @@ ROUTES: tuple[Route, ...] = (
         summary="Describe one served model", response=ModelOut,
     ),
     Route(
+        method="POST", path="/tokenize", guard="key", handler=tokens.tokenize, tag="vLLM",
+        summary="Return the tokens of a prompt or conversation", request=TokenizeRequest, response=TokenizeOut,
+    ),
+    Route(
+        method="POST", path="/detokenize", guard="key", handler=tokens.detokenize, tag="vLLM",
+        summary="Return the text of tokens", request=DetokenizeRequest, response=DetokenizeOut,
+    ),
+    Route(
+        method="GET", path="/version", guard="key", handler=operate.version, tag="Operation",
+        summary="Tell the version", response=operate.Version,
+    ),
+    Route(
+        method="GET", path="/ping", guard="open", handler=operate.ping, tag="Operation",
+        summary="The same as /healthz, under the name that hosting platforms know", response=operate.Health,
+    ),
+    Route(
         method="GET", path="/healthz", guard="open", handler=operate.healthz, tag="Operation",
         summary="Tell that the process answers", response=operate.Health,
     ),
@@ -146,6 +163,10 @@ ROUTES: tuple[Route, ...] = (
     Route(
         method="GET", path="/metrics", guard="operator", handler=operate.metrics, tag="Operation",
         summary="Metrics in Prometheus' form", content_type="text/plain",
+    ),
+    Route(
+        method="GET", path="/v1/metrics", guard="operator", handler=operate.metrics, tag="Operation",
+        operation="metrics_v1", summary="The same, where NVIDIA's servers have them", content_type="text/plain",
     ),
     Route(
         method="GET", path="/openapi.json", guard="operator", handler=operate.openapi, tag="Operation",

@@ -10,7 +10,7 @@ import random
 import signal
 import time
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Final, Literal
 
 import numpy as np
@@ -190,6 +190,10 @@ class FakeEngine:
             cached_tokens=self._cached_tokens,
             completion_tokens=self._completion_tokens,
             scored_tokens=self._scored_tokens,
+            block_tokens=_BLOCK_TOKENS,
+            adapters=len(self._adapters),
+            running_adapters=_adapters_of(sequence.order for sequence in running),
+            waiting_adapters=_adapters_of(order for *_, order in self._waiting if order.order_id in self._live),
         )
 
     def close(self) -> None:
@@ -366,3 +370,8 @@ def hashed_vector(ids: Sequence[int], size: int) -> list[float]:
         vector[bits % size] += 1.0 if bits >> 63 else -1.0
     norm = math.sqrt(sum(x * x for x in vector))
     return [x / norm for x in vector] if norm else [1.0, *vector[1:]]
+
+
+def _adapters_of(orders: Iterable[GenerateOrder]) -> tuple[str, ...]:
+    """Return the adapters that orders use."""
+    return tuple(sorted({order.adapter for order in orders if order.adapter is not None}))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from collections.abc import Sequence as Seq
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass
@@ -225,6 +225,7 @@ class OpenVinoEngine:
 
     def stats(self) -> EngineStats:
         pool = self._scheduler.pool
+        running = {one.order_id for one in self._scheduler.running}
         return EngineStats(
             running=len(self._scheduler.running),
             waiting=len(self._scheduler.waiting) + len(self._compiling),
@@ -237,7 +238,18 @@ class OpenVinoEngine:
             completion_tokens=self._counts["completion"],
             scored_tokens=self._counts["scored"],
             preemptions=self._scheduler.preemptions,
+            block_tokens=BLOCK_TOKENS,
+            adapters=len(self._adapters),
+            running_adapters=self._at_work(running),
+            waiting_adapters=self._at_work(self._live.keys() - running),
         )
+
+    def _at_work(self, orders: Collection[OrderId]) -> tuple[str, ...]:
+        """Return the adapters that orders use, by name."""
+        if not self._adapters:
+            return ()
+        keys = {self._live[one].adapter for one in orders if one in self._live}
+        return tuple(sorted(name for name, key in self._adapters.items() if key in keys))
 
     def close(self) -> None:
         if self._grammars is not None:

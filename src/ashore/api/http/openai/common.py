@@ -43,6 +43,9 @@ class UsageOut(msgspec.Struct, frozen=True, kw_only=True):
     total_tokens: int
     prompt_tokens_details: PromptTokensDetails
     completion_tokens_details: CompletionTokensDetails
+    prompt_cache_hit_tokens: int
+    """The same as `cached_tokens`, by DeepSeek's name; the next is the rest of the prompt."""
+    prompt_cache_miss_tokens: int
 
 
 def usage_out(usage: Usage) -> UsageOut:
@@ -53,6 +56,8 @@ def usage_out(usage: Usage) -> UsageOut:
         total_tokens=usage.prompt_tokens + usage.completion_tokens,
         prompt_tokens_details=PromptTokensDetails(usage.cached_tokens),
         completion_tokens_details=CompletionTokensDetails(usage.reasoning_tokens),
+        prompt_cache_hit_tokens=usage.cached_tokens,
+        prompt_cache_miss_tokens=usage.prompt_tokens - usage.cached_tokens,
     )
 
 
@@ -77,6 +82,21 @@ def stops_of(stop: str | list[str] | None) -> tuple[str, ...]:
     if stop is None:
         return ()
     return (stop,) if isinstance(stop, str) else tuple(dict.fromkeys(stop))
+
+
+def token_stops_of(request: Sampled) -> tuple[int, ...]:
+    """Return `stop_token_ids`, each once.
+
+    Raises:
+        InvalidRequest: the answer is to go on past every token that ends it.
+    """
+    if request.stop_token_ids and request.ignore_eos:
+        raise InvalidRequest(
+            "ignore_eos goes on past every token that would end the answer, those of stop_token_ids too",
+            hint="leave one of them out",
+            param="stop_token_ids",
+        )
+    return tuple(dict.fromkeys(request.stop_token_ids or ()))
 
 
 def grammar_of(wanted: TextFormat | JsonObjectFormat | JsonSchemaFormat | None) -> Grammar | None:

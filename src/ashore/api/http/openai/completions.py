@@ -20,6 +20,7 @@ from ashore.api.http.openai.common import (
     priority_of,
     prompts_of,
     stops_of,
+    token_stops_of,
     usage_out,
 )
 from ashore.api.http.openai.types import CompletionRequest
@@ -81,6 +82,14 @@ def to_generations(request: CompletionRequest, exchange: Exchange) -> list[Gener
             hint="leave best_of out",
             param="best_of",
         )
+    if request.continue_final_message:
+        raise InvalidRequest(
+            "continue_final_message is for messages", hint="leave it out", param="continue_final_message"
+        )
+    if request.suffix and (request.echo or not all(isinstance(prompt, str) for prompt in prompts)):
+        raise InvalidRequest(
+            "suffix needs a prompt of text, and no echo", hint="leave suffix or echo out", param="suffix"
+        )
     if request.stream_options is not None and not request.stream:
         raise InvalidRequest("stream_options needs stream: true", param="stream_options")
     if request.max_tokens == 0 and not request.echo:
@@ -105,6 +114,8 @@ def to_generations(request: CompletionRequest, exchange: Exchange) -> list[Gener
             stop=stops_of(request.stop),
             top_logprobs=request.logprobs,
             grammar=grammar_of(request.response_format),
+            suffix=request.suffix or "",
+            stop_token_ids=token_stops_of(request),
             echo=bool(request.echo),
             ignore_eos=bool(request.ignore_eos),
             priority=priority_of(exchange),

@@ -70,7 +70,7 @@ REFUSED: Final = {
     "functions": "send tools, which took the place of functions",
     "function_call": "send tool_choice, which took the place of function_call",
     "options": "this is Ollama's form: send temperature, top_p and their like by themselves",
-    "min_tokens": "leave it out; no engine here forces a length",
+    "min_tokens": "leave it out, or send 0; no engine here forces a length",
     "bad_words": "use logit_bias",
     "use_beam_search": "leave it out; answers are sampled",
     "length_penalty": "leave it out; answers are sampled",
@@ -89,12 +89,20 @@ def _take_no_limit(body: Json, *names: str) -> None:
             del body[name]
 
 
+def _take_neutral(body: Json) -> None:
+    """`min_tokens: 0` forces nothing, and routers write it into each request."""
+    if body.get("min_tokens") == 0:
+        del body["min_tokens"]
+
+
 def _take_thinking(body: Json) -> None:
     """`enable_thinking` of Qwen's servers and `thinking` of DeepSeek's go where the chat template finds them."""
     wanted: Any = body.pop("enable_thinking", None)
     thinking = body.pop("thinking", None)
     if isinstance(thinking, dict) and thinking.get("type") in ("enabled", "disabled", "adaptive", "auto"):
         wanted = thinking["type"] != "disabled"
+        if wanted and thinking.get("budget_tokens") is not None:
+            body.setdefault("thinking_budget", thinking["budget_tokens"])
     elif thinking is not None:
         raise InvalidRequest(
             "thinking is none of the forms that ashore knows", hint='send {"type": "enabled"}', param="thinking"
@@ -139,6 +147,7 @@ def _take_grammars(body: Json) -> None:
 
 def _chat(body: Json, said: list[str]) -> None:
     _take_no_limit(body, "max_tokens", "max_completion_tokens")
+    _take_neutral(body)
     _take_thinking(body)
     _take_grammars(body)
     choice = body.get("tool_choice")
@@ -216,6 +225,7 @@ def _name_of(tool: Any) -> Any:
 
 def _completions(body: Json, said: list[str]) -> None:
     _take_no_limit(body, "max_tokens")
+    _take_neutral(body)
     _take_grammars(body)
 
 

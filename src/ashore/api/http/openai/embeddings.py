@@ -50,8 +50,9 @@ class ModelOut(msgspec.Struct, frozen=True, kw_only=True):
     engine: str
     precision: str
     context_tokens: int
+    context_length: int
     max_model_len: int
-    """The same, under the name that clients of vLLM look for."""
+    """The same, under the names that clients of OpenRouter and of vLLM look for."""
     embedding_size: int
     ready: bool
     features: list[str]
@@ -92,6 +93,7 @@ def model_out(card: ModelCard) -> ModelOut:
         engine=card.kind,
         precision=card.precision,
         context_tokens=card.context_tokens,
+        context_length=card.context_tokens,
         max_model_len=card.context_tokens,
         embedding_size=card.embedding_size,
         ready=card.ready,
