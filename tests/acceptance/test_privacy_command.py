@@ -46,7 +46,7 @@ def test_the_policy_of_a_file_and_of_the_state(ashore: Ashore, tmp_path: Path) -
     config = tmp_path / "ashore.toml"
     config.write_text('[privacy]\nprompts = { phone = "block" }\n')
     done = ashore("privacy", "mask", str(letter(tmp_path)), "--config", str(config), home=tmp_path / "home")
-    assert "would refuse this text: it holds phone" in done.stderr
+    assert "would refuse this text: it contains phone" in done.stderr
     home = tmp_path / "home"
     home.mkdir(exist_ok=True)
     state = open_database(home / "state.db", snapshots=home / "snapshots", clock=SystemClock())
