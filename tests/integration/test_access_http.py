@@ -354,7 +354,7 @@ def test_the_command_line_edits_the_policy_as_a_file(
     assert again.returncode == 0 and "nothing to change" in again.stdout
     file.write_text(file.read_text().replace("infer on model/echo", "infer on model/slow"))
     again = cli("policy", "apply", str(file))
-    assert again.returncode == 2 and "began from" in again.stderr
+    assert again.returncode == 2 and "yours is based on" in again.stderr
     assert "from a file" in cli("policy", "history").stdout
     file.write_text("[[roles]]\n")
     assert cli("policy", "apply", str(file)).returncode == 2

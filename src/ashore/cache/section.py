@@ -9,7 +9,6 @@ from typing import Annotated, Any, ClassVar, Final, Literal, Self
 from urllib.parse import SplitResult, parse_qs, urlsplit
 
 from msgspec import Meta
-from redis.exceptions import RedisError
 
 from ashore.cache.valkey import connect
 from ashore.core import Kept, Seconds, Section, toml
@@ -141,6 +140,8 @@ def check_redis_url(url: str, where: str) -> None:
     Raises:
         InvalidSpec: it cannot, and why.
     """
+    from redis.exceptions import RedisError  # untyped, and most servers have none
+
     parts = urlsplit(url)
     _check_ports(parts, where)
     options = {name: values[-1] for name, values in parse_qs(parts.query).items()}

@@ -9,7 +9,14 @@ import cyclopts
 import msgspec
 
 from ashore.cli.upchecks import refuse_what_cannot_start
-from ashore.cli.upplan import ReloadOrder, Request, listening_of, plan_and_fetch, plan_without_fetching, show_changes
+from ashore.cli.upplan import (
+    ReloadOrder,
+    listening_of,
+    plan_and_fetch,
+    plan_without_fetching,
+    request_of,
+    show_changes,
+)
 from ashore.config import Listening
 from ashore.errors import InvalidSpec, RemoteRefused
 from ashore.planning import Change, Plan, compare, number_releases
@@ -35,7 +42,7 @@ def reload(*, dry_run: bool = False, json_: Annotated[bool, cyclopts.Parameter(n
     """
     home = read_settings().home
     status = _ask({"op": "status"})
-    request = msgspec.convert(status["request"], Request)
+    request = request_of(status["request"])
     running = msgspec.convert(status["plan"], Plan)
     spec, settings = request.spec(), request.settings()
     if settings.home != home:

@@ -44,6 +44,7 @@ from ashore.cli.upplan import (
     plan_json,
     plan_without_fetching,
     show_plan,
+    told_of,
 )
 from ashore.config import Listening, Spec
 from ashore.core import SystemClock
@@ -208,7 +209,7 @@ def _answer_now(deployment: Deployment, request: Request, question: Mapping[str,
     try:
         match question.get("op"):
             case "status":
-                told = {"request": request, "plan": deployment.plan, "listening": deployment.listening}
+                told = {"request": told_of(request), "plan": deployment.plan, "listening": deployment.listening}
                 caller.tell({"done": True, **msgspec.to_builtins(told)})
             case "apply":
                 order = msgspec.convert(question.get("order"), ReloadOrder)

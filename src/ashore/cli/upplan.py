@@ -158,6 +158,16 @@ class Request(Words):
         return structs.replace(found, host=self.host or found.host, port=self.port or found.port)
 
 
+def told_of(request: Request) -> object:
+    """Return a request as a message can hold it."""
+    return msgspec.to_builtins(request, enc_hook=str)
+
+
+def request_of(told: object) -> Request:
+    """Return the request that `told_of` made a message of."""
+    return msgspec.convert(told, Request, dec_hook=lambda kind, value: kind(value))
+
+
 def _with_alias(model: ModelSection) -> ModelSection:
     """Return a model that is named by its source with the alias that the store calls it: `./my-llama` is `my-llama`."""
     if model.alias or not is_source(model.name):

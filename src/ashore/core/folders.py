@@ -17,10 +17,6 @@ class FolderBlocked(EnvironmentFault, OSError):
     Move away what is in its place. It is an `OSError` too, so that handlers of errors of the system catch it.
     """
 
-    def __init__(self, message: str, number: int, *, hint: str) -> None:
-        super().__init__(message, hint=hint)
-        self.errno, self.strerror = number, message
-
 
 def make_folder(folder: Path, *, mode: int = 0o777) -> None:
     """Make a folder, and those above it that are missing. May be called twice; `mode` holds for the folder alone.
@@ -33,7 +29,7 @@ def make_folder(folder: Path, *, mode: int = 0o777) -> None:
     try:
         folder.mkdir(mode=mode, parents=True, exist_ok=True)
     except FileNotFoundError as fault:  # nothing is missing, or it would have been made
-        raise FolderBlocked(
+        raise _blocked(
             f"{folder} cannot be created: {folder.parent} accepts no directories",
             errno.ENOENT,
             hint="name a directory on a writable disk",
@@ -55,4 +51,10 @@ def blocked_folder(folder: Path, number: int = errno.EEXIST) -> FolderBlocked:
     else:
         what, remedy = "a file" if place.is_file() else "not a directory", "move it away, or name another directory"
     where = "expected a directory" if place == folder else f"the directory {folder} cannot be created below it"
-    return FolderBlocked(f"{place} is {what}; {where}", number, hint=remedy)
+    return _blocked(f"{place} is {what}; {where}", number, hint=remedy)
+
+
+def _blocked(message: str, number: int, *, hint: str) -> FolderBlocked:
+    fault = FolderBlocked(message, hint=hint)
+    fault.errno, fault.strerror = number, message
+    return fault

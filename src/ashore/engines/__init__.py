@@ -51,7 +51,7 @@ from ashore.engines.model import (
 )
 from ashore.engines.options import LIMITS, OptionValue, is_tame
 from ashore.engines.ordercheck import check_ids, check_order
-from ashore.engines.orderstream import OrderStream
+from ashore.engines.orderstream import CancelOrder, OrderHearer, OrderStream
 from ashore.engines.ports import CanEmbed, CanLoadAdapter, CanScore, CanTellDistributions, CanWait, Engine
 from ashore.engines.rounding import Rounded, Rounder, RoundOrder, Samples, Told, quietly
 from ashore.engines.torchmodel import TorchDtype, load_torch_model, torch_libraries
@@ -66,6 +66,7 @@ __all__ = [
     "CanScore",
     "CanTellDistributions",
     "CanWait",
+    "CancelOrder",
     "Engine",
     "EngineCard",
     "EngineEvent",
@@ -83,6 +84,7 @@ __all__ = [
     "HostProcess",
     "ModelFiles",
     "OptionValue",
+    "OrderHearer",
     "OrderStream",
     "Precision",
     "RoundOrder",

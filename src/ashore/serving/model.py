@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -171,6 +172,9 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True):
 
 
 ServingEvent = Started | Delta | ChoiceEnded | Usage
+Hear = Callable[[ServingEvent], None]
+"""Takes the next event of an answer, in the turn of the loop in which it came. What it raises ends the answer for who
+hears it."""
 
 __all__ = [
     "NOWHERE",
@@ -180,6 +184,7 @@ __all__ = [
     "Delta",
     "FinishReason",
     "GenerationRequest",
+    "Hear",
     "Receipt",
     "Scored",
     "ServingEvent",

@@ -2,32 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from ashore.core import Message, ToolSpec
-from ashore.engines import EngineEvent, EngineInfo, EngineStats, GenerateOrder, ScoredText, ScoreText
-
-
-class OrderEvents(Protocol):
-    """The events of one order on their way."""
-
-    async def take(self, pour: Callable[[list[EngineEvent]], bool] | None = None) -> list[EngineEvent]:
-        """Return every event that is there, waiting for the first; empty once the order has ended or was cancelled.
-
-        Args:
-            pour: Called with tokens as they come, instead of waking who waits; True: it took all of them, and the wait
-                goes on. Never with what ends the order. What it raises, this raises.
-
-        Raises:
-            HostDied: the host went away before the order ended.
-            Draining: it ended of its own accord, and the order may go elsewhere.
-        """
-        ...
-
-    async def aclose(self) -> None:
-        """Cancel the order if it still runs, and make a waiting `take` return. May be called twice."""
-        ...
+from ashore.engines import (
+    CancelOrder,
+    EngineInfo,
+    EngineStats,
+    GenerateOrder,
+    OrderHearer,
+    ScoredText,
+    ScoreText,
+)
 
 
 class Replica(Protocol):
@@ -51,8 +38,11 @@ class Replica(Protocol):
         """
         ...
 
-    def generate(self, order: GenerateOrder) -> OrderEvents:
-        """Start one sequence and return its events, up to `Finished` or `Failed`."""
+    def start(self, order: GenerateOrder, hearer: OrderHearer) -> CancelOrder:
+        """Start one sequence, have `hearer` called with its events as they come, and return what cancels it.
+
+        The last one is `Finished` or `Failed`, unless the order is lost; after it was cancelled none need come.
+        """
         ...
 
     async def embed(self, batch: list[list[int]]) -> list[list[float]]:

@@ -43,6 +43,7 @@ class Watch:
         "principal",
         "receipt",
         "release",
+        "told",
     )
 
     def __init__(
@@ -67,6 +68,8 @@ class Watch:
         self._prompt_tokens = self._completion_tokens = self._cached_tokens = 0
         self._pieces: dict[int, list[str]] = {}
         self._noted = False
+        self.told = False
+        """Whether an answer has begun."""
 
     def hear(self, event: ServingEvent) -> None:
         """Take the next event, in the words in which the client gets it."""
@@ -77,6 +80,7 @@ class Watch:
                 if event.tool_calls:
                     pieces.extend(f"{call.name}{call.arguments}" for call in event.tool_calls)
         elif isinstance(event, Started):
+            self.told = True
             self._cache = event.cache
             self._prompt_tokens = event.prompt_tokens
         elif isinstance(event, Usage):
@@ -87,14 +91,9 @@ class Watch:
         """Hear that the answer broke off."""
         self.outcome, self._error_code = "failed", fault.code
 
-    async def began(self) -> None:
-        """Record that an answer begins, and return when that is on disk.
-
-        Raises:
-            AuditUnavailable: it is not; nothing may go out.
-        """
+    def begin(self) -> None:
+        """Record that an answer begins, of which nothing may go out before that is on disk."""
         self._auditor.note(self._note("begun"))
-        await self._auditor.durable()
 
     async def ended(self) -> None:
         """Record that the answer is whole, and return when that is on disk; its last piece waits for it.

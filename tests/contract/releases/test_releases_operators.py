@@ -209,9 +209,9 @@ def test_a_key_for_some_models_moves_no_other_alias(house: House) -> None:
     people = People(house.acts)
     people.create_account(SYSTEM, AccountWish(id="owner", roles=("model-owner",), key=KeyWish()))
     narrow = Actor(principal=Principal(id="owner", tenant=TenantId("default"), scope=KeyScope(models=("mine*",))))
-    with pytest.raises(PermissionDenied, match="for the models"):
+    with pytest.raises(PermissionDenied, match="allows only the models"):
         house.office.create(narrow, ReleaseWish(model="fake:random", alias="chat"))
-    with pytest.raises(PermissionDenied, match="for the models"):
+    with pytest.raises(PermissionDenied, match="allows only the models"):
         house.office.set_alias(narrow, "other", {"mine-1": 1000})
     assert house.office.create(narrow, ReleaseWish(model="fake:random", alias="mine")).release.name == "mine-2"
 

@@ -14,7 +14,7 @@ from test_release_serving import Bench, ask, run
 from ashore.config import read_spec
 from ashore.errors import InvalidSpec
 from ashore.releases import EVERYTHING, AliasRoute, JudgeSpec, ReleasePolicy
-from ashore.serving.judging import Judges, score_of
+from ashore.serving.judges import Judges, score_of
 
 JSON = JudgeSpec(name="json", schema='{"type": "object", "required": ["a"], "properties": {"a": {"pattern": "^x+$"}}}')
 POLITE = JudgeSpec(name="polite", must_match="(?i)please")

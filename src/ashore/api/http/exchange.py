@@ -36,6 +36,10 @@ class Direct(Protocol):
         """Send a whole answer in one step."""
         ...
 
+    def start(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
+        """Begin an answer. Its head goes out with its first piece."""
+        ...
+
     def write(self, piece: bytes) -> bool:
         """Send a piece of an answer that has begun; return whether the client keeps up. If not, `drain` comes next.
 
@@ -91,9 +95,12 @@ class Exchange:
         "_body",
         "_direct",
         "_finished",
+        "_head",
+        "_late",
         "_receive",
         "_send",
         "_taken",
+        "_unsent",
         "_watcher",
         "argument",
         "error_code",
@@ -157,6 +164,12 @@ class Exchange:
         self._send = send
         self._direct: Direct | None = scope.get("ashore.direct")
         self._finished = False
+        self._head: AsgiMessage | None = None
+        """Of a stream, where it still is to be sent."""
+        self._unsent: list[bytes] = []
+        """Pieces of a stream that wait for the client to read."""
+        self._late: asyncio.Task[None] | None = None
+        """Sends them."""
         self._body: bytes | None = None
         self._taken: Taken | None = None
         self._watcher: asyncio.Task[None] | None = None
@@ -311,59 +324,74 @@ class Exchange:
         head = [*headers, *self.extra_headers, (b"x-request-id", self.request_id.encode())]
         await self._send({"type": "http.response.start", "status": 200, "headers": head})
 
-    async def start_stream(self, headers: Headers) -> None:
-        """Send the head of an event stream."""
+    def start_stream(self, headers: Headers) -> None:
+        """Begin an event stream, whose head goes out with its first piece."""
         self.status = 200
         headers = self._told([*EVENT_STREAM, *headers])
         if self._taken is not None:
             self._taken.headers = tuple(headers)
-        await self._send(
-            {
-                "type": "http.response.start",
-                "status": 200,
-                "headers": [
-                    *headers,
-                    *self.extra_headers,
-                    (b"x-request-id", self.request_id.encode()),
-                ],
-            }
-        )
+        head = [*headers, *self.extra_headers, (b"x-request-id", self.request_id.encode())]
+        if self._direct is not None:
+            self._direct.start(200, head)
+        else:
+            self._head = {"type": "http.response.start", "status": 200, "headers": head}
+
+    def put(self, chunk: bytes) -> None:
+        """Send a piece of the stream, from anywhere in the loop. While the client reads slower than we write it is
+        kept, and sent when that has read enough."""
+        if self._taken is not None:
+            self._taken.parts.append(chunk)
+        if self._direct is None or self._late:
+            self._unsent.append(chunk)
+        else:
+            try:
+                if self._direct.write(chunk):
+                    return
+            except ClientGone:  # the task of this request ends for that
+                return
+        if not self._late:
+            self._late = asyncio.get_running_loop().create_task(self._send_late())
+
+    async def _send_late(self) -> None:
+        """Send what is kept until the client keeps up."""
+        try:
+            while True:
+                self.writing_since = time.perf_counter()
+                if self._direct is not None:
+                    await self._direct.drain()
+                elif self._head is not None:
+                    head, self._head = self._head, None
+                    await self._send(head)
+                if not self._unsent:
+                    return
+                chunk = b"".join(self._unsent)
+                self._unsent.clear()
+                if self._direct is None:
+                    await self._send({"type": "http.response.body", "body": chunk, "more_body": True})
+                elif self._direct.write(chunk):
+                    return
+        except ClientGone:  # the task of this request ends for that
+            self._unsent.clear()
+        finally:
+            self.writing_since, self._late = 0.0, None
 
     async def write(self, chunk: bytes) -> None:
-        """Send a piece of the stream; waits while the client reads slower than we write."""
-        if self._taken is not None:
-            self._taken.parts.append(chunk)
-        if self._direct is not None and self._direct.write(chunk):
-            return
+        """Send a piece of a download; waits while the client reads slower than we write."""
         self.writing_since = time.perf_counter()
-        if self._direct is not None:
-            await self._direct.drain()
-        else:
-            await self._send({"type": "http.response.body", "body": chunk, "more_body": True})
+        await self._send({"type": "http.response.body", "body": chunk, "more_body": True})
         self.writing_since = 0.0
 
-    @property
-    def may_flow(self) -> bool:
-        """Whether `write_now` can be called."""
-        return self._direct is not None
-
-    def write_now(self, chunk: bytes) -> bool:
-        """Send a piece of the stream without waiting; return whether the client keeps up. If not, `write` the next."""
-        assert self._direct is not None, "asked by may_flow"
-        if self._taken is not None:
-            self._taken.parts.append(chunk)
-        try:
-            return self._direct.write(chunk)
-        except ClientGone:  # the task of this request ends for that
-            return False
-
     async def end_stream(self, chunk: bytes = b"") -> None:
-        """Send the last piece of the stream."""
+        """Send the last piece of a stream or download."""
+        if self._late is not None:
+            await self._late
         self._finished = True
         self.writing_since = time.perf_counter()
         if self._taken is not None:
             self._taken.parts.append(chunk)
             self._taken.whole = not self.error_code
+        if self._head is not None:
+            await self._send(self._head)
         await self._send({"type": "http.response.body", "body": chunk, "more_body": False})
         self.writing_since = 0.0
 
@@ -389,9 +417,10 @@ class Exchange:
         """Stop watching, and let go of the body. May be called twice."""
         self._finished = True
         self.hold.release()
-        if self._watcher is not None:
-            self._watcher.cancel()
-            self._watcher = None
+        for task in (self._watcher, self._late):
+            if task is not None:
+                task.cancel()
+        self._watcher = None
 
     async def _watch(self, task: asyncio.Task[Any]) -> None:
         while (await self._receive())["type"] != "http.disconnect":

@@ -308,7 +308,7 @@ def _item(item: Any, said: list[str]) -> list[Any]:
         said.append(f"input[].{kind}")
         return []
     if isinstance(kind := item.get("type", "message"), str) and kind in ITEM_TYPES:
-        said.extend(taken_out(item, ITEM_TYPES[kind], "input[]"))
+        said.extend(left.path for left in taken_out(item, ITEM_TYPES[kind], "input[]"))
     return [item]
 
 

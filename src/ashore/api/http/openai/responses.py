@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import Awaitable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
@@ -27,11 +27,11 @@ from ashore.api.http.openai.responses_types import (
     Status,
 )
 from ashore.api.http.stored import find_job
-from ashore.api.http.streaming import JSON, answer_headers, standing_headers, stream_answer
+from ashore.api.http.streaming import JSON, Answering, answer_headers, standing_headers, stream_answer
 from ashore.core import Message, did_you_mean
-from ashore.errors import AshoreError, Bug, InvalidRequest, NotFound, NotReady, UnknownField, UnknownModel
+from ashore.errors import Bug, InvalidRequest, NotFound, NotReady, UnknownField, UnknownModel
 from ashore.jobs import Call, Job, NewJob, Reply, new_id
-from ashore.serving import ChoiceEnded, Delta, GenerationRequest, ServingEvent, Started, Usage
+from ashore.serving import ChoiceEnded, Delta, GenerationRequest, Hear, ServingEvent, Started, Usage
 
 if TYPE_CHECKING:
     from ashore.api.http.app import HttpApp
@@ -81,52 +81,42 @@ async def create(app: HttpApp, exchange: Exchange, principal: Principal) -> None
             job_id=response_id,
         )
         await app.desk.check(keep)  # before anything is generated
-    events = _followed(app, principal, generation, writer, keep)
+    mirror = writer.twin()
+
+    async def keep_it(usage: Usage) -> None:
+        if keep is not None:  # before the last event tells the client that it is whole
+            await _keep(app, generation, keep, mirror.whole(usage))
+
+    def answer(hear: Hear) -> Awaitable[None]:
+        def both(event: ServingEvent) -> None:
+            _follow(mirror, event)
+            hear(event)
+
+        told = hear if keep is None else both
+        return app.serving.answer(generation, principal, told, before_end=keep_it)
+
     if request.stream and not exchange.job_id:
-        await stream_answer(exchange, lambda flow: events, writer)
+        await stream_answer(exchange, answer, writer)
         return
     exchange.watch()
-    started, response = await _whole(events, writer)
+    started, response = await _whole(answer, writer)
     exchange.tokens = response.usage.output_tokens if response.usage else 0
     await exchange.respond(200, [JSON, *answer_headers(started)], _encode(response))
 
 
-async def _followed(
-    app: HttpApp,
-    principal: Principal,
-    generation: GenerationRequest,
-    writer: ResponseWriter,
-    keep: NewJob | None,
-) -> AsyncGenerator[ServingEvent, None]:
-    """Pass the events of an answer on; keep the response before its last event tells the client that it is whole."""
-    events = app.serving.generate(generation, principal)
-    mirror = writer.twin()
-    try:
-        async for event in events:
-            if keep is not None:
-                _follow(mirror, event)
-                if isinstance(event, Usage):
-                    try:
-                        await _keep(app, generation, keep, mirror.whole(event))
-                    except AshoreError as fault:
-                        await events.athrow(fault)  # so that the record says that it failed, and why
-            yield event
-    finally:
-        await events.aclose()
-
-
-async def _whole(events: AsyncGenerator[ServingEvent, None], writer: ResponseWriter) -> tuple[Started, ResponseOut]:
+async def _whole(answer: Answering, writer: ResponseWriter) -> tuple[Started, ResponseOut]:
     started: Started | None = None
     response: ResponseOut | None = None
-    try:
-        async for event in events:
-            _follow(writer, event)
-            if isinstance(event, Started):
-                started = event
-            elif isinstance(event, Usage):
-                response = writer.whole(event)
-    finally:
-        await events.aclose()
+
+    def hear(event: ServingEvent) -> None:
+        nonlocal started, response
+        _follow(writer, event)
+        if isinstance(event, Started):
+            started = event
+        elif isinstance(event, Usage):
+            response = writer.whole(event)
+
+    await answer(hear)
     if started is None or response is None:
         raise Bug("an answer ended without its first or last event")
     return started, response

@@ -7,36 +7,33 @@ import itertools
 import logging
 import math
 import secrets
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
-from operator import attrgetter
-from typing import Final, TypeVar
+from typing import TypeVar
 
 from ashore.access import Principal
 from ashore.core import Clock
-from ashore.engines import EngineEvent, Grammar, ScoreText
+from ashore.engines import Grammar, ScoreText
 from ashore.errors import AshoreError, BudgetExceeded, DeadlineExceeded, HostDied, KillsHosts, Preempted
 from ashore.metrics import Metrics
 from ashore.serving.admission import Background, background_of, cost_of, preempted
 from ashore.serving.answer import Answer
-from ashore.serving.assembly import assemble, cut_short, echoed, nothing_more, usage_of
+from ashore.serving.assembly import echoed, nothing_more, usage_of
 from ashore.serving.deadlines import Deadline, deadline_of
 from ashore.serving.fairthreads import FairThreads
 from ashore.serving.feed import Feed
-from ashore.serving.flow import Flow
 from ashore.serving.guards import Budgets, Reservation
-from ashore.serving.model import GenerationRequest, ServingEvent, Started, Usage
+from ashore.serving.model import GenerationRequest, Hear, ServingEvent, Started, Usage
+from ashore.serving.model_registry import Roster
 from ashore.serving.models import LoadedModel
 from ashore.serving.orders import Prompt, check_features, make_orders
 from ashore.serving.ports import Replica, ServedText
 from ashore.serving.prompt import PromptReader
 from ashore.serving.replicas import died
-from ashore.serving.roster import Roster
 from ashore.serving.scoring import Scores, check_scores, wants_scores
 
 log = logging.getLogger("ashore.serving")
 _T = TypeVar("_T")
-_completion_tokens: Final = attrgetter("completion_tokens")
 
 REPLICA_WAIT_S = 30.0
 """Longest wait for a host that restarts; a request's own deadline may be sooner."""
@@ -105,12 +102,12 @@ class FreshAnswers:
         principal: Principal,
         arrived_at: float,
         place: Place,
-        flow: Flow | None = None,
+        hear: Hear,
         *,
         shared: bool = False,
-    ) -> AsyncGenerator[ServingEvent, None]:
-        """Generate: tokenise, reserve, admit, run. Nothing is told before the first token is there. Pieces go by `flow`
-        while that is open.
+    ) -> Usage:
+        """Generate: tokenise, reserve, admit, run; return what it took. `hear` is told all but that, and nothing before
+        the first token is there.
 
         Raises:
             Shortened: others may read it too, and the budget of this principal leaves room for a shorter answer only.
@@ -166,25 +163,16 @@ class FreshAnswers:
                 if request.echo:
                     head += echoed(request, prompt, model.text, scores)
                 if prompt.max_new_tokens == 0:
-                    for event in (*head, *nothing_more(request, prompt)):
-                        if isinstance(event, Usage):
-                            reservation.settle(event.prompt_tokens, 0)
-                            self._count(request.model, event.prompt_tokens, 0, 0)
-                        yield event
-                    return
-                answer = self._run(
-                    model, request, prompt, principal, arrived_at, deadline, background, reservation, flow
-                )
-                try:
-                    async for event in answer:
-                        for held in head:  # until here another release could have answered
-                            yield held
-                        head = []
-                        if isinstance(event, Usage):
-                            reservation.settle(event.prompt_tokens, event.completion_tokens, event.cached_tokens)
-                        yield event
-                finally:
-                    await answer.aclose()
+                    usage = Usage(prompt_tokens=len(prompt.ids), cached_tokens=0, completion_tokens=0)
+                    for event in (*head, *nothing_more(request)):
+                        hear(event)
+                else:
+                    usage = await self._run(
+                        model, request, prompt, principal, arrived_at, deadline, background, reservation, head, hear
+                    )
+                self._count(request.model, usage.prompt_tokens, usage.cached_tokens, usage.completion_tokens)
+                reservation.settle(usage.prompt_tokens, usage.completion_tokens, usage.cached_tokens)
+                return usage
             finally:
                 service_s = self._clock.monotonic_s() - admitted_at
                 model.gate.leave(cost, service_s=service_s, background=background)
@@ -232,18 +220,26 @@ class FreshAnswers:
         deadline: Deadline,
         background: Background | None,
         reservation: Reservation,
-        flow: Flow | None,
-    ) -> AsyncGenerator[ServingEvent, None]:
-        """Generate on one replica; on another when the host dies before anything went out.
+        head: Sequence[ServingEvent],
+        hear: Hear,
+    ) -> Usage:
+        """Generate on one replica; on another when the host dies before anything went out. `head` goes out before that.
 
         Raises:
             HostDied: there is no other one, and another release answers meanwhile.
             KillsHosts: two hosts died of it.
         """
-        told, deaths = False, request.deaths
+        deaths, first_at = request.deaths, 0.0
 
         def check() -> None:
             self._check_answers(model, request.model, deaths)
+
+        def begin() -> None:
+            nonlocal first_at
+            first_at = self._clock.monotonic_s()
+            self._metrics.observe("ashore_ttft_seconds", first_at - arrived_at, request.model)
+            for event in head:  # until here another release could have answered
+                hear(event)
 
         for attempt in range(1, MOST_ATTEMPTS + 1):
             most_s = max(0.0, deadline.begin_by - self._clock.monotonic_s())
@@ -258,65 +254,53 @@ class FreshAnswers:
                 adapter=model.served.adapter,
             )
             answers = [self._answer(choice, request, prompt, model.text) for choice in range(request.num_choices)]
-            made = partial(_made, answers)
+            reservation.made(len(prompt.ids), 0)
+            seat.in_flight += len(orders)
             feed = Feed(
                 replica,
                 orders,
+                answers,
+                hear,
+                made=partial(reservation.made, len(prompt.ids)),
+                begin=begin,
                 within_s=max(0.0, deadline.begin_by - self._clock.monotonic_s()),
                 silence_s=deadline.silence_s,
-                made=made if deadline.end_by is None else None,
+                goes_on=deadline.end_by is None,
             )
-            if background is not None:
-                background.on_preempt(partial(feed.stop, preempted()))
-            pour = None
-            if flow is not None and len(answers) == 1 and not request.stop:  # nothing that a client gets can end it
-                pour = partial(_pour, flow, answers[0], reservation, len(prompt.ids))
-            seat.in_flight += len(orders)
-            first_at = last_at = 0.0
-            reservation.made(len(prompt.ids), 0)
             try:
-                growing = answers
-                while growing:
-                    try:
-                        events = assemble(await feed.take(pour), answers, feed)
-                    except DeadlineExceeded:
-                        if deadline.end_by is None or not made():
-                            raise
-                        events = cut_short(answers, "deadline")  # what there is, is worth something
-                    growing = [answer for answer in growing if answer.ended is None]
-                    reservation.made(len(prompt.ids), made())
-                    if events and not told:
-                        told, first_at = True, self._clock.monotonic_s()
-                        self._metrics.observe("ashore_ttft_seconds", first_at - arrived_at, request.model)
-                    for event in events:
-                        yield event
-                last_at = self._clock.monotonic_s()
+                if background is not None:
+                    background.on_preempt(partial(feed.stop, preempted()))
+                try:
+                    await feed.over
+                except DeadlineExceeded:
+                    if deadline.end_by is None or not feed.num_tokens:
+                        raise
+                    feed.cut("deadline")  # what there is, is worth something
                 usage = usage_of(prompt, answers)
-                self._count(request.model, usage.prompt_tokens, usage.cached_tokens, usage.completion_tokens)
                 per_choice = usage.completion_tokens / request.num_choices
                 if per_choice > 1:
-                    per_token_s = (last_at - first_at) / (per_choice - 1)
+                    per_token_s = (self._clock.monotonic_s() - first_at) / (per_choice - 1)
                     self._metrics.observe("ashore_time_per_token_seconds", per_token_s, request.model)
-                yield usage
-                return
+                return usage
             except AshoreError as fault:
-                if not told:
+                if not feed.told:
                     reservation.made(0, 0)  # it failed here, and gave nothing
                 if not died(fault):
                     raise
                 seat.suspect(replica, fault)
-                if told or self.draining or attempt == MOST_ATTEMPTS:
+                if feed.told or self.draining or attempt == MOST_ATTEMPTS:
                     raise
                 deaths = one_more_death(fault, deaths, request.model)
                 check()
                 log.warning("request %s: %s; asking another replica", request.request_id, fault)
                 self._metrics.add("ashore_retries", 1, request.model)
-            except (GeneratorExit, asyncio.CancelledError):
+            except asyncio.CancelledError:
                 self._metrics.add("ashore_cancelled", 1, request.model)
                 raise
             finally:
                 seat.in_flight -= len(orders)
-                await feed.close()
+                feed.close()
+        raise AssertionError("unreachable")
 
     async def _score(
         self, model: LoadedModel, request: GenerationRequest, ids: list[int], deadline_at: float
@@ -422,24 +406,6 @@ class FreshAnswers:
         self._metrics.add("ashore_prompt_tokens", prompt_tokens, model)
         self._metrics.add("ashore_cached_tokens", cached_tokens, model)
         self._metrics.add("ashore_completion_tokens", completion_tokens, model)
-
-
-def _made(answers: Sequence[Answer]) -> int:
-    """Return how many tokens there are of answers."""
-    return sum(map(_completion_tokens, answers))
-
-
-def _pour(
-    flow: Flow, answer: Answer, reservation: Reservation, prompt_tokens: int, events: Sequence[EngineEvent]
-) -> bool:
-    """Send what tokens add to an answer the short way; False: it is closed, and nothing was done."""
-    if not flow.is_open:
-        return False
-    delta = answer.take(events)
-    reservation.made(prompt_tokens, answer.completion_tokens)
-    if delta is not None:
-        flow.tell(delta)
-    return True
 
 
 def one_more_death(fault: AshoreError, deaths: int, name: str) -> int:
