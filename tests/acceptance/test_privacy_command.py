@@ -100,7 +100,7 @@ def test_the_policy_of_a_server_is_printed_changed_and_given_back(
     assert "nothing to change; the policy stays at version 1" in policy("set", str(file)).stdout
     file.write_text(file.read_text().replace('phone = "block"', 'phone = "mask"'))
     second = policy("set", str(file))
-    assert second.returncode != 0 and "has version 1, and this change replaces version 0" in second.stderr
+    assert second.returncode != 0 and "is at version 1, and this change is based on version 0" in second.stderr
     found = ashore("audit", "search", "--action", "privacy:write", "--json", home=server.home)
     (act,) = json.loads(found.stdout)["items"]
     assert act["resource"] == "policy/privacy" and act["outcome"] == "done"
