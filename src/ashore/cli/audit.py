@@ -103,7 +103,7 @@ def verify(
     archive: str = "",
     as_json: AsJson = False,
 ) -> int:
-    """Verify that no record was changed after it was written. Needs no server; with --path and --key, no home either.
+    """Verify that the audit log is as it was written. Needs no server; with --path and --key, no home either.
 
     Args:
         path: Folder of an audit log, a copy of one, or an export; default: the audit log of this home.

@@ -47,7 +47,7 @@ def serve(
     json_: Annotated[Path | None, cyclopts.Parameter(name="--json", allow_leading_hyphen=True)] = None,
     records: bool = False,
 ) -> int:
-    """Load an OpenAI-compatible server, and report the latency and throughput that its users see.
+    """Load-test an OpenAI-compatible server, and report the latency and throughput that its users see.
 
     Parameters
     ----------

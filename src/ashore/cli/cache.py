@@ -55,7 +55,7 @@ def stats(*, tenant: str = "", model: str = "", entry: str = "", server: Where =
     Args:
         tenant: Only this tenant; * for the answers of public routes.
         model: Only this alias.
-        entry: Only this entry, by its name in x-ashore-cache-entry: its tenant, age, size and worker.
+        entry: Show one entry, by its name in x-ashore-cache-entry: its tenant, age, size and worker.
         server: The server to ask.
         as_json: Print JSON.
     """

@@ -112,7 +112,7 @@ class Server:
 
 HERE: Final = Server()
 OWNER: Final = Principal(id="command line", tenant=TenantId(""), kind="internal")
-"""Who acts where no server runs: whoever may write the state of the home."""
+"""The actor when no server is running: the owner of the home, who may write its state."""
 AtHome = Callable[[], AbstractContextManager[object]]
 """Opens what does the calls of a room on the state of this home, for its owner."""
 

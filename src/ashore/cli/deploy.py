@@ -138,8 +138,8 @@ def _written_to(spec: Spec) -> tuple[Path, ...]:
 
 
 def _read_from(request: Request, spec: Spec, settings: Settings) -> list[Path]:
-    """Return the files that the server reads, wherever they lie: its configuration, the edge's certificate, and what
-    unseals its models."""
+    """Return the files that the server reads, in any folder: its configuration, the edge's certificate, and the key
+    files of sealed models."""
     files = [request.config, spec.edge.certificate, spec.edge.key, spec.edge.machines_ca]
     if settings.sealing_key:
         source = parse_key_source(settings.sealing_key)

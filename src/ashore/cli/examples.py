@@ -30,7 +30,7 @@ EXAMPLES: Final[Mapping[str, tuple[Example, ...]]] = MappingProxyType(
             Example("ashore up 'fake:echo?tok_per_s=20'", "try it without a model"),
         ),
         "status": (
-            Example("ashore status", "what runs, what waits, what the cache gives; needs no key"),
+            Example("ashore status", "what is running, waiting and cached; needs no key"),
             Example("ashore status --json", "the same for a script"),
         ),
         "reload": (
@@ -93,7 +93,7 @@ EXAMPLES: Final[Mapping[str, tuple[Example, ...]]] = MappingProxyType(
             Example("ashore backup init --nodes /mnt/a,/mnt/b,s3://backups/ashore --code 2+1", "any one may be lost"),
             Example("ashore backup run", "make one now"),
             Example("ashore backup status", "how many nodes may be lost now"),
-            Example("ashore backup restore --nodes /mnt/a,/mnt/b --key recovery.key", "onto an empty home"),
+            Example("ashore backup restore --nodes /mnt/a,/mnt/b --key recovery.key", "into an empty home"),
         ),
         "audit": (
             Example("ashore audit search --tenant bank-a --since 3h", "who asked what, newest first"),
@@ -179,7 +179,7 @@ MORE: Final[Mapping[str, tuple[Example, ...]]] = MappingProxyType(
         ),
         "secret": (Example("ashore secret unseal --dry-run", "what would be decrypted"),),
         "privacy": (
-            Example("ashore privacy detect letter.txt --tenant bank-a", "kinds and places, never the values"),
+            Example("ashore privacy detect letter.txt --tenant bank-a", "kinds and positions, never the values"),
             Example("ashore privacy policy set policy.toml --dry-run", "what the file would change"),
             Example("ashore privacy policy reset --replaces 3", "back to the policy of ashore.toml, from version 3"),
         ),

@@ -39,7 +39,7 @@ def _say(text: str) -> int:
 
 
 def report(work: Callable[[], int]) -> int:
-    """Run `work` and return its exit code; an error is told on stderr with its hint and becomes its own code."""
+    """Run `work` and return its exit code; an error is printed on stderr with its hint, and gives the exit code."""
     try:
         with system_errors():
             code = work()
@@ -59,7 +59,7 @@ def report(work: Callable[[], int]) -> int:
 
         from ashore.processes import is_no_room, no_room
 
-        if isinstance(error, OSError) and is_no_room(error):  # wherever it was met, who must act is the operator
+        if isinstance(error, OSError) and is_no_room(error):  # wherever it was raised, the operator must act
             full = no_room(error)
             _tell(full.message, hint=full.hint)
             return full.exit_code

@@ -1,4 +1,4 @@
-"""What the operating system refuses, in words for whoever gave the command: which file, who owns it, what to do."""
+"""Errors of the operating system, in words for the user: which file, who owns it, what to do."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def system_errors() -> Iterator[None]:
     try:
         yield
     except (BrokenPipeError, AshoreError):
-        raise  # whoever read our output has what they wanted; an error of ours says who must act
+        raise  # the reader of our output has closed it on purpose; an error of ours says who must act
     except OSError as error:
         fault = fault_of(error)
         if fault is None:

@@ -43,7 +43,7 @@ from ashore.settings import Settings, read_settings
 from ashore.store import ModelStore, check_local, is_source, name_of_source
 
 DEFAULT_MODELS = ("smollm2", "minilm")
-"""What `ashore up` serves when it is told nothing: the demo decoder, and an embedder beside it."""
+"""What `ashore up` serves when no models are named: the demo decoder and an embedder."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -300,7 +300,7 @@ def _refuse_offline(settings: Settings, absent: Sequence[str]) -> None:
 
 
 def _fetch(settings: Settings, verb: str, names: Sequence[str]) -> None:
-    """Run the fetching in a process of its own, on this terminal. It is told where the keys are, and no key."""
+    """Fetch in a separate process, on this terminal. It gets the place of the keys, but no key."""
     env = {**os.environ, "ASHORE_SEALING_KEY": settings.sealing_key}
     code = subprocess.run([sys.executable, "-m", "ashore.cli.fetch", verb, *names], env=env, check=False).returncode
     if code:

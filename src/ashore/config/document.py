@@ -30,7 +30,7 @@ from ashore.state import StateSection
 
 
 class Listening(Section, frozen=True, kw_only=True):
-    """What a running server goes by beside its models: a section of ashore.toml in each field."""
+    """What a running server uses beside its models: a section of ashore.toml in each field."""
 
     http: HttpSection = HttpSection()
     grpc: GrpcSection = GrpcSection()
@@ -52,7 +52,7 @@ class Listening(Section, frozen=True, kw_only=True):
         return {name: getattr(self, name) for name in Listening.__struct_fields__}
 
     def reloaded(self, said: Listening) -> Listening:
-        """Return what a running server goes by once the file says `said`: that, but for the keys that it keeps."""
+        """Return what a running server uses after a reload of `said`: all of it but the keys that it keeps."""
         then = said.sections()
         return Listening(**{name: one.reloaded(then[name]) for name, one in self.sections().items()})
 
@@ -117,7 +117,7 @@ class Spec(Listening, frozen=True, kw_only=True):
 
     @property
     def settings(self) -> dict[str, object]:
-        """What `read_settings` goes by: `[settings]`, and `[state]` and `[sealing]` where they say something."""
+        """What `read_settings` uses: `[settings]`, and `[state]` and `[sealing]` where they say something."""
         settings = dict(self.written)
         if self.state.url:
             settings["state_url"] = self.state.url
@@ -129,7 +129,7 @@ class Spec(Listening, frozen=True, kw_only=True):
 
     @property
     def listening(self) -> Listening:
-        """What a running server goes by beside its models."""
+        """What a running server uses beside its models."""
         return Listening(**self.sections())
 
     def checked(self, where: str) -> Self:

@@ -17,7 +17,7 @@ LOGIN_SERVICE: Final = "169.254.169.254"
 
 
 class Bucket(ABC):
-    """`s3://BUCKET/PATH`, and what its user is told of a fault there."""
+    """`s3://BUCKET/PATH`, and the errors that its user gets for a fault there."""
 
     connect_s: ClassVar[int] = 10
     timeout_s: ClassVar[int] = 120

@@ -12,9 +12,9 @@ _IN_THE_WAY: Final = (errno.EEXIST, errno.ENOTDIR, errno.ELOOP)
 
 
 class FolderBlocked(EnvironmentFault, OSError):
-    """A folder cannot be made where it must be.
+    """A directory cannot be created where it must be.
 
-    Move away what stands there. It is an `OSError` too, so that whoever takes what the system refuses takes it.
+    Move away what is in its place. It is an `OSError` too, so that handlers of errors of the system catch it.
     """
 
 
