@@ -202,7 +202,7 @@ class Hosts:
                 if self._clock.monotonic_s() > deadline_s:
                     raise NotReady(
                         f"{running.plan.alias} had not loaded within {self._settings.start_timeout_s:g} s",
-                        hint=f"see the logs in {self._home.logs}; a longer wait: ASHORE_START_TIMEOUT_S",
+                        hint=f"see the logs in {self._home.logs}; to wait longer, set ASHORE_START_TIMEOUT_S",
                     )
                 self._supervisor.tick(0.02)
         return info

@@ -108,7 +108,7 @@ def test_without_an_anchor_a_cut_tail_is_reported_as_not_anchored(home: Home, tm
     report = home.verify(copy, anchored=False)
     assert report.ok and report.checkpoints.anchored == 0 and report.checkpoints.count < 6
     found = home.verify(copy)
-    assert "its tail is missing" in found.problems[0].what and "the anchor has" in found.problems[0].what
+    assert "its tail is missing" in found.problems[0].what and "the anchor has checkpoint" in found.problems[0].what
 
 
 def test_records_behind_the_last_checkpoint_are_told_apart(home: Home, tmp_path: Path) -> None:
