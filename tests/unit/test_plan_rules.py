@@ -71,7 +71,7 @@ def test_auto_takes_the_engine_that_fits(name: str, kind: str, variant: str, emb
     ("name", "why"),
     [
         ("smollm2", "llama on CPU: INT8 per channel is fastest at equal quality"),
-        ("minilm", "an encoder: it embeds"),
+        ("minilm", "an encoder for embeddings"),
         ("r1", "deepseek2 is not among llama, qwen2, qwen3, which OpenVINO takes"),
         ("made", "prepared for OpenVINO"),
         ("fake:echo", "the name starts with fake:"),

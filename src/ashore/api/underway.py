@@ -95,9 +95,9 @@ class Bodies:
         if (full := self._full(whose, num_bytes)) is not None:
             what, held, most, key = full
             raise Overloaded(
-                f"the requests under way {what} have bodies of {held:,} bytes; with {num_bytes:,} more they would pass"
+                f"the request bodies {what} already hold {held:,} bytes; {num_bytes:,} more would exceed the limit of"
                 f" {most:,}",
-                hint=f"send it again when some of them are answered, or raise [http] {key}",
+                hint=f"retry when some of those requests have finished, or raise [http] {key}",
                 retry_after_s=1,
             )
         self._held += num_bytes

@@ -102,7 +102,7 @@ class Reader(Generic[T]):
     def _judge(self, path: str, known: frozenset[str], unknown: UnknownFields) -> None:
         name = path.rpartition(".")[2]
         if (remedy := _listed(self._dialect.refused, path)) is not None:
-            raise InvalidRequest(f"{path} cannot be had here", hint=remedy, param=path)
+            raise InvalidRequest(f"{path} is not supported", hint=remedy, param=path)
         if not self._is_known(path) and getattr(unknown, self._dialect.name) == "refuse":
             shown = path[-MAX_NAME_CHARS:]
             raise UnknownField(f"unknown field {shown!r}", hint=did_you_mean(name[:MAX_NAME_CHARS], known), param=shown)
@@ -146,8 +146,8 @@ class _Fitted:
         self._objects += 1
         if self._objects > MOST_OBJECTS:
             raise InvalidRequest(
-                f"the body has unknown fields and more than {MOST_OBJECTS:,} objects",
-                hint="send fields that ashore knows, see /openapi.json",
+                f"the body has unknown fields and more than {MOST_OBJECTS:,} objects, too many to check",
+                hint="send only the fields listed in /openapi.json",
             )
         fields = _fields(kind)
         for name in list(value):

@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 JSON = (b"content-type", b"application/json")
 WHY_NOT: Mapping[ServingState, str] = {
     "ready": "",
-    "loading": "a model has no engine host that is ready",
-    "draining": "the worker stops once its answers have ended",
-    "not-recording": "the audit log cannot be written, and nothing is answered without it; the worker's log says why",
+    "loading": "a model has no engine host ready",
+    "draining": "the worker is finishing its requests and then stops",
+    "not-recording": "the audit log cannot be written, so no request is answered; see the worker's log",
 }
 _encode = msgspec.json.Encoder().encode
 

@@ -63,7 +63,7 @@ async def find_job(
     """
     job = await app.desk.call(lambda: app.desk.queue.get(job_id, tenant=None, kinds=kinds))
     if not may(app.authority, principal, action, job):
-        raise NotFound(f"there is no {job_id[:80]!r} here", hint="results are dropped once they expire")
+        raise NotFound(f"there is no {job_id[:80]!r}", hint="it may have expired")
     return job
 
 

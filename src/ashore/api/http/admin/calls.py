@@ -82,7 +82,9 @@ def _handler(room: str, call: Call, takes: type[msgspec.Struct]) -> Handler:
     async def handle(app: HttpApp, exchange: Exchange, principal: Principal) -> None:
         desk = app.rooms.desks.get(room)
         if desk is None:
-            raise NotReady(f"{room} needs a state, and this server has none", hint="start it with `ashore up`")
+            raise NotReady(
+                f"{room} needs a state database; this server runs without one", hint="start the server with `ashore up`"
+            )
         if call.has_body:
             given = decode(await exchange.body(app.limits) or b"{}", decoder)
         else:

@@ -132,7 +132,7 @@ async def create(app: HttpApp, exchange: Exchange, principal: Principal) -> None
     if file.purpose != "batch":
         raise InvalidRequest(
             f"{file.file_id} was uploaded for {file.purpose!r}",
-            hint="upload it with purpose batch",
+            hint="upload the file with purpose=batch",
             param="input_file_id",
         )
     order = BatchOrder(
@@ -251,8 +251,8 @@ def _window_s(text: str) -> int:
     seconds = int(found[1]) * _SECONDS[found[2]] if found else 0
     if not 0 < seconds <= LONGEST_WINDOW_S:
         raise InvalidRequest(
-            f"completion_window is {text[:20]!r}; expected a time of at most 7 days",
-            hint="24h, or another number with s, m, h or d",
+            f"completion_window is {text[:20]!r}; expected a duration of at most 7 days",
+            hint="write 24h, or another number with s, m, h or d",
             param="completion_window",
         )
     return seconds

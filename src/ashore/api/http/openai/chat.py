@@ -115,7 +115,7 @@ def to_generation(request: ChatRequest, exchange: Exchange) -> GenerationRequest
     if request.stream_options is not None and not request.stream:
         raise InvalidRequest("stream_options needs stream: true", param="stream_options")
     if request.max_tokens is not None and request.max_completion_tokens is not None:
-        raise InvalidRequest("max_tokens and max_completion_tokens mean the same; send one", param="max_tokens")
+        raise InvalidRequest("max_tokens and max_completion_tokens mean the same; send only one", param="max_tokens")
     return GenerationRequest(
         request_id=exchange.request_id,
         model=request.model,
@@ -144,7 +144,9 @@ def message_of(message: ChatMessage, at: int) -> Message:
     if message.role == "tool" and not message.tool_call_id:
         raise InvalidRequest("a tool message needs tool_call_id", param=f"messages[{at}].tool_call_id")
     if message.content is None and not message.tool_calls and message.role != "assistant":
-        raise InvalidRequest("the message has no content", param=f"messages[{at}].content")
+        raise InvalidRequest(
+            "the message has no content; expected content or tool_calls", param=f"messages[{at}].content"
+        )
     return Message(
         role="system" if message.role == "developer" else message.role,
         content=text_of(message.content),
